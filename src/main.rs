@@ -1,0 +1,3 @@
+//! The `stockbridge` program.
+
+fn main() {}

@@ -1,0 +1,144 @@
+use std::borrow::Borrow;
+use std::fmt;
+
+use compact_str::CompactString;
+
+/// Longest SKU, in characters and in UTF-16 units.
+///
+/// The Market's description says 255 characters and does not say of which kind, so both
+/// counts are held: such a SKU is legal whichever one it means. Source: `ShopSku.maxLength`
+/// and `pattern`, partner API OpenAPI, 2026-07-17.
+pub const MAX_SKU_LENGTH: usize = 255;
+
+/// A stock-keeping unit, as the shop's catalogue spells it.
+///
+/// Outer Unicode white space is trimmed because the Market trims it; nothing else is touched,
+/// so `557722` and `0557722` stay two SKUs, and so do `abc` and `ABC`.
+///
+/// Kept inline up to 24 bytes, which holds nearly every real SKU: see [`super::StockBook`].
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Sku(CompactString);
+
+impl Sku {
+    /// Trims and checks a SKU as it came over a wire or out of a file.
+    ///
+    /// # Errors
+    /// The text breaks the Market's pattern `^(?=.*\S.*)[^\x00-\x08\x0A-\x1f\x7f]{1,255}$`.
+    pub fn parse(text: &str) -> Result<Self, SkuError> {
+        let text = text.trim();
+        check(text)?;
+        Ok(Self(CompactString::new(text)))
+    }
+
+    /// The SKU without its outer white space.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+// Hashes as its text does, so that a map can be asked with a `&str`.
+impl std::hash::Hash for Sku {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
+impl Borrow<str> for Sku {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Sku {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why a text is not a SKU.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum SkuError {
+    /// Nothing but white space.
+    #[error("sku is empty, at least one visible character is needed")]
+    Empty,
+    /// A control character other than TAB.
+    #[error("sku holds the control character U+{0:04X}, only TAB is allowed")]
+    Control(u32),
+    /// Over [`MAX_SKU_LENGTH`].
+    #[error("sku is {0} characters long, the limit is {MAX_SKU_LENGTH}")]
+    TooLong(usize),
+}
+
+fn check(trimmed: &str) -> Result<(), SkuError> {
+    if trimmed.is_empty() {
+        return Err(SkuError::Empty);
+    }
+    let forbidden = |c: &char| matches!(c, '\0'..='\x08' | '\x0A'..='\x1F' | '\x7F');
+    if let Some(c) = trimmed.chars().find(forbidden) {
+        return Err(SkuError::Control(u32::from(c)));
+    }
+    // A text has at most as many UTF-16 units as bytes: only the long ones need counting.
+    if trimmed.len() > MAX_SKU_LENGTH {
+        let units = trimmed.encode_utf16().count();
+        if units > MAX_SKU_LENGTH {
+            return Err(SkuError::TooLong(units));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn outer_white_space_goes_and_inner_stays() {
+        let sku = Sku::parse("\u{a0}\t A \t B\u{3000}\n").unwrap();
+        assert_eq!(sku.as_str(), "A \t B");
+    }
+
+    #[test]
+    fn leading_zeros_and_case_tell_skus_apart() {
+        assert_ne!(Sku::parse("557722"), Sku::parse("0557722"));
+        assert_ne!(Sku::parse("abc"), Sku::parse("ABC"));
+        assert_ne!(Sku::parse("é"), Sku::parse("e\u{301}"));
+    }
+
+    #[test]
+    fn what_the_pattern_forbids_is_refused_by_name() {
+        assert_eq!(Sku::parse(" \u{2003}\t"), Err(SkuError::Empty));
+        assert_eq!(Sku::parse("a\u{7f}b"), Err(SkuError::Control(0x7f)));
+        assert_eq!(Sku::parse("a\nb"), Err(SkuError::Control(0x0a)));
+        assert_eq!(
+            Sku::parse(&"я".repeat(256)).unwrap_err().to_string(),
+            "sku is 256 characters long, the limit is 255"
+        );
+    }
+
+    #[test]
+    fn the_limit_holds_for_characters_and_for_utf16_units() {
+        assert!(Sku::parse(&"я".repeat(255)).is_ok());
+        assert!(Sku::parse(&"😀".repeat(127)).is_ok());
+        assert_eq!(Sku::parse(&"😀".repeat(128)), Err(SkuError::TooLong(256)));
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_again_changes_nothing(text in any::<String>()) {
+            if let Ok(sku) = Sku::parse(&text) {
+                prop_assert_eq!(Sku::parse(sku.as_str()), Ok(sku));
+            }
+        }
+
+        #[test]
+        fn a_sku_is_accepted_exactly_if_the_pattern_matches(text in "[ -~\t\r\u{7f}\u{1f}я😀\u{a0}]{0,300}") {
+            let trimmed = text.trim();
+            let units = trimmed.encode_utf16().count();
+            let legal = trimmed.chars().all(|c| c == '\t' || (c >= ' ' && c != '\u{7f}'));
+            prop_assert_eq!(Sku::parse(&text).is_ok(), legal && (1..=255).contains(&units));
+        }
+    }
+}

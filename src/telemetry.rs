@@ -1,0 +1,183 @@
+//! What the operator hears: log lines and alarms.
+//!
+//! An alarm is one thing in three places: an `error` line with a stable `alarm` field when it
+//! begins, a gauge, and an entry in the status until it clears. Rooms raise and clear them;
+//! this module neither knows nor asks what they mean.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use tracing::{error, info};
+use tracing_subscriber::EnvFilter;
+
+use crate::clock::Clock;
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    #[default]
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// A line for people.
+    Text,
+}
+
+/// Starts logging to standard error.
+///
+/// Standard output is left to what a command was asked to print. `filter` is in the syntax of
+/// `RUST_LOG`.
+///
+/// # Errors
+/// The filter cannot be read.
+pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), String> {
+    let filter = EnvFilter::try_new(filter).map_err(|e| e.to_string())?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let as_json = match format {
+        LogFormat::Auto => !std::io::stderr().is_terminal(),
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+    };
+    let started =
+        if as_json { lines.json().flatten_event(true).try_init() } else { lines.try_init() };
+    started.map_err(|e| e.to_string())
+}
+
+/// What is wrong and needs somebody to act. The names are stable: alerts are built on them.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum AlarmKind {
+    /// The Market refuses whole batches: something is wrong with all of them, not with a SKU.
+    BatchRefused,
+    /// A campaign's forwarding stands still until the cause is mended.
+    CampaignPaused,
+    /// The Market asked for a shop of which no stock is known.
+    ColdShopAsked,
+    /// SKUs are waiting and the Market has acknowledged nothing for too long.
+    NothingAcknowledged,
+    /// Some SKUs are refused by the Market and set aside.
+    Quarantine,
+    /// The store cannot write: updates are refused, answers go on.
+    StoreFailed,
+    /// The Market asked for a warehouse that no shop of this path and token has.
+    UnmappedWarehouse,
+}
+
+impl AlarmKind {
+    /// Every kind, for the gauges: one that was never raised shows 0.
+    pub const ALL: [Self; 7] = [
+        Self::BatchRefused,
+        Self::CampaignPaused,
+        Self::ColdShopAsked,
+        Self::NothingAcknowledged,
+        Self::Quarantine,
+        Self::StoreFailed,
+        Self::UnmappedWarehouse,
+    ];
+
+    /// The name in logs, metrics and the status.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BatchRefused => "batch_refused",
+            Self::CampaignPaused => "campaign_paused",
+            Self::ColdShopAsked => "cold_shop_asked",
+            Self::NothingAcknowledged => "nothing_acknowledged",
+            Self::Quarantine => "quarantine",
+            Self::StoreFailed => "store_failed",
+            Self::UnmappedWarehouse => "unmapped_warehouse",
+        }
+    }
+}
+
+/// An alarm that has not cleared yet.
+#[derive(Clone, Debug, Serialize)]
+pub struct Alarm {
+    /// See [`AlarmKind::name`].
+    pub alarm: &'static str,
+    /// The shop it is about, or empty for the whole process.
+    pub about: String,
+    /// When it began.
+    pub since: DateTime<Utc>,
+    /// What is wrong, in a sentence; the latest wording.
+    pub text: String,
+}
+
+/// The alarms of the process. Cheap to clone: all clones are one.
+#[derive(Clone, Debug)]
+pub struct Alarms {
+    clock: Clock,
+    active: Arc<Mutex<BTreeMap<(AlarmKind, String), Alarm>>>,
+}
+
+impl Alarms {
+    /// No alarm yet.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, active: Arc::default() }
+    }
+
+    /// Begins an alarm, or updates its wording if it is on already. Logged when it begins.
+    pub fn raise(&self, kind: AlarmKind, about: &str, text: impl Into<String>) {
+        let text = text.into();
+        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(alarm) = active.get_mut(&(kind, about.to_owned())) {
+            alarm.text = text;
+            return;
+        }
+        error!(alarm = kind.name(), about, "{text}");
+        let alarm =
+            Alarm { alarm: kind.name(), about: about.to_owned(), since: self.clock.now(), text };
+        active.insert((kind, about.to_owned()), alarm);
+    }
+
+    /// Ends an alarm. Nothing happens if it is not on.
+    pub fn clear(&self, kind: AlarmKind, about: &str) {
+        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        if active.remove(&(kind, about.to_owned())).is_some() {
+            info!(alarm = kind.name(), about, "the alarm {} is over", kind.name());
+        }
+    }
+
+    /// Whether this alarm is on.
+    #[must_use]
+    pub fn is_on(&self, kind: AlarmKind, about: &str) -> bool {
+        let active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        active.contains_key(&(kind, about.to_owned()))
+    }
+
+    /// Every alarm that is on.
+    #[must_use]
+    pub fn active(&self) -> Vec<Alarm> {
+        let active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        active.values().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alarm_keeps_its_beginning_and_takes_the_latest_wording() {
+        let alarms = Alarms::new(Clock::wall());
+        alarms.raise(AlarmKind::Quarantine, "moscow", "1 SKU is refused");
+        let since = alarms.active()[0].since;
+        alarms.raise(AlarmKind::Quarantine, "moscow", "2 SKUs are refused");
+        let active = alarms.active();
+        assert_eq!((active.len(), active[0].since), (1, since));
+        assert_eq!(active[0].text, "2 SKUs are refused");
+        alarms.clear(AlarmKind::Quarantine, "moscow");
+        assert!(alarms.active().is_empty());
+    }
+
+    #[test]
+    fn every_kind_is_listed_once_under_its_own_name() {
+        let names: std::collections::BTreeSet<_> =
+            AlarmKind::ALL.iter().map(|k| k.name()).collect();
+        assert_eq!(names.len(), AlarmKind::ALL.len());
+    }
+}
