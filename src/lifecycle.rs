@@ -27,7 +27,7 @@ impl Fuse {
     fn blow(&self, task: &'static str) {
         error!(task, "the task {task} ended unasked, stopping the process");
         // The first to fall is the cause; the later ones are its consequence.
-        drop(self.by.set(task));
+        let _first = self.by.set(task);
         self.blown.cancel();
     }
 }
