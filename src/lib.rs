@@ -1,6 +1,9 @@
 //! Carries a seller's stock across the end of Yandex Market's push API.
 
 pub mod clock;
+pub mod http;
+pub mod legacy;
 pub mod lifecycle;
+pub mod partner;
 pub mod stock;
 pub mod telemetry;

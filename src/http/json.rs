@@ -1,0 +1,88 @@
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
+
+/// A JSON object, and nothing else in its place.
+///
+/// serde's derive also takes an array for a struct, member by member. On a wire that is a
+/// guess about what somebody meant, and we do not guess about stock.
+#[derive(Clone, Copy, Debug)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OnlyObjects<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for OnlyObjects<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(members)).map(Object)
+            }
+        }
+
+        deserializer.deserialize_map(OnlyObjects(PhantomData))
+    }
+}
+
+/// A JSON string, borrowed from the body unless it holds escapes.
+///
+/// `Vec<Cow<str>>` would copy every string: serde borrows only where a field itself is a `Cow`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Text<'a>(pub Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Borrowing;
+
+        impl<'de> Visitor<'de> for Borrowing {
+            type Value = Text<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+
+        deserializer.deserialize_str(Borrowing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Pair {
+        a: u8,
+    }
+
+    #[test]
+    fn an_array_does_not_pass_for_an_object() {
+        assert_eq!(serde_json::from_str::<Object<Pair>>(r#"{"a":1}"#).unwrap().0.a, 1);
+        assert!(serde_json::from_str::<Object<Pair>>("[1]").is_err());
+        assert!(serde_json::from_str::<Object<Pair>>(r#"{"a":1,"a":2}"#).is_err());
+    }
+
+    #[test]
+    fn strings_are_borrowed_unless_escaped() {
+        let texts: Vec<Text<'_>> = serde_json::from_str(r#"["я","\u044f"]"#).unwrap();
+        assert!(matches!(texts[0].0, Cow::Borrowed("я")));
+        assert!(matches!(&texts[1].0, Cow::Owned(s) if s == "я"));
+    }
+}

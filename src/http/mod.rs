@@ -1,0 +1,4 @@
+//! Shared transport.
+
+/// JSON read strictly.
+pub mod json;

@@ -1,0 +1,3 @@
+//! `POST {base}/stocks`: the Market asks, we answer from memory.
+
+pub mod wire;

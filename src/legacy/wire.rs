@@ -1,0 +1,357 @@
+//! The shapes of `POST {base}/stocks`, with their limits and sources.
+//!
+//! Source: the push API pages of the Market's documentation, state of November 2026.
+
+use std::fmt;
+
+use chrono::{DateTime, NaiveDate};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::http::json::{Object, Text};
+use crate::stock::{Instant, Level};
+
+/// Most SKUs the Market says it puts in one question.
+pub const SKUS_PER_QUESTION: usize = 1_000;
+
+/// Most SKUs we answer in one go: a Market that asks for more than it said still gets an
+/// answer, and a body full of empty strings does not get a gigabyte.
+pub const MAX_SKUS_PER_QUESTION: usize = 10_000;
+
+/// Largest body of a question, in bytes. The largest legal one takes 1.53 MB: a thousand SKUs
+/// of 255 characters, each spelled `\uXXXX`.
+pub const MAX_QUESTION_BYTES: usize = 2 * 1024 * 1024;
+
+/// What the Market asks: how many of these are in this warehouse?
+///
+/// Members may come in any order, unknown ones (`partnerWarehouseId`) are ignored, and a
+/// member given twice is an error.
+#[derive(Debug)]
+pub struct Question<'a> {
+    /// The number as the Market wrote it, to be echoed to the letter: a number of twenty
+    /// digits must not come back as a float.
+    pub warehouse_id: &'a str,
+    /// In the Market's order and spelling, blanks and duplicates included.
+    pub skus: Vec<Text<'a>>,
+}
+
+impl<'a> Question<'a> {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// A sentence that says which rule the body breaks and where.
+    pub fn parse(body: &'a [u8]) -> Result<Self, String> {
+        let Object(wire) =
+            serde_json::from_slice::<Object<WireQuestion<'a>>>(body).map_err(|e| e.to_string())?;
+        let warehouse_id = wire.warehouse_id.get();
+        // A JSON value that begins like a number is one, or would not have been read.
+        if !warehouse_id.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
+            return Err(format!("warehouseId is {warehouse_id}, it must be a number"));
+        }
+        Ok(Self { warehouse_id, skus: wire.skus.0 })
+    }
+
+    /// The warehouse as a number, if it is a whole one. `1e2` and `100.0` are 100.
+    #[must_use]
+    pub fn warehouse(&self) -> Option<u64> {
+        whole_number(self.warehouse_id)
+    }
+}
+
+fn whole_number(literal: &str) -> Option<u64> {
+    if let Ok(number) = literal.parse() {
+        return Some(number);
+    }
+    // Up to 2^53 a double holds whole numbers exactly; beyond, two ids could look alike.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let number: f64 = literal.parse().ok()?;
+    let is_whole = number.fract() == 0.0 && (0.0..EXACT).contains(&number);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a whole number within 0..2^53 was checked above"
+    )]
+    is_whole.then_some(number as u64)
+}
+
+#[derive(Deserialize)]
+struct WireQuestion<'a> {
+    #[serde(borrow, rename = "warehouseId")]
+    warehouse_id: &'a RawValue,
+    #[serde(borrow)]
+    skus: Skus<'a>,
+}
+
+/// At most [`MAX_SKUS_PER_QUESTION`] texts.
+struct Skus<'a>(Vec<Text<'a>>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Skus<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(BoundedSkus)
+    }
+}
+
+struct BoundedSkus;
+
+impl<'de> Visitor<'de> for BoundedSkus {
+    type Value = Skus<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of strings")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut skus = Vec::with_capacity(SKUS_PER_QUESTION);
+        while let Some(sku) = seq.next_element()? {
+            if skus.len() == MAX_SKUS_PER_QUESTION {
+                return Err(A::Error::custom(format_args!(
+                    "skus has more than {MAX_SKUS_PER_QUESTION} elements"
+                )));
+            }
+            skus.push(sku);
+        }
+        Ok(Skus(skus))
+    }
+}
+
+/// Builds an answer, byte by byte, into one buffer.
+///
+/// By hand and not through serde: this is the one place where the cost of an item is the cost
+/// of the program (a sixth of the instructions, see the answer bench).
+#[derive(Debug)]
+pub struct Answer<'a> {
+    warehouse_id: &'a str,
+    body: Vec<u8>,
+    date: DateWriter,
+}
+
+// `{"sku":"","warehouseId":,"items":[{"count":,"type":"FIT","updatedAt":"…"}]},` with a count
+// of up to ten digits and a date of up to 27 characters: what an item takes besides its SKU
+// and warehouse.
+const ITEM_BYTES: usize = 110;
+
+impl<'a> Answer<'a> {
+    /// Begins an answer with room for what was asked.
+    #[must_use]
+    pub fn to(question: &Question<'a>) -> Self {
+        let sku_bytes: usize = question.skus.iter().map(|sku| sku.0.len()).sum();
+        let fixed = question.skus.len() * (ITEM_BYTES + question.warehouse_id.len());
+        let mut body = Vec::with_capacity(sku_bytes + fixed + 16);
+        body.extend_from_slice(br#"{"skus":["#);
+        Self { warehouse_id: question.warehouse_id, body, date: DateWriter::default() }
+    }
+
+    /// Adds an item, the SKU spelled as it was asked.
+    pub fn push(&mut self, sku: &str, level: Level) {
+        let body = &mut self.body;
+        if body.last() == Some(&b'}') {
+            body.push(b',');
+        }
+        body.extend_from_slice(br#"{"sku":"#);
+        write_json_string(body, sku);
+        body.extend_from_slice(br#","warehouseId":"#);
+        body.extend_from_slice(self.warehouse_id.as_bytes());
+        body.extend_from_slice(br#","items":[{"count":"#);
+        body.extend_from_slice(itoa::Buffer::new().format(level.count.get()).as_bytes());
+        body.extend_from_slice(br#","type":"FIT","updatedAt":""#);
+        self.date.write(body, level.updated_at);
+        body.extend_from_slice(br#""}]}"#);
+    }
+
+    /// The finished body.
+    #[must_use]
+    pub fn finish(mut self) -> Vec<u8> {
+        self.body.extend_from_slice(b"]}");
+        self.body
+    }
+}
+
+fn write_json_string(body: &mut Vec<u8>, text: &str) {
+    let is_plain = text.bytes().all(|b| b >= b' ' && b != b'"' && b != b'\\');
+    if is_plain {
+        body.push(b'"');
+        body.extend_from_slice(text.as_bytes());
+        body.push(b'"');
+    } else {
+        serde_json::to_writer(body, text).expect("a string written to memory cannot fail");
+    }
+}
+
+/// Writes moments as RFC 3339, remembering the last day: most items of an answer share it.
+#[derive(Debug, Default)]
+struct DateWriter {
+    day: i64,
+    date: Option<[u8; 10]>,
+}
+
+const MICROS_PER_DAY: i64 = 86_400_000_000;
+
+impl DateWriter {
+    fn write(&mut self, body: &mut Vec<u8>, at: Instant) {
+        let day = at.as_micros().div_euclid(MICROS_PER_DAY);
+        if self.date.is_none() || self.day != day {
+            self.date = four_digit_date(day);
+            self.day = day;
+        }
+        let Some(date) = self.date else {
+            // Before the year 0 or after 9999: rare enough to go the long way.
+            body.extend_from_slice(at.to_string().as_bytes());
+            return;
+        };
+        body.extend_from_slice(&date);
+        write_time(body, at.as_micros().rem_euclid(MICROS_PER_DAY));
+    }
+}
+
+fn four_digit_date(day: i64) -> Option<[u8; 10]> {
+    let date: NaiveDate = DateTime::from_timestamp(day.checked_mul(86_400)?, 0)?.date_naive();
+    date.to_string().into_bytes().try_into().ok()
+}
+
+fn write_time(body: &mut Vec<u8>, micros_of_day: i64) {
+    let seconds = micros_of_day / 1_000_000;
+    let micros = micros_of_day % 1_000_000;
+    let mut time = *b"T00:00:00";
+    write_digits(&mut time[1..3], seconds / 3600);
+    write_digits(&mut time[4..6], seconds / 60 % 60);
+    write_digits(&mut time[7..9], seconds % 60);
+    body.extend_from_slice(&time);
+    if micros % 1000 != 0 {
+        let mut fraction = *b".000000";
+        write_digits(&mut fraction[1..], micros);
+        body.extend_from_slice(&fraction);
+    } else if micros != 0 {
+        let mut fraction = *b".000";
+        write_digits(&mut fraction[1..], micros / 1000);
+        body.extend_from_slice(&fraction);
+    }
+    body.push(b'Z');
+}
+
+fn write_digits(digits: &mut [u8], mut number: i64) {
+    for digit in digits.iter_mut().rev() {
+        *digit = b"0123456789"[usize::try_from(number % 10).unwrap_or_default()];
+        number /= 10;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::stock::Count;
+
+    fn level(count: i64, at: &str) -> Level {
+        let at: DateTime<chrono::Utc> = at.parse().unwrap();
+        Level { count: Count::try_from(count).unwrap(), updated_at: at.into() }
+    }
+
+    #[test]
+    fn members_come_in_any_order_and_strange_ones_are_ignored() {
+        let body = r#"{"skus":["A"," Б "],"partnerWarehouseId":"b72e","warehouseId":569667}"#;
+        let question = Question::parse(body.as_bytes()).unwrap();
+        assert_eq!(question.warehouse(), Some(569_667));
+        assert_eq!(question.skus[1].0, " Б ");
+    }
+
+    #[test]
+    fn a_body_that_is_no_question_is_refused_with_the_rule() {
+        for (body, rule) in [
+            (r#"{"warehouseId":1,"warehouseId":1,"skus":[]}"#, "duplicate field `warehouseId`"),
+            (r#"{"warehouseId":1,"skus":[],"skus":[]}"#, "duplicate field `skus`"),
+            (r#"{"warehouseId":"1","skus":[]}"#, r#"warehouseId is "1", it must be a number"#),
+            (r#"{"warehouseId":null,"skus":[]}"#, "warehouseId is null, it must be a number"),
+            (r#"{"warehouseId":1}"#, "missing field `skus`"),
+            (r#"{"skus":[]}"#, "missing field `warehouseId`"),
+            (r#"{"warehouseId":1,"skus":[7]}"#, "expected a string"),
+            (r#"{"warehouseId":1,"skus":["\ud800"]}"#, "hex escape"),
+            (r#"[1,["A"]]"#, "expected an object"),
+            (r#"{"warehouseId":1,"skus":[]}x"#, "trailing characters"),
+            ("", "EOF"),
+        ] {
+            let error = Question::parse(body.as_bytes()).unwrap_err();
+            assert!(error.contains(rule), "{body}: {error}");
+        }
+        assert!(Question::parse(b"{\"warehouseId\":1,\"skus\":[\"\xff\"]}").is_err());
+    }
+
+    #[test]
+    fn ten_thousand_skus_are_taken_and_one_more_is_not() {
+        let body =
+            |n: usize| format!(r#"{{"warehouseId":1,"skus":[{}]}}"#, vec![r#""A""#; n].join(","));
+        assert_eq!(Question::parse(body(10_000).as_bytes()).unwrap().skus.len(), 10_000);
+        let error = Question::parse(body(10_001).as_bytes()).unwrap_err();
+        assert!(error.contains("more than 10000"), "{error}");
+    }
+
+    #[test]
+    fn whole_numbers_are_told_from_others() {
+        for (literal, number) in [
+            ("100", Some(100)),
+            ("100.0", Some(100)),
+            ("1e2", Some(100)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("0.5", None),
+            ("-3", None),
+            ("123456789012345678901", None),
+            ("1e400", None),
+        ] {
+            assert_eq!(whole_number(literal), number, "{literal}");
+        }
+    }
+
+    #[test]
+    fn an_answer_echoes_the_number_and_the_spelling() {
+        let body = r#"{"warehouseId":123456789012345678901,"skus":[" a\"b\\ ","Б\t"]}"#;
+        let question = Question::parse(body.as_bytes()).unwrap();
+        let mut answer = Answer::to(&question);
+        answer.push(&question.skus[0].0, level(15, "2019-09-09T13:01:18+03:00"));
+        answer.push(&question.skus[1].0, level(0, "2019-09-09T10:01:18.5Z"));
+        assert_eq!(
+            String::from_utf8(answer.finish()).unwrap(),
+            concat!(
+                r#"{"skus":[{"sku":" a\"b\\ ","warehouseId":123456789012345678901,"#,
+                r#""items":[{"count":15,"type":"FIT","updatedAt":"2019-09-09T10:01:18Z"}]},"#,
+                r#"{"sku":"Б\t","warehouseId":123456789012345678901,"#,
+                r#""items":[{"count":0,"type":"FIT","updatedAt":"2019-09-09T10:01:18.500Z"}]}]}"#,
+            )
+        );
+    }
+
+    #[test]
+    fn an_answer_about_nothing_is_an_empty_list() {
+        let question = Question::parse(br#"{"warehouseId":1,"skus":[]}"#).unwrap();
+        assert_eq!(Answer::to(&question).finish(), br#"{"skus":[]}"#);
+    }
+
+    proptest! {
+        #[test]
+        fn any_moment_is_written_as_the_calendar_library_writes_it(
+            micros in prop::collection::vec(-100_000_000_000_000_000i64..400_000_000_000_000_000, 1..5),
+        ) {
+            let mut writer = DateWriter::default();
+            for micros in micros {
+                let at = Instant::from_micros(micros).unwrap();
+                let mut written = Vec::new();
+                writer.write(&mut written, at);
+                prop_assert_eq!(String::from_utf8(written).unwrap(), at.to_string());
+            }
+        }
+
+        #[test]
+        fn any_sku_survives_the_answer(skus in prop::collection::vec(any::<String>(), 0..20)) {
+            let body = serde_json::json!({ "warehouseId": 7, "skus": skus }).to_string();
+            let question = Question::parse(body.as_bytes()).unwrap();
+            let mut answer = Answer::to(&question);
+            for sku in &question.skus {
+                answer.push(&sku.0, level(1, "2026-01-01T00:00:00Z"));
+            }
+            let answer: serde_json::Value = serde_json::from_slice(&answer.finish()).unwrap();
+            let echoed: Vec<_> = answer["skus"].as_array().unwrap().iter()
+                .map(|item| item["sku"].as_str().unwrap().to_owned()).collect();
+            prop_assert_eq!(echoed, skus);
+        }
+    }
+}

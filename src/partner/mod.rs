@@ -1,0 +1,4 @@
+//! The partner API, in both directions: the seller calls us as if we were the Market, and we
+//! call the Market.
+
+pub mod wire;
