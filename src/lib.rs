@@ -4,6 +4,7 @@ pub mod clock;
 pub mod http;
 pub mod legacy;
 pub mod lifecycle;
+pub mod migrator;
 pub mod partner;
 pub mod stock;
 pub mod telemetry;

@@ -2,3 +2,5 @@
 
 /// JSON read strictly.
 pub mod json;
+/// Tokens and keys.
+pub mod secret;

@@ -1,4 +1,5 @@
 //! The partner API, in both directions: the seller calls us as if we were the Market, and we
 //! call the Market.
 
+pub mod client;
 pub mod wire;

@@ -1,0 +1,274 @@
+//! What goes into the next batch: the backlog and its order. Pure.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::stock::{Count, Level, Sku};
+
+/// How much it hurts to leave a SKU unsent. The most urgent first.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Urgency {
+    /// Sold out: every order from now on is one the shop must cancel.
+    Zero,
+    /// Fewer than the Market believes: some orders may have to be cancelled.
+    Decrease,
+    /// More, or as many since a later date, or never sent: sales are missed, none is broken.
+    Rest,
+}
+
+impl Urgency {
+    /// Compares what the shop has with what the Market acknowledged last.
+    #[must_use]
+    pub fn of(ours: Level, markets: Option<Level>) -> Self {
+        match markets {
+            Some(markets) if ours.count == Count::ZERO && markets.count == Count::ZERO => {
+                Self::Rest
+            }
+            Some(_) | None if ours.count == Count::ZERO => Self::Zero,
+            Some(markets) if ours.count < markets.count => Self::Decrease,
+            Some(_) | None => Self::Rest,
+        }
+    }
+}
+
+/// Where a SKU stands within its urgency; the lowest goes first.
+///
+/// Microseconds: when the change was noticed, or, for one found by a scan, when the Market last
+/// acknowledged the SKU. Either way a SKU that keeps changing does not fall back behind the
+/// others each time, so none waits for ever.
+pub type Age = i64;
+
+/// The SKUs known to differ, in the order they should go.
+///
+/// Bounded: it is a window onto the difference between book and ledger, which a scan can
+/// always find again, not the only memory of it. When full, the youngest of the least urgent
+/// make room and [`Backlog::has_more`] says that a scan is due.
+#[derive(Debug, Default)]
+pub struct Backlog {
+    queues: [BTreeMap<(Age, u64), Sku>; 3],
+    places: HashMap<Sku, (Urgency, Age, u64)>,
+    // Tells apart SKUs of one age; never repeated.
+    tie: u64,
+    more: bool,
+}
+
+/// Most SKUs in a backlog: half a minute of the Market's limit, about 6 MB.
+pub const MAX_BACKLOG: usize = 50_000;
+
+/// Of each batch, this part is kept for each less urgent kind that is waiting: however many
+/// zeros keep coming, increases go out at a tenth of the limit at least.
+const KEPT_FOR_OTHERS: usize = 10;
+
+impl Backlog {
+    /// Puts a SKU in its place. One that is in already keeps its age and takes the urgency.
+    pub fn insert(&mut self, sku: &Sku, urgency: Urgency, age: Age) {
+        let (age, tie) = match self.remove(sku) {
+            Some((_, known, tie)) => (known.min(age), tie),
+            None => {
+                self.tie += 1;
+                (age, self.tie)
+            }
+        };
+        self.queues[urgency as usize].insert((age, tie), sku.clone());
+        self.places.insert(sku.clone(), (urgency, age, tie));
+        if self.places.len() > MAX_BACKLOG {
+            self.drop_last();
+        }
+    }
+
+    /// Takes a SKU out, wherever it is.
+    pub fn discard(&mut self, sku: &Sku) {
+        self.remove(sku);
+    }
+
+    /// Takes out up to `max` SKUs for the next batch, with their ages.
+    ///
+    /// Zeros first, then decreases, then the rest, the oldest of each first, but a tenth of the
+    /// batch stays open to each less urgent kind.
+    pub fn take(&mut self, max: usize) -> Vec<(Sku, Age)> {
+        let kept = max / KEPT_FOR_OTHERS;
+        let rest = self.queue(Urgency::Rest).min(kept);
+        let decreases = self.queue(Urgency::Decrease).min(kept);
+        let mut taken = Vec::new();
+        self.take_from(Urgency::Zero, max - decreases - rest, &mut taken);
+        let left = max - rest - taken.len();
+        self.take_from(Urgency::Decrease, left, &mut taken);
+        let left = max - taken.len();
+        self.take_from(Urgency::Rest, left, &mut taken);
+        taken
+    }
+
+    /// How many SKUs are in.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Nothing is waiting.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Some SKUs did not fit: when these are sent, a scan finds more.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        self.more
+    }
+
+    /// Whether a scan's find would be dropped at once. Spares a full backlog the work of
+    /// inserting what it cannot keep.
+    #[must_use]
+    pub fn would_drop(&self, urgency: Urgency, age: Age) -> bool {
+        self.places.len() >= MAX_BACKLOG
+            && self.last().is_some_and(|(last, (last_age, _))| (urgency, age) >= (last, last_age))
+    }
+
+    /// Notes that a SKU was left out.
+    pub fn note_more(&mut self) {
+        self.more = true;
+    }
+
+    /// A scan begins: it will find what does not fit.
+    pub fn begin_scan(&mut self) {
+        self.more = false;
+    }
+
+    fn queue(&self, urgency: Urgency) -> usize {
+        self.queues[urgency as usize].len()
+    }
+
+    fn take_from(&mut self, urgency: Urgency, max: usize, taken: &mut Vec<(Sku, Age)>) {
+        for _ in 0..max {
+            let Some(((age, _), sku)) = self.queues[urgency as usize].pop_first() else { return };
+            self.places.remove(&sku);
+            taken.push((sku, age));
+        }
+    }
+
+    fn remove(&mut self, sku: &Sku) -> Option<(Urgency, Age, u64)> {
+        let place = self.places.remove(sku)?;
+        self.queues[place.0 as usize].remove(&(place.1, place.2));
+        Some(place)
+    }
+
+    fn last(&self) -> Option<(Urgency, (Age, u64))> {
+        [Urgency::Rest, Urgency::Decrease, Urgency::Zero].into_iter().find_map(|urgency| {
+            self.queues[urgency as usize].last_key_value().map(|(key, _)| (urgency, *key))
+        })
+    }
+
+    fn drop_last(&mut self) {
+        if let Some((urgency, key)) = self.last()
+            && let Some(sku) = self.queues[urgency as usize].remove(&key)
+        {
+            self.places.remove(&sku);
+            self.more = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::stock::Instant;
+
+    fn sku(n: usize) -> Sku {
+        Sku::parse(&format!("sku-{n}")).unwrap()
+    }
+
+    fn level(count: i64) -> Level {
+        Level {
+            count: Count::try_from(count).unwrap(),
+            updated_at: Instant::from_micros(0).unwrap(),
+        }
+    }
+
+    fn texts(taken: Vec<(Sku, Age)>) -> Vec<String> {
+        taken.into_iter().map(|(sku, _)| sku.to_string()).collect()
+    }
+
+    #[test]
+    fn a_fall_to_zero_is_most_urgent_and_a_repeated_zero_is_not() {
+        assert_eq!(Urgency::of(level(0), Some(level(5))), Urgency::Zero);
+        assert_eq!(Urgency::of(level(0), None), Urgency::Zero);
+        assert_eq!(Urgency::of(level(0), Some(level(0))), Urgency::Rest);
+        assert_eq!(Urgency::of(level(4), Some(level(5))), Urgency::Decrease);
+        assert_eq!(Urgency::of(level(6), Some(level(5))), Urgency::Rest);
+        assert_eq!(Urgency::of(level(6), None), Urgency::Rest);
+    }
+
+    #[test]
+    fn zeros_go_first_then_decreases_and_the_oldest_of_each_first() {
+        let mut backlog = Backlog::default();
+        backlog.insert(&sku(1), Urgency::Rest, 1);
+        backlog.insert(&sku(2), Urgency::Decrease, 9);
+        backlog.insert(&sku(3), Urgency::Decrease, 8);
+        backlog.insert(&sku(4), Urgency::Zero, 99);
+        assert_eq!(texts(backlog.take(3)), ["sku-4", "sku-3", "sku-2"]);
+        assert_eq!(texts(backlog.take(3)), ["sku-1"]);
+        assert!(backlog.is_empty());
+    }
+
+    #[test]
+    fn a_flood_of_zeros_leaves_a_tenth_to_each_of_the_others() {
+        let mut backlog = Backlog::default();
+        (0..100).for_each(|n| backlog.insert(&sku(n), Urgency::Zero, 0));
+        (100..200).for_each(|n| backlog.insert(&sku(n), Urgency::Decrease, 0));
+        (200..300).for_each(|n| backlog.insert(&sku(n), Urgency::Rest, 0));
+        let taken = texts(backlog.take(50));
+        assert_eq!(taken.len(), 50);
+        assert_eq!(taken[39], "sku-39");
+        assert_eq!(taken[40..45], ["sku-100", "sku-101", "sku-102", "sku-103", "sku-104"]);
+        assert_eq!(taken[45], "sku-200");
+    }
+
+    #[test]
+    fn a_sku_that_keeps_changing_keeps_its_place() {
+        let mut backlog = Backlog::default();
+        backlog.insert(&sku(1), Urgency::Rest, 1);
+        backlog.insert(&sku(2), Urgency::Rest, 2);
+        backlog.insert(&sku(1), Urgency::Rest, 3);
+        assert_eq!(texts(backlog.take(9)), ["sku-1", "sku-2"]);
+    }
+
+    #[test]
+    fn a_full_backlog_drops_the_least_urgent_and_remembers_that() {
+        let mut backlog = Backlog::default();
+        (0..MAX_BACKLOG).for_each(|n| backlog.insert(&sku(n), Urgency::Rest, 5));
+        assert!(!backlog.has_more());
+        assert!(backlog.would_drop(Urgency::Rest, 5));
+        assert!(!backlog.would_drop(Urgency::Zero, 5));
+        backlog.insert(&sku(MAX_BACKLOG), Urgency::Zero, 9);
+        assert_eq!(backlog.len(), MAX_BACKLOG);
+        assert!(backlog.has_more());
+        assert_eq!(texts(backlog.take(1)), [format!("sku-{MAX_BACKLOG}")]);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_or_doubled(
+            inserts in prop::collection::vec((0usize..40, 0usize..3, 0i64..9), 0..120),
+            size in 1usize..20,
+        ) {
+            let mut backlog = Backlog::default();
+            let mut expected = std::collections::BTreeSet::new();
+            for (n, urgency, age) in inserts {
+                let urgency = [Urgency::Zero, Urgency::Decrease, Urgency::Rest][urgency];
+                backlog.insert(&sku(n), urgency, age);
+                expected.insert(sku(n).to_string());
+            }
+            prop_assert_eq!(backlog.len(), expected.len());
+            let mut seen = std::collections::BTreeSet::new();
+            while !backlog.is_empty() {
+                let taken = texts(backlog.take(size));
+                prop_assert!(!taken.is_empty() && taken.len() <= size);
+                for text in taken {
+                    prop_assert!(seen.insert(text), "doubled");
+                }
+            }
+            prop_assert_eq!(seen, expected);
+        }
+    }
+}

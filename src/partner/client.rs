@@ -1,0 +1,174 @@
+//! We call the Market.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use chrono::{DateTime, Utc};
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap};
+
+use crate::http::secret::Secret;
+
+/// Most bytes read of an answer: an update's answer is a line, an error page perhaps a screen.
+const MAX_ANSWER_BYTES: usize = 1024 * 1024;
+
+/// How a request ended.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// The Market, or something between, answered.
+    Answer(Answer),
+    /// No answer, or half of one: nobody can know what the Market did.
+    Failure(String),
+}
+
+/// What came back.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The whole body.
+    pub body: Bytes,
+    /// What the headers say of the limit.
+    pub rate: RateHeaders,
+    /// The Market's own clock.
+    pub date: Option<DateTime<Utc>>,
+    /// The Market's name for this request, for its support.
+    pub trace: Option<String>,
+}
+
+/// The headers `X-RateLimit-Resource-…`. Source: the limits page, 2026.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct RateHeaders {
+    /// SKUs a period.
+    pub limit: Option<u32>,
+    /// SKUs left of it.
+    pub remaining: Option<u32>,
+    /// From the answer until a new period begins: `-Until`, reckoned against the answer's own
+    /// `Date`, so that a clock that is wrong on either side does no harm.
+    pub wait: Option<Duration>,
+}
+
+impl RateHeaders {
+    fn read(headers: &HeaderMap, now: DateTime<Utc>) -> Self {
+        let number = |name: &str| header(headers, name)?.trim().parse().ok();
+        let until = header(headers, "x-ratelimit-resource-until").and_then(parse_http_date);
+        let date = header(headers, DATE.as_str()).and_then(parse_http_date).unwrap_or(now);
+        Self {
+            limit: number("x-ratelimit-resource-limit"),
+            remaining: number("x-ratelimit-resource-remaining"),
+            wait: until.map(|until| (until - date).to_std().unwrap_or(Duration::ZERO)),
+        }
+    }
+}
+
+/// Reads a date of HTTP, whose weekday may be wrong: the documentation's own example is.
+fn parse_http_date(text: &str) -> Option<DateTime<Utc>> {
+    let date = text.split_once(',').map_or(text, |(_weekday, date)| date).trim();
+    DateTime::parse_from_rfc2822(date).ok().map(|at| at.with_timezone(&Utc))
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// The Market at one address.
+#[derive(Clone, Debug)]
+pub struct MarketClient {
+    http: reqwest::Client,
+    base: String,
+}
+
+impl MarketClient {
+    /// Calls go to `base`, such as `https://api.partner.market.yandex.ru`, through a client
+    /// that follows no redirects.
+    #[must_use]
+    pub fn new(http: reqwest::Client, base: &str) -> Self {
+        Self { http, base: base.trim_end_matches('/').to_owned() }
+    }
+
+    /// Sends one batch of stock: `PUT /v2/campaigns/{campaignId}/offers/stocks`.
+    ///
+    /// `now` stands in for the answer's `Date` where that is missing.
+    pub async fn update_stocks(
+        &self,
+        campaign: u64,
+        key: &Secret,
+        body: Vec<u8>,
+        now: DateTime<Utc>,
+    ) -> Reply {
+        let request = self
+            .http
+            .put(format!("{}/v2/campaigns/{campaign}/offers/stocks", self.base))
+            .header("Api-Key", key.expose())
+            .header(CONTENT_TYPE, "application/json")
+            .body(body);
+        match call(request, now).await {
+            Ok(answer) => Reply::Answer(answer),
+            // Without the URL: the reason is shown in logs and in the status.
+            Err(error) => Reply::Failure(describe(&error.without_url())),
+        }
+    }
+}
+
+async fn call(request: reqwest::RequestBuilder, now: DateTime<Utc>) -> reqwest::Result<Answer> {
+    let mut response = request.send().await?;
+    let headers = response.headers();
+    let rate = RateHeaders::read(headers, now);
+    let date = header(headers, DATE.as_str()).and_then(parse_http_date);
+    let trace = ["traceparent", "x-request-id", "x-market-req-id"]
+        .iter()
+        .find_map(|name| header(headers, name))
+        .map(ToOwned::to_owned);
+    let status = response.status().as_u16();
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+            // Such a body is no answer of this method; what came is enough to show.
+            break;
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Answer { status, body: body.freeze(), rate, date, trace })
+}
+
+/// The chain of causes: reqwest's own sentence rarely says which of them it was.
+fn describe(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn the_wait_is_reckoned_against_the_answers_own_date() {
+        let now = "2026-11-20T10:00:00Z".parse().unwrap();
+        let rate = RateHeaders::read(
+            &headers(&[
+                ("X-RateLimit-Resource-Limit", "100000"),
+                ("X-RateLimit-Resource-Remaining", "0"),
+                // The weekday is wrong, as in the documentation.
+                ("X-RateLimit-Resource-Until", "Thu, 10 Jul 2018 00:42:42 GMT"),
+                ("Date", "Tue, 10 Jul 2018 00:42:12 GMT"),
+            ]),
+            now,
+        );
+        assert_eq!(rate.wait, Some(Duration::from_secs(30)));
+        assert_eq!((rate.limit, rate.remaining), (Some(100_000), Some(0)));
+    }
+
+    #[test]
+    fn a_missing_date_is_our_own_and_a_past_until_is_no_wait() {
+        let now = "2018-07-10T00:42:40Z".parse().unwrap();
+        let until =
+            |text| RateHeaders::read(&headers(&[("X-RateLimit-Resource-Until", text)]), now);
+        assert_eq!(until("Tue, 10 Jul 2018 00:42:42 GMT").wait, Some(Duration::from_secs(2)));
+        assert_eq!(until("Tue, 10 Jul 2018 00:00:00 GMT").wait, Some(Duration::ZERO));
+        assert_eq!(until("soon").wait, None);
+        assert_eq!(RateHeaders::read(&headers(&[]), now), RateHeaders::default());
+    }
+}
