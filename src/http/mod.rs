@@ -1,6 +1,25 @@
-//! Shared transport.
+//! HTTP/1.1, both ways: the listener with its deadlines and limits, and the outbound client.
+//!
+//! hyper parses and writes the protocol, but it takes its time with slow peers and lets
+//! ambiguous requests through; so every connection of ours is read by the gate first. This room
+//! knows no route, no token and no stock, and names no other room's types.
 
+mod answer;
+mod body;
+mod client;
+mod gate;
+mod head;
 /// JSON read strictly.
 pub mod json;
+mod metrics;
 /// Tokens and keys.
 pub mod secret;
+mod server;
+#[cfg(test)]
+mod tests;
+
+pub use answer::Refusal;
+pub use body::{BodyRefused, read_body};
+pub use client::{AnswerCut, ClientConfig, ClientError, client, read_answer};
+pub use metrics::Metrics;
+pub use server::{Limits, Peer, Server};

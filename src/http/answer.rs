@@ -1,0 +1,124 @@
+//! How we say no: one JSON shape for every error this program answers.
+
+use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+/// A request that was not served, and why, as `{"error":{"code":"…","message":"…"}}`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Refusal {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// A stable name that programs can tell refusals apart by.
+    pub code: &'static str,
+    /// A sentence for people: the value and the rule. Never the cause of an inner fault.
+    pub message: String,
+    /// When it makes sense to try again, in seconds.
+    pub retry_after: Option<u32>,
+}
+
+impl Refusal {
+    /// A refusal that says nothing about trying again.
+    #[must_use]
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), retry_after: None }
+    }
+
+    /// The same, to be tried again after `seconds`.
+    #[must_use]
+    pub fn retry_after(self, seconds: u32) -> Self {
+        Self { retry_after: Some(seconds), ..self }
+    }
+
+    /// The answer to a fault of ours; the cause belongs in the log.
+    #[must_use]
+    pub fn internal() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "the request failed inside")
+    }
+
+    /// The body of the answer.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        let error = Error { code: self.code, message: &self.message };
+        serde_json::to_vec(&Envelope { error }).expect("two strings always make JSON")
+    }
+
+    /// The whole answer as it goes over the wire, for where no HTTP library has the word.
+    pub(super) fn to_wire(&self) -> Vec<u8> {
+        let body = self.to_json();
+        let retry = self.retry_after.map(|s| format!("retry-after: {s}\r\n")).unwrap_or_default();
+        // RFC 9110 wants it with 405; the methods are those that any route of ours takes.
+        let allow = if self.status == StatusCode::METHOD_NOT_ALLOWED {
+            "allow: GET, HEAD, POST, PUT\r\n"
+        } else {
+            ""
+        };
+        let mut wire = format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncache-control: no-store\r\n\
+             connection: close\r\n{allow}{retry}content-length: {length}\r\n\r\n",
+            status = self.status,
+            length = body.len(),
+        )
+        .into_bytes();
+        wire.extend_from_slice(&body);
+        wire
+    }
+
+    /// Whether what is left of the request makes the connection useless.
+    fn ends_connection(&self) -> bool {
+        matches!(self.status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, self.to_json()).into_response();
+        let fields = response.headers_mut();
+        fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = self.retry_after {
+            fields.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.ends_connection() {
+            fields.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+#[derive(Serialize)]
+struct Envelope<'a> {
+    error: Error<'a>,
+}
+
+#[derive(Serialize)]
+struct Error<'a> {
+    code: &'static str,
+    message: &'a str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_has_the_one_shape_and_is_not_cached() {
+        let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "BUSY", "say \"later\"");
+        let response = refusal.clone().retry_after(5).into_response();
+        assert_eq!(refusal.to_json(), br#"{"error":{"code":"BUSY","message":"say \"later\""}}"#);
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
+        assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
+        assert_eq!(response.headers()[RETRY_AFTER], "5");
+        assert!(!response.headers().contains_key(CONNECTION));
+    }
+
+    #[test]
+    fn the_wire_form_counts_bytes_not_characters() {
+        let wire = Refusal::new(StatusCode::BAD_REQUEST, "BAD", "слово").to_wire();
+        let text = String::from_utf8(wire).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\n"));
+        assert!(head.ends_with(&format!("content-length: {}", body.len())));
+    }
+}

@@ -1,0 +1,362 @@
+//! The listener: accepts, hands each connection to the gate and hyper, and stops in order.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
+use tower::ServiceExt;
+use tracing::{debug, error, warn};
+
+use super::answer::Refusal;
+use super::gate::{Exchange, Heard, Outcome, Wire};
+use super::head::Framing;
+use super::metrics::Metrics;
+use crate::lifecycle::Tasks;
+
+/// Connections the system completes for us before we accept them. Linux caps it at `somaxconn`.
+const BACKLOG: u32 = 4096;
+
+/// How long to leave a system alone that cannot give us a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections over the cap that are being told so; any more are closed without a word.
+const MAX_TURNED_AWAY: usize = 256;
+
+/// On a stop, how long a connection that has never sent anything may still send its request:
+/// it was opened for one, which may be on its way.
+const STOP_GRACE: Duration = Duration::from_millis(250);
+
+/// What a peer may cost us.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections open at a time; one more is answered 503.
+    pub max_connections: usize,
+    /// Longest head of a request, in bytes.
+    pub header_bytes: usize,
+    /// Most fields in a head.
+    pub header_fields: usize,
+    /// Longest target of a request, in bytes.
+    pub uri_bytes: usize,
+    /// From the accept to the first byte.
+    pub first_byte: Duration,
+    /// From the first byte of a request to the end of its head.
+    pub header: Duration,
+    /// Between two requests. Longer than nginx's 60 s, so that it is nginx that closes: a
+    /// request that meets our close half-way would fail.
+    pub idle: Duration,
+    /// From the end of the head to the end of the body.
+    pub body: Duration,
+    /// How long a client may take none of its answer.
+    pub write_progress: Duration,
+    /// How long it may take over the whole of it.
+    pub write_total: Duration,
+    /// From the end of the head to the answer; beyond it the answer is 503.
+    pub handler: Duration,
+    /// How long a client may take to read its last answer before the connection is dropped.
+    pub linger: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 10_000,
+            header_bytes: 16 * 1024,
+            header_fields: 64,
+            uri_bytes: 4 * 1024,
+            first_byte: Duration::from_secs(5),
+            header: Duration::from_secs(5),
+            idle: Duration::from_secs(75),
+            body: Duration::from_secs(10),
+            write_progress: Duration::from_secs(10),
+            write_total: Duration::from_secs(60),
+            handler: Duration::from_secs(20),
+            linger: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Who is at the other end of the connection; every request carries it as an extension.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Peer(pub SocketAddr);
+
+/// A bound listener.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    limits: Limits,
+    metrics: Metrics,
+}
+
+impl Server {
+    /// Takes the address; connections wait in the backlog until [`Server::run`].
+    ///
+    /// # Errors
+    /// The address is taken or not ours.
+    pub fn bind(addr: SocketAddr, limits: Limits) -> io::Result<Self> {
+        let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(addr)?;
+        Ok(Self { listener: socket.listen(BACKLOG)?, limits, metrics: Metrics::default() })
+    }
+
+    /// Where it listens, with the port the system chose if 0 was asked for.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// The listener's counters.
+    #[must_use]
+    pub fn metrics(&self) -> Metrics {
+        self.metrics.clone()
+    }
+
+    /// Serves until the tasks are told to stop, then returns; the connections finish the
+    /// requests they have in hand, as tasks that [`Tasks::ended`] waits for.
+    ///
+    /// A connection over the cap is answered 503 rather than left in the backlog: its client
+    /// learns at once, the operator sees it counted, and the next one meets a short queue.
+    pub async fn run(self, router: Router, tasks: Tasks) {
+        let places = Places {
+            served: Arc::new(Semaphore::new(self.limits.max_connections)),
+            turned_away: Arc::new(Semaphore::new(MAX_TURNED_AWAY)),
+        };
+        let host =
+            Host { router, limits: self.limits, metrics: self.metrics, tasks: tasks.clone() };
+        let host = Arc::new(host);
+        let mut stopping = pin!(tasks.stopping());
+        let mut failing = false;
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = &mut stopping => break,
+                accepted = self.listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    failing = false;
+                    host.welcome(stream, Peer(peer), &places);
+                }
+                Err(e) if is_the_peers(&e) => {
+                    debug!("a connection was gone before it was accepted");
+                }
+                Err(e) => {
+                    host.metrics.accept_failures.inc();
+                    if !std::mem::replace(&mut failing, true) {
+                        warn!(error = %e, "cannot accept connections, trying again: {e}");
+                    }
+                    tokio::select! { () = &mut stopping => break, () = sleep(ACCEPT_PAUSE) => {} }
+                }
+            }
+        }
+        // Closing the listener resets those who wait in the backlog; they came in time.
+        while let Some(Ok((stream, peer))) = self.listener.accept().now_or_never() {
+            host.welcome(stream, Peer(peer), &places);
+        }
+    }
+}
+
+/// An error of one connection, after which the next can be had at once.
+fn is_the_peers(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+struct Places {
+    served: Arc<Semaphore>,
+    turned_away: Arc<Semaphore>,
+}
+
+/// What every connection needs.
+pub(super) struct Host {
+    pub(super) router: Router,
+    pub(super) limits: Limits,
+    pub(super) metrics: Metrics,
+    pub(super) tasks: Tasks,
+}
+
+impl Host {
+    fn welcome(self: &Arc<Self>, stream: TcpStream, peer: Peer, places: &Places) {
+        self.metrics.accepted.inc();
+        // Only the answers' latency depends on it.
+        drop(stream.set_nodelay(true));
+        let host = Arc::clone(self);
+        if let Ok(permit) = Arc::clone(&places.served).try_acquire_owned() {
+            let place = Place::take(permit, &self.metrics.connections);
+            self.tasks.spawn_brief(async move {
+                host.converse(stream, peer).await;
+                drop(place);
+            });
+            return;
+        }
+        self.metrics.refuse("over_capacity");
+        if let Ok(permit) = Arc::clone(&places.turned_away).try_acquire_owned() {
+            self.tasks.spawn_brief(async move {
+                host.turn_away(stream).await;
+                drop(permit);
+            });
+        }
+    }
+
+    async fn turn_away<IO: AsyncRead + AsyncWrite + Unpin>(&self, io: IO) {
+        let refusal = Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "TOO_MANY_CONNECTIONS",
+            format!("all {} connections are taken", self.limits.max_connections),
+        );
+        let mut wire = Wire::new(io);
+        wire.refuse(&refusal.retry_after(5), &self.limits).await;
+        wire.close(&self.limits).await;
+    }
+
+    /// Serves one connection until either side has had enough.
+    pub(super) async fn converse<IO: AsyncRead + AsyncWrite + Unpin>(&self, io: IO, peer: Peer) {
+        let mut wire = Wire::new(io);
+        let mut stop = pin!(self.tasks.stopping());
+        let mut patience = (self.limits.first_byte, STOP_GRACE);
+        loop {
+            let until = self.out_of_patience(stop.as_mut(), patience);
+            let request = match wire.hear(until, &self.limits).await {
+                Heard::Request { head_bytes, framing } => (head_bytes, framing),
+                Heard::Silence => return,
+                Heard::Fault(fault) => {
+                    debug!(peer = %peer.0, "refused a request: {fault}");
+                    self.metrics.refuse(fault.reason());
+                    wire.refuse(&fault.refusal(), &self.limits).await;
+                    return wire.close(&self.limits).await;
+                }
+            };
+            match self.exchange(&mut wire, request, peer, stop.as_mut()).await {
+                Outcome::Complete => patience = (self.limits.idle, Duration::ZERO),
+                Outcome::Last => return wire.close(&self.limits).await,
+                Outcome::LateBody => {
+                    self.metrics.refuse("body_timed_out");
+                    return wire.close(&self.limits).await;
+                }
+                Outcome::Stalled => {
+                    debug!(peer = %peer.0, "cut a client that does not read its answer");
+                    return self.metrics.refuse("write_stalled");
+                }
+                Outcome::Broken => return,
+            }
+        }
+    }
+
+    /// Resolves when a connection has been silent for too long, or `grace` after a stop.
+    async fn out_of_patience(
+        &self,
+        stop: Pin<&mut impl Future<Output = ()>>,
+        (patience, grace): (Duration, Duration),
+    ) {
+        let stopped = async {
+            if !self.tasks.is_stopping() {
+                stop.await;
+            }
+            sleep(grace).await;
+        };
+        // No longer than that either way.
+        drop(timeout(patience, stopped).await);
+    }
+
+    /// Has hyper serve one request.
+    async fn exchange<IO: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        wire: &mut Wire<IO>,
+        request: (usize, Framing),
+        peer: Peer,
+        stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> Outcome {
+        let mut exchange = Exchange::new(wire, request, &self.limits);
+        let stopping = self.tasks.is_stopping();
+        let served = {
+            let mut hyper = http1::Builder::new();
+            hyper
+                .half_close(true)
+                .header_read_timeout(None)
+                .keep_alive(!stopping)
+                .max_headers(self.limits.header_fields + 1)
+                .max_buf_size(self.limits.header_bytes.max(16 * 1024) * 4);
+            let service = service_fn(|request| self.answer(request, peer));
+            let mut serving = pin!(hyper.serve_connection(TokioIo::new(&mut exchange), service));
+            tokio::select! {
+                biased;
+                served = serving.as_mut() => served,
+                () = stop, if !stopping => {
+                    serving.as_mut().graceful_shutdown();
+                    serving.await
+                }
+            }
+        };
+        match (served, exchange.outcome()) {
+            (Ok(()), outcome) | (Err(_), outcome @ (Outcome::Stalled | Outcome::Broken)) => outcome,
+            (Err(e), _) => {
+                debug!(peer = %peer.0, error = %e, "an exchange failed: {e}");
+                Outcome::Last
+            }
+        }
+    }
+
+    /// Has the router answer, in its time and whatever happens inside.
+    async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Result<Response, Infallible> {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(peer);
+        let method = request.method().clone();
+        let answering = AssertUnwindSafe(self.router.clone().oneshot(request)).catch_unwind();
+        let refusal = match timeout(self.limits.handler, answering).await {
+            Ok(Ok(answer)) => return answer,
+            Ok(Err(_panic)) => {
+                // Neither target nor panic message: both may hold what the client sent.
+                error!(%method, "a handler panicked, its {method} request was answered 500");
+                self.metrics.panics.inc();
+                Refusal::internal()
+            }
+            Err(_elapsed) => {
+                self.metrics.refuse("handler_timed_out");
+                let message = format!("no answer within {} s", self.limits.handler.as_secs());
+                Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "TIMED_OUT", message).retry_after(5)
+            }
+        };
+        Ok(refusal.into_response())
+    }
+}
+
+/// A connection's place under the cap, given back when it is dropped.
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    connections: Gauge,
+}
+
+impl Place {
+    fn take(permit: OwnedSemaphorePermit, connections: &Gauge) -> Self {
+        connections.inc();
+        Self { _permit: permit, connections: connections.clone() }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connections.dec();
+    }
+}

@@ -1,0 +1,702 @@
+//! The listener as a whole: over real sockets where bytes matter, over a pipe in memory and on
+//! a paused clock where time does.
+
+use std::future::pending;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Extension;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Router, http::StatusCode};
+use proptest::prelude::*;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+
+use super::server::Host;
+use super::*;
+use crate::lifecycle::{Fuse, Tasks};
+
+const HOST: &str = "Host: shop.example\r\n";
+const MAX_BODY: usize = 50_000;
+const BIG: usize = 8_000_000;
+
+/// What the tests hold of a house with one listener.
+struct House {
+    tasks: Tasks,
+    metrics: Metrics,
+    /// A request has reached `/wait`.
+    reached: Arc<Notify>,
+    /// Lets `/wait` answer.
+    go: Arc<Notify>,
+    /// Handlers of `/forever` that are still at work.
+    working: Arc<AtomicUsize>,
+    router: Router,
+}
+
+impl House {
+    fn new() -> Self {
+        let (reached, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let working = Arc::new(AtomicUsize::new(0));
+        let router = Router::new()
+            .route("/echo", post(echo).put(echo).get(async || "got"))
+            .route("/early", post(async || "early"))
+            .route("/peer", get(async |Extension(Peer(a)): Extension<Peer>| a.ip().to_string()))
+            .route("/panic", get(async || -> Response { panic!("secret-of-the-request") }))
+            .route("/big", get(async || vec![b'x'; BIG]))
+            .route("/wait", get(wait).with_state((reached.clone(), go.clone())))
+            .route("/forever", get(forever).with_state((reached.clone(), working.clone())));
+        let tasks = Tasks::new(Fuse::default());
+        Self { tasks, metrics: Metrics::default(), reached, go, working, router }
+    }
+
+    /// A listener on a port of its own.
+    fn listen(&mut self, limits: Limits) -> SocketAddr {
+        let server = Server::bind("127.0.0.1:0".parse().unwrap(), limits).unwrap();
+        let addr = server.local_addr().unwrap();
+        self.metrics = server.metrics();
+        self.tasks.spawn("listener", server.run(self.router.clone(), self.tasks.clone()));
+        addr
+    }
+
+    /// A connection through memory, with `room` bytes in each direction.
+    fn pipe(&self, room: usize) -> DuplexStream {
+        let (ours, theirs) = tokio::io::duplex(room);
+        let host = Host {
+            router: self.router.clone(),
+            limits: Limits::default(),
+            metrics: self.metrics.clone(),
+            tasks: self.tasks.clone(),
+        };
+        let peer = Peer("192.0.2.1:9".parse().unwrap());
+        self.tasks.spawn_brief(async move { host.converse(theirs, peer).await });
+        ours
+    }
+}
+
+async fn echo(request: axum::extract::Request) -> Response {
+    match read_body(request.into_body(), MAX_BODY).await {
+        Ok(body) => body.into_response(),
+        Err(refused) => Refusal::from(refused).into_response(),
+    }
+}
+
+type Waiting = axum::extract::State<(Arc<Notify>, Arc<Notify>)>;
+
+async fn wait(axum::extract::State((reached, go)): Waiting) -> &'static str {
+    reached.notify_one();
+    go.notified().await;
+    "waited"
+}
+
+type Counting = axum::extract::State<(Arc<Notify>, Arc<AtomicUsize>)>;
+
+async fn forever(axum::extract::State((reached, working)): Counting) -> &'static str {
+    struct Leave(Arc<AtomicUsize>);
+    impl Drop for Leave {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+    working.fetch_add(1, Ordering::SeqCst);
+    let _leave = Leave(working);
+    reached.notify_one();
+    pending().await
+}
+
+/// An answer as the client reads it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Answer {
+    status: u16,
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    fn closes(&self) -> bool {
+        self.head.contains("connection: close") || self.head.starts_with("http/1.0")
+    }
+}
+
+/// Reads one answer with a Content-Length, or `None` at the end of the connection.
+async fn answer(io: &mut (impl AsyncRead + Unpin)) -> Option<Answer> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match io.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) if head.is_empty() => return None,
+            Err(e) => panic!("{e} after {}", String::from_utf8_lossy(&head)),
+        }
+    }
+    let head = String::from_utf8(head).unwrap().to_lowercase();
+    let status = head.get(9..12).unwrap().parse().unwrap();
+    if status == 100 {
+        return Some(Answer { status, head, body: Vec::new() });
+    }
+    let length = head.split("content-length: ").nth(1).unwrap().lines().next().unwrap();
+    let mut body = vec![0; length.parse().unwrap()];
+    io.read_exact(&mut body).await.unwrap();
+    Some(Answer { status, head, body })
+}
+
+/// Sends a request on a connection of its own and reads the first answer and whether it ended.
+async fn ask(addr: SocketAddr, request: &[u8]) -> (Option<Answer>, bool) {
+    let mut io = TcpStream::connect(addr).await.unwrap();
+    io.write_all(request).await.unwrap();
+    let first = answer(&mut io).await;
+    let ends = first.as_ref().is_none_or(Answer::closes);
+    if ends {
+        assert!(at_end(&mut io).await, "{first:?} is followed by something");
+    }
+    (first, ends)
+}
+
+async fn at_end(io: &mut (impl AsyncRead + Unpin)) -> bool {
+    matches!(io.read(&mut [0]).await, Ok(0))
+}
+
+async fn send(io: &mut (impl AsyncWrite + Unpin), request: &str) {
+    io.write_all(request.as_bytes()).await.unwrap();
+}
+
+/// Fields that another program may read differently; each is answered 400.
+fn doubtful_fields() -> Vec<(u16, Vec<u8>)> {
+    let post = |fields: &str| format!("POST /echo HTTP/1.1\r\n{HOST}{fields}\r\n\r\n0\r\n\r\n");
+    [
+        "Content-Length: 5\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5",
+        "Content-Length: 5\r\nContent-Length: 5",
+        "Content-Length: 5\r\ncontent-length: 6",
+        "Content-Length: 5, 5",
+        "Content-Length: +5",
+        "Content-Length: -5",
+        "Content-Length: 0x5",
+        "Content-Length: 5 5",
+        "Content-Length:",
+        "Content-Length: 5.0",
+        "Content-Length: 18446744073709551616",
+        "Content-Length: 18446744073709551621",
+        "Content-Length: \u{0665}",
+        "Transfer-Encoding: gzip",
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: chunked, gzip",
+        "Transfer-Encoding: chunked, chunked",
+        "Transfer-Encoding: chunked;a=b",
+        "Transfer-Encoding: identity",
+        "Transfer-Encoding: xchunked",
+        "Transfer-Encoding: \"chunked\"",
+        "Transfer-Encoding:",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
+        "Transfer-Encoding : chunked",
+        "Transfer-Encoding:\x0bchunked",
+        "Transfer-Encoding\t: chunked",
+        "Content-Length : 5",
+        " Content-Length: 5",
+        "X: a\r\n Transfer-Encoding: chunked",
+        "X: a\r\n\tb",
+        "X: a\nY: b",
+        "X: a\rY: b",
+        "X: a\r\r\nY: b",
+        "X: a\0b",
+        "X: a\x1bb",
+        "X: a\x7fb",
+        "X",
+        ": a",
+        "X Y: a",
+        "X(Y): a",
+        "Host: shop.example",
+        "Host: other.example",
+    ]
+    .map(|fields| (400, post(fields).into_bytes()))
+    .into()
+}
+
+/// The same for request lines, Host and sizes, with what each is answered.
+fn doubtful_lines() -> Vec<(u16, Vec<u8>)> {
+    let get = |line: &str, fields: &str| format!("{line}\r\n{fields}\r\n");
+    let lines = [
+        (400, get("GET /echo HTTP/1.1", "")),
+        (400, get("GET /echo HTTP/1.1", "Host:\r\n")),
+        (400, get("GET /echo HTTP/1.1", "Host: a b\r\n")),
+        (400, get("GET /echo HTTP/1.1", "Host: a@b\r\n")),
+        (400, get("GET /echo HTTP/1.1", "Host: a/b\r\n")),
+        (400, get("GET /echo HTTP/1.1", "Host: a, b\r\n")),
+        (400, get("GET /echo HTTP/1.0", "Host: a\r\nHost: a\r\n")),
+        (400, get("POST /echo HTTP/1.0", "Transfer-Encoding: chunked\r\n")),
+        (400, get("GET http://other.example/echo HTTP/1.1", HOST)),
+        (400, get("GET http://u@shop.example/echo HTTP/1.1", HOST)),
+        (400, get("GET http://shop.example:81/echo HTTP/1.1", HOST)),
+        (400, get("GET ftp://shop.example/echo HTTP/1.1", HOST)),
+        (400, get("GET echo HTTP/1.1", HOST)),
+        (400, get("GET * HTTP/1.1", HOST)),
+        (400, get("GET /a#b HTTP/1.1", HOST)),
+        (400, get("GET /\u{44f} HTTP/1.1", HOST)),
+        (400, get("GET /echo HTTP/1.1", &format!("{HOST}Content-Length: 5\r\n"))),
+        (400, get("HEAD /echo HTTP/1.1", &format!("{HOST}Transfer-Encoding: chunked\r\n"))),
+        (400, get("GET  /echo HTTP/1.1", HOST)),
+        (400, get(" GET /echo HTTP/1.1", HOST)),
+        (400, get("GET /echo  HTTP/1.1", HOST)),
+        (400, get("GET /echo HTTP/1.1 ", HOST)),
+        (400, get("GET\t/echo\tHTTP/1.1", HOST)),
+        (400, get("GET /echo", HOST)),
+        (400, get("GET /ec ho HTTP/1.1", HOST)),
+        (400, get("G(T /echo HTTP/1.1", HOST)),
+        (400, get("GET /echo HTTP/1.2", HOST)),
+        (400, get("GET /echo HTTP/2.0", HOST)),
+        (400, get("GET /echo HTTP/0.9", HOST)),
+        (400, get("GET /echo http/1.1", HOST)),
+        (400, get("GET /echo HTTP/01.1", HOST)),
+        (400, "\r\n\r\nGET /echo HTTP/1.1\r\n\r\n".into()),
+        (400, "\nGET /echo HTTP/1.1\r\n".into()),
+        (400, "GET /echo HTTP/1.1\nHost: a\n\n".into()),
+        (400, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into()),
+        (400, "\x16\x03\x01\x02\0\x01".into()),
+        (405, get("CONNECT shop.example:80 HTTP/1.1", HOST)),
+        (405, get("TRACE /echo HTTP/1.1", HOST)),
+        (414, get(&format!("GET /{} HTTP/1.1", "u".repeat(4 * 1024)), HOST)),
+        (414, format!("GET /{}", "u".repeat(70_000))),
+        (431, get("GET /echo HTTP/1.1", &format!("{HOST}X: {}\r\n", "v".repeat(16 * 1024)))),
+        (431, get("GET /echo HTTP/1.1", &format!("{HOST}{}", "X: y\r\n".repeat(64)))),
+    ];
+    lines.map(|(status, request)| (status, request.into_bytes())).into()
+}
+
+#[tokio::test]
+async fn whatever_is_in_doubt_is_refused_in_json_and_closes() {
+    let mut house = House::new();
+    let addr = house.listen(Limits::default());
+    let all = [doubtful_fields(), doubtful_lines()].concat();
+    for (status, request) in &all {
+        let shown = String::from_utf8_lossy(&request[..request.len().min(90)]).into_owned();
+        let (refused, ends) = ask(addr, request).await;
+        let refused = refused.unwrap_or_else(|| panic!("no answer to {shown:?}"));
+        assert_eq!((refused.status, ends), (*status, true), "{shown:?}: {refused:?}");
+        assert!(refused.head.contains("content-type: application/json\r\n"));
+        let json: serde_json::Value = serde_json::from_slice(&refused.body).unwrap();
+        assert!(json["error"]["code"].is_string() && json["error"]["message"].is_string());
+    }
+    let reasons =
+        ["malformed", "framing", "host", "version", "method", "uri_too_long", "head_too_large"];
+    let counted: u64 = reasons.iter().map(|r| house.metrics.refused(r)).sum();
+    assert_eq!(usize::try_from(counted).unwrap(), all.len());
+}
+
+#[tokio::test]
+async fn the_usual_request_is_served_however_it_is_spelled() {
+    let mut house = House::new();
+    let addr = house.listen(Limits::default());
+    for (request, body, closes) in [
+        (format!("GET /echo HTTP/1.1\r\n{HOST}\r\n"), "got", false),
+        (format!("\r\nGET /echo HTTP/1.1\r\n{HOST}\r\n"), "got", false),
+        (format!("GET http://SHOP.example/echo HTTP/1.1\r\n{HOST}\r\n"), "got", false),
+        ("GET /echo HTTP/1.0\r\n\r\n".to_owned(), "got", true),
+        (format!("GET /echo HTTP/1.1\r\n{HOST}Connection: close\r\n\r\n"), "got", true),
+        (
+            format!("GET /echo HTTP/1.1\r\n{HOST}Upgrade: h2c\r\nConnection: upgrade\r\n\r\n"),
+            "got",
+            false,
+        ),
+        (format!("GET /peer HTTP/1.1\r\n{HOST}\r\n"), "127.0.0.1", false),
+        (format!("POST /echo HTTP/1.1\r\n{HOST}Content-Length: 005\r\n\r\nhello"), "hello", false),
+        (format!("PUT /echo HTTP/1.1\r\n{HOST}Content-Length: 0\r\n\r\n"), "", false),
+        (
+            format!(
+                "PUT /echo HTTP/1.1\r\n{HOST}Transfer-Encoding: CHUNKED\r\n\r\n3\r\nabc\r\n1;x=y\r\nd\r\n0\r\nT: r\r\n\r\n"
+            ),
+            "abcd",
+            true,
+        ),
+    ] {
+        let (served, ends) = ask(addr, request.as_bytes()).await;
+        let served = served.unwrap();
+        assert_eq!((served.status, served.text(), ends), (200, body, closes), "{request}");
+    }
+    let many = format!("GET /echo HTTP/1.1\r\n{HOST}{}\r\n", "X: y\r\n".repeat(63));
+    assert_eq!(ask(addr, many.as_bytes()).await.0.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn what_follows_a_chunked_body_is_never_served() {
+    let mut house = House::new();
+    let addr = house.listen(Limits::default());
+    let request = format!(
+        "POST /echo HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n\
+         GET /echo HTTP/1.1\r\n{HOST}\r\n"
+    );
+    let (served, ends) = ask(addr, request.as_bytes()).await;
+    assert_eq!((served.unwrap().status, ends), (200, true));
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_413_unread_and_the_client_can_read_it() {
+    let mut house = House::new();
+    let addr = house.listen(Limits::default());
+    let head = format!("POST /echo HTTP/1.1\r\n{HOST}Content-Length: 4000000\r\n\r\n");
+    let mut io = TcpStream::connect(addr).await.unwrap();
+    send(&mut io, &head).await;
+    let (mut reader, mut writer) = io.split();
+    // The client goes on sending, as most do, and reads only then.
+    writer.write_all(&vec![b'x'; 4_000_000]).await.unwrap();
+    let refused = answer(&mut reader).await.unwrap();
+    assert_eq!((refused.status, refused.closes()), (413, true));
+    assert!(refused.text().contains("longer than 50000 bytes"), "{}", refused.text());
+    let chunked = format!(
+        "POST /echo HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\nc351\r\n{}\r\n0\r\n\r\n",
+        "x".repeat(50_001)
+    );
+    assert_eq!(ask(addr, chunked.as_bytes()).await.0.unwrap().status, 413);
+    let broken = format!("POST /echo HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\nzz\r\n");
+    assert_eq!(ask(addr, broken.as_bytes()).await.0.unwrap().status, 400);
+}
+
+#[tokio::test]
+async fn expect_100_is_answered_only_when_the_body_is_wanted() {
+    let mut house = House::new();
+    let addr = house.listen(Limits::default());
+    let head = |length: usize| {
+        format!(
+            "POST /echo HTTP/1.1\r\n{HOST}Expect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
+        )
+    };
+    let mut io = TcpStream::connect(addr).await.unwrap();
+    send(&mut io, &head(5)).await;
+    assert_eq!(answer(&mut io).await.unwrap().status, 100);
+    send(&mut io, "hello").await;
+    assert_eq!(answer(&mut io).await.unwrap().text(), "hello");
+    send(&mut io, &head(50_001)).await;
+    assert_eq!(answer(&mut io).await.unwrap().status, 413);
+    assert!(at_end(&mut io).await);
+}
+
+#[tokio::test]
+async fn a_panic_is_a_500_without_its_message_and_the_next_request_is_served() {
+    let mut house = House::new();
+    let addr = house.listen(Limits::default());
+    let mut io = TcpStream::connect(addr).await.unwrap();
+    send(&mut io, &format!("GET /panic HTTP/1.1\r\n{HOST}\r\nGET /echo HTTP/1.1\r\n{HOST}\r\n"))
+        .await;
+    let failed = answer(&mut io).await.unwrap();
+    assert_eq!(failed.status, 500);
+    assert_eq!(
+        failed.text(),
+        r#"{"error":{"code":"INTERNAL","message":"the request failed inside"}}"#
+    );
+    assert_eq!(answer(&mut io).await.unwrap().text(), "got");
+    assert_eq!(house.metrics.panics.get(), 1);
+}
+
+#[tokio::test]
+async fn a_stop_finishes_the_request_in_hand_and_closes_the_idle() {
+    let mut house = House::new();
+    let addr = house.listen(Limits::default());
+    let (mut busy, mut idle) =
+        (TcpStream::connect(addr).await.unwrap(), TcpStream::connect(addr).await.unwrap());
+    send(&mut idle, &format!("GET /echo HTTP/1.1\r\n{HOST}\r\n")).await;
+    assert!(!answer(&mut idle).await.unwrap().closes());
+    send(&mut busy, &format!("GET /wait HTTP/1.1\r\n{HOST}\r\n")).await;
+    house.reached.notified().await;
+    assert_eq!(house.metrics.connections.get(), 2);
+    house.tasks.stop();
+    assert!(at_end(&mut idle).await);
+    assert_eq!(house.tasks.len(), 1);
+    house.go.notify_one();
+    let last = answer(&mut busy).await.unwrap();
+    assert_eq!((last.text(), last.closes()), ("waited", true));
+    drop(busy);
+    house.tasks.ended().await;
+    assert_eq!(house.metrics.connections.get(), 0);
+    assert!(TcpStream::connect(addr).await.is_err());
+}
+
+#[tokio::test]
+async fn a_request_on_its_way_when_the_stop_comes_is_served() {
+    let mut house = House::new();
+    let addr = house.listen(Limits::default());
+    let mut io = TcpStream::connect(addr).await.unwrap();
+    send(&mut io, "GET /echo HTTP/1.1\r\n").await;
+    house.tasks.stop();
+    send(&mut io, &format!("{HOST}\r\n")).await;
+    let last = answer(&mut io).await.unwrap();
+    assert_eq!((last.text(), last.closes()), ("got", true));
+}
+
+#[tokio::test]
+async fn a_connection_over_the_cap_is_told_so() {
+    let mut house = House::new();
+    let addr = house.listen(Limits { max_connections: 1, ..Limits::default() });
+    let mut first = TcpStream::connect(addr).await.unwrap();
+    send(&mut first, &format!("GET /echo HTTP/1.1\r\n{HOST}\r\n")).await;
+    assert_eq!(answer(&mut first).await.unwrap().status, 200);
+    let (refused, ends) = ask(addr, format!("GET /echo HTTP/1.1\r\n{HOST}\r\n").as_bytes()).await;
+    let refused = refused.unwrap();
+    assert_eq!((refused.status, ends), (503, true));
+    assert!(refused.head.contains("retry-after: 5\r\n"));
+    assert_eq!(house.metrics.refused("over_capacity"), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_half_closes_gets_its_answer_and_one_that_resets_ends_the_work() {
+    let mut house = House::new();
+    let addr = house.listen(Limits::default());
+    let mut half = TcpStream::connect(addr).await.unwrap();
+    send(&mut half, &format!("GET /wait HTTP/1.1\r\n{HOST}\r\n")).await;
+    half.shutdown().await.unwrap();
+    house.reached.notified().await;
+    house.go.notify_one();
+    assert_eq!(answer(&mut half).await.unwrap().text(), "waited");
+
+    let mut gone = TcpStream::connect(addr).await.unwrap();
+    send(&mut gone, &format!("GET /forever HTTP/1.1\r\n{HOST}\r\n")).await;
+    house.reached.notified().await;
+    gone.set_zero_linger().unwrap();
+    drop(gone);
+    while house.working.load(Ordering::SeqCst) > 0 {
+        tokio::task::yield_now().await;
+    }
+    house.tasks.stop();
+    house.tasks.ended().await;
+}
+
+#[tokio::test]
+async fn a_pipelined_request_is_answered_after_the_first() {
+    let mut house = House::new();
+    let addr = house.listen(Limits::default());
+    let mut io = TcpStream::connect(addr).await.unwrap();
+    send(&mut io, &format!("GET /wait HTTP/1.1\r\n{HOST}\r\n")).await;
+    house.reached.notified().await;
+    send(&mut io, &format!("POST /echo HTTP/1.1\r\n{HOST}Content-Length: 3\r\n\r\nabc")).await;
+    send(&mut io, &format!("DELETE /echo HTTP/1.1\r\n{HOST}\r\nbroken \r\n")).await;
+    house.go.notify_one();
+    assert_eq!(answer(&mut io).await.unwrap().text(), "waited");
+    assert_eq!(answer(&mut io).await.unwrap().text(), "abc");
+    assert_eq!(answer(&mut io).await.unwrap().status, 405);
+    let refused = {
+        send(&mut io, "\r\n").await;
+        answer(&mut io).await.unwrap()
+    };
+    assert_eq!((refused.status, refused.closes()), (400, true));
+    assert!(at_end(&mut io).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_connects_and_says_nothing_is_cut_at_5_s() {
+    let house = House::new();
+    let mut io = house.pipe(1024);
+    let start = Instant::now();
+    assert!(at_end(&mut io).await);
+    assert_eq!(start.elapsed().as_secs(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_a_head_is_408_5_s_after_its_first_byte() {
+    let house = House::new();
+    let (mut io, start) = (house.pipe(1024), Instant::now());
+    sleep(Duration::from_secs(4)).await;
+    for byte in b"GET /e" {
+        io.write_all(&[*byte]).await.unwrap();
+        sleep(Duration::from_millis(800)).await;
+    }
+    assert_eq!(answer(&mut io).await.unwrap().status, 408);
+    assert_eq!(start.elapsed().as_secs(), 9);
+    assert_eq!(house.metrics.refused("head_timed_out"), 1);
+    drop(io);
+    house.tasks.stop();
+    house.tasks.ended().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dribbled_body_is_408_10_s_after_its_head() {
+    for framing in ["Content-Length: 1000", "Transfer-Encoding: chunked"] {
+        let house = House::new();
+        let (mut io, start) = (house.pipe(1024), Instant::now());
+        send(&mut io, &format!("POST /echo HTTP/1.1\r\n{HOST}{framing}\r\n\r\n")).await;
+        let (mut reader, mut writer) = tokio::io::split(io);
+        let dribble = async {
+            while writer.write_all(b"1\r\n1\r\n").await.is_ok() {
+                sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let late = tokio::select! {
+            late = answer(&mut reader) => late.unwrap(),
+            () = dribble => panic!("cut without an answer"),
+        };
+        assert_eq!((late.status, late.closes()), (408, true), "{framing}");
+        assert_eq!(start.elapsed().as_secs(), 10, "{framing}");
+        drop((reader, writer));
+        house.tasks.stop();
+        house.tasks.ended().await;
+        assert_eq!(house.metrics.refused("body_timed_out"), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_does_not_read_is_cut_at_10_s_and_a_slow_one_at_60_s() {
+    for (pause, cut_at) in [(100, 10), (9, 60)] {
+        let house = House::new();
+        let (mut io, start) = (house.pipe(1024), Instant::now());
+        send(&mut io, &format!("GET /big HTTP/1.1\r\n{HOST}\r\n")).await;
+        house.tasks.stop();
+        let ended = async {
+            house.tasks.ended().await;
+            start.elapsed().as_secs()
+        };
+        let read = async {
+            loop {
+                sleep(Duration::from_secs(pause)).await;
+                io.read_exact(&mut [0; 500]).await.unwrap();
+            }
+        };
+        tokio::select! { at = ended => assert_eq!(at, cut_at), () = read => {} }
+        assert_eq!(house.metrics.refused("write_stalled"), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_reader_that_makes_progress_gets_the_whole_answer() {
+    let house = House::new();
+    let mut io = house.pipe(256 * 1024);
+    send(&mut io, &format!("GET /big HTTP/1.1\r\n{HOST}\r\n")).await;
+    let mut got = 0;
+    while got < BIG {
+        sleep(Duration::from_secs(1)).await;
+        let mut piece = vec![0; 200_000];
+        got += io.read(&mut piece).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_is_closed_at_75_s_and_each_request_starts_anew() {
+    let house = House::new();
+    let mut io = house.pipe(1024);
+    for _ in 0..3 {
+        send(&mut io, &format!("GET /echo HTTP/1.1\r\n{HOST}\r\n")).await;
+        assert_eq!(answer(&mut io).await.unwrap().text(), "got");
+        sleep(Duration::from_secs(74)).await;
+    }
+    let start = Instant::now();
+    assert!(at_end(&mut io).await);
+    assert_eq!(start.elapsed().as_secs(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_never_answers_is_503_at_20_s() {
+    let house = House::new();
+    let (mut io, start) = (house.pipe(1024), Instant::now());
+    send(&mut io, &format!("GET /forever HTTP/1.1\r\n{HOST}\r\n")).await;
+    let late = answer(&mut io).await.unwrap();
+    assert_eq!((late.status, start.elapsed().as_secs()), (503, 20));
+    assert_eq!(house.working.load(Ordering::SeqCst), 0);
+    send(&mut io, &format!("GET /echo HTTP/1.1\r\n{HOST}\r\n")).await;
+    assert_eq!(answer(&mut io).await.unwrap().text(), "got");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_before_the_body_is_whole_and_ends_the_connection() {
+    let house = House::new();
+    // Too narrow for the answer, so that body and answer are under way at the same time.
+    let mut io = house.pipe(16);
+    send(&mut io, &format!("POST /early HTTP/1.1\r\n{HOST}Content-Length: 5\r\n\r\nhel")).await;
+    let (mut reader, mut writer) = tokio::io::split(io);
+    let (early, _) = tokio::join!(answer(&mut reader), writer.write_all(b"lo"));
+    assert_eq!(early.unwrap().text(), "early");
+}
+
+/// Answers to `requests` when they come in pieces that end at `cuts`.
+async fn answers(requests: &[u8], cuts: &[usize], room: usize) -> Vec<Answer> {
+    let house = House::new();
+    let (mut reader, mut writer) = tokio::io::split(house.pipe(room));
+    let sending = async {
+        let mut from = 0;
+        for &cut in cuts.iter().chain([&requests.len()]) {
+            writer.write_all(&requests[from..cut]).await.unwrap();
+            from = cut;
+            sleep(Duration::from_millis(1)).await;
+        }
+        writer.shutdown().await.unwrap();
+    };
+    let reading = async {
+        let mut all = Vec::new();
+        while let Some(mut one) = answer(&mut reader).await {
+            one.head = one.head.lines().filter(|l| !l.starts_with("date")).collect();
+            all.push(one);
+        }
+        all
+    };
+    tokio::join!(sending, reading).1
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn any_split_of_the_same_requests_gets_the_same_answers(
+        bodies in proptest::collection::vec(0_usize..6000, 1..6),
+        cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..12),
+        narrow in any::<bool>(),
+        chunked in any::<bool>(),
+    ) {
+        let mut requests = String::new();
+        for (n, length) in bodies.iter().enumerate() {
+            let body = n.to_string().repeat(*length);
+            requests += &match n % 2 {
+                0 => format!("POST /echo HTTP/1.1\r\n{HOST}Content-Length: {length}\r\n\r\n{body}"),
+                _ => format!("GET /echo?{n} HTTP/1.1\r\n{HOST}\r\n"),
+            };
+        }
+        if chunked {
+            requests += &format!("PUT /echo HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n4\r\nlast\r\n0\r\n\r\n");
+        }
+        let mut cuts: Vec<_> = cuts.iter().map(|c| c.index(requests.len())).collect();
+        cuts.sort_unstable();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time().start_paused(true).build().unwrap();
+        let (whole, split) = runtime.block_on(async {
+            let whole = answers(requests.as_bytes(), &[], 1 << 20).await;
+            (whole, answers(requests.as_bytes(), &cuts, if narrow { 7 } else { 1 << 20 }).await)
+        });
+        prop_assert_eq!(&whole, &split);
+        prop_assert_eq!(whole.len(), bodies.len() + usize::from(chunked));
+        for (n, length) in bodies.iter().enumerate().step_by(2) {
+            prop_assert_eq!(whole[n].text(), n.to_string().repeat(*length));
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_client_calls_plain_http_follows_nothing_and_reads_no_more_than_asked() {
+    let mut house = House::new();
+    let redirect = (StatusCode::TEMPORARY_REDIRECT, [("location", "/echo")]);
+    house.router = house.router.clone().route("/moved", get(async move || redirect)).route(
+        "/agent",
+        get(async |fields: axum::http::HeaderMap| {
+            fields["user-agent"].to_str().unwrap().to_owned()
+        }),
+    );
+    let streamed = get(async || {
+        let pieces = [Ok::<_, io::Error>("1234"), Ok("5678")];
+        Body::from_stream(futures_util::stream::iter(pieces))
+    });
+    house.router = house.router.clone().route("/streamed", streamed);
+    let addr = house.listen(Limits::default());
+    let client = client(&ClientConfig::default()).unwrap();
+    let get = async |path| client.get(format!("http://{addr}{path}")).send().await.unwrap();
+    let agent = read_answer(get("/agent").await, 100).await.unwrap();
+    assert_eq!(agent, concat!("stockbridge/", env!("CARGO_PKG_VERSION")));
+    assert_eq!(get("/moved").await.status(), 307);
+    assert_eq!(read_answer(get("/streamed").await, 8).await.unwrap(), "12345678");
+    for path in ["/streamed", "/big"] {
+        let cut = read_answer(get(path).await, 7).await;
+        assert!(matches!(cut, Err(AnswerCut::TooLarge { limit: 7 })), "{path}");
+    }
+}
