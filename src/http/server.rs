@@ -23,7 +23,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tower::ServiceExt;
 use tracing::{debug, error, warn};
 
@@ -38,6 +38,9 @@ const BACKLOG: u32 = 4096;
 
 /// How long to leave a system alone that cannot give us a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often to say so.
+const ACCEPT_WARNING_EVERY: Duration = Duration::from_mins(1);
 
 /// Connections over the cap that are being told so; any more are closed without a word.
 const MAX_TURNED_AWAY: usize = 256;
@@ -147,7 +150,7 @@ impl Server {
             Host { router, limits: self.limits, metrics: self.metrics, tasks: tasks.clone() };
         let host = Arc::new(host);
         let mut stopping = pin!(tasks.stopping());
-        let mut failing = false;
+        let mut warned: Option<Instant> = None;
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -155,16 +158,15 @@ impl Server {
                 accepted = self.listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => {
-                    failing = false;
-                    host.welcome(stream, Peer(peer), &places);
-                }
+                Ok((stream, peer)) => host.welcome(stream, Peer(peer), &places),
                 Err(e) if is_the_peers(&e) => {
                     debug!("a connection was gone before it was accepted");
                 }
                 Err(e) => {
                     host.metrics.accept_failures.inc();
-                    if !std::mem::replace(&mut failing, true) {
+                    // A descriptor comes free now and then, and the next accept fails again.
+                    if warned.is_none_or(|at| at.elapsed() >= ACCEPT_WARNING_EVERY) {
+                        warned = Some(Instant::now());
                         warn!(error = %e, "cannot accept connections, trying again: {e}");
                     }
                     tokio::select! { () = &mut stopping => break, () = sleep(ACCEPT_PAUSE) => {} }
