@@ -7,4 +7,5 @@ pub mod lifecycle;
 pub mod migrator;
 pub mod partner;
 pub mod stock;
+pub mod store;
 pub mod telemetry;
