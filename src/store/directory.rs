@@ -40,7 +40,8 @@ impl Directory {
             Err(TryLockError::Error(source)) => return Err(unwritable(&lock)(source)),
         }
         let pid = std::process::id();
-        file.set_len(0).and_then(|()| writeln!(file, "{pid}")).map_err(unwritable(&lock))?;
+        // A courtesy to whoever comes second: a full disk must not keep us from serving.
+        let _untold = file.set_len(0).and_then(|()| writeln!(file, "{pid}"));
         Ok(Self { path: path.to_owned(), lock: file })
     }
 

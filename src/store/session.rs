@@ -23,8 +23,8 @@ const PAGE_BYTES: u32 = 4096;
 
 /// How much SQLite's log may hold before it is written back into the database.
 ///
-/// One commit in a hundred waits for that, about as long as for five others: larger, and it
-/// would wait longer; smaller, and more of them would wait.
+/// One batch of 2000 rows in a hundred waits for that, for as long as ten others take: with
+/// more it would wait longer, with less more of them would wait.
 const CHECKPOINT_BYTES: u64 = 4 * 1024 * 1024;
 
 /// SQLite's log file is cut down to this when it is started over.

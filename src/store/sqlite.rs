@@ -54,7 +54,11 @@ impl Store {
             held: Mutex::default(),
             directory,
         };
-        compact::sweep(&store).await?;
+        match compact::sweep(&store).await {
+            // Waste can wait for the next compaction: a full disk must not keep us from serving.
+            Err(error) if error.is_fatal() => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
         Ok(Opened { store, book, acked, quarantine: quarantined })
     }
 

@@ -243,7 +243,7 @@ async fn connect(path: &Path) -> sqlx::SqliteConnection {
     options.create_if_missing(true).connect().await.unwrap()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_compaction_loses_nothing_while_appends_go_on() {
     let dir = TempDir::new().unwrap();
     let mut house = House::open(dir.path()).await;
@@ -626,6 +626,38 @@ async fn a_dropped_append_happens_not_at_all_and_the_store_stays_usable() {
         }
     }
     panic!("the append was never let finish");
+}
+
+#[tokio::test]
+async fn a_dropped_compaction_loses_nothing_and_can_be_done_again() {
+    let dir = TempDir::new().unwrap();
+    let mut house = House::open(dir.path()).await;
+    house.furnish().await;
+    let known = house.known();
+    let mut polls = 1;
+    while !poll_some(house.compact(), polls).await {
+        assert_eq!(found(killed(dir.path()).path()).await.unwrap(), known);
+        polls += 3;
+    }
+    house.compact().await.unwrap();
+    assert_eq!(found(killed(dir.path()).path()).await.unwrap(), known);
+    assert_clean(dir.path()).await;
+}
+
+#[tokio::test]
+async fn what_the_store_promises_may_move_between_threads() {
+    fn movable<F: Future + Send>(_: F) {}
+    let dir = TempDir::new().unwrap();
+    let config = Config { path: dir.path().to_owned() };
+    movable(Store::open(&config, &[]));
+    let House { store, book, .. } = House::open(dir.path()).await;
+    movable(async {
+        let receipt = store.append(&[]).await;
+        store.compact(&book, |_, _| Acked::default()).await.unwrap();
+        drop(receipt);
+    });
+    movable(store.heal());
+    movable(store.close());
 }
 
 /// Polls a future so often, and drops it. Returns whether it was done by then.
