@@ -1,11 +1,69 @@
 //! Carries a seller's stock across the end of Yandex Market's push API.
+//!
+//! # Bird's eye
+//!
+//! ```text
+//!                 the seller                                  Yandex Market
+//!                     │ PUT …/offers/stocks                   POST {base}/stocks │
+//!                     ▼                                                          ▼
+//!  http::server ─► partner::server          http::server ─► legacy::server ─── answers
+//!                     │                                          ▲
+//!                     ▼                                          │ from memory alone
+//!                  ingest ──► store (disk, first) ──► stock::StockBook (memory, then)
+//!                     │                                          │
+//!                     ╰─ nudge ─► migrator ◄── compares ─────────╯
+//!                                    │   ledger: what the Market has acknowledged
+//!                                    ▼
+//!                            partner::client ──► PUT …/offers/stocks ──► Yandex Market
+//! ```
+//!
+//! Before the push API ends the Market asks and is answered; the migrator forwards the same
+//! stock to the new API all the while. After it ends, only the lower half is left, and nothing
+//! has to be changed.
+//!
+//! # Words
+//!
+//! A **shop** is one stock list of the seller: the warehouses that share it, the path and tokens
+//! under which the Market asks, the keys that feed it, and the one campaign it is forwarded to.
+//! The **book** is all shops' stock in memory. The **ledger** is what the Market has
+//! acknowledged, SKU by SKU. A SKU is **dirty** while book and ledger differ.
+//!
+//! # Map
+//!
+//! The modules below stand in reading order, the ground floor first. Which room may name which
+//! is held by a test, `tests/it/tidy.rs`.
+//!
+//! # Invariants, stated as absences
+//!
+//! 1. [`stock`] does no I/O and cannot fail except in parsing.
+//! 2. Nothing but [`ingest`] writes the book, and never before the store has it.
+//! 3. No room but [`config`] reads the environment, none but [`clock`] the wall clock, and none
+//!    keeps anything in a static.
+//! 4. No task is spawned outside [`lifecycle`].
+//! 5. The [`migrator`] keeps no queue of payloads: what is to be sent is what book and ledger
+//!    disagree on, so a crash or a lost nudge costs time, never data.
+//! 6. The path of `POST {base}/stocks` waits for nothing: no disk, no writer's lock held over
+//!    work, no other server.
+//! 7. Nothing invents a zero: 0 is said only if the seller said 0, or the operator chose
+//!    `unknown_sku = "zero"`.
+
+pub mod stock;
 
 pub mod clock;
-pub mod http;
-pub mod legacy;
 pub mod lifecycle;
-pub mod migrator;
-pub mod partner;
-pub mod stock;
-pub mod store;
 pub mod telemetry;
+
+pub mod http;
+pub mod store;
+
+pub mod ingest;
+pub mod legacy;
+pub mod partner;
+
+pub mod migrator;
+pub mod ops;
+
+pub mod app;
+pub mod config;
+
+pub mod cli;

@@ -102,6 +102,15 @@ impl Tasks {
     }
 }
 
+/// Runs a computation that takes long on a thread of its own and waits for it, so that the
+/// threads that answer requests stay free.
+///
+/// # Panics
+/// The computation panicked: so does the caller, whose task is watched.
+pub async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.expect("the computation does not panic")
+}
+
 struct Watch {
     name: &'static str,
     stop: CancellationToken,

@@ -1,3 +1,9 @@
 //! The `stockbridge` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    stockbridge::cli::Cli::parse().run()
+}

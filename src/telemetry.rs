@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
@@ -104,6 +104,9 @@ pub struct Alarm {
     pub since: DateTime<Utc>,
     /// What is wrong, in a sentence; the latest wording.
     pub text: String,
+    /// When it ends by itself unless it is raised again.
+    #[serde(skip)]
+    until: Option<DateTime<Utc>>,
 }
 
 /// The alarms of the process. Cheap to clone: all clones are one.
@@ -122,38 +125,54 @@ impl Alarms {
 
     /// Begins an alarm, or updates its wording if it is on already. Logged when it begins.
     pub fn raise(&self, kind: AlarmKind, about: &str, text: impl Into<String>) {
-        let text = text.into();
-        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(alarm) = active.get_mut(&(kind, about.to_owned())) {
-            alarm.text = text;
-            return;
-        }
-        error!(alarm = kind.name(), about, "{text}");
-        let alarm =
-            Alarm { alarm: kind.name(), about: about.to_owned(), since: self.clock.now(), text };
-        active.insert((kind, about.to_owned()), alarm);
+        self.note(kind, about, text.into(), None);
+    }
+
+    /// The same for what nobody can tell the end of: it ends when it has not been raised again
+    /// for `lasting`.
+    pub fn raise_for(
+        &self,
+        kind: AlarmKind,
+        about: &str,
+        text: impl Into<String>,
+        lasting: TimeDelta,
+    ) {
+        self.note(kind, about, text.into(), Some(self.clock.now() + lasting));
     }
 
     /// Ends an alarm. Nothing happens if it is not on.
     pub fn clear(&self, kind: AlarmKind, about: &str) {
-        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
-        if active.remove(&(kind, about.to_owned())).is_some() {
+        if self.current().remove(&(kind, about.to_owned())).is_some() {
             info!(alarm = kind.name(), about, "the alarm {} is over", kind.name());
         }
-    }
-
-    /// Whether this alarm is on.
-    #[must_use]
-    pub fn is_on(&self, kind: AlarmKind, about: &str) -> bool {
-        let active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
-        active.contains_key(&(kind, about.to_owned()))
     }
 
     /// Every alarm that is on.
     #[must_use]
     pub fn active(&self) -> Vec<Alarm> {
-        let active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
-        active.values().cloned().collect()
+        self.current().values().cloned().collect()
+    }
+
+    fn note(&self, kind: AlarmKind, about: &str, text: String, until: Option<DateTime<Utc>>) {
+        let mut active = self.current();
+        if let Some(alarm) = active.get_mut(&(kind, about.to_owned())) {
+            (alarm.text, alarm.until) = (text, until);
+            return;
+        }
+        error!(alarm = kind.name(), about, "{text}");
+        let since = self.clock.now();
+        let alarm = Alarm { alarm: kind.name(), about: about.to_owned(), since, text, until };
+        active.insert((kind, about.to_owned()), alarm);
+    }
+
+    /// The alarms, without those whose time is over.
+    fn current(&self) -> MutexGuard<'_, BTreeMap<(AlarmKind, String), Alarm>> {
+        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        if !active.is_empty() {
+            let now = self.clock.now();
+            active.retain(|_, alarm| alarm.until.is_none_or(|until| now < until));
+        }
+        active
     }
 }
 
@@ -171,6 +190,22 @@ mod tests {
         assert_eq!((active.len(), active[0].since), (1, since));
         assert_eq!(active[0].text, "2 SKUs are refused");
         alarms.clear(AlarmKind::Quarantine, "moscow");
+        assert!(alarms.active().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_alarm_nobody_can_clear_ends_when_it_is_not_raised_again() {
+        let alarms = Alarms::new(Clock::starting_at(DateTime::UNIX_EPOCH));
+        let raise = || {
+            alarms.raise_for(AlarmKind::UnmappedWarehouse, "", "7", TimeDelta::hours(3));
+        };
+        let hours = |n: u64| tokio::time::advance(std::time::Duration::from_secs(3600 * n));
+        raise();
+        hours(2).await;
+        raise();
+        hours(2).await;
+        assert_eq!(alarms.active().len(), 1);
+        hours(1).await;
         assert!(alarms.active().is_empty());
     }
 

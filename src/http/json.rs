@@ -1,7 +1,10 @@
+//! JSON read strictly, without guessing and without copying.
+
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
+use axum::http::HeaderValue;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
@@ -63,6 +66,21 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     }
 }
 
+/// Whether a `Content-Type` is `application/json`, in UTF-8 if it says in what.
+#[must_use]
+pub fn is_json(kind: &HeaderValue) -> bool {
+    let Ok(kind) = kind.to_str() else { return false };
+    let mut parts = kind.split(';').map(str::trim);
+    let is_json = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"));
+    let is_utf8 = |part: &str| match part.split_once('=') {
+        Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
+            value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+        }
+        Some(_) | None => true,
+    };
+    is_json && parts.all(is_utf8)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +95,23 @@ mod tests {
         assert_eq!(serde_json::from_str::<Object<Pair>>(r#"{"a":1}"#).unwrap().0.a, 1);
         assert!(serde_json::from_str::<Object<Pair>>("[1]").is_err());
         assert!(serde_json::from_str::<Object<Pair>>(r#"{"a":1,"a":2}"#).is_err());
+    }
+
+    #[test]
+    fn json_is_told_from_other_types_and_charsets() {
+        let is = |kind: &'static str| is_json(&HeaderValue::from_static(kind));
+        for good in [
+            "application/json",
+            "application/json;charset=utf-8",
+            "Application/JSON; charset=\"UTF-8\"",
+            "application/json; odd",
+        ] {
+            assert!(is(good), "{good}");
+        }
+        for bad in ["text/plain", "application/json; charset=windows-1251", "application/jsonp", ""]
+        {
+            assert!(!is(bad), "{bad}");
+        }
     }
 
     #[test]

@@ -9,10 +9,8 @@ mod body;
 mod client;
 mod gate;
 mod head;
-/// JSON read strictly.
 pub mod json;
 mod metrics;
-/// Tokens and keys.
 pub mod secret;
 mod server;
 #[cfg(test)]
@@ -21,5 +19,6 @@ mod tests;
 pub use answer::Refusal;
 pub use body::{BodyRefused, read_body};
 pub use client::{AnswerCut, ClientConfig, ClientError, client, read_answer};
+pub use json::is_json;
 pub use metrics::Metrics;
 pub use server::{Limits, Peer, Server};

@@ -1,3 +1,5 @@
+//! Tokens and keys, kept from being printed and compared without telling anything.
+
 use std::fmt;
 
 use sha2::{Digest, Sha256};

@@ -1,3 +1,4 @@
 //! `POST {base}/stocks`: the Market asks, we answer from memory.
 
+pub mod server;
 pub mod wire;

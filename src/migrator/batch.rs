@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::stock::{Count, Level, Sku};
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::stock::{Count, Instant, Level, Sku};
 
 /// How much it hurts to leave a SKU unsent. The most urgent first.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -28,6 +30,16 @@ impl Urgency {
             Some(_) | None => Self::Rest,
         }
     }
+}
+
+/// The date sent with a count: the stock's own, held inside what the Market takes.
+///
+/// It refuses dates in the future and those older than a day; `now` is the Market's.
+#[must_use]
+pub fn held_in_window(updated_at: Instant, now: DateTime<Utc>) -> Instant {
+    let earliest = now - TimeDelta::hours(24) + TimeDelta::seconds(60);
+    let latest = now - TimeDelta::seconds(2);
+    updated_at.clamp(earliest.into(), latest.into())
 }
 
 /// Where a SKU stands within its urgency; the lowest goes first.
@@ -61,12 +73,11 @@ const KEPT_FOR_OTHERS: usize = 10;
 impl Backlog {
     /// Puts a SKU in its place. One that is in already keeps its age and takes the urgency.
     pub fn insert(&mut self, sku: &Sku, urgency: Urgency, age: Age) {
-        let (age, tie) = match self.remove(sku) {
-            Some((_, known, tie)) => (known.min(age), tie),
-            None => {
-                self.tie += 1;
-                (age, self.tie)
-            }
+        let (age, tie) = if let Some((_, known, tie)) = self.remove(sku) {
+            (known.min(age), tie)
+        } else {
+            self.tie += 1;
+            (age, self.tie)
         };
         self.queues[urgency as usize].insert((age, tie), sku.clone());
         self.places.insert(sku.clone(), (urgency, age, tie));
@@ -115,17 +126,15 @@ impl Backlog {
         self.more
     }
 
-    /// Whether a scan's find would be dropped at once. Spares a full backlog the work of
-    /// inserting what it cannot keep.
-    #[must_use]
-    pub fn would_drop(&self, urgency: Urgency, age: Age) -> bool {
-        self.places.len() >= MAX_BACKLOG
-            && self.last().is_some_and(|(last, (last_age, _))| (urgency, age) >= (last, last_age))
-    }
-
-    /// Notes that a SKU was left out.
-    pub fn note_more(&mut self) {
-        self.more = true;
+    /// Inserts what a scan found, unless it would be dropped at once: a full backlog is spared
+    /// the work.
+    pub fn offer(&mut self, sku: &Sku, urgency: Urgency, age: Age) {
+        let is_last = |(last, (last_age, _))| (urgency, age) >= (last, last_age);
+        if self.places.len() >= MAX_BACKLOG && self.last().is_some_and(is_last) {
+            self.more = true;
+        } else {
+            self.insert(sku, urgency, age);
+        }
     }
 
     /// A scan begins: it will find what does not fit.
@@ -172,7 +181,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::stock::Instant;
 
     fn sku(n: usize) -> Sku {
         Sku::parse(&format!("sku-{n}")).unwrap()
@@ -197,6 +205,18 @@ mod tests {
         assert_eq!(Urgency::of(level(4), Some(level(5))), Urgency::Decrease);
         assert_eq!(Urgency::of(level(6), Some(level(5))), Urgency::Rest);
         assert_eq!(Urgency::of(level(6), None), Urgency::Rest);
+    }
+
+    #[test]
+    fn dates_are_held_between_a_day_ago_and_two_seconds_ago() {
+        let now: DateTime<Utc> = "2026-11-20T10:00:00Z".parse().unwrap();
+        let held = |at: &str| {
+            let at: DateTime<Utc> = at.parse().unwrap();
+            held_in_window(at.into(), now).to_string()
+        };
+        assert_eq!(held("2026-11-20T09:00:00.5Z"), "2026-11-20T09:00:00.500Z");
+        assert_eq!(held("2026-11-20T10:04:00Z"), "2026-11-20T09:59:58Z");
+        assert_eq!(held("2019-09-09T10:01:18Z"), "2026-11-19T10:01:00Z");
     }
 
     #[test]
@@ -238,9 +258,10 @@ mod tests {
         let mut backlog = Backlog::default();
         (0..MAX_BACKLOG).for_each(|n| backlog.insert(&sku(n), Urgency::Rest, 5));
         assert!(!backlog.has_more());
-        assert!(backlog.would_drop(Urgency::Rest, 5));
-        assert!(!backlog.would_drop(Urgency::Zero, 5));
-        backlog.insert(&sku(MAX_BACKLOG), Urgency::Zero, 9);
+        backlog.offer(&sku(MAX_BACKLOG + 1), Urgency::Rest, 5);
+        assert!(backlog.has_more());
+        backlog.begin_scan();
+        backlog.offer(&sku(MAX_BACKLOG), Urgency::Zero, 9);
         assert_eq!(backlog.len(), MAX_BACKLOG);
         assert!(backlog.has_more());
         assert_eq!(texts(backlog.take(1)), [format!("sku-{MAX_BACKLOG}")]);

@@ -1,5 +1,168 @@
 //! Brings the Market's copy into line with ours.
+//!
+//! One lane a shop: a task that compares book and ledger, sends what differs, and judges the
+//! answers, by itself, so that one campaign's trouble never delays another's. The decisions are
+//! apart from the doing: [`batch`] what goes next, [`pace`] how much, [`verdict`] what an answer
+//! means, [`standing`] when to try again, [`quarantine`] what to leave out.
 
 pub mod batch;
+mod desk;
+mod ledger;
 pub mod pace;
+pub mod quarantine;
+mod run;
+pub mod standing;
 pub mod verdict;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+pub use desk::{Aside, Report};
+pub use ledger::Ledger;
+
+use self::desk::Desk;
+use self::run::Lane;
+use self::verdict::Verdict;
+use crate::clock::Clock;
+use crate::http::secret::Secret;
+use crate::lifecycle::Tasks;
+use crate::partner::client::MarketClient;
+use crate::stock::{ShopId, Sku, StockBook};
+use crate::store::{Quarantined, Spent, Store};
+use crate::telemetry::Alarms;
+
+/// Requests at a time, unless set otherwise. The Market allows four; it allowed two in 2025,
+/// and two are enough to spend the minute's volume.
+pub const DEFAULT_PARALLEL: usize = 2;
+
+/// Most requests at a time that the Market allows. Source: the limits page, 2026.
+pub const MAX_PARALLEL: usize = 4;
+
+/// Where one shop's stock goes.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Its place in the book.
+    pub shop: ShopId,
+    /// Its name, in logs and metrics.
+    pub name: String,
+    /// The campaign; of a warehouse group, any one.
+    pub campaign: u64,
+    /// One key or two: the second is tried when the first is refused.
+    pub keys: Vec<Secret>,
+    /// Requests at a time, `1..=4`.
+    pub parallel: usize,
+    /// The part of the Market's limit that is ours, `0.0..=1.0`, where other programs send too.
+    pub limit_share: f64,
+}
+
+/// What this room needs.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// What the seller has.
+    pub book: Arc<StockBook>,
+    /// What the Market has.
+    pub ledger: Arc<Ledger>,
+    /// Where acknowledgements and the quarantine survive.
+    pub store: Arc<Store>,
+    /// The Market.
+    pub market: MarketClient,
+    /// For dates and pauses that outlive the process.
+    pub clock: Clock,
+    /// Pauses, quarantine, silence.
+    pub alarms: Alarms,
+    /// Counts for the operator.
+    pub metrics: Metrics,
+}
+
+/// What the store remembers for one lane.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// SKUs set aside.
+    pub quarantined: Vec<Quarantined>,
+    /// What was sent in the last minutes.
+    pub spent: Vec<Spent>,
+}
+
+/// All lanes, from outside.
+#[derive(Clone, Debug, Default)]
+pub struct Migrator {
+    desks: Arc<HashMap<ShopId, Arc<Desk>>>,
+}
+
+impl Migrator {
+    /// Starts a lane for each target, with what the store remembers for it.
+    ///
+    /// `seed` feeds the jitter of the pauses.
+    #[must_use]
+    pub fn start(
+        context: &Context,
+        targets: Vec<(Target, Memory)>,
+        seed: u64,
+        tasks: &Tasks,
+    ) -> Self {
+        let mut desks = HashMap::new();
+        for (target, memory) in targets {
+            let desk = Arc::new(Desk::default());
+            desks.insert(target.shop, Arc::clone(&desk));
+            let dice = StdRng::seed_from_u64(seed.wrapping_add(u64::from(target.shop.0)));
+            let lane = Lane::new(target, context.clone(), desk, memory, dice);
+            tasks.spawn("migrator", lane.run(tasks.clone()));
+        }
+        Self { desks: Arc::new(desks) }
+    }
+
+    /// These SKUs of this shop have changed.
+    pub fn nudge(&self, shop: ShopId, skus: &[Sku]) {
+        if let Some(desk) = self.desks.get(&shop) {
+            desk.hint(skus);
+        }
+    }
+
+    /// What the lane of this shop says of itself; `None` if nothing is forwarded.
+    #[must_use]
+    pub fn report(&self, shop: ShopId) -> Option<Report> {
+        self.desks.get(&shop).map(|desk| desk.report())
+    }
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct VerdictLabels {
+    shop: String,
+    verdict: &'static str,
+}
+
+/// Counts for the operator.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    requests: Family<VerdictLabels, Counter>,
+    skus: Family<VerdictLabels, Counter>,
+}
+
+impl Metrics {
+    /// Makes the counts visible.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "market_requests",
+            "Batches sent to the Market, by what its answer meant",
+            self.requests.clone(),
+        );
+        registry.register(
+            "market_skus",
+            "SKUs in batches sent to the Market, by what its answer meant",
+            self.skus.clone(),
+        );
+    }
+
+    fn note(&self, shop: &str, verdict: &Verdict, skus: usize) {
+        let labels = VerdictLabels { shop: shop.to_owned(), verdict: verdict.name() };
+        self.requests.get_or_create(&labels).inc();
+        self.skus.get_or_create(&labels).inc_by(skus as u64);
+    }
+}

@@ -1,5 +1,6 @@
 //! What an answer of the Market means for the batch and for the campaign. Pure.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -43,6 +44,44 @@ pub enum Verdict {
     Shrink,
     /// Too many requests of this campaign at a time.
     Thin,
+}
+
+impl Verdict {
+    /// A stable name, for counts.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Close { .. } => "close",
+            Self::Deny { .. } => "deny",
+            Self::Limit { .. } => "limit",
+            Self::Refuse { .. } => "refuse",
+            Self::Retry { .. } => "retry",
+            Self::Shrink => "shrink",
+            Self::Thin => "thin",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Accept => f.write_str("accepted"),
+            Self::Close { reason } | Self::Deny { reason } | Self::Retry { reason } => {
+                f.write_str(reason)
+            }
+            Self::Limit { wait: None } => f.write_str("its limit is spent"),
+            Self::Limit { wait: Some(wait) } => {
+                write!(f, "its limit is spent for {} ms", wait.as_millis())
+            }
+            Self::Refuse { errors } => {
+                let words = errors.iter().map(|error| error.message.as_str());
+                f.write_str(&words.collect::<Vec<_>>().join("; "))
+            }
+            Self::Shrink => f.write_str("it is too large"),
+            Self::Thin => f.write_str("too many requests at a time"),
+        }
+    }
 }
 
 /// Judges how a request ended. Sources: the limits and errors pages, 2026.
@@ -154,26 +193,13 @@ mod tests {
         format!(r#"{{"status":"ERROR","errors":[{{"code":"X","message":{message}}}],"new":1}}"#)
     }
 
-    fn name(verdict: &Verdict) -> &'static str {
-        match verdict {
-            Verdict::Accept => "accept",
-            Verdict::Close { .. } => "close",
-            Verdict::Deny { .. } => "deny",
-            Verdict::Limit { .. } => "limit",
-            Verdict::Refuse { .. } => "refuse",
-            Verdict::Retry { .. } => "retry",
-            Verdict::Shrink => "shrink",
-            Verdict::Thin => "thin",
-        }
-    }
-
     #[test]
     fn success_is_200_and_json_and_ok() {
         assert_eq!(judge(&answer(200, r#"{"status":"OK"}"#)), Verdict::Accept);
         for body in ["", "<html>", "[]", "{}", r#"{"status":"ERROR"}"#, r#"{"status":"ok"}"#] {
-            assert_eq!(name(&judge(&answer(200, body))), "retry", "{body}");
+            assert_eq!(judge(&answer(200, body)).name(), "retry", "{body}");
         }
-        assert_eq!(name(&judge(&answer(201, r#"{"status":"OK"}"#))), "retry");
+        assert_eq!(judge(&answer(201, r#"{"status":"OK"}"#)).name(), "retry");
     }
 
     #[test]
@@ -196,14 +222,14 @@ mod tests {
             (503, "", "retry"),
             (302, "", "retry"),
         ] {
-            assert_eq!(name(&judge(&answer(status, &error(message)))), verdict, "{status}");
+            assert_eq!(judge(&answer(status, &error(message))).name(), verdict, "{status}");
         }
-        assert_eq!(name(&judge(&Reply::Failure("connection reset".to_owned()))), "retry");
+        assert_eq!(judge(&Reply::Failure("connection reset".to_owned())).name(), "retry");
     }
 
     #[test]
     fn a_400_that_is_not_the_markets_is_not_taken_for_a_refusal() {
-        assert_eq!(name(&judge(&answer(400, "<html>nginx</html>"))), "retry");
+        assert_eq!(judge(&answer(400, "<html>nginx</html>")).name(), "retry");
     }
 
     #[test]

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap};
 
+use crate::http::read_answer;
 use crate::http::secret::Secret;
 
 /// Most bytes read of an answer: an update's answer is a line, an error page perhaps a screen.
@@ -103,14 +104,14 @@ impl MarketClient {
             .body(body);
         match call(request, now).await {
             Ok(answer) => Reply::Answer(answer),
-            // Without the URL: the reason is shown in logs and in the status.
-            Err(error) => Reply::Failure(describe(&error.without_url())),
+            Err(reason) => Reply::Failure(reason),
         }
     }
 }
 
-async fn call(request: reqwest::RequestBuilder, now: DateTime<Utc>) -> reqwest::Result<Answer> {
-    let mut response = request.send().await?;
+async fn call(request: reqwest::RequestBuilder, now: DateTime<Utc>) -> Result<Answer, String> {
+    // Without the URL: the reason is shown in logs and in the status.
+    let response = request.send().await.map_err(|error| describe(&error.without_url()))?;
     let headers = response.headers();
     let rate = RateHeaders::read(headers, now);
     let date = header(headers, DATE.as_str()).and_then(parse_http_date);
@@ -119,15 +120,8 @@ async fn call(request: reqwest::RequestBuilder, now: DateTime<Utc>) -> reqwest::
         .find_map(|name| header(headers, name))
         .map(ToOwned::to_owned);
     let status = response.status().as_u16();
-    let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await? {
-        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-            // Such a body is no answer of this method; what came is enough to show.
-            break;
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(Answer { status, body: body.freeze(), rate, date, trace })
+    let body = read_answer(response, MAX_ANSWER_BYTES).await.map_err(|error| describe(&error))?;
+    Ok(Answer { status, body, rate, date, trace })
 }
 
 /// The chain of causes: reqwest's own sentence rarely says which of them it was.

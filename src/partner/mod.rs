@@ -2,4 +2,5 @@
 //! call the Market.
 
 pub mod client;
+pub mod server;
 pub mod wire;

@@ -23,6 +23,8 @@
 //!   within a generation.
 //! - `shop` gives each shop's name a number, for ever, and remembers the target of which its
 //!   acknowledgements speak.
+//! - `spent` notes what was sent to the Market in the last minutes, so that its limit holds
+//!   across a restart.
 //! - `state` is one row that says what is valid: the generation with its number of chunks and
 //!   rows, the last change that is in it, the last change of all. What it does not name is
 //!   waste; what it names and is missing is damage.
@@ -54,6 +56,7 @@ mod quarantine;
 mod record;
 mod replay;
 mod session;
+mod spent;
 mod sqlite;
 #[cfg(test)]
 mod tests;
@@ -64,6 +67,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 pub use error::StoreError;
+pub use spent::Spent;
 pub use sqlite::{Receipt, Store};
 
 use crate::stock::{Column, Count, Instant, Level, ShopId, Sku, StockBook};
@@ -202,6 +206,8 @@ pub struct Opened {
     pub acked: Vec<Column<Acked>>,
     /// What it refuses, by shop, ordered by SKU.
     pub quarantine: Vec<Vec<Quarantined>>,
+    /// What was sent in the last minutes of the process's last life, by shop.
+    pub spent: Vec<Vec<Spent>>,
 }
 
 /// How the store is, for those who watch.

@@ -9,7 +9,7 @@ use super::directory::Directory;
 use super::error::Cause;
 use super::record::{Key, Malformed, Packed};
 use super::replay::{replay, sizes};
-use super::{StoreError, Vitals};
+use super::{Spent, StoreError, Vitals, spent};
 
 /// "Stbr", in the file's header: says whose SQLite file it is.
 const APPLICATION_ID: u32 = 0x5374_6272;
@@ -43,7 +43,9 @@ CREATE TABLE shop (id INTEGER PRIMARY KEY, name TEXT NOT NULL, target TEXT NOT N
 crc INTEGER NOT NULL) STRICT;
 CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 1), generation INTEGER NOT NULL, \
 chunks INTEGER NOT NULL, rows INTEGER NOT NULL, snapshot_seq INTEGER NOT NULL, \
-last_seq INTEGER NOT NULL, shops INTEGER NOT NULL, crc INTEGER NOT NULL) STRICT;";
+last_seq INTEGER NOT NULL, shops INTEGER NOT NULL, crc INTEGER NOT NULL) STRICT;
+CREATE TABLE spent (shop INTEGER NOT NULL, at INTEGER NOT NULL, skus INTEGER NOT NULL, \
+crc INTEGER NOT NULL) STRICT;";
 
 /// The one row that says what is valid, so that a missing row elsewhere is noticed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -146,6 +148,11 @@ pub(super) enum Write {
         packed: Packed,
     },
     Shop(DiskShop),
+    /// Notes what is about to be sent of a shop, and forgets what was long ago.
+    Spent {
+        shop: i64,
+        spent: Spent,
+    },
     /// Deletes the changes up to this one.
     DropFolded(i64),
     /// Deletes the changes after this one.
@@ -161,9 +168,11 @@ impl Write {
     fn bytes(&self) -> u64 {
         match self {
             Self::Change { packed, .. } | Self::Chunk { packed, .. } => packed.body.len() as u64,
-            Self::Shop(_) | Self::DropFolded(_) | Self::Undo(_) | Self::DropStale { .. } => {
-                u64::from(PAGE_BYTES) * 4
-            }
+            Self::Shop(_)
+            | Self::Spent { .. }
+            | Self::DropFolded(_)
+            | Self::Undo(_)
+            | Self::DropStale { .. } => u64::from(PAGE_BYTES) * 4,
         }
     }
 
@@ -199,6 +208,7 @@ impl Write {
                 .bind(shop.target)
                 .bind(crc)
             }
+            Self::Spent { shop, spent } => return spent::write(conn, shop, spent).await,
             Self::DropFolded(seq) => sqlx::query("DELETE FROM change WHERE seq <= ?1").bind(seq),
             Self::Undo(seq) => sqlx::query("DELETE FROM change WHERE seq > ?1").bind(seq),
             Self::DropStale { generation, limit } => sqlx::query(

@@ -9,7 +9,10 @@ use super::quarantine::Quarantine;
 use super::record::{Fact, Facts, Kind, Malformed, Packed, Packer};
 use super::replay::{replay, sizes};
 use super::session::{DiskShop, Flaw, Head, Session, Write};
-use super::{Acked, COMPACTION_BYTES, Change, Config, Opened, ShopKey, Status, StoreError, Vitals};
+use super::{
+    Acked, COMPACTION_BYTES, Change, Config, Opened, ShopKey, Spent, Status, StoreError, Vitals,
+    spent,
+};
 use crate::stock::{Column, ShopId, SkuId, StockBook};
 
 /// The store, in a SQLite database: see [`super`].
@@ -42,7 +45,7 @@ impl Store {
         let roll = enrol(&mut session, known, shops).await?;
         let outcome = read(&mut session, &roll.configured).await;
         let contents = outcome.map_err(|flaw| session.failure(flaw))?;
-        let Reading { book, acked, quarantine, .. } = contents;
+        let Reading { book, acked, quarantine, spent, .. } = contents;
         let listed = |id| quarantine.of(id).cloned().collect();
         let quarantined = roll.configured.iter().map(|id| listed(*id)).collect();
         let store = Self {
@@ -59,7 +62,7 @@ impl Store {
             Err(error) if error.is_fatal() => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        Ok(Opened { store, book, acked, quarantine: quarantined })
+        Ok(Opened { store, book, acked, quarantine: quarantined, spent })
     }
 
     /// Makes changes durable, all together: one commit, one fsync.
@@ -91,6 +94,18 @@ impl Store {
         let seq = head.last_seq + 1;
         locked(&self.held).insert(seq);
         Ok(Receipt { store: self, seq: Some(seq) })
+    }
+
+    /// Notes durably that so many SKUs of a shop are about to be sent.
+    ///
+    /// # Errors
+    /// As those of [`Store::append`].
+    pub async fn note_spent(&self, shop: ShopId, spent: Spent) -> Result<(), StoreError> {
+        let mut desk = self.desk().await;
+        desk.session.ready().await?;
+        let head = desk.session.head();
+        let write = Write::Spent { shop: self.disk_id(shop), spent };
+        desk.session.commit(vec![write], head).await
     }
 
     /// Whether the log has grown enough to be folded.
@@ -338,6 +353,7 @@ struct Reading {
     book: StockBook,
     acked: Vec<Column<Acked>>,
     quarantine: Quarantine,
+    spent: Vec<Vec<Spent>>,
 }
 
 async fn read(session: &mut Session, configured: &[i64]) -> Result<Reading, Flaw> {
@@ -354,8 +370,12 @@ async fn read(session: &mut Session, configured: &[i64]) -> Result<Reading, Flaw
         book: StockBook::new(configured.iter().map(size)),
         acked: configured.iter().map(|_| Column::default()).collect(),
         quarantine: Quarantine::default(),
+        spent: Vec::new(),
     };
-    replay(conn, head, |shop, facts| reading.see(shop, facts)).await?;
+    replay(&mut *conn, head, |shop, facts| reading.see(shop, facts)).await?;
+    for shop in configured {
+        reading.spent.push(spent::read(conn, *shop).await?);
+    }
     Ok(reading)
 }
 

@@ -36,7 +36,7 @@ struct House {
 
 impl House {
     fn new(opened: Opened) -> Self {
-        let Opened { store, book, acked, quarantine } = opened;
+        let Opened { store, book, acked, quarantine, .. } = opened;
         let by_sku = |rows: Vec<Quarantined>| rows.into_iter().map(|row| (row.sku.clone(), row));
         let quarantine = quarantine.into_iter().map(|rows| by_sku(rows).collect()).collect();
         Self { store, book, acked, quarantine }
@@ -160,6 +160,20 @@ fn refused(n: i64, attempts: u32) -> Quarantined {
     let at = level(0, n).updated_at.to_utc();
     let reason = format!("unknown sku, {attempts}");
     Quarantined { sku: sku(n), level: level(n, n), reason, since: at, attempts, retry_at: at }
+}
+
+#[tokio::test]
+async fn what_was_sent_is_remembered_for_some_minutes() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |minute: i64| DateTime::from_timestamp(1_800_000_000 + 60 * minute, 0).unwrap();
+    let house = House::open(dir.path()).await;
+    for (minute, skus) in [(0, 1), (2, 2), (4, 3)] {
+        house.store.note_spent(ShopId(1), Spent { at: at(minute), skus }).await.unwrap();
+    }
+    house.store.close().await.unwrap();
+    let opened = open(dir.path(), &shops(["a", "b"])).await.unwrap();
+    let kept = [(2, 2), (4, 3)].map(|(minute, skus)| Spent { at: at(minute), skus });
+    assert_eq!(opened.spent, [Vec::new(), kept.to_vec()]);
 }
 
 #[tokio::test]

@@ -1,0 +1,41 @@
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+
+use super::{runtime, say};
+use crate::http::{ClientConfig, client};
+
+/// How long the answer may take: less than a container's usual limit of some seconds.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Where to ask.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The operator's listener.
+    #[arg(long, env = "STOCKBRIDGE_OPS_LISTEN", default_value = "127.0.0.1:9090")]
+    ops: SocketAddr,
+}
+
+/// Asks `/readyz` and fails unless it says 200.
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let config = ClientConfig { total_timeout: PATIENCE, ..ClientConfig::default() };
+    // A listener on every address is asked on this machine's own.
+    let host = if args.ops.ip().is_unspecified() { "127.0.0.1".to_owned() } else { host(args.ops) };
+    let url = format!("http://{host}:{}/readyz", args.ops.port());
+    runtime()?.block_on(async {
+        let answer = client(&config)?.get(&url).send().await.context("ask the service")?;
+        let status = answer.status();
+        let body = answer.text().await.context("read the answer")?;
+        if !status.is_success() {
+            bail!("{url} says {status}: {body}");
+        }
+        say(&body);
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn host(addr: SocketAddr) -> String {
+    if addr.is_ipv6() { format!("[{}]", addr.ip()) } else { addr.ip().to_string() }
+}

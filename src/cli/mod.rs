@@ -1,0 +1,80 @@
+//! The commands, a file each.
+
+mod check;
+mod healthcheck;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, ConfigError};
+
+/// Carries a seller's stock across the end of Yandex Market's push API.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Answer the Market, take the seller's stock, and forward it.
+    Serve(ConfigArgs),
+    /// Check a configuration, print what is in force, and do nothing else.
+    Check(ConfigArgs),
+    /// Ask a running service whether it is ready; for a container's health check.
+    Healthcheck(healthcheck::Args),
+}
+
+/// Which configuration.
+#[derive(Debug, clap::Args)]
+struct ConfigArgs {
+    /// The configuration file.
+    #[arg(long, env = "STOCKBRIDGE_CONFIG", value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// Bad configuration, as `sysexits.h` numbers it: a supervisor need not try again.
+const EX_CONFIG: u8 = 78;
+
+impl Cli {
+    /// Runs the command; the exit code is 0 well, 1 failed, 78 bad configuration.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        let done = match self.command {
+            Command::Serve(args) => serve::run(&args),
+            Command::Check(args) => check::run(&args),
+            Command::Healthcheck(args) => healthcheck::run(&args),
+        };
+        done.unwrap_or_else(|error| {
+            tell(&format!("{error:#}"));
+            let is_config = error.downcast_ref::<ConfigError>().is_some();
+            ExitCode::from(if is_config { EX_CONFIG } else { 1 })
+        })
+    }
+}
+
+impl ConfigArgs {
+    fn load(&self) -> Result<Config, ConfigError> {
+        Config::load(&self.config)
+    }
+}
+
+/// A line for the person at the terminal, on standard output.
+#[expect(clippy::print_stdout, reason = "this is what the command was asked to print")]
+fn say(text: &str) {
+    println!("{text}");
+}
+
+/// A line about what went wrong, on standard error.
+#[expect(clippy::print_stderr, reason = "the command failed, perhaps before logging began")]
+fn tell(text: &str) {
+    eprintln!("{text}");
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}

@@ -1,0 +1,340 @@
+//! What the operator decides: defaults, under the file, under the environment.
+//!
+//! Every fault is found before any is told. The only room that reads the environment and the
+//! files of secrets; secrets print as `***`.
+
+mod reader;
+mod settings;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use axum::http::StatusCode;
+use chrono::NaiveDate;
+
+use self::reader::Reader;
+pub use self::settings::{SETTINGS, SHOP_SETTINGS, Setting};
+use crate::http::secret::Secret;
+use crate::legacy::server::UnknownSku;
+use crate::telemetry::LogFormat;
+
+/// The whole configuration, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the Market and the seller call.
+    pub listen: SocketAddr,
+    /// Where the operator looks; loopback unless set otherwise.
+    pub ops_listen: SocketAddr,
+    /// The store's directory.
+    pub store: PathBuf,
+    /// The Market.
+    pub market_url: String,
+    /// A file of further certificate authorities to trust when calling the Market.
+    pub ca_file: Option<PathBuf>,
+    /// When the push API ends, for display.
+    pub cutoff: NaiveDate,
+    /// Most connections at a time on the public listener.
+    pub max_connections: usize,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// Which log lines are written, in the syntax of `RUST_LOG`.
+    pub log_filter: String,
+    /// At least one.
+    pub shops: Vec<ShopConfig>,
+}
+
+/// One shop: one stock list of the seller.
+#[derive(Clone, Debug)]
+pub struct ShopConfig {
+    /// In logs, metrics and the store; never changes.
+    pub name: String,
+    /// The Market's numbers of the warehouses that share this stock.
+    pub warehouses: Vec<u64>,
+    /// What stands before `/stocks`.
+    pub base_path: String,
+    /// Under which the Market asks: one, or two while one replaces the other.
+    pub push_tokens: Vec<Secret>,
+    /// With which the seller feeds the shop.
+    pub feed_keys: Vec<Secret>,
+    /// Where the stock is forwarded to, and under which the seller feeds it.
+    pub campaign: u64,
+    /// Other campaigns under which the seller may feed the same stock.
+    pub feed_campaigns: Vec<u64>,
+    /// With which we call the Market; empty only if nothing is forwarded.
+    pub api_keys: Vec<Secret>,
+    /// Whether stock is forwarded.
+    pub migrate: bool,
+    /// Requests at a time.
+    pub parallel: usize,
+    /// Our part of the campaign's limit.
+    pub limit_share: f64,
+    /// About SKUs never heard of.
+    pub unknown_sku: UnknownSku,
+    /// Said to the Market while there is nothing to say.
+    pub unavailable_status: StatusCode,
+}
+
+/// Why there is no configuration: every fault of it.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct ConfigError(pub Vec<String>);
+
+impl Config {
+    /// Reads a file, under this process's environment.
+    ///
+    /// # Errors
+    /// Every fault found, each with its key, its value and the rule.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| ConfigError(vec![format!("cannot read {}: {e}", path.display())]))?;
+        let base = path.parent().unwrap_or(Path::new(""));
+        Self::parse(&text, std::env::vars().collect(), base)
+    }
+
+    /// Reads a text, under these variables; relative paths are taken from `base`.
+    ///
+    /// # Errors
+    /// Every fault found, each with its key, its value and the rule.
+    pub fn parse(
+        text: &str,
+        environment: BTreeMap<String, String>,
+        base: &Path,
+    ) -> Result<Self, ConfigError> {
+        let table: toml::Table =
+            text.parse().map_err(|e: toml::de::Error| ConfigError(vec![e.to_string()]))?;
+        let mut reader = Reader::new(table, environment, base);
+        let config = read(&mut reader);
+        let mut faults = reader.finish();
+        if let Some(config) = &config {
+            faults.extend(conflicts(&config.shops));
+        }
+        match config {
+            Some(config) if faults.is_empty() => Ok(config),
+            Some(_) | None => Err(ConfigError(faults)),
+        }
+    }
+}
+
+/// `None` if a setting without a default could not be read; its fault is with the reader.
+fn read(reader: &mut Reader<'_>) -> Option<Config> {
+    let shops: Vec<Option<ShopConfig>> =
+        reader.tables("shops", "name").iter_mut().map(read_shop).collect();
+    if shops.is_empty() {
+        reader.fault("shops: there is none, at least one [[shops]] table is needed");
+    }
+    let listen = reader.take("listen", |text| text.parse().ok());
+    let ops_listen = reader.take("ops_listen", |text| text.parse().ok());
+    let store = reader.path("store");
+    let market_url = reader.take("market_url", parse_market_url);
+    let ca_file = reader.optional_path("ca_file");
+    let cutoff = reader.take("cutoff", |text| text.parse().ok());
+    let max_connections = reader.take("max_connections", in_range(1, 100_000));
+    let log_format = reader.take("log_format", |text| match text {
+        "auto" => Some(LogFormat::Auto),
+        "json" => Some(LogFormat::Json),
+        "text" => Some(LogFormat::Text),
+        _ => None,
+    });
+    let log_filter = reader.take("log_filter", |text| {
+        tracing_subscriber::EnvFilter::try_new(text).is_ok().then(|| text.to_owned())
+    });
+    Some(Config {
+        listen: listen?,
+        ops_listen: ops_listen?,
+        store: store?,
+        market_url: market_url?,
+        ca_file,
+        cutoff: cutoff?,
+        max_connections: max_connections?,
+        log_format: log_format?,
+        log_filter: log_filter?,
+        shops: shops.into_iter().collect::<Option<_>>()?,
+    })
+}
+
+fn read_shop(reader: &mut Reader<'_>) -> Option<ShopConfig> {
+    let name = reader.take("name", parse_name);
+    let warehouses = reader.list("warehouses", positive);
+    let base_path = reader.take("base_path", parse_base_path);
+    let campaign = reader.take("campaign", positive);
+    let feed_campaigns = reader.list("feed_campaigns", positive);
+    let migrate = reader.take("migrate", |text| match text {
+        "on" => Some(true),
+        "off" => Some(false),
+        _ => None,
+    });
+    let parallel = reader.take("parallel", in_range(1, crate::migrator::MAX_PARALLEL));
+    let limit_share = reader
+        .take("limit_share", |text| text.parse().ok().filter(|share| (0.01..=1.0).contains(share)));
+    let unknown_sku = reader.take("unknown_sku", |text| match text {
+        "omit" => Some(UnknownSku::Omit),
+        "zero" => Some(UnknownSku::Zero),
+        "fail" => Some(UnknownSku::Fail),
+        _ => None,
+    });
+    let unavailable_status = reader.take("unavailable_status", |text| match text {
+        "500" => Some(StatusCode::INTERNAL_SERVER_ERROR),
+        "503" => Some(StatusCode::SERVICE_UNAVAILABLE),
+        _ => None,
+    });
+    let push_tokens = reader.secrets(["push_token", "push_token_2"], true);
+    let feed_keys = reader.secrets(["feed_key", "feed_key_2"], true);
+    // A shop that forwards nothing needs no key for it.
+    let api_keys = reader.secrets(["api_key", "api_key_2"], migrate != Some(false));
+    Some(ShopConfig {
+        name: name?,
+        warehouses: warehouses?,
+        base_path: base_path?,
+        push_tokens,
+        feed_keys,
+        campaign: campaign?,
+        feed_campaigns: feed_campaigns?,
+        api_keys,
+        migrate: migrate?,
+        parallel: parallel?,
+        limit_share: limit_share?,
+        unknown_sku: unknown_sku?,
+        unavailable_status: unavailable_status?,
+    })
+}
+
+// === Rules of single values ===
+
+fn positive(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|n| *n > 0)
+}
+
+fn in_range(least: usize, most: usize) -> impl Fn(&str) -> Option<usize> {
+    move |text| text.parse().ok().filter(|n| (least..=most).contains(n))
+}
+
+fn parse_name(text: &str) -> Option<String> {
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+    let is_good = (1..=40).contains(&text.len())
+        && text.chars().all(is_plain)
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric());
+    is_good.then(|| text.to_owned())
+}
+
+fn parse_base_path(text: &str) -> Option<String> {
+    if text.is_empty() || text == "/" {
+        return Some(String::new());
+    }
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
+    let segments: Vec<&str> = text.strip_prefix('/')?.split('/').collect();
+    let is_good = segments.iter().all(|segment| {
+        !segment.is_empty() && segment.chars().all(is_plain) && *segment != "." && *segment != ".."
+    });
+    // `…/campaigns/1/offers` would take the drop-in's own path.
+    let is_drop_in = segments.contains(&"campaigns");
+    (is_good && !is_drop_in).then(|| text.to_owned())
+}
+
+/// HTTPS, or HTTP to this very machine: a rehearsal Market has no certificate, and elsewhere
+/// the key would travel in clear.
+fn parse_market_url(text: &str) -> Option<String> {
+    let url = reqwest::Url::parse(text).ok()?;
+    let is_bare = url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    let is_loopback = match url.host_str()?.trim_matches(['[', ']']) {
+        "localhost" => true,
+        host => host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()),
+    };
+    let is_safe = url.scheme() == "https" || (url.scheme() == "http" && is_loopback);
+    (is_bare && is_safe).then(|| text.trim_end_matches('/').to_owned())
+}
+
+// === Rules between shops ===
+
+fn conflicts(shops: &[ShopConfig]) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut names = BTreeMap::new();
+    let mut doors = BTreeMap::new();
+    let mut campaigns = BTreeMap::new();
+    for (index, shop) in shops.iter().enumerate() {
+        if let Some(other) = names.insert(&shop.name, index) {
+            faults.push(format!(
+                "shops[{index}].name is '{}': shops[{other}] has that name already",
+                shop.name
+            ));
+        }
+        for warehouse in &shop.warehouses {
+            if let Some(other) = doors.insert((&shop.base_path, warehouse), index) {
+                faults.push(format!(
+                    "shops[{index}].warehouses holds {warehouse}: shops[{other}] lists it \
+                     already under the same base_path"
+                ));
+            }
+        }
+        for campaign in std::iter::once(&shop.campaign).chain(&shop.feed_campaigns) {
+            if let Some(other) = campaigns.insert(campaign, index) {
+                faults.push(format!(
+                    "shops[{index}].campaign or feed_campaigns holds {campaign}: shops[{other}] \
+                     has it already"
+                ));
+            }
+        }
+    }
+    faults
+}
+
+// === The effective configuration, as a file ===
+
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "listen = \"{}\"", self.listen)?;
+        writeln!(f, "ops_listen = \"{}\"", self.ops_listen)?;
+        writeln!(f, "store = {:?}", self.store.display().to_string())?;
+        writeln!(f, "market_url = {:?}", self.market_url)?;
+        if let Some(file) = &self.ca_file {
+            writeln!(f, "ca_file = {:?}", file.display().to_string())?;
+        }
+        writeln!(f, "cutoff = \"{}\"", self.cutoff)?;
+        writeln!(f, "max_connections = {}", self.max_connections)?;
+        let format = match self.log_format {
+            LogFormat::Auto => "auto",
+            LogFormat::Json => "json",
+            LogFormat::Text => "text",
+        };
+        writeln!(f, "log_format = \"{format}\"")?;
+        writeln!(f, "log_filter = {:?}", self.log_filter)?;
+        self.shops.iter().try_for_each(|shop| write!(f, "\n{shop}"))
+    }
+}
+
+impl fmt::Display for ShopConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "[[shops]]")?;
+        writeln!(f, "name = {:?}", self.name)?;
+        writeln!(f, "warehouses = {:?}", self.warehouses)?;
+        writeln!(f, "base_path = {:?}", self.base_path)?;
+        writeln!(f, "campaign = {}", self.campaign)?;
+        writeln!(f, "feed_campaigns = {:?}", self.feed_campaigns)?;
+        for (name, secrets) in [
+            ("push_token", &self.push_tokens),
+            ("feed_key", &self.feed_keys),
+            ("api_key", &self.api_keys),
+        ] {
+            for (secret, suffix) in secrets.iter().zip(["", "_2"]) {
+                writeln!(f, "{name}{suffix} = \"{secret:?}\"")?;
+            }
+        }
+        writeln!(f, "migrate = \"{}\"", if self.migrate { "on" } else { "off" })?;
+        writeln!(f, "parallel = {}", self.parallel)?;
+        writeln!(f, "limit_share = {:?}", self.limit_share)?;
+        let unknown = match self.unknown_sku {
+            UnknownSku::Omit => "omit",
+            UnknownSku::Zero => "zero",
+            UnknownSku::Fail => "fail",
+        };
+        writeln!(f, "unknown_sku = \"{unknown}\"")?;
+        writeln!(f, "unavailable_status = {}", self.unavailable_status.as_u16())
+    }
+}
+
+#[cfg(test)]
+mod tests;

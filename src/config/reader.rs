@@ -1,0 +1,268 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+
+use super::settings::find;
+use crate::http::secret::Secret;
+
+/// How the names of our variables begin.
+const PREFIX: &str = "STOCKBRIDGE_";
+
+/// Takes settings out of a table and an environment, and collects what is wrong.
+///
+/// What is taken is removed: what remains at the end was not asked for, and is a fault too.
+pub(super) struct Reader<'a> {
+    table: Table,
+    environment: BTreeMap<String, String>,
+    // Before a key in a message: empty, or `shops[0].`.
+    place: String,
+    // Before a key in the environment.
+    prefix: String,
+    base: &'a Path,
+    faults: Vec<String>,
+    shops: Vec<Self>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(table: Table, environment: BTreeMap<String, String>, base: &'a Path) -> Self {
+        let ours = environment.into_iter().filter(|(name, _)| is_ours(name)).collect();
+        Self {
+            table,
+            environment: ours,
+            place: String::new(),
+            prefix: PREFIX.to_owned(),
+            base,
+            faults: Vec::new(),
+            shops: Vec::new(),
+        }
+    }
+
+    /// Readers for the tables of an array, each with the variables that name it.
+    pub(super) fn tables(&mut self, key: &str, name_key: &str) -> &mut [Self] {
+        let tables = match self.table.remove(key) {
+            None => Vec::new(),
+            Some(Value::Array(tables)) => tables,
+            Some(other) => {
+                self.faults.push(format!(
+                    "{key} is {}: it must be an array of tables, [[{key}]]",
+                    other.type_str()
+                ));
+                Vec::new()
+            }
+        };
+        for (index, table) in tables.into_iter().enumerate() {
+            let place = format!("{key}[{index}].");
+            let Value::Table(table) = table else {
+                self.faults.push(format!("{key}[{index}] must be a table, [[{key}]]"));
+                continue;
+            };
+            let name = table.get(name_key).and_then(Value::as_str).unwrap_or_default();
+            let prefix = format!(
+                "{PREFIX}{}_{}_",
+                key.to_uppercase(),
+                name.to_uppercase().replace('-', "_")
+            );
+            let environment = self.split_off(&prefix);
+            self.shops.push(Self {
+                table,
+                environment,
+                place,
+                prefix,
+                base: self.base,
+                faults: Vec::new(),
+                shops: Vec::new(),
+            });
+        }
+        &mut self.shops
+    }
+
+    /// One value, parsed; `None` and a fault if it breaks the rule or is missing.
+    pub(super) fn take<T>(&mut self, key: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let setting = find(key, self.is_shop());
+        let Some(given) = self.given(key) else {
+            let parsed = setting.default.map(|text| parse(text).expect("defaults keep the rule"));
+            if parsed.is_none() {
+                self.missing(key);
+            }
+            return parsed;
+        };
+        let parsed = given.one().and_then(&parse);
+        if parsed.is_none() {
+            self.broken(key, &given);
+        }
+        parsed
+    }
+
+    /// A list of values; an empty one only if that is the default.
+    pub(super) fn list<T>(
+        &mut self,
+        key: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let may_be_empty = find(key, self.is_shop()).default.is_some();
+        let Some(given) = self.given(key) else {
+            if !may_be_empty {
+                self.missing(key);
+            }
+            return may_be_empty.then(Vec::new);
+        };
+        let parsed: Option<Vec<T>> = given.texts.iter().map(|text| parse(text)).collect();
+        let parsed = parsed.filter(|list| may_be_empty || !list.is_empty());
+        if parsed.is_none() {
+            self.broken(key, &given);
+        }
+        parsed
+    }
+
+    pub(super) fn path(&mut self, key: &str) -> Option<PathBuf> {
+        let text = self.take(key, |text| (!text.is_empty()).then(|| text.to_owned()))?;
+        Some(self.base.join(text))
+    }
+
+    pub(super) fn optional_path(&mut self, key: &str) -> Option<PathBuf> {
+        let given = self.given(key)?;
+        let path = given.one().filter(|text| !text.is_empty()).map(|text| self.base.join(text));
+        if path.is_none() {
+            self.broken(key, &given);
+        }
+        path
+    }
+
+    /// The secrets of these names, from a variable or from a file; the first one is needed if
+    /// `is_needed`. Their values are never part of a message.
+    pub(super) fn secrets(&mut self, keys: [&str; 2], is_needed: bool) -> Vec<Secret> {
+        let faults = self.faults.len();
+        let secrets: Vec<Secret> = keys.iter().filter_map(|key| self.secret(key)).collect();
+        if secrets.is_empty() && is_needed && self.faults.len() == faults {
+            self.faults.push(format!(
+                "{place}{key}_file is missing: it must be {rule}, or set {prefix}{variable}",
+                place = self.place,
+                key = keys[0],
+                rule = find(&format!("{}_file", keys[0]), self.is_shop()).rule,
+                prefix = self.prefix,
+                variable = keys[0].to_uppercase(),
+            ));
+        }
+        secrets
+    }
+
+    fn secret(&mut self, key: &str) -> Option<Secret> {
+        let file_key = format!("{key}_file");
+        if self.table.remove(key).is_some() {
+            self.faults.push(format!(
+                "{}{key} stands in the file in clear: name a file of its own in {file_key}, or \
+                 set {}{}",
+                self.place,
+                self.prefix,
+                key.to_uppercase()
+            ));
+        }
+        let variable = format!("{}{}", self.prefix, key.to_uppercase());
+        let file = self.given(&file_key);
+        let (source, text) = if let Some(text) = self.environment.remove(&variable) {
+            (variable, text)
+        } else {
+            let path = self.base.join(file?.one()?);
+            let source = format!("{}{file_key}, {},", self.place, path.display());
+            match std::fs::read_to_string(&path) {
+                Ok(text) => (source, text),
+                Err(error) => {
+                    self.faults.push(format!("{source} cannot be read: {error}"));
+                    return None;
+                }
+            }
+        };
+        let text = text.trim();
+        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            self.faults.push(format!(
+                "{source} must hold one line of visible ASCII characters without blanks"
+            ));
+            return None;
+        }
+        Some(Secret::new(text))
+    }
+
+    pub(super) fn fault(&mut self, text: &str) {
+        self.faults.push(text.to_owned());
+    }
+
+    /// Every fault, what nobody asked for included.
+    pub(super) fn finish(mut self) -> Vec<String> {
+        for key in self.table.keys() {
+            self.faults.push(format!("{}{key} is unknown: there is no such setting", self.place));
+        }
+        for name in self.environment.keys() {
+            self.faults.push(format!("the variable {name} is unknown: there is no such setting"));
+        }
+        let of_shops = self.shops.into_iter().flat_map(Self::finish);
+        self.faults.into_iter().chain(of_shops).collect()
+    }
+
+    fn is_shop(&self) -> bool {
+        !self.place.is_empty()
+    }
+
+    /// What was said about a key: by the environment, or else by the file.
+    fn given(&mut self, key: &str) -> Option<Given> {
+        let in_file = self.table.remove(key);
+        let variable = format!("{}{}", self.prefix, key.to_uppercase());
+        if let Some(text) = self.environment.remove(&variable) {
+            let texts = text.split(',').map(|part| part.trim().to_owned());
+            return Some(Given { source: variable, texts: texts.collect(), shown: text });
+        }
+        let value = in_file?;
+        let shown = value.to_string();
+        let texts = match value {
+            Value::Array(values) => values.iter().map(scalar).collect(),
+            other => vec![scalar(&other)],
+        };
+        Some(Given { source: format!("{}{key}", self.place), texts, shown })
+    }
+
+    fn broken(&mut self, key: &str, given: &Given) {
+        let rule = find(key, self.is_shop()).rule;
+        self.faults.push(format!("{} is {}: it must be {rule}", given.source, given.shown));
+    }
+
+    fn missing(&mut self, key: &str) {
+        let rule = find(key, self.is_shop()).rule;
+        self.faults.push(format!("{}{key} is missing: it must be {rule}", self.place));
+    }
+
+    fn split_off(&mut self, prefix: &str) -> BTreeMap<String, String> {
+        let (theirs, ours) = std::mem::take(&mut self.environment)
+            .into_iter()
+            .partition(|(name, _)| name.starts_with(prefix));
+        self.environment = ours;
+        theirs
+    }
+}
+
+/// What was said about one key.
+struct Given {
+    source: String,
+    texts: Vec<String>,
+    shown: String,
+}
+
+impl Given {
+    fn one(&self) -> Option<&str> {
+        match self.texts.as_slice() {
+            [text] => Some(text),
+            _ => None,
+        }
+    }
+}
+
+fn scalar(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned)
+}
+
+/// Whether a variable speaks to us. Kubernetes gives every pod variables named after its
+/// services, and a service may be called stockbridge; and one names the file itself.
+fn is_ours(name: &str) -> bool {
+    name.strip_prefix(PREFIX).is_some_and(|rest| {
+        rest != "CONFIG" && !rest.starts_with("SERVICE_") && !rest.starts_with("PORT")
+    })
+}

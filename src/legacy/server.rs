@@ -1,0 +1,424 @@
+//! The Market asks us.
+//!
+//! Everything on this path comes from memory: no disk, no writer's lock, no other server. And
+//! nothing is made up: what is not known is left out or refused, never answered with a zero.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use chrono::{DateTime, TimeDelta, Utc};
+use percent_encoding::percent_decode_str;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use tracing::{debug, warn};
+
+use super::wire::{Answer, MAX_QUESTION_BYTES, Question};
+use crate::clock::Clock;
+use crate::http::secret::{Locks, Secret};
+use crate::http::{Refusal, is_json, read_body};
+use crate::stock::{Count, Entry, Level, ShopId, StockBook};
+use crate::telemetry::{AlarmKind, Alarms};
+
+/// What is answered about a SKU the shop has never spoken of.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum UnknownSku {
+    /// It is left out: to the Market that means "not updated".
+    #[default]
+    Omit,
+    /// The operator vouches that the seller's stock is complete, so it is sold out.
+    Zero,
+    /// The whole question is refused.
+    Fail,
+}
+
+/// How one shop is answered for.
+#[derive(Clone, Debug)]
+pub struct Shop {
+    /// Its place in the book.
+    pub id: ShopId,
+    /// Its name, in logs and metrics.
+    pub name: String,
+    /// What stands before `/stocks`: empty, or `/market/api/Moscow`. Shops may share one.
+    pub base_path: String,
+    /// The tokens under which the Market may ask for this shop; never empty.
+    pub tokens: Vec<Secret>,
+    /// The Market's numbers of the warehouses that share this stock.
+    pub warehouses: Vec<u64>,
+    /// About SKUs never heard of.
+    pub unknown_sku: UnknownSku,
+    /// What is said while there is nothing to say: 503 or 500.
+    pub unavailable_status: StatusCode,
+}
+
+/// When the Market last asked for each shop.
+#[derive(Debug)]
+pub struct Pushes(Vec<AtomicI64>);
+
+impl Pushes {
+    /// Nobody asked yet.
+    #[must_use]
+    pub fn new(shops: usize) -> Arc<Self> {
+        Arc::new(Self((0..shops).map(|_| AtomicI64::new(i64::MIN)).collect()))
+    }
+
+    /// The last question that was answered with stock.
+    #[must_use]
+    pub fn last(&self, shop: ShopId) -> Option<DateTime<Utc>> {
+        let micros = self.0.get(shop.index())?.load(Ordering::Relaxed);
+        DateTime::from_timestamp_micros(micros)
+    }
+
+    fn note(&self, shop: ShopId, now: DateTime<Utc>) {
+        if let Some(last) = self.0.get(shop.index()) {
+            last.store(now.timestamp_micros(), Ordering::Relaxed);
+        }
+    }
+}
+
+/// What this room needs.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Where the answers come from.
+    pub book: Arc<StockBook>,
+    /// Noted at each answer.
+    pub pushes: Arc<Pushes>,
+    /// For the zeros an operator vouches for.
+    pub clock: Clock,
+    /// Cold and unmapped warehouses.
+    pub alarms: Alarms,
+    /// Counts for the operator.
+    pub metrics: Metrics,
+}
+
+/// `POST {base}/stocks` for every base path.
+pub fn router(context: &Context, shops: Vec<Shop>) -> Router {
+    let mut doors: Vec<Door> = Vec::new();
+    for shop in shops {
+        let counter = Desk {
+            locks: Locks::new(&shop.tokens),
+            known: context.metrics.skus(&shop.name, "known"),
+            unknown: context.metrics.skus(&shop.name, "unknown"),
+            shop,
+        };
+        match doors.iter_mut().find(|door| door.base_path == counter.shop.base_path) {
+            Some(door) => door.desks.push(counter),
+            None => doors.push(Door {
+                base_path: counter.shop.base_path.clone(),
+                desks: vec![counter],
+                context: context.clone(),
+            }),
+        }
+    }
+    doors.into_iter().fold(Router::new(), |router, door| {
+        let path = format!("{}/stocks", door.base_path);
+        router.route(&path, any(answer).with_state(Arc::new(door)))
+    })
+}
+
+/// One base path: the shops that are asked for behind it.
+struct Door {
+    base_path: String,
+    desks: Vec<Desk>,
+    context: Context,
+}
+
+/// One shop, ready to be asked for.
+struct Desk {
+    shop: Shop,
+    locks: Locks,
+    known: Counter,
+    unknown: Counter,
+}
+
+async fn answer(State(door): State<Arc<Door>>, request: Request) -> Response {
+    let started = tokio::time::Instant::now();
+    let metrics = door.context.metrics.clone();
+    let response = match door.serve(request).await {
+        Ok(body) => json(body),
+        Err(refusal) => {
+            let (code, message) = (refusal.code, &refusal.message);
+            debug!(code, "refused a question of the Market: {message}");
+            if refusal.status == StatusCode::METHOD_NOT_ALLOWED {
+                ([(ALLOW, "POST")], refusal).into_response()
+            } else {
+                refusal.into_response()
+            }
+        }
+    };
+    metrics.note(response.status(), started.elapsed());
+    response
+}
+
+fn json(body: Vec<u8>) -> Response {
+    let mut response = Response::new(Body::from(body));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+impl Door {
+    async fn serve(&self, request: Request) -> Result<Vec<u8>, Refusal> {
+        let (head, body) = request.into_parts();
+        // Before anything else, so that a wrong token is 403 whatever else is wrong: the
+        // Market probes with wrong ones on purpose.
+        let desks = self.admit(&head)?;
+        check_head(&head)?;
+        let body = read_body(body, MAX_QUESTION_BYTES).await?;
+        let question = Question::parse(&body).map_err(|rule| {
+            Refusal::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", format!("the body: {rule}"))
+        })?;
+        let desk = self.find(&desks, &question)?;
+        self.look_up(desk, &question)
+    }
+
+    /// The shops this request's token may ask for.
+    fn admit(&self, head: &Parts) -> Result<Vec<&Desk>, Refusal> {
+        let token = token(head).ok_or_else(forbidden)?;
+        let desks: Vec<_> = self.desks.iter().filter(|desk| desk.locks.open_to(&token)).collect();
+        if desks.is_empty() { Err(forbidden()) } else { Ok(desks) }
+    }
+
+    fn find<'a>(&self, desks: &[&'a Desk], question: &Question<'_>) -> Result<&'a Desk, Refusal> {
+        let asked = question.warehouse();
+        let has = |desk: &&&Desk| asked.is_some_and(|id| desk.shop.warehouses.contains(&id));
+        if let Some(desk) = desks.iter().find(has) {
+            return Ok(desk);
+        }
+        // A gap in our configuration. Any 200 would be a lie about somebody's stock.
+        let text = format!(
+            "the Market asks for warehouse {} at {}/stocks, which no shop with that token lists",
+            question.warehouse_id, self.base_path
+        );
+        let alarms = &self.context.alarms;
+        alarms.raise_for(AlarmKind::UnmappedWarehouse, &self.base_path, text, UNMAPPED_FOR);
+        let status = desks
+            .first()
+            .map_or(StatusCode::SERVICE_UNAVAILABLE, |desk| desk.shop.unavailable_status);
+        Err(Refusal::new(
+            status,
+            "UNKNOWN_WAREHOUSE",
+            format!("warehouseId {} is not one of this shop's", question.warehouse_id),
+        )
+        .retry_after(RETRY_AFTER_SECS))
+    }
+
+    fn look_up(&self, desk: &Desk, question: &Question<'_>) -> Result<Vec<u8>, Refusal> {
+        let Context { book, pushes, clock, alarms, .. } = &self.context;
+        let shop = &desk.shop;
+        if book.is_cold(shop.id) {
+            let text = format!("the Market asks for shop {}, which has no stock yet", shop.name);
+            alarms.raise(AlarmKind::ColdShopAsked, &shop.name, text);
+            let message = "this shop has no stock yet";
+            return Err(Refusal::new(shop.unavailable_status, "NO_STOCK_YET", message)
+                .retry_after(RETRY_AFTER_SECS));
+        }
+        // Two loops, not one: the first is nothing but memory look-ups, whose cache misses
+        // then overlap. It halves the time of a question.
+        let entries: Vec<Option<Entry>> =
+            question.skus.iter().map(|sku| book.get(shop.id, sku.0.trim())).collect();
+        let mut answer = Answer::to(question);
+        let mut unknown = 0;
+        for (sku, entry) in question.skus.iter().zip(entries) {
+            if let Some(entry) = entry {
+                answer.push(&sku.0, entry.level());
+            } else {
+                unknown += 1;
+                self.push_unknown(shop, &sku.0, &mut answer, clock)?;
+            }
+        }
+        pushes.note(shop.id, clock.now());
+        alarms.clear(AlarmKind::ColdShopAsked, &shop.name);
+        desk.unknown.inc_by(unknown);
+        desk.known.inc_by(question.skus.len() as u64 - unknown);
+        Ok(answer.finish())
+    }
+
+    fn push_unknown(
+        &self,
+        shop: &Shop,
+        sku: &str,
+        answer: &mut Answer<'_>,
+        clock: &Clock,
+    ) -> Result<(), Refusal> {
+        match shop.unknown_sku {
+            UnknownSku::Omit => Ok(()),
+            // Not for a text that is no SKU: nothing can be said about it.
+            UnknownSku::Zero if crate::stock::Sku::parse(sku).is_err() => Ok(()),
+            UnknownSku::Zero => {
+                answer.push(sku, Level { count: Count::ZERO, updated_at: clock.now().into() });
+                Ok(())
+            }
+            UnknownSku::Fail => {
+                warn!(shop = shop.name, "refused a question because a SKU in it is unknown");
+                let message = format!("sku '{sku}' is unknown");
+                Err(Refusal::new(shop.unavailable_status, "UNKNOWN_SKU", message)
+                    .retry_after(RETRY_AFTER_SECS))
+            }
+        }
+    }
+}
+
+/// The Market asks for a warehouse about hourly: if it has not for this long, the gap is mended.
+const UNMAPPED_FOR: TimeDelta = TimeDelta::hours(3);
+
+/// The Market asks again by itself; this tells other callers when it makes sense.
+const RETRY_AFTER_SECS: u32 = 30;
+
+fn forbidden() -> Refusal {
+    // The same words whatever was wrong with the token.
+    Refusal::new(StatusCode::FORBIDDEN, "FORBIDDEN", "the token is missing or wrong")
+}
+
+/// The token of a request, from whichever place it is in. `None` if there is none, if one
+/// place holds two, or if the two places disagree.
+fn token(head: &Parts) -> Option<String> {
+    let mut fields = head.headers.get_all(AUTHORIZATION).iter();
+    let field = match (fields.next(), fields.next()) {
+        (None, _) => None,
+        (Some(field), None) => Some(field.to_str().ok()?.trim().to_owned()),
+        (Some(_), Some(_)) => return None,
+    };
+    let query = head.uri.query().unwrap_or_default();
+    let mut parameters = query.split('&').filter_map(|pair| pair.strip_prefix("auth-token="));
+    let parameter = match (parameters.next(), parameters.next()) {
+        (None, _) => None,
+        // Percent-decoding only: a form's plus would mean a blank, a token's plus is a plus.
+        (Some(text), None) => Some(percent_decode_str(text).decode_utf8().ok()?.into_owned()),
+        (Some(_), Some(_)) => return None,
+    };
+    match (field.filter(|t| !t.is_empty()), parameter.filter(|t| !t.is_empty())) {
+        (Some(field), Some(parameter)) => (field == parameter).then_some(field),
+        (field, parameter) => field.or(parameter),
+    }
+}
+
+fn check_head(head: &Parts) -> Result<(), Refusal> {
+    if head.method != Method::POST {
+        let message = format!("the method is {}, this path takes POST", head.method);
+        return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", message));
+    }
+    let unsupported = |message: String| {
+        Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", message)
+    };
+    match head.headers.get(CONTENT_ENCODING) {
+        Some(coding) if coding != "identity" => {
+            return Err(unsupported(format!(
+                "the content encoding is {coding:?}, only identity is taken"
+            )));
+        }
+        Some(_) | None => {}
+    }
+    // A missing type is taken: the Market may vary, and the body will tell.
+    match head.headers.get(CONTENT_TYPE) {
+        Some(kind) if !is_json(kind) => Err(unsupported(format!(
+            "the content type is {kind:?}, it must be application/json in UTF-8"
+        ))),
+        Some(_) | None => Ok(()),
+    }
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct SkuLabels {
+    shop: String,
+    known: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct StatusLabel {
+    status: u16,
+}
+
+/// Counts for the operator.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    skus: Family<SkuLabels, Counter>,
+    answers: Family<StatusLabel, Counter>,
+    seconds: Histogram,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        // From what an answer takes to the 27 seconds the Market waits.
+        let buckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 27.0];
+        Self {
+            skus: Family::default(),
+            answers: Family::default(),
+            seconds: Histogram::new(buckets),
+        }
+    }
+}
+
+impl Metrics {
+    /// Makes the counts visible.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "push_skus",
+            "SKUs the Market asked for, by whether their stock is known",
+            self.skus.clone(),
+        );
+        registry.register(
+            "push_answers",
+            "Questions of the Market, by the status they were answered with",
+            self.answers.clone(),
+        );
+        registry.register_with_unit(
+            "push_answer_duration",
+            "Time from the head of a question to its answer, body included",
+            Unit::Seconds,
+            self.seconds.clone(),
+        );
+    }
+
+    fn skus(&self, shop: &str, known: &'static str) -> Counter {
+        self.skus.get_or_create(&SkuLabels { shop: shop.to_owned(), known }).clone()
+    }
+
+    fn note(&self, status: StatusCode, took: Duration) {
+        self.answers.get_or_create(&StatusLabel { status: status.as_u16() }).inc();
+        self.seconds.observe(took.as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token_of(uri: &str, fields: &[&str]) -> Option<String> {
+        let mut request = Request::builder().uri(uri);
+        for field in fields {
+            request = request.header(AUTHORIZATION, *field);
+        }
+        token(&request.body(Body::empty()).unwrap().into_parts().0)
+    }
+
+    #[test]
+    fn a_token_is_taken_from_either_place() {
+        assert_eq!(token_of("/stocks", &["41FB"]).as_deref(), Some("41FB"));
+        assert_eq!(token_of("/stocks?auth-token=41FB", &[]).as_deref(), Some("41FB"));
+        assert_eq!(token_of("/stocks?x=1&auth-token=a%2Bb+c", &[]).as_deref(), Some("a+b+c"));
+        assert_eq!(token_of("/stocks?auth-token=41FB", &[""]).as_deref(), Some("41FB"));
+    }
+
+    #[test]
+    fn two_places_must_agree_and_one_place_must_not_hold_two() {
+        assert_eq!(token_of("/stocks?auth-token=a", &["a"]).as_deref(), Some("a"));
+        assert_eq!(token_of("/stocks?auth-token=a", &["b"]), None);
+        assert_eq!(token_of("/stocks?auth-token=a&auth-token=a", &[]), None);
+        assert_eq!(token_of("/stocks", &["a", "a"]), None);
+        assert_eq!(token_of("/stocks?auth-token=", &[]), None);
+        assert_eq!(token_of("/stocks", &[]), None);
+    }
+}

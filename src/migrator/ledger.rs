@@ -1,0 +1,63 @@
+//! What the Market has acknowledged, SKU by SKU.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::stock::{Column, Level, ShopId, SkuId, StockBook};
+use crate::store::Acked;
+
+/// The other half of the comparison that tells what is to be sent.
+///
+/// Written by the lane that sends, read by it, by the store's compaction and by the status.
+#[derive(Debug)]
+pub struct Ledger {
+    // A mutex a shop: its one writer records a batch at a time, and readers come rarely.
+    shops: Vec<Mutex<Column<Acked>>>,
+}
+
+impl Ledger {
+    /// The ledger as the store remembers it, a column a shop.
+    #[must_use]
+    pub fn new(columns: Vec<Column<Acked>>) -> Self {
+        Self { shops: columns.into_iter().map(Mutex::new).collect() }
+    }
+
+    /// What the Market has of one SKU.
+    #[must_use]
+    pub fn get(&self, shop: ShopId, id: SkuId) -> Acked {
+        self.read(shop, |column| column.get(id))
+    }
+
+    /// Looks at many SKUs of a shop under one lock.
+    pub fn read<T>(&self, shop: ShopId, look: impl FnOnce(&Column<Acked>) -> T) -> T {
+        look(&self.shops[shop.index()].lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The Market has acknowledged these.
+    pub fn record(&self, shop: ShopId, rows: impl Iterator<Item = (SkuId, Acked)>) {
+        let mut column = self.shops[shop.index()].lock().unwrap_or_else(PoisonError::into_inner);
+        rows.for_each(|(id, acked)| column.set(id, acked));
+    }
+
+    /// How many SKUs of the shop the Market does not have as the book has them.
+    ///
+    /// Looks at every SKU: some 10 ms a million.
+    #[must_use]
+    pub fn count_dirty(&self, shop: ShopId, book: &StockBook) -> usize {
+        self.read(shop, |column| {
+            let mut dirty = 0;
+            book.for_each(shop, |_, entry| {
+                dirty += usize::from(is_dirty(entry.level(), column.get(entry.id())));
+            });
+            dirty
+        })
+    }
+}
+
+/// Whether the Market lacks this level.
+///
+/// A later date alone makes a difference: "five as of now" must reach a Market that has sold
+/// one of the earlier five.
+#[must_use]
+pub(super) fn is_dirty(ours: Level, acked: Acked) -> bool {
+    acked.level() != Some(ours)
+}
