@@ -72,7 +72,7 @@ pub use sqlite::{Receipt, Store};
 
 use crate::stock::{Column, Count, Instant, Level, ShopId, Sku, StockBook};
 
-/// The log is folded no sooner than at this size: replaying it takes a fifth of a second.
+/// The log is folded no sooner than at this size, two million rows: replaying it takes a second.
 ///
 /// Above that, it is folded when it has become larger than the snapshot, so that rewriting the
 /// snapshot never costs more than what was appended, and the file stays under three times the
