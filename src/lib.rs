@@ -66,4 +66,6 @@ pub mod ops;
 pub mod app;
 pub mod config;
 
+pub mod rehearsal;
+
 pub mod cli;

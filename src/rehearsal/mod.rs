@@ -1,0 +1,32 @@
+//! A Market in miniature, which keeps its own stock and enforces its own rules on both sides.
+//!
+//! Used by `stockbridge rehearse` and by the tests. It shares no parser with the rooms it
+//! judges: what a body means it reads anew, and more strictly, so that a misreading of ours
+//! is not agreed with. It never runs in a process that serves a real shop.
+
+mod answers;
+mod campaign;
+/// A seller's catalogue, invented but shaped like real ones.
+pub mod catalogue;
+/// Whether the Market ends up with what the seller has.
+pub mod check;
+mod dice;
+mod faults;
+mod market;
+/// The other side of the Market: it asks the shop for everything, all at once.
+pub mod push;
+mod report;
+mod rules;
+mod serve;
+/// One product's day, as the Market's documentation tells it.
+pub mod story;
+
+pub use campaign::{Held, Stocks};
+pub use check::{Comparison, compare};
+pub use faults::{Fault, FaultPlan};
+pub use market::{CampaignConfig, Market, MarketConfig};
+pub use push::{Push, PushProgress, PushReport, TokenPlace};
+pub use report::{Broken, Call, Logged, Report, Verdict};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,327 @@
+use std::collections::HashSet;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use compact_str::CompactString;
+use serde_json::{Map, Value};
+
+use crate::stock::Instant as Moment;
+
+/// Most SKUs in one update. Source: `UpdateStocksRequest.skus.maxItems`.
+const MAX_SKUS: usize = 2_000;
+
+/// Most SKUs in a read-back's filter. Source: `GetWarehouseStocksRequest.offerIds.maxItems`.
+const MAX_OFFER_IDS: usize = 500;
+
+/// Largest count. Source: `UpdateStockItemDTO.count.maximum`.
+const MAX_COUNT: u64 = 2_000_000_000;
+
+/// Longest SKU in characters. Source: `ShopSku.maxLength`.
+const MAX_SKU_CHARS: usize = 255;
+
+/// "Stock should not be older than a day".
+const MAX_AGE: TimeDelta = TimeDelta::hours(24);
+
+const MAX_FAULTS: usize = 20;
+
+/// One SKU of an update.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Line {
+    pub(super) sku: CompactString,
+    pub(super) count: u32,
+    pub(super) updated_at: Moment,
+}
+
+/// An update as the Market reads it.
+#[derive(Debug)]
+pub(super) struct Reading {
+    /// What the quota is charged: the length of `skus`, as far as there is one.
+    pub(super) charged: usize,
+    pub(super) lines: Result<Vec<Line>, Vec<String>>,
+}
+
+/// Reads an update, whole or not at all.
+pub(super) fn read_update(body: &[u8], warehouse: u64, now: DateTime<Utc>) -> Reading {
+    let value: Value = match serde_json::from_slice(body) {
+        Ok(value) => value,
+        Err(e) => return refused(0, format!("Illegal input: {e}")),
+    };
+    let Some(skus) = value.get("skus").and_then(Value::as_array) else {
+        return refused(0, "'skus' must not be null".to_owned());
+    };
+    let charged = skus.len();
+    if charged == 0 || charged > MAX_SKUS {
+        return refused(charged, format!("'skus' size must be between 1 and {MAX_SKUS}"));
+    }
+    let mut lines = Vec::with_capacity(charged);
+    let mut faults = Vec::new();
+    for (index, value) in skus.iter().enumerate() {
+        match read_line(value, now) {
+            Ok(line) => lines.push(line),
+            Err(Fault::At(place, rule)) => faults.push(format!("'skus[{index}]{place}' {rule}")),
+            Err(Fault::Stamp(sentence)) => faults.push(sentence),
+        }
+    }
+    let mut seen = HashSet::with_capacity(lines.len());
+    for line in lines.iter().filter(|line| !seen.insert(line.sku.as_str())) {
+        faults.push(format!("Duplicate shop-sku '{}' for warehouse '{warehouse}'", line.sku));
+    }
+    faults.truncate(MAX_FAULTS);
+    Reading { charged, lines: if faults.is_empty() { Ok(lines) } else { Err(faults) } }
+}
+
+fn refused(charged: usize, message: String) -> Reading {
+    Reading { charged, lines: Err(vec![message]) }
+}
+
+/// What is wrong with one line: where and what, or a whole sentence about its stamp.
+enum Fault {
+    At(&'static str, &'static str),
+    Stamp(String),
+}
+
+fn read_line(value: &Value, now: DateTime<Utc>) -> Result<Line, Fault> {
+    let line = value.as_object().ok_or(Fault::At("", "must be an object"))?;
+    let sku = line
+        .get("sku")
+        .and_then(Value::as_str)
+        .ok_or(Fault::At(".sku", "must be a string"))?
+        .trim();
+    check_sku(sku).map_err(|rule| Fault::At(".sku", rule))?;
+    let items = line.get("items").and_then(Value::as_array).map(Vec::as_slice);
+    let Some([Value::Object(item)]) = items else {
+        return Err(Fault::At(".items", "size must be between 1 and 1"));
+    };
+    let count = read_count(item)
+        .ok_or(Fault::At(".items[0].count", "must be a whole number between 0 and 2000000000"))?;
+    let updated_at = match item.get("updatedAt") {
+        None => now,
+        Some(stamp) => stamp
+            .as_str()
+            .and_then(read_stamp)
+            .ok_or(Fault::At(".items[0].updatedAt", "must be a date and time with an offset"))?,
+    };
+    if updated_at > now {
+        return Err(Fault::Stamp(format!("Stock for '{sku}' should not be in the future")));
+    }
+    if updated_at < now - MAX_AGE {
+        return Err(Fault::Stamp(format!("Stock for '{sku}' should not be older than a day")));
+    }
+    Ok(Line { sku: sku.into(), count, updated_at: updated_at.into() })
+}
+
+// By hand: the pattern is `^(?=.*\S.*)[^\x00-\x08\x0A-\x1f\x7f]{1,255}$`.
+fn check_sku(sku: &str) -> Result<(), &'static str> {
+    let chars = sku.chars().count().max(sku.encode_utf16().count());
+    let is_visible = !sku.chars().all(char::is_whitespace);
+    let is_clean = sku.chars().all(|c| c == '\t' || !c.is_ascii_control());
+    if !is_visible || chars > MAX_SKU_CHARS {
+        return Err("size must be between 1 and 255");
+    }
+    if is_clean { Ok(()) } else { Err("must match the pattern of a SKU") }
+}
+
+fn read_count(item: &Map<String, Value>) -> Option<u32> {
+    // `as_u64` is `None` for 1.0, 1e3, "5", -1 and numbers beyond 64 bits.
+    let count = item.get("count")?.as_u64()?;
+    (count <= MAX_COUNT).then(|| u32::try_from(count).ok()).flatten()
+}
+
+/// `2017-11-21T00:42:42+03:00`, with a fraction or without, and nothing that only a lenient
+/// reader understands: a blank for the `T`, small letters, no offset.
+fn read_stamp(text: &str) -> Option<DateTime<Utc>> {
+    let bytes = text.as_bytes();
+    let is_strict = bytes.get(10) == Some(&b'T') && !bytes.contains(&b'z');
+    if !is_strict {
+        return None;
+    }
+    DateTime::parse_from_rfc3339(text).ok().map(|at| at.with_timezone(&Utc))
+}
+
+/// A read-back's filters.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(super) struct Filter {
+    pub(super) archived: bool,
+    pub(super) has_stocks: Option<bool>,
+    pub(super) offer_ids: Option<Vec<String>>,
+    pub(super) warehouse: Option<u64>,
+}
+
+/// Reads a read-back's body; no body asks for everything.
+pub(super) fn read_filter(body: &[u8]) -> Result<Filter, String> {
+    if body.is_empty() {
+        return Ok(Filter::default());
+    }
+    let value: Value = serde_json::from_slice(body).map_err(|e| format!("Illegal input: {e}"))?;
+    let members = value.as_object().ok_or("Illegal input: an object is expected")?;
+    let flag = |name: &str| match members.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => value.as_bool().map(Some).ok_or(format!("Illegal input at '{name}'")),
+    };
+    Ok(Filter {
+        archived: flag("archived")?.unwrap_or(false),
+        has_stocks: flag("hasStocks")?,
+        offer_ids: read_offer_ids(members)?,
+        warehouse: match members.get("stocksWarehouseId") {
+            None | Some(Value::Null) => None,
+            Some(id) => Some(
+                id.as_u64().filter(|id| *id > 0).ok_or("Illegal input at 'stocksWarehouseId'")?,
+            ),
+        },
+    })
+}
+
+fn read_offer_ids(members: &Map<String, Value>) -> Result<Option<Vec<String>>, String> {
+    let ids = match members.get("offerIds") {
+        None | Some(Value::Null) => return Ok(None),
+        Some(ids) => ids.as_array().ok_or("Illegal input at 'offerIds'")?,
+    };
+    if ids.is_empty() || ids.len() > MAX_OFFER_IDS {
+        return Err(format!("'offerIds' size must be between 1 and {MAX_OFFER_IDS}"));
+    }
+    if members.contains_key("archived") {
+        return Err("'offerIds' cannot be used together with 'archived'".to_owned());
+    }
+    let mut seen = HashSet::new();
+    let mut read = Vec::with_capacity(ids.len());
+    for id in ids {
+        let id = id.as_str().ok_or("Illegal input at 'offerIds'")?.trim();
+        check_sku(id).map_err(|rule| format!("'offerIds' {rule}"))?;
+        if seen.insert(id) {
+            read.push(id.to_owned());
+        }
+    }
+    Ok(Some(read))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> DateTime<Utc> {
+        "2026-11-20T10:00:00Z".parse().unwrap()
+    }
+
+    fn read(body: &str) -> Result<Vec<Line>, Vec<String>> {
+        read_update(body.as_bytes(), 7, now()).lines
+    }
+
+    fn item(item: &str) -> String {
+        format!(r#"{{"skus":[{{"sku":"A","items":[{item}]}}]}}"#)
+    }
+
+    #[test]
+    fn the_documented_body_is_read() {
+        let lines =
+            read(&item(r#"{"count":3,"updatedAt":"2026-11-20T12:30:00.5+03:00"}"#)).unwrap();
+        assert_eq!(lines[0].sku, "A");
+        assert_eq!(lines[0].count, 3);
+        assert_eq!(lines[0].updated_at.to_string(), "2026-11-20T09:30:00.500Z");
+        assert_eq!(read(&item(r#"{"count":0}"#)).unwrap()[0].updated_at, now().into());
+    }
+
+    #[test]
+    fn only_a_whole_number_in_range_is_a_count() {
+        for count in ["-1", "2000000001", "1.0", "1e3", "\"5\"", "null", "true", "[1]"] {
+            let faults = read(&item(&format!(r#"{{"count":{count}}}"#))).unwrap_err();
+            assert!(faults[0].contains("'skus[0].items[0].count'"), "{faults:?}");
+        }
+        assert!(read(&item("{}")).is_err());
+        assert!(read(&item(r#"{"count":2000000000}"#)).is_ok());
+    }
+
+    #[test]
+    fn only_rfc_3339_is_a_stamp() {
+        for stamp in [
+            "\"2026-11-20T09:00:00\"",
+            "\"2026-11-20 09:00:00Z\"",
+            "\"2026-11-20T09:00:00z\"",
+            "\"2026-11-20T09:00:00+0300\"",
+            "\"2026-11-20\"",
+            "1763629200",
+            "null",
+        ] {
+            let faults = read(&item(&format!(r#"{{"count":1,"updatedAt":{stamp}}}"#))).unwrap_err();
+            assert!(faults[0].contains("updatedAt"), "{faults:?}");
+        }
+    }
+
+    #[test]
+    fn stamps_ahead_and_older_than_a_day_are_refused_in_the_documented_words() {
+        let at = |at: &str| read(&item(&format!(r#"{{"count":1,"updatedAt":"{at}"}}"#)));
+        assert!(at("2026-11-20T10:00:00Z").is_ok());
+        assert!(at("2026-11-19T10:00:00Z").is_ok());
+        assert_eq!(
+            at("2026-11-20T10:00:00.001Z").unwrap_err(),
+            ["Stock for 'A' should not be in the future"]
+        );
+        assert_eq!(
+            at("2026-11-19T09:59:59.999Z").unwrap_err(),
+            ["Stock for 'A' should not be older than a day"]
+        );
+    }
+
+    #[test]
+    fn twins_after_trimming_are_refused_in_the_documented_words() {
+        let body =
+            r#"{"skus":[{"sku":"A","items":[{"count":1}]},{"sku":" A\t","items":[{"count":2}]}]}"#;
+        assert_eq!(read(body).unwrap_err(), ["Duplicate shop-sku 'A' for warehouse '7'"]);
+    }
+
+    #[test]
+    fn one_to_two_thousand_skus_are_taken_and_all_are_charged() {
+        let items = |n| (0..n).map(|i| format!(r#"{{"sku":"{i}","items":[{{"count":1}}]}}"#));
+        let body = |n| format!(r#"{{"skus":[{}]}}"#, items(n).collect::<Vec<_>>().join(","));
+        assert_eq!(read(&body(2000)).unwrap().len(), 2000);
+        let reading = read_update(body(2001).as_bytes(), 7, now());
+        assert_eq!(reading.charged, 2001);
+        assert!(reading.lines.is_err());
+        assert!(read(r#"{"skus":[]}"#).is_err());
+    }
+
+    #[test]
+    fn bodies_of_another_shape_are_refused() {
+        for body in [
+            "",
+            "[]",
+            "{}",
+            r#"{"skus":null}"#,
+            r#"{"skus":{}}"#,
+            r#"{"skus":[1]}"#,
+            r#"{"skus":[{"items":[{"count":1}]}]}"#,
+            r#"{"skus":[{"sku":7,"items":[{"count":1}]}]}"#,
+            r#"{"skus":[{"sku":" ","items":[{"count":1}]}]}"#,
+            r#"{"skus":[{"sku":"a\nb","items":[{"count":1}]}]}"#,
+            r#"{"skus":[{"sku":"A","items":{"count":1}}]}"#,
+            r#"{"skus":[{"sku":"A","items":[]}]}"#,
+            r#"{"skus":[{"sku":"A","items":[{"count":1},{"count":1}]}]}"#,
+        ] {
+            assert!(read(body).is_err(), "{body}");
+        }
+        let long = "я".repeat(256);
+        assert!(
+            read(&format!(r#"{{"skus":[{{"sku":"{long}","items":[{{"count":1}}]}}]}}"#)).is_err()
+        );
+    }
+
+    #[test]
+    fn filters_are_read_and_strange_ones_refused() {
+        assert_eq!(read_filter(b"").unwrap(), Filter::default());
+        assert_eq!(read_filter(b"{}").unwrap(), Filter::default());
+        let filter = read_filter(br#"{"offerIds":["A"," B "],"stocksWarehouseId":5}"#).unwrap();
+        assert_eq!(filter.offer_ids.unwrap(), ["A", "B"]);
+        assert_eq!(filter.warehouse, Some(5));
+        for body in [
+            "[]",
+            r#"{"archived":1}"#,
+            r#"{"offerIds":[]}"#,
+            r#"{"offerIds":[1]}"#,
+            r#"{"offerIds":["A"],"archived":false}"#,
+            r#"{"stocksWarehouseId":0}"#,
+        ] {
+            assert!(read_filter(body.as_bytes()).is_err(), "{body}");
+        }
+        let ids: Vec<String> = (0..501).map(|n| n.to_string()).collect();
+        let body = serde_json::json!({ "offerIds": ids }).to_string();
+        assert!(read_filter(body.as_bytes()).unwrap_err().contains("between 1 and 500"));
+    }
+}

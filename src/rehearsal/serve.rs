@@ -1,0 +1,82 @@
+use std::convert::Infallible;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tower::ServiceExt as _;
+use tracing::warn;
+
+use super::answers::Unanswered;
+use super::market::Market;
+use crate::lifecycle::Tasks;
+
+impl Market {
+    /// Opens for business on a free port of this machine, until `tasks` are told to stop.
+    ///
+    /// An accept loop of its own, because a handler of axum's cannot hang up on its caller.
+    ///
+    /// # Errors
+    /// No port could be had.
+    pub async fn start(&self, tasks: &Tasks) -> io::Result<SocketAddr> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        let (router, owned) = (self.router(), tasks.clone());
+        tasks.spawn("rehearsal market", async move {
+            tokio::select! {
+                never = accept(&listener, &router, &owned) => match never {},
+                () = owned.stopping() => {}
+            }
+        });
+        Ok(address)
+    }
+}
+
+async fn accept(listener: &TcpListener, router: &Router, tasks: &Tasks) -> Infallible {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let (router, owned) = (router.clone(), tasks.clone());
+                tasks.spawn_brief(async move {
+                    tokio::select! {
+                        () = converse(stream, router) => {}
+                        () = owned.stopping() => {}
+                    }
+                });
+            }
+            Err(e) => {
+                warn!(error = %e, "the rehearsal market cannot accept, trying again: {e}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn converse(stream: TcpStream, router: Router) {
+    // Without it an answer of two packets may wait for the first one's receipt.
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let service = service_fn(|request| answer(router.clone(), request));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .serve_connection(TokioIo::new(stream), service);
+    // An error is a client that went away, or a fault that hung up: both are in the log.
+    drop(connection.await);
+}
+
+async fn answer(router: Router, request: Request<Incoming>) -> io::Result<Response> {
+    let response = router.oneshot(request.map(Body::new)).await.unwrap_or_else(|e| match e {});
+    if response.extensions().get::<Unanswered>().is_some() {
+        return Err(io::Error::from(io::ErrorKind::ConnectionAborted));
+    }
+    Ok(response)
+}

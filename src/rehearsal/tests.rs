@@ -1,0 +1,531 @@
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::Request;
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::FutureExt as _;
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use super::report::{Broken, Call, Verdict};
+use super::{Fault, FaultPlan, Market, MarketConfig};
+use crate::clock::Clock;
+use crate::lifecycle::{Fuse, Tasks};
+
+const NOW: &str = "2026-11-20T10:00:00Z";
+
+fn config() -> MarketConfig {
+    let clock = Clock::starting_at(NOW.parse().unwrap());
+    MarketConfig::new(clock).campaign(7, 70, "key").campaign(8, 80, "other")
+}
+
+fn market() -> Market {
+    Market::new(config())
+}
+
+fn now() -> DateTime<Utc> {
+    NOW.parse().unwrap()
+}
+
+/// An answer, read to its end, if it has one.
+struct Answer {
+    status: u16,
+    headers: axum::http::HeaderMap,
+    body: Result<Vec<u8>, axum::Error>,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_slice(self.body.as_ref().unwrap()).unwrap()
+    }
+
+    fn message(&self) -> String {
+        self.json()["errors"][0]["message"].as_str().unwrap().to_owned()
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+}
+
+async fn send(market: &Market, request: Request<Body>) -> Answer {
+    let response = market.router().oneshot(request).await.unwrap();
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.map(|body| body.to_bytes().to_vec());
+    Answer { status: head.status.as_u16(), headers: head.headers, body }
+}
+
+fn request(method: &str, path: &str, body: String) -> Request<Body> {
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header("Api-Key", "key")
+        .header("Content-Type", "application/json")
+        .body(Body::from(body))
+        .unwrap()
+}
+
+const PATH: &str = "/v2/campaigns/7/offers/stocks";
+
+fn update(skus: &[(&str, u32)], at: DateTime<Utc>) -> Request<Body> {
+    let line = |&(sku, count): &(&str, u32)| json!({ "sku": sku, "items": [{ "count": count, "updatedAt": at }] });
+    let lines: Vec<Value> = skus.iter().map(line).collect();
+    request("PUT", PATH, json!({ "skus": lines }).to_string())
+}
+
+/// So many SKUs, all different from those of other batches.
+fn batch(number: usize, skus: usize) -> Request<Body> {
+    let skus: Vec<String> = (0..skus).map(|n| format!("{number}-{n}")).collect();
+    let lines: Vec<(&str, u32)> = skus.iter().map(|sku| (sku.as_str(), 1)).collect();
+    update(&lines, now())
+}
+
+fn count(market: &Market, sku: &str) -> Option<u32> {
+    market.get(7, sku).map(|held| held.count)
+}
+
+fn broken(market: &Market, rule: Broken) -> u64 {
+    market.report().broken.get(&rule).copied().unwrap_or_default()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_told_is_kept_and_nothing_is_held_against_it() {
+    let market = market();
+    let answer = send(&market, update(&[("A", 5), (" Б ", 0)], now())).await;
+    assert_eq!((answer.status, answer.json()), (200, json!({ "status": "OK" })));
+    assert_eq!(answer.header("date"), Some("Fri, 20 Nov 2026 10:00:00 GMT"));
+    assert_eq!(market.snapshot(7)["A"], (5, now()));
+    assert_eq!(count(&market, "Б"), Some(0));
+    assert_eq!(market.ever_zero(7), ["Б"]);
+    assert!(market.is_empty(8));
+    let report = market.report();
+    assert_eq!((report.requests, report.skus_received, report.skus_applied), (1, 2, 2));
+    assert_eq!(report.broken_in_all(), 0);
+    assert_eq!(market.requests()[0].verdict, Verdict::Accepted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_400_applies_nothing_and_is_held_against_the_client() {
+    let market = market();
+    let ahead = now() + TimeDelta::milliseconds(1);
+    let body = json!({ "skus": [
+        { "sku": "A", "items": [{ "count": 1 }] },
+        { "sku": "B", "items": [{ "count": 1, "updatedAt": ahead }] },
+    ] });
+    let answer = send(&market, request("PUT", PATH, body.to_string())).await;
+    assert_eq!(answer.status, 400);
+    assert_eq!(answer.message(), "Stock for 'B' should not be in the future");
+    assert!(market.is_empty(7));
+    assert_eq!(broken(&market, Broken::Content), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_are_refused_in_the_documented_words() {
+    let market = market();
+    market.revoke_key("other");
+    let with = |method: &str, path: &str, name: &str, value: &str, kind: &str| {
+        Request::builder()
+            .method(method)
+            .uri(path)
+            .header(name, value)
+            .header("Content-Type", kind)
+            .body(Body::from("{}"))
+            .unwrap()
+    };
+    let json = "application/json";
+    for (request, status, message) in [
+        (with("PUT", PATH, "X", "x", json), 401, "Api-Key token is not specified"),
+        (with("PUT", PATH, "Api-Key", "x", json), 401, "Api-Key token is invalid"),
+        (with("PUT", PATH, "Api-Key", "other", json), 401, "Api-Key token is revoked"),
+        (
+            with("PUT", "/v2/campaigns/8/offers/stocks", "Api-Key", "key", json),
+            403,
+            "Access denied",
+        ),
+        (
+            with("PUT", "/v2/campaigns/9/offers/stocks", "Api-Key", "key", json),
+            404,
+            "Campaign not found",
+        ),
+        (
+            with("PUT", "/campaigns/7/offers/stocks", "Api-Key", "key", json),
+            404,
+            "Resource not found",
+        ),
+        (with("GET", PATH, "Api-Key", "key", json), 405, "Request method 'GET' not supported"),
+        (
+            with("PUT", PATH, "Api-Key", "key", "text/plain"),
+            415,
+            "Content type 'text/plain' not supported",
+        ),
+        (with("PUT", PATH, "Authorization", "Bearer key", json), 400, "'skus' must not be null"),
+    ] {
+        let answer = send(&market, request).await;
+        assert_eq!((answer.status, answer.message().as_str()), (status, message));
+        assert_eq!(answer.json()["status"], "ERROR");
+    }
+    market.restore_key("other");
+    let request = with("PUT", "/v2/campaigns/8/offers/stocks", "Api-Key", "other", json);
+    assert_eq!(send(&market, request).await.status, 400);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_hundred_thousand_and_first_sku_within_any_minute_is_limited() {
+    let market = market();
+    tokio::time::advance(Duration::from_millis(200)).await;
+    for number in 0..50 {
+        if number == 25 {
+            tokio::time::advance(Duration::from_millis(40_500)).await;
+        }
+        assert_eq!(send(&market, batch(number, 2_000)).await.status, 200);
+    }
+    tokio::time::advance(Duration::from_secs(19)).await;
+    let limited = send(&market, batch(50, 1)).await;
+    assert_eq!(limited.status, 420);
+    assert!(limited.message().starts_with("Hit rate limit of 100000 requests per '60 SECONDS'"));
+    assert_eq!(limited.header("x-ratelimit-resource-limit"), Some("100000"));
+    assert_eq!(limited.header("x-ratelimit-resource-remaining"), Some("0"));
+    assert_eq!(limited.header("date"), Some("Fri, 20 Nov 2026 10:00:59 GMT"));
+    // 500 ms to go, and a date has whole seconds only.
+    let until = limited.header("x-ratelimit-resource-until");
+    assert_eq!(until, Some("Fri, 20 Nov 2026 10:01:01 GMT"));
+    assert_eq!(broken(&market, Broken::Volume), 1);
+    assert_eq!(market.report().peak_skus_a_minute, 100_001);
+    tokio::time::advance(Duration::from_millis(500)).await;
+    assert_eq!(send(&market, batch(51, 2_000)).await.status, 200);
+    assert_eq!(market.get(7, "50-0"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_skus_spend_the_quota_and_those_of_a_500_do_not() {
+    let market = Market::new(MarketConfig { skus_per_minute: 10, ..config() });
+    market.set_faults(FaultPlan::script([Some(Fault::ServerError), Some(Fault::ApplyThenError)]));
+    assert!(send(&market, batch(0, 10)).await.status >= 500);
+    assert!(send(&market, batch(1, 10)).await.status >= 500);
+    let ahead = now() + TimeDelta::seconds(1);
+    assert_eq!(send(&market, update(&[("A", 1), ("B", 1)], ahead)).await.status, 400);
+    assert_eq!(send(&market, batch(2, 9)).await.status, 420);
+    assert_eq!(send(&market, batch(3, 8)).await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_wait_as_told_is_noticed() {
+    let market = Market::new(MarketConfig { skus_per_minute: 10, ..config() });
+    assert_eq!(send(&market, batch(0, 10)).await.status, 200);
+    assert_eq!(send(&market, batch(1, 1)).await.status, 420);
+    // Already on its way when the 420 was said.
+    assert_eq!(send(&market, batch(2, 1)).await.status, 420);
+    assert_eq!(market.report().came_too_soon, 0);
+    tokio::time::advance(Duration::from_secs(30)).await;
+    assert_eq!(send(&market, batch(3, 1)).await.status, 420);
+    assert_eq!(market.report().came_too_soon, 1);
+    tokio::time::advance(Duration::from_secs(30)).await;
+    assert_eq!(send(&market, batch(4, 1)).await.status, 200);
+    assert_eq!(market.report().came_too_soon, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_fifth_request_at_a_time_is_limited_and_a_gone_client_makes_room() {
+    let market = market();
+    market.set_faults(FaultPlan::script([Some(Fault::Hang); 4]));
+    let mut hanging: Vec<_> = (0..4).map(|n| Box::pin(send(&market, batch(n, 1)))).collect();
+    for request in &mut hanging {
+        assert!(request.as_mut().now_or_never().is_none());
+    }
+    let limited = send(&market, batch(4, 1)).await;
+    assert_eq!(limited.status, 420);
+    assert_eq!(limited.message(), "Hit rate limit of 4 parallel requests for campaignId 7");
+    assert_eq!(broken(&market, Broken::Parallel), 1);
+    assert_eq!(market.report().peak_parallel, 5);
+    hanging.pop();
+    assert_eq!(send(&market, batch(5, 1)).await.status, 200);
+    assert!(market.requests().iter().any(|r| r.verdict == Verdict::Faulted(Fault::Hang)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sku_in_two_requests_at_a_time_is_noticed() {
+    let market = market();
+    market.set_faults(FaultPlan::script([Some(Fault::Hang)]));
+    let mut hanging = Box::pin(send(&market, update(&[("A", 1), ("B", 1)], now())));
+    assert!(hanging.as_mut().now_or_never().is_none());
+    send(&market, update(&[("B", 2), ("C", 1)], now())).await;
+    assert_eq!(broken(&market, Broken::SkuTwiceInFlight), 1);
+    assert!(market.report().examples[0].contains(" B "), "{:?}", market.report().examples);
+    drop(hanging);
+    send(&market, update(&[("A", 2), ("B", 3)], now())).await;
+    assert_eq!(broken(&market, Broken::SkuTwiceInFlight), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_over_the_limit_is_refused_and_noticed() {
+    let market = market();
+    let answer = send(&market, request("PUT", PATH, " ".repeat(512 * 1024 + 1))).await;
+    assert_eq!(answer.status, 400);
+    assert!(answer.message().starts_with("The request is too big: 524289"));
+    assert_eq!(broken(&market, Broken::BodySize), 1);
+    assert_eq!(broken(&market, Broken::Content), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_value_than_the_acknowledged_one_is_noticed() {
+    let market = market();
+    let at = |secs| now() - TimeDelta::seconds(secs);
+    send(&market, update(&[("A", 5)], at(10))).await;
+    send(&market, update(&[("A", 6)], at(10))).await;
+    assert_eq!(broken(&market, Broken::WentBackwards), 0);
+    send(&market, update(&[("A", 4)], at(11))).await;
+    assert_eq!(broken(&market, Broken::WentBackwards), 1);
+    // What was never acknowledged binds nobody.
+    market.set_faults(FaultPlan::script([Some(Fault::ApplyThenError)]));
+    send(&market, update(&[("B", 5)], at(10))).await;
+    send(&market, update(&[("B", 4)], at(11))).await;
+    assert_eq!(broken(&market, Broken::WentBackwards), 1);
+    assert_eq!(market.get(7, "B").unwrap().received, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_fault_answers_and_applies_as_it_says() {
+    for (fault, status, applies) in [
+        (Fault::ParallelLimit, 420, false),
+        (Fault::VolumeLimit, 420, false),
+        (Fault::ErrorInOk, 200, false),
+        (Fault::HtmlInOk, 200, false),
+        (Fault::Redirect, 307, false),
+        (Fault::Slow, 200, true),
+    ] {
+        let market = market();
+        market.set_faults(FaultPlan::script([Some(fault)]));
+        let answer = send(&market, update(&[("A", 5)], now())).await;
+        assert_eq!(answer.status, status, "{fault:?}");
+        assert_eq!(count(&market, "A").is_some(), applies, "{fault:?}");
+        let says_ok = serde_json::from_slice(answer.body.as_ref().unwrap())
+            .is_ok_and(|body: Value| body["status"] == "OK");
+        assert_eq!(says_ok, fault == Fault::Slow, "{fault:?}");
+        assert_eq!(market.report().faults[&fault], 1);
+        assert_eq!(market.report().broken_in_all(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn broken_servers_and_limits_come_in_every_variety() {
+    let market = market();
+    market.set_faults(FaultPlan::seeded(1).with(Fault::ServerError, 1.0));
+    let mut seen = std::collections::BTreeSet::new();
+    for number in 0..100 {
+        let answer = send(&market, batch(number, 1)).await;
+        let kind = answer.header("content-type").unwrap_or("none").to_owned();
+        assert_eq!(kind == "none", answer.body.unwrap().is_empty());
+        seen.insert((answer.status, kind));
+    }
+    assert_eq!(seen.len(), 9, "{seen:?}");
+    market.set_faults(FaultPlan::seeded(1).with(Fault::VolumeLimit, 1.0));
+    let mut untils = std::collections::BTreeSet::new();
+    for number in 0..50 {
+        let answer = send(&market, batch(number, 1)).await;
+        untils.insert(answer.header("x-ratelimit-resource-until").map(str::to_owned));
+    }
+    let until = |text: &str| Some(text.to_owned());
+    let expected =
+        [None, until("Fri, 20 Nov 2026 10:00:03 GMT"), until("Sun, 20 Nov 2026 10:00:03 GMT")];
+    assert_eq!(untils, expected.into_iter().collect());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_200_is_applied_every_other_time() {
+    let market = market();
+    market.set_faults(FaultPlan::seeded(1).with(Fault::EmptyOk, 1.0));
+    for number in 0..100 {
+        let answer = send(&market, batch(number, 1)).await;
+        assert_eq!((answer.status, answer.body.unwrap().len()), (200, 0));
+    }
+    assert!((30..70).contains(&market.len(7)), "{}", market.len(7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hang_that_ends_ends_without_an_answer() {
+    let market = market();
+    let hour = Duration::from_secs(3_600);
+    market.set_faults(FaultPlan::script([Some(Fault::ApplyThenHang)]).hang_for(hour));
+    let answer = send(&market, update(&[("A", 5)], now())).await;
+    assert!(answer.body.is_err());
+    assert_eq!(count(&market, "A"), Some(5));
+    assert_eq!(market.requests()[0].took, hour);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poisoned_batch_is_refused_whole_with_the_name_or_without() {
+    let market = market();
+    market.set_faults(FaultPlan::none().poisoned(["P".to_owned()], true));
+    let answer = send(&market, update(&[("A", 5), ("P", 1)], now())).await;
+    assert_eq!((answer.status, count(&market, "A")), (400, None));
+    assert!(answer.message().contains("'P'"), "{}", answer.message());
+    market.set_faults(FaultPlan::none().poisoned(["P".to_owned()], false));
+    let answer = send(&market, update(&[("P", 5)], now())).await;
+    assert_eq!(answer.message(), "Request could not be processed");
+    assert_eq!(send(&market, update(&[("A", 5)], now())).await.status, 200);
+    assert_eq!(market.report().broken_in_all(), 0);
+    market.heal();
+    assert_eq!(send(&market, update(&[("P", 5)], now())).await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_market_in_migration_is_locked_for_a_while() {
+    let market = market();
+    market.set_faults(FaultPlan::none().locked_until(now() + TimeDelta::minutes(1)));
+    assert_eq!(send(&market, batch(0, 1)).await.status, 423);
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert_eq!(send(&market, batch(1, 1)).await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxy_may_take_less_than_the_market() {
+    let market = market();
+    market.set_faults(FaultPlan::none().taking_at_most(500));
+    assert_eq!(send(&market, batch(0, 501)).await.status, 413);
+    assert_eq!(send(&market, batch(1, 500)).await.status, 200);
+    assert_eq!(market.len(7), 500);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropped_skus_are_acknowledged_all_the_same() {
+    let market = market();
+    market.set_faults(FaultPlan::seeded(1).dropping(0.1));
+    assert_eq!(send(&market, batch(0, 2_000)).await.status, 200);
+    let dropped = market.report().skus_dropped;
+    assert!((150..250).contains(&dropped), "{dropped}");
+    assert_eq!(u64::try_from(market.len(7)).unwrap() + dropped, 2_000);
+}
+
+// === The read-back ===
+
+async fn read_back(market: &Market, query: &str, body: Value) -> Answer {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    send(market, request("POST", &format!("{PATH}{query}"), body)).await
+}
+
+fn offers(answer: &Answer, warehouse: u64) -> Vec<Value> {
+    let answer = answer.json();
+    let warehouses = answer["result"]["warehouses"].as_array().unwrap();
+    let own = warehouses.iter().find(|w| w["warehouseId"] == warehouse);
+    own.map(|own| own["offers"].as_array().unwrap().clone()).unwrap_or_default()
+}
+
+#[tokio::test(start_paused = true)]
+async fn paging_ends_only_when_the_token_is_absent() {
+    let market = Market::new(MarketConfig { thin_pages: true, ..config() });
+    send(&market, batch(0, 1_000)).await;
+    let (mut token, mut seen, mut thin) = (String::new(), Vec::new(), 0);
+    loop {
+        let answer = read_back(&market, &format!("?limit=200&page_token={token}"), json!({})).await;
+        let page = offers(&answer, 70);
+        assert!(page.len() <= 100);
+        seen.extend(page.iter().map(|offer| offer["offerId"].as_str().unwrap().to_owned()));
+        match answer.json()["result"]["paging"]["nextPageToken"].as_str() {
+            None => break,
+            Some(next) => {
+                thin += usize::from(page.len() < 100);
+                token = next.to_owned();
+            }
+        }
+    }
+    assert!(thin > 0);
+    assert_eq!(seen.len(), 1_000);
+    seen.dedup();
+    assert_eq!(seen.len(), 1_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_has_fifty_offers_and_a_full_last_one_has_no_token() {
+    let market = market();
+    send(&market, batch(0, 100)).await;
+    let first = read_back(&market, "?pageToken=", Value::Null).await;
+    assert_eq!(offers(&first, 70).len(), 50);
+    let token = first.json()["result"]["paging"]["nextPageToken"].as_str().unwrap().to_owned();
+    let last = read_back(&market, &format!("?pageToken={token}"), Value::Null).await;
+    assert_eq!(offers(&last, 70).len(), 50);
+    assert_eq!(last.json()["result"]["paging"], json!({}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_offer_shows_what_fits_what_is_available_and_the_return_warehouse() {
+    let market = Market::new(MarketConfig { reserved: 2, return_warehouse: Some(99), ..config() });
+    send(&market, update(&[("A", 5)], now())).await;
+    let answer = read_back(&market, "", json!({ "offerIds": ["A", "nobody's"] })).await;
+    assert_eq!(
+        offers(&answer, 70),
+        [json!({
+            "offerId": "A",
+            "stocks": [{ "type": "FIT", "count": 7 }, { "type": "AVAILABLE", "count": 5 }],
+            "updatedAt": NOW,
+        })]
+    );
+    assert_eq!(offers(&answer, 99).len(), 1);
+    let answer = read_back(&market, "", json!({ "stocksWarehouseId": 70 })).await;
+    assert_eq!((offers(&answer, 70).len(), offers(&answer, 99).len()), (1, 0));
+    assert_eq!(market.requests()[1].call, Call::ReadBack);
+}
+
+#[tokio::test(start_paused = true)]
+async fn filters_hold_and_strange_questions_are_refused() {
+    let market = market();
+    send(&market, update(&[("A", 5), ("B", 0)], now())).await;
+    let in_stock = read_back(&market, "", json!({ "hasStocks": true })).await;
+    assert_eq!(offers(&in_stock, 70)[0]["offerId"], "A");
+    assert!(offers(&read_back(&market, "", json!({ "archived": true })).await, 70).is_empty());
+    for (query, body) in [
+        ("?limit=0", json!({})),
+        ("?limit=many", json!({})),
+        ("?page_token=xyz", json!({})),
+        ("?limit=10", json!({ "offerIds": ["A"] })),
+        ("", json!([])),
+    ] {
+        assert_eq!(read_back(&market, query, body).await.status, 400, "{query}");
+    }
+}
+
+// === Over a real connection ===
+
+async fn over_tcp(fault: Fault) -> (Market, Result<(u16, String), reqwest::Error>) {
+    let _already = rustls::crypto::ring::default_provider().install_default();
+    let market = market();
+    market.set_faults(FaultPlan::script([Some(fault)]));
+    let tasks = Tasks::new(Fuse::default());
+    let address = market.start(&tasks).await.unwrap();
+    let client = reqwest::Client::new();
+    let body = json!({ "skus": [{ "sku": "A", "items": [{ "count": 5, "updatedAt": now() }] }] });
+    let exchange = async {
+        let request = client.put(format!("http://{address}{PATH}")).header("Api-Key", "key");
+        let request = request.header("Content-Type", "application/json").body(body.to_string());
+        let response = request.send().await?;
+        Ok((response.status().as_u16(), response.text().await?))
+    };
+    let answer = exchange.await;
+    tasks.stop();
+    tasks.ended().await;
+    (market, answer)
+}
+
+#[tokio::test]
+async fn a_closed_connection_closes_before_anything_is_applied() {
+    let (market, answer) = over_tcp(Fault::CloseUnanswered).await;
+    assert!(answer.unwrap_err().is_request());
+    assert_eq!(count(&market, "A"), None);
+}
+
+#[tokio::test]
+async fn a_cut_answer_begins_well_and_does_not_end() {
+    let (market, answer) = over_tcp(Fault::CutAnswer).await;
+    let error = answer.unwrap_err();
+    // The head came: it is the body that broke.
+    assert!(error.is_body() || error.is_decode(), "{error:?}");
+    assert_eq!(count(&market, "A"), Some(5));
+}
+
+#[tokio::test]
+async fn whoever_follows_a_redirect_is_caught() {
+    let (market, answer) = over_tcp(Fault::Redirect).await;
+    assert_eq!(answer.unwrap().0, 200);
+    assert_eq!(broken(&market, Broken::RedirectFollowed), 1);
+    assert!(market.report().examples[0].ends_with("with the key"));
+}
