@@ -2,6 +2,7 @@
 
 mod check;
 mod healthcheck;
+mod rehearse;
 mod serve;
 
 use std::path::PathBuf;
@@ -23,6 +24,8 @@ pub struct Cli {
 enum Command {
     /// Answer the Market, take the seller's stock, and forward it.
     Serve(ConfigArgs),
+    /// Play the whole job on this machine, against a Market in miniature, and judge it.
+    Rehearse(rehearse::Args),
     /// Check a configuration, print what is in force, and do nothing else.
     Check(ConfigArgs),
     /// Ask a running service whether it is ready; for a container's health check.
@@ -46,6 +49,7 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         let done = match self.command {
             Command::Serve(args) => serve::run(&args),
+            Command::Rehearse(args) => rehearse::run(&args),
             Command::Check(args) => check::run(&args),
             Command::Healthcheck(args) => healthcheck::run(&args),
         };

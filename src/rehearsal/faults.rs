@@ -181,6 +181,11 @@ impl FaultPlan {
         self
     }
 
+    /// The same plan without anything but its poison.
+    pub(super) fn poison_alone(&self) -> Self {
+        Self::none().poisoned(self.poison.clone(), self.names_poison)
+    }
+
     /// Until then every request is answered 423.
     #[must_use]
     pub fn locked_until(mut self, at: DateTime<Utc>) -> Self {

@@ -157,6 +157,12 @@ impl Market {
         self.set_faults(FaultPlan::none());
     }
 
+    /// From now on nothing goes wrong, but for the SKUs that are refused whatever happens.
+    pub fn heal_but_poison(&self) {
+        let plan = lock(&self.inner.plan).plan.poison_alone();
+        self.set_faults(plan);
+    }
+
     /// From now on this key is answered 401.
     pub fn revoke_key(&self, key: &str) {
         lock(&self.inner.revoked).insert(key.to_owned());

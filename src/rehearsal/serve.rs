@@ -1,6 +1,6 @@
 use std::convert::Infallible;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
@@ -20,14 +20,15 @@ use super::market::Market;
 use crate::lifecycle::Tasks;
 
 impl Market {
-    /// Opens for business on a free port of this machine, until `tasks` are told to stop.
+    /// Opens for business at this address, until `tasks` are told to stop; port 0 is any free
+    /// one, and the address that it became is returned.
     ///
     /// An accept loop of its own, because a handler of axum's cannot hang up on its caller.
     ///
     /// # Errors
-    /// No port could be had.
-    pub async fn start(&self, tasks: &Tasks) -> io::Result<SocketAddr> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    /// The address cannot be had.
+    pub async fn start(&self, address: SocketAddr, tasks: &Tasks) -> io::Result<SocketAddr> {
+        let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let (router, owned) = (self.router(), tasks.clone());
         tasks.spawn("rehearsal market", async move {

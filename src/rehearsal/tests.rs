@@ -491,7 +491,7 @@ async fn over_tcp(fault: Fault) -> (Market, Result<(u16, String), reqwest::Error
     let market = market();
     market.set_faults(FaultPlan::script([Some(fault)]));
     let tasks = Tasks::new(Fuse::default());
-    let address = market.start(&tasks).await.unwrap();
+    let address = market.start(([127, 0, 0, 1], 0).into(), &tasks).await.unwrap();
     let client = reqwest::Client::new();
     let body = json!({ "skus": [{ "sku": "A", "items": [{ "count": 5, "updatedAt": now() }] }] });
     let exchange = async {

@@ -1,0 +1,173 @@
+//! The whole job on one machine: the real service, a Market in miniature, a verdict.
+
+mod progress;
+mod scenes;
+mod verdict;
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use chrono::NaiveDate;
+
+use self::scenes::Scenes;
+use super::{runtime, say};
+use crate::app::App;
+use crate::clock::Clock;
+use crate::config::{Config, ShopConfig};
+use crate::http::secret::Secret;
+use crate::legacy::server::UnknownSku;
+use crate::lifecycle::{Fuse, Tasks};
+use crate::migrator::DEFAULT_PARALLEL;
+use crate::rehearsal::catalogue::{self, Product};
+use crate::rehearsal::{CampaignConfig, FaultPlan, Market, MarketConfig};
+use crate::telemetry::{LogFormat, start_logging};
+
+/// The shop of the rehearsal.
+const CAMPAIGN: u64 = 12_345;
+const WAREHOUSE: u64 = 569_667;
+const PUSH_TOKEN: &str = "rehearsal-push-token";
+const FEED_KEY: &str = "rehearsal-feed-key";
+const API_KEY: &str = "rehearsal-api-key";
+const SECOND_API_KEY: &str = "rehearsal-second-api-key";
+
+/// What to rehearse.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Invent a catalogue of so many SKUs instead of using the sample of 10 000.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    skus: Option<u32>,
+    /// Let the Market fail in every way it knows while the shop goes on selling.
+    #[arg(long)]
+    faults: bool,
+    /// Chooses which requests fail; the same seed, the same faults.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Stay up after the verdict, for calls by hand.
+    #[arg(long)]
+    keep: bool,
+    /// Run the Market in miniature alone, for a service that is started by itself.
+    #[arg(long)]
+    market_only: bool,
+    /// Where the Market in miniature listens.
+    #[arg(long, value_name = "ADDR", requires = "market_only", default_value = "127.0.0.1:8090")]
+    listen: SocketAddr,
+}
+
+/// Rehearses, and fails unless all went well.
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    // The rehearsal speaks for itself; what the service logs is of interest if it is a fault.
+    let filter = std::env::var_os("RUST_LOG").and_then(|filter| filter.into_string().ok());
+    let filter = filter.unwrap_or_else(|| "error".to_owned());
+    start_logging(LogFormat::Auto, &filter)
+        .map_err(|reason| anyhow::anyhow!("start logging: {reason}"))?;
+    runtime()?.block_on(async {
+        if args.market_only { market_only(args).await } else { rehearse(args).await }
+    })
+}
+
+async fn rehearse(args: &Args) -> anyhow::Result<ExitCode> {
+    let products = match args.skus {
+        None => catalogue::read(catalogue::FIXTURE).map_err(anyhow::Error::msg)?,
+        Some(n) => catalogue::invent(n as usize),
+    };
+    let tasks = Tasks::new(Fuse::default());
+    let market = market();
+    let address = market.start(any_port(), &tasks).await.context("start the rehearsal Market")?;
+    let directory = tempfile::tempdir().context("make a directory for the store")?;
+    let config = config(&format!("http://{address}"), directory.path());
+    let app = App::build(config, Clock::wall()).await?;
+    let scenes = Scenes::new(&app, market, products, args.faults.then_some(args.seed))?;
+    let stop = tokio_util::sync::CancellationToken::new();
+    let running = app.run(stop.clone().cancelled_owned());
+    let play = async {
+        let verdict = scenes.play().await?;
+        say(&verdict.to_string());
+        if args.keep {
+            say(&scenes.curl_lines());
+            tokio::signal::ctrl_c().await.context("wait for Ctrl-C")?;
+        }
+        stop.cancel();
+        anyhow::Ok(verdict.is_good())
+    };
+    let (ran, played) = tokio::join!(running, play);
+    tasks.stop();
+    tasks.ended().await;
+    let is_good = played?;
+    ran.context("the service failed")?;
+    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn market_only(args: &Args) -> anyhow::Result<ExitCode> {
+    let tasks = Tasks::new(Fuse::default());
+    let market = market();
+    let address = market.start(args.listen, &tasks).await.context("start the rehearsal Market")?;
+    if args.faults {
+        market.set_faults(FaultPlan::storm(args.seed, 0.3));
+    }
+    say(&format!(
+        "A Market in miniature listens on {address}.\n\
+         Its one shop is campaign {CAMPAIGN} with warehouse {WAREHOUSE}; its keys are {API_KEY} \
+         and {SECOND_API_KEY}.\n\
+         Point a service at it with market_url = \"http://{address}\", and look at its copy with\n  \
+         curl -X POST -H 'Api-Key: {API_KEY}' \
+         'http://{address}/v2/campaigns/{CAMPAIGN}/offers/stocks?limit=100'\n\
+         Ctrl-C ends it."
+    ));
+    tokio::signal::ctrl_c().await.context("wait for Ctrl-C")?;
+    tasks.stop();
+    tasks.ended().await;
+    let report = market.report();
+    say(&format!(
+        "{} requests with {} SKUs came, {} SKUs are known, {} rules were broken {:?}",
+        report.requests,
+        report.skus_received,
+        market.len(CAMPAIGN),
+        report.broken_in_all(),
+        report.broken,
+    ));
+    Ok(if report.broken_in_all() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn any_port() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+fn market() -> Market {
+    let keys = vec![API_KEY.to_owned(), SECOND_API_KEY.to_owned()];
+    let campaigns = vec![CampaignConfig { id: CAMPAIGN, warehouse: WAREHOUSE, keys }];
+    Market::new(MarketConfig { campaigns, ..MarketConfig::new(Clock::wall()) })
+}
+
+fn config(market_url: &str, store: &std::path::Path) -> Config {
+    let shop = ShopConfig {
+        name: "rehearsal".to_owned(),
+        warehouses: vec![WAREHOUSE],
+        base_path: "/market/api".to_owned(),
+        push_tokens: vec![Secret::new(PUSH_TOKEN)],
+        feed_keys: vec![Secret::new(FEED_KEY)],
+        campaign: CAMPAIGN,
+        feed_campaigns: Vec::new(),
+        api_keys: vec![Secret::new(API_KEY), Secret::new(SECOND_API_KEY)],
+        migrate: true,
+        parallel: DEFAULT_PARALLEL,
+        limit_share: 1.0,
+        unknown_sku: UnknownSku::Omit,
+        unavailable_status: axum::http::StatusCode::SERVICE_UNAVAILABLE,
+    };
+    Config {
+        listen: any_port(),
+        ops_listen: any_port(),
+        store: store.join("store"),
+        market_url: market_url.to_owned(),
+        ca_file: None,
+        cutoff: NaiveDate::from_ymd_opt(2026, 12, 31).unwrap_or_default(),
+        max_connections: 10_000,
+        log_format: LogFormat::Auto,
+        log_filter: "error".to_owned(),
+        shops: vec![shop],
+    }
+}
+
+/// A product and how many of it the seller has now.
+type Shelf = Vec<Product>;

@@ -1,0 +1,339 @@
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use rand::rngs::StdRng;
+use rand::seq::index::sample;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::progress::Stage;
+use super::verdict::{Migrated, Verdict};
+use super::{API_KEY, CAMPAIGN, FEED_KEY, PUSH_TOKEN, Shelf, WAREHOUSE};
+use crate::app::App;
+use crate::cli::say;
+use crate::clock::Clock;
+use crate::http::{ClientConfig, client};
+use crate::rehearsal::catalogue::Product;
+use crate::rehearsal::story::{SKU, STORY};
+use crate::rehearsal::{
+    Fault, FaultPlan, Market, Push, PushProgress, PushReport, TokenPlace, compare,
+};
+
+/// SKUs in one call of the seller, as many as the Market's API takes.
+const FEED_SKUS: usize = 2_000;
+
+/// SKUs in one question of the Market.
+const PUSH_SKUS: usize = 1_000;
+
+/// How long the Market waits for an answer. Source: the push API's pages.
+const PUSH_DEADLINE: Duration = Duration::from_secs(27);
+
+/// How long a step of the story may take to reach the Market.
+const STORY_PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long nothing may move before the rehearsal gives up: longer than the longest pause that
+/// any of its faults leads to.
+const PATIENCE: Duration = Duration::from_mins(3);
+
+/// How often the Market's copy is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// SKUs that sell between two looks while the Market fails.
+const SALES: usize = 200;
+
+/// SKUs the Market refuses in a rehearsal with faults.
+const POISON: usize = 3;
+
+/// The play: who is there, and what the seller has.
+pub(super) struct Scenes {
+    market: Market,
+    shop: SocketAddr,
+    ops: SocketAddr,
+    client: reqwest::Client,
+    shelf: Shelf,
+    // With what the Market's failures are drawn, if it is to fail.
+    faults: Option<u64>,
+}
+
+impl Scenes {
+    pub(super) fn new(
+        app: &App,
+        market: Market,
+        shelf: Shelf,
+        faults: Option<u64>,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            market,
+            shop: app.public_addr(),
+            ops: app.ops_addr(),
+            client: client(&ClientConfig::default())?,
+            shelf,
+            faults,
+        })
+    }
+
+    /// Plays every scene and judges.
+    pub(super) async fn play(&self) -> anyhow::Result<Verdict> {
+        say(&format!(
+            "A shop of {} SKUs, a Market in miniature with the real one's limits, and {}.",
+            self.shelf.len(),
+            if self.faults.is_some() { "every fault we know" } else { "no faults" },
+        ));
+        self.tell_story().await?;
+        if let Some(seed) = self.faults {
+            self.market.set_faults(self.plan(seed));
+        }
+        let begun = Instant::now();
+        self.feed(&self.shelf).await?;
+        let push = self.push().await;
+        let shelf = match self.faults {
+            Some(seed) => self.sell_in_the_storm(seed).await?,
+            None => self.shelf.clone(),
+        };
+        let quarantined = self.migrate(begun).await?;
+        Ok(self.judge(push, &shelf, quarantined, begun.elapsed()))
+    }
+
+    pub(super) fn curl_lines(&self) -> String {
+        let Self { shop, ops, .. } = self;
+        format!(
+            "\nThe service stays up until Ctrl-C. Ask it as the Market does:\n  \
+             curl -H 'Authorization: {PUSH_TOKEN}' -H 'Content-Type: application/json' \
+             -d '{{\"warehouseId\":{WAREHOUSE},\"skus\":[\"{SKU}\",\"557722\",\"0557722\"]}}' \
+             http://{shop}/market/api/stocks\n\
+             Feed it as a client of the Market's API does:\n  \
+             curl -X PUT -H 'Api-Key: {FEED_KEY}' -H 'Content-Type: application/json' \
+             -d '{{\"skus\":[{{\"sku\":\"{SKU}\",\"items\":[{{\"count\":7}}]}}]}}' \
+             http://{shop}/v2/campaigns/{CAMPAIGN}/offers/stocks\n\
+             Look at it:\n  \
+             curl http://{ops}/status\n  \
+             curl http://{ops}/metrics"
+        )
+    }
+
+    // === The scenes ===
+
+    /// One product's day, step by step, through to the Market.
+    async fn tell_story(&self) -> anyhow::Result<()> {
+        for step in STORY {
+            let begun = Instant::now();
+            let product = Product { sku: SKU.to_owned(), count: step.count };
+            self.put(std::slice::from_ref(&product)).await?;
+            let arrived = timeout(STORY_PATIENCE, async {
+                while self.market.get(CAMPAIGN, SKU).is_none_or(|held| held.count != step.count) {
+                    sleep(Duration::from_millis(5)).await;
+                }
+            });
+            if arrived.await.is_err() {
+                bail!("\"{}\" did not reach the Market in {STORY_PATIENCE:?}", step.title);
+            }
+            let answered = self.ask(&[SKU.to_owned()]).await;
+            let answered = answered.stocks.get(SKU).map(|(count, _)| *count);
+            if answered != Some(step.count) {
+                bail!("\"{}\": the shop answers {answered:?}, not {}", step.title, step.count);
+            }
+            say(&format!(
+                "{SKU:<12} {:>2}  {}; answered and on the Market after {} ms",
+                step.count,
+                step.title,
+                begun.elapsed().as_millis()
+            ));
+        }
+        Ok(())
+    }
+
+    /// The seller's program puts the catalogue, as it would put it to the Market.
+    async fn feed(&self, shelf: &[Product]) -> anyhow::Result<()> {
+        let mut stage = Stage::begin("fed", shelf.len(), "SKUs");
+        for (n, products) in shelf.chunks(FEED_SKUS).enumerate() {
+            self.put(products).await?;
+            stage.set(n * FEED_SKUS + products.len());
+        }
+        stage.end(&format!("{} SKUs", shelf.len()));
+        Ok(())
+    }
+
+    /// The Market asks for everything, a thousand SKUs a request, all at once.
+    async fn push(&self) -> PushReport {
+        let skus: Vec<String> = self.shelf.iter().map(|product| product.sku.clone()).collect();
+        let report = self.ask(&skus).await;
+        say(&format!(
+            "{:<12} {} SKUs in {} questions at once, the slowest after {} ms",
+            "asked",
+            skus.len(),
+            report.questions,
+            report.slowest().as_millis()
+        ));
+        report
+    }
+
+    /// The shop goes on selling until every fault has been met.
+    async fn sell_in_the_storm(&self, seed: u64) -> anyhow::Result<Shelf> {
+        let mut dice = StdRng::seed_from_u64(seed);
+        let mut shelf = self.shelf.clone();
+        let poison = self.poison();
+        let mut stage = Stage::begin("faults", Fault::ALL.len(), "kinds met");
+        let begun = Instant::now();
+        let mut is_revoked = false;
+        loop {
+            let met = self.market.report().faults.len();
+            stage.set(met);
+            if met >= Fault::ALL.len() / 2 && !is_revoked {
+                // Half-way the first key is revoked; the second has to do.
+                self.market.revoke_key(API_KEY);
+                is_revoked = true;
+            }
+            if met == Fault::ALL.len() && is_revoked {
+                break;
+            }
+            if begun.elapsed() > PATIENCE * 3 {
+                bail!("after {:?} only {met} kinds of faults were met", begun.elapsed());
+            }
+            let sold: Vec<Product> = sample(&mut dice, shelf.len(), SALES.min(shelf.len()))
+                .iter()
+                .map(|n| {
+                    let product = &mut shelf[n];
+                    if !poison.contains(&product.sku) {
+                        product.count = dice.random_range(0..50);
+                    }
+                    product.clone()
+                })
+                .collect();
+            self.put(&sold).await?;
+            sleep(LOOK_EVERY).await;
+        }
+        self.market.heal_but_poison();
+        stage.end(&format!("{} kinds met, the first key revoked", Fault::ALL.len()));
+        Ok(shelf)
+    }
+
+    /// Waits until nothing is left to be sent, and says what is set aside.
+    async fn migrate(&self, begun: Instant) -> anyhow::Result<Vec<String>> {
+        let mut stage = Stage::begin("migrated", self.shelf.len() + 1, "SKUs");
+        let mut moved = (usize::MAX, Instant::now());
+        loop {
+            let status = self.status().await?;
+            let shop = &status["shops"][0];
+            let dirty = usize::try_from(shop["dirty"].as_u64().unwrap_or(u64::MAX))?;
+            let aside: Vec<String> = shop["migrator"]["quarantined"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|row| Some(row["sku"].as_str()?.to_owned()))
+                .collect();
+            stage.set((self.shelf.len() + 1).saturating_sub(dirty));
+            if dirty == aside.len() {
+                let rate = begun.elapsed().as_secs_f64();
+                stage.end(&format!("everything, {rate:.1} s after the first PUT,"));
+                return Ok(aside);
+            }
+            if dirty != moved.0 {
+                moved = (dirty, Instant::now());
+            } else if moved.1.elapsed() > PATIENCE {
+                bail!("{dirty} SKUs have not moved for {PATIENCE:?}: {}", shop["migrator"]);
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    fn judge(
+        &self,
+        push: PushReport,
+        shelf: &[Product],
+        quarantined: Vec<String>,
+        took: Duration,
+    ) -> Verdict {
+        let aside: HashSet<&str> = quarantined.iter().map(String::as_str).collect();
+        let told = shelf.iter().map(|product| (product.sku.as_str(), product.count));
+        let story = STORY.last().map(|step| (SKU, step.count));
+        let expected = told.chain(story).filter(|(sku, _)| !aside.contains(sku));
+        let comparison = compare(expected, &self.market.snapshot(CAMPAIGN));
+        // A zero on the Market of a SKU the seller never said zero of, even if mended since.
+        let may_be_zero: HashSet<&str> = if self.faults.is_some() {
+            shelf.iter().map(|product| product.sku.as_str()).collect()
+        } else {
+            let zeros = shelf.iter().filter(|product| product.count == 0);
+            zeros.map(|product| product.sku.as_str()).collect()
+        };
+        let zeros = self.market.ever_zero(CAMPAIGN);
+        let invented =
+            zeros.iter().filter(|sku| *sku != SKU && !may_be_zero.contains(sku.as_str()));
+        Verdict {
+            push,
+            invented_zeros: invented.count() + comparison.invented_zeros.count,
+            comparison,
+            poison: if self.faults.is_some() { self.poison() } else { HashSet::new() },
+            quarantined,
+            migrated: Migrated { skus: self.market.len(CAMPAIGN), took },
+            report: self.market.report(),
+        }
+    }
+
+    // === Props ===
+
+    /// Every fault once, each followed by a request that goes well, and a few SKUs that are
+    /// refused whatever comes with them.
+    fn plan(&self, seed: u64) -> FaultPlan {
+        let mut faults = Fault::ALL;
+        let turn = usize::try_from(seed % Fault::ALL.len() as u64).unwrap_or_default();
+        faults.rotate_left(turn);
+        let script = faults.into_iter().flat_map(|fault| [Some(fault), None]);
+        FaultPlan::script(script)
+            .poisoned(self.poison(), false)
+            .slow_by(Duration::from_millis(500))
+            .hang_for(Duration::from_secs(2))
+    }
+
+    fn poison(&self) -> HashSet<String> {
+        let step = (self.shelf.len() / POISON).max(1);
+        let chosen = self.shelf.iter().skip(step / 2).step_by(step).take(POISON);
+        chosen.map(|product| product.sku.clone()).collect()
+    }
+
+    async fn put(&self, products: &[Product]) -> anyhow::Result<()> {
+        let now = Clock::wall().now().to_rfc3339();
+        let skus: Vec<Value> = products
+            .iter()
+            .map(|product| {
+                let item = json!({ "count": product.count, "updatedAt": now });
+                json!({ "sku": product.sku, "items": [item] })
+            })
+            .collect();
+        let answer = self
+            .client
+            .put(format!("http://{}/v2/campaigns/{CAMPAIGN}/offers/stocks", self.shop))
+            .header("Api-Key", FEED_KEY)
+            .header("Content-Type", "application/json")
+            .body(json!({ "skus": skus }).to_string())
+            .send()
+            .await
+            .context("feed the shop")?;
+        let status = answer.status();
+        if !status.is_success() {
+            bail!("the shop answered {status} to its seller: {}", answer.text().await?);
+        }
+        Ok(())
+    }
+
+    async fn ask(&self, skus: &[String]) -> PushReport {
+        let push = Push {
+            client: &self.client,
+            base_url: &format!("http://{}/market/api", self.shop),
+            token: PUSH_TOKEN,
+            place: TokenPlace::Header,
+            warehouse_id: WAREHOUSE,
+            skus,
+            per_request: PUSH_SKUS,
+            deadline: PUSH_DEADLINE,
+        };
+        push.ask_everything(&PushProgress::default()).await
+    }
+
+    async fn status(&self) -> anyhow::Result<Value> {
+        let answer = self.client.get(format!("http://{}/status", self.ops)).send().await?;
+        Ok(serde_json::from_slice(&answer.bytes().await?)?)
+    }
+}
