@@ -1,18 +1,19 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher as _;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use compact_str::CompactString;
+use foldhash::fast::RandomState;
 use tokio::time::Instant;
 
 use super::rules::Line;
 use crate::stock::Instant as Moment;
 
 /// How many there are of each SKU, and since when: `stocks["A"]`.
-pub type Stocks = HashMap<CompactString, (u32, DateTime<Utc>), foldhash::fast::RandomState>;
+pub type Stocks = HashMap<CompactString, (u32, DateTime<Utc>), RandomState>;
 
 /// What the Market holds of one SKU, in 40 bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -58,7 +59,7 @@ struct State {
     in_flight: usize,
     peak_in_flight: usize,
     // By hash: who is in flight matters for milliseconds only, a copy would outweigh it.
-    skus_in_flight: HashMap<u64, u8>,
+    skus_in_flight: HashMap<u64, u8, RandomState>,
     wait: Option<Wait>,
 }
 
@@ -91,10 +92,10 @@ impl Campaign {
             read_backs: Window::new(skus_per_minute),
             in_flight: 0,
             peak_in_flight: 0,
-            skus_in_flight: HashMap::new(),
+            skus_in_flight: HashMap::default(),
             wait: None,
         };
-        Self { id, warehouse, keys, parallel, hasher: RandomState::new(), state: state.into() }
+        Self { id, warehouse, keys, parallel, hasher: RandomState::default(), state: state.into() }
     }
 
     /// Lets a request in, if there are not too many.

@@ -20,6 +20,7 @@ mod rules;
 mod serve;
 /// One product's day, as the Market's documentation tells it.
 pub mod story;
+mod value;
 
 pub use campaign::{Held, Stocks};
 pub use check::{Comparison, compare};

@@ -1,10 +1,9 @@
 use std::collections::HashSet;
 
+use super::value::{Members, Value};
+use crate::stock::Instant as Moment;
 use chrono::{DateTime, TimeDelta, Utc};
 use compact_str::CompactString;
-use serde_json::{Map, Value};
-
-use crate::stock::Instant as Moment;
 
 /// Most SKUs in one update. Source: `UpdateStocksRequest.skus.maxItems`.
 const MAX_SKUS: usize = 2_000;
@@ -13,7 +12,7 @@ const MAX_SKUS: usize = 2_000;
 const MAX_OFFER_IDS: usize = 500;
 
 /// Largest count. Source: `UpdateStockItemDTO.count.maximum`.
-const MAX_COUNT: u64 = 2_000_000_000;
+const MAX_COUNT: u32 = 2_000_000_000;
 
 /// Longest SKU in characters. Source: `ShopSku.maxLength`.
 const MAX_SKU_CHARS: usize = 255;
@@ -41,11 +40,12 @@ pub(super) struct Reading {
 
 /// Reads an update, whole or not at all.
 pub(super) fn read_update(body: &[u8], warehouse: u64, now: DateTime<Utc>) -> Reading {
-    let value: Value = match serde_json::from_slice(body) {
+    let value = match Value::read(body) {
         Ok(value) => value,
-        Err(e) => return refused(0, format!("Illegal input: {e}")),
+        Err(message) => return refused(0, message),
     };
-    let Some(skus) = value.get("skus").and_then(Value::as_array) else {
+    let members = value.as_object();
+    let Some(skus) = members.and_then(|members| members.get("skus")?.as_list()) else {
         return refused(0, "'skus' must not be null".to_owned());
     };
     let charged = skus.len();
@@ -61,7 +61,8 @@ pub(super) fn read_update(body: &[u8], warehouse: u64, now: DateTime<Utc>) -> Re
             Err(Fault::Stamp(sentence)) => faults.push(sentence),
         }
     }
-    let mut seen = HashSet::with_capacity(lines.len());
+    let mut seen =
+        HashSet::with_capacity_and_hasher(lines.len(), foldhash::fast::RandomState::default());
     for line in lines.iter().filter(|line| !seen.insert(line.sku.as_str())) {
         faults.push(format!("Duplicate shop-sku '{}' for warehouse '{warehouse}'", line.sku));
     }
@@ -79,15 +80,15 @@ enum Fault {
     Stamp(String),
 }
 
-fn read_line(value: &Value, now: DateTime<Utc>) -> Result<Line, Fault> {
+fn read_line(value: &Value<'_>, now: DateTime<Utc>) -> Result<Line, Fault> {
     let line = value.as_object().ok_or(Fault::At("", "must be an object"))?;
     let sku = line
         .get("sku")
-        .and_then(Value::as_str)
+        .and_then(Value::as_text)
         .ok_or(Fault::At(".sku", "must be a string"))?
         .trim();
     check_sku(sku).map_err(|rule| Fault::At(".sku", rule))?;
-    let items = line.get("items").and_then(Value::as_array).map(Vec::as_slice);
+    let items = line.get("items").and_then(Value::as_list);
     let Some([Value::Object(item)]) = items else {
         return Err(Fault::At(".items", "size must be between 1 and 1"));
     };
@@ -96,7 +97,7 @@ fn read_line(value: &Value, now: DateTime<Utc>) -> Result<Line, Fault> {
     let updated_at = match item.get("updatedAt") {
         None => now,
         Some(stamp) => stamp
-            .as_str()
+            .as_text()
             .and_then(read_stamp)
             .ok_or(Fault::At(".items[0].updatedAt", "must be a date and time with an offset"))?,
     };
@@ -111,19 +112,23 @@ fn read_line(value: &Value, now: DateTime<Utc>) -> Result<Line, Fault> {
 
 // By hand: the pattern is `^(?=.*\S.*)[^\x00-\x08\x0A-\x1f\x7f]{1,255}$`.
 fn check_sku(sku: &str) -> Result<(), &'static str> {
-    let chars = sku.chars().count().max(sku.encode_utf16().count());
+    // A text has at most as many characters as bytes: only the long ones need counting.
+    let is_long = sku.len() > MAX_SKU_CHARS
+        && sku.chars().count().max(sku.encode_utf16().count()) > MAX_SKU_CHARS;
     let is_visible = !sku.chars().all(char::is_whitespace);
-    let is_clean = sku.chars().all(|c| c == '\t' || !c.is_ascii_control());
-    if !is_visible || chars > MAX_SKU_CHARS {
+    let is_clean = sku.bytes().all(|b| b == b'\t' || !b.is_ascii_control());
+    if !is_visible || is_long {
         return Err("size must be between 1 and 255");
     }
     if is_clean { Ok(()) } else { Err("must match the pattern of a SKU") }
 }
 
-fn read_count(item: &Map<String, Value>) -> Option<u32> {
-    // `as_u64` is `None` for 1.0, 1e3, "5", -1 and numbers beyond 64 bits.
-    let count = item.get("count")?.as_u64()?;
-    (count <= MAX_COUNT).then(|| u32::try_from(count).ok()).flatten()
+fn read_count(item: &Members<'_>) -> Option<u32> {
+    // Not 1.0, 1e3, "5", -1 or a number beyond 64 bits.
+    let Value::Whole(count) = item.get("count")? else {
+        return None;
+    };
+    u32::try_from(*count).ok().filter(|count| *count <= MAX_COUNT)
 }
 
 /// `2017-11-21T00:42:42+03:00`, with a fraction or without, and nothing that only a lenient
@@ -151,11 +156,12 @@ pub(super) fn read_filter(body: &[u8]) -> Result<Filter, String> {
     if body.is_empty() {
         return Ok(Filter::default());
     }
-    let value: Value = serde_json::from_slice(body).map_err(|e| format!("Illegal input: {e}"))?;
+    let value = Value::read(body)?;
     let members = value.as_object().ok_or("Illegal input: an object is expected")?;
     let flag = |name: &str| match members.get(name) {
         None | Some(Value::Null) => Ok(None),
-        Some(value) => value.as_bool().map(Some).ok_or(format!("Illegal input at '{name}'")),
+        Some(Value::Bool(flag)) => Ok(Some(*flag)),
+        Some(_) => Err(format!("Illegal input at '{name}'")),
     };
     Ok(Filter {
         archived: flag("archived")?.unwrap_or(false),
@@ -163,28 +169,27 @@ pub(super) fn read_filter(body: &[u8]) -> Result<Filter, String> {
         offer_ids: read_offer_ids(members)?,
         warehouse: match members.get("stocksWarehouseId") {
             None | Some(Value::Null) => None,
-            Some(id) => Some(
-                id.as_u64().filter(|id| *id > 0).ok_or("Illegal input at 'stocksWarehouseId'")?,
-            ),
+            Some(Value::Whole(id)) if *id > 0 => Some(*id),
+            Some(_) => return Err("Illegal input at 'stocksWarehouseId'".to_owned()),
         },
     })
 }
 
-fn read_offer_ids(members: &Map<String, Value>) -> Result<Option<Vec<String>>, String> {
+fn read_offer_ids(members: &Members<'_>) -> Result<Option<Vec<String>>, String> {
     let ids = match members.get("offerIds") {
         None | Some(Value::Null) => return Ok(None),
-        Some(ids) => ids.as_array().ok_or("Illegal input at 'offerIds'")?,
+        Some(ids) => ids.as_list().ok_or("Illegal input at 'offerIds'")?,
     };
     if ids.is_empty() || ids.len() > MAX_OFFER_IDS {
         return Err(format!("'offerIds' size must be between 1 and {MAX_OFFER_IDS}"));
     }
-    if members.contains_key("archived") {
+    if members.get("archived").is_some() {
         return Err("'offerIds' cannot be used together with 'archived'".to_owned());
     }
     let mut seen = HashSet::new();
     let mut read = Vec::with_capacity(ids.len());
     for id in ids {
-        let id = id.as_str().ok_or("Illegal input at 'offerIds'")?.trim();
+        let id = id.as_text().ok_or("Illegal input at 'offerIds'")?.trim();
         check_sku(id).map_err(|rule| format!("'offerIds' {rule}"))?;
         if seen.insert(id) {
             read.push(id.to_owned());
@@ -285,6 +290,7 @@ mod tests {
             "[]",
             "{}",
             r#"{"skus":null}"#,
+            r#"{"skus":[],"skus":[{"sku":"A","items":[{"count":1}]}]}"#,
             r#"{"skus":{}}"#,
             r#"{"skus":[1]}"#,
             r#"{"skus":[{"items":[{"count":1}]}]}"#,
