@@ -1,10 +1,10 @@
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, Uri, header};
 use axum::response::Response;
 use axum::routing::{any, put};
@@ -669,11 +669,14 @@ struct Page {
 
 impl Page {
     fn read(uri: &Uri, is_by_ids: bool) -> Result<Self, Refusal> {
-        let Query(query) = Query::<HashMap<String, String>>::try_from_uri(uri)
-            .map_err(|_| Refusal::new(400, "Illegal input: the query cannot be read"))?;
-        let token = query.get("page_token").or_else(|| query.get("pageToken"));
+        let query = uri.query().unwrap_or_default();
+        let member = |name: &str| {
+            let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+            pairs.find(|(member, _)| *member == name).map(|(_, value)| value)
+        };
+        let token = member("page_token").or_else(|| member("pageToken"));
         let token = token.filter(|token| !token.is_empty());
-        let limit = query.get("limit");
+        let limit = member("limit");
         if is_by_ids && (token.is_some() || limit.is_some()) {
             let message = "'offerIds' cannot be used together with 'limit' and 'page_token'";
             return Err(Refusal::new(400, message));

@@ -332,10 +332,13 @@ mod tests {
 
     use axum::Router;
     use axum::extract::Request;
+    use axum::http::StatusCode;
     use axum::response::{IntoResponse, Response};
+    use hyper::body::Incoming;
+    use hyper::service::service_fn;
     use hyper_util::rt::TokioIo;
-    use hyper_util::service::TowerToHyperService;
     use tokio::net::TcpListener;
+    use tower::ServiceExt as _;
 
     use super::*;
     use crate::legacy::wire::{Answer, Question};
@@ -364,7 +367,10 @@ mod tests {
         let owned = tasks.clone();
         tasks.spawn_brief(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let service = TowerToHyperService::new(router.clone());
+                let router = router.clone();
+                let service = service_fn(move |request: hyper::Request<Incoming>| {
+                    router.clone().oneshot(request.map(axum::body::Body::new))
+                });
                 let connection = hyper::server::conn::http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), service);
                 owned.spawn_brief(async move { drop(connection.await) });
@@ -470,8 +476,6 @@ mod tests {
             assert!(report.failures.first[0].contains(reason), "{:?}", report.failures);
         }
     }
-
-    use axum::http::StatusCode;
 
     fn changed(question: &Question<'_>, mut answer: Answer<'_>, from: &str, to: &str) -> Response {
         for sku in &question.skus {
