@@ -274,14 +274,15 @@ impl Scenes {
 
     // === Props ===
 
-    /// Every fault once, each followed by a request that goes well, and a few SKUs that are
-    /// refused whatever comes with them.
+    /// Every fault in turn, each followed by a request that goes well, and a few SKUs that are
+    /// refused whatever comes with them. Several turns: a batch that is refused for its SKUs
+    /// meets no other fault.
     fn plan(&self, seed: u64) -> FaultPlan {
         let mut faults = Fault::ALL;
         let turn = usize::try_from(seed % Fault::ALL.len() as u64).unwrap_or_default();
         faults.rotate_left(turn);
-        let script = faults.into_iter().flat_map(|fault| [Some(fault), None]);
-        FaultPlan::script(script)
+        let turn = faults.map(|fault| [Some(fault), None]).concat();
+        FaultPlan::script(turn.repeat(10))
             .poisoned(self.poison(), false)
             .slow_by(Duration::from_millis(500))
             .hang_for(Duration::from_secs(2))
