@@ -1,14 +1,15 @@
 //! Brings the Market's copy into line with ours.
 //!
 //! One lane a shop: a task that compares book and ledger, sends what differs, and judges the
-//! answers, by itself, so that one campaign's trouble never delays another's. The decisions are
-//! apart from the doing: [`batch`] what goes next, [`pace`] how much, [`verdict`] what an answer
+//! answers, by itself, so that one campaign's trouble never delays another's. The deciding is
+//! apart from the doing: [`plan`] decides, out of [`batch`] what goes next, [`pace`] how much, [`verdict`] what an answer
 //! means, [`standing`] when to try again, [`quarantine`] what to leave out.
 
 pub mod batch;
 mod desk;
 mod ledger;
 pub mod pace;
+pub mod plan;
 pub mod quarantine;
 mod run;
 pub mod standing;

@@ -61,6 +61,18 @@ impl Quarantine {
         self.rows.get(sku).is_some_and(|row| row.retry_at <= now || row.level.count != level.count)
     }
 
+    /// The SKUs whose time has come.
+    #[must_use]
+    pub fn due(&self, now: DateTime<Utc>) -> Vec<Sku> {
+        let due = self.rows.values().filter(|row| row.retry_at <= now);
+        due.map(|row| row.sku.clone()).collect()
+    }
+
+    /// Every SKU that is set aside.
+    pub fn skus(&self) -> impl Iterator<Item = &Sku> {
+        self.rows.keys()
+    }
+
     /// Everything set aside, the longest first.
     #[must_use]
     pub fn list(&self) -> Vec<Quarantined> {

@@ -48,6 +48,23 @@ pub struct RateHeaders {
     pub wait: Option<Duration>,
 }
 
+impl Answer {
+    /// Reads what came back; `now` stands in for a missing `Date`.
+    #[must_use]
+    pub fn read(status: u16, headers: &HeaderMap, body: Bytes, now: DateTime<Utc>) -> Self {
+        let trace = ["traceparent", "x-request-id", "x-market-req-id"]
+            .iter()
+            .find_map(|name| header(headers, name));
+        Self {
+            status,
+            body,
+            rate: RateHeaders::read(headers, now),
+            date: header(headers, DATE.as_str()).and_then(parse_http_date),
+            trace: trace.map(ToOwned::to_owned),
+        }
+    }
+}
+
 impl RateHeaders {
     fn read(headers: &HeaderMap, now: DateTime<Utc>) -> Self {
         let number = |name: &str| header(headers, name)?.trim().parse().ok();
@@ -112,16 +129,9 @@ impl MarketClient {
 async fn call(request: reqwest::RequestBuilder, now: DateTime<Utc>) -> Result<Answer, String> {
     // Without the URL: the reason is shown in logs and in the status.
     let response = request.send().await.map_err(|error| describe(&error.without_url()))?;
-    let headers = response.headers();
-    let rate = RateHeaders::read(headers, now);
-    let date = header(headers, DATE.as_str()).and_then(parse_http_date);
-    let trace = ["traceparent", "x-request-id", "x-market-req-id"]
-        .iter()
-        .find_map(|name| header(headers, name))
-        .map(ToOwned::to_owned);
-    let status = response.status().as_u16();
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let body = read_answer(response, MAX_ANSWER_BYTES).await.map_err(|error| describe(&error))?;
-    Ok(Answer { status, body, rate, date, trace })
+    Ok(Answer::read(status, &headers, body, now))
 }
 
 /// The chain of causes: reqwest's own sentence rarely says which of them it was.

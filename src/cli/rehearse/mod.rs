@@ -5,20 +5,17 @@ mod scenes;
 mod verdict;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use chrono::NaiveDate;
 
 use self::scenes::Scenes;
 use super::{runtime, say};
 use crate::app::App;
 use crate::clock::Clock;
-use crate::config::{Config, ShopConfig};
-use crate::http::secret::Secret;
-use crate::legacy::server::UnknownSku;
+use crate::config::{Config, ConfigError};
 use crate::lifecycle::{Fuse, Tasks};
-use crate::migrator::DEFAULT_PARALLEL;
 use crate::rehearsal::catalogue::{self, Product};
 use crate::rehearsal::{CampaignConfig, FaultPlan, Market, MarketConfig};
 use crate::telemetry::{LogFormat, start_logging};
@@ -75,7 +72,7 @@ async fn rehearse(args: &Args) -> anyhow::Result<ExitCode> {
     let market = market();
     let address = market.start(any_port(), &tasks).await.context("start the rehearsal Market")?;
     let directory = tempfile::tempdir().context("make a directory for the store")?;
-    let config = config(&format!("http://{address}"), directory.path());
+    let config = config(&format!("http://{address}"), directory.path())?;
     let app = App::build(config, Clock::wall()).await?;
     let scenes = Scenes::new(&app, market, products, args.faults.then_some(args.seed))?;
     let stop = tokio_util::sync::CancellationToken::new();
@@ -139,34 +136,22 @@ fn market() -> Market {
     Market::new(MarketConfig { campaigns, ..MarketConfig::new(Clock::wall()) })
 }
 
-fn config(market_url: &str, store: &std::path::Path) -> Config {
-    let shop = ShopConfig {
-        name: "rehearsal".to_owned(),
-        warehouses: vec![WAREHOUSE],
-        base_path: "/market/api".to_owned(),
-        push_tokens: vec![Secret::new(PUSH_TOKEN)],
-        feed_keys: vec![Secret::new(FEED_KEY)],
-        campaign: CAMPAIGN,
-        feed_campaigns: Vec::new(),
-        api_keys: vec![Secret::new(API_KEY), Secret::new(SECOND_API_KEY)],
-        migrate: true,
-        parallel: DEFAULT_PARALLEL,
-        limit_share: 1.0,
-        unknown_sku: UnknownSku::Omit,
-        unavailable_status: axum::http::StatusCode::SERVICE_UNAVAILABLE,
-    };
-    Config {
-        listen: any_port(),
-        ops_listen: any_port(),
-        store: store.join("store"),
-        market_url: market_url.to_owned(),
-        ca_file: None,
-        cutoff: NaiveDate::from_ymd_opt(2026, 12, 31).unwrap_or_default(),
-        max_connections: 10_000,
-        log_format: LogFormat::Auto,
-        log_filter: "error".to_owned(),
-        shops: vec![shop],
-    }
+/// The configuration of the rehearsal's service, through the same door as any other.
+fn config(market_url: &str, directory: &Path) -> Result<Config, ConfigError> {
+    let text = format!(
+        "listen = \"127.0.0.1:0\"\nops_listen = \"127.0.0.1:0\"\nstore = \"store\"\n\
+         market_url = \"{market_url}\"\n[[shops]]\nname = \"rehearsal\"\n\
+         warehouses = [{WAREHOUSE}]\nbase_path = \"/market/api\"\ncampaign = {CAMPAIGN}\n"
+    );
+    let secrets = [
+        ("PUSH_TOKEN", PUSH_TOKEN),
+        ("FEED_KEY", FEED_KEY),
+        ("API_KEY", API_KEY),
+        ("API_KEY_2", SECOND_API_KEY),
+    ];
+    let secrets = secrets
+        .map(|(key, secret)| (format!("STOCKBRIDGE_SHOPS_REHEARSAL_{key}"), secret.to_owned()));
+    Config::parse(&text, secrets.into(), directory)
 }
 
 /// A product and how many of it the seller has now.

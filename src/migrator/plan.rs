@@ -1,0 +1,736 @@
+//! What one campaign's lane knows and decides: what goes next, and what an answer changes.
+//!
+//! It sends nothing, stores nothing and reads no clock; [`super::run`] does, and tells it.
+//!
+//! It keeps no queue of payloads. What is to be sent is what book and ledger disagree on; the
+//! backlog is a window onto that, filled by nudges and by scans, and a batch is built from the
+//! book at the moment it goes out. So a retry can never carry an older value, and a crash or a
+//! lost nudge costs time, never data.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use rand::rngs::StdRng;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::batch::{Age, Backlog, Urgency, held_in_window};
+use super::desk::{Aside, Report};
+use super::ledger::{Ledger, is_dirty};
+use super::pace::{Pace, scale};
+use super::quarantine::Quarantine;
+use super::standing::{Standing, State};
+use super::verdict::{Verdict, judge, named};
+use super::{Memory, Metrics, Target};
+use crate::partner::client::{RateHeaders, Reply};
+use crate::partner::wire::{ApiError, MAX_SKUS_PER_UPDATE, SKUS_PER_MINUTE, UpdateBody};
+use crate::stock::{Level, ShopId, Sku, SkuId, StockBook};
+use crate::store::{Acked, Quarantined, Spent};
+use crate::telemetry::{AlarmKind, Alarms};
+
+/// Largest body we send: a little under the Market's 512 KB, whichever kilobyte it means.
+const MAX_BODY_BYTES: usize = 500_000;
+
+/// A scan in spite of nudges, in case one was lost.
+const SCAN_EVERY: Duration = Duration::from_mins(5);
+
+/// SKUs are waiting and nothing was acknowledged for so long: somebody should look.
+const SILENCE: TimeDelta = TimeDelta::minutes(15);
+
+/// So many SKUs refused one by one, and no batch taken in between: the batches are wrong, not
+/// the SKUs.
+const SUSPECTS_UNTIL_SYSTEMIC: usize = 8;
+
+/// How long batches stay small after one was too large.
+const SHRUNK_FOR: Duration = Duration::from_hours(24);
+
+/// The client gives a request up after this long at the latest.
+const CLIENT_TIMEOUT: TimeDelta = TimeDelta::seconds(60);
+
+/// One moment, by both clocks: pauses go by the one that is never set, dates by the other.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// For pauses and windows.
+    pub mono: Instant,
+    /// For dates and what outlives the process.
+    pub wall: DateTime<Utc>,
+}
+
+impl Now {
+    fn micros(self) -> i64 {
+        self.wall.timestamp_micros()
+    }
+}
+
+/// What the plan looks at, and whom it tells.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// What the seller has.
+    pub book: Arc<StockBook>,
+    /// What the Market has.
+    pub ledger: Arc<Ledger>,
+    /// Pauses, quarantine, silence.
+    pub alarms: Alarms,
+    /// Counts for the operator.
+    pub metrics: Metrics,
+}
+
+/// See the module.
+pub struct Plan {
+    target: Target,
+    around: Surroundings,
+    backlog: Backlog,
+    // SKUs out of the backlog's reach: in a request under way, in a group, or suspected. So a
+    // SKU is never in two requests at a time.
+    away: HashSet<Sku>,
+    groups: VecDeque<Group>,
+    suspects: Vec<Suspect>,
+    // A batch of others was sent since the last suspect, to learn whether all are refused.
+    evidence_sought: bool,
+    quarantine: Quarantine,
+    pace: Pace,
+    standing: Standing,
+    dice: StdRng,
+    scan_at: Instant,
+    max_skus: usize,
+    grow_at: Option<Instant>,
+    // How far the Market's clock is behind ours.
+    behind: TimeDelta,
+    accepted_at: Option<Instant>,
+    waiting_since: Option<DateTime<Utc>>,
+    in_flight: usize,
+    in_flight_skus: usize,
+    report: Report,
+    keep: Vec<Keep>,
+}
+
+/// SKUs that go out together and alone: part of a batch that was refused.
+struct Group {
+    skus: Vec<(Sku, Age)>,
+    // When the batch they were in was first refused.
+    refused_at: Instant,
+}
+
+/// SKUs that may go out next, and the group they are of, if they are of one.
+struct Candidates {
+    skus: Vec<(Sku, Age)>,
+    refused_at: Option<Instant>,
+}
+
+/// A SKU refused by itself, of which it is not yet known whether it is to blame.
+struct Suspect {
+    sku: Sku,
+    level: Level,
+    reason: String,
+}
+
+/// One SKU of a batch: what went out, and where it came from.
+#[derive(Clone, Debug)]
+struct Item {
+    sku: Sku,
+    id: SkuId,
+    level: Level,
+    age: Age,
+}
+
+/// SKUs that go out in one request.
+#[derive(Debug)]
+pub struct Batch {
+    items: Vec<Item>,
+    // When the batch these were in was first refused, if they are such a part.
+    refused_at: Option<Instant>,
+    key: usize,
+}
+
+impl Batch {
+    /// How many SKUs it has.
+    #[must_use]
+    pub fn skus(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Which of the target's keys to send it with.
+    #[must_use]
+    pub fn key(&self) -> usize {
+        self.key
+    }
+
+    /// What the Market has once it has accepted this.
+    #[must_use]
+    pub fn acknowledged(&self, at: DateTime<Utc>) -> (Vec<SkuId>, Vec<(Sku, Acked)>) {
+        let rows = self.items.iter().map(|item| (item.sku.clone(), Acked::new(item.level, at)));
+        (self.items.iter().map(|item| item.id).collect(), rows.collect())
+    }
+}
+
+/// A request that ended, and how.
+#[derive(Debug)]
+pub struct Landed {
+    batch: Batch,
+    verdict: Verdict,
+    rate: RateHeaders,
+    date: Option<DateTime<Utc>>,
+    trace: Option<String>,
+    at: Instant,
+}
+
+impl Landed {
+    /// Judges the reply that came at this moment.
+    #[must_use]
+    pub fn new(batch: Batch, reply: Reply, at: Instant) -> Self {
+        let verdict = judge(&reply);
+        let (rate, date, trace) = match reply {
+            Reply::Answer(answer) => (answer.rate, answer.date, answer.trace),
+            Reply::Failure(_) => (RateHeaders::default(), None, None),
+        };
+        Self { batch, verdict, rate, date, trace, at }
+    }
+
+    /// The batch, if the Market has accepted it.
+    #[must_use]
+    pub fn accepted(&self) -> Option<&Batch> {
+        (self.verdict == Verdict::Accept).then_some(&self.batch)
+    }
+}
+
+/// A change of the quarantine, to be made durable.
+#[derive(Clone, Debug)]
+pub enum Keep {
+    /// Set aside.
+    Quarantined(Quarantined),
+    /// Taken after all.
+    Released(Sku),
+}
+
+/// A comparison of the whole shop, to be made where it disturbs nobody.
+pub struct Scan {
+    backlog: Backlog,
+    skip: HashSet<Sku>,
+    shop: ShopId,
+    around: Surroundings,
+}
+
+impl Scan {
+    /// Looks at every SKU: a million take some 50 ms.
+    #[must_use]
+    pub fn run(self) -> Backlog {
+        let Self { mut backlog, skip, shop, around } = self;
+        around.ledger.read(shop, |column| {
+            around.book.for_each(shop, |sku, entry| {
+                let acked = column.get(entry.id());
+                if is_dirty(entry.level(), acked) && !skip.contains(sku) {
+                    let urgency = Urgency::of(entry.level(), acked.level());
+                    let age = acked.acked_at().map_or(0, |at| at.timestamp_micros());
+                    backlog.offer(sku, urgency, age);
+                }
+            });
+        });
+        backlog
+    }
+}
+
+impl Plan {
+    /// Nothing under way; the quarantine, and the minute's volume, as they were remembered.
+    #[must_use]
+    pub fn new(
+        target: Target,
+        around: Surroundings,
+        memory: Memory,
+        now: Now,
+        dice: StdRng,
+    ) -> Self {
+        let Memory { quarantined, spent } = memory;
+        let mut pace = Pace::new(scale(SKUS_PER_MINUTE, target.limit_share));
+        recall(&mut pace, &spent, now);
+        let mut plan = Self {
+            standing: Standing::new(target.parallel, target.keys.len()),
+            backlog: Backlog::default(),
+            away: HashSet::new(),
+            groups: VecDeque::new(),
+            suspects: Vec::new(),
+            evidence_sought: false,
+            quarantine: Quarantine::new(quarantined),
+            pace,
+            dice,
+            scan_at: now.mono,
+            max_skus: MAX_SKUS_PER_UPDATE,
+            grow_at: None,
+            behind: TimeDelta::zero(),
+            accepted_at: None,
+            waiting_since: None,
+            in_flight: 0,
+            in_flight_skus: 0,
+            report: Report::default(),
+            keep: Vec::new(),
+            target,
+            around,
+        };
+        plan.note_quarantine();
+        plan
+    }
+
+    // === Finding what to send ===
+
+    /// These SKUs have changed.
+    pub fn hint(&mut self, skus: &[Sku], now: Now) {
+        for sku in skus {
+            self.enlist(sku, now.micros(), now);
+        }
+        for sku in self.quarantine.due(now.wall) {
+            self.enlist(&sku, now.micros(), now);
+        }
+    }
+
+    /// Whether the whole shop should be compared: for the first time, after some minutes in
+    /// case a hint was lost, or when the backlog has run out and something did not fit.
+    #[must_use]
+    pub fn wants_scan(&self, now: Now) -> bool {
+        self.scan_at <= now.mono || (self.backlog.is_empty() && self.backlog.has_more())
+    }
+
+    /// Hands out the comparison; until [`Plan::end_scan`] the backlog is empty.
+    #[must_use]
+    pub fn begin_scan(&mut self) -> Scan {
+        let mut backlog = std::mem::take(&mut self.backlog);
+        backlog.begin_scan();
+        let mut skip = self.away.clone();
+        skip.extend(self.quarantine.skus().cloned());
+        Scan { backlog, skip, shop: self.target.shop, around: self.around.clone() }
+    }
+
+    /// Takes in what the comparison found.
+    pub fn end_scan(&mut self, backlog: Backlog, now: Now) {
+        self.backlog = backlog;
+        self.scan_at = now.mono + SCAN_EVERY;
+        for sku in self.quarantine.skus().cloned().collect::<Vec<_>>() {
+            self.enlist(&sku, now.micros(), now);
+        }
+    }
+
+    /// Puts a SKU where it belongs, if the Market lacks it.
+    fn enlist(&mut self, sku: &Sku, age: Age, now: Now) {
+        if self.away.contains(sku) {
+            return; // Looked at again when it is back.
+        }
+        let Surroundings { book, ledger, .. } = &self.around;
+        let Some(entry) = book.get(self.target.shop, sku.as_str()) else { return };
+        let acked = ledger.get(self.target.shop, entry.id());
+        if !is_dirty(entry.level(), acked) {
+            self.backlog.discard(sku);
+        } else if !self.quarantine.has(sku) {
+            self.backlog.insert(sku, Urgency::of(entry.level(), acked.level()), age);
+        } else if self.quarantine.is_due(sku, entry.level(), now.wall) {
+            // What was refused by itself goes out by itself.
+            self.away.insert(sku.clone());
+            let skus = vec![(sku.clone(), age)];
+            self.groups.push_back(Group { skus, refused_at: now.mono });
+        }
+    }
+
+    fn come_back(&mut self, sku: &Sku, age: Age, now: Now) {
+        self.away.remove(sku);
+        self.enlist(sku, age, now);
+    }
+
+    // === Sending ===
+
+    /// The next request, if one may go out now: who is in it, and its body.
+    ///
+    /// It must be landed by [`Plan::land`], whatever becomes of it.
+    pub fn next(&mut self, now: Now) -> Option<(Batch, Vec<u8>)> {
+        if self.grow_at.is_some_and(|at| at <= now.mono) {
+            (self.max_skus, self.grow_at) = (MAX_SKUS_PER_UPDATE, None);
+        }
+        if self.in_flight >= self.standing.parallel(now.mono) {
+            return None;
+        }
+        loop {
+            let Some(candidates) = self.candidates(now) else {
+                self.settle_suspects(now);
+                return None;
+            };
+            if let Some(ready) = self.build(candidates, now) {
+                return Some(ready);
+            }
+        }
+    }
+
+    fn candidates(&mut self, now: Now) -> Option<Candidates> {
+        let most = self.max_skus.min(self.pace.limit() as usize);
+        let wants_evidence =
+            !self.suspects.is_empty() && !self.evidence_sought && !self.backlog.is_empty();
+        if self.groups.is_empty() || wants_evidence {
+            let wanted = self.backlog.len().min(most);
+            if wanted == 0 || self.pace.room(now.mono) < as_u32(wanted) {
+                return None;
+            }
+            self.evidence_sought = true;
+            let taken = self.backlog.take(wanted);
+            self.away.extend(taken.iter().map(|(sku, _)| sku.clone()));
+            return Some(Candidates { skus: taken, refused_at: None });
+        }
+        let wanted = self.groups.front()?.skus.len().min(most);
+        if self.pace.room(now.mono) < as_u32(wanted) {
+            return None;
+        }
+        let mut group = self.groups.pop_front()?;
+        let rest = group.skus.split_off(wanted);
+        let refused_at = group.refused_at;
+        if !rest.is_empty() {
+            self.groups.push_front(Group { skus: rest, refused_at });
+        }
+        Some(Candidates { skus: group.skus, refused_at: Some(refused_at) })
+    }
+
+    /// Makes a body of those candidates the Market still lacks, from what the book says now.
+    fn build(&mut self, candidates: Candidates, now: Now) -> Option<(Batch, Vec<u8>)> {
+        let Candidates { skus, refused_at } = candidates;
+        let Surroundings { book, ledger, .. } = &self.around;
+        let shop = self.target.shop;
+        let mut body = UpdateBody::new(MAX_BODY_BYTES);
+        let mut items = Vec::with_capacity(skus.len());
+        let mut candidates = skus.into_iter();
+        let mut left_over = Vec::new();
+        for (sku, age) in candidates.by_ref() {
+            let entry = book.get(shop, sku.as_str());
+            let dirty = entry.filter(|entry| is_dirty(entry.level(), ledger.get(shop, entry.id())));
+            let Some(entry) = dirty else {
+                self.away.remove(&sku);
+                continue;
+            };
+            let level = entry.level();
+            let updated_at = held_in_window(level.updated_at, now.wall - self.behind);
+            if !body.push(&sku, Level { updated_at, ..level }) {
+                left_over.push((sku, age));
+                break;
+            }
+            items.push(Item { sku, id: entry.id(), level, age });
+        }
+        left_over.extend(candidates);
+        self.put_back(left_over, refused_at, now);
+        if items.is_empty() {
+            return None;
+        }
+        self.pace.start(as_u32(items.len()));
+        self.in_flight += 1;
+        self.in_flight_skus += items.len();
+        Some((Batch { items, refused_at, key: self.standing.key() }, body.finish()))
+    }
+
+    fn put_back(&mut self, skus: Vec<(Sku, Age)>, refused_at: Option<Instant>, now: Now) {
+        match refused_at {
+            _ if skus.is_empty() => {}
+            Some(refused_at) => self.groups.push_front(Group { skus, refused_at }),
+            None => skus.iter().for_each(|(sku, age)| self.come_back(sku, *age, now)),
+        }
+    }
+
+    // === Judging ===
+
+    /// A request ended. Returns what has to be made durable.
+    ///
+    /// If the Market accepted it, the ledger has it already.
+    pub fn land(&mut self, landed: Landed, now: Now) -> Vec<Keep> {
+        let Landed { batch, verdict, rate, date, trace, at } = landed;
+        self.in_flight -= 1;
+        self.in_flight_skus -= batch.items.len();
+        self.pace.end(as_u32(batch.items.len()), at);
+        self.pace.heed(&rate, self.target.limit_share, at);
+        self.note_clock(date, now);
+        self.around.metrics.note(&self.target.name, &verdict, batch.items.len());
+        self.report.requests += 1;
+        if verdict != Verdict::Accept {
+            self.log_trouble(&batch, &verdict, trace.as_deref());
+        }
+        match verdict {
+            Verdict::Shrink if batch.items.len() == 1 => {
+                // Smaller it cannot be: whoever says so does not mean the batch.
+                self.standing.failed(at, "a single SKU is too large", &mut self.dice);
+                self.return_batch(batch, now);
+            }
+            Verdict::Accept => self.accepted(batch, at, now),
+            Verdict::Refuse { errors } => self.refused(batch, &errors, at, now),
+            Verdict::Shrink => {
+                self.standing.heard();
+                self.max_skus = (batch.items.len() / 2).max(1);
+                self.grow_at = Some(at + SHRUNK_FOR);
+                self.halve(batch, at);
+            }
+            Verdict::Thin => {
+                self.standing.thinned(at, &mut self.dice);
+                self.return_batch(batch, now);
+            }
+            Verdict::Limit { wait } => {
+                self.standing.limited(at, wait);
+                self.return_batch(batch, now);
+            }
+            Verdict::Retry { reason } => {
+                self.standing.failed(at, &reason, &mut self.dice);
+                self.return_batch(batch, now);
+            }
+            Verdict::Deny { reason } => {
+                if !self.standing.denied(at, batch.key, &reason) {
+                    self.alarm_pause(&reason);
+                }
+                self.return_batch(batch, now);
+            }
+            Verdict::Close { reason } => {
+                self.standing.closed(at, &reason);
+                self.alarm_pause(&reason);
+                self.return_batch(batch, now);
+            }
+        }
+        std::mem::take(&mut self.keep)
+    }
+
+    fn accepted(&mut self, batch: Batch, at: Instant, now: Now) {
+        self.accepted_at = Some(at);
+        self.report.acknowledged += batch.items.len() as u64;
+        self.report.last_acknowledged = Some(now.wall);
+        if self.standing.accepted() {
+            info!(shop = self.target.name, "the Market takes stock again");
+        }
+        for alarm in
+            [AlarmKind::BatchRefused, AlarmKind::CampaignPaused, AlarmKind::NothingAcknowledged]
+        {
+            self.around.alarms.clear(alarm, &self.target.name);
+        }
+        // A batch went through: those refused by themselves are to blame themselves.
+        self.condemn_suspects(now);
+        for item in batch.items {
+            if self.quarantine.release(&item.sku) {
+                self.keep.push(Keep::Released(item.sku.clone()));
+                self.note_quarantine();
+            }
+            // Changed while it was under way? Then it goes again.
+            self.come_back(&item.sku, now.micros(), now);
+        }
+    }
+
+    /// Something in the batch is wrong. What the Market names is set apart; if it names
+    /// nothing, halves will tell.
+    fn refused(&mut self, batch: Batch, errors: &[ApiError], at: Instant, now: Now) {
+        self.standing.heard();
+        let refused_at = batch.refused_at.unwrap_or(at);
+        if let [item] = batch.items.as_slice() {
+            let words: Vec<&str> = errors.iter().map(|error| error.message.as_str()).collect();
+            let reason = words.join("; ").chars().take(500).collect();
+            let suspect = Suspect { sku: item.sku.clone(), level: item.level, reason };
+            self.suspect(suspect, refused_at, at, now);
+            return;
+        }
+        let named: HashSet<Sku> =
+            named(errors, batch.items.iter().map(|item| &item.sku)).into_iter().collect();
+        if named.is_empty() {
+            self.halve(batch, at);
+            return;
+        }
+        let (apart, others): (Vec<_>, Vec<_>) = batch
+            .items
+            .into_iter()
+            .map(|item| (item.sku, item.age))
+            .partition(|(sku, _)| named.contains(sku));
+        for skus in apart.into_iter().map(|one| vec![one]).rev() {
+            self.groups.push_front(Group { skus, refused_at });
+        }
+        if !others.is_empty() {
+            self.groups.push_front(Group { skus: others, refused_at });
+        }
+    }
+
+    fn halve(&mut self, batch: Batch, at: Instant) {
+        let refused_at = batch.refused_at.unwrap_or(at);
+        let mut first: Vec<_> = batch.items.into_iter().map(|item| (item.sku, item.age)).collect();
+        let second = first.split_off(first.len() / 2);
+        for skus in [second, first] {
+            if !skus.is_empty() {
+                self.groups.push_front(Group { skus, refused_at });
+            }
+        }
+    }
+
+    /// One SKU was refused by itself. Is it the SKU, or is everything refused?
+    fn suspect(&mut self, suspect: Suspect, refused_at: Instant, at: Instant, now: Now) {
+        self.suspects.push(suspect);
+        self.evidence_sought = false;
+        if self.accepted_at.is_some_and(|accepted| accepted >= refused_at) {
+            self.condemn_suspects(now);
+        } else if self.suspects.len() >= SUSPECTS_UNTIL_SYSTEMIC {
+            self.acquit_suspects(at, now);
+        }
+    }
+
+    /// Batch after batch is refused: nothing is set aside, everything waits, others go first.
+    fn acquit_suspects(&mut self, at: Instant, now: Now) {
+        let reason = self.suspects.last().map(|s| s.reason.clone()).unwrap_or_default();
+        let suspects = std::mem::take(&mut self.suspects).into_iter().map(|s| s.sku);
+        let groups = std::mem::take(&mut self.groups);
+        let grouped = groups.into_iter().flat_map(|group| group.skus).map(|(sku, _)| sku);
+        for sku in suspects.chain(grouped).collect::<Vec<_>>() {
+            self.come_back(&sku, now.micros(), now);
+        }
+        self.standing.batches_refused(at, &reason);
+        let text = format!(
+            "the Market refuses every batch of {}, not single SKUs: {reason}",
+            self.target.name
+        );
+        self.around.alarms.raise(AlarmKind::BatchRefused, &self.target.name, text);
+    }
+
+    /// If nobody is left to be sent, nobody is left to tell whether all are refused: then it
+    /// is the suspects themselves.
+    fn settle_suspects(&mut self, now: Now) {
+        if self.in_flight == 0 && self.groups.is_empty() && self.backlog.is_empty() {
+            self.condemn_suspects(now);
+        }
+    }
+
+    fn condemn_suspects(&mut self, now: Now) {
+        if self.suspects.is_empty() {
+            return;
+        }
+        for Suspect { sku, level, reason } in std::mem::take(&mut self.suspects) {
+            warn!(
+                shop = self.target.name,
+                sku = sku.as_str(),
+                "the Market refuses this SKU, it is set aside: {reason}"
+            );
+            let row = self.quarantine.add(&sku, level, reason, now.wall).clone();
+            self.keep.push(Keep::Quarantined(row));
+            // Perhaps the shop has changed its count meanwhile.
+            self.come_back(&sku, now.micros(), now);
+        }
+        self.note_quarantine();
+    }
+
+    /// What has to be made durable besides what [`Plan::land`] returned.
+    pub fn take_keep(&mut self) -> Vec<Keep> {
+        std::mem::take(&mut self.keep)
+    }
+
+    fn return_batch(&mut self, batch: Batch, now: Now) {
+        let skus = batch.items.into_iter().map(|item| (item.sku, item.age)).collect();
+        self.put_back(skus, batch.refused_at, now);
+    }
+
+    // === What others get to see ===
+
+    /// When to look again if nothing happens before.
+    #[must_use]
+    pub fn wake_at(&self, now: Now) -> Instant {
+        let now = now.mono;
+        let tick = (now + Duration::from_mins(1)).min(self.scan_at.max(now));
+        let queued = self.groups.front().map_or(self.backlog.len(), |group| group.skus.len());
+        if queued == 0 {
+            return tick;
+        }
+        let wanted = as_u32(queued.min(self.max_skus));
+        match (self.standing.held_until(), self.pace.next_room(wanted, now)) {
+            (Some(held), Some(room)) => held.max(room).min(tick),
+            (Some(held), None) => held.min(tick),
+            // Room now, and yet nothing goes out: something in flight has to end first.
+            (None, Some(room)) if room > now => room.min(tick),
+            (None, Some(_) | None) => tick,
+        }
+    }
+
+    /// What the operator may know.
+    pub fn report(&mut self, now: Now) -> &Report {
+        let grouped: usize = self.groups.iter().map(|group| group.skus.len()).sum();
+        let waiting = self.backlog.len() + grouped + self.suspects.len();
+        self.watch_silence(waiting + self.in_flight_skus, now.wall);
+        let (state, reason) = self.standing.state();
+        self.report.state = match (state, waiting, self.in_flight) {
+            (State::Paused, _, _) => "paused",
+            (State::Waiting, _, _) => "waiting",
+            (State::Open, 0, 0) => "idle",
+            (State::Open, _, _) => "sending",
+        };
+        self.report.reason = (!reason.is_empty()).then(|| reason.to_owned());
+        self.report.in_flight_requests = self.in_flight;
+        self.report.in_flight_skus = self.in_flight_skus;
+        self.report.waiting_skus = waiting;
+        &self.report
+    }
+
+    fn watch_silence(&mut self, waiting: usize, now: DateTime<Utc>) {
+        if waiting == 0 {
+            self.waiting_since = None;
+            self.around.alarms.clear(AlarmKind::NothingAcknowledged, &self.target.name);
+            return;
+        }
+        let since = *self.waiting_since.get_or_insert(now);
+        let since = self.report.last_acknowledged.map_or(since, |at| at.max(since));
+        if now - since >= SILENCE {
+            let text = format!(
+                "{waiting} SKUs of {} wait, and the Market has acknowledged nothing since {since}",
+                self.target.name
+            );
+            self.around.alarms.raise(AlarmKind::NothingAcknowledged, &self.target.name, text);
+        }
+    }
+
+    fn note_quarantine(&mut self) {
+        let rows = self.quarantine.list();
+        self.report.quarantined = rows.iter().map(Aside::from).collect();
+        let name = &self.target.name;
+        let Some(first) = self.report.quarantined.first() else {
+            self.around.alarms.clear(AlarmKind::Quarantine, name);
+            return;
+        };
+        let text = format!(
+            "{} SKUs of {name} are refused by the Market and set aside, the first is '{}': {}",
+            self.report.quarantined.len(),
+            first.sku,
+            first.reason
+        );
+        self.around.alarms.raise(AlarmKind::Quarantine, name, text);
+    }
+
+    fn alarm_pause(&self, reason: &str) {
+        let text = format!(
+            "nothing is sent to campaign {} of {} until this is mended: {reason}",
+            self.target.campaign, self.target.name
+        );
+        self.around.alarms.raise(AlarmKind::CampaignPaused, &self.target.name, text);
+    }
+
+    fn log_trouble(&self, batch: &Batch, verdict: &Verdict, trace: Option<&str>) {
+        warn!(
+            shop = self.target.name,
+            campaign.id = self.target.campaign,
+            batch.skus = batch.items.len(),
+            trace,
+            "the Market did not take a batch: {verdict}"
+        );
+    }
+
+    /// Keeps how far apart the two clocks are, if by more than an answer's way explains.
+    fn note_clock(&mut self, date: Option<DateTime<Utc>>, now: Now) {
+        let Some(date) = date else { return };
+        let apart = now.wall - date;
+        // The header has whole seconds, and the answer was on its way for a while.
+        let is_far = apart.abs() > TimeDelta::seconds(2);
+        let behind = if is_far { apart } else { TimeDelta::zero() };
+        let hour = TimeDelta::hours(1);
+        self.behind = behind.clamp(-hour, hour);
+    }
+}
+
+fn recall(pace: &mut Pace, spent: &[Spent], now: Now) {
+    for Spent { at, skus } in spent {
+        // It was answered, or given up, at some time between then and now, and not after the
+        // client's own time-out: the latest counts.
+        let ended: DateTime<Utc> = (*at + CLIENT_TIMEOUT).min(now.wall);
+        let ago = (now.wall - ended).to_std().unwrap_or_default();
+        if let Some(ended) = now.mono.checked_sub(ago) {
+            pace.recall(*skus, ended);
+        }
+    }
+}
+
+fn as_u32(skus: usize) -> u32 {
+    u32::try_from(skus).unwrap_or(u32::MAX)
+}
