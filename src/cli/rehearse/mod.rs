@@ -1,11 +1,13 @@
 //! The whole job on one machine: the real service, a Market in miniature, a verdict.
 
+mod kills;
 mod progress;
 mod scenes;
+mod shop;
 mod verdict;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -14,7 +16,7 @@ use self::scenes::Scenes;
 use super::{runtime, say};
 use crate::app::App;
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError};
+use crate::config::Config;
 use crate::lifecycle::{Fuse, Tasks};
 use crate::rehearsal::catalogue::{self, Product};
 use crate::rehearsal::{CampaignConfig, FaultPlan, Market, MarketConfig};
@@ -43,6 +45,9 @@ pub(super) struct Args {
     /// Stay up after the verdict, for calls by hand.
     #[arg(long)]
     keep: bool,
+    /// Run the service as a process of its own and kill it so many times while it is fed.
+    #[arg(long, value_name = "N", conflicts_with_all = ["skus", "faults", "keep", "market_only"])]
+    kills: Option<u32>,
     /// Run the Market in miniature alone, for a service that is started by itself.
     #[arg(long)]
     market_only: bool,
@@ -59,7 +64,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     start_logging(LogFormat::Auto, &filter)
         .map_err(|reason| anyhow::anyhow!("start logging: {reason}"))?;
     runtime()?.block_on(async {
-        if args.market_only { market_only(args).await } else { rehearse(args).await }
+        match args.kills {
+            Some(kills) => kills::run(kills, args.seed).await,
+            None if args.market_only => market_only(args).await,
+            None => rehearse(args).await,
+        }
     })
 }
 
@@ -72,7 +81,8 @@ async fn rehearse(args: &Args) -> anyhow::Result<ExitCode> {
     let market = market();
     let address = market.start(any_port(), &tasks).await.context("start the rehearsal Market")?;
     let directory = tempfile::tempdir().context("make a directory for the store")?;
-    let config = config(&format!("http://{address}"), directory.path())?;
+    let text = settings(any_port(), any_port(), &format!("http://{address}"));
+    let config = Config::parse(&text, secrets(), directory.path())?;
     let app = App::build(config, Clock::wall()).await?;
     let scenes = Scenes::new(&app, market, products, args.faults.then_some(args.seed))?;
     let stop = tokio_util::sync::CancellationToken::new();
@@ -136,22 +146,25 @@ fn market() -> Market {
     Market::new(MarketConfig { campaigns, ..MarketConfig::new(Clock::wall()) })
 }
 
-/// The configuration of the rehearsal's service, through the same door as any other.
-fn config(market_url: &str, directory: &Path) -> Result<Config, ConfigError> {
-    let text = format!(
-        "listen = \"127.0.0.1:0\"\nops_listen = \"127.0.0.1:0\"\nstore = \"store\"\n\
+/// The settings of the rehearsal's service.
+fn settings(listen: SocketAddr, ops: SocketAddr, market_url: &str) -> String {
+    format!(
+        "listen = \"{listen}\"\nops_listen = \"{ops}\"\nstore = \"store\"\n\
          market_url = \"{market_url}\"\n[[shops]]\nname = \"rehearsal\"\n\
          warehouses = [{WAREHOUSE}]\nbase_path = \"/market/api\"\ncampaign = {CAMPAIGN}\n"
-    );
+    )
+}
+
+/// And its secrets, as variables.
+fn secrets() -> BTreeMap<String, String> {
     let secrets = [
         ("PUSH_TOKEN", PUSH_TOKEN),
         ("FEED_KEY", FEED_KEY),
         ("API_KEY", API_KEY),
         ("API_KEY_2", SECOND_API_KEY),
     ];
-    let secrets = secrets
-        .map(|(key, secret)| (format!("STOCKBRIDGE_SHOPS_REHEARSAL_{key}"), secret.to_owned()));
-    Config::parse(&text, secrets.into(), directory)
+    let name = |key| format!("STOCKBRIDGE_SHOPS_REHEARSAL_{key}");
+    secrets.into_iter().map(|(key, secret)| (name(key), secret.to_owned())).collect()
 }
 
 /// A product and how many of it the seller has now.

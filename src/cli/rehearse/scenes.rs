@@ -1,35 +1,24 @@
 use std::collections::HashSet;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use rand::rngs::StdRng;
 use rand::seq::index::sample;
 use rand::{RngExt, SeedableRng};
-use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::progress::Stage;
+use super::shop::Shop;
 use super::verdict::{Migrated, Verdict};
 use super::{API_KEY, CAMPAIGN, FEED_KEY, PUSH_TOKEN, Shelf, WAREHOUSE};
 use crate::app::App;
 use crate::cli::say;
-use crate::clock::Clock;
-use crate::http::{ClientConfig, client};
 use crate::rehearsal::catalogue::Product;
 use crate::rehearsal::story::{SKU, STORY};
-use crate::rehearsal::{
-    Fault, FaultPlan, Market, Push, PushProgress, PushReport, TokenPlace, compare,
-};
+use crate::rehearsal::{Fault, FaultPlan, Market, PushReport, compare};
 
 /// SKUs in one call of the seller, as many as the Market's API takes.
 const FEED_SKUS: usize = 2_000;
-
-/// SKUs in one question of the Market.
-const PUSH_SKUS: usize = 1_000;
-
-/// How long the Market waits for an answer. Source: the push API's pages.
-const PUSH_DEADLINE: Duration = Duration::from_secs(27);
 
 /// How long a step of the story may take to reach the Market.
 const STORY_PATIENCE: Duration = Duration::from_secs(20);
@@ -50,9 +39,7 @@ const POISON: usize = 3;
 /// The play: who is there, and what the seller has.
 pub(super) struct Scenes {
     market: Market,
-    shop: SocketAddr,
-    ops: SocketAddr,
-    client: reqwest::Client,
+    shop: Shop,
     shelf: Shelf,
     // With what the Market's failures are drawn, if it is to fail.
     faults: Option<u64>,
@@ -65,14 +52,7 @@ impl Scenes {
         shelf: Shelf,
         faults: Option<u64>,
     ) -> anyhow::Result<Self> {
-        Ok(Self {
-            market,
-            shop: app.public_addr(),
-            ops: app.ops_addr(),
-            client: client(&ClientConfig::default())?,
-            shelf,
-            faults,
-        })
+        Ok(Self { market, shop: Shop::new(app.public_addr(), app.ops_addr())?, shelf, faults })
     }
 
     /// Plays every scene and judges.
@@ -98,7 +78,7 @@ impl Scenes {
     }
 
     pub(super) fn curl_lines(&self) -> String {
-        let Self { shop, ops, .. } = self;
+        let Shop { listen: shop, ops, .. } = &self.shop;
         format!(
             "\nThe service stays up until Ctrl-C. Ask it as the Market does:\n  \
              curl -H 'Authorization: {PUSH_TOKEN}' -H 'Content-Type: application/json' \
@@ -121,7 +101,7 @@ impl Scenes {
         for step in STORY {
             let begun = Instant::now();
             let product = Product { sku: SKU.to_owned(), count: step.count };
-            self.put(std::slice::from_ref(&product)).await?;
+            self.shop.put(std::slice::from_ref(&product)).await?;
             let arrived = timeout(STORY_PATIENCE, async {
                 while self.market.get(CAMPAIGN, SKU).is_none_or(|held| held.count != step.count) {
                     sleep(Duration::from_millis(5)).await;
@@ -130,7 +110,7 @@ impl Scenes {
             if arrived.await.is_err() {
                 bail!("\"{}\" did not reach the Market in {STORY_PATIENCE:?}", step.title);
             }
-            let answered = self.ask(&[SKU.to_owned()]).await;
+            let answered = self.shop.ask(&[SKU.to_owned()]).await;
             let answered = answered.stocks.get(SKU).map(|(count, _)| *count);
             if answered != Some(step.count) {
                 bail!("\"{}\": the shop answers {answered:?}, not {}", step.title, step.count);
@@ -149,7 +129,7 @@ impl Scenes {
     async fn feed(&self, shelf: &[Product]) -> anyhow::Result<()> {
         let mut stage = Stage::begin("fed", shelf.len(), "SKUs");
         for (n, products) in shelf.chunks(FEED_SKUS).enumerate() {
-            self.put(products).await?;
+            self.shop.put(products).await?;
             stage.set(n * FEED_SKUS + products.len());
         }
         stage.end(&format!("{} SKUs", shelf.len()));
@@ -159,7 +139,7 @@ impl Scenes {
     /// The Market asks for everything, a thousand SKUs a request, all at once.
     async fn push(&self) -> PushReport {
         let skus: Vec<String> = self.shelf.iter().map(|product| product.sku.clone()).collect();
-        let report = self.ask(&skus).await;
+        let report = self.shop.ask(&skus).await;
         say(&format!(
             "{:<12} {} SKUs in {} questions at once, the slowest after {} ms",
             "asked",
@@ -202,7 +182,7 @@ impl Scenes {
                     product.clone()
                 })
                 .collect();
-            self.put(&sold).await?;
+            self.shop.put(&sold).await?;
             sleep(LOOK_EVERY).await;
         }
         self.market.heal_but_poison();
@@ -215,7 +195,7 @@ impl Scenes {
         let mut stage = Stage::begin("migrated", self.shelf.len() + 1, "SKUs");
         let mut moved = (usize::MAX, Instant::now());
         loop {
-            let status = self.status().await?;
+            let status = self.shop.status().await?;
             let shop = &status["shops"][0];
             let dirty = usize::try_from(shop["dirty"].as_u64().unwrap_or(u64::MAX))?;
             let aside: Vec<String> = shop["migrator"]["quarantined"]
@@ -292,49 +272,5 @@ impl Scenes {
         let step = (self.shelf.len() / POISON).max(1);
         let chosen = self.shelf.iter().skip(step / 2).step_by(step).take(POISON);
         chosen.map(|product| product.sku.clone()).collect()
-    }
-
-    async fn put(&self, products: &[Product]) -> anyhow::Result<()> {
-        let now = Clock::wall().now().to_rfc3339();
-        let skus: Vec<Value> = products
-            .iter()
-            .map(|product| {
-                let item = json!({ "count": product.count, "updatedAt": now });
-                json!({ "sku": product.sku, "items": [item] })
-            })
-            .collect();
-        let answer = self
-            .client
-            .put(format!("http://{}/v2/campaigns/{CAMPAIGN}/offers/stocks", self.shop))
-            .header("Api-Key", FEED_KEY)
-            .header("Content-Type", "application/json")
-            .body(json!({ "skus": skus }).to_string())
-            .send()
-            .await
-            .context("feed the shop")?;
-        let status = answer.status();
-        if !status.is_success() {
-            bail!("the shop answered {status} to its seller: {}", answer.text().await?);
-        }
-        Ok(())
-    }
-
-    async fn ask(&self, skus: &[String]) -> PushReport {
-        let push = Push {
-            client: &self.client,
-            base_url: &format!("http://{}/market/api", self.shop),
-            token: PUSH_TOKEN,
-            place: TokenPlace::Header,
-            warehouse_id: WAREHOUSE,
-            skus,
-            per_request: PUSH_SKUS,
-            deadline: PUSH_DEADLINE,
-        };
-        push.ask_everything(&PushProgress::default()).await
-    }
-
-    async fn status(&self) -> anyhow::Result<Value> {
-        let answer = self.client.get(format!("http://{}/status", self.ops)).send().await?;
-        Ok(serde_json::from_slice(&answer.bytes().await?)?)
     }
 }
