@@ -44,7 +44,13 @@ pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), String> {
     };
     let started =
         if as_json { lines.json().flatten_event(true).try_init() } else { lines.try_init() };
-    started.map_err(|e| e.to_string())
+    started.map_err(|e| e.to_string())?;
+    // Where, and not what: a panic's message may hold what a client sent.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        error!(place, "a thread panicked at {place}");
+    }));
+    Ok(())
 }
 
 /// What is wrong and needs somebody to act. The names are stable: alerts are built on them.

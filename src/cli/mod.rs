@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracing::warn;
 
 use crate::config::{Config, ConfigError};
 
@@ -31,6 +32,9 @@ enum Command {
     /// Ask a running service whether it is ready; for a container's health check.
     Healthcheck(healthcheck::Args),
 }
+
+/// Open files asked for: the most connections that can be set, and some for everything else.
+const OPEN_FILES: u64 = 101_000;
 
 /// Which configuration.
 #[derive(Debug, clap::Args)]
@@ -79,6 +83,13 @@ fn tell(text: &str) {
     eprintln!("{text}");
 }
 
+/// The runtime of every command that talks to somebody.
+///
+/// Ten thousand connections need as many open files; many systems give 1024 to those who do
+/// not ask for more. If more cannot be had, the accept loop waits for one to be closed.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    if let Err(error) = rlimit::increase_nofile_limit(OPEN_FILES) {
+        warn!(error = %error, "cannot raise the limit of open files");
+    }
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }
