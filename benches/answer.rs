@@ -1,0 +1,190 @@
+//! What a question of the Market about 1000 SKUs costs, against a handler that does nothing.
+//!
+//! `cargo bench --bench answer` compares CPU times; `-- --instructions` counts instructions
+//! with valgrind. `--rounds N` and `--skus N` (in each of ten shops) change the size.
+#![expect(clippy::print_stdout, reason = "a bench prints its figures")]
+
+#[path = "yardstick/figure.rs"]
+mod figure;
+#[path = "yardstick/goods.rs"]
+mod goods;
+#[path = "yardstick/market.rs"]
+mod market;
+#[path = "yardstick/serving.rs"]
+mod serving;
+
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::StatusCode;
+use bytes::Bytes;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use stockbridge::lifecycle::{Fuse, Tasks};
+use stockbridge::stock::{ShopId, StockBook};
+use tokio::net::TcpListener;
+use tower::ServiceExt as _;
+
+use figure::{Limits, argument, median, millis};
+use market::{Caller, SHOPS, SKUS_PER_REQUEST};
+use serving::Serving;
+
+/// Questions in hand at a time, each on its own connection.
+const CONNECTIONS: usize = 8;
+
+/// Questions of one server's turn: half of the 1 M SKUs are asked for in three rounds.
+const QUESTIONS: usize = 160;
+
+fn main() -> anyhow::Result<()> {
+    if let Some(count) = argument("--in-process") {
+        return in_process(count.parse()?);
+    }
+    if std::env::args().any(|word| word == "--instructions") {
+        return instructions();
+    }
+    compare()
+}
+
+/// CPU time over connections, in alternating turns.
+fn compare() -> anyhow::Result<()> {
+    let rounds = argument("--rounds").map_or(Ok(15), |n| n.parse())?;
+    let skus = skus_per_shop(100_000)?;
+    let requests: Vec<Vec<u8>> = (0..3 * QUESTIONS as u64)
+        .map(|seed| market::question(seed, skus))
+        .map(|body| market::raw(market::question_request(&body), &body))
+        .collect::<Result<_, _>>()?;
+    let ours = Serving::start(market::legacy_router(book(skus)))?;
+    let mut caller = Caller::connect(ours.addr)?;
+    caller.send(&requests[0])?;
+    let answer = Bytes::copy_from_slice(caller.receive()?);
+    println!("a question takes {} bytes, its answer {}", requests[0].len(), answer.len());
+    let null = Serving::start(market::null_router(answer.clone()))?;
+    let bare = start_bare(market::null_router(answer))?;
+
+    let mut turns: Vec<[Duration; 3]> = Vec::new();
+    for round in 0..rounds {
+        let from = round % 3 * QUESTIONS;
+        let requests = &requests[from..from + QUESTIONS];
+        turns.push([turn(&ours, requests)?, turn(&null, requests)?, turn(&bare, requests)?]);
+    }
+    let micros = |of: usize| {
+        median(turns.iter().map(|turn| millis(turn[of]) * 1e3 / QUESTIONS as f64).collect())
+    };
+    println!(
+        "CPU a request: {:.0} µs, null {:.0} µs on our listener, {:.0} µs on bare hyper",
+        micros(0),
+        micros(1),
+        micros(2)
+    );
+    let times = |null: usize| {
+        let ratio = |turn: &[Duration; 3]| turn[0].as_secs_f64() / turn[null].as_secs_f64();
+        median(turns.iter().map(ratio).collect())
+    };
+    let limits = Limits(10.0, 6.0);
+    limits.print("cpu of a 1000-SKU request", times(1), "× null on our listener");
+    limits.print("cpu of a 1000-SKU request", times(2), "× null on bare hyper");
+    Ok(())
+}
+
+/// The server's CPU time for these requests, over fresh connections.
+fn turn(server: &Serving, requests: &[Vec<u8>]) -> anyhow::Result<Duration> {
+    let connect = |_| Caller::connect(server.addr);
+    let mut callers: Vec<_> = (0..CONNECTIONS).map(connect).collect::<Result<_, _>>()?;
+    // The connections are made, and their first requests served, before it counts.
+    exchange(&mut callers, &requests[..CONNECTIONS])?;
+    let before = server.cpu()?;
+    for some in requests.chunks(CONNECTIONS) {
+        exchange(&mut callers, some)?;
+    }
+    Ok(server.cpu()? - before)
+}
+
+fn exchange(callers: &mut [Caller], requests: &[Vec<u8>]) -> anyhow::Result<()> {
+    for (caller, request) in callers.iter_mut().zip(requests) {
+        caller.send(request)?;
+    }
+    for caller in callers.iter_mut() {
+        caller.receive()?;
+    }
+    Ok(())
+}
+
+/// hyper as it comes, without our gate and its deadlines.
+fn start_bare(router: Router) -> anyhow::Result<Serving> {
+    Serving::start_with(|| async {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let addr = listener.local_addr()?;
+        let serve = async move {
+            let tasks = Tasks::new(Fuse::default());
+            while let Ok((stream, _)) = listener.accept().await {
+                drop(stream.set_nodelay(true));
+                let router = router.clone();
+                let service = service_fn(move |request| router.clone().oneshot(http_body(request)));
+                let serving = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                tasks.spawn_brief(async { drop(serving.await) });
+            }
+        };
+        Ok((addr, serve))
+    })
+}
+
+fn http_body(request: hyper::Request<hyper::body::Incoming>) -> hyper::Request<Body> {
+    request.map(Body::new)
+}
+
+/// Instructions of the router alone: what 200 questions take more than 100.
+fn instructions() -> anyhow::Result<()> {
+    let difference = counted(200)?.checked_sub(counted(100)?).context("200 took less than 100")?;
+    let per_sku = difference as f64 / 100.0 / SKUS_PER_REQUEST as f64;
+    Limits(900.0, 600.0).print("instructions per SKU, HTTP not counted", per_sku, "instructions");
+    Ok(())
+}
+
+fn counted(questions: u64) -> anyhow::Result<u64> {
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(std::env::current_exe()?)
+        .args(["--in-process", &questions.to_string(), "--skus", "10000"])
+        .output()
+        .context("run valgrind")?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    let count = text.lines().find_map(|line| line.split_once("Collected : "));
+    let (_, count) = count.with_context(|| format!("valgrind counted nothing: {text}"))?;
+    Ok(count.trim().parse()?)
+}
+
+/// Asks the router itself, without a server.
+fn in_process(questions: u64) -> anyhow::Result<()> {
+    let skus = skus_per_shop(100_000)?;
+    let router = market::legacy_router(book(skus));
+    let bodies: Vec<String> = (0..100).map(|seed| market::question(seed, skus)).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        for body in bodies.iter().cycle().take(usize::try_from(questions)?) {
+            let request = market::question_request(body).body(Body::from(body.clone()))?;
+            let response = router.clone().oneshot(request).await?;
+            ensure!(response.status() == StatusCode::OK, "not a 200");
+            to_bytes(response.into_body(), usize::MAX).await?;
+        }
+        Ok(())
+    })
+}
+
+fn skus_per_shop(usual: u64) -> anyhow::Result<u64> {
+    Ok(argument("--skus").map_or(Ok(usual), |n| n.parse())?)
+}
+
+fn book(skus_per_shop: u64) -> Arc<StockBook> {
+    let capacity = usize::try_from(skus_per_shop).unwrap_or_default();
+    let book = StockBook::new((0..SHOPS).map(|_| capacity));
+    for number in 0..skus_per_shop * u64::from(SHOPS) {
+        let shop = u16::try_from(number / skus_per_shop).unwrap_or_default();
+        book.apply(ShopId(shop), &goods::sku(number), goods::level(goods::mix(number)));
+    }
+    Arc::new(book)
+}

@@ -1,0 +1,191 @@
+//! What durability, a start and an entry cost with a million entries.
+//!
+//! `cargo bench --bench store` uses ten shops of 100 000 SKUs, all of them acknowledged;
+//! `--large` ten of a million, `--shops N` and `--skus N` any others. `--dir PATH` puts the
+//! store on another disk than the temporary directory's.
+#![expect(clippy::print_stdout, reason = "a bench prints its figures")]
+
+#[path = "yardstick/figure.rs"]
+mod figure;
+#[path = "yardstick/goods.rs"]
+mod goods;
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+use stockbridge::stock::{Level, ShopId, Sku};
+use stockbridge::store::{Acked, Change, Config, Opened, ShopKey, Store};
+use tokio::time::Instant;
+
+use figure::{Limits, argument, median, millis};
+
+const BATCH: u64 = 2000;
+
+fn main() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match argument("--open") {
+            Some(path) => start(Path::new(&path)).await,
+            None => measure().await,
+        }
+    })
+}
+
+async fn measure() -> anyhow::Result<()> {
+    let stock = Stock::asked_for()?;
+    let scratch = match argument("--dir") {
+        Some(path) => tempfile::tempdir_in(path)?,
+        None => tempfile::tempdir()?,
+    };
+    let (full, empty) = (scratch.path().join("full"), scratch.path().join("empty"));
+    stock.fill(&full).await?;
+    let nothing = Stock { skus_per_shop: 0, ..stock };
+    nothing.fill(&empty).await?;
+    starts(&stock, &full, &empty)?;
+    batches(&stock, scratch.path(), &full).await
+}
+
+/// How much there is.
+#[derive(Clone, Copy)]
+struct Stock {
+    shops: u16,
+    skus_per_shop: u64,
+}
+
+impl Stock {
+    fn asked_for() -> anyhow::Result<Self> {
+        let usual =
+            if std::env::args().any(|word| word == "--large") { 1_000_000 } else { 100_000 };
+        Ok(Self {
+            shops: argument("--shops").map_or(Ok(10), |n| n.parse())?,
+            skus_per_shop: argument("--skus").map_or(Ok(usual), |n| n.parse())?,
+        })
+    }
+
+    fn entries(&self) -> u64 {
+        u64::from(self.shops) * self.skus_per_shop
+    }
+
+    /// Makes a store in which all of it is known and acknowledged, folded into one snapshot.
+    async fn fill(&self, path: &Path) -> anyhow::Result<()> {
+        let opened = open(path, self.shops).await?;
+        for number in 0..self.entries() {
+            let shop = u16::try_from(number / self.skus_per_shop)?;
+            opened.book.apply(ShopId(shop), &goods::sku(number), goods::level(number));
+        }
+        // Levels that differ from the SKU's own would take more bytes; usually they do not.
+        let acked = |shop: ShopId, id: stockbridge::stock::SkuId| {
+            let number = shop.index() as u64 * self.skus_per_shop + id.index() as u64;
+            let level = goods::level(number);
+            Acked::new(level, level.updated_at.to_utc())
+        };
+        opened.store.compact(&opened.book, acked).await?;
+        Ok(opened.store.close().await?)
+    }
+}
+
+async fn open(path: &Path, shops: u16) -> anyhow::Result<Opened> {
+    let key = |shop| ShopKey { name: format!("shop-{shop}"), target: String::new() };
+    let keys: Vec<ShopKey> = (0..shops).map(key).collect();
+    Ok(Store::open(&Config { path: path.to_owned() }, &keys).await?)
+}
+
+// === Start and memory, each in a process of its own ===
+
+/// The child's part: opens, and says what that took.
+async fn start(path: &Path) -> anyhow::Result<()> {
+    let shops = argument("--shops").context("--shops is missing")?.parse()?;
+    let begun = Instant::now();
+    let opened = open(path, shops).await?;
+    let took = millis(begun.elapsed());
+    let known: usize = opened.book.shops().map(|shop| opened.book.len(shop)).sum();
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let resident = resident.context("no VmRSS")?.trim().trim_end_matches(" kB");
+    println!("{known} {took} {resident}");
+    Ok(opened.store.close().await?)
+}
+
+/// What a child said: how long it took in milliseconds, and its memory in bytes.
+fn child(path: &Path, stock: &Stock) -> anyhow::Result<[f64; 2]> {
+    let output = Command::new(std::env::current_exe()?)
+        .arg("--open")
+        .arg(path)
+        .args(["--shops", &stock.shops.to_string()])
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let numbers: Vec<f64> = text.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+    let [known, took, kilobytes] = numbers[..] else {
+        anyhow::bail!("the child failed: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    ensure!(known == stock.entries() as f64 || known == 0.0, "{known} entries are there");
+    Ok([took, kilobytes * 1024.0])
+}
+
+fn starts(stock: &Stock, full: &Path, empty: &Path) -> anyhow::Result<()> {
+    let entries = stock.entries();
+    let middle = |path| -> anyhow::Result<[f64; 2]> {
+        let children = (0..5).map(|_| child(path, stock)).collect::<Result<Vec<_>, _>>()?;
+        Ok([0, 1].map(|of| median(children.iter().map(|child| child[of]).collect())))
+    };
+    let ([took, bytes], [_, empty_bytes]) = (middle(full)?, middle(empty)?);
+    Limits(2.0, 0.5).print(&format!("start with {entries} entries"), took / 1e3, "s");
+    let limits = if entries > 5_000_000 { Limits(100.0, 80.0) } else { Limits(90.0, 60.0) };
+    let each = |bytes: f64| bytes / entries as f64;
+    limits.print(&format!("memory at {entries} entries"), each(bytes), "bytes an entry");
+    println!(
+        "  of which {:.1} are there without any entry: {:.2} MB",
+        each(empty_bytes),
+        empty_bytes / 1e6
+    );
+    Ok(())
+}
+
+// === A durable batch ===
+
+/// Batches through the store and their bytes into a plain file, in alternation.
+async fn batches(stock: &Stock, scratch: &Path, full: &Path) -> anyhow::Result<()> {
+    let rounds: u64 = argument("--rounds").map_or(Ok(100), |n| n.parse())?;
+    let opened = open(full, stock.shops).await?;
+    let mut plain = File::create(scratch.join("plain"))?;
+    let (mut ours, mut floor) = (Vec::new(), Vec::new());
+    for round in 0..rounds {
+        let (shop, rows) = batch(stock, round);
+        let before = opened.store.status().log_bytes;
+        let begun = Instant::now();
+        let receipt = opened.store.append(&[Change::Stock { shop, rows: &rows }]).await?;
+        ours.push(millis(begun.elapsed()));
+        drop(receipt);
+        let bytes = usize::try_from(opened.store.status().log_bytes - before)?;
+        // Not zeros, which a disk might find easier.
+        let bytes: Vec<u8> = (0..bytes as u64).map(|n| goods::mix(n).to_le_bytes()[0]).collect();
+        let begun = Instant::now();
+        plain.write_all(&bytes)?;
+        plain.sync_data()?;
+        floor.push(millis(begun.elapsed()));
+    }
+    let mean = |times: &[f64]| times.iter().sum::<f64>() / times.len() as f64;
+    let means = [mean(&ours), mean(&floor)];
+    let [ours, floor] = [ours, floor].map(median);
+    println!(
+        "a batch of {BATCH}: median {ours:.2} ms, mean {:.2} ms; write and fdatasync {floor:.2} and {:.2} ms",
+        means[0], means[1]
+    );
+    let limits = Limits(12.0, 4.0);
+    limits.print("durable batch of 2000, median", ours / floor, "× write + fdatasync");
+    limits.print("durable batch of 2000, mean", means[0] / means[1], "× write + fdatasync");
+    Ok(opened.store.close().await?)
+}
+
+fn batch(stock: &Stock, round: u64) -> (ShopId, Vec<(Sku, Level)>) {
+    let shop = round % u64::from(stock.shops);
+    let row = |n| {
+        let dice = goods::mix(round * BATCH + n);
+        let number = shop * stock.skus_per_shop + dice % stock.skus_per_shop;
+        (goods::sku(number), goods::level(dice))
+    };
+    (ShopId(u16::try_from(shop).unwrap_or_default()), (0..BATCH).map(row).collect())
+}

@@ -1,0 +1,148 @@
+//! The Market as a client: shops to ask for, its questions, and connections to ask on.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use bytes::Bytes;
+use stockbridge::clock::Clock;
+use stockbridge::http::read_body;
+use stockbridge::http::secret::Secret;
+use stockbridge::legacy::server::{self as legacy, Pushes, UnknownSku};
+use stockbridge::legacy::wire::MAX_QUESTION_BYTES;
+use stockbridge::stock::{ShopId, StockBook};
+use stockbridge::telemetry::Alarms;
+
+use crate::goods;
+
+pub(crate) const SHOPS: u16 = 10;
+pub(crate) const SKUS_PER_REQUEST: u64 = 1000;
+
+const TOKEN: &str = "B0000015B1ED5B63";
+
+/// Warehouse numbers of six digits.
+pub(crate) fn warehouse(shop: u16) -> u64 {
+    569_000 + u64::from(shop)
+}
+
+/// `POST /stocks` for all shops, as the service has it behind its listener.
+pub(crate) fn legacy_router(book: Arc<StockBook>) -> Router {
+    let context = legacy::Context {
+        book,
+        pushes: Pushes::new(SHOPS.into()),
+        clock: Clock::wall(),
+        alarms: Alarms::new(Clock::wall()),
+        metrics: legacy::Metrics::default(),
+    };
+    let shop = |index| legacy::Shop {
+        id: ShopId(index),
+        name: format!("shop-{index}"),
+        base_path: String::new(),
+        tokens: vec![Secret::new(TOKEN)],
+        warehouses: vec![warehouse(index)],
+        unknown_sku: UnknownSku::Omit,
+        unavailable_status: StatusCode::SERVICE_UNAVAILABLE,
+    };
+    legacy::router(&context, (0..SHOPS).map(shop).collect())
+}
+
+/// The baseline: reads the body and returns an answer that was ready.
+pub(crate) fn null_router(answer: Bytes) -> Router {
+    async fn null(State(answer): State<Bytes>, request: Request) -> Response {
+        match read_body(request.into_body(), MAX_QUESTION_BYTES).await {
+            Ok(_) => Body::from(answer).into_response(),
+            Err(_) => StatusCode::BAD_REQUEST.into_response(),
+        }
+    }
+    Router::new().route("/stocks", post(null)).with_state(answer)
+}
+
+/// The body of a question about random SKUs of one shop, which has so many.
+pub(crate) fn question(seed: u64, skus_per_shop: u64) -> String {
+    let shop = u16::try_from(seed % u64::from(SHOPS)).unwrap_or_default();
+    let first = u64::from(shop) * skus_per_shop;
+    let skus: Vec<String> = (0..SKUS_PER_REQUEST)
+        .map(|n| goods::mix(seed * SKUS_PER_REQUEST + n) % skus_per_shop)
+        .map(|n| format!("\"{}\"", goods::sku(first + n)))
+        .collect();
+    format!(r#"{{"warehouseId":{},"skus":[{}]}}"#, warehouse(shop), skus.join(","))
+}
+
+pub(crate) fn question_request(body: &str) -> axum::http::request::Builder {
+    Request::post("/stocks")
+        .header("host", "127.0.0.1")
+        .header("authorization", TOKEN)
+        .header("content-type", "application/json")
+        .header("content-length", body.len())
+}
+
+/// A request as it goes over the wire.
+pub(crate) fn raw(request: axum::http::request::Builder, body: &str) -> anyhow::Result<Vec<u8>> {
+    let (head, ()) = request.body(())?.into_parts();
+    let mut raw = format!("{} {} HTTP/1.1\r\n", head.method, head.uri).into_bytes();
+    for (name, value) in &head.headers {
+        raw.extend_from_slice(format!("{name}: ").as_bytes());
+        raw.extend_from_slice(value.as_bytes());
+        raw.extend_from_slice(b"\r\n");
+    }
+    raw.extend_from_slice(b"\r\n");
+    raw.extend_from_slice(body.as_bytes());
+    Ok(raw)
+}
+
+/// A connection that blocks its thread, which costs the client least.
+pub(crate) struct Caller {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Caller {
+    pub(crate) fn connect(addr: SocketAddr) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(addr).context("connect to the server")?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, buffer: vec![0; 256 * 1024] })
+    }
+
+    pub(crate) fn send(&mut self, request: &[u8]) -> anyhow::Result<()> {
+        self.stream.write_all(request).context("send a request")
+    }
+
+    /// Reads an answer, which must be a 200, and gives its body.
+    pub(crate) fn receive(&mut self) -> anyhow::Result<&[u8]> {
+        let mut filled = 0;
+        let mut whole = None;
+        while whole.is_none_or(|(_, end)| filled < end) {
+            let read = self.stream.read(&mut self.buffer[filled..]).context("read an answer")?;
+            if read == 0 {
+                bail!("the server closed after {filled} bytes of an answer");
+            }
+            filled += read;
+            if whole.is_none() {
+                whole = extent(&self.buffer[..filled])?;
+            }
+        }
+        let (start, end) = whole.context("an answer without an end")?;
+        Ok(&self.buffer[start..end])
+    }
+}
+
+/// Where the body of an answer starts and ends, once its head is there.
+fn extent(bytes: &[u8]) -> anyhow::Result<Option<(usize, usize)>> {
+    let Some(start) = bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4) else {
+        return Ok(None);
+    };
+    let head = str::from_utf8(&bytes[..start])?.to_lowercase();
+    if !head.starts_with("http/1.1 200") {
+        bail!("not a 200: {}", String::from_utf8_lossy(bytes));
+    }
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+    let length: usize = length.context("an answer without a length")?.trim().parse()?;
+    Ok(Some((start, start + length)))
+}
