@@ -233,7 +233,7 @@ impl Door {
         let mut unknown = 0;
         for (sku, entry) in question.skus.iter().zip(entries) {
             if let Some(entry) = entry {
-                answer.push(&sku.0, entry.level());
+                answer.echo(sku, entry.level());
             } else {
                 unknown += 1;
                 self.push_unknown(shop, &sku.0, &mut answer, clock)?;
@@ -250,7 +250,7 @@ impl Door {
         &self,
         shop: &Shop,
         sku: &str,
-        answer: &mut Answer<'_>,
+        answer: &mut Answer,
         clock: &Clock,
     ) -> Result<(), Refusal> {
         match shop.unknown_sku {

@@ -351,7 +351,7 @@ mod tests {
     }
 
     /// A shop that answers with whatever `say` makes of a question and its own good answer.
-    async fn shop(tasks: &Tasks, say: fn(&Question<'_>, Answer<'_>) -> Response) -> String {
+    async fn shop(tasks: &Tasks, say: fn(&Question<'_>, Answer) -> Response) -> String {
         let router = Router::new().fallback(async move |request: Request| {
             let uri = request.uri().to_string();
             let authorization = request.headers().get(AUTHORIZATION).cloned();
@@ -379,7 +379,7 @@ mod tests {
         format!("http://{address}/shop/")
     }
 
-    async fn push(place: TokenPlace, say: fn(&Question<'_>, Answer<'_>) -> Response) -> PushReport {
+    async fn push(place: TokenPlace, say: fn(&Question<'_>, Answer) -> Response) -> PushReport {
         let _already = rustls::crypto::ring::default_provider().install_default();
         let base_url = shop(&Tasks::new(Fuse::default()), say).await;
         let skus: Vec<String> = (0..25).map(|n| format!("0{n}")).collect();
@@ -404,7 +404,7 @@ mod tests {
         ([(CONTENT_TYPE, "application/json; charset=utf-8")], body).into_response()
     }
 
-    fn well(question: &Question<'_>, mut answer: Answer<'_>) -> Response {
+    fn well(question: &Question<'_>, mut answer: Answer) -> Response {
         for sku in &question.skus {
             answer.push(&sku.0, level(5));
         }
@@ -442,7 +442,7 @@ mod tests {
             (
                 "status 201",
                 (|_, answer| (StatusCode::CREATED, json(answer.finish())).into_response())
-                    as fn(&Question<'_>, Answer<'_>) -> Response,
+                    as fn(&Question<'_>, Answer) -> Response,
             ),
             ("content type", |_, answer| answer.finish().into_response()),
             ("is no answer", |_, _| json("[]")),
@@ -477,7 +477,7 @@ mod tests {
         }
     }
 
-    fn changed(question: &Question<'_>, mut answer: Answer<'_>, from: &str, to: &str) -> Response {
+    fn changed(question: &Question<'_>, mut answer: Answer, from: &str, to: &str) -> Response {
         for sku in &question.skus {
             answer.push(&sku.0, level(5));
         }
