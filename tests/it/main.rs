@@ -1,5 +1,9 @@
 //! The whole service, and the rules of the house. One binary, so that it is linked once.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod harness;
+mod wire;
+
 mod convergence;
+mod replay;
 mod tidy;

@@ -1,0 +1,135 @@
+//! The recorded and documented exchanges in `fixtures/`, replayed to the byte.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::harness::House;
+use crate::wire::{Line, send};
+
+/// The secrets of `fixtures/house.toml`. The first is the documentation's own example.
+const SECRETS: [(&str, &str); 6] = [
+    ("DOCUMENTATION_PUSH_TOKEN", "41FBAC4A763D480999DAEDAC09B36CBB200000016A894A28"),
+    ("DOCUMENTATION_FEED_KEY", "feed-of-documentation"),
+    ("MOSCOW_PUSH_TOKEN", "y+B/t0ken="),
+    ("MOSCOW_FEED_KEY", "feed-of-moscow"),
+    ("COLD_PUSH_TOKEN", "token-of-cold"),
+    ("COLD_FEED_KEY", "feed-of-cold"),
+];
+
+/// A request and the answer it must get.
+struct Exchange {
+    request: Vec<u8>,
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_call_of_the_market_is_answered_to_the_byte() {
+    replay("legacy").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_call_of_the_seller_is_answered_to_the_byte() {
+    replay("partner").await;
+}
+
+async fn replay(side: &str) {
+    let mut differences = String::new();
+    for file in files(side) {
+        // Each file begins with the same stock.
+        let house = house().await;
+        for (number, exchange) in read(&file).iter().enumerate() {
+            if let Err(difference) = play(&house, exchange).await {
+                let name = file.file_name().unwrap().display();
+                writeln!(differences, "{side}/{name}, exchange {number}: {difference}").unwrap();
+            }
+        }
+    }
+    assert!(differences.is_empty(), "\n{differences}");
+}
+
+async fn play(house: &House, exchange: &Exchange) -> Result<(), String> {
+    let mut line = Line::to(house.doors().public).await;
+    line.say(&exchange.request).await;
+    let answer = line.hear().await?;
+    let text = answer.text();
+    if answer.status != exchange.status {
+        return Err(format!("status {} instead of {}: {text}", answer.status, exchange.status));
+    }
+    for (name, value) in &exchange.headers {
+        if answer.header(name) != Some(value) {
+            return Err(format!("{name} is {:?}, not {value:?}", answer.header(name)));
+        }
+    }
+    if answer.body != exchange.body {
+        let expected = String::from_utf8_lossy(&exchange.body);
+        return Err(format!("the body is\n{text}\ninstead of\n{expected}"));
+    }
+    Ok(())
+}
+
+async fn house() -> House {
+    let read = |name: &str| std::fs::read_to_string(fixtures().join(name)).unwrap();
+    let variables =
+        SECRETS.map(|(name, text)| (format!("STOCKBRIDGE_SHOPS_{name}"), text.to_owned()));
+    let house = House::of_file(&read("house.toml"), variables.to_vec()).await;
+    let stock: Value = serde_json::from_str(&read("stock.json")).unwrap();
+    for (campaign, shop) in [(12_345, "documentation"), (21_234_567, "moscow")] {
+        let key = format!("feed-of-{shop}");
+        let target = format!("/v2/campaigns/{campaign}/offers/stocks");
+        let body = serde_json::json!({ "skus": stock[shop] }).to_string();
+        let headers = [("Api-Key", key.as_str())];
+        let answer = send(house.doors().public, "PUT", &target, &headers, body.as_bytes()).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    house
+}
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+}
+
+fn files(side: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(fixtures().join(side)).unwrap();
+    let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(files.len() > 10, "where are the fixtures?");
+    files
+}
+
+/// Reads a file; its form is told in `fixtures/README.md`.
+fn read(file: &Path) -> Vec<Exchange> {
+    let bytes = std::fs::read(file).unwrap();
+    let text = String::from_utf8(bytes).unwrap();
+    let (origin, exchanges) = text.split_once(">>>\n").unwrap();
+    let is_comment = |line: &str| line.starts_with("# ");
+    assert!(!origin.is_empty() && origin.lines().all(is_comment), "{}", file.display());
+    exchanges.split("\n>>>\n").map(|exchange| parse(exchange, file)).collect()
+}
+
+fn parse(exchange: &str, file: &Path) -> Exchange {
+    let whole = |part: Option<(&str, &str)>| {
+        let (a, b) = part.unwrap_or_else(|| panic!("cut short: {}", file.display()));
+        (a.to_owned(), b.to_owned())
+    };
+    let (request, answer) = whole(exchange.split_once("\n<<<\n"));
+    let (head, sent) = whole(request.split_once("\n\n"));
+    let (expected, body) = whole(answer.split_once("\n\n"));
+    let mut lines = expected.lines();
+    let status = lines.next().unwrap().parse().unwrap();
+    let headers = lines.map(|line| whole(line.split_once(": "))).collect();
+    let promised = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+    let promised = promised.map_or(0, |length| length.parse().unwrap());
+    // Only a body that is too large to be taken may be left out.
+    let is_whole = promised == sent.len() || (status == 413 && sent.is_empty());
+    assert!(is_whole, "{}: the body has {} bytes, not {promised}", file.display(), sent.len());
+    Exchange {
+        request: format!("{}\r\n\r\n{sent}", head.replace('\n', "\r\n")).into_bytes(),
+        status,
+        headers,
+        body: body.strip_suffix('\n').unwrap_or(&body).as_bytes().to_vec(),
+    }
+}
