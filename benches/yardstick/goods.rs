@@ -18,7 +18,7 @@ const CYRILLIC: [char; 32] = [
 pub(crate) fn sku(number: u64) -> Sku {
     let mut dice = mix(number);
     let length = 3 + dice % 13;
-    let letters = if dice / 13 % 10 == 0 { CYRILLIC } else { LATIN };
+    let letters = if (dice / 13).is_multiple_of(10) { CYRILLIC } else { LATIN };
     dice = mix(dice);
     let mut text: String = (0..length).map(|place| letter(&letters, dice >> (4 * place))).collect();
     // Five digits of base 32 keep any two apart.
