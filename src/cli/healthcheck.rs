@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use super::{runtime, say};
-use crate::http::{ClientConfig, client};
+use crate::http::{ClientConfig, Trust, client};
 
 /// How long the answer may take: less than a container's usual limit of some seconds.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -20,7 +20,8 @@ pub(super) struct Args {
 
 /// Asks `/readyz` and fails unless it says 200.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let config = ClientConfig { total_timeout: PATIENCE, ..ClientConfig::default() };
+    let config =
+        ClientConfig { total_timeout: PATIENCE, trust: Trust::Nobody, ..ClientConfig::default() };
     // A listener on every address is asked on this machine's own.
     let host = if args.ops.ip().is_unspecified() { "127.0.0.1".to_owned() } else { host(args.ops) };
     let url = format!("http://{host}:{}/readyz", args.ops.port());

@@ -7,11 +7,23 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use reqwest::redirect::Policy;
 use reqwest::{Proxy, Response};
-use rustls::crypto::ring;
+use rustls::RootCertStore;
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls_platform_verifier::Verifier;
 use thiserror::Error;
+
+/// Whose certificates are believed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Trust {
+    /// Those the operating system trusts, and the extra ones.
+    #[default]
+    System,
+    /// Nobody's: for a client that only ever calls `http://`, which so starts on a machine
+    /// without certificates. With it every call of `https://` fails.
+    Nobody,
+}
 
 /// How outbound calls are made.
 #[derive(Clone, Debug)]
@@ -25,6 +37,8 @@ pub struct ClientConfig {
     /// How long a connection is kept for the next call. Short: a server or a balancer that
     /// closes it first would fail a call that is not always safe to repeat.
     pub pool_idle: Duration,
+    /// Whose certificates are believed.
+    pub trust: Trust,
     /// Certificates, in PEM, to trust besides those the operating system trusts.
     pub extra_ca_file: Option<PathBuf>,
     /// The proxy for every call. The environment's `HTTPS_PROXY` is not read.
@@ -38,6 +52,7 @@ impl Default for ClientConfig {
             read_timeout: Duration::from_secs(20),
             total_timeout: Duration::from_secs(60),
             pool_idle: Duration::from_secs(20),
+            trust: Trust::System,
             extra_ca_file: None,
             proxy: None,
         }
@@ -59,7 +74,13 @@ pub enum ClientError {
     /// The file of extra certificates has none.
     #[error("there is no certificate in {0}")]
     NoCertificate(PathBuf),
-    /// Nothing is trusted, or a certificate is unusable.
+    /// The operating system trusts nobody, and no file of extra certificates was named.
+    #[error(
+        "this system has no certificate authorities: install its ca-certificates, or name a PEM \
+         file of them in ca_file or in the variable SSL_CERT_FILE"
+    )]
+    NobodyTrusted(#[source] rustls::Error),
+    /// A certificate is unusable.
     #[error("cannot set up tls")]
     Tls(#[from] rustls::Error),
     /// The proxy's address, or the rest.
@@ -131,12 +152,27 @@ pub async fn read_answer(mut response: Response, max_bytes: usize) -> Result<Byt
 
 fn tls(config: &ClientConfig) -> Result<rustls::ClientConfig, ClientError> {
     let provider = Arc::new(ring::default_provider());
-    let verifier = Verifier::new_with_extra_roots(extra_roots(config)?, Arc::clone(&provider))?;
-    Ok(rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth())
+    let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()?;
+    let believing = match config.trust {
+        Trust::System => {
+            let verifier = verifier(extra_roots(config)?, provider)?;
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+        }
+        Trust::Nobody => builder.with_root_certificates(RootCertStore::empty()),
+    };
+    Ok(believing.with_no_client_auth())
+}
+
+fn verifier(
+    extra: Vec<CertificateDer<'static>>,
+    provider: Arc<CryptoProvider>,
+) -> Result<Verifier, ClientError> {
+    Verifier::new_with_extra_roots(extra, provider).map_err(|error| match error {
+        // What the verifier says, and only then, if neither it nor we found a single one.
+        rustls::Error::General(_) => ClientError::NobodyTrusted(error),
+        other => ClientError::Tls(other),
+    })
 }
 
 fn extra_roots(config: &ClientConfig) -> Result<Vec<CertificateDer<'static>>, ClientError> {
@@ -160,5 +196,15 @@ mod tests {
         assert_eq!(missing.to_string(), "cannot read certificates from /nowhere/ca.pem");
         let empty = tempfile::NamedTempFile::new().unwrap();
         assert!(matches!(with(empty.path().into()), Err(ClientError::NoCertificate(_))));
+    }
+
+    #[test]
+    fn a_client_that_believes_nobody_needs_no_certificates() {
+        let config = ClientConfig {
+            trust: Trust::Nobody,
+            extra_ca_file: Some("/nowhere/ca.pem".into()),
+            ..ClientConfig::default()
+        };
+        client(&config).unwrap();
     }
 }

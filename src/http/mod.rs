@@ -18,7 +18,7 @@ mod tests;
 
 pub use answer::Refusal;
 pub use body::{BodyRefused, read_body};
-pub use client::{AnswerCut, ClientConfig, ClientError, client, read_answer};
+pub use client::{AnswerCut, ClientConfig, ClientError, Trust, client, read_answer};
 pub use json::is_json;
 pub use metrics::Metrics;
 pub use server::{Limits, Peer, Server};

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{CAMPAIGN, FEED_KEY, PUSH_TOKEN, WAREHOUSE};
 use crate::clock::Clock;
-use crate::http::{ClientConfig, client};
+use crate::http::{ClientConfig, Trust, client};
 use crate::rehearsal::catalogue::Product;
 use crate::rehearsal::push::{DEADLINE, SKUS_PER_QUESTION};
 use crate::rehearsal::{Push, PushProgress, PushReport, TokenPlace};
@@ -21,7 +21,11 @@ pub(super) struct Shop {
 impl Shop {
     pub(super) fn new(listen: SocketAddr, ops: SocketAddr) -> anyhow::Result<Self> {
         // A connection kept from one life of the service is of no use in the next.
-        let config = ClientConfig { pool_idle: Duration::from_secs(5), ..ClientConfig::default() };
+        let config = ClientConfig {
+            pool_idle: Duration::from_secs(5),
+            trust: Trust::Nobody,
+            ..ClientConfig::default()
+        };
         Ok(Self { listen, ops, client: client(&config)? })
     }
 
