@@ -4,6 +4,11 @@
 mod harness;
 mod wire;
 
+mod asked;
 mod convergence;
+mod fed;
+mod forwarded;
+mod program;
+mod readme;
 mod replay;
 mod tidy;

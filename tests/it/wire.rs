@@ -42,8 +42,18 @@ impl Line {
         Self(TcpStream::connect(address).await.unwrap())
     }
 
+    /// The same to somebody who may be gone.
+    pub(crate) async fn try_to(address: SocketAddr) -> Option<Self> {
+        TcpStream::connect(address).await.ok().map(Self)
+    }
+
     pub(crate) async fn say(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).await.unwrap();
+    }
+
+    /// The same to somebody who may be gone.
+    pub(crate) async fn try_say(&mut self, bytes: &[u8]) -> bool {
+        self.0.write_all(bytes).await.is_ok()
     }
 
     /// The next answer, or why there is none.
