@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::settings::find;
+use super::settings::{SHOP_SETTINGS, find};
 use crate::http::secret::Secret;
 
 /// How the names of our variables begin.
@@ -63,10 +63,9 @@ impl<'a> Reader<'a> {
                 key.to_uppercase(),
                 name.to_uppercase().replace('-', "_")
             );
-            let environment = self.split_off(&prefix);
             self.shops.push(Self {
                 table,
-                environment,
+                environment: BTreeMap::new(),
                 place,
                 prefix,
                 base: self.base,
@@ -74,7 +73,32 @@ impl<'a> Reader<'a> {
                 shops: Vec::new(),
             });
         }
+        self.hand_out_variables();
         &mut self.shops
+    }
+
+    /// Gives each shop the variables that name it; the rest stays.
+    ///
+    /// The variables of `moscow-2` begin like those of `moscow`, and `MOSCOW_PUSH_TOKEN` begins
+    /// like those of a `moscow-push`: so it goes to whom it is a setting of, and among those to
+    /// the longest name.
+    fn hand_out_variables(&mut self) {
+        for (variable, text) in std::mem::take(&mut self.environment) {
+            let fit = |shop: &Self| {
+                let key = variable.strip_prefix(&shop.prefix)?.to_lowercase();
+                let is_it = |known: &str| known == key || known.strip_suffix("_file") == Some(&key);
+                let is_known = SHOP_SETTINGS.iter().any(|setting| is_it(setting.key));
+                Some((is_known, shop.prefix.len()))
+            };
+            // Of two equals the last would win: a name given twice is the first one's.
+            let named =
+                self.shops.iter().map(fit).enumerate().rev().filter(|(_, fit)| fit.is_some());
+            let environment = match named.max_by_key(|(_, fit)| *fit) {
+                Some((index, _)) => &mut self.shops[index].environment,
+                None => &mut self.environment,
+            };
+            environment.insert(variable, text);
+        }
     }
 
     /// One value, parsed; `None` and a fault if it breaks the rule or is missing.
@@ -228,14 +252,6 @@ impl<'a> Reader<'a> {
     fn missing(&mut self, key: &str) {
         let rule = find(key, self.is_shop()).rule;
         self.faults.push(format!("{}{key} is missing: it must be {rule}", self.place));
-    }
-
-    fn split_off(&mut self, prefix: &str) -> BTreeMap<String, String> {
-        let (theirs, ours) = std::mem::take(&mut self.environment)
-            .into_iter()
-            .partition(|(name, _)| name.starts_with(prefix));
-        self.environment = ours;
-        theirs
     }
 }
 

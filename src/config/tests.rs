@@ -86,6 +86,30 @@ fn shops_must_not_claim_the_same_warehouse_campaign_or_name() {
 }
 
 #[test]
+fn variables_of_shops_whose_names_begin_alike_are_told_apart() {
+    let names = ["moscow", "moscow-2", "moscow-push"];
+    for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+        let shop = |n: usize| {
+            let (name, id) = (names[n], n + 1);
+            format!("[[shops]]\nname = \"{name}\"\nwarehouses = [{id}]\ncampaign = {id}\n")
+        };
+        let text: String = order.into_iter().map(shop).collect();
+        let variables = names.iter().flat_map(|name| {
+            let place = format!("STOCKBRIDGE_SHOPS_{}_", name.to_uppercase().replace('-', "_"));
+            ["PUSH_TOKEN", "FEED_KEY", "API_KEY", "PUSH_TOKEN_2"]
+                .map(|key| (format!("{place}{key}"), format!("{key}-of-{name}")))
+        });
+        let config = Config::parse(&text, variables.collect(), Path::new("")).unwrap();
+        for shop in &config.shops {
+            let tokens: Vec<&str> = shop.push_tokens.iter().map(Secret::expose).collect();
+            let expected =
+                ["PUSH_TOKEN", "PUSH_TOKEN_2"].map(|key| format!("{key}-of-{}", shop.name));
+            assert_eq!(tokens, expected);
+        }
+    }
+}
+
+#[test]
 fn the_market_is_called_in_clear_only_on_this_machine() {
     let with = |url: &str| parse(&format!("market_url = \"{url}\"\n{MINIMAL}"), &[]);
     for good in
