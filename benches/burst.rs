@@ -274,9 +274,9 @@ impl Feed {
                 let mut connection = None;
                 for batch in batches.iter().cycle() {
                     pace.wait();
-                    while !open.load(Ordering::Relaxed) {
+                    if !open.load(Ordering::Relaxed) {
                         connection = None;
-                        pace.wait();
+                        continue;
                     }
                     let mut caller = connection.take().map_or_else(|| Caller::connect(addr), Ok)?;
                     caller.send(batch)?;
