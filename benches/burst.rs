@@ -268,27 +268,35 @@ impl Feed {
             let batches: Vec<Vec<u8>> = (0..20)
                 .map(|n| batch(u64::from(feeder) * 20 + n, skus))
                 .collect::<Result<_, _>>()?;
-            std::thread::spawn(move || -> anyhow::Result<()> {
-                let mut pace = Pace::new(FEED_EVERY)?;
-                // Not kept while nothing is sent: the listener closes idle ones.
-                let mut connection = None;
-                for batch in batches.iter().cycle() {
-                    pace.wait();
-                    if !open.load(Ordering::Relaxed) {
-                        connection = None;
-                        continue;
-                    }
-                    let mut caller = connection.take().map_or_else(|| Caller::connect(addr), Ok)?;
-                    caller.send(batch)?;
-                    caller.receive().context("feed")?;
-                    connection = Some(caller);
-                    sent.fetch_add(UPDATES_PER_REQUEST, Ordering::Relaxed);
-                }
-                Ok(())
-            });
+            std::thread::spawn(move || feed_on(addr, &batches, &open, &sent));
         }
         Ok(feed)
     }
+}
+
+/// Sends one batch after the other while `open` says so.
+fn feed_on(
+    addr: SocketAddr,
+    batches: &[Vec<u8>],
+    open: &AtomicBool,
+    sent: &AtomicU64,
+) -> anyhow::Result<()> {
+    let mut pace = Pace::new(FEED_EVERY)?;
+    let mut connection = None;
+    for batch in batches.iter().cycle() {
+        pace.wait();
+        if !open.load(Ordering::Relaxed) {
+            // Not kept while nothing is sent: the listener closes idle ones.
+            connection = None;
+            continue;
+        }
+        let mut caller = connection.take().map_or_else(|| Caller::connect(addr), Ok)?;
+        caller.send(batch)?;
+        caller.receive().context("feed")?;
+        connection = Some(caller);
+        sent.fetch_add(UPDATES_PER_REQUEST, Ordering::Relaxed);
+    }
+    Ok(())
 }
 
 /// An update without a date is as of now, so it can be sent again and is news each time.
