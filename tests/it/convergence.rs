@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -23,7 +23,7 @@ use stockbridge::http::secret::Secret;
 use stockbridge::migrator::plan::{Batch, Keep, Landed, Now, Plan, Surroundings};
 use stockbridge::migrator::{Ledger, Memory, Metrics, Target};
 use stockbridge::partner::client::{Answer, Reply};
-use stockbridge::rehearsal::{CampaignConfig, FaultPlan, Market, MarketConfig, compare};
+use stockbridge::rehearsal::{CampaignConfig, Fault, FaultPlan, Market, MarketConfig, compare};
 use stockbridge::stock::{Column, Count, Level, ShopId, Sku, StockBook};
 use stockbridge::store::{Acked, Quarantined, Spent};
 use stockbridge::telemetry::Alarms;
@@ -109,8 +109,14 @@ impl Stage {
         Now { mono: Instant::now(), wall: self.clock.now() }
     }
 
-    /// The seller says something. Store first, then book, then nudge, as ingest does.
+    /// The seller says something as of now.
     fn say(&mut self, sku: &str, count: i64) {
+        self.say_as_of(sku, count, TimeDelta::zero());
+    }
+
+    /// The seller says something, with a date so far from now. Store first, then book, then
+    /// nudge, as ingest does.
+    fn say_as_of(&mut self, sku: &str, count: i64, ahead: TimeDelta) {
         let sku = Sku::parse(sku).unwrap();
         if count == 0 {
             self.said_zero.insert(sku.to_string());
@@ -260,7 +266,8 @@ fn fly(
 /// One thing that happens.
 #[derive(Clone, Debug)]
 enum Event {
-    Say(Vec<(usize, i64)>),
+    /// SKUs with counts, and by how many minutes their dates are ahead of the clock.
+    Say(Vec<(usize, i64, i64)>),
     Pass(u64),
     Restart,
     Storm(u64),
@@ -268,9 +275,14 @@ enum Event {
     Revoke,
 }
 
+/// Mostly now; at times from the day before yesterday, or from a clock that runs ahead.
+fn minutes_ahead() -> impl Strategy<Value = i64> {
+    prop_oneof![8 => Just(0i64), 1 => Just(-2 * 24 * 60), 1 => Just(4)]
+}
+
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        6 => prop::collection::vec((0usize..60, 0i64..5), 1..40).prop_map(Event::Say),
+        6 => prop::collection::vec((0usize..60, 0i64..5, minutes_ahead()), 1..40).prop_map(Event::Say),
         4 => (0u64..40).prop_map(Event::Pass),
         1 => Just(Event::Restart),
         2 => any::<u64>().prop_map(Event::Storm),
@@ -302,8 +314,9 @@ proptest! {
             for event in events {
                 match event {
                     Event::Say(rows) => {
-                        for (n, count) in rows {
-                            stage.say(&format!("sku-{n}"), count);
+                        for (n, count, ahead) in rows {
+                            let ahead = TimeDelta::minutes(ahead);
+                            stage.say_as_of(&format!("sku-{n}"), count, ahead);
                         }
                         stage.live(Duration::from_millis(1)).await;
                     }
@@ -433,7 +446,7 @@ fn zeros_and_decreases_overtake_a_long_backlog() {
 fn a_closed_campaign_is_looked_at_hourly_and_then_goes_on() {
     on_a_jumping_clock(async {
         let mut stage = Stage::with_a_tenth_of_the_limit();
-        let until: DateTime<Utc> = stage.clock.now() + chrono::TimeDelta::minutes(90);
+        let until: DateTime<Utc> = stage.clock.now() + TimeDelta::minutes(90);
         stage.market.set_faults(FaultPlan::none().locked_until(until));
         stage.say("sku-1", 5);
         stage.live(Duration::from_mins(89)).await;
@@ -453,5 +466,20 @@ fn what_does_not_fit_the_backlog_is_found_again() {
         }
         stage.live(Duration::from_secs(5)).await;
         stage.check().unwrap();
+    });
+}
+
+#[test]
+fn a_change_during_the_request_goes_right_after_it() {
+    on_a_jumping_clock(async {
+        let mut stage = Stage::with_the_real_limit();
+        let slow = FaultPlan::none().with(Fault::Slow, 1.0).slow_by(Duration::from_secs(2));
+        stage.market.set_faults(slow);
+        stage.say("sku-1", 5);
+        stage.live(Duration::from_secs(1)).await;
+        stage.say("sku-1", 4);
+        stage.live(Duration::from_secs(5)).await;
+        assert_eq!(stage.market.get(CAMPAIGN, "sku-1").map(|held| held.count), Some(4));
+        assert_eq!(stage.market.report().requests, 2);
     });
 }
