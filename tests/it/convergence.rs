@@ -121,8 +121,10 @@ impl Stage {
         if count == 0 {
             self.said_zero.insert(sku.to_string());
         }
-        let level =
-            Level { count: Count::try_from(count).unwrap(), updated_at: self.clock.now().into() };
+        let level = Level {
+            count: Count::try_from(count).unwrap(),
+            updated_at: (self.clock.now() + ahead).into(),
+        };
         self.book.apply(SHOP, &sku, level);
         let now = self.now();
         self.plan.hint(&[sku], now);
