@@ -16,7 +16,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot};
-use tracing::warn;
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::clock::Clock;
 use crate::lifecycle::Tasks;
@@ -31,8 +31,9 @@ const QUEUE: usize = 64;
 /// Most callers whose updates share one commit.
 const GROUP: usize = 32;
 
-/// How long the store is left alone after a failure before it is tried again.
-const HEAL_EVERY: Duration = Duration::from_secs(5);
+/// How often it is looked whether the store is well, and how long it is left alone after a
+/// failure before it is tried again.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// What became of one caller's updates.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -138,9 +139,13 @@ impl Worker {
     /// Works until told to stop, then finishes what is in the queue.
     pub async fn run(mut self, tasks: Tasks) {
         let mut group = Vec::with_capacity(GROUP);
+        let mut rounds = interval(LOOK_EVERY);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                // The store first: callers that keep coming must not keep it from healing.
                 biased;
+                _ = rounds.tick() => self.look_after_store().await,
                 count = self.calls.recv_many(&mut group, GROUP) => {
                     if count == 0 {
                         // Nobody holds the door any more, or it was closed below.
@@ -149,7 +154,6 @@ impl Worker {
                     self.serve(std::mem::take(&mut group)).await;
                 }
                 () = tasks.stopping(), if !self.calls.is_closed() => self.calls.close(),
-                () = tokio::time::sleep(HEAL_EVERY), if self.unwell => self.heal().await,
             }
         }
     }
@@ -219,11 +223,17 @@ impl Worker {
         resolved.accepted
     }
 
-    async fn heal(&mut self) {
-        match self.store.heal().await {
-            Ok(_) => self.note_health(None),
-            Err(error) => warn!(error = %error, "the store still cannot write"),
+    /// Heals a store that has failed, whoever met the failure, and finds out whether a full
+    /// disk has room again: by writing, as nothing else would tell.
+    async fn look_after_store(&mut self) {
+        if !self.unwell && !self.store.is_failed() {
+            return;
         }
+        let healed = match self.store.heal().await {
+            Ok(_) => self.store.probe().await,
+            Err(error) => Err(error),
+        };
+        self.note_health(healed.as_ref().err());
     }
 
     fn note_health(&mut self, error: Option<&StoreError>) {

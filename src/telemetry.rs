@@ -148,7 +148,8 @@ impl Alarms {
 
     /// Ends an alarm. Nothing happens if it is not on.
     pub fn clear(&self, kind: AlarmKind, about: &str) {
-        if self.current().remove(&(kind, about.to_owned())).is_some() {
+        let ended = self.current().remove(&(kind, about.to_owned()));
+        if ended.is_some() {
             info!(alarm = kind.name(), about, "the alarm {} is over", kind.name());
         }
     }
@@ -160,15 +161,19 @@ impl Alarms {
     }
 
     fn note(&self, kind: AlarmKind, about: &str, text: String, until: Option<DateTime<Utc>>) {
+        let since = self.clock.now();
+        let name = kind.name();
         let mut active = self.current();
         if let Some(alarm) = active.get_mut(&(kind, about.to_owned())) {
             (alarm.text, alarm.until) = (text, until);
             return;
         }
-        error!(alarm = kind.name(), about, "{text}");
-        let since = self.clock.now();
-        let alarm = Alarm { alarm: kind.name(), about: about.to_owned(), since, text, until };
+        let alarm =
+            Alarm { alarm: name, about: about.to_owned(), since, text: text.clone(), until };
         active.insert((kind, about.to_owned()), alarm);
+        // Not under the lock: whoever reads the log may be slow, and answers look in here.
+        drop(active);
+        error!(alarm = name, about, "{text}");
     }
 
     /// The alarms, without those whose time is over.

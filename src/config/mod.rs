@@ -7,6 +7,7 @@ mod reader;
 mod settings;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -90,7 +91,11 @@ impl Config {
         let text = std::fs::read_to_string(path)
             .map_err(|e| ConfigError(vec![format!("cannot read {}: {e}", path.display())]))?;
         let base = path.parent().unwrap_or(Path::new(""));
-        Self::parse(&text, std::env::vars().collect(), base)
+        // A variable that is not Unicode is not ours.
+        let unicode = |(name, value): (OsString, OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        Self::parse(&text, std::env::vars_os().filter_map(unicode).collect(), base)
     }
 
     /// Reads a text, under these variables; relative paths are taken from `base`.
@@ -103,7 +108,7 @@ impl Config {
         base: &Path,
     ) -> Result<Self, ConfigError> {
         let table: toml::Table =
-            text.parse().map_err(|e: toml::de::Error| ConfigError(vec![e.to_string()]))?;
+            text.parse().map_err(|error| ConfigError(vec![describe_syntax(text, &error)]))?;
         let mut reader = Reader::new(table, environment, base);
         let config = read(&mut reader);
         let mut faults = reader.finish();
@@ -115,6 +120,12 @@ impl Config {
             Some(_) | None => Err(ConfigError(faults)),
         }
     }
+}
+
+/// Where the file is no TOML, and why; not the line itself, in which a secret may stand.
+fn describe_syntax(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    format!("line {}: {}", before.matches('\n').count() + 1, error.message())
 }
 
 /// `None` if a setting without a default could not be read; its fault is with the reader.

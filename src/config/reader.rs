@@ -279,6 +279,8 @@ fn scalar(value: &Value) -> String {
 /// services, and a service may be called stockbridge; and one names the file itself.
 fn is_ours(name: &str) -> bool {
     name.strip_prefix(PREFIX).is_some_and(|rest| {
-        rest != "CONFIG" && !rest.starts_with("SERVICE_") && !rest.starts_with("PORT")
+        // No setting of ours has a port in its name.
+        let is_of_a_service = rest.contains("SERVICE_HOST") || rest.split('_').any(|w| w == "PORT");
+        rest != "CONFIG" && !is_of_a_service
     })
 }

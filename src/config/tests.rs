@@ -24,7 +24,7 @@ fn a_minimal_file_gets_the_defaults() {
     assert!(config.ops_listen.ip().is_loopback());
     assert_eq!(config.store, Path::new("/etc/stockbridge/stockbridge-data"));
     assert_eq!(config.market_url, "https://api.partner.market.yandex.ru");
-    assert_eq!(config.shops[0].parallel, crate::migrator::DEFAULT_PARALLEL);
+    assert_eq!(config.shops[0].parallel, 2);
     assert_eq!(config.shops[0].push_tokens, [Secret::new("canary-push")]);
 }
 
@@ -175,7 +175,18 @@ fn what_check_prints_is_read_back_the_same() {
 }
 
 #[test]
+fn a_file_that_is_no_toml_is_told_by_line_and_not_by_its_words() {
+    let faults = parse("listen = \"127.0.0.1:1\"\napi_key = ACMA:canary\n", &[]).unwrap_err();
+    assert!(faults[0].starts_with("line 2: ") && !faults[0].contains("canary"), "{faults:?}");
+}
+
+#[test]
 fn variables_of_an_orchestrator_are_not_ours() {
-    let more = [("STOCKBRIDGE_PORT_8080_TCP", "tcp://1"), ("STOCKBRIDGE_SERVICE_HOST", "x")];
+    let more = [
+        ("STOCKBRIDGE_PORT_8080_TCP", "tcp://1"),
+        ("STOCKBRIDGE_SERVICE_HOST", "x"),
+        ("STOCKBRIDGE_OPS_SERVICE_HOST", "x"),
+        ("STOCKBRIDGE_OPS_PORT", "tcp://1"),
+    ];
     parse(MINIMAL, &more).unwrap();
 }

@@ -49,12 +49,6 @@ impl Locks {
         let offered = digest(text);
         self.0.iter().fold(Choice::from(0), |any, lock| any | lock.ct_eq(&offered)).into()
     }
-
-    /// No secret opens these.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 impl fmt::Debug for Locks {

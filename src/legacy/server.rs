@@ -28,7 +28,7 @@ use super::wire::{Answer, MAX_QUESTION_BYTES, Question};
 use crate::clock::Clock;
 use crate::http::secret::{Locks, Secret};
 use crate::http::{Refusal, is_json, read_body};
-use crate::stock::{Count, Entry, Level, ShopId, StockBook};
+use crate::stock::{Count, Entry, Level, ShopId, Sku, StockBook};
 use crate::telemetry::{AlarmKind, Alarms};
 
 /// What is answered about a SKU the shop has never spoken of.
@@ -255,8 +255,8 @@ impl Door {
     ) -> Result<(), Refusal> {
         match shop.unknown_sku {
             UnknownSku::Omit => Ok(()),
-            // Not for a text that is no SKU: nothing can be said about it.
-            UnknownSku::Zero if crate::stock::Sku::parse(sku).is_err() => Ok(()),
+            // Nothing can be said of a text that is no SKU, and the others are answered.
+            UnknownSku::Zero | UnknownSku::Fail if Sku::parse(sku).is_err() => Ok(()),
             UnknownSku::Zero => {
                 answer.push(sku, Level { count: Count::ZERO, updated_at: clock.now().into() });
                 Ok(())

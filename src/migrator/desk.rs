@@ -1,6 +1,6 @@
 //! Where a lane and the rest of the house meet: nudges go in, the status comes out.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -49,7 +49,7 @@ pub struct Report {
     /// SKUs in them.
     pub in_flight_skus: usize,
     /// SKUs set aside, with reasons.
-    pub quarantined: Vec<Aside>,
+    pub quarantined: Arc<[Aside]>,
 }
 
 /// A SKU set aside, as the operator sees it.

@@ -39,11 +39,8 @@ use crate::stock::{ShopId, Sku, StockBook};
 use crate::store::{Quarantined, Spent, Store};
 use crate::telemetry::Alarms;
 
-/// Requests at a time, unless set otherwise. The Market allows four; it allowed two in 2025,
-/// and two are enough to spend the minute's volume.
-pub const DEFAULT_PARALLEL: usize = 2;
-
-/// Most requests at a time that the Market allows. Source: the limits page, 2026.
+/// Most requests at a time that the Market allows; it allowed two in 2025, and two, our
+/// default, are enough to spend the minute's volume. Source: the limits page, 2026.
 pub const MAX_PARALLEL: usize = 4;
 
 /// Where one shop's stock goes.

@@ -22,7 +22,7 @@ use super::ledger::{Ledger, is_dirty};
 use super::pace::{Pace, scale};
 use super::quarantine::Quarantine;
 use super::standing::{Standing, State};
-use super::verdict::{Verdict, judge, named};
+use super::verdict::{Verdict, judge, named, words};
 use super::{Memory, Metrics, Target};
 use crate::partner::client::{RateHeaders, Reply};
 use crate::partner::wire::{ApiError, MAX_SKUS_PER_UPDATE, SKUS_PER_MINUTE, UpdateBody};
@@ -87,9 +87,15 @@ pub struct Plan {
     away: HashSet<Sku>,
     groups: VecDeque<Group>,
     suspects: Vec<Suspect>,
+    // Set aside since a batch was last accepted: without proof that it is them.
+    unproven: Vec<Sku>,
+    // Whose turn it is, where both groups and backlog wait.
+    is_groups_turn: bool,
     // A batch of others was sent since the last suspect, to learn whether all are refused.
     evidence_sought: bool,
     quarantine: Quarantine,
+    // The report has the quarantine as it is.
+    is_listed: bool,
     pace: Pace,
     standing: Standing,
     dice: StdRng,
@@ -173,13 +179,13 @@ pub struct Landed {
     rate: RateHeaders,
     date: Option<DateTime<Utc>>,
     trace: Option<String>,
-    at: Instant,
+    at: Now,
 }
 
 impl Landed {
     /// Judges the reply that came at this moment.
     #[must_use]
-    pub fn new(batch: Batch, reply: Reply, at: Instant) -> Self {
+    pub fn new(batch: Batch, reply: Reply, at: Now) -> Self {
         let verdict = judge(&reply);
         let (rate, date, trace) = match reply {
             Reply::Answer(answer) => (answer.rate, answer.date, answer.trace),
@@ -250,8 +256,11 @@ impl Plan {
             away: HashSet::new(),
             groups: VecDeque::new(),
             suspects: Vec::new(),
+            unproven: Vec::new(),
+            is_groups_turn: true,
             evidence_sought: false,
             quarantine: Quarantine::new(quarantined),
+            is_listed: false,
             pace,
             dice,
             scan_at: now.mono,
@@ -319,6 +328,10 @@ impl Plan {
         let acked = ledger.get(self.target.shop, entry.id());
         if !is_dirty(entry.level(), acked) {
             self.backlog.discard(sku);
+            if self.quarantine.has(sku) {
+                // Accepted, but a crash came before that was noted here.
+                self.release(sku);
+            }
         } else if !self.quarantine.has(sku) {
             self.backlog.insert(sku, Urgency::of(entry.level(), acked.level()), age);
         } else if self.quarantine.is_due(sku, entry.level(), now.wall) {
@@ -326,6 +339,13 @@ impl Plan {
             self.away.insert(sku.clone());
             let skus = vec![(sku.clone(), age)];
             self.groups.push_back(Group { skus, refused_at: now.mono });
+        }
+    }
+
+    fn release(&mut self, sku: &Sku) {
+        if self.quarantine.release(sku) {
+            self.keep.push(Keep::Released(sku.clone()));
+            self.note_quarantine();
         }
     }
 
@@ -358,22 +378,16 @@ impl Plan {
     }
 
     fn candidates(&mut self, now: Now) -> Option<Candidates> {
-        let most = self.max_skus.min(self.pace.limit() as usize);
-        let wants_evidence =
-            !self.suspects.is_empty() && !self.evidence_sought && !self.backlog.is_empty();
-        if self.groups.is_empty() || wants_evidence {
-            let wanted = self.backlog.len().min(most);
-            if wanted == 0 || self.pace.room(now.mono) < as_u32(wanted) {
-                return None;
-            }
+        let (is_group, wanted) = self.queued();
+        if wanted == 0 || self.pace.room(now.mono) < as_u32(wanted) {
+            return None;
+        }
+        self.is_groups_turn = !is_group;
+        if !is_group {
             self.evidence_sought = true;
             let taken = self.backlog.take(wanted);
             self.away.extend(taken.iter().map(|(sku, _)| sku.clone()));
             return Some(Candidates { skus: taken, refused_at: None });
-        }
-        let wanted = self.groups.front()?.skus.len().min(most);
-        if self.pace.room(now.mono) < as_u32(wanted) {
-            return None;
         }
         let mut group = self.groups.pop_front()?;
         let rest = group.skus.split_off(wanted);
@@ -382,6 +396,22 @@ impl Plan {
             self.groups.push_front(Group { skus: rest, refused_at });
         }
         Some(Candidates { skus: group.skus, refused_at: Some(refused_at) })
+    }
+
+    /// Whether a group goes next, and how many SKUs would go.
+    ///
+    /// Groups and backlog take turns: a thousand refused SKUs that go out one by one must not
+    /// keep a new zero waiting.
+    fn queued(&self) -> (bool, usize) {
+        let most = self.max_skus.min(self.pace.limit() as usize);
+        let wants_evidence = !self.suspects.is_empty() && !self.evidence_sought;
+        let is_backlogs_turn = wants_evidence || !self.is_groups_turn;
+        match self.groups.front() {
+            Some(group) if self.backlog.is_empty() || !is_backlogs_turn => {
+                (true, group.skus.len().min(most))
+            }
+            Some(_) | None => (false, self.backlog.len().min(most)),
+        }
     }
 
     /// Makes a body of those candidates the Market still lacks, from what the book says now.
@@ -434,11 +464,12 @@ impl Plan {
     /// If the Market accepted it, the ledger has it already.
     pub fn land(&mut self, landed: Landed, now: Now) -> Vec<Keep> {
         let Landed { batch, verdict, rate, date, trace, at } = landed;
+        self.note_clock(date, at.wall);
+        let at = at.mono;
         self.in_flight -= 1;
         self.in_flight_skus -= batch.items.len();
         self.pace.end(as_u32(batch.items.len()), at);
         self.pace.heed(&rate, self.target.limit_share, at);
-        self.note_clock(date, now);
         self.around.metrics.note(&self.target.name, &verdict, batch.items.len());
         self.report.requests += 1;
         if verdict != Verdict::Accept {
@@ -497,13 +528,11 @@ impl Plan {
         {
             self.around.alarms.clear(alarm, &self.target.name);
         }
+        self.unproven.clear();
         // A batch went through: those refused by themselves are to blame themselves.
         self.condemn_suspects(now);
         for item in batch.items {
-            if self.quarantine.release(&item.sku) {
-                self.keep.push(Keep::Released(item.sku.clone()));
-                self.note_quarantine();
-            }
+            self.release(&item.sku);
             // Changed while it was under way? Then it goes again.
             self.come_back(&item.sku, now.micros(), now);
         }
@@ -515,9 +544,8 @@ impl Plan {
         self.standing.heard();
         let refused_at = batch.refused_at.unwrap_or(at);
         if let [item] = batch.items.as_slice() {
-            let words: Vec<&str> = errors.iter().map(|error| error.message.as_str()).collect();
-            let reason = words.join("; ").chars().take(500).collect();
-            let suspect = Suspect { sku: item.sku.clone(), level: item.level, reason };
+            let suspect =
+                Suspect { sku: item.sku.clone(), level: item.level, reason: words(errors) };
             self.suspect(suspect, refused_at, at, now);
             return;
         }
@@ -557,7 +585,7 @@ impl Plan {
         self.evidence_sought = false;
         if self.accepted_at.is_some_and(|accepted| accepted >= refused_at) {
             self.condemn_suspects(now);
-        } else if self.suspects.len() >= SUSPECTS_UNTIL_SYSTEMIC {
+        } else if self.suspects.len() + self.unproven.len() >= SUSPECTS_UNTIL_SYSTEMIC {
             self.acquit_suspects(at, now);
         }
     }
@@ -565,6 +593,10 @@ impl Plan {
     /// Batch after batch is refused: nothing is set aside, everything waits, others go first.
     fn acquit_suspects(&mut self, at: Instant, now: Now) {
         let reason = self.suspects.last().map(|s| s.reason.clone()).unwrap_or_default();
+        for sku in std::mem::take(&mut self.unproven) {
+            self.release(&sku);
+            self.come_back(&sku, now.micros(), now);
+        }
         let suspects = std::mem::take(&mut self.suspects).into_iter().map(|s| s.sku);
         let groups = std::mem::take(&mut self.groups);
         let grouped = groups.into_iter().flat_map(|group| group.skus).map(|(sku, _)| sku);
@@ -583,6 +615,7 @@ impl Plan {
     /// is the suspects themselves.
     fn settle_suspects(&mut self, now: Now) {
         if self.in_flight == 0 && self.groups.is_empty() && self.backlog.is_empty() {
+            self.unproven.extend(self.suspects.iter().map(|suspect| suspect.sku.clone()));
             self.condemn_suspects(now);
         }
     }
@@ -622,12 +655,11 @@ impl Plan {
     pub fn wake_at(&self, now: Now) -> Instant {
         let now = now.mono;
         let tick = (now + Duration::from_mins(1)).min(self.scan_at.max(now));
-        let queued = self.groups.front().map_or(self.backlog.len(), |group| group.skus.len());
-        if queued == 0 {
+        let (_, wanted) = self.queued();
+        if wanted == 0 {
             return tick;
         }
-        let wanted = as_u32(queued.min(self.max_skus));
-        match (self.standing.held_until(), self.pace.next_room(wanted, now)) {
+        match (self.standing.held_until(), self.pace.next_room(as_u32(wanted), now)) {
             (Some(held), Some(room)) => held.max(room).min(tick),
             (Some(held), None) => held.min(tick),
             // Room now, and yet nothing goes out: something in flight has to end first.
@@ -649,6 +681,9 @@ impl Plan {
             (State::Open, _, _) => "sending",
         };
         self.report.reason = (!reason.is_empty()).then(|| reason.to_owned());
+        if !std::mem::replace(&mut self.is_listed, true) {
+            self.report.quarantined = self.quarantine.list().iter().map(Aside::from).collect();
+        }
         self.report.in_flight_requests = self.in_flight;
         self.report.in_flight_skus = self.in_flight_skus;
         self.report.waiting_skus = waiting;
@@ -673,16 +708,15 @@ impl Plan {
     }
 
     fn note_quarantine(&mut self) {
-        let rows = self.quarantine.list();
-        self.report.quarantined = rows.iter().map(Aside::from).collect();
+        self.is_listed = false;
         let name = &self.target.name;
-        let Some(first) = self.report.quarantined.first() else {
+        let Some(first) = self.quarantine.first() else {
             self.around.alarms.clear(AlarmKind::Quarantine, name);
             return;
         };
         let text = format!(
             "{} SKUs of {name} are refused by the Market and set aside, the first is '{}': {}",
-            self.report.quarantined.len(),
+            self.quarantine.len(),
             first.sku,
             first.reason
         );
@@ -708,9 +742,9 @@ impl Plan {
     }
 
     /// Keeps how far apart the two clocks are, if by more than an answer's way explains.
-    fn note_clock(&mut self, date: Option<DateTime<Utc>>, now: Now) {
+    fn note_clock(&mut self, date: Option<DateTime<Utc>>, now: DateTime<Utc>) {
         let Some(date) = date else { return };
-        let apart = now.wall - date;
+        let apart = now - date;
         // The header has whole seconds, and the answer was on its way for a while.
         let is_far = apart.abs() > TimeDelta::seconds(2);
         let behind = if is_far { apart } else { TimeDelta::zero() };

@@ -81,6 +81,12 @@ impl Quarantine {
         rows
     }
 
+    /// The one that is set aside the longest.
+    #[must_use]
+    pub fn first(&self) -> Option<&Quarantined> {
+        self.rows.values().min_by_key(|row| (row.since, &row.sku))
+    }
+
     /// How many SKUs are set aside.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use rand::rngs::StdRng;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::desk::Desk;
 use super::plan::{Batch, Keep, Landed, Now, Plan, Surroundings};
@@ -23,7 +23,11 @@ pub(super) struct Lane {
     plan: Plan,
 }
 
-type Flight = BoxFuture<'static, Landed>;
+/// A batch under way, in a task of its own; this is where it will be heard of.
+///
+/// Not a future that the lane drives itself: while the lane awaits the store, nobody would
+/// drive it, and it may hold what the lane waits for.
+type Flight = oneshot::Receiver<Landed>;
 
 impl Lane {
     pub(super) fn new(
@@ -52,25 +56,29 @@ impl Lane {
             if is_stopping && flights.is_empty() {
                 return;
             }
+            let mut now = self.now();
             if !is_stopping {
                 self.find_work().await;
-                let now = self.now();
+                now = self.now();
                 while let Some((batch, body)) = self.plan.next(now) {
-                    flights.push(self.fly(batch, body));
+                    flights.push(self.fly(batch, body, &tasks));
                 }
                 let keep = self.plan.take_keep();
                 self.persist(keep).await;
             }
-            let now = self.now();
+            // By the time at which nothing more could be sent, or a pause that ended since
+            // would be overlooked.
+            let wake = self.plan.wake_at(now);
             self.desk.publish(self.plan.report(now));
             tokio::select! {
                 Some(landed) = flights.next() => {
+                    let landed = landed.expect("a batch under way does not panic");
                     let keep = self.plan.land(landed, self.now());
                     self.persist(keep).await;
                 }
                 () = tasks.stopping(), if !is_stopping => {}
                 () = self.desk.nudged(), if !is_stopping => {}
-                () = sleep_until(self.plan.wake_at(now)), if !is_stopping => {}
+                () = sleep_until(wake), if !is_stopping => {}
             }
         }
     }
@@ -90,19 +98,22 @@ impl Lane {
         }
     }
 
-    fn fly(&self, batch: Batch, body: Vec<u8>) -> Flight {
+    fn fly(&self, batch: Batch, body: Vec<u8>, tasks: &Tasks) -> Flight {
+        let (land, flight) = oneshot::channel();
         let Context { market, store, clock, ledger, .. } = self.context.clone();
         let (shop, campaign) = (self.target.shop, self.target.campaign);
         let key = self.target.keys[batch.key()].clone();
-        Box::pin(async move {
+        tasks.spawn_brief(async move {
             // Noted before it goes out: after a crash the minute's limit must still hold, and
             // what was under way is on nobody else's record.
             let skus = u32::try_from(batch.skus()).unwrap_or(u32::MAX);
             if let Err(error) = store.note_spent(shop, Spent { at: clock.now(), skus }).await {
-                debug!(error = %error, "could not note what is being sent");
+                warn!(error = %error, "what is being sent is not noted on disk");
             }
             let reply = market.update_stocks(campaign, &key, body, clock.now()).await;
-            let landed = Landed::new(batch, reply, Instant::now());
+            // Before the commit: how long our disk takes is not the Market's clock.
+            let at = Now { mono: Instant::now(), wall: clock.now() };
+            let landed = Landed::new(batch, reply, at);
             if let Some(batch) = landed.accepted() {
                 let (ids, rows) = batch.acknowledged(clock.now());
                 // A crash before this line re-sends one batch; a store that cannot write costs
@@ -113,8 +124,10 @@ impl Lane {
                 }
                 ledger.record(shop, ids.into_iter().zip(rows.iter().map(|(_, acked)| *acked)));
             }
-            landed
-        })
+            // The lane waits for its batches even when it stops; if it crashed, nobody does.
+            let _unheard = land.send(landed);
+        });
+        flight
     }
 
     async fn persist(&self, keep: Vec<Keep>) {

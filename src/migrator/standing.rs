@@ -19,6 +19,8 @@ const THIN_FOR: Duration = Duration::from_mins(1);
 
 /// After "the volume is spent" without a word on how long; doubles.
 const LIMIT_PAUSE: Duration = Duration::from_mins(1);
+/// A shorter wait than this is not believed twice.
+const MIN_TOLD_WAIT: Duration = Duration::from_secs(1);
 /// The longest such pause.
 const LAST_LIMIT_PAUSE: Duration = Duration::from_mins(10);
 
@@ -47,6 +49,15 @@ pub enum State {
     Paused,
 }
 
+/// What a growing pause is for: each kind grows by itself.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Trouble {
+    BatchesRefused,
+    Denied,
+    Failed,
+    Limited,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Standing {
@@ -58,6 +69,8 @@ pub struct Standing {
     reason: String,
     // One request at a time until the Market has shown that it is back.
     careful: bool,
+    trouble: Option<Trouble>,
+    // Pauses in a row for this trouble.
     pauses: u32,
     keys: usize,
     key: usize,
@@ -76,6 +89,7 @@ impl Standing {
             state: State::Open,
             reason: String::new(),
             careful: false,
+            trouble: None,
             pauses: 0,
             keys,
             key: 0,
@@ -140,10 +154,14 @@ impl Standing {
 
     /// The volume is spent; the Market may have said for how long.
     pub fn limited(&mut self, now: Instant, wait: Option<Duration>) {
-        let own = doubled(LIMIT_PAUSE, self.pauses, LAST_LIMIT_PAUSE);
-        // A tenth of a second on top: the headers speak in whole seconds.
-        let pause = wait
-            .map_or(own, |wait| wait.min(super::pace::MAX_TOLD_WAIT) + Duration::from_millis(100));
+        let strikes = self.strikes(Trouble::Limited);
+        let pause = match wait.map(|wait| wait.min(super::pace::MAX_TOLD_WAIT)) {
+            // A tenth of a second on top: the headers speak in whole seconds.
+            Some(wait) if wait >= MIN_TOLD_WAIT => wait + Duration::from_millis(100),
+            // A time that is past already, and the limit is still spent: once may be chance.
+            Some(_) if strikes == 0 => MIN_TOLD_WAIT,
+            Some(_) | None => doubled(LIMIT_PAUSE, strikes, LAST_LIMIT_PAUSE),
+        };
         self.pauses += u32::from(!self.is_held(now));
         self.careful = true;
         self.hold(now, pause, State::Waiting, "the Market's limit is spent");
@@ -151,10 +169,10 @@ impl Standing {
 
     /// Nobody knows what happened to a request.
     pub fn failed(&mut self, now: Instant, reason: &str, dice: &mut impl Rng) {
-        let most = doubled(FIRST_PAUSE, self.pauses, LAST_PAUSE);
         if self.is_held(now) {
             return; // It was under way beside the one that began the pause: no second strike.
         }
+        let most = doubled(FIRST_PAUSE, self.strikes(Trouble::Failed), LAST_PAUSE);
         self.pauses += 1;
         self.careful = true;
         self.hold(now, most.mul_f64(dice.random()), State::Waiting, reason);
@@ -174,13 +192,7 @@ impl Standing {
         if self.state != State::Paused && self.denied_in_a_row < self.keys {
             return true;
         }
-        let pause = match self.state {
-            State::Paused => doubled(DENIED_PAUSE, self.pauses, LAST_DENIED_PAUSE),
-            State::Open | State::Waiting => {
-                self.pauses = 0;
-                DENIED_PAUSE
-            }
-        };
+        let pause = doubled(DENIED_PAUSE, self.strikes(Trouble::Denied), LAST_DENIED_PAUSE);
         self.pauses += 1;
         self.hold(now, pause, State::Paused, reason);
         false
@@ -194,10 +206,19 @@ impl Standing {
 
     /// Batch after batch is refused, whatever is in it.
     pub fn batches_refused(&mut self, now: Instant, reason: &str) {
-        let pause = doubled(REFUSED_PAUSE, self.pauses, LAST_REFUSED_PAUSE);
+        let strikes = self.strikes(Trouble::BatchesRefused);
+        let pause = doubled(REFUSED_PAUSE, strikes, LAST_REFUSED_PAUSE);
         self.pauses += 1;
         self.careful = true;
         self.hold(now, pause, State::Paused, reason);
+    }
+
+    /// How often in a row there was this trouble before.
+    fn strikes(&mut self, trouble: Trouble) -> u32 {
+        if self.trouble.replace(trouble) != Some(trouble) {
+            self.pauses = 0;
+        }
+        self.pauses
     }
 
     fn is_held(&self, now: Instant) -> bool {
@@ -238,7 +259,7 @@ mod tests {
         for (times, most) in (0..12).zip([1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]) {
             let pauses = (0..200).map(|seed| {
                 let mut standing = Standing::new(2, 1);
-                standing.pauses = times;
+                (standing.pauses, standing.trouble) = (times, Some(Trouble::Failed));
                 standing.failed(now, "", &mut StdRng::seed_from_u64(seed));
                 pause(&standing, now)
             });
@@ -307,6 +328,32 @@ mod tests {
             minutes.push(pause(&standing, now).as_secs() / 60);
         }
         assert_eq!(minutes, [1, 2, 4, 8, 10, 10]);
+    }
+
+    #[test]
+    fn a_wait_that_is_over_already_is_believed_once() {
+        let now = Instant::now();
+        let mut standing = Standing::new(2, 1);
+        let mut seconds = Vec::new();
+        for _ in 0..3 {
+            standing.held_until = None;
+            standing.limited(now, Some(Duration::ZERO));
+            seconds.push(pause(&standing, now).as_secs());
+        }
+        assert_eq!(seconds, [1, 120, 240]);
+    }
+
+    #[test]
+    fn each_kind_of_trouble_grows_by_itself() {
+        let now = Instant::now();
+        let mut standing = Standing::new(2, 1);
+        for _ in 0..9 {
+            standing.held_until = None;
+            standing.failed(now, "cut", &mut dice());
+        }
+        standing.held_until = None;
+        standing.limited(now, None);
+        assert_eq!(pause(&standing, now), LIMIT_PAUSE);
     }
 
     #[test]

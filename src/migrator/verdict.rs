@@ -74,10 +74,7 @@ impl fmt::Display for Verdict {
             Self::Limit { wait: Some(wait) } => {
                 write!(f, "its limit is spent for {} ms", wait.as_millis())
             }
-            Self::Refuse { errors } => {
-                let words = errors.iter().map(|error| error.message.as_str());
-                f.write_str(&words.collect::<Vec<_>>().join("; "))
-            }
+            Self::Refuse { errors } => f.write_str(&words(errors)),
             Self::Shrink => f.write_str("it is too large"),
             Self::Thin => f.write_str("too many requests at a time"),
         }
@@ -164,9 +161,17 @@ fn says(errors: &[ApiError], words: &str) -> bool {
 
 /// One line for people: the Market's own words if it said any.
 fn reason(answer: &Answer, errors: &[ApiError]) -> String {
-    let words = errors.iter().map(|e| e.message.as_str()).collect::<Vec<_>>().join("; ");
+    let words = words(errors);
     let words = if words.is_empty() { excerpt(&answer.body) } else { words };
     format!("status {}: {words}", answer.status)
+}
+
+/// What the Market says, as far as a line of a log can take it.
+#[must_use]
+pub fn words(errors: &[ApiError]) -> String {
+    const MOST_CHARACTERS: usize = 500;
+    let words: Vec<&str> = errors.iter().take(20).map(|error| error.message.as_str()).collect();
+    words.join("; ").chars().take(MOST_CHARACTERS).collect()
 }
 
 fn excerpt(body: &[u8]) -> String {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER,
@@ -121,11 +122,11 @@ async fn count(
 
 async fn update(
     State(house): State<Arc<House>>,
-    Path(campaign): Path<String>,
+    campaign: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, Refused> {
     let (head, body) = request.into_parts();
-    let desk = house.admit(&campaign, &head.headers)?;
+    let desk = house.admit(campaign.ok().as_ref(), &head.headers)?;
     check_content(&head)?;
     let body = read_body(body, MAX_UPDATE_BYTES).await?;
     let warehouse = desk.shop.warehouses.first().copied().unwrap_or_default();
@@ -141,11 +142,11 @@ async fn update(
 
 async fn read_back(
     State(house): State<Arc<House>>,
-    Path(campaign): Path<String>,
+    campaign: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, Refused> {
     let (head, body) = request.into_parts();
-    let desk = house.admit(&campaign, &head.headers)?;
+    let desk = house.admit(campaign.ok().as_ref(), &head.headers)?;
     let body = read_body(body, MAX_UPDATE_BYTES).await?;
     let filter = if body.is_empty() {
         ReadBackRequest::default()
@@ -170,7 +171,11 @@ async fn method_not_allowed() -> Refused {
 
 impl House {
     /// The shop of this campaign, if the key is one of its own.
-    fn admit(&self, campaign: &str, headers: &HeaderMap) -> Result<&Desk, Refused> {
+    fn admit(
+        &self,
+        campaign: Option<&Path<String>>,
+        headers: &HeaderMap,
+    ) -> Result<&Desk, Refused> {
         let unauthorized = |message| refused(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message);
         let key = key(headers).ok_or_else(|| unauthorized("Api-Key token is not specified"))?;
         // Every lock is tried, so that the time taken does not tell which shop a key is for.
@@ -178,7 +183,8 @@ impl House {
         if !opened.contains(&true) {
             return Err(unauthorized("Api-Key token is invalid"));
         }
-        let campaign = campaign.parse().unwrap_or_default();
+        // What is no number is no campaign of ours, and neither is 0.
+        let campaign = campaign.and_then(|path| path.parse().ok()).unwrap_or(0);
         let (desk, is_open) = self
             .desks
             .iter()

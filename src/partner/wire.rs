@@ -15,9 +15,6 @@ use crate::stock::{Count, Instant, Level, Sku, Update};
 /// Most SKUs in one update. Source: `UpdateStocksRequest.skus.maxItems`.
 pub const MAX_SKUS_PER_UPDATE: usize = 2_000;
 
-/// Most bytes the Market takes in one body. Source: the limits page, 2026.
-pub const MAX_MARKET_BODY_BYTES: usize = 512 * 1024;
-
 /// Largest update we take, in bytes. The largest legal one takes about 3.25 MB: two thousand
 /// SKUs of 255 characters, each spelled `\uXXXX`.
 pub const MAX_UPDATE_BYTES: usize = 4 * 1024 * 1024;

@@ -108,6 +108,17 @@ impl Store {
         desk.session.commit(vec![write], head).await
     }
 
+    /// Makes a durable commit that changes nothing, to learn whether one is possible.
+    ///
+    /// # Errors
+    /// As those of [`Store::append`].
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        let mut desk = self.desk().await;
+        desk.session.ready().await?;
+        let head = desk.session.head();
+        desk.session.commit(Vec::new(), head).await
+    }
+
     /// Whether the log has grown enough to be folded.
     #[must_use]
     pub fn wants_compaction(&self) -> bool {

@@ -261,7 +261,7 @@ fn fly(
     Box::pin(async move {
         let reply = timeout(CLIENT_TIMEOUT, call).await;
         let reply = reply.unwrap_or_else(|_| Reply::Failure("no answer in time".to_owned()));
-        Landed::new(batch, reply, Instant::now())
+        Landed::new(batch, reply, Now { mono: Instant::now(), wall: clock.now() })
     })
 }
 

@@ -137,6 +137,24 @@ async fn a_sku_the_market_refuses_is_set_aside_with_its_reason_and_stays_so() {
     }
 }
 
+/// The lane writes down whom it sets aside while batches of its own write down what was taken.
+/// Once, each waited for the other for ever, and the seller with them.
+#[tokio::test(flavor = "multi_thread")]
+async fn setting_aside_and_acknowledging_do_not_wait_for_each_other() {
+    let house = House::with(&[Shop::moscow().set("parallel = 4")]).await;
+    let (doors, shop) = (house.doors(), house.shop());
+    let skus: Vec<String> = (0..2_000).map(|n| n.to_string()).collect();
+    let bad: Vec<String> = skus.iter().filter(|sku| sku.ends_with("50")).cloned().collect();
+    house.market.set_faults(FaultPlan::none().poisoned(bad.clone(), true));
+    for part in skus.chunks(50) {
+        let stock: Vec<(&str, u32)> = part.iter().map(|sku| (sku.as_str(), 1)).collect();
+        doors.feed(shop, &stock).await;
+    }
+    let status = house.settle().await;
+    let aside = of(&status, shop)["migrator"]["quarantined"].as_array().unwrap();
+    assert_eq!(aside.len(), bad.len());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_repeats_nothing_that_was_acknowledged() {
     let mut house = House::with(&[Shop::moscow()]).await;
