@@ -127,7 +127,7 @@ impl<'de> Visitor<'de> for BoundedSkus {
 #[derive(Debug)]
 pub struct Answer {
     body: Vec<u8>,
-    /// What stands between a SKU and its count.
+    /// What stands between a SKU and its count, the SKU's closing quote included.
     middle: Vec<u8>,
 }
 
@@ -145,7 +145,7 @@ impl Answer {
         let mut body = Vec::with_capacity(sku_bytes + fixed + 16);
         body.extend_from_slice(br#"{"skus":["#);
         let id = question.warehouse_id;
-        Self { body, middle: format!(r#","warehouseId":{id},"items":[{{"count":"#).into_bytes() }
+        Self { body, middle: format!(r#"","warehouseId":{id},"items":[{{"count":"#).into_bytes() }
     }
 
     /// Adds an item, the SKU spelled as it was asked.
@@ -153,10 +153,9 @@ impl Answer {
         match &sku.0 {
             // It stood in the question just so, hence nothing in it needs an escape.
             Cow::Borrowed(verbatim) => {
-                self.begin();
-                self.body.push(b'"');
+                self.separate();
+                self.body.extend_from_slice(br#"{"sku":""#);
                 self.body.extend_from_slice(verbatim.as_bytes());
-                self.body.push(b'"');
                 self.end(level);
             }
             Cow::Owned(text) => self.push(text, level),
@@ -165,8 +164,11 @@ impl Answer {
 
     /// Adds an item about any text.
     pub fn push(&mut self, sku: &str, level: Level) {
-        self.begin();
+        self.separate();
+        self.body.extend_from_slice(br#"{"sku":"#);
         serde_json::to_writer(&mut self.body, sku).expect("a string written to memory cannot fail");
+        // Its closing quote is in the middle, too.
+        self.body.pop();
         self.end(level);
     }
 
@@ -177,49 +179,62 @@ impl Answer {
         self.body
     }
 
-    fn begin(&mut self) {
+    fn separate(&mut self) {
         if self.body.last() == Some(&b'}') {
             self.body.push(b',');
         }
-        self.body.extend_from_slice(br#"{"sku":"#);
     }
 
     fn end(&mut self, level: Level) {
         let body = &mut self.body;
         body.extend_from_slice(&self.middle);
         body.extend_from_slice(itoa::Buffer::new().format(level.count.get()).as_bytes());
-        body.extend_from_slice(br#","type":"FIT","updatedAt":""#);
-        write_moment(body, level.updated_at);
-        body.extend_from_slice(br#""}]}"#);
+        let at = level.updated_at;
+        match to_the_second(at) {
+            // Most sellers' dates are of whole seconds: then the rest has a fixed length.
+            Some(second) if at.as_micros() % 1_000_000 == 0 => {
+                let mut rest = *br#","type":"FIT","updatedAt":"0000-00-00T00:00:00Z"}]}"#;
+                rest[27..46].copy_from_slice(&second);
+                body.extend_from_slice(&rest);
+            }
+            second => {
+                body.extend_from_slice(br#","type":"FIT","updatedAt":""#);
+                write_moment(body, at, second);
+                body.extend_from_slice(br#""}]}"#);
+            }
+        }
     }
 }
 
-const MICROS_PER_DAY: i64 = 86_400_000_000;
-
-/// Writes a moment as RFC 3339, as the calendar library does, in a tenth of the time.
-fn write_moment(body: &mut Vec<u8>, at: Instant) {
-    let Some([year, month, day]) = date(at.as_micros().div_euclid(MICROS_PER_DAY)) else {
+fn write_moment(body: &mut Vec<u8>, at: Instant, second: Option<[u8; 19]>) {
+    let Some(second) = second else {
         // Before the year 0 or after 9999: rare enough to go the long way.
         body.extend_from_slice(at.to_string().as_bytes());
         return;
     };
-    let micros_of_day = at.as_micros().rem_euclid(MICROS_PER_DAY);
-    let second = u32::try_from(micros_of_day / 1_000_000).unwrap_or_default();
-    let mut text = *b"0000-00-00T00:00:00";
-    for (place, number) in [
-        (0, year / 100),
-        (2, year % 100),
-        (5, month),
-        (8, day),
-        (11, second / 3600),
-        (14, second / 60 % 60),
-        (17, second % 60),
-    ] {
-        text[place..place + 2].copy_from_slice(&PAIRS[number as usize]);
-    }
-    body.extend_from_slice(&text);
-    write_fraction(body, micros_of_day % 1_000_000);
+    body.extend_from_slice(&second);
+    write_fraction(body, at.as_micros().rem_euclid(1_000_000));
     body.push(b'Z');
+}
+
+const SECONDS_PER_DAY: i64 = 86_400;
+
+/// A moment as RFC 3339 without fraction and zone, if the year has up to four digits.
+///
+/// As the calendar library writes it, in a tenth of the time.
+fn to_the_second(at: Instant) -> Option<[u8; 19]> {
+    let seconds = at.as_micros().div_euclid(1_000_000);
+    let [year, month, day] = date(seconds.div_euclid(SECONDS_PER_DAY))?;
+    let second = u32::try_from(seconds.rem_euclid(SECONDS_PER_DAY)).ok()?;
+    let mut text = *b"0000-00-00T00:00:00";
+    [text[0], text[1]] = PAIRS[(year / 100) as usize];
+    [text[2], text[3]] = PAIRS[(year % 100) as usize];
+    [text[5], text[6]] = PAIRS[month as usize];
+    [text[8], text[9]] = PAIRS[day as usize];
+    [text[11], text[12]] = PAIRS[(second / 3600) as usize];
+    [text[14], text[15]] = PAIRS[(second / 60 % 60) as usize];
+    [text[17], text[18]] = PAIRS[(second % 60) as usize];
+    Some(text)
 }
 
 /// Year, month and day of so many days since 1970, if the year has up to four digits.
@@ -378,11 +393,20 @@ mod tests {
         #[test]
         fn any_moment_is_written_as_the_calendar_library_writes_it(
             micros in -100_000_000_000_000_000i64..400_000_000_000_000_000,
+            whole in any::<bool>(),
         ) {
+            let micros = if whole { micros / 1_000_000 * 1_000_000 } else { micros };
             let at = Instant::from_micros(micros).unwrap();
             let mut written = Vec::new();
-            write_moment(&mut written, at);
+            write_moment(&mut written, at, to_the_second(at));
             prop_assert_eq!(String::from_utf8(written).unwrap(), at.to_string());
+            let question = Question::parse(br#"{"warehouseId":1,"skus":["A"]}"#).unwrap();
+            let mut answer = Answer::to(&question);
+            answer.echo(&question.skus[0], Level { count: Count::ZERO, updated_at: at });
+            let expected = format!(
+                r#"{{"skus":[{{"sku":"A","warehouseId":1,"items":[{{"count":0,"type":"FIT","updatedAt":"{at}"}}]}}]}}"#
+            );
+            prop_assert_eq!(String::from_utf8(answer.finish()).unwrap(), expected);
         }
 
         #[test]
