@@ -165,14 +165,14 @@ impl StockBook {
         if let Some(mut entry) = shelf.levels.get_mut(sku.as_str()) {
             return replace(&mut entry, level);
         }
-        match shelf.levels.entry(sku.clone()) {
-            Slot::Occupied(mut slot) => replace(slot.get_mut(), level),
-            Slot::Vacant(slot) => {
-                let id = SkuId(shelf.ids.fetch_add(1, Ordering::Relaxed));
-                slot.insert(Entry { updated_at: level.updated_at, count: level.count, id });
-                Applied::Added
-            }
-        }
+        shelf.enter(sku.clone(), level).0
+    }
+
+    /// As [`StockBook::apply`], where SKUs are mostly new, as when a store is read; tells the
+    /// SKU's number. Looks up once where `apply` and `get` would three times.
+    #[expect(clippy::must_use_candidate, reason = "the writing is the point, the number is news")]
+    pub fn restore(&self, shop: ShopId, sku: Sku, level: Level) -> SkuId {
+        self.shelf(shop).enter(sku, level).1
     }
 
     /// Shows every SKU of a shop, in no order, one shard's lock at a time.
@@ -186,6 +186,19 @@ impl StockBook {
 
     fn shelf(&self, shop: ShopId) -> &Shelf {
         &self.shelves[shop.index()]
+    }
+}
+
+impl Shelf {
+    fn enter(&self, sku: Sku, level: Level) -> (Applied, SkuId) {
+        match self.levels.entry(sku) {
+            Slot::Occupied(mut slot) => (replace(slot.get_mut(), level), slot.get().id),
+            Slot::Vacant(slot) => {
+                let id = SkuId(self.ids.fetch_add(1, Ordering::Relaxed));
+                slot.insert(Entry { updated_at: level.updated_at, count: level.count, id });
+                (Applied::Added, id)
+            }
+        }
     }
 }
 

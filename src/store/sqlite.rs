@@ -400,13 +400,13 @@ impl Reading {
         for fact in facts {
             match fact? {
                 Fact::Stock(sku, level) => {
-                    self.book.apply(shop, &sku, level);
+                    self.book.restore(shop, sku, level);
                 }
                 Fact::Acked(sku, acked) => self.acknowledge(shop, sku.as_str(), acked),
                 Fact::Both(sku, level, acked) => {
-                    self.book.apply(shop, &sku, level);
+                    let id = self.book.restore(shop, sku, level);
                     if acked != Acked::default() {
-                        self.acknowledge(shop, sku.as_str(), acked);
+                        self.acked[shop.index()].set(id, acked);
                     }
                 }
                 Fact::Quarantined(row) => self.quarantine.put(id, row),
