@@ -25,9 +25,19 @@ impl Sku {
     /// # Errors
     /// The text breaks the Market's pattern `^(?=.*\S.*)[^\x00-\x08\x0A-\x1f\x7f]{1,255}$`.
     pub fn parse(text: &str) -> Result<Self, SkuError> {
-        let text = text.trim();
+        let text = Self::trim(text);
         check(text)?;
         Ok(Self(CompactString::new(text)))
+    }
+
+    /// The text without its outer white space, which is how the SKU in it is known.
+    #[must_use]
+    pub fn trim(text: &str) -> &str {
+        // Nearly every text needs nothing, and then a glance is enough.
+        match text.as_bytes() {
+            [first, .., last] if first.is_ascii_graphic() && last.is_ascii_graphic() => text,
+            _ => text.trim(),
+        }
     }
 
     /// The SKU without its outer white space.
@@ -126,6 +136,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_glance_trims_as_a_look_does(text in "[ \tA~\u{a0}я]{0,4}") {
+            prop_assert_eq!(Sku::trim(&text), text.trim());
+        }
+
         #[test]
         fn parsing_again_changes_nothing(text in any::<String>()) {
             if let Ok(sku) = Sku::parse(&text) {
