@@ -12,14 +12,15 @@ use anyhow::{Context as _, anyhow, bail};
 use axum::Router;
 use axum::body::Body;
 use axum::http::header::AUTHORIZATION;
-use axum::http::{HeaderName, Request, StatusCode};
+use axum::http::{HeaderName, Request, StatusCode, Uri};
+use axum::response::IntoResponse;
 use prometheus_client::registry::Registry;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tower::ServiceBuilder;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tower_http::trace::TraceLayer;
-use tracing::{debug_span, info, warn};
+use tracing::{Span, debug_span, info, warn};
 
 use crate::clock::Clock;
 use crate::config::{Config, ShopConfig};
@@ -148,10 +149,14 @@ impl Crew {
     /// No new connections, requests in hand finish; then those who need no more requests; the
     /// operator's listener last, so that he can watch.
     async fn stop(&self) {
-        for tasks in [&self.public, &self.ingest, &self.migrator, &self.background, &self.ops] {
+        for tasks in self.all() {
             tasks.stop();
             tasks.ended().await;
         }
+    }
+
+    fn all(&self) -> [&Tasks; 5] {
+        [&self.public, &self.ingest, &self.migrator, &self.background, &self.ops]
     }
 
     fn remaining(&self) -> String {
@@ -160,6 +165,14 @@ impl Crew {
             self.public.len(),
             self.migrator.len()
         )
+    }
+}
+
+// A start that failed, or a second signal: the tasks that go down with the runtime have not
+// crashed.
+impl Drop for Crew {
+    fn drop(&mut self) {
+        self.all().into_iter().for_each(Tasks::stop);
     }
 }
 
@@ -263,8 +276,12 @@ impl Core {
             metrics: partner::Metrics::default(),
         };
         fed.metrics.register(registry);
-        let nothing = async || {
-            Refusal::new(StatusCode::NOT_FOUND, "NOT_FOUND", "there is nothing at this path")
+        let nothing = async |uri: Uri| {
+            if partner::is_partner_path(uri.path()) {
+                return partner::nothing_here();
+            }
+            let message = "there is nothing at this path";
+            Refusal::new(StatusCode::NOT_FOUND, "NOT_FOUND", message).into_response()
         };
         let layers = ServiceBuilder::new()
             // Neither a span nor a log line ever shows these.
@@ -273,12 +290,8 @@ impl Core {
                 HeaderName::from_static("api-key"),
             ]))
             .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
-            // The path only: the query may hold a token.
-            .layer(TraceLayer::new_for_http().make_span_with(|request: &Request<Body>| {
-                let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok());
-                let (method, path) = (request.method(), request.uri().path());
-                debug_span!("request", %method, path, request.id = id)
-            }))
+            // Failures are logged where they are handled, with their cause.
+            .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(()))
             .layer(PropagateRequestIdLayer::x_request_id());
         legacy::router(&asked, legacy_shops(config))
             .merge(partner::router(fed, partner_shops(config)))
@@ -301,6 +314,13 @@ impl Core {
             clock: self.clock,
         }
     }
+}
+
+/// The path only: the query may hold a token.
+fn span(request: &Request<Body>) -> Span {
+    let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok());
+    let (method, path) = (request.method(), request.uri().path());
+    debug_span!("request", %method, path, request.id = id)
 }
 
 /// Folds the store's log whenever it has grown enough.

@@ -36,7 +36,10 @@ pub enum LogFormat {
 /// The filter cannot be read.
 pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|e| e.to_string())?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     let as_json = match format {
         LogFormat::Auto => !std::io::stderr().is_terminal(),
         LogFormat::Json => true,
@@ -152,6 +155,12 @@ impl Alarms {
         if ended.is_some() {
             info!(alarm = kind.name(), about, "the alarm {} is over", kind.name());
         }
+    }
+
+    /// Whether an alarm of this kind is on, about whatever.
+    #[must_use]
+    pub fn is_on(&self, kind: AlarmKind) -> bool {
+        self.current().keys().any(|(on, _)| *on == kind)
     }
 
     /// Every alarm that is on.

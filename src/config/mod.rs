@@ -113,12 +113,29 @@ impl Config {
         let config = read(&mut reader);
         let mut faults = reader.finish();
         if let Some(config) = &config {
+            faults.extend(config.conflicts());
             faults.extend(conflicts(&config.shops));
         }
         match config {
             Some(config) if faults.is_empty() => Ok(config),
             Some(_) | None => Err(ConfigError(faults)),
         }
+    }
+}
+
+impl Config {
+    /// What is wrong with settings that are each well.
+    fn conflicts(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if self.listen == self.ops_listen && self.listen.port() != 0 {
+            faults.push(format!("ops_listen is \"{}\": listen has it already", self.ops_listen));
+        }
+        if let Some(file) = &self.ca_file
+            && let Err(error) = std::fs::File::open(file)
+        {
+            faults.push(format!("ca_file, {}, cannot be read: {error}", file.display()));
+        }
+        faults
     }
 }
 

@@ -175,6 +175,16 @@ fn what_check_prints_is_read_back_the_same() {
 }
 
 #[test]
+fn what_could_not_start_does_not_pass() {
+    let text = format!(
+        "listen = \"127.0.0.1:1\"\nops_listen = \"127.0.0.1:1\"\nca_file = \"no\"\n{MINIMAL}"
+    );
+    let faults = parse(&text, &[]).unwrap_err().join("\n");
+    assert!(faults.contains("ops_listen is \"127.0.0.1:1\": listen has it already"), "{faults}");
+    assert!(faults.contains("ca_file, /etc/stockbridge/no, cannot be read"), "{faults}");
+}
+
+#[test]
 fn a_file_that_is_no_toml_is_told_by_line_and_not_by_its_words() {
     let faults = parse("listen = \"127.0.0.1:1\"\napi_key = ACMA:canary\n", &[]).unwrap_err();
     assert!(faults[0].starts_with("line 2: ") && !faults[0].contains("canary"), "{faults:?}");

@@ -66,6 +66,19 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     }
 }
 
+/// Reads a whole body that must be UTF-8 throughout, in members nobody asks for too.
+///
+/// Checked as a whole, its texts need not be checked one by one, which would take as long as
+/// reading them.
+///
+/// # Errors
+/// A sentence that says what is wrong and where.
+pub fn read_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
+    let text = std::str::from_utf8(body)
+        .map_err(|e| format!("it is not UTF-8 from byte {} on", e.valid_up_to()))?;
+    serde_json::from_str(text).map_err(|e| e.to_string())
+}
+
 /// Whether a `Content-Type` is `application/json`, in UTF-8 if it says in what.
 #[must_use]
 pub fn is_json(kind: &HeaderValue) -> bool {
@@ -112,6 +125,16 @@ mod tests {
         {
             assert!(!is(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_body_is_utf8_throughout_or_refused() {
+        let read = |body: &'static [u8]| read_json::<Object<Pair>>(body).map(|o| o.0.a);
+        assert_eq!(read(b"{\"a\":1}"), Ok(1));
+        assert_eq!(
+            read(b"{\"b\":\"\xff\",\"a\":1}").unwrap_err(),
+            "it is not UTF-8 from byte 6 on"
+        );
     }
 
     #[test]

@@ -203,7 +203,8 @@ impl Door {
             question.warehouse_id, self.base_path
         );
         let alarms = &self.context.alarms;
-        alarms.raise_for(AlarmKind::UnmappedWarehouse, &self.base_path, text, UNMAPPED_FOR);
+        let about = format!("{}/stocks", self.base_path);
+        alarms.raise_for(AlarmKind::UnmappedWarehouse, &about, text, UNMAPPED_FOR);
         let status = desks
             .first()
             .map_or(StatusCode::SERVICE_UNAVAILABLE, |desk| desk.shop.unavailable_status);

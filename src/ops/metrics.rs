@@ -33,6 +33,7 @@ impl Collector for Live {
 fn gauges(house: &House) -> Vec<(&'static str, &'static str, Rows)> {
     let store = house.store.status();
     let build = vec![(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0)];
+    let is_failed = store.failed.is_some() || house.alarms.is_on(AlarmKind::StoreFailed);
     let plain = |value: f64| vec![(Vec::new(), value)];
     let mut gauges = vec![
         ("build_info", "Which release this is", build),
@@ -43,11 +44,7 @@ fn gauges(house: &House) -> Vec<(&'static str, &'static str, Rows)> {
             "Changes not yet folded into the snapshot",
             plain(as_f64(store.log_bytes)),
         ),
-        (
-            "store_failed",
-            "1 while the store cannot write",
-            plain(f64::from(u8::from(store.failed.is_some()))),
-        ),
+        ("store_failed", "1 while the store cannot write", plain(f64::from(u8::from(is_failed)))),
     ];
     gauges.extend(per_shop(house));
     gauges

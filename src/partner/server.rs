@@ -4,6 +4,7 @@
 //! by changing it back. So requests, limits, errors and their wording are the Market's; only
 //! the promise is stronger: 200 means the stock is on disk.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ use super::wire::{
     WarehouseStock, parse_update,
 };
 use crate::clock::Clock;
-use crate::http::json::Object;
+use crate::http::json::{Object, read_json};
 use crate::http::secret::{Locks, Secret};
 use crate::http::{BodyRefused, is_json, read_body};
 use crate::ingest::{Ingest, IngestError};
@@ -152,8 +153,8 @@ async fn read_back(
         ReadBackRequest::default()
     } else {
         check_content(&head)?;
-        let Object(filter) = serde_json::from_slice(&body)
-            .map_err(|e| bad_request(format!("Illegal input: {e}")))?;
+        let Object(filter) =
+            read_json(&body).map_err(|e| bad_request(format!("Illegal input: {e}")))?;
         filter
     };
     let page = match &filter.offer_ids {
@@ -163,6 +164,19 @@ async fn read_back(
     let result = desk.present(page, &filter);
     let response = ReadBackResponse { status: "OK".to_owned(), result: Some(result) };
     Ok(answer(StatusCode::OK, &response))
+}
+
+/// Whether a path belongs to the partner API, of which we serve one method.
+#[must_use]
+pub fn is_partner_path(path: &str) -> bool {
+    ["/v2/", "/v3/", "/campaigns/", "/businesses/"].iter().any(|start| path.starts_with(start))
+}
+
+/// What is said to a client of the partner API that asks for something else.
+#[must_use]
+pub fn nothing_here() -> Response {
+    let message = "Resource not found: stockbridge serves …/campaigns/{campaignId}/offers/stocks";
+    refused(StatusCode::NOT_FOUND, "NOT_FOUND", message).into_response()
 }
 
 async fn method_not_allowed() -> Refused {
@@ -290,7 +304,9 @@ impl Desk {
         let skus = ids
             .iter()
             .map(|id| Sku::parse(id).map_err(|e| bad_request(format!("'offerIds': {e}"))))
-            .collect::<Result<Vec<_>, _>>()?;
+            .collect::<Result<BTreeSet<_>, _>>()?
+            .into_iter()
+            .collect();
         Ok(Page { offers: self.levels(skus, book), next: None })
     }
 
@@ -353,7 +369,8 @@ impl Desk {
             .map(|(sku, level)| present_offer(&sku, level))
             .collect();
         ReadBackResult {
-            paging: Paging { next_page_token: page.next },
+            // Of somebody else's warehouse there is nothing on any page.
+            paging: Paging { next_page_token: page.next.filter(|_| is_ours) },
             warehouses: vec![WarehouseOffers { warehouse_id: warehouse, offers }],
         }
     }

@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::http::json::{Object, Text};
+use crate::http::json::{Object, Text, read_json};
 use crate::stock::{Count, Instant, Level, Sku, Update};
 
 /// Most SKUs in one update. Source: `UpdateStocksRequest.skus.maxItems`.
@@ -112,7 +112,7 @@ pub fn parse_update(
     warehouse: u64,
     now: DateTime<Utc>,
 ) -> Result<Vec<Update>, Vec<ApiError>> {
-    let Object(request) = serde_json::from_slice::<Object<UpdateStocksRequest<'_>>>(body)
+    let Object(request) = read_json::<Object<UpdateStocksRequest<'_>>>(body)
         .map_err(|e| vec![ApiError::bad_request(format!("Illegal input: {e}"))])?;
     let skus = request.skus.unwrap_or_default();
     if skus.is_empty() || skus.len() > MAX_SKUS_PER_UPDATE {
