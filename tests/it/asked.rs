@@ -124,7 +124,7 @@ async fn shops_share_a_path_and_are_told_apart_by_warehouse_and_token() {
     let answer = doors.ask_with(&shops[0], "push-moscow", 22, &["A"]).await;
     assert_eq!(answer.status, 503);
     assert_eq!(answer.json()["error"]["code"], "UNKNOWN_WAREHOUSE");
-    assert!(has_alarm(&doors.alarms().await, "unmapped_warehouse", "/api"));
+    assert!(has_alarm(&doors.alarms().await, "unmapped_warehouse", "/api/stocks"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
