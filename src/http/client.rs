@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use reqwest::Response;
 use reqwest::redirect::Policy;
-use reqwest::{Proxy, Response};
 use rustls::RootCertStore;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::CertificateDer;
@@ -41,8 +41,6 @@ pub struct ClientConfig {
     pub trust: Trust,
     /// Certificates, in PEM, to trust besides those the operating system trusts.
     pub extra_ca_file: Option<PathBuf>,
-    /// The proxy for every call. The environment's `HTTPS_PROXY` is not read.
-    pub proxy: Option<String>,
 }
 
 impl Default for ClientConfig {
@@ -54,7 +52,6 @@ impl Default for ClientConfig {
             pool_idle: Duration::from_secs(20),
             trust: Trust::System,
             extra_ca_file: None,
-            proxy: None,
         }
     }
 }
@@ -83,7 +80,7 @@ pub enum ClientError {
     /// A certificate is unusable.
     #[error("cannot set up tls")]
     Tls(#[from] rustls::Error),
-    /// The proxy's address, or the rest.
+    /// The library could not put it together.
     #[error("cannot set up the http client")]
     Build(#[from] reqwest::Error),
 }
@@ -96,7 +93,7 @@ pub enum ClientError {
 /// # Errors
 /// The configuration cannot be used, or the operating system has no trusted certificates.
 pub fn client(config: &ClientConfig) -> Result<reqwest::Client, ClientError> {
-    let mut builder = reqwest::Client::builder()
+    let builder = reqwest::Client::builder()
         .tls_backend_preconfigured(tls(config)?)
         .http1_only()
         .redirect(Policy::none())
@@ -108,9 +105,6 @@ pub fn client(config: &ClientConfig) -> Result<reqwest::Client, ClientError> {
         .pool_idle_timeout(config.pool_idle)
         .tcp_nodelay(true)
         .user_agent(concat!("stockbridge/", env!("CARGO_PKG_VERSION")));
-    if let Some(proxy) = &config.proxy {
-        builder = builder.proxy(Proxy::all(proxy)?);
-    }
     Ok(builder.build()?)
 }
 
