@@ -28,10 +28,11 @@ use crate::http::{self, ClientConfig, Limits, Refusal, Server, Trust};
 use crate::ingest::{self, Ingest};
 use crate::legacy::server::{self as legacy, Pushes};
 use crate::lifecycle::{Fuse, Tasks};
-use crate::migrator::{self, Ledger, Memory, Migrator, Target};
+use crate::migrator::{self, Ledger, Memory, Migrator, Mode, Target};
 use crate::ops::{House, Ops};
 use crate::partner::client::MarketClient;
 use crate::partner::server as partner;
+use crate::partner::wire::Address;
 use crate::stock::{ShopId, StockBook};
 use crate::store::{self, Opened, ShopKey, Store};
 use crate::telemetry::Alarms;
@@ -347,7 +348,7 @@ async fn compact(core: Core, tasks: Tasks) {
 /// A house that calls nobody over TLS starts on a machine without certificates too.
 fn outbound(config: &Config) -> ClientConfig {
     let is_secured = config.market_url.starts_with("https://");
-    let is_called = config.shops.iter().any(|shop| shop.migrate);
+    let is_called = config.shops.iter().any(|shop| shop.migrate != Mode::Off);
     ClientConfig {
         trust: if is_secured && is_called { Trust::System } else { Trust::Nobody },
         extra_ca_file: config.ca_file.clone(),
@@ -357,7 +358,12 @@ fn outbound(config: &Config) -> ClientConfig {
 
 /// Where a shop's stock goes, in words that change exactly if the Market's copy is another.
 fn shop_key(shop: &ShopConfig, market_url: &str) -> ShopKey {
-    let target = format!("{market_url} campaign {}", shop.campaign);
+    let target = match &shop.address {
+        Address::Campaign { id } => format!("{market_url} campaign {id}"),
+        Address::Business { id, warehouses } => {
+            format!("{market_url} business {id} warehouses {warehouses:?}")
+        }
+    };
     ShopKey { name: shop.name.clone(), target }
 }
 
@@ -368,7 +374,7 @@ fn ids(config: &Config) -> impl Iterator<Item = (ShopId, &ShopConfig)> {
 fn targets(config: &Config, memories: &[Memory]) -> Vec<(Target, Memory)> {
     ids(config)
         .zip(memories)
-        .filter(|((_, shop), _)| shop.migrate)
+        .filter(|((_, shop), _)| shop.migrate == Mode::On)
         .map(|((id, shop), memory)| {
             let target = Target {
                 shop: id,

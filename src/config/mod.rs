@@ -11,14 +11,17 @@ use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use axum::http::StatusCode;
-use chrono::NaiveDate;
+use chrono::{NaiveDate, TimeDelta};
 
 use self::reader::Reader;
 pub use self::settings::{SETTINGS, SHOP_SETTINGS, Setting};
 use crate::http::secret::Secret;
 use crate::legacy::server::UnknownSku;
+use crate::migrator::Mode;
+use crate::partner::wire::Address;
 use crate::telemetry::LogFormat;
 
 /// The whole configuration, checked.
@@ -34,6 +37,15 @@ pub struct Config {
     pub market_url: String,
     /// A file of further certificate authorities to trust when calling the Market.
     pub ca_file: Option<PathBuf>,
+    /// Which installation this is: a copy of the store elsewhere must not send. Empty if
+    /// nothing tells.
+    pub instance: String,
+    /// The address under which the Market reaches us, for checks.
+    pub public_url: Option<String>,
+    /// How often the Market's copy is read back; `None` for never.
+    pub verify_every: Option<Duration>,
+    /// For how long a source may be silent.
+    pub stale_after: TimeDelta,
     /// When the push API ends, for display.
     pub cutoff: NaiveDate,
     /// Most connections at a time on the public listener.
@@ -53,6 +65,8 @@ pub struct ShopConfig {
     pub name: String,
     /// The Market's numbers of the warehouses that share this stock.
     pub warehouses: Vec<u64>,
+    /// Their numbers in the methods by business.
+    pub partner_warehouses: Vec<u64>,
     /// What stands before `/stocks`.
     pub base_path: String,
     /// Under which the Market asks: one, or two while one replaces the other.
@@ -63,10 +77,14 @@ pub struct ShopConfig {
     pub campaign: u64,
     /// Other campaigns under which the seller may feed the same stock.
     pub feed_campaigns: Vec<u64>,
+    /// The cabinet, if it is known.
+    pub business: Option<u64>,
+    /// How the Market is told.
+    pub address: Address,
     /// With which we call the Market; empty only if nothing is forwarded.
     pub api_keys: Vec<Secret>,
     /// Whether stock is forwarded.
-    pub migrate: bool,
+    pub migrate: Mode,
     /// Requests at a time.
     pub parallel: usize,
     /// Our part of the campaign's limit.
@@ -95,7 +113,15 @@ impl Config {
         let unicode = |(name, value): (OsString, OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };
-        Self::parse(&text, std::env::vars_os().filter_map(unicode).collect(), base)
+        let mut config =
+            Self::parse(&text, std::env::vars_os().filter_map(unicode).collect(), base)?;
+        if config.instance.is_empty() {
+            // No such file in most containers: then only a name that was set can tell.
+            config.instance = std::fs::read_to_string("/etc/machine-id")
+                .map(|id| id.trim().to_owned())
+                .unwrap_or_default();
+        }
+        Ok(config)
     }
 
     /// Reads a text, under these variables; relative paths are taken from `base`.
@@ -157,6 +183,10 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
     let store = reader.path("store");
     let market_url = reader.take("market_url", parse_market_url);
     let ca_file = reader.optional_path("ca_file");
+    let instance = reader.take("instance", parse_instance);
+    let public_url = reader.optional("public_url", parse_market_url);
+    let verify_every = reader.take("verify_hours", in_range(0, 168));
+    let stale_after = reader.take("stale_hours", in_range(1, 720));
     let cutoff = reader.take("cutoff", |text| text.parse().ok());
     let max_connections = reader.take("max_connections", in_range(1, 100_000));
     let log_format = reader.take("log_format", |text| match text {
@@ -174,6 +204,10 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         store: store?,
         market_url: market_url?,
         ca_file,
+        instance: instance?,
+        public_url,
+        verify_every: verify_every.map(|hours| (hours > 0).then(|| hours_long(hours)))?,
+        stale_after: TimeDelta::hours(stale_after?.try_into().ok()?),
         cutoff: cutoff?,
         max_connections: max_connections?,
         log_format: log_format?,
@@ -188,11 +222,17 @@ fn read_shop(reader: &mut Reader<'_>) -> Option<ShopConfig> {
     let base_path = reader.take("base_path", parse_base_path);
     let campaign = reader.take("campaign", positive);
     let feed_campaigns = reader.list("feed_campaigns", positive);
-    let migrate = reader.take("migrate", |text| match text {
-        "on" => Some(true),
-        "off" => Some(false),
+    let business = reader.optional("business", positive);
+    let partner_warehouses = reader.list("partner_warehouses", positive);
+    let is_by_business = reader.take("method", |text| match text {
+        "campaign" => Some(false),
+        "business" => Some(true),
         _ => None,
     });
+    if is_by_business == Some(true) && business.is_none() {
+        reader.missing("business");
+    }
+    let migrate = reader.take("migrate", Mode::parse);
     let parallel = reader.take("parallel", in_range(1, crate::migrator::MAX_PARALLEL));
     let limit_share = reader
         .take("limit_share", |text| text.parse().ok().filter(|share| (0.01..=1.0).contains(share)));
@@ -210,10 +250,22 @@ fn read_shop(reader: &mut Reader<'_>) -> Option<ShopConfig> {
     let push_tokens = reader.secrets(["push_token", "push_token_2"], true);
     let feed_keys = reader.secrets(["feed_key", "feed_key_2"], true);
     // A shop that forwards nothing needs no key for it.
-    let api_keys = reader.secrets(["api_key", "api_key_2"], migrate != Some(false));
+    let api_keys = reader.secrets(["api_key", "api_key_2"], migrate != Some(Mode::Off));
+    let warehouses = warehouses?;
+    let partner_warehouses = partner_warehouses.filter(|list| !list.is_empty());
+    let partner_warehouses = partner_warehouses.unwrap_or_else(|| warehouses.clone());
+    let address = match (is_by_business?, business) {
+        (false, _) => Address::Campaign { id: campaign? },
+        (true, business) => {
+            Address::Business { id: business?, warehouses: partner_warehouses.clone() }
+        }
+    };
     Some(ShopConfig {
         name: name?,
-        warehouses: warehouses?,
+        warehouses,
+        partner_warehouses,
+        business,
+        address,
         base_path: base_path?,
         push_tokens,
         feed_keys,
@@ -238,12 +290,23 @@ fn in_range(least: usize, most: usize) -> impl Fn(&str) -> Option<usize> {
     move |text| text.parse().ok().filter(|n| (least..=most).contains(n))
 }
 
+fn hours_long(hours: usize) -> Duration {
+    Duration::from_secs(hours as u64 * 3600)
+}
+
 fn parse_name(text: &str) -> Option<String> {
-    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
     let is_good = (1..=40).contains(&text.len())
         && text.chars().all(is_plain)
         && text.starts_with(|c: char| c.is_ascii_alphanumeric());
     is_good.then(|| text.to_owned())
+}
+
+fn parse_instance(text: &str) -> Option<String> {
+    (text.len() <= 60 && text.chars().all(is_plain)).then(|| text.to_owned())
+}
+
+fn is_plain(c: char) -> bool {
+    c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_'
 }
 
 fn parse_base_path(text: &str) -> Option<String> {
@@ -283,6 +346,7 @@ fn conflicts(shops: &[ShopConfig]) -> Vec<String> {
     let mut names = BTreeMap::new();
     let mut doors = BTreeMap::new();
     let mut campaigns = BTreeMap::new();
+    let mut by_business = BTreeMap::new();
     for (index, shop) in shops.iter().enumerate() {
         if let Some(other) = names.insert(&shop.name, index) {
             faults.push(format!(
@@ -295,6 +359,14 @@ fn conflicts(shops: &[ShopConfig]) -> Vec<String> {
                 faults.push(format!(
                     "shops[{index}].warehouses holds {warehouse}: shops[{other}] lists it \
                      already under the same base_path"
+                ));
+            }
+        }
+        for warehouse in shop.business.iter().flat_map(|_| &shop.partner_warehouses) {
+            if let Some(other) = by_business.insert((shop.business, warehouse), index) {
+                faults.push(format!(
+                    "shops[{index}].partner_warehouses holds {warehouse}: shops[{other}] has it \
+                     already in the same business"
                 ));
             }
         }
@@ -321,6 +393,16 @@ impl fmt::Display for Config {
         if let Some(file) = &self.ca_file {
             writeln!(f, "ca_file = {:?}", file.display().to_string())?;
         }
+        writeln!(f, "instance = {:?}", self.instance)?;
+        if let Some(url) = &self.public_url {
+            writeln!(f, "public_url = {url:?}")?;
+        }
+        writeln!(
+            f,
+            "verify_hours = {}",
+            self.verify_every.map_or(0, |every| every.as_secs() / 3600)
+        )?;
+        writeln!(f, "stale_hours = {}", self.stale_after.num_hours())?;
         writeln!(f, "cutoff = \"{}\"", self.cutoff)?;
         writeln!(f, "max_connections = {}", self.max_connections)?;
         let format = match self.log_format {
@@ -342,6 +424,11 @@ impl fmt::Display for ShopConfig {
         writeln!(f, "base_path = {:?}", self.base_path)?;
         writeln!(f, "campaign = {}", self.campaign)?;
         writeln!(f, "feed_campaigns = {:?}", self.feed_campaigns)?;
+        writeln!(f, "method = \"{}\"", self.address.method())?;
+        if let Some(business) = self.business {
+            writeln!(f, "business = {business}")?;
+        }
+        writeln!(f, "partner_warehouses = {:?}", self.partner_warehouses)?;
         for (name, secrets) in [
             ("push_token", &self.push_tokens),
             ("feed_key", &self.feed_keys),
@@ -351,7 +438,7 @@ impl fmt::Display for ShopConfig {
                 writeln!(f, "{name}{suffix} = \"{secret:?}\"")?;
             }
         }
-        writeln!(f, "migrate = \"{}\"", if self.migrate { "on" } else { "off" })?;
+        writeln!(f, "migrate = \"{}\"", self.migrate)?;
         writeln!(f, "parallel = {}", self.parallel)?;
         writeln!(f, "limit_share = {:?}", self.limit_share)?;
         let unknown = match self.unknown_sku {

@@ -145,12 +145,22 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn optional_path(&mut self, key: &str) -> Option<PathBuf> {
+        let base = self.base;
+        self.optional(key, |text| (!text.is_empty()).then(|| base.join(text)))
+    }
+
+    /// One value that may be left out; a fault if it is there and breaks the rule.
+    pub(super) fn optional<T>(
+        &mut self,
+        key: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
         let given = self.given(key)?;
-        let path = given.one().filter(|text| !text.is_empty()).map(|text| self.base.join(text));
-        if path.is_none() {
+        let parsed = given.one().and_then(parse);
+        if parsed.is_none() {
             self.broken(key, &given);
         }
-        path
+        parsed
     }
 
     /// The secrets of these names, from a variable or from a file; the first one is needed if
@@ -249,7 +259,7 @@ impl<'a> Reader<'a> {
         self.faults.push(format!("{} is {}: it must be {rule}", given.source, given.shown));
     }
 
-    fn missing(&mut self, key: &str) {
+    pub(super) fn missing(&mut self, key: &str) {
         let rule = find(key, self.is_shop()).rule;
         self.faults.push(format!("{}{key} is missing: it must be {rule}", self.place));
     }

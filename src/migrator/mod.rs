@@ -16,6 +16,7 @@ pub mod standing;
 pub mod verdict;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -42,6 +43,41 @@ use crate::telemetry::Alarms;
 /// Most requests at a time that the Market allows; it allowed two in 2025, and two, our
 /// default, are enough to spend the minute's volume. Source: the limits page, 2026.
 pub const MAX_PARALLEL: usize = 4;
+
+/// What is done with what the Market lacks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mode {
+    /// Nothing, and the Market is not called.
+    Off,
+    /// It is read back and compared, and nothing is sent.
+    DryRun,
+    /// It is sent.
+    On,
+}
+
+impl Mode {
+    /// Reads its name in the configuration.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Off, Self::DryRun, Self::On].into_iter().find(|mode| mode.name() == text)
+    }
+
+    /// Its name in the configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::DryRun => "dry-run",
+            Self::On => "on",
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
 
 /// Where one shop's stock goes.
 #[derive(Clone, Debug)]

@@ -34,6 +34,35 @@ pub const DEFAULT_PAGE: usize = 50;
 /// its SKU until that date.
 pub const MAX_AHEAD: TimeDelta = TimeDelta::minutes(5);
 
+/// Under which number the Market knows a shop's stock, and so by which of its two methods it
+/// is told and asked.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Address {
+    /// `…/v2/campaigns/{campaignId}/offers/stocks`: the campaign decides the warehouse.
+    Campaign {
+        /// The campaign; of a warehouse group, any one.
+        id: u64,
+    },
+    /// `…/v3/businesses/{businessId}/offers/stocks`: for cabinets without warehouse groups.
+    Business {
+        /// The cabinet.
+        id: u64,
+        /// The warehouses that share this stock, each of which is told of it.
+        warehouses: Vec<u64>,
+    },
+}
+
+impl Address {
+    /// The method's name in the configuration.
+    #[must_use]
+    pub fn method(&self) -> &'static str {
+        match self {
+            Self::Campaign { .. } => "campaign",
+            Self::Business { .. } => "business",
+        }
+    }
+}
+
 /// One error of the Market's wrapper.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct ApiError {

@@ -12,6 +12,7 @@ use stockbridge::app::App;
 use stockbridge::clock::Clock;
 use stockbridge::config::Config;
 use stockbridge::lifecycle::{Fuse, Tasks};
+use stockbridge::migrator::Mode;
 use stockbridge::rehearsal::{CampaignConfig, Market, MarketConfig, compare};
 use stockbridge::store::{self, ShopKey, Store};
 use tempfile::TempDir;
@@ -453,7 +454,10 @@ impl House {
     }
 
     fn forwards(&self, shop: &Shop) -> bool {
-        self.config.shops.iter().any(|config| config.name == shop.name && config.migrate)
+        self.config
+            .shops
+            .iter()
+            .any(|config| config.name == shop.name && config.migrate == Mode::On)
     }
 }
 

@@ -18,7 +18,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("migrator", &["stock", "store", "partner", "http", "clock", "lifecycle", "telemetry"]),
     ("rehearsal", &["stock", "legacy", "partner", "http", "clock", "lifecycle"]),
     ("ops", &["stock", "store", "http", "legacy", "migrator", "clock", "lifecycle", "telemetry"]),
-    ("config", &["http", "legacy", "migrator", "telemetry"]),
+    ("config", &["http", "legacy", "partner", "migrator", "telemetry"]),
     ("app", EVERYTHING),
     ("cli", &["app", "clock", "config", "http", "lifecycle", "rehearsal", "stock", "telemetry"]),
 ];
@@ -42,6 +42,7 @@ const EVERYTHING: &[&str] = &[
 const NARROW_DOORS: &[(&str, &str, &[&str])] = &[
     ("migrator", "partner", &["client", "wire"]),
     ("migrator", "http", &["secret"]),
+    ("config", "partner", &["wire"]),
     ("rehearsal", "partner", &["wire"]),
     ("rehearsal", "legacy", &["wire"]),
 ];
