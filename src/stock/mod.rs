@@ -6,9 +6,11 @@
 mod book;
 mod column;
 mod level;
+mod marks;
 mod sku;
 
 pub use book::{Applied, Entry, ShopId, SkuId, StockBook};
 pub use column::Column;
 pub use level::{Count, CountError, Instant, Level, MAX_COUNT, Update};
+pub use marks::{Assertion, Hour, Mark, Marks};
 pub use sku::{MAX_SKU_LENGTH, Sku, SkuError};
