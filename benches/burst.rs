@@ -29,7 +29,7 @@ use stockbridge::http::{Limits as HttpLimits, Server};
 use stockbridge::ingest::{self, Ingest};
 use stockbridge::lifecycle::{Fuse, Tasks};
 use stockbridge::partner::server as partner;
-use stockbridge::stock::{ShopId, StockBook, Update};
+use stockbridge::stock::{Marks, ShopId, StockBook, Update};
 use stockbridge::store::{self, Acked, ShopKey, Store};
 use stockbridge::telemetry::Alarms;
 use tokio::runtime::Runtime;
@@ -74,12 +74,17 @@ fn main() -> anyhow::Result<()> {
 struct House {
     book: Arc<StockBook>,
     store: Arc<Store>,
+    marks: Marks,
     ingest: Ingest,
 }
 
 impl House {
     async fn open(path: &std::path::Path, skus_per_shop: u64) -> anyhow::Result<Self> {
-        let key = |shop| ShopKey { name: format!("shop-{shop}"), target: String::new() };
+        let key = |shop| ShopKey {
+            name: format!("shop-{shop}"),
+            target: String::new(),
+            warehouses: Vec::new(),
+        };
         let keys: Vec<ShopKey> = (0..SHOPS).map(key).collect();
         let opened = Store::open(&store::Config { path: path.join("store") }, &keys).await?;
         let (book, store) = (Arc::new(opened.book), Arc::new(opened.store));
@@ -100,7 +105,7 @@ impl House {
                 ingest.accept(ShopId(shop), (from..until).map(update).collect()).await?;
             }
         }
-        let house = Self { book, store, ingest };
+        let house = Self { book, store, marks: opened.marks, ingest };
         house.compact().await?;
         Ok(house)
     }
@@ -123,7 +128,7 @@ impl House {
     }
 
     async fn compact(&self) -> anyhow::Result<()> {
-        Ok(self.store.compact(&self.book, |_, _| Acked::default()).await?)
+        Ok(self.store.compact(&self.book, |_, _| Acked::default(), &self.marks).await?)
     }
 }
 

@@ -82,13 +82,17 @@ impl Stock {
             let level = goods::level(number);
             Acked::new(level, level.updated_at.to_utc())
         };
-        opened.store.compact(&opened.book, acked).await?;
+        opened.store.compact(&opened.book, acked, &opened.marks).await?;
         Ok(opened.store.close().await?)
     }
 }
 
 async fn open(path: &Path, shops: u16) -> anyhow::Result<Opened> {
-    let key = |shop| ShopKey { name: format!("shop-{shop}"), target: String::new() };
+    let key = |shop| ShopKey {
+        name: format!("shop-{shop}"),
+        target: String::new(),
+        warehouses: Vec::new(),
+    };
     let keys: Vec<ShopKey> = (0..shops).map(key).collect();
     Ok(Store::open(&Config { path: path.to_owned() }, &keys).await?)
 }

@@ -27,18 +27,21 @@ use crate::config::{Config, ShopConfig};
 use crate::http::{self, ClientConfig, Limits, Refusal, Server, Trust};
 use crate::ingest::{self, Ingest};
 use crate::legacy::server::{self as legacy, Pushes};
-use crate::lifecycle::{Fuse, Tasks};
+use crate::lifecycle::{Fuse, Tasks, run_blocking};
 use crate::migrator::{self, Ledger, Memory, Migrator, Mode, Target};
 use crate::ops::{House, Ops};
 use crate::partner::client::MarketClient;
 use crate::partner::server as partner;
 use crate::partner::wire::Address;
-use crate::stock::{ShopId, StockBook};
-use crate::store::{self, Opened, ShopKey, Store};
+use crate::stock::{Marks, ShopId, StockBook};
+use crate::store::{self, Change, Notes, Opened, ShopKey, Store};
 use crate::telemetry::Alarms;
 
 /// For the whole of a stop: under the 30 s after which Docker and Kubernetes kill.
 const STOP_DEADLINE: Duration = Duration::from_secs(25);
+
+/// How often marks that are new are written down.
+const MARKS_SAVED_EVERY: Duration = Duration::from_mins(10);
 
 /// How often it is looked whether the store's log should be folded.
 const COMPACTION_CHECK: Duration = Duration::from_secs(5);
@@ -87,6 +90,7 @@ impl App {
         let migrator = core.start_migrator(&config, &crew, &mut registry)?;
         let ingest = core.start_ingest(migrator.clone(), &crew, &mut registry);
         crew.background.spawn("compaction", compact(core.clone(), crew.background.clone()));
+        crew.background.spawn("marks", save_marks(core.clone(), crew.background.clone()));
         let pushes = Pushes::new(config.shops.len());
         let router = core.routes(&config, ingest, Arc::clone(&pushes), &mut registry);
 
@@ -187,6 +191,8 @@ struct Core {
     store: Arc<Store>,
     book: Arc<StockBook>,
     ledger: Arc<Ledger>,
+    marks: Arc<Marks>,
+    notes: Notes,
     // What the store remembers for each shop's lane.
     memories: Vec<Memory>,
     alarms: Alarms,
@@ -199,7 +205,7 @@ impl Core {
             config.shops.iter().map(|shop| shop_key(shop, &config.market_url)).collect();
         let place = store::Config { path: config.store.clone() };
         let opened = Store::open(&place, &keys).await.context("open the store")?;
-        let Opened { store, book, acked, quarantine, spent } = opened;
+        let Opened { store, book, acked, quarantine, spent, marks, notes } = opened;
         let skus: usize = book.shops().map(|shop| book.len(shop)).sum();
         info!(skus, shops = keys.len(), "the store is read: {skus} SKUs are known");
         let memories = quarantine
@@ -211,6 +217,8 @@ impl Core {
             store: Arc::new(store),
             book: Arc::new(book),
             ledger: Arc::new(Ledger::new(acked)),
+            marks: Arc::new(marks),
+            notes,
             memories,
             alarms: Alarms::new(clock),
             clock,
@@ -264,6 +272,7 @@ impl Core {
     ) -> Router {
         let asked = legacy::Context {
             book: Arc::clone(&self.book),
+            marks: Arc::clone(&self.marks),
             pushes,
             clock: self.clock,
             alarms: self.alarms.clone(),
@@ -337,8 +346,32 @@ async fn compact(core: Core, tasks: Tasks) {
             continue;
         }
         let acked = |shop, id| core.ledger.get(shop, id);
-        if let Err(error) = core.store.compact(&core.book, acked).await {
+        if let Err(error) = core.store.compact(&core.book, acked, &core.marks).await {
             warn!(error = %error, "could not fold the store's log, trying again");
+        }
+    }
+}
+
+/// Writes new marks down now and then, and when told to stop.
+async fn save_marks(core: Core, tasks: Tasks) {
+    let mut rounds = interval(MARKS_SAVED_EVERY);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let is_last = tokio::select! {
+            () = tasks.stopping() => true,
+            _ = rounds.tick() => false,
+        };
+        for shop in core.book.shops() {
+            let (marks, book) = (Arc::clone(&core.marks), Arc::clone(&core.book));
+            // Looks at every SKU: off the threads that answer the Market.
+            let rows = run_blocking(move || marks.take_unsaved(shop, &book)).await;
+            let saved = core.store.append(&[Change::Marked { shop, rows: &rows }]).await;
+            if let Err(error) = saved {
+                warn!(error = %error, "which SKUs were asked for is not on disk");
+            }
+        }
+        if is_last {
+            return;
         }
     }
 }
@@ -364,7 +397,7 @@ fn shop_key(shop: &ShopConfig, market_url: &str) -> ShopKey {
             format!("{market_url} business {id} warehouses {warehouses:?}")
         }
     };
-    ShopKey { name: shop.name.clone(), target }
+    ShopKey { name: shop.name.clone(), target, warehouses: shop.warehouses.clone() }
 }
 
 fn ids(config: &Config) -> impl Iterator<Item = (ShopId, &ShopConfig)> {

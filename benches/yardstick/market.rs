@@ -17,7 +17,7 @@ use stockbridge::http::read_body;
 use stockbridge::http::secret::Secret;
 use stockbridge::legacy::server::{self as legacy, Pushes, UnknownSku};
 use stockbridge::legacy::wire::MAX_QUESTION_BYTES;
-use stockbridge::stock::{ShopId, StockBook};
+use stockbridge::stock::{Marks, ShopId, StockBook};
 use stockbridge::telemetry::Alarms;
 
 use crate::goods;
@@ -36,6 +36,7 @@ pub(crate) fn warehouse(shop: u16) -> u64 {
 pub(crate) fn legacy_router(book: Arc<StockBook>) -> Router {
     let context = legacy::Context {
         book,
+        marks: Arc::new(Marks::new((0..SHOPS).map(|index| vec![warehouse(index)]).collect())),
         pushes: Pushes::new(SHOPS.into()),
         clock: Clock::wall(),
         alarms: Alarms::new(Clock::wall()),

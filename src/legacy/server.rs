@@ -28,7 +28,7 @@ use super::wire::{Answer, MAX_QUESTION_BYTES, Question};
 use crate::clock::Clock;
 use crate::http::secret::{Locks, Secret};
 use crate::http::{Refusal, is_json, read_body};
-use crate::stock::{Count, Level, ShopId, Sku, StockBook};
+use crate::stock::{Count, Hour, Level, Marks, ShopId, Sku, StockBook};
 use crate::telemetry::{AlarmKind, Alarms};
 
 /// What is answered about a SKU the shop has never spoken of.
@@ -92,6 +92,8 @@ impl Pushes {
 pub struct Context {
     /// Where the answers come from.
     pub book: Arc<StockBook>,
+    /// Noted at each answer, SKU by SKU.
+    pub marks: Arc<Marks>,
     /// Noted at each answer.
     pub pushes: Arc<Pushes>,
     /// For the zeros an operator vouches for.
@@ -217,9 +219,16 @@ impl Door {
     }
 
     fn look_up(&self, desk: &Desk, question: &Question<'_>) -> Result<Vec<u8>, Refusal> {
-        let Context { book, pushes, clock, alarms, .. } = &self.context;
+        let Context { book, marks, pushes, clock, alarms, .. } = &self.context;
         let shop = &desk.shop;
+        let now = clock.now();
+        let hour = Hour::of(now.into());
+        let asked = question.warehouse();
+        let warehouse = shop.warehouses.iter().position(|id| Some(*id) == asked).unwrap_or(0);
         if book.is_cold(shop.id) {
+            for sku in &question.skus {
+                marks.note_stranger(shop.id, warehouse, &sku.0, hour);
+            }
             let text = format!("the Market asks for shop {}, which has no stock yet", shop.name);
             alarms.raise(AlarmKind::ColdShopAsked, &shop.name, text);
             let message = "this shop has no stock yet";
@@ -231,15 +240,17 @@ impl Door {
         let entries = book.get_all(shop.id, question.skus.iter().map(|sku| Sku::trim(&sku.0)));
         let mut answer = Answer::to(question);
         let mut unknown = 0;
+        marks.note_asked(shop.id, warehouse, entries.iter().flatten().map(|e| e.id()), hour);
         for (sku, entry) in question.skus.iter().zip(entries) {
             if let Some(entry) = entry {
                 answer.echo(sku, entry.level());
             } else {
                 unknown += 1;
+                marks.note_stranger(shop.id, warehouse, &sku.0, hour);
                 self.push_unknown(shop, &sku.0, &mut answer, clock)?;
             }
         }
-        pushes.note(shop.id, clock.now());
+        pushes.note(shop.id, now);
         alarms.clear(AlarmKind::ColdShopAsked, &shop.name);
         desk.unknown.inc_by(unknown);
         desk.known.inc_by(question.skus.len() as u64 - unknown);

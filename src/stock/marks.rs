@@ -257,16 +257,13 @@ impl Marks {
         &self,
         shop: ShopId,
         book: &StockBook,
-        mut see: impl FnMut(&Sku, Hour),
+        mut see: impl FnMut(&Sku, &Mark),
     ) -> bool {
-        let mut strangers = self.shops[shop.index()].strangers();
+        let marks = &self.shops[shop.index()];
+        let mut strangers = marks.strangers();
         // Those who were introduced meanwhile.
         strangers.seen.retain(|sku, _| book.get(shop, sku.as_str()).is_none());
-        for (sku, asked) in &strangers.seen {
-            if let Some(hour) = asked.iter().filter_map(|asked| asked.hour()).max() {
-                see(sku, hour);
-            }
-        }
+        strangers.seen.iter().for_each(|(sku, asked)| see(sku, &marks.mark_of(asked)));
         strangers.more
     }
 

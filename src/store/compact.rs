@@ -6,7 +6,7 @@ use super::record::{Key, Kind, Packed, Packer, Place, RECORD_BYTES};
 use super::session::{Flaw, Head, Session, Write};
 use super::sqlite::Desk;
 use super::{Acked, Store, StoreError};
-use crate::stock::{ShopId, SkuId, StockBook};
+use crate::stock::{Marks, ShopId, SkuId, StockBook};
 
 /// Most chunks deleted in one transaction: 4 MiB, a few milliseconds.
 const STALE_CHUNKS: i64 = 16;
@@ -44,12 +44,20 @@ impl<'a> Snapshot<'a> {
         book: &StockBook,
         shop: ShopId,
         acked: impl Fn(SkuId) -> Acked,
+        marks: &Marks,
     ) -> Result<(), StoreError> {
         let id = self.store.disk_id(shop);
         let pack = || {
-            let mut packer = Packer::new(Kind::Both);
-            book.for_each(shop, |sku, entry| packer.both(sku, entry.level(), acked(entry.id())));
-            packer.finish()
+            let mut packer = Packer::new(Kind::Full);
+            book.for_each(shop, |sku, entry| {
+                let id = entry.id();
+                packer.full(sku, entry.level(), acked(id), &marks.get(shop, id));
+            });
+            let mut packed = packer.finish();
+            let mut packer = Packer::new(Kind::Marked);
+            marks.strangers(shop, book, |sku, mark| packer.marked(sku, mark));
+            packed.extend(packer.finish());
+            packed
         };
         for packed in aside(pack) {
             self.put(&mut self.store.desk().await, vec![(id, packed)]).await?;

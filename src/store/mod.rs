@@ -17,7 +17,7 @@
 //! contents and its place:
 //!
 //! - `change` is the log: a record for each change appended, numbered without a gap. A record
-//!   is of one shop and one kind: levels, acknowledgements, SKUs put under quarantine or
+//!   is of one shop and one kind: levels, acknowledgements, marks, SKUs put under quarantine or
 //!   released, or "the shop's target is another one now".
 //! - `snapshot` is the whole of one moment in records of a quarter of a megabyte, numbered
 //!   within a generation.
@@ -25,12 +25,16 @@
 //!   acknowledgements speak.
 //! - `spent` notes what was sent to the Market in the last minutes, so that its limit holds
 //!   across a restart.
+//! - `note` holds short texts under names, such as the installation the store belongs to.
 //! - `state` is one row that says what is valid: the generation with its number of chunks and
 //!   rows, the last change that is in it, the last change of all. What it does not name is
 //!   waste; what it names and is missing is damage.
 //!
 //! What is known is the valid generation's chunks, then the changes after it, in their order.
 //! A level replaces an older one, an acknowledgement the one before it.
+//!
+//! A file of format 1, which had neither marks nor notes, is made one of format 2 when it is
+//! opened; a newer one is refused.
 //!
 //! # What a crash leaves
 //! - While the file is created: `stock.db.new`, which the next start deletes. Under its real
@@ -52,6 +56,7 @@
 mod compact;
 mod directory;
 mod error;
+mod notes;
 mod quarantine;
 mod record;
 mod replay;
@@ -67,10 +72,11 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 pub use error::StoreError;
+pub use notes::Notes;
 pub use spent::Spent;
 pub use sqlite::{Receipt, Store};
 
-use crate::stock::{Column, Count, Instant, Level, ShopId, Sku, StockBook};
+use crate::stock::{Column, Count, Instant, Level, Mark, Marks, ShopId, Sku, StockBook};
 
 /// The log is folded no sooner than at this size, two million rows: replaying it takes a second.
 ///
@@ -94,6 +100,8 @@ pub struct ShopKey {
     /// Where its stock is forwarded to, such as `https://api.… campaign 123`. If that changes,
     /// what was acknowledged there says nothing any more and is forgotten.
     pub target: String,
+    /// The Market's warehouses that share it: marks of others are not read.
+    pub warehouses: Vec<u64>,
 }
 
 /// What the Market has acknowledged of one SKU, in 16 bytes. Nothing, by default.
@@ -179,6 +187,13 @@ pub enum Change<'a> {
         /// What it acknowledged.
         rows: &'a [(Sku, Acked)],
     },
+    /// When SKUs were last asserted and asked for, known to the book or not.
+    Marked {
+        /// Of which shop.
+        shop: ShopId,
+        /// All that is remembered of each.
+        rows: &'a [(Sku, Mark)],
+    },
     /// A SKU is under quarantine, in place of what was known of it there.
     Quarantined {
         /// Of which shop.
@@ -208,6 +223,10 @@ pub struct Opened {
     pub quarantine: Vec<Vec<Quarantined>>,
     /// What was sent in the last minutes of the process's last life, by shop.
     pub spent: Vec<Vec<Spent>>,
+    /// When SKUs were last asserted and asked for.
+    pub marks: Marks,
+    /// What else was noted.
+    pub notes: Notes,
 }
 
 /// How the store is, for those who watch.

@@ -9,7 +9,7 @@
 use chrono::{DateTime, Utc};
 
 use super::{Acked, Quarantined};
-use crate::stock::{Count, Instant, Level, Sku};
+use crate::stock::{Assertion, Count, Hour, Instant, Level, Mark, Sku};
 
 /// Size at which a record is closed and the next one begun.
 ///
@@ -26,7 +26,7 @@ pub(super) enum Kind {
     Stock = 1,
     /// What the Market acknowledged.
     Acked = 2,
-    /// Both, for a snapshot.
+    /// Both, for a snapshot of format 1.
     Both = 3,
     /// SKUs put under quarantine.
     Quarantined = 4,
@@ -34,6 +34,10 @@ pub(super) enum Kind {
     Released = 5,
     /// The shop's acknowledgements and quarantine are void: its target is another one now.
     Forgotten = 6,
+    /// Levels, acknowledgements and marks, for a snapshot.
+    Full = 7,
+    /// When SKUs were last asserted and asked for.
+    Marked = 8,
 }
 
 impl Kind {
@@ -45,6 +49,8 @@ impl Kind {
             4 => Self::Quarantined,
             5 => Self::Released,
             6 => Self::Forgotten,
+            7 => Self::Full,
+            8 => Self::Marked,
             _ => return Err(Malformed("a record of an unknown kind")),
         })
     }
@@ -55,7 +61,8 @@ impl Kind {
 pub(super) enum Fact {
     Stock(Sku, Level),
     Acked(Sku, Acked),
-    Both(Sku, Level, Acked),
+    Full(Sku, Level, Acked, Mark),
+    Marked(Sku, Mark),
     Quarantined(Quarantined),
     Released(Sku),
     Forgotten,
@@ -152,11 +159,19 @@ impl Packer {
         });
     }
 
-    pub(super) fn both(&mut self, sku: &Sku, level: Level, acked: Acked) {
+    pub(super) fn full(&mut self, sku: &Sku, level: Level, acked: Acked, mark: &Mark) {
         self.row(|out, before| {
             put_sku(out, sku);
             put_level(out, before, level);
             put_acked(out, before, Some(level), acked);
+            put_mark(out, mark);
+        });
+    }
+
+    pub(super) fn marked(&mut self, sku: &Sku, mark: &Mark) {
+        self.row(|out, _| {
+            put_sku(out, sku);
+            put_mark(out, mark);
         });
     }
 
@@ -225,8 +240,13 @@ impl<'a> Facts<'a> {
             Kind::Acked => Fact::Acked(self.sku()?, self.acked(None)?),
             Kind::Both => {
                 let (sku, level) = (self.sku()?, self.level()?);
-                Fact::Both(sku, level, self.acked(Some(level))?)
+                Fact::Full(sku, level, self.acked(Some(level))?, Mark::default())
             }
+            Kind::Full => {
+                let (sku, level) = (self.sku()?, self.level()?);
+                Fact::Full(sku, level, self.acked(Some(level))?, self.mark()?)
+            }
+            Kind::Marked => Fact::Marked(self.sku()?, self.mark()?),
             Kind::Quarantined => Fact::Quarantined(self.quarantined()?),
             Kind::Released => Fact::Released(self.sku()?),
             Kind::Forgotten => Fact::Forgotten,
@@ -271,6 +291,24 @@ impl<'a> Facts<'a> {
             Ok(at) if at > 0 => Ok(Acked::at_second(level, at)),
             Ok(_) | Err(_) => Err(Malformed("an acknowledgement at an impossible time")),
         }
+    }
+
+    fn mark(&mut self) -> Result<Mark, Malformed> {
+        let asserted = match self.byte()? {
+            NOTHING => None,
+            SAME => Some(Assertion { hour: self.hour()?, origin: self.byte()? }),
+            _ => return Err(Malformed("an assertion of an unknown form")),
+        };
+        let warehouses = self.small("a number of warehouses out of bounds")?;
+        let mut asked = Vec::new();
+        for _ in 0..warehouses {
+            asked.push((self.unsigned()?, self.hour()?));
+        }
+        Ok(Mark { asserted, asked })
+    }
+
+    fn hour(&mut self) -> Result<Hour, Malformed> {
+        Hour::from_number(self.unsigned()?).ok_or(Malformed("an hour out of bounds"))
     }
 
     fn moment(&mut self) -> Result<DateTime<Utc>, Malformed> {
@@ -349,7 +387,8 @@ struct Before {
     acked_at: i64,
 }
 
-// The forms of an acknowledgement: none, of the level in the same row, of the one that follows.
+// The forms of an acknowledgement: none, of the level in the same row, of the one that follows;
+// of an assertion: none, or what follows.
 const NOTHING: u8 = 0;
 const SAME: u8 = 1;
 const OTHER: u8 = 2;
@@ -386,6 +425,22 @@ fn put_acked(out: &mut Vec<u8>, before: &mut Before, stated: Option<Level>, acke
     }
     put_signed(out, i64::from(acked.second()).wrapping_sub(before.acked_at));
     before.acked_at = acked.second().into();
+}
+
+fn put_mark(out: &mut Vec<u8>, mark: &Mark) {
+    match mark.asserted {
+        None => out.push(NOTHING),
+        Some(Assertion { hour, origin }) => {
+            out.push(SAME);
+            put_unsigned(out, hour.number().into());
+            out.push(origin);
+        }
+    }
+    put_unsigned(out, mark.asked.len() as u64);
+    for (warehouse, hour) in &mark.asked {
+        put_unsigned(out, *warehouse);
+        put_unsigned(out, hour.number().into());
+    }
 }
 
 fn put_signed(out: &mut Vec<u8>, number: i64) {
@@ -425,6 +480,16 @@ mod tests {
         prop_oneof![Just(Acked::default()), some]
     }
 
+    fn marks() -> impl Strategy<Value = Mark> {
+        let hours = || (0u64..30_000).prop_map(|n| Hour::from_number(n).unwrap());
+        let asserted = prop::option::of((hours(), any::<u8>()));
+        let asked = prop::collection::vec((any::<u64>(), hours()), 0..3);
+        (asserted, asked).prop_map(|(asserted, asked)| Mark {
+            asserted: asserted.map(|(hour, origin)| Assertion { hour, origin }),
+            asked,
+        })
+    }
+
     fn skus() -> impl Strategy<Value = Sku> {
         "[a-zA-Zя😀0-9][ \ta-z]{0,40}[0-9]".prop_map(|text| Sku::parse(&text).unwrap())
     }
@@ -459,19 +524,28 @@ mod tests {
     proptest! {
         #[test]
         fn what_was_packed_is_what_is_read(
-            rows in prop::collection::vec((skus(), levels(), ackeds(), any::<u32>()), 1..20)
+            rows in prop::collection::vec(
+                (skus(), levels(), ackeds(), marks(), any::<u32>()), 1..20,
+            )
         ) {
-            let kinds = [Kind::Stock, Kind::Acked, Kind::Both, Kind::Quarantined, Kind::Released];
+            let kinds = [
+                Kind::Stock, Kind::Acked, Kind::Full, Kind::Marked, Kind::Quarantined,
+                Kind::Released,
+            ];
             for kind in kinds {
                 let mut packer = Packer::new(kind);
                 let mut expected = Vec::new();
-                for (sku, level, acked, attempts) in rows.clone() {
+                for (sku, level, acked, mark, attempts) in rows.clone() {
                     expected.push(match kind {
                         Kind::Stock => { packer.stock(&sku, level); Fact::Stock(sku, level) }
                         Kind::Acked => { packer.acked(&sku, acked); Fact::Acked(sku, acked) }
-                        Kind::Both => { packer.both(&sku, level, acked); Fact::Both(sku, level, acked) }
+                        Kind::Full => {
+                            packer.full(&sku, level, acked, &mark);
+                            Fact::Full(sku, level, acked, mark)
+                        }
+                        Kind::Marked => { packer.marked(&sku, &mark); Fact::Marked(sku, mark) }
                         Kind::Released => { packer.released(&sku); Fact::Released(sku) }
-                        Kind::Quarantined | Kind::Forgotten => {
+                        Kind::Quarantined | Kind::Both | Kind::Forgotten => {
                             let at = level.updated_at.to_utc();
                             let reason = format!("{attempts} ✗");
                             let row = Quarantined { sku, level, reason, since: at, attempts, retry_at: at };
@@ -490,7 +564,7 @@ mod tests {
 
         #[test]
         fn arbitrary_bytes_are_refused_without_a_panic(
-            kind in 0u8..8, bytes in prop::collection::vec(any::<u8>(), 0..200), rows in -1i64..40,
+            kind in 0u8..10, bytes in prop::collection::vec(any::<u8>(), 0..200), rows in -1i64..40,
         ) {
             let _unsealed = unseal(&PLACE, &bytes);
             let body: Vec<u8> = std::iter::once(kind).chain(bytes).collect();

@@ -9,13 +9,17 @@ use super::directory::Directory;
 use super::error::Cause;
 use super::record::{Key, Malformed, Packed};
 use super::replay::{replay, sizes};
-use super::{Spent, StoreError, Vitals, spent};
+use super::{Spent, StoreError, Vitals, notes, spent};
 
 /// "Stbr", in the file's header: says whose SQLite file it is.
 const APPLICATION_ID: u32 = 0x5374_6272;
 
 /// The format written and read here, kept in the header as `user_version`.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+
+/// Before there were marks and notes. Its records are read, and its file is made one of ours
+/// when it is opened.
+const FIRST_FORMAT: u32 = 1;
 
 /// Bytes of a database page, chosen by measuring: a batch of 2000 rows fills a dozen, and a
 /// single row does not drag more than two or three along.
@@ -34,7 +38,7 @@ const WAL_KEPT_BYTES: &str = "8388608";
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 // What a snapshot's chunks and the log's changes hold is packed: see `record`.
-const SCHEMA: &str = "\
+const FIRST_SCHEMA: &str = "\
 CREATE TABLE change (seq INTEGER PRIMARY KEY, shop INTEGER NOT NULL, rows INTEGER NOT NULL, \
 body BLOB NOT NULL) STRICT;
 CREATE TABLE snapshot (generation INTEGER NOT NULL, chunk INTEGER NOT NULL, shop INTEGER NOT NULL, \
@@ -46,6 +50,15 @@ chunks INTEGER NOT NULL, rows INTEGER NOT NULL, snapshot_seq INTEGER NOT NULL, \
 last_seq INTEGER NOT NULL, shops INTEGER NOT NULL, crc INTEGER NOT NULL) STRICT;
 CREATE TABLE spent (shop INTEGER NOT NULL, at INTEGER NOT NULL, skus INTEGER NOT NULL, \
 crc INTEGER NOT NULL) STRICT;";
+
+/// What format 2 has besides.
+const SECOND_SCHEMA: &str = "\
+CREATE TABLE note (shop INTEGER NOT NULL, name TEXT NOT NULL, text TEXT NOT NULL, \
+crc INTEGER NOT NULL, PRIMARY KEY (shop, name)) STRICT, WITHOUT ROWID;";
+
+fn schema() -> String {
+    format!("{FIRST_SCHEMA}\n{SECOND_SCHEMA}")
+}
 
 /// The one row that says what is valid, so that a missing row elsewhere is noticed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -66,6 +79,10 @@ pub(super) struct Head {
 
 impl Head {
     pub(super) async fn read(conn: &mut SqliteConnection) -> Result<Self, Flaw> {
+        Self::read_as(conn, FORMAT).await
+    }
+
+    async fn read_as(conn: &mut SqliteConnection, format: u32) -> Result<Self, Flaw> {
         let row = sqlx::query(
             "SELECT generation, chunks, rows, snapshot_seq, last_seq, shops, crc FROM state",
         )
@@ -79,7 +96,7 @@ impl Head {
             last_seq: row.try_get(4)?,
             shops: row.try_get(5)?,
         };
-        if row.try_get::<i64, _>(6)? == head.crc() {
+        if row.try_get::<i64, _>(6)? == head.crc(format) {
             Ok(head)
         } else {
             Err(Malformed("a state whose checksum does not match").into())
@@ -97,16 +114,16 @@ impl Head {
         .bind(self.snapshot_seq)
         .bind(self.last_seq)
         .bind(self.shops)
-        .bind(self.crc())
+        .bind(self.crc(FORMAT))
         .execute(conn)
         .await?;
         if done.rows_affected() == 1 { Ok(()) } else { Err(Malformed("no state").into()) }
     }
 
-    fn crc(&self) -> i64 {
+    fn crc(&self, format: u32) -> i64 {
         let mut crc = crc32fast::Hasher::new();
         let Self { generation, chunks, rows, snapshot_seq, last_seq, shops } = *self;
-        for number in [FORMAT.into(), generation, chunks, rows, snapshot_seq, last_seq, shops] {
+        for number in [format.into(), generation, chunks, rows, snapshot_seq, last_seq, shops] {
             crc.update(&number.to_le_bytes());
         }
         crc.finalize().into()
@@ -153,6 +170,12 @@ pub(super) enum Write {
         shop: i64,
         spent: Spent,
     },
+    /// Notes something, or takes the note away.
+    Note {
+        shop: i64,
+        name: String,
+        text: Option<String>,
+    },
     /// Deletes the changes up to this one.
     DropFolded(i64),
     /// Deletes the changes after this one.
@@ -170,6 +193,7 @@ impl Write {
             Self::Change { packed, .. } | Self::Chunk { packed, .. } => packed.body.len() as u64,
             Self::Shop(_)
             | Self::Spent { .. }
+            | Self::Note { .. }
             | Self::DropFolded(_)
             | Self::Undo(_)
             | Self::DropStale { .. } => u64::from(PAGE_BYTES) * 4,
@@ -209,6 +233,9 @@ impl Write {
                 .bind(crc)
             }
             Self::Spent { shop, spent } => return spent::write(conn, shop, spent).await,
+            Self::Note { shop, name, text } => {
+                return notes::write(conn, shop, &name, text.as_deref()).await;
+            }
             Self::DropFolded(seq) => sqlx::query("DELETE FROM change WHERE seq <= ?1").bind(seq),
             Self::Undo(seq) => sqlx::query("DELETE FROM change WHERE seq > ?1").bind(seq),
             Self::DropStale { generation, limit } => sqlx::query(
@@ -588,9 +615,9 @@ async fn create(directory: &Directory) -> Result<(), StoreError> {
     let draft = directory.draft()?;
     let build = async || -> Result<(), sqlx::Error> {
         let mut conn = options(&draft).connect().await?;
-        sqlx::raw_sql(SCHEMA).execute(&mut conn).await?;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(schema())).execute(&mut conn).await?;
         sqlx::query("INSERT INTO state VALUES (1, 0, 0, 0, 0, 0, 0, ?1)")
-            .bind(Head::default().crc())
+            .bind(Head::default().crc(FORMAT))
             .execute(&mut conn)
             .await?;
         sqlx::query(sqlx::AssertSqlSafe(format!("PRAGMA application_id = {APPLICATION_ID}")))
@@ -623,7 +650,7 @@ fn check_header(directory: &Directory) -> Result<(), StoreError> {
         return Err(StoreError::NotOurs { path, what: "it is no SQLite database" });
     }
     match (number(60), number(68)) {
-        (Some(FORMAT), Some(APPLICATION_ID)) => Ok(()),
+        (Some(FIRST_FORMAT..=FORMAT), Some(APPLICATION_ID)) => Ok(()),
         (Some(found), Some(APPLICATION_ID)) if found > FORMAT => {
             Err(StoreError::Newer { path, found, known: FORMAT })
         }
@@ -654,12 +681,15 @@ async fn check(conn: &mut SqliteConnection) -> Result<Head, Flaw> {
     if verdict != "ok" {
         return Err(Flaw::Content(verdict));
     }
-    let schema: Vec<String> = sqlx::query_scalar(
+    let tables: Vec<String> = sqlx::query_scalar(
         "SELECT sql || ';' FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid",
     )
     .fetch_all(&mut *conn)
     .await?;
-    if schema.join("\n") != SCHEMA {
+    let format: u32 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *conn).await?;
+    let is_first = format == FIRST_FORMAT;
+    let expected = if is_first { FIRST_SCHEMA.to_owned() } else { schema() };
+    if tables.join("\n") != expected {
         return Err(Malformed("tables that are not those of its format").into());
     }
     let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut *conn).await?;
@@ -667,7 +697,23 @@ async fn check(conn: &mut SqliteConnection) -> Result<Head, Flaw> {
         let error = std::io::Error::other("the file system does not allow a write-ahead log");
         return Err(Flaw::Library(sqlx::Error::Io(error)));
     }
+    if is_first {
+        upgrade(conn).await?;
+    }
     Head::read(conn).await
+}
+
+/// Makes a file of the first format one of ours, in one transaction: a crash leaves either.
+async fn upgrade(conn: &mut SqliteConnection) -> Result<(), Flaw> {
+    let head = Head::read_as(conn, FIRST_FORMAT).await?;
+    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *conn).await?;
+    sqlx::raw_sql(SECOND_SCHEMA).execute(&mut *conn).await?;
+    head.write(conn).await?;
+    sqlx::query(sqlx::AssertSqlSafe(format!("PRAGMA user_version = {FORMAT}")))
+        .execute(&mut *conn)
+        .await?;
+    sqlx::raw_sql("COMMIT").execute(conn).await?;
+    Ok(())
 }
 
 async fn read_shops(conn: &mut SqliteConnection, count: i64) -> Result<Vec<DiskShop>, Flaw> {

@@ -10,10 +10,10 @@ use super::record::{Fact, Facts, Kind, Malformed, Packed, Packer};
 use super::replay::{replay, sizes};
 use super::session::{DiskShop, Flaw, Head, Session, Write};
 use super::{
-    Acked, COMPACTION_BYTES, Change, Config, Opened, ShopKey, Spent, Status, StoreError, Vitals,
-    spent,
+    Acked, COMPACTION_BYTES, Change, Config, Notes, Opened, ShopKey, Spent, Status, StoreError,
+    Vitals, notes, spent,
 };
-use crate::stock::{Column, ShopId, SkuId, StockBook};
+use crate::stock::{Column, Mark, Marks, ShopId, SkuId, StockBook};
 
 /// The store, in a SQLite database: see [`super`].
 ///
@@ -43,9 +43,9 @@ impl Store {
         let mut session = Session::open(Arc::clone(&directory)).await?;
         let known = session.shops().await?;
         let roll = enrol(&mut session, known, shops).await?;
-        let outcome = read(&mut session, &roll.configured).await;
+        let outcome = read(&mut session, &roll.configured, shops).await;
         let contents = outcome.map_err(|flaw| session.failure(flaw))?;
-        let Reading { book, acked, quarantine, spent, .. } = contents;
+        let Reading { book, acked, quarantine, spent, marks, notes, .. } = contents;
         let listed = |id| quarantine.of(id).cloned().collect();
         let quarantined = roll.configured.iter().map(|id| listed(*id)).collect();
         let store = Self {
@@ -62,7 +62,7 @@ impl Store {
             Err(error) if error.is_fatal() => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        Ok(Opened { store, book, acked, quarantine: quarantined, spent })
+        Ok(Opened { store, book, acked, quarantine: quarantined, spent, marks, notes })
     }
 
     /// Makes changes durable, all together: one commit, one fsync.
@@ -89,7 +89,7 @@ impl Store {
         desk.session.commit(writes, Head { last_seq, ..head }).await?;
         desk.session.logged(bytes);
         for change in changes {
-            self.note(&mut desk.quarantine, change);
+            self.follow(&mut desk.quarantine, change);
         }
         let seq = head.last_seq + 1;
         locked(&self.held).insert(seq);
@@ -105,6 +105,24 @@ impl Store {
         desk.session.ready().await?;
         let head = desk.session.head();
         let write = Write::Spent { shop: self.disk_id(shop), spent };
+        desk.session.commit(vec![write], head).await
+    }
+
+    /// Notes a text under a name, of a shop or of the whole; `None` takes the note away.
+    ///
+    /// # Errors
+    /// As those of [`Store::append`].
+    pub async fn note(
+        &self,
+        shop: Option<ShopId>,
+        name: &str,
+        text: Option<&str>,
+    ) -> Result<(), StoreError> {
+        let shop = shop.map_or(notes::WHOLE, |shop| self.disk_id(shop));
+        let write = Write::Note { shop, name: name.to_owned(), text: text.map(ToOwned::to_owned) };
+        let mut desk = self.desk().await;
+        desk.session.ready().await?;
+        let head = desk.session.head();
         desk.session.commit(vec![write], head).await
     }
 
@@ -126,7 +144,8 @@ impl Store {
         vitals.log_bytes > vitals.snapshot_bytes.max(COMPACTION_BYTES)
     }
 
-    /// Writes what `book` and `acked` hold as the new snapshot, and drops the log before it.
+    /// Writes what `book`, `acked` and `marks` hold as the new snapshot, and drops the log before
+    /// it.
     ///
     /// Appends go on meanwhile; none waits for more than one small step. On a runtime with
     /// several threads, packing a shop keeps nobody waiting.
@@ -138,9 +157,10 @@ impl Store {
         &self,
         book: &StockBook,
         acked: impl Fn(ShopId, SkuId) -> Acked + Send + Sync,
+        marks: &Marks,
     ) -> Result<(), StoreError> {
         let _alone = self.compacting.lock().await;
-        let outcome = self.write_snapshot(book, acked).await;
+        let outcome = self.write_snapshot(book, acked, marks).await;
         if outcome.is_err() && !self.is_failed() {
             // Gives the space back to the appends; the first error is the one that counts.
             let _swept_later = compact::sweep(self).await;
@@ -211,10 +231,11 @@ impl Store {
         &self,
         book: &StockBook,
         acked: impl Fn(ShopId, SkuId) -> Acked + Send + Sync,
+        marks: &Marks,
     ) -> Result<(), StoreError> {
         let mut snapshot = Snapshot::begin(self).await?;
         for shop in book.shops() {
-            snapshot.shop(book, shop, |id| acked(shop, id)).await?;
+            snapshot.shop(book, shop, |id| acked(shop, id), marks).await?;
         }
         for shop in &self.absent {
             snapshot.absent(*shop).await?;
@@ -234,6 +255,11 @@ impl Store {
                 rows.iter().for_each(|(sku, acked)| packer.acked(sku, *acked));
                 (shop, packer)
             }
+            Change::Marked { shop, rows } => {
+                let mut packer = Packer::new(Kind::Marked);
+                rows.iter().for_each(|(sku, mark)| packer.marked(sku, mark));
+                (shop, packer)
+            }
             Change::Quarantined { shop, row } => {
                 let mut packer = Packer::new(Kind::Quarantined);
                 packer.quarantined(row);
@@ -249,9 +275,9 @@ impl Store {
         packer.finish().into_iter().map(|packed| (id, packed)).collect()
     }
 
-    fn note(&self, quarantine: &mut Quarantine, change: &Change<'_>) {
+    fn follow(&self, quarantine: &mut Quarantine, change: &Change<'_>) {
         match *change {
-            Change::Stock { .. } | Change::Acked { .. } => {}
+            Change::Stock { .. } | Change::Acked { .. } | Change::Marked { .. } => {}
             Change::Quarantined { shop, row } => quarantine.put(self.disk_id(shop), row.clone()),
             Change::Released { shop, sku } => quarantine.release(self.disk_id(shop), sku),
         }
@@ -333,7 +359,7 @@ async fn enrol(
     let mut head = session.head();
     let mut writes = Vec::new();
     let mut configured = Vec::new();
-    for ShopKey { name, target } in shops {
+    for ShopKey { name, target, .. } in shops {
         let found = known.iter().find(|shop| shop.name == *name);
         let id = found.map_or(head.shops + 1, |shop| shop.id);
         configured.push(id);
@@ -365,9 +391,15 @@ struct Reading {
     acked: Vec<Column<Acked>>,
     quarantine: Quarantine,
     spent: Vec<Vec<Spent>>,
+    marks: Marks,
+    notes: Notes,
 }
 
-async fn read(session: &mut Session, configured: &[i64]) -> Result<Reading, Flaw> {
+async fn read(
+    session: &mut Session,
+    configured: &[i64],
+    shops: &[ShopKey],
+) -> Result<Reading, Flaw> {
     let head = session.head();
     let conn = session.conn()?;
     let sizes = sizes(conn, head).await?;
@@ -382,6 +414,8 @@ async fn read(session: &mut Session, configured: &[i64]) -> Result<Reading, Flaw
         acked: configured.iter().map(|_| Column::default()).collect(),
         quarantine: Quarantine::default(),
         spent: Vec::new(),
+        marks: Marks::new(shops.iter().map(|shop| shop.warehouses.clone()).collect()),
+        notes: notes::read(conn, home).await?,
     };
     replay(&mut *conn, head, |shop, facts| reading.see(shop, facts)).await?;
     for shop in configured {
@@ -403,11 +437,21 @@ impl Reading {
                     self.book.restore(shop, sku, level);
                 }
                 Fact::Acked(sku, acked) => self.acknowledge(shop, sku.as_str(), acked),
-                Fact::Both(sku, level, acked) => {
+                Fact::Full(sku, level, acked, mark) => {
+                    let is_marked = mark != Mark::default();
+                    // Restoring takes the SKU away: its marks are for the few that have some.
+                    let again = is_marked.then(|| sku.clone());
                     let id = self.book.restore(shop, sku, level);
                     if acked != Acked::default() {
                         self.acked[shop.index()].set(id, acked);
                     }
+                    if let Some(sku) = again {
+                        self.marks.restore(shop, &sku, Some(id), &mark);
+                    }
+                }
+                Fact::Marked(sku, mark) => {
+                    let id = self.book.get(shop, sku.as_str()).map(|entry| entry.id());
+                    self.marks.restore(shop, &sku, id, &mark);
                 }
                 Fact::Quarantined(row) => self.quarantine.put(id, row),
                 Fact::Released(sku) => self.quarantine.release(id, &sku),

@@ -421,6 +421,7 @@ impl House {
             .map(|shop| ShopKey {
                 name: shop.name.clone(),
                 target: format!("{} campaign {}", self.market_url, shop.campaign),
+                warehouses: shop.warehouses.clone(),
             })
             .collect();
         let place = store::Config { path: self.config.store.clone() };

@@ -1,0 +1,93 @@
+//! Short texts under names, of a shop or of the whole: what is remembered but is no stock.
+//!
+//! Beside the log, like what was spent: the last one holds, and none is worth a history.
+
+use std::collections::HashMap;
+
+use sqlx::Row;
+use sqlx::sqlite::SqliteConnection;
+
+use super::record::Malformed;
+use super::session::Flaw;
+use crate::stock::ShopId;
+
+/// The number under which notes of the whole are kept; shops are numbered from 1.
+pub(super) const WHOLE: i64 = 0;
+
+/// The notes there were when the store was opened.
+#[derive(Clone, Debug, Default)]
+pub struct Notes {
+    texts: HashMap<(Option<ShopId>, String), String>,
+}
+
+impl Notes {
+    /// What was noted under this name, of this shop or of the whole.
+    #[must_use]
+    pub fn get(&self, shop: Option<ShopId>, name: &str) -> Option<&str> {
+        self.texts.get(&(shop, name.to_owned())).map(String::as_str)
+    }
+
+    /// Every note of a shop whose name begins so, with the rest of its name.
+    pub fn beginning<'a>(
+        &'a self,
+        shop: ShopId,
+        beginning: &'a str,
+    ) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.texts.iter().filter_map(move |((of, name), text)| {
+            let rest = name.strip_prefix(beginning)?;
+            (*of == Some(shop)).then_some((rest, text.as_str()))
+        })
+    }
+}
+
+/// Writes a note, or takes it away.
+pub(super) async fn write(
+    conn: &mut SqliteConnection,
+    shop: i64,
+    name: &str,
+    text: Option<&str>,
+) -> Result<(), Flaw> {
+    let query = match text {
+        Some(text) => sqlx::query(
+            "INSERT OR REPLACE INTO note (shop, name, text, crc) VALUES (?1, ?2, ?3, ?4)",
+        )
+        .bind(shop)
+        .bind(name)
+        .bind(text)
+        .bind(crc(shop, name, text)),
+        None => sqlx::query("DELETE FROM note WHERE shop = ?1 AND name = ?2").bind(shop).bind(name),
+    };
+    query.execute(conn).await?;
+    Ok(())
+}
+
+/// Reads the notes of the whole and of the shops with a home.
+pub(super) async fn read(
+    conn: &mut SqliteConnection,
+    home: impl Fn(i64) -> Option<ShopId>,
+) -> Result<Notes, Flaw> {
+    let rows = sqlx::query("SELECT shop, name, text, crc FROM note").fetch_all(conn).await?;
+    let mut notes = Notes::default();
+    for row in rows {
+        let (shop, name, text): (i64, String, String) =
+            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        if row.try_get::<i64, _>(3)? != crc(shop, &name, &text) {
+            return Err(Malformed("a note whose checksum does not match").into());
+        }
+        let of = home(shop);
+        if shop == WHOLE || of.is_some() {
+            notes.texts.insert((of, name), text);
+        }
+    }
+    Ok(notes)
+}
+
+fn crc(shop: i64, name: &str, text: &str) -> i64 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&shop.to_le_bytes());
+    // The length keeps a letter from wandering between name and text.
+    crc.update(&(name.len() as u64).to_le_bytes());
+    crc.update(name.as_bytes());
+    crc.update(text.as_bytes());
+    crc.finalize().into()
+}
