@@ -24,10 +24,12 @@ use tracing::{Span, debug_span, info, warn};
 
 use crate::clock::Clock;
 use crate::config::{Config, ShopConfig};
+use crate::history::History;
 use crate::http::{self, ClientConfig, Limits, Refusal, Server, Trust};
 use crate::ingest::{self, Ingest};
 use crate::legacy::server::{self as legacy, Pushes};
 use crate::lifecycle::{Fuse, Tasks, run_blocking};
+use crate::migrator::reconcile::Sightings;
 use crate::migrator::{self, Ledger, Memory, Migrator, Mode, Target};
 use crate::ops::{House, Ops};
 use crate::partner::client::MarketClient;
@@ -192,6 +194,8 @@ struct Core {
     book: Arc<StockBook>,
     ledger: Arc<Ledger>,
     marks: Arc<Marks>,
+    sightings: Arc<Sightings>,
+    history: Arc<History>,
     notes: Notes,
     // What the store remembers for each shop's lane.
     memories: Vec<Memory>,
@@ -211,13 +215,22 @@ impl Core {
         let memories = quarantine
             .into_iter()
             .zip(spent)
-            .map(|(quarantined, spent)| Memory { quarantined, spent })
+            .zip(book.shops())
+            .map(|((quarantined, spent), shop)| Memory {
+                quarantined,
+                spent,
+                last_equal: notes
+                    .get(Some(shop), migrator::LAST_EQUAL)
+                    .and_then(|text| text.parse().ok()),
+            })
             .collect();
         Ok(Self {
             store: Arc::new(store),
             book: Arc::new(book),
             ledger: Arc::new(Ledger::new(acked)),
             marks: Arc::new(marks),
+            sightings: Arc::new(Sightings::new(keys.len())),
+            history: Arc::default(),
             notes,
             memories,
             alarms: Alarms::new(clock),
@@ -237,6 +250,10 @@ impl Core {
         let context = migrator::Context {
             book: Arc::clone(&self.book),
             ledger: Arc::clone(&self.ledger),
+            marks: Arc::clone(&self.marks),
+            sightings: Arc::clone(&self.sightings),
+            history: Arc::clone(&self.history),
+            verify_every: config.verify_every,
             store: Arc::clone(&self.store),
             market: MarketClient::new(client, &config.market_url),
             clock: self.clock,
@@ -391,12 +408,7 @@ fn outbound(config: &Config) -> ClientConfig {
 
 /// Where a shop's stock goes, in words that change exactly if the Market's copy is another.
 fn shop_key(shop: &ShopConfig, market_url: &str) -> ShopKey {
-    let target = match &shop.address {
-        Address::Campaign { id } => format!("{market_url} campaign {id}"),
-        Address::Business { id, warehouses } => {
-            format!("{market_url} business {id} warehouses {warehouses:?}")
-        }
-    };
+    let target = format!("{market_url} {}", shop.address);
     ShopKey { name: shop.name.clone(), target, warehouses: shop.warehouses.clone() }
 }
 
@@ -407,12 +419,17 @@ fn ids(config: &Config) -> impl Iterator<Item = (ShopId, &ShopConfig)> {
 fn targets(config: &Config, memories: &[Memory]) -> Vec<(Target, Memory)> {
     ids(config)
         .zip(memories)
-        .filter(|((_, shop), _)| shop.migrate == Mode::On)
+        .filter(|((_, shop), _)| shop.migrate != Mode::Off)
         .map(|((id, shop), memory)| {
             let target = Target {
                 shop: id,
                 name: shop.name.clone(),
-                campaign: shop.campaign,
+                address: shop.address.clone(),
+                warehouses: match &shop.address {
+                    Address::Campaign { .. } => shop.warehouses.clone(),
+                    Address::Business { warehouses, .. } => warehouses.clone(),
+                },
+                mode: shop.migrate,
                 keys: shop.api_keys.clone(),
                 parallel: shop.parallel,
                 limit_share: shop.limit_share,

@@ -56,6 +56,7 @@ pub mod telemetry;
 pub mod http;
 pub mod store;
 
+pub mod history;
 pub mod ingest;
 pub mod legacy;
 pub mod partner;

@@ -65,10 +65,18 @@ pub enum AlarmKind {
     CampaignPaused,
     /// The Market asked for a shop of which no stock is known.
     ColdShopAsked,
+    /// The store is another installation's: nothing is sent until somebody decides.
+    CloneGuard,
+    /// The Market shows other numbers than it was told, and nothing explains them.
+    Drift,
     /// SKUs are waiting and the Market has acknowledged nothing for too long.
     NothingAcknowledged,
     /// Some SKUs are refused by the Market and set aside.
     Quarantine,
+    /// A product is hidden for a check of the integration, and could not be shown again yet.
+    SelftestHidden,
+    /// Nobody has asserted any of a shop's stock for too long.
+    SourceSilent,
     /// The store cannot write: updates are refused, answers go on.
     StoreFailed,
     /// The Market asked for a warehouse that no shop of this path and token has.
@@ -77,12 +85,16 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// Every kind, for the gauges: one that was never raised shows 0.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::BatchRefused,
         Self::CampaignPaused,
+        Self::CloneGuard,
         Self::ColdShopAsked,
+        Self::Drift,
         Self::NothingAcknowledged,
         Self::Quarantine,
+        Self::SelftestHidden,
+        Self::SourceSilent,
         Self::StoreFailed,
         Self::UnmappedWarehouse,
     ];
@@ -93,9 +105,13 @@ impl AlarmKind {
         match self {
             Self::BatchRefused => "batch_refused",
             Self::CampaignPaused => "campaign_paused",
+            Self::CloneGuard => "clone_guard",
             Self::ColdShopAsked => "cold_shop_asked",
+            Self::Drift => "drift",
             Self::NothingAcknowledged => "nothing_acknowledged",
             Self::Quarantine => "quarantine",
+            Self::SelftestHidden => "selftest_hidden",
+            Self::SourceSilent => "source_silent",
             Self::StoreFailed => "store_failed",
             Self::UnmappedWarehouse => "unmapped_warehouse",
         }

@@ -1,11 +1,13 @@
 //! Where a lane and the rest of the house meet: nudges go in, the status comes out.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tokio::sync::Notify;
 
+use super::reconcile::Survey;
 use crate::stock::Sku;
 use crate::store::Quarantined;
 
@@ -18,6 +20,8 @@ pub(super) struct Desk {
     hints: Mutex<Hints>,
     nudge: Notify,
     report: Mutex<Report>,
+    survey: Mutex<Survey>,
+    is_hurried: AtomicBool,
 }
 
 /// SKUs that changed since the lane looked last.
@@ -31,7 +35,7 @@ pub(super) struct Hints {
 /// What a lane says of itself.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
-    /// `idle`, `sending`, `waiting` (a pause that ends by itself) or `paused`.
+    /// `idle`, `sending`, `waiting` (a pause that ends by itself), `paused` or `dry-run`.
     pub state: &'static str,
     /// What the pause is for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,6 +99,16 @@ impl Desk {
         self.nudge.notify_one();
     }
 
+    /// Somebody wants the Market's copy read back now.
+    pub(super) fn hurry(&self) {
+        self.is_hurried.store(true, Ordering::Relaxed);
+        self.nudge.notify_one();
+    }
+
+    pub(super) fn take_hurry(&self) -> bool {
+        self.is_hurried.swap(false, Ordering::Relaxed)
+    }
+
     pub(super) fn take_hints(&self) -> Hints {
         std::mem::take(&mut self.hints.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -105,6 +119,14 @@ impl Desk {
 
     pub(super) fn publish(&self, report: &Report) {
         self.report.lock().unwrap_or_else(PoisonError::into_inner).clone_from(report);
+    }
+
+    pub(super) fn publish_survey(&self, survey: &Survey) {
+        self.survey.lock().unwrap_or_else(PoisonError::into_inner).clone_from(survey);
+    }
+
+    pub(super) fn survey(&self) -> Survey {
+        self.survey.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn report(&self) -> Report {

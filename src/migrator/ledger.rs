@@ -38,6 +38,22 @@ impl Ledger {
         rows.for_each(|(id, acked)| column.set(id, acked));
     }
 
+    /// What the Market said it took of these is to be said again, unless it is dirty anyway.
+    pub fn doubt(&self, shop: ShopId, ids: impl Iterator<Item = SkuId>) {
+        let mut column = self.shops[shop.index()].lock().unwrap_or_else(PoisonError::into_inner);
+        for id in ids {
+            let acked = column.get(id);
+            if acked.level().is_some() {
+                column.set(id, acked.doubted());
+            }
+        }
+    }
+
+    /// The Market does not have what it said it took of these.
+    pub fn forget(&self, shop: ShopId, ids: impl Iterator<Item = SkuId>) {
+        self.record(shop, ids.map(|id| (id, Acked::default())));
+    }
+
     /// How many SKUs of the shop the Market does not have as the book has them.
     ///
     /// Looks at every SKU: some 10 ms a million.
@@ -51,6 +67,12 @@ impl Ledger {
             dirty
         })
     }
+}
+
+/// Whether this level should be sent: the Market lacks it, or should hear it again.
+#[must_use]
+pub(super) fn is_due(ours: Level, acked: Acked) -> bool {
+    is_dirty(ours, acked) || acked.is_doubted()
 }
 
 /// Whether the Market lacks this level.

@@ -3,7 +3,8 @@
 //! One lane a shop: a task that compares book and ledger, sends what differs, and judges the
 //! answers, by itself, so that one campaign's trouble never delays another's. The deciding is
 //! apart from the doing: [`plan`] decides, out of [`batch`] what goes next, [`pace`] how much, [`verdict`] what an answer
-//! means, [`standing`] when to try again, [`quarantine`] what to leave out.
+//! means, [`standing`] when to try again, [`quarantine`] what to leave out. [`reconcile`] reads
+//! back what the Market has made of it all.
 
 pub mod batch;
 mod desk;
@@ -11,6 +12,7 @@ mod ledger;
 pub mod pace;
 pub mod plan;
 pub mod quarantine;
+pub mod reconcile;
 mod run;
 pub mod standing;
 pub mod verdict;
@@ -18,6 +20,9 @@ pub mod verdict;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -30,13 +35,17 @@ pub use desk::{Aside, Report};
 pub use ledger::Ledger;
 
 use self::desk::Desk;
+use self::pace::Purse;
+use self::reconcile::{Sightings, Survey};
 use self::run::Lane;
 use self::verdict::Verdict;
 use crate::clock::Clock;
+use crate::history::History;
 use crate::http::secret::Secret;
 use crate::lifecycle::Tasks;
 use crate::partner::client::MarketClient;
-use crate::stock::{ShopId, Sku, StockBook};
+use crate::partner::wire::Address;
+use crate::stock::{Marks, ShopId, Sku, StockBook};
 use crate::store::{Quarantined, Spent, Store};
 use crate::telemetry::Alarms;
 
@@ -86,8 +95,12 @@ pub struct Target {
     pub shop: ShopId,
     /// Its name, in logs and metrics.
     pub name: String,
-    /// The campaign; of a warehouse group, any one.
-    pub campaign: u64,
+    /// By which method the Market is told.
+    pub address: Address,
+    /// Its warehouses, as a read-back by that method numbers them.
+    pub warehouses: Vec<u64>,
+    /// Whether anything is sent, or only compared.
+    pub mode: Mode,
     /// One key or two: the second is tried when the first is refused.
     pub keys: Vec<Secret>,
     /// Requests at a time, `1..=4`.
@@ -103,6 +116,14 @@ pub struct Context {
     pub book: Arc<StockBook>,
     /// What the Market has.
     pub ledger: Arc<Ledger>,
+    /// When the seller last asserted what.
+    pub marks: Arc<Marks>,
+    /// What the Market showed of each SKU.
+    pub sightings: Arc<Sightings>,
+    /// What happened to each SKU lately.
+    pub history: Arc<History>,
+    /// How often the Market's copy is read back; `None` for only when asked.
+    pub verify_every: Option<Duration>,
     /// Where acknowledgements and the quarantine survive.
     pub store: Arc<Store>,
     /// The Market.
@@ -122,7 +143,12 @@ pub struct Memory {
     pub quarantined: Vec<Quarantined>,
     /// What was sent in the last minutes.
     pub spent: Vec<Spent>,
+    /// When the Market's copy was last explained whole.
+    pub last_equal: Option<DateTime<Utc>>,
 }
+
+/// Under which name a shop's [`Memory::last_equal`] is noted in the store.
+pub const LAST_EQUAL: &str = "last_equal";
 
 /// All lanes, from outside.
 #[derive(Clone, Debug, Default)]
@@ -141,12 +167,14 @@ impl Migrator {
         seed: u64,
         tasks: &Tasks,
     ) -> Self {
+        let purses = purses(targets.iter().map(|(target, _)| target));
         let mut desks = HashMap::new();
         for (target, memory) in targets {
             let desk = Arc::new(Desk::default());
             desks.insert(target.shop, Arc::clone(&desk));
             let dice = StdRng::seed_from_u64(seed.wrapping_add(u64::from(target.shop.0)));
-            let lane = Lane::new(target, context.clone(), desk, memory, dice);
+            let purse = purses[&target.shop].clone();
+            let lane = Lane::new(target, context.clone(), desk, memory, (dice, purse));
             tasks.spawn("migrator", lane.run(tasks.clone()));
         }
         Self { desks: Arc::new(desks) }
@@ -159,11 +187,42 @@ impl Migrator {
         }
     }
 
+    /// Somebody wants this shop's copy on the Market read back now; whether it has a lane.
+    #[must_use]
+    pub fn verify(&self, shop: ShopId) -> bool {
+        let desk = self.desks.get(&shop);
+        desk.inspect(|desk| desk.hurry()).is_some()
+    }
+
+    /// What reading back has come to; `None` if the Market is not called for this shop.
+    #[must_use]
+    pub fn survey(&self, shop: ShopId) -> Option<Survey> {
+        self.desks.get(&shop).map(|desk| desk.survey())
+    }
+
     /// What the lane of this shop says of itself; `None` if nothing is forwarded.
     #[must_use]
     pub fn report(&self, shop: ShopId) -> Option<Report> {
         self.desks.get(&shop).map(|desk| desk.report())
     }
+}
+
+/// A purse for each campaign, and one for each cabinet, of which the smallest share counts.
+fn purses<'a>(targets: impl Iterator<Item = &'a Target> + Clone) -> HashMap<ShopId, Purse> {
+    let mut shared: HashMap<u64, Purse> = HashMap::new();
+    let share = |business: u64| {
+        let of_it = targets.clone().filter(|t| t.address.business() == Some(business));
+        of_it.map(|target| target.limit_share).fold(1.0, f64::min)
+    };
+    let purse = |target: &Target| match target.address.business() {
+        None => Purse::new(&target.address, target.limit_share),
+        Some(id) => {
+            let fresh = || Purse::new(&target.address, share(id));
+            shared.entry(id).or_insert_with(fresh).clone()
+        }
+    };
+    let mut purse = purse;
+    targets.clone().map(|target| (target.shop, purse(target))).collect()
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]

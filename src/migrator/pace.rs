@@ -1,11 +1,13 @@
 //! How many SKUs may go out, and when. Pure: told what time it is.
 
 use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::partner::client::RateHeaders;
+use crate::partner::wire::{Address, SKUS_PER_MINUTE, UPDATES_PER_MINUTE};
 
 /// The Market counts SKUs in any period of this length. Source: the limits page, 2026.
 pub const WINDOW: Duration = Duration::from_secs(60);
@@ -30,6 +32,7 @@ pub struct Pace {
     ended: VecDeque<(Instant, u32)>,
     spent: u32,
     in_flight: u32,
+    most_in_flight: u32,
     told: Option<Told>,
 }
 
@@ -44,12 +47,23 @@ impl Pace {
     /// Nothing sent yet, at most `limit` SKUs in any minute.
     #[must_use]
     pub fn new(limit: u32) -> Self {
-        Self { ceiling: limit, limit, ended: VecDeque::new(), spent: 0, in_flight: 0, told: None }
+        Self {
+            ceiling: limit,
+            limit,
+            ended: VecDeque::new(),
+            spent: 0,
+            in_flight: 0,
+            most_in_flight: u32::MAX,
+            told: None,
+        }
     }
 
     /// How many SKUs may be sent at this moment.
     pub fn room(&mut self, now: Instant) -> u32 {
         self.forget(now);
+        if self.in_flight >= self.most_in_flight {
+            return 0;
+        }
         let own = self.limit.saturating_sub(self.spent + self.in_flight);
         self.told.map_or(own, |told| own.min(told.left))
     }
@@ -58,6 +72,9 @@ impl Pace {
     /// only the end of a request in flight can make room.
     #[must_use]
     pub fn next_room(&self, skus: u32, now: Instant) -> Option<Instant> {
+        if self.in_flight >= self.most_in_flight {
+            return None;
+        }
         let skus = skus.min(self.limit);
         let mut spent = self.spent + self.in_flight;
         let mut when = now;
@@ -126,7 +143,91 @@ impl Pace {
     }
 }
 
-/// A share of a limit, at least one SKU.
+/// What the Market counts of a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Unit {
+    /// Each SKU in it, by campaign.
+    Skus,
+    /// The request itself, by cabinet, however many SKUs are in it.
+    Requests,
+}
+
+/// The pace of one limit of the Market's, which several lanes may share: all shops of a cabinet
+/// do that are told by business.
+#[derive(Clone, Debug)]
+pub struct Purse {
+    unit: Unit,
+    share: f64,
+    pace: Arc<Mutex<Pace>>,
+}
+
+impl Purse {
+    /// The full purse of an address, of whose limit this share is ours.
+    #[must_use]
+    pub fn new(address: &Address, share: f64) -> Self {
+        let (unit, pace) = match address {
+            Address::Campaign { .. } => (Unit::Skus, Pace::new(scale(SKUS_PER_MINUTE, share))),
+            Address::Business { .. } => {
+                let mut pace = Pace::new(scale(UPDATES_PER_MINUTE, share));
+                // The Market's limit of requests at a time is one for all lanes too.
+                pace.most_in_flight = u32::try_from(super::MAX_PARALLEL).unwrap_or(u32::MAX);
+                (Unit::Requests, pace)
+            }
+        };
+        Self { unit, share, pace: Arc::new(Mutex::new(pace)) }
+    }
+
+    /// Most SKUs that the limit allows in one request.
+    #[must_use]
+    pub fn most(&self) -> usize {
+        match self.unit {
+            Unit::Skus => self.pace().limit() as usize,
+            Unit::Requests => usize::MAX,
+        }
+    }
+
+    /// Whether a request with so many SKUs may go out now.
+    #[must_use]
+    pub fn has_room(&self, skus: usize, now: Instant) -> bool {
+        self.pace().room(now) >= self.cost(skus)
+    }
+
+    /// When there may be room for it; see [`Pace::next_room`].
+    #[must_use]
+    pub fn next_room(&self, skus: usize, now: Instant) -> Option<Instant> {
+        self.pace().next_room(self.cost(skus), now)
+    }
+
+    /// A request with so many SKUs goes out.
+    pub fn start(&self, skus: usize) {
+        self.pace().start(self.cost(skus));
+    }
+
+    /// That request ended, and this is what its headers said.
+    pub fn end(&self, skus: usize, rate: &RateHeaders, now: Instant) {
+        let mut pace = self.pace();
+        pace.end(self.cost(skus), now);
+        pace.heed(rate, self.share, now);
+    }
+
+    /// See [`Pace::recall`].
+    pub fn recall(&self, skus: u32, ended: Instant) {
+        self.pace().recall(self.cost(skus as usize), ended);
+    }
+
+    fn cost(&self, skus: usize) -> u32 {
+        match self.unit {
+            Unit::Skus => u32::try_from(skus).unwrap_or(u32::MAX),
+            Unit::Requests => 1,
+        }
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A share of a limit, at least one.
 #[must_use]
 pub fn scale(limit: u32, share: f64) -> u32 {
     #[expect(
@@ -192,6 +293,27 @@ mod tests {
         let rate = RateHeaders { limit: None, remaining: Some(0), wait: Some(secs(86_400)) };
         pace.heed(&rate, 1.0, t);
         assert_eq!(pace.next_room(1, t), Some(t + MAX_TOLD_WAIT));
+    }
+
+    #[test]
+    fn a_cabinet_counts_requests_whoever_makes_them() {
+        let t = Instant::now();
+        let address = Address::Business { id: 9, warehouses: vec![7] };
+        let purse = Purse::new(&address, 1.0);
+        let other = purse.clone();
+        for n in 0..50 {
+            let purse = if n % 2 == 0 { &purse } else { &other };
+            assert!(purse.has_room(2000, t), "request {n}");
+            purse.start(2000);
+            purse.end(2000, &RateHeaders::default(), t);
+        }
+        assert!(!other.has_room(1, t));
+        assert_eq!(other.next_room(1, t), Some(t + WINDOW));
+        for _ in 0..super::super::MAX_PARALLEL {
+            assert!(purse.has_room(1, t + WINDOW));
+            purse.start(1);
+        }
+        assert!(!purse.has_room(1, t + WINDOW), "four at a time");
     }
 
     proptest! {

@@ -18,15 +18,17 @@ use tracing::{info, warn};
 
 use super::batch::{Age, Backlog, Urgency, held_in_window};
 use super::desk::{Aside, Report};
-use super::ledger::{Ledger, is_dirty};
-use super::pace::{Pace, scale};
+use super::ledger::{Ledger, is_due};
+use super::pace::Purse;
 use super::quarantine::Quarantine;
+use super::reconcile::{Class, Survey};
 use super::standing::{Standing, State};
 use super::verdict::{Verdict, judge, named, words};
-use super::{Memory, Metrics, Target};
+use super::{Memory, Metrics, Mode, Target};
+use crate::history::{self, History, What};
 use crate::partner::client::{RateHeaders, Reply};
-use crate::partner::wire::{ApiError, MAX_SKUS_PER_UPDATE, SKUS_PER_MINUTE, UpdateBody};
-use crate::stock::{Level, ShopId, Sku, SkuId, StockBook};
+use crate::partner::wire::{Address, ApiError, MAX_SKUS_PER_UPDATE, UpdateBody};
+use crate::stock::{Level, Marks, ShopId, Sku, SkuId, StockBook};
 use crate::store::{Acked, Quarantined, Spent};
 use crate::telemetry::{AlarmKind, Alarms};
 
@@ -35,6 +37,10 @@ const MAX_BODY_BYTES: usize = 500_000;
 
 /// A scan in spite of nudges, in case one was lost.
 const SCAN_EVERY: Duration = Duration::from_mins(5);
+
+/// Most SKUs that one scan finds to be due again: at one each five minutes, fourteen million a
+/// day.
+const MAX_REFRESHED: usize = 50_000;
 
 /// SKUs are waiting and nothing was acknowledged for so long: somebody should look.
 const SILENCE: TimeDelta = TimeDelta::minutes(15);
@@ -48,6 +54,9 @@ const SHRUNK_FOR: Duration = Duration::from_hours(24);
 
 /// The client gives a request up after this long at the latest.
 const CLIENT_TIMEOUT: TimeDelta = TimeDelta::seconds(60);
+
+/// How soon to look again when other lanes of the same limit have taken all there is.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// One moment, by both clocks: pauses go by the one that is never set, dates by the other.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +84,12 @@ pub struct Surroundings {
     pub alarms: Alarms,
     /// Counts for the operator.
     pub metrics: Metrics,
+    /// What may be spent of the Market's limit.
+    pub purse: Purse,
+    /// When the seller last asserted what.
+    pub marks: Arc<Marks>,
+    /// What happened to each SKU lately.
+    pub history: Arc<History>,
 }
 
 /// See the module.
@@ -96,7 +111,6 @@ pub struct Plan {
     quarantine: Quarantine,
     // The report has the quarantine as it is.
     is_listed: bool,
-    pace: Pace,
     standing: Standing,
     dice: StdRng,
     scan_at: Instant,
@@ -108,6 +122,8 @@ pub struct Plan {
     waiting_since: Option<DateTime<Utc>>,
     in_flight: usize,
     in_flight_skus: usize,
+    // Read-backs under way: to the Market requests like any other.
+    looks: usize,
     report: Report,
     keep: Vec<Keep>,
 }
@@ -148,6 +164,7 @@ pub struct Batch {
     // When the batch these were in was first refused, if they are such a part.
     refused_at: Option<Instant>,
     key: usize,
+    began: Instant,
 }
 
 impl Batch {
@@ -216,25 +233,65 @@ pub struct Scan {
     skip: HashSet<Sku>,
     shop: ShopId,
     around: Surroundings,
+    now: DateTime<Utc>,
+}
+
+/// What a comparison found.
+pub struct Found {
+    backlog: Backlog,
+    // Sent long ago and asserted since.
+    refresh: Vec<(Sku, SkuId)>,
 }
 
 impl Scan {
     /// Looks at every SKU: a million take some 50 ms.
     #[must_use]
-    pub fn run(self) -> Backlog {
-        let Self { mut backlog, skip, shop, around } = self;
+    pub fn run(self) -> Found {
+        let Self { mut backlog, skip, shop, around, now } = self;
+        let mut refresh = Vec::new();
         around.ledger.read(shop, |column| {
             around.book.for_each(shop, |sku, entry| {
                 let acked = column.get(entry.id());
-                if is_dirty(entry.level(), acked) && !skip.contains(sku) {
-                    let urgency = Urgency::of(entry.level(), acked.level());
-                    let age = acked.acked_at().map_or(0, |at| at.timestamp_micros());
-                    backlog.offer(sku, urgency, age);
+                if is_due(entry.level(), acked) {
+                    if !skip.contains(sku) {
+                        let urgency = Urgency::of(entry.level(), acked.level());
+                        let age = acked.acked_at().map_or(0, |at| at.timestamp_micros());
+                        backlog.offer(sku, urgency, age);
+                    }
+                } else if refresh.len() < MAX_REFRESHED
+                    && let Some(acked_at) = acked.acked_at()
+                    && is_stale(sku, acked_at, now)
+                    && is_asserted_since(&around.marks, shop, entry.id(), acked_at)
+                {
+                    refresh.push((sku.clone(), entry.id()));
                 }
             });
         });
-        backlog
+        Found { backlog, refresh }
     }
+}
+
+/// Whether it is time to say the same again: the Market wants to hear of each SKU daily.
+///
+/// Between 12 and 23 hours after the last time, each SKU at an hour of its own: so a shop that
+/// was sent in one go does not go in one go every day.
+#[must_use]
+pub fn is_stale(sku: &Sku, acked_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    // The same in every life of the program, whatever the standard hasher becomes.
+    let spread = crc32fast::hash(sku.as_str().as_bytes());
+    let rest = TimeDelta::hours(12) + TimeDelta::seconds(i64::from(spread % (11 * 3600)));
+    now - acked_at >= rest
+}
+
+/// Whether the seller has said it since: an hour that began before proves nothing.
+pub(super) fn is_asserted_since(
+    marks: &Marks,
+    shop: ShopId,
+    id: SkuId,
+    acked_at: DateTime<Utc>,
+) -> bool {
+    let asserted = marks.asserted(shop, id);
+    asserted.is_some_and(|asserted| asserted.hour.start() > acked_at.into())
 }
 
 impl Plan {
@@ -247,9 +304,8 @@ impl Plan {
         now: Now,
         dice: StdRng,
     ) -> Self {
-        let Memory { quarantined, spent } = memory;
-        let mut pace = Pace::new(scale(SKUS_PER_MINUTE, target.limit_share));
-        recall(&mut pace, &spent, now);
+        let Memory { quarantined, spent, .. } = memory;
+        recall(&around.purse, &spent, now);
         let mut plan = Self {
             standing: Standing::new(target.parallel, target.keys.len()),
             backlog: Backlog::default(),
@@ -261,16 +317,16 @@ impl Plan {
             evidence_sought: false,
             quarantine: Quarantine::new(quarantined),
             is_listed: false,
-            pace,
             dice,
             scan_at: now.mono,
-            max_skus: MAX_SKUS_PER_UPDATE,
+            max_skus: most_skus(&target.address),
             grow_at: None,
             behind: TimeDelta::zero(),
             accepted_at: None,
             waiting_since: None,
             in_flight: 0,
             in_flight_skus: 0,
+            looks: 0,
             report: Report::default(),
             keep: Vec::new(),
             target,
@@ -301,18 +357,23 @@ impl Plan {
 
     /// Hands out the comparison; until [`Plan::end_scan`] the backlog is empty.
     #[must_use]
-    pub fn begin_scan(&mut self) -> Scan {
+    pub fn begin_scan(&mut self, now: Now) -> Scan {
         let mut backlog = std::mem::take(&mut self.backlog);
         backlog.begin_scan();
         let mut skip = self.away.clone();
         skip.extend(self.quarantine.skus().cloned());
-        Scan { backlog, skip, shop: self.target.shop, around: self.around.clone() }
+        let (shop, around) = (self.target.shop, self.around.clone());
+        Scan { backlog, skip, shop, around, now: now.wall }
     }
 
     /// Takes in what the comparison found.
-    pub fn end_scan(&mut self, backlog: Backlog, now: Now) {
-        self.backlog = backlog;
+    pub fn end_scan(&mut self, found: Found, now: Now) {
+        self.backlog = found.backlog;
         self.scan_at = now.mono + SCAN_EVERY;
+        self.around.ledger.doubt(self.target.shop, found.refresh.iter().map(|(_, id)| *id));
+        for (sku, _) in found.refresh {
+            self.enlist(&sku, now.micros(), now);
+        }
         for sku in self.quarantine.skus().cloned().collect::<Vec<_>>() {
             self.enlist(&sku, now.micros(), now);
         }
@@ -326,11 +387,11 @@ impl Plan {
         let Surroundings { book, ledger, .. } = &self.around;
         let Some(entry) = book.get(self.target.shop, sku.as_str()) else { return };
         let acked = ledger.get(self.target.shop, entry.id());
-        if !is_dirty(entry.level(), acked) {
+        if !is_due(entry.level(), acked) {
             self.backlog.discard(sku);
             if self.quarantine.has(sku) {
                 // Accepted, but a crash came before that was noted here.
-                self.release(sku);
+                self.release(sku, now);
             }
         } else if !self.quarantine.has(sku) {
             self.backlog.insert(sku, Urgency::of(entry.level(), acked.level()), age);
@@ -342,8 +403,17 @@ impl Plan {
         }
     }
 
-    fn release(&mut self, sku: &Sku) {
+    /// What happened to one SKU that is set aside, or no longer.
+    fn note_event(&self, sku: &Sku, what: What, now: Now) {
+        let Surroundings { book, history, .. } = &self.around;
+        let entry = book.get(self.target.shop, sku.as_str());
+        let skus = entry.iter().map(|entry| (entry.id(), entry.level().count));
+        history.note(self.target.shop, now.wall, what, skus);
+    }
+
+    fn release(&mut self, sku: &Sku, now: Now) {
         if self.quarantine.release(sku) {
+            self.note_event(sku, What::Released, now);
             self.keep.push(Keep::Released(sku.clone()));
             self.note_quarantine();
         }
@@ -361,9 +431,9 @@ impl Plan {
     /// It must be landed by [`Plan::land`], whatever becomes of it.
     pub fn next(&mut self, now: Now) -> Option<(Batch, Vec<u8>)> {
         if self.grow_at.is_some_and(|at| at <= now.mono) {
-            (self.max_skus, self.grow_at) = (MAX_SKUS_PER_UPDATE, None);
+            (self.max_skus, self.grow_at) = (most_skus(&self.target.address), None);
         }
-        if self.in_flight >= self.standing.parallel(now.mono) {
+        if self.in_flight + self.looks >= self.standing.parallel(now.mono) {
             return None;
         }
         loop {
@@ -379,7 +449,7 @@ impl Plan {
 
     fn candidates(&mut self, now: Now) -> Option<Candidates> {
         let (is_group, wanted) = self.queued();
-        if wanted == 0 || self.pace.room(now.mono) < as_u32(wanted) {
+        if wanted == 0 || !self.around.purse.has_room(wanted, now.mono) {
             return None;
         }
         self.is_groups_turn = !is_group;
@@ -403,7 +473,7 @@ impl Plan {
     /// Groups and backlog take turns: a thousand refused SKUs that go out one by one must not
     /// keep a new zero waiting.
     fn queued(&self) -> (bool, usize) {
-        let most = self.max_skus.min(self.pace.limit() as usize);
+        let most = self.max_skus.min(self.around.purse.most());
         let wants_evidence = !self.suspects.is_empty() && !self.evidence_sought;
         let is_backlogs_turn = wants_evidence || !self.is_groups_turn;
         match self.groups.front() {
@@ -419,14 +489,14 @@ impl Plan {
         let Candidates { skus, refused_at } = candidates;
         let Surroundings { book, ledger, .. } = &self.around;
         let shop = self.target.shop;
-        let mut body = UpdateBody::new(MAX_BODY_BYTES);
+        let mut body = UpdateBody::new(MAX_BODY_BYTES, &self.target.address);
         let mut items = Vec::with_capacity(skus.len());
         let mut candidates = skus.into_iter();
         let mut left_over = Vec::new();
         for (sku, age) in candidates.by_ref() {
             let entry = book.get(shop, sku.as_str());
-            let dirty = entry.filter(|entry| is_dirty(entry.level(), ledger.get(shop, entry.id())));
-            let Some(entry) = dirty else {
+            let due = entry.filter(|entry| is_due(entry.level(), ledger.get(shop, entry.id())));
+            let Some(entry) = due else {
                 self.away.remove(&sku);
                 continue;
             };
@@ -439,14 +509,16 @@ impl Plan {
             items.push(Item { sku, id: entry.id(), level, age });
         }
         left_over.extend(candidates);
+        let bytes = body.finish();
         self.put_back(left_over, refused_at, now);
         if items.is_empty() {
             return None;
         }
-        self.pace.start(as_u32(items.len()));
+        self.around.purse.start(items.len());
         self.in_flight += 1;
         self.in_flight_skus += items.len();
-        Some((Batch { items, refused_at, key: self.standing.key() }, body.finish()))
+        let key = self.standing.key();
+        Some((Batch { items, refused_at, key, began: now.mono }, bytes))
     }
 
     fn put_back(&mut self, skus: Vec<(Sku, Age)>, refused_at: Option<Instant>, now: Now) {
@@ -457,6 +529,25 @@ impl Plan {
         }
     }
 
+    /// Whether a read-back may go out now, beside what is under way; it must be ended by
+    /// [`Plan::end_look`].
+    pub fn begin_look(&mut self, now: Now) -> bool {
+        let is_free = self.in_flight + self.looks < self.standing.parallel(now.mono);
+        self.looks += usize::from(is_free);
+        is_free
+    }
+
+    /// A read-back ended.
+    pub fn end_look(&mut self) {
+        self.looks -= 1;
+    }
+
+    /// Which of the target's keys to ask with.
+    #[must_use]
+    pub fn key(&self) -> usize {
+        self.standing.key()
+    }
+
     // === Judging ===
 
     /// A request ended. Returns what has to be made durable.
@@ -465,11 +556,11 @@ impl Plan {
     pub fn land(&mut self, landed: Landed, now: Now) -> Vec<Keep> {
         let Landed { batch, verdict, rate, date, trace, at } = landed;
         self.note_clock(date, at.wall);
+        self.remember(&batch, &verdict, trace.as_deref(), at);
         let at = at.mono;
         self.in_flight -= 1;
         self.in_flight_skus -= batch.items.len();
-        self.pace.end(as_u32(batch.items.len()), at);
-        self.pace.heed(&rate, self.target.limit_share, at);
+        self.around.purse.end(batch.items.len(), &rate, at);
         self.around.metrics.note(&self.target.name, &verdict, batch.items.len());
         self.report.requests += 1;
         if verdict != Verdict::Accept {
@@ -516,6 +607,20 @@ impl Plan {
         std::mem::take(&mut self.keep)
     }
 
+    fn remember(&self, batch: &Batch, verdict: &Verdict, trace: Option<&str>, at: Now) {
+        let ended = history::Batch {
+            number: 0,
+            at: at.wall,
+            took: at.mono - batch.began,
+            skus: batch.items.len(),
+            verdict: verdict.name(),
+            words: verdict.to_string(),
+            trace: trace.map(ToOwned::to_owned),
+        };
+        let items = batch.items.iter().map(|item| (item.id, item.level));
+        self.around.history.answered(self.target.shop, ended, items);
+    }
+
     fn accepted(&mut self, batch: Batch, at: Instant, now: Now) {
         self.accepted_at = Some(at);
         self.report.acknowledged += batch.items.len() as u64;
@@ -532,7 +637,7 @@ impl Plan {
         // A batch went through: those refused by themselves are to blame themselves.
         self.condemn_suspects(now);
         for item in batch.items {
-            self.release(&item.sku);
+            self.release(&item.sku, now);
             // Changed while it was under way? Then it goes again.
             self.come_back(&item.sku, now.micros(), now);
         }
@@ -594,7 +699,7 @@ impl Plan {
     fn acquit_suspects(&mut self, at: Instant, now: Now) {
         let reason = self.suspects.last().map(|s| s.reason.clone()).unwrap_or_default();
         for sku in std::mem::take(&mut self.unproven) {
-            self.release(&sku);
+            self.release(&sku, now);
             self.come_back(&sku, now.micros(), now);
         }
         let suspects = std::mem::take(&mut self.suspects).into_iter().map(|s| s.sku);
@@ -630,6 +735,7 @@ impl Plan {
                 sku = sku.as_str(),
                 "the Market refuses this SKU, it is set aside: {reason}"
             );
+            self.note_event(&sku, What::SetAside, now);
             let row = self.quarantine.add(&sku, level, reason, now.wall).clone();
             self.keep.push(Keep::Quarantined(row));
             // Perhaps the shop has changed its count meanwhile.
@@ -650,6 +756,29 @@ impl Plan {
 
     // === What others get to see ===
 
+    /// The SKUs that are set aside.
+    #[must_use]
+    pub fn set_aside(&self) -> Vec<Sku> {
+        self.quarantine.skus().cloned().collect()
+    }
+
+    /// Says aloud what a read-back left open.
+    pub fn note_drift(&self, survey: &Survey) {
+        let name = &self.target.name;
+        let count = |class: Class| survey.classes.get(class.name()).copied().unwrap_or_default();
+        let (drifted, unknown) = (count(Class::Drifted), count(Class::Unknown));
+        if self.target.mode == Mode::DryRun || drifted == 0 {
+            return self.around.alarms.clear(AlarmKind::Drift, name);
+        }
+        let text = format!(
+            "the Market shows another number than {name} sent of {drifted} SKUs, and nothing \
+             explains it ({} are sent again; {unknown} more it does not know); `stockbridge \
+             verify` lists them",
+            survey.resent
+        );
+        self.around.alarms.raise(AlarmKind::Drift, name, text);
+    }
+
     /// When to look again if nothing happens before.
     #[must_use]
     pub fn wake_at(&self, now: Now) -> Instant {
@@ -659,11 +788,13 @@ impl Plan {
         if wanted == 0 {
             return tick;
         }
-        match (self.standing.held_until(), self.pace.next_room(as_u32(wanted), now)) {
+        match (self.standing.held_until(), self.around.purse.next_room(wanted, now)) {
             (Some(held), Some(room)) => held.max(room).min(tick),
             (Some(held), None) => held.min(tick),
             // Room now, and yet nothing goes out: something in flight has to end first.
             (None, Some(room)) if room > now => room.min(tick),
+            // It is another lane's, whose end nobody tells us.
+            (None, None) if self.in_flight == 0 => tick.min(now + LOOK_AGAIN),
             (None, Some(_) | None) => tick,
         }
     }
@@ -675,6 +806,7 @@ impl Plan {
         self.watch_silence(waiting + self.in_flight_skus, now.wall);
         let (state, reason) = self.standing.state();
         self.report.state = match (state, waiting, self.in_flight) {
+            _ if self.target.mode == Mode::DryRun => "dry-run",
             (State::Paused, _, _) => "paused",
             (State::Waiting, _, _) => "waiting",
             (State::Open, 0, 0) => "idle",
@@ -725,8 +857,8 @@ impl Plan {
 
     fn alarm_pause(&self, reason: &str) {
         let text = format!(
-            "nothing is sent to campaign {} of {} until this is mended: {reason}",
-            self.target.campaign, self.target.name
+            "nothing is sent to {} of {} until this is mended: {reason}",
+            self.target.address, self.target.name
         );
         self.around.alarms.raise(AlarmKind::CampaignPaused, &self.target.name, text);
     }
@@ -734,7 +866,7 @@ impl Plan {
     fn log_trouble(&self, batch: &Batch, verdict: &Verdict, trace: Option<&str>) {
         warn!(
             shop = self.target.name,
-            campaign.id = self.target.campaign,
+            address = %self.target.address,
             batch.skus = batch.items.len(),
             trace,
             "the Market did not take a batch: {verdict}"
@@ -753,18 +885,24 @@ impl Plan {
     }
 }
 
-fn recall(pace: &mut Pace, spent: &[Spent], now: Now) {
+/// Most SKUs in one request: each takes an item for every warehouse that is told.
+fn most_skus(address: &Address) -> usize {
+    match address {
+        Address::Campaign { .. } => MAX_SKUS_PER_UPDATE,
+        Address::Business { warehouses, .. } => {
+            (MAX_SKUS_PER_UPDATE / warehouses.len().max(1)).max(1)
+        }
+    }
+}
+
+fn recall(purse: &Purse, spent: &[Spent], now: Now) {
     for Spent { at, skus } in spent {
         // It was answered, or given up, at some time between then and now, and not after the
         // client's own time-out: the latest counts.
         let ended: DateTime<Utc> = (*at + CLIENT_TIMEOUT).min(now.wall);
         let ago = (now.wall - ended).to_std().unwrap_or_default();
         if let Some(ended) = now.mono.checked_sub(ago) {
-            pace.recall(*skus, ended);
+            purse.recall(*skus, ended);
         }
     }
-}
-
-fn as_u32(skus: usize) -> u32 {
-    u32::try_from(skus).unwrap_or(u32::MAX)
 }

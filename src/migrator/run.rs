@@ -1,33 +1,47 @@
-//! The loop of one campaign: it sends what the plan says, and tells the plan what came of it.
+//! The loop of one shop: it sends what the plan says and asks what the surveyor wants to know,
+//! and tells them what came of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use rand::rngs::StdRng;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::desk::Desk;
+use super::pace::Purse;
 use super::plan::{Batch, Keep, Landed, Now, Plan, Surroundings};
-use super::{Context, Memory, Target};
+use super::reconcile::{self, Field, Surveyor};
+use super::{Context, LAST_EQUAL, Memory, Mode, Target};
 use crate::lifecycle::{Tasks, run_blocking};
 use crate::store::{Change, Spent};
 
-/// One campaign's sender.
+/// How soon to try again when there is no place for a read-back.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// One shop's sender.
 pub(super) struct Lane {
     target: Target,
     context: Context,
     desk: Arc<Desk>,
     plan: Plan,
+    surveyor: Surveyor,
 }
 
-/// A batch under way, in a task of its own; this is where it will be heard of.
+/// A request that ended.
+enum Landing {
+    Batch(Landed),
+    Look(reconcile::Landed),
+}
+
+/// A request under way, in a task of its own; this is where it will be heard of.
 ///
 /// Not a future that the lane drives itself: while the lane awaits the store, nobody would
 /// drive it, and it may hold what the lane waits for.
-type Flight = oneshot::Receiver<Landed>;
+type Flight = oneshot::Receiver<Landing>;
 
 impl Lane {
     pub(super) fn new(
@@ -35,17 +49,33 @@ impl Lane {
         context: Context,
         desk: Arc<Desk>,
         memory: Memory,
-        dice: StdRng,
+        (dice, purse): (StdRng, Purse),
     ) -> Self {
         let around = Surroundings {
             book: Arc::clone(&context.book),
             ledger: Arc::clone(&context.ledger),
             alarms: context.alarms.clone(),
             metrics: context.metrics.clone(),
+            purse,
+            marks: Arc::clone(&context.marks),
+            history: Arc::clone(&context.history),
+        };
+        let field = Field {
+            shop: target.shop,
+            address: target.address.clone(),
+            warehouses: target.warehouses.clone(),
+            mode: target.mode,
+            every: context.verify_every,
+            book: Arc::clone(&context.book),
+            ledger: Arc::clone(&context.ledger),
+            marks: Arc::clone(&context.marks),
+            sightings: Arc::clone(&context.sightings),
+            history: Arc::clone(&context.history),
         };
         let now = Now { mono: Instant::now(), wall: context.clock.now() };
+        let surveyor = Surveyor::new(field, memory.last_equal, now);
         let plan = Plan::new(target.clone(), around, memory, now, dice);
-        Self { target, context, desk, plan }
+        Self { target, context, desk, plan, surveyor }
     }
 
     /// Sends until told to stop, then waits for what is under way.
@@ -58,23 +88,22 @@ impl Lane {
             }
             let mut now = self.now();
             if !is_stopping {
-                self.find_work().await;
-                now = self.now();
-                while let Some((batch, body)) = self.plan.next(now) {
-                    flights.push(self.fly(batch, body, &tasks));
+                if self.target.mode == Mode::On {
+                    self.find_work().await;
                 }
+                now = self.now();
+                self.take_off(now, &flights, &tasks);
                 let keep = self.plan.take_keep();
                 self.persist(keep).await;
             }
             // By the time at which nothing more could be sent, or a pause that ended since
             // would be overlooked.
-            let wake = self.plan.wake_at(now);
+            let wake = self.plan.wake_at(now).min(self.next_look(now));
             self.desk.publish(self.plan.report(now));
+            self.desk.publish_survey(self.surveyor.survey());
             tokio::select! {
-                Some(landed) = flights.next() => {
-                    let landed = landed.expect("a batch under way does not panic");
-                    let keep = self.plan.land(landed, self.now());
-                    self.persist(keep).await;
+                Some(landing) = flights.next() => {
+                    self.land(landing.expect("a request under way does not panic")).await;
                 }
                 () = tasks.stopping(), if !is_stopping => {}
                 () = self.desk.nudged(), if !is_stopping => {}
@@ -87,21 +116,63 @@ impl Lane {
         Now { mono: Instant::now(), wall: self.context.clock.now() }
     }
 
+    /// When the surveyor wants to be woken.
+    fn next_look(&self, now: Now) -> Instant {
+        let soon = now.mono + LOOK_AGAIN;
+        // Due, and yet not under way: the plan has no place for it now.
+        if self.surveyor.is_due(now) {
+            soon
+        } else {
+            self.surveyor.wake_at().unwrap_or(now.mono + LOOK_AGAIN * 60)
+        }
+    }
+
     async fn find_work(&mut self) {
         let hints = self.desk.take_hints();
         self.plan.hint(&hints.skus, self.now());
         if hints.is_incomplete || self.plan.wants_scan(self.now()) {
-            let scan = self.plan.begin_scan();
+            let scan = self.plan.begin_scan(self.now());
             // A thread of its own: the ones that answer the Market stay free.
             let found = run_blocking(move || scan.run()).await;
             self.plan.end_scan(found, self.now());
         }
     }
 
+    /// Sends what may be sent now.
+    fn take_off(&mut self, now: Now, flights: &FuturesUnordered<Flight>, tasks: &Tasks) {
+        if self.desk.take_hurry() {
+            self.surveyor.hurry(now);
+        }
+        // The look first: it is rare, and batches would leave it no place.
+        if self.surveyor.is_due(now) && self.plan.begin_look(now) {
+            flights.push(self.look(now, tasks));
+        }
+        if self.target.mode == Mode::On {
+            while let Some((batch, body)) = self.plan.next(now) {
+                flights.push(self.fly(batch, body, tasks));
+            }
+        }
+    }
+
+    fn look(&mut self, now: Now, tasks: &Tasks) -> Flight {
+        let (land, flight) = oneshot::channel();
+        let look = self.surveyor.look(now);
+        let key = self.target.keys[self.plan.key()].clone();
+        let address = self.target.address.clone();
+        let Context { market, clock, .. } = self.context.clone();
+        tasks.spawn_brief(async move {
+            let reply = market.read_back(&address, &key, &look, clock.now()).await;
+            let landed = reconcile::Landed::new(look, &reply);
+            // The lane waits for it even when it stops; if it crashed, nobody does.
+            let _unheard = land.send(Landing::Look(landed));
+        });
+        flight
+    }
+
     fn fly(&self, batch: Batch, body: Vec<u8>, tasks: &Tasks) -> Flight {
         let (land, flight) = oneshot::channel();
         let Context { market, store, clock, ledger, .. } = self.context.clone();
-        let (shop, campaign) = (self.target.shop, self.target.campaign);
+        let (shop, address) = (self.target.shop, self.target.address.clone());
         let key = self.target.keys[batch.key()].clone();
         tasks.spawn_brief(async move {
             // Noted before it goes out: after a crash the minute's limit must still hold, and
@@ -110,7 +181,7 @@ impl Lane {
             if let Err(error) = store.note_spent(shop, Spent { at: clock.now(), skus }).await {
                 warn!(error = %error, "what is being sent is not noted on disk");
             }
-            let reply = market.update_stocks(campaign, &key, body, clock.now()).await;
+            let reply = market.update_stocks(&address, &key, body, clock.now()).await;
             // Before the commit: how long our disk takes is not the Market's clock.
             let at = Now { mono: Instant::now(), wall: clock.now() };
             let landed = Landed::new(batch, reply, at);
@@ -125,9 +196,50 @@ impl Lane {
                 ledger.record(shop, ids.into_iter().zip(rows.iter().map(|(_, acked)| *acked)));
             }
             // The lane waits for its batches even when it stops; if it crashed, nobody does.
-            let _unheard = land.send(landed);
+            let _unheard = land.send(Landing::Batch(landed));
         });
         flight
+    }
+
+    async fn land(&mut self, landing: Landing) {
+        match landing {
+            Landing::Batch(landed) => {
+                let keep = self.plan.land(landed, self.now());
+                self.persist(keep).await;
+            }
+            Landing::Look(landed) => {
+                self.plan.end_look();
+                let aside = self.plan.set_aside();
+                if let Some(roundup) = self.surveyor.land(landed, aside, self.now()) {
+                    let outcome = run_blocking(move || roundup.run()).await;
+                    self.conclude(outcome).await;
+                }
+            }
+        }
+    }
+
+    /// A pass through the Market's copy has ended.
+    async fn conclude(&mut self, outcome: reconcile::Outcome) {
+        let now = self.now();
+        let lost: Vec<_> = outcome.lost().cloned().collect();
+        self.plan.hint(&lost, now);
+        let is_equal = self.surveyor.end(outcome, now);
+        let survey = self.surveyor.survey();
+        info!(
+            shop = self.target.name,
+            classes = ?survey.classes,
+            "read the Market's copy back: {} SKUs leave a question, {} are sent again",
+            survey.open_questions(),
+            survey.resent
+        );
+        self.plan.note_drift(survey);
+        if is_equal {
+            let text = now.wall.to_rfc3339();
+            let noted = self.context.store.note(Some(self.target.shop), LAST_EQUAL, Some(&text));
+            if let Err(error) = noted.await {
+                warn!(error = %error, "that the Market's copy is equal is not on disk");
+            }
+        }
     }
 
     async fn persist(&self, keep: Vec<Keep>) {

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap};
 
+use super::page::Look;
+use super::wire::Address;
 use crate::http::read_answer;
 use crate::http::secret::Secret;
 
@@ -103,19 +105,53 @@ impl MarketClient {
         Self { http, base: base.trim_end_matches('/').to_owned() }
     }
 
-    /// Sends one batch of stock: `PUT /v2/campaigns/{campaignId}/offers/stocks`.
+    /// Sends one batch of stock, by the method of this address.
     ///
     /// `now` stands in for the answer's `Date` where that is missing.
     pub async fn update_stocks(
         &self,
-        campaign: u64,
+        address: &Address,
         key: &Secret,
         body: Vec<u8>,
         now: DateTime<Utc>,
     ) -> Reply {
-        let request = self
-            .http
-            .put(format!("{}/v2/campaigns/{campaign}/offers/stocks", self.base))
+        let request = match address {
+            Address::Campaign { id } => {
+                self.http.put(format!("{}/v2/campaigns/{id}/offers/stocks", self.base))
+            }
+            Address::Business { id, .. } => {
+                self.http.post(format!("{}/v3/businesses/{id}/offers/stocks/update", self.base))
+            }
+        };
+        self.send(request, key, body, now).await
+    }
+
+    /// Asks for a part of the Market's copy, by the method of this address.
+    pub async fn read_back(
+        &self,
+        address: &Address,
+        key: &Secret,
+        look: &Look,
+        now: DateTime<Utc>,
+    ) -> Reply {
+        let place = match address {
+            Address::Campaign { id } => format!("v2/campaigns/{id}"),
+            Address::Business { id, .. } => format!("v3/businesses/{id}"),
+        };
+        let (query, body) = look.request(address);
+        let url = format!("{}/{place}/offers/stocks{query}", self.base);
+        let request = self.http.post(url);
+        self.send(request, key, body.into_bytes(), now).await
+    }
+
+    async fn send(
+        &self,
+        request: reqwest::RequestBuilder,
+        key: &Secret,
+        body: Vec<u8>,
+        now: DateTime<Utc>,
+    ) -> Reply {
+        let request = request
             .header("Api-Key", key.expose())
             .header(CONTENT_TYPE, "application/json")
             .body(body);

@@ -2,5 +2,6 @@
 //! call the Market.
 
 pub mod client;
+pub mod page;
 pub mod server;
 pub mod wire;

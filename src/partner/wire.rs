@@ -4,6 +4,7 @@
 //! errors, 2026.
 
 use std::collections::HashSet;
+use std::fmt;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -53,12 +54,32 @@ pub enum Address {
 }
 
 impl Address {
+    /// The cabinet, if it is by its number that the Market is told.
+    #[must_use]
+    pub fn business(&self) -> Option<u64> {
+        match self {
+            Self::Campaign { .. } => None,
+            Self::Business { id, .. } => Some(*id),
+        }
+    }
+
     /// The method's name in the configuration.
     #[must_use]
     pub fn method(&self) -> &'static str {
         match self {
             Self::Campaign { .. } => "campaign",
             Self::Business { .. } => "business",
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Campaign { id } => write!(f, "campaign {id}"),
+            Self::Business { id, warehouses } => {
+                write!(f, "business {id} warehouses {warehouses:?}")
+            }
         }
     }
 }
@@ -212,7 +233,7 @@ fn parse_count(literal: &str) -> Option<Count> {
 }
 
 /// RFC 3339, and the offset without a colon that PHP's `DATE_ISO8601` writes.
-fn parse_moment(text: &str) -> Option<Instant> {
+pub(super) fn parse_moment(text: &str) -> Option<Instant> {
     DateTime::parse_from_rfc3339(text)
         .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%z"))
         .ok()
@@ -226,11 +247,16 @@ fn shorten(text: &str) -> String {
 
 // === The update, as we send it ===
 
-/// The body of an update we send, built item by item up to a size.
+/// Requests a cabinet may make a minute to the method by business. Source: the change log,
+/// 2026-07-29.
+pub const UPDATES_PER_MINUTE: u32 = 50;
+
+/// The body of an update we send, built SKU by SKU up to a size.
 ///
 /// Raw UTF-8, not `\u` escapes: a Cyrillic SKU takes a third of the bytes.
 #[derive(Debug)]
-pub struct UpdateBody {
+pub struct UpdateBody<'a> {
+    address: &'a Address,
     bytes: Vec<u8>,
     max_bytes: usize,
     skus: usize,
@@ -238,28 +264,41 @@ pub struct UpdateBody {
 
 const UPDATE_TAIL: &[u8] = b"]}";
 
-impl UpdateBody {
-    /// An empty body that will not outgrow `max_bytes`.
+impl<'a> UpdateBody<'a> {
+    /// An empty body for this address that will not outgrow `max_bytes`.
     #[must_use]
-    pub fn new(max_bytes: usize) -> Self {
-        Self { bytes: br#"{"skus":["#.to_vec(), max_bytes, skus: 0 }
+    pub fn new(max_bytes: usize, address: &'a Address) -> Self {
+        let head: &[u8] = match address {
+            Address::Campaign { .. } => br#"{"skus":["#,
+            Address::Business { .. } => br#"{"skuItems":["#,
+        };
+        Self { address, bytes: head.to_vec(), max_bytes, skus: 0 }
     }
 
-    /// Adds an item, or says `false` and changes nothing if it does not fit.
+    /// Adds a SKU, or says `false` and changes nothing if it does not fit.
     ///
-    /// The first item always fits: a SKU takes at most about 1.5 kB.
+    /// The first always fits: a SKU takes at most about 1.5 kB a warehouse.
     pub fn push(&mut self, sku: &Sku, level: Level) -> bool {
         let before = self.bytes.len();
-        if self.skus > 0 {
-            self.bytes.push(b',');
+        match self.address {
+            Address::Campaign { .. } => {
+                self.begin_item(sku);
+                let (count, at) = (level.count, level.updated_at);
+                self.bytes.extend_from_slice(
+                    format!(r#","items":[{{"count":{count},"updatedAt":"{at}"}}]}}"#).as_bytes(),
+                );
+            }
+            Address::Business { warehouses, .. } => {
+                for warehouse in warehouses {
+                    self.begin_item(sku);
+                    let (count, at) = (level.count, level.updated_at);
+                    let rest = format!(
+                        r#","partnerWarehouseId":{warehouse},"count":{count},"updatedAt":"{at}"}}"#
+                    );
+                    self.bytes.extend_from_slice(rest.as_bytes());
+                }
+            }
         }
-        self.bytes.extend_from_slice(br#"{"sku":"#);
-        serde_json::to_writer(&mut self.bytes, sku.as_str())
-            .expect("a string written to memory cannot fail");
-        let (count, at) = (level.count, level.updated_at);
-        self.bytes.extend_from_slice(
-            format!(r#","items":[{{"count":{count},"updatedAt":"{at}"}}]}}"#).as_bytes(),
-        );
         let fits = self.skus == 0 || self.bytes.len() + UPDATE_TAIL.len() <= self.max_bytes;
         if fits {
             self.skus += 1;
@@ -269,7 +308,16 @@ impl UpdateBody {
         fits
     }
 
-    /// How many items there are.
+    fn begin_item(&mut self, sku: &Sku) {
+        if !self.bytes.ends_with(b"[") {
+            self.bytes.push(b',');
+        }
+        self.bytes.extend_from_slice(br#"{"sku":"#);
+        serde_json::to_writer(&mut self.bytes, sku.as_str())
+            .expect("a string written to memory cannot fail");
+    }
+
+    /// How many SKUs there are.
     #[must_use]
     pub fn skus(&self) -> usize {
         self.skus
@@ -369,8 +417,26 @@ pub struct WarehouseStock {
 mod tests {
     use super::*;
 
+    const CAMPAIGN: Address = Address::Campaign { id: 1 };
+
     fn now() -> DateTime<Utc> {
         "2026-11-20T10:00:00Z".parse().unwrap()
+    }
+
+    #[test]
+    fn the_method_by_business_tells_every_warehouse_in_the_documented_shape() {
+        let address = Address::Business { id: 1, warehouses: vec![123, 124] };
+        let level = Level { count: Count::try_from(3).unwrap(), updated_at: now().into() };
+        let mut body = UpdateBody::new(1000, &address);
+        assert!(body.push(&Sku::parse("A").unwrap(), level));
+        assert!(body.push(&Sku::parse("[").unwrap(), level));
+        let json: serde_json::Value = serde_json::from_slice(&body.finish()).unwrap();
+        let items = json["skuItems"].as_array().unwrap();
+        let expected = serde_json::json!({
+            "sku": "A", "partnerWarehouseId": 123, "count": 3, "updatedAt": "2026-11-20T10:00:00Z",
+        });
+        assert_eq!((items.len(), &items[0]), (4, &expected));
+        assert_eq!(items[3]["partnerWarehouseId"], 124);
     }
 
     fn parse(body: &str) -> Result<Vec<Update>, Vec<String>> {
@@ -460,7 +526,7 @@ mod tests {
     #[test]
     fn a_body_stops_growing_at_its_limit_and_stays_whole() {
         let level = Level { count: Count::ZERO, updated_at: now().into() };
-        let mut body = UpdateBody::new(200);
+        let mut body = UpdateBody::new(200, &CAMPAIGN);
         let long = Sku::parse(&"я".repeat(255)).unwrap();
         assert!(body.push(&long, level), "the first always fits");
         assert!(!body.push(&Sku::parse("B").unwrap(), level));
@@ -471,7 +537,7 @@ mod tests {
     #[test]
     fn what_we_send_is_what_we_would_take() {
         let level = Level { count: Count::try_from(8).unwrap(), updated_at: now().into() };
-        let mut body = UpdateBody::new(1000);
+        let mut body = UpdateBody::new(1000, &CAMPAIGN);
         for sku in ["A", "кв\"ад\\рат", "t\tab"] {
             assert!(body.push(&Sku::parse(sku).unwrap(), level));
         }

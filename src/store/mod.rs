@@ -109,29 +109,45 @@ pub struct ShopKey {
 pub struct Acked {
     updated_at: Instant,
     count: Count,
-    // Seconds since 1970; 0 is nothing.
+    // Seconds since 1970; 0 is nothing. The highest bit, free until 2038, is doubt.
     second: u32,
 }
+
+/// Whether the Market should hear this again. Not kept on disk: who doubts finds it out again.
+const DOUBT: u32 = 1 << 31;
 
 impl Acked {
     /// The Market has taken this level at this time, which is cut to seconds.
     #[must_use]
     pub fn new(level: Level, at: DateTime<Utc>) -> Self {
-        let second = at.timestamp().clamp(1, u32::MAX.into());
-        Self::at_second(level, u32::try_from(second).unwrap_or(u32::MAX))
+        let second = at.timestamp().clamp(1, (DOUBT - 1).into());
+        Self::at_second(level, u32::try_from(second).unwrap_or(DOUBT - 1))
     }
 
     /// The level it has, if any.
     #[must_use]
     pub fn level(&self) -> Option<Level> {
-        let Self { updated_at, count, second } = *self;
-        (second > 0).then_some(Level { count, updated_at })
+        let Self { updated_at, count, .. } = *self;
+        (self.second() > 0).then_some(Level { count, updated_at })
     }
 
     /// When it was taken.
     #[must_use]
     pub fn acked_at(&self) -> Option<DateTime<Utc>> {
-        (self.second > 0).then(|| DateTime::from_timestamp(self.second.into(), 0)).flatten()
+        let second = self.second();
+        (second > 0).then(|| DateTime::from_timestamp(second.into(), 0)).flatten()
+    }
+
+    /// The same, to be sent once more although nothing has changed.
+    #[must_use]
+    pub fn doubted(self) -> Self {
+        Self { second: self.second | DOUBT, ..self }
+    }
+
+    /// Whether it is to be sent once more.
+    #[must_use]
+    pub fn is_doubted(&self) -> bool {
+        self.second & DOUBT != 0
     }
 
     fn at_second(level: Level, second: u32) -> Self {
@@ -139,7 +155,7 @@ impl Acked {
     }
 
     fn second(self) -> u32 {
-        self.second
+        self.second & !DOUBT
     }
 }
 

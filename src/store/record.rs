@@ -19,6 +19,9 @@ pub(super) const RECORD_BYTES: usize = 256 * 1024;
 
 const CRC_BYTES: usize = 4;
 
+/// The latest time of an acknowledgement, in 2038.
+const LAST_SECOND: u32 = u32::MAX >> 1;
+
 /// What the rows of a record are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Kind {
@@ -288,7 +291,7 @@ impl<'a> Facts<'a> {
         };
         self.before.acked_at = self.before.acked_at.wrapping_add(self.signed()?);
         match u32::try_from(self.before.acked_at) {
-            Ok(at) if at > 0 => Ok(Acked::at_second(level, at)),
+            Ok(at @ 1..=LAST_SECOND) => Ok(Acked::at_second(level, at)),
             Ok(_) | Err(_) => Err(Malformed("an acknowledgement at an impossible time")),
         }
     }
@@ -476,7 +479,8 @@ mod tests {
     }
 
     fn ackeds() -> impl Strategy<Value = Acked> {
-        let some = (levels(), 1u32..).prop_map(|(level, second)| Acked::at_second(level, second));
+        let some =
+            (levels(), 1..=LAST_SECOND).prop_map(|(level, second)| Acked::at_second(level, second));
         prop_oneof![Just(Acked::default()), some]
     }
 

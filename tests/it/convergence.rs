@@ -20,11 +20,13 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use stockbridge::clock::Clock;
 use stockbridge::http::secret::Secret;
+use stockbridge::migrator::pace::Purse;
 use stockbridge::migrator::plan::{Batch, Keep, Landed, Now, Plan, Surroundings};
-use stockbridge::migrator::{Ledger, Memory, Metrics, Target};
+use stockbridge::migrator::{Ledger, Memory, Metrics, Mode, Target};
 use stockbridge::partner::client::{Answer, Reply};
+use stockbridge::partner::wire::Address;
 use stockbridge::rehearsal::{CampaignConfig, Fault, FaultPlan, Market, MarketConfig, compare};
-use stockbridge::stock::{Column, Count, Level, ShopId, Sku, StockBook};
+use stockbridge::stock::{Column, Count, Level, Marks, ShopId, Sku, StockBook};
 use stockbridge::store::{Acked, Quarantined, Spent};
 use stockbridge::telemetry::Alarms;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -63,7 +65,9 @@ fn target(limit_share: f64) -> Target {
     Target {
         shop: SHOP,
         name: "shop".to_owned(),
-        campaign: CAMPAIGN,
+        address: Address::Campaign { id: CAMPAIGN },
+        warehouses: vec![7],
+        mode: Mode::On,
         keys: KEYS.map(Secret::new).to_vec(),
         parallel: 2,
         limit_share,
@@ -152,7 +156,7 @@ impl Stage {
         while Instant::now() < end {
             let now = self.now();
             if self.plan.wants_scan(now) {
-                let found = self.plan.begin_scan().run();
+                let found = self.plan.begin_scan(now).run();
                 self.plan.end_scan(found, now);
             }
             self.plan.hint(&[], now);
@@ -224,10 +228,14 @@ fn open(
         ledger: Arc::clone(ledger),
         alarms: Alarms::new(clock),
         metrics: Metrics::default(),
+        purse: Purse::new(&target(limit_share).address, limit_share),
+        marks: Arc::new(Marks::new(vec![vec![7]])),
+        history: Arc::default(),
     };
     let memory = Memory {
         quarantined: disk.quarantined.values().cloned().collect(),
         spent: disk.spent.clone(),
+        last_equal: None,
     };
     let now = Now { mono: Instant::now(), wall: clock.now() };
     Plan::new(target(limit_share), around, memory, now, StdRng::seed_from_u64(seed))

@@ -10,12 +10,13 @@ const DOORS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("lifecycle", &[]),
     ("telemetry", &["clock"]),
+    ("history", &["stock"]),
     ("http", &["lifecycle"]),
     ("store", &["stock"]),
     ("ingest", &["stock", "store", "clock", "lifecycle", "telemetry"]),
     ("legacy", &["stock", "http", "clock", "lifecycle", "telemetry"]),
     ("partner", &["stock", "http", "ingest", "clock", "lifecycle", "telemetry"]),
-    ("migrator", &["stock", "store", "partner", "http", "clock", "lifecycle", "telemetry"]),
+    ("migrator", MIGRATOR),
     ("rehearsal", &["stock", "legacy", "partner", "http", "clock", "lifecycle"]),
     ("ops", &["stock", "store", "http", "legacy", "migrator", "clock", "lifecycle", "telemetry"]),
     ("config", &["http", "legacy", "partner", "migrator", "telemetry"]),
@@ -23,11 +24,15 @@ const DOORS: &[(&str, &[&str])] = &[
     ("cli", &["app", "clock", "config", "http", "lifecycle", "rehearsal", "stock", "telemetry"]),
 ];
 
+const MIGRATOR: &[&str] =
+    &["stock", "store", "history", "partner", "http", "clock", "lifecycle", "telemetry"];
+
 const EVERYTHING: &[&str] = &[
     "stock",
     "clock",
     "lifecycle",
     "telemetry",
+    "history",
     "http",
     "store",
     "ingest",
@@ -40,7 +45,7 @@ const EVERYTHING: &[&str] = &[
 
 /// Which part of a room is meant, where not all of it is open to all.
 const NARROW_DOORS: &[(&str, &str, &[&str])] = &[
-    ("migrator", "partner", &["client", "wire"]),
+    ("migrator", "partner", &["client", "page", "wire"]),
     ("migrator", "http", &["secret"]),
     ("config", "partner", &["wire"]),
     ("rehearsal", "partner", &["wire"]),
