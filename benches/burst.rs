@@ -26,7 +26,7 @@ use bytes::Bytes;
 use stockbridge::clock::Clock;
 use stockbridge::http::secret::Secret;
 use stockbridge::http::{Limits as HttpLimits, Server};
-use stockbridge::ingest::{self, Ingest};
+use stockbridge::ingest::{self, Ingest, Origin};
 use stockbridge::lifecycle::{Fuse, Tasks};
 use stockbridge::partner::server as partner;
 use stockbridge::stock::{ShopId, StockBook, Update};
@@ -89,7 +89,7 @@ impl House {
             Clock::wall(),
             Alarms::new(Clock::wall()),
             ingest::Metrics::default(),
-            Box::new(|_, _| {}),
+            Box::new(|_| {}),
         );
         let tasks = Tasks::new(Fuse::default());
         tasks.spawn("ingest", worker.run(tasks.clone()));
@@ -97,7 +97,8 @@ impl House {
             let first = u64::from(shop) * skus_per_shop;
             for from in (first..first + skus_per_shop).step_by(10_000) {
                 let until = (from + 10_000).min(first + skus_per_shop);
-                ingest.accept(ShopId(shop), (from..until).map(update).collect()).await?;
+                let updates = (from..until).map(update).collect();
+                ingest.accept(Origin::CampaignPut, ShopId(shop), updates).await?;
             }
         }
         let house = Self { book, store, ingest };

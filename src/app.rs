@@ -248,7 +248,11 @@ impl Core {
             self.clock,
             self.alarms.clone(),
             metrics,
-            Box::new(move |shop, skus| migrator.nudge(shop, skus)),
+            Box::new(move |asserted| {
+                if !asserted.changed.is_empty() {
+                    migrator.nudge(asserted.shop, asserted.changed);
+                }
+            }),
         );
         crew.ingest.spawn("ingest", worker.run(crew.ingest.clone()));
         ingest

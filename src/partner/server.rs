@@ -37,7 +37,7 @@ use crate::clock::Clock;
 use crate::http::json::{Object, read_json};
 use crate::http::secret::{Locks, Secret};
 use crate::http::{BodyRefused, is_json, read_body};
-use crate::ingest::{Ingest, IngestError};
+use crate::ingest::{Ingest, IngestError, Origin};
 use crate::lifecycle::run_blocking;
 use crate::stock::{Count, Level, ShopId, Sku, StockBook};
 
@@ -133,7 +133,7 @@ async fn update(
     let warehouse = desk.shop.warehouses.first().copied().unwrap_or_default();
     let updates = parse_update(&body, warehouse, house.context.clock.now())
         .map_err(|errors| Refused { status: StatusCode::BAD_REQUEST, errors })?;
-    let accepting = house.context.ingest.accept(desk.shop.id, updates);
+    let accepting = house.context.ingest.accept(Origin::CampaignPut, desk.shop.id, updates);
     let accepted = timeout(COMMIT_DEADLINE, accepting).await.map_err(|_| {
         unavailable("the commit takes too long; whether it happened is unknown, repeat the call")
     })??;
