@@ -1,0 +1,231 @@
+//! What the seller is told of what he told us.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use percent_encoding::percent_decode_str;
+use tokio::time::Instant;
+
+use super::admission::check_content;
+use super::refused::{Refused, answer, bad_request};
+use super::{Desk, House};
+use crate::http::json::{Object, read_json};
+use crate::http::read_body;
+use crate::lifecycle::run_blocking;
+use crate::partner::wire::{
+    DEFAULT_PAGE, MAX_OFFER_IDS, MAX_PAGE, MAX_UPDATE_BYTES, Paging, ReadBackRequest,
+    ReadBackResponse, ReadBackResult, WarehouseOffer, WarehouseOffers, WarehouseStock,
+};
+use crate::stock::{Count, Level, Sku, StockBook};
+
+/// How long a sorted list of a shop's SKUs is kept for the next page.
+const LISTING_KEPT: Duration = Duration::from_secs(60);
+
+/// A shop's SKUs in order, so that pages neither skip nor repeat.
+pub(super) struct Listing {
+    skus: Arc<Vec<Sku>>,
+    made: Instant,
+}
+
+pub(super) async fn read_back(
+    State(house): State<Arc<House>>,
+    campaign: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Result<Response, Refused> {
+    let (head, body) = request.into_parts();
+    let desk = house.admit(campaign.ok().as_ref(), &head.headers)?;
+    let body = read_body(body, MAX_UPDATE_BYTES).await?;
+    let filter = if body.is_empty() {
+        ReadBackRequest::default()
+    } else {
+        check_content(&head)?;
+        let Object(filter) =
+            read_json(&body).map_err(|e| bad_request(format!("Illegal input: {e}")))?;
+        filter
+    };
+    let page = match &filter.offer_ids {
+        Some(ids) => desk.named(ids, &house.context.book)?,
+        None => desk.page(&PageQuery::parse(head.uri.query())?, &house.context.book).await,
+    };
+    let result = desk.present(page, &filter);
+    let response = ReadBackResponse { status: "OK".to_owned(), result: Some(result) };
+    Ok(answer(StatusCode::OK, &response))
+}
+
+struct PageQuery {
+    limit: usize,
+    after: Option<String>,
+}
+
+impl PageQuery {
+    /// Reads `limit` and `page_token`, also spelled `pageToken`; an empty one is none.
+    fn parse(query: Option<&str>) -> Result<Self, Refused> {
+        let mut page = Self { limit: DEFAULT_PAGE, after: None };
+        for pair in query.unwrap_or_default().split('&') {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            match name {
+                "limit" if !value.is_empty() => page.limit = parse_limit(value)?,
+                "page_token" | "pageToken" if !value.is_empty() => {
+                    page.after = Some(parse_token(value)?);
+                }
+                _ => {}
+            }
+        }
+        Ok(page)
+    }
+}
+
+fn parse_limit(value: &str) -> Result<usize, Refused> {
+    match value.parse::<u64>() {
+        Ok(limit @ 1..) => Ok(usize::try_from(limit).unwrap_or(MAX_PAGE).min(MAX_PAGE)),
+        Ok(0) | Err(_) => Err(bad_request(format!(
+            "'limit' must be a whole number greater than or equal to 1, it is '{value}'"
+        ))),
+    }
+}
+
+/// A page token is the last SKU of the page before, in hexadecimal: it stays good whatever is
+/// added, and however long the client waits.
+fn page_token(last: &Sku) -> String {
+    last.as_str().bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn parse_token(value: &str) -> Result<String, Refused> {
+    let unknown = || bad_request(format!("'page_token' is unknown: '{value}'"));
+    let text = percent_decode_str(value).decode_utf8().map_err(|_| unknown())?;
+    let digits: Option<Vec<u32>> = text.chars().map(|c| c.to_digit(16)).collect();
+    let digits = digits.filter(|digits| digits.len() % 2 == 0).ok_or_else(unknown)?;
+    let bytes: Option<Vec<u8>> =
+        digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).ok()).collect();
+    bytes.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(unknown)
+}
+
+struct Page {
+    offers: Vec<(Sku, Level)>,
+    next: Option<String>,
+}
+
+impl Desk {
+    /// Exactly the SKUs asked for, as far as they are known.
+    fn named(&self, ids: &[String], book: &StockBook) -> Result<Page, Refused> {
+        if ids.is_empty() || ids.len() > MAX_OFFER_IDS {
+            return Err(bad_request(format!(
+                "'offerIds' size must be between 1 and {MAX_OFFER_IDS}, it is {}",
+                ids.len()
+            )));
+        }
+        let skus = ids
+            .iter()
+            .map(|id| Sku::parse(id).map_err(|e| bad_request(format!("'offerIds': {e}"))))
+            .collect::<Result<BTreeSet<_>, _>>()?
+            .into_iter()
+            .collect();
+        Ok(Page { offers: self.levels(skus, book), next: None })
+    }
+
+    async fn page(&self, query: &PageQuery, book: &Arc<StockBook>) -> Page {
+        let skus = self.listing(book).await;
+        let after = query.after.as_deref();
+        let first = after.map_or(0, |after| skus.partition_point(|sku| sku.as_str() <= after));
+        let end = skus.len().min(first + query.limit);
+        let next = skus[first..end].last().filter(|_| end < skus.len()).map(page_token);
+        Page { offers: self.levels(skus[first..end].to_vec(), book), next }
+    }
+
+    fn levels(&self, skus: Vec<Sku>, book: &StockBook) -> Vec<(Sku, Level)> {
+        skus.into_iter()
+            .filter_map(|sku| {
+                let entry = book.get(self.shop.id, sku.as_str())?;
+                Some((sku, entry.level()))
+            })
+            .collect()
+    }
+
+    async fn listing(&self, book: &Arc<StockBook>) -> Arc<Vec<Sku>> {
+        let kept = self.listing.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(
+            |listing| {
+                let is_fresh = listing.made.elapsed() < LISTING_KEPT
+                    && listing.skus.len() == book.len(self.shop.id);
+                is_fresh.then(|| Arc::clone(&listing.skus))
+            },
+        );
+        if let Some(skus) = kept {
+            return skus;
+        }
+        let (book, shop) = (Arc::clone(book), self.shop.id);
+        // A million SKUs take half a second to sort: off the threads that answer the Market.
+        let skus = run_blocking(move || {
+            let mut skus = Vec::with_capacity(book.len(shop));
+            book.for_each(shop, |sku, _| skus.push(sku.clone()));
+            skus.sort_unstable();
+            Arc::new(skus)
+        })
+        .await;
+        *self.listing.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Listing { skus: Arc::clone(&skus), made: Instant::now() });
+        skus
+    }
+
+    fn present(&self, page: Page, filter: &ReadBackRequest) -> ReadBackResult {
+        let own = self.shop.warehouses.first().copied().unwrap_or_default();
+        let warehouse = filter.stocks_warehouse_id.unwrap_or(own);
+        let is_ours = self.shop.warehouses.contains(&warehouse);
+        // Nothing is archived here: what is asked for by name is shown all the same.
+        let is_shown = filter.offer_ids.is_some() || filter.archived != Some(true);
+        let offers = page
+            .offers
+            .into_iter()
+            .filter(|_| is_ours && is_shown)
+            .filter(|(_, level)| {
+                filter.has_stocks.is_none_or(|wanted| wanted == (level.count > Count::ZERO))
+            })
+            .map(|(sku, level)| present_offer(&sku, level))
+            .collect();
+        ReadBackResult {
+            // Of somebody else's warehouse there is nothing on any page.
+            paging: Paging { next_page_token: page.next.filter(|_| is_ours) },
+            warehouses: vec![WarehouseOffers { warehouse_id: warehouse, offers }],
+        }
+    }
+}
+
+fn present_offer(sku: &Sku, level: Level) -> WarehouseOffer {
+    let count = i64::from(level.count.get());
+    let stock = |kind: &str| WarehouseStock { kind: kind.to_owned(), count };
+    WarehouseOffer {
+        offer_id: sku.to_string(),
+        stocks: vec![stock("FIT"), stock("AVAILABLE")],
+        updated_at: Some(level.updated_at.to_utc()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_token_leads_back_to_its_sku() {
+        for text in ["A", "кв\"ад\\рат 😀"] {
+            let sku = Sku::parse(text).unwrap();
+            assert_eq!(parse_token(&page_token(&sku)).ok().as_deref(), Some(text));
+        }
+        for strange in ["zz", "abc", "ff"] {
+            assert!(parse_token(strange).is_err(), "{strange}");
+        }
+    }
+
+    #[test]
+    fn an_empty_token_is_none_and_a_large_limit_is_cut() {
+        let page = |query| PageQuery::parse(Some(query)).ok().map(|page| (page.limit, page.after));
+        assert_eq!(page("limit=100&page_token="), Some((100, None)));
+        assert_eq!(page("limit=200"), Some((100, None)));
+        assert_eq!(page("pageToken=41"), Some((50, Some("A".to_owned()))));
+        assert_eq!(page("limit=0"), None);
+        assert_eq!(page("limit=many"), None);
+    }
+}
