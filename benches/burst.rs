@@ -118,6 +118,8 @@ impl House {
             campaigns: vec![index.into()],
             feed_keys: vec![Secret::new(FEED_KEY)],
             warehouses: vec![market::warehouse(index)],
+            business: None,
+            partner_warehouses: Vec::new(),
         };
         market::legacy_router(Arc::clone(&self.book))
             .merge(partner::router(context, (0..SHOPS).map(shop).collect()))

@@ -414,6 +414,8 @@ fn partner_shops(config: &Config) -> Vec<partner::Shop> {
             campaigns: std::iter::once(shop.campaign).chain(shop.feed_campaigns.clone()).collect(),
             feed_keys: shop.feed_keys.clone(),
             warehouses: shop.warehouses.clone(),
+            business: shop.business,
+            partner_warehouses: shop.partner_warehouses.clone(),
         })
         .collect()
 }

@@ -15,16 +15,16 @@ mod metrics;
 
 use std::sync::{Arc, Mutex};
 
-use axum::extract::{Request, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, put};
+use axum::routing::{MethodRouter, post, put};
 use axum::{Router, middleware};
 
 pub use self::metrics::Metrics;
-use self::read_back::{Listing, read_back};
+use self::read_back::Listing;
 use self::refused::{Refused, refused};
-use self::update::update;
 use crate::clock::Clock;
 use crate::http::secret::{Locks, Secret};
 use crate::ingest::Ingest;
@@ -41,6 +41,10 @@ pub struct Shop {
     pub feed_keys: Vec<Secret>,
     /// The warehouse a read-back shows, and the others that share the stock.
     pub warehouses: Vec<u64>,
+    /// The business under which the seller may call as well.
+    pub business: Option<u64>,
+    /// The numbers of its warehouses there.
+    pub partner_warehouses: Vec<u64>,
 }
 
 /// What this room needs.
@@ -57,7 +61,8 @@ pub struct Context {
 }
 
 /// The two methods of `…/campaigns/{campaignId}/offers/stocks`, under every spelling of the
-/// path that clients in the field use.
+/// path that clients in the field use, and the two of `/v3/businesses/{businessId}/…`, which
+/// has one.
 pub fn router(context: Context, shops: Vec<Shop>) -> Router {
     let desks = shops
         .into_iter()
@@ -65,7 +70,7 @@ pub fn router(context: Context, shops: Vec<Shop>) -> Router {
         .collect();
     let house = Arc::new(House { context, desks });
     let methods: MethodRouter<Arc<House>> =
-        put(update).post(read_back).fallback(method_not_allowed);
+        put(update::by_campaign).post(read_back::by_campaign).fallback(method_not_allowed);
     let mut router = Router::new();
     for version in ["", "/v2"] {
         for suffix in ["", ".json"] {
@@ -73,8 +78,16 @@ pub fn router(context: Context, shops: Vec<Shop>) -> Router {
             router = router.route(&path, methods.clone());
         }
     }
+    let update = post(update::by_business).fallback(method_not_allowed);
+    let read_back = post(read_back::by_business).fallback(method_not_allowed);
+    router = router
+        .route("/v3/businesses/{business}/offers/stocks/update", update)
+        .route("/v3/businesses/{business}/offers/stocks", read_back);
     router.layer(middleware::from_fn_with_state(Arc::clone(&house), count)).with_state(house)
 }
+
+/// The number in a path; a text that could not be read is no number of ours either.
+type PathNumber = Result<Path<String>, PathRejection>;
 
 struct House {
     context: Context,
@@ -92,13 +105,23 @@ async fn count(
     request: Request,
     next: middleware::Next,
 ) -> Response {
-    let method = if request.method() == "PUT" { "update" } else { "read_back" };
+    let method = method_name(&request);
     let response = next.run(request).await;
     house.context.metrics.note(method, response.status());
     response
 }
 
-/// Whether a path belongs to the partner API, of which we serve one method.
+fn method_name(request: &Request) -> &'static str {
+    let path = request.uri().path();
+    match (path.starts_with("/v3/"), path.ends_with("/update")) {
+        (true, true) => "business_update",
+        (true, false) => "business_read_back",
+        (false, _) if request.method() == "PUT" => "update",
+        (false, _) => "read_back",
+    }
+}
+
+/// Whether a path belongs to the partner API, of which we serve a few methods.
 #[must_use]
 pub fn is_partner_path(path: &str) -> bool {
     ["/v2/", "/v3/", "/campaigns/", "/businesses/"].iter().any(|start| path.starts_with(start))
@@ -107,7 +130,8 @@ pub fn is_partner_path(path: &str) -> bool {
 /// What is said to a client of the partner API that asks for something else.
 #[must_use]
 pub fn nothing_here() -> Response {
-    let message = "Resource not found: stockbridge serves …/campaigns/{campaignId}/offers/stocks";
+    let message = "Resource not found: stockbridge serves …/campaigns/{campaignId}/offers/stocks \
+                   and /v3/businesses/{businessId}/offers/stocks with its /update";
     refused(StatusCode::NOT_FOUND, "NOT_FOUND", message).into_response()
 }
 

@@ -4,22 +4,24 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::body::Body;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::Response;
 use percent_encoding::percent_decode_str;
+use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use super::admission::check_content;
 use super::refused::{Refused, answer, bad_request};
-use super::{Desk, House};
+use super::{Desk, House, PathNumber};
 use crate::http::json::{Object, read_json};
 use crate::http::read_body;
 use crate::lifecycle::run_blocking;
 use crate::partner::wire::{
     DEFAULT_PAGE, MAX_OFFER_IDS, MAX_PAGE, MAX_UPDATE_BYTES, Paging, ReadBackRequest,
-    ReadBackResponse, ReadBackResult, WarehouseOffer, WarehouseOffers, WarehouseStock,
+    ReadBackResponse, ReadBackResult, WarehouseOffer, WarehouseOffers, WarehouseStock, business,
 };
 use crate::stock::{Count, Level, Sku, StockBook};
 
@@ -32,30 +34,72 @@ pub(super) struct Listing {
     made: Instant,
 }
 
-pub(super) async fn read_back(
+/// `POST …/campaigns/{campaignId}/offers/stocks`.
+pub(super) async fn by_campaign(
     State(house): State<Arc<House>>,
-    campaign: Result<Path<String>, PathRejection>,
+    campaign: PathNumber,
     request: Request,
 ) -> Result<Response, Refused> {
     let (head, body) = request.into_parts();
-    let desk = house.admit(campaign.ok().as_ref(), &head.headers)?;
-    let body = read_body(body, MAX_UPDATE_BYTES).await?;
-    let filter = if body.is_empty() {
-        ReadBackRequest::default()
-    } else {
-        check_content(&head)?;
-        let Object(filter) =
-            read_json(&body).map_err(|e| bad_request(format!("Illegal input: {e}")))?;
-        filter
-    };
-    let page = match &filter.offer_ids {
-        Some(ids) => desk.named(ids, &house.context.book)?,
-        None => desk.page(&PageQuery::parse(head.uri.query())?, &house.context.book).await,
-    };
+    let desk = house.admit_to_campaign(campaign, &head.headers)?;
+    let filter: ReadBackRequest = read_filter(&head, body).await?;
+    let (ids, query) = (filter.offer_ids.as_deref(), head.uri.query());
+    let page = desk.find(ids, query, OF_CAMPAIGN, &house.context.book).await?;
     let result = desk.present(page, &filter);
     let response = ReadBackResponse { status: "OK".to_owned(), result: Some(result) };
     Ok(answer(StatusCode::OK, &response))
 }
+
+/// `POST /v3/businesses/{businessId}/offers/stocks`.
+pub(super) async fn by_business(
+    State(house): State<Arc<House>>,
+    business: PathNumber,
+    request: Request,
+) -> Result<Response, Refused> {
+    let (head, body) = request.into_parts();
+    let cabinet = house.admit_to_business(business, &head.headers)?;
+    let filter: business::ReadBackRequest = read_filter(&head, body).await?;
+    let warehouse = filter
+        .partner_warehouse_id
+        .ok_or_else(|| bad_request("'partnerWarehouseId' must not be null"))?;
+    let desk = cabinet.desk(warehouse)?;
+    let (ids, query) = (filter.offer_ids.as_deref(), head.uri.query());
+    let page = desk.find(ids, query, OF_BUSINESS, &house.context.book).await?;
+    let is_shown = is_shown(ids, filter.archived);
+    let result = business::ReadBackResult {
+        partner_warehouse_id: warehouse,
+        offers: present_offers(page.offers, |_| is_shown),
+        paging: Paging { next_page_token: page.next },
+    };
+    let response = business::ReadBackResponse { status: "OK".to_owned(), result: Some(result) };
+    Ok(answer(StatusCode::OK, &response))
+}
+
+/// Reads a body of filters; none at all is an empty one.
+async fn read_filter<T: Default + DeserializeOwned>(
+    head: &Parts,
+    body: Body,
+) -> Result<T, Refused> {
+    let body = read_body(body, MAX_UPDATE_BYTES).await?;
+    if body.is_empty() {
+        return Ok(T::default());
+    }
+    check_content(head)?;
+    let Object(filter) =
+        read_json(&body).map_err(|e| bad_request(format!("Illegal input: {e}")))?;
+    Ok(filter)
+}
+
+/// How many offers a page has if nothing is asked for, and at most.
+#[derive(Clone, Copy)]
+struct PageSize {
+    default: usize,
+    most: usize,
+}
+
+const OF_CAMPAIGN: PageSize = PageSize { default: DEFAULT_PAGE, most: MAX_PAGE };
+const OF_BUSINESS: PageSize =
+    PageSize { default: business::DEFAULT_PAGE, most: business::MAX_PAGE };
 
 struct PageQuery {
     limit: usize,
@@ -64,12 +108,12 @@ struct PageQuery {
 
 impl PageQuery {
     /// Reads `limit` and `page_token`, also spelled `pageToken`; an empty one is none.
-    fn parse(query: Option<&str>) -> Result<Self, Refused> {
-        let mut page = Self { limit: DEFAULT_PAGE, after: None };
+    fn parse(query: Option<&str>, size: PageSize) -> Result<Self, Refused> {
+        let mut page = Self { limit: size.default, after: None };
         for pair in query.unwrap_or_default().split('&') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             match name {
-                "limit" if !value.is_empty() => page.limit = parse_limit(value)?,
+                "limit" if !value.is_empty() => page.limit = parse_limit(value)?.min(size.most),
                 "page_token" | "pageToken" if !value.is_empty() => {
                     page.after = Some(parse_token(value)?);
                 }
@@ -82,7 +126,7 @@ impl PageQuery {
 
 fn parse_limit(value: &str) -> Result<usize, Refused> {
     match value.parse::<u64>() {
-        Ok(limit @ 1..) => Ok(usize::try_from(limit).unwrap_or(MAX_PAGE).min(MAX_PAGE)),
+        Ok(limit @ 1..) => Ok(usize::try_from(limit).unwrap_or(usize::MAX)),
         Ok(0) | Err(_) => Err(bad_request(format!(
             "'limit' must be a whole number greater than or equal to 1, it is '{value}'"
         ))),
@@ -111,6 +155,20 @@ struct Page {
 }
 
 impl Desk {
+    /// The SKUs asked for by name, or else the page asked for.
+    async fn find(
+        &self,
+        ids: Option<&[String]>,
+        query: Option<&str>,
+        size: PageSize,
+        book: &Arc<StockBook>,
+    ) -> Result<Page, Refused> {
+        match ids {
+            Some(ids) => self.named(ids, book),
+            None => Ok(self.page(&PageQuery::parse(query, size)?, book).await),
+        }
+    }
+
     /// Exactly the SKUs asked for, as far as they are known.
     fn named(&self, ids: &[String], book: &StockBook) -> Result<Page, Refused> {
         if ids.is_empty() || ids.len() > MAX_OFFER_IDS {
@@ -175,23 +233,29 @@ impl Desk {
         let own = self.shop.warehouses.first().copied().unwrap_or_default();
         let warehouse = filter.stocks_warehouse_id.unwrap_or(own);
         let is_ours = self.shop.warehouses.contains(&warehouse);
-        // Nothing is archived here: what is asked for by name is shown all the same.
-        let is_shown = filter.offer_ids.is_some() || filter.archived != Some(true);
-        let offers = page
-            .offers
-            .into_iter()
-            .filter(|_| is_ours && is_shown)
-            .filter(|(_, level)| {
-                filter.has_stocks.is_none_or(|wanted| wanted == (level.count > Count::ZERO))
-            })
-            .map(|(sku, level)| present_offer(&sku, level))
-            .collect();
+        let is_shown = is_ours && is_shown(filter.offer_ids.as_deref(), filter.archived);
+        let offers = present_offers(page.offers, |level| {
+            is_shown && filter.has_stocks.is_none_or(|wanted| wanted == (level.count > Count::ZERO))
+        });
         ReadBackResult {
             // Of somebody else's warehouse there is nothing on any page.
             paging: Paging { next_page_token: page.next.filter(|_| is_ours) },
             warehouses: vec![WarehouseOffers { warehouse_id: warehouse, offers }],
         }
     }
+}
+
+/// Nothing is archived here: what is asked for by name is shown all the same.
+fn is_shown(ids: Option<&[String]>, archived: Option<bool>) -> bool {
+    ids.is_some() || archived != Some(true)
+}
+
+fn present_offers(
+    offers: Vec<(Sku, Level)>,
+    is_wanted: impl Fn(Level) -> bool,
+) -> Vec<WarehouseOffer> {
+    let wanted = offers.into_iter().filter(|(_, level)| is_wanted(*level));
+    wanted.map(|(sku, level)| present_offer(&sku, level)).collect()
 }
 
 fn present_offer(sku: &Sku, level: Level) -> WarehouseOffer {
@@ -221,9 +285,14 @@ mod tests {
 
     #[test]
     fn an_empty_token_is_none_and_a_large_limit_is_cut() {
-        let page = |query| PageQuery::parse(Some(query)).ok().map(|page| (page.limit, page.after));
+        let of = |query, size| {
+            PageQuery::parse(Some(query), size).ok().map(|page| (page.limit, page.after))
+        };
+        let page = |query| of(query, OF_CAMPAIGN);
         assert_eq!(page("limit=100&page_token="), Some((100, None)));
         assert_eq!(page("limit=200"), Some((100, None)));
+        assert_eq!(of("limit=201&page_token=", OF_BUSINESS), Some((200, None)));
+        assert_eq!(of("pageToken=41", OF_BUSINESS), Some((100, Some("A".to_owned()))));
         assert_eq!(page("pageToken=41"), Some((50, Some("A".to_owned()))));
         assert_eq!(page("limit=0"), None);
         assert_eq!(page("limit=many"), None);

@@ -11,7 +11,7 @@ use crate::ingest::IngestError;
 use crate::partner::wire::{ApiError, ApiResponse};
 
 pub(super) struct Refused {
-    pub(super) status: StatusCode,
+    status: StatusCode,
     pub(super) errors: Vec<ApiError>,
 }
 
@@ -26,6 +26,13 @@ pub(super) fn bad_request(message: impl Into<String>) -> Refused {
 
 pub(super) fn unavailable(message: impl Into<String>) -> Refused {
     refused(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", message)
+}
+
+/// The faults of a body.
+impl From<Vec<ApiError>> for Refused {
+    fn from(errors: Vec<ApiError>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, errors }
+    }
 }
 
 impl From<BodyRefused> for Refused {
