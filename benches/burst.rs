@@ -26,7 +26,7 @@ use bytes::Bytes;
 use stockbridge::clock::Clock;
 use stockbridge::http::secret::Secret;
 use stockbridge::http::{Limits as HttpLimits, Server};
-use stockbridge::ingest::{self, Ingest};
+use stockbridge::ingest::{self, Ingest, Origin};
 use stockbridge::lifecycle::{Fuse, Tasks};
 use stockbridge::partner::server as partner;
 use stockbridge::stock::{Marks, ShopId, StockBook, Update};
@@ -94,7 +94,7 @@ impl House {
             Clock::wall(),
             Alarms::new(Clock::wall()),
             ingest::Metrics::default(),
-            Box::new(|_, _| {}),
+            Box::new(|_| {}),
         );
         let tasks = Tasks::new(Fuse::default());
         tasks.spawn("ingest", worker.run(tasks.clone()));
@@ -102,7 +102,8 @@ impl House {
             let first = u64::from(shop) * skus_per_shop;
             for from in (first..first + skus_per_shop).step_by(10_000) {
                 let until = (from + 10_000).min(first + skus_per_shop);
-                ingest.accept(ShopId(shop), (from..until).map(update).collect()).await?;
+                let updates = (from..until).map(update).collect();
+                ingest.accept(Origin::CampaignPut, ShopId(shop), updates).await?;
             }
         }
         let house = Self { book, store, marks: opened.marks, ingest };
@@ -122,6 +123,8 @@ impl House {
             campaigns: vec![index.into()],
             feed_keys: vec![Secret::new(FEED_KEY)],
             warehouses: vec![market::warehouse(index)],
+            business: None,
+            partner_warehouses: Vec::new(),
         };
         market::legacy_router(Arc::clone(&self.book))
             .merge(partner::router(context, (0..SHOPS).map(shop).collect()))

@@ -273,7 +273,11 @@ impl Core {
             self.clock,
             self.alarms.clone(),
             metrics,
-            Box::new(move |shop, skus| migrator.nudge(shop, skus)),
+            Box::new(move |asserted| {
+                if !asserted.changed.is_empty() {
+                    migrator.nudge(asserted.shop, asserted.changed);
+                }
+            }),
         );
         crew.ingest.spawn("ingest", worker.run(crew.ingest.clone()));
         ingest
@@ -460,6 +464,8 @@ fn partner_shops(config: &Config) -> Vec<partner::Shop> {
             campaigns: std::iter::once(shop.campaign).chain(shop.feed_campaigns.clone()).collect(),
             feed_keys: shop.feed_keys.clone(),
             warehouses: shop.warehouses.clone(),
+            business: shop.business,
+            partner_warehouses: shop.partner_warehouses.clone(),
         })
         .collect()
 }

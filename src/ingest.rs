@@ -1,7 +1,8 @@
-//! The one front door for stock: check, store, book, nudge.
+//! The one front door for stock: check, store, book, tell.
 //!
-//! Whoever brings stock, the drop-in or a source, calls [`Ingest::accept`], and a positive
-//! answer means that the updates are on disk and in the book. Nothing else writes the book.
+//! Whoever brings stock, the drop-in or a source, calls [`Ingest::accept`] or, for several
+//! shops at once, [`Ingest::accept_all`], and a positive answer means that the updates are on
+//! disk and in the book. Nothing else writes the book.
 //!
 //! All updates pass through one worker, one group at a time. So the order on disk is the order
 //! in memory, and callers that come while a commit is under way share the next one: a disk
@@ -11,6 +12,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -35,6 +37,26 @@ const GROUP: usize = 32;
 /// failure before it is tried again.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// Where a statement came from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Origin {
+    /// The seller's program, through the drop-in of a campaign.
+    CampaignPut,
+    /// The seller's program, through the drop-in of a business.
+    BusinessPost,
+}
+
+impl Origin {
+    /// Its name in logs and in the status; never changes.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CampaignPut => "put /v2/campaigns",
+            Self::BusinessPost => "post /v3/businesses",
+        }
+    }
+}
+
 /// What became of one caller's updates.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Accepted {
@@ -56,6 +78,13 @@ impl Accepted {
             Applied::Repeated => self.repeated += 1,
             Applied::Outdated => self.outdated += 1,
         }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.added += other.added;
+        self.replaced += other.replaced;
+        self.repeated += other.repeated;
+        self.outdated += other.outdated;
     }
 }
 
@@ -81,8 +110,8 @@ pub struct Ingest {
 
 #[derive(Debug)]
 struct Call {
-    shop: ShopId,
-    updates: Vec<Update>,
+    origin: Origin,
+    statements: Vec<(ShopId, Vec<Update>)>,
     answer: oneshot::Sender<Result<Accepted, IngestError>>,
 }
 
@@ -95,18 +124,51 @@ impl Ingest {
     /// The store cannot write or the process is stopping; nothing was applied.
     pub async fn accept(
         &self,
+        origin: Origin,
         shop: ShopId,
         updates: Vec<Update>,
     ) -> Result<Accepted, IngestError> {
+        self.accept_all(origin, vec![(shop, updates)]).await
+    }
+
+    /// Takes updates of several shops, all or none, durably, in one commit.
+    ///
+    /// If the caller stops waiting, the updates may be taken nevertheless, whole.
+    ///
+    /// # Errors
+    /// The store cannot write or the process is stopping; nothing was applied, to no shop.
+    pub async fn accept_all(
+        &self,
+        origin: Origin,
+        statements: Vec<(ShopId, Vec<Update>)>,
+    ) -> Result<Accepted, IngestError> {
         let (answer, answered) = oneshot::channel();
-        let call = Call { shop, updates, answer };
+        let call = Call { origin, statements, answer };
         self.queue.send(call).await.map_err(|_| IngestError::Stopping)?;
         answered.await.unwrap_or(Err(IngestError::Stopping))
     }
 }
 
-/// Told of every SKU whose stock changed, after the change is in the book.
-pub type Nudge = Box<dyn Fn(ShopId, &[Sku]) + Send + Sync>;
+/// What one call asserted about one shop, after it is in the book.
+///
+/// A statement older than what is known asserts nothing and is in neither list; so both are
+/// empty if all of a call were such.
+#[derive(Clone, Copy, Debug)]
+pub struct Asserted<'a> {
+    /// About which shop.
+    pub shop: ShopId,
+    /// By whom.
+    pub origin: Origin,
+    /// When, by our clock.
+    pub at: DateTime<Utc>,
+    /// The SKUs that were added or replaced.
+    pub changed: &'a [Sku],
+    /// The SKUs of which was said what was known already.
+    pub repeated: &'a [Sku],
+}
+
+/// Told of everything the seller asserts, by the worker itself: it must be quick.
+pub type Told = Box<dyn Fn(&Asserted<'_>) + Send + Sync>;
 
 /// The one who works behind the door.
 pub struct Worker {
@@ -116,7 +178,7 @@ pub struct Worker {
     clock: Clock,
     alarms: Alarms,
     metrics: Metrics,
-    nudge: Nudge,
+    told: Told,
     unwell: bool,
 }
 
@@ -128,10 +190,10 @@ pub fn open(
     clock: Clock,
     alarms: Alarms,
     metrics: Metrics,
-    nudge: Nudge,
+    told: Told,
 ) -> (Ingest, Worker) {
     let (queue, calls) = mpsc::channel(QUEUE);
-    let worker = Worker { calls, book, store, clock, alarms, metrics, nudge, unwell: false };
+    let worker = Worker { calls, book, store, clock, alarms, metrics, told, unwell: false };
     (Ingest { queue }, worker)
 }
 
@@ -159,9 +221,11 @@ impl Worker {
     }
 
     async fn serve(&mut self, calls: Vec<Call>) {
-        let resolved = self.resolve(&calls);
+        let now = self.clock.now();
+        let resolved = self.resolve(&calls, now.into());
         let changes: Vec<Change<'_>> = resolved
             .iter()
+            .flatten()
             .filter(|resolved| !resolved.rows.is_empty())
             .map(|resolved| Change::Stock { shop: resolved.shop, rows: &resolved.rows })
             .collect();
@@ -178,49 +242,74 @@ impl Worker {
         for (call, resolved) in calls.into_iter().zip(resolved) {
             let outcome = match &error {
                 Some(error) => Err(error.clone()),
-                None => Ok(self.apply(resolved)),
+                None => Ok(self.apply(resolved, call.origin, now)),
             };
             // A caller that has gone has nothing to be told.
             let _gone = call.answer.send(outcome);
         }
     }
 
-    /// Turns each call's statements into the levels to be written, in order of arrival.
-    fn resolve(&self, calls: &[Call]) -> Vec<Resolved> {
-        let now = Instant::from(self.clock.now());
-        // What the calls before in this group will have written.
-        let mut ahead: HashMap<(ShopId, &Sku), Level> = HashMap::new();
-        let mut resolved = Vec::with_capacity(calls.len());
-        for call in calls {
-            let mut accepted = Accepted::default();
-            let mut rows = Vec::with_capacity(call.updates.len());
-            for update in &call.updates {
-                let known = ahead.get(&(call.shop, &update.sku)).copied().or_else(|| {
-                    self.book.get(call.shop, update.sku.as_str()).map(|entry| entry.level())
-                });
-                let level = level_of(update, known, now);
-                let applied = Applied::of(known, level);
-                accepted.count(applied);
-                if applied.is_change() {
-                    rows.push((update.sku.clone(), level));
-                    ahead.insert((call.shop, &update.sku), level);
+    /// Turns each call's statements into the levels to be written, shop by shop, in order of
+    /// arrival.
+    fn resolve(&self, calls: &[Call], now: Instant) -> Vec<Vec<Resolved>> {
+        let mut ahead = Ahead::new();
+        calls
+            .iter()
+            .map(|call| {
+                let statements = call.statements.iter();
+                statements
+                    .map(|(shop, updates)| self.resolve_shop(*shop, updates, now, &mut ahead))
+                    .collect()
+            })
+            .collect()
+    }
+
+    fn resolve_shop<'a>(
+        &self,
+        shop: ShopId,
+        updates: &'a [Update],
+        now: Instant,
+        ahead: &mut Ahead<'a>,
+    ) -> Resolved {
+        let mut resolved = Resolved {
+            shop,
+            rows: Vec::with_capacity(updates.len()),
+            repeated: Vec::new(),
+            accepted: Accepted::default(),
+        };
+        for update in updates {
+            let known = ahead
+                .get(&(shop, &update.sku))
+                .copied()
+                .or_else(|| self.book.get(shop, update.sku.as_str()).map(|entry| entry.level()));
+            let level = level_of(update, known, now);
+            let applied = Applied::of(known, level);
+            resolved.accepted.count(applied);
+            match applied {
+                Applied::Added | Applied::Replaced => {
+                    resolved.rows.push((update.sku.clone(), level));
+                    ahead.insert((shop, &update.sku), level);
                 }
+                Applied::Repeated => resolved.repeated.push(update.sku.clone()),
+                Applied::Outdated => {}
             }
-            resolved.push(Resolved { shop: call.shop, rows, accepted });
         }
         resolved
     }
 
-    fn apply(&self, resolved: Resolved) -> Accepted {
-        for (sku, level) in &resolved.rows {
-            self.book.apply(resolved.shop, sku, *level);
+    /// Puts what one call said into the book, and tells of it.
+    fn apply(&self, call: Vec<Resolved>, origin: Origin, at: DateTime<Utc>) -> Accepted {
+        let mut accepted = Accepted::default();
+        for Resolved { shop, rows, repeated, accepted: of_shop } in call {
+            for (sku, level) in &rows {
+                self.book.apply(shop, sku, *level);
+            }
+            accepted.add(of_shop);
+            let changed: Vec<Sku> = rows.into_iter().map(|(sku, _)| sku).collect();
+            (self.told)(&Asserted { shop, origin, at, changed: &changed, repeated: &repeated });
         }
-        self.metrics.count(resolved.accepted);
-        if !resolved.rows.is_empty() {
-            let skus: Vec<Sku> = resolved.rows.into_iter().map(|(sku, _)| sku).collect();
-            (self.nudge)(resolved.shop, &skus);
-        }
-        resolved.accepted
+        self.metrics.count(accepted);
+        accepted
     }
 
     /// Heals a store that has failed, whoever met the failure, and finds out whether a full
@@ -249,9 +338,14 @@ impl Worker {
     }
 }
 
+/// What the statements before, in the same group, will have written.
+type Ahead<'a> = HashMap<(ShopId, &'a Sku), Level>;
+
+/// What one call's statements about one shop come to.
 struct Resolved {
     shop: ShopId,
     rows: Vec<(Sku, Level)>,
+    repeated: Vec<Sku>,
     accepted: Accepted,
 }
 
@@ -301,5 +395,130 @@ impl Metrics {
         ] {
             self.updates.get_or_create(&OutcomeLabel { outcome }).inc_by(n as u64);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, PoisonError};
+
+    use super::*;
+    use crate::lifecycle::Fuse;
+    use crate::stock::Count;
+    use crate::store::{self, ShopKey};
+
+    /// Shop, origin, changed and repeated, as they were told.
+    type Heard = Arc<Mutex<Vec<(ShopId, Origin, Vec<String>, Vec<String>)>>>;
+
+    struct House {
+        ingest: Ingest,
+        book: Arc<StockBook>,
+        store: Arc<Store>,
+        heard: Heard,
+        directory: tempfile::TempDir,
+    }
+
+    const MOSCOW: ShopId = ShopId(0);
+    const OMSK: ShopId = ShopId(1);
+
+    fn keys() -> Vec<ShopKey> {
+        let key = |name: &str| ShopKey { name: name.to_owned(), target: String::new() };
+        vec![key("moscow"), key("omsk")]
+    }
+
+    async fn house() -> House {
+        let directory = tempfile::tempdir().unwrap();
+        let place = store::Config { path: directory.path().join("store") };
+        let opened = Store::open(&place, &keys()).await.unwrap();
+        let (book, store) = (Arc::new(opened.book), Arc::new(opened.store));
+        let heard = Heard::default();
+        let ear = Arc::clone(&heard);
+        let names = |skus: &[Sku]| skus.iter().map(ToString::to_string).collect();
+        let (ingest, worker) = open(
+            Arc::clone(&book),
+            Arc::clone(&store),
+            Clock::wall(),
+            Alarms::new(Clock::wall()),
+            Metrics::default(),
+            Box::new(move |asserted| {
+                let Asserted { shop, origin, changed, repeated, at: _ } = *asserted;
+                let mut heard = ear.lock().unwrap_or_else(PoisonError::into_inner);
+                heard.push((shop, origin, names(changed), names(repeated)));
+            }),
+        );
+        let tasks = Tasks::new(Fuse::default());
+        tasks.spawn("ingest", worker.run(tasks.clone()));
+        House { ingest, book, store, heard, directory }
+    }
+
+    fn said(sku: &str, count: i64, at: &str) -> Update {
+        let at: DateTime<Utc> = format!("2026-11-20T{at}Z").parse().unwrap();
+        Update {
+            sku: Sku::parse(sku).unwrap(),
+            count: Count::try_from(count).unwrap(),
+            updated_at: Some(at.into()),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_changed_and_what_was_repeated_is_told_and_what_is_outdated_is_not() {
+        let house = house().await;
+        let take = |updates| house.ingest.accept(Origin::CampaignPut, MOSCOW, updates);
+        let ten = "10:00:00";
+        take(vec![said("A", 1, ten), said("B", 2, ten), said("C", 3, ten)]).await.unwrap();
+        let accepted = take(vec![
+            said("A", 1, ten),
+            said("B", 5, "10:00:01"),
+            said("C", 9, "09:00:00"),
+            said("D", 4, ten),
+        ]);
+        let expected = Accepted { added: 1, replaced: 1, repeated: 1, outdated: 1 };
+        assert_eq!(accepted.await.unwrap(), expected);
+        assert_eq!(take(vec![said("C", 9, "09:00:00")]).await.unwrap().outdated, 1);
+        let names = |text: &str| text.chars().map(String::from).collect::<Vec<_>>();
+        let put = Origin::CampaignPut;
+        assert_eq!(
+            *house.heard.lock().unwrap(),
+            [
+                (MOSCOW, put, names("ABC"), names("")),
+                (MOSCOW, put, names("BD"), names("A")),
+                (MOSCOW, put, names(""), names("")),
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn several_shops_are_taken_in_one_call_and_told_of_one_by_one() {
+        let house = house().await;
+        let ten = "10:00:00";
+        let both = vec![
+            (MOSCOW, vec![said("A", 1, ten)]),
+            (OMSK, vec![said("A", 2, ten), said("B", 3, ten)]),
+        ];
+        let accepted = house.ingest.accept_all(Origin::BusinessPost, both).await.unwrap();
+        assert_eq!(accepted, Accepted { added: 3, ..Accepted::default() });
+        let heard = house.heard.lock().unwrap().clone();
+        assert_eq!(heard.iter().map(|(shop, ..)| *shop).collect::<Vec<_>>(), [MOSCOW, OMSK]);
+        assert!(heard.iter().all(|(_, origin, ..)| *origin == Origin::BusinessPost));
+        house.store.close().await.unwrap();
+        let place = store::Config { path: house.directory.path().join("store") };
+        let disk = Store::open(&place, &keys()).await.unwrap();
+        for (shop, sku, count) in [(MOSCOW, "A", 1), (OMSK, "A", 2), (OMSK, "B", 3)] {
+            let level = house.book.get(shop, sku).unwrap().level();
+            assert_eq!(level.count.get(), count, "{sku}");
+            assert_eq!(disk.book.get(shop, sku).unwrap().level(), level, "{sku}");
+        }
+        disk.store.close().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_written_is_taken_by_no_shop_and_told_to_nobody() {
+        let house = house().await;
+        house.store.close().await.unwrap();
+        let ten = "10:00:00";
+        let both = vec![(MOSCOW, vec![said("A", 1, ten)]), (OMSK, vec![said("B", 2, ten)])];
+        house.ingest.accept_all(Origin::BusinessPost, both).await.unwrap_err();
+        assert!(house.book.get(MOSCOW, "A").is_none() && house.book.get(OMSK, "B").is_none());
+        assert!(house.heard.lock().unwrap().is_empty());
     }
 }

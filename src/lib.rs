@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!                 the seller                                  Yandex Market
-//!                     │ PUT …/offers/stocks                   POST {base}/stocks │
+//!                     │ …/offers/stocks                       POST {base}/stocks │
 //!                     ▼                                                          ▼
 //!  http::server ─► partner::server          http::server ─► legacy::server ─── answers
 //!                     │                                          ▲

@@ -319,7 +319,7 @@ fn parse_base_path(text: &str) -> Option<String> {
         !segment.is_empty() && segment.chars().all(is_plain) && *segment != "." && *segment != ".."
     });
     // `…/campaigns/1/offers` would take the drop-in's own path.
-    let is_drop_in = segments.contains(&"campaigns");
+    let is_drop_in = segments.contains(&"campaigns") || segments.contains(&"businesses");
     (is_good && !is_drop_in).then(|| text.to_owned())
 }
 

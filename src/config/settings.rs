@@ -46,7 +46,7 @@ pub const SHOP_SETTINGS: &[Setting] = &[
         "base_path",
         Some(""),
         "empty, or a path such as /market/api/Moscow of letters, digits and -._~ without the \
-         segment campaigns",
+         segments campaigns and businesses",
     ),
     setting("campaign", None, "a campaign id, a whole number from 1"),
     setting("feed_campaigns", Some(""), "a list of campaign ids, whole numbers from 1"),

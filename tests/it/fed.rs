@@ -3,7 +3,10 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use stockbridge::clock::Clock;
 
-use crate::harness::{House, Shop, dated, update};
+use serde_json::{Value, json};
+
+use crate::harness::{Doors, Everything, House, Shop, dated, update};
+use crate::wire::{Answer, send};
 
 fn in_minutes(minutes: i64) -> String {
     (Clock::wall().now() + TimeDelta::minutes(minutes)).to_rfc3339()
@@ -157,4 +160,160 @@ async fn a_fraction_of_a_second_is_kept() {
     let text = at.format("%Y-%m-%dT%H:%M:%S.123456Z").to_string();
     assert_eq!(doors.put(shop, dated("A", 5, &text).as_bytes()).await.status, 200);
     assert_eq!(doors.everything(shop, 100).await["A"], (5, text));
+}
+
+// === By business ===
+
+/// A key of both shops of [`business`].
+const KEY_OF_BOTH: &str = "feed-both";
+
+/// Two shops of one business: the first has two warehouses that share its stock.
+fn business() -> [Shop; 2] {
+    let of_seven = |shop: Shop| shop.secret("FEED_KEY_2", KEY_OF_BOTH).set("business = 7");
+    [
+        of_seven(Shop::new("moscow", 1, 11)).set("partner_warehouses = [111, 112]"),
+        of_seven(Shop::new("omsk", 2, 22)),
+    ]
+}
+
+async fn post(doors: Doors, key: &str, target: &str, body: &Value) -> Answer {
+    let headers = [("Api-Key", key), ("Content-Type", "application/json")];
+    send(doors.public, "POST", target, &headers, body.to_string().as_bytes()).await
+}
+
+/// Feeds business 7 with SKUs, warehouses and counts.
+async fn feed_business(doors: Doors, key: &str, items: &[(&str, u64, i64)]) -> Answer {
+    let items: Vec<Value> = items
+        .iter()
+        .map(|(sku, warehouse, count)| {
+            json!({ "sku": sku, "partnerWarehouseId": warehouse, "count": count })
+        })
+        .collect();
+    let body = json!({ "skuItems": items });
+    post(doors, key, "/v3/businesses/7/offers/stocks/update", &body).await
+}
+
+/// The counts of both shops.
+async fn both(doors: Doors, shops: &[Shop]) -> [Vec<(String, u32)>; 2] {
+    let counts = |all: Everything| all.into_iter().map(|(sku, (count, _))| (sku, count)).collect();
+    [counts(doors.everything(&shops[0], 100).await), counts(doors.everything(&shops[1], 100).await)]
+}
+
+fn counts(stock: &[(&str, u32)]) -> Vec<(String, u32)> {
+    stock.iter().map(|(sku, count)| ((*sku).to_owned(), *count)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_shops_of_a_business_are_fed_in_one_request_and_keep_it() {
+    let shops = business();
+    let mut house = House::with(&shops).await;
+    let items = [("A", 111, 1), ("A", 112, 1), ("B", 112, 2), ("A", 22, 3)];
+    let answer = feed_business(house.doors(), KEY_OF_BOTH, &items).await;
+    assert_eq!((answer.status, answer.text().as_str()), (200, r#"{"status":"OK"}"#));
+    let expected = [counts(&[("A", 1), ("B", 2)]), counts(&[("A", 3)])];
+    assert_eq!(both(house.doors(), &shops).await, expected);
+    let counted = "stockbridge_feed_requests_total{method=\"business_update\",status=\"200\"} 1";
+    let metrics = house.doors().metrics().await;
+    assert!(metrics.contains(counted), "{metrics}");
+    house.restart().await;
+    assert_eq!(both(house.doors(), &shops).await, expected);
+    assert_eq!(house.market.get(1, "B").unwrap().count, 2);
+    assert_eq!(house.market.get(2, "A").unwrap().count, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_refused_request_no_shop_of_the_business_takes_anything() {
+    let shops = business();
+    let house = House::with(&shops).await;
+    let doors = house.doors();
+    for (bad, told) in [
+        (("B", 22, -1), "it is -1"),
+        (("A", 22, 1), "Duplicate shop-sku 'A' for warehouse '22'"),
+        (("A", 112, 5), "share one stock"),
+        (("B", 404, 1), "no shop of this business lists '404'"),
+    ] {
+        let items = [("A", 111, 1), ("A", 22, 2), bad];
+        let answer = feed_business(doors, KEY_OF_BOTH, &items).await;
+        assert_eq!(answer.status, 400, "{bad:?}: {}", answer.text());
+        assert!(answer.text().contains(told), "{bad:?}: {}", answer.text());
+        assert_eq!(both(doors, &shops).await, [vec![], vec![]], "{bad:?}");
+    }
+    assert_eq!(house.market.report().requests, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_must_open_every_shop_that_a_request_speaks_of() {
+    let shops = business();
+    let house = House::with(&shops).await;
+    let doors = house.doors();
+    let of_moscow = shops[0].feed_key();
+    let mixed = [("A", 111, 1), ("A", 22, 2)];
+    let answer = feed_business(doors, of_moscow, &mixed).await;
+    assert_eq!(answer.status, 403, "{}", answer.text());
+    assert_eq!(answer.json()["errors"][0]["message"], "Access denied");
+    // What is not its own is denied whether or not the rest is known.
+    let stranger = [("A", 404, 1), ("A", 22, 2)];
+    assert_eq!(feed_business(doors, of_moscow, &stranger).await.status, 403);
+    assert_eq!(feed_business(doors, "feed-nobody", &mixed).await.status, 401);
+    assert_eq!(both(doors, &shops).await, [vec![], vec![]]);
+    assert_eq!(feed_business(doors, of_moscow, &mixed[..1]).await.status, 200);
+    assert_eq!(both(doors, &shops).await, [counts(&[("A", 1)]), vec![]]);
+    let read_back = "/v3/businesses/7/offers/stocks";
+    let of_omsk = json!({ "partnerWarehouseId": 22 });
+    assert_eq!(post(doors, of_moscow, read_back, &of_omsk).await.status, 403);
+    assert_eq!(post(doors, KEY_OF_BOTH, read_back, &of_omsk).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shop_without_a_business_is_not_fed_by_one() {
+    let house = House::with(&[Shop::moscow()]).await;
+    let answer = feed_business(house.doors(), house.shop().feed_key(), &[("A", 569_667, 1)]).await;
+    assert_eq!((answer.status, &answer.json()["errors"][0]["code"]), (404, &json!("NOT_FOUND")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_by_business_neither_skip_nor_repeat() {
+    let shops = business();
+    let house = House::with(&shops).await;
+    let doors = house.doors();
+    let skus: Vec<String> = (0..501).map(|n| format!("SKU {n} ё/?&=%+#")).collect();
+    let stock: Vec<(&str, u32)> = skus.iter().map(String::as_str).zip(0..).collect();
+    doors.feed(&shops[0], &stock).await;
+    let by_campaign = doors.everything(&shops[0], 100).await;
+    // Asked for, and what comes of it: the default, what is cut, what is not.
+    for (query, first) in [("", 100), ("limit=7", 7), ("limit=200", 200), ("limit=1000", 200)] {
+        let (all, sizes) = everything_by_business(doors, 112, query).await;
+        assert_eq!(all, by_campaign, "{query}");
+        assert_eq!(sizes[0], first, "{query}");
+    }
+    assert!(everything_by_business(doors, 22, "").await.0.is_empty());
+}
+
+/// All that is known of a warehouse, page by page, and how long the pages were.
+async fn everything_by_business(
+    doors: Doors,
+    warehouse: u64,
+    query: &str,
+) -> (Everything, Vec<usize>) {
+    let (mut all, mut sizes, mut token) = (Everything::new(), Vec::new(), String::new());
+    loop {
+        let target = format!("/v3/businesses/7/offers/stocks?{query}&pageToken={token}");
+        let body = json!({ "partnerWarehouseId": warehouse });
+        let answer = post(doors, KEY_OF_BOTH, &target, &body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let page = answer.json()["result"].take();
+        assert_eq!(page["partnerWarehouseId"], warehouse);
+        let offers = page["offers"].as_array().unwrap();
+        sizes.push(offers.len());
+        for offer in offers {
+            let sku = offer["offerId"].as_str().unwrap().to_owned();
+            let count = u32::try_from(offer["stocks"][1]["count"].as_u64().unwrap()).unwrap();
+            let at = offer["updatedAt"].as_str().unwrap().to_owned();
+            assert_eq!(all.insert(sku, (count, at)), None, "a SKU on two pages");
+        }
+        match page["paging"]["nextPageToken"].as_str() {
+            Some(next) => next.clone_into(&mut token),
+            None => return (all, sizes),
+        }
+    }
 }

@@ -3,6 +3,8 @@
 //! Sources: the Market's OpenAPI description, state of 2026-07-17, and its pages on limits and
 //! errors, 2026.
 
+pub mod business;
+
 use std::collections::HashSet;
 use std::fmt;
 
@@ -128,7 +130,7 @@ impl ApiResponse {
 // === The update, as we take it ===
 
 /// At most so many faults are told of one body: enough to mend it, not enough to flood a log.
-const MAX_FAULTS: usize = 20;
+pub(super) const MAX_FAULTS: usize = 20;
 
 #[derive(Deserialize)]
 struct UpdateStocksRequest<'a> {
@@ -162,61 +164,95 @@ pub fn parse_update(
     warehouse: u64,
     now: DateTime<Utc>,
 ) -> Result<Vec<Update>, Vec<ApiError>> {
-    let Object(request) = read_json::<Object<UpdateStocksRequest<'_>>>(body)
-        .map_err(|e| vec![ApiError::bad_request(format!("Illegal input: {e}"))])?;
-    let skus = request.skus.unwrap_or_default();
-    if skus.is_empty() || skus.len() > MAX_SKUS_PER_UPDATE {
+    let request: UpdateStocksRequest<'_> = read_request(body)?;
+    let read = |index, stock: UpdateStock<'_>| stock.into_update(index, now);
+    take_all("skus", request.skus, read, |update| (&update.sku, warehouse))
+}
+
+fn read_request<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Vec<ApiError>> {
+    match read_json::<Object<T>>(body) {
+        Ok(Object(request)) => Ok(request),
+        Err(e) => Err(vec![ApiError::bad_request(format!("Illegal input: {e}"))]),
+    }
+}
+
+/// Takes the items of an update, all or none: `read` makes a statement of one, and `pair` tells
+/// its SKU and warehouse, of which there may be one statement only.
+fn take_all<T, S>(
+    member: &str,
+    items: Option<Vec<Object<T>>>,
+    read: impl Fn(usize, T) -> Result<S, String>,
+    pair: impl Fn(&S) -> (&Sku, u64),
+) -> Result<Vec<S>, Vec<ApiError>> {
+    let items = items.unwrap_or_default();
+    if items.is_empty() || items.len() > MAX_SKUS_PER_UPDATE {
         return Err(vec![ApiError::bad_request(format!(
-            "'skus' size must be between 1 and {MAX_SKUS_PER_UPDATE}, it is {}",
-            skus.len()
+            "'{member}' size must be between 1 and {MAX_SKUS_PER_UPDATE}, it is {}",
+            items.len()
         ))]);
     }
     let mut faults = Vec::new();
-    let mut updates = Vec::with_capacity(skus.len());
-    for (index, Object(stock)) in skus.into_iter().enumerate() {
-        match stock.into_update(index, now) {
-            Ok(update) => updates.push(update),
+    let mut statements = Vec::with_capacity(items.len());
+    for (index, Object(item)) in items.into_iter().enumerate() {
+        match read(index, item) {
+            Ok(statement) => statements.push(statement),
             Err(fault) => faults.push(fault),
         }
     }
-    faults.extend(duplicates(&updates, warehouse));
+    faults.extend(duplicates(statements.iter().map(pair)));
     if faults.is_empty() {
-        return Ok(updates);
+        return Ok(statements);
     }
     faults.truncate(MAX_FAULTS);
     Err(faults.into_iter().map(ApiError::bad_request).collect())
 }
 
-fn duplicates(updates: &[Update], warehouse: u64) -> impl Iterator<Item = String> {
-    let mut seen = HashSet::with_capacity(updates.len());
-    updates.iter().filter(move |update| !seen.insert(update.sku.as_str())).map(move |update| {
-        format!("Duplicate shop-sku '{}' for warehouse '{warehouse}'", update.sku)
-    })
+fn duplicates<'a>(pairs: impl Iterator<Item = (&'a Sku, u64)>) -> impl Iterator<Item = String> {
+    let mut seen = HashSet::with_capacity(pairs.size_hint().0);
+    pairs
+        .filter(move |(sku, warehouse)| !seen.insert((sku.as_str(), *warehouse)))
+        .map(|(sku, warehouse)| format!("Duplicate shop-sku '{sku}' for warehouse '{warehouse}'"))
 }
 
 impl UpdateStock<'_> {
     fn into_update(self, index: usize, now: DateTime<Utc>) -> Result<Update, String> {
-        let text = self.sku.ok_or_else(|| format!("'skus[{index}].sku' must not be null"))?;
-        let sku = Sku::parse(&text.0).map_err(|e| format!("'skus[{index}].sku': {e}"))?;
+        let sku = take_sku(self.sku, format_args!("skus[{index}]"))?;
         let Ok([Object(item)]) =
             <[Object<UpdateStockItem<'_>>; 1]>::try_from(self.items.unwrap_or_default())
         else {
             return Err(format!("'skus[{index}].items' size must be between 1 and 1"));
         };
-        let count = item.count.map(RawValue::get).unwrap_or("null");
+        item.into_update(sku, format_args!("skus[{index}].items[0]"), now)
+    }
+}
+
+/// Checks a SKU; `place` is where in the body it stands.
+fn take_sku(text: Option<Text<'_>>, place: fmt::Arguments<'_>) -> Result<Sku, String> {
+    let text = text.ok_or_else(|| format!("'{place}.sku' must not be null"))?;
+    Sku::parse(&text.0).map_err(|e| format!("'{place}.sku': {e}"))
+}
+
+impl UpdateStockItem<'_> {
+    /// Checks count and date; `place` is where in the body they stand.
+    fn into_update(
+        self,
+        sku: Sku,
+        place: fmt::Arguments<'_>,
+        now: DateTime<Utc>,
+    ) -> Result<Update, String> {
+        let count = self.count.map(RawValue::get).unwrap_or("null");
         let count = parse_count(count).ok_or_else(|| {
             format!(
-                "'skus[{index}].items[0].count' must be a whole number between 0 and 2000000000, \
-                 it is {}",
+                "'{place}.count' must be a whole number between 0 and 2000000000, it is {}",
                 shorten(count)
             )
         })?;
-        let updated_at = match item.updated_at {
+        let updated_at = match self.updated_at {
             None => None,
             Some(Text(text)) => Some(parse_moment(&text).ok_or_else(|| {
                 format!(
-                    "'skus[{index}].items[0].updatedAt' must be a date and time with an offset, \
-                     such as 2017-11-21T00:42:42+03:00, it is '{}'",
+                    "'{place}.updatedAt' must be a date and time with an offset, such as \
+                     2017-11-21T00:42:42+03:00, it is '{}'",
                     shorten(&text)
                 )
             })?),

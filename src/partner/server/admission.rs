@@ -1,0 +1,142 @@
+//! Who may come in: the key, the campaign or business, and the kind of body.
+
+use axum::extract::Path;
+use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+
+use super::refused::{Refused, bad_request, refused};
+use super::{Desk, House, PathNumber};
+use crate::http::is_json;
+
+impl House {
+    /// The shop of this campaign, if the key is one of its own.
+    pub(super) fn admit_to_campaign(
+        &self,
+        campaign: PathNumber,
+        headers: &HeaderMap,
+    ) -> Result<&Desk, Refused> {
+        let desks = self.try_key(headers)?;
+        let campaign = number(campaign);
+        let (desk, is_open) = desks
+            .into_iter()
+            .find(|(desk, _)| desk.shop.campaigns.contains(&campaign))
+            .ok_or_else(|| refused(StatusCode::NOT_FOUND, "NOT_FOUND", "Campaign not found"))?;
+        if is_open { Ok(desk) } else { Err(denied()) }
+    }
+
+    /// The shops of this business, if the key is one of any of them.
+    pub(super) fn admit_to_business(
+        &self,
+        business: PathNumber,
+        headers: &HeaderMap,
+    ) -> Result<Cabinet<'_>, Refused> {
+        let mut desks = self.try_key(headers)?;
+        let business = number(business);
+        desks.retain(|(desk, _)| desk.shop.business == Some(business));
+        if desks.is_empty() {
+            return Err(refused(StatusCode::NOT_FOUND, "NOT_FOUND", "Business not found"));
+        }
+        if desks.iter().all(|(_, is_open)| !is_open) {
+            return Err(denied());
+        }
+        Ok(Cabinet(desks))
+    }
+
+    /// Every shop, with whether the key opens it; it must open one.
+    fn try_key(&self, headers: &HeaderMap) -> Result<Vec<(&Desk, bool)>, Refused> {
+        let unauthorized = |message| refused(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message);
+        let key = key(headers).ok_or_else(|| unauthorized("Api-Key token is not specified"))?;
+        // Every lock is tried, so that the time taken does not tell which shop a key is for.
+        let desks: Vec<_> = self.desks.iter().map(|desk| (desk, desk.locks.open_to(key))).collect();
+        if desks.iter().all(|(_, is_open)| !is_open) {
+            return Err(unauthorized("Api-Key token is invalid"));
+        }
+        Ok(desks)
+    }
+}
+
+/// The shops of one business, each with whether the caller's key opens it.
+pub(super) struct Cabinet<'a>(Vec<(&'a Desk, bool)>);
+
+impl<'a> Cabinet<'a> {
+    /// The shop of this warehouse.
+    pub(super) fn desk(&self, partner_warehouse: u64) -> Result<&'a Desk, NoDesk> {
+        let mut desks = self.0.iter();
+        match desks.find(|(desk, _)| desk.shop.partner_warehouses.contains(&partner_warehouse)) {
+            Some((desk, true)) => Ok(desk),
+            Some((_, false)) => Err(NoDesk::Denied),
+            None => Err(NoDesk::Unknown(partner_warehouse)),
+        }
+    }
+}
+
+/// Why a warehouse cannot be served.
+pub(super) enum NoDesk {
+    /// No shop of the business has it.
+    Unknown(u64),
+    /// The key is not for its shop.
+    Denied,
+}
+
+impl From<NoDesk> for Refused {
+    fn from(why: NoDesk) -> Self {
+        match why {
+            NoDesk::Unknown(warehouse) => bad_request(format!(
+                "'partnerWarehouseId' is unknown: no shop of this business lists '{warehouse}'"
+            )),
+            NoDesk::Denied => denied(),
+        }
+    }
+}
+
+fn denied() -> Refused {
+    refused(StatusCode::FORBIDDEN, "FORBIDDEN", "Access denied")
+}
+
+/// What is no number is no campaign or business of ours, and neither is 0.
+fn number(path: PathNumber) -> u64 {
+    path.ok().and_then(|Path(text)| text.parse().ok()).unwrap_or(0)
+}
+
+/// The key of a request: `Api-Key`, or the older `Authorization: Bearer`.
+fn key(headers: &HeaderMap) -> Option<&str> {
+    let named = headers.get("api-key").and_then(|value| value.to_str().ok());
+    let bearer = || {
+        let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+        let (scheme, key) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(key)
+    };
+    named.or_else(bearer).map(str::trim).filter(|key| !key.is_empty())
+}
+
+pub(super) fn check_content(head: &Parts) -> Result<(), Refused> {
+    let is_plain = head.headers.get(CONTENT_ENCODING).is_none_or(|coding| coding == "identity");
+    let is_json = head.headers.get(CONTENT_TYPE).is_none_or(is_json);
+    if is_plain && is_json {
+        return Ok(());
+    }
+    Err(refused(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "UNSUPPORTED_MEDIA_TYPE",
+        "Content-Type must be application/json in UTF-8, without Content-Encoding",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_found_in_either_header() {
+        let key_of = |name: &'static str, value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, value.parse().unwrap());
+            key(&headers).map(ToOwned::to_owned)
+        };
+        assert_eq!(key_of("api-key", " ACMA:1 ").as_deref(), Some("ACMA:1"));
+        assert_eq!(key_of("authorization", "Bearer y0_1").as_deref(), Some("y0_1"));
+        assert_eq!(key_of("authorization", "y0_1"), None);
+        assert_eq!(key_of("api-key", " "), None);
+    }
+}

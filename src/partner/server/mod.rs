@@ -1,0 +1,140 @@
+//! The seller calls us, as if we were the Market.
+//!
+//! A client of the partner API feeds stockbridge by changing its base address, and goes back
+//! by changing it back. So requests, limits, errors and their wording are the Market's; only
+//! the promise is stronger: 200 means the stock is on disk.
+
+mod admission;
+mod update;
+
+mod read_back;
+
+mod refused;
+
+mod metrics;
+
+use std::sync::{Arc, Mutex};
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, post, put};
+use axum::{Router, middleware};
+
+pub use self::metrics::Metrics;
+use self::read_back::Listing;
+use self::refused::{Refused, refused};
+use crate::clock::Clock;
+use crate::http::secret::{Locks, Secret};
+use crate::ingest::Ingest;
+use crate::stock::{ShopId, StockBook};
+
+/// How one shop is fed.
+#[derive(Clone, Debug)]
+pub struct Shop {
+    /// Its place in the book.
+    pub id: ShopId,
+    /// The campaigns under which the seller may call: all those that share this stock.
+    pub campaigns: Vec<u64>,
+    /// The keys with which the seller may feed this shop.
+    pub feed_keys: Vec<Secret>,
+    /// The warehouse a read-back shows, and the others that share the stock.
+    pub warehouses: Vec<u64>,
+    /// The business under which the seller may call as well.
+    pub business: Option<u64>,
+    /// The numbers of its warehouses there.
+    pub partner_warehouses: Vec<u64>,
+}
+
+/// What this room needs.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Where updates go.
+    pub ingest: Ingest,
+    /// Where the read-back comes from.
+    pub book: Arc<StockBook>,
+    /// To tell dates that lie ahead.
+    pub clock: Clock,
+    /// Counts for the operator.
+    pub metrics: Metrics,
+}
+
+/// The two methods of `…/campaigns/{campaignId}/offers/stocks`, under every spelling of the
+/// path that clients in the field use, and the two of `/v3/businesses/{businessId}/…`, which
+/// has one.
+pub fn router(context: Context, shops: Vec<Shop>) -> Router {
+    let desks = shops
+        .into_iter()
+        .map(|shop| Desk { locks: Locks::new(&shop.feed_keys), shop, listing: Mutex::default() })
+        .collect();
+    let house = Arc::new(House { context, desks });
+    let methods: MethodRouter<Arc<House>> =
+        put(update::by_campaign).post(read_back::by_campaign).fallback(method_not_allowed);
+    let mut router = Router::new();
+    for version in ["", "/v2"] {
+        for suffix in ["", ".json"] {
+            let path = format!("{version}/campaigns/{{campaign}}/offers/stocks{suffix}");
+            router = router.route(&path, methods.clone());
+        }
+    }
+    let update = post(update::by_business).fallback(method_not_allowed);
+    let read_back = post(read_back::by_business).fallback(method_not_allowed);
+    router = router
+        .route("/v3/businesses/{business}/offers/stocks/update", update)
+        .route("/v3/businesses/{business}/offers/stocks", read_back);
+    router.layer(middleware::from_fn_with_state(Arc::clone(&house), count)).with_state(house)
+}
+
+/// The number in a path; a text that could not be read is no number of ours either.
+type PathNumber = Result<Path<String>, PathRejection>;
+
+struct House {
+    context: Context,
+    desks: Vec<Desk>,
+}
+
+struct Desk {
+    shop: Shop,
+    locks: Locks,
+    listing: Mutex<Option<Listing>>,
+}
+
+async fn count(
+    State(house): State<Arc<House>>,
+    request: Request,
+    next: middleware::Next,
+) -> Response {
+    let method = method_name(&request);
+    let response = next.run(request).await;
+    house.context.metrics.note(method, response.status());
+    response
+}
+
+fn method_name(request: &Request) -> &'static str {
+    let path = request.uri().path();
+    match (path.starts_with("/v3/"), path.ends_with("/update")) {
+        (true, true) => "business_update",
+        (true, false) => "business_read_back",
+        (false, _) if request.method() == "PUT" => "update",
+        (false, _) => "read_back",
+    }
+}
+
+/// Whether a path belongs to the partner API, of which we serve a few methods.
+#[must_use]
+pub fn is_partner_path(path: &str) -> bool {
+    ["/v2/", "/v3/", "/campaigns/", "/businesses/"].iter().any(|start| path.starts_with(start))
+}
+
+/// What is said to a client of the partner API that asks for something else.
+#[must_use]
+pub fn nothing_here() -> Response {
+    let message = "Resource not found: stockbridge serves …/campaigns/{campaignId}/offers/stocks \
+                   and /v3/businesses/{businessId}/offers/stocks with its /update";
+    refused(StatusCode::NOT_FOUND, "NOT_FOUND", message).into_response()
+}
+
+async fn method_not_allowed() -> Refused {
+    refused(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "Method not allowed")
+}
