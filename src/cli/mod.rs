@@ -24,7 +24,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Answer the Market, take the seller's stock, and forward it.
-    Serve(ConfigArgs),
+    Serve(serve::Args),
     /// Play the whole job on this machine, against a Market in miniature, and judge it.
     Rehearse(rehearse::Args),
     /// Check a configuration, print what is in force, and do nothing else.

@@ -97,6 +97,8 @@ pub struct Target {
     pub name: String,
     /// By which method the Market is told.
     pub address: Address,
+    /// Its campaign, by which products are hidden and shown.
+    pub campaign: u64,
     /// Its warehouses, as a read-back by that method numbers them.
     pub warehouses: Vec<u64>,
     /// Whether anything is sent, or only compared.
@@ -145,10 +147,15 @@ pub struct Memory {
     pub spent: Vec<Spent>,
     /// When the Market's copy was last explained whole.
     pub last_equal: Option<DateTime<Utc>>,
+    /// Products that are hidden for a check that was cut off.
+    pub hidden: Vec<Sku>,
 }
 
 /// Under which name a shop's [`Memory::last_equal`] is noted in the store.
 pub const LAST_EQUAL: &str = "last_equal";
+
+/// How the names begin under which [`Memory::hidden`] are noted; the SKU follows.
+pub const HIDDEN: &str = "hidden:";
 
 /// All lanes, from outside.
 #[derive(Clone, Debug, Default)]

@@ -3,39 +3,53 @@
 //!
 //! Asks the rooms how they are and renders what they say; no room knows this one.
 
+mod explain;
 mod metrics;
+mod ready;
 
 use std::sync::{Arc, OnceLock};
 
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use prometheus_client::registry::Registry;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tracing::error;
 
 use crate::clock::Clock;
+use crate::history::History;
 use crate::http::Refusal;
+use crate::ingest::{Source, Sources};
 use crate::legacy::server::Pushes;
 use crate::lifecycle::{Tasks, run_blocking};
-use crate::migrator::{Ledger, Migrator, Report};
-use crate::stock::{ShopId, StockBook};
+use crate::migrator::reconcile::{Sightings, Survey};
+use crate::migrator::{Ledger, Migrator, Mode, Report};
+use crate::stock::{Marks, ShopId, StockBook};
 use crate::store::{self, Store};
 use crate::telemetry::{Alarm, Alarms};
 
 /// The rooms, once they are all there.
 #[derive(Debug)]
 pub struct House {
-    /// Name and campaign of each shop, in the configuration's order.
-    pub shops: Vec<(String, u64)>,
+    /// Every shop, in the configuration's order.
+    pub shops: Vec<Shop>,
     /// What the seller has.
     pub book: Arc<StockBook>,
-    /// What the Market has.
+    /// What the Market has acknowledged.
     pub ledger: Arc<Ledger>,
+    /// When SKUs were asserted and asked for.
+    pub marks: Arc<Marks>,
+    /// What the Market showed when it was read back.
+    pub sightings: Arc<Sightings>,
+    /// What happened lately.
+    pub history: Arc<History>,
+    /// Who feeds us.
+    pub sources: Arc<Sources>,
     /// What is being done about the difference.
     pub migrator: Migrator,
     /// When the Market asked.
@@ -44,12 +58,29 @@ pub struct House {
     pub store: Arc<Store>,
     /// What is wrong.
     pub alarms: Alarms,
+    /// Why nothing may be sent, if so.
+    pub held: Option<String>,
+    /// For how long a source may be silent.
+    pub stale_after: TimeDelta,
     /// When the push API ends.
     pub cutoff: NaiveDate,
     /// What time it is.
     pub clock: Clock,
     /// When all this began.
     pub started: DateTime<Utc>,
+}
+
+/// One shop, as the configuration has it.
+#[derive(Clone, Debug)]
+pub struct Shop {
+    /// Its name.
+    pub name: String,
+    /// Its campaign.
+    pub campaign: u64,
+    /// Where its stock is forwarded to, in words.
+    pub address: String,
+    /// Whether it is.
+    pub mode: Mode,
 }
 
 /// The operator's listener, which is up before the rooms are: until then it says so.
@@ -75,19 +106,49 @@ impl Ops {
         let _first = self.registry.set(registry);
     }
 
-    /// `/healthz`, `/readyz`, `/status` and `/metrics`.
+    /// Health, status, metrics, and the answers to an operator's questions.
     pub fn router(self) -> Router {
         Router::new()
             .route("/healthz", get(|| async { Json(Health { status: "ok" }) }))
             .route("/readyz", get(ready))
             .route("/status", get(status))
             .route("/metrics", get(metrics_text))
+            .route("/explain", get(explain::explain))
+            .route("/ready-report", get(ready::report))
+            .route("/verify", post(verify))
             .fallback(async || {
-                let message = "there are /healthz, /readyz, /status and /metrics";
+                let message = "there are /healthz, /readyz, /status, /metrics, /explain, \
+                               /ready-report and /verify";
                 Refusal::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
             })
             .with_state(self)
     }
+}
+
+/// Which shop an operator means; all of them if he does not say.
+#[derive(Deserialize)]
+struct Which {
+    shop: Option<String>,
+}
+
+/// Has the Market's copy read back now. What comes of it is in the status.
+async fn verify(State(ops): State<Ops>, Query(which): Query<Which>) -> Response {
+    let Some(house) = ops.house.get() else { return starting().into_response() };
+    let chosen = match house.choose(which.shop.as_deref()) {
+        Ok(chosen) => chosen,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let begun: Vec<&str> = chosen
+        .into_iter()
+        .filter(|(id, _)| house.migrator.verify(*id))
+        .map(|(_, shop)| shop.name.as_str())
+        .collect();
+    if begun.is_empty() {
+        let message = "the Market is called for none of these shops: migrate is off, or the store \
+                       is another installation's";
+        return Refusal::new(StatusCode::CONFLICT, "NOT_FORWARDED", message).into_response();
+    }
+    (StatusCode::ACCEPTED, Json(json!({ "shops": begun }))).into_response()
 }
 
 #[derive(Serialize)]
@@ -153,6 +214,8 @@ struct Status<'a> {
     days_to_cutoff: i64,
     alarms: Vec<Alarm>,
     store: store::Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held: Option<&'a str>,
     shops: Vec<ShopStatus<'a>>,
 }
 
@@ -160,6 +223,10 @@ struct Status<'a> {
 struct ShopStatus<'a> {
     name: &'a str,
     campaign: u64,
+    /// Where the stock goes.
+    address: &'a str,
+    /// `on`, `dry-run` or `off`.
+    migrate: &'static str,
     cold: bool,
     skus: usize,
     /// SKUs the Market does not have as the book has them, those under way and those set aside
@@ -167,18 +234,36 @@ struct ShopStatus<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     dirty: Option<usize>,
     last_push: Option<DateTime<Utc>>,
+    /// Who feeds the shop, and when he last did.
+    sources: Vec<Source>,
     #[serde(skip_serializing_if = "Option::is_none")]
     migrator: Option<Report>,
+    /// What reading the Market's copy back has come to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    survey: Option<Survey>,
 }
 
 impl House {
-    fn ids(&self) -> impl Iterator<Item = (ShopId, &(String, u64))> {
+    fn ids(&self) -> impl Iterator<Item = (ShopId, &Shop)> {
         self.book.shops().zip(&self.shops)
     }
 
     fn cold_shops(&self) -> Vec<&str> {
         let is_cold = |(id, _): &(ShopId, _)| self.book.is_cold(*id);
-        self.ids().filter(is_cold).map(|(_, (name, _))| name.as_str()).collect()
+        self.ids().filter(is_cold).map(|(_, shop)| shop.name.as_str()).collect()
+    }
+
+    /// The shop of this name, or all of them.
+    fn choose(&self, name: Option<&str>) -> Result<Vec<(ShopId, &Shop)>, Refusal> {
+        let is_meant = |(_, shop): &(ShopId, &Shop)| name.is_none_or(|name| shop.name == name);
+        let chosen: Vec<_> = self.ids().filter(is_meant).collect();
+        if chosen.is_empty() {
+            let names: Vec<&str> = self.shops.iter().map(|shop| shop.name.as_str()).collect();
+            let name = name.unwrap_or_default();
+            let message = format!("shop '{name}' is unknown, there are {}", names.join(", "));
+            return Err(Refusal::new(StatusCode::NOT_FOUND, "UNKNOWN_SHOP", message));
+        }
+        Ok(chosen)
     }
 
     fn status(&self) -> Status<'_> {
@@ -191,20 +276,25 @@ impl House {
             days_to_cutoff: (self.cutoff - now.date_naive()).num_days(),
             alarms: self.alarms.active(),
             store: self.store.status(),
+            held: self.held.as_deref(),
             shops: self.ids().map(|(id, shop)| self.shop_status(id, shop)).collect(),
         }
     }
 
-    fn shop_status<'a>(&'a self, id: ShopId, shop: &'a (String, u64)) -> ShopStatus<'a> {
+    fn shop_status<'a>(&'a self, id: ShopId, shop: &'a Shop) -> ShopStatus<'a> {
         let report = self.migrator.report(id);
         ShopStatus {
-            name: &shop.0,
-            campaign: shop.1,
+            name: &shop.name,
+            campaign: shop.campaign,
+            address: &shop.address,
+            migrate: shop.mode.name(),
             cold: self.book.is_cold(id),
             skus: self.book.len(id),
             dirty: report.is_some().then(|| self.ledger.count_dirty(id, &self.book)),
             last_push: self.pushes.last(id),
+            sources: self.sources.named(id),
             migrator: report,
+            survey: self.migrator.survey(id),
         }
     }
 }

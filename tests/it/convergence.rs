@@ -66,6 +66,7 @@ fn target(limit_share: f64) -> Target {
         shop: SHOP,
         name: "shop".to_owned(),
         address: Address::Campaign { id: CAMPAIGN },
+        campaign: CAMPAIGN,
         warehouses: vec![7],
         mode: Mode::On,
         keys: KEYS.map(Secret::new).to_vec(),
@@ -236,6 +237,7 @@ fn open(
         quarantined: disk.quarantined.values().cloned().collect(),
         spent: disk.spent.clone(),
         last_equal: None,
+        hidden: Vec::new(),
     };
     let now = Now { mono: Instant::now(), wall: clock.now() };
     Plan::new(target(limit_share), around, memory, now, StdRng::seed_from_u64(seed))

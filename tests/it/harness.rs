@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stockbridge::app::App;
+use stockbridge::app::{App, Claim};
 use stockbridge::clock::Clock;
 use stockbridge::config::Config;
 use stockbridge::lifecycle::{Fuse, Tasks};
@@ -480,7 +480,7 @@ impl Drop for House {
 
 impl Running {
     async fn start(config: Config) -> Self {
-        let app = App::build(config, Clock::wall()).await.unwrap();
+        let app = App::build(config, Clock::wall(), Claim::Respect).await.unwrap();
         let doors = Doors { public: app.public_addr(), ops: app.ops_addr() };
         let (stop, tasks) = (CancellationToken::new(), Tasks::new(Fuse::default()));
         let (tell, done) = oneshot::channel();

@@ -18,7 +18,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("partner", &["stock", "http", "ingest", "clock", "lifecycle", "telemetry"]),
     ("migrator", MIGRATOR),
     ("rehearsal", &["stock", "legacy", "partner", "http", "clock", "lifecycle"]),
-    ("ops", &["stock", "store", "http", "legacy", "migrator", "clock", "lifecycle", "telemetry"]),
+    ("ops", OPS),
     ("config", &["http", "legacy", "partner", "migrator", "telemetry"]),
     ("app", EVERYTHING),
     ("cli", &["app", "clock", "config", "http", "lifecycle", "rehearsal", "stock", "telemetry"]),
@@ -26,6 +26,19 @@ const DOORS: &[(&str, &[&str])] = &[
 
 const MIGRATOR: &[&str] =
     &["stock", "store", "history", "partner", "http", "clock", "lifecycle", "telemetry"];
+
+const OPS: &[&str] = &[
+    "stock",
+    "store",
+    "history",
+    "http",
+    "ingest",
+    "legacy",
+    "migrator",
+    "clock",
+    "lifecycle",
+    "telemetry",
+];
 
 const EVERYTHING: &[&str] = &[
     "stock",

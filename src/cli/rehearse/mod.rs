@@ -14,7 +14,7 @@ use anyhow::Context;
 
 use self::scenes::Scenes;
 use super::{runtime, say};
-use crate::app::App;
+use crate::app::{App, Claim};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::lifecycle::{Fuse, Tasks};
@@ -83,7 +83,7 @@ async fn rehearse(args: &Args) -> anyhow::Result<ExitCode> {
     let directory = tempfile::tempdir().context("make a directory for the store")?;
     let text = settings(any_port(), any_port(), &format!("http://{address}"));
     let config = Config::parse(&text, secrets(), directory.path())?;
-    let app = App::build(config, Clock::wall()).await?;
+    let app = App::build(config, Clock::wall(), Claim::Respect).await?;
     let scenes = Scenes::new(&app, market, products, args.faults.then_some(args.seed))?;
     let stop = tokio_util::sync::CancellationToken::new();
     let running = app.run(stop.clone().cancelled_owned());

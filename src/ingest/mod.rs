@@ -8,6 +8,8 @@
 //! in memory, and callers that come while a commit is under way share the next one: a disk
 //! that needs 5 ms a commit takes thousands of small updates a second all the same.
 
+mod sources;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +21,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
+
+pub use sources::{Source, Sources};
 
 use crate::clock::Clock;
 use crate::lifecycle::Tasks;
@@ -37,8 +41,11 @@ const GROUP: usize = 32;
 /// failure before it is tried again.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// How the names begin under which [`Sources`] are noted in the store; the origin's follows.
+pub const ASSERTED: &str = "asserted:";
+
 /// Where a statement came from.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Origin {
     /// The seller's program, through the drop-in of a campaign.
     CampaignPut,
@@ -47,6 +54,27 @@ pub enum Origin {
 }
 
 impl Origin {
+    /// All of them, each in the place of its number.
+    pub const ALL: [Self; 2] = [Self::CampaignPut, Self::BusinessPost];
+
+    /// Its number in marks and in the history; never changes.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// The origin of that number.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+
+    /// The origin of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|origin| origin.name() == name)
+    }
+
     /// Its name in logs and in the status; never changes.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -422,7 +450,11 @@ mod tests {
     const OMSK: ShopId = ShopId(1);
 
     fn keys() -> Vec<ShopKey> {
-        let key = |name: &str| ShopKey { name: name.to_owned(), target: String::new() };
+        let key = |name: &str| ShopKey {
+            name: name.to_owned(),
+            target: String::new(),
+            warehouses: Vec::new(),
+        };
         vec![key("moscow"), key("omsk")]
     }
 

@@ -1,0 +1,252 @@
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::body::Body;
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderName, Request, StatusCode, Uri};
+use axum::response::IntoResponse;
+use prometheus_client::registry::Registry;
+use tower::ServiceBuilder;
+use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
+use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
+use tower_http::trace::TraceLayer;
+use tracing::{Span, debug_span, info};
+
+use super::guard::{self, Claim};
+use super::{Crew, plans};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::history::{History, What};
+use crate::http::{self, Refusal};
+use crate::ingest::{self, Asserted, Ingest, Origin, Sources};
+use crate::legacy::server::{self as legacy, Pushes};
+use crate::migrator::reconcile::Sightings;
+use crate::migrator::{self, Ledger, Memory, Migrator};
+use crate::ops::House;
+use crate::partner::client::MarketClient;
+use crate::partner::server as partner;
+use crate::stock::{Assertion, Hour, Marks, Sku, StockBook};
+use crate::store::{self, Notes, Opened, ShopKey, Store};
+use crate::telemetry::Alarms;
+
+/// What several rooms share.
+#[derive(Clone)]
+pub(super) struct Core {
+    pub(super) store: Arc<Store>,
+    pub(super) book: Arc<StockBook>,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) marks: Arc<Marks>,
+    pub(super) sightings: Arc<Sightings>,
+    pub(super) history: Arc<History>,
+    pub(super) sources: Arc<Sources>,
+    // What the store remembers for each shop's lane.
+    memories: Vec<Memory>,
+    // Why nothing may be sent, if so.
+    held: Option<String>,
+    pub(super) alarms: Alarms,
+    pub(super) clock: Clock,
+}
+
+impl Core {
+    pub(super) async fn open(config: &Config, clock: Clock, claim: Claim) -> anyhow::Result<Self> {
+        let keys: Vec<ShopKey> =
+            config.shops.iter().map(|shop| plans::shop_key(shop, &config.market_url)).collect();
+        let place = store::Config { path: config.store.clone() };
+        let opened = Store::open(&place, &keys).await.context("open the store")?;
+        let Opened { store, book, acked, quarantine, spent, marks, notes } = opened;
+        let skus: usize = book.shops().map(|shop| book.len(shop)).sum();
+        info!(skus, shops = keys.len(), "the store is read: {skus} SKUs are known");
+        let memories = quarantine
+            .into_iter()
+            .zip(spent)
+            .zip(book.shops())
+            .map(|((quarantined, spent), shop)| {
+                let last_equal = notes.get(Some(shop), migrator::LAST_EQUAL);
+                let last_equal = last_equal.and_then(|text| text.parse().ok());
+                let hidden = notes.beginning(shop, migrator::HIDDEN);
+                let hidden = hidden.filter_map(|(sku, _)| Sku::parse(sku).ok()).collect();
+                Memory { quarantined, spent, last_equal, hidden }
+            })
+            .collect();
+        let alarms = Alarms::new(clock);
+        let held = guard::check(&store, &notes, &config.instance, claim, &alarms).await?;
+        Ok(Self {
+            sources: Arc::new(remember(&notes, &book)),
+            store: Arc::new(store),
+            book: Arc::new(book),
+            ledger: Arc::new(Ledger::new(acked)),
+            marks: Arc::new(marks),
+            sightings: Arc::new(Sightings::new(keys.len())),
+            history: Arc::default(),
+            memories,
+            held,
+            alarms,
+            clock,
+        })
+    }
+
+    pub(super) fn start_migrator(
+        &self,
+        config: &Config,
+        crew: &Crew,
+        registry: &mut Registry,
+    ) -> anyhow::Result<Migrator> {
+        let client =
+            http::client(&plans::outbound(config)).context("prepare to call the Market")?;
+        let metrics = migrator::Metrics::default();
+        metrics.register(registry);
+        let context = migrator::Context {
+            book: Arc::clone(&self.book),
+            ledger: Arc::clone(&self.ledger),
+            marks: Arc::clone(&self.marks),
+            sightings: Arc::clone(&self.sightings),
+            history: Arc::clone(&self.history),
+            verify_every: config.verify_every,
+            store: Arc::clone(&self.store),
+            market: MarketClient::new(client, &config.market_url),
+            clock: self.clock,
+            alarms: self.alarms.clone(),
+            metrics,
+        };
+        // Held, nobody is called: not even to look.
+        let targets = match self.held {
+            Some(_) => Vec::new(),
+            None => plans::targets(config, &self.memories),
+        };
+        Ok(Migrator::start(&context, targets, rand::random(), &crew.migrator))
+    }
+
+    pub(super) fn start_ingest(
+        &self,
+        migrator: Migrator,
+        crew: &Crew,
+        registry: &mut Registry,
+    ) -> Ingest {
+        let metrics = ingest::Metrics::default();
+        metrics.register(registry);
+        let core = self.clone();
+        let (ingest, worker) = ingest::open(
+            Arc::clone(&self.book),
+            Arc::clone(&self.store),
+            self.clock,
+            self.alarms.clone(),
+            metrics,
+            Box::new(move |asserted| {
+                core.witness(asserted);
+                if !asserted.changed.is_empty() {
+                    migrator.nudge(asserted.shop, asserted.changed);
+                }
+            }),
+        );
+        crew.ingest.spawn("ingest", worker.run(crew.ingest.clone()));
+        ingest
+    }
+
+    /// Notes that the seller has said something, new or not.
+    fn witness(&self, asserted: &Asserted<'_>) {
+        let Asserted { shop, origin, at, changed, repeated } = *asserted;
+        if changed.is_empty() && repeated.is_empty() {
+            return;
+        }
+        self.sources.note(shop, origin, at);
+        let assertion = Assertion { hour: Hour::of(at.into()), origin: origin.number() };
+        for (skus, what) in
+            [(changed, What::Stated(origin.number())), (repeated, What::Repeated(origin.number()))]
+        {
+            let entries = self.book.get_all(shop, skus.iter().map(Sku::as_str));
+            let known = || entries.iter().flatten();
+            self.marks.note_asserted(shop, known().map(|entry| entry.id()), assertion);
+            let counts = known().map(|entry| (entry.id(), entry.level().count));
+            self.history.note(shop, at, what, counts);
+        }
+    }
+
+    /// Everything that is served to the Market and to the seller.
+    pub(super) fn routes(
+        &self,
+        config: &Config,
+        ingest: Ingest,
+        pushes: Arc<Pushes>,
+        registry: &mut Registry,
+    ) -> Router {
+        let asked = legacy::Context {
+            book: Arc::clone(&self.book),
+            marks: Arc::clone(&self.marks),
+            pushes,
+            clock: self.clock,
+            alarms: self.alarms.clone(),
+            metrics: legacy::Metrics::default(),
+        };
+        asked.metrics.register(registry);
+        let fed = partner::Context {
+            ingest,
+            book: Arc::clone(&self.book),
+            clock: self.clock,
+            metrics: partner::Metrics::default(),
+        };
+        fed.metrics.register(registry);
+        let nothing = async |uri: Uri| {
+            if partner::is_partner_path(uri.path()) {
+                return partner::nothing_here();
+            }
+            let message = "there is nothing at this path";
+            Refusal::new(StatusCode::NOT_FOUND, "NOT_FOUND", message).into_response()
+        };
+        let layers = ServiceBuilder::new()
+            // Neither a span nor a log line ever shows these.
+            .layer(SetSensitiveRequestHeadersLayer::new([
+                AUTHORIZATION,
+                HeaderName::from_static("api-key"),
+            ]))
+            .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
+            // Failures are logged where they are handled, with their cause.
+            .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(()))
+            .layer(PropagateRequestIdLayer::x_request_id());
+        legacy::router(&asked, plans::legacy_shops(config))
+            .merge(partner::router(fed, plans::partner_shops(config)))
+            .fallback(nothing)
+            .layer(layers)
+    }
+
+    pub(super) fn show(self, config: &Config, migrator: Migrator, pushes: Arc<Pushes>) -> House {
+        House {
+            shops: config.shops.iter().map(plans::shown_shop).collect(),
+            book: self.book,
+            ledger: self.ledger,
+            marks: self.marks,
+            sightings: self.sightings,
+            history: self.history,
+            sources: self.sources,
+            migrator,
+            pushes,
+            store: self.store,
+            alarms: self.alarms,
+            held: self.held,
+            stale_after: config.stale_after,
+            cutoff: config.cutoff,
+            started: self.clock.now(),
+            clock: self.clock,
+        }
+    }
+}
+
+/// When each source last asserted anything, as it was noted.
+fn remember(notes: &Notes, book: &StockBook) -> Sources {
+    let sources = Sources::default();
+    for shop in book.shops() {
+        for (name, text) in notes.beginning(shop, ingest::ASSERTED) {
+            if let (Some(origin), Ok(at)) = (Origin::from_name(name), text.parse()) {
+                sources.note(shop, origin, at);
+            }
+        }
+    }
+    sources
+}
+
+/// The path only: the query may hold a token.
+fn span(request: &Request<Body>) -> Span {
+    let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok());
+    let (method, path) = (request.method(), request.uri().path());
+    debug_span!("request", %method, path, request.id = id)
+}

@@ -1,0 +1,45 @@
+use anyhow::Context as _;
+
+use crate::store::{Notes, Store};
+use crate::telemetry::{AlarmKind, Alarms};
+
+/// Under which name the installation a store belongs to is noted in it.
+const INSTANCE: &str = "instance";
+
+/// What to do with a store that another installation has written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Claim {
+    /// Take it over: whoever wrote it does not send any more.
+    Adopt,
+    /// Leave it to its owner, answer from it, and send nothing.
+    Respect,
+}
+
+/// Finds out whether the store is ours; says why nothing may be sent if it is not.
+///
+/// A store that nobody has claimed yet becomes ours.
+pub(super) async fn check(
+    store: &Store,
+    notes: &Notes,
+    instance: &str,
+    claim: Claim,
+    alarms: &Alarms,
+) -> anyhow::Result<Option<String>> {
+    let owner = notes.get(None, INSTANCE).unwrap_or_default();
+    if owner == instance {
+        return Ok(None);
+    }
+    if owner.is_empty() || claim == Claim::Adopt {
+        let name = (!instance.is_empty()).then_some(instance);
+        store.note(None, INSTANCE, name).await.context("note whose store this is")?;
+        return Ok(None);
+    }
+    let text = format!(
+        "this store was written by the installation '{owner}', and this one is '{instance}': two \
+         that send the same stock overwrite each other, so nothing is sent. If '{owner}' does not \
+         run any more, start once with --adopt; if this is a copy for tests, give it a store of \
+         its own"
+    );
+    alarms.raise(AlarmKind::CloneGuard, "", text.clone());
+    Ok(Some(text))
+}

@@ -1,0 +1,174 @@
+//! The hallway: the only room that knows every room.
+//!
+//! [`App::build`] opens the house and [`App::run`] lives in it until it is told to stop. The
+//! order of both is the order of the text. What the rooms share is in `core`, what is looked
+//! after besides in `rounds`, and what each room needs of the configuration in `plans`.
+
+mod core;
+mod guard;
+mod plans;
+mod rounds;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use axum::Router;
+use prometheus_client::registry::Registry;
+use tokio::time::timeout;
+use tracing::info;
+
+use self::core::Core;
+pub use self::guard::Claim;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::http::{Limits, Server};
+use crate::legacy::server::Pushes;
+use crate::lifecycle::{Fuse, Tasks};
+use crate::ops::Ops;
+use crate::store::Store;
+
+/// For the whole of a stop: under the 30 s after which Docker and Kubernetes kill.
+const STOP_DEADLINE: Duration = Duration::from_secs(25);
+
+/// A house with its doors closed: everything is open but nothing is served yet.
+pub struct App {
+    public: Server,
+    public_addr: SocketAddr,
+    ops_addr: SocketAddr,
+    router: Router,
+    store: Arc<Store>,
+    crew: Crew,
+}
+
+/// The tasks, in the order in which they are stopped.
+struct Crew {
+    fuse: Fuse,
+    // Connections of the Market and the seller.
+    public: Tasks,
+    // The one behind the front door of stock: stops when nobody can come any more.
+    ingest: Tasks,
+    migrator: Tasks,
+    background: Tasks,
+    ops: Tasks,
+}
+
+impl App {
+    /// Takes the addresses, opens the store, fills the book and starts the rooms.
+    ///
+    /// `claim` says what to do with a store that another installation has written.
+    ///
+    /// # Errors
+    /// An address is taken, or the store cannot be opened.
+    pub async fn build(config: Config, clock: Clock, claim: Claim) -> anyhow::Result<Self> {
+        let crew = Crew::new();
+        let limits = Limits { max_connections: config.max_connections, ..Limits::default() };
+        let public = bind(config.listen, limits, "listen")?;
+        let ops_server = bind(config.ops_listen, Limits::default(), "ops_listen")?;
+        let (public_addr, ops_addr) = (public.local_addr()?, ops_server.local_addr()?);
+
+        // Up before the store is read, so that "starting" can be told from "dead".
+        let ops = Ops::new(crew.public.clone());
+        crew.ops.spawn("ops", ops_server.run(ops.clone().router(), crew.ops.clone()));
+
+        let mut registry = Registry::with_prefix("stockbridge");
+        public.metrics().register(&mut registry);
+        let core = Core::open(&config, clock, claim).await?;
+        let migrator = core.start_migrator(&config, &crew, &mut registry)?;
+        let ingest = core.start_ingest(migrator.clone(), &crew, &mut registry);
+        rounds::start(&core, &config, &crew.background);
+        let pushes = Pushes::new(config.shops.len());
+        let router = core.routes(&config, ingest, Arc::clone(&pushes), &mut registry);
+
+        let store = Arc::clone(&core.store);
+        ops.open(core.show(&config, migrator, pushes), registry);
+        Ok(Self { public, public_addr, ops_addr, router, store, crew })
+    }
+
+    /// Where the Market and the seller call, with the real port if 0 was asked for.
+    #[must_use]
+    pub fn public_addr(&self) -> SocketAddr {
+        self.public_addr
+    }
+
+    /// Where the operator looks.
+    #[must_use]
+    pub fn ops_addr(&self) -> SocketAddr {
+        self.ops_addr
+    }
+
+    /// Serves until `shutdown` resolves or a task dies, then stops in order.
+    ///
+    /// # Errors
+    /// A task died, or the stop was cut short.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let Self { public, public_addr, ops_addr, router, store, crew } = self;
+        crew.public.spawn("listener", public.run(router, crew.public.clone()));
+        info!(listen = %public_addr, ops = %ops_addr, "serving on {public_addr}, ops on {ops_addr}");
+        let crashed = tokio::select! {
+            () = shutdown => None,
+            task = crew.fuse.blown() => Some(task),
+        };
+        info!("stopping");
+        let stopped = timeout(STOP_DEADLINE, crew.stop()).await;
+        // Whatever else was cut off, what was acknowledged is on disk already.
+        let closed = timeout(Duration::from_secs(4), store.close()).await;
+        if let Some(task) = crashed {
+            bail!("the task {task} ended unasked");
+        }
+        stopped.map_err(|_| anyhow!("cut off after {STOP_DEADLINE:?}: {}", crew.remaining()))?;
+        closed.context("close the store: it takes too long")?.context("close the store")?;
+        info!("stopped");
+        Ok(())
+    }
+}
+
+impl Crew {
+    fn new() -> Self {
+        let fuse = Fuse::default();
+        let tasks = || Tasks::new(fuse.clone());
+        Self {
+            public: tasks(),
+            ingest: tasks(),
+            migrator: tasks(),
+            background: tasks(),
+            ops: tasks(),
+            fuse,
+        }
+    }
+
+    /// No new connections, requests in hand finish; then those who need no more requests; the
+    /// operator's listener last, so that he can watch.
+    async fn stop(&self) {
+        for tasks in self.all() {
+            tasks.stop();
+            tasks.ended().await;
+        }
+    }
+
+    fn all(&self) -> [&Tasks; 5] {
+        [&self.public, &self.ingest, &self.migrator, &self.background, &self.ops]
+    }
+
+    fn remaining(&self) -> String {
+        format!(
+            "{} requests, {} batches under way to the Market",
+            self.public.len(),
+            self.migrator.len()
+        )
+    }
+}
+
+// A start that failed, or a second signal: the tasks that go down with the runtime have not
+// crashed.
+impl Drop for Crew {
+    fn drop(&mut self) {
+        self.all().into_iter().for_each(Tasks::stop);
+    }
+}
+
+fn bind(addr: SocketAddr, limits: Limits, key: &str) -> anyhow::Result<Server> {
+    Server::bind(addr, limits).with_context(|| format!("{key}: cannot listen on {addr}"))
+}
