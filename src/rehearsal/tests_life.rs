@@ -1,0 +1,158 @@
+use std::collections::HashSet;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use serde_json::{Value, json};
+
+use super::tests::{Answer, NOW, batch, now, offers, read_back, send, update};
+use super::{CampaignConfig, FaultPlan, Market, MarketConfig};
+use crate::clock::Clock;
+
+fn config() -> MarketConfig {
+    MarketConfig::new(Clock::starting_at(NOW.parse().unwrap())).campaign(7, 70, "key")
+}
+
+fn market() -> Market {
+    Market::new(config())
+}
+
+/// The types and counts of each offer, and since when.
+async fn shown(market: &Market) -> Vec<(String, String, String)> {
+    let answer = read_back(market, "", json!({})).await;
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let stock = |stock: &Value| format!("{} {}", text(&stock["type"]), stock["count"]);
+    let offer = |offer: &Value| {
+        let stocks: Vec<String> = offer["stocks"].as_array().unwrap().iter().map(stock).collect();
+        (text(&offer["offerId"]), stocks.join(", "), text(&offer["updatedAt"]))
+    };
+    offers(&answer, 70).iter().map(offer).collect()
+}
+
+fn offer(sku: &str, stocks: &str, at: &str) -> (String, String, String) {
+    (sku.to_owned(), stocks.to_owned(), at.to_owned())
+}
+
+// === Buyers ===
+
+#[tokio::test(start_paused = true)]
+async fn an_order_freezes_pieces_and_the_seller_s_word_stays() {
+    let market = market();
+    send(&market, update(&[("A", 5)], now() - TimeDelta::hours(1))).await;
+    tokio::time::advance(Duration::from_secs(10)).await;
+    assert_eq!(market.order(7, "A", 2), 2);
+    let at = "2026-11-20T10:00:10Z";
+    assert_eq!(shown(&market).await, [offer("A", "FIT 5, FREEZE 2, AVAILABLE 3", at)]);
+    assert_eq!(market.available(7, "A"), Some(3));
+    assert_eq!(market.snapshot(7)["A"], (5, now() - TimeDelta::hours(1)));
+    assert_eq!(market.get(7, "A").unwrap().count, 5);
+    // No more than there are.
+    assert_eq!(market.order(7, "A", 9), 3);
+    assert_eq!(market.order(7, "A", 1), 0);
+    assert_eq!(market.order(7, "nobody's", 1), 0);
+    assert_eq!(shown(&market).await, [offer("A", "FIT 5, FREEZE 5, AVAILABLE 0", at)]);
+    assert!(market.ever_zero(7).is_empty());
+    assert_eq!(market.report().pieces_ordered, 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn shipped_pieces_leave_and_a_later_word_of_the_seller_keeps_the_frozen_ones() {
+    let market = market();
+    send(&market, update(&[("A", 5)], now())).await;
+    market.order(7, "A", 3);
+    assert_eq!(market.ship(7, "A", 1), 1);
+    assert_eq!(shown(&market).await, [offer("A", "FIT 4, FREEZE 2, AVAILABLE 2", NOW)]);
+    tokio::time::advance(Duration::from_secs(10)).await;
+    send(&market, update(&[("A", 7)], now() + TimeDelta::seconds(5))).await;
+    let at = "2026-11-20T10:00:05Z";
+    assert_eq!(shown(&market).await, [offer("A", "FIT 9, FREEZE 2, AVAILABLE 7", at)]);
+    assert_eq!(market.ship(7, "A", 9), 2);
+    assert_eq!(market.ship(7, "A", 1), 0);
+    let at = "2026-11-20T10:00:10Z";
+    assert_eq!(shown(&market).await, [offer("A", "FIT 7, AVAILABLE 7", at)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_in_one_campaign_of_a_group_falls_in_all() {
+    let campaign = |id| CampaignConfig::new(id, id * 10, vec!["key".into()]).in_group(1, "g");
+    let campaigns = vec![campaign(7), campaign(8)];
+    let market = Market::new(MarketConfig { campaigns, ..config() });
+    send(&market, update(&[("A", 5)], now())).await;
+    market.order(8, "A", 2);
+    assert_eq!(market.available(7, "A"), Some(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn buyers_of_a_plan_take_a_piece_of_their_share_and_the_same_again() {
+    let sold = || async {
+        let market = market();
+        market.set_faults(FaultPlan::seeded(1).ordering(0.1));
+        assert_eq!(send(&market, batch(0, 2_000)).await.status, 200);
+        let gone = |sku: &&String| market.available(7, sku) == Some(0);
+        let skus: Vec<String> = (0..2_000).map(|n| format!("0-{n}")).collect();
+        let gone: Vec<String> = skus.iter().filter(gone).cloned().collect();
+        assert_eq!(u64::try_from(gone.len()).unwrap(), market.report().pieces_ordered);
+        assert!(market.snapshot(7).values().all(|(count, _)| *count == 1));
+        gone
+    };
+    let first = sold().await;
+    assert!((150..250).contains(&first.len()), "{}", first.len());
+    assert_eq!(sold().await, first);
+}
+
+// === Delays, the archive, the catalogue ===
+
+#[tokio::test(start_paused = true)]
+async fn an_update_shows_only_after_a_while_and_an_order_at_once() {
+    let market = Market::new(MarketConfig { visible_after: Duration::from_secs(60), ..config() });
+    market.plant(7, "A", 9, now());
+    send(&market, update(&[("A", 5), ("B", 1)], now())).await;
+    assert_eq!(market.available(7, "A"), Some(5));
+    assert_eq!(shown(&market).await, [offer("A", "FIT 9, AVAILABLE 9", NOW)]);
+    tokio::time::advance(Duration::from_secs(30)).await;
+    send(&market, update(&[("A", 4)], now() + TimeDelta::seconds(30))).await;
+    market.order(7, "A", 1);
+    let ordered = "2026-11-20T10:00:30Z";
+    assert_eq!(shown(&market).await, [offer("A", "FIT 9, FREEZE 1, AVAILABLE 8", ordered)]);
+    tokio::time::advance(Duration::from_millis(29_999)).await;
+    assert_eq!(shown(&market).await.len(), 1);
+    tokio::time::advance(Duration::from_millis(1)).await;
+    let first = offer("A", "FIT 5, FREEZE 1, AVAILABLE 4", ordered);
+    assert_eq!(shown(&market).await, [first, offer("B", "FIT 1, AVAILABLE 1", NOW)]);
+    tokio::time::advance(Duration::from_secs(30)).await;
+    let second = offer("A", "FIT 4, FREEZE 1, AVAILABLE 3", ordered);
+    assert_eq!(shown(&market).await[0], second);
+    // What is visible by now stays so until the next one is.
+    let before = market.available(7, "A");
+    send(&market, update(&[("A", 0)], now())).await;
+    assert_eq!((before, market.available(7, "A")), (Some(3), Some(0)));
+    assert_eq!(shown(&market).await[0], second);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_archived_offer_shows_in_the_archive_and_by_its_name() {
+    let market = market();
+    send(&market, update(&[("A", 5), ("B", 1)], now())).await;
+    market.archive(7, "A");
+    let skus = |answer: Answer| -> Vec<String> {
+        let ids = offers(&answer, 70);
+        ids.iter().map(|offer| offer["offerId"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(skus(read_back(&market, "", json!({})).await), ["B"]);
+    assert_eq!(skus(read_back(&market, "", json!({ "archived": false })).await), ["B"]);
+    assert_eq!(skus(read_back(&market, "", json!({ "archived": true })).await), ["A"]);
+    assert_eq!(skus(read_back(&market, "", json!({ "offerIds": ["A"] })).await), ["A"]);
+    assert_eq!(market.get(7, "A").unwrap().count, 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_shop_does_not_sell_is_acknowledged_and_never_shown() {
+    let catalogue = Some(HashSet::from(["A".to_owned()]));
+    let market = Market::new(MarketConfig { catalogue, ..config() });
+    market.set_faults(FaultPlan::seeded(1).ordering(1.0));
+    assert_eq!(send(&market, update(&[("A", 5), ("B", 1)], now())).await.status, 200);
+    assert_eq!(shown(&market).await, [offer("A", "FIT 5, FREEZE 1, AVAILABLE 4", NOW)]);
+    let by_name = read_back(&market, "", json!({ "offerIds": ["B"] })).await;
+    assert!(offers(&by_name, 70).is_empty());
+    assert_eq!((market.available(7, "B"), market.order(7, "B", 1)), (None, 0));
+    assert_eq!(market.report().pieces_ordered, 1);
+}
