@@ -8,7 +8,7 @@ use chrono::{DateTime, Datelike, TimeDelta, Timelike as _, Utc};
 use futures_util::stream;
 use serde_json::{Value, json};
 
-use super::meter::Whose;
+use super::meter::{Quota, Whose};
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-resource-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-resource-remaining");
@@ -130,6 +130,20 @@ pub(super) fn unanswered() -> Response {
 /// Sets the answer's `Date` by the Market's own clock.
 pub(super) fn dated(mut response: Response, now: DateTime<Utc>) -> Response {
     response.headers_mut().insert(DATE, rfc_822(now, false));
+    response
+}
+
+/// Says what is left of a limit, and until when, unless the answer says so already.
+pub(super) fn metered(
+    mut response: Response,
+    limit: usize,
+    quota: Quota,
+    now: DateTime<Utc>,
+) -> Response {
+    if !response.headers().contains_key(LIMIT) {
+        let until = rfc_822(whole_seconds(now + quota.refills_in), false);
+        limited(&mut response, limit, quota.remaining, until);
+    }
     response
 }
 

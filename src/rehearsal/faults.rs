@@ -103,6 +103,7 @@ pub struct FaultPlan {
     max_skus: Option<usize>,
     dropped: f64,
     ordered: f64,
+    limit: Option<usize>,
     seed: u64,
     pub(super) slow_by: Duration,
     pub(super) limited_for: Duration,
@@ -148,6 +149,7 @@ impl FaultPlan {
             max_skus: None,
             dropped: 0.0,
             ordered: 0.0,
+            limit: None,
             seed,
             slow_by: Duration::from_secs(3),
             limited_for: Duration::from_secs(3),
@@ -227,6 +229,16 @@ impl FaultPlan {
         self
     }
 
+    /// Every answer to an update tells this limit and what is left of it, and the Market
+    /// holds to it while the plan is in force; a limit above the Market's own changes nothing.
+    ///
+    /// It counts what the method's own limit counts: SKUs of a campaign, requests of a business.
+    #[must_use]
+    pub fn limit_headers(mut self, limit: usize) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
     /// How late a [`Fault::Slow`] answers; 3 s without it.
     #[must_use]
     pub fn slow_by(mut self, delay: Duration) -> Self {
@@ -268,6 +280,11 @@ impl FaultPlan {
 
     pub(super) fn is_too_many(&self, skus: usize) -> bool {
         self.max_skus.is_some_and(|max| skus > max)
+    }
+
+    /// The limit it tells and holds to.
+    pub(super) fn limit(&self) -> Option<usize> {
+        self.limit
     }
 
     pub(super) fn luck(&self, number: u64, index: usize) -> Luck {

@@ -53,6 +53,13 @@ struct Wait {
     until: Instant,
 }
 
+/// What is left of a limit, and how long until some of what was used comes back.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Quota {
+    pub(super) remaining: usize,
+    pub(super) refills_in: Duration,
+}
+
 impl Meter {
     pub(super) fn new(whose: Whose, parallel: usize) -> Self {
         Self { whose, parallel, used: Mutex::default() }
@@ -92,6 +99,11 @@ impl Meter {
         limit: usize,
     ) -> Result<(), Duration> {
         self.lock().read_backs.charge(at, amount, limit)
+    }
+
+    /// What is left of the updates' minute.
+    pub(super) fn update_quota(&self, at: Instant, limit: usize) -> Quota {
+        self.lock().updates.quota(at, limit)
     }
 
     /// Remembers that the client was told to wait.
@@ -154,6 +166,15 @@ impl Window {
         }
     }
 
+    fn quota(&mut self, at: Instant, limit: usize) -> Quota {
+        self.forget(at);
+        let oldest = self.arrivals.front().map_or(at, |(arrived, _)| *arrived);
+        Quota {
+            remaining: limit.saturating_sub(self.sum),
+            refills_in: (oldest + MINUTE).saturating_duration_since(at),
+        }
+    }
+
     fn forget(&mut self, at: Instant) {
         while let Some((arrived, past)) = self.arrivals.front().copied()
             && arrived + MINUTE <= at
@@ -202,5 +223,16 @@ mod tests {
         window.refund(at, 100);
         assert_eq!(window.charge(at, 100, 100), Ok(()));
         assert!(window.charge(at, 1, 100).is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lower_limit_counts_what_was_spent_under_the_higher() {
+        let at = Instant::now();
+        let mut window = Window::default();
+        assert_eq!(window.charge(at, 60, 100), Ok(()));
+        let quota = Quota { remaining: 0, refills_in: MINUTE };
+        assert_eq!(window.quota(at, 50), quota);
+        assert_eq!(window.charge(at, 1, 50), Err(MINUTE));
+        assert_eq!(window.quota(at + MINUTE, 50).remaining, 50);
     }
 }

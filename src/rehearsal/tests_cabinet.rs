@@ -207,6 +207,20 @@ async fn updates_of_a_business_that_met_a_500_cost_nothing() {
     assert_eq!(send(&market, two()).await.status, 420);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_limit_told_to_a_business_counts_its_requests() {
+    let market = Market::new(config());
+    market.set_faults(FaultPlan::none().limit_headers(2));
+    let two = || business_update(&[item("A", 70, 1), item("A", 80, 1)]);
+    for remaining in ["1", "0"] {
+        let answer = send(&market, two()).await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("x-ratelimit-resource-limit"), Some("2"));
+        assert_eq!(answer.header("x-ratelimit-resource-remaining"), Some(remaining));
+    }
+    assert_eq!(send(&market, two()).await.status, 420);
+}
+
 // === The business's read-back ===
 
 #[tokio::test(start_paused = true)]

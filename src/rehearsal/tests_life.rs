@@ -4,8 +4,9 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 
-use super::tests::{Answer, NOW, batch, now, offers, read_back, send, update};
-use super::{CampaignConfig, FaultPlan, Market, MarketConfig};
+use super::report::Broken;
+use super::tests::{Answer, NOW, batch, broken, now, offers, read_back, send, update};
+use super::{CampaignConfig, Fault, FaultPlan, Market, MarketConfig};
 use crate::clock::Clock;
 
 fn config() -> MarketConfig {
@@ -155,4 +156,44 @@ async fn what_the_shop_does_not_sell_is_acknowledged_and_never_shown() {
     assert!(offers(&by_name, 70).is_empty());
     assert_eq!((market.available(7, "B"), market.order(7, "B", 1)), (None, 0));
     assert_eq!(market.report().pieces_ordered, 1);
+}
+
+// === Limits that are told ===
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_is_told_with_every_answer_is_kept() {
+    let market = market();
+    market.set_faults(FaultPlan::none().limit_headers(10));
+    let header = |answer: &Answer, name: &str| {
+        answer.header(&format!("x-ratelimit-resource-{name}")).map(ToOwned::to_owned)
+    };
+    tokio::time::advance(Duration::from_secs(5)).await;
+    let first = send(&market, batch(0, 4)).await;
+    assert_eq!(header(&first, "limit").as_deref(), Some("10"));
+    assert_eq!(header(&first, "remaining").as_deref(), Some("6"));
+    assert_eq!(header(&first, "until").as_deref(), Some("Fri, 20 Nov 2026 10:01:05 GMT"));
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let refused = send(&market, update(&[("A", 1)], now() + TimeDelta::hours(1))).await;
+    assert_eq!((refused.status, header(&refused, "remaining").as_deref()), (400, Some("5")));
+    let limited = send(&market, batch(1, 6)).await;
+    assert_eq!((limited.status, header(&limited, "remaining").as_deref()), (420, Some("0")));
+    assert!(limited.message().contains("limit of 10 requests"), "{}", limited.message());
+    assert_eq!(broken(&market, Broken::Volume), 1);
+    assert_eq!(send(&market, batch(2, 5)).await.status, 200);
+    assert_eq!(header(&read_back(&market, "", json!({})).await, "limit"), None);
+    market.heal();
+    let healed = send(&market, batch(3, 100)).await;
+    assert_eq!((healed.status, header(&healed, "limit")), (200, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_above_the_market_s_own_changes_nothing_and_faults_tell_it_too() {
+    let market = Market::new(MarketConfig { skus_per_minute: 10, ..config() });
+    let plan = FaultPlan::seeded(1).with(Fault::VolumeLimit, 1.0).limit_headers(100);
+    market.set_faults(plan);
+    for number in 0..30 {
+        let answer = send(&market, batch(number, 1)).await;
+        assert_eq!(answer.header("x-ratelimit-resource-limit"), Some("10"));
+        assert_eq!(answer.header("x-ratelimit-resource-remaining"), Some("0"));
+    }
 }

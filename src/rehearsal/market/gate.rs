@@ -145,10 +145,11 @@ impl Market {
     /// Updates in any 60 seconds: the SKUs of a campaign, the requests of a business.
     pub(super) fn update_limit(&self, whose: Whose) -> usize {
         let config = &self.inner.config;
-        match whose {
+        let usual = match whose {
             Whose::Campaign(_) => config.skus_per_minute,
             Whose::Business(_) => config.business_updates_per_minute,
-        }
+        };
+        self.plan().limit().map_or(usual, |limit| limit.min(usual))
     }
 
     /// A 420 that says how long to wait, the date rounded up to its whole seconds.

@@ -90,7 +90,8 @@ impl Market {
         Err(Refusal::new(403, message))
     }
 
-    fn note_arrival(&self, meter: &Meter, visit: &Visit) {
+    fn note_arrival(&self, meter: &Arc<Meter>, visit: &mut Visit) {
+        visit.meter = Some(Arc::clone(meter));
         if meter.is_too_soon(visit.arrived) {
             lock(&self.inner.journal).report.came_too_soon += 1;
         }
@@ -238,7 +239,8 @@ impl Market {
     fn volume_fault(&self, meter: &Meter, fate: &Fate, dice: u64) -> Refusal {
         let variety = dice % 3;
         let limit = self.update_limit(meter.whose);
-        if variety == 0 {
+        // A plan that promised the headers keeps its word.
+        if variety == 0 && fate.plan.limit().is_none() {
             Refusal::volume(limit, meter.whose, None)
         } else {
             self.limited(meter, limit, fate.plan.limited_for, variety == 1)

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::Response;
@@ -5,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{Market, lock};
 use crate::rehearsal::answers::{self, Refusal};
-use crate::rehearsal::meter::{Seat, Whose};
+use crate::rehearsal::meter::{Meter, Seat, Whose};
 use crate::rehearsal::report::{Call, Logged, Verdict};
 use crate::rehearsal::shelf::Load;
 
@@ -15,6 +16,8 @@ pub(super) struct Visit {
     market: Market,
     pub(super) arrived: Instant,
     pub(super) logged: Logged,
+    /// Whose limits an update counts against, once that is known.
+    pub(super) meter: Option<Arc<Meter>>,
     // Given up right after the log is written, before the answer goes out.
     pub(super) seat: Option<Seat>,
     pub(super) loads: Vec<Load>,
@@ -39,12 +42,12 @@ impl Visit {
         };
         let market = market.clone();
         let (arrived, loads) = (Instant::now(), Vec::new());
-        Self { market, arrived, logged, seat: None, loads }
+        Self { market, arrived, logged, meter: None, seat: None, loads }
     }
 
     pub(super) fn end(mut self, outcome: Result<Response, Refusal>) -> Response {
         let now = self.market.now();
-        let response = match outcome {
+        let mut response = match outcome {
             Ok(response) => {
                 if self.logged.verdict == Verdict::Abandoned {
                     self.logged.verdict = Verdict::Accepted;
@@ -56,6 +59,11 @@ impl Visit {
                 refusal.into_response()
             }
         };
+        if let (Some(meter), true) = (&self.meter, self.market.plan().limit().is_some()) {
+            let limit = self.market.update_limit(meter.whose);
+            let quota = meter.update_quota(Instant::now(), limit);
+            response = answers::metered(response, limit, quota, now);
+        }
         answers::dated(response, now)
     }
 }
