@@ -34,6 +34,8 @@ pub enum Call {
     Update,
     /// `POST …/offers/stocks` of either.
     ReadBack,
+    /// Any other method: the key, campaigns, warehouses.
+    Aside,
 }
 
 /// How a request ended.
@@ -77,6 +79,8 @@ pub struct Report {
     pub requests: u64,
     /// Read-backs that came.
     pub read_backs: u64,
+    /// Calls of any other method.
+    pub asides: u64,
     /// SKUs in updates that could be read, duplicates and refused ones included.
     pub skus_received: u64,
     /// SKUs written to the Market's stock.
@@ -140,6 +144,7 @@ impl Journal {
         match logged.call {
             Call::Update => self.report.requests += 1,
             Call::ReadBack => self.report.read_backs += 1,
+            Call::Aside => self.report.asides += 1,
         }
         match logged.verdict {
             Verdict::Accepted => {}

@@ -227,6 +227,45 @@ pub(super) fn read_business_filter(body: &[u8]) -> Result<(u64, Filter), String>
     Ok((warehouse, filter))
 }
 
+/// Which warehouses are asked for, and what of them.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(super) struct WarehouseFilter {
+    /// Those of campaigns, or the warehouses themselves.
+    pub(super) ids: Option<Vec<u64>>,
+    pub(super) with_status: bool,
+}
+
+/// Reads what a list of warehouses is to hold; `ids` is the member that names them.
+pub(super) fn read_warehouse_filter(
+    body: &[u8],
+    ids: &str,
+    max_ids: usize,
+    components: &[&str],
+) -> Result<WarehouseFilter, String> {
+    if body.is_empty() {
+        return Ok(WarehouseFilter::default());
+    }
+    let value = Value::read(body)?;
+    let members = object(&value)?;
+    let asked = match read_list(members, "components", components.len())? {
+        None => Vec::new(),
+        Some(list) => list
+            .iter()
+            .map(|value| value.as_text().filter(|name| components.contains(name)))
+            .collect::<Option<Vec<_>>>()
+            .ok_or("Illegal input at 'components'")?,
+    };
+    let number = |value: &Value<'_>| match value {
+        Value::Whole(id) if *id > 0 => Ok(*id),
+        _ => Err(format!("Illegal input at '{ids}'")),
+    };
+    let list = read_list(members, ids, max_ids)?;
+    Ok(WarehouseFilter {
+        ids: list.map(|list| list.iter().map(number).collect()).transpose()?,
+        with_status: asked.contains(&"STATUS"),
+    })
+}
+
 fn object<'a, 'b>(value: &'a Value<'b>) -> Result<&'a Members<'b>, String> {
     value.as_object().ok_or_else(|| "Illegal input: an object is expected".to_owned())
 }

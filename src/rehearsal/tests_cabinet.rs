@@ -48,6 +48,10 @@ fn post(path: &str, body: &Value) -> Request<Body> {
     request("POST", path, body.to_string())
 }
 
+fn get(path: &str) -> Request<Body> {
+    request("GET", path, String::new())
+}
+
 fn item(sku: &str, warehouse: u64, count: u32) -> Value {
     json!({ "sku": sku, "partnerWarehouseId": warehouse, "count": count, "updatedAt": now() })
 }
@@ -355,19 +359,22 @@ async fn each_kind_of_business_has_its_method() {
     assert!(strict.is_empty(7));
 }
 
-// === Who may ===
+// === Keys, campaigns, warehouses ===
 
 #[tokio::test(start_paused = true)]
 async fn a_key_may_do_what_its_scopes_say() {
-    let none: &[(&str, u16)] = &[("update", 403), ("read", 403)];
-    let reads: &[(&str, u16)] = &[("update", 403), ("read", 200)];
-    let stocks: &[(&str, u16)] = &[("update", 200), ("read", 200)];
+    let none: &[(&str, u16)] = &[("update", 403), ("read", 403), ("warehouses", 403)];
+    let reads: &[(&str, u16)] = &[("update", 403), ("read", 200), ("warehouses", 403)];
+    let stocks: &[(&str, u16)] = &[("update", 200), ("read", 200), ("warehouses", 403)];
+    let lists: &[(&str, u16)] = &[("update", 403), ("read", 403), ("warehouses", 200)];
+    let all_reads: &[(&str, u16)] = &[("update", 403), ("read", 200), ("warehouses", 200)];
     for (scope, expected) in [
         (Scope::Pricing, none),
         (Scope::OffersAndCardsManagement, stocks),
         (Scope::OffersAndCardsManagementReadOnly, reads),
-        (Scope::InventoryAndOrderProcessing, none),
-        (Scope::AllMethodsReadOnly, reads),
+        (Scope::InventoryAndOrderProcessing, lists),
+        (Scope::InventoryAndOrderProcessingReadOnly, lists),
+        (Scope::AllMethodsReadOnly, all_reads),
     ] {
         let market = Market::new(config().scoped("key", &[scope]));
         let business = json!({ "partnerWarehouseId": 70 });
@@ -376,6 +383,8 @@ async fn a_key_may_do_what_its_scopes_say() {
             ("update", business_update(&[item("A", 70, 1)])),
             ("read", post(PATH, &json!({}))),
             ("read", post(READ_BACK, &business)),
+            ("warehouses", post("/v2/businesses/700/warehouses", &json!({}))),
+            ("warehouses", post("/v3/businesses/700/warehouses", &json!({}))),
         ] {
             let (kind, request) = request;
             let status = expected.iter().find(|(name, _)| *name == kind).unwrap().1;
@@ -390,10 +399,63 @@ async fn a_key_may_do_what_its_scopes_say() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_is_told_its_scopes() {
+    let market = Market::new(config().scoped("other", &[Scope::Pricing, Scope::Promotion]));
+    let mut request = post("/v2/auth/token", &json!({}));
+    let all = send(&market, post("/v2/auth/token", &json!({}))).await.json();
+    assert_eq!(all["result"]["apiKey"]["authScopes"], json!(["ALL_METHODS"]));
+    request.headers_mut().insert("Api-Key", "other".parse().unwrap());
+    let some = send(&market, request).await.json();
+    assert_eq!(some["result"]["apiKey"]["authScopes"], json!(["PRICING", "PROMOTION"]));
+    market.revoke_key("key");
+    assert_eq!(send(&market, post("/v2/auth/token", &json!({}))).await.status, 401);
+    let logged = market.requests()[0];
+    assert_eq!((logged.call, market.report().asides), (Call::Aside, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_sees_its_own_campaigns_page_by_page() {
+    let market = Market::new(config());
+    let all = send(&market, get("/v2/campaigns")).await.json();
+    assert_eq!(
+        all,
+        json!({ "campaigns": [
+            {
+                "domain": "shop-7.example",
+                "id": 7,
+                "business": { "id": 700, "name": "Business 700" },
+                "placementType": "FBS",
+                "apiAvailability": "AVAILABLE",
+            },
+            {
+                "domain": "shop-8.example",
+                "id": 8,
+                "business": { "id": 700, "name": "Business 700" },
+                "placementType": "FBS",
+                "apiAvailability": "AVAILABLE",
+            },
+        ], "paging": {} })
+    );
+    let first = send(&market, get("/v2/campaigns?limit=1")).await.json();
+    assert_eq!(first["campaigns"][0]["id"], 7);
+    let token = first["paging"]["nextPageToken"].as_str().unwrap();
+    let path = format!("/v2/campaigns?limit=1&page_token={token}");
+    let last = send(&market, get(&path)).await.json();
+    assert_eq!((&last["campaigns"][0]["id"], &last["paging"]), (&json!(8), &json!({})));
+    assert_eq!(send(&market, get("/v2/campaigns?limit=101")).await.status, 400);
+    let one = send(&market, get("/v2/campaigns/8")).await.json();
+    assert_eq!(one["campaign"], all["campaigns"][1]);
+    assert_eq!(send(&market, get("/v2/campaigns/9")).await.message(), "Access denied");
+    assert_eq!(send(&market, get("/v2/campaigns/5")).await.message(), "Campaign not found");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_disabled_campaign_says_so_and_takes_no_stock() {
     let mut config = config();
     config.campaigns[0].availability = Availability::DisabledByInactivity;
     let market = Market::new(config);
+    let shown = send(&market, get("/v2/campaigns/7")).await.json();
+    assert_eq!(shown["campaign"]["apiAvailability"], "DISABLED_BY_INACTIVITY");
     for request in [
         update(&[("A", 1)], now()),
         post(PATH, &json!({})),
@@ -418,7 +480,7 @@ async fn a_business_that_is_not_the_caller_s_is_refused() {
         ("800", 403, "Access denied"),
         ("x", 400, "Illegal input at 'businessId'"),
     ] {
-        for path in ["offers/stocks/update", "offers/stocks"] {
+        for path in ["offers/stocks/update", "offers/stocks", "warehouses"] {
             let path = format!("/v3/businesses/{business}/{path}");
             let answer = send(&market, post(&path, &whole)).await;
             assert_eq!((answer.status, answer.message().as_str()), (status, message));
@@ -432,12 +494,71 @@ async fn a_business_that_is_not_the_caller_s_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn campaigns_that_sell_from_one_warehouse_share_its_stock() {
+async fn warehouses_show_their_groups_and_their_status_if_asked() {
+    let market = grouped();
+    let path = "/v2/businesses/700/warehouses";
+    let all = send(&market, request("POST", path, String::new())).await.json();
+    let group = json!({ "id": 5, "name": "North" });
+    assert_eq!(
+        all["result"]["warehouses"],
+        json!([
+            { "id": 70, "name": "Warehouse 70", "campaignId": 7, "express": false, "groupInfo": group },
+            { "id": 80, "name": "Warehouse 80", "campaignId": 8, "express": false, "groupInfo": group },
+            { "id": 90, "name": "Warehouse 90", "campaignId": 9, "express": false },
+        ])
+    );
+    let body = json!({ "campaignIds": [9], "components": ["STATUS", "ADDRESS"] });
+    let one = send(&market, post(path, &body)).await.json();
+    assert_eq!(one["result"]["warehouses"].as_array().unwrap().len(), 1);
+    assert_eq!(one["result"]["warehouses"][0]["status"], json!({ "status": "OTHER" }));
+    for (query, body) in [
+        ("?limit=31", json!({})),
+        ("?page_token=78", json!({})),
+        ("", json!({ "components": ["STOCK"] })),
+        ("", json!({ "campaignIds": [] })),
+        ("", json!({ "campaignIds": ["7"] })),
+    ] {
+        let answer = send(&market, post(&format!("{path}{query}"), &body)).await;
+        assert_eq!(answer.status, 400, "{query} {body}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn warehouses_come_fifteen_to_a_page() {
+    let campaign = |id| CampaignConfig::new(id, id * 10, vec!["key".into()]).of_business(700);
+    let campaigns = (1..=32).map(campaign).collect();
+    let market = Market::new(MarketConfig { campaigns, ..config() });
+    for version in ["v2", "v3"] {
+        let path = format!("/{version}/businesses/700/warehouses");
+        let (mut query, mut sizes) = (String::new(), Vec::new());
+        loop {
+            let page = send(&market, post(&format!("{path}{query}"), &json!({}))).await.json();
+            sizes.push(page["result"]["warehouses"].as_array().unwrap().len());
+            match page["result"]["paging"]["nextPageToken"].as_str() {
+                Some(next) => query = format!("?page_token={next}"),
+                None => break,
+            }
+        }
+        assert_eq!(sizes, [15, 15, 2], "{version}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn campaigns_that_sell_from_one_warehouse_are_its_models_and_share_its_stock() {
     let mut config = config();
     config.campaigns[1].warehouse = 70;
     config.campaigns[1].placement = Placement::Dbs;
     config.campaigns[1].availability = Availability::ManuallyDisabled;
     let market = Market::new(config);
+    let body = json!({ "warehouseIds": [70] });
+    let list = send(&market, post("/v3/businesses/700/warehouses", &body)).await.json();
+    assert_eq!(
+        list["result"]["warehouses"],
+        json!([{ "id": 70, "name": "Warehouse 70", "models": [
+            { "placementType": "FBS", "apiAvailability": "AVAILABLE" },
+            { "placementType": "DBS", "apiAvailability": "MANUALLY_DISABLED" },
+        ] }])
+    );
     assert_eq!(send(&market, business_update(&[item("A", 70, 3)])).await.status, 200);
     assert_eq!((told(&market, 7, "A"), told(&market, 8, "A")), (Some(3), Some(3)));
 }

@@ -226,6 +226,14 @@ impl Scope {
         Self::OffersAndCardsManagement,
         Self::OffersAndCardsManagementReadOnly,
     ];
+
+    /// One of these is needed to see the warehouses.
+    pub(super) const WAREHOUSES: &[Self] = &[
+        Self::AllMethods,
+        Self::AllMethodsReadOnly,
+        Self::InventoryAndOrderProcessing,
+        Self::InventoryAndOrderProcessingReadOnly,
+    ];
 }
 
 impl fmt::Display for Scope {

@@ -5,7 +5,7 @@ use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use axum::routing::{any, post, put};
+use axum::routing::{any, get, post, put};
 use chrono::{DateTime, Utc};
 
 use super::answers::{self, Refusal};
@@ -18,6 +18,7 @@ use super::shelf::{Held, Stocks};
 
 mod config;
 mod gate;
+mod lists;
 mod page;
 mod read_back;
 mod update;
@@ -74,7 +75,8 @@ impl Market {
         }
     }
 
-    /// The stock methods of campaigns and businesses.
+    /// The stock methods of campaigns and businesses, and the methods beside them: the key's
+    /// scopes, campaigns and warehouses. These meet no fault but 401 and 423.
     ///
     /// Behind an accept loop other than [`Market::start`]'s, a fault that hangs up without an
     /// answer may show the head of one.
@@ -90,6 +92,11 @@ impl Market {
             (format!("{campaign}/offers/stocks"), stocks.post(to(Method::ReadBack))),
             (format!("{business}/offers/stocks/update"), post(to(Method::UpdateBusiness))),
             (format!("{business}/offers/stocks"), post(to(Method::ReadBackBusiness))),
+            ("/v2/auth/token".to_owned(), post(to(Method::ShowKey))),
+            ("/v2/campaigns".to_owned(), get(to(Method::ListCampaigns))),
+            (campaign.to_owned(), get(to(Method::ShowCampaign))),
+            ("/v2/businesses/{business}/warehouses".to_owned(), post(to(Method::ListWarehouses))),
+            (format!("{business}/warehouses"), post(to(Method::ListPartnerWarehouses))),
         ];
         routes
             .into_iter()
@@ -266,6 +273,11 @@ enum Method {
     UpdateBusiness,
     ReadBack,
     ReadBackBusiness,
+    ShowKey,
+    ListCampaigns,
+    ShowCampaign,
+    ListWarehouses,
+    ListPartnerWarehouses,
 }
 
 impl Method {
@@ -273,14 +285,26 @@ impl Method {
         match self {
             Self::Update | Self::UpdateBusiness => Call::Update,
             Self::ReadBack | Self::ReadBackBusiness => Call::ReadBack,
+            Self::ShowKey
+            | Self::ListCampaigns
+            | Self::ShowCampaign
+            | Self::ListWarehouses
+            | Self::ListPartnerWarehouses => Call::Aside,
         }
     }
 
     /// Whom a path with this number is about.
     fn whose(self, id: u64) -> Whose {
         match self {
-            Self::UpdateBusiness | Self::ReadBackBusiness => Whose::Business(id),
-            Self::Update | Self::ReadBack => Whose::Campaign(id),
+            Self::UpdateBusiness
+            | Self::ReadBackBusiness
+            | Self::ListWarehouses
+            | Self::ListPartnerWarehouses => Whose::Business(id),
+            Self::Update
+            | Self::ReadBack
+            | Self::ShowKey
+            | Self::ListCampaigns
+            | Self::ShowCampaign => Whose::Campaign(id),
         }
     }
 }
@@ -299,6 +323,13 @@ async fn attend(
         Method::UpdateBusiness => market.update_business(&id, request, &mut visit).await,
         Method::ReadBack => market.read_back(&id, request, &mut visit).await,
         Method::ReadBackBusiness => market.read_back_business(&id, request, &mut visit).await,
+        Method::ShowKey => market.show_key(&request),
+        Method::ListCampaigns => market.list_campaigns(&request),
+        Method::ShowCampaign => market.show_campaign(&id, &request),
+        Method::ListWarehouses => market.list_warehouses(&id, request, &mut visit).await,
+        Method::ListPartnerWarehouses => {
+            market.list_partner_warehouses(&id, request, &mut visit).await
+        }
     };
     visit.end(outcome)
 }

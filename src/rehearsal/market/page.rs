@@ -61,6 +61,26 @@ impl Page {
         let message = "'offerIds' cannot be used together with 'limit' and 'page_token'";
         Err(Refusal::new(400, message))
     }
+
+    /// Cuts the page out of a list in order of its keys, and says where the next one begins.
+    pub(super) fn cut<K: Ord, T>(
+        &self,
+        all: impl Iterator<Item = (K, T)>,
+        after: Option<&K>,
+        spell: impl Fn(&K) -> String,
+    ) -> (Vec<T>, Value) {
+        let mut rest = all.filter(|(key, _)| after.is_none_or(|after| key > after));
+        let page: Vec<(K, T)> = rest.by_ref().take(self.limit).collect();
+        let last = page.last().map(|(key, _)| spell(key));
+        let next = last.filter(|_| rest.next().is_some()).map(|last| to_token(&last));
+        (page.into_iter().map(|(_, item)| item).collect(), paging(next))
+    }
+
+    /// The number after which the page begins, in a list of numbered things.
+    pub(super) fn after_number(&self) -> Result<Option<u64>, Refusal> {
+        let number = self.after.as_ref().map(|after| after.parse());
+        number.transpose().map_err(|_| Refusal::new(400, "Illegal input at 'page_token'"))
+    }
 }
 
 /// `{}` or `{"nextPageToken":"…"}`
