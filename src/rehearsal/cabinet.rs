@@ -1,5 +1,7 @@
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use compact_str::CompactString;
 
 use super::market::{CampaignConfig, HOME_BUSINESS, MarketConfig};
 use super::meter::{Meter, Whose};
@@ -12,6 +14,7 @@ pub(super) struct Campaign {
     pub(super) meter: Arc<Meter>,
     /// Its warehouse's own, or the one of the warehouse's group.
     pub(super) shelf: Arc<Shelf>,
+    hidden: Mutex<BTreeSet<CompactString>>,
 }
 
 impl Campaign {
@@ -25,6 +28,11 @@ impl Campaign {
 
     pub(super) fn opens_to(&self, key: &str) -> bool {
         self.config.keys.iter().any(|own| own == key)
+    }
+
+    /// Its hidden offers; held for a look or a change.
+    pub(super) fn hidden(&self) -> MutexGuard<'_, BTreeSet<CompactString>> {
+        self.hidden.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -78,6 +86,7 @@ impl Registry {
                 config: own.clone(),
                 meter: Arc::new(Meter::new(Whose::Campaign(own.id), config.parallel)),
                 shelf: Arc::clone(shelf),
+                hidden: Mutex::default(),
             };
             campaigns.insert(own.id, Arc::new(campaign));
         }

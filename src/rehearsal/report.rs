@@ -34,7 +34,7 @@ pub enum Call {
     Update,
     /// `POST …/offers/stocks` of either.
     ReadBack,
-    /// Any other method: the key, campaigns, warehouses.
+    /// Any other method: the key, campaigns, warehouses, hidden offers.
     Aside,
 }
 
@@ -89,6 +89,10 @@ pub struct Report {
     pub skus_dropped: u64,
     /// Pieces that buyers ordered, as the plan or a test wanted it.
     pub pieces_ordered: u64,
+    /// Offers hidden by requests, as often as they were.
+    pub offers_hidden: u64,
+    /// Offers shown again by requests, as often as they were.
+    pub offers_shown: u64,
     /// Most SKUs within any 60 seconds, of one campaign.
     pub peak_skus_a_minute: u64,
     /// Most updates within any 60 seconds, of one business by its own method.

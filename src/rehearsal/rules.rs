@@ -266,6 +266,27 @@ pub(super) fn read_warehouse_filter(
     })
 }
 
+/// Reads `hiddenOffers`; `is_unique` refuses one that is there twice.
+pub(super) fn read_hidden(body: &[u8], is_unique: bool) -> Result<Vec<CompactString>, String> {
+    let value = Value::read(body)?;
+    let list = read_list(object(&value)?, "hiddenOffers", MAX_OFFER_IDS)?
+        .ok_or("'hiddenOffers' must not be null")?;
+    let mut seen = HashSet::new();
+    let mut read = Vec::with_capacity(list.len());
+    for (index, value) in list.iter().enumerate() {
+        let place = format!("'hiddenOffers[{index}].offerId'");
+        let id = value.as_object().and_then(|members| members.get("offerId")?.as_text());
+        let id = id.ok_or_else(|| format!("{place} must not be null"))?.trim();
+        check_sku(id).map_err(|rule| format!("{place} {rule}"))?;
+        if seen.insert(id) {
+            read.push(id.into());
+        } else if is_unique {
+            return Err(format!("{place} must be unique"));
+        }
+    }
+    Ok(read)
+}
+
 fn object<'a, 'b>(value: &'a Value<'b>) -> Result<&'a Members<'b>, String> {
     value.as_object().ok_or_else(|| "Illegal input: an object is expected".to_owned())
 }

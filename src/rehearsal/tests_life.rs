@@ -1,11 +1,13 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use axum::body::Body;
+use axum::http::Request;
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 
 use super::report::Broken;
-use super::tests::{Answer, NOW, batch, broken, now, offers, read_back, send, update};
+use super::tests::{Answer, NOW, batch, broken, now, offers, read_back, request, send, update};
 use super::{CampaignConfig, Fault, FaultPlan, Market, MarketConfig};
 use crate::clock::Clock;
 
@@ -196,4 +198,75 @@ async fn a_limit_above_the_market_s_own_changes_nothing_and_faults_tell_it_too()
         assert_eq!(answer.header("x-ratelimit-resource-limit"), Some("10"));
         assert_eq!(answer.header("x-ratelimit-resource-remaining"), Some("0"));
     }
+}
+
+// === Hidden offers ===
+
+const HIDDEN: &str = "/v2/campaigns/7/hidden-offers";
+
+fn curtain(path: &str, offers: &[&str]) -> Request<Body> {
+    let offers: Vec<Value> = offers.iter().map(|id| json!({ "offerId": id })).collect();
+    request("POST", path, json!({ "hiddenOffers": offers }).to_string())
+}
+
+async fn hidden(market: &Market, query: &str) -> (Vec<String>, Option<String>) {
+    let path = format!("{HIDDEN}{query}");
+    let answer = send(market, request("GET", &path, String::new())).await.json();
+    let offers = answer["result"]["hiddenOffers"].as_array().unwrap().clone();
+    let id = |offer: &Value| offer["offerId"].as_str().unwrap().to_owned();
+    let next = answer["result"]["paging"]["nextPageToken"].as_str().map(ToOwned::to_owned);
+    (offers.iter().map(id).collect(), next)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_offer_is_hidden_until_it_is_shown_again() {
+    let market = market();
+    let answer = send(&market, curtain(HIDDEN, &["A", " Б 1 ", "C"])).await;
+    assert_eq!((answer.status, answer.json()), (200, json!({ "status": "OK" })));
+    assert!(market.is_hidden(7, "A") && market.is_hidden(7, "Б 1") && !market.is_hidden(8, "A"));
+    assert_eq!(hidden(&market, "").await, (vec!["A".into(), "C".into(), "Б 1".into()], None));
+    let asked = "?offer_id=A&offer_id=%D0%91+1&offer_id=D";
+    assert_eq!(hidden(&market, asked).await.0, ["A", "Б 1"]);
+    // Hiding does not touch stock, nor stock what is hidden.
+    send(&market, update(&[("A", 5)], now())).await;
+    assert!(market.is_hidden(7, "A"));
+    let delete = format!("{HIDDEN}/delete");
+    assert_eq!(send(&market, curtain(&delete, &["A", "A", "D"])).await.status, 200);
+    assert!(!market.is_hidden(7, "A") && market.is_hidden(7, "C"));
+    assert_eq!(hidden(&market, "?offer_id=A").await.0, [""; 0]);
+    let report = market.report();
+    assert_eq!((report.offers_hidden, report.offers_shown, report.asides), (3, 1, 5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn hidden_offers_come_by_the_page() {
+    let market = market();
+    let skus: Vec<String> = (0..300).map(|n| format!("{n:03}")).collect();
+    let skus: Vec<&str> = skus.iter().map(String::as_str).collect();
+    send(&market, curtain(HIDDEN, &skus)).await;
+    let (first, next) = hidden(&market, "").await;
+    assert_eq!(first, skus[..250]);
+    let (last, none) = hidden(&market, &format!("?page_token={}", next.unwrap())).await;
+    assert_eq!((last.len(), none), (50, None));
+    assert_eq!(hidden(&market, "?limit=500").await.0.len(), 300);
+    let refused = request("GET", &format!("{HIDDEN}?limit=501"), String::new());
+    assert_eq!(send(&market, refused).await.status, 400);
+}
+
+#[tokio::test(start_paused = true)]
+async fn curtains_of_another_shape_are_refused() {
+    let market = market();
+    let many: Vec<String> = (0..501).map(|n| n.to_string()).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    for request in [
+        curtain(HIDDEN, &[]),
+        curtain(HIDDEN, &many),
+        curtain(HIDDEN, &["A", "A "]),
+        curtain(HIDDEN, &[""]),
+        request("POST", HIDDEN, "{}".to_owned()),
+        request("POST", HIDDEN, r#"{"hiddenOffers":["A"]}"#.to_owned()),
+    ] {
+        assert_eq!(send(&market, request).await.status, 400);
+    }
+    assert_eq!(market.report().offers_hidden, 0);
 }

@@ -18,6 +18,7 @@ use super::shelf::{Held, Stocks};
 
 mod config;
 mod gate;
+mod hidden;
 mod lists;
 mod page;
 mod read_back;
@@ -28,6 +29,7 @@ pub use config::{
     Availability, CampaignConfig, Group, HOME_BUSINESS, MarketConfig, Placement, Scope,
 };
 
+use hidden::Curtain;
 use visit::Visit;
 
 /// A Market in miniature. A clone is another handle on the same one.
@@ -76,7 +78,7 @@ impl Market {
     }
 
     /// The stock methods of campaigns and businesses, and the methods beside them: the key's
-    /// scopes, campaigns and warehouses. These meet no fault but 401 and 423.
+    /// scopes, campaigns, warehouses and hidden offers. These meet no fault but 401 and 423.
     ///
     /// Behind an accept loop other than [`Market::start`]'s, a fault that hangs up without an
     /// answer may show the head of one.
@@ -87,7 +89,7 @@ impl Market {
             }
         };
         let (campaign, business) = ("/v2/campaigns/{campaign}", "/v3/businesses/{business}");
-        let stocks = put(to(Method::Update));
+        let (stocks, hidden) = (put(to(Method::Update)), get(to(Method::ListHidden)));
         let routes = [
             (format!("{campaign}/offers/stocks"), stocks.post(to(Method::ReadBack))),
             (format!("{business}/offers/stocks/update"), post(to(Method::UpdateBusiness))),
@@ -97,6 +99,8 @@ impl Market {
             (campaign.to_owned(), get(to(Method::ShowCampaign))),
             ("/v2/businesses/{business}/warehouses".to_owned(), post(to(Method::ListWarehouses))),
             (format!("{business}/warehouses"), post(to(Method::ListPartnerWarehouses))),
+            (format!("{campaign}/hidden-offers"), hidden.post(to(Method::Hide))),
+            (format!("{campaign}/hidden-offers/delete"), post(to(Method::Show))),
         ];
         routes
             .into_iter()
@@ -198,6 +202,12 @@ impl Market {
         campaign.shelf.available(sku)
     }
 
+    /// The seller hid this offer.
+    #[must_use]
+    pub fn is_hidden(&self, campaign: u64, sku: &str) -> bool {
+        self.campaign(campaign).is_some_and(|campaign| campaign.hidden().contains(sku))
+    }
+
     /// How many SKUs of a campaign the Market was told of.
     #[must_use]
     pub fn len(&self, campaign: u64) -> usize {
@@ -278,6 +288,9 @@ enum Method {
     ShowCampaign,
     ListWarehouses,
     ListPartnerWarehouses,
+    Hide,
+    Show,
+    ListHidden,
 }
 
 impl Method {
@@ -289,7 +302,10 @@ impl Method {
             | Self::ListCampaigns
             | Self::ShowCampaign
             | Self::ListWarehouses
-            | Self::ListPartnerWarehouses => Call::Aside,
+            | Self::ListPartnerWarehouses
+            | Self::Hide
+            | Self::Show
+            | Self::ListHidden => Call::Aside,
         }
     }
 
@@ -304,7 +320,10 @@ impl Method {
             | Self::ReadBack
             | Self::ShowKey
             | Self::ListCampaigns
-            | Self::ShowCampaign => Whose::Campaign(id),
+            | Self::ShowCampaign
+            | Self::Hide
+            | Self::Show
+            | Self::ListHidden => Whose::Campaign(id),
         }
     }
 }
@@ -330,6 +349,9 @@ async fn attend(
         Method::ListPartnerWarehouses => {
             market.list_partner_warehouses(&id, request, &mut visit).await
         }
+        Method::Hide => market.draw_curtain(&id, request, &mut visit, Curtain::Hide).await,
+        Method::Show => market.draw_curtain(&id, request, &mut visit, Curtain::Show).await,
+        Method::ListHidden => market.list_hidden(&id, &request, &mut visit),
     };
     visit.end(outcome)
 }

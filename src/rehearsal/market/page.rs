@@ -89,7 +89,7 @@ pub(super) fn paging(next: Option<String>) -> Value {
 }
 
 /// The values of a member of the query, in the order in which they came.
-fn values<'a>(uri: &'a Uri, names: &'a [&str]) -> impl Iterator<Item = Cow<'a, str>> {
+pub(super) fn values<'a>(uri: &'a Uri, names: &'a [&str]) -> impl Iterator<Item = Cow<'a, str>> {
     let pairs = uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
     pairs.filter(move |(name, _)| names.contains(name)).map(|(_, value)| decode(value))
 }
