@@ -202,6 +202,18 @@ async fn a_business_s_update_meets_every_fault_as_a_campaign_s_does() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn each_warehouse_of_an_update_loses_skus_of_its_own() {
+    let market = Market::new(config());
+    market.set_faults(FaultPlan::seeded(1).dropping(0.5));
+    let skus = || (0..100).map(|n| n.to_string());
+    let items = |warehouse| skus().map(move |sku| item(&sku, warehouse, 1));
+    let items: Vec<Value> = items(70).chain(items(80)).collect();
+    assert_eq!(send(&market, business_update(&items)).await.status, 200);
+    let alike = skus().filter(|sku| told(&market, 7, sku) == told(&market, 8, sku)).count();
+    assert!((25..75).contains(&alike), "{alike}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn updates_of_a_business_that_met_a_500_cost_nothing() {
     let market = Market::new(MarketConfig { business_updates_per_minute: 1, ..config() });
     market.set_faults(FaultPlan::script([Some(Fault::ServerError)]));
