@@ -4,9 +4,11 @@ use axum::body::{Body, Bytes};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, LOCATION};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use chrono::{DateTime, Datelike, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, TimeDelta, Timelike as _, Utc};
 use futures_util::stream;
 use serde_json::{Value, json};
+
+use super::meter::{Quota, Whose};
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-resource-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-resource-remaining");
@@ -52,18 +54,13 @@ impl Refusal {
     }
 
     /// 420 for requests at a time.
-    pub(super) fn parallel(limit: usize, campaign: u64) -> Self {
-        Self::new(
-            420,
-            format!("Hit rate limit of {limit} parallel requests for campaignId {campaign}"),
-        )
+    pub(super) fn parallel(limit: usize, whose: Whose) -> Self {
+        Self::new(420, format!("Hit rate limit of {limit} parallel requests for {whose}"))
     }
 
-    /// 420 for SKUs a minute.
-    pub(super) fn volume(limit: usize, campaign: u64, wait: Option<Wait>) -> Self {
-        let message = format!(
-            "Hit rate limit of {limit} requests per '60 SECONDS' for campaignId {campaign}"
-        );
+    /// 420 for SKUs or requests a minute.
+    pub(super) fn volume(limit: usize, whose: Whose, wait: Option<Wait>) -> Self {
+        let message = format!("Hit rate limit of {limit} requests per '60 SECONDS' for {whose}");
         Self { wait, ..Self::new(420, message) }
     }
 
@@ -72,10 +69,7 @@ impl Refusal {
         let errors: Vec<Value> = self.messages.into_iter().map(error).collect();
         let mut response = json(self.status, &json!({ "status": "ERROR", "errors": errors }));
         if let Some(wait) = self.wait {
-            let headers = response.headers_mut();
-            headers.insert(LIMIT, wait.limit.into());
-            headers.insert(REMAINING, 0.into());
-            headers.insert(UNTIL, rfc_822(wait.until, wait.wrong_weekday));
+            limited(&mut response, wait.limit, 0, rfc_822(wait.until, wait.wrong_weekday));
         }
         response
     }
@@ -137,6 +131,32 @@ pub(super) fn unanswered() -> Response {
 pub(super) fn dated(mut response: Response, now: DateTime<Utc>) -> Response {
     response.headers_mut().insert(DATE, rfc_822(now, false));
     response
+}
+
+/// Says what is left of a limit, and until when, unless the answer says so already.
+pub(super) fn metered(
+    mut response: Response,
+    limit: usize,
+    quota: Quota,
+    now: DateTime<Utc>,
+) -> Response {
+    if !response.headers().contains_key(LIMIT) {
+        let until = rfc_822(whole_seconds(now + quota.refills_in), false);
+        limited(&mut response, limit, quota.remaining, until);
+    }
+    response
+}
+
+/// A moment rounded up to what a date can say.
+pub(super) fn whole_seconds(at: DateTime<Utc>) -> DateTime<Utc> {
+    if at.nanosecond() == 0 { at } else { at + TimeDelta::seconds(1) }
+}
+
+fn limited(response: &mut Response, limit: usize, remaining: usize, until: HeaderValue) {
+    let headers = response.headers_mut();
+    headers.insert(LIMIT, limit.into());
+    headers.insert(REMAINING, remaining.into());
+    headers.insert(UNTIL, until);
 }
 
 fn code(status: u16) -> StatusCode {

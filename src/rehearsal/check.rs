@@ -1,6 +1,6 @@
 use std::collections::HashSet;
 
-use super::campaign::Stocks;
+use super::shelf::Stocks;
 
 /// At most so many examples of each kind are kept: enough to look into, whatever went wrong.
 const MAX_EXAMPLES: usize = 20;

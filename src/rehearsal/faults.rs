@@ -102,6 +102,8 @@ pub struct FaultPlan {
     locked_until: Option<DateTime<Utc>>,
     max_skus: Option<usize>,
     dropped: f64,
+    ordered: f64,
+    limit: Option<usize>,
     seed: u64,
     pub(super) slow_by: Duration,
     pub(super) limited_for: Duration,
@@ -112,6 +114,17 @@ pub struct FaultPlan {
 enum Choice {
     Odds(Vec<(Fault, f64)>),
     Script(Vec<Option<Fault>>),
+}
+
+/// What a plan has in store for one line of an update that is applied.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Luck {
+    /// It reaches the shelf.
+    Kept,
+    /// It reaches the shelf, and a buyer takes a piece at once.
+    Sold,
+    /// It is acknowledged and thrown away.
+    Lost,
 }
 
 /// A fault and the dice that choose its variety.
@@ -135,6 +148,8 @@ impl FaultPlan {
             locked_until: None,
             max_skus: None,
             dropped: 0.0,
+            ordered: 0.0,
+            limit: None,
             seed,
             slow_by: Duration::from_secs(3),
             limited_for: Duration::from_secs(3),
@@ -207,6 +222,23 @@ impl FaultPlan {
         self
     }
 
+    /// Of this share of the SKUs applied a buyer orders one piece right after.
+    #[must_use]
+    pub fn ordering(mut self, share: f64) -> Self {
+        self.ordered = share;
+        self
+    }
+
+    /// Every answer to an update tells this limit and what is left of it, and the Market
+    /// holds to it while the plan is in force; a limit above the Market's own changes nothing.
+    ///
+    /// It counts what the method's own limit counts: SKUs of a campaign, requests of a business.
+    #[must_use]
+    pub fn limit_headers(mut self, limit: usize) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
     /// How late a [`Fault::Slow`] answers; 3 s without it.
     #[must_use]
     pub fn slow_by(mut self, delay: Duration) -> Self {
@@ -250,10 +282,25 @@ impl FaultPlan {
         self.max_skus.is_some_and(|max| skus > max)
     }
 
-    pub(super) fn drops(&self, number: u64, index: usize) -> bool {
-        self.dropped > 0.0 && {
+    /// The limit it tells and holds to.
+    pub(super) fn limit(&self) -> Option<usize> {
+        self.limit
+    }
+
+    pub(super) fn luck(&self, number: u64, index: usize) -> Luck {
+        if Self::hits(self.dropped, !self.seed, number, index) {
+            Luck::Lost
+        } else if Self::hits(self.ordered, dice::throw(self.seed, u64::MAX), number, index) {
+            Luck::Sold
+        } else {
+            Luck::Kept
+        }
+    }
+
+    fn hits(odds: f64, seed: u64, number: u64, index: usize) -> bool {
+        odds > 0.0 && {
             let index = u64::try_from(index).unwrap_or(u64::MAX);
-            dice::share(dice::throw(dice::throw(!self.seed, number), index)) < self.dropped
+            dice::share(dice::throw(dice::throw(seed, number), index)) < odds
         }
     }
 
@@ -325,7 +372,15 @@ mod tests {
     #[test]
     fn about_the_share_that_was_asked_for_is_dropped() {
         let plan = FaultPlan::seeded(3).dropping(0.01);
-        let dropped = (0..100_000).filter(|&index| plan.drops(9, index)).count();
+        let dropped = (0..100_000).filter(|&i| plan.luck(9, i) == Luck::Lost).count();
         assert!((900..1_100).contains(&dropped), "{dropped}");
+    }
+
+    #[test]
+    fn buyers_take_their_share_of_what_is_not_dropped() {
+        let plan = FaultPlan::seeded(3).dropping(0.5).ordering(0.2);
+        let luck: Vec<Luck> = (0..100_000).map(|index| plan.luck(9, index)).collect();
+        let sold = luck.iter().filter(|luck| **luck == Luck::Sold).count();
+        assert!((9_500..10_500).contains(&sold), "{sold}");
     }
 }

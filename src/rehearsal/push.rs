@@ -13,8 +13,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::campaign::Stocks;
 use super::check::Found;
+use super::shelf::Stocks;
 
 /// Most SKUs the Market puts in one question. Source: the push API's `getStocks`.
 pub const SKUS_PER_QUESTION: usize = 1_000;

@@ -8,9 +8,9 @@ use super::faults::Fault;
 /// A rule of the Market that a client broke. A client without faults breaks none.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Broken {
-    /// More SKUs within some 60 seconds than the limit.
+    /// More within some 60 seconds than the limit: SKUs of a campaign, requests of a business.
     Volume,
-    /// More requests of a campaign at a time than the limit.
+    /// More requests of a campaign or a business at a time than the limit.
     Parallel,
     /// A body over the limit.
     BodySize,
@@ -20,6 +20,9 @@ pub enum Broken {
     SkuTwiceInFlight,
     /// An `updatedAt` before the one acknowledged for the same SKU: an older value.
     WentBackwards,
+    /// A SKU of a warehouse group told through a second campaign of the group: it is to be one,
+    /// and the others follow by themselves.
+    SecondOfGroup,
     /// A redirect was followed, and the key handed to whoever it pointed at.
     RedirectFollowed,
 }
@@ -27,10 +30,12 @@ pub enum Broken {
 /// Which method was called.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Call {
-    /// `PUT …/offers/stocks`.
+    /// `PUT …/offers/stocks` of a campaign, `POST …/offers/stocks/update` of a business.
     Update,
-    /// `POST …/offers/stocks`.
+    /// `POST …/offers/stocks` of either.
     ReadBack,
+    /// Any other method: the key, campaigns, warehouses, hidden offers.
+    Aside,
 }
 
 /// How a request ended.
@@ -53,8 +58,10 @@ pub struct Logged {
     pub at: DateTime<Utc>,
     /// How long it took to answer.
     pub took: Duration,
-    /// Of which campaign.
+    /// Of which campaign; 0 if of a business, or of none.
     pub campaign: u64,
+    /// Of which business; 0 if of a campaign, or of none.
+    pub business: u64,
     /// Which method.
     pub call: Call,
     /// Size of the body.
@@ -72,15 +79,25 @@ pub struct Report {
     pub requests: u64,
     /// Read-backs that came.
     pub read_backs: u64,
+    /// Calls of any other method.
+    pub asides: u64,
     /// SKUs in updates that could be read, duplicates and refused ones included.
     pub skus_received: u64,
     /// SKUs written to the Market's stock.
     pub skus_applied: u64,
     /// SKUs acknowledged and yet thrown away, as the plan wanted it.
     pub skus_dropped: u64,
+    /// Pieces that buyers ordered, as the plan or a test wanted it.
+    pub pieces_ordered: u64,
+    /// Offers hidden by requests, as often as they were.
+    pub offers_hidden: u64,
+    /// Offers shown again by requests, as often as they were.
+    pub offers_shown: u64,
     /// Most SKUs within any 60 seconds, of one campaign.
     pub peak_skus_a_minute: u64,
-    /// Most requests at a time, of one campaign.
+    /// Most updates within any 60 seconds, of one business by its own method.
+    pub peak_updates_a_minute: u64,
+    /// Most requests at a time, of one campaign or one business.
     pub peak_parallel: usize,
     /// Requests refused, by status.
     pub refused: BTreeMap<u16, u64>,
@@ -131,6 +148,7 @@ impl Journal {
         match logged.call {
             Call::Update => self.report.requests += 1,
             Call::ReadBack => self.report.read_backs += 1,
+            Call::Aside => self.report.asides += 1,
         }
         match logged.verdict {
             Verdict::Accepted => {}

@@ -32,45 +32,79 @@ pub(super) struct Line {
 
 /// An update as the Market reads it.
 #[derive(Debug)]
-pub(super) struct Reading {
-    /// What the quota is charged: the length of `skus`, as far as there is one.
+pub(super) struct Reading<L> {
+    /// SKUs in it, readable or not, as far as there is a list of them.
     pub(super) charged: usize,
-    pub(super) lines: Result<Vec<Line>, Vec<String>>,
+    pub(super) lines: Result<Vec<L>, Vec<String>>,
 }
 
-/// Reads an update, whole or not at all.
-pub(super) fn read_update(body: &[u8], warehouse: u64, now: DateTime<Utc>) -> Reading {
+/// Reads an update of a campaign, whole or not at all.
+pub(super) fn read_update(body: &[u8], warehouse: u64, now: DateTime<Utc>) -> Reading<Line> {
+    read_lines(body, "skus", |value| read_line(value, now), |line| (warehouse, line.sku.as_str()))
+}
+
+/// Reads an update of a business, whole or not at all: each line with its warehouse.
+pub(super) fn read_business_update(
+    body: &[u8],
+    now: DateTime<Utc>,
+    is_known: impl Fn(u64) -> bool,
+) -> Reading<(u64, Line)> {
+    let read = |value: &Value<'_>| {
+        let members = value.as_object().ok_or(Fault::At("", "must be an object"))?;
+        let sku = read_sku(members)?;
+        let place = ".partnerWarehouseId";
+        let warehouse = match members.get("partnerWarehouseId") {
+            Some(Value::Whole(id)) if *id > 0 => *id,
+            _ => return Err(Fault::At(place, "must be a whole number of at least 1")),
+        };
+        if !is_known(warehouse) {
+            return Err(Fault::At(place, "must be a warehouse of the business"));
+        }
+        let line = read_stock(members, sku, (".count", ".updatedAt"), now)?;
+        Ok((warehouse, line))
+    };
+    read_lines(body, "skuItems", read, |(warehouse, line)| (*warehouse, line.sku.as_str()))
+}
+
+fn read_lines<L>(
+    body: &[u8],
+    member: &str,
+    read: impl Fn(&Value<'_>) -> Result<L, Fault>,
+    key: impl Fn(&L) -> (u64, &str),
+) -> Reading<L> {
     let value = match Value::read(body) {
         Ok(value) => value,
         Err(message) => return refused(0, message),
     };
     let members = value.as_object();
-    let Some(skus) = members.and_then(|members| members.get("skus")?.as_list()) else {
-        return refused(0, "'skus' must not be null".to_owned());
+    let Some(list) = members.and_then(|members| members.get(member)?.as_list()) else {
+        return refused(0, format!("'{member}' must not be null"));
     };
-    let charged = skus.len();
+    let charged = list.len();
     if charged == 0 || charged > MAX_SKUS {
-        return refused(charged, format!("'skus' size must be between 1 and {MAX_SKUS}"));
+        return refused(charged, format!("'{member}' size must be between 1 and {MAX_SKUS}"));
     }
     let mut lines = Vec::with_capacity(charged);
     let mut faults = Vec::new();
-    for (index, value) in skus.iter().enumerate() {
-        match read_line(value, now) {
+    for (index, value) in list.iter().enumerate() {
+        match read(value) {
             Ok(line) => lines.push(line),
-            Err(Fault::At(place, rule)) => faults.push(format!("'skus[{index}]{place}' {rule}")),
+            Err(Fault::At(place, rule)) => {
+                faults.push(format!("'{member}[{index}]{place}' {rule}"));
+            }
             Err(Fault::Stamp(sentence)) => faults.push(sentence),
         }
     }
     let mut seen =
         HashSet::with_capacity_and_hasher(lines.len(), foldhash::fast::RandomState::default());
-    for line in lines.iter().filter(|line| !seen.insert(line.sku.as_str())) {
-        faults.push(format!("Duplicate shop-sku '{}' for warehouse '{warehouse}'", line.sku));
+    for (warehouse, sku) in lines.iter().map(key).filter(|key| !seen.insert(*key)) {
+        faults.push(format!("Duplicate shop-sku '{sku}' for warehouse '{warehouse}'"));
     }
     faults.truncate(MAX_FAULTS);
     Reading { charged, lines: if faults.is_empty() { Ok(lines) } else { Err(faults) } }
 }
 
-fn refused(charged: usize, message: String) -> Reading {
+fn refused<L>(charged: usize, message: String) -> Reading<L> {
     Reading { charged, lines: Err(vec![message]) }
 }
 
@@ -82,24 +116,36 @@ enum Fault {
 
 fn read_line(value: &Value<'_>, now: DateTime<Utc>) -> Result<Line, Fault> {
     let line = value.as_object().ok_or(Fault::At("", "must be an object"))?;
-    let sku = line
-        .get("sku")
-        .and_then(Value::as_text)
-        .ok_or(Fault::At(".sku", "must be a string"))?
-        .trim();
-    check_sku(sku).map_err(|rule| Fault::At(".sku", rule))?;
+    let sku = read_sku(line)?;
     let items = line.get("items").and_then(Value::as_list);
     let Some([Value::Object(item)]) = items else {
         return Err(Fault::At(".items", "size must be between 1 and 1"));
     };
-    let count = read_count(item)
-        .ok_or(Fault::At(".items[0].count", "must be a whole number between 0 and 2000000000"))?;
-    let updated_at = match item.get("updatedAt") {
+    read_stock(item, sku, (".items[0].count", ".items[0].updatedAt"), now)
+}
+
+fn read_sku<'a>(members: &'a Members<'_>) -> Result<&'a str, Fault> {
+    let sku = members.get("sku").and_then(Value::as_text);
+    let sku = sku.ok_or(Fault::At(".sku", "must be a string"))?.trim();
+    check_sku(sku).map_err(|rule| Fault::At(".sku", rule))?;
+    Ok(sku)
+}
+
+/// Reads `count` and `updatedAt`, which a fault finds at these places.
+fn read_stock(
+    members: &Members<'_>,
+    sku: &str,
+    (count_at, stamp_at): (&'static str, &'static str),
+    now: DateTime<Utc>,
+) -> Result<Line, Fault> {
+    let count = read_count(members)
+        .ok_or(Fault::At(count_at, "must be a whole number between 0 and 2000000000"))?;
+    let updated_at = match members.get("updatedAt") {
         None => now,
         Some(stamp) => stamp
             .as_text()
             .and_then(read_stamp)
-            .ok_or(Fault::At(".items[0].updatedAt", "must be a date and time with an offset"))?,
+            .ok_or(Fault::At(stamp_at, "must be a date and time with an offset"))?,
     };
     if updated_at > now {
         return Err(Fault::Stamp(format!("Stock for '{sku}' should not be in the future")));
@@ -151,38 +197,135 @@ pub(super) struct Filter {
     pub(super) warehouse: Option<u64>,
 }
 
-/// Reads a read-back's body; no body asks for everything.
+/// Reads a campaign's read-back's body; no body asks for everything.
 pub(super) fn read_filter(body: &[u8]) -> Result<Filter, String> {
     if body.is_empty() {
         return Ok(Filter::default());
     }
     let value = Value::read(body)?;
-    let members = value.as_object().ok_or("Illegal input: an object is expected")?;
-    let flag = |name: &str| match members.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::Bool(flag)) => Ok(Some(*flag)),
-        Some(_) => Err(format!("Illegal input at '{name}'")),
-    };
+    let members = object(&value)?;
     Ok(Filter {
-        archived: flag("archived")?.unwrap_or(false),
-        has_stocks: flag("hasStocks")?,
+        archived: read_flag(members, "archived")?.unwrap_or(false),
+        has_stocks: read_flag(members, "hasStocks")?,
         offer_ids: read_offer_ids(members)?,
-        warehouse: match members.get("stocksWarehouseId") {
-            None | Some(Value::Null) => None,
-            Some(Value::Whole(id)) if *id > 0 => Some(*id),
-            Some(_) => return Err("Illegal input at 'stocksWarehouseId'".to_owned()),
-        },
+        warehouse: read_id(members, "stocksWarehouseId")?,
     })
 }
 
-fn read_offer_ids(members: &Members<'_>) -> Result<Option<Vec<String>>, String> {
-    let ids = match members.get("offerIds") {
-        None | Some(Value::Null) => return Ok(None),
-        Some(ids) => ids.as_list().ok_or("Illegal input at 'offerIds'")?,
+/// Reads a business's read-back's body, which has to name a warehouse.
+pub(super) fn read_business_filter(body: &[u8]) -> Result<(u64, Filter), String> {
+    let value = Value::read(body)?;
+    let members = object(&value)?;
+    let warehouse =
+        read_id(members, "partnerWarehouseId")?.ok_or("'partnerWarehouseId' must not be null")?;
+    let filter = Filter {
+        archived: read_flag(members, "archived")?.unwrap_or(false),
+        has_stocks: None,
+        offer_ids: read_offer_ids(members)?,
+        warehouse: None,
     };
-    if ids.is_empty() || ids.len() > MAX_OFFER_IDS {
-        return Err(format!("'offerIds' size must be between 1 and {MAX_OFFER_IDS}"));
+    Ok((warehouse, filter))
+}
+
+/// Which warehouses are asked for, and what of them.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(super) struct WarehouseFilter {
+    /// Those of campaigns, or the warehouses themselves.
+    pub(super) ids: Option<Vec<u64>>,
+    pub(super) with_status: bool,
+}
+
+/// Reads what a list of warehouses is to hold; `ids` is the member that names them.
+pub(super) fn read_warehouse_filter(
+    body: &[u8],
+    ids: &str,
+    max_ids: usize,
+    components: &[&str],
+) -> Result<WarehouseFilter, String> {
+    if body.is_empty() {
+        return Ok(WarehouseFilter::default());
     }
+    let value = Value::read(body)?;
+    let members = object(&value)?;
+    let asked = match read_list(members, "components", components.len())? {
+        None => Vec::new(),
+        Some(list) => list
+            .iter()
+            .map(|value| value.as_text().filter(|name| components.contains(name)))
+            .collect::<Option<Vec<_>>>()
+            .ok_or("Illegal input at 'components'")?,
+    };
+    let number = |value: &Value<'_>| match value {
+        Value::Whole(id) if *id > 0 => Ok(*id),
+        _ => Err(format!("Illegal input at '{ids}'")),
+    };
+    let list = read_list(members, ids, max_ids)?;
+    Ok(WarehouseFilter {
+        ids: list.map(|list| list.iter().map(number).collect()).transpose()?,
+        with_status: asked.contains(&"STATUS"),
+    })
+}
+
+/// Reads `hiddenOffers`; `is_unique` refuses one that is there twice.
+pub(super) fn read_hidden(body: &[u8], is_unique: bool) -> Result<Vec<CompactString>, String> {
+    let value = Value::read(body)?;
+    let list = read_list(object(&value)?, "hiddenOffers", MAX_OFFER_IDS)?
+        .ok_or("'hiddenOffers' must not be null")?;
+    let mut seen = HashSet::new();
+    let mut read = Vec::with_capacity(list.len());
+    for (index, value) in list.iter().enumerate() {
+        let place = format!("'hiddenOffers[{index}].offerId'");
+        let id = value.as_object().and_then(|members| members.get("offerId")?.as_text());
+        let id = id.ok_or_else(|| format!("{place} must not be null"))?.trim();
+        check_sku(id).map_err(|rule| format!("{place} {rule}"))?;
+        if seen.insert(id) {
+            read.push(id.into());
+        } else if is_unique {
+            return Err(format!("{place} must be unique"));
+        }
+    }
+    Ok(read)
+}
+
+fn object<'a, 'b>(value: &'a Value<'b>) -> Result<&'a Members<'b>, String> {
+    value.as_object().ok_or_else(|| "Illegal input: an object is expected".to_owned())
+}
+
+fn read_flag(members: &Members<'_>, name: &str) -> Result<Option<bool>, String> {
+    match members.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Bool(flag)) => Ok(Some(*flag)),
+        Some(_) => Err(format!("Illegal input at '{name}'")),
+    }
+}
+
+fn read_id(members: &Members<'_>, name: &str) -> Result<Option<u64>, String> {
+    match members.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Whole(id)) if *id > 0 => Ok(Some(*id)),
+        Some(_) => Err(format!("Illegal input at '{name}'")),
+    }
+}
+
+fn read_list<'a, 'b>(
+    members: &'a Members<'b>,
+    name: &str,
+    max: usize,
+) -> Result<Option<&'a [Value<'b>]>, String> {
+    let list = match members.get(name) {
+        None | Some(Value::Null) => return Ok(None),
+        Some(list) => list.as_list().ok_or_else(|| format!("Illegal input at '{name}'"))?,
+    };
+    if list.is_empty() || list.len() > max {
+        return Err(format!("'{name}' size must be between 1 and {max}"));
+    }
+    Ok(Some(list))
+}
+
+fn read_offer_ids(members: &Members<'_>) -> Result<Option<Vec<String>>, String> {
+    let Some(ids) = read_list(members, "offerIds", MAX_OFFER_IDS)? else {
+        return Ok(None);
+    };
     if members.get("archived").is_some() {
         return Err("'offerIds' cannot be used together with 'archived'".to_owned());
     }

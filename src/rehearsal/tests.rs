@@ -13,7 +13,7 @@ use super::{Fault, FaultPlan, Market, MarketConfig};
 use crate::clock::Clock;
 use crate::lifecycle::{Fuse, Tasks};
 
-const NOW: &str = "2026-11-20T10:00:00Z";
+pub(super) const NOW: &str = "2026-11-20T10:00:00Z";
 
 fn config() -> MarketConfig {
     let clock = Clock::starting_at(NOW.parse().unwrap());
@@ -24,39 +24,39 @@ fn market() -> Market {
     Market::new(config())
 }
 
-fn now() -> DateTime<Utc> {
+pub(super) fn now() -> DateTime<Utc> {
     NOW.parse().unwrap()
 }
 
 /// An answer, read to its end, if it has one.
-struct Answer {
-    status: u16,
+pub(super) struct Answer {
+    pub(super) status: u16,
     headers: axum::http::HeaderMap,
     body: Result<Vec<u8>, axum::Error>,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_slice(self.body.as_ref().unwrap()).unwrap()
     }
 
-    fn message(&self) -> String {
+    pub(super) fn message(&self) -> String {
         self.json()["errors"][0]["message"].as_str().unwrap().to_owned()
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 }
 
-async fn send(market: &Market, request: Request<Body>) -> Answer {
+pub(super) async fn send(market: &Market, request: Request<Body>) -> Answer {
     let response = market.router().oneshot(request).await.unwrap();
     let (head, body) = response.into_parts();
     let body = body.collect().await.map(|body| body.to_bytes().to_vec());
     Answer { status: head.status.as_u16(), headers: head.headers, body }
 }
 
-fn request(method: &str, path: &str, body: String) -> Request<Body> {
+pub(super) fn request(method: &str, path: &str, body: String) -> Request<Body> {
     Request::builder()
         .method(method)
         .uri(path)
@@ -66,16 +66,16 @@ fn request(method: &str, path: &str, body: String) -> Request<Body> {
         .unwrap()
 }
 
-const PATH: &str = "/v2/campaigns/7/offers/stocks";
+pub(super) const PATH: &str = "/v2/campaigns/7/offers/stocks";
 
-fn update(skus: &[(&str, u32)], at: DateTime<Utc>) -> Request<Body> {
+pub(super) fn update(skus: &[(&str, u32)], at: DateTime<Utc>) -> Request<Body> {
     let line = |&(sku, count): &(&str, u32)| json!({ "sku": sku, "items": [{ "count": count, "updatedAt": at }] });
     let lines: Vec<Value> = skus.iter().map(line).collect();
     request("PUT", PATH, json!({ "skus": lines }).to_string())
 }
 
 /// So many SKUs, all different from those of other batches.
-fn batch(number: usize, skus: usize) -> Request<Body> {
+pub(super) fn batch(number: usize, skus: usize) -> Request<Body> {
     let skus: Vec<String> = (0..skus).map(|n| format!("{number}-{n}")).collect();
     let lines: Vec<(&str, u32)> = skus.iter().map(|sku| (sku.as_str(), 1)).collect();
     update(&lines, now())
@@ -85,7 +85,7 @@ fn count(market: &Market, sku: &str) -> Option<u32> {
     market.get(7, sku).map(|held| held.count)
 }
 
-fn broken(market: &Market, rule: Broken) -> u64 {
+pub(super) fn broken(market: &Market, rule: Broken) -> u64 {
     market.report().broken.get(&rule).copied().unwrap_or_default()
 }
 
@@ -399,12 +399,12 @@ async fn dropped_skus_are_acknowledged_all_the_same() {
 
 // === The read-back ===
 
-async fn read_back(market: &Market, query: &str, body: Value) -> Answer {
+pub(super) async fn read_back(market: &Market, query: &str, body: Value) -> Answer {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     send(market, request("POST", &format!("{PATH}{query}"), body)).await
 }
 
-fn offers(answer: &Answer, warehouse: u64) -> Vec<Value> {
+pub(super) fn offers(answer: &Answer, warehouse: u64) -> Vec<Value> {
     let answer = answer.json();
     let warehouses = answer["result"]["warehouses"].as_array().unwrap();
     let own = warehouses.iter().find(|w| w["warehouseId"] == warehouse);

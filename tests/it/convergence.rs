@@ -89,7 +89,7 @@ impl Stage {
         let clock = Clock::starting_at("2026-11-20T10:00:00Z".parse().unwrap());
         let keys = KEYS.map(ToOwned::to_owned).to_vec();
         let market = Market::new(MarketConfig {
-            campaigns: vec![CampaignConfig { id: CAMPAIGN, warehouse: 7, keys }],
+            campaigns: vec![CampaignConfig::new(CAMPAIGN, 7, keys)],
             skus_per_minute,
             ..MarketConfig::new(clock)
         });

@@ -129,10 +129,9 @@ pub(crate) fn configuration(market_url: &str, shops: &[Shop]) -> (String, Vec<(S
 
 /// The Market of these shops, which takes each shop's key and a second one.
 pub(crate) fn market(shops: &[Shop]) -> Market {
-    let campaigns = shops.iter().map(|shop| CampaignConfig {
-        id: shop.campaign,
-        warehouse: shop.warehouses[0],
-        keys: vec![format!("api-{}", shop.name), format!("second-api-{}", shop.name)],
+    let campaigns = shops.iter().map(|shop| {
+        let keys = vec![format!("api-{}", shop.name), format!("second-api-{}", shop.name)];
+        CampaignConfig::new(shop.campaign, shop.warehouses[0], keys)
     });
     Market::new(MarketConfig { campaigns: campaigns.collect(), ..MarketConfig::new(Clock::wall()) })
 }

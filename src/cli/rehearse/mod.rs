@@ -142,7 +142,7 @@ fn any_port() -> SocketAddr {
 
 fn market() -> Market {
     let keys = vec![API_KEY.to_owned(), SECOND_API_KEY.to_owned()];
-    let campaigns = vec![CampaignConfig { id: CAMPAIGN, warehouse: WAREHOUSE, keys }];
+    let campaigns = vec![CampaignConfig::new(CAMPAIGN, WAREHOUSE, keys)];
     Market::new(MarketConfig { campaigns, ..MarketConfig::new(Clock::wall()) })
 }
 
