@@ -158,9 +158,9 @@ mod tests {
     const SHOP: ShopId = ShopId(0);
 
     fn ids() -> Vec<SkuId> {
-        let book = StockBook::new([0]);
+        let shelf = StockBook::new([0]);
         let level = Level { count: Count::ZERO, updated_at: Instant::from_micros(0).unwrap() };
-        let enter = |n: usize| book.restore(SHOP, Sku::parse(&n.to_string()).unwrap(), level);
+        let enter = |n: usize| shelf.restore(SHOP, Sku::parse(&n.to_string()).unwrap(), level);
         (0..2).map(enter).collect()
     }
 

@@ -14,6 +14,7 @@ pub mod plan;
 pub mod quarantine;
 pub mod reconcile;
 mod run;
+pub mod selftest;
 pub mod standing;
 pub mod verdict;
 
@@ -38,6 +39,7 @@ use self::desk::Desk;
 use self::pace::Purse;
 use self::reconcile::{Sightings, Survey};
 use self::run::Lane;
+use self::selftest::{Bench, NotBegun, Selftest};
 use self::verdict::Verdict;
 use crate::clock::Clock;
 use crate::history::History;
@@ -158,9 +160,16 @@ pub const LAST_EQUAL: &str = "last_equal";
 pub const HIDDEN: &str = "hidden:";
 
 /// All lanes, from outside.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Migrator {
     desks: Arc<HashMap<ShopId, Arc<Desk>>>,
+    benches: Arc<HashMap<ShopId, Bench>>,
+}
+
+impl fmt::Debug for Migrator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.desks.keys()).finish()
+    }
 }
 
 impl Migrator {
@@ -176,15 +185,25 @@ impl Migrator {
     ) -> Self {
         let purses = purses(targets.iter().map(|(target, _)| target));
         let mut desks = HashMap::new();
+        let mut benches = HashMap::new();
         for (target, memory) in targets {
             let desk = Arc::new(Desk::default());
             desks.insert(target.shop, Arc::clone(&desk));
             let dice = StdRng::seed_from_u64(seed.wrapping_add(u64::from(target.shop.0)));
             let purse = purses[&target.shop].clone();
+            let bench = Bench {
+                target: Arc::new(target.clone()),
+                context: context.clone(),
+                desk: Arc::clone(&desk),
+                stand: Arc::default(),
+                tasks: tasks.clone(),
+            };
+            memory.hidden.iter().for_each(|sku| bench.resume(sku));
+            benches.insert(target.shop, bench);
             let lane = Lane::new(target, context.clone(), desk, memory, (dice, purse));
             tasks.spawn("migrator", lane.run(tasks.clone()));
         }
-        Self { desks: Arc::new(desks) }
+        Self { desks: Arc::new(desks), benches: Arc::new(benches) }
     }
 
     /// These SKUs of this shop have changed.
@@ -199,6 +218,20 @@ impl Migrator {
     pub fn verify(&self, shop: ShopId) -> bool {
         let desk = self.desks.get(&shop);
         desk.inspect(|desk| desk.hurry()).is_some()
+    }
+
+    /// Begins the Market's own check of the integration with one product.
+    ///
+    /// # Errors
+    /// Says why it did not begin; nothing was touched.
+    pub fn selftest(&self, shop: ShopId, sku: &Sku) -> Result<(), NotBegun> {
+        self.benches.get(&shop).ok_or(NotBegun::NotForwarded)?.start(sku)
+    }
+
+    /// The check of a shop that runs, or ran last.
+    #[must_use]
+    pub fn latest_selftest(&self, shop: ShopId) -> Option<Selftest> {
+        self.benches.get(&shop)?.stand.latest()
     }
 
     /// What reading back has come to; `None` if the Market is not called for this shop.

@@ -6,6 +6,7 @@
 mod explain;
 mod metrics;
 mod ready;
+mod selftest;
 
 use std::sync::{Arc, OnceLock};
 
@@ -116,9 +117,10 @@ impl Ops {
             .route("/explain", get(explain::explain))
             .route("/ready-report", get(ready::report))
             .route("/verify", post(verify))
+            .route("/selftest", get(selftest::latest).post(selftest::begin))
             .fallback(async || {
                 let message = "there are /healthz, /readyz, /status, /metrics, /explain, \
-                               /ready-report and /verify";
+                               /ready-report, /verify and /selftest";
                 Refusal::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
             })
             .with_state(self)

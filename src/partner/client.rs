@@ -93,8 +93,8 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 /// The Market at one address.
 #[derive(Clone, Debug)]
 pub struct MarketClient {
-    http: reqwest::Client,
-    base: String,
+    pub(super) http: reqwest::Client,
+    pub(super) base: String,
 }
 
 impl MarketClient {
@@ -144,7 +144,7 @@ impl MarketClient {
         self.send(request, key, body.into_bytes(), now).await
     }
 
-    async fn send(
+    pub(super) async fn send(
         &self,
         request: reqwest::RequestBuilder,
         key: &Secret,

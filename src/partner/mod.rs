@@ -2,6 +2,7 @@
 //! call the Market.
 
 pub mod client;
+pub mod hidden;
 pub mod page;
 pub mod server;
 pub mod wire;
