@@ -91,8 +91,8 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 /// The Market at one address.
 #[derive(Clone, Debug)]
 pub struct MarketClient {
-    http: reqwest::Client,
-    base: String,
+    pub(super) http: reqwest::Client,
+    pub(super) base: String,
 }
 
 impl MarketClient {
@@ -126,7 +126,10 @@ impl MarketClient {
     }
 }
 
-async fn call(request: reqwest::RequestBuilder, now: DateTime<Utc>) -> Result<Answer, String> {
+pub(super) async fn call(
+    request: reqwest::RequestBuilder,
+    now: DateTime<Utc>,
+) -> Result<Answer, String> {
     // Without the URL: the reason is shown in logs and in the status.
     let response = request.send().await.map_err(|error| describe(&error.without_url()))?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
