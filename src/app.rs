@@ -24,7 +24,7 @@ use tracing::{Span, debug_span, info, warn};
 
 use crate::clock::Clock;
 use crate::config::{Config, ShopConfig};
-use crate::http::{self, ClientConfig, Limits, Refusal, Server, Trust};
+use crate::http::{self, Limits, Refusal, Server};
 use crate::ingest::{self, Ingest};
 use crate::legacy::server::{self as legacy, Pushes};
 use crate::lifecycle::{Fuse, Tasks};
@@ -223,7 +223,7 @@ impl Core {
         crew: &Crew,
         registry: &mut Registry,
     ) -> anyhow::Result<Migrator> {
-        let client = http::client(&outbound(config)).context("prepare to call the Market")?;
+        let client = http::client(&config.outbound()).context("prepare to call the Market")?;
         let metrics = migrator::Metrics::default();
         metrics.register(registry);
         let context = migrator::Context {
@@ -344,17 +344,6 @@ async fn compact(core: Core, tasks: Tasks) {
 }
 
 // === From the configuration to what each room needs ===
-
-/// A house that calls nobody over TLS starts on a machine without certificates too.
-fn outbound(config: &Config) -> ClientConfig {
-    let is_secured = config.market_url.starts_with("https://");
-    let is_called = config.shops.iter().any(|shop| shop.migrate != Mode::Off);
-    ClientConfig {
-        trust: if is_secured && is_called { Trust::System } else { Trust::Nobody },
-        extra_ca_file: config.ca_file.clone(),
-        ..ClientConfig::default()
-    }
-}
 
 /// Where a shop's stock goes, in words that change exactly if the Market's copy is another.
 fn shop_key(shop: &ShopConfig, market_url: &str) -> ShopKey {
