@@ -9,7 +9,7 @@ use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::CONTENT_TYPE;
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::{Method, RequestBuilder};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -144,14 +144,11 @@ impl Campaign {
     /// Why stock cannot be sent to it, or `None` if nothing speaks against it.
     #[must_use]
     pub fn obstacle(&self) -> Option<String> {
-        match self.placement_type.as_deref() {
-            Some(kind @ ("FBY" | "LAAS")) => {
-                return Some(format!(
-                    "it sells by {kind}: its goods lie in the Market's own warehouses, which the \
-                     Market counts itself"
-                ));
-            }
-            Some(_) | None => {}
+        if let Some(kind @ ("FBY" | "LAAS")) = self.placement_type.as_deref() {
+            return Some(format!(
+                "it sells by {kind}: its goods lie in the Market's own warehouses, which the \
+                 Market counts itself"
+            ));
         }
         let reason = match self.api_availability.as_deref() {
             None | Some("AVAILABLE") => return None,
@@ -273,7 +270,9 @@ impl MarketClient {
     /// # Errors
     /// The Market cannot be reached, refuses, or answers something else.
     pub async fn token_scopes(&self, key: &Secret) -> Result<Told<KeyInfo>, CabinetError> {
-        let answer = ask(self.question(Method::POST, "/v2/auth/token", key)).await?;
+        // Said in so many words: a POST without a length is refused by some that stand between.
+        let question = self.question(Method::POST, "/v2/auth/token", key).header(CONTENT_LENGTH, 0);
+        let answer = ask(question).await?;
         let parsed: TokenAnswer = parse(&answer)?;
         let info = parsed.result.api_key;
         let scopes = info.auth_scopes.iter().map(|scope| plain_scope(scope)).collect();

@@ -20,7 +20,20 @@ const DOORS: &[(&str, &[&str])] = &[
     ("ops", &["stock", "store", "http", "legacy", "migrator", "clock", "lifecycle", "telemetry"]),
     ("config", &["http", "legacy", "partner", "migrator", "telemetry"]),
     ("app", EVERYTHING),
-    ("cli", &["app", "clock", "config", "http", "lifecycle", "rehearsal", "stock", "telemetry"]),
+    (
+        "cli",
+        &[
+            "app",
+            "clock",
+            "config",
+            "http",
+            "lifecycle",
+            "partner",
+            "rehearsal",
+            "stock",
+            "telemetry",
+        ],
+    ),
 ];
 
 const EVERYTHING: &[&str] = &[
@@ -43,6 +56,7 @@ const NARROW_DOORS: &[(&str, &str, &[&str])] = &[
     ("migrator", "partner", &["client", "wire"]),
     ("migrator", "http", &["secret"]),
     ("config", "partner", &["wire"]),
+    ("cli", "partner", &["cabinet", "client", "wire"]),
     ("rehearsal", "partner", &["wire"]),
     ("rehearsal", "legacy", &["wire"]),
 ];
