@@ -66,6 +66,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+pub use directory::{Presence, presence};
 pub use error::StoreError;
 pub use spent::Spent;
 pub use sqlite::{Receipt, Store};
