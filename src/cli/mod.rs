@@ -2,6 +2,7 @@
 
 mod check;
 mod discover;
+mod doctor;
 mod healthcheck;
 mod rehearse;
 mod serve;
@@ -33,6 +34,8 @@ enum Command {
     Check(ConfigArgs),
     /// Ask the Market what a cabinet holds, and print the shops of a configuration for it.
     Discover(discover::Args),
+    /// Check everything a configuration depends on, and say what to do.
+    Doctor(doctor::Args),
     /// Ask a running service whether it is ready; for a container's health check.
     Healthcheck(healthcheck::Args),
 }
@@ -60,6 +63,7 @@ impl Cli {
             Command::Rehearse(args) => rehearse::run(&args),
             Command::Check(args) => check::run(&args),
             Command::Discover(args) => discover::run(&args),
+            Command::Doctor(args) => doctor::run(&args),
             Command::Healthcheck(args) => healthcheck::run(&args),
         };
         done.unwrap_or_else(|error| {
