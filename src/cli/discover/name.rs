@@ -5,6 +5,9 @@ use std::collections::BTreeSet;
 /// Longest name the configuration takes.
 const MAX_CHARS: usize = 40;
 
+/// The one name that could not be a `base_path` too: the drop-in's own path has it.
+const NO_PATH: &str = "campaigns";
+
 /// The names given so far.
 #[derive(Debug, Default)]
 pub(super) struct Names(BTreeSet<String>);
@@ -18,7 +21,8 @@ impl Names {
         let name = plain.unwrap_or_else(|| by_number.clone());
         // A campaign stands in one table only, so the last one is free but for a joker's name.
         let second = format!("{}-{campaign}", cut(&name, MAX_CHARS - 21));
-        let free = [name, second, by_number].into_iter().find(|name| !self.0.contains(name));
+        let is_free = |name: &String| name != NO_PATH && !self.0.contains(name);
+        let free = [name, second, by_number].into_iter().find(is_free);
         let free = free.unwrap_or_else(|| format!("shop-{}", self.0.len()));
         self.0.insert(free.clone());
         free
@@ -84,5 +88,6 @@ mod tests {
         assert_eq!(names.derive("店", "Лавка", 7), "lavka");
         assert_eq!(names.derive("店", "Лавка", 8), "lavka-8");
         assert_eq!(names.derive("", "", 7), "campaign-7");
+        assert_eq!(names.derive("Campaigns", "", 9), "campaigns-9");
     }
 }

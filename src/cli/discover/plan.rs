@@ -185,8 +185,8 @@ impl<'p> Planner<'p> {
     fn without_warehouse(&mut self, cabinets: &BTreeMap<u64, Cabinet>) {
         let is_listed = |campaign: &Campaign| {
             let cabinet = campaign.business_id().and_then(|business| cabinets.get(&business));
-            // Without a list nothing can be said.
-            cabinet.is_none_or(|cabinet| {
+            cabinet.is_some_and(|cabinet| {
+                // Without a list nothing can be said.
                 cabinet.warehouses.is_err()
                     || cabinet.warehouses().iter().any(|w| w.campaign_id == Some(campaign.id))
             })
@@ -195,7 +195,10 @@ impl<'p> Planner<'p> {
         let notes: Vec<String> = unlisted
             .map(|campaign| {
                 let reason = campaign.obstacle();
-                let reason = reason.unwrap_or_else(|| "it has no warehouse".to_owned());
+                let reason = reason.unwrap_or_else(|| match campaign.business_id() {
+                    Some(_) => "it has no warehouse".to_owned(),
+                    None => "the Market does not say of which cabinet it is".to_owned(),
+                });
                 let name = named(campaign.id, campaign.name());
                 format!("Campaign {name} is skipped: {reason}.")
             })
