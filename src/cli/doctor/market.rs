@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::TimeDelta;
+use futures_util::StreamExt as _;
 
 use super::finding::Finding;
 use crate::cli::survey::{Cabinet, Survey, TICK_TO_LIST, TICK_TO_SEND, list, named, one_line};
@@ -22,8 +23,11 @@ const SKEW_SEEN: TimeDelta = TimeDelta::seconds(2);
 /// future, and one in the past may lose to an older one.
 const SKEW_BAD: TimeDelta = TimeDelta::seconds(60);
 
+/// Keys asked about at a time: a Market that is silent costs each its deadline.
+const PARALLEL: usize = 4;
+
 /// What the Market told of our keys.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Facts {
     keys: Vec<KeyFacts>,
     /// By business id.
@@ -70,11 +74,12 @@ fn forwarded(shops: &[ShopConfig]) -> impl Iterator<Item = &ShopConfig> {
 // === Asking ===
 
 async fn ask(market: &MarketClient, shops: &[&ShopConfig], clock: Clock) -> Facts {
-    let mut facts = Facts::default();
-    for (key, users, sends) in keys(shops) {
+    let surveys = keys(shops).into_iter().map(async |(key, users, sends)| {
         let survey = Survey::of(market, &key, clock).await;
-        facts.keys.push(KeyFacts { key, users, sends, survey });
-    }
+        KeyFacts { key, users, sends, survey }
+    });
+    let keys = futures_util::stream::iter(surveys).buffered(PARALLEL).collect().await;
+    let mut facts = Facts { keys, cabinets: BTreeMap::new() };
     for shop in shops {
         for business in facts.businesses(shop) {
             if facts.cabinets.contains_key(&business) {
