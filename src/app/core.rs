@@ -92,8 +92,7 @@ impl Core {
         crew: &Crew,
         registry: &mut Registry,
     ) -> anyhow::Result<Migrator> {
-        let client =
-            http::client(&plans::outbound(config)).context("prepare to call the Market")?;
+        let client = http::client(&config.outbound()).context("prepare to call the Market")?;
         let metrics = migrator::Metrics::default();
         metrics.register(registry);
         let context = migrator::Context {

@@ -1,5 +1,4 @@
 use crate::config::{Config, ShopConfig};
-use crate::http::{ClientConfig, Trust};
 use crate::legacy::server as legacy;
 use crate::migrator::{Memory, Mode, Target};
 use crate::ops;
@@ -7,17 +6,6 @@ use crate::partner::server as partner;
 use crate::partner::wire::Address;
 use crate::stock::ShopId;
 use crate::store::ShopKey;
-
-/// A house that calls nobody over TLS starts on a machine without certificates too.
-pub(super) fn outbound(config: &Config) -> ClientConfig {
-    let is_secured = config.market_url.starts_with("https://");
-    let is_called = config.shops.iter().any(|shop| shop.migrate != Mode::Off);
-    ClientConfig {
-        trust: if is_secured && is_called { Trust::System } else { Trust::Nobody },
-        extra_ca_file: config.ca_file.clone(),
-        ..ClientConfig::default()
-    }
-}
 
 /// Where a shop's stock goes, in words that change exactly if the Market's copy is another.
 pub(super) fn shop_key(shop: &ShopConfig, market_url: &str) -> ShopKey {

@@ -1,4 +1,4 @@
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -22,9 +22,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config =
         ClientConfig { total_timeout: PATIENCE, trust: Trust::Nobody, ..ClientConfig::default() };
-    // A listener on every address is asked on this machine's own.
-    let host = if args.ops.ip().is_unspecified() { "127.0.0.1".to_owned() } else { host(args.ops) };
-    let url = format!("http://{host}:{}/readyz", args.ops.port());
+    let url = format!("{}/readyz", ops_url(args.ops));
     runtime()?.block_on(async {
         let answer = client(&config)?.get(&url).send().await.context("ask the service")?;
         let status = answer.status();
@@ -37,6 +35,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn host(addr: SocketAddr) -> String {
-    if addr.is_ipv6() { format!("[{}]", addr.ip()) } else { addr.ip().to_string() }
+/// Where an operator's listener is asked: one on every address on this machine's own.
+pub(super) fn ops_url(ops: SocketAddr) -> String {
+    let ip = match ops.ip() {
+        ip if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    format!("http://{}", SocketAddr::new(ip, ops.port()))
 }

@@ -1,9 +1,12 @@
 //! The commands, a file each.
 
 mod check;
+mod discover;
+mod doctor;
 mod healthcheck;
 mod rehearse;
 mod serve;
+mod survey;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,6 +32,10 @@ enum Command {
     Rehearse(rehearse::Args),
     /// Check a configuration, print what is in force, and do nothing else.
     Check(ConfigArgs),
+    /// Ask the Market what a cabinet holds, and print the shops of a configuration for it.
+    Discover(discover::Args),
+    /// Check everything a configuration depends on, and say what to do.
+    Doctor(doctor::Args),
     /// Ask a running service whether it is ready; for a container's health check.
     Healthcheck(healthcheck::Args),
 }
@@ -55,6 +62,8 @@ impl Cli {
             Command::Serve(args) => serve::run(&args),
             Command::Rehearse(args) => rehearse::run(&args),
             Command::Check(args) => check::run(&args),
+            Command::Discover(args) => discover::run(&args),
+            Command::Doctor(args) => doctor::run(&args),
             Command::Healthcheck(args) => healthcheck::run(&args),
         };
         done.unwrap_or_else(|error| {

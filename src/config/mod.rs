@@ -17,8 +17,10 @@ use axum::http::StatusCode;
 use chrono::{NaiveDate, TimeDelta};
 
 use self::reader::Reader;
+pub use self::reader::read_secret;
 pub use self::settings::{SETTINGS, SHOP_SETTINGS, Setting};
 use crate::http::secret::Secret;
+use crate::http::{ClientConfig, Trust};
 use crate::legacy::server::UnknownSku;
 use crate::migrator::Mode;
 use crate::partner::wire::Address;
@@ -83,6 +85,8 @@ pub struct ShopConfig {
     pub address: Address,
     /// With which we call the Market; empty only if nothing is forwarded.
     pub api_keys: Vec<Secret>,
+    /// The files the tokens and keys above were read from.
+    pub secret_files: Vec<PathBuf>,
     /// Whether stock is forwarded.
     pub migrate: Mode,
     /// Requests at a time.
@@ -150,6 +154,15 @@ impl Config {
 }
 
 impl Config {
+    /// How the Market is called. A house that calls nobody over TLS starts on a machine
+    /// without certificates too.
+    #[must_use]
+    pub fn outbound(&self) -> ClientConfig {
+        let is_called = self.shops.iter().any(|shop| shop.migrate != Mode::Off);
+        let trust = if is_called { Trust::needed_for(&self.market_url) } else { Trust::Nobody };
+        ClientConfig { trust, extra_ca_file: self.ca_file.clone(), ..ClientConfig::default() }
+    }
+
     /// What is wrong with settings that are each well.
     fn conflicts(&self) -> Vec<String> {
         let mut faults = Vec::new();
@@ -251,6 +264,7 @@ fn read_shop(reader: &mut Reader<'_>) -> Option<ShopConfig> {
     let feed_keys = reader.secrets(["feed_key", "feed_key_2"], true);
     // A shop that forwards nothing needs no key for it.
     let api_keys = reader.secrets(["api_key", "api_key_2"], migrate != Some(Mode::Off));
+    let secret_files = reader.secret_files();
     let warehouses = warehouses?;
     let partner_warehouses = partner_warehouses.filter(|list| !list.is_empty());
     let partner_warehouses = partner_warehouses.unwrap_or_else(|| warehouses.clone());
@@ -272,6 +286,7 @@ fn read_shop(reader: &mut Reader<'_>) -> Option<ShopConfig> {
         campaign: campaign?,
         feed_campaigns: feed_campaigns?,
         api_keys,
+        secret_files,
         migrate: migrate?,
         parallel: parallel?,
         limit_share: limit_share?,
@@ -323,9 +338,11 @@ fn parse_base_path(text: &str) -> Option<String> {
     (is_good && !is_drop_in).then(|| text.to_owned())
 }
 
-/// HTTPS, or HTTP to this very machine: a rehearsal Market has no certificate, and elsewhere
-/// the key would travel in clear.
-fn parse_market_url(text: &str) -> Option<String> {
+/// Reads an address that may be given a key: HTTPS, or HTTP to this very machine.
+///
+/// A rehearsal Market has no certificate, and elsewhere the key would travel in clear.
+#[must_use]
+pub fn parse_market_url(text: &str) -> Option<String> {
     let url = reqwest::Url::parse(text).ok()?;
     let is_bare = url.username().is_empty()
         && url.password().is_none()

@@ -21,6 +21,7 @@ pub(super) struct Reader<'a> {
     prefix: String,
     base: &'a Path,
     faults: Vec<String>,
+    secret_files: Vec<PathBuf>,
     shops: Vec<Self>,
 }
 
@@ -34,6 +35,7 @@ impl<'a> Reader<'a> {
             prefix: PREFIX.to_owned(),
             base,
             faults: Vec::new(),
+            secret_files: Vec::new(),
             shops: Vec::new(),
         }
     }
@@ -70,6 +72,7 @@ impl<'a> Reader<'a> {
                 prefix,
                 base: self.base,
                 faults: Vec::new(),
+                secret_files: Vec::new(),
                 shops: Vec::new(),
             });
         }
@@ -194,27 +197,21 @@ impl<'a> Reader<'a> {
         }
         let variable = format!("{}{}", self.prefix, key.to_uppercase());
         let file = self.given(&file_key);
-        let (source, text) = if let Some(text) = self.environment.remove(&variable) {
-            (variable, text)
+        let secret = if let Some(text) = self.environment.remove(&variable) {
+            parse_secret(&text).map_err(|rule| format!("{variable} {rule}"))
         } else {
             let path = self.base.join(file?.one()?);
-            let source = format!("{}{file_key}, {},", self.place, path.display());
-            match std::fs::read_to_string(&path) {
-                Ok(text) => (source, text),
-                Err(error) => {
-                    self.faults.push(format!("{source} cannot be read: {error}"));
-                    return None;
-                }
-            }
+            let secret = read_secret(&path)
+                .map_err(|rule| format!("{}{file_key}, {}, {rule}", self.place, path.display()));
+            self.secret_files.push(path);
+            secret
         };
-        let text = text.trim();
-        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            self.faults.push(format!(
-                "{source} must hold one line of visible ASCII characters without blanks"
-            ));
-            return None;
-        }
-        Some(Secret::new(text))
+        secret.map_err(|fault| self.faults.push(fault)).ok()
+    }
+
+    /// The files that were named for secrets and read.
+    pub(super) fn secret_files(&mut self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.secret_files)
     }
 
     pub(super) fn fault(&mut self, text: &str) {
@@ -263,6 +260,24 @@ impl<'a> Reader<'a> {
         let rule = find(key, self.is_shop()).rule;
         self.faults.push(format!("{}{key} is missing: it must be {rule}", self.place));
     }
+}
+
+/// Reads a file that holds one token or key.
+///
+/// # Errors
+/// What is wrong with the file, without its name and without its contents.
+pub fn read_secret(path: &Path) -> Result<Secret, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))?;
+    parse_secret(&text)
+}
+
+fn parse_secret(text: &str) -> Result<Secret, String> {
+    let text = text.trim();
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let rule = "must hold one line of visible ASCII characters without blanks";
+        return Err(rule.to_owned());
+    }
+    Ok(Secret::new(text))
 }
 
 /// What was said about one key.

@@ -25,6 +25,14 @@ pub enum Trust {
     Nobody,
 }
 
+impl Trust {
+    /// What calling this address takes: certificates are needed for `https://` alone.
+    #[must_use]
+    pub fn needed_for(url: &str) -> Self {
+        if url.starts_with("https://") { Self::System } else { Self::Nobody }
+    }
+}
+
 /// How outbound calls are made.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
@@ -41,6 +49,8 @@ pub struct ClientConfig {
     pub trust: Trust,
     /// Certificates, in PEM, to trust besides those the operating system trusts.
     pub extra_ca_file: Option<PathBuf>,
+    /// Whether an answer carries the certificate it came under, `reqwest::tls::TlsInfo`.
+    pub show_certificate: bool,
 }
 
 impl Default for ClientConfig {
@@ -52,6 +62,7 @@ impl Default for ClientConfig {
             pool_idle: Duration::from_secs(20),
             trust: Trust::System,
             extra_ca_file: None,
+            show_certificate: false,
         }
     }
 }
@@ -95,6 +106,7 @@ pub enum ClientError {
 pub fn client(config: &ClientConfig) -> Result<reqwest::Client, ClientError> {
     let builder = reqwest::Client::builder()
         .tls_backend_preconfigured(tls(config)?)
+        .tls_info(config.show_certificate)
         .http1_only()
         .redirect(Policy::none())
         .referer(false)

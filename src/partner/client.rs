@@ -162,7 +162,10 @@ impl MarketClient {
     }
 }
 
-async fn call(request: reqwest::RequestBuilder, now: DateTime<Utc>) -> Result<Answer, String> {
+pub(super) async fn call(
+    request: reqwest::RequestBuilder,
+    now: DateTime<Utc>,
+) -> Result<Answer, String> {
     // Without the URL: the reason is shown in logs and in the status.
     let response = request.send().await.map_err(|error| describe(&error.without_url()))?;
     let (status, headers) = (response.status().as_u16(), response.headers().clone());

@@ -133,6 +133,66 @@ impl Directory {
     }
 }
 
+/// Who is at a store's directory.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Presence {
+    /// There is no such directory.
+    Missing,
+    /// It is there, and no process has it open.
+    Free,
+    /// A process has it open; its number, if it was written down.
+    Held(Option<u32>),
+}
+
+/// Looks who is at a store's directory, and creates, opens and changes nothing there.
+///
+/// # Errors
+/// The place cannot be looked at, or is no directory.
+pub fn presence(path: &Path) -> io::Result<Presence> {
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => {}
+        Ok(_) => return Err(ErrorKind::NotADirectory.into()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Presence::Missing),
+        Err(error) => return Err(error),
+    }
+    let mut file = match File::open(path.join("lock")) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Presence::Free),
+        Err(error) => return Err(error),
+    };
+    // Shared, and let go at once with the file: only a service that starts in this very
+    // instant could be turned away by it.
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Presence::Free),
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            let _partly = file.read_to_string(&mut pid);
+            Ok(Presence::Held(pid.trim().parse().ok()))
+        }
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
 fn unwritable(path: &Path) -> impl FnOnce(io::Error) -> StoreError + '_ {
     |source| StoreError::Unwritable { path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looking_tells_a_held_directory_and_leaves_no_trace() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("store");
+        assert_eq!(presence(&path).unwrap(), Presence::Missing);
+        assert!(!path.exists());
+        let held = Directory::claim(&path).unwrap();
+        assert_eq!(presence(&path).unwrap(), Presence::Held(Some(std::process::id())));
+        drop(held);
+        assert_eq!(presence(&path).unwrap(), Presence::Free);
+        // And it can be claimed after having been looked at.
+        Directory::claim(&path).unwrap();
+        assert!(presence(&path.join("lock")).is_err(), "a file is no directory");
+    }
 }

@@ -71,6 +71,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+pub use directory::{Presence, presence};
 pub use error::StoreError;
 pub use notes::Notes;
 pub use spent::Spent;

@@ -11,4 +11,5 @@ mod forwarded;
 mod program;
 mod readme;
 mod replay;
+mod setup;
 mod tidy;

@@ -23,7 +23,7 @@ use crate::wire::{Line, request, send};
 /// How long a process may take to start or to end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn program() -> Command {
+pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stockbridge"));
     // A developer's own settings are none of the test's.
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STOCKBRIDGE_")) {
@@ -32,7 +32,7 @@ fn program() -> Command {
     command
 }
 
-fn run(command: &mut Command) -> (Option<i32>, String, String) {
+pub(crate) fn run(command: &mut Command) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } = block_in_place(|| command.output().unwrap());
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (status.code(), text(stdout), text(stderr))

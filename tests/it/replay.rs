@@ -94,7 +94,9 @@ fn fixtures() -> PathBuf {
 
 fn files(side: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(fixtures().join(side)).unwrap();
-    let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    let is_exchange = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "http");
+    let mut files: Vec<_> =
+        entries.map(|entry| entry.unwrap().path()).filter(is_exchange).collect();
     files.sort();
     assert!(files.len() > 10, "where are the fixtures?");
     files

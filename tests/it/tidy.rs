@@ -21,7 +21,22 @@ const DOORS: &[(&str, &[&str])] = &[
     ("ops", OPS),
     ("config", &["http", "legacy", "partner", "migrator", "telemetry"]),
     ("app", EVERYTHING),
-    ("cli", &["app", "clock", "config", "http", "lifecycle", "rehearsal", "stock", "telemetry"]),
+    (
+        "cli",
+        &[
+            "app",
+            "clock",
+            "config",
+            "http",
+            "lifecycle",
+            "migrator",
+            "partner",
+            "rehearsal",
+            "stock",
+            "store",
+            "telemetry",
+        ],
+    ),
 ];
 
 const MIGRATOR: &[&str] =
@@ -61,6 +76,9 @@ const NARROW_DOORS: &[(&str, &str, &[&str])] = &[
     ("migrator", "partner", &["client", "page", "wire"]),
     ("migrator", "http", &["secret"]),
     ("config", "partner", &["wire"]),
+    ("cli", "partner", &["cabinet", "client", "wire"]),
+    ("cli", "migrator", &["Mode"]),
+    ("cli", "store", &["Presence", "presence"]),
     ("rehearsal", "partner", &["wire"]),
     ("rehearsal", "legacy", &["wire"]),
 ];

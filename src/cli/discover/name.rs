@@ -1,0 +1,93 @@
+//! Names for shops, made of what the cabinet calls them.
+
+use std::collections::BTreeSet;
+
+/// Longest name the configuration takes.
+const MAX_CHARS: usize = 40;
+
+/// The one name that could not be a `base_path` too: the drop-in's own path has it.
+const NO_PATH: &str = "campaigns";
+
+/// The names given so far.
+#[derive(Debug, Default)]
+pub(super) struct Names(BTreeSet<String>);
+
+impl Names {
+    /// A name like the stock list's or else the shop's own, or of the campaign's number; never
+    /// one that was given before.
+    pub(super) fn derive(&mut self, stock: &str, shop: &str, campaign: u64) -> String {
+        let by_number = format!("campaign-{campaign}");
+        let plain = [stock, shop].into_iter().map(plain).find(|name| !name.is_empty());
+        let name = plain.unwrap_or_else(|| by_number.clone());
+        // A campaign stands in one table only, so the last one is free but for a joker's name.
+        let second = format!("{}-{campaign}", cut(&name, MAX_CHARS - 21));
+        let is_free = |name: &String| name != NO_PATH && !self.0.contains(name);
+        let free = [name, second, by_number].into_iter().find(is_free);
+        let free = free.unwrap_or_else(|| format!("shop-{}", self.0.len()));
+        self.0.insert(free.clone());
+        free
+    }
+}
+
+/// In `a-z`, `0-9` and single hyphens between them; empty if nothing of it can be spelled so.
+fn plain(text: &str) -> String {
+    let mut name = String::new();
+    for c in text.chars().flat_map(char::to_lowercase) {
+        match spell(c) {
+            Some(letters) => name.push_str(letters),
+            None if c.is_ascii_lowercase() || c.is_ascii_digit() => name.push(c),
+            None if !name.ends_with('-') => name.push('-'),
+            None => {}
+        }
+    }
+    cut(name.trim_matches('-'), MAX_CHARS).to_owned()
+}
+
+/// The beginning of a text of ASCII characters, without a hyphen at its end.
+fn cut(name: &str, chars: usize) -> &str {
+    name.get(..chars).unwrap_or(name).trim_end_matches('-')
+}
+
+/// A Cyrillic letter in Latin ones, as passports are near enough to.
+fn spell(c: char) -> Option<&'static str> {
+    const ALPHABET: [&str; 32] = [
+        "a", "b", "v", "g", "d", "e", "zh", "z", "i", "y", "k", "l", "m", "n", "o", "p", "r", "s",
+        "t", "u", "f", "kh", "ts", "ch", "sh", "shch", "", "y", "", "e", "yu", "ya",
+    ];
+    match c {
+        'ё' => Some("e"),
+        'а'..='я' => ALPHABET.get((c as usize) - ('а' as usize)).copied(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cyrillic_is_spelled_in_latin_letters() {
+        for (text, name) in [
+            ("Склад Москва FBS", "sklad-moskva-fbs"),
+            ("Щёлково, подъезд № 2", "shchelkovo-podezd-2"),
+            ("  --Tea & Co.-- ", "tea-co"),
+            ("店", ""),
+        ] {
+            assert_eq!(plain(text), name);
+        }
+    }
+
+    #[test]
+    fn names_are_short_and_never_given_twice() {
+        let mut names = Names::default();
+        let long = "я".repeat(100);
+        let given: BTreeSet<String> =
+            (1..=20).map(|n| names.derive(&long, "", u64::MAX - n)).collect();
+        assert_eq!(given.len(), 20);
+        assert!(given.iter().all(|name| name.len() <= MAX_CHARS), "{given:?}");
+        assert_eq!(names.derive("店", "Лавка", 7), "lavka");
+        assert_eq!(names.derive("店", "Лавка", 8), "lavka-8");
+        assert_eq!(names.derive("", "", 7), "campaign-7");
+        assert_eq!(names.derive("Campaigns", "", 9), "campaigns-9");
+    }
+}

@@ -1,0 +1,172 @@
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::plan::{Method, Plan, Table};
+use super::*;
+use crate::config::Config;
+use crate::partner::cabinet::CabinetError;
+
+fn campaign(id: u64, name: &str, kind: &str, availability: &str) -> Value {
+    json!({"id": id, "domain": name, "placementType": kind, "apiAvailability": availability,
+           "business": {"id": 5, "name": "Tea"}})
+}
+
+fn open(id: u64) -> Value {
+    campaign(id, &format!("shop {id}"), "FBS", "AVAILABLE")
+}
+
+fn warehouse(id: u64, campaign: u64, group: Option<u64>) -> Value {
+    let group = group.map(|id| json!({"id": id, "name": "Единый склад"}));
+    json!({"id": id, "name": format!("Склад {id}"), "campaignId": campaign, "groupInfo": group})
+}
+
+fn cabinets(warehouses: Value, partner: Option<Value>) -> BTreeMap<u64, Cabinet> {
+    let cabinet = Cabinet {
+        warehouses: Ok(serde_json::from_value(warehouses).unwrap()),
+        partner: partner.map(|list| Ok(serde_json::from_value(list).unwrap())),
+    };
+    BTreeMap::from([(5, cabinet)])
+}
+
+fn planned(campaigns: Value, cabinets: &BTreeMap<u64, Cabinet>) -> Plan {
+    let campaigns: Vec<Campaign> = serde_json::from_value(campaigns).unwrap();
+    plan(&campaigns, cabinets, "/keys/api")
+}
+
+fn only(plan: &Plan) -> &Table {
+    let shops: Vec<&Table> = plan.shops().collect();
+    let [only] = shops[..] else { panic!("not one shop:\n{plan}") };
+    only
+}
+
+/// The configuration as `check` would read it, with a secret in every file.
+fn read(plan: &Plan) -> Config {
+    let text = plan.to_string();
+    let names = text.lines().filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
+    let secrets = names.flat_map(|name| {
+        let place = format!("STOCKBRIDGE_SHOPS_{}_", name.to_uppercase().replace('-', "_"));
+        ["PUSH_TOKEN", "FEED_KEY", "API_KEY"].map(|key| (format!("{place}{key}"), key.to_owned()))
+    });
+    Config::parse(&text, secrets.collect(), Path::new(""))
+        .unwrap_or_else(|faults| panic!("{faults}\n{text}"))
+}
+
+#[test]
+fn a_group_is_one_shop_told_through_one_open_campaign() {
+    let campaigns = json!([
+        campaign(1, "closed", "FBS", "MANUALLY_DISABLED"),
+        open(2),
+        campaign(3, "other", "DBS", "AVAILABLE"),
+        campaign(4, "of the Market", "FBY", "AVAILABLE"),
+    ]);
+    let groups = |id| warehouse(id * 10, id, Some(9));
+    let plan = planned(campaigns, &cabinets(json!([groups(3), groups(1), groups(2)]), None));
+    let table = only(&plan);
+    assert_eq!((table.campaign, &table.feed_campaigns[..]), (2, &[3][..]));
+    assert_eq!((&table.warehouses[..], &table.method), (&[10, 20, 30][..], &Method::Campaign));
+    let text = plan.to_string();
+    for said in [
+        "Group 9 «Единый склад»",
+        "Campaign 1 «closed» is skipped: the API is closed for it (MANUALLY_DISABLED)",
+        "Campaign 2 «shop 2» (FBS) was picked",
+        "3 «other» (DBS).",
+        "Campaign 4 «of the Market» is skipped: it sells by FBY",
+        "name = \"edinyy-sklad\"",
+    ] {
+        assert!(text.contains(said), "{said} is not in\n{text}");
+    }
+    assert_eq!(read(&plan).shops[0].feed_campaigns, [3]);
+}
+
+#[test]
+fn a_lone_warehouse_beside_groups_is_told_by_campaign() {
+    let list = json!([warehouse(10, 1, Some(9)), warehouse(20, 2, None)]);
+    let plan = planned(json!([open(1), open(2)]), &cabinets(list, None));
+    let lone = plan.shops().nth(1).unwrap();
+    assert_eq!((lone.campaign, &lone.method), (2, &Method::Campaign));
+    assert_eq!(read(&plan).shops.len(), 2);
+}
+
+#[test]
+fn a_cabinet_without_groups_is_told_by_business() {
+    let list = json!([warehouse(10, 1, None), warehouse(20, 2, None), warehouse(30, 3, None)]);
+    // By its number, by its name, and not at all.
+    let partner = json!([{"id": 10, "name": "x"}, {"id": 77, "name": " склад  20"}]);
+    let plan = planned(json!([open(1), open(2), open(3)]), &cabinets(list, Some(partner)));
+    let config = read(&plan);
+    let told: Vec<_> =
+        config.shops.iter().map(|s| (s.campaign, s.partner_warehouses.clone())).collect();
+    assert_eq!(told, [(1, vec![10]), (2, vec![77]), (3, vec![30])]);
+    assert!(config.shops.iter().all(|s| s.address.method() == "business" && s.business == Some(5)));
+    // Nothing goes out under a number that nobody has confirmed.
+    let modes: Vec<_> = config.shops.iter().map(|s| s.migrate.name()).collect();
+    assert_eq!(modes, ["on", "on", "off"]);
+    assert!(plan.to_string().contains("the numbers are: 10 «x», 77 «склад 20»"), "{plan}");
+}
+
+#[test]
+fn warehouses_that_are_one_to_the_methods_by_business_are_one_shop() {
+    let mut express = warehouse(20, 2, None);
+    (express["name"], express["express"]) = ("Склад 10".into(), true.into());
+    let list = json!([express, warehouse(10, 1, None)]);
+    let partner = json!([{"id": 77, "name": "Склад 10"}, {"id": 78}]);
+    let plan = planned(json!([open(1), open(2)]), &cabinets(list, Some(partner)));
+    let table = only(&plan);
+    assert_eq!((&table.warehouses[..], table.campaign), (&[10, 20][..], 1));
+    assert!(plan.to_string().contains("Express delivery is possible from: 20."), "{plan}");
+    read(&plan);
+}
+
+#[test]
+fn a_campaign_never_stands_in_two_tables() {
+    let list = json!([warehouse(10, 1, Some(9)), warehouse(20, 1, None)]);
+    let plan = planned(json!([open(1)]), &cabinets(list, None));
+    assert_eq!(only(&plan).warehouses, [10]);
+    assert!(plan.to_string().contains("it stands in the table edinyy-sklad already"), "{plan}");
+}
+
+#[test]
+fn what_cannot_be_listed_is_said_and_is_no_shop() {
+    let refused = || CabinetError::Refused { status: 403, words: "no\nscope".to_owned() };
+    let cabinet = Cabinet { warehouses: Err(refused()), partner: None };
+    let plan = planned(json!([open(1)]), &BTreeMap::from([(5, cabinet)]));
+    assert!(plan.shops().next().is_none());
+    assert!(plan.to_string().contains("no list of warehouses. the Market refuses"), "{plan}");
+}
+
+#[test]
+fn a_number_is_told_from_its_look_alikes() {
+    let campaigns: Vec<Campaign> = serde_json::from_value(json!([open(1), open(2)])).unwrap();
+    let cabinets =
+        cabinets(json!([warehouse(10, 1, Some(9))]), Some(json!([{"id": 77, "name": "x"}])));
+    let about = |number| identify(number, &campaigns, &cabinets).join(" ");
+    for (number, said) in [
+        (2, "2 «shop 2» is a campaign id"),
+        (
+            5,
+            "is a business id, of the whole cabinet: for business, never for campaign. Its campaigns are 1, 2",
+        ),
+        (10, "10 «Склад 10» is a warehouse id: for warehouses; its campaign is 1"),
+        (9, "the id of a group of warehouses, which no setting takes. In it are the warehouses 10"),
+        (77, "for partner_warehouses"),
+        (
+            404,
+            "perhaps the shop id shown beside the shop's name in the cabinet, which the API never takes",
+        ),
+    ] {
+        assert!(about(number).contains(said), "{number}: {}", about(number));
+    }
+}
+
+#[test]
+fn a_scope_that_is_missing_is_told_with_what_to_tick() {
+    let with = |scopes: &[&str]| KeyInfo {
+        name: String::new(),
+        scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+    };
+    assert!(missing_scopes(&with(&["ALL_METHODS"])).is_empty());
+    let lines = missing_scopes(&with(&["OFFERS_AND_CARDS_MANAGEMENT"]));
+    assert!(lines[0].contains("may not list warehouses") && lines[0].contains("Настройки"));
+    assert_eq!(missing_scopes(&with(&["PRICING"])).len(), 2);
+}
