@@ -3,10 +3,16 @@
 mod check;
 mod discover;
 mod doctor;
+mod explain;
 mod healthcheck;
+mod operator;
+mod progress;
+mod ready;
 mod rehearse;
+mod selftest;
 mod serve;
 mod survey;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,6 +42,14 @@ enum Command {
     Discover(discover::Args),
     /// Check everything a configuration depends on, and say what to do.
     Doctor(doctor::Args),
+    /// Have a running service read the Market's copy back now, and say what differs and why.
+    Verify(verify::Args),
+    /// Say whether the push API can be switched off, and what is in the way.
+    Ready(ready::Args),
+    /// Say all that is known of a SKU: where its number comes from, and what became of it.
+    Explain(explain::Args),
+    /// Make the Market's own check of the integration with one product, on the real Market.
+    Selftest(selftest::Args),
     /// Ask a running service whether it is ready; for a container's health check.
     Healthcheck(healthcheck::Args),
 }
@@ -64,6 +78,10 @@ impl Cli {
             Command::Check(args) => check::run(&args),
             Command::Discover(args) => discover::run(&args),
             Command::Doctor(args) => doctor::run(&args),
+            Command::Verify(args) => verify::run(&args),
+            Command::Ready(args) => ready::run(&args),
+            Command::Explain(args) => explain::run(&args),
+            Command::Selftest(args) => selftest::run(&args),
             Command::Healthcheck(args) => healthcheck::run(&args),
         };
         done.unwrap_or_else(|error| {

@@ -13,9 +13,9 @@ use rand::seq::index::sample;
 use rand::{RngExt, SeedableRng};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::progress::Stage;
 use super::shop::Shop;
 use super::{CAMPAIGN, any_port, market, secrets, settings};
+use crate::cli::progress::Stage;
 use crate::cli::say;
 use crate::lifecycle::{Fuse, Tasks};
 use crate::rehearsal::catalogue::{self, Product};

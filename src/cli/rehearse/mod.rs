@@ -1,7 +1,6 @@
 //! The whole job on one machine: the real service, a Market in miniature, a verdict.
 
 mod kills;
-mod progress;
 mod scenes;
 mod shop;
 mod verdict;

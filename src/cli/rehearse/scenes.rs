@@ -7,11 +7,11 @@ use rand::seq::index::sample;
 use rand::{RngExt, SeedableRng};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::progress::Stage;
 use super::shop::Shop;
 use super::verdict::{Migrated, Verdict};
 use super::{API_KEY, CAMPAIGN, FEED_KEY, PUSH_TOKEN, Shelf, WAREHOUSE};
 use crate::app::App;
+use crate::cli::progress::Stage;
 use crate::cli::say;
 use crate::rehearsal::catalogue::Product;
 use crate::rehearsal::story::{SKU, STORY};

@@ -1,0 +1,108 @@
+use std::process::ExitCode;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+
+use super::operator::{OpsArgs, list, text};
+use super::{runtime, say};
+
+/// What to explain.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The SKU, as the catalogue spells it.
+    sku: String,
+    /// Only in this shop.
+    #[arg(long, value_name = "NAME")]
+    shop: Option<String>,
+    /// Print what is known as JSON, as it is at `/explain`.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    ops: OpsArgs,
+}
+
+/// Prints all that is known of a SKU; succeeds if some shop has it.
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    runtime()?.block_on(async {
+        let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let shop = args.shop.as_deref().map(|shop| format!("&shop={}", encoded(shop)));
+        let path = format!("/explain?sku={}{}", encoded(&args.sku), shop.unwrap_or_default());
+        let told = args.ops.operator()?.get(&path).await?;
+        if args.json {
+            say(&serde_json::to_string_pretty(&told)?);
+        } else {
+            list(&told).iter().for_each(print);
+        }
+        let is_known = list(&told).iter().any(|shop| !shop["book"].is_null());
+        Ok(if is_known { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    })
+}
+
+fn print(told: &Value) {
+    say(&format!("{} '{}': {}", text(&told["shop"]), text(&told["sku"]), text(&told["summary"])));
+    let (book, ledger, market) = (&told["book"], &told["ledger"], &told["market"]);
+    if !book.is_null() {
+        say(&format!(
+            "  book     {} as of {}; last said in the hour of {} by {}",
+            book["count"],
+            text(&book["updated_at"]),
+            text(&book["last_asserted_hour"]),
+            text(&book["origin"])
+        ));
+    }
+    if !ledger.is_null() {
+        say(&format!(
+            "  ledger   {} as of {}, acknowledged at {}{}",
+            ledger["count"],
+            text(&ledger["updated_at"]),
+            text(&ledger["acknowledged_at"]),
+            if ledger["due_again"] == true { ", to be said once more" } else { "" }
+        ));
+    }
+    if !market.is_null() {
+        say(&format!(
+            "  market   {} ({}), looked at in the minute of {}",
+            market["available"],
+            text(&market["class"]),
+            text(&market["looked_at"])
+        ));
+    }
+    if !told["quarantine"].is_null() {
+        let aside = &told["quarantine"];
+        say(&format!(
+            "  refused  since {}, {} times, next try by {}: {}",
+            text(&aside["since"]),
+            aside["attempts"],
+            text(&aside["retry_at"]),
+            text(&aside["reason"])
+        ));
+    }
+    for asked in list(&told["asked"]) {
+        let (warehouse, hour) = (&asked["warehouse"], text(&asked["hour"]));
+        say(&format!("  asked    for warehouse {warehouse}, last in the hour of {hour}"));
+    }
+    list(&told["events"]).iter().for_each(print_event);
+    if !told["events_since"].is_null() {
+        say(&format!("  (events before {} are forgotten)", text(&told["events_since"])));
+    }
+}
+
+fn print_event(event: &Value) {
+    let mut line = format!("  {} {} {}", text(&event["at"]), text(&event["what"]), event["count"]);
+    for key in ["origin", "class"] {
+        if !event[key].is_null() {
+            line.push_str(&format!(", {}", text(&event[key])));
+        }
+    }
+    let request = &event["request"];
+    if !request.is_null() {
+        line.push_str(&format!(
+            ", with {} SKUs in {} ms: {}, trace {}",
+            request["skus"],
+            request["took_ms"],
+            text(&request["answer"]),
+            text(&request["trace"])
+        ));
+    }
+    say(&line);
+}

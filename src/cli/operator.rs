@@ -1,0 +1,97 @@
+//! The operator at the terminal, who asks a running service on its own listener.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use serde_json::Value;
+
+use super::healthcheck::ops_url;
+use crate::http::{ClientConfig, Trust, client, read_answer};
+
+/// How long an answer may take: the service may have to look at millions of SKUs.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Most bytes read of an answer: thousands of SKUs set aside, each with its reason.
+const MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// Where the service is.
+#[derive(Debug, clap::Args)]
+pub(super) struct OpsArgs {
+    /// The running service's listener for operators.
+    #[arg(
+        long,
+        env = "STOCKBRIDGE_OPS_LISTEN",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:9090"
+    )]
+    ops: SocketAddr,
+}
+
+/// See the module.
+pub(super) struct Operator {
+    client: reqwest::Client,
+    ops: SocketAddr,
+}
+
+impl OpsArgs {
+    pub(super) fn operator(&self) -> anyhow::Result<Operator> {
+        Operator::at(self.ops)
+    }
+}
+
+impl Operator {
+    pub(super) fn at(ops: SocketAddr) -> anyhow::Result<Self> {
+        let config = ClientConfig {
+            total_timeout: PATIENCE,
+            trust: Trust::Nobody,
+            ..ClientConfig::default()
+        };
+        Ok(Self { client: client(&config)?, ops })
+    }
+
+    /// What is at this path.
+    pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        self.ask(self.client.get(format!("{}{path}", ops_url(self.ops)))).await
+    }
+
+    /// Has something done.
+    pub(super) async fn post(&self, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
+        let mut request = self.client.post(format!("{}{path}", ops_url(self.ops)));
+        if let Some(body) = body {
+            request = request.header("Content-Type", "application/json").body(body.to_string());
+        }
+        self.ask(request).await
+    }
+
+    async fn ask(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
+        let answer = request.send().await.with_context(|| {
+            format!("no service answers on {}: is it running, and is --ops right?", self.ops)
+        })?;
+        let status = answer.status();
+        let body = read_answer(answer, MAX_BYTES).await.context("read the answer")?;
+        if body.is_empty() && status.is_success() {
+            return Ok(Value::Null);
+        }
+        let value: Value = serde_json::from_slice(&body)
+            .map_err(|_| anyhow!("{} is no service of ours: {status}", self.ops))?;
+        if !status.is_success() {
+            bail!("{}", value["error"]["message"].as_str().unwrap_or("the service refuses"));
+        }
+        Ok(value)
+    }
+}
+
+/// Text of a JSON value, for people: a string without its quotes.
+pub(super) fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "—".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// The elements of a list, none if it is no list.
+pub(super) fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}

@@ -1,0 +1,175 @@
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{anyhow, bail};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use super::operator::{Operator, OpsArgs, list, text};
+use super::progress::Stage;
+use super::{runtime, say};
+use crate::migrator::reconcile::Class;
+
+/// How often it is looked how far the service has come.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+
+/// How long nothing may move before it is given up: longer than the service's own pauses.
+const PATIENCE: Duration = Duration::from_mins(11);
+
+/// Examples printed of each class.
+const MOST_EXAMPLES: usize = 5;
+
+/// What to verify.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Only this shop.
+    #[arg(long, value_name = "NAME")]
+    shop: Option<String>,
+    /// Print what was found as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    ops: OpsArgs,
+}
+
+/// Reads the Market's copy back; succeeds only if every SKU of it is explained.
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    runtime()?.block_on(async {
+        let operator = args.ops.operator()?;
+        let before = operator.get("/status").await?;
+        let query = args.shop.as_deref().map_or(String::new(), |shop| {
+            format!("?shop={}", utf8_percent_encode(shop, NON_ALPHANUMERIC))
+        });
+        let begun = operator.post(&format!("/verify{query}"), None).await?;
+        let mut surveys = Vec::new();
+        for name in list(&begun["shops"]).iter().filter_map(Value::as_str) {
+            surveys.push(watch(&operator, name, &before, args.json).await?);
+        }
+        if args.json {
+            say(&serde_json::to_string_pretty(&surveys)?);
+        } else {
+            surveys.iter().for_each(|shop| print(shop));
+        }
+        let is_well = surveys.iter().all(is_explained);
+        Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    })
+}
+
+/// Waits until the pass has ended, and gives the shop's part of the status then.
+async fn watch(
+    operator: &Operator,
+    name: &str,
+    before: &Value,
+    is_quiet: bool,
+) -> anyhow::Result<Value> {
+    let ended = shop_of(before, name)?["survey"]["ended"].clone();
+    let mut stage: Option<Stage> = None;
+    let mut moved = (Value::Null, Instant::now());
+    loop {
+        let status = operator.get("/status").await?;
+        let shop = shop_of(&status, name)?;
+        let survey = &shop["survey"];
+        let count = |value: &Value| usize::try_from(value.as_u64().unwrap_or(0)).unwrap_or(0);
+        if !is_quiet {
+            let total = count(&shop["skus"]);
+            let stage = stage.get_or_insert_with(|| Stage::begin(name, total, "SKUs read back"));
+            stage.set(count(&survey["listed"]));
+        }
+        if survey["state"] == "done" && survey["ended"] != ended {
+            if let Some(stage) = stage {
+                stage.end(&format!("{} offers on {} pages", survey["listed"], survey["pages"]));
+            }
+            return Ok(shop.clone());
+        }
+        if survey["state"] == "failed" && moved.1.elapsed() > LOOK_EVERY * 3 {
+            bail!("{name}: the Market's copy cannot be read: {}", text(&survey["trouble"]));
+        }
+        let now = json!([survey["pages"], survey["state"], survey["trouble"]]);
+        if now != moved.0 {
+            moved = (now, Instant::now());
+        } else if moved.1.elapsed() > PATIENCE {
+            bail!("{name}: nothing moves any more: {}", text(&survey["trouble"]));
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+fn shop_of<'a>(status: &'a Value, name: &str) -> anyhow::Result<&'a Value> {
+    let mut shops = list(&status["shops"]).iter();
+    shops.find(|shop| shop["name"] == name).ok_or_else(|| anyhow!("the shop {name} is gone"))
+}
+
+fn is_explained(shop: &Value) -> bool {
+    let classes = &shop["survey"]["classes"];
+    Class::ALL.iter().filter(|class| !class.is_explained()).all(|c| classes[c.name()].is_null())
+}
+
+/// What a class means to the one who reads the table.
+fn meaning(class: Class) -> &'static str {
+    match class {
+        Class::Equal => "the Market shows what was sent",
+        Class::Explained => "fewer, because of reserves or orders",
+        Class::Pending => "sent less than 15 minutes ago",
+        Class::Archived => "in the Market's archive",
+        Class::NotOurs => "the Market shows it, the seller never spoke of it",
+        Class::Unsent => "waits to be sent",
+        Class::Refused => "the Market refuses it: see the quarantine",
+        Class::Unknown => "taken by the Market and shown nowhere: in no catalogue?",
+        Class::Drifted => "another number, and nothing explains it",
+    }
+}
+
+fn print(shop: &Value) {
+    let survey = &shop["survey"];
+    let is_dry = shop["migrate"] == "dry-run";
+    say("");
+    if is_dry {
+        say("DRY RUN: nothing was sent. The book is compared with the Market's copy as it is.");
+    }
+    for class in Class::ALL {
+        let count = &survey["classes"][class.name()];
+        if !count.is_null() {
+            let mark = if class.is_explained() { "ok  " } else { "OPEN" };
+            let count = count.to_string();
+            say(&format!("  {mark}  {:<10} {count:>9}  {}", class.name(), meaning(class)));
+        }
+    }
+    for class in Class::ALL {
+        let of_it = list(&survey["examples"]).iter().filter(|e| e["class"] == class.name());
+        of_it.take(MOST_EXAMPLES).for_each(print_example);
+    }
+    if let Some(would) = survey["would_send"].as_object() {
+        let told: Vec<String> =
+            would.iter().map(|(what, count)| format!("{what} {count}")).collect();
+        say(&format!("  would send: {}", told.join(", ")));
+    }
+    let resent = survey["resent"].as_u64().unwrap_or(0);
+    if resent > 0 {
+        say(&format!(
+            "  {resent} SKUs are sent again: the Market never heard what it acknowledged."
+        ));
+    }
+    let name = text(&shop["name"]);
+    say(&if is_explained(shop) {
+        format!("{name}: the Market's copy is explained.")
+    } else {
+        format!("{name}: the Market's copy is NOT explained: see the lines marked OPEN.")
+    });
+}
+
+fn print_example(example: &Value) {
+    let mut line = format!("        {} '{}'", text(&example["class"]), text(&example["sku"]));
+    for (key, words) in [
+        ("ours", "ours"),
+        ("markets", "the Market's"),
+        ("reserved", "reserved"),
+        ("acknowledged_at", "acknowledged"),
+        ("markets_updated_at", "the Market's date"),
+    ] {
+        if !example[key].is_null() {
+            line.push_str(&format!(", {words} {}", text(&example[key])));
+        }
+    }
+    say(&line);
+}
