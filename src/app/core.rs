@@ -102,6 +102,7 @@ impl Core {
             sightings: Arc::clone(&self.sightings),
             history: Arc::clone(&self.history),
             verify_every: config.verify_every,
+            grace: config.grace,
             store: Arc::clone(&self.store),
             market: MarketClient::new(client, &config.market_url),
             clock: self.clock,

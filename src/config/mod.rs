@@ -46,6 +46,8 @@ pub struct Config {
     pub public_url: Option<String>,
     /// How often the Market's copy is read back; `None` for never.
     pub verify_every: Option<Duration>,
+    /// How long the Market may take to show what it took.
+    pub grace: TimeDelta,
     /// For how long a source may be silent.
     pub stale_after: TimeDelta,
     /// When the push API ends, for display.
@@ -199,6 +201,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
     let instance = reader.take("instance", parse_instance);
     let public_url = reader.optional("public_url", parse_market_url);
     let verify_every = reader.take("verify_hours", in_range(0, 168));
+    let grace = reader.take("grace_seconds", in_range(0, 86_400));
     let stale_after = reader.take("stale_hours", in_range(1, 720));
     let cutoff = reader.take("cutoff", |text| text.parse().ok());
     let max_connections = reader.take("max_connections", in_range(1, 100_000));
@@ -220,6 +223,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         instance: instance?,
         public_url,
         verify_every: verify_every.map(|hours| (hours > 0).then(|| hours_long(hours)))?,
+        grace: TimeDelta::seconds(grace?.try_into().ok()?),
         stale_after: TimeDelta::hours(stale_after?.try_into().ok()?),
         cutoff: cutoff?,
         max_connections: max_connections?,
@@ -419,6 +423,7 @@ impl fmt::Display for Config {
             "verify_hours = {}",
             self.verify_every.map_or(0, |every| every.as_secs() / 3600)
         )?;
+        writeln!(f, "grace_seconds = {}", self.grace.num_seconds())?;
         writeln!(f, "stale_hours = {}", self.stale_after.num_hours())?;
         writeln!(f, "cutoff = \"{}\"", self.cutoff)?;
         writeln!(f, "max_connections = {}", self.max_connections)?;

@@ -31,6 +31,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("public_url", None, "the https:// address under which the Market reaches us"),
     setting("verify_hours", Some("6"), "a whole number between 0, never, and 168"),
+    setting("grace_seconds", Some("900"), "a whole number between 0 and 86400"),
     setting("stale_hours", Some("24"), "a whole number between 1 and 720"),
     setting("cutoff", Some("2026-12-31"), "a date, such as 2026-12-31"),
     setting("max_connections", Some("10000"), "a whole number between 1 and 100000"),

@@ -23,7 +23,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -128,6 +128,8 @@ pub struct Context {
     pub history: Arc<History>,
     /// How often the Market's copy is read back; `None` for only when asked.
     pub verify_every: Option<Duration>,
+    /// How long the Market may take to show what it took.
+    pub grace: TimeDelta,
     /// Where acknowledgements and the quarantine survive.
     pub store: Arc<Store>,
     /// The Market.

@@ -180,7 +180,7 @@ impl Batch {
         self.key
     }
 
-    /// What the Market has once it has accepted this.
+    /// What the Market has once it has accepted this, sent at this moment.
     #[must_use]
     pub fn acknowledged(&self, at: DateTime<Utc>) -> (Vec<SkuId>, Vec<(Sku, Acked)>) {
         let rows = self.items.iter().map(|item| (item.sku.clone(), Acked::new(item.level, at)));
@@ -537,9 +537,11 @@ impl Plan {
         is_free
     }
 
-    /// A read-back ended.
-    pub fn end_look(&mut self) {
+    /// A read-back ended, and this is what the Market's clock said; how far it is from ours.
+    pub fn end_look(&mut self, date: Option<DateTime<Utc>>, now: Now) -> TimeDelta {
         self.looks -= 1;
+        self.note_clock(date, now.wall);
+        self.behind.abs()
     }
 
     /// Which of the target's keys to ask with.

@@ -15,6 +15,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::Mode;
+use super::batch::held_in_window;
 use super::ledger::{Ledger, is_dirty};
 use super::plan::{Now, is_asserted_since};
 use super::verdict::{Verdict, judge};
@@ -33,8 +34,8 @@ const SKUS_A_MINUTE: u32 = SKUS_PER_MINUTE / 10;
 /// And while somebody waits for the outcome: half of it.
 const SKUS_A_MINUTE_IN_A_HURRY: u32 = SKUS_PER_MINUTE / 2;
 
-/// How long the Market may take to show what it took. Source: `updateStocks`, "several minutes".
-const GRACE: TimeDelta = TimeDelta::minutes(15);
+/// The first pass after a start comes no later than this.
+const FIRST_PASS: Duration = Duration::from_mins(15);
 
 /// Read-backs are tried again after this, when the Market does not answer with a page.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
@@ -132,6 +133,21 @@ struct Ours {
     acked: Acked,
     // In a dry run nothing was sent: the book itself is compared.
     is_dry: bool,
+    // How long the Market may take to show what it took.
+    grace: TimeDelta,
+    // How far apart the two clocks are at most.
+    apart: TimeDelta,
+}
+
+impl Ours {
+    /// Between which moments the date lies that was sent, by the Market's clock.
+    fn sent_between(&self, sent_at: DateTime<Utc>) -> (DateTime<Utc>, DateTime<Utc>) {
+        // It was held inside what the Market takes, at a moment of which we keep the second; and
+        // what the Market shows may be cut to seconds again.
+        let held = |now| held_in_window(self.level.updated_at, now).to_utc();
+        let margin = self.apart + SECOND;
+        (held(sent_at) - margin, held(sent_at + SECOND) + margin)
+    }
 }
 
 /// Compares what the Market shows of a SKU with what it was told.
@@ -150,13 +166,13 @@ fn classify(ours: Ours, shown: &Shown, archived: bool, now: DateTime<Utc>) -> Cl
     if shown.available == count {
         return Class::Equal;
     }
-    if now - acked_at < GRACE {
+    if now - acked_at < ours.grace {
         return Class::Pending;
     }
     let fewer = shown.available < count;
-    let latest = ours.level.updated_at.min(acked_at.into());
-    // The Market's dates have whole seconds; its own bookkeeping is dated after what we said.
-    let is_touched = shown.updated_at.is_some_and(|at| at.to_utc() > latest.to_utc() + SECOND);
+    // The Market's own bookkeeping is dated after what we said.
+    let (_, latest) = ours.sent_between(acked_at);
+    let is_touched = shown.updated_at.is_some_and(|at| at.to_utc() > latest);
     if fewer && (shown.available + shown.reserved >= count || is_touched) {
         return Class::Explained;
     }
@@ -171,11 +187,8 @@ fn is_lost(ours: Ours, shown: &Shown) -> bool {
     let (Some(acked_at), Some(shown_at)) = (ours.acked.acked_at(), shown.updated_at) else {
         return false;
     };
-    // The date that went out was the stock's own, held inside a day before it was sent, which
-    // was a minute before it was acknowledged at most.
-    let sent_at = acked_at - TimeDelta::seconds(62);
-    let earliest = ours.level.updated_at.to_utc().clamp(sent_at - TimeDelta::hours(24), sent_at);
-    shown_at.to_utc() + SECOND < earliest
+    let (earliest, _) = ours.sent_between(acked_at);
+    shown_at.to_utc() < earliest
 }
 
 /// What the Market showed of a SKU last, in 8 bytes. Never, by default.
@@ -341,6 +354,9 @@ pub struct Field {
     pub mode: Mode,
     /// How often a pass begins by itself.
     pub every: Option<Duration>,
+    /// How long the Market may take to show what it took. Source: `updateStocks`, "several
+    /// minutes".
+    pub grace: TimeDelta,
     /// What the seller has.
     pub book: Arc<StockBook>,
     /// What the Market has acknowledged.
@@ -351,6 +367,13 @@ pub struct Field {
     pub sightings: Arc<Sightings>,
     /// What happened to each SKU lately.
     pub history: Arc<History>,
+}
+
+impl Field {
+    fn ours(&self, entry: Entry, acked: Acked, apart: TimeDelta) -> Ours {
+        let is_dry = self.mode == Mode::DryRun;
+        Ours { level: entry.level(), acked, is_dry, grace: self.grace, apart }
+    }
 }
 
 /// See the module.
@@ -388,6 +411,7 @@ struct Tally {
 pub struct Landed {
     look: Look,
     page: Result<Page, Verdict>,
+    date: Option<DateTime<Utc>>,
 }
 
 impl Landed {
@@ -399,7 +423,17 @@ impl Landed {
                 .map_err(|reason| Verdict::Retry { reason: format!("not a page: {reason}") }),
             (verdict, _) => Err(verdict),
         };
-        Self { look, page }
+        let date = match reply {
+            Reply::Answer(answer) => answer.date,
+            Reply::Failure(_) => None,
+        };
+        Self { look, page, date }
+    }
+
+    /// The Market's own clock, if it told.
+    #[must_use]
+    pub fn date(&self) -> Option<DateTime<Utc>> {
+        self.date
     }
 }
 
@@ -422,8 +456,7 @@ impl Surveyor {
     /// The first pass begins after a while, so that what waits goes first.
     #[must_use]
     pub fn new(field: Field, last_equal: Option<DateTime<Utc>>, now: Now) -> Self {
-        let first =
-            field.every.map(|every| now.mono + every.min(GRACE.to_std().unwrap_or_default()));
+        let first = field.every.map(|every| now.mono + every.min(FIRST_PASS));
         // A dry run has nothing to wait for.
         let first = if field.mode == Mode::DryRun { Some(now.mono) } else { first };
         Self {
@@ -505,7 +538,15 @@ impl Surveyor {
 
     /// A look ended. After the last one of a pass there is a roundup to be made, which ends in
     /// [`Surveyor::end`].
-    pub fn land(&mut self, landed: Landed, quarantined: Vec<Sku>, now: Now) -> Option<Roundup> {
+    ///
+    /// `apart` is how far the Market's clock and ours are apart.
+    pub fn land(
+        &mut self,
+        landed: Landed,
+        quarantined: Vec<Sku>,
+        apart: TimeDelta,
+        now: Now,
+    ) -> Option<Roundup> {
         self.is_looking = false;
         let page = match landed.page {
             Ok(page) => page,
@@ -520,7 +561,8 @@ impl Surveyor {
         self.survey.listed += page.offers.len() as u64;
         let pass = self.pass.as_mut()?;
         for shown in &page.offers {
-            see(&self.field, &mut pass.tally, self.number, shown, landed.look.archived, now.wall);
+            let (tally, archived) = (&mut pass.tally, landed.look.archived);
+            see(&self.field, tally, (self.number, apart), shown, archived, now.wall);
         }
         pass.token = page.next;
         if pass.token.is_none() {
@@ -591,7 +633,7 @@ impl Surveyor {
 fn see(
     field: &Field,
     tally: &mut Tally,
-    pass: u8,
+    (pass, apart): (u8, TimeDelta),
     shown: &Shown,
     archived: bool,
     now: DateTime<Utc>,
@@ -604,7 +646,7 @@ fn see(
         return;
     };
     let acked = field.ledger.get(field.shop, entry.id());
-    let ours = Ours { level: entry.level(), acked, is_dry: field.mode == Mode::DryRun };
+    let ours = field.ours(entry, acked, apart);
     let mut class = classify(ours, shown, archived, now);
     field.sightings.with(field.shop, |column| {
         let known = column.get(entry.id());
@@ -685,7 +727,7 @@ impl Roundup {
                 Some(class) => class,
                 None => {
                     let acked = field.ledger.get(field.shop, id);
-                    let ours = Ours { level: entry.level(), acked, is_dry };
+                    let ours = field.ours(entry, acked, TimeDelta::zero());
                     let class = missing(ours, now);
                     tally.miss(&field, (sku, id), ours, class, (sighting, pass), now);
                     class
@@ -711,7 +753,7 @@ fn missing(ours: Ours, now: DateTime<Utc>) -> Class {
         _ if ours.is_dry => Class::Unknown,
         Some(_) if is_dirty(ours.level, ours.acked) => Class::Unsent,
         None => Class::Unsent,
-        Some(at) if now - at < GRACE => Class::Pending,
+        Some(at) if now - at < ours.grace => Class::Pending,
         Some(_) => Class::Unknown,
     }
 }

@@ -66,6 +66,7 @@ impl Lane {
             warehouses: target.warehouses.clone(),
             mode: target.mode,
             every: context.verify_every,
+            grace: context.grace,
             book: Arc::clone(&context.book),
             ledger: Arc::clone(&context.ledger),
             marks: Arc::clone(&context.marks),
@@ -181,12 +182,13 @@ impl Lane {
             if let Err(error) = store.note_spent(shop, Spent { at: clock.now(), skus }).await {
                 warn!(error = %error, "what is being sent is not noted on disk");
             }
+            let sent_at = clock.now();
             let reply = market.update_stocks(&address, &key, body, clock.now()).await;
             // Before the commit: how long our disk takes is not the Market's clock.
             let at = Now { mono: Instant::now(), wall: clock.now() };
             let landed = Landed::new(batch, reply, at);
             if let Some(batch) = landed.accepted() {
-                let (ids, rows) = batch.acknowledged(clock.now());
+                let (ids, rows) = batch.acknowledged(sent_at);
                 // A crash before this line re-sends one batch; a store that cannot write costs
                 // a re-send after the next start. The receipt is held until the ledger has it.
                 let stored = store.append(&[Change::Acked { shop, rows: &rows }]).await;
@@ -208,9 +210,10 @@ impl Lane {
                 self.persist(keep).await;
             }
             Landing::Look(landed) => {
-                self.plan.end_look();
+                let now = self.now();
+                let apart = self.plan.end_look(landed.date(), now);
                 let aside = self.plan.set_aside();
-                if let Some(roundup) = self.surveyor.land(landed, aside, self.now()) {
+                if let Some(roundup) = self.surveyor.land(landed, aside, apart, now) {
                     let outcome = run_blocking(move || roundup.run()).await;
                     self.conclude(outcome).await;
                 }

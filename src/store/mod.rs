@@ -118,7 +118,7 @@ pub struct Acked {
 const DOUBT: u32 = 1 << 31;
 
 impl Acked {
-    /// The Market has taken this level at this time, which is cut to seconds.
+    /// The Market has taken this level, sent at this time, which is cut to seconds.
     #[must_use]
     pub fn new(level: Level, at: DateTime<Utc>) -> Self {
         let second = at.timestamp().clamp(1, (DOUBT - 1).into());
@@ -132,7 +132,7 @@ impl Acked {
         (self.second() > 0).then_some(Level { count, updated_at })
     }
 
-    /// When it was taken.
+    /// When the request began that it took.
     #[must_use]
     pub fn acked_at(&self) -> Option<DateTime<Utc>> {
         let second = self.second();
