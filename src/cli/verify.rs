@@ -37,15 +37,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
         let operator = args.ops.operator()?;
-        let before = operator.get("/status").await?;
-        let query = args.shop.as_deref().map_or(String::new(), |shop| {
-            format!("?shop={}", utf8_percent_encode(shop, NON_ALPHANUMERIC))
-        });
-        let begun = operator.post(&format!("/verify{query}"), None).await?;
-        let mut surveys = Vec::new();
-        for name in list(&begun["shops"]).iter().filter_map(Value::as_str) {
-            surveys.push(watch(&operator, name, &before, args.json).await?);
-        }
+        let surveys = read_back(&operator, args.shop.as_deref(), "", args.json).await?;
         if args.json {
             say(&serde_json::to_string_pretty(&surveys)?);
         } else {
@@ -56,10 +48,30 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// Has the Market's copy read back, and gives each shop's part of the status after that.
+pub(super) async fn read_back(
+    operator: &Operator,
+    shop: Option<&str>,
+    title: &str,
+    is_quiet: bool,
+) -> anyhow::Result<Vec<Value>> {
+    let before = operator.get("/status").await?;
+    let query = shop.map_or(String::new(), |shop| {
+        format!("?shop={}", utf8_percent_encode(shop, NON_ALPHANUMERIC))
+    });
+    let begun = operator.post(&format!("/verify{query}"), None).await?;
+    let mut surveys = Vec::new();
+    for name in list(&begun["shops"]).iter().filter_map(Value::as_str) {
+        let title = if title.is_empty() { name } else { title };
+        surveys.push(watch(operator, (name, title), &before, is_quiet).await?);
+    }
+    Ok(surveys)
+}
+
 /// Waits until the pass has ended, and gives the shop's part of the status then.
 async fn watch(
     operator: &Operator,
-    name: &str,
+    (name, title): (&str, &str),
     before: &Value,
     is_quiet: bool,
 ) -> anyhow::Result<Value> {
@@ -73,7 +85,7 @@ async fn watch(
         let count = |value: &Value| usize::try_from(value.as_u64().unwrap_or(0)).unwrap_or(0);
         if !is_quiet {
             let total = count(&shop["skus"]);
-            let stage = stage.get_or_insert_with(|| Stage::begin(name, total, "SKUs read back"));
+            let stage = stage.get_or_insert_with(|| Stage::begin(title, total, "SKUs read back"));
             stage.set(count(&survey["listed"]));
         }
         if survey["state"] == "done" && survey["ended"] != ended {

@@ -77,7 +77,7 @@ const NARROW_DOORS: &[(&str, &str, &[&str])] = &[
     ("migrator", "http", &["secret"]),
     ("config", "partner", &["wire"]),
     ("cli", "partner", &["cabinet", "client", "wire"]),
-    ("cli", "migrator", &["Mode"]),
+    ("cli", "migrator", &["Mode", "reconcile"]),
     ("cli", "store", &["Presence", "presence"]),
     ("rehearsal", "partner", &["wire"]),
     ("rehearsal", "legacy", &["wire"]),

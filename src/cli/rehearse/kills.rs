@@ -14,7 +14,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::shop::Shop;
-use super::{CAMPAIGN, any_port, market, secrets, settings};
+use super::{CAMPAIGN, any_port, market_config, secrets, settings};
 use crate::cli::progress::Stage;
 use crate::cli::say;
 use crate::lifecycle::{Fuse, Tasks};
@@ -69,7 +69,7 @@ struct Kills {
 /// Kills the service so many times and fails if anything acknowledged was lost.
 pub(super) async fn run(kills: u32, seed: u64) -> anyhow::Result<ExitCode> {
     let tasks = Tasks::new(Fuse::default());
-    let market = market();
+    let market = Market::new(market_config(false));
     let address = market.start(any_port(), &tasks).await.context("start the rehearsal Market")?;
     let directory = tempfile::tempdir().context("make a directory for the service")?;
     let (listen, ops) = (free_port()?, free_port()?);

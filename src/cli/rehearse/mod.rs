@@ -8,6 +8,7 @@ mod verdict;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 
@@ -18,7 +19,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::lifecycle::{Fuse, Tasks};
 use crate::rehearsal::catalogue::{self, Product};
-use crate::rehearsal::{CampaignConfig, FaultPlan, Market, MarketConfig};
+use crate::rehearsal::{CampaignConfig, FaultPlan, HOME_BUSINESS, Market, MarketConfig};
 use crate::telemetry::{LogFormat, start_logging};
 
 /// The shop of the rehearsal.
@@ -29,6 +30,9 @@ const FEED_KEY: &str = "rehearsal-feed-key";
 const API_KEY: &str = "rehearsal-api-key";
 const SECOND_API_KEY: &str = "rehearsal-second-api-key";
 
+/// How long an odd Market takes to show what it took: minutes of the real one's.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// What to rehearse.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -38,6 +42,9 @@ pub(super) struct Args {
     /// Let the Market fail in every way it knows while the shop goes on selling.
     #[arg(long)]
     faults: bool,
+    /// By which of the Market's two methods the stock is sent.
+    #[arg(long, value_enum, default_value_t)]
+    method: Method,
     /// Chooses which requests fail; the same seed, the same faults.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -53,6 +60,16 @@ pub(super) struct Args {
     /// Where the Market in miniature listens.
     #[arg(long, value_name = "ADDR", requires = "market_only", default_value = "127.0.0.1:8090")]
     listen: SocketAddr,
+}
+
+/// One of the Market's two methods.
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum Method {
+    /// `PUT /v2/campaigns/{campaignId}/offers/stocks`.
+    #[default]
+    Campaign,
+    /// `POST /v3/businesses/{businessId}/offers/stocks/update`.
+    Business,
 }
 
 /// Rehearses, and fails unless all went well.
@@ -77,10 +94,13 @@ async fn rehearse(args: &Args) -> anyhow::Result<ExitCode> {
         Some(n) => catalogue::invent(n as usize),
     };
     let tasks = Tasks::new(Fuse::default());
-    let market = market();
+    let market = Market::new(market_config(args.faults));
     let address = market.start(any_port(), &tasks).await.context("start the rehearsal Market")?;
     let directory = tempfile::tempdir().context("make a directory for the store")?;
-    let text = settings(any_port(), any_port(), &format!("http://{address}"));
+    let mut text = settings(any_port(), any_port(), &format!("http://{address}"));
+    if let Method::Business = args.method {
+        text.push_str(&format!("method = \"business\"\nbusiness = {HOME_BUSINESS}\n"));
+    }
     let config = Config::parse(&text, secrets(), directory.path())?;
     let app = App::build(config, Clock::wall(), Claim::Respect).await?;
     let scenes = Scenes::new(&app, market, products, args.faults.then_some(args.seed))?;
@@ -106,7 +126,7 @@ async fn rehearse(args: &Args) -> anyhow::Result<ExitCode> {
 
 async fn market_only(args: &Args) -> anyhow::Result<ExitCode> {
     let tasks = Tasks::new(Fuse::default());
-    let market = market();
+    let market = Market::new(market_config(args.faults));
     let address = market.start(args.listen, &tasks).await.context("start the rehearsal Market")?;
     if args.faults {
         market.set_faults(FaultPlan::storm(args.seed, 0.3));
@@ -139,18 +159,30 @@ fn any_port() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
 }
 
-fn market() -> Market {
+/// A Market with one shop; one that fails has every oddity of the real one besides.
+fn market_config(is_odd: bool) -> MarketConfig {
     let keys = vec![API_KEY.to_owned(), SECOND_API_KEY.to_owned()];
     let campaigns = vec![CampaignConfig::new(CAMPAIGN, WAREHOUSE, keys)];
-    Market::new(MarketConfig { campaigns, ..MarketConfig::new(Clock::wall()) })
+    let config = MarketConfig { campaigns, ..MarketConfig::new(Clock::wall()) };
+    if !is_odd {
+        return config;
+    }
+    MarketConfig {
+        reserved: 2,
+        return_warehouse: Some(WAREHOUSE + 1),
+        thin_pages: true,
+        visible_after: GRACE,
+        ..config
+    }
 }
 
 /// The settings of the rehearsal's service.
 fn settings(listen: SocketAddr, ops: SocketAddr, market_url: &str) -> String {
     format!(
         "listen = \"{listen}\"\nops_listen = \"{ops}\"\nstore = \"store\"\n\
-         market_url = \"{market_url}\"\n[[shops]]\nname = \"rehearsal\"\n\
-         warehouses = [{WAREHOUSE}]\nbase_path = \"/market/api\"\ncampaign = {CAMPAIGN}\n"
+         market_url = \"{market_url}\"\ngrace_seconds = {}\n[[shops]]\nname = \"rehearsal\"\n\
+         warehouses = [{WAREHOUSE}]\nbase_path = \"/market/api\"\ncampaign = {CAMPAIGN}\n",
+        GRACE.as_secs() + 1
     )
 }
 

@@ -11,8 +11,11 @@ use super::shop::Shop;
 use super::verdict::{Migrated, Verdict};
 use super::{API_KEY, CAMPAIGN, FEED_KEY, PUSH_TOKEN, Shelf, WAREHOUSE};
 use crate::app::App;
+use crate::cli::operator::Operator;
 use crate::cli::progress::Stage;
 use crate::cli::say;
+use crate::cli::verify::read_back;
+use crate::migrator::reconcile::Class;
 use crate::rehearsal::catalogue::Product;
 use crate::rehearsal::story::{SKU, STORY};
 use crate::rehearsal::{Fault, FaultPlan, Market, PushReport, compare};
@@ -32,6 +35,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// SKUs that sell between two looks while the Market fails.
 const SALES: usize = 200;
+
+/// Most SKUs that are read back: more would take longer than the rest of the rehearsal.
+const MOST_READ_BACK: usize = 20_000;
+
+/// Passes through the Market's copy until it must be explained.
+const MOST_PASSES: usize = 4;
 
 /// SKUs the Market refuses in a rehearsal with faults.
 const POISON: usize = 3;
@@ -74,7 +83,46 @@ impl Scenes {
             None => self.shelf.clone(),
         };
         let quarantined = self.migrate(begun).await?;
-        Ok(self.judge(push, &shelf, quarantined, begun.elapsed()))
+        let took = begun.elapsed();
+        let open = self.verify(&shelf, begun).await?;
+        Ok(self.judge(push, &shelf, quarantined, (took, open)))
+    }
+
+    /// Has the service read the Market's copy back until it leaves no question but the SKUs that
+    /// are refused; says how many others are left.
+    async fn verify(&self, shelf: &[Product], begun: Instant) -> anyhow::Result<Option<u64>> {
+        if self.shelf.len() > MOST_READ_BACK {
+            say(&format!(
+                "{:<12} not here: a read-back of so many takes minutes; see `stockbridge verify`",
+                "read back"
+            ));
+            return Ok(None);
+        }
+        let operator = Operator::at(self.shop.ops)?;
+        let mut open = 0;
+        for pass in 0..MOST_PASSES {
+            if self.faults.is_some() {
+                // What was sent just now, the Market shows a little later.
+                sleep(super::GRACE * 2).await;
+            }
+            let shops = read_back(&operator, None, "read back", false).await?;
+            let survey = &shops[0]["survey"];
+            let classes = &survey["classes"];
+            let count = |class: Class| classes[class.name()].as_u64().unwrap_or(0);
+            let of_kind = Class::ALL.iter().filter(|c| !c.is_explained() && **c != Class::Refused);
+            open = of_kind.map(|class| count(*class)).sum();
+            say(&format!("{:<12} {classes}, {} sent again", "", survey["resent"]));
+            if open == 0 {
+                break;
+            }
+            if pass > 0 {
+                // Lost within a second of the update before, which no date can prove: told, and
+                // mended as soon as the seller says it again.
+                self.feed(shelf).await?;
+            }
+            self.migrate(begun).await?;
+        }
+        Ok(Some(open))
     }
 
     pub(super) fn curl_lines(&self) -> String {
@@ -224,7 +272,7 @@ impl Scenes {
         push: PushReport,
         shelf: &[Product],
         quarantined: Vec<String>,
-        took: Duration,
+        (took, open): (Duration, Option<u64>),
     ) -> Verdict {
         let aside: HashSet<&str> = quarantined.iter().map(String::as_str).collect();
         let told = shelf.iter().map(|product| (product.sku.as_str(), product.count));
@@ -247,6 +295,7 @@ impl Scenes {
             comparison,
             poison: if self.faults.is_some() { self.poison() } else { HashSet::new() },
             quarantined,
+            open_questions: open,
             migrated: Migrated { skus: self.market.len(CAMPAIGN), took },
             report: self.market.report(),
         }
@@ -263,6 +312,8 @@ impl Scenes {
         faults.rotate_left(turn);
         let turn = faults.map(|fault| [Some(fault), None]).concat();
         FaultPlan::script(turn.repeat(10))
+            .dropping(0.01)
+            .ordering(0.02)
             .poisoned(self.poison(), false)
             .slow_by(Duration::from_millis(500))
             .hang_for(Duration::from_secs(2))

@@ -12,6 +12,8 @@ pub(super) struct Verdict {
     /// SKUs the Market was told to refuse.
     pub(super) poison: HashSet<String>,
     pub(super) quarantined: Vec<String>,
+    /// SKUs of which a read-back cannot tell why they differ; `None` if there was none.
+    pub(super) open_questions: Option<u64>,
     pub(super) migrated: Migrated,
     pub(super) report: Report,
 }
@@ -72,6 +74,14 @@ impl Verdict {
                 "SKUs set aside",
                 format!("{} of {} the Market refuses", aside.len(), poison.len()),
                 aside == poison,
+            ),
+            Line::new(
+                "read back",
+                match self.open_questions {
+                    None => "not tried".to_owned(),
+                    Some(open) => format!("{open} SKUs unexplained"),
+                },
+                self.open_questions.is_none_or(|open| open == 0),
             ),
             Line::new("SKUs that differ", differing.to_string(), differing == 0),
             Line::new("zeros invented", self.invented_zeros.to_string(), self.invented_zeros == 0),
