@@ -11,7 +11,7 @@ use tower::ServiceBuilder;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tower_http::trace::TraceLayer;
-use tracing::{Span, debug_span, info};
+use tracing::{Span, debug_span, info, warn};
 
 use super::guard::{self, Claim};
 use super::{Crew, plans};
@@ -22,7 +22,7 @@ use crate::http::{self, Refusal};
 use crate::ingest::{self, Asserted, Ingest, Origin, Sources};
 use crate::legacy::server::{self as legacy, Pushes};
 use crate::migrator::reconcile::Sightings;
-use crate::migrator::{self, Ledger, Memory, Migrator};
+use crate::migrator::{self, Ledger, Memory, Migrator, Mode};
 use crate::ops::House;
 use crate::partner::client::MarketClient;
 use crate::partner::server as partner;
@@ -114,6 +114,10 @@ impl Core {
             Some(_) => Vec::new(),
             None => plans::targets(config, &self.memories),
         };
+        for (target, _) in targets.iter().filter(|(target, _)| target.mode == Mode::DryRun) {
+            let name = &target.name;
+            warn!(shop = name, "DRY RUN: nothing of {name} is sent to the Market, only compared");
+        }
         Ok(Migrator::start(&context, targets, rand::random(), &crew.migrator))
     }
 

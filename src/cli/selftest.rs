@@ -68,7 +68,9 @@ async fn watch(operator: &Operator, shop: &str) -> anyhow::Result<ExitCode> {
         let steps = list(&test["steps"]);
         for step in steps.iter().skip(told) {
             let mark = if step["is_good"] == true { "ok  " } else { "FAIL" };
-            say(&format!("  {mark}  {}  {}", text(&step["at"]), text(&step["what"])));
+            let at = text(&step["at"]);
+            let second = at.split('.').next().unwrap_or(&at);
+            say(&format!("  {mark}  {second}  {}", text(&step["what"])));
         }
         told = steps.len();
         match test["state"].as_str() {

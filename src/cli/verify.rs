@@ -41,7 +41,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         if args.json {
             say(&serde_json::to_string_pretty(&surveys)?);
         } else {
-            surveys.iter().for_each(|shop| print(shop));
+            surveys.iter().for_each(print);
         }
         let is_well = surveys.iter().all(is_explained);
         Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -118,8 +118,11 @@ fn is_explained(shop: &Value) -> bool {
 }
 
 /// What a class means to the one who reads the table.
-fn meaning(class: Class) -> &'static str {
+fn meaning(class: Class, is_dry: bool) -> &'static str {
     match class {
+        Class::Equal if is_dry => "the Market shows what would be sent",
+        Class::Unknown if is_dry => "the Market does not show it",
+        Class::Drifted if is_dry => "the Market shows another number",
         Class::Equal => "the Market shows what was sent",
         Class::Explained => "fewer, because of reserves or orders",
         Class::Pending => "sent less than 15 minutes ago",
@@ -144,7 +147,7 @@ fn print(shop: &Value) {
         if !count.is_null() {
             let mark = if class.is_explained() { "ok  " } else { "OPEN" };
             let count = count.to_string();
-            say(&format!("  {mark}  {:<10} {count:>9}  {}", class.name(), meaning(class)));
+            say(&format!("  {mark}  {:<10} {count:>9}  {}", class.name(), meaning(class, is_dry)));
         }
     }
     for class in Class::ALL {

@@ -185,7 +185,7 @@ impl Migrator {
         seed: u64,
         tasks: &Tasks,
     ) -> Self {
-        let purses = purses(targets.iter().map(|(target, _)| target));
+        let purses = purses(&targets);
         let mut desks = HashMap::new();
         let mut benches = HashMap::new();
         for (target, memory) in targets {
@@ -250,21 +250,21 @@ impl Migrator {
 }
 
 /// A purse for each campaign, and one for each cabinet, of which the smallest share counts.
-fn purses<'a>(targets: impl Iterator<Item = &'a Target> + Clone) -> HashMap<ShopId, Purse> {
+fn purses(targets: &[(Target, Memory)]) -> HashMap<ShopId, Purse> {
     let mut shared: HashMap<u64, Purse> = HashMap::new();
-    let share = |business: u64| {
-        let of_it = targets.clone().filter(|t| t.address.business() == Some(business));
-        of_it.map(|target| target.limit_share).fold(1.0, f64::min)
-    };
-    let purse = |target: &Target| match target.address.business() {
-        None => Purse::new(&target.address, target.limit_share),
-        Some(id) => {
-            let fresh = || Purse::new(&target.address, share(id));
-            shared.entry(id).or_insert_with(fresh).clone()
-        }
-    };
-    let mut purse = purse;
-    targets.clone().map(|target| (target.shop, purse(target))).collect()
+    let mut purses = HashMap::new();
+    for (target, _) in targets {
+        let purse = match target.address.business() {
+            None => Purse::new(&target.address, target.limit_share),
+            Some(id) => {
+                let of_it = targets.iter().filter(|(t, _)| t.address.business() == Some(id));
+                let share = of_it.map(|(target, _)| target.limit_share).fold(1.0, f64::min);
+                shared.entry(id).or_insert_with(|| Purse::new(&target.address, share)).clone()
+            }
+        };
+        purses.insert(target.shop, purse);
+    }
+    purses
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]

@@ -28,7 +28,7 @@ use super::{Memory, Metrics, Mode, Target};
 use crate::history::{self, History, What};
 use crate::partner::client::{RateHeaders, Reply};
 use crate::partner::wire::{Address, ApiError, MAX_SKUS_PER_UPDATE, UpdateBody};
-use crate::stock::{Level, Marks, ShopId, Sku, SkuId, StockBook};
+use crate::stock::{Entry, Level, Marks, ShopId, Sku, SkuId, StockBook};
 use crate::store::{Acked, Quarantined, Spent};
 use crate::telemetry::{AlarmKind, Alarms};
 
@@ -252,23 +252,34 @@ impl Scan {
         around.ledger.read(shop, |column| {
             around.book.for_each(shop, |sku, entry| {
                 let acked = column.get(entry.id());
-                if is_due(entry.level(), acked) {
-                    if !skip.contains(sku) {
-                        let urgency = Urgency::of(entry.level(), acked.level());
-                        let age = acked.acked_at().map_or(0, |at| at.timestamp_micros());
-                        backlog.offer(sku, urgency, age);
-                    }
-                } else if refresh.len() < MAX_REFRESHED
-                    && let Some(acked_at) = acked.acked_at()
-                    && is_stale(sku, acked_at, now)
-                    && is_asserted_since(&around.marks, shop, entry.id(), acked_at)
+                let is_due = is_due(entry.level(), acked);
+                if is_due && !skip.contains(sku) {
+                    let urgency = Urgency::of(entry.level(), acked.level());
+                    let age = acked.acked_at().map_or(0, |at| at.timestamp_micros());
+                    backlog.offer(sku, urgency, age);
+                } else if !is_due
+                    && is_worth_repeating(&around.marks, shop, (sku, entry), acked, now)
                 {
                     refresh.push((sku.clone(), entry.id()));
                 }
             });
         });
+        refresh.truncate(MAX_REFRESHED);
         Found { backlog, refresh }
     }
+}
+
+/// Whether the Market took it long ago, and the seller has said the same since.
+fn is_worth_repeating(
+    marks: &Marks,
+    shop: ShopId,
+    (sku, entry): (&Sku, Entry),
+    acked: Acked,
+    now: DateTime<Utc>,
+) -> bool {
+    acked
+        .acked_at()
+        .is_some_and(|at| is_stale(sku, at, now) && is_asserted_since(marks, shop, entry.id(), at))
 }
 
 /// Whether it is time to say the same again: the Market wants to hear of each SKU daily.

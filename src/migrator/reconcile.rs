@@ -37,6 +37,9 @@ const SKUS_A_MINUTE_IN_A_HURRY: u32 = SKUS_PER_MINUTE / 2;
 /// The first pass after a start comes no later than this.
 const FIRST_PASS: Duration = Duration::from_mins(15);
 
+/// How long after the Market should show it a pass looks whether what was sent again arrived.
+const FOLLOW_UP: Duration = Duration::from_mins(1);
+
 /// Read-backs are tried again after this, when the Market does not answer with a page.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
 /// And after this, when the key may not.
@@ -273,7 +276,7 @@ pub struct Survey {
     pub pages: u64,
     /// Offers on them that are of our warehouses.
     pub listed: u64,
-    /// SKUs by class: of the latest whole pass, or of the running one so far.
+    /// SKUs by class, of the latest whole pass, as all that follows.
     pub classes: BTreeMap<&'static str, u64>,
     /// SKUs the pass found to be sent again.
     pub resent: u64,
@@ -385,6 +388,8 @@ pub struct Surveyor {
     next_pass: Option<Instant>,
     next_look: Instant,
     is_hurried: bool,
+    // The next pass looks whether what was sent again has arrived.
+    is_follow_up: bool,
     failures: u32,
     is_looking: bool,
     survey: Survey,
@@ -466,6 +471,7 @@ impl Surveyor {
             next_pass: first,
             next_look: now.mono,
             is_hurried: false,
+            is_follow_up: false,
             failures: 0,
             is_looking: false,
             survey: Survey { state: "never", last_equal, ..Survey::default() },
@@ -530,10 +536,10 @@ impl Surveyor {
         let stage = |archived| groups.iter().map(move |group| (group.clone(), archived));
         let stages = stage(true).chain(stage(false)).collect();
         self.pass = Some(Pass { stages, token: None, tally: Tally::default() });
-        let last_equal = self.survey.last_equal;
-        let ended = self.survey.ended;
-        let began = Some(now.wall);
-        self.survey = Survey { state: "running", began, ended, last_equal, ..Survey::default() };
+        // What the pass before has found holds until this one has ended.
+        self.survey.state = "running";
+        self.survey.began = Some(now.wall);
+        (self.survey.pages, self.survey.listed) = (0, 0);
     }
 
     /// A look ended. After the last one of a pass there is a roundup to be made, which ends in
@@ -618,6 +624,14 @@ impl Surveyor {
         let is_equal = self.field.mode == Mode::On && self.survey.open_questions() == 0;
         if is_equal {
             self.survey.last_equal = Some(now.wall);
+        }
+        // Whether what is sent again arrives is not left open until the next pass is due; but
+        // what never arrives is not asked after all day.
+        let is_news = self.survey.resent > 0 && !std::mem::take(&mut self.is_follow_up);
+        if let (true, Some(next)) = (is_news, self.next_pass) {
+            let soon = self.field.grace.to_std().unwrap_or_default() + FOLLOW_UP;
+            self.next_pass = Some(next.min(now.mono + soon));
+            self.is_follow_up = true;
         }
         is_equal
     }

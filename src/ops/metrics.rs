@@ -8,6 +8,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::House;
+use crate::migrator::Mode;
+use crate::migrator::reconcile::Class;
 use crate::telemetry::AlarmKind;
 
 /// Gauges that are asked for when somebody looks, not kept up to date in between.
@@ -70,12 +72,20 @@ fn per_shop(house: &House) -> Vec<(&'static str, &'static str, Rows)> {
     let mut quarantined = Rows::new();
     let mut acknowledged = Rows::new();
     let mut pushed = Rows::new();
+    let mut sending = Rows::new();
+    let mut asserted = Rows::new();
     for (id, shop) in house.ids() {
         let status = house.shop_status(id, shop);
         let label = vec![("shop", status.name.to_owned())];
         let note = |rows: &mut Rows, value: f64| rows.push((label.clone(), value));
         note(&mut skus, count(status.skus));
         note(&mut pushed, seconds(status.last_push));
+        let is_sending = shop.mode == Mode::On && house.held.is_none();
+        note(&mut sending, f64::from(u8::from(is_sending)));
+        for source in &status.sources {
+            let labels = label.iter().cloned().chain([("origin", source.origin.to_owned())]);
+            asserted.push((labels.collect(), seconds(Some(source.last_asserted))));
+        }
         if let (Some(n), Some(report)) = (status.dirty, status.migrator) {
             note(&mut dirty, count(n));
             note(&mut in_flight, count(report.in_flight_skus));
@@ -83,8 +93,18 @@ fn per_shop(house: &House) -> Vec<(&'static str, &'static str, Rows)> {
             note(&mut acknowledged, seconds(report.last_acknowledged));
         }
     }
-    vec![
+    let mut gauges = vec![
         ("skus", "SKUs whose stock is known", skus),
+        (
+            "sending",
+            "1 if what changes is sent to the Market, 0 in a dry run, off or held",
+            sending,
+        ),
+        (
+            "last_asserted_timestamp_seconds",
+            "When this origin last said anything of a shop's stock",
+            asserted,
+        ),
         ("dirty_skus", "SKUs the Market does not have as the book has them", dirty),
         ("in_flight_skus", "SKUs in requests under way to the Market", in_flight),
         ("quarantined_skus", "SKUs set aside because the Market refuses them", quarantined),
@@ -97,6 +117,31 @@ fn per_shop(house: &House) -> Vec<(&'static str, &'static str, Rows)> {
             "last_push_timestamp_seconds",
             "When the Market last asked and was answered, 0 if not since the start",
             pushed,
+        ),
+    ];
+    gauges.extend(per_survey(house));
+    gauges
+}
+
+fn per_survey(house: &House) -> Vec<(&'static str, &'static str, Rows)> {
+    let mut classes = Rows::new();
+    let mut equal = Rows::new();
+    for (id, shop) in house.ids() {
+        let Some(survey) = house.migrator.survey(id) else { continue };
+        let label = ("shop", shop.name.clone());
+        equal.push((vec![label.clone()], seconds(survey.last_equal)));
+        for class in Class::ALL {
+            let count = survey.classes.get(class.name()).copied().unwrap_or_default();
+            let labels = vec![label.clone(), ("class", class.name().to_owned())];
+            classes.push((labels, as_f64(count)));
+        }
+    }
+    vec![
+        ("read_back_skus", "SKUs by how the Market's copy stands to what was sent", classes),
+        (
+            "last_equal_timestamp_seconds",
+            "When the Market's copy was last explained to the last SKU, 0 if never",
+            equal,
         ),
     ]
 }

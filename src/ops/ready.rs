@@ -269,7 +269,8 @@ impl Facts<'_> {
             (Class::Unknown, "SKUs were taken by the Market and are shown nowhere"),
         ] {
             let count = of_class(survey, class);
-            if count > 0 {
+            // In a dry run nothing was sent, and that is said already.
+            if count > 0 && self.mode == Mode::On {
                 reasons.push(format!("{count} {what}"));
             }
         }
