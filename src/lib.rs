@@ -15,6 +15,8 @@
 //!                                    │   ledger: what the Market has acknowledged
 //!                                    ▼
 //!                            partner::client ──► PUT …/offers/stocks ──► Yandex Market
+//!                                    ▲                                       │
+//!                                    ╰──── read back, page by page ◄─────────╯
 //! ```
 //!
 //! Before the push API ends the Market asks and is answered; the migrator forwards the same
@@ -24,9 +26,12 @@
 //! # Words
 //!
 //! A **shop** is one stock list of the seller: the warehouses that share it, the path and tokens
-//! under which the Market asks, the keys that feed it, and the one campaign it is forwarded to.
-//! The **book** is all shops' stock in memory. The **ledger** is what the Market has
-//! acknowledged, SKU by SKU. A SKU is **dirty** while book and ledger differ.
+//! under which the Market asks, the keys that feed it, and the one address it is forwarded to: a
+//! campaign, or a business with its warehouses. The **book** is all shops' stock in memory. The
+//! **ledger** is what the Market has acknowledged, SKU by SKU. A SKU is **dirty** while book and
+//! ledger differ. What the seller says of a SKU, new or not, is an **assertion**; when it was last
+//! asserted, and when the Market last asked for it, are its **marks**. What the Market showed of
+//! it when its copy was last read back is a **sighting**.
 //!
 //! # Map
 //!
