@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use self::scenes::Scenes;
+use self::scenes::{Scenes, Storm};
 use super::{runtime, say};
 use crate::app::{App, Claim};
 use crate::clock::Clock;
@@ -103,7 +103,12 @@ async fn rehearse(args: &Args) -> anyhow::Result<ExitCode> {
     }
     let config = Config::parse(&text, secrets(), directory.path())?;
     let app = App::build(config, Clock::wall(), Claim::Respect).await?;
-    let scenes = Scenes::new(&app, market, products, args.faults.then_some(args.seed))?;
+    let limit = match args.method {
+        Method::Campaign => 50_000,
+        Method::Business => 40,
+    };
+    let storm = args.faults.then_some(Storm { seed: args.seed, limit });
+    let scenes = Scenes::new(&app, market, products, storm)?;
     let stop = tokio_util::sync::CancellationToken::new();
     let running = app.run(stop.clone().cancelled_owned());
     let play = async {

@@ -45,13 +45,22 @@ const MOST_PASSES: usize = 4;
 /// SKUs the Market refuses in a rehearsal with faults.
 const POISON: usize = 3;
 
+/// How a Market fails.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Storm {
+    /// Chooses which requests.
+    pub(super) seed: u64,
+    /// What its headers say of the limit, less than usual.
+    pub(super) limit: usize,
+}
+
 /// The play: who is there, and what the seller has.
 pub(super) struct Scenes {
     market: Market,
     shop: Shop,
     shelf: Shelf,
-    // With what the Market's failures are drawn, if it is to fail.
-    faults: Option<u64>,
+    // How the Market is to fail, if it is.
+    faults: Option<Storm>,
 }
 
 impl Scenes {
@@ -59,7 +68,7 @@ impl Scenes {
         app: &App,
         market: Market,
         shelf: Shelf,
-        faults: Option<u64>,
+        faults: Option<Storm>,
     ) -> anyhow::Result<Self> {
         Ok(Self { market, shop: Shop::new(app.public_addr(), app.ops_addr())?, shelf, faults })
     }
@@ -72,14 +81,14 @@ impl Scenes {
             if self.faults.is_some() { "every fault we know" } else { "no faults" },
         ));
         self.tell_story().await?;
-        if let Some(seed) = self.faults {
-            self.market.set_faults(self.plan(seed));
+        if let Some(storm) = self.faults {
+            self.market.set_faults(self.plan(storm));
         }
         let begun = Instant::now();
         self.feed(&self.shelf).await?;
         let push = self.push().await;
         let shelf = match self.faults {
-            Some(seed) => self.sell_in_the_storm(seed).await?,
+            Some(storm) => self.sell_in_the_storm(storm.seed).await?,
             None => self.shelf.clone(),
         };
         let quarantined = self.migrate(begun).await?;
@@ -306,7 +315,7 @@ impl Scenes {
     /// Every fault in turn, each followed by a request that goes well, and a few SKUs that are
     /// refused whatever comes with them. Several turns: a batch that is refused for its SKUs
     /// meets no other fault.
-    fn plan(&self, seed: u64) -> FaultPlan {
+    fn plan(&self, Storm { seed, limit }: Storm) -> FaultPlan {
         let mut faults = Fault::ALL;
         let turn = usize::try_from(seed % Fault::ALL.len() as u64).unwrap_or_default();
         faults.rotate_left(turn);
@@ -314,6 +323,7 @@ impl Scenes {
         FaultPlan::script(turn.repeat(10))
             .dropping(0.01)
             .ordering(0.02)
+            .limit_headers(limit)
             .poisoned(self.poison(), false)
             .slow_by(Duration::from_millis(500))
             .hang_for(Duration::from_secs(2))
