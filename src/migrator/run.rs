@@ -234,7 +234,9 @@ impl Lane {
         );
         self.plan.note_drift(survey);
         if is_equal {
-            let text = now.wall.to_rfc3339();
+            let Target { address, .. } = &self.target;
+            let base = self.context.market.base();
+            let text = format!("{} {base} {address}", now.wall.to_rfc3339());
             let noted = self.context.store.note(Some(self.target.shop), LAST_EQUAL, Some(&text));
             if let Err(error) = noted.await {
                 warn!(error = %error, "that the Market's copy is equal is not on disk");
