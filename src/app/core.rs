@@ -46,6 +46,8 @@ pub(super) struct Core {
     held: Option<String>,
     pub(super) alarms: Alarms,
     pub(super) clock: Clock,
+    // The shops', in the book's order.
+    pub(super) names: Arc<[String]>,
 }
 
 impl Core {
@@ -88,6 +90,7 @@ impl Core {
             held,
             alarms,
             clock,
+            names: config.shops.iter().map(|shop| shop.name.clone()).collect(),
         })
     }
 
@@ -154,6 +157,7 @@ impl Core {
             return;
         }
         self.sources.note(shop, origin, at);
+        self.alarms.clear(AlarmKind::SourceSilent, &self.names[shop.index()]);
         let assertion = Assertion { hour: Hour::of(at.into()), origin: origin.number() };
         for (skus, what) in
             [(changed, What::Stated(origin.number())), (repeated, What::Repeated(origin.number()))]
