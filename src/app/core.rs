@@ -164,6 +164,8 @@ impl Core {
         {
             let entries = self.book.get_all(shop, skus.iter().map(Sku::as_str));
             let known = || entries.iter().flatten();
+            let named = skus.iter().zip(&entries);
+            self.marks.introduce(shop, named.filter_map(|(sku, e)| Some((sku, e.as_ref()?.id()))));
             self.marks.note_asserted(shop, known().map(|entry| entry.id()), assertion);
             let counts = known().map(|entry| (entry.id(), entry.level().count));
             self.history.note(shop, at, what, counts);
