@@ -504,10 +504,9 @@ impl Bench {
 fn is_final(verdict: &Verdict) -> bool {
     match verdict {
         Verdict::Accept | Verdict::Limit { .. } | Verdict::Retry { .. } | Verdict::Thin => false,
-        Verdict::Close { .. }
-        | Verdict::Deny { .. }
-        | Verdict::Refuse { .. }
-        | Verdict::Shrink => true,
+        Verdict::Close { .. } | Verdict::Deny { .. } | Verdict::Refuse { .. } | Verdict::Shrink => {
+            true
+        }
     }
 }
 

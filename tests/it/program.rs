@@ -32,6 +32,11 @@ pub(crate) fn program() -> Command {
     command
 }
 
+/// A question of the operator's to a running service.
+pub(crate) fn ask(doors: Doors, words: &[&str]) -> (Option<i32>, String, String) {
+    run(program().args(words).arg("--ops").arg(doors.ops.to_string()))
+}
+
 pub(crate) fn run(command: &mut Command) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } = block_in_place(|| command.output().unwrap());
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -39,17 +44,21 @@ pub(crate) fn run(command: &mut Command) -> (Option<i32>, String, String) {
 }
 
 /// A configuration in a directory, and a Market for it in this process.
-struct Place {
-    directory: TempDir,
-    variables: Vec<(String, String)>,
-    market: Market,
-    across_the_street: Tasks,
+pub(crate) struct Place {
+    pub(crate) directory: TempDir,
+    pub(crate) variables: Vec<(String, String)>,
+    pub(crate) market: Market,
+    pub(crate) across_the_street: Tasks,
 }
 
 impl Place {
-    async fn for_shops(shops: &[Shop], more: &str) -> Self {
+    pub(crate) async fn for_shops(shops: &[Shop], more: &str) -> Self {
+        Self::beside(market(shops), shops, more).await
+    }
+
+    /// The same with this Market.
+    pub(crate) async fn beside(market: Market, shops: &[Shop], more: &str) -> Self {
         let across_the_street = Tasks::new(Fuse::default());
-        let market = market(shops);
         let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
         let address = market.start(any, &across_the_street).await.unwrap();
         let (text, variables) = configuration(&format!("http://{address}"), shops);
@@ -58,32 +67,32 @@ impl Place {
         Self { directory, variables, market, across_the_street }
     }
 
-    fn file(&self) -> PathBuf {
+    pub(crate) fn file(&self) -> PathBuf {
         self.directory.path().join("stockbridge.toml")
     }
 
-    fn command(&self, name: &str) -> Command {
+    pub(crate) fn command(&self, name: &str) -> Command {
         let mut command = program();
         command.arg(name).arg("--config").arg(self.file()).envs(self.variables.iter().cloned());
         command
     }
 
-    fn serve(&self) -> Served {
+    pub(crate) fn serve(&self) -> Served {
         Served::start(&mut self.command("serve"))
     }
 }
 
 /// A running `serve`, killed at the latest when it is dropped.
-struct Served {
+pub(crate) struct Served {
     process: Child,
-    doors: Doors,
+    pub(crate) doors: Doors,
     log: Arc<Mutex<String>>,
     // Disconnected when the process has closed its standard error.
     told: Receiver<Doors>,
 }
 
 impl Served {
-    fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         let mut process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(process.stderr.take().unwrap());
         let log = Arc::new(Mutex::new(String::new()));
@@ -105,19 +114,19 @@ impl Served {
         Self { process, doors, log, told }
     }
 
-    fn tell(&self, signal: &str) {
+    pub(crate) fn tell(&self, signal: &str) {
         let told = Command::new("kill").arg(signal).arg(self.process.id().to_string()).status();
         assert!(told.unwrap().success());
     }
 
     /// `kill -9`, which leaves no time for anything.
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.process.kill().unwrap();
         block_in_place(|| self.process.wait()).unwrap();
     }
 
     /// Waits for the end; polled, because std has no wait with a deadline.
-    async fn ended(&mut self) -> ExitStatus {
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.process.try_wait().unwrap() {
@@ -129,7 +138,7 @@ impl Served {
     }
 
     /// Everything it has logged, after its end.
-    fn whole_log(&self) -> String {
+    pub(crate) fn whole_log(&self) -> String {
         // Until the other end is gone.
         block_in_place(|| while self.told.recv().is_ok() {});
         self.log.lock().unwrap().clone()
