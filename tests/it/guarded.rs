@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::harness::{Doors, House, Shop, configuration, is_settled, of};
-use crate::program::{Place, Served, ask};
+use crate::program::{Place, Served, ask, program};
 
 const CAMPAIGN: u64 = 12_345;
 
@@ -17,9 +17,7 @@ fn copy(from: &Path, to: &Path) {
 
 /// Another configuration beside the first: its own name, the other store.
 fn write(place: &Place, shop: &Shop, instance: &str) -> std::path::PathBuf {
-    let own = std::fs::read_to_string(place.file()).unwrap();
-    let url = own.lines().find_map(|line| line.strip_prefix("market_url = ")).unwrap();
-    let (text, _) = configuration(url.trim_matches('"'), std::slice::from_ref(shop));
+    let (text, _) = configuration(&place.market_url, std::slice::from_ref(shop));
     let text = text.replace("store = \"store\"", "store = \"copy\"");
     let file = place.directory.path().join(format!("{instance}.toml"));
     std::fs::write(&file, format!("instance = \"{instance}\"\n{text}")).unwrap();
@@ -27,7 +25,7 @@ fn write(place: &Place, shop: &Shop, instance: &str) -> std::path::PathBuf {
 }
 
 fn serve(place: &Place, file: &Path, more: &[&str]) -> Served {
-    let mut command = crate::program::program();
+    let mut command = program();
     command.arg("serve").arg("--config").arg(file).args(more).envs(place.variables.iter().cloned());
     Served::start(&mut command)
 }

@@ -97,8 +97,23 @@ async fn what_cannot_be_verified_is_refused_clearly() {
     assert!(stderr.contains("is it running"), "{stderr}");
 }
 
-// === A dry run ===
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_back_takes_the_second_key_and_says_at_once_that_no_key_is_good() {
+    let house = House::with(&[Shop::moscow().secret("API_KEY_2", "second-api-moscow")]).await;
+    let (doors, shop) = (house.doors(), house.shop());
+    doors.feed(shop, &[("A", 1)]).await;
+    house.settle().await;
+    // Nothing is to be sent that would find it out.
+    house.market.revoke_key("api-moscow");
+    let (code, stdout, stderr) = ask(doors, &["verify"]);
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    house.market.revoke_key("second-api-moscow");
+    let (code, _, stderr) = ask(doors, &["verify", "--json"]);
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("cannot be read: status 401"), "{stderr}");
+}
 
+// === A dry run ===
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_sends_nothing_and_says_what_it_would() {
     let on = Shop::moscow();

@@ -48,6 +48,7 @@ pub(crate) struct Place {
     pub(crate) directory: TempDir,
     pub(crate) variables: Vec<(String, String)>,
     pub(crate) market: Market,
+    pub(crate) market_url: String,
     pub(crate) across_the_street: Tasks,
 }
 
@@ -61,10 +62,11 @@ impl Place {
         let across_the_street = Tasks::new(Fuse::default());
         let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
         let address = market.start(any, &across_the_street).await.unwrap();
-        let (text, variables) = configuration(&format!("http://{address}"), shops);
+        let market_url = format!("http://{address}");
+        let (text, variables) = configuration(&market_url, shops);
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("stockbridge.toml"), format!("{more}{text}")).unwrap();
-        Self { directory, variables, market, across_the_street }
+        Self { directory, variables, market, market_url, across_the_street }
     }
 
     pub(crate) fn file(&self) -> PathBuf {
@@ -381,6 +383,7 @@ async fn no_secret_is_ever_told() {
     let status = served.doors.until("omsk's key is refused", paused).await;
     told.push_str(&status.to_string());
     told.push_str(&served.doors.metrics().await);
+    told.push_str(&operate(&place, served.doors).await);
     served.tell("-TERM");
     assert_eq!(served.ended().await.code(), Some(0));
     let log = served.whole_log();
@@ -391,6 +394,47 @@ async fn no_secret_is_ever_told() {
         assert!(of_log.is_empty(), "the log tells {secret}:\n{}", of_log.join("\n"));
         assert!(!told.contains(secret), "an answer tells {secret}:\n{told}");
     }
+}
+
+/// Runs every command, and returns all that was printed.
+async fn operate(place: &Place, doors: Doors) -> String {
+    let mut told = String::new();
+    let mut hear = |name: &str, expected: i32, command: &mut Command| {
+        let (code, stdout, stderr) = run(command);
+        assert_eq!(code, Some(expected), "{name}: {stdout}{stderr}");
+        told.push_str(&stdout);
+        told.push_str(&stderr);
+    };
+    for (expected, words) in [
+        // One shop's key is refused, so nothing is well as a whole.
+        (0, "verify --shop moscow"),
+        (1, "verify --shop omsk --json"),
+        (0, "explain A"),
+        (0, "explain A --json"),
+        (1, "ready"),
+        (1, "ready --json"),
+        (0, "selftest --shop moscow --sku A --yes"),
+        (1, "selftest --shop omsk --sku A --yes"),
+        (0, "healthcheck"),
+    ] {
+        let mut command = program();
+        let command = command.args(words.split(' ')).arg("--ops").arg(doors.ops.to_string());
+        hear(words, expected, command);
+    }
+    hear("check", 0, &mut place.command("check"));
+    hear("doctor", 1, &mut place.command("doctor"));
+    hear("doctor", 1, place.command("doctor").arg("--json"));
+    for (key, expected) in [("second-api-moscow", 0), ("canary-api-unknown", 1)] {
+        let file = place.directory.path().join("key");
+        std::fs::write(&file, key).unwrap();
+        let mut command = program();
+        command.args(["discover", "--market-url", &place.market_url, "--api-key-file"]);
+        hear("discover", expected, command.arg(file));
+    }
+    for path in ["/selftest", "/ready-report", "/status"] {
+        told.push_str(&doors.operator("GET", path, "").await.1.to_string());
+    }
+    told
 }
 
 /// Calls everything with secrets in every slot, good ones and wrong ones, and returns all that

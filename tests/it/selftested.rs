@@ -207,10 +207,8 @@ async fn a_product_left_hidden_is_told_of_where_nobody_shows_it() {
     let shop = Shop::moscow();
     let (place, mut served) = cut_in_the_middle(&shop).await;
     served.kill();
-    let own = std::fs::read_to_string(place.file()).unwrap();
-    let url = own.lines().find_map(|line| line.strip_prefix("market_url = ")).unwrap();
     let serve_as = |shop: Shop| {
-        let (text, _) = configuration(url.trim_matches('"'), &[shop]);
+        let (text, _) = configuration(&place.market_url, &[shop]);
         std::fs::write(place.file(), text).unwrap();
         place.serve()
     };
