@@ -49,7 +49,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         if args.json {
             say(&serde_json::to_string_pretty(&surveys)?);
         } else {
-            surveys.iter().for_each(|shop| print(shop));
+            surveys.iter().for_each(print);
         }
         let is_well = surveys.iter().all(is_explained);
         Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })

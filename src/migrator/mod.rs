@@ -185,7 +185,7 @@ impl Migrator {
         seed: u64,
         tasks: &Tasks,
     ) -> Self {
-        let purses = purses(targets.iter().map(|(target, _)| target));
+        let purses = purses(&targets.iter().map(|(target, _)| target));
         let mut desks = HashMap::new();
         let mut benches = HashMap::new();
         for (target, memory) in targets {
@@ -250,7 +250,7 @@ impl Migrator {
 }
 
 /// A purse for each campaign, and one for each cabinet, of which the smallest share counts.
-fn purses<'a>(targets: impl Iterator<Item = &'a Target> + Clone) -> HashMap<ShopId, Purse> {
+fn purses<'a>(targets: &(impl Iterator<Item = &'a Target> + Clone)) -> HashMap<ShopId, Purse> {
     let mut shared: HashMap<u64, Purse> = HashMap::new();
     let share = |business: u64| {
         let of_it = targets.clone().filter(|t| t.address.business() == Some(business));

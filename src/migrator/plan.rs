@@ -252,13 +252,13 @@ impl Scan {
         around.ledger.read(shop, |column| {
             around.book.for_each(shop, |sku, entry| {
                 let acked = column.get(entry.id());
-                if is_due(entry.level(), acked) {
-                    if !skip.contains(sku) {
-                        let urgency = Urgency::of(entry.level(), acked.level());
-                        let age = acked.acked_at().map_or(0, |at| at.timestamp_micros());
-                        backlog.offer(sku, urgency, age);
-                    }
-                } else if refresh.len() < MAX_REFRESHED
+                let is_wanted = is_due(entry.level(), acked);
+                if is_wanted && !skip.contains(sku) {
+                    let urgency = Urgency::of(entry.level(), acked.level());
+                    let age = acked.acked_at().map_or(0, |at| at.timestamp_micros());
+                    backlog.offer(sku, urgency, age);
+                } else if !is_wanted
+                    && refresh.len() < MAX_REFRESHED
                     && let Some(acked_at) = acked.acked_at()
                     && is_stale(sku, acked_at, now)
                     && is_asserted_since(&around.marks, shop, entry.id(), acked_at)
