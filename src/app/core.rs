@@ -22,13 +22,13 @@ use crate::http::{self, Refusal};
 use crate::ingest::{self, Asserted, Ingest, Origin, Sources};
 use crate::legacy::server::{self as legacy, Pushes};
 use crate::migrator::reconcile::Sightings;
-use crate::migrator::{self, Ledger, Memory, Migrator, Mode};
+use crate::migrator::{self, Ledger, Memory, Migrator, Mode, selftest};
 use crate::ops::House;
 use crate::partner::client::MarketClient;
 use crate::partner::server as partner;
-use crate::stock::{Assertion, Hour, Marks, Sku, StockBook};
+use crate::stock::{Assertion, Hour, Marks, ShopId, Sku, StockBook};
 use crate::store::{self, Notes, Opened, ShopKey, Store};
-use crate::telemetry::Alarms;
+use crate::telemetry::{AlarmKind, Alarms};
 
 /// What several rooms share.
 #[derive(Clone)]
@@ -46,6 +46,8 @@ pub(super) struct Core {
     held: Option<String>,
     pub(super) alarms: Alarms,
     pub(super) clock: Clock,
+    // The shops', in the book's order.
+    pub(super) names: Arc<[String]>,
 }
 
 impl Core {
@@ -57,20 +59,25 @@ impl Core {
         let Opened { store, book, acked, quarantine, spent, marks, notes } = opened;
         let skus: usize = book.shops().map(|shop| book.len(shop)).sum();
         info!(skus, shops = keys.len(), "the store is read: {skus} SKUs are known");
+        let alarms = Alarms::new(clock);
+        let held = guard::check(&store, &notes, &config.instance, claim, &alarms).await?;
         let memories = quarantine
             .into_iter()
             .zip(spent)
-            .zip(book.shops())
-            .map(|((quarantined, spent), shop)| {
-                let last_equal = notes.get(Some(shop), migrator::LAST_EQUAL);
-                let last_equal = last_equal.and_then(|text| text.parse().ok());
-                let hidden = notes.beginning(shop, migrator::HIDDEN);
-                let hidden = hidden.filter_map(|(sku, _)| Sku::parse(sku).ok()).collect();
+            .zip(book.shops().zip(&keys).zip(&config.shops))
+            .map(|((quarantined, spent), ((id, key), shop))| {
+                let last_equal = notes.get(Some(id), migrator::LAST_EQUAL);
+                let last_equal = last_equal.and_then(|text| {
+                    let (at, target) = text.split_once(' ')?;
+                    at.parse().ok().filter(|_| target == key.target)
+                });
+                let calls = held.is_none() && shop.migrate != Mode::Off;
+                let here = selftest::place(&config.market_url, shop.campaign);
+                let here = Some(here).filter(|_| calls);
+                let hidden = hidden_products(&notes, (id, &shop.name), here.as_deref(), &alarms);
                 Memory { quarantined, spent, last_equal, hidden }
             })
             .collect();
-        let alarms = Alarms::new(clock);
-        let held = guard::check(&store, &notes, &config.instance, claim, &alarms).await?;
         Ok(Self {
             sources: Arc::new(remember(&notes, &book)),
             store: Arc::new(store),
@@ -83,6 +90,7 @@ impl Core {
             held,
             alarms,
             clock,
+            names: config.shops.iter().map(|shop| shop.name.clone()).collect(),
         })
     }
 
@@ -154,12 +162,15 @@ impl Core {
             return;
         }
         self.sources.note(shop, origin, at);
+        self.alarms.clear(AlarmKind::SourceSilent, &self.names[shop.index()]);
         let assertion = Assertion { hour: Hour::of(at.into()), origin: origin.number() };
         for (skus, what) in
             [(changed, What::Stated(origin.number())), (repeated, What::Repeated(origin.number()))]
         {
             let entries = self.book.get_all(shop, skus.iter().map(Sku::as_str));
             let known = || entries.iter().flatten();
+            let named = skus.iter().zip(&entries);
+            self.marks.introduce(shop, named.filter_map(|(sku, e)| Some((sku, e.as_ref()?.id()))));
             self.marks.note_asserted(shop, known().map(|entry| entry.id()), assertion);
             let counts = known().map(|entry| (entry.id(), entry.level().count));
             self.history.note(shop, at, what, counts);
@@ -233,6 +244,33 @@ impl Core {
             clock: self.clock,
         }
     }
+}
+
+/// The products a check has left hidden where the Market is called from now on, if it is; of
+/// the others an alarm tells, as nobody here shows them again.
+fn hidden_products(
+    notes: &Notes,
+    (id, shop): (ShopId, &str),
+    here: Option<&str>,
+    alarms: &Alarms,
+) -> Vec<Sku> {
+    let noted = notes.beginning(id, migrator::HIDDEN);
+    let noted = noted.filter_map(|(sku, place)| Some((Sku::parse(sku).ok()?, place)));
+    let (ours, others): (Vec<_>, Vec<_>) = noted.partition(|(_, place)| here == Some(*place));
+    if let Some((_, place)) = others.first() {
+        let skus: Vec<Sku> = others.iter().map(|(sku, _)| sku.clone()).collect();
+        let text = format!(
+            "a check of the integration was cut off and has left products of {shop} hidden at \
+             {place}: {}. Nothing is called there now, so they stay hidden: show them in the \
+             cabinet, or let this shop be forwarded there as before, and they are shown at the \
+             next start",
+            selftest::listed(&skus)
+        );
+        // Where the Market is called, a check that ends well clears the shop's own.
+        let about = here.map_or(shop.to_owned(), |_| format!("{shop} at {place}"));
+        alarms.raise(AlarmKind::SelftestHidden, &about, text);
+    }
+    ours.into_iter().map(|(sku, _)| sku).collect()
 }
 
 /// When each source last asserted anything, as it was noted.

@@ -24,10 +24,9 @@ const SOURCES_CHECK: Duration = Duration::from_mins(1);
 
 /// Starts what goes its rounds through the house.
 pub(super) fn start(core: &Core, config: &Config, tasks: &Tasks) {
-    let names = config.shops.iter().map(|shop| shop.name.clone()).collect();
     tasks.spawn("compaction", compact(core.clone(), tasks.clone()));
     tasks.spawn("marks", save_marks(core.clone(), tasks.clone()));
-    tasks.spawn("sources", watch_sources(core.clone(), names, config.stale_after, tasks.clone()));
+    tasks.spawn("sources", watch_sources(core.clone(), config.stale_after, tasks.clone()));
 }
 
 /// Folds the store's log whenever it has grown enough.
@@ -81,8 +80,9 @@ async fn save(core: &Core, shop: ShopId) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Raises an alarm for each shop of which nobody has said anything for too long.
-async fn watch_sources(core: Core, names: Vec<String>, stale_after: TimeDelta, tasks: Tasks) {
+/// Raises an alarm for each shop of which nobody has said anything for too long; whoever says
+/// something clears it.
+async fn watch_sources(core: Core, stale_after: TimeDelta, tasks: Tasks) {
     let mut rounds = interval(SOURCES_CHECK);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -90,7 +90,7 @@ async fn watch_sources(core: Core, names: Vec<String>, stale_after: TimeDelta, t
             () = tasks.stopping() => return,
             _ = rounds.tick() => {}
         }
-        for (shop, name) in core.book.shops().zip(&names) {
+        for (shop, name) in core.book.shops().zip(&*core.names) {
             // Since it was never fed in this store's time, nobody can say how old it is.
             let Some((origin, at)) = core.sources.latest(shop) else { continue };
             let age = core.clock.now() - at;

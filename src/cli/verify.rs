@@ -97,6 +97,10 @@ async fn watch(
         if survey["state"] == "failed" && moved.1.elapsed() > LOOK_EVERY * 3 {
             bail!("{name}: the Market's copy cannot be read: {}", text(&survey["trouble"]));
         }
+        let lane = &shop["migrator"];
+        if lane["state"] == "paused" && moved.1.elapsed() > LOOK_EVERY * 3 {
+            bail!("{name}: the campaign is paused, and is not called: {}", text(&lane["reason"]));
+        }
         let now = json!([survey["pages"], survey["state"], survey["trouble"]]);
         if now != moved.0 {
             moved = (now, Instant::now());

@@ -123,9 +123,10 @@ impl Config {
             Self::parse(&text, std::env::vars_os().filter_map(unicode).collect(), base)?;
         if config.instance.is_empty() {
             // No such file in most containers: then only a name that was set can tell.
-            config.instance = std::fs::read_to_string("/etc/machine-id")
-                .map(|id| id.trim().to_owned())
-                .unwrap_or_default();
+            let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+            // What images hold until their first start, the same in all: no name either.
+            config.instance =
+                Some(id.trim()).filter(|id| *id != "uninitialized").unwrap_or_default().to_owned();
         }
         Ok(config)
     }

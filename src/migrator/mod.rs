@@ -151,14 +151,16 @@ pub struct Memory {
     pub spent: Vec<Spent>,
     /// When the Market's copy was last explained whole.
     pub last_equal: Option<DateTime<Utc>>,
-    /// Products that are hidden for a check that was cut off.
+    /// Products that are hidden, at the target's own place, for a check that was cut off.
     pub hidden: Vec<Sku>,
 }
 
-/// Under which name a shop's [`Memory::last_equal`] is noted in the store.
+/// Under which name a shop's [`Memory::last_equal`] is noted in the store; a blank and the target
+/// follow the time, as another target's copy says nothing of ours.
 pub const LAST_EQUAL: &str = "last_equal";
 
-/// How the names begin under which [`Memory::hidden`] are noted; the SKU follows.
+/// How the names begin under which [`Memory::hidden`] are noted; the SKU follows. The text is the
+/// [`selftest::place`].
 pub const HIDDEN: &str = "hidden:";
 
 /// All lanes, from outside.
@@ -200,7 +202,7 @@ impl Migrator {
                 stand: Arc::default(),
                 tasks: tasks.clone(),
             };
-            memory.hidden.iter().for_each(|sku| bench.resume(sku));
+            bench.resume(memory.hidden.clone());
             benches.insert(target.shop, bench);
             let lane = Lane::new(target, context.clone(), desk, memory, (dice, purse));
             tasks.spawn("migrator", lane.run(tasks.clone()));

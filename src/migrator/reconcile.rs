@@ -599,7 +599,9 @@ impl Surveyor {
         let pause = if self.is_hurried && self.failures < 3 { pause / 10 } else { pause };
         self.next_look = now.mono + pause;
         let is_hopeless = matches!(verdict, Verdict::Deny { .. } | Verdict::Close { .. });
-        if self.failures >= MAX_FAILURES || (is_hopeless && self.failures >= 2) {
+        // Whoever waits for it is told at once.
+        let is_over = is_hopeless && (self.is_hurried || self.failures >= 2);
+        if self.failures >= MAX_FAILURES || is_over {
             self.pass = None;
             self.is_hurried = false;
             self.failures = 0;

@@ -15,6 +15,7 @@ use super::desk::Desk;
 use super::pace::Purse;
 use super::plan::{Batch, Keep, Landed, Now, Plan, Surroundings};
 use super::reconcile::{self, Field, Surveyor};
+use super::verdict::{Verdict, judge};
 use super::{Context, LAST_EQUAL, Memory, Mode, Target};
 use crate::lifecycle::{Tasks, run_blocking};
 use crate::store::{Change, Spent};
@@ -158,11 +159,17 @@ impl Lane {
     fn look(&mut self, now: Now, tasks: &Tasks) -> Flight {
         let (land, flight) = oneshot::channel();
         let look = self.surveyor.look(now);
-        let key = self.target.keys[self.plan.key()].clone();
+        let (keys, first) = (self.target.keys.clone(), self.plan.key());
         let address = self.target.address.clone();
         let Context { market, clock, .. } = self.context.clone();
         tasks.spawn_brief(async move {
-            let reply = market.read_back(&address, &key, &look, clock.now()).await;
+            let mut reply = market.read_back(&address, &keys[first], &look, clock.now()).await;
+            // Which key is good, only what is sent finds out, and perhaps nothing is.
+            for key in keys.iter().enumerate().filter(|(n, _)| *n != first).map(|(_, key)| key) {
+                if matches!(judge(&reply), Verdict::Deny { .. }) {
+                    reply = market.read_back(&address, key, &look, clock.now()).await;
+                }
+            }
             let landed = reconcile::Landed::new(look, &reply);
             // The lane waits for it even when it stops; if it crashed, nobody does.
             let _unheard = land.send(Landing::Look(landed));
@@ -237,7 +244,9 @@ impl Lane {
         );
         self.plan.note_drift(survey);
         if is_equal {
-            let text = now.wall.to_rfc3339();
+            let Target { address, .. } = &self.target;
+            let base = self.context.market.base();
+            let text = format!("{} {base} {address}", now.wall.to_rfc3339());
             let noted = self.context.store.note(Some(self.target.shop), LAST_EQUAL, Some(&text));
             if let Err(error) = noted.await {
                 warn!(error = %error, "that the Market's copy is equal is not on disk");

@@ -4,17 +4,19 @@
 //! Showing it again is what must never be forgotten. So that it is hidden is noted in the store
 //! before it is asked for, and the note is taken away after the Market has confirmed that it is
 //! shown; a run that was told to stop goes straight to showing, and a run that was cut off is
-//! finished by the next start.
+//! finished by the next start. Until then there is an alarm, also where the next start may not
+//! call the Market.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::future::join_all;
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use super::desk::Desk;
+use super::desk::{Aside, Desk};
 use super::verdict::{Verdict, judge};
 use super::{Context, HIDDEN, Mode, Target};
 use crate::http::secret::Secret;
@@ -42,6 +44,12 @@ const TRIES: u32 = 4;
 /// Between two of them, and at first between tries to show the product again.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
 const TRY_AGAIN_AT_LAST: Duration = Duration::from_mins(5);
+
+/// What a check may still do after it was told to stop, before it goes over to showing.
+const WIND_UP: Duration = Duration::from_secs(5);
+
+/// And when it leaves the showing to the next start: before the whole process is cut off.
+const LEAVE: Duration = Duration::from_secs(15);
 
 /// How far a check has come.
 #[derive(Clone, Debug, Serialize)]
@@ -113,8 +121,20 @@ pub enum NotBegun {
     #[error("the seller has not said how many there are of '{0}'")]
     UnknownSku(Sku),
     /// One is running already.
-    #[error("a check of this shop is running already")]
+    #[error("a check of this shop is running already, or one that was cut off is being undone")]
     Running,
+    /// The product would be hidden for nothing.
+    #[error("nothing of it can be sent now: {0}")]
+    NotSendable(String),
+    /// Nobody would be there to show the product again.
+    #[error("stockbridge is stopping")]
+    Stopping,
+}
+
+/// Where a product is hidden, in words that change exactly if it is another place.
+#[must_use]
+pub fn place(market_url: &str, campaign: u64) -> String {
+    format!("{market_url} campaign {campaign}")
 }
 
 /// Everything a check needs; cheap to clone.
@@ -175,6 +195,12 @@ impl Bench {
     pub(super) fn start(&self, sku: &Sku) -> Result<(), NotBegun> {
         let entry = self.context.book.get(self.target.shop, sku.as_str());
         let entry = entry.ok_or_else(|| NotBegun::UnknownSku(sku.clone()))?;
+        if self.tasks.is_stopping() {
+            return Err(NotBegun::Stopping);
+        }
+        if let Some(obstacle) = self.obstacle(sku) {
+            return Err(NotBegun::NotSendable(obstacle));
+        }
         if !self.stand.begin(sku, self.context.clock.now()) {
             return Err(NotBegun::Running);
         }
@@ -183,21 +209,47 @@ impl Bench {
         Ok(())
     }
 
-    /// Shows again what an earlier life has hidden.
-    pub(super) fn resume(&self, sku: &Sku) {
-        let (bench, sku) = (self.clone(), sku.clone());
+    /// Shows again what an earlier life has hidden; no other check begins meanwhile, or its note
+    /// would be taken away.
+    pub(super) fn resume(&self, skus: Vec<Sku>) {
+        let Some(first) = skus.first() else { return };
+        self.stand.begin(first, self.context.clock.now());
+        self.stand.change(|test| test.is_shown = false);
+        self.note(false, "the check was cut off by the end of the process".to_owned());
+        let bench = self.clone();
         self.tasks.spawn_brief(async move {
-            warn!(
-                shop = bench.target.name,
-                sku = sku.as_str(),
-                "a check was cut off, showing again"
+            let about = &bench.target.name;
+            let text = format!(
+                "a check of the integration was cut off and has left products of {about} hidden \
+                 on the Market: {}; they are being shown again",
+                listed(&skus)
             );
-            bench.show_again(&sku).await;
+            bench.context.alarms.raise(AlarmKind::SelftestHidden, about, text);
+            let shown = join_all(skus.iter().map(|sku| bench.show_again(sku))).await;
+            let is_shown = shown.into_iter().all(|is_shown| is_shown);
+            bench.stand.change(|test| (test.state, test.is_shown) = ("failed", is_shown));
         });
     }
 
+    /// Why the lane would not send this SKU.
+    fn obstacle(&self, sku: &Sku) -> Option<String> {
+        if self.target.mode != Mode::On {
+            return None;
+        }
+        let report = self.desk.report();
+        let is_it = |row: &&Aside| row.sku == sku.as_str();
+        if let Some(aside) = report.quarantined.iter().find(is_it) {
+            return Some(format!("the Market refuses it: {}", aside.reason));
+        }
+        let why = || report.reason.unwrap_or_else(|| "no reason is known".to_owned());
+        (report.state == "paused").then(|| format!("the campaign is paused: {}", why()))
+    }
+
     async fn run(&self, sku: &Sku, entry: Entry) {
-        let outcome = self.check(sku, entry).await;
+        let outcome = tokio::select! {
+            outcome = self.check(sku, entry) => outcome,
+            () = self.since_told_to_stop(WIND_UP) => Err("told to stop".to_owned()),
+        };
         if let Err(reason) = &outcome {
             self.note(false, reason.clone());
         }
@@ -230,12 +282,15 @@ impl Bench {
     }
 
     async fn hide(&self, sku: &Sku) -> Result<(), Failed> {
+        if self.tasks.is_stopping() {
+            return Err("told to stop".to_owned());
+        }
         let name = format!("{HIDDEN}{sku}");
-        let since = self.context.clock.now().to_rfc3339();
+        let place = place(self.context.market.base(), self.target.campaign);
         // Before the call: after a crash in between, showing what was never hidden does no harm.
         self.context
             .store
-            .note(Some(self.target.shop), &name, Some(&since))
+            .note(Some(self.target.shop), &name, Some(&place))
             .await
             .map_err(|error| format!("not hidden, because that could not be noted: {error}"))?;
         self.stand.change(|test| test.is_shown = false);
@@ -298,7 +353,11 @@ impl Bench {
         let alarms = &self.context.alarms;
         let mut pause = TRY_AGAIN;
         loop {
-            match self.show(sku).await {
+            let shown = tokio::select! {
+                shown = self.show(sku) => shown,
+                () = self.since_told_to_stop(LEAVE) => Err("told to stop".to_owned()),
+            };
+            match shown {
                 Ok(()) => break,
                 Err(reason) => {
                     let text = format!(
@@ -320,12 +379,28 @@ impl Bench {
             pause = (pause * 2).min(TRY_AGAIN_AT_LAST);
         }
         alarms.clear(AlarmKind::SelftestHidden, about);
-        let name = format!("{HIDDEN}{sku}");
-        if let Err(error) = self.context.store.note(Some(self.target.shop), &name, None).await {
-            warn!(error = %error, "that the product is shown again is not on disk");
-        }
         self.note(true, "the Market shows the product again".to_owned());
+        self.forget(sku).await;
         true
+    }
+
+    /// Takes the note away, whatever it takes: the next start would show the product again, which
+    /// the seller may have hidden himself by then.
+    async fn forget(&self, sku: &Sku) {
+        let name = format!("{HIDDEN}{sku}");
+        while let Err(error) = self.context.store.note(Some(self.target.shop), &name, None).await {
+            warn!(error = %error, "that the product is shown again is not on disk");
+            tokio::select! {
+                () = sleep(LOOK_EVERY) => {}
+                () = self.tasks.stopping() => return,
+            }
+        }
+    }
+
+    /// So long after the process was told to stop.
+    async fn since_told_to_stop(&self, time: Duration) {
+        self.tasks.stopping().await;
+        sleep(time).await;
     }
 
     async fn show(&self, sku: &Sku) -> Result<(), Failed> {
@@ -374,25 +449,36 @@ impl Bench {
         }
     }
 
-    /// Calls the Market, with each key, some times if it stumbles.
+    /// Calls the Market, some times if it stumbles.
     async fn call(&self, act: &Act, sku: &Sku) -> Result<Answer, Failed> {
-        let mut keys = self.target.keys.iter().cycle();
-        let mut last = String::new();
-        for attempt in 0..TRIES {
-            let Some(key) = keys.next() else { break };
+        let mut tries = 1;
+        loop {
+            let verdict = match self.call_once(act, sku).await {
+                Ok(answer) => return Ok(answer),
+                Err(verdict) => verdict,
+            };
+            // Only showing is worth a wait then.
+            let is_over = self.tasks.is_stopping() && !matches!(act, Act::Show);
+            if is_over || tries == TRIES || is_final(&verdict) {
+                return Err(format!("{}: {verdict}", act.name()));
+            }
+            tries += 1;
+            sleep(TRY_AGAIN).await;
+        }
+    }
+
+    /// Calls it with the first key that is not refused.
+    async fn call_once(&self, act: &Act, sku: &Sku) -> Result<Answer, Verdict> {
+        let mut last = Verdict::Deny { reason: "there is no key".to_owned() };
+        for key in &self.target.keys {
             let reply = self.act(act, sku, key).await;
             match (judge(&reply), reply) {
                 (Verdict::Accept, Reply::Answer(answer)) => return Ok(answer),
-                (verdict @ (Verdict::Refuse { .. } | Verdict::Close { .. }), _) => {
-                    return Err(format!("{}: {verdict}", act.name()));
-                }
-                (verdict, _) => last = verdict.to_string(),
-            }
-            if attempt + 1 < TRIES {
-                sleep(TRY_AGAIN).await;
+                (denied @ Verdict::Deny { .. }, _) => last = denied,
+                (verdict, _) => return Err(verdict),
             }
         }
-        Err(format!("{}: {last}", act.name()))
+        Err(last)
     }
 
     async fn act(&self, act: &Act, sku: &Sku, key: &Secret) -> Reply {
@@ -412,4 +498,20 @@ impl Bench {
         let at = self.context.clock.now();
         self.stand.change(|test| test.steps.push(Step { at, what, is_good }));
     }
+}
+
+/// Whether the same call would end the same way.
+fn is_final(verdict: &Verdict) -> bool {
+    match verdict {
+        Verdict::Accept | Verdict::Limit { .. } | Verdict::Retry { .. } | Verdict::Thin => false,
+        Verdict::Close { .. } | Verdict::Deny { .. } | Verdict::Refuse { .. } | Verdict::Shrink => {
+            true
+        }
+    }
+}
+
+/// SKUs in a sentence.
+#[must_use]
+pub fn listed(skus: &[Sku]) -> String {
+    skus.iter().map(|sku| format!("'{sku}'")).collect::<Vec<_>>().join(", ")
 }

@@ -1,6 +1,7 @@
 //! Why a SKU's number is what it is: everything that is known of it, in one place.
 
 use axum::Json;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -24,8 +25,18 @@ pub(super) struct Asked {
     shop: Option<String>,
 }
 
-pub(super) async fn explain(State(ops): State<Ops>, Query(asked): Query<Asked>) -> Response {
+pub(super) async fn explain(
+    State(ops): State<Ops>,
+    asked: Result<Query<Asked>, QueryRejection>,
+) -> Response {
     let Some(house) = ops.house.get() else { return starting().into_response() };
+    let Query(asked) = match asked {
+        Ok(asked) => asked,
+        Err(error) => {
+            let (status, message) = (StatusCode::BAD_REQUEST, error.body_text());
+            return Refusal::new(status, "BAD_REQUEST", message).into_response();
+        }
+    };
     let sku = match Sku::parse(&asked.sku) {
         Ok(sku) => sku,
         Err(error) => {

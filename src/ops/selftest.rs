@@ -42,6 +42,8 @@ pub(super) async fn begin(
                 NotBegun::NotForwarded => "NOT_FORWARDED",
                 NotBegun::UnknownSku(_) => "UNKNOWN_SKU",
                 NotBegun::Running => "RUNNING",
+                NotBegun::NotSendable(_) => "NOT_SENDABLE",
+                NotBegun::Stopping => "STOPPING",
             };
             return Refusal::new(StatusCode::CONFLICT, code, error.to_string()).into_response();
         }

@@ -105,6 +105,12 @@ impl MarketClient {
         Self { http, base: base.trim_end_matches('/').to_owned() }
     }
 
+    /// Where calls go to, without a slash at the end.
+    #[must_use]
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
     /// Sends one batch of stock, by the method of this address.
     ///
     /// `now` stands in for the answer's `Date` where that is missing.

@@ -133,6 +133,16 @@ pub(super) fn dated(mut response: Response, now: DateTime<Utc>) -> Response {
     response
 }
 
+/// The same with the Market's name for the request, as its support asks for it.
+/// Source: the best practices page, "log `traceparent`".
+pub(super) fn traced(mut response: Response, number: u128) -> Response {
+    let name = format!("00-{number:032x}-{:016x}-01", number >> 64);
+    if let Ok(name) = HeaderValue::try_from(name) {
+        response.headers_mut().insert("traceparent", name);
+    }
+    response
+}
+
 /// Says what is left of a limit, and until when, unless the answer says so already.
 pub(super) fn metered(
     mut response: Response,

@@ -212,6 +212,20 @@ impl Marks {
         strangers.note(sku, warehouse, shop.warehouses.len(), |asked| asked.renewed(hour));
     }
 
+    /// The book has these now: what was asked of them while they were strangers is theirs.
+    pub fn introduce<'a>(&self, shop: ShopId, known: impl Iterator<Item = (&'a Sku, SkuId)>) {
+        let marks = &self.shops[shop.index()];
+        let mut strangers = marks.strangers();
+        if strangers.seen.is_empty() {
+            return;
+        }
+        for (sku, id) in known {
+            if let Some(asked) = strangers.seen.remove(sku) {
+                marks.take_over(id, &asked);
+            }
+        }
+    }
+
     /// The seller has said something of these, new or not.
     pub fn note_asserted(
         &self,
@@ -261,8 +275,11 @@ impl Marks {
     ) -> bool {
         let marks = &self.shops[shop.index()];
         let mut strangers = marks.strangers();
-        // Those who were introduced meanwhile.
-        strangers.seen.retain(|sku, _| book.get(shop, sku.as_str()).is_none());
+        // Those who were asked for and introduced at the same moment.
+        strangers.seen.retain(|sku, asked| {
+            let known = book.get(shop, sku.as_str());
+            known.inspect(|entry| marks.take_over(entry.id(), asked)).is_none()
+        });
         strangers.seen.iter().for_each(|(sku, asked)| see(sku, &marks.mark_of(asked)));
         strangers.more
     }
@@ -319,6 +336,17 @@ impl Marks {
 impl ShopMarks {
     fn strangers(&self) -> MutexGuard<'_, Strangers> {
         self.strangers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives a SKU the marks it has from another place, where they are later.
+    fn take_over(&self, id: SkuId, asked: &[Asked]) {
+        for (cells, asked) in self.asked.iter().zip(asked) {
+            cells.update(std::iter::once(id), |cell| {
+                if asked.hour() > Asked(cell.load(Ordering::Relaxed)).hour() {
+                    cell.store(asked.0, Ordering::Relaxed);
+                }
+            });
+        }
     }
 
     fn take_unsaved(&self, id: SkuId) -> bool {
@@ -522,6 +550,23 @@ mod tests {
         assert_eq!(other.get(SHOP, a).asked, [(80, hour(7))]);
         assert_eq!(other.asserted(SHOP, a), marks.asserted(SHOP, a));
         assert!(other.take_unsaved(SHOP, &book).is_empty());
+    }
+
+    #[test]
+    fn a_stranger_that_is_introduced_keeps_what_it_was_asked_for() {
+        let marks = Marks::new(vec![vec![70, 80]]);
+        for sku in ["A", "B"] {
+            marks.note_stranger(SHOP, 1, sku, hour(3));
+        }
+        let book = shelf(&["A", "B"]);
+        let (a, b) = (id(&book, "A"), id(&book, "B"));
+        marks.introduce(SHOP, std::iter::once((&Sku::parse("A").unwrap(), a)));
+        assert_eq!(marks.get(SHOP, a).asked, [(80, hour(3))]);
+        // The other was introduced behind our back, and asked for since.
+        marks.note_asked(SHOP, 1, std::iter::once(b), hour(9));
+        marks.strangers(SHOP, &book, |sku, _| panic!("{sku} is no stranger"));
+        assert_eq!(marks.get(SHOP, b).asked, [(80, hour(9))]);
+        assert_eq!(marks.take_unsaved(SHOP, &book).len(), 2, "it is not on disk yet");
     }
 
     #[test]

@@ -182,7 +182,7 @@ async fn post(doors: Doors, key: &str, target: &str, body: &Value) -> Answer {
 }
 
 /// Feeds business 7 with SKUs, warehouses and counts.
-async fn feed_business(doors: Doors, key: &str, items: &[(&str, u64, i64)]) -> Answer {
+pub(crate) async fn feed_business(doors: Doors, key: &str, items: &[(&str, u64, i64)]) -> Answer {
     let items: Vec<Value> = items
         .iter()
         .map(|(sku, warehouse, count)| {

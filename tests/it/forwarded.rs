@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use stockbridge::clock::Clock;
-use stockbridge::rehearsal::{Fault, FaultPlan};
+use stockbridge::rehearsal::{Fault, FaultPlan, Market, MarketConfig};
 use tokio::time::{Instant, sleep};
 
-use crate::harness::{House, Shop, dated, is_settled, of};
+use crate::fed::feed_business;
+use crate::harness::{House, Shop, dated, is_settled, market_config, of};
+use crate::program::ask;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_seller_says_reaches_the_market() {
@@ -202,4 +204,70 @@ async fn a_shop_that_forwards_nothing_calls_nobody() {
     assert_eq!(doors.counts(shop, &["A"]).await, [("A".to_owned(), 1)]);
     assert!(of(&doors.status().await, shop)["migrator"].is_null());
     assert_eq!(house.market.report().requests, 0);
+}
+
+// === By business ===
+
+fn of_business() -> [Shop; 2] {
+    [Shop::new("moscow", 1, 11).by_business(7), Shop::new("omsk", 2, 22).by_business(7)]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_business_it_arrives_however_it_was_fed_and_a_restart_repeats_nothing() {
+    let shops = of_business();
+    // Told by campaign, this Market would refuse it.
+    let strict = MarketConfig { campaign_method_needs_groups: true, ..market_config(&shops) };
+    let mut house = House::beside(Market::new(strict), &shops).await;
+    house.doors().feed(&shops[0], &[("A", 1), ("Плед", 2)]).await;
+    let fed = feed_business(house.doors(), shops[1].feed_key(), &[("A", 22, 3)]).await;
+    assert_eq!(fed.status, 200, "{}", fed.text());
+    let status = house.settle().await;
+    assert_eq!(of(&status, &shops[0])["address"], "business 7 warehouses [11]");
+    let market = house.market.clone();
+    let told =
+        |campaign, sku: &str| market.get(campaign, sku).map(|held| (held.count, held.received));
+    assert_eq!((told(1, "A"), told(1, "Плед")), (Some((1, 1)), Some((2, 1))));
+    assert_eq!(told(2, "A"), Some((3, 1)));
+    let before = market.report().requests;
+    house.restart().await;
+    house.settle().await;
+    // What follows is sent after anything a restart would have repeated.
+    house.doors().feed(&shops[1], &[("B", 4)]).await;
+    house.settle().await;
+    assert_eq!((told(2, "B"), told(2, "A")), (Some((4, 1)), Some((3, 1))));
+    assert_eq!(market.report().requests, before + 1);
+    assert!(market.requests().iter().all(|logged| logged.business == 7));
+    // Each is read back by its own warehouse.
+    let (code, stdout, _) = ask(house.doors(), &["verify"]);
+    assert_eq!(code, Some(0), "{stdout}");
+    assert!(stdout.contains("ok    equal              2"), "{stdout}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shops_of_one_business_share_its_limit_and_a_restart_gives_none_back() {
+    // A tenth of 50 requests a minute, for both together.
+    let shops = of_business().map(|shop| shop.set("limit_share = 0.1"));
+    let mut house = House::with(&shops).await;
+    for n in 0..5_usize {
+        house.doors().feed(&shops[n % 2], &[("A", 1 + u32::try_from(n).unwrap())]).await;
+        house.settle().await;
+    }
+    assert_eq!(house.market.report().requests, 5);
+    for shop in &shops {
+        house.excuse(shop, "the minute is spent");
+    }
+    let both_wait = |status: &serde_json::Value| {
+        shops.iter().all(|shop| {
+            let lane = &of(status, shop)["migrator"];
+            lane["waiting_skus"] == 1 && lane["in_flight_requests"] == 0
+        })
+    };
+    for shop in &shops {
+        house.doors().feed(shop, &[("A", 100)]).await;
+    }
+    house.doors().until("both wait", both_wait).await;
+    house.restart().await;
+    house.doors().until("both wait still", both_wait).await;
+    assert_eq!(house.market.report().requests, 5);
+    assert_eq!(house.market.report().peak_updates_a_minute, 5);
 }

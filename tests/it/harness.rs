@@ -37,6 +37,7 @@ pub(crate) struct Shop {
     pub(crate) campaign: u64,
     pub(crate) warehouses: Vec<u64>,
     pub(crate) base_path: String,
+    business: Option<u64>,
     more: String,
     secrets: Vec<(&'static str, String)>,
 }
@@ -50,6 +51,7 @@ impl Shop {
             campaign,
             warehouses: vec![warehouse],
             base_path: format!("/{name}"),
+            business: None,
             more: String::new(),
             secrets: vec![
                 ("PUSH_TOKEN", secret("push")),
@@ -70,6 +72,12 @@ impl Shop {
 
     pub(crate) fn with_warehouses(self, warehouses: &[u64]) -> Self {
         Self { warehouses: warehouses.to_vec(), ..self }
+    }
+
+    /// Told to the Market by the method of this business.
+    pub(crate) fn by_business(self, business: u64) -> Self {
+        let told = Self { business: Some(business), ..self };
+        told.set("method = \"business\"").set(&format!("business = {business}"))
     }
 
     /// Adds a line of configuration.
@@ -103,6 +111,14 @@ impl Shop {
         format!("/v2/campaigns/{}/offers/stocks", self.campaign)
     }
 
+    /// Where its stock goes, as the store spells it.
+    fn target(&self) -> String {
+        match self.business {
+            Some(id) => format!("business {id} warehouses {:?}", self.warehouses),
+            None => format!("campaign {}", self.campaign),
+        }
+    }
+
     fn toml(&self) -> String {
         format!(
             "\n[[shops]]\nname = {:?}\nwarehouses = {:?}\nbase_path = {:?}\ncampaign = {}\n{}",
@@ -129,11 +145,17 @@ pub(crate) fn configuration(market_url: &str, shops: &[Shop]) -> (String, Vec<(S
 
 /// The Market of these shops, which takes each shop's key and a second one.
 pub(crate) fn market(shops: &[Shop]) -> Market {
+    Market::new(market_config(shops))
+}
+
+/// What that Market is like.
+pub(crate) fn market_config(shops: &[Shop]) -> MarketConfig {
     let campaigns = shops.iter().map(|shop| {
         let keys = vec![format!("api-{}", shop.name), format!("second-api-{}", shop.name)];
-        CampaignConfig::new(shop.campaign, shop.warehouses[0], keys)
+        let campaign = CampaignConfig::new(shop.campaign, shop.warehouses[0], keys);
+        campaign.of_business(shop.business.unwrap_or_default())
     });
-    Market::new(MarketConfig { campaigns: campaigns.collect(), ..MarketConfig::new(Clock::wall()) })
+    MarketConfig { campaigns: campaigns.collect(), ..MarketConfig::new(Clock::wall()) }
 }
 
 /// Where a running service is, whichever process it runs in.
@@ -225,6 +247,14 @@ impl Doors {
         answer.json()
     }
 
+    /// What the operator is answered, status and body.
+    pub(crate) async fn operator(self, method: &str, target: &str, body: &str) -> (u16, Value) {
+        let headers = [("Content-Type", "application/json")];
+        let answer = send(self.ops, method, target, &headers, body.as_bytes()).await;
+        let said = if answer.body.is_empty() { Value::Null } else { answer.json() };
+        (answer.status, said)
+    }
+
     pub(crate) async fn metrics(self) -> String {
         send(self.ops, "GET", "/metrics", &[], b"").await.text()
     }
@@ -274,6 +304,9 @@ pub(crate) fn of<'a>(status: &'a Value, shop: &Shop) -> &'a Value {
 /// The Market has all that it takes of this shop.
 pub(crate) fn is_settled(status: &Value, shop: &Shop) -> bool {
     let shop = of(status, shop);
+    if shop["migrate"] != "on" {
+        return true;
+    }
     let Some(dirty) = shop["dirty"].as_u64() else { return true };
     let aside = shop["migrator"]["quarantined"].as_array().map_or(0, Vec::len) as u64;
     dirty == aside && shop["migrator"]["in_flight_requests"] == 0
@@ -302,6 +335,7 @@ pub(crate) struct House {
     pub(crate) directory: TempDir,
     across_the_street: Tasks,
     config: Config,
+    clock: Clock,
     running: Option<Running>,
     // Shops that may end with something unsent, and why.
     excused: BTreeMap<String, &'static str>,
@@ -321,18 +355,24 @@ impl House {
 
     /// A house with this Market.
     pub(crate) async fn beside(market: Market, shops: &[Shop]) -> Self {
+        Self::set_up(market, shops, "", Clock::wall()).await
+    }
+
+    /// The same with some settings at the top of the file, and a clock that may be wrong.
+    pub(crate) async fn set_up(market: Market, shops: &[Shop], more: &str, clock: Clock) -> Self {
         let across_the_street = Tasks::new(Fuse::default());
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let address = market.start(any, &across_the_street).await.unwrap();
         let market_url = format!("http://{address}");
         let (text, variables) = configuration(&market_url, shops);
-        Self::read(&text, variables, (market, market_url, across_the_street), shops).await
+        let market = (market, market_url, across_the_street);
+        Self::read(&format!("{more}{text}"), variables, market, shops, clock).await
     }
 
     /// A house that forwards nothing, of a file.
     pub(crate) async fn of_file(text: &str, variables: Vec<(String, String)>) -> Self {
         let nobody = (market(&[]), String::new(), Tasks::new(Fuse::default()));
-        Self::read(text, variables, nobody, &[]).await
+        Self::read(text, variables, nobody, &[], Clock::wall()).await
     }
 
     async fn read(
@@ -340,11 +380,12 @@ impl House {
         variables: Vec<(String, String)>,
         (market, market_url, across_the_street): (Market, String, Tasks),
         shops: &[Shop],
+        clock: Clock,
     ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let variables = variables.into_iter().collect();
         let config = Config::parse(text, variables, directory.path()).unwrap();
-        let running = Some(Running::start(config.clone()).await);
+        let running = Some(Running::start(config.clone(), clock).await);
         Self {
             shops: shops.to_vec(),
             market,
@@ -352,6 +393,7 @@ impl House {
             directory,
             across_the_street,
             config,
+            clock,
             running,
             excused: BTreeMap::new(),
         }
@@ -386,7 +428,24 @@ impl House {
     /// Stops and starts again on the same directory and beside the same Market.
     pub(crate) async fn restart(&mut self) {
         self.stop().await;
-        self.running = Some(Running::start(self.config.clone()).await);
+        self.running = Some(Running::start(self.config.clone(), self.clock).await);
+    }
+
+    /// The same by another clock.
+    pub(crate) async fn restart_by(&mut self, clock: Clock) {
+        self.clock = clock;
+        self.restart().await;
+    }
+
+    /// The same with another configuration.
+    pub(crate) async fn restart_as(&mut self, shops: &[Shop], more: &str) {
+        self.stop().await;
+        let (text, variables) = configuration(&self.market_url, shops);
+        let variables = variables.into_iter().collect();
+        let text = format!("{more}{text}");
+        self.config = Config::parse(&text, variables, self.directory.path()).unwrap();
+        self.shops = shops.to_vec();
+        self.running = Some(Running::start(self.config.clone(), self.clock).await);
     }
 
     /// Stops, and asserts order.
@@ -419,7 +478,7 @@ impl House {
             .iter()
             .map(|shop| ShopKey {
                 name: shop.name.clone(),
-                target: format!("{} campaign {}", self.market_url, shop.campaign),
+                target: format!("{} {}", self.market_url, shop.target()),
                 warehouses: shop.warehouses.clone(),
             })
             .collect();
@@ -478,8 +537,8 @@ impl Drop for House {
 }
 
 impl Running {
-    async fn start(config: Config) -> Self {
-        let app = App::build(config, Clock::wall(), Claim::Respect).await.unwrap();
+    async fn start(config: Config, clock: Clock) -> Self {
+        let app = App::build(config, clock, Claim::Respect).await.unwrap();
         let doors = Doors { public: app.public_addr(), ops: app.ops_addr() };
         let (stop, tasks) = (CancellationToken::new(), Tasks::new(Fuse::default()));
         let (tell, done) = oneshot::channel();

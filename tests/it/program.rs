@@ -32,6 +32,11 @@ pub(crate) fn program() -> Command {
     command
 }
 
+/// A question of the operator's to a running service.
+pub(crate) fn ask(doors: Doors, words: &[&str]) -> (Option<i32>, String, String) {
+    run(program().args(words).arg("--ops").arg(doors.ops.to_string()))
+}
+
 pub(crate) fn run(command: &mut Command) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } = block_in_place(|| command.output().unwrap());
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -39,51 +44,57 @@ pub(crate) fn run(command: &mut Command) -> (Option<i32>, String, String) {
 }
 
 /// A configuration in a directory, and a Market for it in this process.
-struct Place {
-    directory: TempDir,
-    variables: Vec<(String, String)>,
-    market: Market,
-    across_the_street: Tasks,
+pub(crate) struct Place {
+    pub(crate) directory: TempDir,
+    pub(crate) variables: Vec<(String, String)>,
+    pub(crate) market: Market,
+    pub(crate) market_url: String,
+    pub(crate) across_the_street: Tasks,
 }
 
 impl Place {
-    async fn for_shops(shops: &[Shop], more: &str) -> Self {
-        let across_the_street = Tasks::new(Fuse::default());
-        let market = market(shops);
-        let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-        let address = market.start(any, &across_the_street).await.unwrap();
-        let (text, variables) = configuration(&format!("http://{address}"), shops);
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("stockbridge.toml"), format!("{more}{text}")).unwrap();
-        Self { directory, variables, market, across_the_street }
+    pub(crate) async fn for_shops(shops: &[Shop], more: &str) -> Self {
+        Self::beside(market(shops), shops, more).await
     }
 
-    fn file(&self) -> PathBuf {
+    /// The same with this Market.
+    pub(crate) async fn beside(market: Market, shops: &[Shop], more: &str) -> Self {
+        let across_the_street = Tasks::new(Fuse::default());
+        let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+        let address = market.start(any, &across_the_street).await.unwrap();
+        let market_url = format!("http://{address}");
+        let (text, variables) = configuration(&market_url, shops);
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("stockbridge.toml"), format!("{more}{text}")).unwrap();
+        Self { directory, variables, market, market_url, across_the_street }
+    }
+
+    pub(crate) fn file(&self) -> PathBuf {
         self.directory.path().join("stockbridge.toml")
     }
 
-    fn command(&self, name: &str) -> Command {
+    pub(crate) fn command(&self, name: &str) -> Command {
         let mut command = program();
         command.arg(name).arg("--config").arg(self.file()).envs(self.variables.iter().cloned());
         command
     }
 
-    fn serve(&self) -> Served {
+    pub(crate) fn serve(&self) -> Served {
         Served::start(&mut self.command("serve"))
     }
 }
 
 /// A running `serve`, killed at the latest when it is dropped.
-struct Served {
+pub(crate) struct Served {
     process: Child,
-    doors: Doors,
+    pub(crate) doors: Doors,
     log: Arc<Mutex<String>>,
     // Disconnected when the process has closed its standard error.
     told: Receiver<Doors>,
 }
 
 impl Served {
-    fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         let mut process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(process.stderr.take().unwrap());
         let log = Arc::new(Mutex::new(String::new()));
@@ -105,19 +116,19 @@ impl Served {
         Self { process, doors, log, told }
     }
 
-    fn tell(&self, signal: &str) {
+    pub(crate) fn tell(&self, signal: &str) {
         let told = Command::new("kill").arg(signal).arg(self.process.id().to_string()).status();
         assert!(told.unwrap().success());
     }
 
     /// `kill -9`, which leaves no time for anything.
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.process.kill().unwrap();
         block_in_place(|| self.process.wait()).unwrap();
     }
 
     /// Waits for the end; polled, because std has no wait with a deadline.
-    async fn ended(&mut self) -> ExitStatus {
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.process.try_wait().unwrap() {
@@ -129,7 +140,7 @@ impl Served {
     }
 
     /// Everything it has logged, after its end.
-    fn whole_log(&self) -> String {
+    pub(crate) fn whole_log(&self) -> String {
         // Until the other end is gone.
         block_in_place(|| while self.told.recv().is_ok() {});
         self.log.lock().unwrap().clone()
@@ -372,6 +383,7 @@ async fn no_secret_is_ever_told() {
     let status = served.doors.until("omsk's key is refused", paused).await;
     told.push_str(&status.to_string());
     told.push_str(&served.doors.metrics().await);
+    told.push_str(&operate(&place, served.doors).await);
     served.tell("-TERM");
     assert_eq!(served.ended().await.code(), Some(0));
     let log = served.whole_log();
@@ -382,6 +394,47 @@ async fn no_secret_is_ever_told() {
         assert!(of_log.is_empty(), "the log tells {secret}:\n{}", of_log.join("\n"));
         assert!(!told.contains(secret), "an answer tells {secret}:\n{told}");
     }
+}
+
+/// Runs every command, and returns all that was printed.
+async fn operate(place: &Place, doors: Doors) -> String {
+    let mut told = String::new();
+    let mut hear = |name: &str, expected: i32, command: &mut Command| {
+        let (code, stdout, stderr) = run(command);
+        assert_eq!(code, Some(expected), "{name}: {stdout}{stderr}");
+        told.push_str(&stdout);
+        told.push_str(&stderr);
+    };
+    for (expected, words) in [
+        // One shop's key is refused, so nothing is well as a whole.
+        (0, "verify --shop moscow"),
+        (1, "verify --shop omsk --json"),
+        (0, "explain A"),
+        (0, "explain A --json"),
+        (1, "ready"),
+        (1, "ready --json"),
+        (0, "selftest --shop moscow --sku A --yes"),
+        (1, "selftest --shop omsk --sku A --yes"),
+        (0, "healthcheck"),
+    ] {
+        let mut command = program();
+        let command = command.args(words.split(' ')).arg("--ops").arg(doors.ops.to_string());
+        hear(words, expected, command);
+    }
+    hear("check", 0, &mut place.command("check"));
+    hear("doctor", 1, &mut place.command("doctor"));
+    hear("doctor", 1, place.command("doctor").arg("--json"));
+    for (key, expected) in [("second-api-moscow", 0), ("canary-api-unknown", 1)] {
+        let file = place.directory.path().join("key");
+        std::fs::write(&file, key).unwrap();
+        let mut command = program();
+        command.args(["discover", "--market-url", &place.market_url, "--api-key-file"]);
+        hear("discover", expected, command.arg(file));
+    }
+    for path in ["/selftest", "/ready-report", "/status"] {
+        told.push_str(&doors.operator("GET", path, "").await.1.to_string());
+    }
+    told
 }
 
 /// Calls everything with secrets in every slot, good ones and wrong ones, and returns all that

@@ -8,11 +8,14 @@ use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
+use stockbridge::clock::Clock;
 use stockbridge::http::{Limits, Server};
 use stockbridge::lifecycle::{Fuse, Tasks};
+use stockbridge::rehearsal::{Availability, CampaignConfig, Market, MarketConfig, Scope};
 
-use crate::harness::{House, Shop, configuration};
-use crate::program::{program, run};
+use crate::harness::{House, Shop, configuration, update};
+use crate::program::{Served, program, run};
+use crate::wire::send;
 
 const KEY: &str = "canary-api";
 
@@ -189,4 +192,152 @@ async fn doctor_on_a_bad_configuration_exits_78() {
     std::fs::write(&file, "listen = 1\n").unwrap();
     let (code, stdout, _) = run(program().arg("doctor").arg("--config").arg(&file));
     assert_eq!((code, stdout.as_str()), (Some(78), ""));
+}
+
+// === Against the Market of the rehearsals ===
+
+async fn start_rehearsal(campaigns: Vec<CampaignConfig>, tasks: &Tasks) -> (Market, String) {
+    let weak = [Scope::OffersAndCardsManagementReadOnly];
+    let config = MarketConfig { campaigns, ..MarketConfig::new(Clock::wall()) };
+    let market = Market::new(config.scoped("weak", &weak));
+    let address = market.start(SocketAddr::from(([127, 0, 0, 1], 0)), tasks).await.unwrap();
+    (market, format!("http://{address}"))
+}
+
+/// A cabinet with a group of warehouses, and one without groups.
+fn two_cabinets() -> Vec<CampaignConfig> {
+    let campaign = |id, warehouse, business| {
+        let keys = vec![KEY.to_owned(), "weak".to_owned()];
+        CampaignConfig::new(id, warehouse, keys).of_business(business)
+    };
+    let closed = Availability::ManuallyDisabled;
+    vec![
+        campaign(101, 11, 5).in_group(9, "Склады"),
+        campaign(102, 12, 5).in_group(9, "Склады"),
+        campaign(201, 21, 6),
+        campaign(202, 22, 6),
+        CampaignConfig { availability: closed, ..campaign(203, 23, 6) },
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_discover_prints_is_checked_examined_and_served_as_it_is() {
+    let tasks = Tasks::new(Fuse::default());
+    let (market, url) = start_rehearsal(two_cabinets(), &tasks).await;
+    let directory = tempfile::tempdir().unwrap();
+    let (code, stdout, stderr) = run(&mut discover(directory.path(), KEY, &url));
+    assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
+    for said in [
+        "# Campaign 203 «shop-203.example» is skipped: the API is closed for it",
+        "campaign = 101\nfeed_campaigns = [102]\nmethod = \"campaign\"\n",
+        "campaign = 201\nmethod = \"business\"\nbusiness = 6\npartner_warehouses = [21]\n",
+        "campaign = 202\nmethod = \"business\"\nbusiness = 6\npartner_warehouses = [22]\n",
+    ] {
+        assert!(stdout.contains(said), "{said} is not in\n{stdout}");
+    }
+    let names = stdout.lines().filter_map(|line| line.strip_prefix("name = \""));
+    for name in names.map(|name| name.trim_end_matches('"')) {
+        for kind in ["push_token", "feed_key"] {
+            std::fs::write(directory.path().join(format!("{name}.{kind}")), "secret").unwrap();
+        }
+    }
+    let file = directory.path().join("stockbridge.toml");
+    std::fs::write(&file, &stdout).unwrap();
+    let on_it = |name: &str| {
+        let mut command = program();
+        command.arg(name).arg("--config").arg(&file);
+        command.env("STOCKBRIDGE_LISTEN", "127.0.0.1:0");
+        command.env("STOCKBRIDGE_OPS_LISTEN", "127.0.0.1:0");
+        command
+    };
+    let (code, _, stderr) = run(&mut on_it("check"));
+    assert_eq!(code, Some(0), "{stderr}");
+    let (_, report, _) = run(on_it("doctor").arg("--json"));
+    let markets = |line: &String| {
+        ["method of", "campaign of", "warehouses of", "api_key of"]
+            .iter()
+            .any(|about| line.contains(about))
+    };
+    let bad: Vec<String> =
+        ["FAIL", "WARN"].iter().flat_map(|level| checks(&report, level)).filter(markets).collect();
+    assert!(bad.is_empty(), "{bad:#?}");
+    let good = checks(&report, "OK").join("\n");
+    for said in [
+        "the cabinet 5 has groups",
+        "the cabinet 6 has no groups",
+        "as the Market lists them: 11, 12",
+    ] {
+        assert!(good.contains(said), "{said} is not in\n{good}");
+    }
+
+    let served = Served::start(&mut on_it("serve"));
+    let headers = [("Api-Key", "secret"), ("Content-Type", "application/json")];
+    for (campaign, count) in [(102, 1), (201, 2), (202, 3)] {
+        let target = format!("/v2/campaigns/{campaign}/offers/stocks");
+        let body = update(&[("A", count)]);
+        let answer = send(served.doors.public, "PUT", &target, &headers, body.as_bytes()).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    let all_sent = |status: &Value| {
+        let shops = status["shops"].as_array().unwrap();
+        shops.len() == 3 && shops.iter().all(|shop| shop["dirty"] == 0)
+    };
+    served.doors.until("all is sent", all_sent).await;
+    // Through one campaign of the group, and each warehouse its own.
+    let told = [101, 201, 202].map(|campaign| market.get(campaign, "A").unwrap().count);
+    assert_eq!(told, [1, 2, 3]);
+    assert_eq!(market.report().broken_in_all(), 0, "{:?}", market.report().examples);
+    tasks.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn discover_says_what_a_weak_key_may_not() {
+    let tasks = Tasks::new(Fuse::default());
+    let (_, url) = start_rehearsal(two_cabinets(), &tasks).await;
+    let directory = tempfile::tempdir().unwrap();
+    let (code, stdout, stderr) = run(&mut discover(directory.path(), "weak", &url));
+    assert_eq!(code, Some(1), "{stdout}");
+    for said in [
+        "this key may not send stock, it has OFFERS_AND_CARDS_MANAGEMENT_READ_ONLY",
+        "this key may not list warehouses",
+        "no shop could be made",
+    ] {
+        assert!(stderr.contains(said), "{said} is not in\n{stderr}");
+    }
+    assert!(!stdout.contains("[[shops]]"), "{stdout}");
+    tasks.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_tells_every_shop_what_is_wrong_with_it_on_the_market() {
+    let tasks = Tasks::new(Fuse::default());
+    let (_, url) = start_rehearsal(two_cabinets(), &tasks).await;
+    let keyed = |shop: Shop| shop.secret("API_KEY", KEY);
+    let shops = [
+        keyed(Shop::new("grouped", 101, 11)).with_warehouses(&[11, 12]).by_business(5),
+        keyed(Shop::new("wrong", 201, 21)).set("business = 5"),
+        keyed(Shop::new("closed", 203, 23)),
+        keyed(Shop::new("warehouse", 22, 99)),
+        Shop::new("weak", 202, 22).secret("API_KEY", "weak"),
+    ];
+    let (text, variables) = configuration(&url, &shops);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("stockbridge.toml");
+    std::fs::write(&file, text).unwrap();
+    let mut command = program();
+    command.args(["doctor", "--json", "--config"]).arg(&file).envs(variables);
+    let (code, report, stderr) = run(&mut command);
+    assert_eq!(code, Some(1), "{stderr}");
+    let bad = checks(&report, "FAIL").join("\n");
+    for said in [
+        "method of grouped\": \"business, but the cabinet 5 has groups of warehouses",
+        "campaign of wrong\": \"201 «shop-201.example» belongs to the cabinet 6, business is 5",
+        "campaign of closed\": \"203 «shop-203.example»: the API is closed for it (MANUALLY_DISABLED)",
+        "does not see 22, which is the number of a warehouse",
+        "api_key of weak\": \"the token «rehearsal» may not send stock",
+    ] {
+        assert!(bad.contains(said), "{said} is not in\n{bad}");
+    }
+    assert!(!report.contains(KEY) && !stderr.contains(KEY));
+    tasks.stop();
 }

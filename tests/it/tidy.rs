@@ -73,7 +73,7 @@ const EVERYTHING: &[&str] = &[
 
 /// Which part of a room is meant, where not all of it is open to all.
 const NARROW_DOORS: &[(&str, &str, &[&str])] = &[
-    ("migrator", "partner", &["client", "page", "wire"]),
+    ("migrator", "partner", &["client", "hidden", "page", "wire"]),
     ("migrator", "http", &["secret"]),
     ("config", "partner", &["wire"]),
     ("cli", "partner", &["cabinet", "client", "wire"]),

@@ -64,7 +64,7 @@ impl Visit {
             let quota = meter.update_quota(Instant::now(), limit);
             response = answers::metered(response, limit, quota, now);
         }
-        answers::dated(response, now)
+        answers::traced(answers::dated(response, now), rand::random())
     }
 }
 
