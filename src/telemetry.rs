@@ -73,6 +73,8 @@ pub enum AlarmKind {
     NothingAcknowledged,
     /// Some SKUs are refused by the Market and set aside.
     Quarantine,
+    /// The Market's copy cannot be read back.
+    ReadBackFailed,
     /// A product is hidden for a check of the integration, and could not be shown again yet.
     SelftestHidden,
     /// Nobody has asserted any of a shop's stock for too long.
@@ -85,7 +87,7 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// Every kind, for the gauges: one that was never raised shows 0.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::BatchRefused,
         Self::CampaignPaused,
         Self::CloneGuard,
@@ -93,6 +95,7 @@ impl AlarmKind {
         Self::Drift,
         Self::NothingAcknowledged,
         Self::Quarantine,
+        Self::ReadBackFailed,
         Self::SelftestHidden,
         Self::SourceSilent,
         Self::StoreFailed,
@@ -110,6 +113,7 @@ impl AlarmKind {
             Self::Drift => "drift",
             Self::NothingAcknowledged => "nothing_acknowledged",
             Self::Quarantine => "quarantine",
+            Self::ReadBackFailed => "read_back_failed",
             Self::SelftestHidden => "selftest_hidden",
             Self::SourceSilent => "source_silent",
             Self::StoreFailed => "store_failed",

@@ -183,7 +183,7 @@ fn print_example(example: &Value) {
         ("ours", "ours"),
         ("markets", "the Market's"),
         ("reserved", "reserved"),
-        ("acknowledged_at", "acknowledged"),
+        ("sent_at", "sent"),
         ("markets_updated_at", "the Market's date"),
     ] {
         if !example[key].is_null() {

@@ -1,5 +1,6 @@
 //! What the Market has acknowledged, SKU by SKU.
 
+use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use crate::stock::{Column, Level, ShopId, SkuId, StockBook};
@@ -49,9 +50,15 @@ impl Ledger {
         }
     }
 
-    /// The Market does not have what it said it took of these.
-    pub fn forget(&self, shop: ShopId, ids: impl Iterator<Item = SkuId>) {
-        self.record(shop, ids.map(|id| (id, Acked::default())));
+    /// The Market does not have what it said it took of these, unless it has said something else
+    /// since; of which SKUs it is so.
+    #[must_use]
+    pub fn forget_unchanged(&self, shop: ShopId, judged: &[(SkuId, Acked)]) -> HashSet<SkuId> {
+        let mut column = self.shops[shop.index()].lock().unwrap_or_else(PoisonError::into_inner);
+        let unchanged = judged.iter().filter(|(id, acked)| column.get(*id) == *acked);
+        let forgotten: HashSet<SkuId> = unchanged.map(|(id, _)| *id).collect();
+        forgotten.iter().for_each(|id| column.set(*id, Acked::default()));
+        forgotten
     }
 
     /// How many SKUs of the shop the Market does not have as the book has them.

@@ -33,6 +33,8 @@ pub struct Pace {
     spent: u32,
     in_flight: u32,
     most_in_flight: u32,
+    // Read-backs, which take a place and nothing of the limit.
+    looks: u32,
     told: Option<Told>,
 }
 
@@ -54,6 +56,7 @@ impl Pace {
             spent: 0,
             in_flight: 0,
             most_in_flight: u32::MAX,
+            looks: 0,
             told: None,
         }
     }
@@ -61,7 +64,7 @@ impl Pace {
     /// How many SKUs may be sent at this moment.
     pub fn room(&mut self, now: Instant) -> u32 {
         self.forget(now);
-        if self.in_flight >= self.most_in_flight {
+        if self.in_flight + self.looks >= self.most_in_flight {
             return 0;
         }
         let own = self.limit.saturating_sub(self.spent + self.in_flight);
@@ -72,7 +75,7 @@ impl Pace {
     /// only the end of a request in flight can make room.
     #[must_use]
     pub fn next_room(&self, skus: u32, now: Instant) -> Option<Instant> {
-        if self.in_flight >= self.most_in_flight {
+        if self.in_flight + self.looks >= self.most_in_flight {
             return None;
         }
         let skus = skus.min(self.limit);
@@ -99,6 +102,14 @@ impl Pace {
         self.in_flight += skus;
         if let Some(told) = &mut self.told {
             told.left = told.left.saturating_sub(skus);
+        }
+    }
+
+    /// So much of what was started was not needed.
+    fn give_back(&mut self, skus: u32) {
+        self.in_flight = self.in_flight.saturating_sub(skus);
+        if let Some(told) = &mut self.told {
+            told.left += skus;
         }
     }
 
@@ -186,21 +197,43 @@ impl Purse {
         }
     }
 
-    /// Whether a request with so many SKUs may go out now.
+    /// Takes what a request with so many SKUs costs, if it may go out now.
     #[must_use]
-    pub fn has_room(&self, skus: usize, now: Instant) -> bool {
-        self.pace().room(now) >= self.cost(skus)
+    pub fn start(&self, skus: usize, now: Instant) -> bool {
+        let cost = self.cost(skus);
+        let mut pace = self.pace();
+        let has_room = pace.room(now) >= cost;
+        if has_room {
+            pace.start(cost);
+        }
+        has_room
+    }
+
+    /// The request has only so many SKUs after all; with none, it is not made.
+    pub fn give_back(&self, taken: usize, left: usize) {
+        let left = if left == 0 { 0 } else { self.cost(left) };
+        self.pace().give_back(self.cost(taken).saturating_sub(left));
+    }
+
+    /// Takes a place for a read-back, where places are shared, if there is one.
+    #[must_use]
+    pub fn begin_look(&self) -> bool {
+        let mut pace = self.pace();
+        let has_place = pace.in_flight + pace.looks < pace.most_in_flight;
+        pace.looks += u32::from(has_place);
+        has_place
+    }
+
+    /// That read-back ended.
+    pub fn end_look(&self) {
+        let mut pace = self.pace();
+        pace.looks = pace.looks.saturating_sub(1);
     }
 
     /// When there may be room for it; see [`Pace::next_room`].
     #[must_use]
     pub fn next_room(&self, skus: usize, now: Instant) -> Option<Instant> {
         self.pace().next_room(self.cost(skus), now)
-    }
-
-    /// A request with so many SKUs goes out.
-    pub fn start(&self, skus: usize) {
-        self.pace().start(self.cost(skus));
     }
 
     /// That request ended, and this is what its headers said.
@@ -303,17 +336,35 @@ mod tests {
         let other = purse.clone();
         for n in 0..50 {
             let purse = if n % 2 == 0 { &purse } else { &other };
-            assert!(purse.has_room(2000, t), "request {n}");
-            purse.start(2000);
+            assert!(purse.start(2000, t), "request {n}");
             purse.end(2000, &RateHeaders::default(), t);
         }
-        assert!(!other.has_room(1, t));
+        assert!(!other.start(1, t));
         assert_eq!(other.next_room(1, t), Some(t + WINDOW));
-        for _ in 0..super::super::MAX_PARALLEL {
-            assert!(purse.has_room(1, t + WINDOW));
-            purse.start(1);
+        assert!(purse.begin_look());
+        for _ in 1..super::super::MAX_PARALLEL {
+            assert!(purse.start(1, t + WINDOW));
         }
-        assert!(!purse.has_room(1, t + WINDOW), "four at a time");
+        assert!(!purse.start(1, t + WINDOW) && !other.begin_look(), "four at a time");
+        purse.end_look();
+        assert!(purse.start(1, t + WINDOW));
+    }
+
+    #[test]
+    fn what_was_not_needed_after_all_can_be_spent() {
+        let t = Instant::now();
+        let purse = Purse::new(&Address::Campaign { id: 1 }, 0.1);
+        assert!(purse.start(10_000, t));
+        purse.give_back(10_000, 4_000);
+        assert!(purse.start(6_000, t));
+        assert!(!purse.start(1, t));
+        let address = Address::Business { id: 9, warehouses: vec![7] };
+        let cabinet = Purse::new(&address, 0.02);
+        assert!(cabinet.start(2_000, t));
+        cabinet.give_back(2_000, 0);
+        assert!(cabinet.start(2_000, t), "the one request was never made");
+        cabinet.give_back(2_000, 5);
+        assert!(!cabinet.start(1, t));
     }
 
     proptest! {

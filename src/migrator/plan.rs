@@ -21,7 +21,7 @@ use super::desk::{Aside, Report};
 use super::ledger::{Ledger, is_due};
 use super::pace::Purse;
 use super::quarantine::Quarantine;
-use super::reconcile::{Class, Survey};
+use super::reconcile::{Class, Progress, Survey};
 use super::standing::{Standing, State};
 use super::verdict::{Verdict, judge, named, words};
 use super::{Memory, Metrics, Mode, Target};
@@ -56,7 +56,7 @@ const SHRUNK_FOR: Duration = Duration::from_hours(24);
 const CLIENT_TIMEOUT: TimeDelta = TimeDelta::seconds(60);
 
 /// How soon to look again when other lanes of the same limit have taken all there is.
-const LOOK_AGAIN: Duration = Duration::from_millis(250);
+const WHEN_OTHERS_SEND: Duration = Duration::from_millis(250);
 
 /// One moment, by both clocks: pauses go by the one that is never set, dates by the other.
 #[derive(Clone, Copy, Debug)]
@@ -118,12 +118,16 @@ pub struct Plan {
     grow_at: Option<Instant>,
     // How far the Market's clock is behind ours.
     behind: TimeDelta,
+    // How far they have been apart at most, either way, within a day of this moment.
+    apart: (TimeDelta, DateTime<Utc>),
     accepted_at: Option<Instant>,
     waiting_since: Option<DateTime<Utc>>,
     in_flight: usize,
     in_flight_skus: usize,
     // Read-backs under way: to the Market requests like any other.
     looks: usize,
+    // The last request was one.
+    looked_last: bool,
     report: Report,
     keep: Vec<Keep>,
 }
@@ -139,6 +143,8 @@ struct Group {
 struct Candidates {
     skus: Vec<(Sku, Age)>,
     refused_at: Option<Instant>,
+    // What was taken from the purse for them.
+    reserved: usize,
 }
 
 /// A SKU refused by itself, of which it is not yet known whether it is to blame.
@@ -258,13 +264,13 @@ impl Scan {
                     let age = acked.acked_at().map_or(0, |at| at.timestamp_micros());
                     backlog.offer(sku, urgency, age);
                 } else if !is_due
+                    && refresh.len() < MAX_REFRESHED
                     && is_worth_repeating(&around.marks, shop, (sku, entry), acked, now)
                 {
                     refresh.push((sku.clone(), entry.id()));
                 }
             });
         });
-        refresh.truncate(MAX_REFRESHED);
         Found { backlog, refresh }
     }
 }
@@ -277,9 +283,9 @@ fn is_worth_repeating(
     acked: Acked,
     now: DateTime<Utc>,
 ) -> bool {
-    acked
-        .acked_at()
-        .is_some_and(|at| is_stale(sku, at, now) && is_asserted_since(marks, shop, entry.id(), at))
+    acked.acked_at().is_some_and(|at| {
+        is_stale(sku, at, now) && is_asserted_since(marks, shop, entry.id(), at, now)
+    })
 }
 
 /// Whether it is time to say the same again: the Market wants to hear of each SKU daily.
@@ -294,15 +300,22 @@ pub fn is_stale(sku: &Sku, acked_at: DateTime<Utc>, now: DateTime<Utc>) -> bool 
     now - acked_at >= rest
 }
 
-/// Whether the seller has said it since: an hour that began before proves nothing.
+/// How lately the seller must have said a number that is sent although it is no news: orders
+/// that the Market has booked since would be undone.
+const LATELY: TimeDelta = TimeDelta::hours(3);
+
+/// Whether the seller has said it since, and of late: an hour that began before proves nothing.
 pub(super) fn is_asserted_since(
     marks: &Marks,
     shop: ShopId,
     id: SkuId,
     acked_at: DateTime<Utc>,
+    now: DateTime<Utc>,
 ) -> bool {
-    let asserted = marks.asserted(shop, id);
-    asserted.is_some_and(|asserted| asserted.hour.start() > acked_at.into())
+    marks.asserted(shop, id).is_some_and(|asserted| {
+        let hour = asserted.hour.start().to_utc();
+        hour > acked_at && hour > now - LATELY && hour <= now
+    })
 }
 
 impl Plan {
@@ -333,11 +346,13 @@ impl Plan {
             max_skus: most_skus(&target.address),
             grow_at: None,
             behind: TimeDelta::zero(),
+            apart: (TimeDelta::zero(), now.wall),
             accepted_at: None,
             waiting_since: None,
             in_flight: 0,
             in_flight_skus: 0,
             looks: 0,
+            looked_last: false,
             report: Report::default(),
             keep: Vec::new(),
             target,
@@ -460,7 +475,8 @@ impl Plan {
 
     fn candidates(&mut self, now: Now) -> Option<Candidates> {
         let (is_group, wanted) = self.queued();
-        if wanted == 0 || !self.around.purse.has_room(wanted, now.mono) {
+        // Taken at once: another lane of the same limit may be as quick.
+        if wanted == 0 || !self.around.purse.start(wanted, now.mono) {
             return None;
         }
         self.is_groups_turn = !is_group;
@@ -468,7 +484,7 @@ impl Plan {
             self.evidence_sought = true;
             let taken = self.backlog.take(wanted);
             self.away.extend(taken.iter().map(|(sku, _)| sku.clone()));
-            return Some(Candidates { skus: taken, refused_at: None });
+            return Some(Candidates { skus: taken, refused_at: None, reserved: wanted });
         }
         let mut group = self.groups.pop_front()?;
         let rest = group.skus.split_off(wanted);
@@ -476,7 +492,7 @@ impl Plan {
         if !rest.is_empty() {
             self.groups.push_front(Group { skus: rest, refused_at });
         }
-        Some(Candidates { skus: group.skus, refused_at: Some(refused_at) })
+        Some(Candidates { skus: group.skus, refused_at: Some(refused_at), reserved: wanted })
     }
 
     /// Whether a group goes next, and how many SKUs would go.
@@ -497,7 +513,7 @@ impl Plan {
 
     /// Makes a body of those candidates the Market still lacks, from what the book says now.
     fn build(&mut self, candidates: Candidates, now: Now) -> Option<(Batch, Vec<u8>)> {
-        let Candidates { skus, refused_at } = candidates;
+        let Candidates { skus, refused_at, reserved } = candidates;
         let Surroundings { book, ledger, .. } = &self.around;
         let shop = self.target.shop;
         let mut body = UpdateBody::new(MAX_BODY_BYTES, &self.target.address);
@@ -522,10 +538,11 @@ impl Plan {
         left_over.extend(candidates);
         let bytes = body.finish();
         self.put_back(left_over, refused_at, now);
+        self.around.purse.give_back(reserved, items.len());
         if items.is_empty() {
             return None;
         }
-        self.around.purse.start(items.len());
+        self.looked_last = false;
         self.in_flight += 1;
         self.in_flight_skus += items.len();
         let key = self.standing.key();
@@ -542,17 +559,29 @@ impl Plan {
 
     /// Whether a read-back may go out now, beside what is under way; it must be ended by
     /// [`Plan::end_look`].
+    ///
+    /// Where there is but one place, batches that wait and read-backs take turns. A pause of the
+    /// sending alone is none of the looking.
     pub fn begin_look(&mut self, now: Now) -> bool {
-        let is_free = self.in_flight + self.looks < self.standing.parallel(now.mono);
+        let (_, waiting) = self.queued();
+        let places = match self.standing.state() {
+            (State::Paused, _) => 1,
+            (State::Open | State::Waiting, _) => self.standing.parallel(now.mono),
+        };
+        let free = places.saturating_sub(self.in_flight + self.looks);
+        let is_batchs_turn = self.looked_last && waiting > 0 && free == 1;
+        let is_free = free > 0 && !is_batchs_turn && self.around.purse.begin_look();
         self.looks += usize::from(is_free);
+        self.looked_last |= is_free;
         is_free
     }
 
     /// A read-back ended, and this is what the Market's clock said; how far it is from ours.
     pub fn end_look(&mut self, date: Option<DateTime<Utc>>, now: Now) -> TimeDelta {
         self.looks -= 1;
+        self.around.purse.end_look();
         self.note_clock(date, now.wall);
-        self.behind.abs()
+        self.apart.0
     }
 
     /// Which of the target's keys to ask with.
@@ -775,13 +804,23 @@ impl Plan {
         self.quarantine.skus().cloned().collect()
     }
 
-    /// Says aloud what a read-back left open.
-    pub fn note_drift(&self, survey: &Survey) {
+    /// Says aloud what a read-back left open, or that there is none.
+    pub fn note_survey(&self, survey: &Survey) {
+        let Surroundings { alarms, .. } = &self.around;
         let name = &self.target.name;
+        if survey.state == Progress::Failed {
+            let why = survey.trouble.as_deref().unwrap_or("no reason is known");
+            let text = format!("the Market's copy of {name} cannot be read back: {why}");
+            return alarms.raise(AlarmKind::ReadBackFailed, name, text);
+        }
+        if survey.state != Progress::Done {
+            return;
+        }
+        alarms.clear(AlarmKind::ReadBackFailed, name);
         let count = |class: Class| survey.classes.get(class.name()).copied().unwrap_or_default();
         let (drifted, unknown) = (count(Class::Drifted), count(Class::Unknown));
-        if self.target.mode == Mode::DryRun || drifted == 0 {
-            return self.around.alarms.clear(AlarmKind::Drift, name);
+        if self.target.mode != Mode::On || drifted == 0 {
+            return alarms.clear(AlarmKind::Drift, name);
         }
         let text = format!(
             "the Market shows another number than {name} sent of {drifted} SKUs, and nothing \
@@ -789,14 +828,17 @@ impl Plan {
              verify` lists them",
             survey.resent
         );
-        self.around.alarms.raise(AlarmKind::Drift, name, text);
+        alarms.raise(AlarmKind::Drift, name, text);
     }
 
     /// When to look again if nothing happens before.
     #[must_use]
     pub fn wake_at(&self, now: Now) -> Instant {
         let now = now.mono;
-        let tick = (now + Duration::from_mins(1)).min(self.scan_at.max(now));
+        let mut tick = now + Duration::from_mins(1);
+        if self.target.mode == Mode::On {
+            tick = tick.min(self.scan_at.max(now));
+        }
         let (_, wanted) = self.queued();
         if wanted == 0 {
             return tick;
@@ -807,7 +849,7 @@ impl Plan {
             // Room now, and yet nothing goes out: something in flight has to end first.
             (None, Some(room)) if room > now => room.min(tick),
             // It is another lane's, whose end nobody tells us.
-            (None, None) if self.in_flight == 0 => tick.min(now + LOOK_AGAIN),
+            (None, None) if self.in_flight == 0 => tick.min(now + WHEN_OTHERS_SEND),
             (None, Some(_) | None) => tick,
         }
     }
@@ -895,11 +937,15 @@ impl Plan {
         let behind = if is_far { apart } else { TimeDelta::zero() };
         let hour = TimeDelta::hours(1);
         self.behind = behind.clamp(-hour, hour);
+        let is_over = now - self.apart.1 > TimeDelta::hours(24);
+        if is_over || self.behind.abs() >= self.apart.0 {
+            self.apart = (self.behind.abs(), now);
+        }
     }
 }
 
 /// Most SKUs in one request: each takes an item for every warehouse that is told.
-fn most_skus(address: &Address) -> usize {
+pub(super) fn most_skus(address: &Address) -> usize {
     match address {
         Address::Campaign { .. } => MAX_SKUS_PER_UPDATE,
         Address::Business { warehouses, .. } => {

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use super::desk::Desk;
 use super::pace::Purse;
 use super::plan::{Batch, Keep, Landed, Now, Plan, Surroundings};
-use super::reconcile::{self, Field, Surveyor};
+use super::reconcile::{self, Field, Step, Surveyor};
 use super::verdict::{Verdict, judge};
 use super::{Context, LAST_EQUAL, Memory, Mode, Target};
 use crate::lifecycle::{Tasks, run_blocking};
@@ -170,7 +170,7 @@ impl Lane {
                     reply = market.read_back(&address, key, &look, clock.now()).await;
                 }
             }
-            let landed = reconcile::Landed::new(look, &reply);
+            let landed = reconcile::Landed::new(&look, &reply);
             // The lane waits for it even when it stops; if it crashed, nobody does.
             let _unheard = land.send(Landing::Look(landed));
         });
@@ -220,12 +220,30 @@ impl Lane {
                 let now = self.now();
                 let apart = self.plan.end_look(landed.date(), now);
                 let aside = self.plan.set_aside();
-                if let Some(roundup) = self.surveyor.land(landed, aside, apart, now) {
-                    let outcome = run_blocking(move || roundup.run()).await;
-                    self.conclude(outcome).await;
-                }
+                let step = self.surveyor.land(landed, aside, apart, now);
+                self.take(step).await;
             }
         }
+    }
+
+    /// Does what a look at every SKU needs, on a thread of its own.
+    async fn take(&mut self, step: Option<Step>) {
+        let mut step = step;
+        while let Some(next) = step {
+            step = match next {
+                Step::Gather(gathering) => {
+                    let missing = run_blocking(move || gathering.run()).await;
+                    self.surveyor.ask_for(&missing, self.plan.set_aside())
+                }
+                Step::Round(roundup) => {
+                    let now = self.context.clock.now();
+                    let outcome = run_blocking(move || roundup.run(now)).await;
+                    self.conclude(outcome).await;
+                    None
+                }
+            };
+        }
+        self.plan.note_survey(self.surveyor.survey());
     }
 
     /// A pass through the Market's copy has ended.
@@ -242,7 +260,6 @@ impl Lane {
             survey.open_questions(),
             survey.resent
         );
-        self.plan.note_drift(survey);
         if is_equal {
             let Target { address, .. } = &self.target;
             let base = self.context.market.base();

@@ -23,7 +23,7 @@ use crate::http::secret::Secret;
 use crate::lifecycle::Tasks;
 use crate::partner::client::{Answer, Reply};
 use crate::partner::hidden::read_hidden;
-use crate::partner::page::{Look, Page};
+use crate::partner::page::{Look, Page, Part};
 use crate::partner::wire::UpdateBody;
 use crate::stock::{Entry, Level, Sku};
 use crate::telemetry::AlarmKind;
@@ -333,9 +333,7 @@ impl Bench {
     async fn look(&self, sku: &Sku) -> Result<Option<u64>, Failed> {
         let look = Look {
             warehouses: self.target.warehouses.clone(),
-            archived: false,
-            token: None,
-            named: vec![sku.to_string()],
+            part: Part::Named(vec![sku.to_string()]),
         };
         let answer = self.call(&Act::Look(look.clone()), sku).await?;
         let page = Page::read(&answer.body, &look)?;

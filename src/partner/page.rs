@@ -14,12 +14,31 @@ use crate::stock::Instant;
 pub struct Look {
     /// The one it is about; of a campaign, all that are ours.
     pub warehouses: Vec<u64>,
-    /// Offers in the archive, or those that are not.
-    pub archived: bool,
-    /// Where the page before ended.
-    pub token: Option<String>,
-    /// Exactly these, at most 500, instead of a page.
-    pub named: Vec<String>,
+    /// What of it.
+    pub part: Part,
+}
+
+/// A page of a list, or some SKUs by name.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Part {
+    /// A page.
+    Listing {
+        /// Of which list.
+        shelf: Shelf,
+        /// Where the page before ended.
+        token: Option<String>,
+    },
+    /// Exactly these, at most 500, wherever they are.
+    Named(Vec<String>),
+}
+
+/// The Market lists the offers of a warehouse apart.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Shelf {
+    /// Those that can be bought, or could if there were any.
+    OnSale,
+    /// Those in the archive.
+    Archive,
 }
 
 /// What came back.
@@ -43,6 +62,8 @@ pub struct Shown {
     pub reserved: u64,
     /// When this last changed, by the Market's own account.
     pub updated_at: Option<Instant>,
+    /// On which list it stands; one asked for by name counts as on sale.
+    pub shelf: Shelf,
 }
 
 /// SKUs a page may have. Sources: the change log, 2026-08-04; `PageLimit200`.
@@ -61,19 +82,28 @@ impl Look {
         if let (Address::Business { .. }, Some(warehouse)) = (address, self.warehouses.first()) {
             body.insert("partnerWarehouseId".to_owned(), (*warehouse).into());
         }
-        if !self.named.is_empty() {
-            body.insert("offerIds".to_owned(), self.named.clone().into());
-            return (String::new(), serde_json::Value::Object(body).to_string());
-        }
-        if self.archived {
-            body.insert("archived".to_owned(), true.into());
-        }
-        let mut query = format!("?limit={}", page_size(address));
-        if let Some(token) = &self.token {
-            query.push_str("&page_token=");
-            query.extend(utf8_percent_encode(token, NON_ALPHANUMERIC));
+        let mut query = String::new();
+        match &self.part {
+            Part::Named(skus) => drop(body.insert("offerIds".to_owned(), skus.clone().into())),
+            Part::Listing { shelf, token } => {
+                if *shelf == Shelf::Archive {
+                    body.insert("archived".to_owned(), true.into());
+                }
+                query = format!("?limit={}", page_size(address));
+                if let Some(token) = token {
+                    query.push_str("&page_token=");
+                    query.extend(utf8_percent_encode(token, NON_ALPHANUMERIC));
+                }
+            }
         }
         (query, serde_json::Value::Object(body).to_string())
+    }
+
+    fn shelf(&self) -> Shelf {
+        match self.part {
+            Part::Listing { shelf, .. } => shelf,
+            Part::Named(_) => Shelf::OnSale,
+        }
     }
 }
 
@@ -138,27 +168,26 @@ impl Page {
             (None, None) => return Err("there are neither warehouses nor offers".to_owned()),
         };
         let next = next.filter(|token| !token.is_empty());
-        if next.is_some() && next == look.token {
-            return Err("the next page is the same again".to_owned());
-        }
-        Ok(Self { offers: offers.into_iter().map(Shown::from).collect(), next })
+        let shelf = look.shelf();
+        Ok(Self { offers: offers.into_iter().map(|offer| offer.on(shelf)).collect(), next })
     }
 }
 
-impl From<Offer> for Shown {
-    fn from(offer: Offer) -> Self {
+impl Offer {
+    fn on(self, shelf: Shelf) -> Shown {
         let count = |kind: &str| {
-            let stock = offer.stocks.iter().find(|stock| stock.kind == kind)?;
+            let stock = self.stocks.iter().find(|stock| stock.kind == kind)?;
             Some(u64::try_from(stock.count).unwrap_or(0))
         };
         let reserved = count("FREEZE").unwrap_or(0);
         // An offer without the type can be ordered as far as it is fit and not reserved.
         let fit = || count("FIT").unwrap_or(0).saturating_sub(reserved);
-        Self {
+        Shown {
             available: count("AVAILABLE").unwrap_or_else(fit),
             reserved,
-            updated_at: offer.updated_at.as_deref().and_then(parse_moment),
-            sku: offer.offer_id,
+            updated_at: self.updated_at.as_deref().and_then(parse_moment),
+            shelf,
+            sku: self.offer_id,
         }
     }
 }
@@ -168,8 +197,8 @@ mod tests {
     use super::*;
 
     fn look(warehouses: &[u64]) -> Look {
-        let warehouses = warehouses.to_vec();
-        Look { warehouses, archived: false, token: None, named: Vec::new() }
+        let part = Part::Listing { shelf: Shelf::OnSale, token: None };
+        Look { warehouses: warehouses.to_vec(), part }
     }
 
     #[test]
@@ -207,18 +236,16 @@ mod tests {
             let error = Page::read(body.as_bytes(), &look(&[7])).unwrap_err();
             assert!(error.contains(why), "{error}");
         }
-        let again = Look { token: Some("x".to_owned()), ..look(&[7]) };
-        let body = br#"{"result":{"paging":{"nextPageToken":"x"},"warehouses":[]}}"#;
-        assert!(Page::read(body, &again).is_err(), "it would never end");
     }
 
     #[test]
     fn a_look_by_name_asks_for_no_page() {
         let campaign = Address::Campaign { id: 1 };
         let business = Address::Business { id: 1, warehouses: vec![7] };
-        let named = Look { named: vec!["A".to_owned()], ..look(&[7]) };
+        let named = Look { part: Part::Named(vec!["A".to_owned()]), ..look(&[7]) };
         assert_eq!(named.request(&campaign), (String::new(), r#"{"offerIds":["A"]}"#.to_owned()));
-        let archived = Look { archived: true, token: Some("a=&".to_owned()), ..look(&[7]) };
+        let part = Part::Listing { shelf: Shelf::Archive, token: Some("a=&".to_owned()) };
+        let archived = Look { part, ..look(&[7]) };
         let (query, body) = archived.request(&business);
         assert_eq!(query, "?limit=200&page_token=a%3D%26");
         assert_eq!(body, r#"{"archived":true,"partnerWarehouseId":7}"#);
