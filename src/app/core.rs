@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderName, Request, StatusCode, Uri};
 use axum::response::IntoResponse;
+use chrono::{DateTime, Utc};
 use prometheus_client::registry::Registry;
 use tower::ServiceBuilder;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
@@ -48,6 +49,7 @@ pub(super) struct Core {
     pub(super) clock: Clock,
     // The shops', in the book's order.
     pub(super) names: Arc<[String]>,
+    pub(super) started: DateTime<Utc>,
 }
 
 impl Core {
@@ -91,6 +93,7 @@ impl Core {
             alarms,
             clock,
             names: config.shops.iter().map(|shop| shop.name.clone()).collect(),
+            started: clock.now(),
         })
     }
 
@@ -240,7 +243,7 @@ impl Core {
             held: self.held,
             stale_after: config.stale_after,
             cutoff: config.cutoff,
-            started: self.clock.now(),
+            started: self.started,
             clock: self.clock,
         }
     }

@@ -1,6 +1,7 @@
 use anyhow::Context as _;
+use tracing::warn;
 
-use crate::store::{Notes, Store};
+use crate::store::{Notes, Store, StoreError};
 use crate::telemetry::{AlarmKind, Alarms};
 
 /// Under which name the installation a store belongs to is noted in it.
@@ -31,8 +32,15 @@ pub(super) async fn check(
     }
     if owner.is_empty() || claim == Claim::Adopt {
         let name = (!instance.is_empty()).then_some(instance);
-        store.note(None, INSTANCE, name).await.context("note whose store this is")?;
-        return Ok(None);
+        return match store.note(None, INSTANCE, name).await {
+            Ok(()) => Ok(None),
+            // A full disk must not keep us from answering; nobody else has claimed it.
+            Err(StoreError::Full | StoreError::Busy) if owner.is_empty() => {
+                warn!("whose store this is could not be noted, the next start tries again");
+                Ok(None)
+            }
+            Err(error) => Err(error).context("note whose store this is"),
+        };
     }
     let text = format!(
         "this store was written by the installation '{owner}', and this one is '{instance}': two \

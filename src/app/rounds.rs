@@ -16,6 +16,9 @@ use crate::telemetry::AlarmKind;
 /// How often marks that are new are written down.
 const MARKS_SAVED_EVERY: Duration = Duration::from_mins(10);
 
+/// Marks written in one commit.
+const MARKS_AT_ONCE: usize = 2000;
+
 /// How often it is looked whether the store's log should be folded.
 const COMPACTION_CHECK: Duration = Duration::from_secs(5);
 
@@ -72,7 +75,10 @@ async fn save(core: &Core, shop: ShopId) -> Result<(), StoreError> {
     let (marks, book) = (Arc::clone(&core.marks), Arc::clone(&core.book));
     // Looks at every SKU: off the threads that answer the Market.
     let rows = run_blocking(move || marks.take_unsaved(shop, &book)).await;
-    let _receipt = core.store.append(&[Change::Marked { shop, rows: &rows }]).await?;
+    // Piece by piece: acknowledgements and the seller's updates wait for the disk too.
+    for rows in rows.chunks(MARKS_AT_ONCE) {
+        let _receipt = core.store.append(&[Change::Marked { shop, rows }]).await?;
+    }
     for (origin, at) in core.sources.of(shop) {
         let name = format!("{}{}", ingest::ASSERTED, origin.name());
         core.store.note(Some(shop), &name, Some(&at.to_rfc3339())).await?;
@@ -91,18 +97,22 @@ async fn watch_sources(core: Core, stale_after: TimeDelta, tasks: Tasks) {
             _ = rounds.tick() => {}
         }
         for (shop, name) in core.book.shops().zip(&*core.names) {
-            // Since it was never fed in this store's time, nobody can say how old it is.
-            let Some((origin, at)) = core.sources.latest(shop) else { continue };
-            let age = core.clock.now() - at;
+            if core.book.is_cold(shop) {
+                continue;
+            }
+            let latest = core.sources.latest(shop);
+            // Of a store older than such notes it is only known that nobody came since the start.
+            let since = latest.map_or(core.started, |(_, at)| at);
+            let age = core.clock.now() - since;
             if age < stale_after {
                 core.alarms.clear(AlarmKind::SourceSilent, name);
                 continue;
             }
+            let last = latest.map_or("nobody since the start", |(origin, _)| origin.name());
             let text = format!(
-                "nobody has said anything of the stock of {name} for {} h; the last was {} at \
-                 {at}. What is known is still answered, but not sent again daily",
+                "nobody has said anything of the stock of {name} for {} h; the last was {last} at \
+                 {since}. What is known is still answered, but not sent again daily",
                 age.num_hours(),
-                origin.name()
             );
             core.alarms.raise(AlarmKind::SourceSilent, name, text);
         }

@@ -52,10 +52,10 @@ fn print(told: &Value) {
     }
     if !ledger.is_null() {
         say(&format!(
-            "  ledger   {} as of {}, acknowledged at {}{}",
+            "  ledger   {} as of {}, acknowledged, sent at {}{}",
             ledger["count"],
             text(&ledger["updated_at"]),
-            text(&ledger["acknowledged_at"]),
+            text(&ledger["sent_at"]),
             if ledger["due_again"] == true { ", to be said once more" } else { "" }
         ));
     }

@@ -75,7 +75,11 @@ async fn watch(
     before: &Value,
     is_quiet: bool,
 ) -> anyhow::Result<Value> {
-    let ended = shop_of(before, name)?["survey"]["ended"].clone();
+    let survey = &shop_of(before, name)?["survey"];
+    // Of a pass that was under way already the beginning is old, and its failure is news.
+    let was_running = survey["state"] == "running";
+    let began = if was_running { Value::Null } else { survey["began"].clone() };
+    let ended = survey["ended"].clone();
     let mut stage: Option<Stage> = None;
     let mut moved = (Value::Null, Instant::now());
     loop {
@@ -94,7 +98,7 @@ async fn watch(
             }
             return Ok(shop.clone());
         }
-        if survey["state"] == "failed" && moved.1.elapsed() > LOOK_EVERY * 3 {
+        if survey["state"] == "failed" && survey["began"] != began {
             bail!("{name}: the Market's copy cannot be read: {}", text(&survey["trouble"]));
         }
         let lane = &shop["migrator"];

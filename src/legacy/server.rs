@@ -250,7 +250,10 @@ impl Door {
                 self.push_unknown(shop, &sku.0, &mut answer, clock)?;
             }
         }
-        pushes.note(shop.id, now);
+        // A question about nothing is somebody's probe, not the Market's.
+        if !question.skus.is_empty() {
+            pushes.note(shop.id, now);
+        }
         alarms.clear(AlarmKind::ColdShopAsked, &shop.name);
         desk.unknown.inc_by(unknown);
         desk.known.inc_by(question.skus.len() as u64 - unknown);

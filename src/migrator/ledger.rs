@@ -1,6 +1,5 @@
 //! What the Market has acknowledged, SKU by SKU.
 
-use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
 use crate::stock::{Column, Level, ShopId, SkuId, StockBook};
@@ -50,15 +49,15 @@ impl Ledger {
         }
     }
 
-    /// The Market does not have what it said it took of these, unless it has said something else
-    /// since; of which SKUs it is so.
-    #[must_use]
-    pub fn forget_unchanged(&self, shop: ShopId, judged: &[(SkuId, Acked)]) -> HashSet<SkuId> {
+    /// The Market does not have what it said it took of this SKU, unless it has taken it again
+    /// since that was judged; whether it was forgotten.
+    pub fn forget_judged(&self, shop: ShopId, id: SkuId, judged: Acked) -> bool {
         let mut column = self.shops[shop.index()].lock().unwrap_or_else(PoisonError::into_inner);
-        let unchanged = judged.iter().filter(|(id, acked)| column.get(*id) == *acked);
-        let forgotten: HashSet<SkuId> = unchanged.map(|(id, _)| *id).collect();
-        forgotten.iter().for_each(|id| column.set(*id, Acked::default()));
-        forgotten
+        let is_judged = column.get(id) == judged;
+        if is_judged {
+            column.set(id, Acked::default());
+        }
+        is_judged
     }
 
     /// How many SKUs of the shop the Market does not have as the book has them.

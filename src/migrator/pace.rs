@@ -35,6 +35,7 @@ pub struct Pace {
     most_in_flight: u32,
     // Read-backs, which take a place and nothing of the limit.
     looks: u32,
+    looked_at: Option<Instant>,
     told: Option<Told>,
 }
 
@@ -57,6 +58,7 @@ impl Pace {
             in_flight: 0,
             most_in_flight: u32::MAX,
             looks: 0,
+            looked_at: None,
             told: None,
         }
     }
@@ -215,13 +217,17 @@ impl Purse {
         self.pace().give_back(self.cost(taken).saturating_sub(left));
     }
 
-    /// Takes a place for a read-back, where places are shared, if there is one.
+    /// Takes a place for a read-back, so long after the last one, whoever made it.
     #[must_use]
-    pub fn begin_look(&self) -> bool {
+    pub fn begin_look(&self, gap: Duration, now: Instant) -> bool {
         let mut pace = self.pace();
+        let is_time = pace.looked_at.is_none_or(|at| at + gap <= now);
         let has_place = pace.in_flight + pace.looks < pace.most_in_flight;
-        pace.looks += u32::from(has_place);
-        has_place
+        if is_time && has_place {
+            pace.looks += 1;
+            pace.looked_at = Some(now);
+        }
+        is_time && has_place
     }
 
     /// That read-back ended.
@@ -341,11 +347,15 @@ mod tests {
         }
         assert!(!other.start(1, t));
         assert_eq!(other.next_room(1, t), Some(t + WINDOW));
-        assert!(purse.begin_look());
+        let gap = Duration::from_secs(1);
+        assert!(purse.begin_look(gap, t));
         for _ in 1..super::super::MAX_PARALLEL {
             assert!(purse.start(1, t + WINDOW));
         }
-        assert!(!purse.start(1, t + WINDOW) && !other.begin_look(), "four at a time");
+        assert!(
+            !purse.start(1, t + WINDOW) && !other.begin_look(gap, t + WINDOW),
+            "four at a time"
+        );
         purse.end_look();
         assert!(purse.start(1, t + WINDOW));
     }

@@ -557,20 +557,24 @@ impl Plan {
         }
     }
 
-    /// Whether a read-back may go out now, beside what is under way; it must be ended by
-    /// [`Plan::end_look`].
+    /// Whether a read-back may go out now, beside what is under way and so long after the last
+    /// one of the same cabinet; it must be ended by [`Plan::end_look`].
     ///
     /// Where there is but one place, batches that wait and read-backs take turns. A pause of the
     /// sending alone is none of the looking.
-    pub fn begin_look(&mut self, now: Now) -> bool {
+    pub fn begin_look(&mut self, gap: Duration, now: Now) -> bool {
         let (_, waiting) = self.queued();
         let places = match self.standing.state() {
             (State::Paused, _) => 1,
             (State::Open | State::Waiting, _) => self.standing.parallel(now.mono),
         };
         let free = places.saturating_sub(self.in_flight + self.looks);
-        let is_batchs_turn = self.looked_last && waiting > 0 && free == 1;
-        let is_free = free > 0 && !is_batchs_turn && self.around.purse.begin_look();
+        let purse = &self.around.purse;
+        let is_batchs_turn = self.looked_last
+            && waiting > 0
+            && free == 1
+            && purse.next_room(waiting, now.mono).is_some_and(|at| at <= now.mono);
+        let is_free = free > 0 && !is_batchs_turn && purse.begin_look(gap, now.mono);
         self.looks += usize::from(is_free);
         self.looked_last |= is_free;
         is_free

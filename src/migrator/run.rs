@@ -21,7 +21,10 @@ use crate::lifecycle::{Tasks, run_blocking};
 use crate::store::{Change, Spent};
 
 /// How soon to try again when there is no place for a read-back.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// For as long as nothing is to be read back.
+const LONG: Duration = Duration::from_mins(1);
 
 /// One shop's sender.
 pub(super) struct Lane {
@@ -125,7 +128,7 @@ impl Lane {
         if self.surveyor.is_due(now) {
             soon
         } else {
-            self.surveyor.wake_at().unwrap_or(now.mono + LOOK_AGAIN * 60)
+            self.surveyor.wake_at().unwrap_or(now.mono + LONG)
         }
     }
 
@@ -146,7 +149,7 @@ impl Lane {
             self.surveyor.hurry(now);
         }
         // The look first: it is rare, and batches would leave it no place.
-        if self.surveyor.is_due(now) && self.plan.begin_look(now) {
+        if self.surveyor.is_due(now) && self.plan.begin_look(self.surveyor.gap(), now) {
             flights.push(self.look(now, tasks));
         }
         if self.target.mode == Mode::On {
@@ -221,6 +224,8 @@ impl Lane {
                 let apart = self.plan.end_look(landed.date(), now);
                 let aside = self.plan.set_aside();
                 let step = self.surveyor.land(landed, aside, apart, now);
+                let lost = self.surveyor.take_lost();
+                self.plan.hint(&lost, now);
                 self.take(step).await;
             }
         }
@@ -249,8 +254,7 @@ impl Lane {
     /// A pass through the Market's copy has ended.
     async fn conclude(&mut self, outcome: reconcile::Outcome) {
         let now = self.now();
-        let lost: Vec<_> = outcome.lost().cloned().collect();
-        self.plan.hint(&lost, now);
+        self.plan.hint(outcome.lost(), now);
         let is_equal = self.surveyor.end(outcome, now);
         let survey = self.surveyor.survey();
         info!(

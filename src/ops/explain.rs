@@ -12,6 +12,7 @@ use super::{House, Ops, Shop, starting};
 use crate::history::{Batch, Event, What};
 use crate::http::Refusal;
 use crate::ingest::Origin;
+use crate::lifecycle::run_blocking;
 use crate::migrator::Aside;
 use crate::migrator::reconcile::Class;
 use crate::stock::{Entry, ShopId, Sku};
@@ -29,7 +30,6 @@ pub(super) async fn explain(
     State(ops): State<Ops>,
     asked: Result<Query<Asked>, QueryRejection>,
 ) -> Response {
-    let Some(house) = ops.house.get() else { return starting().into_response() };
     let Query(asked) = match asked {
         Ok(asked) => asked,
         Err(error) => {
@@ -44,14 +44,18 @@ pub(super) async fn explain(
             return Refusal::new(StatusCode::BAD_REQUEST, "NO_SKU", message).into_response();
         }
     };
-    match house.choose(asked.shop.as_deref()) {
-        Ok(chosen) => {
-            let told: Vec<_> =
-                chosen.into_iter().map(|(id, shop)| house.explain(id, shop, &sku)).collect();
-            Json(told).into_response()
+    // Looks through all that happened lately: off the threads that answer the Market.
+    run_blocking(move || {
+        let Some(house) = ops.house.get() else { return starting().into_response() };
+        match house.choose(asked.shop.as_deref()) {
+            Ok(chosen) => {
+                let explain = |(id, shop)| house.explain(id, shop, &sku);
+                Json(chosen.into_iter().map(explain).collect::<Vec<_>>()).into_response()
+            }
+            Err(refusal) => refusal.into_response(),
         }
-        Err(refusal) => refusal.into_response(),
-    }
+    })
+    .await
 }
 
 /// All that is known of a SKU in one shop.
@@ -93,7 +97,8 @@ struct AskedFor {
 struct InLedger {
     count: u32,
     updated_at: DateTime<Utc>,
-    acknowledged_at: Option<DateTime<Utc>>,
+    /// When it was sent that the Market took.
+    sent_at: Option<DateTime<Utc>>,
     /// It is to be said once more.
     due_again: bool,
 }
@@ -181,7 +186,7 @@ impl House {
         Some(InLedger {
             count: level.count.get(),
             updated_at: level.updated_at.to_utc(),
-            acknowledged_at: acked.acked_at(),
+            sent_at: acked.acked_at(),
             due_again: acked.is_doubted(),
         })
     }

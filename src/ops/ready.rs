@@ -111,7 +111,7 @@ impl House {
             report: report.as_ref(),
             survey: survey.as_ref(),
             dirty: dirty.unwrap_or_default(),
-            silent_for: self.sources.latest(id).map(|(_, at)| now - at),
+            silent_for: now - self.sources.latest(id).map_or(self.started, |(_, at)| at),
             stale_after: self.stale_after,
         };
         let (reasons, remarks) = facts.judge();
@@ -188,7 +188,7 @@ struct Facts<'a> {
     report: Option<&'a Report>,
     survey: Option<&'a Survey>,
     dirty: usize,
-    silent_for: Option<TimeDelta>,
+    silent_for: TimeDelta,
     stale_after: TimeDelta,
 }
 
@@ -208,11 +208,9 @@ impl Facts<'_> {
         self.judge_coverage(&mut reasons, &mut remarks);
         self.judge_sending(&mut reasons);
         self.judge_copy(&mut reasons, &mut remarks);
-        match self.silent_for {
-            Some(silent) if silent >= self.stale_after => {
-                reasons.push(format!("no source has said anything for {} h", silent.num_hours()));
-            }
-            Some(_) | None => {}
+        if self.silent_for >= self.stale_after {
+            let hours = self.silent_for.num_hours();
+            reasons.push(format!("no source has said anything for {hours} h"));
         }
         (reasons, remarks)
     }
@@ -309,7 +307,7 @@ mod tests {
             report: Some(report),
             survey: Some(survey),
             dirty: 0,
-            silent_for: Some(TimeDelta::hours(1)),
+            silent_for: TimeDelta::hours(1),
             stale_after: TimeDelta::hours(24),
         }
     }
@@ -344,7 +342,7 @@ mod tests {
             (Facts { held: Some("another's"), ..base() }, "another's"),
             (Facts { is_cold: true, ..base() }, "no stock is known"),
             (Facts { dirty: 3, ..base() }, "3 SKUs wait"),
-            (Facts { silent_for: Some(TimeDelta::hours(30)), ..base() }, "for 30 h"),
+            (Facts { silent_for: TimeDelta::hours(30), ..base() }, "for 30 h"),
             (Facts { survey: Some(&drifted), ..base() }, "2 SKUs differ"),
             (Facts { survey: Some(&old), ..base() }, "49 h ago"),
             (Facts { survey: Some(&Survey::default()), ..base() }, "never read back"),

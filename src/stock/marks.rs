@@ -16,6 +16,9 @@ const MAX_STRANGERS: usize = 100_000;
 /// twice a day for a SKU that is asked for hourly.
 const SAVED_EVERY: u16 = 12;
 
+/// How many hours a mark may lie ahead: beyond, the clock was wrong that made it.
+const MAX_AHEAD: u16 = 2;
+
 /// An hour of the calendar, from 2026 to September 2029, after which it stands still.
 ///
 /// Marks are kept to the hour, because that is how often the Market asks.
@@ -131,7 +134,8 @@ impl Asked {
 
     fn renewed(self, hour: Hour) -> Self {
         match self.hour() {
-            Some(known) if known >= hour => self,
+            // One far ahead was marked by a clock that was wrong.
+            Some(known) if known >= hour && known.0 - hour.0 <= MAX_AHEAD => self,
             known => {
                 let is_new = is_another_stretch(known, hour) || self.is_unsaved();
                 Self((hour.0 + 1) | if is_new { Self::UNSAVED } else { 0 })
@@ -160,7 +164,7 @@ impl Asserted {
 
     fn renewed(self, Assertion { hour, origin }: Assertion) -> Self {
         let renewed = self.asked().renewed(hour);
-        let is_older = self.asked().hour().is_some_and(|known| known > hour);
+        let is_older = renewed.hour() != Some(hour);
         if is_older { self } else { Self::new(renewed, origin) }
     }
 }
@@ -517,6 +521,20 @@ mod tests {
             marks.note_asserted(SHOP, [a].into_iter(), assertion);
         }
         assert_eq!(marks.asserted(SHOP, a), Some(Assertion { hour: hour(6), origin: 2 }));
+    }
+
+    #[test]
+    fn a_clock_that_was_wrong_for_an_hour_does_not_mark_for_years() {
+        let book = shelf(&["A"]);
+        let marks = Marks::new(vec![vec![70]]);
+        let a = id(&book, "A");
+        for (n, expected) in [(9_000, 9_000), (5, 5), (7, 7), (6, 7)] {
+            let assertion = Assertion { hour: hour(n), origin: 1 };
+            marks.note_asserted(SHOP, [a].into_iter(), assertion);
+            marks.note_asked(SHOP, 0, [a].into_iter(), hour(n));
+            assert_eq!(marks.asserted(SHOP, a).unwrap().hour, hour(expected));
+            assert_eq!(marks.last_asked(SHOP, a), Some(hour(expected)));
+        }
     }
 
     #[test]

@@ -117,6 +117,10 @@ impl Ours {
         if now - sent_at < self.grace {
             return Class::Pending;
         }
+        // Orders may explain the number, but not a date from before we spoke.
+        if self.is_lost(shown) {
+            return Class::Drifted;
+        }
         // The Market's own bookkeeping is dated after what we said.
         let (_, latest) = self.sent_between(sent_at);
         let is_touched = shown.updated_at.is_some_and(|at| at.to_utc() > latest);
@@ -200,6 +204,7 @@ mod tests {
         assert_eq!(class_of(&shown(7, 3, "09:00:00")), Class::Explained);
         assert_eq!(class_of(&shown(7, 0, "11:00:00")), Class::Explained);
         assert_eq!(class_of(&shown(7, 2, "09:00:00")), Class::Drifted);
+        assert_eq!(class_of(&shown(7, 3, "08:00:00")), Class::Drifted);
         // More than we said is nobody's order.
         assert_eq!(class_of(&shown(12, 0, "11:00:00")), Class::Drifted);
         let archived = Shown { shelf: Shelf::Archive, ..shown(3, 0, "09:00:00") };

@@ -123,6 +123,8 @@ pub struct Surveyor {
     is_follow_up: bool,
     failures: u32,
     is_looking: bool,
+    // What the page shows is no newer than this, however late it comes.
+    asked: DateTime<Utc>,
     survey: Survey,
 }
 
@@ -237,6 +239,7 @@ impl Surveyor {
             is_follow_up: false,
             failures: 0,
             is_looking: false,
+            asked: now.wall,
             survey: Survey { last_equal, ..Survey::default() },
         }
     }
@@ -272,16 +275,32 @@ impl Surveyor {
             self.begin(now);
         }
         self.is_looking = true;
-        let stage = self.pass.as_ref().and_then(|pass| pass.stages.last());
-        let stage = stage.expect("the last stage ends the pass, and it was begun above");
-        let asked = match &stage.part {
-            Part::Listing { .. } => page_size(&self.field.address),
-            Part::Named(skus) => skus.len(),
-        };
-        let hurried = if self.is_hurried { SKUS_A_MINUTE_IN_A_HURRY } else { SKUS_A_MINUTE };
-        let asked = u32::try_from(asked).unwrap_or(u32::MAX);
-        self.next_look = now.mono + Duration::from_mins(1) * asked / hurried;
+        self.asked = now.wall;
+        self.next_look = now.mono + self.gap();
+        let stage = self.stage().expect("the last stage ends the pass, and it was begun above");
         Look { warehouses: stage.warehouses.clone(), part: stage.part.clone() }
+    }
+
+    /// How long after this look the next of the same cabinet may go out.
+    #[must_use]
+    pub fn gap(&self) -> Duration {
+        let page = page_size(&self.field.address);
+        let asked = self.stage().map_or(page, |stage| match &stage.part {
+            Part::Listing { .. } => page,
+            Part::Named(skus) => skus.len(),
+        });
+        let asked = u32::try_from(asked).unwrap_or(u32::MAX);
+        let skus = if self.is_hurried { SKUS_A_MINUTE_IN_A_HURRY } else { SKUS_A_MINUTE };
+        Duration::from_mins(1) * asked / skus
+    }
+
+    fn stage(&self) -> Option<&Stage> {
+        self.pass.as_ref().and_then(|pass| pass.stages.last())
+    }
+
+    /// What was found to be sent again since this was asked last, while a pass goes on.
+    pub fn take_lost(&mut self) -> Vec<Sku> {
+        self.pass.as_mut().map(|pass| pass.tally.take_lost()).unwrap_or_default()
     }
 
     fn begin(&mut self, now: Now) {
@@ -335,7 +354,7 @@ impl Surveyor {
             self.survey.listed += page.offers.len() as u64;
         }
         for shown in &page.offers {
-            let ours = see(&self.field, &mut pass.tally, (pass.id, pass.apart), shown, now.wall);
+            let ours = see(&self.field, &mut pass.tally, (pass.id, pass.apart), shown, self.asked);
             stage.not_ours += u64::from(!ours);
         }
         match stage.advance(page.next) {

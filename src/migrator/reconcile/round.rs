@@ -28,15 +28,9 @@ pub(super) struct Tally {
     would: WouldSend,
     examples: Vec<Example>,
     by_class: BTreeMap<Class, usize>,
-    // With what had been acknowledged when they were judged.
-    lost: Vec<Lost>,
-}
-
-#[derive(Clone)]
-struct Lost {
-    sku: Sku,
-    id: SkuId,
-    judged: Acked,
+    lost: Vec<Sku>,
+    // So many of them were told of.
+    told: usize,
 }
 
 /// Notes what the Market shows of one offer; whether it is one of the seller's.
@@ -76,7 +70,7 @@ pub(super) fn see(
             .acked_at()
             .is_some_and(|at| is_asserted_since(&field.marks, field.shop, entry.id(), at, now));
         if is_news || ours.is_lost(shown) {
-            tally.lose(Lost { sku, id: entry.id(), judged: acked });
+            tally.lose(field, (&sku, entry.id()), acked);
         }
     }
     true
@@ -100,12 +94,19 @@ impl Tally {
         });
     }
 
-    fn lose(&mut self, lost: Lost) -> bool {
+    /// To be sent again, from now on: the end of the pass may be hours away, and by then the
+    /// Market may have taken, and sold, what was said since. Whether there was a place for it.
+    fn lose(&mut self, field: &Field, (sku, id): (&Sku, SkuId), judged: Acked) -> bool {
         let fits = self.lost.len() < MAX_RESENT;
-        if fits {
-            self.lost.push(lost);
+        if fits && field.ledger.forget_judged(field.shop, id, judged) {
+            self.lost.push(sku.clone());
         }
         fits
+    }
+
+    pub(super) fn take_lost(&mut self) -> Vec<Sku> {
+        let told = std::mem::replace(&mut self.told, self.lost.len());
+        self.lost[told..].to_vec()
     }
 }
 
@@ -162,7 +163,7 @@ impl Roundup {
     }
 
     /// Looks at every SKU of the book: counts the classes, and takes from the ledger what the
-    /// Market proves not to have.
+    /// Market does not know.
     #[must_use]
     pub fn run(self, now: DateTime<Utc>) -> Outcome {
         let Self { field, pass, mut tally, aside } = self;
@@ -183,17 +184,12 @@ impl Roundup {
         if mode == Mode::DryRun {
             tally.would.reckon(&field.address);
         }
-        let lost = std::mem::take(&mut tally.lost);
-        let judged = lost.iter().map(|lost| (lost.id, lost.judged)).collect::<Vec<_>>();
-        // What was acknowledged since they were judged is not doubted.
-        let forgotten = field.ledger.forget_unchanged(field.shop, &judged);
-        tally.lost = lost.into_iter().filter(|lost| forgotten.contains(&lost.id)).collect();
         Outcome { tally, counts, mode }
     }
 }
 
 impl Tally {
-    /// A SKU that was on no page, and that the Market did not know by name.
+    /// A SKU that was on no page, and that the Market does not know by name.
     fn miss(
         &mut self,
         field: &Field,
@@ -210,13 +206,15 @@ impl Tally {
             // Said once more, in case it was lost; not at each pass, in case it is nobody's.
             let is_first = before.class() != Some(Class::Unknown) && !ours.is_dry;
             if is_first {
-                let lost = Lost { sku: sku.clone(), id: entry.id(), judged: acked };
                 // What does not fit now is a first time at the next pass again.
-                is_noted = self.lose(lost);
+                is_noted = self.lose(field, (sku, entry.id()), acked);
             }
         }
         if is_noted {
-            let sighting = Sighting::new(0, now, pass, class);
+            // Said once more and not shown yet, it stays unknown, or it would be first again.
+            let is_still = class == Class::Pending && before.class() == Some(Class::Unknown);
+            let noted = if is_still { Class::Unknown } else { class };
+            let sighting = Sighting::new(0, now, pass, noted);
             field.sightings.with(field.shop, |column| column.set(entry.id(), sighting));
         }
         class
@@ -248,9 +246,9 @@ impl WouldSend {
 }
 
 impl Outcome {
-    /// SKUs to be sent again; the ledger has forgotten them already.
-    pub fn lost(&self) -> impl Iterator<Item = &Sku> {
-        self.tally.lost.iter().map(|lost| &lost.sku)
+    /// SKUs to be sent again that were not told of before; the ledger has forgotten them already.
+    pub fn lost(&self) -> &[Sku] {
+        &self.tally.lost[self.tally.told..]
     }
 
     /// Writes down what was found.
