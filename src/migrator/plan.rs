@@ -302,7 +302,7 @@ pub fn is_stale(sku: &Sku, acked_at: DateTime<Utc>, now: DateTime<Utc>) -> bool 
 
 /// How lately the seller must have said a number that is sent although it is no news: orders
 /// that the Market has booked since would be undone.
-const LATELY: TimeDelta = TimeDelta::hours(3);
+const LATELY: TimeDelta = TimeDelta::hours(24);
 
 /// Whether the seller has said it since, and of late: an hour that began before proves nothing.
 pub(super) fn is_asserted_since(

@@ -77,7 +77,8 @@ pub fn page_size(address: &Address) -> usize {
 
 impl Look {
     /// The query, with its question mark, and the body of the request.
-    pub(super) fn request(&self, address: &Address) -> (String, String) {
+    #[must_use]
+    pub fn request(&self, address: &Address) -> (String, String) {
         let mut body = serde_json::Map::new();
         if let (Address::Business { .. }, Some(warehouse)) = (address, self.warehouses.first()) {
             body.insert("partnerWarehouseId".to_owned(), (*warehouse).into());

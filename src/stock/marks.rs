@@ -505,7 +505,7 @@ mod tests {
         let a = id(&book, "A");
         marks.note_asked(SHOP, 0, [a].into_iter(), hour(5));
         marks.note_asked(SHOP, 1, [a].into_iter(), hour(9));
-        marks.note_asked(SHOP, 1, [a].into_iter(), hour(3));
+        marks.note_asked(SHOP, 1, [a].into_iter(), hour(8));
         assert_eq!(marks.get(SHOP, a).asked, [(70, hour(5)), (80, hour(9))]);
         assert_eq!(marks.last_asked(SHOP, a), Some(hour(9)));
         assert_eq!(marks.last_asked(SHOP, id(&book, "B")), None);
@@ -516,7 +516,7 @@ mod tests {
         let book = shelf(&["A"]);
         let marks = Marks::new(vec![vec![70]]);
         let a = id(&book, "A");
-        for (n, origin) in [(5, 1), (6, 2), (4, 3)] {
+        for (n, origin) in [(5, 1), (6, 2), (5, 3)] {
             let assertion = Assertion { hour: hour(n), origin };
             marks.note_asserted(SHOP, [a].into_iter(), assertion);
         }

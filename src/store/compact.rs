@@ -48,15 +48,16 @@ impl<'a> Snapshot<'a> {
     ) -> Result<(), StoreError> {
         let id = self.store.disk_id(shop);
         let pack = || {
+            // First: those who have stock by now are introduced by it.
+            let mut strangers = Packer::new(Kind::Marked);
+            marks.strangers(shop, book, |sku, mark| strangers.marked(sku, mark));
             let mut packer = Packer::new(Kind::Full);
             book.for_each(shop, |sku, entry| {
                 let id = entry.id();
                 packer.full(sku, entry.level(), acked(id), &marks.get(shop, id));
             });
             let mut packed = packer.finish();
-            let mut packer = Packer::new(Kind::Marked);
-            marks.strangers(shop, book, |sku, mark| packer.marked(sku, mark));
-            packed.extend(packer.finish());
+            packed.extend(strangers.finish());
             packed
         };
         for packed in aside(pack) {

@@ -92,13 +92,14 @@ impl House {
     fn known(&self) -> Known {
         let mut known = Known::default();
         for shop in self.book.shops() {
+            // First: those who have stock by now are introduced by it.
+            self.marks.strangers(shop, &self.book, |sku, mark| {
+                known.strangers.insert((shop.index(), sku.to_string()), mark.clone());
+            });
             self.book.for_each(shop, |sku, entry| {
                 let acked = self.acked[shop.index()].get(entry.id());
                 let mark = self.marks.get(shop, entry.id());
                 known.stock.insert((shop.index(), sku.to_string()), (entry.level(), acked, mark));
-            });
-            self.marks.strangers(shop, &self.book, |sku, mark| {
-                known.strangers.insert((shop.index(), sku.to_string()), mark.clone());
             });
             known.quarantine.push(self.quarantine[shop.index()].values().cloned().collect());
         }

@@ -45,9 +45,9 @@ async fn the_check_hides_sends_reads_back_and_shows_in_this_order() {
             assert!(stdout.contains(said), "{said} is not in\n{stdout}");
         }
         assert!(!house.market.is_hidden(campaign, "Плед 1"));
-        // Is it hidden? Hide it. Send, read back. Show it. Is it hidden?
-        let calls =
-            [Call::Aside, Call::Aside, Call::Update, Call::ReadBack, Call::Aside, Call::Aside];
+        // Is it hidden? Hide it. Is it hidden? Send, read back. Show it. Is it hidden?
+        let mut calls = [Call::Aside; 7];
+        (calls[3], calls[4]) = (Call::Update, Call::ReadBack);
         let made = house.market.requests();
         let made = made[before..].iter().filter(|logged| logged.campaign == campaign);
         // A dry run reads the Market's copy back by itself.
