@@ -133,7 +133,7 @@ fn meaning(class: Class, is_dry: bool) -> &'static str {
         Class::Drifted if is_dry => "the Market shows another number",
         Class::Equal => "the Market shows what was sent",
         Class::Explained => "fewer, because of reserves or orders",
-        Class::Pending => "sent less than 15 minutes ago",
+        Class::Pending => "sent a short while ago",
         Class::Archived => "in the Market's archive",
         Class::NotOurs => "the Market shows it, the seller never spoke of it",
         Class::Unsent => "waits to be sent",

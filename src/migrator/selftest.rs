@@ -7,6 +7,7 @@
 //! finished by the next start. Until then there is an alarm, also where the next start may not
 //! call the Market.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -56,14 +57,36 @@ const LEAVE: Duration = Duration::from_secs(15);
 pub struct Selftest {
     /// The product.
     pub sku: String,
-    /// `running`, `passed` or `failed`.
-    pub state: &'static str,
+    /// Whether it is over, and how it went.
+    pub state: State,
     /// When it began.
     pub began: DateTime<Utc>,
     /// What was done, in order.
     pub steps: Vec<Step>,
     /// Whether the product is shown as before.
     pub is_shown: bool,
+}
+
+/// Whether a check is over, and how it went.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It is not over.
+    Running,
+    /// Every step went well, and the product is shown.
+    Passed,
+    /// Some step did not.
+    Failed,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Running => "is running",
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+        })
+    }
 }
 
 /// One step of a check.
@@ -91,12 +114,12 @@ impl Stand {
     /// Begins a check, unless one runs.
     fn begin(&self, sku: &Sku, now: DateTime<Utc>) -> bool {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        if latest.as_ref().is_some_and(|test| test.state == "running") {
+        if latest.as_ref().is_some_and(|test| test.state == State::Running) {
             return false;
         }
         *latest = Some(Selftest {
             sku: sku.to_string(),
-            state: "running",
+            state: State::Running,
             began: now,
             steps: Vec::new(),
             is_shown: true,
@@ -229,7 +252,7 @@ impl Bench {
             bench.context.alarms.raise(AlarmKind::SelftestHidden, about, text);
             let shown = join_all(skus.iter().map(|sku| bench.show_again(sku))).await;
             let is_shown = shown.into_iter().all(|is_shown| is_shown);
-            bench.stand.change(|test| (test.state, test.is_shown) = ("failed", is_shown));
+            bench.stand.change(|test| (test.state, test.is_shown) = (State::Failed, is_shown));
         });
     }
 
@@ -257,7 +280,7 @@ impl Bench {
         }
         let is_shown =
             self.stand.latest().is_some_and(|test| test.is_shown) || self.show_again(sku).await;
-        let state = if outcome.is_ok() && is_shown { "passed" } else { "failed" };
+        let state = if outcome.is_ok() && is_shown { State::Passed } else { State::Failed };
         self.stand.change(|test| (test.state, test.is_shown) = (state, is_shown));
         info!(shop = self.target.name, sku = sku.as_str(), "the check of the integration {state}");
     }

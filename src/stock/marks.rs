@@ -354,20 +354,18 @@ impl ShopMarks {
     }
 
     fn take_unsaved(&self, id: SkuId) -> bool {
-        // What is marked between the look and the store loses an hour, not more.
         let mut found = false;
-        let asserted = Asserted(self.asserted.load(id));
-        if asserted.asked().is_unsaved() {
-            found = true;
-            let saved = Asserted::new(asserted.asked().saved(), asserted.0.to_le_bytes()[0]);
-            self.asserted.update(std::iter::once(id), |c| c.store(saved.0, Ordering::Relaxed));
+        // Only the bit is taken, so that a mark made at the same moment is not lost.
+        if Asserted(self.asserted.load(id)).asked().is_unsaved() {
+            let bit = u32::from(Asked::UNSAVED) << 16;
+            self.asserted.update(std::iter::once(id), |cell| {
+                found |= cell.fetch_and(!bit, Ordering::Relaxed) & bit != 0;
+            });
         }
-        for cells in &self.asked {
-            let asked = Asked(cells.load(id));
-            if asked.is_unsaved() {
-                found = true;
-                cells.update(std::iter::once(id), |c| c.store(asked.saved().0, Ordering::Relaxed));
-            }
+        for cells in self.asked.iter().filter(|cells| Asked(cells.load(id)).is_unsaved()) {
+            cells.update(std::iter::once(id), |cell| {
+                found |= cell.fetch_and(!Asked::UNSAVED, Ordering::Relaxed) & Asked::UNSAVED != 0;
+            });
         }
         found
     }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 /// Longest name the configuration takes.
 const MAX_CHARS: usize = 40;
 
-/// The one name that could not be a `base_path` too: the drop-in's own path has it.
-const NO_PATH: &str = "campaigns";
+/// Names that could not be a `base_path` too: the drop-ins' own paths have them.
+const NO_PATHS: [&str; 2] = ["campaigns", "businesses"];
 
 /// The names given so far.
 #[derive(Debug, Default)]
@@ -21,7 +21,7 @@ impl Names {
         let name = plain.unwrap_or_else(|| by_number.clone());
         // A campaign stands in one table only, so the last one is free but for a joker's name.
         let second = format!("{}-{campaign}", cut(&name, MAX_CHARS - 21));
-        let is_free = |name: &String| name != NO_PATH && !self.0.contains(name);
+        let is_free = |name: &String| !NO_PATHS.contains(&name.as_str()) && !self.0.contains(name);
         let free = [name, second, by_number].into_iter().find(is_free);
         let free = free.unwrap_or_else(|| format!("shop-{}", self.0.len()));
         self.0.insert(free.clone());

@@ -247,6 +247,7 @@ impl WouldSend {
 
 impl Outcome {
     /// SKUs to be sent again that were not told of before; the ledger has forgotten them already.
+    #[must_use]
     pub fn lost(&self) -> &[Sku] {
         &self.tally.lost[self.tally.told..]
     }

@@ -356,9 +356,7 @@ fn a_read_back_is_one_of_the_requests_at_a_time() {
                 let now = stage.now();
                 stage.lanes[0].surveyor.hurry(now);
                 for round in 0..5 {
-                    for (sku, count) in stock(6_000) {
-                        stage.say(&sku, count + round);
-                    }
+                    stock(6_000).into_iter().for_each(|(sku, n)| stage.say(&sku, n + round));
                     stage.live(Duration::from_secs(1)).await;
                 }
                 stage.live(Duration::from_mins(30)).await;

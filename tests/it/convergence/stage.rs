@@ -384,20 +384,8 @@ impl Stage {
             let first = plan.key();
             let replies = KEYS.map(|key| envoy.call(look_request(&target.address, key, &look)));
             flights.push(Box::pin(async move {
-                let mut replies: Vec<_> = replies.into();
-                replies.rotate_left(first);
-                let mut last = None;
-                // The next key, if one is refused: the calls begin when they are waited for.
-                for reply in replies {
-                    let reply = reply.await;
-                    let is_denied = matches!(judge(&reply), Verdict::Deny { .. });
-                    last = Some(reply);
-                    if !is_denied {
-                        break;
-                    }
-                }
-                let landed = reconcile::Landed::new(&look, &last.unwrap());
-                Landing::Look(lane, landed)
+                let reply = first_welcome(replies, first).await;
+                Landing::Look(lane, reconcile::Landed::new(&look, &reply))
             }));
         }
         while target.mode == Mode::On
@@ -568,6 +556,21 @@ impl Envoy {
             }
         }
     }
+}
+
+/// The reply to the first key that is not refused; each call begins when it is waited for.
+async fn first_welcome(replies: [impl Future<Output = Reply>; KEYS.len()], first: usize) -> Reply {
+    let mut replies = Vec::from(replies);
+    replies.rotate_left(first);
+    let mut refused = None;
+    for reply in replies {
+        let reply = reply.await;
+        if !matches!(judge(&reply), Verdict::Deny { .. }) {
+            return reply;
+        }
+        refused = Some(reply);
+    }
+    refused.expect("there is a key")
 }
 
 fn update_request(address: &Address, batch: &Batch, body: Vec<u8>) -> Request<Body> {
