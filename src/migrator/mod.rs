@@ -1,10 +1,11 @@
 //! Brings the Market's copy into line with ours.
 //!
 //! One lane a shop: a task that compares book and ledger, sends what differs, and judges the
-//! answers, by itself, so that one campaign's trouble never delays another's. The deciding is
-//! apart from the doing: [`plan`] decides, out of [`batch`] what goes next, [`pace`] how much, [`verdict`] what an answer
-//! means, [`standing`] when to try again, [`quarantine`] what to leave out. [`reconcile`] reads
-//! back what the Market has made of it all.
+//! answers, by itself, so that one shop's trouble never delays another's. The deciding is apart
+//! from the doing: [`plan`] decides, out of [`batch`] what goes next, [`scan`] what there is to
+//! send, [`pace`] how much, [`verdict`] what an answer means, [`standing`] when to try again,
+//! [`quarantine`] what to leave out. [`reconcile`] reads back what the Market has made of it all,
+//! and [`selftest`] makes the Market's own check.
 
 pub mod batch;
 mod desk;
@@ -14,6 +15,7 @@ pub mod plan;
 pub mod quarantine;
 pub mod reconcile;
 mod run;
+pub mod scan;
 pub mod selftest;
 pub mod standing;
 pub mod verdict;

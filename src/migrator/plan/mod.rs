@@ -7,6 +7,9 @@
 //! book at the moment it goes out. So a retry can never carry an older value, and a crash or a
 //! lost nudge costs time, never data.
 
+mod landing;
+mod telling;
+
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,33 +17,28 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use rand::rngs::StdRng;
 use tokio::time::Instant;
-use tracing::{info, warn};
 
 use super::batch::{Age, Backlog, Urgency, held_in_window};
-use super::desk::{Aside, Report};
+use super::desk::Report;
 use super::ledger::{Ledger, is_due};
 use super::pace::Purse;
 use super::quarantine::Quarantine;
-use super::reconcile::{Class, Progress, Survey};
+use super::scan::{Found, Scan};
 use super::standing::{Standing, State};
-use super::verdict::{Verdict, judge, named, words};
-use super::{Memory, Metrics, Mode, Target};
-use crate::history::{self, History, What};
+use super::verdict::{Verdict, judge};
+use super::{Memory, Metrics, Target};
+use crate::history::{History, What};
 use crate::partner::client::{RateHeaders, Reply};
-use crate::partner::wire::{Address, ApiError, MAX_SKUS_PER_UPDATE, UpdateBody};
-use crate::stock::{Entry, Level, Marks, ShopId, Sku, SkuId, StockBook};
+use crate::partner::wire::{Address, MAX_SKUS_PER_UPDATE, UpdateBody};
+use crate::stock::{Level, Marks, Sku, SkuId, StockBook};
 use crate::store::{Acked, Quarantined, Spent};
-use crate::telemetry::{AlarmKind, Alarms};
+use crate::telemetry::Alarms;
 
 /// Largest body we send: a little under the Market's 512 KB, whichever kilobyte it means.
 const MAX_BODY_BYTES: usize = 500_000;
 
 /// A scan in spite of nudges, in case one was lost.
 const SCAN_EVERY: Duration = Duration::from_mins(5);
-
-/// Most SKUs that one scan finds to be due again: at one each five minutes, fourteen million a
-/// day.
-const MAX_REFRESHED: usize = 50_000;
 
 /// SKUs are waiting and nothing was acknowledged for so long: somebody should look.
 const SILENCE: TimeDelta = TimeDelta::minutes(15);
@@ -231,91 +229,6 @@ pub enum Keep {
     Quarantined(Quarantined),
     /// Taken after all.
     Released(Sku),
-}
-
-/// A comparison of the whole shop, to be made where it disturbs nobody.
-pub struct Scan {
-    backlog: Backlog,
-    skip: HashSet<Sku>,
-    shop: ShopId,
-    around: Surroundings,
-    now: DateTime<Utc>,
-}
-
-/// What a comparison found.
-pub struct Found {
-    backlog: Backlog,
-    // Sent long ago and asserted since.
-    refresh: Vec<(Sku, SkuId)>,
-}
-
-impl Scan {
-    /// Looks at every SKU: a million take some 50 ms.
-    #[must_use]
-    pub fn run(self) -> Found {
-        let Self { mut backlog, skip, shop, around, now } = self;
-        let mut refresh = Vec::new();
-        around.ledger.read(shop, |column| {
-            around.book.for_each(shop, |sku, entry| {
-                let acked = column.get(entry.id());
-                let is_due = is_due(entry.level(), acked);
-                if is_due && !skip.contains(sku) {
-                    let urgency = Urgency::of(entry.level(), acked.level());
-                    let age = acked.acked_at().map_or(0, |at| at.timestamp_micros());
-                    backlog.offer(sku, urgency, age);
-                } else if !is_due
-                    && refresh.len() < MAX_REFRESHED
-                    && is_worth_repeating(&around.marks, shop, (sku, entry), acked, now)
-                {
-                    refresh.push((sku.clone(), entry.id()));
-                }
-            });
-        });
-        Found { backlog, refresh }
-    }
-}
-
-/// Whether the Market took it long ago, and the seller has said the same since.
-fn is_worth_repeating(
-    marks: &Marks,
-    shop: ShopId,
-    (sku, entry): (&Sku, Entry),
-    acked: Acked,
-    now: DateTime<Utc>,
-) -> bool {
-    acked.acked_at().is_some_and(|at| {
-        is_stale(sku, at, now) && is_asserted_since(marks, shop, entry.id(), at, now)
-    })
-}
-
-/// Whether it is time to say the same again: the Market wants to hear of each SKU daily.
-///
-/// Between 12 and 23 hours after the last time, each SKU at an hour of its own: so a shop that
-/// was sent in one go does not go in one go every day.
-#[must_use]
-pub fn is_stale(sku: &Sku, acked_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
-    // The same in every life of the program, whatever the standard hasher becomes.
-    let spread = crc32fast::hash(sku.as_str().as_bytes());
-    let rest = TimeDelta::hours(12) + TimeDelta::seconds(i64::from(spread % (11 * 3600)));
-    now - acked_at >= rest
-}
-
-/// How lately the seller must have said a number that is sent although it is no news: orders
-/// that the Market has booked since would be undone.
-const LATELY: TimeDelta = TimeDelta::hours(24);
-
-/// Whether the seller has said it since, and of late: an hour that began before proves nothing.
-pub(super) fn is_asserted_since(
-    marks: &Marks,
-    shop: ShopId,
-    id: SkuId,
-    acked_at: DateTime<Utc>,
-    now: DateTime<Utc>,
-) -> bool {
-    marks.asserted(shop, id).is_some_and(|asserted| {
-        let hour = asserted.hour.start().to_utc();
-        hour > acked_at && hour > now - LATELY && hour <= now
-    })
 }
 
 impl Plan {
@@ -592,359 +505,6 @@ impl Plan {
     #[must_use]
     pub fn key(&self) -> usize {
         self.standing.key()
-    }
-
-    // === Judging ===
-
-    /// A request ended. Returns what has to be made durable.
-    ///
-    /// If the Market accepted it, the ledger has it already.
-    pub fn land(&mut self, landed: Landed, now: Now) -> Vec<Keep> {
-        let Landed { batch, verdict, rate, date, trace, at } = landed;
-        self.note_clock(date, at.wall);
-        self.remember(&batch, &verdict, trace.as_deref(), at);
-        let at = at.mono;
-        self.in_flight -= 1;
-        self.in_flight_skus -= batch.items.len();
-        self.around.purse.end(batch.items.len(), &rate, at);
-        self.around.metrics.note(&self.target.name, &verdict, batch.items.len());
-        self.report.requests += 1;
-        if verdict != Verdict::Accept {
-            self.log_trouble(&batch, &verdict, trace.as_deref());
-        }
-        match verdict {
-            Verdict::Shrink if batch.items.len() == 1 => {
-                // Smaller it cannot be: whoever says so does not mean the batch.
-                self.standing.failed(at, "a single SKU is too large", &mut self.dice);
-                self.return_batch(batch, now);
-            }
-            Verdict::Accept => self.accepted(batch, at, now),
-            Verdict::Refuse { errors } => self.refused(batch, &errors, at, now),
-            Verdict::Shrink => {
-                self.standing.heard();
-                self.max_skus = (batch.items.len() / 2).max(1);
-                self.grow_at = Some(at + SHRUNK_FOR);
-                self.halve(batch, at);
-            }
-            Verdict::Thin => {
-                self.standing.thinned(at, &mut self.dice);
-                self.return_batch(batch, now);
-            }
-            Verdict::Limit { wait } => {
-                self.standing.limited(at, wait);
-                self.return_batch(batch, now);
-            }
-            Verdict::Retry { reason } => {
-                self.standing.failed(at, &reason, &mut self.dice);
-                self.return_batch(batch, now);
-            }
-            Verdict::Deny { reason } => {
-                if !self.standing.denied(at, batch.key, &reason) {
-                    self.alarm_pause(&reason);
-                }
-                self.return_batch(batch, now);
-            }
-            Verdict::Close { reason } => {
-                self.standing.closed(at, &reason);
-                self.alarm_pause(&reason);
-                self.return_batch(batch, now);
-            }
-        }
-        std::mem::take(&mut self.keep)
-    }
-
-    fn remember(&self, batch: &Batch, verdict: &Verdict, trace: Option<&str>, at: Now) {
-        let ended = history::Batch {
-            number: 0,
-            at: at.wall,
-            took: at.mono - batch.began,
-            skus: batch.items.len(),
-            verdict: verdict.name(),
-            words: verdict.to_string(),
-            trace: trace.map(ToOwned::to_owned),
-        };
-        let items = batch.items.iter().map(|item| (item.id, item.level));
-        self.around.history.answered(self.target.shop, ended, items);
-    }
-
-    fn accepted(&mut self, batch: Batch, at: Instant, now: Now) {
-        self.accepted_at = Some(at);
-        self.report.acknowledged += batch.items.len() as u64;
-        self.report.last_acknowledged = Some(now.wall);
-        if self.standing.accepted() {
-            info!(shop = self.target.name, "the Market takes stock again");
-        }
-        for alarm in
-            [AlarmKind::BatchRefused, AlarmKind::CampaignPaused, AlarmKind::NothingAcknowledged]
-        {
-            self.around.alarms.clear(alarm, &self.target.name);
-        }
-        self.unproven.clear();
-        // A batch went through: those refused by themselves are to blame themselves.
-        self.condemn_suspects(now);
-        for item in batch.items {
-            self.release(&item.sku, now);
-            // Changed while it was under way? Then it goes again.
-            self.come_back(&item.sku, now.micros(), now);
-        }
-    }
-
-    /// Something in the batch is wrong. What the Market names is set apart; if it names
-    /// nothing, halves will tell.
-    fn refused(&mut self, batch: Batch, errors: &[ApiError], at: Instant, now: Now) {
-        self.standing.heard();
-        let refused_at = batch.refused_at.unwrap_or(at);
-        if let [item] = batch.items.as_slice() {
-            let suspect =
-                Suspect { sku: item.sku.clone(), level: item.level, reason: words(errors) };
-            self.suspect(suspect, refused_at, at, now);
-            return;
-        }
-        let named: HashSet<Sku> =
-            named(errors, batch.items.iter().map(|item| &item.sku)).into_iter().collect();
-        if named.is_empty() {
-            self.halve(batch, at);
-            return;
-        }
-        let (apart, others): (Vec<_>, Vec<_>) = batch
-            .items
-            .into_iter()
-            .map(|item| (item.sku, item.age))
-            .partition(|(sku, _)| named.contains(sku));
-        for skus in apart.into_iter().map(|one| vec![one]).rev() {
-            self.groups.push_front(Group { skus, refused_at });
-        }
-        if !others.is_empty() {
-            self.groups.push_front(Group { skus: others, refused_at });
-        }
-    }
-
-    fn halve(&mut self, batch: Batch, at: Instant) {
-        let refused_at = batch.refused_at.unwrap_or(at);
-        let mut first: Vec<_> = batch.items.into_iter().map(|item| (item.sku, item.age)).collect();
-        let second = first.split_off(first.len() / 2);
-        for skus in [second, first] {
-            if !skus.is_empty() {
-                self.groups.push_front(Group { skus, refused_at });
-            }
-        }
-    }
-
-    /// One SKU was refused by itself. Is it the SKU, or is everything refused?
-    fn suspect(&mut self, suspect: Suspect, refused_at: Instant, at: Instant, now: Now) {
-        self.suspects.push(suspect);
-        self.evidence_sought = false;
-        if self.accepted_at.is_some_and(|accepted| accepted >= refused_at) {
-            self.condemn_suspects(now);
-        } else if self.suspects.len() + self.unproven.len() >= SUSPECTS_UNTIL_SYSTEMIC {
-            self.acquit_suspects(at, now);
-        }
-    }
-
-    /// Batch after batch is refused: nothing is set aside, everything waits, others go first.
-    fn acquit_suspects(&mut self, at: Instant, now: Now) {
-        let reason = self.suspects.last().map(|s| s.reason.clone()).unwrap_or_default();
-        for sku in std::mem::take(&mut self.unproven) {
-            self.release(&sku, now);
-            self.come_back(&sku, now.micros(), now);
-        }
-        let suspects = std::mem::take(&mut self.suspects).into_iter().map(|s| s.sku);
-        let groups = std::mem::take(&mut self.groups);
-        let grouped = groups.into_iter().flat_map(|group| group.skus).map(|(sku, _)| sku);
-        for sku in suspects.chain(grouped).collect::<Vec<_>>() {
-            self.come_back(&sku, now.micros(), now);
-        }
-        self.standing.batches_refused(at, &reason);
-        let text = format!(
-            "the Market refuses every batch of {}, not single SKUs: {reason}",
-            self.target.name
-        );
-        self.around.alarms.raise(AlarmKind::BatchRefused, &self.target.name, text);
-    }
-
-    /// If nobody is left to be sent, nobody is left to tell whether all are refused: then it
-    /// is the suspects themselves.
-    fn settle_suspects(&mut self, now: Now) {
-        if self.in_flight == 0 && self.groups.is_empty() && self.backlog.is_empty() {
-            self.unproven.extend(self.suspects.iter().map(|suspect| suspect.sku.clone()));
-            self.condemn_suspects(now);
-        }
-    }
-
-    fn condemn_suspects(&mut self, now: Now) {
-        if self.suspects.is_empty() {
-            return;
-        }
-        for Suspect { sku, level, reason } in std::mem::take(&mut self.suspects) {
-            warn!(
-                shop = self.target.name,
-                sku = sku.as_str(),
-                "the Market refuses this SKU, it is set aside: {reason}"
-            );
-            self.note_event(&sku, What::SetAside, now);
-            let row = self.quarantine.add(&sku, level, reason, now.wall).clone();
-            self.keep.push(Keep::Quarantined(row));
-            // Perhaps the shop has changed its count meanwhile.
-            self.come_back(&sku, now.micros(), now);
-        }
-        self.note_quarantine();
-    }
-
-    /// What has to be made durable besides what [`Plan::land`] returned.
-    pub fn take_keep(&mut self) -> Vec<Keep> {
-        std::mem::take(&mut self.keep)
-    }
-
-    fn return_batch(&mut self, batch: Batch, now: Now) {
-        let skus = batch.items.into_iter().map(|item| (item.sku, item.age)).collect();
-        self.put_back(skus, batch.refused_at, now);
-    }
-
-    // === What others get to see ===
-
-    /// The SKUs that are set aside.
-    #[must_use]
-    pub fn set_aside(&self) -> Vec<Sku> {
-        self.quarantine.skus().cloned().collect()
-    }
-
-    /// Says aloud what a read-back left open, or that there is none.
-    pub fn note_survey(&self, survey: &Survey) {
-        let Surroundings { alarms, .. } = &self.around;
-        let name = &self.target.name;
-        if survey.state == Progress::Failed {
-            let why = survey.trouble.as_deref().unwrap_or("no reason is known");
-            let text = format!("the Market's copy of {name} cannot be read back: {why}");
-            return alarms.raise(AlarmKind::ReadBackFailed, name, text);
-        }
-        if survey.state != Progress::Done {
-            return;
-        }
-        alarms.clear(AlarmKind::ReadBackFailed, name);
-        let count = |class: Class| survey.classes.get(class.name()).copied().unwrap_or_default();
-        let (drifted, unknown) = (count(Class::Drifted), count(Class::Unknown));
-        if self.target.mode != Mode::On || drifted == 0 {
-            return alarms.clear(AlarmKind::Drift, name);
-        }
-        let text = format!(
-            "the Market shows another number than {name} sent of {drifted} SKUs, and nothing \
-             explains it ({} are sent again; {unknown} more it does not know); `stockbridge \
-             verify` lists them",
-            survey.resent
-        );
-        alarms.raise(AlarmKind::Drift, name, text);
-    }
-
-    /// When to look again if nothing happens before.
-    #[must_use]
-    pub fn wake_at(&self, now: Now) -> Instant {
-        let now = now.mono;
-        let mut tick = now + Duration::from_mins(1);
-        if self.target.mode == Mode::On {
-            tick = tick.min(self.scan_at.max(now));
-        }
-        let (_, wanted) = self.queued();
-        if wanted == 0 {
-            return tick;
-        }
-        match (self.standing.held_until(), self.around.purse.next_room(wanted, now)) {
-            (Some(held), Some(room)) => held.max(room).min(tick),
-            (Some(held), None) => held.min(tick),
-            // Room now, and yet nothing goes out: something in flight has to end first.
-            (None, Some(room)) if room > now => room.min(tick),
-            // It is another lane's, whose end nobody tells us.
-            (None, None) if self.in_flight == 0 => tick.min(now + WHEN_OTHERS_SEND),
-            (None, Some(_) | None) => tick,
-        }
-    }
-
-    /// What the operator may know.
-    pub fn report(&mut self, now: Now) -> &Report {
-        let grouped: usize = self.groups.iter().map(|group| group.skus.len()).sum();
-        let waiting = self.backlog.len() + grouped + self.suspects.len();
-        self.watch_silence(waiting + self.in_flight_skus, now.wall);
-        let (state, reason) = self.standing.state();
-        self.report.state = match (state, waiting, self.in_flight) {
-            _ if self.target.mode == Mode::DryRun => "dry-run",
-            (State::Paused, _, _) => "paused",
-            (State::Waiting, _, _) => "waiting",
-            (State::Open, 0, 0) => "idle",
-            (State::Open, _, _) => "sending",
-        };
-        self.report.reason = (!reason.is_empty()).then(|| reason.to_owned());
-        if !std::mem::replace(&mut self.is_listed, true) {
-            self.report.quarantined = self.quarantine.list().iter().map(Aside::from).collect();
-        }
-        self.report.in_flight_requests = self.in_flight;
-        self.report.in_flight_skus = self.in_flight_skus;
-        self.report.waiting_skus = waiting;
-        &self.report
-    }
-
-    fn watch_silence(&mut self, waiting: usize, now: DateTime<Utc>) {
-        if waiting == 0 {
-            self.waiting_since = None;
-            self.around.alarms.clear(AlarmKind::NothingAcknowledged, &self.target.name);
-            return;
-        }
-        let since = *self.waiting_since.get_or_insert(now);
-        let since = self.report.last_acknowledged.map_or(since, |at| at.max(since));
-        if now - since >= SILENCE {
-            let text = format!(
-                "{waiting} SKUs of {} wait, and the Market has acknowledged nothing since {since}",
-                self.target.name
-            );
-            self.around.alarms.raise(AlarmKind::NothingAcknowledged, &self.target.name, text);
-        }
-    }
-
-    fn note_quarantine(&mut self) {
-        self.is_listed = false;
-        let name = &self.target.name;
-        let Some(first) = self.quarantine.first() else {
-            self.around.alarms.clear(AlarmKind::Quarantine, name);
-            return;
-        };
-        let text = format!(
-            "{} SKUs of {name} are refused by the Market and set aside, the first is '{}': {}",
-            self.quarantine.len(),
-            first.sku,
-            first.reason
-        );
-        self.around.alarms.raise(AlarmKind::Quarantine, name, text);
-    }
-
-    fn alarm_pause(&self, reason: &str) {
-        let text = format!(
-            "nothing is sent to {} of {} until this is mended: {reason}",
-            self.target.address, self.target.name
-        );
-        self.around.alarms.raise(AlarmKind::CampaignPaused, &self.target.name, text);
-    }
-
-    fn log_trouble(&self, batch: &Batch, verdict: &Verdict, trace: Option<&str>) {
-        warn!(
-            shop = self.target.name,
-            address = %self.target.address,
-            batch.skus = batch.items.len(),
-            trace,
-            "the Market did not take a batch: {verdict}"
-        );
-    }
-
-    /// Keeps how far apart the two clocks are, if by more than an answer's way explains.
-    fn note_clock(&mut self, date: Option<DateTime<Utc>>, now: DateTime<Utc>) {
-        let Some(date) = date else { return };
-        let apart = now - date;
-        // The header has whole seconds, and the answer was on its way for a while.
-        let is_far = apart.abs() > TimeDelta::seconds(2);
-        let behind = if is_far { apart } else { TimeDelta::zero() };
-        let hour = TimeDelta::hours(1);
-        self.behind = behind.clamp(-hour, hour);
-        let is_over = now - self.apart.1 > TimeDelta::hours(24);
-        if is_over || self.behind.abs() >= self.apart.0 {
-            self.apart = (self.behind.abs(), now);
-        }
     }
 }
 
