@@ -194,15 +194,16 @@ impl Marks {
         ids: impl Iterator<Item = SkuId>,
         hour: Hour,
     ) {
-        if let Some(cells) = self.shops[shop.index()].asked.get(warehouse) {
-            cells.update(ids, |cell| {
-                let known = Asked(cell.load(Ordering::Relaxed));
+        let Some(cells) = self.shops[shop.index()].asked.get(warehouse) else { return };
+        // This is done for every SKU of every question, and mostly there is nothing to do.
+        let same = Asked::saved_at(hour);
+        cells.update(ids, |cell| {
+            let known = Asked(cell.load(Ordering::Relaxed));
+            if known.saved() != same {
                 let renewed = known.renewed(hour);
-                if renewed != known {
-                    cell.store(renewed.0, Ordering::Relaxed);
-                }
-            });
-        }
+                cell.store(renewed.0, Ordering::Relaxed);
+            }
+        });
     }
 
     /// The Market has asked for a SKU of which nothing is known.
@@ -399,7 +400,8 @@ impl Strangers {
 /// A column that is written through a shared reference.
 #[derive(Debug)]
 struct Cells<T> {
-    chunks: RwLock<Vec<Arc<[T]>>>,
+    // Arrays, not slices: of these the processor need not look up the length.
+    chunks: RwLock<Vec<Arc<[T; CHUNK]>>>,
 }
 
 impl<T> Default for Cells<T> {
@@ -420,19 +422,21 @@ impl<T: Atom> Cells<T> {
         let mut chunks = self.chunks.read().unwrap_or_else(PoisonError::into_inner);
         for id in ids {
             let (chunk, cell) = (id.index() / CHUNK, id.index() % CHUNK);
-            if chunk >= chunks.len() {
+            if let Some(cells) = chunks.get(chunk) {
+                change(&cells[cell]);
+            } else {
                 drop(chunks);
                 self.grow(chunk + 1);
                 chunks = self.chunks.read().unwrap_or_else(PoisonError::into_inner);
+                change(&chunks[chunk][cell]);
             }
-            change(&chunks[chunk][cell]);
         }
     }
 
     fn grow(&self, length: usize) {
         let mut chunks = self.chunks.write().unwrap_or_else(PoisonError::into_inner);
         while chunks.len() < length {
-            chunks.push((0..CHUNK).map(|_| T::default()).collect());
+            chunks.push(Arc::new(std::array::from_fn(|_| T::default())));
         }
     }
 }
