@@ -28,7 +28,7 @@ use crate::ops::House;
 use crate::partner::client::MarketClient;
 use crate::partner::server as partner;
 use crate::stock::{Assertion, Hour, Marks, ShopId, Sku, StockBook};
-use crate::store::{self, Notes, Opened, ShopKey, Store};
+use crate::store::{self, AbsentShop, Notes, Opened, ShopKey, Store};
 use crate::telemetry::{AlarmKind, Alarms};
 
 /// What several rooms share.
@@ -58,10 +58,11 @@ impl Core {
             config.shops.iter().map(|shop| plans::shop_key(shop, &config.market_url)).collect();
         let place = store::Config { path: config.store.clone() };
         let opened = Store::open(&place, &keys).await.context("open the store")?;
-        let Opened { store, book, acked, quarantine, spent, marks, notes } = opened;
+        let Opened { store, book, acked, quarantine, spent, marks, notes, absent } = opened;
         let skus: usize = book.shops().map(|shop| book.len(shop)).sum();
         info!(skus, shops = keys.len(), "the store is read: {skus} SKUs are known");
         let alarms = Alarms::new(clock);
+        absent.iter().for_each(|shop| tell_of_absent(shop, &alarms));
         let held = guard::check(&store, &notes, &config.instance, claim, &alarms).await?;
         let memories = quarantine
             .into_iter()
@@ -95,6 +96,19 @@ impl Core {
             names: config.shops.iter().map(|shop| shop.name.clone()).collect(),
             started: clock.now(),
         })
+    }
+
+    /// When the Market last asked, as the marks have it.
+    pub(super) fn remember_pushes(&self, pushes: &Pushes) {
+        for shop in self.book.shops() {
+            let mut latest = None;
+            self.book.for_each(shop, |_, entry| {
+                latest = latest.max(self.marks.last_asked(shop, entry.id()));
+            });
+            if let Some(hour) = latest {
+                pushes.remember(shop, hour.start().to_utc());
+            }
+        }
     }
 
     pub(super) fn start_migrator(
@@ -246,6 +260,25 @@ impl Core {
             started: self.started,
             clock: self.clock,
         }
+    }
+}
+
+/// A shop that was renamed, or taken out of the configuration.
+fn tell_of_absent(shop: &AbsentShop, alarms: &Alarms) {
+    let name = &shop.name;
+    warn!(shop = name, "the store holds stock of {name}, which is not in the configuration");
+    let hidden = shop.notes.iter().filter_map(|(note, place)| {
+        note.strip_prefix(migrator::HIDDEN).map(|sku| format!("'{sku}' at {place}"))
+    });
+    let hidden: Vec<String> = hidden.collect();
+    if !hidden.is_empty() {
+        let text = format!(
+            "a check of the integration was cut off and has left products of {name} hidden: {}. \
+             {name} is not in the configuration any more, so they stay hidden: name it again, or \
+             show them in the cabinet",
+            hidden.join(", ")
+        );
+        alarms.raise(AlarmKind::SelftestHidden, name, text);
     }
 }
 

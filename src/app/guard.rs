@@ -33,7 +33,12 @@ pub(super) async fn check(
     if owner.is_empty() || claim == Claim::Adopt {
         let name = (!instance.is_empty()).then_some(instance);
         return match store.note(None, INSTANCE, name).await {
-            Ok(()) => Ok(None),
+            Ok(()) => {
+                if !owner.is_empty() {
+                    warn!("the store was taken over from the installation '{owner}'");
+                }
+                Ok(None)
+            }
             // A full disk must not keep us from answering; nobody else has claimed it.
             Err(StoreError::Full | StoreError::Busy) if owner.is_empty() => {
                 warn!("whose store this is could not be noted, the next start tries again");

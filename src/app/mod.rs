@@ -80,6 +80,7 @@ impl App {
         let ingest = core.start_ingest(migrator.clone(), &crew, &mut registry);
         rounds::start(&core, &config, &crew.background);
         let pushes = Pushes::new(config.shops.len());
+        core.remember_pushes(&pushes);
         let router = core.routes(&config, ingest, Arc::clone(&pushes), &mut registry);
 
         let store = Arc::clone(&core.store);

@@ -14,7 +14,7 @@ use crate::store::{Change, StoreError};
 use crate::telemetry::AlarmKind;
 
 /// How often marks that are new are written down.
-const MARKS_SAVED_EVERY: Duration = Duration::from_mins(10);
+const MARKS_SAVED_EVERY: Duration = Duration::from_mins(1);
 
 /// Marks written in one commit.
 const MARKS_AT_ONCE: usize = 2000;
@@ -79,7 +79,7 @@ async fn save(core: &Core, shop: ShopId) -> Result<(), StoreError> {
     for rows in rows.chunks(MARKS_AT_ONCE) {
         let _receipt = core.store.append(&[Change::Marked { shop, rows }]).await?;
     }
-    for (origin, at) in core.sources.of(shop) {
+    for (origin, at) in core.sources.take_news(shop) {
         let name = format!("{}{}", ingest::ASSERTED, origin.name());
         core.store.note(Some(shop), &name, Some(&at.to_rfc3339())).await?;
     }

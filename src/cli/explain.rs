@@ -62,7 +62,7 @@ fn print(told: &Value) {
     if !market.is_null() {
         say(&format!(
             "  market   {} ({}), looked at in the minute of {}",
-            market["available"],
+            text(&market["available"]),
             text(&market["class"]),
             text(&market["looked_at"])
         ));

@@ -2,6 +2,7 @@ use std::io::{BufRead, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -41,7 +42,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::FAILURE);
         }
         operator.post("/selftest", Some(json!({ "shop": args.shop, "sku": args.sku }))).await?;
-        watch(&operator, &args.shop).await
+        watch(&operator, &args.shop).await.context(
+            "the check cannot be watched any more; if the product is hidden, the service shows it \
+             again, now or when it is started",
+        )
     })
 }
 

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::operator::{Operator, OpsArgs, list, text};
 use super::progress::Stage;
-use super::{runtime, say};
+use super::{runtime, say, tell};
 use crate::migrator::reconcile::Class;
 
 /// How often it is looked how far the service has come.
@@ -106,6 +106,9 @@ async fn watch(
             bail!("{name}: the campaign is paused, and is not called: {}", text(&lane["reason"]));
         }
         let now = json!([survey["pages"], survey["state"], survey["trouble"]]);
+        if !is_quiet && survey["trouble"] != moved.0[2] && !survey["trouble"].is_null() {
+            tell(&format!("{name}: {}; trying again", text(&survey["trouble"])));
+        }
         if now != moved.0 {
             moved = (now, Instant::now());
         } else if moved.1.elapsed() > PATIENCE {

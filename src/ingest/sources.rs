@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
@@ -11,6 +11,7 @@ use crate::stock::ShopId;
 #[derive(Debug, Default)]
 pub struct Sources {
     last: Mutex<BTreeMap<(u16, Origin), DateTime<Utc>>>,
+    news: Mutex<BTreeSet<(u16, Origin)>>,
 }
 
 /// One origin of one shop's stock.
@@ -28,6 +29,16 @@ impl Sources {
         let mut last = self.lock();
         let known = last.entry((shop.0, origin)).or_insert(at);
         *known = at.max(*known);
+        drop(last);
+        self.news.lock().unwrap_or_else(PoisonError::into_inner).insert((shop.0, origin));
+    }
+
+    /// The origins of a shop that have said anything since this was asked last.
+    #[must_use]
+    pub fn take_news(&self, shop: ShopId) -> Vec<(Origin, DateTime<Utc>)> {
+        let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_it = self.of(shop).into_iter();
+        of_it.filter(|(origin, _)| news.remove(&(shop.0, *origin))).collect()
     }
 
     /// Every origin of a shop.

@@ -73,6 +73,11 @@ impl Pushes {
         Arc::new(Self((0..shops).map(|_| AtomicI64::new(i64::MIN)).collect()))
     }
 
+    /// A question of an earlier life of the process is remembered, to the hour.
+    pub fn remember(&self, shop: ShopId, at: DateTime<Utc>) {
+        self.note(shop, at);
+    }
+
     /// The last question that was answered with stock.
     #[must_use]
     pub fn last(&self, shop: ShopId) -> Option<DateTime<Utc>> {
@@ -240,7 +245,8 @@ impl Door {
         let entries = book.get_all(shop.id, question.skus.iter().map(|sku| Sku::trim(&sku.0)));
         let mut answer = Answer::to(question);
         let mut unknown = 0;
-        marks.note_asked(shop.id, warehouse, entries.iter().flatten().map(|e| e.id()), hour);
+        let known = entries.iter().filter_map(|entry| entry.map(|entry| entry.id()));
+        marks.note_asked(shop.id, warehouse, known, hour);
         for (sku, entry) in question.skus.iter().zip(entries) {
             if let Some(entry) = entry {
                 answer.echo(sku, entry.level());

@@ -40,6 +40,9 @@ pub struct Report {
     /// What the pause is for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// When the pause ends, and the next try is made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_try: Option<DateTime<Utc>>,
     /// Requests made since the start.
     pub requests: u64,
     /// SKUs acknowledged since the start, each as often as it was.

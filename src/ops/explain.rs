@@ -5,7 +5,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{House, Ops, Shop, starting};
@@ -105,7 +105,8 @@ struct InLedger {
 
 #[derive(Serialize)]
 struct OnMarket {
-    available: u32,
+    /// `null` if the Market shows the SKU nowhere.
+    available: Option<u32>,
     looked_at: Option<DateTime<Utc>>,
     class: &'static str,
 }
@@ -152,7 +153,7 @@ impl House {
             events: events.into_iter().flatten().map(Told::from).collect(),
             events_since: self.history.since(),
         };
-        told.summary = told.in_a_sentence(shop);
+        told.summary = told.in_a_sentence(shop, self.held.is_some());
         told
     }
 
@@ -194,13 +195,13 @@ impl House {
     fn on_market(&self, shop: ShopId, entry: Entry) -> Option<OnMarket> {
         let sighting = self.sightings.get(shop, entry.id());
         let class = sighting.class()?;
-        let available = sighting.available();
+        let available = (class != Class::Unknown).then(|| sighting.available());
         Some(OnMarket { available, looked_at: sighting.at(), class: class.name() })
     }
 }
 
 impl Explanation<'_> {
-    fn in_a_sentence(&self, shop: &Shop) -> String {
+    fn in_a_sentence(&self, shop: &Shop, is_held: bool) -> String {
         let Some(book) = &self.book else {
             return match self.asked.iter().map(|asked| asked.hour).max() {
                 Some(hour) => format!(
@@ -221,12 +222,23 @@ impl Explanation<'_> {
             Some(market) if market.class == Class::Unknown.name() => {
                 ", and shows it nowhere".into()
             }
-            Some(market) => format!(", and showed {} ({})", market.available, market.class),
+            Some(market) => {
+                let available = market.available.unwrap_or_default();
+                let sent_at = self.ledger.as_ref().and_then(|ledger| ledger.sent_at);
+                // A look is kept to the minute.
+                let minute = TimeDelta::minutes(1);
+                let both = market.looked_at.zip(sent_at);
+                let is_before =
+                    both.is_some_and(|(looked_at, sent_at)| looked_at + minute <= sent_at);
+                let when = if is_before { ", before that was sent" } else { "" };
+                format!(", and showed {available} ({}{when})", market.class)
+            }
             None => String::new(),
         };
+        let mode = if is_held { "held, nothing is sent" } else { shop.mode.name() };
         format!(
-            "the seller has {} as of {}; {sent}{seen}; migrate is {}",
-            book.count, book.updated_at, shop.mode
+            "the seller has {} as of {}; {sent}{seen}; migrate is {mode}",
+            book.count, book.updated_at
         )
     }
 }

@@ -1,7 +1,7 @@
 //! When each SKU was last asserted by the seller and last asked for by the Market.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::{Instant, ShopId, Sku, SkuId, StockBook};
@@ -100,6 +100,8 @@ struct ShopMarks {
     asserted: Cells<AtomicU32>,
     asked: Vec<Cells<AtomicU16>>,
     strangers: Mutex<Strangers>,
+    // Something was marked since it was looked for news last.
+    has_news: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -182,6 +184,7 @@ impl Marks {
             asked: warehouses.iter().map(|_| Cells::default()).collect(),
             warehouses,
             strangers: Mutex::default(),
+            has_news: AtomicBool::new(false),
         };
         Self { shops: warehouses.into_iter().map(shop).collect() }
     }
@@ -194,7 +197,9 @@ impl Marks {
         ids: impl Iterator<Item = SkuId>,
         hour: Hour,
     ) {
-        let Some(cells) = self.shops[shop.index()].asked.get(warehouse) else { return };
+        let marks = &self.shops[shop.index()];
+        let Some(cells) = marks.asked.get(warehouse) else { return };
+        marks.has_news.store(true, Ordering::Relaxed);
         // This is done for every SKU of every question, and mostly there is nothing to do.
         let same = Asked::saved_at(hour);
         cells.update(ids, |cell| {
@@ -215,6 +220,7 @@ impl Marks {
             return;
         };
         strangers.note(sku, warehouse, shop.warehouses.len(), |asked| asked.renewed(hour));
+        shop.has_news.store(true, Ordering::Relaxed);
     }
 
     /// The book has these now: what was asked of them while they were strangers is theirs.
@@ -238,6 +244,7 @@ impl Marks {
         ids: impl Iterator<Item = SkuId>,
         assertion: Assertion,
     ) {
+        self.shops[shop.index()].has_news.store(true, Ordering::Relaxed);
         self.shops[shop.index()].asserted.update(ids, |cell| {
             let known = Asserted(cell.load(Ordering::Relaxed));
             let renewed = known.renewed(assertion);
@@ -297,6 +304,9 @@ impl Marks {
     pub fn take_unsaved(&self, shop: ShopId, book: &StockBook) -> Vec<(Sku, Mark)> {
         let mut unsaved = Vec::new();
         let marks = &self.shops[shop.index()];
+        if !marks.has_news.swap(false, Ordering::Relaxed) {
+            return unsaved;
+        }
         book.for_each(shop, |sku, entry| {
             if marks.take_unsaved(entry.id()) {
                 unsaved.push((sku.clone(), self.get(shop, entry.id())));

@@ -244,6 +244,17 @@ pub struct Opened {
     pub marks: Marks,
     /// What else was noted.
     pub notes: Notes,
+    /// Shops that the store has and the configuration does not.
+    pub absent: Vec<AbsentShop>,
+}
+
+/// A shop that is in the store and not in the configuration: its stock is kept, unread.
+#[derive(Clone, Debug)]
+pub struct AbsentShop {
+    /// Its name, by which it comes back if the configuration names it again.
+    pub name: String,
+    /// What was noted of it: names and texts.
+    pub notes: Vec<(String, String)>,
 }
 
 /// How the store is, for those who watch.

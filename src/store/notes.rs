@@ -18,6 +18,8 @@ pub(super) const WHOLE: i64 = 0;
 #[derive(Clone, Debug, Default)]
 pub struct Notes {
     texts: HashMap<(Option<ShopId>, String), String>,
+    // Of shops that are not configured, by their number on disk.
+    strays: Vec<(i64, String, String)>,
 }
 
 impl Notes {
@@ -37,6 +39,14 @@ impl Notes {
             let rest = name.strip_prefix(beginning)?;
             (*of == Some(shop)).then_some((rest, text.as_str()))
         })
+    }
+}
+
+impl Notes {
+    /// The notes of a shop that is not configured, taken out: name and text.
+    pub(super) fn take_strays(&mut self, shop: i64) -> Vec<(String, String)> {
+        let mine = self.strays.extract_if(.., |(of, _, _)| *of == shop);
+        mine.map(|(_, name, text)| (name, text)).collect()
     }
 }
 
@@ -77,6 +87,8 @@ pub(super) async fn read(
         let of = home(shop);
         if shop == WHOLE || of.is_some() {
             notes.texts.insert((of, name), text);
+        } else {
+            notes.strays.push((shop, name, text));
         }
     }
     Ok(notes)

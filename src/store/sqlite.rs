@@ -10,8 +10,8 @@ use super::record::{Fact, Facts, Kind, Malformed, Packed, Packer};
 use super::replay::{replay, sizes};
 use super::session::{DiskShop, Flaw, Head, Session, Write};
 use super::{
-    Acked, COMPACTION_BYTES, Change, Config, Notes, Opened, ShopKey, Spent, Status, StoreError,
-    Vitals, notes, spent,
+    AbsentShop, Acked, COMPACTION_BYTES, Change, Config, Notes, Opened, ShopKey, Spent, Status,
+    StoreError, Vitals, notes, spent,
 };
 use crate::stock::{Column, Mark, Marks, ShopId, SkuId, StockBook};
 
@@ -45,7 +45,12 @@ impl Store {
         let roll = enrol(&mut session, known, shops).await?;
         let outcome = read(&mut session, &roll.configured, shops).await;
         let contents = outcome.map_err(|flaw| session.failure(flaw))?;
-        let Reading { book, acked, quarantine, spent, marks, notes, .. } = contents;
+        let Reading { book, acked, quarantine, spent, marks, mut notes, .. } = contents;
+        let stray = |shop: &DiskShop| AbsentShop {
+            name: shop.name.clone(),
+            notes: notes.take_strays(shop.id),
+        };
+        let absent = roll.absent.iter().map(stray).collect();
         let listed = |id| quarantine.of(id).cloned().collect();
         let quarantined = roll.configured.iter().map(|id| listed(*id)).collect();
         let store = Self {
@@ -53,7 +58,7 @@ impl Store {
             desk: tokio::sync::Mutex::new(Contents { session, quarantine }),
             compacting: tokio::sync::Mutex::new(()),
             configured: roll.configured,
-            absent: roll.absent,
+            absent: roll.absent.into_iter().map(|shop| shop.id).collect(),
             held: Mutex::default(),
             directory,
         };
@@ -62,7 +67,7 @@ impl Store {
             Err(error) if error.is_fatal() => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        Ok(Opened { store, book, acked, quarantine: quarantined, spent, marks, notes })
+        Ok(Opened { store, book, acked, quarantine: quarantined, spent, marks, notes, absent })
     }
 
     /// Makes changes durable, all together: one commit, one fsync.
@@ -347,7 +352,7 @@ impl Drop for Desk<'_> {
 /// The shops' numbers on disk.
 struct Roll {
     configured: Vec<i64>,
-    absent: Vec<i64>,
+    absent: Vec<DiskShop>,
 }
 
 /// Numbers the shops that are new and notes the targets that have changed, in one transaction.
@@ -379,7 +384,7 @@ async fn enrol(
         session.ready().await?;
         session.commit(writes, head).await?;
     }
-    let absent = known.iter().map(|shop| shop.id).filter(|id| !configured.contains(id)).collect();
+    let absent = known.into_iter().filter(|shop| !configured.contains(&shop.id)).collect();
     Ok(Roll { configured, absent })
 }
 

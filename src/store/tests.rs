@@ -228,6 +228,18 @@ async fn notes_are_kept_by_shop_until_they_are_taken_away() {
 }
 
 #[tokio::test]
+async fn a_shop_that_is_not_configured_is_named_with_what_was_noted_of_it() {
+    let dir = TempDir::new().unwrap();
+    let house = House::open(dir.path()).await;
+    house.store.note(Some(B), "hidden:557722", Some("there")).await.unwrap();
+    house.store.close().await.unwrap();
+    let opened = open(dir.path(), &shops(["a", "c"])).await.unwrap();
+    let [absent] = opened.absent.as_slice() else { panic!("{:?}", opened.absent) };
+    let note = ("hidden:557722".to_owned(), "there".to_owned());
+    assert_eq!((absent.name.as_str(), &absent.notes), ("b", &vec![note]));
+}
+
+#[tokio::test]
 async fn a_store_of_the_first_format_is_taken_over_whole() {
     let dir = TempDir::new().unwrap();
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/store/format-1.db");

@@ -160,7 +160,15 @@ fn judge_alarm(alarm: &Alarm) -> Finding {
         "" => format!("alarm {}", alarm.alarm),
         whose => format!("alarm {} of {}", alarm.alarm, one_line(whose)),
     };
-    Finding::warn(about, one_line(&alarm.text), "see the table of alarms in the README")
+    let advice = "see the table of alarms in the README";
+    // While these are on, nothing goes out, or a product is not for sale.
+    let is_grave = ["batch_refused", "campaign_paused", "clone_guard", "selftest_hidden"]
+        .contains(&alarm.alarm.as_str());
+    if is_grave {
+        Finding::fail(about, one_line(&alarm.text), advice)
+    } else {
+        Finding::warn(about, one_line(&alarm.text), advice)
+    }
 }
 
 fn judge_shop(

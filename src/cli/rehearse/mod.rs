@@ -138,8 +138,8 @@ async fn market_only(args: &Args) -> anyhow::Result<ExitCode> {
     }
     say(&format!(
         "A Market in miniature listens on {address}.\n\
-         Its one shop is campaign {CAMPAIGN} with warehouse {WAREHOUSE}; its keys are {API_KEY} \
-         and {SECOND_API_KEY}.\n\
+         Its one shop is campaign {CAMPAIGN} of the business {HOME_BUSINESS}, with warehouse \
+         {WAREHOUSE}; its keys are {API_KEY} and {SECOND_API_KEY}.\n\
          Point a service at it with market_url = \"http://{address}\", and look at its copy with\n  \
          curl -X POST -H 'Api-Key: {API_KEY}' \
          'http://{address}/v2/campaigns/{CAMPAIGN}/offers/stocks?limit=100'\n\

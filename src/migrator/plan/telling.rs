@@ -86,6 +86,8 @@ impl Plan {
             (State::Open, _, _) => "sending",
         };
         self.report.reason = (!reason.is_empty()).then(|| reason.to_owned());
+        let held = self.standing.held_until().filter(|until| *until > now.mono);
+        self.report.next_try = held.map(|until| now.wall + (until - now.mono));
         if !std::mem::replace(&mut self.is_listed, true) {
             self.report.quarantined = self.quarantine.list().iter().map(Aside::from).collect();
         }
