@@ -3,7 +3,7 @@ use std::process::ExitCode;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use super::operator::{OpsArgs, list, text};
+use super::operator::{ReportArgs, list, text};
 use super::{runtime, say};
 
 /// What to explain.
@@ -14,11 +14,8 @@ pub(super) struct Args {
     /// Only in this shop.
     #[arg(long, value_name = "NAME")]
     shop: Option<String>,
-    /// Print what is known as JSON, as it is at `/explain`.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    ops: OpsArgs,
+    report: ReportArgs,
 }
 
 /// Prints all that is known of a SKU; succeeds if some shop has it.
@@ -27,14 +24,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
         let shop = args.shop.as_deref().map(|shop| format!("&shop={}", encoded(shop)));
         let path = format!("/explain?sku={}{}", encoded(&args.sku), shop.unwrap_or_default());
-        let told = args.ops.operator()?.get(&path).await?;
-        if args.json {
-            say(&serde_json::to_string_pretty(&told)?);
-        } else {
-            list(&told).iter().for_each(print);
-        }
+        let told = args.report.ops.operator()?.get(&path).await?;
         let is_known = list(&told).iter().any(|shop| !shop["book"].is_null());
-        Ok(if is_known { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        args.report.tell(&told, is_known, |told| list(told).iter().for_each(print))
     })
 }
 

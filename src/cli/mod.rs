@@ -46,7 +46,7 @@ enum Command {
     /// Have a running service read the Market's copy back now, and say what differs and why.
     Verify(verify::Args),
     /// Say whether the push API can be switched off, and what is in the way.
-    Ready(ready::Args),
+    Ready(operator::ReportArgs),
     /// Say all that is known of a SKU: where its number comes from, and what became of it.
     Explain(explain::Args),
     /// Make the Market's own check of the integration with one product, on the real Market.

@@ -1,12 +1,14 @@
 //! The operator at the terminal, who asks a running service on its own listener.
 
 use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use serde_json::Value;
 
 use super::healthcheck::ops_url;
+use super::say;
 use crate::http::{ClientConfig, Trust, client, read_answer};
 
 /// How long an answer may take: the service may have to look at millions of SKUs.
@@ -26,6 +28,33 @@ pub(super) struct OpsArgs {
         default_value = "127.0.0.1:9090"
     )]
     ops: SocketAddr,
+}
+
+/// A question whose answer can be had as it came.
+#[derive(Debug, clap::Args)]
+pub(super) struct ReportArgs {
+    /// Print the answer as JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) ops: OpsArgs,
+}
+
+impl ReportArgs {
+    /// Prints an answer as JSON, or as `print` does; the exit code says whether all is well.
+    pub(super) fn tell(
+        &self,
+        answer: &Value,
+        is_well: bool,
+        print: impl FnOnce(&Value),
+    ) -> anyhow::Result<ExitCode> {
+        if self.json {
+            say(&serde_json::to_string_pretty(answer)?);
+        } else {
+            print(answer);
+        }
+        Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
 }
 
 /// See the module.

@@ -1,28 +1,13 @@
 use std::process::ExitCode;
 
-use super::operator::{OpsArgs, list, text};
+use super::operator::{ReportArgs, list, text};
 use super::{runtime, say};
 
-/// What to report.
-#[derive(Debug, clap::Args)]
-pub(super) struct Args {
-    /// Print the report as JSON, as it is at `/ready-report`.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    ops: OpsArgs,
-}
-
 /// Prints whether the push API can be switched off; succeeds only if it can.
-pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
         let report = args.ops.operator()?.get("/ready-report").await?;
-        if args.json {
-            say(&serde_json::to_string_pretty(&report)?);
-        } else {
-            print(&report);
-        }
-        Ok(if report["verdict"] == "GO" { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        args.tell(&report, report["verdict"] == "GO", print)
     })
 }
 

@@ -6,7 +6,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::operator::{Operator, OpsArgs, list, text};
+use super::operator::{Operator, ReportArgs, list, text};
 use super::progress::Stage;
 use super::{runtime, say, tell};
 use crate::migrator::reconcile::Class;
@@ -26,25 +26,18 @@ pub(super) struct Args {
     /// Only this shop.
     #[arg(long, value_name = "NAME")]
     shop: Option<String>,
-    /// Print what was found as JSON.
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    ops: OpsArgs,
+    report: ReportArgs,
 }
 
 /// Reads the Market's copy back; succeeds only if every SKU of it is explained.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
-        let operator = args.ops.operator()?;
-        let surveys = read_back(&operator, args.shop.as_deref(), "", args.json).await?;
-        if args.json {
-            say(&serde_json::to_string_pretty(&surveys)?);
-        } else {
-            surveys.iter().for_each(print);
-        }
+        let ReportArgs { json, ops } = &args.report;
+        let surveys = read_back(&ops.operator()?, args.shop.as_deref(), "", *json).await?;
         let is_well = surveys.iter().all(is_explained);
-        Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        let surveys = Value::Array(surveys);
+        args.report.tell(&surveys, is_well, |surveys| list(surveys).iter().for_each(print))
     })
 }
 

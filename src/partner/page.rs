@@ -6,7 +6,7 @@
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
-use super::wire::{Address, WarehouseStock, parse_moment};
+use super::wire::{Address, MAX_PAGE, WarehouseStock, business, parse_moment};
 use crate::stock::Instant;
 
 /// Which part of the Market's copy is asked for.
@@ -66,12 +66,12 @@ pub struct Shown {
     pub shelf: Shelf,
 }
 
-/// SKUs a page may have. Sources: the change log, 2026-08-04; `PageLimit200`.
+/// SKUs a page may have, by the method of this address.
 #[must_use]
 pub fn page_size(address: &Address) -> usize {
     match address {
-        Address::Campaign { .. } => 100,
-        Address::Business { .. } => 200,
+        Address::Campaign { .. } => MAX_PAGE,
+        Address::Business { .. } => business::MAX_PAGE,
     }
 }
 
