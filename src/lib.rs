@@ -67,6 +67,8 @@ pub mod legacy;
 pub mod partner;
 
 pub mod migrator;
+pub mod sources;
+
 pub mod ops;
 
 pub mod app;

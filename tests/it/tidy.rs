@@ -17,9 +17,10 @@ const DOORS: &[(&str, &[&str])] = &[
     ("legacy", &["stock", "http", "clock", "lifecycle", "telemetry"]),
     ("partner", &["stock", "http", "ingest", "clock", "lifecycle", "telemetry"]),
     ("migrator", MIGRATOR),
+    ("sources", SOURCES),
     ("rehearsal", &["stock", "legacy", "partner", "http", "clock", "lifecycle"]),
     ("ops", OPS),
-    ("config", &["http", "legacy", "partner", "migrator", "telemetry"]),
+    ("config", &["http", "legacy", "partner", "migrator", "sources", "telemetry"]),
     ("app", EVERYTHING),
     (
         "cli",
@@ -32,6 +33,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "migrator",
             "partner",
             "rehearsal",
+            "sources",
             "stock",
             "store",
             "telemetry",
@@ -42,6 +44,8 @@ const DOORS: &[(&str, &[&str])] = &[
 const MIGRATOR: &[&str] =
     &["stock", "store", "history", "partner", "http", "clock", "lifecycle", "telemetry"];
 
+const SOURCES: &[&str] = &["stock", "ingest", "legacy", "http", "clock", "lifecycle", "telemetry"];
+
 const OPS: &[&str] = &[
     "stock",
     "store",
@@ -50,6 +54,7 @@ const OPS: &[&str] = &[
     "ingest",
     "legacy",
     "migrator",
+    "sources",
     "clock",
     "lifecycle",
     "telemetry",
@@ -67,6 +72,7 @@ const EVERYTHING: &[&str] = &[
     "legacy",
     "partner",
     "migrator",
+    "sources",
     "ops",
     "config",
 ];
@@ -81,6 +87,7 @@ const NARROW_DOORS: &[(&str, &str, &[&str])] = &[
     ("cli", "store", &["Presence", "presence"]),
     ("rehearsal", "partner", &["wire"]),
     ("rehearsal", "legacy", &["wire"]),
+    ("sources", "legacy", &["client", "wire"]),
 ];
 
 fn source() -> PathBuf {

@@ -1,0 +1,239 @@
+use tokio::sync::mpsc;
+
+use super::quantity::{Quantity, QuantityError};
+use crate::stock::Instant;
+
+/// Most characters of a row that are kept to show what was set aside.
+const SHOWN: usize = 200;
+
+/// Entries that travel together: one step of the stage, and one of the reader.
+const BATCH: usize = 1_000;
+
+/// How many batches may wait for the stage; the reader stands still meanwhile.
+const WAITING: usize = 4;
+
+/// By what a row names its product.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Key {
+    /// By the SKU itself, as the source spells it.
+    Sku(String),
+    /// By an id of the source's own; which SKU that is, an [`Entry::Article`] tells, now or in
+    /// an earlier delivery.
+    Id(String),
+}
+
+/// What a source states of one product at one of its warehouses.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Row {
+    /// Where it stands: the line, the row of a sheet, or the number of the element, from 1.
+    pub line: u64,
+    /// Of which product.
+    pub key: Key,
+    /// At which warehouse, as the source names it; `None` if it names none.
+    pub place: Option<String>,
+    /// How much there is; `None` if the row is there and says nothing, so that nothing changes.
+    pub quantity: Option<Quantity>,
+    /// How much of it is reserved; `None` if the source does not say.
+    pub reserve: Option<Quantity>,
+    /// Since when, if the row itself says so.
+    pub at: Option<Instant>,
+}
+
+/// Something about one row that its owner must hear.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Fault {
+    /// Where it stands, as in [`Row::line`].
+    pub line: u64,
+    /// The beginning of the row, as it was read.
+    pub text: String,
+    /// The value and the rule it broke.
+    pub reason: String,
+}
+
+impl Fault {
+    /// A fault of the row whose text begins so.
+    #[must_use]
+    pub fn new(line: u64, text: &str, reason: impl Into<String>) -> Self {
+        let text = text.chars().take(SHOWN).collect();
+        Self { line, text, reason: reason.into() }
+    }
+}
+
+/// One thing a source says.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Entry {
+    /// Stock.
+    Row(Row),
+    /// Which SKU an id of the source's own stands for.
+    Article {
+        /// The id.
+        id: String,
+        /// The SKU, as the source spells it.
+        sku: String,
+    },
+    /// A row that cannot be taken, and is set aside.
+    Rejected(Fault),
+    /// A row that is taken, but looks as if something had been lost on its way.
+    Doubtful(Fault),
+}
+
+/// Whether what was read is all there is, or some of it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Scope {
+    /// Everything the source has: what is absent is absent there.
+    Snapshot,
+    /// What has changed: what is absent is as it was.
+    Delta,
+}
+
+impl Scope {
+    /// Its name in the settings and on pages.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Snapshot => "snapshot",
+            Self::Delta => "delta",
+        }
+    }
+}
+
+/// How the quantities of a source are read, and what it calls its fields.
+///
+/// Fields are found by name, whatever their case and whatever stands around them; where none
+/// is given, by the names the field knows.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Reading {
+    /// Which column, element or key holds the SKU.
+    pub sku: Option<String>,
+    /// Which one holds how much there is.
+    pub quantity: Option<String>,
+    /// Which one holds how much of it is reserved; only looked at if it is named.
+    pub reserve: Option<String>,
+    /// Which one names the warehouse.
+    pub warehouse: Option<String>,
+    /// Which one says since when.
+    pub updated_at: Option<String>,
+    /// Which sheet of a workbook; the first if none is named.
+    pub sheet: Option<String>,
+    /// What stands between the columns of a line; found out if not said.
+    pub delimiter: Option<u8>,
+    /// In which encoding the text is; found out if not said.
+    pub encoding: Option<&'static encoding_rs::Encoding>,
+    /// What words stand for: `"нет" = 0`, `">10" = 10`. Compared without regard to case.
+    pub words: Vec<(String, Quantity)>,
+    /// Parts of pieces are cut off; otherwise such a row is set aside.
+    pub floors_fractions: bool,
+    /// Less than nothing is nothing; otherwise such a row is set aside.
+    pub zeroes_negatives: bool,
+    /// Products marked as unavailable, disabled or deleted have none.
+    pub zeroes_unavailable: bool,
+    /// The last row of a text may end without a line end: the file cannot have been cut there.
+    pub takes_unended_row: bool,
+}
+
+impl Reading {
+    /// Reads a quantity: `None` if nothing is said.
+    ///
+    /// What is read is what is kept, fraction and sign included where they are allowed: what
+    /// becomes of them is the rules' business.
+    ///
+    /// # Errors
+    /// It is no number, or one that this source may not give.
+    pub fn quantity(&self, text: &str) -> Result<Option<Quantity>, QuantityError> {
+        let text = super::quantity::trim(text);
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let word = text.to_lowercase();
+        if let Some((_, quantity)) =
+            self.words.iter().find(|(known, _)| known.to_lowercase() == word)
+        {
+            return Ok(Some(*quantity));
+        }
+        self.allowed(Quantity::parse(text)?, text).map(Some)
+    }
+
+    /// Whether this source may give that quantity, read from that text.
+    ///
+    /// # Errors
+    /// It is a fraction or less than zero, and may not be; or it is more than any count.
+    pub fn allowed(&self, quantity: Quantity, text: &str) -> Result<Quantity, QuantityError> {
+        if quantity.is_fraction() && !self.floors_fractions {
+            return Err(QuantityError::Fraction(text.to_owned()));
+        }
+        if quantity < Quantity::ZERO && !self.zeroes_negatives {
+            return Err(QuantityError::Negative(text.to_owned()));
+        }
+        Ok(quantity)
+    }
+}
+
+/// The stage has gone: nobody wants the rest.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("the delivery was given up")]
+pub struct GivenUp;
+
+/// Where a reader puts what it reads. It waits while the stage is behind, so however long the
+/// source is, little of it is in memory.
+///
+/// What has been put arrives in batches; the last one with [`Rows::flush`].
+#[derive(Debug)]
+pub struct Rows {
+    sender: mpsc::Sender<Vec<Entry>>,
+    batch: Vec<Entry>,
+}
+
+impl Rows {
+    /// Both ends.
+    #[must_use]
+    pub fn channel() -> (Self, mpsc::Receiver<Vec<Entry>>) {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        (Self { sender, batch: Vec::with_capacity(BATCH) }, receiver)
+    }
+
+    /// Puts one entry, from a task.
+    ///
+    /// # Errors
+    /// Nobody wants the rest.
+    pub async fn put(&mut self, entry: Entry) -> Result<(), GivenUp> {
+        self.batch.push(entry);
+        if self.batch.len() < BATCH { Ok(()) } else { self.flush().await }
+    }
+
+    /// Hands on what has been put so far.
+    ///
+    /// # Errors
+    /// Nobody wants the rest.
+    pub async fn flush(&mut self) -> Result<(), GivenUp> {
+        let batch = self.take();
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.sender.send(batch).await.map_err(|_| GivenUp)
+    }
+
+    /// Puts one entry, from a thread that may wait.
+    ///
+    /// # Errors
+    /// Nobody wants the rest.
+    pub fn put_blocking(&mut self, entry: Entry) -> Result<(), GivenUp> {
+        self.batch.push(entry);
+        if self.batch.len() < BATCH { Ok(()) } else { self.flush_blocking() }
+    }
+
+    /// Hands on what has been put so far, from a thread that may wait.
+    ///
+    /// # Errors
+    /// Nobody wants the rest.
+    pub fn flush_blocking(&mut self) -> Result<(), GivenUp> {
+        let batch = self.take();
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.sender.blocking_send(batch).map_err(|_| GivenUp)
+    }
+
+    fn take(&mut self) -> Vec<Entry> {
+        std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH))
+    }
+}
