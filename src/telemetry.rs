@@ -77,6 +77,10 @@ pub enum AlarmKind {
     ReadBackFailed,
     /// A product is hidden for a check of the integration, and could not be shown again yet.
     SelftestHidden,
+    /// A source cannot be read, or what it says cannot be taken.
+    SourceFailed,
+    /// A source's delivery looks like a wipe: it waits for somebody's word.
+    SourceHeld,
     /// Nobody has asserted any of a shop's stock for too long.
     SourceSilent,
     /// The store cannot write: updates are refused, answers go on.
@@ -87,7 +91,7 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// Every kind, for the gauges: one that was never raised shows 0.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::BatchRefused,
         Self::CampaignPaused,
         Self::CloneGuard,
@@ -97,6 +101,8 @@ impl AlarmKind {
         Self::Quarantine,
         Self::ReadBackFailed,
         Self::SelftestHidden,
+        Self::SourceFailed,
+        Self::SourceHeld,
         Self::SourceSilent,
         Self::StoreFailed,
         Self::UnmappedWarehouse,
@@ -115,6 +121,8 @@ impl AlarmKind {
             Self::Quarantine => "quarantine",
             Self::ReadBackFailed => "read_back_failed",
             Self::SelftestHidden => "selftest_hidden",
+            Self::SourceFailed => "source_failed",
+            Self::SourceHeld => "source_held",
             Self::SourceSilent => "source_silent",
             Self::StoreFailed => "store_failed",
             Self::UnmappedWarehouse => "unmapped_warehouse",

@@ -51,11 +51,32 @@ pub enum Origin {
     CampaignPut,
     /// The seller's program, through the drop-in of a business.
     BusinessPost,
+    /// A file.
+    File,
+    /// The shop's own old handler.
+    OldHandler,
+    /// 1C, through its exchange with a site.
+    Exchange,
+    /// `MoySklad`.
+    MoySklad,
+    /// A database.
+    Sql,
+    /// A file that somebody handed over by hand.
+    Import,
 }
 
 impl Origin {
     /// All of them, each in the place of its number.
-    pub const ALL: [Self; 2] = [Self::CampaignPut, Self::BusinessPost];
+    pub const ALL: [Self; 8] = [
+        Self::CampaignPut,
+        Self::BusinessPost,
+        Self::File,
+        Self::OldHandler,
+        Self::Exchange,
+        Self::MoySklad,
+        Self::Sql,
+        Self::Import,
+    ];
 
     /// Its number in marks and in the history; never changes.
     #[must_use]
@@ -81,8 +102,24 @@ impl Origin {
         match self {
             Self::CampaignPut => "put /v2/campaigns",
             Self::BusinessPost => "post /v3/businesses",
+            Self::File => "file",
+            Self::OldHandler => "old handler",
+            Self::Exchange => "1c exchange",
+            Self::MoySklad => "moysklad",
+            Self::Sql => "sql",
+            Self::Import => "import",
         }
     }
+}
+
+/// What it means to say again, with a later date, how many there are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Sameness {
+    /// The date is news too: a call of the Market's own would have set it.
+    Restamps,
+    /// It confirms what is known, and costs neither a write nor a call of the Market: of a
+    /// complete export most is as it was.
+    Confirms,
 }
 
 /// What became of one caller's updates.
@@ -139,6 +176,7 @@ pub struct Ingest {
 #[derive(Debug)]
 struct Call {
     origin: Origin,
+    sameness: Sameness,
     statements: Vec<(ShopId, Vec<Update>)>,
     answer: oneshot::Sender<Result<Accepted, IngestError>>,
 }
@@ -159,6 +197,19 @@ impl Ingest {
         self.accept_all(origin, vec![(shop, updates)]).await
     }
 
+    /// Takes updates of one shop that a source states again and again, all or none, durably.
+    ///
+    /// # Errors
+    /// The store cannot write or the process is stopping; nothing was applied.
+    pub async fn confirm(
+        &self,
+        origin: Origin,
+        shop: ShopId,
+        updates: Vec<Update>,
+    ) -> Result<Accepted, IngestError> {
+        self.call(origin, Sameness::Confirms, vec![(shop, updates)]).await
+    }
+
     /// Takes updates of several shops, all or none, durably, in one commit.
     ///
     /// If the caller stops waiting, the updates may be taken nevertheless, whole.
@@ -170,8 +221,17 @@ impl Ingest {
         origin: Origin,
         statements: Vec<(ShopId, Vec<Update>)>,
     ) -> Result<Accepted, IngestError> {
+        self.call(origin, Sameness::Restamps, statements).await
+    }
+
+    async fn call(
+        &self,
+        origin: Origin,
+        sameness: Sameness,
+        statements: Vec<(ShopId, Vec<Update>)>,
+    ) -> Result<Accepted, IngestError> {
         let (answer, answered) = oneshot::channel();
-        let call = Call { origin, statements, answer };
+        let call = Call { origin, sameness, statements, answer };
         self.queue.send(call).await.map_err(|_| IngestError::Stopping)?;
         answered.await.unwrap_or(Err(IngestError::Stopping))
     }
@@ -286,7 +346,9 @@ impl Worker {
             .map(|call| {
                 let statements = call.statements.iter();
                 statements
-                    .map(|(shop, updates)| self.resolve_shop(*shop, updates, now, &mut ahead))
+                    .map(|(shop, updates)| {
+                        self.resolve_shop(*shop, updates, (call.sameness, now), &mut ahead)
+                    })
                     .collect()
             })
             .collect()
@@ -296,7 +358,7 @@ impl Worker {
         &self,
         shop: ShopId,
         updates: &'a [Update],
-        now: Instant,
+        (sameness, now): (Sameness, Instant),
         ahead: &mut Ahead<'a>,
     ) -> Resolved {
         let mut resolved = Resolved {
@@ -310,7 +372,14 @@ impl Worker {
                 .get(&(shop, &update.sku))
                 .copied()
                 .or_else(|| self.book.get(shop, update.sku.as_str()).map(|entry| entry.level()));
-            let level = level_of(update, known, now);
+            let mut level = level_of(update, known, now);
+            if let Some(known) = known.filter(|known| {
+                sameness == Sameness::Confirms
+                    && known.count == level.count
+                    && known.updated_at <= level.updated_at
+            }) {
+                level = known;
+            }
             let applied = Applied::of(known, level);
             resolved.accepted.count(applied);
             match applied {
@@ -517,6 +586,24 @@ mod tests {
                 (MOSCOW, put, names(""), names("")),
             ]
         );
+    }
+
+    #[tokio::test]
+    async fn what_a_source_confirms_keeps_its_date_and_is_an_assertion_all_the_same() {
+        let house = house().await;
+        let ten = "10:00:00";
+        let first = vec![said("A", 1, ten), said("B", 2, ten), said("C", 3, "12:00:00")];
+        house.ingest.confirm(Origin::File, MOSCOW, first).await.unwrap();
+        let again =
+            vec![said("A", 1, "11:00:00"), said("B", 5, "11:00:00"), said("C", 3, "11:00:00")];
+        let accepted = house.ingest.confirm(Origin::File, MOSCOW, again).await.unwrap();
+        let expected = Accepted { replaced: 1, repeated: 1, outdated: 1, ..Accepted::default() };
+        assert_eq!(accepted, expected);
+        let known = house.book.get(MOSCOW, "A").unwrap().level();
+        assert_eq!(Some(known.updated_at), said("A", 1, ten).updated_at);
+        let heard = house.heard.lock().unwrap().last().cloned();
+        let names = |text: &str| text.chars().map(String::from).collect::<Vec<_>>();
+        assert_eq!(heard, Some((MOSCOW, Origin::File, names("B"), names("A"))));
     }
 
     #[tokio::test]

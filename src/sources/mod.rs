@@ -1,11 +1,21 @@
 //! Where stock comes from besides the drop-in: files, the shop's old handler, 1C, MoySklad, SQL.
 //!
-//! A reader turns whatever a source is into [`Entry`]s; they are staged, judged and then
-//! taken whole, through the one front door, [`crate::ingest`].
+//! A reader turns whatever a source is into [`Entry`]s. They are staged, judged by the
+//! [`guard`] and then taken whole: what was stated is kept as it was stated, the [`rules`] make
+//! stock of it, and that goes through the one front door, [`crate::ingest`].
 
 pub mod formats;
+pub mod guard;
+mod intake;
 mod quantity;
 mod row;
+pub mod rules;
+mod stated;
 
+pub use intake::{
+    Absent, Context, Intake, IntakeError, Outcome, RULES, Receipt, Standing, Taking, Tally,
+    Warehouses,
+};
 pub use quantity::{Quantity, QuantityError};
 pub use row::{Entry, Fault, GivenUp, Key, Reading, Row, Rows, Scope};
+pub use stated::{Brought, Held, StatedError};

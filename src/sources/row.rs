@@ -48,6 +48,9 @@ pub struct Fault {
     pub text: String,
     /// The value and the rule it broke.
     pub reason: String,
+    /// Of which SKU the row speaks, if that much is clear. In a snapshot this SKU is there,
+    /// and not absent.
+    pub sku: Option<String>,
 }
 
 impl Fault {
@@ -55,7 +58,18 @@ impl Fault {
     #[must_use]
     pub fn new(line: u64, text: &str, reason: impl Into<String>) -> Self {
         let text = text.chars().take(SHOWN).collect();
-        Self { line, text, reason: reason.into() }
+        Self { line, text, reason: reason.into(), sku: None }
+    }
+
+    /// The same, of a row that says of which product it speaks.
+    #[must_use]
+    pub fn of(mut self, key: &Key) -> Self {
+        match key {
+            Key::Sku(sku) => self.sku = Some(sku.clone()),
+            // Which SKU that is may not be known yet: it counts as one nobody can name.
+            Key::Id(_) => {}
+        }
+        self
     }
 }
 
@@ -71,6 +85,8 @@ pub enum Entry {
         /// The SKU, as the source spells it.
         sku: String,
     },
+    /// What follows replaces what came before of the same product and warehouse.
+    NextPart,
     /// A row that cannot be taken, and is set aside.
     Rejected(Fault),
     /// A row that is taken, but looks as if something had been lost on its way.
@@ -189,6 +205,12 @@ impl Rows {
     pub fn channel() -> (Self, mpsc::Receiver<Vec<Entry>>) {
         let (sender, receiver) = mpsc::channel(WAITING);
         (Self { sender, batch: Vec::with_capacity(BATCH) }, receiver)
+    }
+
+    /// A second hand for the same stage: what each puts arrives in its own order.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        Self { sender: self.sender.clone(), batch: Vec::with_capacity(BATCH) }
     }
 
     /// Puts one entry, from a task.

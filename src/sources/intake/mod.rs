@@ -1,0 +1,675 @@
+mod taking;
+mod told;
+mod view;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex as Lock, PoisonError};
+
+use chrono::{DateTime, Utc};
+use tokio::sync::{Mutex, mpsc};
+use tracing::{info, warn};
+
+pub use self::taking::{Absent, Taking, Warehouses};
+pub use self::told::{Outcome, Receipt, Standing, Tally};
+use self::view::{View, next};
+use super::guard::{Doubt, Effect, judge};
+use super::rules::{self, ShopRules, Steps};
+use super::stated::{Held, SourceId, Stage, Staged, StatedError, Statements, Which};
+use super::{Entry, Fault, Rows, Scope};
+use crate::clock::Clock;
+use crate::ingest::{Ingest, IngestError, Origin};
+use crate::stock::{Instant, ShopId, Sku, StockBook, Update};
+use crate::telemetry::{AlarmKind, Alarms};
+
+/// Updates that pass the front door together.
+const AT_ONCE: usize = 2_000;
+
+/// The name under which a change of the rules is held, and accepted.
+pub const RULES: &str = "rules";
+
+/// Why a delivery was not taken, nor held.
+#[derive(Debug, thiserror::Error)]
+pub enum IntakeError {
+    /// Its source could not be read to its end.
+    #[error("{0}")]
+    Unread(String),
+    /// What it says does not fit the settings.
+    #[error("{0}")]
+    Unfit(String),
+    /// It cannot be kept.
+    #[error(transparent)]
+    Stated(#[from] StatedError),
+    /// It cannot be staged or looked at.
+    #[error("the delivery cannot be staged")]
+    Staging(#[from] sqlx::Error),
+    /// The front door is shut. What was stated is kept, and will be taken later.
+    #[error(transparent)]
+    Ingest(#[from] IngestError),
+    /// There is no such source, or nothing of it is held.
+    #[error("nothing of {0} is held")]
+    NothingHeld(String),
+}
+
+/// Whether a doubtful delivery is taken all the same.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Word {
+    /// Nobody has said so.
+    None,
+    /// Somebody has.
+    Accepted,
+    /// It is only looked at.
+    Look,
+}
+
+/// What several rooms give an intake.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// What is known.
+    pub book: Arc<StockBook>,
+    /// The front door.
+    pub ingest: Ingest,
+    /// What time it is.
+    pub clock: Clock,
+    /// Where trouble is told.
+    pub alarms: Alarms,
+}
+
+/// All sources of one shop. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Intake(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    shop: ShopId,
+    name: String,
+    directory: PathBuf,
+    seats: Vec<Seat>,
+    rules: ShopRules,
+    statements: Mutex<Statements>,
+    standings: Lock<Vec<Standing>>,
+    context: Context,
+}
+
+#[derive(Debug)]
+struct Seat {
+    id: SourceId,
+    taking: Taking,
+}
+
+impl Intake {
+    /// Opens what the sources of a shop have stated; nothing is taken yet.
+    ///
+    /// # Errors
+    /// The directory cannot be used, or what is in it cannot be read.
+    pub async fn open(
+        directory: &Path,
+        (shop, name): (ShopId, &str),
+        takings: Vec<Taking>,
+        rules: ShopRules,
+        context: Context,
+    ) -> Result<Self, IntakeError> {
+        let mut statements = Statements::open(directory).await?;
+        let mut seats = Vec::new();
+        let mut standings = Vec::new();
+        for taking in takings {
+            let id = statements.source(&taking.name).await?;
+            statements.map(id, &taking.mapping).await?;
+            let held = statements.memory(id).await?.held;
+            if let Some(held) = &held {
+                tell_of_held(&context.alarms, name, &taking.name, &held.doubt);
+            }
+            standings.push(Standing { held, ..Standing::default() });
+            seats.push(Seat { id, taking });
+        }
+        Ok(Self(Arc::new(Inner {
+            shop,
+            name: name.to_owned(),
+            directory: directory.to_owned(),
+            seats,
+            rules,
+            statements: Mutex::new(statements),
+            standings: Lock::new(standings),
+            context,
+        })))
+    }
+
+    /// The shop's name.
+    #[must_use]
+    pub fn shop(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The names of its sources, in the configuration's order.
+    pub fn sources(&self) -> impl Iterator<Item = &str> {
+        self.0.seats.iter().map(|seat| seat.taking.name.as_str())
+    }
+
+    /// The place of the source of that name.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.0.seats.iter().position(|seat| seat.taking.name == name)
+    }
+
+    /// How the source is taken.
+    #[must_use]
+    pub fn taking(&self, source: usize) -> &Taking {
+        &self.0.seats[source].taking
+    }
+
+    /// A directory for files on their way in.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.0.directory
+    }
+
+    /// How a source is doing.
+    #[must_use]
+    pub fn standing(&self, source: usize) -> Standing {
+        self.standings()[source].clone()
+    }
+
+    /// What a source's reader wanted to remember.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn reader(&self, source: usize) -> Result<String, IntakeError> {
+        let mut statements = self.0.statements.lock().await;
+        Ok(statements.memory(self.0.seats[source].id).await?.reader)
+    }
+
+    /// Remembers what a source's reader wants to know next time.
+    ///
+    /// # Errors
+    /// It cannot be kept.
+    pub async fn remember(&self, source: usize, reader: &str) -> Result<(), IntakeError> {
+        let mut statements = self.0.statements.lock().await;
+        Ok(statements.remember(self.0.seats[source].id, reader).await?)
+    }
+
+    /// The rows that were set aside in a source's last delivery, at most so many.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub async fn rejected(&self, source: usize, most: u32) -> Result<Vec<Fault>, IntakeError> {
+        let mut statements = self.0.statements.lock().await;
+        Ok(statements.rejected(self.0.seats[source].id, most).await?)
+    }
+
+    fn standings(&self) -> std::sync::MutexGuard<'_, Vec<Standing>> {
+        self.0.standings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Instant {
+        self.0.context.clock.now().into()
+    }
+
+    // === Deliveries ===
+
+    /// Takes one delivery: has it read, stages it, judges it, and takes it whole.
+    ///
+    /// `at` is when the source says it was stated; if that is not after its last delivery, now.
+    /// `read` answers whether what it read is complete, if that can be told.
+    ///
+    /// # Errors
+    /// It could not be read, kept or taken; the stock is as it was, but for a front door that
+    /// was shut in the middle.
+    pub async fn deliver(
+        &self,
+        source: usize,
+        at: Instant,
+        is_meant: bool,
+        read: impl AsyncFnOnce(&mut Rows) -> Result<Option<Scope>, String>,
+    ) -> Result<Receipt, IntakeError> {
+        let began = self.0.context.clock.now();
+        {
+            let standing = &mut self.standings()[source];
+            (standing.reading_since, standing.read_rows) = (Some(began), 0);
+        }
+        let delivered = self.deliver_inner(source, at, is_meant, read).await;
+        self.note(source, began, is_meant, delivered)
+    }
+
+    async fn deliver_inner(
+        &self,
+        source: usize,
+        at: Instant,
+        is_meant: bool,
+        read: impl AsyncFnOnce(&mut Rows) -> Result<Option<Scope>, String>,
+    ) -> Result<Receipt, IntakeError> {
+        let seat = &self.0.seats[source];
+        let stage = self.0.statements.lock().await.stage(seat.id).await?;
+        let (mut rows, entries) = Rows::channel();
+        let reading = async {
+            let read = read(&mut rows).await;
+            // Nobody listens only if staging has failed, which says more.
+            let _given_up = rows.flush().await;
+            drop(rows);
+            read
+        };
+        let (read, staged) = tokio::join!(reading, self.fill(source, stage, entries));
+        // A stage that broke is the cause of a reader that gave up, not the other way round.
+        let stage = staged?;
+        let told = read.map_err(IntakeError::Unread)?;
+        let scope = seat.taking.scope.or(told).unwrap_or(Scope::Delta);
+        let staged = stage.end().await?;
+        let word = if is_meant { Word::None } else { Word::Look };
+        let delivery = Delivery { scope, at, tells_absence: staged.brought.unnamed == 0, staged };
+        self.finish(source, delivery, word).await
+    }
+
+    async fn fill(
+        &self,
+        source: usize,
+        mut stage: Stage,
+        mut entries: mpsc::Receiver<Vec<Entry>>,
+    ) -> Result<Stage, IntakeError> {
+        while let Some(entries) = entries.recv().await {
+            stage.put(entries, self.now()).await?;
+            self.standings()[source].read_rows = stage.brought().rows;
+        }
+        Ok(stage)
+    }
+
+    /// Takes what is held of a source.
+    ///
+    /// # Errors
+    /// Nothing is held, or it cannot be taken now.
+    pub async fn accept(&self, name: &str) -> Result<Receipt, IntakeError> {
+        let nothing = || IntakeError::NothingHeld(name.to_owned());
+        let source = self.find(name).ok_or_else(nothing)?;
+        let began = self.0.context.clock.now();
+        let accepted = self.accept_inner(source).await;
+        self.note(source, began, true, accepted)
+    }
+
+    async fn accept_inner(&self, source: usize) -> Result<Receipt, IntakeError> {
+        let seat = &self.0.seats[source];
+        let (held, staged) = {
+            let mut statements = self.0.statements.lock().await;
+            let held = statements.memory(seat.id).await?.held;
+            let held = held.ok_or_else(|| IntakeError::NothingHeld(seat.taking.name.clone()))?;
+            (held, statements.held(seat.id).await?)
+        };
+        let delivery = Delivery {
+            scope: if held.is_snapshot { Scope::Snapshot } else { Scope::Delta },
+            at: Instant::from_micros(held.at).unwrap_or_else(|| self.now()),
+            tells_absence: held.tells_absence,
+            staged,
+        };
+        self.finish(source, delivery, Word::Accepted).await
+    }
+
+    async fn finish(
+        &self,
+        source: usize,
+        delivery: Delivery,
+        word: Word,
+    ) -> Result<Receipt, IntakeError> {
+        let seat = &self.0.seats[source];
+        let Delivery { scope, staged, .. } = &delivery;
+        if let Some(reason) = seat.taking.warehouses.refuse(&staged.places, *scope) {
+            return Err(IntakeError::Unfit(reason));
+        }
+        let mut statements = self.0.statements.lock().await;
+        let memory = statements.memory(seat.id).await?;
+        // What comes later from the same source is never older.
+        let is_later = memory.stated_at.is_none_or(|stated| delivery.at > stated);
+        let at = if is_later { delivery.at.min(self.now()) } else { self.now() };
+        let contents = statements.settle(seat.id, staged).await?;
+        let tells_absence = delivery.tells_absence && contents.nameless == 0;
+        statements.take(seat.id, *scope, at, tells_absence).await?;
+        let delivered = Which::Delivered(seat.id, *scope);
+        let tally = match self.tally(&mut statements, delivered.clone()).await {
+            Ok(tally) => tally,
+            Err(error) => {
+                statements.abandon().await?;
+                return Err(error);
+            }
+        };
+        let effect = Effect {
+            rows: contents.rows,
+            rows_before: memory.rows,
+            rejected: contents.rejected,
+            in_stock: tally.in_stock,
+            zeroed: tally.zeroed,
+        };
+        let mut receipt = Receipt {
+            outcome: Outcome::Taken,
+            at,
+            scope: *scope,
+            rows: contents.rows,
+            rejected: contents.rejected,
+            tally,
+            doubtful: staged.doubtful.clone(),
+            doubts: staged.brought.doubtful,
+            absence_untold: *scope == Scope::Snapshot && !tells_absence,
+            took_ms: 0,
+        };
+        let doubt = judge(*scope, effect, &seat.taking.limits);
+        let held = doubt.map(|doubt| self.held(&memory.held, &delivery, doubt, tells_absence));
+        if word == Word::Look {
+            statements.abandon().await?;
+            receipt.outcome = held.map_or(Outcome::Looked, |held| Outcome::Held(held.doubt));
+            return Ok(receipt);
+        }
+        let is_repeated =
+            |held: &Held| seat.taking.limits.repeats.is_some_and(|repeats| held.times > repeats);
+        if let Some(held) = held.filter(|held| word == Word::None && !is_repeated(held)) {
+            statements.abandon().await?;
+            statements.hold(seat.id, delivery.staged, &held).await?;
+            receipt.outcome = Outcome::Held(held.doubt.clone());
+            self.standings()[source].held = Some(held);
+            return Ok(receipt);
+        }
+        statements.commit().await?;
+        // From here on it is stated; the book follows, at the next start if need be.
+        let applied = self.apply(&mut statements, delivered).await;
+        statements.finish().await?;
+        applied?;
+        statements.paid(seat.id).await?;
+        drop(delivery);
+        statements.release(seat.id).await?;
+        self.standings()[source].held = None;
+        Ok(receipt)
+    }
+
+    fn held(
+        &self,
+        before: &Option<Held>,
+        delivery: &Delivery,
+        doubt: Doubt,
+        tells_absence: bool,
+    ) -> Held {
+        let digest = delivery.staged.digest;
+        let same = before.as_ref().filter(|held| held.digest == digest);
+        Held {
+            since: before.as_ref().map_or(self.now().as_micros(), |held| held.since),
+            at: delivery.at.as_micros(),
+            is_snapshot: delivery.scope == Scope::Snapshot,
+            tells_absence,
+            doubt: doubt.to_string(),
+            digest,
+            times: same.map_or(1, |held| held.times.saturating_add(1)),
+        }
+    }
+
+    /// Notes what became of a delivery, where people look.
+    fn note(
+        &self,
+        source: usize,
+        began: DateTime<Utc>,
+        is_meant: bool,
+        delivered: Result<Receipt, IntakeError>,
+    ) -> Result<Receipt, IntakeError> {
+        let now = self.0.context.clock.now();
+        let (shop, name) = (&self.0.name, &self.0.seats[source].taking.name);
+        let about = format!("{shop}/{name}");
+        let alarms = &self.0.context.alarms;
+        let mut standings = self.standings();
+        let standing = &mut standings[source];
+        standing.reading_since = None;
+        let mut receipt = match delivered {
+            Ok(receipt) => receipt,
+            Err(error) => {
+                if is_meant {
+                    standing.failed += 1;
+                    let text = chain(&error);
+                    standing.failure = Some((now, text.clone()));
+                    drop(standings);
+                    let text =
+                        format!("{about} could not be taken, the stock is as it was: {text}");
+                    alarms.raise(AlarmKind::SourceFailed, &about, text);
+                }
+                return Err(error);
+            }
+        };
+        receipt.took_ms = (now - began).num_milliseconds();
+        if !is_meant {
+            return Ok(receipt);
+        }
+        standing.failure = None;
+        standing.last_at = Some(now);
+        standing.rejected += receipt.rejected;
+        let Receipt { rows, rejected, tally, took_ms, .. } = &receipt;
+        match &receipt.outcome {
+            Outcome::Held(doubt) => {
+                standing.held_total += 1;
+                tell_of_held(alarms, shop, name, doubt);
+            }
+            Outcome::Taken | Outcome::Looked => {
+                standing.taken += 1;
+                standing.rows += rows;
+                alarms.clear(AlarmKind::SourceHeld, &about);
+                let Tally { new, changed, unchanged, zeroed, .. } = tally;
+                info!(
+                    shop,
+                    source = name,
+                    rows,
+                    rejected,
+                    new,
+                    changed,
+                    unchanged,
+                    zeroed,
+                    took_ms,
+                    "{about} has stated {rows} rows: {new} new, {changed} changed, {zeroed} of \
+                     them to zero, {unchanged} as before, {rejected} set aside"
+                );
+            }
+        }
+        alarms.clear(AlarmKind::SourceFailed, &about);
+        standing.last = Some(receipt.clone());
+        Ok(receipt)
+    }
+
+    /// Notes that a source could not be asked at all.
+    pub fn note_failure(&self, source: usize, text: &str) {
+        let now = self.0.context.clock.now();
+        let about = format!("{}/{}", self.0.name, self.0.seats[source].taking.name);
+        {
+            let standing = &mut self.standings()[source];
+            standing.failed += 1;
+            standing.reading_since = None;
+            standing.failure = Some((now, text.to_owned()));
+        }
+        let text = format!("{about} cannot be read, the stock is as it was: {text}");
+        self.0.context.alarms.raise(AlarmKind::SourceFailed, &about, text);
+    }
+
+    // === From statements to stock ===
+
+    /// Brings the book in line with what is stated: what was cut off by the last stop, and
+    /// everything if the rules are other ones now.
+    ///
+    /// # Errors
+    /// It cannot be read or taken.
+    pub async fn reckon(&self) -> Result<(), IntakeError> {
+        let mut statements = self.0.statements.lock().await;
+        let rules = self.digest();
+        let is_known = statements.rules().await? == rules;
+        for seat in &self.0.seats {
+            if is_known && statements.memory(seat.id).await?.owes {
+                self.apply(&mut statements, Which::Of(seat.id)).await?;
+                statements.paid(seat.id).await?;
+            }
+        }
+        if is_known {
+            return Ok(());
+        }
+        let tally = self.tally(&mut statements, Which::All).await?;
+        let limits = self.0.seats.first().map(|seat| seat.taking.limits).unwrap_or_default();
+        let Tally { in_stock, zeroed, .. } = tally;
+        let effect = Effect { in_stock, zeroed, ..Effect::default() };
+        if let Some(doubt) = judge(Scope::Delta, effect, &limits) {
+            // Rules are the operator's own word, but a slip of the pen is not.
+            tell_of_held(&self.0.context.alarms, &self.0.name, RULES, &doubt.to_string());
+            return Ok(());
+        }
+        self.adopt(&mut statements, &rules).await
+    }
+
+    /// Takes the rules as they are, whatever they turn to zero.
+    ///
+    /// # Errors
+    /// What is stated cannot be read or taken.
+    pub async fn accept_rules(&self) -> Result<(), IntakeError> {
+        let mut statements = self.0.statements.lock().await;
+        let rules = self.digest();
+        if statements.rules().await? == rules {
+            return Err(IntakeError::NothingHeld(RULES.to_owned()));
+        }
+        self.adopt(&mut statements, &rules).await
+    }
+
+    async fn adopt(&self, statements: &mut Statements, rules: &str) -> Result<(), IntakeError> {
+        self.apply(statements, Which::All).await?;
+        statements.note_rules(rules).await?;
+        for seat in &self.0.seats {
+            statements.paid(seat.id).await?;
+        }
+        let about = format!("{}/{RULES}", self.0.name);
+        self.0.context.alarms.clear(AlarmKind::SourceHeld, &about);
+        Ok(())
+    }
+
+    /// All that decides what is made of a statement, in one text.
+    fn digest(&self) -> String {
+        use sha2::{Digest as _, Sha256};
+        let mut text = format!("{:?} {:?}", self.0.rules.combine, self.0.rules.shape);
+        let mut overrides: Vec<_> = self.0.rules.overrides.iter().collect();
+        overrides.sort_by(|(one, _), (other, _)| one.as_str().cmp(other.as_str()));
+        let _infallible = write!(text, "{overrides:?}");
+        for Seat { taking, .. } in &self.0.seats {
+            let Taking { name, absent, warehouses, rules, mapping, .. } = taking;
+            let _infallible =
+                write!(text, "{name:?} {absent:?} {warehouses:?} {rules:?} {mapping:?}");
+        }
+        let digest = Sha256::digest(text.as_bytes());
+        digest.iter().take(16).fold(String::new(), |mut text, byte| {
+            let _infallible = write!(text, "{byte:02x}");
+            text
+        })
+    }
+
+    async fn view(&self, statements: &mut Statements) -> Result<View<'_>, IntakeError> {
+        let mut seats = Vec::new();
+        for seat in &self.0.seats {
+            seats.push((seat, statements.memory(seat.id).await?.stated_at));
+        }
+        let rules = self.0.seats.iter().map(|seat| seat.taking.rules).collect();
+        Ok(View { seats, rules, shop: &self.0.rules })
+    }
+
+    /// What would become of the book.
+    async fn tally(&self, statements: &mut Statements, which: Which) -> Result<Tally, IntakeError> {
+        let view = self.view(statements).await?;
+        let mut tally = Tally::default();
+        let mut groups = statements.groups(which);
+        while let Some((sku, result)) = next(&mut groups, &view).await? {
+            let known = self.0.context.book.get(self.0.shop, sku.as_str());
+            let known = known.map(|entry| entry.level());
+            let is_in_stock = known.is_some_and(|level| level.count.get() > 0);
+            tally.in_stock += u64::from(is_in_stock);
+            match known {
+                None => tally.new += 1,
+                Some(known) if known.updated_at > result.at => tally.outdated += 1,
+                Some(known) if known.count == result.count => tally.unchanged += 1,
+                Some(_) => {
+                    tally.changed += 1;
+                    tally.zeroed += u64::from(is_in_stock && result.count.get() == 0);
+                }
+            }
+        }
+        Ok(tally)
+    }
+
+    /// Brings it into the book.
+    async fn apply(&self, statements: &mut Statements, which: Which) -> Result<(), IntakeError> {
+        let view = self.view(statements).await?;
+        let mut waiting: Vec<(Origin, Vec<Update>)> = Vec::new();
+        let mut groups = statements.groups(which);
+        while let Some((sku, result)) = next(&mut groups, &view).await? {
+            let origin = self.0.seats[result.source].taking.origin;
+            let update = Update { sku, count: result.count, updated_at: Some(result.at) };
+            let at = match waiting.iter().position(|(known, _)| *known == origin) {
+                Some(at) => at,
+                None => {
+                    waiting.push((origin, Vec::with_capacity(AT_ONCE)));
+                    waiting.len() - 1
+                }
+            };
+            waiting[at].1.push(update);
+            if waiting[at].1.len() == AT_ONCE {
+                let updates = std::mem::replace(&mut waiting[at].1, Vec::with_capacity(AT_ONCE));
+                self.0.context.ingest.confirm(origin, self.0.shop, updates).await?;
+            }
+        }
+        drop(groups);
+        for (origin, updates) in waiting.into_iter().filter(|(_, updates)| !updates.is_empty()) {
+            self.0.context.ingest.confirm(origin, self.0.shop, updates).await?;
+        }
+        Ok(())
+    }
+
+    /// How the stock of a SKU comes about, step by step; empty if no source has stated any.
+    ///
+    /// # Errors
+    /// What is stated cannot be read.
+    pub async fn explain(&self, sku: &Sku) -> Result<Vec<String>, IntakeError> {
+        let mut statements = self.0.statements.lock().await;
+        let view = self.view(&mut statements).await?;
+        let mut groups = statements.groups(Which::One(sku.as_str().to_owned()));
+        let mut lines = Vec::new();
+        while let Some(group) = groups.next().await? {
+            if group[0].sku != sku.as_str() {
+                continue;
+            }
+            let parts = view.parts(&group);
+            for said in &group {
+                lines.push(view.describe(said));
+            }
+            let mut steps = Vec::new();
+            let result =
+                rules::evaluate(sku, &parts, &view.rules, view.shop, &mut Steps::to(&mut steps));
+            lines.append(&mut steps);
+            if let Some(result) = result {
+                lines.push(format!("result: {} as of {}", result.count, result.at));
+            }
+        }
+        Ok(lines)
+    }
+}
+
+/// A delivery that is all there.
+#[derive(Debug)]
+struct Delivery {
+    staged: Staged,
+    scope: Scope,
+    at: Instant,
+    // Whether absence can be told at all.
+    tells_absence: bool,
+}
+
+fn tell_of_held(alarms: &Alarms, shop: &str, source: &str, doubt: &str) {
+    let about = format!("{shop}/{source}");
+    let text = format!(
+        "{about} is held and the stock stays as it was: {doubt}. If that is meant: stockbridge \
+         accept {source} --shop {shop}"
+    );
+    warn!(shop, source, "{text}");
+    alarms.raise(AlarmKind::SourceHeld, &about, text);
+}
+
+/// An error with all that caused it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let _infallible = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

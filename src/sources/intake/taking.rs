@@ -1,0 +1,86 @@
+use std::collections::BTreeSet;
+
+use crate::ingest::Origin;
+use crate::sources::Scope;
+use crate::sources::guard::Limits;
+use crate::sources::rules::SourceRules;
+
+/// What it means that a snapshot has a product no more.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Absent {
+    /// Nothing: its stock is as it was last stated.
+    #[default]
+    Keep,
+    /// There is none left.
+    Zero,
+}
+
+/// Which of a source's warehouses feed the shop.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Warehouses {
+    /// Nobody has said, so there may be one at most.
+    #[default]
+    Unsaid,
+    /// All of them.
+    All,
+    /// These, by the names the source gives them.
+    Named(Vec<String>),
+}
+
+impl Warehouses {
+    pub(super) fn has(&self, place: &str) -> bool {
+        match self {
+            Self::Unsaid | Self::All => true,
+            Self::Named(names) => {
+                names.iter().any(|name| name.to_lowercase() == place.to_lowercase())
+            }
+        }
+    }
+
+    /// What is wrong with a delivery that names these.
+    pub(super) fn refuse(&self, places: &BTreeSet<String>, scope: Scope) -> Option<String> {
+        let named: Vec<&str> =
+            places.iter().map(String::as_str).filter(|p| !p.is_empty()).collect();
+        let listed = || {
+            let first: Vec<String> =
+                named.iter().take(20).map(|name| format!("'{name}'")).collect();
+            first.join(", ")
+        };
+        match self {
+            Self::Unsaid if named.len() > 1 => Some(format!(
+                "it names {} warehouses, {}: say in warehouses which of them feed this shop, or \
+                 [\"*\"] for all",
+                named.len(),
+                listed()
+            )),
+            Self::Named(names) if scope == Scope::Snapshot && !places.is_empty() => {
+                let is_there = places.iter().any(|place| self.has(place));
+                (!is_there).then(|| {
+                    format!("none of its warehouses, {}, is one of warehouses, {names:?}", listed())
+                })
+            }
+            Self::Unsaid | Self::All | Self::Named(_) => None,
+        }
+    }
+}
+
+/// How the deliveries of one source are taken.
+#[derive(Clone, Debug)]
+pub struct Taking {
+    /// Its name, unlike that of any other source of the shop.
+    pub name: String,
+    /// Whose word it is.
+    pub origin: Origin,
+    /// Whether it is complete; `None` if its format tells.
+    pub scope: Option<Scope>,
+    /// What absence means in a snapshot.
+    pub absent: Absent,
+    /// Which of its warehouses count.
+    pub warehouses: Warehouses,
+    /// When it is not believed.
+    pub limits: Limits,
+    /// What is made of its numbers.
+    pub rules: SourceRules,
+    /// What its words stand for: (its word, our SKU, its units a piece).
+    pub mapping: Vec<(String, String, u32)>,
+}

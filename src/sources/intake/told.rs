@@ -1,0 +1,85 @@
+use chrono::{DateTime, Utc};
+
+use crate::sources::stated::Held;
+use crate::sources::{Fault, Scope};
+use crate::stock::Instant;
+
+/// What a delivery comes to, SKU by SKU.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Serialize)]
+pub struct Tally {
+    /// SKUs heard of for the first time.
+    pub new: u64,
+    /// SKUs whose stock changes.
+    pub changed: u64,
+    /// SKUs whose stock is as it was.
+    pub unchanged: u64,
+    /// SKUs of which something newer is known.
+    pub outdated: u64,
+    /// SKUs in stock that turn to zero; of those that change.
+    pub zeroed: u64,
+    /// SKUs in stock before.
+    pub in_stock: u64,
+}
+
+/// What became of a delivery.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// It is in the book.
+    Taken,
+    /// It would have been taken, if it had been meant.
+    Looked,
+    /// It waits for somebody's word.
+    Held(String),
+}
+
+/// What is told of a delivery.
+#[derive(Clone, Debug)]
+pub struct Receipt {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// As of when it was stated.
+    pub at: Instant,
+    /// Whether it was complete.
+    pub scope: Scope,
+    /// Rows that could be taken.
+    pub rows: u64,
+    /// Rows that were set aside.
+    pub rejected: u64,
+    /// What it comes to.
+    pub tally: Tally,
+    /// The first rows that look as if something had been lost.
+    pub doubtful: Vec<Fault>,
+    /// How many there are of them.
+    pub doubts: u64,
+    /// Absence was not told, because rows were set aside of which nobody knows the product.
+    pub absence_untold: bool,
+    /// How long it took, in milliseconds.
+    pub took_ms: i64,
+}
+
+/// How a source is doing.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    /// The last delivery that came to its end.
+    pub last: Option<Receipt>,
+    /// When that was.
+    pub last_at: Option<DateTime<Utc>>,
+    /// What is held.
+    pub held: Option<Held>,
+    /// Why the last attempt failed, if it did.
+    pub failure: Option<(DateTime<Utc>, String)>,
+    /// Since when a delivery is on its way.
+    pub reading_since: Option<DateTime<Utc>>,
+    /// Rows that have come of it so far.
+    pub read_rows: u64,
+    /// Deliveries taken since the start.
+    pub taken: u64,
+    /// Deliveries held since the start.
+    pub held_total: u64,
+    /// Attempts that failed since the start.
+    pub failed: u64,
+    /// Rows taken since the start.
+    pub rows: u64,
+    /// Rows set aside since the start.
+    pub rejected: u64,
+}

@@ -1,0 +1,439 @@
+//! What each source of a shop has stated, kept as it was stated.
+//!
+//! One SQLite file a shop, beside the store. What is served to the Market never comes from
+//! here: the rules turn it into stock, and the front door takes that. So the file may be lost
+//! without a loss of stock; the next snapshot fills it again.
+//!
+//! A delivery is staged in a file of its own, which no crash has to survive, and then taken in
+//! one transaction: whoever looks sees the old statements or the new ones. What has to follow,
+//! the updates of the book, is noted as owed in the same transaction and made good after a
+//! restart.
+
+mod groups;
+mod stage;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, Row as _};
+
+pub(super) use groups::{Groups, Said, Which};
+pub use stage::Brought;
+pub(super) use stage::{Stage, Staged};
+
+use super::{Fault, Scope};
+use crate::stock::Instant;
+
+/// The format written and read here.
+const FORMAT: u32 = 1;
+
+/// Most rows that are kept of those set aside in a source's last delivery.
+const MAX_REJECTED: i64 = 100_000;
+
+const SCHEMA: &str = "\
+CREATE TABLE source (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, stated_at INTEGER, \
+rows INTEGER NOT NULL DEFAULT 0, owes INTEGER NOT NULL DEFAULT 0, reader TEXT NOT NULL DEFAULT '', \
+held TEXT) STRICT;
+CREATE TABLE stated (said TEXT NOT NULL, source INTEGER NOT NULL, place TEXT NOT NULL, \
+quantity INTEGER NOT NULL, reserve INTEGER, at INTEGER, is_absent INTEGER NOT NULL DEFAULT 0, \
+PRIMARY KEY (said, source, place)) STRICT, WITHOUT ROWID;
+CREATE TABLE article (source INTEGER NOT NULL, id TEXT NOT NULL, said TEXT NOT NULL, \
+PRIMARY KEY (source, id)) STRICT, WITHOUT ROWID;
+CREATE TABLE mapping (source INTEGER NOT NULL, said TEXT NOT NULL, sku TEXT NOT NULL, \
+pack INTEGER NOT NULL, PRIMARY KEY (source, said, sku)) STRICT, WITHOUT ROWID;
+CREATE TABLE rejected (source INTEGER NOT NULL, line INTEGER NOT NULL, text TEXT NOT NULL, \
+reason TEXT NOT NULL) STRICT;
+CREATE INDEX rejected_by_source ON rejected (source);
+CREATE TABLE rules (id INTEGER PRIMARY KEY CHECK (id = 1), digest TEXT NOT NULL) STRICT;";
+
+/// Why statements cannot be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum StatedError {
+    /// SQLite says so.
+    #[error("the statements of sources cannot be kept in {path}")]
+    Database {
+        /// Where they are.
+        path: PathBuf,
+        /// What it says.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The directory cannot be used.
+    #[error("the statements of sources cannot be kept in {path}")]
+    Directory {
+        /// Where they should be.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A later version has written them.
+    #[error("{path} has format {found}, this version reads {FORMAT}: it is from a later version")]
+    Format {
+        /// Where they are.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+}
+
+/// A source as it is known here.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) struct SourceId(i64);
+
+/// What is remembered of a source.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Memory {
+    /// When its last snapshot, or its last delta, was stated.
+    pub(super) stated_at: Option<Instant>,
+    /// Rows of its last snapshot.
+    pub(super) rows: u64,
+    /// What it stated is not all in the book yet.
+    pub(super) owes: bool,
+    /// What its reader wants to know next time, in words of its own.
+    pub(super) reader: String,
+    /// What is held of it.
+    pub(super) held: Option<Held>,
+}
+
+/// A delivery that waits for somebody's word.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Held {
+    /// Since when the first such one waits, in microseconds since 1970.
+    pub since: i64,
+    /// As of when it was stated, in microseconds since 1970.
+    pub at: i64,
+    /// Whether it is a snapshot.
+    pub is_snapshot: bool,
+    /// Whether what it does not name is absent.
+    pub tells_absence: bool,
+    /// What speaks against it.
+    pub doubt: String,
+    /// What it says, as one number.
+    pub digest: u64,
+    /// How often in a row it was said.
+    pub times: u32,
+}
+
+/// What is in a delivery.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Contents {
+    /// Rows to be taken.
+    pub(super) rows: u64,
+    /// Rows set aside.
+    pub(super) rejected: u64,
+    /// Those of them whose product only a catalogue could tell that has not come.
+    pub(super) nameless: u64,
+}
+
+/// One shop's statements.
+#[derive(Debug)]
+pub(super) struct Statements {
+    directory: PathBuf,
+    conn: SqliteConnection,
+    // Whether any source's words stand for other SKUs.
+    is_mapped: bool,
+}
+
+impl Statements {
+    /// Opens them, or begins them.
+    pub(super) async fn open(directory: &Path) -> Result<Self, StatedError> {
+        let unusable = |source| StatedError::Directory { path: directory.to_owned(), source };
+        std::fs::create_dir_all(directory).map_err(unusable)?;
+        let path = directory.join("stated.db");
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .pragma("temp_store", "MEMORY")
+            .pragma("cache_size", "-8192")
+            .disable_statement_logging();
+        let opened = async {
+            let mut conn = options.connect().await?;
+            let format: u32 =
+                sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut conn).await?;
+            Ok((conn, format))
+        };
+        let database = |source| StatedError::Database { path: path.clone(), source };
+        let (mut conn, format) = opened.await.map_err(database)?;
+        match format {
+            FORMAT => {}
+            0 => {
+                let begin = format!("BEGIN; {SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;");
+                let begun = sqlx::raw_sql(sqlx::AssertSqlSafe(begin)).execute(&mut conn).await;
+                begun.map_err(database)?;
+            }
+            found => return Err(StatedError::Format { path, found }),
+        }
+        // What an interrupted delivery left; it was never taken.
+        for entry in std::fs::read_dir(directory).map_err(unusable)? {
+            let entry = entry.map_err(unusable)?;
+            if entry.file_name().to_string_lossy().starts_with("staged-") {
+                std::fs::remove_file(entry.path()).map_err(unusable)?;
+            }
+        }
+        let is_mapped = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM mapping)");
+        let is_mapped = is_mapped.fetch_one(&mut conn).await.map_err(database)?;
+        Ok(Self { directory: directory.to_owned(), conn, is_mapped })
+    }
+
+    fn failed(&self, source: sqlx::Error) -> StatedError {
+        StatedError::Database { path: self.directory.join("stated.db"), source }
+    }
+
+    /// The source of that name; it becomes known if it is not.
+    pub(super) async fn source(&mut self, name: &str) -> Result<SourceId, StatedError> {
+        let known = sqlx::query_scalar(
+            "INSERT INTO source (name) VALUES (?1) ON CONFLICT (name) DO UPDATE SET name = name \
+             RETURNING id",
+        )
+        .bind(name)
+        .fetch_one(&mut self.conn)
+        .await;
+        known.map(SourceId).map_err(|error| self.failed(error))
+    }
+
+    /// What is remembered of a source.
+    pub(super) async fn memory(&mut self, source: SourceId) -> Result<Memory, StatedError> {
+        let row =
+            sqlx::query("SELECT stated_at, rows, owes, reader, held FROM source WHERE id = ?1")
+                .bind(source.0)
+                .fetch_one(&mut self.conn)
+                .await;
+        let row = row.map_err(|error| self.failed(error))?;
+        let held: Option<String> = row.get(4);
+        Ok(Memory {
+            stated_at: row.get::<Option<i64>, _>(0).and_then(Instant::from_micros),
+            rows: u64::try_from(row.get::<i64, _>(1)).unwrap_or_default(),
+            owes: row.get::<i64, _>(2) != 0,
+            reader: row.get(3),
+            held: held.and_then(|text| serde_json::from_str(&text).ok()),
+        })
+    }
+
+    /// Remembers what a source's reader wants to know next time.
+    pub(super) async fn remember(
+        &mut self,
+        source: SourceId,
+        reader: &str,
+    ) -> Result<(), StatedError> {
+        let done = sqlx::query("UPDATE source SET reader = ?2 WHERE id = ?1")
+            .bind(source.0)
+            .bind(reader)
+            .execute(&mut self.conn)
+            .await;
+        done.map(drop).map_err(|error| self.failed(error))
+    }
+
+    /// A place to stage a delivery of that source.
+    pub(super) async fn stage(&self, source: SourceId) -> Result<Stage, StatedError> {
+        let path = self.directory.join(format!("staged-{}.db", source.0));
+        Stage::begin(&path).await.map_err(|source| StatedError::Database { path, source })
+    }
+
+    /// Replaces what the rows of a source stand for: (its word, our SKU, its units a piece).
+    pub(super) async fn map(
+        &mut self,
+        source: SourceId,
+        mapping: &[(String, String, u32)],
+    ) -> Result<(), StatedError> {
+        let mapped = map(&mut self.conn, source, mapping).await;
+        self.is_mapped = mapped.map_err(|error| self.failed(error))?;
+        Ok(())
+    }
+
+    /// The rules under which the book was last reckoned; empty if never.
+    pub(super) async fn rules(&mut self) -> Result<String, StatedError> {
+        let rules = sqlx::query_scalar("SELECT digest FROM rules");
+        let rules = rules.fetch_optional(&mut self.conn).await;
+        rules.map(Option::unwrap_or_default).map_err(|error| self.failed(error))
+    }
+
+    /// Notes the rules under which the book was reckoned.
+    pub(super) async fn note_rules(&mut self, digest: &str) -> Result<(), StatedError> {
+        let done = sqlx::query("INSERT OR REPLACE INTO rules (id, digest) VALUES (1, ?1)")
+            .bind(digest)
+            .execute(&mut self.conn)
+            .await;
+        done.map(drop).map_err(|error| self.failed(error))
+    }
+
+    /// Opens a delivery and finds out what is in it: the rows to be taken, and those set aside.
+    pub(super) async fn settle(
+        &mut self,
+        source: SourceId,
+        staged: &Staged,
+    ) -> Result<Contents, StatedError> {
+        let file = staged.path().display().to_string();
+        let settled = async {
+            sqlx::query("ATTACH DATABASE ?1 AS delivery")
+                .bind(file)
+                .execute(&mut self.conn)
+                .await?;
+            sqlx::raw_sql("PRAGMA delivery.synchronous = OFF").execute(&mut self.conn).await?;
+            let nameless = stage::settle(&mut self.conn, source).await?;
+            stage::note_rejected(&mut self.conn, source, MAX_REJECTED).await?;
+            let (rows, rejected) = stage::count(&mut self.conn).await?;
+            Ok(Contents { rows, rejected, nameless })
+        };
+        match settled.await {
+            Ok(counts) => Ok(counts),
+            Err(error) => {
+                self.abandon().await?;
+                Err(self.failed(error))
+            }
+        }
+    }
+
+    /// Puts a settled delivery in the place of what its source stated before, in a transaction
+    /// that is left open: look at [`Statements::groups`], then [`Statements::commit`] or
+    /// [`Statements::abandon`].
+    pub(super) async fn take(
+        &mut self,
+        source: SourceId,
+        scope: Scope,
+        at: Instant,
+        tells_absence: bool,
+    ) -> Result<(), StatedError> {
+        match stage::take(&mut self.conn, source, scope, at, tells_absence).await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                self.abandon().await?;
+                Err(self.failed(error))
+            }
+        }
+    }
+
+    /// Makes what was taken durable.
+    pub(super) async fn commit(&mut self) -> Result<(), StatedError> {
+        let done = sqlx::query("COMMIT").execute(&mut self.conn).await;
+        done.map(drop).map_err(|error| self.failed(error))
+    }
+
+    /// Lets go of a delivery whose statements are in the book.
+    pub(super) async fn finish(&mut self) -> Result<(), StatedError> {
+        self.detach().await
+    }
+
+    /// Leaves everything as it was, and lets go of the delivery.
+    pub(super) async fn abandon(&mut self) -> Result<(), StatedError> {
+        // A transaction that failed may have ended by itself.
+        let _ended = sqlx::query("ROLLBACK").execute(&mut self.conn).await;
+        self.detach().await
+    }
+
+    async fn detach(&mut self) -> Result<(), StatedError> {
+        let done = sqlx::query("DETACH DATABASE delivery").execute(&mut self.conn).await;
+        done.map(drop).map_err(|error| self.failed(error))
+    }
+
+    /// SKUs with all that is stated of each, in order.
+    pub(super) fn groups(&mut self, which: Which) -> Groups<'_> {
+        Groups::of(&mut self.conn, which, self.is_mapped)
+    }
+
+    /// Everything a source has stated is in the book now.
+    pub(super) async fn paid(&mut self, source: SourceId) -> Result<(), StatedError> {
+        let done = sqlx::query("UPDATE source SET owes = 0 WHERE id = ?1").bind(source.0);
+        let done = done.execute(&mut self.conn).await;
+        done.map(drop).map_err(|error| self.failed(error))
+    }
+
+    /// Keeps a delivery for somebody's word.
+    pub(super) async fn hold(
+        &mut self,
+        source: SourceId,
+        staged: Staged,
+        held: &Held,
+    ) -> Result<(), StatedError> {
+        let to = self.held_path(source);
+        let path = staged.path().to_owned();
+        let kept = async {
+            staged.keep(&to)?;
+            std::fs::File::open(&self.directory)?.sync_all()
+        };
+        kept.await.map_err(|source| StatedError::Directory { path, source })?;
+        let text = serde_json::to_string(held).unwrap_or_default();
+        let done = sqlx::query("UPDATE source SET held = ?2 WHERE id = ?1")
+            .bind(source.0)
+            .bind(text)
+            .execute(&mut self.conn)
+            .await;
+        done.map(drop).map_err(|error| self.failed(error))
+    }
+
+    /// What is held of a source, to be taken.
+    pub(super) async fn held(&mut self, source: SourceId) -> Result<Staged, StatedError> {
+        let path = self.held_path(source);
+        Staged::open(&path).await.map_err(|source| StatedError::Database { path, source })
+    }
+
+    /// Nothing is held of a source any more.
+    pub(super) async fn release(&mut self, source: SourceId) -> Result<(), StatedError> {
+        let done = sqlx::query("UPDATE source SET held = NULL WHERE id = ?1").bind(source.0);
+        let done = done.execute(&mut self.conn).await;
+        done.map_err(|error| self.failed(error))?;
+        match std::fs::remove_file(self.held_path(source)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(StatedError::Directory { path: self.held_path(source), source: error })
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    fn held_path(&self, source: SourceId) -> PathBuf {
+        self.directory.join(format!("held-{}.db", source.0))
+    }
+
+    /// The rows that were set aside in a source's last delivery, from one on.
+    pub(super) async fn rejected(
+        &mut self,
+        source: SourceId,
+        most: u32,
+    ) -> Result<Vec<Fault>, StatedError> {
+        let rows = sqlx::query(
+            "SELECT line, text, reason FROM rejected WHERE source = ?1 ORDER BY rowid LIMIT ?2",
+        )
+        .bind(source.0)
+        .bind(most)
+        .fetch_all(&mut self.conn)
+        .await;
+        let rows = rows.map_err(|error| self.failed(error))?;
+        let fault = |row: &sqlx::sqlite::SqliteRow| Fault {
+            line: u64::try_from(row.get::<i64, _>(0)).unwrap_or_default(),
+            text: row.get(1),
+            reason: row.get(2),
+            sku: None,
+        };
+        Ok(rows.iter().map(fault).collect())
+    }
+}
+
+async fn map(
+    conn: &mut SqliteConnection,
+    source: SourceId,
+    mapping: &[(String, String, u32)],
+) -> Result<bool, sqlx::Error> {
+    let mut transaction = conn.begin().await?;
+    sqlx::query("DELETE FROM mapping WHERE source = ?1")
+        .bind(source.0)
+        .execute(&mut *transaction)
+        .await?;
+    for (said, sku, pack) in mapping {
+        sqlx::query(
+            "INSERT OR REPLACE INTO mapping (source, said, sku, pack) VALUES (?1, ?2, ?3, ?4)",
+        )
+        .bind(source.0)
+        .bind(said)
+        .bind(sku)
+        .bind(pack)
+        .execute(&mut *transaction)
+        .await?;
+    }
+    let is_mapped = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM mapping)");
+    let is_mapped = is_mapped.fetch_one(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(is_mapped)
+}

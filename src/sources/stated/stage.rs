@@ -1,0 +1,523 @@
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use chrono::TimeDelta;
+use sha2::{Digest as _, Sha256};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _, QueryBuilder, Row as _, Sqlite};
+
+use super::SourceId;
+use crate::sources::{Entry, Fault, Key, Row, Scope};
+use crate::stock::{Instant, Sku};
+
+/// Rows that go to the staging file in one statement.
+const AT_ONCE: usize = 500;
+
+/// Warehouses whose names are remembered, for a message.
+const MAX_PLACES: usize = 1_000;
+
+/// How far in the future a row may be before it is a mistake.
+const AHEAD: TimeDelta = TimeDelta::minutes(5);
+
+/// A row twice with one date, or none, and different numbers cannot be told apart; with two
+/// dates the later one holds, and what stands in a later part replaces what stood before.
+const SCHEMA: &str = "\
+CREATE TABLE row (said TEXT NOT NULL, place TEXT NOT NULL, part INTEGER NOT NULL, \
+line INTEGER NOT NULL, quantity INTEGER, reserve INTEGER, at INTEGER, clash INTEGER NOT NULL, \
+PRIMARY KEY (said, place)) WITHOUT ROWID;
+CREATE TABLE by_id (id TEXT NOT NULL, place TEXT NOT NULL, part INTEGER NOT NULL, \
+line INTEGER NOT NULL, quantity INTEGER, reserve INTEGER, at INTEGER);
+CREATE TABLE article (id TEXT NOT NULL PRIMARY KEY, said TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE present (said TEXT NOT NULL PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE rejected (line INTEGER NOT NULL, text TEXT NOT NULL, reason TEXT NOT NULL);";
+
+const ON_CLASH: &str = " ON CONFLICT (said, place) DO UPDATE SET \
+clash = CASE WHEN excluded.part > part OR (excluded.at IS NOT NULL AND at IS NOT NULL AND \
+excluded.at <> at) THEN 0 WHEN excluded.quantity IS quantity AND excluded.reserve IS reserve \
+THEN clash ELSE excluded.line END, \
+quantity = CASE WHEN excluded.part > part OR excluded.at > at THEN excluded.quantity ELSE quantity \
+END, \
+reserve = CASE WHEN excluded.part > part OR excluded.at > at THEN excluded.reserve ELSE reserve \
+END, \
+line = CASE WHEN excluded.part > part OR excluded.at > at THEN excluded.line ELSE line END, \
+at = CASE WHEN excluded.part > part OR excluded.at > at THEN excluded.at ELSE at END, \
+part = max(part, excluded.part)";
+
+/// What a delivery has brought so far.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Brought {
+    /// Rows that were read, good or bad.
+    pub rows: u64,
+    /// Rows that were set aside.
+    pub rejected: u64,
+    /// Those of them that do not even name a product.
+    pub unnamed: u64,
+    /// Rows that were taken, but look as if something had been lost.
+    pub doubtful: u64,
+}
+
+/// A delivery on its way in. Dropped, it was never there.
+#[derive(Debug)]
+pub(in crate::sources) struct Stage {
+    path: PathBuf,
+    // None once it is closed.
+    conn: Option<SqliteConnection>,
+    rows: Vec<Stated>,
+    rejected: Vec<Fault>,
+    present: Vec<String>,
+    articles: Vec<(String, String)>,
+    doubtful: Vec<Fault>,
+    part: u32,
+    brought: Brought,
+    places: BTreeSet<String>,
+    // Sum of the rows' digests, so that their order does not matter.
+    digest: u64,
+    is_kept: bool,
+}
+
+/// A row as it is written.
+#[derive(Debug)]
+struct Stated {
+    // The SKU as the source spells it, or an id of the source's own.
+    name: String,
+    is_id: bool,
+    place: String,
+    part: u32,
+    line: i64,
+    quantity: Option<i64>,
+    reserve: Option<i64>,
+    at: Option<i64>,
+}
+
+impl Stage {
+    pub(super) async fn begin(path: &Path) -> Result<Self, sqlx::Error> {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(sqlx::Error::Io(error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        let mut conn = options(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Off)
+            .locking_mode(sqlx::sqlite::SqliteLockingMode::Exclusive)
+            .connect()
+            .await?;
+        sqlx::raw_sql(SCHEMA).execute(&mut conn).await?;
+        sqlx::raw_sql("BEGIN").execute(&mut conn).await?;
+        Ok(Self {
+            path: path.to_owned(),
+            conn: Some(conn),
+            rows: Vec::new(),
+            rejected: Vec::new(),
+            present: Vec::new(),
+            articles: Vec::new(),
+            doubtful: Vec::new(),
+            part: 0,
+            brought: Brought::default(),
+            places: BTreeSet::new(),
+            digest: 0,
+            is_kept: false,
+        })
+    }
+
+    /// Takes some entries in. `now` bounds the dates they may have.
+    pub(in crate::sources) async fn put(
+        &mut self,
+        entries: Vec<Entry>,
+        now: Instant,
+    ) -> Result<(), sqlx::Error> {
+        for entry in entries {
+            match entry {
+                Entry::Row(row) => self.put_row(row, now),
+                Entry::Article { id, sku } => match Sku::parse(&sku) {
+                    Ok(sku) => self.articles.push((id, sku.as_str().to_owned())),
+                    Err(error) => {
+                        self.reject(Fault::new(0, &format!("{id}: {sku}"), error.to_string()));
+                    }
+                },
+                Entry::Rejected(fault) => {
+                    self.brought.rows += 1;
+                    self.reject(fault);
+                }
+                Entry::NextPart => {
+                    self.write().await?;
+                    self.part += 1;
+                }
+                Entry::Doubtful(fault) => {
+                    self.brought.doubtful += 1;
+                    if self.doubtful.len() < 100 {
+                        self.doubtful.push(fault);
+                    }
+                }
+            }
+        }
+        self.write().await
+    }
+
+    fn reject(&mut self, fault: Fault) {
+        self.brought.rejected += 1;
+        match fault.sku.as_deref().map(Sku::parse) {
+            Some(Ok(sku)) => self.present.push(sku.as_str().to_owned()),
+            Some(Err(_)) | None => self.brought.unnamed += 1,
+        }
+        self.rejected.push(fault);
+    }
+
+    fn put_row(&mut self, row: Row, now: Instant) {
+        self.brought.rows += 1;
+        let Row { line, key, place, quantity, reserve, at } = row;
+        let place = place.as_deref().map(str::trim).unwrap_or_default().to_owned();
+        let (name, is_id) = match key {
+            Key::Id(id) => (id, true),
+            Key::Sku(text) => match Sku::parse(&text) {
+                Ok(sku) => (sku.as_str().to_owned(), false),
+                Err(error) => return self.reject(Fault::new(line, &text, error.to_string())),
+            },
+        };
+        let latest = Instant::from(now.to_utc() + AHEAD);
+        if let Some(at) = at.filter(|at| *at > latest) {
+            let reason = format!("the date is {at}, it must not be in the future");
+            let mut fault = Fault::new(line, &name, reason);
+            fault.sku = Some(name).filter(|_| !is_id);
+            return self.reject(fault);
+        }
+        // Our clock may be behind the source's; a date ahead of ours would shut out others.
+        let at = at.map(|at| at.min(now));
+        if self.places.len() < MAX_PLACES && !self.places.contains(&place) {
+            self.places.insert(place.clone());
+        }
+        let stated = Stated {
+            name,
+            is_id,
+            place,
+            part: self.part,
+            line: i64::try_from(line).unwrap_or(i64::MAX),
+            quantity: quantity.map(|quantity| quantity.thousandths()),
+            reserve: reserve.map(|reserve| reserve.thousandths()),
+            at: at.map(Instant::as_micros),
+        };
+        self.digest = self.digest.wrapping_add(stated.digest());
+        self.rows.push(stated);
+    }
+
+    /// Writes what has come together, in statements of the same few lengths.
+    async fn write(&mut self) -> Result<(), sqlx::Error> {
+        let Some(conn) = &mut self.conn else { return Ok(()) };
+        let rows = std::mem::take(&mut self.rows);
+        let (by_id, by_sku): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.is_id);
+        for (rows, into, on_clash) in [(by_sku, "row", ON_CLASH), (by_id, "by_id", "")] {
+            for rows in rows.chunks(AT_ONCE) {
+                let (columns, clash) = match into {
+                    "row" => ("said, place, part, line, quantity, reserve, at, clash", true),
+                    _ => ("id, place, part, line, quantity, reserve, at", false),
+                };
+                let mut insert: QueryBuilder<Sqlite> =
+                    QueryBuilder::new(format!("INSERT INTO {into} ({columns}) "));
+                insert.push_values(rows, |mut values, row| {
+                    values
+                        .push_bind(&row.name)
+                        .push_bind(&row.place)
+                        .push_bind(row.part)
+                        .push_bind(row.line)
+                        .push_bind(row.quantity)
+                        .push_bind(row.reserve)
+                        .push_bind(row.at);
+                    if clash {
+                        values.push("0");
+                    }
+                });
+                insert.push(on_clash);
+                insert.build().persistent(rows.len() == AT_ONCE).execute(&mut *conn).await?;
+            }
+        }
+        for (id, said) in std::mem::take(&mut self.articles) {
+            sqlx::query("INSERT OR REPLACE INTO article (id, said) VALUES (?1, ?2)")
+                .bind(id)
+                .bind(said)
+                .execute(&mut *conn)
+                .await?;
+        }
+        for said in std::mem::take(&mut self.present) {
+            sqlx::query("INSERT OR IGNORE INTO present (said) VALUES (?1)")
+                .bind(said)
+                .execute(&mut *conn)
+                .await?;
+        }
+        for fault in std::mem::take(&mut self.rejected) {
+            reject(conn, &fault).await?;
+        }
+        Ok(())
+    }
+
+    /// What has come so far.
+    pub(in crate::sources) fn brought(&self) -> Brought {
+        self.brought
+    }
+
+    /// Closes a delivery that has come to its end.
+    pub(in crate::sources) async fn end(mut self) -> Result<Staged, sqlx::Error> {
+        if let Some(mut conn) = self.conn.take() {
+            sqlx::raw_sql("COMMIT").execute(&mut conn).await?;
+            // It holds the file for itself until then.
+            conn.close().await?;
+        }
+        self.is_kept = true;
+        Ok(Staged {
+            path: self.path.clone(),
+            brought: self.brought,
+            places: std::mem::take(&mut self.places),
+            doubtful: std::mem::take(&mut self.doubtful),
+            digest: self.digest,
+            is_kept: false,
+        })
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            // Removed at the next start otherwise.
+            let _gone = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl Stated {
+    fn digest(&self) -> u64 {
+        let mut digest = Sha256::new();
+        digest.update(&self.name);
+        digest.update([0xff, u8::from(self.is_id)]);
+        digest.update(&self.place);
+        digest.update([0xff]);
+        for number in [self.quantity, self.reserve] {
+            digest.update(number.unwrap_or(i64::MIN).to_le_bytes());
+        }
+        let bytes = digest.finalize();
+        bytes.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+    }
+}
+
+/// A delivery that is all there, and waits to be taken. Dropped, it was never there.
+#[derive(Debug)]
+pub(in crate::sources) struct Staged {
+    path: PathBuf,
+    /// What it has brought.
+    pub(in crate::sources) brought: Brought,
+    /// The warehouses it names; `""` where it names none.
+    pub(in crate::sources) places: BTreeSet<String>,
+    /// The first of the rows that look as if something had been lost.
+    pub(in crate::sources) doubtful: Vec<Fault>,
+    /// What it says, as one number.
+    pub(in crate::sources) digest: u64,
+    is_kept: bool,
+}
+
+impl Staged {
+    /// Opens one that was kept.
+    pub(super) async fn open(path: &Path) -> Result<Self, sqlx::Error> {
+        let mut conn = options(path).connect().await?;
+        let places = sqlx::query_scalar("SELECT DISTINCT place FROM row LIMIT 1000");
+        let places: Vec<String> = places.fetch_all(&mut conn).await?;
+        let rejected: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM rejected").fetch_one(&mut conn).await?;
+        conn.close().await?;
+        let rejected = rejected.cast_unsigned();
+        Ok(Self {
+            path: path.to_owned(),
+            brought: Brought { rejected, ..Brought::default() },
+            places: places.into_iter().collect(),
+            doubtful: Vec::new(),
+            digest: 0,
+            is_kept: true,
+        })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Moves it where it survives a restart.
+    pub(super) fn keep(mut self, to: &Path) -> std::io::Result<()> {
+        std::fs::File::open(&self.path)?.sync_all()?;
+        if self.path != to {
+            std::fs::rename(&self.path, to)?;
+        }
+        self.is_kept = true;
+        Ok(())
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            let _gone = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .synchronous(SqliteSynchronous::Off)
+        .pragma("temp_store", "MEMORY")
+        .pragma("cache_size", "-16384")
+        .disable_statement_logging()
+}
+
+async fn reject(conn: &mut SqliteConnection, fault: &Fault) -> Result<(), sqlx::Error> {
+    sqlx::query("INSERT INTO rejected (line, text, reason) VALUES (?1, ?2, ?3)")
+        .bind(i64::try_from(fault.line).unwrap_or(i64::MAX))
+        .bind(&fault.text)
+        .bind(&fault.reason)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Finds the SKUs of rows that came by id, and sets aside what cannot be told apart.
+///
+/// Once more does no harm: what was found is a row like any other then.
+pub(super) async fn settle(
+    conn: &mut SqliteConnection,
+    source: SourceId,
+) -> Result<u64, sqlx::Error> {
+    let mut nameless = 0;
+    // Each statement by itself: `raw_sql` takes no parameters.
+    let with_source = [
+        "INSERT INTO main.article (source, id, said) SELECT ?1, id, said FROM delivery.article \
+         WHERE true ON CONFLICT (source, id) DO UPDATE SET said = excluded.said \
+         WHERE said IS NOT excluded.said"
+            .to_owned(),
+        // A variant whose own id is not known goes by its product's: `product#variant`.
+        format!(
+            "INSERT INTO delivery.row (said, place, part, line, quantity, reserve, at, clash) \
+             SELECT a.said, r.place, r.part, r.line, r.quantity, r.reserve, r.at, 0 \
+             FROM delivery.by_id r JOIN main.article a ON a.source = ?1 AND a.id = \
+             CASE WHEN EXISTS (SELECT 1 FROM main.article e WHERE e.source = ?1 AND e.id = r.id) \
+             OR instr(r.id, '#') = 0 THEN r.id ELSE substr(r.id, 1, instr(r.id, '#') - 1) END \
+             WHERE true{ON_CLASH}"
+        ),
+        "INSERT INTO delivery.rejected (line, text, reason) SELECT min(line), id, \
+         'no SKU is known for this id: it stands in a catalogue that has not come yet' \
+         FROM delivery.by_id r WHERE NOT EXISTS (SELECT 1 FROM main.article a \
+         WHERE a.source = ?1 AND (a.id = r.id OR (instr(r.id, '#') > 0 \
+         AND a.id = substr(r.id, 1, instr(r.id, '#') - 1)))) GROUP BY id"
+            .to_owned(),
+    ];
+    for statement in with_source {
+        let done = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(source.0).execute(&mut *conn);
+        // The last one sets those aside of which no SKU is known.
+        nameless = done.await?.rows_affected();
+    }
+    sqlx::raw_sql(
+        "DELETE FROM delivery.by_id; \
+         INSERT INTO delivery.rejected (line, text, reason) SELECT line, said, \
+         'the SKU stands here and in row ' || clash || ' with different numbers' \
+         FROM delivery.row WHERE clash > 0; \
+         INSERT OR IGNORE INTO delivery.present (said) SELECT said FROM delivery.row \
+         WHERE clash > 0; \
+         DELETE FROM delivery.row WHERE clash > 0;",
+    )
+    .execute(conn)
+    .await?;
+    Ok(nameless)
+}
+
+/// Puts a settled delivery in the place of what its source stated, in an open transaction.
+///
+/// What is the same as before is not written again.
+pub(super) async fn take(
+    conn: &mut SqliteConnection,
+    source: SourceId,
+    scope: Scope,
+    at: Instant,
+    tells_absence: bool,
+) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *conn).await?;
+    // In a snapshot a row's date is the snapshot's, unless it has one of its own: noted once
+    // for all of them, with the source. In a delta each row has the delta's.
+    let default = match scope {
+        Scope::Snapshot => None,
+        Scope::Delta => Some(at.as_micros()),
+    };
+    if scope == Scope::Snapshot {
+        // What is there without a number, or not there, was last stated before.
+        sqlx::query(
+            "UPDATE stated SET at = COALESCE(at, (SELECT stated_at FROM source WHERE id = ?1)), \
+             is_absent = 0 WHERE source = ?1 AND (at IS NULL OR is_absent) AND ( \
+             EXISTS (SELECT 1 FROM delivery.row r WHERE r.said = stated.said AND \
+             r.place = stated.place AND r.quantity IS NULL) \
+             OR said IN (SELECT said FROM delivery.present))",
+        )
+        .bind(source.0)
+        .execute(&mut *conn)
+        .await?;
+        sqlx::query(
+            "UPDATE stated SET at = COALESCE(at, (SELECT stated_at FROM source WHERE id = ?1)), \
+             is_absent = ?2 WHERE source = ?1 AND is_absent = 0 AND (at IS NULL OR ?2) \
+             AND said NOT IN (SELECT said FROM delivery.present) \
+             AND NOT EXISTS (SELECT 1 FROM delivery.row r WHERE r.said = stated.said AND \
+             r.place = stated.place)",
+        )
+        .bind(source.0)
+        .bind(tells_absence)
+        .execute(&mut *conn)
+        .await?;
+    }
+    sqlx::query(
+        "INSERT INTO stated (said, source, place, quantity, reserve, at, is_absent) \
+         SELECT said, ?1, place, quantity, reserve, COALESCE(at, ?2), 0 FROM delivery.row \
+         WHERE quantity IS NOT NULL ORDER BY said \
+         ON CONFLICT (said, source, place) DO UPDATE SET quantity = excluded.quantity, \
+         reserve = excluded.reserve, at = excluded.at, is_absent = 0 \
+         WHERE quantity IS NOT excluded.quantity OR reserve IS NOT excluded.reserve \
+         OR at IS NOT excluded.at OR is_absent",
+    )
+    .bind(source.0)
+    .bind(default)
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query(
+        "UPDATE source SET owes = 1, stated_at = max(COALESCE(stated_at, ?2), ?2), \
+         rows = CASE WHEN ?3 THEN (SELECT count(*) FROM delivery.row) ELSE rows END WHERE id = ?1",
+    )
+    .bind(source.0)
+    .bind(at.as_micros())
+    .bind(scope == Scope::Snapshot)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// What a settled delivery consists of: rows to be taken, and rows set aside.
+pub(super) async fn count(conn: &mut SqliteConnection) -> Result<(u64, u64), sqlx::Error> {
+    let row = sqlx::query(
+        "SELECT (SELECT count(*) FROM delivery.row), (SELECT count(*) FROM delivery.rejected)",
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok((row.get::<i64, _>(0).cast_unsigned(), row.get::<i64, _>(1).cast_unsigned()))
+}
+
+/// Notes which rows of the attached delivery were set aside, instead of those before.
+pub(super) async fn note_rejected(
+    conn: &mut SqliteConnection,
+    source: SourceId,
+    most: i64,
+) -> Result<(), sqlx::Error> {
+    let mut transaction = conn.begin().await?;
+    sqlx::query("DELETE FROM rejected WHERE source = ?1")
+        .bind(source.0)
+        .execute(&mut *transaction)
+        .await?;
+    sqlx::query(
+        "INSERT INTO rejected (source, line, text, reason) SELECT ?1, line, text, reason \
+         FROM delivery.rejected ORDER BY line LIMIT ?2",
+    )
+    .bind(source.0)
+    .bind(most)
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await
+}
