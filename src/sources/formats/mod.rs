@@ -3,9 +3,14 @@
 //! Pure: nothing here opens a file, reads a clock or keeps what it read. However long a file
 //! is, one row of it is in memory; the exceptions are told where they are.
 
+mod charset;
+mod csv;
+mod sheet;
+mod table;
+
 use std::io::{Read, Seek};
 
-use super::row::{Entry, GivenUp, Scope};
+use super::row::{Entry, GivenUp, Reading, Scope};
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -57,4 +62,23 @@ pub enum FormatError {
     /// Nobody wants the rest.
     #[error(transparent)]
     GivenUp(#[from] GivenUp),
+}
+
+/// Reads a file from its beginning to its end, and puts all it says into the sink.
+///
+/// # Errors
+/// The file cannot be taken, whatever has been put so far; or nobody wants the rest.
+pub fn read(
+    format: Format,
+    input: &mut dyn Input,
+    reading: &Reading,
+    sink: Sink<'_>,
+) -> Result<Ending, FormatError> {
+    match format {
+        Format::Csv => csv::read(input, reading, sink),
+        Format::Sheet => sheet::read(input, reading, sink),
+        Format::Yml | Format::CommerceMl | Format::Json => {
+            Err(FormatError::Unfit(format!("files of the format {format:?} are not read yet")))
+        }
+    }
 }

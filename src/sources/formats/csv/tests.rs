@@ -1,0 +1,549 @@
+use std::cell::Cell as Counter;
+use std::io::{Seek, SeekFrom};
+use std::rc::Rc;
+
+use encoding_rs::{UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1251};
+use proptest::prelude::*;
+
+use super::super::super::quantity::Quantity;
+use super::super::super::row::{Key, Row};
+use super::*;
+
+fn entries(file: &[u8], reading: &Reading) -> Result<Vec<Entry>, FormatError> {
+    let mut found = Vec::new();
+    let mut sink = |entry| {
+        found.push(entry);
+        Ok(())
+    };
+    read(&mut Cursor::new(file), reading, &mut sink)?;
+    Ok(found)
+}
+
+fn all(file: &[u8]) -> Vec<Entry> {
+    entries(file, &Reading::default()).unwrap()
+}
+
+fn sku(row: &Row) -> &str {
+    match &row.key {
+        Key::Sku(sku) | Key::Id(sku) => sku,
+    }
+}
+
+/// `SKU=quantity` of each row, `!line` of each that is set aside, `?line` of the doubtful.
+fn told_by(entries: &[Entry]) -> Vec<String> {
+    entries
+        .iter()
+        .map(|entry| match entry {
+            Entry::Row(row) => {
+                let quantity = row.quantity.map(|quantity| quantity.to_string());
+                format!("{}={}", sku(row), quantity.unwrap_or_default())
+            }
+            Entry::Article { id, sku } => format!("{id}~{sku}"),
+            Entry::Rejected(fault) => format!("!{}", fault.line),
+            Entry::Doubtful(fault) => format!("?{}", fault.line),
+        })
+        .collect()
+}
+
+fn rows(file: &str) -> Vec<String> {
+    told_by(&all(file.as_bytes()))
+}
+
+fn reasons(entries: &[Entry]) -> Vec<&str> {
+    entries
+        .iter()
+        .filter_map(|entry| match entry {
+            Entry::Rejected(fault) | Entry::Doubtful(fault) => Some(fault.reason.as_str()),
+            Entry::Row(_) | Entry::Article { .. } => None,
+        })
+        .collect()
+}
+
+fn refusal(file: &[u8], reading: &Reading) -> String {
+    entries(file, reading).unwrap_err().to_string()
+}
+
+fn named(sku: &str, quantity: &str) -> Reading {
+    Reading { sku: Some(sku.into()), quantity: Some(quantity.into()), ..Reading::default() }
+}
+
+fn in_utf_16(text: &str, turn: fn(u16) -> [u8; 2]) -> Vec<u8> {
+    text.encode_utf16().flat_map(turn).collect()
+}
+
+#[test]
+fn columns_go_by_every_name_the_field_knows() {
+    for sku in [
+        "Артикул",
+        "Код",
+        "SKU",
+        "offer_id",
+        "Ваш SKU",
+        "Ваш SKU *",
+        "shop-sku",
+        "SHOP_SKU",
+        " артикул ",
+        "АРТИКУЛ",
+        "\u{a0}Shop  SKU\u{a0}",
+        "Offer-ID",
+        "\u{200b}sku",
+    ] {
+        for quantity in [
+            "Количество",
+            "Остаток",
+            "Доступно",
+            "Доступно для заказа",
+            "Доступно для заказа *",
+            "stock",
+            "quantity",
+            "count",
+            "COUNT",
+            "доступно_для-заказа",
+        ] {
+            let file = format!("{sku};Цена;{quantity}\nA-1;99;5\n");
+            assert_eq!(rows(&file), ["A-1=5"], "{sku}, {quantity}");
+            let file = format!("{quantity},Цена,{sku}\n5,99,A-1\n");
+            assert_eq!(rows(&file), ["A-1=5"], "{quantity}, {sku}");
+        }
+    }
+    for warehouse in ["Склад", "Склад *", "warehouse", "WAREHOUSE_AND_SHOP"] {
+        let file = format!("sku;{warehouse};stock\nA-1; Юг ;5\nA-2;;6\n");
+        let places: Vec<_> = all(file.as_bytes())
+            .into_iter()
+            .map(|entry| match entry {
+                Entry::Row(row) => row.place,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(places, [Some("Юг".to_owned()), None], "{warehouse}");
+    }
+}
+
+#[test]
+fn of_several_columns_that_fit_the_one_that_is_meant_is_taken() {
+    assert_eq!(rows("Код;Артикул;Остаток;Доступно\n1;A;9;5\n"), ["A=5"]);
+    assert_eq!(rows("Артикул;Ваш SKU;Количество;Доступно для заказа\n1;A;9;5\n"), ["A=5"]);
+    assert_eq!(rows("Код;SKU;count;Остаток\n1;A;9;5\n"), ["A=5"]);
+}
+
+#[test]
+fn two_columns_of_one_name_are_for_the_owner_to_choose() {
+    let file = "SKU;Остаток;ОСТАТОК;Юг\nA;1;2;3\n".as_bytes();
+    let refusal = refusal(file, &Reading::default());
+    assert!(refusal.contains("columns 2 and 3 are both called 'остаток'"), "{refusal}");
+    let reading = Reading { quantity: Some("юг".into()), ..Reading::default() };
+    assert_eq!(told_by(&entries(file, &reading).unwrap()), ["A=3"]);
+}
+
+#[test]
+fn what_the_settings_name_comes_before_what_the_field_knows() {
+    let file = "Артикул;Остаток;Номер;На полке\nA;1;N;2\n".as_bytes();
+    let told = told_by(&entries(file, &named("номер *", "НА_ПОЛКЕ")).unwrap());
+    assert_eq!(told, ["N=2"]);
+    let refusal = refusal(file, &named("Номер", "Полка"));
+    assert!(refusal.contains("the quantity ('Полка', by the setting quantity)"), "{refusal}");
+    assert!(refusal.contains("'На полке'"), "{refusal}");
+}
+
+#[test]
+fn a_file_without_the_columns_says_what_it_has_and_what_is_missing() {
+    let refusal = refusal("Товар;Цена\nБолт;5\n".as_bytes(), &Reading::default());
+    assert!(refusal.contains("no column for the SKU ('ваш sku', 'shop sku',"), "{refusal}");
+    assert!(refusal.contains("nor for the quantity"), "{refusal}");
+    assert!(refusal.contains("'Товар', 'Цена'"), "{refusal}");
+    let empty = entries(b"", &Reading::default()).unwrap_err();
+    assert!(matches!(empty, FormatError::Unfit(_)), "{empty}");
+}
+
+#[test]
+fn above_the_header_there_may_be_a_title() {
+    let title = "Остатки на складах;;\nООО \"Ромашка\"; на 22.11.2026;\n;;\n";
+    assert_eq!(rows(&format!("{title}Артикул;Товар;Остаток\nA;Болт;5\n")), ["A=5"]);
+    let deep = "title\n".repeat(29);
+    assert_eq!(rows(&format!("{deep}sku,stock\nA,5\n")), ["A=5"]);
+    let too_deep = "title\n".repeat(30);
+    let file = format!("{too_deep}sku,stock\nA,5\n");
+    assert!(matches!(entries(file.as_bytes(), &Reading::default()), Err(FormatError::Unfit(_))));
+}
+
+#[test]
+fn every_delimiter_is_found_and_a_declared_one_wins() {
+    for delimiter in [";", ",", "\t", "|"] {
+        let file =
+            format!("\"Имя; с, всем\"{delimiter}sku{delimiter}stock\nx{delimiter}A{delimiter}5\n");
+        assert_eq!(rows(&file), ["A=5"], "{delimiter:?}");
+    }
+    assert_eq!(rows("sep=|\r\nsku|stock\r\nA|5\r\n"), ["A=5"]);
+    assert_eq!(rows("SEP=\t\nsku\tstock\nA\t5\n"), ["A=5"]);
+    let reading = Reading { delimiter: Some(b'^'), ..Reading::default() };
+    let told = told_by(&entries(b"sku^stock\nA^5\n", &reading).unwrap());
+    assert_eq!(told, ["A=5"]);
+}
+
+#[test]
+fn quotes_enclose_delimiters_quotes_and_lines() {
+    let file =
+        "sku;name;stock\n\"A;1\";\"Болт \"\"М5\"\"\";5\n\"B\";\"две\nстроки\";6\nC;Труба 5\";7\n";
+    let found = all(file.as_bytes());
+    assert_eq!(told_by(&found), ["A;1=5", "B=6", "C=7"]);
+    let lines: Vec<_> = found
+        .iter()
+        .map(|entry| match entry {
+            Entry::Row(row) => row.line,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(lines, [2, 3, 5]);
+}
+
+#[test]
+fn a_quote_too_many_costs_its_own_line_only() {
+    let file = "sku;name;stock\nA;\"Болт;5\nB;Гайка;6\nC;\"Винт\";7\nD;Шуруп;8\n";
+    assert_eq!(rows(file), ["!2", "B=6", "C=7", "D=8"]);
+}
+
+#[test]
+fn a_quote_that_is_never_closed_breaks_the_file() {
+    let file = "sku;name;stock\nA;\"Болт;5\nB;Гайка;6\n";
+    assert!(refusal(file.as_bytes(), &Reading::default()).contains("line 2"));
+    let long = format!("{file}{}", "C;Винт;7\n".repeat(20_000));
+    assert!(refusal(long.as_bytes(), &Reading::default()).contains("line 2"));
+    let flat = format!("sku;stock\nA;{}\n", "5".repeat(100_000));
+    assert!(refusal(flat.as_bytes(), &Reading::default()).contains("line 2"));
+}
+
+#[test]
+fn rows_that_do_not_fit_the_header_are_set_aside() {
+    let file = "sku;name;stock;\nA;x;5;\nB;x;6\nC;x\nD;x;7;8\nE;x;9;;;\n;;;\n\n  \n";
+    let found = all(file.as_bytes());
+    assert_eq!(told_by(&found), ["A=5", "B=6", "!4", "!5", "E=9"]);
+    assert_eq!(
+        reasons(&found),
+        ["it has 2 fields, and the header 3", "it has 4 fields, and the header 3"]
+    );
+}
+
+#[test]
+fn a_decimal_comma_between_commas_is_no_column() {
+    assert_eq!(rows("sku,stock\nA,46,5\nB,\"46,5\"\nC,3\n"), ["!2", "!3", "C=3"]);
+}
+
+#[test]
+fn numbers_and_words_are_read_by_the_rules_of_the_source() {
+    let file = "sku;stock\nA;3.000\nB;1\u{a0}234,000\nC;46,5\nD;-2\nE;>10\nF;НЕТ\nG;\nH;-\n";
+    assert_eq!(rows(file), ["A=3", "B=1234", "!4", "!5", "!6", "!7", "G=", "!9"]);
+    let reading = Reading {
+        words: vec![
+            (">10".into(), Quantity::from_pieces(10).unwrap()),
+            ("нет".into(), Quantity::ZERO),
+            ("-".into(), Quantity::ZERO),
+        ],
+        floors_fractions: true,
+        zeroes_negatives: true,
+        ..Reading::default()
+    };
+    let told = told_by(&entries(file.as_bytes(), &reading).unwrap());
+    assert_eq!(told, ["A=3", "B=1234", "C=46.5", "D=-2", "E=10", "F=0", "G=", "H=0"]);
+}
+
+#[test]
+fn groups_and_totals_are_passed_over_and_a_row_without_sku_is_not() {
+    let file = "Артикул;Товар;Остаток\n;Крепёж;\nA;Болт;5\n;Гайка;6\n;Итого:;11\nИтого;;11\n";
+    let found = all(file.as_bytes());
+    assert_eq!(told_by(&found), ["A=5", "!4", "Итого=11"]);
+    assert_eq!(reasons(&found), ["sku is empty, and quantity is '6'"]);
+}
+
+#[test]
+fn a_sku_stays_text_and_one_that_a_spreadsheet_changed_is_doubted() {
+    let file = "sku;stock\n0557722;1\n557722;2\n5.577E+05;3\n5,577e+05;4\n557722.0;5\n1E5;6\n\
+                1.5;7\n a b ;8\nE+05;9\n12E+05;1\n";
+    assert_eq!(
+        rows(file),
+        [
+            "0557722=1",
+            "557722=2",
+            "5.577E+05=3",
+            "?4",
+            "5,577e+05=4",
+            "?5",
+            "557722.0=5",
+            "?6",
+            "1E5=6",
+            "1.5=7",
+            "a b=8",
+            "E+05=9",
+            "12E+05=1",
+        ]
+    );
+}
+
+#[test]
+fn a_reserve_and_a_time_are_read_where_the_settings_name_them() {
+    let file = "sku;stock;Резерв;Когда\nA;5;2;2026-11-22T10:00:00+03:00\nB;5;;\nC;5;x;\n\
+                D;5;1;22.11.2026\n";
+    let reading = Reading {
+        reserve: Some("резерв".into()),
+        updated_at: Some("когда".into()),
+        ..Reading::default()
+    };
+    let found = entries(file.as_bytes(), &reading).unwrap();
+    assert_eq!(told_by(&found), ["A=5", "B=5", "!4", "!5"]);
+    let Entry::Row(row) = &found[0] else { panic!("{found:?}") };
+    assert_eq!(row.reserve, Quantity::from_pieces(2));
+    assert_eq!(row.at.unwrap().to_string(), "2026-11-22T07:00:00Z");
+    assert!(reasons(&found)[1].contains("22.11.2026"));
+    let unread = all(file.as_bytes());
+    assert!(
+        unread.iter().all(|entry| matches!(entry, Entry::Row(Row { reserve: None, at: None, .. })))
+    );
+}
+
+#[test]
+fn what_the_market_calls_available_is_without_the_reserve_already() {
+    let reading = Reading { reserve: Some("RESERVE".into()), ..Reading::default() };
+    let file = b"SHOP_SKU;WAREHOUSE_AND_SHOP;COUNT;RESERVE\nA;W;5;2\n";
+    let Entry::Row(row) = &entries(file, &reading).unwrap()[0] else { panic!() };
+    assert_eq!((row.quantity, row.reserve), (Quantity::from_pieces(5), None));
+    let file = b"SKU;COUNT;RESERVE\nA;5;2\n";
+    let Entry::Row(row) = &entries(file, &reading).unwrap()[0] else { panic!() };
+    assert_eq!(row.reserve, Quantity::from_pieces(2));
+}
+
+const CYRILLIC: &str = "Артикул;Склад;Остаток\r\nБОЛТ-№5;Юг;5\r\nA-2;Ёлка;6\r\n";
+
+#[test]
+fn text_is_read_in_whatever_encoding_it_is() {
+    let expected = all(CYRILLIC.as_bytes());
+    assert_eq!(told_by(&expected), ["БОЛТ-№5=5", "A-2=6"]);
+    let marked = |mark: &[u8], text: Vec<u8>| [mark, &text].concat();
+    let utf_8 = CYRILLIC.as_bytes().to_vec();
+    let cyrillic = WINDOWS_1251.encode(CYRILLIC).0.into_owned();
+    let little = in_utf_16(CYRILLIC, u16::to_le_bytes);
+    let big = in_utf_16(CYRILLIC, u16::to_be_bytes);
+    for (file, declared) in [
+        (marked(b"\xef\xbb\xbf", utf_8.clone()), None),
+        (marked(b"\xef\xbb\xbf", utf_8.clone()), Some(UTF_8)),
+        (utf_8, Some(UTF_8)),
+        (cyrillic.clone(), None),
+        (cyrillic, Some(WINDOWS_1251)),
+        (marked(b"\xff\xfe", little.clone()), None),
+        (marked(b"\xff\xfe", little.clone()), Some(UTF_16BE)),
+        (little.clone(), None),
+        (little, Some(UTF_16LE)),
+        (marked(b"\xfe\xff", big.clone()), None),
+        (big.clone(), None),
+        (big, Some(UTF_16BE)),
+    ] {
+        let reading = Reading { encoding: declared, ..Reading::default() };
+        assert_eq!(entries(&file, &reading).unwrap(), expected, "{declared:?}: {file:?}");
+    }
+}
+
+#[test]
+fn a_letter_between_two_pieces_of_the_file_is_one_letter() {
+    for pad in 0..4 {
+        let mut file = format!("sku;stock;{}\n", "x".repeat(pad));
+        for row in 0..9_000 {
+            file.push_str(&format!("№{row}-Ёж€;{row}{}\n", if pad == 0 { "" } else { ";" }));
+        }
+        let found = all(file.as_bytes());
+        assert_eq!(found.len(), 9_000);
+        assert!(found.iter().all(|entry| matches!(entry, Entry::Row(_))));
+    }
+}
+
+#[test]
+fn bytes_that_mean_nothing_cost_their_row_and_not_the_file() {
+    let mut file = b"sku;stock\nA;1\n\xff\xfe;2\nC;3\nD\xd0;4\nE;5\n".to_vec();
+    let reading = Reading { encoding: Some(UTF_8), ..Reading::default() };
+    assert_eq!(told_by(&entries(&file, &reading).unwrap()), ["A=1", "!3", "C=3", "!5", "E=5"]);
+    // Nobody declared it, but so many letters are no accident.
+    file.extend("Ёлочная игрушка «Шар»;6\n".repeat(4).bytes());
+    let told = told_by(&all(&file));
+    assert_eq!(told.iter().filter(|told| told.starts_with('!')).count(), 2, "{told:?}");
+    // A replacement character that stood in the file is nobody's fault.
+    assert_eq!(rows("sku;name;stock\nA;\u{fffd};5\n"), ["A=5"]);
+}
+
+#[test]
+fn what_is_no_text_is_called_by_its_name() {
+    for (file, name) in [
+        (&b"PK\x03\x04rest"[..], "workbook"),
+        (b"\xd0\xcf\x11\xe0rest", "XLS"),
+        (b"\x1f\x8brest", "gzip"),
+        (b"sku;stock\nA\0;5\n", "0x00"),
+        (b"sku;stock\nA\x01;5\n", "byte 12"),
+        (b" <!DOCTYPE HTML><html>", "web page"),
+    ] {
+        let refusal = refusal(file, &Reading::default());
+        assert!(refusal.contains(name), "{refusal}");
+    }
+}
+
+#[test]
+fn the_last_row_is_taken_only_if_its_line_is_ended_or_the_owner_says_so() {
+    let file = b"sku;stock\nA;5\nB;15";
+    let found = all(file);
+    assert_eq!(told_by(&found), ["A=5", "!3"]);
+    assert!(reasons(&found)[0].contains("unended_row = \"take\""));
+    let reading = Reading { takes_unended_row: true, ..Reading::default() };
+    assert_eq!(told_by(&entries(file, &reading).unwrap()), ["A=5", "B=15"]);
+    assert_eq!(rows("sku;stock\nA;5\n  "), ["A=5"]);
+    assert_eq!(rows("sku;stock\r\nA;5\r\n\u{1a}"), ["A=5"]);
+}
+
+#[test]
+fn a_file_cut_at_any_byte_gives_no_value_that_the_whole_does_not_hold() {
+    let line = |number: u64| match number % 6 {
+        0 => format!("\"Ёж-{number}\";\"д;\n\"\"\";{};Ю", number * 37),
+        1 => format!("A-{number};;\"{}\";\"Ю\"", number * 11),
+        _ => format!("0{number};x;{},000;Ю", number * 1_313),
+    };
+    let text: Vec<_> = std::iter::once("Артикул;Товар;Остаток;Склад".to_owned())
+        .chain((1..=60).map(line))
+        .collect();
+    for ending in ["\n", "\r\n", "\r"] {
+        let whole = text.join(ending) + ending;
+        let files = match ending {
+            "\n" => vec![
+                whole.clone().into_bytes(),
+                WINDOWS_1251.encode(&whole).0.into_owned(),
+                in_utf_16(&whole, u16::to_le_bytes),
+            ],
+            _ => vec![whole.into_bytes()],
+        };
+        for file in files {
+            let known = all(&file);
+            assert_eq!(known.len(), 60, "{ending:?}");
+            for cut in 0..file.len() {
+                cut_gives_nothing_new(&file[..cut], &known);
+            }
+        }
+    }
+}
+
+fn cut_gives_nothing_new(file: &[u8], known: &[Entry]) {
+    let mut found = Vec::new();
+    let mut sink = |entry| {
+        found.push(entry);
+        Ok(())
+    };
+    // Whatever becomes of the file, what was put before counts.
+    let _any = read(&mut Cursor::new(file), &Reading::default(), &mut sink);
+    let rows: Vec<_> =
+        found.into_iter().filter(|entry| !matches!(entry, Entry::Rejected(_))).collect();
+    assert_eq!(rows.as_slice(), &known[..rows.len()], "cut at {}", file.len());
+}
+
+/// A million rows that are made while they are read, and how many bytes were.
+struct Million {
+    at: u64,
+    /// Counted anew after each going back.
+    read: Rc<Counter<u64>>,
+}
+
+impl Million {
+    const HEADER: &'static [u8] = b"sku,stock\nfill,000000\n";
+    const ROW: &'static [u8] = b"SKU-000000000000,0012\n";
+    const LENGTH: u64 = 22 * 1_000_001;
+}
+
+impl Read for Million {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        let mut written = 0;
+        while written < room.len() && self.at < Self::LENGTH {
+            let line = if self.at < 22 { Self::HEADER } else { Self::ROW };
+            let within = usize::try_from(self.at % 22).unwrap();
+            let length = (22 - within).min(room.len() - written);
+            room[written..written + length].copy_from_slice(&line[within..within + length]);
+            written += length;
+            self.at += length as u64;
+        }
+        self.read.set(self.read.get() + written as u64);
+        Ok(written)
+    }
+}
+
+impl Seek for Million {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let SeekFrom::Start(at) = to else { panic!("{to:?}") };
+        self.read.set(0);
+        self.at = at;
+        Ok(at)
+    }
+}
+
+#[test]
+fn a_million_rows_pass_without_being_held() {
+    assert_eq!((Million::HEADER.len(), Million::ROW.len()), (22, 22));
+    let bytes = Rc::new(Counter::new(0));
+    let mut input = Million { at: 0, read: Rc::clone(&bytes) };
+    let mut rows = 0_u64;
+    let mut sink = |_| {
+        rows += 1;
+        // What has been read beyond this row: pieces, never the file.
+        assert!(bytes.get() <= rows * 22 + 4 * 64 * 1024, "{} at {rows}", bytes.get());
+        Ok(())
+    };
+    read(&mut input, &Reading::default(), &mut sink).unwrap();
+    assert_eq!(rows, 1_000_001);
+}
+
+#[test]
+fn when_nobody_wants_the_rest_it_stops() {
+    let mut seen = 0;
+    let mut sink = |_| {
+        seen += 1;
+        Err(GivenUp)
+    };
+    let outcome = read(&mut Cursor::new("sku;stock\nA;1\nB;2\n"), &Reading::default(), &mut sink);
+    assert!(matches!(outcome, Err(FormatError::GivenUp(_))));
+    assert_eq!(seen, 1);
+}
+
+#[test]
+fn an_export_of_1c_and_the_sheet_of_the_market_are_read() {
+    let export = include_bytes!("../../../../fixtures/sources/1c-export-windows-1251.csv");
+    let told = told_by(&all(export));
+    assert_eq!(told, ["0557722=1234", "БОЛТ-М5=3", "!7", "!8", "A;9=", "Ёлка №3=0"]);
+    let sheet = include_bytes!("../../../../fixtures/sources/market-stocks.csv");
+    assert_eq!(told_by(&all(sheet)), ["0557722=15", "БОЛТ-М5=0", "A 9="]);
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(file in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let _any = entries(&file, &Reading::default());
+    }
+
+    #[test]
+    fn no_rows_make_it_panic(rest in "[A0;,\t|\"\r\n =Ё\u{ffff}5.E+-]{0,120}") {
+        for takes_unended_row in [false, true] {
+            let reading = Reading { takes_unended_row, ..Reading::default() };
+            let _any = entries(format!("sku;stock;Склад\n{rest}").as_bytes(), &reading);
+            let _any = entries(rest.as_bytes(), &reading);
+        }
+    }
+
+    #[test]
+    fn what_is_quoted_well_is_read_as_it_was(
+        fields in proptest::collection::vec("[a-zЁ;,\"\n5]{0,6}", 1..20),
+    ) {
+        let quoted = |field: &String| format!("\"{}\"", field.replace('"', "\"\""));
+        let mut file = "sku;stock;name\r\n".to_owned();
+        for field in &fields {
+            file.push_str(&format!("x;1;{}\r\n", quoted(field)));
+        }
+        let found = all(file.as_bytes());
+        prop_assert_eq!(told_by(&found), vec!["x=1"; fields.len()]);
+        let mut records = Records::new(file.as_bytes(), b';');
+        records.next().unwrap();
+        for field in &fields {
+            let record = records.next().unwrap().unwrap();
+            let cells = record.cells();
+            let text = cells[2].text();
+            prop_assert_eq!(text.as_ref(), field.as_str());
+        }
+    }
+}

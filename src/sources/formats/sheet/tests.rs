@@ -1,0 +1,284 @@
+use std::io::{Cursor, Write};
+
+use proptest::prelude::*;
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipArchive, ZipWriter};
+
+use super::super::super::row::{Entry, GivenUp, Key};
+use super::*;
+
+const MARKET: &[u8] = include_bytes!("../../../../fixtures/sources/market-stocks.xlsx");
+const XLSX: &[u8] = include_bytes!("../../../../fixtures/sources/cells.xlsx");
+const XLS: &[u8] = include_bytes!("../../../../fixtures/sources/cells.xls");
+
+/// What was put, and how it ended.
+fn told_of(file: &[u8], reading: &Reading) -> (Vec<Entry>, Result<Ending, FormatError>) {
+    let mut found = Vec::new();
+    let mut sink = |entry| {
+        found.push(entry);
+        Ok(())
+    };
+    let ending = read(&mut Cursor::new(file), reading, &mut sink);
+    (found, ending)
+}
+
+fn entries(file: &[u8], reading: &Reading) -> Vec<Entry> {
+    let (found, ending) = told_of(file, reading);
+    assert_eq!(ending.unwrap(), Ending::default());
+    found
+}
+
+fn refusal(file: &[u8], reading: &Reading) -> String {
+    let (found, ending) = told_of(file, reading);
+    assert_eq!(found, []);
+    ending.unwrap_err().to_string()
+}
+
+fn told(entry: &Entry) -> String {
+    match entry {
+        Entry::Row(row) => {
+            let (Key::Sku(sku) | Key::Id(sku)) = &row.key;
+            let quantity = row.quantity.map(|quantity| quantity.to_string());
+            format!("{}: {sku}={}", row.line, quantity.unwrap_or_default())
+        }
+        Entry::Article { id, sku } => format!("{id}~{sku}"),
+        Entry::Rejected(fault) => format!("{}! {}", fault.line, fault.reason),
+        Entry::Doubtful(fault) => format!("{}? {}", fault.line, fault.reason),
+    }
+}
+
+fn in_sheet(sheet: &str) -> Reading {
+    Reading { sheet: Some(sheet.into()), ..Reading::default() }
+}
+
+/// The workbook with each of its files changed.
+fn changed(file: &[u8], mut change: impl FnMut(&str, Vec<u8>) -> Vec<u8>) -> Vec<u8> {
+    let mut archive = ZipArchive::new(Cursor::new(file)).unwrap();
+    let mut new = ZipWriter::new(Cursor::new(Vec::new()));
+    for at in 0..archive.len() {
+        let mut file = archive.by_index(at).unwrap();
+        let name = String::from_utf8(file.name_raw().to_vec()).unwrap();
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).unwrap();
+        let how = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
+        new.start_file(name.as_str(), how).unwrap();
+        new.write_all(&change(&name, bytes)).unwrap();
+    }
+    new.finish().unwrap().into_inner()
+}
+
+fn replaced(file: &[u8], part: &str, from: &str, to: &str) -> Vec<u8> {
+    let mut is_there = false;
+    let new = changed(file, |name, bytes| {
+        if !name.ends_with(part) {
+            return bytes;
+        }
+        let text = String::from_utf8(bytes).unwrap();
+        is_there |= text.contains(from);
+        text.replacen(from, to, 1).into_bytes()
+    });
+    assert!(is_there, "{part} has no {from}");
+    new
+}
+
+/// What the same cells say in either kind of workbook.
+fn cells_say() -> Vec<String> {
+    [
+        "4: A-1=5",
+        "5: 557722=6",
+        "5? sku is the number 557722, and zeros before it may have been lost",
+        "6: 0557722=7",
+        "6? sku is a number that its cell shows as 0557722",
+        "7: 12.50=8",
+        "7? sku is a number that its cell shows as 12.50",
+        "8! sku is the number 1234567890123456, whose last digits are lost: its cell must be text",
+        "9! sku is 'TRUE', its cell must be text",
+        "10! quantity is '46.5', it must be whole, or set fraction = \"floor\"",
+        "11: A-8=3",
+        "12! quantity is 'нет', it must be a number, or a word the setting words knows",
+        "13: A-10=1234",
+        "14: A-11=",
+        "16! sku is empty, and quantity is '3'",
+        "17! quantity is 'TRUE', it must be a number",
+        "19! quantity is '-2', it must not be negative, or set negative = \"zero\"",
+        "21! sku is 'a date', its cell must be text",
+        "22! quantity is 'a date', it must be a number",
+        "23! quantity is '#N/A', it must be a number",
+    ]
+    .map(str::to_owned)
+    .to_vec()
+}
+
+#[test]
+fn the_sheet_of_the_market_is_found_behind_its_instructions() {
+    let found = entries(MARKET, &Reading { reserve: Some("Резерв".into()), ..Reading::default() });
+    let rows: Vec<_> = found.iter().map(told).collect();
+    assert_eq!(rows, ["2: 0557722=15", "3: БОЛТ-М5=0", "4: A 9="]);
+    let Entry::Row(row) = &found[0] else { panic!("{found:?}") };
+    assert_eq!(row.place.as_deref(), Some("Юг (Ромашка)"));
+    assert_eq!(row.reserve, None, "what is available is without the reserve already");
+}
+
+#[test]
+fn cells_of_every_kind_are_read_or_set_aside_with_a_reason() {
+    let found: Vec<_> = entries(XLSX, &Reading::default()).iter().map(told).collect();
+    assert_eq!(found, cells_say());
+}
+
+#[test]
+fn an_old_workbook_says_what_a_new_one_does() {
+    let found: Vec<_> = entries(XLS, &Reading::default()).iter().map(told).collect();
+    let mut expected = cells_say();
+    // A formula that was never calculated says nothing.
+    expected.push("24: A-24=".to_owned());
+    assert_eq!(found, expected);
+    let second = entries(XLS, &in_sheet(" ЕЩЁ "));
+    assert_eq!(second.len(), 40);
+    assert_eq!(told(&second[39]), "41: X-39=39");
+}
+
+#[test]
+fn the_row_is_shown_as_it_looked() {
+    let found = entries(XLSX, &Reading::default());
+    let shown = found.iter().find_map(|entry| match entry {
+        Entry::Rejected(fault) if fault.line == 10 => Some(fault.text.as_str()),
+        _ => None,
+    });
+    assert_eq!(shown, Some("A-7 | дробное | 46.5"));
+}
+
+#[test]
+fn a_sheet_that_is_named_is_the_one_that_is_read() {
+    assert_eq!(entries(MARKET, &in_sheet("остатки")).len(), 3);
+    let said = refusal(MARKET, &in_sheet("Инструкция"));
+    assert!(said.contains("Как заполнить шаблон"), "{said}");
+    let said = refusal(MARKET, &in_sheet("Лист1"));
+    assert!(said.contains("there are 'Инструкция', 'Остатки'"), "{said}");
+    let said = refusal(XLS, &in_sheet("x"));
+    assert!(said.contains("there are 'Лист1', 'Ещё'"), "{said}");
+}
+
+#[test]
+fn where_no_sheet_fits_each_says_why() {
+    let reading = Reading { quantity: Some("нет такого".into()), ..Reading::default() };
+    for file in [MARKET, XLS] {
+        let said = refusal(file, &reading);
+        assert!(said.matches("sheet '").count() == 2, "{said}");
+        assert!(said.contains("'нет такого', by the setting quantity"), "{said}");
+    }
+}
+
+#[test]
+fn hidden_sheets_come_after_those_people_see() {
+    let hidden = replaced(XLSX, "workbook.xml", "state=\"visible\"", "state=\"hidden\"");
+    assert_eq!(entries(&hidden, &Reading::default()), entries(XLSX, &Reading::default()));
+}
+
+#[test]
+fn what_is_no_workbook_is_said_to_be_none() {
+    for file in [&b""[..], b"P", b"sku;stock\nA;5\n", b"<html>"] {
+        assert!(refusal(file, &Reading::default()).contains("neither an XLSX nor an XLS"));
+    }
+    assert!(refusal(b"PK\x03\x04", &Reading::default()).contains("broken"));
+    assert!(refusal(b"\xd0\xcf\x11\xe0", &Reading::default()).contains("cut short"));
+}
+
+#[test]
+fn a_bomb_is_not_unpacked_and_a_promise_of_texts_is_not_believed() {
+    let bomb =
+        changed(
+            XLSX,
+            |name, bytes| {
+                if name.ends_with("styles.xml") { vec![b' '; 9 << 20] } else { bytes }
+            },
+        );
+    assert!(bomb.len() < 64 * 1024);
+    let said = refusal(&bomb, &Reading::default());
+    assert!(said.contains("styles.xml in the workbook is longer than 8388608 bytes"), "{said}");
+    let promise = "<sst uniqueCount=\"99999999999999\" ";
+    let promising = replaced(MARKET, "sharedStrings.xml", "<sst ", promise);
+    assert!(refusal(&promising, &Reading::default()).contains("promises"));
+}
+
+#[test]
+fn a_workbook_that_is_cut_gives_no_row_at_all() {
+    for file in [XLSX, MARKET] {
+        for cut in 0..file.len() {
+            let (found, ending) = told_of(&file[..cut], &Reading::default());
+            assert!(found.is_empty() && ending.is_err(), "cut at {cut}");
+        }
+    }
+    let whole = entries(XLS, &Reading::default());
+    for cut in 0..XLS.len() {
+        let (found, ending) = told_of(&XLS[..cut], &Reading::default());
+        // What is cut off may have been no more than the padding.
+        assert!(if ending.is_ok() { found == whole } else { found.is_empty() }, "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_byte_changed_in_an_xlsx_changes_no_value() {
+    for file in [XLSX, MARKET] {
+        no_changed_byte_changes_a_value(file);
+    }
+}
+
+fn no_changed_byte_changes_a_value(workbook: &[u8]) {
+    let whole = entries(workbook, &Reading::default());
+    for at in 0..workbook.len() {
+        let mut file = workbook.to_vec();
+        file[at] ^= 0x10;
+        let (found, ending) = told_of(&file, &Reading::default());
+        // Dates, flags and the like in the archive's directory are not of its contents.
+        assert!(if ending.is_ok() { found == whole } else { found.is_empty() }, "byte {at}");
+    }
+}
+
+#[test]
+fn when_nobody_wants_the_rest_it_stops() {
+    for file in [XLSX, XLS] {
+        let mut sink = |_| Err(GivenUp);
+        let ending = read(&mut Cursor::new(file), &Reading::default(), &mut sink);
+        assert!(matches!(ending, Err(FormatError::GivenUp(_))));
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_change_of_an_xls_makes_it_panic(
+        changes in proptest::collection::vec((0..XLS.len(), any::<u8>()), 1..40),
+        cut in 0..=XLS.len(),
+    ) {
+        let mut file = XLS.to_vec();
+        for (at, byte) in changes {
+            file[at] = byte;
+        }
+        let _any = told_of(&file, &Reading::default());
+        let _any = told_of(&file[..cut], &in_sheet("Ещё"));
+    }
+
+    #[test]
+    fn no_change_of_what_is_in_an_xlsx_makes_it_panic(
+        workbook in proptest::sample::select(vec![XLSX, MARKET]),
+        changes in proptest::collection::vec((0..20_000_usize, any::<u8>()), 1..10),
+    ) {
+        let file = changed(workbook, |name, mut bytes| {
+            let is_read = ["sheet1.xml", "sharedStrings.xml", "workbook.xml", "styles.xml", ".rels"]
+                .iter()
+                .any(|part| name.ends_with(part));
+            for (at, byte) in changes.iter().filter(|_| is_read) {
+                let at = at % bytes.len();
+                bytes[at] = *byte;
+            }
+            bytes
+        });
+        let _any = told_of(&file, &Reading::default());
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(rest in proptest::collection::vec(any::<u8>(), 0..2_000)) {
+        for magic in [&b"PK\x03\x04"[..], b"\xd0\xcf\x11\xe0", &XLS[..512]] {
+            let _any = told_of(&[magic, &rest].concat(), &Reading::default());
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! XLSX: a zip archive of XML. The texts that its cells share and its styles are in memory, the
+//! cells are not.
+
+use std::borrow::Cow;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+
+use calamine::{DataRef, Reader as _, SheetType, SheetVisible, Xlsx, XlsxCellReader, XlsxError};
+use zip::ZipArchive;
+
+use super::super::table::{Cell, Shown};
+use super::super::{FormatError, Input, Sink};
+use super::{Go, MAX_COLUMNS, Rows, broken, chosen, none_fits, protected};
+use crate::sources::row::Reading;
+
+/// Most bytes that the whole archive may unpack to: some five million rows.
+const MAX_UNPACKED: u64 = 1 << 30;
+
+/// Most bytes that the texts its cells share may unpack to: they are kept, all of them.
+const MAX_SHARED: u64 = 128 << 20;
+
+/// Most bytes that the styles may unpack to: they are kept, and grow in it.
+const MAX_STYLES: u64 = 8 << 20;
+
+/// Most files in the archive.
+const MAX_FILES: usize = 10_000;
+
+pub(super) fn read(
+    input: &mut dyn Input,
+    reading: &Reading,
+    sink: Sink<'_>,
+) -> Result<(), FormatError> {
+    be_whole(input)?;
+    input.seek(SeekFrom::Start(0))?;
+    let mut workbook = Xlsx::new(BufReader::new(input)).map_err(|error| refused(&error))?;
+    let sheets = workbook.sheets_metadata().iter();
+    let sheets = sheets
+        .filter(|sheet| sheet.typ == SheetType::WorkSheet)
+        .map(|sheet| (sheet.name.clone(), sheet.visible != SheetVisible::Visible, ()))
+        .collect();
+    let mut refusals = Vec::new();
+    for (name, ()) in chosen(sheets, reading)? {
+        let mut cells = match workbook.worksheet_cells_reader(&name) {
+            Ok(cells) => cells,
+            Err(XlsxError::NotAWorksheet(_)) => continue,
+            Err(error) => return Err(refused(&error)),
+        };
+        let mut rows = Rows::new(reading);
+        read_sheet(&mut cells, &mut rows, &mut *sink)?;
+        match rows.refusal() {
+            None => return Ok(()),
+            Some(why) => refusals.push((name, why)),
+        }
+    }
+    Err(none_fits(refusals))
+}
+
+fn refused(error: &XlsxError) -> FormatError {
+    match error {
+        XlsxError::Password => protected(),
+        other => broken(other.to_string()),
+    }
+}
+
+/// Unpacks all of it once, keeping nothing: the sums in the archive tell that no byte has
+/// changed, and what it unpacks to stays within bounds. The reader of cells checks neither.
+fn be_whole(input: &mut dyn Input) -> Result<(), FormatError> {
+    let no_archive = |error: zip::result::ZipError| broken(error.to_string());
+    input.seek(SeekFrom::Start(0))?;
+    let mut archive = ZipArchive::new(BufReader::new(input)).map_err(no_archive)?;
+    if archive.len() > MAX_FILES {
+        return Err(broken(format!("there are {} files in it", archive.len())));
+    }
+    let mut left = MAX_UNPACKED;
+    let mut names = Vec::new();
+    for at in 0..archive.len() {
+        let mut file = archive.by_index(at).map_err(no_archive)?;
+        let name = String::from_utf8_lossy(file.name_raw()).to_ascii_lowercase();
+        let most = if name.ends_with("sharedstrings.xml") {
+            MAX_SHARED.min(left)
+        } else if name.ends_with("styles.xml") {
+            MAX_STYLES.min(left)
+        } else {
+            left
+        };
+        left -= be_file(&mut file, &name, most)?;
+        names.push((file.header_start(), file.name_raw().to_vec()));
+    }
+    be_named(archive.into_inner().into_inner(), &names)
+}
+
+/// The names have no sum, but each stands in the archive twice. Styles under another name would
+/// not be missed: dates would be numbers, and zeros before an SKU lost.
+fn be_named(input: &mut dyn Input, names: &[(u64, Vec<u8>)]) -> Result<(), FormatError> {
+    const BEFORE_NAME: u64 = 30;
+    for (start, name) in names {
+        input.seek(SeekFrom::Start(start.saturating_add(BEFORE_NAME)))?;
+        let mut other = Vec::with_capacity(name.len());
+        Read::take(&mut *input, name.len() as u64).read_to_end(&mut other)?;
+        if other != *name {
+            let name = String::from_utf8_lossy(name);
+            return Err(broken(format!("{name} has another name in the directory")));
+        }
+    }
+    Ok(())
+}
+
+/// Unpacks one file, and tells how long it is.
+fn be_file(file: &mut dyn Read, name: &str, most: u64) -> Result<u64, FormatError> {
+    const HEAD: u64 = 4 * 1024;
+    let damaged = |error: std::io::Error| broken(format!("{name}: {error}"));
+    let mut head = Vec::new();
+    Read::take(&mut *file, HEAD).read_to_end(&mut head).map_err(damaged)?;
+    let rest = std::io::copy(&mut Read::take(&mut *file, most + 1), &mut std::io::sink());
+    let length = head.len() as u64 + rest.map_err(damaged)?;
+    if length > most {
+        return Err(FormatError::Unfit(format!(
+            "{name} in the workbook is longer than {most} bytes: export it as CSV"
+        )));
+    }
+    // As many places are made ready as it promises texts, before the first is read.
+    match promised(&head) {
+        Some(texts) if texts > length => {
+            Err(broken(format!("{name} promises {texts} texts in {length} bytes")))
+        }
+        _ => Ok(length),
+    }
+}
+
+/// How many texts a file says that it shares.
+fn promised(head: &[u8]) -> Option<u64> {
+    let head = String::from_utf8_lossy(head);
+    let (_, after) = head.split_once("uniqueCount")?;
+    let digits: String = after
+        .chars()
+        .skip_while(|c| !c.is_ascii_digit())
+        .take_while(char::is_ascii_digit)
+        .collect();
+    Some(digits.parse().unwrap_or(u64::MAX))
+}
+
+/// Puts the rows of one sheet, as long as they are wanted.
+fn read_sheet<R: Read + Seek>(
+    reader: &mut XlsxCellReader<'_, R>,
+    rows: &mut Rows<'_>,
+    sink: Sink<'_>,
+) -> Result<(), FormatError> {
+    let shown: Vec<_> = reader
+        .styles()
+        .iter()
+        .map(|style| style.number_format.as_ref())
+        .map(|format| format.map_or(Shown::General, |format| Shown::parse(&format.format_code)))
+        .collect();
+    let mut row = Vec::new();
+    let mut line = 0;
+    while let Some((cell, style)) =
+        reader.next_cell_with_style_id().map_err(|error| refused(&error))?
+    {
+        let (at, column) = cell.get_position();
+        let here = u64::from(at) + 1;
+        if here != line {
+            if line > 0 && rows.take(line, &row, &mut *sink)? == Go::Stop {
+                return Ok(());
+            }
+            row.clear();
+            line = here;
+        }
+        let column = usize::try_from(column).unwrap_or(usize::MAX);
+        if column >= MAX_COLUMNS {
+            return Err(broken(format!("row {line} has a column {column}")));
+        }
+        if row.len() <= column {
+            row.resize(column + 1, Cell::Empty);
+        }
+        if let Some(place) = row.get_mut(column) {
+            *place = read_cell(cell.get_value(), shown.get(style).copied().unwrap_or_default());
+        }
+    }
+    if line > 0 {
+        rows.take(line, &row, sink)?;
+    }
+    Ok(())
+}
+
+fn read_cell<'a>(value: &DataRef<'a>, shown: Shown) -> Cell<'a> {
+    match value {
+        DataRef::Empty => Cell::Empty,
+        DataRef::SharedString(text) => Cell::Text(Cow::Borrowed(text)),
+        DataRef::String(text) => Cell::Text(Cow::Owned(text.clone())),
+        DataRef::Float(number) => Cell::Number(*number, shown),
+        DataRef::Int(number) => Cell::Text(number.to_string().into()),
+        DataRef::Bool(is_so) => Cell::Odd(if *is_so { "TRUE" } else { "FALSE" }.into()),
+        DataRef::DateTime(_) => Cell::Odd("a date".into()),
+        DataRef::DateTimeIso(text) | DataRef::DurationIso(text) => {
+            Cell::Odd(Cow::Owned(text.clone()))
+        }
+        DataRef::Error(error) => Cell::Odd(error.to_string().into()),
+    }
+}
