@@ -3,9 +3,18 @@
 //! Pure: nothing here opens a file, reads a clock or keeps what it read. However long a file
 //! is, one row of it is in memory; the exceptions are told where they are.
 
+mod commerceml;
+mod container;
+mod fields;
+mod json;
+mod text;
+mod xml;
+mod yml;
+
+pub use container::{DataFile, MAX_RATIO, MAX_UNPACKED, Visit, unpack};
 use std::io::{Read, Seek};
 
-use super::row::{Entry, GivenUp, Scope};
+use super::row::{Entry, GivenUp, Reading, Scope};
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -57,4 +66,24 @@ pub enum FormatError {
     /// Nobody wants the rest.
     #[error(transparent)]
     GivenUp(#[from] GivenUp),
+}
+
+/// Reads a file of that format to its end.
+///
+/// # Errors
+/// It cannot be taken, or nobody wants the rest.
+pub fn read(
+    format: Format,
+    input: &mut dyn Input,
+    reading: &Reading,
+    sink: Sink<'_>,
+) -> Result<Ending, FormatError> {
+    match format {
+        Format::Csv | Format::Sheet => {
+            Err(FormatError::Unfit("tables are not read yet".to_owned()))
+        }
+        Format::Yml => yml::read(input, reading, sink),
+        Format::CommerceMl => commerceml::read(input, reading, sink),
+        Format::Json => json::read(input, reading, sink),
+    }
 }
