@@ -6,8 +6,12 @@
 mod commerceml;
 mod container;
 mod fields;
+#[cfg(test)]
+mod hostile;
 mod json;
 mod text;
+#[cfg(test)]
+mod trial;
 mod xml;
 mod yml;
 

@@ -69,6 +69,10 @@ pub(super) fn read(element: &RawValue, line: u64, reading: &Reading) -> Vec<Entr
     if let Err(reason) = product.read() {
         return vec![rejected(line, element.get(), reason)];
     }
+    // A doubt is about what is taken.
+    if !product.entries.iter().any(|entry| matches!(entry, Entry::Row(_))) {
+        product.entries.retain(|entry| !matches!(entry, Entry::Doubtful(_)));
+    }
     product.entries
 }
 
@@ -198,9 +202,7 @@ fn scalar(value: &RawValue) -> Result<Option<Scalar>, String> {
             let text = serde_json::from_str(literal).map_err(|e| e.to_string())?;
             Ok(Some(Scalar { text, is_number: false }))
         }
-        Some(b'-' | b'0'..=b'9') => {
-            Ok(Some(Scalar { text: literal.to_owned(), is_number: true }))
-        }
+        Some(b'-' | b'0'..=b'9') => Ok(Some(Scalar { text: literal.to_owned(), is_number: true })),
         Some(b'n') => Ok(None),
         Some(_) | None => {
             let shown: String = literal.chars().take(40).collect();

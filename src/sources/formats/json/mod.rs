@@ -13,6 +13,8 @@
 
 mod element;
 mod shape;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::io::{BufRead, Read};

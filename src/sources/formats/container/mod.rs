@@ -4,6 +4,9 @@
 //! under them. What is unpacked goes to a file without a name, which is gone when it is closed,
 //! whatever becomes of the program.
 
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -311,8 +314,8 @@ impl Budget {
 
     fn take(&mut self, bytes: u64, name: &str) -> Result<(), FormatError> {
         self.unpacked += bytes;
-        let is_bomb = self.unpacked > FREE_OF_RATIO
-            && self.unpacked > self.packed.saturating_mul(MAX_RATIO);
+        let is_bomb =
+            self.unpacked > FREE_OF_RATIO && self.unpacked > self.packed.saturating_mul(MAX_RATIO);
         if self.unpacked > MAX_UNPACKED || is_bomb {
             let reason = "unpacked, it would be larger than any stock";
             return Err(FormatError::Unfit(format!("'{name}': {reason}")));

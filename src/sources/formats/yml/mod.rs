@@ -7,6 +7,9 @@
 //! A feed does not say whether it is complete: the Market leaves an offer that is absent as it
 //! was, and so do we, unless the settings declare the source a snapshot.
 
+#[cfg(test)]
+mod tests;
+
 use super::fields::{Once, Statement, is_set_to};
 use super::xml::{Node, Xml};
 use super::{Ending, FormatError, Input, Sink};
@@ -157,9 +160,7 @@ impl Offer {
     }
 
     fn is_unavailable(&self) -> bool {
-        let says = |field: &Once, word: &str| {
-            matches!(field.said(), Ok(Some(text)) if text.eq_ignore_ascii_case(word))
-        };
+        let says = |field: &Once, word: &str| matches!(field.said(), Ok(Some(text)) if text.eq_ignore_ascii_case(word));
         says(&self.available, "false") || says(&self.disabled, "true")
     }
 

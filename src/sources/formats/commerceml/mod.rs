@@ -9,6 +9,9 @@
 //! The article often stands in the catalogue only. A product with both tells which SKU its `Ид`
 //! stands for, an offer without an article goes by its `Ид`, and who has both joins them.
 
+#[cfg(test)]
+mod tests;
+
 use super::fields::{Once, Statement, Text, is_named, is_set_to};
 use super::xml::{Node, Xml};
 use super::{Ending, FormatError, Input, Sink};
@@ -45,7 +48,9 @@ pub(super) fn read(
             // Orders have products too, with how many of them were bought.
             "Документ" => xml.skip()?,
             "ПакетПредложений" => packages.begin(&xml)?,
-            "ИзмененияПакетаПредложений" => packages.push(Some(Scope::Delta)),
+            "ИзмененияПакетаПредложений" => {
+                packages.push(Some(Scope::Delta))
+            }
             "Каталог" => packages.is_inside = false,
             "СодержитТолькоИзменения" => packages.tell(&xml.field()?),
             "Предложение" | "Товар" => {
@@ -124,7 +129,8 @@ fn product(
     reading: &Reading,
     sink: Sink<'_>,
 ) -> Result<(), FormatError> {
-    let mut product = Product { is_offer: xml.name() == "Предложение", ..Product::default() };
+    let mut product =
+        Product { is_offer: xml.name() == "Предложение", ..Product::default() };
     if let Some(status) = xml.attribute("Статус")? {
         product.status.state("Статус", status);
     }
@@ -182,7 +188,9 @@ impl Product {
             match name.as_str() {
                 "Статус" => &mut self.status,
                 "Количество" if sums_up => &mut self.own.quantity,
-                "Остатки" if sums_up && self.is_offer => return self.take_rests(xml, reading),
+                "Остатки" if sums_up && self.is_offer => {
+                    return self.take_rests(xml, reading);
+                }
                 "Склад" | "Склады" if sums_up && self.is_offer => {
                     return take_warehouses(xml, reading, &mut self.warehouses);
                 }
@@ -202,7 +210,9 @@ impl Product {
             }
             while xml.child()? {
                 match xml.name() {
-                    "Склад" | "Склады" => take_warehouses(xml, reading, &mut self.rests)?,
+                    "Склад" | "Склады" => {
+                        take_warehouses(xml, reading, &mut self.rests)?
+                    }
                     "Количество" => self.rest.quantity.state("Остаток", xml.field()?),
                     _ => xml.skip()?,
                 }
