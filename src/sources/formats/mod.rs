@@ -4,10 +4,22 @@
 //! is, one row of it is in memory; the exceptions are told where they are.
 
 mod charset;
+mod commerceml;
+mod container;
 mod csv;
+mod fields;
+#[cfg(test)]
+mod hostile;
+mod json;
 mod sheet;
 mod table;
+mod text;
+#[cfg(test)]
+mod trial;
+mod xml;
+mod yml;
 
+pub use container::{DataFile, MAX_RATIO, MAX_UNPACKED, Visit, unpack};
 use std::io::{Read, Seek};
 
 use super::row::{Entry, GivenUp, Reading, Scope};
@@ -77,8 +89,8 @@ pub fn read(
     match format {
         Format::Csv => csv::read(input, reading, sink),
         Format::Sheet => sheet::read(input, reading, sink),
-        Format::Yml | Format::CommerceMl | Format::Json => {
-            Err(FormatError::Unfit(format!("files of the format {format:?} are not read yet")))
-        }
+        Format::Yml => yml::read(input, reading, sink),
+        Format::CommerceMl => commerceml::read(input, reading, sink),
+        Format::Json => json::read(input, reading, sink),
     }
 }

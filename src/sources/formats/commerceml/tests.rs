@@ -1,0 +1,210 @@
+use super::super::Format;
+use super::super::trial::{entries, sample, told};
+use crate::sources::{Reading, Scope};
+
+const P1: &str = "cbcf4931-55bc-11d9-848a-00112f43529a";
+const P2: &str = "cbcf4932-55bc-11d9-848a-00112f43529a";
+const P3: &str = "cbcf4933-55bc-11d9-848a-00112f43529a";
+const P4: &str = "cbcf4934-55bc-11d9-848a-00112f43529a";
+const W1: &str = "03ce4b6e-55bc-11d9-848a-00112f43529a";
+const W2: &str = "163cab5e-55bc-11d9-848a-00112f43529a";
+
+fn package(attributes: &str, offers: &str) -> String {
+    format!(
+        "<КоммерческаяИнформация><ПакетПредложений{attributes}><Предложения>{offers}\
+         </Предложения></ПакетПредложений></КоммерческаяИнформация>"
+    )
+}
+
+fn offer(inside: &str) -> Vec<String> {
+    offer_as(inside, &Reading::default())
+}
+
+fn offer_as(inside: &str, reading: &Reading) -> Vec<String> {
+    let text = package("", &format!("<Предложение><Ид>p</Ид>{inside}</Предложение>"));
+    told(Format::CommerceMl, text.as_bytes(), reading)
+}
+
+fn scope_of(text: &str) -> Option<Scope> {
+    entries(Format::CommerceMl, text.as_bytes(), &Reading::default()).1.unwrap().scope
+}
+
+#[test]
+fn a_catalogue_tells_which_article_an_id_stands_for() {
+    let read = |sku: Option<&str>| {
+        let reading = Reading { sku: sku.map(str::to_owned), ..Reading::default() };
+        told(Format::CommerceMl, &sample("import.xml"), &reading)
+    };
+    let articles = [format!("{P1} is ART-9"), format!("{P3} is ART-11")];
+    assert_eq!(read(None), articles);
+    assert_eq!(read(Some("Артикул")), articles);
+    assert_eq!(read(Some("Код")), [format!("{P2} is 00-00000017")]);
+    assert_eq!(read(Some("штрихкод")), [format!("{P1} is 2000000000001")]);
+    assert_eq!(read(Some("Ид")), [""; 0]);
+    let reading = Reading { zeroes_unavailable: true, ..Reading::default() };
+    let told = told(Format::CommerceMl, &sample("import.xml"), &reading);
+    assert_eq!(told[1..], [format!("{P3} is ART-11"), "3 ART-11 = 0".to_owned()]);
+}
+
+#[test]
+fn offers_of_2_07_are_read_by_warehouse() {
+    let variant = "816d6099-55bc-11d9-848a-00112f43529a";
+    let mut expected = vec![
+        format!("{P1}#{variant} is ART-9"),
+        format!("1 ART-9@{W1} = 2"),
+        format!("1 ART-9@{W2} = 0"),
+        format!("2 #{P2} = 5"),
+        format!("3 #{P3} = ?"),
+        format!("4 #{P4} = ?"),
+    ];
+    let bytes = sample("offers.xml");
+    assert_eq!(told(Format::CommerceMl, &bytes, &Reading::default()), expected);
+    assert_eq!(scope_of(std::str::from_utf8(&bytes).unwrap()), Some(Scope::Snapshot));
+    let reading = Reading { zeroes_unavailable: true, ..Reading::default() };
+    expected[4] = format!("3 #{P3} = 0");
+    assert_eq!(told(Format::CommerceMl, &bytes, &reading), expected);
+}
+
+#[test]
+fn rests_of_2_10_are_read_by_warehouse_and_not_as_their_sum() {
+    let expected =
+        [format!("1 #{P1}@{W1} = 201"), format!("1 #{P1}@{W2} = 9"), format!("2 #{P2} = 3")];
+    let bytes = sample("rests.xml");
+    assert_eq!(told(Format::CommerceMl, &bytes, &Reading::default()), expected);
+    assert_eq!(scope_of(std::str::from_utf8(&bytes).unwrap()), Some(Scope::Delta));
+}
+
+#[test]
+fn namespaces_prefixes_and_encodings_change_nothing() {
+    let text = std::str::from_utf8(&sample("offers.xml")).unwrap().to_owned();
+    let reading = Reading::default();
+    let plain = told(Format::CommerceMl, text.as_bytes(), &reading);
+    let prefixed = text
+        .replace("</", "<\0")
+        .replace('<', "<c:")
+        .replace("<c:\0", "</c:")
+        .replace("<c:?", "<?")
+        .replace("ВерсияСхемы", "xmlns:c=\"urn:1C.ru:commerceml_205\" ВерсияСхемы");
+    assert_eq!(told(Format::CommerceMl, prefixed.as_bytes(), &reading), plain);
+    let old = text.replace("UTF-8", "windows-1251");
+    let (bytes, ..) = encoding_rs::WINDOWS_1251.encode(&old);
+    assert_eq!(told(Format::CommerceMl, &bytes, &reading), plain);
+}
+
+#[test]
+fn stock_is_read_by_the_first_way_of_telling_it_that_is_there() {
+    let rest = "<Остатки><Остаток><Количество>1</Количество></Остаток></Остатки>";
+    let rests = "<Остатки><Остаток><Склад><Ид>w</Ид><Количество>2</Количество></Склад>\
+        <Склад><Ид>v</Ид><Количество/></Склад></Остаток></Остатки>";
+    let warehouse = r#"<Склад ИдСклада="w" КоличествоНаСкладе="3"/>"#;
+    let warehouses = r#"<Склады ИдСклада="w" КоличествоНаСкладе="4"/><Склады ИдСклада="v"/>"#;
+    let list = r#"<Склады><Склад ИдСклада="w" КоличествоНаСкладе="5"/></Склады>"#;
+    let sum = "<Количество>6</Количество>";
+    let empty = "<Остатки/>";
+    for (inside, expected) in [
+        ([sum, warehouse, rest], &["1 #p = 1"][..]),
+        ([sum, warehouse, rests], &["1 #p@w = 2", "1 #p@v = ?"]),
+        ([rest, rests, ""], &["1 #p@w = 2", "1 #p@v = ?"]),
+        ([sum, warehouse, empty], &["1 #p@w = 3"]),
+        ([warehouses, sum, ""], &["1 #p@w = 4", "1 #p@v = ?"]),
+        ([list, sum, ""], &["1 #p@w = 5"]),
+        ([empty, sum, ""], &["1 #p = 6"]),
+        (
+            ["<ХарактеристикиТовара><Количество>9</Количество></ХарактеристикиТовара>", "", ""],
+            &["1 #p = ?"],
+        ),
+    ] {
+        assert_eq!(offer(&inside.concat()), expected, "{inside:?}");
+    }
+}
+
+#[test]
+fn the_quantity_that_the_settings_name_is_the_only_one_looked_at() {
+    let inside = r#"<Склад ИдСклада="w" КоличествоНаСкладе="3"/><Количество>6</Количество>
+        <Свободно>2</Свободно><Резерв>1</Резерв>"#;
+    let reading = |quantity: &str| Reading {
+        quantity: Some(quantity.to_owned()),
+        reserve: Some("Резерв".to_owned()),
+        ..Reading::default()
+    };
+    assert_eq!(offer_as(inside, &reading("Количество")), ["1 #p = 6 - 1"]);
+    assert_eq!(offer_as(inside, &reading("Свободно")), ["1 #p = 2 - 1"]);
+    assert_eq!(offer_as(inside, &reading("Нет")), ["1 #p = ? - 1"]);
+}
+
+#[test]
+fn an_offer_goes_by_its_article_or_else_by_its_id() {
+    let sku = |sku: &str| Reading { sku: Some(sku.to_owned()), ..Reading::default() };
+    let inside = "<Артикул>A</Артикул><Код>K</Код><Количество>1</Количество>";
+    assert_eq!(offer(inside), ["p is A", "1 A = 1"]);
+    assert_eq!(offer_as(inside, &sku("Код")), ["p is K", "1 K = 1"]);
+    assert_eq!(offer_as(inside, &sku("Штрихкод")), ["1 #p = 1"]);
+    assert_eq!(offer_as(inside, &sku("Ид")), ["1 p = 1"]);
+    let text = package("", "<Предложение><Количество>1</Количество></Предложение>");
+    let nameless = told(Format::CommerceMl, text.as_bytes(), &Reading::default());
+    assert_eq!(nameless, ["1 rejected: it has neither an article nor an Ид"]);
+}
+
+#[test]
+fn bad_warehouses_are_set_aside_and_the_others_apply() {
+    let inside = r#"<Склад ИдСклада="w" КоличествоНаСкладе="1.5"/><Склад КоличествоНаСкладе="3"/>
+        <Склад ИдСклада="v" КоличествоНаСкладе="4"/>"#;
+    let told = offer(inside);
+    assert!(told[0].starts_with("1 rejected: quantity is '1.5'"), "{told:?}");
+    assert_eq!(told[1..], ["1 rejected: a warehouse has no Ид", "1 #p@v = 4"]);
+}
+
+#[test]
+fn what_is_deleted_is_told_by_attribute_and_by_element() {
+    let reading = Reading { zeroes_unavailable: true, ..Reading::default() };
+    let inside = "<Статус>Удалён</Статус><Количество>7</Количество>";
+    assert_eq!(offer(inside), ["1 #p = ?"]);
+    assert_eq!(offer_as(inside, &reading), ["1 #p = 0"]);
+    assert_eq!(
+        offer_as("<Статус>Новый</Статус><Количество>7</Количество>", &reading),
+        ["1 #p = 7"]
+    );
+}
+
+#[test]
+fn a_package_says_whether_it_is_complete() {
+    for (says, scope) in [
+        (r#" СодержитТолькоИзменения="true""#, Some(Scope::Delta)),
+        (r#" СодержитТолькоИзменения="1""#, Some(Scope::Delta)),
+        (r#" СодержитТолькоИзменения="Истина""#, Some(Scope::Delta)),
+        (r#" СодержитТолькоИзменения="false""#, Some(Scope::Snapshot)),
+        (r#" СодержитТолькоИзменения="0""#, Some(Scope::Snapshot)),
+        (r#" СодержитТолькоИзменения="как знать""#, None),
+        ("", None),
+    ] {
+        assert_eq!(scope_of(&package(says, "")), scope, "{says}");
+    }
+    let inside = "<СодержитТолькоИзменения>false</СодержитТолькоИзменения>";
+    assert_eq!(scope_of(&package("", inside)), Some(Scope::Snapshot));
+    let catalogue = "<Каталог СодержитТолькоИзменения=\"false\"/>";
+    assert_eq!(
+        scope_of(&format!("<КоммерческаяИнформация>{catalogue}</КоммерческаяИнформация>")),
+        None
+    );
+    let two = |first: &str, second: &str| {
+        let package =
+            |says: &str| format!("<ПакетПредложений СодержитТолькоИзменения=\"{says}\"/>");
+        scope_of(&format!(
+            "<КоммерческаяИнформация>{}{}</КоммерческаяИнформация>",
+            package(first),
+            package(second)
+        ))
+    };
+    assert_eq!(two("false", "true"), Some(Scope::Delta));
+    assert_eq!(two("false", "?"), None);
+    assert_eq!(two("false", "false"), Some(Scope::Snapshot));
+}
+
+#[test]
+fn products_of_orders_are_no_stock() {
+    let text = "<КоммерческаяИнформация><Документ><Товары><Товар Статус=\"Удален\"><Ид>p</Ид>\
+        <Артикул>A</Артикул><Количество>2</Количество></Товар></Товары></Документ>\
+        </КоммерческаяИнформация>";
+    let reading = Reading { zeroes_unavailable: true, ..Reading::default() };
+    assert_eq!(told(Format::CommerceMl, text.as_bytes(), &reading), [""; 0]);
+}

@@ -1,0 +1,351 @@
+//! What a file is, told from what is in it, and what it is packed in.
+//!
+//! Names inside an archive are shown, and tell which files are data; nothing is ever written
+//! under them. What is unpacked goes to a file without a name, which is gone when it is closed,
+//! whatever becomes of the program.
+
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use encoding_rs::{Encoding, IBM866, UTF_8};
+use flate2::read::MultiGzDecoder;
+use zip::ZipArchive;
+use zip::result::ZipError;
+
+use super::text::{broken, peek};
+use super::xml::{Node, Xml};
+use super::{Format, FormatError, Input};
+
+/// Most bytes that one file may become when it is unpacked.
+///
+/// A million products in 1C's most talkative form are about 1 GiB.
+pub const MAX_UNPACKED: u64 = 4 * 1024 * 1024 * 1024;
+
+/// How many times larger than packed a file may become. Deflate reaches 1032 with zeros alone.
+pub const MAX_RATIO: u64 = 1_000;
+
+/// What may be unpacked whatever its ratio: a small file is no bomb.
+const FREE_OF_RATIO: u64 = 10 * 1024 * 1024;
+
+/// Most data files in one archive.
+const MAX_FILES: usize = 1_000;
+
+/// By how much of its beginning a file is known.
+const HEAD: u64 = 4 * 1024;
+
+/// What data files in an archive are called; 1C packs its pictures with them.
+const DATA: &[&str] =
+    &["xml", "yml", "csv", "tsv", "txt", "xls", "xlsx", "json", "ndjson", "jsonl"];
+
+/// What archives in an archive are called.
+const ARCHIVES: &[&str] = &["zip", "gz", "tgz", "rar", "7z", "tar", "bz2", "xz", "zst"];
+
+impl Format {
+    /// Its name in the settings.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Csv => "csv",
+            Self::Sheet => "sheet",
+            Self::Yml => "yml",
+            Self::CommerceMl => "commerceml",
+            Self::Json => "json",
+        }
+    }
+
+    /// The format a setting names.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        let formats = [Self::Csv, Self::Sheet, Self::Yml, Self::CommerceMl, Self::Json];
+        formats.into_iter().find(|format| format.name().eq_ignore_ascii_case(name))
+    }
+
+    /// Tells the format from the content of a file that is not packed, and rewinds it.
+    ///
+    /// # Errors
+    /// It cannot be read, or is nothing that could hold stock.
+    pub fn detect(input: &mut dyn Input) -> Result<Self, FormatError> {
+        let head = head_of(input)?;
+        if head.starts_with(XLS) || head.starts_with(ZIP) {
+            return Ok(Self::Sheet);
+        }
+        let text = peek(&head, encoding_of(&head));
+        let is_control = |c: char| c.is_ascii_control() && !"\0\t\r\n\u{c}\u{1a}".contains(c);
+        match text.trim_start().chars().next() {
+            None => Err(broken(0, "there is nothing in it")),
+            Some('<') => by_root(input),
+            Some('{' | '[') => Ok(Self::Json),
+            Some(_) if text.contains(is_control) => {
+                Err(FormatError::Unfit("the file is neither text nor a workbook".to_owned()))
+            }
+            Some(_) => Ok(Self::Csv),
+        }
+    }
+}
+
+const GZIP: &[u8] = b"\x1f\x8b";
+const ZIP: &[u8] = b"PK\x03\x04";
+const EMPTY_ZIP: &[u8] = b"PK\x05\x06";
+const XLS: &[u8] = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1";
+
+/// The first bytes; the input is rewound.
+fn head_of(input: &mut dyn Input) -> Result<Vec<u8>, FormatError> {
+    let mut head = Vec::new();
+    input.rewind()?;
+    input.take(HEAD).read_to_end(&mut head)?;
+    input.rewind()?;
+    Ok(head)
+}
+
+/// An encoding in which at least the first sign can be told.
+fn encoding_of(head: &[u8]) -> &'static Encoding {
+    match head {
+        [0, _, ..] => encoding_rs::UTF_16BE,
+        [_, 0, ..] => encoding_rs::UTF_16LE,
+        _ => UTF_8,
+    }
+}
+
+/// Which XML it is.
+fn by_root(input: &mut dyn Input) -> Result<Format, FormatError> {
+    let mut xml = Xml::new(input, None)?;
+    while xml.next()? != Node::Open {}
+    let root = xml.name().to_owned();
+    input.rewind()?;
+    match root.as_str() {
+        "yml_catalog" => Ok(Format::Yml),
+        "КоммерческаяИнформация" => Ok(Format::CommerceMl),
+        page if page.eq_ignore_ascii_case("html") => {
+            Err(FormatError::Unfit("the file is a web page, such as one to log in".to_owned()))
+        }
+        _ => Err(FormatError::Unfit(format!(
+            "the root is <{root}>, it must be <yml_catalog> or <КоммерческаяИнформация>"
+        ))),
+    }
+}
+
+/// A file with data in it, unpacked.
+pub struct DataFile<'a> {
+    /// Its name, for people.
+    pub name: &'a str,
+    /// What it is.
+    pub format: Format,
+    /// Its content, from the beginning.
+    pub input: &'a mut dyn Input,
+}
+
+/// Who takes the data files, one after the other.
+pub type Visit<'a> = &'a mut dyn FnMut(DataFile<'_>) -> Result<(), FormatError>;
+
+/// Hands out the data files that a file is or holds, in the archive's order.
+///
+/// `forced` is the format if the settings name it, otherwise it is detected; `spool` is the
+/// directory for what is unpacked. An archive is checked as a whole only at its end: what was
+/// handed out before an error must not be taken.
+///
+/// # Errors
+/// It cannot be unpacked, it is unpacked too large, or taking a data file failed.
+pub fn unpack(
+    name: &str,
+    input: &mut dyn Input,
+    forced: Option<Format>,
+    spool: &Path,
+    visit: Visit<'_>,
+) -> Result<(), FormatError> {
+    match Packing::of(input)? {
+        Packing::None => hand_out(name, input, forced, visit),
+        Packing::Gzip => {
+            let packed = input.seek(SeekFrom::End(0))?;
+            input.rewind()?;
+            let mut budget = Budget { packed, unpacked: 0 };
+            let unzipped = budget.spool(&mut MultiGzDecoder::new(input), spool, name)?;
+            let inner = name.strip_suffix(".gz").unwrap_or(name);
+            hand_out_unpacked(inner, unzipped, forced, visit)
+        }
+        Packing::Zip => unpack_zip(name, input, forced, spool, visit),
+    }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Packing {
+    None,
+    Gzip,
+    Zip,
+}
+
+impl Packing {
+    fn of(input: &mut dyn Input) -> Result<Self, FormatError> {
+        let head = head_of(input)?;
+        if head.starts_with(GZIP) {
+            return Ok(Self::Gzip);
+        }
+        if !head.starts_with(ZIP) && !head.starts_with(EMPTY_ZIP) {
+            return Ok(Self::None);
+        }
+        let archive = ZipArchive::new(&mut *input).map_err(|e| zip_failure("the archive", e))?;
+        let is_workbook = archive
+            .file_names_raw()
+            .any(|name| name == b"[Content_Types].xml" || name.starts_with(b"xl/"));
+        input.rewind()?;
+        Ok(if is_workbook { Self::None } else { Self::Zip })
+    }
+}
+
+fn hand_out(
+    name: &str,
+    input: &mut dyn Input,
+    forced: Option<Format>,
+    visit: Visit<'_>,
+) -> Result<(), FormatError> {
+    let format = forced.map_or_else(|| Format::detect(input), Ok)?;
+    input.rewind()?;
+    visit(DataFile { name, format, input })
+}
+
+/// Hands out what came out of an archive, unless it is one itself.
+fn hand_out_unpacked(
+    name: &str,
+    mut file: File,
+    forced: Option<Format>,
+    visit: Visit<'_>,
+) -> Result<(), FormatError> {
+    match Packing::of(&mut file)? {
+        Packing::None => hand_out(name, &mut file, forced, visit),
+        Packing::Gzip | Packing::Zip => Err(nested(name)),
+    }
+}
+
+fn nested(name: &str) -> FormatError {
+    FormatError::Unfit(format!("'{name}' is an archive within an archive, pack it once only"))
+}
+
+fn unpack_zip(
+    name: &str,
+    input: &mut dyn Input,
+    forced: Option<Format>,
+    spool: &Path,
+    visit: Visit<'_>,
+) -> Result<(), FormatError> {
+    let packed = input.seek(SeekFrom::End(0))?;
+    input.rewind()?;
+    let mut budget = Budget { packed, unpacked: 0 };
+    let mut archive = ZipArchive::new(input).map_err(|e| zip_failure(name, e))?;
+    let mut files = 0;
+    for index in 0..archive.len() {
+        let mut member = archive.by_index(index).map_err(|e| zip_failure(name, e))?;
+        let inner = shown(member.name_raw());
+        if member.is_dir() || !is_data(&inner)? {
+            continue;
+        }
+        files += 1;
+        if files > MAX_FILES {
+            return Err(FormatError::Unfit(format!("'{name}' holds over {MAX_FILES} files")));
+        }
+        let stated = member.size();
+        let file = budget.spool(&mut member, spool, &inner)?;
+        if file.metadata()?.len() != stated {
+            return Err(broken_archive(&inner, "it is not as long as the archive says"));
+        }
+        hand_out_unpacked(&inner, file, forced, &mut *visit)?;
+    }
+    if files == 0 {
+        return Err(FormatError::Unfit(format!("no file in '{name}' is called as data are")));
+    }
+    Ok(())
+}
+
+/// A name as an archive of this century spells it, or one made by DOS or Windows in Russian.
+fn shown(name: &[u8]) -> String {
+    let text = match std::str::from_utf8(name) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => IBM866.decode_without_bom_handling(name).0,
+    };
+    text.replace(char::is_control, "\u{fffd}")
+}
+
+/// Whether a file of that name is data, rather than a picture or a trace of somebody's desktop.
+fn is_data(path: &str) -> Result<bool, FormatError> {
+    let name = path.rsplit(['/', '\\']).next().unwrap_or(path);
+    if name.starts_with('.') || path.split(['/', '\\']).any(|folder| folder == "__MACOSX") {
+        return Ok(false);
+    }
+    let Some((_, ending)) = name.rsplit_once('.') else { return Ok(false) };
+    let is_one_of = |known: &[&str]| known.iter().any(|known| known.eq_ignore_ascii_case(ending));
+    if is_one_of(ARCHIVES) {
+        return Err(nested(path));
+    }
+    Ok(is_one_of(DATA))
+}
+
+/// How much of a file has been unpacked, of how much packed.
+struct Budget {
+    packed: u64,
+    unpacked: u64,
+}
+
+impl Budget {
+    /// Unpacks to a file without a name, and rewinds it.
+    fn spool(
+        &mut self,
+        from: &mut dyn Read,
+        directory: &Path,
+        name: &str,
+    ) -> Result<File, FormatError> {
+        let mut file = tempfile::tempfile_in(directory)?;
+        let mut piece = vec![0; 64 * 1024];
+        loop {
+            let read = match from.read(&mut piece) {
+                Ok(0) => break,
+                Ok(read) => read,
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(unpacking_failure(name, e)),
+            };
+            self.take(read as u64, name)?;
+            file.write_all(piece.get(..read).unwrap_or_default())?;
+        }
+        file.rewind()?;
+        Ok(file)
+    }
+
+    fn take(&mut self, bytes: u64, name: &str) -> Result<(), FormatError> {
+        self.unpacked += bytes;
+        let is_bomb =
+            self.unpacked > FREE_OF_RATIO && self.unpacked > self.packed.saturating_mul(MAX_RATIO);
+        if self.unpacked > MAX_UNPACKED || is_bomb {
+            let reason = "unpacked, it would be larger than any stock";
+            return Err(FormatError::Unfit(format!("'{name}': {reason}")));
+        }
+        Ok(())
+    }
+}
+
+/// What an unpacking reader says: that the archive is broken, or that the device is.
+fn unpacking_failure(name: &str, error: std::io::Error) -> FormatError {
+    // A device's errors have a number; an archive's are made up by who unpacks it.
+    if error.raw_os_error().is_some() {
+        return FormatError::Io(error);
+    }
+    broken_archive(name, &error.to_string())
+}
+
+fn zip_failure(name: &str, error: ZipError) -> FormatError {
+    match error {
+        ZipError::Io(e) => unpacking_failure(name, e),
+        ZipError::UnsupportedArchive(ZipError::PASSWORD_REQUIRED) => {
+            FormatError::Unfit(format!("'{name}' has a password, leave it out"))
+        }
+        ZipError::UnsupportedArchive(reason) => {
+            FormatError::Unfit(format!("'{name}' is packed in a way we do not know: {reason}"))
+        }
+        other => broken_archive(name, &other.to_string()),
+    }
+}
+
+fn broken_archive(name: &str, reason: &str) -> FormatError {
+    FormatError::Broken { place: format!("'{name}' in its archive"), reason: reason.to_owned() }
+}

@@ -1,0 +1,198 @@
+use std::io::{Cursor, Write};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
+
+use super::super::trial::{sample, utf16};
+use super::*;
+
+fn unpacked(name: &str, bytes: &[u8]) -> Result<Vec<(String, Format, Vec<u8>)>, FormatError> {
+    let spool = tempfile::tempdir().unwrap();
+    let mut files = Vec::new();
+    let unpacked = unpack(name, &mut Cursor::new(bytes), None, spool.path(), &mut |file| {
+        let mut content = Vec::new();
+        file.input.read_to_end(&mut content)?;
+        files.push((file.name.to_owned(), file.format, content));
+        Ok(())
+    });
+    assert_eq!(std::fs::read_dir(spool.path()).unwrap().count(), 0, "nothing is left behind");
+    unpacked.map(|()| files)
+}
+
+fn refusal(bytes: &[u8]) -> String {
+    unpacked("a", bytes).unwrap_err().to_string()
+}
+
+pub(in super::super) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    gzip.write_all(bytes).unwrap();
+    gzip.finish().unwrap()
+}
+
+pub(in super::super) fn zip(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, bytes) in files {
+        zip.start_file(*name, SimpleFileOptions::default()).unwrap();
+        zip.write_all(bytes).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+#[test]
+fn a_file_is_known_by_its_content() {
+    let csv = "Артикул;Остаток\nA;1\n";
+    let (cp1251, ..) = encoding_rs::WINDOWS_1251.encode(csv);
+    let exchange = String::from_utf8(sample("offers.xml")).unwrap();
+    let old = exchange.replace("UTF-8", "windows-1251");
+    let (old, ..) = encoding_rs::WINDOWS_1251.encode(&old);
+    for (bytes, format) in [
+        (sample("feed.xml"), Format::Yml),
+        (sample("feed-windows-1251.xml"), Format::Yml),
+        (sample("offers.xml"), Format::CommerceMl),
+        (sample("import.xml"), Format::CommerceMl),
+        (old.to_vec(), Format::CommerceMl),
+        (utf16("<КоммерческаяИнформация/>", u16::to_be_bytes), Format::CommerceMl),
+        (utf16("<yml_catalog/>", u16::to_le_bytes).split_off(2), Format::Yml),
+        (sample("update.json"), Format::Json),
+        (sample("stock.ndjson"), Format::Json),
+        (b"\xef\xbb\xbf [".to_vec(), Format::Json),
+        (csv.as_bytes().to_vec(), Format::Csv),
+        (cp1251.to_vec(), Format::Csv),
+        (utf16(csv, u16::to_le_bytes), Format::Csv),
+        (zip(&[("[Content_Types].xml", b"<Types/>"), ("xl/workbook.xml", b"<x/>")]), Format::Sheet),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1...".to_vec(), Format::Sheet),
+    ] {
+        let files = unpacked("file", &bytes).unwrap();
+        assert_eq!(files, [("file".to_owned(), format, bytes)]);
+    }
+}
+
+#[test]
+fn what_could_hold_no_stock_is_refused_in_words() {
+    for (bytes, reason) in [
+        (&b""[..], "there is nothing in it"),
+        (b" \r\n", "there is nothing in it"),
+        (b"<!DOCTYPE html><html><body>Login</body></html>", "the file is a web page"),
+        (b"<rss/>", "the root is <rss>"),
+        (b"<!-- ", "broken"),
+        (b"\x89PNG\r\n\x1a\n\x01\x02", "neither text nor a workbook"),
+        (b"\x7fELF\x02\x01", "neither text nor a workbook"),
+    ] {
+        assert!(refusal(bytes).contains(reason), "{}", refusal(bytes));
+    }
+}
+
+#[test]
+fn what_is_packed_is_unpacked_once() {
+    let feed = sample("feed.xml");
+    let alone = |name: &str| [(name.to_owned(), Format::Yml, feed.clone())];
+    assert_eq!(unpacked("feed.xml.gz", &gzip(&feed)).unwrap(), alone("feed.xml"));
+    assert_eq!(unpacked("f.zip", &zip(&[("dir/feed.xml", &feed)])).unwrap(), alone("dir/feed.xml"));
+    let twice = [gzip(&feed), gzip(b"")].concat();
+    assert_eq!(unpacked("a", &twice).unwrap(), alone("a"));
+    let (inner, outer) = (gzip(&feed), zip(&[("feed.xml", &feed)]));
+    for nested in [
+        gzip(&inner),
+        gzip(&outer),
+        zip(&[("feed.xml.gz", &inner)]),
+        zip(&[("feed.xml", &inner)]),
+        zip(&[("feed.xml", &outer)]),
+        zip(&[("a.rar", b"Rar!")]),
+    ] {
+        assert!(refusal(&nested).contains("an archive within an archive"));
+    }
+}
+
+#[test]
+fn of_an_archive_the_data_files_are_handed_out_in_its_order() {
+    let archive = zip(&[
+        ("webdata/", b""),
+        ("webdata/import0_1.xml", &sample("import.xml")),
+        ("webdata/import_files/1.JPG", b"\xff\xd8\xff"),
+        ("__MACOSX/webdata/._import0_1.xml", b"\0\x05\x16\x07"),
+        (".hidden.csv", b"a;b"),
+        ("../../etc/offers0_1.XML", &sample("offers.xml")),
+        ("остатки.csv", b"sku;count\n"),
+    ]);
+    let files = unpacked("webdata.zip", &archive).unwrap();
+    let names: Vec<_> = files.iter().map(|(name, format, _)| (name.as_str(), *format)).collect();
+    let expected = [
+        ("webdata/import0_1.xml", Format::CommerceMl),
+        ("../../etc/offers0_1.XML", Format::CommerceMl),
+        ("остатки.csv", Format::Csv),
+    ];
+    assert_eq!(names, expected);
+    assert!(refusal(&zip(&[("1.jpg", b"x")])).contains("no file in 'a' is called as data are"));
+    assert!(refusal(&zip(&[])).contains("no file in 'a' is called as data are"));
+}
+
+#[test]
+fn names_are_shown_as_dos_spelt_them() {
+    assert_eq!(shown(b"\xae\xe1\xe2\xa0\xe2\xaa\xa8.csv"), "остатки.csv");
+    assert_eq!(shown("остатки.csv".as_bytes()), "остатки.csv");
+    assert_eq!(shown(b"a\n.csv"), "a\u{fffd}.csv");
+}
+
+#[test]
+fn a_format_that_is_set_is_not_questioned() {
+    let spool = tempfile::tempdir().unwrap();
+    for bytes in [b"{}".to_vec(), gzip(b"{}"), zip(&[("a.txt", b"{}")])] {
+        let mut format = None;
+        let set = Some(Format::Csv);
+        unpack("a", &mut Cursor::new(bytes), set, spool.path(), &mut |file| {
+            format = Some(file.format);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(format, Some(Format::Csv));
+    }
+    for format in [Format::Csv, Format::Sheet, Format::Yml, Format::CommerceMl, Format::Json] {
+        assert_eq!(Format::from_name(format.name()), Some(format));
+    }
+    assert_eq!(Format::from_name("dbf"), None);
+}
+
+#[test]
+fn an_archive_cut_at_any_byte_or_with_a_wrong_checksum_is_broken() {
+    let feed = sample("feed.xml");
+    let (gzipped, zipped) = (gzip(&feed), zip(&[("feed.xml", &feed)]));
+    for archive in [&gzipped, &zipped] {
+        for length in 0..archive.len() {
+            // Two bytes or fewer are no archive yet, and then not a feed either.
+            if let Ok(files) = unpacked("a", &archive[..length]) {
+                assert!(length < 3 && files[0].1 == Format::Csv, "{length}");
+            }
+        }
+    }
+    let mut wrong = gzipped;
+    let checksum = wrong.len() - 8;
+    wrong[checksum] ^= 1;
+    assert!(refusal(&wrong).contains("in its archive"), "{}", refusal(&wrong));
+    let mut wrong = zipped;
+    wrong[60] ^= 1;
+    assert!(refusal(&wrong).contains("in its archive"), "{}", refusal(&wrong));
+}
+
+#[test]
+fn a_bomb_goes_off_in_neither_memory_nor_disk() {
+    let zeros = vec![0; 1024 * 1024];
+    let mut bomb = GzEncoder::new(Vec::new(), Compression::best());
+    for _ in 0..64 {
+        bomb.write_all(&zeros).unwrap();
+    }
+    let bomb = bomb.finish().unwrap();
+    assert!(bomb.len() as u64 * MAX_RATIO < 64 * 1024 * 1024, "{} bytes", bomb.len());
+    assert!(refusal(&bomb).contains("larger than any stock"), "{}", refusal(&bomb));
+    let mut budget = Budget { packed: u64::MAX, unpacked: MAX_UNPACKED - 1 };
+    budget.take(1, "a").unwrap();
+    budget.take(1, "a").unwrap_err();
+}
+
+#[test]
+fn an_archive_of_countless_files_is_refused() {
+    let names: Vec<String> = (0..=MAX_FILES).map(|n| format!("{n}.csv")).collect();
+    let files: Vec<(&str, &[u8])> = names.iter().map(|n| (n.as_str(), &b"a;b"[..])).collect();
+    assert!(refusal(&zip(&files)).contains("over 1000 files"));
+}

@@ -1,0 +1,203 @@
+//! Which of the shapes a document has, found out without taking a row from it.
+
+use std::fmt;
+use std::io::BufRead;
+
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
+
+use super::element::{is_quantity_name, is_sku_name};
+use super::{Allowance, MAX_ASIDE, next_line, open, parse};
+use crate::sources::Reading;
+use crate::sources::formats::fields::is_named;
+use crate::sources::formats::{FormatError, Input};
+
+/// How a document is built.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Shape {
+    /// A list of products.
+    List,
+    /// An object with such a list as the member of that name.
+    Member(String),
+    /// A map from SKU to stock.
+    Map,
+    /// A single product.
+    One,
+    /// A product in each line.
+    Lines,
+}
+
+/// The members that may hold the list of products. Sources: `UpdateStocksRequest.skus` of the
+/// Market's campaigns and `skuItems` of its businesses; the others are what shops call theirs.
+const LISTS: &[&str] =
+    &["skus", "skuItems", "items", "stocks", "offers", "products", "data", "rows", "result"];
+
+/// Whether a member of that name may be the list of products.
+pub(super) fn is_list_name(name: &str) -> bool {
+    LISTS.iter().any(|list| is_named(name, list))
+}
+
+/// Finds out the shape, and leaves the input where it stopped.
+pub(super) fn find(input: &mut dyn Input, reading: &Reading) -> Result<Shape, FormatError> {
+    match first_sign(input, reading)? {
+        Some(b'[') => return Ok(Shape::List),
+        Some(b'{') => {}
+        Some(_) | None => {
+            return Err(FormatError::Broken {
+                place: "its beginning".to_owned(),
+                reason: "JSON begins with { or [".to_owned(),
+            });
+        }
+    }
+    input.rewind()?;
+    if has_lines(input, reading) {
+        return Ok(Shape::Lines);
+    }
+    input.rewind()?;
+    look_through(input, reading)
+}
+
+/// The first byte that is no blank.
+fn first_sign(input: &mut dyn Input, reading: &Reading) -> Result<Option<u8>, FormatError> {
+    let mut utf8 = open(input, reading)?;
+    loop {
+        let waiting = utf8.fill_buf().map_err(|e| super::failure_of(e, 1))?;
+        if let Some(sign) = waiting.iter().find(|byte| !byte.is_ascii_whitespace()) {
+            return Ok(Some(*sign));
+        }
+        match waiting.len() {
+            0 => return Ok(None),
+            blanks => utf8.consume(blanks),
+        }
+    }
+}
+
+/// Whether each line is a document: the first one is, and is not the only one; or it is wrong in
+/// itself rather than unended, and the second one is.
+///
+/// A fault on the way says no: whoever reads the document then tells it better.
+fn has_lines(input: &mut dyn Input, reading: &Reading) -> bool {
+    let Ok(mut utf8) = open(input, reading) else { return false };
+    let mut said = || loop {
+        match next_line(&mut utf8, 1) {
+            Ok(Some(line)) if line.trim().is_empty() => {}
+            Ok(line) => return line,
+            Err(_) => return None,
+        }
+    };
+    let is_document = |line: &str| serde_json::from_str::<IgnoredAny>(line);
+    let Some(first) = said() else { return false };
+    match is_document(&first) {
+        Ok(_) => said().is_some(),
+        Err(e) if e.is_eof() => false,
+        Err(_) => said().is_some_and(|second| {
+            second.trim_start().starts_with('{') && is_document(&second).is_ok()
+        }),
+    }
+}
+
+fn look_through(input: &mut dyn Input, reading: &Reading) -> Result<Shape, FormatError> {
+    let utf8 = open(input, reading)?;
+    let allowance = utf8.allowance();
+    let mut found = None;
+    let seen = parse(utf8, Look { reading, allowance: &allowance, found: &mut found });
+    match found {
+        // Looking stops where the list begins, as if that were an error.
+        Some(shape) => Ok(shape),
+        None => seen,
+    }
+}
+
+struct Look<'a> {
+    reading: &'a Reading,
+    allowance: &'a Allowance,
+    found: &'a mut Option<Shape>,
+}
+
+impl<'de> DeserializeSeed<'de> for Look<'_> {
+    type Value = Shape;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Shape, D::Error> {
+        json.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Look<'_> {
+    type Value = Shape;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Shape, A::Error> {
+        let (mut has_sku, mut has_quantity) = (false, false);
+        self.allowance.set(MAX_ASIDE);
+        while let Some(name) = members.next_key::<String>()? {
+            if is_list_name(&name) {
+                let list = members.next_value_seed(NoList);
+                // `items` next to a SKU are those of this one product.
+                let shape = if has_sku { Shape::One } else { Shape::Member(name) };
+                list.inspect_err(|_| *self.found = Some(shape))?;
+            } else {
+                has_sku |= is_sku_name(&name, self.reading);
+                has_quantity |= is_quantity_name(&name, self.reading);
+                members.next_value::<IgnoredAny>()?;
+            }
+            self.allowance.set(MAX_ASIDE);
+        }
+        Ok(if has_sku && has_quantity { Shape::One } else { Shape::Map })
+    }
+}
+
+/// Passes over anything but a list.
+pub(super) struct NoList;
+
+impl<'de> DeserializeSeed<'de> for NoList {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for NoList {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no second list of products")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<(), A::Error> {
+        Err(A::Error::custom("there are two lists of products, and only one can be meant"))
+    }
+}

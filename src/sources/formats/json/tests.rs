@@ -1,0 +1,202 @@
+use super::super::Format;
+use super::super::trial::{entries, sample, told, utf16};
+use crate::sources::Reading;
+
+fn read(text: &str) -> Vec<String> {
+    told(Format::Json, text.as_bytes(), &Reading::default())
+}
+
+fn read_as(text: &str, reading: &Reading) -> Vec<String> {
+    told(Format::Json, text.as_bytes(), reading)
+}
+
+fn refusal(bytes: &[u8]) -> String {
+    entries(Format::Json, bytes, &Reading::default()).1.unwrap_err().to_string()
+}
+
+fn name(name: &str) -> Option<String> {
+    Some(name.to_owned())
+}
+
+#[test]
+fn the_markets_own_bodies_are_read() {
+    let update = ["1 A = 15 since 2026-11-22T07:00:00Z", "2 B = 0"];
+    assert_eq!(told(Format::Json, &sample("update.json"), &Reading::default()), update);
+    let legacy = told(Format::Json, &sample("legacy.json"), &Reading::default());
+    assert_eq!(legacy[0], "1 A@123 = 7 since 2026-11-22T07:00:00Z");
+    assert!(legacy[1].starts_with("2 doubtful: updatedAt: '2026-11-22 10:00:00' must be"));
+    assert_eq!(legacy[2..], ["2 B@123 = 3", "3 C@123 = ?"]);
+}
+
+#[test]
+fn lists_are_found_under_any_of_their_names() {
+    let list = r#"[{"sku":"a","count":1},{"sku":"b","count":null},{"sku":"c"}]"#;
+    let expected = ["1 a = 1", "2 b = ?", "3 c = ?"];
+    assert_eq!(read(list), expected);
+    for name in ["skus", "items", "stocks", "offers", "products", "data", "rows", "result"] {
+        let text = format!(r#"{{"status":"OK","page":{{"n":[1]}},"{name}":{list},"total":3}}"#);
+        assert_eq!(read(&text), expected, "{name}");
+    }
+    assert_eq!(read(r#"{"data":null,"result":"ok","items":[{"sku":"a","count":1}]}"#), ["1 a = 1"]);
+    assert_eq!(read("[]"), [""; 0]);
+    assert_eq!(read(r#"{"skus":[]}"#), [""; 0]);
+}
+
+#[test]
+fn a_map_from_sku_to_stock_is_read() {
+    let expected = ["1 SKU-1 = 5", "2 SKU-2 = 7", "3 SKU-3 = ?"];
+    assert_eq!(told(Format::Json, &sample("map.json"), &Reading::default()), expected);
+    let told = read("{\n \"a\": true,\n \"b\": {\"count\":1},\n \" \": 1, \"c\": 1e999}");
+    assert_eq!(told[0], "1 rejected: true stands where a number or a text is wanted");
+    assert_eq!(told[1], r#"2 rejected: {"count":1} stands where a number or a text is wanted"#);
+    assert_eq!(told[2], "3 rejected: the sku is empty");
+    assert!(told[3].starts_with("4 rejected: quantity is '1e999'"));
+}
+
+#[test]
+fn lines_are_read_one_by_one() {
+    let told = told(Format::Json, &sample("stock.ndjson"), &Reading::default());
+    assert_eq!(told[0], "1 a = 1");
+    assert_eq!(
+        told[1],
+        "2 rejected: quantity is '46,5', it must be whole, or set fraction = \"floor\""
+    );
+    assert_eq!(told[2], "3 Я-1@Мира, 1 = 12");
+    let one = read("{\"sku\":\"a\",\"count\":1}\n");
+    assert_eq!(one, ["1 a = 1"]);
+    let product = r#"{"sku":"a","items":[{"type":"FIT","count":2}]}"#;
+    assert_eq!(read(product), ["1 a = 2"]);
+    assert_eq!(read(&format!("\n{product}\r\n\n{product}")), ["2 a = 2", "4 a = 2"]);
+}
+
+#[test]
+fn a_bad_line_is_set_aside_and_the_others_apply() {
+    let good = r#"{"sku":"a","count":1}"#;
+    let lines = |bad: &str| read(&format!("{good}\n{bad}\n{good}"));
+    for bad in ["{\"sku\":\"b\",\"count\":}", "{\"sku\":\"b\",\"count\":1", "[1]", "x", "5"] {
+        let told = lines(bad);
+        assert_eq!((told[0].as_str(), told[2].as_str()), ("1 a = 1", "3 a = 1"));
+        assert!(told[1].starts_with("2 rejected: "), "{told:?}");
+    }
+    let first = read(&format!("{{\"sku\":}}\n{good}\n"));
+    assert_eq!(first.len(), 2);
+    assert!(first[0].starts_with("1 rejected: "));
+    let cut = read(&format!("{good}\n{{\"sku\":\"b\",\"count\":1"));
+    assert!(cut[1].starts_with("2 rejected: it is no JSON: EOF"), "{cut:?}");
+}
+
+#[test]
+fn a_number_for_a_sku_is_taken_as_it_is_written_and_doubted() {
+    for number in ["557722", "1e5", "5577220000000000000000001"] {
+        let told = read(&format!(r#"[{{"sku":{number},"count":1}}]"#));
+        let doubt = format!("1 doubtful: sku is the number {number}, not a text");
+        assert_eq!(told, [doubt, format!("1 {number} = 1")]);
+    }
+    assert!(refusal(br#"[{"sku":0557722,"count":1}]"#).contains("invalid number"));
+    assert_eq!(read(r#"[{"sku":"0557722","count":1}]"#), ["1 0557722 = 1"]);
+    for sku in ["null", "\" \"", "true", "[1]", "{}"] {
+        let told = read(&format!(r#"[{{"sku":{sku},"count":1}}]"#));
+        assert!(told[0].starts_with("1 rejected: "), "{told:?}");
+    }
+}
+
+#[test]
+fn quantities_are_read_by_their_own_text() {
+    for (literal, said) in [
+        ("3", "1 a = 3"),
+        ("3.0", "1 a = 3"),
+        ("\"7\"", "1 a = 7"),
+        ("\"1 234,000\"", "1 a = 1234"),
+        ("\"\"", "1 a = ?"),
+        ("2000000000", "1 a = 2000000000"),
+        ("2.9999999999999996", "1 a = 3"),
+    ] {
+        assert_eq!(read(&format!(r#"[{{"sku":"a","count":{literal}}}]"#)), [said]);
+    }
+    let digits = "9".repeat(100_000);
+    for literal in ["1e3", "-2", "46.5", "2000000001", "1e999", "true", "{}", &digits] {
+        let told = read(&format!(r#"[{{"sku":"a","count":{literal}}}]"#));
+        assert!(told.len() == 1 && told[0].starts_with("1 rejected: "), "{literal}");
+    }
+}
+
+#[test]
+fn members_are_known_by_many_names_and_by_the_one_that_is_set() {
+    for sku in
+        ["sku", "offer_id", "offerId", "shopSku", "shop-sku", "article", "Артикул", "Код", "code"]
+    {
+        for stock in
+            ["stock", "count", "Quantity", "available", "остаток", "Количество", "доступно"]
+        {
+            for place in ["warehouse", "warehouseId", "Склад"] {
+                let text = format!(r#"[{{"{stock}":1,"{sku}":"a","{place}":7}}]"#);
+                assert_eq!(read(&text), ["1 a@7 = 1"]);
+            }
+        }
+    }
+    let text = r#"[{"sku":"a","own":"b","count":1,"free":2,"held":1,"store":"s","seen":"2026-11-22T00:00:00Z"}]"#;
+    let reading = Reading {
+        sku: name("Own"),
+        quantity: name("free"),
+        reserve: name("held"),
+        warehouse: name("store"),
+        updated_at: name("seen"),
+        ..Reading::default()
+    };
+    assert_eq!(read_as(text, &reading), ["1 b@s = 2 - 1 since 2026-11-22T00:00:00Z"]);
+    let dated = r#"[{"sku":"a","count":1,"seen":"вчера"}]"#;
+    let reading = Reading { updated_at: name("seen"), ..Reading::default() };
+    assert!(read_as(dated, &reading)[0].starts_with("1 rejected: 'вчера' must be a date"));
+}
+
+#[test]
+fn who_says_two_things_is_not_guessed_at() {
+    for product in [
+        r#"{"sku":"a","sku":"b","count":1}"#,
+        r#"{"sku":"a","count":1,"count":1}"#,
+        r#"{"sku":"a","stock":10,"available":7}"#,
+        r#"{"sku":"a","count":1,"items":[{"count":2}]}"#,
+        r#"{"sku":"a","items":[{"count":1},{"count":2}]}"#,
+        r#"{"sku":"a","items":[{"count":1,"count":2}]}"#,
+        r#"{"sku":"a","items":[5]}"#,
+    ] {
+        let told = read(&format!("[{product}]"));
+        assert!(told.len() == 1 && told[0].starts_with("1 rejected: "), "{told:?}");
+    }
+    assert_eq!(read(r#"[{"sku":"a","stock":7,"count":7,"available":true}]"#), ["1 a = 7"]);
+    let places =
+        r#"[{"sku":"a","items":[{"warehouse":"x","count":1},{"warehouse":"y","count":2}]}]"#;
+    assert_eq!(read(places), ["1 a@x = 1", "1 a@y = 2"]);
+    assert!(refusal(br#"{"items":[{"sku":"a","count":1}],"data":[]}"#).contains("two lists"));
+}
+
+#[test]
+fn json_is_utf8_or_marked_utf16_and_nothing_else() {
+    let text = r#"[{"sku":"Ящик","count":1}]"#;
+    let reading = Reading::default();
+    for bytes in [
+        format!("\u{feff}{text}").into_bytes(),
+        utf16(text, u16::to_le_bytes),
+        utf16(text, u16::to_be_bytes),
+    ] {
+        assert_eq!(told(Format::Json, &bytes, &reading), ["1 Ящик = 1"]);
+    }
+    let (bytes, ..) = encoding_rs::WINDOWS_1251.encode(text);
+    assert!(refusal(&bytes).contains("is not UTF-8"));
+    let set = Reading { encoding: Some(encoding_rs::WINDOWS_1251), ..Reading::default() };
+    assert_eq!(told(Format::Json, &bytes, &set), ["1 Ящик = 1"]);
+}
+
+#[test]
+fn what_is_no_json_is_said_to_be_none() {
+    for (text, reason) in [
+        ("", "JSON begins with { or ["),
+        ("  \n", "JSON begins with { or ["),
+        ("<html>", "JSON begins with { or ["),
+        ("[] []", "trailing characters"),
+        ("[1,]", "trailing comma"),
+        ("[NaN]", "expected value"),
+    ] {
+        assert!(refusal(text.as_bytes()).contains(reason), "{text}: {}", refusal(text.as_bytes()));
+    }
+}

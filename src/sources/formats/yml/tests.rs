@@ -1,0 +1,167 @@
+use super::super::Format;
+use super::super::trial::{entries, sample, tell, told, utf16};
+use crate::sources::{Reading, Scope};
+
+fn feed(offers: &str) -> String {
+    format!("<yml_catalog><shop><offers>{offers}</offers></shop></yml_catalog>")
+}
+
+fn read(offers: &str) -> Vec<String> {
+    told(Format::Yml, feed(offers).as_bytes(), &Reading::default())
+}
+
+fn read_as(offers: &str, reading: &Reading) -> Vec<String> {
+    told(Format::Yml, feed(offers).as_bytes(), reading)
+}
+
+#[test]
+fn the_documented_feed_is_read_offer_by_offer() {
+    let expected = [
+        "1 123456 = 15",
+        "2 0557722 = 3",
+        "3 two-outlets@1 = 15",
+        "3 two-outlets@Склад = 20",
+        "4 silent = ?",
+        "5 off = 7",
+    ];
+    assert_eq!(told(Format::Yml, &sample("feed.xml"), &Reading::default()), expected);
+}
+
+#[test]
+fn what_cannot_be_had_is_none_where_the_settings_say_so() {
+    let reading = Reading { zeroes_unavailable: true, ..Reading::default() };
+    let told = told(Format::Yml, &sample("feed.xml"), &reading);
+    assert_eq!(told[1], "2 0557722 = 0");
+    assert_eq!(told[5], "5 off = 0");
+    let outlets = r#"<offer id="1" available="FALSE"><outlets><outlet id="a" instock="много"/>
+        <outlet id="b"/></outlets></offer>"#;
+    assert_eq!(read_as(outlets, &reading), ["1 1@a = 0", "1 1@b = 0"]);
+    assert_eq!(read(outlets)[1], "1 1@b = ?");
+}
+
+#[test]
+fn an_old_feed_is_read_in_its_encoding_and_by_its_shop_sku() {
+    let expected = ["1 АРТ-1 = 1234", "2 АРТ-2@Склад на Мира = 2"];
+    let bytes = sample("feed-windows-1251.xml");
+    assert!(std::str::from_utf8(&bytes).is_err());
+    assert_eq!(told(Format::Yml, &bytes, &Reading::default()), expected);
+}
+
+#[test]
+fn a_feed_is_the_same_in_every_encoding() {
+    let text = feed(r#"<offer id="Ящик-1"><count>3</count></offer>"#);
+    let reading = Reading::default();
+    let cp1251 = |head: &str| {
+        let (bytes, ..) = encoding_rs::WINDOWS_1251.encode(&text);
+        [head.as_bytes(), &bytes].concat()
+    };
+    for bytes in [
+        text.clone().into_bytes(),
+        format!("\u{feff}{text}").into_bytes(),
+        format!("<?xml version='1.0' encoding='utf-16'?>{text}").into_bytes(),
+        cp1251("<?xml version=\"1.0\" encoding = 'Windows-1251' standalone=\"yes\"?>\n"),
+        cp1251("<?xml version=\"1.0\" encoding=\"cp1251\"?>"),
+        utf16(&text, u16::to_le_bytes),
+        utf16(&format!("<?xml version='1.0' encoding='UTF-16'?>{text}"), u16::to_be_bytes),
+        utf16(&text, u16::to_le_bytes).split_off(2),
+    ] {
+        assert_eq!(told(Format::Yml, &bytes, &reading), ["1 Ящик-1 = 3"]);
+    }
+    let set = Reading { encoding: Some(encoding_rs::WINDOWS_1251), ..Reading::default() };
+    assert_eq!(told(Format::Yml, &cp1251(""), &set), ["1 Ящик-1 = 3"]);
+    for bytes in [cp1251(""), cp1251("<?xml version='1.0' encoding='klingon'?>")] {
+        let (rows, ending) = entries(Format::Yml, &bytes, &reading);
+        assert!(rows.is_empty());
+        ending.unwrap_err();
+    }
+}
+
+#[test]
+fn the_field_that_the_settings_name_is_the_only_one_looked_at() {
+    let offers = r#"<offer id="1" group="g"><vendorCode> V-1 </vendorCode><count>5</count>
+        <outlets><outlet id="x" instock="2"/></outlets><stock>8</stock><held>3</held>
+        <seen>2026-11-22T10:00:00+03:00</seen><store>Мира</store></offer>
+        <offer id="2"><count>5</count></offer>"#;
+    let name = |name: &str| Some(name.to_owned());
+    let reading = Reading { sku: name("VENDORCODE"), ..Reading::default() };
+    let expected = ["1 V-1 = 5", "2 rejected: the offer has no 'VENDORCODE'"];
+    assert_eq!(read_as(offers, &reading), expected);
+    let reading = Reading {
+        sku: name("id"),
+        quantity: name("Stock"),
+        reserve: name("held"),
+        updated_at: name("seen"),
+        warehouse: name("store"),
+        ..Reading::default()
+    };
+    let expected = ["1 1@Мира = 8 - 3 since 2026-11-22T07:00:00Z", "2 2 = ?"];
+    assert_eq!(read_as(offers, &reading), expected);
+}
+
+#[test]
+fn quantities_are_taken_or_set_aside_by_the_rules_of_the_source() {
+    for (text, told) in [
+        ("3.000", "1 1 = 3"),
+        ("<![CDATA[ 4 ]]>", "1 1 = 4"),
+        ("1<!-- and -->5", "1 1 = 15"),
+        ("&#49;&#x32;", "1 1 = 12"),
+        ("", "1 1 = ?"),
+        ("46,5", "1 rejected: quantity is '46,5', it must be whole, or set fraction = \"floor\""),
+        ("-2", "1 rejected: quantity is '-2', it must not be negative, or set negative = \"zero\""),
+        ("&nbsp;5", "1 rejected: &nbsp; stands for nothing"),
+        ("1<b/>5", "1 rejected: <b> stands where a text is wanted"),
+        ("5</count><count>6", "1 rejected: <count> is stated twice, and not alike"),
+        ("5</count><count>5", "1 1 = 5"),
+    ] {
+        let offer = format!(r#"<offer id="1"><count>{text}</count></offer>"#);
+        assert_eq!(read(&offer), [told], "{text}");
+    }
+}
+
+#[test]
+fn an_offer_without_an_id_is_set_aside_and_the_others_apply() {
+    let offers =
+        r#"<offer><count>1</count></offer><offer id=" "/><offer id="3"><count>3</count></offer>"#;
+    let expected =
+        ["1 rejected: the offer has no id", "2 rejected: the offer has no id", "3 3 = 3"];
+    assert_eq!(read(offers), expected);
+}
+
+#[test]
+fn offers_are_found_wherever_they_are_and_under_any_namespace() {
+    let text = r#"<y:yml_catalog xmlns:y="urn:x"><y:shop><y:offers><y:offer id="1"><y:count>1</y:count>
+        <y:param name="count">9</y:param></y:offer></y:offers><y:offers>
+        <y:offer id="2"><y:count>2</y:count></y:offer></y:offers></y:shop></y:yml_catalog>"#;
+    let told = told(Format::Yml, text.as_bytes(), &Reading::default());
+    assert_eq!(told, ["1 1 = 1", "2 2 = 2"]);
+}
+
+#[test]
+fn a_feed_does_not_say_whether_it_is_complete() {
+    let (_, ending) = entries(Format::Yml, &sample("feed.xml"), &Reading::default());
+    assert_eq!(ending.unwrap().scope, None::<Scope>);
+}
+
+#[test]
+fn what_is_no_feed_is_said_to_be_none() {
+    for (text, reason) in [
+        ("<html><body/></html>", "a feed begins with <yml_catalog>, this with <html>"),
+        ("", "the file is broken at byte 0: it ends before its last element does"),
+        ("offer", "the file is broken at byte 0: text stands outside the root"),
+        ("<yml_catalog/><yml_catalog/>", "the file is broken at byte 14: a second document"),
+        ("<yml_catalog></shop>", "the file is broken at byte 13: ill-formed document"),
+    ] {
+        let (rows, ending) = entries(Format::Yml, text.as_bytes(), &Reading::default());
+        assert!(rows.is_empty());
+        let error = ending.unwrap_err().to_string();
+        assert!(error.starts_with(reason), "{error}");
+    }
+}
+
+#[test]
+fn a_name_that_comes_twice_in_a_tag_breaks_the_file() {
+    let text = feed(r#"<offer id="1" id="2"><count>1</count></offer>"#);
+    let (rows, ending) = entries(Format::Yml, text.as_bytes(), &Reading::default());
+    assert_eq!(rows.iter().map(tell).collect::<Vec<_>>(), [""; 0]);
+    ending.unwrap_err();
+}
