@@ -6,6 +6,7 @@
 pub mod formats;
 mod quantity;
 mod row;
+pub mod sql;
 
 pub use quantity::{Quantity, QuantityError};
 pub use row::{Entry, Fault, GivenUp, Key, Reading, Row, Rows, Scope};
