@@ -3,6 +3,7 @@
 //! A reader turns whatever a source is into [`Entry`]s; they are staged, judged and then
 //! taken whole, through the one front door, [`crate::ingest`].
 
+pub mod exchange;
 pub mod formats;
 mod quantity;
 mod row;
