@@ -4,12 +4,14 @@
 //! [`guard`] and then taken whole: what was stated is kept as it was stated, the [`rules`] make
 //! stock of it, and that goes through the one front door, [`crate::ingest`].
 
+pub mod exchange;
 pub mod formats;
 pub mod guard;
 mod intake;
 mod quantity;
 mod row;
 pub mod rules;
+pub mod sql;
 mod stated;
 
 pub use intake::{

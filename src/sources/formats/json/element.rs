@@ -113,8 +113,13 @@ impl Product<'_> {
         for statement in statements {
             let entry = statement.into_entry(self.line, &key, self.reading);
             self.entries.push(match entry {
-                Entry::Rejected(fault) => rejected(self.line, self.text, fault.reason),
-                Entry::Row(_) | Entry::Article { .. } | Entry::Doubtful(_) => entry,
+                Entry::Rejected(fault) => {
+                    Entry::Rejected(Fault::new(self.line, self.text, fault.reason).of(&key))
+                }
+                Entry::Row(_)
+                | Entry::Article { .. }
+                | Entry::NextPart
+                | Entry::Doubtful(_) => entry,
             });
         }
         Ok(())

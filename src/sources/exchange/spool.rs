@@ -1,0 +1,202 @@
+//! Files of a transfer, on disk.
+//!
+//! Nothing here is synced: after a crash 1C begins anew, and what is left is wiped.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use axum::body::{Body, HttpBody};
+use http_body_util::BodyExt;
+use sha2::{Digest, Sha256};
+use tokio::io::AsyncWriteExt;
+use zip::ZipArchive;
+
+use super::Failure;
+use super::file_name::FileName;
+use crate::lifecycle::run_blocking;
+
+/// Most files of one transfer that are kept, and most that an archive may list at all: pictures
+/// come by the ten thousand.
+pub(super) const MAX_FILES: usize = 1_000;
+const MAX_ENTRIES: usize = 200_000;
+
+/// How many times its packed size an archive may fill.
+const MAX_GROWTH: u64 = 10;
+
+/// A part that has arrived whole and is not yet part of anything.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Part {
+    pub(super) bytes: u64,
+    pub(super) digest: [u8; 32],
+}
+
+/// Where the files of one transfer lie.
+#[derive(Clone, Debug)]
+pub(super) struct Spool {
+    files: PathBuf,
+    part: PathBuf,
+}
+
+impl Spool {
+    pub(super) fn new(directory: &Path) -> Self {
+        // Below a directory of its own, so that a spool set to the wrong place wipes nothing.
+        Self { files: directory.join("transfer"), part: directory.join("part") }
+    }
+
+    /// Throws away what an earlier transfer has left.
+    pub(super) async fn wipe(&self) -> io::Result<()> {
+        let files = self.files.clone();
+        run_blocking(move || {
+            match fs::remove_dir_all(&files) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                Ok(()) | Err(_) => {}
+            }
+            fs::create_dir_all(&files)
+        })
+        .await
+    }
+
+    pub(super) fn path(&self, name: &FileName) -> PathBuf {
+        name.below(&self.files)
+    }
+
+    /// Takes a part to disk, piece by piece.
+    pub(super) async fn receive(&self, body: Body, max_bytes: u64) -> Result<Part, Failure> {
+        check_length(&body, max_bytes)?;
+        let mut file = tokio::fs::File::create(&self.part).await.map_err(|e| unwritten(&e))?;
+        let mut body = body;
+        let mut digest = Sha256::new();
+        let mut bytes = 0;
+        while let Some(piece) = next(&mut body, &mut bytes, max_bytes).await? {
+            digest.update(&piece);
+            file.write_all(&piece).await.map_err(|e| unwritten(&e))?;
+        }
+        file.flush().await.map_err(|e| unwritten(&e))?;
+        Ok(Part { bytes, digest: digest.finalize().into() })
+    }
+
+    /// Puts the part that was received last at the end of a file: all of it or nothing.
+    pub(super) async fn append(&self, name: &FileName) -> Result<(), Failure> {
+        let (part, target) = (self.part.clone(), self.path(name));
+        run_blocking(move || append(&part, &target)).await.map_err(|e| unwritten(&e))
+    }
+
+    pub(super) async fn remove(&self, name: &FileName) -> Result<(), Failure> {
+        match tokio::fs::remove_file(self.path(name)).await {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(unwritten(&e)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    pub(super) async fn has(&self, name: &FileName) -> bool {
+        tokio::fs::metadata(self.path(name)).await.is_ok_and(|found| found.is_file())
+    }
+
+    /// Unpacks the XML files of an archive beside it, and returns their names.
+    pub(super) async fn unpack(
+        &self,
+        archive: &FileName,
+        max_bytes: u64,
+    ) -> Result<Vec<FileName>, Failure> {
+        let (spool, archive) = (self.clone(), archive.clone());
+        run_blocking(move || unpack(&spool, &archive, max_bytes.saturating_mul(MAX_GROWTH))).await
+    }
+}
+
+/// Reads a body that nobody wants, so that its sender hears the answer.
+pub(super) async fn discard(mut body: Body, max_bytes: u64) -> Result<(), Failure> {
+    check_length(&body, max_bytes)?;
+    let mut bytes = 0;
+    while next(&mut body, &mut bytes, max_bytes).await?.is_some() {}
+    Ok(())
+}
+
+async fn next(
+    body: &mut Body,
+    bytes: &mut u64,
+    max_bytes: u64,
+) -> Result<Option<bytes::Bytes>, Failure> {
+    while let Some(frame) = body.frame().await {
+        let broken = "the part did not arrive whole, it has to be sent again";
+        let frame = frame.map_err(|_| Failure::new(broken))?;
+        let Ok(piece) = frame.into_data() else { continue };
+        *bytes += u64::try_from(piece.len()).unwrap_or(u64::MAX);
+        if *bytes > max_bytes {
+            return Err(too_large(max_bytes));
+        }
+        return Ok(Some(piece));
+    }
+    Ok(None)
+}
+
+fn check_length(body: &Body, max_bytes: u64) -> Result<(), Failure> {
+    if body.size_hint().lower() > max_bytes { Err(too_large(max_bytes)) } else { Ok(()) }
+}
+
+fn too_large(max_bytes: u64) -> Failure {
+    Failure::new(format!("the part is too large, {max_bytes} bytes are left for it"))
+}
+
+/// The cause goes to the log with the rest of the sentence; it names no more than our disk.
+fn unwritten(error: &io::Error) -> Failure {
+    Failure::new(format!("the file cannot be kept here: {}", error.kind()))
+}
+
+fn append(part: &Path, target: &Path) -> io::Result<()> {
+    if let Some(directory) = target.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    let mut file = OpenOptions::new().append(true).create(true).open(target)?;
+    let length = file.metadata()?.len();
+    let appended = File::open(part).and_then(|mut part| io::copy(&mut part, &mut file));
+    if let Err(error) = appended {
+        // A disk that is full takes half of it; the part is sent again, so no half may stay.
+        file.set_len(length)?;
+        return Err(error);
+    }
+    Ok(())
+}
+
+fn unpack(spool: &Spool, name: &FileName, max_bytes: u64) -> Result<Vec<FileName>, Failure> {
+    let archive = name.as_str();
+    let broken = |e: &dyn std::fmt::Display| {
+        Failure::new(format!("the archive {archive} cannot be unpacked: {e}"))
+    };
+    let file = File::open(spool.path(name)).map_err(|e| broken(&e))?;
+    let mut zip = ZipArchive::new(file).map_err(|e| broken(&e))?;
+    if zip.len() > MAX_ENTRIES {
+        return Err(broken(&format!("it lists {} files, the limit is {MAX_ENTRIES}", zip.len())));
+    }
+    let mut unpacked = Vec::new();
+    let mut left = max_bytes;
+    for index in 0..zip.len() {
+        let entry = zip.by_index(index).map_err(|e| broken(&e))?;
+        if !entry.is_file() {
+            continue;
+        }
+        let inner = entry.name().map_err(|e| broken(&e))?.into_owned();
+        let inner = FileName::parse(&inner)?;
+        if !inner.is_xml() {
+            continue;
+        }
+        if unpacked.len() >= MAX_FILES {
+            return Err(broken(&format!("it holds more than {MAX_FILES} XML files")));
+        }
+        let bytes = write_entry(entry, &spool.path(&inner), left).map_err(|e| broken(&e))?;
+        left = left
+            .checked_sub(bytes)
+            .ok_or_else(|| broken(&format!("unpacked it is larger than {max_bytes} bytes")))?;
+        unpacked.push(inner);
+    }
+    Ok(unpacked)
+}
+
+/// Writes one file, and one byte more than there is room for at most.
+fn write_entry(entry: impl Read, target: &Path, room: u64) -> io::Result<u64> {
+    if let Some(directory) = target.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    let mut file = File::create(target)?;
+    io::copy(&mut entry.take(room.saturating_add(1)), &mut file)
+}

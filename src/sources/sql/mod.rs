@@ -1,0 +1,361 @@
+//! Stock from the seller's own database: one query, row by row, in a transaction that cannot
+//! write.
+//!
+//! The query is the seller's and runs under the seller's grants; nothing is added to it but the
+//! value of its placeholder. One connection is opened for each run and closed after it, and
+//! every wait ends: the server is told when to give up, and whether or not it listens, so do we.
+
+mod column;
+mod mysql;
+mod placeholder;
+mod postgres;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt};
+use percent_encoding::percent_decode_str;
+use sqlx::mysql::MySqlConnectOptions;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions};
+use tokio::time::timeout;
+
+use self::column::{Columns, Dialect, Kind, SqlRow};
+use self::placeholder::Placed;
+use super::row::{GivenUp, Reading, Rows, Scope};
+use crate::http::secret::Secret;
+
+/// How long a server may take to let us in.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Bounds of [`Config::timeout`]: the servers take it as whole milliseconds, and 0 as no limit.
+const TIMEOUTS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
+
+/// How much longer than the server we wait for it to give up.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How long saying goodbye may take; what was read counts either way.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Where a database is, and who we are there. Shown without name and password.
+#[derive(Clone)]
+pub struct Url {
+    server: Server,
+    shown: String,
+    password: Option<Secret>,
+}
+
+#[derive(Clone)]
+enum Server {
+    Postgres(Box<PgConnectOptions>),
+    MySql(Box<MySqlConnectOptions>),
+}
+
+impl Url {
+    /// Reads `postgres://name:password@host:port/database?sslmode=require`, or the same with
+    /// `mysql` and `ssl-mode`.
+    ///
+    /// # Errors
+    /// It is no such URL.
+    pub fn parse(text: &str) -> Result<Self, SqlError> {
+        let text = text.trim();
+        let (scheme, rest) = text.split_once("://").unwrap_or_default();
+        let password = password(rest);
+        let broken = |e: &sqlx::Error| {
+            let reason = hidden(&reason(e), password.as_ref());
+            SqlError::Config(format!("url cannot be read: {reason}"))
+        };
+        let (server, name, host, port, database) = match scheme {
+            "postgres" | "postgresql" => {
+                let options: PgConnectOptions = text.parse().map_err(|e| broken(&e))?;
+                let options = options.application_name("stockbridge").disable_statement_logging();
+                let (host, port) = (options.get_host().to_owned(), options.get_port());
+                let database = options.get_database().unwrap_or_default().to_owned();
+                (Server::Postgres(Box::new(options)), "postgres", host, port, database)
+            }
+            "mysql" | "mariadb" => {
+                let options: MySqlConnectOptions = text.parse().map_err(|e| broken(&e))?;
+                // What a query means is the server's setting, not ours.
+                let options = options.pipes_as_concat(false).no_engine_substitution(false);
+                let options = options.disable_statement_logging();
+                let (host, port) = (options.get_host().to_owned(), options.get_port());
+                let database = options.get_database().unwrap_or_default().to_owned();
+                (Server::MySql(Box::new(options)), "mysql", host, port, database)
+            }
+            _ => {
+                let rule = "url must begin with postgres:// or mysql://";
+                return Err(SqlError::Config(rule.to_owned()));
+            }
+        };
+        let shown = format!("{name}://{host}:{port}/{database}");
+        Ok(Self { server, shown, password })
+    }
+
+    fn dialect(&self) -> Dialect {
+        match self.server {
+            Server::Postgres(_) => Dialect::Postgres,
+            Server::MySql(_) => Dialect::MySql,
+        }
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+/// The password in what follows `://`, as it is written there.
+fn password(rest: &str) -> Option<Secret> {
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let user = authority.rsplit_once('@').map_or("", |(user, _host)| user);
+    let after_name = user.split_once(':').map_or("", |(_name, password)| password);
+    let query = rest.split_once('?').map_or("", |(_, query)| query);
+    let named = query.split('&').find_map(|pair| pair.strip_prefix("password="));
+    let password = named.unwrap_or(after_name);
+    (!password.is_empty()).then(|| Secret::new(password))
+}
+
+/// A database that is asked for stock.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where it is.
+    pub url: Url,
+    /// One `SELECT` with named columns.
+    pub query: String,
+    /// How long it may take, from its start to its last row taken: 1 s to 24 h.
+    pub timeout: Duration,
+    /// The column that tells what has changed since the last run, if the query asks for changes
+    /// only: its greatest value replaces `:since` in the next run. In the first run, and until
+    /// there was a row, that is `NULL`.
+    ///
+    /// `:since` is text, in the form in which the database writes such a value; the query says
+    /// what it is: `where :since::timestamptz is null or changed_at > :since::timestamptz`, and
+    /// in MySQL `cast(:since as datetime(6))`. Rows of a transaction that was still open when
+    /// the last run began are found only if the query looks back a little:
+    /// `:since::timestamptz - interval '5 minutes'`.
+    pub watermark: Option<String>,
+}
+
+impl Config {
+    /// Whether the query can be run at all, as far as that is seen without the database.
+    ///
+    /// # Errors
+    /// It is empty, or only one of placeholder and watermark is there.
+    pub fn check(&self) -> Result<(), SqlError> {
+        let fault = |text: &str| Err(SqlError::Config(text.to_owned()));
+        if self.query.trim().is_empty() {
+            return fault("query is empty, it must be a SELECT");
+        }
+        if !TIMEOUTS.contains(&self.timeout) {
+            let rule = "it must be between 1 s and 24 h";
+            return fault(&format!("timeout is {} s, {rule}", self.timeout.as_secs_f64()));
+        }
+        match (placeholder::place(&self.query, self.url.dialect()).count, &self.watermark) {
+            (0, Some(_)) => fault("watermark is set, so the query must use :since"),
+            (1.., None) => fault("the query uses :since, so watermark must name a column"),
+            (0, None) | (1.., Some(_)) => Ok(()),
+        }
+    }
+}
+
+/// What one run came to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Outcome {
+    /// A query with a watermark tells changes, one without tells everything.
+    pub scope: Scope,
+    /// For the next run, once this one is taken: the greatest value seen, or what it was before.
+    pub watermark: Option<String>,
+    /// How many rows came.
+    pub rows: u64,
+}
+
+/// Why a run came to nothing. No text names the user or the password.
+#[derive(Debug, thiserror::Error)]
+pub enum SqlError {
+    /// The settings contradict themselves.
+    #[error("{0}")]
+    Config(String),
+    /// The server is not there, or does not let us in.
+    #[error("cannot connect to {target}: {reason}")]
+    Connect {
+        /// The server and its database.
+        target: String,
+        /// Its words, or ours.
+        reason: String,
+    },
+    /// The query failed, at its start or on the way.
+    #[error("the query at {target} failed: {reason}")]
+    Query {
+        /// The server and its database.
+        target: String,
+        /// Its words, or ours.
+        reason: String,
+    },
+    /// The columns are not those that were agreed.
+    #[error("{0}")]
+    Columns(String),
+    /// The server has stopped answering.
+    #[error("{target} has not finished within {} s", after.as_secs())]
+    TimedOut {
+        /// The server and its database.
+        target: String,
+        /// How long we waited.
+        after: Duration,
+    },
+    /// Nobody wants the rest.
+    #[error(transparent)]
+    GivenUp(#[from] GivenUp),
+}
+
+/// Runs the query once and puts what it tells; a value that cannot be read costs its row only.
+///
+/// The whole is to be taken only if this returns `Ok`.
+///
+/// # Errors
+/// The server cannot be reached, the query fails or takes too long, or its columns have other
+/// names or types than they must.
+pub async fn read(
+    config: &Config,
+    reading: &Reading,
+    since: Option<&str>,
+    rows: &mut Rows,
+) -> Result<Outcome, SqlError> {
+    config.check()?;
+    let run = Run {
+        config,
+        reading,
+        since,
+        placed: placeholder::place(&config.query, config.url.dialect()),
+    };
+    let after = CONNECT + config.timeout + GRACE;
+    let reading = async {
+        match &config.url.server {
+            Server::Postgres(options) => postgres::read(&run, options, rows).await,
+            Server::MySql(options) => mysql::read(&run, options, rows).await,
+        }
+    };
+    let target = config.url.to_string();
+    timeout(after, reading).await.map_err(|_elapsed| SqlError::TimedOut { target, after })?
+}
+
+/// One run of a query.
+struct Run<'a> {
+    config: &'a Config,
+    reading: &'a Reading,
+    since: Option<&'a str>,
+    placed: Placed,
+}
+
+impl Run<'_> {
+    /// The text that is sent.
+    fn query(&self) -> AssertSqlSafe<String> {
+        AssertSqlSafe(self.placed.query.clone())
+    }
+
+    /// Opens the one connection of this run.
+    async fn connect<O>(&self, options: &O) -> Result<O::Connection, SqlError>
+    where
+        O: ConnectOptions<Connection: Sized>,
+    {
+        let refused = |reason| SqlError::Connect { target: self.config.url.to_string(), reason };
+        match timeout(CONNECT, options.connect()).await {
+            Ok(connected) => connected.map_err(|e| refused(self.reason(&e))),
+            Err(_elapsed) => Err(refused(format!("no answer within {} s", CONNECT.as_secs()))),
+        }
+    }
+
+    /// Puts every row of a result, with one of them in memory.
+    async fn drain<R: SqlRow>(
+        &self,
+        mut results: impl Stream<Item = Result<R, sqlx::Error>> + Unpin,
+        rows: &mut Rows,
+    ) -> Result<Outcome, SqlError> {
+        let dialect = self.config.url.dialect();
+        let mut columns: Option<Columns> = None;
+        let mut count = 0_u64;
+        let mut greatest = None;
+        while let Some(row) = results.next().await {
+            let row = row.map_err(|e| self.failed(&e))?;
+            let columns = match &mut columns {
+                Some(columns) => columns,
+                none => {
+                    let watermark = self.config.watermark.as_deref();
+                    let found = Columns::find(&row.columns(), dialect, self.reading, watermark);
+                    none.insert(found.map_err(SqlError::Columns)?)
+                }
+            };
+            count += 1;
+            rows.put(columns.entry(&row, count, self.reading)).await?;
+            columns.raise(&row, &mut greatest);
+        }
+        rows.flush().await?;
+        let seen = greatest.map(|value| value.to_sql(dialect));
+        let (scope, watermark) = match self.config.watermark {
+            Some(_) => (Scope::Delta, seen.or_else(|| self.since.map(str::to_owned))),
+            None => (Scope::Snapshot, None),
+        };
+        Ok(Outcome { scope, watermark, rows: count })
+    }
+
+    fn failed(&self, error: &sqlx::Error) -> SqlError {
+        SqlError::Query { target: self.config.url.to_string(), reason: self.reason(error) }
+    }
+
+    fn reason(&self, error: &sqlx::Error) -> String {
+        hidden(&reason(error), self.config.url.password.as_ref())
+    }
+}
+
+/// What went wrong, and what can be done where that is known.
+fn reason(error: &sqlx::Error) -> String {
+    let text = match error {
+        sqlx::Error::Database(database) => database.message().to_owned(),
+        sqlx::Error::Io(io) => io.to_string(),
+        sqlx::Error::Configuration(cause) => cause.to_string(),
+        other => other.to_string(),
+    };
+    match advice(error, &text) {
+        Some(advice) => format!("{text}; {advice}"),
+        None => text,
+    }
+}
+
+fn advice(error: &sqlx::Error, text: &str) -> Option<&'static str> {
+    if text.contains("RSA auth backend") {
+        return Some(
+            "this user logs in by caching_sha2_password or sha256_password, which must not go over \
+             an open line: add ?ssl-mode=REQUIRED to the url, or give the user another plugin, \
+             such as mysql_native_password",
+        );
+    }
+    let code = error.as_database_error()?.code()?;
+    match code.as_ref() {
+        // undefined_function, datatype_mismatch
+        "42883" | "42804" => {
+            Some("if this is about :since, say what it is: :since::timestamptz, :since::bigint")
+        }
+        // query_canceled; ER_QUERY_TIMEOUT and ER_STATEMENT_TIMEOUT come under several states.
+        "57014" | "70100" => Some("the setting timeout says how long a query may take"),
+        _ if text.contains("maximum statement execution time") => {
+            Some("the setting timeout says how long a query may take")
+        }
+        _ => None,
+    }
+}
+
+/// A text without the password, in whichever form it may have got there.
+fn hidden(text: &str, password: Option<&Secret>) -> String {
+    let Some(password) = password else { return text.to_owned() };
+    let meant = percent_decode_str(password.expose()).decode_utf8_lossy();
+    text.replace(password.expose(), "***").replace(meant.as_ref(), "***")
+}

@@ -1,0 +1,196 @@
+use super::Dialect;
+
+/// How a query names the value its last run ended with.
+const SINCE: &str = ":since";
+
+/// A query as its server takes it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Placed {
+    /// With `$1` or `?` for each `:since`.
+    pub(super) query: String,
+    /// How often the value is used.
+    pub(super) count: usize,
+}
+
+/// Puts the server's own parameter in the place of each `:since`.
+///
+/// What is quoted or commented stays as it is, and so does a cast: in `x::since` the second
+/// colon begins no placeholder.
+pub(super) fn place(query: &str, dialect: Dialect) -> Placed {
+    let mut placed = Placed { query: String::with_capacity(query.len()), count: 0 };
+    let mut rest = query;
+    while !rest.is_empty() {
+        if let Some(after) = rest.strip_prefix(SINCE).filter(|after| !continues(after)) {
+            placed.query.push_str(match dialect {
+                Dialect::Postgres => "$1",
+                Dialect::MySql => "?",
+            });
+            placed.count += 1;
+            rest = after;
+            continue;
+        }
+        let (piece, after) = rest.split_at(opaque(rest, dialect));
+        placed.query.push_str(piece);
+        rest = after;
+    }
+    placed
+}
+
+/// Whether a name goes on here: `:since_when` is somebody else's.
+fn continues(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_alphanumeric() || c == '_' || c == '$')
+}
+
+/// How many bytes are to be passed over as they are: a quoted text or a comment, or one step.
+fn opaque(rest: &str, dialect: Dialect) -> usize {
+    let is_mysql = dialect == Dialect::MySql;
+    let through = |from: &str, end: &str| {
+        let found = rest.get(from.len()..).and_then(|inner| inner.find(end));
+        found.map_or(rest.len(), |at| from.len() + at + end.len())
+    };
+    let first = rest.chars().next().map_or(rest.len(), char::len_utf8);
+    if rest.starts_with("::") {
+        return 2;
+    }
+    if rest.starts_with("--") || (is_mysql && rest.starts_with('#')) {
+        return through("-", "\n");
+    }
+    if rest.starts_with("/*") {
+        return if is_mysql { through("/*", "*/") } else { nested_comment(rest) };
+    }
+    if rest.starts_with("e'") || rest.starts_with("E'") {
+        return 1 + quoted(rest.get(1..).unwrap_or_default(), '\'', true);
+    }
+    if rest.starts_with('\'') {
+        return quoted(rest, '\'', is_mysql);
+    }
+    if rest.starts_with('"') {
+        return quoted(rest, '"', is_mysql);
+    }
+    if is_mysql && rest.starts_with('`') {
+        return quoted(rest, '`', false);
+    }
+    if !is_mysql && rest.starts_with('$') {
+        return dollar_tag(rest).map_or(first, |tag| through(tag, tag));
+    }
+    // A word goes by whole: a letter e before a quote means something only where a word begins,
+    // and so does a dollar sign.
+    let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+    if rest.starts_with(is_word) {
+        return rest.find(|c| !is_word(c)).unwrap_or(rest.len());
+    }
+    first
+}
+
+/// A quoted text with its quotes; a doubled quote stands for itself, and so may `\'`.
+fn quoted(rest: &str, quote: char, escapes: bool) -> usize {
+    let mut letters = rest.char_indices().skip(1).peekable();
+    while let Some((at, letter)) = letters.next() {
+        if escapes && letter == '\\' {
+            letters.next();
+        } else if letter == quote && letters.next_if(|(_, next)| *next == quote).is_none() {
+            return at + letter.len_utf8();
+        }
+    }
+    rest.len()
+}
+
+/// `$$` or `$tag$` at the beginning; a `$1` is none.
+fn dollar_tag(rest: &str) -> Option<&str> {
+    let inner = rest.get(1..)?;
+    let name = inner.get(..inner.find('$')?)?;
+    let is_tag = !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.chars().all(|c| c.is_alphanumeric() || c == '_');
+    is_tag.then(|| rest.get(..name.len() + 2)).flatten()
+}
+
+/// A comment with those inside it.
+fn nested_comment(rest: &str) -> usize {
+    let mut depth = 0_usize;
+    let mut at = 0;
+    while let Some(here) = rest.get(at..).filter(|here| !here.is_empty()) {
+        if here.starts_with("/*") {
+            depth += 1;
+            at += 2;
+        } else if here.starts_with("*/") {
+            depth -= 1;
+            at += 2;
+            if depth == 0 {
+                return at;
+            }
+        } else {
+            at += here.chars().next().map_or(1, char::len_utf8);
+        }
+    }
+    rest.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_placeholder_is_found_where_it_stands_for_a_value() {
+        for (query, placed) in [
+            ("select 1", "select 1"),
+            ("where at > :since", "where at > $1"),
+            (
+                "(:since::timestamptz is null or at>:since::timestamptz)",
+                "($1::timestamptz is null or at>$1::timestamptz)",
+            ),
+            ("cast(:since as bigint)", "cast($1 as bigint)"),
+            (
+                "x::since, :sincere, :since_when, :since2",
+                "x::since, :sincere, :since_when, :since2",
+            ),
+            ("':since' || 'it''s :since' || :since", "':since' || 'it''s :since' || $1"),
+            (r"'\' || :since || e'\' :since' || :since", r"'\' || $1 || e'\' :since' || $1"),
+            (r"name'\' || :since", r"name'\' || $1"),
+            ("\":since\" \"a\"\":since\" :since", "\":since\" \"a\"\":since\" $1"),
+            ("-- :since's\n:since -- :since", "-- :since's\n$1 -- :since"),
+            ("/* :since /* ' */ :since */ :since", "/* :since /* ' */ :since */ $1"),
+            ("$$ :since $$ $q$ $$ :since $q$ :since", "$$ :since $$ $q$ $$ :since $q$ $1"),
+            ("$1 :since $2", "$1 $1 $2"),
+            ("a[1:2] :since", "a[1:2] $1"),
+            ("'Склад :since' \u{a0}:since", "'Склад :since' \u{a0}$1"),
+            (":since", "$1"),
+            ("' :since", "' :since"),
+            ("/* :since", "/* :since"),
+            ("$$ :since", "$$ :since"),
+        ] {
+            assert_eq!(place(query, Dialect::Postgres).query, placed, "{query}");
+        }
+    }
+
+    #[test]
+    fn mysql_quotes_and_comments_in_its_own_ways() {
+        for (query, placed, count) in [
+            ("at > :since or :since is null", "at > ? or ? is null", 2),
+            (r"'it\'s :since' :since", r"'it\'s :since' ?", 1),
+            ("`a :since` :since", "`a :since` ?", 1),
+            ("# :since\n:since", "# :since\n?", 1),
+            ("/* /* :since */ :since", "/* /* :since */ ?", 1),
+            (r#""\" :since" :since"#, r#""\" :since" ?"#, 1),
+            ("$$ :since $$", "$$ ? $$", 1),
+        ] {
+            let found = place(query, Dialect::MySql);
+            assert_eq!((found.query.as_str(), found.count), (placed, count), "{query}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_else_of_a_query_is_changed(query in "[a:since'\"$`/*\\-#\n\\\\ ф]{0,40}") {
+            for (dialect, parameter) in [(Dialect::Postgres, "$1"), (Dialect::MySql, "?")] {
+                let placed = place(&query, dialect);
+                let grown = placed.query.len() + placed.count * (SINCE.len() - parameter.len());
+                prop_assert_eq!(grown, query.len());
+                if placed.count == 0 {
+                    prop_assert_eq!(&placed.query, &query);
+                }
+            }
+        }
+    }
+}
