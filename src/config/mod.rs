@@ -18,7 +18,7 @@ use chrono::{NaiveDate, TimeDelta};
 
 use self::reader::Reader;
 pub use self::reader::read_secret;
-pub use self::settings::{SETTINGS, SHOP_SETTINGS, Setting};
+pub use self::settings::{SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS, Setting};
 use crate::http::secret::Secret;
 use crate::http::{ClientConfig, Trust};
 use crate::legacy::server::UnknownSku;
@@ -142,7 +142,7 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let table: toml::Table =
             text.parse().map_err(|error| ConfigError(vec![describe_syntax(text, &error)]))?;
-        let mut reader = Reader::new(table, environment, base);
+        let mut reader = Reader::new(table, environment, base, SETTINGS);
         let config = read(&mut reader);
         let mut faults = reader.finish();
         if let Some(config) = &config {
@@ -190,7 +190,7 @@ fn describe_syntax(text: &str, error: &toml::de::Error) -> String {
 /// `None` if a setting without a default could not be read; its fault is with the reader.
 fn read(reader: &mut Reader<'_>) -> Option<Config> {
     let shops: Vec<Option<ShopConfig>> =
-        reader.tables("shops", "name").iter_mut().map(read_shop).collect();
+        reader.tables("shops", "name", SHOP_SETTINGS).iter_mut().map(read_shop).collect();
     if shops.is_empty() {
         reader.fault("shops: there is none, at least one [[shops]] table is needed");
     }

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::settings::{SHOP_SETTINGS, find};
+use super::settings::{Setting, find};
 use crate::http::secret::Secret;
 
 /// How the names of our variables begin.
@@ -22,11 +22,18 @@ pub(super) struct Reader<'a> {
     base: &'a Path,
     faults: Vec<String>,
     secret_files: Vec<PathBuf>,
-    shops: Vec<Self>,
+    // What may be asked for.
+    settings: &'static [Setting],
+    tables: Vec<Self>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(table: Table, environment: BTreeMap<String, String>, base: &'a Path) -> Self {
+    pub(super) fn new(
+        table: Table,
+        environment: BTreeMap<String, String>,
+        base: &'a Path,
+        settings: &'static [Setting],
+    ) -> Self {
         let ours = environment.into_iter().filter(|(name, _)| is_ours(name)).collect();
         Self {
             table,
@@ -36,36 +43,44 @@ impl<'a> Reader<'a> {
             base,
             faults: Vec::new(),
             secret_files: Vec::new(),
-            shops: Vec::new(),
+            settings,
+            tables: Vec::new(),
         }
     }
 
     /// Readers for the tables of an array, each with the variables that name it.
-    pub(super) fn tables(&mut self, key: &str, name_key: &str) -> &mut [Self] {
+    pub(super) fn tables(
+        &mut self,
+        key: &str,
+        name_key: &str,
+        settings: &'static [Setting],
+    ) -> &mut [Self] {
         let tables = match self.table.remove(key) {
             None => Vec::new(),
             Some(Value::Array(tables)) => tables,
             Some(other) => {
                 self.faults.push(format!(
-                    "{key} is {}: it must be an array of tables, [[{key}]]",
+                    "{}{key} is {}: it must be an array of tables",
+                    self.place,
                     other.type_str()
                 ));
                 Vec::new()
             }
         };
         for (index, table) in tables.into_iter().enumerate() {
-            let place = format!("{key}[{index}].");
+            let place = format!("{}{key}[{index}].", self.place);
             let Value::Table(table) = table else {
-                self.faults.push(format!("{key}[{index}] must be a table, [[{key}]]"));
+                self.faults.push(format!("{}{key}[{index}] must be a table", self.place));
                 continue;
             };
             let name = table.get(name_key).and_then(Value::as_str).unwrap_or_default();
             let prefix = format!(
-                "{PREFIX}{}_{}_",
+                "{}{}_{}_",
+                self.prefix,
                 key.to_uppercase(),
                 name.to_uppercase().replace('-', "_")
             );
-            self.shops.push(Self {
+            self.tables.push(Self {
                 table,
                 environment: BTreeMap::new(),
                 place,
@@ -73,11 +88,12 @@ impl<'a> Reader<'a> {
                 base: self.base,
                 faults: Vec::new(),
                 secret_files: Vec::new(),
-                shops: Vec::new(),
+                settings,
+                tables: Vec::new(),
             });
         }
         self.hand_out_variables();
-        &mut self.shops
+        &mut self.tables
     }
 
     /// Gives each shop the variables that name it; the rest stays.
@@ -90,14 +106,14 @@ impl<'a> Reader<'a> {
             let fit = |shop: &Self| {
                 let key = variable.strip_prefix(&shop.prefix)?.to_lowercase();
                 let is_it = |known: &str| known == key || known.strip_suffix("_file") == Some(&key);
-                let is_known = SHOP_SETTINGS.iter().any(|setting| is_it(setting.key));
+                let is_known = shop.settings.iter().any(|setting| is_it(setting.key));
                 Some((is_known, shop.prefix.len()))
             };
             // Of two equals the last would win: a name given twice is the first one's.
             let named =
-                self.shops.iter().map(fit).enumerate().rev().filter(|(_, fit)| fit.is_some());
+                self.tables.iter().map(fit).enumerate().rev().filter(|(_, fit)| fit.is_some());
             let environment = match named.max_by_key(|(_, fit)| *fit) {
-                Some((index, _)) => &mut self.shops[index].environment,
+                Some((index, _)) => &mut self.tables[index].environment,
                 None => &mut self.environment,
             };
             environment.insert(variable, text);
@@ -106,7 +122,7 @@ impl<'a> Reader<'a> {
 
     /// One value, parsed; `None` and a fault if it breaks the rule or is missing.
     pub(super) fn take<T>(&mut self, key: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
-        let setting = find(key, self.is_shop());
+        let setting = find(key, self.settings);
         let Some(given) = self.given(key) else {
             let parsed = setting.default.map(|text| parse(text).expect("defaults keep the rule"));
             if parsed.is_none() {
@@ -127,7 +143,7 @@ impl<'a> Reader<'a> {
         key: &str,
         parse: impl Fn(&str) -> Option<T>,
     ) -> Option<Vec<T>> {
-        let may_be_empty = find(key, self.is_shop()).default.is_some();
+        let may_be_empty = find(key, self.settings).default.is_some();
         let Some(given) = self.given(key) else {
             if !may_be_empty {
                 self.missing(key);
@@ -168,7 +184,11 @@ impl<'a> Reader<'a> {
 
     /// The secrets of these names, from a variable or from a file; the first one is needed if
     /// `is_needed`. Their values are never part of a message.
-    pub(super) fn secrets(&mut self, keys: [&str; 2], is_needed: bool) -> Vec<Secret> {
+    pub(super) fn secrets<const N: usize>(
+        &mut self,
+        keys: [&str; N],
+        is_needed: bool,
+    ) -> Vec<Secret> {
         let faults = self.faults.len();
         let secrets: Vec<Secret> = keys.iter().filter_map(|key| self.secret(key)).collect();
         if secrets.is_empty() && is_needed && self.faults.len() == faults {
@@ -176,7 +196,7 @@ impl<'a> Reader<'a> {
                 "{place}{key}_file is missing: it must be {rule}, or set {prefix}{variable}",
                 place = self.place,
                 key = keys[0],
-                rule = find(&format!("{}_file", keys[0]), self.is_shop()).rule,
+                rule = find(&format!("{}_file", keys[0]), self.settings).rule,
                 prefix = self.prefix,
                 variable = keys[0].to_uppercase(),
             ));
@@ -209,6 +229,39 @@ impl<'a> Reader<'a> {
         secret.map_err(|fault| self.faults.push(fault)).ok()
     }
 
+    /// One secret of that name, from a variable or from a file, if there is one.
+    pub(super) fn optional_secret(&mut self, key: &str) -> Option<Secret> {
+        self.secret(key)
+    }
+
+    /// What stands in a table of the file, by its keys; empty if there is none.
+    pub(super) fn pairs<T>(
+        &mut self,
+        key: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Option<Vec<(String, T)>> {
+        let rule = find(key, self.settings).rule;
+        let table = match self.table.remove(key) {
+            None => return Some(Vec::new()),
+            Some(Value::Table(table)) => table,
+            Some(other) => {
+                self.faults.push(format!("{}{key} is {other}: it must be {rule}", self.place));
+                return None;
+            }
+        };
+        let faults = self.faults.len();
+        let mut pairs = Vec::with_capacity(table.len());
+        for (word, value) in table {
+            match parse(&scalar(&value)) {
+                Some(parsed) => pairs.push((word, parsed)),
+                None => self
+                    .faults
+                    .push(format!("{}{key}.{word:?} is {value}: it must be {rule}", self.place)),
+            }
+        }
+        (self.faults.len() == faults).then_some(pairs)
+    }
+
     /// The files that were named for secrets and read.
     pub(super) fn secret_files(&mut self) -> Vec<PathBuf> {
         std::mem::take(&mut self.secret_files)
@@ -226,12 +279,8 @@ impl<'a> Reader<'a> {
         for name in self.environment.keys() {
             self.faults.push(format!("the variable {name} is unknown: there is no such setting"));
         }
-        let of_shops = self.shops.into_iter().flat_map(Self::finish);
-        self.faults.into_iter().chain(of_shops).collect()
-    }
-
-    fn is_shop(&self) -> bool {
-        !self.place.is_empty()
+        let of_tables = self.tables.into_iter().flat_map(Self::finish);
+        self.faults.into_iter().chain(of_tables).collect()
     }
 
     /// What was said about a key: by the environment, or else by the file.
@@ -252,12 +301,12 @@ impl<'a> Reader<'a> {
     }
 
     fn broken(&mut self, key: &str, given: &Given) {
-        let rule = find(key, self.is_shop()).rule;
+        let rule = find(key, self.settings).rule;
         self.faults.push(format!("{} is {}: it must be {rule}", given.source, given.shown));
     }
 
     pub(super) fn missing(&mut self, key: &str) {
-        let rule = find(key, self.is_shop()).rule;
+        let rule = find(key, self.settings).rule;
         self.faults.push(format!("{}{key} is missing: it must be {rule}", self.place));
     }
 }

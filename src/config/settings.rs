@@ -73,9 +73,81 @@ pub const SHOP_SETTINGS: &[Setting] = &[
     setting("limit_share", Some("1.0"), "a number between 0.01 and 1.0"),
     setting("unknown_sku", Some("omit"), "omit, zero or fail"),
     setting("unavailable_status", Some("503"), "500 or 503"),
+    setting("combine", Some("latest"), "latest, sum, minimum or first"),
+    setting("buffer", Some("0"), "pieces kept back, a whole number up to 1000000"),
+    setting("zero_below", Some("0"), "pieces, a whole number up to 1000000"),
+    setting("cap", None, "pieces, a whole number up to 2000000000"),
+    setting(
+        "overrides_file",
+        None,
+        "a CSV file with the columns sku, count, buffer, zero_below and cap",
+    ),
 ];
 
-pub(super) fn find(key: &str, is_shop: bool) -> &'static Setting {
-    let list = if is_shop { SHOP_SETTINGS } else { SETTINGS };
-    list.iter().find(|setting| setting.key == key).expect("every setting is in its list")
+/// The settings of each `[[shops.sources]]` table.
+pub const SOURCE_SETTINGS: &[Setting] = &[
+    setting("name", None, "1 to 40 of a-z, 0-9, - and _, not rules and not import"),
+    setting("kind", None, "file, legacy, 1c, moysklad or sql"),
+    setting("path", None, "file: a file, a directory or a pattern; 1c: the path of its URL"),
+    setting("url", None, "an http:// or https:// address without user and fragment"),
+    setting("every_seconds", None, "a whole number between 1 and 86400"),
+    // What a delivery is.
+    setting("scope", None, "snapshot or delta"),
+    setting("absent", Some("keep"), "keep or zero"),
+    setting("warehouses", Some(""), "a list of names or ids the source uses, or \"*\" for all"),
+    // How it is read.
+    setting("format", None, "csv, xlsx, yml, commerceml or json"),
+    setting("files", None, "each or together"),
+    setting("sku", None, "the name of a column, an element or a key"),
+    setting("quantity", None, "the name of a column, an element or a key"),
+    setting("reserve", None, "the name of a column, an element or a key"),
+    setting("warehouse", None, "the name of a column, an element or a key"),
+    setting("updated_at", None, "the name of a column, an element or a key"),
+    setting("sheet", None, "the name of a sheet"),
+    setting("delimiter", None, "semicolon, comma, tab or bar"),
+    setting("encoding", None, "the name of an encoding, such as windows-1251"),
+    setting("fraction", Some("reject"), "reject or floor"),
+    setting("negative", Some("reject"), "reject or zero"),
+    setting("words", None, "a table of words and the quantities they stand for"),
+    setting("unavailable", Some("keep"), "keep or zero"),
+    setting("unended_row", Some("reject"), "reject or take"),
+    // What is made of it.
+    setting("places", Some("sum"), "sum or minimum"),
+    setting("pack", Some("1"), "a whole number between 1 and 1000000"),
+    setting("buffer", Some("0"), "pieces kept back, a whole number up to 1000000"),
+    setting("zero_below", Some("0"), "pieces, a whole number up to 1000000"),
+    setting("cap", None, "pieces, a whole number up to 2000000000"),
+    setting("mapping_file", None, "a CSV file with the columns said, sku and pack"),
+    // When it is not believed.
+    setting("guard_rows", Some("0.5"), "a number between 0 and 1"),
+    setting("guard_zeros", Some("0.3"), "a number between 0 and 1"),
+    setting("guard_bad_rows", Some("0.01"), "a number between 0 and 1"),
+    setting("guard_repeats", Some("0"), "a whole number up to 1000; 0 means never"),
+    // How it is reached.
+    setting("login", None, "a name without a colon"),
+    setting("password_file", None, "a file that holds the password"),
+    setting("token_file", None, "a file that holds the token"),
+    setting("token_in", Some("header"), "header or query"),
+    setting(
+        "ask_warehouse",
+        None,
+        "the Market's id of the warehouse to ask about; the shop's first if not said",
+    ),
+    setting("part_skus", Some("500"), "a whole number between 1 and 1000"),
+    setting("parallel", Some("2"), "a whole number between 1 and 8"),
+    setting("skus_file", None, "a text file with one SKU a line"),
+    setting("stock", Some("freeStock"), "freeStock, quantity or stock"),
+    setting(
+        "database_file",
+        None,
+        "a file that holds a postgres:// or mysql:// address with name and password",
+    ),
+    setting("query", None, "one SELECT with named columns"),
+    setting("watermark", None, "the name of a column"),
+    setting("timeout_seconds", Some("300"), "a whole number between 1 and 86400"),
+    setting("max_mib", Some("1024"), "a whole number between 1 and 65536"),
+];
+
+pub(super) fn find(key: &str, settings: &'static [Setting]) -> &'static Setting {
+    settings.iter().find(|setting| setting.key == key).expect("every setting is in its list")
 }

@@ -5,9 +5,12 @@
 //! stock of it, and that goes through the one front door, [`crate::ingest`].
 
 pub mod exchange;
+pub mod fetch;
+pub mod files;
 pub mod formats;
 pub mod guard;
 mod intake;
+pub mod lists;
 mod quantity;
 mod row;
 pub mod rules;

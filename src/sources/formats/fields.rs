@@ -82,7 +82,7 @@ impl Statement {
     pub(super) fn into_entry(self, line: u64, key: &Key, reading: &Reading) -> Entry {
         match self.read(line, key, reading) {
             Ok(row) => Entry::Row(row),
-            Err(reason) => Entry::Rejected(Fault::new(line, name_of(key), reason)),
+            Err(reason) => Entry::Rejected(Fault::new(line, name_of(key), reason).of(key)),
         }
     }
 
@@ -104,7 +104,7 @@ impl Statement {
                 let (key, place) = (key.clone(), place.map(str::to_owned));
                 Entry::Row(Row { line, key, place, quantity: none, reserve: None, at: None })
             }
-            Err(reason) => Entry::Rejected(Fault::new(line, name_of(key), reason)),
+            Err(reason) => Entry::Rejected(Fault::new(line, name_of(key), reason).of(key)),
         }
     }
 }

@@ -323,7 +323,12 @@ impl Table<'_> {
                 sink(Entry::Row(row))?;
                 doubt.map_or(Ok(()), |why| sink(Entry::Doubtful(Fault::new(line, &shown(), why))))
             }
-            Err(reason) => sink(Entry::Rejected(Fault::new(line, &shown(), reason))),
+            Err(reason) => {
+                let mut fault = Fault::new(line, &shown(), reason);
+                let named = cells.get(self.sku).map(sku);
+                fault.sku = named.and_then(Result::ok).map(|(sku, _)| sku);
+                sink(Entry::Rejected(fault))
+            }
         }
     }
 

@@ -32,6 +32,7 @@ pub(super) fn tell(entry: &Entry) -> String {
     match entry {
         Entry::Row(row) => tell_row(row),
         Entry::Article { id, sku } => format!("{id} is {sku}"),
+        Entry::NextPart => "next part".to_owned(),
         Entry::Rejected(fault) => format!("{} rejected: {}", fault.line, fault.reason),
         Entry::Doubtful(fault) => format!("{} doubtful: {}", fault.line, fault.reason),
     }

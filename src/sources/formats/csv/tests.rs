@@ -39,6 +39,7 @@ fn told_by(entries: &[Entry]) -> Vec<String> {
                 format!("{}={}", sku(row), quantity.unwrap_or_default())
             }
             Entry::Article { id, sku } => format!("{id}~{sku}"),
+            Entry::NextPart => "--".to_owned(),
             Entry::Rejected(fault) => format!("!{}", fault.line),
             Entry::Doubtful(fault) => format!("?{}", fault.line),
         })
@@ -54,7 +55,7 @@ fn reasons(entries: &[Entry]) -> Vec<&str> {
         .iter()
         .filter_map(|entry| match entry {
             Entry::Rejected(fault) | Entry::Doubtful(fault) => Some(fault.reason.as_str()),
-            Entry::Row(_) | Entry::Article { .. } => None,
+            Entry::Row(_) | Entry::Article { .. } | Entry::NextPart => None,
         })
         .collect()
 }

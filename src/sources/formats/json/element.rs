@@ -116,10 +116,9 @@ impl Product<'_> {
                 Entry::Rejected(fault) => {
                     Entry::Rejected(Fault::new(self.line, self.text, fault.reason).of(&key))
                 }
-                Entry::Row(_)
-                | Entry::Article { .. }
-                | Entry::NextPart
-                | Entry::Doubtful(_) => entry,
+                Entry::Row(_) | Entry::Article { .. } | Entry::NextPart | Entry::Doubtful(_) => {
+                    entry
+                }
             });
         }
         Ok(())

@@ -42,6 +42,7 @@ fn told(entry: &Entry) -> String {
             format!("{}: {sku}={}", row.line, quantity.unwrap_or_default())
         }
         Entry::Article { id, sku } => format!("{id}~{sku}"),
+        Entry::NextPart => "--".to_owned(),
         Entry::Rejected(fault) => format!("{}! {}", fault.line, fault.reason),
         Entry::Doubtful(fault) => format!("{}? {}", fault.line, fault.reason),
     }

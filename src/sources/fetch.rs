@@ -1,0 +1,191 @@
+//! A file that somebody else's server hands out.
+//!
+//! Asked for with what the server said of it the last time, so that an unchanged file is not
+//! sent again. It goes to disk first and is read from there: a line that breaks in the middle
+//! leaves nothing half done.
+
+use std::fs::File;
+use std::io::{Seek as _, Write as _};
+use std::path::Path;
+
+use axum::http::StatusCode;
+use axum::http::header::{
+    ACCEPT_ENCODING, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, LOCATION,
+};
+use chrono::{DateTime, Utc};
+use reqwest::{Client, Response, Url};
+use serde::{Deserialize, Serialize};
+
+use super::files::{self, together};
+use super::formats::Format;
+use super::{Intake, IntakeError, Reading, Receipt, Rows};
+use crate::http::secret::Secret;
+use crate::lifecycle::run_blocking;
+use crate::stock::Instant;
+
+/// The most that is fetched, in bytes; unpacked it may be more.
+const MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+
+/// How often a server may send us elsewhere.
+const MAX_REDIRECTS: usize = 5;
+
+/// Where a file is, and how we are let in.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its address.
+    pub url: Url,
+    /// Name and password, for that host alone.
+    pub login: Option<(String, Secret)>,
+    /// What it is; found out if not said.
+    pub format: Option<Format>,
+}
+
+/// What a server said of the file the last time.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+struct Known {
+    etag: Option<String>,
+    modified: Option<String>,
+}
+
+/// A file of one source on a server.
+#[derive(Debug)]
+pub struct Remote {
+    config: Config,
+    reading: Reading,
+    client: Client,
+    known: Option<Known>,
+}
+
+impl Remote {
+    /// A file that was not asked for yet.
+    #[must_use]
+    pub fn new(config: Config, reading: Reading, client: Client) -> Self {
+        Self { config, reading, client, known: None }
+    }
+
+    /// Asks for it, and takes it if it has changed; `None` if it has not.
+    ///
+    /// # Errors
+    /// The server does not hand it out, or it cannot be taken.
+    pub async fn look(
+        &mut self,
+        intake: &Intake,
+        source: usize,
+    ) -> Result<Option<Receipt>, IntakeError> {
+        let known = match self.known.take() {
+            Some(known) => known,
+            None => serde_json::from_str(&intake.reader(source).await?).unwrap_or_default(),
+        };
+        let answered = self.ask(&known).await.map_err(IntakeError::Unread);
+        let Some(answer) = answered.inspect_err(|_| self.known = Some(known.clone()))? else {
+            self.known = Some(known);
+            return Ok(None);
+        };
+        let header = |name| {
+            let value = answer.headers().get(name)?;
+            value.to_str().ok().map(str::to_owned)
+        };
+        let new = Known { etag: header(ETAG), modified: header(LAST_MODIFIED) };
+        let at = new.modified.as_deref().and_then(|text| DateTime::parse_from_rfc2822(text).ok());
+        let at = at.map_or(DateTime::UNIX_EPOCH, |at| at.with_timezone(&Utc));
+        let delivered = self.deliver(intake, source, at.into(), answer).await;
+        // What cannot be taken is not asked for again until it changes, unless it is ours to
+        // mend, or the line's.
+        if matches!(&delivered, Ok(_) | Err(IntakeError::Unfit(_))) {
+            intake.remember(source, &serde_json::to_string(&new).unwrap_or_default()).await?;
+            self.known = Some(new);
+        } else {
+            self.known = Some(known);
+        }
+        delivered.map(Some)
+    }
+
+    async fn deliver(
+        &self,
+        intake: &Intake,
+        source: usize,
+        at: Instant,
+        answer: Response,
+    ) -> Result<Receipt, IntakeError> {
+        let spool = intake.directory().to_owned();
+        let format = self.config.format;
+        let name = self.config.url.path_segments().and_then(Iterator::last);
+        let name = name.unwrap_or_default().to_owned();
+        intake
+            .deliver(source, at, true, async |rows: &mut Rows| {
+                let mut file = save(answer, &spool).await?;
+                let (mut rows, reading) = (rows.another(), self.reading.clone());
+                run_blocking(move || {
+                    let read = files::read(&name, &mut file, format, &reading, &spool, &mut rows);
+                    let scopes = read.map_err(|error| files::told(&error))?;
+                    rows.flush_blocking().map_err(|error| error.to_string())?;
+                    Ok(together(&scopes))
+                })
+                .await
+            })
+            .await
+    }
+
+    /// The file, or `None` if it is what it was.
+    async fn ask(&self, known: &Known) -> Result<Option<Response>, String> {
+        let mut url = self.config.url.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let mut call = self.client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
+            if let Some((name, password)) = &self.config.login
+                && url.origin() == self.config.url.origin()
+            {
+                call = call.basic_auth(name, Some(password.expose()));
+            }
+            if let Some(etag) = &known.etag {
+                call = call.header(IF_NONE_MATCH, etag);
+            }
+            if let Some(modified) = &known.modified {
+                call = call.header(IF_MODIFIED_SINCE, modified);
+            }
+            // The address may hold a token.
+            let answer = call.send().await.map_err(|error| error.without_url().to_string())?;
+            match answer.status() {
+                StatusCode::NOT_MODIFIED => return Ok(None),
+                status if status.is_redirection() => url = elsewhere(&url, &answer)?,
+                status if status == StatusCode::OK => return Ok(Some(answer)),
+                status => {
+                    let host = url.host_str().unwrap_or_default();
+                    return Err(format!("{host} answers {status}, it must be 200"));
+                }
+            }
+        }
+        Err(format!("more than {MAX_REDIRECTS} redirections"))
+    }
+}
+
+/// Where a server sends us; never from HTTPS to HTTP.
+fn elsewhere(from: &Url, answer: &Response) -> Result<Url, String> {
+    let location = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+    let host = from.host_str().unwrap_or_default();
+    let location =
+        location.ok_or_else(|| format!("{host} sends us elsewhere without saying where"))?;
+    let to = from.join(location).map_err(|_| format!("{host} sends us to no address"))?;
+    let is_web = matches!(to.scheme(), "http" | "https");
+    if !is_web || (from.scheme() == "https" && to.scheme() == "http") {
+        return Err(format!("{host} sends us from {} to {}", from.scheme(), to.scheme()));
+    }
+    Ok(to)
+}
+
+/// Puts an answer on disk, whole.
+async fn save(mut answer: Response, spool: &Path) -> Result<File, String> {
+    let unwritable = |error: std::io::Error| format!("cannot keep the file: {error}");
+    let mut file = tempfile::tempfile_in(spool).map_err(unwritable)?;
+    let mut length = 0_u64;
+    let cut = |error: reqwest::Error| format!("the line broke: {}", error.without_url());
+    while let Some(piece) = answer.chunk().await.map_err(cut)? {
+        length += piece.len() as u64;
+        if length > MAX_BYTES {
+            return Err(format!("the file is longer than {MAX_BYTES} bytes"));
+        }
+        // A piece is some kilobytes, which the system takes into its memory.
+        file.write_all(&piece).map_err(unwritable)?;
+    }
+    file.rewind().map_err(unwritable)?;
+    Ok(file)
+}

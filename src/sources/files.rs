@@ -1,0 +1,322 @@
+//! Files: looked for again and again, and taken when they stand still.
+//!
+//! A file that grows, or is put there piece by piece, looks the same twice in a row only when
+//! it is whole. What was taken is remembered by size, date and inode, so a restart takes
+//! nothing twice. No notification of the system's is relied on: there is none on network disks
+//! and on many of a container's.
+
+use std::collections::BTreeMap;
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::Seek as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use super::formats::{self, DataFile, Format, FormatError};
+use super::{Entry, Intake, IntakeError, Reading, Receipt, Rows, Scope};
+use crate::lifecycle::run_blocking;
+use crate::stock::Instant;
+
+/// Files of one source that are looked at; the rest is told of.
+const MAX_FILES: usize = 10_000;
+
+/// Where files are, and what they are.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// A file, a directory, or a pattern such as `/exports/stock-*.csv`.
+    pub path: PathBuf,
+    /// What they are; found out if not said.
+    pub format: Option<Format>,
+    /// All files together are one delivery, otherwise each is one.
+    pub is_one: bool,
+}
+
+/// What a file looked like.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+struct Look {
+    size: u64,
+    // Of the last change of its content, in nanoseconds since 1970.
+    changed: i128,
+    inode: u64,
+}
+
+impl Look {
+    fn of(metadata: &Metadata) -> Self {
+        let changed =
+            i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
+        Self { size: metadata.len(), changed, inode: metadata.ino() }
+    }
+}
+
+/// What is remembered between two looks, and over a restart.
+#[derive(Debug, Default, Deserialize, Serialize)]
+struct Taken {
+    files: BTreeMap<PathBuf, Look>,
+}
+
+/// A watch over one source's files.
+#[derive(Debug)]
+pub struct Files {
+    config: Config,
+    reading: Reading,
+    // What they looked like the last time.
+    seen: BTreeMap<PathBuf, Look>,
+    taken: Option<Taken>,
+}
+
+impl Files {
+    /// A watch that has not looked yet.
+    #[must_use]
+    pub fn new(config: Config, reading: Reading) -> Self {
+        Self { config, reading, seen: BTreeMap::new(), taken: None }
+    }
+
+    /// Looks once, and takes what stands still and was not taken yet.
+    ///
+    /// # Errors
+    /// The files cannot be looked for, or what was taken cannot be remembered. A file that
+    /// cannot be taken is told with the source, and not tried again until it changes.
+    pub async fn look(
+        &mut self,
+        intake: &Intake,
+        source: usize,
+    ) -> Result<Vec<Receipt>, IntakeError> {
+        if self.taken.is_none() {
+            let noted = intake.reader(source).await?;
+            self.taken = Some(serde_json::from_str(&noted).unwrap_or_default());
+        }
+        let config = self.config.clone();
+        let found = run_blocking(move || find(&config.path)).await;
+        let found = found.map_err(|error| {
+            IntakeError::Unread(format!("{}: {error}", self.config.path.display()))
+        })?;
+        let due = self.due(&found);
+        let mut receipts = Vec::new();
+        for files in due {
+            let delivered = self.deliver(intake, source, &files).await;
+            // Whatever came of it: the same bytes would come to the same. Only what is ours to
+            // mend is tried again.
+            if matches!(delivered, Err(IntakeError::Ingest(_) | IntakeError::Stated(_))) {
+                break;
+            }
+            let taken = self.taken.get_or_insert_default();
+            taken.files.extend(files.iter().map(|file| (file.path.clone(), file.look)));
+            receipts.extend(delivered.ok());
+        }
+        let taken = self.taken.get_or_insert_default();
+        let before = taken.files.len();
+        taken.files.retain(|path, _| found.iter().any(|file| file.path == *path));
+        if before != taken.files.len() || !receipts.is_empty() || self.seen.is_empty() {
+            let text = serde_json::to_string(taken).unwrap_or_default();
+            intake.remember(source, &text).await?;
+        }
+        self.seen = found.into_iter().map(|file| (file.path, file.look)).collect();
+        Ok(receipts)
+    }
+
+    /// The deliveries that stand still and are new, the oldest first.
+    fn due(&self, found: &[Found]) -> Vec<Vec<Found>> {
+        let stands = |file: &&Found| self.seen.get(&file.path) == Some(&file.look);
+        let taken = self.taken.as_ref();
+        let is_new = |file: &&Found| {
+            taken.is_none_or(|taken| taken.files.get(&file.path) != Some(&file.look))
+        };
+        if self.config.is_one {
+            let is_due = found.iter().all(|file| stands(&file)) && found.iter().any(|f| is_new(&f));
+            let mut files = found.to_vec();
+            files.sort_by(|one, other| {
+                (Role::of(&one.path), &one.path).cmp(&(Role::of(&other.path), &other.path))
+            });
+            return if is_due { vec![files] } else { Vec::new() };
+        }
+        let due = found.iter().filter(stands).filter(is_new);
+        let mut due: Vec<Found> = due.cloned().collect();
+        due.sort_by(|one, other| {
+            (one.look.changed, &one.path).cmp(&(other.look.changed, &other.path))
+        });
+        due.into_iter().map(|file| vec![file]).collect()
+    }
+
+    async fn deliver(
+        &self,
+        intake: &Intake,
+        source: usize,
+        files: &[Found],
+    ) -> Result<Receipt, IntakeError> {
+        let newest = files.iter().map(|file| file.look.changed).max().unwrap_or_default();
+        let at = i64::try_from(newest / 1_000).ok().and_then(Instant::from_micros);
+        let at = at.unwrap_or_else(|| Instant::from(DateTime::<Utc>::from(SystemTime::UNIX_EPOCH)));
+        let (reading, format) = (&self.reading, self.config.format);
+        let spool = intake.directory().to_owned();
+        let files = files.to_vec();
+        intake
+            .deliver(source, at, true, async |rows: &mut Rows| {
+                let (mut rows, reading) = (rows.another(), reading.clone());
+                run_blocking(move || read_all(&files, format, &reading, &spool, &mut rows)).await
+            })
+            .await
+    }
+}
+
+/// A file that is there.
+#[derive(Clone, Debug)]
+struct Found {
+    path: PathBuf,
+    look: Look,
+    // Named by the operator, so a link is followed; found in a directory, it is not.
+    is_named: bool,
+}
+
+/// In which order the files of 1C belong together.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Role {
+    /// Which article an id stands for.
+    Catalogue,
+    /// Stock, or none.
+    Offers,
+    /// Stock, and newer than that.
+    Rests,
+}
+
+impl Role {
+    fn of(path: &Path) -> Self {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        if name.starts_with("import") {
+            Self::Catalogue
+        } else if name.starts_with("rests") {
+            Self::Rests
+        } else {
+            Self::Offers
+        }
+    }
+}
+
+/// The files there are now, by their path.
+fn find(path: &Path) -> std::io::Result<Vec<Found>> {
+    let text = path.to_string_lossy();
+    let is_pattern = text.contains(['*', '?', '[']) && !path.exists();
+    let (candidates, is_named) = if is_pattern {
+        let paths = glob::glob(&text).map_err(std::io::Error::other)?;
+        (paths.filter_map(Result::ok).collect(), false)
+    } else if path.is_dir() {
+        let mut paths = Vec::new();
+        for entry in std::fs::read_dir(path)? {
+            paths.push(entry?.path());
+        }
+        (paths, false)
+    } else {
+        (vec![path.to_owned()], true)
+    };
+    let mut found = Vec::new();
+    for path in candidates.into_iter().filter(|path| is_named || !is_unfinished(path)) {
+        let metadata = if is_named { path.metadata() } else { path.symlink_metadata() };
+        match metadata {
+            Ok(metadata) if metadata.is_file() => {
+                found.push(Found { path, look: Look::of(&metadata), is_named });
+            }
+            // A directory, a link that leads who knows where, or gone since.
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !is_named => {}
+            Err(error) => return Err(error),
+        }
+    }
+    found.sort_by(|one, other| one.path.cmp(&other.path));
+    if found.len() > MAX_FILES {
+        warn!(files = found.len(), "there are too many files, the first {MAX_FILES} are looked at");
+        found.truncate(MAX_FILES);
+    }
+    Ok(found)
+}
+
+/// What programs call a file while they write it, and what we write ourselves.
+fn is_unfinished(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    name.starts_with(['.', '~'])
+        || [".tmp", ".part", ".filepart", ".crdownload", ".rejected.csv"]
+            .iter()
+            .any(|end| name.ends_with(end))
+}
+
+/// Reads some files into one delivery. What they say of its completeness, together.
+fn read_all(
+    files: &[Found],
+    format: Option<Format>,
+    reading: &Reading,
+    spool: &Path,
+    rows: &mut Rows,
+) -> Result<Option<Scope>, String> {
+    let mut scopes = Vec::new();
+    let mut role = files.first().map(|file| Role::of(&file.path));
+    for Found { path, look, is_named } in files {
+        if role.replace(Role::of(path)) == Some(Role::Offers) && Role::of(path) == Role::Rests {
+            rows.put_blocking(Entry::NextPart).map_err(|error| error.to_string())?;
+        }
+        let said = |error: FormatError| format!("{}: {}", path.display(), told(&error));
+        let mut file = open(path, *is_named).map_err(|e| said(e.into()))?;
+        let stands = |file: &File| file.metadata().is_ok_and(|now| Look::of(&now) == *look);
+        if !stands(&file) {
+            return Err(format!("{} was replaced just now", path.display()));
+        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let read = read(&name, &mut file, format, reading, spool, rows);
+        scopes.extend(read.map_err(said)?);
+        if !stands(&file) {
+            return Err(format!("{} changed while it was read", path.display()));
+        }
+    }
+    rows.flush_blocking().map_err(|error| error.to_string())?;
+    Ok(together(&scopes))
+}
+
+/// Reads one file, and what it holds if it is packed.
+///
+/// # Errors
+/// It cannot be read to its verified end.
+pub fn read(
+    name: &str,
+    file: &mut File,
+    format: Option<Format>,
+    reading: &Reading,
+    spool: &Path,
+    rows: &mut Rows,
+) -> Result<Vec<Scope>, FormatError> {
+    file.rewind()?;
+    let mut scopes = Vec::new();
+    formats::unpack(name, file, format, spool, &mut |data: DataFile<'_>| {
+        let mut sink = |entry| rows.put_blocking(entry);
+        let ending = formats::read(data.format, data.input, reading, &mut sink)?;
+        scopes.extend(ending.scope);
+        Ok(())
+    })?;
+    Ok(scopes)
+}
+
+/// Of several files one that holds changes only makes all of them changes.
+#[must_use]
+pub fn together(scopes: &[Scope]) -> Option<Scope> {
+    let is_delta = scopes.contains(&Scope::Delta);
+    if is_delta { Some(Scope::Delta) } else { scopes.first().copied() }
+}
+
+fn open(path: &Path, follows_links: bool) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    if !follows_links {
+        // Between the look and now somebody may have put a link there.
+        let flags = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
+        options.custom_flags(flags);
+    }
+    options.open(path)
+}
+
+/// An error with its cause, in one line.
+pub(super) fn told(error: &FormatError) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
