@@ -4,6 +4,7 @@
 //! taken whole, through the one front door, [`crate::ingest`].
 
 pub mod formats;
+pub mod moysklad;
 pub mod pull;
 mod quantity;
 mod row;
