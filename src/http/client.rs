@@ -156,6 +156,13 @@ pub async fn read_answer(mut response: Response, max_bytes: usize) -> Result<Byt
     Ok(whole.freeze())
 }
 
+/// An error with all its causes: reqwest's own sentence rarely says which of them it was.
+#[must_use]
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 fn tls(config: &ClientConfig) -> Result<rustls::ClientConfig, ClientError> {
     let provider = Arc::new(ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))

@@ -79,6 +79,40 @@ pub fn read_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
     serde_json::from_str(text).map_err(|e| e.to_string())
 }
 
+/// Largest exponent that is written out; beyond it a number is nobody's stock.
+const MAX_EXPONENT: i32 = 40;
+
+/// A JSON number in plain digits, as exact as it was: `1.5E+2` is `150`.
+///
+/// `None` if it is no such number, or its exponent is beyond ±40.
+#[must_use]
+pub fn without_exponent(number: &str) -> Option<Cow<'_, str>> {
+    let Some((mantissa, exponent)) = number.split_once(['e', 'E']) else {
+        return Some(Cow::Borrowed(number));
+    };
+    let exponent: i32 = exponent.parse().ok().filter(|e: &i32| e.abs() <= MAX_EXPONENT)?;
+    let (sign, mantissa) = match mantissa.strip_prefix('-') {
+        Some(rest) => ("-", rest),
+        None => ("", mantissa),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = format!("{whole}{fraction}");
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let point = i32::try_from(whole.len()).ok()?.checked_add(exponent)?;
+    let zeros = |n: i32| "0".repeat(usize::try_from(n).unwrap_or_default());
+    let length = i32::try_from(digits.len()).ok()?;
+    Some(Cow::Owned(match usize::try_from(point) {
+        Ok(place) if point < length => {
+            let (whole, fraction) = digits.split_at(place);
+            format!("{sign}0{whole}.{fraction}")
+        }
+        Ok(_) => format!("{sign}{digits}{}", zeros(point - length)),
+        Err(_) => format!("{sign}0.{}{digits}", zeros(-point)),
+    }))
+}
+
 /// Whether a `Content-Type` is `application/json`, in UTF-8 if it says in what.
 #[must_use]
 pub fn is_json(kind: &HeaderValue) -> bool {
@@ -135,6 +169,25 @@ mod tests {
             read(b"{\"b\":\"\xff\",\"a\":1}").unwrap_err(),
             "it is not UTF-8 from byte 6 on"
         );
+    }
+
+    #[test]
+    fn an_exponent_is_written_out_and_nothing_else_changes() {
+        for (number, plain) in [
+            ("46.50", Some("46.50")),
+            ("1E+2", Some("100")),
+            ("1.5e2", Some("150")),
+            ("-1.25e1", Some("-012.5")),
+            ("5e-4", Some("0.0005")),
+            ("12e-1", Some("01.2")),
+            ("1e0", Some("1")),
+            ("1e41", None),
+            ("1e99999999999", None),
+            ("e5", None),
+            ("яe5", None),
+        ] {
+            assert_eq!(without_exponent(number).as_deref(), plain, "{number}");
+        }
     }
 
     #[test]

@@ -11,6 +11,8 @@ mod gate;
 mod head;
 pub mod json;
 mod metrics;
+#[cfg(test)]
+pub(crate) mod scripted;
 pub mod secret;
 mod server;
 #[cfg(test)]
@@ -18,7 +20,7 @@ mod tests;
 
 pub use answer::Refusal;
 pub use body::{BodyRefused, read_body};
-pub use client::{AnswerCut, ClientConfig, ClientError, Trust, client, read_answer};
+pub use client::{AnswerCut, ClientConfig, ClientError, Trust, causes, client, read_answer};
 pub use json::is_json;
 pub use metrics::Metrics;
 pub use server::{Limits, Peer, Server};

@@ -12,6 +12,9 @@ use serde_json::value::RawValue;
 use crate::http::json::{Object, Text, read_json};
 use crate::stock::{Instant, Level};
 
+/// The answers of shops' own handlers, which are not always as they should be.
+pub use super::lenient;
+
 /// Most SKUs the Market says it puts in one question.
 pub const SKUS_PER_QUESTION: usize = 1_000;
 
@@ -58,7 +61,7 @@ impl<'a> Question<'a> {
     }
 }
 
-fn whole_number(literal: &str) -> Option<u64> {
+pub(super) fn whole_number(literal: &str) -> Option<u64> {
     if let Ok(number) = literal.parse() {
         return Some(number);
     }

@@ -11,6 +11,8 @@ pub mod formats;
 pub mod guard;
 mod intake;
 pub mod lists;
+pub mod moysklad;
+pub mod pull;
 mod quantity;
 mod row;
 pub mod rules;

@@ -1,0 +1,63 @@
+//! Servers for tests of what we say to others: a router, on a port of its own.
+
+use std::net::Ipv4Addr;
+
+use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tower::ServiceExt as _;
+
+use super::client::{ClientConfig, Trust, client};
+use crate::lifecycle::{Fuse, Tasks};
+
+/// A server that lives until it is dropped.
+pub(crate) struct Scripted {
+    /// `http://127.0.0.1:port`.
+    pub(crate) url: String,
+    tasks: Tasks,
+}
+
+impl Drop for Scripted {
+    fn drop(&mut self) {
+        self.tasks.stop();
+    }
+}
+
+/// Serves a router to whoever asks.
+pub(crate) async fn serve(router: Router) -> Scripted {
+    let tasks = Tasks::new(Fuse::default());
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let owned = tasks.clone();
+    tasks.spawn_brief(async move {
+        loop {
+            let (stream, _) = tokio::select! {
+                accepted = listener.accept() => accepted.unwrap(),
+                () = owned.stopping() => return,
+            };
+            stream.set_nodelay(true).unwrap();
+            let router = router.clone();
+            let service = service_fn(move |request: hyper::Request<Incoming>| {
+                router.clone().oneshot(request.map(Body::new))
+            });
+            let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            let stopping = owned.clone();
+            owned.spawn_brief(async move {
+                tokio::select! {
+                    ended = connection => drop(ended),
+                    () = stopping.stopping() => {}
+                }
+            });
+        }
+    });
+    Scripted { url, tasks }
+}
+
+/// A client as the program makes it, which needs no certificates.
+pub(crate) fn plain_client() -> reqwest::Client {
+    client(&ClientConfig { trust: Trust::Nobody, ..ClientConfig::default() }).unwrap()
+}
