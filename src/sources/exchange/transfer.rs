@@ -128,13 +128,12 @@ impl Transfers {
     fn room(&self, guest: Guest, name: &FileName) -> Result<(u64, bool), Failure> {
         let mut held = self.lock();
         let transfer = owned(held.as_mut(), guest)?;
+        if transfer.files.len() >= MAX_FILES && !transfer.files.contains_key(name) {
+            return Err(Failure::new(format!("a transfer has at most {MAX_FILES} files")));
+        }
         let begins_anew = match transfer.files.get(name) {
-            Some(File::Arriving) => false,
             Some(File::Unpacked | File::Refused | File::Imported(_)) => true,
-            None if transfer.files.len() >= MAX_FILES => {
-                return Err(Failure::new(format!("a transfer has at most {MAX_FILES} files")));
-            }
-            None => false,
+            Some(File::Arriving) | None => false,
         };
         let left = self.max_bytes.saturating_sub(transfer.bytes);
         if left == 0 {

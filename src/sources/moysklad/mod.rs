@@ -383,7 +383,7 @@ impl Summary {
             Entry::Row(_) => self.rows += 1,
             Entry::Article { .. } => self.articles += 1,
             Entry::Rejected(_) => self.faults += 1,
-            Entry::Doubtful(_) => {}
+            Entry::NextPart | Entry::Doubtful(_) => {}
         }
     }
 }
@@ -543,7 +543,10 @@ mod tests {
             .iter()
             .filter_map(|entry| match entry {
                 Entry::Row(row) => Some((row.key.clone(), row.place.clone().unwrap())),
-                Entry::Article { .. } | Entry::Rejected(_) | Entry::Doubtful(_) => None,
+                Entry::Article { .. }
+                | Entry::NextPart
+                | Entry::Rejected(_)
+                | Entry::Doubtful(_) => None,
             })
             .collect();
         let id = |id: &str| Key::Id(id.to_owned());

@@ -341,6 +341,7 @@ mod tests {
             Entry::Rejected(fault) => format!("{} {}", fault.line, fault.reason),
             Entry::Doubtful(fault) => format!("{} doubtful {}", fault.line, fault.reason),
             Entry::Article { id, sku } => format!("{id} is {sku}"),
+            Entry::NextPart => "next part".to_owned(),
             Entry::Row(other) => panic!("{other:?}"),
         }
     }

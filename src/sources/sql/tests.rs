@@ -236,9 +236,9 @@ fn data(row: &[Option<Vec<u8>>]) -> Vec<u8> {
 }
 
 /// A number as PostgreSQL sends it: digits to the base of 10 000, and how many decimals show.
-fn numeric(digits: &[i16], decimals: i16) -> Option<Vec<u8>> {
+fn numeric(digits: &[i16], decimals: i16) -> Vec<u8> {
     let head = [i16::try_from(digits.len()).unwrap(), 0, 0, decimals];
-    Some(head.iter().chain(digits).flat_map(|n| n.to_be_bytes()).collect())
+    head.iter().chain(digits).flat_map(|n| n.to_be_bytes()).collect()
 }
 
 /// Runs a query against a script, and returns what it came to and what the server heard.
@@ -282,11 +282,11 @@ async fn rows_are_read_exactly_in_a_transaction_that_cannot_write() {
         rows: vec![
             vec![
                 Some(b" ART-1 ".to_vec()),
-                numeric(&[46, 5_000], 3),
+                Some(numeric(&[46, 5_000], 3)),
                 Some(9_i64.to_be_bytes().into()),
             ],
             vec![Some(b"0557722".to_vec()), None, Some(11_i64.to_be_bytes().into())],
-            vec![None, numeric(&[1], 0), Some(10_i64.to_be_bytes().into())],
+            vec![None, Some(numeric(&[1], 0)), Some(10_i64.to_be_bytes().into())],
         ],
         stalls: false,
     };
@@ -311,7 +311,7 @@ async fn rows_are_read_exactly_in_a_transaction_that_cannot_write() {
 
 #[tokio::test]
 async fn a_server_that_falls_silent_is_not_waited_for_longer_than_agreed() {
-    let row = vec![Some(b"ART-1".to_vec()), numeric(&[1], 0)];
+    let row = vec![Some(b"ART-1".to_vec()), Some(numeric(&[1], 0))];
     let columns = vec![("sku", TEXT), ("stock", NUMERIC)];
     let script = Script { columns, rows: vec![row], stalls: true };
     let began = tokio::time::Instant::now();
