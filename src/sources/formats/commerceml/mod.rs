@@ -49,7 +49,7 @@ pub(super) fn read(
             "Документ" => xml.skip()?,
             "ПакетПредложений" => packages.begin(&xml)?,
             "ИзмененияПакетаПредложений" => {
-                packages.push(Some(Scope::Delta))
+                packages.push(Some(Scope::Delta));
             }
             "Каталог" => packages.is_inside = false,
             "СодержитТолькоИзменения" => packages.tell(&xml.field()?),
@@ -152,7 +152,9 @@ fn product(
     }
     let is_deleted = product.is_deleted();
     let none = reading.zeroes_unavailable.then_some(Quantity::ZERO);
-    if !product.is_offer && !(is_deleted && none.is_some()) {
+    // A catalogue states no stock, but that a product is gone.
+    let is_gone = is_deleted && none.is_some();
+    if !(product.is_offer || is_gone) {
         return Ok(());
     }
     for statement in product.statements() {
@@ -211,7 +213,7 @@ impl Product {
             while xml.child()? {
                 match xml.name() {
                     "Склад" | "Склады" => {
-                        take_warehouses(xml, reading, &mut self.rests)?
+                        take_warehouses(xml, reading, &mut self.rests)?;
                     }
                     "Количество" => self.rest.quantity.state("Остаток", xml.field()?),
                     _ => xml.skip()?,

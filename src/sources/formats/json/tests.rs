@@ -14,10 +14,6 @@ fn refusal(bytes: &[u8]) -> String {
     entries(Format::Json, bytes, &Reading::default()).1.unwrap_err().to_string()
 }
 
-fn name(name: &str) -> Option<String> {
-    Some(name.to_owned())
-}
-
 #[test]
 fn the_markets_own_bodies_are_read() {
     let update = ["1 A = 15 since 2026-11-22T07:00:00Z", "2 B = 0"];
@@ -136,16 +132,16 @@ fn members_are_known_by_many_names_and_by_the_one_that_is_set() {
     }
     let text = r#"[{"sku":"a","own":"b","count":1,"free":2,"held":1,"store":"s","seen":"2026-11-22T00:00:00Z"}]"#;
     let reading = Reading {
-        sku: name("Own"),
-        quantity: name("free"),
-        reserve: name("held"),
-        warehouse: name("store"),
-        updated_at: name("seen"),
+        sku: Some("Own".to_owned()),
+        quantity: Some("free".to_owned()),
+        reserve: Some("held".to_owned()),
+        warehouse: Some("store".to_owned()),
+        updated_at: Some("seen".to_owned()),
         ..Reading::default()
     };
     assert_eq!(read_as(text, &reading), ["1 b@s = 2 - 1 since 2026-11-22T00:00:00Z"]);
     let dated = r#"[{"sku":"a","count":1,"seen":"вчера"}]"#;
-    let reading = Reading { updated_at: name("seen"), ..Reading::default() };
+    let reading = Reading { updated_at: Some("seen".to_owned()), ..Reading::default() };
     assert!(read_as(dated, &reading)[0].starts_with("1 rejected: 'вчера' must be a date"));
 }
 
