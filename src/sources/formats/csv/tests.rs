@@ -341,6 +341,20 @@ fn text_is_read_in_whatever_encoding_it_is() {
 }
 
 #[test]
+fn an_encoding_that_is_declared_wrongly_is_told_by_the_columns_it_gives() {
+    let cyrillic = WINDOWS_1251.encode(CYRILLIC).0.into_owned();
+    for (file, declared, shown) in [
+        (CYRILLIC.as_bytes(), WINDOWS_1251, "РђСЂС‚РёРєСѓР»"),
+        (cyrillic.as_slice(), UTF_8, "\u{fffd}"),
+        (CYRILLIC.as_bytes(), UTF_16LE, "'"),
+    ] {
+        let reading = Reading { encoding: Some(declared), ..Reading::default() };
+        let refusal = refusal(file, &reading);
+        assert!(refusal.contains(shown) && refusal.contains("no column for"), "{refusal}");
+    }
+}
+
+#[test]
 fn a_letter_between_two_pieces_of_the_file_is_one_letter() {
     for pad in 0..4 {
         let mut file = format!("sku;stock;{}\n", "x".repeat(pad));
