@@ -450,20 +450,20 @@ fn cut_gives_nothing_new(file: &[u8], known: &[Entry]) {
     assert_eq!(rows.as_slice(), &known[..rows.len()], "cut at {}", file.len());
 }
 
-/// A million rows that are made while they are read, and how many bytes were.
-struct Million {
+/// Rows that are made while they are read, and how many bytes of them were.
+struct Endless {
     at: u64,
     /// Counted anew after each going back.
     read: Rc<Counter<u64>>,
 }
 
-impl Million {
+impl Endless {
     const HEADER: &'static [u8] = b"sku,stock\nfill,000000\n";
     const ROW: &'static [u8] = b"SKU-000000000000,0012\n";
-    const LENGTH: u64 = 22 * 1_000_001;
+    const LENGTH: u64 = 22 * 200_001;
 }
 
-impl Read for Million {
+impl Read for Endless {
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
         let mut written = 0;
         while written < room.len() && self.at < Self::LENGTH {
@@ -479,7 +479,7 @@ impl Read for Million {
     }
 }
 
-impl Seek for Million {
+impl Seek for Endless {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let SeekFrom::Start(at) = to else { panic!("{to:?}") };
         self.read.set(0);
@@ -489,10 +489,10 @@ impl Seek for Million {
 }
 
 #[test]
-fn a_million_rows_pass_without_being_held() {
-    assert_eq!((Million::HEADER.len(), Million::ROW.len()), (22, 22));
+fn rows_pass_without_being_held_however_many_there_are() {
+    assert_eq!((Endless::HEADER.len(), Endless::ROW.len()), (22, 22));
     let bytes = Rc::new(Counter::new(0));
-    let mut input = Million { at: 0, read: Rc::clone(&bytes) };
+    let mut input = Endless { at: 0, read: Rc::clone(&bytes) };
     let mut rows = 0_u64;
     let mut sink = |_| {
         rows += 1;
@@ -501,7 +501,7 @@ fn a_million_rows_pass_without_being_held() {
         Ok(())
     };
     read(&mut input, &Reading::default(), &mut sink).unwrap();
-    assert_eq!(rows, 1_000_001);
+    assert_eq!(rows, 200_001);
 }
 
 #[test]
