@@ -129,7 +129,7 @@ pub struct Reading {
     pub warehouse: Option<String>,
     /// Which one says since when.
     pub updated_at: Option<String>,
-    /// Which sheet of a workbook; the first if none is named.
+    /// Which sheet of a workbook; the first that has the columns if none is named.
     pub sheet: Option<String>,
     /// What stands between the columns of a line; found out if not said.
     pub delimiter: Option<u8>,

@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 
 use super::super::quantity::{Quantity, trim};
 use super::super::row::{Entry, Fault, GivenUp, Key, Reading, Row};
+use super::charset::UNDECODABLE;
 use super::{FormatError, Sink};
 use crate::stock::Instant;
 
@@ -191,10 +192,12 @@ impl<'r> Search<'r> {
     }
 
     fn remember(&mut self, missing: Vec<String>, cells: &[Cell<'_>]) {
-        let found: Vec<_> = cells
+        let found: Vec<String> = cells
             .iter()
             .filter(|cell| !cell.is_blank())
-            .map(|cell| trim(&cell.text()).chars().take(40).collect::<String>())
+            .map(|cell| {
+                trim(&cell.text()).replace(UNDECODABLE, "\u{fffd}").chars().take(40).collect()
+            })
             .collect();
         let is_nearer = self
             .nearest
@@ -453,4 +456,49 @@ fn moment(cell: &Cell<'_>) -> Result<Option<Instant>, String> {
         format!("time is '{text}', it must be like 2026-11-22T10:00:00+03:00, with its offset")
     })?;
     Ok(Some(Instant::from(moment.with_timezone(&Utc))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_compared_without_what_stands_around_them() {
+        for name in [" Ваш SKU *", "ВАШ_sku*", "ваш\u{2011}sku", "Ваш\nSKU", "\u{feff}ваш  sku"]
+        {
+            assert_eq!(plain(name), "ваш sku", "{name:?}");
+        }
+        assert_eq!(plain("Учёт"), plain("учет"));
+        assert_ne!(plain("sku2"), plain("sku"));
+    }
+
+    #[test]
+    fn a_number_is_shown_as_its_format_has_it_but_never_rounded() {
+        for (code, value, shown) in [
+            ("0000000", 557_722.0, "0557722"),
+            ("000", 557_722.0, "557722"),
+            ("0", 4_607_012_345_678.0, "4607012345678"),
+            ("0", 12.5, "12.5"),
+            ("00.00", 12.5, "12.50"),
+            ("0.00", 12.125, "12.125"),
+            ("General", 557_722.0, "557722"),
+            ("0.00E+00", 557_722.0, "557722"),
+            ("#,##0", 557_722.0, "557722"),
+            ("", 1e14, "100000000000000"),
+            ("0000", -7.0, "-007"),
+        ] {
+            assert_eq!(Shown::parse(code).show(value), shown, "{code}: {value}");
+        }
+    }
+
+    #[test]
+    fn what_a_spreadsheet_wrote_is_told_from_what_a_seller_would() {
+        for sku in ["5.577E+05", "5,577E+11", "5E+05", "5.577e-05", "557722.0", "557722,00"] {
+            assert!(is_mangled(sku), "{sku}");
+        }
+        for sku in ["557722", "1E5", "E+05", "5E+5", "55.7E+05", "1.5", "v1.0", "1.0.0", ".0", "1."]
+        {
+            assert!(!is_mangled(sku), "{sku}");
+        }
+    }
 }

@@ -244,13 +244,11 @@ impl<R: BufRead> Records<R> {
             }
             self.record.raw.push_str(&line);
             self.record.end = end;
-            at = match self.record.take(&line, at, self.delimiter) {
-                Some(at) => at,
-                None => {
-                    self.take_back();
-                    return Ok(Some(&self.record));
-                }
+            let Some(after) = self.record.take(&line, at, self.delimiter) else {
+                self.take_back();
+                return Ok(Some(&self.record));
             };
+            at = after;
             if at != At::Quoted {
                 return Ok(Some(&self.record));
             }

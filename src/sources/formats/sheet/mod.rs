@@ -44,7 +44,7 @@ fn broken(reason: impl Into<String>) -> FormatError {
 }
 
 fn protected() -> FormatError {
-    FormatError::Unfit("the workbook is protected by a password".to_owned())
+    broken("it is protected by a password")
 }
 
 /// Which sheets to look at, and in which order.
