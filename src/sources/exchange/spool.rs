@@ -135,7 +135,7 @@ fn check_length(body: &Body, max_bytes: u64) -> Result<(), Failure> {
 }
 
 fn too_large(max_bytes: u64) -> Failure {
-    Failure::new(format!("the part is too large, {max_bytes} bytes are left for it"))
+    Failure::new(format!("the part is too large, at most {max_bytes} bytes are taken"))
 }
 
 /// The cause goes to the log with the rest of the sentence; it names no more than our disk.

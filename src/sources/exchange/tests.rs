@@ -316,7 +316,7 @@ async fn more_than_agreed_is_not_taken() {
     let cookie = site.begin().await;
     assert_eq!(site.send(&cookie, "offers.xml", "x".repeat(900)).await, "success");
     let said = site.send(&cookie, "offers.xml", "y".repeat(101)).await;
-    assert_eq!(said, "failure\nthe part is too large, 100 bytes are left for it");
+    assert_eq!(said, "failure\nthe part is too large, at most 100 bytes are taken");
     assert_eq!(site.send(&cookie, "offers.xml", "y".repeat(100)).await, "success");
     let said = site.send(&cookie, "offers.xml", "z").await;
     assert_eq!(said, "failure\nthe transfer is larger than 1000 bytes");
