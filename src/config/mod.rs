@@ -5,6 +5,7 @@
 
 mod reader;
 mod settings;
+mod sources;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -19,11 +20,13 @@ use chrono::{NaiveDate, TimeDelta};
 use self::reader::Reader;
 pub use self::reader::read_secret;
 pub use self::settings::{SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS, Setting};
+pub use self::sources::IMPORT;
 use crate::http::secret::Secret;
 use crate::http::{ClientConfig, Trust};
 use crate::legacy::server::UnknownSku;
 use crate::migrator::Mode;
 use crate::partner::wire::Address;
+use crate::sources::rules::ShopRules;
 use crate::telemetry::LogFormat;
 
 /// The whole configuration, checked.
@@ -99,6 +102,10 @@ pub struct ShopConfig {
     pub unknown_sku: UnknownSku,
     /// Said to the Market while there is nothing to say.
     pub unavailable_status: StatusCode,
+    /// Where stock comes from besides the drop-in.
+    pub sources: Vec<crate::sources::Config>,
+    /// What is made of what they say.
+    pub rules: ShopRules,
 }
 
 /// Why there is no configuration: every fault of it.
@@ -266,7 +273,15 @@ fn read_shop(reader: &mut Reader<'_>) -> Option<ShopConfig> {
         _ => None,
     });
     let push_tokens = reader.secrets(["push_token", "push_token_2"], true);
-    let feed_keys = reader.secrets(["feed_key", "feed_key_2"], true);
+    let first = warehouses.as_ref().and_then(|list| list.first().copied()).unwrap_or_default();
+    let sources: Vec<Option<crate::sources::Config>> = reader
+        .tables("sources", "name", SOURCE_SETTINGS)
+        .iter_mut()
+        .map(|reader| sources::read_source(reader, first))
+        .collect();
+    let rules = sources::read_rules(reader);
+    // A shop that is fed by its sources needs no key for a program.
+    let feed_keys = reader.secrets(["feed_key", "feed_key_2"], sources.is_empty());
     // A shop that forwards nothing needs no key for it.
     let api_keys = reader.secrets(["api_key", "api_key_2"], migrate != Some(Mode::Off));
     let secret_files = reader.secret_files();
@@ -297,6 +312,8 @@ fn read_shop(reader: &mut Reader<'_>) -> Option<ShopConfig> {
         limit_share: limit_share?,
         unknown_sku: unknown_sku?,
         unavailable_status: unavailable_status?,
+        sources: sources.into_iter().collect::<Option<_>>()?,
+        rules: rules?,
     })
 }
 
@@ -369,7 +386,16 @@ fn conflicts(shops: &[ShopConfig]) -> Vec<String> {
     let mut doors = BTreeMap::new();
     let mut campaigns = BTreeMap::new();
     let mut by_business = BTreeMap::new();
+    let mut exchanges = BTreeMap::new();
     for (index, shop) in shops.iter().enumerate() {
+        faults.extend(sources::conflicts(index, &shop.sources));
+        for path in sources::doors(&shop.sources) {
+            if let Some(other) = exchanges.insert(path, index) {
+                faults.push(format!(
+                    "shops[{index}].sources holds the path {path}: shops[{other}] has it already"
+                ));
+            }
+        }
         if let Some(other) = names.insert(&shop.name, index) {
             faults.push(format!(
                 "shops[{index}].name is '{}': shops[{other}] has that name already",
@@ -470,7 +496,9 @@ impl fmt::Display for ShopConfig {
             UnknownSku::Fail => "fail",
         };
         writeln!(f, "unknown_sku = \"{unknown}\"")?;
-        writeln!(f, "unavailable_status = {}", self.unavailable_status.as_u16())
+        writeln!(f, "unavailable_status = {}", self.unavailable_status.as_u16())?;
+        sources::write_rules(f, &self.rules)?;
+        self.sources.iter().try_for_each(|source| sources::write_source(f, source))
     }
 }
 

@@ -268,7 +268,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn fault(&mut self, text: &str) {
-        self.faults.push(text.to_owned());
+        self.faults.push(format!("{}{text}", self.place));
     }
 
     /// Every fault, what nobody asked for included.
@@ -303,6 +303,12 @@ impl<'a> Reader<'a> {
     fn broken(&mut self, key: &str, given: &Given) {
         let rule = find(key, self.settings).rule;
         self.faults.push(format!("{} is {}: it must be {rule}", given.source, given.shown));
+    }
+
+    /// Whether nothing was said about a key.
+    pub(super) fn given_nothing(&self, key: &str) -> bool {
+        let variable = format!("{}{}", self.prefix, key.to_uppercase());
+        !self.table.contains_key(key) && !self.environment.contains_key(&variable)
     }
 
     pub(super) fn missing(&mut self, key: &str) {

@@ -96,7 +96,7 @@ pub const SOURCE_SETTINGS: &[Setting] = &[
     setting("absent", Some("keep"), "keep or zero"),
     setting("warehouses", Some(""), "a list of names or ids the source uses, or \"*\" for all"),
     // How it is read.
-    setting("format", None, "csv, xlsx, yml, commerceml or json"),
+    setting("format", None, "csv, sheet (or xlsx, xls), yml, commerceml or json"),
     setting("files", None, "each or together"),
     setting("sku", None, "the name of a column, an element or a key"),
     setting("quantity", None, "the name of a column, an element or a key"),

@@ -16,6 +16,7 @@ pub mod pull;
 mod quantity;
 mod row;
 pub mod rules;
+mod settings;
 pub mod sql;
 mod stated;
 
@@ -25,4 +26,5 @@ pub use intake::{
 };
 pub use quantity::{Quantity, QuantityError};
 pub use row::{Entry, Fault, GivenUp, Key, Reading, Row, Rows, Scope};
+pub use settings::{Config, Door, Feed};
 pub use stated::{Brought, Held, StatedError};

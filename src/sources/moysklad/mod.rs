@@ -108,6 +108,12 @@ impl StockType {
             Self::Physical => "stock",
         }
     }
+
+    /// The one of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Free, Self::Available, Self::Physical].into_iter().find(|it| it.name() == name)
+    }
 }
 
 /// Which field of a product holds the SKU.
@@ -134,6 +140,13 @@ impl SkuField {
             Self::ExternalCode => "externalCode",
             Self::Name => "name",
         }
+    }
+
+    /// The one of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let fields = [Self::Article, Self::Code, Self::ExternalCode, Self::Name];
+        fields.into_iter().find(|it| it.name() == name)
     }
 }
 

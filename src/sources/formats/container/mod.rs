@@ -61,6 +61,9 @@ impl Format {
     /// The format a setting names.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
+        if matches!(name, "xlsx" | "xls") {
+            return Some(Self::Sheet);
+        }
         let formats = [Self::Csv, Self::Sheet, Self::Yml, Self::CommerceMl, Self::Json];
         formats.into_iter().find(|format| format.name().eq_ignore_ascii_case(name))
     }
