@@ -41,6 +41,7 @@ pub(crate) fn legacy_router(book: Arc<StockBook>) -> Router {
         clock: Clock::wall(),
         alarms: Alarms::new(Clock::wall()),
         metrics: legacy::Metrics::default(),
+        read_through: None,
     };
     let shop = |index| legacy::Shop {
         id: ShopId(index),

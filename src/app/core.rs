@@ -7,6 +7,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderName, Request, StatusCode, Uri};
 use axum::response::IntoResponse;
 use chrono::{DateTime, Utc};
+use futures_util::future::BoxFuture;
 use prometheus_client::registry::Registry;
 use tower::ServiceBuilder;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
@@ -21,12 +22,13 @@ use crate::config::Config;
 use crate::history::{History, What};
 use crate::http::{self, Refusal};
 use crate::ingest::{self, Asserted, Ingest, Origin, Sources};
-use crate::legacy::server::{self as legacy, Pushes};
+use crate::legacy::server::{self as legacy, Pushes, ReadThrough};
 use crate::migrator::reconcile::Sightings;
 use crate::migrator::{self, Ledger, Memory, Migrator, Mode, selftest};
 use crate::ops::House;
 use crate::partner::client::MarketClient;
 use crate::partner::server as partner;
+use crate::sources::{self, Feeds};
 use crate::stock::{Assertion, Hour, Marks, ShopId, Sku, StockBook};
 use crate::store::{self, AbsentShop, Notes, Opened, ShopKey, Store};
 use crate::telemetry::{AlarmKind, Alarms};
@@ -194,11 +196,41 @@ impl Core {
         }
     }
 
+    /// Opens what the sources have stated, and brings the book in line with it.
+    pub(super) async fn open_feeds(
+        &self,
+        config: &Config,
+        ingest: Ingest,
+    ) -> anyhow::Result<Feeds> {
+        let context = sources::Context {
+            book: Arc::clone(&self.book),
+            ingest,
+            clock: self.clock,
+            alarms: self.alarms.clone(),
+        };
+        let core = self.clone();
+        let known = Arc::new(move |shop| core.known_skus(shop));
+        let directory = config.store.join("sources");
+        let plans = plans::feeds(config);
+        let feeds = Feeds::open(&directory, plans, &config.outbound(), known, &context).await;
+        feeds.context("open the sources")
+    }
+
+    /// Every SKU there is any sign of: what we have, what the Market asked for, and what its
+    /// catalogue has.
+    fn known_skus(&self, shop: ShopId) -> Vec<Sku> {
+        let mut skus = Vec::with_capacity(self.book.len(shop));
+        self.book.for_each(shop, |sku, _| skus.push(sku.clone()));
+        self.marks.strangers(shop, &self.book, |sku, _| skus.push(sku.clone()));
+        skus.extend(self.sightings.strangers(shop));
+        skus
+    }
+
     /// Everything that is served to the Market and to the seller.
     pub(super) fn routes(
         &self,
         config: &Config,
-        ingest: Ingest,
+        (ingest, feeds): (Ingest, &Feeds),
         pushes: Arc<Pushes>,
         registry: &mut Registry,
     ) -> Router {
@@ -209,6 +241,7 @@ impl Core {
             clock: self.clock,
             alarms: self.alarms.clone(),
             metrics: legacy::Metrics::default(),
+            read_through: Some(read_through(feeds.clone())),
         };
         asked.metrics.register(registry);
         let fed = partner::Context {
@@ -241,7 +274,12 @@ impl Core {
             .layer(layers)
     }
 
-    pub(super) fn show(self, config: &Config, migrator: Migrator, pushes: Arc<Pushes>) -> House {
+    pub(super) fn show(
+        self,
+        config: &Config,
+        migrator: Migrator,
+        (pushes, feeds): (Arc<Pushes>, Feeds),
+    ) -> House {
         House {
             shops: config.shops.iter().map(plans::shown_shop).collect(),
             book: self.book,
@@ -250,6 +288,7 @@ impl Core {
             sightings: self.sightings,
             history: self.history,
             sources: self.sources,
+            feeds,
             migrator,
             pushes,
             store: self.store,
@@ -261,6 +300,13 @@ impl Core {
             clock: self.clock,
         }
     }
+}
+
+/// Has a shop's old handler asked for what we do not know yet.
+fn read_through(feeds: Feeds) -> ReadThrough {
+    ReadThrough(Arc::new(move |shop, skus| {
+        Some(Box::pin(feeds.read_through(shop, skus)?) as BoxFuture<'static, ()>)
+    }))
 }
 
 /// A shop that was renamed, or taken out of the configuration.

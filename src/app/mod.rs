@@ -33,6 +33,9 @@ use crate::store::Store;
 /// For the whole of a stop: under the 30 s after which Docker and Kubernetes kill.
 const STOP_DEADLINE: Duration = Duration::from_secs(25);
 
+/// How long a request of the operator may take to come, and to be done.
+const OPS_PATIENCE: Duration = Duration::from_secs(3_600);
+
 /// A house with its doors closed: everything is open but nothing is served yet.
 pub struct App {
     public: Server,
@@ -48,6 +51,8 @@ struct Crew {
     fuse: Fuse,
     // Connections of the Market and the seller.
     public: Tasks,
+    // Readers of sources: what is not whole is begun anew at the next start.
+    sources: Tasks,
     // The one behind the front door of stock: stops when nobody can come any more.
     ingest: Tasks,
     migrator: Tasks,
@@ -66,7 +71,9 @@ impl App {
         let crew = Crew::new();
         let limits = Limits { max_connections: config.max_connections, ..Limits::default() };
         let public = bind(config.listen, limits, "listen")?;
-        let ops_server = bind(config.ops_listen, Limits::default(), "ops_listen")?;
+        // An operator may hand over a large file, and wait until it is taken.
+        let ops_limits = Limits { body: OPS_PATIENCE, handler: OPS_PATIENCE, ..Limits::default() };
+        let ops_server = bind(config.ops_listen, ops_limits, "ops_listen")?;
         let (public_addr, ops_addr) = (public.local_addr()?, ops_server.local_addr()?);
 
         // Up before the store is read, so that "starting" can be told from "dead".
@@ -81,10 +88,13 @@ impl App {
         rounds::start(&core, &config, &crew.background);
         let pushes = Pushes::new(config.shops.len());
         core.remember_pushes(&pushes);
-        let router = core.routes(&config, ingest, Arc::clone(&pushes), &mut registry);
+        let feeds = core.open_feeds(&config, ingest.clone()).await?;
+        feeds.start(&config.outbound(), &crew.sources).context("start the sources")?;
+        let router = core.routes(&config, (ingest, &feeds), Arc::clone(&pushes), &mut registry);
+        let router = router.merge(feeds.router(&crew.sources));
 
         let store = Arc::clone(&core.store);
-        ops.open(core.show(&config, migrator, pushes), registry);
+        ops.open(core.show(&config, migrator, (pushes, feeds)), registry);
         Ok(Self { public, public_addr, ops_addr, router, store, crew })
     }
 
@@ -132,6 +142,7 @@ impl Crew {
         let tasks = || Tasks::new(fuse.clone());
         Self {
             public: tasks(),
+            sources: tasks(),
             ingest: tasks(),
             migrator: tasks(),
             background: tasks(),
@@ -149,8 +160,8 @@ impl Crew {
         }
     }
 
-    fn all(&self) -> [&Tasks; 5] {
-        [&self.public, &self.ingest, &self.migrator, &self.background, &self.ops]
+    fn all(&self) -> [&Tasks; 6] {
+        [&self.public, &self.sources, &self.ingest, &self.migrator, &self.background, &self.ops]
     }
 
     fn remaining(&self) -> String {

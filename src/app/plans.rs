@@ -1,9 +1,13 @@
-use crate::config::{Config, ShopConfig};
+use crate::config::{Config, IMPORT, ShopConfig};
+use crate::ingest::Origin;
 use crate::legacy::server as legacy;
 use crate::migrator::{Memory, Mode, Target};
 use crate::ops;
 use crate::partner::server as partner;
 use crate::partner::wire::Address;
+use crate::sources::guard::Limits;
+use crate::sources::rules::SourceRules;
+use crate::sources::{Absent, Plan, Taking, Warehouses, import_source};
 use crate::stock::ShopId;
 use crate::store::ShopKey;
 
@@ -64,6 +68,30 @@ pub(super) fn partner_shops(config: &Config) -> Vec<partner::Shop> {
             warehouses: shop.warehouses.clone(),
             business: shop.business,
             partner_warehouses: shop.partner_warehouses.clone(),
+        })
+        .collect()
+}
+
+/// What feeds each shop: its sources, and last what is handed over by hand.
+pub(super) fn feeds(config: &Config) -> Vec<Plan> {
+    ids(config)
+        .map(|(id, shop)| {
+            let by_hand = import_source(Taking {
+                name: IMPORT.to_owned(),
+                origin: Origin::Import,
+                scope: None,
+                absent: Absent::Keep,
+                warehouses: Warehouses::Unsaid,
+                limits: Limits::default(),
+                rules: SourceRules::default(),
+                mapping: Vec::new(),
+            });
+            Plan {
+                shop: id,
+                name: shop.name.clone(),
+                sources: shop.sources.iter().cloned().chain([by_hand]).collect(),
+                rules: shop.rules.clone(),
+            }
         })
         .collect()
 }

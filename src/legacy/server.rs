@@ -1,8 +1,10 @@
 //! The Market asks us.
 //!
-//! Everything on this path comes from memory: no disk, no writer's lock, no other server. And
-//! nothing is made up: what is not known is left out or refused, never answered with a zero.
+//! Everything on this path comes from memory: no disk, no writer's lock, no other server; but
+//! that, until a shop's old handler has told everything it knows, it may be asked for what we
+//! do not know yet. And nothing is made up: what is not known is left out or refused, never answered with a zero.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -16,6 +18,7 @@ use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::future::BoxFuture;
 use percent_encoding::percent_decode_str;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -92,6 +95,20 @@ impl Pushes {
     }
 }
 
+/// Has somebody else asked for SKUs we do not know, while the Market waits; `None` if there is
+/// nobody to ask. What comes of it is in the book then.
+#[derive(Clone)]
+pub struct ReadThrough(pub Ask);
+
+/// See [`ReadThrough`].
+pub type Ask = Arc<dyn Fn(ShopId, Vec<Sku>) -> Option<BoxFuture<'static, ()>> + Send + Sync>;
+
+impl fmt::Debug for ReadThrough {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReadThrough")
+    }
+}
+
 /// What this room needs.
 #[derive(Clone, Debug)]
 pub struct Context {
@@ -107,6 +124,8 @@ pub struct Context {
     pub alarms: Alarms,
     /// Counts for the operator.
     pub metrics: Metrics,
+    /// Whom to ask until there is stock.
+    pub read_through: Option<ReadThrough>,
 }
 
 /// `POST {base}/stocks` for every base path.
@@ -188,7 +207,28 @@ impl Door {
             Refusal::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", format!("the body: {rule}"))
         })?;
         let desk = self.find(&desks, &question)?;
+        if let Some(asking) = self.ask_elsewhere(desk, &question) {
+            asking.await;
+        }
         self.look_up(desk, &question)
+    }
+
+    /// Has what we do not know asked for elsewhere: at the first start only, and never once
+    /// everything was told.
+    fn ask_elsewhere(
+        &self,
+        desk: &Desk,
+        question: &Question<'_>,
+    ) -> Option<BoxFuture<'static, ()>> {
+        let ReadThrough(ask) = self.context.read_through.as_ref()?;
+        let shop = desk.shop.id;
+        // Whether there is anybody to ask is cheaper to find out than what to ask for.
+        let _somebody = ask(shop, Vec::new())?;
+        let skus = question.skus.iter().map(|sku| Sku::trim(&sku.0));
+        let entries = self.context.book.get_all(shop, skus);
+        let unknown = question.skus.iter().zip(entries).filter(|(_, entry)| entry.is_none());
+        let unknown: Vec<Sku> = unknown.filter_map(|(sku, _)| Sku::parse(&sku.0).ok()).collect();
+        if unknown.is_empty() { None } else { ask(shop, unknown) }
     }
 
     /// The shops this request's token may ask for.

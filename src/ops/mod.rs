@@ -7,6 +7,7 @@ mod explain;
 mod metrics;
 mod ready;
 mod selftest;
+mod sources;
 
 use std::sync::{Arc, OnceLock};
 
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tracing::error;
 
+pub use self::sources::Told;
 use crate::clock::Clock;
 use crate::history::History;
 use crate::http::Refusal;
@@ -30,6 +32,7 @@ use crate::legacy::server::Pushes;
 use crate::lifecycle::{Tasks, run_blocking};
 use crate::migrator::reconcile::{Sightings, Survey};
 use crate::migrator::{Ledger, Migrator, Mode, Report};
+use crate::sources::Feeds;
 use crate::stock::{Marks, ShopId, StockBook};
 use crate::store::{self, Store};
 use crate::telemetry::{Alarm, Alarms};
@@ -51,6 +54,8 @@ pub struct House {
     pub history: Arc<History>,
     /// Who feeds us.
     pub sources: Arc<Sources>,
+    /// What feeds us besides the drop-in.
+    pub feeds: Feeds,
     /// What is being done about the difference.
     pub migrator: Migrator,
     /// When the Market asked.
@@ -118,9 +123,11 @@ impl Ops {
             .route("/ready-report", get(ready::report))
             .route("/verify", post(verify))
             .route("/selftest", get(selftest::latest).post(selftest::begin))
+            .merge(sources::routes())
             .fallback(async || {
                 let message = "there are /healthz, /readyz, /status, /metrics, /explain, \
-                               /ready-report, /verify and /selftest";
+                               /ready-report, /verify, /selftest, /sources, \
+                               /sources/rejected.csv, /sources/read, /accept and /import";
                 Refusal::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
             })
             .with_state(self)

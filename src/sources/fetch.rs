@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::{Seek as _, Write as _};
 use std::path::Path;
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use axum::http::header::{
@@ -20,11 +21,15 @@ use super::files::{self, together};
 use super::formats::Format;
 use super::{Intake, IntakeError, Reading, Receipt, Rows};
 use crate::http::secret::Secret;
+use crate::http::{ClientConfig, Trust};
 use crate::lifecycle::run_blocking;
 use crate::stock::Instant;
 
 /// The most that is fetched, in bytes; unpacked it may be more.
 const MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+
+/// How long a file may take to come.
+const DEADLINE: Duration = Duration::from_secs(3_600);
 
 /// How often a server may send us elsewhere.
 const MAX_REDIRECTS: usize = 5;
@@ -38,6 +43,19 @@ pub struct Config {
     pub login: Option<(String, Secret)>,
     /// What it is; found out if not said.
     pub format: Option<Format>,
+}
+
+impl Config {
+    /// How a client must be made that is to wait for large files.
+    #[must_use]
+    pub fn client_config(&self) -> ClientConfig {
+        ClientConfig {
+            total_timeout: DEADLINE,
+            // It may send us on to an address of its own choice.
+            trust: Trust::System,
+            ..ClientConfig::default()
+        }
+    }
 }
 
 /// What a server said of the file the last time.
@@ -63,15 +81,11 @@ impl Remote {
         Self { config, reading, client, known: None }
     }
 
-    /// Asks for it, and takes it if it has changed; `None` if it has not.
+    /// Asks for it, and takes it if it has changed. What became of it stands with the source.
     ///
     /// # Errors
-    /// The server does not hand it out, or it cannot be taken.
-    pub async fn look(
-        &mut self,
-        intake: &Intake,
-        source: usize,
-    ) -> Result<Option<Receipt>, IntakeError> {
+    /// The server does not hand it out, or what was taken cannot be remembered.
+    pub async fn look(&mut self, intake: &Intake, source: usize) -> Result<(), IntakeError> {
         let known = match self.known.take() {
             Some(known) => known,
             None => serde_json::from_str(&intake.reader(source).await?).unwrap_or_default(),
@@ -79,7 +93,7 @@ impl Remote {
         let answered = self.ask(&known).await.map_err(IntakeError::Unread);
         let Some(answer) = answered.inspect_err(|_| self.known = Some(known.clone()))? else {
             self.known = Some(known);
-            return Ok(None);
+            return Ok(());
         };
         let header = |name| {
             let value = answer.headers().get(name)?;
@@ -97,7 +111,7 @@ impl Remote {
         } else {
             self.known = Some(known);
         }
-        delivered.map(Some)
+        Ok(())
     }
 
     async fn deliver(

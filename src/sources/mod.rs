@@ -5,6 +5,7 @@
 //! stock of it, and that goes through the one front door, [`crate::ingest`].
 
 pub mod exchange;
+mod feeds;
 pub mod fetch;
 pub mod files;
 pub mod formats;
@@ -20,6 +21,7 @@ mod settings;
 pub mod sql;
 mod stated;
 
+pub use feeds::{FeedError, Feeds, Import, KnownSkus, Plan, import_source};
 pub use intake::{
     Absent, Context, Intake, IntakeError, Outcome, RULES, Receipt, Standing, Taking, Tally,
     Warehouses,

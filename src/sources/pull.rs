@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::time::{Instant, sleep};
 
 use super::row::{Entry, Fault, GivenUp, Key, Reading, Row, Rows};
@@ -75,9 +75,11 @@ pub async fn pull(
     reading: &Reading,
     rows: &mut Rows,
 ) -> Result<Summary, PullError> {
-    let mut asking = stream::iter(parts(client, skus))
-        .map(|part| async move { (part, ask_twice(client, part.skus).await) })
-        .buffer_unordered(client.handler().parallel.max(1));
+    let questions: Vec<_> = parts(client, skus)
+        .into_iter()
+        .map(|part| async move { (part, ask_twice(client, part.skus).await) }.boxed())
+        .collect();
+    let mut asking = stream::iter(questions).buffer_unordered(client.handler().parallel.max(1));
     let mut summary = Summary::default();
     while let Some((part, reply)) = asking.next().await {
         let reply = reply.map_err(|source| PullError::Part {
@@ -117,13 +119,18 @@ pub async fn ask_one(
     deadline: Duration,
 ) -> Asked {
     let end = Instant::now() + deadline;
-    let mut asking = stream::iter(parts(client, skus))
-        .map(|part| async move {
-            let left = end.saturating_duration_since(Instant::now());
-            let left = left.min(client.handler().deadline);
-            (part, client.ask(part.skus, left).await)
+    let questions: Vec<_> = parts(client, skus)
+        .into_iter()
+        .map(|part| {
+            async move {
+                let left = end.saturating_duration_since(Instant::now());
+                let left = left.min(client.handler().deadline);
+                (part, client.ask(part.skus, left).await)
+            }
+            .boxed()
         })
-        .buffer_unordered(client.handler().parallel.max(1));
+        .collect();
+    let mut asking = stream::iter(questions).buffer_unordered(client.handler().parallel.max(1));
     let mut asked = Asked::default();
     while let Some((part, reply)) = asking.next().await {
         match reply {

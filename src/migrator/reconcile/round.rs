@@ -44,9 +44,15 @@ pub(super) fn see(
 ) -> bool {
     let sku = Sku::parse(&shown.sku).ok();
     let entry = sku.as_ref().and_then(|sku| field.book.get(field.shop, sku.as_str()));
-    let (Some(sku), Some(entry)) = (sku, entry) else {
-        tally.example(&shown.sku, Class::NotOurs, None, Some(shown));
-        return false;
+    let (sku, entry) = match (sku, entry) {
+        (Some(sku), Some(entry)) => (sku, entry),
+        (sku, _) => {
+            if let Some(sku) = sku {
+                field.sightings.note_stranger(field.shop, sku);
+            }
+            tally.example(&shown.sku, Class::NotOurs, None, Some(shown));
+            return false;
+        }
     };
     let acked = field.ledger.get(field.shop, entry.id());
     let ours = field.ours(entry, acked, apart);

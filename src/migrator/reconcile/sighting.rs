@@ -1,9 +1,10 @@
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 
 use super::Class;
-use crate::stock::{Column, ShopId, SkuId};
+use crate::stock::{Column, ShopId, Sku, SkuId};
 
 /// What the Market showed of a SKU last, in 8 bytes. Never, by default.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -67,13 +68,39 @@ fn minutes(at: DateTime<Utc>) -> u32 {
 #[derive(Debug)]
 pub struct Sightings {
     shops: Vec<Mutex<Column<Sighting>>>,
+    // What the Market's catalogue has and we have not, shop by shop.
+    strangers: Vec<Mutex<HashSet<Sku>>>,
 }
+
+/// Most SKUs of the Market's catalogue that are remembered of a shop without knowing their
+/// stock: some 10 MB.
+const MAX_STRANGERS: usize = 200_000;
 
 impl Sightings {
     /// Nothing was seen yet.
     #[must_use]
     pub fn new(shops: usize) -> Self {
-        Self { shops: (0..shops).map(|_| Mutex::default()).collect() }
+        Self {
+            shops: (0..shops).map(|_| Mutex::default()).collect(),
+            strangers: (0..shops).map(|_| Mutex::default()).collect(),
+        }
+    }
+
+    /// The SKUs the Market's catalogue has and we had not when it was read back.
+    #[must_use]
+    pub fn strangers(&self, shop: ShopId) -> Vec<Sku> {
+        self.of_strangers(shop).iter().cloned().collect()
+    }
+
+    pub(super) fn note_stranger(&self, shop: ShopId, sku: Sku) {
+        let mut strangers = self.of_strangers(shop);
+        if strangers.len() < MAX_STRANGERS {
+            strangers.insert(sku);
+        }
+    }
+
+    fn of_strangers(&self, shop: ShopId) -> MutexGuard<'_, HashSet<Sku>> {
+        self.strangers[shop.index()].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was seen last of one SKU.

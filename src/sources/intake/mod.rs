@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex as Lock, PoisonError};
 
 use chrono::{DateTime, Utc};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, MutexGuard, mpsc};
 use tracing::{info, warn};
 
 pub use self::taking::{Absent, Taking, Warehouses};
@@ -18,6 +18,7 @@ use super::rules::{self, ShopRules, Steps};
 use super::stated::{Held, SourceId, Stage, Staged, StatedError, Statements, Which};
 use super::{Entry, Fault, Rows, Scope};
 use crate::clock::Clock;
+use crate::http::causes;
 use crate::ingest::{Ingest, IngestError, Origin};
 use crate::stock::{Instant, ShopId, Sku, StockBook, Update};
 use crate::telemetry::{AlarmKind, Alarms};
@@ -95,6 +96,8 @@ struct Inner {
 struct Seat {
     id: SourceId,
     taking: Taking,
+    // One delivery at a time: they are staged at the same place.
+    turn: Mutex<()>,
 }
 
 impl Intake {
@@ -115,12 +118,14 @@ impl Intake {
         for taking in takings {
             let id = statements.source(&taking.name).await?;
             statements.map(id, &taking.mapping).await?;
-            let held = statements.memory(id).await?.held;
+            let memory = statements.memory(id).await?;
+            let (held, is_filled) = (memory.held, memory.rows > 0);
             if let Some(held) = &held {
                 tell_of_held(&context.alarms, name, &taking.name, &held.doubt);
             }
-            standings.push(Standing { held, ..Standing::default() });
-            seats.push(Seat { id, taking });
+            let owes = memory.owes;
+            standings.push(Standing { held, is_filled, owes, ..Standing::default() });
+            seats.push(Seat { id, taking, turn: Mutex::default() });
         }
         Ok(Self(Arc::new(Inner {
             shop,
@@ -169,12 +174,24 @@ impl Intake {
         self.standings()[source].clone()
     }
 
+    /// Whether a snapshot of a source was taken once.
+    #[must_use]
+    pub fn is_filled(&self, source: usize) -> bool {
+        self.standings()[source].is_filled
+    }
+
+    /// Whether not all that a source has stated is in the book.
+    #[must_use]
+    pub fn owes(&self, source: usize) -> bool {
+        self.standings()[source].owes
+    }
+
     /// What a source's reader wanted to remember.
     ///
     /// # Errors
     /// It cannot be read.
     pub async fn reader(&self, source: usize) -> Result<String, IntakeError> {
-        let mut statements = self.0.statements.lock().await;
+        let mut statements = self.statements().await;
         Ok(statements.memory(self.0.seats[source].id).await?.reader)
     }
 
@@ -183,7 +200,7 @@ impl Intake {
     /// # Errors
     /// It cannot be kept.
     pub async fn remember(&self, source: usize, reader: &str) -> Result<(), IntakeError> {
-        let mut statements = self.0.statements.lock().await;
+        let mut statements = self.statements().await;
         Ok(statements.remember(self.0.seats[source].id, reader).await?)
     }
 
@@ -192,8 +209,14 @@ impl Intake {
     /// # Errors
     /// They cannot be read.
     pub async fn rejected(&self, source: usize, most: u32) -> Result<Vec<Fault>, IntakeError> {
-        let mut statements = self.0.statements.lock().await;
+        let mut statements = self.statements().await;
         Ok(statements.rejected(self.0.seats[source].id, most).await?)
+    }
+
+    async fn statements(&self) -> MutexGuard<'_, Statements> {
+        let mut statements = self.0.statements.lock().await;
+        statements.tidy().await;
+        statements
     }
 
     fn standings(&self) -> std::sync::MutexGuard<'_, Vec<Standing>> {
@@ -238,7 +261,8 @@ impl Intake {
         read: impl AsyncFnOnce(&mut Rows) -> Result<Option<Scope>, String>,
     ) -> Result<Receipt, IntakeError> {
         let seat = &self.0.seats[source];
-        let stage = self.0.statements.lock().await.stage(seat.id).await?;
+        let _turn = seat.turn.lock().await;
+        let stage = self.statements().await.stage(seat.id).await?;
         let (mut rows, entries) = Rows::channel();
         let reading = async {
             let read = read(&mut rows).await;
@@ -285,10 +309,23 @@ impl Intake {
 
     async fn accept_inner(&self, source: usize) -> Result<Receipt, IntakeError> {
         let seat = &self.0.seats[source];
+        let _turn = seat.turn.lock().await;
         let (held, staged) = {
-            let mut statements = self.0.statements.lock().await;
-            let held = statements.memory(seat.id).await?.held;
-            let held = held.ok_or_else(|| IntakeError::NothingHeld(seat.taking.name.clone()))?;
+            let mut statements = self.statements().await;
+            let memory = statements.memory(seat.id).await?;
+            let name = || seat.taking.name.clone();
+            let held = memory.held.ok_or_else(|| IntakeError::NothingHeld(name()))?;
+            if memory.stated_at.is_some_and(|stated| stated.as_micros() > held.at) {
+                statements.release(seat.id).await?;
+                self.standings()[source].held = None;
+                let about = format!("{}/{}", self.0.name, name());
+                self.0.context.alarms.clear(AlarmKind::SourceHeld, &about);
+                return Err(IntakeError::Unfit(format!(
+                    "{} has stated something newer since, so what was held is dropped: have it \
+                     delivered anew",
+                    name()
+                )));
+            }
             (held, statements.held(seat.id).await?)
         };
         let delivery = Delivery {
@@ -311,7 +348,7 @@ impl Intake {
         if let Some(reason) = seat.taking.warehouses.refuse(&staged.places, *scope) {
             return Err(IntakeError::Unfit(reason));
         }
-        let mut statements = self.0.statements.lock().await;
+        let mut statements = self.statements().await;
         let memory = statements.memory(seat.id).await?;
         // What comes later from the same source is never older.
         let is_later = memory.stated_at.is_none_or(|stated| delivery.at > stated);
@@ -362,15 +399,25 @@ impl Intake {
             self.standings()[source].held = Some(held);
             return Ok(receipt);
         }
+        // From here on it is stated; the book follows, later if need be.
+        self.standings()[source].owes = true;
         statements.commit().await?;
-        // From here on it is stated; the book follows, at the next start if need be.
         let applied = self.apply(&mut statements, delivered).await;
         statements.finish().await?;
         applied?;
         statements.paid(seat.id).await?;
-        drop(delivery);
-        statements.release(seat.id).await?;
-        self.standings()[source].held = None;
+        let standing_is_whole = *scope == Scope::Snapshot;
+        {
+            let standing = &mut self.standings()[source];
+            standing.owes = false;
+            standing.is_filled |= standing_is_whole;
+        }
+        // Changes do not tell whether the whole that is held was meant.
+        if standing_is_whole || word == Word::Accepted {
+            drop(delivery);
+            statements.release(seat.id).await?;
+            self.standings()[source].held = None;
+        }
         Ok(receipt)
     }
 
@@ -414,7 +461,7 @@ impl Intake {
             Err(error) => {
                 if is_meant {
                     standing.failed += 1;
-                    let text = chain(&error);
+                    let text = causes(&error);
                     standing.failure = Some((now, text.clone()));
                     drop(standings);
                     let text =
@@ -440,7 +487,9 @@ impl Intake {
             Outcome::Taken | Outcome::Looked => {
                 standing.taken += 1;
                 standing.rows += rows;
-                alarms.clear(AlarmKind::SourceHeld, &about);
+                if standing.held.is_none() {
+                    alarms.clear(AlarmKind::SourceHeld, &about);
+                }
                 let Tally { new, changed, unchanged, zeroed, .. } = tally;
                 info!(
                     shop,
@@ -484,7 +533,7 @@ impl Intake {
     /// # Errors
     /// It cannot be read or taken.
     pub async fn reckon(&self) -> Result<(), IntakeError> {
-        let mut statements = self.0.statements.lock().await;
+        let mut statements = self.statements().await;
         let rules = self.digest();
         let is_known = statements.rules().await? == rules;
         for seat in &self.0.seats {
@@ -492,6 +541,9 @@ impl Intake {
                 self.apply(&mut statements, Which::Of(seat.id)).await?;
                 statements.paid(seat.id).await?;
             }
+        }
+        if is_known {
+            self.standings().iter_mut().for_each(|standing| standing.owes = false);
         }
         if is_known {
             return Ok(());
@@ -513,7 +565,7 @@ impl Intake {
     /// # Errors
     /// What is stated cannot be read or taken.
     pub async fn accept_rules(&self) -> Result<(), IntakeError> {
-        let mut statements = self.0.statements.lock().await;
+        let mut statements = self.statements().await;
         let rules = self.digest();
         if statements.rules().await? == rules {
             return Err(IntakeError::NothingHeld(RULES.to_owned()));
@@ -527,6 +579,7 @@ impl Intake {
         for seat in &self.0.seats {
             statements.paid(seat.id).await?;
         }
+        self.standings().iter_mut().for_each(|standing| standing.owes = false);
         let about = format!("{}/{RULES}", self.0.name);
         self.0.context.alarms.clear(AlarmKind::SourceHeld, &about);
         Ok(())
@@ -616,7 +669,7 @@ impl Intake {
     /// # Errors
     /// What is stated cannot be read.
     pub async fn explain(&self, sku: &Sku) -> Result<Vec<String>, IntakeError> {
-        let mut statements = self.0.statements.lock().await;
+        let mut statements = self.statements().await;
         let view = self.view(&mut statements).await?;
         let mut groups = statements.groups(Which::One(sku.as_str().to_owned()));
         let mut lines = Vec::new();
@@ -658,17 +711,6 @@ fn tell_of_held(alarms: &Alarms, shop: &str, source: &str, doubt: &str) {
     );
     warn!(shop, source, "{text}");
     alarms.raise(AlarmKind::SourceHeld, &about, text);
-}
-
-/// An error with all that caused it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let _infallible = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -72,6 +72,10 @@ pub struct Standing {
     pub reading_since: Option<DateTime<Utc>>,
     /// Rows that have come of it so far.
     pub read_rows: u64,
+    /// A snapshot of it was taken once, in this life or an earlier one.
+    pub is_filled: bool,
+    /// What it has stated is not all in the book yet.
+    pub owes: bool,
     /// Deliveries taken since the start.
     pub taken: u64,
     /// Deliveries held since the start.

@@ -134,6 +134,8 @@ pub(super) struct Statements {
     conn: SqliteConnection,
     // Whether any source's words stand for other SKUs.
     is_mapped: bool,
+    // A delivery is attached, and a transaction may be open.
+    is_open: bool,
 }
 
 impl Statements {
@@ -176,7 +178,7 @@ impl Statements {
         }
         let is_mapped = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM mapping)");
         let is_mapped = is_mapped.fetch_one(&mut conn).await.map_err(database)?;
-        Ok(Self { directory: directory.to_owned(), conn, is_mapped })
+        Ok(Self { directory: directory.to_owned(), conn, is_mapped, is_open: false })
     }
 
     fn failed(&self, source: sqlx::Error) -> StatedError {
@@ -267,6 +269,7 @@ impl Statements {
         staged: &Staged,
     ) -> Result<Contents, StatedError> {
         let file = staged.path().display().to_string();
+        self.is_open = true;
         let settled = async {
             sqlx::query("ATTACH DATABASE ?1 AS delivery")
                 .bind(file)
@@ -326,7 +329,19 @@ impl Statements {
 
     async fn detach(&mut self) -> Result<(), StatedError> {
         let done = sqlx::query("DETACH DATABASE delivery").execute(&mut self.conn).await;
-        done.map(drop).map_err(|error| self.failed(error))
+        done.map_err(|error| self.failed(error))?;
+        self.is_open = false;
+        Ok(())
+    }
+
+    /// Leaves no trace of a delivery whose caller has gone in the middle.
+    pub(super) async fn tidy(&mut self) {
+        if self.is_open {
+            // Neither a transaction nor the delivery need be there.
+            let _ended = sqlx::query("ROLLBACK").execute(&mut self.conn).await;
+            let _gone = sqlx::query("DETACH DATABASE delivery").execute(&mut self.conn).await;
+            self.is_open = false;
+        }
     }
 
     /// SKUs with all that is stated of each, in order.
