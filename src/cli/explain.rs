@@ -1,9 +1,8 @@
 use std::process::ExitCode;
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use super::operator::{ReportArgs, list, text};
+use super::operator::{ReportArgs, list, query, text};
 use super::{runtime, say};
 
 /// What to explain.
@@ -21,9 +20,8 @@ pub(super) struct Args {
 /// Prints all that is known of a SKU; succeeds if some shop has it.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
-        let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-        let shop = args.shop.as_deref().map(|shop| format!("&shop={}", encoded(shop)));
-        let path = format!("/explain?sku={}{}", encoded(&args.sku), shop.unwrap_or_default());
+        let asked = query(&[("sku", Some(&args.sku)), ("shop", args.shop.as_deref())]);
+        let path = format!("/explain{asked}");
         let told = args.report.ops.operator()?.get(&path).await?;
         let is_known = list(&told).iter().any(|shop| !shop["book"].is_null());
         args.report.tell(&told, is_known, |told| list(told).iter().for_each(print))
@@ -41,6 +39,9 @@ fn print(told: &Value) {
             text(&book["last_asserted_hour"]),
             text(&book["origin"])
         ));
+    }
+    for step in list(&told["sources"]) {
+        say(&format!("  source   {}", text(step)));
     }
     if !ledger.is_null() {
         say(&format!(

@@ -1,10 +1,12 @@
 //! The commands, a file each.
 
+mod accept;
 mod check;
 mod discover;
 mod doctor;
 mod explain;
 mod healthcheck;
+mod import;
 mod operator;
 mod progress;
 mod ready;
@@ -49,6 +51,10 @@ enum Command {
     Ready(operator::ReportArgs),
     /// Say all that is known of a SKU: where its number comes from, and what became of it.
     Explain(explain::Args),
+    /// Hand a file with stock to a running service, or say what it would change.
+    Import(import::Args),
+    /// Let through what the guard holds of a source, because it is meant.
+    Accept(accept::Args),
     /// Make the Market's own check of the integration with one product, on the real Market.
     Selftest(selftest::Args),
     /// Ask a running service whether it is ready; for a container's health check.
@@ -82,6 +88,8 @@ impl Cli {
             Command::Verify(args) => verify::run(&args),
             Command::Ready(args) => ready::run(&args),
             Command::Explain(args) => explain::run(&args),
+            Command::Import(args) => import::run(&args),
+            Command::Accept(args) => accept::run(&args),
             Command::Selftest(args) => selftest::run(&args),
             Command::Healthcheck(args) => healthcheck::run(&args),
         };

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use super::healthcheck::ops_url;
@@ -13,6 +14,9 @@ use crate::http::{ClientConfig, Trust, client, read_answer};
 
 /// How long an answer may take: the service may have to look at millions of SKUs.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a large file may take to be sent and taken.
+const LONG_PATIENCE: Duration = Duration::from_secs(3_600);
 
 /// Most bytes read of an answer: thousands of SKUs set aside, each with its reason.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
@@ -67,12 +71,22 @@ impl OpsArgs {
     pub(super) fn operator(&self) -> anyhow::Result<Operator> {
         Operator::at(self.ops)
     }
+
+    /// For what may take as long as a million rows do.
+    pub(super) fn patient_operator(&self) -> anyhow::Result<Operator> {
+        Operator::with(self.ops, LONG_PATIENCE)
+    }
 }
 
 impl Operator {
     pub(super) fn at(ops: SocketAddr) -> anyhow::Result<Self> {
+        Self::with(ops, PATIENCE)
+    }
+
+    fn with(ops: SocketAddr, patience: Duration) -> anyhow::Result<Self> {
         let config = ClientConfig {
-            total_timeout: PATIENCE,
+            read_timeout: patience,
+            total_timeout: patience,
             trust: Trust::Nobody,
             ..ClientConfig::default()
         };
@@ -93,6 +107,12 @@ impl Operator {
         self.ask(request).await
     }
 
+    /// Hands over what may be long.
+    pub(super) async fn send(&self, path: &str, body: reqwest::Body) -> anyhow::Result<Value> {
+        let request = self.client.post(format!("{}{path}", ops_url(self.ops)));
+        self.ask(request.header("Content-Type", "application/octet-stream").body(body)).await
+    }
+
     async fn ask(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
         let answer = request.send().await.with_context(|| {
             format!("no service answers on {}: is it running, and is --ops right?", self.ops)
@@ -109,6 +129,15 @@ impl Operator {
         }
         Ok(value)
     }
+}
+
+/// A query of what is said, with its question mark; empty if nothing is.
+pub(super) fn query(pairs: &[(&str, Option<&str>)]) -> String {
+    let said = pairs.iter().filter_map(|(key, value)| Some((key, (*value)?)));
+    said.enumerate().fold(String::new(), |query, (index, (key, value))| {
+        let sign = if index == 0 { '?' } else { '&' };
+        format!("{query}{sign}{key}={}", utf8_percent_encode(value, NON_ALPHANUMERIC))
+    })
 }
 
 /// Text of a JSON value, for people: a string without its quotes.

@@ -51,6 +51,11 @@ impl Stage {
         }
     }
 
+    /// Says beside the bar what is being done.
+    pub(super) fn say(&self, what: &str) {
+        self.bar.set_message(what.to_owned());
+    }
+
     /// Ends the bar and says in a line what came of it.
     pub(super) fn end(self, outcome: &str) {
         self.bar.finish_and_clear();

@@ -3,11 +3,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::operator::{Operator, OpsArgs, list, text};
+use super::operator::{Operator, OpsArgs, list, query, text};
 use super::{runtime, say};
 
 /// How often it is looked how far the check has come.
@@ -64,7 +63,7 @@ fn agreed(args: &Args) -> anyhow::Result<bool> {
 }
 
 async fn watch(operator: &Operator, shop: &str) -> anyhow::Result<ExitCode> {
-    let path = format!("/selftest?shop={}", utf8_percent_encode(shop, NON_ALPHANUMERIC));
+    let path = format!("/selftest{}", query(&[("shop", Some(shop))]));
     let mut told = 0;
     loop {
         let tests = operator.get(&path).await?;

@@ -2,11 +2,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{anyhow, bail};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::operator::{Operator, ReportArgs, list, text};
+use super::operator::{Operator, ReportArgs, list, query, text};
 use super::progress::Stage;
 use super::{runtime, say, tell};
 use crate::migrator::reconcile::Class;
@@ -49,10 +48,7 @@ pub(super) async fn read_back(
     is_quiet: bool,
 ) -> anyhow::Result<Vec<Value>> {
     let before = operator.get("/status").await?;
-    let query = shop.map_or(String::new(), |shop| {
-        format!("?shop={}", utf8_percent_encode(shop, NON_ALPHANUMERIC))
-    });
-    let begun = operator.post(&format!("/verify{query}"), None).await?;
+    let begun = operator.post(&format!("/verify{}", query(&[("shop", shop)])), None).await?;
     let mut surveys = Vec::new();
     for name in list(&begun["shops"]).iter().filter_map(Value::as_str) {
         let title = if title.is_empty() { name } else { title };

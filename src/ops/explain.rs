@@ -1,5 +1,7 @@
 //! Why a SKU's number is what it is: everything that is known of it, in one place.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
@@ -44,16 +46,24 @@ pub(super) async fn explain(
             return Refusal::new(StatusCode::BAD_REQUEST, "NO_SKU", message).into_response();
         }
     };
+    let Some(house) = ops.house.get() else { return starting().into_response() };
+    let chosen: Vec<ShopId> = match house.choose(asked.shop.as_deref()) {
+        Ok(chosen) => chosen.into_iter().map(|(id, _)| id).collect(),
+        Err(refusal) => return refusal.into_response(),
+    };
+    let mut steps = Vec::new();
+    for shop in chosen {
+        steps.push((shop, house.steps(shop, &sku).await));
+    }
+    let house = Arc::clone(&ops.house);
     // Looks through all that happened lately: off the threads that answer the Market.
     run_blocking(move || {
-        let Some(house) = ops.house.get() else { return starting().into_response() };
-        match house.choose(asked.shop.as_deref()) {
-            Ok(chosen) => {
-                let explain = |(id, shop)| house.explain(id, shop, &sku);
-                Json(chosen.into_iter().map(explain).collect::<Vec<_>>()).into_response()
-            }
-            Err(refusal) => refusal.into_response(),
-        }
+        let Some(house) = house.get() else { return starting().into_response() };
+        let explain = |(id, steps): (ShopId, Vec<String>)| Explanation {
+            sources: steps,
+            ..house.explain(id, &house.shops[id.index()], &sku)
+        };
+        Json(steps.into_iter().map(explain).collect::<Vec<_>>()).into_response()
     })
     .await
 }
@@ -67,6 +77,8 @@ struct Explanation<'a> {
     summary: String,
     /// `null` if the seller never spoke of it.
     book: Option<InBook>,
+    /// What sources have stated of it, and what the rules make of that, step by step.
+    sources: Vec<String>,
     asked: Vec<AskedFor>,
     /// `null` if the Market never took it.
     ledger: Option<InLedger>,
@@ -135,6 +147,13 @@ struct Request {
 }
 
 impl House {
+    /// What sources have stated of a SKU. What cannot be read is said in its place.
+    async fn steps(&self, shop: ShopId, sku: &Sku) -> Vec<String> {
+        let Some(intake) = self.feeds.intake(shop) else { return Vec::new() };
+        let steps = intake.explain(sku).await;
+        steps.unwrap_or_else(|error| vec![format!("what was stated is not known: {error}")])
+    }
+
     fn explain<'a>(&self, id: ShopId, shop: &'a Shop, sku: &'a Sku) -> Explanation<'a> {
         let entry = self.book.get(id, sku.as_str());
         let report = self.migrator.report(id);
@@ -146,6 +165,7 @@ impl House {
             sku: sku.as_str(),
             summary: String::new(),
             book: entry.map(|entry| self.in_book(id, entry)),
+            sources: Vec::new(),
             asked: self.asked(id, sku, entry),
             ledger: entry.and_then(|entry| self.in_ledger(id, entry)),
             market: entry.and_then(|entry| self.on_market(id, entry)),

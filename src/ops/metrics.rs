@@ -120,7 +120,46 @@ fn per_shop(house: &House) -> Vec<(&'static str, &'static str, Rows)> {
         ),
     ];
     gauges.extend(per_survey(house));
+    gauges.extend(per_source(house));
     gauges
+}
+
+fn per_source(house: &House) -> Vec<(&'static str, &'static str, Rows)> {
+    let mut taken_at = Rows::new();
+    let mut rows = Rows::new();
+    let mut deliveries = Rows::new();
+    for (_, intake) in house.feeds.intakes() {
+        for (index, name) in intake.sources().enumerate() {
+            let standing = intake.standing(index);
+            let label = [("shop", intake.shop().to_owned()), ("source", name.to_owned())];
+            let with = |key: &'static str, value: &str| {
+                label.iter().cloned().chain([(key, value.to_owned())]).collect()
+            };
+            taken_at.push((label.to_vec(), seconds(standing.last_at)));
+            rows.push((with("outcome", "taken"), as_f64(standing.rows)));
+            rows.push((with("outcome", "rejected"), as_f64(standing.rejected)));
+            for (outcome, count) in [
+                ("taken", standing.taken),
+                ("held", standing.held_total),
+                ("failed", standing.failed),
+            ] {
+                deliveries.push((with("outcome", outcome), as_f64(count)));
+            }
+        }
+    }
+    vec![
+        (
+            "source_last_delivery_timestamp_seconds",
+            "When a delivery of this source last came to its end, 0 if not since the start",
+            taken_at,
+        ),
+        ("source_rows", "Rows of this source since the start, by what became of them", rows),
+        (
+            "source_deliveries",
+            "Deliveries of this source since the start, by what became of them",
+            deliveries,
+        ),
+    ]
 }
 
 fn per_survey(house: &House) -> Vec<(&'static str, &'static str, Rows)> {

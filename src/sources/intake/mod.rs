@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex as Lock, PoisonError};
 
 use chrono::{DateTime, Utc};
 use tokio::sync::{Mutex, MutexGuard, mpsc};
-use tracing::{info, warn};
+use tracing::info;
 
 pub use self::taking::{Absent, Taking, Warehouses};
 pub use self::told::{Outcome, Receipt, Standing, Tally};
@@ -354,7 +354,7 @@ impl Intake {
         let is_later = memory.stated_at.is_none_or(|stated| delivery.at > stated);
         let at = if is_later { delivery.at.min(self.now()) } else { self.now() };
         let contents = statements.settle(seat.id, staged).await?;
-        let tells_absence = delivery.tells_absence && contents.nameless == 0;
+        let tells_absence = delivery.tells_absence;
         statements.take(seat.id, *scope, at, tells_absence).await?;
         let delivered = Which::Delivered(seat.id, *scope);
         let tally = match self.tally(&mut statements, delivered.clone()).await {
@@ -367,7 +367,13 @@ impl Intake {
         let effect = Effect {
             rows: contents.rows,
             rows_before: memory.rows,
-            rejected: contents.rejected,
+            // Many a catalogue has products without a SKU, of which nothing can be said; only
+            // if nothing else is there, the catalogue itself is missing.
+            rejected: if contents.rows == 0 {
+                contents.rejected
+            } else {
+                contents.rejected - contents.nameless
+            },
             in_stock: tally.in_stock,
             zeroed: tally.zeroed,
         };
@@ -709,7 +715,6 @@ fn tell_of_held(alarms: &Alarms, shop: &str, source: &str, doubt: &str) {
         "{about} is held and the stock stays as it was: {doubt}. If that is meant: stockbridge \
          accept {source} --shop {shop}"
     );
-    warn!(shop, source, "{text}");
     alarms.raise(AlarmKind::SourceHeld, &about, text);
 }
 

@@ -1,0 +1,245 @@
+//! What taking a file costs, against reading the same file.
+//!
+//! `cargo bench --bench import` uses a million rows; `--rows N` any other number. `--dir PATH`
+//! puts everything on another disk than the temporary directory's.
+#![expect(clippy::print_stdout, reason = "a bench prints its figures")]
+
+#[path = "yardstick/figure.rs"]
+mod figure;
+
+use std::fs::File;
+use std::io::{BufWriter, Read as _, Write as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use stockbridge::clock::Clock;
+use stockbridge::ingest::{self, Origin};
+use stockbridge::lifecycle::{Fuse, Tasks};
+use stockbridge::sources::formats::Format;
+use stockbridge::sources::guard::Limits;
+use stockbridge::sources::rules::{ShopRules, SourceRules};
+use stockbridge::sources::{
+    self, Absent, Config, Feed, Feeds, Import, Plan, Reading, Receipt, Scope, Taking, Warehouses,
+    formats,
+};
+use stockbridge::stock::{ShopId, StockBook};
+use stockbridge::store::{self, ShopKey, Store};
+use stockbridge::telemetry::Alarms;
+use tokio::time::Instant;
+
+use figure::{argument, millis};
+
+const SHOP: ShopId = ShopId(0);
+
+/// A file of a million rows in each format, and how it is written.
+const FILES: &[(&str, Format, fn(&mut dyn std::io::Write, u64, u64) -> std::io::Result<()>)] = &[
+    ("csv", Format::Csv, csv),
+    ("ndjson", Format::Json, ndjson),
+    ("yml", Format::Yml, yml),
+    ("commerceml", Format::CommerceMl, commerceml),
+];
+
+fn main() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(measure())
+}
+
+async fn measure() -> anyhow::Result<()> {
+    let rows: u64 = argument("--rows").map_or(Ok(1_000_000), |n| n.parse())?;
+    let scratch = match argument("--dir") {
+        Some(path) => tempfile::tempdir_in(path)?,
+        None => tempfile::tempdir()?,
+    };
+    println!("{rows} rows, each figure of one run");
+    for (name, format, write) in FILES {
+        let path = scratch.path().join(name);
+        fill(&path, rows, 0, *write)?;
+        let floor = read(&path)?;
+        let parsed = parse(&path, *format, rows)?;
+        println!(
+            "parse {name:<11} {:>8.0} ms, {:>5.1} x reading its bytes, {:>9.0} rows/s",
+            parsed,
+            parsed / floor,
+            per_second(rows, parsed)
+        );
+    }
+    whole(scratch.path(), rows).await
+}
+
+fn fill(
+    path: &Path,
+    rows: u64,
+    change: u64,
+    write: fn(&mut dyn std::io::Write, u64, u64) -> std::io::Result<()>,
+) -> anyhow::Result<()> {
+    let mut file = BufWriter::new(File::create(path)?);
+    write(&mut file, rows, change)?;
+    Ok(file.flush()?)
+}
+
+/// The floor: every byte of it through one buffer, out of the system's memory.
+fn read(path: &Path) -> anyhow::Result<f64> {
+    let mut buffer = vec![0; 64 * 1024];
+    let begun = Instant::now();
+    let mut file = File::open(path)?;
+    while file.read(&mut buffer)? > 0 {}
+    Ok(millis(begun.elapsed()))
+}
+
+fn parse(path: &Path, format: Format, rows: u64) -> anyhow::Result<f64> {
+    let mut found = 0;
+    let begun = Instant::now();
+    let mut file = File::open(path)?;
+    formats::read(format, &mut file, &Reading::default(), &mut |entry| {
+        found += u64::from(matches!(entry, sources::Entry::Row(_)));
+        Ok(())
+    })?;
+    let took = millis(begun.elapsed());
+    anyhow::ensure!(found == rows, "{found} of {rows} rows were read from {}", path.display());
+    Ok(took)
+}
+
+/// The same CSV through the whole house: new, unchanged, and with a hundredth changed.
+async fn whole(scratch: &Path, rows: u64) -> anyhow::Result<()> {
+    let key = ShopKey { name: "shop".into(), target: String::new(), warehouses: Vec::new() };
+    let opened = Store::open(&store::Config { path: scratch.join("store") }, &[key]).await?;
+    let (book, store) = (Arc::new(opened.book), Arc::new(opened.store));
+    let alarms = Alarms::new(Clock::wall());
+    let (door, worker) = ingest::open(
+        Arc::clone(&book),
+        Arc::clone(&store),
+        Clock::wall(),
+        alarms.clone(),
+        ingest::Metrics::default(),
+        Box::new(|_| {}),
+    );
+    let tasks = Tasks::new(Fuse::default());
+    tasks.spawn("ingest", worker.run(tasks.clone()));
+    let context = sources::Context { book, ingest: door, clock: Clock::wall(), alarms };
+    let feeds = open(&scratch.join("sources"), &context).await?;
+    let floor = read(&scratch.join("csv"))?;
+    for (title, change) in [("new", 0), ("unchanged", 0), ("1 % changed", 1)] {
+        let path = scratch.join("stock.csv");
+        fill(&path, rows, change, csv)?;
+        let before = resident()?;
+        let begun = Instant::now();
+        let receipt = deliver(&feeds, &path).await?;
+        let took = millis(begun.elapsed());
+        println!(
+            "take {title:<12} {took:>8.0} ms, {:>5.1} x reading its bytes, {:>9.0} rows/s, \
+             {} changed, {:.0} MB more resident",
+            took / floor,
+            per_second(rows, took),
+            receipt.tally.new + receipt.tally.changed,
+            resident()? - before
+        );
+        show_growth(&store);
+    }
+    tasks.stop();
+    tasks.ended().await;
+    Ok(store.close().await?)
+}
+
+async fn open(directory: &Path, context: &sources::Context) -> anyhow::Result<Feeds> {
+    let source = Config {
+        taking: Taking {
+            name: "file".into(),
+            origin: Origin::File,
+            scope: Some(Scope::Snapshot),
+            absent: Absent::Zero,
+            warehouses: Warehouses::Unsaid,
+            limits: Limits::default(),
+            rules: SourceRules::default(),
+            mapping: Vec::new(),
+        },
+        reading: Reading::default(),
+        every: std::time::Duration::from_secs(3_600),
+        feed: Feed::Import,
+    };
+    let plan = Plan {
+        shop: SHOP,
+        name: "shop".into(),
+        sources: vec![source],
+        rules: ShopRules::default(),
+    };
+    let nobody = Arc::new(|_| Vec::new());
+    let outbound = stockbridge::http::ClientConfig::default();
+    Ok(Feeds::open(directory, vec![plan], &outbound, nobody, context).await?)
+}
+
+async fn deliver(feeds: &Feeds, path: &Path) -> anyhow::Result<Receipt> {
+    let import = Import {
+        shop: SHOP,
+        source: 0,
+        file: File::open(path)?,
+        name: "stock.csv".into(),
+        format: Some(Format::Csv),
+        scope: None,
+        is_meant: true,
+    };
+    Ok(feeds.import(import).await?)
+}
+
+/// What the deliveries have added to the store's log: nothing, if nothing has changed.
+fn show_growth(store: &Store) {
+    println!("     store log {:.1} MB", megabytes(store.status().log_bytes));
+}
+
+/// Resident memory, in megabytes.
+fn resident() -> anyhow::Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix("kB"));
+    let kilobytes: u64 = kilobytes.context("VmRSS is missing")?.trim().parse()?;
+    Ok(megabytes(kilobytes * 1024))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+fn per_second(rows: u64, millis: f64) -> f64 {
+    rows as f64 / millis * 1e3
+}
+
+/// SKUs in no order, as a database gives them.
+fn sku(number: u64) -> String {
+    format!("{:08X}-{number}", number.wrapping_mul(2_654_435_761) % 4_294_967_296)
+}
+
+fn count(number: u64, change: u64) -> u64 {
+    number % 97 + 1 + if number.is_multiple_of(100) { change } else { 0 }
+}
+
+fn csv(out: &mut dyn std::io::Write, rows: u64, change: u64) -> std::io::Result<()> {
+    writeln!(out, "Артикул;Наименование;Остаток")?;
+    (0..rows).try_for_each(|n| writeln!(out, "{};Товар {n};{}", sku(n), count(n, change)))
+}
+
+fn ndjson(out: &mut dyn std::io::Write, rows: u64, change: u64) -> std::io::Result<()> {
+    (0..rows)
+        .try_for_each(|n| writeln!(out, r#"{{"sku":"{}","stock":{}}}"#, sku(n), count(n, change)))
+}
+
+fn yml(out: &mut dyn std::io::Write, rows: u64, change: u64) -> std::io::Result<()> {
+    writeln!(out, "<?xml version=\"1.0\" encoding=\"UTF-8\"?><yml_catalog><shop><offers>")?;
+    (0..rows).try_for_each(|n| {
+        let (sku, count) = (sku(n), count(n, change));
+        writeln!(out, "<offer id=\"{sku}\"><price>1</price><count>{count}</count></offer>")
+    })?;
+    writeln!(out, "</offers></shop></yml_catalog>")
+}
+
+fn commerceml(out: &mut dyn std::io::Write, rows: u64, change: u64) -> std::io::Result<()> {
+    let head = "<КоммерческаяИнформация><ПакетПредложений><Предложения>";
+    writeln!(out, "{head}")?;
+    (0..rows).try_for_each(|n| {
+        let (sku, count) = (sku(n), count(n, change));
+        let id = format!("<Ид>{n}</Ид><Артикул>{sku}</Артикул>");
+        writeln!(out, "<Предложение>{id}<Количество>{count}</Количество></Предложение>")
+    })?;
+    writeln!(out, "</Предложения></ПакетПредложений></КоммерческаяИнформация>")
+}
