@@ -8,7 +8,8 @@
 //!                     ▼                                                          ▼
 //!  http::server ─► partner::server          http::server ─► legacy::server ─── answers
 //!                     │                                          ▲
-//!                     ▼                                          │ from memory alone
+//!  sources ──────────►│                                          │ from memory alone
+//!  files, 1C, SQL …   ▼                                          │
 //!                  ingest ──► store (disk, first) ──► stock::StockBook (memory, then)
 //!                     │                                          │
 //!                     ╰─ nudge ─► migrator ◄── compares ─────────╯
@@ -31,7 +32,9 @@
 //! **ledger** is what the Market has acknowledged, SKU by SKU. A SKU is **dirty** while book and
 //! ledger differ. What the seller says of a SKU, new or not, is an **assertion**; when it was last
 //! asserted, and when the Market last asked for it, are its **marks**. What the Market showed of
-//! it when its copy was last read back is a **sighting**.
+//! it when its copy was last read back is a **sighting**. A **source** is whatever states stock
+//! besides the drop-in; what it states at a time is a **delivery**, all there is (a
+//! **snapshot**) or some of it (a **delta**).
 //!
 //! # Map
 //!
@@ -48,9 +51,13 @@
 //! 5. The [`migrator`] keeps no queue of payloads: what is to be sent is what book and ledger
 //!    disagree on, so a crash or a lost nudge costs time, never data.
 //! 6. The path of `POST {base}/stocks` waits for nothing: no disk, no writer's lock held over
-//!    work, no other server.
-//! 7. Nothing invents a zero: 0 is said only if the seller said 0, or the operator chose
+//!    work, no other server. The one exception is a shop with an old handler that has not told
+//!    everything yet: until then that one is asked.
+//! 7. Nothing invents a zero: 0 is said only if the seller said 0, the seller's own rules make
+//!    it so, a snapshot taken as complete has a SKU no more, or the operator chose
 //!    `unknown_sku = "zero"`.
+//! 8. No delivery of [`sources`] is taken by halves: what it states is in the book before the
+//!    next question or the next start, or not at all.
 
 pub mod stock;
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use stockbridge::config::{SETTINGS, SHOP_SETTINGS, Setting};
+use stockbridge::config::{SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS, Setting};
 
 /// A row as the table must have it.
 fn row(setting: &Setting) -> String {
@@ -35,7 +35,11 @@ fn rows_under(readme: &str, heading: &str) -> Vec<String> {
 
 #[test]
 fn the_readme_lists_every_setting_with_its_default_and_rule() {
-    let tables = [("### The file", SETTINGS), ("### Each shop", SHOP_SETTINGS)];
+    let tables = [
+        ("### The file", SETTINGS),
+        ("### Each shop", SHOP_SETTINGS),
+        ("### Each source", SOURCE_SETTINGS),
+    ];
     let right: String =
         tables.iter().map(|(heading, list)| format!("{heading}\n\n{}\n", table(list))).collect();
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("readme-settings.md");
@@ -60,7 +64,7 @@ fn the_readme_lists_every_setting_with_its_default_and_rule() {
 
 #[test]
 fn no_rule_or_default_would_break_the_table() {
-    for setting in SETTINGS.iter().chain(SHOP_SETTINGS) {
+    for setting in SETTINGS.iter().chain(SHOP_SETTINGS).chain(SOURCE_SETTINGS) {
         let text = format!("{}{}", setting.rule, setting.default.unwrap_or_default());
         assert!(!text.contains(['|', '`', '\n']), "{}", setting.key);
     }
