@@ -230,7 +230,8 @@ impl Core {
     pub(super) fn routes(
         &self,
         config: &Config,
-        (ingest, feeds): (Ingest, &Feeds),
+        ingest: Ingest,
+        (read_through, exchange): (ReadThrough, Router),
         pushes: Arc<Pushes>,
         registry: &mut Registry,
     ) -> Router {
@@ -241,7 +242,7 @@ impl Core {
             clock: self.clock,
             alarms: self.alarms.clone(),
             metrics: legacy::Metrics::default(),
-            read_through: Some(read_through(feeds.clone())),
+            read_through: Some(read_through),
         };
         asked.metrics.register(registry);
         let fed = partner::Context {
@@ -270,6 +271,7 @@ impl Core {
             .layer(PropagateRequestIdLayer::x_request_id());
         legacy::router(&asked, plans::legacy_shops(config))
             .merge(partner::router(fed, plans::partner_shops(config)))
+            .merge(exchange)
             .fallback(nothing)
             .layer(layers)
     }
@@ -303,7 +305,7 @@ impl Core {
 }
 
 /// Has a shop's old handler asked for what we do not know yet.
-fn read_through(feeds: Feeds) -> ReadThrough {
+pub(super) fn read_through(feeds: Feeds) -> ReadThrough {
     ReadThrough(Arc::new(move |shop, skus| {
         Some(Box::pin(feeds.read_through(shop, skus)?) as BoxFuture<'static, ()>)
     }))

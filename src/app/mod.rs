@@ -20,7 +20,7 @@ use prometheus_client::registry::Registry;
 use tokio::time::timeout;
 use tracing::info;
 
-use self::core::Core;
+use self::core::{Core, read_through};
 pub use self::guard::Claim;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -90,8 +90,8 @@ impl App {
         core.remember_pushes(&pushes);
         let feeds = core.open_feeds(&config, ingest.clone()).await?;
         feeds.start(&config.outbound(), &crew.sources).context("start the sources")?;
-        let router = core.routes(&config, (ingest, &feeds), Arc::clone(&pushes), &mut registry);
-        let router = router.merge(feeds.router(&crew.sources));
+        let doors = (read_through(feeds.clone()), feeds.router(&crew.sources));
+        let router = core.routes(&config, ingest, doors, Arc::clone(&pushes), &mut registry);
 
         let store = Arc::clone(&core.store);
         ops.open(core.show(&config, migrator, (pushes, feeds)), registry);

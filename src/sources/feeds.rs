@@ -296,7 +296,12 @@ impl Feeds {
     pub async fn import(&self, import: Import) -> Result<Receipt, IntakeError> {
         let Import { shop, source, file, name, format, scope, is_meant } = import;
         let known = self.shop(shop).ok_or_else(|| IntakeError::NothingHeld(name.clone()))?;
-        let reading = known.sources[source].config.reading.clone();
+        let config = &known.sources[source].config;
+        if matches!(config.feed, Feed::Import) && !known.intake.takes_latest() {
+            let text = "this shop combines its sources: say as which of them it is to be taken";
+            return Err(IntakeError::Unfit(text.to_owned()));
+        }
+        let reading = config.reading.clone();
         let now = Instant::from(self.0.clock.now());
         let spool = known.intake.directory().to_owned();
         let mut file = file;

@@ -14,7 +14,7 @@ pub use self::taking::{Absent, Taking, Warehouses};
 pub use self::told::{Outcome, Receipt, Standing, Tally};
 use self::view::{View, next};
 use super::guard::{Doubt, Effect, judge};
-use super::rules::{self, ShopRules, Steps};
+use super::rules::{self, Combine, ShopRules, Steps};
 use super::stated::{Held, SourceId, Stage, Staged, StatedError, Statements, Which};
 use super::{Entry, Fault, Rows, Scope};
 use crate::clock::Clock;
@@ -172,6 +172,12 @@ impl Intake {
     #[must_use]
     pub fn standing(&self, source: usize) -> Standing {
         self.standings()[source].clone()
+    }
+
+    /// Whether of several sources simply the latest is right.
+    #[must_use]
+    pub fn takes_latest(&self) -> bool {
+        self.0.rules.combine == Combine::Latest
     }
 
     /// Whether a snapshot of a source was taken once.
