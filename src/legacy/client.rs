@@ -15,7 +15,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use super::lenient::{self, NoAnswer, Reply};
-use super::wire::SKUS_PER_QUESTION;
+use super::wire::{OUR_QUESTION, SKUS_PER_QUESTION};
 use crate::http::secret::Secret;
 use crate::http::{AnswerCut, ClientConfig, Trust, causes, read_answer};
 use crate::stock::Sku;
@@ -289,6 +289,7 @@ impl Client {
             .header(CONTENT_TYPE, "application/json;charset=utf-8")
             .header(ACCEPT, "application/json")
             .header(ACCEPT_ENCODING, "identity")
+            .header(OUR_QUESTION, "1")
             .body(question(&self.handler, skus));
         if let Some(token) = &self.authorization {
             request = request.header(AUTHORIZATION, token);

@@ -27,7 +27,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use tracing::{debug, warn};
 
-use super::wire::{Answer, MAX_QUESTION_BYTES, Question};
+use super::wire::{Answer, MAX_QUESTION_BYTES, OUR_QUESTION, Question};
 use crate::clock::Clock;
 use crate::http::secret::{Locks, Secret};
 use crate::http::{Refusal, is_json, read_body};
@@ -202,6 +202,11 @@ impl Door {
         // Market probes with wrong ones on purpose.
         let desks = self.admit(&head)?;
         check_head(&head)?;
+        if head.headers.contains_key(OUR_QUESTION) {
+            let message = "this is stockbridge itself: the old handler must be asked at its own \
+                           address, past the proxy";
+            return Err(Refusal::new(StatusCode::LOOP_DETECTED, "LOOP", message));
+        }
         let body = read_body(body, MAX_QUESTION_BYTES).await?;
         let question = Question::parse(&body).map_err(|rule| {
             Refusal::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", format!("the body: {rule}"))

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use axum::http::HeaderName;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -25,6 +26,10 @@ pub const MAX_SKUS_PER_QUESTION: usize = 10_000;
 /// Largest body of a question, in bytes. The largest legal one takes 1.53 MB: a thousand SKUs
 /// of 255 characters, each spelled `\uXXXX`.
 pub const MAX_QUESTION_BYTES: usize = 2 * 1024 * 1024;
+
+/// The field by which we know our own question: an old handler's address that leads back to us
+/// would have us confirm our own stock for ever.
+pub const OUR_QUESTION: HeaderName = HeaderName::from_static("x-stockbridge-question");
 
 /// What the Market asks: how many of these are in this warehouse?
 ///
