@@ -617,17 +617,15 @@ impl Intake {
     }
 
     async fn view(&self, statements: &mut Statements) -> Result<View<'_>, IntakeError> {
-        let mut seats = Vec::new();
-        for seat in &self.0.seats {
-            seats.push((seat, statements.memory(seat.id).await?.stated_at));
-        }
+        let heard = statements.heard().await?.into_iter().collect();
         let rules = self.0.seats.iter().map(|seat| seat.taking.rules).collect();
-        Ok(View { seats, rules, shop: &self.0.rules })
+        Ok(View { seats: &self.0.seats, heard, rules, shop: &self.0.rules, is_anew: false })
     }
 
     /// What would become of the book.
     async fn tally(&self, statements: &mut Statements, which: Which) -> Result<Tally, IntakeError> {
-        let view = self.view(statements).await?;
+        let mut view = self.view(statements).await?;
+        view.is_anew = matches!(which, Which::All);
         let mut tally = Tally::default();
         let mut groups = statements.groups(which);
         while let Some((sku, result)) = next(&mut groups, &view).await? {
@@ -650,7 +648,8 @@ impl Intake {
 
     /// Brings it into the book.
     async fn apply(&self, statements: &mut Statements, which: Which) -> Result<(), IntakeError> {
-        let view = self.view(statements).await?;
+        let mut view = self.view(statements).await?;
+        view.is_anew = matches!(which, Which::All);
         let mut waiting: Vec<(Origin, Vec<Update>)> = Vec::new();
         let mut groups = statements.groups(which);
         while let Some((sku, result)) = next(&mut groups, &view).await? {

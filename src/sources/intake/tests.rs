@@ -445,6 +445,32 @@ async fn other_rules_make_other_stock_of_the_same_statements() {
 }
 
 #[tokio::test]
+async fn a_source_that_is_not_configured_any_more_has_no_say() {
+    let both = || vec![taking("erp"), taking("sheet")];
+    let sum = || ShopRules { combine: Combine::Sum, ..ShopRules::default() };
+    let house = House::new(both(), sum()).await;
+    house.deliver(0, vec![row("A", 5), row("B", 1)]).await;
+    house.deliver(1, vec![row("A", 3)]).await;
+    assert_eq!(house.stock(), stock([("A", 8), ("B", 1)]));
+    let house = house.again(vec![taking("erp")], sum()).await;
+    assert_eq!(house.stock(), stock([("A", 5), ("B", 1)]));
+}
+
+#[tokio::test]
+async fn stock_of_other_warehouses_says_nothing_of_ours() {
+    let warehouses = Warehouses::Named(vec!["Msk".to_owned()]);
+    let settings = Taking { warehouses, ..zeroing() };
+    let house = House::new(vec![settings], ShopRules::default()).await;
+    let msk = |sku, count| row_at(sku, Some("Msk"), count);
+    let rows = vec![msk("A", 5), msk("B", 5), msk("C", 5), row_at("N", Some("Spb"), 9)];
+    house.deliver(0, rows).await;
+    assert_eq!(house.stock(), stock([("A", 5), ("B", 5), ("C", 5)]));
+    // What was there and is only elsewhere now is gone from here.
+    house.deliver(0, vec![msk("A", 5), msk("B", 5), row_at("C", Some("Spb"), 5)]).await;
+    assert_eq!(house.stock(), stock([("A", 5), ("B", 5), ("C", 0)]));
+}
+
+#[tokio::test]
 async fn rules_that_would_empty_the_shop_wait_for_a_word_too() {
     let house = House::new(vec![taking("erp")], ShopRules::default()).await;
     house.deliver(0, many(0..10, 5)).await;

@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use super::taking::Absent;
@@ -9,31 +10,45 @@ use crate::stock::{Instant, Sku};
 
 /// All that decides what is made of statements, at one moment.
 pub(super) struct View<'a> {
-    pub(super) seats: Vec<(&'a Seat, Option<Instant>)>,
+    pub(super) seats: &'a [Seat],
+    /// When each source was last heard.
+    pub(super) heard: HashMap<SourceId, Option<Instant>>,
     pub(super) rules: Vec<SourceRules>,
     pub(super) shop: &'a ShopRules,
+    /// The rules are other ones than those under which the book was reckoned last.
+    pub(super) is_anew: bool,
 }
 
 impl View<'_> {
     fn find(&self, source: SourceId) -> Option<usize> {
-        self.seats.iter().position(|(seat, _)| seat.id == source)
+        self.seats.iter().position(|seat| seat.id == source)
+    }
+
+    fn heard(&self, source: SourceId) -> Option<Instant> {
+        self.heard.get(&source).copied().flatten()
+    }
+
+    /// Since when a row holds: since its own date, or its source's last snapshot.
+    fn since(&self, said: &Said) -> Option<Instant> {
+        said.at.and_then(Instant::from_micros).or_else(|| self.heard(said.source))
     }
 
     /// What counts of what is stated, in the order of the sources.
+    ///
+    /// A product of which only other warehouses were ever heard has nothing that counts: that
+    /// it is not in ours is nobody's word.
     pub(super) fn parts(&self, group: &[Said]) -> Vec<Part> {
         let mut parts: Vec<Part> = Vec::with_capacity(group.len());
         for said in group {
             // A source that is not configured any more has no say.
             let Some(source) = self.find(said.source) else { continue };
-            let (Seat { taking, .. }, stated_at) = self.seats[source];
-            let epoch = Instant::from_micros(0).expect("1970 is in the calendar");
-            let stated_at = stated_at.unwrap_or(epoch);
-            let own = said.at.and_then(Instant::from_micros).unwrap_or(stated_at);
-            let is_here = taking.warehouses.has(&said.place);
-            let is_gone = taking.absent == Absent::Zero && (said.is_absent || !is_here);
-            if !is_here && !is_gone {
+            let Seat { taking, .. } = &self.seats[source];
+            if !taking.warehouses.has(&said.place) {
                 continue;
             }
+            let is_gone = taking.absent == Absent::Zero && said.is_absent;
+            let at = if is_gone { self.heard(said.source) } else { self.since(said) };
+            let Some(at) = at else { continue };
             let quantity = if is_gone { 0 } else { said.quantity };
             parts.push(Part {
                 source,
@@ -42,18 +57,9 @@ impl View<'_> {
                 quantity: Quantity::from_thousandths(quantity).unwrap_or_default(),
                 reserve: said.reserve.filter(|_| !is_gone).and_then(Quantity::from_thousandths),
                 pack: said.pack,
-                at: if is_gone { stated_at } else { own },
+                at,
             });
         }
-        // The smallest of several warehouses is asked of those that count only.
-        let chosen = |part: &Part| {
-            let (Seat { taking, .. }, _) = self.seats[part.source];
-            taking.warehouses.has(&part.place)
-        };
-        let has_chosen: Vec<bool> = (0..self.seats.len())
-            .map(|source| parts.iter().any(|part| part.source == source && chosen(part)))
-            .collect();
-        parts.retain(|part| chosen(part) || !has_chosen[part.source]);
         parts.sort_by_key(|part| part.source);
         parts
     }
@@ -61,7 +67,13 @@ impl View<'_> {
     fn result(&self, group: &[Said]) -> Option<(Sku, rules::Result)> {
         let sku = Sku::parse(&group[0].sku).ok()?;
         let parts = self.parts(group);
-        let result = rules::evaluate(&sku, &parts, &self.rules, self.shop, &mut Steps::none())?;
+        let mut result = rules::evaluate(&sku, &parts, &self.rules, self.shop, &mut Steps::none())?;
+        if self.is_anew {
+            // What was made of a source that has no say any more must not outlive it: what the
+            // sources stated of the SKU last, all of them, is the date of what was made of it.
+            let latest = group.iter().filter_map(|said| self.since(said)).max();
+            result.at = latest.map_or(result.at, |latest| latest.max(result.at));
+        }
         Some((sku, result))
     }
 
@@ -69,8 +81,8 @@ impl View<'_> {
         let Some(source) = self.find(said.source) else {
             return "a source that is not configured any more has stated it".to_owned();
         };
-        let (Seat { taking, .. }, stated_at) = self.seats[source];
-        let at = said.at.and_then(Instant::from_micros).or(stated_at);
+        let Seat { taking, .. } = &self.seats[source];
+        let at = self.since(said);
         let mut text = format!("{} '{}'", taking.name, said.said);
         if !said.place.is_empty() {
             let _infallible = write!(text, " at '{}'", said.place);

@@ -215,6 +215,17 @@ impl Statements {
         })
     }
 
+    /// When each source was last heard, those included that are not configured any more.
+    pub(super) async fn heard(&mut self) -> Result<Vec<(SourceId, Option<Instant>)>, StatedError> {
+        let rows = sqlx::query("SELECT id, stated_at FROM source").fetch_all(&mut self.conn).await;
+        let rows = rows.map_err(|error| self.failed(error))?;
+        let heard = |row: &sqlx::sqlite::SqliteRow| {
+            let at: Option<i64> = row.get(1);
+            (SourceId(row.get(0)), at.and_then(Instant::from_micros))
+        };
+        Ok(rows.iter().map(heard).collect())
+    }
+
     /// Remembers what a source's reader wants to know next time.
     pub(super) async fn remember(
         &mut self,
