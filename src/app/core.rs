@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
@@ -9,6 +10,8 @@ use axum::response::IntoResponse;
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 use prometheus_client::registry::Registry;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tower::ServiceBuilder;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
@@ -23,6 +26,7 @@ use crate::history::{History, What};
 use crate::http::{self, Refusal};
 use crate::ingest::{self, Asserted, Ingest, Origin, Sources};
 use crate::legacy::server::{self as legacy, Pushes, ReadThrough};
+use crate::lifecycle::Tasks;
 use crate::migrator::reconcile::Sightings;
 use crate::migrator::{self, Ledger, Memory, Migrator, Mode, selftest};
 use crate::ops::House;
@@ -304,10 +308,25 @@ impl Core {
     }
 }
 
-/// Has a shop's old handler asked for what we do not know yet.
-pub(super) fn read_through(feeds: Feeds) -> ReadThrough {
+/// How long a question of the Market may wait for what we do not know.
+const READ_THROUGH: Duration = Duration::from_secs(12);
+
+/// Has a shop's old handler asked for what we do not know yet. What is learned is kept, also if
+/// it comes too late for the question.
+pub(super) fn read_through(feeds: Feeds, tasks: Tasks) -> ReadThrough {
     ReadThrough(Arc::new(move |shop, skus| {
-        Some(Box::pin(feeds.read_through(shop, skus)?) as BoxFuture<'static, ()>)
+        let asking = feeds.read_through(shop, skus)?;
+        let (done, ended) = oneshot::channel();
+        let tasks = tasks.clone();
+        let waiting: BoxFuture<'static, ()> = Box::pin(async move {
+            tasks.spawn_brief(async move {
+                asking.await;
+                // The question may have been answered without.
+                let _gone = done.send(());
+            });
+            let _late = timeout(READ_THROUGH, ended).await;
+        });
+        Some(waiting)
     }))
 }
 

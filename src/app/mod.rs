@@ -90,7 +90,8 @@ impl App {
         core.remember_pushes(&pushes);
         let feeds = core.open_feeds(&config, ingest.clone()).await?;
         feeds.start(&config.outbound(), &crew.sources).context("start the sources")?;
-        let doors = (read_through(feeds.clone()), feeds.router(&crew.sources));
+        let doors =
+            (read_through(feeds.clone(), crew.sources.clone()), feeds.router(&crew.sources));
         let router = core.routes(&config, ingest, doors, Arc::clone(&pushes), &mut registry);
 
         let store = Arc::clone(&core.store);

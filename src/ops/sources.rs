@@ -156,7 +156,7 @@ async fn show(intake: &Intake, index: usize, kind: &'static str) -> Shown {
     let state = match &standing {
         it if it.reading_since.is_some() => "reading",
         it if it.failure.is_some() => "failed",
-        it if it.held.is_some() => "held",
+        it if !it.held.is_empty() => "held",
         it if it.last.is_some() => "ok",
         _ => "waiting",
     };
@@ -171,7 +171,7 @@ async fn show(intake: &Intake, index: usize, kind: &'static str) -> Shown {
         rows_so_far: standing.reading_since.map(|_| standing.read_rows),
         last: standing.last.as_ref().map(Told::from),
         last_at: standing.last_at,
-        held: standing.held.as_ref().map(|held| held.doubt.clone()),
+        held: standing.held.last().map(|held| held.doubt.clone()),
         failure: standing.failure.as_ref().map(|(at, text)| format!("{at}: {text}")),
         rejected: rejected.iter().map(Row::from).collect(),
         doubtful: doubtful.iter().take(SHOWN as usize).map(Row::from).collect(),

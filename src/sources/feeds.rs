@@ -14,8 +14,8 @@ use super::formats::Format;
 use super::moysklad::MoySklad;
 use super::rules::ShopRules;
 use super::{
-    Config, Context, Feed, Intake, IntakeError, Outcome, Reading, Receipt, Rows, Scope, Taking,
-    pull, sql,
+    Completeness, Config, Context, Feed, Intake, IntakeError, Outcome, Reading, Receipt, Rows,
+    Scope, Taking, pull, sql,
 };
 use crate::clock::Clock;
 use crate::http::{self, ClientConfig, ClientError, causes};
@@ -23,8 +23,9 @@ use crate::legacy::client::{Client, HandlerError};
 use crate::lifecycle::{Tasks, run_blocking};
 use crate::stock::{Instant, ShopId, Sku};
 
-/// How long a question of the Market may wait for the old handler: it gives us 27 seconds.
-const READ_THROUGH: Duration = Duration::from_secs(20);
+/// How long a question of the Market may wait for the old handler: it gives us 27 seconds, and
+/// what we know already must not be late for what we do not.
+const READ_THROUGH: Duration = Duration::from_secs(8);
 
 /// How often MoySklad is read whole; in between it tells what has changed.
 const WHOLE_EVERY: chrono::TimeDelta = chrono::TimeDelta::hours(24);
@@ -229,10 +230,10 @@ impl Feeds {
                 let mut file = std::fs::File::open(&path).map_err(|e| e.to_string())?;
                 let format = Some(Format::CommerceMl);
                 let read = files::read(&name, &mut file, format, &reading, &spool, &mut rows);
-                let scopes = read.map_err(|error| causes(&error))?;
+                read.map_err(|error| causes(&error))?;
                 rows.flush_blocking().map_err(|error| error.to_string())?;
                 // Of several files of one exchange none is all there is.
-                Ok(together(&scopes).map(|_| Scope::Delta))
+                Ok(Completeness::Sure(Scope::Delta))
             })
             .await
         });
@@ -283,7 +284,7 @@ impl Feeds {
             for entry in asked.entries {
                 rows.put(entry).await.map_err(|error| error.to_string())?;
             }
-            Ok(Some(Scope::Delta))
+            Ok(Completeness::Sure(Scope::Delta))
         });
         // What came of it is noted with the source.
         let _told = delivered.await;
@@ -311,7 +312,7 @@ impl Feeds {
                 let read = files::read(&name, &mut file, format, &reading, &spool, &mut rows);
                 let scopes = read.map_err(|error| causes(&error))?;
                 rows.flush_blocking().map_err(|error| error.to_string())?;
-                Ok(scope.or(together(&scopes)))
+                Ok(scope.map_or_else(|| together(&scopes).into(), Completeness::Sure))
             })
             .await
         };
@@ -430,7 +431,7 @@ impl Round {
 
     async fn turn(&mut self) {
         let intake = self.shop().intake.clone();
-        if intake.owes(self.index)
+        if intake.is_behind(self.index)
             && let Err(error) = intake.reckon().await
         {
             intake.note_failure(self.index, &causes(&error));
@@ -451,7 +452,11 @@ impl Round {
         let now = self.feeds.0.clock.now();
         match &mut self.reader {
             Reader::Nobody => Ok(()),
-            Reader::Files(files) => files.look(intake, index).await.map(drop).map_err(Told::now),
+            Reader::Files(files) => {
+                files.look(intake, index).await.map(drop).map_err(Told::now)?;
+                intake.note_reached(index);
+                Ok(())
+            }
             Reader::Remote(remote) => remote.look(intake, index).await.map(drop).map_err(Told::now),
             Reader::OldHandler(client, more) => {
                 let more = more.clone();
@@ -468,10 +473,11 @@ impl Round {
                     info!(shop = intake.shop(), "no SKU is known to ask the old handler for");
                     return Ok(());
                 }
-                let delivered = intake.deliver(index, now.into(), true, async |rows: &mut Rows| {
-                    pull::pull(client, &skus, &reading, rows).await.map_err(|e| causes(&e))?;
-                    Ok(Some(Scope::Snapshot))
-                });
+                let delivered =
+                    intake.deliver(index, Instant::from(now), true, async |rows: &mut Rows| {
+                        pull::pull(client, &skus, &reading, rows).await.map_err(|e| causes(&e))?;
+                        Ok(Completeness::Sure(Scope::Snapshot))
+                    });
                 delivered.await.map(drop).map_err(Told::already)
             }
             Reader::MoySklad(moysklad) => {
@@ -513,13 +519,13 @@ async fn read_moysklad(
     let (whole, last): (Option<chrono::DateTime<chrono::Utc>>, Option<_>) =
         (times.next().flatten(), times.next().flatten());
     let since = last.filter(|_| whole.is_some_and(|whole| now - whole < WHOLE_EVERY));
-    let delivered = intake.deliver(index, now.into(), true, async |rows: &mut Rows| {
+    let delivered = intake.deliver(index, Instant::from(now), true, async |rows: &mut Rows| {
         let read = match since {
             Some(since) => moysklad.changes(since, now, reading, rows).await,
             None => moysklad.full(reading, rows).await,
         };
         read.map_err(|error| causes(&error))?;
-        Ok(Some(if since.is_some() { Scope::Delta } else { Scope::Snapshot }))
+        Ok(Completeness::Sure(if since.is_some() { Scope::Delta } else { Scope::Snapshot }))
     });
     let receipt = delivered.await.map_err(Told::already)?;
     // What is held was not taken: it is read anew until somebody has decided.
@@ -542,11 +548,11 @@ async fn read_sql(
     let noted = intake.reader(index).await.map_err(Told::now)?;
     let since = Some(noted.as_str()).filter(|noted| !noted.is_empty());
     let mut watermark = None;
-    let delivered = intake.deliver(index, now.into(), true, async |rows: &mut Rows| {
+    let delivered = intake.deliver(index, Instant::from(now), true, async |rows: &mut Rows| {
         let read = sql::read(sql, reading, since, rows).await;
         let outcome = read.map_err(|error| causes(&error))?;
         watermark = outcome.watermark;
-        Ok(Some(outcome.scope))
+        Ok(Completeness::Sure(outcome.scope))
     });
     let receipt = delivered.await.map_err(Told::already)?;
     // What is held was not taken: it is asked for again, until somebody has decided.

@@ -21,7 +21,7 @@ use super::files::{self, together};
 use super::formats::Format;
 use super::{Intake, IntakeError, Reading, Receipt, Rows};
 use crate::http::secret::Secret;
-use crate::http::{ClientConfig, Trust};
+use crate::http::{ClientConfig, Trust, causes};
 use crate::lifecycle::run_blocking;
 use crate::stock::Instant;
 
@@ -101,8 +101,8 @@ impl Remote {
         };
         let new = Known { etag: header(ETAG), modified: header(LAST_MODIFIED) };
         let at = new.modified.as_deref().and_then(|text| DateTime::parse_from_rfc2822(text).ok());
-        let at = at.map_or(DateTime::UNIX_EPOCH, |at| at.with_timezone(&Utc));
-        let delivered = self.deliver(intake, source, at.into(), answer).await;
+        let at = at.map(|at| Instant::from(at.with_timezone(&Utc)));
+        let delivered = self.deliver(intake, source, at, answer).await;
         // What cannot be taken is not asked for again until it changes, unless it is ours to
         // mend, or the line's.
         if matches!(&delivered, Ok(_) | Err(IntakeError::Unfit(_))) {
@@ -118,7 +118,7 @@ impl Remote {
         &self,
         intake: &Intake,
         source: usize,
-        at: Instant,
+        at: Option<Instant>,
         answer: Response,
     ) -> Result<Receipt, IntakeError> {
         let spool = intake.directory().to_owned();
@@ -131,7 +131,7 @@ impl Remote {
                 let (mut rows, reading) = (rows.another(), self.reading.clone());
                 run_blocking(move || {
                     let read = files::read(&name, &mut file, format, &reading, &spool, &mut rows);
-                    let scopes = read.map_err(|error| files::told(&error))?;
+                    let scopes = read.map_err(|error| causes(&error))?;
                     rows.flush_blocking().map_err(|error| error.to_string())?;
                     Ok(together(&scopes))
                 })
@@ -157,7 +157,11 @@ impl Remote {
                 call = call.header(IF_MODIFIED_SINCE, modified);
             }
             // The address may hold a token.
-            let answer = call.send().await.map_err(|error| error.without_url().to_string())?;
+            let host = url.host_str().unwrap_or_default().to_owned();
+            let unreachable = |error: reqwest::Error| {
+                format!("{host} cannot be reached: {}", causes(&error.without_url()))
+            };
+            let answer = call.send().await.map_err(unreachable)?;
             match answer.status() {
                 StatusCode::NOT_MODIFIED => return Ok(None),
                 status if status.is_redirection() => url = elsewhere(&url, &answer)?,

@@ -10,14 +10,13 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io::Seek as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
-use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::formats::{self, DataFile, Format, FormatError};
 use super::{Entry, Intake, IntakeError, Reading, Receipt, Rows, Scope};
+use crate::http::causes;
 use crate::lifecycle::run_blocking;
 use crate::stock::Instant;
 
@@ -98,9 +97,10 @@ impl Files {
         let mut receipts = Vec::new();
         for files in due {
             let delivered = self.deliver(intake, source, &files).await;
-            // Whatever came of it: the same bytes would come to the same. Only what is ours to
-            // mend is tried again.
-            if matches!(delivered, Err(IntakeError::Ingest(_) | IntakeError::Stated(_))) {
+            // Whatever came of it: the same bytes would come to the same. What is ours to mend,
+            // or the disk's, is tried again.
+            let (delivered, is_passing) = delivered;
+            if is_passing {
                 break;
             }
             let taken = self.taken.get_or_insert_default();
@@ -109,7 +109,10 @@ impl Files {
         }
         let taken = self.taken.get_or_insert_default();
         let before = taken.files.len();
-        taken.files.retain(|path, _| found.iter().any(|file| file.path == *path));
+        // A disk that was taken away comes back with files that were taken long ago.
+        if before > 2 * MAX_FILES {
+            taken.files.retain(|path, _| found.iter().any(|file| file.path == *path));
+        }
         if before != taken.files.len() || !receipts.is_empty() || self.seen.is_empty() {
             let text = serde_json::to_string(taken).unwrap_or_default();
             intake.remember(source, &text).await?;
@@ -146,19 +149,47 @@ impl Files {
         intake: &Intake,
         source: usize,
         files: &[Found],
-    ) -> Result<Receipt, IntakeError> {
+    ) -> (Result<Receipt, IntakeError>, bool) {
         let newest = files.iter().map(|file| file.look.changed).max().unwrap_or_default();
         let at = i64::try_from(newest / 1_000).ok().and_then(Instant::from_micros);
-        let at = at.unwrap_or_else(|| Instant::from(DateTime::<Utc>::from(SystemTime::UNIX_EPOCH)));
         let (reading, format) = (&self.reading, self.config.format);
         let spool = intake.directory().to_owned();
         let files = files.to_vec();
-        intake
-            .deliver(source, at, true, async |rows: &mut Rows| {
-                let (mut rows, reading) = (rows.another(), reading.clone());
-                run_blocking(move || read_all(&files, format, &reading, &spool, &mut rows)).await
+        let mut is_passing = false;
+        let delivered = intake.deliver(source, at, true, async |rows: &mut Rows| {
+            let (mut rows, reading) = (rows.another(), reading.clone());
+            let read = move || read_all(&files, format, &reading, &spool, &mut rows);
+            run_blocking(read).await.map_err(|failure| {
+                is_passing = failure.is_passing;
+                failure.text
             })
-            .await
+        });
+        let delivered = delivered.await;
+        let is_ours = matches!(
+            delivered,
+            Err(IntakeError::Ingest(_) | IntakeError::Stated(_) | IntakeError::Staging(_))
+        );
+        (delivered, is_passing || is_ours)
+    }
+}
+
+/// Why files could not be read.
+struct Failure {
+    text: String,
+    // It is the disk's, or the moment's, and not the file's.
+    is_passing: bool,
+}
+
+impl Failure {
+    fn of(path: &Path, error: &FormatError) -> Self {
+        Self {
+            text: format!("{}: {}", path.display(), causes(error)),
+            is_passing: matches!(error, FormatError::Io(_)),
+        }
+    }
+
+    fn passing(text: String) -> Self {
+        Self { text, is_passing: true }
     }
 }
 
@@ -224,11 +255,15 @@ fn find(path: &Path) -> std::io::Result<Vec<Found>> {
             Err(error) => return Err(error),
         }
     }
-    found.sort_by(|one, other| one.path.cmp(&other.path));
     if found.len() > MAX_FILES {
-        warn!(files = found.len(), "there are too many files, the first {MAX_FILES} are looked at");
+        warn!(
+            files = found.len(),
+            "there are too many files, the newest {MAX_FILES} are looked at"
+        );
+        found.sort_by_key(|file| std::cmp::Reverse(file.look.changed));
         found.truncate(MAX_FILES);
     }
+    found.sort_by(|one, other| one.path.cmp(&other.path));
     Ok(found)
 }
 
@@ -248,27 +283,27 @@ fn read_all(
     reading: &Reading,
     spool: &Path,
     rows: &mut Rows,
-) -> Result<Option<Scope>, String> {
+) -> Result<Option<Scope>, Failure> {
     let mut scopes = Vec::new();
     let mut role = files.first().map(|file| Role::of(&file.path));
+    let given_up = |_| Failure::passing("the delivery was given up".to_owned());
     for Found { path, look, is_named } in files {
         if role.replace(Role::of(path)) == Some(Role::Offers) && Role::of(path) == Role::Rests {
-            rows.put_blocking(Entry::NextPart).map_err(|error| error.to_string())?;
+            rows.put_blocking(Entry::NextPart).map_err(given_up)?;
         }
-        let said = |error: FormatError| format!("{}: {}", path.display(), told(&error));
-        let mut file = open(path, *is_named).map_err(|e| said(e.into()))?;
+        let mut file = open(path, *is_named).map_err(|e| Failure::of(path, &e.into()))?;
         let stands = |file: &File| file.metadata().is_ok_and(|now| Look::of(&now) == *look);
         if !stands(&file) {
-            return Err(format!("{} was replaced just now", path.display()));
+            return Err(Failure::passing(format!("{} was replaced just now", path.display())));
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let read = read(&name, &mut file, format, reading, spool, rows);
-        scopes.extend(read.map_err(said)?);
+        scopes.extend(read.map_err(|error| Failure::of(path, &error))?);
         if !stands(&file) {
-            return Err(format!("{} changed while it was read", path.display()));
+            return Err(Failure::passing(format!("{} changed while it was read", path.display())));
         }
     }
-    rows.flush_blocking().map_err(|error| error.to_string())?;
+    rows.flush_blocking().map_err(given_up)?;
     Ok(together(&scopes))
 }
 
@@ -311,12 +346,4 @@ fn open(path: &Path, follows_links: bool) -> std::io::Result<File> {
         options.custom_flags(flags);
     }
     options.open(path)
-}
-
-/// An error with its cause, in one line.
-pub(super) fn told(error: &FormatError) -> String {
-    match std::error::Error::source(error) {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    }
 }

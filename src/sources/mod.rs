@@ -23,8 +23,8 @@ mod stated;
 
 pub use feeds::{FeedError, Feeds, Import, KnownSkus, Plan, import_source};
 pub use intake::{
-    Absent, Context, Intake, IntakeError, Outcome, RULES, Receipt, Standing, Taking, Tally,
-    Warehouses,
+    Absent, Completeness, Context, Intake, IntakeError, Outcome, RULES, Receipt, Standing, Taking,
+    Tally, Warehouses,
 };
 pub use quantity::{Quantity, QuantityError};
 pub use row::{Entry, Fault, GivenUp, Key, Reading, Row, Rows, Scope};

@@ -197,18 +197,24 @@ impl Part<'_> {
                 let key = Key::Sku(sku);
                 Entry::Row(Row { line, key, place: None, quantity, reserve: None, at })
             }
-            Err(rule) => Entry::Rejected(Fault::new(line, &sku, format!("sku '{sku}': {rule}"))),
+            Err(rule) => {
+                let fault = Fault::new(line, &sku, format!("sku '{sku}': {rule}"));
+                Entry::Rejected(fault.of(&Key::Sku(sku)))
+            }
         }
     }
 
     fn set_aside(self, place: Option<usize>, item: Spoiled) -> Entry {
         // An item that names no SKU is told by where it stands in its answer.
         let line = self.line(place.unwrap_or(item.number.saturating_sub(1)));
-        let reason = match place.and_then(|place| self.skus.get(place)) {
+        let sku = place.and_then(|place| self.skus.get(place));
+        let reason = match sku {
             Some(sku) => format!("sku '{}': {}", sku.as_str(), item.reason),
             None => item.reason,
         };
-        Entry::Rejected(Fault::new(line, &item.text, reason))
+        let mut fault = Fault::new(line, &item.text, reason);
+        fault.sku = sku.map(ToString::to_string);
+        Entry::Rejected(fault)
     }
 
     fn line(self, place: usize) -> u64 {

@@ -195,8 +195,9 @@ pub fn evaluate(
         Combine::Sum => stated.iter().map(|stated| stated.pieces).sum(),
         Combine::Least => stated.iter().map(|stated| stated.pieces).min()?,
     };
-    // Of one source that is taken alone, its own date; of several, when the last one spoke.
-    let witness = if shop.combine == Combine::First { stated[0] } else { latest };
+    // The number stands since the last one of them spoke: an older date would be outdated by
+    // what was made of fewer of them before.
+    let source = if shop.combine == Combine::First { stated[0].source } else { latest.source };
     if stated.len() > 1 {
         steps.say(|| format!("{} of {} sources: {chosen}", shop.combine.name(), stated.len()));
     }
@@ -215,7 +216,7 @@ pub fn evaluate(
         None => shaped.min(i64::from(MAX_COUNT)),
     };
     let count = Count::try_from(pieces).expect("it was brought between its bounds above");
-    Some(Result { count, at: witness.at, source: witness.source })
+    Some(Result { count, at: latest.at, source })
 }
 
 /// What one source says, in pieces.
@@ -347,7 +348,7 @@ mod tests {
             (Combine::Latest, 9, 1, 3),
             (Combine::Sum, 16, 1, 3),
             (Combine::Least, 2, 1, 3),
-            (Combine::First, 5, 0, 1),
+            (Combine::First, 5, 0, 3),
         ] {
             let shop = ShopRules { combine, ..ShopRules::default() };
             let sku = Sku::parse("A").unwrap();

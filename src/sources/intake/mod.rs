@@ -4,6 +4,7 @@ mod view;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex as Lock, PoisonError};
 
 use chrono::{DateTime, Utc};
@@ -11,11 +12,13 @@ use tokio::sync::{Mutex, MutexGuard, mpsc};
 use tracing::info;
 
 pub use self::taking::{Absent, Taking, Warehouses};
-pub use self::told::{Outcome, Receipt, Standing, Tally};
+pub use self::told::{Completeness, Outcome, Receipt, Standing, Tally};
 use self::view::{View, next};
 use super::guard::{Doubt, Effect, judge};
 use super::rules::{self, Combine, ShopRules, Steps};
-use super::stated::{Held, SourceId, Stage, Staged, StatedError, Statements, Which};
+use super::stated::{
+    Contents, Held, Memory, SourceId, Stage, Staged, StatedError, Statements, Which,
+};
 use super::{Entry, Fault, Rows, Scope};
 use crate::clock::Clock;
 use crate::http::causes;
@@ -53,14 +56,26 @@ pub enum IntakeError {
 }
 
 /// Whether a doubtful delivery is taken all the same.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 enum Word {
     /// Nobody has said so.
     None,
-    /// Somebody has.
-    Accepted,
+    /// Somebody has, of this one.
+    Accepted(Held),
     /// It is only looked at.
     Look,
+}
+
+/// Nothing is on its way any more, however it ended.
+struct ReadingGuard<'a> {
+    intake: &'a Intake,
+    source: usize,
+}
+
+impl Drop for ReadingGuard<'_> {
+    fn drop(&mut self) {
+        self.intake.standings()[self.source].reading_since = None;
+    }
 }
 
 /// What several rooms give an intake.
@@ -89,6 +104,10 @@ struct Inner {
     rules: ShopRules,
     statements: Mutex<Statements>,
     standings: Lock<Vec<Standing>>,
+    // The rules are other ones than those under which the book was reckoned last.
+    are_rules_pending: AtomicBool,
+    // And would empty the shop.
+    are_rules_held: AtomicBool,
     context: Context,
 }
 
@@ -96,8 +115,6 @@ struct Inner {
 struct Seat {
     id: SourceId,
     taking: Taking,
-    // One delivery at a time: they are staged at the same place.
-    turn: Mutex<()>,
 }
 
 impl Intake {
@@ -120,12 +137,12 @@ impl Intake {
             statements.map(id, &taking.mapping).await?;
             let memory = statements.memory(id).await?;
             let (held, is_filled) = (memory.held, memory.rows > 0);
-            if let Some(held) = &held {
+            if let Some(held) = held.last() {
                 tell_of_held(&context.alarms, name, &taking.name, &held.doubt);
             }
             let owes = memory.owes;
             standings.push(Standing { held, is_filled, owes, ..Standing::default() });
-            seats.push(Seat { id, taking, turn: Mutex::default() });
+            seats.push(Seat { id, taking });
         }
         Ok(Self(Arc::new(Inner {
             shop,
@@ -135,6 +152,8 @@ impl Intake {
             rules,
             statements: Mutex::new(statements),
             standings: Lock::new(standings),
+            are_rules_pending: AtomicBool::new(true),
+            are_rules_held: AtomicBool::new(false),
             context,
         })))
     }
@@ -186,10 +205,12 @@ impl Intake {
         self.standings()[source].is_filled
     }
 
-    /// Whether not all that a source has stated is in the book.
+    /// Whether the book is behind what is stated, and nobody's word is needed to mend that.
     #[must_use]
-    pub fn owes(&self, source: usize) -> bool {
-        self.standings()[source].owes
+    pub fn is_behind(&self, source: usize) -> bool {
+        let is_pending = self.0.are_rules_pending.load(Ordering::Relaxed);
+        (is_pending || self.standings()[source].owes)
+            && !self.0.are_rules_held.load(Ordering::Relaxed)
     }
 
     /// What a source's reader wanted to remember.
@@ -237,37 +258,40 @@ impl Intake {
 
     /// Takes one delivery: has it read, stages it, judges it, and takes it whole.
     ///
-    /// `at` is when the source says it was stated; if that is not after its last delivery, now.
-    /// `read` answers whether what it read is complete, if that can be told.
+    /// `at` is when the source says it was stated; now, if it does not say, or if that is not
+    /// after its last delivery. `read` answers whether what it read is complete, if that can be
+    /// told.
     ///
     /// # Errors
     /// It could not be read, kept or taken; the stock is as it was, but for a front door that
     /// was shut in the middle.
-    pub async fn deliver(
+    pub async fn deliver<C: Into<Completeness>>(
         &self,
         source: usize,
-        at: Instant,
+        at: impl Into<Option<Instant>>,
         is_meant: bool,
-        read: impl AsyncFnOnce(&mut Rows) -> Result<Option<Scope>, String>,
+        read: impl AsyncFnOnce(&mut Rows) -> Result<C, String>,
     ) -> Result<Receipt, IntakeError> {
         let began = self.0.context.clock.now();
         {
             let standing = &mut self.standings()[source];
             (standing.reading_since, standing.read_rows) = (Some(began), 0);
         }
-        let delivered = self.deliver_inner(source, at, is_meant, read).await;
+        // Whoever asked may have gone before the end.
+        let reading = ReadingGuard { intake: self, source };
+        let delivered = self.deliver_inner(source, at.into(), is_meant, read).await;
+        drop(reading);
         self.note(source, began, is_meant, delivered)
     }
 
-    async fn deliver_inner(
+    async fn deliver_inner<C: Into<Completeness>>(
         &self,
         source: usize,
-        at: Instant,
+        at: Option<Instant>,
         is_meant: bool,
-        read: impl AsyncFnOnce(&mut Rows) -> Result<Option<Scope>, String>,
+        read: impl AsyncFnOnce(&mut Rows) -> Result<C, String>,
     ) -> Result<Receipt, IntakeError> {
         let seat = &self.0.seats[source];
-        let _turn = seat.turn.lock().await;
         let stage = self.statements().await.stage(seat.id).await?;
         let (mut rows, entries) = Rows::channel();
         let reading = async {
@@ -280,11 +304,15 @@ impl Intake {
         let (read, staged) = tokio::join!(reading, self.fill(source, stage, entries));
         // A stage that broke is the cause of a reader that gave up, not the other way round.
         let stage = staged?;
-        let told = read.map_err(IntakeError::Unread)?;
-        let scope = seat.taking.scope.or(told).unwrap_or(Scope::Delta);
+        let told = read.map_err(IntakeError::Unread)?.into();
         let staged = stage.end().await?;
         let word = if is_meant { Word::None } else { Word::Look };
-        let delivery = Delivery { scope, at, tells_absence: staged.brought.unnamed == 0, staged };
+        let delivery = Delivery {
+            scope: told.scope(seat.taking.scope),
+            at,
+            tells_absence: staged.brought.unnamed == 0,
+            staged,
+        };
         self.finish(source, delivery, word).await
     }
 
@@ -301,46 +329,34 @@ impl Intake {
         Ok(stage)
     }
 
-    /// Takes what is held of a source.
+    /// Takes what is held of a source, the oldest first. What was stated since is newer, and
+    /// stays.
     ///
     /// # Errors
     /// Nothing is held, or it cannot be taken now.
     pub async fn accept(&self, name: &str) -> Result<Receipt, IntakeError> {
         let nothing = || IntakeError::NothingHeld(name.to_owned());
         let source = self.find(name).ok_or_else(nothing)?;
-        let began = self.0.context.clock.now();
-        let accepted = self.accept_inner(source).await;
-        self.note(source, began, true, accepted)
+        let id = self.0.seats[source].id;
+        let held = self.statements().await.memory(id).await?.held;
+        let mut receipt = Err(nothing());
+        for held in held {
+            let began = self.0.context.clock.now();
+            let accepted = self.accept_one(source, &held).await;
+            receipt = Ok(self.note(source, began, true, accepted)?);
+        }
+        receipt
     }
 
-    async fn accept_inner(&self, source: usize) -> Result<Receipt, IntakeError> {
-        let seat = &self.0.seats[source];
-        let _turn = seat.turn.lock().await;
-        let (held, staged) = {
-            let mut statements = self.statements().await;
-            let memory = statements.memory(seat.id).await?;
-            let name = || seat.taking.name.clone();
-            let held = memory.held.ok_or_else(|| IntakeError::NothingHeld(name()))?;
-            if memory.stated_at.is_some_and(|stated| stated.as_micros() > held.at) {
-                statements.release(seat.id).await?;
-                self.standings()[source].held = None;
-                let about = format!("{}/{}", self.0.name, name());
-                self.0.context.alarms.clear(AlarmKind::SourceHeld, &about);
-                return Err(IntakeError::Unfit(format!(
-                    "{} has stated something newer since, so what was held is dropped: have it \
-                     delivered anew",
-                    name()
-                )));
-            }
-            (held, statements.held(seat.id).await?)
-        };
+    async fn accept_one(&self, source: usize, held: &Held) -> Result<Receipt, IntakeError> {
+        let staged = self.statements().await.held(held).await?;
         let delivery = Delivery {
             scope: if held.is_snapshot { Scope::Snapshot } else { Scope::Delta },
-            at: Instant::from_micros(held.at).unwrap_or_else(|| self.now()),
+            at: Instant::from_micros(held.at),
             tells_absence: held.tells_absence,
             staged,
         };
-        self.finish(source, delivery, Word::Accepted).await
+        self.finish(source, delivery, Word::Accepted(held.clone())).await
     }
 
     async fn finish(
@@ -356,47 +372,25 @@ impl Intake {
         }
         let mut statements = self.statements().await;
         let memory = statements.memory(seat.id).await?;
-        // What comes later from the same source is never older.
-        let is_later = memory.stated_at.is_none_or(|stated| delivery.at > stated);
-        let at = if is_later { delivery.at.min(self.now()) } else { self.now() };
+        let taking = self.dated(&delivery, &memory, &word);
         let contents = statements.settle(seat.id, staged).await?;
-        let tells_absence = delivery.tells_absence;
-        statements.take(seat.id, *scope, at, tells_absence).await?;
-        let delivered = Which::Delivered(seat.id, *scope);
-        let tally = match self.tally(&mut statements, delivered.clone()).await {
+        if word != Word::Look {
+            statements.note_rejected(seat.id).await?;
+        }
+        statements.take(seat.id, taking).await?;
+        // What an earlier delivery owes is paid along with this one.
+        let which =
+            if memory.owes { Which::Of(seat.id) } else { Which::Delivered(seat.id, *scope) };
+        let tally = match self.tally(&mut statements, which.clone(), *scope).await {
             Ok(tally) => tally,
             Err(error) => {
                 statements.abandon().await?;
                 return Err(error);
             }
         };
-        let effect = Effect {
-            rows: contents.rows,
-            rows_before: memory.rows,
-            // Many a catalogue has products without a SKU, of which nothing can be said; only
-            // if nothing else is there, the catalogue itself is missing.
-            rejected: if contents.rows == 0 {
-                contents.rejected
-            } else {
-                contents.rejected - contents.nameless
-            },
-            in_stock: tally.in_stock,
-            zeroed: tally.zeroed,
-        };
-        let mut receipt = Receipt {
-            outcome: Outcome::Taken,
-            at,
-            scope: *scope,
-            rows: contents.rows,
-            rejected: contents.rejected,
-            tally,
-            doubtful: staged.doubtful.clone(),
-            doubts: staged.brought.doubtful,
-            absence_untold: *scope == Scope::Snapshot && !tells_absence,
-            took_ms: 0,
-        };
-        let doubt = judge(*scope, effect, &seat.taking.limits);
-        let held = doubt.map(|doubt| self.held(&memory.held, &delivery, doubt, tells_absence));
+        let mut receipt = receipt(&delivery, taking, contents, tally);
+        let doubt = judge(*scope, effect(&memory, contents, tally), &seat.taking.limits);
+        let held = doubt.map(|doubt| self.held(&memory.held, (&delivery, taking), doubt));
         if word == Word::Look {
             statements.abandon().await?;
             receipt.outcome = held.map_or(Outcome::Looked, |held| Outcome::Held(held.doubt));
@@ -406,47 +400,78 @@ impl Intake {
             |held: &Held| seat.taking.limits.repeats.is_some_and(|repeats| held.times > repeats);
         if let Some(held) = held.filter(|held| word == Word::None && !is_repeated(held)) {
             statements.abandon().await?;
-            statements.hold(seat.id, delivery.staged, &held).await?;
             receipt.outcome = Outcome::Held(held.doubt.clone());
-            self.standings()[source].held = Some(held);
+            let all = statements.hold(seat.id, delivery.staged, held).await?;
+            self.standings()[source].held = all;
             return Ok(receipt);
         }
+        self.settle_up(&mut statements, source, which).await?;
+        // A whole that is meant replaces all that waits; changes only what they are.
+        let released = match word {
+            Word::Accepted(held) => vec![held],
+            Word::None | Word::Look if *scope == Scope::Snapshot => memory.held,
+            Word::None | Word::Look => Vec::new(),
+        };
+        let all = statements.release(seat.id, &released).await?;
+        let standing = &mut self.standings()[source];
+        standing.is_filled |= *scope == Scope::Snapshot;
+        standing.held = all;
+        Ok(receipt)
+    }
+
+    /// As of when a delivery is taken.
+    fn dated(&self, delivery: &Delivery, memory: &Memory, word: &Word) -> super::stated::Taking {
+        let now = self.now();
+        let at = delivery.at.unwrap_or(now).min(now);
+        let is_later = memory.stated_at.is_none_or(|stated| at > stated);
+        let has_waited = matches!(word, Word::Accepted(_));
+        super::stated::Taking {
+            scope: delivery.scope,
+            // What comes later from the same source is never older, unless it has waited here.
+            at: if is_later || has_waited { at } else { now },
+            tells_absence: delivery.tells_absence,
+            is_late: has_waited && !is_later,
+        }
+    }
+
+    /// Makes what was taken durable, and brings it into the book.
+    async fn settle_up(
+        &self,
+        statements: &mut Statements,
+        source: usize,
+        which: Which,
+    ) -> Result<(), IntakeError> {
+        let id = self.0.seats[source].id;
         // From here on it is stated; the book follows, later if need be.
         self.standings()[source].owes = true;
         statements.commit().await?;
-        let applied = self.apply(&mut statements, delivered).await;
+        if self.0.are_rules_pending.load(Ordering::Relaxed) {
+            // Under which rules is for somebody to say.
+            return Ok(statements.finish().await?);
+        }
+        let applied = self.apply(statements, which).await;
         statements.finish().await?;
         applied?;
-        statements.paid(seat.id).await?;
-        let standing_is_whole = *scope == Scope::Snapshot;
-        {
-            let standing = &mut self.standings()[source];
-            standing.owes = false;
-            standing.is_filled |= standing_is_whole;
-        }
-        // Changes do not tell whether the whole that is held was meant.
-        if standing_is_whole || word == Word::Accepted {
-            drop(delivery);
-            statements.release(seat.id).await?;
-            self.standings()[source].held = None;
-        }
-        Ok(receipt)
+        statements.paid(id).await?;
+        self.standings()[source].owes = false;
+        Ok(())
     }
 
     fn held(
         &self,
-        before: &Option<Held>,
-        delivery: &Delivery,
+        before: &[Held],
+        (delivery, taking): (&Delivery, super::stated::Taking),
         doubt: Doubt,
-        tells_absence: bool,
     ) -> Held {
         let digest = delivery.staged.digest;
-        let same = before.as_ref().filter(|held| held.digest == digest);
+        let same = before.last().filter(|held| held.digest == digest);
+        let now = self.now().as_micros();
         Held {
-            since: before.as_ref().map_or(self.now().as_micros(), |held| held.since),
-            at: delivery.at.as_micros(),
+            file: format!("held-{now}-{digest:016x}.db"),
+            since: before.first().map_or(now, |held| held.since),
+            at: taking.at.as_micros(),
             is_snapshot: delivery.scope == Scope::Snapshot,
-            tells_absence,
+            tells_absence: delivery.tells_absence,
             doubt: doubt.to_string(),
             digest,
             times: same.map_or(1, |held| held.times.saturating_add(1)),
@@ -472,6 +497,7 @@ impl Intake {
             Ok(receipt) => receipt,
             Err(error) => {
                 if is_meant {
+                    standing.is_unreachable = false;
                     standing.failed += 1;
                     let text = causes(&error);
                     standing.failure = Some((now, text.clone()));
@@ -499,7 +525,7 @@ impl Intake {
             Outcome::Taken | Outcome::Looked => {
                 standing.taken += 1;
                 standing.rows += rows;
-                if standing.held.is_none() {
+                if standing.held.is_empty() {
                     alarms.clear(AlarmKind::SourceHeld, &about);
                 }
                 let Tally { new, changed, unchanged, zeroed, .. } = tally;
@@ -530,11 +556,21 @@ impl Intake {
         {
             let standing = &mut self.standings()[source];
             standing.failed += 1;
-            standing.reading_since = None;
+            standing.is_unreachable = true;
             standing.failure = Some((now, text.to_owned()));
         }
         let text = format!("{about} cannot be read, the stock is as it was: {text}");
         self.0.context.alarms.raise(AlarmKind::SourceFailed, &about, text);
+    }
+
+    /// Notes that a source can be asked again, and has nothing new.
+    pub fn note_reached(&self, source: usize) {
+        let standing = &mut self.standings()[source];
+        if std::mem::take(&mut standing.is_unreachable) {
+            standing.failure = None;
+            let about = format!("{}/{}", self.0.name, self.0.seats[source].taking.name);
+            self.0.context.alarms.clear(AlarmKind::SourceFailed, &about);
+        }
     }
 
     // === From statements to stock ===
@@ -548,6 +584,7 @@ impl Intake {
         let mut statements = self.statements().await;
         let rules = self.digest();
         let is_known = statements.rules().await? == rules;
+        self.0.are_rules_pending.store(!is_known, Ordering::Relaxed);
         for seat in &self.0.seats {
             if is_known && statements.memory(seat.id).await?.owes {
                 self.apply(&mut statements, Which::Of(seat.id)).await?;
@@ -560,12 +597,13 @@ impl Intake {
         if is_known {
             return Ok(());
         }
-        let tally = self.tally(&mut statements, Which::All).await?;
+        let tally = self.tally(&mut statements, Which::All, Scope::Delta).await?;
         let limits = self.0.seats.first().map(|seat| seat.taking.limits).unwrap_or_default();
         let Tally { in_stock, zeroed, .. } = tally;
         let effect = Effect { in_stock, zeroed, ..Effect::default() };
         if let Some(doubt) = judge(Scope::Delta, effect, &limits) {
             // Rules are the operator's own word, but a slip of the pen is not.
+            self.0.are_rules_held.store(true, Ordering::Relaxed);
             tell_of_held(&self.0.context.alarms, &self.0.name, RULES, &doubt.to_string());
             return Ok(());
         }
@@ -588,6 +626,8 @@ impl Intake {
     async fn adopt(&self, statements: &mut Statements, rules: &str) -> Result<(), IntakeError> {
         self.apply(statements, Which::All).await?;
         statements.note_rules(rules).await?;
+        self.0.are_rules_pending.store(false, Ordering::Relaxed);
+        self.0.are_rules_held.store(false, Ordering::Relaxed);
         for seat in &self.0.seats {
             statements.paid(seat.id).await?;
         }
@@ -617,13 +657,18 @@ impl Intake {
     }
 
     async fn view(&self, statements: &mut Statements) -> Result<View<'_>, IntakeError> {
-        let heard = statements.heard().await?.into_iter().collect();
+        let snapshots = statements.snapshots().await?.into_iter().collect();
         let rules = self.0.seats.iter().map(|seat| seat.taking.rules).collect();
-        Ok(View { seats: &self.0.seats, heard, rules, shop: &self.0.rules, is_anew: false })
+        Ok(View { seats: &self.0.seats, snapshots, rules, shop: &self.0.rules, is_anew: false })
     }
 
     /// What would become of the book.
-    async fn tally(&self, statements: &mut Statements, which: Which) -> Result<Tally, IntakeError> {
+    async fn tally(
+        &self,
+        statements: &mut Statements,
+        which: Which,
+        scope: Scope,
+    ) -> Result<Tally, IntakeError> {
         let mut view = self.view(statements).await?;
         view.is_anew = matches!(which, Which::All);
         let mut tally = Tally::default();
@@ -642,6 +687,13 @@ impl Intake {
                     tally.zeroed += u64::from(is_in_stock && result.count.get() == 0);
                 }
             }
+        }
+        if scope == Scope::Delta {
+            // It speaks of what has changed only: what it empties is a part of the whole shop.
+            tally.in_stock = 0;
+            self.0.context.book.for_each(self.0.shop, |_, entry| {
+                tally.in_stock += u64::from(entry.level().count.get() > 0);
+            });
         }
         Ok(tally)
     }
@@ -709,9 +761,46 @@ impl Intake {
 struct Delivery {
     staged: Staged,
     scope: Scope,
-    at: Instant,
+    // As the source says.
+    at: Option<Instant>,
     // Whether absence can be told at all.
     tells_absence: bool,
+}
+
+fn receipt(
+    delivery: &Delivery,
+    taking: super::stated::Taking,
+    contents: Contents,
+    tally: Tally,
+) -> Receipt {
+    Receipt {
+        outcome: Outcome::Taken,
+        at: taking.at,
+        scope: taking.scope,
+        rows: contents.rows,
+        rejected: contents.rejected,
+        tally,
+        doubtful: delivery.staged.doubtful.clone(),
+        doubts: delivery.staged.brought.doubtful,
+        absence_untold: taking.scope == Scope::Snapshot && !taking.tells_absence,
+        took_ms: 0,
+    }
+}
+
+fn effect(memory: &Memory, contents: Contents, tally: Tally) -> Effect {
+    Effect {
+        rows: contents.rows,
+        rows_before: memory.rows,
+        // Many a catalogue has products without a SKU, of which nothing can be said; only if
+        // nothing else is there, the catalogue itself is missing.
+        rejected: if contents.rows == 0 {
+            contents.rejected
+        } else {
+            contents.rejected - contents.nameless
+        },
+        in_stock: tally.in_stock,
+        zeroed: tally.zeroed,
+    }
 }
 
 fn tell_of_held(alarms: &Alarms, shop: &str, source: &str, doubt: &str) {

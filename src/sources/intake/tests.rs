@@ -95,7 +95,7 @@ impl House {
             for entry in entries {
                 rows.put(entry).await.unwrap();
             }
-            Ok(None)
+            Ok(None::<Scope>)
         };
         self.intake.deliver(source, at, true, read).await.unwrap()
     }
@@ -218,7 +218,7 @@ async fn a_delivery_that_breaks_off_at_any_row_changes_nothing() {
             for entry in many(0..cut, 1) {
                 rows.put(entry).await.unwrap();
             }
-            Err("it was cut off".to_owned())
+            Err::<Completeness, _>("it was cut off".to_owned())
         };
         let error = house.intake.deliver(0, now(), true, read).await.unwrap_err();
         assert_eq!(error.to_string(), "it was cut off");
@@ -257,7 +257,7 @@ async fn what_is_held_gives_way_to_a_good_delivery() {
     assert_eq!(house.alarms(), ["source_held"]);
     house.deliver(0, many(0..10, 6)).await;
     assert_eq!(house.alarms(), [""; 0]);
-    assert!(house.intake.standing(0).held.is_none());
+    assert!(house.intake.standing(0).held.is_empty());
     house.intake.accept("erp").await.unwrap_err();
 }
 
@@ -276,6 +276,115 @@ async fn a_wipe_said_often_enough_in_the_same_words_is_believed_if_that_is_set()
     reversed.reverse();
     assert!(!held(house.deliver(0, reversed).await));
     assert!(house.stock().values().all(|count| *count == 0));
+}
+
+#[tokio::test]
+async fn changes_that_are_held_lose_nothing_to_those_that_come_after() {
+    let delta = Taking { scope: Some(Scope::Delta), ..zeroing() };
+    let house = House::new(vec![delta.clone()], ShopRules::default()).await;
+    house.deliver(0, many(0..10, 5)).await;
+    // Two of ten that sell out are no wipe; four are.
+    assert_eq!(house.deliver(0, vec![row("S-0", 0), row("S-1", 0)]).await.outcome, Outcome::Taken);
+    let wipe = many(2..6, 0);
+    assert!(matches!(house.deliver(0, wipe).await.outcome, Outcome::Held(_)));
+    house.deliver(0, vec![row("S-2", 7)]).await;
+    assert!(matches!(house.deliver(0, many(6..10, 0)).await.outcome, Outcome::Held(_)));
+    assert_eq!(house.alarms(), ["source_held"]);
+    let house = house.again(vec![delta], ShopRules::default()).await;
+    assert_eq!(house.intake.standing(0).held.len(), 2);
+    house.intake.accept("erp").await.unwrap();
+    // What was stated since it was held is newer.
+    let left: Vec<_> = house.stock().into_iter().filter(|(_, count)| *count > 0).collect();
+    assert_eq!(left, [("S-2".to_owned(), 7)]);
+    assert_eq!(house.alarms(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_debt_is_paid_by_whatever_comes_next() {
+    let house = House::new(vec![taking("erp")], ShopRules::default()).await;
+    house.deliver(0, many(0..100, 5)).await;
+    let entries = many(0..100, 6);
+    let read = async |rows: &mut Rows| {
+        for entry in entries {
+            rows.put(entry).await.unwrap();
+        }
+        Ok(None::<Scope>)
+    };
+    // Cut off at every point it waits at, one later each time, until it comes to its end.
+    let mut delivering = Box::pin(house.intake.deliver(0, now(), true, read));
+    for _ in 0..40 {
+        if futures_util::poll!(delivering.as_mut()).is_ready() {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    drop(delivering);
+    let read = async |rows: &mut Rows| {
+        rows.put(row("N", 1)).await.unwrap();
+        Ok(Completeness::Sure(Scope::Delta))
+    };
+    house.intake.deliver(0, now(), true, read).await.unwrap();
+    let counts: Vec<u32> = (0..100).map(|n| house.stock()[&format!("S-{n}")]).collect();
+    assert!(counts.iter().all(|count| *count == counts[0]), "{counts:?}");
+}
+
+#[tokio::test]
+async fn changes_do_not_make_what_they_do_not_mention_any_newer() {
+    let settings = Taking { scope: None, ..taking("erp") };
+    let house = House::new(vec![settings.clone()], ShopRules::default()).await;
+    let deliver = async |entries: Vec<Entry>, scope| {
+        let read = async |rows: &mut Rows| {
+            for entry in entries {
+                rows.put(entry).await.unwrap();
+            }
+            Ok(Completeness::Sure(scope))
+        };
+        house.intake.deliver(0, now(), true, read).await.unwrap();
+    };
+    deliver(vec![row("A", 5), row("B", 5)], Scope::Snapshot).await;
+    house.put("A", 0).await;
+    deliver(vec![row("B", 6)], Scope::Delta).await;
+    // Other rules, and everything is reckoned anew.
+    let limits = Limits { most_zeroed: 1.0, ..Limits::default() };
+    let shape = Shape { cap: Some(100), ..Shape::default() };
+    let rules = ShopRules { shape, ..ShopRules::default() };
+    let house = house.again(vec![Taking { limits, ..settings }], rules).await;
+    assert_eq!(house.stock(), stock([("A", 0), ("B", 6)]));
+}
+
+#[tokio::test]
+async fn a_warehouse_that_is_gone_from_a_product_that_is_there_counts_no_more() {
+    for settings in [taking("erp"), zeroing()] {
+        let settings = Taking { warehouses: Warehouses::All, ..settings };
+        let house = House::new(vec![settings], ShopRules::default()).await;
+        house.deliver(0, vec![row_at("A", Some("Msk"), 5), row_at("B", Some("Msk"), 1)]).await;
+        house.deliver(0, vec![row_at("A", Some("Spb"), 5), row_at("B", Some("Msk"), 1)]).await;
+        assert_eq!(house.stock(), stock([("A", 5), ("B", 1)]));
+    }
+}
+
+#[tokio::test]
+async fn what_was_gone_and_was_said_to_be_there_since_stays() {
+    let house = House::new(vec![zeroing()], ShopRules::default()).await;
+    house.deliver(0, many(0..10, 5)).await;
+    house.deliver(0, many(0..9, 5)).await;
+    assert_eq!(house.stock()["S-9"], 0);
+    house.put("S-9", 4).await;
+    house.deliver(0, many(0..9, 5)).await;
+    assert_eq!(house.stock()["S-9"], 4);
+}
+
+#[tokio::test]
+async fn only_looking_teaches_no_articles() {
+    let house = House::new(vec![taking("1c")], ShopRules::default()).await;
+    house.deliver(0, vec![article("p1", "A-1"), by_id("p1", 3)]).await;
+    let read = async |rows: &mut Rows| {
+        rows.put(article("p1", "WRONG")).await.unwrap();
+        Ok(Completeness::Sure(Scope::Delta))
+    };
+    house.intake.deliver(0, now(), false, read).await.unwrap();
+    house.deliver(0, vec![by_id("p1", 4)]).await;
+    assert_eq!(house.stock(), stock([("A-1", 4)]));
 }
 
 #[tokio::test]
@@ -386,7 +495,7 @@ async fn several_warehouses_have_to_be_chosen_from() {
         for row in rows() {
             out.put(row).await.unwrap();
         }
-        Ok(None)
+        Ok(None::<Scope>)
     };
     let error = unsaid.intake.deliver(0, now(), true, read).await.unwrap_err();
     assert!(error.to_string().starts_with("it names 2 warehouses, 'Msk', 'Spb': say"), "{error}");
@@ -493,7 +602,7 @@ async fn what_was_stated_and_did_not_reach_the_book_reaches_it_at_the_next_start
         for entry in many(0..5_000, 6) {
             rows.put(entry).await.unwrap();
         }
-        Ok(None)
+        Ok(None::<Scope>)
     };
     let error = house.intake.deliver(0, now(), true, read).await.unwrap_err();
     assert!(matches!(error, IntakeError::Ingest(_)), "{error}");
@@ -538,7 +647,7 @@ async fn only_looking_changes_nothing_and_tells_everything() {
             for entry in entries {
                 rows.put(entry).await.unwrap();
             }
-            Ok(None)
+            Ok(None::<Scope>)
         };
         house.intake.deliver(0, now(), false, read).await.unwrap()
     };
@@ -583,7 +692,7 @@ async fn follow(acts: Vec<Act>) {
     let settings = Taking { limits, ..zeroing() };
     let mut house = House::new(vec![settings.clone()], ShopRules::default()).await;
     let mut model: BTreeMap<String, u32> = BTreeMap::new();
-    let mut stated: BTreeMap<String, u32> = BTreeMap::new();
+    let mut stated: Vec<String> = Vec::new();
     for act in acts {
         match act {
             Act::Snapshot(rows) => {
@@ -593,11 +702,11 @@ async fn follow(acts: Vec<Act>) {
                     .collect();
                 let entries = rows.iter().map(|(sku, count)| row(sku, i64::from(*count))).collect();
                 house.deliver(0, entries).await;
-                for (sku, count) in &mut stated {
-                    *count = 0;
-                    model.insert(sku.clone(), 0);
+                // Gone is said once, of what was there the last time.
+                for sku in stated {
+                    model.insert(sku, 0);
                 }
-                stated.extend(rows.clone());
+                stated = rows.keys().cloned().collect();
                 model.extend(rows);
             }
             Act::Put(sku, count) => {

@@ -64,8 +64,10 @@ pub struct Standing {
     pub last: Option<Receipt>,
     /// When that was.
     pub last_at: Option<DateTime<Utc>>,
-    /// What is held.
-    pub held: Option<Held>,
+    /// What is held, the oldest first.
+    pub held: Vec<Held>,
+    /// The failure was that nobody answered.
+    pub is_unreachable: bool,
     /// Why the last attempt failed, if it did.
     pub failure: Option<(DateTime<Utc>, String)>,
     /// Since when a delivery is on its way.
@@ -86,4 +88,32 @@ pub struct Standing {
     pub rows: u64,
     /// Rows set aside since the start.
     pub rejected: u64,
+}
+
+/// What a reader knows of the completeness of what it read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Completeness {
+    /// Nothing: the settings decide.
+    Unsaid,
+    /// The format says so; the settings may know better.
+    Said(Scope),
+    /// It is so, whatever the settings say.
+    Sure(Scope),
+}
+
+impl Completeness {
+    /// What holds, given what the settings say.
+    pub(super) fn scope(self, set: Option<Scope>) -> Scope {
+        match self {
+            Self::Sure(scope) => scope,
+            Self::Said(scope) => set.unwrap_or(scope),
+            Self::Unsaid => set.unwrap_or(Scope::Delta),
+        }
+    }
+}
+
+impl From<Option<Scope>> for Completeness {
+    fn from(said: Option<Scope>) -> Self {
+        said.map_or(Self::Unsaid, Self::Said)
+    }
 }

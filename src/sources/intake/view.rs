@@ -3,16 +3,17 @@ use std::fmt::Write as _;
 
 use super::taking::Absent;
 use super::{IntakeError, Seat};
+use crate::ingest::Origin;
 use crate::sources::Quantity;
-use crate::sources::rules::{self, Part, ShopRules, SourceRules, Steps};
+use crate::sources::rules::{self, Combine, Part, ShopRules, SourceRules, Steps};
 use crate::sources::stated::{Groups, Said, SourceId};
 use crate::stock::{Instant, Sku};
 
 /// All that decides what is made of statements, at one moment.
 pub(super) struct View<'a> {
     pub(super) seats: &'a [Seat],
-    /// When each source was last heard.
-    pub(super) heard: HashMap<SourceId, Option<Instant>>,
+    /// When each source's last snapshot was stated.
+    pub(super) snapshots: HashMap<SourceId, Option<Instant>>,
     pub(super) rules: Vec<SourceRules>,
     pub(super) shop: &'a ShopRules,
     /// The rules are other ones than those under which the book was reckoned last.
@@ -24,44 +25,49 @@ impl View<'_> {
         self.seats.iter().position(|seat| seat.id == source)
     }
 
-    fn heard(&self, source: SourceId) -> Option<Instant> {
-        self.heard.get(&source).copied().flatten()
-    }
-
     /// Since when a row holds: since its own date, or its source's last snapshot.
     fn since(&self, said: &Said) -> Option<Instant> {
-        said.at.and_then(Instant::from_micros).or_else(|| self.heard(said.source))
+        let own = said.at.and_then(Instant::from_micros);
+        own.or_else(|| self.snapshots.get(&said.source).copied().flatten())
     }
 
     /// What counts of what is stated, in the order of the sources.
     ///
     /// A product of which only other warehouses were ever heard has nothing that counts: that
-    /// it is not in ours is nobody's word.
+    /// it is not in ours is nobody's word. One that is still in some of ours is in no other.
     pub(super) fn parts(&self, group: &[Said]) -> Vec<Part> {
         let mut parts: Vec<Part> = Vec::with_capacity(group.len());
-        for said in group {
-            // A source that is not configured any more has no say.
-            let Some(source) = self.find(said.source) else { continue };
-            let Seat { taking, .. } = &self.seats[source];
-            if !taking.warehouses.has(&said.place) {
-                continue;
-            }
-            let is_gone = taking.absent == Absent::Zero && said.is_absent;
-            let at = if is_gone { self.heard(said.source) } else { self.since(said) };
-            let Some(at) = at else { continue };
-            let quantity = if is_gone { 0 } else { said.quantity };
-            parts.push(Part {
-                source,
-                said: Some(said.said.clone()).filter(|word| *word != said.sku),
-                place: said.place.clone(),
-                quantity: Quantity::from_thousandths(quantity).unwrap_or_default(),
-                reserve: said.reserve.filter(|_| !is_gone).and_then(Quantity::from_thousandths),
-                pack: said.pack,
-                at,
-            });
+        for (source, seat) in self.seats.iter().enumerate() {
+            // By hand is a word of the moment, not one of several that make up a number.
+            let is_aside =
+                seat.taking.origin == Origin::Import && self.shop.combine != Combine::Latest;
+            let ours = |said: &&Said| {
+                said.source == seat.id && !is_aside && seat.taking.warehouses.has(&said.place)
+            };
+            let is_there = group.iter().filter(ours).any(|said| said.absent_at.is_none());
+            let counted = group.iter().filter(ours);
+            let counted = counted.filter(|said| said.absent_at.is_none() || !is_there);
+            parts.extend(counted.filter_map(|said| self.part(source, said)));
         }
-        parts.sort_by_key(|part| part.source);
         parts
+    }
+
+    fn part(&self, source: usize, said: &Said) -> Option<Part> {
+        let absent = self.seats[source].taking.absent;
+        let gone = said.absent_at.filter(|_| absent == Absent::Zero);
+        let (quantity, reserve, at) = match gone {
+            Some(at) => (0, None, Instant::from_micros(at)?),
+            None => (said.quantity, said.reserve, self.since(said)?),
+        };
+        Some(Part {
+            source,
+            said: Some(said.said.clone()).filter(|word| *word != said.sku),
+            place: said.place.clone(),
+            quantity: Quantity::from_thousandths(quantity).unwrap_or_default(),
+            reserve: reserve.and_then(Quantity::from_thousandths),
+            pack: said.pack,
+            at,
+        })
     }
 
     fn result(&self, group: &[Said]) -> Option<(Sku, rules::Result)> {
@@ -71,7 +77,8 @@ impl View<'_> {
         if self.is_anew {
             // What was made of a source that has no say any more must not outlive it: what the
             // sources stated of the SKU last, all of them, is the date of what was made of it.
-            let latest = group.iter().filter_map(|said| self.since(said)).max();
+            let absent = |said: &Said| said.absent_at.and_then(Instant::from_micros);
+            let latest = group.iter().filter_map(|said| self.since(said).max(absent(said))).max();
             result.at = latest.map_or(result.at, |latest| latest.max(result.at));
         }
         Some((sku, result))
@@ -92,7 +99,7 @@ impl View<'_> {
         if let Some(at) = at {
             let _infallible = write!(text, " as of {at}");
         }
-        if said.is_absent {
+        if said.absent_at.is_some() {
             text.push_str(", absent from its last snapshot");
         }
         if !taking.warehouses.has(&said.place) {

@@ -36,8 +36,8 @@ pub(in crate::sources) struct Said {
     pub(in crate::sources) reserve: Option<i64>,
     /// Since when, in microseconds since 1970; `None`: since the source's last snapshot.
     pub(in crate::sources) at: Option<i64>,
-    /// The source's last snapshot has it no more.
-    pub(in crate::sources) is_absent: bool,
+    /// Since when the source's snapshots have it no more, in microseconds since 1970.
+    pub(in crate::sources) absent_at: Option<i64>,
     /// Units of the source a piece.
     pub(in crate::sources) pack: u32,
     /// Whether it was asked for, rather than something else of the same SKU.
@@ -76,7 +76,7 @@ impl<'a> Groups<'a> {
             ("s.said", "1", "", "s.said, s.source, s.place")
         };
         let statement = format!(
-            "SELECT {sku}, s.said, s.source, s.place, s.quantity, s.reserve, s.at, s.is_absent, \
+            "SELECT {sku}, s.said, s.source, s.place, s.quantity, s.reserve, s.at, s.absent_at, \
              {pack}, {meant} FROM stated s {join} WHERE {only} ORDER BY {order}"
         );
         let query = sqlx::query(sqlx::AssertSqlSafe(statement));
@@ -125,7 +125,7 @@ fn said(row: &SqliteRow) -> Said {
         quantity: row.get(4),
         reserve: row.get(5),
         at: row.get(6),
-        is_absent: row.get::<i64, _>(7) != 0,
+        absent_at: row.get(7),
         pack: u32::try_from(row.get::<i64, _>(8)).unwrap_or(1),
         is_meant: row.get::<i64, _>(9) != 0,
     }

@@ -13,6 +13,7 @@ mod groups;
 mod stage;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
@@ -20,9 +21,9 @@ use sqlx::{ConnectOptions, Connection, Row as _};
 
 pub(super) use groups::{Groups, Said, Which};
 pub use stage::Brought;
-pub(super) use stage::{Stage, Staged};
+pub(super) use stage::{Stage, Staged, Taking};
 
-use super::{Fault, Scope};
+use super::Fault;
 use crate::stock::Instant;
 
 /// The format written and read here.
@@ -33,10 +34,10 @@ const MAX_REJECTED: i64 = 100_000;
 
 const SCHEMA: &str = "\
 CREATE TABLE source (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, stated_at INTEGER, \
-rows INTEGER NOT NULL DEFAULT 0, owes INTEGER NOT NULL DEFAULT 0, reader TEXT NOT NULL DEFAULT '', \
-held TEXT) STRICT;
+snapshot_at INTEGER, rows INTEGER NOT NULL DEFAULT 0, owes INTEGER NOT NULL DEFAULT 0, reader TEXT NOT NULL DEFAULT '', \
+held TEXT NOT NULL DEFAULT '[]') STRICT;
 CREATE TABLE stated (said TEXT NOT NULL, source INTEGER NOT NULL, place TEXT NOT NULL, \
-quantity INTEGER NOT NULL, reserve INTEGER, at INTEGER, is_absent INTEGER NOT NULL DEFAULT 0, \
+quantity INTEGER NOT NULL, reserve INTEGER, at INTEGER, absent_at INTEGER, \
 PRIMARY KEY (said, source, place)) STRICT, WITHOUT ROWID;
 CREATE TABLE article (source INTEGER NOT NULL, id TEXT NOT NULL, said TEXT NOT NULL, \
 PRIMARY KEY (source, id)) STRICT, WITHOUT ROWID;
@@ -85,7 +86,7 @@ pub(super) struct SourceId(i64);
 /// What is remembered of a source.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Memory {
-    /// When its last snapshot, or its last delta, was stated.
+    /// When its last delivery was stated.
     pub(super) stated_at: Option<Instant>,
     /// Rows of its last snapshot.
     pub(super) rows: u64,
@@ -93,13 +94,15 @@ pub(super) struct Memory {
     pub(super) owes: bool,
     /// What its reader wants to know next time, in words of its own.
     pub(super) reader: String,
-    /// What is held of it.
-    pub(super) held: Option<Held>,
+    /// What is held of it, the oldest first.
+    pub(super) held: Vec<Held>,
 }
 
 /// A delivery that waits for somebody's word.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Held {
+    /// In which file it waits.
+    pub file: String,
     /// Since when the first such one waits, in microseconds since 1970.
     pub since: i64,
     /// As of when it was stated, in microseconds since 1970.
@@ -136,6 +139,8 @@ pub(super) struct Statements {
     is_mapped: bool,
     // A delivery is attached, and a transaction may be open.
     is_open: bool,
+    // Deliveries that were staged since the start.
+    staged: AtomicU64,
 }
 
 impl Statements {
@@ -178,7 +183,13 @@ impl Statements {
         }
         let is_mapped = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM mapping)");
         let is_mapped = is_mapped.fetch_one(&mut conn).await.map_err(database)?;
-        Ok(Self { directory: directory.to_owned(), conn, is_mapped, is_open: false })
+        Ok(Self {
+            directory: directory.to_owned(),
+            conn,
+            is_mapped,
+            is_open: false,
+            staged: AtomicU64::new(0),
+        })
     }
 
     fn failed(&self, source: sqlx::Error) -> StatedError {
@@ -205,19 +216,23 @@ impl Statements {
                 .fetch_one(&mut self.conn)
                 .await;
         let row = row.map_err(|error| self.failed(error))?;
-        let held: Option<String> = row.get(4);
+        let held: String = row.get(4);
         Ok(Memory {
             stated_at: row.get::<Option<i64>, _>(0).and_then(Instant::from_micros),
             rows: u64::try_from(row.get::<i64, _>(1)).unwrap_or_default(),
             owes: row.get::<i64, _>(2) != 0,
             reader: row.get(3),
-            held: held.and_then(|text| serde_json::from_str(&text).ok()),
+            held: serde_json::from_str(&held).unwrap_or_default(),
         })
     }
 
-    /// When each source was last heard, those included that are not configured any more.
-    pub(super) async fn heard(&mut self) -> Result<Vec<(SourceId, Option<Instant>)>, StatedError> {
-        let rows = sqlx::query("SELECT id, stated_at FROM source").fetch_all(&mut self.conn).await;
+    /// When each source's last snapshot was stated, of those too that are not configured any
+    /// more.
+    pub(super) async fn snapshots(
+        &mut self,
+    ) -> Result<Vec<(SourceId, Option<Instant>)>, StatedError> {
+        let rows =
+            sqlx::query("SELECT id, snapshot_at FROM source").fetch_all(&mut self.conn).await;
         let rows = rows.map_err(|error| self.failed(error))?;
         let heard = |row: &sqlx::sqlite::SqliteRow| {
             let at: Option<i64> = row.get(1);
@@ -242,7 +257,9 @@ impl Statements {
 
     /// A place to stage a delivery of that source.
     pub(super) async fn stage(&self, source: SourceId) -> Result<Stage, StatedError> {
-        let path = self.directory.join(format!("staged-{}.db", source.0));
+        // Two of one source may be under way: one that was asked for, and one that came.
+        let number = self.staged.fetch_add(1, Ordering::Relaxed);
+        let path = self.directory.join(format!("staged-{}-{number}.db", source.0));
         Stage::begin(&path).await.map_err(|source| StatedError::Database { path, source })
     }
 
@@ -288,7 +305,6 @@ impl Statements {
                 .await?;
             sqlx::raw_sql("PRAGMA delivery.synchronous = OFF").execute(&mut self.conn).await?;
             let nameless = stage::settle(&mut self.conn, source).await?;
-            stage::note_rejected(&mut self.conn, source, MAX_REJECTED).await?;
             let (rows, rejected) = stage::count(&mut self.conn).await?;
             Ok(Contents { rows, rejected, nameless })
         };
@@ -307,11 +323,9 @@ impl Statements {
     pub(super) async fn take(
         &mut self,
         source: SourceId,
-        scope: Scope,
-        at: Instant,
-        tells_absence: bool,
+        taking: Taking,
     ) -> Result<(), StatedError> {
-        match stage::take(&mut self.conn, source, scope, at, tells_absence).await {
+        match stage::take(&mut self.conn, source, taking).await {
             Ok(()) => Ok(()),
             Err(error) => {
                 self.abandon().await?;
@@ -367,20 +381,48 @@ impl Statements {
         done.map(drop).map_err(|error| self.failed(error))
     }
 
-    /// Keeps a delivery for somebody's word.
+    /// Keeps a delivery for somebody's word, beside what is held already, or instead of it if it
+    /// is all there is.
     pub(super) async fn hold(
         &mut self,
         source: SourceId,
         staged: Staged,
-        held: &Held,
-    ) -> Result<(), StatedError> {
-        let to = self.held_path(source);
-        let path = staged.path().to_owned();
-        let kept = async {
-            staged.keep(&to)?;
+        held: Held,
+    ) -> Result<Vec<Held>, StatedError> {
+        let path = self.directory.join(&held.file);
+        let kept = staged.keep(&path).and_then(|()| {
+            // The name must be there before it is told of.
             std::fs::File::open(&self.directory)?.sync_all()
-        };
-        kept.await.map_err(|source| StatedError::Directory { path, source })?;
+        });
+        kept.map_err(|source| StatedError::Directory { path, source })?;
+        let mut all = self.memory(source).await?.held;
+        let before = if held.is_snapshot { std::mem::take(&mut all) } else { Vec::new() };
+        all.push(held);
+        self.note_held(source, &all).await?;
+        self.remove(&before)?;
+        Ok(all)
+    }
+
+    /// What is held, to be taken.
+    pub(super) async fn held(&mut self, held: &Held) -> Result<Staged, StatedError> {
+        let path = self.directory.join(&held.file);
+        Staged::open(&path).await.map_err(|source| StatedError::Database { path, source })
+    }
+
+    /// These are not held any more.
+    pub(super) async fn release(
+        &mut self,
+        source: SourceId,
+        released: &[Held],
+    ) -> Result<Vec<Held>, StatedError> {
+        let mut all = self.memory(source).await?.held;
+        all.retain(|held| !released.contains(held));
+        self.note_held(source, &all).await?;
+        self.remove(released)?;
+        Ok(all)
+    }
+
+    async fn note_held(&mut self, source: SourceId, held: &[Held]) -> Result<(), StatedError> {
         let text = serde_json::to_string(held).unwrap_or_default();
         let done = sqlx::query("UPDATE source SET held = ?2 WHERE id = ?1")
             .bind(source.0)
@@ -390,27 +432,23 @@ impl Statements {
         done.map(drop).map_err(|error| self.failed(error))
     }
 
-    /// What is held of a source, to be taken.
-    pub(super) async fn held(&mut self, source: SourceId) -> Result<Staged, StatedError> {
-        let path = self.held_path(source);
-        Staged::open(&path).await.map_err(|source| StatedError::Database { path, source })
-    }
-
-    /// Nothing is held of a source any more.
-    pub(super) async fn release(&mut self, source: SourceId) -> Result<(), StatedError> {
-        let done = sqlx::query("UPDATE source SET held = NULL WHERE id = ?1").bind(source.0);
-        let done = done.execute(&mut self.conn).await;
-        done.map_err(|error| self.failed(error))?;
-        match std::fs::remove_file(self.held_path(source)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(StatedError::Directory { path: self.held_path(source), source: error })
+    fn remove(&self, held: &[Held]) -> Result<(), StatedError> {
+        for held in held {
+            let path = self.directory.join(&held.file);
+            match std::fs::remove_file(&path) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(StatedError::Directory { path, source });
+                }
+                Ok(()) | Err(_) => {}
             }
-            Ok(()) | Err(_) => Ok(()),
         }
+        Ok(())
     }
 
-    fn held_path(&self, source: SourceId) -> PathBuf {
-        self.directory.join(format!("held-{}.db", source.0))
+    /// Notes which rows of the delivery under way were set aside, instead of those before.
+    pub(super) async fn note_rejected(&mut self, source: SourceId) -> Result<(), StatedError> {
+        let noted = stage::note_rejected(&mut self.conn, source, MAX_REJECTED).await;
+        noted.map_err(|error| self.failed(error))
     }
 
     /// The rows that were set aside in a source's last delivery, from one on.

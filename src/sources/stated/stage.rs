@@ -32,15 +32,18 @@ CREATE TABLE present (said TEXT NOT NULL PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE rejected (line INTEGER NOT NULL, text TEXT NOT NULL, reason TEXT NOT NULL);";
 
 const ON_CLASH: &str = " ON CONFLICT (said, place) DO UPDATE SET \
-clash = CASE WHEN excluded.part > part OR (excluded.at IS NOT NULL AND at IS NOT NULL AND \
-excluded.at <> at) THEN 0 WHEN excluded.quantity IS quantity AND excluded.reserve IS reserve \
-THEN clash ELSE excluded.line END, \
-quantity = CASE WHEN excluded.part > part OR excluded.at > at THEN excluded.quantity ELSE quantity \
-END, \
-reserve = CASE WHEN excluded.part > part OR excluded.at > at THEN excluded.reserve ELSE reserve \
-END, \
-line = CASE WHEN excluded.part > part OR excluded.at > at THEN excluded.line ELSE line END, \
-at = CASE WHEN excluded.part > part OR excluded.at > at THEN excluded.at ELSE at END, \
+clash = CASE WHEN excluded.part > part OR (excluded.part = part AND excluded.at > at) THEN 0 \
+WHEN excluded.part < part OR excluded.at < at THEN clash \
+WHEN excluded.quantity IS quantity AND excluded.reserve IS reserve THEN clash \
+ELSE excluded.line END, \
+quantity = CASE WHEN excluded.part > part OR (excluded.part = part AND excluded.at > at) \
+THEN excluded.quantity ELSE quantity END, \
+reserve = CASE WHEN excluded.part > part OR (excluded.part = part AND excluded.at > at) \
+THEN excluded.reserve ELSE reserve END, \
+line = CASE WHEN excluded.part > part OR (excluded.part = part AND excluded.at > at) \
+THEN excluded.line ELSE line END, \
+at = CASE WHEN excluded.part > part OR (excluded.part = part AND excluded.at > at) \
+THEN excluded.at ELSE at END, \
 part = max(part, excluded.part)";
 
 /// What a delivery has brought so far.
@@ -377,38 +380,36 @@ async fn reject(conn: &mut SqliteConnection, fault: &Fault) -> Result<(), sqlx::
 
 /// Finds the SKUs of rows that came by id, and sets aside what cannot be told apart.
 ///
-/// Once more does no harm: what was found is a row like any other then.
+/// Only the delivery itself is written to: what it says is not taken yet. Once more does no
+/// harm: what was found is a row like any other then. Gives how many products have no SKU.
 pub(super) async fn settle(
     conn: &mut SqliteConnection,
     source: SourceId,
 ) -> Result<u64, sqlx::Error> {
-    let mut nameless = 0;
-    // Each statement by itself: `raw_sql` takes no parameters.
-    let with_source = [
-        "INSERT INTO main.article (source, id, said) SELECT ?1, id, said FROM delivery.article \
-         WHERE true ON CONFLICT (source, id) DO UPDATE SET said = excluded.said \
-         WHERE said IS NOT excluded.said"
-            .to_owned(),
-        // A variant whose own id is not known goes by its product's: `product#variant`.
+    // A variant whose own id is not known goes by its product's: `product#variant`.
+    let product = "substr(r.id, 1, instr(r.id, '#') - 1)";
+    let known = |id: &str| {
         format!(
-            "INSERT INTO delivery.row (said, place, part, line, quantity, reserve, at, clash) \
-             SELECT a.said, r.place, r.part, r.line, r.quantity, r.reserve, r.at, 0 \
-             FROM delivery.by_id r JOIN main.article a ON a.source = ?1 AND a.id = \
-             CASE WHEN EXISTS (SELECT 1 FROM main.article e WHERE e.source = ?1 AND e.id = r.id) \
-             OR instr(r.id, '#') = 0 THEN r.id ELSE substr(r.id, 1, instr(r.id, '#') - 1) END \
-             WHERE true{ON_CLASH}"
-        ),
-        "INSERT INTO delivery.rejected (line, text, reason) SELECT min(line), id, \
-         'no SKU is known for this id: it stands in a catalogue that has not come yet' \
-         FROM delivery.by_id r WHERE NOT EXISTS (SELECT 1 FROM main.article a \
-         WHERE a.source = ?1 AND (a.id = r.id OR (instr(r.id, '#') > 0 \
-         AND a.id = substr(r.id, 1, instr(r.id, '#') - 1)))) GROUP BY id"
-            .to_owned(),
-    ];
-    for statement in with_source {
+            "(SELECT said FROM delivery.article WHERE id = {id}), \
+             (SELECT said FROM main.article WHERE source = ?1 AND id = {id})"
+        )
+    };
+    let said = format!("COALESCE({}, {})", known("r.id"), known(product));
+    let found = format!(
+        "INSERT INTO delivery.row (said, place, part, line, quantity, reserve, at, clash) \
+         SELECT {said}, r.place, r.part, r.line, r.quantity, r.reserve, r.at, 0 \
+         FROM delivery.by_id r WHERE {said} IS NOT NULL{ON_CLASH}"
+    );
+    let nameless = format!(
+        "INSERT INTO delivery.rejected (line, text, reason) SELECT min(r.line), r.id, \
+         'no SKU is known for this id: it stands in a catalogue that has not come, or has none' \
+         FROM delivery.by_id r WHERE {said} IS NULL GROUP BY r.id"
+    );
+    let mut rejected = 0;
+    for statement in [found, nameless] {
         let done = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(source.0).execute(&mut *conn);
-        // The last one sets those aside of which no SKU is known.
-        nameless = done.await?.rows_affected();
+        // The last one's rows are those that count.
+        rejected = done.await?.rows_affected();
     }
     sqlx::raw_sql(
         "DELETE FROM delivery.by_id; \
@@ -416,12 +417,25 @@ pub(super) async fn settle(
          'the SKU stands here and in row ' || clash || ' with different numbers' \
          FROM delivery.row WHERE clash > 0; \
          INSERT OR IGNORE INTO delivery.present (said) SELECT said FROM delivery.row \
-         WHERE clash > 0; \
+         WHERE clash > 0 OR quantity IS NULL; \
          DELETE FROM delivery.row WHERE clash > 0;",
     )
     .execute(conn)
     .await?;
-    Ok(nameless)
+    Ok(rejected)
+}
+
+/// How a settled delivery is taken.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::sources) struct Taking {
+    /// Whether it is complete.
+    pub(in crate::sources) scope: Scope,
+    /// As of when it was stated.
+    pub(in crate::sources) at: Instant,
+    /// What it does not name is absent.
+    pub(in crate::sources) tells_absence: bool,
+    /// It has waited: what was stated since is newer.
+    pub(in crate::sources) is_late: bool,
 }
 
 /// Puts a settled delivery in the place of what its source stated, in an open transaction.
@@ -430,61 +444,71 @@ pub(super) async fn settle(
 pub(super) async fn take(
     conn: &mut SqliteConnection,
     source: SourceId,
-    scope: Scope,
-    at: Instant,
-    tells_absence: bool,
+    taking: Taking,
 ) -> Result<(), sqlx::Error> {
+    let Taking { scope, at, tells_absence, is_late } = taking;
     sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *conn).await?;
-    // In a snapshot a row's date is the snapshot's, unless it has one of its own: noted once
-    // for all of them, with the source. In a delta each row has the delta's.
-    let default = match scope {
-        Scope::Snapshot => None,
-        Scope::Delta => Some(at.as_micros()),
-    };
-    if scope == Scope::Snapshot {
-        // What is there without a number, or not there, was last stated before.
-        sqlx::query(
-            "UPDATE stated SET at = COALESCE(at, (SELECT stated_at FROM source WHERE id = ?1)), \
-             is_absent = 0 WHERE source = ?1 AND (at IS NULL OR is_absent) AND ( \
-             EXISTS (SELECT 1 FROM delivery.row r WHERE r.said = stated.said AND \
-             r.place = stated.place AND r.quantity IS NULL) \
-             OR said IN (SELECT said FROM delivery.present))",
-        )
-        .bind(source.0)
-        .execute(&mut *conn)
-        .await?;
-        sqlx::query(
-            "UPDATE stated SET at = COALESCE(at, (SELECT stated_at FROM source WHERE id = ?1)), \
-             is_absent = ?2 WHERE source = ?1 AND is_absent = 0 AND (at IS NULL OR ?2) \
-             AND said NOT IN (SELECT said FROM delivery.present) \
-             AND NOT EXISTS (SELECT 1 FROM delivery.row r WHERE r.said = stated.said AND \
-             r.place = stated.place)",
-        )
-        .bind(source.0)
-        .bind(tells_absence)
-        .execute(&mut *conn)
-        .await?;
-    }
     sqlx::query(
-        "INSERT INTO stated (said, source, place, quantity, reserve, at, is_absent) \
-         SELECT said, ?1, place, quantity, reserve, COALESCE(at, ?2), 0 FROM delivery.row \
-         WHERE quantity IS NOT NULL ORDER BY said \
-         ON CONFLICT (said, source, place) DO UPDATE SET quantity = excluded.quantity, \
-         reserve = excluded.reserve, at = excluded.at, is_absent = 0 \
-         WHERE quantity IS NOT excluded.quantity OR reserve IS NOT excluded.reserve \
-         OR at IS NOT excluded.at OR is_absent",
+        "INSERT INTO main.article (source, id, said) SELECT ?1, id, said FROM delivery.article \
+         WHERE true ON CONFLICT (source, id) DO UPDATE SET said = excluded.said \
+         WHERE said IS NOT excluded.said",
     )
     .bind(source.0)
-    .bind(default)
     .execute(&mut *conn)
     .await?;
+    // In a snapshot a row's date is the snapshot's, unless it has one of its own: noted once
+    // for all of them, with the source. In a delta each row has the delta's. A snapshot that
+    // has waited is not the last one any more, so its rows have their own date too.
+    let own_date = scope == Scope::Delta || is_late;
+    let default = own_date.then_some(at.as_micros());
+    let since = "COALESCE(at, (SELECT snapshot_at FROM source WHERE id = ?1), 0)";
+    if scope == Scope::Snapshot {
+        // What is there without a number was last stated before.
+        let kept = format!(
+            "UPDATE stated SET at = {since} WHERE source = ?1 AND at IS NULL AND \
+             said IN (SELECT said FROM delivery.present)"
+        );
+        sqlx::query(sqlx::AssertSqlSafe(kept)).bind(source.0).execute(&mut *conn).await?;
+        let gone = format!(
+            "UPDATE stated SET at = {since}, absent_at = CASE WHEN ?2 THEN ?3 ELSE absent_at END \
+             WHERE source = ?1 AND absent_at IS NULL AND (at IS NULL OR ?2) AND {since} <= ?3 \
+             AND said NOT IN (SELECT said FROM delivery.present) \
+             AND NOT EXISTS (SELECT 1 FROM delivery.row r WHERE r.said = stated.said AND \
+             r.place = stated.place)"
+        );
+        sqlx::query(sqlx::AssertSqlSafe(gone))
+            .bind(source.0)
+            .bind(tells_absence)
+            .bind(at.as_micros())
+            .execute(&mut *conn)
+            .await?;
+    }
+    let rows = format!(
+        "INSERT INTO stated (said, source, place, quantity, reserve, at, absent_at) \
+         SELECT said, ?1, place, quantity, reserve, COALESCE(at, ?2), NULL FROM delivery.row \
+         WHERE quantity IS NOT NULL ORDER BY said \
+         ON CONFLICT (said, source, place) DO UPDATE SET quantity = excluded.quantity, \
+         reserve = excluded.reserve, at = excluded.at, absent_at = NULL \
+         WHERE (quantity IS NOT excluded.quantity OR reserve IS NOT excluded.reserve \
+         OR at IS NOT excluded.at OR absent_at IS NOT NULL) \
+         AND (NOT ?3 OR max({since}, COALESCE(absent_at, 0)) <= ?4)"
+    );
+    sqlx::query(sqlx::AssertSqlSafe(rows))
+        .bind(source.0)
+        .bind(default)
+        .bind(is_late)
+        .bind(at.as_micros())
+        .execute(&mut *conn)
+        .await?;
     sqlx::query(
         "UPDATE source SET owes = 1, stated_at = max(COALESCE(stated_at, ?2), ?2), \
+         snapshot_at = CASE WHEN ?3 AND NOT ?4 THEN ?2 ELSE snapshot_at END, \
          rows = CASE WHEN ?3 THEN (SELECT count(*) FROM delivery.row) ELSE rows END WHERE id = ?1",
     )
     .bind(source.0)
     .bind(at.as_micros())
     .bind(scope == Scope::Snapshot)
+    .bind(is_late)
     .execute(conn)
     .await?;
     Ok(())
