@@ -8,6 +8,8 @@ use axum::Router;
 use axum::http::HeaderMap;
 use axum::response::Html;
 use serde_json::{Value, json};
+use stockbridge::http::{Limits, Server};
+use stockbridge::lifecycle::{Fuse, Tasks};
 
 use crate::harness::{Shop, configuration};
 use crate::program::{program, run};
@@ -79,10 +81,10 @@ async fn a_file_that_cannot_be_taken_ends_it_with_the_reason() {
 
 /// An old handler: counts as texts, a page's media type, SKUs nobody asked for, one left out;
 /// and one that is sold while we look.
-async fn old_handler() -> (String, Arc<Mutex<Vec<Value>>>) {
+fn old_handler() -> (String, Arc<Mutex<Vec<Value>>>, Tasks) {
     let questions: Arc<Mutex<Vec<Value>>> = Arc::default();
     let heard = Arc::clone(&questions);
-    let sold = AtomicUsize::new(0);
+    let sold = Arc::new(AtomicUsize::new(0));
     let router = Router::new().fallback(async move |headers: HeaderMap, body: String| {
         assert_eq!(headers["authorization"], "old-token");
         let question: Value = serde_json::from_str(&body).unwrap();
@@ -100,10 +102,12 @@ async fn old_handler() -> (String, Arc<Mutex<Vec<Value>>>) {
         let items: Vec<Value> = items.chain(strangers).collect();
         Html(json!({ "skus": items }).to_string())
     });
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/old", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    (url, questions)
+    let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    let server = Server::bind(any, Limits::default()).unwrap();
+    let url = format!("http://{}/old", server.local_addr().unwrap());
+    let tasks = Tasks::new(Fuse::default());
+    tasks.spawn("old handler", server.run(router, tasks.clone()));
+    (url, questions, tasks)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,7 +120,7 @@ async fn an_old_handler_is_asked_and_what_it_says_arrives() {
     };
     let token = file("token", "old-token\n");
     let skus = file("skus", "0557722\nБОЛТ-М5\n\nleft-out\nsold\na b\n");
-    let (url, questions) = old_handler().await;
+    let (url, questions, across_the_street) = old_handler();
     let asks = ["--from-handler", &url, "--token-file", &token];
     let (code, _, stderr) = rehearse(&asks);
     assert_eq!(code, Some(1));
@@ -144,9 +148,11 @@ async fn an_old_handler_is_asked_and_what_it_says_arrives() {
     // A file of any other kind says as well which SKUs there are.
     let export = fixture("shop-export.csv");
     let more = ["--from", export.to_str().unwrap(), "--set", "fraction=floor"];
+    let more = [&more[..], &["--set", "ask_warehouse=77"]].concat();
     let (code, stdout, stderr) = rehearse(&[&asks[..], &more].concat());
     assert_eq!(code, Some(0), "{stdout}{stderr}");
     assert_says(&stdout, &["kind legacy, snapshot: 6 rows", "All is well"]);
+    across_the_street.stop();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,3 +1,4 @@
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -170,18 +171,21 @@ impl Given {
 
 /// A table of the configuration; a value is a text, unless it is a list or a table.
 fn table<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> anyhow::Result<String> {
-    let mut source = toml::Table::new();
+    let mut text = String::from("[[shops.sources]]\n");
     for (key, value) in pairs {
+        if key.is_empty() || !key.bytes().all(|c| c.is_ascii_lowercase() || c == b'_') {
+            bail!("--set {key}={value}: a setting is of a-z and _");
+        }
         let value = if value.starts_with(['[', '{']) {
-            let parsed: toml::Table =
-                format!("value = {value}").parse().with_context(|| format!("--set {key}"))?;
-            parsed.into_iter().map(|(_, value)| value).next()
+            let parsed = format!("value = {value}").parse::<toml::Table>();
+            parsed.with_context(|| format!("--set {key}"))?["value"].clone()
         } else {
-            Some(toml::Value::String(value.to_owned()))
+            toml::Value::String(value.to_owned())
         };
-        source.extend(value.map(|value| (key.to_owned(), value)));
+        // Shown by itself, a table stands on one line.
+        let _infallible = writeln!(text, "{key} = {value}");
     }
-    Ok(format!("[[shops.sources]]\n{source}\n"))
+    Ok(text)
 }
 
 fn choose(mut shops: Vec<ShopConfig>, args: &OwnArgs) -> anyhow::Result<ShopConfig> {

@@ -40,7 +40,7 @@ pub(super) struct OwnArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["skus", "faults", "kills", "market_only"])]
     from: Option<PathBuf>,
     /// Rehearse with the stock that your handler of today answers at this address; it is asked
-    /// for the SKUs in --skus-file, or in --from.
+    /// for the SKUs in --skus-file, or in --from, and of the warehouse in --set ask_warehouse=ID.
     #[arg(
         long,
         value_name = "URL",
