@@ -248,8 +248,8 @@ fn is_unfinished(path: &Path) -> bool {
 
 /// Reads all that is there now, and waits for nothing to stand still; nothing is remembered.
 ///
-/// Files that would be a delivery each are read as parts: what comes later replaces what came
-/// before.
+/// Files that would be a delivery each are read as parts, each followed by an
+/// [`Entry::NextPart`]: what comes later replaces what came before.
 ///
 /// # Errors
 /// There is no file, or one cannot be read to its verified end.

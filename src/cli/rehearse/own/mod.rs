@@ -40,7 +40,8 @@ pub(super) struct OwnArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["skus", "faults", "kills", "market_only"])]
     from: Option<PathBuf>,
     /// Rehearse with the stock that your handler of today answers at this address; it is asked
-    /// for the SKUs in --skus-file, or in --from, and of the warehouse in --set ask_warehouse=ID.
+    /// for the SKUs in --skus-file, or in --from, and about the warehouse in
+    /// `--set ask_warehouse=ID`.
     #[arg(
         long,
         value_name = "URL",
@@ -54,8 +55,8 @@ pub(super) struct OwnArgs {
     /// A text file with the SKUs to ask a handler for, one a line.
     #[arg(long, value_name = "FILE")]
     skus_file: Option<PathBuf>,
-    /// A setting of [[shops.sources]] for the file or the handler, such as quantity=Остаток,
-    /// warehouses=* or token_in=query; lists and tables as in the configuration.
+    /// A setting of [[shops.sources]] for the file or the handler, such as `quantity=Остаток`,
+    /// `warehouses=*` or `token_in=query`; lists and tables as in the configuration.
     #[arg(long = "set", value_name = "KEY=VALUE", conflicts_with = "config")]
     set: Vec<String>,
     /// Rehearse with the sources of this configuration, as they are set there; with --from, that

@@ -1,8 +1,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use anyhow::{Context, anyhow};
-use chrono::TimeDelta;
+use anyhow::{Context, anyhow, bail};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::mpsc;
 
 use super::given::Given;
@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::rehearsal::catalogue::Product;
 use crate::sources::rules::{Part, ShopRules, SourceRules, Steps, evaluate};
 use crate::sources::{
-    Absent, Config, Entry, Key, Quantity, Row, Rows, Taking, Warehouses, read_once,
+    Absent, Config, Entry, Feed, Key, Quantity, Row, Rows, Taking, Warehouses, read_once,
 };
 use crate::stock::{Instant, Sku};
 
@@ -159,47 +159,30 @@ async fn hear(config: &Config, given: &Given, spool: &Path) -> anyhow::Result<Li
         drop(rows);
         read
     };
-    let (read, lines) = tokio::join!(reading, gather(entries));
+    let (read, (lines, parts)) = tokio::join!(reading, gather(entries));
     read.map_err(|reason| anyhow!(reason)).with_context(|| format!("the source {name}"))?;
+    // Each of them is a delivery by itself, and what the last one lacks is absent: which that
+    // is depends on more than their rows.
+    if matches!(&config.feed, Feed::Files(files) if !files.is_one)
+        && config.taking.absent == Absent::Zero
+        && parts > 1
+    {
+        bail!(
+            "the source {name} has several files, each of them for itself, and absent = \"zero\": \
+             rehearse with the last one alone, --from FILE"
+        );
+    }
     Ok(lines)
 }
 
-async fn gather(mut entries: mpsc::Receiver<Vec<Entry>>) -> Lines {
+/// All that is said, and how many parts follow the first.
+async fn gather(mut entries: mpsc::Receiver<Vec<Entry>>) -> (Lines, u32) {
     let now = Clock::wall().now();
-    let mut lines = Lines::new();
-    let mut by_id: Vec<(String, String, Line)> = Vec::new();
-    let mut articles: HashMap<String, String> = HashMap::new();
-    let mut part = 0;
+    let mut heard = Heard::default();
     while let Some(entries) = entries.recv().await {
-        for entry in entries {
-            match entry {
-                Entry::NextPart => part += 1,
-                Entry::Article { id, sku } => {
-                    if let Ok(sku) = Sku::parse(&sku) {
-                        articles.insert(id, sku.as_str().to_owned());
-                    }
-                }
-                Entry::Row(Row { key, place, quantity, reserve, at, .. }) => {
-                    if at.is_some_and(|at| at > Instant::from(now + AHEAD)) {
-                        continue;
-                    }
-                    let at = at.map(|at| at.min(Instant::from(now)));
-                    let place = place.as_deref().map(str::trim).unwrap_or_default().to_owned();
-                    let line = Line { part, quantity, reserve, at, is_clash: false };
-                    match key {
-                        Key::Id(id) => by_id.push((id, place, line)),
-                        Key::Sku(text) => {
-                            if let Ok(sku) = Sku::parse(&text) {
-                                put(&mut lines, (sku.as_str().to_owned(), place), line);
-                            }
-                        }
-                    }
-                }
-                // Neither changes any stock.
-                Entry::Rejected(_) | Entry::Doubtful(_) => {}
-            }
-        }
+        entries.into_iter().for_each(|entry| heard.note(entry, now));
     }
+    let Heard { mut lines, by_id, articles, part } = heard;
     for (id, place, line) in by_id {
         // A variant without an article of its own goes by its product's.
         let product = id.split_once('#').map_or(id.as_str(), |(product, _)| product);
@@ -207,7 +190,51 @@ async fn gather(mut entries: mpsc::Receiver<Vec<Entry>>) -> Lines {
             put(&mut lines, (said.clone(), place), line);
         }
     }
-    lines
+    (lines, part)
+}
+
+/// What was said so far.
+#[derive(Default)]
+struct Heard {
+    lines: Lines,
+    // Id, place and row: which products they speak of is known at the end.
+    by_id: Vec<(String, String, Line)>,
+    articles: HashMap<String, String>,
+    part: u32,
+}
+
+impl Heard {
+    fn note(&mut self, entry: Entry, now: DateTime<Utc>) {
+        match entry {
+            Entry::NextPart => self.part += 1,
+            Entry::Article { id, sku } => {
+                if let Ok(sku) = Sku::parse(&sku) {
+                    self.articles.insert(id, sku.as_str().to_owned());
+                }
+            }
+            Entry::Row(row) => self.note_row(row, now),
+            // Neither changes any stock.
+            Entry::Rejected(_) | Entry::Doubtful(_) => {}
+        }
+    }
+
+    fn note_row(&mut self, row: Row, now: DateTime<Utc>) {
+        let Row { key, place, quantity, reserve, at, .. } = row;
+        if at.is_some_and(|at| at > Instant::from(now + AHEAD)) {
+            return;
+        }
+        let at = at.map(|at| at.min(Instant::from(now)));
+        let place = place.as_deref().map(str::trim).unwrap_or_default().to_owned();
+        let line = Line { part: self.part, quantity, reserve, at, is_clash: false };
+        match key {
+            Key::Id(id) => self.by_id.push((id, place, line)),
+            Key::Sku(text) => {
+                if let Ok(sku) = Sku::parse(&text) {
+                    put(&mut self.lines, (sku.as_str().to_owned(), place), line);
+                }
+            }
+        }
+    }
 }
 
 /// Of two rows the later part holds, then the later date; otherwise they must agree.
