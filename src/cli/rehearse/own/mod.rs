@@ -137,7 +137,7 @@ fn tell_of(shelf: &[Product], asked_for: Option<usize>) {
     say(&format!("{:<12} {} SKUs to answer for, {zeros} of them sold out", "stock", shelf.len()));
     if shelf.len() > MARKET_TAKES {
         say(&format!(
-            "{:<12} about {} minutes: the Market takes {MARKET_TAKES} SKUs a minute",
+            "{:<12} {} min or a little more: the Market takes {MARKET_TAKES} SKUs a minute",
             "expected",
             shelf.len() / MARKET_TAKES
         ));
