@@ -56,6 +56,11 @@ impl Stage {
         self.bar.set_message(what.to_owned());
     }
 
+    /// Ends the bar without a word.
+    pub(super) fn put_away(self) {
+        self.bar.finish_and_clear();
+    }
+
     /// Ends the bar and says in a line what came of it.
     pub(super) fn end(self, outcome: &str) {
         self.bar.finish_and_clear();

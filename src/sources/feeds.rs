@@ -339,7 +339,7 @@ pub struct Import {
     pub is_meant: bool,
 }
 
-fn handler(
+pub(super) fn handler(
     config: &Config,
     outbound: &ClientConfig,
     about: &str,

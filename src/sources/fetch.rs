@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files::{self, together};
 use super::formats::Format;
-use super::{Intake, IntakeError, Reading, Receipt, Rows};
+use super::{Intake, IntakeError, Reading, Receipt, Rows, Scope};
 use crate::http::secret::Secret;
 use crate::http::{ClientConfig, Trust, causes};
 use crate::lifecycle::run_blocking;
@@ -121,23 +121,40 @@ impl Remote {
         at: Option<Instant>,
         answer: Response,
     ) -> Result<Receipt, IntakeError> {
-        let spool = intake.directory().to_owned();
+        let spool = intake.directory();
+        let read = async |rows: &mut Rows| self.read(answer, spool, rows).await;
+        intake.deliver(source, at, true, read).await
+    }
+
+    /// Asks for it and reads it, whatever is known of it; nothing is taken, nor remembered.
+    ///
+    /// # Errors
+    /// The server does not hand it out, or it cannot be read to its verified end.
+    pub async fn read_now(&self, spool: &Path, rows: &mut Rows) -> Result<(), String> {
+        let answer = self.ask(&Known::default()).await?;
+        let answer =
+            answer.ok_or("the server says that it is as it was, and was not asked that")?;
+        self.read(answer, spool, rows).await.map(drop)
+    }
+
+    async fn read(
+        &self,
+        answer: Response,
+        spool: &Path,
+        rows: &mut Rows,
+    ) -> Result<Option<Scope>, String> {
         let format = self.config.format;
         let name = self.config.url.path_segments().and_then(Iterator::last);
         let name = name.unwrap_or_default().to_owned();
-        intake
-            .deliver(source, at, true, async |rows: &mut Rows| {
-                let mut file = save(answer, &spool).await?;
-                let (mut rows, reading) = (rows.another(), self.reading.clone());
-                run_blocking(move || {
-                    let read = files::read(&name, &mut file, format, &reading, &spool, &mut rows);
-                    let scopes = read.map_err(|error| causes(&error))?;
-                    rows.flush_blocking().map_err(|error| error.to_string())?;
-                    Ok(together(&scopes))
-                })
-                .await
-            })
-            .await
+        let mut file = save(answer, spool).await?;
+        let (mut rows, reading, spool) = (rows.another(), self.reading.clone(), spool.to_owned());
+        run_blocking(move || {
+            let read = files::read(&name, &mut file, format, &reading, &spool, &mut rows);
+            let scopes = read.map_err(|error| causes(&error))?;
+            rows.flush_blocking().map_err(|error| error.to_string())?;
+            Ok(together(&scopes))
+        })
+        .await
     }
 
     /// The file, or `None` if it is what it was.

@@ -131,16 +131,12 @@ impl Files {
         if self.config.is_one {
             let is_due = found.iter().all(|file| stands(&file)) && found.iter().any(|f| is_new(&f));
             let mut files = found.to_vec();
-            files.sort_by(|one, other| {
-                (Role::of(&one.path), &one.path).cmp(&(Role::of(&other.path), &other.path))
-            });
+            sort(&mut files, true);
             return if is_due { vec![files] } else { Vec::new() };
         }
         let due = found.iter().filter(stands).filter(is_new);
         let mut due: Vec<Found> = due.cloned().collect();
-        due.sort_by(|one, other| {
-            (one.look.changed, &one.path).cmp(&(other.look.changed, &other.path))
-        });
+        sort(&mut due, false);
         due.into_iter().map(|file| vec![file]).collect()
     }
 
@@ -267,6 +263,15 @@ fn find(path: &Path) -> std::io::Result<Vec<Found>> {
     Ok(found)
 }
 
+/// Into the order in which they are read: those of one delivery by what they are, others by age.
+fn sort(files: &mut [Found], is_one: bool) {
+    files.sort_by(|one, other| {
+        let by_role = Role::of(&one.path).cmp(&Role::of(&other.path));
+        let first = if is_one { by_role } else { one.look.changed.cmp(&other.look.changed) };
+        first.then_with(|| one.path.cmp(&other.path))
+    });
+}
+
 /// What programs call a file while they write it, and what we write ourselves.
 fn is_unfinished(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
@@ -274,6 +279,37 @@ fn is_unfinished(path: &Path) -> bool {
         || [".tmp", ".part", ".filepart", ".crdownload", ".rejected.csv"]
             .iter()
             .any(|end| name.ends_with(end))
+}
+
+/// Reads all that is there now, and waits for nothing to stand still; nothing is remembered.
+///
+/// Files that would be a delivery each are read as parts, each followed by an
+/// [`Entry::NextPart`]: what comes later replaces what came before.
+///
+/// # Errors
+/// There is no file, or one cannot be read to its verified end.
+pub fn read_now(
+    config: &Config,
+    reading: &Reading,
+    spool: &Path,
+    rows: &mut Rows,
+) -> Result<(), String> {
+    let place = config.path.display();
+    let mut found = find(&config.path).map_err(|error| format!("{place}: {error}"))?;
+    if found.is_empty() {
+        return Err(format!("{place}: there is no file"));
+    }
+    sort(&mut found, config.is_one);
+    if config.is_one {
+        let read = read_all(&found, config.format, reading, spool, rows);
+        return read.map(drop).map_err(|failure| failure.text);
+    }
+    for file in found {
+        let read = read_all(&[file], config.format, reading, spool, rows);
+        read.map_err(|failure| failure.text)?;
+        rows.put_blocking(Entry::NextPart).map_err(|error| error.to_string())?;
+    }
+    rows.flush_blocking().map_err(|error| error.to_string())
 }
 
 /// Reads some files into one delivery. What they say of its completeness, together.

@@ -13,6 +13,7 @@ pub mod guard;
 mod intake;
 pub mod lists;
 pub mod moysklad;
+mod once;
 pub mod pull;
 mod quantity;
 mod row;
@@ -26,6 +27,7 @@ pub use intake::{
     Absent, Completeness, Context, Intake, IntakeError, Outcome, RULES, Receipt, Standing, Taking,
     Tally, Warehouses,
 };
+pub use once::read_once;
 pub use quantity::{Quantity, QuantityError};
 pub use row::{Entry, Fault, GivenUp, Key, Reading, Row, Rows, Scope};
 pub use settings::{Config, Door, Feed};

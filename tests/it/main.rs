@@ -12,6 +12,7 @@ mod guarded;
 mod operated;
 mod program;
 mod readme;
+mod rehearsed;
 mod remembered;
 mod replay;
 mod selftested;

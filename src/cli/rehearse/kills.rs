@@ -14,7 +14,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::shop::Shop;
-use super::{CAMPAIGN, any_port, market_config, secrets, settings};
+use super::{CAMPAIGN, Method, any_port, market_config, secrets, settings};
 use crate::cli::progress::Stage;
 use crate::cli::say;
 use crate::lifecycle::{Fuse, Tasks};
@@ -73,7 +73,7 @@ pub(super) async fn run(kills: u32, seed: u64) -> anyhow::Result<ExitCode> {
     let address = market.start(any_port(), &tasks).await.context("start the rehearsal Market")?;
     let directory = tempfile::tempdir().context("make a directory for the service")?;
     let (listen, ops) = (free_port()?, free_port()?);
-    let text = settings(listen, ops, &format!("http://{address}"));
+    let text = settings(listen, ops, &format!("http://{address}"), Method::Campaign);
     std::fs::write(directory.path().join("config.toml"), text).context("write the settings")?;
     let mut kills_of = Kills {
         market,

@@ -1,6 +1,7 @@
 //! The whole job on one machine: the real service, a Market in miniature, a verdict.
 
 mod kills;
+mod own;
 mod scenes;
 mod shop;
 mod verdict;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use self::scenes::{Scenes, Storm};
+use self::shop::Shop;
 use super::{runtime, say};
 use crate::app::{App, Claim};
 use crate::clock::Clock;
@@ -60,6 +62,8 @@ pub(super) struct Args {
     /// Where the Market in miniature listens.
     #[arg(long, value_name = "ADDR", requires = "market_only", default_value = "127.0.0.1:8090")]
     listen: SocketAddr,
+    #[command(flatten)]
+    own: own::OwnArgs,
 }
 
 /// One of the Market's two methods.
@@ -76,13 +80,16 @@ enum Method {
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     // The rehearsal speaks for itself; what the service logs is of interest if it is a fault.
     let filter = std::env::var_os("RUST_LOG").and_then(|filter| filter.into_string().ok());
-    let filter = filter.unwrap_or_else(|| "error".to_owned());
+    // What becomes of a source of his own the seller is told in words of the rehearsal.
+    let usual = if args.own.is_given() { "error,stockbridge::telemetry=off" } else { "error" };
+    let filter = filter.unwrap_or_else(|| usual.to_owned());
     start_logging(LogFormat::Auto, &filter)
         .map_err(|reason| anyhow::anyhow!("start logging: {reason}"))?;
     runtime()?.block_on(async {
         match args.kills {
             Some(kills) => kills::run(kills, args.seed).await,
             None if args.market_only => market_only(args).await,
+            None if args.own.is_given() => own::rehearse(args).await,
             None => rehearse(args).await,
         }
     })
@@ -97,10 +104,7 @@ async fn rehearse(args: &Args) -> anyhow::Result<ExitCode> {
     let market = Market::new(market_config(args.faults));
     let address = market.start(any_port(), &tasks).await.context("start the rehearsal Market")?;
     let directory = tempfile::tempdir().context("make a directory for the store")?;
-    let mut text = settings(any_port(), any_port(), &format!("http://{address}"));
-    if let Method::Business = args.method {
-        text.push_str(&format!("method = \"business\"\nbusiness = {HOME_BUSINESS}\n"));
-    }
+    let text = settings(any_port(), any_port(), &format!("http://{address}"), args.method);
     let config = Config::parse(&text, secrets(), directory.path())?;
     let app = App::build(config, Clock::wall(), Claim::Respect).await?;
     let limit = match args.method {
@@ -108,18 +112,39 @@ async fn rehearse(args: &Args) -> anyhow::Result<ExitCode> {
         Method::Business => 40,
     };
     let storm = args.faults.then_some(Storm { seed: args.seed, limit });
-    let scenes = Scenes::new(&app, market, products, storm)?;
-    let stop = tokio_util::sync::CancellationToken::new();
-    let running = app.run(stop.clone().cancelled_owned());
+    let shop = Shop::new(app.public_addr(), app.ops_addr())?;
+    let scenes = Scenes::fed(shop, market, products, storm);
     let play = async {
         let verdict = scenes.play().await?;
         say(&verdict.to_string());
-        if args.keep {
-            say(&scenes.curl_lines());
-            tokio::signal::ctrl_c().await.context("wait for Ctrl-C")?;
-        }
-        stop.cancel();
+        keep(args, &scenes).await?;
         anyhow::Ok(verdict.is_good())
+    };
+    perform(app, &tasks, play).await
+}
+
+/// Stays up after the verdict, if that was asked for.
+async fn keep(args: &Args, scenes: &Scenes) -> anyhow::Result<()> {
+    if args.keep {
+        say(&scenes.curl_lines());
+        tokio::signal::ctrl_c().await.context("wait for Ctrl-C")?;
+    }
+    Ok(())
+}
+
+/// Runs the service for as long as the play lasts, however that ends; then the Market's tasks
+/// stop too.
+async fn perform(
+    app: App,
+    tasks: &Tasks,
+    play: impl Future<Output = anyhow::Result<bool>>,
+) -> anyhow::Result<ExitCode> {
+    let stop = tokio_util::sync::CancellationToken::new();
+    let running = app.run(stop.clone().cancelled_owned());
+    let play = async {
+        let played = play.await;
+        stop.cancel();
+        played
     };
     let (ran, played) = tokio::join!(running, play);
     tasks.stop();
@@ -182,11 +207,16 @@ fn market_config(is_odd: bool) -> MarketConfig {
 }
 
 /// The settings of the rehearsal's service.
-fn settings(listen: SocketAddr, ops: SocketAddr, market_url: &str) -> String {
+fn settings(listen: SocketAddr, ops: SocketAddr, market_url: &str, method: Method) -> String {
+    let by_business = format!("method = \"business\"\nbusiness = {HOME_BUSINESS}\n");
+    let method = match method {
+        Method::Campaign => "",
+        Method::Business => &by_business,
+    };
     format!(
         "listen = \"{listen}\"\nops_listen = \"{ops}\"\nstore = \"store\"\n\
          market_url = \"{market_url}\"\ngrace_seconds = {}\n[[shops]]\nname = \"rehearsal\"\n\
-         warehouses = [{WAREHOUSE}]\nbase_path = \"/market/api\"\ncampaign = {CAMPAIGN}\n",
+         warehouses = [{WAREHOUSE}]\nbase_path = \"/market/api\"\ncampaign = {CAMPAIGN}\n{method}",
         GRACE.as_secs() + 1
     )
 }

@@ -10,7 +10,6 @@ use tokio::time::{Instant, sleep, timeout};
 use super::shop::Shop;
 use super::verdict::{Migrated, Verdict};
 use super::{API_KEY, CAMPAIGN, FEED_KEY, PUSH_TOKEN, Shelf, WAREHOUSE};
-use crate::app::App;
 use crate::cli::operator::Operator;
 use crate::cli::progress::Stage;
 use crate::cli::say;
@@ -61,16 +60,19 @@ pub(super) struct Scenes {
     shelf: Shelf,
     // How the Market is to fail, if it is.
     faults: Option<Storm>,
+    // Whether the story is told, and the seller's program feeds the shop; or its sources do.
+    is_fed: bool,
 }
 
 impl Scenes {
-    pub(super) fn new(
-        app: &App,
-        market: Market,
-        shelf: Shelf,
-        faults: Option<Storm>,
-    ) -> anyhow::Result<Self> {
-        Ok(Self { market, shop: Shop::new(app.public_addr(), app.ops_addr())?, shelf, faults })
+    /// A shop that its seller's program feeds.
+    pub(super) fn fed(shop: Shop, market: Market, shelf: Shelf, faults: Option<Storm>) -> Self {
+        Self { market, shop, shelf, faults, is_fed: true }
+    }
+
+    /// A shop that has its stock already, by itself.
+    pub(super) fn filled(shop: Shop, market: Market, shelf: Shelf) -> Self {
+        Self { market, shop, shelf, faults: None, is_fed: false }
     }
 
     /// Plays every scene and judges.
@@ -86,7 +88,7 @@ impl Scenes {
         }
         let begun = Instant::now();
         self.feed(&self.shelf).await?;
-        let push = self.push().await;
+        let push = push(&self.shop, &self.shelf).await;
         let shelf = match self.faults {
             Some(storm) => self.sell_in_the_storm(storm.seed).await?,
             None => self.shelf.clone(),
@@ -95,6 +97,18 @@ impl Scenes {
         let took = begun.elapsed();
         let open = self.verify(&shelf, begun).await?;
         Ok(self.judge(push, &shelf, quarantined, (took, open)))
+    }
+
+    /// Plays what follows when the stock is there and was asked for, and judges.
+    pub(super) async fn play_out(
+        &self,
+        push: PushReport,
+        begun: Instant,
+    ) -> anyhow::Result<Verdict> {
+        let quarantined = self.migrate(begun).await?;
+        let took = begun.elapsed();
+        let open = self.verify(&self.shelf, begun).await?;
+        Ok(self.judge(push, &self.shelf, quarantined, (took, open)))
     }
 
     /// Has the service read the Market's copy back until it leaves no question but the SKUs that
@@ -124,7 +138,7 @@ impl Scenes {
             if open == 0 {
                 break;
             }
-            if pass > 0 {
+            if pass > 0 && self.is_fed {
                 // Lost within a second of the update before, which no date can prove: told, and
                 // mended as soon as the seller says it again.
                 self.feed(shelf).await?;
@@ -136,14 +150,20 @@ impl Scenes {
 
     pub(super) fn curl_lines(&self) -> String {
         let Shop { listen: shop, ops, .. } = &self.shop;
+        // Some that need no escape, in JSON or in a shell.
+        let is_plain = |sku: &str| sku.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-');
+        let own = self.shelf.iter().map(|product| product.sku.as_str()).filter(|s| is_plain(s));
+        let told = self.is_fed.then_some(SKU);
+        let skus: Vec<&str> = told.into_iter().chain(own.take(2)).collect();
+        let (sku, skus) = (skus.first().unwrap_or(&SKU), skus.join("\",\""));
         format!(
             "\nThe service stays up until Ctrl-C. Ask it as the Market does:\n  \
              curl -H 'Authorization: {PUSH_TOKEN}' -H 'Content-Type: application/json' \
-             -d '{{\"warehouseId\":{WAREHOUSE},\"skus\":[\"{SKU}\",\"557722\",\"0557722\"]}}' \
+             -d '{{\"warehouseId\":{WAREHOUSE},\"skus\":[\"{skus}\"]}}' \
              http://{shop}/market/api/stocks\n\
              Feed it as a client of the Market's API does:\n  \
              curl -X PUT -H 'Api-Key: {FEED_KEY}' -H 'Content-Type: application/json' \
-             -d '{{\"skus\":[{{\"sku\":\"{SKU}\",\"items\":[{{\"count\":7}}]}}]}}' \
+             -d '{{\"skus\":[{{\"sku\":\"{sku}\",\"items\":[{{\"count\":7}}]}}]}}' \
              http://{shop}/v2/campaigns/{CAMPAIGN}/offers/stocks\n\
              Look at it:\n  \
              curl http://{ops}/status\n  \
@@ -193,20 +213,6 @@ impl Scenes {
         Ok(())
     }
 
-    /// The Market asks for everything, a thousand SKUs a request, all at once.
-    async fn push(&self) -> PushReport {
-        let skus: Vec<String> = self.shelf.iter().map(|product| product.sku.clone()).collect();
-        let report = self.shop.ask(&skus).await;
-        say(&format!(
-            "{:<12} {} SKUs in {} questions at once, the slowest after {} ms",
-            "asked",
-            skus.len(),
-            report.questions,
-            report.slowest().as_millis()
-        ));
-        report
-    }
-
     /// The shop goes on selling until every fault has been met.
     async fn sell_in_the_storm(&self, seed: u64) -> anyhow::Result<Shelf> {
         let mut dice = StdRng::seed_from_u64(seed);
@@ -249,7 +255,9 @@ impl Scenes {
 
     /// Waits until nothing is left to be sent, and says what is set aside.
     async fn migrate(&self, begun: Instant) -> anyhow::Result<Vec<String>> {
-        let mut stage = Stage::begin("migrated", self.shelf.len() + 1, "SKUs");
+        let all = self.shelf.len() + usize::from(self.is_fed);
+        let since = if self.is_fed { "the first PUT" } else { "the first look" };
+        let mut stage = Stage::begin("migrated", all, "SKUs");
         let mut moved = (usize::MAX, Instant::now());
         loop {
             let status = self.shop.status().await?;
@@ -261,10 +269,10 @@ impl Scenes {
                 .flatten()
                 .filter_map(|row| Some(row["sku"].as_str()?.to_owned()))
                 .collect();
-            stage.set((self.shelf.len() + 1).saturating_sub(dirty));
+            stage.set(all.saturating_sub(dirty));
             if dirty == aside.len() {
                 let rate = begun.elapsed().as_secs_f64();
-                stage.end(&format!("everything, {rate:.1} s after the first PUT,"));
+                stage.end(&format!("everything, {rate:.1} s after {since},"));
                 return Ok(aside);
             }
             if dirty != moved.0 {
@@ -285,7 +293,7 @@ impl Scenes {
     ) -> Verdict {
         let aside: HashSet<&str> = quarantined.iter().map(String::as_str).collect();
         let told = shelf.iter().map(|product| (product.sku.as_str(), product.count));
-        let story = STORY.last().map(|step| (SKU, step.count));
+        let story = STORY.last().filter(|_| self.is_fed).map(|step| (SKU, step.count));
         let expected = told.chain(story).filter(|(sku, _)| !aside.contains(sku));
         let comparison = compare(expected, &self.market.snapshot(CAMPAIGN));
         // A zero on the Market of a SKU the seller never said zero of, even if mended since.
@@ -334,4 +342,18 @@ impl Scenes {
         let chosen = self.shelf.iter().skip(step / 2).step_by(step).take(POISON);
         chosen.map(|product| product.sku.clone()).collect()
     }
+}
+
+/// The Market asks for everything, a thousand SKUs a request, all at once.
+pub(super) async fn push(shop: &Shop, shelf: &[Product]) -> PushReport {
+    let skus: Vec<String> = shelf.iter().map(|product| product.sku.clone()).collect();
+    let report = shop.ask(&skus).await;
+    say(&format!(
+        "{:<12} {} SKUs in {} questions at once, the slowest after {} ms",
+        "asked",
+        skus.len(),
+        report.questions,
+        report.slowest().as_millis()
+    ));
+    report
 }

@@ -1,0 +1,222 @@
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+
+use super::OwnArgs;
+use super::witness::Witness;
+use crate::cli::rehearse::{Method, any_port, secrets, settings};
+use crate::config::{Config, ShopConfig};
+use crate::http::ClientConfig;
+use crate::sources::formats::Format;
+use crate::sources::rules::ShopRules;
+use crate::sources::{self, Feed, files, lists};
+use crate::stock::Sku;
+
+/// How often files are looked at here: they are taken when they look the same twice.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Settings of a handler; any other is one of a file.
+const OF_HANDLERS: [&str; 4] = ["token_in", "ask_warehouse", "part_skus", "parallel"];
+
+/// The sources that were given, and what is made of what they say.
+pub(super) struct Given {
+    pub(super) sources: Vec<sources::Config>,
+    pub(super) rules: ShopRules,
+    pub(super) ca_file: Option<PathBuf>,
+}
+
+impl Given {
+    /// Reads what was given. `spool` is a directory for files on their way in.
+    pub(super) async fn of(args: &OwnArgs, spool: &Path) -> anyhow::Result<Self> {
+        let mut given = match &args.config {
+            Some(path) => Self::configured(args, path)?,
+            None => Self::named(args)?,
+        };
+        given.name_skus(args, spool).await?;
+        for source in &mut given.sources {
+            if let Feed::Files(_) = source.feed {
+                source.every = LOOK_EVERY;
+            }
+        }
+        Ok(given)
+    }
+
+    /// How servers are called.
+    pub(super) fn outbound(&self) -> ClientConfig {
+        ClientConfig { extra_ca_file: self.ca_file.clone(), ..ClientConfig::default() }
+    }
+
+    /// Whether all of it says the same however often it is read.
+    pub(super) fn stands_still(&self) -> bool {
+        self.sources.iter().all(|source| matches!(source.feed, Feed::Files(_)))
+    }
+
+    /// How many SKUs an old handler is asked for, if nobody else is asked.
+    pub(super) fn asked_for(&self) -> Option<usize> {
+        match self.sources.as_slice() {
+            [sources::Config { feed: Feed::OldHandler { skus, .. }, .. }] => Some(skus.len()),
+            _ => None,
+        }
+    }
+
+    /// The file or the handler on the command line, read as settings of a source are.
+    fn named(args: &OwnArgs) -> anyhow::Result<Self> {
+        if args.from.is_none() && args.from_handler.is_none() {
+            bail!("whose stock is it? Name a file with --from, or a handler with --from-handler");
+        }
+        let mut pairs = Vec::new();
+        for pair in &args.set {
+            pairs.push(pair.split_once('=').ok_or_else(|| {
+                anyhow!("--set {pair}: it must be a setting and its value, such as quantity=Rest")
+            })?);
+        }
+        let is_of_handler = |key: &str| {
+            args.from.is_none() || OF_HANDLERS.contains(&key) && args.from_handler.is_some()
+        };
+        let mut text = settings(any_port(), any_port(), "http://127.0.0.1:9", Method::Campaign);
+        if let Some(path) = &args.from {
+            let path = path.display().to_string();
+            let own = [("name", "file"), ("kind", "file"), ("path", path.as_str())];
+            let set = pairs.iter().copied().filter(|(key, _)| !is_of_handler(key));
+            text.push_str(&table(own.into_iter().chain(set))?);
+        }
+        if let (Some(url), Some(token)) = (&args.from_handler, &args.token_file) {
+            let token = token.display().to_string();
+            let own = [("name", "handler"), ("kind", "legacy"), ("url", url.as_str())];
+            let own = own.into_iter().chain([("token_file", token.as_str())]);
+            let set = pairs.iter().copied().filter(|(key, _)| is_of_handler(key));
+            text.push_str(&table(own.chain(set))?);
+        }
+        // What is named on the command line is named from where the command is given.
+        let here = std::env::current_dir().context("find the current directory")?;
+        let config = Config::parse(&text, secrets(), &here)?;
+        let shop = config.shops.into_iter().next().context("find the shop")?;
+        Ok(Self { sources: shop.sources, rules: shop.rules, ca_file: None })
+    }
+
+    /// The sources of a shop that is configured.
+    fn configured(args: &OwnArgs, path: &Path) -> anyhow::Result<Self> {
+        let config = Config::load(path)?;
+        let ca_file = config.ca_file.clone();
+        let ShopConfig { name, mut sources, rules, .. } = choose(config.shops, args)?;
+        if let Some(wanted) = &args.source {
+            let known = listed(sources.iter().map(|source| &source.taking.name));
+            sources.retain(|source| source.taking.name == *wanted);
+            if sources.is_empty() {
+                bail!("the shop {name} has no source '{wanted}', its sources are: {known}");
+            }
+        }
+        match (sources.as_mut_slice(), &args.from) {
+            ([], _) => bail!("the shop {name} has no sources: name a file with --from alone"),
+            ([source], Some(file)) => hand_over(source, file)?,
+            (several, Some(_)) => {
+                let known = listed(several.iter().map(|source| &source.taking.name));
+                bail!("which source is the file of? Say it with --source, there are: {known}");
+            }
+            (sources, None) => {
+                for source in sources {
+                    let source_name = &source.taking.name;
+                    if let Feed::Exchange(_) = source.feed {
+                        bail!(
+                            "1C comes to the source {source_name} by itself: name a file that it \
+                             sends with --from, and --source {source_name}"
+                        );
+                    }
+                }
+            }
+        }
+        Ok(Self { sources, rules, ca_file })
+    }
+
+    /// Finds out which SKUs an old handler is to be asked for.
+    async fn name_skus(&mut self, args: &OwnArgs, spool: &Path) -> anyhow::Result<()> {
+        let is_handler = |source: &sources::Config| matches!(source.feed, Feed::OldHandler { .. });
+        if !self.sources.iter().any(is_handler) {
+            return Ok(());
+        }
+        let mut named = match &args.skus_file {
+            Some(path) => lists::skus(path).map_err(anyhow::Error::msg)?,
+            None => Vec::new(),
+        };
+        let (handlers, others) =
+            std::mem::take(&mut self.sources).into_iter().partition(is_handler);
+        self.sources = others;
+        if !self.sources.is_empty() {
+            let told = Witness::hear(self, spool).await?;
+            named.extend(told.skus().filter_map(|sku| Sku::parse(&sku).ok()));
+        }
+        if args.from_handler.is_some() {
+            // The file says which SKUs there are, and the handler how many of each.
+            self.sources.clear();
+        }
+        for mut source in handlers {
+            if let Feed::OldHandler { skus, .. } = &mut source.feed {
+                skus.extend(named.iter().cloned());
+                skus.sort_unstable();
+                skus.dedup();
+                if skus.is_empty() {
+                    bail!(
+                        "for which SKUs is the handler to be asked? Name a file of them with \
+                           --skus-file, or with --from a file of yours that has them"
+                    );
+                }
+            }
+            self.sources.push(source);
+        }
+        Ok(())
+    }
+}
+
+/// A table of the configuration; a value is a text, unless it is a list or a table.
+fn table<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> anyhow::Result<String> {
+    let mut text = String::from("[[shops.sources]]\n");
+    for (key, value) in pairs {
+        if key.is_empty() || !key.bytes().all(|c| c.is_ascii_lowercase() || c == b'_') {
+            bail!("--set {key}={value}: a setting is of a-z and _");
+        }
+        let value = if value.starts_with(['[', '{']) {
+            let parsed = format!("value = {value}").parse::<toml::Table>();
+            parsed.with_context(|| format!("--set {key}"))?["value"].clone()
+        } else {
+            toml::Value::String(value.to_owned())
+        };
+        // Shown by itself, a table stands on one line.
+        let _infallible = writeln!(text, "{key} = {value}");
+    }
+    Ok(text)
+}
+
+fn choose(mut shops: Vec<ShopConfig>, args: &OwnArgs) -> anyhow::Result<ShopConfig> {
+    let known = listed(shops.iter().map(|shop| &shop.name));
+    if let Some(wanted) = &args.shop {
+        shops.retain(|shop| shop.name == *wanted);
+    }
+    match (shops.len(), shops.pop()) {
+        (1, Some(shop)) => Ok(shop),
+        (0, _) => bail!("there is no such shop, there are: {known}"),
+        (_, _) => bail!("which shop? Say it with --shop, there are: {known}"),
+    }
+}
+
+fn listed<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    names.map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// Has a source read this file instead of what it reads otherwise.
+fn hand_over(source: &mut sources::Config, file: &Path) -> anyhow::Result<()> {
+    let format = match &source.feed {
+        Feed::Files(config) => config.format,
+        Feed::Remote(config) => config.format,
+        Feed::Exchange(_) => Some(Format::CommerceMl),
+        Feed::Import => None,
+        Feed::OldHandler { .. } | Feed::MoySklad(_) | Feed::Sql(_) => {
+            let (name, kind) = (&source.taking.name, source.feed.kind());
+            bail!("the source {name} is of the kind {kind}, which reads no file");
+        }
+    };
+    let is_one = matches!(format, Some(Format::CommerceMl));
+    source.feed = Feed::Files(files::Config { path: file.to_owned(), format, is_one });
+    Ok(())
+}
