@@ -98,9 +98,8 @@ impl Files {
         let mut receipts = Vec::new();
         for files in due {
             let delivered = self.deliver(intake, source, &files).await;
-            // Whatever came of it: the same bytes would come to the same. Only what is ours to
-            // mend is tried again.
-            if matches!(delivered, Err(IntakeError::Ingest(_) | IntakeError::Stated(_))) {
+            // The same bytes would come to the same. What is ours to mend is tried again.
+            if !lies_with_file(&delivered) {
                 break;
             }
             let taken = self.taken.get_or_insert_default();
@@ -159,6 +158,19 @@ impl Files {
                 run_blocking(move || read_all(&files, format, &reading, &spool, &mut rows)).await
             })
             .await
+    }
+}
+
+/// Whether what came of a delivery would come of the same files again.
+fn lies_with_file(delivered: &Result<Receipt, IntakeError>) -> bool {
+    match delivered {
+        Ok(_) | Err(IntakeError::Unread(_) | IntakeError::Unfit(_)) => true,
+        Err(
+            IntakeError::Stated(_)
+            | IntakeError::Staging(_)
+            | IntakeError::Ingest(_)
+            | IntakeError::NothingHeld(_),
+        ) => false,
     }
 }
 
