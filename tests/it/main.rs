@@ -16,4 +16,5 @@ mod remembered;
 mod replay;
 mod selftested;
 mod setup;
+mod sourced;
 mod tidy;
