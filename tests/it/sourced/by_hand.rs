@@ -8,7 +8,7 @@ use crate::harness::{House, Shop};
 const FILE: &str = "Артикул;Остаток\nA;5\nB;6\nC;7\n";
 
 fn code(told: &Value) -> &str {
-    told["errors"][0]["code"].as_str().unwrap_or_default()
+    told["error"]["code"].as_str().unwrap_or_default()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,7 +82,7 @@ async fn what_is_not_there_and_what_is_no_stock_is_refused_in_words() {
     let house = House::with(&shops).await;
     let doors = house.doors();
     for (target, status, wanted, told) in [
-        ("/import?shop=perm", 404, "NOT_FOUND", "there is no source 'import'"),
+        ("/import?shop=perm", 404, "NOT_FOUND", "there is no shop 'perm': there are moscow, omsk"),
         ("/import?shop=moscow&source=x", 404, "NOT_FOUND", "there are moscow/erp, moscow/import"),
         ("/import?shop=moscow&format=doc", 400, "BAD_REQUEST", "format is 'doc', it must be csv"),
         (
@@ -97,7 +97,7 @@ async fn what_is_not_there_and_what_is_no_stock_is_refused_in_words() {
     ] {
         let (given, answer) = doors.operator("POST", target, FILE).await;
         assert_eq!((given, code(&answer)), (status, wanted), "{target}: {answer}");
-        let message = answer["errors"][0]["message"].as_str().unwrap();
+        let message = answer["error"]["message"].as_str().unwrap();
         assert!(message.contains(told), "{target}: {message}");
     }
     assert_eq!(doors.rejected("source=x").await.0, 404);

@@ -97,7 +97,7 @@ async fn a_wipe_by_zeros_is_held_until_somebody_lets_it_through() {
     assert_eq!(doors.counts(shop, &skus).await, wiped);
     assert!(!doors.has_alarm("source_held", "moscow/site").await);
     let (status, told) = doors.operator("POST", "/accept?source=site", "").await;
-    assert_eq!((status, &told["errors"][0]["code"]), (404, &json!("NOTHING_HELD")), "{told}");
+    assert_eq!((status, &told["error"]["code"]), (404, &json!("NOTHING_HELD")), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
