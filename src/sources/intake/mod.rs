@@ -245,10 +245,6 @@ impl Intake {
         read: impl AsyncFnOnce(&mut Rows) -> Result<Option<Scope>, String>,
     ) -> Result<Receipt, IntakeError> {
         let began = self.0.context.clock.now();
-        {
-            let standing = &mut self.standings()[source];
-            (standing.reading_since, standing.read_rows) = (Some(began), 0);
-        }
         let delivered = self.deliver_inner(source, at, is_meant, read).await;
         self.note(source, began, is_meant, delivered)
     }
@@ -262,6 +258,7 @@ impl Intake {
     ) -> Result<Receipt, IntakeError> {
         let seat = &self.0.seats[source];
         let _turn = seat.turn.lock().await;
+        let _under_way = UnderWay::begin(self, source);
         let stage = self.statements().await.stage(seat.id).await?;
         let (mut rows, entries) = Rows::channel();
         let reading = async {
@@ -458,7 +455,6 @@ impl Intake {
         let alarms = &self.0.context.alarms;
         let mut standings = self.standings();
         let standing = &mut standings[source];
-        standing.reading_since = None;
         let mut receipt = match delivered {
             Ok(receipt) => receipt,
             Err(error) => {
@@ -521,7 +517,6 @@ impl Intake {
         {
             let standing = &mut self.standings()[source];
             standing.failed += 1;
-            standing.reading_since = None;
             standing.failure = Some((now, text.to_owned()));
         }
         let text = format!("{about} cannot be read, the stock is as it was: {text}");
@@ -693,6 +688,27 @@ impl Intake {
             }
         }
         Ok(lines)
+    }
+}
+
+/// A source is being read, as long as this is there: its caller may go away in the middle.
+struct UnderWay<'a> {
+    intake: &'a Intake,
+    source: usize,
+}
+
+impl<'a> UnderWay<'a> {
+    fn begin(intake: &'a Intake, source: usize) -> Self {
+        let now = intake.0.context.clock.now();
+        let standing = &mut intake.standings()[source];
+        (standing.reading_since, standing.read_rows) = (Some(now), 0);
+        Self { intake, source }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.intake.standings()[self.source].reading_since = None;
     }
 }
 

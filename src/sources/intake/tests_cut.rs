@@ -76,6 +76,7 @@ impl House {
             Ok(None)
         };
         let delivered = drop_after(steps, self.intake.deliver(0, now(), true, read)).await;
+        assert_eq!(self.intake.standing(0).reading_since, None, "nobody reads it after {steps}");
         delivered.map(|delivered| delivered.unwrap().outcome)
     }
 
