@@ -290,15 +290,13 @@ fn read_moysklad(
     let url = reader.optional("url", parse_url);
     let stock_type = reader.take("stock", moysklad::StockType::parse);
     let token = reader.optional_secret("token");
-    let access = match token {
-        Some(token) => moysklad::Access::Token(token),
-        None => match read_login(reader) {
-            Some((login, password)) => moysklad::Access::Password { login, password },
-            None => {
-                reader.fault("moysklad needs token_file, or login and password_file");
-                return None;
-            }
-        },
+    let access = token.map(moysklad::Access::Token).or_else(|| {
+        let (login, password) = read_login(reader)?;
+        Some(moysklad::Access::Password { login, password })
+    });
+    let Some(access) = access else {
+        reader.fault("moysklad needs token_file, or login and password_file");
+        return None;
     };
     let mut config = moysklad::Config::new(access);
     if let Some(url) = url {

@@ -381,7 +381,8 @@ impl Intake {
             took_ms: 0,
         };
         let doubt = judge(*scope, effect, &seat.taking.limits);
-        let held = doubt.map(|doubt| self.held(&memory.held, &delivery, doubt, tells_absence));
+        let held =
+            doubt.map(|doubt| self.held(memory.held.as_ref(), &delivery, doubt, tells_absence));
         if word == Word::Look {
             statements.abandon().await?;
             receipt.outcome = held.map_or(Outcome::Looked, |held| Outcome::Held(held.doubt));
@@ -423,15 +424,15 @@ impl Intake {
 
     fn held(
         &self,
-        before: &Option<Held>,
+        before: Option<&Held>,
         delivery: &Delivery,
         doubt: Doubt,
         tells_absence: bool,
     ) -> Held {
         let digest = delivery.staged.digest;
-        let same = before.as_ref().filter(|held| held.digest == digest);
+        let same = before.filter(|held| held.digest == digest);
         Held {
-            since: before.as_ref().map_or(self.now().as_micros(), |held| held.since),
+            since: before.map_or(self.now().as_micros(), |held| held.since),
             at: delivery.at.as_micros(),
             is_snapshot: delivery.scope == Scope::Snapshot,
             tells_absence,
@@ -642,13 +643,11 @@ impl Intake {
         while let Some((sku, result)) = next(&mut groups, &view).await? {
             let origin = self.0.seats[result.source].taking.origin;
             let update = Update { sku, count: result.count, updated_at: Some(result.at) };
-            let at = match waiting.iter().position(|(known, _)| *known == origin) {
-                Some(at) => at,
-                None => {
-                    waiting.push((origin, Vec::with_capacity(AT_ONCE)));
-                    waiting.len() - 1
-                }
-            };
+            let known = waiting.iter().position(|(known, _)| *known == origin);
+            let at = known.unwrap_or(waiting.len());
+            if known.is_none() {
+                waiting.push((origin, Vec::with_capacity(AT_ONCE)));
+            }
             waiting[at].1.push(update);
             if waiting[at].1.len() == AT_ONCE {
                 let updates = std::mem::replace(&mut waiting[at].1, Vec::with_capacity(AT_ONCE));

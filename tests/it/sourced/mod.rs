@@ -35,8 +35,8 @@ impl Doors {
     async fn source(self, name: &str) -> Option<Value> {
         let (status, shown) = self.operator("GET", "/sources", "").await;
         assert_eq!(status, 200);
-        let shown = shown.as_array().unwrap().iter();
-        shown.cloned().find(|source| source["source"] == name)
+        let mut shown = shown.as_array().unwrap().iter();
+        shown.find(|source| source["source"] == name).cloned()
     }
 
     /// Has a source looked at until it is as wanted. Not at every turn: while it is being read
