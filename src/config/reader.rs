@@ -271,6 +271,12 @@ impl<'a> Reader<'a> {
         self.faults.push(format!("{}{text}", self.place));
     }
 
+    /// Says nothing about what was not asked for.
+    pub(super) fn leave_rest(&mut self) {
+        self.table.clear();
+        self.environment.clear();
+    }
+
     /// Every fault, what nobody asked for included.
     pub(super) fn finish(mut self) -> Vec<String> {
         for key in self.table.keys() {

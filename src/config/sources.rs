@@ -55,7 +55,12 @@ pub(super) fn read_source(reader: &mut Reader<'_>, warehouse: u64) -> Option<Con
     });
     let kind = reader.take("kind", |text| {
         ["file", "legacy", "1c", "moysklad", "sql"].into_iter().find(|kind| *kind == text)
-    })?;
+    });
+    let Some(kind) = kind else {
+        // Which of the others there may be, nobody can say.
+        reader.leave_rest();
+        return None;
+    };
     let origin = match kind {
         "file" => Origin::File,
         "legacy" => Origin::OldHandler,
@@ -63,7 +68,7 @@ pub(super) fn read_source(reader: &mut Reader<'_>, warehouse: u64) -> Option<Con
         "moysklad" => Origin::MoySklad,
         _ => Origin::Sql,
     };
-    let taking = read_taking(reader, name, origin);
+    let taking = read_taking(reader, name, origin, kind);
     let reading = read_reading(reader, kind);
     let feed = match kind {
         "file" => read_file(reader),
@@ -72,7 +77,7 @@ pub(super) fn read_source(reader: &mut Reader<'_>, warehouse: u64) -> Option<Con
         "moysklad" => {
             read_moysklad(reader, taking.as_ref().map(|t| &t.warehouses), reading.as_ref())
         }
-        _ => read_database(reader),
+        _ => read_database(reader, taking.as_ref().and_then(|taking| taking.scope)),
     };
     let default = match &feed {
         Some(Feed::Files(_)) => 5,
@@ -84,12 +89,14 @@ pub(super) fn read_source(reader: &mut Reader<'_>, warehouse: u64) -> Option<Con
     Some(Config { taking: taking?, reading: reading?, every, feed: feed? })
 }
 
-fn read_taking(reader: &mut Reader<'_>, name: Option<String>, origin: Origin) -> Option<Taking> {
-    let scope = reader.optional("scope", |text| match text {
-        "snapshot" => Some(Scope::Snapshot),
-        "delta" => Some(Scope::Delta),
-        _ => None,
-    });
+fn read_taking(
+    reader: &mut Reader<'_>,
+    name: Option<String>,
+    origin: Origin,
+    kind: &str,
+) -> Option<Taking> {
+    // What the others bring is whole or not by how they were asked, and nobody can say otherwise.
+    let scope = matches!(kind, "file" | "1c" | "sql").then(|| read_scope(reader)).flatten();
     let absent = reader.take("absent", |text| match text {
         "keep" => Some(Absent::Keep),
         "zero" => Some(Absent::Zero),
@@ -140,6 +147,14 @@ fn read_taking(reader: &mut Reader<'_>, name: Option<String>, origin: Origin) ->
     })
 }
 
+fn read_scope(reader: &mut Reader<'_>) -> Option<Scope> {
+    reader.optional("scope", |text| match text {
+        "snapshot" => Some(Scope::Snapshot),
+        "delta" => Some(Scope::Delta),
+        _ => None,
+    })
+}
+
 fn read_reading(reader: &mut Reader<'_>, kind: &str) -> Option<Reading> {
     let field = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
     let sku = reader.optional("sku", field);
@@ -161,13 +176,24 @@ fn read_reading(reader: &mut Reader<'_>, kind: &str) -> Option<Reading> {
         });
         reading.encoding =
             reader.optional("encoding", |text| encoding_rs::Encoding::for_label(text.as_bytes()));
-        reading.takes_unended_row = one_of(reader, "unended_row", ["reject", "take"])?;
     }
-    reading.words = reader.pairs("words", |text| Quantity::parse(text).ok())?;
-    reading.floors_fractions = one_of(reader, "fraction", ["reject", "floor"])?;
-    reading.zeroes_negatives = one_of(reader, "negative", ["reject", "zero"])?;
-    reading.zeroes_unavailable = one_of(reader, "unavailable", ["keep", "zero"])?;
-    Some(reading)
+    let unended = if kind == "file" {
+        one_of(reader, "unended_row", ["reject", "take"])
+    } else {
+        Some(false)
+    };
+    let words = reader.pairs("words", |text| Quantity::parse(text).ok());
+    let fraction = one_of(reader, "fraction", ["reject", "floor"]);
+    let negative = one_of(reader, "negative", ["reject", "zero"]);
+    let unavailable = one_of(reader, "unavailable", ["keep", "zero"]);
+    Some(Reading {
+        takes_unended_row: unended?,
+        words: words?,
+        floors_fractions: fraction?,
+        zeroes_negatives: negative?,
+        zeroes_unavailable: unavailable?,
+        ..reading
+    })
 }
 
 /// Whether the second of two words is said.
@@ -261,22 +287,22 @@ fn read_moysklad(
     warehouses: Option<&Warehouses>,
     reading: Option<&Reading>,
 ) -> Option<Feed> {
+    let url = reader.optional("url", parse_url);
+    let stock_type = reader.take("stock", moysklad::StockType::parse);
     let token = reader.optional_secret("token");
-    let access = match token {
-        Some(token) => moysklad::Access::Token(token),
-        None => match read_login(reader) {
-            Some((login, password)) => moysklad::Access::Password { login, password },
-            None => {
-                reader.fault("moysklad needs token_file, or login and password_file");
-                return None;
-            }
-        },
+    let access = token.map(moysklad::Access::Token).or_else(|| {
+        let (login, password) = read_login(reader)?;
+        Some(moysklad::Access::Password { login, password })
+    });
+    let Some(access) = access else {
+        reader.fault("moysklad needs token_file, or login and password_file");
+        return None;
     };
     let mut config = moysklad::Config::new(access);
-    if let Some(url) = reader.optional("url", parse_url) {
+    if let Some(url) = url {
         url.as_str().trim_end_matches('/').clone_into(&mut config.base_url);
     }
-    config.stock_type = reader.take("stock", moysklad::StockType::parse)?;
+    config.stock_type = stock_type?;
     if let Some(field) = &reading?.sku {
         let Some(field) = moysklad::SkuField::parse(field) else {
             reader.fault(&format!(
@@ -292,7 +318,7 @@ fn read_moysklad(
     Some(Feed::MoySklad(config))
 }
 
-fn read_database(reader: &mut Reader<'_>) -> Option<Feed> {
+fn read_database(reader: &mut Reader<'_>, scope: Option<Scope>) -> Option<Feed> {
     let database = reader.secrets(["database"], true).pop();
     let query = reader.take("query", |text| Some(text.to_owned()));
     let watermark = reader.optional("watermark", |text| Some(text.to_owned()));
@@ -306,6 +332,10 @@ fn read_database(reader: &mut Reader<'_>) -> Option<Feed> {
         }
     };
     let timeout = Duration::from_secs(timeout? as u64);
+    if watermark.is_some() && scope == Some(Scope::Snapshot) {
+        reader.fault("scope is snapshot: with watermark only what has changed is asked for");
+        return None;
+    }
     let config = sql::Config { url: url?, query: query?, timeout, watermark };
     if let Err(error) = config.check() {
         reader.fault(&error.to_string());
@@ -360,6 +390,12 @@ pub(super) fn doors(sources: &[Config]) -> impl Iterator<Item = &str> {
 
 // === As a file ===
 
+/// A text in quotes. What JSON makes of it TOML reads as it was meant; of Rust's own escapes,
+/// such as that of a no-break space, it knows nothing.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
 /// Writes the rules over all sources of a shop.
 pub(super) fn write_rules(f: &mut fmt::Formatter<'_>, rules: &ShopRules) -> fmt::Result {
     writeln!(f, "combine = \"{}\"", rules.combine.name())?;
@@ -378,11 +414,16 @@ fn write_shape(f: &mut fmt::Formatter<'_>, shape: Shape) -> fmt::Result {
 /// Writes one source.
 pub(super) fn write_source(f: &mut fmt::Formatter<'_>, source: &Config) -> fmt::Result {
     let Config { taking, reading, every, feed } = source;
-    writeln!(f, "\n[[shops.sources]]\nname = {:?}\nkind = \"{}\"", taking.name, feed.kind())?;
+    writeln!(
+        f,
+        "\n[[shops.sources]]\nname = {}\nkind = \"{}\"",
+        quoted(&taking.name),
+        feed.kind()
+    )?;
     writeln!(f, "every_seconds = {}", every.as_secs())?;
     match feed {
         Feed::Files(config) => {
-            writeln!(f, "path = {:?}", config.path.display().to_string())?;
+            writeln!(f, "path = {}", quoted(&config.path.display().to_string()))?;
             writeln!(f, "files = \"{}\"", if config.is_one { "together" } else { "each" })?;
             write_format(f, config.format)?;
         }
@@ -392,14 +433,14 @@ pub(super) fn write_source(f: &mut fmt::Formatter<'_>, source: &Config) -> fmt::
             if url.query().is_some() {
                 url.set_query(Some("***"));
             }
-            writeln!(f, "url = {:?}", url.as_str())?;
+            writeln!(f, "url = {}", quoted(url.as_str()))?;
             if let Some((login, password)) = &config.login {
-                writeln!(f, "login = {login:?}\npassword = \"{password:?}\"")?;
+                writeln!(f, "login = {}\npassword = \"{password:?}\"", quoted(login))?;
             }
             write_format(f, config.format)?;
         }
         Feed::OldHandler { handler, skus } => {
-            writeln!(f, "url = {:?}\ntoken = \"{:?}\"", handler.url, handler.token)?;
+            writeln!(f, "url = {}\ntoken = \"{:?}\"", quoted(&handler.url), handler.token)?;
             let token_in = match handler.token_in {
                 TokenIn::Header => "header",
                 TokenIn::Query => "query",
@@ -411,25 +452,26 @@ pub(super) fn write_source(f: &mut fmt::Formatter<'_>, source: &Config) -> fmt::
             }
         }
         Feed::Exchange(door) => {
-            writeln!(f, "path = {:?}\nlogin = {:?}", door.path, door.login)?;
+            writeln!(f, "path = {}\nlogin = {}", quoted(&door.path), quoted(&door.login))?;
             writeln!(f, "password = \"{:?}\"", door.password)?;
             writeln!(f, "max_mib = {}", door.max_bytes / 1024 / 1024)?;
         }
         Feed::MoySklad(config) => {
-            writeln!(f, "url = {:?}\nstock = \"{}\"", config.base_url, config.stock_type.name())?;
+            writeln!(f, "url = {}", quoted(&config.base_url))?;
+            writeln!(f, "stock = \"{}\"", config.stock_type.name())?;
             match &config.access {
                 moysklad::Access::Token(token) => writeln!(f, "token = \"{token:?}\"")?,
                 moysklad::Access::Password { login, password } => {
-                    writeln!(f, "login = {login:?}\npassword = \"{password:?}\"")?;
+                    writeln!(f, "login = {}\npassword = \"{password:?}\"", quoted(login))?;
                 }
             }
         }
         Feed::Sql(config) => {
             writeln!(f, "# database {}\ndatabase = \"***\"", config.url)?;
-            writeln!(f, "query = {:?}", config.query)?;
+            writeln!(f, "query = {}", quoted(&config.query))?;
             writeln!(f, "timeout_seconds = {}", config.timeout.as_secs())?;
             if let Some(watermark) = &config.watermark {
-                writeln!(f, "watermark = {watermark:?}")?;
+                writeln!(f, "watermark = {}", quoted(watermark))?;
             }
         }
         Feed::Import => {}
@@ -451,7 +493,7 @@ fn write_reading(f: &mut fmt::Formatter<'_>, reading: &Reading) -> fmt::Result {
         ("updated_at", &reading.updated_at),
         ("sheet", &reading.sheet),
     ] {
-        field.as_ref().map_or(Ok(()), |field| writeln!(f, "{key} = {field:?}"))?;
+        field.as_ref().map_or(Ok(()), |field| writeln!(f, "{key} = {}", quoted(field)))?;
     }
     let delimiter = match reading.delimiter {
         Some(b';') => Some("semicolon"),
@@ -473,7 +515,7 @@ fn write_reading(f: &mut fmt::Formatter<'_>, reading: &Reading) -> fmt::Result {
         let mut words = String::new();
         for (index, (known, quantity)) in reading.words.iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
-            let _infallible = write!(words, "{comma}{known:?} = \"{quantity}\"");
+            let _infallible = write!(words, "{comma}{} = \"{quantity}\"", quoted(known));
         }
         writeln!(f, "words = {{ {words} }}")?;
     }
@@ -490,7 +532,10 @@ fn write_taking(f: &mut fmt::Formatter<'_>, taking: &Taking) -> fmt::Result {
     match &taking.warehouses {
         Warehouses::Unsaid => {}
         Warehouses::All => writeln!(f, "warehouses = \"*\"")?,
-        Warehouses::Named(names) => writeln!(f, "warehouses = {names:?}")?,
+        Warehouses::Named(names) => {
+            let names: Vec<String> = names.iter().map(|name| quoted(name)).collect();
+            writeln!(f, "warehouses = [{}]", names.join(", "))?;
+        }
     }
     writeln!(f, "places = \"{}\"\npack = {}", taking.rules.places.name(), taking.rules.pack)?;
     write_shape(f, taking.rules.shape)?;

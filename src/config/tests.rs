@@ -201,3 +201,269 @@ fn variables_of_an_orchestrator_are_not_ours() {
     ];
     parse(MINIMAL, &more).unwrap();
 }
+
+// === Sources ===
+
+/// The shop, with a source of that kind.
+fn with_source(lines: &str) -> String {
+    format!("{MINIMAL}[[shops.sources]]\n{lines}\n")
+}
+
+const PASSWORD: (&str, &str) = ("STOCKBRIDGE_SHOPS_MOSCOW_SOURCES_ERP_PASSWORD", "canary-erp");
+const TOKEN: (&str, &str) = ("STOCKBRIDGE_SHOPS_MOSCOW_SOURCES_ERP_TOKEN", "canary-token");
+const DATABASE: (&str, &str) =
+    ("STOCKBRIDGE_SHOPS_MOSCOW_SOURCES_ERP_DATABASE", "postgres://anna:canary-db@db/shop");
+
+/// A source of each kind that says no more than it must, and the secret it needs.
+const KINDS: [(&str, Option<(&str, &str)>); 6] = [
+    ("name = \"erp\"\nkind = \"file\"\npath = \"stock.csv\"", None),
+    ("name = \"erp\"\nkind = \"file\"\nurl = \"https://erp.example/stock.csv\"", None),
+    ("name = \"erp\"\nkind = \"legacy\"\nurl = \"https://shop.example/api\"", Some(TOKEN)),
+    ("name = \"erp\"\nkind = \"1c\"\npath = \"/1c\"\nlogin = \"1c\"", Some(PASSWORD)),
+    ("name = \"erp\"\nkind = \"moysklad\"", Some(TOKEN)),
+    ("name = \"erp\"\nkind = \"sql\"\nquery = \"SELECT sku, stock FROM goods\"", Some(DATABASE)),
+];
+
+#[test]
+fn a_source_of_each_kind_gets_the_defaults() {
+    let every = [5, 300, 900, 300, 300, 300];
+    for ((lines, secret), every) in KINDS.into_iter().zip(every) {
+        let config = parse(&with_source(lines), secret.as_slice()).unwrap();
+        let source = &config.shops[0].sources[0];
+        assert_eq!(source.every, Duration::from_secs(every), "{lines}");
+        let taking = &source.taking;
+        assert_eq!((taking.name.as_str(), taking.rules.pack), ("erp", 1));
+        assert_eq!(taking.limits, crate::sources::guard::Limits::default());
+        assert_eq!(taking.absent, crate::sources::Absent::Keep);
+        assert_eq!(taking.warehouses, crate::sources::Warehouses::Unsaid);
+        assert_eq!(source.reading, crate::sources::Reading::default());
+    }
+    let config = parse(&with_source(KINDS[2].0), &[TOKEN]).unwrap();
+    let crate::sources::Feed::OldHandler { handler, .. } = &config.shops[0].sources[0].feed else {
+        panic!("{config}")
+    };
+    assert_eq!((handler.warehouse, handler.max_skus, handler.parallel), (569_667, 500, 2));
+    let config = parse(&with_source(KINDS[0].0), &[]).unwrap();
+    assert!(config.to_string().contains("path = \"/etc/stockbridge/stock.csv\""), "{config}");
+}
+
+#[test]
+fn a_shop_that_sources_feed_needs_no_key_for_a_program() {
+    let secrets = SECRETS.iter().filter(|(name, _)| !name.contains("FEED"));
+    let secrets: BTreeMap<String, String> =
+        secrets.map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+    let base = Path::new("");
+    Config::parse(MINIMAL, secrets.clone(), base).unwrap_err();
+    let config = Config::parse(&with_source(KINDS[0].0), secrets, base).unwrap();
+    assert!(config.shops[0].feed_keys.is_empty());
+}
+
+#[test]
+fn every_fault_of_a_source_is_told_with_its_place_its_value_and_the_rule() {
+    let file = "name = \"a\"\nkind = \"file\"\npath = \"a.csv\"";
+    let text = format!(
+        "{MINIMAL}combine = \"most\"\nbuffer = -1\noverrides_file = \"none.csv\"\n\
+         [[shops.sources]]\n{file}\n[[shops.sources]]\n{}",
+        "name = \"Erp\"\nkind = \"file\"\nscope = \"all\"\nabsent = \"gone\"\nplaces = \"most\"\n\
+         pack = 0\nevery_seconds = 0\nformat = \"doc\"\ndelimiter = \";\"\nencoding = \"latin-99\"\n\
+         fraction = \"round\"\nguard_zeros = 1.5\nguard_repeats = 1001\nwords = { \"нет\" = \"no\" }\n\
+         mapping_file = \"none.csv\"\nquantety = \"Остаток\"\n",
+    );
+    let faults = parse(&text, &[]).unwrap_err().join("\n");
+    for expected in [
+        "shops[0].combine is \"most\": it must be latest, sum, minimum or first",
+        "shops[0].buffer is -1: it must be pieces kept back",
+        "shops[0].overrides_file: /etc/stockbridge/none.csv cannot be read",
+        "shops[0].sources[1].name is \"Erp\": it must be 1 to 40 of a-z",
+        "shops[0].sources[1].scope is \"all\": it must be snapshot or delta",
+        "shops[0].sources[1].absent is \"gone\": it must be keep or zero",
+        "shops[0].sources[1].places is \"most\": it must be sum or minimum",
+        "shops[0].sources[1].pack is 0: it must be a whole number between 1 and 1000000",
+        "shops[0].sources[1].every_seconds is 0: it must be a whole number between 1 and 86400",
+        "shops[0].sources[1].format is \"doc\": it must be csv, sheet",
+        "shops[0].sources[1].delimiter is \";\": it must be semicolon",
+        "shops[0].sources[1].encoding is \"latin-99\": it must be the name of an encoding",
+        "shops[0].sources[1].fraction is \"round\": it must be reject or floor",
+        "shops[0].sources[1].guard_zeros is 1.5: it must be a number between 0 and 1",
+        "shops[0].sources[1].guard_repeats is 1001: it must be a whole number up to 1000",
+        "shops[0].sources[1].words.\"нет\" is \"no\": it must be a table of words",
+        "shops[0].sources[1].mapping_file: /etc/stockbridge/none.csv cannot be read",
+        "shops[0].sources[1].path is missing",
+        "shops[0].sources[1].quantety is unknown: there is no such setting",
+    ] {
+        assert!(faults.contains(expected), "{expected:?} is not told in:\n{faults}");
+    }
+    assert!(!faults.contains("sources[0]"), "{faults}");
+}
+
+#[test]
+fn what_a_source_must_say_is_asked_for() {
+    for (lines, expected) in [
+        ("kind = \"file\"\npath = \"a\"", "sources[0].name is missing"),
+        ("name = \"erp\"", "sources[0].kind is missing: it must be file, legacy, 1c"),
+        (
+            "name = \"erp\"\nkind = \"excel\"\npath = \"a\"",
+            "sources[0].kind is \"excel\": it must be file",
+        ),
+        ("name = \"erp\"\nkind = \"file\"", "sources[0].path is missing"),
+        (
+            "name = \"erp\"\nkind = \"file\"\npath = \"a\"\nurl = \"https://a.example\"",
+            "sources[0].path and url are both there: a source has one of them",
+        ),
+        ("name = \"erp\"\nkind = \"legacy\"", "sources[0].url is missing"),
+        (
+            "name = \"erp\"\nkind = \"legacy\"\nurl = \"https://a.example\"",
+            "sources[0].token_file is missing: it must be a file that holds the token, or set \
+             STOCKBRIDGE_SHOPS_MOSCOW_SOURCES_ERP_TOKEN",
+        ),
+        ("name = \"erp\"\nkind = \"1c\"\npath = \"/1c\"", "sources[0].login is missing"),
+        (
+            "name = \"erp\"\nkind = \"1c\"\npath = \"/1c\"\nlogin = \"1c\"",
+            "sources[0].password_file is missing",
+        ),
+        (
+            "name = \"erp\"\nkind = \"moysklad\"\nstock = \"stock\"",
+            "moysklad needs token_file, or login and",
+        ),
+        ("name = \"erp\"\nkind = \"sql\"", "sources[0].database_file is missing"),
+        ("name = \"erp\"\nkind = \"sql\"", "sources[0].query is missing"),
+    ] {
+        let faults = parse(&with_source(lines), &[]).unwrap_err().join("\n");
+        assert!(faults.contains(expected), "{lines}\n{expected:?} is not told in:\n{faults}");
+        assert!(!faults.contains("unknown"), "{faults}");
+    }
+}
+
+#[test]
+fn a_setting_of_another_kind_is_refused() {
+    for (kind, line) in [
+        (0, "query = \"SELECT 1\""),
+        (0, "login = \"anna\""),
+        (0, "part_skus = 5"),
+        (1, "files = \"together\""),
+        (2, "sheet = \"Лист1\""),
+        (2, "scope = \"snapshot\""),
+        (3, "url = \"https://a.example\""),
+        (3, "encoding = \"utf-8\""),
+        (4, "timeout_seconds = 5"),
+        (4, "scope = \"snapshot\""),
+        (5, "path = \"a.csv\""),
+        (5, "unended_row = \"take\""),
+    ] {
+        let (lines, secret) = KINDS[kind];
+        let key = line.split(' ').next().unwrap_or_default();
+        let text = with_source(&format!("{lines}\n{line}"));
+        let faults = parse(&text, secret.as_slice()).unwrap_err().join("\n");
+        let expected = format!("shops[0].sources[0].{key} is unknown: there is no such setting");
+        assert_eq!(faults, expected, "{lines}\n{line}");
+    }
+    let watched = "watermark = \"changed\"\nscope = \"snapshot\"";
+    let text = with_source(&format!("{}\n{watched}", KINDS[5].0));
+    let faults = parse(&text, &[DATABASE]).unwrap_err().join("\n");
+    assert!(faults.contains("sources[0].scope is snapshot: with watermark"), "{faults}");
+}
+
+#[test]
+fn names_and_paths_of_sources_that_are_taken_are_refused() {
+    let file = |name: &str| format!("name = \"{name}\"\nkind = \"file\"\npath = \"a.csv\"");
+    for name in ["rules", "import"] {
+        let faults = parse(&with_source(&file(name)), &[]).unwrap_err().join("\n");
+        assert!(faults.contains(&format!("sources[0].name is \"{name}\"")), "{faults}");
+    }
+    let twice = format!("{}\n[[shops.sources]]\n{}", file("erp"), file("erp"));
+    let faults = parse(&with_source(&twice), &[]).unwrap_err().join("\n");
+    let told = "shops[0].sources[1].name is 'erp': another one has that name already";
+    assert!(faults.contains(told), "{faults}");
+    for path in ["/stocks", "/moscow/stocks", "", "/", "1c", "/v2/campaigns/1/offers", "/a b"] {
+        let door = KINDS[3].0.replace("/1c", path);
+        let faults = parse(&with_source(&door), &[PASSWORD]).unwrap_err().join("\n");
+        assert!(faults.contains("sources[0].path"), "{path:?}: {faults}");
+    }
+}
+
+#[test]
+fn two_shops_cannot_share_a_door_for_1c() {
+    let other = MINIMAL
+        .replace("moscow", "omsk")
+        .replace("569667", "2")
+        .replace("12345", "6")
+        .replace("campaign", "base_path = \"/omsk\"\ncampaign");
+    let door = |path: &str| format!("[[shops.sources]]\n{}\n", KINDS[3].0.replace("/1c", path));
+    let with = |path: &str| format!("{MINIMAL}{}{other}{}", door("/1c"), door(path));
+    let more: Vec<(String, &str)> = SECRETS
+        .iter()
+        .chain([&PASSWORD])
+        .map(|(name, text)| (name.replace("MOSCOW", "OMSK"), *text))
+        .collect();
+    let more: Vec<(&str, &str)> =
+        more.iter().map(|(name, text)| (name.as_str(), *text)).chain([PASSWORD]).collect();
+    parse(&with("/1c-omsk"), &more).unwrap();
+    let faults = parse(&with("/1c"), &more).unwrap_err().join("\n");
+    assert_eq!(faults, "shops[1].sources holds the path /1c: shops[0] has it already");
+}
+
+#[test]
+fn secrets_of_sources_come_from_files_or_variables_and_are_never_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("secret"), "canary-file\n").unwrap();
+    std::fs::write(dir.path().join("database"), "mysql://anna:canary-my@db/shop\n").unwrap();
+    let places = [None, None, Some("token"), Some("password"), Some("token"), Some("database")];
+    for ((lines, secret), key) in KINDS.into_iter().zip(places) {
+        let Some(key) = key else { continue };
+        let by_variable = parse(&with_source(lines), secret.as_slice()).unwrap();
+        let file = if key == "database" { "database" } else { "secret" };
+        let text = with_source(&format!("{lines}\n{key}_file = \"{file}\""));
+        let environment = SECRETS.map(|(name, text)| (name.to_owned(), text.to_owned()));
+        let environment: BTreeMap<String, String> = environment.into_iter().collect();
+        let by_file = Config::parse(&text, environment, dir.path()).unwrap();
+        for config in [by_variable, by_file] {
+            let shown = format!("{config}{config:?}");
+            assert!(shown.contains("***") && !shown.contains("canary"), "{shown}");
+        }
+        let in_clear = with_source(&format!("{lines}\n{key} = \"canary-clear\""));
+        let faults = parse(&in_clear, secret.as_slice()).unwrap_err().join("\n");
+        assert!(faults.contains(&format!("sources[0].{key} stands in the file in clear")));
+        assert!(!faults.contains("canary"), "{faults}");
+    }
+    // A token in the address of a file is not shown either; an old handler's has no place there.
+    let url = KINDS[1].0.replace("stock.csv", "stock.csv?key=canary");
+    let shown = parse(&with_source(&url), &[]).unwrap().to_string();
+    assert!(shown.contains("stock.csv?***") && !shown.contains("canary"), "{shown}");
+    let url = KINDS[2].0.replace("/api", "/api?key=1");
+    let faults = parse(&with_source(&url), &[TOKEN]).unwrap_err().join("\n");
+    assert!(faults.contains("url has a query: a token goes into token_file"), "{faults}");
+    let broken = ("STOCKBRIDGE_SHOPS_MOSCOW_SOURCES_ERP_DATABASE", "oracle://anna:canary@db/x");
+    let faults = parse(&with_source(KINDS[5].0), &[broken]).unwrap_err().join("\n");
+    assert!(faults.contains("sources[0].database") && !faults.contains("canary"), "{faults}");
+}
+
+#[test]
+fn what_check_prints_of_sources_is_read_back_the_same() {
+    let full = "name = \"erp\"\nkind = \"file\"\npath = \"in/*.csv\"\nformat = \"csv\"\n\
+                files = \"together\"\nevery_seconds = 7\nscope = \"snapshot\"\nabsent = \"zero\"\n\
+                warehouses = [\"Мск\", \"Спб\"]\nsku = \"Код \\\"1\\\"\"\nquantity = \"Остаток\"\n\
+                reserve = \"Резерв\"\nwarehouse = \"Склад\"\nupdated_at = \"Дата\"\n\
+                sheet = \"Лист 1\"\ndelimiter = \"bar\"\nencoding = \"cp1251\"\n\
+                words = { \"много\" = \"10\", \">\u{a0}5\" = 5, \"пол\" = \"0.5\" }\n\
+                fraction = \"floor\"\nnegative = \"zero\"\nunavailable = \"zero\"\n\
+                unended_row = \"take\"\nplaces = \"minimum\"\npack = 6\nbuffer = 1\n\
+                zero_below = 2\ncap = 3\nguard_rows = 0.25\nguard_zeros = 0.5\n\
+                guard_bad_rows = 0.125\nguard_repeats = 3";
+    let all = "name = \"erp\"\nkind = \"1c\"\npath = \"/1c\"\nlogin = \"1c\"\nwarehouses = \"*\"";
+    let more = [(full, None), (all, Some(PASSWORD))];
+    for (lines, secret) in KINDS.into_iter().chain(more) {
+        let shop = MINIMAL.to_owned() + "combine = \"sum\"\nbuffer = 4\ncap = 9\n";
+        let text = format!("{shop}[[shops.sources]]\n{lines}\n");
+        let config = parse(&text, secret.as_slice()).unwrap();
+        let printed: Vec<String> = config
+            .to_string()
+            .lines()
+            .filter(|line| !line.contains("***"))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let again = parse(&printed.concat(), secret.as_slice()).unwrap();
+        assert_eq!(again.to_string(), config.to_string());
+        let (one, other) = (&config.shops[0].sources[0], &again.shops[0].sources[0]);
+        assert_eq!(format!("{one:?}"), format!("{other:?}"), "{config}");
+    }
+}

@@ -189,6 +189,15 @@ impl House {
     /// The source that is meant: the shop may be left out where only one has such a source.
     fn source(&self, which: &Which) -> Result<(ShopId, &Intake, usize), Refusal> {
         let refuse = |message: String| Refusal::new(StatusCode::NOT_FOUND, "NOT_FOUND", message);
+        if let Some(shop) = &which.shop
+            && !self.feeds.intakes().any(|(_, intake)| intake.shop() == shop)
+        {
+            let known: Vec<&str> = self.feeds.intakes().map(|(_, intake)| intake.shop()).collect();
+            return Err(refuse(format!(
+                "there is no shop '{shop}': there are {}",
+                known.join(", ")
+            )));
+        }
         let name = which.source.as_deref().unwrap_or_default();
         let is_meant = |intake: &Intake| which.shop.as_deref().is_none_or(|it| it == intake.shop());
         let mut found = self

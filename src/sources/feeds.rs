@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::Router;
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use super::exchange::{self, Imported, Upload};
@@ -23,9 +23,12 @@ use crate::legacy::client::{Client, HandlerError};
 use crate::lifecycle::{Tasks, run_blocking};
 use crate::stock::{Instant, ShopId, Sku};
 
-/// How long a question of the Market may wait for the old handler: it gives us 27 seconds, and
-/// what we know already must not be late for what we do not.
-const READ_THROUGH: Duration = Duration::from_secs(8);
+/// How long the old handler may take over a question of the Market.
+const HANDLER_MAY_TAKE: Duration = Duration::from_secs(8);
+
+/// How long the question may wait for it in all, until what it said is in the book: what we know
+/// already must not be late for what we do not.
+const READ_THROUGH: Duration = Duration::from_secs(11);
 
 /// How often MoySklad is read whole; in between it tells what has changed.
 const WHOLE_EVERY: chrono::TimeDelta = chrono::TimeDelta::hours(24);
@@ -265,14 +268,17 @@ impl Feeds {
             return None;
         }
         let feeds = self.clone();
-        Some(async move { feeds.ask_now(shop, index, &skus).await })
+        Some(async move {
+            // Taking it may wait for a delivery under way. What is known by then is answered.
+            let _in_time = timeout(READ_THROUGH, feeds.ask_now(shop, index, &skus)).await;
+        })
     }
 
     async fn ask_now(&self, shop: ShopId, index: usize, skus: &[Sku]) {
         let Some(shop) = self.shop(shop) else { return };
         let source = &shop.sources[index];
         let Some(client) = &source.handler else { return };
-        let asked = pull::ask_one(client, skus, &source.config.reading, READ_THROUGH).await;
+        let asked = pull::ask_one(client, skus, &source.config.reading, HANDLER_MAY_TAKE).await;
         if let Some(error) = &asked.failed {
             shop.intake.note_failure(index, &causes(error));
         }
@@ -570,5 +576,16 @@ pub fn import_source(taking: Taking) -> Config {
         reading: Reading::default(),
         every: Duration::from_secs(3_600),
         feed: Feed::Import,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_is_answered_before_the_listener_gives_up() {
+        assert!(HANDLER_MAY_TAKE < READ_THROUGH);
+        assert!(READ_THROUGH < http::Limits::default().handler);
     }
 }

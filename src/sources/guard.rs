@@ -177,9 +177,9 @@ mod tests {
         #[test]
         fn above_the_bound_it_is_held_and_below_it_is_taken(
             in_stock in 10_u64..100_000,
-            share in 0.0_f64..1.0,
+            thousandths in 0_u64..1_000,
         ) {
-            let zeroed = ((ratio(in_stock) * share) as u64).max(2);
+            let zeroed = (in_stock * thousandths / 1_000).max(2);
             let effect = Effect { rows: in_stock, rows_before: in_stock, rejected: 0, in_stock, zeroed };
             let is_held = held(Scope::Snapshot, effect).is_some();
             prop_assert_eq!(is_held, ratio(zeroed) > ratio(in_stock) * 0.3);

@@ -17,4 +17,5 @@ mod remembered;
 mod replay;
 mod selftested;
 mod setup;
+mod sourced;
 mod tidy;

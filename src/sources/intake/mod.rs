@@ -66,18 +66,6 @@ enum Word {
     Look,
 }
 
-/// Nothing is on its way any more, however it ended.
-struct ReadingGuard<'a> {
-    intake: &'a Intake,
-    source: usize,
-}
-
-impl Drop for ReadingGuard<'_> {
-    fn drop(&mut self) {
-        self.intake.standings()[self.source].reading_since = None;
-    }
-}
-
 /// What several rooms give an intake.
 #[derive(Clone, Debug)]
 pub struct Context {
@@ -273,14 +261,7 @@ impl Intake {
         read: impl AsyncFnOnce(&mut Rows) -> Result<C, String>,
     ) -> Result<Receipt, IntakeError> {
         let began = self.0.context.clock.now();
-        {
-            let standing = &mut self.standings()[source];
-            (standing.reading_since, standing.read_rows) = (Some(began), 0);
-        }
-        // Whoever asked may have gone before the end.
-        let reading = ReadingGuard { intake: self, source };
         let delivered = self.deliver_inner(source, at.into(), is_meant, read).await;
-        drop(reading);
         self.note(source, began, is_meant, delivered)
     }
 
@@ -292,6 +273,7 @@ impl Intake {
         read: impl AsyncFnOnce(&mut Rows) -> Result<C, String>,
     ) -> Result<Receipt, IntakeError> {
         let seat = &self.0.seats[source];
+        let _under_way = UnderWay::begin(self, source);
         let stage = self.statements().await.stage(seat.id).await?;
         let (mut rows, entries) = Rows::channel();
         let reading = async {
@@ -492,7 +474,6 @@ impl Intake {
         let alarms = &self.0.context.alarms;
         let mut standings = self.standings();
         let standing = &mut standings[source];
-        standing.reading_since = None;
         let mut receipt = match delivered {
             Ok(receipt) => receipt,
             Err(error) => {
@@ -707,13 +688,11 @@ impl Intake {
         while let Some((sku, result)) = next(&mut groups, &view).await? {
             let origin = self.0.seats[result.source].taking.origin;
             let update = Update { sku, count: result.count, updated_at: Some(result.at) };
-            let at = match waiting.iter().position(|(known, _)| *known == origin) {
-                Some(at) => at,
-                None => {
-                    waiting.push((origin, Vec::with_capacity(AT_ONCE)));
-                    waiting.len() - 1
-                }
-            };
+            let known = waiting.iter().position(|(known, _)| *known == origin);
+            let at = known.unwrap_or(waiting.len());
+            if known.is_none() {
+                waiting.push((origin, Vec::with_capacity(AT_ONCE)));
+            }
             waiting[at].1.push(update);
             if waiting[at].1.len() == AT_ONCE {
                 let updates = std::mem::replace(&mut waiting[at].1, Vec::with_capacity(AT_ONCE));
@@ -753,6 +732,27 @@ impl Intake {
             }
         }
         Ok(lines)
+    }
+}
+
+/// A source is being read, as long as this is there: its caller may go away in the middle.
+struct UnderWay<'a> {
+    intake: &'a Intake,
+    source: usize,
+}
+
+impl<'a> UnderWay<'a> {
+    fn begin(intake: &'a Intake, source: usize) -> Self {
+        let now = intake.0.context.clock.now();
+        let standing = &mut intake.standings()[source];
+        (standing.reading_since, standing.read_rows) = (Some(now), 0);
+        Self { intake, source }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.intake.standings()[self.source].reading_since = None;
     }
 }
 
@@ -813,4 +813,6 @@ fn tell_of_held(alarms: &Alarms, shop: &str, source: &str, doubt: &str) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
+#[cfg(test)]
+mod tests_cut;

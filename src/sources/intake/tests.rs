@@ -12,20 +12,20 @@ use crate::sources::{Key, Quantity, Row};
 use crate::stock::Count;
 use crate::store::{self, ShopKey, Store};
 
-const SHOP: ShopId = ShopId(0);
+pub(in crate::sources) const SHOP: ShopId = ShopId(0);
 
 /// A shop with its store and its sources, and a way to start it anew.
-struct House {
-    directory: TempDir,
-    book: Arc<StockBook>,
+pub(in crate::sources) struct House {
+    pub(in crate::sources) directory: TempDir,
+    pub(in crate::sources) book: Arc<StockBook>,
     store: Arc<Store>,
     ingest: Ingest,
-    intake: Intake,
+    pub(in crate::sources) intake: Intake,
     tasks: Tasks,
     asserted: Arc<Lock<u64>>,
 }
 
-fn taking(name: &str) -> Taking {
+pub(in crate::sources) fn taking(name: &str) -> Taking {
     Taking {
         name: name.to_owned(),
         origin: Origin::File,
@@ -39,7 +39,7 @@ fn taking(name: &str) -> Taking {
 }
 
 impl House {
-    async fn new(takings: Vec<Taking>, rules: ShopRules) -> Self {
+    pub(in crate::sources) async fn new(takings: Vec<Taking>, rules: ShopRules) -> Self {
         Self::at(tempfile::tempdir().unwrap(), takings, rules).await
     }
 
@@ -77,7 +77,7 @@ impl House {
     }
 
     /// Ends it and starts it anew under these settings.
-    async fn again(self, takings: Vec<Taking>, rules: ShopRules) -> Self {
+    pub(in crate::sources) async fn again(self, takings: Vec<Taking>, rules: ShopRules) -> Self {
         drop((self.intake, self.ingest));
         self.tasks.stop();
         self.tasks.ended().await;
@@ -86,7 +86,7 @@ impl House {
         Self::at(self.directory, takings, rules).await
     }
 
-    async fn deliver(&self, source: usize, entries: Vec<Entry>) -> Receipt {
+    pub(in crate::sources) async fn deliver(&self, source: usize, entries: Vec<Entry>) -> Receipt {
         self.deliver_at(source, now(), entries).await
     }
 
@@ -100,7 +100,7 @@ impl House {
         self.intake.deliver(source, at, true, read).await.unwrap()
     }
 
-    fn stock(&self) -> BTreeMap<String, u32> {
+    pub(in crate::sources) fn stock(&self) -> BTreeMap<String, u32> {
         let mut stock = BTreeMap::new();
         self.book.for_each(SHOP, |sku, entry| {
             stock.insert(sku.to_string(), entry.level().count.get());
@@ -108,13 +108,13 @@ impl House {
         stock
     }
 
-    fn alarms(&self) -> Vec<&'static str> {
+    pub(in crate::sources) fn alarms(&self) -> Vec<&'static str> {
         let active = self.intake.0.context.alarms.active();
         active.into_iter().map(|alarm| alarm.alarm).collect()
     }
 
     /// The drop-in says something, now.
-    async fn put(&self, sku: &str, count: i64) {
+    pub(in crate::sources) async fn put(&self, sku: &str, count: i64) {
         let update = Update {
             sku: Sku::parse(sku).unwrap(),
             count: Count::try_from(count).unwrap(),
@@ -124,11 +124,11 @@ impl House {
     }
 }
 
-fn now() -> Instant {
+pub(in crate::sources) fn now() -> Instant {
     Clock::wall().now().into()
 }
 
-fn row(sku: &str, count: i64) -> Entry {
+pub(in crate::sources) fn row(sku: &str, count: i64) -> Entry {
     row_at(sku, None, count)
 }
 
@@ -152,15 +152,15 @@ fn article(id: &str, sku: &str) -> Entry {
     Entry::Article { id: id.to_owned(), sku: sku.to_owned() }
 }
 
-fn stock<const N: usize>(rows: [(&str, u32); N]) -> BTreeMap<String, u32> {
+pub(in crate::sources) fn stock<const N: usize>(rows: [(&str, u32); N]) -> BTreeMap<String, u32> {
     rows.into_iter().map(|(sku, count)| (sku.to_owned(), count)).collect()
 }
 
-fn zeroing() -> Taking {
+pub(in crate::sources) fn zeroing() -> Taking {
     Taking { absent: Absent::Zero, ..taking("erp") }
 }
 
-fn many(range: std::ops::Range<i64>, count: i64) -> Vec<Entry> {
+pub(in crate::sources) fn many(range: std::ops::Range<i64>, count: i64) -> Vec<Entry> {
     range.map(|n| row(&format!("S-{n}"), count)).collect()
 }
 

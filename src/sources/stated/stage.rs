@@ -209,30 +209,11 @@ impl Stage {
         let Some(conn) = &mut self.conn else { return Ok(()) };
         let rows = std::mem::take(&mut self.rows);
         let (by_id, by_sku): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.is_id);
-        for (rows, into, on_clash) in [(by_sku, "row", ON_CLASH), (by_id, "by_id", "")] {
-            for rows in rows.chunks(AT_ONCE) {
-                let (columns, clash) = match into {
-                    "row" => ("said, place, part, line, quantity, reserve, at, clash", true),
-                    _ => ("id, place, part, line, quantity, reserve, at", false),
-                };
-                let mut insert: QueryBuilder<Sqlite> =
-                    QueryBuilder::new(format!("INSERT INTO {into} ({columns}) "));
-                insert.push_values(rows, |mut values, row| {
-                    values
-                        .push_bind(&row.name)
-                        .push_bind(&row.place)
-                        .push_bind(row.part)
-                        .push_bind(row.line)
-                        .push_bind(row.quantity)
-                        .push_bind(row.reserve)
-                        .push_bind(row.at);
-                    if clash {
-                        values.push("0");
-                    }
-                });
-                insert.push(on_clash);
-                insert.build().persistent(rows.len() == AT_ONCE).execute(&mut *conn).await?;
-            }
+        for rows in by_sku.chunks(AT_ONCE) {
+            insert(conn, "row (said, place, part, line, quantity, reserve, at", rows).await?;
+        }
+        for rows in by_id.chunks(AT_ONCE) {
+            insert(conn, "by_id (id, place, part, line, quantity, reserve, at", rows).await?;
         }
         for (id, said) in std::mem::take(&mut self.articles) {
             sqlx::query("INSERT OR REPLACE INTO article (id, said) VALUES (?1, ?2)")
@@ -366,6 +347,36 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .pragma("temp_store", "MEMORY")
         .pragma("cache_size", "-16384")
         .disable_statement_logging()
+}
+
+/// Writes rows into a table of those columns; where they may clash, that is noted.
+async fn insert(
+    conn: &mut SqliteConnection,
+    into: &str,
+    rows: &[Stated],
+) -> Result<(), sqlx::Error> {
+    let may_clash = into.starts_with("row ");
+    let columns = if may_clash { ", clash) " } else { ") " };
+    let mut insert: QueryBuilder<Sqlite> =
+        QueryBuilder::new(format!("INSERT INTO {into}{columns}"));
+    insert.push_values(rows, |mut values, row| {
+        values
+            .push_bind(&row.name)
+            .push_bind(&row.place)
+            .push_bind(row.part)
+            .push_bind(row.line)
+            .push_bind(row.quantity)
+            .push_bind(row.reserve)
+            .push_bind(row.at);
+        if may_clash {
+            values.push("0");
+        }
+    });
+    if may_clash {
+        insert.push(ON_CLASH);
+    }
+    insert.build().persistent(rows.len() == AT_ONCE).execute(conn).await?;
+    Ok(())
 }
 
 async fn reject(conn: &mut SqliteConnection, fault: &Fault) -> Result<(), sqlx::Error> {

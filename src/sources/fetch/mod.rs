@@ -224,3 +224,6 @@ async fn save(mut answer: Response, spool: &Path) -> Result<File, String> {
     file.rewind().map_err(unwritable)?;
     Ok(file)
 }
+
+#[cfg(test)]
+mod tests;

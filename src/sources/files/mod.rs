@@ -161,11 +161,8 @@ impl Files {
             })
         });
         let delivered = delivered.await;
-        let is_ours = matches!(
-            delivered,
-            Err(IntakeError::Ingest(_) | IntakeError::Stated(_) | IntakeError::Staging(_))
-        );
-        (delivered, is_passing || is_ours)
+        let is_passing = is_passing || !lies_with_file(&delivered);
+        (delivered, is_passing)
     }
 }
 
@@ -186,6 +183,19 @@ impl Failure {
 
     fn passing(text: String) -> Self {
         Self { text, is_passing: true }
+    }
+}
+
+/// Whether what came of a delivery would come of the same files again.
+fn lies_with_file(delivered: &Result<Receipt, IntakeError>) -> bool {
+    match delivered {
+        Ok(_) | Err(IntakeError::Unread(_) | IntakeError::Unfit(_)) => true,
+        Err(
+            IntakeError::Stated(_)
+            | IntakeError::Staging(_)
+            | IntakeError::Ingest(_)
+            | IntakeError::NothingHeld(_),
+        ) => false,
     }
 }
 
