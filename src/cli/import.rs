@@ -147,6 +147,10 @@ pub(super) fn print(told: &Value) {
         count("rejected"),
         count("doubtful"),
     ));
+    for row in list(&told["first_rejected"]).iter().take(5) {
+        let (line, reason) = (&row["line"], text(&row["reason"]));
+        say(&format!("  rejected line {line}, '{}': {reason}", text(&row["text"])));
+    }
     if told["absence_untold"] == true {
         say("  what is absent was left as it is: rows were set aside that name no product");
     }

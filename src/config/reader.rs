@@ -280,7 +280,11 @@ impl<'a> Reader<'a> {
     /// Every fault, what nobody asked for included.
     pub(super) fn finish(mut self) -> Vec<String> {
         for key in self.table.keys() {
-            self.faults.push(format!("{}{key} is unknown: there is no such setting", self.place));
+            let fault = match self.settings.iter().any(|setting| setting.key == key) {
+                true => "has no use here: another kind or setting needs it",
+                false => "is unknown: there is no such setting",
+            };
+            self.faults.push(format!("{}{key} {fault}", self.place));
         }
         for name in self.environment.keys() {
             self.faults.push(format!("the variable {name} is unknown: there is no such setting"));
@@ -308,7 +312,11 @@ impl<'a> Reader<'a> {
 
     fn broken(&mut self, key: &str, given: &Given) {
         let rule = find(key, self.settings).rule;
-        self.faults.push(format!("{} is {}: it must be {rule}", given.source, given.shown));
+        // An address may hold a name and a password, or a token in its query.
+        let is_address = given.shown.contains("://");
+        let shown =
+            if is_address && given.shown.contains(['@', '?']) { "***" } else { &given.shown };
+        self.faults.push(format!("{} is {shown}: it must be {rule}", given.source));
     }
 
     /// Whether nothing was said about a key.

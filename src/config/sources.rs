@@ -79,6 +79,17 @@ pub(super) fn read_source(reader: &mut Reader<'_>, warehouse: u64) -> Option<Con
         }
         _ => read_database(reader, taking.as_ref().and_then(|taking| taking.scope)),
     };
+    if let (Some(taking), Some(feed)) = (&taking, &feed)
+        && taking.absent == Absent::Zero
+        && taking.scope != Some(Scope::Snapshot)
+        && !tells_scope(feed)
+    {
+        reader.fault(
+            "absent is \"zero\": only a snapshot tells what is absent, so scope must be \
+             \"snapshot\", or format \"commerceml\", whose files say it",
+        );
+        return None;
+    }
     let default = match &feed {
         Some(Feed::Files(_)) => 5,
         Some(Feed::OldHandler { .. }) => 900,
@@ -87,6 +98,19 @@ pub(super) fn read_source(reader: &mut Reader<'_>, warehouse: u64) -> Option<Con
     let every = reader.optional("every_seconds", in_range(1, 86_400)).unwrap_or(default);
     let every = Duration::from_secs(every as u64);
     Some(Config { taking: taking?, reading: reading?, every, feed: feed? })
+}
+
+/// Whether what comes this way says itself whether it is complete.
+fn tells_scope(feed: &Feed) -> bool {
+    match feed {
+        Feed::Files(files::Config { format, .. }) | Feed::Remote(fetch::Config { format, .. }) => {
+            *format == Some(Format::CommerceMl)
+        }
+        Feed::OldHandler { .. } | Feed::MoySklad(_) => true,
+        Feed::Sql(config) => config.watermark.is_none(),
+        // Each file of an exchange is some of it.
+        Feed::Exchange(_) | Feed::Import => false,
+    }
 }
 
 fn read_taking(

@@ -63,11 +63,14 @@ struct Shown {
 }
 
 /// A row somebody should look at.
-#[derive(Serialize)]
-struct Row {
-    line: u64,
-    text: String,
-    reason: String,
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Row {
+    /// Where it stands.
+    pub line: u64,
+    /// Its beginning.
+    pub text: String,
+    /// What is wrong with it.
+    pub reason: String,
 }
 
 impl From<&Fault> for Row {
@@ -109,6 +112,9 @@ pub struct Told {
     pub absence_untold: bool,
     /// How long it took, in milliseconds.
     pub took_ms: i64,
+    /// The first of the rows that were set aside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub first_rejected: Vec<Row>,
 }
 
 impl From<&Receipt> for Told {
@@ -134,6 +140,7 @@ impl From<&Receipt> for Told {
             zeroed,
             absence_untold: receipt.absence_untold,
             took_ms: receipt.took_ms,
+            first_rejected: receipt.first_rejected.iter().map(Row::from).collect(),
         }
     }
 }

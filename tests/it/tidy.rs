@@ -20,7 +20,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("sources", SOURCES),
     ("rehearsal", &["stock", "legacy", "partner", "http", "clock", "lifecycle"]),
     ("ops", OPS),
-    ("config", &["http", "legacy", "partner", "migrator", "sources", "telemetry"]),
+    ("config", CONFIG),
     ("app", EVERYTHING),
     (
         "cli",
@@ -44,7 +44,11 @@ const DOORS: &[(&str, &[&str])] = &[
 const MIGRATOR: &[&str] =
     &["stock", "store", "history", "partner", "http", "clock", "lifecycle", "telemetry"];
 
-const SOURCES: &[&str] = &["stock", "ingest", "legacy", "http", "clock", "lifecycle", "telemetry"];
+const SOURCES: &[&str] =
+    &["stock", "store", "ingest", "legacy", "http", "clock", "lifecycle", "telemetry"];
+
+const CONFIG: &[&str] =
+    &["stock", "http", "ingest", "legacy", "partner", "migrator", "sources", "telemetry"];
 
 const OPS: &[&str] = &[
     "stock",

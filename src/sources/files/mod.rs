@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::Seek as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -367,11 +368,19 @@ pub fn read(
 ) -> Result<Vec<Scope>, FormatError> {
     file.rewind()?;
     let mut scopes = Vec::new();
-    formats::unpack(name, file, format, spool, &mut |data: DataFile<'_>| {
-        let mut sink = |entry| rows.put_blocking(entry);
-        let ending = formats::read(data.format, data.input, reading, &mut sink)?;
-        scopes.extend(ending.scope);
-        Ok(())
+    let unpack = || {
+        formats::unpack(name, file, format, spool, &mut |data: DataFile<'_>| {
+            let mut sink = |entry| rows.put_blocking(entry);
+            let ending = formats::read(data.format, data.input, reading, &mut sink)?;
+            scopes.extend(ending.scope);
+            Ok(())
+        })
+    };
+    // A file that makes a library panic must not take down what answers the Market, at each
+    // start anew. What was read so far is dropped with the delivery.
+    std::panic::catch_unwind(AssertUnwindSafe(unpack)).unwrap_or_else(|_| {
+        let reason = "its reader broke down over it".to_owned();
+        Err(FormatError::Broken { place: "some place".to_owned(), reason })
     })?;
     Ok(scopes)
 }

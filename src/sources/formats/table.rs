@@ -347,6 +347,9 @@ impl Table<'_> {
             }
             return Err(format!("sku is empty, and quantity is '{}'", amount.text()));
         }
+        if is_word_of_total(at(self.sku)) {
+            return Ok(None);
+        }
         let (sku, doubt) = sku(at(self.sku))?;
         let row = Row {
             line,
@@ -370,6 +373,12 @@ impl Table<'_> {
             Cell::Odd(text) => Err(format!("quantity is '{text}', it must be a number")),
         }
     }
+}
+
+/// Whether a cell holds nothing but the word for a total.
+fn is_word_of_total(cell: &Cell<'_>) -> bool {
+    let Cell::Text(text) = cell else { return false };
+    is_total(cell) && trim(text).trim_end_matches(':').chars().all(char::is_alphabetic)
 }
 
 fn is_total(cell: &Cell<'_>) -> bool {

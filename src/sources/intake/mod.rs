@@ -370,8 +370,8 @@ impl Intake {
                 return Err(error);
             }
         };
-        let mut receipt = receipt(&delivery, taking, contents, tally);
-        let doubt = judge(*scope, effect(&memory, contents, tally), &seat.taking.limits);
+        let mut receipt = receipt(&delivery, taking, &contents, tally);
+        let doubt = judge(*scope, effect(&memory, &contents, tally), &seat.taking.limits);
         let held = doubt.map(|doubt| self.held(&memory.held, (&delivery, taking), doubt));
         if word == Word::Look {
             statements.abandon().await?;
@@ -770,7 +770,7 @@ struct Delivery {
 fn receipt(
     delivery: &Delivery,
     taking: super::stated::Taking,
-    contents: Contents,
+    contents: &Contents,
     tally: Tally,
 ) -> Receipt {
     Receipt {
@@ -779,6 +779,7 @@ fn receipt(
         scope: taking.scope,
         rows: contents.rows,
         rejected: contents.rejected,
+        first_rejected: contents.first_rejected.clone(),
         tally,
         doubtful: delivery.staged.doubtful.clone(),
         doubts: delivery.staged.brought.doubtful,
@@ -787,7 +788,7 @@ fn receipt(
     }
 }
 
-fn effect(memory: &Memory, contents: Contents, tally: Tally) -> Effect {
+fn effect(memory: &Memory, contents: &Contents, tally: Tally) -> Effect {
     Effect {
         rows: contents.rows,
         rows_before: memory.rows,

@@ -45,6 +45,8 @@ pub struct Receipt {
     pub rows: u64,
     /// Rows that were set aside.
     pub rejected: u64,
+    /// The first of them.
+    pub first_rejected: Vec<Fault>,
     /// What it comes to.
     pub tally: Tally,
     /// The first rows that look as if something had been lost.

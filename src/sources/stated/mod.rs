@@ -120,7 +120,7 @@ pub struct Held {
 }
 
 /// What is in a delivery.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Contents {
     /// Rows to be taken.
     pub(super) rows: u64,
@@ -128,6 +128,8 @@ pub(super) struct Contents {
     pub(super) rejected: u64,
     /// Those of them whose product only a catalogue could tell that has not come.
     pub(super) nameless: u64,
+    /// The first of them.
+    pub(super) first_rejected: Vec<Fault>,
 }
 
 /// One shop's statements.
@@ -306,7 +308,8 @@ impl Statements {
             sqlx::raw_sql("PRAGMA delivery.synchronous = OFF").execute(&mut self.conn).await?;
             let nameless = stage::settle(&mut self.conn, source).await?;
             let (rows, rejected) = stage::count(&mut self.conn).await?;
-            Ok(Contents { rows, rejected, nameless })
+            let first_rejected = stage::first_rejected(&mut self.conn).await?;
+            Ok(Contents { rows, rejected, nameless, first_rejected })
         };
         match settled.await {
             Ok(counts) => Ok(counts),
@@ -465,13 +468,7 @@ impl Statements {
         .fetch_all(&mut self.conn)
         .await;
         let rows = rows.map_err(|error| self.failed(error))?;
-        let fault = |row: &sqlx::sqlite::SqliteRow| Fault {
-            line: u64::try_from(row.get::<i64, _>(0)).unwrap_or_default(),
-            text: row.get(1),
-            reason: row.get(2),
-            sku: None,
-        };
-        Ok(rows.iter().map(fault).collect())
+        Ok(rows.iter().map(stage::fault).collect())
     }
 }
 

@@ -535,6 +535,23 @@ pub(super) async fn count(conn: &mut SqliteConnection) -> Result<(u64, u64), sql
     Ok((row.get::<i64, _>(0).cast_unsigned(), row.get::<i64, _>(1).cast_unsigned()))
 }
 
+/// The first rows of a delivery that were set aside.
+pub(super) async fn first_rejected(conn: &mut SqliteConnection) -> Result<Vec<Fault>, sqlx::Error> {
+    let rows =
+        sqlx::query("SELECT line, text, reason FROM delivery.rejected ORDER BY line LIMIT 20");
+    Ok(rows.fetch_all(conn).await?.iter().map(fault).collect())
+}
+
+/// A row of line, text and reason.
+pub(super) fn fault(row: &sqlx::sqlite::SqliteRow) -> Fault {
+    Fault {
+        line: u64::try_from(row.get::<i64, _>(0)).unwrap_or_default(),
+        text: row.get(1),
+        reason: row.get(2),
+        sku: None,
+    }
+}
+
 /// Notes which rows of the attached delivery were set aside, instead of those before.
 pub(super) async fn note_rejected(
     conn: &mut SqliteConnection,
