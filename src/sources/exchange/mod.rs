@@ -19,7 +19,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, SET_COOKIE, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -126,6 +126,8 @@ struct Desk {
 enum Said {
     /// `success`, and what follows it line by line.
     Success(Vec<String>),
+    /// `success`, and the cookie to come with: in lines, as 1C wants it, and as a cookie.
+    Welcome { name: &'static str, value: String },
     /// Come again for the same.
     Progress,
     /// Lines that begin with no verdict.
@@ -179,7 +181,7 @@ impl Desk {
     async fn serve(&self, head: &Parts, query: &Query, body: Body) -> Result<Said, Failure> {
         if query.mode == "checkauth" {
             let (name, value) = self.reception.open(head)?;
-            return Ok(Said::Success(vec![name.to_owned(), value]));
+            return Ok(Said::Welcome { name, value });
         }
         let guest = self.reception.admit(head)?;
         match (query.kind.as_str(), query.mode.as_str()) {
@@ -291,6 +293,14 @@ impl IntoResponse for Said {
             Self::Success(mut lines) => {
                 lines.insert(0, "success".to_owned());
                 plain(StatusCode::OK, &lines.join("\n"))
+            }
+            Self::Welcome { name, value } => {
+                let mut response = plain(StatusCode::OK, &format!("success\n{name}\n{value}"));
+                let cookie = format!("{name}={value}; Path=/; HttpOnly");
+                if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+                    response.headers_mut().insert(SET_COOKIE, cookie);
+                }
+                response
             }
             Self::Progress => plain(StatusCode::OK, "progress\nthe file is still being taken"),
             Self::Lines(lines) => plain(StatusCode::OK, &lines.join("\n")),

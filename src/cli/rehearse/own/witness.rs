@@ -111,18 +111,8 @@ impl Witness {
                 pack: it.pack,
                 at: it.at.unwrap_or(dates[source]),
             };
-            let before = parts.len();
+            // Of what lies elsewhere only, nobody has said how much is here.
             parts.extend(here.map(|it| part(it)));
-            // What lies elsewhere only is sold out here, if absence means that.
-            if parts.len() == before && taking.absent == Absent::Zero {
-                let none = |it: &&Stated| Part {
-                    quantity: Quantity::ZERO,
-                    reserve: None,
-                    at: dates[source],
-                    ..part(it)
-                };
-                parts.extend(own.iter().map(none));
-            }
         }
         parts
     }
