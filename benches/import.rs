@@ -17,7 +17,7 @@ use stockbridge::clock::Clock;
 use stockbridge::ingest::{self, Origin};
 use stockbridge::lifecycle::{Fuse, Tasks};
 use stockbridge::sources::formats::Format;
-use stockbridge::sources::guard::Limits;
+use stockbridge::sources::guard;
 use stockbridge::sources::rules::{ShopRules, SourceRules};
 use stockbridge::sources::{
     self, Absent, Config, Feed, Feeds, Import, Plan, Reading, Receipt, Scope, Taking, Warehouses,
@@ -150,7 +150,7 @@ async fn open(directory: &Path, context: &sources::Context) -> anyhow::Result<Fe
             scope: Some(Scope::Snapshot),
             absent: Absent::Zero,
             warehouses: Warehouses::Unsaid,
-            limits: Limits::default(),
+            limits: guard::Limits::default(),
             rules: SourceRules::default(),
             mapping: Vec::new(),
         },

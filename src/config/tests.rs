@@ -354,13 +354,33 @@ fn a_setting_of_another_kind_is_refused() {
         let key = line.split(' ').next().unwrap_or_default();
         let text = with_source(&format!("{lines}\n{line}"));
         let faults = parse(&text, secret.as_slice()).unwrap_err().join("\n");
-        let expected = format!("shops[0].sources[0].{key} is unknown: there is no such setting");
+        let expected =
+            format!("shops[0].sources[0].{key} has no use here: another kind or setting needs it");
         assert_eq!(faults, expected, "{lines}\n{line}");
     }
     let watched = "watermark = \"changed\"\nscope = \"snapshot\"";
     let text = with_source(&format!("{}\n{watched}", KINDS[5].0));
     let faults = parse(&text, &[DATABASE]).unwrap_err().join("\n");
     assert!(faults.contains("sources[0].scope is snapshot: with watermark"), "{faults}");
+}
+
+#[test]
+fn absence_needs_a_source_that_tells_all_there_is() {
+    let file = "name = \"erp\"\nkind = \"file\"\npath = \"a.csv\"\nabsent = \"zero\"";
+    let faults = parse(&with_source(file), &[]).unwrap_err().join("\n");
+    assert!(faults.contains("sources[0].absent is \"zero\": only a snapshot tells"), "{faults}");
+    for more in ["scope = \"snapshot\"", "format = \"commerceml\""] {
+        parse(&with_source(&format!("{file}\n{more}")), &[]).unwrap();
+    }
+}
+
+#[test]
+fn what_an_address_may_hide_is_not_told() {
+    for url in ["http://anna:canary@127.0.0.1/x", "ftp://127.0.0.1/x?token=canary"] {
+        let file = format!("name = \"erp\"\nkind = \"file\"\nurl = \"{url}\"");
+        let faults = parse(&with_source(&file), &[]).unwrap_err().join("\n");
+        assert!(faults.contains("url is ***") && !faults.contains("canary"), "{faults}");
+    }
 }
 
 #[test]

@@ -18,6 +18,19 @@ fn metric(text: &str, line: &str) -> Option<f64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_question_of_our_own_is_not_answered() {
+    let house = House::with(&[Shop::moscow()]).await;
+    let question = br#"{"warehouseId":569667,"skus":["A"]}"#.as_slice();
+    let headers = [("Authorization", "push-moscow"), TYPE, ("x-stockbridge-question", "1")];
+    let public = house.doors().public;
+    let answer = send(public, "POST", "/moscow/stocks", &headers, question).await;
+    // An old handler's address that leads to us would confirm our own stock for ever.
+    assert_eq!(answer.status, 508);
+    let wrong = [("Authorization", "wrong"), TYPE, ("x-stockbridge-question", "1")];
+    assert_eq!(send(public, "POST", "/moscow/stocks", &wrong, question).await.status, 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_token_is_403_whatever_else_is_wrong() {
     let house = House::with(&[Shop::moscow()]).await;
     let good = br#"{"warehouseId":569667,"skus":["A"]}"#.as_slice();
