@@ -56,8 +56,8 @@
 //! 7. Nothing invents a zero: 0 is said only if the seller said 0, the seller's own rules make
 //!    it so, a snapshot taken as complete has a SKU no more, or the operator chose
 //!    `unknown_sku = "zero"`.
-//! 8. No delivery of [`sources`] is taken by halves: what it states is in the book before the
-//!    next question or the next start, or not at all.
+//! 8. No delivery of [`sources`] is taken by halves: it is kept whole or not at all, and what is
+//!    kept is in the book within seconds, at the latest before the first question after a start.
 
 pub mod stock;
 
