@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
@@ -308,9 +307,6 @@ impl Core {
     }
 }
 
-/// How long a question of the Market may wait for what we do not know.
-const READ_THROUGH: Duration = Duration::from_secs(12);
-
 /// Has a shop's old handler asked for what we do not know yet. What is learned is kept, also if
 /// it comes too late for the question.
 pub(super) fn read_through(feeds: Feeds, tasks: Tasks) -> ReadThrough {
@@ -324,7 +320,7 @@ pub(super) fn read_through(feeds: Feeds, tasks: Tasks) -> ReadThrough {
                 // The question may have been answered without.
                 let _gone = done.send(());
             });
-            let _late = timeout(READ_THROUGH, ended).await;
+            let _late = timeout(sources::READ_THROUGH, ended).await;
         });
         Some(waiting)
     }))

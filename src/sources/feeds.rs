@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::Router;
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::exchange::{self, Imported, Upload};
@@ -26,9 +26,9 @@ use crate::stock::{Instant, ShopId, Sku};
 /// How long the old handler may take over a question of the Market.
 const HANDLER_MAY_TAKE: Duration = Duration::from_secs(8);
 
-/// How long the question may wait for it in all, until what it said is in the book: what we know
-/// already must not be late for what we do not.
-const READ_THROUGH: Duration = Duration::from_secs(11);
+/// How long the question may wait in all, until what the handler said is in the book: what we
+/// know already must not be late for what we do not.
+pub const READ_THROUGH: Duration = Duration::from_secs(12);
 
 /// How often MoySklad is read whole; in between it tells what has changed.
 const WHOLE_EVERY: chrono::TimeDelta = chrono::TimeDelta::hours(24);
@@ -223,22 +223,15 @@ impl Feeds {
     /// Takes a file that 1C has sent.
     async fn take_upload(&self, shop: ShopId, upload: Upload) -> Result<Imported, String> {
         let Some(shop) = self.shop(shop) else { return Err("there is no such shop".to_owned()) };
-        let reading = shop.sources[upload.source].config.reading.clone();
+        let reading = &shop.sources[upload.source].config.reading;
         let now = Instant::from(self.0.clock.now());
-        let (path, name) = (upload.path.clone(), upload.name.clone());
-        let spool = shop.intake.directory().to_owned();
-        let delivered = shop.intake.deliver(upload.source, now, true, async |rows: &mut Rows| {
-            let mut rows = rows.another();
-            run_blocking(move || {
-                let mut file = std::fs::File::open(&path).map_err(|e| e.to_string())?;
-                let format = Some(Format::CommerceMl);
-                let read = files::read(&name, &mut file, format, &reading, &spool, &mut rows);
-                read.map_err(|error| causes(&error))?;
-                rows.flush_blocking().map_err(|error| error.to_string())?;
-                // Of several files of one exchange none is all there is.
-                Ok(Completeness::Sure(Scope::Delta))
-            })
-            .await
+        let (intake, name) = (&shop.intake, upload.name.clone());
+        let delivered = intake.deliver(upload.source, now, true, async |rows: &mut Rows| {
+            let file = std::fs::File::open(&upload.path).map_err(|e| e.to_string())?;
+            let from = (reading, intake.directory());
+            files::read_apart(name, file, Some(Format::CommerceMl), from, rows).await?;
+            // Of several files of one exchange none is all there is.
+            Ok(Completeness::Sure(Scope::Delta))
         });
         match delivered.await {
             Ok(Receipt { outcome: Outcome::Held(doubt), .. }) => {
@@ -268,10 +261,7 @@ impl Feeds {
             return None;
         }
         let feeds = self.clone();
-        Some(async move {
-            // Taking it may wait for a delivery under way. What is known by then is answered.
-            let _in_time = timeout(READ_THROUGH, feeds.ask_now(shop, index, &skus)).await;
-        })
+        Some(async move { feeds.ask_now(shop, index, &skus).await })
     }
 
     async fn ask_now(&self, shop: ShopId, index: usize, skus: &[Sku]) {
@@ -308,19 +298,11 @@ impl Feeds {
             let text = "this shop combines its sources: say as which of them it is to be taken";
             return Err(IntakeError::Unfit(text.to_owned()));
         }
-        let reading = config.reading.clone();
         let now = Instant::from(self.0.clock.now());
-        let spool = known.intake.directory().to_owned();
-        let mut file = file;
+        let from = (&config.reading, known.intake.directory());
         let read = async |rows: &mut Rows| {
-            let mut rows = rows.another();
-            run_blocking(move || {
-                let read = files::read(&name, &mut file, format, &reading, &spool, &mut rows);
-                let scopes = read.map_err(|error| causes(&error))?;
-                rows.flush_blocking().map_err(|error| error.to_string())?;
-                Ok(scope.map_or_else(|| together(&scopes).into(), Completeness::Sure))
-            })
-            .await
+            let scopes = files::read_apart(name, file, format, from, rows).await?;
+            Ok(scope.map_or_else(|| together(&scopes).into(), Completeness::Sure))
         };
         known.intake.deliver(source, now, is_meant, read).await
     }

@@ -22,7 +22,7 @@ mod settings;
 pub mod sql;
 mod stated;
 
-pub use feeds::{FeedError, Feeds, Import, KnownSkus, Plan, import_source};
+pub use feeds::{FeedError, Feeds, Import, KnownSkus, Plan, READ_THROUGH, import_source};
 pub use intake::{
     Absent, Completeness, Context, Intake, IntakeError, Outcome, RULES, Receipt, Standing, Taking,
     Tally, Warehouses,

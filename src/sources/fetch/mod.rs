@@ -22,7 +22,6 @@ use super::formats::Format;
 use super::{Intake, IntakeError, Reading, Receipt, Rows, Scope};
 use crate::http::secret::Secret;
 use crate::http::{ClientConfig, Trust, causes};
-use crate::lifecycle::run_blocking;
 use crate::stock::Instant;
 
 /// The most that is fetched, in bytes; unpacked it may be more.
@@ -146,15 +145,9 @@ impl Remote {
         let format = self.config.format;
         let name = self.config.url.path_segments().and_then(Iterator::last);
         let name = name.unwrap_or_default().to_owned();
-        let mut file = save(answer, spool).await?;
-        let (mut rows, reading, spool) = (rows.another(), self.reading.clone(), spool.to_owned());
-        run_blocking(move || {
-            let read = files::read(&name, &mut file, format, &reading, &spool, &mut rows);
-            let scopes = read.map_err(|error| causes(&error))?;
-            rows.flush_blocking().map_err(|error| error.to_string())?;
-            Ok(together(&scopes))
-        })
-        .await
+        let file = save(answer, spool).await?;
+        let from = (&self.reading, spool);
+        Ok(together(&files::read_apart(name, file, format, from, rows).await?))
     }
 
     /// The file, or `None` if it is what it was.

@@ -385,6 +385,27 @@ pub fn read(
     Ok(scopes)
 }
 
+/// The same on a thread of its own, so that the threads that answer requests stay free.
+///
+/// # Errors
+/// It cannot be read to its verified end, in a sentence.
+pub async fn read_apart(
+    name: String,
+    mut file: File,
+    format: Option<Format>,
+    (reading, spool): (&Reading, &Path),
+    rows: &Rows,
+) -> Result<Vec<Scope>, String> {
+    let (mut rows, reading, spool) = (rows.another(), reading.clone(), spool.to_owned());
+    run_blocking(move || {
+        let read = read(&name, &mut file, format, &reading, &spool, &mut rows);
+        let scopes = read.map_err(|error| causes(&error))?;
+        rows.flush_blocking().map_err(|error| error.to_string())?;
+        Ok(scopes)
+    })
+    .await
+}
+
 /// Of several files one that holds changes only makes all of them changes.
 #[must_use]
 pub fn together(scopes: &[Scope]) -> Option<Scope> {
