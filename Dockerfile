@@ -15,14 +15,14 @@ COPY Cargo.toml Cargo.lock ./
 RUN mkdir src benches \
  && echo 'fn main() {}' > src/main.rs \
  && touch src/lib.rs $(sed -n '/^\[\[bench\]\]/,/^name/s|^name *= *"\(.*\)"|benches/\1.rs|p' Cargo.toml) \
- && cargo build --release --locked --bin stockbridge \
- && cargo clean --release --locked -p stockbridge
+ && cargo build --profile dist --locked --bin stockbridge \
+ && cargo clean --profile dist --locked -p stockbridge
 
 # The benches stay empty: the program needs none of them. Some fixtures are part of it.
 COPY fixtures fixtures
 COPY src src
-RUN cargo build --release --locked --bin stockbridge \
- && install -D -m 0755 target/release/stockbridge /out/stockbridge \
+RUN cargo build --profile dist --locked --bin stockbridge \
+ && install -D -m 0755 target/dist/stockbridge /out/stockbridge \
  && install -d -m 0700 /out/data
 # A quarter of the size, and a backtrace still names its functions.
 RUN strip --strip-debug /out/stockbridge

@@ -7,8 +7,8 @@ use futures_util::StreamExt as _;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION};
 use reqwest::tls::TlsInfo;
 use serde::Deserialize;
-use x509_parser::parse_x509_certificate;
 
+use super::certificate;
 use super::finding::Finding;
 use super::service::Service;
 use crate::cli::survey::one_line;
@@ -136,7 +136,7 @@ async fn post(
         let text = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
         let location = text(LOCATION).map(one_line);
         let certificate = answer.extensions().get::<TlsInfo>().and_then(TlsInfo::peer_certificate);
-        let certified_until = certificate.and_then(end_of_certificate);
+        let certified_until = certificate.and_then(certificate::not_after);
         let status = answer.status().as_u16();
         let body = read_answer(answer, MAX_BYTES).await?.to_vec();
         anyhow::Ok(Seen { status, location, body, certified_until })
@@ -161,10 +161,6 @@ fn of_tls<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls
     of_tls(error.downcast_ref::<std::io::Error>()?.get_ref()?)
 }
 
-fn end_of_certificate(der: &[u8]) -> Option<DateTime<Utc>> {
-    let (_, certificate) = parse_x509_certificate(der).ok()?;
-    DateTime::from_timestamp(certificate.validity().not_after.timestamp(), 0)
-}
 
 // === Judging ===
 
@@ -415,14 +411,5 @@ mod tests {
         assert_eq!(judge("2026-12-05T09:59:59Z").level, Level::Warn);
         assert!(judge("2026-12-05T09:59:59Z").what.ends_with("days left: 13"));
         assert_eq!(judge("2026-11-21T09:59:59Z").level, Level::Fail);
-    }
-
-    #[test]
-    fn the_end_of_a_certificate_is_read() {
-        let pem = include_bytes!("../../../fixtures/doctor/certificate.pem");
-        let (_, pem) = x509_parser::pem::parse_x509_pem(pem).unwrap();
-        let until = end_of_certificate(&pem.contents).unwrap();
-        assert_eq!(until.to_rfc3339(), "2036-11-19T00:36:08+00:00");
-        assert_eq!(end_of_certificate(b"no certificate"), None);
     }
 }
