@@ -161,7 +161,6 @@ fn of_tls<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls
     of_tls(error.downcast_ref::<std::io::Error>()?.get_ref()?)
 }
 
-
 // === Judging ===
 
 /// One finding for all doors, which stand behind one name: the worst of what they showed.
