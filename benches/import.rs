@@ -153,6 +153,7 @@ async fn open(directory: &Path, context: &sources::Context) -> anyhow::Result<Fe
             limits: guard::Limits::default(),
             rules: SourceRules::default(),
             mapping: Vec::new(),
+            duplicates: Default::default(),
         },
         reading: Reading::default(),
         every: std::time::Duration::from_secs(3_600),

@@ -7,7 +7,7 @@ use crate::partner::server as partner;
 use crate::partner::wire::Address;
 use crate::sources::guard::Limits;
 use crate::sources::rules::SourceRules;
-use crate::sources::{Absent, Plan, Taking, Warehouses, import_source};
+use crate::sources::{Absent, Duplicates, Plan, Taking, Warehouses, import_source};
 use crate::stock::ShopId;
 use crate::store::ShopKey;
 
@@ -85,6 +85,7 @@ pub(super) fn feeds(config: &Config) -> Vec<Plan> {
                 limits: Limits::default(),
                 rules: SourceRules::default(),
                 mapping: Vec::new(),
+                duplicates: Duplicates::default(),
             });
             Plan {
                 shop: id,

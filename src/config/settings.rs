@@ -111,6 +111,11 @@ pub const SOURCE_SETTINGS: &[Setting] = &[
     setting("words", None, "a table of words and the quantities they stand for"),
     setting("unavailable", Some("keep"), "keep or zero"),
     setting("unended_row", Some("reject"), "reject or take"),
+    setting("empty", Some("keep"), "keep or zero"),
+    setting("decimal", None, "comma or point"),
+    setting("duplicates", None, "reject, same or sum"),
+    setting("suspicious_sku", Some("reject"), "reject or take"),
+    setting("variants", Some("reject"), "reject or sum"),
     // What is made of it.
     setting("places", Some("sum"), "sum or minimum"),
     setting("pack", Some("1"), "a whole number between 1 and 1000000"),

@@ -13,8 +13,8 @@ use crate::sources::formats::Format;
 use crate::sources::guard::Limits;
 use crate::sources::rules::{Combine, Shape, ShopRules, SourceRules};
 use crate::sources::{
-    Absent, Config, Door, Feed, Quantity, RULES, Reading, Scope, Taking, Warehouses, fetch, files,
-    lists, moysklad, sql,
+    Absent, Config, DecimalMark, Door, Duplicates, Feed, Quantity, RULES, Reading, Scope, Taking,
+    Variants, Warehouses, fetch, files, lists, moysklad, sql,
 };
 use crate::stock::MAX_COUNT;
 
@@ -146,6 +146,12 @@ fn read_taking(
     let most_rejected = reader.take("guard_bad_rows", part);
     let repeats =
         reader.take("guard_repeats", |text| text.parse().ok().filter(|n: &u32| *n <= 1000));
+    let duplicates = reader.optional("duplicates", Duplicates::from_name);
+    // A page that is asked for twice repeats its rows; a file does not.
+    let duplicates = duplicates.unwrap_or(match kind {
+        "legacy" | "moysklad" => Duplicates::Same,
+        _ => Duplicates::Reject,
+    });
     let mapping = match reader.optional_path("mapping_file").map(|path| lists::mapping(&path)) {
         None => Some(Vec::new()),
         Some(Ok(mapping)) => Some(mapping),
@@ -168,6 +174,7 @@ fn read_taking(
         },
         rules: SourceRules { subtracts_reserve: true, places: places?, pack: pack?, shape: shape? },
         mapping: mapping?,
+        duplicates,
     })
 }
 
@@ -206,16 +213,37 @@ fn read_reading(reader: &mut Reader<'_>, kind: &str) -> Option<Reading> {
     } else {
         Some(false)
     };
-    let words = reader.pairs("words", |text| Quantity::parse(text).ok());
+    // TOML's own numbers have a point, and so have these where they are texts.
+    let words = reader
+        .pairs("words", |text| Quantity::parse(text, Some(DecimalMark::Point)).ok())
+        .filter(|words| {
+            let has_empty = words.iter().any(|(word, _)| word.trim().is_empty());
+            if has_empty {
+                reader.fault("words has \"\": set empty = \"zero\" if an empty quantity is zero");
+            }
+            !has_empty
+        });
     let fraction = one_of(reader, "fraction", ["reject", "floor"]);
     let negative = one_of(reader, "negative", ["reject", "zero"]);
     let unavailable = one_of(reader, "unavailable", ["keep", "zero"]);
+    let empty = one_of(reader, "empty", ["keep", "zero"]);
+    let suspicious_sku = one_of(reader, "suspicious_sku", ["reject", "take"]);
+    let decimal = reader.optional("decimal", DecimalMark::from_name);
+    let variants = if matches!(kind, "file" | "1c") {
+        one_of(reader, "variants", ["reject", "sum"])
+    } else {
+        Some(false)
+    };
     Some(Reading {
         takes_unended_row: unended?,
         words: words?,
         floors_fractions: fraction?,
         zeroes_negatives: negative?,
         zeroes_unavailable: unavailable?,
+        zeroes_empties: empty?,
+        takes_suspicious_skus: suspicious_sku?,
+        decimal,
+        variants: if variants? { Variants::Sum } else { Variants::Reject },
         ..reading
     })
 }
@@ -532,6 +560,13 @@ fn write_reading(f: &mut fmt::Formatter<'_>, reading: &Reading) -> fmt::Result {
     writeln!(f, "fraction = \"{}\"", word(reading.floors_fractions, ["reject", "floor"]))?;
     writeln!(f, "negative = \"{}\"", word(reading.zeroes_negatives, ["reject", "zero"]))?;
     writeln!(f, "unavailable = \"{}\"", word(reading.zeroes_unavailable, ["keep", "zero"]))?;
+    writeln!(f, "empty = \"{}\"", word(reading.zeroes_empties, ["keep", "zero"]))?;
+    let takes_suspicious = reading.takes_suspicious_skus;
+    writeln!(f, "suspicious_sku = \"{}\"", word(takes_suspicious, ["reject", "take"]))?;
+    reading.decimal.map_or(Ok(()), |it| writeln!(f, "decimal = \"{}\"", it.name()))?;
+    if reading.variants == Variants::Sum {
+        writeln!(f, "variants = \"sum\"")?;
+    }
     if reading.takes_unended_row {
         writeln!(f, "unended_row = \"take\"")?;
     }
@@ -563,6 +598,7 @@ fn write_taking(f: &mut fmt::Formatter<'_>, taking: &Taking) -> fmt::Result {
     }
     writeln!(f, "places = \"{}\"\npack = {}", taking.rules.places.name(), taking.rules.pack)?;
     write_shape(f, taking.rules.shape)?;
+    writeln!(f, "duplicates = \"{}\"", taking.duplicates.name())?;
     if !taking.mapping.is_empty() {
         writeln!(f, "# and what {} words stand for", taking.mapping.len())?;
     }

@@ -4,6 +4,7 @@
 //! [`guard`] and then taken whole: what was stated is kept as it was stated, the [`rules`] make
 //! stock of it, and that goes through the one front door, [`crate::ingest`].
 
+mod aliases;
 pub mod exchange;
 mod feeds;
 pub mod fetch;
@@ -19,16 +20,17 @@ mod quantity;
 mod row;
 pub mod rules;
 mod settings;
+mod sku_text;
 pub mod sql;
 mod stated;
 
 pub use feeds::{FeedError, Feeds, Import, KnownSkus, Plan, READ_THROUGH, import_source};
 pub use intake::{
-    Absent, Completeness, Context, Intake, IntakeError, Outcome, RULES, Receipt, Standing, Taking,
-    Tally, Warehouses,
+    Absent, Completeness, Context, Duplicates, Intake, IntakeError, Outcome, RULES, Receipt,
+    Standing, Taking, Tally, Warehouses,
 };
 pub use once::read_once;
-pub use quantity::{Quantity, QuantityError};
-pub use row::{Entry, Fault, GivenUp, Key, Reading, Row, Rows, Scope};
+pub use quantity::{DecimalMark, Quantity, QuantityError};
+pub use row::{Entry, Fault, GivenUp, Key, Reading, Row, RowProblem, Rows, Scope, Variants};
 pub use settings::{Config, Door, Feed};
 pub use stated::{Brought, Held, StatedError};

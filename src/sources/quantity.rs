@@ -48,55 +48,274 @@ impl Quantity {
         self.0 % PIECE != 0
     }
 
-    /// Reads a number as people, 1C and spreadsheets write it: `3`, `3.000`, `46,5`, `-2`,
-    /// `1 234,000` with any kind of blank, `1.234,00` or `1,234.00` where both signs tell
-    /// which is which.
+    /// Reads a number as people, 1C and spreadsheets write it: `3`, `46,5`, `-2`, `1 234,000`
+    /// with any kind of blank, `1.234,00` or `1,234.00`.
     ///
-    /// A single comma or point is always the decimal one: `1,234` is a fraction, and so no
-    /// count by default, rather than a thousand too many. Past the third decimal only noise of
-    /// binary fractions is let go, that is from the seventh on.
+    /// One comma or point before exactly three digits may be a decimal mark or group thousands:
+    /// `2,000` is two pieces or two thousand. `decimal` decides, if it is known; else the number
+    /// must itself exclude one reading, as `0,500`, `1234,500` and `1.234.567` do. Past the sixth
+    /// decimal only the noise of binary fractions is dropped; what is left beyond thousandths is
+    /// rounded down.
     ///
     /// # Errors
-    /// It is no such number, or more than any count.
-    pub fn parse(text: &str) -> Result<Self, QuantityError> {
-        let no_number = || QuantityError::NoNumber(text.to_owned());
+    /// The text is not a number, has two readings, or is more than any count.
+    pub fn parse(text: &str, decimal: Option<DecimalMark>) -> Result<Self, QuantityError> {
+        Number::parse(text, decimal).and_then(|number| number.quantity(text)).map(|(it, _)| it)
+    }
+
+    /// Reads a number like [`Quantity::parse`]; also returns whether thousandths hold all of it.
+    pub(super) fn parse_exact(
+        text: &str,
+        decimal: Option<DecimalMark>,
+    ) -> Result<(Self, bool), QuantityError> {
+        Number::parse(text, decimal).and_then(|number| number.quantity(text))
+    }
+}
+
+/// The sign between the whole part of a number and its decimals.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DecimalMark {
+    /// `46,5`, as in Russian.
+    Comma,
+    /// `46.5`, as in English and in XML.
+    Point,
+}
+
+impl DecimalMark {
+    /// The name in the setting `decimal`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Comma => "comma",
+            Self::Point => "point",
+        }
+    }
+
+    /// The mark that a setting names.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Comma, Self::Point].into_iter().find(|mark| mark.name() == name)
+    }
+
+    fn sign(self) -> char {
+        match self {
+            Self::Comma => ',',
+            Self::Point => '.',
+        }
+    }
+}
+
+/// What the numbers of one column prove about their comma and their point.
+///
+/// A mark is decimal if some number of the column can only be read so, and none can only be read
+/// the other way.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct NumberStyle {
+    comma: Usage,
+    point: Usage,
+}
+
+/// What a mark was seen to be.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct Usage {
+    is_decimal: bool,
+    groups: bool,
+}
+
+impl NumberStyle {
+    /// The style of JSON's number literals and of XML Schema's decimals: the point is decimal. A
+    /// comma stays unknown.
+    pub(super) const POINT: Self = Self {
+        comma: Usage { is_decimal: false, groups: false },
+        point: Usage { is_decimal: true, groups: false },
+    };
+
+    /// Learns from one number of the column; what is not a number teaches nothing.
+    pub(super) fn learn(&mut self, text: &str) {
+        let Ok(number) = Number::split(text) else { return };
+        let (mark, reading) = match number.reading {
+            Reading::Decimal(mark) => (mark, true),
+            Reading::Groups(mark) => (mark, false),
+            Reading::Plain | Reading::Either(_) => return,
+        };
+        let usage = self.usage_mut(mark);
+        usage.is_decimal |= reading;
+        usage.groups |= !reading;
+        // `1.234,50` proves both.
+        if reading && let Some(group) = number.group_mark {
+            self.usage_mut(group).groups = true;
+        }
+    }
+
+    fn usage_mut(&mut self, mark: DecimalMark) -> &mut Usage {
+        match mark {
+            DecimalMark::Comma => &mut self.comma,
+            DecimalMark::Point => &mut self.point,
+        }
+    }
+
+    /// Returns the column's decimal mark, if the column proves what `mark` is in it.
+    fn decimal_for(self, mark: DecimalMark) -> Option<DecimalMark> {
+        let (usage, other) = match mark {
+            DecimalMark::Comma => (self.comma, DecimalMark::Point),
+            DecimalMark::Point => (self.point, DecimalMark::Comma),
+        };
+        match (usage.is_decimal, usage.groups) {
+            (true, false) => Some(mark),
+            (false, true) => Some(other),
+            (true, true) | (false, false) => None,
+        }
+    }
+
+    /// Returns the decimal mark by which an ambiguous number of the column is read, if the column
+    /// proves it. A number that is not ambiguous needs none.
+    pub(super) fn decimal_of(self, text: &str) -> Option<DecimalMark> {
+        match Number::split(text).ok()?.reading {
+            Reading::Either(mark) => self.decimal_for(mark),
+            Reading::Plain | Reading::Decimal(_) | Reading::Groups(_) => None,
+        }
+    }
+
+    /// The style in a few words, for the shape of a delivery.
+    pub(super) fn describe(self) -> &'static str {
+        let is = |usage: Usage| usage.is_decimal && !usage.groups;
+        let groups = |usage: Usage| usage.groups && !usage.is_decimal;
+        if is(self.comma) || (groups(self.point) && !is(self.point)) {
+            "decimal comma"
+        } else if is(self.point) || groups(self.comma) {
+            "decimal point"
+        } else {
+            "whole numbers"
+        }
+    }
+}
+
+/// How the comma or point of a number can be read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Reading {
+    /// There is none.
+    Plain,
+    /// Only as a decimal mark.
+    Decimal(DecimalMark),
+    /// Only as one that groups thousands.
+    Groups(DecimalMark),
+    /// Either way.
+    Either(DecimalMark),
+}
+
+/// A number taken apart.
+struct Number<'a> {
+    is_negative: bool,
+    /// Before the last mark.
+    whole: &'a str,
+    /// Behind it.
+    rest: &'a str,
+    reading: Reading,
+    /// The other mark, where it groups the whole part.
+    group_mark: Option<DecimalMark>,
+}
+
+impl<'a> Number<'a> {
+    fn parse(text: &'a str, decimal: Option<DecimalMark>) -> Result<Self, QuantityError> {
+        let mut number = Self::split(text)?;
+        let conflict = || QuantityError::NotANumber(text.to_owned());
+        number.reading = match (number.reading, decimal) {
+            (Reading::Either(_), None) => return Err(QuantityError::Ambiguous(text.to_owned())),
+            (Reading::Either(mark), Some(decimal)) if mark == decimal => Reading::Decimal(mark),
+            (Reading::Either(mark), Some(_)) => Reading::Groups(mark),
+            (Reading::Decimal(mark), Some(decimal)) if mark != decimal => return Err(conflict()),
+            (Reading::Groups(mark), Some(decimal)) if mark == decimal => return Err(conflict()),
+            (reading, _) => reading,
+        };
+        Ok(number)
+    }
+
+    /// Takes a text apart, without deciding what only a column or a setting can.
+    fn split(text: &'a str) -> Result<Self, QuantityError> {
+        let not_a_number = || QuantityError::NotANumber(text.to_owned());
         let trimmed = trim(text);
         let (is_negative, digits) = match trimmed.strip_prefix(['-', '\u{2212}']) {
             Some(rest) => (true, trim(rest)),
             None => (false, trimmed.strip_prefix('+').unwrap_or(trimmed)),
         };
-        let (whole, fraction) = split(digits).ok_or_else(no_number)?;
-        let whole = ungrouped(whole).ok_or_else(no_number)?;
+        let number = match digits.rfind([',', '.']) {
+            None => Number {
+                is_negative,
+                whole: digits,
+                rest: "",
+                reading: Reading::Plain,
+                group_mark: None,
+            },
+            Some(last) => {
+                let (whole, rest) = digits.split_at(last);
+                let mark =
+                    if rest.starts_with(',') { DecimalMark::Comma } else { DecimalMark::Point };
+                let rest = rest.get(1..).unwrap_or_default();
+                Number { is_negative, whole, rest, ..Self::read(whole, rest, mark) }
+            }
+        };
         let is_plain = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-        if !is_plain(&whole) || !is_plain(fraction) || (whole.is_empty() && fraction.is_empty()) {
-            return Err(no_number());
+        let is_number = ungrouped(number.whole).is_some_and(|whole| is_plain(&whole))
+            && is_plain(number.rest)
+            && !(number.whole.is_empty() && number.rest.is_empty());
+        if !is_number {
+            return Err(not_a_number());
         }
-        let whole = whole.trim_start_matches('0');
+        if let Reading::Groups(_) = number.reading
+            && number.rest.len() != 3
+        {
+            return Err(not_a_number());
+        }
+        Ok(number)
+    }
+
+    /// Decides as far as the number itself does.
+    fn read(whole: &'a str, rest: &'a str, mark: DecimalMark) -> Self {
+        let other = match mark {
+            DecimalMark::Comma => DecimalMark::Point,
+            DecimalMark::Point => DecimalMark::Comma,
+        };
+        let group_mark = Some(other).filter(|other| whole.contains(other.sign()));
+        let reading = if whole.contains(mark.sign()) {
+            // A decimal mark stands once.
+            Reading::Groups(mark)
+        } else if rest.len() != 3
+            || whole.is_empty()
+            || whole.len() > 3
+            || whole.starts_with('0')
+            || group_mark.is_some()
+        {
+            Reading::Decimal(mark)
+        } else {
+            Reading::Either(mark)
+        };
+        Number { is_negative: false, whole, rest, reading, group_mark }
+    }
+
+    /// The value, rounded down to thousandths, and whether that is all of it.
+    fn quantity(&self, text: &str) -> Result<(Quantity, bool), QuantityError> {
         let too_much = || QuantityError::TooMuch(text.to_owned());
-        let pieces: i64 = match whole {
+        let mut whole = ungrouped(self.whole).unwrap_or_default().into_owned();
+        let mut fraction = self.rest;
+        if let Reading::Groups(_) = self.reading {
+            whole.push_str(fraction);
+            fraction = "";
+        }
+        let pieces: i64 = match whole.trim_start_matches('0') {
             "" => 0,
             some => some.parse().map_err(|_| too_much())?,
         };
-        let part = thousandths(fraction).ok_or_else(|| QuantityError::TooFine(text.to_owned()))?;
-        let sum = pieces.checked_mul(PIECE).and_then(|n| n.checked_add(part));
-        let signed = sum.map(|n| if is_negative { -n } else { n });
-        signed.and_then(Self::from_thousandths).ok_or_else(too_much)
+        let millionths = millionths(fraction);
+        let all = pieces.checked_mul(PIECE * 1_000).and_then(|n| n.checked_add(millionths));
+        let signed = all.map(|n| if self.is_negative { -n } else { n }).ok_or_else(too_much)?;
+        let quantity = Quantity::from_thousandths(signed.div_euclid(1_000)).ok_or_else(too_much)?;
+        Ok((quantity, signed.rem_euclid(1_000) == 0))
     }
 }
 
 /// Without the blanks around it, those included that no keyboard has.
 pub(super) fn trim(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}' || c == '\u{200b}')
-}
-
-/// Whole part and decimals; `None` if the signs contradict each other.
-fn split(digits: &str) -> Option<(&str, &str)> {
-    let Some(last) = digits.rfind([',', '.']) else { return Some((digits, "")) };
-    let (whole, rest) = digits.split_at(last);
-    let (sign, fraction) = rest.split_at(1);
-    // Twice the same sign groups thousands, and no decimals were meant: which of the two it is
-    // cannot be told from `1.234.567` alone, so it is no number.
-    (!whole.contains(sign)).then_some((whole, fraction))
 }
 
 /// The digits of a whole part whose thousands may be grouped by one kind of blank or sign.
@@ -109,18 +328,13 @@ fn ungrouped(whole: &str) -> Option<std::borrow::Cow<'_, str>> {
     is_grouped.then(|| whole.replace(sign, "").into())
 }
 
-/// Decimals as thousandths; `None` if they are finer.
-fn thousandths(fraction: &str) -> Option<i64> {
-    // Six decimals say what was meant; what follows is what a binary fraction adds.
-    let mut millionths = 0_i64;
-    for place in 0..6 {
-        let digit = fraction.as_bytes().get(place).map_or(0, |byte| i64::from(byte - b'0'));
-        millionths = millionths * 10 + digit;
-    }
-    if fraction.as_bytes().get(6).is_some_and(|byte| *byte >= b'5') {
-        millionths += 1;
-    }
-    (millionths % 1_000 == 0).then_some(millionths / 1_000)
+/// Decimals as millionths. Six say what was meant; what follows is what a binary fraction adds.
+fn millionths(fraction: &str) -> i64 {
+    let digit = |place: usize| {
+        fraction.as_bytes().get(place).map_or(0, |byte| i64::from(byte.saturating_sub(b'0')))
+    };
+    let six = (0..6).fold(0, |sum, place| sum * 10 + digit(place));
+    six + i64::from(digit(6) >= 5)
 }
 
 impl fmt::Display for Quantity {
@@ -139,11 +353,14 @@ impl fmt::Display for Quantity {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum QuantityError {
     /// Letters, two signs, an exponent.
-    #[error("quantity is '{0}', it must be a number, or a word the setting words knows")]
-    NoNumber(String),
-    /// More than three decimals.
-    #[error("quantity is '{0}', it must have at most three decimals")]
-    TooFine(String),
+    #[error("quantity is '{0}', it must be a number, or a word that the setting words knows")]
+    NotANumber(String),
+    /// Thousands, or three decimals.
+    #[error(
+        "quantity is '{0}', which may be thousands or have three decimals: set decimal = \"comma\" \
+         or decimal = \"point\""
+    )]
+    Ambiguous(String),
     /// Part of a piece.
     #[error("quantity is '{0}', it must be whole, or set fraction = \"floor\"")]
     Fraction(String),
@@ -185,7 +402,9 @@ mod tests {
             ("2000000000", 2_000_000_000_000),
             ("00000000000000000000000000003", 3_000),
         ] {
-            assert_eq!(Quantity::parse(text).map(Quantity::thousandths), Ok(thousandths), "{text}");
+            let parsed = Quantity::parse(text, Some(DecimalMark::Comma))
+                .or_else(|_| Quantity::parse(text, Some(DecimalMark::Point)));
+            assert_eq!(parsed.map(Quantity::thousandths), Ok(thousandths), "{text}");
         }
     }
 
@@ -204,8 +423,9 @@ mod tests {
             "0x10",
             "1 23",
             "12 3456",
-            "1.234.567",
             "1,2,3",
+            "1.234.56",
+            "1.234,567,890",
             "--2",
             "1-2",
             "½",
@@ -214,12 +434,18 @@ mod tests {
             ",",
             "1 234 5",
         ] {
-            assert_eq!(Quantity::parse(text), Err(QuantityError::NoNumber(text.into())), "{text}");
+            assert_eq!(
+                Quantity::parse(text, None),
+                Err(QuantityError::NotANumber(text.into())),
+                "{text}"
+            );
         }
-        let fine = "0.33333";
-        assert_eq!(Quantity::parse(fine), Err(QuantityError::TooFine(fine.into())));
         for text in ["2000000001", "-2000000001", "2000000000.5", "99999999999999999999999"] {
-            assert_eq!(Quantity::parse(text), Err(QuantityError::TooMuch(text.into())), "{text}");
+            assert_eq!(
+                Quantity::parse(text, None),
+                Err(QuantityError::TooMuch(text.into())),
+                "{text}"
+            );
         }
     }
 
@@ -230,18 +456,84 @@ mod tests {
         }
     }
 
+    #[test]
+    fn thousands_and_three_decimals_are_ambiguous() {
+        use DecimalMark::{Comma, Point};
+        for (text, by_comma, by_point) in [
+            ("2,000", 2_000, 2_000_000),
+            ("2.000", 2_000_000, 2_000),
+            ("10,000", 10_000, 10_000_000),
+            ("-1,500", -1_500, -1_500_000),
+        ] {
+            let parse = |decimal| Quantity::parse(text, decimal).map(Quantity::thousandths);
+            assert_eq!(parse(None), Err(QuantityError::Ambiguous(text.into())), "{text}");
+            assert_eq!(parse(Some(Comma)), Ok(by_comma), "{text}");
+            assert_eq!(parse(Some(Point)), Ok(by_point), "{text}");
+        }
+        for (text, thousandths) in [
+            ("0,500", 500),
+            ("0.000", 0),
+            ("1234,500", 1_234_500),
+            ("1 234,000", 1_234_000),
+            ("1.234.567", 1_234_567_000),
+            ("1,234,567", 1_234_567_000),
+            ("2,00", 2_000),
+            ("2,0000", 2_000),
+        ] {
+            assert_eq!(Quantity::parse(text, None).unwrap().thousandths(), thousandths, "{text}");
+        }
+        assert!(Quantity::parse("46,5", Some(Point)).is_err());
+        assert!(Quantity::parse("1.234.567", Some(Point)).is_err());
+    }
+
+    #[test]
+    fn a_column_proves_its_decimal_mark() {
+        use DecimalMark::{Comma, Point};
+        for (column, text, decimal) in [
+            (&["0,500"][..], "2,000", Some(Comma)),
+            (&["46,5", "12"], "2,000", Some(Comma)),
+            (&["1 234,000"], "2,000", Some(Comma)),
+            (&["1,234,567"], "2,000", Some(Point)),
+            (&["1,234.50"], "2,000", Some(Point)),
+            (&["1,234.50"], "2.000", Some(Point)),
+            (&["1.234,50"], "2.000", Some(Comma)),
+            (&["15", "7"], "2,000", None),
+            (&["46,5"], "2.000", None),
+            (&["46,5", "1,234,567"], "2,000", None),
+            (&["нет", ""], "2,000", None),
+        ] {
+            let mut style = NumberStyle::default();
+            column.iter().for_each(|text| style.learn(text));
+            assert_eq!(style.decimal_of(text), decimal, "{column:?}: {text}");
+        }
+    }
+
+    #[test]
+    fn decimals_beyond_thousandths_are_rounded_down() {
+        for (text, thousandths, is_exact) in [
+            ("12.3456", 12_345, false),
+            ("0,33333", 333, false),
+            ("-0.0005", -1, false),
+            ("2.9999999999999996", 3_000, true),
+            ("7.5", 7_500, true),
+        ] {
+            let (quantity, exact) = Quantity::parse_exact(text, None).unwrap();
+            assert_eq!((quantity.thousandths(), exact), (thousandths, is_exact), "{text}");
+        }
+    }
+
     proptest! {
         #[test]
         fn what_is_shown_reads_as_what_it_was(
             thousandths in -2_000_000_000_000_i64..=2_000_000_000_000,
         ) {
             let quantity = Quantity::from_thousandths(thousandths).unwrap();
-            prop_assert_eq!(Quantity::parse(&quantity.to_string()), Ok(quantity));
+            prop_assert_eq!(Quantity::parse(&quantity.to_string(), Some(DecimalMark::Point)), Ok(quantity));
         }
 
         #[test]
         fn no_text_makes_it_panic(text in "\\PC{0,12}|[-+0-9., eE\u{a0}]{0,30}") {
-            let _any = Quantity::parse(&text);
+            let _any = Quantity::parse(&text, None);
         }
     }
 }

@@ -1,6 +1,6 @@
 use tokio::sync::mpsc;
 
-use super::quantity::{Quantity, QuantityError};
+use super::quantity::{DecimalMark, NumberStyle, Quantity, QuantityError};
 use crate::stock::Instant;
 
 /// Most characters of a row that are kept to show what was set aside.
@@ -87,10 +87,60 @@ pub enum Entry {
     },
     /// What follows replaces what came before of the same product and warehouse.
     NextPart,
-    /// A row that cannot be taken, and is set aside.
+    /// A row that breaks a rule. It is not applied.
     Rejected(Fault),
-    /// A row that is taken, but looks as if something had been lost on its way.
-    Doubtful(Fault),
+    /// A row that can be read in two ways. It is not applied; a setting decides.
+    Suspicious(Fault),
+}
+
+/// Why a row is not applied.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum RowProblem {
+    /// It breaks a rule: the value and the rule.
+    Rejected(String),
+    /// It can be read in two ways: the value, and the setting that decides.
+    Suspicious(String),
+}
+
+impl RowProblem {
+    /// The row as an entry that lists it; `text` is the beginning of the row, `sku` its SKU if
+    /// that much is certain.
+    #[must_use]
+    pub fn into_entry(self, line: u64, text: &str, sku: Option<String>) -> Entry {
+        let (Self::Rejected(reason) | Self::Suspicious(reason)) = &self;
+        let fault = Fault { sku, ..Fault::new(line, text, reason.clone()) };
+        match self {
+            Self::Rejected(_) => Entry::Rejected(fault),
+            Self::Suspicious(_) => Entry::Suspicious(fault),
+        }
+    }
+
+    /// The same problem, said of a field.
+    #[must_use]
+    pub fn of_field(self, field: &str) -> Self {
+        match self {
+            Self::Rejected(reason) => Self::Rejected(format!("{field}: {reason}")),
+            Self::Suspicious(reason) => Self::Suspicious(format!("{field}: {reason}")),
+        }
+    }
+}
+
+impl From<String> for RowProblem {
+    fn from(reason: String) -> Self {
+        Self::Rejected(reason)
+    }
+}
+
+impl From<QuantityError> for RowProblem {
+    fn from(error: QuantityError) -> Self {
+        match error {
+            QuantityError::Ambiguous(_) => Self::Suspicious(error.to_string()),
+            QuantityError::NotANumber(_)
+            | QuantityError::Fraction(_)
+            | QuantityError::Negative(_)
+            | QuantityError::TooMuch(_) => Self::Rejected(error.to_string()),
+        }
+    }
 }
 
 /// Whether what was read is all there is, or some of it.
@@ -145,17 +195,71 @@ pub struct Reading {
     pub zeroes_unavailable: bool,
     /// The last row of a text may end without a line end: the file cannot have been cut there.
     pub takes_unended_row: bool,
+    /// An empty quantity is zero; otherwise it states nothing. Setting `empty`.
+    pub zeroes_empties: bool,
+    /// The decimal mark of every quantity; decided by each number and its column if not set.
+    /// Setting `decimal`.
+    pub decimal: Option<DecimalMark>,
+    /// SKUs that a spreadsheet seems to have spoilt are taken as they are written. Setting
+    /// `suspicious_sku`.
+    pub takes_suspicious_skus: bool,
+    /// How the variants of a product that share its article are read. Setting `variants`.
+    pub variants: Variants,
+}
+
+/// How variants that share the article of their product are read.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Variants {
+    /// Their rows are suspicious: which variant the Market's SKU stands for is not known.
+    #[default]
+    Reject,
+    /// The SKU has what all variants have together.
+    Sum,
 }
 
 impl Reading {
-    /// Reads a quantity: `None` if nothing is said.
-    ///
-    /// What is read is what is kept, fraction and sign included where they are allowed: what
-    /// becomes of them is the rules' business.
+    /// Reads the SKU of a row.
     ///
     /// # Errors
-    /// It is no number, or one that this source may not give.
+    /// The text is empty, or is not certainly a SKU.
+    pub fn sku(&self, text: &str) -> Result<String, RowProblem> {
+        super::sku_text::read(text, self.takes_suspicious_skus)
+    }
+
+    /// Reads the quantity of a row; `None` states nothing.
+    ///
+    /// What is read is what is kept, fraction and sign included where they are allowed: the rules
+    /// round and cut.
+    ///
+    /// # Errors
+    /// The text is not a number, has two readings, or is one that this source may not give.
     pub fn quantity(&self, text: &str) -> Result<Option<Quantity>, QuantityError> {
+        self.quantity_in(text, NumberStyle::default())
+    }
+
+    /// Reads a quantity like [`Reading::quantity`], in a column whose numbers have that style.
+    pub(super) fn quantity_in(
+        &self,
+        text: &str,
+        style: NumberStyle,
+    ) -> Result<Option<Quantity>, QuantityError> {
+        Ok(match self.number(text, style)? {
+            None if self.zeroes_empties => Some(Quantity::ZERO),
+            quantity => quantity,
+        })
+    }
+
+    /// Reads a reserve. An empty one states nothing, whatever the setting `empty` says of
+    /// quantities.
+    pub(super) fn reserve(
+        &self,
+        text: &str,
+        style: NumberStyle,
+    ) -> Result<Option<Quantity>, QuantityError> {
+        self.number(text, style)
+    }
+
+    fn number(&self, text: &str, style: NumberStyle) -> Result<Option<Quantity>, QuantityError> {
         let text = super::quantity::trim(text);
         if text.is_empty() {
             return Ok(None);
@@ -166,13 +270,18 @@ impl Reading {
         {
             return Ok(Some(*quantity));
         }
-        self.allowed(Quantity::parse(text)?, text).map(Some)
+        let decimal = self.decimal.or_else(|| style.decimal_of(text));
+        let (quantity, is_exact) = Quantity::parse_exact(text, decimal)?;
+        if !is_exact && !self.floors_fractions {
+            return Err(QuantityError::Fraction(text.to_owned()));
+        }
+        self.allowed(quantity, text).map(Some)
     }
 
-    /// Whether this source may give that quantity, read from that text.
+    /// Checks whether this source may give a quantity, read from that text.
     ///
     /// # Errors
-    /// It is a fraction or less than zero, and may not be; or it is more than any count.
+    /// It is a fraction or less than zero, and may not be.
     pub fn allowed(&self, quantity: Quantity, text: &str) -> Result<Quantity, QuantityError> {
         if quantity.is_fraction() && !self.floors_fractions {
             return Err(QuantityError::Fraction(text.to_owned()));

@@ -2,7 +2,9 @@
 
 use chrono::DateTime;
 
-use crate::sources::{Entry, Fault, Key, Quantity, Reading, Row};
+use super::charset::UNDECODABLE;
+use crate::sources::quantity::NumberStyle;
+use crate::sources::{Entry, Fault, Key, Quantity, Reading, Row, RowProblem};
 use crate::stock::Instant;
 
 /// A field's text; the error is why its row cannot be taken.
@@ -57,9 +59,26 @@ impl Once {
         self.0.is_some()
     }
 
-    /// Reads it as a quantity.
-    pub(super) fn quantity(&self, reading: &Reading) -> Result<Option<Quantity>, String> {
-        self.said()?.map_or(Ok(None), |text| reading.quantity(text).map_err(|e| e.to_string()))
+    /// Reads it as a quantity; a field that is there and empty is an empty quantity.
+    pub(super) fn quantity(
+        &self,
+        reading: &Reading,
+        style: NumberStyle,
+    ) -> Result<Option<Quantity>, RowProblem> {
+        if !self.is_stated() {
+            return Ok(None);
+        }
+        Ok(reading.quantity_in(self.said()?.unwrap_or_default(), style)?)
+    }
+
+    /// Reads it as a reserve.
+    pub(super) fn reserve(
+        &self,
+        reading: &Reading,
+        style: NumberStyle,
+    ) -> Result<Option<Quantity>, RowProblem> {
+        let text = self.said()?.unwrap_or_default();
+        reading.reserve(text, style).map_err(|error| RowProblem::from(error).of_field("reserve"))
     }
 
     /// Reads it as a moment.
@@ -75,6 +94,8 @@ pub(super) struct Statement {
     pub(super) quantity: Once,
     pub(super) reserve: Once,
     pub(super) at: Once,
+    /// What the format or its literals prove about the marks in its numbers.
+    pub(super) style: NumberStyle,
 }
 
 impl Statement {
@@ -82,19 +103,26 @@ impl Statement {
     pub(super) fn into_entry(self, line: u64, key: &Key, reading: &Reading) -> Entry {
         match self.read(line, key, reading) {
             Ok(row) => Entry::Row(row),
-            Err(reason) => Entry::Rejected(Fault::new(line, name_of(key), reason).of(key)),
+            Err(problem) => problem.into_entry(line, name_of(key), sku_of(key)),
         }
     }
 
-    fn read(&self, line: u64, key: &Key, reading: &Reading) -> Result<Row, String> {
-        Ok(Row {
+    fn read(&self, line: u64, key: &Key, reading: &Reading) -> Result<Row, RowProblem> {
+        let row = Row {
             line,
             key: key.clone(),
             place: self.place.said()?.map(str::to_owned),
-            quantity: self.quantity.quantity(reading)?,
-            reserve: self.reserve.quantity(reading)?,
+            quantity: self.quantity.quantity(reading, self.style)?,
+            reserve: self.reserve.reserve(reading, self.style)?,
             at: self.at.moment()?,
-        })
+        };
+        let has_undecodable = name_of(key).contains(UNDECODABLE)
+            || row.place.as_ref().is_some_and(|place| place.contains(UNDECODABLE));
+        if has_undecodable {
+            let reason = "it has bytes that are not characters of the file's encoding";
+            return Err(RowProblem::Rejected(reason.to_owned()));
+        }
+        Ok(row)
     }
 
     /// As the row of a product that cannot be had: none of it, or nothing said.
@@ -112,5 +140,13 @@ impl Statement {
 fn name_of(key: &Key) -> &str {
     match key {
         Key::Sku(name) | Key::Id(name) => name,
+    }
+}
+
+/// The SKU of a product, if its key is one; which SKU an id stands for may not be known yet.
+fn sku_of(key: &Key) -> Option<String> {
+    match key {
+        Key::Sku(sku) => Some(sku.clone()),
+        Key::Id(_) => None,
     }
 }

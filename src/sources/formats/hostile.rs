@@ -38,7 +38,7 @@ fn a_document_cut_at_any_byte_is_broken() {
 #[test]
 fn lines_cut_at_any_byte_are_a_prefix_of_them() {
     let bytes = sample("stock.ndjson");
-    let is_said = |entry: &Entry| !matches!(entry, Entry::Rejected(_) | Entry::Doubtful(_));
+    let is_said = |entry: &Entry| !matches!(entry, Entry::Rejected(_) | Entry::Suspicious(_));
     let said = |bytes: &[u8]| -> Vec<String> {
         let (entries, _) = entries(Format::Json, bytes, &Reading::default());
         entries.iter().filter(|entry| is_said(entry)).map(tell).collect()

@@ -48,10 +48,36 @@ pub trait Input: Read + Seek {}
 impl<T: Read + Seek> Input for T {}
 
 /// What a file said of itself, once it was read to its verified end.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Ending {
     /// Whether it is complete, if its format tells.
     pub scope: Option<Scope>,
+    /// How it was read.
+    pub shape: FileShape,
+    /// Facts that the operator should know and that hold nothing up: a hidden sheet that was left
+    /// out, products without a SKU.
+    pub notices: Vec<String>,
+}
+
+impl Ending {
+    /// An ending that says only whether the file is complete.
+    #[must_use]
+    pub fn of_scope(scope: Option<Scope>) -> Self {
+        Self { scope, ..Self::default() }
+    }
+}
+
+/// How a file was read: the properties that a source's files have in common, so that a change is
+/// a warning sign. Names are for people: `encoding`, `delimiter`, `columns`, `sku`, `sheet`,
+/// `numbers`.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct FileShape(pub std::collections::BTreeMap<&'static str, String>);
+
+impl FileShape {
+    /// Notes a property.
+    pub fn set(&mut self, property: &'static str, value: impl Into<String>) {
+        self.0.insert(property, value.into());
+    }
 }
 
 /// Why a file cannot be taken, whatever its rows say.
@@ -79,8 +105,54 @@ pub enum FormatError {
 /// Reads a file from its beginning to its end, and puts all it says into the sink.
 ///
 /// # Errors
-/// The file cannot be taken, whatever has been put so far; or nobody wants the rest.
+/// The file cannot be taken, whatever has been put so far: it is broken, its columns or members
+/// cannot be told, or it has products and states no quantity of any; or the sink wants no more.
 pub fn read(
+    format: Format,
+    input: &mut dyn Input,
+    reading: &Reading,
+    sink: Sink<'_>,
+) -> Result<Ending, FormatError> {
+    let mut count = Count::default();
+    let mut ending = read_rows(format, input, reading, &mut |entry| {
+        count.add(&entry);
+        sink(entry)
+    })?;
+    // A catalogue or a price list of 1C states no quantities, and should not.
+    if format != Format::CommerceMl && count.rows > 0 && count.quantities == 0 {
+        return Err(FormatError::Unfit(count.no_quantity(&ending.shape)));
+    }
+    ending.shape.set("format", format.name());
+    Ok(ending)
+}
+
+/// What was read of a file so far.
+#[derive(Debug, Default)]
+struct Count {
+    rows: u64,
+    quantities: u64,
+}
+
+impl Count {
+    fn add(&mut self, entry: &Entry) {
+        if let Entry::Row(row) = entry {
+            self.rows += 1;
+            self.quantities += u64::from(row.quantity.is_some());
+        }
+    }
+
+    fn no_quantity(&self, shape: &FileShape) -> String {
+        let columns = shape.0.get("columns").map(|names| format!("; the file has {names}"));
+        format!(
+            "none of its {} products states a quantity: set quantity to the name of the field that \
+             holds it, or set empty = \"zero\" if an empty one is zero{}",
+            self.rows,
+            columns.unwrap_or_default()
+        )
+    }
+}
+
+fn read_rows(
     format: Format,
     input: &mut dyn Input,
     reading: &Reading,

@@ -324,7 +324,7 @@ impl Table<'_> {
             Ok(None) => Ok(()),
             Ok(Some((row, doubt))) => {
                 sink(Entry::Row(row))?;
-                doubt.map_or(Ok(()), |why| sink(Entry::Doubtful(Fault::new(line, &shown(), why))))
+                doubt.map_or(Ok(()), |why| sink(Entry::Suspicious(Fault::new(line, &shown(), why))))
             }
             Err(reason) => {
                 let mut fault = Fault::new(line, &shown(), reason);

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use tokio::sync::{Mutex, MutexGuard, mpsc};
 use tracing::info;
 
-pub use self::taking::{Absent, Taking, Warehouses};
+pub use self::taking::{Absent, Duplicates, Taking, Warehouses};
 pub use self::told::{Completeness, Outcome, Receipt, Standing, Tally};
 use self::view::{View, next};
 use super::guard::{Doubt, Effect, judge};

@@ -83,4 +83,37 @@ pub struct Taking {
     pub rules: SourceRules,
     /// What its words stand for: (its word, our SKU, its units a piece).
     pub mapping: Vec<(String, String, u32)>,
+    /// How an SKU is read that stands several times at one warehouse.
+    pub duplicates: Duplicates,
+}
+
+/// How an SKU is read that stands several times in a delivery at one warehouse, without dates or
+/// parts that order its rows. Setting `duplicates`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Duplicates {
+    /// Its rows are suspicious, equal or not: a row may be a size, a batch or a cell of a shelf.
+    #[default]
+    Reject,
+    /// Equal rows are one row; unequal ones are suspicious.
+    Same,
+    /// The SKU has what its rows have together.
+    Sum,
+}
+
+impl Duplicates {
+    /// The name in the setting.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reject => "reject",
+            Self::Same => "same",
+            Self::Sum => "sum",
+        }
+    }
+
+    /// The value that a setting names.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Reject, Self::Same, Self::Sum].into_iter().find(|it| it.name() == name)
+    }
 }

@@ -35,6 +35,7 @@ pub(in crate::sources) fn taking(name: &str) -> Taking {
         limits: Limits::default(),
         rules: SourceRules::default(),
         mapping: Vec::new(),
+        duplicates: Duplicates::Same,
     }
 }
 

@@ -396,7 +396,7 @@ impl Summary {
             Entry::Row(_) => self.rows += 1,
             Entry::Article { .. } => self.articles += 1,
             Entry::Rejected(_) => self.faults += 1,
-            Entry::NextPart | Entry::Doubtful(_) => {}
+            Entry::NextPart | Entry::Suspicious(_) => {}
         }
     }
 }
@@ -559,7 +559,7 @@ mod tests {
                 Entry::Article { .. }
                 | Entry::NextPart
                 | Entry::Rejected(_)
-                | Entry::Doubtful(_) => None,
+                | Entry::Suspicious(_) => None,
             })
             .collect();
         let id = |id: &str| Key::Id(id.to_owned());

@@ -160,7 +160,7 @@ impl Catalogue {
             Some(sku) => {
                 if !self.skus.insert(sku.clone()) {
                     let reason = format!("sku '{sku}' is that of two products in use");
-                    self.entries.push(Entry::Doubtful(Fault::new(line, &id, reason)));
+                    self.entries.push(Entry::Suspicious(Fault::new(line, &id, reason)));
                 }
                 self.entries.push(Entry::Article { id, sku });
             }
@@ -183,7 +183,7 @@ impl Catalogue {
             }
             if !archived.insert(sku.clone()) {
                 let reason = format!("sku '{sku}' is that of two archived products");
-                entries.push(Entry::Doubtful(Fault::new(line, &id, reason)));
+                entries.push(Entry::Suspicious(Fault::new(line, &id, reason)));
             }
             entries.push(Entry::Article { id, sku });
         }
@@ -339,7 +339,7 @@ mod tests {
                 format!("{line} {end} {place} {}", quantity.unwrap())
             }
             Entry::Rejected(fault) => format!("{} {}", fault.line, fault.reason),
-            Entry::Doubtful(fault) => format!("{} doubtful {}", fault.line, fault.reason),
+            Entry::Suspicious(fault) => format!("{} doubtful {}", fault.line, fault.reason),
             Entry::Article { id, sku } => format!("{id} is {sku}"),
             Entry::NextPart => "next part".to_owned(),
             Entry::Row(other) => panic!("{other:?}"),

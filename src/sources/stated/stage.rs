@@ -147,11 +147,13 @@ impl Stage {
                     self.write().await?;
                     self.part += 1;
                 }
-                Entry::Doubtful(fault) => {
+                Entry::Suspicious(fault) => {
+                    self.brought.rows += 1;
                     self.brought.doubtful += 1;
                     if self.doubtful.len() < 100 {
-                        self.doubtful.push(fault);
+                        self.doubtful.push(fault.clone());
                     }
+                    self.reject(fault);
                 }
             }
         }

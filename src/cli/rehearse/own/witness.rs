@@ -204,7 +204,7 @@ impl Heard {
             }
             Entry::Row(row) => self.note_row(row, now),
             // Neither changes any stock.
-            Entry::Rejected(_) | Entry::Doubtful(_) => {}
+            Entry::Rejected(_) | Entry::Suspicious(_) => {}
         }
     }
 

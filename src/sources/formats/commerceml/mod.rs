@@ -39,7 +39,7 @@ pub(super) fn read(
     loop {
         let node = xml.next()?;
         if node == Node::End {
-            return Ok(Ending { scope: packages.scope() });
+            return Ok(Ending::of_scope(packages.scope()));
         }
         if node != Node::Open {
             continue;

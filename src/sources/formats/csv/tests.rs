@@ -41,7 +41,7 @@ fn told_by(entries: &[Entry]) -> Vec<String> {
             Entry::Article { id, sku } => format!("{id}~{sku}"),
             Entry::NextPart => "--".to_owned(),
             Entry::Rejected(fault) => format!("!{}", fault.line),
-            Entry::Doubtful(fault) => format!("?{}", fault.line),
+            Entry::Suspicious(fault) => format!("?{}", fault.line),
         })
         .collect()
 }
@@ -54,7 +54,7 @@ fn reasons(entries: &[Entry]) -> Vec<&str> {
     entries
         .iter()
         .filter_map(|entry| match entry {
-            Entry::Rejected(fault) | Entry::Doubtful(fault) => Some(fault.reason.as_str()),
+            Entry::Rejected(fault) | Entry::Suspicious(fault) => Some(fault.reason.as_str()),
             Entry::Row(_) | Entry::Article { .. } | Entry::NextPart => None,
         })
         .collect()

@@ -71,7 +71,7 @@ pub(super) fn read(element: &RawValue, line: u64, reading: &Reading) -> Vec<Entr
     }
     // A doubt is about what is taken.
     if !product.entries.iter().any(|entry| matches!(entry, Entry::Row(_))) {
-        product.entries.retain(|entry| !matches!(entry, Entry::Doubtful(_)));
+        product.entries.retain(|entry| !matches!(entry, Entry::Suspicious(_)));
     }
     product.entries
 }
@@ -116,7 +116,7 @@ impl Product<'_> {
                 Entry::Rejected(fault) => {
                     Entry::Rejected(Fault::new(self.line, self.text, fault.reason).of(&key))
                 }
-                Entry::Row(_) | Entry::Article { .. } | Entry::NextPart | Entry::Doubtful(_) => {
+                Entry::Row(_) | Entry::Article { .. } | Entry::NextPart | Entry::Suspicious(_) => {
                     entry
                 }
             });
@@ -182,7 +182,7 @@ impl Product<'_> {
     }
 
     fn doubt(&mut self, reason: String) {
-        self.entries.push(Entry::Doubtful(Fault::new(self.line, self.text, reason)));
+        self.entries.push(Entry::Suspicious(Fault::new(self.line, self.text, reason)));
     }
 }
 

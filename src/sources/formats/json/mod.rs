@@ -55,7 +55,7 @@ pub(super) fn read(
             document(utf8, &shape, &mut out)?;
         }
     }
-    Ok(Ending { scope: None })
+    Ok(Ending::default())
 }
 
 fn open<'a>(input: &'a mut dyn Input, reading: &Reading) -> Result<Utf8<'a>, FormatError> {

@@ -44,7 +44,7 @@ fn told(entry: &Entry) -> String {
         Entry::Article { id, sku } => format!("{id}~{sku}"),
         Entry::NextPart => "--".to_owned(),
         Entry::Rejected(fault) => format!("{}! {}", fault.line, fault.reason),
-        Entry::Doubtful(fault) => format!("{}? {}", fault.line, fault.reason),
+        Entry::Suspicious(fault) => format!("{}? {}", fault.line, fault.reason),
     }
 }
 

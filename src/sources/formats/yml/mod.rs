@@ -35,7 +35,7 @@ pub(super) fn read(
                 line += 1;
                 offer(&mut xml, line, reading, sink)?;
             }
-            Node::End => return Ok(Ending { scope: None }),
+            Node::End => return Ok(Ending::default()),
             Node::Open | Node::Close | Node::Text | Node::Unknown => {}
         }
     }

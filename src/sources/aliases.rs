@@ -1,0 +1,225 @@
+//! Names that sellers give to the fields of a stock list, in every format: table columns, JSON
+//! members and SQL columns are all looked up here.
+//!
+//! Within a field, names are grouped by rank. A higher rank wins over a lower one only where the
+//! pair is documented below; two names that are both present and have no documented order make
+//! the file ambiguous, and the settings must name one.
+
+use super::quantity::trim;
+
+/// A field of a stock list.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Field {
+    /// The seller's SKU, as the Market knows it.
+    Sku,
+    /// The number of pieces.
+    Quantity,
+    /// The warehouse of the row.
+    Warehouse,
+    /// The reserved part of the quantity. Read only where a setting names it.
+    Reserve,
+    /// The time of the statement.
+    UpdatedAt,
+}
+
+/// The Market's own name for the quantity in its workbook; reserve is already subtracted.
+pub(super) const AVAILABLE_FOR_ORDER: &str = "доступно для заказа";
+/// The Market's names in its CSV.
+pub(super) const COUNT: &str = "count";
+/// The Market's warehouse column in its CSV.
+pub(super) const WAREHOUSE_AND_SHOP: &str = "warehouse and shop";
+
+/// Normalised names of the SKU.
+const SKU: &[&str] = &[
+    "ваш sku",
+    "shop sku",
+    "shopsku",
+    "offer id",
+    "offerid",
+    "артикул продавца",
+    "артикул поставщика",
+    "артикул",
+    "article",
+    "sku",
+    "код",
+    "code",
+];
+
+/// Normalised names of the quantity.
+const QUANTITY: &[&str] = &[
+    AVAILABLE_FOR_ORDER,
+    "доступно",
+    "available",
+    "остаток",
+    "количество",
+    "stock",
+    "quantity",
+    COUNT,
+];
+
+/// Normalised names of the warehouse.
+const WAREHOUSE: &[&str] =
+    &["склад", "warehouse", WAREHOUSE_AND_SHOP, "warehouse id", "warehouseid"];
+
+/// Normalised names of the time. Tables read it only where a setting names it.
+const UPDATED_AT: &[&str] = &["updated at", "updatedat"];
+
+/// Pairs of which the first is meant where both are present: (preferred, other).
+///
+/// - `Ваш SKU` and `shop-sku` are the Market's own names for the seller's SKU; whatever stands
+///   beside them is another number.
+/// - `offer_id` beside `sku`, and `Артикул` beside `SKU`: Ozon's exports, where `sku` is Ozon's
+///   own number of the card. `Артикул продавца` is Wildberries' and Ozon's name for the same.
+/// - `Артикул` beside `Код`, and `article` beside `code`: 1C and MoySklad, where the code is the
+///   record's own number.
+/// - `Доступно` beside `Остаток`, `Количество` and the like: stock without the reserve, which is
+///   what the Market wants. `count` is 0 for none of them.
+const PREFERRED: &[(&str, &str)] = &[
+    ("offer id", "sku"),
+    ("offerid", "sku"),
+    ("артикул продавца", "sku"),
+    ("артикул продавца", "артикул"),
+    ("артикул поставщика", "sku"),
+    ("артикул поставщика", "артикул"),
+    ("артикул", "sku"),
+    ("article", "sku"),
+    ("артикул", "код"),
+    ("article", "code"),
+    ("артикул продавца", "код"),
+    ("доступно", "остаток"),
+    ("доступно", "количество"),
+    ("available", "stock"),
+    ("available", "quantity"),
+    ("available", COUNT),
+];
+
+/// Names that win over every other name of their field.
+const SUREST: &[&str] = &["ваш sku", "shop sku", "shopsku", AVAILABLE_FOR_ORDER];
+
+impl Field {
+    /// The setting that names the field's column or member.
+    pub(super) fn setting(self) -> &'static str {
+        match self {
+            Self::Sku => "sku",
+            Self::Quantity => "quantity",
+            Self::Warehouse => "warehouse",
+            Self::Reserve => "reserve",
+            Self::UpdatedAt => "updated_at",
+        }
+    }
+
+    /// The field in a message.
+    pub(super) fn what(self) -> &'static str {
+        match self {
+            Self::Sku => "the SKU",
+            Self::Quantity => "the quantity",
+            Self::Warehouse => "the warehouse",
+            Self::Reserve => "the reserve",
+            Self::UpdatedAt => "the time",
+        }
+    }
+
+    /// The names that are known for the field, normalised.
+    pub(super) fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Sku => SKU,
+            Self::Quantity => QUANTITY,
+            Self::Warehouse => WAREHOUSE,
+            Self::Reserve => &[],
+            Self::UpdatedAt => UPDATED_AT,
+        }
+    }
+}
+
+/// Which of several names states a field.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Choice {
+    /// None of the names is the field's.
+    None,
+    /// The name at this position.
+    At(usize),
+    /// Several names are the field's and none is preferred: their positions.
+    Ambiguous(Vec<usize>),
+}
+
+/// Chooses among names as they are written in a file. `named` is the name a setting gives, which
+/// excludes every other.
+pub(super) fn choose<'a>(
+    field: Field,
+    names: impl IntoIterator<Item = &'a str>,
+    named: Option<&str>,
+) -> Choice {
+    let named = named.map(normalize);
+    let known = |name: &str| match &named {
+        Some(named) => name == named,
+        None => field.names().contains(&name),
+    };
+    let found: Vec<(usize, String)> =
+        names.into_iter().map(normalize).enumerate().filter(|(_, name)| known(name)).collect();
+    let beats = |one: &str, other: &str| {
+        let is_sure = |name: &str| SUREST.contains(&name);
+        one != other && ((is_sure(one) && !is_sure(other)) || PREFERRED.contains(&(one, other)))
+    };
+    let best: Vec<usize> = found
+        .iter()
+        .filter(|(at, name)| {
+            found.iter().all(|(other_at, other)| at == other_at || beats(name, other))
+        })
+        .map(|(at, _)| *at)
+        .collect();
+    match (found.as_slice(), best.as_slice()) {
+        ([], _) => Choice::None,
+        (_, [only]) => Choice::At(*only),
+        (all, _) => Choice::Ambiguous(all.iter().map(|(at, _)| *at).collect()),
+    }
+}
+
+/// Normalises a name: trims it, folds case and `ё`, and makes one blank of every kind of gap.
+pub(super) fn normalize(name: &str) -> String {
+    let is_gap = |c: char| c.is_whitespace() || matches!(c, '_' | '-' | '\u{2010}'..='\u{2015}');
+    let name = trim(name).trim_end_matches('*').to_lowercase().replace('ё', "е");
+    name.split(is_gap).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chooses_a_name_only_where_the_order_is_documented() {
+        for (field, names, expected) in [
+            (Field::Sku, &["Товар", "Артикул"][..], Choice::At(1)),
+            (Field::Sku, &["SKU", "Артикул"], Choice::At(1)),
+            (Field::Sku, &["Артикул", "Код"], Choice::At(0)),
+            (Field::Sku, &["sku", "offer_id"], Choice::At(1)),
+            (Field::Sku, &["Артикул", "SKU", "Ваш SKU *"], Choice::At(2)),
+            (Field::Sku, &["SKU", "Код"], Choice::Ambiguous(vec![0, 1])),
+            (Field::Sku, &["offer_id", "Артикул"], Choice::Ambiguous(vec![0, 1])),
+            (Field::Sku, &["Артикул", "Код", "SKU"], Choice::At(0)),
+            (Field::Sku, &["sku", "SKU"], Choice::Ambiguous(vec![0, 1])),
+            (Field::Sku, &["Цена"], Choice::None),
+            (Field::Quantity, &["Остаток", "Доступно"], Choice::At(1)),
+            (Field::Quantity, &["Остаток", "Количество"], Choice::Ambiguous(vec![0, 1])),
+            (Field::Quantity, &["stock", "Доступно для заказа"], Choice::At(1)),
+        ] {
+            assert_eq!(choose(field, names.iter().copied(), None), expected, "{names:?}");
+        }
+    }
+
+    #[test]
+    fn setting_excludes_known_names() {
+        let names = ["Артикул", "Мой номер"];
+        assert_eq!(choose(Field::Sku, names, Some("МОЙ_номер")), Choice::At(1));
+        assert_eq!(choose(Field::Sku, names, Some("нет")), Choice::None);
+    }
+
+    #[test]
+    fn normalizes_case_gaps_and_marks() {
+        for name in [" Ваш SKU *", "ВАШ_sku*", "ваш\u{2011}sku", "Ваш\nSKU", "\u{feff}ваш  sku"]
+        {
+            assert_eq!(normalize(name), "ваш sku", "{name:?}");
+        }
+        assert_eq!(normalize("Учёт"), normalize("учет"));
+        assert_ne!(normalize("sku2"), normalize("sku"));
+    }
+}

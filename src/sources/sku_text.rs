@@ -1,0 +1,299 @@
+//! The text of a SKU as a file writes it, and the traces that a spreadsheet or a report leaves
+//! in it.
+//!
+//! Undone, because only one reading is possible: a formula that spells a text (`="0557722"`), a
+//! leading apostrophe, and invisible characters at either end. Suspicious, because the original
+//! is lost or unclear: an exponent, decimals of zeros, a date, an error of a spreadsheet, a cell
+//! that was too narrow, digits grouped by blanks, invisible characters inside.
+
+use super::row::RowProblem;
+
+/// Characters that take no room and no seller types.
+const INVISIBLE: [char; 8] =
+    ['\u{ad}', '\u{200b}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202c}', '\u{2060}', '\u{feff}'];
+
+/// Months as spreadsheets shorten them.
+const MONTHS: [&str; 28] = [
+    "янв", "фев", "февр", "мар", "апр", "май", "мая", "июн", "июл", "авг", "сен", "сент", "окт",
+    "ноя", "нояб", "дек", "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct",
+    "nov", "dec",
+];
+
+/// Reads a SKU. `takes_suspicious` is the setting `suspicious_sku = "take"`: the text is then the
+/// SKU as it is written.
+///
+/// # Errors
+/// The text is empty, or is not certainly a SKU.
+pub(super) fn read(text: &str, takes_suspicious: bool) -> Result<String, RowProblem> {
+    let trimmed = text.trim();
+    if takes_suspicious {
+        return not_empty(trimmed);
+    }
+    let sku = undo(trimmed);
+    if sku.is_empty() {
+        return not_empty(sku);
+    }
+    match trace(sku) {
+        None => Ok(sku.to_owned()),
+        Some(what) => Err(RowProblem::Suspicious(format!(
+            "sku is '{}', {what}: correct it in the file, or set suspicious_sku = \"take\"",
+            visible(sku)
+        ))),
+    }
+}
+
+fn not_empty(sku: &str) -> Result<String, RowProblem> {
+    if sku.is_empty() {
+        return Err(RowProblem::Rejected("sku is empty".to_owned()));
+    }
+    Ok(sku.to_owned())
+}
+
+/// Removes what a spreadsheet adds around a text.
+fn undo(text: &str) -> &str {
+    let bare = text.trim_matches(|c: char| c.is_whitespace() || INVISIBLE.contains(&c));
+    let formula = bare.strip_prefix("=\"").and_then(|rest| rest.strip_suffix('"'));
+    let spelled = formula.filter(|inner| !inner.contains('"'));
+    let text = spelled.or_else(|| bare.strip_prefix('\'')).unwrap_or(bare);
+    text.trim()
+}
+
+/// Names the trace of a spreadsheet or a report in a SKU, if there is one.
+fn trace(sku: &str) -> Option<&'static str> {
+    if sku.contains(INVISIBLE) {
+        return Some("which has invisible characters inside");
+    }
+    if is_error(sku) {
+        return Some("the error of a spreadsheet");
+    }
+    if sku.len() >= 2 && sku.bytes().all(|byte| byte == b'#') {
+        return Some("a cell that was too narrow to show its content");
+    }
+    if sku.starts_with('=') {
+        return Some("a formula");
+    }
+    if is_exponent(sku) {
+        return Some("a number in exponent notation, whose digits are lost");
+    }
+    if has_zero_decimals(sku) {
+        return Some("as a spreadsheet writes what it took for a number");
+    }
+    if is_date(sku) {
+        return Some("as a spreadsheet writes what it took for a date");
+    }
+    if is_grouped(sku) {
+        return Some("digits grouped by blanks, as a report writes a number");
+    }
+    None
+}
+
+/// `#Н/Д`, `#REF!`, `#DIV/0!`.
+fn is_error(sku: &str) -> bool {
+    let Some(name) = sku.strip_prefix('#') else { return false };
+    let name = name.to_uppercase();
+    let known = [
+        "Н/Д",
+        "N/A",
+        "ССЫЛКА",
+        "REF",
+        "ДЕЛ/0",
+        "DIV/0",
+        "ЗНАЧ",
+        "VALUE",
+        "ИМЯ",
+        "NAME",
+        "ПУСТО",
+        "NULL",
+        "ЧИСЛО",
+        "NUM",
+        "SPILL",
+        "ПЕРЕНОС",
+        "CALC",
+        "ВЫЧИСЛ",
+    ];
+    known.contains(&name.trim_end_matches(['!', '?']))
+}
+
+fn are_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// `5.577E+05`, `5,6e+11`, `5E+05`.
+fn is_exponent(sku: &str) -> bool {
+    let Some((number, power)) = sku.split_once(['E', 'e', 'Е', 'е']) else { return false };
+    let (whole, decimals) = number.split_once([',', '.']).unwrap_or((number, "0"));
+    let is_signed = |power: &str| {
+        power.strip_prefix(['+', '-']).is_some_and(|power| power.len() >= 2 && are_digits(power))
+    };
+    whole.len() == 1 && are_digits(whole) && are_digits(decimals) && is_signed(power)
+}
+
+/// `557722.0`, `557722,00`.
+fn has_zero_decimals(sku: &str) -> bool {
+    sku.split_once([',', '.']).is_some_and(|(whole, zeros)| {
+        are_digits(whole) && !zeros.is_empty() && zeros.bytes().all(|byte| byte == b'0')
+    })
+}
+
+/// `01.фев`, `фев.26`, `1-Feb`, `01.02.2026`, `2026-02-01`, with or without a time of day.
+fn is_date(sku: &str) -> bool {
+    let lower = sku.to_lowercase();
+    let day = lower.split_once([' ', 't']).map_or(lower.as_str(), |(day, time)| {
+        if time.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b':' | b'.' | b'z')) {
+            day
+        } else {
+            lower.as_str()
+        }
+    });
+    let parts: Vec<&str> =
+        day.split(['.', '-', '/', ' ']).filter(|part| !part.is_empty()).collect();
+    let is_month = |part: &str| MONTHS.contains(&part);
+    let within = |part: &str, least: u32, most: u32, digits: usize| {
+        are_digits(part)
+            && part.len() <= digits
+            && part.parse().is_ok_and(|number: u32| (least..=most).contains(&number))
+    };
+    match parts.as_slice() {
+        [one, two] => {
+            (within(one, 1, 31, 2) && is_month(two))
+                || (is_month(one) && (within(two, 0, 99, 2) || within(two, 1900, 2100, 4)))
+        }
+        [one, two, three] => {
+            let is_year = |part: &str| part.len() == 4 && within(part, 1900, 2100, 4);
+            let is_short_year = |part: &str| part.len() == 2 && are_digits(part);
+            (within(one, 1, 31, 2)
+                && (is_month(two) || (within(two, 1, 12, 2) && two.len() == 2))
+                && (is_year(three) || (is_month(two) && is_short_year(three))))
+                || (is_year(one)
+                    && within(two, 1, 12, 2)
+                    && two.len() == 2
+                    && within(three, 1, 31, 2)
+                    && three.len() == 2)
+        }
+        _ => false,
+    }
+}
+
+/// `557 722`, with any kind of blank between groups of three digits.
+fn is_grouped(sku: &str) -> bool {
+    let mut groups = sku.split(char::is_whitespace);
+    let Some(first) = groups.next() else { return false };
+    let mut others = groups.peekable();
+    others.peek().is_some()
+        && first.len() <= 3
+        && are_digits(first)
+        && others.all(|group| group.len() == 3 && are_digits(group))
+}
+
+/// The text with its invisible characters spelled out.
+fn visible(sku: &str) -> String {
+    let mut shown = String::new();
+    for c in sku.chars() {
+        if INVISIBLE.contains(&c) {
+            shown.push_str(&format!("<U+{:04X}>", u32::from(c)));
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn undoes_what_has_one_reading() {
+        for (text, sku) in [
+            ("=\"0557722\"", "0557722"),
+            ("=\"TEA 1\"", "TEA 1"),
+            ("'TEA-1", "TEA-1"),
+            ("'0557722", "0557722"),
+            ("\u{feff}TEA-1", "TEA-1"),
+            ("TEA-1\u{200b}", "TEA-1"),
+            ("  TEA-1\u{a0}", "TEA-1"),
+        ] {
+            assert_eq!(read(text, false), Ok(sku.to_owned()), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn suspects_what_has_two_readings() {
+        for text in [
+            "5.577E+05",
+            "5,577E+11",
+            "5E+05",
+            "5.577e-05",
+            "557722.0",
+            "557722,00",
+            "01.фев",
+            "фев.26",
+            "1-Feb",
+            "Dec-01",
+            "01.02.2026",
+            "2026-02-01",
+            "2026-02-01 00:00:00",
+            "1 фев",
+            "#Н/Д",
+            "#N/A",
+            "#REF!",
+            "#ССЫЛКА!",
+            "#ИМЯ?",
+            "####",
+            "########",
+            "557\u{a0}722",
+            "557 722",
+            "1\u{202f}557\u{202f}722",
+            "A\u{200b}1",
+            "A\u{feff}1",
+            "=A1&B1",
+            "='[1]Лист1'!A1",
+        ] {
+            let found = read(text, false);
+            assert!(matches!(found, Err(RowProblem::Suspicious(_))), "{text:?}: {found:?}");
+            assert_eq!(read(text, true), Ok(text.to_owned()), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn takes_ordinary_skus_as_they_are() {
+        for text in [
+            "557722",
+            "0557722",
+            "1E5",
+            "E+05",
+            "5E+5",
+            "55.7E+05",
+            "1.5",
+            "v1.0",
+            "1.0.0",
+            ".0",
+            "1.",
+            "A 1",
+            "12 34",
+            "1234 567",
+            "#1",
+            "#TEA",
+            "12-34",
+            "1-2-3",
+            "01.02",
+            "15.13.2026",
+            "TEA'S",
+            "Май-1",
+            "mar-557722",
+            "1/2",
+            "2026-02",
+            "a b c",
+        ] {
+            assert_eq!(read(text, false), Ok(text.to_owned()), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn rejects_what_is_empty() {
+        for text in ["", " ", "=\"\"", "'", "\u{feff}"] {
+            let empty = RowProblem::Rejected("sku is empty".to_owned());
+            assert_eq!(read(text, false), Err(empty), "{text:?}");
+        }
+    }
+}
