@@ -104,6 +104,7 @@ pub const SOURCE_SETTINGS: &[Setting] = &[
     setting("warehouse", None, "the name of a column, an element or a key"),
     setting("updated_at", None, "the name of a column, an element or a key"),
     setting("sheet", None, "the name of a sheet"),
+    setting("list", None, "json: the path of the list of products, such as result.items"),
     setting("delimiter", None, "semicolon, comma, tab or bar"),
     setting("encoding", None, "the name of an encoding, such as windows-1251"),
     setting("fraction", Some("reject"), "reject or floor"),

@@ -198,6 +198,7 @@ fn read_reading(reader: &mut Reader<'_>, kind: &str) -> Option<Reading> {
     }
     if kind == "file" {
         reading.sheet = reader.optional("sheet", field);
+        reading.list = reader.optional("list", field);
         reading.delimiter = reader.optional("delimiter", |text| match text {
             "semicolon" => Some(b';'),
             "comma" => Some(b','),
@@ -544,6 +545,7 @@ fn write_reading(f: &mut fmt::Formatter<'_>, reading: &Reading) -> fmt::Result {
         ("warehouse", &reading.warehouse),
         ("updated_at", &reading.updated_at),
         ("sheet", &reading.sheet),
+        ("list", &reading.list),
     ] {
         field.as_ref().map_or(Ok(()), |field| writeln!(f, "{key} = {}", quoted(field)))?;
     }
