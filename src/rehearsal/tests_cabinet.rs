@@ -556,6 +556,16 @@ async fn warehouses_come_fifteen_to_a_page() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn warehouses_of_the_market_itself_are_not_listed_by_business() {
+    let mut config = config();
+    config.campaigns[1].placement = Placement::Fby;
+    let market = Market::new(config);
+    let list = send(&market, post("/v3/businesses/700/warehouses", &json!({}))).await.json();
+    let ids: Vec<_> = list["result"]["warehouses"].as_array().unwrap().iter().collect();
+    assert_eq!((ids.len(), &ids[0]["id"]), (1, &json!(70)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn campaigns_that_sell_from_one_warehouse_are_its_models_and_share_its_stock() {
     let mut config = config();
     config.campaigns[1].warehouse = 70;
