@@ -120,6 +120,7 @@ impl House {
         };
         let shop = |index| partner::Shop {
             id: ShopId(index),
+            name: format!("shop-{index}"),
             campaigns: vec![index.into()],
             feed_keys: vec![Secret::new(FEED_KEY)],
             warehouses: vec![market::warehouse(index)],

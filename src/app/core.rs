@@ -255,11 +255,19 @@ impl Core {
             metrics: partner::Metrics::default(),
         };
         fed.metrics.register(registry);
-        let nothing = async |uri: Uri| {
+        let stocks_paths: Arc<[String]> =
+            config.shops.iter().map(|shop| format!("{}/stocks", shop.base_path)).collect();
+        let nothing = async move |uri: Uri| {
             if partner::is_partner_path(uri.path()) {
                 return partner::nothing_here();
             }
-            let message = "there is nothing at this path";
+            let message = match legacy::meant_path(uri.path(), &stocks_paths) {
+                Some(path) => format!(
+                    "there is nothing at this path, the stock is at '{path}': remove the slashes \
+                     that are too many"
+                ),
+                None => "there is nothing at this path".to_owned(),
+            };
             Refusal::new(StatusCode::NOT_FOUND, "NOT_FOUND", message).into_response()
         };
         let layers = ServiceBuilder::new()

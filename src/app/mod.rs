@@ -69,7 +69,11 @@ impl App {
     /// An address is taken, or the store cannot be opened.
     pub async fn build(config: Config, clock: Clock, claim: Claim) -> anyhow::Result<Self> {
         let crew = Crew::new();
-        let limits = Limits { max_connections: config.max_connections, ..Limits::default() };
+        let limits = Limits {
+            max_connections: config.max_connections,
+            max_connections_per_address: config.max_connections_per_address,
+            ..Limits::default()
+        };
         let public = bind(config.listen, limits, "listen")?;
         // An operator may hand over a large file, and wait until it is taken.
         let ops_limits = Limits { body: OPS_PATIENCE, handler: OPS_PATIENCE, ..Limits::default() };

@@ -57,6 +57,9 @@ pub struct Config {
     pub cutoff: NaiveDate,
     /// Most connections at a time on the public listener.
     pub max_connections: usize,
+    /// Connections the Market's and the seller's listener has open from one source address;
+    /// `None` is no limit.
+    pub max_connections_per_address: Option<usize>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which log lines are written, in the syntax of `RUST_LOG`.
@@ -213,6 +216,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
     let stale_after = reader.take("stale_hours", in_range(1, 720));
     let cutoff = reader.take("cutoff", |text| text.parse().ok());
     let max_connections = reader.take("max_connections", in_range(1, 100_000));
+    let per_address = reader.take("max_connections_per_address", in_range(0, 100_000));
     let log_format = reader.take("log_format", |text| match text {
         "auto" => Some(LogFormat::Auto),
         "json" => Some(LogFormat::Json),
@@ -235,6 +239,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         stale_after: TimeDelta::hours(stale_after?.try_into().ok()?),
         cutoff: cutoff?,
         max_connections: max_connections?,
+        max_connections_per_address: per_address.map(|most| (most > 0).then_some(most))?,
         log_format: log_format?,
         log_filter: log_filter?,
         shops: shops.into_iter().collect::<Option<_>>()?,
@@ -454,6 +459,8 @@ impl fmt::Display for Config {
         writeln!(f, "stale_hours = {}", self.stale_after.num_hours())?;
         writeln!(f, "cutoff = \"{}\"", self.cutoff)?;
         writeln!(f, "max_connections = {}", self.max_connections)?;
+        let per_address = self.max_connections_per_address.unwrap_or(0);
+        writeln!(f, "max_connections_per_address = {per_address}")?;
         let format = match self.log_format {
             LogFormat::Auto => "auto",
             LogFormat::Json => "json",

@@ -35,6 +35,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("stale_hours", Some("24"), "a whole number between 1 and 720"),
     setting("cutoff", Some("2026-12-31"), "a date, such as 2026-12-31"),
     setting("max_connections", Some("10000"), "a whole number between 1 and 100000"),
+    setting(
+        "max_connections_per_address",
+        Some("0"),
+        "a whole number between 0, no limit, and 100000",
+    ),
     setting("log_format", Some("auto"), "auto, json or text"),
     setting("log_filter", Some("info"), "a filter in the syntax of RUST_LOG"),
 ];

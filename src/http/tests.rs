@@ -15,7 +15,7 @@ use axum::routing::{get, post};
 use axum::{Router, http::StatusCode};
 use proptest::prelude::*;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
@@ -443,6 +443,28 @@ async fn a_connection_over_the_cap_is_told_so() {
     assert_eq!((refused.status, ends), (503, true));
     assert!(refused.head.contains("retry-after: 5\r\n"));
     assert_eq!(house.metrics.refused("over_capacity"), 1);
+}
+
+#[tokio::test]
+async fn one_address_leaves_room_for_the_others() {
+    let mut house = House::new();
+    let limits = Limits { max_connections_per_address: Some(1), ..Limits::default() };
+    let addr = house.listen(limits);
+    let request = format!("GET /echo HTTP/1.1\r\n{HOST}\r\n");
+    let mut first = TcpStream::connect(addr).await.unwrap();
+    send(&mut first, &request).await;
+    assert_eq!(answer(&mut first).await.unwrap().status, 200);
+    let (refused, ends) = ask(addr, request.as_bytes()).await;
+    let refused = refused.unwrap();
+    assert_eq!((refused.status, ends), (503, true));
+    assert!(refused.text().contains("connections of one source address"), "{}", refused.text());
+    let counted = ["over_address_share", "over_capacity"].map(|why| house.metrics.refused(why));
+    assert_eq!(counted, [1, 0]);
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut other = socket.connect(addr).await.unwrap();
+    send(&mut other, &request).await;
+    assert_eq!(answer(&mut other).await.unwrap().status, 200);
 }
 
 #[tokio::test]

@@ -153,6 +153,19 @@ pub fn router(context: &Context, shops: Vec<Shop>) -> Router {
     })
 }
 
+/// The path that a request for stock probably meant: one of `paths`, but for doubled slashes or
+/// slashes at its end. Paths are matched to the letter, so such a request is not served.
+#[must_use]
+pub fn meant_path<'a>(given: &str, paths: &'a [String]) -> Option<&'a str> {
+    let same = |path: &str| segments(path).eq(segments(given));
+    let meant = paths.iter().map(String::as_str).find(|path| same(path));
+    meant.filter(|path| *path != given)
+}
+
+fn segments(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|segment| !segment.is_empty())
+}
+
 /// One base path: the shops that are asked for behind it.
 struct Door {
     base_path: String,
@@ -460,6 +473,22 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn needless_slashes_lead_to_the_right_path() {
+        let paths = ["/stocks".to_owned(), "/market/api/stocks".to_owned()];
+        for (given, meant) in [
+            ("//stocks", Some("/stocks")),
+            ("/stocks/", Some("/stocks")),
+            ("/market//api/stocks//", Some("/market/api/stocks")),
+            ("/stocks", None),
+            ("/market/stocks", None),
+            ("/Stocks/", None),
+            ("/", None),
+        ] {
+            assert_eq!(meant_path(given, &paths), meant, "{given}");
+        }
+    }
 
     fn token_of(uri: &str, fields: &[&str]) -> Option<String> {
         let mut request = Request::builder().uri(uri);

@@ -364,8 +364,8 @@ fn reader(source: &Source, outbound: &ClientConfig, about: &str) -> Result<Reade
     Ok(match &config.feed {
         Feed::Files(files) => Reader::Files(Files::new(files.clone(), config.reading.clone())),
         Feed::Remote(remote) => {
-            let client = call(remote.client_config())?;
-            let remote = Remote::new(remote.clone(), config.reading.clone(), client);
+            let clients = remote.clients(call)?;
+            let remote = Remote::new(remote.clone(), config.reading.clone(), clients);
             Reader::Remote(Box::new(remote))
         }
         Feed::OldHandler { skus, .. } => match &source.handler {

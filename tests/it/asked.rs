@@ -97,6 +97,24 @@ async fn paths_are_taken_to_the_letter() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn needless_slashes_are_404_with_the_right_path() {
+    let house = House::with(&[Shop::moscow(), Shop::new("root", 2, 22).at("")]).await;
+    let headers = [("Authorization", "push-moscow"), TYPE];
+    for (path, right) in [
+        ("//stocks", "'/stocks'"),
+        ("/stocks/", "'/stocks'"),
+        ("/moscow//stocks", "'/moscow/stocks'"),
+        ("/moscow/stocks//", "'/moscow/stocks'"),
+    ] {
+        let answer = send(house.doors().public, "POST", path, &headers, b"{}").await;
+        let message = answer.json()["error"]["message"].as_str().unwrap().to_owned();
+        assert!(answer.status == 404 && message.contains(right), "{path}: {}", answer.text());
+    }
+    let answer = send(house.doors().public, "POST", "/other/", &headers, b"{}").await;
+    assert_eq!(answer.json()["error"]["message"], "there is nothing at this path");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cold_shop_says_so_and_raises_an_alarm_until_it_has_answered() {
     let house = House::with(&[Shop::moscow()]).await;
     let (doors, shop) = (house.doors(), house.shop());

@@ -5,6 +5,7 @@ mod harness;
 mod wire;
 
 mod asked;
+mod contract;
 mod convergence;
 mod fed;
 mod forwarded;

@@ -16,13 +16,22 @@ impl House {
         campaign: PathNumber,
         headers: &HeaderMap,
     ) -> Result<&Desk, Refused> {
+        self.admit_to_numbered_campaign(campaign, headers).map(|(_, desk)| desk)
+    }
+
+    /// Campaign id of the path and its shop, if the key is one of the shop's own.
+    pub(super) fn admit_to_numbered_campaign(
+        &self,
+        campaign: PathNumber,
+        headers: &HeaderMap,
+    ) -> Result<(u64, &Desk), Refused> {
         let desks = self.try_key(headers)?;
         let campaign = number(campaign);
         let (desk, is_open) = desks
             .into_iter()
             .find(|(desk, _)| desk.shop.campaigns.contains(&campaign))
             .ok_or_else(|| refused(StatusCode::NOT_FOUND, "NOT_FOUND", "Campaign not found"))?;
-        if is_open { Ok(desk) } else { Err(denied()) }
+        if is_open { Ok((campaign, desk)) } else { Err(denied()) }
     }
 
     /// The shops of this business, if the key is one of any of them.
@@ -44,7 +53,7 @@ impl House {
     }
 
     /// Every shop, with whether the key opens it; it must open one.
-    fn try_key(&self, headers: &HeaderMap) -> Result<Vec<(&Desk, bool)>, Refused> {
+    pub(super) fn try_key(&self, headers: &HeaderMap) -> Result<Vec<(&Desk, bool)>, Refused> {
         let unauthorized = |message| refused(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message);
         let key = key(headers).ok_or_else(|| unauthorized("Api-Key token is not specified"))?;
         // Every lock is tried, so that the time taken does not tell which shop a key is for.
@@ -96,18 +105,32 @@ fn denied() -> Refused {
 
 /// What is no number is no campaign or business of ours, and neither is 0.
 fn number(path: PathNumber) -> u64 {
-    path.ok().and_then(|Path(text)| text.parse().ok()).unwrap_or(0)
+    let parse = |Path(text): Path<String>| text.strip_suffix(".json").unwrap_or(&text).parse().ok();
+    path.ok().and_then(parse).unwrap_or(0)
 }
 
-/// The key of a request: `Api-Key`, or the older `Authorization: Bearer`.
+/// The key of a request: `Api-Key`, or the older `Authorization: Bearer` and
+/// `Authorization: OAuth oauth_token="…", oauth_client_id="…"`.
 fn key(headers: &HeaderMap) -> Option<&str> {
     let named = headers.get("api-key").and_then(|value| value.to_str().ok());
-    let bearer = || {
+    let authorized = || {
         let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
         let (scheme, key) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(key)
+        if scheme.eq_ignore_ascii_case("bearer") {
+            return Some(key);
+        }
+        scheme.eq_ignore_ascii_case("oauth").then(|| oauth_token(key)).flatten()
     };
-    named.or_else(bearer).map(str::trim).filter(|key| !key.is_empty())
+    named.or_else(authorized).map(str::trim).filter(|key| !key.is_empty())
+}
+
+/// The token among the parameters of the scheme `OAuth`, quoted or not.
+fn oauth_token(parameters: &str) -> Option<&str> {
+    let token = parameters.split(',').find_map(|parameter| {
+        let (name, value) = parameter.trim().split_once('=')?;
+        name.trim_end().eq_ignore_ascii_case("oauth_token").then_some(value.trim())
+    })?;
+    Some(token.strip_prefix('"').and_then(|token| token.strip_suffix('"')).unwrap_or(token))
 }
 
 pub(super) fn check_content(head: &Parts) -> Result<(), Refused> {
@@ -137,6 +160,16 @@ mod tests {
         assert_eq!(key_of("api-key", " ACMA:1 ").as_deref(), Some("ACMA:1"));
         assert_eq!(key_of("authorization", "Bearer y0_1").as_deref(), Some("y0_1"));
         assert_eq!(key_of("authorization", "y0_1"), None);
+        for (value, key) in [
+            ("OAuth oauth_token=y0_1", Some("y0_1")),
+            ("oauth oauth_client_id=\"c,d\", oauth_token=\"y0_1\"", Some("y0_1")),
+            ("OAuth oauth_token=\"y0_1\", oauth_client_id=\"c\"", Some("y0_1")),
+            ("OAuth y0_1", None),
+            ("OAuth oauth_token=", None),
+            ("OAuth oauth_token=\"\"", None),
+        ] {
+            assert_eq!(key_of("authorization", value).as_deref(), key, "{value}");
+        }
         assert_eq!(key_of("api-key", " "), None);
     }
 }
