@@ -28,6 +28,7 @@ use crate::http::{Limits, Server};
 use crate::legacy::server::Pushes;
 use crate::lifecycle::{Fuse, Tasks};
 use crate::ops::Ops;
+use crate::ops::access::AllowedHosts;
 use crate::store::Store;
 
 /// For the whole of a stop: under the 30 s after which Docker and Kubernetes kill.
@@ -78,7 +79,8 @@ impl App {
 
         // Up before the store is read, so that "starting" can be told from "dead".
         let ops = Ops::new(crew.public.clone());
-        crew.ops.spawn("ops", ops_server.run(ops.clone().router(), crew.ops.clone()));
+        let ops_router = ops.clone().router(AllowedHosts::new(ops_addr, &config.ops_hosts));
+        crew.ops.spawn("ops", ops_server.run(ops_router, crew.ops.clone()));
 
         let mut registry = Registry::with_prefix("stockbridge");
         public.metrics().register(&mut registry);

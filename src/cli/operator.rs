@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::healthcheck::ops_url;
 use super::say;
 use crate::http::{ClientConfig, Trust, client, read_answer};
+use crate::ops::access;
 
 /// How long an answer may take: the service may have to look at millions of SKUs.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -114,6 +115,7 @@ impl Operator {
     }
 
     async fn ask(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
+        let request = request.header(access::HEADER, access::HEADER_VALUE);
         let answer = request.send().await.with_context(|| {
             format!("no service answers on {}: is it running, and is --ops right?", self.ops)
         })?;

@@ -36,6 +36,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where the operator looks; loopback unless set otherwise.
     pub ops_listen: SocketAddr,
+    /// Names under which `ops_listen` is called, besides its own address and localhost.
+    pub ops_hosts: Vec<String>,
     /// The store's directory.
     pub store: PathBuf,
     /// The Market.
@@ -203,6 +205,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
     }
     let listen = reader.take("listen", |text| text.parse().ok());
     let ops_listen = reader.take("ops_listen", |text| text.parse().ok());
+    let ops_hosts = reader.list("ops_hosts", parse_host);
     let store = reader.path("store");
     let market_url = reader.take("market_url", parse_market_url);
     let ca_file = reader.optional_path("ca_file");
@@ -225,6 +228,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
     Some(Config {
         listen: listen?,
         ops_listen: ops_listen?,
+        ops_hosts: ops_hosts?,
         store: store?,
         market_url: market_url?,
         ca_file,
@@ -346,6 +350,14 @@ fn is_plain(c: char) -> bool {
     c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_'
 }
 
+/// A host name or an IP address, without a port.
+fn parse_host(text: &str) -> Option<String> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    let is_name = (1..=253).contains(&text.len()) && text.chars().all(is_plain);
+    (bare.parse::<std::net::IpAddr>().is_ok() || is_name).then(|| bare.to_ascii_lowercase())
+}
+
 fn parse_base_path(text: &str) -> Option<String> {
     if text.is_empty() || text == "/" {
         return Some(String::new());
@@ -436,6 +448,7 @@ impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "listen = \"{}\"", self.listen)?;
         writeln!(f, "ops_listen = \"{}\"", self.ops_listen)?;
+        writeln!(f, "ops_hosts = {:?}", self.ops_hosts)?;
         writeln!(f, "store = {:?}", self.store.display().to_string())?;
         writeln!(f, "market_url = {:?}", self.market_url)?;
         if let Some(file) = &self.ca_file {

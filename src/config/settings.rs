@@ -17,6 +17,12 @@ const fn setting(key: &'static str, default: Option<&'static str>, rule: &'stati
 pub const SETTINGS: &[Setting] = &[
     setting("listen", Some("127.0.0.1:8080"), "an address and a port, such as 0.0.0.0:8080"),
     setting("ops_listen", Some("127.0.0.1:9090"), "an address and a port, such as 127.0.0.1:9090"),
+    setting(
+        "ops_hosts",
+        Some(""),
+        "a list of names or IP addresses without a port under which ops_listen is called, besides \
+         its own address and localhost",
+    ),
     setting("store", Some("stockbridge-data"), "a directory"),
     setting(
         "market_url",

@@ -23,4 +23,4 @@ pub use body::{BodyRefused, read_body};
 pub use client::{AnswerCut, ClientConfig, ClientError, Trust, causes, client, read_answer};
 pub use json::is_json;
 pub use metrics::Metrics;
-pub use server::{Limits, Peer, Server};
+pub use server::{Limits, LocalAddr, Peer, Server};

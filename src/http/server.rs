@@ -102,6 +102,23 @@ impl Default for Limits {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Peer(pub SocketAddr);
 
+/// Our end of the connection; every request that came over a socket carries it as an extension.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LocalAddr(pub SocketAddr);
+
+/// Both ends of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    peer: Peer,
+    local: Option<LocalAddr>,
+}
+
+impl From<Peer> for Ends {
+    fn from(peer: Peer) -> Self {
+        Self { peer, local: None }
+    }
+}
+
 /// A bound listener.
 #[derive(Debug)]
 pub struct Server {
@@ -204,11 +221,12 @@ impl Host {
         self.metrics.accepted.inc();
         // Only the answers' latency depends on it.
         drop(stream.set_nodelay(true));
+        let ends = Ends { peer, local: stream.local_addr().ok().map(LocalAddr) };
         let host = Arc::clone(self);
         if let Ok(permit) = Arc::clone(&places.served).try_acquire_owned() {
             let place = Place::take(permit, &self.metrics.connections);
             self.tasks.spawn_brief(async move {
-                host.converse(stream, peer).await;
+                host.converse(stream, ends).await;
                 drop(place);
             });
             return;
@@ -234,7 +252,13 @@ impl Host {
     }
 
     /// Serves one connection until either side has had enough.
-    pub(super) async fn converse<IO: AsyncRead + AsyncWrite + Unpin>(&self, io: IO, peer: Peer) {
+    pub(super) async fn converse<IO: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        io: IO,
+        ends: impl Into<Ends>,
+    ) {
+        let ends = ends.into();
+        let peer = ends.peer;
         let mut wire = Wire::new(io);
         let mut stop = pin!(self.tasks.stopping());
         let mut patience = (self.limits.first_byte, STOP_GRACE);
@@ -250,7 +274,7 @@ impl Host {
                     return wire.close(&self.limits).await;
                 }
             };
-            match self.exchange(&mut wire, request, peer, stop.as_mut()).await {
+            match self.exchange(&mut wire, request, ends, stop.as_mut()).await {
                 Outcome::Complete => patience = (self.limits.idle, Duration::ZERO),
                 Outcome::Last => return wire.close(&self.limits).await,
                 Outcome::LateBody => {
@@ -287,7 +311,7 @@ impl Host {
         &self,
         wire: &mut Wire<IO>,
         request: (usize, Framing),
-        peer: Peer,
+        ends: Ends,
         stop: Pin<&mut impl Future<Output = ()>>,
     ) -> Outcome {
         let mut exchange = Exchange::new(wire, request, &self.limits);
@@ -300,7 +324,7 @@ impl Host {
                 .keep_alive(!stopping)
                 .max_headers(self.limits.header_fields + 1)
                 .max_buf_size(self.limits.header_bytes.max(16 * 1024) * 4);
-            let service = service_fn(|request| self.answer(request, peer));
+            let service = service_fn(|request| self.answer(request, ends));
             let mut serving = pin!(hyper.serve_connection(TokioIo::new(&mut exchange), service));
             tokio::select! {
                 biased;
@@ -314,16 +338,19 @@ impl Host {
         match (served, exchange.outcome()) {
             (Ok(()), outcome) | (Err(_), outcome @ (Outcome::Stalled | Outcome::Broken)) => outcome,
             (Err(e), _) => {
-                debug!(peer = %peer.0, error = %e, "an exchange failed: {e}");
+                debug!(peer = %ends.peer.0, error = %e, "an exchange failed: {e}");
                 Outcome::Last
             }
         }
     }
 
     /// Has the router answer, in its time and whatever happens inside.
-    async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Result<Response, Infallible> {
+    async fn answer(&self, request: Request<Incoming>, ends: Ends) -> Result<Response, Infallible> {
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(ends.peer);
+        if let Some(local) = ends.local {
+            request.extensions_mut().insert(local);
+        }
         let method = request.method().clone();
         let answering = AssertUnwindSafe(self.router.clone().oneshot(request)).catch_unwind();
         let refusal = match timeout(self.limits.handler, answering).await {

@@ -10,6 +10,7 @@ mod fed;
 mod forwarded;
 mod guarded;
 mod operated;
+mod operator_access;
 mod program;
 mod readme;
 mod rehearsed;
