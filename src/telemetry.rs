@@ -59,6 +59,8 @@ pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), String> {
 /// What is wrong and needs somebody to act. The names are stable: alerts are built on them.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum AlarmKind {
+    /// Many requests came with a wrong token, key or password.
+    AuthFailures,
     /// The Market refuses whole batches: something is wrong with all of them, not with a SKU.
     BatchRefused,
     /// A campaign's forwarding stands still until the cause is mended.
@@ -91,7 +93,8 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// Every kind, for the gauges: one that was never raised shows 0.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
+        Self::AuthFailures,
         Self::BatchRefused,
         Self::CampaignPaused,
         Self::CloneGuard,
@@ -112,6 +115,7 @@ impl AlarmKind {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::AuthFailures => "auth_failures",
             Self::BatchRefused => "batch_refused",
             Self::CampaignPaused => "campaign_paused",
             Self::CloneGuard => "clone_guard",

@@ -22,6 +22,7 @@ use tracing::info;
 
 use self::core::{Core, read_through};
 pub use self::guard::Claim;
+use crate::auth_failures::AuthFailures;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::http::{Limits, Server};
@@ -92,8 +93,15 @@ impl App {
         core.remember_pushes(&pushes);
         let feeds = core.open_feeds(&config, ingest.clone()).await?;
         feeds.start(&config.outbound(), &crew.sources).context("start the sources")?;
-        let doors =
-            (read_through(feeds.clone(), crew.sources.clone()), feeds.router(&crew.sources));
+        let auth_failures = AuthFailures::new(
+            clock,
+            core.alarms.clone(),
+            config.trusted_proxies.clone(),
+            config.max_connections,
+        );
+        auth_failures.register(&mut registry);
+        let exchange = feeds.router(&crew.sources, &auth_failures);
+        let doors = (read_through(feeds.clone(), crew.sources.clone()), exchange, auth_failures);
         let router = core.routes(&config, ingest, doors, Arc::clone(&pushes), &mut registry);
 
         let store = Arc::clone(&core.store);

@@ -21,6 +21,7 @@ use self::reader::Reader;
 pub use self::reader::read_secret;
 pub use self::settings::{SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS, Setting};
 pub use self::sources::IMPORT;
+use crate::auth_failures::Network;
 use crate::http::secret::Secret;
 use crate::http::{ClientConfig, Trust};
 use crate::legacy::server::UnknownSku;
@@ -59,6 +60,8 @@ pub struct Config {
     pub cutoff: NaiveDate,
     /// Most connections at a time on the public listener.
     pub max_connections: usize,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which log lines are written, in the syntax of `RUST_LOG`.
@@ -216,6 +219,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
     let stale_after = reader.take("stale_hours", in_range(1, 720));
     let cutoff = reader.take("cutoff", |text| text.parse().ok());
     let max_connections = reader.take("max_connections", in_range(1, 100_000));
+    let trusted_proxies = reader.list("trusted_proxies", Network::parse);
     let log_format = reader.take("log_format", |text| match text {
         "auto" => Some(LogFormat::Auto),
         "json" => Some(LogFormat::Json),
@@ -239,6 +243,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         stale_after: TimeDelta::hours(stale_after?.try_into().ok()?),
         cutoff: cutoff?,
         max_connections: max_connections?,
+        trusted_proxies: trusted_proxies?,
         log_format: log_format?,
         log_filter: log_filter?,
         shops: shops.into_iter().collect::<Option<_>>()?,
@@ -285,7 +290,7 @@ fn read_shop(reader: &mut Reader<'_>) -> Option<ShopConfig> {
         .collect();
     let rules = sources::read_rules(reader);
     // A shop that is fed by its sources needs no key for a program.
-    let feed_keys = reader.secrets(["feed_key", "feed_key_2"], sources.is_empty());
+    let feed_keys = reader.chosen_secrets(["feed_key", "feed_key_2"], sources.is_empty());
     // A shop that forwards nothing needs no key for it.
     let api_keys = reader.secrets(["api_key", "api_key_2"], migrate != Some(Mode::Off));
     let secret_files = reader.secret_files();
@@ -467,6 +472,8 @@ impl fmt::Display for Config {
         writeln!(f, "stale_hours = {}", self.stale_after.num_hours())?;
         writeln!(f, "cutoff = \"{}\"", self.cutoff)?;
         writeln!(f, "max_connections = {}", self.max_connections)?;
+        let proxies: Vec<String> = self.trusted_proxies.iter().map(Network::to_string).collect();
+        writeln!(f, "trusted_proxies = {proxies:?}")?;
         let format = match self.log_format {
             LogFormat::Auto => "auto",
             LogFormat::Json => "json",

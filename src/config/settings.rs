@@ -41,6 +41,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("stale_hours", Some("24"), "a whole number between 1 and 720"),
     setting("cutoff", Some("2026-12-31"), "a date, such as 2026-12-31"),
     setting("max_connections", Some("10000"), "a whole number between 1 and 100000"),
+    setting(
+        "trusted_proxies",
+        Some(""),
+        "a list of IP addresses or networks, such as 10.0.0.0/8, of proxies whose X-Forwarded-For \
+         is believed",
+    ),
     setting("log_format", Some("auto"), "auto, json or text"),
     setting("log_filter", Some("info"), "a filter in the syntax of RUST_LOG"),
 ];
@@ -70,8 +76,16 @@ pub const SHOP_SETTINGS: &[Setting] = &[
     ),
     setting("push_token_file", None, "a file that holds the token the Market sends"),
     setting("push_token_2_file", None, "a file that holds a second token, for a change"),
-    setting("feed_key_file", None, "a file that holds the key the seller's program sends us"),
-    setting("feed_key_2_file", None, "a file that holds a second key, for a change"),
+    setting(
+        "feed_key_file",
+        None,
+        "a file that holds the key the seller's program sends us, at least 8 characters",
+    ),
+    setting(
+        "feed_key_2_file",
+        None,
+        "a file that holds a second key, for a change, at least 8 characters",
+    ),
     setting("api_key_file", None, "a file that holds our Api-Key for the Market"),
     setting("api_key_2_file", None, "a file that holds a second Api-Key, tried if one is refused"),
     setting("migrate", Some("on"), "on, dry-run or off"),
@@ -131,7 +145,11 @@ pub const SOURCE_SETTINGS: &[Setting] = &[
     setting("guard_repeats", Some("0"), "a whole number up to 1000; 0 means never"),
     // How it is reached.
     setting("login", None, "a name without a colon"),
-    setting("password_file", None, "a file that holds the password"),
+    setting(
+        "password_file",
+        None,
+        "a file that holds the password; at least 8 characters for the kind 1c",
+    ),
     setting("token_file", None, "a file that holds the token"),
     setting("token_in", Some("header"), "header or query"),
     setting(

@@ -9,6 +9,7 @@ mod convergence;
 mod fed;
 mod forwarded;
 mod guarded;
+mod guessed;
 mod operated;
 mod operator_access;
 mod program;

@@ -4,11 +4,11 @@ use super::{counts, with_source};
 use crate::harness::{Doors, House, Shop};
 use crate::wire::send;
 
-/// `1c:canary`.
-const BASIC: &str = "Basic MWM6Y2FuYXJ5";
+/// `1c:canary-1c`.
+const BASIC: &str = "Basic MWM6Y2FuYXJ5LTFj";
 
 fn shop() -> Shop {
-    let shop = Shop::moscow().secret("SOURCES_ERP_PASSWORD", "canary");
+    let shop = Shop::moscow().secret("SOURCES_ERP_PASSWORD", "canary-1c");
     let lines =
         ["path = \"/1c/exchange\"", "login = \"1c\"", "warehouses = \"*\"", "guard_bad_rows = 1.0"];
     with_source(shop, "erp", "1c", &lines)
