@@ -12,6 +12,7 @@ use super::healthcheck::ops_url;
 use super::say;
 use crate::http::{ClientConfig, Trust, client, read_answer};
 use crate::ops::access;
+use crate::telemetry::printable;
 
 /// How long an answer may take: the service may have to look at millions of SKUs.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -142,10 +143,10 @@ pub(super) fn query(pairs: &[(&str, Option<&str>)]) -> String {
     })
 }
 
-/// Text of a JSON value, for people: a string without its quotes.
+/// Text of a JSON value, for people: a string without its quotes, on one line.
 pub(super) fn text(value: &Value) -> String {
     match value {
-        Value::String(text) => text.clone(),
+        Value::String(text) => printable(text).into_owned(),
         Value::Null => "—".to_owned(),
         other => other.to_string(),
     }
