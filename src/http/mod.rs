@@ -6,6 +6,7 @@
 
 mod answer;
 mod body;
+mod chunks;
 mod client;
 mod gate;
 mod head;

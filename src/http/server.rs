@@ -6,13 +6,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::Request;
-use axum::http::StatusCode;
+use axum::http::header::{CONNECTION, EXPECT};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use hyper::body::Incoming;
@@ -28,6 +29,7 @@ use tower::ServiceExt;
 use tracing::{debug, error, warn};
 
 use super::answer::Refusal;
+use super::body::{Lent, Rest, drain};
 use super::gate::{Exchange, Heard, Outcome, Wire};
 use super::head::Framing;
 use super::metrics::Metrics;
@@ -344,9 +346,31 @@ impl Host {
         }
     }
 
-    /// Has the router answer, in its time and whatever happens inside.
+    /// Has the router answer. A response given before the body was read says that the connection
+    /// is closed, unless what is left of the body is short and there already.
     async fn answer(&self, request: Request<Incoming>, ends: Ends) -> Result<Response, Infallible> {
-        let mut request = request.map(Body::new);
+        let (head, body) = request.into_parts();
+        if body.is_end_stream() {
+            return self.route(Request::from_parts(head, Body::empty()), ends).await;
+        }
+        // hyper would send 100 Continue to read a body that nobody wants.
+        let is_announced = head.headers.contains_key(EXPECT);
+        let (body, rest) = Lent::new(body);
+        let mut answer = self.route(Request::from_parts(head, Body::new(body)), ends).await?;
+        let rest = std::mem::take(&mut *rest.lock().unwrap_or_else(PoisonError::into_inner));
+        let is_read = match rest {
+            Rest::Read => true,
+            Rest::Unread(body) => !is_announced && drain(body).await,
+            Rest::Unknown => false,
+        };
+        if !is_read {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(answer)
+    }
+
+    /// Has the router answer, in its time and whatever happens inside.
+    async fn route(&self, mut request: Request<Body>, ends: Ends) -> Result<Response, Infallible> {
         request.extensions_mut().insert(ends.peer);
         if let Some(local) = ends.local {
             request.extensions_mut().insert(local);
