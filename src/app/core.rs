@@ -19,6 +19,7 @@ use tracing::{Span, debug_span, info, warn};
 
 use super::guard::{self, Claim};
 use super::{Crew, plans};
+use crate::auth_failures::AuthFailures;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::history::{History, What};
@@ -234,7 +235,7 @@ impl Core {
         &self,
         config: &Config,
         ingest: Ingest,
-        (read_through, exchange): (ReadThrough, Router),
+        (read_through, exchange, auth_failures): (ReadThrough, Router, AuthFailures),
         pushes: Arc<Pushes>,
         registry: &mut Registry,
     ) -> Router {
@@ -245,6 +246,7 @@ impl Core {
             clock: self.clock,
             alarms: self.alarms.clone(),
             metrics: legacy::Metrics::default(),
+            auth_failures: auth_failures.clone(),
             read_through: Some(read_through),
         };
         asked.metrics.register(registry);
@@ -253,6 +255,7 @@ impl Core {
             book: Arc::clone(&self.book),
             clock: self.clock,
             metrics: partner::Metrics::default(),
+            auth_failures,
         };
         fed.metrics.register(registry);
         let stocks_paths: Arc<[String]> =

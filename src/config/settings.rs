@@ -17,6 +17,12 @@ const fn setting(key: &'static str, default: Option<&'static str>, rule: &'stati
 pub const SETTINGS: &[Setting] = &[
     setting("listen", Some("127.0.0.1:8080"), "an address and a port, such as 0.0.0.0:8080"),
     setting("ops_listen", Some("127.0.0.1:9090"), "an address and a port, such as 127.0.0.1:9090"),
+    setting(
+        "ops_hosts",
+        Some(""),
+        "a list of names or IP addresses without a port under which ops_listen is called, besides \
+         its own address and localhost",
+    ),
     setting("store", Some("stockbridge-data"), "a directory"),
     setting(
         "market_url",
@@ -39,6 +45,12 @@ pub const SETTINGS: &[Setting] = &[
         "max_connections_per_address",
         Some("0"),
         "a whole number between 0, no limit, and 100000",
+    ),
+    setting(
+        "trusted_proxies",
+        Some(""),
+        "a list of IP addresses or networks, such as 10.0.0.0/8, of proxies whose X-Forwarded-For \
+         is believed",
     ),
     setting("log_format", Some("auto"), "auto, json or text"),
     setting("log_filter", Some("info"), "a filter in the syntax of RUST_LOG"),
@@ -69,8 +81,16 @@ pub const SHOP_SETTINGS: &[Setting] = &[
     ),
     setting("push_token_file", None, "a file that holds the token the Market sends"),
     setting("push_token_2_file", None, "a file that holds a second token, for a change"),
-    setting("feed_key_file", None, "a file that holds the key the seller's program sends us"),
-    setting("feed_key_2_file", None, "a file that holds a second key, for a change"),
+    setting(
+        "feed_key_file",
+        None,
+        "a file that holds the key the seller's program sends us, at least 8 characters",
+    ),
+    setting(
+        "feed_key_2_file",
+        None,
+        "a file that holds a second key, for a change, at least 8 characters",
+    ),
     setting("api_key_file", None, "a file that holds our Api-Key for the Market"),
     setting("api_key_2_file", None, "a file that holds a second Api-Key, tried if one is refused"),
     setting("migrate", Some("on"), "on, dry-run or off"),
@@ -136,7 +156,11 @@ pub const SOURCE_SETTINGS: &[Setting] = &[
     setting("guard_repeats", Some("0"), "a whole number up to 1000; 0 means never"),
     // How it is reached.
     setting("login", None, "a name without a colon"),
-    setting("password_file", None, "a file that holds the password"),
+    setting(
+        "password_file",
+        None,
+        "a file that holds the password; at least 8 characters for the kind 1c",
+    ),
     setting("token_file", None, "a file that holds the token"),
     setting("token_in", Some("header"), "header or query"),
     setting(

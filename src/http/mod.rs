@@ -6,6 +6,7 @@
 
 mod answer;
 mod body;
+mod chunks;
 mod client;
 mod gate;
 mod head;
@@ -25,4 +26,4 @@ pub use client::{AnswerCut, ClientConfig, ClientError, Trust, causes, client, re
 pub use json::is_json;
 pub use metrics::Metrics;
 pub use network::{AddressRule, is_public};
-pub use server::{Limits, Peer, Server};
+pub use server::{Limits, LocalAddr, Peer, Server};

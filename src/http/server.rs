@@ -11,9 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::Request;
-use axum::http::StatusCode;
+use axum::http::header::{CONNECTION, EXPECT};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use hyper::body::Incoming;
@@ -29,6 +30,7 @@ use tower::ServiceExt;
 use tracing::{debug, error, warn};
 
 use super::answer::Refusal;
+use super::body::{Lent, Rest, drain};
 use super::gate::{Exchange, Heard, Outcome, Wire};
 use super::head::Framing;
 use super::metrics::Metrics;
@@ -106,6 +108,23 @@ impl Default for Limits {
 /// Who is at the other end of the connection; every request carries it as an extension.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Peer(pub SocketAddr);
+
+/// Our end of the connection; every request that came over a socket carries it as an extension.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LocalAddr(pub SocketAddr);
+
+/// Both ends of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    peer: Peer,
+    local: Option<LocalAddr>,
+}
+
+impl From<Peer> for Ends {
+    fn from(peer: Peer) -> Self {
+        Self { peer, local: None }
+    }
+}
 
 /// A bound listener.
 #[derive(Debug)]
@@ -211,11 +230,12 @@ impl Host {
         self.metrics.accepted.inc();
         // Only the answers' latency depends on it.
         drop(stream.set_nodelay(true));
+        let ends = Ends { peer, local: stream.local_addr().ok().map(LocalAddr) };
         let host = Arc::clone(self);
         let refusal = match places.take(peer, &self.limits, &self.metrics) {
             Ok(place) => {
                 self.tasks.spawn_brief(async move {
-                    host.converse(stream, peer).await;
+                    host.converse(stream, ends).await;
                     drop(place);
                 });
                 return;
@@ -237,7 +257,13 @@ impl Host {
     }
 
     /// Serves one connection until either side has had enough.
-    pub(super) async fn converse<IO: AsyncRead + AsyncWrite + Unpin>(&self, io: IO, peer: Peer) {
+    pub(super) async fn converse<IO: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        io: IO,
+        ends: impl Into<Ends>,
+    ) {
+        let ends = ends.into();
+        let peer = ends.peer;
         let mut wire = Wire::new(io);
         let mut stop = pin!(self.tasks.stopping());
         let mut patience = (self.limits.first_byte, STOP_GRACE);
@@ -253,7 +279,7 @@ impl Host {
                     return wire.close(&self.limits).await;
                 }
             };
-            match self.exchange(&mut wire, request, peer, stop.as_mut()).await {
+            match self.exchange(&mut wire, request, ends, stop.as_mut()).await {
                 Outcome::Complete => patience = (self.limits.idle, Duration::ZERO),
                 Outcome::Last => return wire.close(&self.limits).await,
                 Outcome::LateBody => {
@@ -290,7 +316,7 @@ impl Host {
         &self,
         wire: &mut Wire<IO>,
         request: (usize, Framing),
-        peer: Peer,
+        ends: Ends,
         stop: Pin<&mut impl Future<Output = ()>>,
     ) -> Outcome {
         let mut exchange = Exchange::new(wire, request, &self.limits);
@@ -303,7 +329,7 @@ impl Host {
                 .keep_alive(!stopping)
                 .max_headers(self.limits.header_fields + 1)
                 .max_buf_size(self.limits.header_bytes.max(16 * 1024) * 4);
-            let service = service_fn(|request| self.answer(request, peer));
+            let service = service_fn(|request| self.answer(request, ends));
             let mut serving = pin!(hyper.serve_connection(TokioIo::new(&mut exchange), service));
             tokio::select! {
                 biased;
@@ -317,16 +343,41 @@ impl Host {
         match (served, exchange.outcome()) {
             (Ok(()), outcome) | (Err(_), outcome @ (Outcome::Stalled | Outcome::Broken)) => outcome,
             (Err(e), _) => {
-                debug!(peer = %peer.0, error = %e, "an exchange failed: {e}");
+                debug!(peer = %ends.peer.0, error = %e, "an exchange failed: {e}");
                 Outcome::Last
             }
         }
     }
 
+    /// Has the router answer. A response given before the body was read says that the connection
+    /// is closed, unless what is left of the body is short and there already.
+    async fn answer(&self, request: Request<Incoming>, ends: Ends) -> Result<Response, Infallible> {
+        let (head, body) = request.into_parts();
+        if body.is_end_stream() {
+            return self.route(Request::from_parts(head, Body::empty()), ends).await;
+        }
+        // hyper would send 100 Continue to read a body that nobody wants.
+        let is_announced = head.headers.contains_key(EXPECT);
+        let (body, rest) = Lent::new(body);
+        let mut answer = self.route(Request::from_parts(head, Body::new(body)), ends).await?;
+        let rest = std::mem::take(&mut *rest.lock().unwrap_or_else(PoisonError::into_inner));
+        let is_read = match rest {
+            Rest::Read => true,
+            Rest::Unread(body) => !is_announced && drain(body).await,
+            Rest::Unknown => false,
+        };
+        if !is_read {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(answer)
+    }
+
     /// Has the router answer, in its time and whatever happens inside.
-    async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Result<Response, Infallible> {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(peer);
+    async fn route(&self, mut request: Request<Body>, ends: Ends) -> Result<Response, Infallible> {
+        request.extensions_mut().insert(ends.peer);
+        if let Some(local) = ends.local {
+            request.extensions_mut().insert(local);
+        }
         let method = request.method().clone();
         let answering = AssertUnwindSafe(self.router.clone().oneshot(request)).catch_unwind();
         let refusal = match timeout(self.limits.handler, answering).await {

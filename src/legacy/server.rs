@@ -28,6 +28,7 @@ use prometheus_client::registry::{Registry, Unit};
 use tracing::{debug, warn};
 
 use super::wire::{Answer, MAX_QUESTION_BYTES, OUR_QUESTION, Question};
+use crate::auth_failures::{AuthFailures, Credential};
 use crate::clock::Clock;
 use crate::http::secret::{Locks, Secret};
 use crate::http::{Refusal, is_json, read_body};
@@ -124,6 +125,8 @@ pub struct Context {
     pub alarms: Alarms,
     /// Counts for the operator.
     pub metrics: Metrics,
+    /// Wrong tokens.
+    pub auth_failures: AuthFailures,
     /// Whom to ask until there is stock.
     pub read_through: Option<ReadThrough>,
 }
@@ -213,7 +216,7 @@ impl Door {
         let (head, body) = request.into_parts();
         // Before anything else, so that a wrong token is 403 whatever else is wrong: the
         // Market probes with wrong ones on purpose.
-        let desks = self.admit(&head)?;
+        let desks = self.admit(&head).await?;
         check_head(&head)?;
         if head.headers.contains_key(OUR_QUESTION) {
             let message = "this is stockbridge itself: the old handler must be asked at its own \
@@ -249,11 +252,17 @@ impl Door {
         if unknown.is_empty() { None } else { ask(shop, unknown) }
     }
 
-    /// The shops this request's token may ask for.
-    fn admit(&self, head: &Parts) -> Result<Vec<&Desk>, Refusal> {
+    /// The shops this request's token may ask for. The response to a wrong token may be delayed,
+    /// a right one never is.
+    async fn admit(&self, head: &Parts) -> Result<Vec<&Desk>, Refusal> {
         let token = token(head).ok_or_else(forbidden)?;
         let desks: Vec<_> = self.desks.iter().filter(|desk| desk.locks.open_to(&token)).collect();
-        if desks.is_empty() { Err(forbidden()) } else { Ok(desks) }
+        if !desks.is_empty() {
+            return Ok(desks);
+        }
+        let name = format!("{}/stocks", self.base_path);
+        self.context.auth_failures.penalize(Credential::PushToken, &name, &token, head).await;
+        Err(forbidden())
     }
 
     fn find<'a>(&self, desks: &[&'a Desk], question: &Question<'_>) -> Result<&'a Desk, Refusal> {

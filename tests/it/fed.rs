@@ -134,13 +134,13 @@ fn skus_sorted(skus: &[String]) -> Vec<&str> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shop_is_fed_by_its_own_keys_and_under_all_its_campaigns() {
     let shops = [
-        Shop::new("moscow", 1, 11).secret("FEED_KEY_2", "newer").set("feed_campaigns = [101]"),
+        Shop::new("moscow", 1, 11).secret("FEED_KEY_2", "newer-key").set("feed_campaigns = [101]"),
         Shop::new("omsk", 2, 22),
     ];
     let house = House::with(&shops).await;
     let doors = house.doors();
     let as_omsk = shops[0].clone().secret("FEED_KEY", "feed-omsk");
-    let as_newer = shops[0].clone().secret("FEED_KEY", "newer");
+    let as_newer = shops[0].clone().secret("FEED_KEY", "newer-key");
     let mut elsewhere = shops[0].clone();
     elsewhere.campaign = 101;
     assert_eq!(doors.put(&as_omsk, update(&[("A", 1)]).as_bytes()).await.status, 403);

@@ -7,26 +7,28 @@ use axum::http::{HeaderMap, StatusCode};
 
 use super::refused::{Refused, bad_request, refused};
 use super::{Desk, House, PathNumber};
+use crate::auth_failures::Credential;
 use crate::http::is_json;
 
 impl House {
     /// The shop of this campaign, if the key is one of its own.
-    pub(super) fn admit_to_campaign(
+    pub(super) async fn admit_to_campaign(
         &self,
         campaign: PathNumber,
-        headers: &HeaderMap,
+        head: &Parts,
     ) -> Result<&Desk, Refused> {
-        self.admit_to_numbered_campaign(campaign, headers).map(|(_, desk)| desk)
+        self.admit_to_numbered_campaign(campaign, head).await.map(|(_, desk)| desk)
     }
 
     /// Campaign id of the path and its shop, if the key is one of the shop's own.
-    pub(super) fn admit_to_numbered_campaign(
+    pub(super) async fn admit_to_numbered_campaign(
         &self,
         campaign: PathNumber,
-        headers: &HeaderMap,
+        head: &Parts,
     ) -> Result<(u64, &Desk), Refused> {
-        let desks = self.try_key(headers)?;
         let campaign = number(campaign);
+        let is_known = self.desks.iter().any(|desk| desk.shop.campaigns.contains(&campaign));
+        let desks = self.try_key(head, ("campaign", campaign, is_known)).await?;
         let (desk, is_open) = desks
             .into_iter()
             .find(|(desk, _)| desk.shop.campaigns.contains(&campaign))
@@ -35,13 +37,14 @@ impl House {
     }
 
     /// The shops of this business, if the key is one of any of them.
-    pub(super) fn admit_to_business(
+    pub(super) async fn admit_to_business(
         &self,
         business: PathNumber,
-        headers: &HeaderMap,
+        head: &Parts,
     ) -> Result<Cabinet<'_>, Refused> {
-        let mut desks = self.try_key(headers)?;
         let business = number(business);
+        let is_known = self.desks.iter().any(|desk| desk.shop.business == Some(business));
+        let mut desks = self.try_key(head, ("business", business, is_known)).await?;
         desks.retain(|(desk, _)| desk.shop.business == Some(business));
         if desks.is_empty() {
             return Err(refused(StatusCode::NOT_FOUND, "NOT_FOUND", "Business not found"));
@@ -52,13 +55,23 @@ impl House {
         Ok(Cabinet(desks))
     }
 
-    /// Every shop, with whether the key opens it; it must open one.
-    pub(super) fn try_key(&self, headers: &HeaderMap) -> Result<Vec<(&Desk, bool)>, Refused> {
+    /// Every shop, with whether the key opens it; it must open one. The response to a wrong key
+    /// may be delayed, a right one never is.
+    pub(super) async fn try_key(
+        &self,
+        head: &Parts,
+        (kind, number, is_known): (&str, u64, bool),
+    ) -> Result<Vec<(&Desk, bool)>, Refused> {
         let unauthorized = |message| refused(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message);
-        let key = key(headers).ok_or_else(|| unauthorized("Api-Key token is not specified"))?;
+        let key =
+            key(&head.headers).ok_or_else(|| unauthorized("Api-Key token is not specified"))?;
         // Every lock is tried, so that the time taken does not tell which shop a key is for.
         let desks: Vec<_> = self.desks.iter().map(|desk| (desk, desk.locks.open_to(key))).collect();
         if desks.iter().all(|(_, is_open)| !is_open) {
+            // Only configured numbers are names: a caller can make up any other.
+            let name =
+                if is_known { format!("{kind} {number}") } else { format!("an unknown {kind}") };
+            self.context.auth_failures.penalize(Credential::FeedKey, &name, key, head).await;
             return Err(unauthorized("Api-Key token is invalid"));
         }
         Ok(desks)

@@ -67,8 +67,9 @@ pub(super) async fn list(
     State(house): State<Arc<House>>,
     request: Request,
 ) -> Result<Response, Refused> {
-    let desks = house.try_key(request.headers())?;
-    let query = CampaignsQuery::parse(request.uri().query().unwrap_or_default())?;
+    let (head, _) = request.into_parts();
+    let desks = house.try_key(&head, ("campaign", 0, false)).await?;
+    let query = CampaignsQuery::parse(head.uri.query().unwrap_or_default())?;
     let open = desks.into_iter().filter(|(_, is_open)| *is_open);
     let all: BTreeMap<u64, Campaign> = open.flat_map(|(desk, _)| campaigns(desk)).collect();
     Ok(answer(StatusCode::OK, &query.cut(&all)))
@@ -80,7 +81,7 @@ pub(super) async fn show(
     campaign: PathNumber,
     request: Request,
 ) -> Result<Response, Refused> {
-    let (id, desk) = house.admit_to_numbered_campaign(campaign, request.headers())?;
+    let (id, desk) = house.admit_to_numbered_campaign(campaign, &request.into_parts().0).await?;
     let campaign = Campaign::new(desk, id);
     Ok(answer(StatusCode::OK, &OneCampaign { campaign }))
 }
@@ -93,7 +94,7 @@ pub(super) async fn refuse_hidden_offers(
     campaign: PathNumber,
     request: Request,
 ) -> Refused {
-    match house.admit_to_campaign(campaign, request.headers()) {
+    match house.admit_to_campaign(campaign, &request.into_parts().0).await {
         Ok(_) => refused(
             StatusCode::NOT_FOUND,
             "NOT_FOUND",

@@ -26,6 +26,7 @@ use axum::{Router, middleware};
 pub use self::metrics::Metrics;
 use self::read_back::Listing;
 use self::refused::{Refused, refused};
+use crate::auth_failures::AuthFailures;
 use crate::clock::Clock;
 use crate::http::secret::{Locks, Secret};
 use crate::ingest::Ingest;
@@ -61,6 +62,8 @@ pub struct Context {
     pub clock: Clock,
     /// Counts for the operator.
     pub metrics: Metrics,
+    /// Wrong keys.
+    pub auth_failures: AuthFailures,
 }
 
 /// Routes of the drop-in.

@@ -41,7 +41,7 @@ pub(super) async fn by_campaign(
     request: Request,
 ) -> Result<Response, Refused> {
     let (head, body) = request.into_parts();
-    let desk = house.admit_to_campaign(campaign, &head.headers)?;
+    let desk = house.admit_to_campaign(campaign, &head).await?;
     let filter: ReadBackRequest = read_filter(&head, body).await?;
     let (ids, query) = (filter.offer_ids.as_deref(), head.uri.query());
     let page = desk.find(ids, query, &house.context.book).await?;
@@ -57,7 +57,7 @@ pub(super) async fn by_business(
     request: Request,
 ) -> Result<Response, Refused> {
     let (head, body) = request.into_parts();
-    let cabinet = house.admit_to_business(business, &head.headers)?;
+    let cabinet = house.admit_to_business(business, &head).await?;
     let filter: business::ReadBackRequest = read_filter(&head, body).await?;
     let warehouse = filter
         .partner_warehouse_id
