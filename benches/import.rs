@@ -154,6 +154,7 @@ async fn open(directory: &Path, context: &sources::Context) -> anyhow::Result<Fe
             rules: SourceRules::default(),
             mapping: Vec::new(),
             duplicates: Default::default(),
+            reading: String::new(),
         },
         reading: Reading::default(),
         every: std::time::Duration::from_secs(3_600),

@@ -143,6 +143,8 @@ fn is_unprintable(c: char) -> bool {
 /// What is wrong and needs somebody to act. The names are stable: alerts are built on them.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum AlarmKind {
+    /// A snapshot was taken, and SKUs that it lacks keep their stock although they should not.
+    AbsenceNotApplied,
     /// Many requests came with a wrong token, key or password.
     AuthFailures,
     /// The Market refuses whole batches: something is wrong with all of them, not with a SKU.
@@ -177,7 +179,8 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// Every kind, for the gauges: one that was never raised shows 0.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
+        Self::AbsenceNotApplied,
         Self::AuthFailures,
         Self::BatchRefused,
         Self::CampaignPaused,
@@ -199,6 +202,7 @@ impl AlarmKind {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::AbsenceNotApplied => "absence_not_applied",
             Self::AuthFailures => "auth_failures",
             Self::BatchRefused => "batch_refused",
             Self::CampaignPaused => "campaign_paused",

@@ -87,6 +87,7 @@ pub(super) fn feeds(config: &Config) -> Vec<Plan> {
                 rules: SourceRules::default(),
                 mapping: Vec::new(),
                 duplicates: Duplicates::default(),
+                reading: String::new(),
             });
             Plan {
                 shop: id,

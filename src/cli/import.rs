@@ -127,6 +127,9 @@ fn pieces(path: &Path) -> anyhow::Result<(usize, Arc<AtomicUsize>, reqwest::Body
     Ok((size, sent, reqwest::Body::wrap_stream(pieces)))
 }
 
+/// Rows that are not applied, as far as they are printed.
+const MOST_ROWS: usize = 20;
+
 /// What became of a delivery.
 pub(super) fn print(told: &Value) {
     let count = |key: &str| text(&told[key]);
@@ -138,20 +141,23 @@ pub(super) fn print(told: &Value) {
     say(&format!("{} of {} rows: {what}", text(&told["scope"]), count("rows")));
     say(&format!(
         "  new {}, changed {} ({} of them to zero), unchanged {}, outdated {}, rejected {}, \
-         doubtful {}",
+         suspicious {}",
         count("new"),
         count("changed"),
         count("zeroed"),
         count("unchanged"),
         count("outdated"),
         count("rejected"),
-        count("doubtful"),
+        count("suspicious"),
     ));
-    for row in list(&told["first_rejected"]).iter().take(5) {
-        let (line, reason) = (&row["line"], text(&row["reason"]));
-        say(&format!("  rejected line {line}, '{}': {reason}", text(&row["text"])));
+    for row in list(&told["first_rejected"]).iter().take(MOST_ROWS) {
+        let (line, kind, reason) = (&row["line"], text(&row["kind"]), text(&row["reason"]));
+        say(&format!("  {kind} line {line}, '{}': {reason}", text(&row["text"])));
     }
-    if told["absence_untold"] == true {
-        say("  what is absent was left as it is: rows were set aside that name no product");
+    for notice in list(&told["notices"]) {
+        say(&format!("  {}", text(notice)));
+    }
+    if let Some(why) = told["absence_untold"].as_str() {
+        say(&format!("  {why}"));
     }
 }

@@ -97,7 +97,20 @@ pub(super) fn read_source(reader: &mut Reader<'_>, warehouse: u64) -> Option<Con
     };
     let every = reader.optional("every_seconds", in_range(1, 86_400)).unwrap_or(default);
     let every = Duration::from_secs(every as u64);
-    Some(Config { taking: taking?, reading: reading?, every, feed: feed? })
+    let (mut taking, reading) = (taking?, reading?);
+    taking.reading = written(&reading);
+    Some(Config { taking, reading, every, feed: feed? })
+}
+
+/// The settings by which a source is read, as they are written.
+fn written(reading: &Reading) -> String {
+    struct Written<'a>(&'a Reading);
+    impl fmt::Display for Written<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write_reading(f, self.0)
+        }
+    }
+    Written(reading).to_string()
 }
 
 /// Whether what comes this way says itself whether it is complete.
@@ -175,6 +188,7 @@ fn read_taking(
         rules: SourceRules { subtracts_reserve: true, places: places?, pack: pack?, shape: shape? },
         mapping: mapping?,
         duplicates,
+        reading: String::new(),
     })
 }
 

@@ -138,6 +138,7 @@ fn per_source(house: &House) -> Vec<(&'static str, &'static str, Rows)> {
             taken_at.push((label.to_vec(), seconds(standing.last_at)));
             rows.push((with("outcome", "taken"), as_f64(standing.rows)));
             rows.push((with("outcome", "rejected"), as_f64(standing.rejected)));
+            rows.push((with("outcome", "suspicious"), as_f64(standing.suspicious)));
             for (outcome, count) in [
                 ("taken", standing.taken),
                 ("held", standing.held_total),

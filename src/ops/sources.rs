@@ -19,10 +19,10 @@ use crate::sources::formats::Format;
 use crate::sources::{Fault, Import, Intake, IntakeError, Outcome, RULES, Receipt, Scope, Tally};
 use crate::stock::ShopId;
 
-/// Rows shown of those set aside; all of them are in the CSV.
+/// Rows that are not applied, as far as they are shown; all of them are in the CSV.
 const SHOWN: u32 = 20;
 
-/// Rows in the CSV of those set aside.
+/// Rows that are not applied, as far as they are in the CSV.
 const LISTED: u32 = 100_000;
 
 /// The most that may be handed over by hand, in bytes.
@@ -44,7 +44,8 @@ struct Shown {
     shop: String,
     source: String,
     kind: &'static str,
-    /// `waiting` for its first delivery, `reading`, `ok`, `held` or `failed`.
+    /// `waiting` for its first delivery, `reading`, `ok`, `held`, `failed`, or `incomplete`: it was
+    /// taken, and SKUs that it lacks keep their stock although `absent` is `zero`.
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     rows_so_far: Option<u64>,
@@ -56,10 +57,9 @@ struct Shown {
     held: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     failure: Option<String>,
+    /// The first rows that are not applied, rejected and suspicious.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     rejected: Vec<Row>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    doubtful: Vec<Row>,
 }
 
 /// A row somebody should look at.
@@ -71,12 +71,24 @@ pub struct Row {
     pub text: String,
     /// What is wrong with it.
     pub reason: String,
+    /// `rejected`, or `suspicious` where it can be read in two ways.
+    #[serde(default)]
+    pub kind: String,
 }
 
 impl From<&Fault> for Row {
     fn from(fault: &Fault) -> Self {
-        Self { line: fault.line, text: fault.text.clone(), reason: fault.reason.clone() }
+        Self {
+            line: fault.line,
+            text: fault.text.clone(),
+            reason: fault.reason.clone(),
+            kind: kind(fault).to_owned(),
+        }
     }
+}
+
+fn kind(fault: &Fault) -> &'static str {
+    if fault.is_suspicious { "suspicious" } else { "rejected" }
 }
 
 /// What became of a delivery, on the wire.
@@ -93,10 +105,10 @@ pub struct Told {
     pub stated_at: DateTime<Utc>,
     /// Rows that could be taken.
     pub rows: u64,
-    /// Rows that were set aside.
+    /// Rows that break a rule. They are not applied.
     pub rejected: u64,
-    /// Rows that look as if something had been lost.
-    pub doubtful: u64,
+    /// Rows that can be read in two ways. They are not applied either.
+    pub suspicious: u64,
     /// SKUs heard of for the first time.
     pub new: u64,
     /// SKUs whose stock changes, or would.
@@ -107,12 +119,15 @@ pub struct Told {
     pub outdated: u64,
     /// Those of the changed that turn from some to none.
     pub zeroed: u64,
-    /// Absence was not told: rows were set aside of which nobody knows the product.
-    #[serde(default)]
-    pub absence_untold: bool,
+    /// Why SKUs that the snapshot lacks keep their stock although `absent` is `zero`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub absence_untold: Option<String>,
+    /// What the operator should know of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
     /// How long it took, in milliseconds.
     pub took_ms: i64,
-    /// The first of the rows that were set aside.
+    /// The first of the rows that are not applied.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub first_rejected: Vec<Row>,
 }
@@ -132,13 +147,14 @@ impl From<&Receipt> for Told {
             stated_at: receipt.at.to_utc(),
             rows: receipt.rows,
             rejected: receipt.rejected,
-            doubtful: receipt.doubts,
+            suspicious: receipt.suspicious,
             new,
             changed,
             unchanged,
             outdated,
             zeroed,
-            absence_untold: receipt.absence_untold,
+            absence_untold: receipt.absence_untold.clone(),
+            notices: receipt.notices.clone(),
             took_ms: receipt.took_ms,
             first_rejected: receipt.first_rejected.iter().map(Row::from).collect(),
         }
@@ -164,12 +180,12 @@ async fn show(intake: &Intake, index: usize, kind: &'static str) -> Shown {
         it if it.reading_since.is_some() => "reading",
         it if it.failure.is_some() => "failed",
         it if !it.held.is_empty() => "held",
+        it if it.last.as_ref().is_some_and(|last| last.absence_untold.is_some()) => "incomplete",
         it if it.last.is_some() => "ok",
         _ => "waiting",
     };
     // What cannot be read is told by the failure, and by the log.
     let rejected = intake.rejected(index, SHOWN).await.unwrap_or_default();
-    let doubtful = standing.last.as_ref().map(|last| last.doubtful.as_slice()).unwrap_or_default();
     Shown {
         shop: intake.shop().to_owned(),
         source: intake.taking(index).name.clone(),
@@ -181,7 +197,6 @@ async fn show(intake: &Intake, index: usize, kind: &'static str) -> Shown {
         held: standing.held.last().map(|held| held.doubt.clone()),
         failure: standing.failure.as_ref().map(|(at, text)| format!("{at}: {text}")),
         rejected: rejected.iter().map(Row::from).collect(),
-        doubtful: doubtful.iter().take(SHOWN as usize).map(Row::from).collect(),
     }
 }
 
@@ -231,7 +246,7 @@ impl House {
     }
 }
 
-/// The rows that were set aside in a source's last delivery.
+/// The rows of a source's last delivery that are not applied.
 async fn rejected(State(ops): State<Ops>, Query(which): Query<Which>) -> Response {
     let Some(house) = ops.house.get() else { return starting().into_response() };
     let (_, intake, index) = match house.source(&which) {
@@ -244,9 +259,10 @@ async fn rejected(State(ops): State<Ops>, Query(which): Query<Which>) -> Respons
     };
     let mut csv = csv::WriterBuilder::new().delimiter(b';').from_writer(Vec::new());
     // In memory, and of texts: it cannot fail.
-    let _infallible = csv.write_record(["line", "row", "reason"]);
+    let _infallible = csv.write_record(["line", "kind", "row", "reason"]);
     for row in rows {
-        let _infallible = csv.write_record([&row.line.to_string(), &row.text, &row.reason]);
+        let line = row.line.to_string();
+        let _infallible = csv.write_record([&line, kind(&row), &row.text, &row.reason]);
     }
     let body = csv.into_inner().unwrap_or_default();
     let name = format!("attachment; filename=\"{}.rejected.csv\"", intake.taking(index).name);

@@ -14,8 +14,8 @@ use super::formats::Format;
 use super::moysklad::MoySklad;
 use super::rules::ShopRules;
 use super::{
-    Completeness, Config, Context, Feed, Intake, IntakeError, Outcome, Reading, Receipt, Rows,
-    Scope, Taking, pull, sql,
+    Completeness, Config, Context, Feed, Intake, IntakeError, Outcome, ReadReport, Reading,
+    Receipt, Rows, Scope, Taking, pull, sql,
 };
 use crate::auth_failures::AuthFailures;
 use crate::clock::Clock;
@@ -231,17 +231,18 @@ impl Feeds {
         let delivered = intake.deliver(upload.source, now, true, async |rows: &mut Rows| {
             let file = std::fs::File::open(&upload.path).map_err(|e| e.to_string())?;
             let from = (reading, intake.directory());
-            files::read_apart(name, file, Some(Format::CommerceMl), from, rows).await?;
+            let format = Some(Format::CommerceMl);
+            let endings = files::read_apart(name, file, format, from, rows).await?;
             // Of several files of one exchange none is all there is.
-            Ok(Completeness::Sure(Scope::Delta))
+            Ok(ReadReport::of_files(Completeness::Sure(Scope::Delta), endings))
         });
         match delivered.await {
             Ok(Receipt { outcome: Outcome::Held(doubt), .. }) => {
                 Err(format!("{} is held, the stock stays as it was: {doubt}", upload.name))
             }
-            Ok(Receipt { rows, rejected, tally, .. }) => Ok(Imported {
+            Ok(Receipt { rows, rejected, suspicious, tally, .. }) => Ok(Imported {
                 message: format!(
-                    "{rows} rows taken, {} changed, {rejected} set aside",
+                    "{rows} rows taken, {} changed, {rejected} rejected, {suspicious} suspicious",
                     tally.new + tally.changed
                 ),
             }),
@@ -303,8 +304,9 @@ impl Feeds {
         let now = Instant::from(self.0.clock.now());
         let from = (&config.reading, known.intake.directory());
         let read = async |rows: &mut Rows| {
-            let scopes = files::read_apart(name, file, format, from, rows).await?;
-            Ok(scope.map_or_else(|| together(&scopes).into(), Completeness::Sure))
+            let endings = files::read_apart(name, file, format, from, rows).await?;
+            let is_complete = scope.map_or_else(|| together(&endings).into(), Completeness::Sure);
+            Ok(ReadReport::of_files(is_complete, endings))
         };
         known.intake.deliver(source, now, is_meant, read).await
     }

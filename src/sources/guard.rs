@@ -35,7 +35,7 @@ pub struct Effect {
     pub rows: u64,
     /// Rows of the last snapshot that was taken; 0 if there was none.
     pub rows_before: u64,
-    /// Rows that were set aside.
+    /// Rows that are rejected or suspicious.
     pub rejected: u64,
     /// SKUs this source speaks of that are in stock now.
     pub in_stock: u64,
@@ -44,7 +44,7 @@ pub struct Effect {
 }
 
 /// Why a delivery is held.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Doubt {
     /// A snapshot of nothing.
     Empty,
@@ -54,6 +54,8 @@ pub enum Doubt {
     Zeros(Effect),
     /// Too many rows are bad.
     Rejected(Effect),
+    /// Its files are read otherwise than those of the last one: how.
+    Shape(String),
 }
 
 impl Doubt {
@@ -65,6 +67,7 @@ impl Doubt {
             Self::Short(_) => "short",
             Self::Zeros(_) => "zeros",
             Self::Rejected(_) => "rejected",
+            Self::Shape(_) => "shape",
         }
     }
 }
@@ -80,7 +83,10 @@ impl fmt::Display for Doubt {
                 write!(f, "it would turn {zeroed} of {in_stock} SKUs in stock to zero")
             }
             Self::Rejected(Effect { rejected, rows, .. }) => {
-                write!(f, "{rejected} of {} rows are bad", rejected + rows)
+                write!(f, "{rejected} of {} rows are rejected or suspicious", rejected + rows)
+            }
+            Self::Shape(difference) => {
+                write!(f, "it looks otherwise than the last one that was taken: {difference}")
             }
         }
     }

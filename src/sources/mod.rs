@@ -21,14 +21,15 @@ mod quantity;
 mod row;
 pub mod rules;
 mod settings;
+mod shape;
 mod sku_text;
 pub mod sql;
 mod stated;
 
 pub use feeds::{FeedError, Feeds, Import, KnownSkus, Plan, READ_THROUGH, import_source};
 pub use intake::{
-    Absent, Completeness, Context, Duplicates, Intake, IntakeError, Outcome, RULES, Receipt,
-    Standing, Taking, Tally, Warehouses,
+    Absent, Completeness, Context, Duplicates, Intake, IntakeError, Outcome, RULES, ReadReport,
+    Receipt, Standing, Taking, Tally, Warehouses,
 };
 pub use once::read_once;
 pub use quantity::{DecimalMark, Quantity, QuantityError};

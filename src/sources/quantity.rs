@@ -16,6 +16,9 @@ impl Quantity {
     /// None at all.
     pub const ZERO: Self = Self(0);
 
+    /// The most of anything.
+    pub const MAX: Self = Self(MAX_PIECES * PIECE);
+
     /// From thousandths; `None` if that is more than any count.
     #[must_use]
     pub fn from_thousandths(thousandths: i64) -> Option<Self> {

@@ -51,6 +51,8 @@ pub struct Fault {
     /// Of which SKU the row speaks, if that much is clear. In a snapshot this SKU is there,
     /// and not absent.
     pub sku: Option<String>,
+    /// Whether the row can be read in two ways, as opposed to breaking a rule.
+    pub is_suspicious: bool,
 }
 
 impl Fault {
@@ -58,7 +60,7 @@ impl Fault {
     #[must_use]
     pub fn new(line: u64, text: &str, reason: impl Into<String>) -> Self {
         let text = text.chars().take(SHOWN).collect();
-        Self { line, text, reason: reason.into(), sku: None }
+        Self { line, text, reason: reason.into(), sku: None, is_suspicious: false }
     }
 
     /// The same, of a row that says of which product it speaks.
@@ -108,7 +110,8 @@ impl RowProblem {
     #[must_use]
     pub fn into_entry(self, line: u64, text: &str, sku: Option<String>) -> Entry {
         let (Self::Rejected(reason) | Self::Suspicious(reason)) = &self;
-        let fault = Fault { sku, ..Fault::new(line, text, reason.clone()) };
+        let is_suspicious = matches!(self, Self::Suspicious(_));
+        let fault = Fault { sku, is_suspicious, ..Fault::new(line, text, reason.clone()) };
         match self {
             Self::Rejected(_) => Entry::Rejected(fault),
             Self::Suspicious(_) => Entry::Suspicious(fault),

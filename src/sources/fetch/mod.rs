@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files::{self, together};
 use super::formats::Format;
-use super::{Intake, IntakeError, Reading, Receipt, Rows, Scope};
+use super::{Intake, IntakeError, ReadReport, Reading, Receipt, Rows};
 use crate::http::secret::Secret;
 use crate::http::{AddressRule, ClientConfig, Trust, causes, is_public};
 use crate::stock::Instant;
@@ -164,13 +164,14 @@ impl Remote {
         answer: Response,
         spool: &Path,
         rows: &mut Rows,
-    ) -> Result<Option<Scope>, String> {
+    ) -> Result<ReadReport, String> {
         let format = self.config.format;
         let name = self.config.url.path_segments().and_then(Iterator::last);
         let name = name.unwrap_or_default().to_owned();
         let file = save(answer, spool).await?;
         let from = (&self.reading, spool);
-        Ok(together(&files::read_apart(name, file, format, from, rows).await?))
+        let endings = files::read_apart(name, file, format, from, rows).await?;
+        Ok(ReadReport::of_files(together(&endings).into(), endings))
     }
 
     /// The file, or `None` if it is what it was.

@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::formats::{self, DataFile, Format, FormatError};
-use super::{Entry, Intake, IntakeError, Reading, Receipt, Rows, Scope};
+use super::formats::{self, DataFile, Ending, Format, FormatError};
+use super::{Entry, Intake, IntakeError, ReadReport, Reading, Receipt, Rows, Scope};
 use crate::http::causes;
 use crate::lifecycle::run_blocking;
 use crate::stock::Instant;
@@ -330,8 +330,8 @@ fn read_all(
     reading: &Reading,
     spool: &Path,
     rows: &mut Rows,
-) -> Result<Option<Scope>, Failure> {
-    let mut scopes = Vec::new();
+) -> Result<ReadReport, Failure> {
+    let mut endings = Vec::new();
     let mut role = files.first().map(|file| Role::of(&file.path));
     let given_up = |_| Failure::passing("the delivery was given up".to_owned());
     for Found { path, look, is_named } in files {
@@ -345,13 +345,13 @@ fn read_all(
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let read = read(&name, &mut file, format, reading, spool, rows);
-        scopes.extend(read.map_err(|error| Failure::of(path, &error))?);
+        endings.extend(read.map_err(|error| Failure::of(path, &error))?);
         if !stands(&file) {
             return Err(Failure::passing(format!("{} changed while it was read", path.display())));
         }
     }
     rows.flush_blocking().map_err(given_up)?;
-    Ok(together(&scopes))
+    Ok(ReadReport::of_files(together(&endings).into(), endings))
 }
 
 /// Reads one file, and what it holds if it is packed.
@@ -365,14 +365,16 @@ pub fn read(
     reading: &Reading,
     spool: &Path,
     rows: &mut Rows,
-) -> Result<Vec<Scope>, FormatError> {
+) -> Result<Vec<Ending>, FormatError> {
     file.rewind()?;
-    let mut scopes = Vec::new();
+    let mut endings = Vec::new();
     let unpack = || {
         formats::unpack(name, file, format, spool, &mut |data: DataFile<'_>| {
             let mut sink = |entry| rows.put_blocking(entry);
-            let ending = formats::read(data.format, data.input, reading, &mut sink)?;
-            scopes.extend(ending.scope);
+            let read = formats::read(data.format, data.input, reading, &mut sink);
+            // A file in an archive is named; the archive itself is by whoever opened it.
+            let is_packed = data.name != name;
+            endings.push(read.map_err(|e| if is_packed { e.in_file(data.name) } else { e })?);
             Ok(())
         })
     };
@@ -382,7 +384,7 @@ pub fn read(
         let reason = "its reader broke down over it".to_owned();
         Err(FormatError::Broken { place: "some place".to_owned(), reason })
     })?;
-    Ok(scopes)
+    Ok(endings)
 }
 
 /// The same on a thread of its own, so that the threads that answer requests stay free.
@@ -395,20 +397,21 @@ pub async fn read_apart(
     format: Option<Format>,
     (reading, spool): (&Reading, &Path),
     rows: &Rows,
-) -> Result<Vec<Scope>, String> {
+) -> Result<Vec<Ending>, String> {
     let (mut rows, reading, spool) = (rows.another(), reading.clone(), spool.to_owned());
     run_blocking(move || {
         let read = read(&name, &mut file, format, &reading, &spool, &mut rows);
-        let scopes = read.map_err(|error| causes(&error))?;
+        let endings = read.map_err(|error| causes(&error))?;
         rows.flush_blocking().map_err(|error| error.to_string())?;
-        Ok(scopes)
+        Ok(endings)
     })
     .await
 }
 
 /// Of several files one that holds changes only makes all of them changes.
 #[must_use]
-pub fn together(scopes: &[Scope]) -> Option<Scope> {
+pub fn together(endings: &[Ending]) -> Option<Scope> {
+    let scopes: Vec<Scope> = endings.iter().filter_map(|ending| ending.scope).collect();
     let is_delta = scopes.contains(&Scope::Delta);
     if is_delta { Some(Scope::Delta) } else { scopes.first().copied() }
 }

@@ -102,6 +102,23 @@ pub enum FormatError {
     GivenUp(#[from] GivenUp),
 }
 
+impl FormatError {
+    /// The same error, of a file in an archive.
+    #[must_use]
+    pub fn in_file(self, name: &str) -> Self {
+        match self {
+            Self::Broken { place, reason } => {
+                Self::Broken { place: format!("{place} of '{name}'"), reason }
+            }
+            Self::Unfit(reason) => Self::Unfit(format!(
+                "'{name}' in the archive: {reason} (a file that is not a stock list must not be in \
+                 the archive)"
+            )),
+            Self::Io(_) | Self::GivenUp(_) => self,
+        }
+    }
+}
+
 /// Reads a file from its beginning to its end, and puts all it says into the sink.
 ///
 /// # Errors

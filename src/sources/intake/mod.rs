@@ -9,13 +9,14 @@ use std::sync::{Arc, Mutex as Lock, PoisonError};
 
 use chrono::{DateTime, Utc};
 use tokio::sync::{Mutex, MutexGuard, mpsc};
-use tracing::info;
+use tracing::{info, warn};
 
 pub use self::taking::{Absent, Duplicates, Taking, Warehouses};
-pub use self::told::{Completeness, Outcome, Receipt, Standing, Tally};
+pub use self::told::{Completeness, Outcome, ReadReport, Receipt, Standing, Tally};
 use self::view::{View, next};
 use super::guard::{Doubt, Effect, judge};
 use super::rules::{self, Combine, ShopRules, Steps};
+use super::shape::Shape;
 use super::stated::{
     Contents, Held, Memory, SourceId, Stage, Staged, StatedError, Statements, Which,
 };
@@ -28,6 +29,9 @@ use crate::telemetry::{AlarmKind, Alarms};
 
 /// Updates that pass the front door together.
 const AT_ONCE: usize = 2_000;
+
+/// Rows that are not applied of which the log shows so many for each delivery.
+const LOGGED: usize = 5;
 
 /// The name under which a change of the rules is held, and accepted.
 pub const RULES: &str = "rules";
@@ -253,28 +257,28 @@ impl Intake {
     /// # Errors
     /// It could not be read, kept or taken; the stock is as it was, but for a front door that
     /// was shut in the middle.
-    pub async fn deliver<C: Into<Completeness>>(
+    pub async fn deliver<R: Into<ReadReport>>(
         &self,
         source: usize,
         at: impl Into<Option<Instant>>,
         is_meant: bool,
-        read: impl AsyncFnOnce(&mut Rows) -> Result<C, String>,
+        read: impl AsyncFnOnce(&mut Rows) -> Result<R, String>,
     ) -> Result<Receipt, IntakeError> {
         let began = self.0.context.clock.now();
         let delivered = self.deliver_inner(source, at.into(), is_meant, read).await;
         self.note(source, began, is_meant, delivered)
     }
 
-    async fn deliver_inner<C: Into<Completeness>>(
+    async fn deliver_inner<R: Into<ReadReport>>(
         &self,
         source: usize,
         at: Option<Instant>,
         is_meant: bool,
-        read: impl AsyncFnOnce(&mut Rows) -> Result<C, String>,
+        read: impl AsyncFnOnce(&mut Rows) -> Result<R, String>,
     ) -> Result<Receipt, IntakeError> {
         let seat = &self.0.seats[source];
         let _under_way = UnderWay::begin(self, source);
-        let stage = self.statements().await.stage(seat.id).await?;
+        let stage = self.statements().await.stage(seat.id, seat.taking.duplicates).await?;
         let (mut rows, entries) = Rows::channel();
         let reading = async {
             let read = read(&mut rows).await;
@@ -286,14 +290,17 @@ impl Intake {
         let (read, staged) = tokio::join!(reading, self.fill(source, stage, entries));
         // A stage that broke is the cause of a reader that gave up, not the other way round.
         let stage = staged?;
-        let told = read.map_err(IntakeError::Unread)?.into();
+        let ReadReport { completeness, shapes, notices } =
+            read.map_err(IntakeError::Unread)?.into();
         let staged = stage.end().await?;
         let word = if is_meant { Word::None } else { Word::Look };
         let delivery = Delivery {
-            scope: told.scope(seat.taking.scope),
+            scope: completeness.scope(seat.taking.scope),
             at,
             tells_absence: staged.brought.unnamed == 0,
             staged,
+            shapes,
+            notices,
         };
         self.finish(source, delivery, word).await
     }
@@ -337,6 +344,8 @@ impl Intake {
             at: Instant::from_micros(held.at),
             tells_absence: held.tells_absence,
             staged,
+            shapes: held.shapes.clone(),
+            notices: Vec::new(),
         };
         self.finish(source, delivery, Word::Accepted(held.clone())).await
     }
@@ -355,7 +364,7 @@ impl Intake {
         let mut statements = self.statements().await;
         let memory = statements.memory(seat.id).await?;
         let taking = self.dated(&delivery, &memory, &word);
-        let contents = statements.settle(seat.id, staged).await?;
+        let contents = statements.settle(seat.id, staged, seat.taking.duplicates).await?;
         if word != Word::Look {
             statements.note_rejected(seat.id).await?;
         }
@@ -370,9 +379,10 @@ impl Intake {
                 return Err(error);
             }
         };
-        let mut receipt = receipt(&delivery, taking, &contents, tally);
-        let doubt = judge(*scope, effect(&memory, &contents, tally), &seat.taking.limits);
-        let held = doubt.map(|doubt| self.held(&memory.held, (&delivery, taking), doubt));
+        let mut receipt = receipt(&delivery, taking, &contents, tally, seat.taking.absent);
+        let doubts = self.doubts(seat, &memory, &delivery, effect(&memory, &contents, tally));
+        let held = (!doubts.is_empty())
+            .then(|| self.held(&memory.held, (&delivery, taking), doubts.join("; ")));
         if word == Word::Look {
             statements.abandon().await?;
             receipt.outcome = held.map_or(Outcome::Looked, |held| Outcome::Held(held.doubt));
@@ -387,6 +397,10 @@ impl Intake {
             self.standings()[source].held = all;
             return Ok(receipt);
         }
+        if !delivery.shapes.is_empty() {
+            let accepted = memory.shapes.accept(&delivery.shapes, &seat.taking.reading);
+            statements.note_shapes(seat.id, &accepted).await?;
+        }
         self.settle_up(&mut statements, source, which).await?;
         // A whole that is meant replaces all that waits; changes only what they are.
         let released = match word {
@@ -399,6 +413,22 @@ impl Intake {
         standing.is_filled |= *scope == Scope::Snapshot;
         standing.held = all;
         Ok(receipt)
+    }
+
+    /// What speaks against taking a delivery.
+    fn doubts(
+        &self,
+        seat: &Seat,
+        memory: &Memory,
+        delivery: &Delivery,
+        effect: Effect,
+    ) -> Vec<String> {
+        // A file that is handed over by hand may be any file.
+        let is_by_hand = seat.taking.origin == Origin::Import;
+        let difference = memory.shapes.difference(&delivery.shapes, &seat.taking.reading);
+        let shape = difference.filter(|_| !is_by_hand).map(Doubt::Shape);
+        let effect = judge(delivery.scope, effect, &seat.taking.limits);
+        shape.into_iter().chain(effect).map(|doubt| doubt.to_string()).collect()
     }
 
     /// As of when a delivery is taken.
@@ -443,7 +473,7 @@ impl Intake {
         &self,
         before: &[Held],
         (delivery, taking): (&Delivery, super::stated::Taking),
-        doubt: Doubt,
+        doubt: String,
     ) -> Held {
         let digest = delivery.staged.digest;
         let same = before.last().filter(|held| held.digest == digest);
@@ -454,8 +484,9 @@ impl Intake {
             at: taking.at.as_micros(),
             is_snapshot: delivery.scope == Scope::Snapshot,
             tells_absence: delivery.tells_absence,
-            doubt: doubt.to_string(),
+            doubt,
             digest,
+            shapes: delivery.shapes.clone(),
             times: same.map_or(1, |held| held.times.saturating_add(1)),
         }
     }
@@ -497,7 +528,16 @@ impl Intake {
         standing.failure = None;
         standing.last_at = Some(now);
         standing.rejected += receipt.rejected;
-        let Receipt { rows, rejected, tally, took_ms, .. } = &receipt;
+        standing.suspicious += receipt.suspicious;
+        let Receipt { rows, rejected, suspicious, tally, took_ms, .. } = &receipt;
+        for notice in &receipt.notices {
+            info!(shop, source = name, "{about}: {notice}");
+        }
+        for fault in receipt.first_rejected.iter().take(LOGGED) {
+            let kind = if fault.is_suspicious { "suspicious" } else { "rejected" };
+            let Fault { line, text, reason, .. } = fault;
+            warn!(shop, source = name, line, "{about}: {kind} row, line {line}: {reason}: {text}");
+        }
         match &receipt.outcome {
             Outcome::Held(doubt) => {
                 standing.held_total += 1;
@@ -509,19 +549,32 @@ impl Intake {
                 if standing.held.is_empty() {
                     alarms.clear(AlarmKind::SourceHeld, &about);
                 }
+                match &receipt.absence_untold {
+                    Some(why) => alarms.raise(
+                        AlarmKind::AbsenceNotApplied,
+                        &about,
+                        format!("{about}: {why}"),
+                    ),
+                    // Only the next snapshot tells whether it is over.
+                    None if receipt.scope == Scope::Snapshot => {
+                        alarms.clear(AlarmKind::AbsenceNotApplied, &about);
+                    }
+                    None => {}
+                }
                 let Tally { new, changed, unchanged, zeroed, .. } = tally;
                 info!(
                     shop,
                     source = name,
                     rows,
                     rejected,
+                    suspicious,
                     new,
                     changed,
                     unchanged,
                     zeroed,
                     took_ms,
                     "{about} has stated {rows} rows: {new} new, {changed} changed, {zeroed} of \
-                     them to zero, {unchanged} as before, {rejected} set aside"
+                     them to zero, {unchanged} as before, {rejected} rejected, {suspicious} suspicious"
                 );
             }
         }
@@ -765,6 +818,8 @@ struct Delivery {
     at: Option<Instant>,
     // Whether absence can be told at all.
     tells_absence: bool,
+    shapes: Vec<Shape>,
+    notices: Vec<String>,
 }
 
 fn receipt(
@@ -772,20 +827,39 @@ fn receipt(
     taking: super::stated::Taking,
     contents: &Contents,
     tally: Tally,
+    absent: Absent,
 ) -> Receipt {
+    let is_untold = taking.scope == Scope::Snapshot && !taking.tells_absence;
     Receipt {
         outcome: Outcome::Taken,
         at: taking.at,
         scope: taking.scope,
         rows: contents.rows,
-        rejected: contents.rejected,
+        rejected: contents.rejected - contents.suspicious,
+        suspicious: contents.suspicious,
         first_rejected: contents.first_rejected.clone(),
         tally,
-        doubtful: delivery.staged.doubtful.clone(),
-        doubts: delivery.staged.brought.doubtful,
-        absence_untold: taking.scope == Scope::Snapshot && !taking.tells_absence,
+        absence_untold: (is_untold && absent == Absent::Zero)
+            .then(|| absence_untold(delivery.staged.unnamed.as_ref())),
+        notices: delivery.notices.clone(),
         took_ms: 0,
     }
+}
+
+/// Says why SKUs that a snapshot does not name keep their stock.
+fn absence_untold(row: Option<&Fault>) -> String {
+    let row = row.map_or_else(
+        || "a row that is not applied does not name its SKU".to_owned(),
+        |Fault { line, text, reason, .. }| {
+            format!(
+                "the row at line {line} is not applied and does not name its SKU ({reason}): {text}"
+            )
+        },
+    );
+    format!(
+        "absent = \"zero\" is not applied, SKUs that are missing keep their stock, because {row}. \
+         Correct the row, and the next snapshot applies it"
+    )
 }
 
 fn effect(memory: &Memory, contents: &Contents, tally: Tally) -> Effect {

@@ -85,6 +85,9 @@ pub struct Taking {
     pub mapping: Vec<(String, String, u32)>,
     /// How an SKU is read that stands several times at one warehouse.
     pub duplicates: Duplicates,
+    /// The settings by which it is read, as the configuration has them: where they change, its
+    /// files may look otherwise.
+    pub reading: String,
 }
 
 /// How an SKU is read that stands several times in a delivery at one warehouse, without dates or

@@ -36,6 +36,7 @@ pub(in crate::sources) fn taking(name: &str) -> Taking {
         rules: SourceRules::default(),
         mapping: Vec::new(),
         duplicates: Duplicates::Same,
+        reading: String::new(),
     }
 }
 
@@ -405,10 +406,133 @@ async fn a_sku_twice_with_two_numbers_is_set_aside_and_with_one_it_is_one() {
     let mut rows = many(0..300, 5);
     rows.extend([row("A", 4), row("B", 2), row("A", 5), row("B", 2)]);
     let receipt = house.deliver(0, rows).await;
-    assert_eq!((receipt.outcome, receipt.rejected), (Outcome::Taken, 1));
+    assert_eq!((receipt.outcome, receipt.rejected, receipt.suspicious), (Outcome::Taken, 0, 1));
     assert_eq!((house.stock()["A"], house.stock()["B"]), (1, 2));
     let rejected = house.intake.rejected(0, 10).await.unwrap();
-    assert_eq!(rejected[0].reason, "the SKU stands here and in row 1 with different numbers");
+    let reason = &rejected[0].reason;
+    assert!(reason.starts_with("the SKU stands here and in row 1 with different numbers"));
+    assert!(reason.contains("duplicates = \"sum\"") && rejected[0].is_suspicious, "{reason}");
+}
+
+#[tokio::test]
+async fn duplicates_are_read_as_the_setting_says() {
+    use Duplicates::{Reject, Same, Sum};
+    let bad = || Entry::Rejected(Fault { sku: Some("A".into()), ..Fault::new(1, "A;-3", "less") });
+    let article = || article("p1", "A");
+    for (duplicates, rows, expected) in [
+        (Reject, vec![row("A", 5), row("A", 5)], None),
+        (Reject, vec![row("A", 5), row("A", 7)], None),
+        (Same, vec![row("A", 5), row("A", 5)], Some(5)),
+        (Same, vec![row("A", 5), row("A", 7)], None),
+        (Sum, vec![row("A", 5), row("A", 5)], Some(10)),
+        (Sum, vec![row("A", 5), row("A", 7), row("A", 1)], Some(13)),
+        (Sum, vec![row("A", 5), bad()], None),
+        (Reject, vec![bad(), row("A", 5)], None),
+        (Sum, vec![row_at("A", Some("x"), 5), row_at("A", Some("y"), 7)], Some(12)),
+        (Reject, vec![row_at("A", Some("x"), 5), row_at("A", Some("y"), 7)], Some(12)),
+        (Reject, vec![article(), by_id("p1", 5), by_id("p1", 5)], None),
+        (Sum, vec![article(), by_id("p1", 5), by_id("p1", 5)], Some(10)),
+        (Sum, vec![article(), by_id("p1", 5), row("A", 1)], Some(6)),
+        (Reject, vec![row("A", 5), Entry::NextPart, row("A", 7)], Some(7)),
+        (Sum, vec![bad(), Entry::NextPart, row("A", 7)], Some(7)),
+        (Sum, vec![row("A", 1_500_000_000), row("A", 1_500_000_000)], None),
+    ] {
+        let taking = Taking { duplicates, warehouses: Warehouses::All, ..taking("erp") };
+        let house = House::new(vec![taking], ShopRules::default()).await;
+        let shown = format!("{duplicates:?}: {rows:?}");
+        house.deliver(0, [many(0..300, 5), rows].concat()).await;
+        assert_eq!(house.stock().get("A").copied(), expected, "{shown}");
+    }
+}
+
+fn shaped(sku: &str) -> Vec<crate::sources::formats::Ending> {
+    let mut ending = crate::sources::formats::Ending::default();
+    ending.shape.set("format", "csv");
+    ending.shape.set("sku", sku);
+    vec![ending]
+}
+
+async fn deliver_shaped(house: &House, sku: &str, count: i64) -> Outcome {
+    let read = async |rows: &mut Rows| {
+        rows.put(row("A", count)).await.unwrap();
+        Ok(ReadReport::of_files(Completeness::Sure(Scope::Delta), shaped(sku)))
+    };
+    house.intake.deliver(0, now(), true, read).await.unwrap().outcome
+}
+
+#[tokio::test]
+async fn a_changed_shape_is_held_until_it_is_accepted() {
+    let house = House::new(vec![taking("erp")], ShopRules::default()).await;
+    assert_eq!(deliver_shaped(&house, "Артикул", 5).await, Outcome::Taken);
+    assert_eq!(deliver_shaped(&house, "Артикул", 6).await, Outcome::Taken);
+    let Outcome::Held(why) = deliver_shaped(&house, "Код", 7).await else { panic!("not held") };
+    assert!(why.contains("the SKU column was \"Артикул\" and is \"Код\""), "{why}");
+    assert_eq!(house.stock()["A"], 6);
+    house.intake.accept("erp").await.unwrap();
+    assert_eq!(house.stock()["A"], 7);
+    assert_eq!(deliver_shaped(&house, "Код", 8).await, Outcome::Taken);
+    assert!(matches!(deliver_shaped(&house, "Артикул", 9).await, Outcome::Held(_)));
+}
+
+#[tokio::test]
+async fn a_shape_changed_by_the_settings_is_not_held() {
+    let house = House::new(vec![taking("erp")], ShopRules::default()).await;
+    assert_eq!(deliver_shaped(&house, "Артикул", 5).await, Outcome::Taken);
+    let set = Taking { reading: "sku = \"Код\"".to_owned(), ..taking("erp") };
+    let house = house.again(vec![set], ShopRules::default()).await;
+    assert_eq!(deliver_shaped(&house, "Код", 7).await, Outcome::Taken);
+}
+
+#[tokio::test]
+async fn absence_that_cannot_be_applied_is_an_alarm() {
+    let house = House::new(vec![zeroing()], ShopRules::default()).await;
+    house.deliver(0, many(0..300, 5)).await;
+    let unnamed = Entry::Suspicious(Fault::new(7, "5E+05;3", "sku is '5E+05'"));
+    let receipt = house.deliver(0, [many(0..299, 5), vec![unnamed]].concat()).await;
+    let why = receipt.absence_untold.unwrap();
+    assert!(why.contains("line 7") && why.contains("5E+05;3"), "{why}");
+    assert_eq!(house.stock()["S-299"], 5);
+    assert!(house.alarms().contains(&"absence_not_applied"));
+    house.deliver(0, many(0..299, 5)).await;
+    assert_eq!(house.stock()["S-299"], 0);
+    assert!(!house.alarms().contains(&"absence_not_applied"));
+}
+
+#[tokio::test]
+async fn statements_of_the_first_format_are_brought_up_to_date() {
+    let directory = tempfile::tempdir().unwrap();
+    let old = "CREATE TABLE source (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, \
+               stated_at INTEGER, snapshot_at INTEGER, rows INTEGER NOT NULL DEFAULT 0, \
+               owes INTEGER NOT NULL DEFAULT 0, reader TEXT NOT NULL DEFAULT '', \
+               held TEXT NOT NULL DEFAULT '[]') STRICT; \
+               CREATE TABLE stated (said TEXT NOT NULL, source INTEGER NOT NULL, place TEXT NOT NULL, \
+               quantity INTEGER NOT NULL, reserve INTEGER, at INTEGER, absent_at INTEGER, \
+               PRIMARY KEY (said, source, place)) STRICT, WITHOUT ROWID; \
+               CREATE TABLE article (source INTEGER NOT NULL, id TEXT NOT NULL, said TEXT NOT NULL, \
+               PRIMARY KEY (source, id)) STRICT, WITHOUT ROWID; \
+               CREATE TABLE mapping (source INTEGER NOT NULL, said TEXT NOT NULL, sku TEXT NOT NULL, \
+               pack INTEGER NOT NULL, PRIMARY KEY (source, said, sku)) STRICT, WITHOUT ROWID; \
+               CREATE TABLE rejected (source INTEGER NOT NULL, line INTEGER NOT NULL, text TEXT NOT NULL, \
+               reason TEXT NOT NULL) STRICT; \
+               CREATE INDEX rejected_by_source ON rejected (source); \
+               CREATE TABLE rules (id INTEGER PRIMARY KEY CHECK (id = 1), digest TEXT NOT NULL) STRICT; \
+               INSERT INTO source (id, name, rows) VALUES (1, 'erp', 1); \
+               INSERT INTO stated VALUES ('A', 1, '', 5000, NULL, 1000000, NULL); \
+               INSERT INTO rejected VALUES (1, 3, 'B', 'bad'); PRAGMA user_version = 1;";
+    let options = sqlx::sqlite::SqliteConnectOptions::new()
+        .filename(directory.path().join("stated.db"))
+        .create_if_missing(true);
+    use sqlx::ConnectOptions as _;
+    use sqlx::Connection as _;
+    let mut conn = options.connect().await.unwrap();
+    sqlx::raw_sql(old).execute(&mut conn).await.unwrap();
+    conn.close().await.unwrap();
+    let mut statements = Statements::open(directory.path()).await.unwrap();
+    let source = statements.source("erp").await.unwrap();
+    assert_eq!(statements.memory(source).await.unwrap().rows, 1);
+    let rejected = statements.rejected(source, 10).await.unwrap();
+    assert_eq!((rejected.len(), rejected[0].is_suspicious), (1, false));
+    assert_eq!(statements.groups(Which::All).next().await.unwrap().unwrap()[0].quantity, 5000);
 }
 
 #[tokio::test]
@@ -440,7 +564,7 @@ async fn a_bad_row_does_not_make_its_product_absent_and_a_nameless_one_tells_no_
     rows.pop();
     rows.push(Entry::Rejected(fault));
     let receipt = house.deliver(0, rows.clone()).await;
-    assert!(receipt.absence_untold);
+    assert!(receipt.absence_untold.is_some());
     assert_eq!(house.stock()["S-199"], 5);
     rows.pop();
     house.deliver(0, rows).await;
@@ -456,7 +580,7 @@ async fn ids_find_their_skus_in_this_delivery_or_an_earlier_one_and_variants_by_
     let rows = vec![by_id("p1", 4), by_id("p2#v", 5), by_id("p2#other", 6), by_id("p9", 7)];
     let receipt = house.deliver(0, rows).await;
     assert_eq!(house.stock(), stock([("A-1", 4), ("A-2", 6), ("A-2V", 5)]));
-    assert_eq!((receipt.rejected, receipt.absence_untold), (1, false));
+    assert_eq!((receipt.rejected, receipt.absence_untold), (1, None));
     // Two variants of one product without articles of their own cannot be told apart.
     house.deliver(0, vec![by_id("p2#x", 8), by_id("p2#y", 9), by_id("p1", 4)]).await;
     assert_eq!(house.stock()["A-2"], 6);

@@ -1,5 +1,7 @@
 use chrono::{DateTime, Utc};
 
+use crate::sources::formats::Ending;
+use crate::sources::shape::Shape;
 use crate::sources::stated::Held;
 use crate::sources::{Fault, Scope};
 use crate::stock::Instant;
@@ -43,18 +45,18 @@ pub struct Receipt {
     pub scope: Scope,
     /// Rows that could be taken.
     pub rows: u64,
-    /// Rows that were set aside.
+    /// Rows that break a rule. They are not applied.
     pub rejected: u64,
-    /// The first of them.
+    /// Rows that can be read in two ways. They are not applied either.
+    pub suspicious: u64,
+    /// The first rows that are not applied, of both kinds.
     pub first_rejected: Vec<Fault>,
     /// What it comes to.
     pub tally: Tally,
-    /// The first rows that look as if something had been lost.
-    pub doubtful: Vec<Fault>,
-    /// How many there are of them.
-    pub doubts: u64,
-    /// Absence was not told, because rows were set aside of which nobody knows the product.
-    pub absence_untold: bool,
+    /// Why absent SKUs keep their stock although the settings say `absent = "zero"`.
+    pub absence_untold: Option<String>,
+    /// What the reader wants the operator to know.
+    pub notices: Vec<String>,
     /// How long it took, in milliseconds.
     pub took_ms: i64,
 }
@@ -88,8 +90,10 @@ pub struct Standing {
     pub failed: u64,
     /// Rows taken since the start.
     pub rows: u64,
-    /// Rows set aside since the start.
+    /// Rows rejected since the start.
     pub rejected: u64,
+    /// Suspicious rows since the start.
+    pub suspicious: u64,
 }
 
 /// What a reader knows of the completeness of what it read.
@@ -117,5 +121,32 @@ impl Completeness {
 impl From<Option<Scope>> for Completeness {
     fn from(said: Option<Scope>) -> Self {
         said.map_or(Self::Unsaid, Self::Said)
+    }
+}
+
+/// What a reader knows of what it read, besides its rows.
+#[derive(Clone, Debug)]
+pub struct ReadReport {
+    /// Whether it is complete.
+    pub completeness: Completeness,
+    /// How its files were read.
+    pub shapes: Vec<Shape>,
+    /// What the operator should know of it.
+    pub notices: Vec<String>,
+}
+
+impl ReadReport {
+    /// A report of files, in the order in which they were read.
+    #[must_use]
+    pub fn of_files(completeness: Completeness, endings: Vec<Ending>) -> Self {
+        let shapes = endings.iter().map(|ending| Shape::from(&ending.shape)).collect();
+        let notices = endings.into_iter().flat_map(|ending| ending.notices).collect();
+        Self { completeness, shapes, notices }
+    }
+}
+
+impl<C: Into<Completeness>> From<C> for ReadReport {
+    fn from(completeness: C) -> Self {
+        Self { completeness: completeness.into(), shapes: Vec::new(), notices: Vec::new() }
     }
 }

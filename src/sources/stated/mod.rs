@@ -23,11 +23,12 @@ pub(super) use groups::{Groups, Said, Which};
 pub use stage::Brought;
 pub(super) use stage::{Stage, Staged, Taking};
 
-use super::{Fault, private};
+use super::shape::{AcceptedShapes, Shape};
+use super::{Duplicates, Fault, private};
 use crate::stock::Instant;
 
-/// The format written and read here.
-const FORMAT: u32 = 1;
+/// The format written and read here. Earlier ones are brought up to it when they are opened.
+const FORMAT: u32 = 2;
 
 /// Most rows that are kept of those set aside in a source's last delivery.
 const MAX_REJECTED: i64 = 100_000;
@@ -35,7 +36,7 @@ const MAX_REJECTED: i64 = 100_000;
 const SCHEMA: &str = "\
 CREATE TABLE source (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, stated_at INTEGER, \
 snapshot_at INTEGER, rows INTEGER NOT NULL DEFAULT 0, owes INTEGER NOT NULL DEFAULT 0, reader TEXT NOT NULL DEFAULT '', \
-held TEXT NOT NULL DEFAULT '[]') STRICT;
+held TEXT NOT NULL DEFAULT '[]', shapes TEXT NOT NULL DEFAULT '{}') STRICT;
 CREATE TABLE stated (said TEXT NOT NULL, source INTEGER NOT NULL, place TEXT NOT NULL, \
 quantity INTEGER NOT NULL, reserve INTEGER, at INTEGER, absent_at INTEGER, \
 PRIMARY KEY (said, source, place)) STRICT, WITHOUT ROWID;
@@ -44,9 +45,14 @@ PRIMARY KEY (source, id)) STRICT, WITHOUT ROWID;
 CREATE TABLE mapping (source INTEGER NOT NULL, said TEXT NOT NULL, sku TEXT NOT NULL, \
 pack INTEGER NOT NULL, PRIMARY KEY (source, said, sku)) STRICT, WITHOUT ROWID;
 CREATE TABLE rejected (source INTEGER NOT NULL, line INTEGER NOT NULL, text TEXT NOT NULL, \
-reason TEXT NOT NULL) STRICT;
+reason TEXT NOT NULL, suspicious INTEGER NOT NULL DEFAULT 0) STRICT;
 CREATE INDEX rejected_by_source ON rejected (source);
 CREATE TABLE rules (id INTEGER PRIMARY KEY CHECK (id = 1), digest TEXT NOT NULL) STRICT;";
+
+/// From format 1 to 2: suspicious rows, and the shapes of accepted deliveries.
+const FROM_1_TO_2: &str = "\
+ALTER TABLE rejected ADD COLUMN suspicious INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE source ADD COLUMN shapes TEXT NOT NULL DEFAULT '{}';";
 
 /// Why statements cannot be kept.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +102,8 @@ pub(super) struct Memory {
     pub(super) reader: String,
     /// What is held of it, the oldest first.
     pub(super) held: Vec<Held>,
+    /// How its accepted deliveries were read.
+    pub(super) shapes: AcceptedShapes,
 }
 
 /// A delivery that waits for somebody's word.
@@ -117,6 +125,9 @@ pub struct Held {
     pub digest: u64,
     /// How often in a row it was said.
     pub times: u32,
+    /// How its files were read.
+    #[serde(default)]
+    pub shapes: Vec<Shape>,
 }
 
 /// What is in a delivery.
@@ -124,8 +135,10 @@ pub struct Held {
 pub(super) struct Contents {
     /// Rows to be taken.
     pub(super) rows: u64,
-    /// Rows set aside.
+    /// Rows that are not applied.
     pub(super) rejected: u64,
+    /// Those of them that can be read in two ways.
+    pub(super) suspicious: u64,
     /// Those of them whose product only a catalogue could tell that has not come.
     pub(super) nameless: u64,
     /// The first of them.
@@ -170,14 +183,16 @@ impl Statements {
         };
         let database = |source| StatedError::Database { path: path.clone(), source };
         let (mut conn, format) = opened.await.map_err(database)?;
-        match format {
-            FORMAT => {}
-            0 => {
-                let begin = format!("BEGIN; {SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;");
-                let begun = sqlx::raw_sql(sqlx::AssertSqlSafe(begin)).execute(&mut conn).await;
-                begun.map_err(database)?;
-            }
+        let change = match format {
+            FORMAT => None,
+            0 => Some(SCHEMA),
+            1 => Some(FROM_1_TO_2),
             found => return Err(StatedError::Format { path, found }),
+        };
+        if let Some(change) = change {
+            let change = format!("BEGIN; {change} PRAGMA user_version = {FORMAT}; COMMIT;");
+            let changed = sqlx::raw_sql(sqlx::AssertSqlSafe(change)).execute(&mut conn).await;
+            changed.map_err(database)?;
         }
         // What an interrupted delivery left; it was never taken.
         for entry in std::fs::read_dir(directory).map_err(unusable)? {
@@ -215,11 +230,12 @@ impl Statements {
 
     /// What is remembered of a source.
     pub(super) async fn memory(&mut self, source: SourceId) -> Result<Memory, StatedError> {
-        let row =
-            sqlx::query("SELECT stated_at, rows, owes, reader, held FROM source WHERE id = ?1")
-                .bind(source.0)
-                .fetch_one(&mut self.conn)
-                .await;
+        let row = sqlx::query(
+            "SELECT stated_at, rows, owes, reader, held, shapes FROM source WHERE id = ?1",
+        )
+        .bind(source.0)
+        .fetch_one(&mut self.conn)
+        .await;
         let row = row.map_err(|error| self.failed(error))?;
         let held: String = row.get(4);
         Ok(Memory {
@@ -228,6 +244,7 @@ impl Statements {
             owes: row.get::<i64, _>(2) != 0,
             reader: row.get(3),
             held: serde_json::from_str(&held).unwrap_or_default(),
+            shapes: serde_json::from_str(row.get(5)).unwrap_or_default(),
         })
     }
 
@@ -261,11 +278,17 @@ impl Statements {
     }
 
     /// A place to stage a delivery of that source.
-    pub(super) async fn stage(&self, source: SourceId) -> Result<Stage, StatedError> {
+    pub(super) async fn stage(
+        &self,
+        source: SourceId,
+        duplicates: Duplicates,
+    ) -> Result<Stage, StatedError> {
         // Two of one source may be under way: one that was asked for, and one that came.
         let number = self.staged.fetch_add(1, Ordering::Relaxed);
         let path = self.directory.join(format!("staged-{}-{number}.db", source.0));
-        Stage::begin(&path).await.map_err(|source| StatedError::Database { path, source })
+        Stage::begin(&path, duplicates)
+            .await
+            .map_err(|source| StatedError::Database { path, source })
     }
 
     /// Replaces what the rows of a source stand for: (its word, our SKU, its units a piece).
@@ -300,6 +323,7 @@ impl Statements {
         &mut self,
         source: SourceId,
         staged: &Staged,
+        duplicates: Duplicates,
     ) -> Result<Contents, StatedError> {
         let file = staged.path().display().to_string();
         self.is_open = true;
@@ -309,10 +333,10 @@ impl Statements {
                 .execute(&mut self.conn)
                 .await?;
             sqlx::raw_sql("PRAGMA delivery.synchronous = OFF").execute(&mut self.conn).await?;
-            let nameless = stage::settle(&mut self.conn, source).await?;
-            let (rows, rejected) = stage::count(&mut self.conn).await?;
+            let nameless = stage::settle(&mut self.conn, source, duplicates).await?;
+            let (rows, rejected, suspicious) = stage::count(&mut self.conn).await?;
             let first_rejected = stage::first_rejected(&mut self.conn).await?;
-            Ok(Contents { rows, rejected, nameless, first_rejected })
+            Ok(Contents { rows, rejected, suspicious, nameless, first_rejected })
         };
         match settled.await {
             Ok(counts) => Ok(counts),
@@ -338,6 +362,21 @@ impl Statements {
                 Err(self.failed(error))
             }
         }
+    }
+
+    /// Notes how the files of the delivery under way were read, in its transaction.
+    pub(super) async fn note_shapes(
+        &mut self,
+        source: SourceId,
+        shapes: &AcceptedShapes,
+    ) -> Result<(), StatedError> {
+        let text = serde_json::to_string(shapes).unwrap_or_default();
+        let done = sqlx::query("UPDATE source SET shapes = ?2 WHERE id = ?1")
+            .bind(source.0)
+            .bind(text)
+            .execute(&mut self.conn)
+            .await;
+        done.map(drop).map_err(|error| self.failed(error))
     }
 
     /// Makes what was taken durable.
@@ -464,7 +503,8 @@ impl Statements {
         most: u32,
     ) -> Result<Vec<Fault>, StatedError> {
         let rows = sqlx::query(
-            "SELECT line, text, reason FROM rejected WHERE source = ?1 ORDER BY rowid LIMIT ?2",
+            "SELECT line, text, reason, suspicious FROM rejected WHERE source = ?1 ORDER BY rowid \
+             LIMIT ?2",
         )
         .bind(source.0)
         .bind(most)

@@ -7,7 +7,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, Sq
 use sqlx::{ConnectOptions as _, Connection as _, QueryBuilder, Row as _, Sqlite};
 
 use super::SourceId;
-use crate::sources::{Entry, Fault, Key, Row, Scope, private};
+use crate::sources::{Duplicates, Entry, Fault, Key, Row, Scope, private};
 use crate::stock::{Instant, Sku};
 
 /// Rows that go to the staging file in one statement.
@@ -29,22 +29,48 @@ CREATE TABLE by_id (id TEXT NOT NULL, place TEXT NOT NULL, part INTEGER NOT NULL
 line INTEGER NOT NULL, quantity INTEGER, reserve INTEGER, at INTEGER);
 CREATE TABLE article (id TEXT NOT NULL PRIMARY KEY, said TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE present (said TEXT NOT NULL PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE rejected (line INTEGER NOT NULL, text TEXT NOT NULL, reason TEXT NOT NULL);";
+CREATE TABLE faulty (said TEXT NOT NULL, part INTEGER NOT NULL);
+CREATE TABLE rejected (line INTEGER NOT NULL, text TEXT NOT NULL, reason TEXT NOT NULL, \
+suspicious INTEGER NOT NULL DEFAULT 0);";
 
-const ON_CLASH: &str = " ON CONFLICT (said, place) DO UPDATE SET \
-clash = CASE WHEN excluded.part > part OR (excluded.part = part AND excluded.at > at) THEN 0 \
-WHEN excluded.part < part OR excluded.at < at THEN clash \
-WHEN excluded.quantity IS quantity AND excluded.reserve IS reserve THEN clash \
-ELSE excluded.line END, \
-quantity = CASE WHEN excluded.part > part OR (excluded.part = part AND excluded.at > at) \
-THEN excluded.quantity ELSE quantity END, \
-reserve = CASE WHEN excluded.part > part OR (excluded.part = part AND excluded.at > at) \
-THEN excluded.reserve ELSE reserve END, \
-line = CASE WHEN excluded.part > part OR (excluded.part = part AND excluded.at > at) \
-THEN excluded.line ELSE line END, \
-at = CASE WHEN excluded.part > part OR (excluded.part = part AND excluded.at > at) \
-THEN excluded.at ELSE at END, \
-part = max(part, excluded.part)";
+/// Orders two rows of one SKU and warehouse by their part of the delivery, or else by their dates.
+const IS_LATER: &str = "(excluded.part > part OR (excluded.part = part AND excluded.at > at))";
+const IS_EARLIER: &str = "(excluded.part < part OR excluded.at < at)";
+
+/// What becomes of a row where another one of the same SKU and warehouse is staged already.
+fn on_clash(duplicates: Duplicates) -> String {
+    let states_nothing = "(excluded.quantity IS NULL AND quantity IS NULL)";
+    let (is_fine, sum) = match duplicates {
+        Duplicates::Reject => (states_nothing.to_owned(), false),
+        Duplicates::Same => {
+            ("(excluded.quantity IS quantity AND excluded.reserve IS reserve)".to_owned(), false)
+        }
+        // Of a row that states nothing it is not known how much it would add.
+        Duplicates::Sum => ("((excluded.quantity IS NULL) = (quantity IS NULL))".to_owned(), true),
+    };
+    let taken = |column: &str| {
+        let both = format!("COALESCE({column}, 0) + COALESCE(excluded.{column}, 0)");
+        let neither = format!("{column} IS NULL AND excluded.{column} IS NULL");
+        let otherwise = if sum {
+            format!("WHEN {IS_EARLIER} OR ({neither}) THEN {column} ELSE {both}")
+        } else {
+            format!("ELSE {column}")
+        };
+        format!("{column} = CASE WHEN {IS_LATER} THEN excluded.{column} {otherwise} END")
+    };
+    let replaced = |column: &str| {
+        format!("{column} = CASE WHEN {IS_LATER} THEN excluded.{column} ELSE {column} END")
+    };
+    format!(
+        " ON CONFLICT (said, place) DO UPDATE SET \
+         clash = CASE WHEN {IS_LATER} THEN 0 WHEN {IS_EARLIER} OR {is_fine} THEN clash \
+         ELSE excluded.line END, {}, {}, {}, {}, part = max(part, excluded.part)",
+        taken("quantity"),
+        taken("reserve"),
+        replaced("line"),
+        replaced("at"),
+    )
+}
 
 /// What a delivery has brought so far.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -55,8 +81,8 @@ pub struct Brought {
     pub rejected: u64,
     /// Those of them that do not even name a product.
     pub unnamed: u64,
-    /// Rows that were taken, but look as if something had been lost.
-    pub doubtful: u64,
+    /// Rows that can be read in two ways; they are among the rejected.
+    pub suspicious: u64,
 }
 
 /// A delivery on its way in. Dropped, it was never there.
@@ -69,7 +95,9 @@ pub(in crate::sources) struct Stage {
     rejected: Vec<Fault>,
     present: Vec<String>,
     articles: Vec<(String, String)>,
-    doubtful: Vec<Fault>,
+    faulty: Vec<(String, u32)>,
+    unnamed: Option<Fault>,
+    on_clash: String,
     part: u32,
     brought: Brought,
     places: BTreeSet<String>,
@@ -93,7 +121,7 @@ struct Stated {
 }
 
 impl Stage {
-    pub(super) async fn begin(path: &Path) -> Result<Self, sqlx::Error> {
+    pub(super) async fn begin(path: &Path, duplicates: Duplicates) -> Result<Self, sqlx::Error> {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(sqlx::Error::Io(error));
@@ -116,7 +144,9 @@ impl Stage {
             rejected: Vec::new(),
             present: Vec::new(),
             articles: Vec::new(),
-            doubtful: Vec::new(),
+            faulty: Vec::new(),
+            unnamed: None,
+            on_clash: on_clash(duplicates),
             part: 0,
             brought: Brought::default(),
             places: BTreeSet::new(),
@@ -150,11 +180,7 @@ impl Stage {
                 }
                 Entry::Suspicious(fault) => {
                     self.brought.rows += 1;
-                    self.brought.doubtful += 1;
-                    if self.doubtful.len() < 100 {
-                        self.doubtful.push(fault.clone());
-                    }
-                    self.reject(fault);
+                    self.reject(Fault { is_suspicious: true, ..fault });
                 }
             }
         }
@@ -163,9 +189,16 @@ impl Stage {
 
     fn reject(&mut self, fault: Fault) {
         self.brought.rejected += 1;
+        self.brought.suspicious += u64::from(fault.is_suspicious);
         match fault.sku.as_deref().map(Sku::parse) {
-            Some(Ok(sku)) => self.present.push(sku.as_str().to_owned()),
-            Some(Err(_)) | None => self.brought.unnamed += 1,
+            Some(Ok(sku)) => {
+                self.present.push(sku.as_str().to_owned());
+                self.faulty.push((sku.as_str().to_owned(), self.part));
+            }
+            Some(Err(_)) | None => {
+                self.brought.unnamed += 1;
+                self.unnamed.get_or_insert_with(|| fault.clone());
+            }
         }
         self.rejected.push(fault);
     }
@@ -213,10 +246,10 @@ impl Stage {
         let rows = std::mem::take(&mut self.rows);
         let (by_id, by_sku): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.is_id);
         for rows in by_sku.chunks(AT_ONCE) {
-            insert(conn, "row (said, place, part, line, quantity, reserve, at", rows).await?;
+            insert(conn, ROW, rows, &self.on_clash).await?;
         }
         for rows in by_id.chunks(AT_ONCE) {
-            insert(conn, "by_id (id, place, part, line, quantity, reserve, at", rows).await?;
+            insert(conn, BY_ID, rows, "").await?;
         }
         for (id, said) in std::mem::take(&mut self.articles) {
             sqlx::query("INSERT OR REPLACE INTO article (id, said) VALUES (?1, ?2)")
@@ -228,6 +261,13 @@ impl Stage {
         for said in std::mem::take(&mut self.present) {
             sqlx::query("INSERT OR IGNORE INTO present (said) VALUES (?1)")
                 .bind(said)
+                .execute(&mut *conn)
+                .await?;
+        }
+        for (said, part) in std::mem::take(&mut self.faulty) {
+            sqlx::query("INSERT INTO faulty (said, part) VALUES (?1, ?2)")
+                .bind(said)
+                .bind(part)
                 .execute(&mut *conn)
                 .await?;
         }
@@ -254,7 +294,7 @@ impl Stage {
             path: self.path.clone(),
             brought: self.brought,
             places: std::mem::take(&mut self.places),
-            doubtful: std::mem::take(&mut self.doubtful),
+            unnamed: self.unnamed.take(),
             digest: self.digest,
             is_kept: false,
         })
@@ -293,8 +333,8 @@ pub(in crate::sources) struct Staged {
     pub(in crate::sources) brought: Brought,
     /// The warehouses it names; `""` where it names none.
     pub(in crate::sources) places: BTreeSet<String>,
-    /// The first of the rows that look as if something had been lost.
-    pub(in crate::sources) doubtful: Vec<Fault>,
+    /// The first row that names no SKU, so that absence cannot be told.
+    pub(in crate::sources) unnamed: Option<Fault>,
     /// What it says, as one number.
     pub(in crate::sources) digest: u64,
     is_kept: bool,
@@ -304,6 +344,19 @@ impl Staged {
     /// Opens one that was kept.
     pub(super) async fn open(path: &Path) -> Result<Self, sqlx::Error> {
         let mut conn = options(path).connect().await?;
+        // A file held by an earlier version has neither.
+        sqlx::raw_sql(
+            "CREATE TABLE IF NOT EXISTS faulty (said TEXT NOT NULL, part INTEGER NOT NULL)",
+        )
+        .execute(&mut conn)
+        .await?;
+        let columns = sqlx::query_scalar("SELECT name FROM pragma_table_info('rejected')");
+        let columns: Vec<String> = columns.fetch_all(&mut conn).await?;
+        if !columns.iter().any(|name| name == "suspicious") {
+            sqlx::raw_sql("ALTER TABLE rejected ADD COLUMN suspicious INTEGER NOT NULL DEFAULT 0")
+                .execute(&mut conn)
+                .await?;
+        }
         let places = sqlx::query_scalar("SELECT DISTINCT place FROM row LIMIT 1000");
         let places: Vec<String> = places.fetch_all(&mut conn).await?;
         let rejected: i64 =
@@ -314,7 +367,7 @@ impl Staged {
             path: path.to_owned(),
             brought: Brought { rejected, ..Brought::default() },
             places: places.into_iter().collect(),
-            doubtful: Vec::new(),
+            unnamed: None,
             digest: 0,
             is_kept: true,
         })
@@ -352,16 +405,17 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-/// Writes rows into a table of those columns; where they may clash, that is noted.
+const ROW: &str = "row (said, place, part, line, quantity, reserve, at, clash) ";
+const BY_ID: &str = "by_id (id, place, part, line, quantity, reserve, at) ";
+
+/// Writes rows into a table of those columns; `on_clash` ends the statement where they may clash.
 async fn insert(
     conn: &mut SqliteConnection,
     into: &str,
     rows: &[Stated],
+    on_clash: &str,
 ) -> Result<(), sqlx::Error> {
-    let may_clash = into.starts_with("row ");
-    let columns = if may_clash { ", clash) " } else { ") " };
-    let mut insert: QueryBuilder<Sqlite> =
-        QueryBuilder::new(format!("INSERT INTO {into}{columns}"));
+    let mut insert: QueryBuilder<Sqlite> = QueryBuilder::new(format!("INSERT INTO {into}"));
     insert.push_values(rows, |mut values, row| {
         values
             .push_bind(&row.name)
@@ -371,22 +425,21 @@ async fn insert(
             .push_bind(row.quantity)
             .push_bind(row.reserve)
             .push_bind(row.at);
-        if may_clash {
+        if !on_clash.is_empty() {
             values.push("0");
         }
     });
-    if may_clash {
-        insert.push(ON_CLASH);
-    }
+    insert.push(on_clash);
     insert.build().persistent(rows.len() == AT_ONCE).execute(conn).await?;
     Ok(())
 }
 
 async fn reject(conn: &mut SqliteConnection, fault: &Fault) -> Result<(), sqlx::Error> {
-    sqlx::query("INSERT INTO rejected (line, text, reason) VALUES (?1, ?2, ?3)")
+    sqlx::query("INSERT INTO rejected (line, text, reason, suspicious) VALUES (?1, ?2, ?3, ?4)")
         .bind(i64::try_from(fault.line).unwrap_or(i64::MAX))
         .bind(&fault.text)
         .bind(&fault.reason)
+        .bind(fault.is_suspicious)
         .execute(conn)
         .await?;
     Ok(())
@@ -399,6 +452,7 @@ async fn reject(conn: &mut SqliteConnection, fault: &Fault) -> Result<(), sqlx::
 pub(super) async fn settle(
     conn: &mut SqliteConnection,
     source: SourceId,
+    duplicates: Duplicates,
 ) -> Result<u64, sqlx::Error> {
     // A variant whose own id is not known goes by its product's: `product#variant`.
     let product = "substr(r.id, 1, instr(r.id, '#') - 1)";
@@ -412,7 +466,8 @@ pub(super) async fn settle(
     let found = format!(
         "INSERT INTO delivery.row (said, place, part, line, quantity, reserve, at, clash) \
          SELECT {said}, r.place, r.part, r.line, r.quantity, r.reserve, r.at, 0 \
-         FROM delivery.by_id r WHERE {said} IS NOT NULL{ON_CLASH}"
+         FROM delivery.by_id r WHERE {said} IS NOT NULL{}",
+        on_clash(duplicates)
     );
     let nameless = format!(
         "INSERT INTO delivery.rejected (line, text, reason) SELECT min(r.line), r.id, \
@@ -425,18 +480,51 @@ pub(super) async fn settle(
         // The last one's rows are those that count.
         rejected = done.await?.rows_affected();
     }
-    sqlx::raw_sql(
-        "DELETE FROM delivery.by_id; \
-         INSERT INTO delivery.rejected (line, text, reason) SELECT line, said, \
-         'the SKU stands here and in row ' || clash || ' with different numbers' \
-         FROM delivery.row WHERE clash > 0; \
-         INSERT OR IGNORE INTO delivery.present (said) SELECT said FROM delivery.row \
-         WHERE clash > 0 OR quantity IS NULL; \
-         DELETE FROM delivery.row WHERE clash > 0;",
-    )
-    .execute(conn)
-    .await?;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(set_aside_duplicates(duplicates))).execute(conn).await?;
     Ok(rejected)
+}
+
+/// Rejects the rows whose SKU stands several times, and sums that are no count.
+fn set_aside_duplicates(duplicates: Duplicates) -> String {
+    let why = match duplicates {
+        Duplicates::Reject => {
+            "': set duplicates = \"sum\" if its rows add up, or duplicates = \"same\" if equal rows \
+             repeat each other'"
+        }
+        Duplicates::Same => {
+            "' with different numbers: set duplicates = \"sum\" if its rows add up'"
+        }
+        Duplicates::Sum => "', of which one states no number: their sum is not known'",
+    };
+    let most = crate::sources::Quantity::MAX.thousandths();
+    // Where the delivery names several warehouses, the row that is not applied may be of another
+    // one, and each is kept for itself; a sum is of all its rows.
+    let is_part = match duplicates {
+        Duplicates::Sum => "1",
+        Duplicates::Reject | Duplicates::Same => {
+            "(SELECT count(DISTINCT place) FROM delivery.row) <= 1"
+        }
+    };
+    let is_faulty = format!(
+        "{is_part} AND EXISTS (SELECT 1 FROM delivery.faulty f WHERE f.said = row.said \
+         AND f.part >= row.part)"
+    );
+    format!(
+        "DELETE FROM delivery.by_id; \
+         CREATE INDEX IF NOT EXISTS delivery.faulty_by_said ON faulty (said); \
+         INSERT INTO delivery.rejected (line, text, reason, suspicious) SELECT line, said, \
+         'the SKU stands here and in row ' || clash || {why}, 1 \
+         FROM delivery.row WHERE clash > 0; \
+         INSERT INTO delivery.rejected (line, text, reason, suspicious) SELECT line, said, \
+         'another row of this SKU is not applied, so this one may be a part of its stock', 1 \
+         FROM delivery.row WHERE clash = 0 AND {is_faulty}; \
+         INSERT INTO delivery.rejected (line, text, reason, suspicious) SELECT line, said, \
+         'the sum of its rows is more than a count can be', 0 \
+         FROM delivery.row WHERE clash = 0 AND abs(quantity) > {most} AND NOT ({is_faulty}); \
+         INSERT OR IGNORE INTO delivery.present (said) SELECT said FROM delivery.row \
+         WHERE clash > 0 OR quantity IS NULL OR abs(quantity) > {most}; \
+         DELETE FROM delivery.row WHERE clash > 0 OR abs(quantity) > {most} OR ({is_faulty});"
+    )
 }
 
 /// How a settled delivery is taken.
@@ -528,30 +616,34 @@ pub(super) async fn take(
     Ok(())
 }
 
-/// What a settled delivery consists of: rows to be taken, and rows set aside.
-pub(super) async fn count(conn: &mut SqliteConnection) -> Result<(u64, u64), sqlx::Error> {
+/// Counts the rows of a settled delivery: to be taken, rejected, and suspicious among these.
+pub(super) async fn count(conn: &mut SqliteConnection) -> Result<(u64, u64, u64), sqlx::Error> {
     let row = sqlx::query(
-        "SELECT (SELECT count(*) FROM delivery.row), (SELECT count(*) FROM delivery.rejected)",
+        "SELECT (SELECT count(*) FROM delivery.row), (SELECT count(*) FROM delivery.rejected), \
+         (SELECT count(*) FROM delivery.rejected WHERE suspicious)",
     )
     .fetch_one(conn)
     .await?;
-    Ok((row.get::<i64, _>(0).cast_unsigned(), row.get::<i64, _>(1).cast_unsigned()))
+    let number = |at: usize| row.get::<i64, _>(at).cast_unsigned();
+    Ok((number(0), number(1), number(2)))
 }
 
-/// The first rows of a delivery that were set aside.
+/// The first rows of a delivery that are not applied.
 pub(super) async fn first_rejected(conn: &mut SqliteConnection) -> Result<Vec<Fault>, sqlx::Error> {
-    let rows =
-        sqlx::query("SELECT line, text, reason FROM delivery.rejected ORDER BY line LIMIT 20");
+    let rows = sqlx::query(
+        "SELECT line, text, reason, suspicious FROM delivery.rejected ORDER BY line LIMIT 20",
+    );
     Ok(rows.fetch_all(conn).await?.iter().map(fault).collect())
 }
 
-/// A row of line, text and reason.
+/// Reads a row of line, text, reason and whether it is suspicious.
 pub(super) fn fault(row: &sqlx::sqlite::SqliteRow) -> Fault {
     Fault {
         line: u64::try_from(row.get::<i64, _>(0)).unwrap_or_default(),
         text: row.get(1),
         reason: row.get(2),
         sku: None,
+        is_suspicious: row.get::<i64, _>(3) != 0,
     }
 }
 
@@ -567,8 +659,8 @@ pub(super) async fn note_rejected(
         .execute(&mut *transaction)
         .await?;
     sqlx::query(
-        "INSERT INTO rejected (source, line, text, reason) SELECT ?1, line, text, reason \
-         FROM delivery.rejected ORDER BY line LIMIT ?2",
+        "INSERT INTO rejected (source, line, text, reason, suspicious) \
+         SELECT ?1, line, text, reason, suspicious FROM delivery.rejected ORDER BY line LIMIT ?2",
     )
     .bind(source.0)
     .bind(most)

@@ -36,8 +36,6 @@ struct Shown {
     failure: Option<String>,
     #[serde(default)]
     rejected: Vec<Row>,
-    #[serde(default)]
-    doubtful: Vec<Row>,
 }
 
 /// What it says of its last delivery.
@@ -47,7 +45,11 @@ struct Last {
     stated_at: DateTime<Utc>,
     rows: u64,
     rejected: u64,
-    doubtful: u64,
+    suspicious: u64,
+    #[serde(default)]
+    absence_untold: Option<String>,
+    #[serde(default)]
+    notices: Vec<String>,
     took_ms: u64,
 }
 
@@ -56,6 +58,7 @@ struct Row {
     line: u64,
     text: String,
     reason: String,
+    kind: String,
 }
 
 /// What became of a source, for people.
@@ -76,7 +79,7 @@ pub(super) async fn reports(operator: &Operator, rows: usize) -> anyhow::Result<
     loop {
         let shown: Vec<Shown> = serde_json::from_value(operator.get("/sources").await?)?;
         let dates: Vec<_> = shown.iter().map(|source| source.last_at).collect();
-        let is_ok = |source: &Shown| source.state == "ok";
+        let is_ok = |source: &Shown| matches!(source.state.as_str(), "ok" | "incomplete");
         let is_refused = |source: &Shown| source.state == "failed" || source.state == "held";
         // One of several files of a source may be taken, and the next one be next: twice alike.
         let is_done = !shown.is_empty() && shown.iter().all(is_ok) && dates == before;
@@ -109,14 +112,13 @@ impl Report {
 
     /// Whether it is in the book, whole.
     pub(super) fn is_taken(&self) -> bool {
-        self.shown.state == "ok"
+        matches!(self.shown.state.as_str(), "ok" | "incomplete")
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Shown { source, kind, state, last, held, failure, rejected, doubtful, .. } =
-            &self.shown;
+        let Shown { source, kind, last, held, failure, rejected, .. } = &self.shown;
         write!(f, "{source:<12} ")?;
         match (last, failure) {
             (_, Some(failure)) => {
@@ -124,32 +126,32 @@ impl fmt::Display for Report {
                 return write!(f, "FAILED, kind {kind}: {reason}");
             }
             (Some(last), None) => {
-                let Last { scope, rows, rejected, doubtful, took_ms, .. } = last;
-                let verb = if state == "ok" { "taken" } else { "good" };
-                let all = rows + rejected;
+                let Last { scope, rows, rejected, suspicious, took_ms, .. } = last;
+                let verb = if self.is_taken() { "taken" } else { "good" };
+                let all = rows + rejected + suspicious;
                 write!(
                     f,
-                    "kind {kind}, {scope}: {all} rows, {rows} {verb}, {rejected} set aside, \
-                     {doubtful} doubtful, in {:.1} s",
+                    "kind {kind}, {scope}: {all} rows, {rows} {verb}, {rejected} rejected, \
+                     {suspicious} suspicious, in {:.1} s",
                     Duration::from_millis(*took_ms).as_secs_f64()
                 )?;
             }
-            (None, None) => write!(f, "kind {kind}: {state}")?,
+            (None, None) => write!(f, "kind {kind}: {}", self.shown.state)?,
         }
         if let Some(doubt) = held {
             write!(f, "\n{:<12} HELD, as it would be in earnest: {doubt}", "")?;
         }
-        for (what, rows, count) in [
-            ("set aside", rejected, last.as_ref().map_or(0, |last| last.rejected)),
-            ("doubtful", doubtful, last.as_ref().map_or(0, |last| last.doubtful)),
-        ] {
-            for Row { line, text, reason } in rows.iter().take(MOST_ROWS) {
-                write!(f, "\n{:<12} {what}: line {line}, {reason}: {text}", "")?;
-            }
-            let more = count.saturating_sub(MOST_ROWS as u64);
-            if more > 0 {
-                write!(f, "\n{:<12} and {more} more {what}", "")?;
-            }
+        for Row { line, text, reason, kind } in rejected.iter().take(MOST_ROWS) {
+            write!(f, "\n{:<12} {kind}: line {line}, {reason}: {text}", "")?;
+        }
+        let all = last.as_ref().map_or(0, |last| last.rejected + last.suspicious);
+        let more = all.saturating_sub(MOST_ROWS.min(rejected.len()) as u64);
+        if more > 0 {
+            write!(f, "\n{:<12} and {more} more rejected or suspicious", "")?;
+        }
+        let last = last.iter();
+        for line in last.flat_map(|last| last.notices.iter().chain(&last.absence_untold)) {
+            write!(f, "\n{:<12} {line}", "")?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
@@ -10,7 +10,8 @@ use crate::clock::Clock;
 use crate::rehearsal::catalogue::Product;
 use crate::sources::rules::{Part, ShopRules, SourceRules, Steps, evaluate};
 use crate::sources::{
-    Absent, Config, Entry, Feed, Key, Quantity, Row, Rows, Taking, Warehouses, read_once,
+    Absent, Config, Duplicates, Entry, Feed, Key, Quantity, Row, Rows, Taking, Warehouses,
+    read_once,
 };
 use crate::stock::{Instant, Sku};
 
@@ -149,7 +150,7 @@ async fn hear(config: &Config, given: &Given, spool: &Path) -> anyhow::Result<Li
         drop(rows);
         read
     };
-    let (read, (lines, parts)) = tokio::join!(reading, gather(entries));
+    let (read, (lines, parts)) = tokio::join!(reading, gather(entries, config.taking.duplicates));
     read.map_err(|reason| anyhow!(reason)).with_context(|| format!("the source {name}"))?;
     // Each of them is a delivery by itself, and what the last one lacks is absent: which that
     // is depends on more than their rows.
@@ -166,18 +167,25 @@ async fn hear(config: &Config, given: &Given, spool: &Path) -> anyhow::Result<Li
 }
 
 /// All that is said, and how many parts follow the first.
-async fn gather(mut entries: mpsc::Receiver<Vec<Entry>>) -> (Lines, u32) {
+async fn gather(mut entries: mpsc::Receiver<Vec<Entry>>, duplicates: Duplicates) -> (Lines, u32) {
     let now = Clock::wall().now();
-    let mut heard = Heard::default();
+    let mut heard = Heard { duplicates, ..Heard::default() };
     while let Some(entries) = entries.recv().await {
         entries.into_iter().for_each(|entry| heard.note(entry, now));
     }
-    let Heard { mut lines, by_id, articles, part } = heard;
+    let Heard { mut lines, by_id, articles, part, faulty, .. } = heard;
     for (id, place, line) in by_id {
         // A variant without an article of its own goes by its product's.
         let product = id.split_once('#').map_or(id.as_str(), |(product, _)| product);
         if let Some(said) = articles.get(&id).or_else(|| articles.get(product)) {
-            put(&mut lines, (said.clone(), place), line);
+            put(&mut lines, (said.clone(), place), line, duplicates);
+        }
+    }
+    // Beside a row that is not applied another one of the SKU may be a part of its stock only.
+    let places: BTreeSet<&String> = lines.keys().map(|(_, place)| place).collect();
+    if duplicates == Duplicates::Sum || places.len() <= 1 {
+        for ((said, _), line) in &mut lines {
+            line.is_clash |= faulty.get(said).is_some_and(|part| *part >= line.part);
         }
     }
     (lines, part)
@@ -190,6 +198,9 @@ struct Heard {
     // Id, place and row: which products they speak of is known at the end.
     by_id: Vec<(String, String, Line)>,
     articles: HashMap<String, String>,
+    // SKUs with a row that is not applied, and the last part that has one.
+    faulty: HashMap<String, u32>,
+    duplicates: Duplicates,
     part: u32,
 }
 
@@ -204,7 +215,11 @@ impl Heard {
             }
             Entry::Row(row) => self.note_row(row, now),
             // Neither changes any stock.
-            Entry::Rejected(_) | Entry::Suspicious(_) => {}
+            Entry::Rejected(fault) | Entry::Suspicious(fault) => {
+                if let Some(Ok(sku)) = fault.sku.as_deref().map(Sku::parse) {
+                    self.faulty.insert(sku.as_str().to_owned(), self.part);
+                }
+            }
         }
     }
 
@@ -220,28 +235,48 @@ impl Heard {
             Key::Id(id) => self.by_id.push((id, place, line)),
             Key::Sku(text) => {
                 if let Ok(sku) = Sku::parse(&text) {
-                    put(&mut self.lines, (sku.as_str().to_owned(), place), line);
+                    let key = (sku.as_str().to_owned(), place);
+                    put(&mut self.lines, key, line, self.duplicates);
                 }
             }
         }
     }
 }
 
-/// Of two rows the later part holds, then the later date; otherwise they must agree.
-fn put(lines: &mut Lines, key: (String, String), new: Line) {
+/// Of two rows the later part holds, then the later date; otherwise the setting decides.
+fn put(lines: &mut Lines, key: (String, String), new: Line, duplicates: Duplicates) {
     let Some(old) = lines.get_mut(&key) else {
         lines.insert(key, new);
         return;
     };
     let dates = new.at.zip(old.at);
-    let is_told_apart = new.part > old.part || dates.is_some_and(|(new, old)| new != old);
-    let holds = new.part > old.part || dates.is_some_and(|(new, old)| new > old);
-    let agrees = new.quantity == old.quantity && new.reserve == old.reserve;
-    let is_clash = !is_told_apart && (old.is_clash || !agrees);
-    if holds {
-        *old = Line { is_clash, ..new };
-    } else {
-        old.is_clash = is_clash;
+    let is_later = new.part > old.part || dates.is_some_and(|(new, old)| new > old);
+    let is_earlier = new.part < old.part || dates.is_some_and(|(new, old)| new < old);
+    if is_later {
+        *old = new;
+        return;
+    }
+    if is_earlier {
+        return;
+    }
+    match (duplicates, old.quantity, new.quantity) {
+        (Duplicates::Reject | Duplicates::Sum, None, None) => {}
+        (Duplicates::Reject, _, _) => old.is_clash = true,
+        (Duplicates::Same, one, other) => {
+            old.is_clash |= one != other || new.reserve != old.reserve;
+        }
+        (Duplicates::Sum, Some(one), Some(other)) => {
+            let sum = Quantity::from_thousandths(one.thousandths() + other.thousandths());
+            old.is_clash |= sum.is_none();
+            old.quantity = sum.or(Some(one));
+            old.reserve = match (old.reserve, new.reserve) {
+                (Some(one), Some(other)) => {
+                    Quantity::from_thousandths(one.thousandths() + other.thousandths())
+                }
+                (one, other) => one.or(other),
+            };
+        }
+        (Duplicates::Sum, _, _) => old.is_clash = true,
     }
 }
 
@@ -256,9 +291,13 @@ mod tests {
 
     /// What holds of one product at one place; nothing if it cannot be told.
     fn holds(said: impl IntoIterator<Item = Line>) -> Option<i64> {
+        holds_by(Duplicates::Same, said)
+    }
+
+    fn holds_by(duplicates: Duplicates, said: impl IntoIterator<Item = Line>) -> Option<i64> {
         let mut lines = Lines::new();
         let key = || ("A".to_owned(), String::new());
-        said.into_iter().for_each(|line| put(&mut lines, key(), line));
+        said.into_iter().for_each(|line| put(&mut lines, key(), line, duplicates));
         lines[&key()].quantity.filter(|_| !lines[&key()].is_clash).map(Quantity::pieces)
     }
 
@@ -271,5 +310,14 @@ mod tests {
         assert_eq!(holds([line(0, 1, Some(20)), line(0, 2, Some(10))]), Some(1));
         assert_eq!(holds([line(0, 1, Some(10)), line(0, 2, Some(20))]), Some(2));
         assert_eq!(holds([line(0, 1, Some(10)), line(0, 2, Some(10))]), None);
+    }
+
+    #[test]
+    fn duplicates_are_read_as_the_setting_says() {
+        let twice = || [line(0, 5, None), line(0, 5, None)];
+        assert_eq!(holds_by(Duplicates::Reject, twice()), None);
+        assert_eq!(holds_by(Duplicates::Same, twice()), Some(5));
+        assert_eq!(holds_by(Duplicates::Sum, twice()), Some(10));
+        assert_eq!(holds_by(Duplicates::Sum, [line(0, 5, Some(1)), line(0, 3, Some(2))]), Some(3));
     }
 }
