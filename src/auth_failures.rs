@@ -380,13 +380,10 @@ impl Bucket {
 impl Name {
     fn count(&mut self, now: DateTime<Utc>) -> Option<(u64, DateTime<Utc>)> {
         let since = self.since.filter(|since| !is_past(*since, ALARM_WINDOW, now));
-        let since = match since {
-            Some(since) => since,
-            None => {
-                (self.since, self.count, self.reported) = (Some(now), 0, None);
-                now
-            }
-        };
+        let since = since.unwrap_or_else(|| {
+            (self.since, self.count, self.reported) = (Some(now), 0, None);
+            now
+        });
         self.count += 1;
         let is_due = self.reported.is_none_or(|at| is_past(at, REPORT_EVERY, now));
         (self.count >= ALARM_AFTER && is_due).then(|| {

@@ -69,6 +69,7 @@ impl Chunks {
     }
 }
 
+#[expect(clippy::match_same_arms, reason = "one arm for each rule of the grammar")]
 fn next(place: Place, byte: u8) -> Result<Place, ChunkFault> {
     let is_control = byte.is_ascii_control() && byte != b'\t';
     let line_end = |expected: u8, next: Place| {

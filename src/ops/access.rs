@@ -156,12 +156,12 @@ fn without_port(host: &str) -> Option<&str> {
         rest.strip_prefix(':')
             .map_or(rest.is_empty(), |port| port.bytes().all(|b| b.is_ascii_digit()))
     };
-    if host.starts_with('[') {
-        let end = host.find(']')? + 1;
-        return is_port(&host[end..]).then_some(&host[..end]);
-    }
-    let end = host.find(':').unwrap_or(host.len());
-    (end > 0 && is_port(&host[end..])).then_some(&host[..end])
+    let end = match host.strip_prefix('[') {
+        Some(inner) => inner.find(']')? + 2,
+        None => host.find(':').unwrap_or(host.len()),
+    };
+    let (name, rest) = host.split_at_checked(end)?;
+    (!name.is_empty() && is_port(rest)).then_some(name)
 }
 
 /// An IP address as a URL spells it, or plain.
