@@ -7,6 +7,7 @@ mod doctor;
 mod explain;
 mod healthcheck;
 mod import;
+mod inspect;
 mod operator;
 mod progress;
 mod ready;
@@ -54,6 +55,8 @@ enum Command {
     Explain(explain::Args),
     /// Hand a file with stock to a running service, or say what it would change.
     Import(import::Args),
+    /// Show how a file would be read, and print the settings that read it so.
+    Inspect(inspect::Args),
     /// Let through what the guard holds of a source, because it is meant.
     Accept(accept::Args),
     /// Make the Market's own check of the integration with one product, on the real Market.
@@ -90,6 +93,7 @@ impl Cli {
             Command::Ready(args) => ready::run(&args),
             Command::Explain(args) => explain::run(&args),
             Command::Import(args) => import::run(&args),
+            Command::Inspect(args) => inspect::run(&args),
             Command::Accept(args) => accept::run(&args),
             Command::Selftest(args) => selftest::run(&args),
             Command::Healthcheck(args) => healthcheck::run(&args),

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::formats::FileShape;
 
-/// Properties of a file that tell of its content, and not of how it is read.
-const NOT_COMPARED: &[&str] = &["members"];
+/// Properties of a file that explain how it is read, and do not decide it.
+const NOT_COMPARED: &[&str] = &["members", "header", "why", "sheets", "file"];
 
 /// Value of the property `numbers` that is compatible with every other: no number of the file
 /// had a decimal mark.

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+pub(super) use self::own::file_source;
 use self::scenes::{Scenes, Storm};
 use self::shop::Shop;
 use super::{runtime, say};

@@ -374,7 +374,11 @@ pub fn read(
             let read = formats::read(data.format, data.input, reading, &mut sink);
             // A file in an archive is named; the archive itself is by whoever opened it.
             let is_packed = data.name != name;
-            endings.push(read.map_err(|e| if is_packed { e.in_file(data.name) } else { e })?);
+            let mut ending = read.map_err(|e| if is_packed { e.in_file(data.name) } else { e })?;
+            if is_packed {
+                ending.shape.set("file", data.name);
+            }
+            endings.push(ending);
             Ok(())
         })
     };

@@ -69,7 +69,7 @@ impl Ending {
 
 /// How a file was read: the properties that a source's files have in common, so that a change is
 /// a warning sign. Names are for people: `encoding`, `delimiter`, `columns`, `sku`, `sheet`,
-/// `numbers`.
+/// `numbers`; `header`, `why`, `sheets` and `file` only explain.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct FileShape(pub std::collections::BTreeMap<&'static str, String>);
 
@@ -159,7 +159,8 @@ impl Count {
     }
 
     fn no_quantity(&self, shape: &FileShape) -> String {
-        let columns = shape.0.get("columns").map(|names| format!("; the file has {names}"));
+        let names = shape.0.get("columns").or_else(|| shape.0.get("members"));
+        let columns = names.map(|names| format!("; the file has {names}"));
         format!(
             "none of its {} products states a quantity: set quantity to the name of the field that \
              holds it, or set empty = \"zero\" if an empty one is zero{}",

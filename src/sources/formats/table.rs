@@ -304,6 +304,7 @@ impl Table<'_> {
         let all: Vec<_> = (0..self.width()).map(name).filter(|name| !name.is_empty()).collect();
         shape.set("columns", listed(&all));
         shape.set("sku", name(self.sku));
+        shape.set("why", self.why_sku());
         shape.set("quantity", name(self.quantity));
         let others =
             [("warehouse", self.warehouse), ("reserve", self.reserve), ("time", self.updated_at)];
@@ -313,6 +314,26 @@ impl Table<'_> {
             }
         }
         shape.set("numbers", self.style.describe());
+    }
+
+    /// Explains why the SKU's column is that one.
+    fn why_sku(&self) -> String {
+        if self.reading.sku.is_some() {
+            return "the setting sku names it".to_owned();
+        }
+        let is_known = |name: &&String| choose(Field::Sku, [name.as_str()], None) != Choice::None;
+        let others: Vec<String> = self
+            .names
+            .iter()
+            .enumerate()
+            .filter(|(at, name)| *at != self.sku && is_known(name))
+            .map(|(_, name)| format!("'{}'", trim(name)))
+            .collect();
+        if others.is_empty() {
+            "no other column has a name of a SKU".to_owned()
+        } else {
+            format!("beside {} it is the seller's own article", others.join(" and "))
+        }
     }
 
     /// Puts what a row says, if it says something; `shown` is how it was read.

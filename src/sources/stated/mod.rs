@@ -145,6 +145,21 @@ pub(super) struct Contents {
     pub(super) first_rejected: Vec<Fault>,
 }
 
+/// A row of a delivery as it would be applied.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PreviewRow {
+    /// Where it stands.
+    pub line: u64,
+    /// The SKU, as the source spells it.
+    pub sku: String,
+    /// The warehouse, if the source names one.
+    pub warehouse: Option<String>,
+    /// The quantity; `None` states nothing.
+    pub quantity: Option<crate::sources::Quantity>,
+    /// The reserve, if the source states one.
+    pub reserve: Option<crate::sources::Quantity>,
+}
+
 /// One shop's statements.
 #[derive(Debug)]
 pub(super) struct Statements {
@@ -345,6 +360,28 @@ impl Statements {
                 Err(self.failed(error))
             }
         }
+    }
+
+    /// The first rows of a settled delivery that would be applied.
+    pub(super) async fn first_rows(&mut self, most: u32) -> Result<Vec<PreviewRow>, StatedError> {
+        let rows = sqlx::query(
+            "SELECT line, said, place, quantity, reserve FROM delivery.row ORDER BY part, line \
+             LIMIT ?1",
+        )
+        .bind(most)
+        .fetch_all(&mut self.conn)
+        .await;
+        let rows = rows.map_err(|error| self.failed(error))?;
+        let quantity =
+            |number: Option<i64>| number.and_then(crate::sources::Quantity::from_thousandths);
+        let preview = |row: &sqlx::sqlite::SqliteRow| PreviewRow {
+            line: row.get::<i64, _>(0).cast_unsigned(),
+            sku: row.get(1),
+            warehouse: Some(row.get::<String, _>(2)).filter(|place| !place.is_empty()),
+            quantity: quantity(row.get(3)),
+            reserve: quantity(row.get(4)),
+        };
+        Ok(rows.iter().map(preview).collect())
     }
 
     /// Puts a settled delivery in the place of what its source stated before, in a transaction

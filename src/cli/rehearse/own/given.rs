@@ -66,12 +66,7 @@ impl Given {
         if args.from.is_none() && args.from_handler.is_none() {
             bail!("whose stock is it? Name a file with --from, or a handler with --from-handler");
         }
-        let mut pairs = Vec::new();
-        for pair in &args.set {
-            pairs.push(pair.split_once('=').ok_or_else(|| {
-                anyhow!("--set {pair}: it must be a setting and its value, such as quantity=Rest")
-            })?);
-        }
+        let pairs = pairs(&args.set)?;
         let is_of_handler = |key: &str| {
             args.from.is_none() || OF_HANDLERS.contains(&key) && args.from_handler.is_some()
         };
@@ -167,6 +162,28 @@ impl Given {
         }
         Ok(())
     }
+}
+
+/// Reads the settings of a file source as they are given by `--set`.
+pub(in crate::cli) fn file_source(path: &Path, set: &[String]) -> anyhow::Result<sources::Config> {
+    let mut text = settings(any_port(), any_port(), "http://127.0.0.1:9", Method::Campaign);
+    let path = path.display().to_string();
+    let own = [("name", "file"), ("kind", "file"), ("path", path.as_str())];
+    text.push_str(&table(own.into_iter().chain(pairs(set)?))?);
+    let here = std::env::current_dir().context("find the current directory")?;
+    let config = Config::parse(&text, secrets(), &here)?;
+    let shop = config.shops.into_iter().next().context("find the shop")?;
+    shop.sources.into_iter().next().context("find the source")
+}
+
+fn pairs(set: &[String]) -> anyhow::Result<Vec<(&str, &str)>> {
+    let pair = |pair: &'_ String| -> anyhow::Result<()> {
+        pair.split_once('=').map(drop).ok_or_else(|| {
+            anyhow!("--set {pair}: it must be a setting and its value, such as quantity=Rest")
+        })
+    };
+    set.iter().try_for_each(pair)?;
+    Ok(set.iter().filter_map(|pair| pair.split_once('=')).collect())
 }
 
 /// A table of the configuration; a value is a text, unless it is a list or a table.

@@ -15,6 +15,7 @@ use anyhow::Context;
 use tokio::time::Instant;
 
 use self::given::Given;
+pub(in crate::cli) use self::given::file_source;
 use self::reports::reports;
 use self::witness::Witness;
 use super::scenes::{Scenes, push};

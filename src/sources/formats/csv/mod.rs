@@ -43,6 +43,7 @@ pub(super) fn read(
     let mut records = Records::new(Cursor::new(head).chain(text), delimiter);
     let mut search = Search::new(reading);
     let mut table = header_among(&mut records, &mut search)?.ok_or_else(|| search.failed())?;
+    let header = records.record.line;
     while let Some(record) = records.next()? {
         let cells = record.cells();
         if record.unfit(&cells, &table, reading).is_none() {
@@ -60,6 +61,7 @@ pub(super) fn read(
     let mut ending = Ending::default();
     ending.shape.set("encoding", encoding.name());
     ending.shape.set("delimiter", delimiter_name(delimiter));
+    ending.shape.set("header", format!("line {header}"));
     table.describe(&mut ending.shape);
     Ok(ending)
 }

@@ -159,7 +159,7 @@ impl Plan<'_> {
     /// Describes how the document is read.
     pub(super) fn describe(&self, shape: &mut FileShape) {
         let shown: Vec<_> = self.names.iter().take(20).map(|name| format!("'{name}'")).collect();
-        shape.set("columns", shown.join(", "));
+        shape.set("members", shown.join(", "));
         for (property, name) in [
             ("sku", self.sku.clone()),
             ("quantity", Some(self.quantities.join(", ")).filter(|names| !names.is_empty())),

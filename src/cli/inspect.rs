@@ -1,0 +1,190 @@
+use std::fs::File;
+use std::io::{Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use super::rehearse::file_source;
+use super::{runtime, say, tell};
+use crate::clock::Clock;
+use crate::sources::formats::{Ending, FileShape};
+use crate::sources::inspect::{Preview, inspect};
+use crate::sources::{Config, PreviewRow, Quantity};
+
+/// Width of the first column of the output.
+const LABEL: usize = 12;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The file; `-` is standard input.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// A setting of `[[shops.sources]]`, as in `--set sku=Код`; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+/// Prints how a file would be read; 0 if it can be, 1 if not.
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let spool = tempfile::tempdir().context("make a directory for temporary files")?;
+    let (name, file) = open(&args.file)?;
+    let config = file_source(&args.file, &args.set)?;
+    let now = Clock::wall().now().into();
+    let size = file.metadata()?.len();
+    let preview = runtime()?.block_on(inspect(name.clone(), file, &config, spool.path(), now));
+    say(&line("file", &format!("{name}, {size} bytes")));
+    match preview {
+        Ok(preview) => {
+            print(&preview);
+            say("");
+            say(&table(args, &preview, &config));
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            tell(&line("not read", &crate::http::causes(&error)));
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// The file's name, and the file.
+fn open(path: &Path) -> anyhow::Result<(String, File)> {
+    if path != Path::new("-") {
+        let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        return Ok((name, file));
+    }
+    let mut file = tempfile::tempfile().context("make a temporary file")?;
+    std::io::copy(&mut std::io::stdin().lock(), &mut file).context("read standard input")?;
+    file.flush()?;
+    file.rewind()?;
+    Ok(("standard input".to_owned(), file))
+}
+
+fn line(label: &str, text: &str) -> String {
+    format!("{label:<LABEL$} {text}")
+}
+
+fn property<'s>(shape: &'s FileShape, name: &str) -> Option<&'s str> {
+    shape.0.get(name).map(String::as_str)
+}
+
+fn print(preview: &Preview) {
+    for ending in &preview.files {
+        print_file(ending);
+    }
+    if !preview.warehouses.is_empty() {
+        let shown: Vec<_> = preview.warehouses.iter().map(|name| format!("'{name}'")).collect();
+        say(&line("warehouses", &shown.join(", ")));
+    }
+    let Preview { rows, rejected, suspicious, .. } = preview;
+    say(&line(
+        "rows",
+        &format!("{rows} would be applied, {rejected} rejected, {suspicious} suspicious"),
+    ));
+    for row in &preview.first_rows {
+        say(&line("  applied", &shown(row)));
+    }
+    let more = rows.saturating_sub(preview.first_rows.len() as u64);
+    if more > 0 {
+        say(&line("", &format!("and {more} more")));
+    }
+    for fault in &preview.first_rejected {
+        let kind = if fault.is_suspicious { "  suspicious" } else { "  rejected" };
+        say(&line(kind, &format!("line {}, '{}': {}", fault.line, fault.text, fault.reason)));
+    }
+    let listed = preview.first_rejected.len() as u64;
+    let more = (rejected + suspicious).saturating_sub(listed);
+    if more > 0 {
+        say(&line("", &format!("and {more} more that would not be applied")));
+    }
+}
+
+fn print_file(ending: &Ending) {
+    let shape = &ending.shape;
+    let labels = [
+        ("file", "data file"),
+        ("format", "type"),
+        ("encoding", "encoding"),
+        ("delimiter", "delimiter"),
+        ("sheets", "sheets"),
+        ("sheet", "sheet"),
+        ("list", "products in"),
+        ("header", "header"),
+        ("columns", "columns"),
+        ("members", "members"),
+        ("sku", "SKU"),
+        ("why", ""),
+        ("quantity", "quantity"),
+        ("warehouse", "warehouse"),
+        ("reserve", "reserve"),
+        ("time", "time"),
+        ("numbers", "numbers"),
+    ];
+    for (name, label) in labels {
+        if let Some(value) = property(shape, name) {
+            say(&line(label, value));
+        }
+    }
+    let complete = match ending.scope {
+        None => "the format does not say; set scope if every file is a whole list",
+        Some(scope) => scope.name(),
+    };
+    say(&line("complete", complete));
+    for notice in &ending.notices {
+        say(&line("note", notice));
+    }
+}
+
+fn shown(row: &PreviewRow) -> String {
+    let PreviewRow { line, sku, warehouse, quantity, reserve } = row;
+    let quantity = quantity.as_ref().map_or("states nothing".to_owned(), Quantity::to_string);
+    let place = warehouse.as_ref().map(|name| format!(" at '{name}'")).unwrap_or_default();
+    let reserve = reserve.map(|reserve| format!(", {reserve} reserved")).unwrap_or_default();
+    format!("line {line}: '{sku}'{place} = {quantity}{reserve}")
+}
+
+/// A table of the configuration that reads the file so.
+fn table(args: &Args, preview: &Preview, config: &Config) -> String {
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let path = if args.file == Path::new("-") {
+        "PATH OF THE FILE".to_owned()
+    } else {
+        std::path::absolute(&args.file).unwrap_or_else(|_| args.file.clone()).display().to_string()
+    };
+    let mut lines = vec![
+        "[[shops.sources]]".to_owned(),
+        "name = \"file\"".to_owned(),
+        "kind = \"file\"".to_owned(),
+        format!("path = {}", quoted(&path)),
+    ];
+    let set: Vec<(&str, &str)> = args.set.iter().filter_map(|pair| pair.split_once('=')).collect();
+    let is_set = |key: &str| set.iter().any(|(known, _)| *known == key);
+    // What several files of an archive do not share is left to be found out for each.
+    if let [ending] = preview.files.as_slice() {
+        for key in ["format", "encoding", "delimiter", "sheet", "sku", "quantity", "warehouse"] {
+            if let Some(value) = property(&ending.shape, key).filter(|_| !is_set(key)) {
+                lines.push(format!("{key} = {}", quoted(value)));
+            }
+        }
+        if let Some(list) = property(&ending.shape, "list")
+            && list.contains('.')
+            && !is_set("list")
+        {
+            lines.push(format!("list = {}", quoted(list)));
+        }
+    }
+    for (key, value) in &set {
+        let value = if value.starts_with(['[', '{']) { (*value).to_owned() } else { quoted(value) };
+        lines.push(format!("{key} = {value}"));
+    }
+    if preview.warehouses.len() > 1 && !is_set("warehouses") {
+        let names: Vec<_> = preview.warehouses.iter().map(|name| quoted(name)).collect();
+        lines.push(format!("warehouses = [{}] # those that feed this shop", names.join(", ")));
+    }
+    if config.taking.scope.is_none() && preview.files.iter().all(|file| file.scope.is_none()) {
+        lines.push("# scope = \"snapshot\" # if the file always lists every product".to_owned());
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,103 @@
+//! Preview of a file: how it would be read and staged, without a service and without a store.
+
+use std::fs::File;
+use std::path::Path;
+
+use super::files;
+use super::formats::Ending;
+use super::stated::{PreviewRow, StatedError, Statements};
+use super::{Config, Fault, Feed, Rows};
+use crate::stock::Instant;
+
+/// Rows that a preview shows of each kind.
+pub const SHOWN: u32 = 10;
+
+/// How a file would be read.
+#[derive(Clone, Debug)]
+pub struct Preview {
+    /// How each data file in it is read; one, unless it is an archive.
+    pub files: Vec<Ending>,
+    /// Rows that would be applied.
+    pub rows: u64,
+    /// Rows that break a rule.
+    pub rejected: u64,
+    /// Rows that can be read in two ways.
+    pub suspicious: u64,
+    /// The first rows that would be applied.
+    pub first_rows: Vec<PreviewRow>,
+    /// The first rows that would not.
+    pub first_rejected: Vec<Fault>,
+    /// The warehouses it names.
+    pub warehouses: Vec<String>,
+}
+
+/// Why a file has no preview.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    /// The file cannot be read to its verified end.
+    #[error("{0}")]
+    Read(String),
+    /// The preview cannot be staged.
+    #[error(transparent)]
+    Stage(#[from] StatedError),
+    /// The preview cannot be staged.
+    #[error("the file cannot be staged")]
+    Sqlite(#[from] sqlx::Error),
+}
+
+/// Reads a file as the source would that is configured so. `spool` is an empty directory for
+/// temporary files; `now` bounds the dates of rows.
+///
+/// # Errors
+/// The file cannot be read, or temporary files cannot be written.
+pub async fn inspect(
+    name: String,
+    file: File,
+    config: &Config,
+    spool: &Path,
+    now: Instant,
+) -> Result<Preview, InspectError> {
+    let format = match &config.feed {
+        Feed::Files(files) => files.format,
+        Feed::Remote(remote) => remote.format,
+        Feed::OldHandler { .. }
+        | Feed::Exchange(_)
+        | Feed::MoySklad(_)
+        | Feed::Sql(_)
+        | Feed::Import => None,
+    };
+    let duplicates = config.taking.duplicates;
+    let mut statements = Statements::open(spool).await?;
+    let source = statements.source(&config.taking.name).await?;
+    let mut stage = statements.stage(source, duplicates).await?;
+    let (rows, mut entries) = Rows::channel();
+    let reading = async {
+        let from = (&config.reading, spool);
+        let read = files::read_apart(name, file, format, from, &rows).await;
+        drop(rows);
+        read
+    };
+    let staging = async {
+        while let Some(entries) = entries.recv().await {
+            stage.put(entries, now).await?;
+        }
+        Ok::<_, sqlx::Error>(())
+    };
+    let (read, staged) = tokio::join!(reading, staging);
+    staged?;
+    let files = read.map_err(InspectError::Read)?;
+    let staged = stage.end().await?;
+    let contents = statements.settle(source, &staged, duplicates).await?;
+    let first_rows = statements.first_rows(SHOWN).await?;
+    statements.abandon().await?;
+    let warehouses = staged.places.iter().filter(|place| !place.is_empty()).cloned().collect();
+    Ok(Preview {
+        files,
+        rows: contents.rows,
+        rejected: contents.rejected - contents.suspicious,
+        suspicious: contents.suspicious,
+        first_rows,
+        first_rejected: contents.first_rejected,
+        warehouses,
+    })
+}
