@@ -33,10 +33,10 @@ const LAST_DENIED_PAUSE: Duration = Duration::from_mins(10);
 /// Between looks at a campaign that is closed.
 const CLOSED_PAUSE: Duration = Duration::from_hours(1);
 
-/// After whole batches were refused.
+/// After whole batches were refused: then one SKU is sent to learn whether they still are.
 const REFUSED_PAUSE: Duration = Duration::from_mins(1);
 /// The longest such pause.
-const LAST_REFUSED_PAUSE: Duration = Duration::from_hours(1);
+const LAST_REFUSED_PAUSE: Duration = Duration::from_mins(5);
 
 /// What the lane is doing, as the operator sees it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -7,10 +7,13 @@
 //! book at the moment it goes out. So a retry can never carry an older value, and a crash or a
 //! lost nudge costs time, never data.
 
+mod isolate;
 mod landing;
 mod telling;
+#[cfg(test)]
+mod tests;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +21,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rand::rngs::StdRng;
 use tokio::time::Instant;
 
+use self::isolate::{Isolation, Order, Part};
 use super::batch::{Age, Backlog, Urgency, held_in_window};
 use super::desk::Report;
 use super::ledger::{Ledger, is_due};
@@ -30,7 +34,7 @@ use super::{Memory, Metrics, Target};
 use crate::history::{History, What};
 use crate::partner::client::{RateHeaders, Reply};
 use crate::partner::wire::{Address, MAX_SKUS_PER_UPDATE, UpdateBody};
-use crate::stock::{Level, Marks, Sku, SkuId, StockBook};
+use crate::stock::{Count, Level, Marks, Sku, SkuId, StockBook};
 use crate::store::{Acked, Quarantined, Spent};
 use crate::telemetry::Alarms;
 
@@ -42,10 +46,6 @@ const SCAN_EVERY: Duration = Duration::from_mins(5);
 
 /// SKUs are waiting and nothing was acknowledged for so long: somebody should look.
 const SILENCE: TimeDelta = TimeDelta::minutes(15);
-
-/// So many SKUs refused one by one, and no batch taken in between: the batches are wrong, not
-/// the SKUs.
-const SUSPECTS_UNTIL_SYSTEMIC: usize = 8;
 
 /// How long batches stay small after one was too large.
 const SHRUNK_FOR: Duration = Duration::from_hours(24);
@@ -98,14 +98,17 @@ pub struct Plan {
     // SKUs out of the backlog's reach: in a request under way, in a group, or suspected. So a
     // SKU is never in two requests at a time.
     away: HashSet<Sku>,
-    groups: VecDeque<Group>,
-    suspects: Vec<Suspect>,
-    // Set aside since a batch was last accepted: without proof that it is them.
-    unproven: Vec<Sku>,
-    // Whose turn it is, where both groups and backlog wait.
+    isolation: Isolation,
+    // Whether a group is next, where both groups and backlog wait.
     is_groups_turn: bool,
+    // The last batch was one of zeros alone.
+    is_after_zeros: bool,
     // A batch of others was sent since the last suspect, to learn whether all are refused.
     evidence_sought: bool,
+    // Most SKUs of the backlog in one request: fewer while such requests are rejected.
+    fresh_skus: usize,
+    // Requests so far, to tell which of two was sent first.
+    sent: u64,
     quarantine: Quarantine,
     // The report has the quarantine as it is.
     is_listed: bool,
@@ -118,7 +121,6 @@ pub struct Plan {
     behind: TimeDelta,
     // How far they have been apart at most, either way, within a day of this moment.
     apart: (TimeDelta, DateTime<Utc>),
-    accepted_at: Option<Instant>,
     waiting_since: Option<DateTime<Utc>>,
     in_flight: usize,
     in_flight_skus: usize,
@@ -130,26 +132,23 @@ pub struct Plan {
     keep: Vec<Keep>,
 }
 
-/// SKUs that go out together and alone: part of a batch that was refused.
-struct Group {
-    skus: Vec<(Sku, Age)>,
-    // When the batch they were in was first refused.
-    refused_at: Instant,
-}
-
 /// SKUs that may go out next, and the group they are of, if they are of one.
 struct Candidates {
     skus: Vec<(Sku, Age)>,
-    refused_at: Option<Instant>,
+    part: Option<Part>,
     // What was taken from the purse for them.
     reserved: usize,
 }
 
-/// A SKU refused by itself, of which it is not yet known whether it is to blame.
-struct Suspect {
-    sku: Sku,
-    level: Level,
-    reason: String,
+/// What goes next.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Source {
+    /// SKUs of the backlog that fell to zero, and no others.
+    Zeros,
+    /// SKUs of the backlog, without zeros where these go in batches of their own.
+    Backlog,
+    /// The group at this place.
+    Group(usize),
 }
 
 /// One SKU of a batch: what went out, and where it came from.
@@ -165,8 +164,10 @@ struct Item {
 #[derive(Debug)]
 pub struct Batch {
     items: Vec<Item>,
-    // When the batch these were in was first refused, if they are such a part.
-    refused_at: Option<Instant>,
+    // The group it was taken from, if it was.
+    part: Option<Part>,
+    // A later request has a higher number.
+    number: u64,
     key: usize,
     began: Instant,
 }
@@ -182,6 +183,14 @@ impl Batch {
     #[must_use]
     pub fn key(&self) -> usize {
         self.key
+    }
+
+    fn is_zeros(&self) -> bool {
+        self.items.iter().all(|item| item.level.count == Count::ZERO)
+    }
+
+    fn into_skus(self) -> Vec<(Sku, Age)> {
+        self.items.into_iter().map(|item| (item.sku, item.age)).collect()
     }
 
     /// What the Market has once it has accepted this, sent at this moment.
@@ -247,11 +256,15 @@ impl Plan {
             standing: Standing::new(target.parallel, target.keys.len()),
             backlog: Backlog::default(),
             away: HashSet::new(),
-            groups: VecDeque::new(),
-            suspects: Vec::new(),
-            unproven: Vec::new(),
+            isolation: Isolation::new(match target.address {
+                Address::Campaign { .. } => Order::DepthFirst,
+                Address::Business { .. } => Order::LargestFirst,
+            }),
             is_groups_turn: true,
+            is_after_zeros: false,
             evidence_sought: false,
+            fresh_skus: most_skus(&target.address),
+            sent: 0,
             quarantine: Quarantine::new(quarantined),
             is_listed: false,
             dice,
@@ -260,7 +273,6 @@ impl Plan {
             grow_at: None,
             behind: TimeDelta::zero(),
             apart: (TimeDelta::zero(), now.wall),
-            accepted_at: None,
             waiting_since: None,
             in_flight: 0,
             in_flight_skus: 0,
@@ -337,8 +349,7 @@ impl Plan {
         } else if self.quarantine.is_due(sku, entry.level(), now.wall) {
             // What was refused by itself goes out by itself.
             self.away.insert(sku.clone());
-            let skus = vec![(sku.clone(), age)];
-            self.groups.push_back(Group { skus, refused_at: now.mono });
+            self.isolation.push_single(sku.clone(), age, entry.level().count);
         }
     }
 
@@ -377,7 +388,9 @@ impl Plan {
         }
         loop {
             let Some(candidates) = self.candidates(now) else {
-                self.settle_suspects(now);
+                if self.settle_suspects(now) {
+                    continue;
+                }
                 return None;
             };
             if let Some(ready) = self.build(candidates, now) {
@@ -387,46 +400,64 @@ impl Plan {
     }
 
     fn candidates(&mut self, now: Now) -> Option<Candidates> {
-        let (is_group, wanted) = self.queued();
+        let (source, wanted) = self.queued();
         // Taken at once: another lane of the same limit may be as quick.
         if wanted == 0 || !self.around.purse.start(wanted, now.mono) {
             return None;
         }
-        self.is_groups_turn = !is_group;
-        if !is_group {
-            self.evidence_sought = true;
-            let taken = self.backlog.take(wanted);
-            self.away.extend(taken.iter().map(|(sku, _)| sku.clone()));
-            return Some(Candidates { skus: taken, refused_at: None, reserved: wanted });
-        }
-        let mut group = self.groups.pop_front()?;
-        let rest = group.skus.split_off(wanted);
-        let refused_at = group.refused_at;
-        if !rest.is_empty() {
-            self.groups.push_front(Group { skus: rest, refused_at });
-        }
-        Some(Candidates { skus: group.skus, refused_at: Some(refused_at), reserved: wanted })
+        self.is_after_zeros = source == Source::Zeros;
+        let skus = match source {
+            Source::Group(place) => {
+                self.is_groups_turn = false;
+                let (skus, part) = self.isolation.take(place, wanted)?;
+                return Some(Candidates { skus, part: Some(part), reserved: wanted });
+            }
+            _ if self.isolation.is_systemic() => self.backlog.take_newest(wanted),
+            Source::Zeros => self.backlog.take_zeros(wanted),
+            Source::Backlog if self.has_own_zeros() => self.backlog.take_others(wanted),
+            Source::Backlog => self.backlog.take(wanted),
+        };
+        self.is_groups_turn = true;
+        self.evidence_sought = true;
+        self.away.extend(skus.iter().map(|(sku, _)| sku.clone()));
+        Some(Candidates { skus, part: None, reserved: wanted })
     }
 
-    /// Whether a group goes next, and how many SKUs would go.
+    /// Whether zeros go in batches of their own: where requests are limited, a rejected SKU of
+    /// another count would delay them by many.
+    fn has_own_zeros(&self) -> bool {
+        matches!(self.target.address, Address::Business { .. })
+    }
+
+    /// What goes next, and how many SKUs.
     ///
     /// Groups and backlog take turns: a thousand refused SKUs that go out one by one must not
-    /// keep a new zero waiting.
-    fn queued(&self) -> (bool, usize) {
+    /// keep a new zero waiting. Zeros of their own go before either, but never twice in a row if
+    /// others wait.
+    fn queued(&self) -> (Source, usize) {
         let most = self.max_skus.min(self.around.purse.most());
-        let wants_evidence = !self.suspects.is_empty() && !self.evidence_sought;
-        let is_backlogs_turn = wants_evidence || !self.is_groups_turn;
-        match self.groups.front() {
-            Some(group) if self.backlog.is_empty() || !is_backlogs_turn => {
-                (true, group.skus.len().min(most))
+        let most = if self.isolation.wants_probe() { 1 } else { most };
+        let zeros = if self.has_own_zeros() { self.backlog.zeros() } else { 0 };
+        let others = self.backlog.len() - zeros;
+        let group = self.isolation.next();
+        let has_others = others > 0 || group.is_some();
+        if zeros > 0 && !(self.is_after_zeros && has_others) {
+            return (Source::Zeros, zeros.min(most).min(self.fresh_skus));
+        }
+        let wants_evidence = self.isolation.has_suspects() && !self.evidence_sought;
+        let is_backlogs_turn =
+            wants_evidence || self.isolation.is_systemic() || !self.is_groups_turn;
+        match group {
+            Some((place, skus)) if others == 0 || !is_backlogs_turn => {
+                (Source::Group(place), skus.min(most))
             }
-            Some(_) | None => (false, self.backlog.len().min(most)),
+            Some(_) | None => (Source::Backlog, others.min(most).min(self.fresh_skus)),
         }
     }
 
     /// Makes a body of those candidates the Market still lacks, from what the book says now.
     fn build(&mut self, candidates: Candidates, now: Now) -> Option<(Batch, Vec<u8>)> {
-        let Candidates { skus, refused_at, reserved } = candidates;
+        let Candidates { skus, mut part, reserved } = candidates;
         let Surroundings { book, ledger, .. } = &self.around;
         let shop = self.target.shop;
         let mut body = UpdateBody::new(MAX_BODY_BYTES, &self.target.address);
@@ -450,7 +481,11 @@ impl Plan {
         }
         left_over.extend(candidates);
         let bytes = body.finish();
-        self.put_back(left_over, refused_at, now);
+        if let Some(part) = part.as_mut().filter(|_| !left_over.is_empty()) {
+            // Half of a half tells nothing of the other one.
+            part.pair = None;
+        }
+        self.put_back(left_over, part, now);
         self.around.purse.give_back(reserved, items.len());
         if items.is_empty() {
             return None;
@@ -459,13 +494,14 @@ impl Plan {
         self.in_flight += 1;
         self.in_flight_skus += items.len();
         let key = self.standing.key();
-        Some((Batch { items, refused_at, key, began: now.mono }, bytes))
+        self.sent += 1;
+        Some((Batch { items, part, number: self.sent, key, began: now.mono }, bytes))
     }
 
-    fn put_back(&mut self, skus: Vec<(Sku, Age)>, refused_at: Option<Instant>, now: Now) {
-        match refused_at {
+    fn put_back(&mut self, skus: Vec<(Sku, Age)>, part: Option<Part>, now: Now) {
+        match part {
             _ if skus.is_empty() => {}
-            Some(refused_at) => self.groups.push_front(Group { skus, refused_at }),
+            Some(part) => self.isolation.put_back(skus, part),
             None => skus.iter().for_each(|(sku, age)| self.come_back(sku, *age, now)),
         }
     }

@@ -74,8 +74,7 @@ impl Plan {
 
     /// What the operator may know.
     pub fn report(&mut self, now: Now) -> &Report {
-        let grouped: usize = self.groups.iter().map(|group| group.skus.len()).sum();
-        let waiting = self.backlog.len() + grouped + self.suspects.len();
+        let waiting = self.backlog.len() + self.isolation.waiting();
         self.watch_silence(waiting + self.in_flight_skus, now.wall);
         let (state, reason) = self.standing.state();
         self.report.state = match (state, waiting, self.in_flight) {
