@@ -17,6 +17,7 @@ pub mod reconcile;
 mod run;
 pub mod scan;
 pub mod selftest;
+pub mod skew;
 pub mod standing;
 pub mod verdict;
 

@@ -17,7 +17,7 @@ const LAST_PAUSE: TimeDelta = TimeDelta::hours(24);
 const FIRST_UNPROVEN_PAUSE: TimeDelta = TimeDelta::minutes(1);
 
 /// The longest such pause.
-const LAST_UNPROVEN_PAUSE: TimeDelta = TimeDelta::hours(1);
+const LAST_UNPROVEN_PAUSE: TimeDelta = TimeDelta::minutes(10);
 
 /// Whether it is certain that the SKU is rejected by itself.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

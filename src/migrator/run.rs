@@ -221,7 +221,7 @@ impl Lane {
             }
             Landing::Look(landed) => {
                 let now = self.now();
-                let apart = self.plan.end_look(landed.date(), now);
+                let apart = self.plan.end_look(landed.skew(), now);
                 let aside = self.plan.set_aside();
                 let step = self.surveyor.land(landed, aside, apart, now);
                 let lost = self.surveyor.take_lost();

@@ -36,7 +36,7 @@ const CLOSED_PAUSE: Duration = Duration::from_hours(1);
 /// After whole batches were refused: then one SKU is sent to learn whether they still are.
 const REFUSED_PAUSE: Duration = Duration::from_mins(1);
 /// The longest such pause.
-const LAST_REFUSED_PAUSE: Duration = Duration::from_mins(5);
+const LAST_REFUSED_PAUSE: Duration = Duration::from_mins(2);
 
 /// What the lane is doing, as the operator sees it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -206,6 +206,9 @@ impl Standing {
 
     /// Batch after batch is refused, whatever is in it.
     pub fn batches_refused(&mut self, now: Instant, reason: &str) {
+        if self.is_held(now) {
+            return; // It was under way beside the one that began the pause.
+        }
         let strikes = self.strikes(Trouble::BatchesRefused);
         let pause = doubled(REFUSED_PAUSE, strikes, LAST_REFUSED_PAUSE);
         self.pauses += 1;

@@ -135,6 +135,12 @@ pub fn named<'a>(errors: &[ApiError], batch: impl Iterator<Item = &'a Sku>) -> V
     batch.filter(is_named).cloned().collect()
 }
 
+/// Whether the Market's words are about a date, not about a SKU. Source: the errors page, 2026.
+#[must_use]
+pub fn are_about_dates(errors: &[ApiError]) -> bool {
+    says(errors, "should not be in the future") || says(errors, "should not be older than a day")
+}
+
 fn is_ok(answer: &Answer) -> bool {
     serde_json::from_slice::<Wrapper>(&answer.body)
         .is_ok_and(|wrapper| wrapper.status.as_deref() == Some("OK"))
@@ -181,7 +187,9 @@ fn excerpt(body: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::partner::client::RateHeaders;
+    use chrono::DateTime;
+
+    use crate::partner::client::{RateHeaders, Way};
 
     fn answer(status: u16, body: &str) -> Reply {
         Reply::Answer(Answer {
@@ -189,6 +197,7 @@ mod tests {
             body: body.to_owned().into(),
             rate: RateHeaders::default(),
             date: None,
+            way: Way { asked: DateTime::UNIX_EPOCH, head: DateTime::UNIX_EPOCH },
             trace: None,
         })
     }

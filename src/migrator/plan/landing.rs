@@ -10,7 +10,7 @@ use super::{Batch, Keep, Landed, Now, Plan, SHRUNK_FOR, most_skus};
 use crate::history;
 use crate::history::What;
 use crate::migrator::quarantine::Proof;
-use crate::migrator::verdict::{Verdict, named, words};
+use crate::migrator::verdict::{Verdict, are_about_dates, named, words};
 use crate::partner::wire::ApiError;
 use crate::stock::Sku;
 use crate::telemetry::AlarmKind;
@@ -23,8 +23,9 @@ impl Plan {
     ///
     /// If the Market accepted it, the ledger has it already.
     pub fn land(&mut self, landed: Landed, now: Now) -> Vec<Keep> {
-        let Landed { batch, verdict, rate, date, trace, at } = landed;
-        self.note_clock(date, at.wall);
+        let Landed { batch, verdict, rate, skew, trace, at } = landed;
+        skew.into_iter().for_each(|range| self.skew.note(range, at.wall));
+        self.note_dates(&batch, &verdict);
         self.remember(&batch, &verdict, trace.as_deref(), at);
         let at = at.mono;
         self.in_flight -= 1;
@@ -77,6 +78,22 @@ impl Plan {
         std::mem::take(&mut self.keep)
     }
 
+    /// Keeps the dates that the Market has, or may have.
+    fn note_dates(&self, batch: &Batch, verdict: &Verdict) {
+        match verdict {
+            Verdict::Accept | Verdict::Retry { .. } => {
+                let dates = batch.items.iter().map(|item| (item.id, item.date));
+                self.around.ledger.note_dates(self.target.shop, dates);
+            }
+            Verdict::Close { .. }
+            | Verdict::Deny { .. }
+            | Verdict::Limit { .. }
+            | Verdict::Refuse { .. }
+            | Verdict::Shrink
+            | Verdict::Thin => {}
+        }
+    }
+
     fn remember(&self, batch: &Batch, verdict: &Verdict, trace: Option<&str>, at: Now) {
         let ended = history::Batch {
             number: 0,
@@ -127,6 +144,9 @@ impl Plan {
     /// nothing, halves will tell.
     fn refused(&mut self, batch: Batch, errors: &[ApiError], at: Instant, now: Now) {
         self.standing.heard();
+        if are_about_dates(errors) && self.redate(&batch, now) {
+            return self.return_batch(batch, now);
+        }
         self.isolation.rejected(batch.part);
         let named: HashSet<Sku> =
             named(errors, batch.items.iter().map(|item| &item.sku)).into_iter().collect();
@@ -162,6 +182,16 @@ impl Plan {
         let (apart, others) =
             batch.into_skus().into_iter().partition(|(sku, _)| named.contains(sku));
         self.isolation.set_apart(apart, others, is_zeros);
+    }
+
+    /// Whether a batch whose dates were rejected would go out with others now.
+    fn redate(&mut self, batch: &Batch, now: Now) -> bool {
+        // What was sent before our clock was found wrong says nothing of the Market's.
+        self.trusts_earlier_dates = false;
+        let raised = || batch.items.iter().filter(|item| item.is_raised);
+        let is_raised = raised().next().is_some();
+        self.around.ledger.forget_dates(self.target.shop, raised().map(|item| item.id));
+        self.skew.confirm(now.wall) || is_raised
     }
 
     fn split(&mut self, batch: Batch) {

@@ -28,13 +28,14 @@ use super::ledger::{Ledger, is_due};
 use super::pace::Purse;
 use super::quarantine::Quarantine;
 use super::scan::{Found, Scan};
+use super::skew::{Range, Skew};
 use super::standing::{Standing, State};
 use super::verdict::{Verdict, judge};
 use super::{Memory, Metrics, Target};
 use crate::history::{History, What};
 use crate::partner::client::{RateHeaders, Reply};
 use crate::partner::wire::{Address, MAX_SKUS_PER_UPDATE, UpdateBody};
-use crate::stock::{Count, Level, Marks, Sku, SkuId, StockBook};
+use crate::stock::{Count, Instant as Stamp, Level, Marks, Sku, SkuId, StockBook};
 use crate::store::{Acked, Quarantined, Spent};
 use crate::telemetry::Alarms;
 
@@ -117,10 +118,9 @@ pub struct Plan {
     scan_at: Instant,
     max_skus: usize,
     grow_at: Option<Instant>,
-    // How far the Market's clock is behind ours.
-    behind: TimeDelta,
-    // How far they have been apart at most, either way, within a day of this moment.
-    apart: (TimeDelta, DateTime<Utc>),
+    skew: Skew,
+    // The Market has taken the dates that the ledger's times of an earlier life suggest.
+    trusts_earlier_dates: bool,
     waiting_since: Option<DateTime<Utc>>,
     in_flight: usize,
     in_flight_skus: usize,
@@ -158,6 +158,10 @@ struct Item {
     id: SkuId,
     level: Level,
     age: Age,
+    // The date it goes out with.
+    date: Stamp,
+    // That of an earlier request, as its own would be before it.
+    is_raised: bool,
 }
 
 /// SKUs that go out in one request.
@@ -207,7 +211,7 @@ pub struct Landed {
     batch: Batch,
     verdict: Verdict,
     rate: RateHeaders,
-    date: Option<DateTime<Utc>>,
+    skew: Option<Range>,
     trace: Option<String>,
     at: Now,
 }
@@ -217,11 +221,11 @@ impl Landed {
     #[must_use]
     pub fn new(batch: Batch, reply: Reply, at: Now) -> Self {
         let verdict = judge(&reply);
-        let (rate, date, trace) = match reply {
-            Reply::Answer(answer) => (answer.rate, answer.date, answer.trace),
+        let (rate, skew, trace) = match reply {
+            Reply::Answer(answer) => (answer.rate, Range::of(&answer), answer.trace),
             Reply::Failure(_) => (RateHeaders::default(), None, None),
         };
-        Self { batch, verdict, rate, date, trace, at }
+        Self { batch, verdict, rate, skew, trace, at }
     }
 
     /// The batch, if the Market has accepted it.
@@ -271,8 +275,8 @@ impl Plan {
             scan_at: now.mono,
             max_skus: most_skus(&target.address),
             grow_at: None,
-            behind: TimeDelta::zero(),
-            apart: (TimeDelta::zero(), now.wall),
+            skew: Skew::default(),
+            trusts_earlier_dates: true,
             waiting_since: None,
             in_flight: 0,
             in_flight_skus: 0,
@@ -472,12 +476,18 @@ impl Plan {
                 continue;
             };
             let level = entry.level();
-            let updated_at = held_in_window(level.updated_at, now.wall - self.behind);
+            let held = held_in_window(level.updated_at, now.wall - self.skew.behind());
+            // The Market may ignore what is dated before what it has.
+            let last = ledger.dated(shop, entry.id()).or_else(|| {
+                ledger.dated_before(shop, entry.id()).filter(|_| self.trusts_earlier_dates)
+            });
+            let updated_at = last.map_or(held, |last| held.max(last));
             if !body.push(&sku, Level { updated_at, ..level }) {
                 left_over.push((sku, age));
                 break;
             }
-            items.push(Item { sku, id: entry.id(), level, age });
+            let (date, is_raised) = (updated_at, updated_at > held);
+            items.push(Item { sku, id: entry.id(), level, age, date, is_raised });
         }
         left_over.extend(candidates);
         let bytes = body.finish();
@@ -529,12 +539,13 @@ impl Plan {
         is_free
     }
 
-    /// A read-back ended, and this is what the Market's clock said; how far it is from ours.
-    pub fn end_look(&mut self, date: Option<DateTime<Utc>>, now: Now) -> TimeDelta {
+    /// A read-back ended, and this is what it says of the Market's clock. Returns by how much
+    /// dates may differ because of the clocks.
+    pub fn end_look(&mut self, skew: Option<Range>, now: Now) -> TimeDelta {
         self.looks -= 1;
         self.around.purse.end_look();
-        self.note_clock(date, now.wall);
-        self.apart.0
+        skew.into_iter().for_each(|range| self.skew.note(range, now.wall));
+        self.skew.tolerance()
     }
 
     /// Which of the target's keys to ask with.

@@ -30,6 +30,7 @@ use self::sighting::PassId;
 use super::Mode;
 use super::ledger::Ledger;
 use super::plan::Now;
+use super::skew::Range;
 use super::verdict::{Verdict, judge};
 use crate::history::History;
 use crate::partner::client::Reply;
@@ -97,7 +98,8 @@ pub struct Field {
 impl Field {
     fn ours(&self, entry: Entry, acked: Acked, apart: TimeDelta) -> Ours {
         let is_dry = self.mode == Mode::DryRun;
-        Ours { level: entry.level(), acked, is_dry, grace: self.grace, apart }
+        let dated = self.ledger.dated(self.shop, entry.id());
+        Ours { level: entry.level(), acked, dated, is_dry, grace: self.grace, apart }
     }
 
     /// One listing of a campaign shows all its warehouses; by business each has its own.
@@ -135,7 +137,6 @@ struct Pass {
     stages: Vec<Stage>,
     is_gathered: bool,
     tally: Tally,
-    apart: TimeDelta,
 }
 
 /// A list to go through, or SKUs to ask for.
@@ -185,7 +186,7 @@ impl Stage {
 #[derive(Debug)]
 pub struct Landed {
     page: Result<Page, Verdict>,
-    date: Option<DateTime<Utc>>,
+    skew: Option<Range>,
 }
 
 impl Landed {
@@ -197,17 +198,17 @@ impl Landed {
                 .map_err(|reason| Verdict::Retry { reason: format!("not a page: {reason}") }),
             (verdict, _) => Err(verdict),
         };
-        let date = match reply {
-            Reply::Answer(answer) => answer.date,
+        let skew = match reply {
+            Reply::Answer(answer) => Range::of(answer),
             Reply::Failure(_) => None,
         };
-        Self { page, date }
+        Self { page, skew }
     }
 
-    /// The Market's own clock, if it told.
+    /// What it says of the Market's clock, if it was dated.
     #[must_use]
-    pub fn date(&self) -> Option<DateTime<Utc>> {
-        self.date
+    pub fn skew(&self) -> Option<Range> {
+        self.skew
     }
 }
 
@@ -313,7 +314,6 @@ impl Surveyor {
             stages: stages(Shelf::Archive).chain(stages(Shelf::OnSale)).collect(),
             is_gathered: false,
             tally: Tally::default(),
-            apart: TimeDelta::zero(),
         });
         // What the pass before has found holds until this one has ended.
         self.survey.state = Progress::Running;
@@ -348,13 +348,12 @@ impl Surveyor {
         self.survey.trouble = None;
         self.survey.pages += 1;
         let pass = self.pass.as_mut()?;
-        pass.apart = pass.apart.max(apart);
         let stage = pass.stages.last_mut()?;
         if let Part::Listing { .. } = stage.part {
             self.survey.listed += page.offers.len() as u64;
         }
         for shown in &page.offers {
-            let ours = see(&self.field, &mut pass.tally, (pass.id, pass.apart), shown, self.asked);
+            let ours = see(&self.field, &mut pass.tally, (pass.id, apart), shown, self.asked);
             stage.not_ours += u64::from(!ours);
         }
         match stage.advance(page.next) {

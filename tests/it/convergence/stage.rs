@@ -23,7 +23,7 @@ use stockbridge::migrator::plan::{Batch, Keep, Landed, Now, Plan, Surroundings};
 use stockbridge::migrator::reconcile::{self, Class, Field, Sightings, Step, Survey, Surveyor};
 use stockbridge::migrator::verdict::{Verdict, judge};
 use stockbridge::migrator::{Ledger, Memory, Metrics, Mode, Target};
-use stockbridge::partner::client::{Answer, Reply};
+use stockbridge::partner::client::{Answer, Reply, Way};
 use stockbridge::partner::page::Look;
 use stockbridge::partner::wire::Address;
 use stockbridge::rehearsal::{CampaignConfig, HOME_BUSINESS, Held, Market, MarketConfig, compare};
@@ -205,7 +205,12 @@ impl Stage {
             history: Arc::default(),
             alarms: Alarms::new(clock),
             lanes: Vec::new(),
-            envoy: Envoy { market: market.clone(), clock, way_back: Duration::ZERO },
+            envoy: Envoy {
+                market: market.clone(),
+                clock,
+                way_back: Duration::ZERO,
+                slow_body: Duration::ZERO,
+            },
             market,
             clock,
             flights: FuturesUnordered::new(),
@@ -323,6 +328,17 @@ impl Stage {
         self.envoy.way_back = time;
     }
 
+    /// Bodies of answers take so long after their heads.
+    pub(super) fn set_slow_body(&mut self, time: Duration) {
+        self.envoy.slow_body = time;
+    }
+
+    /// Our clock is set, so far from where it is.
+    pub(super) fn set_clock(&mut self, by: TimeDelta) {
+        self.clock = Clock::starting_at(self.clock.now() + by);
+        self.envoy.clock = self.clock;
+    }
+
     // === Lives ===
 
     /// `kill -9`, and a start from what is on disk. What was under way is cut: the Market may
@@ -429,7 +445,7 @@ impl Stage {
     fn land_look(&mut self, lane: usize, landed: reconcile::Landed) {
         let now = self.now();
         let Lane { plan, surveyor, passes, .. } = &mut self.lanes[lane];
-        let apart = plan.end_look(landed.date(), now);
+        let apart = plan.end_look(landed.skew(), now);
         let mut step = surveyor.land(landed, plan.set_aside(), apart, now);
         plan.hint(&surveyor.take_lost(), now);
         while let Some(next) = step {
@@ -535,18 +551,23 @@ struct Envoy {
     clock: Clock,
     /// How long an answer is on its way, after the Market has dated it.
     way_back: Duration,
+    /// How long its body takes after its head.
+    slow_body: Duration,
 }
 
 impl Envoy {
     fn call(&self, request: Request<Body>) -> impl Future<Output = Reply> + use<> {
-        let Self { market, clock, way_back } = self.clone();
+        let Self { market, clock, way_back, slow_body } = self.clone();
         let call = async move {
+            let asked = clock.now();
             let response = market.router().oneshot(request).await.unwrap();
             let (head, body) = response.into_parts();
             sleep(way_back).await;
+            let way = Way { asked, head: clock.now() };
+            sleep(slow_body).await;
             let body = body.collect().await.map_err(|error| error.to_string())?;
             let bytes = body.to_bytes();
-            Ok(Answer::read(head.status.as_u16(), &head.headers, bytes, clock.now()))
+            Ok(Answer::read(head.status.as_u16(), &head.headers, bytes, way))
         };
         async move {
             match timeout(CLIENT_TIMEOUT, call).await {
