@@ -31,7 +31,7 @@ RUN strip --strip-debug /out/stockbridge
 FROM ${RUNTIME_IMAGE}
 LABEL org.opencontainers.image.title="stockbridge" \
       org.opencontainers.image.description="Carries a seller's stock across the end of Yandex Market's push API" \
-      org.opencontainers.image.licenses="MIT OR Apache-2.0"
+      org.opencontainers.image.licenses="MIT"
 COPY --from=build /out/stockbridge /usr/local/bin/stockbridge
 # A new volume takes its owner from here.
 COPY --from=build --chown=65532:65532 /out/data /data

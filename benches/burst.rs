@@ -23,6 +23,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use axum::http::Request;
 use bytes::Bytes;
+use stockbridge::auth_failures::AuthFailures;
 use stockbridge::clock::Clock;
 use stockbridge::http::secret::Secret;
 use stockbridge::http::{Limits as HttpLimits, Server};
@@ -117,9 +118,16 @@ impl House {
             book: Arc::clone(&self.book),
             clock: Clock::wall(),
             metrics: partner::Metrics::default(),
+            auth_failures: AuthFailures::new(
+                Clock::wall(),
+                Alarms::new(Clock::wall()),
+                Vec::new(),
+                10_000,
+            ),
         };
         let shop = |index| partner::Shop {
             id: ShopId(index),
+            name: format!("shop-{index}"),
             campaigns: vec![index.into()],
             feed_keys: vec![Secret::new(FEED_KEY)],
             warehouses: vec![market::warehouse(index)],

@@ -68,6 +68,7 @@ pub mod telemetry;
 pub mod http;
 pub mod store;
 
+pub mod auth_failures;
 pub mod history;
 pub mod ingest;
 pub mod legacy;

@@ -4,14 +4,20 @@
 //! begins, a gauge, and an entry in the status until it clears. Rooms raise and clear them;
 //! this module neither knows nor asks what they mean.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
+use tracing::field::Field;
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt as _;
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
 use crate::clock::Clock;
 
@@ -45,8 +51,11 @@ pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), String> {
         LogFormat::Json => true,
         LogFormat::Text => false,
     };
-    let started =
-        if as_json { lines.json().flatten_event(true).try_init() } else { lines.try_init() };
+    let started = if as_json {
+        lines.json().flatten_event(true).try_init()
+    } else {
+        lines.fmt_fields(escaped_fields()).try_init()
+    };
     started.map_err(|e| e.to_string())?;
     // Where, and not what: a panic's message may hold what a client sent.
     std::panic::set_hook(Box::new(|panic| {
@@ -56,9 +65,86 @@ pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Formats the fields of text lines: message and values come from outside in part, so whatever
+/// could end a line, move the cursor or reorder text is escaped. JSON lines escape by themselves.
+fn escaped_fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
+    debug_fn(|writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug| {
+        let mut writer = Escaping(writer);
+        match field.name() {
+            "message" => write!(writer, "{value:?}"),
+            name => write!(writer, "{name}={value:?}"),
+        }
+    })
+    .delimited(" ")
+}
+
+struct Escaping<'a, 'w>(&'a mut Writer<'w>);
+
+impl fmt::Write for Escaping<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.write_str(&printable(text))
+    }
+}
+
+/// A text that may come from outside, for a line that people read: each character that could end
+/// the line, move the cursor, reorder or hide text is replaced by its JSON escape, such as
+/// `\u001b`.
+#[must_use]
+pub fn printable(text: &str) -> Cow<'_, str> {
+    escape(text, is_unprintable)
+}
+
+/// The same for a text of several lines: line feeds and tabs stay.
+#[must_use]
+pub fn printable_lines(text: &str) -> Cow<'_, str> {
+    escape(text, |c| is_unprintable(c) && !matches!(c, '\n' | '\t'))
+}
+
+fn escape(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&is_escaped) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match c {
+            _ if !is_escaped(c) => escaped.push(c),
+            '\n' => escaped.push_str("\\n"),
+            '\r' => escaped.push_str("\\r"),
+            '\t' => escaped.push_str("\\t"),
+            _ => {
+                let mut units = [0; 2];
+                for unit in c.encode_utf16(&mut units) {
+                    escaped.push_str(&format!("\\u{unit:04x}"));
+                }
+            }
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+/// Control characters, line separators, and format characters without a width: bidirectional
+/// marks, joiners, tags.
+fn is_unprintable(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{ad}'
+                | '\u{61c}'
+                | '\u{180e}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
+}
+
 /// What is wrong and needs somebody to act. The names are stable: alerts are built on them.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum AlarmKind {
+    /// Many requests came with a wrong token, key or password.
+    AuthFailures,
     /// The Market refuses whole batches: something is wrong with all of them, not with a SKU.
     BatchRefused,
     /// A campaign's forwarding stands still until the cause is mended.
@@ -91,7 +177,8 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// Every kind, for the gauges: one that was never raised shows 0.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
+        Self::AuthFailures,
         Self::BatchRefused,
         Self::CampaignPaused,
         Self::CloneGuard,
@@ -112,6 +199,7 @@ impl AlarmKind {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::AuthFailures => "auth_failures",
             Self::BatchRefused => "batch_refused",
             Self::CampaignPaused => "campaign_paused",
             Self::CloneGuard => "clone_guard",
@@ -227,6 +315,74 @@ impl Alarms {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The text lines that `log` leads to.
+    fn lines_of(log: impl FnOnce()) -> String {
+        #[derive(Clone, Default)]
+        struct Buffer(Arc<Mutex<Vec<u8>>>);
+        impl std::io::Write for Buffer {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().unwrap().write(bytes)
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let buffer = Buffer::default();
+        let writer = buffer.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .with_ansi(false)
+            .fmt_fields(escaped_fields())
+            .finish();
+        tracing::subscriber::with_default(subscriber, log);
+        let bytes = buffer.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn no_field_or_message_can_forge_a_text_line() {
+        let evil = "x\r\n2026-11-28T10:00:00Z ERROR stockbridge: \u{1b}[2Jforged\u{85}\u{202e}";
+        let error = std::io::Error::other(evil);
+        let text = lines_of(|| {
+            let span = tracing::info_span!("request", path = %evil, mode = evil);
+            let _entered = span.enter();
+            tracing::warn!(
+                mode = evil,
+                shown = %evil,
+                debugged = ?evil,
+                error = &error as &dyn std::error::Error,
+                "told 1C in answer to {evil}: {error}"
+            );
+        });
+        assert_eq!(text.lines().count(), 1, "{text}");
+        let line = text.strip_suffix('\n').unwrap();
+        assert!(!line.contains(is_unprintable), "{line:?}");
+        let message =
+            "told 1C in answer to x\\r\\n2026-11-28T10:00:00Z ERROR stockbridge: \\u001b[2J";
+        assert!(line.contains(message), "{line}");
+        assert!(line.contains(" mode=\"x\\r\\n") && line.contains(" shown=x\\r\\n"), "{line}");
+    }
+
+    #[test]
+    fn usual_fields_look_as_before() {
+        let text =
+            lines_of(|| tracing::info!(skus = 3, shop = "moscow", "read «Плед»: {} SKUs", 3));
+        let message = "stockbridge::telemetry::tests: read «Плед»: 3 SKUs skus=3 shop=\"moscow\"\n";
+        assert!(text.ends_with(message), "{text}");
+    }
+
+    #[test]
+    fn only_what_misleads_a_reader_is_escaped() {
+        for text in ["", "Плед «зимний» 50%\\", "😀 é", "a\u{301}", "مرحبا", "שלום"]
+        {
+            assert_eq!(printable(text), text);
+        }
+        assert_eq!(printable("a\tb\0\u{7f}\u{9b}c"), "a\\tb\\u0000\\u007f\\u009bc");
+        assert_eq!(printable("\u{200b}\u{2028}\u{2066}\u{feff}"), "\\u200b\\u2028\\u2066\\ufeff");
+        assert_eq!(printable("\u{e0041}"), "\\udb40\\udc41");
+        assert_eq!(printable_lines("a\n\tb\r\u{85}"), "a\n\tb\\r\\u0085");
+    }
 
     #[test]
     fn an_alarm_keeps_its_beginning_and_takes_the_latest_wording() {

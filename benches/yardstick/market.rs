@@ -12,6 +12,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
+use stockbridge::auth_failures::AuthFailures;
 use stockbridge::clock::Clock;
 use stockbridge::http::read_body;
 use stockbridge::http::secret::Secret;
@@ -41,6 +42,12 @@ pub(crate) fn legacy_router(book: Arc<StockBook>) -> Router {
         clock: Clock::wall(),
         alarms: Alarms::new(Clock::wall()),
         metrics: legacy::Metrics::default(),
+        auth_failures: AuthFailures::new(
+            Clock::wall(),
+            Alarms::new(Clock::wall()),
+            Vec::new(),
+            10_000,
+        ),
         read_through: None,
     };
     let shop = |index| legacy::Shop {

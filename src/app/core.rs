@@ -19,6 +19,7 @@ use tracing::{Span, debug_span, info, warn};
 
 use super::guard::{self, Claim};
 use super::{Crew, plans};
+use crate::auth_failures::AuthFailures;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::history::{History, What};
@@ -234,7 +235,7 @@ impl Core {
         &self,
         config: &Config,
         ingest: Ingest,
-        (read_through, exchange): (ReadThrough, Router),
+        (read_through, exchange, auth_failures): (ReadThrough, Router, AuthFailures),
         pushes: Arc<Pushes>,
         registry: &mut Registry,
     ) -> Router {
@@ -245,6 +246,7 @@ impl Core {
             clock: self.clock,
             alarms: self.alarms.clone(),
             metrics: legacy::Metrics::default(),
+            auth_failures: auth_failures.clone(),
             read_through: Some(read_through),
         };
         asked.metrics.register(registry);
@@ -253,13 +255,22 @@ impl Core {
             book: Arc::clone(&self.book),
             clock: self.clock,
             metrics: partner::Metrics::default(),
+            auth_failures,
         };
         fed.metrics.register(registry);
-        let nothing = async |uri: Uri| {
+        let stocks_paths: Arc<[String]> =
+            config.shops.iter().map(|shop| format!("{}/stocks", shop.base_path)).collect();
+        let nothing = async move |uri: Uri| {
             if partner::is_partner_path(uri.path()) {
                 return partner::nothing_here();
             }
-            let message = "there is nothing at this path";
+            let message = match legacy::meant_path(uri.path(), &stocks_paths) {
+                Some(path) => format!(
+                    "there is nothing at this path, the stock is at '{path}': remove the slashes \
+                     that are too many"
+                ),
+                None => "there is nothing at this path".to_owned(),
+            };
             Refusal::new(StatusCode::NOT_FOUND, "NOT_FOUND", message).into_response()
         };
         let layers = ServiceBuilder::new()

@@ -22,12 +22,14 @@ use tracing::info;
 
 use self::core::{Core, read_through};
 pub use self::guard::Claim;
+use crate::auth_failures::AuthFailures;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::http::{Limits, Server};
 use crate::legacy::server::Pushes;
 use crate::lifecycle::{Fuse, Tasks};
 use crate::ops::Ops;
+use crate::ops::access::AllowedHosts;
 use crate::store::Store;
 
 /// For the whole of a stop: under the 30 s after which Docker and Kubernetes kill.
@@ -69,7 +71,11 @@ impl App {
     /// An address is taken, or the store cannot be opened.
     pub async fn build(config: Config, clock: Clock, claim: Claim) -> anyhow::Result<Self> {
         let crew = Crew::new();
-        let limits = Limits { max_connections: config.max_connections, ..Limits::default() };
+        let limits = Limits {
+            max_connections: config.max_connections,
+            max_connections_per_address: config.max_connections_per_address,
+            ..Limits::default()
+        };
         let public = bind(config.listen, limits, "listen")?;
         // An operator may hand over a large file, and wait until it is taken.
         let ops_limits = Limits { body: OPS_PATIENCE, handler: OPS_PATIENCE, ..Limits::default() };
@@ -78,7 +84,8 @@ impl App {
 
         // Up before the store is read, so that "starting" can be told from "dead".
         let ops = Ops::new(crew.public.clone());
-        crew.ops.spawn("ops", ops_server.run(ops.clone().router(), crew.ops.clone()));
+        let ops_router = ops.clone().router(AllowedHosts::new(ops_addr, &config.ops_hosts));
+        crew.ops.spawn("ops", ops_server.run(ops_router, crew.ops.clone()));
 
         let mut registry = Registry::with_prefix("stockbridge");
         public.metrics().register(&mut registry);
@@ -90,8 +97,15 @@ impl App {
         core.remember_pushes(&pushes);
         let feeds = core.open_feeds(&config, ingest.clone()).await?;
         feeds.start(&config.outbound(), &crew.sources).context("start the sources")?;
-        let doors =
-            (read_through(feeds.clone(), crew.sources.clone()), feeds.router(&crew.sources));
+        let auth_failures = AuthFailures::new(
+            clock,
+            core.alarms.clone(),
+            config.trusted_proxies.clone(),
+            config.max_connections,
+        );
+        auth_failures.register(&mut registry);
+        let exchange = feeds.router(&crew.sources, &auth_failures);
+        let doors = (read_through(feeds.clone(), crew.sources.clone()), exchange, auth_failures);
         let router = core.routes(&config, ingest, doors, Arc::clone(&pushes), &mut registry);
 
         let store = Arc::clone(&core.store);

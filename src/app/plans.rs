@@ -63,6 +63,7 @@ pub(super) fn partner_shops(config: &Config) -> Vec<partner::Shop> {
     ids(config)
         .map(|(id, shop)| partner::Shop {
             id,
+            name: shop.name.clone(),
             campaigns: std::iter::once(shop.campaign).chain(shop.feed_campaigns.clone()).collect(),
             feed_keys: shop.feed_keys.clone(),
             warehouses: shop.warehouses.clone(),

@@ -24,6 +24,7 @@ use clap::{Parser, Subcommand};
 use tracing::warn;
 
 use crate::config::{Config, ConfigError};
+use crate::telemetry::printable_lines;
 
 /// Carries a seller's stock across the end of Yandex Market's push API.
 #[derive(Debug, Parser)]
@@ -107,15 +108,17 @@ impl ConfigArgs {
     }
 }
 
-/// A line for the person at the terminal, on standard output.
+/// A line for the person at the terminal, on standard output. What is printed comes from sellers'
+/// files and other servers in part, so characters that mislead a terminal are escaped; JSON stays
+/// the same JSON.
 fn say(text: &str) {
     // Whoever reads may have gone, such as `head`: that is no fault of ours.
-    let _gone = writeln!(std::io::stdout(), "{text}");
+    let _gone = writeln!(std::io::stdout(), "{}", printable_lines(text));
 }
 
 /// A line about what went wrong, on standard error.
 fn tell(text: &str) {
-    let _gone = writeln!(std::io::stderr(), "{text}");
+    let _gone = writeln!(std::io::stderr(), "{}", printable_lines(text));
 }
 
 /// The runtime of every command that talks to somebody.

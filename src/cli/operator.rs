@@ -11,6 +11,8 @@ use serde_json::Value;
 use super::healthcheck::ops_url;
 use super::say;
 use crate::http::{ClientConfig, Trust, client, read_answer};
+use crate::ops::access;
+use crate::telemetry::printable;
 
 /// How long an answer may take: the service may have to look at millions of SKUs.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -114,6 +116,7 @@ impl Operator {
     }
 
     async fn ask(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
+        let request = request.header(access::HEADER, access::HEADER_VALUE);
         let answer = request.send().await.with_context(|| {
             format!("no service answers on {}: is it running, and is --ops right?", self.ops)
         })?;
@@ -140,10 +143,10 @@ pub(super) fn query(pairs: &[(&str, Option<&str>)]) -> String {
     })
 }
 
-/// Text of a JSON value, for people: a string without its quotes.
+/// Text of a JSON value, for people: a string without its quotes, on one line.
 pub(super) fn text(value: &Value) -> String {
     match value {
-        Value::String(text) => text.clone(),
+        Value::String(text) => printable(text).into_owned(),
         Value::Null => "—".to_owned(),
         other => other.to_string(),
     }

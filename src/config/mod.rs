@@ -21,6 +21,7 @@ use self::reader::Reader;
 pub use self::reader::read_secret;
 pub use self::settings::{SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS, Setting};
 pub use self::sources::IMPORT;
+use crate::auth_failures::Network;
 use crate::http::secret::Secret;
 use crate::http::{ClientConfig, Trust};
 use crate::legacy::server::UnknownSku;
@@ -36,6 +37,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where the operator looks; loopback unless set otherwise.
     pub ops_listen: SocketAddr,
+    /// Names under which `ops_listen` is called, besides its own address and localhost.
+    pub ops_hosts: Vec<String>,
     /// The store's directory.
     pub store: PathBuf,
     /// The Market.
@@ -57,6 +60,11 @@ pub struct Config {
     pub cutoff: NaiveDate,
     /// Most connections at a time on the public listener.
     pub max_connections: usize,
+    /// Connections the Market's and the seller's listener has open from one source address;
+    /// `None` is no limit.
+    pub max_connections_per_address: Option<usize>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// Which log lines are written, in the syntax of `RUST_LOG`.
@@ -203,6 +211,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
     }
     let listen = reader.take("listen", |text| text.parse().ok());
     let ops_listen = reader.take("ops_listen", |text| text.parse().ok());
+    let ops_hosts = reader.list("ops_hosts", parse_host);
     let store = reader.path("store");
     let market_url = reader.take("market_url", parse_market_url);
     let ca_file = reader.optional_path("ca_file");
@@ -213,6 +222,8 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
     let stale_after = reader.take("stale_hours", in_range(1, 720));
     let cutoff = reader.take("cutoff", |text| text.parse().ok());
     let max_connections = reader.take("max_connections", in_range(1, 100_000));
+    let per_address = reader.take("max_connections_per_address", in_range(0, 100_000));
+    let trusted_proxies = reader.list("trusted_proxies", Network::parse);
     let log_format = reader.take("log_format", |text| match text {
         "auto" => Some(LogFormat::Auto),
         "json" => Some(LogFormat::Json),
@@ -225,6 +236,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
     Some(Config {
         listen: listen?,
         ops_listen: ops_listen?,
+        ops_hosts: ops_hosts?,
         store: store?,
         market_url: market_url?,
         ca_file,
@@ -235,6 +247,8 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         stale_after: TimeDelta::hours(stale_after?.try_into().ok()?),
         cutoff: cutoff?,
         max_connections: max_connections?,
+        max_connections_per_address: per_address.map(|most| (most > 0).then_some(most))?,
+        trusted_proxies: trusted_proxies?,
         log_format: log_format?,
         log_filter: log_filter?,
         shops: shops.into_iter().collect::<Option<_>>()?,
@@ -281,7 +295,7 @@ fn read_shop(reader: &mut Reader<'_>) -> Option<ShopConfig> {
         .collect();
     let rules = sources::read_rules(reader);
     // A shop that is fed by its sources needs no key for a program.
-    let feed_keys = reader.secrets(["feed_key", "feed_key_2"], sources.is_empty());
+    let feed_keys = reader.chosen_secrets(["feed_key", "feed_key_2"], sources.is_empty());
     // A shop that forwards nothing needs no key for it.
     let api_keys = reader.secrets(["api_key", "api_key_2"], migrate != Some(Mode::Off));
     let secret_files = reader.secret_files();
@@ -344,6 +358,14 @@ fn parse_instance(text: &str) -> Option<String> {
 
 fn is_plain(c: char) -> bool {
     c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_'
+}
+
+/// A host name or an IP address, without a port.
+fn parse_host(text: &str) -> Option<String> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    let is_name = (1..=253).contains(&text.len()) && text.chars().all(is_plain);
+    (bare.parse::<std::net::IpAddr>().is_ok() || is_name).then(|| bare.to_ascii_lowercase())
 }
 
 fn parse_base_path(text: &str) -> Option<String> {
@@ -436,6 +458,7 @@ impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "listen = \"{}\"", self.listen)?;
         writeln!(f, "ops_listen = \"{}\"", self.ops_listen)?;
+        writeln!(f, "ops_hosts = {:?}", self.ops_hosts)?;
         writeln!(f, "store = {:?}", self.store.display().to_string())?;
         writeln!(f, "market_url = {:?}", self.market_url)?;
         if let Some(file) = &self.ca_file {
@@ -454,6 +477,10 @@ impl fmt::Display for Config {
         writeln!(f, "stale_hours = {}", self.stale_after.num_hours())?;
         writeln!(f, "cutoff = \"{}\"", self.cutoff)?;
         writeln!(f, "max_connections = {}", self.max_connections)?;
+        let per_address = self.max_connections_per_address.unwrap_or(0);
+        writeln!(f, "max_connections_per_address = {per_address}")?;
+        let proxies: Vec<String> = self.trusted_proxies.iter().map(Network::to_string).collect();
+        writeln!(f, "trusted_proxies = {proxies:?}")?;
         let format = match self.log_format {
             LogFormat::Auto => "auto",
             LogFormat::Json => "json",

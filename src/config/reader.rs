@@ -9,6 +9,9 @@ use crate::http::secret::Secret;
 /// How the names of our variables begin.
 const PREFIX: &str = "STOCKBRIDGE_";
 
+/// Shortest secret that the seller chooses: a shorter one can be guessed over a network.
+const LEAST_CHOSEN: usize = 8;
+
 /// Takes settings out of a table and an environment, and collects what is wrong.
 ///
 /// What is taken is removed: what remains at the end was not asked for, and is a fault too.
@@ -192,16 +195,46 @@ impl<'a> Reader<'a> {
         let faults = self.faults.len();
         let secrets: Vec<Secret> = keys.iter().filter_map(|key| self.secret(key)).collect();
         if secrets.is_empty() && is_needed && self.faults.len() == faults {
-            self.faults.push(format!(
-                "{place}{key}_file is missing: it must be {rule}, or set {prefix}{variable}",
-                place = self.place,
-                key = keys[0],
-                rule = find(&format!("{}_file", keys[0]), self.settings).rule,
-                prefix = self.prefix,
-                variable = keys[0].to_uppercase(),
-            ));
+            self.missing_secret(keys[0]);
         }
         secrets
+    }
+
+    /// The same for secrets that the seller chooses and others may try to guess: each has at least
+    /// [`LEAST_CHOSEN`] characters.
+    pub(super) fn chosen_secrets<const N: usize>(
+        &mut self,
+        keys: [&str; N],
+        is_needed: bool,
+    ) -> Vec<Secret> {
+        let mut secrets = Vec::new();
+        let faults = self.faults.len();
+        for key in keys {
+            let found = self.secret(key);
+            let length = found.as_ref().map_or(LEAST_CHOSEN, |secret| secret.expose().len());
+            if length < LEAST_CHOSEN {
+                self.faults.push(format!(
+                    "{}{key} has {length} characters: it must have at least {LEAST_CHOSEN}, or it \
+                     can be guessed; make one with: openssl rand -hex 24",
+                    self.place
+                ));
+            }
+            secrets.extend(found);
+        }
+        if secrets.is_empty() && is_needed && self.faults.len() == faults {
+            self.missing_secret(keys[0]);
+        }
+        secrets
+    }
+
+    fn missing_secret(&mut self, key: &str) {
+        self.faults.push(format!(
+            "{place}{key}_file is missing: it must be {rule}, or set {prefix}{variable}",
+            place = self.place,
+            rule = find(&format!("{key}_file"), self.settings).rule,
+            prefix = self.prefix,
+            variable = key.to_uppercase(),
+        ));
     }
 
     fn secret(&mut self, key: &str) -> Option<Secret> {

@@ -17,6 +17,12 @@ const fn setting(key: &'static str, default: Option<&'static str>, rule: &'stati
 pub const SETTINGS: &[Setting] = &[
     setting("listen", Some("127.0.0.1:8080"), "an address and a port, such as 0.0.0.0:8080"),
     setting("ops_listen", Some("127.0.0.1:9090"), "an address and a port, such as 127.0.0.1:9090"),
+    setting(
+        "ops_hosts",
+        Some(""),
+        "a list of names or IP addresses without a port under which ops_listen is called, besides \
+         its own address and localhost",
+    ),
     setting("store", Some("stockbridge-data"), "a directory"),
     setting(
         "market_url",
@@ -35,6 +41,17 @@ pub const SETTINGS: &[Setting] = &[
     setting("stale_hours", Some("24"), "a whole number between 1 and 720"),
     setting("cutoff", Some("2026-12-31"), "a date, such as 2026-12-31"),
     setting("max_connections", Some("10000"), "a whole number between 1 and 100000"),
+    setting(
+        "max_connections_per_address",
+        Some("0"),
+        "a whole number between 0, no limit, and 100000",
+    ),
+    setting(
+        "trusted_proxies",
+        Some(""),
+        "a list of IP addresses or networks, such as 10.0.0.0/8, of proxies whose X-Forwarded-For \
+         is believed",
+    ),
     setting("log_format", Some("auto"), "auto, json or text"),
     setting("log_filter", Some("info"), "a filter in the syntax of RUST_LOG"),
 ];
@@ -64,8 +81,16 @@ pub const SHOP_SETTINGS: &[Setting] = &[
     ),
     setting("push_token_file", None, "a file that holds the token the Market sends"),
     setting("push_token_2_file", None, "a file that holds a second token, for a change"),
-    setting("feed_key_file", None, "a file that holds the key the seller's program sends us"),
-    setting("feed_key_2_file", None, "a file that holds a second key, for a change"),
+    setting(
+        "feed_key_file",
+        None,
+        "a file that holds the key the seller's program sends us, at least 8 characters",
+    ),
+    setting(
+        "feed_key_2_file",
+        None,
+        "a file that holds a second key, for a change, at least 8 characters",
+    ),
     setting("api_key_file", None, "a file that holds our Api-Key for the Market"),
     setting("api_key_2_file", None, "a file that holds a second Api-Key, tried if one is refused"),
     setting("migrate", Some("on"), "on, dry-run or off"),
@@ -104,6 +129,7 @@ pub const SOURCE_SETTINGS: &[Setting] = &[
     setting("warehouse", None, "the name of a column, an element or a key"),
     setting("updated_at", None, "the name of a column, an element or a key"),
     setting("sheet", None, "the name of a sheet"),
+    setting("list", None, "json: the path of the list of products, such as result.items"),
     setting("delimiter", None, "semicolon, comma, tab or bar"),
     setting("encoding", None, "the name of an encoding, such as windows-1251"),
     setting("fraction", Some("reject"), "reject or floor"),
@@ -130,7 +156,11 @@ pub const SOURCE_SETTINGS: &[Setting] = &[
     setting("guard_repeats", Some("0"), "a whole number up to 1000; 0 means never"),
     // How it is reached.
     setting("login", None, "a name without a colon"),
-    setting("password_file", None, "a file that holds the password"),
+    setting(
+        "password_file",
+        None,
+        "a file that holds the password; at least 8 characters for the kind 1c",
+    ),
     setting("token_file", None, "a file that holds the token"),
     setting("token_in", Some("header"), "header or query"),
     setting(

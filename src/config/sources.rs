@@ -198,6 +198,7 @@ fn read_reading(reader: &mut Reader<'_>, kind: &str) -> Option<Reading> {
     }
     if kind == "file" {
         reading.sheet = reader.optional("sheet", field);
+        reading.list = reader.optional("list", field);
         reading.delimiter = reader.optional("delimiter", |text| match text {
             "semicolon" => Some(b';'),
             "comma" => Some(b','),
@@ -277,18 +278,21 @@ fn read_file(reader: &mut Reader<'_>) -> Option<Feed> {
             Some(Feed::Files(files::Config { path, format, is_one }))
         }
         (None, Some(url)) => {
-            let login = read_login(reader);
+            let login = read_login(reader, false);
             Some(Feed::Remote(fetch::Config { url, login, format }))
         }
     }
 }
 
-/// Name and password, if they are there.
-fn read_login(reader: &mut Reader<'_>) -> Option<(String, Secret)> {
+/// Name and password, if they are there; `is_ours` if others come to us with them.
+fn read_login(reader: &mut Reader<'_>, is_ours: bool) -> Option<(String, Secret)> {
     let login = reader.optional("login", |text| {
         Some(text.to_owned()).filter(|text| !text.is_empty() && !text.contains(':'))
     })?;
-    let password = reader.secrets(["password"], true).pop()?;
+    let password = match is_ours {
+        true => reader.chosen_secrets(["password"], true).pop()?,
+        false => reader.secrets(["password"], true).pop()?,
+    };
     Some((login, password))
 }
 
@@ -327,7 +331,7 @@ fn read_door(reader: &mut Reader<'_>) -> Option<Feed> {
     if reader.given_nothing("login") {
         reader.missing("login");
     }
-    let login = read_login(reader);
+    let login = read_login(reader, true);
     let max_mib = reader.take("max_mib", in_range(1, 65_536));
     let (login, password) = login?;
     let max_bytes = max_mib? as u64 * 1024 * 1024;
@@ -343,7 +347,7 @@ fn read_moysklad(
     let stock_type = reader.take("stock", moysklad::StockType::parse);
     let token = reader.optional_secret("token");
     let access = token.map(moysklad::Access::Token).or_else(|| {
-        let (login, password) = read_login(reader)?;
+        let (login, password) = read_login(reader, false)?;
         Some(moysklad::Access::Password { login, password })
     });
     let Some(access) = access else {
@@ -544,6 +548,7 @@ fn write_reading(f: &mut fmt::Formatter<'_>, reading: &Reading) -> fmt::Result {
         ("warehouse", &reading.warehouse),
         ("updated_at", &reading.updated_at),
         ("sheet", &reading.sheet),
+        ("list", &reading.list),
     ] {
         field.as_ref().map_or(Ok(()), |field| writeln!(f, "{key} = {}", quoted(field)))?;
     }

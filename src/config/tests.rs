@@ -487,3 +487,53 @@ fn what_check_prints_of_sources_is_read_back_the_same() {
         assert_eq!(format!("{one:?}"), format!("{other:?}"), "{config}");
     }
 }
+
+#[test]
+fn secrets_that_can_be_guessed_are_refused() {
+    let short = [
+        ("STOCKBRIDGE_SHOPS_MOSCOW_FEED_KEY", "canary1"),
+        ("STOCKBRIDGE_SHOPS_MOSCOW_FEED_KEY_2", "x"),
+        ("STOCKBRIDGE_SHOPS_MOSCOW_SOURCES_ERP_PASSWORD", "canary1"),
+        ("STOCKBRIDGE_SHOPS_MOSCOW_PUSH_TOKEN", "short"),
+    ];
+    let faults = parse(&with_source(KINDS[3].0), &short).unwrap_err();
+    let told = faults.join("\n");
+    for expected in [
+        "shops[0].feed_key has 7 characters: it must have at least 8",
+        "shops[0].feed_key_2 has 1 characters: it must have at least 8",
+        "sources[0].password has 7 characters: it must have at least 8",
+    ] {
+        assert!(told.contains(expected), "{expected} is not in\n{told}");
+    }
+    // The Market makes the push token, so its length is not the seller's choice.
+    assert_eq!(faults.len(), 3, "{told}");
+    assert!(!told.contains("canary"), "{told}");
+}
+
+#[test]
+fn hosts_and_proxies_are_checked_and_shown() {
+    let shop = with_source(KINDS[0].0);
+    let text = format!(
+        "ops_hosts = [\"Stockbridge\", \"[fd00::1]\"]\ntrusted_proxies = [\"10.0.0.0/8\", \
+         \"127.0.0.1\"]\n{shop}"
+    );
+    let config = parse(&text, &[]).unwrap();
+    assert_eq!(config.ops_hosts, ["stockbridge", "fd00::1"]);
+    let shown = config.to_string();
+    for line in [
+        "ops_hosts = [\"stockbridge\", \"fd00::1\"]\n",
+        "trusted_proxies = [\"10.0.0.0/8\", \"127.0.0.1/32\"]\n",
+    ] {
+        assert!(shown.contains(line), "{line} is not in\n{shown}");
+    }
+    for (line, fault) in [
+        ("ops_hosts = [\"stockbridge:9090\"]", "ops_hosts is [\"stockbridge:9090\"]"),
+        ("ops_hosts = [\"http://stockbridge\"]", "ops_hosts is "),
+        ("ops_hosts = [\"*\"]", "ops_hosts is [\"*\"]"),
+        ("trusted_proxies = [\"proxy\"]", "trusted_proxies is [\"proxy\"]"),
+        ("trusted_proxies = [\"10.0.0.0/33\"]", "trusted_proxies is [\"10.0.0.0/33\"]"),
+    ] {
+        let faults = parse(&format!("{line}\n{shop}"), &[]).unwrap_err().join("\n");
+        assert!(faults.contains(fault), "{fault} is not in\n{faults}");
+    }
+}

@@ -5,6 +5,9 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+/// Longest message, in characters: it may repeat what the client sent.
+const MAX_MESSAGE_CHARS: usize = 4_000;
+
 /// A request that was not served, and why, as `{"error":{"code":"…","message":"…"}}`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Refusal {
@@ -22,7 +25,12 @@ impl Refusal {
     /// A refusal that says nothing about trying again.
     #[must_use]
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), retry_after: None }
+        let mut message = message.into();
+        if let Some((end, _)) = message.char_indices().nth(MAX_MESSAGE_CHARS) {
+            message.truncate(end);
+            message.push('…');
+        }
+        Self { status, code, message, retry_after: None }
     }
 
     /// The same, to be tried again after `seconds`.
@@ -44,8 +52,9 @@ impl Refusal {
         serde_json::to_vec(&Envelope { error }).expect("two strings always make JSON")
     }
 
-    /// The whole answer as it goes over the wire, for where no HTTP library has the word.
-    pub(super) fn to_wire(&self) -> Vec<u8> {
+    /// The whole answer as it goes over the wire, for where no HTTP library has the word. The
+    /// answer to a HEAD request has no body, only its length.
+    pub(super) fn to_wire(&self, is_to_head: bool) -> Vec<u8> {
         let body = self.to_json();
         let retry = self.retry_after.map(|s| format!("retry-after: {s}\r\n")).unwrap_or_default();
         // RFC 9110 wants it with 405; the methods are those that any route of ours takes.
@@ -61,7 +70,9 @@ impl Refusal {
             length = body.len(),
         )
         .into_bytes();
-        wire.extend_from_slice(&body);
+        if !is_to_head {
+            wire.extend_from_slice(&body);
+        }
         wire
     }
 
@@ -115,10 +126,26 @@ mod tests {
 
     #[test]
     fn the_wire_form_counts_bytes_not_characters() {
-        let wire = Refusal::new(StatusCode::BAD_REQUEST, "BAD", "слово").to_wire();
+        let wire = Refusal::new(StatusCode::BAD_REQUEST, "BAD", "слово").to_wire(false);
         let text = String::from_utf8(wire).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\n"));
         assert!(head.ends_with(&format!("content-length: {}", body.len())));
+    }
+
+    #[test]
+    fn the_wire_form_for_head_has_no_body() {
+        let refusal = Refusal::new(StatusCode::BAD_REQUEST, "BAD", "word");
+        let [full, head] = [false, true].map(|is_to_head| refusal.to_wire(is_to_head));
+        let end = full.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+        assert_eq!(head, &full[..end]);
+    }
+
+    #[test]
+    fn a_message_of_any_length_is_cut() {
+        let refusal = Refusal::new(StatusCode::BAD_REQUEST, "BAD", "я".repeat(1_000_000));
+        assert!(refusal.message.len() < 10_000 && refusal.message.ends_with("яя…"));
+        let short = "я".repeat(MAX_MESSAGE_CHARS);
+        assert_eq!(Refusal::new(StatusCode::BAD_REQUEST, "BAD", short.as_str()).message, short);
     }
 }

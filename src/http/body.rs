@@ -2,17 +2,30 @@
 
 use std::error::Error;
 use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use axum::body::HttpBody;
 use axum::http::StatusCode;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
+use hyper::body::{Frame, SizeHint};
 use thiserror::Error;
+use tokio::time::timeout;
 
 use super::answer::Refusal;
 
 /// What a body of several pieces may occupy before any of them has come.
 const FIRST_RESERVE: usize = 64 * 1024;
+
+/// Most bytes of a body that are read although nobody wants them, so that the connection can be
+/// kept.
+const MAX_DRAINED: u64 = 64 * 1024;
+
+/// How long the response waits for them.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// A body that was not read to its end.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
@@ -40,6 +53,91 @@ impl From<BodyRefused> for Refusal {
         };
         Self::new(status, code, refused.to_string())
     }
+}
+
+/// What became of a request's body.
+#[derive(Debug, Default)]
+pub(super) enum Rest<B> {
+    /// Somebody still has it, or it broke.
+    #[default]
+    Unknown,
+    /// It was read to its end.
+    Read,
+    /// It was dropped before its end.
+    Unread(B),
+}
+
+/// A body that is given back if it is dropped before its end.
+#[derive(Debug)]
+pub(super) struct Lent<B> {
+    body: Option<B>,
+    back: Arc<Mutex<Rest<B>>>,
+}
+
+impl<B: HttpBody> Lent<B> {
+    /// Lends a body, and returns where what is left of it will be.
+    pub(super) fn new(body: B) -> (Self, Arc<Mutex<Rest<B>>>) {
+        let back = Arc::new(Mutex::new(Rest::Unknown));
+        (Self { body: Some(body), back: Arc::clone(&back) }, back)
+    }
+
+    fn note(&self, rest: Rest<B>) {
+        *self.back.lock().unwrap_or_else(PoisonError::into_inner) = rest;
+    }
+}
+
+impl<B: HttpBody + Unpin> HttpBody for Lent<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+        let is_read = frame.is_none() || body.is_end_stream();
+        match &frame {
+            Some(Err(_)) => self.body = None,
+            Some(Ok(_)) | None if is_read => {
+                self.body = None;
+                self.note(Rest::Read);
+            }
+            Some(Ok(_)) | None => {}
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
+    }
+}
+
+impl<B> Drop for Lent<B> {
+    fn drop(&mut self) {
+        if let Some(body) = self.body.take() {
+            *self.back.lock().unwrap_or_else(PoisonError::into_inner) = Rest::Unread(body);
+        }
+    }
+}
+
+/// Reads what is left of a body that declares at most [`MAX_DRAINED`] bytes and throws it away;
+/// returns whether its end was reached in [`DRAIN_TIMEOUT`].
+pub(super) async fn drain<B: HttpBody + Unpin>(mut body: B) -> bool {
+    let is_short = body.size_hint().upper().is_some_and(|bytes| bytes <= MAX_DRAINED);
+    let reading = async {
+        while let Some(frame) = body.frame().await {
+            if frame.is_err() {
+                return false;
+            }
+        }
+        true
+    };
+    is_short && timeout(DRAIN_TIMEOUT, reading).await.unwrap_or(false)
 }
 
 /// Reads a whole body of at most `max_bytes`; one that declares more is not read at all.

@@ -14,6 +14,8 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls_platform_verifier::Verifier;
 use thiserror::Error;
 
+use super::network::{AddressRule, RuledResolver};
+
 /// Whose certificates are believed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Trust {
@@ -51,6 +53,9 @@ pub struct ClientConfig {
     pub extra_ca_file: Option<PathBuf>,
     /// Whether an answer carries the certificate it came under, `reqwest::tls::TlsInfo`.
     pub show_certificate: bool,
+    /// Rule that the addresses of host names must fulfil; `None` allows every address. An address
+    /// that stands in the URL itself is the caller's to check.
+    pub address_rule: Option<AddressRule>,
 }
 
 impl Default for ClientConfig {
@@ -63,6 +68,7 @@ impl Default for ClientConfig {
             trust: Trust::System,
             extra_ca_file: None,
             show_certificate: false,
+            address_rule: None,
         }
     }
 }
@@ -104,7 +110,7 @@ pub enum ClientError {
 /// # Errors
 /// The configuration cannot be used, or the operating system has no trusted certificates.
 pub fn client(config: &ClientConfig) -> Result<reqwest::Client, ClientError> {
-    let builder = reqwest::Client::builder()
+    let mut builder = reqwest::Client::builder()
         .tls_backend_preconfigured(tls(config)?)
         .tls_info(config.show_certificate)
         .http1_only()
@@ -117,6 +123,9 @@ pub fn client(config: &ClientConfig) -> Result<reqwest::Client, ClientError> {
         .pool_idle_timeout(config.pool_idle)
         .tcp_nodelay(true)
         .user_agent(concat!("stockbridge/", env!("CARGO_PKG_VERSION")));
+    if let Some(rule) = config.address_rule {
+        builder = builder.dns_resolver(Arc::new(RuledResolver(rule)));
+    }
     Ok(builder.build()?)
 }
 

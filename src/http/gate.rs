@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep, timeout, timeout_at};
 
 use super::answer::Refusal;
+use super::chunks::{ChunkFault, Chunks};
 use super::head::{self, Fault, Framing, Scan};
 use super::server::Limits;
 
@@ -67,7 +68,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
 
     /// Answers a request that is not served.
     pub(super) async fn refuse(&mut self, refusal: &Refusal, limits: &Limits) {
-        let answer = refusal.to_wire();
+        // The method comes first; of a fault before its end, nothing is known of it.
+        let answer = refusal.to_wire(self.held.starts_with(b"HEAD "));
         let sending = async {
             self.io.write_all(&answer).await?;
             self.io.flush().await
@@ -161,6 +163,9 @@ pub(super) struct Exchange<'a, IO> {
     limits: &'a Limits,
     /// What hyper may still read of this request, in bytes; `None` if chunks say so.
     left: Option<u64>,
+    /// How the chunks are framed, if there are any.
+    chunks: Option<Chunks>,
+    chunk_fault: Option<ChunkFault>,
     body_by: Instant,
     body_alarm: Alarm,
     /// Since when the client takes none of its answer, and when the first of it was offered.
@@ -184,10 +189,13 @@ impl<'a, IO: AsyncRead + AsyncWrite + Unpin> Exchange<'a, IO> {
             }
             Framing::Chunked => None,
         };
+        let chunks = (framing == Framing::Chunked).then(|| Chunks::after(head_bytes));
         Self {
             wire,
             limits,
             left,
+            chunks,
+            chunk_fault: None,
             body_by: Instant::now() + limits.body,
             body_alarm: Alarm::default(),
             stalled_since: None,
@@ -211,6 +219,9 @@ impl<'a, IO: AsyncRead + AsyncWrite + Unpin> Exchange<'a, IO> {
             Some(left) => buf.remaining().min(usize::try_from(left).unwrap_or(usize::MAX)),
             None => buf.remaining(),
         };
+        if let Some(fault) = self.chunk_fault {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, fault)));
+        }
         let before = buf.remaining();
         if !self.wire.held.is_empty() {
             let most = most.min(self.wire.held.len());
@@ -219,6 +230,19 @@ impl<'a, IO: AsyncRead + AsyncWrite + Unpin> Exchange<'a, IO> {
         } else if !self.wire.ended {
             ready!(self.poll_body(cx, buf, most))?;
             self.wire.ended = buf.remaining() == before;
+        }
+        if let Some(chunks) = &mut self.chunks {
+            let filled = buf.filled().len();
+            let start = filled - (before - buf.remaining());
+            let piece = &buf.filled()[start..];
+            if let Err((fine, fault)) = chunks.check(piece) {
+                // What comes before the fault is read first: it may be the head.
+                buf.set_filled(start + fine);
+                self.chunk_fault = Some(fault);
+                if fine == 0 {
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, fault)));
+                }
+            }
         }
         if let Some(left) = &mut self.left {
             *left -= u64::try_from(before - buf.remaining()).unwrap_or(u64::MAX);

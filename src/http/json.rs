@@ -76,7 +76,22 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
 pub fn read_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
     let text = std::str::from_utf8(body)
         .map_err(|e| format!("it is not UTF-8 from byte {} on", e.valid_up_to()))?;
-    serde_json::from_str(text).map_err(|e| e.to_string())
+    serde_json::from_str(text).map_err(|e| shortened(e.to_string()))
+}
+
+/// Longest message about a body, in characters: serde repeats a value of the wrong type whole.
+const MAX_MESSAGE_CHARS: usize = 500;
+
+/// A message without its middle if it is too long; the place of the fault is at its end.
+fn shortened(message: String) -> String {
+    let length = message.chars().count();
+    if length <= MAX_MESSAGE_CHARS {
+        return message;
+    }
+    let half = MAX_MESSAGE_CHARS / 2;
+    let start: String = message.chars().take(half).collect();
+    let end: String = message.chars().skip(length - half).collect();
+    format!("{start}…{end}")
 }
 
 /// Largest exponent that is written out; beyond it a number is nobody's stock.

@@ -6,11 +6,13 @@
 
 mod answer;
 mod body;
+mod chunks;
 mod client;
 mod gate;
 mod head;
 pub mod json;
 mod metrics;
+mod network;
 #[cfg(test)]
 pub(crate) mod scripted;
 pub mod secret;
@@ -23,4 +25,5 @@ pub use body::{BodyRefused, read_body};
 pub use client::{AnswerCut, ClientConfig, ClientError, Trust, causes, client, read_answer};
 pub use json::is_json;
 pub use metrics::Metrics;
-pub use server::{Limits, Peer, Server};
+pub use network::{AddressRule, is_public};
+pub use server::{Limits, LocalAddr, Peer, Server};

@@ -29,8 +29,13 @@ impl Drop for Scripted {
 
 /// Serves a router to whoever asks.
 pub(crate) async fn serve(router: Router) -> Scripted {
+    serve_at(Ipv4Addr::LOCALHOST, router).await
+}
+
+/// Serves a router on this loopback address.
+pub(crate) async fn serve_at(address: Ipv4Addr, router: Router) -> Scripted {
     let tasks = Tasks::new(Fuse::default());
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let listener = TcpListener::bind((address, 0)).await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let owned = tasks.clone();
     tasks.spawn_brief(async move {

@@ -1,18 +1,20 @@
 //! The listener: accepts, hands each connection to the gate and hyper, and stops in order.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::Request;
-use axum::http::StatusCode;
+use axum::http::header::{CONNECTION, EXPECT};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use hyper::body::Incoming;
@@ -28,6 +30,7 @@ use tower::ServiceExt;
 use tracing::{debug, error, warn};
 
 use super::answer::Refusal;
+use super::body::{Lent, Rest, drain};
 use super::gate::{Exchange, Heard, Outcome, Wire};
 use super::head::Framing;
 use super::metrics::Metrics;
@@ -54,6 +57,9 @@ const STOP_GRACE: Duration = Duration::from_millis(250);
 pub struct Limits {
     /// Connections open at a time; one more is answered 503.
     pub max_connections: usize,
+    /// Connections open at a time from one source address; one more is answered 503. `None` is
+    /// no limit, which is right behind a proxy: there all connections have one address.
+    pub max_connections_per_address: Option<usize>,
     /// Longest head of a request, in bytes.
     pub header_bytes: usize,
     /// Most fields in a head.
@@ -83,6 +89,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 10_000,
+            max_connections_per_address: None,
             header_bytes: 16 * 1024,
             header_fields: 64,
             uri_bytes: 4 * 1024,
@@ -101,6 +108,23 @@ impl Default for Limits {
 /// Who is at the other end of the connection; every request carries it as an extension.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Peer(pub SocketAddr);
+
+/// Our end of the connection; every request that came over a socket carries it as an extension.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LocalAddr(pub SocketAddr);
+
+/// Both ends of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    peer: Peer,
+    local: Option<LocalAddr>,
+}
+
+impl From<Peer> for Ends {
+    fn from(peer: Peer) -> Self {
+        Self { peer, local: None }
+    }
+}
 
 /// A bound listener.
 #[derive(Debug)]
@@ -144,6 +168,7 @@ impl Server {
     pub async fn run(self, router: Router, tasks: Tasks) {
         let places = Places {
             served: Arc::new(Semaphore::new(self.limits.max_connections)),
+            by_address: self.limits.max_connections_per_address.map(AddressShares::new),
             turned_away: Arc::new(Semaphore::new(MAX_TURNED_AWAY)),
         };
         let host =
@@ -188,6 +213,7 @@ fn is_the_peers(error: &io::Error) -> bool {
 
 struct Places {
     served: Arc<Semaphore>,
+    by_address: Option<AddressShares>,
     turned_away: Arc<Semaphore>,
 }
 
@@ -204,37 +230,40 @@ impl Host {
         self.metrics.accepted.inc();
         // Only the answers' latency depends on it.
         drop(stream.set_nodelay(true));
+        let ends = Ends { peer, local: stream.local_addr().ok().map(LocalAddr) };
         let host = Arc::clone(self);
-        if let Ok(permit) = Arc::clone(&places.served).try_acquire_owned() {
-            let place = Place::take(permit, &self.metrics.connections);
-            self.tasks.spawn_brief(async move {
-                host.converse(stream, peer).await;
-                drop(place);
-            });
-            return;
-        }
-        self.metrics.refuse("over_capacity");
+        let refusal = match places.take(peer, &self.limits, &self.metrics) {
+            Ok(place) => {
+                self.tasks.spawn_brief(async move {
+                    host.converse(stream, ends).await;
+                    drop(place);
+                });
+                return;
+            }
+            Err(refusal) => refusal,
+        };
         if let Ok(permit) = Arc::clone(&places.turned_away).try_acquire_owned() {
             self.tasks.spawn_brief(async move {
-                host.turn_away(stream).await;
+                host.turn_away(stream, refusal).await;
                 drop(permit);
             });
         }
     }
 
-    async fn turn_away<IO: AsyncRead + AsyncWrite + Unpin>(&self, io: IO) {
-        let refusal = Refusal::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "TOO_MANY_CONNECTIONS",
-            format!("all {} connections are taken", self.limits.max_connections),
-        );
+    async fn turn_away<IO: AsyncRead + AsyncWrite + Unpin>(&self, io: IO, refusal: Refusal) {
         let mut wire = Wire::new(io);
         wire.refuse(&refusal.retry_after(5), &self.limits).await;
         wire.close(&self.limits).await;
     }
 
     /// Serves one connection until either side has had enough.
-    pub(super) async fn converse<IO: AsyncRead + AsyncWrite + Unpin>(&self, io: IO, peer: Peer) {
+    pub(super) async fn converse<IO: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        io: IO,
+        ends: impl Into<Ends>,
+    ) {
+        let ends = ends.into();
+        let peer = ends.peer;
         let mut wire = Wire::new(io);
         let mut stop = pin!(self.tasks.stopping());
         let mut patience = (self.limits.first_byte, STOP_GRACE);
@@ -250,7 +279,7 @@ impl Host {
                     return wire.close(&self.limits).await;
                 }
             };
-            match self.exchange(&mut wire, request, peer, stop.as_mut()).await {
+            match self.exchange(&mut wire, request, ends, stop.as_mut()).await {
                 Outcome::Complete => patience = (self.limits.idle, Duration::ZERO),
                 Outcome::Last => return wire.close(&self.limits).await,
                 Outcome::LateBody => {
@@ -287,7 +316,7 @@ impl Host {
         &self,
         wire: &mut Wire<IO>,
         request: (usize, Framing),
-        peer: Peer,
+        ends: Ends,
         stop: Pin<&mut impl Future<Output = ()>>,
     ) -> Outcome {
         let mut exchange = Exchange::new(wire, request, &self.limits);
@@ -300,7 +329,7 @@ impl Host {
                 .keep_alive(!stopping)
                 .max_headers(self.limits.header_fields + 1)
                 .max_buf_size(self.limits.header_bytes.max(16 * 1024) * 4);
-            let service = service_fn(|request| self.answer(request, peer));
+            let service = service_fn(|request| self.answer(request, ends));
             let mut serving = pin!(hyper.serve_connection(TokioIo::new(&mut exchange), service));
             tokio::select! {
                 biased;
@@ -314,16 +343,41 @@ impl Host {
         match (served, exchange.outcome()) {
             (Ok(()), outcome) | (Err(_), outcome @ (Outcome::Stalled | Outcome::Broken)) => outcome,
             (Err(e), _) => {
-                debug!(peer = %peer.0, error = %e, "an exchange failed: {e}");
+                debug!(peer = %ends.peer.0, error = %e, "an exchange failed: {e}");
                 Outcome::Last
             }
         }
     }
 
+    /// Has the router answer. A response given before the body was read says that the connection
+    /// is closed, unless what is left of the body is short and there already.
+    async fn answer(&self, request: Request<Incoming>, ends: Ends) -> Result<Response, Infallible> {
+        let (head, body) = request.into_parts();
+        if body.is_end_stream() {
+            return self.route(Request::from_parts(head, Body::empty()), ends).await;
+        }
+        // hyper would send 100 Continue to read a body that nobody wants.
+        let is_announced = head.headers.contains_key(EXPECT);
+        let (body, rest) = Lent::new(body);
+        let mut answer = self.route(Request::from_parts(head, Body::new(body)), ends).await?;
+        let rest = std::mem::take(&mut *rest.lock().unwrap_or_else(PoisonError::into_inner));
+        let is_read = match rest {
+            Rest::Read => true,
+            Rest::Unread(body) => !is_announced && drain(body).await,
+            Rest::Unknown => false,
+        };
+        if !is_read {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(answer)
+    }
+
     /// Has the router answer, in its time and whatever happens inside.
-    async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Result<Response, Infallible> {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(peer);
+    async fn route(&self, mut request: Request<Body>, ends: Ends) -> Result<Response, Infallible> {
+        request.extensions_mut().insert(ends.peer);
+        if let Some(local) = ends.local {
+            request.extensions_mut().insert(local);
+        }
         let method = request.method().clone();
         let answering = AssertUnwindSafe(self.router.clone().oneshot(request)).catch_unwind();
         let refusal = match timeout(self.limits.handler, answering).await {
@@ -344,21 +398,134 @@ impl Host {
     }
 }
 
+impl Places {
+    /// A place for one connection, or the refusal that its client gets.
+    ///
+    /// The share of the address comes first: a connection over it must not be counted as one for
+    /// which the whole service had no room.
+    fn take(&self, peer: Peer, limits: &Limits, metrics: &Metrics) -> Result<Place, Refusal> {
+        let refuse = |reason, message| {
+            metrics.refuse(reason);
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            Refusal::new(status, "TOO_MANY_CONNECTIONS", message)
+        };
+        let share = match &self.by_address {
+            None => None,
+            Some(shares) => Some(shares.take(peer.0.ip()).ok_or_else(|| {
+                let most = shares.most;
+                let message = format!("all {most} connections of one source address are taken");
+                refuse("over_address_share", message)
+            })?),
+        };
+        let permit = Arc::clone(&self.served).try_acquire_owned().map_err(|_| {
+            let message = format!("all {} connections are taken", limits.max_connections);
+            refuse("over_capacity", message)
+        })?;
+        metrics.connections.inc();
+        Ok(Place { _permit: permit, _share: share, connections: metrics.connections.clone() })
+    }
+}
+
 /// A connection's place under the cap, given back when it is dropped.
 struct Place {
     _permit: OwnedSemaphorePermit,
+    _share: Option<AddressShare>,
     connections: Gauge,
 }
 
-impl Place {
-    fn take(permit: OwnedSemaphorePermit, connections: &Gauge) -> Self {
-        connections.inc();
-        Self { _permit: permit, connections: connections.clone() }
+/// Open connections by source address. Holds only addresses with an open connection, so it is no
+/// larger than the number of connections.
+struct AddressShares {
+    most: usize,
+    open: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+impl AddressShares {
+    fn new(most: usize) -> Self {
+        Self { most, open: Arc::default() }
+    }
+
+    fn take(&self, address: IpAddr) -> Option<AddressShare> {
+        let network = source_network(address);
+        let mut open = lock(&self.open);
+        let count = open.entry(network).or_default();
+        if *count >= self.most {
+            return None;
+        }
+        *count += 1;
+        Some(AddressShare { network, open: Arc::clone(&self.open) })
+    }
+}
+
+/// One connection of a source address, given back when it is dropped.
+struct AddressShare {
+    network: IpAddr,
+    open: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+impl Drop for AddressShare {
+    fn drop(&mut self) {
+        let mut open = lock(&self.open);
+        if let Some(count) = open.get_mut(&self.network) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.network);
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What counts as one source: an IPv4 address, or the /64 network that one IPv6 customer has.
+fn source_network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        v4 @ IpAddr::V4(_) => v4,
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.connections.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_source_is_an_ipv4_address_or_an_ipv6_network() {
+        for (one, other, is_same) in [
+            ("192.0.2.1", "192.0.2.1", true),
+            ("192.0.2.1", "192.0.2.2", false),
+            ("192.0.2.1", "::ffff:192.0.2.1", true),
+            ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", true),
+            ("2001:db8:0:1::1", "2001:db8:0:2::1", false),
+        ] {
+            let network = |text: &str| source_network(text.parse().unwrap());
+            assert_eq!(network(one) == network(other), is_same, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn a_share_is_given_back_and_its_entry_removed() {
+        let shares = AddressShares::new(2);
+        let (one, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        let first = shares.take(one).unwrap();
+        let second = shares.take(one).unwrap();
+        assert!(shares.take(one).is_none());
+        assert!(shares.take(other).is_some());
+        drop(first);
+        let third = shares.take(one).unwrap();
+        assert!(shares.take(one).is_none());
+        drop((second, third));
+        assert!(lock(&shares.open).is_empty());
     }
 }

@@ -15,7 +15,7 @@ use axum::routing::{get, post};
 use axum::{Router, http::StatusCode};
 use proptest::prelude::*;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
@@ -243,7 +243,6 @@ fn doubtful_lines() -> Vec<(u16, Vec<u8>)> {
         (400, get("GET /a#b HTTP/1.1", HOST)),
         (400, get("GET /\u{44f} HTTP/1.1", HOST)),
         (400, get("GET /echo HTTP/1.1", &format!("{HOST}Content-Length: 5\r\n"))),
-        (400, get("HEAD /echo HTTP/1.1", &format!("{HOST}Transfer-Encoding: chunked\r\n"))),
         (400, get("GET  /echo HTTP/1.1", HOST)),
         (400, get(" GET /echo HTTP/1.1", HOST)),
         (400, get("GET /echo  HTTP/1.1", HOST)),
@@ -446,6 +445,28 @@ async fn a_connection_over_the_cap_is_told_so() {
 }
 
 #[tokio::test]
+async fn one_address_leaves_room_for_the_others() {
+    let mut house = House::new();
+    let limits = Limits { max_connections_per_address: Some(1), ..Limits::default() };
+    let addr = house.listen(limits);
+    let request = format!("GET /echo HTTP/1.1\r\n{HOST}\r\n");
+    let mut first = TcpStream::connect(addr).await.unwrap();
+    send(&mut first, &request).await;
+    assert_eq!(answer(&mut first).await.unwrap().status, 200);
+    let (refused, ends) = ask(addr, request.as_bytes()).await;
+    let refused = refused.unwrap();
+    assert_eq!((refused.status, ends), (503, true));
+    assert!(refused.text().contains("connections of one source address"), "{}", refused.text());
+    let counted = ["over_address_share", "over_capacity"].map(|why| house.metrics.refused(why));
+    assert_eq!(counted, [1, 0]);
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut other = socket.connect(addr).await.unwrap();
+    send(&mut other, &request).await;
+    assert_eq!(answer(&mut other).await.unwrap().status, 200);
+}
+
+#[tokio::test]
 async fn a_client_that_half_closes_gets_its_answer_and_one_that_resets_ends_the_work() {
     let mut house = House::new();
     let addr = house.listen(Limits::default());
@@ -610,6 +631,70 @@ async fn an_answer_before_the_body_is_whole_and_ends_the_connection() {
     let (mut reader, mut writer) = tokio::io::split(io);
     let (early, _) = tokio::join!(answer(&mut reader), writer.write_all(b"lo"));
     assert_eq!(early.unwrap().text(), "early");
+}
+
+#[tokio::test]
+async fn an_answer_before_the_body_says_whether_the_connection_goes_on() {
+    let mut house = House::new();
+    let addr = house.listen(Limits::default());
+    let head = |more: &str| format!("POST /early HTTP/1.1\r\n{HOST}{more}\r\n\r\n");
+    // What is short and there already is thrown away, and the next request is served.
+    let mut io = TcpStream::connect(addr).await.unwrap();
+    for body in ["hello".to_owned(), "x".repeat(60_000)] {
+        send(&mut io, &(head(&format!("Content-Length: {}", body.len())) + &body)).await;
+        let early = answer(&mut io).await.unwrap();
+        assert_eq!((early.text(), early.closes()), ("early", false));
+        send(&mut io, &format!("GET /echo HTTP/1.1\r\n{HOST}\r\n")).await;
+        assert_eq!(answer(&mut io).await.unwrap().text(), "got");
+    }
+    // What is long, late or announced is not waited for.
+    for more in [
+        "Content-Length: 900000000",
+        "Content-Length: 5",
+        "Content-Length: 5\r\nExpect: 100-continue",
+        "Transfer-Encoding: chunked",
+    ] {
+        let mut io = TcpStream::connect(addr).await.unwrap();
+        send(&mut io, &head(more)).await;
+        let early = answer(&mut io).await.unwrap();
+        assert_eq!((early.status, early.text(), early.closes()), (200, "early", true), "{more}");
+        assert!(at_end(&mut io).await, "{more}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_head_request_is_answered_without_a_body() {
+    let mut house = House::new();
+    let addr = house.listen(Limits::default());
+    for (status, request) in [
+        (400, format!("HEAD /echo HTTP/1.1\r\n{HOST}Content-Length: 5\r\n\r\nhello")),
+        (400, format!("HEAD /echo HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n")),
+        (400, "HEAD /echo HTTP/1.1\r\n\r\n".to_owned()),
+        (414, format!("HEAD /{} HTTP/1.1\r\n{HOST}\r\n", "u".repeat(5_000))),
+    ] {
+        let mut io = TcpStream::connect(addr).await.unwrap();
+        send(&mut io, &request).await;
+        let mut bytes = Vec::new();
+        io.read_to_end(&mut bytes).await.unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{text}");
+        assert!(text.ends_with("\r\n\r\n") && text.contains("content-length: "), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_chunk_extension_with_a_control_character_is_400() {
+    let mut house = House::new();
+    let addr = house.listen(Limits::default());
+    let body = |body: &str| {
+        format!("POST /echo HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n{body}")
+    };
+    for broken in ["3;x=\0\r\nabc\r\n0\r\n\r\n", "3\r\nabc\r\n0;\x7f\r\n\r\n", "3;\x1b[2J\r\n"] {
+        let (refused, ends) = ask(addr, body(broken).as_bytes()).await;
+        assert_eq!((refused.unwrap().status, ends), (400, true), "{broken:?}");
+    }
+    let fine = body("3;x=\"a b\"\r\nabc\r\n0\r\n\r\n");
+    assert_eq!(ask(addr, fine.as_bytes()).await.0.unwrap().text(), "abc");
 }
 
 /// Answers to `requests` when they come in pieces that end at `cuts`.

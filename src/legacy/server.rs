@@ -28,6 +28,7 @@ use prometheus_client::registry::{Registry, Unit};
 use tracing::{debug, warn};
 
 use super::wire::{Answer, MAX_QUESTION_BYTES, OUR_QUESTION, Question};
+use crate::auth_failures::{AuthFailures, Credential};
 use crate::clock::Clock;
 use crate::http::secret::{Locks, Secret};
 use crate::http::{Refusal, is_json, read_body};
@@ -124,6 +125,8 @@ pub struct Context {
     pub alarms: Alarms,
     /// Counts for the operator.
     pub metrics: Metrics,
+    /// Wrong tokens.
+    pub auth_failures: AuthFailures,
     /// Whom to ask until there is stock.
     pub read_through: Option<ReadThrough>,
 }
@@ -151,6 +154,19 @@ pub fn router(context: &Context, shops: Vec<Shop>) -> Router {
         let path = format!("{}/stocks", door.base_path);
         router.route(&path, any(answer).with_state(Arc::new(door)))
     })
+}
+
+/// The path that a request for stock probably meant: one of `paths`, but for doubled slashes or
+/// slashes at its end. Paths are matched to the letter, so such a request is not served.
+#[must_use]
+pub fn meant_path<'a>(given: &str, paths: &'a [String]) -> Option<&'a str> {
+    let same = |path: &str| segments(path).eq(segments(given));
+    let meant = paths.iter().map(String::as_str).find(|path| same(path));
+    meant.filter(|path| *path != given)
+}
+
+fn segments(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|segment| !segment.is_empty())
 }
 
 /// One base path: the shops that are asked for behind it.
@@ -200,7 +216,7 @@ impl Door {
         let (head, body) = request.into_parts();
         // Before anything else, so that a wrong token is 403 whatever else is wrong: the
         // Market probes with wrong ones on purpose.
-        let desks = self.admit(&head)?;
+        let desks = self.admit(&head).await?;
         check_head(&head)?;
         if head.headers.contains_key(OUR_QUESTION) {
             let message = "this is stockbridge itself: the old handler must be asked at its own \
@@ -236,11 +252,17 @@ impl Door {
         if unknown.is_empty() { None } else { ask(shop, unknown) }
     }
 
-    /// The shops this request's token may ask for.
-    fn admit(&self, head: &Parts) -> Result<Vec<&Desk>, Refusal> {
+    /// The shops this request's token may ask for. The response to a wrong token may be delayed,
+    /// a right one never is.
+    async fn admit(&self, head: &Parts) -> Result<Vec<&Desk>, Refusal> {
         let token = token(head).ok_or_else(forbidden)?;
         let desks: Vec<_> = self.desks.iter().filter(|desk| desk.locks.open_to(&token)).collect();
-        if desks.is_empty() { Err(forbidden()) } else { Ok(desks) }
+        if !desks.is_empty() {
+            return Ok(desks);
+        }
+        let name = format!("{}/stocks", self.base_path);
+        self.context.auth_failures.penalize(Credential::PushToken, &name, &token, head).await;
+        Err(forbidden())
     }
 
     fn find<'a>(&self, desks: &[&'a Desk], question: &Question<'_>) -> Result<&'a Desk, Refusal> {
@@ -460,6 +482,22 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn needless_slashes_lead_to_the_right_path() {
+        let paths = ["/stocks".to_owned(), "/market/api/stocks".to_owned()];
+        for (given, meant) in [
+            ("//stocks", Some("/stocks")),
+            ("/stocks/", Some("/stocks")),
+            ("/market//api/stocks//", Some("/market/api/stocks")),
+            ("/stocks", None),
+            ("/market/stocks", None),
+            ("/Stocks/", None),
+            ("/", None),
+        ] {
+            assert_eq!(meant_path(given, &paths), meant, "{given}");
+        }
+    }
 
     fn token_of(uri: &str, fields: &[&str]) -> Option<String> {
         let mut request = Request::builder().uri(uri);

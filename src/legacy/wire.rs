@@ -27,6 +27,10 @@ pub const MAX_SKUS_PER_QUESTION: usize = 10_000;
 /// of 255 characters, each spelled `\uXXXX`.
 pub const MAX_QUESTION_BYTES: usize = 2 * 1024 * 1024;
 
+/// Longest `warehouseId`, in characters. It is echoed as it was written; the Market's have six to
+/// eight digits.
+pub const MAX_WAREHOUSE_ID_CHARS: usize = 40;
+
 /// The field by which we know our own question: an old handler's address that leads back to us
 /// would have us confirm our own stock for ever.
 pub const OUR_QUESTION: HeaderName = HeaderName::from_static("x-stockbridge-question");
@@ -52,6 +56,13 @@ impl<'a> Question<'a> {
     pub fn parse(body: &'a [u8]) -> Result<Self, String> {
         let Object(wire) = read_json::<Object<WireQuestion<'a>>>(body)?;
         let warehouse_id = wire.warehouse_id.get();
+        if warehouse_id.len() > MAX_WAREHOUSE_ID_CHARS {
+            return Err(format!(
+                "warehouseId has {} bytes, it must be a number of at most \
+                 {MAX_WAREHOUSE_ID_CHARS} characters",
+                warehouse_id.len()
+            ));
+        }
         // A JSON value that begins like a number is one, or would not have been read.
         if !warehouse_id.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
             return Err(format!("warehouseId is {warehouse_id}, it must be a number"));

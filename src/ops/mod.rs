@@ -1,8 +1,9 @@
 //! What the operator sees: health, status, metrics. On a listener of its own, loopback unless
-//! set otherwise, without tokens.
+//! set otherwise, without tokens: [`access`] says which requests are served.
 //!
 //! Asks the rooms how they are and renders what they say; no room knows this one.
 
+pub mod access;
 mod explain;
 mod metrics;
 mod ready;
@@ -16,13 +17,14 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Json, Router, middleware};
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tracing::error;
 
+use self::access::AllowedHosts;
 pub use self::sources::Told;
 use crate::clock::Clock;
 use crate::history::History;
@@ -112,8 +114,9 @@ impl Ops {
         let _first = self.registry.set(registry);
     }
 
-    /// Health, status, metrics, and the answers to an operator's questions.
-    pub fn router(self) -> Router {
+    /// Health, status, metrics, and the answers to an operator's questions, for requests that
+    /// name one of `hosts`.
+    pub fn router(self, hosts: AllowedHosts) -> Router {
         Router::new()
             .route("/healthz", get(|| async { Json(Health { status: "ok" }) }))
             .route("/readyz", get(ready))
@@ -124,6 +127,7 @@ impl Ops {
             .route("/verify", post(verify))
             .route("/selftest", get(selftest::latest).post(selftest::begin))
             .merge(sources::routes())
+            .route_layer(middleware::from_fn(access::require_header))
             .fallback(async || {
                 let message = "there are /healthz, /readyz, /status, /metrics, /explain, \
                                /ready-report, /verify, /selftest, /sources, \
@@ -131,6 +135,7 @@ impl Ops {
                 Refusal::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
             })
             .with_state(self)
+            .layer(middleware::from_fn_with_state(Arc::new(hosts), access::require_host))
     }
 }
 

@@ -6,7 +6,7 @@
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
-use super::wire::{Address, MAX_PAGE, WarehouseStock, business, parse_moment};
+use super::wire::{Address, MAX_PAGE, WarehouseStock, parse_moment};
 use crate::stock::Instant;
 
 /// Which part of the Market's copy is asked for.
@@ -66,15 +66,6 @@ pub struct Shown {
     pub shelf: Shelf,
 }
 
-/// SKUs a page may have, by the method of this address.
-#[must_use]
-pub fn page_size(address: &Address) -> usize {
-    match address {
-        Address::Campaign { .. } => MAX_PAGE,
-        Address::Business { .. } => business::MAX_PAGE,
-    }
-}
-
 impl Look {
     /// The query, with its question mark, and the body of the request.
     #[must_use]
@@ -90,7 +81,7 @@ impl Look {
                 if *shelf == Shelf::Archive {
                     body.insert("archived".to_owned(), true.into());
                 }
-                query = format!("?limit={}", page_size(address));
+                query = format!("?limit={MAX_PAGE}");
                 if let Some(token) = token {
                     query.push_str("&page_token=");
                     query.extend(utf8_percent_encode(token, NON_ALPHANUMERIC));
@@ -248,7 +239,7 @@ mod tests {
         let part = Part::Listing { shelf: Shelf::Archive, token: Some("a=&".to_owned()) };
         let archived = Look { part, ..look(&[7]) };
         let (query, body) = archived.request(&business);
-        assert_eq!(query, "?limit=200&page_token=a%3D%26");
+        assert_eq!(query, "?limit=100&page_token=a%3D%26");
         assert_eq!(body, r#"{"archived":true,"partnerWarehouseId":7}"#);
     }
 }

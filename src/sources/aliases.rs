@@ -72,8 +72,8 @@ const UPDATED_AT: &[&str] = &["updated at", "updatedat"];
 ///   own number of the card. `Артикул продавца` is Wildberries' and Ozon's name for the same.
 /// - `Артикул` beside `Код`, and `article` beside `code`: 1C and MoySklad, where the code is the
 ///   record's own number.
-/// - `Доступно` beside `Остаток`, `Количество` and the like: stock without the reserve, which is
-///   what the Market wants. `count` is 0 for none of them.
+/// - `Доступно` beside `Остаток` or `Количество`: 1C's reports, where it is the stock without the
+///   reserve, which is what the Market wants.
 const PREFERRED: &[(&str, &str)] = &[
     ("offer id", "sku"),
     ("offerid", "sku"),
@@ -88,9 +88,6 @@ const PREFERRED: &[(&str, &str)] = &[
     ("артикул продавца", "код"),
     ("доступно", "остаток"),
     ("доступно", "количество"),
-    ("available", "stock"),
-    ("available", "quantity"),
-    ("available", COUNT),
 ];
 
 /// Names that win over every other name of their field.

@@ -17,6 +17,7 @@ use super::{
     Completeness, Config, Context, Feed, Intake, IntakeError, Outcome, Reading, Receipt, Rows,
     Scope, Taking, pull, sql,
 };
+use crate::auth_failures::AuthFailures;
 use crate::clock::Clock;
 use crate::http::{self, ClientConfig, ClientError, causes};
 use crate::legacy::client::{Client, HandlerError};
@@ -196,7 +197,7 @@ impl Feeds {
     }
 
     /// The doors by which 1C comes.
-    pub fn router(&self, tasks: &Tasks) -> Router {
+    pub fn router(&self, tasks: &Tasks, auth_failures: &AuthFailures) -> Router {
         let mut router = Router::new();
         for shop in &self.0.shops {
             let feeds = self.clone();
@@ -208,6 +209,7 @@ impl Feeds {
                 }),
                 tasks: tasks.clone(),
                 clock: self.0.clock,
+                auth_failures: auth_failures.clone(),
             };
             let doors = shop.sources.iter().enumerate().filter_map(|(index, source)| {
                 let Feed::Exchange(door) = &source.config.feed else { return None };
@@ -364,8 +366,8 @@ fn reader(source: &Source, outbound: &ClientConfig, about: &str) -> Result<Reade
     Ok(match &config.feed {
         Feed::Files(files) => Reader::Files(Files::new(files.clone(), config.reading.clone())),
         Feed::Remote(remote) => {
-            let client = call(remote.client_config())?;
-            let remote = Remote::new(remote.clone(), config.reading.clone(), client);
+            let clients = remote.clients(call)?;
+            let remote = Remote::new(remote.clone(), config.reading.clone(), clients);
             Reader::Remote(Box::new(remote))
         }
         Feed::OldHandler { skus, .. } => match &source.handler {

@@ -15,6 +15,7 @@ mod intake;
 pub mod lists;
 pub mod moysklad;
 mod once;
+mod private;
 pub mod pull;
 mod quantity;
 mod row;

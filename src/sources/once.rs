@@ -31,8 +31,8 @@ pub async fn read_once(
             run_blocking(move || files::read_now(&files, &reading, &spool, &mut rows)).await?;
         }
         Feed::Remote(remote) => {
-            let client = call(remote.client_config())?;
-            Remote::new(remote.clone(), reading.clone(), client).read_now(spool, rows).await?;
+            let clients = remote.clients(call)?;
+            Remote::new(remote.clone(), reading.clone(), clients).read_now(spool, rows).await?;
         }
         Feed::OldHandler { skus, .. } => {
             let client = feeds::handler(config, outbound, &config.taking.name);

@@ -402,8 +402,9 @@ mod tests {
             ("2000000000", 2_000_000_000_000),
             ("00000000000000000000000000003", 3_000),
         ] {
-            let parsed = Quantity::parse(text, Some(DecimalMark::Comma))
-                .or_else(|_| Quantity::parse(text, Some(DecimalMark::Point)));
+            let last = text.rfind([',', '.']).and_then(|at| text.get(at..=at));
+            let mark = if last == Some(",") { DecimalMark::Comma } else { DecimalMark::Point };
+            let parsed = Quantity::parse(text, Some(mark));
             assert_eq!(parsed.map(Quantity::thousandths), Ok(thousandths), "{text}");
         }
     }

@@ -97,6 +97,24 @@ async fn paths_are_taken_to_the_letter() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn needless_slashes_are_404_with_the_right_path() {
+    let house = House::with(&[Shop::moscow(), Shop::new("root", 2, 22).at("")]).await;
+    let headers = [("Authorization", "push-moscow"), TYPE];
+    for (path, right) in [
+        ("//stocks", "'/stocks'"),
+        ("/stocks/", "'/stocks'"),
+        ("/moscow//stocks", "'/moscow/stocks'"),
+        ("/moscow/stocks//", "'/moscow/stocks'"),
+    ] {
+        let answer = send(house.doors().public, "POST", path, &headers, b"{}").await;
+        let message = answer.json()["error"]["message"].as_str().unwrap().to_owned();
+        assert!(answer.status == 404 && message.contains(right), "{path}: {}", answer.text());
+    }
+    let answer = send(house.doors().public, "POST", "/other/", &headers, b"{}").await;
+    assert_eq!(answer.json()["error"]["message"], "there is nothing at this path");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cold_shop_says_so_and_raises_an_alarm_until_it_has_answered() {
     let house = House::with(&[Shop::moscow()]).await;
     let (doors, shop) = (house.doors(), house.shop());
@@ -227,4 +245,50 @@ async fn a_question_on_a_kept_connection_follows_another() {
     }
     let status: Value = house.doors().status().await;
     assert!(status["shops"][0]["last_push"].is_string(), "{status:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warehouse_id_of_any_length_is_refused_and_kept_nowhere() {
+    let house = House::with(&[Shop::moscow()]).await;
+    let shop = house.shop();
+    let auth = [("Authorization", shop.push_token()), TYPE];
+    let ask = async |warehouse: &str| {
+        let body = format!("{{\"warehouseId\":{warehouse},\"skus\":[\"A\"]}}");
+        send(house.doors().public, "POST", "/moscow/stocks", &auth, body.as_bytes()).await
+    };
+    for warehouse in ["7".repeat(41), "7".repeat(1_900_000), format!("\"{}\"", "7".repeat(100_000))]
+    {
+        let answer = ask(&warehouse).await;
+        assert_eq!(answer.status, 400, "{} bytes", warehouse.len());
+        assert!(answer.body.len() < 1_000, "{} bytes", answer.body.len());
+        assert!(answer.text().contains("at most 40 characters"), "{}", answer.text());
+    }
+    assert_eq!(house.doors().alarms().await, []);
+    // A number of 40 digits is one, but of no warehouse of ours.
+    let longest = "7".repeat(40);
+    let answer = ask(&longest).await;
+    assert_eq!(answer.status, 503);
+    assert!(answer.text().contains(&longest), "{}", answer.text());
+    // A value of the wrong type is not repeated whole either.
+    let body = format!("{{\"warehouseId\":1,\"skus\":\"{}\"}}", "A".repeat(1_000_000));
+    let answer = send(house.doors().public, "POST", "/moscow/stocks", &auth, body.as_bytes()).await;
+    assert_eq!(
+        (answer.status, answer.body.len() < 2_000),
+        (400, true),
+        "{} bytes",
+        answer.body.len()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_before_a_body_that_is_not_there_closes_the_connection() {
+    let house = House::with(&[Shop::moscow()]).await;
+    let mut line = Line::to(house.doors().public).await;
+    line.say(
+        b"POST /moscow/stocks HTTP/1.1\r\nHost: a\r\nAuthorization: wrong\r\n\
+          Content-Length: 1000000\r\n\r\n",
+    )
+    .await;
+    let answer = line.hear().await.unwrap();
+    assert_eq!((answer.status, answer.header("connection")), (403, Some("close")));
 }

@@ -134,13 +134,13 @@ fn skus_sorted(skus: &[String]) -> Vec<&str> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shop_is_fed_by_its_own_keys_and_under_all_its_campaigns() {
     let shops = [
-        Shop::new("moscow", 1, 11).secret("FEED_KEY_2", "newer").set("feed_campaigns = [101]"),
+        Shop::new("moscow", 1, 11).secret("FEED_KEY_2", "newer-key").set("feed_campaigns = [101]"),
         Shop::new("omsk", 2, 22),
     ];
     let house = House::with(&shops).await;
     let doors = house.doors();
     let as_omsk = shops[0].clone().secret("FEED_KEY", "feed-omsk");
-    let as_newer = shops[0].clone().secret("FEED_KEY", "newer");
+    let as_newer = shops[0].clone().secret("FEED_KEY", "newer-key");
     let mut elsewhere = shops[0].clone();
     elsewhere.campaign = 101;
     assert_eq!(doors.put(&as_omsk, update(&[("A", 1)]).as_bytes()).await.status, 403);
@@ -281,7 +281,7 @@ async fn pages_by_business_neither_skip_nor_repeat() {
     doors.feed(&shops[0], &stock).await;
     let by_campaign = doors.everything(&shops[0], 100).await;
     // Asked for, and what comes of it: the default, what is cut, what is not.
-    for (query, first) in [("", 100), ("limit=7", 7), ("limit=200", 200), ("limit=1000", 200)] {
+    for (query, first) in [("", 50), ("limit=7", 7), ("limit=100", 100), ("limit=201", 100)] {
         let (all, sizes) = everything_by_business(doors, 112, query).await;
         assert_eq!(all, by_campaign, "{query}");
         assert_eq!(sizes[0], first, "{query}");
@@ -316,4 +316,78 @@ async fn everything_by_business(
             None => return (all, sizes),
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_sees_the_campaigns_it_may_feed() {
+    let mut shops = business().to_vec();
+    shops[0] = shops[0].clone().set("feed_campaigns = [12]");
+    shops.push(Shop::new("other", 99, 990));
+    let house = House::with(&shops).await;
+    let get = async |key: &str, target: &str| {
+        let answer = send(house.doors().public, "GET", target, &[("Api-Key", key)], b"").await;
+        (answer.status, answer.json())
+    };
+    let key = shops[0].feed_key().to_owned();
+    let (status, list) = get(&key, "/v2/campaigns").await;
+    assert_eq!(status, 200, "{list}");
+    let own = json!({
+        "domain": shops[0].name, "id": shops[0].campaign, "business": { "id": 7 },
+        "apiAvailability": "AVAILABLE",
+    });
+    let mut shared = own.clone();
+    shared["id"] = json!(12);
+    let mut expected = [own, shared];
+    expected.sort_by_key(|campaign| campaign["id"].as_u64());
+    assert_eq!(list["campaigns"], json!(expected));
+    assert_eq!(list["pager"]["total"], 2);
+    // The other page parameters have a table test of their own.
+    let (_, first) = get(&key, "/campaigns.json?limit=1&page_token=").await;
+    assert_eq!(first["campaigns"], json!([expected[0]]));
+    let token = first["paging"]["nextPageToken"].as_str().unwrap().to_owned();
+    let (_, last) = get(&key, &format!("/v2/campaigns?limit=1&pageToken={token}")).await;
+    assert_eq!((&last["campaigns"][0], &last["paging"]), (&expected[1], &json!({})));
+    for target in ["/v2/campaigns/12", "/campaigns/12.json"] {
+        let (status, one) = get(&key, target).await;
+        assert_eq!((status, one["campaign"]["id"].as_u64()), (200, Some(12)), "{target}");
+    }
+    for (key, target, status) in [
+        (key.as_str(), "/v2/campaigns/99", 403),
+        (key.as_str(), "/v2/campaigns/5555", 404),
+        (key.as_str(), "/v2/campaigns?limit=101", 400),
+        ("wrong", "/v2/campaigns", 401),
+    ] {
+        let (found, body) = get(key, target).await;
+        assert_eq!((found, &body["status"]), (status, &json!("ERROR")), "{target}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hidden_offers_are_refused_with_a_reason() {
+    let house = House::with(&[Shop::moscow()]).await;
+    let (public, feed_key) = (house.doors().public, house.shop().feed_key());
+    let body = br#"{"hiddenOffers":[{"offerId":"A"}]}"#;
+    for (method, path) in [("GET", ""), ("POST", ""), ("POST", "/delete")] {
+        let target = format!("/v2/campaigns/12345/hidden-offers{path}");
+        let headers = [("Api-Key", feed_key), ("Content-Type", "application/json")];
+        let answer = send(public, method, &target, &headers, body).await;
+        assert_eq!((answer.status, &answer.json()["status"]), (404, &json!("ERROR")), "{target}");
+        let message = answer.json()["errors"][0]["message"].as_str().unwrap().to_owned();
+        assert!(message.contains("hidden offers are not served here"), "{message}");
+        let answer = send(public, method, &target, &[("Api-Key", "wrong")], body).await;
+        assert_eq!(answer.status, 401, "{target}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_oauth_header_of_older_clients_opens_the_drop_in() {
+    let house = House::with(&[Shop::moscow()]).await;
+    let (doors, shop) = (house.doors(), house.shop());
+    let oauth = format!("OAuth oauth_token=\"{}\", oauth_client_id=\"c\"", shop.feed_key());
+    let headers = [("Authorization", oauth.as_str()), ("Content-Type", "application/json")];
+    let body = update(&[("A", 5)]);
+    let answer = send(doors.public, "PUT", &shop.path(), &headers, body.as_bytes()).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(doors.counts(shop, &["A"]).await, [("A".to_owned(), 5)]);
+    house.settle().await;
 }

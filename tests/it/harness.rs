@@ -249,7 +249,7 @@ impl Doors {
 
     /// What the operator is answered, status and body.
     pub(crate) async fn operator(self, method: &str, target: &str, body: &str) -> (u16, Value) {
-        let headers = [("Content-Type", "application/json")];
+        let headers = [("Content-Type", "application/json"), ("X-Stockbridge", "1")];
         let answer = send(self.ops, method, target, &headers, body.as_bytes()).await;
         let said = if answer.body.is_empty() { Value::Null } else { answer.json() };
         (answer.status, said)

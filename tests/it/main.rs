@@ -5,11 +5,14 @@ mod harness;
 mod wire;
 
 mod asked;
+mod contract;
 mod convergence;
 mod fed;
 mod forwarded;
 mod guarded;
+mod guessed;
 mod operated;
+mod operator_access;
 mod program;
 mod readme;
 mod rehearsed;

@@ -263,6 +263,23 @@ async fn whatever_a_sku_is_called_it_is_found_in_each_shop() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_sku_that_could_mislead_a_terminal_is_printed_with_escapes() {
+    const MISLEADING: &str = "A\tB\u{85}\u{9b}31m\u{202e}\u{2066}\u{200b}C";
+    let house = House::with(&[Shop::moscow().set("migrate = \"off\"")]).await;
+    house.doors().feed(house.shop(), &[(MISLEADING, 1)]).await;
+    let (code, stdout, stderr) = ask(house.doors(), &["explain", MISLEADING]);
+    assert_eq!(code, Some(0), "{stderr}");
+    let shown = "'A\\tB\\u0085\\u009b31m\\u202e\\u2066\\u200bC'";
+    assert!(stdout.contains(shown), "{stdout}");
+    let is_bad = |c: char| (c.is_control() && c != '\n') || "\u{202e}\u{2066}\u{200b}".contains(c);
+    assert!(!stdout.contains(is_bad), "{stdout:?}");
+    // JSON is the same JSON.
+    let (_, stdout, _) = ask(house.doors(), &["explain", MISLEADING, "--json"]);
+    assert!(!stdout.contains(is_bad), "{stdout:?}");
+    assert_eq!(json(&stdout)[0]["sku"], MISLEADING);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_sku_that_only_the_market_knows_is_explained_too() {
     let house = House::with(&[Shop::moscow()]).await;
     let (doors, shop) = (house.doors(), house.shop());

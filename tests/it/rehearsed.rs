@@ -168,7 +168,7 @@ async fn the_sources_of_a_configuration_are_rehearsed_as_they_are_set() {
         password_file = \"password\"\nwarehouses = \"*\"\n";
     let (text, variables) = configuration("http://127.0.0.1:9", &[Shop::moscow().set(sources)]);
     write("stockbridge.toml", &text);
-    write("password", "secret");
+    write("password", "secret-of-1c");
     write("map.csv", "said;sku;pack\nкоробка;A;10\nкоробка;B;1\n");
     write("hall.csv", "sku;Склад;quantity\nкоробка;Юг;35\nC;Север;4\nC;Юг;5\nD;Запад;9\nE;Юг;1\n");
     write("attic-1.csv", "sku;quantity\nA;7\nC;1\n");

@@ -126,10 +126,13 @@ async fn nothing_is_touched_without_a_yes_or_without_a_reason_to_hope() {
         assert_eq!(output.status.code(), Some(1), "{stdout}");
         assert!(stdout.contains("Nothing was touched."), "{stdout}");
     }
-    // A page in a browser cannot send JSON here unasked.
+    // A page in a browser cannot send JSON here unasked, nor the header.
     let order = br#"{"shop":"moscow","sku":"A"}"#;
-    let answer = send(doors.ops, "POST", "/selftest", &[("Content-Type", "text/plain")], order);
-    assert_eq!(answer.await.status, 400);
+    let text = ("Content-Type", "text/plain");
+    for (fields, status) in [(vec![text], 403), (vec![text, ("X-Stockbridge", "1")], 400)] {
+        let answer = send(doors.ops, "POST", "/selftest", &fields, order);
+        assert_eq!(answer.await.status, status);
+    }
     assert_eq!(house.market.report().asides, 0);
 }
 

@@ -94,7 +94,7 @@ async fn what_discover_prints_is_taken_by_check() {
     let names = stdout.lines().filter_map(|line| line.strip_prefix("name = \""));
     for name in names.map(|name| name.trim_end_matches('"')) {
         for kind in ["push_token", "feed_key"] {
-            std::fs::write(directory.path().join(format!("{name}.{kind}")), "secret").unwrap();
+            std::fs::write(directory.path().join(format!("{name}.{kind}")), "a-secret").unwrap();
         }
     }
     let file = directory.path().join("stockbridge.toml");
@@ -238,7 +238,7 @@ async fn what_discover_prints_is_checked_examined_and_served_as_it_is() {
     let names = stdout.lines().filter_map(|line| line.strip_prefix("name = \""));
     for name in names.map(|name| name.trim_end_matches('"')) {
         for kind in ["push_token", "feed_key"] {
-            std::fs::write(directory.path().join(format!("{name}.{kind}")), "secret").unwrap();
+            std::fs::write(directory.path().join(format!("{name}.{kind}")), "a-secret").unwrap();
         }
     }
     let file = directory.path().join("stockbridge.toml");
@@ -271,7 +271,7 @@ async fn what_discover_prints_is_checked_examined_and_served_as_it_is() {
     }
 
     let served = Served::start(&mut on_it("serve"));
-    let headers = [("Api-Key", "secret"), ("Content-Type", "application/json")];
+    let headers = [("Api-Key", "a-secret"), ("Content-Type", "application/json")];
     for (campaign, count) in [(102, 1), (201, 2), (202, 3)] {
         let target = format!("/v2/campaigns/{campaign}/offers/stocks");
         let body = update(&[("A", count)]);

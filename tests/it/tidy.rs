@@ -10,12 +10,13 @@ const DOORS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("lifecycle", &[]),
     ("telemetry", &["clock"]),
+    ("auth_failures", &["clock", "http", "telemetry"]),
     ("history", &["stock"]),
     ("http", &["lifecycle"]),
     ("store", &["stock"]),
     ("ingest", &["stock", "store", "clock", "lifecycle", "telemetry"]),
-    ("legacy", &["stock", "http", "clock", "lifecycle", "telemetry"]),
-    ("partner", &["stock", "http", "ingest", "clock", "lifecycle", "telemetry"]),
+    ("legacy", &["stock", "auth_failures", "http", "clock", "lifecycle", "telemetry"]),
+    ("partner", &["stock", "auth_failures", "http", "ingest", "clock", "lifecycle", "telemetry"]),
     ("migrator", MIGRATOR),
     ("sources", SOURCES),
     ("rehearsal", &["stock", "legacy", "partner", "http", "clock", "lifecycle"]),
@@ -31,6 +32,7 @@ const DOORS: &[(&str, &[&str])] = &[
             "http",
             "lifecycle",
             "migrator",
+            "ops",
             "partner",
             "rehearsal",
             "sources",
@@ -44,11 +46,29 @@ const DOORS: &[(&str, &[&str])] = &[
 const MIGRATOR: &[&str] =
     &["stock", "store", "history", "partner", "http", "clock", "lifecycle", "telemetry"];
 
-const SOURCES: &[&str] =
-    &["stock", "store", "ingest", "legacy", "http", "clock", "lifecycle", "telemetry"];
+const SOURCES: &[&str] = &[
+    "stock",
+    "store",
+    "auth_failures",
+    "ingest",
+    "legacy",
+    "http",
+    "clock",
+    "lifecycle",
+    "telemetry",
+];
 
-const CONFIG: &[&str] =
-    &["stock", "http", "ingest", "legacy", "partner", "migrator", "sources", "telemetry"];
+const CONFIG: &[&str] = &[
+    "stock",
+    "auth_failures",
+    "http",
+    "ingest",
+    "legacy",
+    "partner",
+    "migrator",
+    "sources",
+    "telemetry",
+];
 
 const OPS: &[&str] = &[
     "stock",
@@ -66,6 +86,7 @@ const OPS: &[&str] = &[
 
 const EVERYTHING: &[&str] = &[
     "stock",
+    "auth_failures",
     "clock",
     "lifecycle",
     "telemetry",
@@ -88,6 +109,7 @@ const NARROW_DOORS: &[(&str, &str, &[&str])] = &[
     ("config", "partner", &["wire"]),
     ("cli", "partner", &["cabinet", "client", "wire"]),
     ("cli", "migrator", &["Mode", "reconcile"]),
+    ("cli", "ops", &["access"]),
     ("cli", "store", &["Presence", "presence"]),
     ("rehearsal", "partner", &["wire"]),
     ("rehearsal", "legacy", &["wire"]),

@@ -96,7 +96,7 @@ impl Line {
     }
 }
 
-/// The bytes of a request; its length is added.
+/// The bytes of a request; its length is added, and `Host: localhost` if no host is given.
 pub(crate) fn request(
     method: &str,
     target: &str,
@@ -107,7 +107,9 @@ pub(crate) fn request(
         headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let length =
         if method == "GET" { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
-    let head = format!("{method} {target} HTTP/1.1\r\nHost: shop.example\r\n{fields}{length}\r\n");
+    let is_host = |(name, _): &(&str, &str)| name.eq_ignore_ascii_case("host");
+    let host = if headers.iter().any(is_host) { "" } else { "Host: localhost\r\n" };
+    let head = format!("{method} {target} HTTP/1.1\r\n{host}{fields}{length}\r\n");
     [head.as_bytes(), body].concat()
 }
 

@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn one_secret_for_two_doors_is_told_and_not_shown() {
         let text = "[[shops]]\nname = \"a\"\nwarehouses = [1]\ncampaign = 1\n";
-        let variables = [("PUSH_TOKEN", "canary"), ("FEED_KEY", "canary"), ("API_KEY", "x")]
+        let variables = [("PUSH_TOKEN", "canary-1"), ("FEED_KEY", "canary-1"), ("API_KEY", "x")]
             .map(|(key, value)| (format!("STOCKBRIDGE_SHOPS_A_{key}"), value.to_owned()));
         let config = Config::parse(text, variables.into(), Path::new("")).unwrap();
         let findings = judge_secrets(&config.shops);

@@ -12,6 +12,7 @@ use crate::cli::survey::one_line;
 use crate::config::{Config, ShopConfig};
 use crate::http::{ClientConfig, Trust, client, read_answer};
 use crate::migrator::Mode;
+use crate::ops::access;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -119,7 +120,8 @@ pub(super) async fn ask(config: &Config) -> Service {
 }
 
 async fn get<T: DeserializeOwned>(http: &reqwest::Client, url: &str) -> anyhow::Result<T> {
-    let answer = http.get(url).send().await.map_err(reqwest::Error::without_url)?;
+    let request = http.get(url).header(access::HEADER, access::HEADER_VALUE);
+    let answer = request.send().await.map_err(reqwest::Error::without_url)?;
     let body = read_answer(answer, MAX_BYTES).await?;
     Ok(serde_json::from_slice(&body)?)
 }

@@ -34,18 +34,19 @@ use super::skew::Range;
 use super::verdict::{Verdict, judge};
 use crate::history::History;
 use crate::partner::client::Reply;
-use crate::partner::page::{Look, Page, Part, Shelf, page_size};
-use crate::partner::wire::{Address, MAX_OFFER_IDS, SKUS_PER_MINUTE};
+use crate::partner::page::{Look, Page, Part, Shelf};
+use crate::partner::wire::business::READ_BACKS_PER_MINUTE;
+use crate::partner::wire::{Address, MAX_OFFER_IDS, MAX_PAGE, SKUS_PER_MINUTE};
 use crate::stock::{Entry, Marks, ShopId, Sku, StockBook};
 use crate::store::Acked;
 
-/// SKUs a minute that read-backs may ask for by themselves: a tenth of the limit, which is one
-/// of its own. Sources: `getStocks`, 100 000 SKUs a minute; `getStocksOnPartnerWarehouses`, 500
-/// requests of 200 SKUs.
-const SKUS_A_MINUTE: u32 = SKUS_PER_MINUTE / 10;
+/// Part of the read-back limit that scheduled passes use: one in so many. The Market counts
+/// read-backs apart from updates: [`SKUS_PER_MINUTE`] by campaign, [`READ_BACKS_PER_MINUTE`] by
+/// business.
+const SHARE: u32 = 10;
 
-/// And while somebody waits for the outcome: half of it.
-const SKUS_A_MINUTE_IN_A_HURRY: u32 = SKUS_PER_MINUTE / 2;
+/// Part of the read-back limit that a pass uses while an operator waits for its result.
+const SHARE_IN_A_HURRY: u32 = 2;
 
 /// The first pass after a start comes no later than this.
 const FIRST_PASS: Duration = Duration::from_mins(15);
@@ -285,14 +286,12 @@ impl Surveyor {
     /// How long after this look the next of the same cabinet may go out.
     #[must_use]
     pub fn gap(&self) -> Duration {
-        let page = page_size(&self.field.address);
-        let asked = self.stage().map_or(page, |stage| match &stage.part {
-            Part::Listing { .. } => page,
+        let skus = self.stage().map_or(MAX_PAGE, |stage| match &stage.part {
+            Part::Listing { .. } => MAX_PAGE,
             Part::Named(skus) => skus.len(),
         });
-        let asked = u32::try_from(asked).unwrap_or(u32::MAX);
-        let skus = if self.is_hurried { SKUS_A_MINUTE_IN_A_HURRY } else { SKUS_A_MINUTE };
-        Duration::from_mins(1) * asked / skus
+        let share = if self.is_hurried { SHARE_IN_A_HURRY } else { SHARE };
+        gap_after(&self.field.address, skus, share)
     }
 
     fn stage(&self) -> Option<&Stage> {
@@ -460,5 +459,38 @@ impl Surveyor {
     #[must_use]
     pub fn survey(&self) -> &Survey {
         &self.survey
+    }
+}
+/// Pause after a read-back request of so many SKUs, so that one part in `share` of the limit is used.
+fn gap_after(address: &Address, skus: usize, share: u32) -> Duration {
+    let (cost, limit) = match address {
+        Address::Campaign { .. } => (u32::try_from(skus).unwrap_or(u32::MAX), SKUS_PER_MINUTE),
+        Address::Business { .. } => (1, READ_BACKS_PER_MINUTE),
+    };
+    Duration::from_mins(1) * cost / (limit / share)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_uses_its_share_of_the_limit_of_its_method() {
+        let campaign = Address::Campaign { id: 1 };
+        let business = Address::Business { id: 1, warehouses: vec![2] };
+        for (address, skus, share, gap_ms) in [
+            // By campaign the Market counts SKUs: 10 000 or 50 000 a minute.
+            (&campaign, MAX_PAGE, SHARE, 600),
+            (&campaign, MAX_PAGE, SHARE_IN_A_HURRY, 120),
+            (&campaign, MAX_OFFER_IDS, SHARE, 3_000),
+            // By business it counts requests: 50 or 250 a minute, of at most 100 SKUs by page.
+            (&business, MAX_PAGE, SHARE, 1_200),
+            (&business, MAX_PAGE, SHARE_IN_A_HURRY, 240),
+            (&business, MAX_OFFER_IDS, SHARE, 1_200),
+            (&business, 1, SHARE_IN_A_HURRY, 240),
+        ] {
+            let gap = gap_after(address, skus, share);
+            assert_eq!(gap, Duration::from_millis(gap_ms), "{address}, {skus} SKUs, 1/{share}");
+        }
     }
 }

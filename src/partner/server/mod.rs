@@ -5,6 +5,7 @@
 //! the promise is stronger: 200 means the stock is on disk.
 
 mod admission;
+mod campaigns;
 mod update;
 
 mod read_back;
@@ -19,12 +20,13 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, post, put};
+use axum::routing::{MethodRouter, any, get, post, put};
 use axum::{Router, middleware};
 
 pub use self::metrics::Metrics;
 use self::read_back::Listing;
 use self::refused::{Refused, refused};
+use crate::auth_failures::AuthFailures;
 use crate::clock::Clock;
 use crate::http::secret::{Locks, Secret};
 use crate::ingest::Ingest;
@@ -35,6 +37,8 @@ use crate::stock::{ShopId, StockBook};
 pub struct Shop {
     /// Its place in the book.
     pub id: ShopId,
+    /// Its name in the configuration, shown as the campaign's domain.
+    pub name: String,
     /// The campaigns under which the seller may call: all those that share this stock.
     pub campaigns: Vec<u64>,
     /// The keys with which the seller may feed this shop.
@@ -58,11 +62,15 @@ pub struct Context {
     pub clock: Clock,
     /// Counts for the operator.
     pub metrics: Metrics,
+    /// Wrong keys.
+    pub auth_failures: AuthFailures,
 }
 
-/// The two methods of `…/campaigns/{campaignId}/offers/stocks`, under every spelling of the
-/// path that clients in the field use, and the two of `/v3/businesses/{businessId}/…`, which
-/// has one.
+/// Routes of the drop-in.
+///
+/// The methods of `…/campaigns` and `…/campaigns/{campaignId}/offers/stocks` are served under every
+/// spelling of the path that clients in the field use, and those of `/v3/businesses/{businessId}/…`
+/// under one. Hidden offers are refused with a reason.
 pub fn router(context: Context, shops: Vec<Shop>) -> Router {
     let desks = shops
         .into_iter()
@@ -71,12 +79,24 @@ pub fn router(context: Context, shops: Vec<Shop>) -> Router {
     let house = Arc::new(House { context, desks });
     let methods: MethodRouter<Arc<House>> =
         put(update::by_campaign).post(read_back::by_campaign).fallback(method_not_allowed);
+    let list = get(campaigns::list).fallback(method_not_allowed);
+    let show = get(campaigns::show).fallback(method_not_allowed);
+    let hidden: MethodRouter<Arc<House>> = any(campaigns::refuse_hidden_offers);
     let mut router = Router::new();
     for version in ["", "/v2"] {
         for suffix in ["", ".json"] {
-            let path = format!("{version}/campaigns/{{campaign}}/offers/stocks{suffix}");
-            router = router.route(&path, methods.clone());
+            let campaigns = format!("{version}/campaigns");
+            let campaign = format!("{campaigns}/{{campaign}}");
+            router = router
+                .route(&format!("{campaign}/offers/stocks{suffix}"), methods.clone())
+                .route(&format!("{campaigns}{suffix}"), list.clone())
+                .route(&format!("{campaign}/hidden-offers{suffix}"), hidden.clone())
+                .route(&format!("{campaign}/hidden-offers/delete{suffix}"), hidden.clone());
         }
+    }
+    // A parameter is a whole segment: `.json` after the number is taken off where it is read.
+    for version in ["", "/v2"] {
+        router = router.route(&format!("{version}/campaigns/{{campaign}}"), show.clone());
     }
     let update = post(update::by_business).fallback(method_not_allowed);
     let read_back = post(read_back::by_business).fallback(method_not_allowed);
@@ -113,6 +133,12 @@ async fn count(
 
 fn method_name(request: &Request) -> &'static str {
     let path = request.uri().path();
+    if path.contains("/hidden-offers") {
+        return "hidden_offers";
+    }
+    if !path.contains("/offers/stocks") {
+        return "campaigns";
+    }
     match (path.starts_with("/v3/"), path.ends_with("/update")) {
         (true, true) => "business_update",
         (true, false) => "business_read_back",
@@ -130,8 +156,10 @@ pub fn is_partner_path(path: &str) -> bool {
 /// What is said to a client of the partner API that asks for something else.
 #[must_use]
 pub fn nothing_here() -> Response {
-    let message = "Resource not found: stockbridge serves …/campaigns/{campaignId}/offers/stocks \
-                   and /v3/businesses/{businessId}/offers/stocks with its /update";
+    let message = "Resource not found: stockbridge serves /v2/campaigns, /v2/campaigns/{campaignId}, \
+                   /v2/campaigns/{campaignId}/offers/stocks, \
+                   /v3/businesses/{businessId}/offers/stocks and \
+                   /v3/businesses/{businessId}/offers/stocks/update";
     refused(StatusCode::NOT_FOUND, "NOT_FOUND", message).into_response()
 }
 

@@ -41,10 +41,10 @@ pub(super) async fn by_campaign(
     request: Request,
 ) -> Result<Response, Refused> {
     let (head, body) = request.into_parts();
-    let desk = house.admit_to_campaign(campaign, &head.headers)?;
+    let desk = house.admit_to_campaign(campaign, &head).await?;
     let filter: ReadBackRequest = read_filter(&head, body).await?;
     let (ids, query) = (filter.offer_ids.as_deref(), head.uri.query());
-    let page = desk.find(ids, query, OF_CAMPAIGN, &house.context.book).await?;
+    let page = desk.find(ids, query, &house.context.book).await?;
     let result = desk.present(page, &filter);
     let response = ReadBackResponse { status: "OK".to_owned(), result: Some(result) };
     Ok(answer(StatusCode::OK, &response))
@@ -57,14 +57,14 @@ pub(super) async fn by_business(
     request: Request,
 ) -> Result<Response, Refused> {
     let (head, body) = request.into_parts();
-    let cabinet = house.admit_to_business(business, &head.headers)?;
+    let cabinet = house.admit_to_business(business, &head).await?;
     let filter: business::ReadBackRequest = read_filter(&head, body).await?;
     let warehouse = filter
         .partner_warehouse_id
         .ok_or_else(|| bad_request("'partnerWarehouseId' must not be null"))?;
     let desk = cabinet.desk(warehouse)?;
     let (ids, query) = (filter.offer_ids.as_deref(), head.uri.query());
-    let page = desk.find(ids, query, OF_BUSINESS, &house.context.book).await?;
+    let page = desk.find(ids, query, &house.context.book).await?;
     let is_shown = is_shown(ids, filter.archived);
     let result = business::ReadBackResult {
         partner_warehouse_id: warehouse,
@@ -90,17 +90,6 @@ async fn read_filter<T: Default + DeserializeOwned>(
     Ok(filter)
 }
 
-/// How many offers a page has if nothing is asked for, and at most.
-#[derive(Clone, Copy)]
-struct PageSize {
-    default: usize,
-    most: usize,
-}
-
-const OF_CAMPAIGN: PageSize = PageSize { default: DEFAULT_PAGE, most: MAX_PAGE };
-const OF_BUSINESS: PageSize =
-    PageSize { default: business::DEFAULT_PAGE, most: business::MAX_PAGE };
-
 struct PageQuery {
     limit: usize,
     after: Option<String>,
@@ -108,12 +97,12 @@ struct PageQuery {
 
 impl PageQuery {
     /// Reads `limit` and `page_token`, also spelled `pageToken`; an empty one is none.
-    fn parse(query: Option<&str>, size: PageSize) -> Result<Self, Refused> {
-        let mut page = Self { limit: size.default, after: None };
+    fn parse(query: Option<&str>) -> Result<Self, Refused> {
+        let mut page = Self { limit: DEFAULT_PAGE, after: None };
         for pair in query.unwrap_or_default().split('&') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             match name {
-                "limit" if !value.is_empty() => page.limit = parse_limit(value)?.min(size.most),
+                "limit" if !value.is_empty() => page.limit = parse_limit(value)?.min(MAX_PAGE),
                 "page_token" | "pageToken" if !value.is_empty() => {
                     page.after = Some(parse_token(value)?);
                 }
@@ -160,12 +149,11 @@ impl Desk {
         &self,
         ids: Option<&[String]>,
         query: Option<&str>,
-        size: PageSize,
         book: &Arc<StockBook>,
     ) -> Result<Page, Refused> {
         match ids {
             Some(ids) => self.named(ids, book),
-            None => Ok(self.page(&PageQuery::parse(query, size)?, book).await),
+            None => Ok(self.page(&PageQuery::parse(query)?, book).await),
         }
     }
 
@@ -285,14 +273,10 @@ mod tests {
 
     #[test]
     fn an_empty_token_is_none_and_a_large_limit_is_cut() {
-        let of = |query, size| {
-            PageQuery::parse(Some(query), size).ok().map(|page| (page.limit, page.after))
-        };
-        let page = |query| of(query, OF_CAMPAIGN);
+        let page = |query| PageQuery::parse(Some(query)).ok().map(|page| (page.limit, page.after));
         assert_eq!(page("limit=100&page_token="), Some((100, None)));
         assert_eq!(page("limit=200"), Some((100, None)));
-        assert_eq!(of("limit=201&page_token=", OF_BUSINESS), Some((200, None)));
-        assert_eq!(of("pageToken=41", OF_BUSINESS), Some((100, Some("A".to_owned()))));
+        assert_eq!(page("limit=201&page_token="), Some((100, None)));
         assert_eq!(page("pageToken=41"), Some((50, Some("A".to_owned()))));
         assert_eq!(page("limit=0"), None);
         assert_eq!(page("limit=many"), None);

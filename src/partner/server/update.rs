@@ -30,7 +30,7 @@ pub(super) async fn by_campaign(
     request: Request,
 ) -> Result<Response, Refused> {
     let (head, body) = request.into_parts();
-    let desk = house.admit_to_campaign(campaign, &head.headers)?;
+    let desk = house.admit_to_campaign(campaign, &head).await?;
     check_content(&head)?;
     let body = read_body(body, MAX_UPDATE_BYTES).await?;
     let warehouse = desk.shop.warehouses.first().copied().unwrap_or_default();
@@ -46,7 +46,7 @@ pub(super) async fn by_business(
     request: Request,
 ) -> Result<Response, Refused> {
     let (head, body) = request.into_parts();
-    let cabinet = house.admit_to_business(business, &head.headers)?;
+    let cabinet = house.admit_to_business(business, &head).await?;
     check_content(&head)?;
     let body = read_body(body, MAX_UPDATE_BYTES).await?;
     let items = business::parse_update(&body, house.context.clock.now())?;

@@ -2,7 +2,7 @@
 //! each item instead of taking it from a campaign.
 //!
 //! Sources: the Market's OpenAPI description, state of 2026-07-17, and its change log of
-//! 2026-07-29.
+//! 2026-07-29 and 2026-08-04. A read-back has the pages of the method by campaign.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -14,10 +14,8 @@ use super::{
 use crate::http::json::{Object, Text};
 use crate::stock::Update;
 
-/// Largest and default page of a read-back. Source: `PageLimit200`.
-pub const MAX_PAGE: usize = 200;
-/// See [`MAX_PAGE`].
-pub const DEFAULT_PAGE: usize = 100;
+/// Read-back requests a minute for one business. Source: `getStocksOnPartnerWarehouses`.
+pub const READ_BACKS_PER_MINUTE: u32 = 500;
 
 // === The update, as we take it ===
 

@@ -28,9 +28,10 @@ pub const SKUS_PER_MINUTE: u32 = 100_000;
 /// Most SKUs in the filter of a read-back. Source: `GetWarehouseStocksRequest.offerIds`.
 pub const MAX_OFFER_IDS: usize = 500;
 
-/// Largest and default page of a read-back. Source: the change log, 2026-08-04.
+/// Largest page of a read-back by either method; a larger `limit` is cut to it without an error.
+/// Source: `PageLimit100Truncate`, change log of 2026-08-04.
 pub const MAX_PAGE: usize = 100;
-/// See [`MAX_PAGE`].
+/// Page of a read-back without a `limit`. Source: as [`MAX_PAGE`].
 pub const DEFAULT_PAGE: usize = 50;
 
 /// How far ahead of our clock an `updatedAt` may be: a stamp from further ahead would freeze

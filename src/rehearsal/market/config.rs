@@ -156,6 +156,17 @@ pub enum Placement {
     Laas,
 }
 
+impl Placement {
+    /// Whether the methods by business know the program: their `WarehouseProgramType` has only
+    /// programs in which the seller keeps the stock.
+    pub(super) fn has_partner_warehouse(self) -> bool {
+        match self {
+            Self::Fbs | Self::Dbs => true,
+            Self::Fby | Self::Laas => false,
+        }
+    }
+}
+
 impl fmt::Display for Placement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -89,7 +89,8 @@ impl Market {
         };
         let list = |business: &Business, filter: &WarehouseFilter| {
             let mut warehouses: BTreeMap<u64, Vec<Value>> = BTreeMap::new();
-            for campaign in &business.campaigns {
+            let campaigns = business.campaigns.iter();
+            for campaign in campaigns.filter(|c| c.config.placement.has_partner_warehouse()) {
                 let models = warehouses.entry(campaign.config.warehouse).or_default();
                 models.push(json!({
                     "placementType": campaign.config.placement.to_string(),

@@ -19,11 +19,9 @@ use crate::rehearsal::report::Verdict;
 use crate::rehearsal::rules::{self, Filter};
 use crate::rehearsal::shelf::{Shelf, Shown};
 
-/// Pages of a campaign's read-back. Source: the change log, 2026-08-04.
+/// Pages of a read-back, by campaign and by business. Source: `PageLimit100Truncate`, change log of
+/// 2026-08-04.
 const PAGES: Pages = Pages { usual: 50, most: 100, beyond: Beyond::Cut };
-
-/// Pages of a business's read-back. Source: `PageLimit200`.
-const BUSINESS_PAGES: Pages = Pages { usual: 100, most: 200, beyond: Beyond::Refused };
 
 /// What a read-back shows: SKUs in order.
 type Offers = Vec<(CompactString, Shown)>;
@@ -69,7 +67,7 @@ impl Market {
         if filter.offer_ids.is_some() {
             Page::refuse_beside_offers(&head.uri)?;
         }
-        let page = Page::read(&head.uri, BUSINESS_PAGES)?;
+        let page = Page::read(&head.uri, PAGES)?;
         let campaign = Self::admit_to_warehouse(business, warehouse, key).unwrap_or_else(|| {
             let message = "'partnerWarehouseId' must be a warehouse of the business";
             Err(Refusal::new(400, message))

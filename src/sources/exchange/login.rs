@@ -56,9 +56,7 @@ impl Reception {
     /// # Errors
     /// Name or password is wrong, or there is none.
     pub(super) fn open(&self, head: &Parts) -> Result<(&'static str, String), Failure> {
-        if !self.is_named(head) {
-            return Err(Failure::Unknown);
-        }
+        self.check_name(head)?;
         let value = format!("{:032x}", rand::random::<u128>());
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -85,12 +83,10 @@ impl Reception {
         if let Some(number) = cookie.as_ref().and_then(|value| self.session(value)) {
             return Ok(Guest::Session(number));
         }
-        if self.is_named(head) {
-            return Ok(Guest::Named);
-        }
-        match cookie {
-            Some(_) => Err(Failure::new("the session has ended, log in again: mode=checkauth")),
-            None => Err(Failure::Unknown),
+        match (self.check_name(head), cookie) {
+            (Ok(()), _) => Ok(Guest::Named),
+            (Err(_), Some(_)) => Err(Failure::NoSession),
+            (Err(failure), None) => Err(failure),
         }
     }
 
@@ -106,9 +102,17 @@ impl Reception {
         Some(found.number)
     }
 
-    fn is_named(&self, head: &Parts) -> bool {
-        named(head).is_some_and(|pair| self.locks.open_to(pair.expose()))
+    fn check_name(&self, head: &Parts) -> Result<(), Failure> {
+        let pair = named(head).ok_or(Failure::Anonymous)?;
+        if self.locks.open_to(pair.expose()) { Ok(()) } else { Err(Failure::WrongLogin) }
     }
+}
+
+/// What a request offers as credentials, right or wrong.
+pub(super) fn offered(head: &Parts) -> String {
+    let text = |secret: Option<Secret>| secret.map(|secret| secret.expose().to_owned());
+    let (pair, cookie) = (text(named(head)), text(cookie(head)));
+    format!("{}\n{}", pair.unwrap_or_default(), cookie.unwrap_or_default())
 }
 
 /// `name:password` of a request.

@@ -31,8 +31,8 @@ use tracing::{debug, warn};
 use self::file_name::FileName;
 use self::login::Reception;
 use self::transfer::{Progress, Transfers};
+use crate::auth_failures::{AuthFailures, Credential};
 use crate::clock::Clock;
-use crate::http::Peer;
 use crate::http::secret::Secret;
 use crate::lifecycle::Tasks;
 
@@ -97,6 +97,8 @@ pub struct Context {
     pub tasks: Tasks,
     /// For the date on an empty list of orders.
     pub clock: Clock,
+    /// Wrong logins.
+    pub auth_failures: AuthFailures,
 }
 
 /// One route for each door.
@@ -107,6 +109,7 @@ pub fn router(context: &Context, doors: Vec<Door>) -> Router {
             reception: Reception::new(&door.login, &door.password),
             transfers: Transfers::new(&door, context),
             clock: context.clock,
+            auth_failures: context.auth_failures.clone(),
             door,
         };
         router.route(&path, any(answer).with_state(Arc::new(desk)))
@@ -119,6 +122,7 @@ struct Desk {
     reception: Reception,
     transfers: Transfers,
     clock: Clock,
+    auth_failures: AuthFailures,
 }
 
 /// What 1C is told.
@@ -145,8 +149,12 @@ impl Said {
 /// Why a request came to nothing, in words for 1C's user.
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Failure {
-    /// Name and password are needed, and these were not the right ones.
-    Unknown,
+    /// Name and password are needed, and there were none.
+    Anonymous,
+    /// Name and password are wrong.
+    WrongLogin,
+    /// The cookie is none of a session.
+    NoSession,
     /// Anything else. 1C shows the text only if the status is 200.
     Said(String),
 }
@@ -165,9 +173,12 @@ async fn answer(State(desk): State<Arc<Desk>>, request: Request) -> Response {
     if let Err(failure) = &said {
         let source = desk.door.name.as_str();
         match failure {
-            Failure::Unknown => {
-                let peer = head.extensions.get::<Peer>().map(|peer| peer.0.to_string());
-                warn!(source, peer, "someone came to the exchange of {source} with a wrong login");
+            Failure::Anonymous => debug!(source, "1C exchange {source}: a request without a login"),
+            Failure::WrongLogin | Failure::NoSession => {
+                let name = format!("1C exchange {}", desk.door.path);
+                let offered = login::offered(&head);
+                let failures = &desk.auth_failures;
+                failures.penalize(Credential::ExchangeLogin, &name, &offered, &head).await;
             }
             Failure::Said(text) => warn!(source, mode, "told 1C in answer to {mode}: {text}"),
         }
@@ -317,12 +328,16 @@ impl IntoResponse for Said {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         match self {
-            Self::Unknown => {
+            Self::Anonymous | Self::WrongLogin => {
                 let text = "failure\nlogin or password is wrong";
                 let mut response = plain(StatusCode::UNAUTHORIZED, text);
                 let challenge = HeaderValue::from_static("Basic realm=\"1C\"");
                 response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
                 response
+            }
+            Self::NoSession => {
+                let text = "failure\nthe session has ended, log in again: mode=checkauth";
+                plain(StatusCode::OK, text)
             }
             Self::Said(text) => {
                 let mut response = plain(StatusCode::OK, &format!("failure\n{text}"));

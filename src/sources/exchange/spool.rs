@@ -2,7 +2,7 @@
 //!
 //! Nothing here is synced: after a crash 1C begins anew, and what is left is wiped.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,7 @@ use zip::ZipArchive;
 use super::Failure;
 use super::file_name::FileName;
 use crate::lifecycle::run_blocking;
+use crate::sources::private;
 
 /// Most files of one transfer that are kept, and most that an archive may list at all: pictures
 /// come by the ten thousand.
@@ -52,7 +53,7 @@ impl Spool {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
                 Ok(()) | Err(_) => {}
             }
-            fs::create_dir_all(&files)
+            private::create_directory(&files)
         })
         .await
     }
@@ -64,7 +65,8 @@ impl Spool {
     /// Takes a part to disk, piece by piece.
     pub(super) async fn receive(&self, body: Body, max_bytes: u64) -> Result<Part, Failure> {
         check_length(&body, max_bytes)?;
-        let mut file = tokio::fs::File::create(&self.part).await.map_err(|e| unwritten(&e))?;
+        let options = tokio::fs::OpenOptions::from(private::emptying());
+        let mut file = options.open(&self.part).await.map_err(|e| unwritten(&e))?;
         let mut body = body;
         let mut digest = Sha256::new();
         let mut bytes = 0;
@@ -145,9 +147,9 @@ fn unwritten(error: &io::Error) -> Failure {
 
 fn append(part: &Path, target: &Path) -> io::Result<()> {
     if let Some(directory) = target.parent() {
-        fs::create_dir_all(directory)?;
+        private::create_directory(directory)?;
     }
-    let mut file = OpenOptions::new().append(true).create(true).open(target)?;
+    let mut file = private::creating().append(true).open(target)?;
     let length = file.metadata()?.len();
     let appended = File::open(part).and_then(|mut part| io::copy(&mut part, &mut file));
     if let Err(error) = appended {
@@ -195,8 +197,8 @@ fn unpack(spool: &Spool, name: &FileName, max_bytes: u64) -> Result<Vec<FileName
 /// Writes one file, and one byte more than there is room for at most.
 fn write_entry(entry: impl Read, target: &Path, room: u64) -> io::Result<u64> {
     if let Some(directory) = target.parent() {
-        fs::create_dir_all(directory)?;
+        private::create_directory(directory)?;
     }
-    let mut file = File::create(target)?;
+    let mut file = private::create_file(target)?;
     io::copy(&mut entry.take(room.saturating_add(1)), &mut file)
 }

@@ -13,6 +13,7 @@ use zip::write::SimpleFileOptions;
 
 use super::*;
 use crate::lifecycle::Fuse;
+use crate::telemetry::Alarms;
 
 /// `1c:secret`, and with another password.
 const BASIC: (&str, &str) = ("authorization", "Basic MWM6c2VjcmV0");
@@ -52,7 +53,8 @@ impl Site {
         });
         let tasks = Tasks::new(Fuse::default());
         let clock = Clock::starting_at("2026-11-22T10:00:00Z".parse().unwrap());
-        let context = Context { deliver, tasks: tasks.clone(), clock };
+        let auth_failures = AuthFailures::new(clock, Alarms::new(clock), Vec::new(), 10_000);
+        let context = Context { deliver, tasks: tasks.clone(), clock, auth_failures };
         let door = Door {
             source: 7,
             name: "stock".to_owned(),

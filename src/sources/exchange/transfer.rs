@@ -269,7 +269,9 @@ impl Job {
     async fn run(&self) -> Result<Imported, String> {
         let said = |failure| match failure {
             Failure::Said(text) => text,
-            Failure::Unknown => "the file cannot be had".to_owned(),
+            Failure::Anonymous | Failure::WrongLogin | Failure::NoSession => {
+                "the file cannot be had".to_owned()
+            }
         };
         for archive in self.packed() {
             match self.spool.unpack(&archive, self.max_bytes).await {

@@ -3,9 +3,14 @@
 //! Asked for with what the server said of it the last time, so that an unchanged file is not
 //! sent again. It goes to disk first and is read from there: a line that breaks in the middle
 //! leaves nothing half done.
+//!
+//! Redirects are followed on the configured host, and from there to public addresses; to private
+//! addresses only if the configured host has a private address itself. So a public server cannot
+//! make this program read from the seller's own network.
 
 use std::fs::File;
 use std::io::{Seek as _, Write as _};
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,7 +26,7 @@ use super::files::{self, together};
 use super::formats::Format;
 use super::{Intake, IntakeError, Reading, Receipt, Rows, Scope};
 use crate::http::secret::Secret;
-use crate::http::{ClientConfig, Trust, causes};
+use crate::http::{AddressRule, ClientConfig, Trust, causes, is_public};
 use crate::stock::Instant;
 
 /// The most that is fetched, in bytes; unpacked it may be more.
@@ -45,15 +50,22 @@ pub struct Config {
 }
 
 impl Config {
-    /// How a client must be made that is to wait for large files.
-    #[must_use]
-    pub fn client_config(&self) -> ClientConfig {
-        ClientConfig {
+    /// Makes the clients, which wait for large files.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn clients<E>(
+        &self,
+        make: impl Fn(ClientConfig) -> Result<Client, E>,
+    ) -> Result<Clients, E> {
+        let wanted = ClientConfig {
             total_timeout: DEADLINE,
             // It may send us on to an address of its own choice.
             trust: Trust::System,
             ..ClientConfig::default()
-        }
+        };
+        let public = ClientConfig { address_rule: Some(is_public), ..wanted.clone() };
+        Ok(Clients { configured: make(wanted)?, public: make(public)? })
     }
 }
 
@@ -69,15 +81,26 @@ struct Known {
 pub struct Remote {
     config: Config,
     reading: Reading,
-    client: Client,
+    clients: Clients,
     known: Option<Known>,
+    // Tests have loopback addresses only.
+    is_public: AddressRule,
+}
+
+/// Clients of one remote file.
+#[derive(Clone, Debug)]
+pub struct Clients {
+    /// Client for the configured host.
+    configured: Client,
+    /// Client for redirects to other hosts; it connects to public addresses only.
+    public: Client,
 }
 
 impl Remote {
     /// A file that was not asked for yet.
     #[must_use]
-    pub fn new(config: Config, reading: Reading, client: Client) -> Self {
-        Self { config, reading, client, known: None }
+    pub fn new(config: Config, reading: Reading, clients: Clients) -> Self {
+        Self { config, reading, clients, known: None, is_public }
     }
 
     /// Asks for it, and takes it if it has changed. What became of it stands with the source.
@@ -153,8 +176,14 @@ impl Remote {
     /// The file, or `None` if it is what it was.
     async fn ask(&self, known: &Known) -> Result<Option<Response>, String> {
         let mut url = self.config.url.clone();
+        let mut reach = Reach::Public;
         for _ in 0..=MAX_REDIRECTS {
-            let mut call = self.client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
+            let is_configured_host = url.host() == self.config.url.host();
+            let client = match reach {
+                Reach::Public if !is_configured_host => &self.clients.public,
+                Reach::Public | Reach::Private => &self.clients.configured,
+            };
+            let mut call = client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
             if let Some((name, password)) = &self.config.login
                 && url.origin() == self.config.url.origin()
             {
@@ -172,9 +201,14 @@ impl Remote {
                 format!("{host} cannot be reached: {}", causes(&error.without_url()))
             };
             let answer = call.send().await.map_err(unreachable)?;
+            if is_configured_host {
+                reach = self.reach(answer.remote_addr().map(|address| address.ip()));
+            }
             match answer.status() {
                 StatusCode::NOT_MODIFIED => return Ok(None),
-                status if status.is_redirection() => url = elsewhere(&url, &answer)?,
+                status if status.is_redirection() => {
+                    url = self.redirect_target(&url, &answer, reach)?;
+                }
                 status if status == StatusCode::OK => return Ok(Some(answer)),
                 status => {
                     let host = url.host_str().unwrap_or_default();
@@ -183,6 +217,44 @@ impl Remote {
             }
         }
         Err(format!("more than {MAX_REDIRECTS} redirections"))
+    }
+}
+
+/// Addresses that redirects from the configured host may lead to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Reach {
+    /// Public ones: the configured host is on the internet.
+    Public,
+    /// All: the configured host is in a private network itself.
+    Private,
+}
+
+impl Remote {
+    /// Reach of redirects, by the address under which the configured host responded.
+    fn reach(&self, address: Option<IpAddr>) -> Reach {
+        match address {
+            Some(address) if !(self.is_public)(address) => Reach::Private,
+            Some(_) | None => Reach::Public,
+        }
+    }
+
+    /// Checked target of a redirect.
+    ///
+    /// An address in the URL is checked here; a host name is checked when it is resolved, by the
+    /// client for public addresses.
+    fn redirect_target(&self, from: &Url, answer: &Response, reach: Reach) -> Result<Url, String> {
+        let to = elsewhere(from, answer)?;
+        let host = to.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        let is_private = host.parse().is_ok_and(|address: IpAddr| !(self.is_public)(address));
+        if reach == Reach::Public && is_private && to.host() != self.config.url.host() {
+            return Err(format!(
+                "{} redirects to {}, which is not a public address: set url to the final address \
+                 if it is right",
+                from.host_str().unwrap_or_default(),
+                to.host_str().unwrap_or_default()
+            ));
+        }
+        Ok(to)
     }
 }
 

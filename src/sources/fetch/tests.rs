@@ -10,7 +10,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::http::scripted::{Scripted, plain_client, serve};
+use crate::http::client;
+use crate::http::scripted::{Scripted, serve_at};
 use crate::lifecycle::{Fuse, Tasks};
 use crate::sources::Taking;
 use crate::sources::intake::tests::{House, stock, taking};
@@ -25,6 +26,13 @@ type Heard = Arc<Mutex<Vec<(String, HeaderMap)>>>;
 async fn server(
     answer: impl Fn(&str, &HeaderMap) -> Reply + Clone + Send + Sync + 'static,
 ) -> (Scripted, Heard) {
+    server_at(Ipv4Addr::LOCALHOST, answer).await
+}
+
+async fn server_at(
+    address: Ipv4Addr,
+    answer: impl Fn(&str, &HeaderMap) -> Reply + Clone + Send + Sync + 'static,
+) -> (Scripted, Heard) {
     let heard = Heard::default();
     let noted = Arc::clone(&heard);
     let router = Router::new().fallback(async move |request: Request| {
@@ -33,7 +41,7 @@ async fn server(
         noted.lock().unwrap().push((path, headers));
         reply
     });
-    (serve(router).await, heard)
+    (serve_at(address, router).await, heard)
 }
 
 async fn house() -> House {
@@ -43,7 +51,33 @@ async fn house() -> House {
 fn remote(url: &str) -> Remote {
     let login = Some(("anna".to_owned(), Secret::new("canary")));
     let config = Config { url: url.parse().unwrap(), login, format: None };
-    Remote::new(config, Reading::default(), plain_client())
+    let make = |wanted| client(&ClientConfig { trust: Trust::Nobody, ..wanted });
+    let clients = config.clients(make).unwrap();
+    Remote::new(config, Reading::default(), clients)
+}
+
+/// Stands for the public host; every other address is private.
+const PUBLIC: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+/// A file on a host that counts as public, so that its redirects are limited.
+fn remote_of_public(url: &str) -> Remote {
+    let mut remote = remote(url);
+    let is_public: AddressRule = |address| address == PUBLIC;
+    let rule = ClientConfig {
+        trust: Trust::Nobody,
+        address_rule: Some(is_public),
+        ..ClientConfig::default()
+    };
+    remote.clients.public = client(&rule).unwrap();
+    remote.is_public = is_public;
+    remote
+}
+
+/// A server on the public host that redirects every path to `to`.
+async fn redirecting(to: String) -> (Scripted, Heard) {
+    let respond =
+        move |_: &str, _: &HeaderMap| (StatusCode::FOUND, [(LOCATION, &to)]).into_response();
+    server_at(PUBLIC, respond).await
 }
 
 fn failure(house: &House) -> String {
@@ -94,6 +128,45 @@ async fn a_redirect_is_followed_and_nobody_else_is_told_the_password() {
     assert_eq!(heard.lock().unwrap().len(), 2);
     let of_elsewhere = of_elsewhere.lock().unwrap();
     assert!(!of_elsewhere[0].1.contains_key(AUTHORIZATION), "{of_elsewhere:?}");
+}
+
+#[tokio::test]
+async fn a_public_host_cannot_redirect_to_a_private_address() {
+    let (private, requests) = server(|_, _| STOCK.into_response()).await;
+    let port = private.url.rsplit(':').next().unwrap().to_owned();
+    let house = house().await;
+    for (host, reason) in [
+        // An address in the URL, in spellings of it, and a name that resolves to it.
+        ("127.0.0.1", "redirects to 127.0.0.1, which is not a public address"),
+        ("2130706433", "redirects to 127.0.0.1, which is not a public address"),
+        ("0x7f.1", "redirects to 127.0.0.1, which is not a public address"),
+        ("[::1]", "redirects to [::1], which is not a public address"),
+        ("[::ffff:127.0.0.1]", "which is not a public address"),
+        ("localhost", "localhost has no public address"),
+    ] {
+        let (public, _) = redirecting(format!("http://{host}:{port}/stock.csv")).await;
+        let mut remote = remote_of_public(&format!("{}/stock.csv", public.url));
+        let error = remote.look(&house.intake, 0).await.unwrap_err().to_string();
+        assert!(error.contains(reason), "{host}: {error}");
+    }
+    // Not even through another public host.
+    let (second, _) = redirecting(format!("{}/stock.csv", private.url)).await;
+    let (first, _) = redirecting(format!("{}/next", second.url)).await;
+    let mut remote = remote_of_public(&format!("{}/stock.csv", first.url));
+    remote.look(&house.intake, 0).await.unwrap_err();
+    assert_eq!(requests.lock().unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn a_public_host_may_redirect_to_itself_and_to_public_hosts() {
+    let (last, requests) = server_at(PUBLIC, |_, _| STOCK.into_response()).await;
+    let (first, _) = redirecting(format!("{}/stock.csv", last.url)).await;
+    let house = house().await;
+    let mut remote = remote_of_public(&format!("{}/stock.csv", first.url));
+    remote.look(&house.intake, 0).await.unwrap();
+    assert_eq!(house.stock(), stock([("A", 5), ("B", 7)]));
+    // Another port is another server: it does not get the password.
+    assert!(!requests.lock().unwrap()[0].1.contains_key(AUTHORIZATION));
 }
 
 #[tokio::test]

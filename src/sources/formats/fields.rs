@@ -2,7 +2,7 @@
 
 use chrono::DateTime;
 
-use super::charset::UNDECODABLE;
+use super::decode::UNDECODABLE;
 use crate::sources::quantity::NumberStyle;
 use crate::sources::{Entry, Fault, Key, Quantity, Reading, Row, RowProblem};
 use crate::stock::Instant;

@@ -3,17 +3,17 @@
 //! Pure: nothing here opens a file, reads a clock or keeps what it read. However long a file
 //! is, one row of it is in memory; the exceptions are told where they are.
 
-mod charset;
 mod commerceml;
 mod container;
 mod csv;
+mod decode;
 mod fields;
 #[cfg(test)]
 mod hostile;
 mod json;
 mod sheet;
 mod table;
-mod text;
+
 #[cfg(test)]
 mod trial;
 mod xml;

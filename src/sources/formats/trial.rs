@@ -34,7 +34,7 @@ pub(super) fn tell(entry: &Entry) -> String {
         Entry::Article { id, sku } => format!("{id} is {sku}"),
         Entry::NextPart => "next part".to_owned(),
         Entry::Rejected(fault) => format!("{} rejected: {}", fault.line, fault.reason),
-        Entry::Suspicious(fault) => format!("{} doubtful: {}", fault.line, fault.reason),
+        Entry::Suspicious(fault) => format!("{} suspicious: {}", fault.line, fault.reason),
     }
 }
 

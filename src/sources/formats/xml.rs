@@ -4,7 +4,9 @@
 //! Nothing outside the document is ever fetched, and no entity is expanded but the five of XML
 //! and the numeric ones.
 
+use std::cell::Cell;
 use std::io;
+use std::rc::Rc;
 
 use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE};
 use quick_xml::escape::resolve_predefined_entity;
@@ -12,8 +14,8 @@ use quick_xml::events::attributes::Attributes;
 use quick_xml::events::{BytesRef, BytesStart, Event};
 use quick_xml::{Reader, XmlVersion};
 
+use super::decode::{self, Allowance, Decoded, Guess, Malformed, peek};
 use super::fields::Text;
-use super::text::{Allowance, Malformed, Utf8, peek};
 use super::{FormatError, Input};
 
 /// Deepest nesting; what sellers send is ten deep.
@@ -45,8 +47,10 @@ pub(super) enum Node {
 
 /// A document that is gone through once, from its beginning to its end.
 pub(super) struct Xml<'a> {
-    reader: Reader<Utf8<'a>>,
+    reader: Reader<decode::Text<'a>>,
     allowance: Allowance,
+    encoding: &'static Encoding,
+    decoded: Rc<Cell<Decoded>>,
     piece: Vec<u8>,
     depth: usize,
     has_root: bool,
@@ -64,13 +68,16 @@ impl<'a> Xml<'a> {
         input: &'a mut dyn Input,
         encoding: Option<&'static Encoding>,
     ) -> Result<Self, FormatError> {
-        let utf8 = Utf8::new(input, |head| encoding.map_or_else(|| declared(head), Ok))?;
+        let utf8 = decode::open(input, encoding, &Guess::Declared(&declared))?;
         let allowance = utf8.allowance();
+        let (encoding, decoded) = (utf8.encoding(), utf8.decoded());
         let mut reader = Reader::from_reader(utf8);
         reader.config_mut().expand_empty_elements = true;
         Ok(Self {
             reader,
             allowance,
+            encoding,
+            decoded,
             piece: Vec::new(),
             depth: 0,
             has_root: false,
@@ -135,7 +142,7 @@ impl<'a> Xml<'a> {
             Ok(event) => event,
             Err(e) => return Err(failure(position, &e)),
         };
-        let broken = |reason: &str| super::text::broken(position, reason);
+        let broken = |reason: &str| decode::broken(position, reason);
         let node = match event {
             Event::Start(_) if self.depth == 0 && self.has_root => {
                 return Err(broken("a second document begins after the end of the first"));
@@ -159,7 +166,10 @@ impl<'a> Xml<'a> {
             Event::Eof if self.depth > 0 || !self.has_root => {
                 return Err(broken("it ends before its last element does"));
             }
-            Event::Eof => Node::End,
+            Event::Eof => {
+                self.decoded.get().check(self.encoding)?;
+                Node::End
+            }
             // Empty elements are told as two events.
             Event::Empty(_)
             | Event::Comment(_)
@@ -232,7 +242,7 @@ impl<'a> Xml<'a> {
     }
 
     fn broken(&self, reason: impl Into<String>) -> FormatError {
-        super::text::broken(self.reader.buffer_position(), reason)
+        decode::broken(self.reader.buffer_position(), reason)
     }
 }
 
@@ -261,10 +271,10 @@ fn resolve(into: &mut String, reference: &BytesRef<'_>) -> Node {
 
 fn failure(position: u64, error: &quick_xml::Error) -> FormatError {
     let quick_xml::Error::Io(cause) = error else {
-        return super::text::broken(position, error.to_string());
+        return decode::broken(position, error.to_string());
     };
     match Malformed::of(cause) {
-        Some(reason) => super::text::broken(position, reason),
+        Some(reason) => decode::broken(position, reason),
         None => FormatError::Io(io::Error::new(cause.kind(), cause.clone())),
     }
 }

@@ -23,7 +23,7 @@ pub(super) use groups::{Groups, Said, Which};
 pub use stage::Brought;
 pub(super) use stage::{Stage, Staged, Taking};
 
-use super::Fault;
+use super::{Fault, private};
 use crate::stock::Instant;
 
 /// The format written and read here.
@@ -149,8 +149,11 @@ impl Statements {
     /// Opens them, or begins them.
     pub(super) async fn open(directory: &Path) -> Result<Self, StatedError> {
         let unusable = |source| StatedError::Directory { path: directory.to_owned(), source };
-        std::fs::create_dir_all(directory).map_err(unusable)?;
         let path = directory.join("stated.db");
+        private::create_directory(directory)
+            .and_then(|()| private::ensure_file(&path))
+            .and_then(|()| private::restrict(directory))
+            .map_err(unusable)?;
         let options = SqliteConnectOptions::new()
             .filename(&path)
             .create_if_missing(true)

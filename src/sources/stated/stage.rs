@@ -7,7 +7,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, Sq
 use sqlx::{ConnectOptions as _, Connection as _, QueryBuilder, Row as _, Sqlite};
 
 use super::SourceId;
-use crate::sources::{Entry, Fault, Key, Row, Scope};
+use crate::sources::{Entry, Fault, Key, Row, Scope, private};
 use crate::stock::{Instant, Sku};
 
 /// Rows that go to the staging file in one statement.
@@ -100,6 +100,7 @@ impl Stage {
             }
             Ok(()) | Err(_) => {}
         }
+        private::ensure_file(path).map_err(sqlx::Error::Io)?;
         let mut conn = options(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Off)

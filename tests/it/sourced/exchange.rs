@@ -1,14 +1,18 @@
 //! 1C hands its files over by itself.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
 use super::{counts, with_source};
 use crate::harness::{Doors, House, Shop};
 use crate::wire::send;
 
-/// `1c:canary`.
-const BASIC: &str = "Basic MWM6Y2FuYXJ5";
+/// `1c:canary-1c`.
+const BASIC: &str = "Basic MWM6Y2FuYXJ5LTFj";
 
 fn shop() -> Shop {
-    let shop = Shop::moscow().secret("SOURCES_ERP_PASSWORD", "canary");
+    let shop = Shop::moscow().secret("SOURCES_ERP_PASSWORD", "canary-1c");
     let lines =
         ["path = \"/1c/exchange\"", "login = \"1c\"", "warehouses = \"*\"", "guard_bad_rows = 1.0"];
     with_source(shop, "erp", "1c", &lines)
@@ -28,6 +32,18 @@ async fn say(
 
 fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(format!("{}/fixtures/sources/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+/// Every file below is 0600 and every directory 0700.
+fn assert_owner_only(place: &Path) {
+    let metadata = std::fs::metadata(place).unwrap();
+    let expected = if metadata.is_dir() { 0o700 } else { 0o600 };
+    assert_eq!(metadata.permissions().mode() & 0o777, expected, "{}", place.display());
+    if metadata.is_dir() {
+        let entries: Vec<_> = std::fs::read_dir(place).unwrap().collect();
+        assert!(entries.len() > 1 || place.ends_with("sources"), "{}", place.display());
+        entries.into_iter().for_each(|entry| assert_owner_only(&entry.unwrap().path()));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,7 +82,13 @@ async fn stock_arrives_by_the_whole_conversation_with_1c_and_is_answered_to_the_
     assert_eq!((&shown["kind"], &shown["state"]), (&"1c".into(), &"ok".into()), "{shown}");
     house.settle().await;
     assert_eq!(house.market.get(12_345, "ART-9").unwrap().count, 210);
+    let kept = house.directory.path().join("store/sources");
+    assert_owner_only(&kept);
+    // What an earlier version left is restricted at the start.
+    let database = kept.join("moscow/stated.db");
+    std::fs::set_permissions(&database, Permissions::from_mode(0o644)).unwrap();
     house.restart().await;
+    assert_owner_only(&kept);
     assert_eq!(house.doors().counts(house.shop(), &["ART-9"]).await, counts(&[("ART-9", 210)]));
 }
 

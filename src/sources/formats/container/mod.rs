@@ -17,7 +17,7 @@ use flate2::read::MultiGzDecoder;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use super::text::{broken, peek};
+use super::decode::{broken, peek};
 use super::xml::{Node, Xml};
 use super::{Format, FormatError, Input};
 

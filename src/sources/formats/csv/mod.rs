@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::io::{self, BufRead, Cursor, Read};
 
 use super::super::row::{Entry, Fault, GivenUp, Reading};
-use super::charset::{self, UNDECODABLE};
+use super::decode::{self, Guess, UNDECODABLE};
 use super::table::{Cell, HEADER_WITHIN, Search, Table, width};
 use super::{Ending, FormatError, Input, Sink};
 
@@ -31,7 +31,8 @@ pub(super) fn read(
     reading: &Reading,
     sink: Sink<'_>,
 ) -> Result<Ending, FormatError> {
-    let mut text = charset::text(input, reading.encoding)?;
+    let mut text = decode::open(input, reading.encoding, &Guess::Detect)?;
+    let encoding = text.encoding();
     let mut head = Vec::with_capacity(HEAD);
     text.by_ref().take(HEAD as u64).read_to_end(&mut head)?;
     be_no_page(&head)?;
@@ -41,11 +42,37 @@ pub(super) fn read(
     };
     let mut records = Records::new(Cursor::new(head).chain(text), delimiter);
     let mut search = Search::new(reading);
-    let table = header_among(&mut records, &mut search)?.ok_or_else(|| search.failed())?;
+    let mut table = header_among(&mut records, &mut search)?.ok_or_else(|| search.failed())?;
+    while let Some(record) = records.next()? {
+        let cells = record.cells();
+        if record.unfit(&cells, &table, reading).is_none() {
+            table.learn(&cells);
+        }
+    }
+    drop(records);
+    // What the columns prove is known now: the rows are read from the beginning again.
+    let text = decode::reopen(input, encoding)?;
+    let mut records = Records::new(text, delimiter);
+    header_among(&mut records, &mut Search::new(reading))?;
     while let Some(record) = records.next()? {
         put(&table, record, reading, &mut *sink)?;
     }
-    Ok(Ending::default())
+    let mut ending = Ending::default();
+    ending.shape.set("encoding", encoding.name());
+    ending.shape.set("delimiter", delimiter_name(delimiter));
+    table.describe(&mut ending.shape);
+    Ok(ending)
+}
+
+/// The name of a delimiter in the setting `delimiter`.
+pub(super) fn delimiter_name(delimiter: u8) -> String {
+    match delimiter {
+        b';' => "semicolon".to_owned(),
+        b',' => "comma".to_owned(),
+        b'\t' => "tab".to_owned(),
+        b'|' => "bar".to_owned(),
+        other => char::from(other).to_string(),
+    }
 }
 
 /// A page with a login form answers in place of many a file.
@@ -123,6 +150,7 @@ fn put(
     }
     let cells = record.cells();
     if let Some(reason) = record.unfit(&cells, table, reading) {
+        // A row that is cut or shifted does not say for certain of which SKU it is.
         return sink(Entry::Rejected(Fault::new(record.line, &record.shown(), reason)));
     }
     table.put(record.line, &cells, &|| record.shown(), sink)
@@ -192,12 +220,9 @@ impl Record {
                 "the file ends in the middle of this row, or set unended_row = \"take\"".to_owned(),
             );
         }
-        if self.raw.contains(UNDECODABLE) {
-            return Some("it has bytes that mean nothing in the file's encoding".to_owned());
-        }
+        // Spreadsheets leave out empty fields at the end; a field too many has no column.
         let (named, here) = (table.width(), cells.len());
-        (here < named || width(cells) > named)
-            .then(|| format!("it has {here} fields, and the header {named}"))
+        (width(cells) > named).then(|| format!("it has {here} fields, and the header {named}"))
     }
 }
 

@@ -1,4 +1,4 @@
-//! One product: which members of it say what.
+//! One product of a JSON document: which of its members hold what.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -6,33 +6,18 @@ use std::fmt;
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::sources::aliases::{Choice, Field, choose};
+use crate::sources::formats::decode::UNDECODABLE;
 use crate::sources::formats::fields::{Once, Statement, is_named, moment};
-use crate::sources::{Entry, Fault, Key, Reading};
+use crate::sources::formats::{FileShape, FormatError};
+use crate::sources::quantity::NumberStyle;
+use crate::sources::{Entry, Fault, Key, Reading, RowProblem};
 
-/// What shops call the SKU, the surest name first.
-const SKUS: &[&str] = &[
-    "sku",
-    "offer_id",
-    "offerId",
-    "shopSku",
-    "shop-sku",
-    "shop_sku",
-    "Ваш SKU",
-    "article",
-    "артикул",
-    "код",
-    "code",
-];
+/// Names of members that are remembered of a document.
+const MAX_NAMES: usize = 1_000;
 
-/// What shops call how much there is.
-const QUANTITIES: &[&str] =
-    &["stock", "count", "quantity", "available", "остаток", "количество", "доступно"];
-
-/// What shops call the warehouse.
-const WAREHOUSES: &[&str] = &["warehouse", "warehouseId", "warehouse_id", "склад"];
-
-/// What shops call the moment since when it is so.
-const MOMENTS: &[&str] = &["updatedAt", "updated_at"];
+/// Digits that a binary fraction holds exactly.
+const MAX_EXACT_DIGITS: usize = 15;
 
 /// What holds stock by warehouse, or by type. Source: `UpdateStock.items` of the Market, and its
 /// read-back, `stocks`.
@@ -41,127 +26,287 @@ const ITEMS: &[&str] = &["items", "stocks"];
 /// The one type of stock that is for sale. Source: `POST /stocks` and `getStocks` of the Market.
 const FOR_SALE: &str = "FIT";
 
-/// Whether a member of that name holds the SKU.
+/// Whether a member of that name may hold the SKU.
 pub(super) fn is_sku_name(name: &str, reading: &Reading) -> bool {
-    is_one_of(name, reading.sku.as_ref(), SKUS)
+    is_field(Field::Sku, name, reading.sku.as_deref())
 }
 
-/// Whether a member of that name holds how much there is.
+/// Whether a member of that name may hold the quantity.
 pub(super) fn is_quantity_name(name: &str, reading: &Reading) -> bool {
-    is_one_of(name, reading.quantity.as_ref(), QUANTITIES)
+    is_field(Field::Quantity, name, reading.quantity.as_deref())
 }
 
-fn is_one_of(name: &str, setting: Option<&String>, known: &[&str]) -> bool {
-    match setting {
-        Some(meant) => is_named(name, meant),
-        None => known.iter().any(|known| is_named(name, known)),
+fn is_field(field: Field, name: &str, named: Option<&str>) -> bool {
+    choose(field, [name], named) != Choice::None
+}
+
+/// The names of a document's members, gathered from all its products before the first is read:
+/// which member holds the SKU is decided once for the file.
+#[derive(Debug, Default)]
+pub(super) struct Survey {
+    /// Members with a value other than null and a flag, in the order of their first appearance.
+    names: Vec<String>,
+    seen: HashSet<String>,
+    style: NumberStyle,
+}
+
+impl Survey {
+    /// Learns from a product; one that is broken teaches nothing.
+    pub(super) fn learn(&mut self, element: &RawValue, reading: &Reading) {
+        let Ok(members) = Members::parse(element.get()) else { return };
+        self.learn_members(&members, reading);
+        if let Some(items) = members.items()
+            && let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(items.get())
+        {
+            for item in items {
+                if let Ok(members) = Members::parse(item.get()) {
+                    self.learn_members(&members, reading);
+                }
+            }
+        }
+    }
+
+    fn learn_members(&mut self, members: &Members<'_>, reading: &Reading) {
+        for (name, value) in &members.0 {
+            // A flag beside a quantity is not one: `"available": true`.
+            if matches!(value.get(), "null" | "true" | "false") {
+                continue;
+            }
+            if self.names.len() < MAX_NAMES && self.seen.insert(name.clone()) {
+                self.names.push(name.clone());
+            }
+            if let Ok(Some(Scalar { text, is_number: false })) = scalar(value)
+                && is_quantity_name(name, reading)
+            {
+                self.style.learn(&text);
+            }
+        }
+    }
+
+    /// Learns the quantity of a member of a map from SKU to stock.
+    pub(super) fn learn_pair(&mut self, stock: &RawValue) {
+        if let Ok(Some(Scalar { text, is_number: false })) = scalar(stock) {
+            self.style.learn(&text);
+        }
+    }
+
+    /// Decides which member holds what.
+    ///
+    /// # Errors
+    /// Two members may each hold the SKU.
+    pub(super) fn plan(self, reading: &Reading) -> Result<Plan<'_>, FormatError> {
+        let chosen = |field: Field, named: Option<&str>| {
+            choose(field, self.names.iter().map(String::as_str), named)
+        };
+        let name = |at: usize| self.names.get(at).cloned();
+        let sku = match chosen(Field::Sku, reading.sku.as_deref()) {
+            Choice::None => None,
+            Choice::At(at) => name(at),
+            Choice::Ambiguous(all) => {
+                let all: Vec<_> =
+                    all.into_iter().filter_map(name).map(|name| format!("'{name}'")).collect();
+                return Err(FormatError::Unfit(format!(
+                    "members {} may each be the SKU: set sku to the name of the one that is meant",
+                    all.join(" and ")
+                )));
+            }
+        };
+        let quantities = match chosen(Field::Quantity, reading.quantity.as_deref()) {
+            Choice::None => Vec::new(),
+            Choice::At(at) => name(at).into_iter().collect(),
+            // A row in which they agree has one reading.
+            Choice::Ambiguous(all) => all.into_iter().filter_map(name).collect(),
+        };
+        let first = |field: Field, named: Option<&str>| match chosen(field, named) {
+            Choice::None => None,
+            Choice::At(at) => name(at),
+            Choice::Ambiguous(all) => all.first().and_then(|at| name(*at)),
+        };
+        let warehouse = match chosen(Field::Warehouse, reading.warehouse.as_deref()) {
+            Choice::None => None,
+            Choice::At(at) => name(at),
+            Choice::Ambiguous(all) => {
+                let all: Vec<_> =
+                    all.into_iter().filter_map(name).map(|name| format!("'{name}'")).collect();
+                return Err(FormatError::Unfit(format!(
+                    "members {} may each be the warehouse: set warehouse to the one that is meant",
+                    all.join(" and ")
+                )));
+            }
+        };
+        let reserve = reading.reserve.as_deref().and_then(|it| first(Field::Reserve, Some(it)));
+        let updated_at = first(Field::UpdatedAt, reading.updated_at.as_deref());
+        let style = self.style;
+        let names = self.names;
+        Ok(Plan { reading, sku, quantities, warehouse, reserve, updated_at, style, names })
     }
 }
 
-/// A product that cannot be taken.
+/// Which member of a product holds what.
+#[derive(Debug)]
+pub(super) struct Plan<'r> {
+    reading: &'r Reading,
+    sku: Option<String>,
+    quantities: Vec<String>,
+    warehouse: Option<String>,
+    reserve: Option<String>,
+    updated_at: Option<String>,
+    style: NumberStyle,
+    names: Vec<String>,
+}
+
+impl Plan<'_> {
+    /// Describes how the document is read.
+    pub(super) fn describe(&self, shape: &mut FileShape) {
+        let shown: Vec<_> = self.names.iter().take(20).map(|name| format!("'{name}'")).collect();
+        shape.set("columns", shown.join(", "));
+        for (property, name) in [
+            ("sku", self.sku.clone()),
+            ("quantity", Some(self.quantities.join(", ")).filter(|names| !names.is_empty())),
+            ("warehouse", self.warehouse.clone()),
+            ("reserve", self.reserve.clone()),
+            ("time", self.updated_at.clone()),
+        ] {
+            if let Some(name) = name {
+                shape.set(property, name);
+            }
+        }
+        shape.set("numbers", self.style.describe());
+    }
+
+    /// Reads an element of a list.
+    pub(super) fn read(&self, element: &RawValue, line: u64) -> Vec<Entry> {
+        let mut product = Product { line, plan: self, text: element.get(), entries: Vec::new() };
+        if let Err((problem, sku)) = product.read() {
+            return vec![problem.into_entry(line, element.get(), sku)];
+        }
+        product.entries
+    }
+
+    /// Reads a member of a map from SKU to stock.
+    pub(super) fn read_pair(&self, sku: &str, stock: &RawValue, line: u64) -> Entry {
+        let text = format!("{sku}: {}", stock.get());
+        let sku = match self.reading.sku(sku) {
+            Ok(sku) => sku,
+            Err(problem) => return problem.into_entry(line, &text, None),
+        };
+        let mut statement = Statement::default();
+        match scalar(stock) {
+            Err(reason) => {
+                return RowProblem::Rejected(format!("stock: {reason}")).into_entry(
+                    line,
+                    &text,
+                    Some(sku),
+                );
+            }
+            Ok(None) => statement.quantity = stated(String::new()),
+            Ok(Some(scalar)) => {
+                statement.style = self.style_of(&scalar);
+                statement.quantity = stated(scalar.text);
+            }
+        }
+        statement.into_entry(line, &Key::Sku(sku), self.reading)
+    }
+
+    fn style_of(&self, scalar: &Scalar) -> NumberStyle {
+        if scalar.is_number { NumberStyle::POINT } else { self.style }
+    }
+}
+
+/// An entry for an element that cannot be taken.
 pub(super) fn rejected(line: u64, text: &str, reason: impl Into<String>) -> Entry {
     Entry::Rejected(Fault::new(line, text, reason))
 }
 
-/// Reads an element of a list.
-pub(super) fn read(element: &RawValue, line: u64, reading: &Reading) -> Vec<Entry> {
-    let mut product = Product { line, reading, text: element.get(), entries: Vec::new() };
-    if let Err(reason) = product.read() {
-        return vec![rejected(line, element.get(), reason)];
-    }
-    // A doubt is about what is taken.
-    if !product.entries.iter().any(|entry| matches!(entry, Entry::Row(_))) {
-        product.entries.retain(|entry| !matches!(entry, Entry::Suspicious(_)));
-    }
-    product.entries
-}
-
-/// Reads a member of a map from SKU to stock.
-pub(super) fn read_pair(sku: &str, stock: &RawValue, line: u64, reading: &Reading) -> Entry {
-    let sku = sku.trim();
-    if sku.is_empty() {
-        return rejected(line, stock.get(), "the sku is empty");
-    }
-    let mut statement = Statement::default();
-    if let Some(text) = scalar(stock).transpose() {
-        statement.quantity.state("stock", text.map(|scalar| scalar.text));
-    }
-    statement.into_entry(line, &Key::Sku(sku.to_owned()), reading)
-}
-
 struct Product<'a> {
     line: u64,
-    reading: &'a Reading,
+    plan: &'a Plan<'a>,
     text: &'a str,
     entries: Vec<Entry>,
 }
 
+/// Why a product is not applied, and its SKU if that much is certain.
+type Refusal = (RowProblem, Option<String>);
+
 impl Product<'_> {
-    fn read(&mut self) -> Result<(), String> {
-        let members = Members::parse(self.text)?;
-        let key = self.key(&members)?;
+    fn read(&mut self) -> Result<(), Refusal> {
+        let rejected = |reason: String| (RowProblem::Rejected(reason), None);
+        let members = Members::parse(self.text).map_err(rejected)?;
+        let sku = self.sku(&members).map_err(|problem| (problem, None))?;
+        let of_sku = |problem: RowProblem| (problem, Some(sku.clone()));
         let mut own = Statement::default();
-        self.state(&mut own, &members)?;
-        let items = members.items();
-        let statements = match items {
+        self.state(&mut own, &members).map_err(of_sku)?;
+        let statements = match members.items() {
             Some(_) if own.quantity.is_stated() => {
-                return Err("both the product and its items state stock".to_owned());
+                let reason = "both the product and its items state stock".to_owned();
+                return Err(of_sku(RowProblem::Rejected(reason)));
             }
-            Some(items) => self.items(items, &own)?,
+            Some(items) => self.items(items, &own).map_err(of_sku)?,
             None => vec![own],
         };
+        let key = Key::Sku(sku.clone());
         for statement in statements {
-            let entry = statement.into_entry(self.line, &key, self.reading);
-            self.entries.push(match entry {
-                Entry::Rejected(fault) => {
-                    Entry::Rejected(Fault::new(self.line, self.text, fault.reason).of(&key))
-                }
-                Entry::Row(_) | Entry::Article { .. } | Entry::NextPart | Entry::Suspicious(_) => {
-                    entry
-                }
-            });
+            let mut entry = statement.into_entry(self.line, &key, self.plan.reading);
+            if let Entry::Rejected(fault) | Entry::Suspicious(fault) = &mut entry {
+                *fault = Fault {
+                    sku: fault.sku.take(),
+                    ..Fault::new(self.line, self.text, &*fault.reason)
+                };
+            }
+            self.entries.push(entry);
         }
         Ok(())
     }
 
-    fn key(&mut self, members: &Members<'_>) -> Result<Key, String> {
-        let (name, sku) = members.first(self.reading.sku.as_ref(), SKUS)?.ok_or("it has no sku")?;
-        if sku.is_number {
-            self.doubt(format!("{name} is the number {}, not a text", sku.text));
+    fn sku(&self, members: &Members<'_>) -> Result<String, RowProblem> {
+        let rejected = |reason: &str| RowProblem::Rejected(reason.to_owned());
+        let Some(name) = &self.plan.sku else { return Err(rejected("it has no sku")) };
+        let scalar = members.scalar(name)?;
+        let scalar = scalar.ok_or_else(|| RowProblem::Rejected(format!("it has no {name}")))?;
+        if scalar.text.contains(UNDECODABLE) {
+            return Err(rejected("its SKU has bytes that are not characters of the encoding"));
         }
-        match sku.text.trim() {
-            "" => Err(format!("{name} is empty")),
-            sku => Ok(Key::Sku(sku.to_owned())),
+        // A literal of digits is its digits; what a float cannot hold may have lost some.
+        let is_plain = scalar.text.bytes().all(|byte| byte.is_ascii_digit())
+            && scalar.text.len() <= MAX_EXACT_DIGITS;
+        if scalar.is_number && !is_plain && !self.plan.reading.takes_suspicious_skus {
+            return Err(RowProblem::Suspicious(format!(
+                "{name} is the number {}, whose digits may be lost: write it as a string, or set \
+                 suspicious_sku = \"take\"",
+                scalar.text
+            )));
         }
+        self.plan.reading.sku(&scalar.text)
     }
 
     /// Takes into a statement what these members say.
-    fn state(&mut self, statement: &mut Statement, members: &Members<'_>) -> Result<(), String> {
-        let reading = self.reading;
-        if let Some(text) = members.quantity(reading)? {
-            statement.quantity = stated(text);
+    fn state(&self, statement: &mut Statement, members: &Members<'_>) -> Result<(), RowProblem> {
+        let plan = self.plan;
+        if let Some(scalar) = members.quantity(&plan.quantities)? {
+            statement.style = plan.style_of(&scalar);
+            statement.quantity = stated(scalar.text);
         }
-        if let Some((_, place)) = members.first(reading.warehouse.as_ref(), WAREHOUSES)? {
+        let member = |name: &Option<String>| match name {
+            Some(name) => members.scalar(name),
+            None => Ok(None),
+        };
+        if let Some(place) = member(&plan.warehouse)? {
             statement.place = stated(place.text);
         }
-        if reading.reserve.is_some()
-            && let Some((_, reserve)) = members.first(reading.reserve.as_ref(), &[])?
-        {
+        if let Some(reserve) = member(&plan.reserve)? {
             statement.reserve = stated(reserve.text);
         }
-        let Some((name, at)) = members.first(reading.updated_at.as_ref(), MOMENTS)? else {
-            return Ok(());
-        };
-        match moment(&at.text) {
-            // Nobody has promised that this member is such a moment.
-            Err(reason) if reading.updated_at.is_none() => self.doubt(format!("{name}: {reason}")),
-            Ok(_) | Err(_) => statement.at = stated(at.text),
+        if let Some(at) = member(&plan.updated_at)?
+            && (plan.reading.updated_at.is_some() || moment(&at.text).is_ok())
+        {
+            // A member that only seems to be the time, and is none, says nothing.
+            statement.at = stated(at.text);
         }
         Ok(())
     }
 
     /// The statements of a product's items, which may leave to the product what they share.
-    fn items(&mut self, items: &RawValue, own: &Statement) -> Result<Vec<Statement>, String> {
+    fn items(&self, items: &RawValue, own: &Statement) -> Result<Vec<Statement>, RowProblem> {
         let items: Vec<&RawValue> =
             serde_json::from_str(items.get()).map_err(|e| format!("items: {e}"))?;
         let mut statements: Vec<Statement> = Vec::new();
@@ -173,16 +318,13 @@ impl Product<'_> {
             let mut statement = own.clone();
             self.state(&mut statement, &members)?;
             if statements.iter().any(|other| other.place == statement.place) {
-                return Err("two of its items state stock at the same warehouse".to_owned());
+                let reason = "two of its items state stock at the same warehouse".to_owned();
+                return Err(RowProblem::Rejected(reason));
             }
             statements.push(statement);
         }
         // That there are none says nothing: a shop may answer so for what it does not know.
         Ok(if statements.is_empty() { vec![own.clone()] } else { statements })
-    }
-
-    fn doubt(&mut self, reason: String) {
-        self.entries.push(Entry::Suspicious(Fault::new(self.line, self.text, reason)));
     }
 }
 
@@ -224,54 +366,42 @@ impl<'a> Members<'a> {
         json.deserialize_map(Collect).map(Self).map_err(|e| e.to_string())
     }
 
-    /// The first member that says something: the one that is set, or one of those names.
-    fn first(
-        &self,
-        setting: Option<&String>,
-        known: &[&str],
-    ) -> Result<Option<(&str, Scalar)>, String> {
-        let set = setting.map(String::as_str);
-        let names = if set.is_some() { set.as_slice() } else { known };
-        for name in names {
-            let Some((name, value)) = self.0.iter().find(|(member, _)| is_named(member, name))
-            else {
-                continue;
-            };
-            if let Some(scalar) = scalar(value).map_err(|e| format!("{name}: {e}"))? {
-                return Ok(Some((name, scalar)));
-            }
-        }
-        Ok(None)
+    /// The value of the member of that name; `None` if it is not there, or null.
+    fn scalar(&self, name: &str) -> Result<Option<Scalar>, String> {
+        let found = self.0.iter().find(|(member, _)| is_named(member, name));
+        let Some((_, value)) = found else { return Ok(None) };
+        scalar(value).map_err(|e| format!("{name}: {e}"))
     }
 
-    /// How much there is. Of several members that could say it none is more right than the
-    /// others: they must agree, or the settings must name one.
-    fn quantity(&self, reading: &Reading) -> Result<Option<String>, String> {
-        let is_meant = |(name, _): &&(String, _)| is_quantity_name(name, reading);
-        let meant: Vec<_> = self.0.iter().filter(is_meant).collect();
-        // `"available": true` beside a count is a flag.
-        let is_flag = |value: &RawValue| matches!(value.get(), "true" | "false");
-        let is_alone = meant.len() == 1;
-        let mut said: Option<(&str, String)> = None;
-        for (name, value) in meant {
-            if is_flag(value) && !is_alone {
+    /// The quantity. Where several members may hold it, they must agree; null is an empty one.
+    fn quantity(&self, names: &[String]) -> Result<Option<Scalar>, RowProblem> {
+        let mut found: Option<(&str, Scalar)> = None;
+        let mut is_null = false;
+        for name in names {
+            let Some((_, value)) = self.0.iter().find(|(member, _)| is_named(member, name)) else {
+                continue;
+            };
+            // `"available": true` beside a count is a flag.
+            if matches!(value.get(), "true" | "false") && names.len() > 1 {
                 continue;
             }
             let Some(scalar) = scalar(value).map_err(|e| format!("{name}: {e}"))? else {
+                is_null = true;
                 continue;
             };
-            match &said {
-                Some((first, text)) if *text != scalar.text => {
-                    return Err(format!(
-                        "{first} is {text} and {name} is {}; set quantity to the one that is meant",
-                        scalar.text
-                    ));
+            match &found {
+                Some((first, other)) if other.text != scalar.text => {
+                    return Err(RowProblem::Suspicious(format!(
+                        "{first} is {} and {name} is {}: set quantity to the one that is meant",
+                        other.text, scalar.text
+                    )));
                 }
                 Some(_) => {}
-                None => said = Some((name, scalar.text)),
+                None => found = Some((name, scalar)),
             }
         }
-        Ok(said.map(|(_, text)| text))
+        let empty = || is_null.then(|| Scalar { text: String::new(), is_number: false });
+        Ok(found.map(|(_, scalar)| scalar).or_else(empty))
     }
 
     fn items(&self) -> Option<&'a RawValue> {
@@ -283,8 +413,8 @@ impl<'a> Members<'a> {
     }
 
     fn is_for_sale(&self) -> Result<bool, String> {
-        let kind = self.first(None, &["type"])?;
-        Ok(kind.is_none_or(|(_, kind)| kind.text.eq_ignore_ascii_case(FOR_SALE)))
+        let kind = self.scalar("type")?;
+        Ok(kind.is_none_or(|kind| kind.text.eq_ignore_ascii_case(FOR_SALE)))
     }
 }
 

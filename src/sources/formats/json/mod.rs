@@ -3,7 +3,7 @@
 //! A list may be the document itself or a member of it; its elements are read one by one, so
 //! that a million of them are never in memory. The Market's own bodies, `updateStocks` and the
 //! answer of the old push API, are lists with `items` in their elements. A map or a list member
-//! is only known for one once the document was looked through, and so it is read twice.
+//! is only known for one once the document was looked through.
 //!
 //! JSON is UTF-8, or UTF-16 with its mark; a file in windows-1251 is no JSON, unless the
 //! settings say that it is one.
@@ -19,16 +19,18 @@ mod tests;
 use std::fmt;
 use std::io::{BufRead, Read};
 
+use encoding_rs::Encoding;
 use serde::Deserialize;
 use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 use serde_json::value::RawValue;
 
+use self::element::Survey;
 use self::shape::Shape;
-use super::text::{Allowance, Malformed, Utf8};
+use super::decode::{self, Allowance, Guess, Malformed, Text};
 use super::{Ending, FormatError, Input, Sink};
-use crate::sources::{Entry, Reading};
+use crate::sources::{GivenUp, Reading};
 
 /// Largest element, and longest line, in bytes.
 const MAX_ELEMENT: usize = 1024 * 1024;
@@ -36,51 +38,93 @@ const MAX_ELEMENT: usize = 1024 * 1024;
 /// Largest member that is passed over, in bytes.
 const MAX_ASIDE: usize = 64 * 1024 * 1024;
 
-/// Reads a document, or its lines, to its end.
+/// Reads a document, or its lines, to its end: twice, because which member holds the SKU is
+/// decided for the whole file.
 ///
 /// # Errors
-/// It is broken, of no known shape, or nobody wants the rest.
+/// It is broken, of no known shape, two members may each be the SKU, or the sink wants no more.
 pub(super) fn read(
     input: &mut dyn Input,
     reading: &Reading,
     sink: Sink<'_>,
 ) -> Result<Ending, FormatError> {
     let shape = shape::find(input, reading)?;
-    input.rewind()?;
-    let mut out = Out { reading, sink, line: 0, failure: None };
-    let utf8 = open(input, reading)?;
+    let mut survey = Survey::default();
+    walk(input, &shape, reading, &mut |part, _| {
+        match part {
+            Part::Element(element) => survey.learn(element, reading),
+            Part::Pair(_, stock) => survey.learn_pair(stock),
+            Part::Broken(..) => {}
+        }
+        Ok(())
+    })?;
+    let plan = survey.plan(reading)?;
+    let encoding = walk(input, &shape, reading, &mut |part, line| {
+        let entries = match part {
+            Part::Element(element) => plan.read(element, line),
+            Part::Pair(sku, stock) => vec![plan.read_pair(sku, stock, line)],
+            Part::Broken(text, reason) => vec![element::rejected(line, text, reason)],
+        };
+        entries.into_iter().try_for_each(&mut *sink)
+    })?;
+    let mut ending = Ending::default();
+    ending.shape.set("encoding", encoding.name());
+    ending.shape.set("list", shape.describe());
+    plan.describe(&mut ending.shape);
+    Ok(ending)
+}
+
+/// A part of a document that states the stock of one product.
+enum Part<'p> {
+    Element(&'p RawValue),
+    /// A SKU and its stock.
+    Pair(&'p str, &'p RawValue),
+    /// A line that is not JSON, and why.
+    Broken(&'p str, String),
+}
+
+/// Takes the parts of a document, with their number from 1.
+type Take<'t> = &'t mut dyn FnMut(Part<'_>, u64) -> Result<(), GivenUp>;
+
+/// Goes through a document once.
+fn walk(
+    input: &mut dyn Input,
+    shape: &Shape,
+    reading: &Reading,
+    take: Take<'_>,
+) -> Result<&'static Encoding, FormatError> {
+    let text = open(input, reading)?;
+    let (encoding, decoded) = (text.encoding(), text.decoded());
+    let mut out = Out { take, line: 0, failure: None };
     match shape {
-        Shape::Lines => lines(utf8, &mut out)?,
+        Shape::Lines => lines(text, &mut out)?,
         Shape::List | Shape::Map | Shape::One | Shape::Member(_) => {
-            document(utf8, &shape, &mut out)?;
+            document(text, shape, &mut out)?;
         }
     }
-    Ok(Ending::default())
+    decoded.get().check(encoding)?;
+    Ok(encoding)
 }
 
-fn open<'a>(input: &'a mut dyn Input, reading: &Reading) -> Result<Utf8<'a>, FormatError> {
-    Utf8::new(input, |_| Ok(reading.encoding.unwrap_or(encoding_rs::UTF_8)))
+fn open<'a>(input: &'a mut dyn Input, reading: &Reading) -> Result<Text<'a>, FormatError> {
+    decode::open(input, reading.encoding, &Guess::Declared(&|_| Ok(encoding_rs::UTF_8)))
 }
 
-/// Where what is read goes, from inside serde, which has no error for ours.
-struct Out<'a> {
-    reading: &'a Reading,
-    sink: Sink<'a>,
+/// Where the parts go, from inside serde, which has no error for ours.
+struct Out<'t> {
+    take: Take<'t>,
     /// The number of the element, or the line.
     line: u64,
-    /// Why the sink took no more.
+    /// Why no more parts are taken.
     failure: Option<FormatError>,
 }
 
 impl Out<'_> {
-    fn put(&mut self, entries: Vec<Entry>) -> Result<(), Stopped> {
-        for entry in entries {
-            (self.sink)(entry).map_err(|e| {
-                self.failure = Some(e.into());
-                Stopped
-            })?;
-        }
-        Ok(())
+    fn put(&mut self, part: Part<'_>) -> Result<(), Stopped> {
+        (self.take)(part, self.line).map_err(|e| {
+            self.failure = Some(e.into());
+            Stopped
+        })
     }
 }
 
@@ -95,17 +139,17 @@ impl fmt::Display for Stopped {
 
 // === One in each line ===
 
-fn lines(mut utf8: Utf8<'_>, out: &mut Out<'_>) -> Result<(), FormatError> {
+fn lines(mut utf8: Text<'_>, out: &mut Out<'_>) -> Result<(), FormatError> {
     while let Some(line) = next_line(&mut utf8, out.line + 1)? {
         out.line += 1;
         if line.trim().is_empty() {
             continue;
         }
-        let entries = match serde_json::from_str::<&RawValue>(&line) {
-            Ok(element) => element::read(element, out.line, out.reading),
-            Err(e) => vec![element::rejected(out.line, &line, format!("it is no JSON: {e}"))],
+        let part = match serde_json::from_str::<&RawValue>(&line) {
+            Ok(element) => Part::Element(element),
+            Err(e) => Part::Broken(&line, format!("it is no JSON: {e}")),
         };
-        if let Err(Stopped) = out.put(entries) {
+        if let Err(Stopped) = out.put(part) {
             return Err(out.failure.take().expect("put says why it has stopped"));
         }
     }
@@ -113,7 +157,7 @@ fn lines(mut utf8: Utf8<'_>, out: &mut Out<'_>) -> Result<(), FormatError> {
 }
 
 /// A line without its end; `None` after the last one.
-fn next_line(utf8: &mut Utf8<'_>, number: u64) -> Result<Option<String>, FormatError> {
+fn next_line(utf8: &mut Text<'_>, number: u64) -> Result<Option<String>, FormatError> {
     let mut line = Vec::new();
     let most = MAX_ELEMENT as u64 + 1;
     let read = utf8.take(most).read_until(b'\n', &mut line).map_err(|e| failure_of(e, number))?;
@@ -138,7 +182,7 @@ fn failure_of(error: std::io::Error, line: u64) -> FormatError {
 
 // === A document ===
 
-fn document(utf8: Utf8<'_>, shape: &Shape, out: &mut Out<'_>) -> Result<(), FormatError> {
+fn document(utf8: Text<'_>, shape: &Shape, out: &mut Out<'_>) -> Result<(), FormatError> {
     let allowance = utf8.allowance();
     allowance.set(MAX_ELEMENT);
     let read = parse(utf8, Document { shape, allowance: &allowance, out: &mut *out });
@@ -146,7 +190,7 @@ fn document(utf8: Utf8<'_>, shape: &Shape, out: &mut Out<'_>) -> Result<(), Form
 }
 
 /// Parses a whole document, with nothing after it.
-fn parse<S: DeserializeSeed<'static>>(utf8: Utf8<'_>, seed: S) -> Result<S::Value, FormatError> {
+fn parse<S: DeserializeSeed<'static>>(utf8: Text<'_>, seed: S) -> Result<S::Value, FormatError> {
     let mut json = serde_json::Deserializer::from_reader(utf8);
     let value = seed.deserialize(&mut json).and_then(|value| json.end().map(|()| value));
     value.map_err(|e| {
@@ -174,12 +218,12 @@ impl<'de> DeserializeSeed<'de> for Document<'_, '_> {
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
         match self.shape {
             Shape::List | Shape::Lines => json.deserialize_seq(self),
+            Shape::Member(path) if path.is_empty() => json.deserialize_seq(self),
             Shape::Map | Shape::Member(_) => json.deserialize_map(self),
             Shape::One => {
                 let element = Box::<RawValue>::deserialize(json)?;
                 self.out.line = 1;
-                let entries = element::read(&element, 1, self.out.reading);
-                self.out.put(entries).map_err(D::Error::custom)
+                self.out.put(Part::Element(&element)).map_err(D::Error::custom)
             }
         }
     }
@@ -197,8 +241,7 @@ impl<'de> Visitor<'de> for Document<'_, '_> {
         self.allowance.set(MAX_ELEMENT);
         while let Some(element) = elements.next_element::<Box<RawValue>>()? {
             self.out.line += 1;
-            let entries = element::read(&element, self.out.line, self.out.reading);
-            self.out.put(entries).map_err(A::Error::custom)?;
+            self.out.put(Part::Element(&element)).map_err(A::Error::custom)?;
             self.allowance.set(MAX_ELEMENT);
         }
         self.allowance.set(MAX_ASIDE);
@@ -211,14 +254,16 @@ impl<'de> Visitor<'de> for Document<'_, '_> {
         let mut has_list = false;
         while let Some(name) = members.next_key::<String>()? {
             match shape {
-                Shape::Member(list) if *list == name && !has_list => {
+                Shape::Member(path) if path.first() == Some(&name) && !has_list => {
                     has_list = true;
-                    let list = Document { shape: &Shape::List, allowance, out: &mut *out };
+                    let inner = Shape::Member(path.get(1..).unwrap_or_default().to_vec());
+                    let list = Document { shape: &inner, allowance, out: &mut *out };
                     members.next_value_seed(list)?;
                 }
-                Shape::Member(_) if shape::is_list_name(&name) => {
+                Shape::Member(path) if path.len() == 1 && shape::is_list_name(&name) => {
                     allowance.set(MAX_ASIDE);
-                    members.next_value_seed(shape::NoList)?;
+                    members
+                        .next_value_seed(shape::NoList { path: &name, nested: &mut Vec::new() })?;
                 }
                 Shape::Member(_) => {
                     allowance.set(MAX_ASIDE);
@@ -228,12 +273,19 @@ impl<'de> Visitor<'de> for Document<'_, '_> {
                     allowance.set(MAX_ELEMENT);
                     out.line += 1;
                     let stock = members.next_value::<Box<RawValue>>()?;
-                    let entry = element::read_pair(&name, &stock, out.line, out.reading);
-                    out.put(vec![entry]).map_err(A::Error::custom)?;
+                    out.put(Part::Pair(&name, &stock)).map_err(A::Error::custom)?;
                 }
             }
             allowance.set(MAX_ELEMENT);
         }
-        Ok(())
+        match shape {
+            Shape::Member(path) if !has_list => {
+                let path = path.join(".");
+                Err(A::Error::custom(format_args!(
+                    "there is no list at '{path}', see the setting list"
+                )))
+            }
+            Shape::Member(_) | Shape::Map | Shape::List | Shape::Lines | Shape::One => Ok(()),
+        }
     }
 }

@@ -1,11 +1,14 @@
 //! Which of the shapes a document has, found out without taking a row from it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::BufRead;
 
 use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
+
+use serde_json::value::RawValue;
 
 use super::element::{is_quantity_name, is_sku_name};
 use super::{Allowance, MAX_ASIDE, next_line, open, parse};
@@ -18,14 +21,27 @@ use crate::sources::formats::{FormatError, Input};
 pub(super) enum Shape {
     /// A list of products.
     List,
-    /// An object with such a list as the member of that name.
-    Member(String),
+    /// An object with such a list at that path of members.
+    Member(Vec<String>),
     /// A map from SKU to stock.
     Map,
     /// A single product.
     One,
     /// A product in each line.
     Lines,
+}
+
+impl Shape {
+    /// Describes the shape for people; a path is written as the setting `list` has it.
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Self::List => "the document".to_owned(),
+            Self::Member(path) => path.join("."),
+            Self::Map => "a map from SKU to stock".to_owned(),
+            Self::One => "a single product".to_owned(),
+            Self::Lines => "lines".to_owned(),
+        }
+    }
 }
 
 /// The members that may hold the list of products. Sources: `UpdateStocksRequest.skus` of the
@@ -38,8 +54,14 @@ pub(super) fn is_list_name(name: &str) -> bool {
     LISTS.iter().any(|list| is_named(name, list))
 }
 
+/// Levels of objects in which a list of products is looked for.
+const MAX_LEVELS: usize = 5;
+
 /// Finds out the shape, and leaves the input where it stopped.
 pub(super) fn find(input: &mut dyn Input, reading: &Reading) -> Result<Shape, FormatError> {
+    if let Some(list) = &reading.list {
+        return Ok(Shape::Member(list.split('.').map(str::to_owned).collect()));
+    }
     match first_sign(input, reading)? {
         Some(b'[') => return Ok(Shape::List),
         Some(b'{') => {}
@@ -101,10 +123,20 @@ fn look_through(input: &mut dyn Input, reading: &Reading) -> Result<Shape, Forma
     let utf8 = open(input, reading)?;
     let allowance = utf8.allowance();
     let mut found = None;
-    let seen = parse(utf8, Look { reading, allowance: &allowance, found: &mut found });
+    let mut nested = Vec::new();
+    let look = Look { reading, allowance: &allowance, found: &mut found, nested: &mut nested };
+    let seen = parse(utf8, look);
     match found {
         // Looking stops where the list begins, as if that were an error.
         Some(shape) => Ok(shape),
+        None if seen.as_ref().is_ok_and(|shape| *shape == Shape::Map) && !nested.is_empty() => {
+            let paths: Vec<_> = nested.iter().map(|path| format!("'{path}'")).collect();
+            Err(FormatError::Unfit(format!(
+                "the document is neither a list of products nor a map from SKU to stock; lists of \
+                 objects are at {}: set list to the path of the one that is meant",
+                paths.join(", ")
+            )))
+        }
         None => seen,
     }
 }
@@ -113,6 +145,8 @@ struct Look<'a> {
     reading: &'a Reading,
     allowance: &'a Allowance,
     found: &'a mut Option<Shape>,
+    /// Paths of lists that are not members of the document itself.
+    nested: &'a mut Vec<String>,
 }
 
 impl<'de> DeserializeSeed<'de> for Look<'_> {
@@ -135,14 +169,15 @@ impl<'de> Visitor<'de> for Look<'_> {
         self.allowance.set(MAX_ASIDE);
         while let Some(name) = members.next_key::<String>()? {
             if is_list_name(&name) {
-                let list = members.next_value_seed(NoList);
+                let list = members.next_value_seed(NoList { path: &name, nested: self.nested });
                 // `items` next to a SKU are those of this one product.
-                let shape = if has_sku { Shape::One } else { Shape::Member(name) };
+                let shape = if has_sku { Shape::One } else { Shape::Member(vec![name]) };
                 list.inspect_err(|_| *self.found = Some(shape))?;
             } else {
                 has_sku |= is_sku_name(&name, self.reading);
                 has_quantity |= is_quantity_name(&name, self.reading);
-                members.next_value::<IgnoredAny>()?;
+                let value = members.next_value::<Box<RawValue>>()?;
+                note_lists(&value, &name, 1, self.nested);
             }
             self.allowance.set(MAX_ASIDE);
         }
@@ -150,10 +185,13 @@ impl<'de> Visitor<'de> for Look<'_> {
     }
 }
 
-/// Passes over anything but a list.
-pub(super) struct NoList;
+/// Passes over anything but a list, and notes the lists within.
+pub(super) struct NoList<'a> {
+    pub(super) path: &'a str,
+    pub(super) nested: &'a mut Vec<String>,
+}
 
-impl<'de> DeserializeSeed<'de> for NoList {
+impl<'de> DeserializeSeed<'de> for NoList<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
@@ -161,7 +199,7 @@ impl<'de> DeserializeSeed<'de> for NoList {
     }
 }
 
-impl<'de> Visitor<'de> for NoList {
+impl<'de> Visitor<'de> for NoList<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -193,11 +231,32 @@ impl<'de> Visitor<'de> for NoList {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        while let Some((name, value)) = members.next_entry::<String, Box<RawValue>>()? {
+            note_lists(&value, &format!("{}.{name}", self.path), 2, self.nested);
+        }
         Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<(), A::Error> {
         Err(A::Error::custom("there are two lists of products, and only one can be meant"))
+    }
+}
+
+/// Paths that a message lists.
+const MAX_PATHS: usize = 5;
+
+/// Notes the paths of the lists of objects within a value.
+fn note_lists(value: &RawValue, path: &str, level: usize, nested: &mut Vec<String>) {
+    let literal = value.get();
+    if literal.starts_with('[') {
+        let elements = serde_json::from_str::<Vec<&RawValue>>(literal).unwrap_or_default();
+        if elements.iter().any(|it| it.get().starts_with('{')) && nested.len() < MAX_PATHS {
+            nested.push(path.to_owned());
+        }
+    } else if literal.starts_with('{') && level < MAX_LEVELS {
+        let members = serde_json::from_str::<BTreeMap<String, &RawValue>>(literal);
+        for (name, value) in members.unwrap_or_default() {
+            note_lists(value, &format!("{path}.{name}"), level + 1, nested);
+        }
     }
 }

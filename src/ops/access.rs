@@ -1,0 +1,294 @@
+//! Which requests the operator's listener serves.
+//!
+//! The listener has no tokens, so it must not take orders from a web page that happens to be open
+//! in a browser on the same machine or network. Two rules keep such pages out:
+//!
+//! 1. `Host` must name this listener. A page that binds a name of its own to our address (DNS
+//!    rebinding) sends that name.
+//! 2. A request that changes state (any method but GET and HEAD) must carry [`HEADER`], which a
+//!    page cannot send to another origin without our consent, and must not come from another
+//!    origin by its `Origin` and `Sec-Fetch-Site`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::header::{HOST, ORIGIN};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use tracing::debug;
+
+use crate::http::{LocalAddr, Refusal};
+
+/// The header every request that changes state must carry, with the value [`HEADER_VALUE`].
+pub const HEADER: HeaderName = HeaderName::from_static("x-stockbridge");
+
+/// See [`HEADER`].
+pub const HEADER_VALUE: &str = "1";
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Longest part of a header that an error message repeats, in characters.
+const MAX_SHOWN: usize = 80;
+
+/// The hosts under which the operator's listener may be called.
+#[derive(Clone, Debug)]
+pub struct AllowedHosts {
+    bound: SocketAddr,
+    names: Vec<String>,
+}
+
+impl AllowedHosts {
+    /// Allows the bound address, this machine's own names, and `names`: host names or IP
+    /// addresses without a port.
+    #[must_use]
+    pub fn new(bound: SocketAddr, names: &[String]) -> Self {
+        Self { bound, names: names.iter().map(|name| name.to_ascii_lowercase()).collect() }
+    }
+
+    /// Whether a `Host` names this listener. The port is not compared: a forwarded port is
+    /// another one.
+    fn allows(&self, host: &str, local: Option<IpAddr>) -> bool {
+        let Some(name) = without_port(host) else { return false };
+        if let Some(ip) = ip_of(name) {
+            let is_listed = self.names.iter().any(|listed| ip_of(listed) == Some(ip));
+            // Bound to every address, the one the connection came in on is ours.
+            let is_ours = ip == self.bound.ip() || local == Some(ip);
+            return ip.is_loopback() || is_ours || is_listed;
+        }
+        name.eq_ignore_ascii_case("localhost")
+            || self.names.iter().any(|listed| name.eq_ignore_ascii_case(listed))
+    }
+
+    /// Decides whether a request names this listener.
+    fn check(&self, headers: &HeaderMap, local: Option<IpAddr>) -> Result<(), Refusal> {
+        let host = only(headers, &HOST).unwrap_or_default();
+        if self.allows(host, local) {
+            return Ok(());
+        }
+        let message = format!(
+            "Host is '{}': this listener is served as {}, as localhost and under the names in \
+             ops_hosts; add the name to ops_hosts if it is yours",
+            shown(host),
+            self.bound
+        );
+        // Not 403: that is what the Market's listener says, and doctor tells them apart.
+        Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, "FOREIGN_HOST", message))
+    }
+}
+
+/// Decides whether a request may change state, if its method does.
+fn check_origin(method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
+    if matches!(*method, Method::GET | Method::HEAD) {
+        return Ok(());
+    }
+    if only(headers, &HEADER) != Some(HEADER_VALUE) {
+        let message = format!(
+            "the header X-Stockbridge is missing or not '{HEADER_VALUE}': a {method} request must \
+             carry it, so that web pages cannot send one; with curl, add -H 'X-Stockbridge: \
+             {HEADER_VALUE}'",
+        );
+        return Err(Refusal::new(StatusCode::FORBIDDEN, "HEADER_MISSING", message));
+    }
+    let foreign = |name: &str, value: &str, rule: &str| {
+        let message = format!(
+            "{name} is '{}': a {method} request must {rule}; use the stockbridge command or curl \
+             instead of a web page",
+            shown(value)
+        );
+        Err(Refusal::new(StatusCode::FORBIDDEN, "FOREIGN_ORIGIN", message))
+    };
+    let host = only(headers, &HOST).unwrap_or_default();
+    for origin in headers.get_all(ORIGIN) {
+        let origin = origin.to_str().unwrap_or_default();
+        if !is_origin_of(origin, host) {
+            return foreign("Origin", origin, "have no Origin or the one of its Host");
+        }
+    }
+    for site in headers.get_all(SEC_FETCH_SITE) {
+        let site = site.to_str().unwrap_or_default();
+        if !matches!(site, "none" | "same-origin") {
+            return foreign("Sec-Fetch-Site", site, "have none, or 'none' or 'same-origin'");
+        }
+    }
+    Ok(())
+}
+
+/// Serves only requests that name this listener. For every path, also unknown ones.
+pub(super) async fn require_host(
+    State(hosts): State<Arc<AllowedHosts>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let local = request.extensions().get::<LocalAddr>().map(|local| local.0.ip().to_canonical());
+    match hosts.check(request.headers(), local) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refused(refusal),
+    }
+}
+
+/// Serves requests that change state only if no web page of another origin can have sent them.
+pub(super) async fn require_header(request: Request, next: Next) -> Response {
+    match check_origin(request.method(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refused(refusal),
+    }
+}
+
+fn refused(refusal: Refusal) -> Response {
+    debug!(code = refusal.code, "refused an operator's request: {}", refusal.message);
+    refusal.into_response()
+}
+
+/// The value of a field that is given exactly once.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => value.to_str().ok(),
+        (_, _) => None,
+    }
+}
+
+/// The host of `host`, `host:port`, `[ip]` or `[ip]:port`; `None` if it is none of these.
+fn without_port(host: &str) -> Option<&str> {
+    let is_port = |rest: &str| {
+        rest.strip_prefix(':')
+            .map_or(rest.is_empty(), |port| port.bytes().all(|b| b.is_ascii_digit()))
+    };
+    if host.starts_with('[') {
+        let end = host.find(']')? + 1;
+        return is_port(&host[end..]).then_some(&host[..end]);
+    }
+    let end = host.find(':').unwrap_or(host.len());
+    (end > 0 && is_port(&host[end..])).then_some(&host[..end])
+}
+
+/// An IP address as a URL spells it, or plain.
+fn ip_of(name: &str) -> Option<IpAddr> {
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    bare.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
+}
+
+/// Whether an `Origin` is that of pages served under this `Host`.
+fn is_origin_of(origin: &str, host: &str) -> bool {
+    let [plain, secure] = ["http://", "https://"].map(|scheme| origin.strip_prefix(scheme));
+    plain.or(secure).is_some_and(|authority| authority.eq_ignore_ascii_case(host))
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(MAX_SHOWN).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(method: &str, fields: &[(&str, &str)]) -> &'static str {
+        let hosts = AllowedHosts::new(
+            "192.168.1.5:9090".parse().unwrap(),
+            &["Stockbridge".to_owned(), "10.0.0.7".to_owned()],
+        );
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            let name: HeaderName = name.parse().unwrap();
+            headers.append(name, value.parse().unwrap());
+        }
+        let local = Some("172.17.0.2".parse().unwrap());
+        let method = method.parse().unwrap();
+        match hosts.check(&headers, local).and_then(|()| check_origin(&method, &headers)) {
+            Ok(()) => "served",
+            Err(refusal) => refusal.code,
+        }
+    }
+
+    #[test]
+    fn only_hosts_that_name_the_listener_are_served() {
+        for host in [
+            "192.168.1.5:9090",
+            "192.168.1.5",
+            "localhost",
+            "LOCALHOST:9999",
+            "127.0.0.1:9090",
+            "127.0.0.2",
+            "[::1]",
+            "[::1]:9090",
+            "stockbridge:9090",
+            "STOCKBRIDGE",
+            "10.0.0.7:1",
+            "172.17.0.2:9090",
+        ] {
+            assert_eq!(verdict("GET", &[("host", host)]), "served", "{host}");
+        }
+        for host in [
+            "",
+            ":9090",
+            "evil.example",
+            "evil.example:9090",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "localhost:9090.evil.example",
+            "localhost.",
+            "192.168.1.6:9090",
+            "0.0.0.0:9090",
+            "[::1].evil.example",
+            "[::1",
+            "stockbridge.example",
+        ] {
+            assert_eq!(verdict("GET", &[("host", host)]), "FOREIGN_HOST", "{host}");
+        }
+        assert_eq!(verdict("GET", &[]), "FOREIGN_HOST");
+        assert_eq!(verdict("GET", &[("host", "localhost"), ("host", "localhost")]), "FOREIGN_HOST");
+    }
+
+    #[test]
+    fn requests_that_change_state_need_the_header_and_no_other_origin() {
+        const HOST: (&str, &str) = ("host", "localhost:9090");
+        const OURS: (&str, &str) = ("x-stockbridge", "1");
+        for (fields, expected) in [
+            (vec![], "HEADER_MISSING"),
+            (vec![("x-stockbridge", "2")], "HEADER_MISSING"),
+            (vec![("x-stockbridge", "")], "HEADER_MISSING"),
+            (vec![OURS, OURS], "HEADER_MISSING"),
+            (vec![("origin", "http://localhost:9090")], "HEADER_MISSING"),
+            (vec![OURS], "served"),
+            (vec![OURS, ("origin", "http://localhost:9090")], "served"),
+            (vec![OURS, ("origin", "https://LOCALHOST:9090")], "served"),
+            (vec![OURS, ("origin", "http://localhost:3000")], "FOREIGN_ORIGIN"),
+            (vec![OURS, ("origin", "http://localhost")], "FOREIGN_ORIGIN"),
+            (vec![OURS, ("origin", "http://127.0.0.1:9090")], "FOREIGN_ORIGIN"),
+            (vec![OURS, ("origin", "https://evil.example")], "FOREIGN_ORIGIN"),
+            (vec![OURS, ("origin", "null")], "FOREIGN_ORIGIN"),
+            (vec![OURS, ("origin", "")], "FOREIGN_ORIGIN"),
+            (vec![OURS, ("sec-fetch-site", "same-origin")], "served"),
+            (vec![OURS, ("sec-fetch-site", "none")], "served"),
+            (vec![OURS, ("sec-fetch-site", "same-site")], "FOREIGN_ORIGIN"),
+            (vec![OURS, ("sec-fetch-site", "cross-site")], "FOREIGN_ORIGIN"),
+            (
+                vec![OURS, ("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")],
+                "FOREIGN_ORIGIN",
+            ),
+        ] {
+            let fields = [vec![HOST], fields].concat();
+            for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "PURGE"] {
+                assert_eq!(verdict(method, &fields), expected, "{method} {fields:?}");
+            }
+            for method in ["GET", "HEAD"] {
+                assert_eq!(verdict(method, &fields), "served", "{method} {fields:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn refusals_name_the_value_and_the_cure_and_stay_short() {
+        let hosts = AllowedHosts::new("127.0.0.1:9090".parse().unwrap(), &[]);
+        let host = format!("{}.example", "e".repeat(2_000));
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, host.parse().unwrap());
+        let refusal = hosts.check(&headers, None).unwrap_err();
+        assert!(refusal.message.contains("ops_hosts") && refusal.message.len() < 300);
+        headers.insert(HOST, "localhost".parse().unwrap());
+        let refusal = check_origin(&Method::POST, &headers).unwrap_err();
+        assert!(refusal.message.contains("-H 'X-Stockbridge: 1'"), "{}", refusal.message);
+    }
+}
