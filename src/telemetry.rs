@@ -153,6 +153,8 @@ pub enum AlarmKind {
     ColdShopAsked,
     /// The store is another installation's: nothing is sent until somebody decides.
     CloneGuard,
+    /// This machine's clock was set, or stock is dated by a clock that ran ahead.
+    ClockJumped,
     /// The Market shows other numbers than it was told, and nothing explains them.
     Drift,
     /// SKUs are waiting and the Market has acknowledged nothing for too long.
@@ -177,11 +179,12 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// Every kind, for the gauges: one that was never raised shows 0.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::AuthFailures,
         Self::BatchRefused,
         Self::CampaignPaused,
         Self::CloneGuard,
+        Self::ClockJumped,
         Self::ColdShopAsked,
         Self::Drift,
         Self::NothingAcknowledged,
@@ -203,6 +206,7 @@ impl AlarmKind {
             Self::BatchRefused => "batch_refused",
             Self::CampaignPaused => "campaign_paused",
             Self::CloneGuard => "clone_guard",
+            Self::ClockJumped => "clock_jumped",
             Self::ColdShopAsked => "cold_shop_asked",
             Self::Drift => "drift",
             Self::NothingAcknowledged => "nothing_acknowledged",
