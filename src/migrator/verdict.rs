@@ -24,6 +24,8 @@ pub enum Verdict {
     Deny {
         /// The Market's words.
         reason: String,
+        /// The Market does not know the key, whatever it is used for.
+        is_unknown_key: bool,
     },
     /// The volume of the minute is spent.
     Limit {
@@ -67,7 +69,7 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Accept => f.write_str("accepted"),
-            Self::Close { reason } | Self::Deny { reason } | Self::Retry { reason } => {
+            Self::Close { reason } | Self::Deny { reason, .. } | Self::Retry { reason } => {
                 f.write_str(reason)
             }
             Self::Limit { wait: None } => f.write_str("its limit is spent"),
@@ -96,7 +98,9 @@ pub fn judge(reply: &Reply) -> Verdict {
         },
         400 if says(&errors, "request is too big") => Verdict::Shrink,
         400 if !errors.is_empty() => Verdict::Refuse { errors },
-        401 | 403 => Verdict::Deny { reason: reason(answer, &errors) },
+        status @ (401 | 403) => {
+            Verdict::Deny { reason: reason(answer, &errors), is_unknown_key: status == 401 }
+        }
         404 | 405 | 415 | 423 => Verdict::Close { reason: reason(answer, &errors) },
         413 => Verdict::Shrink,
         420 if says(&errors, "parallel") => Verdict::Thin,

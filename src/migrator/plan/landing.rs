@@ -23,7 +23,8 @@ impl Plan {
     ///
     /// If the Market accepted it, the ledger has it already.
     pub fn land(&mut self, landed: Landed, now: Now) -> Vec<Keep> {
-        let Landed { batch, verdict, rate, skew, trace, at } = landed;
+        let Landed { batch, verdict, rate, skew, trace, is_answered, at } = landed;
+        self.is_unanswered |= !is_answered;
         skew.into_iter().for_each(|range| self.skew.note(range, at.wall));
         self.note_dates(&batch, &verdict);
         self.remember(&batch, &verdict, trace.as_deref(), at);
@@ -31,6 +32,9 @@ impl Plan {
         self.in_flight -= 1;
         self.in_flight_skus -= batch.items.len();
         self.around.purse.end(batch.items.len(), &rate, at);
+        if is_answered && !matches!(verdict, Verdict::Deny { .. }) {
+            self.around.keys.accept(&self.target.keys[batch.key]);
+        }
         self.around.metrics.note(&self.target.name, &verdict, batch.items.len());
         self.report.requests += 1;
         if verdict != Verdict::Accept {
@@ -57,13 +61,20 @@ impl Plan {
             }
             Verdict::Limit { wait } => {
                 self.standing.limited(at, wait);
+                let held = self.standing.held_until();
+                let until =
+                    held.map(|until| now.wall + (until.saturating_duration_since(now.mono)));
+                self.keep.extend(until.map(Keep::LimitedUntil));
                 self.return_batch(batch, now);
             }
             Verdict::Retry { reason } => {
                 self.standing.failed(at, &reason, &mut self.dice);
                 self.return_batch(batch, now);
             }
-            Verdict::Deny { reason } => {
+            Verdict::Deny { reason, is_unknown_key } => {
+                if is_unknown_key {
+                    self.around.keys.refuse(&self.target.keys[batch.key], at);
+                }
                 if !self.standing.denied(at, batch.key, &reason) {
                     self.alarm_pause(&reason);
                 }

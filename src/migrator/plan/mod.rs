@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use self::isolate::{Isolation, Order, Part};
 use super::batch::{Age, Backlog, Urgency, held_in_window};
 use super::desk::Report;
+use super::keys::Keys;
 use super::ledger::{Ledger, is_due};
 use super::pace::Purse;
 use super::quarantine::Quarantine;
@@ -31,7 +32,7 @@ use super::scan::{Found, Scan};
 use super::skew::{Range, Skew};
 use super::standing::{Standing, State};
 use super::verdict::{Verdict, judge};
-use super::{Memory, Metrics, Target};
+use super::{Memory, Metrics, Target, reconcile};
 use crate::history::{History, What};
 use crate::partner::client::{RateHeaders, Reply};
 use crate::partner::wire::{Address, MAX_SKUS_PER_UPDATE, UpdateBody};
@@ -85,6 +86,8 @@ pub struct Surroundings {
     pub metrics: Metrics,
     /// What may be spent of the Market's limit.
     pub purse: Purse,
+    /// The keys that are refused.
+    pub keys: Keys,
     /// When the seller last asserted what.
     pub marks: Arc<Marks>,
     /// What happened to each SKU lately.
@@ -128,6 +131,8 @@ pub struct Plan {
     looks: usize,
     // The last request was one.
     looked_last: bool,
+    // A request was given up without a response: the Market may apply it later.
+    is_unanswered: bool,
     report: Report,
     keep: Vec<Keep>,
 }
@@ -213,6 +218,7 @@ pub struct Landed {
     rate: RateHeaders,
     skew: Option<Range>,
     trace: Option<String>,
+    is_answered: bool,
     at: Now,
 }
 
@@ -221,11 +227,12 @@ impl Landed {
     #[must_use]
     pub fn new(batch: Batch, reply: Reply, at: Now) -> Self {
         let verdict = judge(&reply);
+        let is_answered = matches!(reply, Reply::Answer(_));
         let (rate, skew, trace) = match reply {
             Reply::Answer(answer) => (answer.rate, Range::of(&answer), answer.trace),
             Reply::Failure(_) => (RateHeaders::default(), None, None),
         };
-        Self { batch, verdict, rate, skew, trace, at }
+        Self { batch, verdict, rate, skew, trace, is_answered, at }
     }
 
     /// The batch, if the Market has accepted it.
@@ -235,13 +242,15 @@ impl Landed {
     }
 }
 
-/// A change of the quarantine, to be made durable.
+/// A change to be made durable.
 #[derive(Clone, Debug)]
 pub enum Keep {
     /// Set aside.
     Quarantined(Quarantined),
     /// Taken after all.
     Released(Sku),
+    /// The Market wants no stock until then.
+    LimitedUntil(DateTime<Utc>),
 }
 
 impl Plan {
@@ -254,10 +263,14 @@ impl Plan {
         now: Now,
         dice: StdRng,
     ) -> Self {
-        let Memory { quarantined, spent, .. } = memory;
+        let Memory { quarantined, spent, limited_until, .. } = memory;
+        let mut standing = Standing::new(target.parallel, target.keys.len());
+        if let Some(Ok(left)) = limited_until.map(|until| (until - now.wall).to_std()) {
+            standing.resume_limited(now.mono, left);
+        }
         recall(&around.purse, &spent, now);
         let mut plan = Self {
-            standing: Standing::new(target.parallel, target.keys.len()),
+            standing,
             backlog: Backlog::default(),
             away: HashSet::new(),
             isolation: Isolation::new(match target.address {
@@ -282,6 +295,7 @@ impl Plan {
             in_flight_skus: 0,
             looks: 0,
             looked_last: false,
+            is_unanswered: false,
             report: Report::default(),
             keep: Vec::new(),
             target,
@@ -390,6 +404,9 @@ impl Plan {
         if self.in_flight + self.looks >= self.standing.parallel(now.mono) {
             return None;
         }
+        if self.queued().1 > 0 && !self.has_key(now) {
+            return None;
+        }
         loop {
             let Some(candidates) = self.candidates(now) else {
                 if self.settle_suspects(now) {
@@ -401,6 +418,25 @@ impl Plan {
                 return Some(ready);
             }
         }
+    }
+
+    /// Whether there is a key to send with; if another lane found all refused, this one waits.
+    fn has_key(&mut self, now: Now) -> bool {
+        let keys = &self.target.keys;
+        let current = self.standing.key();
+        let order = (current..keys.len()).chain(0..current);
+        let waits: Vec<_> =
+            order.map(|key| (key, self.around.keys.wait(&keys[key], now.mono))).collect();
+        if let Some((key, _)) = waits.iter().find(|(_, wait)| wait.is_none()) {
+            self.standing.use_key(*key);
+            return true;
+        }
+        if let Some(until) = waits.iter().filter_map(|(_, wait)| *wait).min() {
+            let reason = "the Market refuses the key";
+            self.standing.wait_for_key(until, reason);
+            self.alarm_pause(reason);
+        }
+        waits.is_empty()
     }
 
     fn candidates(&mut self, now: Now) -> Option<Candidates> {
@@ -505,6 +541,7 @@ impl Plan {
         self.in_flight_skus += items.len();
         let key = self.standing.key();
         self.sent += 1;
+        self.around.keys.begin(&self.target.keys[key], now.mono);
         Some((Batch { items, part, number: self.sent, key, began: now.mono }, bytes))
     }
 
@@ -541,11 +578,19 @@ impl Plan {
 
     /// A read-back ended, and this is what it says of the Market's clock. Returns by how much
     /// dates may differ because of the clocks.
-    pub fn end_look(&mut self, skew: Option<Range>, now: Now) -> TimeDelta {
+    pub fn end_look(&mut self, landed: &reconcile::Landed, now: Now) -> TimeDelta {
         self.looks -= 1;
         self.around.purse.end_look();
-        skew.into_iter().for_each(|range| self.skew.note(range, now.wall));
+        landed.skew().into_iter().for_each(|range| self.skew.note(range, now.wall));
+        if landed.is_page() {
+            self.standing.answered(now.mono);
+        }
         self.skew.tolerance()
+    }
+
+    /// Whether a request was given up without a response since this was asked last.
+    pub fn take_unanswered(&mut self) -> bool {
+        std::mem::take(&mut self.is_unanswered)
     }
 
     /// Which of the target's keys to ask with.

@@ -8,7 +8,7 @@ use stockbridge::rehearsal::{Call, Fault, FaultPlan};
 use stockbridge::stock::Sku;
 use tokio::time::Instant;
 
-use super::stage::{METHODS, Method, Setup, Stage, on_a_jumping_clock, stock};
+use super::stage::{KEYS, METHODS, Method, Setup, Stage, on_a_jumping_clock, stock};
 
 fn cabinet() -> Setup {
     Setup::new(Method::Business).lanes(&[&[7, 8], &[9]])
@@ -228,6 +228,28 @@ fn a_few_skus_refused_by_business_delay_the_others_by_minutes_and_zeros_not_at_a
         assert!(waiting(&stage) <= 2_000, "{} SKUs are not sent", waiting(&stage));
         stage.live(Duration::from_mins(10)).await;
         assert_eq!(stage.lanes[0].disk.quarantined.len(), 42);
+        stage.check().unwrap();
+    });
+}
+
+#[test]
+fn a_refused_key_is_probed_by_one_shop_of_a_cabinet_and_the_mended_one_is_found_at_once() {
+    on_a_jumping_clock(async {
+        let mut stage = cabinet().stage();
+        KEYS.iter().for_each(|key| stage.market.revoke_key(key));
+        say_all(&mut stage, 10, 0);
+        let begun = stage.clock.now();
+        stage.live(Duration::from_secs(400)).await;
+        let requests = stage.market.requests();
+        for minutes in [1, 3] {
+            let probe = begun + TimeDelta::minutes(minutes);
+            let second = TimeDelta::seconds(10);
+            let probes = requests.iter().filter(|r| (r.at - probe).abs() < second).count();
+            assert_eq!(probes, KEYS.len(), "one for each key after {minutes} minutes");
+        }
+        // Of two keys it may be the second that is mended.
+        stage.market.restore_key(KEYS[1]);
+        stage.live(Duration::from_secs(35)).await;
         stage.check().unwrap();
     });
 }
