@@ -155,6 +155,8 @@ pub enum AlarmKind {
     ColdShopAsked,
     /// The store is another installation's: nothing is sent until somebody decides.
     CloneGuard,
+    /// This machine's clock was set, or stock is dated by a clock that ran ahead.
+    ClockJumped,
     /// The Market shows other numbers than it was told, and nothing explains them.
     Drift,
     /// SKUs are waiting and the Market has acknowledged nothing for too long.
@@ -179,12 +181,13 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// Every kind, for the gauges: one that was never raised shows 0.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::AbsenceNotApplied,
         Self::AuthFailures,
         Self::BatchRefused,
         Self::CampaignPaused,
         Self::CloneGuard,
+        Self::ClockJumped,
         Self::ColdShopAsked,
         Self::Drift,
         Self::NothingAcknowledged,
@@ -207,6 +210,7 @@ impl AlarmKind {
             Self::BatchRefused => "batch_refused",
             Self::CampaignPaused => "campaign_paused",
             Self::CloneGuard => "clone_guard",
+            Self::ClockJumped => "clock_jumped",
             Self::ColdShopAsked => "cold_shop_asked",
             Self::Drift => "drift",
             Self::NothingAcknowledged => "nothing_acknowledged",

@@ -75,16 +75,17 @@ impl Core {
             .zip(spent)
             .zip(book.shops().zip(&keys).zip(&config.shops))
             .map(|((quarantined, spent), ((id, key), shop))| {
-                let last_equal = notes.get(Some(id), migrator::LAST_EQUAL);
-                let last_equal = last_equal.and_then(|text| {
-                    let (at, target) = text.split_once(' ')?;
+                let moment = |name| {
+                    let (at, target) = notes.get(Some(id), name)?.split_once(' ')?;
                     at.parse().ok().filter(|_| target == key.target)
-                });
+                };
+                let last_equal = moment(migrator::LAST_EQUAL);
+                let limited_until = moment(migrator::LIMITED_UNTIL);
                 let calls = held.is_none() && shop.migrate != Mode::Off;
                 let here = selftest::place(&config.market_url, shop.campaign);
                 let here = Some(here).filter(|_| calls);
                 let hidden = hidden_products(&notes, (id, &shop.name), here.as_deref(), &alarms);
-                Memory { quarantined, spent, last_equal, hidden }
+                Memory { quarantined, spent, last_equal, limited_until, hidden }
             })
             .collect();
         Ok(Self {

@@ -8,22 +8,24 @@
 //! in memory, and callers that come while a commit is under way share the next one: a disk
 //! that needs 5 ms a commit takes thousands of small updates a second all the same.
 
+mod clock;
 mod sources;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{self, MissedTickBehavior, interval};
 
 pub use sources::{Source, Sources};
 
+use self::clock::ClockWatch;
 use crate::clock::Clock;
 use crate::lifecycle::Tasks;
 use crate::stock::{Applied, Instant, Level, ShopId, Sku, StockBook, Update};
@@ -40,6 +42,12 @@ const GROUP: usize = 32;
 /// How often it is looked whether the store is well, and how long it is left alone after a
 /// failure before it is tried again.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// How long the alarm about a wrong clock lasts if it is not raised again.
+const CLOCK_ALARM: TimeDelta = TimeDelta::hours(24);
+
+/// Most SKUs of which the true date is kept because the stored one is of a wrong clock.
+const MAX_CORRECTED: usize = 200_000;
 
 /// How the names begin under which [`Sources`] are noted in the store; the origin's follows.
 pub const ASSERTED: &str = "asserted:";
@@ -268,6 +276,10 @@ pub struct Worker {
     metrics: Metrics,
     told: Told,
     unwell: bool,
+    watch: ClockWatch,
+    // True dates of updates that replaced stock dated by a wrong clock: the stored date must
+    // rise all the same.
+    corrected: HashMap<(ShopId, Sku), Instant>,
 }
 
 /// Makes the door and the worker behind it.
@@ -281,13 +293,25 @@ pub fn open(
     told: Told,
 ) -> (Ingest, Worker) {
     let (queue, calls) = mpsc::channel(QUEUE);
-    let worker = Worker { calls, book, store, clock, alarms, metrics, told, unwell: false };
+    let worker = Worker {
+        calls,
+        book,
+        store,
+        clock,
+        alarms,
+        metrics,
+        told,
+        unwell: false,
+        watch: ClockWatch::default(),
+        corrected: HashMap::new(),
+    };
     (Ingest { queue }, worker)
 }
 
 impl Worker {
     /// Works until told to stop, then finishes what is in the queue.
     pub async fn run(mut self, tasks: Tasks) {
+        self.look_for_wrong_dates();
         let mut group = Vec::with_capacity(GROUP);
         let mut rounds = interval(LOOK_EVERY);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -295,7 +319,10 @@ impl Worker {
             tokio::select! {
                 // The store first: callers that keep coming must not keep it from healing.
                 biased;
-                _ = rounds.tick() => self.look_after_store().await,
+                _ = rounds.tick() => {
+                    self.watch_clock();
+                    self.look_after_store().await;
+                }
                 count = self.calls.recv_many(&mut group, GROUP) => {
                     if count == 0 {
                         // Nobody holds the door any more, or it was closed below.
@@ -310,7 +337,7 @@ impl Worker {
 
     async fn serve(&mut self, calls: Vec<Call>) {
         let now = self.clock.now();
-        let resolved = self.resolve(&calls, now.into());
+        let resolved = self.resolve(&calls, now);
         let changes: Vec<Change<'_>> = resolved
             .iter()
             .flatten()
@@ -339,7 +366,7 @@ impl Worker {
 
     /// Turns each call's statements into the levels to be written, shop by shop, in order of
     /// arrival.
-    fn resolve(&self, calls: &[Call], now: Instant) -> Vec<Vec<Resolved>> {
+    fn resolve(&mut self, calls: &[Call], now: DateTime<Utc>) -> Vec<Vec<Resolved>> {
         let mut ahead = Ahead::new();
         calls
             .iter()
@@ -355,10 +382,10 @@ impl Worker {
     }
 
     fn resolve_shop<'a>(
-        &self,
+        &mut self,
         shop: ShopId,
         updates: &'a [Update],
-        (sameness, now): (Sameness, Instant),
+        (sameness, now): (Sameness, DateTime<Utc>),
         ahead: &mut Ahead<'a>,
     ) -> Resolved {
         let mut resolved = Resolved {
@@ -372,7 +399,15 @@ impl Worker {
                 .get(&(shop, &update.sku))
                 .copied()
                 .or_else(|| self.book.get(shop, update.sku.as_str()).map(|entry| entry.level()));
-            let mut level = level_of(update, known, now);
+            let mut level = level_of(update, known, now.into());
+            if let (Some(known), Some(date)) = (known, update.updated_at)
+                && self.watch.is_wrong(known.updated_at, now)
+                && self.replaces_wrong((shop, &update.sku), date, now)
+            {
+                self.alarm_of_wrong_dates(&update.sku, known.updated_at, now);
+                // Later than the stored date, or the store would take that one for the newer.
+                level.updated_at = known.updated_at.next();
+            }
             if let Some(known) = known.filter(|known| {
                 sameness == Sameness::Confirms
                     && known.count == level.count
@@ -392,6 +427,62 @@ impl Worker {
             }
         }
         resolved
+    }
+
+    /// Whether an update replaces stock of which the stored date is of a wrong clock.
+    fn replaces_wrong(
+        &mut self,
+        (shop, sku): (ShopId, &Sku),
+        date: Instant,
+        now: DateTime<Utc>,
+    ) -> bool {
+        let key = (shop, sku.clone());
+        let replaces = match self.corrected.get(&key) {
+            Some(known) => date >= *known,
+            None => ClockWatch::replaces_wrong(date, now),
+        };
+        if replaces && (self.corrected.len() < MAX_CORRECTED || self.corrected.contains_key(&key)) {
+            self.corrected.insert(key, date);
+        }
+        replaces
+    }
+
+    fn watch_clock(&mut self) {
+        let now = self.clock.now();
+        let Some(jump) = self.watch.note(time::Instant::now(), now) else { return };
+        let seconds = jump.num_seconds();
+        let text = format!(
+            "the clock of this machine was set by {seconds:+} s, to {now}: stock that was dated \
+             by a wrong clock is replaced by updates up to 5 minutes old; check the time service"
+        );
+        self.alarms.raise_for(AlarmKind::ClockJumped, "", text, CLOCK_ALARM);
+    }
+
+    /// Raises the alarm if the store has dates of a clock that ran ahead.
+    fn look_for_wrong_dates(&self) {
+        let now = self.clock.now();
+        let mut latest: Option<(Sku, Instant)> = None;
+        for shop in self.book.shops() {
+            self.book.for_each(shop, |sku, entry| {
+                let at = entry.level().updated_at;
+                let is_latest = latest.as_ref().is_none_or(|(_, latest)| at > *latest);
+                if is_latest && self.watch.is_wrong(at, now) {
+                    latest = Some((sku.clone(), at));
+                }
+            });
+        }
+        if let Some((sku, at)) = latest {
+            self.alarm_of_wrong_dates(&sku, at, now);
+        }
+    }
+
+    fn alarm_of_wrong_dates(&self, sku: &Sku, at: Instant, now: DateTime<Utc>) {
+        let text = format!(
+            "SKU '{sku}' is dated {at} and the clock of this machine shows {now}: the clock ran \
+             ahead when it was stored, or is behind now. Updates up to 5 minutes old replace such \
+             stock; check the time service"
+        );
+        self.alarms.raise_for(AlarmKind::ClockJumped, "", text, CLOCK_ALARM);
     }
 
     /// Puts what one call said into the book, and tells of it.
@@ -511,6 +602,7 @@ mod tests {
         ingest: Ingest,
         book: Arc<StockBook>,
         store: Arc<Store>,
+        alarms: Alarms,
         heard: Heard,
         directory: tempfile::TempDir,
     }
@@ -535,11 +627,12 @@ mod tests {
         let heard = Heard::default();
         let ear = Arc::clone(&heard);
         let names = |skus: &[Sku]| skus.iter().map(ToString::to_string).collect();
+        let alarms = Alarms::new(Clock::wall());
         let (ingest, worker) = open(
             Arc::clone(&book),
             Arc::clone(&store),
             Clock::wall(),
-            Alarms::new(Clock::wall()),
+            alarms.clone(),
             Metrics::default(),
             Box::new(move |asserted| {
                 let Asserted { shop, origin, changed, repeated, at: _ } = *asserted;
@@ -549,7 +642,7 @@ mod tests {
         );
         let tasks = Tasks::new(Fuse::default());
         tasks.spawn("ingest", worker.run(tasks.clone()));
-        House { ingest, book, store, heard, directory }
+        House { ingest, book, store, alarms, heard, directory }
     }
 
     fn said(sku: &str, count: i64, at: &str) -> Update {
@@ -604,6 +697,60 @@ mod tests {
         let heard = house.heard.lock().unwrap().last().cloned();
         let names = |text: &str| text.chars().map(String::from).collect::<Vec<_>>();
         assert_eq!(heard, Some((MOSCOW, Origin::File, names("B"), names("A"))));
+    }
+
+    #[tokio::test]
+    async fn a_date_that_a_clock_left_in_the_future_does_not_win() {
+        let house = house().await;
+        let now = Clock::wall().now();
+        let dated = |count: i64, seconds: i64| Update {
+            sku: Sku::parse("A").unwrap(),
+            count: Count::try_from(count).unwrap(),
+            updated_at: Some((now + TimeDelta::seconds(seconds)).into()),
+        };
+        let count = || house.book.get(MOSCOW, "A").unwrap().level().count.get();
+        let take = |update| house.ingest.accept(Origin::CampaignPut, MOSCOW, vec![update]);
+        take(dated(1, 7_200)).await.unwrap();
+        for (update, replaces) in [
+            // Older than an update may be that is still on its way.
+            (dated(2, -3_600), false),
+            (dated(3, -10), true),
+            // From then on the true dates count.
+            (dated(4, -20), false),
+            (dated(5, -5), true),
+        ] {
+            let (before, said) = (count(), update.count.get());
+            let accepted = take(update).await.unwrap();
+            assert_eq!(
+                (accepted.replaced, accepted.outdated),
+                (replaces.into(), (!replaces).into())
+            );
+            assert_eq!(count(), if replaces { said } else { before });
+        }
+        assert!(house.alarms.is_on(AlarmKind::ClockJumped));
+        // A complete export of the same is no change.
+        let again = house.ingest.confirm(Origin::File, MOSCOW, vec![dated(5, -1)]).await.unwrap();
+        assert_eq!(again.repeated, 1);
+        house.store.close().await.unwrap();
+        let place = store::Config { path: house.directory.path().join("store") };
+        let disk = Store::open(&place, &keys()).await.unwrap();
+        assert_eq!(disk.book.get(MOSCOW, "A").unwrap().level().count.get(), 5);
+        disk.store.close().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_date_a_few_minutes_ahead_is_a_sellers_and_wins() {
+        let house = house().await;
+        let now = Clock::wall().now();
+        let dated = |count: i64, seconds: i64| Update {
+            sku: Sku::parse("A").unwrap(),
+            count: Count::try_from(count).unwrap(),
+            updated_at: Some((now + TimeDelta::seconds(seconds)).into()),
+        };
+        let take = |update| house.ingest.accept(Origin::CampaignPut, MOSCOW, vec![update]);
+        take(dated(1, 240)).await.unwrap();
+        assert_eq!(take(dated(2, 0)).await.unwrap().outdated, 1);
+        assert!(!house.alarms.is_on(AlarmKind::ClockJumped));
     }
 
     #[tokio::test]

@@ -316,7 +316,10 @@ impl Door {
         marks.note_asked(shop.id, warehouse, known, hour);
         for (sku, entry) in question.skus.iter().zip(entries) {
             if let Some(entry) = entry {
-                answer.echo(sku, entry.level());
+                let level = entry.level();
+                // A clock that ran ahead may have dated it: the Market takes no date to come.
+                let updated_at = level.updated_at.min(now.into());
+                answer.echo(sku, Level { updated_at, ..level });
             } else {
                 unknown += 1;
                 marks.note_stranger(shop.id, warehouse, &sku.0, hour);

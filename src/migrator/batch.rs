@@ -108,6 +108,44 @@ impl Backlog {
         taken
     }
 
+    /// Takes out up to `max` SKUs that fell to zero, the oldest first.
+    pub fn take_zeros(&mut self, max: usize) -> Vec<(Sku, Age)> {
+        let mut taken = Vec::new();
+        self.take_from(Urgency::Zero, max, &mut taken);
+        taken
+    }
+
+    /// Takes out up to `max` SKUs that did not fall to zero, as [`Backlog::take`] does.
+    pub fn take_others(&mut self, max: usize) -> Vec<(Sku, Age)> {
+        let rest = self.queue(Urgency::Rest).min(max / KEPT_FOR_OTHERS);
+        let mut taken = Vec::new();
+        self.take_from(Urgency::Decrease, max - rest, &mut taken);
+        let left = max - taken.len();
+        self.take_from(Urgency::Rest, left, &mut taken);
+        taken
+    }
+
+    /// Takes out up to `max` SKUs, those that changed last first.
+    ///
+    /// What changed last is least likely to have been rejected before.
+    pub fn take_newest(&mut self, max: usize) -> Vec<(Sku, Age)> {
+        let mut taken = Vec::new();
+        while taken.len() < max {
+            let newest =
+                self.queues.iter_mut().max_by_key(|q| q.last_key_value().map(|(key, _)| *key));
+            let Some(((age, _), sku)) = newest.and_then(BTreeMap::pop_last) else { break };
+            self.places.remove(&sku);
+            taken.push((sku, age));
+        }
+        taken
+    }
+
+    /// How many SKUs fell to zero.
+    #[must_use]
+    pub fn zeros(&self) -> usize {
+        self.queue(Urgency::Zero)
+    }
+
     /// How many SKUs are in.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -9,6 +9,7 @@
 
 pub mod batch;
 mod desk;
+pub mod keys;
 mod ledger;
 pub mod pace;
 pub mod plan;
@@ -17,6 +18,7 @@ pub mod reconcile;
 mod run;
 pub mod scan;
 pub mod selftest;
+pub mod skew;
 pub mod standing;
 pub mod verdict;
 
@@ -38,6 +40,7 @@ pub use desk::{Aside, Report};
 pub use ledger::Ledger;
 
 use self::desk::Desk;
+use self::keys::Keys;
 use self::pace::Purse;
 use self::reconcile::{Sightings, Survey};
 use self::run::Lane;
@@ -153,6 +156,8 @@ pub struct Memory {
     pub spent: Vec<Spent>,
     /// When the Market's copy was last explained whole.
     pub last_equal: Option<DateTime<Utc>>,
+    /// Until when the Market wants no stock, as it said with a refusal for volume.
+    pub limited_until: Option<DateTime<Utc>>,
     /// Products that are hidden, at the target's own place, for a check that was cut off.
     pub hidden: Vec<Sku>,
 }
@@ -160,6 +165,9 @@ pub struct Memory {
 /// Under which name a shop's [`Memory::last_equal`] is noted in the store; a blank and the target
 /// follow the time, as another target's copy says nothing of ours.
 pub const LAST_EQUAL: &str = "last_equal";
+
+/// The same for [`Memory::limited_until`].
+pub const LIMITED_UNTIL: &str = "limited_until";
 
 /// How the names begin under which [`Memory::hidden`] are noted; the SKU follows. The text is the
 /// [`selftest::place`].
@@ -190,6 +198,7 @@ impl Migrator {
         tasks: &Tasks,
     ) -> Self {
         let purses = purses(&targets);
+        let keys = Keys::default();
         let mut desks = HashMap::new();
         let mut benches = HashMap::new();
         for (target, memory) in targets {
@@ -206,7 +215,8 @@ impl Migrator {
             };
             bench.resume(memory.hidden.clone());
             benches.insert(target.shop, bench);
-            let lane = Lane::new(target, context.clone(), desk, memory, (dice, purse));
+            let lane =
+                Lane::new(target, context.clone(), desk, memory, (dice, purse, keys.clone()));
             tasks.spawn("migrator", lane.run(tasks.clone()));
         }
         Self { desks: Arc::new(desks), benches: Arc::new(benches) }

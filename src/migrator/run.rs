@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use rand::rngs::StdRng;
@@ -12,13 +13,14 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use super::desk::Desk;
+use super::keys::Keys;
 use super::pace::Purse;
 use super::plan::{Batch, Keep, Landed, Now, Plan, Surroundings};
 use super::reconcile::{self, Field, Step, Surveyor};
 use super::verdict::{Verdict, judge};
-use super::{Context, LAST_EQUAL, Memory, Mode, Target};
+use super::{Context, LAST_EQUAL, LIMITED_UNTIL, Memory, Mode, Target};
 use crate::lifecycle::{Tasks, run_blocking};
-use crate::store::{Change, Spent};
+use crate::store::{Change, Spent, StoreError};
 
 /// How soon to try again when there is no place for a read-back.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
@@ -53,7 +55,7 @@ impl Lane {
         context: Context,
         desk: Arc<Desk>,
         memory: Memory,
-        (dice, purse): (StdRng, Purse),
+        (dice, purse, keys): (StdRng, Purse, Keys),
     ) -> Self {
         let around = Surroundings {
             book: Arc::clone(&context.book),
@@ -61,6 +63,7 @@ impl Lane {
             alarms: context.alarms.clone(),
             metrics: context.metrics.clone(),
             purse,
+            keys,
             marks: Arc::clone(&context.marks),
             history: Arc::clone(&context.history),
         };
@@ -217,11 +220,14 @@ impl Lane {
         match landing {
             Landing::Batch(landed) => {
                 let keep = self.plan.land(landed, self.now());
+                if self.plan.take_unanswered() {
+                    self.surveyor.hasten(self.now());
+                }
                 self.persist(keep).await;
             }
             Landing::Look(landed) => {
                 let now = self.now();
-                let apart = self.plan.end_look(landed.date(), now);
+                let apart = self.plan.end_look(&landed, now);
                 let aside = self.plan.set_aside();
                 let step = self.surveyor.land(landed, aside, apart, now);
                 let lost = self.surveyor.take_lost();
@@ -265,25 +271,33 @@ impl Lane {
             survey.resent
         );
         if is_equal {
-            let Target { address, .. } = &self.target;
-            let base = self.context.market.base();
-            let text = format!("{} {base} {address}", now.wall.to_rfc3339());
-            let noted = self.context.store.note(Some(self.target.shop), LAST_EQUAL, Some(&text));
-            if let Err(error) = noted.await {
+            if let Err(error) = self.note(LAST_EQUAL, now.wall).await {
                 warn!(error = %error, "that the Market's copy is equal is not on disk");
             }
         }
     }
 
+    /// Notes a moment that is about this target alone.
+    async fn note(&self, name: &str, at: DateTime<Utc>) -> Result<(), StoreError> {
+        let Target { address, shop, .. } = &self.target;
+        let text = format!("{} {} {address}", at.to_rfc3339(), self.context.market.base());
+        self.context.store.note(Some(*shop), name, Some(&text)).await
+    }
+
     async fn persist(&self, keep: Vec<Keep>) {
         let shop = self.target.shop;
-        let changes: Vec<Change<'_>> = keep
-            .iter()
-            .map(|keep| match keep {
-                Keep::Quarantined(row) => Change::Quarantined { shop, row },
-                Keep::Released(sku) => Change::Released { shop, sku },
-            })
-            .collect();
+        let mut changes: Vec<Change<'_>> = Vec::new();
+        for keep in &keep {
+            match keep {
+                Keep::Quarantined(row) => changes.push(Change::Quarantined { shop, row }),
+                Keep::Released(sku) => changes.push(Change::Released { shop, sku }),
+                Keep::LimitedUntil(at) => {
+                    if let Err(error) = self.note(LIMITED_UNTIL, *at).await {
+                        warn!(error = %error, "failed to persist the pause the Market asked for");
+                    }
+                }
+            }
+        }
         if changes.is_empty() {
             return;
         }

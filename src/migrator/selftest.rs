@@ -496,7 +496,8 @@ impl Bench {
 
     /// Calls it with the first key that is not refused.
     async fn call_once(&self, act: &Act, sku: &Sku) -> Result<Answer, Verdict> {
-        let mut last = Verdict::Deny { reason: "there is no key".to_owned() };
+        let mut last =
+            Verdict::Deny { reason: "there is no key".to_owned(), is_unknown_key: false };
         for key in &self.target.keys {
             let reply = self.act(act, sku, key).await;
             match (judge(&reply), reply) {

@@ -33,10 +33,16 @@ const LAST_DENIED_PAUSE: Duration = Duration::from_mins(10);
 /// Between looks at a campaign that is closed.
 const CLOSED_PAUSE: Duration = Duration::from_hours(1);
 
-/// After whole batches were refused.
+/// Before a campaign that was closed is tried because a read-back of it succeeded; doubles.
+const REOPENED_PAUSE: Duration = Duration::from_mins(1);
+
+/// Why nothing is sent after a refusal for volume.
+const LIMIT_SPENT: &str = "the Market's limit is spent";
+
+/// After whole batches were refused: then one SKU is sent to learn whether they still are.
 const REFUSED_PAUSE: Duration = Duration::from_mins(1);
 /// The longest such pause.
-const LAST_REFUSED_PAUSE: Duration = Duration::from_hours(1);
+const LAST_REFUSED_PAUSE: Duration = Duration::from_mins(2);
 
 /// What the lane is doing, as the operator sees it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -75,6 +81,8 @@ pub struct Standing {
     keys: usize,
     key: usize,
     denied_in_a_row: usize,
+    // When the campaign was found closed last, and how often in a row before.
+    closed: Option<(Instant, u32)>,
 }
 
 impl Standing {
@@ -94,6 +102,7 @@ impl Standing {
             keys,
             key: 0,
             denied_in_a_row: 0,
+            closed: None,
         }
     }
 
@@ -133,6 +142,7 @@ impl Standing {
         let was = self.state;
         self.heard();
         self.pauses = 0;
+        self.closed = None;
         self.state = State::Open;
         self.reason.clear();
         was != State::Open
@@ -164,7 +174,7 @@ impl Standing {
         };
         self.pauses += u32::from(!self.is_held(now));
         self.careful = true;
-        self.hold(now, pause, State::Waiting, "the Market's limit is spent");
+        self.hold(now, pause, State::Waiting, LIMIT_SPENT);
     }
 
     /// Nobody knows what happened to a request.
@@ -189,23 +199,62 @@ impl Standing {
         self.denied_in_a_row += 1;
         self.key = (self.key + 1) % self.keys.max(1);
         self.careful = true;
-        if self.state != State::Paused && self.denied_in_a_row < self.keys {
+        if self.denied_in_a_row < self.keys {
             return true;
         }
+        self.denied_in_a_row = 0;
         let pause = doubled(DENIED_PAUSE, self.strikes(Trouble::Denied), LAST_DENIED_PAUSE);
         self.pauses += 1;
         self.hold(now, pause, State::Paused, reason);
         false
     }
 
+    /// Another lane has found every key refused: nothing is sent until then.
+    pub fn wait_for_key(&mut self, until: Instant, reason: &str) {
+        self.careful = true;
+        self.held_until = Some(self.held_until.map_or(until, |held| held.max(until)));
+        self.state = State::Paused;
+        reason.clone_into(&mut self.reason);
+    }
+
+    /// Requests go out with the key of this place in the list.
+    pub fn use_key(&mut self, key: usize) {
+        self.key = key;
+    }
+
+    /// An earlier life of this program was told to wait, and so long is left of it.
+    pub fn resume_limited(&mut self, now: Instant, left: Duration) {
+        let left = left.min(super::pace::MAX_TOLD_WAIT);
+        self.careful = true;
+        self.hold(now, left, State::Waiting, LIMIT_SPENT);
+    }
+
+    /// The Market answered a read-back of the campaign: one that was closed may be open again.
+    ///
+    /// The first probe after that comes a minute after the campaign was found closed; if it is
+    /// still closed, the next one later.
+    pub fn answered(&mut self, now: Instant) {
+        if let Some((since, probes)) = self.closed {
+            let probe = since + doubled(REOPENED_PAUSE, probes, CLOSED_PAUSE);
+            let held = self.held_until.map(|held| held.min(probe.max(now)));
+            self.held_until = held;
+        }
+    }
+
     /// The campaign is closed to everybody.
     pub fn closed(&mut self, now: Instant, reason: &str) {
+        let is_beside = self.is_held(now);
+        let probes = self.closed.map_or(0, |(_, probes)| probes + u32::from(!is_beside));
+        self.closed = Some((now, probes));
         self.careful = true;
         self.hold(now, CLOSED_PAUSE, State::Paused, reason);
     }
 
     /// Batch after batch is refused, whatever is in it.
     pub fn batches_refused(&mut self, now: Instant, reason: &str) {
+        if self.is_held(now) {
+            return; // It was under way beside the one that began the pause.
+        }
         let strikes = self.strikes(Trouble::BatchesRefused);
         let pause = doubled(REFUSED_PAUSE, strikes, LAST_REFUSED_PAUSE);
         self.pauses += 1;
@@ -304,8 +353,10 @@ mod tests {
         assert!(!standing.denied(now, standing.key(), "revoked"));
         assert_eq!((standing.key(), standing.state().0), (0, State::Paused));
         let mut minutes = vec![pause(&standing, now).as_secs() / 60];
+        // Each time both keys are tried: the mended one may be either.
         for _ in 0..5 {
             standing.held_until = None;
+            assert!(standing.denied(now, standing.key(), "revoked"));
             assert!(!standing.denied(now, standing.key(), "revoked"));
             minutes.push(pause(&standing, now).as_secs() / 60);
         }
@@ -354,6 +405,30 @@ mod tests {
         standing.held_until = None;
         standing.limited(now, None);
         assert_eq!(pause(&standing, now), LIMIT_PAUSE);
+    }
+
+    #[test]
+    fn a_closed_campaign_that_answers_a_read_back_is_tried_within_minutes() {
+        let now = Instant::now();
+        let minute = Duration::from_mins(1);
+        let mut standing = Standing::new(2, 1);
+        standing.closed(now, "in migration");
+        assert_eq!(pause(&standing, now), CLOSED_PAUSE);
+        standing.answered(now + minute / 2);
+        assert_eq!(standing.held_until(), Some(now + minute));
+        // It is still closed to updates: the next probe comes later, and then hourly.
+        let mut at = now;
+        for minutes in [2, 4, 8, 16, 32, 60, 60] {
+            at = standing.held_until().unwrap();
+            assert_eq!(standing.parallel(at), 1);
+            standing.closed(at, "in migration");
+            standing.answered(at);
+            assert_eq!(standing.held_until(), Some(at + minute * minutes));
+        }
+        standing.parallel(at + CLOSED_PAUSE);
+        standing.accepted();
+        standing.answered(at);
+        assert_eq!(standing.held_until(), None);
     }
 
     #[test]

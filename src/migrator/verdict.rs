@@ -24,6 +24,8 @@ pub enum Verdict {
     Deny {
         /// The Market's words.
         reason: String,
+        /// The Market does not know the key, whatever it is used for.
+        is_unknown_key: bool,
     },
     /// The volume of the minute is spent.
     Limit {
@@ -67,7 +69,7 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Accept => f.write_str("accepted"),
-            Self::Close { reason } | Self::Deny { reason } | Self::Retry { reason } => {
+            Self::Close { reason } | Self::Deny { reason, .. } | Self::Retry { reason } => {
                 f.write_str(reason)
             }
             Self::Limit { wait: None } => f.write_str("its limit is spent"),
@@ -96,7 +98,9 @@ pub fn judge(reply: &Reply) -> Verdict {
         },
         400 if says(&errors, "request is too big") => Verdict::Shrink,
         400 if !errors.is_empty() => Verdict::Refuse { errors },
-        401 | 403 => Verdict::Deny { reason: reason(answer, &errors) },
+        status @ (401 | 403) => {
+            Verdict::Deny { reason: reason(answer, &errors), is_unknown_key: status == 401 }
+        }
         404 | 405 | 415 | 423 => Verdict::Close { reason: reason(answer, &errors) },
         413 => Verdict::Shrink,
         420 if says(&errors, "parallel") => Verdict::Thin,
@@ -133,6 +137,12 @@ pub fn named<'a>(errors: &[ApiError], batch: impl Iterator<Item = &'a Sku>) -> V
         })
     };
     batch.filter(is_named).cloned().collect()
+}
+
+/// Whether the Market's words are about a date, not about a SKU. Source: the errors page, 2026.
+#[must_use]
+pub fn are_about_dates(errors: &[ApiError]) -> bool {
+    says(errors, "should not be in the future") || says(errors, "should not be older than a day")
 }
 
 fn is_ok(answer: &Answer) -> bool {
@@ -181,7 +191,9 @@ fn excerpt(body: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::partner::client::RateHeaders;
+    use chrono::DateTime;
+
+    use crate::partner::client::{RateHeaders, Way};
 
     fn answer(status: u16, body: &str) -> Reply {
         Reply::Answer(Answer {
@@ -189,6 +201,7 @@ mod tests {
             body: body.to_owned().into(),
             rate: RateHeaders::default(),
             date: None,
+            way: Way { asked: DateTime::UNIX_EPOCH, head: DateTime::UNIX_EPOCH },
             trace: None,
         })
     }

@@ -463,6 +463,7 @@ mod tests {
     use axum::extract::Request;
     use axum::http::StatusCode;
 
+    use super::super::client::Way;
     use super::*;
     use crate::http::{ClientConfig, Limits, Server, Trust, client};
     use crate::lifecycle::{Fuse, Tasks};
@@ -474,7 +475,8 @@ mod tests {
 
     fn answer(status: u16, body: &str) -> Answer {
         let headers = reqwest::header::HeaderMap::new();
-        Answer::read(status, &headers, body.to_owned().into(), DateTime::UNIX_EPOCH)
+        let way = Way { asked: DateTime::UNIX_EPOCH, head: DateTime::UNIX_EPOCH };
+        Answer::read(status, &headers, body.to_owned().into(), way)
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! We call the Market.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap};
+use tokio::time::Instant;
 
 use super::page::Look;
-use super::wire::Address;
+use super::wire::{Address, ApiResponse};
 use crate::http::read_answer;
 use crate::http::secret::Secret;
 
@@ -34,8 +37,21 @@ pub struct Answer {
     pub rate: RateHeaders,
     /// The Market's own clock.
     pub date: Option<DateTime<Utc>>,
+    /// When it was on its way, by our clock.
+    pub way: Way,
     /// The Market's name for this request, for its support.
     pub trace: Option<String>,
+}
+
+/// When a request was sent, and when the head of its response came, by our clock.
+///
+/// The head, not the end of the body: the Market dates the head, and a body may take its time.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Way {
+    /// When the request was sent.
+    pub asked: DateTime<Utc>,
+    /// When the head of the response came.
+    pub head: DateTime<Utc>,
 }
 
 /// The headers `X-RateLimit-Resource-…`. Source: the limits page, 2026.
@@ -51,17 +67,18 @@ pub struct RateHeaders {
 }
 
 impl Answer {
-    /// Reads what came back; `now` stands in for a missing `Date`.
+    /// Reads what came back; the arrival of the head stands in for a missing `Date`.
     #[must_use]
-    pub fn read(status: u16, headers: &HeaderMap, body: Bytes, now: DateTime<Utc>) -> Self {
+    pub fn read(status: u16, headers: &HeaderMap, body: Bytes, way: Way) -> Self {
         let trace = ["traceparent", "x-request-id", "x-market-req-id"]
             .iter()
             .find_map(|name| header(headers, name));
         Self {
             status,
             body,
-            rate: RateHeaders::read(headers, now),
+            rate: RateHeaders::read(headers, way.head),
             date: header(headers, DATE.as_str()).and_then(parse_http_date),
+            way,
             trace: trace.map(ToOwned::to_owned),
         }
     }
@@ -168,15 +185,41 @@ impl MarketClient {
     }
 }
 
+/// Makes a request, sent at `now`.
 pub(super) async fn call(
     request: reqwest::RequestBuilder,
     now: DateTime<Utc>,
 ) -> Result<Answer, String> {
     // Without the URL: the reason is shown in logs and in the status.
-    let response = request.send().await.map_err(|error| describe(&error.without_url()))?;
+    let failed = |error: reqwest::Error| describe(&error.without_url());
+    let begun = Instant::now();
+    let (client, request) = request.build_split();
+    let request = request.map_err(failed)?;
+    let key = request.headers().get("Api-Key").cloned();
+    let response = client.execute(request).await.map_err(failed)?;
+    // By the clock that is never set: a clock set in between is not the Market's.
+    let way = Way { asked: now, head: now + begun.elapsed() };
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let body = read_answer(response, MAX_ANSWER_BYTES).await.map_err(|error| describe(&error))?;
-    Ok(Answer::read(status, &headers, body, now))
+    let key = key.as_ref().and_then(|key| key.to_str().ok()).unwrap_or_default();
+    Ok(Answer::read(status, &headers, mask(body, key), way))
+}
+
+/// Replaces the key in a response that is not a success: its text is shown in logs.
+fn mask(body: Bytes, key: &str) -> Bytes {
+    let Ok(text) = str::from_utf8(&body) else { return body };
+    let encoded = utf8_percent_encode(key, NON_ALPHANUMERIC).to_string();
+    let escaped = key.replace('/', "\\/");
+    let forms = [key, encoded.as_str(), escaped.as_str()];
+    if key.is_empty() || !forms.iter().any(|form| text.contains(form)) {
+        return body;
+    }
+    if serde_json::from_slice::<ApiResponse>(&body).is_ok_and(|r| r.status == "OK") {
+        return body;
+    }
+    let masked =
+        forms.iter().fold(Cow::Borrowed(text), |text, form| text.replace(form, "***").into());
+    masked.into_owned().into()
 }
 
 /// The chain of causes: reqwest's own sentence rarely says which of them it was.
@@ -208,6 +251,25 @@ mod tests {
         );
         assert_eq!(rate.wait, Some(Duration::from_secs(30)));
         assert_eq!((rate.limit, rate.remaining), (Some(100_000), Some(0)));
+    }
+
+    #[test]
+    fn a_key_the_market_repeats_is_masked_unless_the_request_succeeded() {
+        let masked = |body: &str| {
+            let masked = mask(body.to_owned().into(), "ACMA:a/b+c=");
+            String::from_utf8(masked.to_vec()).unwrap()
+        };
+        for body in [
+            r#"{"status":"ERROR","errors":[{"code":"X","message":"Api-Key ACMA:a/b+c= is invalid"}]}"#,
+            r#"{"status":"ERROR","errors":[{"code":"X","message":"ACMA:a\/b+c="}]}"#,
+            "<html>ACMA%3Aa%2Fb%2Bc%3D</html>",
+            "ACMA:a/b+c=",
+        ] {
+            assert!(masked(body).contains("***") && !masked(body).contains("ACMA"), "{body}");
+        }
+        let good = r#"{"status":"OK","result":{"offers":[{"offerId":"ACMA:a/b+c="}]}}"#;
+        assert_eq!(masked(good), good);
+        assert_eq!(masked("nothing of it"), "nothing of it");
     }
 
     #[test]

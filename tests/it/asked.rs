@@ -292,3 +292,17 @@ async fn a_refusal_before_a_body_that_is_not_there_closes_the_connection() {
     let answer = line.hear().await.unwrap();
     assert_eq!((answer.status, answer.header("connection")), (403, Some("close")));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_date_to_come_is_shown_to_the_market() {
+    let house = House::with(&[Shop::moscow()]).await;
+    let now = stockbridge::clock::Clock::wall().now();
+    let ahead = (now + chrono::TimeDelta::minutes(4)).to_rfc3339();
+    let body = crate::harness::dated("A", 5, &ahead);
+    assert_eq!(house.doors().put(house.shop(), body.as_bytes()).await.status, 200);
+    let answer = house.doors().ask(house.shop(), house.shop().warehouses[0], &["A"]).await.json();
+    let shown = answer["skus"][0]["items"][0]["updatedAt"].as_str().unwrap().to_owned();
+    let shown: chrono::DateTime<chrono::Utc> = shown.parse().unwrap();
+    assert!(shown >= now && shown <= stockbridge::clock::Clock::wall().now(), "{shown}");
+    house.settle().await;
+}

@@ -7,10 +7,13 @@
 //! book at the moment it goes out. So a retry can never carry an older value, and a crash or a
 //! lost nudge costs time, never data.
 
+mod isolate;
 mod landing;
 mod telling;
+#[cfg(test)]
+mod tests;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,19 +21,22 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rand::rngs::StdRng;
 use tokio::time::Instant;
 
+use self::isolate::{Isolation, Order, Part};
 use super::batch::{Age, Backlog, Urgency, held_in_window};
 use super::desk::Report;
+use super::keys::Keys;
 use super::ledger::{Ledger, is_due};
 use super::pace::Purse;
 use super::quarantine::Quarantine;
 use super::scan::{Found, Scan};
+use super::skew::{Range, Skew};
 use super::standing::{Standing, State};
 use super::verdict::{Verdict, judge};
-use super::{Memory, Metrics, Target};
+use super::{Memory, Metrics, Target, reconcile};
 use crate::history::{History, What};
 use crate::partner::client::{RateHeaders, Reply};
 use crate::partner::wire::{Address, MAX_SKUS_PER_UPDATE, UpdateBody};
-use crate::stock::{Level, Marks, Sku, SkuId, StockBook};
+use crate::stock::{Count, Instant as Stamp, Level, Marks, Sku, SkuId, StockBook};
 use crate::store::{Acked, Quarantined, Spent};
 use crate::telemetry::Alarms;
 
@@ -42,10 +48,6 @@ const SCAN_EVERY: Duration = Duration::from_mins(5);
 
 /// SKUs are waiting and nothing was acknowledged for so long: somebody should look.
 const SILENCE: TimeDelta = TimeDelta::minutes(15);
-
-/// So many SKUs refused one by one, and no batch taken in between: the batches are wrong, not
-/// the SKUs.
-const SUSPECTS_UNTIL_SYSTEMIC: usize = 8;
 
 /// How long batches stay small after one was too large.
 const SHRUNK_FOR: Duration = Duration::from_hours(24);
@@ -84,6 +86,8 @@ pub struct Surroundings {
     pub metrics: Metrics,
     /// What may be spent of the Market's limit.
     pub purse: Purse,
+    /// The keys that are refused.
+    pub keys: Keys,
     /// When the seller last asserted what.
     pub marks: Arc<Marks>,
     /// What happened to each SKU lately.
@@ -98,14 +102,17 @@ pub struct Plan {
     // SKUs out of the backlog's reach: in a request under way, in a group, or suspected. So a
     // SKU is never in two requests at a time.
     away: HashSet<Sku>,
-    groups: VecDeque<Group>,
-    suspects: Vec<Suspect>,
-    // Set aside since a batch was last accepted: without proof that it is them.
-    unproven: Vec<Sku>,
-    // Whose turn it is, where both groups and backlog wait.
+    isolation: Isolation,
+    // Whether a group is next, where both groups and backlog wait.
     is_groups_turn: bool,
+    // The last batch was one of zeros alone.
+    is_after_zeros: bool,
     // A batch of others was sent since the last suspect, to learn whether all are refused.
     evidence_sought: bool,
+    // Most SKUs of the backlog in one request: fewer while such requests are rejected.
+    fresh_skus: usize,
+    // Requests so far, to tell which of two was sent first.
+    sent: u64,
     quarantine: Quarantine,
     // The report has the quarantine as it is.
     is_listed: bool,
@@ -114,11 +121,9 @@ pub struct Plan {
     scan_at: Instant,
     max_skus: usize,
     grow_at: Option<Instant>,
-    // How far the Market's clock is behind ours.
-    behind: TimeDelta,
-    // How far they have been apart at most, either way, within a day of this moment.
-    apart: (TimeDelta, DateTime<Utc>),
-    accepted_at: Option<Instant>,
+    skew: Skew,
+    // The Market has taken the dates that the ledger's times of an earlier life suggest.
+    trusts_earlier_dates: bool,
     waiting_since: Option<DateTime<Utc>>,
     in_flight: usize,
     in_flight_skus: usize,
@@ -126,30 +131,29 @@ pub struct Plan {
     looks: usize,
     // The last request was one.
     looked_last: bool,
+    // A request was given up without a response: the Market may apply it later.
+    is_unanswered: bool,
     report: Report,
     keep: Vec<Keep>,
-}
-
-/// SKUs that go out together and alone: part of a batch that was refused.
-struct Group {
-    skus: Vec<(Sku, Age)>,
-    // When the batch they were in was first refused.
-    refused_at: Instant,
 }
 
 /// SKUs that may go out next, and the group they are of, if they are of one.
 struct Candidates {
     skus: Vec<(Sku, Age)>,
-    refused_at: Option<Instant>,
+    part: Option<Part>,
     // What was taken from the purse for them.
     reserved: usize,
 }
 
-/// A SKU refused by itself, of which it is not yet known whether it is to blame.
-struct Suspect {
-    sku: Sku,
-    level: Level,
-    reason: String,
+/// What goes next.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Source {
+    /// SKUs of the backlog that fell to zero, and no others.
+    Zeros,
+    /// SKUs of the backlog, without zeros where these go in batches of their own.
+    Backlog,
+    /// The group at this place.
+    Group(usize),
 }
 
 /// One SKU of a batch: what went out, and where it came from.
@@ -159,14 +163,20 @@ struct Item {
     id: SkuId,
     level: Level,
     age: Age,
+    // The date it goes out with.
+    date: Stamp,
+    // That of an earlier request, as its own would be before it.
+    is_raised: bool,
 }
 
 /// SKUs that go out in one request.
 #[derive(Debug)]
 pub struct Batch {
     items: Vec<Item>,
-    // When the batch these were in was first refused, if they are such a part.
-    refused_at: Option<Instant>,
+    // The group it was taken from, if it was.
+    part: Option<Part>,
+    // A later request has a higher number.
+    number: u64,
     key: usize,
     began: Instant,
 }
@@ -184,6 +194,14 @@ impl Batch {
         self.key
     }
 
+    fn is_zeros(&self) -> bool {
+        self.items.iter().all(|item| item.level.count == Count::ZERO)
+    }
+
+    fn into_skus(self) -> Vec<(Sku, Age)> {
+        self.items.into_iter().map(|item| (item.sku, item.age)).collect()
+    }
+
     /// What the Market has once it has accepted this, sent at this moment.
     #[must_use]
     pub fn acknowledged(&self, at: DateTime<Utc>) -> (Vec<SkuId>, Vec<(Sku, Acked)>) {
@@ -198,8 +216,9 @@ pub struct Landed {
     batch: Batch,
     verdict: Verdict,
     rate: RateHeaders,
-    date: Option<DateTime<Utc>>,
+    skew: Option<Range>,
     trace: Option<String>,
+    is_answered: bool,
     at: Now,
 }
 
@@ -208,11 +227,12 @@ impl Landed {
     #[must_use]
     pub fn new(batch: Batch, reply: Reply, at: Now) -> Self {
         let verdict = judge(&reply);
-        let (rate, date, trace) = match reply {
-            Reply::Answer(answer) => (answer.rate, answer.date, answer.trace),
+        let is_answered = matches!(reply, Reply::Answer(_));
+        let (rate, skew, trace) = match reply {
+            Reply::Answer(answer) => (answer.rate, Range::of(&answer), answer.trace),
             Reply::Failure(_) => (RateHeaders::default(), None, None),
         };
-        Self { batch, verdict, rate, date, trace, at }
+        Self { batch, verdict, rate, skew, trace, is_answered, at }
     }
 
     /// The batch, if the Market has accepted it.
@@ -222,13 +242,15 @@ impl Landed {
     }
 }
 
-/// A change of the quarantine, to be made durable.
+/// A change to be made durable.
 #[derive(Clone, Debug)]
 pub enum Keep {
     /// Set aside.
     Quarantined(Quarantined),
     /// Taken after all.
     Released(Sku),
+    /// The Market wants no stock until then.
+    LimitedUntil(DateTime<Utc>),
 }
 
 impl Plan {
@@ -241,31 +263,39 @@ impl Plan {
         now: Now,
         dice: StdRng,
     ) -> Self {
-        let Memory { quarantined, spent, .. } = memory;
+        let Memory { quarantined, spent, limited_until, .. } = memory;
+        let mut standing = Standing::new(target.parallel, target.keys.len());
+        if let Some(Ok(left)) = limited_until.map(|until| (until - now.wall).to_std()) {
+            standing.resume_limited(now.mono, left);
+        }
         recall(&around.purse, &spent, now);
         let mut plan = Self {
-            standing: Standing::new(target.parallel, target.keys.len()),
+            standing,
             backlog: Backlog::default(),
             away: HashSet::new(),
-            groups: VecDeque::new(),
-            suspects: Vec::new(),
-            unproven: Vec::new(),
+            isolation: Isolation::new(match target.address {
+                Address::Campaign { .. } => Order::DepthFirst,
+                Address::Business { .. } => Order::LargestFirst,
+            }),
             is_groups_turn: true,
+            is_after_zeros: false,
             evidence_sought: false,
+            fresh_skus: most_skus(&target.address),
+            sent: 0,
             quarantine: Quarantine::new(quarantined),
             is_listed: false,
             dice,
             scan_at: now.mono,
             max_skus: most_skus(&target.address),
             grow_at: None,
-            behind: TimeDelta::zero(),
-            apart: (TimeDelta::zero(), now.wall),
-            accepted_at: None,
+            skew: Skew::default(),
+            trusts_earlier_dates: true,
             waiting_since: None,
             in_flight: 0,
             in_flight_skus: 0,
             looks: 0,
             looked_last: false,
+            is_unanswered: false,
             report: Report::default(),
             keep: Vec::new(),
             target,
@@ -337,8 +367,7 @@ impl Plan {
         } else if self.quarantine.is_due(sku, entry.level(), now.wall) {
             // What was refused by itself goes out by itself.
             self.away.insert(sku.clone());
-            let skus = vec![(sku.clone(), age)];
-            self.groups.push_back(Group { skus, refused_at: now.mono });
+            self.isolation.push_single(sku.clone(), age, entry.level().count);
         }
     }
 
@@ -375,9 +404,14 @@ impl Plan {
         if self.in_flight + self.looks >= self.standing.parallel(now.mono) {
             return None;
         }
+        if self.queued().1 > 0 && !self.has_key(now) {
+            return None;
+        }
         loop {
             let Some(candidates) = self.candidates(now) else {
-                self.settle_suspects(now);
+                if self.settle_suspects(now) {
+                    continue;
+                }
                 return None;
             };
             if let Some(ready) = self.build(candidates, now) {
@@ -386,47 +420,84 @@ impl Plan {
         }
     }
 
+    /// Whether there is a key to send with; if another lane found all refused, this one waits.
+    fn has_key(&mut self, now: Now) -> bool {
+        let keys = &self.target.keys;
+        let current = self.standing.key();
+        let order = (current..keys.len()).chain(0..current);
+        let waits: Vec<_> =
+            order.map(|key| (key, self.around.keys.wait(&keys[key], now.mono))).collect();
+        if let Some((key, _)) = waits.iter().find(|(_, wait)| wait.is_none()) {
+            self.standing.use_key(*key);
+            return true;
+        }
+        if let Some(until) = waits.iter().filter_map(|(_, wait)| *wait).min() {
+            let reason = "the Market refuses the key";
+            self.standing.wait_for_key(until, reason);
+            self.alarm_pause(reason);
+        }
+        waits.is_empty()
+    }
+
     fn candidates(&mut self, now: Now) -> Option<Candidates> {
-        let (is_group, wanted) = self.queued();
+        let (source, wanted) = self.queued();
         // Taken at once: another lane of the same limit may be as quick.
         if wanted == 0 || !self.around.purse.start(wanted, now.mono) {
             return None;
         }
-        self.is_groups_turn = !is_group;
-        if !is_group {
-            self.evidence_sought = true;
-            let taken = self.backlog.take(wanted);
-            self.away.extend(taken.iter().map(|(sku, _)| sku.clone()));
-            return Some(Candidates { skus: taken, refused_at: None, reserved: wanted });
-        }
-        let mut group = self.groups.pop_front()?;
-        let rest = group.skus.split_off(wanted);
-        let refused_at = group.refused_at;
-        if !rest.is_empty() {
-            self.groups.push_front(Group { skus: rest, refused_at });
-        }
-        Some(Candidates { skus: group.skus, refused_at: Some(refused_at), reserved: wanted })
+        self.is_after_zeros = source == Source::Zeros;
+        let skus = match source {
+            Source::Group(place) => {
+                self.is_groups_turn = false;
+                let (skus, part) = self.isolation.take(place, wanted)?;
+                return Some(Candidates { skus, part: Some(part), reserved: wanted });
+            }
+            _ if self.isolation.is_systemic() => self.backlog.take_newest(wanted),
+            Source::Zeros => self.backlog.take_zeros(wanted),
+            Source::Backlog if self.has_own_zeros() => self.backlog.take_others(wanted),
+            Source::Backlog => self.backlog.take(wanted),
+        };
+        self.is_groups_turn = true;
+        self.evidence_sought = true;
+        self.away.extend(skus.iter().map(|(sku, _)| sku.clone()));
+        Some(Candidates { skus, part: None, reserved: wanted })
     }
 
-    /// Whether a group goes next, and how many SKUs would go.
+    /// Whether zeros go in batches of their own: where requests are limited, a rejected SKU of
+    /// another count would delay them by many.
+    fn has_own_zeros(&self) -> bool {
+        matches!(self.target.address, Address::Business { .. })
+    }
+
+    /// What goes next, and how many SKUs.
     ///
     /// Groups and backlog take turns: a thousand refused SKUs that go out one by one must not
-    /// keep a new zero waiting.
-    fn queued(&self) -> (bool, usize) {
+    /// keep a new zero waiting. Zeros of their own go before either, but never twice in a row if
+    /// others wait.
+    fn queued(&self) -> (Source, usize) {
         let most = self.max_skus.min(self.around.purse.most());
-        let wants_evidence = !self.suspects.is_empty() && !self.evidence_sought;
-        let is_backlogs_turn = wants_evidence || !self.is_groups_turn;
-        match self.groups.front() {
-            Some(group) if self.backlog.is_empty() || !is_backlogs_turn => {
-                (true, group.skus.len().min(most))
+        let most = if self.isolation.wants_probe() { 1 } else { most };
+        let zeros = if self.has_own_zeros() { self.backlog.zeros() } else { 0 };
+        let others = self.backlog.len() - zeros;
+        let group = self.isolation.next();
+        let has_others = others > 0 || group.is_some();
+        if zeros > 0 && !(self.is_after_zeros && has_others) {
+            return (Source::Zeros, zeros.min(most).min(self.fresh_skus));
+        }
+        let wants_evidence = self.isolation.has_suspects() && !self.evidence_sought;
+        let is_backlogs_turn =
+            wants_evidence || self.isolation.is_systemic() || !self.is_groups_turn;
+        match group {
+            Some((place, skus)) if others == 0 || !is_backlogs_turn => {
+                (Source::Group(place), skus.min(most))
             }
-            Some(_) | None => (false, self.backlog.len().min(most)),
+            Some(_) | None => (Source::Backlog, others.min(most).min(self.fresh_skus)),
         }
     }
 
     /// Makes a body of those candidates the Market still lacks, from what the book says now.
     fn build(&mut self, candidates: Candidates, now: Now) -> Option<(Batch, Vec<u8>)> {
-        let Candidates { skus, refused_at, reserved } = candidates;
+        let Candidates { skus, mut part, reserved } = candidates;
         let Surroundings { book, ledger, .. } = &self.around;
         let shop = self.target.shop;
         let mut body = UpdateBody::new(MAX_BODY_BYTES, &self.target.address);
@@ -441,16 +512,26 @@ impl Plan {
                 continue;
             };
             let level = entry.level();
-            let updated_at = held_in_window(level.updated_at, now.wall - self.behind);
+            let held = held_in_window(level.updated_at, now.wall - self.skew.behind());
+            // The Market may ignore what is dated before what it has.
+            let last = ledger.dated(shop, entry.id()).or_else(|| {
+                ledger.dated_before(shop, entry.id()).filter(|_| self.trusts_earlier_dates)
+            });
+            let updated_at = last.map_or(held, |last| held.max(last));
             if !body.push(&sku, Level { updated_at, ..level }) {
                 left_over.push((sku, age));
                 break;
             }
-            items.push(Item { sku, id: entry.id(), level, age });
+            let (date, is_raised) = (updated_at, updated_at > held);
+            items.push(Item { sku, id: entry.id(), level, age, date, is_raised });
         }
         left_over.extend(candidates);
         let bytes = body.finish();
-        self.put_back(left_over, refused_at, now);
+        if let Some(part) = part.as_mut().filter(|_| !left_over.is_empty()) {
+            // Half of a half tells nothing of the other one.
+            part.pair = None;
+        }
+        self.put_back(left_over, part, now);
         self.around.purse.give_back(reserved, items.len());
         if items.is_empty() {
             return None;
@@ -459,13 +540,15 @@ impl Plan {
         self.in_flight += 1;
         self.in_flight_skus += items.len();
         let key = self.standing.key();
-        Some((Batch { items, refused_at, key, began: now.mono }, bytes))
+        self.sent += 1;
+        self.around.keys.begin(&self.target.keys[key], now.mono);
+        Some((Batch { items, part, number: self.sent, key, began: now.mono }, bytes))
     }
 
-    fn put_back(&mut self, skus: Vec<(Sku, Age)>, refused_at: Option<Instant>, now: Now) {
-        match refused_at {
+    fn put_back(&mut self, skus: Vec<(Sku, Age)>, part: Option<Part>, now: Now) {
+        match part {
             _ if skus.is_empty() => {}
-            Some(refused_at) => self.groups.push_front(Group { skus, refused_at }),
+            Some(part) => self.isolation.put_back(skus, part),
             None => skus.iter().for_each(|(sku, age)| self.come_back(sku, *age, now)),
         }
     }
@@ -493,12 +576,21 @@ impl Plan {
         is_free
     }
 
-    /// A read-back ended, and this is what the Market's clock said; how far it is from ours.
-    pub fn end_look(&mut self, date: Option<DateTime<Utc>>, now: Now) -> TimeDelta {
+    /// A read-back ended, and this is what it says of the Market's clock. Returns by how much
+    /// dates may differ because of the clocks.
+    pub fn end_look(&mut self, landed: &reconcile::Landed, now: Now) -> TimeDelta {
         self.looks -= 1;
         self.around.purse.end_look();
-        self.note_clock(date, now.wall);
-        self.apart.0
+        landed.skew().into_iter().for_each(|range| self.skew.note(range, now.wall));
+        if landed.is_page() {
+            self.standing.answered(now.mono);
+        }
+        self.skew.tolerance()
+    }
+
+    /// Whether a request was given up without a response since this was asked last.
+    pub fn take_unanswered(&mut self) -> bool {
+        std::mem::take(&mut self.is_unanswered)
     }
 
     /// Which of the target's keys to ask with.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -74,8 +74,7 @@ impl Plan {
 
     /// What the operator may know.
     pub fn report(&mut self, now: Now) -> &Report {
-        let grouped: usize = self.groups.iter().map(|group| group.skus.len()).sum();
-        let waiting = self.backlog.len() + grouped + self.suspects.len();
+        let waiting = self.backlog.len() + self.isolation.waiting();
         self.watch_silence(waiting + self.in_flight_skus, now.wall);
         let (state, reason) = self.standing.state();
         self.report.state = match (state, waiting, self.in_flight) {
@@ -146,20 +145,5 @@ impl Plan {
             trace,
             "the Market did not take a batch: {verdict}"
         );
-    }
-
-    /// Keeps how far apart the two clocks are, if by more than an answer's way explains.
-    pub(super) fn note_clock(&mut self, date: Option<DateTime<Utc>>, now: DateTime<Utc>) {
-        let Some(date) = date else { return };
-        let apart = now - date;
-        // The header has whole seconds, and the answer was on its way for a while.
-        let is_far = apart.abs() > TimeDelta::seconds(2);
-        let behind = if is_far { apart } else { TimeDelta::zero() };
-        let hour = TimeDelta::hours(1);
-        self.behind = behind.clamp(-hour, hour);
-        let is_over = now - self.apart.1 > TimeDelta::hours(24);
-        if is_over || self.behind.abs() >= self.apart.0 {
-            self.apart = (self.behind.abs(), now);
-        }
     }
 }

@@ -5,7 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::migrator::batch::held_in_window;
 use crate::migrator::ledger::is_dirty;
 use crate::partner::page::{Shelf, Shown};
-use crate::stock::Level;
+use crate::stock::{Instant, Level};
 use crate::store::Acked;
 
 /// See the module.
@@ -88,6 +88,8 @@ impl Class {
 pub(super) struct Ours {
     pub(super) level: Level,
     pub(super) acked: Acked,
+    /// The date it was sent with, if this life of the program sent it.
+    pub(super) dated: Option<Instant>,
     /// Nothing is ever sent: the book itself is compared.
     pub(super) is_dry: bool,
     /// How long the Market may take to show what it took.
@@ -163,6 +165,9 @@ impl Ours {
         // what the Market shows may be cut to seconds again.
         let held = |now| held_in_window(self.level.updated_at, now).to_utc();
         let margin = self.apart + SECOND;
+        if let Some(dated) = self.dated {
+            return (dated.to_utc() - margin, dated.to_utc() + margin);
+        }
         (held(sent_at) - margin, held(sent_at + SECOND) + margin)
     }
 }
@@ -183,6 +188,7 @@ mod tests {
         Ours {
             level,
             acked: Acked::new(level, at("10:00:00")),
+            dated: None,
             is_dry: false,
             grace: TimeDelta::minutes(15),
             apart: TimeDelta::zero(),
@@ -250,6 +256,15 @@ mod tests {
             |text| Shown { updated_at: Some(yesterday(text).into()), ..shown(3, 0, "00:00:00") };
         assert!(ours.is_lost(&dated("10:00:58")));
         assert!(!ours.is_lost(&dated("10:00:59")));
+    }
+
+    #[test]
+    fn the_date_that_was_sent_is_compared_where_it_is_known() {
+        // The clock was set back: it was sent with the date before, not with one of its own.
+        let ours = Ours { dated: Some(at("11:00:00").into()), ..ten() };
+        assert!(ours.is_lost(&shown(3, 0, "10:59:58")) && !ours.is_lost(&shown(3, 0, "11:00:00")));
+        assert_eq!(ours.classify(&shown(7, 0, "11:00:00"), at("12:00:00")), Class::Drifted);
+        assert_eq!(ours.classify(&shown(7, 0, "11:00:02"), at("12:00:00")), Class::Explained);
     }
 
     #[test]

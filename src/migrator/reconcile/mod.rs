@@ -30,6 +30,7 @@ use self::sighting::PassId;
 use super::Mode;
 use super::ledger::Ledger;
 use super::plan::Now;
+use super::skew::Range;
 use super::verdict::{Verdict, judge};
 use crate::history::History;
 use crate::partner::client::Reply;
@@ -52,6 +53,9 @@ const FIRST_PASS: Duration = Duration::from_mins(15);
 
 /// How long after the Market should show it a pass looks whether what was sent again arrived.
 const FOLLOW_UP: Duration = Duration::from_mins(1);
+
+/// Requests without a response bring a pass forward this often at most.
+const HASTEN_EVERY: Duration = Duration::from_hours(1);
 
 /// A pass that was given up is begun anew after this at the latest.
 const AFTER_FAILURE: Duration = Duration::from_hours(1);
@@ -98,7 +102,8 @@ pub struct Field {
 impl Field {
     fn ours(&self, entry: Entry, acked: Acked, apart: TimeDelta) -> Ours {
         let is_dry = self.mode == Mode::DryRun;
-        Ours { level: entry.level(), acked, is_dry, grace: self.grace, apart }
+        let dated = self.ledger.dated(self.shop, entry.id());
+        Ours { level: entry.level(), acked, dated, is_dry, grace: self.grace, apart }
     }
 
     /// One listing of a campaign shows all its warehouses; by business each has its own.
@@ -122,6 +127,8 @@ pub struct Surveyor {
     is_hurried: bool,
     // The next pass looks whether what was sent again has arrived.
     is_follow_up: bool,
+    // When a pass was last wanted sooner because of a request without a response.
+    hastened: Option<Instant>,
     failures: u32,
     is_looking: bool,
     // What the page shows is no newer than this, however late it comes.
@@ -136,7 +143,6 @@ struct Pass {
     stages: Vec<Stage>,
     is_gathered: bool,
     tally: Tally,
-    apart: TimeDelta,
 }
 
 /// A list to go through, or SKUs to ask for.
@@ -160,8 +166,14 @@ impl Stage {
     }
 
     /// Goes on behind a page; whether there is anything left to do. Errs if this page was there.
-    fn advance(&mut self, next: Option<String>) -> Result<bool, ()> {
+    ///
+    /// An empty page that names itself as the next one is the last: SKUs that are on no page are
+    /// asked for by name.
+    fn advance(&mut self, next: Option<String>, is_empty: bool) -> Result<bool, ()> {
         let Part::Listing { token, .. } = &mut self.part else { return Ok(false) };
+        if is_empty && next.is_some() && next == *token {
+            return Ok(false);
+        }
         *token = next;
         match token {
             None => Ok(false),
@@ -186,7 +198,7 @@ impl Stage {
 #[derive(Debug)]
 pub struct Landed {
     page: Result<Page, Verdict>,
-    date: Option<DateTime<Utc>>,
+    skew: Option<Range>,
 }
 
 impl Landed {
@@ -198,17 +210,23 @@ impl Landed {
                 .map_err(|reason| Verdict::Retry { reason: format!("not a page: {reason}") }),
             (verdict, _) => Err(verdict),
         };
-        let date = match reply {
-            Reply::Answer(answer) => answer.date,
+        let skew = match reply {
+            Reply::Answer(answer) => Range::of(answer),
             Reply::Failure(_) => None,
         };
-        Self { page, date }
+        Self { page, skew }
     }
 
-    /// The Market's own clock, if it told.
+    /// The Market answered with a page.
     #[must_use]
-    pub fn date(&self) -> Option<DateTime<Utc>> {
-        self.date
+    pub fn is_page(&self) -> bool {
+        self.page.is_ok()
+    }
+
+    /// What it says of the Market's clock, if it was dated.
+    #[must_use]
+    pub fn skew(&self) -> Option<Range> {
+        self.skew
     }
 }
 
@@ -238,6 +256,7 @@ impl Surveyor {
             not_before: None,
             is_hurried: false,
             is_follow_up: false,
+            hastened: None,
             failures: 0,
             is_looking: false,
             asked: now.wall,
@@ -253,6 +272,17 @@ impl Surveyor {
         // Told from now on, so that nobody takes the pass before for the one he waits for.
         if self.pass.is_none() {
             self.begin(now);
+        }
+    }
+
+    /// A request was given up without a response, and the Market may apply it after a later one:
+    /// the next pass comes as soon as it would show that, at most once in an hour.
+    pub fn hasten(&mut self, now: Now) {
+        let is_early = self.hastened.is_some_and(|at| now.mono < at + HASTEN_EVERY);
+        if let (false, Some(next)) = (is_early, self.next_pass) {
+            let soon = self.field.grace.to_std().unwrap_or_default() + FOLLOW_UP;
+            self.next_pass = Some(next.min(now.mono + soon));
+            self.hastened = Some(now.mono);
         }
     }
 
@@ -312,7 +342,6 @@ impl Surveyor {
             stages: stages(Shelf::Archive).chain(stages(Shelf::OnSale)).collect(),
             is_gathered: false,
             tally: Tally::default(),
-            apart: TimeDelta::zero(),
         });
         // What the pass before has found holds until this one has ended.
         self.survey.state = Progress::Running;
@@ -347,16 +376,16 @@ impl Surveyor {
         self.survey.trouble = None;
         self.survey.pages += 1;
         let pass = self.pass.as_mut()?;
-        pass.apart = pass.apart.max(apart);
         let stage = pass.stages.last_mut()?;
         if let Part::Listing { .. } = stage.part {
             self.survey.listed += page.offers.len() as u64;
         }
         for shown in &page.offers {
-            let ours = see(&self.field, &mut pass.tally, (pass.id, pass.apart), shown, self.asked);
+            let ours = see(&self.field, &mut pass.tally, (pass.id, apart), shown, self.asked);
             stage.not_ours += u64::from(!ours);
         }
-        match stage.advance(page.next) {
+        let is_empty = page.offers.is_empty();
+        match stage.advance(page.next, is_empty) {
             Ok(true) => return None,
             Ok(false) => {
                 pass.tally.not_ours += stage.not_ours;
@@ -493,5 +522,17 @@ mod tests {
             let gap = gap_after(address, skus, share);
             assert_eq!(gap, Duration::from_millis(gap_ms), "{address}, {skus} SKUs, 1/{share}");
         }
+    }
+
+    #[test]
+    fn an_empty_page_that_names_itself_as_the_next_one_is_the_last() {
+        let token = |text: &str| Some(text.to_owned());
+        let mut stage = Stage::listing(vec![7], Shelf::OnSale);
+        assert_eq!(stage.advance(token("a"), false), Ok(true));
+        assert_eq!(stage.advance(token("b"), true), Ok(true), "a thin page");
+        assert_eq!(stage.advance(token("b"), true), Ok(false));
+        let mut stage = Stage::listing(vec![7], Shelf::OnSale);
+        assert_eq!(stage.advance(token("a"), false), Ok(true));
+        assert_eq!(stage.advance(token("a"), false), Err(()), "it has offers, and leads nowhere");
     }
 }

@@ -22,6 +22,9 @@ const MAX_EXAMPLES: usize = 20;
 /// Most SKUs that one pass finds to be sent again, or asks for by name.
 const MAX_RESENT: usize = 50_000;
 
+/// How long after the last time a SKU is sent again that the Market does not know.
+const SAID_AGAIN: TimeDelta = TimeDelta::hours(24);
+
 /// What a pass has found so far.
 #[derive(Default)]
 pub(super) struct Tally {
@@ -210,9 +213,11 @@ impl Tally {
         let mut is_noted = true;
         if class == Class::Unknown {
             self.example(sku.as_str(), class, Some(ours), None);
-            // Said once more, in case it was lost; not at each pass, in case it is nobody's.
-            let is_first = before.class() != Some(Class::Unknown) && !ours.is_dry;
-            if is_first {
+            // Said once more, in case it was lost, and then daily: not at each pass, in case it
+            // is nobody's.
+            let is_first = before.class() != Some(Class::Unknown);
+            let is_daily = acked.acked_at().is_some_and(|at| now - at >= SAID_AGAIN);
+            if (is_first || is_daily) && !ours.is_dry {
                 // What does not fit now is a first time at the next pass again.
                 is_noted = self.lose(field, (sku, entry.id()), acked);
             }

@@ -8,7 +8,7 @@ use stockbridge::rehearsal::{Call, Fault, FaultPlan};
 use stockbridge::stock::Sku;
 use tokio::time::Instant;
 
-use super::stage::{METHODS, Method, Setup, Stage, on_a_jumping_clock, stock};
+use super::stage::{KEYS, METHODS, Method, Setup, Stage, on_a_jumping_clock, stock};
 
 fn cabinet() -> Setup {
     Setup::new(Method::Business).lanes(&[&[7, 8], &[9]])
@@ -173,5 +173,83 @@ fn a_sku_refused_by_one_shop_of_a_cabinet_is_no_trouble_to_the_other() {
         }
         stage.live(Duration::from_mins(15)).await;
         assert_eq!(stage.verify().await.get(Class::Refused.name()), Some(&1));
+    });
+}
+
+#[test]
+fn a_fault_of_three_minutes_is_made_up_for_in_two_while_stock_keeps_changing() {
+    on_a_jumping_clock(async {
+        let mut stage = Setup::new(Method::Business).stage();
+        let skus = 20_000;
+        for (sku, count) in stock(skus) {
+            stage.say(&sku, count);
+        }
+        let all = stock(skus).into_iter().map(|(sku, _)| sku);
+        stage.market.set_faults(FaultPlan::none().poisoned(all, false));
+        for second in 0..300 {
+            if second == 180 {
+                stage.market.heal();
+            }
+            for n in 0..60 {
+                let sku = format!("sku-{}", (second * 60 + n) * 7 % skus);
+                stage.say(&sku, 10 + i64::try_from(second % 5).unwrap());
+            }
+            stage.live(Duration::from_secs(1)).await;
+        }
+        let waiting = stage.ledger.count_dirty(super::stage::SHOP, &stage.book);
+        assert!(waiting <= 60 * 15, "{waiting} SKUs are not sent");
+        assert!(stage.lanes[0].disk.quarantined.is_empty());
+        stage.check_rules().unwrap();
+    });
+}
+
+#[test]
+fn a_few_skus_refused_by_business_delay_the_others_by_minutes_and_zeros_not_at_all() {
+    on_a_jumping_clock(async {
+        let mut stage = Setup::new(Method::Business).stage();
+        for n in 0..300 {
+            stage.say(&format!("falls-{n}"), 3);
+        }
+        stage.live(Duration::from_secs(1)).await;
+        let bad = (0..42).map(|n| format!("sku-{}", n * n * 11 % 20_000));
+        stage.market.set_faults(FaultPlan::none().poisoned(bad, false));
+        for (sku, count) in stock(20_000) {
+            stage.say(&sku, count);
+        }
+        stage.live(Duration::from_millis(10)).await;
+        for n in 0..300 {
+            stage.say(&format!("falls-{n}"), 0);
+        }
+        stage.live(Duration::from_secs(61)).await;
+        let waiting = |stage: &Stage| stage.ledger.count_dirty(super::stage::SHOP, &stage.book);
+        let count = |sku: &str| stage.held(sku).map(|held| held.count);
+        assert!((0..300).all(|n| count(&format!("falls-{n}")) == Some(0)));
+        stage.live(Duration::from_mins(6)).await;
+        assert!(waiting(&stage) <= 2_000, "{} SKUs are not sent", waiting(&stage));
+        stage.live(Duration::from_mins(10)).await;
+        assert_eq!(stage.lanes[0].disk.quarantined.len(), 42);
+        stage.check().unwrap();
+    });
+}
+
+#[test]
+fn a_refused_key_is_probed_by_one_shop_of_a_cabinet_and_the_mended_one_is_found_at_once() {
+    on_a_jumping_clock(async {
+        let mut stage = cabinet().stage();
+        KEYS.iter().for_each(|key| stage.market.revoke_key(key));
+        say_all(&mut stage, 10, 0);
+        let begun = stage.clock.now();
+        stage.live(Duration::from_secs(400)).await;
+        let requests = stage.market.requests();
+        for minutes in [1, 3] {
+            let probe = begun + TimeDelta::minutes(minutes);
+            let second = TimeDelta::seconds(10);
+            let probes = requests.iter().filter(|r| (r.at - probe).abs() < second).count();
+            assert_eq!(probes, KEYS.len(), "one for each key after {minutes} minutes");
+        }
+        // Of two keys it may be the second that is mended.
+        stage.market.restore_key(KEYS[1]);
+        stage.live(Duration::from_secs(35)).await;
+        stage.check().unwrap();
     });
 }

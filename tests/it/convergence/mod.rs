@@ -14,6 +14,7 @@ use stockbridge::stock::Sku;
 use tokio::time::Instant;
 
 mod cabinet;
+mod clock;
 mod read_back;
 mod refresh;
 mod stage;

@@ -257,6 +257,58 @@ fn what_is_not_in_the_catalogue_is_sent_once_more_and_not_at_each_pass() {
 }
 
 #[test]
+fn an_update_that_is_dropped_twice_is_sent_a_third_time_after_a_day() {
+    for method in METHODS {
+        on_a_jumping_clock(async {
+            let mut setup = Setup::new(method).verified_every(Duration::from_hours(2));
+            setup.market.catalogue = None;
+            let mut stage = settled(setup, 10).await;
+            stage.market.set_faults(FaultPlan::none().dropping(1.0));
+            stage.say("new", 7);
+            stage.live(Duration::from_hours(5)).await;
+            assert_eq!(stage.market.report().skus_received, 10 + 2);
+            stage.market.heal();
+            stage.live(Duration::from_hours(27)).await;
+            assert_eq!(stage.held("new").map(|held| held.count), Some(7));
+            assert_eq!(stage.market.report().skus_received, 10 + 3);
+        });
+    }
+}
+
+#[test]
+fn a_request_without_a_response_brings_the_next_read_back_forward() {
+    on_a_jumping_clock(async {
+        let setup = Setup::new(Method::Campaign).verified_every(Duration::from_hours(6));
+        let mut stage = settled(setup, 10).await;
+        stage.live(Duration::from_mins(20)).await;
+        let passes = stage.lanes[0].passes.len();
+        stage.market.set_faults(FaultPlan::script([Some(Fault::Hang)]));
+        stage.say("sku-1", 0);
+        stage.live(Duration::from_mins(20)).await;
+        assert_eq!(stage.lanes[0].passes.len(), passes + 1);
+        // Not at each of them.
+        stage.market.set_faults(FaultPlan::script([Some(Fault::Hang)]));
+        stage.say("sku-1", 3);
+        stage.live(Duration::from_mins(20)).await;
+        assert_eq!(stage.lanes[0].passes.len(), passes + 1);
+    });
+}
+
+#[test]
+fn a_campaign_that_answers_read_backs_again_is_sent_to_before_the_hour_is_over() {
+    on_a_jumping_clock(async {
+        let mut setup = Setup::new(Method::Campaign);
+        setup.verify_every = Some(Duration::from_mins(5));
+        let mut stage = settled(setup, 10).await;
+        let until = stage.clock.now() + TimeDelta::seconds(50);
+        stage.market.set_faults(FaultPlan::none().locked_until(until));
+        stage.say("sku-1", 0);
+        stage.live(Duration::from_mins(20)).await;
+        assert_eq!(stage.held("sku-1").map(|held| held.count), Some(0));
+    });
+}
+
+#[test]
 fn the_archive_and_offers_of_others_have_classes_of_their_own() {
     for method in METHODS {
         on_a_jumping_clock(async {

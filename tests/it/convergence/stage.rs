@@ -18,12 +18,13 @@ use rand::rngs::StdRng;
 use stockbridge::clock::Clock;
 use stockbridge::history::History;
 use stockbridge::http::secret::Secret;
+use stockbridge::migrator::keys::Keys;
 use stockbridge::migrator::pace::Purse;
 use stockbridge::migrator::plan::{Batch, Keep, Landed, Now, Plan, Surroundings};
 use stockbridge::migrator::reconcile::{self, Class, Field, Sightings, Step, Survey, Surveyor};
 use stockbridge::migrator::verdict::{Verdict, judge};
 use stockbridge::migrator::{Ledger, Memory, Metrics, Mode, Target};
-use stockbridge::partner::client::{Answer, Reply};
+use stockbridge::partner::client::{Answer, Reply, Way};
 use stockbridge::partner::page::Look;
 use stockbridge::partner::wire::Address;
 use stockbridge::rehearsal::{CampaignConfig, HOME_BUSINESS, Held, Market, MarketConfig, compare};
@@ -151,6 +152,7 @@ pub(super) struct Disk {
     pub(super) acked: HashMap<Sku, Acked>,
     pub(super) quarantined: BTreeMap<Sku, Quarantined>,
     spent: Vec<Spent>,
+    limited_until: Option<DateTime<Utc>>,
 }
 
 /// One shop's lane.
@@ -205,7 +207,12 @@ impl Stage {
             history: Arc::default(),
             alarms: Alarms::new(clock),
             lanes: Vec::new(),
-            envoy: Envoy { market: market.clone(), clock, way_back: Duration::ZERO },
+            envoy: Envoy {
+                market: market.clone(),
+                clock,
+                way_back: Duration::ZERO,
+                slow_body: Duration::ZERO,
+            },
             market,
             clock,
             flights: FuturesUnordered::new(),
@@ -230,7 +237,7 @@ impl Stage {
 
     fn start(&mut self, remembered: Vec<(Disk, HashSet<String>)>) {
         self.lives += 1;
-        let (purses, now) = (self.setup.purses(), self.now());
+        let (purses, keys, now) = (self.setup.purses(), Keys::default(), self.now());
         let lanes = remembered.into_iter().zip(purses).enumerate();
         self.lanes = lanes
             .map(|(lane, ((disk, said_zero), purse))| {
@@ -238,23 +245,26 @@ impl Stage {
                 let memory = Memory {
                     quarantined: disk.quarantined.values().cloned().collect(),
                     spent: disk.spent.clone(),
+                    limited_until: disk.limited_until,
                     ..Memory::default()
                 };
                 let dice = StdRng::seed_from_u64(self.lives);
-                let plan = Plan::new(target.clone(), self.around(purse), memory, now, dice);
+                let plan =
+                    Plan::new(target.clone(), self.around(purse, keys.clone()), memory, now, dice);
                 let surveyor = Surveyor::new(self.field(&target), None, now);
                 Lane { target, plan, surveyor, disk, passes: Vec::new(), said_zero }
             })
             .collect();
     }
 
-    fn around(&self, purse: Purse) -> Surroundings {
+    fn around(&self, purse: Purse, keys: Keys) -> Surroundings {
         Surroundings {
             book: Arc::clone(&self.book),
             ledger: Arc::clone(&self.ledger),
             alarms: self.alarms.clone(),
             metrics: Metrics::default(),
             purse,
+            keys,
             marks: Arc::clone(&self.marks),
             history: Arc::clone(&self.history),
         }
@@ -321,6 +331,17 @@ impl Stage {
     /// Answers are on their way for so long, after the Market has dated them.
     pub(super) fn set_way_back(&mut self, time: Duration) {
         self.envoy.way_back = time;
+    }
+
+    /// Bodies of answers take so long after their heads.
+    pub(super) fn set_slow_body(&mut self, time: Duration) {
+        self.envoy.slow_body = time;
+    }
+
+    /// Our clock is set, so far from where it is.
+    pub(super) fn set_clock(&mut self, by: TimeDelta) {
+        self.clock = Clock::starting_at(self.clock.now() + by);
+        self.envoy.clock = self.clock;
     }
 
     // === Lives ===
@@ -415,7 +436,7 @@ impl Stage {
 
     fn land(&mut self, lane: usize, sent_at: DateTime<Utc>, landed: Landed) {
         let now = self.now();
-        let Lane { plan, disk, target, .. } = &mut self.lanes[lane];
+        let Lane { plan, surveyor, disk, target, .. } = &mut self.lanes[lane];
         if let Some(batch) = landed.accepted() {
             let (ids, rows) = batch.acknowledged(sent_at);
             let column = ids.into_iter().zip(rows.iter().map(|(_, acked)| *acked));
@@ -423,13 +444,16 @@ impl Stage {
             disk.acked.extend(rows);
         }
         let keep = plan.land(landed, now);
+        if plan.take_unanswered() {
+            surveyor.hasten(now);
+        }
         disk.keep(keep);
     }
 
     fn land_look(&mut self, lane: usize, landed: reconcile::Landed) {
         let now = self.now();
         let Lane { plan, surveyor, passes, .. } = &mut self.lanes[lane];
-        let apart = plan.end_look(landed.date(), now);
+        let apart = plan.end_look(&landed, now);
         let mut step = surveyor.land(landed, plan.set_aside(), apart, now);
         plan.hint(&surveyor.take_lost(), now);
         while let Some(next) = step {
@@ -521,9 +545,10 @@ impl Disk {
     fn keep(&mut self, keep: Vec<Keep>) {
         for keep in keep {
             match keep {
-                Keep::Quarantined(row) => self.quarantined.insert(row.sku.clone(), row),
-                Keep::Released(sku) => self.quarantined.remove(&sku),
-            };
+                Keep::Quarantined(row) => drop(self.quarantined.insert(row.sku.clone(), row)),
+                Keep::Released(sku) => drop(self.quarantined.remove(&sku)),
+                Keep::LimitedUntil(at) => self.limited_until = Some(at),
+            }
         }
     }
 }
@@ -535,18 +560,23 @@ struct Envoy {
     clock: Clock,
     /// How long an answer is on its way, after the Market has dated it.
     way_back: Duration,
+    /// How long its body takes after its head.
+    slow_body: Duration,
 }
 
 impl Envoy {
     fn call(&self, request: Request<Body>) -> impl Future<Output = Reply> + use<> {
-        let Self { market, clock, way_back } = self.clone();
+        let Self { market, clock, way_back, slow_body } = self.clone();
         let call = async move {
+            let asked = clock.now();
             let response = market.router().oneshot(request).await.unwrap();
             let (head, body) = response.into_parts();
             sleep(way_back).await;
+            let way = Way { asked, head: clock.now() };
+            sleep(slow_body).await;
             let body = body.collect().await.map_err(|error| error.to_string())?;
             let bytes = body.to_bytes();
-            Ok(Answer::read(head.status.as_u16(), &head.headers, bytes, clock.now()))
+            Ok(Answer::read(head.status.as_u16(), &head.headers, bytes, way))
         };
         async move {
             match timeout(CLIENT_TIMEOUT, call).await {
