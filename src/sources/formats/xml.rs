@@ -4,9 +4,9 @@
 //! Nothing outside the document is ever fetched, and no entity is expanded but the five of XML
 //! and the numeric ones.
 
-use std::io;
+use std::io::{self, Read};
 
-use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE};
+use encoding_rs::{Encoding, IBM866, KOI8_R, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1251};
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::attributes::Attributes;
 use quick_xml::events::{BytesRef, BytesStart, Event};
@@ -27,6 +27,9 @@ const MAX_FIELD: usize = 4 * 1024;
 
 /// Where in its first bytes a file may say in which encoding it is.
 const MAX_DECLARATION: usize = 1_024;
+
+/// Read at a time to find out whether a document is in UTF-8, in bytes.
+const SCANNED: u64 = 64 * 1024;
 
 /// What comes next.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -59,11 +62,15 @@ impl<'a> Xml<'a> {
     /// Begins with a document.
     ///
     /// # Errors
-    /// It cannot be read, or says that it is in an encoding nobody knows.
+    /// It cannot be read, or says that it is in an encoding that is unknown, or is not the one its
+    /// bytes are in.
     pub(super) fn new(
         input: &'a mut dyn Input,
         encoding: Option<&'static Encoding>,
     ) -> Result<Self, FormatError> {
+        if encoding.is_none() {
+            refuse_two_readings(input)?;
+        }
         let utf8 = Utf8::new(input, |head| encoding.map_or_else(|| declared(head), Ok))?;
         let allowance = utf8.allowance();
         let mut reader = Reader::from_reader(utf8);
@@ -264,7 +271,10 @@ fn failure(position: u64, error: &quick_xml::Error) -> FormatError {
         return super::text::broken(position, error.to_string());
     };
     match Malformed::of(cause) {
-        Some(reason) => super::text::broken(position, reason),
+        Some(reason) => super::text::broken(
+            position,
+            format!("{reason}: set encoding to the one the file is in, such as windows-1251"),
+        ),
         None => FormatError::Io(io::Error::new(cause.kind(), cause.clone())),
     }
 }
@@ -278,10 +288,69 @@ fn declared(head: &[u8]) -> Result<&'static Encoding, String> {
     }
     let head = head.get(..MAX_DECLARATION).unwrap_or(head);
     let Some(label) = label_of(&peek(head, UTF_8)) else { return Ok(UTF_8) };
-    let encoding = Encoding::for_label_no_replacement(label.as_bytes())
-        .ok_or_else(|| format!("it says that its encoding is '{label}', which nobody knows"))?;
+    let encoding = named(&label).ok_or_else(|| {
+        format!(
+            "it says that its encoding is '{label}', which is no name of an encoding: set encoding \
+             to the one it is in, such as windows-1251"
+        )
+    })?;
     // .NET writes "utf-16" into what it saves as UTF-8. In UTF-16, this could not have been read.
     Ok(if encoding == UTF_16LE || encoding == UTF_16BE { UTF_8 } else { encoding })
+}
+
+/// The encoding of that name; also by names that are no labels and have one meaning.
+fn named(label: &str) -> Option<&'static Encoding> {
+    let plain: String =
+        label.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
+    Encoding::for_label_no_replacement(label.as_bytes()).or(match plain.as_str() {
+        "win1251" | "windows1251" | "cp1251" | "ansi1251" | "1251" => Some(WINDOWS_1251),
+        "utf8" => Some(UTF_8),
+        "cp866" | "dos866" | "ibm866" => Some(IBM866),
+        "koi8r" => Some(KOI8_R),
+        _ => None,
+    })
+}
+
+/// Refuses a document that declares one byte a letter and is UTF-8 all through: a program wrote
+/// the one and another the other. Rewinds the input.
+fn refuse_two_readings(input: &mut dyn Input) -> Result<(), FormatError> {
+    let mut head = Vec::new();
+    Read::take(&mut *input, MAX_DECLARATION as u64).read_to_end(&mut head)?;
+    let label = Encoding::for_bom(&head).is_none().then(|| label_of(&peek(&head, UTF_8))).flatten();
+    let is_single = |encoding: &&'static Encoding| encoding.is_single_byte();
+    let single = label.as_deref().and_then(named).filter(is_single);
+    input.rewind()?;
+    let Some(declared) = single else { return Ok(()) };
+    let is_utf_8 = has_letters_of_utf_8(input)?;
+    input.rewind()?;
+    if is_utf_8 {
+        let name = declared.name();
+        return Err(FormatError::Unfit(format!(
+            "the file declares the encoding {name}, and its bytes are UTF-8: set encoding = \
+             \"utf-8\", or encoding = \"{name}\" if it is that all the same"
+        )));
+    }
+    Ok(())
+}
+
+/// Whether all of it is UTF-8, and some of its letters have several bytes.
+fn has_letters_of_utf_8(input: &mut dyn Input) -> io::Result<bool> {
+    let mut has_letters = false;
+    let mut piece = Vec::new();
+    loop {
+        let begun = piece.len();
+        let read = Read::take(&mut *input, SCANNED).read_to_end(&mut piece)?;
+        if read == 0 {
+            return Ok(has_letters && begun == 0);
+        }
+        has_letters |= !piece.is_ascii();
+        match std::str::from_utf8(&piece) {
+            Ok(_) => piece.clear(),
+            Err(error) if error.error_len().is_some() => return Ok(false),
+            // A letter that goes on in the next piece.
+            Err(error) => drop(piece.drain(..error.valid_up_to())),
+        }
+    }
 }
 
 fn label_of(head: &str) -> Option<String> {
