@@ -97,7 +97,9 @@ pub(super) fn read_source(reader: &mut Reader<'_>, warehouse: u64) -> Option<Con
     };
     let every = reader.optional("every_seconds", in_range(1, 86_400)).unwrap_or(default);
     let every = Duration::from_secs(every as u64);
-    Some(Config { taking: taking?, reading: reading?, every, feed: feed? })
+    let (taking, reading) = (taking?, reading?);
+    let taking = Taking { variants: reading.variants, ..taking };
+    Some(Config { taking, reading, every, feed: feed? })
 }
 
 /// Whether what comes this way says itself whether it is complete.
@@ -175,6 +177,7 @@ fn read_taking(
         rules: SourceRules { subtracts_reserve: true, places: places?, pack: pack?, shape: shape? },
         mapping: mapping?,
         duplicates,
+        variants: Variants::default(),
     })
 }
 

@@ -226,12 +226,13 @@ impl Feeds {
         let reading = &shop.sources[upload.source].config.reading;
         let now = Instant::from(self.0.clock.now());
         let (intake, name) = (&shop.intake, upload.name.clone());
+        let is_numbered = name.contains(|c: char| c.is_ascii_digit());
         let delivered = intake.deliver(upload.source, now, true, async |rows: &mut Rows| {
             let file = std::fs::File::open(&upload.path).map_err(|e| e.to_string())?;
             let from = (reading, intake.directory());
-            files::read_apart(name, file, Some(Format::CommerceMl), from, rows).await?;
+            let read = files::read_apart(name, file, Some(Format::CommerceMl), from, rows).await?;
             // Of several files of one exchange none is all there is.
-            Ok(Completeness::Sure(Scope::Delta))
+            Ok(Completeness::Exchanged { says: together(&read), is_numbered })
         });
         match delivered.await {
             Ok(Receipt { outcome: Outcome::Held(doubt), .. }) => {

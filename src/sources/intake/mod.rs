@@ -17,9 +17,9 @@ use self::view::{View, next};
 use super::guard::{Doubt, Effect, judge};
 use super::rules::{self, Combine, ShopRules, Steps};
 use super::stated::{
-    Contents, Held, Memory, SourceId, Stage, Staged, StatedError, Statements, Which,
+    Contents, Held, Memory, Settling, SourceId, Stage, Staged, StatedError, Statements, Which,
 };
-use super::{Entry, Fault, Rows, Scope};
+use super::{Entry, Fault, Listing, Rows, Scope};
 use crate::clock::Clock;
 use crate::http::causes;
 use crate::ingest::{Ingest, IngestError, Origin};
@@ -291,6 +291,7 @@ impl Intake {
         let word = if is_meant { Word::None } else { Word::Look };
         let delivery = Delivery {
             scope: told.scope(seat.taking.scope),
+            listing: told.listing(seat.taking.scope),
             at,
             tells_absence: staged.brought.unnamed == 0,
             staged,
@@ -334,6 +335,8 @@ impl Intake {
         let staged = self.statements().await.held(held).await?;
         let delivery = Delivery {
             scope: if held.is_snapshot { Scope::Snapshot } else { Scope::Delta },
+            // What it lists was settled before it was held.
+            listing: Listing::Changes,
             at: Instant::from_micros(held.at),
             tells_absence: held.tells_absence,
             staged,
@@ -355,7 +358,8 @@ impl Intake {
         let mut statements = self.statements().await;
         let memory = statements.memory(seat.id).await?;
         let taking = self.dated(&delivery, &memory, &word);
-        let contents = statements.settle(seat.id, staged).await?;
+        let settling = Settling { variants: seat.taking.variants, listing: delivery.listing };
+        let contents = statements.settle(seat.id, staged, settling).await?;
         if word != Word::Look {
             statements.note_rejected(seat.id).await?;
         }
@@ -761,6 +765,8 @@ impl Drop for UnderWay<'_> {
 struct Delivery {
     staged: Staged,
     scope: Scope,
+    // Which variants it lists.
+    listing: Listing,
     // As the source says.
     at: Option<Instant>,
     // Whether absence can be told at all.
@@ -781,8 +787,8 @@ fn receipt(
         rejected: contents.rejected,
         first_rejected: contents.first_rejected.clone(),
         tally,
-        doubtful: delivery.staged.doubtful.clone(),
-        doubts: delivery.staged.brought.doubtful,
+        doubtful: [&delivery.staged.doubtful[..], &contents.first_unclear[..]].concat(),
+        doubts: delivery.staged.brought.doubtful + contents.unclear,
         absence_untold: taking.scope == Scope::Snapshot && !taking.tells_absence,
         took_ms: 0,
     }
@@ -794,11 +800,10 @@ fn effect(memory: &Memory, contents: &Contents, tally: Tally) -> Effect {
         rows_before: memory.rows,
         // Many a catalogue has products without a SKU, of which nothing can be said; only if
         // nothing else is there, the catalogue itself is missing.
-        rejected: if contents.rows == 0 {
-            contents.rejected
-        } else {
-            contents.rejected - contents.nameless
-        },
+        // Shared articles are how a shop keeps its catalogue, and no sign of a broken file.
+        rejected: contents.rejected
+            - contents.unclear
+            - if contents.rows == 0 { 0 } else { contents.nameless },
         in_stock: tally.in_stock,
         zeroed: tally.zeroed,
     }

@@ -8,7 +8,7 @@ use crate::ingest::{self, Asserted};
 use crate::lifecycle::{Fuse, Tasks};
 use crate::sources::guard::Limits;
 use crate::sources::rules::{Combine, Override, Shape, SourceRules};
-use crate::sources::{Key, Quantity, Row};
+use crate::sources::{Key, Quantity, Row, Variants};
 use crate::stock::Count;
 use crate::store::{self, ShopKey, Store};
 
@@ -36,6 +36,7 @@ pub(in crate::sources) fn taking(name: &str) -> Taking {
         rules: SourceRules::default(),
         mapping: Vec::new(),
         duplicates: Duplicates::Same,
+        variants: Variants::Reject,
     }
 }
 

@@ -10,7 +10,11 @@
 //! restart.
 
 mod groups;
+mod migrate;
 mod stage;
+#[cfg(test)]
+mod tests;
+mod variants;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,12 +26,13 @@ use sqlx::{ConnectOptions, Connection, Row as _};
 pub(super) use groups::{Groups, Said, Which};
 pub use stage::Brought;
 pub(super) use stage::{Stage, Staged, Taking};
+pub(super) use variants::Settling;
 
 use super::Fault;
 use crate::stock::Instant;
 
 /// The format written and read here.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Most rows that are kept of those set aside in a source's last delivery.
 const MAX_REJECTED: i64 = 100_000;
@@ -37,8 +42,10 @@ CREATE TABLE source (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, stated_a
 snapshot_at INTEGER, rows INTEGER NOT NULL DEFAULT 0, owes INTEGER NOT NULL DEFAULT 0, reader TEXT NOT NULL DEFAULT '', \
 held TEXT NOT NULL DEFAULT '[]') STRICT;
 CREATE TABLE stated (said TEXT NOT NULL, source INTEGER NOT NULL, place TEXT NOT NULL, \
-quantity INTEGER NOT NULL, reserve INTEGER, at INTEGER, absent_at INTEGER, \
-PRIMARY KEY (said, source, place)) STRICT, WITHOUT ROWID;
+variant TEXT NOT NULL DEFAULT '', quantity INTEGER NOT NULL, reserve INTEGER, at INTEGER, \
+absent_at INTEGER, PRIMARY KEY (said, source, place, variant)) STRICT, WITHOUT ROWID;
+CREATE TABLE variant (source INTEGER NOT NULL, product TEXT NOT NULL, id TEXT NOT NULL, \
+is_alone INTEGER NOT NULL, PRIMARY KEY (source, product, id)) STRICT, WITHOUT ROWID;
 CREATE TABLE article (source INTEGER NOT NULL, id TEXT NOT NULL, said TEXT NOT NULL, \
 PRIMARY KEY (source, id)) STRICT, WITHOUT ROWID;
 CREATE TABLE mapping (source INTEGER NOT NULL, said TEXT NOT NULL, sku TEXT NOT NULL, \
@@ -130,6 +137,10 @@ pub(super) struct Contents {
     pub(super) nameless: u64,
     /// The first of them.
     pub(super) first_rejected: Vec<Fault>,
+    /// Those of them whose SKU variants share, so that its number is not clear.
+    pub(super) unclear: u64,
+    /// The first of these.
+    pub(super) first_unclear: Vec<Fault>,
 }
 
 /// One shop's statements.
@@ -169,6 +180,7 @@ impl Statements {
         let (mut conn, format) = opened.await.map_err(database)?;
         match format {
             FORMAT => {}
+            1 => migrate::from_1(&mut conn).await.map_err(database)?,
             0 => {
                 let begin = format!("BEGIN; {SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;");
                 let begun = sqlx::raw_sql(sqlx::AssertSqlSafe(begin)).execute(&mut conn).await;
@@ -297,6 +309,7 @@ impl Statements {
         &mut self,
         source: SourceId,
         staged: &Staged,
+        settling: Settling,
     ) -> Result<Contents, StatedError> {
         let file = staged.path().display().to_string();
         self.is_open = true;
@@ -306,10 +319,11 @@ impl Statements {
                 .execute(&mut self.conn)
                 .await?;
             sqlx::raw_sql("PRAGMA delivery.synchronous = OFF").execute(&mut self.conn).await?;
-            let nameless = stage::settle(&mut self.conn, source).await?;
+            let aside = stage::settle(&mut self.conn, source, settling).await?;
             let (rows, rejected) = stage::count(&mut self.conn).await?;
             let first_rejected = stage::first_rejected(&mut self.conn).await?;
-            Ok(Contents { rows, rejected, nameless, first_rejected })
+            let stage::SetAside { nameless, unclear, first_unclear } = aside;
+            Ok(Contents { rows, rejected, nameless, first_rejected, unclear, first_unclear })
         };
         match settled.await {
             Ok(counts) => Ok(counts),

@@ -6,7 +6,8 @@ use sha2::{Digest as _, Sha256};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, QueryBuilder, Row as _, Sqlite};
 
-use super::SourceId;
+use super::variants::{self, Settling};
+use super::{SourceId, migrate};
 use crate::sources::{Entry, Fault, Key, Row, Scope};
 use crate::stock::{Instant, Sku};
 
@@ -24,14 +25,14 @@ const AHEAD: TimeDelta = TimeDelta::minutes(5);
 const SCHEMA: &str = "\
 CREATE TABLE row (said TEXT NOT NULL, place TEXT NOT NULL, part INTEGER NOT NULL, \
 line INTEGER NOT NULL, quantity INTEGER, reserve INTEGER, at INTEGER, clash INTEGER NOT NULL, \
-PRIMARY KEY (said, place)) WITHOUT ROWID;
+variant TEXT NOT NULL DEFAULT '', PRIMARY KEY (said, place, variant)) WITHOUT ROWID;
 CREATE TABLE by_id (id TEXT NOT NULL, place TEXT NOT NULL, part INTEGER NOT NULL, \
 line INTEGER NOT NULL, quantity INTEGER, reserve INTEGER, at INTEGER);
 CREATE TABLE article (id TEXT NOT NULL PRIMARY KEY, said TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE present (said TEXT NOT NULL PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE rejected (line INTEGER NOT NULL, text TEXT NOT NULL, reason TEXT NOT NULL);";
 
-const ON_CLASH: &str = " ON CONFLICT (said, place) DO UPDATE SET \
+pub(super) const ON_CLASH: &str = " ON CONFLICT (said, place, variant) DO UPDATE SET \
 clash = CASE WHEN excluded.part > part OR (excluded.part = part AND excluded.at > at) THEN 0 \
 WHEN excluded.part < part OR excluded.at < at THEN clash \
 WHEN excluded.quantity IS quantity AND excluded.reserve IS reserve THEN clash \
@@ -107,6 +108,7 @@ impl Stage {
             .connect()
             .await?;
         sqlx::raw_sql(SCHEMA).execute(&mut conn).await?;
+        sqlx::raw_sql(variants::STAGE_SCHEMA).execute(&mut conn).await?;
         sqlx::raw_sql("BEGIN").execute(&mut conn).await?;
         Ok(Self {
             path: path.to_owned(),
@@ -303,6 +305,7 @@ impl Staged {
     /// Opens one that was kept.
     pub(super) async fn open(path: &Path) -> Result<Self, sqlx::Error> {
         let mut conn = options(path).connect().await?;
+        migrate::staged(&mut conn).await?;
         let places = sqlx::query_scalar("SELECT DISTINCT place FROM row LIMIT 1000");
         let places: Vec<String> = places.fetch_all(&mut conn).await?;
         let rejected: i64 =
@@ -391,38 +394,63 @@ async fn reject(conn: &mut SqliteConnection, fault: &Fault) -> Result<(), sqlx::
     Ok(())
 }
 
+/// What settling a delivery has set aside.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SetAside {
+    /// Products of which no SKU is known.
+    pub(super) nameless: u64,
+    /// SKUs that variants share and whose number is not clear.
+    pub(super) unclear: u64,
+    /// The first of these.
+    pub(super) first_unclear: Vec<Fault>,
+}
+
 /// Finds the SKUs of rows that came by id, and sets aside what cannot be told apart.
 ///
 /// Only the delivery itself is written to: what it says is not taken yet. Once more does no
-/// harm: what was found is a row like any other then. Gives how many products have no SKU.
+/// harm: what was found is a row like any other then.
 pub(super) async fn settle(
     conn: &mut SqliteConnection,
     source: SourceId,
-) -> Result<u64, sqlx::Error> {
-    // A variant whose own id is not known goes by its product's: `product#variant`.
-    let product = "substr(r.id, 1, instr(r.id, '#') - 1)";
-    let known = |id: &str| {
-        format!(
-            "(SELECT said FROM delivery.article WHERE id = {id}), \
-             (SELECT said FROM main.article WHERE source = ?1 AND id = {id})"
-        )
-    };
-    let said = format!("COALESCE({}, {})", known("r.id"), known(product));
+    settling: Settling,
+) -> Result<SetAside, sqlx::Error> {
+    let mut aside = SetAside::default();
+    let settled: i64 =
+        sqlx::query_scalar("PRAGMA delivery.user_version").fetch_one(&mut *conn).await?;
+    if settled > 0 {
+        return Ok(aside);
+    }
+    let has_variants = variants::are_known(conn, source).await?;
+    if has_variants {
+        variants::join(conn, source, settling.listing).await?;
+    }
+    let said = "COALESCE((SELECT said FROM delivery.article WHERE id = r.id), \
+                (SELECT said FROM main.article WHERE source = ?1 AND id = r.id))";
     let found = format!(
         "INSERT INTO delivery.row (said, place, part, line, quantity, reserve, at, clash) \
          SELECT {said}, r.place, r.part, r.line, r.quantity, r.reserve, r.at, 0 \
          FROM delivery.by_id r WHERE {said} IS NOT NULL{ON_CLASH}"
     );
+    // Those of variants were found with them.
+    let has_none = format!(
+        "{said} IS NULL AND NOT EXISTS \
+         (SELECT 1 FROM delivery.variant v WHERE v.id = r.id AND v.said IS NOT NULL)"
+    );
     let nameless = format!(
         "INSERT INTO delivery.rejected (line, text, reason) SELECT min(r.line), r.id, \
          'no SKU is known for this id: it stands in a catalogue that has not come, or has none' \
-         FROM delivery.by_id r WHERE {said} IS NULL GROUP BY r.id"
+         FROM delivery.by_id r WHERE {has_none} GROUP BY r.id"
     );
-    let mut rejected = 0;
-    for statement in [found, nameless] {
-        let done = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(source.0).execute(&mut *conn);
-        // The last one's rows are those that count.
-        rejected = done.await?.rows_affected();
+    for (statement, is_needed) in [(found, !has_variants), (nameless, true)] {
+        if is_needed {
+            let query = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(source.0);
+            // The last one's rows are those that count.
+            aside.nameless = query.execute(&mut *conn).await?.rows_affected();
+        }
+    }
+    if has_variants {
+        aside.unclear = variants::set_aside(conn, source, settling).await?;
+        aside.first_unclear = variants::first(conn).await?;
     }
     sqlx::raw_sql(
         "DELETE FROM delivery.by_id; \
@@ -430,12 +458,13 @@ pub(super) async fn settle(
          'the SKU stands here and in row ' || clash || ' with different numbers' \
          FROM delivery.row WHERE clash > 0; \
          INSERT OR IGNORE INTO delivery.present (said) SELECT said FROM delivery.row \
-         WHERE clash > 0 OR quantity IS NULL; \
-         DELETE FROM delivery.row WHERE clash > 0;",
+         WHERE clash > 0 OR (quantity IS NULL AND variant = ''); \
+         DELETE FROM delivery.row WHERE clash > 0; \
+         PRAGMA delivery.user_version = 1;",
     )
     .execute(conn)
     .await?;
-    Ok(rejected)
+    Ok(aside)
 }
 
 /// How a settled delivery is taken.
@@ -469,6 +498,9 @@ pub(super) async fn take(
     .bind(source.0)
     .execute(&mut *conn)
     .await?;
+    if variants::are_known(conn, source).await? {
+        variants::take(conn, source, at.as_micros(), is_late).await?;
+    }
     // In a snapshot a row's date is the snapshot's, unless it has one of its own: noted once
     // for all of them, with the source. In a delta each row has the delta's. A snapshot that
     // has waited is not the last one any more, so its rows have their own date too.
@@ -476,10 +508,14 @@ pub(super) async fn take(
     let default = own_date.then_some(at.as_micros());
     let since = "COALESCE(at, (SELECT snapshot_at FROM source WHERE id = ?1), 0)";
     if scope == Scope::Snapshot {
+        // A variant that is there without a number.
+        let listed = "EXISTS (SELECT 1 FROM delivery.row r WHERE r.said = stated.said \
+                      AND r.variant <> '' AND stated.variant IN ('', r.variant) \
+                      AND r.quantity IS NULL)";
         // What is there without a number was last stated before.
         let kept = format!(
             "UPDATE stated SET at = {since} WHERE source = ?1 AND at IS NULL AND \
-             said IN (SELECT said FROM delivery.present)"
+             (said IN (SELECT said FROM delivery.present) OR {listed})"
         );
         sqlx::query(sqlx::AssertSqlSafe(kept)).bind(source.0).execute(&mut *conn).await?;
         let gone = format!(
@@ -487,7 +523,7 @@ pub(super) async fn take(
              WHERE source = ?1 AND absent_at IS NULL AND (at IS NULL OR ?2) AND {since} <= ?3 \
              AND said NOT IN (SELECT said FROM delivery.present) \
              AND NOT EXISTS (SELECT 1 FROM delivery.row r WHERE r.said = stated.said AND \
-             r.place = stated.place)"
+             r.place = stated.place AND r.variant = stated.variant) AND NOT {listed}"
         );
         sqlx::query(sqlx::AssertSqlSafe(gone))
             .bind(source.0)
@@ -497,10 +533,10 @@ pub(super) async fn take(
             .await?;
     }
     let rows = format!(
-        "INSERT INTO stated (said, source, place, quantity, reserve, at, absent_at) \
-         SELECT said, ?1, place, quantity, reserve, COALESCE(at, ?2), NULL FROM delivery.row \
-         WHERE quantity IS NOT NULL ORDER BY said \
-         ON CONFLICT (said, source, place) DO UPDATE SET quantity = excluded.quantity, \
+        "INSERT INTO stated (said, source, place, variant, quantity, reserve, at, absent_at) \
+         SELECT said, ?1, place, variant, quantity, reserve, COALESCE(at, ?2), NULL \
+         FROM delivery.row WHERE quantity IS NOT NULL ORDER BY said \
+         ON CONFLICT (said, source, place, variant) DO UPDATE SET quantity = excluded.quantity, \
          reserve = excluded.reserve, at = excluded.at, absent_at = NULL \
          WHERE (quantity IS NOT excluded.quantity OR reserve IS NOT excluded.reserve \
          OR at IS NOT excluded.at OR absent_at IS NOT NULL) \
