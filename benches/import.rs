@@ -155,6 +155,7 @@ async fn open(directory: &Path, context: &sources::Context) -> anyhow::Result<Fe
             mapping: Vec::new(),
             duplicates: Default::default(),
             reading: String::new(),
+            variants: Default::default(),
         },
         reading: Reading::default(),
         every: std::time::Duration::from_secs(3_600),

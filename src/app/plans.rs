@@ -7,7 +7,7 @@ use crate::partner::server as partner;
 use crate::partner::wire::Address;
 use crate::sources::guard::Limits;
 use crate::sources::rules::SourceRules;
-use crate::sources::{Absent, Duplicates, Plan, Taking, Warehouses, import_source};
+use crate::sources::{Absent, Duplicates, Plan, Taking, Variants, Warehouses, import_source};
 use crate::stock::ShopId;
 use crate::store::ShopKey;
 
@@ -88,6 +88,7 @@ pub(super) fn feeds(config: &Config) -> Vec<Plan> {
                 mapping: Vec::new(),
                 duplicates: Duplicates::default(),
                 reading: String::new(),
+                variants: Variants::default(),
             });
             Plan {
                 shop: id,

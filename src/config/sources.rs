@@ -99,6 +99,7 @@ pub(super) fn read_source(reader: &mut Reader<'_>, warehouse: u64) -> Option<Con
     let every = Duration::from_secs(every as u64);
     let (mut taking, reading) = (taking?, reading?);
     taking.reading = written(&reading);
+    taking.variants = reading.variants;
     Some(Config { taking, reading, every, feed: feed? })
 }
 
@@ -189,6 +190,7 @@ fn read_taking(
         mapping: mapping?,
         duplicates,
         reading: String::new(),
+        variants: Variants::default(),
     })
 }
 

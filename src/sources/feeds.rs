@@ -228,13 +228,15 @@ impl Feeds {
         let reading = &shop.sources[upload.source].config.reading;
         let now = Instant::from(self.0.clock.now());
         let (intake, name) = (&shop.intake, upload.name.clone());
+        let is_numbered = name.contains(|c: char| c.is_ascii_digit());
         let delivered = intake.deliver(upload.source, now, true, async |rows: &mut Rows| {
             let file = std::fs::File::open(&upload.path).map_err(|e| e.to_string())?;
             let from = (reading, intake.directory());
             let format = Some(Format::CommerceMl);
             let endings = files::read_apart(name, file, format, from, rows).await?;
             // Of several files of one exchange none is all there is.
-            Ok(ReadReport::of_files(Completeness::Sure(Scope::Delta), endings))
+            let says = together(&endings);
+            Ok(ReadReport::of_files(Completeness::Exchanged { says, is_numbered }, endings))
         });
         match delivered.await {
             Ok(Receipt { outcome: Outcome::Held(doubt), .. }) => {

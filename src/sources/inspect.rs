@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::files;
 use super::formats::Ending;
-use super::stated::{PreviewRow, StatedError, Statements};
-use super::{Config, Fault, Feed, Rows};
+use super::stated::{PreviewRow, Settling, StatedError, Statements};
+use super::{Completeness, Config, Fault, Feed, Rows};
 use crate::stock::Instant;
 
 /// Rows that a preview shows of each kind.
@@ -87,7 +87,13 @@ pub async fn inspect(
     staged?;
     let files = read.map_err(InspectError::Read)?;
     let staged = stage.end().await?;
-    let contents = statements.settle(source, &staged, duplicates).await?;
+    let says = files::together(&files);
+    let settling = Settling {
+        duplicates,
+        variants: config.reading.variants,
+        listing: Completeness::from(says).listing(config.taking.scope),
+    };
+    let contents = statements.settle(source, &staged, settling).await?;
     let first_rows = statements.first_rows(SHOWN).await?;
     statements.abandon().await?;
     let warehouses = staged.places.iter().filter(|place| !place.is_empty()).cloned().collect();

@@ -34,6 +34,8 @@ pub use intake::{
 };
 pub use once::read_once;
 pub use quantity::{DecimalMark, Quantity, QuantityError};
-pub use row::{Entry, Fault, GivenUp, Key, Reading, Row, RowProblem, Rows, Scope, Variants};
+pub use row::{
+    Entry, Fault, GivenUp, Key, Listing, Reading, Row, RowProblem, Rows, Scope, Variants,
+};
 pub use settings::{Config, Door, Feed};
 pub use stated::{Brought, Held, PreviewRow, StatedError};

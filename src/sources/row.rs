@@ -222,6 +222,17 @@ pub enum Variants {
     Sum,
 }
 
+/// Which variants of its products a delivery lists.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Listing {
+    /// Those that have changed.
+    Changes,
+    /// All of them, together with other deliveries.
+    Part,
+    /// All of them.
+    Whole,
+}
+
 impl Reading {
     /// Reads the SKU of a row.
     ///

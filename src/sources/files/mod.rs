@@ -368,8 +368,9 @@ pub fn read(
 ) -> Result<Vec<Ending>, FormatError> {
     file.rewind()?;
     let mut endings = Vec::new();
+    let told = formats::Told { format, encoding: reading.encoding };
     let unpack = || {
-        formats::unpack(name, file, format, spool, &mut |data: DataFile<'_>| {
+        formats::unpack(name, file, told, spool, &mut |data: DataFile<'_>| {
             let mut sink = |entry| rows.put_blocking(entry);
             let read = formats::read(data.format, data.input, reading, &mut sink);
             // A file in an archive is named; the archive itself is by whoever opened it.

@@ -212,10 +212,9 @@ fn contradict(input: &mut dyn Input, encoding: &'static Encoding) -> Result<(), 
         return Ok(());
     }
     Err(FormatError::Unfit(format!(
-        "the encoding is said to be {}, but all {} letters of the file that are not ASCII read as \
-         UTF-8: set encoding = \"utf-8\", or save the file as it says",
+        "the encoding is said to be {}, and its bytes are UTF-8: set encoding = \"utf-8\", or save \
+         the file in the encoding it says",
         encoding.name(),
-        tally.letters
     )))
 }
 
@@ -605,7 +604,7 @@ mod tests {
                 .map_err(|error| error.to_string())
         };
         let utf_8 = "sku;stock\nБолт;5\n".as_bytes();
-        assert!(open(utf_8, WINDOWS_1251).unwrap_err().contains("read as UTF-8"));
+        assert!(open(utf_8, WINDOWS_1251).unwrap_err().contains("its bytes are UTF-8"));
         assert_eq!(open(utf_8, UTF_8), Ok(UTF_8));
         assert_eq!(open(&IBM866.encode("Болт;5\n").0, IBM866), Ok(IBM866));
         assert_eq!(open(b"sku;stock\n", WINDOWS_1251), Ok(WINDOWS_1251));

@@ -7,6 +7,10 @@ use crate::sources::quantity::NumberStyle;
 use crate::sources::{Entry, Fault, Key, Quantity, Reading, Row, RowProblem};
 use crate::stock::Instant;
 
+/// Why a row is rejected that has [`UNDECODABLE`] in a field that is read.
+const UNDECODED: &str = "it has bytes that are not characters of the file's encoding: set encoding \
+                         to the one it is in, such as windows-1251";
+
 /// A field's text; the error is why its row cannot be taken.
 pub(super) type Text = Result<String, String>;
 
@@ -51,6 +55,9 @@ impl Once {
     pub(super) fn said(&self) -> Result<Option<&str>, String> {
         let Some(text) = &self.0 else { return Ok(None) };
         let text = text.as_ref().map_err(Clone::clone)?.trim();
+        if text.contains(UNDECODABLE) {
+            return Err(UNDECODED.to_owned());
+        }
         Ok((!text.is_empty()).then_some(text))
     }
 
@@ -119,8 +126,7 @@ impl Statement {
         let has_undecodable = name_of(key).contains(UNDECODABLE)
             || row.place.as_ref().is_some_and(|place| place.contains(UNDECODABLE));
         if has_undecodable {
-            let reason = "it has bytes that are not characters of the file's encoding";
-            return Err(RowProblem::Rejected(reason.to_owned()));
+            return Err(RowProblem::Rejected(UNDECODED.to_owned()));
         }
         Ok(row)
     }

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 
-use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE};
+use encoding_rs::{Encoding, IBM866, KOI8_R, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1251};
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::attributes::Attributes;
 use quick_xml::events::{BytesRef, BytesStart, Event};
@@ -63,7 +63,8 @@ impl<'a> Xml<'a> {
     /// Begins with a document.
     ///
     /// # Errors
-    /// It cannot be read, or says that it is in an encoding nobody knows.
+    /// It cannot be read, or says that it is in an encoding that is unknown, or is not the one its
+    /// bytes are in.
     pub(super) fn new(
         input: &'a mut dyn Input,
         encoding: Option<&'static Encoding>,
@@ -288,10 +289,27 @@ fn declared(head: &[u8]) -> Result<&'static Encoding, String> {
     }
     let head = head.get(..MAX_DECLARATION).unwrap_or(head);
     let Some(label) = label_of(&peek(head, UTF_8)) else { return Ok(UTF_8) };
-    let encoding = Encoding::for_label_no_replacement(label.as_bytes())
-        .ok_or_else(|| format!("it says that its encoding is '{label}', which nobody knows"))?;
+    let encoding = named(&label).ok_or_else(|| {
+        format!(
+            "it says that its encoding is '{label}', which is no name of an encoding: set encoding \
+             to the one it is in, such as windows-1251"
+        )
+    })?;
     // .NET writes "utf-16" into what it saves as UTF-8. In UTF-16, this could not have been read.
     Ok(if encoding == UTF_16LE || encoding == UTF_16BE { UTF_8 } else { encoding })
+}
+
+/// The encoding of that name; also by names that are no labels and have one meaning.
+fn named(label: &str) -> Option<&'static Encoding> {
+    let plain: String =
+        label.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
+    Encoding::for_label_no_replacement(label.as_bytes()).or(match plain.as_str() {
+        "win1251" | "windows1251" | "cp1251" | "ansi1251" | "1251" => Some(WINDOWS_1251),
+        "utf8" => Some(UTF_8),
+        "cp866" | "dos866" | "ibm866" => Some(IBM866),
+        "koi8r" => Some(KOI8_R),
+        _ => None,
+    })
 }
 
 fn label_of(head: &str) -> Option<String> {

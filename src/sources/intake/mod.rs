@@ -18,9 +18,9 @@ use super::guard::{Doubt, Effect, judge};
 use super::rules::{self, Combine, ShopRules, Steps};
 use super::shape::Shape;
 use super::stated::{
-    Contents, Held, Memory, SourceId, Stage, Staged, StatedError, Statements, Which,
+    Contents, Held, Memory, Settling, SourceId, Stage, Staged, StatedError, Statements, Which,
 };
-use super::{Entry, Fault, Rows, Scope};
+use super::{Entry, Fault, Listing, Rows, Scope};
 use crate::clock::Clock;
 use crate::http::causes;
 use crate::ingest::{Ingest, IngestError, Origin};
@@ -296,6 +296,7 @@ impl Intake {
         let word = if is_meant { Word::None } else { Word::Look };
         let delivery = Delivery {
             scope: completeness.scope(seat.taking.scope),
+            listing: completeness.listing(seat.taking.scope),
             at,
             tells_absence: staged.brought.unnamed == 0,
             staged,
@@ -341,6 +342,8 @@ impl Intake {
         let staged = self.statements().await.held(held).await?;
         let delivery = Delivery {
             scope: if held.is_snapshot { Scope::Snapshot } else { Scope::Delta },
+            // What it lists was settled before it was held.
+            listing: Listing::Changes,
             at: Instant::from_micros(held.at),
             tells_absence: held.tells_absence,
             staged,
@@ -364,7 +367,9 @@ impl Intake {
         let mut statements = self.statements().await;
         let memory = statements.memory(seat.id).await?;
         let taking = self.dated(&delivery, &memory, &word);
-        let contents = statements.settle(seat.id, staged, seat.taking.duplicates).await?;
+        let Taking { duplicates, variants, .. } = seat.taking;
+        let settling = Settling { duplicates, variants, listing: delivery.listing };
+        let contents = statements.settle(seat.id, staged, settling).await?;
         if word != Word::Look {
             statements.note_rejected(seat.id).await?;
         }
@@ -814,6 +819,8 @@ impl Drop for UnderWay<'_> {
 struct Delivery {
     staged: Staged,
     scope: Scope,
+    // Which variants it lists.
+    listing: Listing,
     // As the source says.
     at: Option<Instant>,
     // Whether absence can be told at all.
@@ -868,11 +875,10 @@ fn effect(memory: &Memory, contents: &Contents, tally: Tally) -> Effect {
         rows_before: memory.rows,
         // Many a catalogue has products without a SKU, of which nothing can be said; only if
         // nothing else is there, the catalogue itself is missing.
-        rejected: if contents.rows == 0 {
-            contents.rejected
-        } else {
-            contents.rejected - contents.nameless
-        },
+        // Shared articles are how a shop keeps its catalogue, and no sign of a broken file.
+        rejected: contents.rejected
+            - contents.unclear
+            - if contents.rows == 0 { 0 } else { contents.nameless },
         in_stock: tally.in_stock,
         zeroed: tally.zeroed,
     }

@@ -1,9 +1,9 @@
 use std::collections::BTreeSet;
 
 use crate::ingest::Origin;
-use crate::sources::Scope;
 use crate::sources::guard::Limits;
 use crate::sources::rules::SourceRules;
+use crate::sources::{Scope, Variants};
 
 /// What it means that a snapshot has a product no more.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -88,6 +88,8 @@ pub struct Taking {
     /// The settings by which it is read, as the configuration has them: where they change, its
     /// files may look otherwise.
     pub reading: String,
+    /// How variants are read that share the article of their product.
+    pub variants: Variants,
 }
 
 /// How an SKU is read that stands several times in a delivery at one warehouse, without dates or

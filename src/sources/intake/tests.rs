@@ -8,7 +8,7 @@ use crate::ingest::{self, Asserted};
 use crate::lifecycle::{Fuse, Tasks};
 use crate::sources::guard::Limits;
 use crate::sources::rules::{Combine, Override, Shape, SourceRules};
-use crate::sources::{Key, Quantity, Row};
+use crate::sources::{Key, Quantity, Row, Variants};
 use crate::stock::Count;
 use crate::store::{self, ShopKey, Store};
 
@@ -37,6 +37,7 @@ pub(in crate::sources) fn taking(name: &str) -> Taking {
         mapping: Vec::new(),
         duplicates: Duplicates::Same,
         reading: String::new(),
+        variants: Variants::Reject,
     }
 }
 

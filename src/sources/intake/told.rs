@@ -3,7 +3,7 @@ use chrono::{DateTime, Utc};
 use crate::sources::formats::Ending;
 use crate::sources::shape::Shape;
 use crate::sources::stated::Held;
-use crate::sources::{Fault, Scope};
+use crate::sources::{Fault, Listing, Scope};
 use crate::stock::Instant;
 
 /// What a delivery comes to, SKU by SKU.
@@ -105,6 +105,13 @@ pub enum Completeness {
     Said(Scope),
     /// It is so, whatever the settings say.
     Sure(Scope),
+    /// One file of an exchange: a delta, whatever it says of itself.
+    Exchanged {
+        /// What it says.
+        says: Option<Scope>,
+        /// Its name has a number: it may be one of several that are one export.
+        is_numbered: bool,
+    },
 }
 
 impl Completeness {
@@ -114,6 +121,20 @@ impl Completeness {
             Self::Sure(scope) => scope,
             Self::Said(scope) => set.unwrap_or(scope),
             Self::Unsaid => set.unwrap_or(Scope::Delta),
+            Self::Exchanged { .. } => Scope::Delta,
+        }
+    }
+
+    /// Which variants are listed, given what the settings say.
+    pub(in crate::sources) fn listing(self, set: Option<Scope>) -> Listing {
+        let (says, is_numbered) = match self {
+            Self::Sure(_) | Self::Said(_) | Self::Unsaid => (Some(self.scope(set)), false),
+            Self::Exchanged { says, is_numbered } => (says, is_numbered),
+        };
+        match says {
+            Some(Scope::Snapshot) if is_numbered => Listing::Part,
+            Some(Scope::Snapshot) => Listing::Whole,
+            Some(Scope::Delta) | None => Listing::Changes,
         }
     }
 }

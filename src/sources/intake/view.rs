@@ -47,7 +47,16 @@ impl View<'_> {
             let is_there = group.iter().filter(ours).any(|said| said.absent_at.is_none());
             let counted = group.iter().filter(ours);
             let counted = counted.filter(|said| said.absent_at.is_none() || !is_there);
-            parts.extend(counted.filter_map(|said| self.part(source, said)));
+            for said in counted {
+                let Some(part) = self.part(source, said) else { continue };
+                // Variants at one warehouse follow each other, and are one number there.
+                match parts.last_mut() {
+                    Some(last) if !said.variant.is_empty() && is_same(last, &part) => {
+                        add(last, &part);
+                    }
+                    Some(_) | None => parts.push(part),
+                }
+            }
         }
         parts
     }
@@ -91,6 +100,9 @@ impl View<'_> {
         let Seat { taking, .. } = &self.seats[source];
         let at = self.since(said);
         let mut text = format!("{} '{}'", taking.name, said.said);
+        if !said.variant.is_empty() {
+            let _infallible = write!(text, ", variant '{}'", said.variant);
+        }
         if !said.place.is_empty() {
             let _infallible = write!(text, " at '{}'", said.place);
         }
@@ -107,6 +119,26 @@ impl View<'_> {
         }
         text
     }
+}
+
+/// Whether two parts are of one word of a source at one warehouse.
+fn is_same(one: &Part, other: &Part) -> bool {
+    (one.source, &one.said, &one.place) == (other.source, &other.said, &other.place)
+}
+
+/// Adds a variant to the others of its SKU.
+fn add(to: &mut Part, variant: &Part) {
+    let sum = |one: Quantity, other: Quantity| {
+        // More than any count is capped there by the rules.
+        Quantity::from_thousandths(one.thousandths() + other.thousandths())
+            .unwrap_or(one.max(other))
+    };
+    to.quantity = sum(to.quantity, variant.quantity);
+    to.reserve = match (to.reserve, variant.reserve) {
+        (Some(one), Some(other)) => Some(sum(one, other)),
+        (one, other) => one.or(other),
+    };
+    to.at = to.at.max(variant.at);
 }
 
 /// The next SKU of which anything is to be said.

@@ -30,6 +30,8 @@ pub(in crate::sources) struct Said {
     pub(in crate::sources) source: SourceId,
     /// At which of its warehouses; empty if it names none.
     pub(in crate::sources) place: String,
+    /// Of which variant of the product; empty if the row is not one of several variants'.
+    pub(in crate::sources) variant: String,
     /// How much, in thousandths.
     pub(in crate::sources) quantity: i64,
     /// How much of it is reserved, in thousandths.
@@ -71,13 +73,13 @@ impl<'a> Groups<'a> {
         // the order is that of the primary key, and nothing has to be sorted.
         let (sku, pack, join, order) = if is_mapped {
             let join = "LEFT JOIN mapping m ON m.source = s.source AND m.said = s.said";
-            ("COALESCE(m.sku, s.said)", "COALESCE(m.pack, 1)", join, "1, 3, 2, 4")
+            ("COALESCE(m.sku, s.said)", "COALESCE(m.pack, 1)", join, "1, 3, 2, 4, 11")
         } else {
-            ("s.said", "1", "", "s.said, s.source, s.place")
+            ("s.said", "1", "", "s.said, s.source, s.place, s.variant")
         };
         let statement = format!(
             "SELECT {sku}, s.said, s.source, s.place, s.quantity, s.reserve, s.at, s.absent_at, \
-             {pack}, {meant} FROM stated s {join} WHERE {only} ORDER BY {order}"
+             {pack}, {meant}, s.variant FROM stated s {join} WHERE {only} ORDER BY {order}"
         );
         let query = sqlx::query(sqlx::AssertSqlSafe(statement));
         let query = match which {
@@ -128,5 +130,6 @@ fn said(row: &SqliteRow) -> Said {
         absent_at: row.get(7),
         pack: u32::try_from(row.get::<i64, _>(8)).unwrap_or(1),
         is_meant: row.get::<i64, _>(9) != 0,
+        variant: row.get(10),
     }
 }

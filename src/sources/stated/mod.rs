@@ -10,7 +10,11 @@
 //! restart.
 
 mod groups;
+mod migrate;
 mod stage;
+#[cfg(test)]
+mod tests;
+mod variants;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +26,7 @@ use sqlx::{ConnectOptions, Connection, Row as _};
 pub(super) use groups::{Groups, Said, Which};
 pub use stage::Brought;
 pub(super) use stage::{Stage, Staged, Taking};
+pub(super) use variants::Settling;
 
 use super::shape::{AcceptedShapes, Shape};
 use super::{Duplicates, Fault, private};
@@ -38,8 +43,10 @@ CREATE TABLE source (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, stated_a
 snapshot_at INTEGER, rows INTEGER NOT NULL DEFAULT 0, owes INTEGER NOT NULL DEFAULT 0, reader TEXT NOT NULL DEFAULT '', \
 held TEXT NOT NULL DEFAULT '[]', shapes TEXT NOT NULL DEFAULT '{}') STRICT;
 CREATE TABLE stated (said TEXT NOT NULL, source INTEGER NOT NULL, place TEXT NOT NULL, \
-quantity INTEGER NOT NULL, reserve INTEGER, at INTEGER, absent_at INTEGER, \
-PRIMARY KEY (said, source, place)) STRICT, WITHOUT ROWID;
+variant TEXT NOT NULL DEFAULT '', quantity INTEGER NOT NULL, reserve INTEGER, at INTEGER, \
+absent_at INTEGER, PRIMARY KEY (said, source, place, variant)) STRICT, WITHOUT ROWID;
+CREATE TABLE variant (source INTEGER NOT NULL, product TEXT NOT NULL, id TEXT NOT NULL, \
+is_alone INTEGER NOT NULL, PRIMARY KEY (source, product, id)) STRICT, WITHOUT ROWID;
 CREATE TABLE article (source INTEGER NOT NULL, id TEXT NOT NULL, said TEXT NOT NULL, \
 PRIMARY KEY (source, id)) STRICT, WITHOUT ROWID;
 CREATE TABLE mapping (source INTEGER NOT NULL, said TEXT NOT NULL, sku TEXT NOT NULL, \
@@ -48,11 +55,6 @@ CREATE TABLE rejected (source INTEGER NOT NULL, line INTEGER NOT NULL, text TEXT
 reason TEXT NOT NULL, suspicious INTEGER NOT NULL DEFAULT 0) STRICT;
 CREATE INDEX rejected_by_source ON rejected (source);
 CREATE TABLE rules (id INTEGER PRIMARY KEY CHECK (id = 1), digest TEXT NOT NULL) STRICT;";
-
-/// From format 1 to 2: suspicious rows, and the shapes of accepted deliveries.
-const FROM_1_TO_2: &str = "\
-ALTER TABLE rejected ADD COLUMN suspicious INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE source ADD COLUMN shapes TEXT NOT NULL DEFAULT '{}';";
 
 /// Why statements cannot be kept.
 #[derive(Debug, thiserror::Error)]
@@ -139,6 +141,8 @@ pub(super) struct Contents {
     pub(super) rejected: u64,
     /// Those of them that can be read in two ways.
     pub(super) suspicious: u64,
+    /// Those of them whose SKU variants share.
+    pub(super) unclear: u64,
     /// Those of them whose product only a catalogue could tell that has not come.
     pub(super) nameless: u64,
     /// The first of them.
@@ -201,7 +205,7 @@ impl Statements {
         let change = match format {
             FORMAT => None,
             0 => Some(SCHEMA),
-            1 => Some(FROM_1_TO_2),
+            1 => Some(migrate::FROM_1),
             found => return Err(StatedError::Format { path, found }),
         };
         if let Some(change) = change {
@@ -338,7 +342,7 @@ impl Statements {
         &mut self,
         source: SourceId,
         staged: &Staged,
-        duplicates: Duplicates,
+        settling: Settling,
     ) -> Result<Contents, StatedError> {
         let file = staged.path().display().to_string();
         self.is_open = true;
@@ -348,10 +352,10 @@ impl Statements {
                 .execute(&mut self.conn)
                 .await?;
             sqlx::raw_sql("PRAGMA delivery.synchronous = OFF").execute(&mut self.conn).await?;
-            let nameless = stage::settle(&mut self.conn, source, duplicates).await?;
-            let (rows, rejected, suspicious) = stage::count(&mut self.conn).await?;
+            let nameless = stage::settle(&mut self.conn, source, settling).await?;
+            let [rows, rejected, suspicious, unclear] = stage::count(&mut self.conn).await?;
             let first_rejected = stage::first_rejected(&mut self.conn).await?;
-            Ok(Contents { rows, rejected, suspicious, nameless, first_rejected })
+            Ok(Contents { rows, rejected, suspicious, nameless, unclear, first_rejected })
         };
         match settled.await {
             Ok(counts) => Ok(counts),

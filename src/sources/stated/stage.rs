@@ -6,7 +6,8 @@ use sha2::{Digest as _, Sha256};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, QueryBuilder, Row as _, Sqlite};
 
-use super::SourceId;
+use super::variants::{self, Settling};
+use super::{SourceId, migrate};
 use crate::sources::{Duplicates, Entry, Fault, Key, Row, Scope, private};
 use crate::stock::{Instant, Sku};
 
@@ -24,7 +25,7 @@ const AHEAD: TimeDelta = TimeDelta::minutes(5);
 const SCHEMA: &str = "\
 CREATE TABLE row (said TEXT NOT NULL, place TEXT NOT NULL, part INTEGER NOT NULL, \
 line INTEGER NOT NULL, quantity INTEGER, reserve INTEGER, at INTEGER, clash INTEGER NOT NULL, \
-PRIMARY KEY (said, place)) WITHOUT ROWID;
+variant TEXT NOT NULL DEFAULT '', PRIMARY KEY (said, place, variant)) WITHOUT ROWID;
 CREATE TABLE by_id (id TEXT NOT NULL, place TEXT NOT NULL, part INTEGER NOT NULL, \
 line INTEGER NOT NULL, quantity INTEGER, reserve INTEGER, at INTEGER);
 CREATE TABLE article (id TEXT NOT NULL PRIMARY KEY, said TEXT NOT NULL) WITHOUT ROWID;
@@ -38,7 +39,7 @@ const IS_LATER: &str = "(excluded.part > part OR (excluded.part = part AND exclu
 const IS_EARLIER: &str = "(excluded.part < part OR excluded.at < at)";
 
 /// What becomes of a row where another one of the same SKU and warehouse is staged already.
-fn on_clash(duplicates: Duplicates) -> String {
+pub(super) fn on_clash(duplicates: Duplicates) -> String {
     let states_nothing = "(excluded.quantity IS NULL AND quantity IS NULL)";
     let (is_fine, sum) = match duplicates {
         Duplicates::Reject => (states_nothing.to_owned(), false),
@@ -62,7 +63,7 @@ fn on_clash(duplicates: Duplicates) -> String {
         format!("{column} = CASE WHEN {IS_LATER} THEN excluded.{column} ELSE {column} END")
     };
     format!(
-        " ON CONFLICT (said, place) DO UPDATE SET \
+        " ON CONFLICT (said, place, variant) DO UPDATE SET \
          clash = CASE WHEN {IS_LATER} THEN 0 WHEN {IS_EARLIER} OR {is_fine} THEN clash \
          ELSE excluded.line END, {}, {}, {}, {}, part = max(part, excluded.part)",
         taken("quantity"),
@@ -136,6 +137,7 @@ impl Stage {
             .connect()
             .await?;
         sqlx::raw_sql(SCHEMA).execute(&mut conn).await?;
+        sqlx::raw_sql(variants::STAGE_SCHEMA).execute(&mut conn).await?;
         sqlx::raw_sql("BEGIN").execute(&mut conn).await?;
         Ok(Self {
             path: path.to_owned(),
@@ -344,19 +346,7 @@ impl Staged {
     /// Opens one that was kept.
     pub(super) async fn open(path: &Path) -> Result<Self, sqlx::Error> {
         let mut conn = options(path).connect().await?;
-        // A file held by an earlier version has neither.
-        sqlx::raw_sql(
-            "CREATE TABLE IF NOT EXISTS faulty (said TEXT NOT NULL, part INTEGER NOT NULL)",
-        )
-        .execute(&mut conn)
-        .await?;
-        let columns = sqlx::query_scalar("SELECT name FROM pragma_table_info('rejected')");
-        let columns: Vec<String> = columns.fetch_all(&mut conn).await?;
-        if !columns.iter().any(|name| name == "suspicious") {
-            sqlx::raw_sql("ALTER TABLE rejected ADD COLUMN suspicious INTEGER NOT NULL DEFAULT 0")
-                .execute(&mut conn)
-                .await?;
-        }
+        migrate::staged(&mut conn).await?;
         let places = sqlx::query_scalar("SELECT DISTINCT place FROM row LIMIT 1000");
         let places: Vec<String> = places.fetch_all(&mut conn).await?;
         let rejected: i64 =
@@ -448,40 +438,54 @@ async fn reject(conn: &mut SqliteConnection, fault: &Fault) -> Result<(), sqlx::
 /// Finds the SKUs of rows that came by id, and sets aside what cannot be told apart.
 ///
 /// Only the delivery itself is written to: what it says is not taken yet. Once more does no
-/// harm: what was found is a row like any other then. Gives how many products have no SKU.
+/// harm: what was found is a row like any other then. Returns how many products have no SKU.
 pub(super) async fn settle(
     conn: &mut SqliteConnection,
     source: SourceId,
-    duplicates: Duplicates,
+    settling: Settling,
 ) -> Result<u64, sqlx::Error> {
-    // A variant whose own id is not known goes by its product's: `product#variant`.
-    let product = "substr(r.id, 1, instr(r.id, '#') - 1)";
-    let known = |id: &str| {
-        format!(
-            "(SELECT said FROM delivery.article WHERE id = {id}), \
-             (SELECT said FROM main.article WHERE source = ?1 AND id = {id})"
-        )
-    };
-    let said = format!("COALESCE({}, {})", known("r.id"), known(product));
+    let settled: i64 =
+        sqlx::query_scalar("PRAGMA delivery.user_version").fetch_one(&mut *conn).await?;
+    if settled > 0 {
+        return Ok(0);
+    }
+    let has_variants = variants::are_known(conn, source).await?;
+    if has_variants {
+        variants::join(conn, source, settling).await?;
+    }
+    let said = "COALESCE((SELECT said FROM delivery.article WHERE id = r.id), \
+                (SELECT said FROM main.article WHERE source = ?1 AND id = r.id))";
     let found = format!(
         "INSERT INTO delivery.row (said, place, part, line, quantity, reserve, at, clash) \
          SELECT {said}, r.place, r.part, r.line, r.quantity, r.reserve, r.at, 0 \
          FROM delivery.by_id r WHERE {said} IS NOT NULL{}",
-        on_clash(duplicates)
+        on_clash(settling.duplicates)
+    );
+    // Those of variants were found with them.
+    let has_none = format!(
+        "{said} IS NULL AND NOT EXISTS \
+         (SELECT 1 FROM delivery.variant v WHERE v.id = r.id AND v.said IS NOT NULL)"
     );
     let nameless = format!(
         "INSERT INTO delivery.rejected (line, text, reason) SELECT min(r.line), r.id, \
          'no SKU is known for this id: it stands in a catalogue that has not come, or has none' \
-         FROM delivery.by_id r WHERE {said} IS NULL GROUP BY r.id"
+         FROM delivery.by_id r WHERE {has_none} GROUP BY r.id"
     );
-    let mut rejected = 0;
-    for statement in [found, nameless] {
-        let done = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(source.0).execute(&mut *conn);
-        // The last one's rows are those that count.
-        rejected = done.await?.rows_affected();
+    let mut nameless_products = 0;
+    for (statement, is_needed) in [(found, !has_variants), (nameless, true)] {
+        if is_needed {
+            let query = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(source.0);
+            // The last one's rows are those that count.
+            nameless_products = query.execute(&mut *conn).await?.rows_affected();
+        }
     }
-    sqlx::raw_sql(sqlx::AssertSqlSafe(set_aside_duplicates(duplicates))).execute(conn).await?;
-    Ok(rejected)
+    if has_variants {
+        variants::set_aside(conn, source, settling).await?;
+    }
+    sqlx::raw_sql(sqlx::AssertSqlSafe(set_aside_duplicates(settling.duplicates)))
+        .execute(conn)
+        .await?;
+    Ok(nameless_products)
 }
 
 /// Rejects the rows whose SKU stands several times, and sums that are no count.
@@ -522,8 +526,9 @@ fn set_aside_duplicates(duplicates: Duplicates) -> String {
          'the sum of its rows is more than a count can be', 0 \
          FROM delivery.row WHERE clash = 0 AND abs(quantity) > {most} AND NOT ({is_faulty}); \
          INSERT OR IGNORE INTO delivery.present (said) SELECT said FROM delivery.row \
-         WHERE clash > 0 OR quantity IS NULL OR abs(quantity) > {most}; \
-         DELETE FROM delivery.row WHERE clash > 0 OR abs(quantity) > {most} OR ({is_faulty});"
+         WHERE clash > 0 OR (quantity IS NULL AND variant = '') OR abs(quantity) > {most}; \
+         DELETE FROM delivery.row WHERE clash > 0 OR abs(quantity) > {most} OR ({is_faulty}); \
+         PRAGMA delivery.user_version = 1;"
     )
 }
 
@@ -558,6 +563,9 @@ pub(super) async fn take(
     .bind(source.0)
     .execute(&mut *conn)
     .await?;
+    if variants::are_known(conn, source).await? {
+        variants::take(conn, source, at.as_micros(), is_late).await?;
+    }
     // In a snapshot a row's date is the snapshot's, unless it has one of its own: noted once
     // for all of them, with the source. In a delta each row has the delta's. A snapshot that
     // has waited is not the last one any more, so its rows have their own date too.
@@ -565,10 +573,14 @@ pub(super) async fn take(
     let default = own_date.then_some(at.as_micros());
     let since = "COALESCE(at, (SELECT snapshot_at FROM source WHERE id = ?1), 0)";
     if scope == Scope::Snapshot {
+        // A variant that is there without a number.
+        let listed = "EXISTS (SELECT 1 FROM delivery.row r WHERE r.said = stated.said \
+                      AND r.variant <> '' AND stated.variant IN ('', r.variant) \
+                      AND r.quantity IS NULL)";
         // What is there without a number was last stated before.
         let kept = format!(
             "UPDATE stated SET at = {since} WHERE source = ?1 AND at IS NULL AND \
-             said IN (SELECT said FROM delivery.present)"
+             (said IN (SELECT said FROM delivery.present) OR {listed})"
         );
         sqlx::query(sqlx::AssertSqlSafe(kept)).bind(source.0).execute(&mut *conn).await?;
         let gone = format!(
@@ -576,7 +588,7 @@ pub(super) async fn take(
              WHERE source = ?1 AND absent_at IS NULL AND (at IS NULL OR ?2) AND {since} <= ?3 \
              AND said NOT IN (SELECT said FROM delivery.present) \
              AND NOT EXISTS (SELECT 1 FROM delivery.row r WHERE r.said = stated.said AND \
-             r.place = stated.place)"
+             r.place = stated.place AND r.variant = stated.variant) AND NOT {listed}"
         );
         sqlx::query(sqlx::AssertSqlSafe(gone))
             .bind(source.0)
@@ -586,10 +598,10 @@ pub(super) async fn take(
             .await?;
     }
     let rows = format!(
-        "INSERT INTO stated (said, source, place, quantity, reserve, at, absent_at) \
-         SELECT said, ?1, place, quantity, reserve, COALESCE(at, ?2), NULL FROM delivery.row \
-         WHERE quantity IS NOT NULL ORDER BY said \
-         ON CONFLICT (said, source, place) DO UPDATE SET quantity = excluded.quantity, \
+        "INSERT INTO stated (said, source, place, variant, quantity, reserve, at, absent_at) \
+         SELECT said, ?1, place, variant, quantity, reserve, COALESCE(at, ?2), NULL \
+         FROM delivery.row WHERE quantity IS NOT NULL ORDER BY said \
+         ON CONFLICT (said, source, place, variant) DO UPDATE SET quantity = excluded.quantity, \
          reserve = excluded.reserve, at = excluded.at, absent_at = NULL \
          WHERE (quantity IS NOT excluded.quantity OR reserve IS NOT excluded.reserve \
          OR at IS NOT excluded.at OR absent_at IS NOT NULL) \
@@ -616,16 +628,18 @@ pub(super) async fn take(
     Ok(())
 }
 
-/// Counts the rows of a settled delivery: to be taken, rejected, and suspicious among these.
-pub(super) async fn count(conn: &mut SqliteConnection) -> Result<(u64, u64, u64), sqlx::Error> {
+/// Counts the rows of a settled delivery: to be taken, rejected, suspicious among these, and
+/// suspicious because variants share their SKU.
+pub(super) async fn count(conn: &mut SqliteConnection) -> Result<[u64; 4], sqlx::Error> {
     let row = sqlx::query(
         "SELECT (SELECT count(*) FROM delivery.row), (SELECT count(*) FROM delivery.rejected), \
-         (SELECT count(*) FROM delivery.rejected WHERE suspicious)",
+         (SELECT count(*) FROM delivery.rejected WHERE suspicious), \
+         (SELECT count(*) FROM delivery.unclear)",
     )
     .fetch_one(conn)
     .await?;
     let number = |at: usize| row.get::<i64, _>(at).cast_unsigned();
-    Ok((number(0), number(1), number(2)))
+    Ok([number(0), number(1), number(2), number(3)])
 }
 
 /// The first rows of a delivery that are not applied.

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
@@ -10,8 +10,8 @@ use crate::clock::Clock;
 use crate::rehearsal::catalogue::Product;
 use crate::sources::rules::{Part, ShopRules, SourceRules, Steps, evaluate};
 use crate::sources::{
-    Absent, Config, Duplicates, Entry, Feed, Key, Quantity, Row, Rows, Taking, Warehouses,
-    read_once,
+    Absent, Config, Duplicates, Entry, Feed, Key, Quantity, Row, Rows, Taking, Variants,
+    Warehouses, read_once,
 };
 use crate::stock::{Instant, Sku};
 
@@ -150,7 +150,7 @@ async fn hear(config: &Config, given: &Given, spool: &Path) -> anyhow::Result<Li
         drop(rows);
         read
     };
-    let (read, (lines, parts)) = tokio::join!(reading, gather(entries, config.taking.duplicates));
+    let (read, (lines, parts)) = tokio::join!(reading, gather(entries, config));
     read.map_err(|reason| anyhow!(reason)).with_context(|| format!("the source {name}"))?;
     // Each of them is a delivery by itself, and what the last one lacks is absent: which that
     // is depends on more than their rows.
@@ -167,18 +167,34 @@ async fn hear(config: &Config, given: &Given, spool: &Path) -> anyhow::Result<Li
 }
 
 /// All that is said, and how many parts follow the first.
-async fn gather(mut entries: mpsc::Receiver<Vec<Entry>>, duplicates: Duplicates) -> (Lines, u32) {
+async fn gather(mut entries: mpsc::Receiver<Vec<Entry>>, config: &Config) -> (Lines, u32) {
+    let duplicates = config.taking.duplicates;
     let now = Clock::wall().now();
     let mut heard = Heard { duplicates, ..Heard::default() };
     while let Some(entries) = entries.recv().await {
         entries.into_iter().for_each(|entry| heard.note(entry, now));
     }
     let Heard { mut lines, by_id, articles, part, faulty, .. } = heard;
+    let shared = Shared::of(by_id.iter().map(|(id, ..)| id), &articles);
+    // Where variants share a SKU, each of them has a number of its own.
+    let mut variants: HashMap<String, Lines> = HashMap::new();
     for (id, place, line) in by_id {
-        // A variant without an article of its own goes by its product's.
-        let product = id.split_once('#').map_or(id.as_str(), |(product, _)| product);
-        if let Some(said) = articles.get(&id).or_else(|| articles.get(product)) {
-            put(&mut lines, (said.clone(), place), line, duplicates);
+        let Some(said) = said_of(&id, &articles) else { continue };
+        let lines = if shared.0.contains(&id) {
+            variants.entry(said.to_owned()).or_default()
+        } else {
+            &mut lines
+        };
+        let name = if shared.0.contains(&id) { id.clone() } else { said.to_owned() };
+        put(lines, (name, place), line, duplicates);
+    }
+    for (said, of_variants) in variants {
+        let itself = lines.extract_if(|(known, _), _| *known == said).count();
+        // Which of them is meant, only the setting tells; beside a number of the product, nothing.
+        if config.reading.variants == Variants::Sum && itself == 0 {
+            for ((_, place), line) in of_variants {
+                add(&mut lines, (said.clone(), place), line);
+            }
         }
     }
     // Beside a row that is not applied another one of the SKU may be a part of its stock only.
@@ -189,6 +205,57 @@ async fn gather(mut entries: mpsc::Receiver<Vec<Entry>>, duplicates: Duplicates)
         }
     }
     (lines, part)
+}
+
+/// The SKU of an id: its own, or that of its product.
+fn said_of<'a>(id: &str, articles: &'a HashMap<String, String>) -> Option<&'a str> {
+    let product = id.split_once('#').map_or(id, |(product, _)| product);
+    articles.get(id).or_else(|| articles.get(product)).map(String::as_str)
+}
+
+/// Variants whose SKU is their product's too, or that of another variant.
+struct Shared(HashSet<String>);
+
+impl Shared {
+    fn of<'a>(
+        ids: impl Iterator<Item = &'a String>,
+        articles: &'a HashMap<String, String>,
+    ) -> Self {
+        let variants: HashSet<&String> =
+            ids.chain(articles.keys()).filter(|id| id.contains('#')).collect();
+        let mut owners: HashMap<&str, HashSet<&str>> = HashMap::new();
+        for id in &variants {
+            let product = id.split_once('#').map_or(id.as_str(), |(product, _)| product);
+            if let Some(said) = said_of(id, articles) {
+                owners.entry(said).or_default().insert(id);
+            }
+            if let Some(said) = articles.get(product) {
+                owners.entry(said).or_default().insert(product);
+            }
+        }
+        let shares = |id: &&String| {
+            said_of(id, articles).is_some_and(|said| owners.get(said).is_some_and(|o| o.len() > 1))
+        };
+        Self(variants.into_iter().filter(shares).cloned().collect())
+    }
+}
+
+/// Adds a variant to the others of its SKU.
+fn add(lines: &mut Lines, key: (String, String), new: Line) {
+    let Some(old) = lines.get_mut(&key) else {
+        lines.insert(key, new);
+        return;
+    };
+    let sum = |one: Option<Quantity>, other: Option<Quantity>| match (one, other) {
+        (Some(one), Some(other)) => {
+            Quantity::from_thousandths(one.thousandths() + other.thousandths())
+        }
+        (one, other) => one.or(other),
+    };
+    old.quantity = sum(old.quantity, new.quantity);
+    old.reserve = sum(old.reserve, new.reserve);
+    old.at = old.at.max(new.at);
+    old.is_clash |= new.is_clash;
 }
 
 /// What was said so far.

@@ -8,6 +8,16 @@
 //!
 //! The article often stands in the catalogue only. A product with both tells which SKU its `Ид`
 //! stands for, an offer without an article goes by its `Ид`, and who has both joins them.
+//!
+//! A variant has the `Ид` `product#variant`, and often its product's article. It always goes by
+//! its `Ид`: only with all of them, those of earlier deliveries included, is it known whether its
+//! article is its own (`crate::sources::stated`). An `Ид` whose part behind `#` is empty, or a
+//! UUID of zeros, is that of the product itself.
+//!
+//! Numbers are decimals of XML Schema: `3.000` is three, and `2,000` has two readings.
+//!
+//! A product is deleted if `Статус`, as attribute or element, is `Удален`, or `ПометкаУдаления`
+//! (2.09 and later) is true.
 
 #[cfg(test)]
 mod tests;
@@ -15,10 +25,17 @@ mod tests;
 use super::fields::{Once, Statement, Text, is_named, is_set_to};
 use super::xml::{Node, Xml};
 use super::{Ending, FormatError, Input, Sink};
-use crate::sources::{Entry, Fault, Key, Quantity, Reading, Scope};
+use crate::sources::quantity::NumberStyle;
+use crate::sources::{Entry, Fault, Key, Quantity, Reading, RowProblem, Scope};
 
 /// What holds the SKU if the settings do not say.
 const ARTICLE: &str = "Артикул";
+
+/// The mark of deletion, an element or an attribute.
+const DELETION: &str = "ПометкаУдаления";
+
+/// The variant of a product that has none.
+const NO_VARIANT: &str = "00000000-0000-0000-0000-000000000000";
 
 /// Reads a document of either kind to its end.
 ///
@@ -100,9 +117,15 @@ impl Packages {
 }
 
 fn scope(has_changes_only: &Text) -> Option<Scope> {
-    match has_changes_only.as_ref().ok()?.trim().to_lowercase().as_str() {
-        "true" | "1" | "истина" | "да" => Some(Scope::Delta),
-        "false" | "0" | "ложь" | "нет" => Some(Scope::Snapshot),
+    let is_delta = truth(has_changes_only.as_ref().ok()?)?;
+    Some(if is_delta { Scope::Delta } else { Scope::Snapshot })
+}
+
+/// A yes or no of XML Schema, or of 1C.
+fn truth(text: &str) -> Option<bool> {
+    match text.trim().to_lowercase().as_str() {
+        "true" | "1" | "истина" | "да" => Some(true),
+        "false" | "0" | "ложь" | "нет" => Some(false),
         _ => None,
     }
 }
@@ -114,6 +137,7 @@ struct Product {
     id: Once,
     sku: Once,
     status: Once,
+    deletion: Once,
     /// `<Остатки>` by warehouse, and without one.
     rests: Vec<Statement>,
     rest: Statement,
@@ -134,23 +158,24 @@ fn product(
     if let Some(status) = xml.attribute("Статус")? {
         product.status.state("Статус", status);
     }
+    if let Some(deletion) = xml.attribute(DELETION)? {
+        product.deletion.state(DELETION, deletion);
+    }
     while xml.child()? {
         product.take_child(xml, reading)?;
     }
-    let (id, key) = match product.names(reading) {
-        Ok(names) => names,
-        Err(reason) => {
+    let read = product.names(reading).and_then(|names| Ok((names, product.is_deleted()?)));
+    let (names, is_deleted) = match read {
+        Ok(read) => read,
+        Err(problem) => {
             let shown = product.id.said().ok().flatten().unwrap_or_default();
-            sink(Entry::Rejected(Fault::new(line, shown, reason)))?;
-            return Ok(());
+            return Ok(sink(problem.into_entry(line, shown, None))?);
         }
     };
-    if let (Some(id), Key::Sku(sku)) = (id, &key)
-        && id != *sku
-    {
-        sink(Entry::Article { id, sku: sku.clone() })?;
+    let Names { article, key } = names;
+    if let Some((id, sku)) = &article {
+        sink(Entry::Article { id: id.clone(), sku: sku.clone() })?;
     }
-    let is_deleted = product.is_deleted();
     let none = reading.zeroes_unavailable.then_some(Quantity::ZERO);
     // A catalogue states no stock, but that a product is gone.
     let is_gone = is_deleted && none.is_some();
@@ -158,13 +183,43 @@ fn product(
         return Ok(());
     }
     for statement in product.statements() {
-        sink(if is_deleted {
+        let entry = if is_deleted {
             statement.into_unavailable(line, &key, none)
         } else {
-            statement.into_entry(line, &key, reading)
-        })?;
+            Statement { style: NumberStyle::POINT, ..statement }.into_entry(line, &key, reading)
+        };
+        sink(naming(entry, article.as_ref()))?;
     }
     Ok(())
+}
+
+/// Names the SKU of a row that is not applied, if its own article is known.
+fn naming(entry: Entry, article: Option<&(String, String)>) -> Entry {
+    let name = |fault: Fault| {
+        let sku = fault.sku.or_else(|| article.map(|(_, sku)| sku.clone()));
+        Fault { sku, ..fault }
+    };
+    match entry {
+        Entry::Rejected(fault) => Entry::Rejected(name(fault)),
+        Entry::Suspicious(fault) => Entry::Suspicious(name(fault)),
+        entry @ (Entry::Row(_) | Entry::Article { .. } | Entry::NextPart) => entry,
+    }
+}
+
+/// What a product is called.
+struct Names {
+    /// Its `Ид`, and the SKU that stands for it.
+    article: Option<(String, String)>,
+    /// By what it goes.
+    key: Key,
+}
+
+/// An `Ид`, without the variant if there is none.
+fn of_product(id: &str) -> &str {
+    match id.split_once('#') {
+        Some((product, variant)) if variant.is_empty() || variant == NO_VARIANT => product,
+        Some(_) | None => id,
+    }
 }
 
 impl Product {
@@ -189,6 +244,7 @@ impl Product {
         } else {
             match name.as_str() {
                 "Статус" => &mut self.status,
+                DELETION => &mut self.deletion,
                 "Количество" if sums_up => &mut self.own.quantity,
                 "Остатки" if sums_up && self.is_offer => {
                     return self.take_rests(xml, reading);
@@ -223,23 +279,34 @@ impl Product {
         Ok(())
     }
 
-    /// Its `Ид`, and by what it goes.
-    fn names(&self, reading: &Reading) -> Result<(Option<String>, Key), String> {
-        let id = self.id.said()?.map(str::to_owned);
-        let goes_by_id = is_set_to(reading.sku.as_ref(), "Ид");
-        let sku = if goes_by_id { None } else { self.sku.said()? };
-        let key = match (sku, &id) {
-            (Some(sku), _) => Key::Sku(sku.to_owned()),
-            (None, Some(id)) if goes_by_id => Key::Sku(id.clone()),
+    /// What it is called.
+    fn names(&self, reading: &Reading) -> Result<Names, RowProblem> {
+        let id = self.id.said()?;
+        let missing = || RowProblem::Rejected("it has neither an article nor an Ид".to_owned());
+        if is_set_to(reading.sku.as_ref(), "Ид") {
+            let sku = reading.sku(id.ok_or_else(missing)?)?;
+            return Ok(Names { article: None, key: Key::Sku(sku) });
+        }
+        let id = id.map(of_product).map(str::to_owned);
+        let sku = self.sku.said()?.map(|text| reading.sku(text)).transpose()?;
+        let key = match (&sku, &id) {
+            (_, Some(id)) if id.contains('#') => Key::Id(id.clone()),
+            (Some(sku), _) => Key::Sku(sku.clone()),
             (None, Some(id)) => Key::Id(id.clone()),
-            (None, None) => return Err("it has neither an article nor an Ид".to_owned()),
+            (None, None) => return Err(missing()),
         };
-        Ok((id, key))
+        Ok(Names { article: id.zip(sku), key })
     }
 
-    fn is_deleted(&self) -> bool {
+    fn is_deleted(&self) -> Result<bool, RowProblem> {
         let is_so = |text: &str| ["удален", "удалён"].contains(&text.to_lowercase().as_str());
-        matches!(self.status.said(), Ok(Some(text)) if is_so(text))
+        if matches!(self.status.said(), Ok(Some(text)) if is_so(text)) {
+            return Ok(true);
+        }
+        let Some(text) = self.deletion.said()? else { return Ok(false) };
+        truth(text).ok_or_else(|| {
+            RowProblem::Rejected(format!("{DELETION} is '{text}', it must be true or false"))
+        })
     }
 
     /// One for each place, by the first way of telling that is there.

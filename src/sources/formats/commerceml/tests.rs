@@ -51,8 +51,8 @@ fn offers_of_2_07_are_read_by_warehouse() {
     let variant = "816d6099-55bc-11d9-848a-00112f43529a";
     let mut expected = vec![
         format!("{P1}#{variant} is ART-9"),
-        format!("1 ART-9@{W1} = 2"),
-        format!("1 ART-9@{W2} = 0"),
+        format!("1 #{P1}#{variant}@{W1} = 2"),
+        format!("1 #{P1}#{variant}@{W2} = 0"),
         format!("2 #{P2} = 5"),
         format!("3 #{P3} = ?"),
         format!("4 #{P4} = ?"),
@@ -207,4 +207,138 @@ fn products_of_orders_are_no_stock() {
         </КоммерческаяИнформация>";
     let reading = Reading { zeroes_unavailable: true, ..Reading::default() };
     assert_eq!(told(Format::CommerceMl, text.as_bytes(), &reading), [""; 0]);
+}
+
+#[test]
+fn a_mark_of_deletion_is_an_element_or_an_attribute() {
+    let zeroing = Reading { zeroes_unavailable: true, ..Reading::default() };
+    let rest = "<Остатки><Остаток><Количество>5</Количество></Остаток></Остатки>";
+    for (mark, is_deleted) in [
+        ("true", true),
+        ("1", true),
+        ("Истина", true),
+        (" да ", true),
+        ("false", false),
+        ("0", false),
+        ("", false),
+        ("ложь", false),
+    ] {
+        let element = format!("<ПометкаУдаления>{mark}</ПометкаУдаления>{rest}");
+        let (kept, zeroed) = if is_deleted { ("?", "0") } else { ("5", "5") };
+        assert_eq!(offer(&element), [format!("1 #p = {kept}")], "{mark}");
+        assert_eq!(offer_as(&element, &zeroing), [format!("1 #p = {zeroed}")], "{mark}");
+        let attribute = format!(
+            "<Предложение ПометкаУдаления=\"{mark}\"><Ид>p#v</Ид><Артикул>A</Артикул>{rest}\
+             </Предложение>"
+        );
+        let read = told(Format::CommerceMl, package("", &attribute).as_bytes(), &zeroing);
+        assert_eq!(read, ["p#v is A".to_owned(), format!("1 #p#v = {zeroed}")], "{mark}");
+        let catalogue = format!(
+            "<КоммерческаяИнформация><Каталог><Товары><Товар><Ид>p</Ид><Артикул>A</Артикул>\
+             <ПометкаУдаления>{mark}</ПометкаУдаления></Товар></Товары></Каталог>\
+             </КоммерческаяИнформация>"
+        );
+        let read = told(Format::CommerceMl, catalogue.as_bytes(), &zeroing);
+        let expected = ["p is A", "1 A = 0"];
+        assert_eq!(read, if is_deleted { &expected[..] } else { &expected[..1] }, "{mark}");
+    }
+    let unclear = format!("<ПометкаУдаления>может</ПометкаУдаления>{rest}");
+    let reason = "1 rejected: ПометкаУдаления is 'может', it must be true or false";
+    assert_eq!(offer_as(&unclear, &zeroing), [reason]);
+    // That of a part of the product is not its own.
+    let inner = format!("<Значение><ПометкаУдаления>true</ПометкаУдаления></Значение>{rest}");
+    assert_eq!(offer_as(&inner, &zeroing), ["1 #p = 5"]);
+}
+
+#[test]
+fn a_point_is_decimal_and_a_comma_before_three_digits_is_suspicious() {
+    for (quantity, told) in [
+        ("3.000", "1 #p = 3"),
+        ("2000.000", "1 #p = 2000"),
+        ("2,000", "1 doubtful: quantity is '2,000'"),
+        ("2000,000", "1 #p = 2000"),
+    ] {
+        let own = format!("<Количество>{quantity}</Количество>");
+        let rest = format!("<Остатки><Остаток>{own}</Остаток></Остатки>");
+        for inside in [own, rest] {
+            let read = offer(&inside);
+            assert!(read.len() == 1 && read[0].starts_with(told), "{inside}: {read:?}");
+        }
+        let warehouse = format!("<Склад ИдСклада=\"w\" КоличествоНаСкладе=\"{quantity}\"/>");
+        assert!(offer(&warehouse)[0].starts_with(&told.replace("#p", "#p@w")));
+    }
+}
+
+#[test]
+fn an_empty_quantity_is_zero_if_set_and_an_absent_one_states_nothing() {
+    let empty = Reading { zeroes_empties: true, ..Reading::default() };
+    let rest = "<Остатки><Остаток><Количество/></Остаток></Остатки>";
+    for inside in ["<Количество/>", "<Количество> </Количество>", rest]
+    {
+        assert_eq!(offer(inside), ["1 #p = ?"], "{inside}");
+        assert_eq!(offer_as(inside, &empty), ["1 #p = 0"], "{inside}");
+    }
+    assert_eq!(offer_as("", &empty), ["1 #p = ?"]);
+    assert_eq!(offer_as("<Остатки/>", &empty), ["1 #p = ?"]);
+}
+
+#[test]
+fn a_spoilt_article_is_undone_or_suspicious_in_catalogue_and_offers() {
+    for (text, sku) in [
+        ("=&quot;0557722&quot;", Some("0557722")),
+        ("'TEA-1", Some("TEA-1")),
+        ("5.577E+05", None),
+        ("01.фев", None),
+        ("#REF!", None),
+    ] {
+        for (field, reading) in [
+            ("Артикул", Reading::default()),
+            ("Код", Reading { sku: Some("Код".to_owned()), ..Reading::default() }),
+        ] {
+            let inside = format!("<{field}>{text}</{field}><Количество>1</Количество>");
+            let read = offer_as(&inside, &reading);
+            match sku {
+                Some(sku) => assert_eq!(read, [format!("p is {sku}"), format!("1 {sku} = 1")]),
+                None => {
+                    assert!(read.len() == 1 && read[0].contains("1 doubtful: sku is"), "{read:?}")
+                }
+            }
+            let catalogue = package("", "").replace(
+                "<Предложения>",
+                &format!("<Товары><Товар><Ид>p</Ид><{field}>{text}</{field}></Товар></Товары>"),
+            );
+            let catalogue = catalogue.replace("</Предложения>", "");
+            let read = told(Format::CommerceMl, catalogue.as_bytes(), &reading);
+            match sku {
+                Some(sku) => assert_eq!(read, [format!("p is {sku}")]),
+                None => {
+                    assert!(read.len() == 1 && read[0].contains("1 doubtful: sku is"), "{read:?}")
+                }
+            }
+        }
+        let by_id = Reading { sku: Some("Ид".to_owned()), ..Reading::default() };
+        let offer = format!("<Предложение><Ид>{text}</Ид><Количество>1</Количество></Предложение>");
+        let read = told(Format::CommerceMl, package("", &offer).as_bytes(), &by_id);
+        match sku {
+            Some(sku) => assert_eq!(read, [format!("1 {sku} = 1")]),
+            None => assert!(read[0].contains("1 doubtful: sku is"), "{read:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_cut_letter_costs_only_a_row_whose_fields_have_it() {
+    assert_eq!(
+        offer("<Наименование>\u{ffff}</Наименование><Количество>1</Количество>"),
+        ["1 #p = 1"]
+    );
+    for inside in [
+        "<Артикул>A\u{ffff}</Артикул><Количество>1</Количество>",
+        "<Количество>1\u{ffff}</Количество>",
+        "<Склад ИдСклада=\"\u{ffff}\" КоличествоНаСкладе=\"1\"/>",
+    ] {
+        let read = offer(inside);
+        let is_rejected = read[0].starts_with("1 rejected: it has bytes that are not characters");
+        assert!(read.len() == 1 && is_rejected, "{read:?}");
+    }
 }

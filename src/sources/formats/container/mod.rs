@@ -68,20 +68,24 @@ impl Format {
         formats.into_iter().find(|format| format.name().eq_ignore_ascii_case(name))
     }
 
-    /// Tells the format from the content of a file that is not packed, and rewinds it.
+    /// Tells the format from the content of a file that is not packed, and rewinds it. `encoding`
+    /// is that of its text, if the settings name it.
     ///
     /// # Errors
     /// It cannot be read, or is nothing that could hold stock.
-    pub fn detect(input: &mut dyn Input) -> Result<Self, FormatError> {
+    pub fn detect(
+        input: &mut dyn Input,
+        encoding: Option<&'static Encoding>,
+    ) -> Result<Self, FormatError> {
         let head = head_of(input)?;
         if head.starts_with(XLS) || head.starts_with(ZIP) {
             return Ok(Self::Sheet);
         }
-        let text = peek(&head, encoding_of(&head));
+        let text = peek(&head, encoding.unwrap_or_else(|| encoding_of(&head)));
         let is_control = |c: char| c.is_ascii_control() && !"\0\t\r\n\u{c}\u{1a}".contains(c);
         match text.trim_start().chars().next() {
             None => Err(broken(0, "there is nothing in it")),
-            Some('<') => by_root(input),
+            Some('<') => by_root(input, encoding),
             Some('{' | '[') => Ok(Self::Json),
             Some(_) if text.contains(is_control) => {
                 Err(FormatError::Unfit("the file is neither text nor a workbook".to_owned()))
@@ -115,8 +119,11 @@ fn encoding_of(head: &[u8]) -> &'static Encoding {
 }
 
 /// Which XML it is.
-fn by_root(input: &mut dyn Input) -> Result<Format, FormatError> {
-    let mut xml = Xml::new(input, None)?;
+fn by_root(
+    input: &mut dyn Input,
+    encoding: Option<&'static Encoding>,
+) -> Result<Format, FormatError> {
+    let mut xml = Xml::new(input, encoding)?;
     while xml.next()? != Node::Open {}
     let root = xml.name().to_owned();
     input.rewind()?;
@@ -145,10 +152,24 @@ pub struct DataFile<'a> {
 /// Who takes the data files, one after the other.
 pub type Visit<'a> = &'a mut dyn FnMut(DataFile<'_>) -> Result<(), FormatError>;
 
+/// What the settings say of files before they are opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Told {
+    /// What they are; detected if not said.
+    pub format: Option<Format>,
+    /// In which encoding their text is; found out if not said.
+    pub encoding: Option<&'static Encoding>,
+}
+
+impl From<Option<Format>> for Told {
+    fn from(format: Option<Format>) -> Self {
+        Self { format, encoding: None }
+    }
+}
+
 /// Hands out the data files that a file is or holds, in the archive's order.
 ///
-/// `forced` is the format if the settings name it, otherwise it is detected; `spool` is the
-/// directory for what is unpacked. An archive is checked as a whole only at its end: what was
+/// `told` is what the settings say of the files; `spool` is the directory for what is unpacked. An archive is checked as a whole only at its end: what was
 /// handed out before an error must not be taken.
 ///
 /// # Errors
@@ -156,21 +177,22 @@ pub type Visit<'a> = &'a mut dyn FnMut(DataFile<'_>) -> Result<(), FormatError>;
 pub fn unpack(
     name: &str,
     input: &mut dyn Input,
-    forced: Option<Format>,
+    told: impl Into<Told>,
     spool: &Path,
     visit: Visit<'_>,
 ) -> Result<(), FormatError> {
+    let told = told.into();
     match Packing::of(input)? {
-        Packing::None => hand_out(name, input, forced, visit),
+        Packing::None => hand_out(name, input, told, visit),
         Packing::Gzip => {
             let packed = input.seek(SeekFrom::End(0))?;
             input.rewind()?;
             let mut budget = Budget { packed, unpacked: 0 };
             let unzipped = budget.spool(&mut MultiGzDecoder::new(input), spool, name)?;
             let inner = name.strip_suffix(".gz").unwrap_or(name);
-            hand_out_unpacked(inner, unzipped, forced, visit)
+            hand_out_unpacked(inner, unzipped, told, visit)
         }
-        Packing::Zip => unpack_zip(name, input, forced, spool, visit),
+        Packing::Zip => unpack_zip(name, input, told, spool, visit),
     }
 }
 
@@ -202,10 +224,10 @@ impl Packing {
 fn hand_out(
     name: &str,
     input: &mut dyn Input,
-    forced: Option<Format>,
+    told: Told,
     visit: Visit<'_>,
 ) -> Result<(), FormatError> {
-    let format = forced.map_or_else(|| Format::detect(input), Ok)?;
+    let format = told.format.map_or_else(|| Format::detect(input, told.encoding), Ok)?;
     input.rewind()?;
     visit(DataFile { name, format, input })
 }
@@ -214,11 +236,11 @@ fn hand_out(
 fn hand_out_unpacked(
     name: &str,
     mut file: File,
-    forced: Option<Format>,
+    told: Told,
     visit: Visit<'_>,
 ) -> Result<(), FormatError> {
     match Packing::of(&mut file)? {
-        Packing::None => hand_out(name, &mut file, forced, visit),
+        Packing::None => hand_out(name, &mut file, told, visit),
         Packing::Gzip | Packing::Zip => Err(nested(name)),
     }
 }
@@ -230,7 +252,7 @@ fn nested(name: &str) -> FormatError {
 fn unpack_zip(
     name: &str,
     input: &mut dyn Input,
-    forced: Option<Format>,
+    told: Told,
     spool: &Path,
     visit: Visit<'_>,
 ) -> Result<(), FormatError> {
@@ -254,7 +276,7 @@ fn unpack_zip(
         if file.metadata()?.len() != stated {
             return Err(broken_archive(&inner, "it is not as long as the archive says"));
         }
-        hand_out_unpacked(&inner, file, forced, &mut *visit)?;
+        hand_out_unpacked(&inner, file, told, &mut *visit)?;
     }
     if files == 0 {
         return Err(FormatError::Unfit(format!("no file in '{name}' is called as data are")));

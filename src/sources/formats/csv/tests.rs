@@ -368,7 +368,7 @@ fn an_encoding_that_is_declared_wrongly_is_told_by_the_columns_it_gives() {
     }
     let reading = Reading { encoding: Some(WINDOWS_1251), ..Reading::default() };
     let refusal = refusal(CYRILLIC.as_bytes(), &reading);
-    assert!(refusal.contains("read as UTF-8"), "{refusal}");
+    assert!(refusal.contains("its bytes are UTF-8"), "{refusal}");
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! The Market's product feed, `yml_catalog`.
 //!
 //! The SKU is `<shop-sku>`, which old feeds have, or else the offer's `id`; the stock is
-//! `<count>`, or else what its outlets have, each a warehouse of its own. A field the settings
-//! name is the only one looked at: a child of the offer, or an attribute of it.
+//! `<count>`, or else what its outlets have, each a warehouse of its own. An empty `<count/>`
+//! leaves the word to outlets that state a number, whatever the setting `empty` is. A field the
+//! settings name is the only one looked at: a child of the offer, or an attribute of it.
 //!
 //! A feed does not say whether it is complete: the Market leaves an offer that is absent as it
 //! was, and so do we, unless the settings declare the source a snapshot.
@@ -10,10 +11,15 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+
 use super::fields::{Once, Statement, is_set_to};
 use super::xml::{Node, Xml};
 use super::{Ending, FormatError, Input, Sink};
-use crate::sources::{Entry, Fault, Key, Quantity, Reading};
+use crate::sources::{Key, Quantity, Reading, RowProblem};
+
+/// Elements of offers that are named in a message.
+const MAX_NAMES: usize = 40;
 
 /// Reads a feed to its end.
 ///
@@ -29,13 +35,19 @@ pub(super) fn read(
         return Err(unfit(&xml));
     }
     let mut line = 0;
+    let mut names = BTreeSet::new();
     loop {
         match xml.next()? {
             Node::Open if xml.name() == "offer" => {
                 line += 1;
-                offer(&mut xml, line, reading, sink)?;
+                offer(&mut xml, line, reading, sink, &mut names)?;
             }
-            Node::End => return Ok(Ending::default()),
+            Node::End => {
+                let mut ending = Ending::default();
+                let names: Vec<String> = names.iter().map(|name| format!("<{name}>")).collect();
+                ending.shape.set("columns", names.join(", "));
+                return Ok(ending);
+            }
             Node::Open | Node::Close | Node::Text | Node::Unknown => {}
         }
     }
@@ -61,17 +73,20 @@ fn offer(
     line: u64,
     reading: &Reading,
     sink: Sink<'_>,
+    names: &mut BTreeSet<String>,
 ) -> Result<(), FormatError> {
     let mut offer = Offer::begin(xml, reading)?;
     while xml.child()? {
+        if names.len() < MAX_NAMES && !names.contains(xml.name()) {
+            names.insert(xml.name().to_owned());
+        }
         offer.take_child(xml, reading)?;
     }
     let key = match offer.key(reading) {
         Ok(key) => key,
-        Err(reason) => {
+        Err(problem) => {
             let shown = offer.id.said().ok().flatten().unwrap_or_default();
-            sink(Entry::Rejected(Fault::new(line, shown, reason)))?;
-            return Ok(());
+            return Ok(sink(problem.into_entry(line, shown, None))?);
         }
     };
     let is_out = reading.zeroes_unavailable && offer.is_unavailable();
@@ -148,15 +163,15 @@ impl Offer {
         Ok(())
     }
 
-    fn key(&self, reading: &Reading) -> Result<Key, String> {
+    fn key(&self, reading: &Reading) -> Result<Key, RowProblem> {
         let sku = match (&reading.sku, self.shop_sku.said()?) {
             (Some(name), _) => {
                 self.sku.said()?.ok_or_else(|| format!("the offer has no '{name}'"))?
             }
             (None, Some(sku)) => sku,
-            (None, None) => self.id.said()?.ok_or("the offer has no id")?,
+            (None, None) => self.id.said()?.ok_or_else(|| "the offer has no id".to_owned())?,
         };
-        Ok(Key::Sku(sku.to_owned()))
+        Ok(Key::Sku(reading.sku(sku)?))
     }
 
     fn is_unavailable(&self) -> bool {
@@ -166,11 +181,13 @@ impl Offer {
 
     /// One for each place; the offer's own if it states how much, or if no outlet does.
     fn statements(self) -> Vec<Statement> {
-        if self.own.quantity.is_stated() || self.outlets.is_empty() {
-            vec![self.own]
+        let states = |statement: &Statement| !matches!(statement.quantity.said(), Ok(None));
+        let is_own = if self.own.quantity.is_stated() {
+            states(&self.own) || !self.outlets.iter().any(states)
         } else {
-            self.outlets
-        }
+            self.outlets.is_empty()
+        };
+        if is_own { vec![self.own] } else { self.outlets }
     }
 }
 

@@ -36,7 +36,8 @@ fn what_cannot_be_had_is_none_where_the_settings_say_so() {
     let outlets = r#"<offer id="1" available="FALSE"><outlets><outlet id="a" instock="много"/>
         <outlet id="b"/></outlets></offer>"#;
     assert_eq!(read_as(outlets, &reading), ["1 1@a = 0", "1 1@b = 0"]);
-    assert_eq!(read(outlets)[1], "1 1@b = ?");
+    let more = format!("{outlets}<offer id=\"2\"><count>1</count></offer>");
+    assert_eq!(read(&more)[1], "1 1@b = ?");
 }
 
 #[test]
@@ -72,7 +73,145 @@ fn a_feed_is_the_same_in_every_encoding() {
     for bytes in [cp1251(""), cp1251("<?xml version='1.0' encoding='klingon'?>")] {
         let (rows, ending) = entries(Format::Yml, &bytes, &reading);
         assert!(!rows.iter().any(|entry| matches!(entry, Entry::Row(_))), "{rows:?}");
-        ending.unwrap_err();
+        let error = ending.unwrap_err().to_string();
+        assert!(error.contains("set encoding to the one"), "{error}");
+        assert_eq!(told(Format::Yml, &bytes, &set), ["1 Ящик-1 = 3"]);
+        let detect = |encoding| Format::detect(&mut std::io::Cursor::new(&bytes[..]), encoding);
+        assert_eq!(detect(set.encoding).unwrap(), Format::Yml);
+    }
+    for label in ["win-1251", "Windows1251", "CP-1251"] {
+        let bytes = cp1251(&format!("<?xml version='1.0' encoding='{label}'?>"));
+        assert_eq!(told(Format::Yml, &bytes, &reading), ["1 Ящик-1 = 3"], "{label}");
+    }
+}
+
+#[test]
+fn a_declaration_that_the_bytes_contradict_is_refused_unless_the_settings_decide() {
+    let feed = feed(r#"<offer id="Ящик-1"><count>3</count></offer>"#);
+    for label in ["windows-1251", "win-1251", "koi8-r", "ibm866"] {
+        let text = format!("<?xml version=\"1.0\" encoding=\"{label}\"?>{feed}");
+        let (rows, ending) = entries(Format::Yml, text.as_bytes(), &Reading::default());
+        assert!(rows.is_empty());
+        let error = ending.unwrap_err().to_string();
+        assert!(error.contains("its bytes are UTF-8: set encoding = \"utf-8\""), "{error}");
+        let set = Reading { encoding: Some(encoding_rs::UTF_8), ..Reading::default() };
+        assert_eq!(told(Format::Yml, text.as_bytes(), &set), ["1 Ящик-1 = 3"]);
+        let latin = text.replace("Ящик", "Box");
+        assert_eq!(told(Format::Yml, latin.as_bytes(), &Reading::default()), ["1 Box-1 = 3"]);
+    }
+    // A letter that two pieces of the file share.
+    for gap in 65_400..65_500 {
+        let gap = " ".repeat(gap);
+        let text = format!("<?xml version=\"1.0\" encoding=\"windows-1251\"?>{gap}{feed}");
+        let (_, ending) = entries(Format::Yml, text.as_bytes(), &Reading::default());
+        assert!(ending.unwrap_err().to_string().contains("its bytes are UTF-8"));
+    }
+}
+
+#[test]
+fn a_cut_letter_costs_only_a_row_whose_fields_have_it() {
+    let offers = "<offer id=\"1\"><name>\u{ffff}</name><count>1</count></offer>\
+        <offer id=\"2\" note=\"\u{ffff}\"><count>2</count></offer>\
+        <offer id=\"\u{ffff}3\"><count>3</count></offer>\
+        <offer id=\"4\"><count>4\u{ffff}</count></offer>\
+        <offer id=\"5\"><outlets><outlet id=\"\u{ffff}\" instock=\"5\"/></outlets></offer>";
+    let told = read(offers);
+    assert_eq!(told[..2], ["1 1 = 1", "2 2 = 2"]);
+    assert_eq!(told.len(), 5);
+    for (rejected, line) in told[2..].iter().zip(3..) {
+        let reason = format!("{line} rejected: it has bytes that are not characters of the file's");
+        assert!(rejected.starts_with(&reason), "{rejected}");
+    }
+}
+
+#[test]
+fn a_number_of_thousands_is_suspicious_unless_the_settings_name_the_decimal_mark() {
+    use crate::sources::DecimalMark::{Comma, Point};
+    let offers = |text: &str| {
+        format!(
+            r#"<offer id="1"><count>{text}</count></offer>
+        <offer id="2"><outlets><outlet id="a" instock="{text}"/></outlets></offer>
+        <offer id="3"><count>1</count></offer>"#
+        )
+    };
+    for (text, decimal, told) in [
+        ("2,000", Some(Comma), "2"),
+        ("2,000", Some(Point), "2000"),
+        ("2.000", Some(Comma), "2000"),
+        ("2.000", Some(Point), "2"),
+    ] {
+        let reading = Reading { decimal, ..Reading::default() };
+        let rows = read_as(&offers(text), &reading);
+        assert_eq!(rows[..2], [format!("1 1 = {told}"), format!("2 2@a = {told}")]);
+        let doubts = read(&offers(text));
+        assert!(doubts[..2].iter().all(|it| it.contains("suspicious: quantity is")), "{doubts:?}");
+    }
+}
+
+#[test]
+fn an_empty_count_is_zero_if_set_and_an_absent_one_states_nothing() {
+    let offers = r#"<offer id="1"><count/></offer><offer id="2"><count> </count></offer>
+        <offer id="3"></offer><offer id="4"><count>4</count></offer>
+        <offer id="5"><outlets><outlet id="a" instock=""/><outlet id="b"/></outlets></offer>"#;
+    let empty = Reading { zeroes_empties: true, ..Reading::default() };
+    let expected = ["1 1 = 0", "2 2 = 0", "3 3 = ?", "4 4 = 4", "5 5@a = 0", "5 5@b = ?"];
+    assert_eq!(read_as(offers, &empty), expected);
+    let expected = ["1 1 = ?", "2 2 = ?", "3 3 = ?", "4 4 = 4", "5 5@a = ?", "5 5@b = ?"];
+    assert_eq!(read(offers), expected);
+}
+
+#[test]
+fn an_empty_count_leaves_the_word_to_the_outlets() {
+    let offers = r#"<offer id="1"><count/><outlets><outlet id="a" instock="3"/>
+        <outlet id="b" instock="0"/></outlets></offer>
+        <offer id="2"><count/><outlets><outlet id="a" instock=""/></outlets></offer>
+        <offer id="3"><count>7</count><outlets><outlet id="a" instock="3"/></outlets></offer>"#;
+    let expected = ["1 1@a = 3", "1 1@b = 0", "2 2 = ?", "3 3 = 7"];
+    assert_eq!(read(offers), expected);
+    let empty = Reading { zeroes_empties: true, ..Reading::default() };
+    let expected = ["1 1@a = 3", "1 1@b = 0", "2 2 = 0", "3 3 = 7"];
+    assert_eq!(read_as(offers, &empty), expected);
+}
+
+#[test]
+fn a_feed_without_any_quantity_is_refused_with_the_names_there_are() {
+    let offers = r#"<offer id="A-1"><price>1</price><quantity>5</quantity></offer>
+        <offer id="A-2" available="false"><price>1</price><stock>0</stock></offer>"#;
+    let refused = |offers: &str, reading: &Reading| {
+        let (_, ending) = entries(Format::Yml, feed(offers).as_bytes(), reading);
+        ending.unwrap_err().to_string()
+    };
+    let error = refused(offers, &Reading::default());
+    for part in ["none of its 2 products", "set quantity", "<price>, <quantity>, <stock>"] {
+        assert!(error.contains(part), "{error}");
+    }
+    let reading = Reading { quantity: Some("quantity".to_owned()), ..Reading::default() };
+    assert_eq!(read_as(offers, &reading), ["1 A-1 = 5", "2 A-2 = ?"]);
+    let reading = Reading { quantity: Some("amount".to_owned()), ..Reading::default() };
+    assert!(refused(offers, &reading).contains("<quantity>"));
+    let empty = r#"<offer id="1"><count/></offer>"#;
+    assert!(refused(empty, &Reading::default()).contains("empty = \"zero\""));
+}
+
+#[test]
+fn a_spoilt_sku_is_undone_or_suspicious_in_every_field_that_holds_it() {
+    let vendor = Reading { sku: Some("vendorCode".to_owned()), ..Reading::default() };
+    for (text, told) in [
+        ("=&quot;0557722&quot;", "1 0557722 = 1"),
+        ("'TEA-1", "1 TEA-1 = 1"),
+        ("5.577E+05", "1 suspicious: sku is '5.577E+05'"),
+        ("01.фев", "1 suspicious: sku is '01.фев'"),
+        ("#Н/Д", "1 suspicious: sku is '#Н/Д'"),
+    ] {
+        let count = "<count>1</count></offer>";
+        for (offer, reading) in [
+            (format!("<offer id=\"{text}\">{count}"), &Reading::default()),
+            (format!("<offer id=\"x\"><shop-sku>{text}</shop-sku>{count}"), &Reading::default()),
+            (format!("<offer id=\"x\"><vendorCode>{text}</vendorCode>{count}"), &vendor),
+        ] {
+            let read = read_as(&offer, reading);
+            assert!(read.len() == 1 && read[0].starts_with(told), "{offer}: {read:?}");
+        }
     }
 }
 
@@ -101,7 +240,12 @@ fn the_field_that_the_settings_name_is_the_only_one_looked_at() {
 #[test]
 fn quantities_are_taken_or_set_aside_by_the_rules_of_the_source() {
     for (text, told) in [
-        ("3.000", "1 1 = 3"),
+        ("3.0", "1 1 = 3"),
+        (
+            "3.000",
+            "1 doubtful: quantity is '3.000', which may be thousands or have three decimals: set \
+             decimal = \"comma\" or decimal = \"point\"",
+        ),
         ("<![CDATA[ 4 ]]>", "1 1 = 4"),
         ("1<!-- and -->5", "1 1 = 15"),
         ("&#49;&#x32;", "1 1 = 12"),
@@ -113,8 +257,10 @@ fn quantities_are_taken_or_set_aside_by_the_rules_of_the_source() {
         ("5</count><count>6", "1 rejected: <count> is stated twice, and not alike"),
         ("5</count><count>5", "1 1 = 5"),
     ] {
-        let offer = format!(r#"<offer id="1"><count>{text}</count></offer>"#);
-        assert_eq!(read(&offer), [told], "{text}");
+        let offer = format!(
+            r#"<offer id="1"><count>{text}</count></offer><offer id="2"><count>2</count></offer>"#
+        );
+        assert_eq!(read(&offer), [told, "2 2 = 2"], "{text}");
     }
 }
 
