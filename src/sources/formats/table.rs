@@ -82,13 +82,22 @@ pub(super) enum Cell<'a> {
     Number(f64, Shown),
     /// What is neither: `#N/A`, `TRUE`, a date.
     Odd(Cow<'a, str>),
+    /// A formula that was never calculated: its stored value is a placeholder.
+    Uncalculated,
+    /// A formula without a stored value.
+    NoValue,
 }
+
+/// The cure of a formula that has no value to read.
+const SAVE_VALUES: &str =
+    "open the file in Excel or LibreOffice and save it, or export it with values";
 
 impl Cell<'_> {
     /// As it is shown to people.
     pub(super) fn text(&self) -> Cow<'_, str> {
         match self {
             Cell::Empty => "".into(),
+            Cell::Uncalculated | Cell::NoValue => "(formula)".into(),
             Cell::Text(text) | Cell::Odd(text) => text.as_ref().into(),
             Cell::Number(value, shown) => shown.show(*value).into(),
         }
@@ -98,7 +107,7 @@ impl Cell<'_> {
         match self {
             Cell::Empty => true,
             Cell::Text(text) => trim(text).is_empty(),
-            Cell::Number(_, _) | Cell::Odd(_) => false,
+            Cell::Number(_, _) | Cell::Odd(_) | Cell::Uncalculated | Cell::NoValue => false,
         }
     }
 }
@@ -398,6 +407,7 @@ impl Table<'_> {
                 let reason = format!("quantity is '{text}', it must be a number");
                 return Err(RowProblem::Rejected(reason));
             }
+            Cell::Uncalculated | Cell::NoValue => return Err(uncalculated(cell, "quantity")),
         };
         readable(&text, "quantity")?;
         if is_reserve {
@@ -415,6 +425,7 @@ impl Table<'_> {
     fn sku(&self, cell: &Cell<'_>) -> Result<String, RowProblem> {
         match cell {
             Cell::Empty => Err(RowProblem::Rejected("sku is empty".to_owned())),
+            Cell::Uncalculated | Cell::NoValue => Err(uncalculated(cell, "sku")),
             Cell::Odd(text) => Err(RowProblem::Suspicious(format!(
                 "sku is '{text}', as a spreadsheet writes a date, a truth value or an error: make \
                  its cell text"
@@ -450,6 +461,18 @@ impl Table<'_> {
                 Ok(sku)
             }
         }
+    }
+}
+
+/// Why a formula cannot be read.
+fn uncalculated(cell: &Cell<'_>, field: &str) -> RowProblem {
+    if *cell == Cell::NoValue {
+        RowProblem::Rejected(format!("{field} is a formula without a stored value: {SAVE_VALUES}"))
+    } else {
+        RowProblem::Suspicious(format!(
+            "{field} is a formula that was never calculated, its stored value is a placeholder: \
+             {SAVE_VALUES}"
+        ))
     }
 }
 

@@ -4,6 +4,7 @@
 //! under them. What is unpacked goes to a file without a name, which is gone when it is closed,
 //! whatever becomes of the program.
 
+mod foreign;
 #[cfg(test)]
 mod tests;
 
@@ -82,6 +83,7 @@ impl Format {
             return Ok(Self::Sheet);
         }
         let text = peek(&head, encoding.unwrap_or_else(|| encoding_of(&head)));
+        foreign::check_text(&text)?;
         let is_control = |c: char| c.is_ascii_control() && !"\0\t\r\n\u{c}\u{1a}".contains(c);
         match text.trim_start().chars().next() {
             None => Err(broken(0, "there is nothing in it")),
@@ -130,12 +132,11 @@ fn by_root(
     match root.as_str() {
         "yml_catalog" => Ok(Format::Yml),
         "КоммерческаяИнформация" => Ok(Format::CommerceMl),
-        page if page.eq_ignore_ascii_case("html") => {
-            Err(FormatError::Unfit("the file is a web page, such as one to log in".to_owned()))
-        }
-        _ => Err(FormatError::Unfit(format!(
-            "the root is <{root}>, it must be <yml_catalog> or <КоммерческаяИнформация>"
-        ))),
+        _ => Err(foreign::by_root(&root).unwrap_or_else(|| {
+            FormatError::Unfit(format!(
+                "the root is <{root}>, it must be <yml_catalog> or <КоммерческаяИнформация>"
+            ))
+        })),
     }
 }
 
@@ -213,6 +214,7 @@ impl Packing {
             return Ok(Self::None);
         }
         let archive = ZipArchive::new(&mut *input).map_err(|e| zip_failure("the archive", e))?;
+        foreign::check_archive(archive.file_names_raw())?;
         let is_workbook = archive
             .file_names_raw()
             .any(|name| name == b"[Content_Types].xml" || name.starts_with(b"xl/"));
@@ -261,10 +263,15 @@ fn unpack_zip(
     let mut budget = Budget { packed, unpacked: 0 };
     let mut archive = ZipArchive::new(input).map_err(|e| zip_failure(name, e))?;
     let mut files = 0;
+    let mut others = Vec::new();
     for index in 0..archive.len() {
         let mut member = archive.by_index(index).map_err(|e| zip_failure(name, e))?;
         let inner = shown(member.name_raw());
-        if member.is_dir() || !is_data(&inner)? {
+        if member.is_dir() {
+            continue;
+        }
+        if !is_data(&inner)? {
+            others.push(inner);
             continue;
         }
         files += 1;
@@ -279,9 +286,24 @@ fn unpack_zip(
         hand_out_unpacked(&inner, file, told, &mut *visit)?;
     }
     if files == 0 {
-        return Err(FormatError::Unfit(format!("no file in '{name}' is called as data are")));
+        return Err(FormatError::Unfit(format!(
+            "no file in the archive '{name}' has the name of a data file ({}); it holds {}",
+            DATA.join(", "),
+            listed(&others)
+        )));
     }
     Ok(())
+}
+
+/// Names in a message, the first few of them.
+fn listed(names: &[String]) -> String {
+    const SHOWN: usize = 10;
+    if names.is_empty() {
+        return "no file".to_owned();
+    }
+    let shown: Vec<_> = names.iter().take(SHOWN).map(|name| format!("'{name}'")).collect();
+    let more = if names.len() > SHOWN { ", …" } else { "" };
+    format!("{}{more}", shown.join(", "))
 }
 
 /// A name as an archive of this century spells it, or one made by DOS or Windows in Russian.

@@ -1,8 +1,14 @@
 //! Workbooks: XLSX row by row, XLS from memory.
 //!
-//! Of several sheets the first is read that has the columns, those people see before the hidden
-//! ones: the Market's own workbook begins with a sheet of instructions. Formulas are read by the
-//! value they had when the workbook was saved.
+//! Of several sheets the one is read that has the columns and rows below them: the Market's own
+//! workbook begins with a sheet of instructions. Where several visible sheets have them, the
+//! setting `sheet` must name one, or `*` for all. Hidden sheets are read only if no visible one
+//! has the columns, and are mentioned otherwise.
+//!
+//! Formulas are read by the value they had when the workbook was saved. A program that writes
+//! formulas without calculating them stores nothing, or 0 and a request to calculate when the
+//! workbook is opened: neither is a quantity. Another stored value under such a request was put
+//! there by the program that wrote it, and counts.
 
 mod xls;
 mod xlsx;
@@ -32,11 +38,10 @@ pub(super) fn read(
     input.seek(SeekFrom::Start(0))?;
     Read::take(&mut *input, 4).read_to_end(&mut magic)?;
     match magic.as_slice() {
-        b"PK\x03\x04" => xlsx::read(input, reading, sink)?,
-        b"\xd0\xcf\x11\xe0" => xls::read(input, reading, sink)?,
-        _ => return Err(broken("it is neither an XLSX nor an XLS workbook")),
+        b"PK\x03\x04" => xlsx::read(input, reading, sink),
+        b"\xd0\xcf\x11\xe0" => xls::read(input, reading, sink),
+        _ => Err(broken("it is neither an XLSX nor an XLS workbook")),
     }
-    Ok(Ending::default())
 }
 
 fn broken(reason: impl Into<String>) -> FormatError {
@@ -44,31 +49,103 @@ fn broken(reason: impl Into<String>) -> FormatError {
 }
 
 fn protected() -> FormatError {
-    broken("it is protected by a password")
+    broken("it is protected by a password: save it without one")
 }
 
-/// Which sheets to look at, and in which order.
-///
-/// # Errors
-/// The settings name one that is not there.
-fn chosen<T>(
-    sheets: Vec<(String, bool, T)>,
+/// The name that stands for all visible sheets in the setting `sheet`.
+const ALL_SHEETS: &str = "*";
+
+/// A workbook whose sheets can be gone through, each more than once.
+trait Workbook {
+    /// Names of the sheets with cells, and whether each is hidden.
+    fn sheets(&self) -> Vec<(String, bool)>;
+
+    /// Gives the rows of a sheet in order, with their numbers from 1, until no more are wanted.
+    fn walk(
+        &mut self,
+        sheet: &str,
+        take: &mut dyn FnMut(u64, &[Cell<'_>]) -> Result<Go, FormatError>,
+    ) -> Result<(), FormatError>;
+}
+
+/// Reads the sheet that is meant.
+fn read_workbook(
+    workbook: &mut dyn Workbook,
     reading: &Reading,
-) -> Result<Vec<(String, T)>, FormatError> {
-    let (seen, hidden): (Vec<_>, Vec<_>) =
-        sheets.into_iter().partition(|(_, is_hidden, _)| !is_hidden);
-    let mut sheets: Vec<_> =
-        seen.into_iter().chain(hidden).map(|(name, _, sheet)| (name, sheet)).collect();
-    let Some(wanted) = &reading.sheet else { return Ok(sheets) };
-    let is_wanted = |name: &str| trim(name).to_lowercase() == trim(wanted).to_lowercase();
-    if let Some(at) = sheets.iter().position(|(name, _)| is_wanted(name)) {
-        return Ok(vec![sheets.swap_remove(at)]);
+    sink: Sink<'_>,
+) -> Result<Ending, FormatError> {
+    let sheets = workbook.sheets();
+    let named = |names: Vec<&String>| -> String {
+        names.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ")
+    };
+    let is_wanted = |name: &str| match reading.sheet.as_deref() {
+        None | Some(ALL_SHEETS) => true,
+        Some(wanted) => trim(name).to_lowercase() == trim(wanted).to_lowercase(),
+    };
+    let names_one = reading.sheet.as_deref().is_some_and(|name| name != ALL_SHEETS);
+    if let Some(wanted) = &reading.sheet
+        && !sheets.iter().any(|(name, _)| is_wanted(name))
+    {
+        return Err(FormatError::Unfit(format!(
+            "there is no sheet '{wanted}', as the setting sheet has it; there are {}",
+            named(sheets.iter().map(|(name, _)| name).collect())
+        )));
     }
-    let names: Vec<_> = sheets.iter().map(|(name, _)| format!("'{name}'")).collect();
-    Err(FormatError::Unfit(format!(
-        "there is no sheet '{wanted}', as the setting sheet has it; there are {}",
-        names.join(", ")
-    )))
+    let mut refusals = Vec::new();
+    let mut found = Vec::new();
+    for (name, is_hidden) in sheets.iter().filter(|(name, _)| is_wanted(name)) {
+        let mut rows = Rows::new(reading);
+        workbook.walk(name, &mut |line, cells| rows.learn(line, cells))?;
+        match rows.into_table() {
+            Ok(table) => found.push((name, *is_hidden && !names_one, table)),
+            Err(why) => refusals.push((name.clone(), why)),
+        }
+    }
+    let has_rows = |sheet: &&(&String, bool, Found<'_>)| sheet.2.rows > 0;
+    let visible: Vec<_> = found.iter().filter(|(_, is_hidden, _)| !is_hidden).collect();
+    let hidden: Vec<_> = found.iter().filter(|(_, is_hidden, _)| *is_hidden).collect();
+    let pool = if visible.is_empty() { &hidden } else { &visible };
+    let filled: Vec<_> = pool.iter().copied().filter(has_rows).collect();
+    let chosen: Vec<_> = match (filled.as_slice(), pool.as_slice()) {
+        ([], []) => return Err(none_fits(refusals)),
+        // Nothing but headers: the first is as good as the others.
+        ([], [first, ..]) => vec![*first],
+        ([_], _) => filled,
+        (_, _) if reading.sheet.as_deref() == Some(ALL_SHEETS) => filled,
+        (several, _) => {
+            return Err(FormatError::Unfit(format!(
+                "several sheets have the columns, {}: set sheet to the name of the one that is \
+                 meant, or to \"*\" for all of them",
+                named(several.iter().map(|(name, ..)| *name).collect())
+            )));
+        }
+    };
+    let mut ending = Ending::default();
+    for (name, _, Found { table, header, .. }) in &chosen {
+        let is_one = chosen.len() == 1;
+        workbook.walk(name, &mut |line, cells| {
+            if line > *header {
+                let shown =
+                    || if is_one { shown(cells) } else { format!("{name}: {}", shown(cells)) };
+                table.put(line, cells, &shown, &mut *sink)?;
+            }
+            Ok(Go::On)
+        })?;
+        table.describe(&mut ending.shape);
+        ending.shape.set("header", format!("row {header}"));
+    }
+    let read: Vec<_> = chosen.iter().map(|(name, ..)| *name).collect();
+    ending.shape.set("sheet", read.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", "));
+    ending.shape.set("sheets", named(sheets.iter().map(|(name, _)| name).collect()));
+    let left: Vec<_> =
+        hidden.iter().map(|(name, ..)| *name).filter(|it| !read.contains(it)).collect();
+    if !left.is_empty() {
+        ending.notices.push(format!(
+            "hidden sheets that have the columns are left out: {}; set sheet to read one",
+            named(left)
+        ));
+    }
+    Ok(ending)
 }
 
 /// Why no sheet will do: the words for the only one, or for all of them.
@@ -92,47 +169,46 @@ enum Go {
     Stop,
 }
 
-/// The rows of one sheet, as they come.
-struct Rows<'r> {
-    state: State<'r>,
-    /// The first row that may no longer be the header.
-    seen: u64,
+/// A sheet that has the columns.
+struct Found<'r> {
+    table: Table<'r>,
+    /// The row of the header.
+    header: u64,
+    /// Rows below it that are not blank.
+    rows: u64,
 }
 
-enum State<'r> {
-    Before(Search<'r>),
-    Within(Table<'r>),
+/// The rows of one sheet as they come, to find its header and learn from its columns.
+struct Rows<'r> {
+    search: Search<'r>,
+    found: Option<Found<'r>>,
+    /// Rows in which the header was looked for.
+    seen: u64,
 }
 
 impl<'r> Rows<'r> {
     fn new(reading: &'r Reading) -> Self {
-        Self { state: State::Before(Search::new(reading)), seen: 0 }
+        Self { search: Search::new(reading), found: None, seen: 0 }
     }
 
-    /// Takes the row at that line, from 1.
-    fn take(&mut self, line: u64, cells: &[Cell<'_>], sink: Sink<'_>) -> Result<Go, FormatError> {
-        match &mut self.state {
-            State::Within(table) => {
-                table.put(line, cells, &|| shown(cells), sink)?;
-                Ok(Go::On)
-            }
-            State::Before(_) if self.seen == HEADER_WITHIN => Ok(Go::Stop),
-            State::Before(search) => {
-                self.seen += 1;
-                if let Some(table) = search.offer(cells)? {
-                    self.state = State::Within(table);
-                }
-                Ok(Go::On)
-            }
+    fn learn(&mut self, line: u64, cells: &[Cell<'_>]) -> Result<Go, FormatError> {
+        if let Some(found) = &mut self.found {
+            found.rows += u64::from(width(cells) > 0);
+            found.table.learn(cells);
+            return Ok(Go::On);
         }
+        if self.seen == HEADER_WITHIN {
+            return Ok(Go::Stop);
+        }
+        self.seen += 1;
+        let table = self.search.offer(cells)?;
+        self.found = table.map(|table| Found { table, header: line, rows: 0 });
+        Ok(Go::On)
     }
 
-    /// Why it was not the sheet; `None` if it was.
-    fn refusal(&self) -> Option<FormatError> {
-        match &self.state {
-            State::Before(search) => Some(search.failed()),
-            State::Within(_) => None,
-        }
+    fn into_table(self) -> Result<Found<'r>, FormatError> {
+        let Self { search, found, .. } = self;
+        found.ok_or_else(|| search.failed())
     }
 }
 

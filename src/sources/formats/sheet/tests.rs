@@ -24,7 +24,7 @@ fn told_of(file: &[u8], reading: &Reading) -> (Vec<Entry>, Result<Ending, Format
 
 fn entries(file: &[u8], reading: &Reading) -> Vec<Entry> {
     let (found, ending) = told_of(file, reading);
-    assert_eq!(ending.unwrap(), Ending::default());
+    assert_eq!(ending.unwrap().scope, None);
     found
 }
 
@@ -87,22 +87,21 @@ fn cells_say() -> Vec<String> {
     [
         "4: A-1=5",
         "5: 557722=6",
-        "5? sku is the number 557722, and zeros before it may have been lost",
         "6: 0557722=7",
-        "6? sku is a number that its cell shows as 0557722",
         "7: 12.50=8",
-        "7? sku is a number that its cell shows as 12.50",
-        "8! sku is the number 1234567890123456, whose last digits are lost: its cell must be text",
-        "9! sku is 'TRUE', its cell must be text",
+        "8? sku is the number 1234567890123456, whose last digits are lost: make its cell text",
+        "9? sku is 'TRUE', as a spreadsheet writes a date, a truth value or an error: make its cell \
+         text",
         "10! quantity is '46.5', it must be whole, or set fraction = \"floor\"",
         "11: A-8=3",
-        "12! quantity is 'нет', it must be a number, or a word the setting words knows",
+        "12! quantity is 'нет', it must be a number, or a word that the setting words knows",
         "13: A-10=1234",
         "14: A-11=",
         "16! sku is empty, and quantity is '3'",
         "17! quantity is 'TRUE', it must be a number",
         "19! quantity is '-2', it must not be negative, or set negative = \"zero\"",
-        "21! sku is 'a date', its cell must be text",
+        "21? sku is 'a date', as a spreadsheet writes a date, a truth value or an error: make its \
+         cell text",
         "22! quantity is 'a date', it must be a number",
         "23! quantity is '#N/A', it must be a number",
     ]
@@ -128,7 +127,7 @@ fn cells_of_every_kind_are_read_or_set_aside_with_a_reason() {
 
 #[test]
 fn an_old_workbook_says_what_a_new_one_does() {
-    let found: Vec<_> = entries(XLS, &Reading::default()).iter().map(told).collect();
+    let found: Vec<_> = entries(XLS, &in_sheet("Лист1")).iter().map(told).collect();
     let mut expected = cells_say();
     // A formula that was never calculated says nothing.
     expected.push("24: A-24=".to_owned());
@@ -222,9 +221,9 @@ fn a_workbook_that_is_cut_gives_no_row_at_all() {
             assert!(found.is_empty() && ending.is_err(), "cut at {cut}");
         }
     }
-    let whole = entries(XLS, &Reading::default());
+    let whole = entries(XLS, &in_sheet("Лист1"));
     for cut in 0..XLS.len() {
-        let (found, ending) = told_of(&XLS[..cut], &Reading::default());
+        let (found, ending) = told_of(&XLS[..cut], &in_sheet("Лист1"));
         // What is cut off may have been no more than the padding.
         assert!(if ending.is_ok() { found == whole } else { found.is_empty() }, "cut at {cut}");
     }
@@ -252,9 +251,79 @@ fn no_changed_byte_changes_a_value(workbook: &[u8]) {
 fn when_nobody_wants_the_rest_it_stops() {
     for file in [XLSX, XLS] {
         let mut sink = |_| Err(GivenUp);
-        let ending = read(&mut Cursor::new(file), &Reading::default(), &mut sink);
-        assert!(matches!(ending, Err(FormatError::GivenUp(_))));
+        let ending = read(&mut Cursor::new(file), &in_sheet("Лист1"), &mut sink);
+        assert!(matches!(ending, Err(FormatError::GivenUp(_))), "{ending:?}");
     }
+}
+
+fn misread(name: &str) -> Vec<u8> {
+    crate::sources::formats::trial::sample(&format!("misread/{name}"))
+}
+
+fn rows_of(name: &str) -> Vec<String> {
+    entries(&misread(name), &Reading::default()).iter().map(told).collect()
+}
+
+#[test]
+fn a_formula_that_was_never_calculated_is_suspicious() {
+    let file = misread("formula-cached-zero.xlsx");
+    let rows = rows_of("formula-cached-zero.xlsx");
+    assert!(!rows.is_empty());
+    assert!(rows.iter().all(|row| row.contains("? quantity is a formula")), "{rows:?}");
+    // Saved by a program that calculates, the same zeros count.
+    let saved = replaced(&file, "workbook.xml", "fullCalcOnLoad", "calcCompleted");
+    let rows: Vec<_> = entries(&saved, &Reading::default()).iter().map(told).collect();
+    assert!(rows.iter().all(|row| row.ends_with("=0")), "{rows:?}");
+}
+
+#[test]
+fn a_formula_without_a_value_is_rejected() {
+    let rows = rows_of("formula-no-cache.xlsx");
+    let of_formulas: Vec<_> = rows.iter().filter(|row| row.contains("without a stored")).collect();
+    assert_eq!(of_formulas.len(), 2, "{rows:?}");
+    assert!(of_formulas.iter().all(|row| row.contains("! quantity is a formula")), "{rows:?}");
+}
+
+#[test]
+fn several_sheets_with_the_columns_are_for_the_operator_to_choose() {
+    let file = misread("two-sheets.xlsx");
+    let said = refusal(&file, &Reading::default());
+    assert!(
+        said.contains("several sheets have the columns") && said.contains("set sheet"),
+        "{said}"
+    );
+    let all: Vec<_> = entries(&file, &in_sheet("*")).iter().map(told).collect();
+    assert_eq!(all, ["2: A-1=5", "3: A-2=3", "2: A-1=7", "3: B-9=4"]);
+    let names: Vec<_> = said.split('\'').skip(1).step_by(2).take(2).map(str::to_owned).collect();
+    assert_eq!(entries(&file, &in_sheet(&names[1])).len(), 2);
+    let hidden = replaced(&file, "workbook.xml", "<sheet ", "<sheet state=\"hidden\" ");
+    let (found, ending) = told_of(&hidden, &Reading::default());
+    assert_eq!(found.len(), 2);
+    let notices = ending.unwrap().notices;
+    assert!(notices[0].contains(&names[0]), "{notices:?}");
+}
+
+#[test]
+fn an_xls_without_padding_or_with_a_wrong_count_is_read() {
+    let control = rows_of("control-padded.xls");
+    assert_eq!(control.len(), 2);
+    assert_eq!(rows_of("xls-not-padded.xls"), control);
+    assert_eq!(rows_of("xls-sst-count.xls").len(), 2);
+    assert!(
+        rows_of("xls-sst-count.xls").iter().all(|row| row.ends_with("=5") || row.ends_with("=7"))
+    );
+}
+
+#[test]
+fn a_workbook_of_excel_95_is_read_in_its_code_page() {
+    let rows = rows_of("excel95.xls");
+    assert!(rows.len() == 2 && rows[0].ends_with("=5") && rows[1].ends_with("=7"), "{rows:?}");
+}
+
+#[test]
+fn a_text_that_the_workbook_lacks_costs_its_row_only() {
+    let parts = vec![&b"\0\0\0\0\xff\0\0\0\x01\0\0A"[..]];
+    assert_eq!(super::xls::texts(parts), ["A"]);
 }
 
 proptest! {
@@ -267,7 +336,7 @@ proptest! {
         for (at, byte) in changes {
             file[at] = byte;
         }
-        let _any = told_of(&file, &Reading::default());
+        let _any = told_of(&file, &in_sheet("Лист1"));
         let _any = told_of(&file[..cut], &in_sheet("Ещё"));
     }
 

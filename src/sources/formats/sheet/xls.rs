@@ -1,4 +1,4 @@
-//! XLS of Excel 97 and later: records in a file system within the file. It is held in memory.
+//! XLS of Excel 5 and later: records in a file system within the file. It is held in memory.
 //!
 //! Its tables of where things are have no check sums, so each number in it is doubted: whatever
 //! stands there, it is refused or read, and neither loops nor asks for memory without bounds.
@@ -9,9 +9,11 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{Read, SeekFrom};
 
+use encoding_rs::Encoding;
+
 use super::super::table::{Cell, Shown};
-use super::super::{FormatError, Input, Sink};
-use super::{Go, Rows, broken, chosen, none_fits, protected};
+use super::super::{Ending, FormatError, Input, Sink};
+use super::{Go, Workbook, broken, protected, read_workbook};
 use crate::sources::row::Reading;
 
 /// Most bytes of such a file: 65 536 rows with long names take a fifth of it.
@@ -28,7 +30,7 @@ pub(super) fn read(
     input: &mut dyn Input,
     reading: &Reading,
     sink: Sink<'_>,
-) -> Result<(), FormatError> {
+) -> Result<Ending, FormatError> {
     input.seek(SeekFrom::Start(0))?;
     let mut file = Vec::new();
     Read::take(&mut *input, MAX_XLS + 1).read_to_end(&mut file)?;
@@ -38,21 +40,8 @@ pub(super) fn read(
         )));
     }
     let stream = workbook(&file)?;
-    let workbook = Workbook::parse(&stream)?;
-    let mut refusals = Vec::new();
-    for (name, at) in chosen(workbook.sheets(), reading)? {
-        let mut rows = Rows::new(reading);
-        for (row, cells) in workbook.rows(at)? {
-            if rows.take(u64::from(row) + 1, &cells, &mut *sink)? == Go::Stop {
-                break;
-            }
-        }
-        match rows.refusal() {
-            None => return Ok(()),
-            Some(why) => refusals.push((name, why)),
-        }
-    }
-    Err(none_fits(refusals))
+    let mut workbook = Book::parse(&stream, reading.encoding)?;
+    read_workbook(&mut workbook, reading, sink)
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
@@ -79,13 +68,10 @@ fn workbook(file: &[u8]) -> Result<Vec<u8>, FormatError> {
     if is_there("EncryptedPackage") {
         return Err(protected());
     }
-    let Some(entry) = system.entries.iter().find(|entry| entry.is_called("Workbook")) else {
-        return Err(if is_there("Book") {
-            FormatError::Unfit("the workbook is of Excel 95: save it as XLSX".to_owned())
-        } else {
-            broken("there is no workbook in it")
-        });
-    };
+    // Excel 5 and 95 call it Book.
+    let find = |name: &str| system.entries.iter().find(|entry| entry.is_called(name));
+    let entry = find("Workbook").or_else(|| find("Book"));
+    let entry = entry.ok_or_else(|| broken("there is no workbook in it"))?;
     system.stream(entry).ok_or_else(damaged)
 }
 
@@ -187,7 +173,9 @@ impl<'a> System<'a> {
             let mut bytes = Vec::new();
             for at in chain(entry.start, &self.small_next)? {
                 let start = at.checked_mul(SMALL_SECTOR)?;
-                bytes.extend_from_slice(small.get(start..start.checked_add(SMALL_SECTOR)?)?);
+                let end = start.checked_add(SMALL_SECTOR)?.min(small.len());
+                // The last one may be cut where nothing of it is used.
+                bytes.extend_from_slice(small.get(start..end)?);
             }
             bytes
         };
@@ -229,12 +217,14 @@ fn records(stream: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 }
 
 /// What the whole workbook shares.
-struct Workbook<'a> {
+struct Book<'a> {
     stream: &'a [u8],
     sheets: Vec<(String, bool, usize)>,
     texts: Vec<String>,
     /// By the number that a cell has.
     formats: Vec<Format>,
+    /// The encoding of its texts before Excel 97, when they had a byte a letter.
+    narrow: Option<&'static Encoding>,
 }
 
 /// How a cell shows its number.
@@ -244,9 +234,15 @@ enum Format {
     Date,
 }
 
-impl<'a> Workbook<'a> {
-    fn parse(stream: &'a [u8]) -> Result<Self, FormatError> {
-        let mut found = Self { stream, sheets: Vec::new(), texts: Vec::new(), formats: Vec::new() };
+impl<'a> Book<'a> {
+    fn parse(stream: &'a [u8], encoding: Option<&'static Encoding>) -> Result<Self, FormatError> {
+        let mut found = Self {
+            stream,
+            sheets: Vec::new(),
+            texts: Vec::new(),
+            formats: Vec::new(),
+            narrow: narrow_encoding(stream, encoding)?,
+        };
         let mut codes = BTreeMap::new();
         let mut wanted = Vec::new();
         let mut shared: Vec<&[u8]> = Vec::new();
@@ -255,18 +251,18 @@ impl<'a> Workbook<'a> {
         for (kind, bytes) in records(stream) {
             let damaged = || broken(format!("a record 0x{kind:04X} of it is damaged"));
             match kind {
-                BOF if u16_at(bytes, 0) != Some(0x0600) => {
-                    return Err(FormatError::Unfit(
-                        "the workbook is older than Excel 97: save it as XLSX".to_owned(),
-                    ));
-                }
                 0x002f => return Err(protected()),
                 0x041e => {
-                    let code = Parts::new(vec![bytes.get(2..).ok_or_else(damaged)?]).text();
+                    let code = bytes.get(2..).and_then(|bytes| match found.narrow {
+                        Some(encoding) => {
+                            narrow(bytes.get(1..)?, usize::from(*bytes.first()?), encoding)
+                        }
+                        None => Parts::new(vec![bytes]).text(),
+                    });
                     codes.insert(u16_at(bytes, 0).ok_or_else(damaged)?, code.ok_or_else(damaged)?);
                 }
                 0x00e0 => wanted.push(u16_at(bytes, 2).ok_or_else(damaged)?),
-                0x0085 => found.sheets.extend(sheet(bytes).ok_or_else(damaged)?),
+                0x0085 => found.sheets.extend(sheet(bytes, found.narrow).ok_or_else(damaged)?),
                 0x00fc => shared.push(bytes),
                 CONTINUE if last == 0x00fc => shared.push(bytes),
                 EOF => is_ended = true,
@@ -283,14 +279,18 @@ impl<'a> Workbook<'a> {
             return Err(broken("its end is missing"));
         }
         if !shared.is_empty() {
-            found.texts = texts(shared).ok_or_else(|| broken("its texts are damaged"))?;
+            found.texts = texts(shared);
         }
         found.formats = wanted.into_iter().map(|id| format(id, &codes)).collect();
         Ok(found)
     }
 
-    fn sheets(&self) -> Vec<(String, bool, usize)> {
-        self.sheets.clone()
+    /// A text whose length stands before it.
+    fn text(&self, bytes: &[u8]) -> Option<String> {
+        match self.narrow {
+            Some(encoding) => narrow(bytes.get(2..)?, usize::from(u16_at(bytes, 0)?), encoding),
+            None => Parts::new(vec![bytes]).text(),
+        }
     }
 
     /// The rows of the sheet that begins there.
@@ -309,7 +309,7 @@ impl<'a> Workbook<'a> {
                 EOF => depth -= 1,
                 _ if depth > 1 => {}
                 0x0207 => {
-                    let text = Parts::new(vec![bytes]).text().ok_or_else(damaged)?;
+                    let text = self.text(bytes).ok_or_else(damaged)?;
                     if let Some((row, column)) = awaited.take() {
                         put(&mut rows, row, column, Cell::Text(text.into())).ok_or_else(damaged)?;
                     }
@@ -331,15 +331,20 @@ impl<'a> Workbook<'a> {
         rows: &mut BTreeMap<u16, Vec<Cell<'s>>>,
     ) -> Option<()> {
         let cell = match kind {
-            0x00fd => Cell::Text(Cow::Borrowed(self.texts.get(place_at(bytes, 6)?)?)),
-            0x0204 | 0x00d6 => Cell::Text(Parts::new(vec![bytes.get(6..)?]).text()?.into()),
+            0x00fd => match self.texts.get(place_at(bytes, 6)?) {
+                Some(text) => Cell::Text(Cow::Borrowed(text)),
+                None => Cell::Odd("a text that is not in the workbook".into()),
+            },
+            0x0204 | 0x00d6 => Cell::Text(self.text(bytes.get(6..)?)?.into()),
             0x0203 => self.number(u16_at(bytes, 4)?, f64_at(bytes, 6)?),
             0x027e => self.number(u16_at(bytes, 4)?, packed(u32_at(bytes, 6)?)),
             0x0205 => odd(*bytes.get(6)?, *bytes.get(7)? != 0),
             0x0006 => match (u16_at(bytes, 12)?, bytes.get(6)?) {
                 (0xffff, 1) => odd(*bytes.get(8)?, false),
                 (0xffff, 2) => odd(*bytes.get(8)?, true),
+                (0xffff, _) if asks_to_calculate(bytes) => Cell::NoValue,
                 (0xffff, _) => Cell::Empty,
+                _ if asks_to_calculate(bytes) && f64_at(bytes, 6)? == 0.0 => Cell::Uncalculated,
                 _ => self.number(u16_at(bytes, 4)?, f64_at(bytes, 6)?),
             },
             0x00bd => {
@@ -388,6 +393,78 @@ fn put<'s>(
     Some(())
 }
 
+/// Whether a formula asks to be calculated when the workbook is opened: its value may be a
+/// placeholder.
+fn asks_to_calculate(bytes: &[u8]) -> bool {
+    const ALWAYS_OR_ON_LOAD: u16 = 3;
+    u16_at(bytes, 14).is_some_and(|flags| flags & ALWAYS_OR_ON_LOAD != 0)
+}
+
+/// The encoding of a workbook whose texts have a byte a letter: one before Excel 97.
+///
+/// # Errors
+/// Its code page is not known, and no setting names the encoding.
+fn narrow_encoding(
+    stream: &[u8],
+    setting: Option<&'static Encoding>,
+) -> Result<Option<&'static Encoding>, FormatError> {
+    let version = records(stream).find(|(kind, _)| *kind == BOF).and_then(|it| u16_at(it.1, 0));
+    match version {
+        Some(0x0600) => return Ok(None),
+        Some(0x0500) => {}
+        _ => {
+            return Err(FormatError::Unfit(
+                "the workbook is older than Excel 5: save it as XLSX".to_owned(),
+            ));
+        }
+    }
+    if let Some(setting) = setting {
+        return Ok(Some(setting));
+    }
+    const CODE_PAGE: u16 = 0x0042;
+    let page = records(stream).find(|(kind, _)| *kind == CODE_PAGE);
+    let page = page.and_then(|(_, bytes)| u16_at(bytes, 0));
+    match page {
+        Some(1251) => Ok(Some(encoding_rs::WINDOWS_1251)),
+        Some(1252 | 0x8001 | 367) => Ok(Some(encoding_rs::WINDOWS_1252)),
+        Some(866) => Ok(Some(encoding_rs::IBM866)),
+        Some(10_007) => Ok(Some(encoding_rs::X_MAC_CYRILLIC)),
+        other => Err(FormatError::Unfit(format!(
+            "the workbook is of Excel 95 and its code page, {}, is not known: set encoding to the \
+             one its texts are in, such as windows-1251",
+            other.map_or("which it does not name".to_owned(), |page| page.to_string())
+        ))),
+    }
+}
+
+/// So many letters of one byte each.
+fn narrow(bytes: &[u8], length: usize, encoding: &'static Encoding) -> Option<String> {
+    let text = encoding.decode_without_bom_handling(bytes.get(..length)?).0;
+    Some(text.into_owned())
+}
+
+impl Workbook for Book<'_> {
+    fn sheets(&self) -> Vec<(String, bool)> {
+        self.sheets.iter().map(|(name, is_hidden, _)| (name.clone(), *is_hidden)).collect()
+    }
+
+    fn walk(
+        &mut self,
+        sheet: &str,
+        take: &mut dyn FnMut(u64, &[Cell<'_>]) -> Result<Go, FormatError>,
+    ) -> Result<(), FormatError> {
+        let Some((_, _, at)) = self.sheets.iter().find(|(name, ..)| name == sheet) else {
+            return Ok(());
+        };
+        for (row, cells) in self.rows(*at)? {
+            if take(u64::from(row) + 1, &cells)? == Go::Stop {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
 fn formula_is_text(bytes: &[u8]) -> bool {
     u16_at(bytes, 12) == Some(0xffff) && bytes.get(6) == Some(&0)
 }
@@ -418,12 +495,20 @@ fn packed(bits: u32) -> f64 {
 }
 
 /// A sheet with cells in it, whether it is hidden, and where it begins.
-fn sheet(bytes: &[u8]) -> Option<Option<(String, bool, usize)>> {
+fn sheet(
+    bytes: &[u8],
+    encoding: Option<&'static Encoding>,
+) -> Option<Option<(String, bool, usize)>> {
     let (state, kind) = (*bytes.get(4)?, *bytes.get(5)?);
     let length = usize::from(*bytes.get(6)?);
-    let mut parts = Parts::new(vec![bytes.get(7..)?]);
-    let is_wide = parts.byte()? & 1 == 1;
-    let name = parts.letters(length, is_wide)?;
+    let name = match encoding {
+        Some(encoding) => narrow(bytes.get(7..)?, length, encoding)?,
+        None => {
+            let mut parts = Parts::new(vec![bytes.get(7..)?]);
+            let is_wide = parts.byte()? & 1 == 1;
+            parts.letters(length, is_wide)?
+        }
+    };
     Some((kind == 0).then_some((name, state & 3 != 0, place_at(bytes, 0)?)))
 }
 
@@ -453,16 +538,16 @@ fn is_date(code: &str) -> bool {
     false
 }
 
-/// The texts that the cells share.
-fn texts(parts: Vec<&[u8]>) -> Option<Vec<String>> {
+/// The texts that the cells share, as many as there are: the count may promise more.
+pub(super) fn texts(parts: Vec<&[u8]>) -> Vec<String> {
     let mut parts = Parts::new(parts);
-    parts.skip(4)?;
-    let count = parts.long()?;
     let mut texts = Vec::new();
-    for _ in 0..count {
-        texts.push(parts.text()?);
+    let Some(count) = parts.skip(4).and_then(|()| parts.long()) else { return texts };
+    while texts.len() < count {
+        let Some(text) = parts.text() else { break };
+        texts.push(text);
     }
-    Some(texts)
+    texts
 }
 
 /// The bytes of a record and of those that continue it.
@@ -567,8 +652,13 @@ mod tests {
     #[test]
     fn a_formula_says_what_it_was_when_the_workbook_was_saved() {
         let formula = |value: [u8; 8]| [&[0, 0, 0, 0, 0, 0][..], &value].concat();
-        let workbook =
-            Workbook { stream: &[], sheets: Vec::new(), texts: Vec::new(), formats: Vec::new() };
+        let workbook = Book {
+            stream: &[],
+            sheets: Vec::new(),
+            texts: Vec::new(),
+            formats: Vec::new(),
+            narrow: None,
+        };
         for (value, cell) in [
             (5_f64.to_le_bytes(), Cell::Number(5.0, Shown::General)),
             ([1, 0, 1, 0, 0, 0, 0xff, 0xff], Cell::Odd("TRUE".into())),

@@ -2,14 +2,15 @@
 //! cells are not.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 
 use calamine::{DataRef, Reader as _, SheetType, SheetVisible, Xlsx, XlsxCellReader, XlsxError};
 use zip::ZipArchive;
 
 use super::super::table::{Cell, Shown};
-use super::super::{FormatError, Input, Sink};
-use super::{Go, MAX_COLUMNS, Rows, broken, chosen, none_fits, protected};
+use super::super::{Ending, FormatError, Input, Sink};
+use super::{Go, MAX_COLUMNS, Workbook, broken, protected, read_workbook};
 use crate::sources::row::Reading;
 
 /// Most bytes that the whole archive may unpack to: some five million rows.
@@ -28,30 +29,90 @@ pub(super) fn read(
     input: &mut dyn Input,
     reading: &Reading,
     sink: Sink<'_>,
-) -> Result<(), FormatError> {
+) -> Result<Ending, FormatError> {
     be_whole(input)?;
+    let is_stale = asks_to_calculate(input)?;
     input.seek(SeekFrom::Start(0))?;
-    let mut workbook = Xlsx::new(BufReader::new(input)).map_err(|error| refused(&error))?;
-    let sheets = workbook.sheets_metadata().iter();
-    let sheets = sheets
-        .filter(|sheet| sheet.typ == SheetType::WorkSheet)
-        .map(|sheet| (sheet.name.clone(), sheet.visible != SheetVisible::Visible, ()))
-        .collect();
-    let mut refusals = Vec::new();
-    for (name, ()) in chosen(sheets, reading)? {
-        let mut cells = match workbook.worksheet_cells_reader(&name) {
-            Ok(cells) => cells,
-            Err(XlsxError::NotAWorksheet(_)) => continue,
+    let workbook = Xlsx::new(BufReader::new(input)).map_err(|error| refused(&error))?;
+    read_workbook(&mut File { workbook, is_stale }, reading, sink)
+}
+
+/// An XLSX workbook.
+struct File<R: Read + Seek> {
+    workbook: Xlsx<R>,
+    /// Its formulas are to be calculated when it is opened: a stored 0 may be a placeholder.
+    is_stale: bool,
+}
+
+/// Columns of formulas, by row.
+type Formulas = BTreeMap<u32, Vec<u32>>;
+
+/// Formulas of a sheet beyond which it is refused: their places are kept in memory.
+const MAX_FORMULAS: usize = 2_000_000;
+
+impl<R: Read + Seek> Workbook for File<R> {
+    fn sheets(&self) -> Vec<(String, bool)> {
+        let sheets = self.workbook.sheets_metadata().iter();
+        sheets
+            .filter(|sheet| sheet.typ == SheetType::WorkSheet)
+            .map(|sheet| (sheet.name.clone(), sheet.visible != SheetVisible::Visible))
+            .collect()
+    }
+
+    fn walk(
+        &mut self,
+        sheet: &str,
+        take: &mut dyn FnMut(u64, &[Cell<'_>]) -> Result<Go, FormatError>,
+    ) -> Result<(), FormatError> {
+        let formulas = match self.workbook.worksheet_cells_reader(sheet) {
+            Ok(mut cells) => formulas(&mut cells)?,
+            Err(XlsxError::NotAWorksheet(_)) => return Ok(()),
             Err(error) => return Err(refused(&error)),
         };
-        let mut rows = Rows::new(reading);
-        read_sheet(&mut cells, &mut rows, &mut *sink)?;
-        match rows.refusal() {
-            None => return Ok(()),
-            Some(why) => refusals.push((name, why)),
-        }
+        let is_stale = self.is_stale;
+        let mut cells =
+            self.workbook.worksheet_cells_reader(sheet).map_err(|error| refused(&error))?;
+        read_sheet(&mut cells, (&formulas, is_stale), take)
     }
-    Err(none_fits(refusals))
+}
+
+/// Where the formulas of a sheet are.
+fn formulas<R: Read + Seek>(cells: &mut XlsxCellReader<'_, R>) -> Result<Formulas, FormatError> {
+    let mut formulas = Formulas::new();
+    let mut count = 0;
+    while let Some(cell) = cells.next_formula().map_err(|error| refused(&error))? {
+        if cell.get_value().is_empty() {
+            continue;
+        }
+        count += 1;
+        if count > MAX_FORMULAS {
+            return Err(FormatError::Unfit(format!(
+                "the sheet has over {MAX_FORMULAS} formulas: export it with values, or as CSV"
+            )));
+        }
+        let (row, column) = cell.get_position();
+        formulas.entry(row).or_default().push(column);
+    }
+    Ok(formulas)
+}
+
+/// Whether a workbook asks for its formulas to be calculated when it is opened.
+fn asks_to_calculate(input: &mut dyn Input) -> Result<bool, FormatError> {
+    const MOST: u64 = 1 << 20;
+    input.seek(SeekFrom::Start(0))?;
+    let mut archive =
+        ZipArchive::new(BufReader::new(input)).map_err(|error| broken(error.to_string()))?;
+    let Ok(file) = archive.by_name("xl/workbook.xml") else { return Ok(false) };
+    let mut text = Vec::new();
+    file.take(MOST).read_to_end(&mut text).map_err(|error| broken(error.to_string()))?;
+    let text = String::from_utf8_lossy(&text);
+    let tag = text.split("calcPr").nth(1).and_then(|after| after.split('>').next());
+    let is_set = |name: &str| {
+        let value = tag.and_then(|tag| tag.split(name).nth(1));
+        let value = value.map(|value| value.trim_start_matches(['=', '"', '\'', ' ']));
+        value.is_some_and(|value| value.starts_with('1') || value.starts_with("true"))
+    };
+    Ok(is_set("fullCalcOnLoad") || is_set("forceFullCalc"))
 }
 
 fn refused(error: &XlsxError) -> FormatError {
@@ -138,11 +199,11 @@ fn promised(head: &[u8]) -> Option<u64> {
     Some(digits.parse().unwrap_or(u64::MAX))
 }
 
-/// Puts the rows of one sheet, as long as they are wanted.
+/// Gives the rows of one sheet, as long as they are wanted.
 fn read_sheet<R: Read + Seek>(
     reader: &mut XlsxCellReader<'_, R>,
-    rows: &mut Rows<'_>,
-    sink: Sink<'_>,
+    (formulas, is_stale): (&Formulas, bool),
+    take: &mut dyn FnMut(u64, &[Cell<'_>]) -> Result<Go, FormatError>,
 ) -> Result<(), FormatError> {
     let shown: Vec<_> = reader
         .styles()
@@ -152,13 +213,17 @@ fn read_sheet<R: Read + Seek>(
         .collect();
     let mut row = Vec::new();
     let mut line = 0;
+    let mut ended = |line: u64, row: &mut Vec<Cell<'_>>| {
+        mark_formulas(line, row, formulas, is_stale);
+        take(line, row)
+    };
     while let Some((cell, style)) =
         reader.next_cell_with_style_id().map_err(|error| refused(&error))?
     {
         let (at, column) = cell.get_position();
         let here = u64::from(at) + 1;
         if here != line {
-            if line > 0 && rows.take(line, &row, &mut *sink)? == Go::Stop {
+            if line > 0 && ended(line, &mut row)? == Go::Stop {
                 return Ok(());
             }
             row.clear();
@@ -176,9 +241,34 @@ fn read_sheet<R: Read + Seek>(
         }
     }
     if line > 0 {
-        rows.take(line, &row, sink)?;
+        ended(line, &mut row)?;
     }
     Ok(())
+}
+
+/// Marks the formulas of a row whose stored value is missing or a placeholder.
+fn mark_formulas(line: u64, row: &mut Vec<Cell<'_>>, formulas: &Formulas, is_stale: bool) {
+    let columns = u32::try_from(line - 1).ok().and_then(|row| formulas.get(&row));
+    for column in columns.into_iter().flatten() {
+        let column = usize::try_from(*column).unwrap_or(usize::MAX);
+        if column >= MAX_COLUMNS {
+            continue;
+        }
+        if row.len() <= column {
+            row.resize(column + 1, Cell::Empty);
+        }
+        let Some(cell) = row.get_mut(column) else { continue };
+        match cell {
+            Cell::Empty => *cell = Cell::NoValue,
+            Cell::Number(value, _) if is_stale && *value == 0.0 => *cell = Cell::Uncalculated,
+            Cell::Text(text) if is_stale && text.is_empty() => *cell = Cell::Uncalculated,
+            Cell::Number(..)
+            | Cell::Text(_)
+            | Cell::Odd(_)
+            | Cell::Uncalculated
+            | Cell::NoValue => {}
+        }
+    }
 }
 
 fn read_cell<'a>(value: &DataRef<'a>, shown: Shown) -> Cell<'a> {
