@@ -255,7 +255,7 @@ fn a_point_is_decimal_and_a_comma_before_three_digits_is_suspicious() {
     for (quantity, told) in [
         ("3.000", "1 #p = 3"),
         ("2000.000", "1 #p = 2000"),
-        ("2,000", "1 doubtful: quantity is '2,000'"),
+        ("2,000", "1 suspicious: quantity is '2,000'"),
         ("2000,000", "1 #p = 2000"),
     ] {
         let own = format!("<Количество>{quantity}</Количество>");
@@ -300,7 +300,7 @@ fn a_spoilt_article_is_undone_or_suspicious_in_catalogue_and_offers() {
             match sku {
                 Some(sku) => assert_eq!(read, [format!("p is {sku}"), format!("1 {sku} = 1")]),
                 None => {
-                    assert!(read.len() == 1 && read[0].contains("1 doubtful: sku is"), "{read:?}")
+                    assert!(read.len() == 1 && read[0].contains("1 suspicious: sku is"), "{read:?}")
                 }
             }
             let catalogue = package("", "").replace(
@@ -312,7 +312,7 @@ fn a_spoilt_article_is_undone_or_suspicious_in_catalogue_and_offers() {
             match sku {
                 Some(sku) => assert_eq!(read, [format!("p is {sku}")]),
                 None => {
-                    assert!(read.len() == 1 && read[0].contains("1 doubtful: sku is"), "{read:?}")
+                    assert!(read.len() == 1 && read[0].contains("1 suspicious: sku is"), "{read:?}")
                 }
             }
         }
@@ -321,7 +321,7 @@ fn a_spoilt_article_is_undone_or_suspicious_in_catalogue_and_offers() {
         let read = told(Format::CommerceMl, package("", &offer).as_bytes(), &by_id);
         match sku {
             Some(sku) => assert_eq!(read, [format!("1 {sku} = 1")]),
-            None => assert!(read[0].contains("1 doubtful: sku is"), "{read:?}"),
+            None => assert!(read[0].contains("1 suspicious: sku is"), "{read:?}"),
         }
     }
 }

@@ -295,8 +295,8 @@ fn several_sheets_with_the_columns_are_for_the_operator_to_choose() {
     let all: Vec<_> = entries(&file, &in_sheet("*")).iter().map(told).collect();
     assert_eq!(all, ["2: A-1=5", "3: A-2=3", "2: A-1=7", "3: B-9=4"]);
     let names: Vec<_> = said.split('\'').skip(1).step_by(2).take(2).map(str::to_owned).collect();
-    assert_eq!(entries(&file, &in_sheet(&names[1])).len(), 2);
-    let hidden = replaced(&file, "workbook.xml", "<sheet ", "<sheet state=\"hidden\" ");
+    assert_eq!(entries(&file, &in_sheet(&names[1])).len(), 2, "{names:?}");
+    let hidden = replaced(&file, "workbook.xml", "state=\"visible\"", "state=\"hidden\"");
     let (found, ending) = told_of(&hidden, &Reading::default());
     assert_eq!(found.len(), 2);
     let notices = ending.unwrap().notices;

@@ -243,7 +243,7 @@ fn quantities_are_taken_or_set_aside_by_the_rules_of_the_source() {
         ("3.0", "1 1 = 3"),
         (
             "3.000",
-            "1 doubtful: quantity is '3.000', which may be thousands or have three decimals: set \
+            "1 suspicious: quantity is '3.000', which may be thousands or have three decimals: set \
              decimal = \"comma\" or decimal = \"point\"",
         ),
         ("<![CDATA[ 4 ]]>", "1 1 = 4"),
