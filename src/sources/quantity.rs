@@ -308,11 +308,11 @@ impl<'a> Number<'a> {
             "" => 0,
             some => some.parse().map_err(|_| too_much())?,
         };
-        let millionths = millionths(fraction);
+        let (millionths, is_all) = millionths(&whole, fraction);
         let all = pieces.checked_mul(PIECE * 1_000).and_then(|n| n.checked_add(millionths));
         let signed = all.map(|n| if self.is_negative { -n } else { n }).ok_or_else(too_much)?;
         let quantity = Quantity::from_thousandths(signed.div_euclid(1_000)).ok_or_else(too_much)?;
-        Ok((quantity, signed.rem_euclid(1_000) == 0))
+        Ok((quantity, is_all && signed.rem_euclid(1_000) == 0))
     }
 }
 
@@ -331,13 +331,19 @@ fn ungrouped(whole: &str) -> Option<std::borrow::Cow<'_, str>> {
     is_grouped.then(|| whole.replace(sign, "").into())
 }
 
-/// Decimals as millionths. Six say what was meant; what follows is what a binary fraction adds.
-fn millionths(fraction: &str) -> i64 {
+/// Digits from which on a number may be a binary fraction, whose last ones are noise.
+const NOISY_DIGITS: usize = 15;
+
+/// Decimals as millionths, and whether that is all of them. Beyond six, the noise of a binary
+/// fraction is rounded off; other decimals are cut off.
+fn millionths(whole: &str, fraction: &str) -> (i64, bool) {
     let digit = |place: usize| {
         fraction.as_bytes().get(place).map_or(0, |byte| i64::from(byte.saturating_sub(b'0')))
     };
     let six = (0..6).fold(0, |sum, place| sum * 10 + digit(place));
-    six + i64::from(digit(6) >= 5)
+    let is_more = (6..fraction.len()).any(|place| digit(place) != 0);
+    let is_noisy = whole.trim_start_matches('0').len() + fraction.len() >= NOISY_DIGITS;
+    if is_noisy { (six + i64::from(digit(6) >= 5), true) } else { (six, !is_more) }
 }
 
 impl fmt::Display for Quantity {
@@ -520,6 +526,7 @@ mod tests {
             ("-0.0005", -1, false),
             ("2.9999999999999996", 3_000, true),
             ("7.5", 7_500, true),
+            ("5.9999999", 5_999, false),
         ] {
             let (quantity, exact) = Quantity::parse_exact(text, None).unwrap();
             assert_eq!((quantity.thousandths(), exact), (thousandths, is_exact), "{text}");

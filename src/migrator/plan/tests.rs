@@ -170,7 +170,8 @@ fn a_fault_that_begins_at_any_step_of_the_isolation_puts_no_innocent_sku_aside()
                     bench.idle = Duration::from_secs(10);
                     (0..64).for_each(|n| bench.say(&format!("sku-{n}"), n % 5));
                     let hour = TimeDelta::hours(1);
-                    for _ in 0..60 {
+                    // A fault of thirteen requests outlasts an hour where one goes every ten minutes.
+                    for _ in 0..150 {
                         bench.live(Duration::from_mins(1), &accepts);
                         for (sku, row) in &bench.rows {
                             // Without a proof it is tried again within minutes.

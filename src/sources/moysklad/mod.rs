@@ -693,7 +693,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn named_stores_are_asked_for_by_their_ids_and_nameless_products_left_out() {
         let (server, asked) = service(Arc::new(|_, uri| {
-            if uri.contains("assortment") {
+            if uri.contains("/entity/assortment") {
                 return gzip(ASSORTMENT);
             }
             let row = |id: &str, store: Option<&str>| {
@@ -934,7 +934,7 @@ mod tests {
         let (server, _) = service(shop(&products, &[&report.to_string()])).await;
         let stores = Stores::Named(["s1", "s2"].map(str::to_owned).to_vec());
         let (_, entries) = full(&mut moysklad(&server, stores)).await;
-        let rows: Vec<_> = entries.iter().filter_map(|entry| match entry {
+        let rows = entries.iter().filter_map(|entry| match entry {
             Entry::Row(row) => {
                 Some((row.place.clone().unwrap(), row.quantity.map(|it| it.pieces())))
             }

@@ -366,7 +366,13 @@ impl RowReading {
 
     /// The text of a number, empty for `NULL`, and how it is read.
     fn number(&self, row: &impl SqlRow, column: &Column) -> Result<(String, &Reading), String> {
-        let text = text(row, column)?.unwrap_or_default();
+        let mut text = text(row, column)?.unwrap_or_default();
+        if column.kind == Kind::Exact
+            && let Some(point) = text.find('.')
+        {
+            // An exact decimal has no noise of a binary fraction: it is cut, and never rounded up.
+            text.truncate(text.len().min(point + 1 + EXACT_DECIMALS));
+        }
         let reading = match column.kind {
             Kind::Whole | Kind::Unsigned | Kind::Exact | Kind::Single | Kind::Double => {
                 &self.of_number
@@ -376,6 +382,9 @@ impl RowReading {
         Ok((text, reading))
     }
 }
+
+/// Decimals of an exact number that are looked at.
+const EXACT_DECIMALS: usize = 7;
 
 /// A value as text, without the blanks around it.
 fn text(row: &impl SqlRow, column: &Column) -> Result<Option<String>, String> {

@@ -108,3 +108,50 @@ async fn a_file_of_1c_that_is_cut_is_a_failure_in_words_and_the_stock_stays() {
     assert!(doors.has_alarm("source_failed", "moscow/erp").await);
     assert!(doors.everything(house.shop(), 100).await.is_empty());
 }
+
+/// Lets 1C in and has it hand over a file; what is told of it.
+async fn hand_over(doors: Doors, name: &str, file: &str) -> String {
+    let (_, told) = say(doors, "GET", "mode=checkauth", ("Authorization", BASIC), b"").await;
+    let lines: Vec<&str> = told.lines().collect();
+    let cookie = format!("{}={}", lines[1], lines[2]);
+    let guest = ("Cookie", cookie.as_str());
+    say(doors, "GET", "mode=init", guest, b"").await;
+    say(doors, "POST", &format!("mode=file&filename={name}"), guest, file.as_bytes()).await;
+    say(doors, "GET", &format!("mode=import&filename={name}"), guest, b"").await.1
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn variants_that_share_an_article_are_listed_or_summed_part_by_part() {
+    let catalogue = "<КоммерческаяИнформация><Каталог><Товары>\
+        <Товар><Ид>p1</Ид><Артикул>SHOE-1</Артикул></Товар>\
+        </Товары></Каталог></КоммерческаяИнформация>";
+    let rests = |variant: &str, quantity: u64| {
+        format!(
+            "<КоммерческаяИнформация><ПакетПредложений СодержитТолькоИзменения=\"true\">\
+             <Предложения><Предложение><Ид>p1#{variant}</Ид><Остатки><Остаток>\
+             <Количество>{quantity}</Количество></Остаток></Остатки></Предложение></Предложения>\
+             </ПакетПредложений></КоммерческаяИнформация>"
+        )
+    };
+    let parts = [("41", 7, 7), ("42", 7, 14), ("42", 0, 7)];
+    let house = House::with(&[shop()]).await;
+    let doors = house.doors();
+    hand_over(doors, "import0_1.xml", catalogue).await;
+    for (at, (variant, quantity, _)) in parts.iter().enumerate() {
+        let told = hand_over(doors, &format!("rests0_{at}.xml"), &rests(variant, *quantity)).await;
+        assert!(told.starts_with("success\n0 rows taken, 0 changed, 1 set aside"), "{told}");
+        let (_, listed) = doors.rejected("source=erp&shop=moscow").await;
+        assert!(listed.contains("SHOE-1 is the article of"), "{listed}");
+    }
+    assert!(doors.everything(house.shop(), 100).await.is_empty());
+    let mut house = House::with(&[shop().set("variants = \"sum\"")]).await;
+    hand_over(house.doors(), "import0_1.xml", catalogue).await;
+    for (at, (variant, quantity, sum)) in parts.iter().enumerate() {
+        let name = format!("rests0_{at}.xml");
+        hand_over(house.doors(), &name, &rests(variant, *quantity)).await;
+        let expected = counts(&[("SHOE-1", *sum)]);
+        assert_eq!(house.doors().counts(house.shop(), &["SHOE-1"]).await, expected);
+        house.restart().await;
+        assert_eq!(house.doors().counts(house.shop(), &["SHOE-1"]).await, expected);
+    }
+}

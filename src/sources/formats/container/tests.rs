@@ -124,7 +124,10 @@ fn of_an_archive_the_data_files_are_handed_out_in_its_order() {
         ("остатки.csv", Format::Csv),
     ];
     assert_eq!(names, expected);
-    assert!(refusal(&zip(&[("1.jpg", b"x")])).contains("no file in the archive 'a' has the name of a data file"));
+    assert!(
+        refusal(&zip(&[("1.jpg", b"x")]))
+            .contains("no file in the archive 'a' has the name of a data file")
+    );
     assert!(refusal(&zip(&[])).contains("no file in the archive 'a' has the name of a data file"));
 }
 
