@@ -34,6 +34,8 @@ struct Refused {
     // Nobody tries it before.
     until: Instant,
     pauses: u32,
+    // A request with it was sent since.
+    is_probed: bool,
 }
 
 impl Keys {
@@ -49,15 +51,21 @@ impl Keys {
     pub fn begin(&self, key: &Secret, now: Instant) {
         if let Some(refused) = self.refused().get_mut(key) {
             refused.until = refused.until.max(now + PROBE);
+            refused.is_probed = true;
         }
     }
 
     /// The Market has refused this key, for all that use it.
     pub fn refuse(&self, key: &Secret, now: Instant) {
         let mut keys = self.refused();
-        let pauses = keys.get(key).map_or(0, |refused| refused.pauses);
+        let known = keys.get(key).copied();
+        if known.is_some_and(|refused| !refused.is_probed) {
+            return; // It was under way beside the one that was refused first.
+        }
+        let pauses = known.map_or(0, |refused| refused.pauses);
         let pause = FIRST_PAUSE.saturating_mul(2u32.saturating_pow(pauses.min(20))).min(LAST_PAUSE);
-        keys.insert(key.clone(), Refused { until: now + pause, pauses: pauses + 1 });
+        let refused = Refused { until: now + pause, pauses: pauses + 1, is_probed: false };
+        keys.insert(key.clone(), refused);
     }
 
     /// The Market knows this key.
@@ -81,6 +89,7 @@ mod tests {
         let other = keys.clone();
         assert_eq!(keys.wait(&key, now), None);
         keys.refuse(&key, now);
+        other.refuse(&key, now);
         assert_eq!(other.wait(&key, now), Some(now + LOOK_AGAIN));
         let probe = now + FIRST_PAUSE;
         assert_eq!(keys.wait(&key, probe), None);

@@ -37,9 +37,8 @@ async fn an_export_goes_all_the_way_and_what_is_wrong_with_it_is_told() {
     assert_says(
         &stdout,
         &[
-            "7 rows, 6 taken, 1 set aside, 1 doubtful",
-            "set aside: line 4, quantity is '46,500'",
-            "doubtful: line 5, sku is '5,57722E+11'",
+            "7 rows, 6 taken, 0 rejected, 1 suspicious",
+            "suspicious: line 5, sku is '5,57722E+11'",
             "5 SKUs to answer for, 1 of them sold out",
             "ok    SKUs answered     5 of 5",
             "ok    SKUs that differ  0",
@@ -48,10 +47,10 @@ async fn an_export_goes_all_the_way_and_what_is_wrong_with_it_is_told() {
     );
     // And as its settings would have it.
     let words = ["--from", export.to_str().unwrap(), "--set", "fraction=floor"];
-    let words = [&words[..], &["--set", "words={ \"нет\" = 0 }", "--method", "business"]].concat();
+    let words = [&words[..], &["--set", "suspicious_sku=take", "--method", "business"]].concat();
     let (code, stdout, stderr) = rehearse(&words);
     assert_eq!(code, Some(0), "{stdout}{stderr}");
-    assert_says(&stdout, &["7 rows, 7 taken, 0 set aside", "6 SKUs to answer for"]);
+    assert_says(&stdout, &["7 rows, 7 taken, 0 rejected", "6 SKUs to answer for"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,7 +68,7 @@ async fn a_file_that_cannot_be_taken_ends_it_with_the_reason() {
     assert_says(&stderr, &["nowhere.csv", "No such file"]);
     // It can be read, and is held; or does not say what is to be known.
     for (name, reason) in [
-        ("1c-export-windows-1251.csv", "HELD, as it would be in earnest: 2 of 6 rows are bad"),
+        ("1c-export-windows-1251.csv", "HELD, as it would be in earnest: 2 of 6 rows are rejected or suspicious"),
         ("feed.xml", "FAILED, kind file: it names 2 warehouses, '1', 'Склад'"),
     ] {
         let (code, stdout, stderr) = rehearse(&["--from", fixture(name).to_str().unwrap()]);
@@ -133,7 +132,7 @@ async fn an_old_handler_is_asked_and_what_it_says_arrives() {
     assert_says(
         &stdout,
         &[
-            "handler      kind legacy, snapshot: 4 rows, 4 taken, 0 set aside",
+            "handler      kind legacy, snapshot: 4 rows, 4 taken, 0 rejected",
             "5 SKUs were asked for, and of 1 the handler says nothing",
             "changed      1 SKUs in the source while it was read",
             "ok    SKUs answered     4 of 4",

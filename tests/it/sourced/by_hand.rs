@@ -66,8 +66,8 @@ async fn rows_that_were_set_aside_are_shown_with_their_lines_and_reasons() {
     assert_eq!((&row["line"], row["text"].as_str().unwrap().contains("много")), (&json!(5), true));
     let (status, csv) = doors.rejected("shop=moscow&source=import").await;
     let lines: Vec<&str> = csv.lines().collect();
-    assert_eq!((status, lines.len(), lines[0]), (200, 2, "line;row;reason"));
-    assert!(lines[1].starts_with("5;") && lines[1].contains("много"), "{csv}");
+    assert_eq!((status, lines.len(), lines[0]), (200, 2, "line;kind;row;reason"));
+    assert!(lines[1].starts_with("5;rejected;") && lines[1].contains("много"), "{csv}");
     // The next delivery that is well has none.
     doors.operator("POST", "/import?shop=moscow", FILE).await;
     assert_eq!(doors.rejected("source=import").await.1.lines().count(), 1);

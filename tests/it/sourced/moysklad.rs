@@ -67,7 +67,7 @@ async fn a_whole_that_is_held_is_asked_for_again() {
     let doors = house.doors();
     let held = doors.wait_until("ms", "it is held", |it| it["state"] == "held").await;
     // Of the catalogue two products are strange in any case.
-    assert_eq!(held["held"], "4 of 4 rows are bad");
+    assert_eq!(held["held"], "4 of 4 rows are rejected or suspicious");
     assert!(doors.has_alarm("source_held", "moscow/ms").await);
     server.says(says(&json!([row(KETTLE, 4.0), row(ROPE, 2.0)]).to_string()));
     doors.look_until("ms", "it is well", |it| it["state"] == "ok").await;
