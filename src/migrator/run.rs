@@ -270,10 +270,8 @@ impl Lane {
             survey.open_questions(),
             survey.resent
         );
-        if is_equal {
-            if let Err(error) = self.note(LAST_EQUAL, now.wall).await {
-                warn!(error = %error, "that the Market's copy is equal is not on disk");
-            }
+        if is_equal && let Err(error) = self.note(LAST_EQUAL, now.wall).await {
+            warn!(error = %error, "that the Market's copy is equal is not on disk");
         }
     }
 

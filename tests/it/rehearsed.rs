@@ -68,7 +68,10 @@ async fn a_file_that_cannot_be_taken_ends_it_with_the_reason() {
     assert_says(&stderr, &["nowhere.csv", "No such file"]);
     // It can be read, and is held; or does not say what is to be known.
     for (name, reason) in [
-        ("1c-export-windows-1251.csv", "HELD, as it would be in earnest: 2 of 6 rows are rejected or suspicious"),
+        (
+            "1c-export-windows-1251.csv",
+            "HELD, as it would be in earnest: 2 of 6 rows are rejected or suspicious",
+        ),
         ("feed.xml", "FAILED, kind file: it names 2 warehouses, '1', 'Склад'"),
     ] {
         let (code, stdout, stderr) = rehearse(&["--from", fixture(name).to_str().unwrap()]);

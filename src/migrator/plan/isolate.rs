@@ -226,7 +226,9 @@ impl Isolation {
     ) -> Vec<Suspect> {
         self.rejections = 0;
         self.is_systemic = false;
-        skus.iter().for_each(|sku| drop(self.evidence.remove(sku)));
+        for sku in skus {
+            self.evidence.remove(sku);
+        }
         if let Some(pair) = part.and_then(|part| part.pair)
             && let Some(place) = self.groups.iter().position(|group| group.pair == Some(pair))
             && let Some(group) = self.groups.remove(place)

@@ -41,11 +41,11 @@ fn business() -> Address {
 }
 
 impl Bench {
-    fn new(address: Address) -> Self {
+    fn new(address: &Address) -> Self {
         Self::remembering(address, Memory::default())
     }
 
-    fn remembering(address: Address, memory: Memory) -> Self {
+    fn remembering(address: &Address, memory: Memory) -> Self {
         let wall: DateTime<Utc> = "2026-11-20T10:00:00Z".parse().unwrap();
         let now = Now { mono: Instant::now(), wall };
         let book = Arc::new(StockBook::new([0]));
@@ -66,7 +66,7 @@ impl Bench {
             ledger: Arc::clone(&ledger),
             alarms: Alarms::new(Clock::starting_at(wall)),
             metrics: Metrics::default(),
-            purse: Purse::new(&address, 1.0),
+            purse: Purse::new(address, 1.0),
             keys: Keys::default(),
             marks: Arc::new(Marks::new(vec![vec![7]])),
             history: Arc::default(),
@@ -159,34 +159,38 @@ fn a_fault_that_begins_at_any_step_of_the_isolation_puts_no_innocent_sku_aside()
     for address in [campaign(), business()] {
         for bad in [vec![], vec![13], vec![0, 1, 40]] {
             for begins in 0..40 {
-                for lasts in [1, 2, 3, 9, 13, usize::MAX] {
-                    let case = format!("{address}, {bad:?} bad, {lasts} from {begins}");
-                    let bad: BTreeSet<String> = bad.iter().map(|n| format!("sku-{n}")).collect();
-                    let accepts = |request: usize, skus: &[(String, u32)]| {
-                        let is_fault = request >= begins && request - begins < lasts;
-                        !is_fault && !skus.iter().any(|(sku, _)| bad.contains(sku))
-                    };
-                    let mut bench = Bench::new(address.clone());
-                    bench.idle = Duration::from_secs(10);
-                    (0..64).for_each(|n| bench.say(&format!("sku-{n}"), n % 5));
-                    let hour = TimeDelta::hours(1);
-                    // A fault of thirteen requests outlasts an hour where one goes every ten minutes.
-                    for _ in 0..150 {
-                        bench.live(Duration::from_mins(1), &accepts);
-                        for (sku, row) in &bench.rows {
-                            // Without a proof it is tried again within minutes.
-                            let is_short = row.retry_at - bench.now.wall < hour / 2;
-                            assert!(bad.contains(sku) || is_short, "{case}: {row:?}");
-                        }
-                    }
-                    if lasts < usize::MAX {
-                        assert_eq!(bench.unsent(), bad, "{case}");
-                        assert!(bench.rows.keys().eq(&bad), "{case}: {:?}", bench.rows.keys());
-                    } else if bench.unsent().len() > SUSPECTS_UNTIL_SYSTEMIC + 3 {
-                        assert!(bench.rows.keys().all(|sku| bad.contains(sku)), "{case}");
-                    }
-                }
+                let bad = bad.iter().map(|n| format!("sku-{n}")).collect();
+                isolate_through_faults(&address, &bad, begins);
             }
+        }
+    }
+}
+
+fn isolate_through_faults(address: &Address, bad: &BTreeSet<String>, begins: usize) {
+    for lasts in [1, 2, 3, 9, 13, usize::MAX] {
+        let case = format!("{address}, {bad:?} bad, {lasts} from {begins}");
+        let accepts = |request: usize, skus: &[(String, u32)]| {
+            let is_fault = request >= begins && request - begins < lasts;
+            !is_fault && !skus.iter().any(|(sku, _)| bad.contains(sku))
+        };
+        let mut bench = Bench::new(address);
+        bench.idle = Duration::from_secs(10);
+        (0..64).for_each(|n| bench.say(&format!("sku-{n}"), n % 5));
+        let hour = TimeDelta::hours(1);
+        // A fault of thirteen requests outlasts an hour where one goes every ten minutes.
+        for _ in 0..150 {
+            bench.live(Duration::from_mins(1), &accepts);
+            for (sku, row) in &bench.rows {
+                // Without a proof it is tried again within minutes.
+                let is_short = row.retry_at - bench.now.wall < hour / 2;
+                assert!(bad.contains(sku) || is_short, "{case}: {row:?}");
+            }
+        }
+        if lasts < usize::MAX {
+            assert_eq!(&bench.unsent(), bad, "{case}");
+            assert!(bench.rows.keys().eq(bad), "{case}: {:?}", bench.rows.keys());
+        } else if bench.unsent().len() > SUSPECTS_UNTIL_SYSTEMIC + 3 {
+            assert!(bench.rows.keys().all(|sku| bad.contains(sku)), "{case}");
         }
     }
 }
@@ -194,7 +198,7 @@ fn a_fault_that_begins_at_any_step_of_the_isolation_puts_no_innocent_sku_aside()
 /// A part of the SKUs that were sent in a batch before the fault is not proof against others.
 #[test]
 fn an_acceptance_older_than_the_rejection_is_no_proof() {
-    let mut bench = Bench::new(campaign());
+    let mut bench = Bench::new(&campaign());
     (0..16).for_each(|n| bench.say(&format!("sku-{n}"), 1));
     // The whole is rejected, the first half accepted, and from then on nothing.
     bench.live(Duration::from_secs(40), &|request, _| request == 1);
@@ -207,7 +211,7 @@ fn a_block_of_rejected_skus_is_set_aside_once_something_else_is_accepted() {
     for address in [campaign(), business()] {
         let accepts =
             |_, skus: &[(String, u32)]| !skus.iter().any(|(sku, _)| sku.starts_with("bad"));
-        let mut bench = Bench::new(address);
+        let mut bench = Bench::new(&address);
         (0..40).for_each(|n| bench.say(&format!("bad-{n}"), 1));
         for n in 0..40 {
             bench.live(Duration::from_mins(6), &accepts);
@@ -222,7 +226,7 @@ fn a_block_of_rejected_skus_is_set_aside_once_something_else_is_accepted() {
 #[test]
 fn a_systemic_rejection_is_probed_with_one_request_a_pause() {
     for address in [campaign(), business()] {
-        let mut bench = Bench::new(address);
+        let mut bench = Bench::new(&address);
         (0..4_000).for_each(|n| bench.say(&format!("sku-{n}"), 1));
         bench.live(Duration::from_mins(1), &|_, _| false);
         let found = bench.requests;
@@ -237,7 +241,7 @@ fn a_systemic_rejection_is_probed_with_one_request_a_pause() {
 
 #[test]
 fn by_business_most_skus_are_accepted_before_the_last_rejected_one_is_found() {
-    let mut bench = Bench::new(business());
+    let mut bench = Bench::new(&business());
     (0..20_000).for_each(|n| bench.say(&format!("sku-{n}"), 1 + n % 7));
     let mut dice = StdRng::seed_from_u64(42);
     let bad = rand::seq::index::sample(&mut dice, 20_000, 42);
@@ -262,7 +266,7 @@ fn by_business_most_skus_are_accepted_before_the_last_rejected_one_is_found() {
 
 #[test]
 fn by_business_a_zero_does_not_wait_for_rejected_skus() {
-    let mut bench = Bench::new(business());
+    let mut bench = Bench::new(&business());
     bench.say("falls", 3);
     bench.live(Duration::from_secs(1), &|_, _| true);
     (0..6_000).for_each(|n| bench.say(&format!("sku-{n}"), 1));
@@ -278,7 +282,7 @@ fn by_business_a_zero_does_not_wait_for_rejected_skus() {
 
 #[test]
 fn a_changed_count_begins_the_pause_of_a_rejected_sku_anew() {
-    let mut bench = Bench::new(campaign());
+    let mut bench = Bench::new(&campaign());
     let accepts = |_, skus: &[(String, u32)]| !skus.iter().any(|(sku, _)| sku == "bad");
     for round in 0..6 {
         bench.say("bad", 1);
@@ -297,7 +301,7 @@ fn a_changed_count_begins_the_pause_of_a_rejected_sku_anew() {
 
 #[test]
 fn a_pause_told_with_a_refusal_for_volume_outlives_a_restart() {
-    let mut bench = Bench::new(campaign());
+    let mut bench = Bench::new(&campaign());
     bench.say("A", 1);
     let (batch, _) = bench.plan.next(bench.now).unwrap();
     let body = r#"{"status":"ERROR","errors":[{"code":"X","message":"Hit rate limit of 100000 requests per '60 SECONDS'"}]}"#;
@@ -314,7 +318,7 @@ fn a_pause_told_with_a_refusal_for_volume_outlives_a_restart() {
     let [Keep::LimitedUntil(until)] = keep.as_slice() else { panic!("{keep:?}") };
     assert!((89..=91).contains(&(*until - bench.now.wall).num_seconds()));
     let memory = Memory { limited_until: Some(*until), ..Memory::default() };
-    let mut bench = Bench::remembering(campaign(), memory);
+    let mut bench = Bench::remembering(&campaign(), memory);
     bench.say("A", 1);
     bench.live(Duration::from_secs(89), &|_, _| true);
     assert_eq!(bench.requests, 0);

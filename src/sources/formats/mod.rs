@@ -67,8 +67,9 @@ impl Ending {
     }
 }
 
-/// How a file was read: the properties that a source's files have in common, so that a change is
-/// a warning sign. Names are for people: `encoding`, `delimiter`, `columns`, `sku`, `sheet`,
+/// How a file was read: properties whose change is a warning sign.
+///
+/// Names are for people: `encoding`, `delimiter`, `columns`, `sku`, `sheet`,
 /// `numbers`; `header`, `why`, `sheets` and `file` only explain.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct FileShape(pub std::collections::BTreeMap<&'static str, String>);

@@ -535,14 +535,7 @@ impl Intake {
         standing.rejected += receipt.rejected;
         standing.suspicious += receipt.suspicious;
         let Receipt { rows, rejected, suspicious, tally, took_ms, .. } = &receipt;
-        for notice in &receipt.notices {
-            info!(shop, source = name, "{about}: {notice}");
-        }
-        for fault in receipt.first_rejected.iter().take(LOGGED) {
-            let kind = if fault.is_suspicious { "suspicious" } else { "rejected" };
-            let Fault { line, text, reason, .. } = fault;
-            warn!(shop, source = name, line, "{about}: {kind} row, line {line}: {reason}: {text}");
-        }
+        log_rows(&about, &receipt);
         match &receipt.outcome {
             Outcome::Held(doubt) => {
                 standing.held_total += 1;
@@ -850,6 +843,19 @@ fn receipt(
             .then(|| absence_untold(delivery.staged.unnamed.as_ref())),
         notices: delivery.notices.clone(),
         took_ms: 0,
+    }
+}
+
+/// Logs what the operator should know of a delivery: notices, and the first rows not applied.
+fn log_rows(about: &str, receipt: &Receipt) {
+    for notice in &receipt.notices {
+        info!("{about}: {notice}");
+    }
+    for Fault { line, text, reason, is_suspicious, .. } in
+        receipt.first_rejected.iter().take(LOGGED)
+    {
+        let kind = if *is_suspicious { "suspicious" } else { "rejected" };
+        warn!(line, "{about}: {kind} row, line {line}: {reason}: {text}");
     }
 }
 

@@ -192,15 +192,12 @@ impl Stage {
     fn reject(&mut self, fault: Fault) {
         self.brought.rejected += 1;
         self.brought.suspicious += u64::from(fault.is_suspicious);
-        match fault.sku.as_deref().map(Sku::parse) {
-            Some(Ok(sku)) => {
-                self.present.push(sku.as_str().to_owned());
-                self.faulty.push((sku.as_str().to_owned(), self.part));
-            }
-            Some(Err(_)) | None => {
-                self.brought.unnamed += 1;
-                self.unnamed.get_or_insert_with(|| fault.clone());
-            }
+        if let Some(Ok(sku)) = fault.sku.as_deref().map(Sku::parse) {
+            self.present.push(sku.as_str().to_owned());
+            self.faulty.push((sku.as_str().to_owned(), self.part));
+        } else {
+            self.brought.unnamed += 1;
+            self.unnamed.get_or_insert_with(|| fault.clone());
         }
         self.rejected.push(fault);
     }

@@ -139,7 +139,10 @@ async fn variants_that_share_an_article_are_listed_or_summed_part_by_part() {
     hand_over(doors, "import0_1.xml", catalogue).await;
     for (at, (variant, quantity, _)) in parts.iter().enumerate() {
         let told = hand_over(doors, &format!("rests0_{at}.xml"), &rests(variant, *quantity)).await;
-        assert!(told.starts_with("success\n0 rows taken, 0 changed, 0 rejected, 1 suspicious"), "{told}");
+        assert!(
+            told.starts_with("success\n0 rows taken, 0 changed, 0 rejected, 1 suspicious"),
+            "{told}"
+        );
         let (_, listed) = doors.rejected("source=erp&shop=moscow").await;
         assert!(listed.contains("SHOE-1 is the article of"), "{listed}");
     }

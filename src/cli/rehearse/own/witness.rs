@@ -328,7 +328,6 @@ fn put(lines: &mut Lines, key: (String, String), new: Line, duplicates: Duplicat
     }
     match (duplicates, old.quantity, new.quantity) {
         (Duplicates::Reject | Duplicates::Sum, None, None) => {}
-        (Duplicates::Reject, _, _) => old.is_clash = true,
         (Duplicates::Same, one, other) => {
             old.is_clash |= one != other || new.reserve != old.reserve;
         }
@@ -343,7 +342,7 @@ fn put(lines: &mut Lines, key: (String, String), new: Line, duplicates: Duplicat
                 (one, other) => one.or(other),
             };
         }
-        (Duplicates::Sum, _, _) => old.is_clash = true,
+        (Duplicates::Reject | Duplicates::Sum, _, _) => old.is_clash = true,
     }
 }
 

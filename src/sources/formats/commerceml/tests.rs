@@ -300,7 +300,10 @@ fn a_spoilt_article_is_undone_or_suspicious_in_catalogue_and_offers() {
             match sku {
                 Some(sku) => assert_eq!(read, [format!("p is {sku}"), format!("1 {sku} = 1")]),
                 None => {
-                    assert!(read.len() == 1 && read[0].contains("1 suspicious: sku is"), "{read:?}")
+                    assert!(
+                        read.len() == 1 && read[0].contains("1 suspicious: sku is"),
+                        "{read:?}"
+                    );
                 }
             }
             let catalogue = package("", "").replace(
@@ -312,7 +315,10 @@ fn a_spoilt_article_is_undone_or_suspicious_in_catalogue_and_offers() {
             match sku {
                 Some(sku) => assert_eq!(read, [format!("p is {sku}")]),
                 None => {
-                    assert!(read.len() == 1 && read[0].contains("1 suspicious: sku is"), "{read:?}")
+                    assert!(
+                        read.len() == 1 && read[0].contains("1 suspicious: sku is"),
+                        "{read:?}"
+                    );
                 }
             }
         }

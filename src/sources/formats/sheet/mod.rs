@@ -55,17 +55,16 @@ fn protected() -> FormatError {
 /// The name that stands for all visible sheets in the setting `sheet`.
 const ALL_SHEETS: &str = "*";
 
+/// Takes a row with its number from 1, and says whether more are wanted.
+type TakeRow<'t> = &'t mut dyn FnMut(u64, &[Cell<'_>]) -> Result<Go, FormatError>;
+
 /// A workbook whose sheets can be gone through, each more than once.
 trait Workbook {
     /// Names of the sheets with cells, and whether each is hidden.
     fn sheets(&self) -> Vec<(String, bool)>;
 
     /// Gives the rows of a sheet in order, with their numbers from 1, until no more are wanted.
-    fn walk(
-        &mut self,
-        sheet: &str,
-        take: &mut dyn FnMut(u64, &[Cell<'_>]) -> Result<Go, FormatError>,
-    ) -> Result<(), FormatError>;
+    fn walk(&mut self, sheet: &str, take: TakeRow<'_>) -> Result<(), FormatError>;
 }
 
 /// Reads the sheet that is meant.

@@ -13,7 +13,7 @@ use encoding_rs::Encoding;
 
 use super::super::table::{Cell, Shown};
 use super::super::{Ending, FormatError, Input, Sink};
-use super::{Go, Workbook, broken, protected, read_workbook};
+use super::{Go, TakeRow, Workbook, broken, protected, read_workbook};
 use crate::sources::row::Reading;
 
 /// Most bytes of such a file: 65 536 rows with long names take a fifth of it.
@@ -448,11 +448,7 @@ impl Workbook for Book<'_> {
         self.sheets.iter().map(|(name, is_hidden, _)| (name.clone(), *is_hidden)).collect()
     }
 
-    fn walk(
-        &mut self,
-        sheet: &str,
-        take: &mut dyn FnMut(u64, &[Cell<'_>]) -> Result<Go, FormatError>,
-    ) -> Result<(), FormatError> {
+    fn walk(&mut self, sheet: &str, take: TakeRow<'_>) -> Result<(), FormatError> {
         let Some((_, _, at)) = self.sheets.iter().find(|(name, ..)| name == sheet) else {
             return Ok(());
         };
@@ -501,13 +497,12 @@ fn sheet(
 ) -> Option<Option<(String, bool, usize)>> {
     let (state, kind) = (*bytes.get(4)?, *bytes.get(5)?);
     let length = usize::from(*bytes.get(6)?);
-    let name = match encoding {
-        Some(encoding) => narrow(bytes.get(7..)?, length, encoding)?,
-        None => {
-            let mut parts = Parts::new(vec![bytes.get(7..)?]);
-            let is_wide = parts.byte()? & 1 == 1;
-            parts.letters(length, is_wide)?
-        }
+    let name = if let Some(encoding) = encoding {
+        narrow(bytes.get(7..)?, length, encoding)?
+    } else {
+        let mut parts = Parts::new(vec![bytes.get(7..)?]);
+        let is_wide = parts.byte()? & 1 == 1;
+        parts.letters(length, is_wide)?
     };
     Some((kind == 0).then_some((name, state & 3 != 0, place_at(bytes, 0)?)))
 }

@@ -10,7 +10,7 @@ use zip::ZipArchive;
 
 use super::super::table::{Cell, Shown};
 use super::super::{Ending, FormatError, Input, Sink};
-use super::{Go, MAX_COLUMNS, Workbook, broken, protected, read_workbook};
+use super::{Go, MAX_COLUMNS, TakeRow, Workbook, broken, protected, read_workbook};
 use crate::sources::row::Reading;
 
 /// Most bytes that the whole archive may unpack to: some five million rows.
@@ -59,11 +59,7 @@ impl<R: Read + Seek> Workbook for File<R> {
             .collect()
     }
 
-    fn walk(
-        &mut self,
-        sheet: &str,
-        take: &mut dyn FnMut(u64, &[Cell<'_>]) -> Result<Go, FormatError>,
-    ) -> Result<(), FormatError> {
+    fn walk(&mut self, sheet: &str, take: TakeRow<'_>) -> Result<(), FormatError> {
         let formulas = match self.workbook.worksheet_cells_reader(sheet) {
             Ok(mut cells) => formulas(&mut cells)?,
             Err(XlsxError::NotAWorksheet(_)) => return Ok(()),
@@ -203,7 +199,7 @@ fn promised(head: &[u8]) -> Option<u64> {
 fn read_sheet<R: Read + Seek>(
     reader: &mut XlsxCellReader<'_, R>,
     (formulas, is_stale): (&Formulas, bool),
-    take: &mut dyn FnMut(u64, &[Cell<'_>]) -> Result<Go, FormatError>,
+    take: TakeRow<'_>,
 ) -> Result<(), FormatError> {
     let shown: Vec<_> = reader
         .styles()
