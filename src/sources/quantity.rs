@@ -116,6 +116,8 @@ impl DecimalMark {
 pub(super) struct NumberStyle {
     comma: Usage,
     point: Usage,
+    /// The numbers are literals of a format, whose mark is the point whatever the settings say.
+    is_literal: bool,
 }
 
 /// What a mark was seen to be.
@@ -126,12 +128,25 @@ struct Usage {
 }
 
 impl NumberStyle {
-    /// The style of JSON's number literals and of XML Schema's decimals: the point is decimal. A
+    /// The style of XML Schema's decimals: the point is decimal. A
     /// comma stays unknown.
     pub(super) const POINT: Self = Self {
         comma: Usage { is_decimal: false, groups: false },
         point: Usage { is_decimal: true, groups: false },
+        is_literal: false,
     };
+
+    /// The style of number literals: of JSON and of a workbook's cells.
+    pub(super) const LITERAL: Self = Self { is_literal: true, ..Self::POINT };
+
+    /// Returns the decimal mark by which a text is read: that of literals, or else the one that
+    /// `setting` names, or else the one that the column proves.
+    pub(super) fn decimal(self, setting: Option<DecimalMark>, text: &str) -> Option<DecimalMark> {
+        if self.is_literal {
+            return Some(DecimalMark::Point);
+        }
+        setting.or_else(|| self.decimal_of(text))
+    }
 
     /// Learns from one number of the column; what is not a number teaches nothing.
     pub(super) fn learn(&mut self, text: &str) {

@@ -286,7 +286,7 @@ impl Reading {
         {
             return Ok(Some(*quantity));
         }
-        let decimal = self.decimal.or_else(|| style.decimal_of(text));
+        let decimal = style.decimal(self.decimal, text);
         let (quantity, is_exact) = Quantity::parse_exact(text, decimal)?;
         if !is_exact && !self.floors_fractions {
             return Err(QuantityError::Fraction(text.to_owned()));

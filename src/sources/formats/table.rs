@@ -402,7 +402,7 @@ impl Table<'_> {
             Cell::Empty => ("".into(), self.style),
             Cell::Text(text) => (text.as_ref().into(), self.style),
             // Its digits, whatever the cell shows of them: the noise in them is `Quantity`'s.
-            Cell::Number(value, _) => (Cow::from(format!("{value}")), NumberStyle::POINT),
+            Cell::Number(value, _) => (Cow::from(format!("{value}")), NumberStyle::LITERAL),
             Cell::Odd(text) => {
                 let reason = format!("quantity is '{text}', it must be a number");
                 return Err(RowProblem::Rejected(reason));

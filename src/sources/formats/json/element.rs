@@ -209,7 +209,7 @@ impl Plan<'_> {
     }
 
     fn style_of(&self, scalar: &Scalar) -> NumberStyle {
-        if scalar.is_number { NumberStyle::POINT } else { self.style }
+        if scalar.is_number { NumberStyle::LITERAL } else { self.style }
     }
 }
 

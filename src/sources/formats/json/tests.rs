@@ -278,3 +278,11 @@ fn a_cut_letter_in_a_member_that_is_not_read_costs_nothing() {
     bytes.extend_from_slice("\",\"count\":1}]".as_bytes());
     assert_eq!(told(Format::Json, &bytes, &Reading::default()), ["1 Б-1 = 1"]);
 }
+
+#[test]
+fn the_decimal_mark_of_texts_is_not_that_of_literals() {
+    let reading =
+        Reading { decimal: Some(crate::sources::DecimalMark::Comma), ..Reading::default() };
+    let document = r#"[{"sku":"a","count":2.000},{"sku":"b","count":"2.000"}]"#;
+    assert_eq!(read_as(document, &reading), ["1 a = 2", "2 b = 2000"]);
+}
