@@ -3,16 +3,16 @@ use std::cmp::Ordering;
 use chrono::{DateTime, NaiveDateTime, SecondsFormat, Utc};
 use sqlx::types::Decimal;
 
-use super::super::quantity::trim;
-use super::super::row::{Entry, Fault, Key, Reading, Row};
+use super::super::aliases::{Choice, Field, choose, normalize};
+use super::super::quantity::{DecimalMark, NumberStyle, Quantity, trim};
+use super::super::row::{Entry, Key, Reading, Row, RowProblem};
 use crate::stock::Instant;
 
-/// What a column is called that no setting names.
-const SKU: &[&str] =
-    &["sku", "offer_id", "shop_sku", "shop-sku", "article", "артикул", "код", "ваш sku"];
-const QUANTITY: &[&str] =
-    &["quantity", "stock", "count", "количество", "остаток", "доступно", "доступно для заказа"];
-const WAREHOUSE: &[&str] = &["warehouse", "склад"];
+/// Decimals of an exact number that are read. Of those that follow none changes a count.
+const EXACT_DECIMALS: usize = 6;
+
+/// Names of columns that a message lists.
+const MAX_NAMES: usize = 20;
 
 /// Whose SQL it is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -82,8 +82,10 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Cell {
     Whole(i128),
-    Exact(Decimal),
-    /// Of a binary fraction too, as it is written.
+    /// A decimal in plain digits, as many as the database has.
+    Exact(String),
+    /// A binary fraction in plain digits.
+    Float(String),
     Text(String),
     Moment(DateTime<Utc>),
     Local(NaiveDateTime),
@@ -93,8 +95,7 @@ impl Cell {
     fn into_text(self) -> String {
         match self {
             Self::Whole(number) => number.to_string(),
-            Self::Exact(number) => number.to_string(),
-            Self::Text(text) => text,
+            Self::Exact(text) | Self::Float(text) | Self::Text(text) => text,
             Self::Moment(at) => at.to_rfc3339(),
             Self::Local(at) => at.to_string(),
         }
@@ -109,7 +110,9 @@ impl Cell {
             // The session is in UTC; MySQL takes no offset everywhere.
             (Self::Moment(at), Dialect::MySql) => at.format("%Y-%m-%d %H:%M:%S%.6f").to_string(),
             (Self::Local(at), _) => at.format("%Y-%m-%d %H:%M:%S%.6f").to_string(),
-            (Self::Whole(_) | Self::Exact(_) | Self::Text(_), _) => self.clone().into_text(),
+            (Self::Whole(_) | Self::Exact(_) | Self::Float(_) | Self::Text(_), _) => {
+                self.clone().into_text()
+            }
         }
     }
 
@@ -118,7 +121,10 @@ impl Cell {
     fn order(&self, other: &Self) -> Option<Ordering> {
         match (self, other) {
             (Self::Whole(one), Self::Whole(two)) => Some(one.cmp(two)),
-            (Self::Exact(one), Self::Exact(two)) => Some(one.cmp(two)),
+            (Self::Exact(one), Self::Exact(two)) => {
+                let exact = |text: &str| text.parse::<Decimal>().ok();
+                Some(exact(one)?.cmp(&exact(two)?))
+            }
             (Self::Moment(one), Self::Moment(two)) => Some(one.cmp(two)),
             (Self::Local(one), Self::Local(two)) => Some(one.cmp(two)),
             _ => None,
@@ -200,6 +206,8 @@ pub(super) struct Columns {
     warehouse: Option<Column>,
     updated_at: Option<Column>,
     watermark: Option<Column>,
+    /// The names of all columns of the result.
+    names: Vec<String>,
 }
 
 impl Columns {
@@ -214,54 +222,103 @@ impl Columns {
         watermark: Option<&str>,
     ) -> Result<Self, String> {
         let table = Table { all, dialect };
-        let optional = |what, setting: Option<&str>, purpose| match setting {
-            Some(_) => table.find(what, setting, &[], purpose),
+        let optional = |field: Field, setting: Option<&str>, purpose| match setting {
+            Some(_) => table.field(field, setting, purpose),
             None => Ok(None),
         };
-        let sku = table.find("sku", reading.sku.as_deref(), SKU, Use::Name)?;
-        let quantity =
-            table.find("quantity", reading.quantity.as_deref(), QUANTITY, Use::Number)?;
+        let needed = |field: Field, setting: Option<&str>, purpose| {
+            table
+                .field(field, setting, purpose)?
+                .ok_or_else(|| table.missing(field.setting(), field.names()))
+        };
+        let watermark = match watermark {
+            Some(name) => Some(table.named("watermark", name, Use::Watermark)?),
+            None => None,
+        };
         Ok(Self {
-            sku: sku.ok_or_else(|| table.missing("sku", SKU))?,
-            quantity: quantity.ok_or_else(|| table.missing("quantity", QUANTITY))?,
-            reserve: optional("reserve", reading.reserve.as_deref(), Use::Number)?,
-            warehouse: table.find(
-                "warehouse",
-                reading.warehouse.as_deref(),
-                WAREHOUSE,
-                Use::Name,
-            )?,
-            updated_at: optional("updated_at", reading.updated_at.as_deref(), Use::Since)?,
-            watermark: optional("watermark", watermark, Use::Watermark)?,
+            sku: needed(Field::Sku, reading.sku.as_deref(), Use::Name)?,
+            quantity: needed(Field::Quantity, reading.quantity.as_deref(), Use::Number)?,
+            reserve: optional(Field::Reserve, reading.reserve.as_deref(), Use::Number)?,
+            warehouse: table.field(Field::Warehouse, reading.warehouse.as_deref(), Use::Name)?,
+            updated_at: optional(Field::UpdatedAt, reading.updated_at.as_deref(), Use::Since)?,
+            watermark,
+            names: all.iter().map(|(name, _)| name.clone()).collect(),
         })
     }
 
-    /// What a row says.
-    pub(super) fn entry(&self, row: &impl SqlRow, line: u64, reading: &Reading) -> Entry {
-        self.read(row, line, reading).map_or_else(
-            |reason| Entry::Rejected(Fault::new(line, &self.show(row), reason)),
-            Entry::Row,
+    /// Why a result is refused in which no row has a quantity.
+    pub(super) fn states_nothing(&self, rows: u64) -> String {
+        format!(
+            "column {} is NULL or empty in all {rows} rows, so the query states no quantity: name \
+             another column by the setting quantity, or set empty = \"zero\" if NULL is zero; the \
+             columns are {}",
+            self.quantity.name,
+            listed(&self.names)
         )
     }
 
-    fn read(&self, row: &impl SqlRow, line: u64, reading: &Reading) -> Result<Row, String> {
-        let sku = text(row, &self.sku)?.ok_or_else(|| format!("{} is NULL", self.sku.name))?;
-        if sku.is_empty() {
-            return Err(format!("{} is empty", self.sku.name));
+    /// Whether a row has a quantity, readable or not.
+    pub(super) fn has_quantity(&self, row: &impl SqlRow) -> bool {
+        match row.cell(&self.quantity) {
+            Ok(Some(cell)) => !trim(&cell.into_text()).is_empty(),
+            Ok(None) => false,
+            Err(_unreadable) => true,
         }
-        let number = |column: &Column| match text(row, column)? {
-            Some(text) => reading.quantity(&text).map_err(|e| e.to_string()),
-            None => Ok(None),
+    }
+
+    /// What a row says.
+    pub(super) fn entry(&self, row: &impl SqlRow, line: u64, reading: &RowReading) -> Entry {
+        let sku = match self.sku(row, &reading.of_text) {
+            Ok(sku) => sku,
+            Err(problem) => return problem.into_entry(line, &self.show(row), None),
         };
+        match self.read(row, line, &sku, reading) {
+            Ok(row) => Entry::Row(row),
+            Err(problem) => problem.into_entry(line, &self.show(row), Some(sku)),
+        }
+    }
+
+    fn sku(&self, row: &impl SqlRow, reading: &Reading) -> Result<String, RowProblem> {
+        let text = text(row, &self.sku)?.ok_or_else(|| format!("{} is NULL", self.sku.name))?;
+        if text.is_empty() {
+            return Err(format!("{} is empty", self.sku.name).into());
+        }
+        reading.sku(&text)
+    }
+
+    fn read(
+        &self,
+        row: &impl SqlRow,
+        line: u64,
+        sku: &str,
+        reading: &RowReading,
+    ) -> Result<Row, RowProblem> {
         let place = self.warehouse.as_ref().map(|column| text(row, column)).transpose()?.flatten();
+        let reserve = match &self.reserve {
+            Some(column) => {
+                let (text, reading) = reading.number(row, column)?;
+                let reserve = reading.reserve(&text, NumberStyle::default());
+                reserve.map_err(|error| RowProblem::from(error).of_field("reserve"))?
+            }
+            None => None,
+        };
         Ok(Row {
             line,
-            key: Key::Sku(sku),
+            key: Key::Sku(sku.to_owned()),
             place: place.filter(|place| !place.is_empty()),
-            quantity: number(&self.quantity)?,
-            reserve: self.reserve.as_ref().map(number).transpose()?.flatten(),
+            quantity: self.quantity(row, reading)?,
+            reserve,
             at: self.updated_at.as_ref().map(|column| since(row, column)).transpose()?.flatten(),
         })
+    }
+
+    fn quantity(
+        &self,
+        row: &impl SqlRow,
+        reading: &RowReading,
+    ) -> Result<Option<Quantity>, RowProblem> {
+        let (text, reading) = reading.number(row, &self.quantity)?;
+        Ok(reading.quantity(&text)?)
     }
 
     /// The row as a person can find it again.
@@ -288,6 +345,43 @@ impl Columns {
         if greatest.as_ref().is_none_or(is_greater) {
             *greatest = Some(cell);
         }
+    }
+}
+
+/// How the values of a row are read.
+#[derive(Debug)]
+pub(super) struct RowReading {
+    /// The settings, for texts.
+    of_text: Reading,
+    /// The same for columns of numbers: their decimal mark is the point, whatever the setting
+    /// `decimal` says of texts.
+    of_number: Reading,
+}
+
+impl RowReading {
+    pub(super) fn new(reading: &Reading) -> Self {
+        let of_text = reading.clone();
+        Self {
+            of_number: Reading { decimal: Some(DecimalMark::Point), ..reading.clone() },
+            of_text,
+        }
+    }
+
+    /// The text of a number, empty for `NULL`, and how it is read.
+    fn number(&self, row: &impl SqlRow, column: &Column) -> Result<(String, &Reading), String> {
+        let mut text = text(row, column)?.unwrap_or_default();
+        if column.kind == Kind::Exact {
+            // What is beyond is no noise of a binary fraction here, and is not rounded.
+            let end = text.find('.').map_or(text.len(), |point| point + 1 + EXACT_DECIMALS);
+            text.truncate(end);
+        }
+        let reading = match column.kind {
+            Kind::Whole | Kind::Unsigned | Kind::Exact | Kind::Single | Kind::Double => {
+                &self.of_number
+            }
+            Kind::Text | Kind::Moment | Kind::Local => &self.of_text,
+        };
+        Ok((text, reading))
     }
 }
 
@@ -320,44 +414,70 @@ struct Table<'a> {
 }
 
 impl Table<'_> {
-    /// The one column of that name, or of those a field is known by.
-    fn find(
+    /// The column of a field: the one that the setting names, or the one known by its name.
+    fn field(
         &self,
-        what: &str,
+        field: Field,
         setting: Option<&str>,
-        known: &[&str],
         purpose: Use,
     ) -> Result<Option<Column>, String> {
-        let plain = |name: &str| trim(name).to_lowercase();
-        let named = setting.map(plain);
-        let is_it = |name: &str| match &named {
-            Some(named) => plain(name) == *named,
-            None => known.contains(&plain(name).as_str()),
-        };
-        let mut found = self.all.iter().enumerate().filter(|(_, (name, _))| is_it(name));
-        let Some((index, (name, type_name))) = found.next() else {
-            return match setting {
-                Some(setting) => Err(self.missing(what, &[setting])),
+        let names = self.all.iter().map(|(name, _)| name.as_str());
+        match choose(field, names, setting) {
+            Choice::None => match setting {
+                Some(setting) => Err(self.missing(field.setting(), &[setting])),
                 None => Ok(None),
-            };
-        };
-        if let Some((_, (second, _))) = found.next() {
-            return Err(format!(
-                "columns {name} and {second} could both be the {what}, rename one in the query"
-            ));
+            },
+            Choice::At(index) => self.column(index, purpose).map(Some),
+            Choice::Ambiguous(all) => Err(self.ambiguous(field, setting, &all)),
         }
+    }
+
+    /// The column of that name.
+    fn named(&self, what: &str, name: &str, purpose: Use) -> Result<Column, String> {
+        let wanted = normalize(name);
+        let is_it = |(_, (name, _)): &(usize, &(String, String))| normalize(name) == wanted;
+        let mut found = self.all.iter().enumerate().filter(is_it).map(|(index, _)| index);
+        let first = found.next().ok_or_else(|| self.missing(what, &[name]))?;
+        match found.next() {
+            None => self.column(first, purpose),
+            Some(_) => Err(format!("two columns are called {name}: rename one in the query")),
+        }
+    }
+
+    fn column(&self, index: usize, purpose: Use) -> Result<Column, String> {
+        let Some((name, type_name)) = self.all.get(index) else {
+            return Err(format!("the result has no column {}", index + 1));
+        };
         match purpose.accepts(Kind::of(type_name, self.dialect), self.dialect) {
-            Ok(kind) => Ok(Some(Column { index, name: name.clone(), kind })),
+            Ok(kind) => Ok(Column { index, name: name.clone(), kind }),
             Err(rule) => Err(format!("column {name} is of type {type_name}, {rule}")),
         }
     }
 
+    fn ambiguous(&self, field: Field, setting: Option<&str>, all: &[usize]) -> String {
+        let names: Vec<_> =
+            all.iter().filter_map(|at| self.all.get(*at)).map(|(name, _)| name.as_str()).collect();
+        let (what, key) = (field.what(), field.setting());
+        let cure = match setting {
+            Some(_) => "rename one in the query".to_owned(),
+            None => format!("set {key} to the name of the one that is meant, or rename the other"),
+        };
+        format!("columns {} could both be {what}: {cure}", names.join(" and "))
+    }
+
     fn missing(&self, what: &str, names: &[&str]) -> String {
-        let there: Vec<_> = self.all.iter().map(|(name, _)| name.as_str()).collect();
+        let there: Vec<_> = self.all.iter().map(|(name, _)| name.clone()).collect();
         format!(
             "the query gives no column for the {what}: {} is wanted, {} is there",
             names.join(" or "),
-            there.join(", ")
+            listed(&there)
         )
     }
+}
+
+/// Lists names in a message.
+fn listed(names: &[String]) -> String {
+    let shown: Vec<_> = names.iter().take(MAX_NAMES).map(String::as_str).collect();
+    let more = if names.len() > MAX_NAMES { ", …" } else { "" };
+    format!("{}{more}", shown.join(", "))
 }

@@ -23,7 +23,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions};
 use tokio::time::timeout;
 
-use self::column::{Columns, Dialect, Kind, SqlRow};
+use self::column::{Columns, Dialect, Kind, RowReading, SqlRow};
 use self::placeholder::Placed;
 use super::row::{GivenUp, Reading, Rows, Scope};
 use crate::http::secret::Secret;
@@ -281,8 +281,10 @@ impl Run<'_> {
         rows: &mut Rows,
     ) -> Result<Outcome, SqlError> {
         let dialect = self.config.url.dialect();
+        let reading = RowReading::new(self.reading);
         let mut columns: Option<Columns> = None;
         let mut count = 0_u64;
+        let mut states_quantity = self.reading.zeroes_empties;
         let mut greatest = None;
         while let Some(row) = results.next().await {
             let row = row.map_err(|e| self.failed(&e))?;
@@ -295,10 +297,19 @@ impl Run<'_> {
                 }
             };
             count += 1;
-            rows.put(columns.entry(&row, count, self.reading)).await?;
+            states_quantity = states_quantity || columns.has_quantity(&row);
+            rows.put(columns.entry(&row, count, &reading)).await?;
             columns.raise(&row, &mut greatest);
         }
         rows.flush().await?;
+        // Of changes, a few rows without a number are possible; of everything they are a mistake.
+        let is_whole = self.config.watermark.is_none() || self.since.is_none();
+        if let Some(columns) = &columns
+            && is_whole
+            && !states_quantity
+        {
+            return Err(SqlError::Columns(columns.states_nothing(count)));
+        }
         let seen = greatest.map(|value| value.to_sql(dialect));
         let (scope, watermark) = match self.config.watermark {
             Some(_) => (Scope::Delta, seen.or_else(|| self.since.map(str::to_owned))),

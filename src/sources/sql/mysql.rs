@@ -1,6 +1,5 @@
 use chrono::NaiveDateTime;
 use sqlx::mysql::{MySqlColumn, MySqlConnectOptions, MySqlConnection, MySqlRow};
-use sqlx::types::Decimal;
 use sqlx::{AssertSqlSafe, Column as _, Connection, Decode, Executor, MySql, Row, Type, TypeInfo};
 use tokio::time::timeout;
 use tracing::debug;
@@ -82,9 +81,10 @@ impl SqlRow for MySqlRow {
         Ok(match column.kind {
             Kind::Whole => get::<i64>(self, index)?.map(|n| Cell::Whole(n.into())),
             Kind::Unsigned => get::<u64>(self, index)?.map(|n| Cell::Whole(n.into())),
-            Kind::Exact => get::<Decimal>(self, index)?.map(Cell::Exact),
-            Kind::Single => get::<f32>(self, index)?.map(|n| Cell::Text(n.to_string())),
-            Kind::Double => get::<f64>(self, index)?.map(|n| Cell::Text(n.to_string())),
+            // It travels as text, and a text keeps all of its digits.
+            Kind::Exact => get::<String>(self, index)?.map(Cell::Exact),
+            Kind::Single => get::<f32>(self, index)?.map(|n| Cell::Float(n.to_string())),
+            Kind::Double => get::<f64>(self, index)?.map(|n| Cell::Float(n.to_string())),
             Kind::Text => {
                 let bytes = get::<Vec<u8>>(self, index)?;
                 let text = bytes.map(String::from_utf8).transpose();

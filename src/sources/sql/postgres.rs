@@ -1,8 +1,8 @@
 use chrono::DateTime;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
-use sqlx::types::Decimal;
 use sqlx::{
     AssertSqlSafe, Column as _, Connection, Decode, Executor, Postgres, Row, Type, TypeInfo,
+    ValueRef as _,
 };
 use tokio::time::timeout;
 
@@ -68,9 +68,9 @@ impl SqlRow for PgRow {
         let index = column.index;
         Ok(match column.kind {
             Kind::Whole => whole(self, index)?.map(|n| Cell::Whole(n.into())),
-            Kind::Exact => get::<Decimal>(self, index)?.map(Cell::Exact),
-            Kind::Single => get::<f32>(self, index)?.map(|n| Cell::Text(n.to_string())),
-            Kind::Double => get::<f64>(self, index)?.map(|n| Cell::Text(n.to_string())),
+            Kind::Exact => exact(self, index)?.map(Cell::Exact),
+            Kind::Single => get::<f32>(self, index)?.map(|n| Cell::Float(n.to_string())),
+            Kind::Double => get::<f64>(self, index)?.map(|n| Cell::Float(n.to_string())),
             Kind::Text => get::<String>(self, index)?.map(Cell::Text),
             Kind::Moment => micros(self, index)?.map(Cell::Moment),
             Kind::Local => micros(self, index)?.map(|at| Cell::Local(at.naive_utc())),
@@ -100,4 +100,94 @@ fn micros(row: &PgRow, index: usize) -> Result<Option<DateTime<chrono::Utc>>, St
     let Some(micros) = get::<i64>(row, index)? else { return Ok(None) };
     let at = micros.checked_add(EPOCH_MICROS).and_then(DateTime::from_timestamp_micros);
     at.map(Some).ok_or_else(|| "it is no date of any calendar".to_owned())
+}
+
+/// A `numeric` in plain digits, all of them.
+fn exact(row: &PgRow, index: usize) -> Result<Option<String>, String> {
+    let value = row.try_get_raw(index).map_err(|e| super::reason(&e))?;
+    if value.is_null() {
+        return Ok(None);
+    }
+    let bytes = value.as_bytes().map_err(|e| e.to_string())?;
+    decimal(bytes).map(Some).ok_or_else(|| "it is no number of PostgreSQL's form".to_owned())
+}
+
+/// Reads a `numeric` as it travels: how many digits to the base of 10 000, the weight of the first,
+/// the sign, how many decimals are shown, and the digits.
+///
+/// Source: `numeric_send` of PostgreSQL.
+fn decimal(bytes: &[u8]) -> Option<String> {
+    /// Most digits before the point that are written out: no count has more.
+    const MAX_WEIGHT: i32 = 32;
+    let mut numbers = bytes.chunks_exact(2).map(|two| match two {
+        [high, low] => u16::from_be_bytes([*high, *low]),
+        _ => 0,
+    });
+    let (count, weight, sign, decimals) =
+        (numbers.next()?, numbers.next()?, numbers.next()?, numbers.next()?);
+    let sign = match sign {
+        0 => "",
+        0x4000 => "-",
+        0xC000 => return Some("NaN".to_owned()),
+        0xD000 => return Some("Infinity".to_owned()),
+        0xF000 => return Some("-Infinity".to_owned()),
+        _ => return None,
+    };
+    let digits: Vec<u16> = numbers.take(count.into()).collect();
+    if digits.len() != usize::from(count) || digits.iter().any(|digit| *digit > 9_999) {
+        return None;
+    }
+    let weight = i32::from(weight.cast_signed());
+    if weight > MAX_WEIGHT {
+        return Some(format!("{sign}{}", "9".repeat(40)));
+    }
+    let at = |place: i32| {
+        usize::try_from(weight - place)
+            .ok()
+            .and_then(|index| digits.get(index))
+            .copied()
+            .unwrap_or(0)
+    };
+    let whole: String =
+        (0..=weight.max(0)).rev().map(|place| format!("{:04}", at(place))).collect();
+    let whole = whole.trim_start_matches('0');
+    let groups = i32::from(decimals).div_euclid(4) + 1;
+    let fraction: String = (1..=groups).map(|place| format!("{:04}", at(-place))).collect();
+    let fraction: String = fraction.chars().take(decimals.into()).collect();
+    let whole = if whole.is_empty() { "0" } else { whole };
+    Some(if fraction.is_empty() {
+        format!("{sign}{whole}")
+    } else {
+        format!("{sign}{whole}.{fraction}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numeric_keeps_every_digit() {
+        for (digits, weight, sign, decimals, text) in [
+            (&[][..], 0, 0, 0, "0"),
+            (&[], 0, 0, 2, "0.00"),
+            (&[5], 0, 0, 0, "5"),
+            (&[46, 5_000], 0, 0, 3, "46.500"),
+            (&[1, 5_000], 0, 0x4000, 1, "-1.5"),
+            (&[1], 1, 0, 0, "10000"),
+            (&[12, 3_456], 1, 0, 0, "123456"),
+            (&[5, 9_999, 9_999, 9_999], 0, 0, 12, "5.999999999999"),
+            (&[1], -1, 0, 4, "0.0001"),
+            (&[1], -9, 0, 36, "0.000000000000000000000000000000000001"),
+            (&[], 0, 0xC000, 0, "NaN"),
+        ] {
+            let head = [u16::try_from(digits.len()).unwrap(), i16::cast_unsigned(weight), sign];
+            let numbers = head.into_iter().chain([decimals]).chain(digits.iter().copied());
+            let bytes: Vec<u8> = numbers.flat_map(u16::to_be_bytes).collect();
+            assert_eq!(decimal(&bytes).as_deref(), Some(text));
+        }
+        for bytes in [&[][..], &[0, 1, 0, 0, 0, 0, 0, 0], &[0, 0, 0, 0, 1, 0, 0, 0]] {
+            assert_eq!(decimal(bytes), None);
+        }
+    }
 }

@@ -118,6 +118,14 @@ fn columns_are_found_by_name_and_judged_by_type() {
     }
     let twice = [("sku", "TEXT"), ("stock", "INT4"), ("Count", "INT4")];
     assert!(columns(&twice, &known).unwrap_err().contains("stock and Count could both be"));
+    let ambiguous = [("sku", "TEXT"), ("code", "TEXT"), ("stock", "INT4")];
+    let fault = columns(&ambiguous, &known).unwrap_err();
+    assert!(fault.contains("sku and code could both be the SKU: set sku to the name"), "{fault}");
+    // In a documented pair the seller's own article wins.
+    let ozon = [("sku", "INT8"), ("offer_id", "TEXT"), ("stock", "INT4")];
+    assert!(columns(&ozon, &known).is_ok());
+    let both = Reading { sku: Some("sku".to_owned()), ..Reading::default() };
+    assert!(columns(&ambiguous, &both).is_ok());
     let naive = [("nomenclature", "TEXT"), ("stock", "INT4"), ("at", "TIMESTAMP")];
     assert!(columns(&naive, &named).unwrap_err().contains("time zone"));
 }
@@ -307,6 +315,120 @@ async fn rows_are_read_exactly_in_a_transaction_that_cannot_write() {
     assert!(limits.contains("SET LOCAL statement_timeout = 30000;"), "{limits}");
     assert_eq!(query, "select * from stock where $1::bigint is null or version > $1::bigint");
     assert_eq!(rollback, "ROLLBACK");
+}
+
+/// A result's row, and how its columns are read.
+struct TestRow(Vec<(&'static str, Option<Cell>)>);
+
+impl SqlRow for TestRow {
+    fn columns(&self) -> Vec<(String, String)> {
+        let type_name = |cell: &Option<Cell>| match cell {
+            Some(Cell::Whole(_)) => "INT8",
+            Some(Cell::Exact(_)) => "NUMERIC",
+            Some(Cell::Float(_)) => "FLOAT8",
+            Some(Cell::Text(_)) | None => "TEXT",
+            Some(Cell::Moment(_)) => "TIMESTAMPTZ",
+            Some(Cell::Local(_)) => "TIMESTAMP",
+        };
+        let column =
+            |(name, cell): &(&str, Option<Cell>)| ((*name).to_owned(), type_name(cell).to_owned());
+        self.0.iter().map(column).collect()
+    }
+
+    fn cell(&self, column: &super::column::Column) -> Result<Option<Cell>, String> {
+        Ok(self.0[column.index].1.clone())
+    }
+}
+
+/// What a row of these two cells says.
+fn entry(sku: &str, stock: Option<Cell>, reading: &Reading) -> Entry {
+    let row = TestRow(vec![("sku", Some(Cell::Text(sku.to_owned()))), ("stock", stock)]);
+    let columns = Columns::find(&SqlRow::columns(&row), Dialect::Postgres, reading, None).unwrap();
+    columns.entry(&row, 1, &RowReading::new(reading))
+}
+
+fn shown(entry: &Entry) -> String {
+    let of = |fault: &crate::sources::Fault| fault.sku.clone().unwrap_or("nobody".to_owned());
+    match entry {
+        Entry::Row(row) => row.quantity.map_or("-".to_owned(), |quantity| quantity.to_string()),
+        Entry::Rejected(fault) => format!("rejected, of {}", of(fault)),
+        Entry::Suspicious(fault) => format!("suspicious, of {}", of(fault)),
+        Entry::Article { .. } | Entry::NextPart => panic!("{entry:?}"),
+    }
+}
+
+#[test]
+fn a_rejected_row_names_its_sku() {
+    let whole = |number| Some(Cell::Whole(number));
+    let text = |text: &str| Some(Cell::Text(text.to_owned()));
+    for (sku, stock, expected) in [
+        ("A", whole(-3), "rejected, of A"),
+        ("A", text("many"), "rejected, of A"),
+        ("A", Some(Cell::Exact("1.5".to_owned())), "rejected, of A"),
+        ("A", Some(Cell::Float("NaN".to_owned())), "rejected, of A"),
+        ("A", text("2,000"), "suspicious, of A"),
+        ("'TEA-1", whole(-3), "rejected, of TEA-1"),
+        ("", whole(3), "rejected, of nobody"),
+        ("5.577E+05", whole(3), "suspicious, of nobody"),
+        ("=\"0557722\"", whole(3), "3"),
+    ] {
+        assert_eq!(shown(&entry(sku, stock, &Reading::default())), expected, "{sku}");
+    }
+}
+
+#[test]
+fn numbers_are_certain_and_texts_are_not() {
+    use crate::sources::DecimalMark::Comma;
+    let exact = |text: &str| Some(Cell::Exact(text.to_owned()));
+    let text = |text: &str| Some(Cell::Text(text.to_owned()));
+    let comma = Reading { decimal: Some(Comma), ..Reading::default() };
+    for (stock, reading, expected) in [
+        (exact("2.000"), &Reading::default(), "2"),
+        // The setting is about texts.
+        (exact("2.000"), &comma, "2"),
+        (text("2,000"), &comma, "2"),
+        (text("2.000"), &Reading::default(), "suspicious, of A"),
+        (Some(Cell::Float("2.5".to_owned())), &Reading::default(), "rejected, of A"),
+    ] {
+        assert_eq!(shown(&entry("A", stock.clone(), reading)), expected, "{stock:?}");
+    }
+}
+
+#[test]
+fn decimals_of_any_length_are_cut_where_that_is_set() {
+    let floors = Reading { floors_fractions: true, ..Reading::default() };
+    for (cell, expected) in [
+        (Cell::Exact("12.3456789012".to_owned()), "12.345"),
+        (Cell::Exact("5.999999999999999999999999999999999".to_owned()), "5.999"),
+        (Cell::Float(0.000_000_000_000_1_f64.to_string()), "0"),
+        (Cell::Float(7.333_333_333_333_333_f64.to_string()), "7.333"),
+        (Cell::Text("7,12345678".to_owned()), "7.123"),
+    ] {
+        assert_eq!(shown(&entry("A", Some(cell.clone()), &floors)), expected, "{cell:?}");
+        // Behind the sixth decimal of a binary fraction there is noise only.
+        let strict = shown(&entry("A", Some(cell), &Reading::default()));
+        assert_eq!(strict.starts_with("rejected"), expected != "0", "{strict}");
+    }
+}
+
+#[test]
+fn null_is_zero_only_where_that_is_set() {
+    let zeroes = Reading { zeroes_empties: true, ..Reading::default() };
+    for stock in [None, Some(Cell::Text(" ".to_owned()))] {
+        assert_eq!(shown(&entry("A", stock.clone(), &Reading::default())), "-");
+        assert_eq!(shown(&entry("A", stock, &zeroes)), "0");
+    }
+}
+
+#[tokio::test]
+async fn a_result_without_any_quantity_is_refused() {
+    let columns = vec![("sku", TEXT), ("stock", NUMERIC), ("free", INT8)];
+    let row = |sku: &[u8]| vec![Some(sku.to_vec()), None, Some(9_i64.to_be_bytes().into())];
+    let script = Script { columns, rows: vec![row(b"A"), row(b"B")], stalls: false };
+    let (outcome, _, _) = run(&script, "select * from stock", None).await;
+    let error = outcome.unwrap_err().to_string();
+    assert!(error.contains("column stock is NULL or empty in all 2 rows"), "{error}");
+    assert!(error.ends_with("the columns are sku, stock, free"), "{error}");
 }
 
 #[tokio::test]
