@@ -454,7 +454,7 @@ mod tests {
         let url = format!("{}/market/api/", server.url);
         let reply = client(&url, TokenIn::Header).ask(&skus(), DEADLINE).await.unwrap();
         assert_eq!((reply.items.len(), reply.left_out), (1, 1));
-        assert_eq!(reply.items[0].1.said, Said::Text("5".to_owned()));
+        assert_eq!(reply.items[0].1.said, Said::Number("5".to_owned()));
         let mut by_query = client(&url, TokenIn::Query);
         by_query.handler.partner_warehouse = Some("b72e".to_owned());
         by_query.ask(&skus(), DEADLINE).await.unwrap();

@@ -24,8 +24,21 @@ const SHOWN: usize = 200;
 pub enum Said {
     /// The SKU is there, and no count of it: nothing changes.
     Nothing,
-    /// A count as it is written, number or text, without exponent and outer blanks.
+    /// A number literal without exponent: its mark is the decimal point.
+    Number(String),
+    /// A text without outer blanks, which may be a number in more than one reading.
     Text(String),
+}
+
+impl Said {
+    /// The count as it is written; empty if there is none.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Nothing => "",
+            Self::Number(text) | Self::Text(text) => text,
+        }
+    }
 }
 
 /// What the handler says of one SKU.
@@ -67,7 +80,8 @@ pub enum NoAnswer {
 ///
 /// Taken besides what the documentation shows: a byte order mark; `[]` or `{"skus":null}` for an
 /// answer about nothing; counts, SKUs and warehouses as numbers or texts; one item without a
-/// list around it; several items, of which the one of type `FIT` counts.
+/// list around it; several items, of which the one of type `FIT` counts; text behind the JSON, such
+/// as a warning of PHP or a comment, but not a second JSON value.
 ///
 /// # Errors
 /// The body is no answer. Items that are none come back as [`Spoiled`].
@@ -75,6 +89,7 @@ pub fn parse(body: &[u8], warehouse: u64) -> Result<Vec<Result<Item, Spoiled>>, 
     let mark = "\u{feff}".as_bytes();
     let body = body.strip_prefix(mark).unwrap_or(body).trim_ascii();
     let shape = |reason: String| NoAnswer::Shape(reason);
+    let body = without_text_behind(body).map_err(shape)?;
     let list: Vec<&RawValue> = match body.first() {
         None => return Err(NoAnswer::Empty),
         // PHP writes an empty list where it meant an empty object.
@@ -89,6 +104,29 @@ pub fn parse(body: &[u8], warehouse: u64) -> Result<Vec<Result<Item, Spoiled>>, 
     };
     let numbered = list.into_iter().zip(1..);
     Ok(numbered.map(|(item, number)| read_item(item, number, warehouse)).collect())
+}
+
+/// A body up to the end of its JSON value, if what follows is neither JSON nor the rest of it.
+///
+/// # Errors
+/// A second value follows: which of the two is meant is not known.
+fn without_text_behind(body: &[u8]) -> Result<&[u8], String> {
+    // Text in another encoding may follow JSON in UTF-8.
+    let text = match std::str::from_utf8(body) {
+        Ok(text) => text,
+        Err(error) => std::str::from_utf8(body.get(..error.valid_up_to()).unwrap_or_default())
+            .unwrap_or_default(),
+    };
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
+    let Some(Ok(_first)) = values.next() else { return Ok(body) };
+    let end = values.byte_offset();
+    let (json, behind) = body.split_at_checked(end).unwrap_or((body, b""));
+    match behind.trim_ascii_start().first() {
+        Some(b'{' | b'[') => {
+            Err("a second JSON value follows the first, and only one can be meant".to_owned())
+        }
+        Some(_) | None => Ok(json),
+    }
 }
 
 fn list_of(skus: &RawValue) -> Result<Vec<&RawValue>, String> {
@@ -189,7 +227,7 @@ fn read_stocks(items: Option<&RawValue>) -> Result<(Said, Option<Instant>), Stri
     let mut fit = stocks.iter().filter(|stock| stock.is_fit == Some(true));
     match fit.next() {
         Some(first) => {
-            if fit.clone().any(|other| other.said != first.said) {
+            if fit.clone().any(|other| other.said.text() != first.said.text()) {
                 return Err("items has several of type FIT, and they differ".to_owned());
             }
             Ok((first.said.clone(), fit.map(|other| other.at).fold(first.at, Option::max)))
@@ -218,7 +256,7 @@ fn read_stock(item: &RawValue) -> Result<Stock, String> {
             text => Said::Text(text.to_owned()),
         },
         Some(Scalar::Number(digits)) => {
-            Said::Text(without_exponent(digits).unwrap_or(Cow::Borrowed(digits)).into_owned())
+            Said::Number(without_exponent(digits).unwrap_or(Cow::Borrowed(digits)).into_owned())
         }
         Some(Scalar::Other) => return Err("count must be a number".to_owned()),
     };
@@ -270,7 +308,9 @@ pub struct Reply {
     pub spoiled: Vec<(Option<usize>, Spoiled)>,
     /// SKUs asked for and not answered.
     pub left_out: usize,
-    /// SKUs answered and never asked for; they are not looked at.
+    /// Items about SKUs that were not asked for, as they are spelt.
+    pub strange: Vec<Item>,
+    /// How many answered SKUs were not asked for.
     pub strangers: usize,
 }
 
@@ -295,7 +335,11 @@ impl Reply {
                     }
                 }
                 (None, Err(spoiled)) => reply.spoiled.push((None, spoiled)),
-                (Some(None), _) | (None, Ok(_)) => reply.strangers += 1,
+                (Some(None) | None, Ok(item)) => {
+                    reply.strangers += 1;
+                    reply.strange.push(item);
+                }
+                (Some(None), Err(_)) => reply.strangers += 1,
             }
         }
         for (place, found) in found.into_iter().enumerate() {
@@ -319,13 +363,13 @@ fn both(
         (Some(Err(spoiled)), _) | (Some(Ok(_)), Err(spoiled)) => return Err(spoiled),
         (Some(Ok(first)), Ok(second)) => (first, second),
     };
-    if first.said == second.said {
+    if first.said.text() == second.said.text() {
         let at = first.at.max(second.at);
         return Ok(Item { at, ..first });
     }
     let words = |said: &Said| match said {
         Said::Nothing => "nothing".to_owned(),
-        Said::Text(text) => text.chars().take(SHOWN).collect(),
+        Said::Number(text) | Said::Text(text) => text.chars().take(SHOWN).collect(),
     };
     let (one, other) = (words(&first.said), words(&second.said));
     Err(Spoiled {
@@ -356,8 +400,8 @@ mod tests {
         let reply = Reply::to(&skus(&[sku]), answer);
         let spoiled = reply.spoiled.iter().find(|(place, _)| *place == Some(0));
         match (reply.items.first(), spoiled) {
-            (Some((_, Item { said: Said::Text(count), .. })), None) => count.clone(),
             (Some((_, Item { said: Said::Nothing, .. })), None) => "-".to_owned(),
+            (Some((_, Item { said, .. })), None) => said.text().to_owned(),
             (None, Some((_, spoiled))) => spoiled.reason.clone(),
             (None, None) => "absent".to_owned(),
             (Some(_), Some(_)) => "both".to_owned(),
@@ -484,7 +528,41 @@ mod tests {
     fn a_number_that_is_no_count_is_still_told_as_it_stands() {
         let body = br#"{"skus":[{"sku":"A","items":[{"count":1e400}]}]}"#;
         let item = parse(body, 1).unwrap().remove(0).unwrap();
-        assert_eq!(item.said, Said::Text("1e400".to_owned()));
+        assert_eq!(item.said, Said::Number("1e400".to_owned()));
+    }
+
+    #[test]
+    fn text_behind_the_json_is_passed_over() {
+        let json = r#"{"skus":[{"sku":"A","items":[{"count":7}]}]}"#;
+        for behind in [
+            "<br />\n<b>Warning</b>: fsockopen(): timed out in /stocks.php",
+            "<!-- 0.31 s -->",
+            "\n\n",
+            "OK 7",
+            "null",
+            "}",
+        ] {
+            let answer = parse(format!("{json}{behind}").as_bytes(), 1).unwrap();
+            assert_eq!(answer[0].as_ref().unwrap().said.text(), "7", "{behind}");
+        }
+        // In windows-1251, as PHP on a Russian server writes it.
+        let body = [json.as_bytes(), b"<br>\xce\xf8\xe8\xe1\xea\xe0"].concat();
+        assert_eq!(parse(&body, 1).unwrap().len(), 1);
+        for (behind, rule) in [(json, "a second JSON value"), ("\n[]", "a second JSON value")] {
+            let error = parse(format!("{json}{behind}").as_bytes(), 1).unwrap_err().to_string();
+            assert!(error.contains(rule), "{behind}: {error}");
+        }
+        // Text before it is none of this: what follows may be any part of a page.
+        assert!(parse(format!("<br>{json}").as_bytes(), 1).is_err());
+        assert!(parse(br#"{"skus":[]"#, 1).is_err());
+    }
+
+    #[test]
+    fn a_number_and_a_text_of_one_count_agree() {
+        let body = br#"{"skus":[{"sku":"A","items":[{"count":7},{"count":"7"}]},
+            {"sku":"B","items":[{"count":7}]},{"sku":"B","items":[{"count":"7"}]}]}"#;
+        let reply = Reply::to(&skus(&["B"]), parse(body, 1).unwrap());
+        assert_eq!((reply.items.len(), reply.spoiled.len()), (1, 0));
     }
 
     proptest! {

@@ -270,7 +270,9 @@ impl Feeds {
         let Some(shop) = self.shop(shop) else { return };
         let source = &shop.sources[index];
         let Some(client) = &source.handler else { return };
-        let asked = pull::ask_one(client, skus, &source.config.reading, HANDLER_MAY_TAKE).await;
+        let now = self.0.clock.now();
+        let reading = &source.config.reading;
+        let asked = pull::ask_one(client, skus, reading, now, HANDLER_MAY_TAKE).await;
         if let Some(error) = &asked.failed {
             shop.intake.note_failure(index, &causes(error));
         }
@@ -465,7 +467,17 @@ impl Round {
                 }
                 let delivered =
                     intake.deliver(index, Instant::from(now), true, async |rows: &mut Rows| {
-                        pull::pull(client, &skus, &reading, rows).await.map_err(|e| causes(&e))?;
+                        let pulled = pull::pull(client, &skus, &reading, now, rows).await;
+                        let pulled = pulled.map_err(|e| causes(&e))?;
+                        if pulled.ahead > 0 {
+                            warn!(
+                                shop = intake.shop(),
+                                skus = pulled.ahead,
+                                "the old handler dates {} skus ahead of our clock: they are taken \
+                                 as of now, check its clock and time zone",
+                                pulled.ahead
+                            );
+                        }
                         Ok(Completeness::Sure(Scope::Snapshot))
                     });
                 delivered.await.map(drop).map_err(Told::already)

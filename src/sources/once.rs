@@ -1,5 +1,7 @@
 use std::path::Path;
 
+use chrono::{DateTime, Utc};
+
 use super::fetch::Remote;
 use super::moysklad::MoySklad;
 use super::{Config, Feed, Rows, feeds, files, pull, sql};
@@ -17,6 +19,7 @@ pub async fn read_once(
     config: &Config,
     outbound: &ClientConfig,
     spool: &Path,
+    now: DateTime<Utc>,
     rows: &mut Rows,
 ) -> Result<(), String> {
     let reading = &config.reading;
@@ -38,7 +41,7 @@ pub async fn read_once(
             let client = feeds::handler(config, outbound, &config.taking.name);
             let client = client.map_err(|error| causes(&error))?;
             if let Some(client) = client {
-                let pulled = pull::pull(&client, skus, reading, rows).await;
+                let pulled = pull::pull(&client, skus, reading, now, rows).await;
                 pulled.map_err(|error| causes(&error))?;
             }
         }

@@ -145,7 +145,7 @@ async fn hear(config: &Config, given: &Given, spool: &Path) -> anyhow::Result<Li
     let (mut rows, entries) = Rows::channel();
     let outbound = given.outbound();
     let reading = async {
-        let read = read_once(config, &outbound, spool, &mut rows).await;
+        let read = read_once(config, &outbound, spool, Clock::wall().now(), &mut rows).await;
         drop(rows);
         read
     };
