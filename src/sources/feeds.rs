@@ -526,7 +526,10 @@ async fn read_moysklad(
             Some(since) => moysklad.changes(since, now, reading, rows).await,
             None => moysklad.full(reading, rows).await,
         };
-        read.map_err(|error| causes(&error))?;
+        let summary = read.map_err(|error| causes(&error))?;
+        for notice in &summary.notices {
+            info!(shop = intake.shop(), source = intake.taking(index).name, "{notice}");
+        }
         Ok(Completeness::Sure(if since.is_some() { Scope::Delta } else { Scope::Snapshot }))
     });
     let receipt = delivered.await.map_err(Told::already)?;

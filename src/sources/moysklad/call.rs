@@ -118,7 +118,8 @@ fn asked_wait(fields: &HeaderMap) -> Option<Duration> {
     Some(wait.clamp(Duration::from_secs(1), MAX_PAUSE))
 }
 
-/// A body as it came.
+/// A body as it came. A clone shares its bytes.
+#[derive(Clone)]
 pub(super) struct Packed {
     bytes: Bytes,
     coding: Option<String>,

@@ -8,8 +8,8 @@
 
 mod call;
 mod read;
+mod stock;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +17,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::Instant;
+use tracing::debug;
 
+use self::call::Packed;
 use self::read::{Catalogue, Report, read_page};
+use self::stock::{Articles, HiddenStock, Parts};
 use super::row::{Entry, GivenUp, Reading, Rows};
 use crate::http::secret::Secret;
 use crate::http::{ClientConfig, Trust};
@@ -42,6 +45,13 @@ const PAGE: usize = 1_000;
 
 /// Most pages of the assortment: a million products.
 const MAX_PAGES: usize = 1_000;
+
+/// Products that are asked for by their ids because the report left them out: at most so many, for
+/// many more were never in an operation.
+const MAX_ASKED_AGAIN: usize = 1_000;
+
+/// Ids in one request: 36 characters each.
+const IDS_AT_A_TIME: usize = 100;
 
 /// How long one request may take: the service makes large reports while we wait.
 const DEADLINE: Duration = Duration::from_secs(180);
@@ -191,7 +201,7 @@ impl Config {
 }
 
 /// What became of a reading.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Summary {
     /// Products whose SKU is told.
     pub articles: usize,
@@ -203,6 +213,10 @@ pub struct Summary {
     pub left_out: usize,
     /// Products and rows that were set aside.
     pub faults: usize,
+    /// Products in use of which the report has no number: they stay as they were.
+    pub unstated: usize,
+    /// What the operator should know.
+    pub notices: Vec<String>,
 }
 
 /// Why the service's stock could not be read.
@@ -239,6 +253,17 @@ pub enum MoySkladError {
     /// The assortment has no end.
     #[error("the assortment of moysklad repeats itself or has more than {MAX_PAGES} pages")]
     Endless,
+    /// The report is empty, or has no number that can be read.
+    #[error(
+        "the report of moysklad states no stock of any of {products} products with {field}: it \
+         leaves out what is being recalculated, and what the user may not see"
+    )]
+    NoStock {
+        /// How many products in use have a SKU.
+        products: usize,
+        /// The field that holds it.
+        field: &'static str,
+    },
     /// Changes so long ago are not known any more: everything must be read.
     #[error("changes since {0} are asked for, moysklad knows those of 24 hours")]
     TooLongAgo(DateTime<Utc>),
@@ -252,8 +277,12 @@ pub enum MoySkladError {
 pub struct MoySklad {
     http: reqwest::Client,
     config: Config,
-    /// Ids that were seen to stand for no SKU: the stock of these is nobody's business.
-    nameless: Arc<HashSet<String>>,
+    /// What the assortment has without a SKU; `None` until it was read.
+    parts: Option<Arc<Parts>>,
+    /// Products whose parts without a SKU hold stock.
+    hidden: Arc<HiddenStock>,
+    /// Products of which the last whole report had no number.
+    missing: Articles,
     /// When the last request began.
     last: Option<Instant>,
 }
@@ -262,7 +291,8 @@ impl MoySklad {
     /// Reads through a client that follows no redirects; see [`Config::client_config`].
     #[must_use]
     pub fn new(http: reqwest::Client, config: Config) -> Self {
-        Self { http, config, nameless: Arc::default(), last: None }
+        let (parts, hidden, missing) = (None, Arc::default(), Articles::default());
+        Self { http, config, parts, hidden, missing, last: None }
     }
 
     /// Reads everything there is: first which product is which SKU, then all stock, zeros too.
@@ -271,23 +301,55 @@ impl MoySklad {
     /// page told of, if the assortment changed while it was turned: an earlier delivery may have
     /// told of them, and leaving them out would make them zeros. If reading fails, what has been put already is half of a whole, and must not be taken.
     ///
+    /// The report leaves out what is being recalculated. So a product that is in use and not in the
+    /// report is asked for by its id, and if it has no number then either, it is put without one:
+    /// it is not absent. An archived product that the report leaves out is absent.
+    ///
     /// # Errors
-    /// The service could not be read to the end, or nobody wants the rest.
+    /// The service could not be read to the end, states no stock at all, or nobody wants the rest.
     pub async fn full(
         &mut self,
         reading: &Reading,
         rows: &mut Rows,
     ) -> Result<Summary, MoySkladError> {
         let mut summary = Summary::default();
-        self.assortment(&mut summary, rows).await?;
-        self.stock("include=zeroLines", reading, &mut summary, rows).await?;
+        let mut articles = self.assortment(reading, true, &mut summary, rows).await?;
+        let report = self.report(reading);
+        let body = self.get(&self.report_path("include=zeroLines", &[])).await?;
+        self.hidden = Arc::new(self.hidden_in(&report, &body).await?);
+        let report = Report { hidden: Arc::clone(&self.hidden), ..report };
+        summary.left_out = hand_on(report, body, &mut articles, &mut summary, rows).await?;
+        let missing = articles.missing();
+        if !articles.has_numbers() && !missing.ids.is_empty() {
+            let (products, field) = (missing.ids.len(), self.config.sku_field.name());
+            return Err(MoySkladError::NoStock { products, field });
+        }
+        let asked = if missing.ids.len() > MAX_ASKED_AGAIN { &[][..] } else { &missing.ids };
+        self.ask_for(asked, reading, &mut articles, &mut summary, rows).await?;
+        let stores = match &self.config.stores {
+            Stores::Total => &[][..],
+            Stores::Named(stores) => stores,
+        };
+        let unstated: Vec<Entry> =
+            articles.unstated(stores).chain(self.hidden.without_row(&articles)).collect();
+        for entry in unstated {
+            summary.note(&entry);
+            rows.put(entry).await?;
+        }
+        let still = articles.missing();
+        summary.notices.extend(self.hidden.notice());
+        summary.notices.extend(kits_notice(still.kits));
+        summary.notices.extend(missing_notice(still.ids.len()));
+        let asked = if still.ids.len() > MAX_ASKED_AGAIN { &[][..] } else { &still.ids };
+        self.missing = articles.only(asked);
         rows.flush().await?;
         Ok(summary)
     }
 
-    /// Reads the stock of what has changed since then, and in the five minutes before: a
-    /// [`Scope::Delta`](super::Scope::Delta).
+    /// Reads the stock of what has changed since then, and in the five minutes before, and of what
+    /// the last whole report had no number of: a [`Scope::Delta`](super::Scope::Delta).
     ///
+    /// If the assortment was not read yet, it is now: what a row of stock means depends on it.
     /// Products that are new since the last [`MoySklad::full`] come under ids nobody was told
     /// of.
     ///
@@ -302,16 +364,42 @@ impl MoySklad {
     ) -> Result<Summary, MoySkladError> {
         let query = changed_since(since, now)?;
         let mut summary = Summary::default();
-        self.stock(&query, reading, &mut summary, rows).await?;
+        let mut articles = Articles::default();
+        if self.parts.is_none() {
+            // What is wrong with the assortment is told with the whole of it.
+            articles = self.assortment(reading, false, &mut summary, rows).await?;
+            let has_wholes = self.parts.as_ref().is_some_and(|parts| parts.has_wholes());
+            if has_wholes {
+                let body = self.get(&self.report_path("", &[])).await?;
+                self.hidden = Arc::new(self.hidden_in(&self.report(reading), &body).await?);
+            }
+        }
+        let mut missing = std::mem::take(&mut self.missing);
+        let ids = missing.ids();
+        self.ask_for(&ids, reading, &mut missing, &mut summary, rows).await?;
+        self.missing = missing.still_missing();
+        // Of two numbers of one product that which was asked for later holds.
+        rows.put(Entry::NextPart).await?;
+        let report = self.report(reading);
+        let body = self.get(&self.report_path(&query, &[])).await?;
+        let later = self.hidden_in(&report, &body).await?;
+        let mut hidden = HiddenStock::clone(&self.hidden);
+        hidden.merge(later);
+        self.hidden = Arc::new(hidden);
+        let report = Report { hidden: Arc::clone(&self.hidden), ..report };
+        summary.left_out = hand_on(report, body, &mut articles, &mut summary, rows).await?;
         rows.flush().await?;
         Ok(summary)
     }
 
+    /// Reads the assortment page by page: which product is which SKU.
     async fn assortment(
         &mut self,
+        reading: &Reading,
+        tells_faults: bool,
         summary: &mut Summary,
         rows: &mut Rows,
-    ) -> Result<(), MoySkladError> {
+    ) -> Result<Articles, MoySkladError> {
         let mut catalogue = Catalogue::default();
         for _ in 0..MAX_PAGES {
             // Archived products too: their stock is told, and must not come as a stranger's.
@@ -321,82 +409,174 @@ impl MoySklad {
                  &filter=archived%3Dfalse%3Barchived%3Dtrue"
             );
             let body = self.get(&path).await?;
-            let field = self.config.sku_field;
-            let page = run_blocking(move || read_page(body.unpack(MAX_PAGE_BYTES)?, field)).await?;
+            let (field, of_text) = (self.config.sku_field, reading.clone());
+            let read = move || read_page(body.unpack(MAX_PAGE_BYTES)?, field, &of_text);
+            let page = run_blocking(read).await?;
             let is_last = catalogue.add(page)?;
-            for entry in catalogue.take_entries() {
-                summary.note(&entry);
-                rows.put(entry).await?;
-            }
+            let mut entries = catalogue.take_entries();
             if is_last {
-                for entry in catalogue.archived() {
+                entries.extend(catalogue.archived());
+            }
+            for entry in entries {
+                if tells_faults || matches!(entry, Entry::Article { .. }) {
                     summary.note(&entry);
                     rows.put(entry).await?;
                 }
-                summary.nameless = catalogue.nameless.len();
-                self.nameless = Arc::new(catalogue.nameless);
-                return Ok(());
+            }
+            if is_last {
+                let (articles, parts) = catalogue.finish();
+                summary.nameless = parts.nameless.len();
+                self.parts = Some(Arc::new(parts));
+                return Ok(articles);
             }
         }
         Err(MoySkladError::Endless)
     }
 
-    async fn stock(
+    fn report(&self, reading: &Reading) -> Report {
+        let stock = (self.config.stock_type, self.config.stores.clone());
+        Report::new(stock, self.parts.clone().unwrap_or_default(), reading)
+    }
+
+    /// The path of a report, about these products only if there are any.
+    fn report_path(&self, query: &str, ids: &[String]) -> String {
+        let name = self.config.stock_type.name();
+        let products: Vec<_> = ids.iter().map(|id| format!("assortmentId={id}")).collect();
+        let (report, more, stores) = match &self.config.stores {
+            Stores::Total => ("all", "", Vec::new()),
+            Stores::Named(stores) => {
+                let filter = stores.iter().map(|id| format!("storeId={id}")).collect();
+                // Only this report can list what is being recalculated, with null for its stock.
+                ("bystore", "&withRecalculate=true", filter)
+            }
+        };
+        let query = if query.is_empty() { String::new() } else { format!("&{query}") };
+        let mut path = format!("report/stock/{report}/current?stockType={name}{query}{more}");
+        let filter = [stores, products].concat().join(";");
+        if !filter.is_empty() {
+            path.push_str("&filter=");
+            path.push_str(&escaped(&filter));
+        }
+        path
+    }
+
+    /// Reads a report for what has no SKU.
+    async fn hidden_in(
+        &self,
+        report: &Report,
+        body: &Packed,
+    ) -> Result<HiddenStock, MoySkladError> {
+        let mut found = HiddenStock::of_field(self.config.sku_field);
+        if report.parts.parts.is_empty() {
+            return Ok(found);
+        }
+        let (report, body) = (report.clone(), body.clone());
+        run_blocking(move || {
+            report.hidden(body.unpack(MAX_REPORT_BYTES)?, &mut found)?;
+            Ok(found)
+        })
+        .await
+    }
+
+    /// Asks for the stock of these products. If that fails they have no number, as before.
+    ///
+    /// # Errors
+    /// Nobody wants the rest.
+    async fn ask_for(
         &mut self,
-        query: &str,
+        ids: &[String],
         reading: &Reading,
+        articles: &mut Articles,
         summary: &mut Summary,
         rows: &mut Rows,
-    ) -> Result<(), MoySkladError> {
-        let name = self.config.stock_type.name();
-        let path = match &self.config.stores {
-            Stores::Total => format!("report/stock/all/current?stockType={name}&{query}"),
-            Stores::Named(stores) => {
-                let filter: Vec<_> = stores.iter().map(|id| format!("storeId={id}")).collect();
-                let filter = escaped(&filter.join(";"));
-                format!("report/stock/bystore/current?stockType={name}&{query}&filter={filter}")
-            }
-        };
-        let body = self.get(&path).await?;
-        let report = Report {
-            stock_type: self.config.stock_type,
-            stores: self.config.stores.clone(),
-            nameless: Arc::clone(&self.nameless),
-            reading: reading.clone(),
-        };
-        let (mut own, batches) = Rows::channel();
-        let reading = run_blocking(move || {
-            let left_out = report
-                .read(body.unpack(MAX_REPORT_BYTES)?, &mut |entry| own.put_blocking(entry))?;
-            own.flush_blocking()?;
-            Ok::<usize, MoySkladError>(left_out)
-        });
-        let (noted, rows) = (&mut *summary, &mut *rows);
-        let handing_on = async move {
-            // Dropped as soon as nobody wants the rest, and then the thread that reads ends too.
-            let mut batches = batches;
-            while let Some(batch) = batches.recv().await {
-                for entry in batch {
-                    noted.note(&entry);
-                    rows.put(entry).await?;
+    ) -> Result<(), GivenUp> {
+        for ids in ids.chunks(IDS_AT_A_TIME) {
+            let read = async {
+                let body = self.get(&self.report_path("include=zeroLines", ids)).await?;
+                let report = Report {
+                    hidden: Arc::clone(&self.hidden),
+                    only: Some(ids.iter().cloned().collect()),
+                    ..self.report(reading)
+                };
+                // What it says of others it has said before.
+                hand_on(report, body, articles, summary, rows).await.map(drop)
+            };
+            match read.await {
+                Ok(()) => {}
+                Err(MoySkladError::GivenUp(given_up)) => return Err(given_up),
+                Err(error) => {
+                    debug!("moysklad does not tell the stock of {} products: {error}", ids.len());
+                    break;
                 }
             }
-            Ok::<(), GivenUp>(())
-        };
-        let (read, handed) = future::join(reading, handing_on).await;
-        handed?;
-        summary.left_out += read?;
+        }
         Ok(())
     }
+}
+
+/// Reads a report in a thread, and hands on what it says; returns how many rows were left out.
+async fn hand_on(
+    report: Report,
+    body: Packed,
+    articles: &mut Articles,
+    summary: &mut Summary,
+    rows: &mut Rows,
+) -> Result<usize, MoySkladError> {
+    let (mut own, batches) = Rows::channel();
+    let mut known = std::mem::take(articles);
+    let reading = run_blocking(move || {
+        let read = body
+            .unpack(MAX_REPORT_BYTES)
+            .and_then(|body| report.read(body, &mut known, &mut |entry| own.put_blocking(entry)));
+        let read = read.and_then(|left_out| {
+            own.flush_blocking()?;
+            Ok(left_out)
+        });
+        (known, read)
+    });
+    let handing_on = async move {
+        // Dropped as soon as nobody wants the rest, and then the thread that reads ends too.
+        let mut batches = batches;
+        while let Some(batch) = batches.recv().await {
+            for entry in batch {
+                summary.note(&entry);
+                rows.put(entry).await?;
+            }
+        }
+        Ok::<(), GivenUp>(())
+    };
+    let ((known, read), handed) = future::join(reading, handing_on).await;
+    *articles = known;
+    handed?;
+    read
+}
+
+fn kits_notice(kits: usize) -> Option<String> {
+    (kits > 0).then(|| {
+        format!(
+            "{kits} kits have a SKU, and the report of moysklad states no stock of kits: they stay \
+             as they were"
+        )
+    })
+}
+
+fn missing_notice(missing: usize) -> Option<String> {
+    (missing > 0).then(|| {
+        format!(
+            "{missing} products are in the assortment and not in the report, which leaves out what \
+             is being recalculated or was never in an operation: they stay as they were"
+        )
+    })
 }
 
 impl Summary {
     fn note(&mut self, entry: &Entry) {
         match entry {
+            Entry::Row(row) if row.quantity.is_none() => self.unstated += 1,
             Entry::Row(_) => self.rows += 1,
             Entry::Article { .. } => self.articles += 1,
-            Entry::Rejected(_) => self.faults += 1,
-            Entry::NextPart | Entry::Suspicious(_) => {}
+            Entry::Rejected(_) | Entry::Suspicious(_) => self.faults += 1,
+            Entry::NextPart => {}
         }
     }
 }
@@ -528,7 +708,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn named_stores_are_asked_for_by_their_ids_and_nameless_products_left_out() {
         let (server, asked) = service(Arc::new(|_, uri| {
-            if uri.contains("assortment") {
+            if uri.contains("/entity/assortment") {
                 return gzip(ASSORTMENT);
             }
             let row = |id: &str, store: Option<&str>| {
@@ -550,13 +730,19 @@ mod tests {
         moysklad.config.access =
             Access::Password { login: "admin".to_owned(), password: Secret::new("canary") };
         let (summary, entries) = full(&mut moysklad).await;
-        let expected = Summary { articles: 3, nameless: 3, rows: 2, left_out: 2, faults: 2 };
-        assert_eq!(summary.unwrap(), expected);
+        let summary = summary.unwrap();
+        let counts = (summary.articles, summary.nameless, summary.rows, summary.left_out);
+        assert_eq!((counts, summary.faults), ((3, 3, 2, 2), 2));
+        // The kettle and the rope are in use and not in the report.
+        assert_eq!(summary.unstated, 2);
         let rows: Vec<_> = entries
             .iter()
             .filter_map(|entry| match entry {
-                Entry::Row(row) => Some((row.key.clone(), row.place.clone().unwrap())),
-                Entry::Article { .. }
+                Entry::Row(row) if row.quantity.is_some() => {
+                    Some((row.key.clone(), row.place.clone().unwrap()))
+                }
+                Entry::Row(_)
+                | Entry::Article { .. }
                 | Entry::NextPart
                 | Entry::Rejected(_)
                 | Entry::Suspicious(_) => None,
@@ -566,9 +752,11 @@ mod tests {
         // One that no page told of may be known from an earlier delivery.
         let expected = [(id("archived-and-alone"), "s1".into()), (id("unheard-of"), "s2".into())];
         assert_eq!(rows, expected);
-        let filter = "&include=zeroLines&filter=storeId=s1;storeId=s2";
+        let filter = "&include=zeroLines&withRecalculate=true&filter=storeId=s1;storeId=s2";
         let report = format!("/api/report/stock/bystore/current?stockType=stock{filter}");
-        assert_eq!(asked.lock().unwrap()[1], report);
+        let ids = ["12345678-279c-aaeb-0a80-00d6001f847c", "12345678-5838-aaeb-0a80-003a003ef439"];
+        let again = format!("{report};assortmentId={};assortmentId={}", ids[0], ids[1]);
+        assert_eq!(asked.lock().unwrap()[1..], [report, again]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -638,14 +826,182 @@ mod tests {
     async fn changes_are_asked_for_with_an_overlap_in_moscows_time() {
         let (server, asked) = service(Arc::new(|_, uri| two_pages(uri))).await;
         let mut moysklad = moysklad(&server, Stores::Total);
-        let (mut rows, mut stage) = Rows::channel();
-        let since = "2026-11-22T20:59:30Z".parse().unwrap();
-        let now = "2026-11-22T21:30:00Z".parse().unwrap();
-        let reading = Reading::default();
-        let summary = moysklad.changes(since, now, &reading, &mut rows).await.unwrap();
-        assert_eq!((summary.rows, stage.recv().await.unwrap().len()), (2, 2));
+        full(&mut moysklad).await.0.unwrap();
+        let (summary, entries) = changed(&mut moysklad).await;
+        assert_eq!((summary.unwrap().rows, entries.len()), (2, 2));
         let query = "stockType=freeStock&changedSince=2026-11-22 23:54:30";
-        assert_eq!(*asked.lock().unwrap(), [format!("/api/report/stock/all/current?{query}")]);
+        let asked = asked.lock().unwrap();
+        assert_eq!(asked[3..], [format!("/api/report/stock/all/current?{query}")]);
+    }
+
+    async fn changed(moysklad: &mut MoySklad) -> (Result<Summary, MoySkladError>, Vec<Entry>) {
+        let (mut rows, mut stage) = Rows::channel();
+        let reader = async move {
+            let since = "2026-11-22T20:59:30Z".parse().unwrap();
+            let now = "2026-11-22T21:30:00Z".parse().unwrap();
+            moysklad.changes(since, now, &Reading::default(), &mut rows).await
+        };
+        let stage = async move {
+            let mut all = Vec::new();
+            while let Some(batch) = stage.recv().await {
+                all.extend(batch.into_iter().filter(|entry| *entry != Entry::NextPart));
+            }
+            all
+        };
+        future::join(reader, stage).await
+    }
+
+    /// A service with these products, and these reports, one after the other.
+    fn shop(products: &serde_json::Value, reports: &[&str]) -> Say {
+        let page =
+            json!({ "meta": { "size": products.as_array().unwrap().len() }, "rows": products });
+        let (page, reports) = (
+            page.to_string(),
+            Mutex::new(reports.iter().rev().map(|it| (*it).to_owned()).collect::<Vec<_>>()),
+        );
+        Arc::new(move |_, uri| {
+            if uri.contains("/entity/assortment") {
+                return gzip(&page);
+            }
+            gzip(&reports.lock().unwrap().pop().expect("no more reports were expected"))
+        })
+    }
+
+    /// Each row of stock: the id, and the quantity if it has one.
+    fn rows_of(entries: &[Entry]) -> Vec<(String, Option<String>)> {
+        let row = |entry: &Entry| match entry {
+            Entry::Row(Row { key: Key::Id(id), quantity, .. }) => {
+                Some((id.clone(), quantity.map(|quantity| quantity.to_string())))
+            }
+            _other => None,
+        };
+        let mut rows: Vec<_> = entries.iter().filter_map(row).collect();
+        rows.sort();
+        rows
+    }
+
+    fn stated(id: &str, quantity: Option<&str>) -> (String, Option<String>) {
+        (id.to_owned(), quantity.map(str::to_owned))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_product_that_the_report_leaves_out_is_there_without_a_number() {
+        let products = json!([
+            { "id": "a", "article": "A" },
+            { "id": "b", "article": "B" },
+            { "id": "c", "article": "C" },
+            { "id": "old", "article": "OLD", "archived": true },
+            { "id": "s", "article": "S", "meta": { "type": "service" } },
+        ]);
+        let reports = [
+            r#"[{"assortmentId":"a","freeStock":4}]"#,
+            // Asked for by their ids, one of them is calculated.
+            r#"[{"assortmentId":"b","freeStock":7}]"#,
+        ];
+        let (server, asked) = service(shop(&products, &reports)).await;
+        let mut moysklad = moysklad(&server, Stores::Total);
+        let (summary, entries) = full(&mut moysklad).await;
+        let summary = summary.unwrap();
+        let expected =
+            [stated("a", Some("4")), stated("b", Some("7")), stated("c", None), stated("s", None)];
+        assert_eq!(rows_of(&entries), expected);
+        assert_eq!(summary.unstated, 2);
+        assert!(summary.notices[0].starts_with("1 products are in the assortment"), "{summary:?}");
+        let last = asked.lock().unwrap().pop().unwrap();
+        let filter = "include=zeroLines&filter=assortmentId=b;assortmentId=c";
+        assert!(last.ends_with(filter), "{last}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_left_out_is_asked_for_with_the_changes() {
+        let products = json!([{ "id": "a", "article": "A" }, { "id": "b", "article": "B" }]);
+        let reports = [
+            r#"[{"assortmentId":"a","freeStock":4}]"#,
+            "[]",
+            // With the changes.
+            r#"[{"assortmentId":"b","freeStock":-2}]"#,
+            r#"[{"assortmentId":"a","freeStock":3}]"#,
+            // From then on it is not asked for any more.
+            "[]",
+        ];
+        let (server, asked) = service(shop(&products, &reports)).await;
+        let mut moysklad = moysklad(&server, Stores::Total);
+        full(&mut moysklad).await.0.unwrap();
+        let (_, entries) = changed(&mut moysklad).await;
+        let [Entry::Rejected(fault), Entry::Row(_)] = entries.as_slice() else {
+            panic!("{entries:?}")
+        };
+        assert_eq!(fault.sku.as_deref(), Some("B"));
+        changed(&mut moysklad).await.0.unwrap();
+        assert_eq!(asked.lock().unwrap().len(), 6);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_is_being_recalculated_does_not_lose_its_number() {
+        let products = json!([{ "id": "a", "article": "A" }, { "id": "b", "article": "B" }]);
+        let row = |id: &str, store: &str, stock: serde_json::Value| json!({ "assortmentId": id, "storeId": store, "freeStock": stock });
+        let report = json!([
+            row("a", "s1", json!(4)),
+            row("a", "s2", json!(null)),
+            row("b", "s1", json!(0)),
+            row("b", "s2", json!(6)),
+        ]);
+        let (server, _) = service(shop(&products, &[&report.to_string()])).await;
+        let stores = Stores::Named(["s1", "s2"].map(str::to_owned).to_vec());
+        let (_, entries) = full(&mut moysklad(&server, stores)).await;
+        let rows = entries.iter().filter_map(|entry| match entry {
+            Entry::Row(row) => {
+                Some((row.place.clone().unwrap(), row.quantity.map(|it| it.pieces())))
+            }
+            _other => None,
+        });
+        let rows: Vec<_> = rows.collect();
+        let at = |store: &str, quantity| (store.to_owned(), quantity);
+        let expected = [at("s1", Some(4)), at("s1", Some(0)), at("s2", Some(6)), at("s2", None)];
+        assert_eq!(rows, expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_report_without_any_number_is_refused() {
+        let products = json!([{ "id": "a", "article": "A" }, { "id": "b", "article": "B" }]);
+        for report in ["[]", r#"[{"assortmentId":"a","freeStock":null}]"#] {
+            let (server, _) = service(shop(&products, &[report])).await;
+            let (read, _) = full(&mut moysklad(&server, Stores::Total)).await;
+            let error = read.unwrap_err().to_string();
+            assert!(error.contains("no stock of any of 2 products with article"), "{error}");
+        }
+        // Where no product has a SKU, the report has nothing to say.
+        let nameless = json!([{ "id": "a" }]);
+        let (server, _) = service(shop(&nameless, &["[]"])).await;
+        assert!(full(&mut moysklad(&server, Stores::Total)).await.0.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hidden_stock_is_known_in_changes_too() {
+        let of_shoe = json!({ "meta": { "href": "https://x/entity/product/s" } });
+        let products = json!([
+            { "id": "s", "article": "SHOE" },
+            { "id": "v", "meta": { "type": "variant" }, "product": of_shoe },
+        ]);
+        let whole = r#"[{"assortmentId":"s","freeStock":0},{"assortmentId":"v","freeStock":12}]"#;
+        let delta = r#"[{"assortmentId":"s","freeStock":0}]"#;
+        for (is_fresh, reports) in [(false, [whole, delta]), (true, [whole, delta])] {
+            let (server, _) = service(shop(&products, &reports)).await;
+            let mut moysklad = moysklad(&server, Stores::Total);
+            if !is_fresh {
+                let (summary, entries) = full(&mut moysklad).await;
+                assert!(rows_of(&entries).is_empty(), "{entries:?}");
+                let notice = "1 variant without article holds 12 pieces";
+                assert!(summary.unwrap().notices[0].starts_with(notice));
+            }
+            let (_, entries) = changed(&mut moysklad).await;
+            assert!(rows_of(&entries).is_empty(), "{entries:?}");
+            let faults = entries.iter().filter_map(|entry| match entry {
+                Entry::Suspicious(fault) => fault.sku.as_deref(),
+                _other => None,
+            });
+            assert_eq!(faults.collect::<Vec<_>>(), ["SHOE"], "{is_fresh}");
+        }
     }
 
     #[test]

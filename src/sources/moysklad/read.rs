@@ -2,18 +2,20 @@
 //!
 //! Pure: bytes in, entries out. A bad row is set aside and spoils no other.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::io::{self, Read};
+use std::io;
 use std::sync::Arc;
 
-use serde::Deserialize;
-use serde::de::{Deserializer as _, Error as _, SeqAccess, Visitor};
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use super::stock::{Articles, HiddenStock, Part, PartKind, Parts};
 use super::{MoySkladError, PAGE, SkuField, StockType, Stores};
 use crate::http::json::{Object, Text, without_exponent};
-use crate::sources::row::{Entry, Fault, GivenUp, Key, Reading, Row};
+use crate::sources::quantity::DecimalMark;
+use crate::sources::row::{Entry, Fault, GivenUp, Key, Reading, Row, RowProblem};
 
 #[derive(Deserialize)]
 struct WirePage {
@@ -35,6 +37,12 @@ struct WireProduct<'a> {
     id: Option<Text<'a>>,
     #[serde(default)]
     archived: bool,
+    /// The product of a variant.
+    #[serde(borrow, default)]
+    product: Option<WireLink<'a>>,
+    /// The product or variant of a batch.
+    #[serde(borrow, default)]
+    assortment: Option<WireLink<'a>>,
     #[serde(borrow, default)]
     article: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -46,9 +54,28 @@ struct WireProduct<'a> {
 }
 
 #[derive(Deserialize)]
+struct WireLink<'a> {
+    #[serde(borrow, default)]
+    meta: Option<WireMeta<'a>>,
+}
+
+#[derive(Deserialize)]
 struct WireMeta<'a> {
     #[serde(borrow, default)]
     href: Option<Text<'a>>,
+    #[serde(borrow, default, rename = "type")]
+    kind: Option<Text<'a>>,
+}
+
+impl WireMeta<'_> {
+    /// The last segments of the address: the kind of thing and its id.
+    fn segments(&self) -> (Option<&str>, Option<&str>) {
+        let href = self.href.as_ref().map_or("", |Text(href)| href.as_ref());
+        let path = href.split(['?', '#']).next().unwrap_or_default();
+        let mut segments = path.rsplit('/').filter(|segment| !segment.is_empty());
+        let id = segments.next();
+        (segments.next(), id)
+    }
 }
 
 /// One product of the assortment.
@@ -57,7 +84,12 @@ pub(super) struct Product {
     id: String,
     /// `None` if the field is empty.
     sku: Option<String>,
+    /// Why the SKU cannot be taken.
+    problem: Option<RowProblem>,
     is_archived: bool,
+    kind: PartKind,
+    /// The product of a variant, or what a batch is of.
+    parent: Option<String>,
 }
 
 /// A page of the assortment.
@@ -70,42 +102,52 @@ pub(super) struct Page {
 }
 
 /// Reads a page of the assortment.
-pub(super) fn read_page(body: impl Read, field: SkuField) -> Result<Page, MoySkladError> {
+pub(super) fn read_page(
+    body: impl io::Read,
+    field: SkuField,
+    reading: &Reading,
+) -> Result<Page, MoySkladError> {
     let Object(page) =
         serde_json::from_reader::<_, Object<WirePage>>(body).map_err(|e| broken(&e))?;
     let read = |row: Box<RawValue>| {
-        read_product(row.get(), field).map_err(|reason| (row.get().to_owned(), reason))
+        read_product(row.get(), field, reading).map_err(|reason| (row.get().to_owned(), reason))
     };
     Ok(Page { size: page.meta.0.size, products: page.rows.into_iter().map(read).collect() })
 }
 
-fn read_product(json: &str, field: SkuField) -> Result<Product, String> {
+fn read_product(json: &str, field: SkuField, reading: &Reading) -> Result<Product, String> {
     let Object(wire) = serde_json::from_str::<Object<WireProduct<'_>>>(json)
         .map_err(|e| format!("the product is unreadable: {e}"))?;
-    let last_segment = |href: Text<'_>| {
-        let path = href.0.split(['?', '#']).next().unwrap_or_default().to_owned();
-        path.rsplit('/').next().unwrap_or_default().to_owned()
-    };
-    let id = match wire.id {
-        Some(id) => Some(id.0.into_owned()),
-        None => wire.meta.and_then(|meta| meta.href).map(last_segment),
+    let (segment, last) = wire.meta.as_ref().map_or((None, None), WireMeta::segments);
+    let id = match &wire.id {
+        Some(id) => Some(id.0.as_ref()),
+        None => last,
     };
     let id = id.filter(|id| !id.is_empty()).ok_or("the product has neither id nor href")?;
+    let named_kind = wire.meta.as_ref().and_then(|meta| meta.kind.as_ref());
+    let kind = PartKind::of(named_kind.map(|Text(kind)| kind.as_ref()).or(segment));
     let raw = match field {
         SkuField::Article => wire.article,
         SkuField::Code => wire.code,
         SkuField::ExternalCode => wire.external_code,
         SkuField::Name => wire.name,
     };
-    let sku = match raw.map(RawValue::get) {
-        None => None,
-        Some(json) => {
-            let no_text = |_| format!("{} is {json}, it must be a text", field.name());
-            let Text(text) = serde_json::from_str::<Text<'_>>(json).map_err(no_text)?;
-            Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+    let (mut sku, mut problem) = (None, None);
+    if let Some(json) = raw.map(RawValue::get) {
+        let no_text = |_| format!("{} is {json}, it must be a text", field.name());
+        let Text(text) = serde_json::from_str::<Text<'_>>(json).map_err(no_text)?;
+        if !text.trim().is_empty() {
+            match reading.sku(&text) {
+                Ok(read) => sku = Some(read),
+                Err(why) => problem = Some(why),
+            }
         }
+    }
+    let link = |link: &WireLink<'_>| {
+        link.meta.as_ref().and_then(|meta| meta.segments().1.map(str::to_owned))
     };
-    Ok(Product { id, sku, is_archived: wire.archived })
+    let parent = wire.product.as_ref().and_then(link).or(wire.assortment.as_ref().and_then(link));
+    Ok(Product { id: id.to_owned(), sku, problem, is_archived: wire.archived, kind, parent })
 }
 
 /// What the pages so far have told.
@@ -116,7 +158,11 @@ pub(super) struct Catalogue {
     ids: HashSet<String>,
     /// SKUs of products in use.
     skus: HashSet<String>,
-    pub(super) nameless: HashSet<String>,
+    /// Products whose stock is put under a SKU.
+    articles: Articles,
+    nameless: HashSet<String>,
+    /// What nameless things in use are parts of, and what they are.
+    parents: HashMap<String, (Option<String>, PartKind)>,
     /// Archived products with a SKU, with their number, until it is known whose it is.
     archived: Vec<(u64, String, String)>,
     entries: Vec<Entry>,
@@ -147,21 +193,32 @@ impl Catalogue {
     }
 
     fn add_product(&mut self, line: u64, product: Product) {
-        let Product { id, sku, is_archived } = product;
+        let Product { id, sku, problem, is_archived, kind, parent } = product;
         // Told twice if the assortment changed between two pages.
         if !self.ids.insert(id.clone()) {
             return;
         }
+        if let Some(problem) = problem {
+            // Its stock is left out: under which SKU it belongs is not certain.
+            self.entries.push(problem.into_entry(line, &id, None));
+            self.nameless.insert(id);
+            return;
+        }
         match sku {
             None => {
+                if !is_archived {
+                    self.parents.insert(id.clone(), (parent, kind));
+                }
                 self.nameless.insert(id);
             }
             Some(sku) if is_archived => self.archived.push((line, id, sku)),
             Some(sku) => {
                 if !self.skus.insert(sku.clone()) {
                     let reason = format!("sku '{sku}' is that of two products in use");
-                    self.entries.push(Entry::Suspicious(Fault::new(line, &id, reason)));
+                    let fault = Fault { sku: Some(sku.clone()), ..Fault::new(line, &id, reason) };
+                    self.entries.push(Entry::Suspicious(fault));
                 }
+                self.articles.add(&id, &sku, line, Some(kind));
                 self.entries.push(Entry::Article { id, sku });
             }
         }
@@ -183,11 +240,35 @@ impl Catalogue {
             }
             if !archived.insert(sku.clone()) {
                 let reason = format!("sku '{sku}' is that of two archived products");
-                entries.push(Entry::Suspicious(Fault::new(line, &id, reason)));
+                let fault = Fault { sku: Some(sku.clone()), ..Fault::new(line, &id, reason) };
+                entries.push(Entry::Suspicious(fault));
             }
+            self.articles.add(&id, &sku, line, None);
             entries.push(Entry::Article { id, sku });
         }
         entries
+    }
+
+    /// The products with a SKU, and those without one, after [`Catalogue::archived`].
+    pub(super) fn finish(self) -> (Articles, Parts) {
+        /// A batch of a variant of a product is the longest chain there is.
+        const MAX_LINKS: usize = 4;
+        let mut parts = HashMap::new();
+        for (id, (parent, kind)) in &self.parents {
+            let mut whole = parent.as_deref();
+            for _ in 0..MAX_LINKS {
+                match whole {
+                    Some(id) if self.articles.sku(id).is_none() => {
+                        whole = self.parents.get(id).and_then(|(parent, _)| parent.as_deref());
+                    }
+                    Some(_) | None => break,
+                }
+            }
+            let whole = whole.and_then(|id| Some((id, self.articles.sku(id)?)));
+            let whole = whole.map(|(id, sku)| (id.to_owned(), sku.to_owned()));
+            parts.insert(id.clone(), Part { whole, kind: *kind });
+        }
+        (self.articles, Parts { nameless: self.nameless, parts })
     }
 }
 
@@ -197,85 +278,223 @@ struct WireRow<'a> {
     assortment_id: Option<Text<'a>>,
     #[serde(borrow, default, rename = "storeId")]
     store_id: Option<Text<'a>>,
-    #[serde(borrow, default, rename = "freeStock")]
+    #[serde(borrow, default, rename = "isValid")]
+    is_valid: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "freeStock", deserialize_with = "stated")]
     free_stock: Option<&'a RawValue>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "stated")]
     quantity: Option<&'a RawValue>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "stated")]
     stock: Option<&'a RawValue>,
 }
 
+/// A member that is there, if only as null.
+fn stated<'de: 'a, 'a, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<&'a RawValue>, D::Error> {
+    <&'a RawValue>::deserialize(deserializer).map(Some)
+}
+
 /// How a report about current stock is read.
+#[derive(Clone)]
 pub(super) struct Report {
     pub(super) stock_type: StockType,
     pub(super) stores: Stores,
-    pub(super) nameless: Arc<HashSet<String>>,
+    pub(super) parts: Arc<Parts>,
+    /// Products whose parts without a SKU hold stock.
+    pub(super) hidden: Arc<HiddenStock>,
+    /// Only rows of these are read, if a report about some was asked for.
+    pub(super) only: Option<HashSet<String>>,
     pub(super) reading: Reading,
 }
 
 /// Where the rows of a report go.
 type Put<'a> = &'a mut dyn FnMut(Entry) -> Result<(), GivenUp>;
 
+/// What a row of a report is.
+enum Found {
+    /// None of ours.
+    LeftOut,
+    /// Of a product, by its id: how much there is, or why that cannot be taken.
+    Stock { id: String, store: Option<String>, entry: Entry },
+    /// Of a product whose stock is being recalculated.
+    Recalculating,
+    /// A row that names no product.
+    Broken(Entry),
+}
+
 impl Report {
-    /// Reads a report row by row; tells how many were left out.
-    pub(super) fn read(&self, body: impl Read, put: Put<'_>) -> Result<usize, MoySkladError> {
-        let mut list = List { report: self, put, left_out: 0, is_given_up: false };
-        let mut json = serde_json::Deserializer::from_reader(body);
-        let read = json.deserialize_seq(&mut list).and_then(|()| json.end());
-        if list.is_given_up {
-            return Err(GivenUp.into());
-        }
-        read.map_err(|e| broken(&e))?;
-        Ok(list.left_out)
+    pub(super) fn new(
+        (stock_type, stores): (StockType, Stores),
+        parts: Arc<Parts>,
+        reading: &Reading,
+    ) -> Self {
+        // Numbers are literals: their mark is the point, whatever a setting says of texts. One that
+        // is empty is being recalculated, and no zero.
+        let reading =
+            Reading { decimal: Some(DecimalMark::Point), zeroes_empties: false, ..reading.clone() };
+        Self { stock_type, stores, parts, hidden: Arc::default(), only: None, reading }
     }
 
-    /// What a row says; `None` if it is none of ours.
-    fn entry(&self, line: u64, json: &str) -> Option<Entry> {
-        let rejected = |reason: String| Some(Entry::Rejected(Fault::new(line, json, reason)));
-        let row = match serde_json::from_str::<Object<WireRow<'_>>>(json) {
-            Ok(Object(row)) => row,
-            Err(e) => return rejected(format!("the row is unreadable: {e}")),
-        };
-        let Some(Text(id)) = row.assortment_id else {
-            return rejected("the row has no assortmentId".to_owned());
-        };
-        if self.nameless.contains(id.as_ref()) {
-            return None;
-        }
-        let place = row.store_id.map(|Text(store)| store.into_owned());
-        match (&self.stores, &place) {
-            (Stores::Named(stores), Some(store)) if stores.contains(store) => {}
-            // A reserve of no store, or a store that was not asked for.
-            (Stores::Named(_), _) => return None,
-            (Stores::Total, _) => {}
-        }
+    /// Reads a report row by row; tells how many were left out. What it states of a product is
+    /// noted with its article.
+    pub(super) fn read(
+        &self,
+        body: impl io::Read,
+        articles: &mut Articles,
+        put: Put<'_>,
+    ) -> Result<usize, MoySkladError> {
+        let mut left_out = 0;
+        let mut flagged = HashSet::new();
+        each_row(body, &mut |line, json| {
+            match self.row(line, json, articles) {
+                Found::LeftOut => {
+                    left_out += 1;
+                    Ok(())
+                }
+                // Its number comes later: till then it stays as it was.
+                Found::Recalculating => Ok(()),
+                Found::Broken(entry) => put(entry),
+                Found::Stock { id, store, entry } => {
+                    articles.note(&id, self.bit(store.as_deref()));
+                    let hidden = self.hidden.get(&id).filter(|hidden| hidden.spoils(&entry));
+                    match hidden {
+                        None => put(entry),
+                        // Once for a product, whatever the number of its stores.
+                        Some(hidden) if flagged.insert(id) => put(hidden.entry(line)),
+                        Some(_) => Ok(()),
+                    }
+                }
+            }
+        })?;
+        Ok(left_out)
+    }
+
+    /// Reads a report for the stock of things without a SKU only.
+    pub(super) fn hidden(
+        &self,
+        body: impl io::Read,
+        found: &mut HiddenStock,
+    ) -> Result<(), MoySkladError> {
+        let lenient =
+            Reading { floors_fractions: true, zeroes_negatives: true, ..self.reading.clone() };
+        each_row(body, &mut |_, json| {
+            let Ok(Object(row)) = serde_json::from_str::<Object<WireRow<'_>>>(json) else {
+                return Ok(());
+            };
+            if let Some(Text(id)) = &row.assortment_id
+                && let Some(part) = self.parts.parts.get(id.as_ref())
+                && self.is_of_named_store(row.store_id.as_ref().map(|Text(id)| id.as_ref()))
+                && let Some(stock) = self.stock(&row)
+                && let Ok(Some(quantity)) = lenient.quantity(&plain(stock))
+                && quantity.pieces() > 0
+            {
+                found.add(id, part, quantity);
+            }
+            Ok(())
+        })
+    }
+
+    /// The member that holds the stock; `None` if there is none, or it is not calculated.
+    fn stock<'a>(&self, row: &WireRow<'a>) -> Option<&'a str> {
         let stock = match self.stock_type {
             StockType::Free => row.free_stock,
             StockType::Available => row.quantity,
             StockType::Physical => row.stock,
         };
-        let Some(stock) = stock.map(RawValue::get) else {
-            return rejected(format!("the row has no {}", self.stock_type.name()));
-        };
-        match self.reading.quantity(&without_exponent(stock).unwrap_or(stock.into())) {
-            Ok(quantity) => Some(Entry::Row(Row {
-                line,
-                key: Key::Id(id.into_owned()),
-                place,
-                quantity,
-                reserve: None,
-                at: None,
-            })),
-            Err(rule) => rejected(rule.to_string()),
+        let is_valid = row.is_valid.map(RawValue::get) != Some("false");
+        stock.map(RawValue::get).filter(|json| is_valid && *json != "null")
+    }
+
+    fn is_of_named_store(&self, store: Option<&str>) -> bool {
+        match (&self.stores, store) {
+            (Stores::Named(stores), Some(store)) => stores.iter().any(|known| known == store),
+            // A reserve of no store.
+            (Stores::Named(_), None) => false,
+            (Stores::Total, _) => true,
         }
     }
+
+    /// Which of the stores that is, as a bit.
+    fn bit(&self, store: Option<&str>) -> u128 {
+        match (&self.stores, store) {
+            (Stores::Named(stores), Some(store)) => {
+                let at = stores.iter().position(|known| known == store).unwrap_or_default();
+                store_bit(at)
+            }
+            (Stores::Named(_), None) | (Stores::Total, _) => store_bit(0),
+        }
+    }
+
+    /// What a row says.
+    fn row(&self, line: u64, json: &str, articles: &Articles) -> Found {
+        let row = match serde_json::from_str::<Object<WireRow<'_>>>(json) {
+            Ok(Object(row)) => row,
+            Err(e) => {
+                let reason = format!("the row is unreadable: {e}");
+                return Found::Broken(Entry::Rejected(Fault::new(line, json, reason)));
+            }
+        };
+        let Some(Text(id)) = &row.assortment_id else {
+            let reason = "the row has no assortmentId";
+            return Found::Broken(Entry::Rejected(Fault::new(line, json, reason)));
+        };
+        let is_asked = self.only.as_ref().is_none_or(|only| only.contains(id.as_ref()));
+        let store = row.store_id.as_ref().map(|Text(store)| store.as_ref());
+        if !is_asked || self.parts.nameless.contains(id.as_ref()) || !self.is_of_named_store(store)
+        {
+            return Found::LeftOut;
+        }
+        let named = match self.stock_type {
+            StockType::Free => row.free_stock,
+            StockType::Available => row.quantity,
+            StockType::Physical => row.stock,
+        };
+        let problem = match (named, self.stock(&row)) {
+            (None, _) => RowProblem::Rejected(format!("the row has no {}", self.stock_type.name())),
+            (Some(_), None) => return Found::Recalculating,
+            (Some(_), Some(stock)) => match self.reading.quantity(&plain(stock)) {
+                Ok(quantity) => {
+                    let (key, place) = (Key::Id(id.to_string()), store.map(str::to_owned));
+                    let row = Row { line, key, place, quantity, reserve: None, at: None };
+                    let store = row.place.clone();
+                    return Found::Stock { id: id.to_string(), store, entry: Entry::Row(row) };
+                }
+                Err(rule) => rule.into(),
+            },
+        };
+        let entry = problem.into_entry(line, json, articles.sku(id).map(str::to_owned));
+        Found::Stock { id: id.to_string(), store: store.map(str::to_owned), entry }
+    }
+}
+
+/// A number literal without its exponent.
+fn plain(literal: &str) -> std::borrow::Cow<'_, str> {
+    without_exponent(literal).unwrap_or(literal.into())
+}
+
+/// The bit of the store at that place among those named; those beyond the last bit share it.
+pub(super) fn store_bit(at: usize) -> u128 {
+    1 << at.min(127)
+}
+
+/// Reads a list row by row.
+fn each_row(
+    body: impl io::Read,
+    row: &mut dyn FnMut(u64, &str) -> Result<(), GivenUp>,
+) -> Result<(), MoySkladError> {
+    let mut list = List { row, is_given_up: false };
+    let mut json = serde_json::Deserializer::from_reader(body);
+    let read = json.deserialize_seq(&mut list).and_then(|()| json.end());
+    if list.is_given_up {
+        return Err(GivenUp.into());
+    }
+    read.map_err(|e| broken(&e))
 }
 
 /// Takes the rows of a report as they are read.
 struct List<'a> {
-    report: &'a Report,
-    put: Put<'a>,
-    left_out: usize,
+    row: &'a mut dyn FnMut(u64, &str) -> Result<(), GivenUp>,
     is_given_up: bool,
 }
 
@@ -290,11 +509,7 @@ impl<'de> Visitor<'de> for &mut List<'_> {
         let mut line = 0;
         while let Some(row) = seq.next_element::<Box<RawValue>>()? {
             line += 1;
-            let Some(entry) = self.report.entry(line, row.get()) else {
-                self.left_out += 1;
-                continue;
-            };
-            if let Err(given_up) = (self.put)(entry) {
+            if let Err(given_up) = (self.row)(line, row.get()) {
                 self.is_given_up = true;
                 return Err(A::Error::custom(given_up));
             }
@@ -327,8 +542,9 @@ mod tests {
             [] => Stores::Total,
             some => Stores::Named(owned(some)),
         };
-        let nameless = Arc::new(owned(nameless).into_iter().collect());
-        Report { stock_type, stores, nameless, reading: Reading::default() }
+        let nameless = owned(nameless).into_iter().collect();
+        let parts = Arc::new(Parts { nameless, ..Parts::default() });
+        Report::new((stock_type, stores), parts, &Reading::default())
     }
 
     fn shown(entry: &Entry) -> String {
@@ -348,7 +564,8 @@ mod tests {
 
     fn read(report: &Report, body: &str) -> (Result<usize, MoySkladError>, Vec<String>) {
         let mut entries = Vec::new();
-        let left_out = report.read(body.as_bytes(), &mut |entry| {
+        let mut articles = Articles::default();
+        let left_out = report.read(body.as_bytes(), &mut articles, &mut |entry| {
             entries.push(shown(&entry));
             Ok(())
         });
@@ -393,12 +610,12 @@ mod tests {
             "4 the row is unreadable",
             "5 quantity is '-5', it must not be negative",
             "6 quantity is '\"3\"', it must be a number",
-            "7 the row has no stock",
             "8 f  4",
         ]) {
             assert!(entry.starts_with(begins), "{entry}, not {begins}");
         }
-        assert_eq!(entries.len(), 8);
+        // The one without a number is being recalculated, and as it was.
+        assert_eq!(entries.len(), 7);
     }
 
     #[test]
@@ -415,16 +632,20 @@ mod tests {
             assert!(error.contains(reason), "{body}: {error}");
         }
         let mut nobody = |_| Err(GivenUp);
-        let given_up = report.read(&b"[{}]"[..], &mut nobody);
+        let given_up = report.read(&b"[{}]"[..], &mut Articles::default(), &mut nobody);
         assert!(matches!(given_up, Err(MoySkladError::GivenUp(GivenUp))));
     }
 
     fn page(field: SkuField) -> (Vec<String>, Vec<String>) {
         let mut catalogue = Catalogue::default();
-        assert!(catalogue.add(read_page(ASSORTMENT.as_bytes(), field).unwrap()).unwrap());
+        assert!(
+            catalogue
+                .add(read_page(ASSORTMENT.as_bytes(), field, &Reading::default()).unwrap())
+                .unwrap()
+        );
         let mut entries: Vec<_> = catalogue.take_entries().iter().map(shown).collect();
         entries.extend(catalogue.archived().iter().map(shown));
-        let mut nameless: Vec<_> = catalogue.nameless.into_iter().collect();
+        let mut nameless: Vec<_> = catalogue.finish().1.nameless.into_iter().collect();
         nameless.sort();
         (entries, nameless)
     }
@@ -469,7 +690,8 @@ mod tests {
     fn products(ids: &[(&str, &str)], size: Option<usize>) -> Page {
         let product = |&(id, sku): &(&str, &str)| {
             let (id, sku) = (id.to_owned(), Some(sku.to_owned()));
-            Ok(Product { id, sku, is_archived: false })
+            let (kind, problem, parent) = (PartKind::Product, None, None);
+            Ok(Product { id, sku, problem, is_archived: false, kind, parent })
         };
         Page { size, products: ids.iter().map(product).collect() }
     }
@@ -505,12 +727,166 @@ mod tests {
         assert_eq!(entries, ["a is A", doubt, "b is A"]);
     }
 
+    /// A product and parts of it without an article: two variants, and a batch of one of them.
+    const PARTS: &str = r#"{"meta":{"size":6},"rows":[
+        {"id":"s","article":"SHOE","meta":{"type":"product"}},
+        {"id":"s1","code":"1","meta":{"type":"variant"},
+            "product":{"meta":{"href":"https://x/entity/product/s?expand=supplier"}}},
+        {"id":"s2","code":"2","meta":{"href":"https://x/entity/variant/s2"},
+            "product":{"meta":{"href":"https://x/entity/product/s"}}},
+        {"id":"b","meta":{"type":"consignment"},
+            "assortment":{"meta":{"href":"https://x/entity/variant/s2"}}},
+        {"id":"k","meta":{"type":"bundle"}},
+        {"id":"old","archived":true,"meta":{"type":"variant"},
+            "product":{"meta":{"href":"https://x/entity/product/s"}}}]}"#;
+
+    fn catalogue(page: &str) -> (Articles, Parts) {
+        let mut catalogue = Catalogue::default();
+        let page = read_page(page.as_bytes(), SkuField::Article, &Reading::default()).unwrap();
+        assert!(catalogue.add(page).unwrap());
+        catalogue.archived();
+        catalogue.finish()
+    }
+
+    fn with_hidden(page: &str, body: &str) -> (Vec<String>, Vec<String>) {
+        let (mut articles, parts) = catalogue(page);
+        let stores = (StockType::Physical, Stores::Total);
+        let mut report = Report::new(stores, Arc::new(parts), &Reading::default());
+        let mut hidden = HiddenStock::of_field(SkuField::Article);
+        report.hidden(body.as_bytes(), &mut hidden).unwrap();
+        let notices = hidden.notice().into_iter().collect();
+        report.hidden = Arc::new(hidden);
+        let mut entries = Vec::new();
+        let put = &mut |entry| {
+            entries.push(shown(&entry));
+            Ok(())
+        };
+        report.read(body.as_bytes(), &mut articles, put).unwrap();
+        (entries, notices)
+    }
+
+    #[test]
+    fn parts_are_found_up_to_the_product_with_a_sku() {
+        let (_, parts) = catalogue(PARTS);
+        for (id, sku, kind) in [
+            ("s1", Some("SHOE"), PartKind::Variant),
+            ("s2", Some("SHOE"), PartKind::Variant),
+            ("b", Some("SHOE"), PartKind::Batch),
+            ("k", None, PartKind::Kit),
+        ] {
+            let part = &parts.parts[id];
+            let whole = part.whole.as_ref().map(|(_, sku)| sku.as_str());
+            assert_eq!((whole, part.kind), (sku, kind), "{id}");
+        }
+        assert!(!parts.parts.contains_key("old") && parts.nameless.contains("old"));
+    }
+
+    #[test]
+    fn stock_of_variants_without_a_sku_makes_their_product_suspicious() {
+        let row = |id: &str, stock: u32| format!(r#"{{"assortmentId":"{id}","stock":{stock}}}"#);
+        let report = |rows: &[(&str, u32)]| {
+            let rows: Vec<_> = rows.iter().map(|(id, stock)| row(id, *stock)).collect();
+            with_hidden(PARTS, &format!("[{}]", rows.join(",")))
+        };
+        for (rows, entry, notice) in [
+            // Its own zero, and 12 pieces of two variants.
+            (
+                &[("s", 0), ("s1", 5), ("s2", 7)][..],
+                "1 doubtful 2 variants of sku 'SHOE' have no article of their own and hold 12 pieces",
+                "2 variants without article hold 12 pieces",
+            ),
+            // The same, told after the product's variants, and with a number of its own.
+            (&[("s2", 7), ("s", 3)], "2 doubtful 1 variant", "1 variant without"),
+            // None of them has any.
+            (&[("s", 0), ("s1", 0)], "1 s  0", ""),
+            // A batch of what the product has itself.
+            (&[("s", 4), ("b", 4)], "1 s  4", "1 batch"),
+            (&[("s", 0), ("b", 4)], "1 doubtful 1 batch", "1 batch"),
+            (&[("s", 2), ("k", 3)], "1 s  2", "1 kit without article holds 3 pieces"),
+        ] {
+            let (entries, notices) = report(rows);
+            assert_eq!(entries.len(), 1, "{rows:?}: {entries:?}");
+            assert!(entries[0].starts_with(entry), "{rows:?}: {entries:?}");
+            let notice_there = notices.first().map_or("", String::as_str);
+            assert!(notice_there.starts_with(notice), "{rows:?}: {notices:?}");
+            assert_eq!(notice_there.is_empty(), notice.is_empty(), "{rows:?}: {notices:?}");
+        }
+    }
+
+    #[test]
+    fn a_row_that_is_not_valid_states_nothing() {
+        let body = r#"[{"assortmentId":"a","stock":0,"isValid":false},
+            {"assortmentId":"b","stock":null},{"assortmentId":"c","stock":3,"isValid":true}]"#;
+        let (left_out, entries) = read(&report(StockType::Physical, &[], &[]), body);
+        assert_eq!((left_out.unwrap(), entries), (0, vec!["3 c  3".to_owned()]));
+    }
+
+    #[test]
+    fn a_rejected_row_names_the_sku_of_its_id() {
+        let (mut articles, parts) = catalogue(PARTS);
+        let stores = (StockType::Physical, Stores::Total);
+        let report = Report::new(stores, Arc::new(parts), &Reading::default());
+        let mut skus = Vec::new();
+        let put = &mut |entry| {
+            let Entry::Rejected(fault) = entry else { panic!("{entry:?}") };
+            skus.push(fault.sku);
+            Ok(())
+        };
+        let body = r#"[{"assortmentId":"s","stock":-3},{"assortmentId":"s","stock":1.5},
+            {"assortmentId":"s"},{"assortmentId":"new","stock":-1}]"#;
+        report.read(body.as_bytes(), &mut articles, put).unwrap();
+        let shoe = || Some("SHOE".to_owned());
+        assert_eq!(skus, [shoe(), shoe(), shoe(), None]);
+    }
+
+    #[test]
+    fn a_spoilt_article_is_undone_or_suspicious() {
+        let page = |article: &str| {
+            let rows = format!(r#"{{"id":"a","article":{article}}}"#);
+            let page = format!(r#"{{"meta":{{"size":1}},"rows":[{rows}]}}"#);
+            let mut catalogue = Catalogue::default();
+            let read = read_page(page.as_bytes(), SkuField::Article, &Reading::default());
+            assert!(catalogue.add(read.unwrap()).unwrap());
+            let entries: Vec<_> = catalogue.take_entries().iter().map(shown).collect();
+            (entries.join(""), catalogue.finish().1.nameless.contains("a"))
+        };
+        for (article, entry, is_nameless) in [
+            (r#""'TEA-1""#, "a is TEA-1", false),
+            (r#""=\"0557722\"""#, "a is 0557722", false),
+            (r##""#Н/Д""##, "1 doubtful sku is '#Н/Д'", true),
+            (r#""5.577E+05""#, "1 doubtful sku is '5.577E+05'", true),
+            (r#""  ""#, "", true),
+        ] {
+            let (entries, nameless) = page(article);
+            assert!(entries.starts_with(entry), "{article}: {entries}");
+            assert_eq!(nameless, is_nameless, "{article}");
+        }
+    }
+
+    #[test]
+    fn fractions_of_any_length_are_cut_where_that_is_set() {
+        let body = r#"[{"assortmentId":"a","stock":7.12345678901},{"assortmentId":"b","stock":1.25E1},
+            {"assortmentId":"c","stock":3.0E-13},{"assortmentId":"d","stock":2.000},
+            {"assortmentId":"e","stock":2.9999999999999996}]"#;
+        let shown = |reading: &Reading| {
+            let stores = (StockType::Physical, Stores::Total);
+            read(&Report::new(stores, Arc::default(), reading), body).1
+        };
+        let floors = Reading { floors_fractions: true, ..Reading::default() };
+        assert_eq!(shown(&floors), ["1 a  7.123", "2 b  12.5", "3 c  0", "4 d  2", "5 e  3"]);
+        // What a setting says of texts is not about literals.
+        let comma = Reading { decimal: Some(DecimalMark::Comma), ..floors };
+        assert_eq!(shown(&comma)[3], "4 d  2");
+        assert!(shown(&Reading::default())[0].contains("it must be whole"));
+    }
+
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
             let put = &mut |_| Ok(());
-            let _any = report(StockType::Free, &[], &[]).read(&body[..], put);
-            let _any = read_page(&body[..], SkuField::Article);
+            let articles = &mut Articles::default();
+            let _any = report(StockType::Free, &[], &[]).read(&body[..], articles, put);
+            let _any = read_page(&body[..], SkuField::Article, &Reading::default());
         }
 
         #[test]
@@ -526,11 +902,14 @@ mod tests {
                 body
             };
             let put = &mut |_| Ok(());
-            let _any = report(StockType::Free, &[FIRST_STORE], &[]).read(&mutated(BY_STORE)[..], put);
-            if let Ok(page) = read_page(&mutated(ASSORTMENT)[..], SkuField::Article) {
+            let report = report(StockType::Free, &[FIRST_STORE], &[]);
+            let _any = report.read(&mutated(BY_STORE)[..], &mut Articles::default(), put);
+            let reading = Reading::default();
+            if let Ok(page) = read_page(&mutated(ASSORTMENT)[..], SkuField::Article, &reading) {
                 let mut catalogue = Catalogue::default();
                 let _any = catalogue.add(page);
                 catalogue.archived();
+                catalogue.finish();
             }
         }
     }
