@@ -161,9 +161,10 @@ fn read_taking(
     let repeats =
         reader.take("guard_repeats", |text| text.parse().ok().filter(|n: &u32| *n <= 1000));
     let duplicates = reader.optional("duplicates", Duplicates::from_name);
-    // A page that is asked for twice repeats its rows; a file does not.
+    // A page that is asked for twice repeats its rows; a file does not, and of MoySklad's pages each
+    // product is read once.
     let duplicates = duplicates.unwrap_or(match kind {
-        "legacy" | "moysklad" => Duplicates::Same,
+        "legacy" => Duplicates::Same,
         _ => Duplicates::Reject,
     });
     let mapping = match reader.optional_path("mapping_file").map(|path| lists::mapping(&path)) {

@@ -274,7 +274,6 @@ impl Part<'_> {
             }
         }
         if reply.left_out == 0 {
-            // Every SKU is answered: nothing depends on what else is there.
             unclear.clear();
         }
         (reply, unclear)

@@ -17,6 +17,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::Instant;
+use tracing::debug;
 
 use self::call::Packed;
 use self::read::{Catalogue, Report, read_page};
@@ -312,21 +313,19 @@ impl MoySklad {
         rows: &mut Rows,
     ) -> Result<Summary, MoySkladError> {
         let mut summary = Summary::default();
-        let articles = self.assortment(reading, true, &mut summary, rows).await?;
+        let mut articles = self.assortment(reading, true, &mut summary, rows).await?;
         let report = self.report(reading);
         let body = self.get(&self.report_path("include=zeroLines", &[])).await?;
         self.hidden = Arc::new(self.hidden_in(&report, &body).await?);
         let report = Report { hidden: Arc::clone(&self.hidden), ..report };
-        let (articles, left_out) = hand_on(report, body, articles, &mut summary, rows).await?;
-        summary.left_out = left_out;
+        summary.left_out = hand_on(report, body, &mut articles, &mut summary, rows).await?;
         let missing = articles.missing();
         if !articles.has_numbers() && !missing.ids.is_empty() {
             let (products, field) = (missing.ids.len(), self.config.sku_field.name());
             return Err(MoySkladError::NoStock { products, field });
         }
         let asked = if missing.ids.len() > MAX_ASKED_AGAIN { &[][..] } else { &missing.ids };
-        let query = "include=zeroLines";
-        let articles = self.ask_for(asked, query, reading, articles, &mut summary, rows).await?;
+        self.ask_for(asked, reading, &mut articles, &mut summary, rows).await?;
         let stores = match &self.config.stores {
             Stores::Total => &[][..],
             Stores::Named(stores) => stores,
@@ -375,10 +374,9 @@ impl MoySklad {
                 self.hidden = Arc::new(self.hidden_in(&self.report(reading), &body).await?);
             }
         }
-        let missing = std::mem::take(&mut self.missing);
+        let mut missing = std::mem::take(&mut self.missing);
         let ids = missing.ids();
-        let missing =
-            self.ask_for(&ids, "include=zeroLines", reading, missing, &mut summary, rows).await?;
+        self.ask_for(&ids, reading, &mut missing, &mut summary, rows).await?;
         self.missing = missing.still_missing();
         // Of two numbers of one product that which was asked for later holds.
         rows.put(Entry::NextPart).await?;
@@ -389,8 +387,7 @@ impl MoySklad {
         hidden.merge(later);
         self.hidden = Arc::new(hidden);
         let report = Report { hidden: Arc::clone(&self.hidden), ..report };
-        let (_, left_out) = hand_on(report, body, articles, &mut summary, rows).await?;
-        summary.left_out = left_out;
+        summary.left_out = hand_on(report, body, &mut articles, &mut summary, rows).await?;
         rows.flush().await?;
         Ok(summary)
     }
@@ -481,44 +478,61 @@ impl MoySklad {
         .await
     }
 
-    /// Asks for the stock of these products.
+    /// Asks for the stock of these products. If that fails they have no number, as before.
+    ///
+    /// # Errors
+    /// Nobody wants the rest.
     async fn ask_for(
         &mut self,
         ids: &[String],
-        query: &str,
         reading: &Reading,
-        mut articles: Articles,
+        articles: &mut Articles,
         summary: &mut Summary,
         rows: &mut Rows,
-    ) -> Result<Articles, MoySkladError> {
+    ) -> Result<(), GivenUp> {
         for ids in ids.chunks(IDS_AT_A_TIME) {
-            let body = self.get(&self.report_path(query, ids)).await?;
-            let report = Report {
-                hidden: Arc::clone(&self.hidden),
-                only: Some(ids.iter().cloned().collect()),
-                ..self.report(reading)
+            let read = async {
+                let body = self.get(&self.report_path("include=zeroLines", ids)).await?;
+                let report = Report {
+                    hidden: Arc::clone(&self.hidden),
+                    only: Some(ids.iter().cloned().collect()),
+                    ..self.report(reading)
+                };
+                // What it says of others it has said before.
+                hand_on(report, body, articles, summary, rows).await.map(drop)
             };
-            // What it says of others it has said before.
-            (articles, _) = hand_on(report, body, articles, summary, rows).await?;
+            match read.await {
+                Ok(()) => {}
+                Err(MoySkladError::GivenUp(given_up)) => return Err(given_up),
+                Err(error) => {
+                    debug!("moysklad does not tell the stock of {} products: {error}", ids.len());
+                    break;
+                }
+            }
         }
-        Ok(articles)
+        Ok(())
     }
 }
 
-/// Reads a report in a thread, and hands on what it says; also returns how many rows were left out.
+/// Reads a report in a thread, and hands on what it says; returns how many rows were left out.
 async fn hand_on(
     report: Report,
     body: Packed,
-    mut articles: Articles,
+    articles: &mut Articles,
     summary: &mut Summary,
     rows: &mut Rows,
-) -> Result<(Articles, usize), MoySkladError> {
+) -> Result<usize, MoySkladError> {
     let (mut own, batches) = Rows::channel();
+    let mut known = std::mem::take(articles);
     let reading = run_blocking(move || {
-        let body = body.unpack(MAX_REPORT_BYTES)?;
-        let left_out = report.read(body, &mut articles, &mut |entry| own.put_blocking(entry))?;
-        own.flush_blocking()?;
-        Ok::<_, MoySkladError>((articles, left_out))
+        let read = body
+            .unpack(MAX_REPORT_BYTES)
+            .and_then(|body| report.read(body, &mut known, &mut |entry| own.put_blocking(entry)));
+        let read = read.and_then(|left_out| {
+            own.flush_blocking()?;
+            Ok(left_out)
+        });
+        (known, read)
     });
     let handing_on = async move {
         // Dropped as soon as nobody wants the rest, and then the thread that reads ends too.
@@ -531,7 +545,8 @@ async fn hand_on(
         }
         Ok::<(), GivenUp>(())
     };
-    let (read, handed) = future::join(reading, handing_on).await;
+    let ((known, read), handed) = future::join(reading, handing_on).await;
+    *articles = known;
     handed?;
     read
 }

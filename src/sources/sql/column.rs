@@ -8,6 +8,9 @@ use super::super::quantity::{DecimalMark, NumberStyle, Quantity, trim};
 use super::super::row::{Entry, Key, Reading, Row, RowProblem};
 use crate::stock::Instant;
 
+/// Decimals of an exact number that are read. Of those that follow none changes a count.
+const EXACT_DECIMALS: usize = 6;
+
 /// Names of columns that a message lists.
 const MAX_NAMES: usize = 20;
 
@@ -367,11 +370,10 @@ impl RowReading {
     /// The text of a number, empty for `NULL`, and how it is read.
     fn number(&self, row: &impl SqlRow, column: &Column) -> Result<(String, &Reading), String> {
         let mut text = text(row, column)?.unwrap_or_default();
-        if column.kind == Kind::Exact
-            && let Some(point) = text.find('.')
-        {
-            // An exact decimal has no noise of a binary fraction: it is cut, and never rounded up.
-            text.truncate(text.len().min(point + 1 + EXACT_DECIMALS));
+        if column.kind == Kind::Exact {
+            // What is beyond is no noise of a binary fraction here, and is not rounded.
+            let end = text.find('.').map_or(text.len(), |point| point + 1 + EXACT_DECIMALS);
+            text.truncate(end);
         }
         let reading = match column.kind {
             Kind::Whole | Kind::Unsigned | Kind::Exact | Kind::Single | Kind::Double => {
@@ -382,9 +384,6 @@ impl RowReading {
         Ok((text, reading))
     }
 }
-
-/// Decimals of an exact number that are looked at.
-const EXACT_DECIMALS: usize = 7;
 
 /// A value as text, without the blanks around it.
 fn text(row: &impl SqlRow, column: &Column) -> Result<Option<String>, String> {

@@ -405,7 +405,9 @@ fn decimals_of_any_length_are_cut_where_that_is_set() {
         (Cell::Text("7,12345678".to_owned()), "7.123"),
     ] {
         assert_eq!(shown(&entry("A", Some(cell.clone()), &floors)), expected, "{cell:?}");
-        assert!(shown(&entry("A", Some(cell), &Reading::default())).starts_with("rejected"));
+        // Behind the sixth decimal of a binary fraction there is noise only.
+        let strict = shown(&entry("A", Some(cell), &Reading::default()));
+        assert_eq!(strict.starts_with("rejected"), expected != "0", "{strict}");
     }
 }
 

@@ -1,0 +1,163 @@
+//! Private database servers.
+
+use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+/// A server that ends with this value.
+pub(crate) struct Server {
+    url: String,
+    directory: TempDir,
+    kind: Kind,
+}
+
+enum Kind {
+    PostgreSql { programs: PathBuf },
+    MariaDb(Child),
+}
+
+impl Server {
+    /// Starts a PostgreSQL.
+    pub(crate) fn postgresql() -> Self {
+        let programs = postgresql_programs();
+        let (directory, port) = (owned_directory("postgres"), free_port());
+        let data = directory.path().join("data");
+        let init = ["--auth=trust", "--username=reader", "--encoding=UTF8", "--locale=C"];
+        run(as_user("postgres", &programs.join("initdb"))
+            .args(init)
+            .args(["--no-sync", "--pgdata"])
+            .arg(&data));
+        let options = format!(
+            "-c listen_addresses=127.0.0.1 -c fsync=off -p {port} -k {}",
+            directory.path().display()
+        );
+        // Returns when the server takes connections.
+        run(as_user("postgres", &programs.join("pg_ctl"))
+            .args(["start", "--wait", "--pgdata"])
+            .arg(&data)
+            .arg("--log")
+            .arg(directory.path().join("log"))
+            .args(["--options", &options]));
+        let url = format!("postgres://reader@127.0.0.1:{port}/postgres?sslmode=disable");
+        Self { url, directory, kind: Kind::PostgreSql { programs } }
+    }
+
+    /// Starts a MariaDB.
+    pub(crate) fn mariadb() -> Self {
+        let (directory, port) = (owned_directory("mysql"), free_port());
+        let data = directory.path().join("data");
+        let socket = directory.path().join("socket");
+        run(as_user("mysql", Path::new("mariadb-install-db"))
+            .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
+            .arg(format!("--datadir={}", data.display())));
+        let child = as_user("mysql", &mariadb_daemon())
+            .args([
+                "--no-defaults",
+                "--bind-address=127.0.0.1",
+                "--innodb-flush-log-at-trx-commit=0",
+            ])
+            .arg(format!("--datadir={}", data.display()))
+            .arg(format!("--socket={}", socket.display()))
+            .arg(format!("--port={port}"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("mariadbd must be installed: apt-get install mariadb-server");
+        let url = format!("mysql://root@127.0.0.1:{port}/mysql?ssl-mode=DISABLED");
+        let server = Self { url, directory, kind: Kind::MariaDb(child) };
+        // Tries again every second until the server takes connections.
+        run(Command::new("mariadb-admin")
+            .args(["--no-defaults", "--user=root", "--wait=30"])
+            .arg(format!("--socket={}", socket.display()))
+            .arg("ping"));
+        server
+    }
+
+    /// Where it is, and as whom it is read.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        match &mut self.kind {
+            Kind::PostgreSql { programs } => {
+                let stop = as_user("postgres", &programs.join("pg_ctl"))
+                    .args(["stop", "--mode=immediate", "--wait", "--pgdata"])
+                    .arg(self.directory.path().join("data"))
+                    .stdout(Stdio::null())
+                    .status();
+                drop(stop);
+            }
+            Kind::MariaDb(child) => {
+                // Its own process, which has started no other: `runuser` passes the signal on.
+                let stop = Command::new("kill").arg(child.id().to_string()).status();
+                drop(stop);
+                drop(child.wait());
+            }
+        }
+    }
+}
+
+/// Where PostgreSQL's own programs are: Debian keeps them apart from the path.
+fn postgresql_programs() -> PathBuf {
+    let newest = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut versions: Vec<_> = newest.map(|entry| entry.path().join("bin")).collect();
+    versions.retain(|path| path.join("initdb").exists());
+    versions.sort();
+    versions.pop().unwrap_or_default()
+}
+
+fn mariadb_daemon() -> PathBuf {
+    let known = Path::new("/usr/sbin/mariadbd");
+    if known.exists() { known.to_owned() } else { PathBuf::from("mariadbd") }
+}
+
+/// Whether this process is root's, seen by whom a new file belongs to.
+fn is_root() -> bool {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().metadata().unwrap().uid() == 0
+}
+
+/// A program run as that user by root, and as oneself by anybody else: the servers refuse root.
+fn as_user(user: &str, program: &Path) -> Command {
+    if !is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("runuser");
+    command.args(["-u", user, "--"]).arg(program);
+    command
+}
+
+/// A directory that the server's user owns.
+fn owned_directory(user: &str) -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    if is_root() {
+        run(Command::new("chown").arg(user).arg(directory.path()));
+    }
+    directory
+}
+
+/// A port that was free a moment ago: no server can be told to choose one itself.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Runs a program to its end.
+fn run(command: &mut Command) {
+    let name = format!("{command:?}");
+    // Without a pipe: a server that it leaves behind would keep it open.
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let output = || log.reopen().unwrap();
+    let status = command.stdin(Stdio::null()).stdout(output()).stderr(output()).status();
+    let status = status.unwrap_or_else(|error| {
+        panic!("{name}: {error}; install it with apt-get install postgresql mariadb-server")
+    });
+    let said = || std::fs::read_to_string(log.path()).unwrap_or_default();
+    assert!(status.success(), "{name}: {status}\n{}", said());
+}
