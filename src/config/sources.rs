@@ -99,6 +99,10 @@ pub(super) fn read_source(reader: &mut Reader<'_>, warehouse: u64) -> Option<Con
     let every = Duration::from_secs(every as u64);
     let (mut taking, reading) = (taking?, reading?);
     taking.reading = written(&reading);
+    if let Some(Feed::Sql(sql)) = &feed {
+        // Another query may have other columns.
+        taking.reading.push_str(&sql.query);
+    }
     taking.variants = reading.variants;
     Some(Config { taking, reading, every, feed: feed? })
 }

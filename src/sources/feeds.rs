@@ -13,6 +13,7 @@ use super::files::{self, Files, together};
 use super::formats::Format;
 use super::moysklad::MoySklad;
 use super::rules::ShopRules;
+use super::shape::Shape;
 use super::{
     Completeness, Config, Context, Feed, Intake, IntakeError, Outcome, ReadReport, Reading,
     Receipt, Rows, Scope, Taking, pull, sql,
@@ -531,10 +532,9 @@ async fn read_moysklad(
             None => moysklad.full(reading, rows).await,
         };
         let summary = read.map_err(|error| causes(&error))?;
-        for notice in &summary.notices {
-            info!(shop = intake.shop(), source = intake.taking(index).name, "{notice}");
-        }
-        Ok(Completeness::Sure(if since.is_some() { Scope::Delta } else { Scope::Snapshot }))
+        let scope = if since.is_some() { Scope::Delta } else { Scope::Snapshot };
+        let report = ReadReport::from(Completeness::Sure(scope));
+        Ok(ReadReport { notices: summary.notices, ..report })
     });
     let receipt = delivered.await.map_err(Told::already)?;
     // What is held was not taken: it is read anew until somebody has decided.
@@ -561,7 +561,9 @@ async fn read_sql(
         let read = sql::read(sql, reading, since, rows).await;
         let outcome = read.map_err(|error| causes(&error))?;
         watermark = outcome.watermark;
-        Ok(Completeness::Sure(outcome.scope))
+        let report = ReadReport::from(Completeness::Sure(outcome.scope));
+        let shapes = outcome.shape.iter().map(Shape::from).collect();
+        Ok(ReadReport { shapes, ..report })
     });
     let receipt = delivered.await.map_err(Told::already)?;
     // What is held was not taken: it is asked for again, until somebody has decided.

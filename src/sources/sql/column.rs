@@ -4,12 +4,13 @@ use chrono::{DateTime, NaiveDateTime, SecondsFormat, Utc};
 use sqlx::types::Decimal;
 
 use super::super::aliases::{Choice, Field, choose, normalize};
+use super::super::formats::FileShape;
 use super::super::quantity::{DecimalMark, NumberStyle, Quantity, trim};
 use super::super::row::{Entry, Key, Reading, Row, RowProblem};
 use crate::stock::Instant;
 
 /// Decimals of an exact number that are read. Of those that follow none changes a count.
-const EXACT_DECIMALS: usize = 6;
+const EXACT_DECIMALS: usize = 7;
 
 /// Names of columns that a message lists.
 const MAX_NAMES: usize = 20;
@@ -206,8 +207,8 @@ pub(super) struct Columns {
     warehouse: Option<Column>,
     updated_at: Option<Column>,
     watermark: Option<Column>,
-    /// The names of all columns of the result.
-    names: Vec<String>,
+    /// The names and types of all columns of the result.
+    all: Vec<(String, String)>,
 }
 
 impl Columns {
@@ -242,7 +243,7 @@ impl Columns {
             warehouse: table.field(Field::Warehouse, reading.warehouse.as_deref(), Use::Name)?,
             updated_at: optional(Field::UpdatedAt, reading.updated_at.as_deref(), Use::Since)?,
             watermark,
-            names: all.iter().map(|(name, _)| name.clone()).collect(),
+            all: all.to_vec(),
         })
     }
 
@@ -253,8 +254,29 @@ impl Columns {
              another column by the setting quantity, or set empty = \"zero\" if NULL is zero; the \
              columns are {}",
             self.quantity.name,
-            listed(&self.names)
+            listed(&self.all.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>())
         )
+    }
+
+    /// Describes how the result is read.
+    pub(super) fn describe(&self) -> FileShape {
+        let mut shape = FileShape::default();
+        let typed = self.all.iter().map(|(name, kind)| format!("{name} {kind}"));
+        shape.set("format", "sql");
+        shape.set("columns", listed(&typed.collect::<Vec<_>>()));
+        shape.set("sku", &self.sku.name);
+        shape.set("quantity", &self.quantity.name);
+        let others = [
+            ("warehouse", &self.warehouse),
+            ("reserve", &self.reserve),
+            ("time", &self.updated_at),
+        ];
+        for (property, column) in others {
+            if let Some(column) = column {
+                shape.set(property, &column.name);
+            }
+        }
+        shape
     }
 
     /// Whether a row has a quantity, readable or not.
@@ -370,10 +392,11 @@ impl RowReading {
     /// The text of a number, empty for `NULL`, and how it is read.
     fn number(&self, row: &impl SqlRow, column: &Column) -> Result<(String, &Reading), String> {
         let mut text = text(row, column)?.unwrap_or_default();
-        if column.kind == Kind::Exact {
-            // What is beyond is no noise of a binary fraction here, and is not rounded.
-            let end = text.find('.').map_or(text.len(), |point| point + 1 + EXACT_DECIMALS);
-            text.truncate(end);
+        if column.kind == Kind::Exact
+            && let Some(point) = text.find('.')
+        {
+            // An exact decimal has no noise of a binary fraction: it is cut, and never rounded up.
+            text.truncate(point + 1 + EXACT_DECIMALS);
         }
         let reading = match column.kind {
             Kind::Whole | Kind::Unsigned | Kind::Exact | Kind::Single | Kind::Double => {

@@ -25,6 +25,7 @@ use tokio::time::timeout;
 
 use self::column::{Columns, Dialect, Kind, RowReading, SqlRow};
 use self::placeholder::Placed;
+use super::formats::FileShape;
 use super::row::{GivenUp, Reading, Rows, Scope};
 use crate::http::secret::Secret;
 
@@ -177,6 +178,8 @@ pub struct Outcome {
     pub watermark: Option<String>,
     /// How many rows came.
     pub rows: u64,
+    /// The columns and their types; `None` of a result without rows.
+    pub shape: Option<FileShape>,
 }
 
 /// Why a run came to nothing. No text names the user or the password.
@@ -315,7 +318,8 @@ impl Run<'_> {
             Some(_) => (Scope::Delta, seen.or_else(|| self.since.map(str::to_owned))),
             None => (Scope::Snapshot, None),
         };
-        Ok(Outcome { scope, watermark, rows: count })
+        let shape = columns.as_ref().map(Columns::describe);
+        Ok(Outcome { scope, watermark, rows: count, shape })
     }
 
     fn failed(&self, error: &sqlx::Error) -> SqlError {
