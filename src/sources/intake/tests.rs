@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, TimeDelta};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -443,6 +444,38 @@ async fn duplicates_are_read_as_the_setting_says() {
         let shown = format!("{duplicates:?}: {rows:?}");
         house.deliver(0, [many(0..300, 5), rows].concat()).await;
         assert_eq!(house.stock().get("A").copied(), expected, "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn duplicates_in_any_order_come_to_the_same() {
+    use Duplicates::{Reject, Same, Sum};
+    for (duplicates, rows, expected) in [
+        (Reject, [(Some(1), 5), (Some(2), 9), (Some(3), 7)], Some(7)),
+        (Reject, [(Some(1), 5), (None, 7), (Some(2), 9)], None),
+        (Same, [(Some(1), 5), (None, 9), (Some(2), 9)], None),
+        (Same, [(Some(1), 9), (None, 9), (Some(2), 9)], Some(9)),
+        (Sum, [(Some(1), 5), (Some(2), 9), (Some(2), 1)], Some(10)),
+        (Sum, [(Some(1), 5), (None, 7), (Some(2), 9)], None),
+    ] {
+        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+            let house =
+                House::new(vec![Taking { duplicates, ..taking("erp") }], ShopRules::default())
+                    .await;
+            house.deliver(0, order.map(|at| row_of_minute(rows[at])).to_vec()).await;
+            assert_eq!(house.stock().get("A").copied(), expected, "{duplicates:?}: {rows:?}");
+            let rejected = house.intake.rejected(0, 10).await.unwrap();
+            let counts = rejected.iter().all(|fault| fault.reason.contains("(3 rows have it)"));
+            assert!(counts && rejected.len() == usize::from(expected.is_none()), "{rejected:?}");
+        }
+    }
+}
+
+fn row_of_minute((minute, pieces): (Option<i64>, i64)) -> Entry {
+    let dated = |minute| Instant::from(DateTime::UNIX_EPOCH + TimeDelta::minutes(minute));
+    match row("A", pieces) {
+        Entry::Row(row) => Entry::Row(Row { at: minute.map(dated), ..row }),
+        other => other,
     }
 }
 

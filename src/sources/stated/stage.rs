@@ -25,7 +25,8 @@ const AHEAD: TimeDelta = TimeDelta::minutes(5);
 const SCHEMA: &str = "\
 CREATE TABLE row (said TEXT NOT NULL, place TEXT NOT NULL, part INTEGER NOT NULL, \
 line INTEGER NOT NULL, quantity INTEGER, reserve INTEGER, at INTEGER, clash INTEGER NOT NULL, \
-variant TEXT NOT NULL DEFAULT '', PRIMARY KEY (said, place, variant)) WITHOUT ROWID;
+copies INTEGER NOT NULL DEFAULT 1, mixed INTEGER NOT NULL DEFAULT 0, \
+varied INTEGER NOT NULL DEFAULT 0, variant TEXT NOT NULL DEFAULT '', PRIMARY KEY (said, place, variant)) WITHOUT ROWID;
 CREATE TABLE by_id (id TEXT NOT NULL, place TEXT NOT NULL, part INTEGER NOT NULL, \
 line INTEGER NOT NULL, quantity INTEGER, reserve INTEGER, at INTEGER);
 CREATE TABLE article (id TEXT NOT NULL PRIMARY KEY, said TEXT NOT NULL) WITHOUT ROWID;
@@ -39,16 +40,21 @@ const IS_LATER: &str = "(excluded.part > part OR (excluded.part = part AND exclu
 const IS_EARLIER: &str = "(excluded.part < part OR excluded.at < at)";
 
 /// What becomes of a row where another one of the same SKU and warehouse is staged already.
+///
+/// Dates order the rows of a part only if all have one: `mixed` notes that some do and some do not,
+/// `varied` that their numbers differ, and `copies` how many there are. So the order in which rows
+/// come changes nothing.
 pub(super) fn on_clash(duplicates: Duplicates) -> String {
     let states_nothing = "(excluded.quantity IS NULL AND quantity IS NULL)";
-    let (is_fine, sum) = match duplicates {
-        Duplicates::Reject => (states_nothing.to_owned(), false),
-        Duplicates::Same => {
-            ("(excluded.quantity IS quantity AND excluded.reserve IS reserve)".to_owned(), false)
-        }
+    let is_same = "(excluded.quantity IS quantity AND excluded.reserve IS reserve)";
+    let is_mixed = "(mixed OR (excluded.at IS NULL) <> (at IS NULL))";
+    let (is_fine, sum, is_fine_mixed) = match duplicates {
+        Duplicates::Reject => (states_nothing, false, "NOT varied AND excluded.quantity IS NULL"),
+        Duplicates::Same => (is_same, false, "NOT varied"),
         // Of a row that states nothing it is not known how much it would add.
-        Duplicates::Sum => ("((excluded.quantity IS NULL) = (quantity IS NULL))".to_owned(), true),
+        Duplicates::Sum => ("((excluded.quantity IS NULL) = (quantity IS NULL))", true, "0"),
     };
+    let is_fine_mixed = format!("({is_fine_mixed} AND {is_same})");
     let taken = |column: &str| {
         let both = format!("COALESCE({column}, 0) + COALESCE(excluded.{column}, 0)");
         let neither = format!("{column} IS NULL AND excluded.{column} IS NULL");
@@ -62,14 +68,30 @@ pub(super) fn on_clash(duplicates: Duplicates) -> String {
     let replaced = |column: &str| {
         format!("{column} = CASE WHEN {IS_LATER} THEN excluded.{column} ELSE {column} END")
     };
-    format!(
-        " ON CONFLICT (said, place, variant) DO UPDATE SET \
-         clash = CASE WHEN {IS_LATER} THEN 0 WHEN {IS_EARLIER} OR {is_fine} THEN clash \
-         ELSE excluded.line END, {}, {}, {}, {}, part = max(part, excluded.part)",
+    let in_part = |column: &str, first: &str, next: &str| {
+        format!(
+            "{column} = CASE WHEN excluded.part > part THEN {first} \
+             WHEN excluded.part < part THEN {column} ELSE {next} END"
+        )
+    };
+    let in_same_part = format!(
+        "CASE WHEN {is_mixed} AND {is_fine_mixed} THEN clash WHEN {is_mixed} THEN excluded.line \
+         WHEN excluded.at > at THEN 0 WHEN excluded.at < at OR {is_fine} THEN clash \
+         ELSE excluded.line END"
+    );
+    let columns = [
+        in_part("clash", "0", &in_same_part),
+        in_part("mixed", "0", is_mixed),
+        in_part("varied", "0", &format!("varied OR NOT {is_same}")),
+        in_part("copies", "1", "copies + 1"),
         taken("quantity"),
         taken("reserve"),
         replaced("line"),
         replaced("at"),
+    ];
+    format!(
+        " ON CONFLICT (said, place, variant) DO UPDATE SET {}, part = max(part, excluded.part)",
+        columns.join(", ")
     )
 }
 
@@ -514,7 +536,9 @@ fn set_aside_duplicates(duplicates: Duplicates) -> String {
         "DELETE FROM delivery.by_id; \
          CREATE INDEX IF NOT EXISTS delivery.faulty_by_said ON faulty (said); \
          INSERT INTO delivery.rejected (line, text, reason, suspicious) SELECT line, said, \
-         'the SKU stands here and in row ' || clash || {why}, 1 \
+         'the SKU stands here and in row ' || clash || \
+         CASE WHEN copies > 2 THEN ' (' || copies || ' rows have it)' ELSE '' END || \
+         CASE WHEN mixed THEN ', with a date and without one' ELSE '' END || {why}, 1 \
          FROM delivery.row WHERE clash > 0; \
          INSERT INTO delivery.rejected (line, text, reason, suspicious) SELECT line, said, \
          'another row of this SKU is not applied, so this one may be a part of its stock', 1 \
