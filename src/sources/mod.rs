@@ -5,6 +5,7 @@
 //! stock of it, and that goes through the one front door, [`crate::ingest`].
 
 mod aliases;
+mod archive;
 pub mod exchange;
 mod feeds;
 pub mod fetch;

@@ -3,24 +3,22 @@
 //! Nothing here is synced: after a crash 1C begins anew, and what is left is wiped.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use axum::body::{Body, HttpBody};
 use http_body_util::BodyExt;
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
-use zip::ZipArchive;
 
 use super::Failure;
 use super::file_name::FileName;
 use crate::lifecycle::run_blocking;
+use crate::sources::archive::Archive;
 use crate::sources::private;
 
-/// Most files of one transfer that are kept, and most that an archive may list at all: pictures
-/// come by the ten thousand.
+/// Most files of one transfer that are kept.
 pub(super) const MAX_FILES: usize = 1_000;
-const MAX_ENTRIES: usize = 200_000;
 
 /// How many times its packed size an archive may fill.
 const MAX_GROWTH: u64 = 10;
@@ -166,39 +164,26 @@ fn unpack(spool: &Spool, name: &FileName, max_bytes: u64) -> Result<Vec<FileName
         Failure::new(format!("the archive {archive} cannot be unpacked: {e}"))
     };
     let file = File::open(spool.path(name)).map_err(|e| broken(&e))?;
-    let mut zip = ZipArchive::new(file).map_err(|e| broken(&e))?;
-    if zip.len() > MAX_ENTRIES {
-        return Err(broken(&format!("it lists {} files, the limit is {MAX_ENTRIES}", zip.len())));
-    }
+    let mut zip = Archive::open(archive, file, max_bytes).map_err(|e| broken(&e))?;
     let mut unpacked = Vec::new();
-    let mut left = max_bytes;
-    for index in 0..zip.len() {
-        let entry = zip.by_index(index).map_err(|e| broken(&e))?;
-        if !entry.is_file() {
-            continue;
-        }
-        let inner = entry.name().map_err(|e| broken(&e))?.into_owned();
-        let inner = FileName::parse(&inner)?;
+    for member in zip.members().map_err(|e| broken(&e))? {
+        let inner = FileName::parse(&member.name)?;
         if !inner.is_xml() {
             continue;
         }
         if unpacked.len() >= MAX_FILES {
             return Err(broken(&format!("it holds more than {MAX_FILES} XML files")));
         }
-        let bytes = write_entry(entry, &spool.path(&inner), left).map_err(|e| broken(&e))?;
-        left = left
-            .checked_sub(bytes)
-            .ok_or_else(|| broken(&format!("unpacked it is larger than {max_bytes} bytes")))?;
+        let mut file = create(&spool.path(&inner)).map_err(|e| broken(&e))?;
+        zip.unpack(&member, &mut file).map_err(|e| broken(&e))?;
         unpacked.push(inner);
     }
     Ok(unpacked)
 }
 
-/// Writes one file, and one byte more than there is room for at most.
-fn write_entry(entry: impl Read, target: &Path, room: u64) -> io::Result<u64> {
-    if let Some(directory) = target.parent() {
+fn create(path: &Path) -> io::Result<File> {
+    if let Some(directory) = path.parent() {
         private::create_directory(directory)?;
     }
-    let mut file = private::create_file(target)?;
-    io::copy(&mut entry.take(room.saturating_add(1)), &mut file)
+    private::create_file(path)
 }

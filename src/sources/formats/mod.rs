@@ -19,7 +19,7 @@ mod trial;
 mod xml;
 mod yml;
 
-pub use container::{DataFile, MAX_RATIO, MAX_UNPACKED, Told, Visit, unpack};
+pub use container::{DataFile, Told, Visit, unpack};
 use std::io::{Read, Seek};
 
 use super::row::{Entry, GivenUp, Reading, Scope};

@@ -8,30 +8,17 @@ mod foreign;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-use encoding_rs::{Encoding, IBM866, UTF_8};
+use encoding_rs::{Encoding, UTF_8};
 use flate2::read::MultiGzDecoder;
-use zip::ZipArchive;
-use zip::result::ZipError;
 
 use super::decode::{broken, peek};
 use super::xml::{Node, Xml};
 use super::{Format, FormatError, Input};
-
-/// Most bytes that one file may become when it is unpacked.
-///
-/// A million products in 1C's most talkative form are about 1 GiB.
-pub const MAX_UNPACKED: u64 = 4 * 1024 * 1024 * 1024;
-
-/// How many times larger than packed a file may become. Deflate reaches 1032 with zeros alone.
-pub const MAX_RATIO: u64 = 1_000;
-
-/// What may be unpacked whatever its ratio: a small file is no bomb.
-const FREE_OF_RATIO: u64 = 10 * 1024 * 1024;
+use crate::sources::archive::{Archive, Budget, MAX_UNPACKED};
 
 /// Most data files in one archive.
 const MAX_FILES: usize = 1_000;
@@ -188,8 +175,10 @@ pub fn unpack(
         Packing::Gzip => {
             let packed = input.seek(SeekFrom::End(0))?;
             input.rewind()?;
-            let mut budget = Budget { packed, unpacked: 0 };
-            let unzipped = budget.spool(&mut MultiGzDecoder::new(input), spool, name)?;
+            let mut unzipped = tempfile::tempfile_in(spool)?;
+            let mut budget = Budget::new(packed, MAX_UNPACKED);
+            budget.copy(&mut MultiGzDecoder::new(input), &mut unzipped, name)?;
+            unzipped.rewind()?;
             let inner = name.strip_suffix(".gz").unwrap_or(name);
             hand_out_unpacked(inner, unzipped, told, visit)
         }
@@ -213,10 +202,10 @@ impl Packing {
         if !head.starts_with(ZIP) && !head.starts_with(EMPTY_ZIP) {
             return Ok(Self::None);
         }
-        let archive = ZipArchive::new(&mut *input).map_err(|e| zip_failure("the archive", e))?;
-        foreign::check_archive(archive.file_names_raw())?;
+        let archive = Archive::open("the archive", &mut *input, MAX_UNPACKED)?;
+        foreign::check_archive(archive.raw_names())?;
         let is_workbook = archive
-            .file_names_raw()
+            .raw_names()
             .any(|name| name == b"[Content_Types].xml" || name.starts_with(b"xl/"));
         input.rewind()?;
         Ok(if is_workbook { Self::None } else { Self::Zip })
@@ -258,32 +247,22 @@ fn unpack_zip(
     spool: &Path,
     visit: Visit<'_>,
 ) -> Result<(), FormatError> {
-    let packed = input.seek(SeekFrom::End(0))?;
-    input.rewind()?;
-    let mut budget = Budget { packed, unpacked: 0 };
-    let mut archive = ZipArchive::new(input).map_err(|e| zip_failure(name, e))?;
+    let mut archive = Archive::open(name, input, MAX_UNPACKED)?;
     let mut files = 0;
     let mut others = Vec::new();
-    for index in 0..archive.len() {
-        let mut member = archive.by_index(index).map_err(|e| zip_failure(name, e))?;
-        let inner = shown(member.name_raw());
-        if member.is_dir() {
-            continue;
-        }
-        if !is_data(&inner)? {
-            others.push(inner);
+    for member in archive.members()? {
+        if !is_data(&member.name)? {
+            others.push(member.name);
             continue;
         }
         files += 1;
         if files > MAX_FILES {
             return Err(FormatError::Unfit(format!("'{name}' holds over {MAX_FILES} files")));
         }
-        let stated = member.size();
-        let file = budget.spool(&mut member, spool, &inner)?;
-        if file.metadata()?.len() != stated {
-            return Err(broken_archive(&inner, "it is not as long as the archive says"));
-        }
-        hand_out_unpacked(&inner, file, told, &mut *visit)?;
+        let mut file = tempfile::tempfile_in(spool)?;
+        archive.unpack(&member, &mut file)?;
+        file.rewind()?;
+        hand_out_unpacked(&member.name, file, told, &mut *visit)?;
     }
     if files == 0 {
         return Err(FormatError::Unfit(format!(
@@ -306,15 +285,6 @@ fn listed(names: &[String]) -> String {
     format!("{}{more}", shown.join(", "))
 }
 
-/// A name as an archive of this century spells it, or one made by DOS or Windows in Russian.
-fn shown(name: &[u8]) -> String {
-    let text = match std::str::from_utf8(name) {
-        Ok(text) => Cow::Borrowed(text),
-        Err(_) => IBM866.decode_without_bom_handling(name).0,
-    };
-    text.replace(char::is_control, "\u{fffd}")
-}
-
 /// Whether a file of that name is data, rather than a picture or a trace of somebody's desktop.
 fn is_data(path: &str) -> Result<bool, FormatError> {
     let name = path.rsplit(['/', '\\']).next().unwrap_or(path);
@@ -327,72 +297,4 @@ fn is_data(path: &str) -> Result<bool, FormatError> {
         return Err(nested(path));
     }
     Ok(is_one_of(DATA))
-}
-
-/// How much of a file has been unpacked, of how much packed.
-struct Budget {
-    packed: u64,
-    unpacked: u64,
-}
-
-impl Budget {
-    /// Unpacks to a file without a name, and rewinds it.
-    fn spool(
-        &mut self,
-        from: &mut dyn Read,
-        directory: &Path,
-        name: &str,
-    ) -> Result<File, FormatError> {
-        let mut file = tempfile::tempfile_in(directory)?;
-        let mut piece = vec![0; 64 * 1024];
-        loop {
-            let read = match from.read(&mut piece) {
-                Ok(0) => break,
-                Ok(read) => read,
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(e) => return Err(unpacking_failure(name, e)),
-            };
-            self.take(read as u64, name)?;
-            file.write_all(piece.get(..read).unwrap_or_default())?;
-        }
-        file.rewind()?;
-        Ok(file)
-    }
-
-    fn take(&mut self, bytes: u64, name: &str) -> Result<(), FormatError> {
-        self.unpacked += bytes;
-        let is_bomb =
-            self.unpacked > FREE_OF_RATIO && self.unpacked > self.packed.saturating_mul(MAX_RATIO);
-        if self.unpacked > MAX_UNPACKED || is_bomb {
-            let reason = "unpacked, it would be larger than any stock";
-            return Err(FormatError::Unfit(format!("'{name}': {reason}")));
-        }
-        Ok(())
-    }
-}
-
-/// What an unpacking reader says: that the archive is broken, or that the device is.
-fn unpacking_failure(name: &str, error: std::io::Error) -> FormatError {
-    // A device's errors have a number; an archive's are made up by who unpacks it.
-    if error.raw_os_error().is_some() {
-        return FormatError::Io(error);
-    }
-    broken_archive(name, &error.to_string())
-}
-
-fn zip_failure(name: &str, error: ZipError) -> FormatError {
-    match error {
-        ZipError::Io(e) => unpacking_failure(name, e),
-        ZipError::UnsupportedArchive(ZipError::PASSWORD_REQUIRED) => {
-            FormatError::Unfit(format!("'{name}' has a password, leave it out"))
-        }
-        ZipError::UnsupportedArchive(reason) => {
-            FormatError::Unfit(format!("'{name}' is packed in a way we do not know: {reason}"))
-        }
-        other => broken_archive(name, &other.to_string()),
-    }
-}
-
-fn broken_archive(name: &str, reason: &str) -> FormatError {
-    FormatError::Broken { place: format!("'{name}' in its archive"), reason: reason.to_owned() }
 }

@@ -3,14 +3,14 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 
 use calamine::{DataRef, Reader as _, SheetType, SheetVisible, Xlsx, XlsxCellReader, XlsxError};
-use zip::ZipArchive;
 
 use super::super::table::{Cell, Shown};
 use super::super::{Ending, FormatError, Input, Sink};
 use super::{Go, MAX_COLUMNS, TakeRow, Workbook, broken, protected, read_workbook};
+use crate::sources::archive::{Archive, Member};
 use crate::sources::row::Reading;
 
 /// Most bytes that the whole archive may unpack to: some five million rows.
@@ -94,13 +94,16 @@ fn formulas<R: Read + Seek>(cells: &mut XlsxCellReader<'_, R>) -> Result<Formula
 
 /// Whether a workbook asks for its formulas to be calculated when it is opened.
 fn asks_to_calculate(input: &mut dyn Input) -> Result<bool, FormatError> {
-    const MOST: u64 = 1 << 20;
-    input.seek(SeekFrom::Start(0))?;
-    let mut archive =
-        ZipArchive::new(BufReader::new(input)).map_err(|error| broken(error.to_string()))?;
-    let Ok(file) = archive.by_name("xl/workbook.xml") else { return Ok(false) };
+    const PART: &str = "xl/workbook.xml";
+    let mut archive = Archive::open("the workbook", BufReader::new(input), MAX_UNPACKED)?;
+    let Some(member) = archive.members()?.into_iter().find(|member| member.name == PART) else {
+        return Ok(false);
+    };
+    if member.length > MAX_STYLES {
+        return Err(broken(format!("{PART} is longer than {MAX_STYLES} bytes")));
+    }
     let mut text = Vec::new();
-    file.take(MOST).read_to_end(&mut text).map_err(|error| broken(error.to_string()))?;
+    archive.unpack(&member, &mut text)?;
     let text = String::from_utf8_lossy(&text);
     let tag = text.split("calcPr").nth(1).and_then(|after| after.split('>').next());
     let is_set = |name: &str| {
@@ -121,36 +124,23 @@ fn refused(error: &XlsxError) -> FormatError {
 /// Unpacks all of it once, keeping nothing: the sums in the archive tell that no byte has
 /// changed, and what it unpacks to stays within bounds. The reader of cells checks neither.
 fn be_whole(input: &mut dyn Input) -> Result<(), FormatError> {
-    let no_archive = |error: zip::result::ZipError| broken(error.to_string());
-    input.seek(SeekFrom::Start(0))?;
-    let mut archive = ZipArchive::new(BufReader::new(input)).map_err(no_archive)?;
-    if archive.len() > MAX_FILES {
-        return Err(broken(format!("there are {} files in it", archive.len())));
+    let mut archive = Archive::open("the workbook", BufReader::new(input), MAX_UNPACKED)?;
+    let members = archive.members()?;
+    if members.len() > MAX_FILES {
+        return Err(broken(format!("there are {} files in it", members.len())));
     }
-    let mut left = MAX_UNPACKED;
-    let mut names = Vec::new();
-    for at in 0..archive.len() {
-        let mut file = archive.by_index(at).map_err(no_archive)?;
-        let name = String::from_utf8_lossy(file.name_raw()).to_ascii_lowercase();
-        let most = if name.ends_with("sharedstrings.xml") {
-            MAX_SHARED.min(left)
-        } else if name.ends_with("styles.xml") {
-            MAX_STYLES.min(left)
-        } else {
-            left
-        };
-        left -= be_file(&mut file, &name, most)?;
-        names.push((file.header_start(), file.name_raw().to_vec()));
+    for member in &members {
+        be_file(&mut archive, member)?;
     }
-    be_named(archive.into_inner().into_inner(), &names)
+    be_named(archive.into_inner().into_inner(), &members)
 }
 
 /// The names have no sum, but each stands in the archive twice. Styles under another name would
 /// not be missed: dates would be numbers, and zeros before an SKU lost.
-fn be_named(input: &mut dyn Input, names: &[(u64, Vec<u8>)]) -> Result<(), FormatError> {
+fn be_named(input: &mut dyn Input, members: &[Member]) -> Result<(), FormatError> {
     const BEFORE_NAME: u64 = 30;
-    for (start, name) in names {
-        input.seek(SeekFrom::Start(start.saturating_add(BEFORE_NAME)))?;
+    for Member { header_start, raw_name: name, .. } in members {
+        input.seek(SeekFrom::Start(header_start.saturating_add(BEFORE_NAME)))?;
         let mut other = Vec::with_capacity(name.len());
         Read::take(&mut *input, name.len() as u64).read_to_end(&mut other)?;
         if other != *name {
@@ -161,25 +151,44 @@ fn be_named(input: &mut dyn Input, names: &[(u64, Vec<u8>)]) -> Result<(), Forma
     Ok(())
 }
 
-/// Unpacks one file, and tells how long it is.
-fn be_file(file: &mut dyn Read, name: &str, most: u64) -> Result<u64, FormatError> {
-    const HEAD: u64 = 4 * 1024;
-    let damaged = |error: std::io::Error| broken(format!("{name}: {error}"));
-    let mut head = Vec::new();
-    Read::take(&mut *file, HEAD).read_to_end(&mut head).map_err(damaged)?;
-    let rest = std::io::copy(&mut Read::take(&mut *file, most + 1), &mut std::io::sink());
-    let length = head.len() as u64 + rest.map_err(damaged)?;
-    if length > most {
+/// Unpacks one file.
+fn be_file<R: Read + Seek>(archive: &mut Archive<R>, member: &Member) -> Result<(), FormatError> {
+    let Member { name, length, .. } = member;
+    let most = match name.to_ascii_lowercase() {
+        texts if texts.ends_with("sharedstrings.xml") => MAX_SHARED,
+        styles if styles.ends_with("styles.xml") => MAX_STYLES,
+        _ => MAX_UNPACKED,
+    };
+    if *length > most {
         return Err(FormatError::Unfit(format!(
             "{name} in the workbook is longer than {most} bytes: export it as CSV"
         )));
     }
+    let mut head = Head::default();
+    archive.unpack(member, &mut head)?;
     // As many places are made ready as it promises texts, before the first is read.
-    match promised(&head) {
-        Some(texts) if texts > length => {
+    match promised(&head.0) {
+        Some(texts) if texts > *length => {
             Err(broken(format!("{name} promises {texts} texts in {length} bytes")))
         }
-        _ => Ok(length),
+        _ => Ok(()),
+    }
+}
+
+/// The beginning of what is written to it; the rest is dropped.
+#[derive(Default)]
+struct Head(Vec<u8>);
+
+impl Write for Head {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        const MOST: usize = 4 * 1024;
+        let room = MOST.saturating_sub(self.0.len()).min(bytes.len());
+        self.0.extend_from_slice(bytes.get(..room).unwrap_or_default());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

@@ -1,0 +1,232 @@
+//! Archives, unpacked within bounds: zip and gzip, in files, workbooks and transfers of 1C.
+//!
+//! A zip states the length and the sum of each of its files. Whatever is unpacked here is read to its
+//! end, so that both are checked; a caller must not take anything before that.
+
+use std::borrow::Cow;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+
+use encoding_rs::IBM866;
+use zip::ZipArchive;
+use zip::result::ZipError;
+
+use super::formats::FormatError;
+
+/// Most bytes that a file may become when it is unpacked.
+///
+/// A million products in 1C's most talkative form are about 1 GiB.
+pub(super) const MAX_UNPACKED: u64 = 4 * 1024 * 1024 * 1024;
+
+/// How many times larger than packed a file may become. Deflate reaches 1032 with zeros alone.
+pub(super) const MAX_RATIO: u64 = 1_000;
+
+/// What may be unpacked whatever its ratio: a small file is no bomb.
+const FREE_OF_RATIO: u64 = 10 * 1024 * 1024;
+
+/// Most files that an archive may list: pictures come by the ten thousand.
+const MAX_ENTRIES: usize = 200_000;
+
+/// How much of an archive has been unpacked, and how much may be.
+#[derive(Debug)]
+pub(super) struct Budget {
+    packed: u64,
+    unpacked: u64,
+    most: u64,
+}
+
+impl Budget {
+    /// A budget of that many bytes, for an archive of the length `packed`.
+    pub(super) fn new(packed: u64, most: u64) -> Self {
+        Self { packed, unpacked: 0, most }
+    }
+
+    fn take(&mut self, bytes: u64, name: &str) -> Result<(), FormatError> {
+        self.unpacked += bytes;
+        if self.unpacked > self.most {
+            let most = self.most;
+            return Err(FormatError::Unfit(format!(
+                "'{name}': unpacked it is larger than {most} bytes, which is more than any stock"
+            )));
+        }
+        if self.unpacked > FREE_OF_RATIO && self.unpacked > self.packed.saturating_mul(MAX_RATIO) {
+            return Err(FormatError::Unfit(format!(
+                "'{name}': unpacked it is larger than {MAX_RATIO} times its packed size, which no \
+                 stock is"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Unpacks a file to its end, and returns its length in bytes.
+    ///
+    /// # Errors
+    /// It is damaged or exceeds the budget, or `to` does not take it.
+    pub(super) fn copy(
+        &mut self,
+        from: &mut dyn Read,
+        to: &mut dyn Write,
+        name: &str,
+    ) -> Result<u64, FormatError> {
+        let mut piece = vec![0; 64 * 1024];
+        let mut length = 0;
+        loop {
+            let read = match from.read(&mut piece) {
+                Ok(0) => return Ok(length),
+                Ok(read) => read,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(unpacking_failure(name, e)),
+            };
+            length += read as u64;
+            self.take(read as u64, name)?;
+            to.write_all(piece.get(..read).unwrap_or_default())?;
+        }
+    }
+}
+
+/// A zip archive.
+pub(super) struct Archive<R> {
+    zip: ZipArchive<R>,
+    name: String,
+    budget: Budget,
+}
+
+/// A file that an archive lists.
+#[derive(Debug)]
+pub(super) struct Member {
+    at: usize,
+    /// Its name for people.
+    pub(super) name: String,
+    /// Its name as the archive spells it.
+    pub(super) raw_name: Vec<u8>,
+    /// Its length in bytes, as the archive states it.
+    pub(super) length: u64,
+    /// Where its header is in the archive.
+    pub(super) header_start: u64,
+}
+
+impl<R: Read + Seek> Archive<R> {
+    /// Opens an archive of which at most that many bytes may be unpacked. `name` is for messages.
+    ///
+    /// # Errors
+    /// It is no archive, is damaged, or lists too many files.
+    pub(super) fn open(name: &str, mut input: R, most: u64) -> Result<Self, FormatError> {
+        let packed = input.seek(SeekFrom::End(0))?;
+        input.rewind()?;
+        let zip = ZipArchive::new(input).map_err(|e| zip_failure(name, e))?;
+        if zip.len() > MAX_ENTRIES {
+            return Err(FormatError::Unfit(format!(
+                "'{name}' lists {} files, an archive may list {MAX_ENTRIES}",
+                zip.len()
+            )));
+        }
+        Ok(Self { zip, name: name.to_owned(), budget: Budget::new(packed, most) })
+    }
+
+    /// The names of all entries, as the archive spells them.
+    pub(super) fn raw_names(&self) -> impl Iterator<Item = &[u8]> {
+        self.zip.file_names_raw()
+    }
+
+    /// The files that it lists, without directories, in its order.
+    ///
+    /// # Errors
+    /// The archive is damaged.
+    pub(super) fn members(&mut self) -> Result<Vec<Member>, FormatError> {
+        let mut members = Vec::with_capacity(self.zip.len());
+        for at in 0..self.zip.len() {
+            let file = self.zip.by_index_raw(at).map_err(|e| zip_failure(&self.name, e))?;
+            if !file.is_dir() {
+                members.push(Member {
+                    at,
+                    name: shown(file.name_raw()),
+                    raw_name: file.name_raw().to_vec(),
+                    length: file.size(),
+                    header_start: file.header_start(),
+                });
+            }
+        }
+        Ok(members)
+    }
+
+    /// Unpacks a file to its end.
+    ///
+    /// # Errors
+    /// It is damaged, has a password, is not as long as the archive states, or exceeds the budget;
+    /// or `to` does not take it.
+    pub(super) fn unpack(
+        &mut self,
+        member: &Member,
+        to: &mut dyn Write,
+    ) -> Result<(), FormatError> {
+        let name = &member.name;
+        let mut file = self.zip.by_index(member.at).map_err(|e| zip_failure(name, e))?;
+        // One byte more is enough to see that it is longer than stated.
+        let mut bounded = (&mut file).take(member.length.saturating_add(1));
+        if self.budget.copy(&mut bounded, to, name)? != member.length {
+            return Err(broken_archive(name, "it is not as long as the archive states"));
+        }
+        Ok(())
+    }
+
+    /// What the archive was read from.
+    pub(super) fn into_inner(self) -> R {
+        self.zip.into_inner()
+    }
+}
+
+/// A name as an archive of this century spells it, or one made by DOS or Windows in Russian.
+fn shown(name: &[u8]) -> String {
+    let text = match std::str::from_utf8(name) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => IBM866.decode_without_bom_handling(name).0,
+    };
+    text.replace(char::is_control, "\u{fffd}")
+}
+
+/// What an unpacking reader says: that the archive is broken, or that the device is.
+fn unpacking_failure(name: &str, error: io::Error) -> FormatError {
+    // A device's errors have a number; an archive's are made up by who unpacks it.
+    if error.raw_os_error().is_some() {
+        return FormatError::Io(error);
+    }
+    broken_archive(name, &error.to_string())
+}
+
+fn zip_failure(name: &str, error: ZipError) -> FormatError {
+    match error {
+        ZipError::Io(e) => unpacking_failure(name, e),
+        ZipError::UnsupportedArchive(ZipError::PASSWORD_REQUIRED) => {
+            FormatError::Unfit(format!("'{name}' has a password, leave it out"))
+        }
+        ZipError::UnsupportedArchive(reason) => {
+            FormatError::Unfit(format!("'{name}' is packed in a way we do not know: {reason}"))
+        }
+        other => broken_archive(name, &other.to_string()),
+    }
+}
+
+fn broken_archive(name: &str, reason: &str) -> FormatError {
+    FormatError::Broken { place: format!("'{name}' in its archive"), reason: reason.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_ends_at_its_size_and_at_its_ratio() {
+        let mut budget = Budget::new(u64::MAX, 2);
+        budget.take(2, "a").unwrap();
+        budget.take(1, "a").unwrap_err();
+        let mut budget = Budget::new(FREE_OF_RATIO / MAX_RATIO, MAX_UNPACKED);
+        budget.take(FREE_OF_RATIO, "a").unwrap();
+        assert!(budget.take(MAX_RATIO, "a").unwrap_err().to_string().contains("1000 times"));
+    }
+
+    #[test]
+    fn names_are_shown_as_dos_spelt_them() {
+        assert_eq!(shown(b"\xae\xe1\xe2\xa0\xe2\xaa\xa8.csv"), "остатки.csv");
+        assert_eq!(shown("остатки.csv".as_bytes()), "остатки.csv");
+        assert_eq!(shown(b"a\n.csv"), "a\u{fffd}.csv");
+    }
+}
