@@ -91,8 +91,10 @@ pub(super) struct Text<'a> {
     decoder: Decoder,
     raw: Vec<u8>,
     raw_from: usize,
+    /// Room for a decoded chunk, of which `from..to` waits to be read.
     text: Vec<u8>,
     from: usize,
+    to: usize,
     is_at_end: bool,
     allowance: Allowance,
     tally: Rc<Cell<Decoded>>,
@@ -192,7 +194,8 @@ impl<'a> Text<'a> {
             decoder: encoding.new_decoder_without_bom_handling(),
             raw: Vec::new(),
             raw_from: 0,
-            text: Vec::with_capacity(ROOM),
+            text: vec![0; ROOM],
+            to: 0,
             from: 0,
             is_at_end: false,
             allowance: Allowance(Rc::new(Cell::new(usize::MAX))),
@@ -454,9 +457,8 @@ impl Text<'_> {
     }
 
     fn decode(&mut self) -> io::Result<()> {
-        self.text.clear();
-        self.from = 0;
-        while self.text.is_empty() && !self.is_at_end {
+        (self.from, self.to) = (0, 0);
+        while self.to == 0 && !self.is_at_end {
             if self.raw_from == self.raw.len() {
                 self.raw = read_chunk(self.input)?;
                 self.raw_from = 0;
@@ -468,21 +470,21 @@ impl Text<'_> {
 
     fn decode_chunk(&mut self) {
         let is_last = self.raw.is_empty();
-        self.text.resize(ROOM, 0);
         let source = self.raw.get(self.raw_from..).unwrap_or_default();
+        let room = self.text.get_mut(..ROOM - UNDECODABLE.len_utf8()).unwrap_or_default();
         let (result, read, written) =
-            self.decoder.decode_to_utf8_without_replacement(source, &mut self.text, is_last);
-        self.text.truncate(written);
+            self.decoder.decode_to_utf8_without_replacement(source, room, is_last);
+        self.to = written;
         self.raw_from += read;
         let mut tally = self.tally.get();
-        tally.letters += letters(&self.text);
+        tally.letters += letters(room.get(..written).unwrap_or_default());
         match result {
             DecoderResult::InputEmpty => self.is_at_end = is_last,
             DecoderResult::OutputFull => {}
             DecoderResult::Malformed(..) => {
                 tally.undecodable += 1;
-                let mut mark = [0; 4];
-                self.text.extend_from_slice(UNDECODABLE.encode_utf8(&mut mark).as_bytes());
+                let behind = self.text.get_mut(written..).unwrap_or_default();
+                self.to += UNDECODABLE.encode_utf8(behind).len();
             }
         }
         self.tally.set(tally);
@@ -498,10 +500,10 @@ fn read_chunk(input: &mut dyn Input) -> io::Result<Vec<u8>> {
 
 impl BufRead for Text<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.from == self.text.len() {
+        if self.from == self.to {
             self.decode()?;
         }
-        let waiting = self.text.get(self.from..).unwrap_or_default();
+        let waiting = self.text.get(self.from..self.to).unwrap_or_default();
         if self.allowance.0.get() == 0 && !waiting.is_empty() {
             let reason = "one piece of it is larger than any row".to_owned();
             return Err(io::Error::new(io::ErrorKind::InvalidData, Malformed(reason)));
@@ -510,7 +512,7 @@ impl BufRead for Text<'_> {
     }
 
     fn consume(&mut self, amount: usize) {
-        self.from = (self.from + amount).min(self.text.len());
+        self.from = (self.from + amount).min(self.to);
         self.allowance.0.set(self.allowance.0.get().saturating_sub(amount));
     }
 }

@@ -121,9 +121,10 @@ fn the_first_row_is_out_before_64_kib_are_read_and_all_the_others_follow() {
         |n| format!("<offer id=\"{n}\"><count>{}</count></offer>\n", n % 100),
         "</offers></shop></yml_catalog>",
     );
+    // JSON is read to its end before its first row, so more rows would prove nothing else.
     streams(
         Format::Json,
-        ROWS,
+        10_000,
         "{\"skus\":[{\"sku\":\"0\",\"count\":0}",
         |n| format!(",{{\"sku\":\"{n}\",\"count\":{}}}\n", n % 100),
         "]}",
