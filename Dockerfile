@@ -8,17 +8,20 @@ ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian12:nonroot
 FROM ${RUST_IMAGE} AS build
 WORKDIR /src
 
-# The dependencies first, in a layer that lasts until Cargo.toml or Cargo.lock change. Empty
-# files stand in for every target the manifest names, and what was built of them goes away.
+# The dependencies first, in a layer that lasts until a manifest or Cargo.lock change. Empty
+# files stand in for every target the manifests name, and what was built of them goes away.
 COPY Cargo.toml Cargo.lock ./
+COPY fuzz/Cargo.toml fuzz/Cargo.toml
 # hadolint ignore=SC2046
-RUN mkdir src benches \
+RUN mkdir -p src benches tests fuzz/src \
  && echo 'fn main() {}' > src/main.rs \
- && touch src/lib.rs $(sed -n '/^\[\[bench\]\]/,/^name/s|^name *= *"\(.*\)"|benches/\1.rs|p' Cargo.toml) \
+ && touch src/lib.rs fuzz/src/main.rs \
+    $(sed -n '/^\[\[bench\]\]/,/^name/s|^name *= *"\(.*\)"|benches/\1.rs|p' Cargo.toml) \
+    $(sed -n '/^\[\[test\]\]/,/^name/s|^name *= *"\(.*\)"|tests/\1.rs|p' Cargo.toml) \
  && cargo build --profile dist --locked --bin stockbridge \
  && cargo clean --profile dist --locked -p stockbridge
 
-# The benches stay empty: the program needs none of them. Some fixtures are part of it.
+# The other targets stay empty: the program needs none of them. Some fixtures are part of it.
 COPY fixtures fixtures
 COPY src src
 RUN cargo build --profile dist --locked --bin stockbridge \

@@ -8,6 +8,8 @@ mod answer;
 mod body;
 mod chunks;
 mod client;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod gate;
 mod head;
 pub mod json;

@@ -7,6 +7,8 @@
 //! the report "current stock", the assortment, the limits and the errors.
 
 mod call;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod read;
 mod stock;
 

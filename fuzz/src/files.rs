@@ -1,0 +1,97 @@
+//! Sellers' files.
+
+use std::io::{Cursor, Read as _, Write as _};
+use std::panic::catch_unwind;
+use std::sync::LazyLock;
+
+use stockbridge::sources::formats::{Format, read, unpack};
+use stockbridge::sources::{Entry, Quantity, Reading};
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipArchive, ZipWriter};
+
+use crate::values::settings;
+
+pub(crate) fn csv(bytes: &[u8]) {
+    try_out(Format::Csv, bytes);
+}
+
+pub(crate) fn yml(bytes: &[u8]) {
+    try_out(Format::Yml, bytes);
+}
+
+pub(crate) fn commerceml(bytes: &[u8]) {
+    try_out(Format::CommerceMl, bytes);
+}
+
+pub(crate) fn json(bytes: &[u8]) {
+    try_out(Format::Json, bytes);
+}
+
+pub(crate) fn sheet(bytes: &[u8]) {
+    try_out(Format::Sheet, bytes);
+}
+
+/// A workbook of Excel, one of whose parts is fuzzed: the first byte says which.
+pub(crate) fn xlsx(bytes: &[u8]) {
+    let Some((&choice, content)) = bytes.split_first() else { return };
+    let fuzzed = usize::from(choice) % PARTS.len();
+    let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
+    let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+    for (at, (name, part)) in PARTS.iter().enumerate() {
+        archive.start_file(name.as_str(), stored).expect("memory takes a file");
+        let part = if at == fuzzed { content } else { part };
+        archive.write_all(part).expect("memory takes a part");
+    }
+    let archive = archive.finish().expect("memory takes the directory").into_inner();
+    try_out(Format::Sheet, &archive);
+}
+
+/// The parts of a workbook, by name.
+static PARTS: LazyLock<Vec<(String, Vec<u8>)>> = LazyLock::new(|| {
+    let workbook = include_bytes!("../../fixtures/sources/market-stocks.xlsx");
+    let mut archive = ZipArchive::new(Cursor::new(workbook)).expect("the fixture is an archive");
+    (0..archive.len())
+        .map(|at| {
+            let mut file = archive.by_index(at).expect("the part is there");
+            let mut content = Vec::new();
+            file.read_to_end(&mut content).expect("the part is whole");
+            (file.name().expect("its name is text").into_owned(), content)
+        })
+        .filter(|(name, _)| name.ends_with("xml") || name.ends_with("rels"))
+        .collect()
+});
+
+/// Any file as it arrives: unpacked, its format detected, and read.
+pub(crate) fn container(bytes: &[u8]) {
+    let spool = std::env::temp_dir();
+    let _any = unpack("fuzzed", &mut Cursor::new(bytes), None, &spool, &mut |file| {
+        // A bomb is stopped by its ratio; to read all that is allowed takes too long here.
+        let mut content = Vec::new();
+        (&mut *file.input).take(64 * 1024).read_to_end(&mut content)?;
+        try_out(file.format, &content);
+        Ok(())
+    });
+}
+
+/// Reads the bytes under the strictest settings, and under settings that their length chooses.
+fn try_out(format: Format, bytes: &[u8]) {
+    for reading in [Reading::default(), settings(bytes.len())] {
+        // What panics and is not let through ends the run in the hook.
+        let _any = catch_unwind(|| {
+            read(format, &mut Cursor::new(bytes), &reading, &mut |entry| {
+                check(&entry, &reading);
+                Ok(())
+            })
+        });
+    }
+}
+
+/// Checks that a row holds nothing that the settings do not let in.
+pub(crate) fn check(entry: &Entry, reading: &Reading) {
+    if let Entry::Row(row) = entry
+        && let Some(quantity) = row.quantity
+    {
+        assert!(reading.floors_fractions || !quantity.is_fraction(), "{row:?}");
+        assert!(reading.zeroes_negatives || quantity >= Quantity::ZERO, "{row:?}");
+    }
+}

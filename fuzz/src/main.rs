@@ -1,0 +1,77 @@
+//! Fuzzing of everything that reads bytes from outside: sellers' files, requests, responses.
+//!
+//! `fuzz/run SECONDS` builds this program, makes first inputs from `fixtures`, and runs each target
+//! for that long: one program has all of them, and `FUZZ_TARGET` says which it is. Not only a panic
+//! or a hang ends a run: an assertion about what was read, an error of arithmetic, and more memory
+//! than [`MAX_BYTES`] do too. What is found lands in `fuzz/artifacts`, and becomes a test beside the
+//! reader.
+#![no_main]
+
+mod files;
+mod requests;
+mod responses;
+mod values;
+
+use std::alloc::System;
+use std::sync::OnceLock;
+
+use cap::Cap;
+use libfuzzer_sys::fuzz_target;
+
+/// Most bytes that are allocated at a time, beside what the fuzzer itself has in C++. Inputs have at
+/// most 8 KiB; the readers' documented bounds are for each element of an input.
+const MAX_BYTES: usize = 48 * 1024 * 1024;
+
+#[global_allocator]
+static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
+
+type Target = fn(&[u8]);
+
+/// The targets. `fuzz/run` finds their names here.
+const TARGETS: &[(&str, Target)] = &[
+    ("csv", files::csv),
+    ("sheet", files::sheet),
+    ("xlsx", files::xlsx),
+    ("yml", files::yml),
+    ("commerceml", files::commerceml),
+    ("json", files::json),
+    ("container", files::container),
+    ("quantity", values::quantity),
+    ("sku", values::sku),
+    ("http_head", requests::http_head),
+    ("http_chunks", requests::http_chunks),
+    ("stocks_request", requests::stocks_request),
+    ("stock_update", requests::stock_update),
+    ("stocks_response", responses::stocks_response),
+    ("market_page", responses::market_page),
+    ("moysklad", responses::moysklad),
+];
+
+static TARGET: OnceLock<Target> = OnceLock::new();
+
+fn choose() {
+    let wanted = std::env::var("FUZZ_TARGET").unwrap_or_default();
+    let Some((_, target)) = TARGETS.iter().find(|(name, _)| *name == wanted) else {
+        let names: Vec<_> = TARGETS.iter().map(|(name, _)| *name).collect();
+        panic!("FUZZ_TARGET is '{wanted}', it must be one of {}", names.join(", "));
+    };
+    TARGET.get_or_init(|| *target);
+    let aborting = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        // The libraries that read workbooks panic at some; what is theirs is caught, and the file
+        // is refused as broken.
+        let theirs = |library: &str| panic.location().is_some_and(|at| at.file().contains(library));
+        if !["/calamine-", "/cfb-"].into_iter().any(theirs) {
+            // A backtrace takes more memory than any reader.
+            let _unlimited = ALLOCATOR.set_limit(usize::MAX);
+            aborting(panic);
+        }
+    }));
+    ALLOCATOR.set_limit(MAX_BYTES).expect("the limit is above what is allocated so far");
+}
+
+fuzz_target!(init: choose(), |bytes: &[u8]| {
+    if let Some(target) = TARGET.get() {
+        target(bytes);
+    }
+});
