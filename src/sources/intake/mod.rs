@@ -132,6 +132,13 @@ impl Intake {
             if let Some(held) = held.last() {
                 tell_of_held(&context.alarms, name, &taking.name, &held.doubt);
             }
+            if !memory.absence.is_empty() {
+                tell_of_absence(
+                    &context.alarms,
+                    &format!("{name}/{}", taking.name),
+                    &memory.absence,
+                );
+            }
             let owes = memory.owes;
             standings.push(Standing { held, is_filled, owes, ..Standing::default() });
             seats.push(Seat { id, taking });
@@ -406,6 +413,10 @@ impl Intake {
             let accepted = memory.shapes.accept(&delivery.shapes, &seat.taking.reading);
             statements.note_shapes(seat.id, &accepted).await?;
         }
+        if receipt.absence_untold.is_some() || *scope == Scope::Snapshot {
+            let why = receipt.absence_untold.as_deref().unwrap_or_default();
+            statements.note_absence(seat.id, why).await?;
+        }
         self.settle_up(&mut statements, source, which).await?;
         // A whole that is meant replaces all that waits; changes only what they are.
         let released = match word {
@@ -548,11 +559,7 @@ impl Intake {
                     alarms.clear(AlarmKind::SourceHeld, &about);
                 }
                 match &receipt.absence_untold {
-                    Some(why) => alarms.raise(
-                        AlarmKind::AbsenceNotApplied,
-                        &about,
-                        format!("{about}: {why}"),
-                    ),
+                    Some(why) => tell_of_absence(alarms, &about, why),
                     // Only the next snapshot tells whether it is over.
                     None if receipt.scope == Scope::Snapshot => {
                         alarms.clear(AlarmKind::AbsenceNotApplied, &about);
@@ -888,6 +895,10 @@ fn effect(memory: &Memory, contents: &Contents, tally: Tally) -> Effect {
         in_stock: tally.in_stock,
         zeroed: tally.zeroed,
     }
+}
+
+fn tell_of_absence(alarms: &Alarms, about: &str, why: &str) {
+    alarms.raise(AlarmKind::AbsenceNotApplied, about, format!("{about}: {why}"));
 }
 
 fn tell_of_held(alarms: &Alarms, shop: &str, source: &str, doubt: &str) {

@@ -527,9 +527,30 @@ async fn absence_that_cannot_be_applied_is_an_alarm() {
     assert!(why.contains("line 7") && why.contains("5E+05;3"), "{why}");
     assert_eq!(house.stock()["S-299"], 5);
     assert!(house.alarms().contains(&"absence_not_applied"));
+    let house = house.again(vec![zeroing()], ShopRules::default()).await;
+    assert!(house.alarms().contains(&"absence_not_applied"), "it outlives a restart");
     house.deliver(0, many(0..299, 5)).await;
     assert_eq!(house.stock()["S-299"], 0);
     assert!(!house.alarms().contains(&"absence_not_applied"));
+}
+
+#[tokio::test]
+async fn statements_of_the_second_format_are_brought_up_to_date() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut statements = Statements::open(directory.path()).await.unwrap();
+    statements.source("erp").await.unwrap();
+    drop(statements);
+    use sqlx::ConnectOptions as _;
+    use sqlx::Connection as _;
+    let options =
+        sqlx::sqlite::SqliteConnectOptions::new().filename(directory.path().join("stated.db"));
+    let mut conn = options.connect().await.unwrap();
+    let back = "ALTER TABLE source DROP COLUMN absence; PRAGMA user_version = 2;";
+    sqlx::raw_sql(back).execute(&mut conn).await.unwrap();
+    conn.close().await.unwrap();
+    let mut statements = Statements::open(directory.path()).await.unwrap();
+    let source = statements.source("erp").await.unwrap();
+    assert_eq!(statements.memory(source).await.unwrap().absence, "");
 }
 
 #[tokio::test]

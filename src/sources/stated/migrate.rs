@@ -2,11 +2,15 @@
 
 use sqlx::sqlite::SqliteConnection;
 
-/// From format 1 to 2, within a transaction. Format 1 knew no variants: a row of a SKU was that of
+/// From format 2 to 3, within a transaction. Format 2 knew no absence that is not applied.
+pub(super) const FROM_2: &str = "ALTER TABLE source ADD COLUMN absence TEXT NOT NULL DEFAULT '';";
+
+/// From format 1 to 3, within a transaction. Format 1 knew no variants: a row of a SKU was that of
 /// all its variants. Nor did it know suspicious rows, and the shapes of accepted deliveries.
 pub(super) const FROM_1: &str = "\
 ALTER TABLE rejected ADD COLUMN suspicious INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE source ADD COLUMN shapes TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE source ADD COLUMN absence TEXT NOT NULL DEFAULT '';
 CREATE TABLE stated_2 (said TEXT NOT NULL, source INTEGER NOT NULL, place TEXT NOT NULL, \
 variant TEXT NOT NULL DEFAULT '', quantity INTEGER NOT NULL, reserve INTEGER, at INTEGER, \
 absent_at INTEGER, PRIMARY KEY (said, source, place, variant)) STRICT, WITHOUT ROWID;

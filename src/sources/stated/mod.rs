@@ -33,7 +33,7 @@ use super::{Duplicates, Fault, private};
 use crate::stock::Instant;
 
 /// The format written and read here. Earlier ones are brought up to it when they are opened.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// Most rows that are kept of those set aside in a source's last delivery.
 const MAX_REJECTED: i64 = 100_000;
@@ -41,7 +41,8 @@ const MAX_REJECTED: i64 = 100_000;
 const SCHEMA: &str = "\
 CREATE TABLE source (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, stated_at INTEGER, \
 snapshot_at INTEGER, rows INTEGER NOT NULL DEFAULT 0, owes INTEGER NOT NULL DEFAULT 0, reader TEXT NOT NULL DEFAULT '', \
-held TEXT NOT NULL DEFAULT '[]', shapes TEXT NOT NULL DEFAULT '{}') STRICT;
+held TEXT NOT NULL DEFAULT '[]', shapes TEXT NOT NULL DEFAULT '{}', \
+absence TEXT NOT NULL DEFAULT '') STRICT;
 CREATE TABLE stated (said TEXT NOT NULL, source INTEGER NOT NULL, place TEXT NOT NULL, \
 variant TEXT NOT NULL DEFAULT '', quantity INTEGER NOT NULL, reserve INTEGER, at INTEGER, \
 absent_at INTEGER, PRIMARY KEY (said, source, place, variant)) STRICT, WITHOUT ROWID;
@@ -106,6 +107,8 @@ pub(super) struct Memory {
     pub(super) held: Vec<Held>,
     /// How its accepted deliveries were read.
     pub(super) shapes: AcceptedShapes,
+    /// Why the last snapshot's absences were not applied; empty if they were.
+    pub(super) absence: String,
 }
 
 /// A delivery that waits for somebody's word.
@@ -206,6 +209,7 @@ impl Statements {
             FORMAT => None,
             0 => Some(SCHEMA),
             1 => Some(migrate::FROM_1),
+            2 => Some(migrate::FROM_2),
             found => return Err(StatedError::Format { path, found }),
         };
         if let Some(change) = change {
@@ -250,7 +254,7 @@ impl Statements {
     /// What is remembered of a source.
     pub(super) async fn memory(&mut self, source: SourceId) -> Result<Memory, StatedError> {
         let row = sqlx::query(
-            "SELECT stated_at, rows, owes, reader, held, shapes FROM source WHERE id = ?1",
+            "SELECT stated_at, rows, owes, reader, held, shapes, absence FROM source WHERE id = ?1",
         )
         .bind(source.0)
         .fetch_one(&mut self.conn)
@@ -264,6 +268,7 @@ impl Statements {
             reader: row.get(3),
             held: serde_json::from_str(&held).unwrap_or_default(),
             shapes: serde_json::from_str(row.get(5)).unwrap_or_default(),
+            absence: row.get(6),
         })
     }
 
@@ -415,6 +420,20 @@ impl Statements {
         let done = sqlx::query("UPDATE source SET shapes = ?2 WHERE id = ?1")
             .bind(source.0)
             .bind(text)
+            .execute(&mut self.conn)
+            .await;
+        done.map(drop).map_err(|error| self.failed(error))
+    }
+
+    /// Notes why absences of the delivery under way are not applied, in its transaction.
+    pub(super) async fn note_absence(
+        &mut self,
+        source: SourceId,
+        why: &str,
+    ) -> Result<(), StatedError> {
+        let done = sqlx::query("UPDATE source SET absence = ?2 WHERE id = ?1")
+            .bind(source.0)
+            .bind(why)
             .execute(&mut self.conn)
             .await;
         done.map(drop).map_err(|error| self.failed(error))
