@@ -541,6 +541,7 @@ async fn read_moysklad(
     if receipt.outcome != Outcome::Taken {
         return Ok(());
     }
+    moysklad.taken();
     let whole = if since.is_some() { whole.unwrap_or(now) } else { now };
     let noted = format!("{} {}", whole.to_rfc3339(), now.to_rfc3339());
     intake.remember(index, &noted).await.map_err(Told::now)

@@ -1,4 +1,5 @@
-//! The entry for the fuzzer to what is private here. Built with `--cfg fuzzing` only.
+//! Fuzz entry point for the private parsers of MoySklad's responses; compiled with `--cfg fuzzing`
+//! only.
 
 use std::sync::Arc;
 

@@ -19,7 +19,6 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::Instant;
-use tracing::debug;
 
 use self::call::Packed;
 use self::read::{Catalogue, Report, read_page};
@@ -283,8 +282,10 @@ pub struct MoySklad {
     parts: Option<Arc<Parts>>,
     /// Products whose parts without a SKU hold stock.
     hidden: Arc<HiddenStock>,
-    /// Products of which the last whole report had no number.
+    /// Products of which no accepted delivery had a number.
     missing: Articles,
+    /// What `missing` is once the last delivery is accepted.
+    missing_after: Articles,
     /// When the last request began.
     last: Option<Instant>,
 }
@@ -293,8 +294,22 @@ impl MoySklad {
     /// Reads through a client that follows no redirects; see [`Config::client_config`].
     #[must_use]
     pub fn new(http: reqwest::Client, config: Config) -> Self {
-        let (parts, hidden, missing) = (None, Arc::default(), Articles::default());
-        Self { http, config, parts, hidden, missing, last: None }
+        let (missing, missing_after) = (Articles::default(), Articles::default());
+        Self {
+            http,
+            config,
+            parts: None,
+            hidden: Arc::default(),
+            missing,
+            missing_after,
+            last: None,
+        }
+    }
+
+    /// Notes that what was read last is taken: products that it had a number of are not asked for
+    /// again.
+    pub fn taken(&mut self) {
+        self.missing = std::mem::take(&mut self.missing_after);
     }
 
     /// Reads everything there is: first which product is which SKU, then all stock, zeros too.
@@ -343,7 +358,7 @@ impl MoySklad {
         summary.notices.extend(kits_notice(still.kits));
         summary.notices.extend(missing_notice(still.ids.len()));
         let asked = if still.ids.len() > MAX_ASKED_AGAIN { &[][..] } else { &still.ids };
-        self.missing = articles.only(asked);
+        self.missing_after = articles.only(asked);
         rows.flush().await?;
         Ok(summary)
     }
@@ -376,10 +391,10 @@ impl MoySklad {
                 self.hidden = Arc::new(self.hidden_in(&self.report(reading), &body).await?);
             }
         }
-        let mut missing = std::mem::take(&mut self.missing);
+        let mut missing = self.missing.clone();
         let ids = missing.ids();
         self.ask_for(&ids, reading, &mut missing, &mut summary, rows).await?;
-        self.missing = missing.still_missing();
+        self.missing_after = missing.still_missing();
         // Of two numbers of one product that which was asked for later holds.
         rows.put(Entry::NextPart).await?;
         let report = self.report(reading);
@@ -480,10 +495,11 @@ impl MoySklad {
         .await
     }
 
-    /// Asks for the stock of these products. If that fails they have no number, as before.
+    /// Requests the stock of these products by id. A failed request is noted in `summary`; its
+    /// products stay without a number.
     ///
     /// # Errors
-    /// Nobody wants the rest.
+    /// The delivery was given up.
     async fn ask_for(
         &mut self,
         ids: &[String],
@@ -492,27 +508,58 @@ impl MoySklad {
         summary: &mut Summary,
         rows: &mut Rows,
     ) -> Result<(), GivenUp> {
-        for ids in ids.chunks(IDS_AT_A_TIME) {
-            let read = async {
-                let body = self.get(&self.report_path("include=zeroLines", ids)).await?;
-                let report = Report {
-                    hidden: Arc::clone(&self.hidden),
-                    only: Some(ids.iter().cloned().collect()),
-                    ..self.report(reading)
-                };
-                // What it says of others it has said before.
-                hand_on(report, body, articles, summary, rows).await.map(drop)
-            };
-            match read.await {
-                Ok(()) => {}
+        for (at, some) in ids.chunks(IDS_AT_A_TIME).enumerate() {
+            match self.read_by_id(some, reading, articles).await {
+                Ok(entries) => {
+                    for entry in entries {
+                        summary.note(&entry);
+                        rows.put(entry).await?;
+                    }
+                }
                 Err(MoySkladError::GivenUp(given_up)) => return Err(given_up),
                 Err(error) => {
-                    debug!("moysklad does not tell the stock of {} products: {error}", ids.len());
+                    // Of a response that is cut nothing is used, so nothing of it is noted either.
+                    articles.forget(some);
+                    summary.notices.push(format!(
+                        "moysklad did not answer about {} products that its report leaves out: \
+                         {error}: they keep their stock and are asked for with the next reading",
+                        ids.len() - at * IDS_AT_A_TIME
+                    ));
                     break;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Reads what a report about these products states, all of it or nothing.
+    async fn read_by_id(
+        &mut self,
+        ids: &[String],
+        reading: &Reading,
+        articles: &mut Articles,
+    ) -> Result<Vec<Entry>, MoySkladError> {
+        let body = self.get(&self.report_path("include=zeroLines", ids)).await?;
+        let report = Report {
+            hidden: Arc::clone(&self.hidden),
+            only: Some(ids.iter().cloned().collect()),
+            ..self.report(reading)
+        };
+        let mut known = std::mem::take(articles);
+        let (known, read) = run_blocking(move || {
+            let mut entries = Vec::new();
+            let mut put = |entry| {
+                entries.push(entry);
+                Ok(())
+            };
+            let read = body
+                .unpack(MAX_REPORT_BYTES)
+                .and_then(|body| report.read(body, &mut known, &mut put));
+            (known, read.map(|_left_out| entries))
+        })
+        .await;
+        *articles = known;
+        read
     }
 }
 
@@ -915,6 +962,42 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_report_by_id_that_is_cut_states_nothing() {
+        let products = json!([
+            { "id": "a", "article": "A" },
+            { "id": "b", "article": "B" },
+            { "id": "c", "article": "C" },
+        ]);
+        let cut = r#"[{"assortmentId":"b","freeStock":5},{"asso"#;
+        let reports = [r#"[{"assortmentId":"a","freeStock":4}]"#, cut];
+        let (server, _) = service(shop(&products, &reports)).await;
+        let mut moysklad = moysklad(&server, Stores::Total);
+        let (summary, entries) = full(&mut moysklad).await;
+        // Both are there without a number, so neither is absent.
+        let expected = [stated("a", Some("4")), stated("b", None), stated("c", None)];
+        assert_eq!(rows_of(&entries), expected);
+        let notices = summary.unwrap().notices;
+        let told = "moysklad did not answer about 2 products that its report leaves out";
+        assert!(notices.iter().any(|notice| notice.starts_with(told)), "{notices:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_left_out_is_asked_for_until_its_number_is_accepted() {
+        let products = json!([{ "id": "a", "article": "A" }, { "id": "b", "article": "B" }]);
+        let number = r#"[{"assortmentId":"b","freeStock":7}]"#;
+        let reports = [r#"[{"assortmentId":"a","freeStock":4}]"#, "[]", number, "[]", number, "[]"];
+        let (server, asked) = service(shop(&products, &reports)).await;
+        let mut moysklad = moysklad(&server, Stores::Total);
+        full(&mut moysklad).await.0.unwrap();
+        moysklad.taken();
+        for _held in 0..2 {
+            let (_, entries) = changed(&mut moysklad).await;
+            assert_eq!(rows_of(&entries), [stated("b", Some("7"))]);
+        }
+        assert_eq!(asked.lock().unwrap().len(), 7);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_was_left_out_is_asked_for_with_the_changes() {
         let products = json!([{ "id": "a", "article": "A" }, { "id": "b", "article": "B" }]);
         let reports = [
@@ -929,11 +1012,13 @@ mod tests {
         let (server, asked) = service(shop(&products, &reports)).await;
         let mut moysklad = moysklad(&server, Stores::Total);
         full(&mut moysklad).await.0.unwrap();
+        moysklad.taken();
         let (_, entries) = changed(&mut moysklad).await;
         let [Entry::Rejected(fault), Entry::Row(_)] = entries.as_slice() else {
             panic!("{entries:?}")
         };
         assert_eq!(fault.sku.as_deref(), Some("B"));
+        moysklad.taken();
         changed(&mut moysklad).await.0.unwrap();
         assert_eq!(asked.lock().unwrap().len(), 6);
     }

@@ -45,7 +45,7 @@ impl PartKind {
 }
 
 /// A product whose stock is put under a SKU.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Article {
     sku: String,
     /// Its number in the assortment.
@@ -57,7 +57,7 @@ struct Article {
 }
 
 /// The products of the assortment that have a SKU, by their ids.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Articles {
     by_id: HashMap<String, Article>,
     /// All stores of which the report states a number.
@@ -90,6 +90,15 @@ impl Articles {
         self.stated |= store;
         if let Some(article) = self.by_id.get_mut(id) {
             article.stated |= store;
+        }
+    }
+
+    /// Takes back what was noted of these products: the response about them was not read to its end.
+    pub(super) fn forget(&mut self, ids: &[String]) {
+        for id in ids {
+            if let Some(article) = self.by_id.get_mut(id) {
+                article.stated = 0;
+            }
         }
     }
 
