@@ -70,16 +70,19 @@ pub async fn inspect(
     let mut statements = Statements::open(spool).await?;
     let source = statements.source(&config.taking.name).await?;
     let mut stage = statements.stage(source, duplicates).await?;
-    let (rows, mut entries) = Rows::channel();
+    let (rows, entries) = Rows::channel();
     let reading = async {
         let from = (&config.reading, spool);
         let read = files::read_apart(name, file, format, from, &rows).await;
         drop(rows);
         read
     };
-    let staging = async {
+    let staged_rows = &mut stage;
+    let staging = async move {
+        // Dropped on an error, so that the reader stops too.
+        let mut entries = entries;
         while let Some(entries) = entries.recv().await {
-            stage.put(entries, now).await?;
+            staged_rows.put(entries, now).await?;
         }
         Ok::<_, sqlx::Error>(())
     };
