@@ -8,15 +8,18 @@
 
 use super::row::RowProblem;
 
-/// Characters that take no room and no seller types.
-const INVISIBLE: [char; 8] =
-    ['\u{ad}', '\u{200b}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202c}', '\u{2060}', '\u{feff}'];
+/// Whether a character takes no room: programs add such ones when text is pasted, and no seller
+/// types them.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{2064}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
 
 /// Months as spreadsheets shorten them.
-const MONTHS: [&str; 28] = [
+const MONTHS: [&str; 29] = [
     "янв", "фев", "февр", "мар", "апр", "май", "мая", "июн", "июл", "авг", "сен", "сент", "окт",
-    "ноя", "нояб", "дек", "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct",
-    "nov", "dec",
+    "ноя", "нояб", "дек", "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "sept",
+    "oct", "nov", "dec",
 ];
 
 /// Reads a SKU. `takes_suspicious` is the setting `suspicious_sku = "take"`: the text is then the
@@ -51,7 +54,7 @@ fn not_empty(sku: &str) -> Result<String, RowProblem> {
 
 /// Removes what a spreadsheet adds around a text.
 fn undo(text: &str) -> &str {
-    let bare = text.trim_matches(|c: char| c.is_whitespace() || INVISIBLE.contains(&c));
+    let bare = text.trim_matches(|c: char| c.is_whitespace() || is_invisible(c));
     let formula = bare.strip_prefix("=\"").and_then(|rest| rest.strip_suffix('"'));
     let spelled = formula.filter(|inner| !inner.contains('"'));
     let text = spelled.or_else(|| bare.strip_prefix('\'')).unwrap_or(bare);
@@ -60,7 +63,7 @@ fn undo(text: &str) -> &str {
 
 /// Names the trace of a spreadsheet or a report in a SKU, if there is one.
 fn trace(sku: &str) -> Option<&'static str> {
-    if sku.contains(INVISIBLE) {
+    if sku.contains(is_invisible) {
         return Some("which has invisible characters inside");
     }
     if is_error(sku) {
@@ -138,13 +141,15 @@ fn has_zero_decimals(sku: &str) -> bool {
 /// `01.фев`, `фев.26`, `1-Feb`, `01.02.2026`, `2026-02-01`, with or without a time of day.
 fn is_date(sku: &str) -> bool {
     let lower = sku.to_lowercase();
-    let day = lower.split_once([' ', 't']).map_or(lower.as_str(), |(day, time)| {
-        if time.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b':' | b'.' | b'z')) {
-            day
-        } else {
-            lower.as_str()
-        }
-    });
+    let is_time = |text: &str| {
+        text.contains(':')
+            && text.starts_with(|c: char| c.is_ascii_digit())
+            && text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b':' | b'.' | b'z'))
+    };
+    let day = lower
+        .rsplit_once([' ', 't'])
+        .filter(|(_, time)| is_time(time))
+        .map_or(lower.as_str(), |(day, _)| day);
     let parts: Vec<&str> =
         day.split(['.', '-', '/', ' ']).filter(|part| !part.is_empty()).collect();
     let is_month = |part: &str| MONTHS.contains(&part);
@@ -189,7 +194,7 @@ fn is_grouped(sku: &str) -> bool {
 fn visible(sku: &str) -> String {
     let mut shown = String::new();
     for c in sku.chars() {
-        if INVISIBLE.contains(&c) {
+        if is_invisible(c) {
             shown.push_str(&format!("<U+{:04X}>", u32::from(c)));
         } else {
             shown.push(c);
@@ -211,6 +216,7 @@ mod tests {
             ("'0557722", "0557722"),
             ("\u{feff}TEA-1", "TEA-1"),
             ("TEA-1\u{200b}", "TEA-1"),
+            ("\u{2068}TEA-1\u{2069}", "TEA-1"),
             ("  TEA-1\u{a0}", "TEA-1"),
         ] {
             assert_eq!(read(text, false), Ok(sku.to_owned()), "{text:?}");
@@ -233,6 +239,13 @@ mod tests {
             "01.02.2026",
             "2026-02-01",
             "2026-02-01 00:00:00",
+            "2026-02-01T00:00:00Z",
+            "1-Oct",
+            "15-Oct",
+            "15-Sept",
+            "Oct.26",
+            "1-Oct 10:00",
+            "A\u{202d}1",
             "1 фев",
             "#Н/Д",
             "#N/A",
