@@ -132,7 +132,7 @@ impl Intake {
             if let Some(held) = held.last() {
                 tell_of_held(&context.alarms, name, &taking.name, &held.doubt);
             }
-            if !memory.absence.is_empty() {
+            if taking.absent == Absent::Zero && !memory.absence.is_empty() {
                 tell_of_absence(
                     &context.alarms,
                     &format!("{name}/{}", taking.name),

@@ -465,7 +465,7 @@ async fn duplicates_in_any_order_come_to_the_same() {
             house.deliver(0, order.map(|at| row_of_minute(rows[at])).to_vec()).await;
             assert_eq!(house.stock().get("A").copied(), expected, "{duplicates:?}: {rows:?}");
             let rejected = house.intake.rejected(0, 10).await.unwrap();
-            let counts = rejected.iter().all(|fault| fault.reason.contains("(3 rows have it)"));
+            let counts = rejected.iter().all(|fault| fault.reason.contains("(3 rows in all)"));
             assert!(counts && rejected.len() == usize::from(expected.is_none()), "{rejected:?}");
         }
     }

@@ -2,7 +2,8 @@
 
 use sqlx::sqlite::SqliteConnection;
 
-/// From format 2 to 3, within a transaction. Format 2 knew no absence that is not applied.
+/// Statements from format 2 to 3, run in a transaction: they add `source.absence`, the reason why
+/// the last snapshot's absences were not applied.
 pub(super) const FROM_2: &str = "ALTER TABLE source ADD COLUMN absence TEXT NOT NULL DEFAULT '';";
 
 /// From format 1 to 3, within a transaction. Format 1 knew no variants: a row of a SKU was that of

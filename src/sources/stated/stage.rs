@@ -39,11 +39,11 @@ suspicious INTEGER NOT NULL DEFAULT 0);";
 const IS_LATER: &str = "(excluded.part > part OR (excluded.part = part AND excluded.at > at))";
 const IS_EARLIER: &str = "(excluded.part < part OR excluded.at < at)";
 
-/// What becomes of a row where another one of the same SKU and warehouse is staged already.
+/// SQL that resolves a row whose SKU and warehouse are staged already.
 ///
-/// Dates order the rows of a part only if all have one: `mixed` notes that some do and some do not,
-/// `varied` that their numbers differ, and `copies` how many there are. So the order in which rows
-/// come changes nothing.
+/// Dates order the rows of a part only if every row has one. `mixed` records that some have a date
+/// and some have not, `varied` that their numbers differ, `copies` how many rows there are. The
+/// result does not depend on the order of the rows.
 pub(super) fn on_clash(duplicates: Duplicates) -> String {
     let states_nothing = "(excluded.quantity IS NULL AND quantity IS NULL)";
     let is_same = "(excluded.quantity IS quantity AND excluded.reserve IS reserve)";
@@ -87,7 +87,10 @@ pub(super) fn on_clash(duplicates: Duplicates) -> String {
         taken("quantity"),
         taken("reserve"),
         replaced("line"),
-        replaced("at"),
+        format!(
+            "at = CASE WHEN excluded.part = part AND {is_mixed} THEN NULL \
+             WHEN {IS_LATER} THEN excluded.at ELSE at END"
+        ),
     ];
     format!(
         " ON CONFLICT (said, place, variant) DO UPDATE SET {}, part = max(part, excluded.part)",
@@ -517,7 +520,9 @@ fn set_aside_duplicates(duplicates: Duplicates) -> String {
         Duplicates::Same => {
             "' with different numbers: set duplicates = \"sum\" if its rows add up'"
         }
-        Duplicates::Sum => "', of which one states no number: their sum is not known'",
+        Duplicates::Sum => {
+            "CASE WHEN mixed THEN '' ELSE ', of which one states no number: their sum is not known' END"
+        }
     };
     let most = crate::sources::Quantity::MAX.thousandths();
     // Where the delivery names several warehouses, the row that is not applied may be of another
@@ -537,8 +542,9 @@ fn set_aside_duplicates(duplicates: Duplicates) -> String {
          CREATE INDEX IF NOT EXISTS delivery.faulty_by_said ON faulty (said); \
          INSERT INTO delivery.rejected (line, text, reason, suspicious) SELECT line, said, \
          'the SKU stands here and in row ' || clash || \
-         CASE WHEN copies > 2 THEN ' (' || copies || ' rows have it)' ELSE '' END || \
-         CASE WHEN mixed THEN ', with a date and without one' ELSE '' END || {why}, 1 \
+         CASE WHEN copies > 2 THEN ' (' || copies || ' rows in all)' ELSE '' END || \
+         CASE WHEN mixed THEN ', some with a date and some without: give all of them a date, or \
+         none' ELSE '' END || {why}, 1 \
          FROM delivery.row WHERE clash > 0; \
          INSERT INTO delivery.rejected (line, text, reason, suspicious) SELECT line, said, \
          'another row of this SKU is not applied, so this one may be a part of its stock', 1 \
