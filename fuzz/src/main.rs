@@ -1,10 +1,9 @@
 //! Fuzzing of everything that reads bytes from outside: sellers' files, requests, responses.
 //!
-//! `fuzz/run SECONDS` builds this program, makes first inputs from `fixtures`, and runs each target
-//! for that long: one program has all of them, and `FUZZ_TARGET` says which it is. Not only a panic
-//! or a hang ends a run: an assertion about what was read, an error of arithmetic, and more memory
-//! than [`MAX_BYTES`] do too. What is found lands in `fuzz/artifacts`, and becomes a test beside the
-//! reader.
+//! `fuzz/run SECONDS` builds this program, makes first inputs from `fixtures`, and runs each target for
+//! that long. One program holds all targets; the variable `FUZZ_TARGET` selects one. A run ends at a
+//! panic, a failed assertion, an arithmetic overflow, a hang, or an allocation beyond [`MAX_BYTES`].
+//! The input is kept in `fuzz/artifacts`; it becomes a test beside the reader.
 #![no_main]
 
 mod files;
@@ -58,8 +57,8 @@ fn choose() {
     TARGET.get_or_init(|| *target);
     let aborting = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        // The libraries that read workbooks panic at some; what is theirs is caught, and the file
-        // is refused as broken.
+        // The libraries that read workbooks panic on some; the service catches that and refuses the
+        // file as broken.
         let theirs = |library: &str| panic.location().is_some_and(|at| at.file().contains(library));
         if !["/calamine-", "/cfb-"].into_iter().any(theirs) {
             // A backtrace takes more memory than any reader.

@@ -10,7 +10,8 @@ pub(crate) fn quantity(bytes: &[u8]) {
         // What is written with a point and read so is the same.
         let again = Quantity::parse(&quantity.to_string(), Some(DecimalMark::Point));
         assert_eq!(again, Ok(quantity), "{text:?}");
-        // Without a setting only what has one reading is taken: with none is it read otherwise.
+        // Without `decimal`, a text is accepted only if it has one reading, so neither setting may
+        // read it differently.
         if decimal.is_none() {
             for mark in [DecimalMark::Comma, DecimalMark::Point] {
                 let other = Quantity::parse(text, Some(mark));

@@ -165,8 +165,8 @@ fn read_taking(
     let repeats =
         reader.take("guard_repeats", |text| text.parse().ok().filter(|n: &u32| *n <= 1000));
     let duplicates = reader.optional("duplicates", Duplicates::from_name);
-    // A page that is asked for twice repeats its rows; a file does not, and of MoySklad's pages each
-    // product is read once.
+    // The old handler repeats its rows if a part is asked for again. Files do not, and a product of
+    // MoySklad that is on two pages is read once.
     let duplicates = duplicates.unwrap_or(match kind {
         "legacy" => Duplicates::Same,
         _ => Duplicates::Reject,

@@ -1,10 +1,10 @@
-//! Entries for the fuzzer to what is private here. Built with `--cfg fuzzing` only.
+//! Fuzz entry points for the private parsers of requests; compiled with `--cfg fuzzing` only.
 
 use super::chunks::Chunks;
 use super::head::{Framing, Scan, judge};
 use super::server::Limits;
 
-/// Finds and judges the head of a request, whole and in two pieces.
+/// Finds and validates the head of a request, whole and in two pieces.
 ///
 /// Returns the length of an accepted head, and the length of the body it announces, `None` if
 /// the body is chunked.

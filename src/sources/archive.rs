@@ -1,7 +1,7 @@
-//! Archives, unpacked within bounds: zip and gzip, in files, workbooks and transfers of 1C.
+//! Bounded unpacking of zip and gzip, for files, workbooks and transfers of 1C.
 //!
-//! A zip states the length and the sum of each of its files. Whatever is unpacked here is read to its
-//! end, so that both are checked; a caller must not take anything before that.
+//! A zip states the length and the checksum of each file. [`Archive::unpack`] reads a file to its end
+//! and so verifies both; callers must use nothing of it until that has returned `Ok`.
 
 use std::borrow::Cow;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -26,7 +26,7 @@ const FREE_OF_RATIO: u64 = 10 * 1024 * 1024;
 /// Most files that an archive may list: pictures come by the ten thousand.
 const MAX_ENTRIES: usize = 200_000;
 
-/// How much of an archive has been unpacked, and how much may be.
+/// Bytes unpacked from an archive so far, and their limit.
 #[derive(Debug)]
 pub(super) struct Budget {
     packed: u64,
@@ -45,13 +45,15 @@ impl Budget {
         if self.unpacked > self.most {
             let most = self.most;
             return Err(FormatError::Unfit(format!(
-                "'{name}': unpacked it is larger than {most} bytes, which is more than any stock"
+                "the files up to '{name}' unpack to more than {most} bytes, the limit for one \
+                 archive: send fewer or smaller files in it"
             )));
         }
         if self.unpacked > FREE_OF_RATIO && self.unpacked > self.packed.saturating_mul(MAX_RATIO) {
             return Err(FormatError::Unfit(format!(
-                "'{name}': unpacked it is larger than {MAX_RATIO} times its packed size, which no \
-                 stock is"
+                "'{name}': the archive unpacks to more than {MAX_RATIO} times its packed size of {} \
+                 bytes, which a stock list never does: pack it again",
+                self.packed
             )));
         }
         Ok(())
@@ -60,7 +62,7 @@ impl Budget {
     /// Unpacks a file to its end, and returns its length in bytes.
     ///
     /// # Errors
-    /// It is damaged or exceeds the budget, or `to` does not take it.
+    /// It is damaged or exceeds the budget, or writing to `to` fails.
     pub(super) fn copy(
         &mut self,
         from: &mut dyn Read,
@@ -90,12 +92,23 @@ pub(super) struct Archive<R> {
     budget: Budget,
 }
 
-/// A file that an archive lists.
+/// What an entry of an archive is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum MemberKind {
+    File,
+    Directory,
+    /// A symbolic link, whose content is a path.
+    Link,
+}
+
+/// An entry that an archive lists.
 #[derive(Debug)]
 pub(super) struct Member {
     at: usize,
     /// Its name for people.
     pub(super) name: String,
+    /// What it is.
+    pub(super) kind: MemberKind,
     /// Its name as the archive spells it.
     pub(super) raw_name: Vec<u8>,
     /// Its length in bytes, as the archive states it.
@@ -127,7 +140,7 @@ impl<R: Read + Seek> Archive<R> {
         self.zip.file_names_raw()
     }
 
-    /// The files that it lists, without directories, in its order.
+    /// All entries that it lists, in its order.
     ///
     /// # Errors
     /// The archive is damaged.
@@ -135,15 +148,19 @@ impl<R: Read + Seek> Archive<R> {
         let mut members = Vec::with_capacity(self.zip.len());
         for at in 0..self.zip.len() {
             let file = self.zip.by_index_raw(at).map_err(|e| zip_failure(&self.name, e))?;
-            if !file.is_dir() {
-                members.push(Member {
-                    at,
-                    name: shown(file.name_raw()),
-                    raw_name: file.name_raw().to_vec(),
-                    length: file.size(),
-                    header_start: file.header_start(),
-                });
-            }
+            let kind = match (file.is_dir(), file.is_symlink()) {
+                (true, _) => MemberKind::Directory,
+                (false, true) => MemberKind::Link,
+                (false, false) => MemberKind::File,
+            };
+            members.push(Member {
+                at,
+                name: shown(file.name_raw()),
+                kind,
+                raw_name: file.name_raw().to_vec(),
+                length: file.size(),
+                header_start: file.header_start(),
+            });
         }
         Ok(members)
     }
@@ -152,7 +169,7 @@ impl<R: Read + Seek> Archive<R> {
     ///
     /// # Errors
     /// It is damaged, has a password, is not as long as the archive states, or exceeds the budget;
-    /// or `to` does not take it.
+    /// or writing to `to` fails.
     pub(super) fn unpack(
         &mut self,
         member: &Member,
@@ -168,7 +185,7 @@ impl<R: Read + Seek> Archive<R> {
         Ok(())
     }
 
-    /// What the archive was read from.
+    /// Returns the reader of the archive.
     pub(super) fn into_inner(self) -> R {
         self.zip.into_inner()
     }
@@ -195,9 +212,10 @@ fn unpacking_failure(name: &str, error: io::Error) -> FormatError {
 fn zip_failure(name: &str, error: ZipError) -> FormatError {
     match error {
         ZipError::Io(e) => unpacking_failure(name, e),
-        ZipError::UnsupportedArchive(ZipError::PASSWORD_REQUIRED) => {
-            FormatError::Unfit(format!("'{name}' has a password, leave it out"))
-        }
+        ZipError::UnsupportedArchive(ZipError::PASSWORD_REQUIRED) => FormatError::Unfit(format!(
+            "'{name}' is encrypted with a password: save it without one, or leave it out of the \
+                 archive"
+        )),
         ZipError::UnsupportedArchive(reason) => {
             FormatError::Unfit(format!("'{name}' is packed in a way we do not know: {reason}"))
         }

@@ -77,7 +77,7 @@ impl Server {
         server
     }
 
-    /// Where it is, and as whom it is read.
+    /// URL of the server, with its user.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
@@ -106,11 +106,11 @@ impl Drop for Server {
 
 /// Where PostgreSQL's own programs are: Debian keeps them apart from the path.
 fn postgresql_programs() -> PathBuf {
-    let newest = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let mut versions: Vec<_> = newest.map(|entry| entry.path().join("bin")).collect();
-    versions.retain(|path| path.join("initdb").exists());
-    versions.sort();
-    versions.pop().unwrap_or_default()
+    let entries = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let version = |path: &PathBuf| path.file_name()?.to_str()?.parse::<u32>().ok();
+    let versions = entries.map(|entry| entry.path());
+    let newest = versions.filter(|path| path.join("bin/initdb").exists()).max_by_key(version);
+    newest.unwrap_or_default().join("bin")
 }
 
 fn mariadb_daemon() -> PathBuf {
@@ -118,7 +118,7 @@ fn mariadb_daemon() -> PathBuf {
     if known.exists() { known.to_owned() } else { PathBuf::from("mariadbd") }
 }
 
-/// Whether this process is root's, seen by whom a new file belongs to.
+/// Returns whether this process runs as root, judged by the owner of a new file.
 fn is_root() -> bool {
     let file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().metadata().unwrap().uid() == 0

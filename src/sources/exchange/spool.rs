@@ -14,7 +14,8 @@ use tokio::io::AsyncWriteExt;
 use super::Failure;
 use super::file_name::FileName;
 use crate::lifecycle::run_blocking;
-use crate::sources::archive::Archive;
+use crate::sources::archive::{Archive, MemberKind};
+use crate::sources::formats::FormatError;
 use crate::sources::private;
 
 /// Most files of one transfer that are kept.
@@ -164,9 +165,16 @@ fn unpack(spool: &Spool, name: &FileName, max_bytes: u64) -> Result<Vec<FileName
         Failure::new(format!("the archive {archive} cannot be unpacked: {e}"))
     };
     let file = File::open(spool.path(name)).map_err(|e| broken(&e))?;
-    let mut zip = Archive::open(archive, file, max_bytes).map_err(|e| broken(&e))?;
+    let failed = |error: FormatError| match error {
+        FormatError::Io(error) => unwritten(&error),
+        other => broken(&other),
+    };
+    let mut zip = Archive::open(archive, file, max_bytes).map_err(failed)?;
     let mut unpacked = Vec::new();
-    for member in zip.members().map_err(|e| broken(&e))? {
+    for member in zip.members().map_err(failed)? {
+        if member.kind != MemberKind::File {
+            continue;
+        }
         let inner = FileName::parse(&member.name)?;
         if !inner.is_xml() {
             continue;
@@ -174,8 +182,8 @@ fn unpack(spool: &Spool, name: &FileName, max_bytes: u64) -> Result<Vec<FileName
         if unpacked.len() >= MAX_FILES {
             return Err(broken(&format!("it holds more than {MAX_FILES} XML files")));
         }
-        let mut file = create(&spool.path(&inner)).map_err(|e| broken(&e))?;
-        zip.unpack(&member, &mut file).map_err(|e| broken(&e))?;
+        let mut file = create(&spool.path(&inner)).map_err(|e| unwritten(&e))?;
+        zip.unpack(&member, &mut file).map_err(failed)?;
         unpacked.push(inner);
     }
     Ok(unpacked)

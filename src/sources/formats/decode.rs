@@ -91,7 +91,7 @@ pub(super) struct Text<'a> {
     decoder: Decoder,
     raw: Vec<u8>,
     raw_from: usize,
-    /// Room for a decoded chunk, of which `from..to` waits to be read.
+    /// Buffer of decoded text; `from..to` is not read yet.
     text: Vec<u8>,
     from: usize,
     to: usize,
@@ -483,8 +483,8 @@ impl Text<'_> {
             DecoderResult::OutputFull => {}
             DecoderResult::Malformed(..) => {
                 tally.undecodable += 1;
-                let behind = self.text.get_mut(written..).unwrap_or_default();
-                self.to += UNDECODABLE.encode_utf8(behind).len();
+                let rest = self.text.get_mut(written..).unwrap_or_default();
+                self.to += UNDECODABLE.encode_utf8(rest).len();
             }
         }
         self.tally.set(tally);

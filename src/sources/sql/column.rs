@@ -9,7 +9,8 @@ use super::super::quantity::{DecimalMark, NumberStyle, Quantity, trim};
 use super::super::row::{Entry, Key, Reading, Row, RowProblem};
 use crate::stock::Instant;
 
-/// Decimals of an exact number that are read. Of those that follow none changes a count.
+/// Decimals of an exact number that are read; the others are cut off, as they cannot change a count
+/// of pieces.
 const EXACT_DECIMALS: usize = 7;
 
 /// Names of columns that a message lists.
@@ -263,7 +264,7 @@ impl Columns {
         let mut shape = FileShape::default();
         let typed = self.all.iter().map(|(name, kind)| format!("{name} {kind}"));
         shape.set("format", "sql");
-        shape.set("columns", listed(&typed.collect::<Vec<_>>()));
+        shape.set("columns", typed.collect::<Vec<_>>().join(", "));
         shape.set("sku", &self.sku.name);
         shape.set("quantity", &self.quantity.name);
         let others = [
@@ -362,6 +363,10 @@ impl Columns {
     pub(super) fn raise(&self, row: &impl SqlRow, greatest: &mut Option<Cell>) {
         let Some(column) = &self.watermark else { return };
         let Ok(Some(cell)) = row.cell(column) else { return };
+        if cell.order(&cell).is_none() {
+            // `NaN` and the like: no other value would be greater.
+            return;
+        }
         let is_greater =
             |than: &Cell| cell.order(than).is_some_and(|order| order == Ordering::Greater);
         if greatest.as_ref().is_none_or(is_greater) {

@@ -208,7 +208,10 @@ pub enum SqlError {
     #[error("{0}")]
     Columns(String),
     /// The server has stopped answering.
-    #[error("{target} has not finished within {} s", after.as_secs())]
+    #[error(
+        "{target} has not finished within {} s: raise timeout_seconds, or make the query faster",
+        after.as_secs()
+    )]
     TimedOut {
         /// The server and its database.
         target: String,
@@ -360,9 +363,11 @@ fn advice(error: &sqlx::Error, text: &str) -> Option<&'static str> {
             Some("if this is about :since, say what it is: :since::timestamptz, :since::bigint")
         }
         // query_canceled; ER_QUERY_TIMEOUT and ER_STATEMENT_TIMEOUT come under several states.
-        "57014" | "70100" => Some("the setting timeout says how long a query may take"),
+        "57014" | "70100" => {
+            Some("raise timeout_seconds, which limits the query, or make the query faster")
+        }
         _ if text.contains("maximum statement execution time") => {
-            Some("the setting timeout says how long a query may take")
+            Some("raise timeout_seconds, which limits the query, or make the query faster")
         }
         _ => None,
     }

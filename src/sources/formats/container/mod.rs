@@ -18,7 +18,7 @@ use flate2::read::MultiGzDecoder;
 use super::decode::{broken, peek};
 use super::xml::{Node, Xml};
 use super::{Format, FormatError, Input};
-use crate::sources::archive::{Archive, Budget, MAX_UNPACKED};
+use crate::sources::archive::{Archive, Budget, MAX_UNPACKED, MemberKind};
 
 /// Most data files in one archive.
 const MAX_FILES: usize = 1_000;
@@ -251,6 +251,9 @@ fn unpack_zip(
     let mut files = 0;
     let mut others = Vec::new();
     for member in archive.members()? {
+        if member.kind == MemberKind::Directory {
+            continue;
+        }
         if !is_data(&member.name)? {
             others.push(member.name);
             continue;

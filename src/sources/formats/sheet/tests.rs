@@ -207,7 +207,10 @@ fn a_bomb_is_not_unpacked_and_a_promise_of_texts_is_not_believed() {
         );
     assert!(bomb.len() < 64 * 1024);
     let said = refusal(&bomb, &Reading::default());
-    assert!(said.contains("styles.xml in the workbook is longer than 8388608 bytes"), "{said}");
+    assert!(
+        said.contains("styles.xml in the workbook is 9437184 bytes long, the limit is 8388608"),
+        "{said}"
+    );
     let promise = "<sst uniqueCount=\"99999999999999\" ";
     let promising = replaced(MARKET, "sharedStrings.xml", "<sst ", promise);
     assert!(refusal(&promising, &Reading::default()).contains("promises"));
@@ -244,6 +247,18 @@ fn no_changed_byte_changes_a_value(workbook: &[u8]) {
         let (found, ending) = told_of(&file, &Reading::default());
         // Dates, flags and the like in the archive's directory are not of its contents.
         assert!(if ending.is_ok() { found == whole } else { found.is_empty() }, "byte {at}");
+    }
+}
+
+#[test]
+fn a_part_that_the_directory_makes_a_folder_is_missed() {
+    let name = b"xl/styles.xml";
+    let at = MARKET.windows(name.len()).rposition(|window| window == name).unwrap();
+    for end in [b'/', b'\\'] {
+        let mut file = MARKET.to_vec();
+        file[at + name.len() - 1] = end;
+        let said = refusal(&file, &Reading::default());
+        assert!(said.contains("has another name in the directory"), "{said}");
     }
 }
 

@@ -22,6 +22,12 @@ const MAX_SHARED: u64 = 128 << 20;
 /// Most bytes that the styles may unpack to: they are kept, and grow in it.
 const MAX_STYLES: u64 = 8 << 20;
 
+/// Part that names the sheets.
+const MAIN_PART: &str = "xl/workbook.xml";
+
+/// Most bytes of that part: all of it is in memory.
+const MAX_MAIN_PART: u64 = 64 << 20;
+
 /// Most files in the archive.
 const MAX_FILES: usize = 10_000;
 
@@ -30,8 +36,7 @@ pub(super) fn read(
     reading: &Reading,
     sink: Sink<'_>,
 ) -> Result<Ending, FormatError> {
-    be_whole(input)?;
-    let is_stale = asks_to_calculate(input)?;
+    let is_stale = be_whole(input)?;
     input.seek(SeekFrom::Start(0))?;
     let workbook = Xlsx::new(BufReader::new(input)).map_err(|error| refused(&error))?;
     read_workbook(&mut File { workbook, is_stale }, reading, sink)
@@ -92,26 +97,16 @@ fn formulas<R: Read + Seek>(cells: &mut XlsxCellReader<'_, R>) -> Result<Formula
     Ok(formulas)
 }
 
-/// Whether a workbook asks for its formulas to be calculated when it is opened.
-fn asks_to_calculate(input: &mut dyn Input) -> Result<bool, FormatError> {
-    const PART: &str = "xl/workbook.xml";
-    let mut archive = Archive::open("the workbook", BufReader::new(input), MAX_UNPACKED)?;
-    let Some(member) = archive.members()?.into_iter().find(|member| member.name == PART) else {
-        return Ok(false);
-    };
-    if member.length > MAX_STYLES {
-        return Err(broken(format!("{PART} is longer than {MAX_STYLES} bytes")));
-    }
-    let mut text = Vec::new();
-    archive.unpack(&member, &mut text)?;
-    let text = String::from_utf8_lossy(&text);
+/// Whether a workbook asks for its formulas to be calculated when it is opened, by its main part.
+fn asks_to_calculate(part: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(part);
     let tag = text.split("calcPr").nth(1).and_then(|after| after.split('>').next());
     let is_set = |name: &str| {
         let value = tag.and_then(|tag| tag.split(name).nth(1));
         let value = value.map(|value| value.trim_start_matches(['=', '"', '\'', ' ']));
         value.is_some_and(|value| value.starts_with('1') || value.starts_with("true"))
     };
-    Ok(is_set("fullCalcOnLoad") || is_set("forceFullCalc"))
+    is_set("fullCalcOnLoad") || is_set("forceFullCalc")
 }
 
 fn refused(error: &XlsxError) -> FormatError {
@@ -121,18 +116,36 @@ fn refused(error: &XlsxError) -> FormatError {
     }
 }
 
-/// Unpacks all of it once, keeping nothing: the sums in the archive tell that no byte has
-/// changed, and what it unpacks to stays within bounds. The reader of cells checks neither.
-fn be_whole(input: &mut dyn Input) -> Result<(), FormatError> {
+/// Unpacks all of it once: the checksums in the archive tell that no byte has changed, and what it
+/// unpacks to stays within bounds. The reader of cells checks neither. Returns whether the workbook
+/// asks for its formulas to be calculated.
+fn be_whole(input: &mut dyn Input) -> Result<bool, FormatError> {
     let mut archive = Archive::open("the workbook", BufReader::new(input), MAX_UNPACKED)?;
     let members = archive.members()?;
     if members.len() > MAX_FILES {
         return Err(broken(format!("there are {} files in it", members.len())));
     }
+    let mut main_part = Vec::new();
     for member in &members {
-        be_file(&mut archive, member)?;
+        if member.name == MAIN_PART {
+            check_length(member, MAX_MAIN_PART)?;
+            archive.unpack(member, &mut main_part)?;
+        } else {
+            be_file(&mut archive, member)?;
+        }
     }
-    be_named(archive.into_inner().into_inner(), &members)
+    be_named(archive.into_inner().into_inner(), &members)?;
+    Ok(asks_to_calculate(&main_part))
+}
+
+fn check_length(member: &Member, most: u64) -> Result<(), FormatError> {
+    if member.length <= most {
+        return Ok(());
+    }
+    Err(FormatError::Unfit(format!(
+        "{} in the workbook is {} bytes long, the limit is {most}: export the sheet as CSV",
+        member.name, member.length
+    )))
 }
 
 /// The names have no sum, but each stands in the archive twice. Styles under another name would
@@ -151,7 +164,7 @@ fn be_named(input: &mut dyn Input, members: &[Member]) -> Result<(), FormatError
     Ok(())
 }
 
-/// Unpacks one file.
+/// Verifies one file: its checksum, its length and the number of texts it declares.
 fn be_file<R: Read + Seek>(archive: &mut Archive<R>, member: &Member) -> Result<(), FormatError> {
     let Member { name, length, .. } = member;
     let most = match name.to_ascii_lowercase() {
@@ -159,11 +172,7 @@ fn be_file<R: Read + Seek>(archive: &mut Archive<R>, member: &Member) -> Result<
         styles if styles.ends_with("styles.xml") => MAX_STYLES,
         _ => MAX_UNPACKED,
     };
-    if *length > most {
-        return Err(FormatError::Unfit(format!(
-            "{name} in the workbook is longer than {most} bytes: export it as CSV"
-        )));
-    }
+    check_length(member, most)?;
     let mut head = Head::default();
     archive.unpack(member, &mut head)?;
     // As many places are made ready as it promises texts, before the first is read.
@@ -175,7 +184,7 @@ fn be_file<R: Read + Seek>(archive: &mut Archive<R>, member: &Member) -> Result<
     }
 }
 
-/// The beginning of what is written to it; the rest is dropped.
+/// Writer that keeps the first 4 KiB and drops the rest.
 #[derive(Default)]
 struct Head(Vec<u8>);
 
