@@ -49,7 +49,13 @@ const SKU: &[&str] = &[
 const QUANTITY: &[&str] = &[
     AVAILABLE_FOR_ORDER,
     "доступно",
+    "доступный остаток",
+    "свободно",
+    "свободный остаток",
     "available",
+    "available stock",
+    "free stock",
+    "freestock",
     "остаток",
     "количество",
     "stock",
@@ -72,8 +78,9 @@ const UPDATED_AT: &[&str] = &["updated at", "updatedat"];
 ///   own number of the card. `Артикул продавца` is Wildberries' and Ozon's name for the same.
 /// - `Артикул` beside `Код`, and `article` beside `code`: 1C and MoySklad, where the code is the
 ///   record's own number.
-/// - `Доступно` beside `Остаток` or `Количество`: 1C's reports, where it is the stock without the
-///   reserve, which is what the Market wants.
+/// - `Доступно` beside `Остаток` or `Количество`, and `Свободный остаток` beside `Остаток`: 1C's
+///   reports, where it is the stock without the reserve, which is what the Market wants; `freeStock`
+///   beside `stock` is MoySklad's name for the same.
 const PREFERRED: &[(&str, &str)] = &[
     ("offer id", "sku"),
     ("offerid", "sku"),
@@ -88,6 +95,12 @@ const PREFERRED: &[(&str, &str)] = &[
     ("артикул продавца", "код"),
     ("доступно", "остаток"),
     ("доступно", "количество"),
+    ("доступный остаток", "остаток"),
+    ("свободно", "остаток"),
+    ("свободный остаток", "остаток"),
+    ("available stock", "stock"),
+    ("free stock", "stock"),
+    ("freestock", "stock"),
 ];
 
 /// Names that win over every other name of their field.
@@ -175,7 +188,15 @@ pub(super) fn choose<'a>(
 pub(super) fn normalize(name: &str) -> String {
     let is_gap = |c: char| c.is_whitespace() || matches!(c, '_' | '-' | '\u{2010}'..='\u{2015}');
     let name = trim(name).trim_end_matches('*').to_lowercase().replace('ё', "е");
-    name.split(is_gap).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+    let name = name.split(is_gap).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+    without_unit(&name).unwrap_or(&name).to_owned()
+}
+
+/// The name without the unit of pieces behind it: `остаток, шт.`, `остаток (шт)`.
+fn without_unit(name: &str) -> Option<&str> {
+    let bare = name.trim_end_matches(['.', ')']).strip_suffix("шт")?;
+    let name = bare.trim_end_matches([' ', ',', '(', '/']);
+    (name.len() < bare.len() && !name.is_empty()).then_some(name)
 }
 
 #[cfg(test)]
@@ -195,6 +216,9 @@ mod tests {
             (Field::Sku, &["Артикул", "Код", "SKU"], Choice::At(0)),
             (Field::Sku, &["sku", "SKU"], Choice::Ambiguous(vec![0, 1])),
             (Field::Sku, &["Цена"], Choice::None),
+            (Field::Quantity, &["Остаток", "Резерв", "Свободный остаток"], Choice::At(2)),
+            (Field::Quantity, &["Количество", "Остаток, шт"], Choice::Ambiguous(vec![0, 1])),
+            (Field::Quantity, &["stock", "freeStock"], Choice::At(1)),
             (Field::Quantity, &["Остаток", "Доступно"], Choice::At(1)),
             (Field::Quantity, &["Остаток", "Количество"], Choice::Ambiguous(vec![0, 1])),
             (Field::Quantity, &["stock", "Доступно для заказа"], Choice::At(1)),
@@ -216,6 +240,11 @@ mod tests {
         {
             assert_eq!(normalize(name), "ваш sku", "{name:?}");
         }
+        for name in ["Остаток, шт", "остаток (шт.)", "Остаток шт.", "остаток/шт"]
+        {
+            assert_eq!(normalize(name), "остаток", "{name:?}");
+        }
+        assert_eq!(normalize("ашт"), "ашт");
         assert_eq!(normalize("Учёт"), normalize("учет"));
         assert_ne!(normalize("sku2"), normalize("sku"));
     }

@@ -51,6 +51,9 @@ pub struct Fault {
     /// Of which SKU the row speaks, if that much is clear. In a snapshot this SKU is there,
     /// and not absent.
     pub sku: Option<String>,
+    /// Of which SKU the row may speak, if it is not clear: other rows of that SKU may be a part of its
+    /// stock.
+    pub may_be: Option<String>,
     /// Whether the row can be read in two ways, as opposed to breaking a rule.
     pub is_suspicious: bool,
 }
@@ -60,7 +63,7 @@ impl Fault {
     #[must_use]
     pub fn new(line: u64, text: &str, reason: impl Into<String>) -> Self {
         let text = text.chars().take(SHOWN).collect();
-        Self { line, text, reason: reason.into(), sku: None, is_suspicious: false }
+        Self { line, text, reason: reason.into(), sku: None, may_be: None, is_suspicious: false }
     }
 
     /// The same, of a row that says of which product it speaks.

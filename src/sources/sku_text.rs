@@ -11,7 +11,7 @@ use super::row::RowProblem;
 /// Whether a character takes no room: programs add such ones when text is pasted, and no seller
 /// types them.
 fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
         | '\u{2060}'..='\u{2064}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
@@ -20,6 +20,34 @@ const MONTHS: [&str; 29] = [
     "янв", "фев", "февр", "мар", "апр", "май", "мая", "июн", "июл", "авг", "сен", "сент", "окт",
     "ноя", "нояб", "дек", "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "sept",
     "oct", "nov", "dec",
+];
+
+/// Months in full, alone as Excel writes `янв 2026` in some of its formats.
+const FULL_MONTHS: [&str; 24] = [
+    "январь",
+    "февраль",
+    "март",
+    "апрель",
+    "май",
+    "июнь",
+    "июль",
+    "август",
+    "сентябрь",
+    "октябрь",
+    "ноябрь",
+    "декабрь",
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
 ];
 
 /// Reads a SKU. `takes_suspicious` is the setting `suspicious_sku = "take"`: the text is then the
@@ -57,7 +85,9 @@ fn undo(text: &str) -> &str {
     let bare = text.trim_matches(|c: char| c.is_whitespace() || is_invisible(c));
     let formula = bare.strip_prefix("=\"").and_then(|rest| rest.strip_suffix('"'));
     let spelled = formula.filter(|inner| !inner.contains('"'));
-    let text = spelled.or_else(|| bare.strip_prefix('\'')).unwrap_or(bare);
+    let text = spelled
+        .or_else(|| bare.strip_prefix('\'').filter(|rest| !rest.ends_with('\'')))
+        .unwrap_or(bare);
     text.trim()
 }
 
@@ -66,8 +96,22 @@ fn trace(sku: &str) -> Option<&'static str> {
     if sku.contains(is_invisible) {
         return Some("which has invisible characters inside");
     }
+    if sku.contains('\u{fffd}') || sku.contains("??") {
+        return Some("some of whose letters are lost");
+    }
+    if sku.contains(|c| matches!(c, '\u{300}'..='\u{36f}')) {
+        return Some(
+            "which has an accent apart from its letter, as no other program would write it",
+        );
+    }
     if is_error(sku) {
         return Some("the error of a spreadsheet");
+    }
+    if is_placeholder(sku) {
+        return Some("a program's word for an empty value");
+    }
+    if is_quoted(sku) {
+        return Some("a text in quotes");
     }
     if sku.len() >= 2 && sku.bytes().all(|byte| byte == b'#') {
         return Some("a cell that was too narrow to show its content");
@@ -81,8 +125,11 @@ fn trace(sku: &str) -> Option<&'static str> {
     if has_zero_decimals(sku) {
         return Some("as a spreadsheet writes what it took for a number");
     }
-    if is_date(sku) {
-        return Some("as a spreadsheet writes what it took for a date");
+    if is_date(sku) || is_time_of_day(sku) {
+        return Some("as a spreadsheet writes what it took for a date or a time");
+    }
+    if is_total(sku) {
+        return Some("which reads as the total of a group");
     }
     if is_grouped(sku) {
         return Some("digits grouped by blanks, as a report writes a number");
@@ -113,8 +160,60 @@ fn is_error(sku: &str) -> bool {
         "ПЕРЕНОС",
         "CALC",
         "ВЫЧИСЛ",
+        "ССЫЛ",
+        "ERROR",
+        "ПЕРЕПОЛНЕНИЕ",
+        "GETTING_DATA",
     ];
     known.contains(&name.trim_end_matches(['!', '?']))
+}
+
+/// `null`, `н/д`, `(пусто)`, `ИСТИНА`, `-`.
+fn is_placeholder(sku: &str) -> bool {
+    const WORDS: [&str; 17] = [
+        "null",
+        "none",
+        "nan",
+        "nil",
+        "undefined",
+        "n/a",
+        "н/д",
+        "(пусто)",
+        "(blank)",
+        "пусто",
+        "true",
+        "false",
+        "истина",
+        "ложь",
+        "-",
+        "–",
+        "—",
+    ];
+    WORDS.contains(&sku.to_lowercase().as_str())
+}
+
+/// `'TEA-1'`, `"TEA-1"`, `‘0013`: quotes that a spreadsheet or a program has added.
+fn is_quoted(sku: &str) -> bool {
+    let is_quote = |c: char| matches!(c, '\'' | '"' | '`' | '‘' | '’' | '“' | '”');
+    sku.starts_with(is_quote) && sku.chars().nth(1).is_some()
+}
+
+/// `10:30:00`.
+fn is_time_of_day(sku: &str) -> bool {
+    let parts: Vec<&str> = sku.split(':').collect();
+    matches!(parts.len(), 2 | 3) && parts.iter().all(|part| are_digits(part) && part.len() <= 2)
+}
+
+/// `Итого: 1 позиция`, `Итого по группе Чай`, `A-1 Итог`.
+fn is_total(sku: &str) -> bool {
+    let lower = sku.to_lowercase();
+    let words: Vec<&str> =
+        lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
+    match words.as_slice() {
+        [first, _, ..] if matches!(*first, "итого" | "всего") => true,
+        [_, .., last] => *last == "итог",
+        _ => false,
+    }
 }
 
 fn are_digits(text: &str) -> bool {
@@ -128,7 +227,9 @@ fn is_exponent(sku: &str) -> bool {
     let is_signed = |power: &str| {
         power.strip_prefix(['+', '-']).is_some_and(|power| power.len() >= 2 && are_digits(power))
     };
-    whole.len() == 1 && are_digits(whole) && are_digits(decimals) && is_signed(power)
+    // Without a sign and a point it may be an article of its own: `1E5`.
+    let is_plain = are_digits(power) && number.contains([',', '.']);
+    whole.len() == 1 && are_digits(whole) && are_digits(decimals) && (is_signed(power) || is_plain)
 }
 
 /// `557722.0`, `557722,00`.
@@ -152,7 +253,7 @@ fn is_date(sku: &str) -> bool {
         .map_or(lower.as_str(), |(day, _)| day);
     let parts: Vec<&str> =
         day.split(['.', '-', '/', ' ']).filter(|part| !part.is_empty()).collect();
-    let is_month = |part: &str| MONTHS.contains(&part);
+    let is_month = |part: &str| MONTHS.contains(&part) || FULL_MONTHS.contains(&part);
     let within = |part: &str, least: u32, most: u32, digits: usize| {
         are_digits(part)
             && part.len() <= digits
@@ -166,9 +267,21 @@ fn is_date(sku: &str) -> bool {
         [one, two, three] => {
             let is_year = |part: &str| part.len() == 4 && within(part, 1900, 2100, 4);
             let is_short_year = |part: &str| part.len() == 2 && are_digits(part);
-            (within(one, 1, 31, 2)
-                && (is_month(two) || (within(two, 1, 12, 2) && two.len() == 2))
-                && (is_year(three) || (is_month(two) && is_short_year(three))))
+            let is_any_year = |part: &str| is_year(part) || is_short_year(part);
+            let is_slashed = day.contains('/') && !day.contains(['-', '.']);
+            let is_pointed = day.contains('.') && !day.contains(['-', '/']);
+            let (is_first, is_second) = (within(one, 1, 31, 2), within(two, 1, 12, 2));
+            let is_american = is_slashed && within(one, 1, 12, 2) && within(two, 1, 31, 2);
+            (is_first && is_month(two) && is_any_year(three))
+                || (is_first && is_second && two.len() == 2 && is_year(three))
+                || (is_first && is_second && is_slashed && is_any_year(three))
+                || (is_american && is_any_year(three))
+                || (is_first
+                    && is_second
+                    && is_pointed
+                    && one.len() == 2
+                    && two.len() == 2
+                    && is_short_year(three))
                 || (is_year(one)
                     && within(two, 1, 12, 2)
                     && two.len() == 2
@@ -179,9 +292,16 @@ fn is_date(sku: &str) -> bool {
     }
 }
 
-/// `557 722`, with any kind of blank between groups of three digits.
+/// `557 722`, `557,722`, `557'722`: groups of three digits, perhaps with decimals of zeros. Points
+/// between groups are common in articles.
 fn is_grouped(sku: &str) -> bool {
-    let mut groups = sku.split(char::is_whitespace);
+    let is_gap = |c: char| c.is_whitespace() || matches!(c, ',' | '\'' | '’');
+    let zeros = |decimals: &str| !decimals.is_empty() && decimals.bytes().all(|byte| byte == b'0');
+    let whole = match sku.rsplit_once([',', '.']) {
+        Some((whole, decimals)) if zeros(decimals) && whole.contains(is_gap) => whole,
+        Some(_) | None => sku,
+    };
+    let mut groups = whole.split(is_gap);
     let Some(first) = groups.next() else { return false };
     let mut others = groups.peekable();
     others.peek().is_some()
@@ -241,6 +361,38 @@ mod tests {
             "2026-02-01 00:00:00",
             "2026-02-01T00:00:00Z",
             "1-Oct",
+            "5.57722E11",
+            "1.0E7",
+            "1/2/2026",
+            "12/31/2026",
+            "1/2/26",
+            "01.02.26",
+            "янв 2026",
+            "Январь 2026",
+            "10:30:00",
+            "557,722",
+            "1,557,722",
+            "557'722",
+            "557\u{a0}722,00",
+            "#ССЫЛ!",
+            "#ERROR!",
+            "null",
+            "NULL",
+            "н/д",
+            "(пусто)",
+            "-",
+            "ИСТИНА",
+            "'TEA-1'",
+            "''0012",
+            "‘0013",
+            "`0014",
+            "A\u{61c}1",
+            "И\u{306}1",
+            "\u{fffd}\u{fffd}-1",
+            "????-1",
+            "Итого: 1 позиция",
+            "Итого по группе Чай",
+            "A-1 Итог",
             "15-Oct",
             "15-Sept",
             "Oct.26",

@@ -307,7 +307,7 @@ impl Cyrillic {
 }
 
 /// UTF-16 shows itself by one half of nearly every letter: zero, or four where it is Cyrillic.
-fn utf_16(head: &[u8]) -> Option<&'static Encoding> {
+pub(super) fn utf_16(head: &[u8]) -> Option<&'static Encoding> {
     let pairs = head.len() / 2;
     let usual = |half: usize| {
         let halves = head.chunks_exact(2).filter_map(move |pair| pair.get(half));

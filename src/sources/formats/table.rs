@@ -8,6 +8,7 @@
 //! thousand by what the rest of its column proves. Then [`Table::put`] reads the rows.
 
 use std::borrow::Cow;
+use std::cell::Cell as StdCell;
 
 use chrono::{DateTime, Utc};
 
@@ -42,25 +43,45 @@ pub(super) enum Shown {
         /// Behind it.
         decimals: usize,
     },
+    /// With something else: letters, dashes, a percentage.
+    Other,
+}
+
+/// A format's code without its later sections, conditions in brackets, and room for a character.
+fn without_layout(code: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = code.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            ';' => break,
+            '[' => drop(rest.by_ref().find(|c| *c == ']')),
+            '_' | '*' => drop(rest.next()),
+            c => plain.push(c),
+        }
+    }
+    plain
 }
 
 impl Shown {
-    /// Reads a format's code; what is neither zeros nor a plain number counts as general.
+    /// Reads a format's code, of which the first section is for positive numbers.
     pub(super) fn parse(code: &str) -> Self {
-        let (digits, decimals) = code.split_once('.').unwrap_or((code, ""));
+        let code = without_layout(code);
+        let (digits, decimals) = code.split_once('.').unwrap_or((&code, ""));
         let are_zeros = |part: &str| part.bytes().all(|byte| byte == b'0');
-        if digits.is_empty() || !are_zeros(digits) || !are_zeros(decimals) {
-            return Self::General;
+        if !digits.is_empty() && are_zeros(digits) && are_zeros(decimals) {
+            // No product has more, and the width of a text is given in sixteen bits.
+            let bounded = |part: &str| part.len().min(100);
+            return Self::Padded { digits: bounded(digits), decimals: bounded(decimals) };
         }
-        // No product has more, and the width of a text is given in sixteen bits.
-        let bounded = |part: &str| part.len().min(100);
-        Self::Padded { digits: bounded(digits), decimals: bounded(decimals) }
+        let is_plain = matches!(code.to_lowercase().as_str(), "general" | "основной" | "@")
+            || code.bytes().all(|byte| b"#,0.E+".contains(&byte));
+        if is_plain { Self::General } else { Self::Other }
     }
 
     fn show(self, value: f64) -> String {
         let plain = format!("{value}");
         match self {
-            Self::General => plain,
+            Self::General | Self::Other => plain,
             Self::Padded { digits, decimals } => {
                 let width = digits + usize::from(decimals > 0) + decimals;
                 let shown = format!("{value:0width$.decimals$}");
@@ -86,6 +107,8 @@ pub(super) enum Cell<'a> {
     Uncalculated,
     /// A formula without a stored value.
     NoValue,
+    /// A formula whose stored value is an empty text, which some programs store for every formula.
+    Blank,
 }
 
 /// The cure of a formula that has no value to read.
@@ -96,7 +119,7 @@ impl Cell<'_> {
     /// As it is shown to people.
     pub(super) fn text(&self) -> Cow<'_, str> {
         match self {
-            Cell::Empty => "".into(),
+            Cell::Empty | Cell::Blank => "".into(),
             Cell::Uncalculated | Cell::NoValue => "(formula)".into(),
             Cell::Text(text) | Cell::Odd(text) => text.as_ref().into(),
             Cell::Number(value, shown) => shown.show(*value).into(),
@@ -105,7 +128,7 @@ impl Cell<'_> {
 
     fn is_blank(&self) -> bool {
         match self {
-            Cell::Empty => true,
+            Cell::Empty | Cell::Blank => true,
             Cell::Text(text) => trim(text).is_empty(),
             Cell::Number(_, _) | Cell::Odd(_) | Cell::Uncalculated | Cell::NoValue => false,
         }
@@ -188,6 +211,11 @@ impl<'r> Search<'r> {
             updated_at,
             style: NumberStyle::default(),
             has_padded_skus: false,
+            header_fields: cells.len(),
+            fewest_fields: None,
+            is_encoding_doubted: false,
+            second_header: None,
+            totals: StdCell::default(),
         }))
     }
 
@@ -283,9 +311,85 @@ pub(super) struct Table<'r> {
     style: NumberStyle,
     /// Some SKU of the column is digits with zeros before them.
     has_padded_skus: bool,
+    /// Fields of the header, empty ones at its end included.
+    header_fields: usize,
+    /// The fewest fields of a row that has a SKU and a quantity.
+    fewest_fields: Option<usize>,
+    /// Nothing proves the encoding that was assumed.
+    is_encoding_doubted: bool,
+    /// The first row that is a header too, of other columns.
+    second_header: Option<(u64, Vec<String>)>,
+    /// Rows left out because their SKU is the word for a total: how many, and the first one.
+    totals: StdCell<(u64, u64)>,
 }
 
 impl Table<'_> {
+    /// Notes how many fields a row has. Every row comes here before the first one is put.
+    pub(super) fn note_fields(&mut self, cells: &[Cell<'_>]) {
+        let has = |at: usize| cells.get(at).is_some_and(|cell| !cell.is_blank());
+        if has(self.sku) && has(self.quantity) {
+            let fewest = self.fewest_fields.map_or(cells.len(), |fewest| fewest.min(cells.len()));
+            self.fewest_fields = Some(fewest);
+        }
+    }
+
+    /// The most fields that a row may have: those of the header, and empty ones that every row has
+    /// behind them.
+    pub(super) fn fields(&self) -> usize {
+        self.header_fields.max(self.fewest_fields.unwrap_or_default())
+    }
+
+    /// Notes that the encoding was assumed, which a header in Cyrillic proves.
+    pub(super) fn doubt_encoding(&mut self) {
+        let is_known = |field| {
+            let is_cyrillic = |name: &&String| !name.is_ascii();
+            let names = self.names.iter().filter(is_cyrillic).map(String::as_str);
+            choose(field, names, None) != Choice::None
+        };
+        self.is_encoding_doubted =
+            ![Field::Sku, Field::Quantity, Field::Warehouse].into_iter().any(is_known);
+    }
+
+    /// Checks what was learnt of all rows.
+    ///
+    /// # Errors
+    /// A later row is a header of other columns.
+    pub(super) fn check(&self) -> Result<(), FormatError> {
+        match &self.second_header {
+            None => Ok(()),
+            Some((line, names)) => Err(FormatError::Unfit(format!(
+                "row {line} is a header too, of other columns: it has {}, and the columns are read \
+                 by the header with {}: leave one table in the file",
+                listed(names),
+                listed(&self.names)
+            ))),
+        }
+    }
+
+    /// Names the rows that were left out as totals.
+    pub(super) fn notice(&self) -> Option<String> {
+        let (count, first) = self.totals.get();
+        (count > 0).then(|| {
+            format!(
+                "{count} rows are left out because their SKU is the word for a total, the first of \
+                 them is row {first}"
+            )
+        })
+    }
+
+    /// Whether a row is a header itself: of the same columns, or of others.
+    fn header(&self, cells: &[Cell<'_>]) -> Option<bool> {
+        let is_text = |at: usize| match cells.get(at) {
+            Some(Cell::Text(text)) => trim(text).starts_with(char::is_alphabetic),
+            Some(_) | None => false,
+        };
+        if !is_text(self.quantity) && !is_text(self.sku) {
+            return None;
+        }
+        let other = Search::new(self.reading).offer(cells).ok().flatten()?;
+        Some((other.sku, other.quantity) == (self.sku, self.quantity))
+    }
+
     /// The number of columns that the header names.
     pub(super) fn width(&self) -> usize {
         self.names.len()
@@ -293,17 +397,25 @@ impl Table<'_> {
 
     /// Learns from a row what its columns prove of the others. Every row comes here before the
     /// first one is put.
-    pub(super) fn learn(&mut self, cells: &[Cell<'_>]) {
+    pub(super) fn learn(&mut self, line: u64, cells: &[Cell<'_>]) {
         for column in [Some(self.quantity), self.reserve].into_iter().flatten() {
             if let Some(Cell::Text(text)) = cells.get(column) {
                 self.style.learn(text);
             }
         }
-        if let Some(Cell::Text(text)) = cells.get(self.sku) {
-            let text = text.trim();
-            self.has_padded_skus |= text.len() > 1
-                && text.starts_with('0')
-                && text.bytes().all(|byte| byte.is_ascii_digit());
+        let is_padded = |sku: &str| {
+            let sku = sku.trim();
+            let sku = sku.strip_prefix('\'').unwrap_or(sku);
+            sku.len() > 1 && sku.starts_with('0') && sku.bytes().all(|byte| byte.is_ascii_digit())
+        };
+        self.has_padded_skus |= match cells.get(self.sku) {
+            Some(Cell::Text(text)) => is_padded(text),
+            Some(Cell::Number(value, shown)) => is_padded(&shown.show(*value)),
+            Some(_) | None => false,
+        };
+        if self.second_header.is_none() && self.header(cells) == Some(false) {
+            let names = cells.iter().take(width(cells)).map(|cell| trim(&cell.text()).to_owned());
+            self.second_header = Some((line, names.collect()));
         }
     }
 
@@ -382,6 +494,11 @@ impl Table<'_> {
             return Err(RowProblem::Rejected(format!("sku is empty, and quantity is '{text}'")));
         }
         if is_word_of_total(at(self.sku)) {
+            let (count, first) = self.totals.get();
+            self.totals.set((count + 1, if count == 0 { line } else { first }));
+            return Ok(None);
+        }
+        if self.header(cells) == Some(true) {
             return Ok(None);
         }
         let row = Row {
@@ -399,7 +516,13 @@ impl Table<'_> {
 
     fn quantity(&self, cell: &Cell<'_>, is_reserve: bool) -> Result<Option<Quantity>, RowProblem> {
         let (text, style) = match cell {
-            Cell::Empty => ("".into(), self.style),
+            Cell::Blank if self.reading.zeroes_empties && !is_reserve => {
+                return Err(RowProblem::Suspicious(format!(
+                    "quantity is a formula whose stored value is empty, which may be a placeholder: \
+                     {SAVE_VALUES}"
+                )));
+            }
+            Cell::Empty | Cell::Blank => ("".into(), self.style),
             Cell::Text(text) => (text.as_ref().into(), self.style),
             // Its digits, whatever the cell shows of them: the noise in them is `Quantity`'s.
             Cell::Number(value, _) => (Cow::from(format!("{value}")), NumberStyle::LITERAL),
@@ -424,7 +547,7 @@ impl Table<'_> {
     /// lost its own.
     fn sku(&self, cell: &Cell<'_>) -> Result<String, RowProblem> {
         match cell {
-            Cell::Empty => Err(RowProblem::Rejected("sku is empty".to_owned())),
+            Cell::Empty | Cell::Blank => Err(RowProblem::Rejected("sku is empty".to_owned())),
             Cell::Uncalculated | Cell::NoValue => Err(uncalculated(cell, "sku")),
             Cell::Odd(text) => Err(RowProblem::Suspicious(format!(
                 "sku is '{text}', as a spreadsheet writes a date, a truth value or an error: make \
@@ -432,7 +555,14 @@ impl Table<'_> {
             ))),
             Cell::Text(text) => {
                 readable(text, "sku")?;
-                self.reading.sku(text)
+                let sku = self.reading.sku(text)?;
+                if self.is_encoding_doubted && !sku.is_ascii() {
+                    return Err(RowProblem::Suspicious(format!(
+                        "sku is '{sku}' if the file is in windows-1251, which nothing in it proves: set \
+                         encoding"
+                    )));
+                }
+                Ok(sku)
             }
             Cell::Number(value, _) if !value.is_finite() || value.abs() >= MOST_DIGITS => {
                 Err(RowProblem::Suspicious(format!(
@@ -451,7 +581,15 @@ impl Table<'_> {
                          cell text, or set suspicious_sku = \"take\""
                     )));
                 }
-                if is_general && self.has_padded_skus {
+                let has_decimals = matches!(shown, Shown::Padded { decimals: 1.., .. });
+                if *shown == Shown::Other || (has_decimals && value.fract() == 0.0) {
+                    return Err(RowProblem::Suspicious(format!(
+                        "sku is the number {value}, and its cell shows it in a format of its own: make \
+                         its cell text, or set suspicious_sku = \"take\""
+                    )));
+                }
+                let keeps_zeros = matches!(shown, Shown::Padded { digits: 2.., .. });
+                if !keeps_zeros && self.has_padded_skus {
                     return Err(RowProblem::Suspicious(format!(
                         "sku is the number {sku}, and other SKUs have zeros before their digits, \
                          which this one may have lost: make its cell text, or set suspicious_sku = \
@@ -487,18 +625,25 @@ fn readable(text: &str, field: &str) -> Result<(), RowProblem> {
     )))
 }
 
-/// Whether a cell holds nothing but the word for a total.
+/// Words for a total, and those that may stand beside them.
+const TOTALS: &[&str] = &["итого", "итог", "всего", "подытог", "total", "subtotal"];
+const BESIDE_TOTALS: &[&str] = &["общий", "промежуточный", "grand", "sub", "по", "за"];
+
+/// Whether a cell holds nothing but the words for a total.
 fn is_word_of_total(cell: &Cell<'_>) -> bool {
     let Cell::Text(text) = cell else { return false };
-    is_total(cell) && trim(text).trim_end_matches(':').chars().all(char::is_alphabetic)
+    let text = trim(text).trim_end_matches(':').to_lowercase();
+    let mut words = text.split_whitespace();
+    words.clone().any(|word| TOTALS.contains(&word))
+        && words.all(|word| TOTALS.contains(&word) || BESIDE_TOTALS.contains(&word))
 }
 
+/// Whether a cell begins with the words for a total.
 fn is_total(cell: &Cell<'_>) -> bool {
     let Cell::Text(text) = cell else { return false };
     let text = trim(text).to_lowercase();
-    text.split(|c: char| !c.is_alphabetic())
-        .next()
-        .is_some_and(|word| matches!(word, "итого" | "всего" | "total"))
+    let mut words = text.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty());
+    words.find(|word| !BESIDE_TOTALS.contains(word)).is_some_and(|word| TOTALS.contains(&word))
 }
 
 fn place(cell: &Cell<'_>) -> Result<Option<String>, RowProblem> {
@@ -541,8 +686,26 @@ mod tests {
             ("#,##0", 557_722.0, "557722"),
             ("", 1e14, "100000000000000"),
             ("0000", -7.0, "-007"),
+            ("0000000;-0000000", 557_722.0, "0557722"),
+            ("[$-419]0000000_ ", 557_722.0, "0557722"),
         ] {
             assert_eq!(Shown::parse(code).show(value), shown, "{code}: {value}");
+        }
+        for code in ["\"TEA-\"0000", "000-000", "00000\\-0000", "0%", "0 \"шт\""] {
+            assert_eq!(Shown::parse(code), Shown::Other, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_total_is_told_from_a_product() {
+        let text = |text: &'static str| Cell::Text(text.into());
+        for total in
+            ["Итого", "Итого:", "Общий итог", "ВСЕГО", "Grand Total", "Subtotal", "Подытог"]
+        {
+            assert!(is_word_of_total(&text(total)), "{total}");
+        }
+        for product in ["Итого: 1 позиция", "TOTAL-5", "Общий", "Тотал"] {
+            assert!(!is_word_of_total(&text(product)), "{product}");
         }
     }
 }

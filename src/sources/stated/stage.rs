@@ -221,6 +221,9 @@ impl Stage {
             self.present.push(sku.as_str().to_owned());
             self.faulty.push((sku.as_str().to_owned(), self.part));
         } else {
+            if let Some(Ok(sku)) = fault.may_be.as_deref().map(Sku::parse) {
+                self.faulty.push((sku.as_str().to_owned(), self.part));
+            }
             self.brought.unnamed += 1;
             self.unnamed.get_or_insert_with(|| fault.clone());
         }
@@ -684,6 +687,7 @@ pub(super) fn fault(row: &sqlx::sqlite::SqliteRow) -> Fault {
         text: row.get(1),
         reason: row.get(2),
         sku: None,
+        may_be: None,
         is_suspicious: row.get::<i64, _>(3) != 0,
     }
 }

@@ -15,7 +15,7 @@ use std::path::Path;
 use encoding_rs::{Encoding, UTF_8};
 use flate2::read::MultiGzDecoder;
 
-use super::decode::{broken, peek};
+use super::decode::{broken, peek, utf_16};
 use super::xml::{Node, Xml};
 use super::{Format, FormatError, Input};
 use crate::sources::archive::{Archive, Budget, MAX_UNPACKED, MemberKind};
@@ -103,7 +103,7 @@ fn encoding_of(head: &[u8]) -> &'static Encoding {
     match head {
         [0, _, ..] => encoding_rs::UTF_16BE,
         [_, 0, ..] => encoding_rs::UTF_16LE,
-        _ => UTF_8,
+        _ => utf_16(head).unwrap_or(UTF_8),
     }
 }
 
@@ -291,7 +291,7 @@ fn listed(names: &[String]) -> String {
 /// Whether a file of that name is data, rather than a picture or a trace of somebody's desktop.
 fn is_data(path: &str) -> Result<bool, FormatError> {
     let name = path.rsplit(['/', '\\']).next().unwrap_or(path);
-    if name.starts_with('.') || path.split(['/', '\\']).any(|folder| folder == "__MACOSX") {
+    if name.starts_with(['.', '~']) || path.split(['/', '\\']).any(|folder| folder == "__MACOSX") {
         return Ok(false);
     }
     let Some((_, ending)) = name.rsplit_once('.') else { return Ok(false) };

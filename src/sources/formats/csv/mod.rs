@@ -44,13 +44,18 @@ pub(super) fn read(
     let mut search = Search::new(reading);
     let mut table = header_among(&mut records, &mut search)?.ok_or_else(|| search.failed())?;
     let header = records.record.line;
+    if reading.encoding.is_none() && encoding == encoding_rs::WINDOWS_1251 {
+        table.doubt_encoding();
+    }
     while let Some(record) = records.next()? {
         let cells = record.cells();
-        if record.unfit(&cells, &table, reading).is_none() {
-            table.learn(&cells);
+        table.note_fields(&cells);
+        if width(&cells) <= table.width() && record.unfit_whatever_its_width(reading).is_none() {
+            table.learn(record.line, &cells);
         }
     }
     drop(records);
+    table.check()?;
     // What the columns prove is known now: the rows are read from the beginning again.
     let text = decode::reopen(input, encoding)?;
     let mut records = Records::new(text, delimiter);
@@ -63,6 +68,7 @@ pub(super) fn read(
     ending.shape.set("delimiter", delimiter_name(delimiter));
     ending.shape.set("header", format!("line {header}"));
     table.describe(&mut ending.shape);
+    ending.notices.extend(table.notice());
     Ok(ending)
 }
 
@@ -153,7 +159,8 @@ fn put(
     let cells = record.cells();
     if let Some(reason) = record.unfit(&cells, table, reading) {
         // A row that is cut or shifted does not say for certain of which SKU it is.
-        return sink(Entry::Rejected(Fault::new(record.line, &record.shown(), reason)));
+        let fault = Fault::new(record.line, &record.shown(), reason);
+        return sink(Entry::Rejected(Fault { may_be: table.legible_sku(&cells), ..fault }));
     }
     table.put(record.line, &cells, &|| record.shown(), sink)
 }
@@ -214,6 +221,17 @@ impl Record {
 
     /// Why it cannot be taken, whatever its fields say.
     fn unfit(&self, cells: &[Cell<'_>], table: &Table<'_>, reading: &Reading) -> Option<String> {
+        if let Some(reason) = self.unfit_whatever_its_width(reading) {
+            return Some(reason);
+        }
+        // Spreadsheets leave out empty fields at the end; a field too many has no column, and even an
+        // empty one shows that a delimiter is inside a field, unless every row has it.
+        let (named, here) = (table.width(), cells.len());
+        let is_shifted = width(cells) > named || here > table.fields();
+        is_shifted.then(|| format!("it has {here} fields, and the header {named}"))
+    }
+
+    fn unfit_whatever_its_width(&self, reading: &Reading) -> Option<String> {
         if self.is_misquoted {
             return Some("a quote is closed in the middle of a field".to_owned());
         }
@@ -222,9 +240,7 @@ impl Record {
                 "the file ends in the middle of this row, or set unended_row = \"take\"".to_owned(),
             );
         }
-        // Spreadsheets leave out empty fields at the end; a field too many has no column.
-        let (named, here) = (table.width(), cells.len());
-        (width(cells) > named).then(|| format!("it has {here} fields, and the header {named}"))
+        None
     }
 }
 

@@ -237,8 +237,58 @@ fn a_quote_that_is_never_closed_breaks_the_file() {
 fn rows_that_do_not_fit_the_header_are_set_aside() {
     let file = "sku;name;stock;\nA;x;5;\nB;x;6\nC;x\nD;x;7;8\nE;x;9;;;\n;;;\n\n  \n";
     let found = all(file.as_bytes());
-    assert_eq!(told_by(&found), ["A=5", "B=6", "C=", "!5", "E=9"]);
-    assert_eq!(reasons(&found), ["it has 4 fields, and the header 3"]);
+    // A field too many shows that a delimiter is inside a field, even if the last fields are empty.
+    assert_eq!(told_by(&found), ["A=5", "B=6", "C=", "!5", "!6"]);
+    let expected = ["it has 4 fields, and the header 3", "it has 6 fields, and the header 3"];
+    assert_eq!(reasons(&found), expected);
+    assert_eq!(rows("sku,stock,a,b\nA-1,5,,\nA-2,1,000,,\n"), ["A-1=5", "!3"]);
+    // Unless every row has them.
+    assert_eq!(rows("sku;stock\nA;5;;\nB;6;;\n"), ["A=5", "B=6"]);
+}
+
+#[test]
+fn a_second_header_of_other_columns_refuses_the_file() {
+    for file in [
+        "sku;stock\n557722;3\n\nstock;sku\n9;557723\n",
+        "Показатели:;Артикул;Остаток\nСклад;;\nАртикул;Номенклатура;Остаток\nTEA-1;Чай;5\n",
+        "sku;x;stock\nA;1;3\nЗаказы;;\nsku;stock;сумма\nB;4;3\n",
+    ] {
+        let reason = refusal(file.as_bytes(), &Reading::default());
+        assert!(reason.contains("is a header too, of other columns"), "{reason}");
+    }
+    assert_eq!(rows("sku;stock\nA;3\nsku;stock\nB;4\n"), ["A=3", "B=4"]);
+}
+
+#[test]
+fn a_total_is_left_out_and_named() {
+    let mut file = Cursor::new("Артикул;Остаток\nA;3\nОбщий итог;3\n".as_bytes());
+    let mut found = Vec::new();
+    let ending = read(&mut file, &Reading::default(), &mut |entry| {
+        found.push(entry);
+        Ok(())
+    });
+    assert_eq!(told_by(&found), ["A=3"]);
+    assert!(ending.unwrap().notices[0].ends_with("the first of them is row 3"));
+}
+
+#[test]
+fn a_sku_in_an_encoding_that_nothing_proves_is_suspicious() {
+    let in_koi8 = |text: &str| encoding_rs::KOI8_R.encode(text).0.into_owned();
+    for file in [in_koi8("sku;stock\nБОЛТ-5;3\nB;4\n"), in_koi8("sku;stock\nболт-5;3\nB;4\n")]
+    {
+        assert_eq!(told_by(&all(&file)), ["?2", "B=4"]);
+    }
+    let proven = WINDOWS_1251.encode("Артикул;stock\nБОЛТ-5;3\n").0.into_owned();
+    assert_eq!(told_by(&all(&proven)), ["БОЛТ-5=3"]);
+    let set = Reading { encoding: Some(WINDOWS_1251), ..Reading::default() };
+    let file = WINDOWS_1251.encode("sku;stock\nБОЛТ-5;3\n").0.into_owned();
+    let mut found = Vec::new();
+    let mut sink = |entry| {
+        found.push(entry);
+        Ok(())
+    };
+    read(&mut Cursor::new(file), &set, &mut sink).unwrap();
+    assert_eq!(told_by(&found), ["БОЛТ-5=3"]);
 }
 
 #[test]

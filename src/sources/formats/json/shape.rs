@@ -49,6 +49,43 @@ impl Shape {
 const LISTS: &[&str] =
     &["skus", "skuItems", "items", "stocks", "offers", "products", "data", "rows", "result"];
 
+/// Lists that a product has of its own: its stock by warehouse.
+const OF_PRODUCT: &[&str] = &["items", "stocks"];
+
+/// Members by which a document describes itself, or an error; `code` is a SKU's name too, but not
+/// certainly one here.
+const ENVELOPE: &[&str] = &[
+    "code",
+    "status",
+    "statusCode",
+    "error",
+    "errors",
+    "message",
+    "success",
+    "ok",
+    "total",
+    "count",
+    "size",
+    "page",
+    "pages",
+    "limit",
+    "offset",
+    "version",
+    "updated",
+    "updatedAt",
+    "timestamp",
+    "date",
+    "meta",
+    "path",
+    "detail",
+    "title",
+    "type",
+];
+
+fn is_of_envelope(name: &str) -> bool {
+    ENVELOPE.iter().any(|known| is_named(name, known))
+}
+
 /// Whether a member of that name may be the list of products.
 pub(super) fn is_list_name(name: &str) -> bool {
     LISTS.iter().any(|list| is_named(name, list))
@@ -123,8 +160,14 @@ fn look_through(input: &mut dyn Input, reading: &Reading) -> Result<Shape, Forma
     let utf8 = open(input, reading)?;
     let allowance = utf8.allowance();
     let mut found = None;
-    let mut nested = Vec::new();
-    let look = Look { reading, allowance: &allowance, found: &mut found, nested: &mut nested };
+    let (mut nested, mut odd) = (Vec::new(), None);
+    let look = Look {
+        reading,
+        allowance: &allowance,
+        found: &mut found,
+        odd: &mut odd,
+        nested: &mut nested,
+    };
     let seen = parse(utf8, look);
     match found {
         // Looking stops where the list begins, as if that were an error.
@@ -137,7 +180,14 @@ fn look_through(input: &mut dyn Input, reading: &Reading) -> Result<Shape, Forma
                 paths.join(", ")
             )))
         }
-        None => seen,
+        None => match odd {
+            Some(name) if seen.is_ok() => Err(FormatError::Unfit(format!(
+                "the document has no list of products, and with the member '{name}' it is not a map \
+                 from SKU to stock: set list to the path of the list, or sku and quantity to the names \
+                 of the members if it is a single product"
+            ))),
+            Some(_) | None => seen,
+        },
     }
 }
 
@@ -145,6 +195,8 @@ struct Look<'a> {
     reading: &'a Reading,
     allowance: &'a Allowance,
     found: &'a mut Option<Shape>,
+    /// A member that no map from SKU to stock has.
+    odd: &'a mut Option<String>,
     /// Paths of lists that are not members of the document itself.
     nested: &'a mut Vec<String>,
 }
@@ -166,22 +218,39 @@ impl<'de> Visitor<'de> for Look<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Shape, A::Error> {
         let (mut has_sku, mut has_quantity) = (false, false);
+        let mut odd = None;
         self.allowance.set(MAX_ASIDE);
         while let Some(name) = members.next_key::<String>()? {
             if is_list_name(&name) {
                 let list = members.next_value_seed(NoList { path: &name, nested: self.nested });
                 // `items` next to a SKU are those of this one product.
-                let shape = if has_sku { Shape::One } else { Shape::Member(vec![name]) };
+                let is_of_product = has_sku && OF_PRODUCT.iter().any(|list| is_named(&name, list));
+                let shape =
+                    if is_of_product { Shape::One } else { Shape::Member(vec![name.clone()]) };
                 list.inspect_err(|_| *self.found = Some(shape))?;
+                odd.get_or_insert(name);
             } else {
-                has_sku |= is_sku_name(&name, self.reading);
-                has_quantity |= is_quantity_name(&name, self.reading);
+                let is_meant = self.reading.sku.is_some() || !is_of_envelope(&name);
+                let is_sku = is_meant && is_sku_name(&name, self.reading);
+                let is_quantity = is_quantity_name(&name, self.reading);
+                has_sku |= is_sku;
+                has_quantity |= is_quantity;
                 let value = members.next_value::<Box<RawValue>>()?;
                 note_lists(&value, &name, 1, self.nested);
+                if is_sku || is_quantity || is_of_envelope(&name) {
+                    odd.get_or_insert(name);
+                }
             }
             self.allowance.set(MAX_ASIDE);
         }
-        Ok(if has_sku && has_quantity { Shape::One } else { Shape::Map })
+        match odd {
+            Some(_) if has_sku && has_quantity => Ok(Shape::One),
+            // A document that describes itself, or an error, is not a map from SKU to stock.
+            odd => {
+                *self.odd = odd;
+                Ok(Shape::Map)
+            }
+        }
     }
 }
 

@@ -53,6 +53,25 @@ fn a_map_from_sku_to_stock_is_read() {
 }
 
 #[test]
+fn an_envelope_is_no_product_and_no_map() {
+    for document in [
+        r#"{"code":404,"message":"Not found"}"#,
+        r#"{"timestamp":"2026-11-29T00:00:00Z","status":500,"error":"Internal","path":"/stock"}"#,
+        r#"{"code":404,"count":0}"#,
+        r#"{"total":2,"data":{"A-1":5,"B-2":7}}"#,
+        r#"{"A-1":5,"count":1}"#,
+        r#"{"version":3,"A-1":5}"#,
+    ] {
+        let mut input = std::io::Cursor::new(document.as_bytes());
+        let ended = super::read(&mut input, &Reading::default(), &mut |_| Ok(()));
+        let reason = ended.unwrap_err().to_string();
+        assert!(reason.contains("is not a map from SKU to stock"), "{document}: {reason}");
+    }
+    let listed = r#"{"code":200,"count":1,"data":[{"sku":"A-1","stock":5}]}"#;
+    assert_eq!(read(listed), ["1 A-1 = 5"]);
+}
+
+#[test]
 fn lines_are_read_one_by_one() {
     let told = told(Format::Json, &sample("stock.ndjson"), &Reading::default());
     assert_eq!(told[0], "1 a = 1");

@@ -132,6 +132,7 @@ fn read_workbook(
         })?;
         table.describe(&mut ending.shape);
         ending.shape.set("header", format!("row {header}"));
+        ending.notices.extend(table.notice());
     }
     let read: Vec<_> = chosen.iter().map(|(name, ..)| *name).collect();
     ending.shape.set("sheet", read.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", "));
@@ -193,7 +194,7 @@ impl<'r> Rows<'r> {
     fn learn(&mut self, line: u64, cells: &[Cell<'_>]) -> Result<Go, FormatError> {
         if let Some(found) = &mut self.found {
             found.rows += u64::from(width(cells) > 0);
-            found.table.learn(cells);
+            found.table.learn(line, cells);
             return Ok(Go::On);
         }
         if self.seen == HEADER_WITHIN {
@@ -207,7 +208,9 @@ impl<'r> Rows<'r> {
 
     fn into_table(self) -> Result<Found<'r>, FormatError> {
         let Self { search, found, .. } = self;
-        found.ok_or_else(|| search.failed())
+        let found = found.ok_or_else(|| search.failed())?;
+        found.table.check()?;
+        Ok(found)
     }
 }
 

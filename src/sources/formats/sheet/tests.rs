@@ -86,7 +86,8 @@ fn replaced(file: &[u8], part: &str, from: &str, to: &str) -> Vec<u8> {
 fn cells_say() -> Vec<String> {
     [
         "4: A-1=5",
-        "5: 557722=6",
+        "5? sku is the number 557722, and other SKUs have zeros before their digits, which this one \
+         may have lost: make its cell text, or set suspicious_sku = \"take\"",
         "6: 0557722=7",
         "7: 12.50=8",
         "8? sku is the number 1234567890123456, whose last digits are lost: make its cell text",

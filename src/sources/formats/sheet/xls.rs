@@ -343,7 +343,7 @@ impl<'a> Book<'a> {
                 (0xffff, 1) => odd(*bytes.get(8)?, false),
                 (0xffff, 2) => odd(*bytes.get(8)?, true),
                 (0xffff, _) if asks_to_calculate(bytes) => Cell::NoValue,
-                (0xffff, _) => Cell::Empty,
+                (0xffff, _) => Cell::Blank,
                 _ if asks_to_calculate(bytes) && f64_at(bytes, 6)? == 0.0 => Cell::Uncalculated,
                 _ => self.number(u16_at(bytes, 4)?, f64_at(bytes, 6)?),
             },
@@ -658,7 +658,7 @@ mod tests {
             (5_f64.to_le_bytes(), Cell::Number(5.0, Shown::General)),
             ([1, 0, 1, 0, 0, 0, 0xff, 0xff], Cell::Odd("TRUE".into())),
             ([2, 0, 0x2a, 0, 0, 0, 0xff, 0xff], Cell::Odd("#N/A".into())),
-            ([3, 0, 0, 0, 0, 0, 0xff, 0xff], Cell::Empty),
+            ([3, 0, 0, 0, 0, 0, 0xff, 0xff], Cell::Blank),
         ] {
             let mut rows = BTreeMap::new();
             workbook.cells(0x0006, &formula(value), &mut rows).unwrap();

@@ -280,7 +280,8 @@ fn mark_formulas(line: u64, row: &mut Vec<Cell<'_>>, formulas: &Formulas, is_sta
             | Cell::Text(_)
             | Cell::Odd(_)
             | Cell::Uncalculated
-            | Cell::NoValue => {}
+            | Cell::NoValue
+            | Cell::Blank => {}
         }
     }
 }
