@@ -293,6 +293,21 @@ fn a_formula_that_was_never_calculated_is_suspicious() {
 }
 
 #[test]
+fn a_zero_that_an_array_formula_fills_is_suspicious_until_it_is_calculated() {
+    let file = misread("formula-cached-zero.xlsx");
+    let array =
+        replaced(&file, "sheet1.xml", "<f>B2-C2</f>", "<f t=\"array\" ref=\"D2:D3\">B2-C2</f>");
+    // The second cell of the array says nothing of the formula.
+    let array = replaced(&array, "sheet1.xml", "<f>B3-C3</f>", "");
+    let rows: Vec<_> = entries(&array, &Reading::default()).iter().map(told).collect();
+    assert_eq!(rows.len(), 2);
+    assert!(rows.iter().all(|row| row.contains("? quantity is a formula")), "{rows:?}");
+    let saved = replaced(&array, "workbook.xml", "fullCalcOnLoad", "calcCompleted");
+    let rows: Vec<_> = entries(&saved, &Reading::default()).iter().map(told).collect();
+    assert!(rows.iter().all(|row| row.ends_with("=0")), "{rows:?}");
+}
+
+#[test]
 fn a_formula_without_a_value_is_rejected() {
     let rows = rows_of("formula-no-cache.xlsx");
     let of_formulas: Vec<_> = rows.iter().filter(|row| row.contains("without a stored")).collect();

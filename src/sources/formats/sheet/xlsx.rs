@@ -36,17 +36,26 @@ pub(super) fn read(
     reading: &Reading,
     sink: Sink<'_>,
 ) -> Result<Ending, FormatError> {
-    let is_stale = be_whole(input)?;
+    let stale = be_whole(input)?;
     input.seek(SeekFrom::Start(0))?;
     let workbook = Xlsx::new(BufReader::new(input)).map_err(|error| refused(&error))?;
-    read_workbook(&mut File { workbook, is_stale }, reading, sink)
+    read_workbook(&mut File { workbook, stale }, reading, sink)
 }
 
 /// An XLSX workbook.
 struct File<R: Read + Seek> {
     workbook: Xlsx<R>,
-    /// Its formulas are to be calculated when it is opened: a stored 0 may be a placeholder.
-    is_stale: bool,
+    stale: Stale,
+}
+
+/// Which stored zeros may be placeholders, because formulas are to be calculated when the workbook is
+/// opened.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct Stale {
+    /// Those of formulas.
+    formulas: bool,
+    /// Those of other cells too: an array or a data table fills them, and does not say so in each.
+    neighbours: bool,
 }
 
 /// Columns of formulas, by row.
@@ -70,10 +79,10 @@ impl<R: Read + Seek> Workbook for File<R> {
             Err(XlsxError::NotAWorksheet(_)) => return Ok(()),
             Err(error) => return Err(refused(&error)),
         };
-        let is_stale = self.is_stale;
+        let stale = self.stale;
         let mut cells =
             self.workbook.worksheet_cells_reader(sheet).map_err(|error| refused(&error))?;
-        read_sheet(&mut cells, (&formulas, is_stale), take)
+        read_sheet(&mut cells, (&formulas, stale), take)
     }
 }
 
@@ -106,7 +115,12 @@ fn asks_to_calculate(part: &[u8]) -> bool {
         let value = value.map(|value| value.trim_start_matches(['=', '"', '\'', ' ']));
         value.is_some_and(|value| value.starts_with('1') || value.starts_with("true"))
     };
-    is_set("fullCalcOnLoad") || is_set("forceFullCalc")
+    let is_unset = |name: &str| {
+        let value = tag.and_then(|tag| tag.split(name).nth(1));
+        let value = value.map(|value| value.trim_start_matches(['=', '"', '\'', ' ']));
+        value.is_some_and(|value| value.starts_with('0') || value.starts_with("false"))
+    };
+    is_set("fullCalcOnLoad") || is_set("forceFullCalc") || is_unset("calcCompleted")
 }
 
 fn refused(error: &XlsxError) -> FormatError {
@@ -117,25 +131,27 @@ fn refused(error: &XlsxError) -> FormatError {
 }
 
 /// Unpacks all of it once: the checksums in the archive tell that no byte has changed, and what it
-/// unpacks to stays within bounds. The reader of cells checks neither. Returns whether the workbook
-/// asks for its formulas to be calculated.
-fn be_whole(input: &mut dyn Input) -> Result<bool, FormatError> {
+/// unpacks to stays within bounds. The reader of cells checks neither. Returns which zeros may be
+/// placeholders.
+fn be_whole(input: &mut dyn Input) -> Result<Stale, FormatError> {
     let mut archive = Archive::open("the workbook", BufReader::new(input), MAX_UNPACKED)?;
     let members = archive.members()?;
     if members.len() > MAX_FILES {
         return Err(broken(format!("there are {} files in it", members.len())));
     }
     let mut main_part = Vec::new();
+    let mut has_arrays = false;
     for member in &members {
         if member.name == MAIN_PART {
             check_length(member, MAX_MAIN_PART)?;
             archive.unpack(member, &mut main_part)?;
         } else {
-            be_file(&mut archive, member)?;
+            has_arrays |= be_file(&mut archive, member)?;
         }
     }
     be_named(archive.into_inner().into_inner(), &members)?;
-    Ok(asks_to_calculate(&main_part))
+    let formulas = asks_to_calculate(&main_part);
+    Ok(Stale { formulas, neighbours: formulas && has_arrays })
 }
 
 fn check_length(member: &Member, most: u64) -> Result<(), FormatError> {
@@ -164,8 +180,9 @@ fn be_named(input: &mut dyn Input, members: &[Member]) -> Result<(), FormatError
     Ok(())
 }
 
-/// Verifies one file: its checksum, its length and the number of texts it declares.
-fn be_file<R: Read + Seek>(archive: &mut Archive<R>, member: &Member) -> Result<(), FormatError> {
+/// Verifies one file: its checksum, its length and the number of texts it declares. Returns whether it
+/// is a sheet with a formula that fills several cells.
+fn be_file<R: Read + Seek>(archive: &mut Archive<R>, member: &Member) -> Result<bool, FormatError> {
     let Member { name, length, .. } = member;
     let most = match name.to_ascii_lowercase() {
         texts if texts.ends_with("sharedstrings.xml") => MAX_SHARED,
@@ -173,26 +190,54 @@ fn be_file<R: Read + Seek>(archive: &mut Archive<R>, member: &Member) -> Result<
         _ => MAX_UNPACKED,
     };
     check_length(member, most)?;
-    let mut head = Head::default();
+    let mut head = Head { is_sheet: name.starts_with("xl/worksheets/"), ..Head::default() };
     archive.unpack(member, &mut head)?;
     // As many places are made ready as it promises texts, before the first is read.
-    match promised(&head.0) {
+    match promised(&head.kept) {
         Some(texts) if texts > *length => {
             Err(broken(format!("{name} promises {texts} texts in {length} bytes")))
         }
-        _ => Ok(()),
+        _ => Ok(head.has_arrays),
     }
 }
 
-/// Writer that keeps the first 4 KiB and drops the rest.
+/// Writer that keeps the first 4 KiB, looks for formulas that fill several cells, and drops the rest.
 #[derive(Default)]
-struct Head(Vec<u8>);
+struct Head {
+    kept: Vec<u8>,
+    is_sheet: bool,
+    has_arrays: bool,
+    /// The end of what was written last.
+    tail: Vec<u8>,
+}
+
+impl Head {
+    /// Looks for the types of such formulas.
+    fn look(&mut self, bytes: &[u8]) {
+        const TYPES: [&[u8]; 4] =
+            [b" t=\"array\"", b" t='array'", b" t=\"dataTable\"", b" t='dataTable'"];
+        const LONGEST: usize = 14;
+        let mut joined = std::mem::take(&mut self.tail);
+        joined.extend_from_slice(bytes);
+        let begins = |at: usize| {
+            let rest = joined.get(at..).unwrap_or_default();
+            TYPES.iter().any(|kind| rest.starts_with(kind))
+        };
+        let mut blanks = joined.iter().enumerate().filter(|(_, byte)| **byte == b' ');
+        self.has_arrays |= blanks.any(|(at, _)| begins(at));
+        let keep = joined.len().saturating_sub(LONGEST);
+        self.tail = joined.split_off(keep);
+    }
+}
 
 impl Write for Head {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         const MOST: usize = 4 * 1024;
-        let room = MOST.saturating_sub(self.0.len()).min(bytes.len());
-        self.0.extend_from_slice(bytes.get(..room).unwrap_or_default());
+        let room = MOST.saturating_sub(self.kept.len()).min(bytes.len());
+        self.kept.extend_from_slice(bytes.get(..room).unwrap_or_default());
+        if self.is_sheet && !self.has_arrays {
+            self.look(bytes);
+        }
         Ok(bytes.len())
     }
 
@@ -216,7 +261,7 @@ fn promised(head: &[u8]) -> Option<u64> {
 /// Gives the rows of one sheet, as long as they are wanted.
 fn read_sheet<R: Read + Seek>(
     reader: &mut XlsxCellReader<'_, R>,
-    (formulas, is_stale): (&Formulas, bool),
+    (formulas, stale): (&Formulas, Stale),
     take: TakeRow<'_>,
 ) -> Result<(), FormatError> {
     let shown: Vec<_> = reader
@@ -228,7 +273,7 @@ fn read_sheet<R: Read + Seek>(
     let mut row = Vec::new();
     let mut line = 0;
     let mut ended = |line: u64, row: &mut Vec<Cell<'_>>| {
-        mark_formulas(line, row, formulas, is_stale);
+        mark_formulas(line, row, formulas, stale);
         take(line, row)
     };
     while let Some((cell, style)) =
@@ -261,7 +306,12 @@ fn read_sheet<R: Read + Seek>(
 }
 
 /// Marks the formulas of a row whose stored value is missing or a placeholder.
-fn mark_formulas(line: u64, row: &mut Vec<Cell<'_>>, formulas: &Formulas, is_stale: bool) {
+fn mark_formulas(line: u64, row: &mut Vec<Cell<'_>>, formulas: &Formulas, stale: Stale) {
+    for cell in row.iter_mut().filter(|_| stale.neighbours) {
+        if matches!(cell, Cell::Number(value, _) if *value == 0.0) {
+            *cell = Cell::Uncalculated;
+        }
+    }
     let columns = u32::try_from(line - 1).ok().and_then(|row| formulas.get(&row));
     for column in columns.into_iter().flatten() {
         let column = usize::try_from(*column).unwrap_or(usize::MAX);
@@ -274,8 +324,8 @@ fn mark_formulas(line: u64, row: &mut Vec<Cell<'_>>, formulas: &Formulas, is_sta
         let Some(cell) = row.get_mut(column) else { continue };
         match cell {
             Cell::Empty => *cell = Cell::NoValue,
-            Cell::Number(value, _) if is_stale && *value == 0.0 => *cell = Cell::Uncalculated,
-            Cell::Text(text) if is_stale && text.is_empty() => *cell = Cell::Uncalculated,
+            Cell::Number(value, _) if stale.formulas && *value == 0.0 => *cell = Cell::Uncalculated,
+            Cell::Text(text) if stale.formulas && text.is_empty() => *cell = Cell::Uncalculated,
             Cell::Number(..)
             | Cell::Text(_)
             | Cell::Odd(_)
