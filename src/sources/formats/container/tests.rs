@@ -133,6 +133,20 @@ fn of_an_archive_the_data_files_are_handed_out_in_its_order() {
 }
 
 #[test]
+fn a_table_in_utf_16_without_a_mark_is_a_table() {
+    let bytes: Vec<u8> =
+        "Артикул;Остаток\r\nA;5\r\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    assert_eq!(unpacked("a", &bytes).unwrap()[0].1, Format::Csv);
+}
+
+#[test]
+fn a_lock_file_of_excel_in_an_archive_is_passed_over() {
+    let archive = zip(&[("~$stock.xlsx", b"\x05Owner"), ("stock.csv", b"sku;stock\nA;5\n")]);
+    let names: Vec<_> = unpacked("a", &archive).unwrap().into_iter().map(|file| file.0).collect();
+    assert_eq!(names, ["stock.csv"]);
+}
+
+#[test]
 fn a_format_that_is_set_is_not_questioned() {
     let spool = tempfile::tempdir().unwrap();
     for bytes in [b"{}".to_vec(), gzip(b"{}"), zip(&[("a.txt", b"{}")])] {
