@@ -383,7 +383,9 @@ impl Table<'_> {
             Some(Cell::Text(text)) => trim(text).starts_with(char::is_alphabetic),
             Some(_) | None => false,
         };
-        if !is_text(self.quantity) && !is_text(self.sku) {
+        // Every row comes here: one with a number for its quantity, as nearly all have, is no header.
+        let is_blank = cells.get(self.quantity).is_none_or(Cell::is_blank);
+        if !is_text(self.quantity) && !(is_blank && is_text(self.sku)) {
             return None;
         }
         let other = Search::new(self.reading).offer(cells).ok().flatten()?;

@@ -110,17 +110,14 @@ fn formulas<R: Read + Seek>(cells: &mut XlsxCellReader<'_, R>) -> Result<Formula
 fn asks_to_calculate(part: &[u8]) -> bool {
     let text = String::from_utf8_lossy(part);
     let tag = text.split("calcPr").nth(1).and_then(|after| after.split('>').next());
-    let is_set = |name: &str| {
+    let is = |name: &str, values: [&str; 2]| {
         let value = tag.and_then(|tag| tag.split(name).nth(1));
         let value = value.map(|value| value.trim_start_matches(['=', '"', '\'', ' ']));
-        value.is_some_and(|value| value.starts_with('1') || value.starts_with("true"))
+        value.is_some_and(|value| values.iter().any(|known| value.starts_with(known)))
     };
-    let is_unset = |name: &str| {
-        let value = tag.and_then(|tag| tag.split(name).nth(1));
-        let value = value.map(|value| value.trim_start_matches(['=', '"', '\'', ' ']));
-        value.is_some_and(|value| value.starts_with('0') || value.starts_with("false"))
-    };
-    is_set("fullCalcOnLoad") || is_set("forceFullCalc") || is_unset("calcCompleted")
+    is("fullCalcOnLoad", ["1", "true"])
+        || is("forceFullCalc", ["1", "true"])
+        || is("calcCompleted", ["0", "false"])
 }
 
 fn refused(error: &XlsxError) -> FormatError {
