@@ -4,7 +4,7 @@
 //! Undone, because only one reading is possible: a formula that spells a text (`="0557722"`), a
 //! leading apostrophe, and invisible characters at either end. Suspicious, because the original
 //! is lost or unclear: an exponent, decimals of zeros, a date, an error of a spreadsheet, a cell
-//! that was too narrow, digits grouped by blanks, invisible characters inside.
+//! that was too narrow, digits in groups, invisible characters inside.
 
 use super::row::RowProblem;
 
@@ -132,7 +132,7 @@ fn trace(sku: &str) -> Option<&'static str> {
         return Some("which reads as the total of a group");
     }
     if is_grouped(sku) {
-        return Some("digits grouped by blanks, as a report writes a number");
+        return Some("digits in groups, as a report writes a number");
     }
     None
 }
