@@ -385,7 +385,8 @@ impl Table<'_> {
         };
         // Every row comes here: one with a number for its quantity, as nearly all have, is no header.
         let is_blank = cells.get(self.quantity).is_none_or(Cell::is_blank);
-        if !is_text(self.quantity) && !(is_blank && is_text(self.sku)) {
+        let may_be_header = is_text(self.quantity) || (is_blank && is_text(self.sku));
+        if !may_be_header {
             return None;
         }
         let other = Search::new(self.reading).offer(cells).ok().flatten()?;
