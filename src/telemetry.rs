@@ -14,10 +14,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use tracing::field::Field;
 use tracing::{error, info};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Layer as _;
 use tracing_subscriber::field::MakeExt as _;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::clock::Clock;
 
@@ -35,15 +38,14 @@ pub enum LogFormat {
 
 /// Starts logging to standard error.
 ///
-/// Standard output is left to what a command was asked to print. `filter` is in the syntax of
-/// `RUST_LOG`.
+/// Standard output is left to what a command was asked to print. `filter` is read by
+/// [`parse_filter`].
 ///
 /// # Errors
 /// The filter cannot be read.
 pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter).map_err(|e| e.to_string())?;
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let filter = parse_filter(filter)?;
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     let as_json = match format {
@@ -51,18 +53,28 @@ pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), String> {
         LogFormat::Json => true,
         LogFormat::Text => false,
     };
-    let started = if as_json {
-        lines.json().flatten_event(true).try_init()
+    let lines = if as_json {
+        lines.json().flatten_event(true).boxed()
     } else {
-        lines.fmt_fields(escaped_fields()).try_init()
+        lines.fmt_fields(escaped_fields()).boxed()
     };
-    started.map_err(|e| e.to_string())?;
+    let subscriber = tracing_subscriber::registry().with(lines).with(filter);
+    subscriber.try_init().map_err(|e| e.to_string())?;
     // Where, and not what: a panic's message may hold what a client sent.
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         error!(place, "a thread panicked at {place}");
     }));
     Ok(())
+}
+
+/// Reads a filter in the syntax of `RUST_LOG` without its spans and fields: a level, and levels of
+/// modules, as in `info,stockbridge::intake=debug`.
+///
+/// # Errors
+/// A part is neither a level nor a module with its level.
+pub fn parse_filter(filter: &str) -> Result<Targets, String> {
+    filter.parse().map_err(|e| format!("'{filter}' is not a filter of log lines: {e}"))
 }
 
 /// Formats the fields of text lines: message and values come from outside in part, so whatever
@@ -378,6 +390,17 @@ mod tests {
             lines_of(|| tracing::info!(skus = 3, shop = "moscow", "read «Плед»: {} SKUs", 3));
         let message = "stockbridge::telemetry::tests: read «Плед»: 3 SKUs skus=3 shop=\"moscow\"\n";
         assert!(text.ends_with(message), "{text}");
+    }
+
+    #[test]
+    fn filter_is_a_level_and_levels_of_modules() {
+        for filter in ["info", "off", "error,stockbridge::telemetry=off", "warn,hyper=trace", ""] {
+            assert!(parse_filter(filter).is_ok(), "{filter}");
+        }
+        for filter in ["stockbridge=loud", "info,a=b=c", "[request{shop=moscow}]=debug"] {
+            let reason = parse_filter(filter).unwrap_err();
+            assert!(reason.contains(filter), "{reason}");
+        }
     }
 
     #[test]

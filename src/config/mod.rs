@@ -28,7 +28,7 @@ use crate::legacy::server::UnknownSku;
 use crate::migrator::Mode;
 use crate::partner::wire::Address;
 use crate::sources::rules::ShopRules;
-use crate::telemetry::LogFormat;
+use crate::telemetry::{LogFormat, parse_filter};
 
 /// The whole configuration, checked.
 #[derive(Clone, Debug)]
@@ -67,7 +67,7 @@ pub struct Config {
     pub trusted_proxies: Vec<Network>,
     /// How log lines look.
     pub log_format: LogFormat,
-    /// Which log lines are written, in the syntax of `RUST_LOG`.
+    /// The filter of log lines, see [`parse_filter`].
     pub log_filter: String,
     /// At least one.
     pub shops: Vec<ShopConfig>,
@@ -230,9 +230,8 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         "text" => Some(LogFormat::Text),
         _ => None,
     });
-    let log_filter = reader.take("log_filter", |text| {
-        tracing_subscriber::EnvFilter::try_new(text).is_ok().then(|| text.to_owned())
-    });
+    let log_filter =
+        reader.take("log_filter", |text| parse_filter(text).is_ok().then(|| text.to_owned()));
     Some(Config {
         listen: listen?,
         ops_listen: ops_listen?,

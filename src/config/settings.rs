@@ -53,7 +53,11 @@ pub const SETTINGS: &[Setting] = &[
          is believed",
     ),
     setting("log_format", Some("auto"), "auto, json or text"),
-    setting("log_filter", Some("info"), "a filter in the syntax of RUST_LOG"),
+    setting(
+        "log_filter",
+        Some("info"),
+        "a level, and levels of modules: info,stockbridge::intake=debug",
+    ),
 ];
 
 /// The settings of each `[[shops]]` table.

@@ -531,7 +531,7 @@ pub(super) fn peek(head: &[u8], encoding: &'static Encoding) -> String {
     let mut text = String::with_capacity(4 * head.len() + 16);
     // Only the beginning is wanted: what is cut off, or not this encoding, is replaced.
     let (result, ..) = decoder.decode_to_string(head, &mut text, false);
-    debug_assert_eq!(result, CoderResult::InputEmpty, "there is room for any encoding");
+    assert_eq!(result, CoderResult::InputEmpty, "there is room for any encoding");
     text
 }
 
