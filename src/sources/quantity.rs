@@ -150,7 +150,7 @@ impl NumberStyle {
 
     /// Learns from one number of the column; what is not a number teaches nothing.
     pub(super) fn learn(&mut self, text: &str) {
-        let Ok(number) = Number::split(text) else { return };
+        let Ok(number) = Number::split(super::sku_text::undo(text)) else { return };
         let (mark, reading) = match number.reading {
             Reading::Decimal(mark) => (mark, true),
             Reading::Groups(mark) => (mark, false),

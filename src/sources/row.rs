@@ -278,8 +278,10 @@ impl Reading {
         self.number(text, style)
     }
 
+    /// Reads a number or a word for one; what a spreadsheet writes around a text, as in `="5"`, is
+    /// no part of it.
     fn number(&self, text: &str, style: NumberStyle) -> Result<Option<Quantity>, QuantityError> {
-        let text = super::quantity::trim(text);
+        let text = super::quantity::trim(super::sku_text::undo(text));
         if text.is_empty() {
             return Ok(None);
         }

@@ -4,7 +4,10 @@
 //! Undone, because only one reading is possible: a formula that spells a text (`="0557722"`), a
 //! leading apostrophe, and invisible characters at either end. Suspicious, because the original
 //! is lost or unclear: an exponent, decimals of zeros, a date, an error of a spreadsheet, a cell
-//! that was too narrow, digits in groups, invisible characters inside.
+//! that was too narrow, digits in groups, invisible characters inside, letters that were decoded by
+//! another encoding than they were written in.
+
+use encoding_rs::{WINDOWS_1251, WINDOWS_1252};
 
 use super::row::RowProblem;
 
@@ -81,7 +84,7 @@ fn not_empty(sku: &str) -> Result<String, RowProblem> {
 }
 
 /// Removes what a spreadsheet adds around a text.
-fn undo(text: &str) -> &str {
+pub(super) fn undo(text: &str) -> &str {
     let bare = text.trim_matches(|c: char| c.is_whitespace() || is_invisible(c));
     let formula = bare.strip_prefix("=\"").and_then(|rest| rest.strip_suffix('"'));
     let spelled = formula.filter(|inner| !inner.contains('"'));
@@ -103,6 +106,9 @@ fn trace(sku: &str) -> Option<&'static str> {
         return Some(
             "which has an accent apart from its letter, as no other program would write it",
         );
+    }
+    if is_misdecoded(sku) {
+        return Some("letters that a program has decoded by another encoding than theirs");
     }
     if is_error(sku) {
         return Some("the error of a spreadsheet");
@@ -135,6 +141,23 @@ fn trace(sku: &str) -> Option<&'static str> {
         return Some("digits in groups, as a report writes a number");
     }
     None
+}
+
+/// `Р‘-1` and `Ð‘-1`, which are `Б-1` in UTF-8, and `Ñòîë-1`, which is `Стол-1` in windows-1251.
+fn is_misdecoded(sku: &str) -> bool {
+    if sku.is_ascii() {
+        return false;
+    }
+    let is_utf_8 = |encoding: &'static encoding_rs::Encoding| {
+        let (bytes, _, has_others) = encoding.encode(sku);
+        !has_others && std::str::from_utf8(&bytes).is_ok()
+    };
+    // A word of accented letters only: no language has such, and a sign such as Ø stands alone.
+    let is_accented = |c: char| matches!(c, 'À'..='Ö' | 'Ø'..='ö' | 'ø'..='ÿ');
+    let mut words = sku.split(|c: char| !c.is_alphabetic());
+    is_utf_8(WINDOWS_1251)
+        || is_utf_8(WINDOWS_1252)
+        || words.any(|word| word.chars().count() > 1 && word.chars().all(is_accented))
 }
 
 /// `#Н/Д`, `#REF!`, `#DIV/0!`.
@@ -214,6 +237,13 @@ fn is_total(sku: &str) -> bool {
         [_, .., last] => *last == "итог",
         _ => false,
     }
+}
+
+/// Whether a SKU is digits with zeros before them, which a spreadsheet drops where it takes a text
+/// for a number.
+pub(super) fn is_padded(sku: &str) -> bool {
+    let sku = undo(sku);
+    sku.len() > 1 && sku.starts_with('0') && are_digits(sku)
 }
 
 fn are_digits(text: &str) -> bool {
@@ -411,6 +441,11 @@ mod tests {
             "1\u{202f}557\u{202f}722",
             "A\u{200b}1",
             "A\u{feff}1",
+            "Р‘-1",
+            "Р§Р°Р№-1",
+            "Ð‘-1",
+            "Ñòîë-1",
+            "ÁËÞÄÎ 5",
             "=A1&B1",
             "='[1]Лист1'!A1",
         ] {
@@ -448,6 +483,14 @@ mod tests {
             "1/2",
             "2026-02",
             "a b c",
+            "Б-1",
+            "РЁМА-2",
+            "Ø10",
+            "Größe-3",
+            "Süß 1",
+            "Crème brûlée",
+            "5×10°",
+            "№5",
         ] {
             assert_eq!(read(text, false), Ok(text.to_owned()), "{text:?}");
         }

@@ -11,6 +11,7 @@ use crate::sources::formats::decode::UNDECODABLE;
 use crate::sources::formats::fields::{Once, Statement, is_named, moment};
 use crate::sources::formats::{FileShape, FormatError};
 use crate::sources::quantity::NumberStyle;
+use crate::sources::sku_text::is_padded;
 use crate::sources::{Entry, Fault, Key, Reading, RowProblem};
 
 /// Names of members that are remembered of a document.
@@ -36,6 +37,13 @@ pub(super) fn is_quantity_name(name: &str, reading: &Reading) -> bool {
     is_field(Field::Quantity, name, reading.quantity.as_deref())
 }
 
+/// Whether a text is an object with both a SKU and a quantity, by the names of its members.
+pub(super) fn is_product(text: &str) -> bool {
+    let Ok(members) = Members::parse(text) else { return false };
+    let has = |field| members.0.iter().any(|(name, _)| is_field(field, name, None));
+    has(Field::Sku) && has(Field::Quantity)
+}
+
 fn is_field(field: Field, name: &str, named: Option<&str>) -> bool {
     choose(field, [name], named) != Choice::None
 }
@@ -48,6 +56,8 @@ pub(super) struct Survey {
     names: Vec<String>,
     seen: HashSet<String>,
     style: NumberStyle,
+    /// Members whose texts are digits with zeros before them.
+    padded: HashSet<String>,
 }
 
 impl Survey {
@@ -75,10 +85,12 @@ impl Survey {
             if self.names.len() < MAX_NAMES && self.seen.insert(name.clone()) {
                 self.names.push(name.clone());
             }
-            if let Ok(Some(Scalar { text, is_number: false })) = scalar(value)
-                && is_quantity_name(name, reading)
-            {
+            let Ok(Some(Scalar { text, is_number: false })) = scalar(value) else { continue };
+            if is_quantity_name(name, reading) {
                 self.style.learn(&text);
+            }
+            if is_padded(&text) && is_sku_name(name, reading) && !self.padded.contains(name) {
+                self.padded.insert(name.clone());
             }
         }
     }
@@ -88,6 +100,12 @@ impl Survey {
         if let Ok(Some(Scalar { text, is_number: false })) = scalar(stock) {
             self.style.learn(&text);
         }
+    }
+
+    /// Whether these names differ in nothing but their case.
+    fn are_alike(&self, all: &[usize]) -> bool {
+        let mut names = all.iter().filter_map(|at| self.names.get(*at));
+        names.next().is_none_or(|first| names.all(|name| is_named(name, first)))
     }
 
     /// Decides which member holds what.
@@ -102,6 +120,8 @@ impl Survey {
         let sku = match chosen(Field::Sku, reading.sku.as_deref()) {
             Choice::None => None,
             Choice::At(at) => name(at),
+            // One name in several cases: no product may have two that differ.
+            Choice::Ambiguous(all) if self.are_alike(&all) => all.first().and_then(|at| name(*at)),
             Choice::Ambiguous(all) => {
                 let all: Vec<_> =
                     all.into_iter().filter_map(name).map(|name| format!("'{name}'")).collect();
@@ -137,8 +157,19 @@ impl Survey {
         let reserve = reading.reserve.as_deref().and_then(|it| first(Field::Reserve, Some(it)));
         let updated_at = first(Field::UpdatedAt, reading.updated_at.as_deref());
         let style = self.style;
+        let has_padded_skus = sku.as_ref().is_some_and(|sku| self.padded.contains(sku));
         let names = self.names;
-        Ok(Plan { reading, sku, quantities, warehouse, reserve, updated_at, style, names })
+        Ok(Plan {
+            reading,
+            sku,
+            quantities,
+            warehouse,
+            reserve,
+            updated_at,
+            style,
+            has_padded_skus,
+            names,
+        })
     }
 }
 
@@ -152,6 +183,8 @@ pub(super) struct Plan<'r> {
     reserve: Option<String>,
     updated_at: Option<String>,
     style: NumberStyle,
+    /// Some SKU is digits with zeros before them.
+    has_padded_skus: bool,
     names: Vec<String>,
 }
 
@@ -236,6 +269,9 @@ impl Product<'_> {
         let of_sku = |problem: RowProblem| (problem, Some(sku.clone()));
         let mut own = Statement::default();
         self.state(&mut own, &members).map_err(of_sku)?;
+        if let Some(problem) = self.unread_stock(&members, own.quantity.is_stated()) {
+            return Err(of_sku(problem));
+        }
         let statements = match members.items() {
             Some(_) if own.quantity.is_stated() => {
                 let reason = "both the product and its items state stock".to_owned();
@@ -276,7 +312,45 @@ impl Product<'_> {
                 scalar.text
             )));
         }
+        let may_lack_zeros = scalar.is_number && self.plan.has_padded_skus;
+        if may_lack_zeros && !self.plan.reading.takes_suspicious_skus {
+            return Err(RowProblem::Suspicious(format!(
+                "{name} is the number {}, and other SKUs have zeros before their digits, which this \
+                 one may have lost: write it as a string, or set suspicious_sku = \"take\"",
+                scalar.text
+            )));
+        }
         self.plan.reading.sku(&scalar.text)
+    }
+
+    /// Stock of the product that its quantity may leave out: of its variants, or under another name.
+    /// Where a setting names the quantity, that one is meant.
+    fn unread_stock(&self, members: &Members<'_>, has_quantity: bool) -> Option<RowProblem> {
+        if self.plan.reading.quantity.is_some() {
+            return None;
+        }
+        for (name, value) in &members.0 {
+            let is_item = ITEMS.iter().any(|list| is_named(name, list));
+            let has_products = value.get().starts_with('[')
+                && serde_json::from_str::<Vec<&RawValue>>(value.get())
+                    .is_ok_and(|list| list.iter().any(|it| is_product(it.get())));
+            if has_products && !is_item {
+                return Some(RowProblem::Suspicious(format!(
+                    "its list '{name}' has products of its own, which are not read: list them \
+                     beside it, or set quantity to the member that holds the stock of the whole"
+                )));
+            }
+            let is_other_quantity = is_field(Field::Quantity, name, None)
+                && matches!(scalar(value), Ok(Some(_)))
+                && !has_quantity;
+            if is_other_quantity && let Some(quantity) = self.plan.quantities.first() {
+                return Some(RowProblem::Suspicious(format!(
+                    "it has '{name}' and no '{quantity}', which other products have: set quantity \
+                     to the one that is meant"
+                )));
+            }
+        }
+        None
     }
 
     /// Takes into a statement what these members say.
@@ -340,6 +414,11 @@ struct Scalar {
     is_number: bool,
 }
 
+/// The beginning of a value, for a message.
+fn shown(value: &RawValue) -> String {
+    value.get().chars().take(40).collect()
+}
+
 /// Reads a string or a number; `None` for null.
 fn scalar(value: &RawValue) -> Result<Option<Scalar>, String> {
     let literal = value.get();
@@ -351,8 +430,7 @@ fn scalar(value: &RawValue) -> Result<Option<Scalar>, String> {
         Some(b'-' | b'0'..=b'9') => Ok(Some(Scalar { text: literal.to_owned(), is_number: true })),
         Some(b'n') => Ok(None),
         Some(_) | None => {
-            let shown: String = literal.chars().take(40).collect();
-            Err(format!("{shown} stands where a number or a text is wanted"))
+            Err(format!("{} stands where a number or a text is wanted", shown(value)))
         }
     }
 }
@@ -368,9 +446,22 @@ impl<'a> Members<'a> {
 
     /// The value of the member of that name; `None` if it is not there, or null.
     fn scalar(&self, name: &str) -> Result<Option<Scalar>, String> {
-        let found = self.0.iter().find(|(member, _)| is_named(member, name));
-        let Some((_, value)) = found else { return Ok(None) };
+        let Some(value) = self.find(name)? else { return Ok(None) };
         scalar(value).map_err(|e| format!("{name}: {e}"))
+    }
+
+    /// The value of the member of that name, in whatever case it is written.
+    fn find(&self, name: &str) -> Result<Option<&'a RawValue>, String> {
+        let mut found = self.0.iter().filter(|(member, _)| is_named(member, name));
+        let Some((first, value)) = found.next() else { return Ok(None) };
+        match found.find(|(_, other)| other.get() != value.get()) {
+            None => Ok(Some(value)),
+            Some((second, other)) => Err(format!(
+                "'{first}' is {value} and '{second}' is {other}: leave one of them",
+                value = shown(value),
+                other = shown(other)
+            )),
+        }
     }
 
     /// The quantity. Where several members may hold it, they must agree; null is an empty one.
@@ -378,9 +469,7 @@ impl<'a> Members<'a> {
         let mut found: Option<(&str, Scalar)> = None;
         let mut is_null = false;
         for name in names {
-            let Some((_, value)) = self.0.iter().find(|(member, _)| is_named(member, name)) else {
-                continue;
-            };
+            let Some(value) = self.find(name)? else { continue };
             // `"available": true` beside a count is a flag.
             if matches!(value.get(), "true" | "false") && names.len() > 1 {
                 continue;

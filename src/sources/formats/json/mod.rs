@@ -11,6 +11,7 @@
 //! A truncated document never reads as a shorter one. Of a truncated NDJSON the whole lines are
 //! taken: a line that was cut lacks its closing brace, and is set aside.
 
+mod aside;
 mod element;
 mod shape;
 #[cfg(test)]
@@ -21,11 +22,10 @@ use std::io::{BufRead, Read};
 
 use encoding_rs::Encoding;
 use serde::Deserialize;
-use serde::de::{
-    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
-};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use self::aside::Beside;
 use self::element::Survey;
 use self::shape::Shape;
 use super::decode::{self, Allowance, Guess, Malformed, Text};
@@ -99,7 +99,7 @@ fn walk(
     match shape {
         Shape::Lines => lines(text, &mut out)?,
         Shape::List | Shape::Map | Shape::One | Shape::Member(_) => {
-            document(text, shape, &mut out)?;
+            document(text, shape, reading.list.is_some(), &mut out)?;
         }
     }
     decoded.get().check(encoding)?;
@@ -128,7 +128,7 @@ impl Out<'_> {
     }
 }
 
-/// The sink takes no more; why, [`Out::failure`] tells.
+/// Nothing more is read; why, [`Out::failure`] tells.
 struct Stopped;
 
 impl fmt::Display for Stopped {
@@ -182,10 +182,16 @@ fn failure_of(error: std::io::Error, line: u64) -> FormatError {
 
 // === A document ===
 
-fn document(utf8: Text<'_>, shape: &Shape, out: &mut Out<'_>) -> Result<(), FormatError> {
+fn document(
+    utf8: Text<'_>,
+    shape: &Shape,
+    is_list_set: bool,
+    out: &mut Out<'_>,
+) -> Result<(), FormatError> {
     let allowance = utf8.allowance();
     allowance.set(MAX_ELEMENT);
-    let read = parse(utf8, Document { shape, allowance: &allowance, out: &mut *out });
+    let document = Document { shape, is_list_set, allowance: &allowance, out: &mut *out };
+    let read = parse(utf8, document);
     read.map_err(|e| out.failure.take().unwrap_or(e))
 }
 
@@ -208,6 +214,8 @@ fn parse<S: DeserializeSeed<'static>>(utf8: Text<'_>, seed: S) -> Result<S::Valu
 
 struct Document<'a, 'o> {
     shape: &'a Shape,
+    /// Whether a setting names the list.
+    is_list_set: bool,
     allowance: &'a Allowance,
     out: &'a mut Out<'o>,
 }
@@ -250,24 +258,20 @@ impl<'de> Visitor<'de> for Document<'_, '_> {
 
     /// A map from SKU to stock, or a document with a list among its members.
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        let Self { shape, allowance, out } = self;
+        let Self { shape, is_list_set, allowance, out } = self;
         let mut has_list = false;
+        let mut beside = Beside::default();
         while let Some(name) = members.next_key::<String>()? {
             match shape {
                 Shape::Member(path) if path.first() == Some(&name) && !has_list => {
                     has_list = true;
                     let inner = Shape::Member(path.get(1..).unwrap_or_default().to_vec());
-                    let list = Document { shape: &inner, allowance, out: &mut *out };
+                    let list = Document { shape: &inner, is_list_set, allowance, out: &mut *out };
                     members.next_value_seed(list)?;
-                }
-                Shape::Member(path) if path.len() == 1 && shape::is_list_name(&name) => {
-                    allowance.set(MAX_ASIDE);
-                    members
-                        .next_value_seed(shape::NoList { path: &name, nested: &mut Vec::new() })?;
                 }
                 Shape::Member(_) => {
                     allowance.set(MAX_ASIDE);
-                    members.next_value::<IgnoredAny>()?;
+                    beside.read(&name, &mut members)?;
                 }
                 Shape::Map | Shape::List | Shape::Lines | Shape::One => {
                     allowance.set(MAX_ELEMENT);
@@ -285,7 +289,14 @@ impl<'de> Visitor<'de> for Document<'_, '_> {
                     "there is no list at '{path}', see the setting list"
                 )))
             }
-            Shape::Member(_) | Shape::Map | Shape::List | Shape::Lines | Shape::One => Ok(()),
+            Shape::Member(_) => {
+                let checked = beside.check(out.line, is_list_set);
+                checked.map_err(|reason| {
+                    out.failure = Some(FormatError::Unfit(reason));
+                    A::Error::custom(Stopped)
+                })
+            }
+            Shape::Map | Shape::List | Shape::Lines | Shape::One => Ok(()),
         }
     }
 }

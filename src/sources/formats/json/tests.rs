@@ -249,6 +249,91 @@ fn which_member_is_the_sku_is_decided_once_for_the_file() {
 }
 
 #[test]
+fn members_that_differ_in_case_must_agree() {
+    let told =
+        read(r#"[{"sku":"a","stock":5,"Stock":7},{"sku":"b","Stock":3},{"SKU":"c","stock":1}]"#);
+    assert_eq!(told[0], "1 rejected: 'stock' is 5 and 'Stock' is 7: leave one of them");
+    assert_eq!(told[1..], ["2 b = 3", "3 c = 1"]);
+    assert_eq!(read(r#"[{"sku":"a","SKU":"a","stock":5}]"#), ["1 a = 5"]);
+    let told = read(r#"[{"sku":"a","SKU":"b","stock":5}]"#);
+    assert!(told[0].contains("'sku' is \"a\" and 'SKU' is \"b\""), "{told:?}");
+}
+
+#[test]
+fn product_without_the_quantity_that_others_have_is_suspicious() {
+    let rows = r#"[{"sku":"a","stock":9,"freeStock":5},{"sku":"b","stock":7},{"sku":"c"}]"#;
+    let told = read(rows);
+    assert_eq!(told[0], "1 a = 5");
+    assert!(told[1].starts_with("2 suspicious: it has 'stock' and no 'freeStock'"), "{told:?}");
+    assert_eq!(told[2], "3 c = ?");
+    let set = Reading { quantity: Some("stock".to_owned()), ..Reading::default() };
+    assert_eq!(read_as(rows, &set), ["1 a = 9", "2 b = 7", "3 c = ?"]);
+    // Neither name is preferred, and each product has one of them.
+    let either = r#"[{"sku":"a","stock":5},{"sku":"b","quantity":7}]"#;
+    assert_eq!(read(either), ["1 a = 5", "2 b = 7"]);
+}
+
+#[test]
+fn product_with_a_list_of_products_is_suspicious_until_its_quantity_is_set() {
+    let rows = r#"[{"sku":"SHOE","stock":0,"variants":[{"sku":"SHOE-42","stock":3}]},
+        {"sku":"HAT","stock":2,"packs":[{"quantity":12}],"variants":[]}]"#;
+    let told = read(rows);
+    assert!(told[0].starts_with("1 suspicious: its list 'variants' has products"), "{told:?}");
+    assert_eq!(told[1], "2 HAT = 2");
+    let set = Reading { quantity: Some("stock".to_owned()), ..Reading::default() };
+    assert_eq!(read_as(rows, &set), ["1 SHOE = 0", "2 HAT = 2"]);
+}
+
+#[test]
+fn second_list_of_products_is_refused_whatever_its_name() {
+    let text =
+        r#"{"items":[{"sku":"a","count":1}],"archive":[{"sku":"b","count":2}],"tags":["x"]}"#;
+    let refusal = refusal(text.as_bytes());
+    assert!(refusal.contains("two lists of products, 'archive'"), "{refusal}");
+    assert!(refusal.contains("set list"), "{refusal}");
+    let set = Reading { list: Some("archive".to_owned()), ..Reading::default() };
+    assert_eq!(read_as(text, &set), ["1 b = 2"]);
+}
+
+#[test]
+fn page_of_a_longer_list_is_refused() {
+    let list = r#"[{"sku":"a","count":1},{"sku":"b","count":2}]"#;
+    for (envelope, is_page) in [
+        (r#""total":5,"limit":2"#, true),
+        (r#""meta":{"size":5,"limit":2,"offset":0}"#, true),
+        (r#""page":1,"pages":3"#, true),
+        (r#""links":{"next":"/stock?page=2"}"#, true),
+        (r#""total":2,"limit":100"#, false),
+        (r#""total":5"#, false),
+    ] {
+        for text in [
+            format!(r#"{{{envelope},"items":{list}}}"#),
+            format!(r#"{{"items":{list},{envelope}}}"#),
+        ] {
+            let (_, ending) = entries(Format::Json, text.as_bytes(), &Reading::default());
+            let said = ending.err().map(|error| error.to_string()).unwrap_or_default();
+            assert_eq!(
+                said.contains("2 products and is one page of several"),
+                is_page,
+                "{text}: {said}"
+            );
+        }
+    }
+    let nested = format!(r#"{{"result":{{"items":{list},"total":5,"page":1}}}}"#);
+    let set = Reading { list: Some("result.items".to_owned()), ..Reading::default() };
+    let (_, ending) = entries(Format::Json, nested.as_bytes(), &set);
+    assert!(ending.unwrap_err().to_string().contains("its 'total' is 5"));
+}
+
+#[test]
+fn number_for_a_sku_is_suspicious_beside_texts_with_leading_zeros() {
+    let told =
+        read(r#"[{"sku":"0557722","stock":1},{"sku":557723,"stock":2},{"sku":"9","stock":3}]"#);
+    assert_eq!([&told[0], &told[2]], ["1 0557722 = 1", "3 9 = 3"]);
+    assert!(told[1].starts_with("2 suspicious: sku is the number 557723, and other"), "{told:?}");
+}
+
+#[test]
 fn a_nested_list_is_named_with_the_setting_that_reads_it() {
     let nested = r#"{"result":{"items":[{"offer_id":"A-1","stock":5}]}}"#;
     let refusal = refusal(nested.as_bytes());
