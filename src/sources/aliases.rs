@@ -58,6 +58,7 @@ const QUANTITY: &[&str] = &[
     "freestock",
     "остаток",
     "количество",
+    "кол во",
     "stock",
     "quantity",
     COUNT,
@@ -220,6 +221,7 @@ mod tests {
             (Field::Quantity, &["Количество", "Остаток, шт"], Choice::Ambiguous(vec![0, 1])),
             (Field::Quantity, &["stock", "freeStock"], Choice::At(1)),
             (Field::Quantity, &["Остаток", "Доступно"], Choice::At(1)),
+            (Field::Quantity, &["Цена", "Кол-во, шт."], Choice::At(1)),
             (Field::Quantity, &["Остаток", "Количество"], Choice::Ambiguous(vec![0, 1])),
             (Field::Quantity, &["stock", "Доступно для заказа"], Choice::At(1)),
         ] {

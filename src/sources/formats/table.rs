@@ -17,6 +17,7 @@ use super::super::aliases::{
 };
 use super::super::quantity::{NumberStyle, Quantity, trim};
 use super::super::row::{Entry, GivenUp, Key, Reading, Row, RowProblem};
+use super::super::sku_text::is_padded;
 use super::decode::UNDECODABLE;
 use super::{FileShape, FormatError, Sink};
 use crate::stock::Instant;
@@ -109,6 +110,8 @@ pub(super) enum Cell<'a> {
     NoValue,
     /// A formula whose stored value is an empty text, which some programs store for every formula.
     Blank,
+    /// One of several cells that are merged, of which it is not certain what each stands for.
+    Merged,
 }
 
 /// The cure of a formula that has no value to read.
@@ -121,6 +124,7 @@ impl Cell<'_> {
         match self {
             Cell::Empty | Cell::Blank => "".into(),
             Cell::Uncalculated | Cell::NoValue => "(formula)".into(),
+            Cell::Merged => "(merged)".into(),
             Cell::Text(text) | Cell::Odd(text) => text.as_ref().into(),
             Cell::Number(value, shown) => shown.show(*value).into(),
         }
@@ -130,7 +134,25 @@ impl Cell<'_> {
         match self {
             Cell::Empty | Cell::Blank => true,
             Cell::Text(text) => trim(text).is_empty(),
-            Cell::Number(_, _) | Cell::Odd(_) | Cell::Uncalculated | Cell::NoValue => false,
+            Cell::Number(_, _)
+            | Cell::Odd(_)
+            | Cell::Uncalculated
+            | Cell::NoValue
+            | Cell::Merged => false,
+        }
+    }
+
+    /// The same cell with a text of its own.
+    pub(super) fn into_owned(self) -> Cell<'static> {
+        match self {
+            Cell::Text(text) => Cell::Text(Cow::Owned(text.into_owned())),
+            Cell::Odd(text) => Cell::Odd(Cow::Owned(text.into_owned())),
+            Cell::Number(value, shown) => Cell::Number(value, shown),
+            Cell::Empty => Cell::Empty,
+            Cell::Uncalculated => Cell::Uncalculated,
+            Cell::NoValue => Cell::NoValue,
+            Cell::Blank => Cell::Blank,
+            Cell::Merged => Cell::Merged,
         }
     }
 }
@@ -210,7 +232,7 @@ impl<'r> Search<'r> {
             reserve,
             updated_at,
             style: NumberStyle::default(),
-            has_padded_skus: false,
+            has_padded_skus: StdCell::default(),
             header_fields: cells.len(),
             fewest_fields: None,
             is_encoding_doubted: false,
@@ -297,6 +319,15 @@ fn listed(names: &[String]) -> String {
     format!("{}{more}", shown.join(", "))
 }
 
+/// The columns in which merged cells matter, from 0.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Columns {
+    pub(super) sku: usize,
+    pub(super) quantity: usize,
+    pub(super) warehouse: Option<usize>,
+    pub(super) reserve: Option<usize>,
+}
+
 /// A table whose columns are known.
 #[derive(Debug)]
 pub(super) struct Table<'r> {
@@ -310,7 +341,7 @@ pub(super) struct Table<'r> {
     updated_at: Option<usize>,
     style: NumberStyle,
     /// Some SKU of the column is digits with zeros before them.
-    has_padded_skus: bool,
+    has_padded_skus: StdCell<bool>,
     /// Fields of the header, empty ones at its end included.
     header_fields: usize,
     /// The fewest fields of a row that has a SKU and a quantity.
@@ -324,6 +355,21 @@ pub(super) struct Table<'r> {
 }
 
 impl Table<'_> {
+    pub(super) fn columns(&self) -> Columns {
+        let Self { sku, quantity, warehouse, reserve, .. } = *self;
+        Columns { sku, quantity, warehouse, reserve }
+    }
+
+    /// Whether some SKU of the column is digits with zeros before them.
+    pub(super) fn has_padded_skus(&self) -> bool {
+        self.has_padded_skus.get()
+    }
+
+    /// Notes that SKUs which belong to the same list have zeros before their digits.
+    pub(super) fn expect_padded_skus(&self) {
+        self.has_padded_skus.set(true);
+    }
+
     /// Notes how many fields a row has. Every row comes here before the first one is put.
     pub(super) fn note_fields(&mut self, cells: &[Cell<'_>]) {
         let has = |at: usize| cells.get(at).is_some_and(|cell| !cell.is_blank());
@@ -406,16 +452,14 @@ impl Table<'_> {
                 self.style.learn(text);
             }
         }
-        let is_padded = |sku: &str| {
-            let sku = sku.trim();
-            let sku = sku.strip_prefix('\'').unwrap_or(sku);
-            sku.len() > 1 && sku.starts_with('0') && sku.bytes().all(|byte| byte.is_ascii_digit())
-        };
-        self.has_padded_skus |= match cells.get(self.sku) {
+        let has_padded = match cells.get(self.sku) {
             Some(Cell::Text(text)) => is_padded(text),
             Some(Cell::Number(value, shown)) => is_padded(&shown.show(*value)),
             Some(_) | None => false,
         };
+        if has_padded {
+            self.expect_padded_skus();
+        }
         if self.second_header.is_none() && self.header(cells) == Some(false) {
             let names = cells.iter().take(width(cells)).map(|cell| trim(&cell.text()).to_owned());
             self.second_header = Some((line, names.collect()));
@@ -534,6 +578,13 @@ impl Table<'_> {
                 return Err(RowProblem::Rejected(reason));
             }
             Cell::Uncalculated | Cell::NoValue => return Err(uncalculated(cell, "quantity")),
+            Cell::Merged => {
+                return Err(RowProblem::Suspicious(
+                    "quantity is a cell merged over rows of several products or warehouses: give \
+                     each row its own"
+                        .to_owned(),
+                ));
+            }
         };
         readable(&text, "quantity")?;
         if is_reserve {
@@ -550,7 +601,9 @@ impl Table<'_> {
     /// lost its own.
     fn sku(&self, cell: &Cell<'_>) -> Result<String, RowProblem> {
         match cell {
-            Cell::Empty | Cell::Blank => Err(RowProblem::Rejected("sku is empty".to_owned())),
+            Cell::Empty | Cell::Blank | Cell::Merged => {
+                Err(RowProblem::Rejected("sku is empty".to_owned()))
+            }
             Cell::Uncalculated | Cell::NoValue => Err(uncalculated(cell, "sku")),
             Cell::Odd(text) => Err(RowProblem::Suspicious(format!(
                 "sku is '{text}', as a spreadsheet writes a date, a truth value or an error: make \
@@ -592,7 +645,7 @@ impl Table<'_> {
                     )));
                 }
                 let keeps_zeros = matches!(shown, Shown::Padded { digits: 2.., .. });
-                if !keeps_zeros && self.has_padded_skus {
+                if !keeps_zeros && self.has_padded_skus() {
                     return Err(RowProblem::Suspicious(format!(
                         "sku is the number {sku}, and other SKUs have zeros before their digits, \
                          which this one may have lost: make its cell text, or set suspicious_sku = \

@@ -5,16 +5,20 @@
 //! setting `sheet` must name one, or `*` for all. Hidden sheets are read only if no visible one
 //! has the columns, and are mentioned otherwise.
 //!
+//! Merged cells have the values that [`merges`] states.
+//!
 //! Formulas are read by the value they had when the workbook was saved. A program that writes
 //! formulas without calculating them stores nothing, or 0 and a request to calculate when the
 //! workbook is opened: neither is a quantity. Another stored value under such a request was put
 //! there by the program that wrote it, and counts.
 
+mod merges;
 mod xls;
 mod xlsx;
 
 use std::io::{Read, SeekFrom};
 
+use self::merges::{Merge, Merges};
 use super::super::quantity::trim;
 use super::super::row::Reading;
 use super::table::{Cell, HEADER_WITHIN, Search, Table, width};
@@ -65,6 +69,9 @@ trait Workbook {
 
     /// Gives the rows of a sheet in order, with their numbers from 1, until no more are wanted.
     fn walk(&mut self, sheet: &str, take: TakeRow<'_>) -> Result<(), FormatError>;
+
+    /// The merged cells of a sheet, by the column in which they begin.
+    fn merges(&mut self, sheet: &str) -> Result<Vec<Merge>, FormatError>;
 }
 
 /// Reads the sheet that is meant.
@@ -119,14 +126,20 @@ fn read_workbook(
             )));
         }
     };
+    if chosen.iter().any(|(_, _, found)| found.table.has_padded_skus()) {
+        chosen.iter().for_each(|(_, _, found)| found.table.expect_padded_skus());
+    }
     let mut ending = Ending::default();
     for (name, _, Found { table, header, .. }) in &chosen {
         let is_one = chosen.len() == 1;
+        let below = workbook.merges(name)?.into_iter().filter(|merge| merge.first > *header);
+        let mut merges = Merges::new(below);
         workbook.walk(name, &mut |line, cells| {
             if line > *header {
+                let cells = merges.resolve(line, cells, &table.columns());
                 let shown =
-                    || if is_one { shown(cells) } else { format!("{name}: {}", shown(cells)) };
-                table.put(line, cells, &shown, &mut *sink)?;
+                    || if is_one { shown(&cells) } else { format!("{name}: {}", shown(&cells)) };
+                table.put(line, &cells, &shown, &mut *sink)?;
             }
             Ok(Go::On)
         })?;

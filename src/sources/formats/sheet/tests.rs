@@ -316,6 +316,59 @@ fn a_formula_without_a_value_is_rejected() {
 }
 
 #[test]
+fn merged_cells_stand_for_the_rows_they_cover() {
+    let merged = "quantity is a cell merged over rows of several products or warehouses: give each \
+                  row its own";
+    for name in ["merged-cells.xlsx", "merged-cells.xls"] {
+        let found = entries(&misread(name), &Reading::default());
+        let rows: Vec<_> = found.iter().map(told).collect();
+        let suspicious = |line: u64| format!("{line}? {merged}");
+        let expected = ["2: A-1=5", "3: A-1=7", "4: B-2=3", "5: C-3=4"].map(str::to_owned);
+        let expected = expected.into_iter().chain([suspicious(6), suspicious(7)]);
+        let expected = expected.chain(["8: F-6=9", "10: G-7=1"].map(str::to_owned));
+        assert_eq!(rows, expected.collect::<Vec<_>>(), "{name}");
+        let place = |entry: &Entry| match entry {
+            Entry::Row(row) => row.place.clone().unwrap_or_default(),
+            other => panic!("{other:?}"),
+        };
+        let places: Vec<_> = found.iter().take(4).map(place).collect();
+        assert_eq!(places, ["Юг", "Север", "Юг", "Юг"], "{name}");
+    }
+}
+
+#[test]
+fn sheet_that_states_a_cell_twice_is_refused() {
+    let file = misread("merged-cells.xlsx");
+    let twice = replaced(
+        &file,
+        "sheet1.xml",
+        "<c r=\"C4\" t=\"n\"><v>3</v></c>",
+        "<c r=\"C4\" t=\"n\"><v>3</v></c><c r=\"C4\" t=\"n\"><v>0</v></c>",
+    );
+    let (_, ending) = told_of(&twice, &Reading::default());
+    let said = ending.unwrap_err().to_string();
+    assert!(said.contains("row 4 has its cell 3 twice"), "{said}");
+}
+
+#[test]
+fn zeros_lost_in_one_sheet_are_suspected_by_those_kept_in_another() {
+    let file = misread("two-sheets.xlsx");
+    let padded = changed(&file, |_, bytes| {
+        let text = String::from_utf8(bytes).unwrap();
+        text.replacen(">A-1<", ">0557722<", 1).into_bytes()
+    });
+    let number = replaced(
+        &padded,
+        "sheet2.xml",
+        "<c r=\"A3\" t=\"inlineStr\"><is><t>B-9</t></is></c>",
+        "<c r=\"A3\"><v>557723</v></c>",
+    );
+    let rows: Vec<_> = entries(&number, &in_sheet("*")).iter().map(told).collect();
+    let lost = rows.iter().find(|row| row.contains("557723")).unwrap();
+    assert!(lost.contains("? sku is the number 557723, and other SKUs have zeros"), "{rows:?}");
+}
+
+#[test]
 fn several_sheets_with_the_columns_are_for_the_operator_to_choose() {
     let file = misread("two-sheets.xlsx");
     let said = refusal(&file, &Reading::default());

@@ -13,6 +13,7 @@ use encoding_rs::Encoding;
 
 use super::super::table::{Cell, Shown};
 use super::super::{Ending, FormatError, Input, Sink};
+use super::merges::Merge;
 use super::{Go, TakeRow, Workbook, broken, protected, read_workbook};
 use crate::sources::row::Reading;
 
@@ -25,6 +26,7 @@ const MAX_COLUMNS: usize = 256;
 const BOF: u16 = 0x0809;
 const EOF: u16 = 0x000a;
 const CONTINUE: u16 = 0x003c;
+const MERGED_CELLS: u16 = 0x00e5;
 
 pub(super) fn read(
     input: &mut dyn Input,
@@ -459,6 +461,33 @@ impl Workbook for Book<'_> {
         }
         Ok(())
     }
+
+    fn merges(&mut self, sheet: &str) -> Result<Vec<Merge>, FormatError> {
+        let Some((_, _, at)) = self.sheets.iter().find(|(name, ..)| name == sheet) else {
+            return Ok(Vec::new());
+        };
+        let mut merges = Vec::new();
+        let mut depth = 0_u32;
+        for (kind, bytes) in records(self.stream.get(*at..).unwrap_or_default()) {
+            match kind {
+                BOF => depth += 1,
+                EOF if depth <= 1 => break,
+                EOF => depth -= 1,
+                MERGED_CELLS if depth == 1 => {
+                    let ranges = bytes.get(2..).unwrap_or_default().chunks_exact(8);
+                    merges.extend(ranges.filter_map(merge));
+                }
+                _ => {}
+            }
+        }
+        Ok(merges)
+    }
+}
+
+/// A merged range: its first and last row, and its first and last column.
+fn merge(bytes: &[u8]) -> Option<Merge> {
+    let row = |at| u16_at(bytes, at).map(|row| u64::from(row) + 1);
+    Some(Merge { column: usize::from(u16_at(bytes, 4)?), first: row(0)?, last: row(2)? })
 }
 
 fn formula_is_text(bytes: &[u8]) -> bool {

@@ -5,10 +5,13 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 
-use calamine::{DataRef, Reader as _, SheetType, SheetVisible, Xlsx, XlsxCellReader, XlsxError};
+use calamine::{
+    DataRef, Dimensions, Reader as _, SheetType, SheetVisible, Xlsx, XlsxCellReader, XlsxError,
+};
 
 use super::super::table::{Cell, Shown};
 use super::super::{Ending, FormatError, Input, Sink};
+use super::merges::Merge;
 use super::{Go, MAX_COLUMNS, TakeRow, Workbook, broken, protected, read_workbook};
 use crate::sources::archive::{Archive, Member};
 use crate::sources::row::Reading;
@@ -36,16 +39,25 @@ pub(super) fn read(
     reading: &Reading,
     sink: Sink<'_>,
 ) -> Result<Ending, FormatError> {
-    let stale = be_whole(input)?;
+    let Noticed { stale, has_merges } = be_whole(input)?;
     input.seek(SeekFrom::Start(0))?;
     let workbook = Xlsx::new(BufReader::new(input)).map_err(|error| refused(&error))?;
-    read_workbook(&mut File { workbook, stale }, reading, sink)
+    read_workbook(&mut File { workbook, stale, has_merges }, reading, sink)
 }
 
 /// An XLSX workbook.
 struct File<R: Read + Seek> {
     workbook: Xlsx<R>,
     stale: Stale,
+    /// Whether some sheet has merged cells: to look for them takes as long as to read a sheet.
+    has_merges: bool,
+}
+
+/// What was noticed of the workbook when it was unpacked as a whole.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Noticed {
+    stale: Stale,
+    has_merges: bool,
 }
 
 /// Which stored zeros may be placeholders, because formulas are to be calculated when the workbook is
@@ -83,6 +95,23 @@ impl<R: Read + Seek> Workbook for File<R> {
         let mut cells =
             self.workbook.worksheet_cells_reader(sheet).map_err(|error| refused(&error))?;
         read_sheet(&mut cells, (&formulas, stale), take)
+    }
+
+    fn merges(&mut self, sheet: &str) -> Result<Vec<Merge>, FormatError> {
+        if !self.has_merges {
+            return Ok(Vec::new());
+        }
+        let ranges = match self.workbook.merge_cells_by_sheet_name(sheet) {
+            Ok(ranges) => ranges,
+            Err(XlsxError::NotAWorksheet(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(refused(&error)),
+        };
+        let merge = |range: Dimensions| Merge {
+            column: usize::try_from(range.start.1).unwrap_or(usize::MAX),
+            first: u64::from(range.start.0) + 1,
+            last: u64::from(range.end.0) + 1,
+        };
+        Ok(ranges.into_iter().map(merge).collect())
     }
 }
 
@@ -128,27 +157,28 @@ fn refused(error: &XlsxError) -> FormatError {
 }
 
 /// Unpacks all of it once: the checksums in the archive tell that no byte has changed, and what it
-/// unpacks to stays within bounds. The reader of cells checks neither. Returns which zeros may be
-/// placeholders.
-fn be_whole(input: &mut dyn Input) -> Result<Stale, FormatError> {
+/// unpacks to stays within bounds. The reader of cells checks neither.
+fn be_whole(input: &mut dyn Input) -> Result<Noticed, FormatError> {
     let mut archive = Archive::open("the workbook", BufReader::new(input), MAX_UNPACKED)?;
     let members = archive.members()?;
     if members.len() > MAX_FILES {
         return Err(broken(format!("there are {} files in it", members.len())));
     }
     let mut main_part = Vec::new();
-    let mut has_arrays = false;
+    let (mut has_arrays, mut has_merges) = (false, false);
     for member in &members {
         if member.name == MAIN_PART {
             check_length(member, MAX_MAIN_PART)?;
             archive.unpack(member, &mut main_part)?;
         } else {
-            has_arrays |= be_file(&mut archive, member)?;
+            let head = be_file(&mut archive, member)?;
+            has_arrays |= head.has_arrays;
+            has_merges |= head.has_merges;
         }
     }
     be_named(archive.into_inner().into_inner(), &members)?;
     let formulas = asks_to_calculate(&main_part);
-    Ok(Stale { formulas, neighbours: formulas && has_arrays })
+    Ok(Noticed { stale: Stale { formulas, neighbours: formulas && has_arrays }, has_merges })
 }
 
 fn check_length(member: &Member, most: u64) -> Result<(), FormatError> {
@@ -177,9 +207,8 @@ fn be_named(input: &mut dyn Input, members: &[Member]) -> Result<(), FormatError
     Ok(())
 }
 
-/// Verifies one file: its checksum, its length and the number of texts it declares. Returns whether it
-/// is a sheet with a formula that fills several cells.
-fn be_file<R: Read + Seek>(archive: &mut Archive<R>, member: &Member) -> Result<bool, FormatError> {
+/// Verifies one file: its checksum, its length and the number of texts it declares.
+fn be_file<R: Read + Seek>(archive: &mut Archive<R>, member: &Member) -> Result<Head, FormatError> {
     let Member { name, length, .. } = member;
     let most = match name.to_ascii_lowercase() {
         texts if texts.ends_with("sharedstrings.xml") => MAX_SHARED,
@@ -194,34 +223,37 @@ fn be_file<R: Read + Seek>(archive: &mut Archive<R>, member: &Member) -> Result<
         Some(texts) if texts > *length => {
             Err(broken(format!("{name} promises {texts} texts in {length} bytes")))
         }
-        _ => Ok(head.has_arrays),
+        _ => Ok(head),
     }
 }
 
-/// Writer that keeps the first 4 KiB, looks for formulas that fill several cells, and drops the rest.
+/// Writer that keeps the first 4 KiB, and looks in the rest of a sheet for two features.
 #[derive(Default)]
 struct Head {
     kept: Vec<u8>,
     is_sheet: bool,
+    /// Some formula fills several cells.
     has_arrays: bool,
+    /// Some cells are merged.
+    has_merges: bool,
     /// The end of what was written last.
     tail: Vec<u8>,
 }
 
 impl Head {
-    /// Looks for the types of such formulas.
+    /// Looks for the attributes that both have, which begin with a blank.
     fn look(&mut self, bytes: &[u8]) {
         const TYPES: [&[u8]; 4] =
             [b" t=\"array\"", b" t='array'", b" t=\"dataTable\"", b" t='dataTable'"];
+        const MERGE: &[u8] = b"mergeCell";
         const LONGEST: usize = 14;
         let mut joined = std::mem::take(&mut self.tail);
         joined.extend_from_slice(bytes);
-        let begins = |at: usize| {
-            let rest = joined.get(at..).unwrap_or_default();
-            TYPES.iter().any(|kind| rest.starts_with(kind))
-        };
-        let mut blanks = joined.iter().enumerate().filter(|(_, byte)| **byte == b' ');
-        self.has_arrays |= blanks.any(|(at, _)| begins(at));
+        for (at, _) in joined.iter().enumerate().filter(|(_, byte)| **byte == b' ') {
+            let (before, behind) = joined.split_at(at);
+            self.has_merges |= before.ends_with(MERGE);
+            self.has_arrays |= TYPES.iter().any(|kind| behind.starts_with(kind));
+        }
         let keep = joined.len().saturating_sub(LONGEST);
         self.tail = joined.split_off(keep);
     }
@@ -232,7 +264,7 @@ impl Write for Head {
         const MOST: usize = 4 * 1024;
         let room = MOST.saturating_sub(self.kept.len()).min(bytes.len());
         self.kept.extend_from_slice(bytes.get(..room).unwrap_or_default());
-        if self.is_sheet && !self.has_arrays {
+        if self.is_sheet {
             self.look(bytes);
         }
         Ok(bytes.len())
@@ -293,6 +325,9 @@ fn read_sheet<R: Read + Seek>(
             row.resize(column + 1, Cell::Empty);
         }
         if let Some(place) = row.get_mut(column) {
+            if *place != Cell::Empty {
+                return Err(broken(format!("row {line} has its cell {} twice", column + 1)));
+            }
             *place = read_cell(cell.get_value(), shown.get(style).copied().unwrap_or_default());
         }
     }
@@ -328,7 +363,8 @@ fn mark_formulas(line: u64, row: &mut Vec<Cell<'_>>, formulas: &Formulas, stale:
             | Cell::Odd(_)
             | Cell::Uncalculated
             | Cell::NoValue
-            | Cell::Blank => {}
+            | Cell::Blank
+            | Cell::Merged => {}
         }
     }
 }
