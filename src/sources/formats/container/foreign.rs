@@ -10,6 +10,44 @@ fn foreign(what: &str) -> FormatError {
     FormatError::Unfit(format!("the file is {what}, which is not read: {SAVE_AS}"))
 }
 
+/// Archives and documents that are told by their first bytes, with their names and cures.
+const BY_FIRST_BYTES: &[(&[u8], &str, &str)] = &[
+    (b"Rar!\x1a\x07", "a RAR archive", PACK_AS),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", PACK_AS),
+    (b"BZh", "a bzip2 archive", PACK_AS),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard archive", PACK_AS),
+    (b"\xfd7zXZ\x00", "an XZ archive", PACK_AS),
+    (b"%PDF-", "a PDF document", "export the stock as XLSX or CSV"),
+    (b"SQLite format 3\x00", "an SQLite database", "export the stock as CSV"),
+];
+
+/// The cure of archives.
+const PACK_AS: &str = "pack it as ZIP or gzip";
+
+/// Refuses a file that is an archive or a document of another program, told by its first bytes.
+///
+/// # Errors
+/// It is one.
+pub(super) fn check_first_bytes(head: &[u8]) -> Result<(), FormatError> {
+    let is_known = |(bytes, ..): &&(&[u8], &str, &str)| head.starts_with(bytes);
+    if let Some((_, what, cure)) = BY_FIRST_BYTES.iter().find(is_known) {
+        return Err(FormatError::Unfit(format!("the file is {what}, which is not read: {cure}")));
+    }
+    if is_dbf(head) { Err(foreign("a table of dBASE or FoxPro (DBF)")) } else { Ok(()) }
+}
+
+/// Whether a file begins as a DBF does: a version, and the date of the last change.
+fn is_dbf(head: &[u8]) -> bool {
+    const FIELD_END: u8 = 0x0d;
+    let [version, _, month, day, ..] = head else { return false };
+    let header = head.get(8..10).map_or(0, |two| usize::from(two[0]) | usize::from(two[1]) << 8);
+    let is_ended = header > 32 && head.get(header - 1).is_none_or(|byte| *byte == FIELD_END);
+    matches!(version, 0x03 | 0x30..=0x32 | 0x43 | 0x83 | 0x8b | 0xf5)
+        && (1..=12).contains(month)
+        && (1..=31).contains(day)
+        && is_ended
+}
+
 /// Refuses a zip archive that is a document of another program, told by the names in it.
 ///
 /// # Errors
@@ -48,9 +86,19 @@ pub(super) fn check_text(head: &str) -> Result<(), FormatError> {
     if lower.starts_with("{\\rtf") {
         return Err(foreign("a rich text document (RTF)"));
     }
-    let is_page = ["<!doctype html", "<html", "<table", "<body", "<meta", "<head"]
-        .iter()
-        .any(|tag| lower.starts_with(tag))
+    let is_page = [
+        "<!doctype html",
+        "<html",
+        "<table",
+        "<body",
+        "<meta",
+        "<head",
+        "<div",
+        "<style",
+        "<script",
+    ]
+    .iter()
+    .any(|tag| lower.starts_with(tag))
         || (lower.starts_with("<?xml") && lower.contains("<html"));
     if !is_page {
         return Ok(());
@@ -91,6 +139,8 @@ mod tests {
             ("<html xmlns:x=\"urn:schemas-microsoft-com:office:excel\">", Some("an HTML table")),
             ("<html><table><form><input type=password>", Some("one to log in")),
             ("<html><h1>502 Bad Gateway</h1>", Some("a web page")),
+            ("<div>Сессия истекла</div>", Some("a web page")),
+            ("<style>td {}</style><table>", Some("an HTML table")),
             ("MIME-Version: 1.0\nContent-Type: multipart/related", Some("MHTML")),
             ("{\\rtf1\\ansi", Some("RTF")),
             ("{\"sku\":1}", None),
@@ -101,6 +151,30 @@ mod tests {
             match name {
                 None => assert_eq!(found, None, "{head}"),
                 Some(name) => assert!(found.unwrap().contains(name), "{head}"),
+            }
+        }
+        let mut dbf = vec![0x03, 126, 11, 29, 2, 0, 0, 0, 65, 0, 20, 0];
+        dbf.resize(64, 0);
+        dbf.push(0x0d);
+        for (head, name) in [
+            (
+                &b"Rar!\x1a\x07\x01\x00"[..],
+                Some("a RAR archive, which is not read: pack it as ZIP"),
+            ),
+            (b"7z\xbc\xaf\x27\x1c\x00\x04", Some("7-Zip")),
+            (b"BZh91AY&SY", Some("bzip2")),
+            (b"\x28\xb5\x2f\xfd\x04", Some("Zstandard")),
+            (b"\xfd7zXZ\x00\x00", Some("XZ")),
+            (b"%PDF-1.7", Some("export the stock as XLSX or CSV")),
+            (b"SQLite format 3\x00", Some("SQLite")),
+            (&dbf, Some("DBF")),
+            (b"sku;stock\nA;5\n", None),
+            (b"", None),
+        ] {
+            let found = check_first_bytes(head).err().map(|error| error.to_string());
+            match name {
+                None => assert_eq!(found, None, "{head:?}"),
+                Some(name) => assert!(found.unwrap().contains(name), "{head:?}"),
             }
         }
         for (names, name) in [

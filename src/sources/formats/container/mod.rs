@@ -8,10 +8,12 @@ mod foreign;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
+use chrono::{Datelike as _, NaiveDate};
 use encoding_rs::{Encoding, UTF_8};
 use flate2::read::MultiGzDecoder;
 
@@ -69,6 +71,7 @@ impl Format {
         if head.starts_with(XLS) || head.starts_with(ZIP) {
             return Ok(Self::Sheet);
         }
+        foreign::check_first_bytes(&head)?;
         let text = peek(&head, encoding.unwrap_or_else(|| encoding_of(&head)));
         foreign::check_text(&text)?;
         let is_control = |c: char| c.is_ascii_control() && !"\0\t\r\n\u{c}\u{1a}".contains(c);
@@ -250,7 +253,9 @@ fn unpack_zip(
     let mut archive = Archive::open(name, input, MAX_UNPACKED)?;
     let mut files = 0;
     let mut others = Vec::new();
-    for member in archive.members()? {
+    let members = archive.members()?;
+    check_dates(members.iter().map(|member| member.name.as_str()))?;
+    for member in members {
         if member.kind == MemberKind::Directory {
             continue;
         }
@@ -275,6 +280,58 @@ fn unpack_zip(
         )));
     }
     Ok(())
+}
+
+/// Refuses an archive with exports of several days: the stock of the latest may not be mixed with that
+/// of another.
+fn check_dates<'n>(names: impl Iterator<Item = &'n str>) -> Result<(), FormatError> {
+    let mut seen: HashMap<String, &str> = HashMap::new();
+    for name in names {
+        let Some(undated) = without_date(name) else { continue };
+        if let Some(other) = seen.insert(undated, name) {
+            return Err(FormatError::Unfit(format!(
+                "'{other}' and '{name}' in the archive differ in nothing but a date: leave the export \
+                 that is meant"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The name with its dates, such as `2026-11-28`, `28.11.2026` or `20261128_1000`, replaced; `None` if
+/// it has none.
+fn without_date(name: &str) -> Option<String> {
+    let is_of_date = |c: char| c.is_ascii_digit() || matches!(c, '-' | '.' | '_' | ' ');
+    let mut undated = String::new();
+    let mut has_date = false;
+    let mut rest = name;
+    while let Some(first) = rest.find(|c: char| c.is_ascii_digit()) {
+        let (before, behind) = rest.split_at(first);
+        let run = behind.split(|c| !is_of_date(c)).next().unwrap_or_default();
+        let run = run.trim_end_matches(|c: char| !c.is_ascii_digit());
+        undated.push_str(before);
+        if is_date(run) {
+            has_date = true;
+            undated.push('#');
+        } else {
+            undated.push_str(run);
+        }
+        rest = behind.get(run.len()..).unwrap_or_default();
+    }
+    undated.push_str(rest);
+    has_date.then_some(undated)
+}
+
+/// Whether digits are a date, perhaps with a time behind it.
+fn is_date(run: &str) -> bool {
+    let digits: String = run.chars().filter(char::is_ascii_digit).collect();
+    let parses = |format| {
+        digits.get(..8).is_some_and(|day| {
+            NaiveDate::parse_from_str(day, format)
+                .is_ok_and(|day| (2000..2100).contains(&day.year()))
+        })
+    };
+    matches!(digits.len(), 8 | 12 | 14) && (parses("%Y%m%d") || parses("%d%m%Y"))
 }
 
 /// Names in a message, the first few of them.

@@ -204,3 +204,19 @@ fn an_archive_of_countless_files_is_refused() {
     let files: Vec<(&str, &[u8])> = names.iter().map(|n| (n.as_str(), &b"a;b"[..])).collect();
     assert!(refusal(&zip(&files)).contains("over 1000 files"));
 }
+
+#[test]
+fn exports_of_several_days_in_an_archive_are_refused() {
+    for (names, is_refused) in [
+        (&["stock_2026-11-27.csv", "stock_2026-11-28.csv"][..], true),
+        (&["остатки 27.11.2026.xlsx", "остатки 28.11.2026.xlsx"], true),
+        (&["a/export20261127_1000.csv", "a/export20261128_0900.csv"], true),
+        (&["moscow_2026-11-28.csv", "omsk_2026-11-28.csv"], false),
+        (&["import0_1.xml", "import0_2.xml", "offers0_1.xml"], false),
+        (&["part_00000001.csv", "part_00000002.csv"], false),
+        (&["20261399.csv", "20261499.csv"], false),
+    ] {
+        let found = check_dates(names.iter().copied());
+        assert_eq!(found.is_err(), is_refused, "{names:?}: {found:?}");
+    }
+}
