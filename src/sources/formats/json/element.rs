@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
-use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::sources::aliases::{Choice, Field, choose};
@@ -134,7 +134,7 @@ impl Survey {
         let quantities = match chosen(Field::Quantity, reading.quantity.as_deref()) {
             Choice::None => Vec::new(),
             Choice::At(at) => name(at).into_iter().collect(),
-            // A row in which they agree has one reading.
+            // A product in which they agree has one reading.
             Choice::Ambiguous(all) => all.into_iter().filter_map(name).collect(),
         };
         let first = |field: Field, named: Option<&str>| match chosen(field, named) {
@@ -435,7 +435,7 @@ fn scalar(value: &RawValue) -> Result<Option<Scalar>, String> {
     }
 }
 
-/// The members of an object, each name once.
+/// The members of an object, in their order.
 struct Members<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'a> Members<'a> {
@@ -454,8 +454,9 @@ impl<'a> Members<'a> {
     fn find(&self, name: &str) -> Result<Option<&'a RawValue>, String> {
         let mut found = self.0.iter().filter(|(member, _)| is_named(member, name));
         let Some((first, value)) = found.next() else { return Ok(None) };
-        match found.find(|(_, other)| other.get() != value.get()) {
+        match found.find(|(second, other)| second == first || other.get() != value.get()) {
             None => Ok(Some(value)),
+            Some((second, _)) if second == first => Err(format!("'{first}' is stated twice")),
             Some((second, other)) => Err(format!(
                 "'{first}' is {value} and '{second}' is {other}: leave one of them",
                 value = shown(value),
@@ -464,18 +465,23 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// The quantity. Where several members may hold it, they must agree; null is an empty one.
+    /// The quantity. Where several members may hold it, all of them must, and must agree; null is an
+    /// empty one.
     fn quantity(&self, names: &[String]) -> Result<Option<Scalar>, RowProblem> {
         let mut found: Option<(&str, Scalar)> = None;
-        let mut is_null = false;
+        let mut empty = None;
+        let mut missing = None;
         for name in names {
-            let Some(value) = self.find(name)? else { continue };
+            let Some(value) = self.find(name)? else {
+                missing = Some(name);
+                continue;
+            };
             // `"available": true` beside a count is a flag.
             if matches!(value.get(), "true" | "false") && names.len() > 1 {
                 continue;
             }
             let Some(scalar) = scalar(value).map_err(|e| format!("{name}: {e}"))? else {
-                is_null = true;
+                empty = Some(name);
                 continue;
             };
             match &found {
@@ -489,8 +495,14 @@ impl<'a> Members<'a> {
                 None => found = Some((name, scalar)),
             }
         }
-        let empty = || is_null.then(|| Scalar { text: String::new(), is_number: false });
-        Ok(found.map(|(_, scalar)| scalar).or_else(empty))
+        match (found, empty.or(missing)) {
+            (Some((name, scalar)), Some(other)) => Err(RowProblem::Suspicious(format!(
+                "{name} is {} and {other} is not stated: set quantity to the one that is meant",
+                scalar.text
+            ))),
+            (Some((_, scalar)), None) => Ok(Some(scalar)),
+            (None, _) => Ok(empty.map(|_| Scalar { text: String::new(), is_number: false })),
+        }
     }
 
     fn items(&self) -> Option<&'a RawValue> {
@@ -517,13 +529,9 @@ impl<'de> Visitor<'de> for Collect {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
-        let mut seen = HashSet::new();
         let mut collected = Vec::new();
-        while let Some((name, value)) = members.next_entry::<String, &RawValue>()? {
-            if !seen.insert(name.clone()) {
-                return Err(A::Error::custom(format_args!("'{name}' is stated twice")));
-            }
-            collected.push((name, value));
+        while let Some(member) = members.next_entry::<String, &RawValue>()? {
+            collected.push(member);
         }
         Ok(collected)
     }

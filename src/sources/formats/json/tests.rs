@@ -255,6 +255,18 @@ fn members_that_differ_in_case_must_agree() {
     assert_eq!(told[0], "1 rejected: 'stock' is 5 and 'Stock' is 7: leave one of them");
     assert_eq!(told[1..], ["2 b = 3", "3 c = 1"]);
     assert_eq!(read(r#"[{"sku":"a","SKU":"a","stock":5}]"#), ["1 a = 5"]);
+    // What is not read may be stated twice; of a quantity the SKU is still known.
+    assert_eq!(read(r#"[{"sku":"a","note":1,"note":2,"stock":5}]"#), ["1 a = 5"]);
+    let (found, _) = entries(
+        Format::Json,
+        br#"[{"sku":"a","stock":5,"stock":7},{"sku":"b","stock":1}]"#,
+        &Reading::default(),
+    );
+    let crate::sources::Entry::Rejected(fault) = &found[0] else { panic!("{found:?}") };
+    assert_eq!(
+        (fault.reason.as_str(), fault.sku.as_deref()),
+        ("'stock' is stated twice", Some("a"))
+    );
     let told = read(r#"[{"sku":"a","SKU":"b","stock":5}]"#);
     assert!(told[0].contains("'sku' is \"a\" and 'SKU' is \"b\""), "{told:?}");
 }
@@ -268,9 +280,13 @@ fn product_without_the_quantity_that_others_have_is_suspicious() {
     assert_eq!(told[2], "3 c = ?");
     let set = Reading { quantity: Some("stock".to_owned()), ..Reading::default() };
     assert_eq!(read_as(rows, &set), ["1 a = 9", "2 b = 7", "3 c = ?"]);
-    // Neither name is preferred, and each product has one of them.
-    let either = r#"[{"sku":"a","stock":5},{"sku":"b","quantity":7}]"#;
-    assert_eq!(read(either), ["1 a = 5", "2 b = 7"]);
+    // Neither name is preferred: a product must have both, and they must agree.
+    let either = r#"[{"sku":"a","stock":5},{"sku":"b","stock":null,"quantity":100},
+        {"sku":"c","stock":3,"quantity":3},{"sku":"d"},{"sku":"e","stock":null}]"#;
+    let told = read(either);
+    assert!(told[0].starts_with("1 suspicious: stock is 5 and quantity is not stated"), "{told:?}");
+    assert!(told[1].starts_with("2 suspicious: quantity is 100 and stock is not"), "{told:?}");
+    assert_eq!(told[2..], ["3 c = 3", "4 d = ?", "5 e = ?"]);
 }
 
 #[test]
