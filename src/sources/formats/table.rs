@@ -8,7 +8,7 @@
 //! thousand by what the rest of its column proves. Then [`Table::put`] reads the rows.
 
 use std::borrow::Cow;
-use std::cell::Cell as StdCell;
+use std::cell::{Cell as StdCell, RefCell};
 
 use chrono::{DateTime, Utc};
 
@@ -238,6 +238,7 @@ impl<'r> Search<'r> {
             is_encoding_doubted: false,
             second_header: None,
             totals: StdCell::default(),
+            latest_sku: RefCell::default(),
         }))
     }
 
@@ -352,6 +353,8 @@ pub(super) struct Table<'r> {
     second_header: Option<(u64, Vec<String>)>,
     /// Rows left out because their SKU is the word for a total: how many, and the first one.
     totals: StdCell<(u64, u64)>,
+    /// The SKU of the latest row that has one: the next row without may be of the same product.
+    latest_sku: RefCell<String>,
 }
 
 impl Table<'_> {
@@ -368,6 +371,16 @@ impl Table<'_> {
     /// Notes that SKUs which belong to the same list have zeros before their digits.
     pub(super) fn expect_padded_skus(&self) {
         self.has_padded_skus.set(true);
+    }
+
+    /// Whether a row of another sheet has a SKU and a number where this table has its columns.
+    pub(super) fn fits(&self, cells: &[Cell<'_>]) -> bool {
+        let is_number = match cells.get(self.quantity) {
+            Some(Cell::Number(..)) => true,
+            Some(Cell::Text(text)) => Quantity::parse(text, None).is_ok(),
+            Some(_) | None => false,
+        };
+        is_number && self.legible_sku(cells).is_some()
     }
 
     /// Notes how many fields a row has. Every row comes here before the first one is put.
@@ -517,9 +530,36 @@ impl Table<'_> {
     ) -> Result<(), GivenUp> {
         match self.row(line, cells) {
             Ok(None) => Ok(()),
-            Ok(Some(row)) => sink(Entry::Row(row)),
-            Err(problem) => sink(problem.into_entry(line, &shown(), self.legible_sku(cells))),
+            Ok(Some(row)) => {
+                self.remember_sku(&row.key);
+                sink(Entry::Row(row))
+            }
+            Err(problem) => {
+                let sku = self.legible_sku(cells);
+                let mut entry = problem.into_entry(line, &shown(), sku);
+                if let Entry::Rejected(fault) | Entry::Suspicious(fault) = &mut entry {
+                    let is_blank = cells.get(self.sku).is_none_or(Cell::is_blank);
+                    match &fault.sku {
+                        Some(sku) => self.remember_sku(&Key::Sku(sku.clone())),
+                        None if is_blank => fault.may_be = self.latest_sku(),
+                        None => self.latest_sku.borrow_mut().clear(),
+                    }
+                }
+                sink(entry)
+            }
         }
+    }
+
+    fn remember_sku(&self, key: &Key) {
+        let (Key::Sku(sku) | Key::Id(sku)) = key;
+        let mut latest = self.latest_sku.borrow_mut();
+        latest.clear();
+        latest.push_str(sku);
+    }
+
+    fn latest_sku(&self) -> Option<String> {
+        let latest = self.latest_sku.borrow();
+        (!latest.is_empty()).then(|| latest.clone())
     }
 
     /// The SKU of a row that is not applied, if that much is certain.

@@ -188,6 +188,23 @@ fn above_the_header_there_may_be_a_title() {
 }
 
 #[test]
+fn row_without_a_sku_may_be_of_the_product_above() {
+    let file = "sku;size;stock\n;S;1\nA-1;S;5\n;M;7\n;L;8\nB-1;S;2\n01.фев;S;2\n;M;3\n";
+    let found = entries(file.as_bytes(), &Reading::default()).unwrap();
+    let products: Vec<_> = found
+        .iter()
+        .map(|entry| match entry {
+            Entry::Row(row) => format!("{:?}", row.key),
+            Entry::Rejected(fault) | Entry::Suspicious(fault) => format!("{:?}", fault.may_be),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let above = r#"Some("A-1")"#;
+    let (row, other) = (r#"Sku("A-1")"#, r#"Sku("B-1")"#);
+    assert_eq!(products, ["None", row, above, above, other, "None", "None"]);
+}
+
+#[test]
 fn every_delimiter_is_found_and_a_declared_one_wins() {
     for delimiter in [";", ",", "\t", "|"] {
         let file =

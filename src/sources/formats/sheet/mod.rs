@@ -126,6 +126,13 @@ fn read_workbook(
             )));
         }
     };
+    if reading.sheet.as_deref().is_none_or(|name| name == ALL_SHEETS) {
+        for (name, _) in sheets.iter().filter(|(name, is_hidden)| {
+            !is_hidden && refusals.iter().any(|(refused, _)| refused == name)
+        }) {
+            check_continuation(workbook, name, &chosen)?;
+        }
+    }
     if chosen.iter().any(|(_, _, found)| found.table.has_padded_skus()) {
         chosen.iter().for_each(|(_, _, found)| found.table.expect_padded_skus());
     }
@@ -159,6 +166,29 @@ fn read_workbook(
         ));
     }
     Ok(ending)
+}
+
+/// Checks that a sheet without a header does not go on with the rows of another, as programs write them
+/// that have reached the last row of a sheet.
+fn check_continuation(
+    workbook: &mut dyn Workbook,
+    name: &str,
+    chosen: &[&(&String, bool, Found<'_>)],
+) -> Result<(), FormatError> {
+    let mut continued = None;
+    workbook.walk(name, &mut |_, cells| {
+        if width(cells) == 0 {
+            return Ok(Go::On);
+        }
+        continued = chosen.iter().find(|(_, _, found)| found.table.fits(cells));
+        Ok(Go::Stop)
+    })?;
+    continued.map_or(Ok(()), |(other, ..)| {
+        Err(FormatError::Unfit(format!(
+            "sheet '{name}' has no header, and its first row looks like those of '{other}': give it the \
+             header, or set sheet to the name of the one that is meant"
+        )))
+    })
 }
 
 /// Why no sheet will do: the words for the only one, or for all of them.

@@ -337,6 +337,32 @@ fn merged_cells_stand_for_the_rows_they_cover() {
 }
 
 #[test]
+fn sheet_that_goes_on_without_a_header_is_refused() {
+    let file = misread("two-sheets.xlsx");
+    let names = workbook_names(&file);
+    let headless = changed(&file, |part, bytes| {
+        if !part.ends_with("sheet2.xml") {
+            return bytes;
+        }
+        let text = String::from_utf8(bytes).unwrap();
+        let (head, rows) = text.split_once("<row").unwrap();
+        let (_, rows) = rows.split_once("</row>").unwrap();
+        format!("{head}{rows}").into_bytes()
+    });
+    for reading in [Reading::default(), in_sheet("*")] {
+        let (_, ending) = told_of(&headless, &reading);
+        let said = ending.unwrap_err().to_string();
+        assert!(said.contains("has no header, and its first row looks like"), "{said}");
+    }
+    assert_eq!(entries(&headless, &in_sheet(&names[0])).len(), 2);
+}
+
+fn workbook_names(file: &[u8]) -> Vec<String> {
+    let said = refusal(file, &Reading::default());
+    said.split('\'').skip(1).step_by(2).take(2).map(str::to_owned).collect()
+}
+
+#[test]
 fn sheet_that_states_a_cell_twice_is_refused() {
     let file = misread("merged-cells.xlsx");
     let twice = replaced(
@@ -378,7 +404,7 @@ fn several_sheets_with_the_columns_are_for_the_operator_to_choose() {
     );
     let all: Vec<_> = entries(&file, &in_sheet("*")).iter().map(told).collect();
     assert_eq!(all, ["2: A-1=5", "3: A-2=3", "2: A-1=7", "3: B-9=4"]);
-    let names: Vec<_> = said.split('\'').skip(1).step_by(2).take(2).map(str::to_owned).collect();
+    let names = workbook_names(&file);
     assert_eq!(entries(&file, &in_sheet(&names[1])).len(), 2, "{names:?}");
     let hidden = replaced(&file, "workbook.xml", "state=\"visible\"", "state=\"hidden\"");
     let (found, ending) = told_of(&hidden, &Reading::default());
