@@ -78,10 +78,14 @@ fn print(preview: &Preview) {
         let shown: Vec<_> = preview.warehouses.iter().map(|name| format!("'{name}'")).collect();
         say(&line("warehouses", &shown.join(", ")));
     }
-    let Preview { rows, rejected, suspicious, .. } = preview;
+    let Preview { rows, without_quantity, rejected, suspicious, .. } = preview;
+    let nothing = match without_quantity {
+        0 => String::new(),
+        count => format!(", {count} state no quantity"),
+    };
     say(&line(
         "rows",
-        &format!("{rows} would be applied, {rejected} rejected, {suspicious} suspicious"),
+        &format!("{rows} would be applied{nothing}, {rejected} rejected, {suspicious} suspicious"),
     ));
     for row in &preview.first_rows {
         say(&line("  applied", &shown(row)));

@@ -19,6 +19,8 @@ pub struct Preview {
     pub files: Vec<Ending>,
     /// Rows that would be applied.
     pub rows: u64,
+    /// Rows that name a product and state no quantity of it.
+    pub without_quantity: u64,
     /// Rows that break a rule.
     pub rejected: u64,
     /// Rows that can be read in two ways.
@@ -98,11 +100,13 @@ pub async fn inspect(
     };
     let contents = statements.settle(source, &staged, settling).await?;
     let first_rows = statements.first_rows(SHOWN).await?;
+    let without_quantity = statements.rows_without_quantity().await?;
     statements.abandon().await?;
     let warehouses = staged.places.iter().filter(|place| !place.is_empty()).cloned().collect();
     Ok(Preview {
         files,
-        rows: contents.rows,
+        rows: contents.rows.saturating_sub(without_quantity),
+        without_quantity,
         rejected: contents.rejected - contents.suspicious,
         suspicious: contents.suspicious,
         first_rows,

@@ -371,6 +371,13 @@ impl Statements {
         }
     }
 
+    /// How many rows of a settled delivery state no quantity.
+    pub(super) async fn rows_without_quantity(&mut self) -> Result<u64, StatedError> {
+        let sql = "SELECT COUNT(*) FROM delivery.row WHERE quantity IS NULL";
+        let count = sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut self.conn).await;
+        count.map(i64::cast_unsigned).map_err(|error| self.failed(error))
+    }
+
     /// The first rows of a settled delivery that would be applied.
     pub(super) async fn first_rows(&mut self, most: u32) -> Result<Vec<PreviewRow>, StatedError> {
         let rows = sqlx::query(

@@ -19,6 +19,7 @@ const BY_FIRST_BYTES: &[(&[u8], &str, &str)] = &[
     (b"\xfd7zXZ\x00", "an XZ archive", PACK_AS),
     (b"%PDF-", "a PDF document", "export the stock as XLSX or CSV"),
     (b"SQLite format 3\x00", "an SQLite database", "export the stock as CSV"),
+    (b"\x00\x01\x00\x00Standard ", "an Access database", "export the stock as CSV"),
 ];
 
 /// The cure of archives.
@@ -121,6 +122,9 @@ pub(super) fn check_text(head: &str) -> Result<(), FormatError> {
 pub(super) fn by_root(root: &str) -> Option<FormatError> {
     match root {
         "document-content" | "document" => Some(foreign("an OpenDocument spreadsheet (ODS)")),
+        "table" | "center" | "font" | "p" | "b" => {
+            Some(foreign("an HTML table, as some programs name .xls"))
+        }
         "Workbook" => Some(foreign("an XML spreadsheet of Excel 2003 (SpreadsheetML)")),
         _ => None,
     }
@@ -167,6 +171,7 @@ mod tests {
             (b"\xfd7zXZ\x00\x00", Some("XZ")),
             (b"%PDF-1.7", Some("export the stock as XLSX or CSV")),
             (b"SQLite format 3\x00", Some("SQLite")),
+            (b"\x00\x01\x00\x00Standard Jet DB", Some("Access")),
             (&dbf, Some("DBF")),
             (b"sku;stock\nA;5\n", None),
             (b"", None),
