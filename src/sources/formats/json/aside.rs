@@ -42,7 +42,7 @@ enum Value {
     /// `true`, or a text.
     Something,
     /// An object's members, without objects and lists in it.
-    Object(Vec<(String, Value)>),
+    Object(Vec<(String, Self)>),
     /// A list, and whether its first element is a product.
     List(bool),
 }

@@ -107,7 +107,7 @@ fn read_workbook(
             Err(why) => refusals.push((name.clone(), why)),
         }
     }
-    let has_rows = |sheet: &&(&String, bool, Found<'_>)| sheet.2.rows > 0;
+    let has_rows = |sheet: &&Sheet<'_, '_>| sheet.2.rows > 0;
     let visible: Vec<_> = found.iter().filter(|(_, is_hidden, _)| !is_hidden).collect();
     let hidden: Vec<_> = found.iter().filter(|(_, is_hidden, _)| *is_hidden).collect();
     let pool = if visible.is_empty() { &hidden } else { &visible };
@@ -133,11 +133,35 @@ fn read_workbook(
             check_continuation(workbook, name, &chosen)?;
         }
     }
+    let mut ending = read_sheets(workbook, &chosen, sink)?;
+    let read: Vec<_> = chosen.iter().map(|(name, ..)| *name).collect();
+    ending.shape.set("sheet", read.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", "));
+    ending.shape.set("sheets", named(sheets.iter().map(|(name, _)| name).collect()));
+    let left: Vec<_> =
+        hidden.iter().map(|(name, ..)| *name).filter(|it| !read.contains(it)).collect();
+    if !left.is_empty() {
+        ending.notices.push(format!(
+            "hidden sheets that have the columns are left out: {}; set sheet to read one",
+            named(left)
+        ));
+    }
+    Ok(ending)
+}
+
+/// A sheet that has the columns: its name, whether it is hidden, and its table.
+type Sheet<'s, 'r> = (&'s String, bool, Found<'r>);
+
+/// Reads the rows of the sheets that are meant.
+fn read_sheets(
+    workbook: &mut dyn Workbook,
+    chosen: &[&Sheet<'_, '_>],
+    sink: Sink<'_>,
+) -> Result<Ending, FormatError> {
     if chosen.iter().any(|(_, _, found)| found.table.has_padded_skus()) {
         chosen.iter().for_each(|(_, _, found)| found.table.expect_padded_skus());
     }
     let mut ending = Ending::default();
-    for (name, _, Found { table, header, .. }) in &chosen {
+    for (name, _, Found { table, header, .. }) in chosen {
         let is_one = chosen.len() == 1;
         let below = workbook.merges(name)?.into_iter().filter(|merge| merge.first > *header);
         let mut merges = Merges::new(below);
@@ -154,17 +178,6 @@ fn read_workbook(
         ending.shape.set("header", format!("row {header}"));
         ending.notices.extend(table.notice());
     }
-    let read: Vec<_> = chosen.iter().map(|(name, ..)| *name).collect();
-    ending.shape.set("sheet", read.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", "));
-    ending.shape.set("sheets", named(sheets.iter().map(|(name, _)| name).collect()));
-    let left: Vec<_> =
-        hidden.iter().map(|(name, ..)| *name).filter(|it| !read.contains(it)).collect();
-    if !left.is_empty() {
-        ending.notices.push(format!(
-            "hidden sheets that have the columns are left out: {}; set sheet to read one",
-            named(left)
-        ));
-    }
     Ok(ending)
 }
 
@@ -173,7 +186,7 @@ fn read_workbook(
 fn check_continuation(
     workbook: &mut dyn Workbook,
     name: &str,
-    chosen: &[&(&String, bool, Found<'_>)],
+    chosen: &[&Sheet<'_, '_>],
 ) -> Result<(), FormatError> {
     let mut continued = None;
     workbook.walk(name, &mut |_, cells| {
