@@ -215,7 +215,7 @@ impl AlarmKind {
 
     /// The name in logs, metrics and the status.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::AbsenceNotApplied => "absence_not_applied",
             Self::AuthFailures => "auth_failures",

@@ -9,6 +9,7 @@ use super::operator::{Operator, ReportArgs, list, query, text};
 use super::progress::Stage;
 use super::{runtime, say, tell};
 use crate::migrator::reconcile::Class;
+use crate::telemetry::AlarmKind;
 
 /// How often it is looked how far the service has come.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
@@ -18,6 +19,11 @@ const PATIENCE: Duration = Duration::from_mins(11);
 
 /// Examples printed of each class.
 const MOST_EXAMPLES: usize = 5;
+
+/// Member of a report: the sources whose latest snapshot lacks SKUs that keep their stock, as the
+/// alarms of that name have it. The Market then shows what the service knows, and not what the source
+/// has.
+const ABSENCE: &str = AlarmKind::AbsenceNotApplied.name();
 
 /// What to verify.
 #[derive(Debug, clap::Args)]
@@ -85,7 +91,9 @@ async fn watch(
             if let Some(stage) = stage {
                 stage.end(&format!("{} offers on {} pages", survey["listed"], survey["pages"]));
             }
-            return Ok(shop.clone());
+            let mut shop = shop.clone();
+            shop[ABSENCE] = absence_not_applied(&status, name);
+            return Ok(shop);
         }
         if survey["state"] == "failed" && survey["began"] != began {
             bail!("{name}: the Market's copy cannot be read: {}", text(&survey["trouble"]));
@@ -112,7 +120,18 @@ fn shop_of<'a>(status: &'a Value, name: &str) -> anyhow::Result<&'a Value> {
     shops.find(|shop| shop["name"] == name).ok_or_else(|| anyhow!("the shop {name} is gone"))
 }
 
+/// The alarms about absence of a shop's sources: of which source, and what is wrong.
+fn absence_not_applied(status: &Value, shop: &str) -> Value {
+    let is_of_shop = |about: &str| about.split('/').next() == Some(shop);
+    let alarms = list(&status["alarms"]).iter().filter(|alarm| alarm["alarm"] == ABSENCE);
+    let of_shop = alarms.filter(|alarm| is_of_shop(&text(&alarm["about"])));
+    of_shop.map(|alarm| json!({"source": alarm["about"], "text": alarm["text"]})).collect()
+}
+
 fn is_explained(shop: &Value) -> bool {
+    if !list(&shop[ABSENCE]).is_empty() {
+        return false;
+    }
     let classes = &shop["survey"]["classes"];
     Class::ALL.iter().filter(|class| !class.is_explained()).all(|c| classes[c.name()].is_null())
 }
@@ -153,6 +172,9 @@ fn print(shop: &Value) {
     for class in Class::ALL {
         let of_it = list(&survey["examples"]).iter().filter(|e| e["class"] == class.name());
         of_it.take(MOST_EXAMPLES).for_each(print_example);
+    }
+    for alarm in list(&shop[ABSENCE]) {
+        say(&format!("  OPEN  absence of {}: {}", text(&alarm["source"]), text(&alarm["text"])));
     }
     if let Some(would) = survey["would_send"].as_object() {
         let told: Vec<String> =

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::{counts, with_source};
 use crate::harness::{House, Shop, dated};
+use crate::program::ask;
 
 /// A directory with a file of stock, and the shop that it feeds.
 struct Place(TempDir);
@@ -59,6 +60,30 @@ async fn a_file_put_into_place_reaches_the_market_and_a_restart_takes_it_once() 
         assert_eq!(doors.source("erp").await.unwrap()["state"], "waiting");
     }
     assert_eq!(doors.counts(house.shop(), &["A", "B"]).await, counts(&[("A", 1), ("B", 7)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_names_the_source_whose_absent_skus_keep_their_stock() {
+    let rows = |count: u32| (0..count).map(|at| format!("S-{at};5\n")).collect::<String>();
+    let place = Place::new();
+    place.stock(&rows(300), 20);
+    let settings = ["scope = \"snapshot\"", "absent = \"zero\""];
+    let house = House::with(&[place.shop(Shop::moscow(), &settings)]).await;
+    let doors = house.doors();
+    doors.look_until("erp", "it is taken", |it| it["last"]["rows"] == 300).await;
+    // Which SKU the last row names is not known: it may be the absent one.
+    place.stock(&format!("{}01.фев;3\n", rows(299)), 10);
+    doors.look_until("erp", "it is taken", |it| it["last"]["rows"] == 299).await;
+    house.settle().await;
+    let (code, stdout, _) = ask(doors, &["verify"]);
+    assert_eq!(code, Some(1), "{stdout}");
+    assert!(stdout.contains("OPEN  absence of moscow/erp: "), "{stdout}");
+    assert!(stdout.contains("01.фев"), "the row that prevents it: {stdout}");
+    place.stock(&rows(299), 0);
+    doors.look_until("erp", "it is taken", |it| it["last"]["zeroed"] == 1).await;
+    house.settle().await;
+    let (code, stdout, _) = ask(doors, &["verify"]);
+    assert_eq!((code, stdout.contains("absence")), (Some(0), false), "{stdout}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
