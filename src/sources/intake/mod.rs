@@ -1,8 +1,8 @@
+mod digest;
 mod taking;
 mod told;
 mod view;
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex as Lock, PoisonError};
@@ -676,23 +676,9 @@ impl Intake {
         Ok(())
     }
 
-    /// All that decides what is made of a statement, in one text.
+    /// The digest of all rules that make stock of statements.
     fn digest(&self) -> String {
-        use sha2::{Digest as _, Sha256};
-        let mut text = format!("{:?} {:?}", self.0.rules.combine, self.0.rules.shape);
-        let mut overrides: Vec<_> = self.0.rules.overrides.iter().collect();
-        overrides.sort_by(|(one, _), (other, _)| one.as_str().cmp(other.as_str()));
-        let _infallible = write!(text, "{overrides:?}");
-        for Seat { taking, .. } in &self.0.seats {
-            let Taking { name, absent, warehouses, rules, mapping, .. } = taking;
-            let _infallible =
-                write!(text, "{name:?} {absent:?} {warehouses:?} {rules:?} {mapping:?}");
-        }
-        let digest = Sha256::digest(text.as_bytes());
-        digest.iter().take(16).fold(String::new(), |mut text, byte| {
-            let _infallible = write!(text, "{byte:02x}");
-            text
-        })
+        digest::digest(&self.0.rules, self.0.seats.iter().map(|seat| &seat.taking))
     }
 
     async fn view(&self, statements: &mut Statements) -> Result<View<'_>, IntakeError> {
