@@ -793,6 +793,26 @@ mod tests {
     }
 
     #[test]
+    fn formula_with_an_empty_text_is_no_zero() {
+        for zeroes_empties in [false, true] {
+            let reading = Reading { zeroes_empties, ..Reading::default() };
+            let text = |text: &'static str| Cell::Text(text.into());
+            let table =
+                Search::new(&reading).offer(&[text("sku"), text("stock")]).unwrap().unwrap();
+            let empty = table.row(2, &[text("A-1"), Cell::Empty]).unwrap().unwrap();
+            assert_eq!(empty.quantity, zeroes_empties.then_some(Quantity::ZERO));
+            let formula = table.row(3, &[text("A-2"), Cell::Blank]);
+            match formula {
+                Ok(Some(row)) => assert_eq!((row.quantity, zeroes_empties), (None, false)),
+                Err(RowProblem::Suspicious(reason)) => {
+                    assert!(zeroes_empties && reason.contains("stored value is empty"), "{reason}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
     fn a_total_is_told_from_a_product() {
         let text = |text: &'static str| Cell::Text(text.into());
         for total in

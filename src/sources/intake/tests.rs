@@ -420,8 +420,15 @@ async fn a_sku_twice_with_two_numbers_is_set_aside_and_with_one_it_is_one() {
 async fn duplicates_are_read_as_the_setting_says() {
     use Duplicates::{Reject, Same, Sum};
     let bad = || Entry::Rejected(Fault { sku: Some("A".into()), ..Fault::new(1, "A;-3", "less") });
+    let perhaps = || {
+        let may_be = Some("A".into());
+        Entry::Rejected(Fault { may_be, ..Fault::new(2, ";M;7", "sku is empty") })
+    };
     let article = || article("p1", "A");
     for (duplicates, rows, expected) in [
+        (Reject, vec![row("A", 5), perhaps()], None),
+        (Sum, vec![perhaps(), row("A", 5)], None),
+        (Sum, vec![perhaps(), Entry::NextPart, row("A", 5)], Some(5)),
         (Reject, vec![row("A", 5), row("A", 5)], None),
         (Reject, vec![row("A", 5), row("A", 7)], None),
         (Same, vec![row("A", 5), row("A", 5)], Some(5)),
