@@ -201,6 +201,7 @@ impl Migrator {
         let keys = Keys::default();
         let mut desks = HashMap::new();
         let mut benches = HashMap::new();
+        let mut lanes = Vec::new();
         for (target, memory) in targets {
             let desk = Arc::new(Desk::default());
             desks.insert(target.shop, Arc::clone(&desk));
@@ -215,8 +216,17 @@ impl Migrator {
             };
             bench.resume(memory.hidden.clone());
             benches.insert(target.shop, bench);
-            let lane =
-                Lane::new(target, context.clone(), desk, memory, (dice, purse, keys.clone()));
+            lanes.push(Lane::new(
+                target,
+                context.clone(),
+                desk,
+                memory,
+                (dice, purse, keys.clone()),
+            ));
+        }
+        // Not before all of them exist: each has noted in the limit it may share what it sent in an
+        // earlier life.
+        for lane in lanes {
             tasks.spawn("migrator", lane.run(tasks.clone()));
         }
         Self { desks: Arc::new(desks), benches: Arc::new(benches) }

@@ -252,7 +252,8 @@ async fn shops_of_one_business_share_its_limit_and_a_restart_gives_none_back() {
         house.doors().feed(&shops[n % 2], &[("A", 1 + u32::try_from(n).unwrap())]).await;
         house.settle().await;
     }
-    assert_eq!(house.market.report().requests, 5);
+    let report = house.market.report();
+    assert_eq!(report.requests, 5, "{report:?}");
     for shop in &shops {
         house.excuse(shop, "the minute is spent");
     }
