@@ -56,7 +56,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "log_filter",
         Some("info"),
-        "a level, and levels of modules: info,stockbridge::intake=debug",
+        "a level, and levels of modules: info,stockbridge::migrator=debug",
     ),
 ];
 
@@ -145,6 +145,7 @@ pub const SOURCE_SETTINGS: &[Setting] = &[
     setting("decimal", None, "comma or point"),
     setting("duplicates", None, "reject, same or sum"),
     setting("suspicious_sku", Some("reject"), "reject or take"),
+    setting("single_page", Some("reject"), "reject or take"),
     setting("variants", Some("reject"), "reject or sum"),
     // What is made of it.
     setting("places", Some("sum"), "sum or minimum"),

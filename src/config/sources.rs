@@ -250,6 +250,7 @@ fn read_reading(reader: &mut Reader<'_>, kind: &str) -> Option<Reading> {
     let unavailable = one_of(reader, "unavailable", ["keep", "zero"]);
     let empty = one_of(reader, "empty", ["keep", "zero"]);
     let suspicious_sku = one_of(reader, "suspicious_sku", ["reject", "take"]);
+    let single_page = one_of(reader, "single_page", ["reject", "take"]);
     let decimal = reader.optional("decimal", DecimalMark::from_name);
     let variants = if matches!(kind, "file" | "1c") {
         one_of(reader, "variants", ["reject", "sum"])
@@ -264,6 +265,7 @@ fn read_reading(reader: &mut Reader<'_>, kind: &str) -> Option<Reading> {
         zeroes_unavailable: unavailable?,
         zeroes_empties: empty?,
         takes_suspicious_skus: suspicious_sku?,
+        takes_single_pages: single_page?,
         decimal,
         variants: if variants? { Variants::Sum } else { Variants::Reject },
         ..reading
@@ -588,7 +590,9 @@ fn write_reading(f: &mut fmt::Formatter<'_>, reading: &Reading) -> fmt::Result {
     writeln!(f, "unavailable = \"{}\"", word(reading.zeroes_unavailable, ["keep", "zero"]))?;
     writeln!(f, "empty = \"{}\"", word(reading.zeroes_empties, ["keep", "zero"]))?;
     let takes_suspicious = reading.takes_suspicious_skus;
+    let takes_pages = reading.takes_single_pages;
     writeln!(f, "suspicious_sku = \"{}\"", word(takes_suspicious, ["reject", "take"]))?;
+    writeln!(f, "single_page = \"{}\"", word(takes_pages, ["reject", "take"]))?;
     reading.decimal.map_or(Ok(()), |it| writeln!(f, "decimal = \"{}\"", it.name()))?;
     if reading.variants == Variants::Sum {
         writeln!(f, "variants = \"sum\"")?;

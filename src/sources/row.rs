@@ -209,6 +209,8 @@ pub struct Reading {
     /// SKUs that a spreadsheet seems to have spoilt are taken as they are written. Setting
     /// `suspicious_sku`.
     pub takes_suspicious_skus: bool,
+    /// A JSON list that is one page of several is taken. Setting `single_page`.
+    pub takes_single_pages: bool,
     /// The path of the list of products in a JSON document, as in `result.items`. Setting `list`.
     pub list: Option<String>,
     /// How the variants of a product that share its article are read. Setting `variants`.

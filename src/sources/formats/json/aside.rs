@@ -1,25 +1,38 @@
-//! What stands beside the list of products: a second list, and what tells that the list is one page
-//! of a longer one.
+//! Members beside the list of products: a second list, and signs that the list is one page of
+//! several.
 
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::element::is_product;
 use super::shape::is_list_name;
-use crate::sources::formats::fields::is_named;
+use crate::sources::Reading;
 
-/// Objects in which a document tells about its pages.
-const ABOUT_PAGES: &[&str] = &["meta", "pagination", "paging", "page", "pageInfo", "links"];
-
+/// Objects in which a document tells about its pages, without marks and in lower case like all names
+/// below.
+const ABOUT_PAGES: &[&str] =
+    &["meta", "pagination", "paging", "pager", "page", "pageinfo", "links", "next"];
 /// Members that state how many products there are on all pages.
-const TOTAL: &[&str] = &["total", "totalcount", "totalitems", "totalelements", "size", "count"];
+const TOTAL: &[&str] = &["total", "totalcount", "totalitems", "totalelements", "totalrecords"];
+/// The same, where there is a limit too; elsewhere it is the size of a page.
+const TOTAL_BESIDE_LIMIT: &[&str] = &["size"];
 /// Members that only a page has.
-const OF_PAGE: &[&str] =
-    &["limit", "perpage", "pagesize", "offset", "skip", "page", "currentpage", "pagenumber"];
+const OF_PAGE: &[&str] = &[
+    "limit",
+    "perpage",
+    "pagesize",
+    "offset",
+    "skip",
+    "page",
+    "currentpage",
+    "pagenumber",
+    "lastid",
+    "cursor",
+];
 /// Members that state how many pages there are.
-const PAGES: &[&str] = &["pages", "totalpages", "pagecount", "lastpage"];
+const PAGES: &[&str] = &["pages", "totalpages", "pagecount", "pagescount", "lastpage"];
 /// Members that say that there is a next page, or where.
 const NEXT: &[&str] = &[
     "next",
@@ -33,15 +46,23 @@ const NEXT: &[&str] = &[
     "hasnextpage",
 ];
 
-/// A member beside the list.
+/// Levels of objects about pages: `meta.pagination`, `links.next`.
+const MAX_LEVELS: usize = 2;
+
+/// Name without marks between its words, in lower case.
+fn plain(name: &str) -> String {
+    name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
+
+/// Value of a member beside the list.
 #[derive(Debug, PartialEq)]
-enum Value {
-    /// Null, `false` or an empty text.
+enum SideValue {
+    /// Null, `false`, 0 or a text that says so.
     Nothing,
     Number(u64),
-    /// `true`, or a text.
+    /// `true`, or another text.
     Something,
-    /// An object's members, without objects and lists in it.
+    /// Members of an object about pages.
     Object(Vec<(String, Self)>),
     /// A list, and whether its first element is a product.
     List(bool),
@@ -53,10 +74,12 @@ pub(super) struct Beside {
     /// The first member that may be a list of products too.
     second_list: Option<String>,
     total: Option<(String, u64)>,
+    size: Option<(String, u64)>,
     pages: Option<(String, u64)>,
     next: Option<String>,
     /// Some member is one that only a page has.
     is_page: bool,
+    has_limit: bool,
 }
 
 impl Beside {
@@ -69,134 +92,167 @@ impl Beside {
         name: &str,
         members: &mut A,
     ) -> Result<(), A::Error> {
-        let value = members.next_value_seed(Read { is_inner: false })?;
-        match value {
-            Value::List(is_of_products) if is_of_products || is_list_name(name) => {
-                self.second_list.get_or_insert(name.to_owned());
-            }
-            Value::Object(inner) if ABOUT_PAGES.iter().any(|known| is_named(name, known)) => {
-                for (name, value) in inner {
-                    self.learn(&name, &value);
+        match members.next_value_seed(ReadSideValue::of(name, 1))? {
+            SideValue::List(is_of_products) => {
+                if is_of_products || is_list_name(name) {
+                    self.second_list.get_or_insert(name.to_owned());
                 }
             }
-            value => self.learn(name, &value),
+            value => self.learn(name, value),
         }
         Ok(())
     }
 
-    fn learn(&mut self, name: &str, value: &Value) {
-        let plain: String =
-            name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
+    fn learn(&mut self, name: &str, value: SideValue) {
+        let plain = plain(name);
         let is_one_of = |known: &[&str]| known.contains(&plain.as_str());
+        let named = |number| (name.to_owned(), number);
         match value {
-            Value::Number(number) if is_one_of(TOTAL) => {
-                self.total.get_or_insert((name.to_owned(), *number));
+            SideValue::Number(number) if is_one_of(TOTAL) => {
+                self.total.get_or_insert(named(number));
             }
-            Value::Number(number) if is_one_of(PAGES) => {
-                self.pages.get_or_insert((name.to_owned(), *number));
+            SideValue::Number(number) if is_one_of(TOTAL_BESIDE_LIMIT) => {
+                self.size.get_or_insert(named(number));
             }
-            Value::Number(_) if is_one_of(OF_PAGE) => self.is_page = true,
-            Value::Number(_) | Value::Something if is_one_of(NEXT) => {
+            SideValue::Number(number) if is_one_of(PAGES) => {
+                self.pages.get_or_insert(named(number));
+            }
+            SideValue::Number(_) | SideValue::Something if is_one_of(OF_PAGE) => {
+                self.is_page = true;
+                self.has_limit |= plain == "limit";
+            }
+            SideValue::Number(_) | SideValue::Something if is_one_of(NEXT) => {
                 self.next.get_or_insert(name.to_owned());
             }
-            Value::Number(_)
-            | Value::Something
-            | Value::Nothing
-            | Value::Object(_)
-            | Value::List(_) => {}
+            SideValue::Object(inner) if is_one_of(NEXT) => {
+                if inner.iter().any(|(_, value)| *value == SideValue::Something) {
+                    self.next.get_or_insert(name.to_owned());
+                }
+            }
+            SideValue::Object(inner) => {
+                for (name, value) in inner {
+                    self.learn(&name, value);
+                }
+            }
+            SideValue::Number(_)
+            | SideValue::Something
+            | SideValue::Nothing
+            | SideValue::List(_) => {}
         }
     }
 
-    /// Checks that the list, which has so many products, is the only one and is all of it.
+    /// Checks that the list, which has so many products, is the only one and has all of them.
     ///
     /// # Errors
     /// There is a second list although no setting names one, or the list is one page of several.
-    pub(super) fn check(&self, products: u64, is_list_set: bool) -> Result<(), String> {
-        if let Some(name) = self.second_list.as_ref().filter(|_| !is_list_set) {
+    pub(super) fn check(&self, list: &str, products: u64, reading: &Reading) -> Result<(), String> {
+        if let Some(name) = self.second_list.as_ref().filter(|_| reading.list.is_none()) {
             return Err(format!(
-                "there are two lists of products, '{name}' is one: set list to the one that is meant"
+                "there are two lists of products, '{list}' and '{name}': set list to the one that is \
+                 meant"
             ));
         }
-        let told = match (&self.total, &self.pages, &self.next) {
-            (Some((name, total)), pages, next)
-                if self.is_page || pages.is_some() || next.is_some() =>
-            {
-                (*total > products).then(|| format!("its '{name}' is {total}"))
+        match self.page_of(products).filter(|_| !reading.takes_single_pages) {
+            None => Ok(()),
+            Some(sign) => Err(format!(
+                "the list has {products} products and is one page of several, {sign}: put the products \
+                 of all pages into one list, or set single_page = \"take\""
+            )),
+        }
+    }
+
+    /// The sign that a list of so many products is one page of several.
+    fn page_of(&self, products: u64) -> Option<String> {
+        let is_page = self.is_page || self.pages.is_some() || self.next.is_some();
+        let total = self.total.as_ref().or(self.size.as_ref().filter(|_| self.has_limit));
+        match (total, &self.pages, &self.next) {
+            (Some((name, total)), ..) => {
+                (is_page && *total > products).then(|| format!("its '{name}' is {total}"))
             }
-            (_, Some((name, pages)), _) if *pages > 1 => Some(format!("its '{name}' is {pages}")),
-            (_, _, Some(name)) => Some(format!("its '{name}' says that there is a next one")),
-            _ => None,
-        };
-        told.map_or(Ok(()), |told| {
-            Err(format!(
-                "the list has {products} products and is one page of several, {told}: put the \
-                 products of all pages into one list"
-            ))
-        })
+            (None, Some((name, pages)), _) if *pages > 1 => {
+                Some(format!("its '{name}' is {pages}"))
+            }
+            (None, _, Some(name)) => Some(format!("its '{name}' says that there is a next one")),
+            (None, _, None) => None,
+        }
     }
 }
 
-/// Reads a value without keeping its lists.
-struct Read {
-    /// Whether it is in an object beside the list.
-    is_inner: bool,
+/// Reads a value without keeping its lists, or members that are not about pages.
+struct ReadSideValue {
+    /// Whether the members of an object are kept.
+    keeps: bool,
+    level: usize,
 }
 
-impl<'de> DeserializeSeed<'de> for Read {
-    type Value = Value;
+impl ReadSideValue {
+    fn of(name: &str, level: usize) -> Self {
+        let is_about_pages = ABOUT_PAGES.contains(&plain(name).as_str());
+        Self { keeps: is_about_pages && level <= MAX_LEVELS, level }
+    }
+}
 
-    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Value, D::Error> {
+impl<'de> DeserializeSeed<'de> for ReadSideValue {
+    type Value = SideValue;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<SideValue, D::Error> {
         json.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Read {
-    type Value = Value;
+impl<'de> Visitor<'de> for ReadSideValue {
+    type Value = SideValue;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("any value")
     }
 
-    fn visit_bool<E>(self, is_so: bool) -> Result<Value, E> {
-        Ok(if is_so { Value::Something } else { Value::Nothing })
+    fn visit_bool<E>(self, is_so: bool) -> Result<SideValue, E> {
+        Ok(if is_so { SideValue::Something } else { SideValue::Nothing })
     }
 
-    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
-        Ok(Value::Number(number))
+    fn visit_u64<E>(self, number: u64) -> Result<SideValue, E> {
+        Ok(if number == 0 { SideValue::Nothing } else { SideValue::Number(number) })
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Value, E> {
-        Ok(Value::Nothing)
+    fn visit_i64<E>(self, _: i64) -> Result<SideValue, E> {
+        Ok(SideValue::Nothing)
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Value, E> {
-        Ok(Value::Nothing)
+    fn visit_f64<E>(self, _: f64) -> Result<SideValue, E> {
+        Ok(SideValue::Nothing)
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-        Ok(if text.trim().is_empty() { Value::Nothing } else { Value::Something })
+    fn visit_str<E: Error>(self, text: &str) -> Result<SideValue, E> {
+        let text = text.trim();
+        if let Ok(number) = text.parse() {
+            return self.visit_u64(number);
+        }
+        let is_nothing = matches!(text.to_lowercase().as_str(), "" | "false" | "no" | "null");
+        self.visit_bool(!is_nothing)
     }
 
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Nothing)
+    fn visit_unit<E>(self) -> Result<SideValue, E> {
+        Ok(SideValue::Nothing)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
-        let mut inner = Vec::new();
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<SideValue, A::Error> {
+        let mut kept = Vec::new();
         while let Some(name) = members.next_key::<String>()? {
-            if self.is_inner {
-                members.next_value::<IgnoredAny>()?;
+            if self.keeps {
+                let value = members.next_value_seed(Self::of(&name, self.level + 1))?;
+                kept.push((name, value));
             } else {
-                inner.push((name, members.next_value_seed(Self { is_inner: true })?));
+                members.next_value::<IgnoredAny>()?;
             }
         }
-        Ok(Value::Object(inner))
+        Ok(SideValue::Object(kept))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<SideValue, A::Error> {
         let first = elements.next_element::<Box<RawValue>>()?;
         while elements.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Value::List(first.is_some_and(|first| is_product(first.get()))))
+        Ok(SideValue::List(first.is_some_and(|first| is_product(first.get()))))
     }
 }
 
@@ -210,25 +266,39 @@ mod tests {
             (r#"{"total":3}"#, false),
             (r#"{"total":250}"#, false),
             (r#"{"total":250,"limit":100,"offset":0}"#, true),
+            (r#"{"total":"250","limit":"100"}"#, true),
             (r#"{"total":3,"limit":100}"#, false),
+            (r#"{"count":3,"total":5,"limit":3}"#, true),
             (r#"{"meta":{"size":250,"limit":100,"offset":0}}"#, true),
+            (r#"{"meta":{"pagination":{"total":250,"per_page":100}}}"#, true),
+            (r#"{"page":1,"size":50,"total":3}"#, false),
+            (r#"{"page":1,"size":50}"#, false),
+            (r#"{"size":3,"totalPages":3,"totalElements":9}"#, true),
             (r#"{"page":1,"pages":3}"#, true),
             (r#"{"page":1,"pages":1}"#, false),
             (r#"{"total":3,"pages":3}"#, false),
+            (r#"{"pager":{"total":250,"pagesCount":3}}"#, true),
+            (r#"{"total":250,"last_id":"WzUx"}"#, true),
+            (r#"{"total":250,"last_id":""}"#, false),
             (r#"{"links":{"next":"https://example.org/?page=2"}}"#, true),
+            (r#"{"_links":{"next":{"href":"/stock?page=2"}}}"#, true),
             (r#"{"links":{"next":null}}"#, false),
             (r#"{"next":""}"#, false),
+            (r#"{"nextPage":0}"#, false),
             (r#"{"hasMore":true}"#, true),
+            (r#"{"hasMore":"false"}"#, false),
             (r#"{"has_more":false}"#, false),
             (r#"{"pagination":{"total_pages":2}}"#, true),
-            (r#"{"count":3,"next_page_token":"x"}"#, false),
+            (r#"{"count":3,"next_page_token":"x"}"#, true),
             (r#"{"shop":{"pages":3},"tags":[1]}"#, false),
         ] {
             let mut beside = Beside::default();
             let mut json = serde_json::Deserializer::from_str(document);
             json.deserialize_map(Members(&mut beside)).unwrap();
-            let found = beside.check(3, false);
+            let found = beside.check("items", 3, &Reading::default());
             assert_eq!(found.is_err(), is_page, "{document}: {found:?}");
+            let reading = Reading { takes_single_pages: true, ..Reading::default() };
+            assert_eq!(beside.check("items", 3, &reading), Ok(()), "{document}");
         }
     }
 

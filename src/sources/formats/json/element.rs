@@ -24,6 +24,19 @@ const MAX_EXACT_DIGITS: usize = 15;
 /// read-back, `stocks`.
 const ITEMS: &[&str] = &["items", "stocks"];
 
+/// What lists of a product's variants are called.
+const VARIANTS: &[&str] = &[
+    "variants",
+    "variations",
+    "modifications",
+    "offers",
+    "skus",
+    "sizes",
+    "children",
+    "модификации",
+    "варианты",
+];
+
 /// The one type of stock that is for sale. Source: `POST /stocks` and `getStocks` of the Market.
 const FOR_SALE: &str = "FIT";
 
@@ -37,10 +50,16 @@ pub(super) fn is_quantity_name(name: &str, reading: &Reading) -> bool {
     is_field(Field::Quantity, name, reading.quantity.as_deref())
 }
 
-/// Whether a text is an object with both a SKU and a quantity, by the names of its members.
+/// Whether a text is an object with both a SKU and a quantity, by the names of its members; a code
+/// may be that of anything.
 pub(super) fn is_product(text: &str) -> bool {
+    const CODES: [&str; 2] = ["code", "код"];
     let Ok(members) = Members::parse(text) else { return false };
-    let has = |field| members.0.iter().any(|(name, _)| is_field(field, name, None));
+    let has = |field| {
+        members.0.iter().any(|(name, _)| {
+            is_field(field, name, None) && !CODES.iter().any(|code| is_named(name, code))
+        })
+    };
     has(Field::Sku) && has(Field::Quantity)
 }
 
@@ -65,7 +84,7 @@ impl Survey {
     pub(super) fn learn(&mut self, element: &RawValue, reading: &Reading) {
         let Ok(members) = Members::parse(element.get()) else { return };
         self.learn_members(&members, reading);
-        if let Some(items) = members.items()
+        if let Ok(Some(items)) = members.items()
             && let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(items.get())
         {
             for item in items {
@@ -157,7 +176,8 @@ impl Survey {
         let reserve = reading.reserve.as_deref().and_then(|it| first(Field::Reserve, Some(it)));
         let updated_at = first(Field::UpdatedAt, reading.updated_at.as_deref());
         let style = self.style;
-        let has_padded_skus = sku.as_ref().is_some_and(|sku| self.padded.contains(sku));
+        let is_sku = |name: &String| sku.as_ref().is_some_and(|sku| is_named(name, sku));
+        let has_padded_skus = self.padded.iter().any(is_sku);
         let names = self.names;
         Ok(Plan {
             reading,
@@ -272,7 +292,8 @@ impl Product<'_> {
         if let Some(problem) = self.unread_stock(&members, own.quantity.is_stated()) {
             return Err(of_sku(problem));
         }
-        let statements = match members.items() {
+        let items = members.items().map_err(|reason| of_sku(RowProblem::Rejected(reason)))?;
+        let statements = match items {
             Some(_) if own.quantity.is_stated() => {
                 let reason = "both the product and its items state stock".to_owned();
                 return Err(of_sku(RowProblem::Rejected(reason)));
@@ -329,12 +350,9 @@ impl Product<'_> {
         if self.plan.reading.quantity.is_some() {
             return None;
         }
+        let has_items = matches!(members.items(), Ok(Some(_)));
         for (name, value) in &members.0 {
-            let is_item = ITEMS.iter().any(|list| is_named(name, list));
-            let has_products = value.get().starts_with('[')
-                && serde_json::from_str::<Vec<&RawValue>>(value.get())
-                    .is_ok_and(|list| list.iter().any(|it| is_product(it.get())));
-            if has_products && !is_item {
+            if self.lists_products(name, value) {
                 return Some(RowProblem::Suspicious(format!(
                     "its list '{name}' has products of its own, which are not read: list them \
                      beside it, or set quantity to the member that holds the stock of the whole"
@@ -342,7 +360,8 @@ impl Product<'_> {
             }
             let is_other_quantity = is_field(Field::Quantity, name, None)
                 && matches!(scalar(value), Ok(Some(_)))
-                && !has_quantity;
+                && !has_quantity
+                && !has_items;
             if is_other_quantity && let Some(quantity) = self.plan.quantities.first() {
                 return Some(RowProblem::Suspicious(format!(
                     "it has '{name}' and no '{quantity}', which other products have: set quantity \
@@ -351,6 +370,23 @@ impl Product<'_> {
             }
         }
         None
+    }
+
+    /// Whether a member is a list of products with stock of their own, rather than of parts or packs:
+    /// it is called a list of variants, or its elements have the members by which products are read.
+    fn lists_products(&self, name: &str, value: &RawValue) -> bool {
+        if !value.get().starts_with('[') || ITEMS.iter().any(|list| is_named(name, list)) {
+            return false;
+        }
+        let elements: Vec<&RawValue> = serde_json::from_str(value.get()).unwrap_or_default();
+        let is_variants = VARIANTS.iter().any(|known| is_named(name, known));
+        let has_members = |text: &str| {
+            let Ok(members) = Members::parse(text) else { return false };
+            let has = |name: &String| matches!(members.find(name), Ok(Some(_)));
+            self.plan.sku.as_ref().is_some_and(has) && self.plan.quantities.iter().any(has)
+        };
+        let mut elements = elements.iter().map(|element| element.get());
+        elements.any(|element| has_members(element) || (is_variants && is_product(element)))
     }
 
     /// Takes into a statement what these members say.
@@ -505,12 +541,17 @@ impl<'a> Members<'a> {
         }
     }
 
-    fn items(&self) -> Option<&'a RawValue> {
-        let is_list = |value: &RawValue| value.get().starts_with('[');
-        let mut lists = ITEMS.iter().filter_map(|name| {
-            self.0.iter().find(|(member, value)| is_named(member, name) && is_list(value))
+    /// The list of stock by warehouse or type, if there is one.
+    fn items(&self) -> Result<Option<&'a RawValue>, String> {
+        let mut lists = self.0.iter().filter(|(member, value)| {
+            value.get().starts_with('[') && ITEMS.iter().any(|name| is_named(member, name))
         });
-        lists.next().map(|(_, value)| *value)
+        match (lists.next(), lists.next()) {
+            (Some((first, _)), Some((second, _))) => Err(format!(
+                "'{first}' and '{second}' are both lists of its stock: leave one of them"
+            )),
+            (first, _) => Ok(first.map(|(_, value)| *value)),
+        }
     }
 
     fn is_for_sale(&self) -> Result<bool, String> {

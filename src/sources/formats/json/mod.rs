@@ -99,7 +99,7 @@ fn walk(
     match shape {
         Shape::Lines => lines(text, &mut out)?,
         Shape::List | Shape::Map | Shape::One | Shape::Member(_) => {
-            document(text, shape, reading.list.is_some(), &mut out)?;
+            document(text, shape, reading, &mut out)?;
         }
     }
     decoded.get().check(encoding)?;
@@ -185,12 +185,12 @@ fn failure_of(error: std::io::Error, line: u64) -> FormatError {
 fn document(
     utf8: Text<'_>,
     shape: &Shape,
-    is_list_set: bool,
+    reading: &Reading,
     out: &mut Out<'_>,
 ) -> Result<(), FormatError> {
     let allowance = utf8.allowance();
     allowance.set(MAX_ELEMENT);
-    let document = Document { shape, is_list_set, allowance: &allowance, out: &mut *out };
+    let document = Document { shape, reading, allowance: &allowance, out: &mut *out };
     let read = parse(utf8, document);
     read.map_err(|e| out.failure.take().unwrap_or(e))
 }
@@ -214,8 +214,7 @@ fn parse<S: DeserializeSeed<'static>>(utf8: Text<'_>, seed: S) -> Result<S::Valu
 
 struct Document<'a, 'o> {
     shape: &'a Shape,
-    /// Whether a setting names the list.
-    is_list_set: bool,
+    reading: &'a Reading,
     allowance: &'a Allowance,
     out: &'a mut Out<'o>,
 }
@@ -258,7 +257,7 @@ impl<'de> Visitor<'de> for Document<'_, '_> {
 
     /// A map from SKU to stock, or a document with a list among its members.
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        let Self { shape, is_list_set, allowance, out } = self;
+        let Self { shape, reading, allowance, out } = self;
         let mut has_list = false;
         let mut beside = Beside::default();
         while let Some(name) = members.next_key::<String>()? {
@@ -266,7 +265,7 @@ impl<'de> Visitor<'de> for Document<'_, '_> {
                 Shape::Member(path) if path.first() == Some(&name) && !has_list => {
                     has_list = true;
                     let inner = Shape::Member(path.get(1..).unwrap_or_default().to_vec());
-                    let list = Document { shape: &inner, is_list_set, allowance, out: &mut *out };
+                    let list = Document { shape: &inner, reading, allowance, out: &mut *out };
                     members.next_value_seed(list)?;
                 }
                 Shape::Member(_) => {
@@ -289,8 +288,9 @@ impl<'de> Visitor<'de> for Document<'_, '_> {
                     "there is no list at '{path}', see the setting list"
                 )))
             }
-            Shape::Member(_) => {
-                let checked = beside.check(out.line, is_list_set);
+            Shape::Member(path) => {
+                let list = path.first().map_or("", String::as_str);
+                let checked = beside.check(list, out.line, reading);
                 checked.map_err(|reason| {
                     out.failure = Some(FormatError::Unfit(reason));
                     A::Error::custom(Stopped)

@@ -183,6 +183,8 @@ fn who_says_two_things_is_not_guessed_at() {
         r#"{"sku":"a","items":[{"count":1},{"count":2}]}"#,
         r#"{"sku":"a","items":[{"count":1,"count":2}]}"#,
         r#"{"sku":"a","items":[5]}"#,
+        r#"{"sku":"a","items":[{"count":5}],"items":[{"count":0}]}"#,
+        r#"{"sku":"a","items":[{"count":5}],"stocks":[{"count":0}]}"#,
     ] {
         let told = read(&format!("[{product}]"));
         let is_refused =
@@ -298,6 +300,12 @@ fn product_with_a_list_of_products_is_suspicious_until_its_quantity_is_set() {
     assert_eq!(told[1], "2 HAT = 2");
     let set = Reading { quantity: Some("stock".to_owned()), ..Reading::default() };
     assert_eq!(read_as(rows, &set), ["1 SHOE = 0", "2 HAT = 2"]);
+    // Parts and packs are not products with stock of their own.
+    let kit = r#"[{"sku":"KIT","stock":3,"components":[{"sku":"B","quantity":2}],
+        "packs":[{"code":"BOX","quantity":12}]}]"#;
+    assert_eq!(read(kit), ["1 KIT = 3"]);
+    let by_warehouse = r#"[{"article":"A","stock":8,"items":[{"warehouse":"x","freeStock":5}]}]"#;
+    assert_eq!(read(by_warehouse), ["1 A@x = 5"]);
 }
 
 #[test]
@@ -305,7 +313,7 @@ fn second_list_of_products_is_refused_whatever_its_name() {
     let text =
         r#"{"items":[{"sku":"a","count":1}],"archive":[{"sku":"b","count":2}],"tags":["x"]}"#;
     let refusal = refusal(text.as_bytes());
-    assert!(refusal.contains("two lists of products, 'archive'"), "{refusal}");
+    assert!(refusal.contains("two lists of products, 'items' and 'archive'"), "{refusal}");
     assert!(refusal.contains("set list"), "{refusal}");
     let set = Reading { list: Some("archive".to_owned()), ..Reading::default() };
     assert_eq!(read_as(text, &set), ["1 b = 2"]);
@@ -321,6 +329,7 @@ fn page_of_a_longer_list_is_refused() {
         (r#""links":{"next":"/stock?page=2"}"#, true),
         (r#""total":2,"limit":100"#, false),
         (r#""total":5"#, false),
+        (r#""categories":[{"code":"tea","count":12}]"#, false),
     ] {
         for text in [
             format!(r#"{{{envelope},"items":{list}}}"#),
@@ -346,6 +355,8 @@ fn number_for_a_sku_is_suspicious_beside_texts_with_leading_zeros() {
     let told =
         read(r#"[{"sku":"0557722","stock":1},{"sku":557723,"stock":2},{"sku":"9","stock":3}]"#);
     assert_eq!([&told[0], &told[2]], ["1 0557722 = 1", "3 9 = 3"]);
+    let in_two_cases = r#"[{"SKU":557723,"stock":1},{"sku":"0557722","stock":2}]"#;
+    assert!(read(in_two_cases)[0].starts_with("1 suspicious: SKU is the number 557723"));
     assert!(told[1].starts_with("2 suspicious: sku is the number 557723, and other"), "{told:?}");
 }
 
