@@ -15,7 +15,7 @@ use chrono::{DateTime, Utc};
 use super::super::aliases::{
     AVAILABLE_FOR_ORDER, COUNT, Choice, Field, WAREHOUSE_AND_SHOP, choose, normalize,
 };
-use super::super::quantity::{NumberStyle, Quantity, trim};
+use super::super::quantity::{NumberStyle, Quantity, QuantityError, trim};
 use super::super::row::{Entry, GivenUp, Key, Reading, Row, RowProblem};
 use super::super::sku_text::is_padded;
 use super::decode::UNDECODABLE;
@@ -238,7 +238,7 @@ impl<'r> Search<'r> {
             is_encoding_doubted: false,
             second_header: None,
             totals: StdCell::default(),
-            latest_sku: RefCell::default(),
+            above: RefCell::default(),
         }))
     }
 
@@ -320,6 +320,11 @@ fn listed(names: &[String]) -> String {
     format!("{}{more}", shown.join(", "))
 }
 
+/// Whether a row has nothing in that column.
+pub(super) fn is_blank_at(cells: &[Cell<'_>], column: usize) -> bool {
+    cells.get(column).is_none_or(Cell::is_blank)
+}
+
 /// The columns in which merged cells matter, from 0.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Columns {
@@ -327,6 +332,42 @@ pub(super) struct Columns {
     pub(super) quantity: usize,
     pub(super) warehouse: Option<usize>,
     pub(super) reserve: Option<usize>,
+}
+
+/// The product of the row above, and the sums of the rows so far.
+#[derive(Debug, Default)]
+struct Above {
+    /// Its SKU; empty if the row above is of no product.
+    sku: String,
+    /// Thousandths of all rows.
+    sum: i64,
+    /// Thousandths of the rows since the latest row without a SKU.
+    group: i64,
+}
+
+impl Above {
+    fn note(&mut self, sku: &str, quantity: Option<Quantity>) {
+        self.sku.clear();
+        self.sku.push_str(sku);
+        let thousandths = quantity.map_or(0, Quantity::thousandths);
+        self.sum = self.sum.saturating_add(thousandths);
+        self.group = self.group.saturating_add(thousandths);
+    }
+
+    fn forget(&mut self) {
+        self.sku.clear();
+    }
+
+    /// The SKU that a row without one may be of; none if its quantity is the sum of rows above, as
+    /// reports write it.
+    fn product_of(&mut self, quantity: Option<Quantity>) -> Option<String> {
+        let is_sum = quantity.is_some_and(|it| [self.sum, self.group].contains(&it.thousandths()));
+        self.group = 0;
+        if is_sum {
+            self.forget();
+        }
+        (!self.sku.is_empty()).then(|| self.sku.clone())
+    }
 }
 
 /// A table whose columns are known.
@@ -353,8 +394,8 @@ pub(super) struct Table<'r> {
     second_header: Option<(u64, Vec<String>)>,
     /// Rows left out because their SKU is the word for a total: how many, and the first one.
     totals: StdCell<(u64, u64)>,
-    /// The SKU of the latest row that has one: the next row without may be of the same product.
-    latest_sku: RefCell<String>,
+    /// The row above, which a row without a SKU may belong to.
+    above: RefCell<Above>,
 }
 
 impl Table<'_> {
@@ -377,7 +418,10 @@ impl Table<'_> {
     pub(super) fn fits(&self, cells: &[Cell<'_>]) -> bool {
         let is_number = match cells.get(self.quantity) {
             Some(Cell::Number(..)) => true,
-            Some(Cell::Text(text)) => Quantity::parse(text, None).is_ok(),
+            Some(Cell::Text(text)) => matches!(
+                self.reading.quantity(text),
+                Ok(Some(_)) | Err(QuantityError::Ambiguous(_))
+            ),
             Some(_) | None => false,
         };
         is_number && self.legible_sku(cells).is_some()
@@ -529,20 +573,28 @@ impl Table<'_> {
         sink: Sink<'_>,
     ) -> Result<(), GivenUp> {
         match self.row(line, cells) {
-            Ok(None) => Ok(()),
+            Ok(None) => {
+                self.above.borrow_mut().forget();
+                Ok(())
+            }
             Ok(Some(row)) => {
-                self.remember_sku(&row.key);
+                let (Key::Sku(sku) | Key::Id(sku)) = &row.key;
+                self.above.borrow_mut().note(sku, row.quantity);
                 sink(Entry::Row(row))
             }
             Err(problem) => {
                 let sku = self.legible_sku(cells);
                 let mut entry = problem.into_entry(line, &shown(), sku);
                 if let Entry::Rejected(fault) | Entry::Suspicious(fault) = &mut entry {
-                    let is_blank = cells.get(self.sku).is_none_or(Cell::is_blank);
+                    let mut above = self.above.borrow_mut();
                     match &fault.sku {
-                        Some(sku) => self.remember_sku(&Key::Sku(sku.clone())),
-                        None if is_blank => fault.may_be = self.latest_sku(),
-                        None => self.latest_sku.borrow_mut().clear(),
+                        Some(sku) => above.note(sku, None),
+                        None if is_blank_at(cells, self.sku) => {
+                            let quantity = self
+                                .quantity(cells.get(self.quantity).unwrap_or(&Cell::Empty), false);
+                            fault.may_be = above.product_of(quantity.ok().flatten());
+                        }
+                        None => above.forget(),
                     }
                 }
                 sink(entry)
@@ -550,16 +602,9 @@ impl Table<'_> {
         }
     }
 
-    fn remember_sku(&self, key: &Key) {
-        let (Key::Sku(sku) | Key::Id(sku)) = key;
-        let mut latest = self.latest_sku.borrow_mut();
-        latest.clear();
-        latest.push_str(sku);
-    }
-
-    fn latest_sku(&self) -> Option<String> {
-        let latest = self.latest_sku.borrow();
-        (!latest.is_empty()).then(|| latest.clone())
+    /// Notes a row that was not put: it is blank, or its fields are shifted or cut.
+    pub(super) fn pass_over(&self) {
+        self.above.borrow_mut().forget();
     }
 
     /// The SKU of a row that is not applied, if that much is certain.
@@ -619,11 +664,12 @@ impl Table<'_> {
             }
             Cell::Uncalculated | Cell::NoValue => return Err(uncalculated(cell, "quantity")),
             Cell::Merged => {
-                return Err(RowProblem::Suspicious(
-                    "quantity is a cell merged over rows of several products or warehouses: give \
-                     each row its own"
+                let problem = RowProblem::Suspicious(
+                    "the cell is merged over rows of several products or warehouses: give each row \
+                     its own"
                         .to_owned(),
-                ));
+                );
+                return Err(if is_reserve { problem } else { problem.of_field("quantity") });
             }
         };
         readable(&text, "quantity")?;

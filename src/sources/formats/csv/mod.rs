@@ -154,12 +154,14 @@ fn put(
     sink: Sink<'_>,
 ) -> Result<(), GivenUp> {
     if record.is_blank() {
+        table.pass_over();
         return Ok(());
     }
     let cells = record.cells();
     if let Some(reason) = record.unfit(&cells, table, reading) {
         // A row that is cut or shifted does not say for certain of which SKU it is.
         let fault = Fault::new(record.line, &record.shown(), reason);
+        table.pass_over();
         return sink(Entry::Rejected(Fault { may_be: table.legible_sku(&cells), ..fault }));
     }
     table.put(record.line, &cells, &|| record.shown(), sink)

@@ -189,7 +189,8 @@ fn above_the_header_there_may_be_a_title() {
 
 #[test]
 fn row_without_a_sku_may_be_of_the_product_above() {
-    let file = "sku;size;stock\n;S;1\nA-1;S;5\n;M;7\n;L;8\nB-1;S;2\n01.фев;S;2\n;M;3\n";
+    let file = "sku;size;stock\n;S;1\nA-1;S;5\n;M;7\n;L;8\nB-1;S;2\n01.фев;S;2\n;M;3\nC-1;S;4\n\n\
+                ;M;3\nD-1;S;4\nD-1;S;4;x\n;M;3\nE-1;S;1\nE-2;S;2\n;;3\nF-1;S;1\n;;19\n";
     let found = entries(file.as_bytes(), &Reading::default()).unwrap();
     let products: Vec<_> = found
         .iter()
@@ -201,7 +202,11 @@ fn row_without_a_sku_may_be_of_the_product_above() {
         .collect();
     let above = r#"Some("A-1")"#;
     let (row, other) = (r#"Sku("A-1")"#, r#"Sku("B-1")"#);
-    assert_eq!(products, ["None", row, above, above, other, "None", "None"]);
+    assert_eq!(products[..7], ["None", row, above, above, other, "None", "None"]);
+    // A blank row, or one that is not read, stands between; and the sums of a group and of all rows.
+    let (fourth, shifted) = (r#"Sku("D-1")"#, r#"Some("D-1")"#);
+    assert_eq!(products[7..12], [r#"Sku("C-1")"#, "None", fourth, shifted, "None"]);
+    assert_eq!(products[12..], [r#"Sku("E-1")"#, r#"Sku("E-2")"#, "None", r#"Sku("F-1")"#, "None"]);
 }
 
 #[test]

@@ -164,10 +164,16 @@ fn read_sheets(
     for (name, _, Found { table, header, .. }) in chosen {
         let is_one = chosen.len() == 1;
         let below = workbook.merges(name)?.into_iter().filter(|merge| merge.first > *header);
-        let mut merges = Merges::new(below);
+        let mut merges = Merges::new(below, table.columns());
+        if merges.must_learn() {
+            workbook.walk(name, &mut |line, cells| {
+                merges.learn(line, cells);
+                Ok(Go::On)
+            })?;
+        }
         workbook.walk(name, &mut |line, cells| {
             if line > *header {
-                let cells = merges.resolve(line, cells, &table.columns());
+                let cells = merges.resolve(line, cells);
                 let shown =
                     || if is_one { shown(&cells) } else { format!("{name}: {}", shown(&cells)) };
                 table.put(line, &cells, &shown, &mut *sink)?;
@@ -181,24 +187,31 @@ fn read_sheets(
     Ok(ending)
 }
 
-/// Checks that a sheet without a header does not go on with the rows of another, as programs write them
-/// that have reached the last row of a sheet.
+/// Refuses a sheet without a header whose first rows have a SKU and a number in the columns of a sheet
+/// that is read: a program continues there after the last row of a full sheet.
 fn check_continuation(
     workbook: &mut dyn Workbook,
     name: &str,
     chosen: &[&Sheet<'_, '_>],
 ) -> Result<(), FormatError> {
-    let mut continued = None;
+    let mut rows = 0;
+    let mut fitting = vec![0; chosen.len()];
     workbook.walk(name, &mut |_, cells| {
         if width(cells) == 0 {
             return Ok(Go::On);
         }
-        continued = chosen.iter().find(|(_, _, found)| found.table.fits(cells));
-        Ok(Go::Stop)
+        rows += 1;
+        for (count, (_, _, found)) in fitting.iter_mut().zip(chosen) {
+            *count += u64::from(found.table.fits(cells));
+        }
+        Ok(if rows == HEADER_WITHIN { Go::Stop } else { Go::On })
     })?;
-    continued.map_or(Ok(()), |(other, ..)| {
+    // One row alone may be a note that happens to have a number.
+    let continues = |count: u64| count > 1 && 2 * count >= rows;
+    let continued = chosen.iter().zip(fitting).find(|(_, count)| continues(*count));
+    continued.map_or(Ok(()), |((other, ..), _)| {
         Err(FormatError::Unfit(format!(
-            "sheet '{name}' has no header, and its first row looks like those of '{other}': give it the \
+            "sheet '{name}' has no header, and its first rows look like those of '{other}': give it the \
              header, or set sheet to the name of the one that is meant"
         )))
     })

@@ -316,9 +316,9 @@ fn a_formula_without_a_value_is_rejected() {
 }
 
 #[test]
-fn merged_cells_stand_for_the_rows_they_cover() {
-    let merged = "quantity is a cell merged over rows of several products or warehouses: give each \
-                  row its own";
+fn merged_cells_fill_their_rows() {
+    let merged = "quantity: the cell is merged over rows of several products or warehouses: give \
+                  each row its own";
     for name in ["merged-cells.xlsx", "merged-cells.xls"] {
         let found = entries(&misread(name), &Reading::default());
         let rows: Vec<_> = found.iter().map(told).collect();
@@ -352,7 +352,7 @@ fn sheet_that_goes_on_without_a_header_is_refused() {
     for reading in [Reading::default(), in_sheet("*")] {
         let (_, ending) = told_of(&headless, &reading);
         let said = ending.unwrap_err().to_string();
-        assert!(said.contains("has no header, and its first row looks like"), "{said}");
+        assert!(said.contains("has no header, and its first rows look like"), "{said}");
     }
     assert_eq!(entries(&headless, &in_sheet(&names[0])).len(), 2);
 }
@@ -373,7 +373,7 @@ fn sheet_that_states_a_cell_twice_is_refused() {
     );
     let (_, ending) = told_of(&twice, &Reading::default());
     let said = ending.unwrap_err().to_string();
-    assert!(said.contains("row 4 has its cell 3 twice"), "{said}");
+    assert!(said.contains("cell 3 of row 4 is stated twice"), "{said}");
 }
 
 #[test]

@@ -391,7 +391,12 @@ fn put<'s>(
     if cells.len() <= column {
         cells.resize(column + 1, Cell::Empty);
     }
-    *cells.get_mut(column)? = cell;
+    let place = cells.get_mut(column)?;
+    // A second value of a cell leaves open which one counts.
+    if *place != Cell::Empty {
+        return None;
+    }
+    *place = cell;
     Some(())
 }
 

@@ -39,7 +39,7 @@ pub(super) fn read(
     reading: &Reading,
     sink: Sink<'_>,
 ) -> Result<Ending, FormatError> {
-    let Noticed { stale, has_merges } = be_whole(input)?;
+    let WorkbookTraits { stale, has_merges } = be_whole(input)?;
     input.seek(SeekFrom::Start(0))?;
     let workbook = Xlsx::new(BufReader::new(input)).map_err(|error| refused(&error))?;
     read_workbook(&mut File { workbook, stale, has_merges }, reading, sink)
@@ -53,9 +53,9 @@ struct File<R: Read + Seek> {
     has_merges: bool,
 }
 
-/// What was noticed of the workbook when it was unpacked as a whole.
+/// Properties of a workbook found while it is unpacked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Noticed {
+struct WorkbookTraits {
     stale: Stale,
     has_merges: bool,
 }
@@ -72,6 +72,9 @@ struct Stale {
 
 /// Columns of formulas, by row.
 type Formulas = BTreeMap<u32, Vec<u32>>;
+
+/// Merged ranges beyond which a workbook is refused: they are kept in memory.
+const MAX_MERGES: usize = 1_000_000;
 
 /// Formulas of a sheet beyond which it is refused: their places are kept in memory.
 const MAX_FORMULAS: usize = 2_000_000;
@@ -158,14 +161,14 @@ fn refused(error: &XlsxError) -> FormatError {
 
 /// Unpacks all of it once: the checksums in the archive tell that no byte has changed, and what it
 /// unpacks to stays within bounds. The reader of cells checks neither.
-fn be_whole(input: &mut dyn Input) -> Result<Noticed, FormatError> {
+fn be_whole(input: &mut dyn Input) -> Result<WorkbookTraits, FormatError> {
     let mut archive = Archive::open("the workbook", BufReader::new(input), MAX_UNPACKED)?;
     let members = archive.members()?;
     if members.len() > MAX_FILES {
         return Err(broken(format!("there are {} files in it", members.len())));
     }
     let mut main_part = Vec::new();
-    let (mut has_arrays, mut has_merges) = (false, false);
+    let (mut has_arrays, mut merges) = (false, 0_usize);
     for member in &members {
         if member.name == MAIN_PART {
             check_length(member, MAX_MAIN_PART)?;
@@ -173,12 +176,19 @@ fn be_whole(input: &mut dyn Input) -> Result<Noticed, FormatError> {
         } else {
             let head = be_file(&mut archive, member)?;
             has_arrays |= head.has_arrays;
-            has_merges |= head.has_merges;
+            merges += head.merges;
+            if merges > MAX_MERGES {
+                return Err(FormatError::Unfit(format!(
+                    "the workbook has over {MAX_MERGES} merged ranges: export it without them, or as \
+                     CSV"
+                )));
+            }
         }
     }
     be_named(archive.into_inner().into_inner(), &members)?;
     let formulas = asks_to_calculate(&main_part);
-    Ok(Noticed { stale: Stale { formulas, neighbours: formulas && has_arrays }, has_merges })
+    let stale = Stale { formulas, neighbours: formulas && has_arrays };
+    Ok(WorkbookTraits { stale, has_merges: merges > 0 })
 }
 
 fn check_length(member: &Member, most: u64) -> Result<(), FormatError> {
@@ -216,7 +226,8 @@ fn be_file<R: Read + Seek>(archive: &mut Archive<R>, member: &Member) -> Result<
         _ => MAX_UNPACKED,
     };
     check_length(member, most)?;
-    let mut head = Head { is_sheet: name.starts_with("xl/worksheets/"), ..Head::default() };
+    let is_sheet = name.to_ascii_lowercase().starts_with("xl/worksheets/");
+    let mut head = Head { is_sheet, ..Head::default() };
     archive.unpack(member, &mut head)?;
     // As many places are made ready as it promises texts, before the first is read.
     match promised(&head.kept) {
@@ -227,32 +238,33 @@ fn be_file<R: Read + Seek>(archive: &mut Archive<R>, member: &Member) -> Result<
     }
 }
 
-/// Writer that keeps the first 4 KiB, and looks in the rest of a sheet for two features.
+/// Writer that keeps the first 4 KiB, and searches a sheet for array formulas and merged cells.
 #[derive(Default)]
 struct Head {
     kept: Vec<u8>,
     is_sheet: bool,
     /// Some formula fills several cells.
     has_arrays: bool,
-    /// Some cells are merged.
-    has_merges: bool,
+    /// How often merged cells are named; at most twice as often as there are.
+    merges: usize,
     /// The end of what was written last.
     tail: Vec<u8>,
 }
 
 impl Head {
-    /// Looks for the attributes that both have, which begin with a blank.
+    /// Searches for the attributes of both, across the borders of pieces.
     fn look(&mut self, bytes: &[u8]) {
         const TYPES: [&[u8]; 4] =
-            [b" t=\"array\"", b" t='array'", b" t=\"dataTable\"", b" t='dataTable'"];
+            [b"t=\"array\"", b"t='array'", b"t=\"dataTable\"", b"t='dataTable'"];
         const MERGE: &[u8] = b"mergeCell";
         const LONGEST: usize = 14;
         let mut joined = std::mem::take(&mut self.tail);
         joined.extend_from_slice(bytes);
-        for (at, _) in joined.iter().enumerate().filter(|(_, byte)| **byte == b' ') {
+        for (at, _) in joined.iter().enumerate().filter(|(_, byte)| byte.is_ascii_whitespace()) {
             let (before, behind) = joined.split_at(at);
-            self.has_merges |= before.ends_with(MERGE);
-            self.has_arrays |= TYPES.iter().any(|kind| behind.starts_with(kind));
+            self.merges += usize::from(before.ends_with(MERGE));
+            let attribute = behind.get(1..).unwrap_or_default();
+            self.has_arrays |= TYPES.iter().any(|kind| attribute.starts_with(kind));
         }
         let keep = joined.len().saturating_sub(LONGEST);
         self.tail = joined.split_off(keep);
@@ -326,7 +338,11 @@ fn read_sheet<R: Read + Seek>(
         }
         if let Some(place) = row.get_mut(column) {
             if *place != Cell::Empty {
-                return Err(broken(format!("row {line} has its cell {} twice", column + 1)));
+                return Err(broken(format!(
+                    "cell {} of row {line} is stated twice: save the workbook again in Excel or \
+                     LibreOffice",
+                    column + 1
+                )));
             }
             *place = read_cell(cell.get_value(), shown.get(style).copied().unwrap_or_default());
         }
