@@ -148,11 +148,16 @@ fn is_misdecoded(sku: &str) -> bool {
     if sku.is_ascii() {
         return false;
     }
+    let is_russian = |c: char| matches!(c, 'А'..='я' | 'Ё' | 'ё');
+    let is_sign = |c: char| c.is_ascii() || "№«»“”‘’–—°×".contains(c);
     let is_utf_8 = |encoding: &'static encoding_rs::Encoding| {
         let (bytes, _, has_others) = encoding.encode(sku);
-        !has_others && std::str::from_utf8(&bytes).is_ok()
+        let decoded = std::str::from_utf8(&bytes).unwrap_or_default();
+        !has_others
+            && decoded.contains(is_russian)
+            && decoded.chars().all(|c| is_russian(c) || is_sign(c))
     };
-    // A word of accented letters only: no language has such, and a sign such as Ø stands alone.
+    // A word of accented letters only is rare in SKUs, and a sign such as Ø stands alone.
     let is_accented = |c: char| matches!(c, 'À'..='Ö' | 'Ø'..='ö' | 'ø'..='ÿ');
     let mut words = sku.split(|c: char| !c.is_alphabetic());
     is_utf_8(WINDOWS_1251)
@@ -491,6 +496,13 @@ mod tests {
             "Crème brûlée",
             "5×10°",
             "№5",
+            "К–25",
+            "В–12",
+            "С—100",
+            "Т№5",
+            "М®-1",
+            "ПІ-12",
+            "Ø–10",
         ] {
             assert_eq!(read(text, false), Ok(text.to_owned()), "{text:?}");
         }
