@@ -16,7 +16,7 @@ use tracing::field::Field;
 use tracing::{error, info};
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::field::MakeExt as _;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -69,12 +69,31 @@ pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), String> {
 }
 
 /// Reads a filter in the syntax of `RUST_LOG` without its spans and fields: a level, and levels of
-/// modules, as in `info,stockbridge::intake=debug`.
+/// modules, as in `info,stockbridge::migrator=debug`.
 ///
 /// # Errors
 /// A part is neither a level nor a module with its level.
 pub fn parse_filter(filter: &str) -> Result<Targets, String> {
-    filter.parse().map_err(|e| format!("'{filter}' is not a filter of log lines: {e}"))
+    let mut targets = Targets::new();
+    for part in filter.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let invalid = || {
+            format!(
+                "log filter '{filter}': '{part}' must be a level, or a module and its level: off, \
+                 error, warn, info, debug, trace, stockbridge::migrator=debug"
+            )
+        };
+        let is_module = |name: &str| {
+            !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | ':'))
+        };
+        targets = match part.split_once('=') {
+            None => targets.with_default(part.parse::<LevelFilter>().map_err(|_| invalid())?),
+            Some((module, level)) if is_module(module) => {
+                targets.with_target(module, level.parse::<LevelFilter>().map_err(|_| invalid())?)
+            }
+            Some(_) => return Err(invalid()),
+        };
+    }
+    Ok(targets)
 }
 
 /// Formats the fields of text lines: message and values come from outside in part, so whatever
@@ -397,7 +416,11 @@ mod tests {
         for filter in ["info", "off", "error,stockbridge::telemetry=off", "warn,hyper=trace", ""] {
             assert!(parse_filter(filter).is_ok(), "{filter}");
         }
-        for filter in ["stockbridge=loud", "info,a=b=c", "[request{shop=moscow}]=debug"] {
+        let trailing = parse_filter(" info, ").unwrap();
+        assert!(trailing.would_enable("stockbridge", &tracing::Level::INFO));
+        for filter in
+            ["stockbridge=loud", "info,a=b=c", "inf0", "=info", "[request{shop=moscow}]=debug"]
+        {
             let reason = parse_filter(filter).unwrap_err();
             assert!(reason.contains(filter), "{reason}");
         }

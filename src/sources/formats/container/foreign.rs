@@ -10,7 +10,7 @@ fn foreign(what: &str) -> FormatError {
     FormatError::Unfit(format!("the file is {what}, which is not read: {SAVE_AS}"))
 }
 
-/// Archives and documents that are told by their first bytes, with their names and cures.
+/// First bytes of archives and documents that are not read, with their names and cures.
 const BY_FIRST_BYTES: &[(&[u8], &str, &str)] = &[
     (b"Rar!\x1a\x07", "a RAR archive", PACK_AS),
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", PACK_AS),
@@ -42,7 +42,9 @@ fn is_dbf(head: &[u8]) -> bool {
     const FIELD_END: u8 = 0x0d;
     let [version, _, month, day, ..] = head else { return false };
     let header = head.get(8..10).map_or(0, |two| usize::from(two[0]) | usize::from(two[1]) << 8);
-    let is_ended = header > 32 && head.get(header - 1).is_none_or(|byte| *byte == FIELD_END);
+    let is_ended = header > 32
+        && head.get(12..14) == Some(&[0, 0])
+        && head.get(header - 1) == Some(&FIELD_END);
     matches!(version, 0x03 | 0x30..=0x32 | 0x43 | 0x83 | 0x8b | 0xf5)
         && (1..=12).contains(month)
         && (1..=31).contains(day)
@@ -109,7 +111,7 @@ pub(super) fn check_text(head: &str) -> Result<(), FormatError> {
         .any(|sign| lower.contains(sign));
     let is_table = lower.contains("<table") || lower.contains("schemas-microsoft-com:office:excel");
     if is_table && !has_form {
-        return Err(foreign("an HTML table, as some programs name .xls"));
+        return Err(foreign("an HTML table, which some programs save with the ending .xls"));
     }
     Err(FormatError::Unfit(
         "the file is a web page, such as one to log in: check the address and the password that it \
@@ -123,7 +125,7 @@ pub(super) fn by_root(root: &str) -> Option<FormatError> {
     match root {
         "document-content" | "document" => Some(foreign("an OpenDocument spreadsheet (ODS)")),
         "table" | "center" | "font" | "p" | "b" => {
-            Some(foreign("an HTML table, as some programs name .xls"))
+            Some(foreign("an HTML table, which some programs save with the ending .xls"))
         }
         "Workbook" => Some(foreign("an XML spreadsheet of Excel 2003 (SpreadsheetML)")),
         _ => None,

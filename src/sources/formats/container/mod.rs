@@ -254,7 +254,9 @@ fn unpack_zip(
     let mut files = 0;
     let mut others = Vec::new();
     let members = archive.members()?;
-    check_dates(members.iter().map(|member| member.name.as_str()))?;
+    let files_only = members.iter().filter(|member| member.kind != MemberKind::Directory);
+    let names = files_only.map(|member| member.name.as_str());
+    check_dates(names.filter(|name| matches!(is_data(name), Ok(true))))?;
     for member in members {
         if member.kind == MemberKind::Directory {
             continue;
@@ -310,28 +312,53 @@ fn without_date(name: &str) -> Option<String> {
         let run = behind.split(|c| !is_of_date(c)).next().unwrap_or_default();
         let run = run.trim_end_matches(|c: char| !c.is_ascii_digit());
         undated.push_str(before);
-        if is_date(run) {
+        let length = date_length(run);
+        if length.is_some() {
             has_date = true;
             undated.push('#');
         } else {
             undated.push_str(run);
         }
-        rest = behind.get(run.len()..).unwrap_or_default();
+        rest = behind.get(length.unwrap_or(run.len())..).unwrap_or_default();
     }
     undated.push_str(rest);
     has_date.then_some(undated)
 }
 
-/// Whether digits are a date, perhaps with a time behind it.
-fn is_date(run: &str) -> bool {
-    let digits: String = run.chars().filter(char::is_ascii_digit).collect();
-    let parses = |format| {
-        digits.get(..8).is_some_and(|day| {
-            NaiveDate::parse_from_str(day, format)
-                .is_ok_and(|day| (2000..2100).contains(&day.year()))
-        })
+/// How many bytes of a run of digits and marks are a date, with the time behind it if there is one.
+fn date_length(run: &str) -> Option<usize> {
+    let digits = |count: usize| -> Option<(String, usize)> {
+        let mut found = run.char_indices().filter(|(_, c)| c.is_ascii_digit()).take(count);
+        let end = found.clone().last().map(|(at, _)| at + 1)?;
+        let digits: String = found.by_ref().map(|(_, c)| c).collect();
+        (digits.len() == count).then_some((digits, end))
     };
-    matches!(digits.len(), 8 | 12 | 14) && (parses("%Y%m%d") || parses("%d%m%Y"))
+    let is_ended = |end: usize| {
+        !run.get(end..).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let is_of_this_century = |day: NaiveDate| (2000..2100).contains(&day.year());
+    let parses =
+        |text: &str, format| NaiveDate::parse_from_str(text, format).is_ok_and(is_of_this_century);
+    let is_day = |text: &str| parses(text, "%Y%m%d") || parses(text, "%d%m%Y");
+    for count in [14, 12] {
+        if let Some((text, end)) = digits(count)
+            && is_ended(end)
+            && text.get(..8).is_some_and(is_day)
+            && text.get(8..10).is_some_and(|hour| hour < "24")
+            && text.get(10..12).is_some_and(|minute| minute < "60")
+        {
+            return Some(end);
+        }
+    }
+    if let Some((text, end)) = digits(8)
+        && is_ended(end)
+        && is_day(&text)
+    {
+        return Some(end);
+    }
+    // `28.11.26`
+    let short = run.get(..8).filter(|text| text.matches('.').count() == 2)?;
+    (is_ended(8) && NaiveDate::parse_from_str(short, "%d.%m.%y").is_ok()).then_some(8)
 }
 
 /// Names in a message, the first few of them.
