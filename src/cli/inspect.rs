@@ -81,6 +81,7 @@ fn print(preview: &Preview) {
     let Preview { rows, without_quantity, rejected, suspicious, .. } = preview;
     let nothing = match without_quantity {
         0 => String::new(),
+        1 => ", 1 states no quantity".to_owned(),
         count => format!(", {count} state no quantity"),
     };
     say(&line(

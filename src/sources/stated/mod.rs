@@ -381,8 +381,8 @@ impl Statements {
     /// The first rows of a settled delivery that would be applied.
     pub(super) async fn first_rows(&mut self, most: u32) -> Result<Vec<PreviewRow>, StatedError> {
         let rows = sqlx::query(
-            "SELECT line, said, place, quantity, reserve FROM delivery.row ORDER BY part, line \
-             LIMIT ?1",
+            "SELECT line, said, place, quantity, reserve FROM delivery.row WHERE quantity IS NOT \
+             NULL ORDER BY part, line LIMIT ?1",
         )
         .bind(most)
         .fetch_all(&mut self.conn)
