@@ -53,18 +53,14 @@ const FULL_MONTHS: [&str; 24] = [
     "december",
 ];
 
-/// Reads a SKU. `takes_suspicious` is the setting `suspicious_sku = "take"`: the text is then the
-/// SKU as it is written.
+/// Reads a SKU. `takes_suspicious` is the setting `suspicious_sku = "take"`: what is left when the
+/// additions of a spreadsheet are removed is then the SKU, whatever it looks like.
 ///
 /// # Errors
 /// The text is empty, or is not certainly a SKU.
 pub(super) fn read(text: &str, takes_suspicious: bool) -> Result<String, RowProblem> {
-    let trimmed = text.trim();
-    if takes_suspicious {
-        return not_empty(trimmed);
-    }
-    let sku = undo(trimmed);
-    if sku.is_empty() {
+    let sku = undo(text);
+    if takes_suspicious || sku.is_empty() {
         return not_empty(sku);
     }
     match trace(sku) {
@@ -308,7 +304,7 @@ fn is_date(sku: &str) -> bool {
             let (is_first, is_second) = (within(one, 1, 31, 2), within(two, 1, 12, 2));
             let is_american = is_slashed && within(one, 1, 12, 2) && within(two, 1, 31, 2);
             (is_first && is_month(two) && is_any_year(three))
-                || (is_first && is_second && two.len() == 2 && is_year(three))
+                || (is_first && is_second && (two.len() == 2 || is_pointed) && is_year(three))
                 || (is_first && is_second && is_slashed && is_any_year(three))
                 || (is_american && is_any_year(three))
                 || (is_first
@@ -434,6 +430,7 @@ mod tests {
             "1-Oct 10:00",
             "A\u{202d}1",
             "1 фев",
+            "1.2.2026",
             "#Н/Д",
             "#N/A",
             "#REF!",
@@ -456,8 +453,9 @@ mod tests {
         ] {
             let found = read(text, false);
             assert!(matches!(found, Err(RowProblem::Suspicious(_))), "{text:?}: {found:?}");
-            assert_eq!(read(text, true), Ok(text.to_owned()), "{text:?}");
+            assert_eq!(read(text, true), Ok(undo(text).to_owned()), "{text:?}");
         }
+        assert_eq!(read("=\"0557722\"", true), Ok("0557722".to_owned()));
     }
 
     #[test]
