@@ -18,19 +18,13 @@ const ABOUT_PAGES: &[&str] =
 const TOTAL: &[&str] = &["total", "totalcount", "totalitems", "totalelements", "totalrecords"];
 /// The same, where there is a limit too; elsewhere it is the size of a page.
 const TOTAL_BESIDE_LIMIT: &[&str] = &["size"];
+/// Members that count products, and nothing else: of all pages, if more than there are here.
+const COUNT: &[&str] = &["count", "totalcount", "totalitems", "totalelements", "totalrecords"];
 /// Members that only a page has.
-const OF_PAGE: &[&str] = &[
-    "limit",
-    "perpage",
-    "pagesize",
-    "offset",
-    "skip",
-    "page",
-    "currentpage",
-    "pagenumber",
-    "lastid",
-    "cursor",
-];
+const OF_PAGE: &[&str] =
+    &["limit", "perpage", "pagesize", "offset", "skip", "page", "currentpage", "pagenumber"];
+/// Members that begin the next page, if it is not known how many products there are.
+const CURSOR: &[&str] = &["cursor", "lastid"];
 /// Members that state how many pages there are.
 const PAGES: &[&str] = &["pages", "totalpages", "pagecount", "pagescount", "lastpage"];
 /// Members that say that there is a next page, or where.
@@ -39,6 +33,8 @@ const NEXT: &[&str] = &[
     "nextpage",
     "nextpageurl",
     "nexthref",
+    "nextlink",
+    "odatanextlink",
     "nextcursor",
     "nextpagetoken",
     "hasmore",
@@ -77,9 +73,13 @@ pub(super) struct Beside {
     size: Option<(String, u64)>,
     pages: Option<(String, u64)>,
     next: Option<String>,
+    count: Option<(String, u64)>,
+    cursor: Option<String>,
     /// Some member is one that only a page has.
     is_page: bool,
-    has_limit: bool,
+    limit: Option<(String, u64)>,
+    /// The list begins behind the first product.
+    offset: Option<(String, u64)>,
 }
 
 impl Beside {
@@ -107,7 +107,26 @@ impl Beside {
         let plain = plain(name);
         let is_one_of = |known: &[&str]| known.contains(&plain.as_str());
         let named = |number| (name.to_owned(), number);
+        if let SideValue::Number(number) = value
+            && is_one_of(COUNT)
+        {
+            self.count.get_or_insert(named(number));
+        }
+        if let SideValue::Number(number) = value
+            && plain == "limit"
+        {
+            self.limit.get_or_insert(named(number));
+        }
+        if let SideValue::Number(number) = value
+            && matches!(plain.as_str(), "offset" | "skip")
+        {
+            self.offset.get_or_insert(named(number));
+        }
         match value {
+            SideValue::Number(_) | SideValue::Something if is_one_of(CURSOR) => {
+                self.is_page = true;
+                self.cursor.get_or_insert(name.to_owned());
+            }
             SideValue::Number(number) if is_one_of(TOTAL) => {
                 self.total.get_or_insert(named(number));
             }
@@ -119,7 +138,6 @@ impl Beside {
             }
             SideValue::Number(_) | SideValue::Something if is_one_of(OF_PAGE) => {
                 self.is_page = true;
-                self.has_limit |= plain == "limit";
             }
             SideValue::Number(_) | SideValue::Something if is_one_of(NEXT) => {
                 self.next.get_or_insert(name.to_owned());
@@ -164,8 +182,19 @@ impl Beside {
     /// The sign that a list of so many products is one page of several.
     fn page_of(&self, products: u64) -> Option<String> {
         let is_page = self.is_page || self.pages.is_some() || self.next.is_some();
-        let total = self.total.as_ref().or(self.size.as_ref().filter(|_| self.has_limit));
-        match (total, &self.pages, &self.next) {
+        let has_limit = self.limit.is_some();
+        let total = self.total.as_ref().or(self.size.as_ref().filter(|_| has_limit));
+        if let Some((name, count)) = self.count.as_ref().filter(|(_, count)| *count > products) {
+            return Some(format!("its '{name}' is {count}"));
+        }
+        if let Some((name, offset)) = &self.offset {
+            return Some(format!("its '{name}' is {offset}"));
+        }
+        let is_full = |limit: &&(String, u64)| limit.1 == products && total.is_none();
+        if let Some((name, limit)) = self.limit.as_ref().filter(is_full) {
+            return Some(format!("its '{name}' is {limit} too, so that more may follow"));
+        }
+        match (total, &self.pages, self.next.as_ref().or(self.cursor.as_ref())) {
             (Some((name, total)), ..) => {
                 (is_page && *total > products).then(|| format!("its '{name}' is {total}"))
             }
@@ -290,6 +319,17 @@ mod tests {
             (r#"{"has_more":false}"#, false),
             (r#"{"pagination":{"total_pages":2}}"#, true),
             (r#"{"count":3,"next_page_token":"x"}"#, true),
+            (r#"{"count":200}"#, true),
+            (r#"{"count":3}"#, false),
+            (r#"{"count":2}"#, false),
+            (r#"{"total_count":250}"#, true),
+            (r#"{"offset":100,"limit":100}"#, true),
+            (r#"{"offset":0,"limit":100}"#, false),
+            (r#"{"limit":3}"#, true),
+            (r#"{"total":3,"limit":3}"#, false),
+            (r#"{"cursor":"abc"}"#, true),
+            (r#"{"total":3,"last_id":"WzQ="}"#, false),
+            (r#"{"@odata.nextLink":"https://example.org"}"#, true),
             (r#"{"shop":{"pages":3},"tags":[1]}"#, false),
         ] {
             let mut beside = Beside::default();

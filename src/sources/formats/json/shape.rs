@@ -80,6 +80,23 @@ const ENVELOPE: &[&str] = &[
     "detail",
     "title",
     "type",
+    "id",
+    "name",
+    "time",
+    "generated",
+    "generatedAt",
+    "createdAt",
+    "sum",
+    "shop",
+    "shopId",
+    "shop_id",
+    "warehouseId",
+    "warehouse_id",
+    "requestId",
+    "request_id",
+    "requested",
+    "source",
+    "currency",
 ];
 
 fn is_of_envelope(name: &str) -> bool {
