@@ -23,6 +23,7 @@ use crate::stock::{Entry, ShopId, Sku};
 const MOST_EVENTS: usize = 20;
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Asked {
     sku: String,
     shop: Option<String>,

@@ -141,6 +141,7 @@ impl Ops {
 
 /// Which shop an operator means; all of them if he does not say.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Which {
     shop: Option<String>,
 }

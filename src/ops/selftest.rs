@@ -14,6 +14,7 @@ use crate::stock::Sku;
 
 /// In a body of JSON, which a page in somebody's browser cannot send here unasked.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Order {
     shop: String,
     sku: String,

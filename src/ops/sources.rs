@@ -202,6 +202,7 @@ async fn show(intake: &Intake, index: usize, kind: &'static str) -> Shown {
 
 /// Which source an operator means.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Which {
     shop: Option<String>,
     source: Option<String>,
@@ -321,6 +322,7 @@ async fn accept_rules(house: &House, which: &Which) -> Response {
 
 /// How a file is handed over by hand.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct How {
     shop: String,
     source: Option<String>,
