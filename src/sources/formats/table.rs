@@ -223,6 +223,12 @@ impl<'r> Search<'r> {
             || (is_named(quantity, COUNT)
                 && warehouse.is_some_and(|at| is_named(at, WAREHOUSE_AND_SHOP)));
         let reserve = reserve.filter(|_| !is_market);
+        let is_quantity =
+            |name: &String| choose(Field::Quantity, [name.as_str()], None) != Choice::None;
+        let other_quantities = (0..names.len())
+            .filter(|at| *at != quantity && reading.quantity.is_none() && !is_market)
+            .filter(|at| names.get(*at).is_some_and(is_quantity))
+            .collect();
         Ok(Some(Table {
             reading,
             names,
@@ -236,7 +242,11 @@ impl<'r> Search<'r> {
             header_fields: cells.len(),
             fewest_fields: None,
             is_encoding_doubted: false,
-            second_header: None,
+            contradiction: None,
+            has_rows: false,
+            names_warehouses: false,
+            other_quantities,
+            greatest: (None, None),
             totals: StdCell::default(),
             above: RefCell::default(),
         }))
@@ -390,8 +400,16 @@ pub(super) struct Table<'r> {
     fewest_fields: Option<usize>,
     /// Nothing proves the encoding that was assumed.
     is_encoding_doubted: bool,
-    /// The first row that is a header too, of other columns.
-    second_header: Option<(u64, Vec<String>)>,
+    /// Why the table cannot be read by its header, as later rows show.
+    contradiction: Option<String>,
+    /// Some row was learnt.
+    has_rows: bool,
+    /// Some row names its warehouse.
+    names_warehouses: bool,
+    /// Other columns that are known as quantities.
+    other_quantities: Vec<usize>,
+    /// The greatest of the quantity's column, and of those others, in pieces.
+    greatest: (Option<i64>, Option<i64>),
     /// Rows left out because their SKU is the word for a total: how many, and the first one.
     totals: StdCell<(u64, u64)>,
     /// The row above, which a row without a SKU may belong to.
@@ -458,15 +476,75 @@ impl Table<'_> {
     /// # Errors
     /// A later row is a header of other columns.
     pub(super) fn check(&self) -> Result<(), FormatError> {
-        match &self.second_header {
-            None => Ok(()),
-            Some((line, names)) => Err(FormatError::Unfit(format!(
+        if let Some(reason) = &self.contradiction {
+            return Err(FormatError::Unfit(reason.clone()));
+        }
+        match self.greatest {
+            // A flag in a column whose name stands for the stock without its reserve.
+            (Some(0..=1), Some(2..)) => Err(FormatError::Unfit(format!(
+                "column '{}' has nothing but 0 and 1, and another column of quantities has more: set \
+                 quantity to the name of the one that is meant",
+                trim(self.names.get(self.quantity).map_or("", String::as_str)),
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Learns which of a row's cells contradict the header.
+    fn learn_contradiction(&mut self, line: u64, cells: &[Cell<'_>]) {
+        if width(cells) == 0 || self.contradiction.is_some() {
+            return;
+        }
+        let is_first = !std::mem::replace(&mut self.has_rows, true);
+        let shown = || {
+            let names = cells.iter().take(width(cells)).map(|cell| trim(&cell.text()).to_owned());
+            listed(&names.collect::<Vec<_>>())
+        };
+        if self.header(cells) == Some(false) {
+            self.contradiction = Some(format!(
                 "row {line} is a header too, of other columns: it has {}, and the columns are read \
                  by the header with {}: leave one table in the file",
-                listed(names),
+                shown(),
                 listed(&self.names)
-            ))),
+            ));
+        } else if is_first && self.continues_header(cells) {
+            self.contradiction = Some(format!(
+                "row {line} goes on with the header: it has {} below {}: name each column in one row",
+                shown(),
+                listed(&self.names)
+            ));
         }
+    }
+
+    /// Whether the first row names the columns into which the header's quantity is divided.
+    fn continues_header(&self, cells: &[Cell<'_>]) -> bool {
+        let is_name = |at: usize| match cells.get(at) {
+            Some(Cell::Text(text)) => {
+                trim(text).starts_with(char::is_alphabetic) && self.reading.quantity(text).is_err()
+            }
+            Some(_) | None => false,
+        };
+        let is_unnamed = |at: usize| self.names.get(at).is_none_or(|name| trim(name).is_empty());
+        let has_no_sku = match cells.get(self.sku) {
+            Some(Cell::Text(text)) => !text.contains(char::is_alphanumeric),
+            Some(cell) => cell.is_blank(),
+            None => true,
+        };
+        is_name(self.quantity)
+            && (has_no_sku || (is_unnamed(self.quantity + 1) && is_name(self.quantity + 1)))
+    }
+
+    /// Learns how many pieces the quantity's column has at most, and the others that may be it.
+    fn learn_greatest(&mut self, cells: &[Cell<'_>]) {
+        let pieces = |at: usize| match cells.get(at) {
+            Some(Cell::Number(value, _)) => Quantity::parse(&format!("{value}"), None).ok(),
+            Some(Cell::Text(text)) => Quantity::parse(text, None).ok(),
+            Some(_) | None => None,
+        };
+        let own = pieces(self.quantity).map(Quantity::pieces);
+        let others = self.other_quantities.iter().filter_map(|at| pieces(*at));
+        self.greatest.0 = self.greatest.0.max(own);
+        self.greatest.1 = self.greatest.1.max(others.map(Quantity::pieces).max());
     }
 
     /// Names the rows that were left out as totals.
@@ -474,8 +552,8 @@ impl Table<'_> {
         let (count, first) = self.totals.get();
         (count > 0).then(|| {
             format!(
-                "{count} rows are left out because their SKU is the word for a total, the first of \
-                 them is row {first}"
+                "{count} rows are left out because their SKU or warehouse is the word for a total, the \
+                 first of them is row {first}"
             )
         })
     }
@@ -492,8 +570,15 @@ impl Table<'_> {
         if !may_be_header {
             return None;
         }
-        let other = Search::new(self.reading).offer(cells).ok().flatten()?;
-        Some((other.sku, other.quantity) == (self.sku, self.quantity))
+        if let Some(other) = Search::new(self.reading).offer(cells).ok().flatten() {
+            return Some((other.sku, other.quantity) == (self.sku, self.quantity));
+        }
+        // A table of something else, such as prices, has the SKU's name in its column.
+        let name = |text: &str| normalize(text);
+        let is_sku_name = cells.get(self.sku).is_some_and(|cell| {
+            self.names.get(self.sku).is_some_and(|own| name(own) == name(&cell.text()))
+        });
+        (is_sku_name && is_text(self.quantity)).then_some(false)
     }
 
     /// The number of columns that the header names.
@@ -517,9 +602,10 @@ impl Table<'_> {
         if has_padded {
             self.expect_padded_skus();
         }
-        if self.second_header.is_none() && self.header(cells) == Some(false) {
-            let names = cells.iter().take(width(cells)).map(|cell| trim(&cell.text()).to_owned());
-            self.second_header = Some((line, names.collect()));
+        self.names_warehouses |= self.warehouse.is_some_and(|at| !is_blank_at(cells, at));
+        self.learn_contradiction(line, cells);
+        if !self.other_quantities.is_empty() {
+            self.learn_greatest(cells);
         }
     }
 
@@ -626,17 +712,32 @@ impl Table<'_> {
             return Err(RowProblem::Rejected(format!("sku is empty, and quantity is '{text}'")));
         }
         if is_word_of_total(at(self.sku)) {
-            let (count, first) = self.totals.get();
-            self.totals.set((count + 1, if count == 0 { line } else { first }));
+            self.count_total(line);
             return Ok(None);
         }
         if self.header(cells) == Some(true) {
             return Ok(None);
         }
+        if numbers_columns(cells) {
+            return Err(RowProblem::Suspicious(
+                "the row has the numbers of the columns, 1, 2, 3: delete it".to_owned(),
+            ));
+        }
+        let warehouse = maybe(self.warehouse);
+        if is_word_of_total(warehouse) || is_all_warehouses(warehouse) {
+            self.count_total(line);
+            return Ok(None);
+        }
+        if warehouse.is_blank() && self.names_warehouses && !amount.is_blank() {
+            return Err(RowProblem::Suspicious(
+                "warehouse is empty, and other rows name one: fill the cell, or delete the column"
+                    .to_owned(),
+            ));
+        }
         let row = Row {
             line,
             key: Key::Sku(self.sku(at(self.sku))?),
-            place: place(maybe(self.warehouse))?,
+            place: place(warehouse)?,
             quantity: self.quantity(amount, false)?,
             reserve: self
                 .quantity(maybe(self.reserve), true)
@@ -644,6 +745,11 @@ impl Table<'_> {
             at: moment(maybe(self.updated_at))?,
         };
         Ok(Some(row))
+    }
+
+    fn count_total(&self, line: u64) {
+        let (count, first) = self.totals.get();
+        self.totals.set((count + 1, if count == 0 { line } else { first }));
     }
 
     fn quantity(&self, cell: &Cell<'_>, is_reserve: bool) -> Result<Option<Quantity>, RowProblem> {
@@ -780,6 +886,19 @@ fn is_word_of_total(cell: &Cell<'_>) -> bool {
         && words.all(|word| TOTALS.contains(&word) || BESIDE_TOTALS.contains(&word))
 }
 
+/// Whether a cell stands for all warehouses together.
+fn is_all_warehouses(cell: &Cell<'_>) -> bool {
+    let Cell::Text(text) = cell else { return false };
+    matches!(normalize(text).as_str(), "все склады" | "по всем складам" | "all warehouses")
+}
+
+/// Whether a row numbers the columns of a form: 1, 2, 3 from its first cell on.
+fn numbers_columns(cells: &[Cell<'_>]) -> bool {
+    let width = width(cells);
+    width >= 3
+        && (1..).zip(cells.iter().take(width)).all(|(at, cell)| cell.text() == at.to_string())
+}
+
 /// Whether a cell begins with the words for a total.
 fn is_total(cell: &Cell<'_>) -> bool {
     let Cell::Text(text) = cell else { return false };
@@ -835,6 +954,32 @@ mod tests {
         }
         for code in ["\"TEA-\"0000", "000-000", "00000\\-0000", "0%", "0 \"шт\""] {
             assert_eq!(Shown::parse(code), Shown::Other, "{code}");
+        }
+    }
+
+    #[test]
+    fn quantity_divided_into_columns_is_refused() {
+        let reading = Reading::default();
+        let row = |texts: &[&'static str]| -> Vec<Cell<'static>> {
+            let cell = |text: &&'static str| match *text {
+                "" => Cell::Empty,
+                text => Cell::Text(text.into()),
+            };
+            texts.iter().map(cell).collect()
+        };
+        let header = row(&["Артикул", "Название", "Остаток"]);
+        for (first, is_refused) in [
+            (&["", "", "Москва", "СПб", "Всего"][..], true),
+            (&["-", "-", "Москва", "СПб"], true),
+            (&["A-1", "x", "FBO", "FBS"], true),
+            (&["A-1", "x", "нет", ""], false),
+            (&["A-1", "x", "5", "шт"], false),
+            (&["", "Чай", "", ""], false),
+        ] {
+            let mut table = Search::new(&reading).offer(&header).unwrap().unwrap();
+            table.learn(2, &row(first));
+            table.learn(3, &row(&["A-2", "x", "Москва", "СПб"]));
+            assert_eq!(table.check().is_err(), is_refused, "{first:?}");
         }
     }
 

@@ -113,11 +113,13 @@ fn columns_go_by_every_name_the_field_knows() {
         let places: Vec<_> = all(file.as_bytes())
             .into_iter()
             .map(|entry| match entry {
-                Entry::Row(row) => row.place,
+                Entry::Row(row) => row.place.unwrap_or_default(),
+                Entry::Suspicious(fault) => fault.reason,
                 other => panic!("{other:?}"),
             })
             .collect();
-        assert_eq!(places, [Some("Юг".to_owned()), None], "{warehouse}");
+        assert_eq!(places[0], "Юг", "{warehouse}");
+        assert!(places[1].starts_with("warehouse is empty"), "{warehouse}: {places:?}");
     }
 }
 
@@ -185,6 +187,59 @@ fn above_the_header_there_may_be_a_title() {
     let too_deep = "title\n".repeat(30);
     let file = format!("{too_deep}sku,stock\nA,5\n");
     assert!(matches!(entries(file.as_bytes(), &Reading::default()), Err(FormatError::Unfit(_))));
+}
+
+/// The reason why a file is refused.
+fn refused(file: &str) -> String {
+    match entries(file.as_bytes(), &Reading::default()) {
+        Err(FormatError::Unfit(reason)) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn header_of_two_rows_is_refused() {
+    let reason = refused("Артикул;Название;Остаток\n;;Москва\nA-1;x;0\nA-2;x;5\n");
+    assert!(reason.starts_with("row 2 goes on with the header"), "{reason}");
+    // A first row with a word for its quantity is a row.
+    let word = "Артикул;Название;Остаток\nA-1;x;нет\nA-2;x;5\n";
+    assert_eq!(entries(word.as_bytes(), &Reading::default()).unwrap().len(), 2);
+}
+
+#[test]
+fn second_table_of_something_else_is_refused() {
+    for header in ["Артикул;Цена", "Артикул;В пути", "артикул ;Ожидается"]
+    {
+        let reason = refused(&format!("Артикул;Остаток\nA-1;5\n\n{header}\nA-2;500\n"));
+        assert!(reason.starts_with("row 4 is a header too"), "{reason}");
+    }
+}
+
+#[test]
+fn numbers_of_columns_are_no_product() {
+    let found = entries("№;Артикул;Остаток\n1;2;3\n1;A-1;5\n".as_bytes(), &Reading::default());
+    let found = found.unwrap();
+    assert!(matches!(&found[0], Entry::Suspicious(fault) if fault.reason.contains("1, 2, 3")));
+    assert!(matches!(&found[1], Entry::Row(_)), "{found:?}");
+}
+
+#[test]
+fn row_without_a_warehouse_beside_rows_with_one_is_suspicious() {
+    let file =
+        "Артикул;Склад;Остаток\nA-1;Москва;5\nA-1;;8\nA-2;;\nA-1;Все склады;13\nA-1;Итого;13\n";
+    let found = entries(file.as_bytes(), &Reading::default()).unwrap();
+    assert_eq!(found.len(), 3, "totals are left out: {found:?}");
+    assert!(matches!(&found[1], Entry::Suspicious(fault) if fault.reason.contains("warehouse is")));
+    let without = "Артикул;Склад;Остаток\nA-1;;8\nA-2;;3\n";
+    assert_eq!(rows(without), ["A-1=8", "A-2=3"]);
+}
+
+#[test]
+fn flag_in_the_preferred_column_is_refused() {
+    let reason = refused("Артикул;Доступно;Остаток\nA-1;1;15\nA-2;0;4\n");
+    assert!(reason.contains("'Доступно' has nothing but 0 and 1"), "{reason}");
+    let free = "Артикул;Доступно;Остаток\nA-1;1;15\nA-2;2;4\n";
+    assert_eq!(rows(free), ["A-1=1", "A-2=2"]);
 }
 
 #[test]
