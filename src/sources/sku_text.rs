@@ -110,7 +110,7 @@ fn trace(sku: &str) -> Option<&'static str> {
         return Some("the error of a spreadsheet");
     }
     if is_placeholder(sku) {
-        return Some("a program's word for an empty value");
+        return Some("a program's word for a value, and no SKU");
     }
     if is_quoted(sku) {
         return Some("a text in quotes");

@@ -250,7 +250,7 @@ fn detect(input: &mut dyn Input, head: &[u8]) -> Result<&'static Encoding, Forma
         Verdict::Utf8 => Ok(UTF_8),
         Verdict::Either => Err(FormatError::Unfit(format!(
             "the encoding is not certain: {} letters of the file read as UTF-8 and {} do not: set \
-             encoding, such as utf-8 or windows-1251",
+             encoding, such as utf-8, windows-1251 or cp866",
             tally.letters,
             tally.faults()
         ))),
