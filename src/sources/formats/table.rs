@@ -547,8 +547,31 @@ impl Table<'_> {
         self.greatest.1 = self.greatest.1.max(others.map(Quantity::pieces).max());
     }
 
+    /// Facts for the operator: rows that were left out as totals, and a reserve that is not read.
+    pub(super) fn notices(&self) -> impl Iterator<Item = String> {
+        self.totals_notice().into_iter().chain(self.reserve_notice())
+    }
+
+    /// Names a column of reserves that no setting names, beside a quantity that may include it.
+    fn reserve_notice(&self) -> Option<String> {
+        const RESERVES: [&str; 6] =
+            ["резерв", "в резерве", "зарезервировано", "reserve", "reserved", "in reserve"];
+        const WITHOUT_RESERVE: [&str; 4] = ["доступн", "свободн", "available", "free"];
+        let quantity = self.names.get(self.quantity)?;
+        let is_without = WITHOUT_RESERVE.iter().any(|begin| normalize(quantity).starts_with(begin));
+        if self.reading.reserve.is_some() || is_without {
+            return None;
+        }
+        let is_reserve = |name: &&String| RESERVES.contains(&normalize(name).as_str());
+        let name = trim(self.names.iter().find(is_reserve)?);
+        Some(format!(
+            "column '{name}' is not subtracted from '{}': set reserve = \"{name}\" if that includes it",
+            trim(quantity)
+        ))
+    }
+
     /// Names the rows that were left out as totals.
-    pub(super) fn notice(&self) -> Option<String> {
+    fn totals_notice(&self) -> Option<String> {
         let (count, first) = self.totals.get();
         (count > 0).then(|| {
             format!(
@@ -954,6 +977,22 @@ mod tests {
         }
         for code in ["\"TEA-\"0000", "000-000", "00000\\-0000", "0%", "0 \"шт\""] {
             assert_eq!(Shown::parse(code), Shown::Other, "{code}");
+        }
+    }
+
+    #[test]
+    fn reserve_that_is_not_read_is_noticed() {
+        for (names, reserve, is_noticed) in [
+            (["sku", "Остаток", "Резерв"], None, true),
+            (["sku", "stock", "Reserved"], None, true),
+            (["sku", "Остаток", "Резерв"], Some("Резерв"), false),
+            (["sku", "Свободный остаток", "Резерв"], None, false),
+            (["sku", "Остаток", "Цена"], None, false),
+        ] {
+            let reading = Reading { reserve: reserve.map(str::to_owned), ..Reading::default() };
+            let cells = names.map(|name| Cell::Text(name.into()));
+            let table = Search::new(&reading).offer(&cells).unwrap().unwrap();
+            assert_eq!(table.notices().count() == 1, is_noticed, "{names:?}");
         }
     }
 

@@ -68,7 +68,7 @@ pub(super) fn read(
     ending.shape.set("delimiter", delimiter_name(delimiter));
     ending.shape.set("header", format!("line {header}"));
     table.describe(&mut ending.shape);
-    ending.notices.extend(table.notice());
+    ending.notices.extend(table.notices());
     Ok(ending)
 }
 

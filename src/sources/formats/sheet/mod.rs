@@ -182,7 +182,7 @@ fn read_sheets(
         })?;
         table.describe(&mut ending.shape);
         ending.shape.set("header", format!("row {header}"));
-        ending.notices.extend(table.notice());
+        ending.notices.extend(table.notices());
     }
     Ok(ending)
 }
