@@ -447,8 +447,7 @@ impl Table<'_> {
 
     /// Notes how many fields a row has. Every row comes here before the first one is put.
     pub(super) fn note_fields(&mut self, cells: &[Cell<'_>]) {
-        let has = |at: usize| cells.get(at).is_some_and(|cell| !cell.is_blank());
-        if has(self.sku) && has(self.quantity) {
+        if !is_blank_at(cells, self.sku) && !is_blank_at(cells, self.quantity) {
             let fewest = self.fewest_fields.map_or(cells.len(), |fewest| fewest.min(cells.len()));
             self.fewest_fields = Some(fewest);
         }
@@ -747,7 +746,7 @@ impl Table<'_> {
             ));
         }
         let warehouse = maybe(self.warehouse);
-        if is_word_of_total(warehouse) || is_all_warehouses(warehouse) {
+        if is_total_of_warehouses(warehouse) {
             self.count_total(line);
             return Ok(None);
         }
@@ -903,23 +902,38 @@ const BESIDE_TOTALS: &[&str] = &["общий", "промежуточный", "gr
 /// Whether a cell holds nothing but the words for a total.
 fn is_word_of_total(cell: &Cell<'_>) -> bool {
     let Cell::Text(text) = cell else { return false };
-    let text = trim(text).trim_end_matches(':').to_lowercase();
-    let mut words = text.split_whitespace();
+    is_total_in(&trim(text).to_lowercase())
+}
+
+/// Whether a text in lower case is nothing but the words for a total.
+fn is_total_in(text: &str) -> bool {
+    let mut words = text.trim_end_matches(':').split_whitespace();
     words.clone().any(|word| TOTALS.contains(&word))
         && words.all(|word| TOTALS.contains(&word) || BESIDE_TOTALS.contains(&word))
 }
 
-/// Whether a cell stands for all warehouses together.
-fn is_all_warehouses(cell: &Cell<'_>) -> bool {
+/// Whether a cell of the warehouse's column is the total of all warehouses. Every row comes here.
+fn is_total_of_warehouses(cell: &Cell<'_>) -> bool {
+    const ALL: [&str; 3] = ["все склады", "по всем складам", "all warehouses"];
     let Cell::Text(text) = cell else { return false };
-    matches!(normalize(text).as_str(), "все склады" | "по всем складам" | "all warehouses")
+    let text = trim(text).to_lowercase();
+    ALL.contains(&text.as_str()) || is_total_in(&text)
 }
 
-/// Whether a row numbers the columns of a form: 1, 2, 3 from its first cell on.
+/// Whether a row numbers the columns of a form: 1, 2, 3 from its first cell on. Every row comes here.
 fn numbers_columns(cells: &[Cell<'_>]) -> bool {
+    let is = |cell: &Cell<'_>, number: u32| match cell {
+        Cell::Text(text) => trim(text).parse() == Ok(number),
+        Cell::Number(value, _) => *value == f64::from(number),
+        Cell::Empty
+        | Cell::Odd(_)
+        | Cell::Uncalculated
+        | Cell::NoValue
+        | Cell::Blank
+        | Cell::Merged => false,
+    };
     let width = width(cells);
-    width >= 3
-        && (1..).zip(cells.iter().take(width)).all(|(at, cell)| cell.text() == at.to_string())
+    width >= 3 && (1..).zip(cells.iter().take(width)).all(|(number, cell)| is(cell, number))
 }
 
 /// Whether a cell begins with the words for a total.
