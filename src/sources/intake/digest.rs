@@ -143,10 +143,20 @@ mod tests {
         let rules = source.rules;
         let with = |rules| Taking { rules, ..taking("erp") };
         let shape = |shape| ShopRules { shape, ..ShopRules::default() };
-        let mapped = |word: &str, sku: &str| Taking {
-            mapping: vec![(word.to_owned(), sku.to_owned(), 1)],
+        let mapped = |word: &str, sku: &str, units: u32| Taking {
+            mapping: vec![(word.to_owned(), sku.to_owned(), units)],
             ..taking("erp")
         };
+        let named = |name: &str| Taking {
+            warehouses: Warehouses::Named(vec![name.to_owned()]),
+            ..taking("erp")
+        };
+        let overridden = |of_sku: Override| ShopRules {
+            overrides: [(Sku::parse("A-1").unwrap(), of_sku)].into_iter().collect(),
+            ..ShopRules::default()
+        };
+        let none = Override::default();
+        let count = Some(Count::ZERO);
         let all = [
             of(&shop, &[]),
             of(&shop, &[taking("erp")]),
@@ -164,8 +174,17 @@ mod tests {
             of(&shop, &[with(SourceRules { subtracts_reserve: false, ..rules })]),
             of(&shop, &[with(SourceRules { places: Combine::Least, ..rules })]),
             of(&shop, &[with(SourceRules { pack: 2, ..rules })]),
-            of(&shop, &[mapped("ab", "c")]),
-            of(&shop, &[mapped("a", "bc")]),
+            of(&shop, &[with(SourceRules { shape: Shape { buffer: 1, ..rules.shape }, ..rules })]),
+            of(&shop, &[mapped("ab", "c", 1)]),
+            of(&shop, &[mapped("a", "bc", 1)]),
+            of(&shop, &[mapped("a", "bc", 2)]),
+            of(&shop, &[named("x")]),
+            of(&shop, &[named("y")]),
+            of(&overridden(none), &[]),
+            of(&overridden(Override { count, ..none }), &[]),
+            of(&overridden(Override { buffer: Some(0), ..none }), &[]),
+            of(&overridden(Override { below: Some(0), ..none }), &[]),
+            of(&overridden(Override { cap: Some(0), ..none }), &[]),
         ];
         let distinct: std::collections::BTreeSet<_> = all.iter().collect();
         assert_eq!(distinct.len(), all.len(), "{all:?}");

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{counts, with_source};
 use crate::harness::{House, Shop};
+use crate::wire::send;
 
 const FILE: &str = "Артикул;Остаток\nA;5\nB;6\nC;7\n";
 
@@ -30,6 +31,20 @@ async fn a_file_is_looked_at_first_and_taken_when_it_is_meant() {
     let shown = doors.source("import").await.unwrap();
     assert_eq!((&shown["shop"], &shown["state"]), (&json!("moscow"), &json!("ok")));
     assert_eq!(shown["last"]["new"], 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn misspelt_parameter_changes_nothing() {
+    let house = House::with(&[Shop::moscow()]).await;
+    let doors = house.doors();
+    let headers = [("X-Stockbridge", "1")];
+    for target in
+        ["/import?shop=moscow&dryrun=true", "/accept?sorce=import", "/verify?shops=moscow"]
+    {
+        let answer = send(doors.ops, "POST", target, &headers, FILE.as_bytes()).await;
+        assert_eq!(answer.status, 400, "{target}");
+    }
+    assert!(doors.everything(house.shop(), 100).await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -223,3 +223,13 @@ fn exports_of_several_days_in_an_archive_are_refused() {
         assert_eq!(found.is_err(), is_refused, "{names:?}: {found:?}");
     }
 }
+
+#[test]
+fn dates_of_pictures_do_not_refuse_an_archive() {
+    let (old, new) = (b"sku;stock\nA;5\n".as_slice(), b"sku;stock\nA;6\n".as_slice());
+    let said = refusal(&zip(&[("stock_2026-11-27.csv", old), ("stock_2026-11-28.csv", new)]));
+    assert!(said.contains("differ in nothing but a date"), "{said}");
+    let pictures =
+        zip(&[("stock.csv", old), ("IMG_20261127.jpg", b"1"), ("IMG_20261128.jpg", b"2")]);
+    assert_eq!(unpacked("a", &pictures).unwrap().len(), 1);
+}
