@@ -62,7 +62,11 @@ fn compare() -> anyhow::Result<()> {
     let mut caller = Caller::connect(ours.addr)?;
     caller.send(&requests[0])?;
     let answer = Bytes::copy_from_slice(caller.receive()?);
-    println!("a question takes {} bytes, its answer {}", requests[0].len(), answer.len());
+    println!(
+        "a question takes {} bytes, its answer {}",
+        requests[0].len(),
+        answer.len()
+    );
     let null = Serving::start(market::null_router(answer.clone()))?;
     let bare = start_bare(market::null_router(answer))?;
 
@@ -70,10 +74,19 @@ fn compare() -> anyhow::Result<()> {
     for round in 0..rounds {
         let from = round % 3 * QUESTIONS;
         let requests = &requests[from..from + QUESTIONS];
-        turns.push([turn(&ours, requests)?, turn(&null, requests)?, turn(&bare, requests)?]);
+        turns.push([
+            turn(&ours, requests)?,
+            turn(&null, requests)?,
+            turn(&bare, requests)?,
+        ]);
     }
     let micros = |of: usize| {
-        median(turns.iter().map(|turn| millis(turn[of]) * 1e3 / QUESTIONS as f64).collect())
+        median(
+            turns
+                .iter()
+                .map(|turn| millis(turn[of]) * 1e3 / QUESTIONS as f64)
+                .collect(),
+        )
     };
     println!(
         "CPU a request: {:.0} µs, null {:.0} µs on our listener, {:.0} µs on bare hyper",
@@ -86,8 +99,16 @@ fn compare() -> anyhow::Result<()> {
         median(turns.iter().map(ratio).collect())
     };
     let limits = Limits(10.0, 6.0);
-    limits.print("cpu of a 1000-SKU request", times(1), "× null on our listener");
-    limits.print("cpu of a 1000-SKU request", times(2), "× null on bare hyper");
+    limits.print(
+        "cpu of a 1000-SKU request",
+        times(1),
+        "× null on our listener",
+    );
+    limits.print(
+        "cpu of a 1000-SKU request",
+        times(2),
+        "× null on bare hyper",
+    );
     Ok(())
 }
 
@@ -139,9 +160,15 @@ fn http_body(request: hyper::Request<hyper::body::Incoming>) -> hyper::Request<B
 
 /// Instructions of the router alone: what 200 questions take more than 100.
 fn instructions() -> anyhow::Result<()> {
-    let difference = counted(200)?.checked_sub(counted(100)?).context("200 took less than 100")?;
+    let difference = counted(200)?
+        .checked_sub(counted(100)?)
+        .context("200 took less than 100")?;
     let per_sku = difference as f64 / 100.0 / SKUS_PER_REQUEST as f64;
-    Limits(900.0, 600.0).print("instructions per SKU, HTTP not counted", per_sku, "instructions");
+    Limits(900.0, 600.0).print(
+        "instructions per SKU, HTTP not counted",
+        per_sku,
+        "instructions",
+    );
     Ok(())
 }
 
@@ -153,7 +180,9 @@ fn counted(questions: u64) -> anyhow::Result<u64> {
         .output()
         .context("run valgrind")?;
     let text = String::from_utf8_lossy(&output.stderr);
-    let count = text.lines().find_map(|line| line.split_once("Collected : "));
+    let count = text
+        .lines()
+        .find_map(|line| line.split_once("Collected : "));
     let (_, count) = count.with_context(|| format!("valgrind counted nothing: {text}"))?;
     Ok(count.trim().parse()?)
 }
@@ -163,7 +192,9 @@ fn in_process(questions: u64) -> anyhow::Result<()> {
     let skus = skus_per_shop(100_000)?;
     let router = market::legacy_router(book(skus));
     let bodies: Vec<String> = (0..100).map(|seed| market::question(seed, skus)).collect();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         for body in bodies.iter().cycle().take(usize::try_from(questions)?) {
             let request = market::question_request(body).body(Body::from(body.clone()))?;
@@ -184,7 +215,11 @@ fn book(skus_per_shop: u64) -> Arc<StockBook> {
     let book = StockBook::new((0..SHOPS).map(|_| capacity));
     for number in 0..skus_per_shop * u64::from(SHOPS) {
         let shop = u16::try_from(number / skus_per_shop).unwrap_or_default();
-        book.apply(ShopId(shop), &goods::sku(number), goods::level(goods::mix(number)));
+        book.apply(
+            ShopId(shop),
+            &goods::sku(number),
+            goods::level(goods::mix(number)),
+        );
     }
     Arc::new(book)
 }

@@ -65,7 +65,9 @@ fn main() -> anyhow::Result<()> {
         Some(path) => tempfile::tempdir_in(path)?,
         None => tempfile::tempdir()?,
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     let house = runtime.block_on(House::open(scratch.path(), skus))?;
     burst(&house, &questions, rounds)?;
     steady(&runtime, &house, &questions, rounds, skus)
@@ -87,7 +89,13 @@ impl House {
             warehouses: Vec::new(),
         };
         let keys: Vec<ShopKey> = (0..SHOPS).map(key).collect();
-        let opened = Store::open(&store::Config { path: path.join("store") }, &keys).await?;
+        let opened = Store::open(
+            &store::Config {
+                path: path.join("store"),
+            },
+            &keys,
+        )
+        .await?;
         let (book, store) = (Arc::new(opened.book), Arc::new(opened.store));
         let (ingest, worker) = ingest::open(
             Arc::clone(&book),
@@ -104,10 +112,17 @@ impl House {
             for from in (first..first + skus_per_shop).step_by(10_000) {
                 let until = (from + 10_000).min(first + skus_per_shop);
                 let updates = (from..until).map(update).collect();
-                ingest.accept(Origin::CampaignPut, ShopId(shop), updates).await?;
+                ingest
+                    .accept(Origin::CampaignPut, ShopId(shop), updates)
+                    .await?;
             }
         }
-        let house = Self { book, store, marks: opened.marks, ingest };
+        let house = Self {
+            book,
+            store,
+            marks: opened.marks,
+            ingest,
+        };
         house.compact().await?;
         Ok(house)
     }
@@ -139,13 +154,20 @@ impl House {
     }
 
     async fn compact(&self) -> anyhow::Result<()> {
-        Ok(self.store.compact(&self.book, |_, _| Acked::default(), &self.marks).await?)
+        Ok(self
+            .store
+            .compact(&self.book, |_, _| Acked::default(), &self.marks)
+            .await?)
     }
 }
 
 fn update(number: u64) -> Update {
     let level = goods::level(goods::mix(number));
-    Update { sku: goods::sku(number), count: level.count, updated_at: Some(level.updated_at) }
+    Update {
+        sku: goods::sku(number),
+        count: level.count,
+        updated_at: Some(level.updated_at),
+    }
 }
 
 // === 1000 questions at once ===
@@ -154,13 +176,23 @@ fn burst(house: &House, questions: &[Vec<u8>], rounds: usize) -> anyhow::Result<
     let ours = Serving::start(market::legacy_router(Arc::clone(&house.book)))?;
     let mut caller = Caller::connect(ours.addr)?;
     caller.send(&questions[0])?;
-    let null = Serving::start(market::null_router(Bytes::copy_from_slice(caller.receive()?)))?;
+    let null = Serving::start(market::null_router(Bytes::copy_from_slice(
+        caller.receive()?,
+    )))?;
     let mut turns = Vec::new();
     for _ in 0..rounds {
-        turns.push([all_at_once(&ours, questions)?, all_at_once(&null, questions)?]);
+        turns.push([
+            all_at_once(&ours, questions)?,
+            all_at_once(&null, questions)?,
+        ]);
     }
     let middle = |of: usize, server: usize| {
-        median(turns.iter().map(|turn| millis([turn[server].0, turn[server].1][of])).collect())
+        median(
+            turns
+                .iter()
+                .map(|turn| millis([turn[server].0, turn[server].1][of]))
+                .collect(),
+        )
     };
     println!(
         "{BURST} questions at once: {:.0} ms, {:.0} ms of CPU; null {:.0} ms, {:.0} ms of CPU",
@@ -171,14 +203,20 @@ fn burst(house: &House, questions: &[Vec<u8>], rounds: usize) -> anyhow::Result<
     );
     let limits = Limits(3.5, 2.2);
     limits.print("burst, elapsed", middle(0, 0) / middle(0, 1), "× null");
-    limits.print("burst, CPU of the server", middle(1, 0) / middle(1, 1), "× null");
+    limits.print(
+        "burst, CPU of the server",
+        middle(1, 0) / middle(1, 1),
+        "× null",
+    );
     Ok(())
 }
 
 /// How long until every answer is read, and the server's CPU time for it.
 fn all_at_once(server: &Serving, questions: &[Vec<u8>]) -> anyhow::Result<(Duration, Duration)> {
     let connect = |_| Caller::connect(server.addr);
-    let mut callers: Vec<_> = (0..questions.len()).map(connect).collect::<Result<_, _>>()?;
+    let mut callers: Vec<_> = (0..questions.len())
+        .map(connect)
+        .collect::<Result<_, _>>()?;
     let (cpu, begun) = (server.cpu()?, Instant::now());
     for (caller, question) in callers.iter_mut().zip(questions) {
         caller.send(question)?;
@@ -225,7 +263,9 @@ fn steady(
         let asked = std::thread::scope(|scope| {
             let asking = scope.spawn(|| ask(addr, questions));
             runtime.block_on(house.compact())?;
-            asking.join().map_err(|_| anyhow::anyhow!("the questions failed"))?
+            asking
+                .join()
+                .map_err(|_| anyhow::anyhow!("the questions failed"))?
         });
         waits.folding.append(&mut asked?);
         feed.open.store(false, Ordering::Relaxed);
@@ -238,7 +278,11 @@ fn steady(
 }
 
 fn report(waits: Waits) {
-    let kinds = [("quiet", waits.quiet), ("fed", waits.fed), ("fed, snapshot", waits.folding)];
+    let kinds = [
+        ("quiet", waits.quiet),
+        ("fed", waits.fed),
+        ("fed, snapshot", waits.folding),
+    ];
     let [quiet, fed, folding] = kinds.map(|(kind, mut waits)| {
         waits.sort_unstable_by(f64::total_cmp);
         let share = |percent: usize| waits[(waits.len() - 1) * percent / 100];
@@ -252,7 +296,11 @@ fn report(waits: Waits) {
     });
     let limits = Limits(3.0, 1.3);
     limits.print("p99 while 100 000 updates/s arrive", fed / quiet, "× quiet");
-    limits.print("p99 while a snapshot is written, too", folding / quiet, "× quiet");
+    limits.print(
+        "p99 while a snapshot is written, too",
+        folding / quiet,
+        "× quiet",
+    );
 }
 
 /// One question after the other at a steady pace, on a connection of their own.
@@ -278,7 +326,10 @@ struct Feed {
 
 impl Feed {
     fn start(addr: SocketAddr, skus: u64) -> anyhow::Result<Self> {
-        let feed = Self { open: Arc::default(), sent: Arc::default() };
+        let feed = Self {
+            open: Arc::default(),
+            sent: Arc::default(),
+        };
         for feeder in 0..FEEDERS {
             let (open, sent) = (Arc::clone(&feed.open), Arc::clone(&feed.sent));
             let batches: Vec<Vec<u8>> = (0..20)
@@ -306,7 +357,9 @@ fn feed_on(
             connection = None;
             continue;
         }
-        let mut caller = connection.take().map_or_else(|| Caller::connect(addr), Ok)?;
+        let mut caller = connection
+            .take()
+            .map_or_else(|| Caller::connect(addr), Ok)?;
         caller.send(batch)?;
         caller.receive().context("feed")?;
         connection = Some(caller);
@@ -322,7 +375,13 @@ fn batch(seed: u64, skus: u64) -> anyhow::Result<Vec<u8>> {
     let stride = skus / UPDATES_PER_REQUEST;
     let number = |n| shop * skus + n * stride + goods::mix(seed) % stride;
     let items: Vec<String> = (0..UPDATES_PER_REQUEST)
-        .map(|n| format!(r#"{{"sku":"{}","items":[{{"count":{}}}]}}"#, goods::sku(number(n)), n))
+        .map(|n| {
+            format!(
+                r#"{{"sku":"{}","items":[{{"count":{}}}]}}"#,
+                goods::sku(number(n)),
+                n
+            )
+        })
         .collect();
     let body = format!(r#"{{"skus":[{}]}}"#, items.join(","));
     let request = Request::put(format!("/v2/campaigns/{shop}/offers/stocks"))
@@ -341,7 +400,9 @@ struct Pace {
 
 impl Pace {
     fn new(every: Duration) -> anyhow::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()?;
         let mut ticks = runtime.block_on(async { interval(every) });
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self { runtime, ticks })

@@ -44,7 +44,9 @@ const FILES: &[(&str, Format, Write)] = &[
 ];
 
 fn main() -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(measure())
 }
 
@@ -59,7 +61,9 @@ async fn measure() -> anyhow::Result<()> {
         let path = scratch.path().join(name);
         fill(&path, rows, 0, *write)?;
         let floor = read(&path)?;
-        let rounds = (0..3).map(|_| parse(&path, *format, rows)).collect::<Result<_, _>>()?;
+        let rounds = (0..3)
+            .map(|_| parse(&path, *format, rows))
+            .collect::<Result<_, _>>()?;
         let parsed = median(rounds);
         println!(
             "parse {name:<11} {:>8.0} ms, {:>5.1} x reading its bytes, {:>9.0} rows/s",
@@ -95,14 +99,28 @@ fn parse(path: &Path, format: Format, rows: u64) -> anyhow::Result<f64> {
         Ok(())
     })?;
     let took = millis(begun.elapsed());
-    anyhow::ensure!(found == rows, "{found} of {rows} rows were read from {}", path.display());
+    anyhow::ensure!(
+        found == rows,
+        "{found} of {rows} rows were read from {}",
+        path.display()
+    );
     Ok(took)
 }
 
 /// The same CSV through the whole house: new, unchanged, and with a hundredth changed.
 async fn whole(scratch: &Path, rows: u64) -> anyhow::Result<()> {
-    let key = ShopKey { name: "shop".into(), target: String::new(), warehouses: Vec::new() };
-    let opened = Store::open(&store::Config { path: scratch.join("store") }, &[key]).await?;
+    let key = ShopKey {
+        name: "shop".into(),
+        target: String::new(),
+        warehouses: Vec::new(),
+    };
+    let opened = Store::open(
+        &store::Config {
+            path: scratch.join("store"),
+        },
+        &[key],
+    )
+    .await?;
     let (book, store) = (Arc::new(opened.book), Arc::new(opened.store));
     let alarms = Alarms::new(Clock::wall());
     let (door, worker) = ingest::open(
@@ -115,7 +133,12 @@ async fn whole(scratch: &Path, rows: u64) -> anyhow::Result<()> {
     );
     let tasks = Tasks::new(Fuse::default());
     tasks.spawn("ingest", worker.run(tasks.clone()));
-    let context = sources::Context { book, ingest: door, clock: Clock::wall(), alarms };
+    let context = sources::Context {
+        book,
+        ingest: door,
+        clock: Clock::wall(),
+        alarms,
+    };
     let feeds = open(&scratch.join("sources"), &context).await?;
     let floor = read(&scratch.join("csv"))?;
     let parsed = parse(&scratch.join("csv"), Format::Csv, rows)?;
@@ -187,7 +210,10 @@ async fn deliver(feeds: &Feeds, path: &Path) -> anyhow::Result<Receipt> {
 
 /// What the deliveries have added to the store's log: nothing, if nothing has changed.
 fn show_growth(store: &Store) {
-    println!("     store log {:.1} MB", megabytes(store.status().log_bytes));
+    println!(
+        "     store log {:.1} MB",
+        megabytes(store.status().log_bytes)
+    );
 }
 
 /// Resident memory, in megabytes.
@@ -211,11 +237,20 @@ fn per_second(rows: u64, millis: f64) -> f64 {
 
 /// SKUs in no order, as a database gives them.
 fn sku(number: u64) -> String {
-    format!("{:08X}-{number}", number.wrapping_mul(2_654_435_761) % 4_294_967_296)
+    format!(
+        "{:08X}-{number}",
+        number.wrapping_mul(2_654_435_761) % 4_294_967_296
+    )
 }
 
 fn count(number: u64, change: u64) -> u64 {
-    number % 97 + 1 + if number.is_multiple_of(100) { change } else { 0 }
+    number % 97
+        + 1
+        + if number.is_multiple_of(100) {
+            change
+        } else {
+            0
+        }
 }
 
 fn csv(out: &mut dyn std::io::Write, rows: u64, change: u64) -> std::io::Result<()> {
@@ -224,15 +259,27 @@ fn csv(out: &mut dyn std::io::Write, rows: u64, change: u64) -> std::io::Result<
 }
 
 fn ndjson(out: &mut dyn std::io::Write, rows: u64, change: u64) -> std::io::Result<()> {
-    (0..rows)
-        .try_for_each(|n| writeln!(out, r#"{{"sku":"{}","stock":{}}}"#, sku(n), count(n, change)))
+    (0..rows).try_for_each(|n| {
+        writeln!(
+            out,
+            r#"{{"sku":"{}","stock":{}}}"#,
+            sku(n),
+            count(n, change)
+        )
+    })
 }
 
 fn yml(out: &mut dyn std::io::Write, rows: u64, change: u64) -> std::io::Result<()> {
-    writeln!(out, "<?xml version=\"1.0\" encoding=\"UTF-8\"?><yml_catalog><shop><offers>")?;
+    writeln!(
+        out,
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><yml_catalog><shop><offers>"
+    )?;
     (0..rows).try_for_each(|n| {
         let (sku, count) = (sku(n), count(n, change));
-        writeln!(out, "<offer id=\"{sku}\"><price>1</price><count>{count}</count></offer>")
+        writeln!(
+            out,
+            "<offer id=\"{sku}\"><price>1</price><count>{count}</count></offer>"
+        )
     })?;
     writeln!(out, "</offers></shop></yml_catalog>")
 }
@@ -243,7 +290,13 @@ fn commerceml(out: &mut dyn std::io::Write, rows: u64, change: u64) -> std::io::
     (0..rows).try_for_each(|n| {
         let (sku, count) = (sku(n), count(n, change));
         let id = format!("<Ид>{n}</Ид><Артикул>{sku}</Артикул>");
-        writeln!(out, "<Предложение>{id}<Количество>{count}</Количество></Предложение>")
+        writeln!(
+            out,
+            "<Предложение>{id}<Количество>{count}</Количество></Предложение>"
+        )
     })?;
-    writeln!(out, "</Предложения></ПакетПредложений></КоммерческаяИнформация>")
+    writeln!(
+        out,
+        "</Предложения></ПакетПредложений></КоммерческаяИнформация>"
+    )
 }

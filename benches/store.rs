@@ -25,7 +25,9 @@ use figure::{Limits, argument, median, millis};
 const BATCH: u64 = 2000;
 
 fn main() -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         match argument("--open") {
             Some(path) => start(Path::new(&path)).await,
@@ -42,7 +44,10 @@ async fn measure() -> anyhow::Result<()> {
     };
     let (full, empty) = (scratch.path().join("full"), scratch.path().join("empty"));
     stock.fill(&full).await?;
-    let nothing = Stock { skus_per_shop: 0, ..stock };
+    let nothing = Stock {
+        skus_per_shop: 0,
+        ..stock
+    };
     nothing.fill(&empty).await?;
     starts(&stock, &full, &empty)?;
     batches(&stock, scratch.path(), &full).await
@@ -57,8 +62,11 @@ struct Stock {
 
 impl Stock {
     fn asked_for() -> anyhow::Result<Self> {
-        let usual =
-            if std::env::args().any(|word| word == "--large") { 1_000_000 } else { 100_000 };
+        let usual = if std::env::args().any(|word| word == "--large") {
+            1_000_000
+        } else {
+            100_000
+        };
         Ok(Self {
             shops: argument("--shops").map_or(Ok(10), |n| n.parse())?,
             skus_per_shop: argument("--skus").map_or(Ok(usual), |n| n.parse())?,
@@ -74,7 +82,9 @@ impl Stock {
         let opened = open(path, self.shops).await?;
         for number in 0..self.entries() {
             let shop = u16::try_from(number / self.skus_per_shop)?;
-            opened.book.apply(ShopId(shop), &goods::sku(number), goods::level(number));
+            opened
+                .book
+                .apply(ShopId(shop), &goods::sku(number), goods::level(number));
         }
         // Levels that differ from the SKU's own would take more bytes; usually they do not.
         let acked = |shop: ShopId, id: stockbridge::stock::SkuId| {
@@ -82,7 +92,10 @@ impl Stock {
             let level = goods::level(number);
             Acked::new(level, level.updated_at.to_utc())
         };
-        opened.store.compact(&opened.book, acked, &opened.marks).await?;
+        opened
+            .store
+            .compact(&opened.book, acked, &opened.marks)
+            .await?;
         Ok(opened.store.close().await?)
     }
 }
@@ -94,7 +107,13 @@ async fn open(path: &Path, shops: u16) -> anyhow::Result<Opened> {
         warehouses: Vec::new(),
     };
     let keys: Vec<ShopKey> = (0..shops).map(key).collect();
-    Ok(Store::open(&Config { path: path.to_owned() }, &keys).await?)
+    Ok(Store::open(
+        &Config {
+            path: path.to_owned(),
+        },
+        &keys,
+    )
+    .await?)
 }
 
 // === Start and memory, each in a process of its own ===
@@ -121,18 +140,29 @@ fn child(path: &Path, stock: &Stock) -> anyhow::Result<[f64; 2]> {
         .args(["--shops", &stock.shops.to_string()])
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let numbers: Vec<f64> = text.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+    let numbers: Vec<f64> = text
+        .split_whitespace()
+        .map(str::parse)
+        .collect::<Result<_, _>>()?;
     let [known, took, kilobytes] = numbers[..] else {
-        anyhow::bail!("the child failed: {}", String::from_utf8_lossy(&output.stderr));
+        anyhow::bail!(
+            "the child failed: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     };
-    ensure!(known == stock.entries() as f64 || known == 0.0, "{known} entries are there");
+    ensure!(
+        known == stock.entries() as f64 || known == 0.0,
+        "{known} entries are there"
+    );
     Ok([took, kilobytes * 1024.0])
 }
 
 fn starts(stock: &Stock, full: &Path, empty: &Path) -> anyhow::Result<()> {
     let entries = stock.entries();
     let middle = |path| -> anyhow::Result<[f64; 2]> {
-        let children = (0..5).map(|_| child(path, stock)).collect::<Result<Vec<_>, _>>()?;
+        let children = (0..5)
+            .map(|_| child(path, stock))
+            .collect::<Result<Vec<_>, _>>()?;
         Ok([0, 1].map(|of| median(children.iter().map(|child| child[of]).collect())))
     };
     let ([took, bytes], [_, empty_bytes]) = (middle(full)?, middle(empty)?);
@@ -142,9 +172,17 @@ fn starts(stock: &Stock, full: &Path, empty: &Path) -> anyhow::Result<()> {
         1_000_000 => Limits(2.0, 0.5).print(&what, took / 1e3, "s"),
         _ => println!("{what}: {:.2} s", took / 1e3),
     }
-    let limits = if entries > 5_000_000 { Limits(100.0, 80.0) } else { Limits(90.0, 60.0) };
+    let limits = if entries > 5_000_000 {
+        Limits(100.0, 80.0)
+    } else {
+        Limits(90.0, 60.0)
+    };
     let each = |bytes: f64| bytes / entries as f64;
-    limits.print(&format!("memory at {entries} entries"), each(bytes), "bytes an entry");
+    limits.print(
+        &format!("memory at {entries} entries"),
+        each(bytes),
+        "bytes an entry",
+    );
     println!(
         "  of which {:.1} are there without any entry: {:.2} MB",
         each(empty_bytes),
@@ -165,12 +203,17 @@ async fn batches(stock: &Stock, scratch: &Path, full: &Path) -> anyhow::Result<(
         let (shop, rows) = batch(stock, round);
         let before = opened.store.status().log_bytes;
         let begun = Instant::now();
-        let receipt = opened.store.append(&[Change::Stock { shop, rows: &rows }]).await?;
+        let receipt = opened
+            .store
+            .append(&[Change::Stock { shop, rows: &rows }])
+            .await?;
         ours.push(millis(begun.elapsed()));
         drop(receipt);
         let bytes = usize::try_from(opened.store.status().log_bytes - before)?;
         // Not zeros, which a disk might find easier.
-        let bytes: Vec<u8> = (0..bytes as u64).map(|n| goods::mix(n).to_le_bytes()[0]).collect();
+        let bytes: Vec<u8> = (0..bytes as u64)
+            .map(|n| goods::mix(n).to_le_bytes()[0])
+            .collect();
         let begun = Instant::now();
         plain.write_all(&bytes)?;
         plain.sync_data()?;
@@ -184,8 +227,16 @@ async fn batches(stock: &Stock, scratch: &Path, full: &Path) -> anyhow::Result<(
         means[0], means[1]
     );
     let limits = Limits(12.0, 4.0);
-    limits.print("durable batch of 2000, median", ours / floor, "× write + fdatasync");
-    limits.print("durable batch of 2000, mean", means[0] / means[1], "× write + fdatasync");
+    limits.print(
+        "durable batch of 2000, median",
+        ours / floor,
+        "× write + fdatasync",
+    );
+    limits.print(
+        "durable batch of 2000, mean",
+        means[0] / means[1],
+        "× write + fdatasync",
+    );
     Ok(opened.store.close().await?)
 }
 
@@ -196,5 +247,8 @@ fn batch(stock: &Stock, round: u64) -> (ShopId, Vec<(Sku, Level)>) {
         let number = shop * stock.skus_per_shop + dice % stock.skus_per_shop;
         (goods::sku(number), goods::level(dice))
     };
-    (ShopId(u16::try_from(shop).unwrap_or_default()), (0..BATCH).map(row).collect())
+    (
+        ShopId(u16::try_from(shop).unwrap_or_default()),
+        (0..BATCH).map(row).collect(),
+    )
 }

@@ -46,10 +46,16 @@ const MAX_DELAY: Duration = Duration::from_secs(5);
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 
 /// Different wrong credentials of one address without a delay: 10, and 10 more each minute.
-const PER_ADDRESS: Allowance = Allowance { free: 10.0, per_second: 10.0 / 60.0 };
+const PER_ADDRESS: Allowance = Allowance {
+    free: 10.0,
+    per_second: 10.0 / 60.0,
+};
 
 /// The same at one name: 60, and 60 more each minute.
-const PER_NAME: Allowance = Allowance { free: 60.0, per_second: 1.0 };
+const PER_NAME: Allowance = Allowance {
+    free: 60.0,
+    per_second: 1.0,
+};
 
 /// Wrong credentials of each address that are known again.
 const MAX_RECENT: usize = 8;
@@ -135,7 +141,10 @@ impl Network {
             }
             (IpAddr::V6(network), IpAddr::V6(ip)) => {
                 let differ = network.to_bits() ^ ip.to_bits();
-                differ.checked_shr(128 - u32::from(self.prefix)).unwrap_or(0) == 0
+                differ
+                    .checked_shr(128 - u32::from(self.prefix))
+                    .unwrap_or(0)
+                    == 0
             }
             (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
         }
@@ -181,7 +190,9 @@ impl AuthFailures {
         let counts = Family::default();
         for credential in Credential::ALL {
             // Shown as 0 before the first failure.
-            drop(counts.get_or_create(&Labels { credential: credential.label() }));
+            drop(counts.get_or_create(&Labels {
+                credential: credential.label(),
+            }));
         }
         Self(Arc::new(Shared {
             clock,
@@ -210,10 +221,20 @@ impl AuthFailures {
         let shared = &*self.0;
         let peer = head.extensions.get::<Peer>().map(|peer| peer.0.ip());
         let client = peer.map(|peer| client(peer, &head.headers, &shared.trusted_proxies));
-        shared.counts.get_or_create(&Labels { credential: credential.label() }).inc();
+        shared
+            .counts
+            .get_or_create(&Labels {
+                credential: credential.label(),
+            })
+            .inc();
         let now = shared.clock.now();
         let guess = shared.hasher.hash_one((credential, offered));
-        let failure = Failure { credential, name, client, guess };
+        let failure = Failure {
+            credential,
+            name,
+            client,
+            guess,
+        };
         let (delay, report) = shared.state().record(failure, now);
         shared.report(credential, name, client, report);
         if delay.is_zero() {
@@ -249,7 +270,8 @@ impl Shared {
                  {client}. Correct ones are accepted as before. Correct the program that sends an \
                  old {words}, or block the address in front of this service"
             );
-            self.alarms.raise_for(AlarmKind::AuthFailures, name, text, ALARM_WINDOW);
+            self.alarms
+                .raise_for(AlarmKind::AuthFailures, name, text, ALARM_WINDOW);
         }
     }
 }
@@ -322,24 +344,43 @@ struct Log {
 
 impl State {
     fn record(&mut self, failure: Failure<'_>, now: DateTime<Utc>) -> (Duration, Report) {
-        let Failure { credential, name, client, guess } = failure;
+        let Failure {
+            credential,
+            name,
+            client,
+            guess,
+        } = failure;
         let address = self.address(client, now);
         let is_new = address.is_new(guess);
-        let of_address = if is_new { address.bucket.add(now, PER_ADDRESS) } else { 0.0 };
+        let of_address = if is_new {
+            address.bucket.add(now, PER_ADDRESS)
+        } else {
+            0.0
+        };
         let key = (credential.label(), name.to_owned());
         let entry = self.names.entry(key).or_default();
-        let of_name = if is_new { entry.bucket.add(now, PER_NAME) } else { 0.0 };
+        let of_name = if is_new {
+            entry.bucket.add(now, PER_NAME)
+        } else {
+            0.0
+        };
         let alarm = entry.count(now);
         let log = self.logs.entry(credential.label()).or_default().count(now);
         (delay(of_address.max(of_name)), Report { log, alarm })
     }
 
     fn address(&mut self, client: Option<IpAddr>, now: DateTime<Utc>) -> &mut Address {
-        let Some(client) = client.map(source) else { return &mut self.other_addresses };
+        let Some(client) = client.map(source) else {
+            return &mut self.other_addresses;
+        };
         if !self.addresses.contains_key(&client) && self.addresses.len() >= MAX_ADDRESSES {
-            if self.swept.is_none_or(|swept| is_past(swept, SWEEP_EVERY, now)) {
+            if self
+                .swept
+                .is_none_or(|swept| is_past(swept, SWEEP_EVERY, now))
+            {
                 self.swept = Some(now);
-                self.addresses.retain(|_, address| address.bucket.level_at(now, PER_ADDRESS) > 0.0);
+                self.addresses
+                    .retain(|_, address| address.bucket.level_at(now, PER_ADDRESS) > 0.0);
             }
             if self.addresses.len() >= MAX_ADDRESSES {
                 return &mut self.other_addresses;
@@ -364,7 +405,9 @@ impl Address {
 impl Bucket {
     fn level_at(&self, now: DateTime<Utc>, allowance: Allowance) -> f64 {
         // A clock that was set back forgives nothing.
-        let passed = self.at.map_or(0.0, |at| (now - at).as_seconds_f64().max(0.0));
+        let passed = self
+            .at
+            .map_or(0.0, |at| (now - at).as_seconds_f64().max(0.0));
         (self.level - passed * allowance.per_second).max(0.0)
     }
 
@@ -379,13 +422,17 @@ impl Bucket {
 
 impl Name {
     fn count(&mut self, now: DateTime<Utc>) -> Option<(u64, DateTime<Utc>)> {
-        let since = self.since.filter(|since| !is_past(*since, ALARM_WINDOW, now));
+        let since = self
+            .since
+            .filter(|since| !is_past(*since, ALARM_WINDOW, now));
         let since = since.unwrap_or_else(|| {
             (self.since, self.count, self.reported) = (Some(now), 0, None);
             now
         });
         self.count += 1;
-        let is_due = self.reported.is_none_or(|at| is_past(at, REPORT_EVERY, now));
+        let is_due = self
+            .reported
+            .is_none_or(|at| is_past(at, REPORT_EVERY, now));
         (self.count >= ALARM_AFTER && is_due).then(|| {
             self.reported = Some(now);
             (self.count, since)
@@ -414,7 +461,9 @@ fn delay(excess: f64) -> Duration {
     if excess <= 0.0 {
         return Duration::ZERO;
     }
-    FIRST_DELAY.mul_f64((excess - 1.0).clamp(0.0, 10.0).exp2()).min(MAX_DELAY)
+    FIRST_DELAY
+        .mul_f64((excess - 1.0).clamp(0.0, 10.0).exp2())
+        .min(MAX_DELAY)
 }
 
 /// The addresses that count as one: an IPv6 customer has at least a /64.
@@ -440,7 +489,9 @@ fn client(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[Network]) -> IpA
         .flat_map(|field| field.split(','))
         .collect();
     for field in fields.iter().rev() {
-        let Some(ip) = forwarded(field.trim()) else { return client };
+        let Some(ip) = forwarded(field.trim()) else {
+            return client;
+        };
         client = ip;
         if !is_trusted(ip) {
             break;
@@ -452,9 +503,23 @@ fn client(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[Network]) -> IpA
 /// An address of `X-Forwarded-For`, with or without brackets and port.
 fn forwarded(field: &str) -> Option<IpAddr> {
     let plain = || field.parse::<IpAddr>().ok();
-    let with_port = || field.parse::<std::net::SocketAddr>().ok().map(|addr| addr.ip());
-    let bracketed = || field.strip_prefix('[')?.strip_suffix(']')?.parse::<IpAddr>().ok();
-    plain().or_else(with_port).or_else(bracketed).map(|ip| ip.to_canonical())
+    let with_port = || {
+        field
+            .parse::<std::net::SocketAddr>()
+            .ok()
+            .map(|addr| addr.ip())
+    };
+    let bracketed = || {
+        field
+            .strip_prefix('[')?
+            .strip_suffix(']')?
+            .parse::<IpAddr>()
+            .ok()
+    };
+    plain()
+        .or_else(with_port)
+        .or_else(bracketed)
+        .map(|ip| ip.to_canonical())
 }
 
 #[cfg(test)]
@@ -477,18 +542,27 @@ mod tests {
             request = request.header("X-Forwarded-For", *field);
         }
         let mut head = request.body(()).unwrap().into_parts().0;
-        head.extensions.insert(Peer(format!("{peer}:1").parse().unwrap()));
+        head.extensions
+            .insert(Peer(format!("{peer}:1").parse().unwrap()));
         head
     }
 
     fn failure<'a>(name: &'a str, client: &str, guess: u64) -> Failure<'a> {
-        Failure { credential: Credential::FeedKey, name, client: Some(ip(client)), guess }
+        Failure {
+            credential: Credential::FeedKey,
+            name,
+            client: Some(ip(client)),
+            guess,
+        }
     }
 
     /// The delay of a new guess.
     fn millis(state: &mut State, client: &str, now: i64) -> u128 {
         let guess = rand::random();
-        state.record(failure("campaign 1", client, guess), at(now)).0.as_millis()
+        state
+            .record(failure("campaign 1", client, guess), at(now))
+            .0
+            .as_millis()
     }
 
     #[test]
@@ -526,8 +600,9 @@ mod tests {
     #[test]
     fn many_addresses_at_one_name_are_delayed_together() {
         let mut state = State::default();
-        let delays: Vec<u128> =
-            (0..70).map(|n| millis(&mut state, &format!("192.0.2.{n}"), 0)).collect();
+        let delays: Vec<u128> = (0..70)
+            .map(|n| millis(&mut state, &format!("192.0.2.{n}"), 0))
+            .collect();
         assert!(delays[..60].iter().all(|delay| *delay == 0));
         assert_eq!(delays[60..63], [100, 200, 400]);
         let other = state.record(failure("campaign 2", "192.0.2.99", 1), at(0));
@@ -544,7 +619,17 @@ mod tests {
             let client = Some(client(n));
             let guess = rand::random();
             let credential = Credential::FeedKey;
-            state.record(Failure { credential, name, client, guess }, at(now)).0
+            state
+                .record(
+                    Failure {
+                        credential,
+                        name,
+                        client,
+                        guess,
+                    },
+                    at(now),
+                )
+                .0
         };
         for n in 0..5_000 {
             record(n, i64::from(n / 1000));
@@ -570,8 +655,16 @@ mod tests {
             ("10.0.0.1", vec![], "10.0.0.1"),
             ("10.0.0.1", vec!["198.51.100.7"], "198.51.100.7"),
             ("::ffff:10.0.0.1", vec!["198.51.100.7"], "198.51.100.7"),
-            ("10.0.0.1", vec!["203.0.113.9, 198.51.100.7"], "198.51.100.7"),
-            ("10.0.0.1", vec!["203.0.113.9", "198.51.100.7, 10.2.2.2"], "198.51.100.7"),
+            (
+                "10.0.0.1",
+                vec!["203.0.113.9, 198.51.100.7"],
+                "198.51.100.7",
+            ),
+            (
+                "10.0.0.1",
+                vec!["203.0.113.9", "198.51.100.7, 10.2.2.2"],
+                "198.51.100.7",
+            ),
             ("127.0.0.1", vec!["198.51.100.7:4711"], "198.51.100.7"),
             ("127.0.0.1", vec!["[2001:db8::1]:4711"], "2001:db8::1"),
             ("127.0.0.1", vec!["[2001:db8::1]"], "2001:db8::1"),
@@ -580,7 +673,11 @@ mod tests {
         ] {
             let peer = ip(peer);
             let headers = head("192.0.2.1", &forwarded).headers;
-            assert_eq!(client(peer, &headers, &proxies), ip(expected), "{peer} {forwarded:?}");
+            assert_eq!(
+                client(peer, &headers, &proxies),
+                ip(expected),
+                "{peer} {forwarded:?}"
+            );
         }
     }
 
@@ -597,7 +694,15 @@ mod tests {
             assert!(network.contains(ip(inside)), "{text}");
             assert!(!network.contains(ip(outside)), "{text}");
         }
-        for wrong in ["", "proxy", "10.0.0.0/33", "::/129", "10.0.0.0/", "10.0.0/8", "/8"] {
+        for wrong in [
+            "",
+            "proxy",
+            "10.0.0.0/33",
+            "::/129",
+            "10.0.0.0/",
+            "10.0.0/8",
+            "/8",
+        ] {
             assert_eq!(Network::parse(wrong), None, "{wrong}");
         }
     }
@@ -613,9 +718,21 @@ mod tests {
         let alarms: Vec<_> = reports.iter().filter_map(|report| report.alarm).collect();
         assert_eq!(alarms, [(100, at(0))]);
         assert_eq!(record(60).log, Some(151));
-        assert_eq!(record(120), Report { log: Some(1), alarm: Some((153, at(0))) });
+        assert_eq!(
+            record(120),
+            Report {
+                log: Some(1),
+                alarm: Some((153, at(0)))
+            }
+        );
         // Counted anew after an hour.
-        assert_eq!(record(4_000), Report { log: Some(1), alarm: None });
+        assert_eq!(
+            record(4_000),
+            Report {
+                log: Some(1),
+                alarm: None
+            }
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -626,7 +743,9 @@ mod tests {
         let head = head("192.0.2.1", &[]);
         let start = Instant::now();
         let guess = async |n: u32| {
-            failures.penalize(Credential::FeedKey, "campaign 1", &n.to_string(), &head).await;
+            failures
+                .penalize(Credential::FeedKey, "campaign 1", &n.to_string(), &head)
+                .await;
         };
         for n in 0..10 {
             guess(n).await;
@@ -636,10 +755,18 @@ mod tests {
             guess(n).await;
         }
         // One connection gets less than 20 guesses a minute.
-        assert!(start.elapsed() > Duration::from_mins(5), "{:?}", start.elapsed());
+        assert!(
+            start.elapsed() > Duration::from_mins(5),
+            "{:?}",
+            start.elapsed()
+        );
         let active = alarms.active();
         assert_eq!((active.len(), active[0].alarm), (1, "auth_failures"));
-        assert!(active[0].text.contains("from 192.0.2.1"), "{}", active[0].text);
+        assert!(
+            active[0].text.contains("from 192.0.2.1"),
+            "{}",
+            active[0].text
+        );
         tokio::time::advance(Duration::from_hours(2)).await;
         assert!(alarms.active().is_empty());
     }
@@ -652,7 +779,9 @@ mod tests {
         let start = Instant::now();
         let (failures, head) = (&failures, &head);
         let all = (0..MAX_DELAYED + 500).map(|n| async move {
-            failures.penalize(Credential::FeedKey, "campaign 1", &n.to_string(), head).await;
+            failures
+                .penalize(Credential::FeedKey, "campaign 1", &n.to_string(), head)
+                .await;
             start.elapsed()
         });
         let waited = futures_util::future::join_all(all).await;

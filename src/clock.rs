@@ -12,7 +12,10 @@ pub struct Clock(Source);
 #[derive(Clone, Copy, Debug)]
 enum Source {
     Wall,
-    Runtime { start: DateTime<Utc>, started: Instant },
+    Runtime {
+        start: DateTime<Utc>,
+        started: Instant,
+    },
 }
 
 impl Clock {
@@ -26,7 +29,10 @@ impl Clock {
     /// still, and jumps, where a test has paused them.
     #[must_use]
     pub fn starting_at(start: DateTime<Utc>) -> Self {
-        Self(Source::Runtime { start, started: Instant::now() })
+        Self(Source::Runtime {
+            start,
+            started: Instant::now(),
+        })
     }
 
     /// What time it is.

@@ -118,15 +118,25 @@ impl History {
     #[must_use]
     pub fn of(&self, shop: ShopId, id: SkuId, most: usize) -> Vec<(Event, Option<Batch>)> {
         let rings = self.lock();
-        let mine = rings.events.iter().rev().filter(|event| (event.shop, event.id) == (shop, id));
-        mine.take(most).map(|event| (*event, rings.batch_of(event))).collect()
+        let mine = rings
+            .events
+            .iter()
+            .rev()
+            .filter(|event| (event.shop, event.id) == (shop, id));
+        mine.take(most)
+            .map(|event| (*event, rings.batch_of(event)))
+            .collect()
     }
 
     /// Since when nothing has fallen out; `None` while nothing has.
     #[must_use]
     pub fn since(&self) -> Option<DateTime<Utc>> {
         let rings = self.lock();
-        rings.events.front().filter(|_| rings.events.len() == MAX_EVENTS).map(Event::at)
+        rings
+            .events
+            .front()
+            .filter(|_| rings.events.len() == MAX_EVENTS)
+            .map(Event::at)
     }
 
     fn lock(&self) -> MutexGuard<'_, Rings> {
@@ -140,13 +150,23 @@ impl Rings {
             self.events.pop_front();
         }
         let second = u32::try_from(at.timestamp()).unwrap_or_default();
-        self.events.push_back(Event { second, shop, id, count, what });
+        self.events.push_back(Event {
+            second,
+            shop,
+            id,
+            count,
+            what,
+        });
     }
 
     fn batch_of(&self, event: &Event) -> Option<Batch> {
-        let What::Sent(number) = event.what else { return None };
+        let What::Sent(number) = event.what else {
+            return None;
+        };
         let oldest = self.batches.front()?.number;
-        self.batches.get(number.wrapping_sub(oldest) as usize).cloned()
+        self.batches
+            .get(number.wrapping_sub(oldest) as usize)
+            .cloned()
     }
 }
 
@@ -159,7 +179,10 @@ mod tests {
 
     fn ids() -> Vec<SkuId> {
         let shelf = StockBook::new([0]);
-        let level = Level { count: Count::ZERO, updated_at: Instant::from_micros(0).unwrap() };
+        let level = Level {
+            count: Count::ZERO,
+            updated_at: Instant::from_micros(0).unwrap(),
+        };
         let enter = |n: usize| shelf.restore(SHOP, Sku::parse(&n.to_string()).unwrap(), level);
         (0..2).map(enter).collect()
     }
@@ -182,7 +205,10 @@ mod tests {
         let at = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let five = Count::try_from(5).unwrap();
         history.note(SHOP, at, What::Stated(1), ids.iter().map(|id| (*id, five)));
-        let level = Level { count: five, updated_at: at.into() };
+        let level = Level {
+            count: five,
+            updated_at: at.into(),
+        };
         history.answered(SHOP, batch("first"), [(ids[1], level)].into_iter());
         history.answered(SHOP, batch("second"), [(ids[0], level)].into_iter());
         let found = history.of(SHOP, ids[0], 9);
@@ -196,13 +222,21 @@ mod tests {
     fn what_is_remembered_is_bounded_and_says_since_when() {
         let (history, ids) = (History::default(), ids());
         let at = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        history.note(SHOP, at, What::SetAside, [(ids[0], Count::ZERO)].into_iter());
+        history.note(
+            SHOP,
+            at,
+            What::SetAside,
+            [(ids[0], Count::ZERO)].into_iter(),
+        );
         assert_eq!(history.since(), None);
         let many = std::iter::repeat_n((ids[1], Count::ZERO), MAX_EVENTS);
         history.note(SHOP, at, What::Released, many);
         assert!(history.of(SHOP, ids[0], 9).is_empty());
         assert_eq!(history.since(), Some(at));
-        let level = Level { count: Count::ZERO, updated_at: at.into() };
+        let level = Level {
+            count: Count::ZERO,
+            updated_at: at.into(),
+        };
         for n in 0..=MAX_BATCHES {
             history.answered(SHOP, batch(&n.to_string()), [(ids[0], level)].into_iter());
         }

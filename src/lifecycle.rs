@@ -44,12 +44,20 @@ impl Tasks {
     /// An empty set, watched by `fuse`.
     #[must_use]
     pub fn new(fuse: Fuse) -> Self {
-        Self { tracker: TaskTracker::new(), stop: CancellationToken::new(), fuse }
+        Self {
+            tracker: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            fuse,
+        }
     }
 
     /// Starts a task that lives until [`Tasks::stop`]; if it ends sooner, the fuse blows.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let watch = Watch { name, stop: self.stop.clone(), fuse: self.fuse.clone() };
+        let watch = Watch {
+            name,
+            stop: self.stop.clone(),
+            fuse: self.fuse.clone(),
+        };
         self.start(async move {
             // Dropped when the task returns and when it unwinds alike.
             let _watch = watch;
@@ -108,7 +116,9 @@ impl Tasks {
 /// # Panics
 /// The computation panicked: so does the caller, whose task is watched.
 pub async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.expect("the computation does not panic")
+    tokio::task::spawn_blocking(work)
+        .await
+        .expect("the computation does not panic")
 }
 
 struct Watch {

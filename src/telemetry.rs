@@ -62,7 +62,10 @@ pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), String> {
     subscriber.try_init().map_err(|e| e.to_string())?;
     // Where, and not what: a panic's message may hold what a client sent.
     std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let place = panic
+            .location()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         error!(place, "a thread panicked at {place}");
     }));
     Ok(())
@@ -75,7 +78,11 @@ pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), String> {
 /// A part is neither a level nor a module with its level.
 pub fn parse_filter(filter: &str) -> Result<Targets, String> {
     let mut targets = Targets::new();
-    for part in filter.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+    for part in filter
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+    {
         let invalid = || {
             format!(
                 "log filter '{filter}': '{part}' must be a level, or a module and its level: off, \
@@ -83,7 +90,10 @@ pub fn parse_filter(filter: &str) -> Result<Targets, String> {
             )
         };
         let is_module = |name: &str| {
-            !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | ':'))
+            !name.is_empty()
+                && name
+                    .chars()
+                    .all(|c| c.is_alphanumeric() || matches!(c, '_' | ':'))
         };
         targets = match part.split_once('=') {
             None => targets.with_default(part.parse::<LevelFilter>().map_err(|_| invalid())?),
@@ -99,13 +109,15 @@ pub fn parse_filter(filter: &str) -> Result<Targets, String> {
 /// Formats the fields of text lines: message and values come from outside in part, so whatever
 /// could end a line, move the cursor or reorder text is escaped. JSON lines escape by themselves.
 fn escaped_fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
-    debug_fn(|writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug| {
-        let mut writer = Escaping(writer);
-        match field.name() {
-            "message" => write!(writer, "{value:?}"),
-            name => write!(writer, "{name}={value:?}"),
-        }
-    })
+    debug_fn(
+        |writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug| {
+            let mut writer = Escaping(writer);
+            match field.name() {
+                "message" => write!(writer, "{value:?}"),
+                name => write!(writer, "{name}={value:?}"),
+            }
+        },
+    )
     .delimited(" ")
 }
 
@@ -284,7 +296,10 @@ impl Alarms {
     /// No alarm yet.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        Self { clock, active: Arc::default() }
+        Self {
+            clock,
+            active: Arc::default(),
+        }
     }
 
     /// Begins an alarm, or updates its wording if it is on already. Logged when it begins.
@@ -308,7 +323,12 @@ impl Alarms {
     pub fn clear(&self, kind: AlarmKind, about: &str) {
         let ended = self.current().remove(&(kind, about.to_owned()));
         if ended.is_some() {
-            info!(alarm = kind.name(), about, "the alarm {} is over", kind.name());
+            info!(
+                alarm = kind.name(),
+                about,
+                "the alarm {} is over",
+                kind.name()
+            );
         }
     }
 
@@ -332,8 +352,13 @@ impl Alarms {
             (alarm.text, alarm.until) = (text, until);
             return;
         }
-        let alarm =
-            Alarm { alarm: name, about: about.to_owned(), since, text: text.clone(), until };
+        let alarm = Alarm {
+            alarm: name,
+            about: about.to_owned(),
+            since,
+            text: text.clone(),
+            until,
+        };
         active.insert((kind, about.to_owned()), alarm);
         // Not under the lock: whoever reads the log may be slow, and answers look in here.
         drop(active);
@@ -400,7 +425,10 @@ mod tests {
         let message =
             "told 1C in answer to x\\r\\n2026-11-28T10:00:00Z ERROR stockbridge: \\u001b[2J";
         assert!(line.contains(message), "{line}");
-        assert!(line.contains(" mode=\"x\\r\\n") && line.contains(" shown=x\\r\\n"), "{line}");
+        assert!(
+            line.contains(" mode=\"x\\r\\n") && line.contains(" shown=x\\r\\n"),
+            "{line}"
+        );
     }
 
     #[test]
@@ -413,14 +441,24 @@ mod tests {
 
     #[test]
     fn filter_is_a_level_and_levels_of_modules() {
-        for filter in ["info", "off", "error,stockbridge::telemetry=off", "warn,hyper=trace", ""] {
+        for filter in [
+            "info",
+            "off",
+            "error,stockbridge::telemetry=off",
+            "warn,hyper=trace",
+            "",
+        ] {
             assert!(parse_filter(filter).is_ok(), "{filter}");
         }
         let trailing = parse_filter(" info, ").unwrap();
         assert!(trailing.would_enable("stockbridge", &tracing::Level::INFO));
-        for filter in
-            ["stockbridge=loud", "info,a=b=c", "inf0", "=info", "[request{shop=moscow}]=debug"]
-        {
+        for filter in [
+            "stockbridge=loud",
+            "info,a=b=c",
+            "inf0",
+            "=info",
+            "[request{shop=moscow}]=debug",
+        ] {
             let reason = parse_filter(filter).unwrap_err();
             assert!(reason.contains(filter), "{reason}");
         }
@@ -428,12 +466,24 @@ mod tests {
 
     #[test]
     fn only_what_misleads_a_reader_is_escaped() {
-        for text in ["", "Плед «зимний» 50%\\", "😀 é", "a\u{301}", "مرحبا", "שלום"]
-        {
+        for text in [
+            "",
+            "Плед «зимний» 50%\\",
+            "😀 é",
+            "a\u{301}",
+            "مرحبا",
+            "שלום",
+        ] {
             assert_eq!(printable(text), text);
         }
-        assert_eq!(printable("a\tb\0\u{7f}\u{9b}c"), "a\\tb\\u0000\\u007f\\u009bc");
-        assert_eq!(printable("\u{200b}\u{2028}\u{2066}\u{feff}"), "\\u200b\\u2028\\u2066\\ufeff");
+        assert_eq!(
+            printable("a\tb\0\u{7f}\u{9b}c"),
+            "a\\tb\\u0000\\u007f\\u009bc"
+        );
+        assert_eq!(
+            printable("\u{200b}\u{2028}\u{2066}\u{feff}"),
+            "\\u200b\\u2028\\u2066\\ufeff"
+        );
         assert_eq!(printable("\u{e0041}"), "\\udb40\\udc41");
         assert_eq!(printable_lines("a\n\tb\r\u{85}"), "a\n\tb\\r\\u0085");
     }

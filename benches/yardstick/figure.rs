@@ -30,5 +30,7 @@ pub(crate) fn millis(time: Duration) -> f64 {
 
 /// The value that follows this word on the command line.
 pub(crate) fn argument(word: &str) -> Option<String> {
-    std::env::args().skip_while(|argument| argument != word).nth(1)
+    std::env::args()
+        .skip_while(|argument| argument != word)
+        .nth(1)
 }

@@ -18,9 +18,15 @@ const CYRILLIC: [char; 32] = [
 pub(crate) fn sku(number: u64) -> Sku {
     let mut dice = mix(number);
     let length = 3 + dice % 13;
-    let letters = if (dice / 13).is_multiple_of(10) { CYRILLIC } else { LATIN };
+    let letters = if (dice / 13).is_multiple_of(10) {
+        CYRILLIC
+    } else {
+        LATIN
+    };
     dice = mix(dice);
-    let mut text: String = (0..length).map(|place| letter(&letters, dice >> (4 * place))).collect();
+    let mut text: String = (0..length)
+        .map(|place| letter(&letters, dice >> (4 * place)))
+        .collect();
     // Five digits of base 32 keep any two apart.
     text.extend((0..5).map(|place| letter(&LATIN, number >> (5 * place))));
     Sku::parse(&text).expect("letters make a SKU")
@@ -32,7 +38,10 @@ pub(crate) fn level(dice: u64) -> Level {
     let second = i64::try_from(1_790_000_000 + dice / 1000 % 2_592_000).unwrap_or_default();
     let at = DateTime::from_timestamp(second, 0).expect("2026 is in the calendar");
     let count = Count::try_from(count).expect("three digits make a count");
-    Level { count, updated_at: Instant::from(at) }
+    Level {
+        count,
+        updated_at: Instant::from(at),
+    }
 }
 
 /// A well-mixed number for each number. Source: the finaliser of `SplitMix64`.

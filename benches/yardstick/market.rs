@@ -37,7 +37,9 @@ pub(crate) fn warehouse(shop: u16) -> u64 {
 pub(crate) fn legacy_router(book: Arc<StockBook>) -> Router {
     let context = legacy::Context {
         book,
-        marks: Arc::new(Marks::new((0..SHOPS).map(|index| vec![warehouse(index)]).collect())),
+        marks: Arc::new(Marks::new(
+            (0..SHOPS).map(|index| vec![warehouse(index)]).collect(),
+        )),
         pushes: Pushes::new(SHOPS.into()),
         clock: Clock::wall(),
         alarms: Alarms::new(Clock::wall()),
@@ -70,7 +72,9 @@ pub(crate) fn null_router(answer: Bytes) -> Router {
             Err(_) => StatusCode::BAD_REQUEST.into_response(),
         }
     }
-    Router::new().route("/stocks", post(null)).with_state(answer)
+    Router::new()
+        .route("/stocks", post(null))
+        .with_state(answer)
 }
 
 /// The body of a question about random SKUs of one shop, which has so many.
@@ -81,7 +85,11 @@ pub(crate) fn question(seed: u64, skus_per_shop: u64) -> String {
         .map(|n| goods::mix(seed * SKUS_PER_REQUEST + n) % skus_per_shop)
         .map(|n| format!("\"{}\"", goods::sku(first + n)))
         .collect();
-    format!(r#"{{"warehouseId":{},"skus":[{}]}}"#, warehouse(shop), skus.join(","))
+    format!(
+        r#"{{"warehouseId":{},"skus":[{}]}}"#,
+        warehouse(shop),
+        skus.join(",")
+    )
 }
 
 pub(crate) fn question_request(body: &str) -> axum::http::request::Builder {
@@ -116,7 +124,10 @@ impl Caller {
     pub(crate) fn connect(addr: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(addr).context("connect to the server")?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: vec![0; 256 * 1024] })
+        Ok(Self {
+            stream,
+            buffer: vec![0; 256 * 1024],
+        })
     }
 
     pub(crate) fn send(&mut self, request: &[u8]) -> anyhow::Result<()> {
@@ -128,7 +139,10 @@ impl Caller {
         let mut filled = 0;
         let mut whole = None;
         while whole.is_none_or(|(_, end)| filled < end) {
-            let read = self.stream.read(&mut self.buffer[filled..]).context("read an answer")?;
+            let read = self
+                .stream
+                .read(&mut self.buffer[filled..])
+                .context("read an answer")?;
             if read == 0 {
                 bail!("the server closed after {filled} bytes of an answer");
             }
@@ -144,14 +158,23 @@ impl Caller {
 
 /// Where the body of an answer starts and ends, once its head is there.
 fn extent(bytes: &[u8]) -> anyhow::Result<Option<(usize, usize)>> {
-    let Some(start) = bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4) else {
+    let Some(start) = bytes
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .map(|at| at + 4)
+    else {
         return Ok(None);
     };
     let head = str::from_utf8(&bytes[..start])?.to_lowercase();
     if !head.starts_with("http/1.1 200") {
         bail!("not a 200: {}", String::from_utf8_lossy(bytes));
     }
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
-    let length: usize = length.context("an answer without a length")?.trim().parse()?;
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length:"));
+    let length: usize = length
+        .context("an answer without a length")?
+        .trim()
+        .parse()?;
     Ok(Some((start, start + length)))
 }

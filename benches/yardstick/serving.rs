@@ -38,7 +38,9 @@ impl Serving {
     {
         let (tell, told) = mpsc::channel();
         std::thread::spawn(move || -> anyhow::Result<()> {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
             runtime.block_on(async {
                 let (addr, serve) = open().await?;
                 let thread = std::fs::read_link("/proc/thread-self")?;
@@ -56,7 +58,11 @@ impl Serving {
     /// What the server's thread has used so far.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
         let text = std::fs::read_to_string(&self.schedstat).context("read the CPU time")?;
-        let nanos = text.split(' ').next().context("an empty schedstat")?.parse()?;
+        let nanos = text
+            .split(' ')
+            .next()
+            .context("an empty schedstat")?
+            .parse()?;
         Ok(Duration::from_nanos(nanos))
     }
 }

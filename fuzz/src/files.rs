@@ -33,16 +33,23 @@ pub(crate) fn sheet(bytes: &[u8]) {
 
 /// A workbook of Excel, one of whose parts is fuzzed: the first byte says which.
 pub(crate) fn xlsx(bytes: &[u8]) {
-    let Some((&choice, content)) = bytes.split_first() else { return };
+    let Some((&choice, content)) = bytes.split_first() else {
+        return;
+    };
     let fuzzed = usize::from(choice) % PARTS.len();
     let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
     let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
     for (at, (name, part)) in PARTS.iter().enumerate() {
-        archive.start_file(name.as_str(), stored).expect("memory takes a file");
+        archive
+            .start_file(name.as_str(), stored)
+            .expect("memory takes a file");
         let part = if at == fuzzed { content } else { part };
         archive.write_all(part).expect("memory takes a part");
     }
-    let archive = archive.finish().expect("memory takes the directory").into_inner();
+    let archive = archive
+        .finish()
+        .expect("memory takes the directory")
+        .into_inner();
     try_out(Format::Sheet, &archive);
 }
 
@@ -64,13 +71,21 @@ static PARTS: LazyLock<Vec<(String, Vec<u8>)>> = LazyLock::new(|| {
 /// Any file as it arrives: unpacked, its format detected, and read.
 pub(crate) fn container(bytes: &[u8]) {
     let spool = std::env::temp_dir();
-    let _any = unpack("fuzzed", &mut Cursor::new(bytes), None, &spool, &mut |file| {
-        // A bomb is stopped by its ratio; to read all that is allowed takes too long here.
-        let mut content = Vec::new();
-        (&mut *file.input).take(64 * 1024).read_to_end(&mut content)?;
-        try_out(file.format, &content);
-        Ok(())
-    });
+    let _any = unpack(
+        "fuzzed",
+        &mut Cursor::new(bytes),
+        None,
+        &spool,
+        &mut |file| {
+            // A bomb is stopped by its ratio; to read all that is allowed takes too long here.
+            let mut content = Vec::new();
+            (&mut *file.input)
+                .take(64 * 1024)
+                .read_to_end(&mut content)?;
+            try_out(file.format, &content);
+            Ok(())
+        },
+    );
 }
 
 /// Reads the bytes under the strictest settings, and under settings that their length chooses.
@@ -92,7 +107,13 @@ pub(crate) fn check(entry: &Entry, reading: &Reading) {
     if let Entry::Row(row) = entry
         && let Some(quantity) = row.quantity
     {
-        assert!(reading.floors_fractions || !quantity.is_fraction(), "{row:?}");
-        assert!(reading.zeroes_negatives || quantity >= Quantity::ZERO, "{row:?}");
+        assert!(
+            reading.floors_fractions || !quantity.is_fraction(),
+            "{row:?}"
+        );
+        assert!(
+            reading.zeroes_negatives || quantity >= Quantity::ZERO,
+            "{row:?}"
+        );
     }
 }

@@ -52,21 +52,30 @@ fn choose() {
     let wanted = std::env::var("FUZZ_TARGET").unwrap_or_default();
     let Some((_, target)) = TARGETS.iter().find(|(name, _)| *name == wanted) else {
         let names: Vec<_> = TARGETS.iter().map(|(name, _)| *name).collect();
-        panic!("FUZZ_TARGET is '{wanted}', it must be one of {}", names.join(", "));
+        panic!(
+            "FUZZ_TARGET is '{wanted}', it must be one of {}",
+            names.join(", ")
+        );
     };
     TARGET.get_or_init(|| *target);
     let aborting = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         // The libraries that read workbooks panic on some; the service catches that and refuses the
         // file as broken.
-        let theirs = |library: &str| panic.location().is_some_and(|at| at.file().contains(library));
+        let theirs = |library: &str| {
+            panic
+                .location()
+                .is_some_and(|at| at.file().contains(library))
+        };
         if !["/calamine-", "/cfb-"].into_iter().any(theirs) {
             // A backtrace takes more memory than any reader.
             let _unlimited = ALLOCATOR.set_limit(usize::MAX);
             aborting(panic);
         }
     }));
-    ALLOCATOR.set_limit(MAX_BYTES).expect("the limit is above what is allocated so far");
+    ALLOCATOR
+        .set_limit(MAX_BYTES)
+        .expect("the limit is above what is allocated so far");
 }
 
 fuzz_target!(init: choose(), |bytes: &[u8]| {

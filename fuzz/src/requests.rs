@@ -7,13 +7,23 @@ use stockbridge::partner::wire::{business, parse_update};
 
 /// The head of a request, which hyper's parser reads after us: what we accept it reads alike.
 pub(crate) fn http_head(bytes: &[u8]) {
-    let Some((length, framing)) = fuzzing::head(bytes, cut(bytes)) else { return };
+    let Some((length, framing)) = fuzzing::head(bytes, cut(bytes)) else {
+        return;
+    };
     let mut fields = [httparse::EMPTY_HEADER; 200];
     let mut request = httparse::Request::new(&mut fields);
     let parsed = request.parse(bytes);
-    assert_eq!(parsed, Ok(httparse::Status::Complete(length)), "{}", bytes.escape_ascii());
+    assert_eq!(
+        parsed,
+        Ok(httparse::Status::Complete(length)),
+        "{}",
+        bytes.escape_ascii()
+    );
     let value = |name: &str| {
-        let mut values = request.headers.iter().filter(|it| it.name.eq_ignore_ascii_case(name));
+        let mut values = request
+            .headers
+            .iter()
+            .filter(|it| it.name.eq_ignore_ascii_case(name));
         let first = values.next().map(|field| field.value);
         assert!(values.next().is_none(), "{name} is there twice");
         first

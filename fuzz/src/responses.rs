@@ -14,13 +14,25 @@ pub(crate) fn stocks_response(bytes: &[u8]) {
 
 /// A page of the Market's copy of the stock.
 pub(crate) fn market_page(bytes: &[u8]) {
-    let part = Part::Listing { shelf: Shelf::OnSale, token: None };
-    let _any = Page::read(bytes, &Look { warehouses: vec![1, 2], part });
+    let part = Part::Listing {
+        shelf: Shelf::OnSale,
+        token: None,
+    };
+    let _any = Page::read(
+        bytes,
+        &Look {
+            warehouses: vec![1, 2],
+            part,
+        },
+    );
 }
 
 /// Responses of MoySklad: a page of the assortment and a report, with a byte 0 between them.
 pub(crate) fn moysklad(bytes: &[u8]) {
-    let cut = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+    let cut = bytes
+        .iter()
+        .position(|&byte| byte == 0)
+        .unwrap_or(bytes.len());
     let (page, report) = bytes.split_at(cut);
     let report = report.strip_prefix(b"\0").unwrap_or(report);
     let reading = settings(bytes.len());

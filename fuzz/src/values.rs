@@ -4,9 +4,13 @@ use stockbridge::sources::{DecimalMark, Quantity, Reading, Variants};
 
 /// The number of a table's cell.
 pub(crate) fn quantity(bytes: &[u8]) {
-    let Ok(text) = str::from_utf8(bytes) else { return };
+    let Ok(text) = str::from_utf8(bytes) else {
+        return;
+    };
     for decimal in [None, Some(DecimalMark::Comma), Some(DecimalMark::Point)] {
-        let Ok(quantity) = Quantity::parse(text, decimal) else { continue };
+        let Ok(quantity) = Quantity::parse(text, decimal) else {
+            continue;
+        };
         // What is written with a point and read so is the same.
         let again = Quantity::parse(&quantity.to_string(), Some(DecimalMark::Point));
         assert_eq!(again, Ok(quantity), "{text:?}");
@@ -15,7 +19,10 @@ pub(crate) fn quantity(bytes: &[u8]) {
         if decimal.is_none() {
             for mark in [DecimalMark::Comma, DecimalMark::Point] {
                 let other = Quantity::parse(text, Some(mark));
-                assert!(other.is_err() || other == Ok(quantity), "{text:?} {mark:?}: {other:?}");
+                assert!(
+                    other.is_err() || other == Ok(quantity),
+                    "{text:?} {mark:?}: {other:?}"
+                );
             }
         }
     }
@@ -23,16 +30,24 @@ pub(crate) fn quantity(bytes: &[u8]) {
 
 /// The text of a SKU.
 pub(crate) fn sku(bytes: &[u8]) {
-    let Ok(text) = str::from_utf8(bytes) else { return };
+    let Ok(text) = str::from_utf8(bytes) else {
+        return;
+    };
     for takes_suspicious_skus in [false, true] {
-        let reading = Reading { takes_suspicious_skus, ..Reading::default() };
+        let reading = Reading {
+            takes_suspicious_skus,
+            ..Reading::default()
+        };
         let Ok(sku) = reading.sku(text) else { continue };
         assert!(!sku.is_empty() && sku.trim() == sku, "{text:?}: {sku:?}");
         // Once what a spreadsheet adds is removed, a second reading removes nothing; a SKU of its
         // own may begin as a formula or a text of a spreadsheet does.
         if !sku.starts_with(['\'', '=']) {
             let again = reading.sku(&sku);
-            assert!(again.as_ref() == Ok(&sku), "{text:?}: {sku:?}, then {again:?}");
+            assert!(
+                again.as_ref() == Ok(&sku),
+                "{text:?}: {sku:?}, then {again:?}"
+            );
         }
     }
 }
@@ -52,7 +67,11 @@ pub(crate) fn settings(choice: usize) -> Reading {
             (true, true) => Some(DecimalMark::Point),
         },
         takes_suspicious_skus: bit(6),
-        variants: if bit(7) { Variants::Sum } else { Variants::Reject },
+        variants: if bit(7) {
+            Variants::Sum
+        } else {
+            Variants::Reject
+        },
         ..Reading::default()
     }
 }

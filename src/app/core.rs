@@ -60,13 +60,31 @@ pub(super) struct Core {
 
 impl Core {
     pub(super) async fn open(config: &Config, clock: Clock, claim: Claim) -> anyhow::Result<Self> {
-        let keys: Vec<ShopKey> =
-            config.shops.iter().map(|shop| plans::shop_key(shop, &config.market_url)).collect();
-        let place = store::Config { path: config.store.clone() };
+        let keys: Vec<ShopKey> = config
+            .shops
+            .iter()
+            .map(|shop| plans::shop_key(shop, &config.market_url))
+            .collect();
+        let place = store::Config {
+            path: config.store.clone(),
+        };
         let opened = Store::open(&place, &keys).await.context("open the store")?;
-        let Opened { store, book, acked, quarantine, spent, marks, notes, absent } = opened;
+        let Opened {
+            store,
+            book,
+            acked,
+            quarantine,
+            spent,
+            marks,
+            notes,
+            absent,
+        } = opened;
         let skus: usize = book.shops().map(|shop| book.len(shop)).sum();
-        info!(skus, shops = keys.len(), "the store is read: {skus} SKUs are known");
+        info!(
+            skus,
+            shops = keys.len(),
+            "the store is read: {skus} SKUs are known"
+        );
         let alarms = Alarms::new(clock);
         absent.iter().for_each(|shop| tell_of_absent(shop, &alarms));
         let held = guard::check(&store, &notes, &config.instance, claim, &alarms).await?;
@@ -85,7 +103,13 @@ impl Core {
                 let here = selftest::place(&config.market_url, shop.campaign);
                 let here = Some(here).filter(|_| calls);
                 let hidden = hidden_products(&notes, (id, &shop.name), here.as_deref(), &alarms);
-                Memory { quarantined, spent, last_equal, limited_until, hidden }
+                Memory {
+                    quarantined,
+                    spent,
+                    last_equal,
+                    limited_until,
+                    hidden,
+                }
             })
             .collect();
         Ok(Self {
@@ -146,11 +170,22 @@ impl Core {
             Some(_) => Vec::new(),
             None => plans::targets(config, &self.memories),
         };
-        for (target, _) in targets.iter().filter(|(target, _)| target.mode == Mode::DryRun) {
+        for (target, _) in targets
+            .iter()
+            .filter(|(target, _)| target.mode == Mode::DryRun)
+        {
             let name = &target.name;
-            warn!(shop = name, "DRY RUN: nothing of {name} is sent to the Market, only compared");
+            warn!(
+                shop = name,
+                "DRY RUN: nothing of {name} is sent to the Market, only compared"
+            );
         }
-        Ok(Migrator::start(&context, targets, rand::random(), &crew.migrator))
+        Ok(Migrator::start(
+            &context,
+            targets,
+            rand::random(),
+            &crew.migrator,
+        ))
     }
 
     pub(super) fn start_ingest(
@@ -181,21 +216,36 @@ impl Core {
 
     /// Notes that the seller has said something, new or not.
     fn witness(&self, asserted: &Asserted<'_>) {
-        let Asserted { shop, origin, at, changed, repeated } = *asserted;
+        let Asserted {
+            shop,
+            origin,
+            at,
+            changed,
+            repeated,
+        } = *asserted;
         if changed.is_empty() && repeated.is_empty() {
             return;
         }
         self.sources.note(shop, origin, at);
-        self.alarms.clear(AlarmKind::SourceSilent, &self.names[shop.index()]);
-        let assertion = Assertion { hour: Hour::of(at.into()), origin: origin.number() };
-        for (skus, what) in
-            [(changed, What::Stated(origin.number())), (repeated, What::Repeated(origin.number()))]
-        {
+        self.alarms
+            .clear(AlarmKind::SourceSilent, &self.names[shop.index()]);
+        let assertion = Assertion {
+            hour: Hour::of(at.into()),
+            origin: origin.number(),
+        };
+        for (skus, what) in [
+            (changed, What::Stated(origin.number())),
+            (repeated, What::Repeated(origin.number())),
+        ] {
             let entries = self.book.get_all(shop, skus.iter().map(Sku::as_str));
             let known = || entries.iter().flatten();
             let named = skus.iter().zip(&entries);
-            self.marks.introduce(shop, named.filter_map(|(sku, e)| Some((sku, e.as_ref()?.id()))));
-            self.marks.note_asserted(shop, known().map(|entry| entry.id()), assertion);
+            self.marks.introduce(
+                shop,
+                named.filter_map(|(sku, e)| Some((sku, e.as_ref()?.id()))),
+            );
+            self.marks
+                .note_asserted(shop, known().map(|entry| entry.id()), assertion);
             let counts = known().map(|entry| (entry.id(), entry.level().count));
             self.history.note(shop, at, what, counts);
         }
@@ -226,7 +276,8 @@ impl Core {
     fn known_skus(&self, shop: ShopId) -> Vec<Sku> {
         let mut skus = Vec::with_capacity(self.book.len(shop));
         self.book.for_each(shop, |sku, _| skus.push(sku.clone()));
-        self.marks.strangers(shop, &self.book, |sku, _| skus.push(sku.clone()));
+        self.marks
+            .strangers(shop, &self.book, |sku, _| skus.push(sku.clone()));
         skus.extend(self.sightings.strangers(shop));
         skus
     }
@@ -259,8 +310,11 @@ impl Core {
             auth_failures,
         };
         fed.metrics.register(registry);
-        let stocks_paths: Arc<[String]> =
-            config.shops.iter().map(|shop| format!("{}/stocks", shop.base_path)).collect();
+        let stocks_paths: Arc<[String]> = config
+            .shops
+            .iter()
+            .map(|shop| format!("{}/stocks", shop.base_path))
+            .collect();
         let nothing = async move |uri: Uri| {
             if partner::is_partner_path(uri.path()) {
                 return partner::nothing_here();
@@ -282,7 +336,11 @@ impl Core {
             ]))
             .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
             // Failures are logged where they are handled, with their cause.
-            .layer(TraceLayer::new_for_http().make_span_with(span).on_failure(()))
+            .layer(
+                TraceLayer::new_for_http()
+                    .make_span_with(span)
+                    .on_failure(()),
+            )
             .layer(PropagateRequestIdLayer::x_request_id());
         legacy::router(&asked, plans::legacy_shops(config))
             .merge(partner::router(fed, plans::partner_shops(config)))
@@ -341,9 +399,13 @@ pub(super) fn read_through(feeds: Feeds, tasks: Tasks) -> ReadThrough {
 /// A shop that was renamed, or taken out of the configuration.
 fn tell_of_absent(shop: &AbsentShop, alarms: &Alarms) {
     let name = &shop.name;
-    warn!(shop = name, "the store holds stock of {name}, which is not in the configuration");
+    warn!(
+        shop = name,
+        "the store holds stock of {name}, which is not in the configuration"
+    );
     let hidden = shop.notes.iter().filter_map(|(note, place)| {
-        note.strip_prefix(migrator::HIDDEN).map(|sku| format!("'{sku}' at {place}"))
+        note.strip_prefix(migrator::HIDDEN)
+            .map(|sku| format!("'{sku}' at {place}"))
     });
     let hidden: Vec<String> = hidden.collect();
     if !hidden.is_empty() {
@@ -399,7 +461,10 @@ fn remember(notes: &Notes, book: &StockBook) -> Sources {
 
 /// The path only: the query may hold a token.
 fn span(request: &Request<Body>) -> Span {
-    let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok());
+    let id = request
+        .headers()
+        .get("x-request-id")
+        .and_then(|id| id.to_str().ok());
     let (method, path) = (request.method(), request.uri().path());
     debug_span!("request", %method, path, request.id = id)
 }

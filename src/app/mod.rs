@@ -78,14 +78,21 @@ impl App {
         };
         let public = bind(config.listen, limits, "listen")?;
         // An operator may hand over a large file, and wait until it is taken.
-        let ops_limits = Limits { body: OPS_PATIENCE, handler: OPS_PATIENCE, ..Limits::default() };
+        let ops_limits = Limits {
+            body: OPS_PATIENCE,
+            handler: OPS_PATIENCE,
+            ..Limits::default()
+        };
         let ops_server = bind(config.ops_listen, ops_limits, "ops_listen")?;
         let (public_addr, ops_addr) = (public.local_addr()?, ops_server.local_addr()?);
 
         // Up before the store is read, so that "starting" can be told from "dead".
         let ops = Ops::new(crew.public.clone());
-        let ops_router = ops.clone().router(AllowedHosts::new(ops_addr, &config.ops_hosts));
-        crew.ops.spawn("ops", ops_server.run(ops_router, crew.ops.clone()));
+        let ops_router = ops
+            .clone()
+            .router(AllowedHosts::new(ops_addr, &config.ops_hosts));
+        crew.ops
+            .spawn("ops", ops_server.run(ops_router, crew.ops.clone()));
 
         let mut registry = Registry::with_prefix("stockbridge");
         public.metrics().register(&mut registry);
@@ -96,7 +103,9 @@ impl App {
         let pushes = Pushes::new(config.shops.len());
         core.remember_pushes(&pushes);
         let feeds = core.open_feeds(&config, ingest.clone()).await?;
-        feeds.start(&config.outbound(), &crew.sources).context("start the sources")?;
+        feeds
+            .start(&config.outbound(), &crew.sources)
+            .context("start the sources")?;
         let auth_failures = AuthFailures::new(
             clock,
             core.alarms.clone(),
@@ -105,12 +114,23 @@ impl App {
         );
         auth_failures.register(&mut registry);
         let exchange = feeds.router(&crew.sources, &auth_failures);
-        let doors = (read_through(feeds.clone(), crew.sources.clone()), exchange, auth_failures);
+        let doors = (
+            read_through(feeds.clone(), crew.sources.clone()),
+            exchange,
+            auth_failures,
+        );
         let router = core.routes(&config, ingest, doors, Arc::clone(&pushes), &mut registry);
 
         let store = Arc::clone(&core.store);
         ops.open(core.show(&config, migrator, (pushes, feeds)), registry);
-        Ok(Self { public, public_addr, ops_addr, router, store, crew })
+        Ok(Self {
+            public,
+            public_addr,
+            ops_addr,
+            router,
+            store,
+            crew,
+        })
     }
 
     /// Where the Market and the seller call, with the real port if 0 was asked for.
@@ -130,8 +150,16 @@ impl App {
     /// # Errors
     /// A task died, or the stop was cut short.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let Self { public, public_addr, ops_addr, router, store, crew } = self;
-        crew.public.spawn("listener", public.run(router, crew.public.clone()));
+        let Self {
+            public,
+            public_addr,
+            ops_addr,
+            router,
+            store,
+            crew,
+        } = self;
+        crew.public
+            .spawn("listener", public.run(router, crew.public.clone()));
         info!(listen = %public_addr, ops = %ops_addr, "serving on {public_addr}, ops on {ops_addr}");
         let crashed = tokio::select! {
             () = shutdown => None,
@@ -145,7 +173,9 @@ impl App {
             bail!("the task {task} ended unasked");
         }
         stopped.map_err(|_| anyhow!("cut off after {STOP_DEADLINE:?}: {}", crew.remaining()))?;
-        closed.context("close the store: it takes too long")?.context("close the store")?;
+        closed
+            .context("close the store: it takes too long")?
+            .context("close the store")?;
         info!("stopped");
         Ok(())
     }
@@ -176,7 +206,14 @@ impl Crew {
     }
 
     fn all(&self) -> [&Tasks; 6] {
-        [&self.public, &self.sources, &self.ingest, &self.migrator, &self.background, &self.ops]
+        [
+            &self.public,
+            &self.sources,
+            &self.ingest,
+            &self.migrator,
+            &self.background,
+            &self.ops,
+        ]
     }
 
     fn remaining(&self) -> String {

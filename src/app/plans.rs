@@ -14,7 +14,11 @@ use crate::store::ShopKey;
 /// Where a shop's stock goes, in words that change exactly if the Market's copy is another.
 pub(super) fn shop_key(shop: &ShopConfig, market_url: &str) -> ShopKey {
     let target = format!("{market_url} {}", shop.address);
-    ShopKey { name: shop.name.clone(), target, warehouses: shop.warehouses.clone() }
+    ShopKey {
+        name: shop.name.clone(),
+        target,
+        warehouses: shop.warehouses.clone(),
+    }
 }
 
 fn ids(config: &Config) -> impl Iterator<Item = (ShopId, &ShopConfig)> {
@@ -64,7 +68,9 @@ pub(super) fn partner_shops(config: &Config) -> Vec<partner::Shop> {
         .map(|(id, shop)| partner::Shop {
             id,
             name: shop.name.clone(),
-            campaigns: std::iter::once(shop.campaign).chain(shop.feed_campaigns.clone()).collect(),
+            campaigns: std::iter::once(shop.campaign)
+                .chain(shop.feed_campaigns.clone())
+                .collect(),
             feed_keys: shop.feed_keys.clone(),
             warehouses: shop.warehouses.clone(),
             business: shop.business,

@@ -29,7 +29,10 @@ const SOURCES_CHECK: Duration = Duration::from_mins(1);
 pub(super) fn start(core: &Core, config: &Config, tasks: &Tasks) {
     tasks.spawn("compaction", compact(core.clone(), tasks.clone()));
     tasks.spawn("marks", save_marks(core.clone(), tasks.clone()));
-    tasks.spawn("sources", watch_sources(core.clone(), config.stale_after, tasks.clone()));
+    tasks.spawn(
+        "sources",
+        watch_sources(core.clone(), config.stale_after, tasks.clone()),
+    );
 }
 
 /// Folds the store's log whenever it has grown enough.
@@ -81,7 +84,9 @@ async fn save(core: &Core, shop: ShopId) -> Result<(), StoreError> {
     }
     for (origin, at) in core.sources.take_news(shop) {
         let name = format!("{}{}", ingest::ASSERTED, origin.name());
-        core.store.note(Some(shop), &name, Some(&at.to_rfc3339())).await?;
+        core.store
+            .note(Some(shop), &name, Some(&at.to_rfc3339()))
+            .await?;
     }
     Ok(())
 }

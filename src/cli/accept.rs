@@ -19,7 +19,10 @@ pub(super) struct Args {
 /// Lets through what the guard holds.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
-        let asked = query(&[("source", Some(&args.source)), ("shop", args.shop.as_deref())]);
+        let asked = query(&[
+            ("source", Some(&args.source)),
+            ("shop", args.shop.as_deref()),
+        ]);
         let operator = args.report.ops.patient_operator()?;
         let told = operator.post(&format!("/accept{asked}"), None).await?;
         args.report.tell(&told, true, |told| match told.as_array() {

@@ -24,12 +24,18 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let path = format!("/explain{asked}");
         let told = args.report.ops.operator()?.get(&path).await?;
         let is_known = list(&told).iter().any(|shop| !shop["book"].is_null());
-        args.report.tell(&told, is_known, |told| list(told).iter().for_each(print))
+        args.report
+            .tell(&told, is_known, |told| list(told).iter().for_each(print))
     })
 }
 
 fn print(told: &Value) {
-    say(&format!("{} '{}': {}", text(&told["shop"]), text(&told["sku"]), text(&told["summary"])));
+    say(&format!(
+        "{} '{}': {}",
+        text(&told["shop"]),
+        text(&told["sku"]),
+        text(&told["summary"])
+    ));
     let (book, ledger, market) = (&told["book"], &told["ledger"], &told["market"]);
     if !book.is_null() {
         say(&format!(
@@ -49,7 +55,11 @@ fn print(told: &Value) {
             ledger["count"],
             text(&ledger["updated_at"]),
             text(&ledger["sent_at"]),
-            if ledger["due_again"] == true { ", to be said once more" } else { "" }
+            if ledger["due_again"] == true {
+                ", to be said once more"
+            } else {
+                ""
+            }
         ));
     }
     if !market.is_null() {
@@ -72,16 +82,26 @@ fn print(told: &Value) {
     }
     for asked in list(&told["asked"]) {
         let (warehouse, hour) = (&asked["warehouse"], text(&asked["hour"]));
-        say(&format!("  asked    for warehouse {warehouse}, last in the hour of {hour}"));
+        say(&format!(
+            "  asked    for warehouse {warehouse}, last in the hour of {hour}"
+        ));
     }
     list(&told["events"]).iter().for_each(print_event);
     if !told["events_since"].is_null() {
-        say(&format!("  (events before {} are forgotten)", text(&told["events_since"])));
+        say(&format!(
+            "  (events before {} are forgotten)",
+            text(&told["events_since"])
+        ));
     }
 }
 
 fn print_event(event: &Value) {
-    let mut line = format!("  {} {} {}", text(&event["at"]), text(&event["what"]), event["count"]);
+    let mut line = format!(
+        "  {} {} {}",
+        text(&event["at"]),
+        text(&event["what"]),
+        event["count"]
+    );
     for key in ["origin", "class"] {
         if !event[key].is_null() {
             line.push_str(&format!(", {}", text(&event[key])));

@@ -20,11 +20,18 @@ pub(super) struct Args {
 
 /// Asks `/readyz` and fails unless it says 200.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let config =
-        ClientConfig { total_timeout: PATIENCE, trust: Trust::Nobody, ..ClientConfig::default() };
+    let config = ClientConfig {
+        total_timeout: PATIENCE,
+        trust: Trust::Nobody,
+        ..ClientConfig::default()
+    };
     let url = format!("{}/readyz", ops_url(args.ops));
     runtime()?.block_on(async {
-        let answer = client(&config)?.get(&url).send().await.context("ask the service")?;
+        let answer = client(&config)?
+            .get(&url)
+            .send()
+            .await
+            .context("ask the service")?;
         let status = answer.status();
         let body = answer.text().await.context("read the answer")?;
         if !status.is_success() {

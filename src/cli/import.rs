@@ -95,7 +95,9 @@ async fn hand_over(args: &Args) -> anyhow::Result<Value> {
 async fn rows_so_far(operator: &Operator, args: &Args) -> String {
     let source = args.source.as_deref().unwrap_or("import");
     let sources = operator.get("/sources").await.unwrap_or_default();
-    let ours = list(&sources).iter().find(|it| it["shop"] == args.shop && it["source"] == source);
+    let ours = list(&sources)
+        .iter()
+        .find(|it| it["shop"] == args.shop && it["source"] == source);
     match ours.and_then(|ours| ours["rows_so_far"].as_u64()) {
         Some(rows) => format!("{rows} rows"),
         None => "taking".to_owned(),
@@ -138,7 +140,11 @@ pub(super) fn print(told: &Value) {
         Some("looked") => "nothing was changed, this is what would be".to_owned(),
         _ => "taken".to_owned(),
     };
-    say(&format!("{} of {} rows: {what}", text(&told["scope"]), count("rows")));
+    say(&format!(
+        "{} of {} rows: {what}",
+        text(&told["scope"]),
+        count("rows")
+    ));
     say(&format!(
         "  new {}, changed {} ({} of them to zero), unchanged {}, outdated {}, rejected {}, \
          suspicious {}",
@@ -152,7 +158,10 @@ pub(super) fn print(told: &Value) {
     ));
     for row in list(&told["first_rejected"]).iter().take(MOST_ROWS) {
         let (line, kind, reason) = (&row["line"], text(&row["kind"]), text(&row["reason"]));
-        say(&format!("  {kind} line {line}, '{}': {reason}", text(&row["text"])));
+        say(&format!(
+            "  {kind} line {line}, '{}': {reason}",
+            text(&row["text"])
+        ));
     }
     for notice in list(&told["notices"]) {
         say(&format!("  {}", text(notice)));

@@ -52,7 +52,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn open(path: &Path) -> anyhow::Result<(String, File)> {
     if path != Path::new("-") {
         let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         return Ok((name, file));
     }
     let mut file = tempfile::tempfile().context("make a temporary file")?;
@@ -75,10 +79,20 @@ fn print(preview: &Preview) {
         print_file(ending);
     }
     if !preview.warehouses.is_empty() {
-        let shown: Vec<_> = preview.warehouses.iter().map(|name| format!("'{name}'")).collect();
+        let shown: Vec<_> = preview
+            .warehouses
+            .iter()
+            .map(|name| format!("'{name}'"))
+            .collect();
         say(&line("warehouses", &shown.join(", ")));
     }
-    let Preview { rows, without_quantity, rejected, suspicious, .. } = preview;
+    let Preview {
+        rows,
+        without_quantity,
+        rejected,
+        suspicious,
+        ..
+    } = preview;
     let nothing = match without_quantity {
         0 => String::new(),
         1 => ", 1 states no quantity".to_owned(),
@@ -96,13 +110,23 @@ fn print(preview: &Preview) {
         say(&line("", &format!("and {more} more")));
     }
     for fault in &preview.first_rejected {
-        let kind = if fault.is_suspicious { "  suspicious" } else { "  rejected" };
-        say(&line(kind, &format!("line {}, '{}': {}", fault.line, fault.text, fault.reason)));
+        let kind = if fault.is_suspicious {
+            "  suspicious"
+        } else {
+            "  rejected"
+        };
+        say(&line(
+            kind,
+            &format!("line {}, '{}': {}", fault.line, fault.text, fault.reason),
+        ));
     }
     let listed = preview.first_rejected.len() as u64;
     let more = (rejected + suspicious).saturating_sub(listed);
     if more > 0 {
-        say(&line("", &format!("and {more} more that would not be applied")));
+        say(&line(
+            "",
+            &format!("and {more} more that would not be applied"),
+        ));
     }
 }
 
@@ -143,10 +167,23 @@ fn print_file(ending: &Ending) {
 }
 
 fn shown(row: &PreviewRow) -> String {
-    let PreviewRow { line, sku, warehouse, quantity, reserve } = row;
-    let quantity = quantity.as_ref().map_or("states nothing".to_owned(), Quantity::to_string);
-    let place = warehouse.as_ref().map(|name| format!(" at '{name}'")).unwrap_or_default();
-    let reserve = reserve.map(|reserve| format!(", {reserve} reserved")).unwrap_or_default();
+    let PreviewRow {
+        line,
+        sku,
+        warehouse,
+        quantity,
+        reserve,
+    } = row;
+    let quantity = quantity
+        .as_ref()
+        .map_or("states nothing".to_owned(), Quantity::to_string);
+    let place = warehouse
+        .as_ref()
+        .map(|name| format!(" at '{name}'"))
+        .unwrap_or_default();
+    let reserve = reserve
+        .map(|reserve| format!(", {reserve} reserved"))
+        .unwrap_or_default();
     format!("line {line}: '{sku}'{place} = {quantity}{reserve}")
 }
 
@@ -156,7 +193,10 @@ fn table(args: &Args, preview: &Preview, config: &Config) -> String {
     let path = if args.file == Path::new("-") {
         "PATH OF THE FILE".to_owned()
     } else {
-        std::path::absolute(&args.file).unwrap_or_else(|_| args.file.clone()).display().to_string()
+        std::path::absolute(&args.file)
+            .unwrap_or_else(|_| args.file.clone())
+            .display()
+            .to_string()
     };
     let mut lines = vec![
         "[[shops.sources]]".to_owned(),
@@ -164,11 +204,23 @@ fn table(args: &Args, preview: &Preview, config: &Config) -> String {
         "kind = \"file\"".to_owned(),
         format!("path = {}", quoted(&path)),
     ];
-    let set: Vec<(&str, &str)> = args.set.iter().filter_map(|pair| pair.split_once('=')).collect();
+    let set: Vec<(&str, &str)> = args
+        .set
+        .iter()
+        .filter_map(|pair| pair.split_once('='))
+        .collect();
     let is_set = |key: &str| set.iter().any(|(known, _)| *known == key);
     // What several files of an archive do not share is left to be found out for each.
     if let [ending] = preview.files.as_slice() {
-        for key in ["format", "encoding", "delimiter", "sheet", "sku", "quantity", "warehouse"] {
+        for key in [
+            "format",
+            "encoding",
+            "delimiter",
+            "sheet",
+            "sku",
+            "quantity",
+            "warehouse",
+        ] {
             if let Some(value) = property(&ending.shape, key).filter(|_| !is_set(key)) {
                 lines.push(format!("{key} = {}", quoted(value)));
             }
@@ -181,12 +233,19 @@ fn table(args: &Args, preview: &Preview, config: &Config) -> String {
         }
     }
     for (key, value) in &set {
-        let value = if value.starts_with(['[', '{']) { (*value).to_owned() } else { quoted(value) };
+        let value = if value.starts_with(['[', '{']) {
+            (*value).to_owned()
+        } else {
+            quoted(value)
+        };
         lines.push(format!("{key} = {value}"));
     }
     if preview.warehouses.len() > 1 && !is_set("warehouses") {
         let names: Vec<_> = preview.warehouses.iter().map(|name| quoted(name)).collect();
-        lines.push(format!("warehouses = [{}] # those that feed this shop", names.join(", ")));
+        lines.push(format!(
+            "warehouses = [{}] # those that feed this shop",
+            names.join(", ")
+        ));
     }
     if config.taking.scope.is_none() && preview.files.iter().all(|file| file.scope.is_none()) {
         lines.push("# scope = \"snapshot\" # if the file always lists every product".to_owned());

@@ -133,5 +133,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     if let Err(error) = rlimit::increase_nofile_limit(OPEN_FILES) {
         warn!(error = %error, "cannot raise the limit of open files");
     }
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?)
 }

@@ -59,7 +59,11 @@ impl ReportArgs {
         } else {
             print(answer);
         }
-        Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if is_well {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
     }
 }
 
@@ -92,19 +96,25 @@ impl Operator {
             trust: Trust::Nobody,
             ..ClientConfig::default()
         };
-        Ok(Self { client: client(&config)?, ops })
+        Ok(Self {
+            client: client(&config)?,
+            ops,
+        })
     }
 
     /// What is at this path.
     pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
-        self.ask(self.client.get(format!("{}{path}", ops_url(self.ops)))).await
+        self.ask(self.client.get(format!("{}{path}", ops_url(self.ops))))
+            .await
     }
 
     /// Has something done.
     pub(super) async fn post(&self, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
         let mut request = self.client.post(format!("{}{path}", ops_url(self.ops)));
         if let Some(body) = body {
-            request = request.header("Content-Type", "application/json").body(body.to_string());
+            request = request
+                .header("Content-Type", "application/json")
+                .body(body.to_string());
         }
         self.ask(request).await
     }
@@ -112,23 +122,38 @@ impl Operator {
     /// Hands over what may be long.
     pub(super) async fn send(&self, path: &str, body: reqwest::Body) -> anyhow::Result<Value> {
         let request = self.client.post(format!("{}{path}", ops_url(self.ops)));
-        self.ask(request.header("Content-Type", "application/octet-stream").body(body)).await
+        self.ask(
+            request
+                .header("Content-Type", "application/octet-stream")
+                .body(body),
+        )
+        .await
     }
 
     async fn ask(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
         let request = request.header(access::HEADER, access::HEADER_VALUE);
         let answer = request.send().await.with_context(|| {
-            format!("no service answers on {}: is it running, and is --ops right?", self.ops)
+            format!(
+                "no service answers on {}: is it running, and is --ops right?",
+                self.ops
+            )
         })?;
         let status = answer.status();
-        let body = read_answer(answer, MAX_BYTES).await.context("read the answer")?;
+        let body = read_answer(answer, MAX_BYTES)
+            .await
+            .context("read the answer")?;
         if body.is_empty() && status.is_success() {
             return Ok(Value::Null);
         }
         let value: Value = serde_json::from_slice(&body)
             .map_err(|_| anyhow!("{} is no service of ours: {status}", self.ops))?;
         if !status.is_success() {
-            bail!("{}", value["error"]["message"].as_str().unwrap_or("the service refuses"));
+            bail!(
+                "{}",
+                value["error"]["message"]
+                    .as_str()
+                    .unwrap_or("the service refuses")
+            );
         }
         Ok(value)
     }
@@ -136,11 +161,17 @@ impl Operator {
 
 /// A query of what is said, with its question mark; empty if nothing is.
 pub(super) fn query(pairs: &[(&str, Option<&str>)]) -> String {
-    let said = pairs.iter().filter_map(|(key, value)| Some((key, (*value)?)));
-    said.enumerate().fold(String::new(), |query, (index, (key, value))| {
-        let sign = if index == 0 { '?' } else { '&' };
-        format!("{query}{sign}{key}={}", utf8_percent_encode(value, NON_ALPHANUMERIC))
-    })
+    let said = pairs
+        .iter()
+        .filter_map(|(key, value)| Some((key, (*value)?)));
+    said.enumerate()
+        .fold(String::new(), |query, (index, (key, value))| {
+            let sign = if index == 0 { '?' } else { '&' };
+            format!(
+                "{query}{sign}{key}={}",
+                utf8_percent_encode(value, NON_ALPHANUMERIC)
+            )
+        })
 }
 
 /// Text of a JSON value, for people: a string without its quotes, on one line.

@@ -23,8 +23,11 @@ pub(super) struct Stage {
 impl Stage {
     pub(super) fn begin(title: &str, total: usize, unit: &'static str) -> Self {
         let is_terminal = std::io::stderr().is_terminal();
-        let target =
-            if is_terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let target = if is_terminal {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
         let bar = ProgressBar::with_draw_target(Some(total as u64), target);
         let style = "{msg:<12} [{bar:40}] {human_pos}/{human_len} {elapsed_precise}";
         if let Ok(style) = ProgressStyle::with_template(style) {
@@ -47,7 +50,10 @@ impl Stage {
         self.bar.set_position(done as u64);
         if !self.is_terminal && self.told.elapsed() >= LINE_EVERY {
             self.told = Instant::now();
-            say(&format!("{:<12} {done} of {} {}", self.title, self.total, self.unit));
+            say(&format!(
+                "{:<12} {done} of {} {}",
+                self.title, self.total, self.unit
+            ));
         }
     }
 

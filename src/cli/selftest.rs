@@ -40,7 +40,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             say("Nothing was touched.");
             return Ok(ExitCode::FAILURE);
         }
-        operator.post("/selftest", Some(json!({ "shop": args.shop, "sku": args.sku }))).await?;
+        operator
+            .post(
+                "/selftest",
+                Some(json!({ "shop": args.shop, "sku": args.sku })),
+            )
+            .await?;
         watch(&operator, &args.shop).await.context(
             "the check cannot be watched any more; if the product is hidden, the service shows it \
              again, now or when it is started",
@@ -70,7 +75,11 @@ async fn watch(operator: &Operator, shop: &str) -> anyhow::Result<ExitCode> {
         let test = list(&tests).first().unwrap_or(&Value::Null);
         let steps = list(&test["steps"]);
         for step in steps.iter().skip(told) {
-            let mark = if step["is_good"] == true { "ok  " } else { "FAIL" };
+            let mark = if step["is_good"] == true {
+                "ok  "
+            } else {
+                "FAIL"
+            };
             let at = text(&step["at"]);
             let second = at.split('.').next().unwrap_or(&at);
             say(&format!("  {mark}  {second}  {}", text(&step["what"])));

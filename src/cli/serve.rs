@@ -22,7 +22,11 @@ pub(super) struct Args {
 /// Runs the service until it is told to stop: once gently, twice at once.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = args.config.load()?;
-    let claim = if args.adopt { Claim::Adopt } else { Claim::Respect };
+    let claim = if args.adopt {
+        Claim::Adopt
+    } else {
+        Claim::Respect
+    };
     start_logging(config.log_format, &config.log_filter)
         .map_err(|reason| anyhow!("start logging: {reason}"))?;
     let served = runtime()?.block_on(async {

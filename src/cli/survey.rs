@@ -67,16 +67,22 @@ impl Survey {
 impl Cabinet {
     /// Asks about a cabinet.
     pub(super) async fn of(market: &MarketClient, key: &Secret, business: u64) -> Self {
-        let warehouses = in_time(market.warehouses(key, business)).await.map(|told| told.value);
-        let has_no_groups =
-            warehouses.as_ref().is_ok_and(|list| list.iter().all(|w| w.group_info.is_none()));
+        let warehouses = in_time(market.warehouses(key, business))
+            .await
+            .map(|told| told.value);
+        let has_no_groups = warehouses
+            .as_ref()
+            .is_ok_and(|list| list.iter().all(|w| w.group_info.is_none()));
         let partner = if has_no_groups {
             let told = in_time(market.partner_warehouses(key, business)).await;
             Some(told.map(|told| told.value))
         } else {
             None
         };
-        Self { warehouses, partner }
+        Self {
+            warehouses,
+            partner,
+        }
     }
 
     /// The warehouses, none if they were not told.
@@ -94,7 +100,9 @@ impl Cabinet {
 
     /// Whether any warehouse is a member of a group.
     pub(super) fn has_groups(&self) -> bool {
-        self.warehouses().iter().any(|warehouse| warehouse.group_info.is_some())
+        self.warehouses()
+            .iter()
+            .any(|warehouse| warehouse.group_info.is_some())
     }
 }
 
@@ -102,7 +110,10 @@ async fn in_time<T>(
     question: impl Future<Output = Result<Told<T>, CabinetError>>,
 ) -> Result<Told<T>, CabinetError> {
     timeout(PATIENCE, question).await.unwrap_or_else(|_| {
-        Err(CabinetError::Unreachable(format!("nothing within {} s", PATIENCE.as_secs())))
+        Err(CabinetError::Unreachable(format!(
+            "nothing within {} s",
+            PATIENCE.as_secs()
+        )))
     })
 }
 
@@ -122,8 +133,14 @@ fn skew(asked: DateTime<Utc>, answered: DateTime<Utc>, date: DateTime<Utc>) -> T
 
 /// A text of the Market's on one line, for a comment or a sentence.
 pub(super) fn one_line(text: &str) -> String {
-    let words: Vec<&str> = text.split(|c: char| c.is_whitespace() || c.is_control()).collect();
-    words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+    let words: Vec<&str> = text
+        .split(|c: char| c.is_whitespace() || c.is_control())
+        .collect();
+    words
+        .into_iter()
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// A number with its name, where there is one: `12345 «Shop»`.
@@ -136,7 +153,10 @@ pub(super) fn named(id: u64, name: &str) -> String {
 
 /// Numbers as a list for people.
 pub(super) fn list(ids: impl IntoIterator<Item = u64>) -> String {
-    ids.into_iter().map(|id| id.to_string()).collect::<Vec<_>>().join(", ")
+    ids.into_iter()
+        .map(|id| id.to_string())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 #[cfg(test)]
@@ -147,8 +167,16 @@ mod tests {
     fn only_what_no_delay_explains_is_skew() {
         let at = |text: &str| format!("2026-11-21T10:00:{text}Z").parse().unwrap();
         let skew = |asked, answered, date| skew(at(asked), at(answered), at(date));
-        assert_eq!(skew("10.9", "12.1", "10"), TimeDelta::zero(), "cut to seconds");
-        assert_eq!(skew("10.0", "19.0", "18"), TimeDelta::zero(), "a slow answer");
+        assert_eq!(
+            skew("10.9", "12.1", "10"),
+            TimeDelta::zero(),
+            "cut to seconds"
+        );
+        assert_eq!(
+            skew("10.0", "19.0", "18"),
+            TimeDelta::zero(),
+            "a slow answer"
+        );
         assert_eq!(skew("15.0", "15.5", "10"), TimeDelta::seconds(4));
         assert_eq!(skew("10.0", "10.5", "13"), TimeDelta::milliseconds(-2_500));
     }

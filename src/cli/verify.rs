@@ -42,7 +42,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let surveys = read_back(&ops.operator()?, args.shop.as_deref(), "", *json).await?;
         let is_well = surveys.iter().all(is_explained);
         let surveys = Value::Array(surveys);
-        args.report.tell(&surveys, is_well, |surveys| list(surveys).iter().for_each(print))
+        args.report.tell(&surveys, is_well, |surveys| {
+            list(surveys).iter().for_each(print)
+        })
     })
 }
 
@@ -54,7 +56,9 @@ pub(super) async fn read_back(
     is_quiet: bool,
 ) -> anyhow::Result<Vec<Value>> {
     let before = operator.get("/status").await?;
-    let begun = operator.post(&format!("/verify{}", query(&[("shop", shop)])), None).await?;
+    let begun = operator
+        .post(&format!("/verify{}", query(&[("shop", shop)])), None)
+        .await?;
     let mut surveys = Vec::new();
     for name in list(&begun["shops"]).iter().filter_map(Value::as_str) {
         let title = if title.is_empty() { name } else { title };
@@ -73,7 +77,11 @@ async fn watch(
     let survey = &shop_of(before, name)?["survey"];
     // Of a pass that was under way already the beginning is old, and its failure is news.
     let was_running = survey["state"] == "running";
-    let began = if was_running { Value::Null } else { survey["began"].clone() };
+    let began = if was_running {
+        Value::Null
+    } else {
+        survey["began"].clone()
+    };
     let ended = survey["ended"].clone();
     let mut stage: Option<Stage> = None;
     let mut moved = (Value::Null, Instant::now());
@@ -89,27 +97,42 @@ async fn watch(
         }
         if survey["state"] == "done" && survey["ended"] != ended {
             if let Some(stage) = stage {
-                stage.end(&format!("{} offers on {} pages", survey["listed"], survey["pages"]));
+                stage.end(&format!(
+                    "{} offers on {} pages",
+                    survey["listed"], survey["pages"]
+                ));
             }
             let mut shop = shop.clone();
             shop[ABSENCE] = absence_not_applied(&status, name);
             return Ok(shop);
         }
         if survey["state"] == "failed" && survey["began"] != began {
-            bail!("{name}: the Market's copy cannot be read: {}", text(&survey["trouble"]));
+            bail!(
+                "{name}: the Market's copy cannot be read: {}",
+                text(&survey["trouble"])
+            );
         }
         let lane = &shop["migrator"];
         if lane["state"] == "paused" && moved.1.elapsed() > LOOK_EVERY * 3 {
-            bail!("{name}: the campaign is paused, and is not called: {}", text(&lane["reason"]));
+            bail!(
+                "{name}: the campaign is paused, and is not called: {}",
+                text(&lane["reason"])
+            );
         }
         let now = json!([survey["pages"], survey["state"], survey["trouble"]]);
         if !is_quiet && survey["trouble"] != moved.0[2] && !survey["trouble"].is_null() {
-            tell(&format!("{name}: {}; trying again", text(&survey["trouble"])));
+            tell(&format!(
+                "{name}: {}; trying again",
+                text(&survey["trouble"])
+            ));
         }
         if now != moved.0 {
             moved = (now, Instant::now());
         } else if moved.1.elapsed() > PATIENCE {
-            bail!("{name}: nothing moves any more: {}", text(&survey["trouble"]));
+            bail!(
+                "{name}: nothing moves any more: {}",
+                text(&survey["trouble"])
+            );
         }
         sleep(LOOK_EVERY).await;
     }
@@ -117,15 +140,21 @@ async fn watch(
 
 fn shop_of<'a>(status: &'a Value, name: &str) -> anyhow::Result<&'a Value> {
     let mut shops = list(&status["shops"]).iter();
-    shops.find(|shop| shop["name"] == name).ok_or_else(|| anyhow!("the shop {name} is gone"))
+    shops
+        .find(|shop| shop["name"] == name)
+        .ok_or_else(|| anyhow!("the shop {name} is gone"))
 }
 
 /// The alarms about absence of a shop's sources: of which source, and what is wrong.
 fn absence_not_applied(status: &Value, shop: &str) -> Value {
     let is_of_shop = |about: &str| about.split('/').next() == Some(shop);
-    let alarms = list(&status["alarms"]).iter().filter(|alarm| alarm["alarm"] == ABSENCE);
+    let alarms = list(&status["alarms"])
+        .iter()
+        .filter(|alarm| alarm["alarm"] == ABSENCE);
     let of_shop = alarms.filter(|alarm| is_of_shop(&text(&alarm["about"])));
-    of_shop.map(|alarm| json!({"source": alarm["about"], "text": alarm["text"]})).collect()
+    of_shop
+        .map(|alarm| json!({"source": alarm["about"], "text": alarm["text"]}))
+        .collect()
 }
 
 fn is_explained(shop: &Value) -> bool {
@@ -133,7 +162,10 @@ fn is_explained(shop: &Value) -> bool {
         return false;
     }
     let classes = &shop["survey"]["classes"];
-    Class::ALL.iter().filter(|class| !class.is_explained()).all(|c| classes[c.name()].is_null())
+    Class::ALL
+        .iter()
+        .filter(|class| !class.is_explained())
+        .all(|c| classes[c.name()].is_null())
 }
 
 /// What a class means to the one who reads the table.
@@ -166,19 +198,31 @@ fn print(shop: &Value) {
         if !count.is_null() {
             let mark = if class.is_explained() { "ok  " } else { "OPEN" };
             let count = count.to_string();
-            say(&format!("  {mark}  {:<10} {count:>9}  {}", class.name(), meaning(class, is_dry)));
+            say(&format!(
+                "  {mark}  {:<10} {count:>9}  {}",
+                class.name(),
+                meaning(class, is_dry)
+            ));
         }
     }
     for class in Class::ALL {
-        let of_it = list(&survey["examples"]).iter().filter(|e| e["class"] == class.name());
+        let of_it = list(&survey["examples"])
+            .iter()
+            .filter(|e| e["class"] == class.name());
         of_it.take(MOST_EXAMPLES).for_each(print_example);
     }
     for alarm in list(&shop[ABSENCE]) {
-        say(&format!("  OPEN  absence of {}: {}", text(&alarm["source"]), text(&alarm["text"])));
+        say(&format!(
+            "  OPEN  absence of {}: {}",
+            text(&alarm["source"]),
+            text(&alarm["text"])
+        ));
     }
     if let Some(would) = survey["would_send"].as_object() {
-        let told: Vec<String> =
-            would.iter().map(|(what, count)| format!("{what} {count}")).collect();
+        let told: Vec<String> = would
+            .iter()
+            .map(|(what, count)| format!("{what} {count}"))
+            .collect();
         say(&format!("  would send: {}", told.join(", ")));
     }
     let resent = survey["resent"].as_u64().unwrap_or(0);
@@ -196,7 +240,11 @@ fn print(shop: &Value) {
 }
 
 fn print_example(example: &Value) {
-    let mut line = format!("        {} '{}'", text(&example["class"]), text(&example["sku"]));
+    let mut line = format!(
+        "        {} '{}'",
+        text(&example["class"]),
+        text(&example["sku"])
+    );
     for (key, words) in [
         ("ours", "ours"),
         ("markets", "the Market's"),

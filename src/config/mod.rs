@@ -134,14 +134,19 @@ impl Config {
         let unicode = |(name, value): (OsString, OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };
-        let mut config =
-            Self::parse(&text, std::env::vars_os().filter_map(unicode).collect(), base)?;
+        let mut config = Self::parse(
+            &text,
+            std::env::vars_os().filter_map(unicode).collect(),
+            base,
+        )?;
         if config.instance.is_empty() {
             // No such file in most containers: then only a name that was set can tell.
             let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
             // What images hold until their first start, the same in all: no name either.
-            config.instance =
-                Some(id.trim()).filter(|id| *id != "uninitialized").unwrap_or_default().to_owned();
+            config.instance = Some(id.trim())
+                .filter(|id| *id != "uninitialized")
+                .unwrap_or_default()
+                .to_owned();
         }
         Ok(config)
     }
@@ -155,8 +160,9 @@ impl Config {
         environment: BTreeMap<String, String>,
         base: &Path,
     ) -> Result<Self, ConfigError> {
-        let table: toml::Table =
-            text.parse().map_err(|error| ConfigError(vec![describe_syntax(text, &error)]))?;
+        let table: toml::Table = text
+            .parse()
+            .map_err(|error| ConfigError(vec![describe_syntax(text, &error)]))?;
         let mut reader = Reader::new(table, environment, base, SETTINGS);
         let config = read(&mut reader);
         let mut faults = reader.finish();
@@ -177,20 +183,34 @@ impl Config {
     #[must_use]
     pub fn outbound(&self) -> ClientConfig {
         let is_called = self.shops.iter().any(|shop| shop.migrate != Mode::Off);
-        let trust = if is_called { Trust::needed_for(&self.market_url) } else { Trust::Nobody };
-        ClientConfig { trust, extra_ca_file: self.ca_file.clone(), ..ClientConfig::default() }
+        let trust = if is_called {
+            Trust::needed_for(&self.market_url)
+        } else {
+            Trust::Nobody
+        };
+        ClientConfig {
+            trust,
+            extra_ca_file: self.ca_file.clone(),
+            ..ClientConfig::default()
+        }
     }
 
     /// What is wrong with settings that are each well.
     fn conflicts(&self) -> Vec<String> {
         let mut faults = Vec::new();
         if self.listen == self.ops_listen && self.listen.port() != 0 {
-            faults.push(format!("ops_listen is \"{}\": listen has it already", self.ops_listen));
+            faults.push(format!(
+                "ops_listen is \"{}\": listen has it already",
+                self.ops_listen
+            ));
         }
         if let Some(file) = &self.ca_file
             && let Err(error) = std::fs::File::open(file)
         {
-            faults.push(format!("ca_file, {}, cannot be read: {error}", file.display()));
+            faults.push(format!(
+                "ca_file, {}, cannot be read: {error}",
+                file.display()
+            ));
         }
         faults
     }
@@ -198,14 +218,24 @@ impl Config {
 
 /// Where the file is no TOML, and why; not the line itself, in which a secret may stand.
 fn describe_syntax(text: &str, error: &toml::de::Error) -> String {
-    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-    format!("line {}: {}", before.matches('\n').count() + 1, error.message())
+    let before = error
+        .span()
+        .and_then(|span| text.get(..span.start))
+        .unwrap_or_default();
+    format!(
+        "line {}: {}",
+        before.matches('\n').count() + 1,
+        error.message()
+    )
 }
 
 /// `None` if a setting without a default could not be read; its fault is with the reader.
 fn read(reader: &mut Reader<'_>) -> Option<Config> {
-    let shops: Vec<Option<ShopConfig>> =
-        reader.tables("shops", "name", SHOP_SETTINGS).iter_mut().map(read_shop).collect();
+    let shops: Vec<Option<ShopConfig>> = reader
+        .tables("shops", "name", SHOP_SETTINGS)
+        .iter_mut()
+        .map(read_shop)
+        .collect();
     if shops.is_empty() {
         reader.fault("shops: there is none, at least one [[shops]] table is needed");
     }
@@ -230,8 +260,9 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         "text" => Some(LogFormat::Text),
         _ => None,
     });
-    let log_filter =
-        reader.take("log_filter", |text| parse_filter(text).is_ok().then(|| text.to_owned()));
+    let log_filter = reader.take("log_filter", |text| {
+        parse_filter(text).is_ok().then(|| text.to_owned())
+    });
     Some(Config {
         listen: listen?,
         ops_listen: ops_listen?,
@@ -272,8 +303,11 @@ fn read_shop(reader: &mut Reader<'_>) -> Option<ShopConfig> {
     }
     let migrate = reader.take("migrate", Mode::parse);
     let parallel = reader.take("parallel", in_range(1, crate::migrator::MAX_PARALLEL));
-    let limit_share = reader
-        .take("limit_share", |text| text.parse().ok().filter(|share| (0.01..=1.0).contains(share)));
+    let limit_share = reader.take("limit_share", |text| {
+        text.parse()
+            .ok()
+            .filter(|share| (0.01..=1.0).contains(share))
+    });
     let unknown_sku = reader.take("unknown_sku", |text| match text {
         "omit" => Some(UnknownSku::Omit),
         "zero" => Some(UnknownSku::Zero),
@@ -286,7 +320,10 @@ fn read_shop(reader: &mut Reader<'_>) -> Option<ShopConfig> {
         _ => None,
     });
     let push_tokens = reader.secrets(["push_token", "push_token_2"], true);
-    let first = warehouses.as_ref().and_then(|list| list.first().copied()).unwrap_or_default();
+    let first = warehouses
+        .as_ref()
+        .and_then(|list| list.first().copied())
+        .unwrap_or_default();
     let sources: Vec<Option<crate::sources::Config>> = reader
         .tables("sources", "name", SOURCE_SETTINGS)
         .iter_mut()
@@ -303,9 +340,10 @@ fn read_shop(reader: &mut Reader<'_>) -> Option<ShopConfig> {
     let partner_warehouses = partner_warehouses.unwrap_or_else(|| warehouses.clone());
     let address = match (is_by_business?, business) {
         (false, _) => Address::Campaign { id: campaign? },
-        (true, business) => {
-            Address::Business { id: business?, warehouses: partner_warehouses.clone() }
-        }
+        (true, business) => Address::Business {
+            id: business?,
+            warehouses: partner_warehouses.clone(),
+        },
     };
     Some(ShopConfig {
         name: name?,
@@ -361,7 +399,10 @@ fn is_plain(c: char) -> bool {
 
 /// A host name or an IP address, without a port.
 fn parse_host(text: &str) -> Option<String> {
-    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'))
+        .unwrap_or(text);
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
     let is_name = (1..=253).contains(&text.len()) && text.chars().all(is_plain);
     (bare.parse::<std::net::IpAddr>().is_ok() || is_name).then(|| bare.to_ascii_lowercase())
@@ -393,7 +434,9 @@ pub fn parse_market_url(text: &str) -> Option<String> {
         && url.fragment().is_none();
     let is_loopback = match url.host_str()?.trim_matches(['[', ']']) {
         "localhost" => true,
-        host => host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()),
+        host => host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback()),
     };
     let is_safe = url.scheme() == "https" || (url.scheme() == "http" && is_loopback);
     (is_bare && is_safe).then(|| text.trim_end_matches('/').to_owned())
@@ -478,7 +521,11 @@ impl fmt::Display for Config {
         writeln!(f, "max_connections = {}", self.max_connections)?;
         let per_address = self.max_connections_per_address.unwrap_or(0);
         writeln!(f, "max_connections_per_address = {per_address}")?;
-        let proxies: Vec<String> = self.trusted_proxies.iter().map(Network::to_string).collect();
+        let proxies: Vec<String> = self
+            .trusted_proxies
+            .iter()
+            .map(Network::to_string)
+            .collect();
         writeln!(f, "trusted_proxies = {proxies:?}")?;
         let format = match self.log_format {
             LogFormat::Auto => "auto",
@@ -522,9 +569,15 @@ impl fmt::Display for ShopConfig {
             UnknownSku::Fail => "fail",
         };
         writeln!(f, "unknown_sku = \"{unknown}\"")?;
-        writeln!(f, "unavailable_status = {}", self.unavailable_status.as_u16())?;
+        writeln!(
+            f,
+            "unavailable_status = {}",
+            self.unavailable_status.as_u16()
+        )?;
         sources::write_rules(f, &self.rules)?;
-        self.sources.iter().try_for_each(|source| sources::write_source(f, source))
+        self.sources
+            .iter()
+            .try_for_each(|source| sources::write_source(f, source))
     }
 }
 

@@ -37,7 +37,10 @@ impl<'a> Reader<'a> {
         base: &'a Path,
         settings: &'static [Setting],
     ) -> Self {
-        let ours = environment.into_iter().filter(|(name, _)| is_ours(name)).collect();
+        let ours = environment
+            .into_iter()
+            .filter(|(name, _)| is_ours(name))
+            .collect();
         Self {
             table,
             environment: ours,
@@ -73,10 +76,14 @@ impl<'a> Reader<'a> {
         for (index, table) in tables.into_iter().enumerate() {
             let place = format!("{}{key}[{index}].", self.place);
             let Value::Table(table) = table else {
-                self.faults.push(format!("{}{key}[{index}] must be a table", self.place));
+                self.faults
+                    .push(format!("{}{key}[{index}] must be a table", self.place));
                 continue;
             };
-            let name = table.get(name_key).and_then(Value::as_str).unwrap_or_default();
+            let name = table
+                .get(name_key)
+                .and_then(Value::as_str)
+                .unwrap_or_default();
             let prefix = format!(
                 "{}{}_{}_",
                 self.prefix,
@@ -113,8 +120,13 @@ impl<'a> Reader<'a> {
                 Some((is_known, shop.prefix.len()))
             };
             // Of two equals the last would win: a name given twice is the first one's.
-            let named =
-                self.tables.iter().map(fit).enumerate().rev().filter(|(_, fit)| fit.is_some());
+            let named = self
+                .tables
+                .iter()
+                .map(fit)
+                .enumerate()
+                .rev()
+                .filter(|(_, fit)| fit.is_some());
             let environment = match named.max_by_key(|(_, fit)| *fit) {
                 Some((index, _)) => &mut self.tables[index].environment,
                 None => &mut self.environment,
@@ -127,7 +139,9 @@ impl<'a> Reader<'a> {
     pub(super) fn take<T>(&mut self, key: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
         let setting = find(key, self.settings);
         let Some(given) = self.given(key) else {
-            let parsed = setting.default.map(|text| parse(text).expect("defaults keep the rule"));
+            let parsed = setting
+                .default
+                .map(|text| parse(text).expect("defaults keep the rule"));
             if parsed.is_none() {
                 self.missing(key);
             }
@@ -211,7 +225,9 @@ impl<'a> Reader<'a> {
         let faults = self.faults.len();
         for key in keys {
             let found = self.secret(key);
-            let length = found.as_ref().map_or(LEAST_CHOSEN, |secret| secret.expose().len());
+            let length = found
+                .as_ref()
+                .map_or(LEAST_CHOSEN, |secret| secret.expose().len());
             if length < LEAST_CHOSEN {
                 self.faults.push(format!(
                     "{}{key} has {length} characters: it must have at least {LEAST_CHOSEN}, or it \
@@ -278,7 +294,8 @@ impl<'a> Reader<'a> {
             None => return Some(Vec::new()),
             Some(Value::Table(table)) => table,
             Some(other) => {
-                self.faults.push(format!("{}{key} is {other}: it must be {rule}", self.place));
+                self.faults
+                    .push(format!("{}{key} is {other}: it must be {rule}", self.place));
                 return None;
             }
         };
@@ -287,9 +304,10 @@ impl<'a> Reader<'a> {
         for (word, value) in table {
             match parse(&scalar(&value)) {
                 Some(parsed) => pairs.push((word, parsed)),
-                None => self
-                    .faults
-                    .push(format!("{}{key}.{word:?} is {value}: it must be {rule}", self.place)),
+                None => self.faults.push(format!(
+                    "{}{key}.{word:?} is {value}: it must be {rule}",
+                    self.place
+                )),
             }
         }
         (self.faults.len() == faults).then_some(pairs)
@@ -320,7 +338,9 @@ impl<'a> Reader<'a> {
             self.faults.push(format!("{}{key} {fault}", self.place));
         }
         for name in self.environment.keys() {
-            self.faults.push(format!("the variable {name} is unknown: there is no such setting"));
+            self.faults.push(format!(
+                "the variable {name} is unknown: there is no such setting"
+            ));
         }
         let of_tables = self.tables.into_iter().flat_map(Self::finish);
         self.faults.into_iter().chain(of_tables).collect()
@@ -332,7 +352,11 @@ impl<'a> Reader<'a> {
         let variable = format!("{}{}", self.prefix, key.to_uppercase());
         if let Some(text) = self.environment.remove(&variable) {
             let texts = text.split(',').map(|part| part.trim().to_owned());
-            return Some(Given { source: variable, texts: texts.collect(), shown: text });
+            return Some(Given {
+                source: variable,
+                texts: texts.collect(),
+                shown: text,
+            });
         }
         let value = in_file?;
         let shown = value.to_string();
@@ -340,16 +364,24 @@ impl<'a> Reader<'a> {
             Value::Array(values) => values.iter().map(scalar).collect(),
             other => vec![scalar(&other)],
         };
-        Some(Given { source: format!("{}{key}", self.place), texts, shown })
+        Some(Given {
+            source: format!("{}{key}", self.place),
+            texts,
+            shown,
+        })
     }
 
     fn broken(&mut self, key: &str, given: &Given) {
         let rule = find(key, self.settings).rule;
         // An address may hold a name and a password, or a token in its query.
         let is_address = given.shown.contains("://");
-        let shown =
-            if is_address && given.shown.contains(['@', '?']) { "***" } else { &given.shown };
-        self.faults.push(format!("{} is {shown}: it must be {rule}", given.source));
+        let shown = if is_address && given.shown.contains(['@', '?']) {
+            "***"
+        } else {
+            &given.shown
+        };
+        self.faults
+            .push(format!("{} is {shown}: it must be {rule}", given.source));
     }
 
     /// Whether nothing was said about a key.
@@ -360,7 +392,8 @@ impl<'a> Reader<'a> {
 
     pub(super) fn missing(&mut self, key: &str) {
         let rule = find(key, self.settings).rule;
-        self.faults.push(format!("{}{key} is missing: it must be {rule}", self.place));
+        self.faults
+            .push(format!("{}{key} is missing: it must be {rule}", self.place));
     }
 }
 
@@ -399,7 +432,9 @@ impl Given {
 }
 
 fn scalar(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), ToOwned::to_owned)
 }
 
 /// Whether a variable speaks to us. Kubernetes gives every pod variables named after its

@@ -37,7 +37,11 @@ pub(super) fn read_rules(reader: &mut Reader<'_>) -> Option<ShopRules> {
             return None;
         }
     };
-    Some(ShopRules { combine: combine?, shape: shape?, overrides })
+    Some(ShopRules {
+        combine: combine?,
+        shape: shape?,
+        overrides,
+    })
 }
 
 fn read_shape(reader: &mut Reader<'_>) -> Option<Shape> {
@@ -45,7 +49,11 @@ fn read_shape(reader: &mut Reader<'_>) -> Option<Shape> {
     let buffer = reader.take("buffer", number(MAX_BUFFER));
     let below = reader.take("zero_below", number(MAX_BUFFER));
     let cap = reader.optional("cap", number(MAX_COUNT));
-    Some(Shape { buffer: buffer?, below: below?, cap })
+    Some(Shape {
+        buffer: buffer?,
+        below: below?,
+        cap,
+    })
 }
 
 /// One source; `warehouse` is the Market's number of the shop's first warehouse.
@@ -54,7 +62,9 @@ pub(super) fn read_source(reader: &mut Reader<'_>, warehouse: u64) -> Option<Con
         super::parse_name(text).filter(|name| name != RULES && name != IMPORT)
     });
     let kind = reader.take("kind", |text| {
-        ["file", "legacy", "1c", "moysklad", "sql"].into_iter().find(|kind| *kind == text)
+        ["file", "legacy", "1c", "moysklad", "sql"]
+            .into_iter()
+            .find(|kind| *kind == text)
     });
     let Some(kind) = kind else {
         // Which of the others there may be, nobody can say.
@@ -74,9 +84,11 @@ pub(super) fn read_source(reader: &mut Reader<'_>, warehouse: u64) -> Option<Con
         "file" => read_file(reader),
         "legacy" => read_handler(reader, warehouse),
         "1c" => read_door(reader),
-        "moysklad" => {
-            read_moysklad(reader, taking.as_ref().map(|t| &t.warehouses), reading.as_ref())
-        }
+        "moysklad" => read_moysklad(
+            reader,
+            taking.as_ref().map(|t| &t.warehouses),
+            reading.as_ref(),
+        ),
         _ => read_database(reader, taking.as_ref().and_then(|taking| taking.scope)),
     };
     if let (Some(taking), Some(feed)) = (&taking, &feed)
@@ -95,7 +107,9 @@ pub(super) fn read_source(reader: &mut Reader<'_>, warehouse: u64) -> Option<Con
         Some(Feed::OldHandler { .. }) => 900,
         _ => 300,
     };
-    let every = reader.optional("every_seconds", in_range(1, 86_400)).unwrap_or(default);
+    let every = reader
+        .optional("every_seconds", in_range(1, 86_400))
+        .unwrap_or(default);
     let every = Duration::from_secs(every as u64);
     let (mut taking, reading) = (taking?, reading?);
     taking.reading = written(&reading);
@@ -104,7 +118,12 @@ pub(super) fn read_source(reader: &mut Reader<'_>, warehouse: u64) -> Option<Con
         taking.reading.push_str(&sql.query);
     }
     taking.variants = reading.variants;
-    Some(Config { taking, reading, every, feed: feed? })
+    Some(Config {
+        taking,
+        reading,
+        every,
+        feed: feed?,
+    })
 }
 
 /// The settings by which a source is read, as they are written.
@@ -138,7 +157,9 @@ fn read_taking(
     kind: &str,
 ) -> Option<Taking> {
     // What the others bring is whole or not by how they were asked, and nobody can say otherwise.
-    let scope = matches!(kind, "file" | "1c" | "sql").then(|| read_scope(reader)).flatten();
+    let scope = matches!(kind, "file" | "1c" | "sql")
+        .then(|| read_scope(reader))
+        .flatten();
     let absent = reader.take("absent", |text| match text {
         "keep" => Some(Absent::Keep),
         "zero" => Some(Absent::Zero),
@@ -155,15 +176,17 @@ fn read_taking(
         "minimum" => Some(Combine::Least),
         _ => None,
     });
-    let pack =
-        reader.take("pack", |text| text.parse().ok().filter(|n| (1..=1_000_000).contains(n)));
+    let pack = reader.take("pack", |text| {
+        text.parse().ok().filter(|n| (1..=1_000_000).contains(n))
+    });
     let shape = read_shape(reader);
     let part = |text: &str| text.parse().ok().filter(|part| (0.0..=1.0).contains(part));
     let least_rows = reader.take("guard_rows", part);
     let most_zeroed = reader.take("guard_zeros", part);
     let most_rejected = reader.take("guard_bad_rows", part);
-    let repeats =
-        reader.take("guard_repeats", |text| text.parse().ok().filter(|n: &u32| *n <= 1000));
+    let repeats = reader.take("guard_repeats", |text| {
+        text.parse().ok().filter(|n: &u32| *n <= 1000)
+    });
     let duplicates = reader.optional("duplicates", Duplicates::from_name);
     // The old handler repeats its rows if a part is asked for again. Files do not, and a product of
     // MoySklad that is on two pages is read once.
@@ -171,7 +194,10 @@ fn read_taking(
         "legacy" => Duplicates::Same,
         _ => Duplicates::Reject,
     });
-    let mapping = match reader.optional_path("mapping_file").map(|path| lists::mapping(&path)) {
+    let mapping = match reader
+        .optional_path("mapping_file")
+        .map(|path| lists::mapping(&path))
+    {
         None => Some(Vec::new()),
         Some(Ok(mapping)) => Some(mapping),
         Some(Err(fault)) => {
@@ -191,7 +217,12 @@ fn read_taking(
             most_rejected: most_rejected?,
             repeats: repeats.map(|repeats| (repeats > 0).then_some(repeats))?,
         },
-        rules: SourceRules { subtracts_reserve: true, places: places?, pack: pack?, shape: shape? },
+        rules: SourceRules {
+            subtracts_reserve: true,
+            places: places?,
+            pack: pack?,
+            shape: shape?,
+        },
         mapping: mapping?,
         duplicates,
         reading: String::new(),
@@ -210,7 +241,10 @@ fn read_scope(reader: &mut Reader<'_>) -> Option<Scope> {
 fn read_reading(reader: &mut Reader<'_>, kind: &str) -> Option<Reading> {
     let field = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
     let sku = reader.optional("sku", field);
-    let mut reading = Reading { sku, ..Reading::default() };
+    let mut reading = Reading {
+        sku,
+        ..Reading::default()
+    };
     if matches!(kind, "file" | "1c" | "sql") {
         reading.quantity = reader.optional("quantity", field);
         reading.reserve = reader.optional("reserve", field);
@@ -227,8 +261,9 @@ fn read_reading(reader: &mut Reader<'_>, kind: &str) -> Option<Reading> {
             "bar" => Some(b'|'),
             _ => None,
         });
-        reading.encoding =
-            reader.optional("encoding", |text| encoding_rs::Encoding::for_label(text.as_bytes()));
+        reading.encoding = reader.optional("encoding", |text| {
+            encoding_rs::Encoding::for_label(text.as_bytes())
+        });
     }
     let unended = if kind == "file" {
         one_of(reader, "unended_row", ["reject", "take"])
@@ -237,7 +272,9 @@ fn read_reading(reader: &mut Reader<'_>, kind: &str) -> Option<Reading> {
     };
     // TOML's own numbers have a point, and so have these where they are texts.
     let words = reader
-        .pairs("words", |text| Quantity::parse(text, Some(DecimalMark::Point)).ok())
+        .pairs("words", |text| {
+            Quantity::parse(text, Some(DecimalMark::Point)).ok()
+        })
         .filter(|words| {
             let has_empty = words.iter().any(|(word, _)| word.trim().is_empty());
             if has_empty {
@@ -267,14 +304,20 @@ fn read_reading(reader: &mut Reader<'_>, kind: &str) -> Option<Reading> {
         takes_suspicious_skus: suspicious_sku?,
         takes_single_pages: single_page?,
         decimal,
-        variants: if variants? { Variants::Sum } else { Variants::Reject },
+        variants: if variants? {
+            Variants::Sum
+        } else {
+            Variants::Reject
+        },
         ..reading
     })
 }
 
 /// Whether the second of two words is said.
 fn one_of(reader: &mut Reader<'_>, key: &str, words: [&str; 2]) -> Option<bool> {
-    reader.take(key, |text| words.iter().position(|word| *word == text)).map(|at| at == 1)
+    reader
+        .take(key, |text| words.iter().position(|word| *word == text))
+        .map(|at| at == 1)
 }
 
 fn read_file(reader: &mut Reader<'_>) -> Option<Feed> {
@@ -298,7 +341,11 @@ fn read_file(reader: &mut Reader<'_>) -> Option<Feed> {
             });
             // 1C cuts one export into several files, and joins them by its ids.
             let is_one = is_one.unwrap_or(format == Some(Format::CommerceMl));
-            Some(Feed::Files(files::Config { path, format, is_one }))
+            Some(Feed::Files(files::Config {
+                path,
+                format,
+                is_one,
+            }))
         }
         (None, Some(url)) => {
             let login = read_login(reader, false);
@@ -323,10 +370,15 @@ fn read_handler(reader: &mut Reader<'_>, warehouse: u64) -> Option<Feed> {
     let url = needed_url(reader);
     let token = reader.secrets(["token"], true).pop();
     let in_query = one_of(reader, "token_in", ["header", "query"]);
-    let ask = reader.optional("ask_warehouse", positive).unwrap_or(warehouse);
+    let ask = reader
+        .optional("ask_warehouse", positive)
+        .unwrap_or(warehouse);
     let part = reader.take("part_skus", in_range(1, 1000));
     let parallel = reader.take("parallel", in_range(1, 8));
-    let skus = match reader.optional_path("skus_file").map(|path| lists::skus(&path)) {
+    let skus = match reader
+        .optional_path("skus_file")
+        .map(|path| lists::skus(&path))
+    {
         None => Some(Vec::new()),
         Some(Ok(skus)) => Some(skus),
         Some(Err(fault)) => {
@@ -339,10 +391,17 @@ fn read_handler(reader: &mut Reader<'_>, warehouse: u64) -> Option<Feed> {
     // The Market's own setting has no `/stocks` at its end, and many people write it.
     let base = base.strip_suffix("/stocks").unwrap_or(base);
     let mut handler = Handler::new(base, token?, ask);
-    handler.token_in = if in_query? { TokenIn::Query } else { TokenIn::Header };
+    handler.token_in = if in_query? {
+        TokenIn::Query
+    } else {
+        TokenIn::Header
+    };
     handler.max_skus = part?;
     handler.parallel = parallel?;
-    Some(Feed::OldHandler { handler, skus: skus? })
+    Some(Feed::OldHandler {
+        handler,
+        skus: skus?,
+    })
 }
 
 fn read_door(reader: &mut Reader<'_>) -> Option<Feed> {
@@ -358,7 +417,12 @@ fn read_door(reader: &mut Reader<'_>) -> Option<Feed> {
     let max_mib = reader.take("max_mib", in_range(1, 65_536));
     let (login, password) = login?;
     let max_bytes = max_mib? as u64 * 1024 * 1024;
-    Some(Feed::Exchange(Door { path: path?, login, password, max_bytes }))
+    Some(Feed::Exchange(Door {
+        path: path?,
+        login,
+        password,
+        max_bytes,
+    }))
 }
 
 fn read_moysklad(
@@ -379,7 +443,9 @@ fn read_moysklad(
     };
     let mut config = moysklad::Config::new(access);
     if let Some(url) = url {
-        url.as_str().trim_end_matches('/').clone_into(&mut config.base_url);
+        url.as_str()
+            .trim_end_matches('/')
+            .clone_into(&mut config.base_url);
     }
     config.stock_type = stock_type?;
     if let Some(field) = &reading?.sku {
@@ -415,7 +481,12 @@ fn read_database(reader: &mut Reader<'_>, scope: Option<Scope>) -> Option<Feed> 
         reader.fault("scope is snapshot: with watermark only what has changed is asked for");
         return None;
     }
-    let config = sql::Config { url: url?, query: query?, timeout, watermark };
+    let config = sql::Config {
+        url: url?,
+        query: query?,
+        timeout,
+        watermark,
+    };
     if let Err(error) = config.check() {
         reader.fault(&error.to_string());
         return None;
@@ -492,7 +563,12 @@ fn write_shape(f: &mut fmt::Formatter<'_>, shape: Shape) -> fmt::Result {
 
 /// Writes one source.
 pub(super) fn write_source(f: &mut fmt::Formatter<'_>, source: &Config) -> fmt::Result {
-    let Config { taking, reading, every, feed } = source;
+    let Config {
+        taking,
+        reading,
+        every,
+        feed,
+    } = source;
     writeln!(
         f,
         "\n[[shops.sources]]\nname = {}\nkind = \"{}\"",
@@ -503,7 +579,11 @@ pub(super) fn write_source(f: &mut fmt::Formatter<'_>, source: &Config) -> fmt::
     match feed {
         Feed::Files(config) => {
             writeln!(f, "path = {}", quoted(&config.path.display().to_string()))?;
-            writeln!(f, "files = \"{}\"", if config.is_one { "together" } else { "each" })?;
+            writeln!(
+                f,
+                "files = \"{}\"",
+                if config.is_one { "together" } else { "each" }
+            )?;
             write_format(f, config.format)?;
         }
         Feed::Remote(config) => {
@@ -519,19 +599,37 @@ pub(super) fn write_source(f: &mut fmt::Formatter<'_>, source: &Config) -> fmt::
             write_format(f, config.format)?;
         }
         Feed::OldHandler { handler, skus } => {
-            writeln!(f, "url = {}\ntoken = \"{:?}\"", quoted(&handler.url), handler.token)?;
+            writeln!(
+                f,
+                "url = {}\ntoken = \"{:?}\"",
+                quoted(&handler.url),
+                handler.token
+            )?;
             let token_in = match handler.token_in {
                 TokenIn::Header => "header",
                 TokenIn::Query => "query",
             };
-            writeln!(f, "token_in = \"{token_in}\"\nask_warehouse = {}", handler.warehouse)?;
-            writeln!(f, "part_skus = {}\nparallel = {}", handler.max_skus, handler.parallel)?;
+            writeln!(
+                f,
+                "token_in = \"{token_in}\"\nask_warehouse = {}",
+                handler.warehouse
+            )?;
+            writeln!(
+                f,
+                "part_skus = {}\nparallel = {}",
+                handler.max_skus, handler.parallel
+            )?;
             if !skus.is_empty() {
                 writeln!(f, "# and {} SKUs to ask for", skus.len())?;
             }
         }
         Feed::Exchange(door) => {
-            writeln!(f, "path = {}\nlogin = {}", quoted(&door.path), quoted(&door.login))?;
+            writeln!(
+                f,
+                "path = {}\nlogin = {}",
+                quoted(&door.path),
+                quoted(&door.login)
+            )?;
             writeln!(f, "password = \"{:?}\"", door.password)?;
             writeln!(f, "max_mib = {}", door.max_bytes / 1024 / 1024)?;
         }
@@ -560,7 +658,9 @@ pub(super) fn write_source(f: &mut fmt::Formatter<'_>, source: &Config) -> fmt::
 }
 
 fn write_format(f: &mut fmt::Formatter<'_>, format: Option<Format>) -> fmt::Result {
-    format.map_or(Ok(()), |format| writeln!(f, "format = \"{}\"", format.name()))
+    format.map_or(Ok(()), |format| {
+        writeln!(f, "format = \"{}\"", format.name())
+    })
 }
 
 fn write_reading(f: &mut fmt::Formatter<'_>, reading: &Reading) -> fmt::Result {
@@ -573,7 +673,9 @@ fn write_reading(f: &mut fmt::Formatter<'_>, reading: &Reading) -> fmt::Result {
         ("sheet", &reading.sheet),
         ("list", &reading.list),
     ] {
-        field.as_ref().map_or(Ok(()), |field| writeln!(f, "{key} = {}", quoted(field)))?;
+        field
+            .as_ref()
+            .map_or(Ok(()), |field| writeln!(f, "{key} = {}", quoted(field)))?;
     }
     let delimiter = match reading.delimiter {
         Some(b';') => Some("semicolon"),
@@ -582,18 +684,48 @@ fn write_reading(f: &mut fmt::Formatter<'_>, reading: &Reading) -> fmt::Result {
         Some(_) => Some("bar"),
         None => None,
     };
-    delimiter.map_or(Ok(()), |delimiter| writeln!(f, "delimiter = \"{delimiter}\""))?;
-    reading.encoding.map_or(Ok(()), |it| writeln!(f, "encoding = \"{}\"", it.name()))?;
+    delimiter.map_or(Ok(()), |delimiter| {
+        writeln!(f, "delimiter = \"{delimiter}\"")
+    })?;
+    reading
+        .encoding
+        .map_or(Ok(()), |it| writeln!(f, "encoding = \"{}\"", it.name()))?;
     let word = |is_second: bool, words: [&'static str; 2]| words[usize::from(is_second)];
-    writeln!(f, "fraction = \"{}\"", word(reading.floors_fractions, ["reject", "floor"]))?;
-    writeln!(f, "negative = \"{}\"", word(reading.zeroes_negatives, ["reject", "zero"]))?;
-    writeln!(f, "unavailable = \"{}\"", word(reading.zeroes_unavailable, ["keep", "zero"]))?;
-    writeln!(f, "empty = \"{}\"", word(reading.zeroes_empties, ["keep", "zero"]))?;
+    writeln!(
+        f,
+        "fraction = \"{}\"",
+        word(reading.floors_fractions, ["reject", "floor"])
+    )?;
+    writeln!(
+        f,
+        "negative = \"{}\"",
+        word(reading.zeroes_negatives, ["reject", "zero"])
+    )?;
+    writeln!(
+        f,
+        "unavailable = \"{}\"",
+        word(reading.zeroes_unavailable, ["keep", "zero"])
+    )?;
+    writeln!(
+        f,
+        "empty = \"{}\"",
+        word(reading.zeroes_empties, ["keep", "zero"])
+    )?;
     let takes_suspicious = reading.takes_suspicious_skus;
     let takes_pages = reading.takes_single_pages;
-    writeln!(f, "suspicious_sku = \"{}\"", word(takes_suspicious, ["reject", "take"]))?;
-    writeln!(f, "single_page = \"{}\"", word(takes_pages, ["reject", "take"]))?;
-    reading.decimal.map_or(Ok(()), |it| writeln!(f, "decimal = \"{}\"", it.name()))?;
+    writeln!(
+        f,
+        "suspicious_sku = \"{}\"",
+        word(takes_suspicious, ["reject", "take"])
+    )?;
+    writeln!(
+        f,
+        "single_page = \"{}\"",
+        word(takes_pages, ["reject", "take"])
+    )?;
+    reading
+        .decimal
+        .map_or(Ok(()), |it| writeln!(f, "decimal = \"{}\"", it.name()))?;
     if reading.variants == Variants::Sum {
         writeln!(f, "variants = \"sum\"")?;
     }
@@ -612,7 +744,9 @@ fn write_reading(f: &mut fmt::Formatter<'_>, reading: &Reading) -> fmt::Result {
 }
 
 fn write_taking(f: &mut fmt::Formatter<'_>, taking: &Taking) -> fmt::Result {
-    taking.scope.map_or(Ok(()), |scope| writeln!(f, "scope = \"{}\"", scope.name()))?;
+    taking
+        .scope
+        .map_or(Ok(()), |scope| writeln!(f, "scope = \"{}\"", scope.name()))?;
     let absent = match taking.absent {
         Absent::Keep => "keep",
         Absent::Zero => "zero",
@@ -626,14 +760,23 @@ fn write_taking(f: &mut fmt::Formatter<'_>, taking: &Taking) -> fmt::Result {
             writeln!(f, "warehouses = [{}]", names.join(", "))?;
         }
     }
-    writeln!(f, "places = \"{}\"\npack = {}", taking.rules.places.name(), taking.rules.pack)?;
+    writeln!(
+        f,
+        "places = \"{}\"\npack = {}",
+        taking.rules.places.name(),
+        taking.rules.pack
+    )?;
     write_shape(f, taking.rules.shape)?;
     writeln!(f, "duplicates = \"{}\"", taking.duplicates.name())?;
     if !taking.mapping.is_empty() {
         writeln!(f, "# and what {} words stand for", taking.mapping.len())?;
     }
     let limits = &taking.limits;
-    writeln!(f, "guard_rows = {:?}\nguard_zeros = {:?}", limits.least_rows, limits.most_zeroed)?;
+    writeln!(
+        f,
+        "guard_rows = {:?}\nguard_zeros = {:?}",
+        limits.least_rows, limits.most_zeroed
+    )?;
     writeln!(f, "guard_bad_rows = {:?}", limits.most_rejected)?;
     writeln!(f, "guard_repeats = {}", limits.repeats.unwrap_or(0))
 }

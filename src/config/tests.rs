@@ -13,7 +13,9 @@ const MINIMAL: &str = "[[shops]]\nname = \"moscow\"\nwarehouses = [569667]\ncamp
 
 fn parse(text: &str, more: &[(&str, &str)]) -> Result<Config, Vec<String>> {
     let pairs = SECRETS.iter().chain(more);
-    let environment = pairs.map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let environment = pairs
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect();
     Config::parse(text, environment, Path::new("/etc/stockbridge")).map_err(|error| error.0)
 }
 
@@ -38,7 +40,10 @@ fn the_environment_overrides_the_file() {
     ];
     let config = parse(&text, &more).unwrap();
     assert_eq!(config.listen, "0.0.0.0:80".parse().unwrap());
-    assert_eq!((config.shops[0].parallel, &config.shops[0].warehouses[..]), (1, &[1, 2][..]));
+    assert_eq!(
+        (config.shops[0].parallel, &config.shops[0].warehouses[..]),
+        (1, &[1, 2][..])
+    );
 }
 
 #[test]
@@ -46,7 +51,9 @@ fn every_fault_is_told_with_its_key_its_value_and_the_rule() {
     let text = "listen = \"nowhere\"\nlisen = 1\nlimit = 2\n[[shops]]\nname = \"Moscow!\"\n\
                 warehouses = [0]\nparallel = 9\nlimit_share = 2.0\nunknown_sku = \"guess\"\n\
                 base_path = \"/a//b\"\napi_key = \"canary-in-clear\"\n";
-    let faults = parse(text, &[("STOCKBRIDGE_CUTOF", "never")]).unwrap_err().join("\n");
+    let faults = parse(text, &[("STOCKBRIDGE_CUTOF", "never")])
+        .unwrap_err()
+        .join("\n");
     for expected in [
         "listen is \"nowhere\": it must be an address and a port",
         "lisen is unknown",
@@ -63,7 +70,10 @@ fn every_fault_is_told_with_its_key_its_value_and_the_rule() {
         "shops[0].api_key stands in the file in clear",
         "the variable STOCKBRIDGE_CUTOF is unknown",
     ] {
-        assert!(faults.contains(expected), "{expected:?} is not told in:\n{faults}");
+        assert!(
+            faults.contains(expected),
+            "{expected:?} is not told in:\n{faults}"
+        );
     }
     assert!(!faults.contains("canary"), "a secret was told:\n{faults}");
 }
@@ -73,14 +83,27 @@ fn shops_must_not_claim_the_same_warehouse_campaign_or_name() {
     let text = format!("{MINIMAL}{MINIMAL}");
     let faults = parse(&text, &[]).unwrap_err().join("\n");
     // The second table's secrets went to the first of that name.
-    assert!(faults.contains("shops[1].push_token_file is missing"), "{faults}");
+    assert!(
+        faults.contains("shops[1].push_token_file is missing"),
+        "{faults}"
+    );
     let other = MINIMAL.replace("moscow", "other");
-    let secrets: Vec<(String, &str)> =
-        SECRETS.iter().map(|(name, value)| (name.replace("MOSCOW", "OTHER"), *value)).collect();
+    let secrets: Vec<(String, &str)> = SECRETS
+        .iter()
+        .map(|(name, value)| (name.replace("MOSCOW", "OTHER"), *value))
+        .collect();
     let secrets: Vec<(&str, &str)> = secrets.iter().map(|(n, v)| (n.as_str(), *v)).collect();
-    let faults = parse(&format!("{MINIMAL}{other}"), &secrets).unwrap_err().join("\n");
-    assert!(faults.contains("shops[1].warehouses holds 569667: shops[0]"), "{faults}");
-    assert!(faults.contains("campaign or feed_campaigns holds 12345: shops[0]"), "{faults}");
+    let faults = parse(&format!("{MINIMAL}{other}"), &secrets)
+        .unwrap_err()
+        .join("\n");
+    assert!(
+        faults.contains("shops[1].warehouses holds 569667: shops[0]"),
+        "{faults}"
+    );
+    assert!(
+        faults.contains("campaign or feed_campaigns holds 12345: shops[0]"),
+        "{faults}"
+    );
     let elsewhere = format!("{}base_path = \"/b\"\n", other.replace("12345", "12346"));
     parse(&format!("{MINIMAL}{elsewhere}"), &secrets).unwrap();
 }
@@ -95,7 +118,10 @@ fn variables_of_shops_whose_names_begin_alike_are_told_apart() {
         };
         let text: String = order.into_iter().map(shop).collect();
         let variables = names.iter().flat_map(|name| {
-            let place = format!("STOCKBRIDGE_SHOPS_{}_", name.to_uppercase().replace('-', "_"));
+            let place = format!(
+                "STOCKBRIDGE_SHOPS_{}_",
+                name.to_uppercase().replace('-', "_")
+            );
             ["PUSH_TOKEN", "FEED_KEY", "API_KEY", "PUSH_TOKEN_2"]
                 .map(|key| (format!("{place}{key}"), format!("{key}-of-{name}")))
         });
@@ -112,9 +138,12 @@ fn variables_of_shops_whose_names_begin_alike_are_told_apart() {
 #[test]
 fn the_market_is_called_in_clear_only_on_this_machine() {
     let with = |url: &str| parse(&format!("market_url = \"{url}\"\n{MINIMAL}"), &[]);
-    for good in
-        ["https://example.org/", "http://127.0.0.1:9", "http://[::1]:9", "http://localhost:9"]
-    {
+    for good in [
+        "https://example.org/",
+        "http://127.0.0.1:9",
+        "http://[::1]:9",
+        "http://localhost:9",
+    ] {
         with(good).unwrap();
     }
     for bad in [
@@ -132,10 +161,16 @@ fn the_market_is_called_in_clear_only_on_this_machine() {
 #[test]
 fn a_base_path_cannot_hide_the_drop_in() {
     let with = |path: &str| parse(&format!("{MINIMAL}base_path = \"{path}\"\n"), &[]);
-    assert_eq!(with("/market/api/Moscow").unwrap().shops[0].base_path, "/market/api/Moscow");
+    assert_eq!(
+        with("/market/api/Moscow").unwrap().shops[0].base_path,
+        "/market/api/Moscow"
+    );
     assert_eq!(with("/").unwrap().shops[0].base_path, "");
     let ours = ["/v2/campaigns/1/offers", "/v3/businesses/1/offers"];
-    for bad in ours.into_iter().chain(["market", "/a/", "/a/../b", "/{x}", "/a b"]) {
+    for bad in ours
+        .into_iter()
+        .chain(["market", "/a/", "/a/../b", "/{x}", "/a b"])
+    {
         assert!(with(bad).is_err(), "{bad}");
     }
 }
@@ -153,13 +188,25 @@ fn secrets_come_from_files_and_print_as_stars() {
     let config = Config::parse(&text, BTreeMap::new(), dir.path()).unwrap();
     assert_eq!(config.shops[0].push_tokens[1].expose(), "canary-push2");
     for shown in [config.to_string(), format!("{config:?}")] {
-        assert!(shown.contains("***") && !shown.contains("canary"), "{shown}");
+        assert!(
+            shown.contains("***") && !shown.contains("canary"),
+            "{shown}"
+        );
     }
     std::fs::write(dir.path().join("api"), "two\nlines\n").unwrap();
     std::fs::remove_file(dir.path().join("feed")).unwrap();
-    let faults = Config::parse(&text, BTreeMap::new(), dir.path()).unwrap_err().0.join("\n");
-    assert!(faults.contains("api_key_file") && faults.contains("one line"), "{faults}");
-    assert!(faults.contains("feed_key_file") && faults.contains("cannot be read"), "{faults}");
+    let faults = Config::parse(&text, BTreeMap::new(), dir.path())
+        .unwrap_err()
+        .0
+        .join("\n");
+    assert!(
+        faults.contains("api_key_file") && faults.contains("one line"),
+        "{faults}"
+    );
+    assert!(
+        faults.contains("feed_key_file") && faults.contains("cannot be read"),
+        "{faults}"
+    );
     assert!(!faults.contains("two\n"), "{faults}");
 }
 
@@ -172,7 +219,10 @@ fn what_check_prints_is_read_back_the_same() {
         .filter(|line| !line.contains("***"))
         .map(|line| format!("{line}\n"))
         .collect();
-    assert_eq!(parse(&printed, &[]).unwrap().to_string(), config.to_string());
+    assert_eq!(
+        parse(&printed, &[]).unwrap().to_string(),
+        config.to_string()
+    );
 }
 
 #[test]
@@ -181,14 +231,23 @@ fn what_could_not_start_does_not_pass() {
         "listen = \"127.0.0.1:1\"\nops_listen = \"127.0.0.1:1\"\nca_file = \"no\"\n{MINIMAL}"
     );
     let faults = parse(&text, &[]).unwrap_err().join("\n");
-    assert!(faults.contains("ops_listen is \"127.0.0.1:1\": listen has it already"), "{faults}");
-    assert!(faults.contains("ca_file, /etc/stockbridge/no, cannot be read"), "{faults}");
+    assert!(
+        faults.contains("ops_listen is \"127.0.0.1:1\": listen has it already"),
+        "{faults}"
+    );
+    assert!(
+        faults.contains("ca_file, /etc/stockbridge/no, cannot be read"),
+        "{faults}"
+    );
 }
 
 #[test]
 fn a_file_that_is_no_toml_is_told_by_line_and_not_by_its_words() {
     let faults = parse("listen = \"127.0.0.1:1\"\napi_key = ACMA:canary\n", &[]).unwrap_err();
-    assert!(faults[0].starts_with("line 2: ") && !faults[0].contains("canary"), "{faults:?}");
+    assert!(
+        faults[0].starts_with("line 2: ") && !faults[0].contains("canary"),
+        "{faults:?}"
+    );
 }
 
 #[test]
@@ -209,19 +268,39 @@ fn with_source(lines: &str) -> String {
     format!("{MINIMAL}[[shops.sources]]\n{lines}\n")
 }
 
-const PASSWORD: (&str, &str) = ("STOCKBRIDGE_SHOPS_MOSCOW_SOURCES_ERP_PASSWORD", "canary-erp");
+const PASSWORD: (&str, &str) = (
+    "STOCKBRIDGE_SHOPS_MOSCOW_SOURCES_ERP_PASSWORD",
+    "canary-erp",
+);
 const TOKEN: (&str, &str) = ("STOCKBRIDGE_SHOPS_MOSCOW_SOURCES_ERP_TOKEN", "canary-token");
-const DATABASE: (&str, &str) =
-    ("STOCKBRIDGE_SHOPS_MOSCOW_SOURCES_ERP_DATABASE", "postgres://anna:canary-db@db/shop");
+const DATABASE: (&str, &str) = (
+    "STOCKBRIDGE_SHOPS_MOSCOW_SOURCES_ERP_DATABASE",
+    "postgres://anna:canary-db@db/shop",
+);
 
 /// A source of each kind that says no more than it must, and the secret it needs.
 const KINDS: [(&str, Option<(&str, &str)>); 6] = [
-    ("name = \"erp\"\nkind = \"file\"\npath = \"stock.csv\"", None),
-    ("name = \"erp\"\nkind = \"file\"\nurl = \"https://erp.example/stock.csv\"", None),
-    ("name = \"erp\"\nkind = \"legacy\"\nurl = \"https://shop.example/api\"", Some(TOKEN)),
-    ("name = \"erp\"\nkind = \"1c\"\npath = \"/1c\"\nlogin = \"1c\"", Some(PASSWORD)),
+    (
+        "name = \"erp\"\nkind = \"file\"\npath = \"stock.csv\"",
+        None,
+    ),
+    (
+        "name = \"erp\"\nkind = \"file\"\nurl = \"https://erp.example/stock.csv\"",
+        None,
+    ),
+    (
+        "name = \"erp\"\nkind = \"legacy\"\nurl = \"https://shop.example/api\"",
+        Some(TOKEN),
+    ),
+    (
+        "name = \"erp\"\nkind = \"1c\"\npath = \"/1c\"\nlogin = \"1c\"",
+        Some(PASSWORD),
+    ),
     ("name = \"erp\"\nkind = \"moysklad\"", Some(TOKEN)),
-    ("name = \"erp\"\nkind = \"sql\"\nquery = \"SELECT sku, stock FROM goods\"", Some(DATABASE)),
+    (
+        "name = \"erp\"\nkind = \"sql\"\nquery = \"SELECT sku, stock FROM goods\"",
+        Some(DATABASE),
+    ),
 ];
 
 #[test]
@@ -242,16 +321,25 @@ fn a_source_of_each_kind_gets_the_defaults() {
     let crate::sources::Feed::OldHandler { handler, .. } = &config.shops[0].sources[0].feed else {
         panic!("{config}")
     };
-    assert_eq!((handler.warehouse, handler.max_skus, handler.parallel), (569_667, 500, 2));
+    assert_eq!(
+        (handler.warehouse, handler.max_skus, handler.parallel),
+        (569_667, 500, 2)
+    );
     let config = parse(&with_source(KINDS[0].0), &[]).unwrap();
-    assert!(config.to_string().contains("path = \"/etc/stockbridge/stock.csv\""), "{config}");
+    assert!(
+        config
+            .to_string()
+            .contains("path = \"/etc/stockbridge/stock.csv\""),
+        "{config}"
+    );
 }
 
 #[test]
 fn a_shop_that_sources_feed_needs_no_key_for_a_program() {
     let secrets = SECRETS.iter().filter(|(name, _)| !name.contains("FEED"));
-    let secrets: BTreeMap<String, String> =
-        secrets.map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+    let secrets: BTreeMap<String, String> = secrets
+        .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
+        .collect();
     let base = Path::new("");
     Config::parse(MINIMAL, secrets.clone(), base).unwrap_err();
     let config = Config::parse(&with_source(KINDS[0].0), secrets, base).unwrap();
@@ -291,7 +379,10 @@ fn every_fault_of_a_source_is_told_with_its_place_its_value_and_the_rule() {
         "shops[0].sources[1].path is missing",
         "shops[0].sources[1].quantety is unknown: there is no such setting",
     ] {
-        assert!(faults.contains(expected), "{expected:?} is not told in:\n{faults}");
+        assert!(
+            faults.contains(expected),
+            "{expected:?} is not told in:\n{faults}"
+        );
     }
     assert!(!faults.contains("sources[0]"), "{faults}");
 }
@@ -299,24 +390,39 @@ fn every_fault_of_a_source_is_told_with_its_place_its_value_and_the_rule() {
 #[test]
 fn what_a_source_must_say_is_asked_for() {
     for (lines, expected) in [
-        ("kind = \"file\"\npath = \"a\"", "sources[0].name is missing"),
-        ("name = \"erp\"", "sources[0].kind is missing: it must be file, legacy, 1c"),
+        (
+            "kind = \"file\"\npath = \"a\"",
+            "sources[0].name is missing",
+        ),
+        (
+            "name = \"erp\"",
+            "sources[0].kind is missing: it must be file, legacy, 1c",
+        ),
         (
             "name = \"erp\"\nkind = \"excel\"\npath = \"a\"",
             "sources[0].kind is \"excel\": it must be file",
         ),
-        ("name = \"erp\"\nkind = \"file\"", "sources[0].path is missing"),
+        (
+            "name = \"erp\"\nkind = \"file\"",
+            "sources[0].path is missing",
+        ),
         (
             "name = \"erp\"\nkind = \"file\"\npath = \"a\"\nurl = \"https://a.example\"",
             "sources[0].path and url are both there: a source has one of them",
         ),
-        ("name = \"erp\"\nkind = \"legacy\"", "sources[0].url is missing"),
+        (
+            "name = \"erp\"\nkind = \"legacy\"",
+            "sources[0].url is missing",
+        ),
         (
             "name = \"erp\"\nkind = \"legacy\"\nurl = \"https://a.example\"",
             "sources[0].token_file is missing: it must be a file that holds the token, or set \
              STOCKBRIDGE_SHOPS_MOSCOW_SOURCES_ERP_TOKEN",
         ),
-        ("name = \"erp\"\nkind = \"1c\"\npath = \"/1c\"", "sources[0].login is missing"),
+        (
+            "name = \"erp\"\nkind = \"1c\"\npath = \"/1c\"",
+            "sources[0].login is missing",
+        ),
         (
             "name = \"erp\"\nkind = \"1c\"\npath = \"/1c\"\nlogin = \"1c\"",
             "sources[0].password_file is missing",
@@ -325,11 +431,20 @@ fn what_a_source_must_say_is_asked_for() {
             "name = \"erp\"\nkind = \"moysklad\"\nstock = \"stock\"",
             "moysklad needs token_file, or login and",
         ),
-        ("name = \"erp\"\nkind = \"sql\"", "sources[0].database_file is missing"),
-        ("name = \"erp\"\nkind = \"sql\"", "sources[0].query is missing"),
+        (
+            "name = \"erp\"\nkind = \"sql\"",
+            "sources[0].database_file is missing",
+        ),
+        (
+            "name = \"erp\"\nkind = \"sql\"",
+            "sources[0].query is missing",
+        ),
     ] {
         let faults = parse(&with_source(lines), &[]).unwrap_err().join("\n");
-        assert!(faults.contains(expected), "{lines}\n{expected:?} is not told in:\n{faults}");
+        assert!(
+            faults.contains(expected),
+            "{lines}\n{expected:?} is not told in:\n{faults}"
+        );
         assert!(!faults.contains("unknown"), "{faults}");
     }
 }
@@ -361,14 +476,20 @@ fn a_setting_of_another_kind_is_refused() {
     let watched = "watermark = \"changed\"\nscope = \"snapshot\"";
     let text = with_source(&format!("{}\n{watched}", KINDS[5].0));
     let faults = parse(&text, &[DATABASE]).unwrap_err().join("\n");
-    assert!(faults.contains("sources[0].scope is snapshot: with watermark"), "{faults}");
+    assert!(
+        faults.contains("sources[0].scope is snapshot: with watermark"),
+        "{faults}"
+    );
 }
 
 #[test]
 fn absence_needs_a_source_that_tells_all_there_is() {
     let file = "name = \"erp\"\nkind = \"file\"\npath = \"a.csv\"\nabsent = \"zero\"";
     let faults = parse(&with_source(file), &[]).unwrap_err().join("\n");
-    assert!(faults.contains("sources[0].absent is \"zero\": only a snapshot tells"), "{faults}");
+    assert!(
+        faults.contains("sources[0].absent is \"zero\": only a snapshot tells"),
+        "{faults}"
+    );
     for more in ["scope = \"snapshot\"", "format = \"commerceml\""] {
         parse(&with_source(&format!("{file}\n{more}")), &[]).unwrap();
     }
@@ -376,10 +497,16 @@ fn absence_needs_a_source_that_tells_all_there_is() {
 
 #[test]
 fn what_an_address_may_hide_is_not_told() {
-    for url in ["http://anna:canary@127.0.0.1/x", "ftp://127.0.0.1/x?token=canary"] {
+    for url in [
+        "http://anna:canary@127.0.0.1/x",
+        "ftp://127.0.0.1/x?token=canary",
+    ] {
         let file = format!("name = \"erp\"\nkind = \"file\"\nurl = \"{url}\"");
         let faults = parse(&with_source(&file), &[]).unwrap_err().join("\n");
-        assert!(faults.contains("url is ***") && !faults.contains("canary"), "{faults}");
+        assert!(
+            faults.contains("url is ***") && !faults.contains("canary"),
+            "{faults}"
+        );
     }
 }
 
@@ -387,16 +514,31 @@ fn what_an_address_may_hide_is_not_told() {
 fn names_and_paths_of_sources_that_are_taken_are_refused() {
     let file = |name: &str| format!("name = \"{name}\"\nkind = \"file\"\npath = \"a.csv\"");
     for name in ["rules", "import"] {
-        let faults = parse(&with_source(&file(name)), &[]).unwrap_err().join("\n");
-        assert!(faults.contains(&format!("sources[0].name is \"{name}\"")), "{faults}");
+        let faults = parse(&with_source(&file(name)), &[])
+            .unwrap_err()
+            .join("\n");
+        assert!(
+            faults.contains(&format!("sources[0].name is \"{name}\"")),
+            "{faults}"
+        );
     }
     let twice = format!("{}\n[[shops.sources]]\n{}", file("erp"), file("erp"));
     let faults = parse(&with_source(&twice), &[]).unwrap_err().join("\n");
     let told = "shops[0].sources[1].name is 'erp': another one has that name already";
     assert!(faults.contains(told), "{faults}");
-    for path in ["/stocks", "/moscow/stocks", "", "/", "1c", "/v2/campaigns/1/offers", "/a b"] {
+    for path in [
+        "/stocks",
+        "/moscow/stocks",
+        "",
+        "/",
+        "1c",
+        "/v2/campaigns/1/offers",
+        "/a b",
+    ] {
         let door = KINDS[3].0.replace("/1c", path);
-        let faults = parse(&with_source(&door), &[PASSWORD]).unwrap_err().join("\n");
+        let faults = parse(&with_source(&door), &[PASSWORD])
+            .unwrap_err()
+            .join("\n");
         assert!(faults.contains("sources[0].path"), "{path:?}: {faults}");
     }
 }
@@ -415,30 +557,54 @@ fn two_shops_cannot_share_a_door_for_1c() {
         .chain([&PASSWORD])
         .map(|(name, text)| (name.replace("MOSCOW", "OMSK"), *text))
         .collect();
-    let more: Vec<(&str, &str)> =
-        more.iter().map(|(name, text)| (name.as_str(), *text)).chain([PASSWORD]).collect();
+    let more: Vec<(&str, &str)> = more
+        .iter()
+        .map(|(name, text)| (name.as_str(), *text))
+        .chain([PASSWORD])
+        .collect();
     parse(&with("/1c-omsk"), &more).unwrap();
     let faults = parse(&with("/1c"), &more).unwrap_err().join("\n");
-    assert_eq!(faults, "shops[1].sources holds the path /1c: shops[0] has it already");
+    assert_eq!(
+        faults,
+        "shops[1].sources holds the path /1c: shops[0] has it already"
+    );
 }
 
 #[test]
 fn secrets_of_sources_come_from_files_or_variables_and_are_never_shown() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("secret"), "canary-file\n").unwrap();
-    std::fs::write(dir.path().join("database"), "mysql://anna:canary-my@db/shop\n").unwrap();
-    let places = [None, None, Some("token"), Some("password"), Some("token"), Some("database")];
+    std::fs::write(
+        dir.path().join("database"),
+        "mysql://anna:canary-my@db/shop\n",
+    )
+    .unwrap();
+    let places = [
+        None,
+        None,
+        Some("token"),
+        Some("password"),
+        Some("token"),
+        Some("database"),
+    ];
     for ((lines, secret), key) in KINDS.into_iter().zip(places) {
         let Some(key) = key else { continue };
         let by_variable = parse(&with_source(lines), secret.as_slice()).unwrap();
-        let file = if key == "database" { "database" } else { "secret" };
+        let file = if key == "database" {
+            "database"
+        } else {
+            "secret"
+        };
         let text = with_source(&format!("{lines}\n{key}_file = \"{file}\""));
         let environment = SECRETS.map(|(name, text)| (name.to_owned(), text.to_owned()));
         let environment: BTreeMap<String, String> = environment.into_iter().collect();
         let by_file = Config::parse(&text, environment, dir.path()).unwrap();
         for config in [by_variable, by_file] {
             let shown = format!("{config}{config:?}");
-            assert!(shown.contains("***") && !shown.contains("canary"), "{shown}");
+            assert!(
+                shown.contains("***") && !shown.contains("canary"),
+                "{shown}"
+            );
         }
         let in_clear = with_source(&format!("{lines}\n{key} = \"canary-clear\""));
         let faults = parse(&in_clear, secret.as_slice()).unwrap_err().join("\n");
@@ -448,13 +614,27 @@ fn secrets_of_sources_come_from_files_or_variables_and_are_never_shown() {
     // A token in the address of a file is not shown either; an old handler's has no place there.
     let url = KINDS[1].0.replace("stock.csv", "stock.csv?key=canary");
     let shown = parse(&with_source(&url), &[]).unwrap().to_string();
-    assert!(shown.contains("stock.csv?***") && !shown.contains("canary"), "{shown}");
+    assert!(
+        shown.contains("stock.csv?***") && !shown.contains("canary"),
+        "{shown}"
+    );
     let url = KINDS[2].0.replace("/api", "/api?key=1");
     let faults = parse(&with_source(&url), &[TOKEN]).unwrap_err().join("\n");
-    assert!(faults.contains("url has a query: a token goes into token_file"), "{faults}");
-    let broken = ("STOCKBRIDGE_SHOPS_MOSCOW_SOURCES_ERP_DATABASE", "oracle://anna:canary@db/x");
-    let faults = parse(&with_source(KINDS[5].0), &[broken]).unwrap_err().join("\n");
-    assert!(faults.contains("sources[0].database") && !faults.contains("canary"), "{faults}");
+    assert!(
+        faults.contains("url has a query: a token goes into token_file"),
+        "{faults}"
+    );
+    let broken = (
+        "STOCKBRIDGE_SHOPS_MOSCOW_SOURCES_ERP_DATABASE",
+        "oracle://anna:canary@db/x",
+    );
+    let faults = parse(&with_source(KINDS[5].0), &[broken])
+        .unwrap_err()
+        .join("\n");
+    assert!(
+        faults.contains("sources[0].database") && !faults.contains("canary"),
+        "{faults}"
+    );
 }
 
 #[test]
@@ -527,13 +707,24 @@ fn hosts_and_proxies_are_checked_and_shown() {
         assert!(shown.contains(line), "{line} is not in\n{shown}");
     }
     for (line, fault) in [
-        ("ops_hosts = [\"stockbridge:9090\"]", "ops_hosts is [\"stockbridge:9090\"]"),
+        (
+            "ops_hosts = [\"stockbridge:9090\"]",
+            "ops_hosts is [\"stockbridge:9090\"]",
+        ),
         ("ops_hosts = [\"http://stockbridge\"]", "ops_hosts is "),
         ("ops_hosts = [\"*\"]", "ops_hosts is [\"*\"]"),
-        ("trusted_proxies = [\"proxy\"]", "trusted_proxies is [\"proxy\"]"),
-        ("trusted_proxies = [\"10.0.0.0/33\"]", "trusted_proxies is [\"10.0.0.0/33\"]"),
+        (
+            "trusted_proxies = [\"proxy\"]",
+            "trusted_proxies is [\"proxy\"]",
+        ),
+        (
+            "trusted_proxies = [\"10.0.0.0/33\"]",
+            "trusted_proxies is [\"10.0.0.0/33\"]",
+        ),
     ] {
-        let faults = parse(&format!("{line}\n{shop}"), &[]).unwrap_err().join("\n");
+        let faults = parse(&format!("{line}\n{shop}"), &[])
+            .unwrap_err()
+            .join("\n");
         assert!(faults.contains(fault), "{fault} is not in\n{faults}");
     }
 }

@@ -30,25 +30,40 @@ impl Refusal {
             message.truncate(end);
             message.push('…');
         }
-        Self { status, code, message, retry_after: None }
+        Self {
+            status,
+            code,
+            message,
+            retry_after: None,
+        }
     }
 
     /// The same, to be tried again after `seconds`.
     #[must_use]
     pub fn retry_after(self, seconds: u32) -> Self {
-        Self { retry_after: Some(seconds), ..self }
+        Self {
+            retry_after: Some(seconds),
+            ..self
+        }
     }
 
     /// The answer to a fault of ours; the cause belongs in the log.
     #[must_use]
     pub fn internal() -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "the request failed inside")
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "INTERNAL",
+            "the request failed inside",
+        )
     }
 
     /// The body of the answer.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
-        let error = Error { code: self.code, message: &self.message };
+        let error = Error {
+            code: self.code,
+            message: &self.message,
+        };
         serde_json::to_vec(&Envelope { error }).expect("two strings always make JSON")
     }
 
@@ -56,7 +71,10 @@ impl Refusal {
     /// answer to a HEAD request has no body, only its length.
     pub(super) fn to_wire(&self, is_to_head: bool) -> Vec<u8> {
         let body = self.to_json();
-        let retry = self.retry_after.map(|s| format!("retry-after: {s}\r\n")).unwrap_or_default();
+        let retry = self
+            .retry_after
+            .map(|s| format!("retry-after: {s}\r\n"))
+            .unwrap_or_default();
         // RFC 9110 wants it with 405; the methods are those that any route of ours takes.
         let allow = if self.status == StatusCode::METHOD_NOT_ALLOWED {
             "allow: GET, HEAD, POST, PUT\r\n"
@@ -78,7 +96,10 @@ impl Refusal {
 
     /// Whether what is left of the request makes the connection useless.
     fn ends_connection(&self) -> bool {
-        matches!(self.status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT)
+        matches!(
+            self.status,
+            StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT
+        )
     }
 }
 
@@ -117,7 +138,10 @@ mod tests {
     fn a_refusal_has_the_one_shape_and_is_not_cached() {
         let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "BUSY", "say \"later\"");
         let response = refusal.clone().retry_after(5).into_response();
-        assert_eq!(refusal.to_json(), br#"{"error":{"code":"BUSY","message":"say \"later\""}}"#);
+        assert_eq!(
+            refusal.to_json(),
+            br#"{"error":{"code":"BUSY","message":"say \"later\""}}"#
+        );
         assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
         assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
         assert_eq!(response.headers()[RETRY_AFTER], "5");
@@ -137,7 +161,11 @@ mod tests {
     fn the_wire_form_for_head_has_no_body() {
         let refusal = Refusal::new(StatusCode::BAD_REQUEST, "BAD", "word");
         let [full, head] = [false, true].map(|is_to_head| refusal.to_wire(is_to_head));
-        let end = full.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+        let end = full
+            .windows(4)
+            .position(|four| four == b"\r\n\r\n")
+            .unwrap()
+            + 4;
         assert_eq!(head, &full[..end]);
     }
 
@@ -146,6 +174,9 @@ mod tests {
         let refusal = Refusal::new(StatusCode::BAD_REQUEST, "BAD", "я".repeat(1_000_000));
         assert!(refusal.message.len() < 10_000 && refusal.message.ends_with("яя…"));
         let short = "я".repeat(MAX_MESSAGE_CHARS);
-        assert_eq!(Refusal::new(StatusCode::BAD_REQUEST, "BAD", short.as_str()).message, short);
+        assert_eq!(
+            Refusal::new(StatusCode::BAD_REQUEST, "BAD", short.as_str()).message,
+            short
+        );
     }
 }

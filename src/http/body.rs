@@ -78,7 +78,13 @@ impl<B: HttpBody> Lent<B> {
     /// Lends a body, and returns where what is left of it will be.
     pub(super) fn new(body: B) -> (Self, Arc<Mutex<Rest<B>>>) {
         let back = Arc::new(Mutex::new(Rest::Unknown));
-        (Self { body: Some(body), back: Arc::clone(&back) }, back)
+        (
+            Self {
+                body: Some(body),
+                back: Arc::clone(&back),
+            },
+            back,
+        )
     }
 
     fn note(&self, rest: Rest<B>) {
@@ -94,7 +100,9 @@ impl<B: HttpBody + Unpin> HttpBody for Lent<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
         let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
         let is_read = frame.is_none() || body.is_end_stream();
         match &frame {
@@ -113,7 +121,9 @@ impl<B: HttpBody + Unpin> HttpBody for Lent<B> {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
+        self.body
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint)
     }
 }
 
@@ -128,7 +138,10 @@ impl<B> Drop for Lent<B> {
 /// Reads what is left of a body that declares at most [`MAX_DRAINED`] bytes and throws it away;
 /// returns whether its end was reached in [`DRAIN_TIMEOUT`].
 pub(super) async fn drain<B: HttpBody + Unpin>(mut body: B) -> bool {
-    let is_short = body.size_hint().upper().is_some_and(|bytes| bytes <= MAX_DRAINED);
+    let is_short = body
+        .size_hint()
+        .upper()
+        .is_some_and(|bytes| bytes <= MAX_DRAINED);
     let reading = async {
         while let Some(frame) = body.frame().await {
             if frame.is_err() {
@@ -159,7 +172,9 @@ where
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|e| refused_by(e.into().as_ref()))?;
-        let Ok(piece) = frame.into_data() else { continue };
+        let Ok(piece) = frame.into_data() else {
+            continue;
+        };
         if first.len() + whole.len() + piece.len() > max_bytes {
             return Err(too_large);
         }
@@ -174,7 +189,11 @@ where
             whole.extend_from_slice(&piece);
         }
     }
-    Ok(if whole.is_empty() { first } else { whole.freeze() })
+    Ok(if whole.is_empty() {
+        first
+    } else {
+        whole.freeze()
+    })
 }
 
 fn refused_by(error: &(dyn Error + 'static)) -> BodyRefused {
@@ -182,7 +201,11 @@ fn refused_by(error: &(dyn Error + 'static)) -> BodyRefused {
     let timed_out = causes
         .filter_map(|e| e.downcast_ref::<io::Error>())
         .any(|e| e.kind() == io::ErrorKind::TimedOut);
-    if timed_out { BodyRefused::TimedOut } else { BodyRefused::Cut }
+    if timed_out {
+        BodyRefused::TimedOut
+    } else {
+        BodyRefused::Cut
+    }
 }
 
 #[cfg(test)]
@@ -192,13 +215,19 @@ mod tests {
     use futures_util::stream;
 
     fn pieces(of: &[&'static str]) -> Body {
-        let pieces: Vec<_> = of.iter().map(|p| Ok::<_, io::Error>(Bytes::from(*p))).collect();
+        let pieces: Vec<_> = of
+            .iter()
+            .map(|p| Ok::<_, io::Error>(Bytes::from(*p)))
+            .collect();
         Body::from_stream(stream::iter(pieces))
     }
 
     #[tokio::test]
     async fn a_body_of_exactly_the_limit_is_read_and_one_more_byte_is_not() {
-        assert_eq!(read_body(pieces(&["ab", "", "c", "de"]), 5).await.unwrap(), "abcde");
+        assert_eq!(
+            read_body(pieces(&["ab", "", "c", "de"]), 5).await.unwrap(),
+            "abcde"
+        );
         assert_eq!(read_body(pieces(&[]), 0).await.unwrap(), "");
         let limit = BodyRefused::TooLarge { limit: 4 };
         assert_eq!(read_body(pieces(&["ab", "cde"]), 4).await, Err(limit));
@@ -208,8 +237,16 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_fails_says_whether_it_was_late_or_cut() {
         let late = stream::iter([Err::<Bytes, _>(io::Error::from(io::ErrorKind::TimedOut))]);
-        assert_eq!(read_body(Body::from_stream(late), 4).await, Err(BodyRefused::TimedOut));
-        let cut = stream::iter([Err::<Bytes, _>(io::Error::from(io::ErrorKind::UnexpectedEof))]);
-        assert_eq!(read_body(Body::from_stream(cut), 4).await, Err(BodyRefused::Cut));
+        assert_eq!(
+            read_body(Body::from_stream(late), 4).await,
+            Err(BodyRefused::TimedOut)
+        );
+        let cut = stream::iter([Err::<Bytes, _>(io::Error::from(
+            io::ErrorKind::UnexpectedEof,
+        ))]);
+        assert_eq!(
+            read_body(Body::from_stream(cut), 4).await,
+            Err(BodyRefused::Cut)
+        );
     }
 }

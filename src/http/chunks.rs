@@ -40,12 +40,18 @@ enum Place {
     Done,
 }
 
-const FIRST: Place = Place::Size { digits: 0, value: 0 };
+const FIRST: Place = Place::Size {
+    digits: 0,
+    value: 0,
+};
 
 impl Chunks {
     /// Begins after a head of that many bytes.
     pub(super) fn after(head_bytes: usize) -> Self {
-        Self { skipped: head_bytes, place: FIRST }
+        Self {
+            skipped: head_bytes,
+            place: FIRST,
+        }
     }
 
     /// Checks the next piece; of a faulty one, says how many bytes come before the fault.
@@ -57,7 +63,11 @@ impl Chunks {
             if let Place::Data { left } = self.place {
                 let passed = rest.len().min(usize::try_from(left).unwrap_or(usize::MAX));
                 let left = left - passed as u64;
-                self.place = if left == 0 { Place::DataCr } else { Place::Data { left } };
+                self.place = if left == 0 {
+                    Place::DataCr
+                } else {
+                    Place::Data { left }
+                };
                 rest = &rest[passed..];
                 continue;
             }
@@ -69,11 +79,18 @@ impl Chunks {
     }
 }
 
-#[expect(clippy::match_same_arms, reason = "one arm for each rule of the grammar")]
+#[expect(
+    clippy::match_same_arms,
+    reason = "one arm for each rule of the grammar"
+)]
 fn next(place: Place, byte: u8) -> Result<Place, ChunkFault> {
     let is_control = byte.is_ascii_control() && byte != b'\t';
     let line_end = |expected: u8, next: Place| {
-        if byte == expected { Ok(next) } else { Err(ChunkFault::LineEnd) }
+        if byte == expected {
+            Ok(next)
+        } else {
+            Err(ChunkFault::LineEnd)
+        }
     };
     match (place, byte) {
         (Place::Size { digits: 1.., value }, b'\r') => Ok(Place::SizeLf { value }),
@@ -82,7 +99,10 @@ fn next(place: Place, byte: u8) -> Result<Place, ChunkFault> {
         (Place::Size { digits, value }, _) => {
             let digit = char::from(byte).to_digit(16).filter(|_| digits < 16);
             let digit = digit.ok_or(ChunkFault::Size)?;
-            Ok(Place::Size { digits: digits + 1, value: value * 16 + u64::from(digit) })
+            Ok(Place::Size {
+                digits: digits + 1,
+                value: value * 16 + u64::from(digit),
+            })
         }
         (Place::AfterSize { value } | Place::Extension { value }, b'\r') => {
             Ok(Place::SizeLf { value })
@@ -114,7 +134,10 @@ mod tests {
 
     fn verdict(body: &[u8]) -> Result<Place, ChunkFault> {
         let mut chunks = Chunks::after(4);
-        chunks.check(b"HEAD").and_then(|()| chunks.check(body)).map_err(|(_, fault)| fault)?;
+        chunks
+            .check(b"HEAD")
+            .and_then(|()| chunks.check(body))
+            .map_err(|(_, fault)| fault)?;
         Ok(chunks.place)
     }
 

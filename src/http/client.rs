@@ -31,7 +31,11 @@ impl Trust {
     /// What calling this address takes: certificates are needed for `https://` alone.
     #[must_use]
     pub fn needed_for(url: &str) -> Self {
-        if url.starts_with("https://") { Self::System } else { Self::Nobody }
+        if url.starts_with("https://") {
+            Self::System
+        } else {
+            Self::Nobody
+        }
     }
 }
 
@@ -179,7 +183,9 @@ fn tls(config: &ClientConfig) -> Result<rustls::ClientConfig, ClientError> {
     let believing = match config.trust {
         Trust::System => {
             let verifier = verifier(extra_roots(config)?, provider)?;
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(verifier))
         }
         Trust::Nobody => builder.with_root_certificates(RootCertStore::empty()),
     };
@@ -198,11 +204,21 @@ fn verifier(
 }
 
 fn extra_roots(config: &ClientConfig) -> Result<Vec<CertificateDer<'static>>, ClientError> {
-    let Some(path) = &config.extra_ca_file else { return Ok(Vec::new()) };
-    let unreadable = |source| ClientError::CaFile { path: path.clone(), source };
-    let roots: Vec<_> =
-        CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(unreadable)?;
-    if roots.is_empty() { Err(ClientError::NoCertificate(path.clone())) } else { Ok(roots) }
+    let Some(path) = &config.extra_ca_file else {
+        return Ok(Vec::new());
+    };
+    let unreadable = |source| ClientError::CaFile {
+        path: path.clone(),
+        source,
+    };
+    let roots: Vec<_> = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(unreadable)?;
+    if roots.is_empty() {
+        Err(ClientError::NoCertificate(path.clone()))
+    } else {
+        Ok(roots)
+    }
 }
 
 #[cfg(test)]
@@ -212,12 +228,21 @@ mod tests {
     #[test]
     fn a_ca_file_that_is_missing_or_empty_is_named() {
         let with = |path: PathBuf| {
-            client(&ClientConfig { extra_ca_file: Some(path), ..ClientConfig::default() })
+            client(&ClientConfig {
+                extra_ca_file: Some(path),
+                ..ClientConfig::default()
+            })
         };
         let missing = with("/nowhere/ca.pem".into()).unwrap_err();
-        assert_eq!(missing.to_string(), "cannot read certificates from /nowhere/ca.pem");
+        assert_eq!(
+            missing.to_string(),
+            "cannot read certificates from /nowhere/ca.pem"
+        );
         let empty = tempfile::NamedTempFile::new().unwrap();
-        assert!(matches!(with(empty.path().into()), Err(ClientError::NoCertificate(_))));
+        assert!(matches!(
+            with(empty.path().into()),
+            Err(ClientError::NoCertificate(_))
+        ));
     }
 
     #[test]

@@ -17,8 +17,15 @@ pub fn head(bytes: &[u8], cut: usize) -> Option<(usize, Option<u64>)> {
     let whole = Scan::default().end(bytes, &limits);
     let mut scan = Scan::default();
     let first = scan.end(bytes.get(..cut).unwrap_or(bytes), &limits);
-    let pieces = if first == Ok(None) { scan.end(bytes, &limits) } else { first };
-    assert_eq!(whole, pieces, "a cut after {cut} bytes changes what is found");
+    let pieces = if first == Ok(None) {
+        scan.end(bytes, &limits)
+    } else {
+        first
+    };
+    assert_eq!(
+        whole, pieces,
+        "a cut after {cut} bytes changes what is found"
+    );
     let length = whole.ok()??;
     let framing = judge(bytes.get(..length)?, &limits).ok()?;
     Some(match framing {
@@ -37,8 +44,13 @@ pub fn chunks(bytes: &[u8], cut: usize) -> bool {
     let (first, second) = bytes.split_at_checked(cut).unwrap_or((bytes, b""));
     let mut chunks = Chunks::after(0);
     let pieces = chunks.check(first).and_then(|()| {
-        chunks.check(second).map_err(|(before, fault)| (first.len() + before, fault))
+        chunks
+            .check(second)
+            .map_err(|(before, fault)| (first.len() + before, fault))
     });
-    assert_eq!(whole, pieces, "a cut after {cut} bytes changes what is found");
+    assert_eq!(
+        whole, pieces,
+        "a cut after {cut} bytes changes what is found"
+    );
     whole.is_ok()
 }

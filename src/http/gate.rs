@@ -43,7 +43,11 @@ pub(super) enum Heard {
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
     pub(super) fn new(io: IO) -> Self {
-        Self { io, held: BytesMut::new(), ended: false }
+        Self {
+            io,
+            held: BytesMut::new(),
+            ended: false,
+        }
     }
 
     /// Waits for the next request until `until` resolves, and for the rest of its head as long
@@ -59,7 +63,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
         }
         let deadline = Instant::now() + limits.header;
         match timeout_at(deadline, self.hear_head(limits)).await {
-            Ok(Ok(Some((head_bytes, framing)))) => Heard::Request { head_bytes, framing },
+            Ok(Ok(Some((head_bytes, framing)))) => Heard::Request {
+                head_bytes,
+                framing,
+            },
             Ok(Ok(None)) => Heard::Silence,
             Ok(Err(fault)) => Heard::Fault(fault),
             Err(_elapsed) => Heard::Fault(Fault::TimedOut),
@@ -216,7 +223,9 @@ impl<'a, IO: AsyncRead + AsyncWrite + Unpin> Exchange<'a, IO> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let most = match self.left {
-            Some(left) => buf.remaining().min(usize::try_from(left).unwrap_or(usize::MAX)),
+            Some(left) => buf
+                .remaining()
+                .min(usize::try_from(left).unwrap_or(usize::MAX)),
             None => buf.remaining(),
         };
         if let Some(fault) = self.chunk_fault {
@@ -389,7 +398,9 @@ struct Alarm(Option<Pin<Box<Sleep>>>);
 
 impl Alarm {
     fn poll(&mut self, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let sleep = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+        let sleep = self
+            .0
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
         if sleep.deadline() != at {
             sleep.as_mut().reset(at);
         }

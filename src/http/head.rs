@@ -63,9 +63,10 @@ impl Fault {
     pub(super) fn refusal(self) -> Refusal {
         let (status, code) = match self {
             Self::UriTooLong(_) => (StatusCode::URI_TOO_LONG, "URI_TOO_LONG"),
-            Self::TooLarge(_) | Self::TooManyFields(_) => {
-                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "HEAD_TOO_LARGE")
-            }
+            Self::TooLarge(_) | Self::TooManyFields(_) => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "HEAD_TOO_LARGE",
+            ),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED"),
             Self::TimedOut => (StatusCode::REQUEST_TIMEOUT, "HEAD_TIMED_OUT"),
             Self::BareLineEnd
@@ -137,7 +138,9 @@ impl Scan {
 
 /// Judges a complete head, as [`Scan::end`] has found it: lines end in CR LF, the last is empty.
 pub(super) fn judge(head: &[u8], limits: &Limits) -> Result<Framing, Fault> {
-    let mut lines = head.split(|&b| b == b'\n').map(|l| l.strip_suffix(b"\r").unwrap_or(l));
+    let mut lines = head
+        .split(|&b| b == b'\n')
+        .map(|l| l.strip_suffix(b"\r").unwrap_or(l));
     let line = RequestLine::parse(lines.next().unwrap_or_default(), limits)?;
     let mut fields = Fields::default();
     for field in lines.take_while(|l| !l.is_empty()) {
@@ -180,7 +183,11 @@ impl<'a> RequestLine<'a> {
             (b"CONNECT", _) | (_, [b'/', ..]) | (b"OPTIONS", b"*") => None,
             _ => Some(authority_of(target).ok_or(Fault::RequestLine)?),
         };
-        Ok(Self { method, authority, is_1_1 })
+        Ok(Self {
+            method,
+            authority,
+            is_1_1,
+        })
     }
 }
 
@@ -191,7 +198,9 @@ fn authority_of(target: &[u8]) -> Option<&[u8]> {
     if !name.eq_ignore_ascii_case(b"http") && !name.eq_ignore_ascii_case(b"https") {
         return None;
     }
-    rest.strip_prefix(b"://")?.split(|b| matches!(b, b'/' | b'?')).next()
+    rest.strip_prefix(b"://")?
+        .split(|b| matches!(b, b'/' | b'?'))
+        .next()
 }
 
 #[derive(Default)]
@@ -231,7 +240,11 @@ impl<'a> Fields<'a> {
 
     fn check_host(&self, line: &RequestLine<'_>) -> Result<(), Fault> {
         let Some(host) = self.host else {
-            return if line.is_1_1 { Err(Fault::Host) } else { Ok(()) };
+            return if line.is_1_1 {
+                Err(Fault::Host)
+            } else {
+                Ok(())
+            };
         };
         let plain = |b: &u8| b.is_ascii_graphic() && !b"/@?#,\\\"<>".contains(b);
         if host.is_empty() || !host.iter().all(plain) {
@@ -264,7 +277,9 @@ impl<'a> Fields<'a> {
 fn parse_length(value: &[u8]) -> Result<u64, Fault> {
     let plain = (1..=18).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
     let digits = std::str::from_utf8(value).ok().filter(|_| plain);
-    digits.and_then(|d| d.parse().ok()).ok_or(Fault::ContentLength)
+    digits
+        .and_then(|d| d.parse().ok())
+        .ok_or(Fault::ContentLength)
 }
 
 fn is_token(name: &[u8]) -> bool {
@@ -288,13 +303,22 @@ mod tests {
         for (head, framing) in [
             ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", Framing::Length(0)),
             ("GET /?a=1 HTTP/1.0\r\n\r\n", Framing::Length(0)),
-            ("POST /s HTTP/1.1\r\nhost:a:80\r\ncontent-length: 20\t\r\n\r\n", Framing::Length(20)),
+            (
+                "POST /s HTTP/1.1\r\nhost:a:80\r\ncontent-length: 20\t\r\n\r\n",
+                Framing::Length(20),
+            ),
             (
                 "PUT /s HTTP/1.1\r\nHost: [::1]:80\r\nTransfer-Encoding: Chunked\r\n\r\n",
                 Framing::Chunked,
             ),
-            ("GET HTTP://A:1/x HTTP/1.1\r\nHost: a:1\r\n\r\n", Framing::Length(0)),
-            ("OPTIONS * HTTP/1.1\r\nHost: a\r\nX:\r\n\r\n", Framing::Length(0)),
+            (
+                "GET HTTP://A:1/x HTTP/1.1\r\nHost: a:1\r\n\r\n",
+                Framing::Length(0),
+            ),
+            (
+                "OPTIONS * HTTP/1.1\r\nHost: a\r\nX:\r\n\r\n",
+                Framing::Length(0),
+            ),
         ] {
             assert_eq!(verdict(head.as_bytes()), Ok(Some(framing)), "{head}");
         }

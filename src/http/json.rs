@@ -105,7 +105,10 @@ pub fn without_exponent(number: &str) -> Option<Cow<'_, str>> {
     let Some((mantissa, exponent)) = number.split_once(['e', 'E']) else {
         return Some(Cow::Borrowed(number));
     };
-    let exponent: i32 = exponent.parse().ok().filter(|e: &i32| e.abs() <= MAX_EXPONENT)?;
+    let exponent: i32 = exponent
+        .parse()
+        .ok()
+        .filter(|e: &i32| e.abs() <= MAX_EXPONENT)?;
     let (sign, mantissa) = match mantissa.strip_prefix('-') {
         Some(rest) => ("-", rest),
         None => ("", mantissa),
@@ -131,9 +134,13 @@ pub fn without_exponent(number: &str) -> Option<Cow<'_, str>> {
 /// Whether a `Content-Type` is `application/json`, in UTF-8 if it says in what.
 #[must_use]
 pub fn is_json(kind: &HeaderValue) -> bool {
-    let Ok(kind) = kind.to_str() else { return false };
+    let Ok(kind) = kind.to_str() else {
+        return false;
+    };
     let mut parts = kind.split(';').map(str::trim);
-    let is_json = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"));
+    let is_json = parts
+        .next()
+        .is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"));
     let is_utf8 = |part: &str| match part.split_once('=') {
         Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
             value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
@@ -154,7 +161,13 @@ mod tests {
 
     #[test]
     fn an_array_does_not_pass_for_an_object() {
-        assert_eq!(serde_json::from_str::<Object<Pair>>(r#"{"a":1}"#).unwrap().0.a, 1);
+        assert_eq!(
+            serde_json::from_str::<Object<Pair>>(r#"{"a":1}"#)
+                .unwrap()
+                .0
+                .a,
+            1
+        );
         assert!(serde_json::from_str::<Object<Pair>>("[1]").is_err());
         assert!(serde_json::from_str::<Object<Pair>>(r#"{"a":1,"a":2}"#).is_err());
     }
@@ -170,8 +183,12 @@ mod tests {
         ] {
             assert!(is(good), "{good}");
         }
-        for bad in ["text/plain", "application/json; charset=windows-1251", "application/jsonp", ""]
-        {
+        for bad in [
+            "text/plain",
+            "application/json; charset=windows-1251",
+            "application/jsonp",
+            "",
+        ] {
             assert!(!is(bad), "{bad}");
         }
     }

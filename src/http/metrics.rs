@@ -22,8 +22,16 @@ pub struct Metrics {
 impl Metrics {
     /// Names the counters in `registry`, which brings the prefix.
     pub fn register(&self, registry: &mut Registry) {
-        registry.register("http_connections", "Connections open now", self.connections.clone());
-        registry.register("http_accepted", "Connections accepted", self.accepted.clone());
+        registry.register(
+            "http_connections",
+            "Connections open now",
+            self.connections.clone(),
+        );
+        registry.register(
+            "http_accepted",
+            "Connections accepted",
+            self.accepted.clone(),
+        );
         registry.register(
             "http_accept_failures",
             "Times the system could not give us a connection",
@@ -40,7 +48,9 @@ impl Metrics {
     /// How many were refused or cut for `reason`.
     #[must_use]
     pub fn refused(&self, reason: &'static str) -> u64 {
-        self.refused.get(&[("reason", reason)]).map_or(0, |counter| counter.get())
+        self.refused
+            .get(&[("reason", reason)])
+            .map_or(0, |counter| counter.get())
     }
 
     pub(super) fn refuse(&self, reason: &'static str) {
@@ -60,6 +70,9 @@ mod tests {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         assert!(text.contains("sb_http_connections 0\n"), "{text}");
-        assert!(text.contains("sb_http_refused_total{reason=\"malformed\"} 1\n"), "{text}");
+        assert!(
+            text.contains("sb_http_refused_total{reason=\"malformed\"} 1\n"),
+            "{text}"
+        );
     }
 }

@@ -77,7 +77,9 @@ impl Resolve for RuledResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let is_allowed = self.0;
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await.map_err(boxed)?;
+            let found = tokio::net::lookup_host((name.as_str(), 0))
+                .await
+                .map_err(boxed)?;
             let allowed: Vec<SocketAddr> =
                 found.filter(|address| is_allowed(address.ip())).collect();
             if allowed.is_empty() {

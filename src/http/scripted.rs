@@ -64,5 +64,9 @@ pub(crate) async fn serve_at(address: Ipv4Addr, router: Router) -> Scripted {
 
 /// A client as the program makes it, which needs no certificates.
 pub(crate) fn plain_client() -> reqwest::Client {
-    client(&ClientConfig { trust: Trust::Nobody, ..ClientConfig::default() }).unwrap()
+    client(&ClientConfig {
+        trust: Trust::Nobody,
+        ..ClientConfig::default()
+    })
+    .unwrap()
 }

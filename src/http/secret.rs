@@ -40,14 +40,22 @@ impl Locks {
     /// Locks that open to any of these secrets.
     #[must_use]
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
-        Self(secrets.into_iter().map(|secret| digest(secret.expose())).collect())
+        Self(
+            secrets
+                .into_iter()
+                .map(|secret| digest(secret.expose()))
+                .collect(),
+        )
     }
 
     /// Whether this text is one of the secrets.
     #[must_use]
     pub fn open_to(&self, text: &str) -> bool {
         let offered = digest(text);
-        self.0.iter().fold(Choice::from(0), |any, lock| any | lock.ct_eq(&offered)).into()
+        self.0
+            .iter()
+            .fold(Choice::from(0), |any, lock| any | lock.ct_eq(&offered))
+            .into()
     }
 }
 

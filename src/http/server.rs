@@ -140,10 +140,18 @@ impl Server {
     /// # Errors
     /// The address is taken or not ours.
     pub fn bind(addr: SocketAddr, limits: Limits) -> io::Result<Self> {
-        let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        let socket = if addr.is_ipv4() {
+            TcpSocket::new_v4()
+        } else {
+            TcpSocket::new_v6()
+        }?;
         socket.set_reuseaddr(true)?;
         socket.bind(addr)?;
-        Ok(Self { listener: socket.listen(BACKLOG)?, limits, metrics: Metrics::default() })
+        Ok(Self {
+            listener: socket.listen(BACKLOG)?,
+            limits,
+            metrics: Metrics::default(),
+        })
     }
 
     /// Where it listens, with the port the system chose if 0 was asked for.
@@ -168,11 +176,18 @@ impl Server {
     pub async fn run(self, router: Router, tasks: Tasks) {
         let places = Places {
             served: Arc::new(Semaphore::new(self.limits.max_connections)),
-            by_address: self.limits.max_connections_per_address.map(AddressShares::new),
+            by_address: self
+                .limits
+                .max_connections_per_address
+                .map(AddressShares::new),
             turned_away: Arc::new(Semaphore::new(MAX_TURNED_AWAY)),
         };
-        let host =
-            Host { router, limits: self.limits, metrics: self.metrics, tasks: tasks.clone() };
+        let host = Host {
+            router,
+            limits: self.limits,
+            metrics: self.metrics,
+            tasks: tasks.clone(),
+        };
         let host = Arc::new(host);
         let mut stopping = pin!(tasks.stopping());
         let mut warned: Option<Instant> = None;
@@ -208,7 +223,10 @@ impl Server {
 /// An error of one connection, after which the next can be had at once.
 fn is_the_peers(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    )
 }
 
 struct Places {
@@ -230,7 +248,10 @@ impl Host {
         self.metrics.accepted.inc();
         // Only the answers' latency depends on it.
         drop(stream.set_nodelay(true));
-        let ends = Ends { peer, local: stream.local_addr().ok().map(LocalAddr) };
+        let ends = Ends {
+            peer,
+            local: stream.local_addr().ok().map(LocalAddr),
+        };
         let host = Arc::clone(self);
         let refusal = match places.take(peer, &self.limits, &self.metrics) {
             Ok(place) => {
@@ -270,7 +291,10 @@ impl Host {
         loop {
             let until = self.out_of_patience(stop.as_mut(), patience);
             let request = match wire.hear(until, &self.limits).await {
-                Heard::Request { head_bytes, framing } => (head_bytes, framing),
+                Heard::Request {
+                    head_bytes,
+                    framing,
+                } => (head_bytes, framing),
                 Heard::Silence => return,
                 Heard::Fault(fault) => {
                     debug!(peer = %peer.0, "refused a request: {fault}");
@@ -354,12 +378,16 @@ impl Host {
     async fn answer(&self, request: Request<Incoming>, ends: Ends) -> Result<Response, Infallible> {
         let (head, body) = request.into_parts();
         if body.is_end_stream() {
-            return self.route(Request::from_parts(head, Body::empty()), ends).await;
+            return self
+                .route(Request::from_parts(head, Body::empty()), ends)
+                .await;
         }
         // hyper would send 100 Continue to read a body that nobody wants.
         let is_announced = head.headers.contains_key(EXPECT);
         let (body, rest) = Lent::new(body);
-        let mut answer = self.route(Request::from_parts(head, Body::new(body)), ends).await?;
+        let mut answer = self
+            .route(Request::from_parts(head, Body::new(body)), ends)
+            .await?;
         let rest = std::mem::take(&mut *rest.lock().unwrap_or_else(PoisonError::into_inner));
         let is_read = match rest {
             Rest::Read => true,
@@ -367,7 +395,9 @@ impl Host {
             Rest::Unknown => false,
         };
         if !is_read {
-            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            answer
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(answer)
     }
@@ -422,7 +452,11 @@ impl Places {
             refuse("over_capacity", message)
         })?;
         metrics.connections.inc();
-        Ok(Place { _permit: permit, _share: share, connections: metrics.connections.clone() })
+        Ok(Place {
+            _permit: permit,
+            _share: share,
+            connections: metrics.connections.clone(),
+        })
     }
 }
 
@@ -442,7 +476,10 @@ struct AddressShares {
 
 impl AddressShares {
     fn new(most: usize) -> Self {
-        Self { most, open: Arc::default() }
+        Self {
+            most,
+            open: Arc::default(),
+        }
     }
 
     fn take(&self, address: IpAddr) -> Option<AddressShare> {
@@ -453,7 +490,10 @@ impl AddressShares {
             return None;
         }
         *count += 1;
-        Some(AddressShare { network, open: Arc::clone(&self.open) })
+        Some(AddressShare {
+            network,
+            open: Arc::clone(&self.open),
+        })
     }
 }
 

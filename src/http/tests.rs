@@ -47,13 +47,29 @@ impl House {
         let router = Router::new()
             .route("/echo", post(echo).put(echo).get(async || "got"))
             .route("/early", post(async || "early"))
-            .route("/peer", get(async |Extension(Peer(a)): Extension<Peer>| a.ip().to_string()))
-            .route("/panic", get(async || -> Response { panic!("secret-of-the-request") }))
+            .route(
+                "/peer",
+                get(async |Extension(Peer(a)): Extension<Peer>| a.ip().to_string()),
+            )
+            .route(
+                "/panic",
+                get(async || -> Response { panic!("secret-of-the-request") }),
+            )
             .route("/big", get(async || vec![b'x'; BIG]))
             .route("/wait", get(wait).with_state((reached.clone(), go.clone())))
-            .route("/forever", get(forever).with_state((reached.clone(), working.clone())));
+            .route(
+                "/forever",
+                get(forever).with_state((reached.clone(), working.clone())),
+            );
         let tasks = Tasks::new(Fuse::default());
-        Self { tasks, metrics: Metrics::default(), reached, go, working, router }
+        Self {
+            tasks,
+            metrics: Metrics::default(),
+            reached,
+            go,
+            working,
+            router,
+        }
     }
 
     /// A listener on a port of its own.
@@ -61,7 +77,10 @@ impl House {
         let server = Server::bind("127.0.0.1:0".parse().unwrap(), limits).unwrap();
         let addr = server.local_addr().unwrap();
         self.metrics = server.metrics();
-        self.tasks.spawn("listener", server.run(self.router.clone(), self.tasks.clone()));
+        self.tasks.spawn(
+            "listener",
+            server.run(self.router.clone(), self.tasks.clone()),
+        );
         addr
     }
 
@@ -75,7 +94,8 @@ impl House {
             tasks: self.tasks.clone(),
         };
         let peer = Peer("192.0.2.1:9".parse().unwrap());
-        self.tasks.spawn_brief(async move { host.converse(theirs, peer).await });
+        self.tasks
+            .spawn_brief(async move { host.converse(theirs, peer).await });
         ours
     }
 }
@@ -141,9 +161,19 @@ async fn answer(io: &mut (impl AsyncRead + Unpin)) -> Option<Answer> {
     let head = String::from_utf8(head).unwrap().to_lowercase();
     let status = head.get(9..12).unwrap().parse().unwrap();
     if status == 100 {
-        return Some(Answer { status, head, body: Vec::new() });
+        return Some(Answer {
+            status,
+            head,
+            body: Vec::new(),
+        });
     }
-    let length = head.split("content-length: ").nth(1).unwrap().lines().next().unwrap();
+    let length = head
+        .split("content-length: ")
+        .nth(1)
+        .unwrap()
+        .lines()
+        .next()
+        .unwrap();
     let mut body = vec![0; length.parse().unwrap()];
     io.read_exact(&mut body).await.unwrap();
     Some(Answer { status, head, body })
@@ -233,7 +263,10 @@ fn doubtful_lines() -> Vec<(u16, Vec<u8>)> {
         (400, get("GET /echo HTTP/1.1", "Host: a/b\r\n")),
         (400, get("GET /echo HTTP/1.1", "Host: a, b\r\n")),
         (400, get("GET /echo HTTP/1.0", "Host: a\r\nHost: a\r\n")),
-        (400, get("POST /echo HTTP/1.0", "Transfer-Encoding: chunked\r\n")),
+        (
+            400,
+            get("POST /echo HTTP/1.0", "Transfer-Encoding: chunked\r\n"),
+        ),
         (400, get("GET http://other.example/echo HTTP/1.1", HOST)),
         (400, get("GET http://u@shop.example/echo HTTP/1.1", HOST)),
         (400, get("GET http://shop.example:81/echo HTTP/1.1", HOST)),
@@ -242,7 +275,13 @@ fn doubtful_lines() -> Vec<(u16, Vec<u8>)> {
         (400, get("GET * HTTP/1.1", HOST)),
         (400, get("GET /a#b HTTP/1.1", HOST)),
         (400, get("GET /\u{44f} HTTP/1.1", HOST)),
-        (400, get("GET /echo HTTP/1.1", &format!("{HOST}Content-Length: 5\r\n"))),
+        (
+            400,
+            get(
+                "GET /echo HTTP/1.1",
+                &format!("{HOST}Content-Length: 5\r\n"),
+            ),
+        ),
         (400, get("GET  /echo HTTP/1.1", HOST)),
         (400, get(" GET /echo HTTP/1.1", HOST)),
         (400, get("GET /echo  HTTP/1.1", HOST)),
@@ -263,12 +302,29 @@ fn doubtful_lines() -> Vec<(u16, Vec<u8>)> {
         (400, "\x16\x03\x01\x02\0\x01".into()),
         (405, get("CONNECT shop.example:80 HTTP/1.1", HOST)),
         (405, get("TRACE /echo HTTP/1.1", HOST)),
-        (414, get(&format!("GET /{} HTTP/1.1", "u".repeat(4 * 1024)), HOST)),
+        (
+            414,
+            get(&format!("GET /{} HTTP/1.1", "u".repeat(4 * 1024)), HOST),
+        ),
         (414, format!("GET /{}", "u".repeat(70_000))),
-        (431, get("GET /echo HTTP/1.1", &format!("{HOST}X: {}\r\n", "v".repeat(16 * 1024)))),
-        (431, get("GET /echo HTTP/1.1", &format!("{HOST}{}", "X: y\r\n".repeat(64)))),
+        (
+            431,
+            get(
+                "GET /echo HTTP/1.1",
+                &format!("{HOST}X: {}\r\n", "v".repeat(16 * 1024)),
+            ),
+        ),
+        (
+            431,
+            get(
+                "GET /echo HTTP/1.1",
+                &format!("{HOST}{}", "X: y\r\n".repeat(64)),
+            ),
+        ),
     ];
-    lines.map(|(status, request)| (status, request.into_bytes())).into()
+    lines
+        .map(|(status, request)| (status, request.into_bytes()))
+        .into()
 }
 
 #[tokio::test]
@@ -280,13 +336,24 @@ async fn whatever_is_in_doubt_is_refused_in_json_and_closes() {
         let shown = String::from_utf8_lossy(&request[..request.len().min(90)]).into_owned();
         let (refused, ends) = ask(addr, request).await;
         let refused = refused.unwrap_or_else(|| panic!("no answer to {shown:?}"));
-        assert_eq!((refused.status, ends), (*status, true), "{shown:?}: {refused:?}");
+        assert_eq!(
+            (refused.status, ends),
+            (*status, true),
+            "{shown:?}: {refused:?}"
+        );
         assert!(refused.head.contains("content-type: application/json\r\n"));
         let json: serde_json::Value = serde_json::from_slice(&refused.body).unwrap();
         assert!(json["error"]["code"].is_string() && json["error"]["message"].is_string());
     }
-    let reasons =
-        ["malformed", "framing", "host", "version", "method", "uri_too_long", "head_too_large"];
+    let reasons = [
+        "malformed",
+        "framing",
+        "host",
+        "version",
+        "method",
+        "uri_too_long",
+        "head_too_large",
+    ];
     let counted: u64 = reasons.iter().map(|r| house.metrics.refused(r)).sum();
     assert_eq!(usize::try_from(counted).unwrap(), all.len());
 }
@@ -297,18 +364,42 @@ async fn the_usual_request_is_served_however_it_is_spelled() {
     let addr = house.listen(Limits::default());
     for (request, body, closes) in [
         (format!("GET /echo HTTP/1.1\r\n{HOST}\r\n"), "got", false),
-        (format!("\r\nGET /echo HTTP/1.1\r\n{HOST}\r\n"), "got", false),
-        (format!("GET http://SHOP.example/echo HTTP/1.1\r\n{HOST}\r\n"), "got", false),
+        (
+            format!("\r\nGET /echo HTTP/1.1\r\n{HOST}\r\n"),
+            "got",
+            false,
+        ),
+        (
+            format!("GET http://SHOP.example/echo HTTP/1.1\r\n{HOST}\r\n"),
+            "got",
+            false,
+        ),
         ("GET /echo HTTP/1.0\r\n\r\n".to_owned(), "got", true),
-        (format!("GET /echo HTTP/1.1\r\n{HOST}Connection: close\r\n\r\n"), "got", true),
+        (
+            format!("GET /echo HTTP/1.1\r\n{HOST}Connection: close\r\n\r\n"),
+            "got",
+            true,
+        ),
         (
             format!("GET /echo HTTP/1.1\r\n{HOST}Upgrade: h2c\r\nConnection: upgrade\r\n\r\n"),
             "got",
             false,
         ),
-        (format!("GET /peer HTTP/1.1\r\n{HOST}\r\n"), "127.0.0.1", false),
-        (format!("POST /echo HTTP/1.1\r\n{HOST}Content-Length: 005\r\n\r\nhello"), "hello", false),
-        (format!("PUT /echo HTTP/1.1\r\n{HOST}Content-Length: 0\r\n\r\n"), "", false),
+        (
+            format!("GET /peer HTTP/1.1\r\n{HOST}\r\n"),
+            "127.0.0.1",
+            false,
+        ),
+        (
+            format!("POST /echo HTTP/1.1\r\n{HOST}Content-Length: 005\r\n\r\nhello"),
+            "hello",
+            false,
+        ),
+        (
+            format!("PUT /echo HTTP/1.1\r\n{HOST}Content-Length: 0\r\n\r\n"),
+            "",
+            false,
+        ),
         (
             format!(
                 "PUT /echo HTTP/1.1\r\n{HOST}Transfer-Encoding: CHUNKED\r\n\r\n3\r\nabc\r\n1;x=y\r\nd\r\n0\r\nT: r\r\n\r\n"
@@ -319,7 +410,11 @@ async fn the_usual_request_is_served_however_it_is_spelled() {
     ] {
         let (served, ends) = ask(addr, request.as_bytes()).await;
         let served = served.unwrap();
-        assert_eq!((served.status, served.text(), ends), (200, body, closes), "{request}");
+        assert_eq!(
+            (served.status, served.text(), ends),
+            (200, body, closes),
+            "{request}"
+        );
     }
     let many = format!("GET /echo HTTP/1.1\r\n{HOST}{}\r\n", "X: y\r\n".repeat(63));
     assert_eq!(ask(addr, many.as_bytes()).await.0.unwrap().status, 200);
@@ -349,7 +444,11 @@ async fn a_body_over_the_limit_is_413_unread_and_the_client_can_read_it() {
     writer.write_all(&vec![b'x'; 4_000_000]).await.unwrap();
     let refused = answer(&mut reader).await.unwrap();
     assert_eq!((refused.status, refused.closes()), (413, true));
-    assert!(refused.text().contains("longer than 50000 bytes"), "{}", refused.text());
+    assert!(
+        refused.text().contains("longer than 50000 bytes"),
+        "{}",
+        refused.text()
+    );
     let chunked = format!(
         "POST /echo HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\nc351\r\n{}\r\n0\r\n\r\n",
         "x".repeat(50_001)
@@ -383,8 +482,11 @@ async fn a_panic_is_a_500_without_its_message_and_the_next_request_is_served() {
     let mut house = House::new();
     let addr = house.listen(Limits::default());
     let mut io = TcpStream::connect(addr).await.unwrap();
-    send(&mut io, &format!("GET /panic HTTP/1.1\r\n{HOST}\r\nGET /echo HTTP/1.1\r\n{HOST}\r\n"))
-        .await;
+    send(
+        &mut io,
+        &format!("GET /panic HTTP/1.1\r\n{HOST}\r\nGET /echo HTTP/1.1\r\n{HOST}\r\n"),
+    )
+    .await;
     let failed = answer(&mut io).await.unwrap();
     assert_eq!(failed.status, 500);
     assert_eq!(
@@ -399,8 +501,10 @@ async fn a_panic_is_a_500_without_its_message_and_the_next_request_is_served() {
 async fn a_stop_finishes_the_request_in_hand_and_closes_the_idle() {
     let mut house = House::new();
     let addr = house.listen(Limits::default());
-    let (mut busy, mut idle) =
-        (TcpStream::connect(addr).await.unwrap(), TcpStream::connect(addr).await.unwrap());
+    let (mut busy, mut idle) = (
+        TcpStream::connect(addr).await.unwrap(),
+        TcpStream::connect(addr).await.unwrap(),
+    );
     send(&mut idle, &format!("GET /echo HTTP/1.1\r\n{HOST}\r\n")).await;
     assert!(!answer(&mut idle).await.unwrap().closes());
     send(&mut busy, &format!("GET /wait HTTP/1.1\r\n{HOST}\r\n")).await;
@@ -433,7 +537,10 @@ async fn a_request_on_its_way_when_the_stop_comes_is_served() {
 #[tokio::test]
 async fn a_connection_over_the_cap_is_told_so() {
     let mut house = House::new();
-    let addr = house.listen(Limits { max_connections: 1, ..Limits::default() });
+    let addr = house.listen(Limits {
+        max_connections: 1,
+        ..Limits::default()
+    });
     let mut first = TcpStream::connect(addr).await.unwrap();
     send(&mut first, &format!("GET /echo HTTP/1.1\r\n{HOST}\r\n")).await;
     assert_eq!(answer(&mut first).await.unwrap().status, 200);
@@ -447,7 +554,10 @@ async fn a_connection_over_the_cap_is_told_so() {
 #[tokio::test]
 async fn one_address_leaves_room_for_the_others() {
     let mut house = House::new();
-    let limits = Limits { max_connections_per_address: Some(1), ..Limits::default() };
+    let limits = Limits {
+        max_connections_per_address: Some(1),
+        ..Limits::default()
+    };
     let addr = house.listen(limits);
     let request = format!("GET /echo HTTP/1.1\r\n{HOST}\r\n");
     let mut first = TcpStream::connect(addr).await.unwrap();
@@ -456,7 +566,11 @@ async fn one_address_leaves_room_for_the_others() {
     let (refused, ends) = ask(addr, request.as_bytes()).await;
     let refused = refused.unwrap();
     assert_eq!((refused.status, ends), (503, true));
-    assert!(refused.text().contains("connections of one source address"), "{}", refused.text());
+    assert!(
+        refused.text().contains("connections of one source address"),
+        "{}",
+        refused.text()
+    );
     let counted = ["over_address_share", "over_capacity"].map(|why| house.metrics.refused(why));
     assert_eq!(counted, [1, 0]);
     let socket = TcpSocket::new_v4().unwrap();
@@ -496,8 +610,16 @@ async fn a_pipelined_request_is_answered_after_the_first() {
     let mut io = TcpStream::connect(addr).await.unwrap();
     send(&mut io, &format!("GET /wait HTTP/1.1\r\n{HOST}\r\n")).await;
     house.reached.notified().await;
-    send(&mut io, &format!("POST /echo HTTP/1.1\r\n{HOST}Content-Length: 3\r\n\r\nabc")).await;
-    send(&mut io, &format!("DELETE /echo HTTP/1.1\r\n{HOST}\r\nbroken \r\n")).await;
+    send(
+        &mut io,
+        &format!("POST /echo HTTP/1.1\r\n{HOST}Content-Length: 3\r\n\r\nabc"),
+    )
+    .await;
+    send(
+        &mut io,
+        &format!("DELETE /echo HTTP/1.1\r\n{HOST}\r\nbroken \r\n"),
+    )
+    .await;
     house.go.notify_one();
     assert_eq!(answer(&mut io).await.unwrap().text(), "waited");
     assert_eq!(answer(&mut io).await.unwrap().text(), "abc");
@@ -541,7 +663,11 @@ async fn a_dribbled_body_is_408_10_s_after_its_head() {
     for framing in ["Content-Length: 1000", "Transfer-Encoding: chunked"] {
         let house = House::new();
         let (mut io, start) = (house.pipe(1024), Instant::now());
-        send(&mut io, &format!("POST /echo HTTP/1.1\r\n{HOST}{framing}\r\n\r\n")).await;
+        send(
+            &mut io,
+            &format!("POST /echo HTTP/1.1\r\n{HOST}{framing}\r\n\r\n"),
+        )
+        .await;
         let (mut reader, mut writer) = tokio::io::split(io);
         let dribble = async {
             while writer.write_all(b"1\r\n1\r\n").await.is_ok() {
@@ -627,7 +753,11 @@ async fn an_answer_before_the_body_is_whole_and_ends_the_connection() {
     let house = House::new();
     // Too narrow for the answer, so that body and answer are under way at the same time.
     let mut io = house.pipe(16);
-    send(&mut io, &format!("POST /early HTTP/1.1\r\n{HOST}Content-Length: 5\r\n\r\nhel")).await;
+    send(
+        &mut io,
+        &format!("POST /early HTTP/1.1\r\n{HOST}Content-Length: 5\r\n\r\nhel"),
+    )
+    .await;
     let (mut reader, mut writer) = tokio::io::split(io);
     let (early, _) = tokio::join!(answer(&mut reader), writer.write_all(b"lo"));
     assert_eq!(early.unwrap().text(), "early");
@@ -641,7 +771,11 @@ async fn an_answer_before_the_body_says_whether_the_connection_goes_on() {
     // What is short and there already is thrown away, and the next request is served.
     let mut io = TcpStream::connect(addr).await.unwrap();
     for body in ["hello".to_owned(), "x".repeat(60_000)] {
-        send(&mut io, &(head(&format!("Content-Length: {}", body.len())) + &body)).await;
+        send(
+            &mut io,
+            &(head(&format!("Content-Length: {}", body.len())) + &body),
+        )
+        .await;
         let early = answer(&mut io).await.unwrap();
         assert_eq!((early.text(), early.closes()), ("early", false));
         send(&mut io, &format!("GET /echo HTTP/1.1\r\n{HOST}\r\n")).await;
@@ -657,7 +791,11 @@ async fn an_answer_before_the_body_says_whether_the_connection_goes_on() {
         let mut io = TcpStream::connect(addr).await.unwrap();
         send(&mut io, &head(more)).await;
         let early = answer(&mut io).await.unwrap();
-        assert_eq!((early.status, early.text(), early.closes()), (200, "early", true), "{more}");
+        assert_eq!(
+            (early.status, early.text(), early.closes()),
+            (200, "early", true),
+            "{more}"
+        );
         assert!(at_end(&mut io).await, "{more}");
     }
 }
@@ -667,10 +805,19 @@ async fn a_refused_head_request_is_answered_without_a_body() {
     let mut house = House::new();
     let addr = house.listen(Limits::default());
     for (status, request) in [
-        (400, format!("HEAD /echo HTTP/1.1\r\n{HOST}Content-Length: 5\r\n\r\nhello")),
-        (400, format!("HEAD /echo HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n")),
+        (
+            400,
+            format!("HEAD /echo HTTP/1.1\r\n{HOST}Content-Length: 5\r\n\r\nhello"),
+        ),
+        (
+            400,
+            format!("HEAD /echo HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n"),
+        ),
         (400, "HEAD /echo HTTP/1.1\r\n\r\n".to_owned()),
-        (414, format!("HEAD /{} HTTP/1.1\r\n{HOST}\r\n", "u".repeat(5_000))),
+        (
+            414,
+            format!("HEAD /{} HTTP/1.1\r\n{HOST}\r\n", "u".repeat(5_000)),
+        ),
     ] {
         let mut io = TcpStream::connect(addr).await.unwrap();
         send(&mut io, &request).await;
@@ -678,7 +825,10 @@ async fn a_refused_head_request_is_answered_without_a_body() {
         io.read_to_end(&mut bytes).await.unwrap();
         let text = String::from_utf8(bytes).unwrap();
         assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{text}");
-        assert!(text.ends_with("\r\n\r\n") && text.contains("content-length: "), "{text}");
+        assert!(
+            text.ends_with("\r\n\r\n") && text.contains("content-length: "),
+            "{text}"
+        );
     }
 }
 
@@ -689,7 +839,11 @@ async fn a_chunk_extension_with_a_control_character_is_400() {
     let body = |body: &str| {
         format!("POST /echo HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n{body}")
     };
-    for broken in ["3;x=\0\r\nabc\r\n0\r\n\r\n", "3\r\nabc\r\n0;\x7f\r\n\r\n", "3;\x1b[2J\r\n"] {
+    for broken in [
+        "3;x=\0\r\nabc\r\n0\r\n\r\n",
+        "3\r\nabc\r\n0;\x7f\r\n\r\n",
+        "3;\x1b[2J\r\n",
+    ] {
         let (refused, ends) = ask(addr, body(broken).as_bytes()).await;
         assert_eq!((refused.unwrap().status, ends), (400, true), "{broken:?}");
     }
@@ -713,7 +867,11 @@ async fn answers(requests: &[u8], cuts: &[usize], room: usize) -> Vec<Answer> {
     let reading = async {
         let mut all = Vec::new();
         while let Some(mut one) = answer(&mut reader).await {
-            one.head = one.head.lines().filter(|l| !l.starts_with("date")).collect();
+            one.head = one
+                .head
+                .lines()
+                .filter(|l| !l.starts_with("date"))
+                .collect();
             all.push(one);
         }
         all
@@ -762,12 +920,16 @@ proptest! {
 async fn the_client_calls_plain_http_follows_nothing_and_reads_no_more_than_asked() {
     let mut house = House::new();
     let redirect = (StatusCode::TEMPORARY_REDIRECT, [("location", "/echo")]);
-    house.router = house.router.clone().route("/moved", get(async move || redirect)).route(
-        "/agent",
-        get(async |fields: axum::http::HeaderMap| {
-            fields["user-agent"].to_str().unwrap().to_owned()
-        }),
-    );
+    house.router = house
+        .router
+        .clone()
+        .route("/moved", get(async move || redirect))
+        .route(
+            "/agent",
+            get(async |fields: axum::http::HeaderMap| {
+                fields["user-agent"].to_str().unwrap().to_owned()
+            }),
+        );
     let streamed = get(async || {
         let pieces = [Ok::<_, io::Error>("1234"), Ok("5678")];
         Body::from_stream(futures_util::stream::iter(pieces))
@@ -775,13 +937,25 @@ async fn the_client_calls_plain_http_follows_nothing_and_reads_no_more_than_aske
     house.router = house.router.clone().route("/streamed", streamed);
     let addr = house.listen(Limits::default());
     let client = client(&ClientConfig::default()).unwrap();
-    let get = async |path| client.get(format!("http://{addr}{path}")).send().await.unwrap();
+    let get = async |path| {
+        client
+            .get(format!("http://{addr}{path}"))
+            .send()
+            .await
+            .unwrap()
+    };
     let agent = read_answer(get("/agent").await, 100).await.unwrap();
     assert_eq!(agent, concat!("stockbridge/", env!("CARGO_PKG_VERSION")));
     assert_eq!(get("/moved").await.status(), 307);
-    assert_eq!(read_answer(get("/streamed").await, 8).await.unwrap(), "12345678");
+    assert_eq!(
+        read_answer(get("/streamed").await, 8).await.unwrap(),
+        "12345678"
+    );
     for path in ["/streamed", "/big"] {
         let cut = read_answer(get(path).await, 7).await;
-        assert!(matches!(cut, Err(AnswerCut::TooLarge { limit: 7 })), "{path}");
+        assert!(
+            matches!(cut, Err(AnswerCut::TooLarge { limit: 7 })),
+            "{path}"
+        );
     }
 }

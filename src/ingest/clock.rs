@@ -37,7 +37,9 @@ impl ClockWatch {
             return None;
         }
         if now < expected {
-            let until = self.doubtful_until.map_or(expected, |until| until.max(expected));
+            let until = self
+                .doubtful_until
+                .map_or(expected, |until| until.max(expected));
             self.doubtful_until = Some(until);
         }
         Some(jump)
@@ -95,7 +97,10 @@ mod tests {
         watch.note(start, now());
         assert!(watch.is_wrong(ahead(1), now()) && !watch.is_wrong(ahead(0), now()));
         let later = now() + TimeDelta::seconds(120);
-        assert!(!watch.is_wrong(ahead(200), later), "the time of the clock before is reached");
+        assert!(
+            !watch.is_wrong(ahead(200), later),
+            "the time of the clock before is reached"
+        );
     }
 
     #[test]

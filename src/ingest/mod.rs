@@ -215,7 +215,8 @@ impl Ingest {
         shop: ShopId,
         updates: Vec<Update>,
     ) -> Result<Accepted, IngestError> {
-        self.call(origin, Sameness::Confirms, vec![(shop, updates)]).await
+        self.call(origin, Sameness::Confirms, vec![(shop, updates)])
+            .await
     }
 
     /// Takes updates of several shops, all or none, durably, in one commit.
@@ -239,8 +240,16 @@ impl Ingest {
         statements: Vec<(ShopId, Vec<Update>)>,
     ) -> Result<Accepted, IngestError> {
         let (answer, answered) = oneshot::channel();
-        let call = Call { origin, sameness, statements, answer };
-        self.queue.send(call).await.map_err(|_| IngestError::Stopping)?;
+        let call = Call {
+            origin,
+            sameness,
+            statements,
+            answer,
+        };
+        self.queue
+            .send(call)
+            .await
+            .map_err(|_| IngestError::Stopping)?;
         answered.await.unwrap_or(Err(IngestError::Stopping))
     }
 }
@@ -342,14 +351,20 @@ impl Worker {
             .iter()
             .flatten()
             .filter(|resolved| !resolved.rows.is_empty())
-            .map(|resolved| Change::Stock { shop: resolved.shop, rows: &resolved.rows })
+            .map(|resolved| Change::Stock {
+                shop: resolved.shop,
+                rows: &resolved.rows,
+            })
             .collect();
         // What says nothing new costs no commit: it is on disk already.
         // The receipt is held until the book has it too: a compaction in between would fold a
         // book without it, and drop it from the log.
         let store = Arc::clone(&self.store);
-        let stored =
-            if changes.is_empty() { Ok(None) } else { store.append(&changes).await.map(Some) };
+        let stored = if changes.is_empty() {
+            Ok(None)
+        } else {
+            store.append(&changes).await.map(Some)
+        };
         if !changes.is_empty() {
             self.note_health(stored.as_ref().err());
         }
@@ -395,10 +410,11 @@ impl Worker {
             accepted: Accepted::default(),
         };
         for update in updates {
-            let known = ahead
-                .get(&(shop, &update.sku))
-                .copied()
-                .or_else(|| self.book.get(shop, update.sku.as_str()).map(|entry| entry.level()));
+            let known = ahead.get(&(shop, &update.sku)).copied().or_else(|| {
+                self.book
+                    .get(shop, update.sku.as_str())
+                    .map(|entry| entry.level())
+            });
             let mut level = level_of(update, known, now.into());
             if let (Some(known), Some(date)) = (known, update.updated_at)
                 && self.watch.is_wrong(known.updated_at, now)
@@ -449,13 +465,16 @@ impl Worker {
 
     fn watch_clock(&mut self) {
         let now = self.clock.now();
-        let Some(jump) = self.watch.note(time::Instant::now(), now) else { return };
+        let Some(jump) = self.watch.note(time::Instant::now(), now) else {
+            return;
+        };
         let seconds = jump.num_seconds();
         let text = format!(
             "the clock of this machine was set by {seconds:+} s, to {now}: stock that was dated \
              by a wrong clock is replaced by updates up to 5 minutes old; check the time service"
         );
-        self.alarms.raise_for(AlarmKind::ClockJumped, "", text, CLOCK_ALARM);
+        self.alarms
+            .raise_for(AlarmKind::ClockJumped, "", text, CLOCK_ALARM);
     }
 
     /// Raises the alarm if the store has dates of a clock that ran ahead.
@@ -482,19 +501,32 @@ impl Worker {
              ahead when it was stored, or is behind now. Updates up to 5 minutes old replace such \
              stock; check the time service"
         );
-        self.alarms.raise_for(AlarmKind::ClockJumped, "", text, CLOCK_ALARM);
+        self.alarms
+            .raise_for(AlarmKind::ClockJumped, "", text, CLOCK_ALARM);
     }
 
     /// Puts what one call said into the book, and tells of it.
     fn apply(&self, call: Vec<Resolved>, origin: Origin, at: DateTime<Utc>) -> Accepted {
         let mut accepted = Accepted::default();
-        for Resolved { shop, rows, repeated, accepted: of_shop } in call {
+        for Resolved {
+            shop,
+            rows,
+            repeated,
+            accepted: of_shop,
+        } in call
+        {
             for (sku, level) in &rows {
                 self.book.apply(shop, sku, *level);
             }
             accepted.add(of_shop);
             let changed: Vec<Sku> = rows.into_iter().map(|(sku, _)| sku).collect();
-            (self.told)(&Asserted { shop, origin, at, changed: &changed, repeated: &repeated });
+            (self.told)(&Asserted {
+                shop,
+                origin,
+                at,
+                changed: &changed,
+                repeated: &repeated,
+            });
         }
         self.metrics.count(accepted);
         accepted
@@ -541,7 +573,10 @@ struct Resolved {
 /// else's clock runs ahead, a later statement must not be lost behind it.
 fn level_of(update: &Update, known: Option<Level>, now: Instant) -> Level {
     let as_of_now = || known.map_or(now, |known| now.max(known.updated_at.next()));
-    Level { count: update.count, updated_at: update.updated_at.unwrap_or_else(as_of_now) }
+    Level {
+        count: update.count,
+        updated_at: update.updated_at.unwrap_or_else(as_of_now),
+    }
 }
 
 impl From<&StoreError> for IngestError {
@@ -581,7 +616,9 @@ impl Metrics {
             ("repeated", accepted.repeated),
             ("outdated", accepted.outdated),
         ] {
-            self.updates.get_or_create(&OutcomeLabel { outcome }).inc_by(n as u64);
+            self.updates
+                .get_or_create(&OutcomeLabel { outcome })
+                .inc_by(n as u64);
         }
     }
 }
@@ -621,7 +658,9 @@ mod tests {
 
     async fn house() -> House {
         let directory = tempfile::tempdir().unwrap();
-        let place = store::Config { path: directory.path().join("store") };
+        let place = store::Config {
+            path: directory.path().join("store"),
+        };
         let opened = Store::open(&place, &keys()).await.unwrap();
         let (book, store) = (Arc::new(opened.book), Arc::new(opened.store));
         let heard = Heard::default();
@@ -635,14 +674,27 @@ mod tests {
             alarms.clone(),
             Metrics::default(),
             Box::new(move |asserted| {
-                let Asserted { shop, origin, changed, repeated, at: _ } = *asserted;
+                let Asserted {
+                    shop,
+                    origin,
+                    changed,
+                    repeated,
+                    at: _,
+                } = *asserted;
                 let mut heard = ear.lock().unwrap_or_else(PoisonError::into_inner);
                 heard.push((shop, origin, names(changed), names(repeated)));
             }),
         );
         let tasks = Tasks::new(Fuse::default());
         tasks.spawn("ingest", worker.run(tasks.clone()));
-        House { ingest, book, store, alarms, heard, directory }
+        House {
+            ingest,
+            book,
+            store,
+            alarms,
+            heard,
+            directory,
+        }
     }
 
     fn said(sku: &str, count: i64, at: &str) -> Update {
@@ -659,16 +711,30 @@ mod tests {
         let house = house().await;
         let take = |updates| house.ingest.accept(Origin::CampaignPut, MOSCOW, updates);
         let ten = "10:00:00";
-        take(vec![said("A", 1, ten), said("B", 2, ten), said("C", 3, ten)]).await.unwrap();
+        take(vec![
+            said("A", 1, ten),
+            said("B", 2, ten),
+            said("C", 3, ten),
+        ])
+        .await
+        .unwrap();
         let accepted = take(vec![
             said("A", 1, ten),
             said("B", 5, "10:00:01"),
             said("C", 9, "09:00:00"),
             said("D", 4, ten),
         ]);
-        let expected = Accepted { added: 1, replaced: 1, repeated: 1, outdated: 1 };
+        let expected = Accepted {
+            added: 1,
+            replaced: 1,
+            repeated: 1,
+            outdated: 1,
+        };
         assert_eq!(accepted.await.unwrap(), expected);
-        assert_eq!(take(vec![said("C", 9, "09:00:00")]).await.unwrap().outdated, 1);
+        assert_eq!(
+            take(vec![said("C", 9, "09:00:00")]).await.unwrap().outdated,
+            1
+        );
         let names = |text: &str| text.chars().map(String::from).collect::<Vec<_>>();
         let put = Origin::CampaignPut;
         assert_eq!(
@@ -685,12 +751,32 @@ mod tests {
     async fn what_a_source_confirms_keeps_its_date_and_is_an_assertion_all_the_same() {
         let house = house().await;
         let ten = "10:00:00";
-        let first = vec![said("A", 1, ten), said("B", 2, ten), said("C", 3, "12:00:00")];
-        house.ingest.confirm(Origin::File, MOSCOW, first).await.unwrap();
-        let again =
-            vec![said("A", 1, "11:00:00"), said("B", 5, "11:00:00"), said("C", 3, "11:00:00")];
-        let accepted = house.ingest.confirm(Origin::File, MOSCOW, again).await.unwrap();
-        let expected = Accepted { replaced: 1, repeated: 1, outdated: 1, ..Accepted::default() };
+        let first = vec![
+            said("A", 1, ten),
+            said("B", 2, ten),
+            said("C", 3, "12:00:00"),
+        ];
+        house
+            .ingest
+            .confirm(Origin::File, MOSCOW, first)
+            .await
+            .unwrap();
+        let again = vec![
+            said("A", 1, "11:00:00"),
+            said("B", 5, "11:00:00"),
+            said("C", 3, "11:00:00"),
+        ];
+        let accepted = house
+            .ingest
+            .confirm(Origin::File, MOSCOW, again)
+            .await
+            .unwrap();
+        let expected = Accepted {
+            replaced: 1,
+            repeated: 1,
+            outdated: 1,
+            ..Accepted::default()
+        };
         assert_eq!(accepted, expected);
         let known = house.book.get(MOSCOW, "A").unwrap().level();
         assert_eq!(Some(known.updated_at), said("A", 1, ten).updated_at);
@@ -709,7 +795,11 @@ mod tests {
             updated_at: Some((now + TimeDelta::seconds(seconds)).into()),
         };
         let count = || house.book.get(MOSCOW, "A").unwrap().level().count.get();
-        let take = |update| house.ingest.accept(Origin::CampaignPut, MOSCOW, vec![update]);
+        let take = |update| {
+            house
+                .ingest
+                .accept(Origin::CampaignPut, MOSCOW, vec![update])
+        };
         take(dated(1, 7_200)).await.unwrap();
         for (update, replaces) in [
             // Older than an update may be that is still on its way.
@@ -729,10 +819,16 @@ mod tests {
         }
         assert!(house.alarms.is_on(AlarmKind::ClockJumped));
         // A complete export of the same is no change.
-        let again = house.ingest.confirm(Origin::File, MOSCOW, vec![dated(5, -1)]).await.unwrap();
+        let again = house
+            .ingest
+            .confirm(Origin::File, MOSCOW, vec![dated(5, -1)])
+            .await
+            .unwrap();
         assert_eq!(again.repeated, 1);
         house.store.close().await.unwrap();
-        let place = store::Config { path: house.directory.path().join("store") };
+        let place = store::Config {
+            path: house.directory.path().join("store"),
+        };
         let disk = Store::open(&place, &keys()).await.unwrap();
         assert_eq!(disk.book.get(MOSCOW, "A").unwrap().level().count.get(), 5);
         disk.store.close().await.unwrap();
@@ -747,7 +843,11 @@ mod tests {
             count: Count::try_from(count).unwrap(),
             updated_at: Some((now + TimeDelta::seconds(seconds)).into()),
         };
-        let take = |update| house.ingest.accept(Origin::CampaignPut, MOSCOW, vec![update]);
+        let take = |update| {
+            house
+                .ingest
+                .accept(Origin::CampaignPut, MOSCOW, vec![update])
+        };
         take(dated(1, 240)).await.unwrap();
         assert_eq!(take(dated(2, 0)).await.unwrap().outdated, 1);
         assert!(!house.alarms.is_on(AlarmKind::ClockJumped));
@@ -761,13 +861,32 @@ mod tests {
             (MOSCOW, vec![said("A", 1, ten)]),
             (OMSK, vec![said("A", 2, ten), said("B", 3, ten)]),
         ];
-        let accepted = house.ingest.accept_all(Origin::BusinessPost, both).await.unwrap();
-        assert_eq!(accepted, Accepted { added: 3, ..Accepted::default() });
+        let accepted = house
+            .ingest
+            .accept_all(Origin::BusinessPost, both)
+            .await
+            .unwrap();
+        assert_eq!(
+            accepted,
+            Accepted {
+                added: 3,
+                ..Accepted::default()
+            }
+        );
         let heard = house.heard.lock().unwrap().clone();
-        assert_eq!(heard.iter().map(|(shop, ..)| *shop).collect::<Vec<_>>(), [MOSCOW, OMSK]);
-        assert!(heard.iter().all(|(_, origin, ..)| *origin == Origin::BusinessPost));
+        assert_eq!(
+            heard.iter().map(|(shop, ..)| *shop).collect::<Vec<_>>(),
+            [MOSCOW, OMSK]
+        );
+        assert!(
+            heard
+                .iter()
+                .all(|(_, origin, ..)| *origin == Origin::BusinessPost)
+        );
         house.store.close().await.unwrap();
-        let place = store::Config { path: house.directory.path().join("store") };
+        let place = store::Config {
+            path: house.directory.path().join("store"),
+        };
         let disk = Store::open(&place, &keys()).await.unwrap();
         for (shop, sku, count) in [(MOSCOW, "A", 1), (OMSK, "A", 2), (OMSK, "B", 3)] {
             let level = house.book.get(shop, sku).unwrap().level();
@@ -782,8 +901,15 @@ mod tests {
         let house = house().await;
         house.store.close().await.unwrap();
         let ten = "10:00:00";
-        let both = vec![(MOSCOW, vec![said("A", 1, ten)]), (OMSK, vec![said("B", 2, ten)])];
-        house.ingest.accept_all(Origin::BusinessPost, both).await.unwrap_err();
+        let both = vec![
+            (MOSCOW, vec![said("A", 1, ten)]),
+            (OMSK, vec![said("B", 2, ten)]),
+        ];
+        house
+            .ingest
+            .accept_all(Origin::BusinessPost, both)
+            .await
+            .unwrap_err();
         assert!(house.book.get(MOSCOW, "A").is_none() && house.book.get(OMSK, "B").is_none());
         assert!(house.heard.lock().unwrap().is_empty());
     }

@@ -30,7 +30,10 @@ impl Sources {
         let known = last.entry((shop.0, origin)).or_insert(at);
         *known = at.max(*known);
         drop(last);
-        self.news.lock().unwrap_or_else(PoisonError::into_inner).insert((shop.0, origin));
+        self.news
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert((shop.0, origin));
     }
 
     /// The origins of a shop that have said anything since this was asked last.
@@ -38,7 +41,9 @@ impl Sources {
     pub fn take_news(&self, shop: ShopId) -> Vec<(Origin, DateTime<Utc>)> {
         let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
         let of_it = self.of(shop).into_iter();
-        of_it.filter(|(origin, _)| news.remove(&(shop.0, *origin))).collect()
+        of_it
+            .filter(|(origin, _)| news.remove(&(shop.0, *origin)))
+            .collect()
     }
 
     /// Every origin of a shop.
@@ -52,8 +57,10 @@ impl Sources {
     /// The same, by name.
     #[must_use]
     pub fn named(&self, shop: ShopId) -> Vec<Source> {
-        let source =
-            |(origin, last_asserted): (Origin, _)| Source { origin: origin.name(), last_asserted };
+        let source = |(origin, last_asserted): (Origin, _)| Source {
+            origin: origin.name(),
+            last_asserted,
+        };
         self.of(shop).into_iter().map(source).collect()
     }
 
@@ -80,7 +87,10 @@ mod tests {
         sources.note(ShopId(0), Origin::CampaignPut, at(10));
         sources.note(ShopId(0), Origin::BusinessPost, at(30));
         sources.note(ShopId(1), Origin::CampaignPut, at(40));
-        assert_eq!(sources.latest(ShopId(0)), Some((Origin::BusinessPost, at(30))));
+        assert_eq!(
+            sources.latest(ShopId(0)),
+            Some((Origin::BusinessPost, at(30)))
+        );
         assert_eq!(sources.of(ShopId(0))[0], (Origin::CampaignPut, at(20)));
         assert_eq!(sources.latest(ShopId(2)), None);
     }

@@ -247,7 +247,13 @@ impl Client {
             }
         };
         let host = host_of(&url);
-        Ok(Self { http, handler, url: Secret::new(url), authorization, host })
+        Ok(Self {
+            http,
+            handler,
+            url: Secret::new(url),
+            authorization,
+            host,
+        })
     }
 
     /// The handler.
@@ -265,7 +271,10 @@ impl Client {
         let host = || self.host.clone();
         let body = timeout(deadline, self.exchange(skus))
             .await
-            .map_err(|_| AskError::Late { host: host(), deadline })??;
+            .map_err(|_| AskError::Late {
+                host: host(),
+                deadline,
+            })??;
         match lenient::parse(&body.bytes, self.handler.warehouse) {
             Ok(answer) => Ok(Reply::to(skus, answer)),
             Err(reason) => {
@@ -274,9 +283,16 @@ impl Client {
                 // JSON under `text/html` because that is what scripts do.
                 let is_page = body.is_html || body.bytes.trim_ascii_start().starts_with(b"<");
                 Err(if is_page {
-                    AskError::Page { host: host(), excerpt }
+                    AskError::Page {
+                        host: host(),
+                        excerpt,
+                    }
                 } else {
-                    AskError::NoAnswer { host: host(), reason, excerpt }
+                    AskError::NoAnswer {
+                        host: host(),
+                        reason,
+                        excerpt,
+                    }
                 })
             }
         }
@@ -294,10 +310,13 @@ impl Client {
         if let Some(token) = &self.authorization {
             request = request.header(AUTHORIZATION, token);
         }
-        let response = request.send().await.map_err(|error| AskError::Unreachable {
-            host: self.host.clone(),
-            reason: causes(&error.without_url()),
-        })?;
+        let response = request
+            .send()
+            .await
+            .map_err(|error| AskError::Unreachable {
+                host: self.host.clone(),
+                reason: causes(&error.without_url()),
+            })?;
         self.read(response).await
     }
 
@@ -305,8 +324,14 @@ impl Client {
         let host = self.host.clone();
         let (status, fields) = (response.status(), response.headers().clone());
         if status.is_redirection() {
-            let to = self.destination(&fields).unwrap_or_else(|| "nowhere".to_owned());
-            return Err(AskError::Redirect { host, status: status.as_u16(), to });
+            let to = self
+                .destination(&fields)
+                .unwrap_or_else(|| "nowhere".to_owned());
+            return Err(AskError::Redirect {
+                host,
+                status: status.as_u16(),
+                to,
+            });
         }
         if let Some(coding) = coding(&fields)
             && status.is_success()
@@ -316,19 +341,31 @@ impl Client {
         let body = read_answer(response, MAX_ANSWER_BYTES).await;
         if !status.is_success() {
             let excerpt = body.map(|bytes| self.excerpt(&bytes)).unwrap_or_default();
-            let excerpt = if excerpt.is_empty() { reason(status) } else { excerpt };
-            return Err(AskError::Status { host, status: status.as_u16(), excerpt });
+            let excerpt = if excerpt.is_empty() {
+                reason(status)
+            } else {
+                excerpt
+            };
+            return Err(AskError::Status {
+                host,
+                status: status.as_u16(),
+                excerpt,
+            });
         }
         let is_html = fields
             .get(CONTENT_TYPE)
             .and_then(|kind| kind.to_str().ok())
             .is_some_and(|kind| kind.to_ascii_lowercase().contains("html"));
         match body {
-            Ok(bytes) => Ok(Body { bytes: bytes.into(), is_html }),
+            Ok(bytes) => Ok(Body {
+                bytes: bytes.into(),
+                is_html,
+            }),
             Err(AnswerCut::TooLarge { limit }) => Err(AskError::TooLarge { host, limit }),
-            Err(cut @ AnswerCut::Transport(_)) => {
-                Err(AskError::Unreachable { host, reason: causes(&cut) })
-            }
+            Err(cut @ AnswerCut::Transport(_)) => Err(AskError::Unreachable {
+                host,
+                reason: causes(&cut),
+            }),
         }
     }
 
@@ -343,7 +380,9 @@ impl Client {
     fn excerpt(&self, body: &[u8]) -> String {
         let token = self.handler.token.expose();
         let encoded = utf8_percent_encode(token, NON_ALPHANUMERIC).to_string();
-        let text = String::from_utf8_lossy(body).replace(token, "***").replace(&encoded, "***");
+        let text = String::from_utf8_lossy(body)
+            .replace(token, "***")
+            .replace(&encoded, "***");
         let words = text.split(|c: char| c.is_whitespace() || c.is_control());
         let words: Vec<&str> = words.filter(|word| !word.is_empty()).take(SHOWN).collect();
         words.join(" ").chars().take(SHOWN).collect()
@@ -357,7 +396,10 @@ struct Body {
 }
 
 fn reason(status: StatusCode) -> String {
-    status.canonical_reason().unwrap_or("no more is said").to_owned()
+    status
+        .canonical_reason()
+        .unwrap_or("no more is said")
+        .to_owned()
 }
 
 fn coding(fields: &HeaderMap) -> Option<String> {
@@ -368,7 +410,8 @@ fn coding(fields: &HeaderMap) -> Option<String> {
 
 fn host_of(url: &Url) -> String {
     let host = url.host_str().unwrap_or("nobody");
-    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    url.port()
+        .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 #[derive(Serialize)]
@@ -406,11 +449,17 @@ mod tests {
     const GOOD: &str = r#"{"skus":[{"sku":"A","warehouseId":7,"items":[{"count":5}]}]}"#;
 
     fn skus() -> Vec<Sku> {
-        ["A", "Б"].iter().map(|sku| Sku::parse(sku).unwrap()).collect()
+        ["A", "Б"]
+            .iter()
+            .map(|sku| Sku::parse(sku).unwrap())
+            .collect()
     }
 
     fn client(url: &str, token_in: TokenIn) -> Client {
-        let handler = Handler { token_in, ..Handler::new(url, Secret::new("to+ken&"), 7) };
+        let handler = Handler {
+            token_in,
+            ..Handler::new(url, Secret::new("to+ken&"), 7)
+        };
         Client::new(plain_client(), handler).unwrap()
     }
 
@@ -436,7 +485,10 @@ mod tests {
             let (head, body) = request.into_parts();
             let body = to_bytes(body, usize::MAX).await.unwrap();
             let field = |name: &str| {
-                head.headers.get(name).map_or("none", |value| value.to_str().unwrap()).to_owned()
+                head.headers
+                    .get(name)
+                    .map_or("none", |value| value.to_str().unwrap())
+                    .to_owned()
             };
             noted.lock().unwrap().push(format!(
                 "{} {} {:?} token {}, {}, {}: {}",
@@ -452,7 +504,10 @@ mod tests {
         });
         let server = serve(router).await;
         let url = format!("{}/market/api/", server.url);
-        let reply = client(&url, TokenIn::Header).ask(&skus(), DEADLINE).await.unwrap();
+        let reply = client(&url, TokenIn::Header)
+            .ask(&skus(), DEADLINE)
+            .await
+            .unwrap();
         assert_eq!((reply.items.len(), reply.left_out), (1, 1));
         assert_eq!(reply.items[0].1.said, Said::Number("5".to_owned()));
         let mut by_query = client(&url, TokenIn::Query);
@@ -476,7 +531,10 @@ mod tests {
     async fn an_answer_is_taken_whatever_success_it_is_and_whatever_it_calls_itself() {
         let kind = |kind: &'static str| [(CONTENT_TYPE, kind)];
         for status in [StatusCode::OK, StatusCode::CREATED, StatusCode::ACCEPTED] {
-            assert_eq!(told((status, kind("application/json"), GOOD)).await, "1 of 2");
+            assert_eq!(
+                told((status, kind("application/json"), GOOD)).await,
+                "1 of 2"
+            );
         }
         for name in ["application/json; charset=utf-8", "text/plain", "text/html"] {
             assert_eq!(told((kind(name), GOOD)).await, "1 of 2", "{name}");
@@ -491,21 +549,42 @@ mod tests {
         let said = "it answered a page and no stock, perhaps of a login: \
                     <!DOCTYPE html> <title>Вход</title> /stocks?auth-token=*** ***";
         assert_eq!(told((html.clone(), page)).await, said);
-        assert_eq!(told((html, "Please log in")).await, said_page("Please log in"));
+        assert_eq!(
+            told((html, "Please log in")).await,
+            said_page("Please log in")
+        );
         assert_eq!(told("").await, "it: the body is empty: ");
-        assert_eq!(told(StatusCode::NO_CONTENT).await, "it: the body is empty: ");
+        assert_eq!(
+            told(StatusCode::NO_CONTENT).await,
+            "it: the body is empty: "
+        );
         let error = told(r#"{"error":"wrong token to+ken&"}"#).await;
-        assert!(error.starts_with("it: the body is no answer: missing field `skus`"), "{error}");
-        assert!(error.ends_with(r#": {"error":"wrong token ***"}"#), "{error}");
+        assert!(
+            error.starts_with("it: the body is no answer: missing field `skus`"),
+            "{error}"
+        );
+        assert!(
+            error.ends_with(r#": {"error":"wrong token ***"}"#),
+            "{error}"
+        );
         let long = told((StatusCode::FORBIDDEN, "я".repeat(5_000))).await;
-        assert_eq!(long, format!("it answered 403: {} for good", "я".repeat(120)));
+        assert_eq!(
+            long,
+            format!("it answered 403: {} for good", "я".repeat(120))
+        );
         let down = told((StatusCode::BAD_GATEWAY, "\u{0}<html>\tbad gateway ")).await;
         assert_eq!(down, "it answered 502: <html> bad gateway");
         let empty = told(StatusCode::SERVICE_UNAVAILABLE).await;
         assert_eq!(empty, "it answered 503: Service Unavailable");
-        assert_eq!(told(StatusCode::NOT_FOUND).await, "it answered 404: Not Found for good");
+        assert_eq!(
+            told(StatusCode::NOT_FOUND).await,
+            "it answered 404: Not Found for good"
+        );
         let packed = ([(CONTENT_ENCODING, "gzip")], GOOD);
-        assert_eq!(told(packed).await, "it answered in gzip, which was not asked for for good");
+        assert_eq!(
+            told(packed).await,
+            "it answered in gzip, which was not asked for for good"
+        );
     }
 
     fn said_page(text: &str) -> String {
@@ -523,7 +602,10 @@ mod tests {
         .await;
         let host = elsewhere.url.trim_start_matches("http://").to_owned();
         for (to, shown) in [
-            (format!("{}/stocks?auth-token=to%2Bken%26", elsewhere.url), host.as_str()),
+            (
+                format!("{}/stocks?auth-token=to%2Bken%26", elsewhere.url),
+                host.as_str(),
+            ),
             (format!("//{host}/stocks"), host.as_str()),
             ("/login?next=auth-token=to%2Bken%26".to_owned(), "it"),
         ] {
@@ -539,7 +621,10 @@ mod tests {
     #[tokio::test]
     async fn an_answer_without_end_is_cut() {
         let error = told(vec![b' '; MAX_ANSWER_BYTES + 1]).await;
-        assert_eq!(error, "it: the answer is longer than 8388608 bytes for good");
+        assert_eq!(
+            error,
+            "it: the answer is longer than 8388608 bytes for good"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -551,7 +636,10 @@ mod tests {
         .await;
         let client = client(&silent.url, TokenIn::Header);
         let before = tokio::time::Instant::now();
-        let error = client.ask(&skus(), Duration::from_secs(5)).await.unwrap_err();
+        let error = client
+            .ask(&skus(), Duration::from_secs(5))
+            .await
+            .unwrap_err();
         assert!(error.may_pass() && error.to_string().ends_with("did not answer within 5 s"));
         assert_eq!(before.elapsed().as_secs(), 5);
     }
@@ -562,10 +650,19 @@ mod tests {
         let url = gone.url.clone();
         drop(gone);
         // Whether the port is closed yet or the connection is, the words must be safe.
-        let error = client(&url, TokenIn::Query).ask(&skus(), DEADLINE).await.unwrap_err();
+        let error = client(&url, TokenIn::Query)
+            .ask(&skus(), DEADLINE)
+            .await
+            .unwrap_err();
         let words = format!("{error} {error:?}");
-        assert!(!words.contains("auth-token") && !words.contains("ken"), "{words}");
-        assert!(error.may_pass() || matches!(error, AskError::Status { .. }), "{words}");
+        assert!(
+            !words.contains("auth-token") && !words.contains("ken"),
+            "{words}"
+        );
+        assert!(
+            error.may_pass() || matches!(error, AskError::Status { .. }),
+            "{words}"
+        );
     }
 
     #[test]
@@ -584,7 +681,10 @@ mod tests {
             assert_eq!(client(url, "token"), Err(HandlerError::Url), "{url}");
         }
         for token in ["", " ", "a\nb"] {
-            assert_eq!(client("https://shop.example/a", token), Err(HandlerError::Token));
+            assert_eq!(
+                client("https://shop.example/a", token),
+                Err(HandlerError::Token)
+            );
         }
         assert_eq!(client("https://shop.example/a", "token"), Ok(()));
     }
@@ -593,15 +693,25 @@ mod tests {
     fn neither_the_client_nor_its_address_prints_the_token() {
         let client = client("https://shop.example", TokenIn::Query);
         let printed = format!("{client:?}");
-        assert!(!printed.contains("ken&") && !printed.contains("to%2Bken"), "{printed}");
+        assert!(
+            !printed.contains("ken&") && !printed.contains("to%2Bken"),
+            "{printed}"
+        );
     }
 
     #[test]
     fn the_size_of_a_question_stays_within_the_markets() {
         let of = |max_skus| {
             let handler = Handler::new("https://shop.example", Secret::new("t"), 7);
-            Handler { max_skus, ..handler }.skus_at_a_time()
+            Handler {
+                max_skus,
+                ..handler
+            }
+            .skus_at_a_time()
         };
-        assert_eq!([of(0), of(500), of(1_000), of(5_000)], [1, 500, 1_000, 1_000]);
+        assert_eq!(
+            [of(0), of(500), of(1_000), of(5_000)],
+            [1, 500, 1_000, 1_000]
+        );
     }
 }

@@ -95,7 +95,11 @@ pub fn parse(body: &[u8], warehouse: u64) -> Result<Vec<Result<Item, Spoiled>>, 
         // PHP writes an empty list where it meant an empty object.
         Some(b'[') => match read_json::<Vec<&RawValue>>(body).map_err(shape)? {
             empty if empty.is_empty() => empty,
-            _some => return Err(shape("it is a list, it must be an object with skus".to_owned())),
+            _some => {
+                return Err(shape(
+                    "it is a list, it must be an object with skus".to_owned(),
+                ));
+            }
         },
         Some(_) => {
             let Object(WireAnswer { skus }) = read_json(body).map_err(shape)?;
@@ -103,7 +107,9 @@ pub fn parse(body: &[u8], warehouse: u64) -> Result<Vec<Result<Item, Spoiled>>, 
         }
     };
     let numbered = list.into_iter().zip(1..);
-    Ok(numbered.map(|(item, number)| read_item(item, number, warehouse)).collect())
+    Ok(numbered
+        .map(|(item, number)| read_item(item, number, warehouse))
+        .collect())
 }
 
 /// A body up to the end of its JSON value, if what follows is neither JSON nor the rest of it.
@@ -118,7 +124,9 @@ fn without_text_behind(body: &[u8]) -> Result<&[u8], String> {
             .unwrap_or_default(),
     };
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
-    let Some(Ok(_first)) = values.next() else { return Ok(body) };
+    let Some(Ok(_first)) = values.next() else {
+        return Ok(body);
+    };
     let end = values.byte_offset();
     let (json, behind) = body.split_at_checked(end).unwrap_or((body, b""));
     match behind.trim_ascii_start().first() {
@@ -184,7 +192,11 @@ fn read_item(item: &RawValue, number: usize, warehouse: u64) -> Result<Item, Spo
     };
     check_warehouse(wire.warehouse_id, warehouse).map_err(|rule| spoiled(Some(&sku), rule))?;
     let (said, at) = read_stocks(wire.items).map_err(|rule| spoiled(Some(&sku), rule))?;
-    Ok(Item { sku: sku.into_owned(), said, at })
+    Ok(Item {
+        sku: sku.into_owned(),
+        said,
+        at,
+    })
 }
 
 /// Whether the item is about the warehouse that was asked about, or does not say.
@@ -200,7 +212,9 @@ fn check_warehouse(said: Option<&RawValue>, asked: u64) -> Result<(), String> {
         return Ok(());
     }
     let said: String = said.get().chars().take(SHOWN).collect();
-    Err(format!("warehouseId is {said}, the question was about {asked}"))
+    Err(format!(
+        "warehouseId is {said}, the question was about {asked}"
+    ))
 }
 
 /// One stock of a SKU: its type as far as it is told, its count, since when.
@@ -212,7 +226,9 @@ struct Stock {
 }
 
 fn read_stocks(items: Option<&RawValue>) -> Result<(Said, Option<Instant>), String> {
-    let Some(items) = items else { return Ok((Said::Nothing, None)) };
+    let Some(items) = items else {
+        return Ok((Said::Nothing, None));
+    };
     let list: Vec<&RawValue> = if items.get().starts_with('{') {
         vec![items]
     } else {
@@ -227,10 +243,16 @@ fn read_stocks(items: Option<&RawValue>) -> Result<(Said, Option<Instant>), Stri
     let mut fit = stocks.iter().filter(|stock| stock.is_fit == Some(true));
     match fit.next() {
         Some(first) => {
-            if fit.clone().any(|other| other.said.text() != first.said.text()) {
+            if fit
+                .clone()
+                .any(|other| other.said.text() != first.said.text())
+            {
                 return Err("items has several of type FIT, and they differ".to_owned());
             }
-            Ok((first.said.clone(), fit.map(|other| other.at).fold(first.at, Option::max)))
+            Ok((
+                first.said.clone(),
+                fit.map(|other| other.at).fold(first.at, Option::max),
+            ))
         }
         None if stocks.iter().any(|stock| stock.is_fit.is_none()) => {
             Err("items has several, and none says that it is of type FIT".to_owned())
@@ -255,9 +277,11 @@ fn read_stock(item: &RawValue) -> Result<Stock, String> {
             "" => Said::Nothing,
             text => Said::Text(text.to_owned()),
         },
-        Some(Scalar::Number(digits)) => {
-            Said::Number(without_exponent(digits).unwrap_or(Cow::Borrowed(digits)).into_owned())
-        }
+        Some(Scalar::Number(digits)) => Said::Number(
+            without_exponent(digits)
+                .unwrap_or(Cow::Borrowed(digits))
+                .into_owned(),
+        ),
         Some(Scalar::Other) => return Err("count must be a number".to_owned()),
     };
     let at = match wire.updated_at.map(Scalar::of) {
@@ -400,7 +424,16 @@ mod tests {
         let reply = Reply::to(&skus(&[sku]), answer);
         let spoiled = reply.spoiled.iter().find(|(place, _)| *place == Some(0));
         match (reply.items.first(), spoiled) {
-            (Some((_, Item { said: Said::Nothing, .. })), None) => "-".to_owned(),
+            (
+                Some((
+                    _,
+                    Item {
+                        said: Said::Nothing,
+                        ..
+                    },
+                )),
+                None,
+            ) => "-".to_owned(),
             (Some((_, Item { said, .. })), None) => said.text().to_owned(),
             (None, Some((_, spoiled))) => spoiled.reason.clone(),
             (None, None) => "absent".to_owned(),
@@ -428,18 +461,30 @@ mod tests {
             ("no-fit", "-"),
             ("no-type", "7"),
             ("one-not-in-a-list", "7"),
-            ("several-without-type", "items has several, and none says that it is of type FIT"),
+            (
+                "several-without-type",
+                "items has several, and none says that it is of type FIT",
+            ),
             ("twice-fit-alike", "7"),
-            ("twice-fit-unlike", "items has several of type FIT, and they differ"),
+            (
+                "twice-fit-unlike",
+                "items has several of type FIT, and they differ",
+            ),
             ("date-without-offset", "7"),
             ("date-with-a-short-offset", "7"),
-            ("other-warehouse", "warehouseId is 1, the question was about 569667"),
+            (
+                "other-warehouse",
+                "warehouseId is 1, the question was about 569667",
+            ),
             ("boolean-count", "count must be a number"),
             ("557722", "7"),
             ("0557722", "absent"),
             ("blanks around", "7"),
             ("answered-twice-alike", "7"),
-            ("answered-twice-unlike", "the sku is answered twice, 7 and 0"),
+            (
+                "answered-twice-unlike",
+                "the sku is answered twice, 7 and 0",
+            ),
             ("never-answered", "absent"),
         ] {
             assert_eq!(said_of(sku), said, "{sku}");
@@ -453,8 +498,11 @@ mod tests {
         let reply = Reply::to(&asked, answer);
         assert_eq!(reply.items.len(), 1);
         assert_eq!((reply.left_out, reply.strangers), (1, 29));
-        let spoiled: Vec<_> =
-            reply.spoiled.iter().map(|(place, item)| (*place, item.number)).collect();
+        let spoiled: Vec<_> = reply
+            .spoiled
+            .iter()
+            .map(|(place, item)| (*place, item.number))
+            .collect();
         // The item without a SKU and the one that is no object could be anybody's.
         assert_eq!(spoiled, [(None, 32), (None, 33), (Some(2), 23)]);
     }
@@ -473,7 +521,13 @@ mod tests {
         ] {
             assert_eq!(at(text), ten, "{text}");
         }
-        for text in ["2026-11-22T10:00:00", "2026-11-22 10:00", "22.11.2026", "1763794800", ""] {
+        for text in [
+            "2026-11-22T10:00:00",
+            "2026-11-22 10:00",
+            "22.11.2026",
+            "1763794800",
+            "",
+        ] {
             assert_eq!(at(text), None, "{text}");
         }
     }
@@ -484,7 +538,10 @@ mod tests {
             {"sku":"A","items":[{"count":1,"updatedAt":"2026-11-22T07:00:00Z"}]},
             {"sku":"A","items":[{"count":1,"updatedAt":"2026-11-22T08:00:00Z"}]}]}"#;
         let reply = Reply::to(&skus(&["A"]), parse(body, 1).unwrap());
-        assert_eq!(reply.items[0].1.at.unwrap().to_string(), "2026-11-22T08:00:00Z");
+        assert_eq!(
+            reply.items[0].1.at.unwrap().to_string(),
+            "2026-11-22T08:00:00Z"
+        );
     }
 
     #[test]
@@ -520,7 +577,9 @@ mod tests {
             let error = parse(body.as_bytes(), 1).unwrap_err().to_string();
             assert!(error.contains(rule), "{body}: {error}");
         }
-        let latin = parse(b"{\"skus\":[{\"sku\":\"\xcc\"}]}", 1).unwrap_err().to_string();
+        let latin = parse(b"{\"skus\":[{\"sku\":\"\xcc\"}]}", 1)
+            .unwrap_err()
+            .to_string();
         assert!(latin.contains("not UTF-8"), "{latin}");
     }
 
@@ -548,8 +607,13 @@ mod tests {
         // In windows-1251, as PHP on a Russian server writes it.
         let body = [json.as_bytes(), b"<br>\xce\xf8\xe8\xe1\xea\xe0"].concat();
         assert_eq!(parse(&body, 1).unwrap().len(), 1);
-        for (behind, rule) in [(json, "a second JSON value"), ("\n[]", "a second JSON value")] {
-            let error = parse(format!("{json}{behind}").as_bytes(), 1).unwrap_err().to_string();
+        for (behind, rule) in [
+            (json, "a second JSON value"),
+            ("\n[]", "a second JSON value"),
+        ] {
+            let error = parse(format!("{json}{behind}").as_bytes(), 1)
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(rule), "{behind}: {error}");
         }
         // Text before it is none of this: what follows may be any part of a page.

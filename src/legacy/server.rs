@@ -141,7 +141,10 @@ pub fn router(context: &Context, shops: Vec<Shop>) -> Router {
             unknown: context.metrics.skus(&shop.name, "unknown"),
             shop,
         };
-        match doors.iter_mut().find(|door| door.base_path == counter.shop.base_path) {
+        match doors
+            .iter_mut()
+            .find(|door| door.base_path == counter.shop.base_path)
+        {
             Some(door) => door.desks.push(counter),
             None => doors.push(Door {
                 base_path: counter.shop.base_path.clone(),
@@ -225,7 +228,11 @@ impl Door {
         }
         let body = read_body(body, MAX_QUESTION_BYTES).await?;
         let question = Question::parse(&body).map_err(|rule| {
-            Refusal::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", format!("the body: {rule}"))
+            Refusal::new(
+                StatusCode::BAD_REQUEST,
+                "BAD_REQUEST",
+                format!("the body: {rule}"),
+            )
         })?;
         let desk = self.find(&desks, &question)?;
         if let Some(asking) = self.ask_elsewhere(desk, &question) {
@@ -247,21 +254,38 @@ impl Door {
         let _somebody = ask(shop, Vec::new())?;
         let skus = question.skus.iter().map(|sku| Sku::trim(&sku.0));
         let entries = self.context.book.get_all(shop, skus);
-        let unknown = question.skus.iter().zip(entries).filter(|(_, entry)| entry.is_none());
-        let unknown: Vec<Sku> = unknown.filter_map(|(sku, _)| Sku::parse(&sku.0).ok()).collect();
-        if unknown.is_empty() { None } else { ask(shop, unknown) }
+        let unknown = question
+            .skus
+            .iter()
+            .zip(entries)
+            .filter(|(_, entry)| entry.is_none());
+        let unknown: Vec<Sku> = unknown
+            .filter_map(|(sku, _)| Sku::parse(&sku.0).ok())
+            .collect();
+        if unknown.is_empty() {
+            None
+        } else {
+            ask(shop, unknown)
+        }
     }
 
     /// The shops this request's token may ask for. The response to a wrong token may be delayed,
     /// a right one never is.
     async fn admit(&self, head: &Parts) -> Result<Vec<&Desk>, Refusal> {
         let token = token(head).ok_or_else(forbidden)?;
-        let desks: Vec<_> = self.desks.iter().filter(|desk| desk.locks.open_to(&token)).collect();
+        let desks: Vec<_> = self
+            .desks
+            .iter()
+            .filter(|desk| desk.locks.open_to(&token))
+            .collect();
         if !desks.is_empty() {
             return Ok(desks);
         }
         let name = format!("{}/stocks", self.base_path);
-        self.context.auth_failures.penalize(Credential::PushToken, &name, &token, head).await;
+        self.context
+            .auth_failures
+            .penalize(Credential::PushToken, &name, &token, head)
+            .await;
         Err(forbidden())
     }
 
@@ -281,45 +305,74 @@ impl Door {
         alarms.raise_for(AlarmKind::UnmappedWarehouse, &about, text, UNMAPPED_FOR);
         let status = desks
             .first()
-            .map_or(StatusCode::SERVICE_UNAVAILABLE, |desk| desk.shop.unavailable_status);
+            .map_or(StatusCode::SERVICE_UNAVAILABLE, |desk| {
+                desk.shop.unavailable_status
+            });
         Err(Refusal::new(
             status,
             "UNKNOWN_WAREHOUSE",
-            format!("warehouseId {} is not one of this shop's", question.warehouse_id),
+            format!(
+                "warehouseId {} is not one of this shop's",
+                question.warehouse_id
+            ),
         )
         .retry_after(RETRY_AFTER_SECS))
     }
 
     fn look_up(&self, desk: &Desk, question: &Question<'_>) -> Result<Vec<u8>, Refusal> {
-        let Context { book, marks, pushes, clock, alarms, .. } = &self.context;
+        let Context {
+            book,
+            marks,
+            pushes,
+            clock,
+            alarms,
+            ..
+        } = &self.context;
         let shop = &desk.shop;
         let now = clock.now();
         let hour = Hour::of(now.into());
         let asked = question.warehouse();
-        let warehouse = shop.warehouses.iter().position(|id| Some(*id) == asked).unwrap_or(0);
+        let warehouse = shop
+            .warehouses
+            .iter()
+            .position(|id| Some(*id) == asked)
+            .unwrap_or(0);
         if book.is_cold(shop.id) {
             for sku in &question.skus {
                 marks.note_stranger(shop.id, warehouse, &sku.0, hour);
             }
-            let text = format!("the Market asks for shop {}, which has no stock yet", shop.name);
+            let text = format!(
+                "the Market asks for shop {}, which has no stock yet",
+                shop.name
+            );
             alarms.raise(AlarmKind::ColdShopAsked, &shop.name, text);
             let message = "this shop has no stock yet";
-            return Err(Refusal::new(shop.unavailable_status, "NO_STOCK_YET", message)
-                .retry_after(RETRY_AFTER_SECS));
+            return Err(
+                Refusal::new(shop.unavailable_status, "NO_STOCK_YET", message)
+                    .retry_after(RETRY_AFTER_SECS),
+            );
         }
         // Two loops, not one: the first is nothing but memory look-ups, whose cache misses
         // then overlap. It halves the time of a question.
         let entries = book.get_all(shop.id, question.skus.iter().map(|sku| Sku::trim(&sku.0)));
         let mut answer = Answer::to(question);
         let mut unknown = 0;
-        let known = entries.iter().filter_map(|entry| entry.map(|entry| entry.id()));
+        let known = entries
+            .iter()
+            .filter_map(|entry| entry.map(|entry| entry.id()));
         marks.note_asked(shop.id, warehouse, known, hour);
         for (sku, entry) in question.skus.iter().zip(entries) {
             if let Some(entry) = entry {
                 let level = entry.level();
                 // A clock that ran ahead may have dated it: the Market takes no date to come.
                 let updated_at = level.updated_at.min(now.into());
-                answer.echo(sku, Level { updated_at, ..level });
+                answer.echo(
+                    sku,
+                    Level {
+                        updated_at,
+                        ..level
+                    },
+                );
             } else {
                 unknown += 1;
                 marks.note_stranger(shop.id, warehouse, &sku.0, hour);
@@ -348,14 +401,25 @@ impl Door {
             // Nothing can be said of a text that is no SKU, and the others are answered.
             UnknownSku::Zero | UnknownSku::Fail if Sku::parse(sku).is_err() => Ok(()),
             UnknownSku::Zero => {
-                answer.push(sku, Level { count: Count::ZERO, updated_at: clock.now().into() });
+                answer.push(
+                    sku,
+                    Level {
+                        count: Count::ZERO,
+                        updated_at: clock.now().into(),
+                    },
+                );
                 Ok(())
             }
             UnknownSku::Fail => {
-                warn!(shop = shop.name, "refused a question because a SKU in it is unknown");
+                warn!(
+                    shop = shop.name,
+                    "refused a question because a SKU in it is unknown"
+                );
                 let message = format!("sku '{sku}' is unknown");
-                Err(Refusal::new(shop.unavailable_status, "UNKNOWN_SKU", message)
-                    .retry_after(RETRY_AFTER_SECS))
+                Err(
+                    Refusal::new(shop.unavailable_status, "UNKNOWN_SKU", message)
+                        .retry_after(RETRY_AFTER_SECS),
+                )
             }
         }
     }
@@ -369,7 +433,11 @@ const RETRY_AFTER_SECS: u32 = 30;
 
 fn forbidden() -> Refusal {
     // The same words whatever was wrong with the token.
-    Refusal::new(StatusCode::FORBIDDEN, "FORBIDDEN", "the token is missing or wrong")
+    Refusal::new(
+        StatusCode::FORBIDDEN,
+        "FORBIDDEN",
+        "the token is missing or wrong",
+    )
 }
 
 /// The token of a request, from whichever place it is in. `None` if there is none, if one
@@ -382,14 +450,19 @@ fn token(head: &Parts) -> Option<String> {
         (Some(_), Some(_)) => return None,
     };
     let query = head.uri.query().unwrap_or_default();
-    let mut parameters = query.split('&').filter_map(|pair| pair.strip_prefix("auth-token="));
+    let mut parameters = query
+        .split('&')
+        .filter_map(|pair| pair.strip_prefix("auth-token="));
     let parameter = match (parameters.next(), parameters.next()) {
         (None, _) => None,
         // Percent-decoding only: a form's plus would mean a blank, a token's plus is a plus.
         (Some(text), None) => Some(percent_decode_str(text).decode_utf8().ok()?.into_owned()),
         (Some(_), Some(_)) => return None,
     };
-    match (field.filter(|t| !t.is_empty()), parameter.filter(|t| !t.is_empty())) {
+    match (
+        field.filter(|t| !t.is_empty()),
+        parameter.filter(|t| !t.is_empty()),
+    ) {
         (Some(field), Some(parameter)) => (field == parameter).then_some(field),
         (field, parameter) => field.or(parameter),
     }
@@ -398,10 +471,18 @@ fn token(head: &Parts) -> Option<String> {
 fn check_head(head: &Parts) -> Result<(), Refusal> {
     if head.method != Method::POST {
         let message = format!("the method is {}, this path takes POST", head.method);
-        return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", message));
+        return Err(Refusal::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "METHOD_NOT_ALLOWED",
+            message,
+        ));
     }
     let unsupported = |message: String| {
-        Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", message)
+        Refusal::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "UNSUPPORTED_MEDIA_TYPE",
+            message,
+        )
     };
     match head.headers.get(CONTENT_ENCODING) {
         Some(coding) if coding != "identity" => {
@@ -442,7 +523,9 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         // From what an answer takes to the 27 seconds the Market waits.
-        let buckets = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 27.0];
+        let buckets = [
+            0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 27.0,
+        ];
         Self {
             skus: Family::default(),
             answers: Family::default(),
@@ -473,11 +556,20 @@ impl Metrics {
     }
 
     fn skus(&self, shop: &str, known: &'static str) -> Counter {
-        self.skus.get_or_create(&SkuLabels { shop: shop.to_owned(), known }).clone()
+        self.skus
+            .get_or_create(&SkuLabels {
+                shop: shop.to_owned(),
+                known,
+            })
+            .clone()
     }
 
     fn note(&self, status: StatusCode, took: Duration) {
-        self.answers.get_or_create(&StatusLabel { status: status.as_u16() }).inc();
+        self.answers
+            .get_or_create(&StatusLabel {
+                status: status.as_u16(),
+            })
+            .inc();
         self.seconds.observe(took.as_secs_f64());
     }
 }
@@ -513,14 +605,26 @@ mod tests {
     #[test]
     fn a_token_is_taken_from_either_place() {
         assert_eq!(token_of("/stocks", &["41FB"]).as_deref(), Some("41FB"));
-        assert_eq!(token_of("/stocks?auth-token=41FB", &[]).as_deref(), Some("41FB"));
-        assert_eq!(token_of("/stocks?x=1&auth-token=a%2Bb+c", &[]).as_deref(), Some("a+b+c"));
-        assert_eq!(token_of("/stocks?auth-token=41FB", &[""]).as_deref(), Some("41FB"));
+        assert_eq!(
+            token_of("/stocks?auth-token=41FB", &[]).as_deref(),
+            Some("41FB")
+        );
+        assert_eq!(
+            token_of("/stocks?x=1&auth-token=a%2Bb+c", &[]).as_deref(),
+            Some("a+b+c")
+        );
+        assert_eq!(
+            token_of("/stocks?auth-token=41FB", &[""]).as_deref(),
+            Some("41FB")
+        );
     }
 
     #[test]
     fn two_places_must_agree_and_one_place_must_not_hold_two() {
-        assert_eq!(token_of("/stocks?auth-token=a", &["a"]).as_deref(), Some("a"));
+        assert_eq!(
+            token_of("/stocks?auth-token=a", &["a"]).as_deref(),
+            Some("a")
+        );
         assert_eq!(token_of("/stocks?auth-token=a", &["b"]), None);
         assert_eq!(token_of("/stocks?auth-token=a&auth-token=a", &[]), None);
         assert_eq!(token_of("/stocks", &["a", "a"]), None);

@@ -65,9 +65,14 @@ impl<'a> Question<'a> {
         }
         // A JSON value that begins like a number is one, or would not have been read.
         if !warehouse_id.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
-            return Err(format!("warehouseId is {warehouse_id}, it must be a number"));
+            return Err(format!(
+                "warehouseId is {warehouse_id}, it must be a number"
+            ));
         }
-        Ok(Self { warehouse_id, skus: wire.skus.0 })
+        Ok(Self {
+            warehouse_id,
+            skus: wire.skus.0,
+        })
     }
 
     /// The warehouse as a number, if it is a whole one. `1e2` and `100.0` are 100.
@@ -158,7 +163,10 @@ impl Answer {
         let mut body = Vec::with_capacity(sku_bytes + fixed + 16);
         body.extend_from_slice(br#"{"skus":["#);
         let id = question.warehouse_id;
-        Self { body, middle: format!(r#"","warehouseId":{id},"items":[{{"count":"#).into_bytes() }
+        Self {
+            body,
+            middle: format!(r#"","warehouseId":{id},"items":[{{"count":"#).into_bytes(),
+        }
     }
 
     /// Adds an item, the SKU spelled as it was asked.
@@ -261,7 +269,11 @@ fn date(days: i64) -> Option<[u32; 3]> {
     let day = day - (365 * year + year / 4 - year / 100);
     let month = (5 * day + 2) / 153;
     let day = day - (153 * month + 2) / 5 + 1;
-    let (month, carry) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let (month, carry) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
     let year = (400 * era + year + carry).checked_sub(400)?;
     (year < 10_000).then_some([year, month, day])
 }
@@ -307,7 +319,10 @@ mod tests {
 
     fn level(count: i64, at: &str) -> Level {
         let at: DateTime<chrono::Utc> = at.parse().unwrap();
-        Level { count: Count::try_from(count).unwrap(), updated_at: at.into() }
+        Level {
+            count: Count::try_from(count).unwrap(),
+            updated_at: at.into(),
+        }
     }
 
     #[test]
@@ -321,10 +336,22 @@ mod tests {
     #[test]
     fn a_body_that_is_no_question_is_refused_with_the_rule() {
         for (body, rule) in [
-            (r#"{"warehouseId":1,"warehouseId":1,"skus":[]}"#, "duplicate field `warehouseId`"),
-            (r#"{"warehouseId":1,"skus":[],"skus":[]}"#, "duplicate field `skus`"),
-            (r#"{"warehouseId":"1","skus":[]}"#, r#"warehouseId is "1", it must be a number"#),
-            (r#"{"warehouseId":null,"skus":[]}"#, "warehouseId is null, it must be a number"),
+            (
+                r#"{"warehouseId":1,"warehouseId":1,"skus":[]}"#,
+                "duplicate field `warehouseId`",
+            ),
+            (
+                r#"{"warehouseId":1,"skus":[],"skus":[]}"#,
+                "duplicate field `skus`",
+            ),
+            (
+                r#"{"warehouseId":"1","skus":[]}"#,
+                r#"warehouseId is "1", it must be a number"#,
+            ),
+            (
+                r#"{"warehouseId":null,"skus":[]}"#,
+                "warehouseId is null, it must be a number",
+            ),
             (r#"{"warehouseId":1}"#, "missing field `skus`"),
             (r#"{"skus":[]}"#, "missing field `warehouseId`"),
             (r#"{"warehouseId":1,"skus":[7]}"#, "expected a string"),
@@ -343,9 +370,16 @@ mod tests {
 
     #[test]
     fn ten_thousand_skus_are_taken_and_one_more_is_not() {
-        let body =
-            |n: usize| format!(r#"{{"warehouseId":1,"skus":[{}]}}"#, vec![r#""A""#; n].join(","));
-        assert_eq!(Question::parse(body(10_000).as_bytes()).unwrap().skus.len(), 10_000);
+        let body = |n: usize| {
+            format!(
+                r#"{{"warehouseId":1,"skus":[{}]}}"#,
+                vec![r#""A""#; n].join(",")
+            )
+        };
+        assert_eq!(
+            Question::parse(body(10_000).as_bytes()).unwrap().skus.len(),
+            10_000
+        );
         let error = Question::parse(body(10_001).as_bytes()).unwrap_err();
         assert!(error.contains("more than 10000"), "{error}");
     }

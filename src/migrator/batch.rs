@@ -131,9 +131,13 @@ impl Backlog {
     pub fn take_newest(&mut self, max: usize) -> Vec<(Sku, Age)> {
         let mut taken = Vec::new();
         while taken.len() < max {
-            let newest =
-                self.queues.iter_mut().max_by_key(|q| q.last_key_value().map(|(key, _)| *key));
-            let Some(((age, _), sku)) = newest.and_then(BTreeMap::pop_last) else { break };
+            let newest = self
+                .queues
+                .iter_mut()
+                .max_by_key(|q| q.last_key_value().map(|(key, _)| *key));
+            let Some(((age, _), sku)) = newest.and_then(BTreeMap::pop_last) else {
+                break;
+            };
             self.places.remove(&sku);
             taken.push((sku, age));
         }
@@ -186,7 +190,9 @@ impl Backlog {
 
     fn take_from(&mut self, urgency: Urgency, max: usize, taken: &mut Vec<(Sku, Age)>) {
         for _ in 0..max {
-            let Some(((age, _), sku)) = self.queues[urgency as usize].pop_first() else { return };
+            let Some(((age, _), sku)) = self.queues[urgency as usize].pop_first() else {
+                return;
+            };
             self.places.remove(&sku);
             taken.push((sku, age));
         }
@@ -199,9 +205,13 @@ impl Backlog {
     }
 
     fn last(&self) -> Option<(Urgency, (Age, u64))> {
-        [Urgency::Rest, Urgency::Decrease, Urgency::Zero].into_iter().find_map(|urgency| {
-            self.queues[urgency as usize].last_key_value().map(|(key, _)| (urgency, *key))
-        })
+        [Urgency::Rest, Urgency::Decrease, Urgency::Zero]
+            .into_iter()
+            .find_map(|urgency| {
+                self.queues[urgency as usize]
+                    .last_key_value()
+                    .map(|(key, _)| (urgency, *key))
+            })
     }
 
     fn drop_last(&mut self) {
@@ -278,7 +288,10 @@ mod tests {
         let taken = texts(backlog.take(50));
         assert_eq!(taken.len(), 50);
         assert_eq!(taken[39], "sku-39");
-        assert_eq!(taken[40..45], ["sku-100", "sku-101", "sku-102", "sku-103", "sku-104"]);
+        assert_eq!(
+            taken[40..45],
+            ["sku-100", "sku-101", "sku-102", "sku-103", "sku-104"]
+        );
         assert_eq!(taken[45], "sku-200");
     }
 

@@ -121,18 +121,30 @@ impl Desk {
     }
 
     pub(super) fn publish(&self, report: &Report) {
-        self.report.lock().unwrap_or_else(PoisonError::into_inner).clone_from(report);
+        self.report
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone_from(report);
     }
 
     pub(super) fn publish_survey(&self, survey: &Survey) {
-        self.survey.lock().unwrap_or_else(PoisonError::into_inner).clone_from(survey);
+        self.survey
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone_from(survey);
     }
 
     pub(super) fn survey(&self) -> Survey {
-        self.survey.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.survey
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub(super) fn report(&self) -> Report {
-        self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.report
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }

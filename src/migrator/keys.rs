@@ -43,7 +43,9 @@ impl Keys {
     #[must_use]
     pub fn wait(&self, key: &Secret, now: Instant) -> Option<Instant> {
         let refused = self.refused().get(key).copied();
-        let until = refused.map(|refused| refused.until).filter(|until| now < *until)?;
+        let until = refused
+            .map(|refused| refused.until)
+            .filter(|until| now < *until)?;
         Some(until.min(now + LOOK_AGAIN))
     }
 
@@ -63,8 +65,14 @@ impl Keys {
             return; // It was under way beside the one that was refused first.
         }
         let pauses = known.map_or(0, |refused| refused.pauses);
-        let pause = FIRST_PAUSE.saturating_mul(2u32.saturating_pow(pauses.min(20))).min(LAST_PAUSE);
-        let refused = Refused { until: now + pause, pauses: pauses + 1, is_probed: false };
+        let pause = FIRST_PAUSE
+            .saturating_mul(2u32.saturating_pow(pauses.min(20)))
+            .min(LAST_PAUSE);
+        let refused = Refused {
+            until: now + pause,
+            pauses: pauses + 1,
+            is_probed: false,
+        };
         keys.insert(key.clone(), refused);
     }
 
@@ -96,7 +104,10 @@ mod tests {
         keys.begin(&key, probe);
         assert_eq!(other.wait(&key, probe), Some(probe + LOOK_AGAIN));
         keys.refuse(&key, probe);
-        assert!(other.wait(&key, probe + FIRST_PAUSE).is_some(), "the pause doubles");
+        assert!(
+            other.wait(&key, probe + FIRST_PAUSE).is_some(),
+            "the pause doubles"
+        );
         assert_eq!(other.wait(&key, probe + FIRST_PAUSE * 2), None);
         keys.accept(&key);
         assert_eq!(other.wait(&key, probe), None);

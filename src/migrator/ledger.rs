@@ -28,7 +28,10 @@ impl Ledger {
     #[must_use]
     pub fn new(columns: Vec<Column<Acked>>) -> Self {
         let dated = columns.iter().map(|_| Mutex::default()).collect();
-        Self { shops: columns.into_iter().map(Mutex::new).collect(), dated }
+        Self {
+            shops: columns.into_iter().map(Mutex::new).collect(),
+            dated,
+        }
     }
 
     /// What the Market has of one SKU.
@@ -39,12 +42,18 @@ impl Ledger {
 
     /// Looks at many SKUs of a shop under one lock.
     pub fn read<T>(&self, shop: ShopId, look: impl FnOnce(&Column<Acked>) -> T) -> T {
-        look(&self.shops[shop.index()].lock().unwrap_or_else(PoisonError::into_inner))
+        look(
+            &self.shops[shop.index()]
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 
     /// The Market has acknowledged these.
     pub fn record(&self, shop: ShopId, rows: impl Iterator<Item = (SkuId, Acked)>) {
-        let mut column = self.shops[shop.index()].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut column = self.shops[shop.index()]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         rows.for_each(|(id, acked)| column.set(id, acked));
     }
 
@@ -63,7 +72,10 @@ impl Ledger {
     /// The date a SKU was sent with last, if this life of the program sent it.
     #[must_use]
     pub fn dated(&self, shop: ShopId, id: SkuId) -> Option<Instant> {
-        self.dates(shop).get(id).0.and_then(|micros| Instant::from_micros(micros.get()))
+        self.dates(shop)
+            .get(id)
+            .0
+            .and_then(|micros| Instant::from_micros(micros.get()))
     }
 
     /// The latest date with which the Market can have taken a SKU from an earlier life of the
@@ -77,12 +89,16 @@ impl Ledger {
     }
 
     fn dates(&self, shop: ShopId) -> MutexGuard<'_, Column<Dated>> {
-        self.dated[shop.index()].lock().unwrap_or_else(PoisonError::into_inner)
+        self.dated[shop.index()]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the Market said it took of these is to be said again, unless it is dirty anyway.
     pub fn doubt(&self, shop: ShopId, ids: impl Iterator<Item = SkuId>) {
-        let mut column = self.shops[shop.index()].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut column = self.shops[shop.index()]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         for id in ids {
             let acked = column.get(id);
             if acked.level().is_some() {
@@ -94,7 +110,9 @@ impl Ledger {
     /// The Market does not have what it said it took of this SKU, unless it has taken it again
     /// since that was judged; whether it was forgotten.
     pub fn forget_judged(&self, shop: ShopId, id: SkuId, judged: Acked) -> bool {
-        let mut column = self.shops[shop.index()].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut column = self.shops[shop.index()]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let is_judged = column.get(id) == judged;
         if is_judged {
             column.set(id, Acked::default());

@@ -75,7 +75,9 @@ impl Mode {
     /// Reads its name in the configuration.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Off, Self::DryRun, Self::On].into_iter().find(|mode| mode.name() == text)
+        [Self::Off, Self::DryRun, Self::On]
+            .into_iter()
+            .find(|mode| mode.name() == text)
     }
 
     /// Its name in the configuration.
@@ -229,7 +231,10 @@ impl Migrator {
         for lane in lanes {
             tasks.spawn("migrator", lane.run(tasks.clone()));
         }
-        Self { desks: Arc::new(desks), benches: Arc::new(benches) }
+        Self {
+            desks: Arc::new(desks),
+            benches: Arc::new(benches),
+        }
     }
 
     /// These SKUs of this shop have changed.
@@ -251,7 +256,10 @@ impl Migrator {
     /// # Errors
     /// Says why it did not begin; nothing was touched.
     pub fn selftest(&self, shop: ShopId, sku: &Sku) -> Result<(), NotBegun> {
-        self.benches.get(&shop).ok_or(NotBegun::NotForwarded)?.start(sku)
+        self.benches
+            .get(&shop)
+            .ok_or(NotBegun::NotForwarded)?
+            .start(sku)
     }
 
     /// The check of a shop that runs, or ran last.
@@ -281,9 +289,16 @@ fn purses(targets: &[(Target, Memory)]) -> HashMap<ShopId, Purse> {
         let purse = match target.address.business() {
             None => Purse::new(&target.address, target.limit_share),
             Some(id) => {
-                let of_it = targets.iter().filter(|(t, _)| t.address.business() == Some(id));
-                let share = of_it.map(|(target, _)| target.limit_share).fold(1.0, f64::min);
-                shared.entry(id).or_insert_with(|| Purse::new(&target.address, share)).clone()
+                let of_it = targets
+                    .iter()
+                    .filter(|(t, _)| t.address.business() == Some(id));
+                let share = of_it
+                    .map(|(target, _)| target.limit_share)
+                    .fold(1.0, f64::min);
+                shared
+                    .entry(id)
+                    .or_insert_with(|| Purse::new(&target.address, share))
+                    .clone()
             }
         };
         purses.insert(target.shop, purse);
@@ -320,7 +335,10 @@ impl Metrics {
     }
 
     fn note(&self, shop: &str, verdict: &Verdict, skus: usize) {
-        let labels = VerdictLabels { shop: shop.to_owned(), verdict: verdict.name() };
+        let labels = VerdictLabels {
+            shop: shop.to_owned(),
+            verdict: verdict.name(),
+        };
         self.requests.get_or_create(&labels).inc();
         self.skus.get_or_create(&labels).inc_by(skus as u64);
     }

@@ -138,7 +138,10 @@ impl Pace {
         if let (Some(left), Some(wait)) = (rate.remaining, rate.wait) {
             // What is in flight may not be in the Market's count yet.
             let left = left.saturating_sub(self.in_flight);
-            self.told = Some(Told { left, until: now + wait.min(MAX_TOLD_WAIT) });
+            self.told = Some(Told {
+                left,
+                until: now + wait.min(MAX_TOLD_WAIT),
+            });
         }
     }
 
@@ -187,7 +190,11 @@ impl Purse {
                 (Unit::Requests, pace)
             }
         };
-        Self { unit, share, pace: Arc::new(Mutex::new(pace)) }
+        Self {
+            unit,
+            share,
+            pace: Arc::new(Mutex::new(pace)),
+        }
     }
 
     /// Most SKUs that the limit allows in one request.
@@ -305,7 +312,11 @@ mod tests {
     fn a_header_that_says_less_is_heeded_until_its_time() {
         let t = Instant::now();
         let mut pace = Pace::new(100_000);
-        let rate = RateHeaders { limit: Some(100_000), remaining: Some(500), wait: Some(secs(7)) };
+        let rate = RateHeaders {
+            limit: Some(100_000),
+            remaining: Some(500),
+            wait: Some(secs(7)),
+        };
         pace.start(200);
         pace.heed(&rate, 1.0, t);
         pace.end(200, t);
@@ -318,7 +329,11 @@ mod tests {
     fn a_lower_limit_is_taken_over_and_a_higher_one_is_not() {
         let t = Instant::now();
         let mut pace = Pace::new(100_000);
-        let limit = |n| RateHeaders { limit: Some(n), remaining: None, wait: None };
+        let limit = |n| RateHeaders {
+            limit: Some(n),
+            remaining: None,
+            wait: None,
+        };
         pace.heed(&limit(500_000), 1.0, t);
         assert_eq!(pace.limit(), 100_000);
         pace.heed(&limit(50_000), 0.5, t);
@@ -329,7 +344,11 @@ mod tests {
     fn a_wait_from_a_header_is_capped() {
         let t = Instant::now();
         let mut pace = Pace::new(1000);
-        let rate = RateHeaders { limit: None, remaining: Some(0), wait: Some(secs(86_400)) };
+        let rate = RateHeaders {
+            limit: None,
+            remaining: Some(0),
+            wait: Some(secs(86_400)),
+        };
         pace.heed(&rate, 1.0, t);
         assert_eq!(pace.next_room(1, t), Some(t + MAX_TOLD_WAIT));
     }
@@ -337,7 +356,10 @@ mod tests {
     #[test]
     fn a_cabinet_counts_requests_whoever_makes_them() {
         let t = Instant::now();
-        let address = Address::Business { id: 9, warehouses: vec![7] };
+        let address = Address::Business {
+            id: 9,
+            warehouses: vec![7],
+        };
         let purse = Purse::new(&address, 1.0);
         let other = purse.clone();
         for n in 0..50 {
@@ -368,7 +390,10 @@ mod tests {
         purse.give_back(10_000, 4_000);
         assert!(purse.start(6_000, t));
         assert!(!purse.start(1, t));
-        let address = Address::Business { id: 9, warehouses: vec![7] };
+        let address = Address::Business {
+            id: 9,
+            warehouses: vec![7],
+        };
         let cabinet = Purse::new(&address, 0.02);
         assert!(cabinet.start(2_000, t));
         cabinet.give_back(2_000, 0);

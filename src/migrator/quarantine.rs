@@ -41,7 +41,10 @@ impl Quarantine {
     #[must_use]
     pub fn new(rows: Vec<Quarantined>) -> Self {
         let rows = rows.into_iter().map(|row| (row.sku.clone(), row)).collect();
-        Self { rows, unproven: HashSet::new() }
+        Self {
+            rows,
+            unproven: HashSet::new(),
+        }
     }
 
     /// Sets a SKU aside, or sets it aside again for longer.
@@ -59,7 +62,10 @@ impl Quarantine {
             Proof::Proven => self.unproven.remove(sku),
             Proof::Unproven => !self.unproven.insert(sku.clone()),
         };
-        let known = self.rows.get(sku).filter(|row| row.level.count == level.count);
+        let known = self
+            .rows
+            .get(sku)
+            .filter(|row| row.level.count == level.count);
         let since = known.map_or(now, |row| row.since);
         let known = known.filter(|_| was_unproven == (proof == Proof::Unproven));
         let attempts = known.map_or(1, |row| row.attempts.saturating_add(1));
@@ -70,14 +76,23 @@ impl Quarantine {
         let doublings = attempts.saturating_sub(1).min(8);
         let pause = (first * (1 << doublings)).min(last);
         let retry_at = now + pause;
-        let row = Quarantined { sku: sku.clone(), level, reason, since, attempts, retry_at };
+        let row = Quarantined {
+            sku: sku.clone(),
+            level,
+            reason,
+            since,
+            attempts,
+            retry_at,
+        };
         self.rows.entry(sku.clone()).insert_entry(row).into_mut()
     }
 
     /// Whether the SKU is set aside with this count.
     #[must_use]
     pub fn has_count(&self, sku: &Sku, level: Level) -> bool {
-        self.rows.get(sku).is_some_and(|row| row.level.count == level.count)
+        self.rows
+            .get(sku)
+            .is_some_and(|row| row.level.count == level.count)
     }
 
     /// Whether the SKU is set aside with this count, and with a proof.
@@ -131,7 +146,9 @@ impl Quarantine {
     /// another number than the one that was refused.
     #[must_use]
     pub fn is_due(&self, sku: &Sku, level: Level, now: DateTime<Utc>) -> bool {
-        self.rows.get(sku).is_some_and(|row| row.retry_at <= now || row.level.count != level.count)
+        self.rows
+            .get(sku)
+            .is_some_and(|row| row.retry_at <= now || row.level.count != level.count)
     }
 
     /// The SKUs whose time has come.
@@ -192,7 +209,9 @@ mod tests {
         let mut quarantine = Quarantine::default();
         let hours: Vec<i64> = (0..7)
             .map(|_| {
-                quarantine.add(&sku, level(1, 0), String::new(), (now, Proof::Proven)).retry_at
+                quarantine
+                    .add(&sku, level(1, 0), String::new(), (now, Proof::Proven))
+                    .retry_at
                     - now
             })
             .map(|pause| pause.num_hours())
@@ -206,7 +225,10 @@ mod tests {
         let sku = Sku::parse("A").unwrap();
         let mut quarantine = Quarantine::default();
         quarantine.add(&sku, level(1, 0), "no".to_owned(), (now, Proof::Proven));
-        assert!(!quarantine.is_due(&sku, level(1, 5), now), "a later date alone is no news");
+        assert!(
+            !quarantine.is_due(&sku, level(1, 5), now),
+            "a later date alone is no news"
+        );
         assert!(quarantine.is_due(&sku, level(2, 5), now));
         assert!(quarantine.is_due(&sku, level(1, 0), now + TimeDelta::hours(1)));
         assert!(quarantine.release(&sku));

@@ -80,10 +80,19 @@ impl Lane {
             sightings: Arc::clone(&context.sightings),
             history: Arc::clone(&context.history),
         };
-        let now = Now { mono: Instant::now(), wall: context.clock.now() };
+        let now = Now {
+            mono: Instant::now(),
+            wall: context.clock.now(),
+        };
         let surveyor = Surveyor::new(field, memory.last_equal, now);
         let plan = Plan::new(target.clone(), around, memory, now, dice);
-        Self { target, context, desk, plan, surveyor }
+        Self {
+            target,
+            context,
+            desk,
+            plan,
+            surveyor,
+        }
     }
 
     /// Sends until told to stop, then waits for what is under way.
@@ -121,7 +130,10 @@ impl Lane {
     }
 
     fn now(&self) -> Now {
-        Now { mono: Instant::now(), wall: self.context.clock.now() }
+        Now {
+            mono: Instant::now(),
+            wall: self.context.clock.now(),
+        }
     }
 
     /// When the surveyor wants to be woken.
@@ -169,9 +181,16 @@ impl Lane {
         let address = self.target.address.clone();
         let Context { market, clock, .. } = self.context.clone();
         tasks.spawn_brief(async move {
-            let mut reply = market.read_back(&address, &keys[first], &look, clock.now()).await;
+            let mut reply = market
+                .read_back(&address, &keys[first], &look, clock.now())
+                .await;
             // Which key is good, only what is sent finds out, and perhaps nothing is.
-            for key in keys.iter().enumerate().filter(|(n, _)| *n != first).map(|(_, key)| key) {
+            for key in keys
+                .iter()
+                .enumerate()
+                .filter(|(n, _)| *n != first)
+                .map(|(_, key)| key)
+            {
                 if matches!(judge(&reply), Verdict::Deny { .. }) {
                     reply = market.read_back(&address, key, &look, clock.now()).await;
                 }
@@ -185,20 +204,40 @@ impl Lane {
 
     fn fly(&self, batch: Batch, body: Vec<u8>, tasks: &Tasks) -> Flight {
         let (land, flight) = oneshot::channel();
-        let Context { market, store, clock, ledger, .. } = self.context.clone();
+        let Context {
+            market,
+            store,
+            clock,
+            ledger,
+            ..
+        } = self.context.clone();
         let (shop, address) = (self.target.shop, self.target.address.clone());
         let key = self.target.keys[batch.key()].clone();
         tasks.spawn_brief(async move {
             // Noted before it goes out: after a crash the minute's limit must still hold, and
             // what was under way is on nobody else's record.
             let skus = u32::try_from(batch.skus()).unwrap_or(u32::MAX);
-            if let Err(error) = store.note_spent(shop, Spent { at: clock.now(), skus }).await {
+            if let Err(error) = store
+                .note_spent(
+                    shop,
+                    Spent {
+                        at: clock.now(),
+                        skus,
+                    },
+                )
+                .await
+            {
                 warn!(error = %error, "what is being sent is not noted on disk");
             }
             let sent_at = clock.now();
-            let reply = market.update_stocks(&address, &key, body, clock.now()).await;
+            let reply = market
+                .update_stocks(&address, &key, body, clock.now())
+                .await;
             // Before the commit: how long our disk takes is not the Market's clock.
-            let at = Now { mono: Instant::now(), wall: clock.now() };
+            let at = Now {
+                mono: Instant::now(),
+                wall: clock.now(),
+            };
             let landed = Landed::new(batch, reply, at);
             if let Some(batch) = landed.accepted() {
                 let (ids, rows) = batch.acknowledged(sent_at);
@@ -208,7 +247,10 @@ impl Lane {
                 if let Err(error) = &stored {
                     warn!(error = %error, "the Market's acknowledgement is not on disk");
                 }
-                ledger.record(shop, ids.into_iter().zip(rows.iter().map(|(_, acked)| *acked)));
+                ledger.record(
+                    shop,
+                    ids.into_iter().zip(rows.iter().map(|(_, acked)| *acked)),
+                );
             }
             // The lane waits for its batches even when it stops; if it crashed, nobody does.
             let _unheard = land.send(Landing::Batch(landed));
@@ -278,8 +320,15 @@ impl Lane {
     /// Notes a moment that is about this target alone.
     async fn note(&self, name: &str, at: DateTime<Utc>) -> Result<(), StoreError> {
         let Target { address, shop, .. } = &self.target;
-        let text = format!("{} {} {address}", at.to_rfc3339(), self.context.market.base());
-        self.context.store.note(Some(*shop), name, Some(&text)).await
+        let text = format!(
+            "{} {} {address}",
+            at.to_rfc3339(),
+            self.context.market.base()
+        );
+        self.context
+            .store
+            .note(Some(*shop), name, Some(&text))
+            .await
     }
 
     async fn persist(&self, keep: Vec<Keep>) {

@@ -35,7 +35,13 @@ impl Scan {
     /// Looks at every SKU: a million take some 50 ms.
     #[must_use]
     pub fn run(self) -> Found {
-        let Self { mut backlog, skip, shop, around, now } = self;
+        let Self {
+            mut backlog,
+            skip,
+            shop,
+            around,
+            now,
+        } = self;
         let mut refresh = Vec::new();
         around.ledger.read(shop, |column| {
             around.book.for_each(shop, |sku, entry| {

@@ -108,13 +108,19 @@ pub(super) struct Stand {
 
 impl Stand {
     pub(super) fn latest(&self) -> Option<Selftest> {
-        self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.latest
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Begins a check, unless one runs.
     fn begin(&self, sku: &Sku, now: DateTime<Utc>) -> bool {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        if latest.as_ref().is_some_and(|test| test.state == State::Running) {
+        if latest
+            .as_ref()
+            .is_some_and(|test| test.state == State::Running)
+        {
             return false;
         }
         *latest = Some(Selftest {
@@ -128,7 +134,12 @@ impl Stand {
     }
 
     fn change(&self, change: impl FnOnce(&mut Selftest)) {
-        if let Some(test) = self.latest.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+        if let Some(test) = self
+            .latest
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_mut()
+        {
             change(test);
         }
     }
@@ -230,7 +241,8 @@ impl Bench {
             return Err(NotBegun::Running);
         }
         let (bench, sku) = (self.clone(), sku.clone());
-        self.tasks.spawn_brief(async move { bench.run(&sku, entry).await });
+        self.tasks
+            .spawn_brief(async move { bench.run(&sku, entry).await });
         Ok(())
     }
 
@@ -240,7 +252,10 @@ impl Bench {
         let Some(first) = skus.first() else { return };
         self.stand.begin(first, self.context.clock.now());
         self.stand.change(|test| test.is_shown = false);
-        self.note(false, "the check was cut off by the end of the process".to_owned());
+        self.note(
+            false,
+            "the check was cut off by the end of the process".to_owned(),
+        );
         let bench = self.clone();
         self.tasks.spawn_brief(async move {
             let about = &bench.target.name;
@@ -249,10 +264,15 @@ impl Bench {
                  on the Market: {}; they are being shown again",
                 listed(&skus)
             );
-            bench.context.alarms.raise(AlarmKind::SelftestHidden, about, text);
+            bench
+                .context
+                .alarms
+                .raise(AlarmKind::SelftestHidden, about, text);
             let shown = join_all(skus.iter().map(|sku| bench.show_again(sku))).await;
             let is_shown = shown.into_iter().all(|is_shown| is_shown);
-            bench.stand.change(|test| (test.state, test.is_shown) = (State::Failed, is_shown));
+            bench
+                .stand
+                .change(|test| (test.state, test.is_shown) = (State::Failed, is_shown));
         });
     }
 
@@ -266,7 +286,11 @@ impl Bench {
         if let Some(aside) = report.quarantined.iter().find(is_it) {
             return Some(format!("the Market refuses it: {}", aside.reason));
         }
-        let why = || report.reason.unwrap_or_else(|| "no reason is known".to_owned());
+        let why = || {
+            report
+                .reason
+                .unwrap_or_else(|| "no reason is known".to_owned())
+        };
         (report.state == "paused").then(|| format!("the campaign is paused: {}", why()))
     }
 
@@ -280,9 +304,18 @@ impl Bench {
         }
         let is_shown =
             self.stand.latest().is_some_and(|test| test.is_shown) || self.show_again(sku).await;
-        let state = if outcome.is_ok() && is_shown { State::Passed } else { State::Failed };
-        self.stand.change(|test| (test.state, test.is_shown) = (state, is_shown));
-        info!(shop = self.target.name, sku = sku.as_str(), "the check of the integration {state}");
+        let state = if outcome.is_ok() && is_shown {
+            State::Passed
+        } else {
+            State::Failed
+        };
+        self.stand
+            .change(|test| (test.state, test.is_shown) = (state, is_shown));
+        info!(
+            shop = self.target.name,
+            sku = sku.as_str(),
+            "the check of the integration {state}"
+        );
     }
 
     async fn check(&self, sku: &Sku, entry: Entry) -> Result<(), Failed> {
@@ -298,11 +331,17 @@ impl Bench {
         let begun = Instant::now();
         self.send(sku).await?;
         let took = begun.elapsed().as_millis();
-        self.note(true, format!("sent {count}, the Market acknowledged it after {took} ms"));
+        self.note(
+            true,
+            format!("sent {count}, the Market acknowledged it after {took} ms"),
+        );
         let begun = Instant::now();
         self.read_back(sku).await?;
         let took = begun.elapsed().as_secs();
-        self.note(true, format!("read it back: the Market shows it, {took} s later"));
+        self.note(
+            true,
+            format!("read it back: the Market shows it, {took} s later"),
+        );
         Ok(())
     }
 
@@ -332,13 +371,26 @@ impl Bench {
     /// Has the stock sent: by the lane, so that no SKU is in two requests at a time, or, in a
     /// dry run, where the lane sends nothing, from here.
     async fn send(&self, sku: &Sku) -> Result<(), Failed> {
-        let Context { book, ledger, clock, .. } = &self.context;
+        let Context {
+            book,
+            ledger,
+            clock,
+            ..
+        } = &self.context;
         let shop = self.target.shop;
-        let entry = book.get(shop, sku.as_str()).ok_or("the SKU is gone from the book")?;
+        let entry = book
+            .get(shop, sku.as_str())
+            .ok_or("the SKU is gone from the book")?;
         if self.target.mode == Mode::DryRun {
             let mut body = UpdateBody::new(usize::MAX, &self.target.address);
             let at = clock.now() - TimeDelta::seconds(2);
-            body.push(sku, Level { updated_at: at.into(), ..entry.level() });
+            body.push(
+                sku,
+                Level {
+                    updated_at: at.into(),
+                    ..entry.level()
+                },
+            );
             return self.call(&Act::Send(body.finish()), sku).await.map(drop);
         }
         // To the second, as acknowledgements are kept.
@@ -367,7 +419,10 @@ impl Bench {
         };
         let answer = self.call(&Act::Look(look.clone()), sku).await?;
         let page = Page::read(&answer.body, &look)?;
-        let mine = page.offers.iter().find(|shown| shown.sku.trim() == sku.as_str());
+        let mine = page
+            .offers
+            .iter()
+            .find(|shown| shown.sku.trim() == sku.as_str());
         Ok(mine.map(|shown| shown.available))
     }
 
@@ -416,7 +471,12 @@ impl Bench {
     /// the seller may have hidden himself by then.
     async fn forget(&self, sku: &Sku) {
         let name = format!("{HIDDEN}{sku}");
-        while let Err(error) = self.context.store.note(Some(self.target.shop), &name, None).await {
+        while let Err(error) = self
+            .context
+            .store
+            .note(Some(self.target.shop), &name, None)
+            .await
+        {
             warn!(error = %error, "that the product is shown again is not on disk");
             tokio::select! {
                 () = sleep(LOOK_EVERY) => {}
@@ -464,7 +524,9 @@ impl Bench {
             Wanted::Acknowledged { since } => {
                 let acked = entry.map(|entry| ledger.get(self.target.shop, entry.id()));
                 let acked = acked.filter(|acked| !acked.is_doubted());
-                Ok(acked.and_then(|a| a.acked_at()).is_some_and(|at| at.timestamp() >= *since))
+                Ok(acked
+                    .and_then(|a| a.acked_at())
+                    .is_some_and(|at| at.timestamp() >= *since))
             }
             Wanted::OnTheShelf => {
                 let shown = self.look(sku).await?;
@@ -496,8 +558,10 @@ impl Bench {
 
     /// Calls it with the first key that is not refused.
     async fn call_once(&self, act: &Act, sku: &Sku) -> Result<Answer, Verdict> {
-        let mut last =
-            Verdict::Deny { reason: "there is no key".to_owned(), is_unknown_key: false };
+        let mut last = Verdict::Deny {
+            reason: "there is no key".to_owned(),
+            is_unknown_key: false,
+        };
         for key in &self.target.keys {
             let reply = self.act(act, sku, key).await;
             match (judge(&reply), reply) {
@@ -510,7 +574,9 @@ impl Bench {
     }
 
     async fn act(&self, act: &Act, sku: &Sku, key: &Secret) -> Reply {
-        let Target { address, campaign, .. } = &*self.target;
+        let Target {
+            address, campaign, ..
+        } = &*self.target;
         let Context { market, clock, .. } = &self.context;
         let now = clock.now();
         match act {
@@ -524,7 +590,8 @@ impl Bench {
 
     fn note(&self, is_good: bool, what: String) {
         let at = self.context.clock.now();
-        self.stand.change(|test| test.steps.push(Step { at, what, is_good }));
+        self.stand
+            .change(|test| test.steps.push(Step { at, what, is_good }));
     }
 }
 
@@ -541,5 +608,8 @@ fn is_final(verdict: &Verdict) -> bool {
 /// SKUs in a sentence.
 #[must_use]
 pub fn listed(skus: &[Sku]) -> String {
-    skus.iter().map(|sku| format!("'{sku}'")).collect::<Vec<_>>().join(", ")
+    skus.iter()
+        .map(|sku| format!("'{sku}'"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }

@@ -32,7 +32,10 @@ impl Range {
     pub fn new(date: DateTime<Utc>, asked: DateTime<Utc>, head: DateTime<Utc>) -> Self {
         // The date is cut to its second.
         let least = asked - date - TimeDelta::seconds(1);
-        Self { least, most: (head - date).max(least) }
+        Self {
+            least,
+            most: (head - date).max(least),
+        }
     }
 
     /// The range of a response, if it is dated.
@@ -43,14 +46,21 @@ impl Range {
     }
 
     fn intersect(self, other: Self) -> Option<Self> {
-        let both = Self { least: self.least.max(other.least), most: self.most.min(other.most) };
+        let both = Self {
+            least: self.least.max(other.least),
+            most: self.most.min(other.most),
+        };
         (both.least <= both.most).then_some(both)
     }
 
     /// The difference if it is not zero: the end of the range that dates nothing in the future.
     fn difference(self) -> TimeDelta {
         let has_zero = self.least <= TimeDelta::zero() && self.most >= TimeDelta::zero();
-        if has_zero { TimeDelta::zero() } else { self.most.clamp(-LARGEST, LARGEST) }
+        if has_zero {
+            TimeDelta::zero()
+        } else {
+            self.most.clamp(-LARGEST, LARGEST)
+        }
     }
 }
 
@@ -67,7 +77,9 @@ pub struct Skew {
 impl Skew {
     /// Takes in the range of a response that came at `now`.
     pub fn note(&mut self, range: Range, now: DateTime<Utc>) {
-        let both = self.agreed.and_then(|(agreed, n)| Some((agreed.intersect(range)?, n + 1)));
+        let both = self
+            .agreed
+            .and_then(|(agreed, n)| Some((agreed.intersect(range)?, n + 1)));
         let (agreed, n) = both.unwrap_or((range, 1));
         self.agreed = Some((agreed, n));
         if n >= AGREEING {
@@ -95,8 +107,12 @@ impl Skew {
     /// what the last responses suggest until others contradict them.
     #[must_use]
     pub fn tolerance(&self) -> TimeDelta {
-        let largest = self.largest.map_or(TimeDelta::zero(), |(largest, _)| largest);
-        let agreed = self.agreed.map_or(TimeDelta::zero(), |(range, _)| range.difference().abs());
+        let largest = self
+            .largest
+            .map_or(TimeDelta::zero(), |(largest, _)| largest);
+        let agreed = self
+            .agreed
+            .map_or(TimeDelta::zero(), |(range, _)| range.difference().abs());
         largest.max(agreed)
     }
 
@@ -104,7 +120,10 @@ impl Skew {
         self.believed = difference;
         let is_over = |at: DateTime<Utc>| (now - at).abs() > REMEMBERED;
         let size = difference.abs();
-        if self.largest.is_none_or(|(largest, at)| size >= largest || is_over(at)) {
+        if self
+            .largest
+            .is_none_or(|(largest, at)| size >= largest || is_over(at))
+        {
             self.largest = Some((size, now));
         }
     }
@@ -139,17 +158,32 @@ mod tests {
         let cases: [(&str, Vec<Range>, i64); 8] = [
             ("equal clocks", vec![quick(0); 5], 0),
             ("slow responses", vec![response(0, 3_000, 30_000); 5], 0),
-            ("one response of a wrong clock", vec![quick(0), quick(90_000), quick(0)], 0),
-            ("two of three", vec![quick(90_000), quick(90_000), quick(0)], 0),
+            (
+                "one response of a wrong clock",
+                vec![quick(0), quick(90_000), quick(0)],
+                0,
+            ),
+            (
+                "two of three",
+                vec![quick(90_000), quick(90_000), quick(0)],
+                0,
+            ),
             ("ours is ahead", vec![quick(90_000); 3], 90),
             ("ours is behind", vec![quick(-90_000); 3], -89),
             ("far ahead", vec![quick(9_000_000); 3], 3_600),
-            ("set right again", [vec![quick(90_000); 3], vec![quick(0); 3]].concat(), 0),
+            (
+                "set right again",
+                [vec![quick(90_000); 3], vec![quick(0); 3]].concat(),
+                0,
+            ),
         ];
         for (case, responses, seconds) in cases {
             let behind = after(&responses).behind();
             let difference = behind - TimeDelta::seconds(seconds);
-            assert!(difference.abs() <= TimeDelta::seconds(1), "{case}: {behind}");
+            assert!(
+                difference.abs() <= TimeDelta::seconds(1),
+                "{case}: {behind}"
+            );
         }
     }
 
@@ -158,7 +192,10 @@ mod tests {
         for ahead in [-90_000, -3_000, 3_000, 90_000] {
             for (there, back) in [(0, 0), (50, 50), (700, 0), (0, 700)] {
                 let behind = after(&[response(ahead, there, back); 3]).behind();
-                assert!(behind >= TimeDelta::milliseconds(ahead), "{ahead} {there} {back}");
+                assert!(
+                    behind >= TimeDelta::milliseconds(ahead),
+                    "{ahead} {there} {back}"
+                );
             }
         }
     }

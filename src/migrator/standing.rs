@@ -203,7 +203,11 @@ impl Standing {
             return true;
         }
         self.denied_in_a_row = 0;
-        let pause = doubled(DENIED_PAUSE, self.strikes(Trouble::Denied), LAST_DENIED_PAUSE);
+        let pause = doubled(
+            DENIED_PAUSE,
+            self.strikes(Trouble::Denied),
+            LAST_DENIED_PAUSE,
+        );
         self.pauses += 1;
         self.hold(now, pause, State::Paused, reason);
         false
@@ -244,7 +248,9 @@ impl Standing {
     /// The campaign is closed to everybody.
     pub fn closed(&mut self, now: Instant, reason: &str) {
         let is_beside = self.is_held(now);
-        let probes = self.closed.map_or(0, |(_, probes)| probes + u32::from(!is_beside));
+        let probes = self
+            .closed
+            .map_or(0, |(_, probes)| probes + u32::from(!is_beside));
         self.closed = Some((now, probes));
         self.careful = true;
         self.hold(now, CLOSED_PAUSE, State::Paused, reason);
@@ -284,7 +290,9 @@ impl Standing {
 }
 
 fn doubled(first: Duration, times: u32, last: Duration) -> Duration {
-    first.saturating_mul(2u32.saturating_pow(times.min(20))).min(last)
+    first
+        .saturating_mul(2u32.saturating_pow(times.min(20)))
+        .min(last)
 }
 
 #[cfg(test)]
@@ -299,7 +307,9 @@ mod tests {
     }
 
     fn pause(standing: &Standing, now: Instant) -> Duration {
-        standing.held_until().map_or(Duration::ZERO, |until| until - now)
+        standing
+            .held_until()
+            .map_or(Duration::ZERO, |until| until - now)
     }
 
     #[test]
@@ -312,10 +322,14 @@ mod tests {
                 standing.failed(now, "", &mut StdRng::seed_from_u64(seed));
                 pause(&standing, now)
             });
-            let (shortest, longest) =
-                pauses.fold((Duration::MAX, Duration::ZERO), |(a, b), p| (a.min(p), b.max(p)));
+            let (shortest, longest) = pauses.fold((Duration::MAX, Duration::ZERO), |(a, b), p| {
+                (a.min(p), b.max(p))
+            });
             let most = Duration::from_secs(most);
-            assert!(longest <= most && longest > most * 9 / 10, "{longest:?} of {most:?}");
+            assert!(
+                longest <= most && longest > most * 9 / 10,
+                "{longest:?} of {most:?}"
+            );
             assert!(shortest < most / 10, "{shortest:?} of {most:?}");
         }
     }
@@ -446,7 +460,10 @@ mod tests {
         let now = Instant::now();
         let mut standing = Standing::new(4, 2);
         assert!(standing.denied(now, 0, "revoked"));
-        assert!(standing.denied(now, 0, "revoked"), "the same key, refused twice at a time");
+        assert!(
+            standing.denied(now, 0, "revoked"),
+            "the same key, refused twice at a time"
+        );
         assert_eq!(standing.key(), 1);
         assert!(!standing.denied(now, 1, "revoked"));
         assert!(!standing.denied(now, 1, "revoked"));

@@ -88,7 +88,11 @@ impl fmt::Display for Verdict {
 pub fn judge(reply: &Reply) -> Verdict {
     let answer = match reply {
         Reply::Answer(answer) => answer,
-        Reply::Failure(reason) => return Verdict::Retry { reason: reason.clone() },
+        Reply::Failure(reason) => {
+            return Verdict::Retry {
+                reason: reason.clone(),
+            };
+        }
     };
     let errors = errors(answer);
     match answer.status {
@@ -98,14 +102,21 @@ pub fn judge(reply: &Reply) -> Verdict {
         },
         400 if says(&errors, "request is too big") => Verdict::Shrink,
         400 if !errors.is_empty() => Verdict::Refuse { errors },
-        status @ (401 | 403) => {
-            Verdict::Deny { reason: reason(answer, &errors), is_unknown_key: status == 401 }
-        }
-        404 | 405 | 415 | 423 => Verdict::Close { reason: reason(answer, &errors) },
+        status @ (401 | 403) => Verdict::Deny {
+            reason: reason(answer, &errors),
+            is_unknown_key: status == 401,
+        },
+        404 | 405 | 415 | 423 => Verdict::Close {
+            reason: reason(answer, &errors),
+        },
         413 => Verdict::Shrink,
         420 if says(&errors, "parallel") => Verdict::Thin,
-        420 => Verdict::Limit { wait: answer.rate.wait },
-        _ => Verdict::Retry { reason: reason(answer, &errors) },
+        420 => Verdict::Limit {
+            wait: answer.rate.wait,
+        },
+        _ => Verdict::Retry {
+            reason: reason(answer, &errors),
+        },
     }
 }
 
@@ -172,7 +183,11 @@ fn says(errors: &[ApiError], words: &str) -> bool {
 /// One line for people: the Market's own words if it said any.
 fn reason(answer: &Answer, errors: &[ApiError]) -> String {
     let words = words(errors);
-    let words = if words.is_empty() { excerpt(&answer.body) } else { words };
+    let words = if words.is_empty() {
+        excerpt(&answer.body)
+    } else {
+        words
+    };
     format!("status {}: {words}", answer.status)
 }
 
@@ -180,7 +195,11 @@ fn reason(answer: &Answer, errors: &[ApiError]) -> String {
 #[must_use]
 pub fn words(errors: &[ApiError]) -> String {
     const MOST_CHARACTERS: usize = 500;
-    let words: Vec<&str> = errors.iter().take(20).map(|error| error.message.as_str()).collect();
+    let words: Vec<&str> = errors
+        .iter()
+        .take(20)
+        .map(|error| error.message.as_str())
+        .collect();
     words.join("; ").chars().take(MOST_CHARACTERS).collect()
 }
 
@@ -201,7 +220,10 @@ mod tests {
             body: body.to_owned().into(),
             rate: RateHeaders::default(),
             date: None,
-            way: Way { asked: DateTime::UNIX_EPOCH, head: DateTime::UNIX_EPOCH },
+            way: Way {
+                asked: DateTime::UNIX_EPOCH,
+                head: DateTime::UNIX_EPOCH,
+            },
             trace: None,
         })
     }
@@ -214,7 +236,14 @@ mod tests {
     #[test]
     fn success_is_200_and_json_and_ok() {
         assert_eq!(judge(&answer(200, r#"{"status":"OK"}"#)), Verdict::Accept);
-        for body in ["", "<html>", "[]", "{}", r#"{"status":"ERROR"}"#, r#"{"status":"ok"}"#] {
+        for body in [
+            "",
+            "<html>",
+            "[]",
+            "{}",
+            r#"{"status":"ERROR"}"#,
+            r#"{"status":"ok"}"#,
+        ] {
             assert_eq!(judge(&answer(200, body)).name(), "retry", "{body}");
         }
         assert_eq!(judge(&answer(201, r#"{"status":"OK"}"#)).name(), "retry");
@@ -232,17 +261,32 @@ mod tests {
             (415, "", "close"),
             (423, "Campaign is in migration", "close"),
             (413, "", "shrink"),
-            (420, "Hit rate limit of 4 parallel requests for campaignId 12345", "thin"),
-            (420, "Hit rate limit of 100000 requests per '60 SECONDS'", "limit"),
+            (
+                420,
+                "Hit rate limit of 4 parallel requests for campaignId 12345",
+                "thin",
+            ),
+            (
+                420,
+                "Hit rate limit of 100000 requests per '60 SECONDS'",
+                "limit",
+            ),
             (429, "", "retry"),
             (499, "", "retry"),
             (500, "", "retry"),
             (503, "", "retry"),
             (302, "", "retry"),
         ] {
-            assert_eq!(judge(&answer(status, &error(message))).name(), verdict, "{status}");
+            assert_eq!(
+                judge(&answer(status, &error(message))).name(),
+                verdict,
+                "{status}"
+            );
         }
-        assert_eq!(judge(&Reply::Failure("connection reset".to_owned())).name(), "retry");
+        assert_eq!(
+            judge(&Reply::Failure("connection reset".to_owned())).name(),
+            "retry"
+        );
     }
 
     #[test]
@@ -263,9 +307,15 @@ mod tests {
                 .collect()
         };
         assert_eq!(find("Stock for 'A' should not be in the future"), ["A"]);
-        assert_eq!(find("Stock for 'it's' should not be older than a day"), ["it's"]);
+        assert_eq!(
+            find("Stock for 'it's' should not be older than a day"),
+            ["it's"]
+        );
         assert_eq!(find("Duplicate shop-sku 'AA' for warehouse '7'"), ["AA"]);
-        assert_eq!(find("'skus' size must be between 1 and 2000"), Vec::<String>::new());
+        assert_eq!(
+            find("'skus' size must be between 1 and 2000"),
+            Vec::<String>::new()
+        );
         assert_eq!(
             find(
                 "Stock for 'A' should not be in the future, Stock for 'AA' should not be in the future"

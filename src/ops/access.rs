@@ -44,13 +44,18 @@ impl AllowedHosts {
     /// addresses without a port.
     #[must_use]
     pub fn new(bound: SocketAddr, names: &[String]) -> Self {
-        Self { bound, names: names.iter().map(|name| name.to_ascii_lowercase()).collect() }
+        Self {
+            bound,
+            names: names.iter().map(|name| name.to_ascii_lowercase()).collect(),
+        }
     }
 
     /// Whether a `Host` names this listener. The port is not compared: a forwarded port is
     /// another one.
     fn allows(&self, host: &str, local: Option<IpAddr>) -> bool {
-        let Some(name) = without_port(host) else { return false };
+        let Some(name) = without_port(host) else {
+            return false;
+        };
         if let Some(ip) = ip_of(name) {
             let is_listed = self.names.iter().any(|listed| ip_of(listed) == Some(ip));
             // Bound to every address, the one the connection came in on is ours.
@@ -58,7 +63,10 @@ impl AllowedHosts {
             return ip.is_loopback() || is_ours || is_listed;
         }
         name.eq_ignore_ascii_case("localhost")
-            || self.names.iter().any(|listed| name.eq_ignore_ascii_case(listed))
+            || self
+                .names
+                .iter()
+                .any(|listed| name.eq_ignore_ascii_case(listed))
     }
 
     /// Decides whether a request names this listener.
@@ -74,7 +82,11 @@ impl AllowedHosts {
             self.bound
         );
         // Not 403: that is what the Market's listener says, and doctor tells them apart.
-        Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, "FOREIGN_HOST", message))
+        Err(Refusal::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            "FOREIGN_HOST",
+            message,
+        ))
     }
 }
 
@@ -89,7 +101,11 @@ fn check_origin(method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
              carry it, so that web pages cannot send one; with curl, add -H 'X-Stockbridge: \
              {HEADER_VALUE}'",
         );
-        return Err(Refusal::new(StatusCode::FORBIDDEN, "HEADER_MISSING", message));
+        return Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            "HEADER_MISSING",
+            message,
+        ));
     }
     let foreign = |name: &str, value: &str, rule: &str| {
         let message = format!(
@@ -97,7 +113,11 @@ fn check_origin(method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
              instead of a web page",
             shown(value)
         );
-        Err(Refusal::new(StatusCode::FORBIDDEN, "FOREIGN_ORIGIN", message))
+        Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            "FOREIGN_ORIGIN",
+            message,
+        ))
     };
     let host = only(headers, &HOST).unwrap_or_default();
     for origin in headers.get_all(ORIGIN) {
@@ -109,7 +129,11 @@ fn check_origin(method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
     for site in headers.get_all(SEC_FETCH_SITE) {
         let site = site.to_str().unwrap_or_default();
         if !matches!(site, "none" | "same-origin") {
-            return foreign("Sec-Fetch-Site", site, "have none, or 'none' or 'same-origin'");
+            return foreign(
+                "Sec-Fetch-Site",
+                site,
+                "have none, or 'none' or 'same-origin'",
+            );
         }
     }
     Ok(())
@@ -121,7 +145,10 @@ pub(super) async fn require_host(
     request: Request,
     next: Next,
 ) -> Response {
-    let local = request.extensions().get::<LocalAddr>().map(|local| local.0.ip().to_canonical());
+    let local = request
+        .extensions()
+        .get::<LocalAddr>()
+        .map(|local| local.0.ip().to_canonical());
     match hosts.check(request.headers(), local) {
         Ok(()) => next.run(request).await,
         Err(refusal) => refused(refusal),
@@ -137,7 +164,10 @@ pub(super) async fn require_header(request: Request, next: Next) -> Response {
 }
 
 fn refused(refusal: Refusal) -> Response {
-    debug!(code = refusal.code, "refused an operator's request: {}", refusal.message);
+    debug!(
+        code = refusal.code,
+        "refused an operator's request: {}", refusal.message
+    );
     refusal.into_response()
 }
 
@@ -153,8 +183,9 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 /// The host of `host`, `host:port`, `[ip]` or `[ip]:port`; `None` if it is none of these.
 fn without_port(host: &str) -> Option<&str> {
     let is_port = |rest: &str| {
-        rest.strip_prefix(':')
-            .map_or(rest.is_empty(), |port| port.bytes().all(|b| b.is_ascii_digit()))
+        rest.strip_prefix(':').map_or(rest.is_empty(), |port| {
+            port.bytes().all(|b| b.is_ascii_digit())
+        })
     };
     let end = match host.strip_prefix('[') {
         Some(inner) => inner.find(']')? + 2,
@@ -166,14 +197,19 @@ fn without_port(host: &str) -> Option<&str> {
 
 /// An IP address as a URL spells it, or plain.
 fn ip_of(name: &str) -> Option<IpAddr> {
-    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    let bare = name
+        .strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'))
+        .unwrap_or(name);
     bare.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
 }
 
 /// Whether an `Origin` is that of pages served under this `Host`.
 fn is_origin_of(origin: &str, host: &str) -> bool {
     let [plain, secure] = ["http://", "https://"].map(|scheme| origin.strip_prefix(scheme));
-    plain.or(secure).is_some_and(|authority| authority.eq_ignore_ascii_case(host))
+    plain
+        .or(secure)
+        .is_some_and(|authority| authority.eq_ignore_ascii_case(host))
 }
 
 fn shown(text: &str) -> String {
@@ -196,7 +232,10 @@ mod tests {
         }
         let local = Some("172.17.0.2".parse().unwrap());
         let method = method.parse().unwrap();
-        match hosts.check(&headers, local).and_then(|()| check_origin(&method, &headers)) {
+        match hosts
+            .check(&headers, local)
+            .and_then(|()| check_origin(&method, &headers))
+        {
             Ok(()) => "served",
             Err(refusal) => refusal.code,
         }
@@ -238,7 +277,10 @@ mod tests {
             assert_eq!(verdict("GET", &[("host", host)]), "FOREIGN_HOST", "{host}");
         }
         assert_eq!(verdict("GET", &[]), "FOREIGN_HOST");
-        assert_eq!(verdict("GET", &[("host", "localhost"), ("host", "localhost")]), "FOREIGN_HOST");
+        assert_eq!(
+            verdict("GET", &[("host", "localhost"), ("host", "localhost")]),
+            "FOREIGN_HOST"
+        );
     }
 
     #[test]
@@ -254,18 +296,37 @@ mod tests {
             (vec![OURS], "served"),
             (vec![OURS, ("origin", "http://localhost:9090")], "served"),
             (vec![OURS, ("origin", "https://LOCALHOST:9090")], "served"),
-            (vec![OURS, ("origin", "http://localhost:3000")], "FOREIGN_ORIGIN"),
+            (
+                vec![OURS, ("origin", "http://localhost:3000")],
+                "FOREIGN_ORIGIN",
+            ),
             (vec![OURS, ("origin", "http://localhost")], "FOREIGN_ORIGIN"),
-            (vec![OURS, ("origin", "http://127.0.0.1:9090")], "FOREIGN_ORIGIN"),
-            (vec![OURS, ("origin", "https://evil.example")], "FOREIGN_ORIGIN"),
+            (
+                vec![OURS, ("origin", "http://127.0.0.1:9090")],
+                "FOREIGN_ORIGIN",
+            ),
+            (
+                vec![OURS, ("origin", "https://evil.example")],
+                "FOREIGN_ORIGIN",
+            ),
             (vec![OURS, ("origin", "null")], "FOREIGN_ORIGIN"),
             (vec![OURS, ("origin", "")], "FOREIGN_ORIGIN"),
             (vec![OURS, ("sec-fetch-site", "same-origin")], "served"),
             (vec![OURS, ("sec-fetch-site", "none")], "served"),
-            (vec![OURS, ("sec-fetch-site", "same-site")], "FOREIGN_ORIGIN"),
-            (vec![OURS, ("sec-fetch-site", "cross-site")], "FOREIGN_ORIGIN"),
             (
-                vec![OURS, ("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")],
+                vec![OURS, ("sec-fetch-site", "same-site")],
+                "FOREIGN_ORIGIN",
+            ),
+            (
+                vec![OURS, ("sec-fetch-site", "cross-site")],
+                "FOREIGN_ORIGIN",
+            ),
+            (
+                vec![
+                    OURS,
+                    ("sec-fetch-site", "none"),
+                    ("sec-fetch-site", "cross-site"),
+                ],
                 "FOREIGN_ORIGIN",
             ),
         ] {
@@ -289,6 +350,10 @@ mod tests {
         assert!(refusal.message.contains("ops_hosts") && refusal.message.len() < 300);
         headers.insert(HOST, "localhost".parse().unwrap());
         let refusal = check_origin(&Method::POST, &headers).unwrap_err();
-        assert!(refusal.message.contains("-H 'X-Stockbridge: 1'"), "{}", refusal.message);
+        assert!(
+            refusal.message.contains("-H 'X-Stockbridge: 1'"),
+            "{}",
+            refusal.message
+        );
     }
 }

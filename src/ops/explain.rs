@@ -47,7 +47,9 @@ pub(super) async fn explain(
             return Refusal::new(StatusCode::BAD_REQUEST, "NO_SKU", message).into_response();
         }
     };
-    let Some(house) = ops.house.get() else { return starting().into_response() };
+    let Some(house) = ops.house.get() else {
+        return starting().into_response();
+    };
     let chosen: Vec<ShopId> = match house.choose(asked.shop.as_deref()) {
         Ok(chosen) => chosen.into_iter().map(|(id, _)| id).collect(),
         Err(refusal) => return refusal.into_response(),
@@ -59,7 +61,9 @@ pub(super) async fn explain(
     let house = Arc::clone(&ops.house);
     // Looks through all that happened lately: off the threads that answer the Market.
     run_blocking(move || {
-        let Some(house) = house.get() else { return starting().into_response() };
+        let Some(house) = house.get() else {
+            return starting().into_response();
+        };
         let explain = |(id, steps): (ShopId, Vec<String>)| Explanation {
             sources: steps,
             ..house.explain(id, &house.shops[id.index()], &sku)
@@ -150,7 +154,9 @@ struct Request {
 impl House {
     /// What sources have stated of a SKU. What cannot be read is said in its place.
     async fn steps(&self, shop: ShopId, sku: &Sku) -> Vec<String> {
-        let Some(intake) = self.feeds.intake(shop) else { return Vec::new() };
+        let Some(intake) = self.feeds.intake(shop) else {
+            return Vec::new();
+        };
         let steps = intake.explain(sku).await;
         steps.unwrap_or_else(|error| vec![format!("what was stated is not known: {error}")])
     }
@@ -185,12 +191,16 @@ impl House {
             count: level.count.get(),
             updated_at: level.updated_at.to_utc(),
             last_asserted_hour: asserted.map(|asserted| asserted.hour.start().to_utc()),
-            origin: asserted.and_then(|a| Origin::from_number(a.origin)).map(Origin::name),
+            origin: asserted
+                .and_then(|a| Origin::from_number(a.origin))
+                .map(Origin::name),
         }
     }
 
     fn asked(&self, shop: ShopId, sku: &Sku, entry: Option<Entry>) -> Vec<AskedFor> {
-        let mut mark = entry.map(|entry| self.marks.get(shop, entry.id())).unwrap_or_default();
+        let mut mark = entry
+            .map(|entry| self.marks.get(shop, entry.id()))
+            .unwrap_or_default();
         if entry.is_none() {
             self.marks.strangers(shop, &self.book, |stranger, found| {
                 if stranger == sku {
@@ -199,7 +209,12 @@ impl House {
             });
         }
         let asked = mark.asked.into_iter();
-        asked.map(|(warehouse, hour)| AskedFor { warehouse, hour: hour.start().to_utc() }).collect()
+        asked
+            .map(|(warehouse, hour)| AskedFor {
+                warehouse,
+                hour: hour.start().to_utc(),
+            })
+            .collect()
     }
 
     fn in_ledger(&self, shop: ShopId, entry: Entry) -> Option<InLedger> {
@@ -217,7 +232,11 @@ impl House {
         let sighting = self.sightings.get(shop, entry.id());
         let class = sighting.class()?;
         let available = (class != Class::Unknown).then(|| sighting.available());
-        Some(OnMarket { available, looked_at: sighting.at(), class: class.name() })
+        Some(OnMarket {
+            available,
+            looked_at: sighting.at(),
+            class: class.name(),
+        })
     }
 }
 
@@ -251,12 +270,20 @@ impl Explanation<'_> {
                 let both = market.looked_at.zip(sent_at);
                 let is_before =
                     both.is_some_and(|(looked_at, sent_at)| looked_at + minute <= sent_at);
-                let when = if is_before { ", before that was sent" } else { "" };
+                let when = if is_before {
+                    ", before that was sent"
+                } else {
+                    ""
+                };
                 format!(", and showed {available} ({}{when})", market.class)
             }
             None => String::new(),
         };
-        let mode = if is_held { "held, nothing is sent" } else { shop.mode.name() };
+        let mode = if is_held {
+            "held, nothing is sent"
+        } else {
+            shop.mode.name()
+        };
         format!(
             "the seller has {} as of {}; {sent}{seen}; migrate is {mode}",
             book.count, book.updated_at
@@ -282,6 +309,13 @@ impl From<(Event, Option<Batch>)> for Told {
             answer: batch.words,
             trace: batch.trace,
         });
-        Self { at: event.at(), what, count: event.count, origin, class, request }
+        Self {
+            at: event.at(),
+            what,
+            count: event.count,
+            origin,
+            class,
+            request,
+        }
     }
 }

@@ -20,7 +20,9 @@ type Rows = Vec<(Vec<(&'static str, String)>, f64)>;
 
 impl Collector for Live {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Some(house) = self.0.get() else { return Ok(()) };
+        let Some(house) = self.0.get() else {
+            return Ok(());
+        };
         for (name, help, rows) in gauges(house) {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             for (labels, value) in rows {
@@ -40,13 +42,21 @@ fn gauges(house: &House) -> Vec<(&'static str, &'static str, Rows)> {
     let mut gauges = vec![
         ("build_info", "Which release this is", build),
         ("alarm", "1 while this alarm is on", alarms(house)),
-        ("store_disk_bytes", "What the store takes on disk", plain(as_f64(store.disk_bytes))),
+        (
+            "store_disk_bytes",
+            "What the store takes on disk",
+            plain(as_f64(store.disk_bytes)),
+        ),
         (
             "store_log_bytes",
             "Changes not yet folded into the snapshot",
             plain(as_f64(store.log_bytes)),
         ),
-        ("store_failed", "1 while the store cannot write", plain(f64::from(u8::from(is_failed)))),
+        (
+            "store_failed",
+            "1 while the store cannot write",
+            plain(f64::from(u8::from(is_failed))),
+        ),
     ];
     gauges.extend(per_shop(house));
     gauges
@@ -54,7 +64,9 @@ fn gauges(house: &House) -> Vec<(&'static str, &'static str, Rows)> {
 
 fn alarms(house: &House) -> Rows {
     let active = house.alarms.active();
-    let on = active.iter().map(|alarm| (alarm.alarm, alarm.about.clone(), 1.0));
+    let on = active
+        .iter()
+        .map(|alarm| (alarm.alarm, alarm.about.clone(), 1.0));
     // A kind that is not on shows 0, so that an alert can be written before the first time.
     let off = AlarmKind::ALL
         .iter()
@@ -83,7 +95,10 @@ fn per_shop(house: &House) -> Vec<(&'static str, &'static str, Rows)> {
         let is_sending = shop.mode == Mode::On && house.held.is_none();
         note(&mut sending, f64::from(u8::from(is_sending)));
         for source in &status.sources {
-            let labels = label.iter().cloned().chain([("origin", source.origin.to_owned())]);
+            let labels = label
+                .iter()
+                .cloned()
+                .chain([("origin", source.origin.to_owned())]);
             asserted.push((labels.collect(), seconds(Some(source.last_asserted))));
         }
         if let (Some(n), Some(report)) = (status.dirty, status.migrator) {
@@ -105,9 +120,21 @@ fn per_shop(house: &House) -> Vec<(&'static str, &'static str, Rows)> {
             "When this origin last said anything of a shop's stock",
             asserted,
         ),
-        ("dirty_skus", "SKUs the Market does not have as the book has them", dirty),
-        ("in_flight_skus", "SKUs in requests under way to the Market", in_flight),
-        ("quarantined_skus", "SKUs set aside because the Market refuses them", quarantined),
+        (
+            "dirty_skus",
+            "SKUs the Market does not have as the book has them",
+            dirty,
+        ),
+        (
+            "in_flight_skus",
+            "SKUs in requests under way to the Market",
+            in_flight,
+        ),
+        (
+            "quarantined_skus",
+            "SKUs set aside because the Market refuses them",
+            quarantined,
+        ),
         (
             "last_acknowledged_timestamp_seconds",
             "When the Market last took a batch, 0 if not since the start",
@@ -131,9 +158,16 @@ fn per_source(house: &House) -> Vec<(&'static str, &'static str, Rows)> {
     for (_, intake) in house.feeds.intakes() {
         for (index, name) in intake.sources().enumerate() {
             let standing = intake.standing(index);
-            let label = [("shop", intake.shop().to_owned()), ("source", name.to_owned())];
+            let label = [
+                ("shop", intake.shop().to_owned()),
+                ("source", name.to_owned()),
+            ];
             let with = |key: &'static str, value: &str| {
-                label.iter().cloned().chain([(key, value.to_owned())]).collect()
+                label
+                    .iter()
+                    .cloned()
+                    .chain([(key, value.to_owned())])
+                    .collect()
             };
             taken_at.push((label.to_vec(), seconds(standing.last_at)));
             rows.push((with("outcome", "taken"), as_f64(standing.rows)));
@@ -154,7 +188,11 @@ fn per_source(house: &House) -> Vec<(&'static str, &'static str, Rows)> {
             "When a delivery of this source last came to its end, 0 if not since the start",
             taken_at,
         ),
-        ("source_rows", "Rows of this source since the start, by what became of them", rows),
+        (
+            "source_rows",
+            "Rows of this source since the start, by what became of them",
+            rows,
+        ),
         (
             "source_deliveries",
             "Deliveries of this source since the start, by what became of them",
@@ -167,17 +205,27 @@ fn per_survey(house: &House) -> Vec<(&'static str, &'static str, Rows)> {
     let mut classes = Rows::new();
     let mut equal = Rows::new();
     for (id, shop) in house.ids() {
-        let Some(survey) = house.migrator.survey(id) else { continue };
+        let Some(survey) = house.migrator.survey(id) else {
+            continue;
+        };
         let label = ("shop", shop.name.clone());
         equal.push((vec![label.clone()], seconds(survey.last_equal)));
         for class in Class::ALL {
-            let count = survey.classes.get(class.name()).copied().unwrap_or_default();
+            let count = survey
+                .classes
+                .get(class.name())
+                .copied()
+                .unwrap_or_default();
             let labels = vec![label.clone(), ("class", class.name().to_owned())];
             classes.push((labels, as_f64(count)));
         }
     }
     vec![
-        ("read_back_skus", "SKUs by how the Market's copy stands to what was sent", classes),
+        (
+            "read_back_skus",
+            "SKUs by how the Market's copy stands to what was sent",
+            classes,
+        ),
         (
             "last_equal_timestamp_seconds",
             "When the Market's copy was last explained to the last SKU, 0 if never",
@@ -187,7 +235,9 @@ fn per_survey(house: &House) -> Vec<(&'static str, &'static str, Rows)> {
 }
 
 fn seconds(at: Option<DateTime<Utc>>) -> f64 {
-    at.map_or(0.0, |at| as_f64(u64::try_from(at.timestamp()).unwrap_or_default()))
+    at.map_or(0.0, |at| {
+        as_f64(u64::try_from(at.timestamp()).unwrap_or_default())
+    })
 }
 
 fn count(n: usize) -> f64 {

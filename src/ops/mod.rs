@@ -104,7 +104,11 @@ impl Ops {
     /// Nothing is ready yet. `public` are the tasks that serve requests.
     #[must_use]
     pub fn new(public: Tasks) -> Self {
-        Self { house: Arc::default(), registry: Arc::default(), public }
+        Self {
+            house: Arc::default(),
+            registry: Arc::default(),
+            public,
+        }
     }
 
     /// Everything is there: the store is replayed and we can be fed and asked.
@@ -135,7 +139,10 @@ impl Ops {
                 Refusal::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
             })
             .with_state(self)
-            .layer(middleware::from_fn_with_state(Arc::new(hosts), access::require_host))
+            .layer(middleware::from_fn_with_state(
+                Arc::new(hosts),
+                access::require_host,
+            ))
     }
 }
 
@@ -148,7 +155,9 @@ struct Which {
 
 /// Has the Market's copy read back now. What comes of it is in the status.
 async fn verify(State(ops): State<Ops>, Query(which): Query<Which>) -> Response {
-    let Some(house) = ops.house.get() else { return starting().into_response() };
+    let Some(house) = ops.house.get() else {
+        return starting().into_response();
+    };
     let chosen = match house.choose(which.shop.as_deref()) {
         Ok(chosen) => chosen,
         Err(refusal) => return refusal.into_response(),
@@ -188,8 +197,20 @@ async fn ready(State(ops): State<Ops>) -> Response {
     };
     let ready = state == "ready";
     let cold_shops = house.map(House::cold_shops).unwrap_or_default();
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(Readiness { ready, state, cold_shops })).into_response()
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (
+        status,
+        Json(Readiness {
+            ready,
+            state,
+            cold_shops,
+        }),
+    )
+        .into_response()
 }
 
 async fn status(State(ops): State<Ops>) -> Response {
@@ -203,7 +224,9 @@ async fn status(State(ops): State<Ops>) -> Response {
 
 async fn metrics_text(State(ops): State<Ops>) -> Response {
     run_blocking(move || {
-        let Some(registry) = ops.registry.get() else { return starting().into_response() };
+        let Some(registry) = ops.registry.get() else {
+            return starting().into_response();
+        };
         let mut text = String::new();
         if let Err(error) = prometheus_client::encoding::text::encode(&mut text, registry) {
             error!(error = %error, "cannot write the metrics");
@@ -216,8 +239,12 @@ async fn metrics_text(State(ops): State<Ops>) -> Response {
 }
 
 fn starting() -> Refusal {
-    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "STARTING", "the store is being read")
-        .retry_after(1)
+    Refusal::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "STARTING",
+        "the store is being read",
+    )
+    .retry_after(1)
 }
 
 #[derive(Serialize)]
@@ -265,7 +292,10 @@ impl House {
 
     fn cold_shops(&self) -> Vec<&str> {
         let is_cold = |(id, _): &(ShopId, _)| self.book.is_cold(*id);
-        self.ids().filter(is_cold).map(|(_, shop)| shop.name.as_str()).collect()
+        self.ids()
+            .filter(is_cold)
+            .map(|(_, shop)| shop.name.as_str())
+            .collect()
     }
 
     /// The shop of this name, or all of them.
@@ -292,7 +322,10 @@ impl House {
             alarms: self.alarms.active(),
             store: self.store.status(),
             held: self.held.as_deref(),
-            shops: self.ids().map(|(id, shop)| self.shop_status(id, shop)).collect(),
+            shops: self
+                .ids()
+                .map(|(id, shop)| self.shop_status(id, shop))
+                .collect(),
         }
     }
 
@@ -305,7 +338,9 @@ impl House {
             migrate: shop.mode.name(),
             cold: self.book.is_cold(id),
             skus: self.book.len(id),
-            dirty: report.is_some().then(|| self.ledger.count_dirty(id, &self.book)),
+            dirty: report
+                .is_some()
+                .then(|| self.ledger.count_dirty(id, &self.book)),
             last_push: self.pushes.last(id),
             sources: self.sources.named(id),
             migrator: report,

@@ -83,7 +83,10 @@ struct Coverage {
 impl House {
     fn readiness(&self) -> Readiness<'_> {
         let now = self.clock.now();
-        let shops: Vec<_> = self.ids().map(|(id, shop)| self.shop_readiness(id, shop)).collect();
+        let shops: Vec<_> = self
+            .ids()
+            .map(|(id, shop)| self.shop_readiness(id, shop))
+            .collect();
         let is_go = shops.iter().all(|shop| shop.reasons.is_empty());
         Readiness {
             now,
@@ -99,7 +102,9 @@ impl House {
         let coverage = self.coverage(id);
         let report = self.migrator.report(id);
         let survey = self.migrator.survey(id);
-        let dirty = report.is_some().then(|| self.ledger.count_dirty(id, &self.book));
+        let dirty = report
+            .is_some()
+            .then(|| self.ledger.count_dirty(id, &self.book));
         let last_equal = survey.as_ref().and_then(|survey| survey.last_equal);
         let facts = Facts {
             now,
@@ -141,14 +146,19 @@ impl House {
             latest = latest.max(self.marks.last_asked(shop, entry.id()));
         });
         let strangers = |see: &mut dyn FnMut(&str, &Mark)| {
-            self.marks.strangers(shop, &self.book, |sku, mark| see(sku.as_str(), mark))
+            self.marks
+                .strangers(shop, &self.book, |sku, mark| see(sku.as_str(), mark))
         };
         strangers(&mut |_, mark| latest = latest.max(mark.last_asked()));
-        let Some(latest) = latest else { return Coverage::default() };
+        let Some(latest) = latest else {
+            return Coverage::default();
+        };
         let since = latest.start().to_utc() - LATELY;
         let is_late = |hour: Option<Hour>| hour.is_some_and(|h| h.start().to_utc() >= since);
-        let mut found =
-            Coverage { last_asked: Some(latest.start().to_utc()), ..Coverage::default() };
+        let mut found = Coverage {
+            last_asked: Some(latest.start().to_utc()),
+            ..Coverage::default()
+        };
         self.book.for_each(shop, |_, entry| {
             if is_late(self.marks.last_asked(shop, entry.id())) {
                 found.in_book += 1;
@@ -174,7 +184,11 @@ fn verdict(is_go: bool) -> &'static str {
 }
 
 fn of_class(survey: &Survey, class: Class) -> u64 {
-    survey.classes.get(class.name()).copied().unwrap_or_default()
+    survey
+        .classes
+        .get(class.name())
+        .copied()
+        .unwrap_or_default()
 }
 
 /// What a verdict is based on.
@@ -216,16 +230,31 @@ impl Facts<'_> {
     }
 
     fn judge_coverage(&self, reasons: &mut Vec<String>, remarks: &mut Vec<String>) {
-        let Coverage { asked, in_book, acknowledged, missing, incomplete, .. } = self.coverage;
+        let Coverage {
+            asked,
+            in_book,
+            acknowledged,
+            missing,
+            incomplete,
+            ..
+        } = self.coverage;
         if *asked == 0 {
             let text = "the Market has asked for nothing yet: what it needs is not known";
             // After the end nobody asks any more, and whoever starts then cannot wait for it.
             let is_over = self.now.date_naive() > self.cutoff;
-            let list = if is_over { &mut *remarks } else { &mut *reasons };
+            let list = if is_over {
+                &mut *remarks
+            } else {
+                &mut *reasons
+            };
             list.push(text.to_owned());
         }
         if in_book < asked {
-            let named = missing.iter().take(3).map(|sku| format!("'{sku}'")).collect::<Vec<_>>();
+            let named = missing
+                .iter()
+                .take(3)
+                .map(|sku| format!("'{sku}'"))
+                .collect::<Vec<_>>();
             reasons.push(format!(
                 "{} of {asked} SKUs the Market asked for lately are not in the book, such as {}",
                 asked - in_book,
@@ -234,8 +263,9 @@ impl Facts<'_> {
         }
         if acknowledged < in_book {
             let waiting = in_book - acknowledged;
-            reasons
-                .push(format!("{waiting} SKUs it asked for are not acknowledged as they are now"));
+            reasons.push(format!(
+                "{waiting} SKUs it asked for are not acknowledged as they are now"
+            ));
         }
         if *incomplete {
             remarks.push("it asked for more unknown SKUs than are remembered".to_owned());
@@ -263,8 +293,14 @@ impl Facts<'_> {
     fn judge_copy(&self, reasons: &mut Vec<String>, remarks: &mut Vec<String>) {
         let Some(survey) = self.survey else { return };
         for (class, what) in [
-            (Class::Drifted, "SKUs differ on the Market, and nothing explains it"),
-            (Class::Unknown, "SKUs were taken by the Market and are shown nowhere"),
+            (
+                Class::Drifted,
+                "SKUs differ on the Market, and nothing explains it",
+            ),
+            (
+                Class::Unknown,
+                "SKUs were taken by the Market and are shown nowhere",
+            ),
         ] {
             let count = of_class(survey, class);
             // In a dry run nothing was sent, and that is said already.
@@ -277,7 +313,9 @@ impl Facts<'_> {
             Some(at) if self.now - at <= EQUAL_WITHIN => {}
             Some(at) => {
                 let hours = (self.now - at).num_hours();
-                reasons.push(format!("the Market's copy was last explained whole {hours} h ago"));
+                reasons.push(format!(
+                    "the Market's copy was last explained whole {hours} h ago"
+                ));
             }
             None => reasons.push(
                 "the Market's copy was never read back and explained whole: `stockbridge verify`"
@@ -286,8 +324,9 @@ impl Facts<'_> {
         }
         let not_ours = of_class(survey, Class::NotOurs);
         if not_ours > 0 {
-            remarks
-                .push(format!("the Market shows {not_ours} SKUs of which the seller never spoke"));
+            remarks.push(format!(
+                "the Market shows {not_ours} SKUs of which the seller never spoke"
+            ));
         }
     }
 }
@@ -313,15 +352,30 @@ mod tests {
     }
 
     fn good() -> (Coverage, Survey, Report) {
-        let coverage = Coverage { asked: 9, in_book: 9, acknowledged: 9, ..Coverage::default() };
+        let coverage = Coverage {
+            asked: 9,
+            in_book: 9,
+            acknowledged: 9,
+            ..Coverage::default()
+        };
         let last_equal = Some("2026-11-20T09:00:00Z".parse().unwrap());
-        (coverage, Survey { last_equal, ..Survey::default() }, Report::default())
+        (
+            coverage,
+            Survey {
+                last_equal,
+                ..Survey::default()
+            },
+            Report::default(),
+        )
     }
 
     #[test]
     fn all_well_is_go() {
         let (coverage, survey, report) = good();
-        assert_eq!(facts(&coverage, &survey, &report).judge().0, Vec::<String>::new());
+        assert_eq!(
+            facts(&coverage, &survey, &report).judge().0,
+            Vec::<String>::new()
+        );
     }
 
     #[test]
@@ -329,27 +383,108 @@ mod tests {
         let (coverage, survey, report) = good();
         let reasons = |facts: Facts<'_>| facts.judge().0.join("; ");
         let base = || facts(&coverage, &survey, &report);
-        let drifted = Survey { classes: [("drifted", 2)].into(), ..survey.clone() };
-        let old =
-            Survey { last_equal: Some("2026-11-18T09:00:00Z".parse().unwrap()), ..survey.clone() };
-        let paused =
-            Report { state: "paused", reason: Some("revoked".into()), ..Report::default() };
-        let missing = Coverage { asked: 10, missing: vec!["X".into()], ..good().0 };
-        let unacked = Coverage { acknowledged: 8, ..good().0 };
+        let drifted = Survey {
+            classes: [("drifted", 2)].into(),
+            ..survey.clone()
+        };
+        let old = Survey {
+            last_equal: Some("2026-11-18T09:00:00Z".parse().unwrap()),
+            ..survey.clone()
+        };
+        let paused = Report {
+            state: "paused",
+            reason: Some("revoked".into()),
+            ..Report::default()
+        };
+        let missing = Coverage {
+            asked: 10,
+            missing: vec!["X".into()],
+            ..good().0
+        };
+        let unacked = Coverage {
+            acknowledged: 8,
+            ..good().0
+        };
         let unasked = Coverage::default();
         for (facts, expected) in [
-            (Facts { mode: Mode::DryRun, ..base() }, "migrate is \"dry-run\""),
-            (Facts { held: Some("another's"), ..base() }, "another's"),
-            (Facts { is_cold: true, ..base() }, "no stock is known"),
+            (
+                Facts {
+                    mode: Mode::DryRun,
+                    ..base()
+                },
+                "migrate is \"dry-run\"",
+            ),
+            (
+                Facts {
+                    held: Some("another's"),
+                    ..base()
+                },
+                "another's",
+            ),
+            (
+                Facts {
+                    is_cold: true,
+                    ..base()
+                },
+                "no stock is known",
+            ),
             (Facts { dirty: 3, ..base() }, "3 SKUs wait"),
-            (Facts { silent_for: TimeDelta::hours(30), ..base() }, "for 30 h"),
-            (Facts { survey: Some(&drifted), ..base() }, "2 SKUs differ"),
-            (Facts { survey: Some(&old), ..base() }, "49 h ago"),
-            (Facts { survey: Some(&Survey::default()), ..base() }, "never read back"),
-            (Facts { report: Some(&paused), ..base() }, "revoked"),
-            (Facts { coverage: &missing, ..base() }, "1 of 10 SKUs"),
-            (Facts { coverage: &unacked, ..base() }, "1 SKUs it asked for"),
-            (Facts { coverage: &unasked, ..base() }, "asked for nothing yet"),
+            (
+                Facts {
+                    silent_for: TimeDelta::hours(30),
+                    ..base()
+                },
+                "for 30 h",
+            ),
+            (
+                Facts {
+                    survey: Some(&drifted),
+                    ..base()
+                },
+                "2 SKUs differ",
+            ),
+            (
+                Facts {
+                    survey: Some(&old),
+                    ..base()
+                },
+                "49 h ago",
+            ),
+            (
+                Facts {
+                    survey: Some(&Survey::default()),
+                    ..base()
+                },
+                "never read back",
+            ),
+            (
+                Facts {
+                    report: Some(&paused),
+                    ..base()
+                },
+                "revoked",
+            ),
+            (
+                Facts {
+                    coverage: &missing,
+                    ..base()
+                },
+                "1 of 10 SKUs",
+            ),
+            (
+                Facts {
+                    coverage: &unacked,
+                    ..base()
+                },
+                "1 SKUs it asked for",
+            ),
+            (
+                Facts {
+                    coverage: &unasked,
+                    ..base()
+                },
+                "asked for nothing yet",
+            ),
         ] {
             let told = reasons(facts);
             assert!(told.contains(expected), "{expected:?} is not in {told:?}");
@@ -361,8 +496,10 @@ mod tests {
     fn after_the_end_nobody_asks_and_that_is_only_a_remark() {
         let (_, survey, report) = good();
         let unasked = Coverage::default();
-        let late =
-            Facts { cutoff: "2026-11-01".parse().unwrap(), ..facts(&unasked, &survey, &report) };
+        let late = Facts {
+            cutoff: "2026-11-01".parse().unwrap(),
+            ..facts(&unasked, &survey, &report)
+        };
         let (reasons, remarks) = late.judge();
         assert_eq!((reasons.len(), remarks.len()), (0, 1));
     }

@@ -24,7 +24,9 @@ pub(super) async fn begin(
     State(ops): State<Ops>,
     order: Result<Json<Order>, JsonRejection>,
 ) -> Response {
-    let Some(house) = ops.house.get() else { return starting().into_response() };
+    let Some(house) = ops.house.get() else {
+        return starting().into_response();
+    };
     let Json(order) = match order {
         Ok(order) => order,
         Err(error) => return refuse("BAD_REQUEST", error.body_text()).into_response(),
@@ -53,10 +55,14 @@ pub(super) async fn begin(
 }
 
 pub(super) async fn latest(State(ops): State<Ops>, Query(which): Query<Which>) -> Response {
-    let Some(house) = ops.house.get() else { return starting().into_response() };
+    let Some(house) = ops.house.get() else {
+        return starting().into_response();
+    };
     match house.choose(which.shop.as_deref()) {
         Ok(chosen) => {
-            let tests = chosen.iter().map(|(id, _)| house.migrator.latest_selftest(*id));
+            let tests = chosen
+                .iter()
+                .map(|(id, _)| house.migrator.latest_selftest(*id));
             Json(tests.collect::<Vec<_>>()).into_response()
         }
         Err(refusal) => refusal.into_response(),

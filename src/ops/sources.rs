@@ -88,7 +88,11 @@ impl From<&Fault> for Row {
 }
 
 fn kind(fault: &Fault) -> &'static str {
-    if fault.is_suspicious { "suspicious" } else { "rejected" }
+    if fault.is_suspicious {
+        "suspicious"
+    } else {
+        "rejected"
+    }
 }
 
 /// What became of a delivery, on the wire.
@@ -134,7 +138,14 @@ pub struct Told {
 
 impl From<&Receipt> for Told {
     fn from(receipt: &Receipt) -> Self {
-        let Tally { new, changed, unchanged, outdated, zeroed, in_stock: _ } = receipt.tally;
+        let Tally {
+            new,
+            changed,
+            unchanged,
+            outdated,
+            zeroed,
+            in_stock: _,
+        } = receipt.tally;
         let (outcome, doubt) = match &receipt.outcome {
             Outcome::Taken => ("taken", None),
             Outcome::Looked => ("looked", None),
@@ -162,7 +173,9 @@ impl From<&Receipt> for Told {
 }
 
 async fn list(State(ops): State<Ops>) -> Response {
-    let Some(house) = ops.house.get() else { return starting().into_response() };
+    let Some(house) = ops.house.get() else {
+        return starting().into_response();
+    };
     let mut shown = Vec::new();
     for (shop, intake) in house.feeds.intakes() {
         for (index, config) in house.feeds.configs(shop).enumerate() {
@@ -180,7 +193,13 @@ async fn show(intake: &Intake, index: usize, kind: &'static str) -> Shown {
         it if it.reading_since.is_some() => "reading",
         it if it.failure.is_some() => "failed",
         it if !it.held.is_empty() => "held",
-        it if it.last.as_ref().is_some_and(|last| last.absence_untold.is_some()) => "incomplete",
+        it if it
+            .last
+            .as_ref()
+            .is_some_and(|last| last.absence_untold.is_some()) =>
+        {
+            "incomplete"
+        }
         it if it.last.is_some() => "ok",
         _ => "waiting",
     };
@@ -195,7 +214,10 @@ async fn show(intake: &Intake, index: usize, kind: &'static str) -> Shown {
         last: standing.last.as_ref().map(Told::from),
         last_at: standing.last_at,
         held: standing.held.last().map(|held| held.doubt.clone()),
-        failure: standing.failure.as_ref().map(|(at, text)| format!("{at}: {text}")),
+        failure: standing
+            .failure
+            .as_ref()
+            .map(|(at, text)| format!("{at}: {text}")),
         rejected: rejected.iter().map(Row::from).collect(),
     }
 }
@@ -213,9 +235,16 @@ impl House {
     fn source(&self, which: &Which) -> Result<(ShopId, &Intake, usize), Refusal> {
         let refuse = |message: String| Refusal::new(StatusCode::NOT_FOUND, "NOT_FOUND", message);
         if let Some(shop) = &which.shop
-            && !self.feeds.intakes().any(|(_, intake)| intake.shop() == shop)
+            && !self
+                .feeds
+                .intakes()
+                .any(|(_, intake)| intake.shop() == shop)
         {
-            let known: Vec<&str> = self.feeds.intakes().map(|(_, intake)| intake.shop()).collect();
+            let known: Vec<&str> = self
+                .feeds
+                .intakes()
+                .map(|(_, intake)| intake.shop())
+                .collect();
             return Err(refuse(format!(
                 "there is no shop '{shop}': there are {}",
                 known.join(", ")
@@ -230,18 +259,23 @@ impl House {
             .filter_map(|(shop, intake)| Some((shop, intake, intake.find(name)?)));
         match (found.next(), found.next()) {
             (Some(source), None) => Ok(source),
-            (Some(_), Some(_)) => {
-                Err(refuse(format!("several shops have a source '{name}': say which with shop")))
-            }
+            (Some(_), Some(_)) => Err(refuse(format!(
+                "several shops have a source '{name}': say which with shop"
+            ))),
             (None, _) => {
                 let known: Vec<String> = self
                     .feeds
                     .intakes()
                     .flat_map(|(_, intake)| {
-                        intake.sources().map(|source| format!("{}/{source}", intake.shop()))
+                        intake
+                            .sources()
+                            .map(|source| format!("{}/{source}", intake.shop()))
                     })
                     .collect();
-                Err(refuse(format!("there is no source '{name}': there are {}", known.join(", "))))
+                Err(refuse(format!(
+                    "there is no source '{name}': there are {}",
+                    known.join(", ")
+                )))
             }
         }
     }
@@ -249,7 +283,9 @@ impl House {
 
 /// The rows of a source's last delivery that are not applied.
 async fn rejected(State(ops): State<Ops>, Query(which): Query<Which>) -> Response {
-    let Some(house) = ops.house.get() else { return starting().into_response() };
+    let Some(house) = ops.house.get() else {
+        return starting().into_response();
+    };
     let (_, intake, index) = match house.source(&which) {
         Ok(found) => found,
         Err(refusal) => return refusal.into_response(),
@@ -258,7 +294,9 @@ async fn rejected(State(ops): State<Ops>, Query(which): Query<Which>) -> Respons
         Ok(rows) => rows,
         Err(error) => return failed(&error),
     };
-    let mut csv = csv::WriterBuilder::new().delimiter(b';').from_writer(Vec::new());
+    let mut csv = csv::WriterBuilder::new()
+        .delimiter(b';')
+        .from_writer(Vec::new());
     // In memory, and of texts: it cannot fail.
     let _infallible = csv.write_record(["line", "kind", "row", "reason"]);
     for row in rows {
@@ -266,15 +304,22 @@ async fn rejected(State(ops): State<Ops>, Query(which): Query<Which>) -> Respons
         let _infallible = csv.write_record([&line, kind(&row), &row.text, &row.reason]);
     }
     let body = csv.into_inner().unwrap_or_default();
-    let name = format!("attachment; filename=\"{}.rejected.csv\"", intake.taking(index).name);
-    let headers =
-        [(CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()), (CONTENT_DISPOSITION, name)];
+    let name = format!(
+        "attachment; filename=\"{}.rejected.csv\"",
+        intake.taking(index).name
+    );
+    let headers = [
+        (CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()),
+        (CONTENT_DISPOSITION, name),
+    ];
     (headers, body).into_response()
 }
 
 /// Has a source looked at now.
 async fn read(State(ops): State<Ops>, Query(which): Query<Which>) -> Response {
-    let Some(house) = ops.house.get() else { return starting().into_response() };
+    let Some(house) = ops.house.get() else {
+        return starting().into_response();
+    };
     match house.source(&which) {
         Ok((shop, _, index)) => {
             house.feeds.nudge(shop, index);
@@ -286,7 +331,9 @@ async fn read(State(ops): State<Ops>, Query(which): Query<Which>) -> Response {
 
 /// Lets through what is held of a source, or of the rules.
 async fn accept(State(ops): State<Ops>, Query(which): Query<Which>) -> Response {
-    let Some(house) = ops.house.get() else { return starting().into_response() };
+    let Some(house) = ops.house.get() else {
+        return starting().into_response();
+    };
     if which.source.as_deref() == Some(RULES) {
         return accept_rules(house, &which).await;
     }
@@ -302,10 +349,12 @@ async fn accept(State(ops): State<Ops>, Query(which): Query<Which>) -> Response 
 }
 
 async fn accept_rules(house: &House, which: &Which) -> Response {
-    let chosen = house
-        .feeds
-        .intakes()
-        .filter(|(_, intake)| which.shop.as_deref().is_none_or(|shop| shop == intake.shop()));
+    let chosen = house.feeds.intakes().filter(|(_, intake)| {
+        which
+            .shop
+            .as_deref()
+            .is_none_or(|shop| shop == intake.shop())
+    });
     let mut accepted = Vec::new();
     for (_, intake) in chosen {
         match intake.accept_rules().await {
@@ -335,7 +384,9 @@ struct How {
 
 /// Takes a file that is handed over by hand.
 async fn import(State(ops): State<Ops>, Query(how): Query<How>, body: Body) -> Response {
-    let Some(house) = ops.house.get() else { return starting().into_response() };
+    let Some(house) = ops.house.get() else {
+        return starting().into_response();
+    };
     match import_inner(house, how, body).await {
         Ok(receipt) => Json(Told::from(&receipt)).into_response(),
         Err(refusal) => refusal.into_response(),
@@ -345,7 +396,10 @@ async fn import(State(ops): State<Ops>, Query(how): Query<How>, body: Body) -> R
 async fn import_inner(house: &House, how: How, body: Body) -> Result<Receipt, Refusal> {
     let bad = |message: String| Refusal::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", message);
     let source = how.source.unwrap_or_else(|| "import".to_owned());
-    let which = Which { shop: Some(how.shop), source: Some(source) };
+    let which = Which {
+        shop: Some(how.shop),
+        source: Some(source),
+    };
     let (shop, intake, index) = house.source(&which)?;
     let format = how.format.map(|name| {
         let rule = "it must be csv, sheet, yml, commerceml or json";
@@ -354,13 +408,27 @@ async fn import_inner(house: &House, how: How, body: Body) -> Result<Receipt, Re
     let scope = how.scope.map(|name| match name.as_str() {
         "snapshot" => Ok(Scope::Snapshot),
         "delta" => Ok(Scope::Delta),
-        _ => Err(bad(format!("scope is '{name}', it must be snapshot or delta"))),
+        _ => Err(bad(format!(
+            "scope is '{name}', it must be snapshot or delta"
+        ))),
     });
     let (format, scope) = (format.transpose()?, scope.transpose()?);
     let file = save(body, intake.directory()).await.map_err(bad)?;
     let name = how.name.unwrap_or_else(|| "import".to_owned());
-    let import = Import { shop, source: index, file, name, format, scope, is_meant: !how.dry_run };
-    house.feeds.import(import).await.map_err(|error| refusal(&error))
+    let import = Import {
+        shop,
+        source: index,
+        file,
+        name,
+        format,
+        scope,
+        is_meant: !how.dry_run,
+    };
+    house
+        .feeds
+        .import(import)
+        .await
+        .map_err(|error| refusal(&error))
 }
 
 /// Puts a request's body on disk.
@@ -370,7 +438,9 @@ async fn save(mut body: Body, directory: &Path) -> Result<File, String> {
     let mut length = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| format!("the file did not arrive: {error}"))?;
-        let Some(piece) = frame.data_ref() else { continue };
+        let Some(piece) = frame.data_ref() else {
+            continue;
+        };
         length += piece.len() as u64;
         if length > MAX_IMPORT {
             return Err(format!("the file is longer than {MAX_IMPORT} bytes"));

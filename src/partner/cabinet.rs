@@ -65,7 +65,13 @@ impl CabinetError {
     /// Whether it is the key that is refused, not this one question.
     #[must_use]
     pub fn is_about_the_key(&self) -> bool {
-        matches!(self, Self::Refused { status: 401 | 403, .. })
+        matches!(
+            self,
+            Self::Refused {
+                status: 401 | 403,
+                ..
+            }
+        )
     }
 }
 
@@ -89,7 +95,10 @@ impl KeyInfo {
     #[must_use]
     pub fn may_read_back(&self) -> bool {
         self.may_send()
-            || self.has_any(&["ALL_METHODS_READ_ONLY", "OFFERS_AND_CARDS_MANAGEMENT_READ_ONLY"])
+            || self.has_any(&[
+                "ALL_METHODS_READ_ONLY",
+                "OFFERS_AND_CARDS_MANAGEMENT_READ_ONLY",
+            ])
     }
 
     /// Whether warehouses may be listed with it. Source: `getPagedWarehouses`, `x-auth-scopes`.
@@ -104,7 +113,9 @@ impl KeyInfo {
     }
 
     fn has_any(&self, scopes: &[&str]) -> bool {
-        self.scopes.iter().any(|scope| scopes.contains(&scope.as_str()))
+        self.scopes
+            .iter()
+            .any(|scope| scopes.contains(&scope.as_str()))
     }
 }
 
@@ -215,7 +226,9 @@ impl Warehouse {
     /// Whether the seller has switched it off.
     #[must_use]
     pub fn is_switched_off(&self) -> bool {
-        self.status.as_ref().is_some_and(|status| status.status == "DISABLED_MANUALLY")
+        self.status
+            .as_ref()
+            .is_some_and(|status| status.status == "DISABLED_MANUALLY")
     }
 }
 
@@ -271,13 +284,25 @@ impl MarketClient {
     /// The Market cannot be reached, refuses, or answers something else.
     pub async fn token_scopes(&self, key: &Secret) -> Result<Told<KeyInfo>, CabinetError> {
         // Said in so many words: a POST without a length is refused by some that stand between.
-        let question = self.question(Method::POST, "/v2/auth/token", key).header(CONTENT_LENGTH, 0);
+        let question = self
+            .question(Method::POST, "/v2/auth/token", key)
+            .header(CONTENT_LENGTH, 0);
         let answer = ask(question).await?;
         let parsed: TokenAnswer = parse(&answer)?;
         let info = parsed.result.api_key;
-        let scopes = info.auth_scopes.iter().map(|scope| plain_scope(scope)).collect();
-        let value = KeyInfo { name: info.name.unwrap_or_default(), scopes };
-        Ok(Told { value, date: answer.date })
+        let scopes = info
+            .auth_scopes
+            .iter()
+            .map(|scope| plain_scope(scope))
+            .collect();
+        let value = KeyInfo {
+            name: info.name.unwrap_or_default(),
+            scopes,
+        };
+        Ok(Told {
+            value,
+            date: answer.date,
+        })
     }
 
     /// Every campaign the key may see: `GET /v2/campaigns`.
@@ -292,7 +317,10 @@ impl MarketClient {
                 key,
             )
         };
-        every_page(question, |page: CampaignsAnswer| (page.campaigns, page.paging)).await
+        every_page(question, |page: CampaignsAnswer| {
+            (page.campaigns, page.paging)
+        })
+        .await
     }
 
     /// Every warehouse of a cabinet: `POST /v2/businesses/{businessId}/warehouses`.
@@ -333,7 +361,9 @@ impl MarketClient {
     }
 
     fn question(&self, method: Method, target: &str, key: &Secret) -> RequestBuilder {
-        self.http.request(method, format!("{}{target}", self.base)).header("Api-Key", key.expose())
+        self.http
+            .request(method, format!("{}{target}", self.base))
+            .header("Api-Key", key.expose())
     }
 }
 
@@ -353,20 +383,32 @@ async fn every_page<A: DeserializeOwned, T>(
         all.extend(page);
         let next = paging.and_then(|paging| paging.next_page_token);
         let Some(token) = next.filter(|token| !token.is_empty()) else {
-            return Ok(Told { value: all, date: answer.date });
+            return Ok(Told {
+                value: all,
+                date: answer.date,
+            });
         };
-        query = format!("&pageToken={}", utf8_percent_encode(&token, NON_ALPHANUMERIC));
+        query = format!(
+            "&pageToken={}",
+            utf8_percent_encode(&token, NON_ALPHANUMERIC)
+        );
         if !asked.insert(token) {
-            return Err(CabinetError::Unreadable("its pages go round in a circle".to_owned()));
+            return Err(CabinetError::Unreadable(
+                "its pages go round in a circle".to_owned(),
+            ));
         }
     }
-    Err(CabinetError::Unreadable(format!("it has more than {MAX_PAGES} pages")))
+    Err(CabinetError::Unreadable(format!(
+        "it has more than {MAX_PAGES} pages"
+    )))
 }
 
 /// One call; an answer that is none of success is an error.
 async fn ask(request: RequestBuilder) -> Result<Answer, CabinetError> {
     // The moment would only stand in for a `Date` beside the headers of a limit on SKUs.
-    let answer = call(request, DateTime::UNIX_EPOCH).await.map_err(CabinetError::Unreachable)?;
+    let answer = call(request, DateTime::UNIX_EPOCH)
+        .await
+        .map_err(CabinetError::Unreachable)?;
     match refusal(&answer) {
         Some(refusal) => Err(refusal),
         None => Ok(answer),
@@ -379,7 +421,9 @@ fn refusal(answer: &Answer) -> Option<CabinetError> {
     if answer.status == 200 && errors.is_none() {
         return None;
     }
-    let words = errors.and_then(|wrapper| wrapper.errors).filter(|list| !list.is_empty());
+    let words = errors
+        .and_then(|wrapper| wrapper.errors)
+        .filter(|list| !list.is_empty());
     let words = match words {
         Some(list) => {
             let each = list.iter().map(|error| match error.message.as_str() {
@@ -390,8 +434,15 @@ fn refusal(answer: &Answer) -> Option<CabinetError> {
         }
         None => shorten(&String::from_utf8_lossy(&answer.body)),
     };
-    let words = if words.is_empty() { "no words".to_owned() } else { words };
-    Some(CabinetError::Refused { status: answer.status, words })
+    let words = if words.is_empty() {
+        "no words".to_owned()
+    } else {
+        words
+    };
+    Some(CabinetError::Refused {
+        status: answer.status,
+        words,
+    })
 }
 
 fn parse<T: DeserializeOwned>(answer: &Answer) -> Result<T, CabinetError> {
@@ -475,7 +526,10 @@ mod tests {
 
     fn answer(status: u16, body: &str) -> Answer {
         let headers = reqwest::header::HeaderMap::new();
-        let way = Way { asked: DateTime::UNIX_EPOCH, head: DateTime::UNIX_EPOCH };
+        let way = Way {
+            asked: DateTime::UNIX_EPOCH,
+            head: DateTime::UNIX_EPOCH,
+        };
         Answer::read(status, &headers, body.to_owned().into(), way)
     }
 
@@ -484,16 +538,23 @@ mod tests {
         let token: TokenAnswer = parse(&answer(200, TOKEN)).unwrap();
         assert_eq!(token.result.api_key.auth_scopes.len(), 2);
         let campaigns: CampaignsAnswer = parse(&answer(200, CAMPAIGNS)).unwrap();
-        let [first, .., last] = &campaigns.campaigns[..] else { panic!("there are several") };
+        let [first, .., last] = &campaigns.campaigns[..] else {
+            panic!("there are several")
+        };
         assert_eq!((first.id, first.business_id()), (21_234_567, Some(781_000)));
         assert_eq!(first.obstacle(), None);
         assert!(last.obstacle().unwrap().contains("FBY"));
-        let (warehouses, _) =
-            parse::<WarehousesAnswer<Warehouse>>(&answer(200, WAREHOUSES)).unwrap().page();
+        let (warehouses, _) = parse::<WarehousesAnswer<Warehouse>>(&answer(200, WAREHOUSES))
+            .unwrap()
+            .page();
         assert_eq!(warehouses[0].group(), Some(4_100));
-        assert_eq!((warehouses[2].group(), warehouses[2].is_switched_off()), (None, true));
-        let (partner, _) =
-            parse::<WarehousesAnswer<PartnerWarehouse>>(&answer(200, PARTNER)).unwrap().page();
+        assert_eq!(
+            (warehouses[2].group(), warehouses[2].is_switched_off()),
+            (None, true)
+        );
+        let (partner, _) = parse::<WarehousesAnswer<PartnerWarehouse>>(&answer(200, PARTNER))
+            .unwrap()
+            .page();
         assert_eq!(partner[0].id, 90_001);
     }
 
@@ -508,7 +569,10 @@ mod tests {
 
     #[test]
     fn scopes_decide_what_a_key_may_do() {
-        let with = |scope: &str| KeyInfo { name: String::new(), scopes: vec![plain_scope(scope)] };
+        let with = |scope: &str| KeyInfo {
+            name: String::new(),
+            scopes: vec![plain_scope(scope)],
+        };
         assert!(with("all-methods").may_send() && with("ALL_METHODS").may_list_warehouses());
         let sends_only = with("OFFERS_AND_CARDS_MANAGEMENT");
         assert!(sends_only.may_send() && !sends_only.may_list_warehouses());
@@ -523,11 +587,27 @@ mod tests {
         let no = r#"{"status":"ERROR","errors":[{"code":"FORBIDDEN","message":"Access denied"}]}"#;
         let refused = refusal(&answer(403, no)).unwrap();
         assert!(refused.is_about_the_key());
-        assert_eq!(refused.to_string(), "the Market refuses with status 403: Access denied");
-        assert!(refusal(&answer(200, no)).is_some(), "an error is one under any status");
-        let page = refusal(&answer(502, "<html>\n  <b>Bad</b>\n")).unwrap().to_string();
-        assert_eq!(page, "the Market refuses with status 502: <html> <b>Bad</b>");
-        assert!(refusal(&answer(302, "")).unwrap().to_string().ends_with("302: no words"));
+        assert_eq!(
+            refused.to_string(),
+            "the Market refuses with status 403: Access denied"
+        );
+        assert!(
+            refusal(&answer(200, no)).is_some(),
+            "an error is one under any status"
+        );
+        let page = refusal(&answer(502, "<html>\n  <b>Bad</b>\n"))
+            .unwrap()
+            .to_string();
+        assert_eq!(
+            page,
+            "the Market refuses with status 502: <html> <b>Bad</b>"
+        );
+        assert!(
+            refusal(&answer(302, ""))
+                .unwrap()
+                .to_string()
+                .ends_with("302: no words")
+        );
         assert!(refusal(&answer(200, CAMPAIGNS)).is_none());
     }
 
@@ -540,19 +620,28 @@ mod tests {
         let server = Server::bind(any, Limits::default()).unwrap();
         let address = server.local_addr().unwrap();
         let router = Router::new().fallback(async move |request: Request| {
-            let key = request.headers().get("Api-Key").and_then(|key| key.to_str().ok());
+            let key = request
+                .headers()
+                .get("Api-Key")
+                .and_then(|key| key.to_str().ok());
             let (status, body) = script(&request.uri().to_string(), key);
             (status, [("date", "Sat, 21 Nov 2026 10:00:00 GMT")], body)
         });
         tasks.spawn("market", server.run(router, tasks.clone()));
-        let config = ClientConfig { trust: Trust::Nobody, ..ClientConfig::default() };
+        let config = ClientConfig {
+            trust: Trust::Nobody,
+            ..ClientConfig::default()
+        };
         MarketClient::new(client(&config).unwrap(), &format!("http://{address}"))
     }
 
     fn list_of_one(id: u32, next: &str) -> (StatusCode, String) {
         let paging = format!(r#"{{"nextPageToken":"{next}"}}"#);
         let list = format!(r#""warehouses":[{{"id":{id}}}],"paging":{paging}"#);
-        (StatusCode::OK, format!(r#"{{"status":"OK","result":{{{list}}}}}"#))
+        (
+            StatusCode::OK,
+            format!(r#"{{"status":"OK","result":{{{list}}}}}"#),
+        )
     }
 
     #[tokio::test]
@@ -576,7 +665,10 @@ mod tests {
     async fn a_list_that_does_not_end_is_not_taken_for_a_whole_one() {
         let tasks = Tasks::new(Fuse::default());
         let market = scripted(&tasks, |_, _| list_of_one(1, "again"));
-        let error = market.partner_warehouses(&Secret::new("key"), 5).await.unwrap_err();
+        let error = market
+            .partner_warehouses(&Secret::new("key"), 5)
+            .await
+            .unwrap_err();
         assert!(error.to_string().contains("circle"), "{error}");
         tasks.stop();
     }
@@ -592,11 +684,17 @@ mod tests {
         let refused = market.token_scopes(&key).await.unwrap_err();
         assert!(refused.is_about_the_key(), "{refused}");
         let unreadable = market.campaigns(&key).await.unwrap_err();
-        assert!(matches!(unreadable, CabinetError::Unreadable(_)), "{unreadable}");
+        assert!(
+            matches!(unreadable, CabinetError::Unreadable(_)),
+            "{unreadable}"
+        );
         tasks.stop();
         tasks.ended().await;
         let unreachable = market.campaigns(&key).await.unwrap_err();
-        assert!(matches!(unreachable, CabinetError::Unreachable(_)), "{unreachable}");
+        assert!(
+            matches!(unreachable, CabinetError::Unreachable(_)),
+            "{unreachable}"
+        );
         for error in [refused, unreadable, unreachable] {
             assert!(!format!("{error} {error:?}").contains("canary"));
         }

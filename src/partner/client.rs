@@ -88,7 +88,9 @@ impl RateHeaders {
     fn read(headers: &HeaderMap, now: DateTime<Utc>) -> Self {
         let number = |name: &str| header(headers, name)?.trim().parse().ok();
         let until = header(headers, "x-ratelimit-resource-until").and_then(parse_http_date);
-        let date = header(headers, DATE.as_str()).and_then(parse_http_date).unwrap_or(now);
+        let date = header(headers, DATE.as_str())
+            .and_then(parse_http_date)
+            .unwrap_or(now);
         Self {
             limit: number("x-ratelimit-resource-limit"),
             remaining: number("x-ratelimit-resource-remaining"),
@@ -99,8 +101,13 @@ impl RateHeaders {
 
 /// Reads a date of HTTP, whose weekday may be wrong: the documentation's own example is.
 fn parse_http_date(text: &str) -> Option<DateTime<Utc>> {
-    let date = text.split_once(',').map_or(text, |(_weekday, date)| date).trim();
-    DateTime::parse_from_rfc2822(date).ok().map(|at| at.with_timezone(&Utc))
+    let date = text
+        .split_once(',')
+        .map_or(text, |(_weekday, date)| date)
+        .trim();
+    DateTime::parse_from_rfc2822(date)
+        .ok()
+        .map(|at| at.with_timezone(&Utc))
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -119,7 +126,10 @@ impl MarketClient {
     /// that follows no redirects.
     #[must_use]
     pub fn new(http: reqwest::Client, base: &str) -> Self {
-        Self { http, base: base.trim_end_matches('/').to_owned() }
+        Self {
+            http,
+            base: base.trim_end_matches('/').to_owned(),
+        }
     }
 
     /// Where calls go to, without a slash at the end.
@@ -139,12 +149,13 @@ impl MarketClient {
         now: DateTime<Utc>,
     ) -> Reply {
         let request = match address {
-            Address::Campaign { id } => {
-                self.http.put(format!("{}/v2/campaigns/{id}/offers/stocks", self.base))
-            }
-            Address::Business { id, .. } => {
-                self.http.post(format!("{}/v3/businesses/{id}/offers/stocks/update", self.base))
-            }
+            Address::Campaign { id } => self
+                .http
+                .put(format!("{}/v2/campaigns/{id}/offers/stocks", self.base)),
+            Address::Business { id, .. } => self.http.post(format!(
+                "{}/v3/businesses/{id}/offers/stocks/update",
+                self.base
+            )),
         };
         self.send(request, key, body, now).await
     }
@@ -198,16 +209,26 @@ pub(super) async fn call(
     let key = request.headers().get("Api-Key").cloned();
     let response = client.execute(request).await.map_err(failed)?;
     // By the clock that is never set: a clock set in between is not the Market's.
-    let way = Way { asked: now, head: now + begun.elapsed() };
+    let way = Way {
+        asked: now,
+        head: now + begun.elapsed(),
+    };
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    let body = read_answer(response, MAX_ANSWER_BYTES).await.map_err(|error| describe(&error))?;
-    let key = key.as_ref().and_then(|key| key.to_str().ok()).unwrap_or_default();
+    let body = read_answer(response, MAX_ANSWER_BYTES)
+        .await
+        .map_err(|error| describe(&error))?;
+    let key = key
+        .as_ref()
+        .and_then(|key| key.to_str().ok())
+        .unwrap_or_default();
     Ok(Answer::read(status, &headers, mask(body, key), way))
 }
 
 /// Replaces the key in a response that is not a success: its text is shown in logs.
 fn mask(body: Bytes, key: &str) -> Bytes {
-    let Ok(text) = str::from_utf8(&body) else { return body };
+    let Ok(text) = str::from_utf8(&body) else {
+        return body;
+    };
     let encoded = utf8_percent_encode(key, NON_ALPHANUMERIC).to_string();
     let escaped = key.replace('/', "\\/");
     let forms = [key, encoded.as_str(), escaped.as_str()];
@@ -217,8 +238,9 @@ fn mask(body: Bytes, key: &str) -> Bytes {
     if serde_json::from_slice::<ApiResponse>(&body).is_ok_and(|r| r.status == "OK") {
         return body;
     }
-    let masked =
-        forms.iter().fold(Cow::Borrowed(text), |text, form| text.replace(form, "***").into());
+    let masked = forms.iter().fold(Cow::Borrowed(text), |text, form| {
+        text.replace(form, "***").into()
+    });
     masked.into_owned().into()
 }
 
@@ -233,7 +255,10 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect()
     }
 
     #[test]
@@ -244,7 +269,10 @@ mod tests {
                 ("X-RateLimit-Resource-Limit", "100000"),
                 ("X-RateLimit-Resource-Remaining", "0"),
                 // The weekday is wrong, as in the documentation.
-                ("X-RateLimit-Resource-Until", "Thu, 10 Jul 2018 00:42:42 GMT"),
+                (
+                    "X-RateLimit-Resource-Until",
+                    "Thu, 10 Jul 2018 00:42:42 GMT",
+                ),
                 ("Date", "Tue, 10 Jul 2018 00:42:12 GMT"),
             ]),
             now,
@@ -265,7 +293,10 @@ mod tests {
             "<html>ACMA%3Aa%2Fb%2Bc%3D</html>",
             "ACMA:a/b+c=",
         ] {
-            assert!(masked(body).contains("***") && !masked(body).contains("ACMA"), "{body}");
+            assert!(
+                masked(body).contains("***") && !masked(body).contains("ACMA"),
+                "{body}"
+            );
         }
         let good = r#"{"status":"OK","result":{"offers":[{"offerId":"ACMA:a/b+c="}]}}"#;
         assert_eq!(masked(good), good);
@@ -277,9 +308,18 @@ mod tests {
         let now = "2018-07-10T00:42:40Z".parse().unwrap();
         let until =
             |text| RateHeaders::read(&headers(&[("X-RateLimit-Resource-Until", text)]), now);
-        assert_eq!(until("Tue, 10 Jul 2018 00:42:42 GMT").wait, Some(Duration::from_secs(2)));
-        assert_eq!(until("Tue, 10 Jul 2018 00:00:00 GMT").wait, Some(Duration::ZERO));
+        assert_eq!(
+            until("Tue, 10 Jul 2018 00:42:42 GMT").wait,
+            Some(Duration::from_secs(2))
+        );
+        assert_eq!(
+            until("Tue, 10 Jul 2018 00:00:00 GMT").wait,
+            Some(Duration::ZERO)
+        );
         assert_eq!(until("soon").wait, None);
-        assert_eq!(RateHeaders::read(&headers(&[]), now), RateHeaders::default());
+        assert_eq!(
+            RateHeaders::read(&headers(&[]), now),
+            RateHeaders::default()
+        );
     }
 }

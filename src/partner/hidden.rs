@@ -16,12 +16,14 @@ use crate::stock::Sku;
 impl MarketClient {
     /// Asks the Market to hide a product; some minutes may pass until it is.
     pub async fn hide(&self, campaign: u64, key: &Secret, sku: &Sku, now: DateTime<Utc>) -> Reply {
-        self.change_hidden(&format!("{campaign}/hidden-offers"), key, sku, now).await
+        self.change_hidden(&format!("{campaign}/hidden-offers"), key, sku, now)
+            .await
     }
 
     /// Asks the Market to show a product again.
     pub async fn show(&self, campaign: u64, key: &Secret, sku: &Sku, now: DateTime<Utc>) -> Reply {
-        self.change_hidden(&format!("{campaign}/hidden-offers/delete"), key, sku, now).await
+        self.change_hidden(&format!("{campaign}/hidden-offers/delete"), key, sku, now)
+            .await
     }
 
     /// Asks whether a product is hidden; [`read_hidden`] reads the answer.
@@ -33,7 +35,10 @@ impl MarketClient {
         now: DateTime<Utc>,
     ) -> Reply {
         let name = utf8_percent_encode(sku.as_str(), NON_ALPHANUMERIC);
-        let url = format!("{}/v2/campaigns/{campaign}/hidden-offers?offer_id={name}", self.base);
+        let url = format!(
+            "{}/v2/campaigns/{campaign}/hidden-offers?offer_id={name}",
+            self.base
+        );
         self.send(self.http.get(url), key, Vec::new(), now).await
     }
 
@@ -45,7 +50,9 @@ impl MarketClient {
         now: DateTime<Utc>,
     ) -> Reply {
         let body = json!({ "hiddenOffers": [{ "offerId": sku.as_str() }] }).to_string();
-        let request = self.http.post(format!("{}/v2/campaigns/{place}", self.base));
+        let request = self
+            .http
+            .post(format!("{}/v2/campaigns/{place}", self.base));
         self.send(request, key, body.into_bytes(), now).await
     }
 }
@@ -73,7 +80,10 @@ struct Hidden {
 /// It is no such list.
 pub fn read_hidden(body: &[u8], sku: &Sku) -> Result<bool, String> {
     let Envelope { result } = serde_json::from_slice(body).map_err(|e| e.to_string())?;
-    Ok(result.hidden_offers.iter().any(|hidden| hidden.offer_id.trim() == sku.as_str()))
+    Ok(result
+        .hidden_offers
+        .iter()
+        .any(|hidden| hidden.offer_id.trim() == sku.as_str()))
 }
 
 #[cfg(test)]

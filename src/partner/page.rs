@@ -161,7 +161,10 @@ impl Page {
         };
         let next = next.filter(|token| !token.is_empty());
         let shelf = look.shelf();
-        Ok(Self { offers: offers.into_iter().map(|offer| offer.on(shelf)).collect(), next })
+        Ok(Self {
+            offers: offers.into_iter().map(|offer| offer.on(shelf)).collect(),
+            next,
+        })
     }
 }
 
@@ -189,8 +192,14 @@ mod tests {
     use super::*;
 
     fn look(warehouses: &[u64]) -> Look {
-        let part = Part::Listing { shelf: Shelf::OnSale, token: None };
-        Look { warehouses: warehouses.to_vec(), part }
+        let part = Part::Listing {
+            shelf: Shelf::OnSale,
+            token: None,
+        };
+        Look {
+            warehouses: warehouses.to_vec(),
+            part,
+        }
     }
 
     #[test]
@@ -201,9 +210,14 @@ mod tests {
                 "stocks":[{"type":"FIT","count":5},{"type":"FREEZE","count":2},
                           {"type":"AVAILABLE","count":3}]}]}]}}"#;
         let page = Page::read(body, &look(&[7])).unwrap();
-        let [shown] = page.offers.as_slice() else { panic!("{page:?}") };
+        let [shown] = page.offers.as_slice() else {
+            panic!("{page:?}")
+        };
         assert_eq!((shown.available, shown.reserved), (3, 2));
-        assert_eq!(shown.updated_at.unwrap().to_string(), "2026-11-20T10:00:00Z");
+        assert_eq!(
+            shown.updated_at.unwrap().to_string(),
+            "2026-11-20T10:00:00Z"
+        );
         assert_eq!(page.next.as_deref(), Some("x"));
     }
 
@@ -213,7 +227,10 @@ mod tests {
             {"offerId":"A","stocks":[{"type":"FIT","count":5},{"type":"FREEZE","count":2}]},
             {"offerId":"B","stocks":[]},{"offerId":"C","stocks":[{"type":"AVAILABLE","count":-1}]}]}}"#;
         let page = Page::read(body, &look(&[7])).unwrap();
-        assert_eq!(page.offers.iter().map(|o| o.available).collect::<Vec<_>>(), [3, 0, 0]);
+        assert_eq!(
+            page.offers.iter().map(|o| o.available).collect::<Vec<_>>(),
+            [3, 0, 0]
+        );
         assert_eq!(page.next, None);
     }
 
@@ -222,7 +239,10 @@ mod tests {
         for (body, why) in [
             ("{}", "there is no result"),
             (r#"{"result":{}}"#, "neither warehouses nor offers"),
-            (r#"{"result":{"partnerWarehouseId":8,"offers":[]}}"#, "it is of warehouse 8"),
+            (
+                r#"{"result":{"partnerWarehouseId":8,"offers":[]}}"#,
+                "it is of warehouse 8",
+            ),
             ("<html>", "expected value"),
         ] {
             let error = Page::read(body.as_bytes(), &look(&[7])).unwrap_err();
@@ -233,10 +253,22 @@ mod tests {
     #[test]
     fn a_look_by_name_asks_for_no_page() {
         let campaign = Address::Campaign { id: 1 };
-        let business = Address::Business { id: 1, warehouses: vec![7] };
-        let named = Look { part: Part::Named(vec!["A".to_owned()]), ..look(&[7]) };
-        assert_eq!(named.request(&campaign), (String::new(), r#"{"offerIds":["A"]}"#.to_owned()));
-        let part = Part::Listing { shelf: Shelf::Archive, token: Some("a=&".to_owned()) };
+        let business = Address::Business {
+            id: 1,
+            warehouses: vec![7],
+        };
+        let named = Look {
+            part: Part::Named(vec!["A".to_owned()]),
+            ..look(&[7])
+        };
+        assert_eq!(
+            named.request(&campaign),
+            (String::new(), r#"{"offerIds":["A"]}"#.to_owned())
+        );
+        let part = Part::Listing {
+            shelf: Shelf::Archive,
+            token: Some("a=&".to_owned()),
+        };
         let archived = Look { part, ..look(&[7]) };
         let (query, body) = archived.request(&business);
         assert_eq!(query, "?limit=100&page_token=a%3D%26");

@@ -46,22 +46,36 @@ impl Refusal {
             503 => "SERVICE_UNAVAILABLE",
             _ => "INTERNAL_SERVER_ERROR",
         };
-        Self { status, code, messages: vec![message.into()], wait: None }
+        Self {
+            status,
+            code,
+            messages: vec![message.into()],
+            wait: None,
+        }
     }
 
     pub(super) fn bad_request(messages: Vec<String>) -> Self {
-        Self { messages, ..Self::new(400, "") }
+        Self {
+            messages,
+            ..Self::new(400, "")
+        }
     }
 
     /// 420 for requests at a time.
     pub(super) fn parallel(limit: usize, whose: Whose) -> Self {
-        Self::new(420, format!("Hit rate limit of {limit} parallel requests for {whose}"))
+        Self::new(
+            420,
+            format!("Hit rate limit of {limit} parallel requests for {whose}"),
+        )
     }
 
     /// 420 for SKUs or requests a minute.
     pub(super) fn volume(limit: usize, whose: Whose, wait: Option<Wait>) -> Self {
         let message = format!("Hit rate limit of {limit} requests per '60 SECONDS' for {whose}");
-        Self { wait, ..Self::new(420, message) }
+        Self {
+            wait,
+            ..Self::new(420, message)
+        }
     }
 
     pub(super) fn into_response(self) -> Response {
@@ -69,7 +83,12 @@ impl Refusal {
         let errors: Vec<Value> = self.messages.into_iter().map(error).collect();
         let mut response = json(self.status, &json!({ "status": "ERROR", "errors": errors }));
         if let Some(wait) = self.wait {
-            limited(&mut response, wait.limit, 0, rfc_822(wait.until, wait.wrong_weekday));
+            limited(
+                &mut response,
+                wait.limit,
+                0,
+                rfc_822(wait.until, wait.wrong_weekday),
+            );
         }
         response
     }
@@ -81,7 +100,12 @@ pub(super) fn ok() -> Response {
 }
 
 pub(super) fn json(status: u16, body: &Value) -> Response {
-    (code(status), [(CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+    (
+        code(status),
+        [(CONTENT_TYPE, "application/json")],
+        body.to_string(),
+    )
+        .into_response()
 }
 
 /// What a proxy says when the Market behind it does not.
@@ -101,8 +125,12 @@ pub(super) fn redirect(to: &str) -> Response {
 /// The connection ends in the middle of the answer.
 pub(super) fn cut(response: Response) -> Response {
     let (mut parts, _) = response.into_parts();
-    parts.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("15"));
-    parts.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    parts
+        .headers
+        .insert(CONTENT_LENGTH, HeaderValue::from_static("15"));
+    parts
+        .headers
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     // The pause between the frames lets the server flush: else the cut would swallow the head.
     let frames = stream::unfold(0, |frame| async move {
         match frame {
@@ -159,7 +187,11 @@ pub(super) fn metered(
 
 /// A moment rounded up to what a date can say.
 pub(super) fn whole_seconds(at: DateTime<Utc>) -> DateTime<Utc> {
-    if at.nanosecond() == 0 { at } else { at + TimeDelta::seconds(1) }
+    if at.nanosecond() == 0 {
+        at
+    } else {
+        at + TimeDelta::seconds(1)
+    }
 }
 
 fn limited(response: &mut Response, limit: usize, remaining: usize, until: HeaderValue) {
@@ -174,7 +206,12 @@ fn code(status: u16) -> StatusCode {
 }
 
 fn rfc_822(at: DateTime<Utc>, wrong_weekday: bool) -> HeaderValue {
-    let weekday = if wrong_weekday { at + TimeDelta::days(2) } else { at }.weekday();
+    let weekday = if wrong_weekday {
+        at + TimeDelta::days(2)
+    } else {
+        at
+    }
+    .weekday();
     let text = format!("{weekday}, {} GMT", at.format("%d %b %Y %H:%M:%S"));
     HeaderValue::try_from(text).expect("a date is plain ASCII")
 }

@@ -50,12 +50,16 @@ impl Business {
     }
 
     pub(super) fn has_groups(&self) -> bool {
-        self.campaigns.iter().any(|campaign| campaign.config.group.is_some())
+        self.campaigns
+            .iter()
+            .any(|campaign| campaign.config.group.is_some())
     }
 
     /// The campaigns that sell from a warehouse.
     pub(super) fn selling_from(&self, warehouse: u64) -> impl Iterator<Item = &Arc<Campaign>> {
-        self.campaigns.iter().filter(move |campaign| campaign.config.warehouse == warehouse)
+        self.campaigns
+            .iter()
+            .filter(move |campaign| campaign.config.warehouse == warehouse)
     }
 }
 
@@ -99,11 +103,16 @@ impl Registry {
             });
             business.campaigns.push(Arc::clone(campaign));
         }
-        Self { campaigns, businesses }
+        Self {
+            campaigns,
+            businesses,
+        }
     }
 
     pub(super) fn knows_key(&self, key: &str) -> bool {
-        self.campaigns.values().any(|campaign| campaign.opens_to(key))
+        self.campaigns
+            .values()
+            .any(|campaign| campaign.opens_to(key))
     }
 
     pub(super) fn meters(&self) -> impl Iterator<Item = &Meter> {
@@ -113,5 +122,9 @@ impl Registry {
 }
 
 fn business(config: &CampaignConfig) -> u64 {
-    if config.business == 0 { HOME_BUSINESS } else { config.business }
+    if config.business == 0 {
+        HOME_BUSINESS
+    } else {
+        config.business
+    }
 }

@@ -27,7 +27,13 @@ pub fn invent(products: usize) -> Vec<Product> {
     let hard = hard();
     let made_up = (0..).map(|n: u64| made_up(n));
     let skus = hard.into_iter().chain(made_up).take(products);
-    (0..).zip(skus).map(|(n, sku)| Product { sku, count: count(n) }).collect()
+    (0..)
+        .zip(skus)
+        .map(|(n, sku)| Product {
+            sku,
+            count: count(n),
+        })
+        .collect()
 }
 
 /// Reads a catalogue of one JSON object a line.
@@ -66,11 +72,22 @@ fn count(n: u64) -> u32 {
     1 + u32::try_from(dice / 1_000 % most).unwrap_or_default()
 }
 
-const BRANDS: [&str; 12] =
-    ["NIKE", "BOSCH", "HP", "SAM", "LG", "XIAOMI", "TEFAL", "VOLT", "STELS", "KRKA", "IEK", "AQ"];
+const BRANDS: [&str; 12] = [
+    "NIKE", "BOSCH", "HP", "SAM", "LG", "XIAOMI", "TEFAL", "VOLT", "STELS", "KRKA", "IEK", "AQ",
+];
 const SIZES: [&str; 10] = ["XS", "S", "M", "L", "XL", "XXL", "42", "44", "128", "256"];
-const GOODS: [&str; 10] =
-    ["ФУТ", "НАСОС", "чайник", "Лампа", "КОВЁР", "стол", "Обои", "КРЕМ", "Шины", "ЙОГУРТ"];
+const GOODS: [&str; 10] = [
+    "ФУТ",
+    "НАСОС",
+    "чайник",
+    "Лампа",
+    "КОВЁР",
+    "стол",
+    "Обои",
+    "КРЕМ",
+    "Шины",
+    "ЙОГУРТ",
+];
 const COLOURS: [&str; 6] = ["чёрн", "бел", "СИН", "зел", "крас", "сер"];
 
 /// The n-th made-up SKU, of 8 to 20 characters for the first hundred million; one in ten is
@@ -94,14 +111,21 @@ fn made_up(n: u64) -> String {
         7 => format!("00-{number:08}"),
         8 => format!("art.{number:010}"),
         _ => {
-            format!("{}-{number:08}-{}", one_of(&GOODS, more), one_of(&COLOURS, more / 10))
+            format!(
+                "{}-{number:08}-{}",
+                one_of(&GOODS, more),
+                one_of(&COLOURS, more / 10)
+            )
         }
     }
 }
 
 fn one_of<'a>(words: &[&'a str], dice: u64) -> &'a str {
     let len = u64::try_from(words.len()).unwrap_or(1);
-    words.get(usize::try_from(dice % len).unwrap_or_default()).copied().unwrap_or_default()
+    words
+        .get(usize::try_from(dice % len).unwrap_or_default())
+        .copied()
+        .unwrap_or_default()
 }
 
 /// Sends every number below a hundred million to another one, no two to the same; others stay.
@@ -109,7 +133,11 @@ fn scatter(n: u64) -> u64 {
     const RANGE: u64 = 100_000_000;
     // Odd and not a multiple of 5, so it has no factor in common with the range.
     const STEP: u64 = 38_196_601;
-    if n < RANGE { (n * STEP + 4_719) % RANGE } else { n }
+    if n < RANGE {
+        (n * STEP + 4_719) % RANGE
+    } else {
+        n
+    }
 }
 
 /// SKUs that break programs: every one of them is legal.
@@ -294,14 +322,21 @@ mod tests {
         if written != FIXTURE {
             let path = std::env::temp_dir().join("catalogue.ndjson");
             fs::write(&path, written).unwrap();
-            panic!("fixtures/catalogue/catalogue.ndjson is stale, put {} there", path.display());
+            panic!(
+                "fixtures/catalogue/catalogue.ndjson is stale, put {} there",
+                path.display()
+            );
         }
     }
 
     #[test]
     fn what_was_written_is_read_again() {
         assert_eq!(read(FIXTURE).unwrap(), invent(10_000));
-        assert!(read("{\"sku\":\"A\",\"count\":1}\n[]").unwrap_err().starts_with("line 2"));
+        assert!(
+            read("{\"sku\":\"A\",\"count\":1}\n[]")
+                .unwrap_err()
+                .starts_with("line 2")
+        );
     }
 
     #[test]
@@ -325,7 +360,11 @@ mod tests {
         let products = invent(10_000);
         let having = |count| products.iter().filter(|p| p.count == count).count();
         assert!((1_100..1_300).contains(&having(0)), "{}", having(0));
-        assert!((5..50).contains(&having(MAX_COUNT)), "{}", having(MAX_COUNT));
+        assert!(
+            (5..50).contains(&having(MAX_COUNT)),
+            "{}",
+            having(MAX_COUNT)
+        );
     }
 
     #[test]

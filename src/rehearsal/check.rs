@@ -16,7 +16,10 @@ pub struct Found<T> {
 
 impl<T> Default for Found<T> {
     fn default() -> Self {
-        Self { count: 0, first: Vec::new() }
+        Self {
+            count: 0,
+            first: Vec::new(),
+        }
     }
 }
 
@@ -84,14 +87,21 @@ pub fn compare<'a>(
             None => comparison.missing.add(|| sku.to_owned()),
             Some(&(got, _)) if got == expected => comparison.equal += 1,
             Some(&(got, _)) => {
-                comparison.differing.add(|| Difference { sku: sku.to_owned(), expected, got });
+                comparison.differing.add(|| Difference {
+                    sku: sku.to_owned(),
+                    expected,
+                    got,
+                });
                 if got == 0 {
                     comparison.invented_zeros.add(|| sku.to_owned());
                 }
             }
         }
     }
-    for (sku, (count, _)) in market.iter().filter(|(sku, _)| !known.contains(sku.as_str())) {
+    for (sku, (count, _)) in market
+        .iter()
+        .filter(|(sku, _)| !known.contains(sku.as_str()))
+    {
         comparison.surplus.add(|| sku.as_str().to_owned());
         if *count == 0 {
             comparison.invented_zeros.add(|| sku.as_str().to_owned());
@@ -108,7 +118,10 @@ mod tests {
 
     fn market(stock: &[(&str, u32)]) -> Stocks {
         let at = DateTime::<Utc>::default();
-        stock.iter().map(|&(sku, count)| (sku.into(), (count, at))).collect()
+        stock
+            .iter()
+            .map(|&(sku, count)| (sku.into(), (count, at)))
+            .collect()
     }
 
     #[test]
@@ -127,7 +140,11 @@ mod tests {
         assert_eq!(comparison.equal, 0);
         assert_eq!(
             comparison.differing.first[0],
-            Difference { sku: "A".into(), expected: 1, got: 2 }
+            Difference {
+                sku: "A".into(),
+                expected: 1,
+                got: 2
+            }
         );
         assert_eq!(comparison.missing.first, ["C"]);
         assert_eq!(comparison.surplus.count, 2);

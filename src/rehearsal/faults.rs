@@ -161,13 +161,18 @@ impl FaultPlan {
     #[must_use]
     pub fn storm(seed: u64, share: f64) -> Self {
         let each = share / f64::from(u32::try_from(Fault::ALL.len()).unwrap_or(u32::MAX));
-        Fault::ALL.into_iter().fold(Self::seeded(seed), |plan, fault| plan.with(fault, each))
+        Fault::ALL
+            .into_iter()
+            .fold(Self::seeded(seed), |plan, fault| plan.with(fault, each))
     }
 
     /// The first requests meet these, one each; `None` goes well, and so do all later ones.
     #[must_use]
     pub fn script(faults: impl IntoIterator<Item = Option<Fault>>) -> Self {
-        Self { choice: Choice::Script(faults.into_iter().collect()), ..Self::none() }
+        Self {
+            choice: Choice::Script(faults.into_iter().collect()),
+            ..Self::none()
+        }
     }
 
     /// Adds a fault that hits this share of the requests. A script is given up for it.
@@ -290,7 +295,12 @@ impl FaultPlan {
     pub(super) fn luck(&self, number: u64, index: usize) -> Luck {
         if Self::hits(self.dropped, !self.seed, number, index) {
             Luck::Lost
-        } else if Self::hits(self.ordered, dice::throw(self.seed, u64::MAX), number, index) {
+        } else if Self::hits(
+            self.ordered,
+            dice::throw(self.seed, u64::MAX),
+            number,
+            index,
+        ) {
             Luck::Sold
         } else {
             Luck::Kept
@@ -308,9 +318,14 @@ impl FaultPlan {
     pub(super) fn objections<'a>(&self, skus: impl Iterator<Item = &'a str>) -> Vec<String> {
         let poison = skus.filter(|sku| self.poison.contains(*sku));
         if self.names_poison {
-            poison.map(|sku| format!("Stock for '{sku}' could not be accepted")).collect()
+            poison
+                .map(|sku| format!("Stock for '{sku}' could not be accepted"))
+                .collect()
         } else {
-            poison.take(1).map(|_| "Request could not be processed".to_owned()).collect()
+            poison
+                .take(1)
+                .map(|_| "Request could not be processed".to_owned())
+                .collect()
         }
     }
 }
@@ -341,15 +356,24 @@ mod tests {
 
     #[test]
     fn a_seed_says_what_happens_to_every_request() {
-        assert_eq!(drawn(&FaultPlan::storm(5, 0.5)), drawn(&FaultPlan::storm(5, 0.5)));
-        assert_ne!(drawn(&FaultPlan::storm(5, 0.5)), drawn(&FaultPlan::storm(6, 0.5)));
+        assert_eq!(
+            drawn(&FaultPlan::storm(5, 0.5)),
+            drawn(&FaultPlan::storm(5, 0.5))
+        );
+        assert_ne!(
+            drawn(&FaultPlan::storm(5, 0.5)),
+            drawn(&FaultPlan::storm(6, 0.5))
+        );
     }
 
     #[test]
     fn a_storm_brings_every_fault_and_spares_the_share_it_should() {
         let drawn = drawn(&FaultPlan::storm(5, 0.5));
         for fault in Fault::ALL {
-            assert!(drawn.iter().flatten().any(|(f, _)| *f == fault), "{fault:?}");
+            assert!(
+                drawn.iter().flatten().any(|(f, _)| *f == fault),
+                "{fault:?}"
+            );
         }
         let spared = drawn.iter().filter(|d| d.is_none()).count();
         assert!((900..1_100).contains(&spared), "{spared}");
@@ -358,13 +382,20 @@ mod tests {
     #[test]
     fn a_script_is_played_once() {
         let plan = FaultPlan::script([Some(Fault::Hang), None, Some(Fault::Slow)]);
-        let faults: Vec<_> = (0..5).map(|n| plan.draw(n, false).map(|(fault, _)| fault)).collect();
-        assert_eq!(faults, [Some(Fault::Hang), None, Some(Fault::Slow), None, None]);
+        let faults: Vec<_> = (0..5)
+            .map(|n| plan.draw(n, false).map(|(fault, _)| fault))
+            .collect();
+        assert_eq!(
+            faults,
+            [Some(Fault::Hang), None, Some(Fault::Slow), None, None]
+        );
     }
 
     #[test]
     fn read_backs_are_spared_if_the_plan_says_so() {
-        let plan = FaultPlan::seeded(1).with(Fault::Hang, 1.0).sparing_read_backs();
+        let plan = FaultPlan::seeded(1)
+            .with(Fault::Hang, 1.0)
+            .sparing_read_backs();
         assert!(plan.draw(0, false).is_some());
         assert!(plan.draw(0, true).is_none());
     }
@@ -372,7 +403,9 @@ mod tests {
     #[test]
     fn about_the_share_that_was_asked_for_is_dropped() {
         let plan = FaultPlan::seeded(3).dropping(0.01);
-        let dropped = (0..100_000).filter(|&i| plan.luck(9, i) == Luck::Lost).count();
+        let dropped = (0..100_000)
+            .filter(|&i| plan.luck(9, i) == Luck::Lost)
+            .count();
         assert!((900..1_100).contains(&dropped), "{dropped}");
     }
 

@@ -62,7 +62,11 @@ pub(super) struct Quota {
 
 impl Meter {
     pub(super) fn new(whose: Whose, parallel: usize) -> Self {
-        Self { whose, parallel, used: Mutex::default() }
+        Self {
+            whose,
+            parallel,
+            used: Mutex::default(),
+        }
     }
 
     /// Lets a request in, if there are not too many.
@@ -73,7 +77,9 @@ impl Meter {
             return None;
         }
         used.in_flight += 1;
-        Some(Seat { meter: Arc::clone(self) })
+        Some(Seat {
+            meter: Arc::clone(self),
+        })
     }
 
     /// Charges so much to the updates' minute, or says how long to wait.
@@ -108,12 +114,17 @@ impl Meter {
 
     /// Remembers that the client was told to wait.
     pub(super) fn tell_to_wait(&self, told: Instant, wait: Duration) {
-        self.lock().wait = Some(Wait { told, until: told + wait });
+        self.lock().wait = Some(Wait {
+            told,
+            until: told + wait,
+        });
     }
 
     /// Whether a client that was told to wait comes before its time.
     pub(super) fn is_too_soon(&self, at: Instant) -> bool {
-        self.lock().wait.is_some_and(|wait| at > wait.told + GRACE && at < wait.until)
+        self.lock()
+            .wait
+            .is_some_and(|wait| at > wait.told + GRACE && at < wait.until)
     }
 
     /// The most that was charged to updates in any minute, and most requests at a time.
@@ -160,7 +171,11 @@ impl Window {
     }
 
     fn refund(&mut self, at: Instant, amount: usize) {
-        if let Some(index) = self.arrivals.iter().rposition(|arrival| *arrival == (at, amount)) {
+        if let Some(index) = self
+            .arrivals
+            .iter()
+            .rposition(|arrival| *arrival == (at, amount))
+        {
             self.arrivals.remove(index);
             self.sum -= amount;
         }
@@ -208,11 +223,23 @@ mod tests {
         assert_eq!(window.charge(after(50), 60, 100), Ok(()));
         assert_eq!(window.charge(after(59), 40, 100), Ok(()));
         // A new minute by the clock, the same sixty seconds.
-        assert_eq!(window.charge(after(61), 1, 100), Err(Duration::from_secs(49)));
-        assert_eq!(window.charge(after(61), 61, 100), Err(Duration::from_secs(58)));
-        assert_eq!(window.charge(after(109), 1, 100), Err(Duration::from_secs(1)));
+        assert_eq!(
+            window.charge(after(61), 1, 100),
+            Err(Duration::from_secs(49))
+        );
+        assert_eq!(
+            window.charge(after(61), 61, 100),
+            Err(Duration::from_secs(58))
+        );
+        assert_eq!(
+            window.charge(after(109), 1, 100),
+            Err(Duration::from_secs(1))
+        );
         assert_eq!(window.charge(after(110), 60, 100), Ok(()));
-        assert_eq!(window.charge(after(110), 1, 100), Err(Duration::from_secs(9)));
+        assert_eq!(
+            window.charge(after(110), 1, 100),
+            Err(Duration::from_secs(9))
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -230,7 +257,10 @@ mod tests {
         let at = Instant::now();
         let mut window = Window::default();
         assert_eq!(window.charge(at, 60, 100), Ok(()));
-        let quota = Quota { remaining: 0, refills_in: MINUTE };
+        let quota = Quota {
+            remaining: 0,
+            refills_in: MINUTE,
+        };
         assert_eq!(window.quota(at, 50), quota);
         assert_eq!(window.charge(at, 1, 50), Err(MINUTE));
         assert_eq!(window.quota(at + MINUTE, 50).remaining, 50);

@@ -113,7 +113,9 @@ impl PushReport {
     /// The time within which this share of the answers came, `0.0..=1.0`.
     #[must_use]
     pub fn quantile(&self, share: f64) -> Duration {
-        let last = u32::try_from(self.latencies.len()).unwrap_or(u32::MAX).saturating_sub(1);
+        let last = u32::try_from(self.latencies.len())
+            .unwrap_or(u32::MAX)
+            .saturating_sub(1);
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -218,7 +220,9 @@ impl Push<'_> {
         let content_type = response.headers().get(CONTENT_TYPE);
         Ok(Reply {
             status: response.status().as_u16(),
-            content_type: content_type.and_then(|v| v.to_str().ok()).map(str::to_owned),
+            content_type: content_type
+                .and_then(|v| v.to_str().ok())
+                .map(str::to_owned),
             chunks,
             latency: started.elapsed(),
         })
@@ -239,7 +243,10 @@ impl Push<'_> {
         if reply.status != 200 {
             return Err(format!("status {}", reply.status));
         }
-        let media = reply.content_type.as_deref().and_then(|kind| kind.split(';').next());
+        let media = reply
+            .content_type
+            .as_deref()
+            .and_then(|kind| kind.split(';').next());
         if !media.is_some_and(|media| media.trim().eq_ignore_ascii_case("application/json")) {
             return Err(format!("content type {:?}", reply.content_type));
         }
@@ -260,7 +267,9 @@ impl Push<'_> {
                 report.missing.add(|| missing.clone());
             }
             asked.nth(place);
-            let said = item.read(&warehouse).map_err(|rule| format!("{sku:?}: {rule}"))?;
+            let said = item
+                .read(&warehouse)
+                .map_err(|rule| format!("{sku:?}: {rule}"))?;
             report.stocks.insert(CompactString::new(sku), said);
         }
         for missing in asked {
@@ -309,7 +318,10 @@ struct Level<'a> {
 impl Item<'_> {
     fn read(&self, warehouse: &str) -> Result<(u32, DateTime<Utc>), String> {
         if self.warehouse_id.get() != warehouse {
-            return Err(format!("warehouseId is {}, not {warehouse}", self.warehouse_id));
+            return Err(format!(
+                "warehouseId is {}, not {warehouse}",
+                self.warehouse_id
+            ));
         }
         let [level] = self.items.as_slice() else {
             return Err(format!("{} items, not one", self.items.len()));
@@ -347,7 +359,10 @@ mod tests {
 
     fn level(count: i64) -> Level {
         let updated_at = Instant::from_micros(1_000_000).unwrap();
-        Level { count: Count::try_from(count).unwrap(), updated_at }
+        Level {
+            count: Count::try_from(count).unwrap(),
+            updated_at,
+        }
     }
 
     /// A shop that answers with whatever `say` makes of a question and its own good answer.
@@ -355,7 +370,9 @@ mod tests {
         let router = Router::new().fallback(async move |request: Request| {
             let uri = request.uri().to_string();
             let authorization = request.headers().get(AUTHORIZATION).cloned();
-            let body = axum::body::to_bytes(request.into_body(), usize::MAX).await.unwrap();
+            let body = axum::body::to_bytes(request.into_body(), usize::MAX)
+                .await
+                .unwrap();
             let question = Question::parse(&body).unwrap();
             let is_ours = authorization.is_some_and(|token| token == "to+ken")
                 || uri.ends_with("?auth-token=to%2Bken");
@@ -395,7 +412,10 @@ mod tests {
             deadline: DEADLINE,
         };
         let report = push.ask_everything(&progress).await;
-        assert_eq!((progress.asked(), progress.answered(), progress.checked()), (3, 3, 3));
+        assert_eq!(
+            (progress.asked(), progress.answered(), progress.checked()),
+            (3, 3, 3)
+        );
         assert_eq!(report.questions, 3);
         report
     }
@@ -415,7 +435,12 @@ mod tests {
     async fn good_answers_are_all_taken_with_the_token_in_either_place() {
         for place in [TokenPlace::Header, TokenPlace::Query] {
             let report = push(place, well).await;
-            assert_eq!((report.good, report.stocks.len()), (3, 25), "{:?}", report.failures);
+            assert_eq!(
+                (report.good, report.stocks.len()),
+                (3, 25),
+                "{:?}",
+                report.failures
+            );
             assert_eq!(report.stocks["024"].0, 5);
             assert_eq!(report.latencies.len(), 3);
             assert_eq!(report.quantile(1.0), report.slowest());
@@ -456,12 +481,18 @@ mod tests {
                 answer.push("stranger", level(5));
                 json(answer.finish())
             }),
-            ("warehouseId is 70", |question, answer| changed(question, answer, ":7,", ":70,")),
-            ("type is X", |question, answer| changed(question, answer, "FIT", "X")),
+            ("warehouseId is 70", |question, answer| {
+                changed(question, answer, ":7,", ":70,")
+            }),
+            ("type is X", |question, answer| {
+                changed(question, answer, "FIT", "X")
+            }),
             ("count is 2000000001", |question, answer| {
                 changed(question, answer, ":5,", ":2000000001,")
             }),
-            ("updatedAt is", |question, answer| changed(question, answer, "Z\"", "\"")),
+            ("updatedAt is", |question, answer| {
+                changed(question, answer, "Z\"", "\"")
+            }),
             ("0 items", |question, answer| {
                 changed(
                     question,
@@ -473,7 +504,11 @@ mod tests {
         ] {
             let report = push(TokenPlace::Header, say).await;
             assert_eq!((report.good, report.failures.count), (0, 3), "{reason}");
-            assert!(report.failures.first[0].contains(reason), "{:?}", report.failures);
+            assert!(
+                report.failures.first[0].contains(reason),
+                "{:?}",
+                report.failures
+            );
         }
     }
 
@@ -481,7 +516,11 @@ mod tests {
         for sku in &question.skus {
             answer.push(&sku.0, level(5));
         }
-        json(String::from_utf8(answer.finish()).unwrap().replace(from, to))
+        json(
+            String::from_utf8(answer.finish())
+                .unwrap()
+                .replace(from, to),
+        )
     }
 
     #[tokio::test]
@@ -501,7 +540,14 @@ mod tests {
             deadline: DEADLINE,
         };
         let report = push.ask_everything(&PushProgress::default()).await;
-        assert_eq!((report.good, report.failures.count, report.latencies.len()), (0, 1, 0));
-        assert!(!report.failures.first[0].contains("secret"), "{:?}", report.failures);
+        assert_eq!(
+            (report.good, report.failures.count, report.latencies.len()),
+            (0, 1, 0)
+        );
+        assert!(
+            !report.failures.first[0].contains("secret"),
+            "{:?}",
+            report.failures
+        );
     }
 }

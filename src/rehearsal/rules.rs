@@ -40,7 +40,12 @@ pub(super) struct Reading<L> {
 
 /// Reads an update of a campaign, whole or not at all.
 pub(super) fn read_update(body: &[u8], warehouse: u64, now: DateTime<Utc>) -> Reading<Line> {
-    read_lines(body, "skus", |value| read_line(value, now), |line| (warehouse, line.sku.as_str()))
+    read_lines(
+        body,
+        "skus",
+        |value| read_line(value, now),
+        |line| (warehouse, line.sku.as_str()),
+    )
 }
 
 /// Reads an update of a business, whole or not at all: each line with its warehouse.
@@ -50,7 +55,9 @@ pub(super) fn read_business_update(
     is_known: impl Fn(u64) -> bool,
 ) -> Reading<(u64, Line)> {
     let read = |value: &Value<'_>| {
-        let members = value.as_object().ok_or(Fault::At("", "must be an object"))?;
+        let members = value
+            .as_object()
+            .ok_or(Fault::At("", "must be an object"))?;
         let sku = read_sku(members)?;
         let place = ".partnerWarehouseId";
         let warehouse = match members.get("partnerWarehouseId") {
@@ -63,7 +70,9 @@ pub(super) fn read_business_update(
         let line = read_stock(members, sku, (".count", ".updatedAt"), now)?;
         Ok((warehouse, line))
     };
-    read_lines(body, "skuItems", read, |(warehouse, line)| (*warehouse, line.sku.as_str()))
+    read_lines(body, "skuItems", read, |(warehouse, line)| {
+        (*warehouse, line.sku.as_str())
+    })
 }
 
 fn read_lines<L>(
@@ -82,7 +91,10 @@ fn read_lines<L>(
     };
     let charged = list.len();
     if charged == 0 || charged > MAX_SKUS {
-        return refused(charged, format!("'{member}' size must be between 1 and {MAX_SKUS}"));
+        return refused(
+            charged,
+            format!("'{member}' size must be between 1 and {MAX_SKUS}"),
+        );
     }
     let mut lines = Vec::with_capacity(charged);
     let mut faults = Vec::new();
@@ -98,14 +110,26 @@ fn read_lines<L>(
     let mut seen =
         HashSet::with_capacity_and_hasher(lines.len(), foldhash::fast::RandomState::default());
     for (warehouse, sku) in lines.iter().map(key).filter(|key| !seen.insert(*key)) {
-        faults.push(format!("Duplicate shop-sku '{sku}' for warehouse '{warehouse}'"));
+        faults.push(format!(
+            "Duplicate shop-sku '{sku}' for warehouse '{warehouse}'"
+        ));
     }
     faults.truncate(MAX_FAULTS);
-    Reading { charged, lines: if faults.is_empty() { Ok(lines) } else { Err(faults) } }
+    Reading {
+        charged,
+        lines: if faults.is_empty() {
+            Ok(lines)
+        } else {
+            Err(faults)
+        },
+    }
 }
 
 fn refused<L>(charged: usize, message: String) -> Reading<L> {
-    Reading { charged, lines: Err(vec![message]) }
+    Reading {
+        charged,
+        lines: Err(vec![message]),
+    }
 }
 
 /// What is wrong with one line: where and what, or a whole sentence about its stamp.
@@ -115,7 +139,9 @@ enum Fault {
 }
 
 fn read_line(value: &Value<'_>, now: DateTime<Utc>) -> Result<Line, Fault> {
-    let line = value.as_object().ok_or(Fault::At("", "must be an object"))?;
+    let line = value
+        .as_object()
+        .ok_or(Fault::At("", "must be an object"))?;
     let sku = read_sku(line)?;
     let items = line.get("items").and_then(Value::as_list);
     let Some([Value::Object(item)]) = items else {
@@ -138,22 +164,32 @@ fn read_stock(
     (count_at, stamp_at): (&'static str, &'static str),
     now: DateTime<Utc>,
 ) -> Result<Line, Fault> {
-    let count = read_count(members)
-        .ok_or(Fault::At(count_at, "must be a whole number between 0 and 2000000000"))?;
+    let count = read_count(members).ok_or(Fault::At(
+        count_at,
+        "must be a whole number between 0 and 2000000000",
+    ))?;
     let updated_at = match members.get("updatedAt") {
         None => now,
-        Some(stamp) => stamp
-            .as_text()
-            .and_then(read_stamp)
-            .ok_or(Fault::At(stamp_at, "must be a date and time with an offset"))?,
+        Some(stamp) => stamp.as_text().and_then(read_stamp).ok_or(Fault::At(
+            stamp_at,
+            "must be a date and time with an offset",
+        ))?,
     };
     if updated_at > now {
-        return Err(Fault::Stamp(format!("Stock for '{sku}' should not be in the future")));
+        return Err(Fault::Stamp(format!(
+            "Stock for '{sku}' should not be in the future"
+        )));
     }
     if updated_at < now - MAX_AGE {
-        return Err(Fault::Stamp(format!("Stock for '{sku}' should not be older than a day")));
+        return Err(Fault::Stamp(format!(
+            "Stock for '{sku}' should not be older than a day"
+        )));
     }
-    Ok(Line { sku: sku.into(), count, updated_at: updated_at.into() })
+    Ok(Line {
+        sku: sku.into(),
+        count,
+        updated_at: updated_at.into(),
+    })
 }
 
 // By hand: the pattern is `^(?=.*\S.*)[^\x00-\x08\x0A-\x1f\x7f]{1,255}$`.
@@ -166,7 +202,11 @@ fn check_sku(sku: &str) -> Result<(), &'static str> {
     if !is_visible || is_long {
         return Err("size must be between 1 and 255");
     }
-    if is_clean { Ok(()) } else { Err("must match the pattern of a SKU") }
+    if is_clean {
+        Ok(())
+    } else {
+        Err("must match the pattern of a SKU")
+    }
 }
 
 fn read_count(item: &Members<'_>) -> Option<u32> {
@@ -174,7 +214,9 @@ fn read_count(item: &Members<'_>) -> Option<u32> {
     let Value::Whole(count) = item.get("count")? else {
         return None;
     };
-    u32::try_from(*count).ok().filter(|count| *count <= MAX_COUNT)
+    u32::try_from(*count)
+        .ok()
+        .filter(|count| *count <= MAX_COUNT)
 }
 
 /// `2017-11-21T00:42:42+03:00`, with a fraction or without, and nothing that only a lenient
@@ -185,7 +227,9 @@ fn read_stamp(text: &str) -> Option<DateTime<Utc>> {
     if !is_strict {
         return None;
     }
-    DateTime::parse_from_rfc3339(text).ok().map(|at| at.with_timezone(&Utc))
+    DateTime::parse_from_rfc3339(text)
+        .ok()
+        .map(|at| at.with_timezone(&Utc))
 }
 
 /// A read-back's filters.
@@ -261,7 +305,9 @@ pub(super) fn read_warehouse_filter(
     };
     let list = read_list(members, ids, max_ids)?;
     Ok(WarehouseFilter {
-        ids: list.map(|list| list.iter().map(number).collect()).transpose()?,
+        ids: list
+            .map(|list| list.iter().map(number).collect())
+            .transpose()?,
         with_status: asked.contains(&"STATUS"),
     })
 }
@@ -275,8 +321,12 @@ pub(super) fn read_hidden(body: &[u8], is_unique: bool) -> Result<Vec<CompactStr
     let mut read = Vec::with_capacity(list.len());
     for (index, value) in list.iter().enumerate() {
         let place = format!("'hiddenOffers[{index}].offerId'");
-        let id = value.as_object().and_then(|members| members.get("offerId")?.as_text());
-        let id = id.ok_or_else(|| format!("{place} must not be null"))?.trim();
+        let id = value
+            .as_object()
+            .and_then(|members| members.get("offerId")?.as_text());
+        let id = id
+            .ok_or_else(|| format!("{place} must not be null"))?
+            .trim();
         check_sku(id).map_err(|rule| format!("{place} {rule}"))?;
         if seen.insert(id) {
             read.push(id.into());
@@ -288,7 +338,9 @@ pub(super) fn read_hidden(body: &[u8], is_unique: bool) -> Result<Vec<CompactStr
 }
 
 fn object<'a, 'b>(value: &'a Value<'b>) -> Result<&'a Members<'b>, String> {
-    value.as_object().ok_or_else(|| "Illegal input: an object is expected".to_owned())
+    value
+        .as_object()
+        .ok_or_else(|| "Illegal input: an object is expected".to_owned())
 }
 
 fn read_flag(members: &Members<'_>, name: &str) -> Result<Option<bool>, String> {
@@ -314,7 +366,9 @@ fn read_list<'a, 'b>(
 ) -> Result<Option<&'a [Value<'b>]>, String> {
     let list = match members.get(name) {
         None | Some(Value::Null) => return Ok(None),
-        Some(list) => list.as_list().ok_or_else(|| format!("Illegal input at '{name}'"))?,
+        Some(list) => list
+            .as_list()
+            .ok_or_else(|| format!("Illegal input at '{name}'"))?,
     };
     if list.is_empty() || list.len() > max {
         return Err(format!("'{name}' size must be between 1 and {max}"));
@@ -359,17 +413,31 @@ mod tests {
 
     #[test]
     fn the_documented_body_is_read() {
-        let lines =
-            read(&item(r#"{"count":3,"updatedAt":"2026-11-20T12:30:00.5+03:00"}"#)).unwrap();
+        let lines = read(&item(
+            r#"{"count":3,"updatedAt":"2026-11-20T12:30:00.5+03:00"}"#,
+        ))
+        .unwrap();
         assert_eq!(lines[0].sku, "A");
         assert_eq!(lines[0].count, 3);
         assert_eq!(lines[0].updated_at.to_string(), "2026-11-20T09:30:00.500Z");
-        assert_eq!(read(&item(r#"{"count":0}"#)).unwrap()[0].updated_at, now().into());
+        assert_eq!(
+            read(&item(r#"{"count":0}"#)).unwrap()[0].updated_at,
+            now().into()
+        );
     }
 
     #[test]
     fn only_a_whole_number_in_range_is_a_count() {
-        for count in ["-1", "2000000001", "1.0", "1e3", "\"5\"", "null", "true", "[1]"] {
+        for count in [
+            "-1",
+            "2000000001",
+            "1.0",
+            "1e3",
+            "\"5\"",
+            "null",
+            "true",
+            "[1]",
+        ] {
             let faults = read(&item(&format!(r#"{{"count":{count}}}"#))).unwrap_err();
             assert!(faults[0].contains("'skus[0].items[0].count'"), "{faults:?}");
         }
@@ -412,7 +480,10 @@ mod tests {
     fn twins_after_trimming_are_refused_in_the_documented_words() {
         let body =
             r#"{"skus":[{"sku":"A","items":[{"count":1}]},{"sku":" A\t","items":[{"count":2}]}]}"#;
-        assert_eq!(read(body).unwrap_err(), ["Duplicate shop-sku 'A' for warehouse '7'"]);
+        assert_eq!(
+            read(body).unwrap_err(),
+            ["Duplicate shop-sku 'A' for warehouse '7'"]
+        );
     }
 
     #[test]
@@ -448,7 +519,10 @@ mod tests {
         }
         let long = "я".repeat(256);
         assert!(
-            read(&format!(r#"{{"skus":[{{"sku":"{long}","items":[{{"count":1}}]}}]}}"#)).is_err()
+            read(&format!(
+                r#"{{"skus":[{{"sku":"{long}","items":[{{"count":1}}]}}]}}"#
+            ))
+            .is_err()
         );
     }
 
@@ -471,6 +545,10 @@ mod tests {
         }
         let ids: Vec<String> = (0..501).map(|n| n.to_string()).collect();
         let body = serde_json::json!({ "offerIds": ids }).to_string();
-        assert!(read_filter(body.as_bytes()).unwrap_err().contains("between 1 and 500"));
+        assert!(
+            read_filter(body.as_bytes())
+                .unwrap_err()
+                .contains("between 1 and 500")
+        );
     }
 }

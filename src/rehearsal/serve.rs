@@ -75,7 +75,10 @@ async fn converse(stream: TcpStream, router: Router) {
 }
 
 async fn answer(router: Router, request: Request<Incoming>) -> io::Result<Response> {
-    let response = router.oneshot(request.map(Body::new)).await.unwrap_or_else(|e| match e {});
+    let response = router
+        .oneshot(request.map(Body::new))
+        .await
+        .unwrap_or_else(|e| match e {});
     if response.extensions().get::<Unanswered>().is_some() {
         return Err(io::Error::from(io::ErrorKind::ConnectionAborted));
     }

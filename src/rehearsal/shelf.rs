@@ -111,7 +111,12 @@ impl Shelf {
     /// An empty one; updates show in read-backs only so much later.
     pub(super) fn new(is_of_a_group: bool, visible_after: Duration) -> Self {
         let hasher = RandomState::default();
-        Self { is_of_a_group, visible_after, hasher, state: Mutex::default() }
+        Self {
+            is_of_a_group,
+            visible_after,
+            hasher,
+            state: Mutex::default(),
+        }
     }
 
     /// Notes which SKUs a request carries; which of them are in flight already.
@@ -128,7 +133,13 @@ impl Shelf {
             }
             *carried = carried.saturating_add(1);
         }
-        (Load { shelf: Arc::clone(self), skus }, twice)
+        (
+            Load {
+                shelf: Arc::clone(self),
+                skus,
+            },
+            twice,
+        )
     }
 
     /// Notes through which campaign of a group these come; which came through another first.
@@ -139,7 +150,12 @@ impl Shelf {
         }
         let mut state = self.lock();
         for line in lines {
-            if *state.told_through.entry(line.sku.clone()).or_insert(campaign) != campaign {
+            if *state
+                .told_through
+                .entry(line.sku.clone())
+                .or_insert(campaign)
+                != campaign
+            {
                 second.add(&line.sku);
             }
         }
@@ -165,7 +181,9 @@ impl Shelf {
             written.applied += 1;
             if state.tell(line, now, acknowledged, self.visible_after) {
                 written.backwards += 1;
-                written.first_backwards.get_or_insert_with(|| line.sku.clone());
+                written
+                    .first_backwards
+                    .get_or_insert_with(|| line.sku.clone());
             }
             if luck == Luck::Sold {
                 written.sold += u64::from(state.order(&line.sku, 1, now));
@@ -209,7 +227,10 @@ impl Shelf {
     /// What can be ordered of a SKU, visible or not.
     pub(super) fn available(&self, sku: &str) -> Option<u32> {
         let state = self.lock();
-        state.told.get(sku).map(|held| state.current(sku, held).available)
+        state
+            .told
+            .get(sku)
+            .map(|held| state.current(sku, held).available)
     }
 
     pub(super) fn get(&self, sku: &str) -> Option<Held> {
@@ -223,7 +244,8 @@ impl Shelf {
     pub(super) fn snapshot(&self) -> Stocks {
         let state = self.lock();
         let told = state.told.iter();
-        told.map(|(sku, held)| (sku.clone(), (held.count, held.updated_at.to_utc()))).collect()
+        told.map(|(sku, held)| (sku.clone(), (held.count, held.updated_at.to_utc())))
+            .collect()
     }
 
     /// SKUs that were ever told to be sold out.
@@ -255,7 +277,11 @@ impl Shelf {
             .filter(|(sku, _)| state.is_archived(sku) == is_archived)
             .filter_map(|(sku, held)| Some((sku, state.shown(sku, held, now)?)))
             .filter(|(sku, shown)| passes(sku, shown));
-        let page = rest.by_ref().take(limit).map(|(sku, shown)| (sku.clone(), shown)).collect();
+        let page = rest
+            .by_ref()
+            .take(limit)
+            .map(|(sku, shown)| (sku.clone(), shown))
+            .collect();
         (page, rest.next().is_some())
     }
 
@@ -281,12 +307,22 @@ impl State {
         };
         let is_backwards = put(&mut self.told, line, now.into(), acknowledged);
         if let Some(moved) = self.moved.get_mut(&line.sku) {
-            *moved = Moved { frozen: moved.frozen, ..Moved::default() };
+            *moved = Moved {
+                frozen: moved.frozen,
+                ..Moved::default()
+            };
         }
         if let Some(before) = before {
             let frozen = self.moved.get(&line.sku).map_or(0, |moved| moved.frozen);
-            let shown = Shown { available: line.count, frozen, updated_at: line.updated_at };
-            let late = Late { before, coming: VecDeque::new() };
+            let shown = Shown {
+                available: line.count,
+                frozen,
+                updated_at: line.updated_at,
+            };
+            let late = Late {
+                before,
+                coming: VecDeque::new(),
+            };
             let late = self.late.entry(line.sku.clone()).or_insert(late);
             late.forget(now);
             late.coming.push_back((now + visible_after, shown));
@@ -439,7 +475,11 @@ mod tests {
     fn a_warehouse_of_its_own_pays_nothing_for_groups_buyers_and_delays() {
         let shelf = Shelf::new(false, Duration::ZERO);
         let now: DateTime<Utc> = "2026-11-20T10:00:00Z".parse().unwrap();
-        let line = Line { sku: "A".into(), count: 5, updated_at: now.into() };
+        let line = Line {
+            sku: "A".into(),
+            count: 5,
+            updated_at: now.into(),
+        };
         shelf.comes_through(7, std::slice::from_ref(&line));
         shelf.write(&[line], now, true, |_, _| Luck::Kept);
         let state = shelf.lock();

@@ -14,11 +14,26 @@ pub const SKU: &str = "ЧАЙНИК-1";
 ///
 /// Source: "Transfer of balances via API", Market's partner documentation, November 2026.
 pub const STORY: [Step; 5] = [
-    Step { title: "the warehouse is empty", count: 0 },
-    Step { title: "10 pieces are delivered", count: 10 },
-    Step { title: "a buyer orders 2 on the Market", count: 8 },
-    Step { title: "10 more are delivered", count: 18 },
-    Step { title: "3 are sold in the seller's own shop", count: 15 },
+    Step {
+        title: "the warehouse is empty",
+        count: 0,
+    },
+    Step {
+        title: "10 pieces are delivered",
+        count: 10,
+    },
+    Step {
+        title: "a buyer orders 2 on the Market",
+        count: 8,
+    },
+    Step {
+        title: "10 more are delivered",
+        count: 18,
+    },
+    Step {
+        title: "3 are sold in the seller's own shop",
+        count: 15,
+    },
 ];
 
 #[cfg(test)]

@@ -17,7 +17,9 @@ pub(super) const NOW: &str = "2026-11-20T10:00:00Z";
 
 fn config() -> MarketConfig {
     let clock = Clock::starting_at(NOW.parse().unwrap());
-    MarketConfig::new(clock).campaign(7, 70, "key").campaign(8, 80, "other")
+    MarketConfig::new(clock)
+        .campaign(7, 70, "key")
+        .campaign(8, 80, "other")
 }
 
 fn market() -> Market {
@@ -41,7 +43,10 @@ impl Answer {
     }
 
     pub(super) fn message(&self) -> String {
-        self.json()["errors"][0]["message"].as_str().unwrap().to_owned()
+        self.json()["errors"][0]["message"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     pub(super) fn header(&self, name: &str) -> Option<&str> {
@@ -53,7 +58,11 @@ pub(super) async fn send(market: &Market, request: Request<Body>) -> Answer {
     let response = market.router().oneshot(request).await.unwrap();
     let (head, body) = response.into_parts();
     let body = body.collect().await.map(|body| body.to_bytes().to_vec());
-    Answer { status: head.status.as_u16(), headers: head.headers, body }
+    Answer {
+        status: head.status.as_u16(),
+        headers: head.headers,
+        body,
+    }
 }
 
 pub(super) fn request(method: &str, path: &str, body: String) -> Request<Body> {
@@ -86,21 +95,32 @@ fn count(market: &Market, sku: &str) -> Option<u32> {
 }
 
 pub(super) fn broken(market: &Market, rule: Broken) -> u64 {
-    market.report().broken.get(&rule).copied().unwrap_or_default()
+    market
+        .report()
+        .broken
+        .get(&rule)
+        .copied()
+        .unwrap_or_default()
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_was_told_is_kept_and_nothing_is_held_against_it() {
     let market = market();
     let answer = send(&market, update(&[("A", 5), (" Б ", 0)], now())).await;
-    assert_eq!((answer.status, answer.json()), (200, json!({ "status": "OK" })));
+    assert_eq!(
+        (answer.status, answer.json()),
+        (200, json!({ "status": "OK" }))
+    );
     assert_eq!(answer.header("date"), Some("Fri, 20 Nov 2026 10:00:00 GMT"));
     assert_eq!(market.snapshot(7)["A"], (5, now()));
     assert_eq!(count(&market, "Б"), Some(0));
     assert_eq!(market.ever_zero(7), ["Б"]);
     assert!(market.is_empty(8));
     let report = market.report();
-    assert_eq!((report.requests, report.skus_received, report.skus_applied), (1, 2, 2));
+    assert_eq!(
+        (report.requests, report.skus_received, report.skus_applied),
+        (1, 2, 2)
+    );
     assert_eq!(report.broken_in_all(), 0);
     assert_eq!(market.requests()[0].verdict, Verdict::Accepted);
 }
@@ -115,7 +135,10 @@ async fn a_400_applies_nothing_and_is_held_against_the_client() {
     ] });
     let answer = send(&market, request("PUT", PATH, body.to_string())).await;
     assert_eq!(answer.status, 400);
-    assert_eq!(answer.message(), "Stock for 'B' should not be in the future");
+    assert_eq!(
+        answer.message(),
+        "Stock for 'B' should not be in the future"
+    );
     assert!(market.is_empty(7));
     assert_eq!(broken(&market, Broken::Content), 1);
 }
@@ -135,16 +158,40 @@ async fn callers_are_refused_in_the_documented_words() {
     };
     let json = "application/json";
     for (request, status, message) in [
-        (with("PUT", PATH, "X", "x", json), 401, "Api-Key token is not specified"),
-        (with("PUT", PATH, "Api-Key", "x", json), 401, "Api-Key token is invalid"),
-        (with("PUT", PATH, "Api-Key", "other", json), 401, "Api-Key token is revoked"),
         (
-            with("PUT", "/v2/campaigns/8/offers/stocks", "Api-Key", "key", json),
+            with("PUT", PATH, "X", "x", json),
+            401,
+            "Api-Key token is not specified",
+        ),
+        (
+            with("PUT", PATH, "Api-Key", "x", json),
+            401,
+            "Api-Key token is invalid",
+        ),
+        (
+            with("PUT", PATH, "Api-Key", "other", json),
+            401,
+            "Api-Key token is revoked",
+        ),
+        (
+            with(
+                "PUT",
+                "/v2/campaigns/8/offers/stocks",
+                "Api-Key",
+                "key",
+                json,
+            ),
             403,
             "Access denied",
         ),
         (
-            with("PUT", "/v2/campaigns/9/offers/stocks", "Api-Key", "key", json),
+            with(
+                "PUT",
+                "/v2/campaigns/9/offers/stocks",
+                "Api-Key",
+                "key",
+                json,
+            ),
             404,
             "Campaign not found",
         ),
@@ -153,20 +200,37 @@ async fn callers_are_refused_in_the_documented_words() {
             404,
             "Resource not found",
         ),
-        (with("GET", PATH, "Api-Key", "key", json), 405, "Request method 'GET' not supported"),
+        (
+            with("GET", PATH, "Api-Key", "key", json),
+            405,
+            "Request method 'GET' not supported",
+        ),
         (
             with("PUT", PATH, "Api-Key", "key", "text/plain"),
             415,
             "Content type 'text/plain' not supported",
         ),
-        (with("PUT", PATH, "Authorization", "Bearer key", json), 400, "'skus' must not be null"),
+        (
+            with("PUT", PATH, "Authorization", "Bearer key", json),
+            400,
+            "'skus' must not be null",
+        ),
     ] {
         let answer = send(&market, request).await;
-        assert_eq!((answer.status, answer.message().as_str()), (status, message));
+        assert_eq!(
+            (answer.status, answer.message().as_str()),
+            (status, message)
+        );
         assert_eq!(answer.json()["status"], "ERROR");
     }
     market.restore_key("other");
-    let request = with("PUT", "/v2/campaigns/8/offers/stocks", "Api-Key", "other", json);
+    let request = with(
+        "PUT",
+        "/v2/campaigns/8/offers/stocks",
+        "Api-Key",
+        "other",
+        json,
+    );
     assert_eq!(send(&market, request).await.status, 400);
 }
 
@@ -183,10 +247,17 @@ async fn the_hundred_thousand_and_first_sku_within_any_minute_is_limited() {
     tokio::time::advance(Duration::from_secs(19)).await;
     let limited = send(&market, batch(50, 1)).await;
     assert_eq!(limited.status, 420);
-    assert!(limited.message().starts_with("Hit rate limit of 100000 requests per '60 SECONDS'"));
+    assert!(
+        limited
+            .message()
+            .starts_with("Hit rate limit of 100000 requests per '60 SECONDS'")
+    );
     assert_eq!(limited.header("x-ratelimit-resource-limit"), Some("100000"));
     assert_eq!(limited.header("x-ratelimit-resource-remaining"), Some("0"));
-    assert_eq!(limited.header("date"), Some("Fri, 20 Nov 2026 10:00:59 GMT"));
+    assert_eq!(
+        limited.header("date"),
+        Some("Fri, 20 Nov 2026 10:00:59 GMT")
+    );
     // 500 ms to go, and a date has whole seconds only.
     let until = limited.header("x-ratelimit-resource-until");
     assert_eq!(until, Some("Fri, 20 Nov 2026 10:01:01 GMT"));
@@ -199,19 +270,33 @@ async fn the_hundred_thousand_and_first_sku_within_any_minute_is_limited() {
 
 #[tokio::test(start_paused = true)]
 async fn refused_skus_spend_the_quota_and_those_of_a_500_do_not() {
-    let market = Market::new(MarketConfig { skus_per_minute: 10, ..config() });
-    market.set_faults(FaultPlan::script([Some(Fault::ServerError), Some(Fault::ApplyThenError)]));
+    let market = Market::new(MarketConfig {
+        skus_per_minute: 10,
+        ..config()
+    });
+    market.set_faults(FaultPlan::script([
+        Some(Fault::ServerError),
+        Some(Fault::ApplyThenError),
+    ]));
     assert!(send(&market, batch(0, 10)).await.status >= 500);
     assert!(send(&market, batch(1, 10)).await.status >= 500);
     let ahead = now() + TimeDelta::seconds(1);
-    assert_eq!(send(&market, update(&[("A", 1), ("B", 1)], ahead)).await.status, 400);
+    assert_eq!(
+        send(&market, update(&[("A", 1), ("B", 1)], ahead))
+            .await
+            .status,
+        400
+    );
     assert_eq!(send(&market, batch(2, 9)).await.status, 420);
     assert_eq!(send(&market, batch(3, 8)).await.status, 200);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_does_not_wait_as_told_is_noticed() {
-    let market = Market::new(MarketConfig { skus_per_minute: 10, ..config() });
+    let market = Market::new(MarketConfig {
+        skus_per_minute: 10,
+        ..config()
+    });
     assert_eq!(send(&market, batch(0, 10)).await.status, 200);
     assert_eq!(send(&market, batch(1, 1)).await.status, 420);
     // Already on its way when the 420 was said.
@@ -229,18 +314,28 @@ async fn a_client_that_does_not_wait_as_told_is_noticed() {
 async fn the_fifth_request_at_a_time_is_limited_and_a_gone_client_makes_room() {
     let market = market();
     market.set_faults(FaultPlan::script([Some(Fault::Hang); 4]));
-    let mut hanging: Vec<_> = (0..4).map(|n| Box::pin(send(&market, batch(n, 1)))).collect();
+    let mut hanging: Vec<_> = (0..4)
+        .map(|n| Box::pin(send(&market, batch(n, 1))))
+        .collect();
     for request in &mut hanging {
         assert!(request.as_mut().now_or_never().is_none());
     }
     let limited = send(&market, batch(4, 1)).await;
     assert_eq!(limited.status, 420);
-    assert_eq!(limited.message(), "Hit rate limit of 4 parallel requests for campaignId 7");
+    assert_eq!(
+        limited.message(),
+        "Hit rate limit of 4 parallel requests for campaignId 7"
+    );
     assert_eq!(broken(&market, Broken::Parallel), 1);
     assert_eq!(market.report().peak_parallel, 5);
     hanging.pop();
     assert_eq!(send(&market, batch(5, 1)).await.status, 200);
-    assert!(market.requests().iter().any(|r| r.verdict == Verdict::Faulted(Fault::Hang)));
+    assert!(
+        market
+            .requests()
+            .iter()
+            .any(|r| r.verdict == Verdict::Faulted(Fault::Hang))
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -251,7 +346,11 @@ async fn a_sku_in_two_requests_at_a_time_is_noticed() {
     assert!(hanging.as_mut().now_or_never().is_none());
     send(&market, update(&[("B", 2), ("C", 1)], now())).await;
     assert_eq!(broken(&market, Broken::SkuTwiceInFlight), 1);
-    assert!(market.report().examples[0].contains(" B "), "{:?}", market.report().examples);
+    assert!(
+        market.report().examples[0].contains(" B "),
+        "{:?}",
+        market.report().examples
+    );
     drop(hanging);
     send(&market, update(&[("A", 2), ("B", 3)], now())).await;
     assert_eq!(broken(&market, Broken::SkuTwiceInFlight), 1);
@@ -262,7 +361,11 @@ async fn a_body_over_the_limit_is_refused_and_noticed() {
     let market = market();
     let answer = send(&market, request("PUT", PATH, " ".repeat(512 * 1024 + 1))).await;
     assert_eq!(answer.status, 400);
-    assert!(answer.message().starts_with("The request is too big: 524289"));
+    assert!(
+        answer
+            .message()
+            .starts_with("The request is too big: 524289")
+    );
     assert_eq!(broken(&market, Broken::BodySize), 1);
     assert_eq!(broken(&market, Broken::Content), 0);
 }
@@ -323,11 +426,18 @@ async fn broken_servers_and_limits_come_in_every_variety() {
     let mut untils = std::collections::BTreeSet::new();
     for number in 0..50 {
         let answer = send(&market, batch(number, 1)).await;
-        untils.insert(answer.header("x-ratelimit-resource-until").map(str::to_owned));
+        untils.insert(
+            answer
+                .header("x-ratelimit-resource-until")
+                .map(str::to_owned),
+        );
     }
     let until = |text: &str| Some(text.to_owned());
-    let expected =
-        [None, until("Fri, 20 Nov 2026 10:00:03 GMT"), until("Sun, 20 Nov 2026 10:00:03 GMT")];
+    let expected = [
+        None,
+        until("Fri, 20 Nov 2026 10:00:03 GMT"),
+        until("Sun, 20 Nov 2026 10:00:03 GMT"),
+    ];
     assert_eq!(untils, expected.into_iter().collect());
 }
 
@@ -400,7 +510,11 @@ async fn dropped_skus_are_acknowledged_all_the_same() {
 // === The read-back ===
 
 pub(super) async fn read_back(market: &Market, query: &str, body: Value) -> Answer {
-    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let body = if body.is_null() {
+        String::new()
+    } else {
+        body.to_string()
+    };
     send(market, request("POST", &format!("{PATH}{query}"), body)).await
 }
 
@@ -408,19 +522,31 @@ pub(super) fn offers(answer: &Answer, warehouse: u64) -> Vec<Value> {
     let answer = answer.json();
     let warehouses = answer["result"]["warehouses"].as_array().unwrap();
     let own = warehouses.iter().find(|w| w["warehouseId"] == warehouse);
-    own.map(|own| own["offers"].as_array().unwrap().clone()).unwrap_or_default()
+    own.map(|own| own["offers"].as_array().unwrap().clone())
+        .unwrap_or_default()
 }
 
 #[tokio::test(start_paused = true)]
 async fn paging_ends_only_when_the_token_is_absent() {
-    let market = Market::new(MarketConfig { thin_pages: true, ..config() });
+    let market = Market::new(MarketConfig {
+        thin_pages: true,
+        ..config()
+    });
     send(&market, batch(0, 1_000)).await;
     let (mut token, mut seen, mut thin) = (String::new(), Vec::new(), 0);
     loop {
-        let answer = read_back(&market, &format!("?limit=200&page_token={token}"), json!({})).await;
+        let answer = read_back(
+            &market,
+            &format!("?limit=200&page_token={token}"),
+            json!({}),
+        )
+        .await;
         let page = offers(&answer, 70);
         assert!(page.len() <= 100);
-        seen.extend(page.iter().map(|offer| offer["offerId"].as_str().unwrap().to_owned()));
+        seen.extend(
+            page.iter()
+                .map(|offer| offer["offerId"].as_str().unwrap().to_owned()),
+        );
         match answer.json()["result"]["paging"]["nextPageToken"].as_str() {
             None => break,
             Some(next) => {
@@ -441,7 +567,10 @@ async fn a_page_has_fifty_offers_and_a_full_last_one_has_no_token() {
     send(&market, batch(0, 100)).await;
     let first = read_back(&market, "?pageToken=", Value::Null).await;
     assert_eq!(offers(&first, 70).len(), 50);
-    let token = first.json()["result"]["paging"]["nextPageToken"].as_str().unwrap().to_owned();
+    let token = first.json()["result"]["paging"]["nextPageToken"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let last = read_back(&market, &format!("?pageToken={token}"), Value::Null).await;
     assert_eq!(offers(&last, 70).len(), 50);
     assert_eq!(last.json()["result"]["paging"], json!({}));
@@ -449,7 +578,11 @@ async fn a_page_has_fifty_offers_and_a_full_last_one_has_no_token() {
 
 #[tokio::test(start_paused = true)]
 async fn an_offer_shows_what_fits_what_is_available_and_the_return_warehouse() {
-    let market = Market::new(MarketConfig { reserved: 2, return_warehouse: Some(99), ..config() });
+    let market = Market::new(MarketConfig {
+        reserved: 2,
+        return_warehouse: Some(99),
+        ..config()
+    });
     send(&market, update(&[("A", 5)], now())).await;
     let answer = read_back(&market, "", json!({ "offerIds": ["A", "nobody's"] })).await;
     assert_eq!(
@@ -462,7 +595,10 @@ async fn an_offer_shows_what_fits_what_is_available_and_the_return_warehouse() {
     );
     assert_eq!(offers(&answer, 99).len(), 1);
     let answer = read_back(&market, "", json!({ "stocksWarehouseId": 70 })).await;
-    assert_eq!((offers(&answer, 70).len(), offers(&answer, 99).len()), (1, 0));
+    assert_eq!(
+        (offers(&answer, 70).len(), offers(&answer, 99).len()),
+        (1, 0)
+    );
     assert_eq!(market.requests()[1].call, Call::ReadBack);
 }
 
@@ -472,7 +608,13 @@ async fn filters_hold_and_strange_questions_are_refused() {
     send(&market, update(&[("A", 5), ("B", 0)], now())).await;
     let in_stock = read_back(&market, "", json!({ "hasStocks": true })).await;
     assert_eq!(offers(&in_stock, 70)[0]["offerId"], "A");
-    assert!(offers(&read_back(&market, "", json!({ "archived": true })).await, 70).is_empty());
+    assert!(
+        offers(
+            &read_back(&market, "", json!({ "archived": true })).await,
+            70
+        )
+        .is_empty()
+    );
     for (query, body) in [
         ("?limit=0", json!({})),
         ("?limit=many", json!({})),
@@ -491,12 +633,19 @@ async fn over_tcp(fault: Fault) -> (Market, Result<(u16, String), reqwest::Error
     let market = market();
     market.set_faults(FaultPlan::script([Some(fault)]));
     let tasks = Tasks::new(Fuse::default());
-    let address = market.start(([127, 0, 0, 1], 0).into(), &tasks).await.unwrap();
+    let address = market
+        .start(([127, 0, 0, 1], 0).into(), &tasks)
+        .await
+        .unwrap();
     let client = reqwest::Client::new();
     let body = json!({ "skus": [{ "sku": "A", "items": [{ "count": 5, "updatedAt": now() }] }] });
     let exchange = async {
-        let request = client.put(format!("http://{address}{PATH}")).header("Api-Key", "key");
-        let request = request.header("Content-Type", "application/json").body(body.to_string());
+        let request = client
+            .put(format!("http://{address}{PATH}"))
+            .header("Api-Key", "key");
+        let request = request
+            .header("Content-Type", "application/json")
+            .body(body.to_string());
         let response = request.send().await?;
         Ok((response.status().as_u16(), response.text().await?))
     };

@@ -67,7 +67,10 @@ async fn read(market: &Market, query: &str, body: Value) -> Answer {
 fn skus(answer: &Answer) -> Vec<String> {
     let answer = answer.json();
     let offers = answer["result"]["offers"].as_array().unwrap().clone();
-    offers.iter().map(|offer| offer["offerId"].as_str().unwrap().to_owned()).collect()
+    offers
+        .iter()
+        .map(|offer| offer["offerId"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 fn told(market: &Market, campaign: u64, sku: &str) -> Option<u32> {
@@ -81,13 +84,28 @@ async fn a_business_tells_several_warehouses_at_once() {
     let market = Market::new(config());
     let items = [item("A", 70, 5), item(" A ", 80, 6), item("B", 80, 0)];
     let answer = send(&market, business_update(&items)).await;
-    assert_eq!((answer.status, answer.json()), (200, json!({ "status": "OK" })));
-    assert_eq!((told(&market, 7, "A"), told(&market, 8, "A")), (Some(5), Some(6)));
-    assert_eq!((told(&market, 7, "B"), told(&market, 8, "B")), (None, Some(0)));
+    assert_eq!(
+        (answer.status, answer.json()),
+        (200, json!({ "status": "OK" }))
+    );
+    assert_eq!(
+        (told(&market, 7, "A"), told(&market, 8, "A")),
+        (Some(5), Some(6))
+    );
+    assert_eq!(
+        (told(&market, 7, "B"), told(&market, 8, "B")),
+        (None, Some(0))
+    );
     let logged = market.requests()[0];
-    assert_eq!((logged.call, logged.business, logged.campaign), (Call::Update, 700, 0));
+    assert_eq!(
+        (logged.call, logged.business, logged.campaign),
+        (Call::Update, 700, 0)
+    );
     let report = market.report();
-    assert_eq!((report.requests, report.skus_received, report.skus_applied), (1, 3, 3));
+    assert_eq!(
+        (report.requests, report.skus_received, report.skus_applied),
+        (1, 3, 3)
+    );
     assert_eq!(report.broken_in_all(), 0);
 }
 
@@ -99,11 +117,26 @@ async fn a_business_s_update_is_read_as_strictly_as_a_campaign_s() {
     let stamped = |at| json!({ "sku": "A", "partnerWarehouseId": 70, "count": 1, "updatedAt": at });
     let place = "'skuItems[0].partnerWarehouseId'";
     for (items, message) in [
-        (json!([item("A", 70, 1), item("A ", 70, 2)]), "Duplicate shop-sku 'A' for warehouse '70'"),
-        (json!([stamped(ahead)]), "Stock for 'A' should not be in the future"),
-        (json!([stamped(old)]), "Stock for 'A' should not be older than a day"),
-        (json!([item("A", 90, 1)]), &format!("{place} must be a warehouse of the business")),
-        (json!([item("A", 0, 1)]), &format!("{place} must be a whole number of at least 1")),
+        (
+            json!([item("A", 70, 1), item("A ", 70, 2)]),
+            "Duplicate shop-sku 'A' for warehouse '70'",
+        ),
+        (
+            json!([stamped(ahead)]),
+            "Stock for 'A' should not be in the future",
+        ),
+        (
+            json!([stamped(old)]),
+            "Stock for 'A' should not be older than a day",
+        ),
+        (
+            json!([item("A", 90, 1)]),
+            &format!("{place} must be a warehouse of the business"),
+        ),
+        (
+            json!([item("A", 0, 1)]),
+            &format!("{place} must be a whole number of at least 1"),
+        ),
         (json!([]), "'skuItems' size must be between 1 and 2000"),
         (Value::Null, "'skuItems' must not be null"),
         (
@@ -127,7 +160,11 @@ async fn the_fifty_first_update_of_a_business_within_any_minute_is_limited() {
     let market = Market::new(config());
     for number in 0..50 {
         tokio::time::advance(Duration::from_millis(100)).await;
-        let answer = send(&market, business_update(&[item(&number.to_string(), 70, 1)])).await;
+        let answer = send(
+            &market,
+            business_update(&[item(&number.to_string(), 70, 1)]),
+        )
+        .await;
         assert_eq!(answer.status, 200);
     }
     let limited = send(&market, business_update(&[item("A", 70, 1)])).await;
@@ -144,7 +181,12 @@ async fn the_fifty_first_update_of_a_business_within_any_minute_is_limited() {
     // A campaign's own minute is another one.
     assert_eq!(send(&market, batch(0, 1)).await.status, 200);
     tokio::time::advance(Duration::from_millis(55_100)).await;
-    assert_eq!(send(&market, business_update(&[item("A", 70, 1)])).await.status, 200);
+    assert_eq!(
+        send(&market, business_update(&[item("A", 70, 1)]))
+            .await
+            .status,
+        200
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -157,7 +199,10 @@ async fn a_business_has_four_requests_in_flight_beside_its_campaigns() {
         assert!(request.as_mut().now_or_never().is_none());
     }
     let limited = send(&market, one(4)).await;
-    assert_eq!(limited.message(), "Hit rate limit of 4 parallel requests for businessId 700");
+    assert_eq!(
+        limited.message(),
+        "Hit rate limit of 4 parallel requests for businessId 700"
+    );
     assert_eq!(broken(&market, Broken::Parallel), 1);
     assert_eq!(send(&market, batch(0, 1)).await.status, 200);
 }
@@ -178,22 +223,39 @@ async fn a_sku_in_flight_by_one_method_is_noticed_by_the_other() {
 async fn a_business_s_update_meets_every_fault_as_a_campaign_s_does() {
     let market = Market::new(config());
     let one = || business_update(&[item("A", 70, 1)]);
-    market.set_faults(FaultPlan::script([Some(Fault::ErrorInOk), Some(Fault::ApplyThenError)]));
+    market.set_faults(FaultPlan::script([
+        Some(Fault::ErrorInOk),
+        Some(Fault::ApplyThenError),
+    ]));
     assert_eq!(send(&market, one()).await.json()["status"], "ERROR");
     assert_eq!(told(&market, 7, "A"), None);
     assert!(send(&market, one()).await.status >= 500);
     assert_eq!(told(&market, 7, "A"), Some(1));
-    assert_eq!(market.requests()[1].verdict, Verdict::Faulted(Fault::ApplyThenError));
+    assert_eq!(
+        market.requests()[1].verdict,
+        Verdict::Faulted(Fault::ApplyThenError)
+    );
     market.set_faults(FaultPlan::none().poisoned(["A".to_owned()], true));
-    assert_eq!(send(&market, one()).await.message(), "Stock for 'A' could not be accepted");
+    assert_eq!(
+        send(&market, one()).await.message(),
+        "Stock for 'A' could not be accepted"
+    );
     market.set_faults(FaultPlan::none().taking_at_most(1));
     let two = business_update(&[item("A", 70, 1), item("A", 80, 1)]);
     assert_eq!(send(&market, two).await.status, 413);
     market.set_faults(FaultPlan::none().locked_until(now() + TimeDelta::minutes(1)));
-    assert_eq!(send(&market, one()).await.message(), "Business 700 is in migration");
+    assert_eq!(
+        send(&market, one()).await.message(),
+        "Business 700 is in migration"
+    );
     let big = post(UPDATE, &json!({ "skuItems": " ".repeat(512 * 1024) }));
     market.heal();
-    assert!(send(&market, big).await.message().starts_with("The request is too big"));
+    assert!(
+        send(&market, big)
+            .await
+            .message()
+            .starts_with("The request is too big")
+    );
     market.set_faults(FaultPlan::seeded(1).dropping(1.0));
     let items: Vec<Value> = (0..3).map(|n| item(&format!("B{n}"), 80, 1)).collect();
     assert_eq!(send(&market, business_update(&items)).await.status, 200);
@@ -209,13 +271,18 @@ async fn each_warehouse_of_an_update_loses_skus_of_its_own() {
     let items = |warehouse| skus().map(move |sku| item(&sku, warehouse, 1));
     let items: Vec<Value> = items(70).chain(items(80)).collect();
     assert_eq!(send(&market, business_update(&items)).await.status, 200);
-    let alike = skus().filter(|sku| told(&market, 7, sku) == told(&market, 8, sku)).count();
+    let alike = skus()
+        .filter(|sku| told(&market, 7, sku) == told(&market, 8, sku))
+        .count();
     assert!((25..75).contains(&alike), "{alike}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn updates_of_a_business_that_met_a_500_cost_nothing() {
-    let market = Market::new(MarketConfig { business_updates_per_minute: 1, ..config() });
+    let market = Market::new(MarketConfig {
+        business_updates_per_minute: 1,
+        ..config()
+    });
     market.set_faults(FaultPlan::script([Some(Fault::ServerError)]));
     let two = || business_update(&[item("A", 70, 1), item("B", 70, 1)]);
     assert!(send(&market, two()).await.status >= 500);
@@ -232,7 +299,10 @@ async fn a_limit_told_to_a_business_counts_its_requests() {
         let answer = send(&market, two()).await;
         assert_eq!(answer.status, 200);
         assert_eq!(answer.header("x-ratelimit-resource-limit"), Some("2"));
-        assert_eq!(answer.header("x-ratelimit-resource-remaining"), Some(remaining));
+        assert_eq!(
+            answer.header("x-ratelimit-resource-remaining"),
+            Some(remaining)
+        );
     }
     assert_eq!(send(&market, two()).await.status, 420);
 }
@@ -242,7 +312,11 @@ async fn a_limit_told_to_a_business_counts_its_requests() {
 #[tokio::test(start_paused = true)]
 async fn a_business_reads_back_one_warehouse() {
     let market = Market::new(config());
-    send(&market, business_update(&[item("A", 70, 5), item("B", 80, 6)])).await;
+    send(
+        &market,
+        business_update(&[item("A", 70, 5), item("B", 80, 6)]),
+    )
+    .await;
     let answer = read(&market, "", json!({ "partnerWarehouseId": 80 })).await;
     assert_eq!(
         answer.json(),
@@ -263,16 +337,26 @@ async fn a_business_reads_back_one_warehouse() {
 
 #[tokio::test(start_paused = true)]
 async fn pages_by_business_have_fifty_offers_and_are_cut_at_a_hundred() {
-    let market = Market::new(MarketConfig { thin_pages: true, ..config() });
+    let market = Market::new(MarketConfig {
+        thin_pages: true,
+        ..config()
+    });
     let items: Vec<Value> = (0..1_000).map(|n| item(&n.to_string(), 70, 1)).collect();
     send(&market, business_update(&items)).await;
     let whole = json!({ "partnerWarehouseId": 70 });
     let (mut token, mut seen, mut thin) = (String::new(), Vec::new(), 0);
     loop {
-        let answer = read(&market, &format!("?limit=201&page_token={token}"), whole.clone()).await;
+        let answer = read(
+            &market,
+            &format!("?limit=201&page_token={token}"),
+            whole.clone(),
+        )
+        .await;
         let page = skus(&answer);
         assert!(page.len() <= 100);
-        let next = answer.json()["result"]["paging"]["nextPageToken"].as_str().map(str::to_owned);
+        let next = answer.json()["result"]["paging"]["nextPageToken"]
+            .as_str()
+            .map(str::to_owned);
         thin += usize::from(page.len() < 100 && next.is_some());
         seen.extend(page);
         match next {
@@ -296,12 +380,25 @@ async fn strange_questions_about_a_business_are_refused() {
         ("", json!({})),
         ("", json!({ "partnerWarehouseId": 90 })),
         ("?limit=0", json!({ "partnerWarehouseId": 70 })),
-        ("?limit=1", json!({ "partnerWarehouseId": 70, "offerIds": ["A"] })),
-        ("?pageToken=41", json!({ "partnerWarehouseId": 70, "offerIds": ["A"] })),
-        ("", json!({ "partnerWarehouseId": 70, "offerIds": ["A"], "archived": true })),
+        (
+            "?limit=1",
+            json!({ "partnerWarehouseId": 70, "offerIds": ["A"] }),
+        ),
+        (
+            "?pageToken=41",
+            json!({ "partnerWarehouseId": 70, "offerIds": ["A"] }),
+        ),
+        (
+            "",
+            json!({ "partnerWarehouseId": 70, "offerIds": ["A"], "archived": true }),
+        ),
         ("", json!({ "partnerWarehouseId": 70, "offerIds": [] })),
     ] {
-        assert_eq!(read(&market, query, body.clone()).await.status, 400, "{query} {body}");
+        assert_eq!(
+            read(&market, query, body.clone()).await.status,
+            400,
+            "{query} {body}"
+        );
     }
 }
 
@@ -323,11 +420,17 @@ async fn the_read_back_after_the_five_hundredth_within_a_minute_is_limited() {
 async fn what_one_campaign_of_a_group_tells_shows_in_all() {
     let market = grouped();
     send(&market, update(&[("A", 5)], now())).await;
-    assert_eq!((told(&market, 8, "A"), told(&market, 9, "A")), (Some(5), None));
+    assert_eq!(
+        (told(&market, 8, "A"), told(&market, 9, "A")),
+        (Some(5), None)
+    );
     let answer = send(&market, post("/v2/campaigns/8/offers/stocks", &json!({}))).await;
     let answer = answer.json();
     assert_eq!(answer["result"]["warehouses"][0]["warehouseId"], 80);
-    assert_eq!(answer["result"]["warehouses"][0]["offers"][0]["stocks"][1]["count"], 5);
+    assert_eq!(
+        answer["result"]["warehouses"][0]["offers"][0]["stocks"][1]["count"],
+        5
+    );
     let body = json!({ "partnerWarehouseId": 80 });
     assert_eq!(skus(&read(&market, "", body).await), ["A"]);
     assert_eq!(market.report().broken_in_all(), 0);
@@ -348,7 +451,11 @@ async fn a_sku_told_through_a_second_campaign_of_the_group_is_noticed() {
     assert_eq!(broken(&market, Broken::SecondOfGroup), 0);
     send(&market, through(8, &["B", "C"])).await;
     assert_eq!(broken(&market, Broken::SecondOfGroup), 1);
-    assert!(market.report().examples[0].contains(" B "), "{:?}", market.report().examples);
+    assert!(
+        market.report().examples[0].contains(" B "),
+        "{:?}",
+        market.report().examples
+    );
     // The first one keeps it.
     send(&market, through(7, &["B"])).await;
     assert_eq!(broken(&market, Broken::SecondOfGroup), 1);
@@ -359,11 +466,22 @@ async fn each_kind_of_business_has_its_method() {
     let market = grouped();
     let refused = send(&market, business_update(&[item("A", 90, 1)])).await;
     assert_eq!(refused.status, 400);
-    assert_eq!(refused.message(), "Method is not allowed for businesses with warehouse groups");
+    assert_eq!(
+        refused.message(),
+        "Method is not allowed for businesses with warehouse groups"
+    );
     assert_eq!(send(&market, update(&[("A", 1)], now())).await.status, 200);
     // Without groups the campaigns' own still works, unless the Market is past that.
-    assert_eq!(send(&Market::new(config()), update(&[("A", 1)], now())).await.status, 200);
-    let strict = Market::new(MarketConfig { campaign_method_needs_groups: true, ..config() });
+    assert_eq!(
+        send(&Market::new(config()), update(&[("A", 1)], now()))
+            .await
+            .status,
+        200
+    );
+    let strict = Market::new(MarketConfig {
+        campaign_method_needs_groups: true,
+        ..config()
+    });
     let refused = send(&strict, update(&[("A", 1)], now())).await;
     assert_eq!(refused.status, 403);
     let message = refused.message();
@@ -395,8 +513,14 @@ async fn a_key_may_do_what_its_scopes_say() {
             ("update", business_update(&[item("A", 70, 1)])),
             ("read", post(PATH, &json!({}))),
             ("read", post(READ_BACK, &business)),
-            ("warehouses", post("/v2/businesses/700/warehouses", &json!({}))),
-            ("warehouses", post("/v3/businesses/700/warehouses", &json!({}))),
+            (
+                "warehouses",
+                post("/v2/businesses/700/warehouses", &json!({})),
+            ),
+            (
+                "warehouses",
+                post("/v3/businesses/700/warehouses", &json!({})),
+            ),
         ] {
             let (kind, request) = request;
             let status = expected.iter().find(|(name, _)| *name == kind).unwrap().1;
@@ -414,13 +538,28 @@ async fn a_key_may_do_what_its_scopes_say() {
 async fn a_key_is_told_its_scopes() {
     let market = Market::new(config().scoped("other", &[Scope::Pricing, Scope::Promotion]));
     let mut request = post("/v2/auth/token", &json!({}));
-    let all = send(&market, post("/v2/auth/token", &json!({}))).await.json();
-    assert_eq!(all["result"]["apiKey"]["authScopes"], json!(["ALL_METHODS"]));
-    request.headers_mut().insert("Api-Key", "other".parse().unwrap());
+    let all = send(&market, post("/v2/auth/token", &json!({})))
+        .await
+        .json();
+    assert_eq!(
+        all["result"]["apiKey"]["authScopes"],
+        json!(["ALL_METHODS"])
+    );
+    request
+        .headers_mut()
+        .insert("Api-Key", "other".parse().unwrap());
     let some = send(&market, request).await.json();
-    assert_eq!(some["result"]["apiKey"]["authScopes"], json!(["PRICING", "PROMOTION"]));
+    assert_eq!(
+        some["result"]["apiKey"]["authScopes"],
+        json!(["PRICING", "PROMOTION"])
+    );
     market.revoke_key("key");
-    assert_eq!(send(&market, post("/v2/auth/token", &json!({}))).await.status, 401);
+    assert_eq!(
+        send(&market, post("/v2/auth/token", &json!({})))
+            .await
+            .status,
+        401
+    );
     let logged = market.requests()[0];
     assert_eq!((logged.call, market.report().asides), (Call::Aside, 3));
 }
@@ -453,12 +592,24 @@ async fn a_key_sees_its_own_campaigns_page_by_page() {
     let token = first["paging"]["nextPageToken"].as_str().unwrap();
     let path = format!("/v2/campaigns?limit=1&page_token={token}");
     let last = send(&market, get(&path)).await.json();
-    assert_eq!((&last["campaigns"][0]["id"], &last["paging"]), (&json!(8), &json!({})));
-    assert_eq!(send(&market, get("/v2/campaigns?limit=101")).await.status, 400);
+    assert_eq!(
+        (&last["campaigns"][0]["id"], &last["paging"]),
+        (&json!(8), &json!({}))
+    );
+    assert_eq!(
+        send(&market, get("/v2/campaigns?limit=101")).await.status,
+        400
+    );
     let one = send(&market, get("/v2/campaigns/8")).await.json();
     assert_eq!(one["campaign"], all["campaigns"][1]);
-    assert_eq!(send(&market, get("/v2/campaigns/9")).await.message(), "Access denied");
-    assert_eq!(send(&market, get("/v2/campaigns/5")).await.message(), "Campaign not found");
+    assert_eq!(
+        send(&market, get("/v2/campaigns/9")).await.message(),
+        "Access denied"
+    );
+    assert_eq!(
+        send(&market, get("/v2/campaigns/5")).await.message(),
+        "Campaign not found"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -467,7 +618,10 @@ async fn a_disabled_campaign_says_so_and_takes_no_stock() {
     config.campaigns[0].availability = Availability::DisabledByInactivity;
     let market = Market::new(config);
     let shown = send(&market, get("/v2/campaigns/7")).await.json();
-    assert_eq!(shown["campaign"]["apiAvailability"], "DISABLED_BY_INACTIVITY");
+    assert_eq!(
+        shown["campaign"]["apiAvailability"],
+        "DISABLED_BY_INACTIVITY"
+    );
     for request in [
         update(&[("A", 1)], now()),
         post(PATH, &json!({})),
@@ -477,10 +631,18 @@ async fn a_disabled_campaign_says_so_and_takes_no_stock() {
         let answer = send(&market, request).await;
         assert_eq!(answer.status, 403);
         let message = answer.message();
-        assert!(message.starts_with("API for campaign 7 is disabled"), "{message}");
+        assert!(
+            message.starts_with("API for campaign 7 is disabled"),
+            "{message}"
+        );
     }
     assert!(market.is_empty(7) && market.is_empty(8));
-    assert_eq!(send(&market, business_update(&[item("A", 80, 1)])).await.status, 200);
+    assert_eq!(
+        send(&market, business_update(&[item("A", 80, 1)]))
+            .await
+            .status,
+        200
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -495,21 +657,29 @@ async fn a_business_that_is_not_the_caller_s_is_refused() {
         for path in ["offers/stocks/update", "offers/stocks", "warehouses"] {
             let path = format!("/v3/businesses/{business}/{path}");
             let answer = send(&market, post(&path, &whole)).await;
-            assert_eq!((answer.status, answer.message().as_str()), (status, message));
+            assert_eq!(
+                (answer.status, answer.message().as_str()),
+                (status, message)
+            );
         }
     }
     let answer = send(&market, request("PUT", UPDATE, String::new())).await;
     assert_eq!(answer.status, 405);
     let home = MarketConfig::new(Clock::starting_at(now())).campaign(7, 70, "key");
     let path = format!("/v3/businesses/{HOME_BUSINESS}/offers/stocks");
-    assert_eq!(send(&Market::new(home), post(&path, &whole)).await.status, 200);
+    assert_eq!(
+        send(&Market::new(home), post(&path, &whole)).await.status,
+        200
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn warehouses_show_their_groups_and_their_status_if_asked() {
     let market = grouped();
     let path = "/v2/businesses/700/warehouses";
-    let all = send(&market, request("POST", path, String::new())).await.json();
+    let all = send(&market, request("POST", path, String::new()))
+        .await
+        .json();
     let group = json!({ "id": 5, "name": "North" });
     assert_eq!(
         all["result"]["warehouses"],
@@ -522,7 +692,10 @@ async fn warehouses_show_their_groups_and_their_status_if_asked() {
     let body = json!({ "campaignIds": [9], "components": ["STATUS", "ADDRESS"] });
     let one = send(&market, post(path, &body)).await.json();
     assert_eq!(one["result"]["warehouses"].as_array().unwrap().len(), 1);
-    assert_eq!(one["result"]["warehouses"][0]["status"], json!({ "status": "OTHER" }));
+    assert_eq!(
+        one["result"]["warehouses"][0]["status"],
+        json!({ "status": "OTHER" })
+    );
     for (query, body) in [
         ("?limit=31", json!({})),
         ("?page_token=78", json!({})),
@@ -539,12 +712,17 @@ async fn warehouses_show_their_groups_and_their_status_if_asked() {
 async fn warehouses_come_fifteen_to_a_page() {
     let campaign = |id| CampaignConfig::new(id, id * 10, vec!["key".into()]).of_business(700);
     let campaigns = (1..=32).map(campaign).collect();
-    let market = Market::new(MarketConfig { campaigns, ..config() });
+    let market = Market::new(MarketConfig {
+        campaigns,
+        ..config()
+    });
     for version in ["v2", "v3"] {
         let path = format!("/{version}/businesses/700/warehouses");
         let (mut query, mut sizes) = (String::new(), Vec::new());
         loop {
-            let page = send(&market, post(&format!("{path}{query}"), &json!({}))).await.json();
+            let page = send(&market, post(&format!("{path}{query}"), &json!({})))
+                .await
+                .json();
             sizes.push(page["result"]["warehouses"].as_array().unwrap().len());
             match page["result"]["paging"]["nextPageToken"].as_str() {
                 Some(next) => query = format!("?page_token={next}"),
@@ -560,8 +738,14 @@ async fn warehouses_of_the_market_itself_are_not_listed_by_business() {
     let mut config = config();
     config.campaigns[1].placement = Placement::Fby;
     let market = Market::new(config);
-    let list = send(&market, post("/v3/businesses/700/warehouses", &json!({}))).await.json();
-    let ids: Vec<_> = list["result"]["warehouses"].as_array().unwrap().iter().collect();
+    let list = send(&market, post("/v3/businesses/700/warehouses", &json!({})))
+        .await
+        .json();
+    let ids: Vec<_> = list["result"]["warehouses"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .collect();
     assert_eq!((ids.len(), &ids[0]["id"]), (1, &json!(70)));
 }
 
@@ -573,7 +757,9 @@ async fn campaigns_that_sell_from_one_warehouse_are_its_models_and_share_its_sto
     config.campaigns[1].availability = Availability::ManuallyDisabled;
     let market = Market::new(config);
     let body = json!({ "warehouseIds": [70] });
-    let list = send(&market, post("/v3/businesses/700/warehouses", &body)).await.json();
+    let list = send(&market, post("/v3/businesses/700/warehouses", &body))
+        .await
+        .json();
     assert_eq!(
         list["result"]["warehouses"],
         json!([{ "id": 70, "name": "Warehouse 70", "models": [
@@ -581,6 +767,14 @@ async fn campaigns_that_sell_from_one_warehouse_are_its_models_and_share_its_sto
             { "placementType": "DBS", "apiAvailability": "MANUALLY_DISABLED" },
         ] }])
     );
-    assert_eq!(send(&market, business_update(&[item("A", 70, 3)])).await.status, 200);
-    assert_eq!((told(&market, 7, "A"), told(&market, 8, "A")), (Some(3), Some(3)));
+    assert_eq!(
+        send(&market, business_update(&[item("A", 70, 3)]))
+            .await
+            .status,
+        200
+    );
+    assert_eq!(
+        (told(&market, 7, "A"), told(&market, 8, "A")),
+        (Some(3), Some(3))
+    );
 }

@@ -25,8 +25,17 @@ async fn shown(market: &Market) -> Vec<(String, String, String)> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let stock = |stock: &Value| format!("{} {}", text(&stock["type"]), stock["count"]);
     let offer = |offer: &Value| {
-        let stocks: Vec<String> = offer["stocks"].as_array().unwrap().iter().map(stock).collect();
-        (text(&offer["offerId"]), stocks.join(", "), text(&offer["updatedAt"]))
+        let stocks: Vec<String> = offer["stocks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(stock)
+            .collect();
+        (
+            text(&offer["offerId"]),
+            stocks.join(", "),
+            text(&offer["updatedAt"]),
+        )
     };
     offers(&answer, 70).iter().map(offer).collect()
 }
@@ -44,7 +53,10 @@ async fn an_order_freezes_pieces_and_the_seller_s_word_stays() {
     tokio::time::advance(Duration::from_secs(10)).await;
     assert_eq!(market.order(7, "A", 2), 2);
     let at = "2026-11-20T10:00:10Z";
-    assert_eq!(shown(&market).await, [offer("A", "FIT 5, FREEZE 2, AVAILABLE 3", at)]);
+    assert_eq!(
+        shown(&market).await,
+        [offer("A", "FIT 5, FREEZE 2, AVAILABLE 3", at)]
+    );
     assert_eq!(market.available(7, "A"), Some(3));
     assert_eq!(market.snapshot(7)["A"], (5, now() - TimeDelta::hours(1)));
     assert_eq!(market.get(7, "A").unwrap().count, 5);
@@ -52,7 +64,10 @@ async fn an_order_freezes_pieces_and_the_seller_s_word_stays() {
     assert_eq!(market.order(7, "A", 9), 3);
     assert_eq!(market.order(7, "A", 1), 0);
     assert_eq!(market.order(7, "nobody's", 1), 0);
-    assert_eq!(shown(&market).await, [offer("A", "FIT 5, FREEZE 5, AVAILABLE 0", at)]);
+    assert_eq!(
+        shown(&market).await,
+        [offer("A", "FIT 5, FREEZE 5, AVAILABLE 0", at)]
+    );
     assert!(market.ever_zero(7).is_empty());
     assert_eq!(market.report().pieces_ordered, 5);
 }
@@ -63,11 +78,17 @@ async fn shipped_pieces_leave_and_a_later_word_of_the_seller_keeps_the_frozen_on
     send(&market, update(&[("A", 5)], now())).await;
     market.order(7, "A", 3);
     assert_eq!(market.ship(7, "A", 1), 1);
-    assert_eq!(shown(&market).await, [offer("A", "FIT 4, FREEZE 2, AVAILABLE 2", NOW)]);
+    assert_eq!(
+        shown(&market).await,
+        [offer("A", "FIT 4, FREEZE 2, AVAILABLE 2", NOW)]
+    );
     tokio::time::advance(Duration::from_secs(10)).await;
     send(&market, update(&[("A", 7)], now() + TimeDelta::seconds(5))).await;
     let at = "2026-11-20T10:00:05Z";
-    assert_eq!(shown(&market).await, [offer("A", "FIT 9, FREEZE 2, AVAILABLE 7", at)]);
+    assert_eq!(
+        shown(&market).await,
+        [offer("A", "FIT 9, FREEZE 2, AVAILABLE 7", at)]
+    );
     assert_eq!(market.ship(7, "A", 9), 2);
     assert_eq!(market.ship(7, "A", 1), 0);
     let at = "2026-11-20T10:00:10Z";
@@ -78,7 +99,10 @@ async fn shipped_pieces_leave_and_a_later_word_of_the_seller_keeps_the_frozen_on
 async fn an_order_in_one_campaign_of_a_group_falls_in_all() {
     let campaign = |id| CampaignConfig::new(id, id * 10, vec!["key".into()]).in_group(1, "g");
     let campaigns = vec![campaign(7), campaign(8)];
-    let market = Market::new(MarketConfig { campaigns, ..config() });
+    let market = Market::new(MarketConfig {
+        campaigns,
+        ..config()
+    });
     send(&market, update(&[("A", 5)], now())).await;
     market.order(8, "A", 2);
     assert_eq!(market.available(7, "A"), Some(3));
@@ -93,7 +117,10 @@ async fn buyers_of_a_plan_take_a_piece_of_their_share_and_the_same_again() {
         let gone = |sku: &&String| market.available(7, sku) == Some(0);
         let skus: Vec<String> = (0..2_000).map(|n| format!("0-{n}")).collect();
         let gone: Vec<String> = skus.iter().filter(gone).cloned().collect();
-        assert_eq!(u64::try_from(gone.len()).unwrap(), market.report().pieces_ordered);
+        assert_eq!(
+            u64::try_from(gone.len()).unwrap(),
+            market.report().pieces_ordered
+        );
         assert!(market.snapshot(7).values().all(|(count, _)| *count == 1));
         gone
     };
@@ -106,21 +133,33 @@ async fn buyers_of_a_plan_take_a_piece_of_their_share_and_the_same_again() {
 
 #[tokio::test(start_paused = true)]
 async fn an_update_shows_only_after_a_while_and_an_order_at_once() {
-    let market = Market::new(MarketConfig { visible_after: Duration::from_secs(60), ..config() });
+    let market = Market::new(MarketConfig {
+        visible_after: Duration::from_secs(60),
+        ..config()
+    });
     market.plant(7, "A", 9, now());
     send(&market, update(&[("A", 5), ("B", 1)], now())).await;
     assert_eq!(market.available(7, "A"), Some(5));
-    assert_eq!(shown(&market).await, [offer("A", "FIT 9, AVAILABLE 9", NOW)]);
+    assert_eq!(
+        shown(&market).await,
+        [offer("A", "FIT 9, AVAILABLE 9", NOW)]
+    );
     tokio::time::advance(Duration::from_secs(30)).await;
     send(&market, update(&[("A", 4)], now() + TimeDelta::seconds(30))).await;
     market.order(7, "A", 1);
     let ordered = "2026-11-20T10:00:30Z";
-    assert_eq!(shown(&market).await, [offer("A", "FIT 9, FREEZE 1, AVAILABLE 8", ordered)]);
+    assert_eq!(
+        shown(&market).await,
+        [offer("A", "FIT 9, FREEZE 1, AVAILABLE 8", ordered)]
+    );
     tokio::time::advance(Duration::from_millis(29_999)).await;
     assert_eq!(shown(&market).await.len(), 1);
     tokio::time::advance(Duration::from_millis(1)).await;
     let first = offer("A", "FIT 5, FREEZE 1, AVAILABLE 4", ordered);
-    assert_eq!(shown(&market).await, [first, offer("B", "FIT 1, AVAILABLE 1", NOW)]);
+    assert_eq!(
+        shown(&market).await,
+        [first, offer("B", "FIT 1, AVAILABLE 1", NOW)]
+    );
     tokio::time::advance(Duration::from_secs(30)).await;
     let second = offer("A", "FIT 4, FREEZE 1, AVAILABLE 3", ordered);
     assert_eq!(shown(&market).await[0], second);
@@ -138,25 +177,50 @@ async fn an_archived_offer_shows_in_the_archive_and_by_its_name() {
     market.archive(7, "A");
     let skus = |answer: Answer| -> Vec<String> {
         let ids = offers(&answer, 70);
-        ids.iter().map(|offer| offer["offerId"].as_str().unwrap().to_owned()).collect()
+        ids.iter()
+            .map(|offer| offer["offerId"].as_str().unwrap().to_owned())
+            .collect()
     };
     assert_eq!(skus(read_back(&market, "", json!({})).await), ["B"]);
-    assert_eq!(skus(read_back(&market, "", json!({ "archived": false })).await), ["B"]);
-    assert_eq!(skus(read_back(&market, "", json!({ "archived": true })).await), ["A"]);
-    assert_eq!(skus(read_back(&market, "", json!({ "offerIds": ["A"] })).await), ["A"]);
+    assert_eq!(
+        skus(read_back(&market, "", json!({ "archived": false })).await),
+        ["B"]
+    );
+    assert_eq!(
+        skus(read_back(&market, "", json!({ "archived": true })).await),
+        ["A"]
+    );
+    assert_eq!(
+        skus(read_back(&market, "", json!({ "offerIds": ["A"] })).await),
+        ["A"]
+    );
     assert_eq!(market.get(7, "A").unwrap().count, 5);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_the_shop_does_not_sell_is_acknowledged_and_never_shown() {
     let catalogue = Some(HashSet::from(["A".to_owned()]));
-    let market = Market::new(MarketConfig { catalogue, ..config() });
+    let market = Market::new(MarketConfig {
+        catalogue,
+        ..config()
+    });
     market.set_faults(FaultPlan::seeded(1).ordering(1.0));
-    assert_eq!(send(&market, update(&[("A", 5), ("B", 1)], now())).await.status, 200);
-    assert_eq!(shown(&market).await, [offer("A", "FIT 5, FREEZE 1, AVAILABLE 4", NOW)]);
+    assert_eq!(
+        send(&market, update(&[("A", 5), ("B", 1)], now()))
+            .await
+            .status,
+        200
+    );
+    assert_eq!(
+        shown(&market).await,
+        [offer("A", "FIT 5, FREEZE 1, AVAILABLE 4", NOW)]
+    );
     let by_name = read_back(&market, "", json!({ "offerIds": ["B"] })).await;
     assert!(offers(&by_name, 70).is_empty());
-    assert_eq!((market.available(7, "B"), market.order(7, "B", 1)), (None, 0));
+    assert_eq!(
+        (market.available(7, "B"), market.order(7, "B", 1)),
+        (None, 0)
+    );
     assert_eq!(market.report().pieces_ordered, 1);
 }
 
@@ -167,22 +231,40 @@ async fn a_limit_that_is_told_with_every_answer_is_kept() {
     let market = market();
     market.set_faults(FaultPlan::none().limit_headers(10));
     let header = |answer: &Answer, name: &str| {
-        answer.header(&format!("x-ratelimit-resource-{name}")).map(ToOwned::to_owned)
+        answer
+            .header(&format!("x-ratelimit-resource-{name}"))
+            .map(ToOwned::to_owned)
     };
     tokio::time::advance(Duration::from_secs(5)).await;
     let first = send(&market, batch(0, 4)).await;
     assert_eq!(header(&first, "limit").as_deref(), Some("10"));
     assert_eq!(header(&first, "remaining").as_deref(), Some("6"));
-    assert_eq!(header(&first, "until").as_deref(), Some("Fri, 20 Nov 2026 10:01:05 GMT"));
+    assert_eq!(
+        header(&first, "until").as_deref(),
+        Some("Fri, 20 Nov 2026 10:01:05 GMT")
+    );
     tokio::time::advance(Duration::from_secs(1)).await;
     let refused = send(&market, update(&[("A", 1)], now() + TimeDelta::hours(1))).await;
-    assert_eq!((refused.status, header(&refused, "remaining").as_deref()), (400, Some("5")));
+    assert_eq!(
+        (refused.status, header(&refused, "remaining").as_deref()),
+        (400, Some("5"))
+    );
     let limited = send(&market, batch(1, 6)).await;
-    assert_eq!((limited.status, header(&limited, "remaining").as_deref()), (420, Some("0")));
-    assert!(limited.message().contains("limit of 10 requests"), "{}", limited.message());
+    assert_eq!(
+        (limited.status, header(&limited, "remaining").as_deref()),
+        (420, Some("0"))
+    );
+    assert!(
+        limited.message().contains("limit of 10 requests"),
+        "{}",
+        limited.message()
+    );
     assert_eq!(broken(&market, Broken::Volume), 1);
     assert_eq!(send(&market, batch(2, 5)).await.status, 200);
-    assert_eq!(header(&read_back(&market, "", json!({})).await, "limit"), None);
+    assert_eq!(
+        header(&read_back(&market, "", json!({})).await, "limit"),
+        None
+    );
     market.heal();
     let healed = send(&market, batch(3, 100)).await;
     assert_eq!((healed.status, header(&healed, "limit")), (200, None));
@@ -190,8 +272,13 @@ async fn a_limit_that_is_told_with_every_answer_is_kept() {
 
 #[tokio::test(start_paused = true)]
 async fn a_limit_above_the_market_s_own_changes_nothing_and_faults_tell_it_too() {
-    let market = Market::new(MarketConfig { skus_per_minute: 10, ..config() });
-    let plan = FaultPlan::seeded(1).with(Fault::VolumeLimit, 1.0).limit_headers(100);
+    let market = Market::new(MarketConfig {
+        skus_per_minute: 10,
+        ..config()
+    });
+    let plan = FaultPlan::seeded(1)
+        .with(Fault::VolumeLimit, 1.0)
+        .limit_headers(100);
     market.set_faults(plan);
     for number in 0..30 {
         let answer = send(&market, batch(number, 1)).await;
@@ -211,10 +298,14 @@ fn curtain(path: &str, offers: &[&str]) -> Request<Body> {
 
 async fn hidden(market: &Market, query: &str) -> (Vec<String>, Option<String>) {
     let path = format!("{HIDDEN}{query}");
-    let answer = send(market, request("GET", &path, String::new())).await.json();
+    let answer = send(market, request("GET", &path, String::new()))
+        .await
+        .json();
     let offers = answer["result"]["hiddenOffers"].as_array().unwrap().clone();
     let id = |offer: &Value| offer["offerId"].as_str().unwrap().to_owned();
-    let next = answer["result"]["paging"]["nextPageToken"].as_str().map(ToOwned::to_owned);
+    let next = answer["result"]["paging"]["nextPageToken"]
+        .as_str()
+        .map(ToOwned::to_owned);
     (offers.iter().map(id).collect(), next)
 }
 
@@ -222,20 +313,34 @@ async fn hidden(market: &Market, query: &str) -> (Vec<String>, Option<String>) {
 async fn an_offer_is_hidden_until_it_is_shown_again() {
     let market = market();
     let answer = send(&market, curtain(HIDDEN, &["A", " Б 1 ", "C"])).await;
-    assert_eq!((answer.status, answer.json()), (200, json!({ "status": "OK" })));
+    assert_eq!(
+        (answer.status, answer.json()),
+        (200, json!({ "status": "OK" }))
+    );
     assert!(market.is_hidden(7, "A") && market.is_hidden(7, "Б 1") && !market.is_hidden(8, "A"));
-    assert_eq!(hidden(&market, "").await, (vec!["A".into(), "C".into(), "Б 1".into()], None));
+    assert_eq!(
+        hidden(&market, "").await,
+        (vec!["A".into(), "C".into(), "Б 1".into()], None)
+    );
     let asked = "?offer_id=A&offer_id=%D0%91+1&offer_id=D";
     assert_eq!(hidden(&market, asked).await.0, ["A", "Б 1"]);
     // Hiding does not touch stock, nor stock what is hidden.
     send(&market, update(&[("A", 5)], now())).await;
     assert!(market.is_hidden(7, "A"));
     let delete = format!("{HIDDEN}/delete");
-    assert_eq!(send(&market, curtain(&delete, &["A", "A", "D"])).await.status, 200);
+    assert_eq!(
+        send(&market, curtain(&delete, &["A", "A", "D"]))
+            .await
+            .status,
+        200
+    );
     assert!(!market.is_hidden(7, "A") && market.is_hidden(7, "C"));
     assert_eq!(hidden(&market, "?offer_id=A").await.0, [""; 0]);
     let report = market.report();
-    assert_eq!((report.offers_hidden, report.offers_shown, report.asides), (3, 1, 5));
+    assert_eq!(
+        (report.offers_hidden, report.offers_shown, report.asides),
+        (3, 1, 5)
+    );
 }
 
 #[tokio::test(start_paused = true)]

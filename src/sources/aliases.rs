@@ -65,8 +65,13 @@ const QUANTITY: &[&str] = &[
 ];
 
 /// Normalised names of the warehouse.
-const WAREHOUSE: &[&str] =
-    &["склад", "warehouse", WAREHOUSE_AND_SHOP, "warehouse id", "warehouseid"];
+const WAREHOUSE: &[&str] = &[
+    "склад",
+    "warehouse",
+    WAREHOUSE_AND_SHOP,
+    "warehouse id",
+    "warehouseid",
+];
 
 /// Normalised names of the time. Tables read it only where a setting names it.
 const UPDATED_AT: &[&str] = &["updated at", "updatedat"];
@@ -165,8 +170,12 @@ pub(super) fn choose<'a>(
         Some(named) => name == named,
         None => field.names().contains(&name),
     };
-    let found: Vec<(usize, String)> =
-        names.into_iter().map(normalize).enumerate().filter(|(_, name)| known(name)).collect();
+    let found: Vec<(usize, String)> = names
+        .into_iter()
+        .map(normalize)
+        .enumerate()
+        .filter(|(_, name)| known(name))
+        .collect();
     let beats = |one: &str, other: &str| {
         let is_sure = |name: &str| SUREST.contains(&name);
         one != other && ((is_sure(one) && !is_sure(other)) || PREFERRED.contains(&(one, other)))
@@ -174,7 +183,9 @@ pub(super) fn choose<'a>(
     let best: Vec<usize> = found
         .iter()
         .filter(|(at, name)| {
-            found.iter().all(|(other_at, other)| at == other_at || beats(name, other))
+            found
+                .iter()
+                .all(|(other_at, other)| at == other_at || beats(name, other))
         })
         .map(|(at, _)| *at)
         .collect();
@@ -188,8 +199,15 @@ pub(super) fn choose<'a>(
 /// Normalises a name: trims it, folds case and `ё`, and makes one blank of every kind of gap.
 pub(super) fn normalize(name: &str) -> String {
     let is_gap = |c: char| c.is_whitespace() || matches!(c, '_' | '-' | '\u{2010}'..='\u{2015}');
-    let name = trim(name).trim_end_matches('*').to_lowercase().replace('ё', "е");
-    let name = name.split(is_gap).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+    let name = trim(name)
+        .trim_end_matches('*')
+        .to_lowercase()
+        .replace('ё', "е");
+    let name = name
+        .split(is_gap)
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ");
     without_unit(&name).unwrap_or(&name).to_owned()
 }
 
@@ -213,19 +231,43 @@ mod tests {
             (Field::Sku, &["sku", "offer_id"], Choice::At(1)),
             (Field::Sku, &["Артикул", "SKU", "Ваш SKU *"], Choice::At(2)),
             (Field::Sku, &["SKU", "Код"], Choice::Ambiguous(vec![0, 1])),
-            (Field::Sku, &["offer_id", "Артикул"], Choice::Ambiguous(vec![0, 1])),
+            (
+                Field::Sku,
+                &["offer_id", "Артикул"],
+                Choice::Ambiguous(vec![0, 1]),
+            ),
             (Field::Sku, &["Артикул", "Код", "SKU"], Choice::At(0)),
             (Field::Sku, &["sku", "SKU"], Choice::Ambiguous(vec![0, 1])),
             (Field::Sku, &["Цена"], Choice::None),
-            (Field::Quantity, &["Остаток", "Резерв", "Свободный остаток"], Choice::At(2)),
-            (Field::Quantity, &["Количество", "Остаток, шт"], Choice::Ambiguous(vec![0, 1])),
+            (
+                Field::Quantity,
+                &["Остаток", "Резерв", "Свободный остаток"],
+                Choice::At(2),
+            ),
+            (
+                Field::Quantity,
+                &["Количество", "Остаток, шт"],
+                Choice::Ambiguous(vec![0, 1]),
+            ),
             (Field::Quantity, &["stock", "freeStock"], Choice::At(1)),
             (Field::Quantity, &["Остаток", "Доступно"], Choice::At(1)),
             (Field::Quantity, &["Цена", "Кол-во, шт."], Choice::At(1)),
-            (Field::Quantity, &["Остаток", "Количество"], Choice::Ambiguous(vec![0, 1])),
-            (Field::Quantity, &["stock", "Доступно для заказа"], Choice::At(1)),
+            (
+                Field::Quantity,
+                &["Остаток", "Количество"],
+                Choice::Ambiguous(vec![0, 1]),
+            ),
+            (
+                Field::Quantity,
+                &["stock", "Доступно для заказа"],
+                Choice::At(1),
+            ),
         ] {
-            assert_eq!(choose(field, names.iter().copied(), None), expected, "{names:?}");
+            assert_eq!(
+                choose(field, names.iter().copied(), None),
+                expected,
+                "{names:?}"
+            );
         }
     }
 
@@ -238,8 +280,13 @@ mod tests {
 
     #[test]
     fn normalizes_case_gaps_and_marks() {
-        for name in [" Ваш SKU *", "ВАШ_sku*", "ваш\u{2011}sku", "Ваш\nSKU", "\u{feff}ваш  sku"]
-        {
+        for name in [
+            " Ваш SKU *",
+            "ВАШ_sku*",
+            "ваш\u{2011}sku",
+            "Ваш\nSKU",
+            "\u{feff}ваш  sku",
+        ] {
             assert_eq!(normalize(name), "ваш sku", "{name:?}");
         }
         for name in ["Остаток, шт", "остаток (шт.)", "Остаток шт.", "остаток/шт"]

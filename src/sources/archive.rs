@@ -37,7 +37,11 @@ pub(super) struct Budget {
 impl Budget {
     /// A budget of that many bytes, for an archive of the length `packed`.
     pub(super) fn new(packed: u64, most: u64) -> Self {
-        Self { packed, unpacked: 0, most }
+        Self {
+            packed,
+            unpacked: 0,
+            most,
+        }
     }
 
     fn take(&mut self, bytes: u64, name: &str) -> Result<(), FormatError> {
@@ -132,7 +136,11 @@ impl<R: Read + Seek> Archive<R> {
                 zip.len()
             )));
         }
-        Ok(Self { zip, name: name.to_owned(), budget: Budget::new(packed, most) })
+        Ok(Self {
+            zip,
+            name: name.to_owned(),
+            budget: Budget::new(packed, most),
+        })
     }
 
     /// The names of all entries, as the archive spells them.
@@ -147,7 +155,10 @@ impl<R: Read + Seek> Archive<R> {
     pub(super) fn members(&mut self) -> Result<Vec<Member>, FormatError> {
         let mut members = Vec::with_capacity(self.zip.len());
         for at in 0..self.zip.len() {
-            let file = self.zip.by_index_raw(at).map_err(|e| zip_failure(&self.name, e))?;
+            let file = self
+                .zip
+                .by_index_raw(at)
+                .map_err(|e| zip_failure(&self.name, e))?;
             let kind = match (file.is_dir(), file.is_symlink()) {
                 (true, _) => MemberKind::Directory,
                 (false, true) => MemberKind::Link,
@@ -176,11 +187,17 @@ impl<R: Read + Seek> Archive<R> {
         to: &mut dyn Write,
     ) -> Result<(), FormatError> {
         let name = &member.name;
-        let mut file = self.zip.by_index(member.at).map_err(|e| zip_failure(name, e))?;
+        let mut file = self
+            .zip
+            .by_index(member.at)
+            .map_err(|e| zip_failure(name, e))?;
         // One byte more is enough to see that it is longer than stated.
         let mut bounded = (&mut file).take(member.length.saturating_add(1));
         if self.budget.copy(&mut bounded, to, name)? != member.length {
-            return Err(broken_archive(name, "it is not as long as the archive states"));
+            return Err(broken_archive(
+                name,
+                "it is not as long as the archive states",
+            ));
         }
         Ok(())
     }
@@ -216,15 +233,18 @@ fn zip_failure(name: &str, error: ZipError) -> FormatError {
             "'{name}' is encrypted with a password: save it without one, or leave it out of the \
                  archive"
         )),
-        ZipError::UnsupportedArchive(reason) => {
-            FormatError::Unfit(format!("'{name}' is packed in a way we do not know: {reason}"))
-        }
+        ZipError::UnsupportedArchive(reason) => FormatError::Unfit(format!(
+            "'{name}' is packed in a way we do not know: {reason}"
+        )),
         other => broken_archive(name, &other.to_string()),
     }
 }
 
 fn broken_archive(name: &str, reason: &str) -> FormatError {
-    FormatError::Broken { place: format!("'{name}' in its archive"), reason: reason.to_owned() }
+    FormatError::Broken {
+        place: format!("'{name}' in its archive"),
+        reason: reason.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -238,7 +258,13 @@ mod tests {
         budget.take(1, "a").unwrap_err();
         let mut budget = Budget::new(FREE_OF_RATIO / MAX_RATIO, MAX_UNPACKED);
         budget.take(FREE_OF_RATIO, "a").unwrap();
-        assert!(budget.take(MAX_RATIO, "a").unwrap_err().to_string().contains("1000 times"));
+        assert!(
+            budget
+                .take(MAX_RATIO, "a")
+                .unwrap_err()
+                .to_string()
+                .contains("1000 times")
+        );
     }
 
     #[test]

@@ -108,7 +108,9 @@ struct Source {
 
 impl std::fmt::Debug for Feeds {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.0.shops.iter().map(|shop| shop.intake.shop())).finish()
+        f.debug_list()
+            .entries(self.0.shops.iter().map(|shop| shop.intake.shop()))
+            .finish()
     }
 }
 
@@ -128,10 +130,18 @@ impl Feeds {
         context: &Context,
     ) -> Result<Self, FeedError> {
         let mut shops = Vec::new();
-        for Plan { shop, name, sources, rules } in plans {
+        for Plan {
+            shop,
+            name,
+            sources,
+            rules,
+        } in plans
+        {
             let takings = sources.iter().map(|source| source.taking.clone()).collect();
-            let failed =
-                |source| FeedError::Intake { about: name.clone(), source: Box::new(source) };
+            let failed = |source| FeedError::Intake {
+                about: name.clone(),
+                source: Box::new(source),
+            };
             let place = directory.join(&name);
             let opened = Intake::open(&place, (shop, &name), takings, rules, context.clone()).await;
             let intake = opened.map_err(failed)?;
@@ -139,7 +149,10 @@ impl Feeds {
             match intake.reckon().await {
                 Ok(()) => {}
                 Err(IntakeError::Ingest(error)) => {
-                    warn!(shop = name, "what the sources of {name} have stated waits: {error}");
+                    warn!(
+                        shop = name,
+                        "what the sources of {name} have stated waits: {error}"
+                    );
                 }
                 Err(error) => return Err(failed(error)),
             }
@@ -147,11 +160,23 @@ impl Feeds {
             for config in sources {
                 let about = format!("{name}/{}", config.taking.name);
                 let handler = handler(&config, outbound, &about)?;
-                opened.push(Source { config, handler, nudge: Arc::default() });
+                opened.push(Source {
+                    config,
+                    handler,
+                    nudge: Arc::default(),
+                });
             }
-            shops.push(Shop { id: shop, intake, sources: opened });
+            shops.push(Shop {
+                id: shop,
+                intake,
+                sources: opened,
+            });
         }
-        Ok(Self(Arc::new(Inner { shops, known, clock: context.clock })))
+        Ok(Self(Arc::new(Inner {
+            shops,
+            known,
+            clock: context.clock,
+        })))
     }
 
     /// The sources of each shop that has any, or had something handed over by hand.
@@ -171,7 +196,9 @@ impl Feeds {
 
     /// The sources of a shop as they are configured.
     pub fn configs(&self, shop: ShopId) -> impl Iterator<Item = &Config> {
-        self.shop(shop).into_iter().flat_map(|shop| shop.sources.iter().map(|it| &it.config))
+        self.shop(shop)
+            .into_iter()
+            .flat_map(|shop| shop.sources.iter().map(|it| &it.config))
     }
 
     /// Has a source looked at now.
@@ -190,7 +217,12 @@ impl Feeds {
             for (index, source) in shop.sources.iter().enumerate() {
                 let about = format!("{}/{}", shop.intake.shop(), source.config.taking.name);
                 let reader = reader(source, outbound, &about)?;
-                let round = Round { feeds: self.clone(), at, index, reader };
+                let round = Round {
+                    feeds: self.clone(),
+                    at,
+                    index,
+                    reader,
+                };
                 tasks.spawn("source", round.run(tasks.clone()));
             }
         }
@@ -212,12 +244,18 @@ impl Feeds {
                 clock: self.0.clock,
                 auth_failures: auth_failures.clone(),
             };
-            let doors = shop.sources.iter().enumerate().filter_map(|(index, source)| {
-                let Feed::Exchange(door) = &source.config.feed else { return None };
-                let name = &source.config.taking.name;
-                let spool = shop.intake.directory().join(format!("exchange-{name}"));
-                Some(door.open(index, name, spool))
-            });
+            let doors = shop
+                .sources
+                .iter()
+                .enumerate()
+                .filter_map(|(index, source)| {
+                    let Feed::Exchange(door) = &source.config.feed else {
+                        return None;
+                    };
+                    let name = &source.config.taking.name;
+                    let spool = shop.intake.directory().join(format!("exchange-{name}"));
+                    Some(door.open(index, name, spool))
+                });
             router = router.merge(exchange::router(&context, doors.collect()));
         }
         router
@@ -225,7 +263,9 @@ impl Feeds {
 
     /// Takes a file that 1C has sent.
     async fn take_upload(&self, shop: ShopId, upload: Upload) -> Result<Imported, String> {
-        let Some(shop) = self.shop(shop) else { return Err("there is no such shop".to_owned()) };
+        let Some(shop) = self.shop(shop) else {
+            return Err("there is no such shop".to_owned());
+        };
         let reading = &shop.sources[upload.source].config.reading;
         let now = Instant::from(self.0.clock.now());
         let (intake, name) = (&shop.intake, upload.name.clone());
@@ -237,13 +277,26 @@ impl Feeds {
             let endings = files::read_apart(name, file, format, from, rows).await?;
             // Of several files of one exchange none is all there is.
             let says = together(&endings);
-            Ok(ReadReport::of_files(Completeness::Exchanged { says, is_numbered }, endings))
+            Ok(ReadReport::of_files(
+                Completeness::Exchanged { says, is_numbered },
+                endings,
+            ))
         });
         match delivered.await {
-            Ok(Receipt { outcome: Outcome::Held(doubt), .. }) => {
-                Err(format!("{} is held, the stock stays as it was: {doubt}", upload.name))
-            }
-            Ok(Receipt { rows, rejected, suspicious, tally, .. }) => Ok(Imported {
+            Ok(Receipt {
+                outcome: Outcome::Held(doubt),
+                ..
+            }) => Err(format!(
+                "{} is held, the stock stays as it was: {doubt}",
+                upload.name
+            )),
+            Ok(Receipt {
+                rows,
+                rejected,
+                suspicious,
+                tally,
+                ..
+            }) => Ok(Imported {
                 message: format!(
                     "{rows} rows taken, {} changed, {rejected} rejected, {suspicious} suspicious",
                     tally.new + tally.changed
@@ -262,7 +315,10 @@ impl Feeds {
         skus: Vec<Sku>,
     ) -> Option<impl Future<Output = ()> + Send + 'static> {
         let known = self.shop(shop)?;
-        let index = known.sources.iter().position(|source| source.handler.is_some())?;
+        let index = known
+            .sources
+            .iter()
+            .position(|source| source.handler.is_some())?;
         if known.intake.is_filled(index) {
             return None;
         }
@@ -273,7 +329,9 @@ impl Feeds {
     async fn ask_now(&self, shop: ShopId, index: usize, skus: &[Sku]) {
         let Some(shop) = self.shop(shop) else { return };
         let source = &shop.sources[index];
-        let Some(client) = &source.handler else { return };
+        let Some(client) = &source.handler else {
+            return;
+        };
         let now = self.0.clock.now();
         let reading = &source.config.reading;
         let asked = pull::ask_one(client, skus, reading, now, HANDLER_MAY_TAKE).await;
@@ -284,12 +342,14 @@ impl Feeds {
             return;
         }
         let now = Instant::from(self.0.clock.now());
-        let delivered = shop.intake.deliver(index, now, true, async |rows: &mut Rows| {
-            for entry in asked.entries {
-                rows.put(entry).await.map_err(|error| error.to_string())?;
-            }
-            Ok(Completeness::Sure(Scope::Delta))
-        });
+        let delivered = shop
+            .intake
+            .deliver(index, now, true, async |rows: &mut Rows| {
+                for entry in asked.entries {
+                    rows.put(entry).await.map_err(|error| error.to_string())?;
+                }
+                Ok(Completeness::Sure(Scope::Delta))
+            });
         // What came of it is noted with the source.
         let _told = delivered.await;
     }
@@ -299,8 +359,18 @@ impl Feeds {
     /// # Errors
     /// It cannot be read or taken; nothing has changed.
     pub async fn import(&self, import: Import) -> Result<Receipt, IntakeError> {
-        let Import { shop, source, file, name, format, scope, is_meant } = import;
-        let known = self.shop(shop).ok_or_else(|| IntakeError::NothingHeld(name.clone()))?;
+        let Import {
+            shop,
+            source,
+            file,
+            name,
+            format,
+            scope,
+            is_meant,
+        } = import;
+        let known = self
+            .shop(shop)
+            .ok_or_else(|| IntakeError::NothingHeld(name.clone()))?;
         let config = &known.sources[source].config;
         if matches!(config.feed, Feed::Import) && !known.intake.takes_latest() {
             let text = "this shop combines its sources: say as which of them it is to be taken";
@@ -341,14 +411,23 @@ pub(super) fn handler(
     outbound: &ClientConfig,
     about: &str,
 ) -> Result<Option<Client>, FeedError> {
-    let Feed::OldHandler { handler, .. } = &config.feed else { return Ok(None) };
+    let Feed::OldHandler { handler, .. } = &config.feed else {
+        return Ok(None);
+    };
     let about = || about.to_owned();
-    let wanted =
-        ClientConfig { extra_ca_file: outbound.extra_ca_file.clone(), ..handler.client_config() };
-    let client =
-        http::client(&wanted).map_err(|source| FeedError::Client { about: about(), source })?;
+    let wanted = ClientConfig {
+        extra_ca_file: outbound.extra_ca_file.clone(),
+        ..handler.client_config()
+    };
+    let client = http::client(&wanted).map_err(|source| FeedError::Client {
+        about: about(),
+        source,
+    })?;
     let client = Client::new(client, handler.clone());
-    let client = client.map_err(|source| FeedError::Handler { about: about(), source })?;
+    let client = client.map_err(|source| FeedError::Handler {
+        about: about(),
+        source,
+    })?;
     Ok(Some(client))
 }
 
@@ -366,7 +445,10 @@ enum Reader {
 fn reader(source: &Source, outbound: &ClientConfig, about: &str) -> Result<Reader, FeedError> {
     let config = &source.config;
     let call = |wanted: ClientConfig| {
-        let wanted = ClientConfig { extra_ca_file: outbound.extra_ca_file.clone(), ..wanted };
+        let wanted = ClientConfig {
+            extra_ca_file: outbound.extra_ca_file.clone(),
+            ..wanted
+        };
         let about = about.to_owned();
         http::client(&wanted).map_err(|source| FeedError::Client { about, source })
     };
@@ -450,11 +532,19 @@ impl Round {
         match &mut self.reader {
             Reader::Nobody => Ok(()),
             Reader::Files(files) => {
-                files.look(intake, index).await.map(drop).map_err(Told::now)?;
+                files
+                    .look(intake, index)
+                    .await
+                    .map(drop)
+                    .map_err(Told::now)?;
                 intake.note_reached(index);
                 Ok(())
             }
-            Reader::Remote(remote) => remote.look(intake, index).await.map(drop).map_err(Told::now),
+            Reader::Remote(remote) => remote
+                .look(intake, index)
+                .await
+                .map(drop)
+                .map_err(Told::now),
             Reader::OldHandler(client, more) => {
                 let more = more.clone();
                 // A million SKUs take a moment to gather.
@@ -467,7 +557,10 @@ impl Round {
                 })
                 .await;
                 if skus.is_empty() {
-                    info!(shop = intake.shop(), "no SKU is known to ask the old handler for");
+                    info!(
+                        shop = intake.shop(),
+                        "no SKU is known to ask the old handler for"
+                    );
                     return Ok(());
                 }
                 let delivered =
@@ -532,9 +625,16 @@ async fn read_moysklad(
             None => moysklad.full(reading, rows).await,
         };
         let summary = read.map_err(|error| causes(&error))?;
-        let scope = if since.is_some() { Scope::Delta } else { Scope::Snapshot };
+        let scope = if since.is_some() {
+            Scope::Delta
+        } else {
+            Scope::Snapshot
+        };
         let report = ReadReport::from(Completeness::Sure(scope));
-        Ok(ReadReport { notices: summary.notices, ..report })
+        Ok(ReadReport {
+            notices: summary.notices,
+            ..report
+        })
     });
     let receipt = delivered.await.map_err(Told::already)?;
     // What is held was not taken: it is read anew until somebody has decided.
@@ -542,7 +642,11 @@ async fn read_moysklad(
         return Ok(());
     }
     moysklad.taken();
-    let whole = if since.is_some() { whole.unwrap_or(now) } else { now };
+    let whole = if since.is_some() {
+        whole.unwrap_or(now)
+    } else {
+        now
+    };
     let noted = format!("{} {}", whole.to_rfc3339(), now.to_rfc3339());
     intake.remember(index, &noted).await.map_err(Told::now)
 }
@@ -569,7 +673,10 @@ async fn read_sql(
     let receipt = delivered.await.map_err(Told::already)?;
     // What is held was not taken: it is asked for again, until somebody has decided.
     if let (Some(watermark), Outcome::Taken) = (watermark, receipt.outcome) {
-        intake.remember(index, &watermark).await.map_err(Told::now)?;
+        intake
+            .remember(index, &watermark)
+            .await
+            .map_err(Told::now)?;
     }
     Ok(())
 }

@@ -24,7 +24,12 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { least_rows: 0.5, most_zeroed: 0.3, most_rejected: 0.01, repeats: None }
+        Self {
+            least_rows: 0.5,
+            most_zeroed: 0.3,
+            most_rejected: 0.01,
+            repeats: None,
+        }
     }
 }
 
@@ -76,17 +81,31 @@ impl fmt::Display for Doubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => write!(f, "it is empty"),
-            Self::Short(Effect { rows, rows_before, .. }) => {
+            Self::Short(Effect {
+                rows, rows_before, ..
+            }) => {
                 write!(f, "it has {rows} rows, the last one had {rows_before}")
             }
-            Self::Zeros(Effect { zeroed, in_stock, .. }) => {
-                write!(f, "it would turn {zeroed} of {in_stock} SKUs in stock to zero")
+            Self::Zeros(Effect {
+                zeroed, in_stock, ..
+            }) => {
+                write!(
+                    f,
+                    "it would turn {zeroed} of {in_stock} SKUs in stock to zero"
+                )
             }
             Self::Rejected(Effect { rejected, rows, .. }) => {
-                write!(f, "{rejected} of {} rows are rejected or suspicious", rejected + rows)
+                write!(
+                    f,
+                    "{rejected} of {} rows are rejected or suspicious",
+                    rejected + rows
+                )
             }
             Self::Shape(difference) => {
-                write!(f, "it looks otherwise than the last one that was taken: {difference}")
+                write!(
+                    f,
+                    "it looks otherwise than the last one that was taken: {difference}"
+                )
             }
         }
     }
@@ -98,7 +117,13 @@ impl fmt::Display for Doubt {
 #[must_use]
 pub fn judge(scope: Scope, effect: Effect, limits: &Limits) -> Option<Doubt> {
     let exceeds = |some: u64, of: u64, most: f64| some > 1 && ratio(some) > ratio(of) * most;
-    let Effect { rows, rows_before, rejected, in_stock, zeroed } = effect;
+    let Effect {
+        rows,
+        rows_before,
+        rejected,
+        in_stock,
+        zeroed,
+    } = effect;
     if exceeds(rejected, rows + rejected, limits.most_rejected) || (rows == 0 && rejected > 0) {
         return Some(Doubt::Rejected(effect));
     }
@@ -124,7 +149,13 @@ mod tests {
     use super::*;
 
     fn whole(rows: u64, zeroed: u64) -> Effect {
-        Effect { rows, rows_before: 1_000, rejected: 0, in_stock: 1_000, zeroed }
+        Effect {
+            rows,
+            rows_before: 1_000,
+            rejected: 0,
+            in_stock: 1_000,
+            zeroed,
+        }
     }
 
     fn held(scope: Scope, effect: Effect) -> Option<&'static str> {
@@ -148,25 +179,71 @@ mod tests {
     #[test]
     fn a_delta_may_be_short_or_empty_but_not_wipe_the_shop() {
         assert_eq!(held(Scope::Delta, whole(3, 3)), None);
-        assert_eq!(held(Scope::Delta, Effect { rows: 0, ..whole(0, 0) }), None);
+        assert_eq!(
+            held(
+                Scope::Delta,
+                Effect {
+                    rows: 0,
+                    ..whole(0, 0)
+                }
+            ),
+            None
+        );
         assert_eq!(held(Scope::Delta, whole(400, 400)), Some("zeros"));
     }
 
     #[test]
     fn one_zero_and_one_bad_row_never_hold_anything() {
-        let tiny = Effect { rows: 1, rows_before: 1, rejected: 0, in_stock: 1, zeroed: 1 };
+        let tiny = Effect {
+            rows: 1,
+            rows_before: 1,
+            rejected: 0,
+            in_stock: 1,
+            zeroed: 1,
+        };
         assert_eq!(held(Scope::Snapshot, tiny), None);
-        assert_eq!(held(Scope::Snapshot, Effect { rejected: 1, rows: 9, ..tiny }), None);
         assert_eq!(
-            held(Scope::Snapshot, Effect { rejected: 2, rows: 8, ..tiny }),
+            held(
+                Scope::Snapshot,
+                Effect {
+                    rejected: 1,
+                    rows: 9,
+                    ..tiny
+                }
+            ),
+            None
+        );
+        assert_eq!(
+            held(
+                Scope::Snapshot,
+                Effect {
+                    rejected: 2,
+                    rows: 8,
+                    ..tiny
+                }
+            ),
             Some("rejected")
         );
-        assert_eq!(held(Scope::Delta, Effect { rejected: 1, rows: 0, ..tiny }), Some("rejected"));
+        assert_eq!(
+            held(
+                Scope::Delta,
+                Effect {
+                    rejected: 1,
+                    rows: 0,
+                    ..tiny
+                }
+            ),
+            Some("rejected")
+        );
     }
 
     #[test]
     fn bad_rows_hold_a_file_from_one_in_a_hundred_on() {
-        let with = |rejected| Effect { rejected, rows: 1_000 - rejected, ..whole(0, 0) };
+        let with = |rejected| Effect {
+            rejected,
+            rows: 1_000 - rejected,
+            ..whole(0, 0)
+        };
         assert_eq!(held(Scope::Snapshot, with(10)), None);
         assert_eq!(held(Scope::Snapshot, with(11)), Some("rejected"));
     }
@@ -174,7 +251,10 @@ mod tests {
     #[test]
     fn a_doubt_says_what_would_change() {
         let doubt = judge(Scope::Snapshot, whole(1_000, 800), &Limits::default()).unwrap();
-        assert_eq!(doubt.to_string(), "it would turn 800 of 1000 SKUs in stock to zero");
+        assert_eq!(
+            doubt.to_string(),
+            "it would turn 800 of 1000 SKUs in stock to zero"
+        );
         let doubt = judge(Scope::Snapshot, whole(20, 0), &Limits::default()).unwrap();
         assert_eq!(doubt.to_string(), "it has 20 rows, the last one had 1000");
     }

@@ -102,7 +102,12 @@ pub async fn inspect(
     let first_rows = statements.first_rows(SHOWN).await?;
     let without_quantity = statements.rows_without_quantity().await?;
     statements.abandon().await?;
-    let warehouses = staged.places.iter().filter(|place| !place.is_empty()).cloned().collect();
+    let warehouses = staged
+        .places
+        .iter()
+        .filter(|place| !place.is_empty())
+        .cloned()
+        .collect();
     Ok(Preview {
         files,
         rows: contents.rows.saturating_sub(without_quantity),

@@ -29,7 +29,10 @@ pub fn mapping(path: &Path) -> Result<Vec<(String, String, u32)>, String> {
         let pack = number(pack, "pack", 1, 1_000_000)?.unwrap_or(1);
         let pair = (said.as_str().to_owned(), sku.as_str().to_owned());
         if let Some(line) = seen.insert(pair.clone(), row.line) {
-            return Err(format!("'{}' stands for '{}' in line {line} already", pair.0, pair.1));
+            return Err(format!(
+                "'{}' stands for '{}' in line {line} already",
+                pair.0, pair.1
+            ));
         }
         Ok((pair.0, pair.1, pack))
     })
@@ -74,7 +77,11 @@ pub fn overrides(path: &Path) -> Result<HashMap<Sku, Override>, String> {
 pub fn skus(path: &Path) -> Result<Vec<Sku>, String> {
     let text = read(path)?;
     let mut skus = Vec::new();
-    for (line, text) in text.lines().enumerate().filter(|(_, text)| !text.trim().is_empty()) {
+    for (line, text) in text
+        .lines()
+        .enumerate()
+        .filter(|(_, text)| !text.trim().is_empty())
+    {
         let sku = Sku::parse(text);
         skus.push(sku.map_err(|error| format!("{}, line {}: {error}", path.display(), line + 1))?);
     }
@@ -85,7 +92,10 @@ fn read(path: &Path) -> Result<String, String> {
     let unreadable = |error| format!("{} cannot be read: {error}", path.display());
     let size = std::fs::metadata(path).map_err(unreadable)?.len();
     if size > MAX_BYTES {
-        return Err(format!("{} has {size} bytes, the limit is {MAX_BYTES}", path.display()));
+        return Err(format!(
+            "{} has {size} bytes, the limit is {MAX_BYTES}",
+            path.display()
+        ));
     }
     let bytes = std::fs::read(path).map_err(unreadable)?;
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
@@ -100,7 +110,10 @@ fn number(text: &str, name: &str, least: u32, most: u32) -> Result<Option<u32>, 
     if text.is_empty() {
         return Ok(None);
     }
-    let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+    let number = text
+        .parse()
+        .ok()
+        .filter(|number| (least..=most).contains(number));
     let number = number.ok_or_else(|| {
         format!("{name} is '{text}', it must be a whole number between {least} and {most}")
     })?;
@@ -129,11 +142,15 @@ impl<'a> Table<'a> {
         let text = read(path)?;
         let first = text.lines().next().unwrap_or_default();
         let delimiter = if first.contains(';') { b';' } else { b',' };
-        let mut reader =
-            csv::ReaderBuilder::new().delimiter(delimiter).from_reader(text.as_bytes());
+        let mut reader = csv::ReaderBuilder::new()
+            .delimiter(delimiter)
+            .from_reader(text.as_bytes());
         let broken = |error: csv::Error| format!("{}: {error}", path.display());
         let header = reader.headers().map_err(broken)?;
-        let header = header.iter().map(|name| name.trim().to_lowercase()).collect();
+        let header = header
+            .iter()
+            .map(|name| name.trim().to_lowercase())
+            .collect();
         let mut rows = Vec::new();
         for record in reader.records() {
             let record = record.map_err(broken)?;
@@ -150,7 +167,10 @@ impl<'a> Table<'a> {
     fn need(&self, name: &str) -> Result<usize, String> {
         let missing = || {
             let path = self.path.display();
-            format!("{path} has no column {name}, its columns are {}", self.header.join(", "))
+            format!(
+                "{path} has no column {name}, its columns are {}",
+                self.header.join(", ")
+            )
         };
         self.find(name).ok_or_else(missing)
     }
@@ -164,7 +184,10 @@ impl<'a> Table<'a> {
             .iter()
             .filter(|(_, record)| record.iter().any(|cell| !cell.trim().is_empty()));
         rows.map(|(line, record)| {
-            let seen = see(&Line { line: *line, record });
+            let seen = see(&Line {
+                line: *line,
+                record,
+            });
             seen.map_err(|fault| format!("{}, line {line}: {fault}", self.path.display()))
         })
         .collect()
@@ -202,7 +225,10 @@ mod tests {
             let text = mapping(file.path()).map(drop).unwrap_err();
             text.replace(&file.path().display().to_string(), "list.csv")
         };
-        assert_eq!(told("said;pack\n"), "list.csv has no column sku, its columns are said, pack");
+        assert_eq!(
+            told("said;pack\n"),
+            "list.csv has no column sku, its columns are said, pack"
+        );
         assert_eq!(
             told("said;sku;pack\na;b;0\n"),
             "list.csv, line 2: pack is '0', it must be a whole number between 1 and 1000000"
@@ -223,7 +249,13 @@ mod tests {
         let list = file("sku;count;buffer;cap\nA;;0;\nB;7;;\n".as_bytes());
         let rules = overrides(list.path()).unwrap();
         let of = |sku| rules[&Sku::parse(sku).unwrap()];
-        assert_eq!(of("A"), Override { buffer: Some(0), ..Override::default() });
+        assert_eq!(
+            of("A"),
+            Override {
+                buffer: Some(0),
+                ..Override::default()
+            }
+        );
         assert_eq!(of("B").count.map(Count::get), Some(7));
     }
 
@@ -231,6 +263,9 @@ mod tests {
     fn skus_stand_one_a_line() {
         let list = file(b"A-1\r\n\r\n 0557722 \n");
         let skus = skus(list.path()).unwrap();
-        assert_eq!(skus.iter().map(Sku::as_str).collect::<Vec<_>>(), ["A-1", "0557722"]);
+        assert_eq!(
+            skus.iter().map(Sku::as_str).collect::<Vec<_>>(),
+            ["A-1", "0557722"]
+        );
     }
 }

@@ -24,7 +24,10 @@ pub async fn read_once(
 ) -> Result<(), String> {
     let reading = &config.reading;
     let call = |wanted: ClientConfig| {
-        let wanted = ClientConfig { extra_ca_file: outbound.extra_ca_file.clone(), ..wanted };
+        let wanted = ClientConfig {
+            extra_ca_file: outbound.extra_ca_file.clone(),
+            ..wanted
+        };
         http::client(&wanted).map_err(|error| causes(&error))
     };
     match &config.feed {
@@ -35,7 +38,9 @@ pub async fn read_once(
         }
         Feed::Remote(remote) => {
             let clients = remote.clients(call)?;
-            Remote::new(remote.clone(), reading.clone(), clients).read_now(spool, rows).await?;
+            Remote::new(remote.clone(), reading.clone(), clients)
+                .read_now(spool, rows)
+                .await?;
         }
         Feed::OldHandler { skus, .. } => {
             let client = feeds::handler(config, outbound, &config.taking.name);
@@ -47,7 +52,10 @@ pub async fn read_once(
         }
         Feed::MoySklad(moysklad) => {
             let client = call(moysklad.client_config())?;
-            let read = MoySklad::new(client, moysklad.clone()).full(reading, rows).await.map(drop);
+            let read = MoySklad::new(client, moysklad.clone())
+                .full(reading, rows)
+                .await
+                .map(drop);
             read.map_err(|error| causes(&error))?;
         }
         Feed::Sql(sql) => {

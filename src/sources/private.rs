@@ -10,7 +10,10 @@ const DIRECTORY: u32 = 0o700;
 
 /// Creates a directory and those above it that are missing.
 pub(super) fn create_directory(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(DIRECTORY).create(path)
+    DirBuilder::new()
+        .recursive(true)
+        .mode(DIRECTORY)
+        .create(path)
 }
 
 /// Options that create a file if it is missing.
@@ -73,7 +76,10 @@ mod tests {
         create_file(&deep.join("file")).unwrap();
         ensure_file(&deep.join("other")).unwrap();
         assert_eq!([mode(&place.path().join("a")), mode(&deep)], [0o700, 0o700]);
-        assert_eq!([mode(&deep.join("file")), mode(&deep.join("other"))], [0o600, 0o600]);
+        assert_eq!(
+            [mode(&deep.join("file")), mode(&deep.join("other"))],
+            [0o600, 0o600]
+        );
     }
 
     #[test]

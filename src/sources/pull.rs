@@ -120,7 +120,9 @@ pub async fn pull(
     }
     rows.flush().await?;
     if summary.answered > 0 && summary.stated + summary.faults == 0 && !reading.zeroes_empties {
-        return Err(PullError::NoCounts { answered: summary.answered });
+        return Err(PullError::NoCounts {
+            answered: summary.answered,
+        });
     }
     Ok(summary)
 }
@@ -187,7 +189,10 @@ struct Part<'a> {
 fn parts<'a>(client: &Client, skus: &'a [Sku]) -> Vec<Part<'a>> {
     let size = client.handler().skus_at_a_time();
     let offsets = (0..).step_by(size);
-    skus.chunks(size).zip(offsets).map(|(skus, offset)| Part { offset, skus }).collect()
+    skus.chunks(size)
+        .zip(offsets)
+        .map(|(skus, offset)| Part { offset, skus })
+        .collect()
 }
 
 async fn ask_twice(client: &Client, skus: &[Sku]) -> Result<Reply, AskError> {
@@ -215,9 +220,18 @@ struct ItemReading<'a> {
 
 impl Part<'_> {
     fn read(self, reply: Reply, reading: &Reading, now: DateTime<Utc>) -> (Vec<Entry>, Summary) {
-        let mut summary = Summary { asked: self.skus.len(), ..Summary::default() };
+        let mut summary = Summary {
+            asked: self.skus.len(),
+            ..Summary::default()
+        };
         let (reply, unclear) = self.with_spoilt_skus(reply, reading);
-        let Reply { items, spoiled, left_out, strange: _, strangers } = reply;
+        let Reply {
+            items,
+            spoiled,
+            left_out,
+            strange: _,
+            strangers,
+        } = reply;
         (summary.left_out, summary.strangers) = (left_out, strangers);
         let mut style = NumberStyle::default();
         let latest = now + AHEAD;
@@ -227,10 +241,22 @@ impl Part<'_> {
             }
             summary.ahead += usize::from(at.is_some_and(|at| at.to_utc() > latest));
         }
-        let of_number = Reading { decimal: Some(DecimalMark::Point), ..reading.clone() };
-        let reading = ItemReading { of_text: reading, style, of_number, latest };
-        let items = items.into_iter().map(|(place, item)| self.read_item(place, item, &reading));
-        let spoiled = spoiled.into_iter().map(|(place, item)| self.set_aside(place, item));
+        let of_number = Reading {
+            decimal: Some(DecimalMark::Point),
+            ..reading.clone()
+        };
+        let reading = ItemReading {
+            of_text: reading,
+            style,
+            of_number,
+            latest,
+        };
+        let items = items
+            .into_iter()
+            .map(|(place, item)| self.read_item(place, item, &reading));
+        let spoiled = spoiled
+            .into_iter()
+            .map(|(place, item)| self.set_aside(place, item));
         let entries: Vec<Entry> = items.chain(spoiled).chain(unclear).collect();
         for entry in &entries {
             match entry {
@@ -254,8 +280,12 @@ impl Part<'_> {
         }
         let places: HashMap<&str, usize> = self.skus.iter().map(Sku::as_str).zip(0..).collect();
         let spoiled = reply.spoiled.iter().filter_map(|(place, _)| *place);
-        let mut answered: HashSet<usize> =
-            reply.items.iter().map(|(place, _)| *place).chain(spoiled).collect();
+        let mut answered: HashSet<usize> = reply
+            .items
+            .iter()
+            .map(|(place, _)| *place)
+            .chain(spoiled)
+            .collect();
         for item in std::mem::take(&mut reply.strange) {
             match reading.sku(&item.sku) {
                 Ok(sku) => {
@@ -281,7 +311,10 @@ impl Part<'_> {
 
     fn read_item(self, place: usize, item: Item, reading: &ItemReading<'_>) -> Entry {
         let Item { sku, said, at } = item;
-        let sku = self.skus.get(place).map_or(sku, |asked| asked.as_str().to_owned());
+        let sku = self
+            .skus
+            .get(place)
+            .map_or(sku, |asked| asked.as_str().to_owned());
         let line = self.line(place);
         let quantity = match said {
             Said::Nothing => reading.of_text.quantity(""),
@@ -292,7 +325,14 @@ impl Part<'_> {
             Ok(quantity) => {
                 let key = Key::Sku(sku);
                 let at = at.filter(|at| at.to_utc() <= reading.latest);
-                Entry::Row(Row { line, key, place: None, quantity, reserve: None, at })
+                Entry::Row(Row {
+                    line,
+                    key,
+                    place: None,
+                    quantity,
+                    reserve: None,
+                    at,
+                })
             }
             Err(rule) => {
                 let problem = RowProblem::from(rule).of_field(&format!("sku '{sku}'"));
@@ -315,7 +355,9 @@ impl Part<'_> {
     }
 
     fn line(self, place: usize) -> u64 {
-        u64::try_from(self.offset + place).unwrap_or(u64::MAX).saturating_add(1)
+        u64::try_from(self.offset + place)
+            .unwrap_or(u64::MAX)
+            .saturating_add(1)
     }
 }
 
@@ -335,7 +377,9 @@ mod tests {
     use crate::legacy::client::Handler;
 
     fn skus(n: usize) -> Vec<Sku> {
-        (1..=n).map(|n| Sku::parse(&format!("S-{n}")).unwrap()).collect()
+        (1..=n)
+            .map(|n| Sku::parse(&format!("S-{n}")).unwrap())
+            .collect()
     }
 
     type Say = Arc<dyn Fn(usize, Vec<String>) -> Response + Send + Sync>;
@@ -364,7 +408,14 @@ mod tests {
 
     fn client(server: &Scripted, max_skus: usize) -> Client {
         let handler = Handler::new(&server.url, Secret::new("token"), 7);
-        Client::new(plain_client(), Handler { max_skus, ..handler }).unwrap()
+        Client::new(
+            plain_client(),
+            Handler {
+                max_skus,
+                ..handler
+            },
+        )
+        .unwrap()
     }
 
     fn items(of: impl Iterator<Item = (String, Value)>) -> Response {
@@ -381,7 +432,11 @@ mod tests {
     fn limited(limit: usize) -> Say {
         Arc::new(move |_, skus| {
             let count = |place| if place < limit { json!(5) } else { json!(0) };
-            items(skus.into_iter().enumerate().map(|(place, sku)| (sku, count(place))))
+            items(
+                skus.into_iter()
+                    .enumerate()
+                    .map(|(place, sku)| (sku, count(place))),
+            )
         })
     }
 
@@ -405,7 +460,12 @@ mod tests {
 
     fn row(entry: &Entry) -> (u64, String, String) {
         match entry {
-            Entry::Row(Row { line, key: Key::Sku(sku), quantity, .. }) => {
+            Entry::Row(Row {
+                line,
+                key: Key::Sku(sku),
+                quantity,
+                ..
+            }) => {
                 let quantity = quantity.map_or("-".to_owned(), |quantity| quantity.to_string());
                 (*line, sku.clone(), quantity)
             }
@@ -423,7 +483,12 @@ mod tests {
         let (summary, entries) = pulled(&client(&server, 500), &skus, &Reading::default()).await;
         assert_eq!(
             summary.unwrap(),
-            Summary { asked: 1_201, answered: 1_201, stated: 1_201, ..Summary::default() }
+            Summary {
+                asked: 1_201,
+                answered: 1_201,
+                stated: 1_201,
+                ..Summary::default()
+            }
         );
         let mut rows: Vec<_> = entries.iter().map(row).collect();
         rows.sort();
@@ -439,8 +504,18 @@ mod tests {
     #[tokio::test]
     async fn of_what_is_left_out_nothing_is_said_and_a_bad_item_spoils_no_other() {
         let (server, _) = shop(Arc::new(|_, skus| {
-            let counts = [json!("7,00"), json!("много"), json!(-2), json!(1.5), json!(null)];
-            items(skus.into_iter().zip(counts).chain([("X".to_owned(), json!(1))]))
+            let counts = [
+                json!("7,00"),
+                json!("много"),
+                json!(-2),
+                json!(1.5),
+                json!(null),
+            ];
+            items(
+                skus.into_iter()
+                    .zip(counts)
+                    .chain([("X".to_owned(), json!(1))]),
+            )
         }))
         .await;
         let (summary, entries) = pulled(&client(&server, 500), &skus(6), &Reading::default()).await;
@@ -457,8 +532,10 @@ mod tests {
             }
         );
         let told: Vec<_> = entries.iter().map(row).collect();
-        let told: Vec<_> =
-            told.iter().map(|(line, text, said)| (*line, text.as_str(), said.as_str())).collect();
+        let told: Vec<_> = told
+            .iter()
+            .map(|(line, text, said)| (*line, text.as_str(), said.as_str()))
+            .collect();
         let words = "sku 'S-2': quantity is 'много', it must be a number, or a word that the \
                      setting words knows";
         assert_eq!(
@@ -482,11 +559,17 @@ mod tests {
         let lenient = Reading {
             floors_fractions: true,
             zeroes_negatives: true,
-            words: vec![("много".to_owned(), super::super::Quantity::from_pieces(10).unwrap())],
+            words: vec![(
+                "много".to_owned(),
+                super::super::Quantity::from_pieces(10).unwrap(),
+            )],
             ..Reading::default()
         };
         let (summary, entries) = pulled(&client(&server, 500), &skus(6), &lenient).await;
-        assert_eq!((summary.unwrap().faults, row(&entries[1]).2.as_str()), (0, "10"));
+        assert_eq!(
+            (summary.unwrap().faults, row(&entries[1]).2.as_str()),
+            (0, "10")
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -513,12 +596,21 @@ mod tests {
             let (server, asked) = shop(say).await;
             let (summary, _) = pulled(&client(&server, 2), &skus(3), &Reading::default()).await;
             let error = summary.unwrap_err();
-            assert_eq!(error.to_string(), "the handler did not answer for skus 3 to 3");
-            let PullError::Part { source: AskError::Status { status: told, .. }, .. } = error
+            assert_eq!(
+                error.to_string(),
+                "the handler did not answer for skus 3 to 3"
+            );
+            let PullError::Part {
+                source: AskError::Status { status: told, .. },
+                ..
+            } = error
             else {
                 panic!("{error:?}")
             };
-            assert_eq!((told, asked.lock().unwrap().len()), (status.as_u16(), times));
+            assert_eq!(
+                (told, asked.lock().unwrap().len()),
+                (status.as_u16(), times)
+            );
         }
     }
 
@@ -527,9 +619,18 @@ mod tests {
         let (server, _) = shop(limited(500)).await;
         let (mut rows, stage) = Rows::channel();
         drop(stage);
-        let pulled =
-            pull(&client(&server, 500), &skus(2), &Reading::default(), now(), &mut rows).await;
-        assert!(matches!(pulled, Err(PullError::GivenUp(GivenUp))), "{pulled:?}");
+        let pulled = pull(
+            &client(&server, 500),
+            &skus(2),
+            &Reading::default(),
+            now(),
+            &mut rows,
+        )
+        .await;
+        assert!(
+            matches!(pulled, Err(PullError::GivenUp(GivenUp))),
+            "{pulled:?}"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -545,13 +646,20 @@ mod tests {
         let client = client(&server, 2);
         let told = ask_one(&client, &skus(5), &Reading::default(), now(), second).await;
         assert_eq!((told.summary.asked, told.entries.len()), (3, 3));
-        assert!(matches!(told.failed, Some(AskError::Status { status: 502, .. })));
+        assert!(matches!(
+            told.failed,
+            Some(AskError::Status { status: 502, .. })
+        ));
         assert_eq!(asked.lock().unwrap().len(), 3);
 
         let silent = serve(Router::new().fallback(async || std::future::pending::<()>().await));
         let silent = silent.await;
         let handler = Handler::new(&silent.url, Secret::new("token"), 7);
-        let handler = Handler { max_skus: 2, parallel: 1, ..handler };
+        let handler = Handler {
+            max_skus: 2,
+            parallel: 1,
+            ..handler
+        };
         let client = Client::new(plain_client(), handler).unwrap();
         let before = Instant::now();
         let told = ask_one(&client, &skus(5), &Reading::default(), now(), second).await;
@@ -588,14 +696,25 @@ mod tests {
         // A neighbour proves the mark of the texts, and the setting decides for texts only.
         let proven = told(&[ambiguous.clone(), json!("0,500")], &Reading::default()).await;
         assert_eq!(proven, ["2", "rejected S-2"]);
-        let by_comma = Reading { decimal: Some(DecimalMark::Comma), ..Reading::default() };
+        let by_comma = Reading {
+            decimal: Some(DecimalMark::Comma),
+            ..Reading::default()
+        };
         assert_eq!(told(&[ambiguous, literal], &by_comma).await, ["2", "2"]);
     }
 
     #[tokio::test]
     async fn fractions_of_any_length_are_cut_where_that_is_set() {
-        let floors = Reading { floors_fractions: true, ..Reading::default() };
-        let counts = [json!(7.123_456_789_01), json!("7.1234567890"), json!(0.3e-12), json!(1.5E1)];
+        let floors = Reading {
+            floors_fractions: true,
+            ..Reading::default()
+        };
+        let counts = [
+            json!(7.123_456_789_01),
+            json!("7.1234567890"),
+            json!(0.3e-12),
+            json!(1.5E1),
+        ];
         let cut = told(&counts, &floors).await;
         assert_eq!(cut, ["7.123", "7.123", "0", "15"]);
         let kept = told(&counts, &Reading::default()).await;
@@ -609,16 +728,29 @@ mod tests {
         let (server, _) = shop(Arc::new(nulls)).await;
         let (summary, _) = pulled(&client(&server, 500), &skus(2), &Reading::default()).await;
         let error = summary.unwrap_err().to_string();
-        assert!(error.contains("2 skus") && error.contains("count"), "{error}");
-        let zeroes = Reading { zeroes_empties: true, ..Reading::default() };
+        assert!(
+            error.contains("2 skus") && error.contains("count"),
+            "{error}"
+        );
+        let zeroes = Reading {
+            zeroes_empties: true,
+            ..Reading::default()
+        };
         let (summary, entries) = pulled(&client(&server, 500), &skus(2), &zeroes).await;
-        assert_eq!((summary.unwrap().stated, row(&entries[0]).2.as_str()), (2, "0"));
+        assert_eq!(
+            (summary.unwrap().stated, row(&entries[0]).2.as_str()),
+            (2, "0")
+        );
     }
 
     #[tokio::test]
     async fn dates_ahead_of_our_clock_are_passed_over() {
         let (server, _) = shop(Arc::new(|_, skus| {
-            let dates = ["2026-11-22T13:00:00Z", "2026-11-22T10:04:59Z", "2026-11-22T09:00:00Z"];
+            let dates = [
+                "2026-11-22T13:00:00Z",
+                "2026-11-22T10:04:59Z",
+                "2026-11-22T09:00:00Z",
+            ];
             let items = skus.iter().zip(dates).map(|(sku, at)| {
                 json!({ "sku": sku, "items": [{ "count": 3, "type": "FIT", "updatedAt": at }] })
             });
@@ -636,7 +768,10 @@ mod tests {
             })
             .collect();
         let at = |text: &str| Some(text.to_owned());
-        assert_eq!(dates, [None, at("2026-11-22T10:04:59Z"), at("2026-11-22T09:00:00Z")]);
+        assert_eq!(
+            dates,
+            [None, at("2026-11-22T10:04:59Z"), at("2026-11-22T09:00:00Z")]
+        );
     }
 
     #[tokio::test]
@@ -650,11 +785,19 @@ mod tests {
         let client = client(&server, 500);
         let (summary, entries) = pulled(&client, &asked, &Reading::default()).await;
         let summary = summary.unwrap();
-        assert_eq!((summary.left_out, summary.strangers, summary.faults), (1, 2, 1));
+        assert_eq!(
+            (summary.left_out, summary.strangers, summary.faults),
+            (1, 2, 1)
+        );
         assert_eq!(row(&entries[0]), (2, "S-1".to_owned(), "3".to_owned()));
         // Which SKU the other one is cannot be known, so none of those left out is absent.
-        let Entry::Suspicious(fault) = &entries[1] else { panic!("{entries:?}") };
-        assert!(fault.sku.is_none() && fault.reason.contains("5.57722E+05"), "{fault:?}");
+        let Entry::Suspicious(fault) = &entries[1] else {
+            panic!("{entries:?}")
+        };
+        assert!(
+            fault.sku.is_none() && fault.reason.contains("5.57722E+05"),
+            "{fault:?}"
+        );
         // Where every SKU is answered, nothing depends on the others.
         let (summary, _) = pulled(&client, &asked[1..], &Reading::default()).await;
         assert_eq!(summary.unwrap().faults, 0);

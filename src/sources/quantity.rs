@@ -63,7 +63,9 @@ impl Quantity {
     /// # Errors
     /// The text is not a number, has two readings, or is more than any count.
     pub fn parse(text: &str, decimal: Option<DecimalMark>) -> Result<Self, QuantityError> {
-        Number::parse(text, decimal).and_then(|number| number.quantity(text)).map(|(it, _)| it)
+        Number::parse(text, decimal)
+            .and_then(|number| number.quantity(text))
+            .map(|(it, _)| it)
     }
 
     /// Reads a number like [`Quantity::parse`]; also returns whether thousandths hold all of it.
@@ -97,7 +99,9 @@ impl DecimalMark {
     /// The mark that a setting names.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Comma, Self::Point].into_iter().find(|mark| mark.name() == name)
+        [Self::Comma, Self::Point]
+            .into_iter()
+            .find(|mark| mark.name() == name)
     }
 
     fn sign(self) -> char {
@@ -131,13 +135,22 @@ impl NumberStyle {
     /// The style of XML Schema's decimals: the point is decimal. A
     /// comma stays unknown.
     pub(super) const POINT: Self = Self {
-        comma: Usage { is_decimal: false, groups: false },
-        point: Usage { is_decimal: true, groups: false },
+        comma: Usage {
+            is_decimal: false,
+            groups: false,
+        },
+        point: Usage {
+            is_decimal: true,
+            groups: false,
+        },
         is_literal: false,
     };
 
     /// The style of number literals: of JSON and of a workbook's cells.
-    pub(super) const LITERAL: Self = Self { is_literal: true, ..Self::POINT };
+    pub(super) const LITERAL: Self = Self {
+        is_literal: true,
+        ..Self::POINT
+    };
 
     /// Returns the decimal mark by which a text is read: that of literals, or else the one that
     /// `setting` names, or else the one that the column proves.
@@ -150,7 +163,9 @@ impl NumberStyle {
 
     /// Learns from one number of the column; what is not a number teaches nothing.
     pub(super) fn learn(&mut self, text: &str) {
-        let Ok(number) = Number::split(super::sku_text::undo(text)) else { return };
+        let Ok(number) = Number::split(super::sku_text::undo(text)) else {
+            return;
+        };
         let (mark, reading) = match number.reading {
             Reading::Decimal(mark) => (mark, true),
             Reading::Groups(mark) => (mark, false),
@@ -266,10 +281,18 @@ impl<'a> Number<'a> {
             },
             Some(last) => {
                 let (whole, rest) = digits.split_at(last);
-                let mark =
-                    if rest.starts_with(',') { DecimalMark::Comma } else { DecimalMark::Point };
+                let mark = if rest.starts_with(',') {
+                    DecimalMark::Comma
+                } else {
+                    DecimalMark::Point
+                };
                 let rest = rest.get(1..).unwrap_or_default();
-                Number { is_negative, whole, rest, ..Self::read(whole, rest, mark) }
+                Number {
+                    is_negative,
+                    whole,
+                    rest,
+                    ..Self::read(whole, rest, mark)
+                }
             }
         };
         let is_plain = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
@@ -307,7 +330,13 @@ impl<'a> Number<'a> {
         } else {
             Reading::Either(mark)
         };
-        Number { is_negative: false, whole, rest, reading, group_mark }
+        Number {
+            is_negative: false,
+            whole,
+            rest,
+            reading,
+            group_mark,
+        }
     }
 
     /// The value, rounded down to thousandths, and whether that is all of it.
@@ -324,8 +353,12 @@ impl<'a> Number<'a> {
             some => some.parse().map_err(|_| too_much())?,
         };
         let (millionths, is_all) = millionths(&whole, fraction);
-        let all = pieces.checked_mul(PIECE * 1_000).and_then(|n| n.checked_add(millionths));
-        let signed = all.map(|n| if self.is_negative { -n } else { n }).ok_or_else(too_much)?;
+        let all = pieces
+            .checked_mul(PIECE * 1_000)
+            .and_then(|n| n.checked_add(millionths));
+        let signed = all
+            .map(|n| if self.is_negative { -n } else { n })
+            .ok_or_else(too_much)?;
         let quantity = Quantity::from_thousandths(signed.div_euclid(1_000)).ok_or_else(too_much)?;
         Ok((quantity, is_all && signed.rem_euclid(1_000) == 0))
     }
@@ -339,7 +372,9 @@ pub(super) fn trim(text: &str) -> &str {
 /// The digits of a whole part whose thousands may be grouped by one kind of blank or sign.
 fn ungrouped(whole: &str) -> Option<std::borrow::Cow<'_, str>> {
     let is_sign = |c: char| c == ',' || c == '.' || c == '\'' || c.is_whitespace();
-    let Some(sign) = whole.chars().find(|c| is_sign(*c)) else { return Some(whole.into()) };
+    let Some(sign) = whole.chars().find(|c| is_sign(*c)) else {
+        return Some(whole.into());
+    };
     let mut groups = whole.split(sign);
     let first = groups.next()?;
     let is_grouped = (1..=3).contains(&first.len()) && groups.all(|group| group.len() == 3);
@@ -353,12 +388,19 @@ const NOISY_DIGITS: usize = 15;
 /// fraction is rounded off; other decimals are cut off.
 fn millionths(whole: &str, fraction: &str) -> (i64, bool) {
     let digit = |place: usize| {
-        fraction.as_bytes().get(place).map_or(0, |byte| i64::from(byte.saturating_sub(b'0')))
+        fraction
+            .as_bytes()
+            .get(place)
+            .map_or(0, |byte| i64::from(byte.saturating_sub(b'0')))
     };
     let six = (0..6).fold(0, |sum, place| sum * 10 + digit(place));
     let is_more = (6..fraction.len()).any(|place| digit(place) != 0);
     let is_noisy = whole.trim_start_matches('0').len() + fraction.len() >= NOISY_DIGITS;
-    if is_noisy { (six + i64::from(digit(6) >= 5), true) } else { (six, !is_more) }
+    if is_noisy {
+        (six + i64::from(digit(6) >= 5), true)
+    } else {
+        (six, !is_more)
+    }
 }
 
 impl fmt::Display for Quantity {
@@ -427,7 +469,11 @@ mod tests {
             ("00000000000000000000000000003", 3_000),
         ] {
             let last = text.rfind([',', '.']).and_then(|at| text.get(at..=at));
-            let mark = if last == Some(",") { DecimalMark::Comma } else { DecimalMark::Point };
+            let mark = if last == Some(",") {
+                DecimalMark::Comma
+            } else {
+                DecimalMark::Point
+            };
             let parsed = Quantity::parse(text, Some(mark));
             assert_eq!(parsed.map(Quantity::thousandths), Ok(thousandths), "{text}");
         }
@@ -465,7 +511,12 @@ mod tests {
                 "{text}"
             );
         }
-        for text in ["2000000001", "-2000000001", "2000000000.5", "99999999999999999999999"] {
+        for text in [
+            "2000000001",
+            "-2000000001",
+            "2000000000.5",
+            "99999999999999999999999",
+        ] {
             assert_eq!(
                 Quantity::parse(text, None),
                 Err(QuantityError::TooMuch(text.into())),
@@ -477,7 +528,10 @@ mod tests {
     #[test]
     fn parts_of_pieces_are_rounded_down_on_both_sides_of_zero() {
         for (thousandths, pieces) in [(46_500, 46), (999, 0), (-1, -1), (-2_000, -2), (0, 0)] {
-            assert_eq!(Quantity::from_thousandths(thousandths).unwrap().pieces(), pieces);
+            assert_eq!(
+                Quantity::from_thousandths(thousandths).unwrap().pieces(),
+                pieces
+            );
         }
     }
 
@@ -491,7 +545,11 @@ mod tests {
             ("-1,500", -1_500, -1_500_000),
         ] {
             let parse = |decimal| Quantity::parse(text, decimal).map(Quantity::thousandths);
-            assert_eq!(parse(None), Err(QuantityError::Ambiguous(text.into())), "{text}");
+            assert_eq!(
+                parse(None),
+                Err(QuantityError::Ambiguous(text.into())),
+                "{text}"
+            );
             assert_eq!(parse(Some(Comma)), Ok(by_comma), "{text}");
             assert_eq!(parse(Some(Point)), Ok(by_point), "{text}");
         }
@@ -505,7 +563,11 @@ mod tests {
             ("2,00", 2_000),
             ("2,0000", 2_000),
         ] {
-            assert_eq!(Quantity::parse(text, None).unwrap().thousandths(), thousandths, "{text}");
+            assert_eq!(
+                Quantity::parse(text, None).unwrap().thousandths(),
+                thousandths,
+                "{text}"
+            );
         }
         assert!(Quantity::parse("46,5", Some(Point)).is_err());
         assert!(Quantity::parse("1.234.567", Some(Point)).is_err());
@@ -544,7 +606,11 @@ mod tests {
             ("5.9999999", 5_999, false),
         ] {
             let (quantity, exact) = Quantity::parse_exact(text, None).unwrap();
-            assert_eq!((quantity.thousandths(), exact), (thousandths, is_exact), "{text}");
+            assert_eq!(
+                (quantity.thousandths(), exact),
+                (thousandths, is_exact),
+                "{text}"
+            );
         }
     }
 

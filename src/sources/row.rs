@@ -63,7 +63,14 @@ impl Fault {
     #[must_use]
     pub fn new(line: u64, text: &str, reason: impl Into<String>) -> Self {
         let text = text.chars().take(SHOWN).collect();
-        Self { line, text, reason: reason.into(), sku: None, may_be: None, is_suspicious: false }
+        Self {
+            line,
+            text,
+            reason: reason.into(),
+            sku: None,
+            may_be: None,
+            is_suspicious: false,
+        }
     }
 
     /// The same, of a row that says of which product it speaks.
@@ -114,7 +121,11 @@ impl RowProblem {
     pub fn into_entry(self, line: u64, text: &str, sku: Option<String>) -> Entry {
         let (Self::Rejected(reason) | Self::Suspicious(reason)) = &self;
         let is_suspicious = matches!(self, Self::Suspicious(_));
-        let fault = Fault { sku, is_suspicious, ..Fault::new(line, text, reason.clone()) };
+        let fault = Fault {
+            sku,
+            is_suspicious,
+            ..Fault::new(line, text, reason.clone())
+        };
         match self {
             Self::Rejected(_) => Entry::Rejected(fault),
             Self::Suspicious(_) => Entry::Suspicious(fault),
@@ -288,8 +299,10 @@ impl Reading {
             return Ok(None);
         }
         let word = text.to_lowercase();
-        if let Some((_, quantity)) =
-            self.words.iter().find(|(known, _)| known.to_lowercase() == word)
+        if let Some((_, quantity)) = self
+            .words
+            .iter()
+            .find(|(known, _)| known.to_lowercase() == word)
         {
             return Ok(Some(*quantity));
         }
@@ -336,13 +349,22 @@ impl Rows {
     #[must_use]
     pub fn channel() -> (Self, mpsc::Receiver<Vec<Entry>>) {
         let (sender, receiver) = mpsc::channel(WAITING);
-        (Self { sender, batch: Vec::with_capacity(BATCH) }, receiver)
+        (
+            Self {
+                sender,
+                batch: Vec::with_capacity(BATCH),
+            },
+            receiver,
+        )
     }
 
     /// A second hand for the same stage: what each puts arrives in its own order.
     #[must_use]
     pub fn another(&self) -> Self {
-        Self { sender: self.sender.clone(), batch: Vec::with_capacity(BATCH) }
+        Self {
+            sender: self.sender.clone(),
+            batch: Vec::with_capacity(BATCH),
+        }
     }
 
     /// Puts one entry, from a task.
@@ -351,7 +373,11 @@ impl Rows {
     /// Nobody wants the rest.
     pub async fn put(&mut self, entry: Entry) -> Result<(), GivenUp> {
         self.batch.push(entry);
-        if self.batch.len() < BATCH { Ok(()) } else { self.flush().await }
+        if self.batch.len() < BATCH {
+            Ok(())
+        } else {
+            self.flush().await
+        }
     }
 
     /// Hands on what has been put so far.
@@ -372,7 +398,11 @@ impl Rows {
     /// Nobody wants the rest.
     pub fn put_blocking(&mut self, entry: Entry) -> Result<(), GivenUp> {
         self.batch.push(entry);
-        if self.batch.len() < BATCH { Ok(()) } else { self.flush_blocking() }
+        if self.batch.len() < BATCH {
+            Ok(())
+        } else {
+            self.flush_blocking()
+        }
     }
 
     /// Hands on what has been put so far, from a thread that may wait.

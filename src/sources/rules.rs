@@ -93,7 +93,12 @@ pub struct SourceRules {
 
 impl Default for SourceRules {
     fn default() -> Self {
-        Self { subtracts_reserve: true, places: Combine::Sum, pack: 1, shape: Shape::default() }
+        Self {
+            subtracts_reserve: true,
+            places: Combine::Sum,
+            pack: 1,
+            shape: Shape::default(),
+        }
     }
 }
 
@@ -186,8 +191,9 @@ pub fn evaluate(
     steps: &mut Steps<'_>,
 ) -> Option<Result> {
     let by_source = parts.chunk_by(|one, other| one.source == other.source);
-    let stated: Vec<Result64> =
-        by_source.filter_map(|parts| of_source(parts, &sources[parts[0].source], steps)).collect();
+    let stated: Vec<Result64> = by_source
+        .filter_map(|parts| of_source(parts, &sources[parts[0].source], steps))
+        .collect();
     let latest = *stated.iter().max_by_key(|stated| stated.at)?;
     let chosen = match shop.combine {
         Combine::Latest => latest.pieces,
@@ -197,9 +203,19 @@ pub fn evaluate(
     };
     // The number stands since the last one of them spoke: an older date would be outdated by
     // what was made of fewer of them before.
-    let source = if shop.combine == Combine::First { stated[0].source } else { latest.source };
+    let source = if shop.combine == Combine::First {
+        stated[0].source
+    } else {
+        latest.source
+    };
     if stated.len() > 1 {
-        steps.say(|| format!("{} of {} sources: {chosen}", shop.combine.name(), stated.len()));
+        steps.say(|| {
+            format!(
+                "{} of {} sources: {chosen}",
+                shop.combine.name(),
+                stated.len()
+            )
+        });
     }
     let special = shop.overrides.get(sku).copied().unwrap_or_default();
     let shape = Shape {
@@ -216,7 +232,11 @@ pub fn evaluate(
         None => shaped.min(i64::from(MAX_COUNT)),
     };
     let count = Count::try_from(pieces).expect("it was brought between its bounds above");
-    Some(Result { count, at: latest.at, source })
+    Some(Result {
+        count,
+        at: latest.at,
+        source,
+    })
 }
 
 /// What one source says, in pieces.
@@ -238,7 +258,11 @@ fn of_source(parts: &[Part], rules: &SourceRules, steps: &mut Steps<'_>) -> Opti
     }
     let pieces = rules.shape.apply(pieces.max(0), steps);
     let at = parts.iter().map(|part| part.at).max()?;
-    Some(Result64 { source: parts[0].source, pieces, at })
+    Some(Result64 {
+        source: parts[0].source,
+        pieces,
+        at,
+    })
 }
 
 /// What one row says, in pieces: reserve off, then packs, rounded down.
@@ -297,7 +321,11 @@ mod tests {
         subtracts_reserve: true,
         places: Combine::Sum,
         pack: 1,
-        shape: Shape { buffer: 0, below: 0, cap: None },
+        shape: Shape {
+            buffer: 0,
+            below: 0,
+            cap: None,
+        },
     };
 
     #[test]
@@ -317,7 +345,11 @@ mod tests {
 
     #[test]
     fn what_is_reserved_without_a_warehouse_lessens_the_sum_of_the_others() {
-        let parts = [part(0, "", -5_000, 1), part(0, "a", 4_000, 1), part(0, "b", 3_000, 1)];
+        let parts = [
+            part(0, "", -5_000, 1),
+            part(0, "a", 4_000, 1),
+            part(0, "b", 3_000, 1),
+        ];
         assert_eq!(count(&parts, &[PLAIN], &ShopRules::default()), Some(2));
     }
 
@@ -326,23 +358,51 @@ mod tests {
         let mut one = part(0, "", 29_000, 1);
         one.reserve = Quantity::from_pieces(4);
         let packs = SourceRules { pack: 10, ..PLAIN };
-        assert_eq!(count(&[one.clone()], &[packs], &ShopRules::default()), Some(2));
-        let whole = SourceRules { subtracts_reserve: false, ..PLAIN };
+        assert_eq!(
+            count(&[one.clone()], &[packs], &ShopRules::default()),
+            Some(2)
+        );
+        let whole = SourceRules {
+            subtracts_reserve: false,
+            ..PLAIN
+        };
         assert_eq!(count(&[one], &[whole], &ShopRules::default()), Some(29));
     }
 
     #[test]
     fn buffer_then_zero_below_then_cap() {
-        let shape = Shape { buffer: 2, below: 3, cap: Some(50) };
-        let shop = ShopRules { shape, ..ShopRules::default() };
-        for (stated, told) in [(1, 0), (2, 0), (4, 0), (5, 3), (51, 49), (52, 50), (1_000, 50)] {
-            assert_eq!(count(&[part(0, "", stated * 1_000, 1)], &[PLAIN], &shop), Some(told));
+        let shape = Shape {
+            buffer: 2,
+            below: 3,
+            cap: Some(50),
+        };
+        let shop = ShopRules {
+            shape,
+            ..ShopRules::default()
+        };
+        for (stated, told) in [
+            (1, 0),
+            (2, 0),
+            (4, 0),
+            (5, 3),
+            (51, 49),
+            (52, 50),
+            (1_000, 50),
+        ] {
+            assert_eq!(
+                count(&[part(0, "", stated * 1_000, 1)], &[PLAIN], &shop),
+                Some(told)
+            );
         }
     }
 
     #[test]
     fn several_sources_become_one_number_as_the_shop_wants_it() {
-        let parts = [part(0, "", 5_000, 1), part(1, "", 9_000, 3), part(2, "", 2_000, 2)];
+        let parts = [
+            part(0, "", 5_000, 1),
+            part(1, "", 9_000, 3),
+            part(2, "", 2_000, 2),
+        ];
         let sources = [PLAIN; 3];
         for (combine, told, source, seconds) in [
             (Combine::Latest, 9, 1, 3),
@@ -350,21 +410,41 @@ mod tests {
             (Combine::Least, 2, 1, 3),
             (Combine::First, 5, 0, 3),
         ] {
-            let shop = ShopRules { combine, ..ShopRules::default() };
+            let shop = ShopRules {
+                combine,
+                ..ShopRules::default()
+            };
             let sku = Sku::parse("A").unwrap();
             let result = evaluate(&sku, &parts, &sources, &shop, &mut Steps::none()).unwrap();
-            assert_eq!((result.count.get(), result.source, result.at), (told, source, at(seconds)));
+            assert_eq!(
+                (result.count.get(), result.source, result.at),
+                (told, source, at(seconds))
+            );
         }
     }
 
     #[test]
     fn a_single_sku_may_be_treated_otherwise() {
-        let mut shop =
-            ShopRules { shape: Shape { buffer: 2, ..Shape::default() }, ..ShopRules::default() };
+        let mut shop = ShopRules {
+            shape: Shape {
+                buffer: 2,
+                ..Shape::default()
+            },
+            ..ShopRules::default()
+        };
         let sku = Sku::parse("A-17").unwrap();
-        shop.overrides.insert(sku.clone(), Override { buffer: Some(0), ..Override::default() });
+        shop.overrides.insert(
+            sku.clone(),
+            Override {
+                buffer: Some(0),
+                ..Override::default()
+            },
+        );
         assert_eq!(count(&[part(0, "", 9_000, 1)], &[PLAIN], &shop), Some(9));
-        let fixed = Override { count: Some(Count::ZERO), ..Override::default() };
+        let fixed = Override {
+            count: Some(Count::ZERO),
+            ..Override::default()
+        };
         shop.overrides.insert(sku, fixed);
         assert_eq!(count(&[part(0, "", 9_000, 1)], &[PLAIN], &shop), Some(0));
     }
@@ -373,7 +453,11 @@ mod tests {
     fn every_step_can_be_told() {
         let shop = ShopRules {
             combine: Combine::Sum,
-            shape: Shape { buffer: 1, below: 0, cap: Some(10) },
+            shape: Shape {
+                buffer: 1,
+                below: 0,
+                cap: Some(10),
+            },
             ..ShopRules::default()
         };
         let mut one = part(0, "Msk", 29_000, 1);

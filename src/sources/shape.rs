@@ -22,7 +22,13 @@ pub struct Shape(BTreeMap<String, String>);
 
 impl From<&FileShape> for Shape {
     fn from(shape: &FileShape) -> Self {
-        Self(shape.0.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect())
+        Self(
+            shape
+                .0
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), value.clone()))
+                .collect(),
+        )
     }
 }
 
@@ -33,7 +39,10 @@ impl Shape {
 
     /// Lists the properties that differ from those of another shape.
     fn differences(&self, before: &Self) -> Vec<String> {
-        let names = self.0.keys().chain(before.0.keys().filter(|name| !self.0.contains_key(*name)));
+        let names = self
+            .0
+            .keys()
+            .chain(before.0.keys().filter(|name| !self.0.contains_key(*name)));
         let compared = names.filter(|name| !NOT_COMPARED.contains(&name.as_str()));
         compared
             .filter_map(|name| {
@@ -45,7 +54,12 @@ impl Shape {
                 let show = |value: Option<&String>| {
                     value.map_or("none".to_owned(), |value| format!("\"{value}\""))
                 };
-                Some(format!("{} was {} and is {}", what(name), show(then), show(now)))
+                Some(format!(
+                    "{} was {} and is {}",
+                    what(name),
+                    show(then),
+                    show(now)
+                ))
             })
             .collect()
     }
@@ -85,8 +99,10 @@ impl AcceptedShapes {
         }
         let different = shapes.iter().find_map(|shape| {
             let known = self.formats.get(shape.format())?;
-            let nearest =
-                known.iter().map(|known| shape.differences(known)).min_by_key(Vec::len)?;
+            let nearest = known
+                .iter()
+                .map(|known| shape.differences(known))
+                .min_by_key(Vec::len)?;
             (!nearest.is_empty()).then(|| nearest.join("; "))
         });
         different.or_else(|| self.other_format(shapes))
@@ -97,16 +113,21 @@ impl AcceptedShapes {
         let [only] = shapes else { return None };
         let mut known = self.formats.keys();
         match (known.next(), known.next()) {
-            (Some(known), None) if known != only.format() => {
-                Some(format!("format was \"{known}\" and is \"{}\"", only.format()))
-            }
+            (Some(known), None) if known != only.format() => Some(format!(
+                "format was \"{known}\" and is \"{}\"",
+                only.format()
+            )),
             _ => None,
         }
     }
 
     /// Returns what is accepted once a delivery of these shapes is.
     pub(super) fn accept(&self, shapes: &[Shape], settings: &str) -> Self {
-        let mut accepted = if self.settings == settings { self.clone() } else { Self::default() };
+        let mut accepted = if self.settings == settings {
+            self.clone()
+        } else {
+            Self::default()
+        };
         settings.clone_into(&mut accepted.settings);
         let mut latest: BTreeMap<String, Vec<Shape>> = BTreeMap::new();
         for shape in shapes {
@@ -131,14 +152,22 @@ mod tests {
             ("sku", "Артикул"),
             ("numbers", "whole numbers"),
         ];
-        let mut map: BTreeMap<String, String> =
-            all.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-        map.extend(properties.iter().map(|(name, value)| ((*name).into(), (*value).into())));
+        let mut map: BTreeMap<String, String> = all
+            .iter()
+            .map(|(name, value)| ((*name).into(), (*value).into()))
+            .collect();
+        map.extend(
+            properties
+                .iter()
+                .map(|(name, value)| ((*name).into(), (*value).into())),
+        );
         Shape(map)
     }
 
     fn difference(before: &[Shape], now: &[Shape]) -> Option<String> {
-        AcceptedShapes::default().accept(before, "").difference(now, "")
+        AcceptedShapes::default()
+            .accept(before, "")
+            .difference(now, "")
     }
 
     #[test]
@@ -149,11 +178,20 @@ mod tests {
                 shape(&[("encoding", "windows-1251")]),
                 Some("encoding was \"UTF-8\" and is \"windows-1251\""),
             ),
-            (shape(&[("sku", "Код")]), Some("the SKU column was \"Артикул\" and is \"Код\"")),
-            (shape(&[("sheet", "Лист2")]), Some("sheet was none and is \"Лист2\"")),
+            (
+                shape(&[("sku", "Код")]),
+                Some("the SKU column was \"Артикул\" and is \"Код\""),
+            ),
+            (
+                shape(&[("sheet", "Лист2")]),
+                Some("sheet was none and is \"Лист2\""),
+            ),
             (shape(&[("numbers", "decimal comma")]), None),
             (shape(&[("members", "a, b")]), None),
-            (shape(&[("format", "yml")]), Some("format was \"csv\" and is \"yml\"")),
+            (
+                shape(&[("format", "yml")]),
+                Some("format was \"csv\" and is \"yml\""),
+            ),
         ] {
             assert_eq!(
                 difference(&[shape(&[])], std::slice::from_ref(&now)).as_deref(),
@@ -179,12 +217,20 @@ mod tests {
 
     #[test]
     fn the_first_delivery_and_changed_settings_explain_any_shape() {
-        assert_eq!(AcceptedShapes::default().difference(&[shape(&[])], "x"), None);
+        assert_eq!(
+            AcceptedShapes::default().difference(&[shape(&[])], "x"),
+            None
+        );
         let accepted = AcceptedShapes::default().accept(&[shape(&[])], "x");
         let other = [shape(&[("sku", "Код")])];
         assert_eq!(accepted.difference(&other, "y"), None);
         assert!(accepted.difference(&other, "x").is_some());
         assert_eq!(accepted.accept(&other, "x").difference(&other, "x"), None);
-        assert!(accepted.accept(&other, "x").difference(&[shape(&[])], "x").is_some());
+        assert!(
+            accepted
+                .accept(&other, "x")
+                .difference(&[shape(&[])], "x")
+                .is_some()
+        );
     }
 }

@@ -82,7 +82,9 @@ fn not_empty(sku: &str) -> Result<String, RowProblem> {
 /// Removes what a spreadsheet adds around a text.
 pub(super) fn undo(text: &str) -> &str {
     let bare = text.trim_matches(|c: char| c.is_whitespace() || is_invisible(c));
-    let formula = bare.strip_prefix("=\"").and_then(|rest| rest.strip_suffix('"'));
+    let formula = bare
+        .strip_prefix("=\"")
+        .and_then(|rest| rest.strip_suffix('"'));
     let spelled = formula.filter(|inner| !inner.contains('"'));
     let text = spelled
         .or_else(|| bare.strip_prefix('\'').filter(|rest| !rest.ends_with('\'')))
@@ -163,7 +165,9 @@ fn is_misdecoded(sku: &str) -> bool {
 
 /// `#Н/Д`, `#REF!`, `#DIV/0!`.
 fn is_error(sku: &str) -> bool {
-    let Some(name) = sku.strip_prefix('#') else { return false };
+    let Some(name) = sku.strip_prefix('#') else {
+        return false;
+    };
     let name = name.to_uppercase();
     let known = [
         "Н/Д",
@@ -231,8 +235,10 @@ fn is_time_of_day(sku: &str) -> bool {
 /// `Итого: 1 позиция`, `Итого по группе Чай`, `A-1 Итог`.
 fn is_total(sku: &str) -> bool {
     let lower = sku.to_lowercase();
-    let words: Vec<&str> =
-        lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
+    let words: Vec<&str> = lower
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .collect();
     match words.as_slice() {
         [first, _, ..] if matches!(*first, "итого" | "всего") => true,
         [_, .., last] => *last == "итог",
@@ -253,10 +259,14 @@ fn are_digits(text: &str) -> bool {
 
 /// `5.577E+05`, `5,6e+11`, `5E+05`.
 fn is_exponent(sku: &str) -> bool {
-    let Some((number, power)) = sku.split_once(['E', 'e', 'Е', 'е']) else { return false };
+    let Some((number, power)) = sku.split_once(['E', 'e', 'Е', 'е']) else {
+        return false;
+    };
     let (whole, decimals) = number.split_once([',', '.']).unwrap_or((number, "0"));
     let is_signed = |power: &str| {
-        power.strip_prefix(['+', '-']).is_some_and(|power| power.len() >= 2 && are_digits(power))
+        power
+            .strip_prefix(['+', '-'])
+            .is_some_and(|power| power.len() >= 2 && are_digits(power))
     };
     // Without a sign and a point it may be an article of its own: `1E5`.
     let is_plain = are_digits(power) && number.contains([',', '.']);
@@ -276,19 +286,25 @@ fn is_date(sku: &str) -> bool {
     let is_time = |text: &str| {
         text.contains(':')
             && text.starts_with(|c: char| c.is_ascii_digit())
-            && text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b':' | b'.' | b'z'))
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || matches!(byte, b':' | b'.' | b'z'))
     };
     let day = lower
         .rsplit_once([' ', 't'])
         .filter(|(_, time)| is_time(time))
         .map_or(lower.as_str(), |(day, _)| day);
-    let parts: Vec<&str> =
-        day.split(['.', '-', '/', ' ']).filter(|part| !part.is_empty()).collect();
+    let parts: Vec<&str> = day
+        .split(['.', '-', '/', ' '])
+        .filter(|part| !part.is_empty())
+        .collect();
     let is_month = |part: &str| MONTHS.contains(&part) || FULL_MONTHS.contains(&part);
     let within = |part: &str, least: u32, most: u32, digits: usize| {
         are_digits(part)
             && part.len() <= digits
-            && part.parse().is_ok_and(|number: u32| (least..=most).contains(&number))
+            && part
+                .parse()
+                .is_ok_and(|number: u32| (least..=most).contains(&number))
     };
     match parts.as_slice() {
         [one, two] => {
@@ -333,7 +349,9 @@ fn is_grouped(sku: &str) -> bool {
         Some(_) | None => sku,
     };
     let mut groups = whole.split(is_gap);
-    let Some(first) = groups.next() else { return false };
+    let Some(first) = groups.next() else {
+        return false;
+    };
     let mut others = groups.peekable();
     others.peek().is_some()
         && first.len() <= 3
@@ -452,7 +470,10 @@ mod tests {
             "='[1]Лист1'!A1",
         ] {
             let found = read(text, false);
-            assert!(matches!(found, Err(RowProblem::Suspicious(_))), "{text:?}: {found:?}");
+            assert!(
+                matches!(found, Err(RowProblem::Suspicious(_))),
+                "{text:?}: {found:?}"
+            );
             assert_eq!(read(text, true), Ok(undo(text).to_owned()), "{text:?}");
         }
         assert_eq!(read("=\"0557722\"", true), Ok("0557722".to_owned()));

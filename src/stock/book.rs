@@ -54,7 +54,10 @@ impl Entry {
     /// How many, since when.
     #[must_use]
     pub fn level(self) -> Level {
-        Level { count: self.count, updated_at: self.updated_at }
+        Level {
+            count: self.count,
+            updated_at: self.updated_at,
+        }
     }
 
     /// The SKU's number in its shop.
@@ -131,7 +134,9 @@ impl StockBook {
             ),
             ids: AtomicU32::new(0),
         };
-        Self { shelves: capacities.into_iter().map(shelf).collect() }
+        Self {
+            shelves: capacities.into_iter().map(shelf).collect(),
+        }
     }
 
     /// Every shop, in the configuration's order.
@@ -173,7 +178,11 @@ impl StockBook {
         let ask = |(place, sku): (u32, &'a str)| {
             let hash = levels.hash_usize(&sku);
             let first = &mut lists[levels.determine_shard(hash)];
-            Asked { sku, hash: hash as u64, next: std::mem::replace(first, place) }
+            Asked {
+                sku,
+                hash: hash as u64,
+                next: std::mem::replace(first, place),
+            }
         };
         let asked: Vec<Asked<'a>> = (0..).zip(skus).map(ask).collect();
         let mut found = vec![None; asked.len()];
@@ -192,7 +201,10 @@ impl StockBook {
     }
 
     /// Writes a level unless a newer one is known.
-    #[expect(clippy::must_use_candidate, reason = "the writing is the point, the answer is news")]
+    #[expect(
+        clippy::must_use_candidate,
+        reason = "the writing is the point, the answer is news"
+    )]
     pub fn apply(&self, shop: ShopId, sku: &Sku, level: Level) -> Applied {
         let shelf = self.shelf(shop);
         // A known SKU, by far the usual case, is replaced without copying its text.
@@ -204,7 +216,10 @@ impl StockBook {
 
     /// As [`StockBook::apply`], where SKUs are mostly new, as when a store is read; tells the
     /// SKU's number. Looks up once where `apply` and `get` would three times.
-    #[expect(clippy::must_use_candidate, reason = "the writing is the point, the number is news")]
+    #[expect(
+        clippy::must_use_candidate,
+        reason = "the writing is the point, the number is news"
+    )]
     pub fn restore(&self, shop: ShopId, sku: Sku, level: Level) -> SkuId {
         self.shelf(shop).enter(sku, level).1
     }
@@ -229,7 +244,11 @@ impl Shelf {
             Slot::Occupied(mut slot) => (replace(slot.get_mut(), level), slot.get().id),
             Slot::Vacant(slot) => {
                 let id = SkuId(self.ids.fetch_add(1, Ordering::Relaxed));
-                slot.insert(Entry { updated_at: level.updated_at, count: level.count, id });
+                slot.insert(Entry {
+                    updated_at: level.updated_at,
+                    count: level.count,
+                    id,
+                });
                 (Applied::Added, id)
             }
         }
@@ -248,7 +267,9 @@ const NOBODY: u32 = u32::MAX;
 
 impl fmt::Debug for StockBook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.shops().map(|shop| self.len(shop))).finish()
+        f.debug_list()
+            .entries(self.shops().map(|shop| self.len(shop)))
+            .finish()
     }
 }
 

@@ -19,14 +19,17 @@ impl<T: Copy + Default> Column<T> {
     #[must_use]
     pub fn get(&self, id: SkuId) -> T {
         let (chunk, cell) = place(id);
-        self.chunks.get(chunk).map_or_else(T::default, |cells| cells[cell])
+        self.chunks
+            .get(chunk)
+            .map_or_else(T::default, |cells| cells[cell])
     }
 
     /// Writes the cell of this SKU.
     pub fn set(&mut self, id: SkuId, value: T) {
         let (chunk, cell) = place(id);
         while self.chunks.len() <= chunk {
-            self.chunks.push(vec![T::default(); CHUNK].into_boxed_slice());
+            self.chunks
+                .push(vec![T::default(); CHUNK].into_boxed_slice());
         }
         self.chunks[chunk][cell] = value;
     }

@@ -55,7 +55,10 @@ impl Hour {
     /// The hour of that number, if there is one.
     #[must_use]
     pub fn from_number(number: u64) -> Option<Self> {
-        u16::try_from(number).ok().filter(|n| *n <= Self::LAST).map(Self)
+        u16::try_from(number)
+            .ok()
+            .filter(|n| *n <= Self::LAST)
+            .map(Self)
     }
 }
 
@@ -167,7 +170,11 @@ impl Asserted {
     fn renewed(self, Assertion { hour, origin }: Assertion) -> Self {
         let renewed = self.asked().renewed(hour);
         let is_older = renewed.hour() != Some(hour);
-        if is_older { self } else { Self::new(renewed, origin) }
+        if is_older {
+            self
+        } else {
+            Self::new(renewed, origin)
+        }
     }
 }
 
@@ -186,7 +193,9 @@ impl Marks {
             strangers: Mutex::default(),
             has_news: AtomicBool::new(false),
         };
-        Self { shops: warehouses.into_iter().map(shop).collect() }
+        Self {
+            shops: warehouses.into_iter().map(shop).collect(),
+        }
     }
 
     /// The Market has asked for these of the shop's warehouse at this place in its list.
@@ -198,7 +207,9 @@ impl Marks {
         hour: Hour,
     ) {
         let marks = &self.shops[shop.index()];
-        let Some(cells) = marks.asked.get(warehouse) else { return };
+        let Some(cells) = marks.asked.get(warehouse) else {
+            return;
+        };
         marks.has_news.store(true, Ordering::Relaxed);
         // This is done for every SKU of every question, and mostly there is nothing to do.
         let same = Asked::saved_at(hour);
@@ -219,7 +230,9 @@ impl Marks {
         let (Ok(mut strangers), Ok(sku)) = (shop.strangers.try_lock(), Sku::parse(sku)) else {
             return;
         };
-        strangers.note(sku, warehouse, shop.warehouses.len(), |asked| asked.renewed(hour));
+        strangers.note(sku, warehouse, shop.warehouses.len(), |asked| {
+            asked.renewed(hour)
+        });
         shop.has_news.store(true, Ordering::Relaxed);
     }
 
@@ -244,7 +257,9 @@ impl Marks {
         ids: impl Iterator<Item = SkuId>,
         assertion: Assertion,
     ) {
-        self.shops[shop.index()].has_news.store(true, Ordering::Relaxed);
+        self.shops[shop.index()]
+            .has_news
+            .store(true, Ordering::Relaxed);
         self.shops[shop.index()].asserted.update(ids, |cell| {
             let known = Asserted(cell.load(Ordering::Relaxed));
             let renewed = known.renewed(assertion);
@@ -264,7 +279,10 @@ impl Marks {
     #[must_use]
     pub fn last_asked(&self, shop: ShopId, id: SkuId) -> Option<Hour> {
         let cells = &self.shops[shop.index()].asked;
-        cells.iter().filter_map(|cells| Asked(cells.load(id)).hour()).max()
+        cells
+            .iter()
+            .filter_map(|cells| Asked(cells.load(id)).hour())
+            .max()
     }
 
     /// All that is remembered of a SKU.
@@ -274,7 +292,10 @@ impl Marks {
         let asked = shop.warehouses.iter().zip(&shop.asked);
         let asked =
             asked.filter_map(|(id_of, cells)| Some((*id_of, Asked(cells.load(id)).hour()?)));
-        Mark { asserted: Asserted(shop.asserted.load(id)).get(), asked: asked.collect() }
+        Mark {
+            asserted: Asserted(shop.asserted.load(id)).get(),
+            asked: asked.collect(),
+        }
     }
 
     /// Shows the SKUs that the Market has asked for and that the book does not have, and says
@@ -290,9 +311,14 @@ impl Marks {
         // Those who were asked for and introduced at the same moment.
         strangers.seen.retain(|sku, asked| {
             let known = book.get(shop, sku.as_str());
-            known.inspect(|entry| marks.take_over(entry.id(), asked)).is_none()
+            known
+                .inspect(|entry| marks.take_over(entry.id(), asked))
+                .is_none()
         });
-        strangers.seen.iter().for_each(|(sku, asked)| see(sku, &marks.mark_of(asked)));
+        strangers
+            .seen
+            .iter()
+            .for_each(|(sku, asked)| see(sku, &marks.mark_of(asked)));
         strangers.more
     }
 
@@ -330,7 +356,9 @@ impl Marks {
         if let (Some(id), Some(Assertion { hour, origin })) = (id, mark.asserted) {
             let saved = Asserted::new(Asked::saved_at(hour), origin);
             let id = std::iter::once(id);
-            marks.asserted.update(id, |cell| cell.store(saved.0, Ordering::Relaxed));
+            marks
+                .asserted
+                .update(id, |cell| cell.store(saved.0, Ordering::Relaxed));
         }
         for (warehouse, hour) in &mark.asked {
             let Some(place) = marks.warehouses.iter().position(|id| id == warehouse) else {
@@ -338,10 +366,13 @@ impl Marks {
             };
             let saved = Asked::saved_at(*hour);
             match id {
-                Some(id) => marks.asked[place]
-                    .update(std::iter::once(id), |cell| cell.store(saved.0, Ordering::Relaxed)),
+                Some(id) => marks.asked[place].update(std::iter::once(id), |cell| {
+                    cell.store(saved.0, Ordering::Relaxed)
+                }),
                 None => {
-                    marks.strangers().note(sku.clone(), place, marks.warehouses.len(), |_| saved);
+                    marks
+                        .strangers()
+                        .note(sku.clone(), place, marks.warehouses.len(), |_| saved);
                 }
             }
         }
@@ -350,7 +381,9 @@ impl Marks {
 
 impl ShopMarks {
     fn strangers(&self) -> MutexGuard<'_, Strangers> {
-        self.strangers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.strangers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives a SKU the marks it has from another place, where they are later.
@@ -373,7 +406,11 @@ impl ShopMarks {
                 found |= cell.fetch_and(!bit, Ordering::Relaxed) & bit != 0;
             });
         }
-        for cells in self.asked.iter().filter(|cells| Asked(cells.load(id)).is_unsaved()) {
+        for cells in self
+            .asked
+            .iter()
+            .filter(|cells| Asked(cells.load(id)).is_unsaved())
+        {
             cells.update(std::iter::once(id), |cell| {
                 found |= cell.fetch_and(!Asked::UNSAVED, Ordering::Relaxed) & Asked::UNSAVED != 0;
             });
@@ -384,7 +421,10 @@ impl ShopMarks {
     fn mark_of(&self, asked: &[Asked]) -> Mark {
         let asked = self.warehouses.iter().zip(asked);
         let asked = asked.filter_map(|(id, asked)| Some((*id, asked.hour()?)));
-        Mark { asserted: None, asked: asked.collect() }
+        Mark {
+            asserted: None,
+            asked: asked.collect(),
+        }
     }
 }
 
@@ -400,7 +440,10 @@ impl Strangers {
             self.more = true;
             return;
         }
-        let asked = self.seen.entry(sku).or_insert_with(|| vec![Asked::default(); warehouses]);
+        let asked = self
+            .seen
+            .entry(sku)
+            .or_insert_with(|| vec![Asked::default(); warehouses]);
         if let Some(asked) = asked.get_mut(warehouse) {
             *asked = renew(*asked);
         }
@@ -416,7 +459,9 @@ struct Cells<T> {
 
 impl<T> Default for Cells<T> {
     fn default() -> Self {
-        Self { chunks: RwLock::default() }
+        Self {
+            chunks: RwLock::default(),
+        }
     }
 }
 
@@ -488,7 +533,10 @@ mod tests {
         let book = StockBook::new([0]);
         for text in skus {
             let updated_at = Instant::from_micros(0).unwrap();
-            let level = Level { count: Count::ZERO, updated_at };
+            let level = Level {
+                count: Count::ZERO,
+                updated_at,
+            };
             book.apply(SHOP, &Sku::parse(text).unwrap(), level);
         }
         book
@@ -500,11 +548,19 @@ mod tests {
 
     #[test]
     fn hours_are_counted_from_2026_and_do_not_run_over() {
-        let at =
-            |text: &str| Hour::of(text.parse::<chrono::DateTime<chrono::Utc>>().unwrap().into());
+        let at = |text: &str| {
+            Hour::of(
+                text.parse::<chrono::DateTime<chrono::Utc>>()
+                    .unwrap()
+                    .into(),
+            )
+        };
         assert_eq!(at("2026-01-01T00:59:59Z").number(), 0);
         assert_eq!(at("2026-01-02T01:00:00Z").number(), 25);
-        assert_eq!(at("2026-01-02T01:30:00Z").start().to_string(), "2026-01-02T01:00:00Z");
+        assert_eq!(
+            at("2026-01-02T01:30:00Z").start().to_string(),
+            "2026-01-02T01:00:00Z"
+        );
         assert_eq!(at("2020-01-01T00:00:00Z").number(), 0);
         assert_eq!(at("2040-01-01T00:00:00Z").number(), Hour::LAST);
         assert_eq!(Hour::from_number(u64::from(Hour::LAST) + 1), None);
@@ -529,10 +585,19 @@ mod tests {
         let marks = Marks::new(vec![vec![70]]);
         let a = id(&book, "A");
         for (n, origin) in [(5, 1), (6, 2), (5, 3)] {
-            let assertion = Assertion { hour: hour(n), origin };
+            let assertion = Assertion {
+                hour: hour(n),
+                origin,
+            };
             marks.note_asserted(SHOP, [a].into_iter(), assertion);
         }
-        assert_eq!(marks.asserted(SHOP, a), Some(Assertion { hour: hour(6), origin: 2 }));
+        assert_eq!(
+            marks.asserted(SHOP, a),
+            Some(Assertion {
+                hour: hour(6),
+                origin: 2
+            })
+        );
     }
 
     #[test]
@@ -541,7 +606,10 @@ mod tests {
         let marks = Marks::new(vec![vec![70]]);
         let a = id(&book, "A");
         for (n, expected) in [(9_000, 9_000), (5, 5), (7, 7), (6, 7)] {
-            let assertion = Assertion { hour: hour(n), origin: 1 };
+            let assertion = Assertion {
+                hour: hour(n),
+                origin: 1,
+            };
             marks.note_asserted(SHOP, [a].into_iter(), assertion);
             marks.note_asked(SHOP, 0, [a].into_iter(), hour(n));
             assert_eq!(marks.asserted(SHOP, a).unwrap().hour, hour(expected));
@@ -567,7 +635,14 @@ mod tests {
         let marks = Marks::new(vec![vec![70, 80]]);
         let a = id(&book, "A");
         marks.note_asked(SHOP, 1, [a].into_iter(), hour(7));
-        marks.note_asserted(SHOP, [a].into_iter(), Assertion { hour: hour(8), origin: 4 });
+        marks.note_asserted(
+            SHOP,
+            [a].into_iter(),
+            Assertion {
+                hour: hour(8),
+                origin: 4,
+            },
+        );
         marks.note_stranger(SHOP, 0, "X", hour(9));
         let unsaved = marks.take_unsaved(SHOP, &book);
         assert_eq!(unsaved.len(), 2);
@@ -575,7 +650,12 @@ mod tests {
         // The warehouses are listed otherwise now, and one is gone.
         let other = Marks::new(vec![vec![80]]);
         for (sku, mark) in &unsaved {
-            other.restore(SHOP, sku, book.get(SHOP, sku.as_str()).map(|e| e.id()), mark);
+            other.restore(
+                SHOP,
+                sku,
+                book.get(SHOP, sku.as_str()).map(|e| e.id()),
+                mark,
+            );
         }
         assert_eq!(other.get(SHOP, a).asked, [(80, hour(7))]);
         assert_eq!(other.asserted(SHOP, a), marks.asserted(SHOP, a));
@@ -596,7 +676,11 @@ mod tests {
         marks.note_asked(SHOP, 1, std::iter::once(b), hour(9));
         marks.strangers(SHOP, &book, |sku, _| panic!("{sku} is no stranger"));
         assert_eq!(marks.get(SHOP, b).asked, [(80, hour(9))]);
-        assert_eq!(marks.take_unsaved(SHOP, &book).len(), 2, "it is not on disk yet");
+        assert_eq!(
+            marks.take_unsaved(SHOP, &book).len(),
+            2,
+            "it is not on disk yet"
+        );
     }
 
     #[test]
@@ -607,7 +691,10 @@ mod tests {
             marks.note_stranger(SHOP, 0, &n.to_string(), hour(1));
         }
         let mut seen = 0;
-        assert!(marks.strangers(SHOP, &nobody, |_, _| seen += 1), "one did not fit");
+        assert!(
+            marks.strangers(SHOP, &nobody, |_, _| seen += 1),
+            "one did not fit"
+        );
         assert_eq!(seen, MAX_STRANGERS);
         let book = shelf(&["7"]);
         let mut is_there = false;

@@ -35,7 +35,13 @@ impl<'a> Snapshot<'a> {
             (desk.session.head().generation + 1, store.settled_seq(&desk))
         };
         sweep(store).await?;
-        Ok(Self { store, generation, chunks: 0, rows: 0, seq })
+        Ok(Self {
+            store,
+            generation,
+            chunks: 0,
+            rows: 0,
+            seq,
+        })
     }
 
     /// Writes what the book has of a shop.
@@ -61,7 +67,8 @@ impl<'a> Snapshot<'a> {
             packed
         };
         for packed in aside(pack) {
-            self.put(&mut self.store.desk().await, vec![(id, packed)]).await?;
+            self.put(&mut self.store.desk().await, vec![(id, packed)])
+                .await?;
         }
         let mut desk = self.store.desk().await;
         let mut packer = Packer::new(Kind::Quarantined);
@@ -120,7 +127,12 @@ impl<'a> Snapshot<'a> {
         let write = |(shop, packed): (i64, Packed)| {
             rows += packed.rows;
             chunk += 1;
-            Write::Chunk { generation, chunk: chunk - 1, shop, packed }
+            Write::Chunk {
+                generation,
+                chunk: chunk - 1,
+                shop,
+                packed,
+            }
         };
         let writes = records.into_iter().map(write).collect();
         desk.session.ready().await?;
@@ -148,7 +160,9 @@ pub(super) async fn sweep(store: &Store) -> Result<(), StoreError> {
 
 async fn sweep_some(session: &mut Session) -> Result<bool, StoreError> {
     let outcome = find_waste(session).await;
-    let Some(write) = outcome.map_err(|flaw| session.failure(flaw))? else { return Ok(false) };
+    let Some(write) = outcome.map_err(|flaw| session.failure(flaw))? else {
+        return Ok(false);
+    };
     let head = session.head();
     session.commit(vec![write], head).await?;
     Ok(true)
@@ -156,7 +170,11 @@ async fn sweep_some(session: &mut Session) -> Result<bool, StoreError> {
 
 /// What is worth deleting at once.
 async fn find_waste(session: &mut Session) -> Result<Option<Write>, Flaw> {
-    let Head { generation, snapshot_seq, .. } = session.head();
+    let Head {
+        generation,
+        snapshot_seq,
+        ..
+    } = session.head();
     let conn = session.conn()?;
     let stale = sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM snapshot WHERE generation < ?1) \
@@ -166,7 +184,10 @@ async fn find_waste(session: &mut Session) -> Result<Option<Write>, Flaw> {
     .fetch_one(&mut *conn)
     .await?;
     if stale {
-        return Ok(Some(Write::DropStale { generation, limit: STALE_CHUNKS }));
+        return Ok(Some(Write::DropStale {
+            generation,
+            limit: STALE_CHUNKS,
+        }));
     }
     let mut folded = sqlx::query_as(
         "SELECT seq, length(body) FROM change WHERE seq <= ?1 ORDER BY seq LIMIT ?2",
@@ -201,7 +222,11 @@ async fn read_some(
     after: Cursor,
     upto: i64,
 ) -> Result<(Vec<Packed>, Option<Cursor>), Flaw> {
-    let Head { generation, snapshot_seq, .. } = session.head();
+    let Head {
+        generation,
+        snapshot_seq,
+        ..
+    } = session.head();
     let query = match after {
         Cursor::Chunk(chunk) => sqlx::query(
             "SELECT chunk, rows, body FROM snapshot \
@@ -225,12 +250,25 @@ async fn read_some(
     while let Some(row) = found.try_next().await? {
         let number = row.try_get(0)?;
         let (key, cursor) = match after {
-            Cursor::Chunk(_) => (Key::Chunk { generation, chunk: number }, Cursor::Chunk(number)),
+            Cursor::Chunk(_) => (
+                Key::Chunk {
+                    generation,
+                    chunk: number,
+                },
+                Cursor::Chunk(number),
+            ),
             Cursor::Change(_) => (Key::Change { seq: number }, Cursor::Change(number)),
         };
         let body: &[u8] = row.try_get(2)?;
         bytes += body.len();
-        records.push(Packed::unseal(&Place { key, shop, rows: row.try_get(1)? }, body)?);
+        records.push(Packed::unseal(
+            &Place {
+                key,
+                shop,
+                rows: row.try_get(1)?,
+            },
+            body,
+        )?);
         last = Some(cursor);
         if bytes >= RECORD_BYTES {
             break;

@@ -16,7 +16,11 @@ pub(super) struct Directory {
 impl Directory {
     /// Creates the directory if it is missing, and locks it.
     pub(super) fn claim(path: &Path) -> Result<Self, StoreError> {
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unwritable(path))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(unwritable(path))?;
         let lock = path.join("lock");
         let mut file = OpenOptions::new()
             .read(true)
@@ -42,7 +46,10 @@ impl Directory {
         let pid = std::process::id();
         // A courtesy to whoever comes second: a full disk must not keep us from serving.
         let _untold = file.set_len(0).and_then(|()| writeln!(file, "{pid}"));
-        Ok(Self { path: path.to_owned(), lock: file })
+        Ok(Self {
+            path: path.to_owned(),
+            lock: file,
+        })
     }
 
     /// Lets another process have it.
@@ -117,11 +124,16 @@ impl Directory {
     /// failures if a quota is the reason.
     pub(super) fn is_full(&self) -> bool {
         let probe = self.path.join("probe");
-        let outcome = File::create(&probe)
-            .and_then(|mut file| file.write_all(&[1; 64 * 1024]).and_then(|()| file.sync_all()));
+        let outcome = File::create(&probe).and_then(|mut file| {
+            file.write_all(&[1; 64 * 1024])
+                .and_then(|()| file.sync_all())
+        });
         let _gone = fs::remove_file(&probe);
         let full = |error: io::Error| {
-            matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+            matches!(
+                error.kind(),
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+            )
         };
         outcome.is_err_and(full)
     }
@@ -174,7 +186,10 @@ pub fn presence(path: &Path) -> io::Result<Presence> {
 }
 
 fn unwritable(path: &Path) -> impl FnOnce(io::Error) -> StoreError + '_ {
-    |source| StoreError::Unwritable { path: path.to_owned(), source }
+    |source| StoreError::Unwritable {
+        path: path.to_owned(),
+        source,
+    }
 }
 
 #[cfg(test)]
@@ -188,11 +203,17 @@ mod tests {
         assert_eq!(presence(&path).unwrap(), Presence::Missing);
         assert!(!path.exists());
         let held = Directory::claim(&path).unwrap();
-        assert_eq!(presence(&path).unwrap(), Presence::Held(Some(std::process::id())));
+        assert_eq!(
+            presence(&path).unwrap(),
+            Presence::Held(Some(std::process::id()))
+        );
         drop(held);
         assert_eq!(presence(&path).unwrap(), Presence::Free);
         // And it can be claimed after having been looked at.
         Directory::claim(&path).unwrap();
-        assert!(presence(&path.join("lock")).is_err(), "a file is no directory");
+        assert!(
+            presence(&path.join("lock")).is_err(),
+            "a file is no directory"
+        );
     }
 }

@@ -86,7 +86,10 @@ impl StoreError {
 }
 
 fn holder(pid: Option<u32>) -> String {
-    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+    pid.map_or_else(
+        || "another process".to_owned(),
+        |pid| format!("process {pid}"),
+    )
 }
 
 // SQLite's result codes. Source: https://sqlite.org/rescode.html
@@ -128,7 +131,9 @@ impl Cause {
             | sqlx::Error::ColumnNotFound(_) => return Self::Damaged(what),
             _ => None,
         };
-        let Some(code): Option<i32> = code else { return Self::Failed(what) };
+        let Some(code): Option<i32> = code else {
+            return Self::Failed(what);
+        };
         match (code & 0xff, code) {
             (SQLITE_FULL, _) => Self::Full,
             (SQLITE_BUSY | SQLITE_LOCKED, _) => Self::Busy,

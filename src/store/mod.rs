@@ -128,7 +128,9 @@ impl Acked {
     /// The level it has, if any.
     #[must_use]
     pub fn level(&self) -> Option<Level> {
-        let Self { updated_at, count, .. } = *self;
+        let Self {
+            updated_at, count, ..
+        } = *self;
         (self.second() > 0).then_some(Level { count, updated_at })
     }
 
@@ -136,13 +138,18 @@ impl Acked {
     #[must_use]
     pub fn acked_at(&self) -> Option<DateTime<Utc>> {
         let second = self.second();
-        (second > 0).then(|| DateTime::from_timestamp(second.into(), 0)).flatten()
+        (second > 0)
+            .then(|| DateTime::from_timestamp(second.into(), 0))
+            .flatten()
     }
 
     /// The same, to be sent once more although nothing has changed.
     #[must_use]
     pub fn doubted(self) -> Self {
-        Self { second: self.second | DOUBT, ..self }
+        Self {
+            second: self.second | DOUBT,
+            ..self
+        }
     }
 
     /// Whether it is to be sent once more.
@@ -152,7 +159,11 @@ impl Acked {
     }
 
     fn at_second(level: Level, second: u32) -> Self {
-        Self { updated_at: level.updated_at, count: level.count, second }
+        Self {
+            updated_at: level.updated_at,
+            count: level.count,
+            second,
+        }
     }
 
     fn second(self) -> u32 {
@@ -163,7 +174,11 @@ impl Acked {
 impl Default for Acked {
     fn default() -> Self {
         let updated_at = Instant::from_micros(0).expect("1970 has a name in the calendar");
-        Self { updated_at, count: Count::ZERO, second: 0 }
+        Self {
+            updated_at,
+            count: Count::ZERO,
+            second: 0,
+        }
     }
 }
 

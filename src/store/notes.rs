@@ -65,7 +65,9 @@ pub(super) async fn write(
         .bind(name)
         .bind(text)
         .bind(crc(shop, name, text)),
-        None => sqlx::query("DELETE FROM note WHERE shop = ?1 AND name = ?2").bind(shop).bind(name),
+        None => sqlx::query("DELETE FROM note WHERE shop = ?1 AND name = ?2")
+            .bind(shop)
+            .bind(name),
     };
     query.execute(conn).await?;
     Ok(())
@@ -76,7 +78,9 @@ pub(super) async fn read(
     conn: &mut SqliteConnection,
     home: impl Fn(i64) -> Option<ShopId>,
 ) -> Result<Notes, Flaw> {
-    let rows = sqlx::query("SELECT shop, name, text, crc FROM note").fetch_all(conn).await?;
+    let rows = sqlx::query("SELECT shop, name, text, crc FROM note")
+        .fetch_all(conn)
+        .await?;
     let mut notes = Notes::default();
     for row in rows {
         let (shop, name, text): (i64, String, String) =

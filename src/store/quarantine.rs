@@ -13,7 +13,10 @@ pub(super) struct Quarantine {
 
 impl Quarantine {
     pub(super) fn put(&mut self, shop: i64, row: Quarantined) {
-        self.shops.entry(shop).or_default().insert(row.sku.clone(), row);
+        self.shops
+            .entry(shop)
+            .or_default()
+            .insert(row.sku.clone(), row);
     }
 
     pub(super) fn release(&mut self, shop: i64, sku: &Sku) {

@@ -99,21 +99,32 @@ pub(super) struct Packed {
 impl Packed {
     /// Adds the checksum, for this place only.
     pub(super) fn seal(mut self, key: Key, shop: i64) -> Vec<u8> {
-        let crc = checksum(&Place { key, shop, rows: self.rows }, &self.body);
+        let crc = checksum(
+            &Place {
+                key,
+                shop,
+                rows: self.rows,
+            },
+            &self.body,
+        );
         self.body.extend_from_slice(&crc.to_le_bytes());
         self.body
     }
 
     /// Takes a record out of its place, to be sealed for another.
     pub(super) fn unseal(place: &Place, sealed: &[u8]) -> Result<Self, Malformed> {
-        Ok(Self { rows: place.rows, body: unseal(place, sealed)?.to_vec() })
+        Ok(Self {
+            rows: place.rows,
+            body: unseal(place, sealed)?.to_vec(),
+        })
     }
 }
 
 /// Checks a record's seal and gives what is under it.
 pub(super) fn unseal<'a>(place: &Place, sealed: &'a [u8]) -> Result<&'a [u8], Malformed> {
-    let (body, crc) =
-        sealed.split_last_chunk::<CRC_BYTES>().ok_or(Malformed("a record without a checksum"))?;
+    let (body, crc) = sealed
+        .split_last_chunk::<CRC_BYTES>()
+        .ok_or(Malformed("a record without a checksum"))?;
     if checksum(place, body) == u32::from_le_bytes(*crc) {
         Ok(body)
     } else {
@@ -145,7 +156,12 @@ pub(super) struct Packer {
 
 impl Packer {
     pub(super) fn new(kind: Kind) -> Self {
-        Self { kind, full: Vec::new(), open: Self::begin(kind), before: Before::default() }
+        Self {
+            kind,
+            full: Vec::new(),
+            open: Self::begin(kind),
+            before: Before::default(),
+        }
     }
 
     pub(super) fn stock(&mut self, sku: &Sku, level: Level) {
@@ -194,7 +210,10 @@ impl Packer {
     }
 
     pub(super) fn forgotten() -> Packed {
-        Packed { rows: 1, body: vec![Kind::Forgotten as u8] }
+        Packed {
+            rows: 1,
+            body: vec![Kind::Forgotten as u8],
+        }
     }
 
     pub(super) fn finish(mut self) -> Vec<Packed> {
@@ -208,13 +227,17 @@ impl Packer {
         put(&mut self.open.body, &mut self.before);
         self.open.rows += 1;
         if self.open.body.len() >= RECORD_BYTES {
-            self.full.push(std::mem::replace(&mut self.open, Self::begin(self.kind)));
+            self.full
+                .push(std::mem::replace(&mut self.open, Self::begin(self.kind)));
             self.before = Before::default();
         }
     }
 
     fn begin(kind: Kind) -> Packed {
-        Packed { rows: 0, body: vec![kind as u8] }
+        Packed {
+            rows: 0,
+            body: vec![kind as u8],
+        }
     }
 }
 
@@ -234,7 +257,12 @@ impl<'a> Facts<'a> {
         if kind == Kind::Forgotten && rows != 1 {
             return Err(Malformed("a record with too many rows"));
         }
-        Ok(Self { kind, left: rows, rest, before: Before::default() })
+        Ok(Self {
+            kind,
+            left: rows,
+            rest,
+            before: Before::default(),
+        })
     }
 
     fn fact(&mut self) -> Result<Fact, Malformed> {
@@ -279,7 +307,10 @@ impl<'a> Facts<'a> {
         let count = i64::from(self.small("a count out of bounds")?);
         let count = Count::try_from(count).map_err(|_| Malformed("a count out of bounds"))?;
         self.before.updated_at = self.before.updated_at.wrapping_add(self.signed()?);
-        Ok(Level { count, updated_at: instant(self.before.updated_at)? })
+        Ok(Level {
+            count,
+            updated_at: instant(self.before.updated_at)?,
+        })
     }
 
     fn acked(&mut self, stated: Option<Level>) -> Result<Acked, Malformed> {
@@ -299,7 +330,10 @@ impl<'a> Facts<'a> {
     fn mark(&mut self) -> Result<Mark, Malformed> {
         let asserted = match self.byte()? {
             NOTHING => None,
-            SAME => Some(Assertion { hour: self.hour()?, origin: self.byte()? }),
+            SAME => Some(Assertion {
+                hour: self.hour()?,
+                origin: self.byte()?,
+            }),
             _ => return Err(Malformed("an assertion of an unknown form")),
         };
         let warehouses = self.small("a number of warehouses out of bounds")?;
@@ -465,7 +499,11 @@ mod tests {
     use super::*;
 
     const KEY: Key = Key::Change { seq: 7 };
-    const PLACE: Place = Place { key: KEY, shop: 1, rows: 1 };
+    const PLACE: Place = Place {
+        key: KEY,
+        shop: 1,
+        rows: 1,
+    };
 
     fn facts(body: &[u8], rows: i64) -> Result<Vec<Fact>, Malformed> {
         Facts::of(body, rows)?.collect()
@@ -503,8 +541,17 @@ mod tests {
         let sealed = Packer::forgotten().seal(KEY, 1);
         assert!(unseal(&PLACE, &sealed).is_ok());
         let elsewhere = [
-            Place { key: Key::Change { seq: 8 }, ..PLACE },
-            Place { key: Key::Chunk { generation: 7, chunk: 0 }, ..PLACE },
+            Place {
+                key: Key::Change { seq: 8 },
+                ..PLACE
+            },
+            Place {
+                key: Key::Chunk {
+                    generation: 7,
+                    chunk: 0,
+                },
+                ..PLACE
+            },
             Place { shop: 2, ..PLACE },
             Place { rows: 2, ..PLACE },
         ];
@@ -519,7 +566,13 @@ mod tests {
         let updated_at = Instant::from_micros(1_700_000_000_000_000).unwrap();
         for n in 0..1000 {
             let sku = Sku::parse(&format!("{n:010}")).unwrap();
-            packer.stock(&sku, Level { count: Count::try_from(n).unwrap(), updated_at });
+            packer.stock(
+                &sku,
+                Level {
+                    count: Count::try_from(n).unwrap(),
+                    updated_at,
+                },
+            );
         }
         let packed = packer.finish();
         assert!(packed[0].body.len() < 1000 * 14, "{}", packed[0].body.len());

@@ -14,7 +14,14 @@ pub(super) async fn replay(
     head: Head,
     mut see: impl FnMut(i64, Facts<'_>) -> Result<(), Malformed>,
 ) -> Result<(), Flaw> {
-    let Head { generation, chunks, snapshot_seq, last_seq, shops, .. } = head;
+    let Head {
+        generation,
+        chunks,
+        snapshot_seq,
+        last_seq,
+        shops,
+        ..
+    } = head;
     let mut expected = 0;
     let mut records = sqlx::query(
         "SELECT chunk, shop, rows, body FROM snapshot WHERE generation = ?1 ORDER BY chunk",
@@ -29,7 +36,9 @@ pub(super) async fn replay(
     }
     drop(records);
     if expected != chunks {
-        return Err(Flaw::Content(format!("the snapshot has {expected} chunks of {chunks}")));
+        return Err(Flaw::Content(format!(
+            "the snapshot has {expected} chunks of {chunks}"
+        )));
     }
     let mut expected = snapshot_seq + 1;
     let mut records =
@@ -60,11 +69,18 @@ pub(super) async fn sizes(
             .bind(head.generation)
             .fetch_all(conn)
             .await?;
-    if sizes.iter().try_fold(0i64, |sum, (_, rows)| sum.checked_add(*rows)) != Some(head.rows) {
+    if sizes
+        .iter()
+        .try_fold(0i64, |sum, (_, rows)| sum.checked_add(*rows))
+        != Some(head.rows)
+    {
         return Err(Malformed("not as many rows in the snapshot as there were").into());
     }
     let rows = |rows| usize::try_from(rows).map_err(|_| Malformed("a negative number of rows"));
-    sizes.into_iter().map(|(shop, count)| Ok((shop, rows(count)?))).collect()
+    sizes
+        .into_iter()
+        .map(|(shop, count)| Ok((shop, rows(count)?)))
+        .collect()
 }
 
 fn show(
@@ -78,7 +94,11 @@ fn show(
     if found != expected {
         return Err(Flaw::Content(format!("{found} is there in its place")));
     }
-    let place = Place { key: key(found), shop: row.try_get(1)?, rows: row.try_get(2)? };
+    let place = Place {
+        key: key(found),
+        shop: row.try_get(1)?,
+        rows: row.try_get(2)?,
+    };
     if !(1..=shops).contains(&place.shop) {
         return Err(Malformed("it is of an unknown shop").into());
     }

@@ -117,13 +117,32 @@ impl Head {
         .bind(self.crc(FORMAT))
         .execute(conn)
         .await?;
-        if done.rows_affected() == 1 { Ok(()) } else { Err(Malformed("no state").into()) }
+        if done.rows_affected() == 1 {
+            Ok(())
+        } else {
+            Err(Malformed("no state").into())
+        }
     }
 
     fn crc(&self, format: u32) -> i64 {
         let mut crc = crc32fast::Hasher::new();
-        let Self { generation, chunks, rows, snapshot_seq, last_seq, shops } = *self;
-        for number in [format.into(), generation, chunks, rows, snapshot_seq, last_seq, shops] {
+        let Self {
+            generation,
+            chunks,
+            rows,
+            snapshot_seq,
+            last_seq,
+            shops,
+        } = *self;
+        for number in [
+            format.into(),
+            generation,
+            chunks,
+            rows,
+            snapshot_seq,
+            last_seq,
+            shops,
+        ] {
             crc.update(&number.to_le_bytes());
         }
         crc.finalize().into()
@@ -210,7 +229,12 @@ impl Write {
                     .bind(rows)
                     .bind(packed.seal(Key::Change { seq }, shop))
             }
-            Self::Chunk { generation, chunk, shop, packed } => {
+            Self::Chunk {
+                generation,
+                chunk,
+                shop,
+                packed,
+            } => {
                 let rows = packed.rows;
                 sqlx::query(
                     "INSERT INTO snapshot (generation, chunk, shop, rows, body) \
@@ -346,7 +370,9 @@ impl Session {
         self.check_usable()?;
         let begun = Instant::now();
         let bytes = writes.iter().map(Write::bytes).sum::<u64>() + 4 * u64::from(PAGE_BYTES);
-        let Some(conn) = self.conn.as_mut() else { return Err(StoreError::Closed) };
+        let Some(conn) = self.conn.as_mut() else {
+            return Err(StoreError::Closed);
+        };
         self.unsettled = true;
         if let Err(flaw) = transact(conn, writes, head).await {
             // Gives the write lock back; whether that worked is seen when settling.
@@ -434,7 +460,10 @@ impl Session {
             other => other,
         };
         let written = match settled {
-            Ok(()) => self.checkpoint("PRAGMA wal_checkpoint(TRUNCATE)").await.map(drop),
+            Ok(()) => self
+                .checkpoint("PRAGMA wal_checkpoint(TRUNCATE)")
+                .await
+                .map(drop),
             Err(error) => Err(error),
         };
         let closed = match self.conn.take() {
@@ -479,7 +508,10 @@ impl Session {
     async fn verify(&mut self, head: Head) -> Result<(), Flaw> {
         let conn = self.conn()?;
         sizes(conn, head).await?;
-        replay(conn, head, |_, mut facts| facts.try_for_each(|fact| fact.map(drop))).await?;
+        replay(conn, head, |_, mut facts| {
+            facts.try_for_each(|fact| fact.map(drop))
+        })
+        .await?;
         read_shops(conn, head.shops).await?;
         Ok(())
     }
@@ -492,7 +524,10 @@ impl Session {
         if found.last_seq < acknowledged {
             return Err(Malformed("changes are gone that were written").into());
         }
-        let head = Head { last_seq: acknowledged, ..found };
+        let head = Head {
+            last_seq: acknowledged,
+            ..found
+        };
         if head != found {
             transact(conn, vec![Write::Undo(acknowledged)], head).await?;
         }
@@ -505,7 +540,11 @@ impl Session {
     }
 
     async fn read_sizes(&mut self) -> Result<(i64, i64), Flaw> {
-        let Head { generation, snapshot_seq, .. } = self.head;
+        let Head {
+            generation,
+            snapshot_seq,
+            ..
+        } = self.head;
         let conn = self.conn()?;
         let log = sqlx::query_scalar(
             "SELECT coalesce(sum(length(body) + 20), 0) FROM change WHERE seq > ?1",
@@ -580,9 +619,10 @@ fn explain(directory: &Directory, flaw: Flaw) -> StoreError {
         Cause::MaybeFull(_) if directory.is_full() => StoreError::Full,
         Cause::MaybeFull(what) | Cause::Failed(what) => StoreError::Failed { what },
         Cause::Damaged(what) => StoreError::Damaged { path, what },
-        Cause::Refused(what) => {
-            StoreError::Unwritable { path, source: std::io::Error::other(what) }
-        }
+        Cause::Refused(what) => StoreError::Unwritable {
+            path,
+            source: std::io::Error::other(what),
+        },
     }
 }
 
@@ -615,21 +655,29 @@ async fn create(directory: &Directory) -> Result<(), StoreError> {
     let draft = directory.draft()?;
     let build = async || -> Result<(), sqlx::Error> {
         let mut conn = options(&draft).connect().await?;
-        sqlx::raw_sql(sqlx::AssertSqlSafe(schema())).execute(&mut conn).await?;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(schema()))
+            .execute(&mut conn)
+            .await?;
         sqlx::query("INSERT INTO state VALUES (1, 0, 0, 0, 0, 0, 0, ?1)")
             .bind(Head::default().crc(FORMAT))
             .execute(&mut conn)
             .await?;
-        sqlx::query(sqlx::AssertSqlSafe(format!("PRAGMA application_id = {APPLICATION_ID}")))
-            .execute(&mut conn)
-            .await?;
-        sqlx::query(sqlx::AssertSqlSafe(format!("PRAGMA user_version = {FORMAT}")))
-            .execute(&mut conn)
-            .await?;
+        sqlx::query(sqlx::AssertSqlSafe(format!(
+            "PRAGMA application_id = {APPLICATION_ID}"
+        )))
+        .execute(&mut conn)
+        .await?;
+        sqlx::query(sqlx::AssertSqlSafe(format!(
+            "PRAGMA user_version = {FORMAT}"
+        )))
+        .execute(&mut conn)
+        .await?;
         // Takes the log along: a single file is left.
         conn.close().await
     };
-    build().await.map_err(|error| explain(directory, error.into()))?;
+    build()
+        .await
+        .map_err(|error| explain(directory, error.into()))?;
     directory.publish(&draft)
 }
 
@@ -640,27 +688,42 @@ fn check_header(directory: &Directory) -> Result<(), StoreError> {
     let path = directory.database();
     let header = directory.beginning(100)?;
     let number = |at: usize| {
-        let bytes = header.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+        let bytes = header
+            .get(at..at + 4)
+            .and_then(|bytes| bytes.try_into().ok());
         bytes.map(u32::from_be_bytes)
     };
     if header.is_empty() {
-        return Err(StoreError::Damaged { path, what: "it is empty".to_owned() });
+        return Err(StoreError::Damaged {
+            path,
+            what: "it is empty".to_owned(),
+        });
     }
     if !header.starts_with(b"SQLite format 3\0") {
-        return Err(StoreError::NotOurs { path, what: "it is no SQLite database" });
+        return Err(StoreError::NotOurs {
+            path,
+            what: "it is no SQLite database",
+        });
     }
     match (number(60), number(68)) {
         (Some(FIRST_FORMAT..=FORMAT), Some(APPLICATION_ID)) => Ok(()),
-        (Some(found), Some(APPLICATION_ID)) if found > FORMAT => {
-            Err(StoreError::Newer { path, found, known: FORMAT })
-        }
-        (_, Some(APPLICATION_ID)) => {
-            Err(StoreError::Damaged { path, what: "its format number is impossible".to_owned() })
-        }
-        (_, Some(_)) => {
-            Err(StoreError::NotOurs { path, what: "it is another program's SQLite database" })
-        }
-        (_, None) => Err(StoreError::Damaged { path, what: "it ends in its header".to_owned() }),
+        (Some(found), Some(APPLICATION_ID)) if found > FORMAT => Err(StoreError::Newer {
+            path,
+            found,
+            known: FORMAT,
+        }),
+        (_, Some(APPLICATION_ID)) => Err(StoreError::Damaged {
+            path,
+            what: "its format number is impossible".to_owned(),
+        }),
+        (_, Some(_)) => Err(StoreError::NotOurs {
+            path,
+            what: "it is another program's SQLite database",
+        }),
+        (_, None) => Err(StoreError::Damaged {
+            path,
+            what: "it ends in its header".to_owned(),
+        }),
     }
 }
 
@@ -677,7 +740,9 @@ async fn connect(directory: &Directory) -> Result<(SqliteConnection, Head), Flaw
 }
 
 async fn check(conn: &mut SqliteConnection) -> Result<Head, Flaw> {
-    let verdict: String = sqlx::query_scalar("PRAGMA quick_check(1)").fetch_one(&mut *conn).await?;
+    let verdict: String = sqlx::query_scalar("PRAGMA quick_check(1)")
+        .fetch_one(&mut *conn)
+        .await?;
     if verdict != "ok" {
         return Err(Flaw::Content(verdict));
     }
@@ -686,13 +751,21 @@ async fn check(conn: &mut SqliteConnection) -> Result<Head, Flaw> {
     )
     .fetch_all(&mut *conn)
     .await?;
-    let format: u32 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *conn).await?;
+    let format: u32 = sqlx::query_scalar("PRAGMA user_version")
+        .fetch_one(&mut *conn)
+        .await?;
     let is_first = format == FIRST_FORMAT;
-    let expected = if is_first { FIRST_SCHEMA.to_owned() } else { schema() };
+    let expected = if is_first {
+        FIRST_SCHEMA.to_owned()
+    } else {
+        schema()
+    };
     if tables.join("\n") != expected {
         return Err(Malformed("tables that are not those of its format").into());
     }
-    let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut *conn).await?;
+    let mode: String = sqlx::query_scalar("PRAGMA journal_mode")
+        .fetch_one(&mut *conn)
+        .await?;
     if mode != "wal" {
         let error = std::io::Error::other("the file system does not allow a write-ahead log");
         return Err(Flaw::Library(sqlx::Error::Io(error)));
@@ -709,19 +782,26 @@ async fn upgrade(conn: &mut SqliteConnection) -> Result<(), Flaw> {
     sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *conn).await?;
     sqlx::raw_sql(SECOND_SCHEMA).execute(&mut *conn).await?;
     head.write(conn).await?;
-    sqlx::query(sqlx::AssertSqlSafe(format!("PRAGMA user_version = {FORMAT}")))
-        .execute(&mut *conn)
-        .await?;
+    sqlx::query(sqlx::AssertSqlSafe(format!(
+        "PRAGMA user_version = {FORMAT}"
+    )))
+    .execute(&mut *conn)
+    .await?;
     sqlx::raw_sql("COMMIT").execute(conn).await?;
     Ok(())
 }
 
 async fn read_shops(conn: &mut SqliteConnection, count: i64) -> Result<Vec<DiskShop>, Flaw> {
-    let rows =
-        sqlx::query("SELECT id, name, target, crc FROM shop ORDER BY id").fetch_all(conn).await?;
+    let rows = sqlx::query("SELECT id, name, target, crc FROM shop ORDER BY id")
+        .fetch_all(conn)
+        .await?;
     let mut shops = Vec::new();
     for (row, expected) in rows.iter().zip(1..) {
-        let shop = DiskShop { id: row.try_get(0)?, name: row.try_get(1)?, target: row.try_get(2)? };
+        let shop = DiskShop {
+            id: row.try_get(0)?,
+            name: row.try_get(1)?,
+            target: row.try_get(2)?,
+        };
         if shop.id != expected || shop.crc() != row.try_get::<i64, _>(3)? {
             return Err(Malformed("a shop whose checksum does not match").into());
         }

@@ -45,7 +45,15 @@ impl Store {
         let roll = enrol(&mut session, known, shops).await?;
         let outcome = read(&mut session, &roll.configured, shops).await;
         let contents = outcome.map_err(|flaw| session.failure(flaw))?;
-        let Reading { book, acked, quarantine, spent, marks, mut notes, .. } = contents;
+        let Reading {
+            book,
+            acked,
+            quarantine,
+            spent,
+            marks,
+            mut notes,
+            ..
+        } = contents;
         let stray = |shop: &DiskShop| AbsentShop {
             name: shop.name.clone(),
             notes: notes.take_strays(shop.id),
@@ -55,7 +63,10 @@ impl Store {
         let quarantined = roll.configured.iter().map(|id| listed(*id)).collect();
         let store = Self {
             vitals: Mutex::new(session.vitals()),
-            desk: tokio::sync::Mutex::new(Contents { session, quarantine }),
+            desk: tokio::sync::Mutex::new(Contents {
+                session,
+                quarantine,
+            }),
             compacting: tokio::sync::Mutex::new(()),
             configured: roll.configured,
             absent: roll.absent.into_iter().map(|shop| shop.id).collect(),
@@ -67,7 +78,16 @@ impl Store {
             Err(error) if error.is_fatal() => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        Ok(Opened { store, book, acked, quarantine: quarantined, spent, marks, notes, absent })
+        Ok(Opened {
+            store,
+            book,
+            acked,
+            quarantine: quarantined,
+            spent,
+            marks,
+            notes,
+            absent,
+        })
     }
 
     /// Makes changes durable, all together: one commit, one fsync.
@@ -79,26 +99,44 @@ impl Store {
     /// `Full` and `Busy` change nothing and pass by themselves; after `Failed` only
     /// [`Store::heal`] helps.
     pub async fn append(&self, changes: &[Change<'_>]) -> Result<Receipt<'_>, StoreError> {
-        let records: Vec<_> = changes.iter().flat_map(|change| self.pack(change)).collect();
+        let records: Vec<_> = changes
+            .iter()
+            .flat_map(|change| self.pack(change))
+            .collect();
         if records.is_empty() {
-            return Ok(Receipt { store: self, seq: None });
+            return Ok(Receipt {
+                store: self,
+                seq: None,
+            });
         }
         let mut desk = self.desk().await;
         desk.session.ready().await?;
         let head = desk.session.head();
         // What a record costs beside its body is counted too: a log may be all of single rows.
-        let bytes = records.iter().map(|(_, packed)| packed.body.len() as u64 + 20).sum();
+        let bytes = records
+            .iter()
+            .map(|(_, packed)| packed.body.len() as u64 + 20)
+            .sum();
         let write = |((shop, packed), seq)| Write::Change { seq, shop, packed };
-        let writes: Vec<_> = records.into_iter().zip(head.last_seq + 1..).map(write).collect();
+        let writes: Vec<_> = records
+            .into_iter()
+            .zip(head.last_seq + 1..)
+            .map(write)
+            .collect();
         let last_seq = head.last_seq + i64::try_from(writes.len()).unwrap_or(i64::MAX);
-        desk.session.commit(writes, Head { last_seq, ..head }).await?;
+        desk.session
+            .commit(writes, Head { last_seq, ..head })
+            .await?;
         desk.session.logged(bytes);
         for change in changes {
             self.follow(&mut desk.quarantine, change);
         }
         let seq = head.last_seq + 1;
         locked(&self.held).insert(seq);
-        Ok(Receipt { store: self, seq: Some(seq) })
+        Ok(Receipt {
+            store: self,
+            seq: Some(seq),
+        })
     }
 
     /// Notes durably that so many SKUs of a shop are about to be sent.
@@ -109,7 +147,10 @@ impl Store {
         let mut desk = self.desk().await;
         desk.session.ready().await?;
         let head = desk.session.head();
-        let write = Write::Spent { shop: self.disk_id(shop), spent };
+        let write = Write::Spent {
+            shop: self.disk_id(shop),
+            spent,
+        };
         desk.session.commit(vec![write], head).await
     }
 
@@ -124,7 +165,11 @@ impl Store {
         text: Option<&str>,
     ) -> Result<(), StoreError> {
         let shop = shop.map_or(notes::WHOLE, |shop| self.disk_id(shop));
-        let write = Write::Note { shop, name: name.to_owned(), text: text.map(ToOwned::to_owned) };
+        let write = Write::Note {
+            shop,
+            name: name.to_owned(),
+            text: text.map(ToOwned::to_owned),
+        };
         let mut desk = self.desk().await;
         desk.session.ready().await?;
         let head = desk.session.head();
@@ -219,7 +264,10 @@ impl Store {
     }
 
     pub(super) async fn desk(&self) -> Desk<'_> {
-        Desk { contents: self.desk.lock().await, vitals: &self.vitals }
+        Desk {
+            contents: self.desk.lock().await,
+            vitals: &self.vitals,
+        }
     }
 
     pub(super) fn disk_id(&self, shop: ShopId) -> i64 {
@@ -229,7 +277,9 @@ impl Store {
     /// The last change of which it is certain that memory has it too.
     pub(super) fn settled_seq(&self, desk: &Desk<'_>) -> i64 {
         let last_seq = desk.session.head().last_seq;
-        locked(&self.held).first().map_or(last_seq, |first| first - 1)
+        locked(&self.held)
+            .first()
+            .map_or(last_seq, |first| first - 1)
     }
 
     async fn write_snapshot(
@@ -240,7 +290,9 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut snapshot = Snapshot::begin(self).await?;
         for shop in book.shops() {
-            snapshot.shop(book, shop, |id| acked(shop, id), marks).await?;
+            snapshot
+                .shop(book, shop, |id| acked(shop, id), marks)
+                .await?;
         }
         for shop in &self.absent {
             snapshot.absent(*shop).await?;
@@ -252,12 +304,14 @@ impl Store {
         let (shop, packer) = match *change {
             Change::Stock { shop, rows } => {
                 let mut packer = Packer::new(Kind::Stock);
-                rows.iter().for_each(|(sku, level)| packer.stock(sku, *level));
+                rows.iter()
+                    .for_each(|(sku, level)| packer.stock(sku, *level));
                 (shop, packer)
             }
             Change::Acked { shop, rows } => {
                 let mut packer = Packer::new(Kind::Acked);
-                rows.iter().for_each(|(sku, acked)| packer.acked(sku, *acked));
+                rows.iter()
+                    .for_each(|(sku, acked)| packer.acked(sku, *acked));
                 (shop, packer)
             }
             Change::Marked { shop, rows } => {
@@ -277,7 +331,11 @@ impl Store {
             }
         };
         let id = self.disk_id(shop);
-        packer.finish().into_iter().map(|packed| (id, packed)).collect()
+        packer
+            .finish()
+            .into_iter()
+            .map(|packed| (id, packed))
+            .collect()
     }
 
     fn follow(&self, quarantine: &mut Quarantine, change: &Change<'_>) {
@@ -291,7 +349,9 @@ impl Store {
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("status", &self.status()).finish_non_exhaustive()
+        f.debug_struct("Store")
+            .field("status", &self.status())
+            .finish_non_exhaustive()
     }
 }
 
@@ -371,11 +431,19 @@ async fn enrol(
         if found.is_some_and(|shop| shop.target == *target) {
             continue;
         }
-        writes.push(Write::Shop(DiskShop { id, name: name.clone(), target: target.clone() }));
+        writes.push(Write::Shop(DiskShop {
+            id,
+            name: name.clone(),
+            target: target.clone(),
+        }));
         if found.is_some() {
             head.last_seq += 1;
             let packed = Packer::forgotten();
-            writes.push(Write::Change { seq: head.last_seq, shop: id, packed });
+            writes.push(Write::Change {
+                seq: head.last_seq,
+                shop: id,
+                packed,
+            });
         } else {
             head.shops = id;
         }
@@ -384,7 +452,10 @@ async fn enrol(
         session.ready().await?;
         session.commit(writes, head).await?;
     }
-    let absent = known.into_iter().filter(|shop| !configured.contains(&shop.id)).collect();
+    let absent = known
+        .into_iter()
+        .filter(|shop| !configured.contains(&shop.id))
+        .collect();
     Ok(Roll { configured, absent })
 }
 
@@ -408,7 +479,12 @@ async fn read(
     let head = session.head();
     let conn = session.conn()?;
     let sizes = sizes(conn, head).await?;
-    let size = |id: &i64| sizes.iter().find(|(shop, _)| shop == id).map_or(0, |(_, rows)| *rows);
+    let size = |id: &i64| {
+        sizes
+            .iter()
+            .find(|(shop, _)| shop == id)
+            .map_or(0, |(_, rows)| *rows)
+    };
     let home = |id: i64| {
         let place = configured.iter().position(|known| *known == id)?;
         u16::try_from(place).ok().map(ShopId)

@@ -38,10 +38,26 @@ struct House {
 
 impl House {
     fn new(opened: Opened) -> Self {
-        let Opened { store, book, acked, quarantine, marks, .. } = opened;
+        let Opened {
+            store,
+            book,
+            acked,
+            quarantine,
+            marks,
+            ..
+        } = opened;
         let by_sku = |rows: Vec<Quarantined>| rows.into_iter().map(|row| (row.sku.clone(), row));
-        let quarantine = quarantine.into_iter().map(|rows| by_sku(rows).collect()).collect();
-        Self { store, book, acked, quarantine, marks }
+        let quarantine = quarantine
+            .into_iter()
+            .map(|rows| by_sku(rows).collect())
+            .collect();
+        Self {
+            store,
+            book,
+            acked,
+            quarantine,
+            marks,
+        }
     }
 
     async fn open(path: &Path) -> Self {
@@ -94,14 +110,21 @@ impl House {
         for shop in self.book.shops() {
             // First: those who have stock by now are introduced by it.
             self.marks.strangers(shop, &self.book, |sku, mark| {
-                known.strangers.insert((shop.index(), sku.to_string()), mark.clone());
+                known
+                    .strangers
+                    .insert((shop.index(), sku.to_string()), mark.clone());
             });
             self.book.for_each(shop, |sku, entry| {
                 let acked = self.acked[shop.index()].get(entry.id());
                 let mark = self.marks.get(shop, entry.id());
-                known.stock.insert((shop.index(), sku.to_string()), (entry.level(), acked, mark));
+                known.stock.insert(
+                    (shop.index(), sku.to_string()),
+                    (entry.level(), acked, mark),
+                );
             });
-            known.quarantine.push(self.quarantine[shop.index()].values().cloned().collect());
+            known
+                .quarantine
+                .push(self.quarantine[shop.index()].values().cloned().collect());
         }
         known
     }
@@ -114,15 +137,26 @@ impl House {
                 .into_iter()
                 .map(|(sku, level)| (sku, Acked::new(level, level.updated_at.to_utc())))
                 .collect();
-            self.append(Change::Acked { shop, rows: &acked }).await.unwrap();
+            self.append(Change::Acked { shop, rows: &acked })
+                .await
+                .unwrap();
             self.state(shop, &rows(150..350, 2)).await;
             for n in [3, 4] {
                 let row = refused(n, 1);
-                self.append(Change::Quarantined { shop, row: &row }).await.unwrap();
+                self.append(Change::Quarantined { shop, row: &row })
+                    .await
+                    .unwrap();
             }
-            self.append(Change::Released { shop, sku: &sku(3) }).await.unwrap();
+            self.append(Change::Released { shop, sku: &sku(3) })
+                .await
+                .unwrap();
             // Of the last ones there is no stock.
-            self.append(Change::Marked { shop, rows: &marks(340..360, 5) }).await.unwrap();
+            self.append(Change::Marked {
+                shop,
+                rows: &marks(340..360, 5),
+            })
+            .await
+            .unwrap();
         }
     }
 
@@ -132,7 +166,13 @@ impl House {
 }
 
 async fn open(path: &Path, shops: &[ShopKey]) -> Result<Opened, StoreError> {
-    Store::open(&Config { path: path.to_owned() }, shops).await
+    Store::open(
+        &Config {
+            path: path.to_owned(),
+        },
+        shops,
+    )
+    .await
 }
 
 /// What somebody finds who opens this directory now.
@@ -169,18 +209,25 @@ fn sku(n: i64) -> Sku {
 
 fn level(count: i64, micros: i64) -> Level {
     let updated_at = Instant::from_micros(1_780_000_000_000_000 + micros).unwrap();
-    Level { count: Count::try_from(count).unwrap(), updated_at }
+    Level {
+        count: Count::try_from(count).unwrap(),
+        updated_at,
+    }
 }
 
 fn rows(skus: std::ops::Range<i64>, micros: i64) -> Vec<(Sku, Level)> {
-    skus.map(|n| (sku(n), level(n * 7 + micros, micros))).collect()
+    skus.map(|n| (sku(n), level(n * 7 + micros, micros)))
+        .collect()
 }
 
 fn marks(skus: std::ops::Range<i64>, hour: u64) -> Vec<(Sku, Mark)> {
     let hour = |more: i64| Hour::from_number(hour + more.cast_unsigned()).unwrap();
     let mark = |n: i64| Mark {
         // A SKU without stock was never asserted.
-        asserted: (n < 350).then(|| Assertion { hour: hour(n), origin: 3 }),
+        asserted: (n < 350).then(|| Assertion {
+            hour: hour(n),
+            origin: 3,
+        }),
         asked: vec![(70, hour(n)), (80, hour(n + 1))],
     };
     skus.map(|n| (sku(n), mark(n))).collect()
@@ -189,7 +236,14 @@ fn marks(skus: std::ops::Range<i64>, hour: u64) -> Vec<(Sku, Mark)> {
 fn refused(n: i64, attempts: u32) -> Quarantined {
     let at = level(0, n).updated_at.to_utc();
     let reason = format!("unknown sku, {attempts}");
-    Quarantined { sku: sku(n), level: level(n, n), reason, since: at, attempts, retry_at: at }
+    Quarantined {
+        sku: sku(n),
+        level: level(n, n),
+        reason,
+        since: at,
+        attempts,
+        retry_at: at,
+    }
 }
 
 #[tokio::test]
@@ -198,11 +252,24 @@ async fn what_was_sent_is_remembered_for_some_minutes() {
     let at = |minute: i64| DateTime::from_timestamp(1_800_000_000 + 60 * minute, 0).unwrap();
     let house = House::open(dir.path()).await;
     for (minute, skus) in [(0, 1), (2, 2), (4, 3)] {
-        house.store.note_spent(ShopId(1), Spent { at: at(minute), skus }).await.unwrap();
+        house
+            .store
+            .note_spent(
+                ShopId(1),
+                Spent {
+                    at: at(minute),
+                    skus,
+                },
+            )
+            .await
+            .unwrap();
     }
     house.store.close().await.unwrap();
     let opened = open(dir.path(), &shops(["a", "b"])).await.unwrap();
-    let kept = [(2, 2), (4, 3)].map(|(minute, skus)| Spent { at: at(minute), skus });
+    let kept = [(2, 2), (4, 3)].map(|(minute, skus)| Spent {
+        at: at(minute),
+        skus,
+    });
     assert_eq!(opened.spent, [Vec::new(), kept.to_vec()]);
 }
 
@@ -231,10 +298,16 @@ async fn notes_are_kept_by_shop_until_they_are_taken_away() {
 async fn a_shop_that_is_not_configured_is_named_with_what_was_noted_of_it() {
     let dir = TempDir::new().unwrap();
     let house = House::open(dir.path()).await;
-    house.store.note(Some(B), "hidden:557722", Some("there")).await.unwrap();
+    house
+        .store
+        .note(Some(B), "hidden:557722", Some("there"))
+        .await
+        .unwrap();
     house.store.close().await.unwrap();
     let opened = open(dir.path(), &shops(["a", "c"])).await.unwrap();
-    let [absent] = opened.absent.as_slice() else { panic!("{:?}", opened.absent) };
+    let [absent] = opened.absent.as_slice() else {
+        panic!("{:?}", opened.absent)
+    };
     let note = ("hidden:557722".to_owned(), "there".to_owned());
     assert_eq!((absent.name.as_str(), &absent.notes), ("b", &vec![note]));
 }
@@ -258,10 +331,17 @@ async fn a_store_of_the_first_format_is_taken_over_whole() {
         ] {
             let entry = opened.book.get(A, sku).unwrap();
             let level = entry.level();
-            assert_eq!((level.count.get(), level.updated_at.to_string().as_str()), (count, at));
+            assert_eq!(
+                (level.count.get(), level.updated_at.to_string().as_str()),
+                (count, at)
+            );
             assert_eq!(opened.acked[0].get(entry.id()).level(), Some(level));
         }
-        opened.store.note(None, "instance", Some("x")).await.unwrap();
+        opened
+            .store
+            .note(None, "instance", Some("x"))
+            .await
+            .unwrap();
         opened
             .store
             .compact(&opened.book, |_, id| opened.acked[0].get(id), &opened.marks)
@@ -278,7 +358,10 @@ async fn a_restart_gives_back_book_acks_and_quarantine() {
     house.furnish().await;
     let known = house.known();
     house.store.close().await.unwrap();
-    assert!(!dir.path().join("stock.db-wal").exists(), "a closed store is a single file");
+    assert!(
+        !dir.path().join("stock.db-wal").exists(),
+        "a closed store is a single file"
+    );
     assert_eq!(found(dir.path()).await.unwrap(), known);
 
     let house = House::open(dir.path()).await;
@@ -306,7 +389,13 @@ async fn a_kill_after_any_step_of_a_compaction_loses_nothing_and_leaves_no_waste
     house.furnish().await;
     house.compact().await.unwrap();
     house.furnish().await;
-    house.append(Change::Quarantined { shop: B, row: &refused(9, 3) }).await.unwrap();
+    house
+        .append(Change::Quarantined {
+            shop: B,
+            row: &refused(9, 3),
+        })
+        .await
+        .unwrap();
     let known = house.known();
     house.store.close().await.unwrap();
     drop(house);
@@ -317,7 +406,11 @@ async fn a_kill_after_any_step_of_a_compaction_loses_nothing_and_leaves_no_waste
         house.trip_after(steps).await;
         let outcome = house.compact().await;
         let copy = killed(start.path());
-        assert_eq!(found(copy.path()).await.unwrap(), known, "killed after step {steps}");
+        assert_eq!(
+            found(copy.path()).await.unwrap(),
+            known,
+            "killed after step {steps}"
+        );
         assert_clean(copy.path()).await;
         if outcome.is_ok() {
             break;
@@ -327,7 +420,11 @@ async fn a_kill_after_any_step_of_a_compaction_loses_nothing_and_leaves_no_waste
         assert!(house.store.heal().await.unwrap());
         house.compact().await.unwrap();
         house.store.close().await.unwrap();
-        assert_eq!(found(start.path()).await.unwrap(), known, "healed after step {steps}");
+        assert_eq!(
+            found(start.path()).await.unwrap(),
+            known,
+            "healed after step {steps}"
+        );
         steps += 1;
     }
     assert!(steps >= 6, "only {steps} steps were tried");
@@ -357,7 +454,13 @@ async fn a_compaction_loses_nothing_while_appends_go_on() {
     let dir = TempDir::new().unwrap();
     let mut house = House::open(dir.path()).await;
     house.furnish().await;
-    let House { store, book, acked, marks, .. } = &house;
+    let House {
+        store,
+        book,
+        acked,
+        marks,
+        ..
+    } = &house;
     let compaction = async {
         for _ in 0..5 {
             let acked = |shop: ShopId, id: SkuId| acked[shop.index()].get(id);
@@ -367,7 +470,13 @@ async fn a_compaction_loses_nothing_while_appends_go_on() {
     let appends = async {
         for n in 0..40 {
             let rows = rows(n * 10..n * 10 + 40, 10 + n);
-            let _receipt = store.append(&[Change::Stock { shop: A, rows: &rows }]).await.unwrap();
+            let _receipt = store
+                .append(&[Change::Stock {
+                    shop: A,
+                    rows: &rows,
+                }])
+                .await
+                .unwrap();
             for (sku, level) in &rows {
                 book.apply(A, sku, *level);
             }
@@ -383,7 +492,14 @@ async fn a_change_whose_receipt_is_held_stays_in_the_log() {
     let dir = TempDir::new().unwrap();
     let house = House::open(dir.path()).await;
     let rows = rows(0..5, 1);
-    let receipt = house.store.append(&[Change::Stock { shop: A, rows: &rows }]).await.unwrap();
+    let receipt = house
+        .store
+        .append(&[Change::Stock {
+            shop: A,
+            rows: &rows,
+        }])
+        .await
+        .unwrap();
     // The book does not have it yet: a snapshot of the book does not hold it.
     house.compact().await.unwrap();
     let copy = killed(dir.path());
@@ -403,7 +519,13 @@ async fn a_compaction_folds_shops_of_many_records() {
     house.store.close().await.unwrap();
     let mut conn = connect(dir.path()).await;
     let count = "SELECT count(*) FROM snapshot";
-    assert!(sqlx::query_scalar::<_, i64>(count).fetch_one(&mut conn).await.unwrap() > 2);
+    assert!(
+        sqlx::query_scalar::<_, i64>(count)
+            .fetch_one(&mut conn)
+            .await
+            .unwrap()
+            > 2
+    );
     conn.close().await.unwrap();
     assert_eq!(found(dir.path()).await.unwrap(), known);
 }
@@ -448,7 +570,10 @@ async fn a_changed_target_forgets_what_was_acknowledged_and_no_stock() {
         let house = House::new(open(dir.path(), &keys).await.unwrap());
         assert_eq!(house.known(), known);
         let copy = killed(dir.path());
-        assert_eq!(House::new(open(copy.path(), &keys).await.unwrap()).known(), known);
+        assert_eq!(
+            House::new(open(copy.path(), &keys).await.unwrap()).known(),
+            known
+        );
         if compacts {
             house.compact().await.unwrap();
         }
@@ -466,7 +591,11 @@ async fn a_second_opener_is_refused_and_told_who_was_first() {
     assert!(
         matches!(error, StoreError::Locked { pid: Some(pid), .. } if pid == std::process::id())
     );
-    assert!(error.to_string().contains(&format!("process {}", std::process::id())));
+    assert!(
+        error
+            .to_string()
+            .contains(&format!("process {}", std::process::id()))
+    );
     house.store.close().await.unwrap();
     House::open(dir.path()).await;
 }
@@ -476,7 +605,12 @@ async fn after_closing_nothing_is_taken() {
     let dir = TempDir::new().unwrap();
     let mut house = House::open(dir.path()).await;
     house.store.close().await.unwrap();
-    let refused = house.append(Change::Stock { shop: A, rows: &rows(0..1, 1) }).await;
+    let refused = house
+        .append(Change::Stock {
+            shop: A,
+            rows: &rows(0..1, 1),
+        })
+        .await;
     assert!(matches!(refused, Err(StoreError::Closed)));
     assert!(matches!(house.compact().await, Err(StoreError::Closed)));
 }
@@ -515,7 +649,13 @@ async fn sample() -> (TempDir, Known) {
     house.furnish().await;
     house.compact().await.unwrap();
     house.state(A, &rows(0..250, 5)).await;
-    house.append(Change::Quarantined { shop: A, row: &refused(5, 1) }).await.unwrap();
+    house
+        .append(Change::Quarantined {
+            shop: A,
+            row: &refused(5, 1),
+        })
+        .await
+        .unwrap();
     let known = house.known();
     house.store.close().await.unwrap();
     (dir, known)
@@ -526,7 +666,10 @@ async fn found_instead(bytes: &[u8]) -> Result<Known, StoreError> {
     fs::write(dir.path().join("stock.db"), bytes).unwrap();
     let outcome = found(dir.path()).await;
     if outcome.is_err() {
-        assert!(dir.path().join("stock.db").exists(), "what cannot be read must stay");
+        assert!(
+            dir.path().join("stock.db").exists(),
+            "what cannot be read must stay"
+        );
     }
     outcome
 }
@@ -541,19 +684,38 @@ async fn foreign_newer_and_broken_files_are_refused_by_name() {
 
     let foreign = TempDir::new().unwrap();
     let mut conn = connect(foreign.path()).await;
-    sqlx::raw_sql("CREATE TABLE guest (name)").execute(&mut conn).await.unwrap();
+    sqlx::raw_sql("CREATE TABLE guest (name)")
+        .execute(&mut conn)
+        .await
+        .unwrap();
     conn.close().await.unwrap();
     let refused = found(foreign.path()).await;
-    assert!(matches!(refused, Err(StoreError::NotOurs { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(StoreError::NotOurs { .. })),
+        "{refused:?}"
+    );
 
     let mut newer = whole.clone();
     newer[60..64].copy_from_slice(&3u32.to_be_bytes());
     let refused = found_instead(&newer).await;
-    assert!(matches!(refused, Err(StoreError::Newer { found: 3, known: 2, .. })), "{refused:?}");
+    assert!(
+        matches!(
+            refused,
+            Err(StoreError::Newer {
+                found: 3,
+                known: 2,
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
 
     for length in [0, 20, 100, 4096, whole.len() / 2, whole.len() - 4096] {
         let refused = found_instead(&whole[..length]).await;
-        assert!(matches!(refused, Err(StoreError::Damaged { .. })), "{length}: {refused:?}");
+        assert!(
+            matches!(refused, Err(StoreError::Damaged { .. })),
+            "{length}: {refused:?}"
+        );
     }
 }
 
@@ -561,7 +723,10 @@ async fn foreign_newer_and_broken_files_are_refused_by_name() {
 async fn a_log_without_its_database_is_not_taken_for_a_fresh_start() {
     let dir = TempDir::new().unwrap();
     fs::write(dir.path().join("stock.db-wal"), "something").unwrap();
-    assert!(matches!(found(dir.path()).await, Err(StoreError::Damaged { .. })));
+    assert!(matches!(
+        found(dir.path()).await,
+        Err(StoreError::Damaged { .. })
+    ));
 }
 
 #[tokio::test]
@@ -597,7 +762,9 @@ async fn a_flipped_bit_is_found_out_or_harmless() {
     let mut random = 0x5eed_u64;
     let mut detected = 0;
     for n in 0..400 {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         let high = usize::try_from(random >> 33).unwrap();
         // Half of them where structure is: in the first page, and at the pages' beginnings.
         let at = match n % 4 {
@@ -640,13 +807,18 @@ async fn missing_rows_are_found_out() {
         sqlx::raw_sql(theft).execute(&mut conn).await.unwrap();
         conn.close().await.unwrap();
         let refused = found(dir.path()).await;
-        assert!(matches!(refused, Err(StoreError::Damaged { .. })), "{theft}: {refused:?}");
+        assert!(
+            matches!(refused, Err(StoreError::Damaged { .. })),
+            "{theft}: {refused:?}"
+        );
     }
 }
 
 async fn limit_pages(house: &House, pages: u32) {
     let mut desk = house.store.desk().await;
-    let Ok(conn) = desk.session.conn() else { panic!("closed") };
+    let Ok(conn) = desk.session.conn() else {
+        panic!("closed")
+    };
     let pragma = sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"));
     sqlx::raw_sql(pragma).execute(conn).await.unwrap();
 }
@@ -660,7 +832,12 @@ async fn a_full_disk_refuses_changes_whole_and_passes_by_itself() {
     let known = house.known();
     let many = rows(0..3000, 9);
     for _ in 0..3 {
-        let refused = house.append(Change::Stock { shop: A, rows: &many }).await;
+        let refused = house
+            .append(Change::Stock {
+                shop: A,
+                rows: &many,
+            })
+            .await;
         assert!(matches!(refused, Err(StoreError::Full)), "{refused:?}");
         let refused = house.compact().await;
         assert!(matches!(refused, Err(StoreError::Full)), "{refused:?}");
@@ -670,7 +847,10 @@ async fn a_full_disk_refuses_changes_whole_and_passes_by_itself() {
     limit_pages(&house, 1_000_000).await;
     house.state(A, &many).await;
     house.compact().await.unwrap();
-    assert_eq!(found(killed(dir.path()).path()).await.unwrap(), house.known());
+    assert_eq!(
+        found(killed(dir.path()).path()).await.unwrap(),
+        house.known()
+    );
 }
 
 #[tokio::test]
@@ -683,8 +863,13 @@ async fn a_failed_store_refuses_until_healed_and_takes_back_what_it_did_not_ackn
     house.trip_after(0).await;
     let row = refused(8, 8);
     for _ in 0..2 {
-        let refused = house.append(Change::Quarantined { shop: A, row: &row }).await;
-        assert!(matches!(refused, Err(StoreError::Failed { .. })), "{refused:?}");
+        let refused = house
+            .append(Change::Quarantined { shop: A, row: &row })
+            .await;
+        assert!(
+            matches!(refused, Err(StoreError::Failed { .. })),
+            "{refused:?}"
+        );
     }
     assert!(house.store.is_failed());
     assert!(house.store.status().failed.is_some());
@@ -694,7 +879,10 @@ async fn a_failed_store_refuses_until_healed_and_takes_back_what_it_did_not_ackn
     assert!(!house.store.is_failed());
     assert_eq!(found(killed(dir.path()).path()).await.unwrap(), known);
     house.state(B, &rows(0..9, 9)).await;
-    assert_eq!(found(killed(dir.path()).path()).await.unwrap(), house.known());
+    assert_eq!(
+        found(killed(dir.path()).path()).await.unwrap(),
+        house.known()
+    );
 }
 
 #[tokio::test]
@@ -703,13 +891,25 @@ async fn healing_does_not_believe_a_file_that_was_damaged_meanwhile() {
     let mut house = House::open(dir.path()).await;
     house.furnish().await;
     house.trip_after(0).await;
-    house.append(Change::Released { shop: A, sku: &sku(4) }).await.unwrap_err();
+    house
+        .append(Change::Released {
+            shop: A,
+            sku: &sku(4),
+        })
+        .await
+        .unwrap_err();
     let mut conn = connect(dir.path()).await;
-    sqlx::raw_sql("DELETE FROM change WHERE seq = 2").execute(&mut conn).await.unwrap();
+    sqlx::raw_sql("DELETE FROM change WHERE seq = 2")
+        .execute(&mut conn)
+        .await
+        .unwrap();
     conn.close().await.unwrap();
     for _ in 0..2 {
         let outcome = house.store.heal().await;
-        assert!(matches!(outcome, Err(StoreError::Damaged { .. })), "{outcome:?}");
+        assert!(
+            matches!(outcome, Err(StoreError::Damaged { .. })),
+            "{outcome:?}"
+        );
         assert!(house.store.is_failed());
     }
 }
@@ -722,12 +922,21 @@ async fn a_dropped_append_happens_not_at_all_and_the_store_stays_usable() {
     let many = rows(0..300, 9);
     for polls in 1..40 {
         let known = house.known();
-        let changes = [Change::Stock { shop: A, rows: &many }];
+        let changes = [Change::Stock {
+            shop: A,
+            rows: &many,
+        }];
         if poll_some(house.store.append(&changes), polls).await {
             house.state(A, &many).await;
         }
         // The next one first clears away what the dropped one may have left.
-        house.append(Change::Released { shop: A, sku: &sku(0) }).await.unwrap();
+        house
+            .append(Change::Released {
+                shop: A,
+                sku: &sku(0),
+            })
+            .await
+            .unwrap();
         let now = found(killed(dir.path()).path()).await.unwrap();
         assert_eq!(now, house.known());
         if now != known {
@@ -757,12 +966,19 @@ async fn a_dropped_compaction_loses_nothing_and_can_be_done_again() {
 async fn what_the_store_promises_may_move_between_threads() {
     fn movable<F: Future + Send>(_: F) {}
     let dir = TempDir::new().unwrap();
-    let config = Config { path: dir.path().to_owned() };
+    let config = Config {
+        path: dir.path().to_owned(),
+    };
     movable(Store::open(&config, &[]));
-    let House { store, book, marks, .. } = House::open(dir.path()).await;
+    let House {
+        store, book, marks, ..
+    } = House::open(dir.path()).await;
     movable(async {
         let receipt = store.append(&[]).await;
-        store.compact(&book, |_, _| Acked::default(), &marks).await.unwrap();
+        store
+            .compact(&book, |_, _| Acked::default(), &marks)
+            .await
+            .unwrap();
         drop(receipt);
     });
     movable(store.heal());
@@ -777,7 +993,10 @@ async fn poll_some<T>(future: impl Future<Output = T>, polls: usize) -> bool {
         // The last poll wakes nobody: what it started goes on alone.
         let mut silent = Context::from_waker(Waker::noop());
         left -= 1;
-        match future.as_mut().poll(if left == 0 { &mut silent } else { cx }) {
+        match future
+            .as_mut()
+            .poll(if left == 0 { &mut silent } else { cx })
+        {
             Poll::Ready(_) => Poll::Ready(true),
             Poll::Pending if left == 0 => Poll::Ready(false),
             Poll::Pending => Poll::Pending,
@@ -820,7 +1039,10 @@ async fn a_log_larger_than_the_snapshot_and_the_threshold_wants_compaction() {
 #[test]
 fn an_acknowledgement_takes_sixteen_bytes_and_cuts_its_time_to_seconds() {
     assert_eq!(size_of::<Acked>(), 16);
-    assert_eq!((Acked::default().level(), Acked::default().acked_at()), (None, None));
+    assert_eq!(
+        (Acked::default().level(), Acked::default().acked_at()),
+        (None, None)
+    );
     let at: DateTime<Utc> = "2026-11-21T20:00:00.999Z".parse().unwrap();
     let acked = Acked::new(level(5, 1), at);
     assert_eq!(acked.level(), Some(level(5, 1)));
@@ -830,14 +1052,38 @@ fn an_acknowledgement_takes_sixteen_bytes_and_cuts_its_time_to_seconds() {
 /// A step of a random life.
 #[derive(Clone, Debug)]
 enum Step {
-    State { shop: u16, skus: std::ops::Range<i64>, micros: i64 },
-    Acknowledge { shop: u16, skus: std::ops::Range<i64>, void: bool },
-    Refuse { shop: u16, sku: i64, attempts: u32 },
-    Release { shop: u16, sku: i64 },
-    Mark { shop: u16, skus: std::ops::Range<i64>, hour: u64 },
+    State {
+        shop: u16,
+        skus: std::ops::Range<i64>,
+        micros: i64,
+    },
+    Acknowledge {
+        shop: u16,
+        skus: std::ops::Range<i64>,
+        void: bool,
+    },
+    Refuse {
+        shop: u16,
+        sku: i64,
+        attempts: u32,
+    },
+    Release {
+        shop: u16,
+        sku: i64,
+    },
+    Mark {
+        shop: u16,
+        skus: std::ops::Range<i64>,
+        hour: u64,
+    },
     Compact,
-    Fail { compacting: bool, after: usize },
-    Reopen { kill: bool },
+    Fail {
+        compacting: bool,
+        after: usize,
+    },
+    Reopen {
+        kill: bool,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Step> {
@@ -869,22 +1115,49 @@ async fn live(steps: Vec<Step>) {
                     .into_iter()
                     .map(|(sku, level)| (sku, if void { Acked::default() } else { acked(level) }))
                     .collect();
-                house.append(Change::Acked { shop: ShopId(shop), rows: &rows }).await.unwrap();
+                house
+                    .append(Change::Acked {
+                        shop: ShopId(shop),
+                        rows: &rows,
+                    })
+                    .await
+                    .unwrap();
             }
-            Step::Refuse { shop, sku, attempts } => {
+            Step::Refuse {
+                shop,
+                sku,
+                attempts,
+            } => {
                 let row = &refused(sku, attempts);
-                house.append(Change::Quarantined { shop: ShopId(shop), row }).await.unwrap();
+                house
+                    .append(Change::Quarantined {
+                        shop: ShopId(shop),
+                        row,
+                    })
+                    .await
+                    .unwrap();
             }
             Step::Release { shop, sku: n } => {
-                let change = Change::Released { shop: ShopId(shop), sku: &sku(n) };
+                let change = Change::Released {
+                    shop: ShopId(shop),
+                    sku: &sku(n),
+                };
                 house.append(change).await.unwrap();
             }
             Step::Mark { shop, skus, hour } => {
                 // Only of SKUs with stock: who is without is a stranger, and has no assertion.
                 let known = |(sku, _): &(Sku, Mark)| house.book.get(ShopId(shop), sku.as_str());
-                let rows: Vec<_> =
-                    marks(skus, hour).into_iter().filter(|row| known(row).is_some()).collect();
-                house.append(Change::Marked { shop: ShopId(shop), rows: &rows }).await.unwrap();
+                let rows: Vec<_> = marks(skus, hour)
+                    .into_iter()
+                    .filter(|row| known(row).is_some())
+                    .collect();
+                house
+                    .append(Change::Marked {
+                        shop: ShopId(shop),
+                        rows: &rows,
+                    })
+                    .await
+                    .unwrap();
             }
             Step::Compact => house.compact().await.unwrap(),
             Step::Fail { compacting, after } => {

@@ -29,8 +29,14 @@ impl Database {
     pub(crate) async fn postgresql(url: &str) -> Self {
         let mut connection = PgConnection::connect(url).await.unwrap();
         let create = "create table stock (article text, free numeric(15, 3), checked timestamptz)";
-        sqlx::raw_sql(create).execute(&mut connection).await.unwrap();
-        Self { url: url.to_owned(), is_postgresql: true }
+        sqlx::raw_sql(create)
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        Self {
+            url: url.to_owned(),
+            is_postgresql: true,
+        }
     }
 
     pub(crate) async fn mariadb(url: &str) -> Self {
@@ -38,8 +44,14 @@ impl Database {
         let create = "create database shop character set utf8mb4; use shop; \
                       create table stock (article varchar(255), free decimal(15, 3), \
                       checked timestamp)";
-        sqlx::raw_sql(create).execute(&mut connection).await.unwrap();
-        Self { url: url.replace("/mysql?", "/shop?"), is_postgresql: false }
+        sqlx::raw_sql(create)
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        Self {
+            url: url.replace("/mysql?", "/shop?"),
+            is_postgresql: false,
+        }
     }
 
     /// Changes the table.
@@ -92,7 +104,14 @@ impl Database {
 
     /// The same where fractions are cut.
     pub(crate) async fn told_floored(&self, query: &str) -> Vec<String> {
-        self.told(query, &Reading { floors_fractions: true, ..Reading::default() }).await
+        self.told(
+            query,
+            &Reading {
+                floors_fractions: true,
+                ..Reading::default()
+            },
+        )
+        .await
     }
 
     async fn refused(&self, query: &str) -> String {
@@ -103,8 +122,13 @@ impl Database {
 fn shown(entry: &Entry) -> String {
     match entry {
         Entry::Row(row) => {
-            let Key::Sku(sku) = &row.key else { panic!("{row:?}") };
-            format!("{sku} {}", row.quantity.map_or("-".to_owned(), |it| it.to_string()))
+            let Key::Sku(sku) = &row.key else {
+                panic!("{row:?}")
+            };
+            format!(
+                "{sku} {}",
+                row.quantity.map_or("-".to_owned(), |it| it.to_string())
+            )
         }
         Entry::Rejected(fault) => format!("{} rejected", fault.sku.as_deref().unwrap_or("?")),
         Entry::Suspicious(fault) => format!("{} suspicious", fault.sku.as_deref().unwrap_or("?")),
@@ -115,13 +139,23 @@ fn shown(entry: &Entry) -> String {
 /// A query that gives these rows: each SKU and the expression of its stock.
 fn rows(rows: &[(&str, &str)]) -> String {
     let select = |(sku, stock): &(&str, &str)| {
-        format!("select '{}' as sku, {stock} as stock", sku.replace('\'', "''"))
+        format!(
+            "select '{}' as sku, {stock} as stock",
+            sku.replace('\'', "''")
+        )
     };
-    rows.iter().map(select).collect::<Vec<_>>().join(" union all ")
+    rows.iter()
+        .map(select)
+        .collect::<Vec<_>>()
+        .join(" union all ")
 }
 
 async fn rows_of_every_type_are_read(database: &Database) {
-    let double = if database.is_postgresql { "double precision" } else { "double" };
+    let double = if database.is_postgresql {
+        "double precision"
+    } else {
+        "double"
+    };
     for (number, told) in [
         ("cast(7 as decimal(15, 3))", "A 7"),
         ("cast(46.5 as decimal(15, 3))", "A rejected"),
@@ -135,12 +169,22 @@ async fn rows_of_every_type_are_read(database: &Database) {
         ("2000000001", "A rejected"),
     ] {
         let query = rows(&[("A", number)]);
-        assert_eq!(database.told(&query, &Reading::default()).await, [told], "{number}");
+        assert_eq!(
+            database.told(&query, &Reading::default()).await,
+            [told],
+            "{number}"
+        );
     }
     let query = "select 557722 as sku, 3 as stock";
-    assert_eq!(database.told(query, &Reading::default()).await, ["557722 3"]);
+    assert_eq!(
+        database.told(query, &Reading::default()).await,
+        ["557722 3"]
+    );
     // The setting is about texts: the mark of a number is the database's.
-    let comma = Reading { decimal: Some(DecimalMark::Comma), ..Reading::default() };
+    let comma = Reading {
+        decimal: Some(DecimalMark::Comma),
+        ..Reading::default()
+    };
     let query = rows(&[("A", "cast(2 as decimal(15, 3))")]);
     assert_eq!(database.told(&query, &comma).await, ["A 2"]);
 }
@@ -149,13 +193,22 @@ async fn rejected_rows_name_their_sku_and_the_deleted_one_is_absent(database: &D
     let shop = Shop::new().await;
     let query = "select article as sku, sum(free) as quantity from stock group by article";
     let config = database.config(query);
-    database.run("insert into stock (article, free) values ('A', 5), ('B', 7), ('C', 9)").await;
+    database
+        .run("insert into stock (article, free) values ('A', 5), ('B', 7), ('C', 9)")
+        .await;
     shop.take(&config, &Reading::default()).await;
-    let stock =
-        |a, b, c| [("A", a), ("B", b), ("C", c)].map(|(sku, count)| (sku.to_owned(), count)).into();
+    let stock = |a, b, c| {
+        [("A", a), ("B", b), ("C", c)]
+            .map(|(sku, count)| (sku.to_owned(), count))
+            .into()
+    };
     assert_eq!(shop.stock(), stock(5, 7, 9));
-    database.run("delete from stock where article in ('B', 'C')").await;
-    database.run("insert into stock (article, free) values ('B', -3), ('D', 1.5)").await;
+    database
+        .run("delete from stock where article in ('B', 'C')")
+        .await;
+    database
+        .run("insert into stock (article, free) values ('B', -3), ('D', 1.5)")
+        .await;
     let receipt = shop.take(&config, &Reading::default()).await;
     assert_eq!((receipt.rows, receipt.rejected), (1, 2));
     // C is deleted and sold out; B is there, with a number that breaks a rule.
@@ -164,13 +217,22 @@ async fn rejected_rows_name_their_sku_and_the_deleted_one_is_absent(database: &D
 }
 
 async fn null_states_nothing_unless_it_is_zero(database: &Database) {
-    let zeroes = Reading { zeroes_empties: true, ..Reading::default() };
+    let zeroes = Reading {
+        zeroes_empties: true,
+        ..Reading::default()
+    };
     let query = rows(&[("A", "5"), ("B", "null")]);
-    assert_eq!(database.told(&query, &Reading::default()).await, ["A 5", "B -"]);
+    assert_eq!(
+        database.told(&query, &Reading::default()).await,
+        ["A 5", "B -"]
+    );
     assert_eq!(database.told(&query, &zeroes).await, ["A 5", "B 0"]);
     let nothing = rows(&[("A", "cast(null as decimal(15, 3))"), ("B", "null")]);
     let error = database.refused(&nothing).await;
-    assert!(error.contains("in all 2 rows") && error.ends_with("sku, stock"), "{error}");
+    assert!(
+        error.contains("in all 2 rows") && error.ends_with("sku, stock"),
+        "{error}"
+    );
     assert_eq!(database.told(&nothing, &zeroes).await, ["A 0", "B 0"]);
 }
 
@@ -178,8 +240,14 @@ async fn texts_with_two_readings_are_suspicious(database: &Database) {
     let query = rows(&[("A", "'2,000'"), ("B", "'2.000'"), ("C", "'2,00'")]);
     let told = database.told(&query, &Reading::default()).await;
     assert_eq!(told, ["A suspicious", "B suspicious", "C 2"]);
-    let comma = Reading { decimal: Some(DecimalMark::Comma), ..Reading::default() };
-    assert_eq!(database.told(&query, &comma).await, ["A 2", "B 2000", "C 2"]);
+    let comma = Reading {
+        decimal: Some(DecimalMark::Comma),
+        ..Reading::default()
+    };
+    assert_eq!(
+        database.told(&query, &comma).await,
+        ["A 2", "B 2000", "C 2"]
+    );
 }
 
 async fn spoilt_skus_are_undone_or_suspicious(database: &Database) {
@@ -194,36 +262,62 @@ async fn spoilt_skus_are_undone_or_suspicious(database: &Database) {
         ("", "? rejected"),
     ] {
         let query = rows(&[(sku, "3")]);
-        assert_eq!(database.told(&query, &Reading::default()).await, [told], "{sku}");
+        assert_eq!(
+            database.told(&query, &Reading::default()).await,
+            [told],
+            "{sku}"
+        );
     }
 }
 
 async fn unlike_duplicates_are_not_applied(database: &Database) {
     let shop = Shop::new().await;
     let config = |rows: &[(&str, &str)]| database.config(&self::rows(rows));
-    shop.take(&config(&[("A", "4"), ("B", "6")]), &Reading::default()).await;
+    shop.take(&config(&[("A", "4"), ("B", "6")]), &Reading::default())
+        .await;
     let twice = [("A", "5"), ("A", "7"), ("B", "8")];
     shop.take(&config(&twice), &Reading::default()).await;
-    let expected = [("A", 4), ("B", 8)].map(|(sku, count)| (sku.to_owned(), count)).into();
+    let expected = [("A", 4), ("B", 8)]
+        .map(|(sku, count)| (sku.to_owned(), count))
+        .into();
     assert_eq!(shop.stock(), expected);
 }
 
 async fn two_sku_columns_need_a_documented_order(database: &Database) {
-    let error = database.refused("select 'A' as sku, 'B' as code, 3 as stock").await;
-    assert!(error.contains("sku and code could both be") && error.contains("set sku"), "{error}");
-    let error = database.refused("select 'A' as sku, 3 as stock, 4 as quantity").await;
-    assert!(error.contains("stock and quantity could both be the quantity"), "{error}");
+    let error = database
+        .refused("select 'A' as sku, 'B' as code, 3 as stock")
+        .await;
+    assert!(
+        error.contains("sku and code could both be") && error.contains("set sku"),
+        "{error}"
+    );
+    let error = database
+        .refused("select 'A' as sku, 3 as stock, 4 as quantity")
+        .await;
+    assert!(
+        error.contains("stock and quantity could both be the quantity"),
+        "{error}"
+    );
     let known = "select 'A' as sku, 'B' as offer_id, 3 as stock";
     assert_eq!(database.told(known, &Reading::default()).await, ["B 3"]);
-    let named = Reading { sku: Some("sku".to_owned()), ..Reading::default() };
+    let named = Reading {
+        sku: Some("sku".to_owned()),
+        ..Reading::default()
+    };
     assert_eq!(database.told(known, &named).await, ["A 3"]);
 }
 
 async fn wrong_queries_are_refused(database: &Database) {
     for (query, rule) in [
         ("select nothing from stock", "nothing"),
-        ("select 'A' as sku, 3 as amount", "no column for the quantity"),
-        ("select 'A' as sku, current_date as stock", "it must be a number"),
+        (
+            "select 'A' as sku, 3 as amount",
+            "no column for the quantity",
+        ),
+        (
+            "select 'A' as sku, current_date as stock",
+            "it must be a number",
+        ),
         ("select 'A' as sku; select 3 as stock", ""),
         ("delete from stock", ""),
     ] {

@@ -25,7 +25,12 @@ impl Server {
         let programs = postgresql_programs();
         let (directory, port) = (owned_directory("postgres"), free_port());
         let data = directory.path().join("data");
-        let init = ["--auth=trust", "--username=reader", "--encoding=UTF8", "--locale=C"];
+        let init = [
+            "--auth=trust",
+            "--username=reader",
+            "--encoding=UTF8",
+            "--locale=C",
+        ];
         run(as_user("postgres", &programs.join("initdb"))
             .args(init)
             .args(["--no-sync", "--pgdata"])
@@ -42,7 +47,11 @@ impl Server {
             .arg(directory.path().join("log"))
             .args(["--options", &options]));
         let url = format!("postgres://reader@127.0.0.1:{port}/postgres?sslmode=disable");
-        Self { url, directory, kind: Kind::PostgreSql { programs } }
+        Self {
+            url,
+            directory,
+            kind: Kind::PostgreSql { programs },
+        }
     }
 
     /// Starts a MariaDB.
@@ -51,7 +60,11 @@ impl Server {
         let data = directory.path().join("data");
         let socket = directory.path().join("socket");
         run(as_user("mysql", Path::new("mariadb-install-db"))
-            .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
+            .args([
+                "--no-defaults",
+                "--auth-root-authentication-method=normal",
+                "--skip-test-db",
+            ])
             .arg(format!("--datadir={}", data.display())));
         let child = as_user("mysql", &mariadb_daemon())
             .args([
@@ -68,7 +81,11 @@ impl Server {
             .spawn()
             .expect("mariadbd must be installed: apt-get install mariadb-server");
         let url = format!("mysql://root@127.0.0.1:{port}/mysql?ssl-mode=DISABLED");
-        let server = Self { url, directory, kind: Kind::MariaDb(child) };
+        let server = Self {
+            url,
+            directory,
+            kind: Kind::MariaDb(child),
+        };
         // Tries again every second until the server takes connections.
         run(Command::new("mariadb-admin")
             .args(["--no-defaults", "--user=root", "--wait=30"])
@@ -106,16 +123,25 @@ impl Drop for Server {
 
 /// Where PostgreSQL's own programs are: Debian keeps them apart from the path.
 fn postgresql_programs() -> PathBuf {
-    let entries = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let entries = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten();
     let version = |path: &PathBuf| path.file_name()?.to_str()?.parse::<u32>().ok();
     let versions = entries.map(|entry| entry.path());
-    let newest = versions.filter(|path| path.join("bin/initdb").exists()).max_by_key(version);
+    let newest = versions
+        .filter(|path| path.join("bin/initdb").exists())
+        .max_by_key(version);
     newest.unwrap_or_default().join("bin")
 }
 
 fn mariadb_daemon() -> PathBuf {
     let known = Path::new("/usr/sbin/mariadbd");
-    if known.exists() { known.to_owned() } else { PathBuf::from("mariadbd") }
+    if known.exists() {
+        known.to_owned()
+    } else {
+        PathBuf::from("mariadbd")
+    }
 }
 
 /// Returns whether this process runs as root, judged by the owner of a new file.
@@ -145,7 +171,11 @@ fn owned_directory(user: &str) -> TempDir {
 
 /// A port that was free a moment ago: no server can be told to choose one itself.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 /// Runs a program to its end.
@@ -154,7 +184,11 @@ fn run(command: &mut Command) {
     // Without a pipe: a server that it leaves behind would keep it open.
     let log = tempfile::NamedTempFile::new().unwrap();
     let output = || log.reopen().unwrap();
-    let status = command.stdin(Stdio::null()).stdout(output()).stderr(output()).status();
+    let status = command
+        .stdin(Stdio::null())
+        .stdout(output())
+        .stderr(output())
+        .status();
     let status = status.unwrap_or_else(|error| {
         panic!("{name}: {error}; install it with apt-get install postgresql mariadb-server")
     });

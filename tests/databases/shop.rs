@@ -30,8 +30,14 @@ impl Shop {
     /// A shop in which what a snapshot lacks is sold out.
     pub(crate) async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let key = ShopKey { name: "moscow".into(), target: String::new(), warehouses: Vec::new() };
-        let place = store::Config { path: directory.path().join("store") };
+        let key = ShopKey {
+            name: "moscow".into(),
+            target: String::new(),
+            warehouses: Vec::new(),
+        };
+        let place = store::Config {
+            path: directory.path().join("store"),
+        };
         let opened = Store::open(&place, &[key]).await.unwrap();
         let (book, store) = (Arc::new(opened.book), Arc::new(opened.store));
         let alarms = Alarms::new(Clock::wall());
@@ -45,7 +51,12 @@ impl Shop {
         );
         let tasks = Tasks::new(Fuse::default());
         tasks.spawn("ingest", worker.run(tasks.clone()));
-        let context = Context { book: Arc::clone(&book), ingest, clock: Clock::wall(), alarms };
+        let context = Context {
+            book: Arc::clone(&book),
+            ingest,
+            clock: Clock::wall(),
+            alarms,
+        };
         let taking = Taking {
             name: "database".to_owned(),
             origin: Origin::Sql,
@@ -53,7 +64,12 @@ impl Shop {
             absent: Absent::Zero,
             warehouses: Warehouses::Unsaid,
             // The tables are small: one row is much of them.
-            limits: Limits { least_rows: 0.0, most_rejected: 1.0, most_zeroed: 1.0, repeats: None },
+            limits: Limits {
+                least_rows: 0.0,
+                most_rejected: 1.0,
+                most_zeroed: 1.0,
+                repeats: None,
+            },
             rules: SourceRules::default(),
             mapping: Vec::new(),
             duplicates: Duplicates::Reject,
@@ -65,14 +81,21 @@ impl Shop {
         let intake = Intake::open(&place, (SHOP, "moscow"), vec![taking], rules, context).await;
         let intake = intake.unwrap();
         intake.reckon().await.unwrap();
-        Self { book, intake, _tasks: tasks, _directory: directory }
+        Self {
+            book,
+            intake,
+            _tasks: tasks,
+            _directory: directory,
+        }
     }
 
     /// Takes what a query says.
     pub(crate) async fn take(&self, config: &sql::Config, reading: &Reading) -> Receipt {
         let read = async |rows: &mut Rows| {
             let outcome = sql::read(config, reading, None, rows).await;
-            outcome.map(|it| Completeness::Sure(it.scope)).map_err(|error| error.to_string())
+            outcome
+                .map(|it| Completeness::Sure(it.scope))
+                .map_err(|error| error.to_string())
         };
         let receipt = self.intake.deliver(0, None, true, read).await.unwrap();
         assert_eq!(receipt.outcome, Outcome::Taken);

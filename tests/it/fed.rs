@@ -13,26 +13,45 @@ fn in_minutes(minutes: i64) -> String {
 }
 
 fn escaped(text: &str) -> String {
-    text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect()
+    text.encode_utf16()
+        .map(|unit| format!("\\u{unit:04x}"))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_largest_legal_update_is_taken_and_forwarded() {
     let house = House::with(&[Shop::moscow()]).await;
     let skus: Vec<String> = (0..2_000)
-        .map(|n| format!("{n:04}").chars().chain("ё".repeat(251).chars()).collect())
+        .map(|n| {
+            format!("{n:04}")
+                .chars()
+                .chain("ё".repeat(251).chars())
+                .collect()
+        })
         .collect();
     let items: Vec<String> = skus
         .iter()
-        .map(|sku| format!(r#"{{"sku":"{}","items":[{{"count":2000000000}}]}}"#, escaped(sku)))
+        .map(|sku| {
+            format!(
+                r#"{{"sku":"{}","items":[{{"count":2000000000}}]}}"#,
+                escaped(sku)
+            )
+        })
         .collect();
     let body = format!(r#"{{"skus":[{}]}}"#, items.join(","));
-    assert!((3_100_000..4_194_304).contains(&body.len()), "{}", body.len());
+    assert!(
+        (3_100_000..4_194_304).contains(&body.len()),
+        "{}",
+        body.len()
+    );
     let answer = house.doors().put(house.shop(), body.as_bytes()).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     house.settle().await;
     assert_eq!(house.market.len(12_345), 2_000);
-    assert_eq!(house.market.get(12_345, &skus[1_999]).unwrap().count, 2_000_000_000);
+    assert_eq!(
+        house.market.get(12_345, &skus[1_999]).unwrap().count,
+        2_000_000_000
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,7 +66,10 @@ async fn an_update_of_more_than_four_megabytes_is_not_read() {
     let answer = house.doors().put(house.shop(), &body).await;
     assert_eq!(answer.status, 413);
     assert_eq!(answer.json()["status"], "ERROR");
-    assert_eq!(house.doors().counts(house.shop(), &["A", "B"]).await.len(), 1);
+    assert_eq!(
+        house.doors().counts(house.shop(), &["A", "B"]).await.len(),
+        1
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,12 +102,17 @@ async fn an_older_statement_is_accepted_ignored_and_counted() {
     let house = House::with(&[Shop::moscow()]).await;
     let (doors, shop) = (house.doors(), house.shop());
     for (count, minutes) in [(5, -10), (9, -11)] {
-        let answer = doors.put(shop, dated("A", count, &in_minutes(minutes)).as_bytes()).await;
+        let answer = doors
+            .put(shop, dated("A", count, &in_minutes(minutes)).as_bytes())
+            .await;
         assert_eq!(answer.status, 200);
     }
     assert_eq!(doors.counts(shop, &["A"]).await, [("A".to_owned(), 5)]);
     let metrics = doors.metrics().await;
-    for line in ["stockbridge_updates_total{outcome=\"outdated\"} 1", "{outcome=\"added\"} 1"] {
+    for line in [
+        "stockbridge_updates_total{outcome=\"outdated\"} 1",
+        "{outcome=\"added\"} 1",
+    ] {
         assert!(metrics.contains(line), "{line}\n{metrics}");
     }
 }
@@ -95,7 +122,13 @@ async fn a_statement_without_a_date_wins_over_a_clock_that_runs_ahead() {
     let house = House::with(&[Shop::moscow()]).await;
     let (doors, shop) = (house.doors(), house.shop());
     let ahead = in_minutes(4);
-    assert_eq!(doors.put(shop, dated("A", 5, &ahead).as_bytes()).await.status, 200);
+    assert_eq!(
+        doors
+            .put(shop, dated("A", 5, &ahead).as_bytes())
+            .await
+            .status,
+        200
+    );
     doors.feed(shop, &[("A", 3)]).await;
     assert_eq!(doors.counts(shop, &["A"]).await, [("A".to_owned(), 3)]);
     house.settle().await;
@@ -114,9 +147,17 @@ async fn pages_neither_skip_nor_repeat() {
     doors.feed(shop, &stock).await;
     let by_hundred = doors.everything(shop, 100).await;
     assert_eq!(by_hundred.len(), 501);
-    assert!(stock.iter().all(|(sku, count)| by_hundred[*sku].0 == *count));
+    assert!(
+        stock
+            .iter()
+            .all(|(sku, count)| by_hundred[*sku].0 == *count)
+    );
     for limit in [1, 7, 200] {
-        assert_eq!(doors.everything(shop, limit).await, by_hundred, "limit {limit}");
+        assert_eq!(
+            doors.everything(shop, limit).await,
+            by_hundred,
+            "limit {limit}"
+        );
     }
     assert_eq!(
         doors.page(shop, "", "").await["warehouses"][0]["offers"][49]["offerId"],
@@ -134,7 +175,9 @@ fn skus_sorted(skus: &[String]) -> Vec<&str> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shop_is_fed_by_its_own_keys_and_under_all_its_campaigns() {
     let shops = [
-        Shop::new("moscow", 1, 11).secret("FEED_KEY_2", "newer-key").set("feed_campaigns = [101]"),
+        Shop::new("moscow", 1, 11)
+            .secret("FEED_KEY_2", "newer-key")
+            .set("feed_campaigns = [101]"),
         Shop::new("omsk", 2, 22),
     ];
     let house = House::with(&shops).await;
@@ -143,10 +186,28 @@ async fn a_shop_is_fed_by_its_own_keys_and_under_all_its_campaigns() {
     let as_newer = shops[0].clone().secret("FEED_KEY", "newer-key");
     let mut elsewhere = shops[0].clone();
     elsewhere.campaign = 101;
-    assert_eq!(doors.put(&as_omsk, update(&[("A", 1)]).as_bytes()).await.status, 403);
+    assert_eq!(
+        doors
+            .put(&as_omsk, update(&[("A", 1)]).as_bytes())
+            .await
+            .status,
+        403
+    );
     assert!(doors.everything(&shops[0], 100).await.is_empty());
-    assert_eq!(doors.put(&as_newer, update(&[("A", 2)]).as_bytes()).await.status, 200);
-    assert_eq!(doors.put(&elsewhere, update(&[("B", 3)]).as_bytes()).await.status, 200);
+    assert_eq!(
+        doors
+            .put(&as_newer, update(&[("A", 2)]).as_bytes())
+            .await
+            .status,
+        200
+    );
+    assert_eq!(
+        doors
+            .put(&elsewhere, update(&[("B", 3)]).as_bytes())
+            .await
+            .status,
+        200
+    );
     let all = doors.everything(&shops[0], 100).await;
     assert_eq!((all["A"].0, all["B"].0), (2, 3));
     assert!(doors.everything(&shops[1], 100).await.is_empty());
@@ -158,7 +219,13 @@ async fn a_fraction_of_a_second_is_kept() {
     let (doors, shop) = (house.doors(), house.shop());
     let at: DateTime<Utc> = Clock::wall().now() - TimeDelta::minutes(1);
     let text = at.format("%Y-%m-%dT%H:%M:%S.123456Z").to_string();
-    assert_eq!(doors.put(shop, dated("A", 5, &text).as_bytes()).await.status, 200);
+    assert_eq!(
+        doors
+            .put(shop, dated("A", 5, &text).as_bytes())
+            .await
+            .status,
+        200
+    );
     assert_eq!(doors.everything(shop, 100).await["A"], (5, text));
 }
 
@@ -178,7 +245,14 @@ fn business() -> [Shop; 2] {
 
 async fn post(doors: Doors, key: &str, target: &str, body: &Value) -> Answer {
     let headers = [("Api-Key", key), ("Content-Type", "application/json")];
-    send(doors.public, "POST", target, &headers, body.to_string().as_bytes()).await
+    send(
+        doors.public,
+        "POST",
+        target,
+        &headers,
+        body.to_string().as_bytes(),
+    )
+    .await
 }
 
 /// Feeds business 7 with SKUs, warehouses and counts.
@@ -195,12 +269,22 @@ pub(crate) async fn feed_business(doors: Doors, key: &str, items: &[(&str, u64, 
 
 /// The counts of both shops.
 async fn both(doors: Doors, shops: &[Shop]) -> [Vec<(String, u32)>; 2] {
-    let counts = |all: Everything| all.into_iter().map(|(sku, (count, _))| (sku, count)).collect();
-    [counts(doors.everything(&shops[0], 100).await), counts(doors.everything(&shops[1], 100).await)]
+    let counts = |all: Everything| {
+        all.into_iter()
+            .map(|(sku, (count, _))| (sku, count))
+            .collect()
+    };
+    [
+        counts(doors.everything(&shops[0], 100).await),
+        counts(doors.everything(&shops[1], 100).await),
+    ]
 }
 
 fn counts(stock: &[(&str, u32)]) -> Vec<(String, u32)> {
-    stock.iter().map(|(sku, count)| ((*sku).to_owned(), *count)).collect()
+    stock
+        .iter()
+        .map(|(sku, count)| ((*sku).to_owned(), *count))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -209,7 +293,10 @@ async fn two_shops_of_a_business_are_fed_in_one_request_and_keep_it() {
     let mut house = House::with(&shops).await;
     let items = [("A", 111, 1), ("A", 112, 1), ("B", 112, 2), ("A", 22, 3)];
     let answer = feed_business(house.doors(), KEY_OF_BOTH, &items).await;
-    assert_eq!((answer.status, answer.text().as_str()), (200, r#"{"status":"OK"}"#));
+    assert_eq!(
+        (answer.status, answer.text().as_str()),
+        (200, r#"{"status":"OK"}"#)
+    );
     let expected = [counts(&[("A", 1), ("B", 2)]), counts(&[("A", 3)])];
     assert_eq!(both(house.doors(), &shops).await, expected);
     let counted = "stockbridge_feed_requests_total{method=\"business_update\",status=\"200\"} 1";
@@ -254,21 +341,36 @@ async fn a_key_must_open_every_shop_that_a_request_speaks_of() {
     // What is not its own is denied whether or not the rest is known.
     let stranger = [("A", 404, 1), ("A", 22, 2)];
     assert_eq!(feed_business(doors, of_moscow, &stranger).await.status, 403);
-    assert_eq!(feed_business(doors, "feed-nobody", &mixed).await.status, 401);
+    assert_eq!(
+        feed_business(doors, "feed-nobody", &mixed).await.status,
+        401
+    );
     assert_eq!(both(doors, &shops).await, [vec![], vec![]]);
-    assert_eq!(feed_business(doors, of_moscow, &mixed[..1]).await.status, 200);
+    assert_eq!(
+        feed_business(doors, of_moscow, &mixed[..1]).await.status,
+        200
+    );
     assert_eq!(both(doors, &shops).await, [counts(&[("A", 1)]), vec![]]);
     let read_back = "/v3/businesses/7/offers/stocks";
     let of_omsk = json!({ "partnerWarehouseId": 22 });
-    assert_eq!(post(doors, of_moscow, read_back, &of_omsk).await.status, 403);
-    assert_eq!(post(doors, KEY_OF_BOTH, read_back, &of_omsk).await.status, 200);
+    assert_eq!(
+        post(doors, of_moscow, read_back, &of_omsk).await.status,
+        403
+    );
+    assert_eq!(
+        post(doors, KEY_OF_BOTH, read_back, &of_omsk).await.status,
+        200
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shop_without_a_business_is_not_fed_by_one() {
     let house = House::with(&[Shop::moscow()]).await;
     let answer = feed_business(house.doors(), house.shop().feed_key(), &[("A", 569_667, 1)]).await;
-    assert_eq!((answer.status, &answer.json()["errors"][0]["code"]), (404, &json!("NOT_FOUND")));
+    assert_eq!(
+        (answer.status, &answer.json()["errors"][0]["code"]),
+        (404, &json!("NOT_FOUND"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -281,7 +383,12 @@ async fn pages_by_business_neither_skip_nor_repeat() {
     doors.feed(&shops[0], &stock).await;
     let by_campaign = doors.everything(&shops[0], 100).await;
     // Asked for, and what comes of it: the default, what is cut, what is not.
-    for (query, first) in [("", 50), ("limit=7", 7), ("limit=100", 100), ("limit=201", 100)] {
+    for (query, first) in [
+        ("", 50),
+        ("limit=7", 7),
+        ("limit=100", 100),
+        ("limit=201", 100),
+    ] {
         let (all, sizes) = everything_by_business(doors, 112, query).await;
         assert_eq!(all, by_campaign, "{query}");
         assert_eq!(sizes[0], first, "{query}");
@@ -325,7 +432,14 @@ async fn a_key_sees_the_campaigns_it_may_feed() {
     shops.push(Shop::new("other", 99, 990));
     let house = House::with(&shops).await;
     let get = async |key: &str, target: &str| {
-        let answer = send(house.doors().public, "GET", target, &[("Api-Key", key)], b"").await;
+        let answer = send(
+            house.doors().public,
+            "GET",
+            target,
+            &[("Api-Key", key)],
+            b"",
+        )
+        .await;
         (answer.status, answer.json())
     };
     let key = shops[0].feed_key().to_owned();
@@ -344,12 +458,22 @@ async fn a_key_sees_the_campaigns_it_may_feed() {
     // The other page parameters have a table test of their own.
     let (_, first) = get(&key, "/campaigns.json?limit=1&page_token=").await;
     assert_eq!(first["campaigns"], json!([expected[0]]));
-    let token = first["paging"]["nextPageToken"].as_str().unwrap().to_owned();
+    let token = first["paging"]["nextPageToken"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let (_, last) = get(&key, &format!("/v2/campaigns?limit=1&pageToken={token}")).await;
-    assert_eq!((&last["campaigns"][0], &last["paging"]), (&expected[1], &json!({})));
+    assert_eq!(
+        (&last["campaigns"][0], &last["paging"]),
+        (&expected[1], &json!({}))
+    );
     for target in ["/v2/campaigns/12", "/campaigns/12.json"] {
         let (status, one) = get(&key, target).await;
-        assert_eq!((status, one["campaign"]["id"].as_u64()), (200, Some(12)), "{target}");
+        assert_eq!(
+            (status, one["campaign"]["id"].as_u64()),
+            (200, Some(12)),
+            "{target}"
+        );
     }
     for (key, target, status) in [
         (key.as_str(), "/v2/campaigns/99", 403),
@@ -358,7 +482,11 @@ async fn a_key_sees_the_campaigns_it_may_feed() {
         ("wrong", "/v2/campaigns", 401),
     ] {
         let (found, body) = get(key, target).await;
-        assert_eq!((found, &body["status"]), (status, &json!("ERROR")), "{target}");
+        assert_eq!(
+            (found, &body["status"]),
+            (status, &json!("ERROR")),
+            "{target}"
+        );
     }
 }
 
@@ -371,9 +499,19 @@ async fn hidden_offers_are_refused_with_a_reason() {
         let target = format!("/v2/campaigns/12345/hidden-offers{path}");
         let headers = [("Api-Key", feed_key), ("Content-Type", "application/json")];
         let answer = send(public, method, &target, &headers, body).await;
-        assert_eq!((answer.status, &answer.json()["status"]), (404, &json!("ERROR")), "{target}");
-        let message = answer.json()["errors"][0]["message"].as_str().unwrap().to_owned();
-        assert!(message.contains("hidden offers are not served here"), "{message}");
+        assert_eq!(
+            (answer.status, &answer.json()["status"]),
+            (404, &json!("ERROR")),
+            "{target}"
+        );
+        let message = answer.json()["errors"][0]["message"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        assert!(
+            message.contains("hidden offers are not served here"),
+            "{message}"
+        );
         let answer = send(public, method, &target, &[("Api-Key", "wrong")], body).await;
         assert_eq!(answer.status, 401, "{target}");
     }
@@ -383,8 +521,14 @@ async fn hidden_offers_are_refused_with_a_reason() {
 async fn the_oauth_header_of_older_clients_opens_the_drop_in() {
     let house = House::with(&[Shop::moscow()]).await;
     let (doors, shop) = (house.doors(), house.shop());
-    let oauth = format!("OAuth oauth_token=\"{}\", oauth_client_id=\"c\"", shop.feed_key());
-    let headers = [("Authorization", oauth.as_str()), ("Content-Type", "application/json")];
+    let oauth = format!(
+        "OAuth oauth_token=\"{}\", oauth_client_id=\"c\"",
+        shop.feed_key()
+    );
+    let headers = [
+        ("Authorization", oauth.as_str()),
+        ("Content-Type", "application/json"),
+    ];
     let body = update(&[("A", 5)]);
     let answer = send(doors.public, "PUT", &shop.path(), &headers, body.as_bytes()).await;
     assert_eq!(answer.status, 200, "{}", answer.text());

@@ -31,7 +31,10 @@ async fn an_old_date_is_held_within_the_markets_day() {
     let house = House::with(&[Shop::moscow()]).await;
     let (doors, shop) = (house.doors(), house.shop());
     let old = "2020-01-01T00:00:00Z";
-    assert_eq!(doors.put(shop, dated("A", 5, old).as_bytes()).await.status, 200);
+    assert_eq!(
+        doors.put(shop, dated("A", 5, old).as_bytes()).await.status,
+        200
+    );
     house.settle().await;
     let held = house.market.get(12_345, "A").unwrap();
     let day = TimeDelta::hours(24);
@@ -57,8 +60,14 @@ async fn a_campaign_that_hangs_does_not_delay_another() {
         sleep(Duration::from_millis(5)).await;
     }
     doors.feed(&shops[1], &[("A", 2)]).await;
-    let status = doors.until("omsk is sent", |status| is_settled(status, &shops[1])).await;
-    assert_eq!(of(&status, &shops[0])["migrator"]["in_flight_skus"], 1, "{status:#}");
+    let status = doors
+        .until("omsk is sent", |status| is_settled(status, &shops[1]))
+        .await;
+    assert_eq!(
+        of(&status, &shops[0])["migrator"]["in_flight_skus"],
+        1,
+        "{status:#}"
+    );
     assert_eq!(house.market.get(2, "A").unwrap().count, 2);
 }
 
@@ -74,10 +83,15 @@ async fn a_campaign_in_migration_is_paused_alone() {
     let is_paused =
         |status: &serde_json::Value| of(status, &shops[0])["migrator"]["state"] == "paused";
     let status = doors.until("the campaign is paused", is_paused).await;
-    let reason = of(&status, &shops[0])["migrator"]["reason"].as_str().unwrap();
+    let reason = of(&status, &shops[0])["migrator"]["reason"]
+        .as_str()
+        .unwrap();
     assert!(reason.contains("423"), "{reason}");
     let alarms = doors.alarms().await;
-    assert!(alarms.contains(&("campaign_paused".to_owned(), "moves".to_owned())), "{alarms:?}");
+    assert!(
+        alarms.contains(&("campaign_paused".to_owned(), "moves".to_owned())),
+        "{alarms:?}"
+    );
     house.market.heal();
     doors.feed(&shops[1], &[("A", 2)]).await;
     house.excuse(&shops[0], "it is tried again in an hour");
@@ -106,17 +120,26 @@ async fn a_sku_the_market_refuses_is_set_aside_with_its_reason_and_stays_so() {
     for named in [true, false] {
         let mut house = House::with(&[Shop::moscow()]).await;
         let shop = house.shop().clone();
-        house.market.set_faults(FaultPlan::none().poisoned(["bad".to_owned()], named));
+        house
+            .market
+            .set_faults(FaultPlan::none().poisoned(["bad".to_owned()], named));
         let stock = [("A", 1), ("bad", 2), ("B", 3), ("C", 4)];
         house.doors().feed(&shop, &stock).await;
         let is_aside = |status: &serde_json::Value| {
             let aside = &of(status, &shop)["migrator"]["quarantined"];
             aside[0]["sku"] == "bad" && aside[1].is_null()
         };
-        house.doors().until("the bad one is set aside", is_aside).await;
+        house
+            .doors()
+            .until("the bad one is set aside", is_aside)
+            .await;
         let status = house.settle().await;
         let reason = of(&status, &shop)["migrator"]["quarantined"][0]["reason"].as_str();
-        let words = if named { "'bad' could not be accepted" } else { "could not be processed" };
+        let words = if named {
+            "'bad' could not be accepted"
+        } else {
+            "could not be processed"
+        };
         assert!(reason.unwrap().contains(words), "{reason:?}");
         assert_eq!(of(&status, &shop)["dirty"], 1);
         assert_eq!(house.market.get(12_345, "C").unwrap().count, 4);
@@ -128,11 +151,17 @@ async fn a_sku_the_market_refuses_is_set_aside_with_its_reason_and_stays_so() {
         let alarms = house.doors().alarms().await;
         assert_eq!(alarms, [("quarantine".to_owned(), "moscow".to_owned())]);
         // Asked by the Market, we answer for it all the same.
-        assert_eq!(house.doors().counts(&shop, &["bad"]).await, [("bad".to_owned(), 2)]);
+        assert_eq!(
+            house.doors().counts(&shop, &["bad"]).await,
+            [("bad".to_owned(), 2)]
+        );
         // A new value is tried at once, and nothing but it.
         house.market.heal();
         house.doors().feed(&shop, &[("bad", 5)]).await;
-        house.doors().until("it is sent", |status| of(status, &shop)["dirty"] == 0).await;
+        house
+            .doors()
+            .until("it is sent", |status| of(status, &shop)["dirty"] == 0)
+            .await;
         assert_eq!(house.market.get(12_345, "bad").unwrap().count, 5);
         assert_eq!(house.market.report().requests, before + 1);
         assert_eq!(house.doors().alarms().await, []);
@@ -146,14 +175,22 @@ async fn setting_aside_and_acknowledging_do_not_wait_for_each_other() {
     let house = House::with(&[Shop::moscow().set("parallel = 4")]).await;
     let (doors, shop) = (house.doors(), house.shop());
     let skus: Vec<String> = (0..2_000).map(|n| n.to_string()).collect();
-    let bad: Vec<String> = skus.iter().filter(|sku| sku.ends_with("50")).cloned().collect();
-    house.market.set_faults(FaultPlan::none().poisoned(bad.clone(), true));
+    let bad: Vec<String> = skus
+        .iter()
+        .filter(|sku| sku.ends_with("50"))
+        .cloned()
+        .collect();
+    house
+        .market
+        .set_faults(FaultPlan::none().poisoned(bad.clone(), true));
     for part in skus.chunks(50) {
         let stock: Vec<(&str, u32)> = part.iter().map(|sku| (sku.as_str(), 1)).collect();
         doors.feed(shop, &stock).await;
     }
     let status = house.settle().await;
-    let aside = of(&status, shop)["migrator"]["quarantined"].as_array().unwrap();
+    let aside = of(&status, shop)["migrator"]["quarantined"]
+        .as_array()
+        .unwrap();
     assert_eq!(aside.len(), bad.len());
 }
 
@@ -185,14 +222,19 @@ async fn a_restart_goes_on_where_the_stop_cut_in() {
     house.doors().feed(&shop, &[("A", 1), ("B", 2)]).await;
     house
         .doors()
-        .until("it is paused", |status| of(status, &shop)["migrator"]["state"] == "paused")
+        .until("it is paused", |status| {
+            of(status, &shop)["migrator"]["state"] == "paused"
+        })
         .await;
     house.excuse(&shop, "its key is revoked");
     house.restart().await;
     assert_eq!(house.doors().counts(&shop, &["A", "B"]).await.len(), 2);
     house.market.restore_key("api-moscow");
     house.restart().await;
-    house.doors().until("all is sent", |status| is_settled(status, &shop)).await;
+    house
+        .doors()
+        .until("all is sent", |status| is_settled(status, &shop))
+        .await;
     assert_eq!(house.market.get(12_345, "B").unwrap().count, 2);
 }
 
@@ -209,24 +251,42 @@ async fn a_shop_that_forwards_nothing_calls_nobody() {
 // === By business ===
 
 fn of_business() -> [Shop; 2] {
-    [Shop::new("moscow", 1, 11).by_business(7), Shop::new("omsk", 2, 22).by_business(7)]
+    [
+        Shop::new("moscow", 1, 11).by_business(7),
+        Shop::new("omsk", 2, 22).by_business(7),
+    ]
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn by_business_it_arrives_however_it_was_fed_and_a_restart_repeats_nothing() {
     let shops = of_business();
     // Told by campaign, this Market would refuse it.
-    let strict = MarketConfig { campaign_method_needs_groups: true, ..market_config(&shops) };
+    let strict = MarketConfig {
+        campaign_method_needs_groups: true,
+        ..market_config(&shops)
+    };
     let mut house = House::beside(Market::new(strict), &shops).await;
-    house.doors().feed(&shops[0], &[("A", 1), ("Плед", 2)]).await;
+    house
+        .doors()
+        .feed(&shops[0], &[("A", 1), ("Плед", 2)])
+        .await;
     let fed = feed_business(house.doors(), shops[1].feed_key(), &[("A", 22, 3)]).await;
     assert_eq!(fed.status, 200, "{}", fed.text());
     let status = house.settle().await;
-    assert_eq!(of(&status, &shops[0])["address"], "business 7 warehouses [11]");
+    assert_eq!(
+        of(&status, &shops[0])["address"],
+        "business 7 warehouses [11]"
+    );
     let market = house.market.clone();
-    let told =
-        |campaign, sku: &str| market.get(campaign, sku).map(|held| (held.count, held.received));
-    assert_eq!((told(1, "A"), told(1, "Плед")), (Some((1, 1)), Some((2, 1))));
+    let told = |campaign, sku: &str| {
+        market
+            .get(campaign, sku)
+            .map(|held| (held.count, held.received))
+    };
+    assert_eq!(
+        (told(1, "A"), told(1, "Плед")),
+        (Some((1, 1)), Some((2, 1)))
+    );
     assert_eq!(told(2, "A"), Some((3, 1)));
     let before = market.report().requests;
     house.restart().await;
@@ -249,7 +309,10 @@ async fn shops_of_one_business_share_its_limit_and_a_restart_gives_none_back() {
     let shops = of_business().map(|shop| shop.set("limit_share = 0.1"));
     let mut house = House::with(&shops).await;
     for n in 0..5_usize {
-        house.doors().feed(&shops[n % 2], &[("A", 1 + u32::try_from(n).unwrap())]).await;
+        house
+            .doors()
+            .feed(&shops[n % 2], &[("A", 1 + u32::try_from(n).unwrap())])
+            .await;
         house.settle().await;
     }
     let report = house.market.report();
@@ -267,7 +330,10 @@ async fn shops_of_one_business_share_its_limit_and_a_restart_gives_none_back() {
     for shop in &shops {
         house.doors().feed(shop, &[("A", 100)]).await;
     }
-    house.doors().until("both know what there is to send", both_know).await;
+    house
+        .doors()
+        .until("both know what there is to send", both_know)
+        .await;
     house.restart().await;
     house.doors().until("both know it still", both_know).await;
     assert_eq!(house.market.report().peak_updates_a_minute, 5);

@@ -31,15 +31,25 @@ fn write(place: &Place, shop: &Shop, instance: &str) -> std::path::PathBuf {
 
 fn serve(place: &Place, file: &Path, more: &[&str]) -> Served {
     let mut command = program();
-    command.arg("serve").arg("--config").arg(file).args(more).envs(place.variables.iter().cloned());
+    command
+        .arg("serve")
+        .arg("--config")
+        .arg(file)
+        .args(more)
+        .envs(place.variables.iter().cloned());
     Served::start(&mut command)
 }
 
 async fn is_held(doors: Doors, by: &str) {
     let status = doors.status().await;
-    let held = status["held"].as_str().unwrap_or_else(|| panic!("{status:#}"));
+    let held = status["held"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{status:#}"));
     assert!(held.contains(by), "{held}");
-    assert_eq!(doors.alarms().await, [("clone_guard".to_owned(), String::new())]);
+    assert_eq!(
+        doors.alarms().await,
+        [("clone_guard".to_owned(), String::new())]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,7 +69,11 @@ async fn a_copy_answers_and_is_fed_and_sends_nothing_until_it_is_adopted() {
     let (one, two) = (write(&place, &shop, "one"), write(&place, &shop, "two"));
     let mut served = serve(&place, &two, &[]);
     let doors = served.doors;
-    is_held(doors, "written by the installation 'one', and this one is 'two'").await;
+    is_held(
+        doors,
+        "written by the installation 'one', and this one is 'two'",
+    )
+    .await;
     assert_eq!(doors.counts(&shop, &["A"]).await, [("A".to_owned(), 1)]);
     doors.feed(&shop, &[("A", 2), ("B", 3)]).await;
     assert_eq!(doors.counts(&shop, &["A"]).await, [("A".to_owned(), 2)]);
@@ -69,15 +83,24 @@ async fn a_copy_answers_and_is_fed_and_sends_nothing_until_it_is_adopted() {
         stdout.contains("NOT YET  this store was written by the installation 'one'"),
         "{stdout}"
     );
-    for words in [vec!["verify"], vec!["selftest", "--shop", "moscow", "--sku", "A", "--yes"]] {
+    for words in [
+        vec!["verify"],
+        vec!["selftest", "--shop", "moscow", "--sku", "A", "--yes"],
+    ] {
         let (code, _, stderr) = ask(doors, &words);
         assert_eq!(code, Some(1));
-        assert!(stderr.contains("migrate is off, or the store is"), "{stderr}");
+        assert!(
+            stderr.contains("migrate is off, or the store is"),
+            "{stderr}"
+        );
     }
     served.tell("-TERM");
     assert_eq!(served.ended().await.code(), Some(0));
     let report = place.market.report();
-    assert_eq!((report.requests, report.asides, report.read_backs), (requests, asides, 0));
+    assert_eq!(
+        (report.requests, report.asides, report.read_backs),
+        (requests, asides, 0)
+    );
 
     let mut served = serve(&place, &two, &["--adopt"]);
     let status = served.doors.until("the rest is sent", settled).await;
@@ -91,7 +114,11 @@ async fn a_copy_answers_and_is_fed_and_sends_nothing_until_it_is_adopted() {
     // It is the other's for good: the first one is held on it, the second free again.
     let requests = place.market.report().requests;
     let mut served = serve(&place, &one, &[]);
-    is_held(served.doors, "written by the installation 'two', and this one is 'one'").await;
+    is_held(
+        served.doors,
+        "written by the installation 'two', and this one is 'one'",
+    )
+    .await;
     served.tell("-TERM");
     assert_eq!(served.ended().await.code(), Some(0));
     let served = serve(&place, &two, &[]);
@@ -107,7 +134,9 @@ async fn a_store_nobody_has_claimed_is_claimed_and_its_owner_restarts_freely() {
     let mut house = House::with(&shops).await;
     house.doors().feed(&shops[0], &[("A", 1)]).await;
     for instance in ["one", "one"] {
-        house.restart_as(&shops, &format!("instance = \"{instance}\"\n")).await;
+        house
+            .restart_as(&shops, &format!("instance = \"{instance}\"\n"))
+            .await;
         assert!(house.doors().status().await["held"].is_null());
         assert_eq!(house.doors().alarms().await, []);
     }

@@ -16,7 +16,10 @@ async fn wrong_push_tokens_wait_and_the_right_one_passes_them() {
     doors.feed(shop, &[("A", 5)]).await;
     for n in 0..FREE + 2 {
         let wrong = format!("wrong-{n}");
-        assert_eq!(doors.ask_with(shop, &wrong, 569_667, &["A"]).await.status, 403);
+        assert_eq!(
+            doors.ask_with(shop, &wrong, 569_667, &["A"]).await.status,
+            403
+        );
     }
     // The next wrong one waits; meanwhile the right one is answered, from the same address.
     let wrong = doors.ask_with(shop, "wrong", 569_667, &["A"]);
@@ -59,11 +62,22 @@ async fn wrong_feed_keys_wait_and_the_right_one_passes_them() {
 async fn requests_without_a_token_are_no_guesses() {
     let house = House::with(&[Shop::moscow().set("migrate = \"off\"")]).await;
     for _ in 0..FREE * 3 {
-        let answer = send(house.doors().public, "POST", "/moscow/stocks", &[TYPE], b"{}").await;
+        let answer = send(
+            house.doors().public,
+            "POST",
+            "/moscow/stocks",
+            &[TYPE],
+            b"{}",
+        )
+        .await;
         assert_eq!(answer.status, 403);
     }
     assert!(
-        house.doors().metrics().await.contains("auth_failures_total{credential=\"push_token\"} 0")
+        house
+            .doors()
+            .metrics()
+            .await
+            .contains("auth_failures_total{credential=\"push_token\"} 0")
     );
 }
 
@@ -80,7 +94,12 @@ async fn many_guesses_are_one_log_line_and_an_alarm() {
     for n in 0..GUESSES {
         // A session that never was is a guess too. No guesser waits for the answer.
         let cookie = format!("stockbridge_1c={n}");
-        let guess = request("GET", "/1c?type=catalog&mode=init", &[("Cookie", &cookie)], b"");
+        let guess = request(
+            "GET",
+            "/1c?type=catalog&mode=init",
+            &[("Cookie", &cookie)],
+            b"",
+        );
         let mut line = Line::to(served.doors.public).await;
         line.say(&guess).await;
         lines.push(line);
@@ -96,12 +115,20 @@ async fn many_guesses_are_one_log_line_and_an_alarm() {
     // `1c:right-password`.
     let login = [("Authorization", "Basic MWM6cmlnaHQtcGFzc3dvcmQ=")];
     let target = "/1c?type=catalog&mode=checkauth";
-    assert_eq!(send(served.doors.public, "GET", target, &login, b"").await.status, 200);
+    assert_eq!(
+        send(served.doors.public, "GET", target, &login, b"")
+            .await
+            .status,
+        200
+    );
     drop(lines);
     let mut served = served;
     served.kill();
     let log = served.whole_log();
-    let told: Vec<&str> = log.lines().filter(|line| line.contains("wrong 1C login")).collect();
+    let told: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("wrong 1C login"))
+        .collect();
     let logged = told.iter().filter(|line| line.contains("\"WARN\"")).count();
     assert_eq!(logged, 1, "{told:#?}");
 }

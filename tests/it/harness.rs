@@ -67,17 +67,27 @@ impl Shop {
     }
 
     pub(crate) fn at(self, base_path: &str) -> Self {
-        Self { base_path: base_path.to_owned(), ..self }
+        Self {
+            base_path: base_path.to_owned(),
+            ..self
+        }
     }
 
     pub(crate) fn with_warehouses(self, warehouses: &[u64]) -> Self {
-        Self { warehouses: warehouses.to_vec(), ..self }
+        Self {
+            warehouses: warehouses.to_vec(),
+            ..self
+        }
     }
 
     /// Told to the Market by the method of this business.
     pub(crate) fn by_business(self, business: u64) -> Self {
-        let told = Self { business: Some(business), ..self };
-        told.set("method = \"business\"").set(&format!("business = {business}"))
+        let told = Self {
+            business: Some(business),
+            ..self
+        };
+        told.set("method = \"business\"")
+            .set(&format!("business = {business}"))
     }
 
     /// Adds a line of configuration.
@@ -138,7 +148,9 @@ pub(crate) fn configuration(market_url: &str, shops: &[Shop]) -> (String, Vec<(S
     let variables = shops.iter().flat_map(|shop| {
         let name = shop.name.to_uppercase().replace('-', "_");
         let variable = move |kind: &str| format!("STOCKBRIDGE_SHOPS_{name}_{kind}");
-        shop.secrets.iter().map(move |(kind, text)| (variable(kind), text.clone()))
+        shop.secrets
+            .iter()
+            .map(move |(kind, text)| (variable(kind), text.clone()))
     });
     (text, variables.collect())
 }
@@ -151,11 +163,17 @@ pub(crate) fn market(shops: &[Shop]) -> Market {
 /// What that Market is like.
 pub(crate) fn market_config(shops: &[Shop]) -> MarketConfig {
     let campaigns = shops.iter().map(|shop| {
-        let keys = vec![format!("api-{}", shop.name), format!("second-api-{}", shop.name)];
+        let keys = vec![
+            format!("api-{}", shop.name),
+            format!("second-api-{}", shop.name),
+        ];
         let campaign = CampaignConfig::new(shop.campaign, shop.warehouses[0], keys);
         campaign.of_business(shop.business.unwrap_or_default())
     });
-    MarketConfig { campaigns: campaigns.collect(), ..MarketConfig::new(Clock::wall()) }
+    MarketConfig {
+        campaigns: campaigns.collect(),
+        ..MarketConfig::new(Clock::wall())
+    }
 }
 
 /// Where a running service is, whichever process it runs in.
@@ -170,7 +188,10 @@ pub(crate) type Everything = BTreeMap<String, (u32, String)>;
 
 impl Doors {
     pub(crate) async fn put(self, shop: &Shop, body: &[u8]) -> Answer {
-        let headers = [("Api-Key", shop.feed_key()), ("Content-Type", "application/json")];
+        let headers = [
+            ("Api-Key", shop.feed_key()),
+            ("Content-Type", "application/json"),
+        ];
         send(self.public, "PUT", &shop.path(), &headers, body).await
     }
 
@@ -181,7 +202,8 @@ impl Doors {
     }
 
     pub(crate) async fn ask(self, shop: &Shop, warehouse: u64, skus: &[&str]) -> Answer {
-        self.ask_with(shop, shop.push_token(), warehouse, skus).await
+        self.ask_with(shop, shop.push_token(), warehouse, skus)
+            .await
     }
 
     pub(crate) async fn ask_with(
@@ -192,7 +214,10 @@ impl Doors {
         skus: &[&str],
     ) -> Answer {
         let body = json!({ "warehouseId": warehouse, "skus": skus }).to_string();
-        let headers = [("Authorization", token), ("Content-Type", "application/json")];
+        let headers = [
+            ("Authorization", token),
+            ("Content-Type", "application/json"),
+        ];
         let target = format!("{}/stocks", shop.base_path);
         send(self.public, "POST", &target, &headers, body.as_bytes()).await
     }
@@ -251,7 +276,11 @@ impl Doors {
     pub(crate) async fn operator(self, method: &str, target: &str, body: &str) -> (u16, Value) {
         let headers = [("Content-Type", "application/json"), ("X-Stockbridge", "1")];
         let answer = send(self.ops, method, target, &headers, body.as_bytes()).await;
-        let said = if answer.body.is_empty() { Value::Null } else { answer.json() };
+        let said = if answer.body.is_empty() {
+            Value::Null
+        } else {
+            answer.json()
+        };
         (answer.status, said)
     }
 
@@ -264,7 +293,9 @@ impl Doors {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let status = self.status().await;
         let alarms = status["alarms"].as_array().unwrap().iter();
-        alarms.map(|alarm| (text(&alarm["alarm"]), text(&alarm["about"]))).collect()
+        alarms
+            .map(|alarm| (text(&alarm["alarm"]), text(&alarm["about"])))
+            .collect()
     }
 
     /// Waits until the status is as wanted. Polled, because a status is no event: what is
@@ -276,7 +307,10 @@ impl Doors {
             if is_so(&status) {
                 return status;
             }
-            assert!(Instant::now() < deadline, "never came about: {what}\n{status:#}");
+            assert!(
+                Instant::now() < deadline,
+                "never came about: {what}\n{status:#}"
+            );
             sleep(LOOK_EVERY).await;
         }
     }
@@ -289,7 +323,11 @@ impl Doors {
             if answer.json()["state"] == "stopping" {
                 return;
             }
-            assert!(Instant::now() < deadline, "it does not stop: {}", answer.text());
+            assert!(
+                Instant::now() < deadline,
+                "it does not stop: {}",
+                answer.text()
+            );
             sleep(LOOK_EVERY).await;
         }
     }
@@ -298,7 +336,10 @@ impl Doors {
 /// The part of a status about one shop.
 pub(crate) fn of<'a>(status: &'a Value, shop: &Shop) -> &'a Value {
     let shops = status["shops"].as_array().unwrap();
-    shops.iter().find(|entry| entry["name"] == shop.name.as_str()).unwrap()
+    shops
+        .iter()
+        .find(|entry| entry["name"] == shop.name.as_str())
+        .unwrap()
 }
 
 /// The Market has all that it takes of this shop.
@@ -307,8 +348,12 @@ pub(crate) fn is_settled(status: &Value, shop: &Shop) -> bool {
     if shop["migrate"] != "on" {
         return true;
     }
-    let Some(dirty) = shop["dirty"].as_u64() else { return true };
-    let aside = shop["migrator"]["quarantined"].as_array().map_or(0, Vec::len) as u64;
+    let Some(dirty) = shop["dirty"].as_u64() else {
+        return true;
+    };
+    let aside = shop["migrator"]["quarantined"]
+        .as_array()
+        .map_or(0, Vec::len) as u64;
     dirty == aside && shop["migrator"]["in_flight_requests"] == 0
 }
 
@@ -410,8 +455,11 @@ impl House {
 
     /// Waits until the Market has all it takes.
     pub(crate) async fn settle(&self) -> Value {
-        let waiting: Vec<&Shop> =
-            self.shops.iter().filter(|shop| !self.excused.contains_key(&shop.name)).collect();
+        let waiting: Vec<&Shop> = self
+            .shops
+            .iter()
+            .filter(|shop| !self.excused.contains_key(&shop.name))
+            .collect();
         let doors = self.doors();
         doors
             .until("everything is sent", |status| {
@@ -464,7 +512,11 @@ impl House {
 
     /// Tells the service to stop and does not wait.
     pub(crate) fn begin_to_stop(&self) {
-        self.running.as_ref().expect("the house is open").stop.cancel();
+        self.running
+            .as_ref()
+            .expect("the house is open")
+            .stop
+            .cancel();
     }
 
     /// Waits for a stop that was begun. What is in the store is not looked at.
@@ -482,17 +534,24 @@ impl House {
                 warehouses: shop.warehouses.clone(),
             })
             .collect();
-        let place = store::Config { path: self.config.store.clone() };
+        let place = store::Config {
+            path: self.config.store.clone(),
+        };
         let disk = Store::open(&place, &keys).await.unwrap();
         disk.store.close().await.unwrap();
         for ((id, shop), memory) in disk.book.shops().zip(&self.shops).zip(memory) {
-            let aside: HashSet<&str> =
-                disk.quarantine[id.index()].iter().map(|row| row.sku.as_str()).collect();
+            let aside: HashSet<&str> = disk.quarantine[id.index()]
+                .iter()
+                .map(|row| row.sku.as_str())
+                .collect();
             let is_excused = self.excused.contains_key(&shop.name) || !self.forwards(shop);
             let mut on_disk = Everything::new();
             disk.book.for_each(id, |sku, entry| {
                 let level = entry.level();
-                on_disk.insert(sku.to_string(), (level.count.get(), level.updated_at.to_string()));
+                on_disk.insert(
+                    sku.to_string(),
+                    (level.count.get(), level.updated_at.to_string()),
+                );
                 let acked = disk.acked[id.index()].get(entry.id()).level();
                 let is_explained = is_excused || aside.contains(sku.as_str());
                 assert!(
@@ -502,14 +561,25 @@ impl House {
             });
             assert_eq!(&on_disk, memory, "disk and memory of {}", shop.name);
             if !is_excused {
-                let expected = memory.iter().map(|(sku, (count, _))| (sku.as_str(), *count));
+                let expected = memory
+                    .iter()
+                    .map(|(sku, (count, _))| (sku.as_str(), *count));
                 let expected = expected.filter(|(sku, _)| !aside.contains(sku));
                 let comparison = compare(expected, &self.market.snapshot(shop.campaign));
-                assert!(comparison.is_equal(), "the Market and {}: {comparison:?}", shop.name);
+                assert!(
+                    comparison.is_equal(),
+                    "the Market and {}: {comparison:?}",
+                    shop.name
+                );
             }
         }
         let report = self.market.report();
-        assert_eq!(report.broken_in_all(), 0, "limits were broken: {:?}", report.examples);
+        assert_eq!(
+            report.broken_in_all(),
+            0,
+            "limits were broken: {:?}",
+            report.examples
+        );
     }
 
     fn forwards(&self, shop: &Shop) -> bool {
@@ -539,7 +609,10 @@ impl Drop for House {
 impl Running {
     async fn start(config: Config, clock: Clock) -> Self {
         let app = App::build(config, clock, Claim::Respect).await.unwrap();
-        let doors = Doors { public: app.public_addr(), ops: app.ops_addr() };
+        let doors = Doors {
+            public: app.public_addr(),
+            ops: app.ops_addr(),
+        };
         let (stop, tasks) = (CancellationToken::new(), Tasks::new(Fuse::default()));
         let (tell, done) = oneshot::channel();
         let stopped = stop.clone().cancelled_owned();
@@ -547,7 +620,12 @@ impl Running {
             // A test that failed meanwhile does not listen any more.
             let _heard = tell.send(app.run(stopped).await);
         });
-        Self { doors, stop, tasks, done }
+        Self {
+            doors,
+            stop,
+            tasks,
+            done,
+        }
     }
 
     /// That this is well says that no task was left and none died.

@@ -45,7 +45,10 @@ async fn refused(house: &House, method: &str, target: &str, fields: &[(&str, &st
     assert!(refusal["error"]["message"].is_string(), "{refusal}");
     let code = refusal["error"]["code"].as_str().unwrap().to_owned();
     let status = if code == "FOREIGN_HOST" { 421 } else { 403 };
-    assert_eq!(answer.status, status, "{method} {target} {fields:?}: {refusal}");
+    assert_eq!(
+        answer.status, status,
+        "{method} {target} {fields:?}: {refusal}"
+    );
     code
 }
 
@@ -59,7 +62,11 @@ async fn every_endpoint_refuses_a_foreign_host() {
         }
         for target in [POSTS, &["/nothing-here"]].concat() {
             let fields = [("Host", host), ("X-Stockbridge", "1")];
-            assert_eq!(refused(&house, "POST", target, &fields).await, "FOREIGN_HOST", "{target}");
+            assert_eq!(
+                refused(&house, "POST", target, &fields).await,
+                "FOREIGN_HOST",
+                "{target}"
+            );
         }
     }
     assert_eq!(house.doors().counts(house.shop(), &["A"]).await[0].1, 5);
@@ -74,7 +81,10 @@ async fn a_configured_host_is_served() {
             assert_eq!(answer.status, 200, "{host}");
         }
     }
-    assert_eq!(refused(&house, "GET", "/metrics", &[("Host", "a.example")]).await, "FOREIGN_HOST");
+    assert_eq!(
+        refused(&house, "GET", "/metrics", &[("Host", "a.example")]).await,
+        "FOREIGN_HOST"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,13 +97,31 @@ async fn a_form_of_a_web_page_changes_nothing() {
         ("Sec-Fetch-Mode", "navigate"),
     ];
     for target in POSTS {
-        assert_eq!(refused(&house, "POST", target, &form).await, "HEADER_MISSING", "{target}");
+        assert_eq!(
+            refused(&house, "POST", target, &form).await,
+            "HEADER_MISSING",
+            "{target}"
+        );
         // Old browsers send neither field.
         let plain = [("Content-Type", "text/plain")];
-        assert_eq!(refused(&house, "POST", target, &plain).await, "HEADER_MISSING", "{target}");
+        assert_eq!(
+            refused(&house, "POST", target, &plain).await,
+            "HEADER_MISSING",
+            "{target}"
+        );
     }
-    let answer = send(house.doors().ops, "POST", "/import?shop=moscow", &form, WIPE).await;
-    let message = answer.json()["error"]["message"].as_str().unwrap().to_owned();
+    let answer = send(
+        house.doors().ops,
+        "POST",
+        "/import?shop=moscow",
+        &form,
+        WIPE,
+    )
+    .await;
+    let message = answer.json()["error"]["message"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     for said in ["X-Stockbridge", "POST", "-H 'X-Stockbridge: 1'"] {
         assert!(message.contains(said), "{said} is not in {message}");
     }
@@ -122,7 +150,10 @@ async fn the_header_does_not_open_the_door_to_another_origin() {
         ("Access-Control-Request-Method", "POST"),
         ("Access-Control-Request-Headers", "x-stockbridge"),
     ];
-    assert_eq!(refused(&house, "OPTIONS", "/import", &preflight).await, "HEADER_MISSING");
+    assert_eq!(
+        refused(&house, "OPTIONS", "/import", &preflight).await,
+        "HEADER_MISSING"
+    );
     assert_eq!(house.doors().counts(house.shop(), &["A"]).await[0].1, 5);
 }
 
@@ -131,6 +162,13 @@ async fn a_request_with_the_header_is_served() {
     let house = house("").await;
     let ours = [("X-Stockbridge", "1"), ("Sec-Fetch-Site", "same-origin")];
     let import = "/import?shop=moscow&dry_run=true";
-    let answer = send(house.doors().ops, "POST", import, &ours, b"sku;quantity\nA;4\n").await;
+    let answer = send(
+        house.doors().ops,
+        "POST",
+        import,
+        &ours,
+        b"sku;quantity\nA;4\n",
+    )
+    .await;
     assert_eq!((answer.status, &answer.json()["changed"]), (200, &1.into()));
 }

@@ -34,11 +34,18 @@ pub(crate) fn program() -> Command {
 
 /// A question of the operator's to a running service.
 pub(crate) fn ask(doors: Doors, words: &[&str]) -> (Option<i32>, String, String) {
-    run(program().args(words).arg("--ops").arg(doors.ops.to_string()))
+    run(program()
+        .args(words)
+        .arg("--ops")
+        .arg(doors.ops.to_string()))
 }
 
 pub(crate) fn run(command: &mut Command) -> (Option<i32>, String, String) {
-    let Output { status, stdout, stderr } = block_in_place(|| command.output().unwrap());
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = block_in_place(|| command.output().unwrap());
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (status.code(), text(stdout), text(stderr))
 }
@@ -65,8 +72,18 @@ impl Place {
         let market_url = format!("http://{address}");
         let (text, variables) = configuration(&market_url, shops);
         let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("stockbridge.toml"), format!("{more}{text}")).unwrap();
-        Self { directory, variables, market, market_url, across_the_street }
+        std::fs::write(
+            directory.path().join("stockbridge.toml"),
+            format!("{more}{text}"),
+        )
+        .unwrap();
+        Self {
+            directory,
+            variables,
+            market,
+            market_url,
+            across_the_street,
+        }
     }
 
     pub(crate) fn file(&self) -> PathBuf {
@@ -75,7 +92,11 @@ impl Place {
 
     pub(crate) fn command(&self, name: &str) -> Command {
         let mut command = program();
-        command.arg(name).arg("--config").arg(self.file()).envs(self.variables.iter().cloned());
+        command
+            .arg(name)
+            .arg("--config")
+            .arg(self.file())
+            .envs(self.variables.iter().cloned());
         command
     }
 
@@ -95,7 +116,11 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) fn start(command: &mut Command) -> Self {
-        let mut process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut process = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let stderr = BufReader::new(process.stderr.take().unwrap());
         let log = Arc::new(Mutex::new(String::new()));
         let kept = Arc::clone(&log);
@@ -113,11 +138,19 @@ impl Served {
         });
         let doors = block_in_place(|| told.recv_timeout(PATIENCE));
         let doors = doors.unwrap_or_else(|e| panic!("{e}: {}", log.lock().unwrap()));
-        Self { process, doors, log, told }
+        Self {
+            process,
+            doors,
+            log,
+            told,
+        }
     }
 
     pub(crate) fn tell(&self, signal: &str) {
-        let told = Command::new("kill").arg(signal).arg(self.process.id().to_string()).status();
+        let told = Command::new("kill")
+            .arg(signal)
+            .arg(self.process.id().to_string())
+            .status();
         assert!(told.unwrap().success());
     }
 
@@ -134,7 +167,11 @@ impl Served {
             if let Some(status) = self.process.try_wait().unwrap() {
                 return status;
             }
-            assert!(Instant::now() < deadline, "it does not end: {}", self.log.lock().unwrap());
+            assert!(
+                Instant::now() < deadline,
+                "it does not end: {}",
+                self.log.lock().unwrap()
+            );
             sleep(Duration::from_millis(10)).await;
         }
     }
@@ -159,7 +196,10 @@ impl Drop for Served {
 fn doors_in(line: &str) -> Option<Doors> {
     let line: Value = serde_json::from_str(line).ok()?;
     let address = |key: &str| line[key].as_str()?.parse().ok();
-    Some(Doors { public: address("listen")?, ops: address("ops")? })
+    Some(Doors {
+        public: address("listen")?,
+        ops: address("ops")?,
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -169,7 +209,11 @@ async fn a_second_process_on_the_same_directory_is_refused_and_told_by_whom() {
     let file = house.directory.path().join("second.toml");
     std::fs::write(&file, text).unwrap();
     let mut second = program();
-    second.arg("serve").arg("--config").arg(&file).envs(variables);
+    second
+        .arg("serve")
+        .arg("--config")
+        .arg(&file)
+        .envs(variables);
     let (code, _, stderr) = run(&mut second);
     assert_eq!(code, Some(1), "{stderr}");
     assert!(stderr.contains(&std::process::id().to_string()), "{stderr}");
@@ -179,18 +223,27 @@ async fn a_second_process_on_the_same_directory_is_refused_and_told_by_whom() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn check_prints_what_is_in_force_and_no_secret() {
-    let shop = Shop::moscow().secret("API_KEY_2", "second-api-moscow").set("parallel = 3");
+    let shop = Shop::moscow()
+        .secret("API_KEY_2", "second-api-moscow")
+        .set("parallel = 3");
     let place = Place::for_shops(&[shop], "").await;
     let (code, stdout, stderr) = run(&mut place.command("check"));
     assert_eq!(code, Some(0), "{stderr}");
-    for line in ["parallel = 3\n", "unknown_sku = \"omit\"\n", "push_token = \"***\"\n"] {
+    for line in [
+        "parallel = 3\n",
+        "unknown_sku = \"omit\"\n",
+        "push_token = \"***\"\n",
+    ] {
         assert!(stdout.contains(line), "{line}{stdout}");
     }
     assert!(stdout.contains("api_key_2 = \"***\"\n"), "{stdout}");
     for (_, secret) in &place.variables {
         assert!(!stdout.contains(secret.as_str()) && !stderr.contains(secret.as_str()));
     }
-    assert!(!place.directory.path().join("store").exists(), "it does nothing else");
+    assert!(
+        !place.directory.path().join("store").exists(),
+        "it does nothing else"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -236,10 +289,16 @@ async fn healthcheck_says_by_its_exit_code_whether_we_are_ready() {
     let (code, stdout) = check(house.doors().ops.to_string());
     assert_eq!(code, Some(0));
     // A shop without stock is no reason to be restarted.
-    assert!(stdout.contains("\"ready\":true") && stdout.contains("moscow"), "{stdout}");
+    assert!(
+        stdout.contains("\"ready\":true") && stdout.contains("moscow"),
+        "{stdout}"
+    );
     // Something answers there, but not that it is ready.
     assert_eq!(check(house.doors().public.to_string()).0, Some(1));
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     assert_eq!(check(free.to_string()).0, Some(1));
     assert_eq!(check("nonsense".to_owned()).0, Some(2));
 }
@@ -250,7 +309,12 @@ async fn sigterm_in_the_middle_of_a_request_finishes_it_and_exits_0() {
     let place = Place::for_shops(std::slice::from_ref(&shop), "").await;
     let mut served = place.serve();
     let headers = [("Api-Key", shop.feed_key())];
-    let bytes = request("PUT", &shop.path(), &headers, update(&[("A", 7)]).as_bytes());
+    let bytes = request(
+        "PUT",
+        &shop.path(),
+        &headers,
+        update(&[("A", 7)]).as_bytes(),
+    );
     let (first, rest) = bytes.split_at(bytes.len() - 10);
     let mut line = Line::to(served.doors.public).await;
     line.say(first).await;
@@ -260,9 +324,17 @@ async fn sigterm_in_the_middle_of_a_request_finishes_it_and_exits_0() {
     let answer = line.hear().await.unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(answer.header("connection"), Some("close"));
-    assert_eq!(served.ended().await.code(), Some(0), "{}", served.whole_log());
+    assert_eq!(
+        served.ended().await.code(),
+        Some(0),
+        "{}",
+        served.whole_log()
+    );
     let served = place.serve();
-    assert_eq!(served.doors.counts(&shop, &["A"]).await, [("A".to_owned(), 7)]);
+    assert_eq!(
+        served.doors.counts(&shop, &["A"]).await,
+        [("A".to_owned(), 7)]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -272,7 +344,8 @@ async fn a_second_signal_does_not_wait() {
     let mut served = place.serve();
     // A request that will never be whole.
     let mut line = Line::to(served.doors.public).await;
-    line.say(b"PUT /v2/campaigns/12345/offers/stocks HTTP/1.1\r\nHost: a\r\n").await;
+    line.say(b"PUT /v2/campaigns/12345/offers/stocks HTTP/1.1\r\nHost: a\r\n")
+        .await;
     served.tell("-TERM");
     served.doors.until_stopping().await;
     served.tell("-INT");
@@ -295,10 +368,20 @@ async fn whatever_was_acknowledged_survives_kill_9_and_reaches_the_market() {
     let said = Arc::new(Mutex::new(Said::default()));
     for life in 1..=LIVES {
         let mut served = place.serve();
-        check(&served.doors.everything(&shop, 100).await, &said.lock().unwrap(), life);
+        check(
+            &served.doors.everything(&shop, 100).await,
+            &said.lock().unwrap(),
+            life,
+        );
         let sellers = Tasks::new(Fuse::default());
         for seller in 0..3 {
-            sellers.spawn_brief(sell(served.doors, shop.clone(), seller, life, Arc::clone(&said)));
+            sellers.spawn_brief(sell(
+                served.doors,
+                shop.clone(),
+                seller,
+                life,
+                Arc::clone(&said),
+            ));
         }
         // So many acknowledgements, and then at whatever moment that is.
         let deadline = Instant::now() + PATIENCE;
@@ -314,7 +397,10 @@ async fn whatever_was_acknowledged_survives_kill_9_and_reaches_the_market() {
     let served = place.serve();
     let all = served.doors.everything(&shop, 100).await;
     check(&all, &said.lock().unwrap(), LIVES + 1);
-    served.doors.until("the market has it all", |status| is_settled(status, &shop)).await;
+    served
+        .doors
+        .until("the market has it all", |status| is_settled(status, &shop))
+        .await;
     let expected = all.iter().map(|(sku, (count, _))| (sku.as_str(), *count));
     let comparison = compare(expected, &place.market.snapshot(shop.campaign));
     assert!(comparison.is_equal(), "{comparison:?}");
@@ -331,13 +417,19 @@ async fn sell(doors: Doors, shop: Shop, seller: u32, life: u32, said: Arc<Mutex<
         let skus: Vec<String> = fresh.chain([format!("{seller}-often")]).collect();
         let stock: Vec<(&str, u32)> = skus.iter().map(|sku| (sku.as_str(), count)).collect();
         for (sku, count) in &stock {
-            said.lock().unwrap().attempted.insert((*sku).to_owned(), *count);
+            said.lock()
+                .unwrap()
+                .attempted
+                .insert((*sku).to_owned(), *count);
         }
         if !is_taken(doors, &shop, update(&stock).as_bytes()).await {
             return;
         }
         for (sku, count) in &stock {
-            said.lock().unwrap().acknowledged.insert((*sku).to_owned(), *count);
+            said.lock()
+                .unwrap()
+                .acknowledged
+                .insert((*sku).to_owned(), *count);
         }
     }
 }
@@ -345,7 +437,9 @@ async fn sell(doors: Doors, shop: Shop, seller: u32, life: u32, said: Arc<Mutex<
 /// Whether an update was answered 200. That the service dies meanwhile is expected.
 async fn is_taken(doors: Doors, shop: &Shop, body: &[u8]) -> bool {
     let bytes = request("PUT", &shop.path(), &[("Api-Key", shop.feed_key())], body);
-    let Some(mut line) = Line::try_to(doors.public).await else { return false };
+    let Some(mut line) = Line::try_to(doors.public).await else {
+        return false;
+    };
     line.try_say(&bytes).await && line.hear().await.is_ok_and(|answer| answer.status == 200)
 }
 
@@ -354,10 +448,16 @@ fn check(all: &Everything, said: &Said, life: u32) {
         let known = all.get(sku).map(|(count, _)| *count);
         let most = said.attempted[sku];
         let is_kept = known.is_some_and(|known| (*count..=most).contains(&known));
-        assert!(is_kept, "life {life}: {sku} is {known:?}, {count} was acknowledged");
+        assert!(
+            is_kept,
+            "life {life}: {sku} is {known:?}, {count} was acknowledged"
+        );
     }
     for sku in all.keys() {
-        assert!(said.attempted.contains_key(sku), "nobody ever spoke of {sku}");
+        assert!(
+            said.attempted.contains_key(sku),
+            "nobody ever spoke of {sku}"
+        );
     }
 }
 
@@ -378,7 +478,10 @@ async fn no_secret_is_ever_told() {
     let mut served = place.serve();
     let mut told = exercise(served.doors, &shops).await;
     let settled = |status: &Value| is_settled(status, &shops[0]);
-    served.doors.until("moscow is sent by the second key", settled).await;
+    served
+        .doors
+        .until("moscow is sent by the second key", settled)
+        .await;
     let paused = |status: &Value| of(status, &shops[1])["migrator"]["state"] == "paused";
     let status = served.doors.until("omsk's key is refused", paused).await;
     told.push_str(&status.to_string());
@@ -387,11 +490,18 @@ async fn no_secret_is_ever_told() {
     served.tell("-TERM");
     assert_eq!(served.ended().await.code(), Some(0));
     let log = served.whole_log();
-    assert!(log.lines().count() > 50, "this is no log at trace level:\n{log}");
+    assert!(
+        log.lines().count() > 50,
+        "this is no log at trace level:\n{log}"
+    );
     assert!(log.contains("/moscow/stocks"), "requests are logged");
     for secret in ["canary", "api-moscow"] {
         let of_log: Vec<&str> = log.lines().filter(|line| line.contains(secret)).collect();
-        assert!(of_log.is_empty(), "the log tells {secret}:\n{}", of_log.join("\n"));
+        assert!(
+            of_log.is_empty(),
+            "the log tells {secret}:\n{}",
+            of_log.join("\n")
+        );
         assert!(!told.contains(secret), "an answer tells {secret}:\n{told}");
     }
 }
@@ -418,7 +528,10 @@ async fn operate(place: &Place, doors: Doors) -> String {
         (0, "healthcheck"),
     ] {
         let mut command = program();
-        let command = command.args(words.split(' ')).arg("--ops").arg(doors.ops.to_string());
+        let command = command
+            .args(words.split(' '))
+            .arg("--ops")
+            .arg(doors.ops.to_string());
         hear(words, expected, command);
     }
     hear("check", 0, &mut place.command("check"));
@@ -428,7 +541,12 @@ async fn operate(place: &Place, doors: Doors) -> String {
         let file = place.directory.path().join("key");
         std::fs::write(&file, key).unwrap();
         let mut command = program();
-        command.args(["discover", "--market-url", &place.market_url, "--api-key-file"]);
+        command.args([
+            "discover",
+            "--market-url",
+            &place.market_url,
+            "--api-key-file",
+        ]);
         hear("discover", expected, command.arg(file));
     }
     for path in ["/selftest", "/ready-report", "/status"] {
@@ -445,25 +563,90 @@ async fn exercise(doors: Doors, shops: &[Shop]) -> String {
     let feed = update(&[("A", 1)]);
     let feed = feed.as_bytes();
     for (method, target, headers, body) in [
-        ("POST", "/moscow/stocks?auth-token=canary-push+1", vec![], question),
-        ("POST", "/moscow/stocks?auth-token=canary-push%2B1", vec![], question),
-        ("POST", "/moscow/stocks?auth-token=canary-push-2", vec![], b"{".as_slice()),
-        ("POST", "/moscow/stocks?auth-token=canary-wrong", vec![], question),
-        ("GET", "/moscow/stocks?auth-token=canary-push-2", vec![], b""),
-        ("POST", "/nowhere?auth-token=canary-push-2", vec![], question),
-        ("POST", "/moscow/stocks", vec![("Authorization", "canary-push+1")], question),
-        ("POST", "/moscow/stocks", vec![("authorization", "canary-wrong")], question),
-        ("PUT", "/v2/campaigns/12345/offers/stocks", vec![("Api-Key", "canary-feed-1")], feed),
-        ("PUT", "/v2/campaigns/12345/offers/stocks", vec![("api-key", "canary-wrong")], feed),
-        ("PUT", "/v2/campaigns/2/offers/stocks", vec![("API-KEY", "canary-feed-1")], feed),
+        (
+            "POST",
+            "/moscow/stocks?auth-token=canary-push+1",
+            vec![],
+            question,
+        ),
+        (
+            "POST",
+            "/moscow/stocks?auth-token=canary-push%2B1",
+            vec![],
+            question,
+        ),
+        (
+            "POST",
+            "/moscow/stocks?auth-token=canary-push-2",
+            vec![],
+            b"{".as_slice(),
+        ),
+        (
+            "POST",
+            "/moscow/stocks?auth-token=canary-wrong",
+            vec![],
+            question,
+        ),
+        (
+            "GET",
+            "/moscow/stocks?auth-token=canary-push-2",
+            vec![],
+            b"",
+        ),
+        (
+            "POST",
+            "/nowhere?auth-token=canary-push-2",
+            vec![],
+            question,
+        ),
+        (
+            "POST",
+            "/moscow/stocks",
+            vec![("Authorization", "canary-push+1")],
+            question,
+        ),
+        (
+            "POST",
+            "/moscow/stocks",
+            vec![("authorization", "canary-wrong")],
+            question,
+        ),
+        (
+            "PUT",
+            "/v2/campaigns/12345/offers/stocks",
+            vec![("Api-Key", "canary-feed-1")],
+            feed,
+        ),
+        (
+            "PUT",
+            "/v2/campaigns/12345/offers/stocks",
+            vec![("api-key", "canary-wrong")],
+            feed,
+        ),
+        (
+            "PUT",
+            "/v2/campaigns/2/offers/stocks",
+            vec![("API-KEY", "canary-feed-1")],
+            feed,
+        ),
         (
             "PUT",
             "/v2/campaigns/12345/offers/stocks",
             vec![("Authorization", "Bearer canary-feed-2")],
             b"[]",
         ),
-        ("POST", "/v2/campaigns/12345/offers/stocks", vec![("Api-Key", "canary-feed-2")], b"{}"),
-        ("PATCH", "/campaigns/12345/offers/stocks", vec![("Api-Key", "canary-feed-2")], b""),
+        (
+            "POST",
+            "/v2/campaigns/12345/offers/stocks",
+            vec![("Api-Key", "canary-feed-2")],
+            b"{}",
+        ),
+        (
+            "PATCH",
+            "/campaigns/12345/offers/stocks",
+            vec![("Api-Key", "canary-feed-2")],
+            b"",
+        ),
     ] {
         let answer = send(doors.public, method, target, &headers, body).await;
         told.push_str(&format!("{answer:?}{}\n", answer.text()));

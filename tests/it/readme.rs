@@ -21,7 +21,9 @@ fn table(settings: &[Setting]) -> String {
 
 /// The rows under a heading that begin with a setting, blanks between cells evened out.
 fn rows_under(readme: &str, heading: &str) -> Vec<String> {
-    let section = readme.split_once(&format!("\n{heading}\n")).map_or("", |(_, rest)| rest);
+    let section = readme
+        .split_once(&format!("\n{heading}\n"))
+        .map_or("", |(_, rest)| rest);
     section
         .lines()
         .take_while(|line| !line.starts_with('#'))
@@ -40,8 +42,10 @@ fn the_readme_lists_every_setting_with_its_default_and_rule() {
         ("### Each shop", SHOP_SETTINGS),
         ("### Each source", SOURCE_SETTINGS),
     ];
-    let right: String =
-        tables.iter().map(|(heading, list)| format!("{heading}\n\n{}\n", table(list))).collect();
+    let right: String = tables
+        .iter()
+        .map(|(heading, list)| format!("{heading}\n\n{}\n", table(list)))
+        .collect();
     let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("readme-settings.md");
     std::fs::write(&place, &right).unwrap();
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
@@ -55,11 +59,17 @@ fn the_readme_lists_every_setting_with_its_default_and_rule() {
         let surplus = found.iter().filter(|row| !wanted.contains(row));
         faults.extend(surplus.map(|row| format!("{heading} has too {row}")));
         if faults.is_empty() && found != wanted {
-            faults.push(format!("{heading}: the rows are in another order, or twice"));
+            faults.push(format!(
+                "{heading}: the rows are in another order, or twice"
+            ));
         }
     }
     let place = place.display();
-    assert!(faults.is_empty(), "{}\nThe right tables are in {place}", faults.join("\n"));
+    assert!(
+        faults.is_empty(),
+        "{}\nThe right tables are in {place}",
+        faults.join("\n")
+    );
 }
 
 #[test]

@@ -15,7 +15,9 @@ use crate::harness::{Shop, configuration};
 use crate::program::{program, run};
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/sources").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures/sources")
+        .join(name)
 }
 
 /// Rehearses with these words: the exit code, what is printed, and what went wrong.
@@ -46,11 +48,23 @@ async fn an_export_goes_all_the_way_and_what_is_wrong_with_it_is_told() {
         ],
     );
     // And as its settings would have it.
-    let words = ["--from", export.to_str().unwrap(), "--set", "fraction=floor"];
-    let words = [&words[..], &["--set", "suspicious_sku=take", "--method", "business"]].concat();
+    let words = [
+        "--from",
+        export.to_str().unwrap(),
+        "--set",
+        "fraction=floor",
+    ];
+    let words = [
+        &words[..],
+        &["--set", "suspicious_sku=take", "--method", "business"],
+    ]
+    .concat();
     let (code, stdout, stderr) = rehearse(&words);
     assert_eq!(code, Some(0), "{stdout}{stderr}");
-    assert_says(&stdout, &["7 rows, 7 taken, 0 rejected", "6 SKUs to answer for"]);
+    assert_says(
+        &stdout,
+        &["7 rows, 7 taken, 0 rejected", "6 SKUs to answer for"],
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,7 +86,10 @@ async fn a_file_that_cannot_be_taken_ends_it_with_the_reason() {
             "1c-export-windows-1251.csv",
             "HELD, as it would be in earnest: 2 of 6 rows are rejected or suspicious",
         ),
-        ("feed.xml", "FAILED, kind file: it names 2 warehouses, '1', 'Склад'"),
+        (
+            "feed.xml",
+            "FAILED, kind file: it names 2 warehouses, '1', 'Склад'",
+        ),
     ] {
         let (code, stdout, stderr) = rehearse(&["--from", fixture(name).to_str().unwrap()]);
         assert_eq!((code, stderr.as_str()), (Some(1), ""), "{stdout}");
@@ -91,7 +108,11 @@ fn old_handler() -> (String, Arc<Mutex<Vec<Value>>>, Tasks) {
         assert_eq!(headers["authorization"], "old-token");
         let question: Value = serde_json::from_str(&body).unwrap();
         heard.lock().unwrap().push(question.clone());
-        let skus = question["skus"].as_array().unwrap().iter().filter_map(Value::as_str);
+        let skus = question["skus"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(Value::as_str);
         let items = skus.filter(|sku| *sku != "left-out").map(|sku| {
             let count = match sku {
                 "sold" => (50 - sold.fetch_add(1, Ordering::Relaxed)).to_string(),
@@ -127,9 +148,19 @@ async fn an_old_handler_is_asked_and_what_it_says_arrives() {
     let (code, _, stderr) = rehearse(&asks);
     assert_eq!(code, Some(1));
     assert_says(&stderr, &["for which SKUs", "--skus-file"]);
-    assert!(questions.lock().unwrap().is_empty(), "nobody is asked before all is known");
+    assert!(
+        questions.lock().unwrap().is_empty(),
+        "nobody is asked before all is known"
+    );
 
-    let more = ["--skus-file", &skus, "--set", "part_skus=2", "--set", "ask_warehouse=77"];
+    let more = [
+        "--skus-file",
+        &skus,
+        "--set",
+        "part_skus=2",
+        "--set",
+        "ask_warehouse=77",
+    ];
     let (code, stdout, stderr) = rehearse(&[&asks[..], &more].concat());
     assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
     assert_says(
@@ -149,7 +180,12 @@ async fn an_old_handler_is_asked_and_what_it_says_arrives() {
     }
     // A file of any other kind says as well which SKUs there are.
     let export = fixture("shop-export.csv");
-    let more = ["--from", export.to_str().unwrap(), "--set", "fraction=floor"];
+    let more = [
+        "--from",
+        export.to_str().unwrap(),
+        "--set",
+        "fraction=floor",
+    ];
     let more = [&more[..], &["--set", "ask_warehouse=77"]].concat();
     let (code, stdout, stderr) = rehearse(&[&asks[..], &more].concat());
     assert_eq!(code, Some(0), "{stdout}{stderr}");
@@ -172,14 +208,23 @@ async fn the_sources_of_a_configuration_are_rehearsed_as_they_are_set() {
     write("stockbridge.toml", &text);
     write("password", "secret-of-1c");
     write("map.csv", "said;sku;pack\nкоробка;A;10\nкоробка;B;1\n");
-    write("hall.csv", "sku;Склад;quantity\nкоробка;Юг;35\nC;Север;4\nC;Юг;5\nD;Запад;9\nE;Юг;1\n");
+    write(
+        "hall.csv",
+        "sku;Склад;quantity\nкоробка;Юг;35\nC;Север;4\nC;Юг;5\nD;Запад;9\nE;Юг;1\n",
+    );
     write("attic-1.csv", "sku;quantity\nA;7\nC;1\n");
     write("attic-2.csv", "sku;quantity\nF;1000\n");
     let file = directory.path().join("stockbridge.toml");
     let rehearse = |words: &[&str]| {
         let mut command = program();
-        command.arg("rehearse").arg("--config").arg(&file).args(words);
-        run(command.envs(variables.iter().cloned()).env_remove("RUST_LOG"))
+        command
+            .arg("rehearse")
+            .arg("--config")
+            .arg(&file)
+            .args(words);
+        run(command
+            .envs(variables.iter().cloned())
+            .env_remove("RUST_LOG"))
     };
     // 1C would come by itself.
     let (code, stdout, stderr) = rehearse(&[]);
@@ -188,18 +233,30 @@ async fn the_sources_of_a_configuration_are_rehearsed_as_they_are_set() {
     let (code, stdout, stderr) = rehearse(&["--source", "hall"]);
     assert_eq!(code, Some(0), "{stdout}{stderr}");
     // A, B, C, and E, of which the buffer leaves nothing; of D nothing is said here.
-    assert_says(&stdout, &["4 SKUs to answer for, 1 of them sold out", "All is well"]);
+    assert_says(
+        &stdout,
+        &["4 SKUs to answer for, 1 of them sold out", "All is well"],
+    );
     let (code, stdout, stderr) = rehearse(&["--source", "attic", "--shop", "moscow"]);
     assert_eq!(code, Some(0), "{stdout}{stderr}");
-    assert_says(&stdout, &["3 SKUs to answer for, 1 of them sold out", "All is well"]);
+    assert_says(
+        &stdout,
+        &["3 SKUs to answer for, 1 of them sold out", "All is well"],
+    );
     let export = fixture("offers.xml");
     let export = export.to_str().unwrap();
     let (code, stdout, stderr) = rehearse(&["--source", "ledger", "--from", export]);
-    assert!(code == Some(0) || stdout.contains("HELD"), "{stdout}{stderr}");
+    assert!(
+        code == Some(0) || stdout.contains("HELD"),
+        "{stdout}{stderr}"
+    );
     assert_says(&stdout, &["ledger       kind file"]);
     let (code, _, stderr) = rehearse(&["--source", "cellar"]);
     assert_eq!(code, Some(1));
-    assert_says(&stderr, &["no source 'cellar', its sources are: hall, attic, ledger"]);
+    assert_says(
+        &stderr,
+        &["no source 'cellar', its sources are: hall, attic, ledger"],
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -215,10 +272,22 @@ async fn several_sources_are_one_stock() {
     write("attic.csv", "sku;quantity\nA;3\nF;1000\n");
     let file = directory.path().join("stockbridge.toml");
     let mut command = program();
-    command.arg("rehearse").arg("--config").arg(&file).envs(variables).env_remove("RUST_LOG");
+    command
+        .arg("rehearse")
+        .arg("--config")
+        .arg(&file)
+        .envs(variables)
+        .env_remove("RUST_LOG");
     let (code, stdout, stderr) = run(&mut command);
     assert_eq!(code, Some(0), "{stdout}{stderr}");
-    assert_says(&stdout, &["hall         kind file", "attic        kind file", "All is well"]);
+    assert_says(
+        &stdout,
+        &[
+            "hall         kind file",
+            "attic        kind file",
+            "All is well",
+        ],
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,8 +14,11 @@ async fn who_asked_and_who_said_it_survives_a_restart_and_costs_no_log() {
     let mut house = House::set_up(market(&shops), &shops, "", clock).await;
     let shop = house.shop().clone();
     house.doors().feed(&shop, &[("A", 1)]).await;
-    let last_seq =
-        async |house: &House| house.doors().status().await["store"]["last_seq"].as_i64().unwrap();
+    let last_seq = async |house: &House| {
+        house.doors().status().await["store"]["last_seq"]
+            .as_i64()
+            .unwrap()
+    };
     let fed = last_seq(&house).await;
     for _ in 0..50 {
         house.doors().counts(&shop, &["A", "stranger"]).await;
@@ -27,7 +30,12 @@ async fn who_asked_and_who_said_it_survives_a_restart_and_costs_no_log() {
     let marked = last_seq(&house).await;
     assert!(marked > fed, "the marks are on disk");
     let told = async |house: &House, sku: &str| {
-        house.doors().operator("GET", &format!("/explain?sku={sku}"), "").await.1[0].take()
+        house
+            .doors()
+            .operator("GET", &format!("/explain?sku={sku}"), "")
+            .await
+            .1[0]
+            .take()
     };
     let marks = serde_json::json!([{ "warehouse": 569_667, "hour": "2026-11-20T16:00:00Z" }]);
     let known = told(&house, "A").await;
@@ -35,7 +43,10 @@ async fn who_asked_and_who_said_it_survives_a_restart_and_costs_no_log() {
     assert_eq!(known["book"]["last_asserted_hour"], "2026-11-20T16:00:00Z");
     assert_eq!(known["book"]["origin"], "put /v2/campaigns");
     let stranger = told(&house, "stranger").await;
-    assert_eq!((&stranger["book"], &stranger["asked"]), (&Value::Null, &marks));
+    assert_eq!(
+        (&stranger["book"], &stranger["asked"]),
+        (&Value::Null, &marks)
+    );
     let sources = &house.doors().status().await["shops"][0]["sources"];
     assert_eq!(sources[0]["origin"], "put /v2/campaigns");
     // Asked for again in the same stretch, nothing is written, not even at the end.
@@ -56,7 +67,10 @@ async fn a_source_that_falls_silent_is_noticed_until_it_says_anything() {
     let clock = Clock::starting_at(two_hours_ago);
     let mut house = House::set_up(market(&shops), &shops, "stale_hours = 1\n", clock).await;
     let same = dated("A", 5, &two_hours_ago.to_rfc3339());
-    assert_eq!(house.doors().put(&shops[0], same.as_bytes()).await.status, 200);
+    assert_eq!(
+        house.doors().put(&shops[0], same.as_bytes()).await.status,
+        200
+    );
     house.settle().await;
     assert_eq!(house.doors().alarms().await, []);
     house.restart_by(Clock::wall()).await;
@@ -72,9 +86,15 @@ async fn a_source_that_falls_silent_is_noticed_until_it_says_anything() {
     assert_eq!(house.doors().alarms().await.len(), 1);
     let (_, report) = house.doors().operator("GET", "/ready-report", "").await;
     let reasons = report["shops"][0]["reasons"].to_string();
-    assert!(reasons.contains("no source has said anything for 2 h"), "{reasons}");
+    assert!(
+        reasons.contains("no source has said anything for 2 h"),
+        "{reasons}"
+    );
     // It says nothing new, but it is alive.
-    assert_eq!(house.doors().put(&shops[0], same.as_bytes()).await.status, 200);
+    assert_eq!(
+        house.doors().put(&shops[0], same.as_bytes()).await.status,
+        200
+    );
     assert_eq!(house.doors().alarms().await, []);
     assert_eq!(house.market.report().requests, 1);
 }

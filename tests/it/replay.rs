@@ -10,7 +10,10 @@ use crate::wire::{Line, send};
 
 /// The secrets of `fixtures/house.toml`. The first is the documentation's own example.
 const SECRETS: [(&str, &str); 6] = [
-    ("DOCUMENTATION_PUSH_TOKEN", "41FBAC4A763D480999DAEDAC09B36CBB200000016A894A28"),
+    (
+        "DOCUMENTATION_PUSH_TOKEN",
+        "41FBAC4A763D480999DAEDAC09B36CBB200000016A894A28",
+    ),
     ("DOCUMENTATION_FEED_KEY", "feed-of-documentation"),
     ("MOSCOW_PUSH_TOKEN", "y+B/t0ken="),
     ("MOSCOW_FEED_KEY", "feed-of-moscow"),
@@ -44,7 +47,11 @@ async fn replay(side: &str) {
         for (number, exchange) in read(&file).iter().enumerate() {
             if let Err(difference) = play(&house, exchange).await {
                 let name = file.file_name().unwrap().display();
-                writeln!(differences, "{side}/{name}, exchange {number}: {difference}").unwrap();
+                writeln!(
+                    differences,
+                    "{side}/{name}, exchange {number}: {difference}"
+                )
+                .unwrap();
             }
         }
     }
@@ -57,11 +64,17 @@ async fn play(house: &House, exchange: &Exchange) -> Result<(), String> {
     let answer = line.hear().await?;
     let text = answer.text();
     if answer.status != exchange.status {
-        return Err(format!("status {} instead of {}: {text}", answer.status, exchange.status));
+        return Err(format!(
+            "status {} instead of {}: {text}",
+            answer.status, exchange.status
+        ));
     }
     for (name, value) in &exchange.headers {
         if answer.header(name) != Some(value) {
-            return Err(format!("{name} is {:?}, not {value:?}", answer.header(name)));
+            return Err(format!(
+                "{name} is {:?}, not {value:?}",
+                answer.header(name)
+            ));
         }
     }
     if answer.body != exchange.body {
@@ -82,7 +95,14 @@ async fn house() -> House {
         let target = format!("/v2/campaigns/{campaign}/offers/stocks");
         let body = serde_json::json!({ "skus": stock[shop] }).to_string();
         let headers = [("Api-Key", key.as_str())];
-        let answer = send(house.doors().public, "PUT", &target, &headers, body.as_bytes()).await;
+        let answer = send(
+            house.doors().public,
+            "PUT",
+            &target,
+            &headers,
+            body.as_bytes(),
+        )
+        .await;
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
     house
@@ -95,8 +115,10 @@ fn fixtures() -> PathBuf {
 fn files(side: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(fixtures().join(side)).unwrap();
     let is_exchange = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "http");
-    let mut files: Vec<_> =
-        entries.map(|entry| entry.unwrap().path()).filter(is_exchange).collect();
+    let mut files: Vec<_> = entries
+        .map(|entry| entry.unwrap().path())
+        .filter(is_exchange)
+        .collect();
     files.sort();
     assert!(files.len() > 10, "where are the fixtures?");
     files
@@ -108,8 +130,15 @@ fn read(file: &Path) -> Vec<Exchange> {
     let text = String::from_utf8(bytes).unwrap();
     let (origin, exchanges) = text.split_once(">>>\n").unwrap();
     let is_comment = |line: &str| line.starts_with("# ");
-    assert!(!origin.is_empty() && origin.lines().all(is_comment), "{}", file.display());
-    exchanges.split("\n>>>\n").map(|exchange| parse(exchange, file)).collect()
+    assert!(
+        !origin.is_empty() && origin.lines().all(is_comment),
+        "{}",
+        file.display()
+    );
+    exchanges
+        .split("\n>>>\n")
+        .map(|exchange| parse(exchange, file))
+        .collect()
 }
 
 fn parse(exchange: &str, file: &Path) -> Exchange {
@@ -123,11 +152,18 @@ fn parse(exchange: &str, file: &Path) -> Exchange {
     let mut lines = expected.lines();
     let status = lines.next().unwrap().parse().unwrap();
     let headers = lines.map(|line| whole(line.split_once(": "))).collect();
-    let promised = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+    let promised = head
+        .lines()
+        .find_map(|line| line.strip_prefix("Content-Length: "));
     let promised = promised.map_or(0, |length| length.parse().unwrap());
     // Only a body that is too large to be taken may be left out.
     let is_whole = promised == sent.len() || (status == 413 && sent.is_empty());
-    assert!(is_whole, "{}: the body has {} bytes, not {promised}", file.display(), sent.len());
+    assert!(
+        is_whole,
+        "{}: the body has {} bytes, not {promised}",
+        file.display(),
+        sent.len()
+    );
     Exchange {
         request: format!("{}\r\n\r\n{sent}", head.replace('\n', "\r\n")).into_bytes(),
         status,

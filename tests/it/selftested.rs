@@ -31,7 +31,10 @@ async fn begin(doors: Doors, sku: &str) -> (u16, Value) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_check_hides_sends_reads_back_and_shows_in_this_order() {
-    let shops = [Shop::moscow(), Shop::new("omsk", 2, 22).set("migrate = \"dry-run\"")];
+    let shops = [
+        Shop::moscow(),
+        Shop::new("omsk", 2, 22).set("migrate = \"dry-run\""),
+    ];
     let house = House::with(&shops).await;
     let doors = house.doors();
     for (shop, campaign) in [(&shops[0], CAMPAIGN), (&shops[1], 2)] {
@@ -41,7 +44,12 @@ async fn the_check_hides_sends_reads_back_and_shows_in_this_order() {
         let words = ["selftest", "--shop", &shop.name, "--sku", "Плед 1", "--yes"];
         let (code, stdout, stderr) = ask(doors, &words);
         assert_eq!(code, Some(0), "{stdout}{stderr}");
-        for said in ["sent 5", "the Market shows it", "shows the product again", "works"] {
+        for said in [
+            "sent 5",
+            "the Market shows it",
+            "shows the product again",
+            "works",
+        ] {
             assert!(stdout.contains(said), "{said} is not in\n{stdout}");
         }
         assert!(!house.market.is_hidden(campaign, "Плед 1"));
@@ -49,7 +57,9 @@ async fn the_check_hides_sends_reads_back_and_shows_in_this_order() {
         let mut calls = [Call::Aside; 7];
         (calls[3], calls[4]) = (Call::Update, Call::ReadBack);
         let made = house.market.requests();
-        let made = made[before..].iter().filter(|logged| logged.campaign == campaign);
+        let made = made[before..]
+            .iter()
+            .filter(|logged| logged.campaign == campaign);
         // A dry run reads the Market's copy back by itself.
         let own = made.filter(|logged| logged.call != Call::ReadBack || logged.bytes > 20);
         let own: Vec<Call> = own.map(|logged| logged.call).collect();
@@ -66,13 +76,26 @@ async fn what_the_seller_has_hidden_himself_stays_hidden() {
     let (doors, shop) = (house.doors(), house.shop());
     doors.feed(shop, &[("A", 5)]).await;
     house.settle().await;
-    let market = house.market_url.trim_start_matches("http://").parse().unwrap();
+    let market = house
+        .market_url
+        .trim_start_matches("http://")
+        .parse()
+        .unwrap();
     let body = br#"{"hiddenOffers":[{"offerId":"A"}]}"#;
-    let headers = [("Api-Key", "api-moscow"), ("Content-Type", "application/json")];
+    let headers = [
+        ("Api-Key", "api-moscow"),
+        ("Content-Type", "application/json"),
+    ];
     let target = "/v2/campaigns/12345/hidden-offers";
-    assert_eq!(send(market, "POST", target, &headers, body).await.status, 200);
+    assert_eq!(
+        send(market, "POST", target, &headers, body).await.status,
+        200
+    );
     let requests = house.market.report().requests;
-    let (code, stdout, _) = ask(doors, &["selftest", "--shop", "moscow", "--sku", "A", "--yes"]);
+    let (code, stdout, _) = ask(
+        doors,
+        &["selftest", "--shop", "moscow", "--sku", "A", "--yes"],
+    );
     assert_eq!(code, Some(1), "{stdout}");
     assert!(stdout.contains("the product is hidden already"), "{stdout}");
     assert!(house.market.is_hidden(CAMPAIGN, "A"));
@@ -89,7 +112,9 @@ async fn nothing_is_touched_without_a_yes_or_without_a_reason_to_hope() {
     ];
     let mut house = House::with(&shops).await;
     let doors = house.doors();
-    house.market.set_faults(FaultPlan::none().poisoned(["bad".to_owned()], true));
+    house
+        .market
+        .set_faults(FaultPlan::none().poisoned(["bad".to_owned()], true));
     house.market.revoke_key("api-paused");
     house.excuse(&shops[2], "its key is revoked");
     doors.feed(&shops[0], &[("A", 5), ("bad", 1)]).await;
@@ -99,8 +124,16 @@ async fn nothing_is_touched_without_a_yes_or_without_a_reason_to_hope() {
     let is_paused = |status: &Value| of(status, &shops[2])["migrator"]["state"] == "paused";
     doors.until("the last is paused", is_paused).await;
     for (shop, sku, told) in [
-        ("moscow", "nobody's", "has not said how many there are of 'nobody's'"),
-        ("moscow", "bad", "nothing of it can be sent now: the Market refuses it"),
+        (
+            "moscow",
+            "nobody's",
+            "has not said how many there are of 'nobody's'",
+        ),
+        (
+            "moscow",
+            "bad",
+            "nothing of it can be sent now: the Market refuses it",
+        ),
         ("moscow", "", "''"),
         ("nowhere", "A", "shop 'nowhere' is unknown"),
         ("omsk", "A", "migrate is off"),
@@ -120,7 +153,12 @@ async fn nothing_is_touched_without_a_yes_or_without_a_reason_to_hope() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        child.stdin.take().unwrap().write_all(answer.as_bytes()).unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(answer.as_bytes())
+            .unwrap();
         let output = block_in_place(|| child.wait_with_output().unwrap());
         let stdout = String::from_utf8(output.stdout).unwrap();
         assert_eq!(output.status.code(), Some(1), "{stdout}");
@@ -140,7 +178,10 @@ async fn nothing_is_touched_without_a_yes_or_without_a_reason_to_hope() {
 async fn cut_in_the_middle(shop: &Shop) -> (Place, Served) {
     let shops = [shop.clone(), Shop::new("other", 2, 22)];
     let visible_after = Duration::from_hours(1);
-    let market = Market::new(MarketConfig { visible_after, ..market_config(&shops) });
+    let market = Market::new(MarketConfig {
+        visible_after,
+        ..market_config(&shops)
+    });
     let place = Place::beside(market, &shops[..1], "").await;
     let served = place.serve();
     served.doors.feed(shop, &[("A", 5)]).await;
@@ -166,9 +207,18 @@ async fn after_kill_9_the_next_start_shows_the_product_and_sounds_the_alarm_unti
     let mut served = place.serve();
     assert_eq!(served.doors.alarms().await, hidden());
     let (status, refused) = begin(served.doors, "A").await;
-    assert_eq!((status, &refused["error"]["code"]), (409, &"RUNNING".into()));
-    let (_, tests) = served.doors.operator("GET", "/selftest?shop=moscow", "").await;
-    assert_eq!((&tests[0]["state"], &tests[0]["is_shown"]), (&"running".into(), &false.into()));
+    assert_eq!(
+        (status, &refused["error"]["code"]),
+        (409, &"RUNNING".into())
+    );
+    let (_, tests) = served
+        .doors
+        .operator("GET", "/selftest?shop=moscow", "")
+        .await;
+    assert_eq!(
+        (&tests[0]["state"], &tests[0]["is_shown"]),
+        (&"running".into(), &false.into())
+    );
     // Killed once more, it is still not forgotten.
     served.kill();
     let mut served = place.serve();
@@ -192,10 +242,18 @@ async fn sigterm_in_the_middle_shows_the_product_first_with_whichever_key_is_goo
     let shop = Shop::moscow().secret("API_KEY_2", "second-api-moscow");
     let (place, mut served) = cut_in_the_middle(&shop).await;
     let (status, refused) = begin(served.doors, "A").await;
-    assert_eq!((status, &refused["error"]["code"]), (409, &"RUNNING".into()));
+    assert_eq!(
+        (status, &refused["error"]["code"]),
+        (409, &"RUNNING".into())
+    );
     place.market.revoke_key("api-moscow");
     served.tell("-TERM");
-    assert_eq!(served.ended().await.code(), Some(0), "{}", served.whole_log());
+    assert_eq!(
+        served.ended().await.code(),
+        Some(0),
+        "{}",
+        served.whole_log()
+    );
     assert!(!place.market.is_hidden(CAMPAIGN, "A"));
     let served = place.serve();
     assert_eq!(served.doors.alarms().await, []);
@@ -219,18 +277,27 @@ async fn a_product_left_hidden_is_told_of_where_nobody_shows_it() {
     assert_eq!(served.doors.alarms().await, hidden());
     let status = served.doors.status().await;
     let text = status["alarms"][0]["text"].as_str().unwrap();
-    assert!(text.contains("'A'") && text.contains("campaign 12345"), "{text}");
+    assert!(
+        text.contains("'A'") && text.contains("campaign 12345"),
+        "{text}"
+    );
     served.kill();
     let mut elsewhere = shop.clone();
     elsewhere.campaign = 2;
     let mut served = serve_as(elsewhere);
     let alarms = served.doors.alarms().await;
     assert!(
-        alarms.iter().any(|(alarm, about)| alarm == "selftest_hidden" && about.contains("12345"))
+        alarms
+            .iter()
+            .any(|(alarm, about)| alarm == "selftest_hidden" && about.contains("12345"))
     );
     served.kill();
     assert!(place.market.is_hidden(CAMPAIGN, "A"));
-    assert_eq!(place.market.report().offers_shown, 0, "nothing of another place is shown");
+    assert_eq!(
+        place.market.report().offers_shown,
+        0,
+        "nothing of another place is shown"
+    );
     let served = serve_as(shop.clone());
     let no_alarm = |status: &Value| status["alarms"].as_array().unwrap().is_empty();
     served.doors.until("it is shown again", no_alarm).await;

@@ -73,7 +73,9 @@ fn moscow(path: &str) -> Option<String> {
 fn discover(directory: &Path, key: &str, url: &str) -> Command {
     std::fs::write(directory.join("api_key"), key).unwrap();
     let mut command = program();
-    command.current_dir(directory).args(["discover", "--api-key-file", "api_key"]);
+    command
+        .current_dir(directory)
+        .args(["discover", "--api-key-file", "api_key"]);
     command.args(["--market-url", url]);
     command
 }
@@ -86,12 +88,16 @@ async fn what_discover_prints_is_taken_by_check() {
     let mut command = discover(directory.path(), KEY, &url);
     let (code, stdout, stderr) = run(command.args(["21234571", "48123456"]));
     assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
-    for said in ["# 21234571 «Чайная лавка FBY» is a campaign id", "# 48123456 is nothing this key"]
-    {
+    for said in [
+        "# 21234571 «Чайная лавка FBY» is a campaign id",
+        "# 48123456 is nothing this key",
+    ] {
         assert!(stdout.contains(said), "{said} is not in\n{stdout}");
     }
     assert!(!stdout.contains(KEY), "{stdout}");
-    let names = stdout.lines().filter_map(|line| line.strip_prefix("name = \""));
+    let names = stdout
+        .lines()
+        .filter_map(|line| line.strip_prefix("name = \""));
     for name in names.map(|name| name.trim_end_matches('"')) {
         for kind in ["push_token", "feed_key"] {
             std::fs::write(directory.path().join(format!("{name}.{kind}")), "a-secret").unwrap();
@@ -101,8 +107,14 @@ async fn what_discover_prints_is_taken_by_check() {
     std::fs::write(&file, stdout).unwrap();
     let (code, printed, stderr) = run(program().arg("check").arg("--config").arg(&file));
     assert_eq!(code, Some(0), "{stderr}");
-    assert!(printed.contains(&format!("market_url = \"{url}\"")), "{printed}");
-    assert!(printed.contains("campaign = 21234567\nfeed_campaigns = [21234568]\n"), "{printed}");
+    assert!(
+        printed.contains(&format!("market_url = \"{url}\"")),
+        "{printed}"
+    );
+    assert!(
+        printed.contains("campaign = 21234567\nfeed_campaigns = [21234568]\n"),
+        "{printed}"
+    );
     tasks.stop();
 }
 
@@ -113,21 +125,31 @@ async fn discover_without_a_shop_fails_and_says_why() {
     let directory = tempfile::tempdir().unwrap();
     let (code, stdout, stderr) = run(&mut discover(directory.path(), "canary-wrong", &url));
     assert_eq!((code, stdout.as_str()), (Some(1), ""));
-    assert!(stderr.contains("status 401") && !stderr.contains("canary"), "{stderr}");
+    assert!(
+        stderr.contains("status 401") && !stderr.contains("canary"),
+        "{stderr}"
+    );
     tasks.stop();
 }
 
 /// The configuration of a running house, with a few more settings at its top.
 fn doctor(house: &House, market: &str, more: &str) -> Command {
-    let shops: Vec<Shop> =
-        house.shops.iter().map(|shop| shop.clone().secret("API_KEY", KEY)).collect();
+    let shops: Vec<Shop> = house
+        .shops
+        .iter()
+        .map(|shop| shop.clone().secret("API_KEY", KEY))
+        .collect();
     let (text, variables) = configuration(market, &shops);
     let ops = format!("ops_listen = \"{}\"", house.doors().ops);
     let text = text.replace("ops_listen = \"127.0.0.1:0\"", &ops);
     let file = house.directory.path().join("doctor.toml");
     std::fs::write(&file, format!("instance = \"it\"\n{more}{text}")).unwrap();
     let mut command = program();
-    command.arg("doctor").arg("--config").arg(file).envs(variables);
+    command
+        .arg("doctor")
+        .arg("--config")
+        .arg(file)
+        .envs(variables);
     command
 }
 
@@ -135,7 +157,9 @@ fn checks(report: &str, level: &str) -> Vec<String> {
     let report: Value = serde_json::from_str(report).unwrap();
     let all = report["checks"].as_array().unwrap().iter();
     let those = all.filter(|check| check["level"] == level);
-    those.map(|check| format!("{}: {}", check["about"], check["what"])).collect()
+    those
+        .map(|check| format!("{}: {}", check["about"], check["what"]))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,7 +174,10 @@ async fn doctor_finds_a_house_in_order_and_keeps_its_secrets() {
     let (code, lines, stderr) = run(&mut command);
     assert_eq!((code, stderr.as_str()), (Some(0), ""), "{lines}");
     let (_, report, _) = run(command.arg("--json"));
-    assert!(!lines.contains("FAIL") && checks(&report, "FAIL").is_empty(), "{lines}{report}");
+    assert!(
+        !lines.contains("FAIL") && checks(&report, "FAIL").is_empty(),
+        "{lines}{report}"
+    );
     let well = checks(&report, "OK").join("\n");
     for said in [
         "a service is running, pid",
@@ -163,7 +190,10 @@ async fn doctor_finds_a_house_in_order_and_keeps_its_secrets() {
         assert!(well.contains(said), "{said} is not in\n{well}");
     }
     for secret in [KEY, "push-moscow", "feed-moscow"] {
-        assert!(!lines.contains(secret) && !report.contains(secret), "{secret} is told");
+        assert!(
+            !lines.contains(secret) && !report.contains(secret),
+            "{secret} is told"
+        );
     }
     tasks.stop();
 }
@@ -178,10 +208,17 @@ async fn doctor_fails_but_looks_at_everything() {
     let (code, report, stderr) = run(doctor(&house, &url, &elsewhere).arg("--json"));
     assert_eq!(code, Some(1), "{stderr}");
     let bad = checks(&report, "FAIL").join("\n");
-    for said in ["does not see 12345", "a wrong token must be 403, and 404 came"] {
+    for said in [
+        "does not see 12345",
+        "a wrong token must be 403, and 404 came",
+    ] {
         assert!(bad.contains(said), "{said} is not in\n{bad}");
     }
-    assert!(checks(&report, "WARN").iter().any(|line| line.contains("has no stock of it yet")));
+    assert!(
+        checks(&report, "WARN")
+            .iter()
+            .any(|line| line.contains("has no stock of it yet"))
+    );
     tasks.stop();
 }
 
@@ -198,9 +235,15 @@ async fn doctor_on_a_bad_configuration_exits_78() {
 
 async fn start_rehearsal(campaigns: Vec<CampaignConfig>, tasks: &Tasks) -> (Market, String) {
     let weak = [Scope::OffersAndCardsManagementReadOnly];
-    let config = MarketConfig { campaigns, ..MarketConfig::new(Clock::wall()) };
+    let config = MarketConfig {
+        campaigns,
+        ..MarketConfig::new(Clock::wall())
+    };
     let market = Market::new(config.scoped("weak", &weak));
-    let address = market.start(SocketAddr::from(([127, 0, 0, 1], 0)), tasks).await.unwrap();
+    let address = market
+        .start(SocketAddr::from(([127, 0, 0, 1], 0)), tasks)
+        .await
+        .unwrap();
     (market, format!("http://{address}"))
 }
 
@@ -216,7 +259,10 @@ fn two_cabinets() -> Vec<CampaignConfig> {
         campaign(102, 12, 5).in_group(9, "Склады"),
         campaign(201, 21, 6),
         campaign(202, 22, 6),
-        CampaignConfig { availability: closed, ..campaign(203, 23, 6) },
+        CampaignConfig {
+            availability: closed,
+            ..campaign(203, 23, 6)
+        },
     ]
 }
 
@@ -235,7 +281,9 @@ async fn what_discover_prints_is_checked_examined_and_served_as_it_is() {
     ] {
         assert!(stdout.contains(said), "{said} is not in\n{stdout}");
     }
-    let names = stdout.lines().filter_map(|line| line.strip_prefix("name = \""));
+    let names = stdout
+        .lines()
+        .filter_map(|line| line.strip_prefix("name = \""));
     for name in names.map(|name| name.trim_end_matches('"')) {
         for kind in ["push_token", "feed_key"] {
             std::fs::write(directory.path().join(format!("{name}.{kind}")), "a-secret").unwrap();
@@ -258,8 +306,11 @@ async fn what_discover_prints_is_checked_examined_and_served_as_it_is() {
             .iter()
             .any(|about| line.contains(about))
     };
-    let bad: Vec<String> =
-        ["FAIL", "WARN"].iter().flat_map(|level| checks(&report, level)).filter(markets).collect();
+    let bad: Vec<String> = ["FAIL", "WARN"]
+        .iter()
+        .flat_map(|level| checks(&report, level))
+        .filter(markets)
+        .collect();
     assert!(bad.is_empty(), "{bad:#?}");
     let good = checks(&report, "OK").join("\n");
     for said in [
@@ -271,11 +322,21 @@ async fn what_discover_prints_is_checked_examined_and_served_as_it_is() {
     }
 
     let served = Served::start(&mut on_it("serve"));
-    let headers = [("Api-Key", "a-secret"), ("Content-Type", "application/json")];
+    let headers = [
+        ("Api-Key", "a-secret"),
+        ("Content-Type", "application/json"),
+    ];
     for (campaign, count) in [(102, 1), (201, 2), (202, 3)] {
         let target = format!("/v2/campaigns/{campaign}/offers/stocks");
         let body = update(&[("A", count)]);
-        let answer = send(served.doors.public, "PUT", &target, &headers, body.as_bytes()).await;
+        let answer = send(
+            served.doors.public,
+            "PUT",
+            &target,
+            &headers,
+            body.as_bytes(),
+        )
+        .await;
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
     let all_sent = |status: &Value| {
@@ -286,7 +347,12 @@ async fn what_discover_prints_is_checked_examined_and_served_as_it_is() {
     // Through one campaign of the group, and each warehouse its own.
     let told = [101, 201, 202].map(|campaign| market.get(campaign, "A").unwrap().count);
     assert_eq!(told, [1, 2, 3]);
-    assert_eq!(market.report().broken_in_all(), 0, "{:?}", market.report().examples);
+    assert_eq!(
+        market.report().broken_in_all(),
+        0,
+        "{:?}",
+        market.report().examples
+    );
     tasks.stop();
 }
 
@@ -314,7 +380,9 @@ async fn doctor_tells_every_shop_what_is_wrong_with_it_on_the_market() {
     let (_, url) = start_rehearsal(two_cabinets(), &tasks).await;
     let keyed = |shop: Shop| shop.secret("API_KEY", KEY);
     let shops = [
-        keyed(Shop::new("grouped", 101, 11)).with_warehouses(&[11, 12]).by_business(5),
+        keyed(Shop::new("grouped", 101, 11))
+            .with_warehouses(&[11, 12])
+            .by_business(5),
         keyed(Shop::new("wrong", 201, 21)).set("business = 5"),
         keyed(Shop::new("closed", 203, 23)),
         keyed(Shop::new("warehouse", 22, 99)),
@@ -325,7 +393,10 @@ async fn doctor_tells_every_shop_what_is_wrong_with_it_on_the_market() {
     let file = directory.path().join("stockbridge.toml");
     std::fs::write(&file, text).unwrap();
     let mut command = program();
-    command.args(["doctor", "--json", "--config"]).arg(&file).envs(variables);
+    command
+        .args(["doctor", "--json", "--config"])
+        .arg(&file)
+        .envs(variables);
     let (code, report, stderr) = run(&mut command);
     assert_eq!(code, Some(1), "{stderr}");
     let bad = checks(&report, "FAIL").join("\n");

@@ -14,12 +14,39 @@ const DOORS: &[(&str, &[&str])] = &[
     ("history", &["stock"]),
     ("http", &["lifecycle"]),
     ("store", &["stock"]),
-    ("ingest", &["stock", "store", "clock", "lifecycle", "telemetry"]),
-    ("legacy", &["stock", "auth_failures", "http", "clock", "lifecycle", "telemetry"]),
-    ("partner", &["stock", "auth_failures", "http", "ingest", "clock", "lifecycle", "telemetry"]),
+    (
+        "ingest",
+        &["stock", "store", "clock", "lifecycle", "telemetry"],
+    ),
+    (
+        "legacy",
+        &[
+            "stock",
+            "auth_failures",
+            "http",
+            "clock",
+            "lifecycle",
+            "telemetry",
+        ],
+    ),
+    (
+        "partner",
+        &[
+            "stock",
+            "auth_failures",
+            "http",
+            "ingest",
+            "clock",
+            "lifecycle",
+            "telemetry",
+        ],
+    ),
     ("migrator", MIGRATOR),
     ("sources", SOURCES),
-    ("rehearsal", &["stock", "legacy", "partner", "http", "clock", "lifecycle"]),
+    (
+        "rehearsal",
+        &["stock", "legacy", "partner", "http", "clock", "lifecycle"],
+    ),
     ("ops", OPS),
     ("config", CONFIG),
     ("app", EVERYTHING),
@@ -43,8 +70,16 @@ const DOORS: &[(&str, &[&str])] = &[
     ),
 ];
 
-const MIGRATOR: &[&str] =
-    &["stock", "store", "history", "partner", "http", "clock", "lifecycle", "telemetry"];
+const MIGRATOR: &[&str] = &[
+    "stock",
+    "store",
+    "history",
+    "partner",
+    "http",
+    "clock",
+    "lifecycle",
+    "telemetry",
+];
 
 const SOURCES: &[&str] = &[
     "stock",
@@ -132,10 +167,18 @@ fn files() -> Vec<(String, PathBuf, String)> {
                 continue;
             }
             let relative = path.strip_prefix(source()).unwrap();
-            let first = relative.components().next().unwrap().as_os_str().to_str().unwrap();
+            let first = relative
+                .components()
+                .next()
+                .unwrap()
+                .as_os_str()
+                .to_str()
+                .unwrap();
             let room = first.trim_end_matches(".rs").to_owned();
             let text = std::fs::read_to_string(&path).unwrap();
-            let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+            let code = text
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"));
             found.push((room, path.clone(), code.collect::<Vec<_>>().join("\n")));
         }
     }
@@ -151,7 +194,12 @@ fn names(code: &str) -> Vec<(String, String)> {
         .map(|rest| {
             let mut parts = rest.split("::");
             let mut part = || {
-                parts.next().unwrap_or_default().split(|c| !is_name(c)).next().unwrap_or_default()
+                parts
+                    .next()
+                    .unwrap_or_default()
+                    .split(|c| !is_name(c))
+                    .next()
+                    .unwrap_or_default()
             };
             (part().to_owned(), part().to_owned())
         })
@@ -164,7 +212,9 @@ fn rooms_meet_only_where_there_is_a_door() {
     let doors: BTreeMap<_, _> = DOORS.iter().copied().collect();
     let mut broken = Vec::new();
     for (room, path, code) in files() {
-        let open = doors.get(room.as_str()).unwrap_or_else(|| panic!("{room} has no doors listed"));
+        let open = doors
+            .get(room.as_str())
+            .unwrap_or_else(|| panic!("{room} has no doors listed"));
         for (other, part) in names(&code) {
             let is_open = other == room || open.contains(&other.as_str());
             let is_wide = NARROW_DOORS.iter().all(|(from, to, parts)| {
@@ -191,8 +241,14 @@ fn only_the_server_side_of_partner_feeds_the_shop() {
 fn the_ground_floor_needs_no_runtime() {
     for (room, path, code) in files() {
         if room == "stock" {
-            for runtime in ["tokio", "axum", "hyper", "tower", "reqwest", "std::fs", "std::net"] {
-                assert!(!code.contains(runtime), "{} names {runtime}", path.display());
+            for runtime in [
+                "tokio", "axum", "hyper", "tower", "reqwest", "std::fs", "std::net",
+            ] {
+                assert!(
+                    !code.contains(runtime),
+                    "{} names {runtime}",
+                    path.display()
+                );
             }
         }
     }
@@ -206,7 +262,12 @@ fn nobody_but_ingest_and_replay_writes_the_book() {
         .filter(|(room, _, code)| room != "stock" && writes(code))
         .map(|(room, _, _)| room)
         .collect();
-    assert!(writers.iter().all(|room| room == "ingest" || room == "store"), "{writers:?}");
+    assert!(
+        writers
+            .iter()
+            .all(|room| room == "ingest" || room == "store"),
+        "{writers:?}"
+    );
 }
 
 #[test]

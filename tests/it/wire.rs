@@ -22,7 +22,10 @@ pub(crate) struct Answer {
 impl Answer {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let is_it = |(given, _): &&(String, String)| given.eq_ignore_ascii_case(name);
-        self.headers.iter().find(is_it).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(is_it)
+            .map(|(_, value)| value.as_str())
     }
 
     pub(crate) fn text(&self) -> String {
@@ -58,7 +61,9 @@ impl Line {
 
     /// The next answer, or why there is none.
     pub(crate) async fn hear(&mut self) -> Result<Answer, String> {
-        timeout(PATIENCE, self.read()).await.unwrap_or_else(|_| Err("no answer in time".to_owned()))
+        timeout(PATIENCE, self.read())
+            .await
+            .unwrap_or_else(|_| Err("no answer in time".to_owned()))
     }
 
     async fn read(&mut self) -> Result<Answer, String> {
@@ -72,14 +77,23 @@ impl Line {
         let head = String::from_utf8(bytes[..end].to_vec()).map_err(|e| e.to_string())?;
         let mut lines = head.split("\r\n");
         let first = lines.next().unwrap_or_default();
-        let status = first.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let status = first
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok());
         let status = status.ok_or_else(|| format!("no status in {first:?}"))?;
         let headers: Vec<(String, String)> = lines
             .filter_map(|line| line.split_once(':'))
             .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
             .collect();
-        let mut answer = Answer { status, headers, body: bytes.split_off(end + 4) };
-        let length = answer.header("content-length").and_then(|length| length.parse().ok());
+        let mut answer = Answer {
+            status,
+            headers,
+            body: bytes.split_off(end + 4),
+        };
+        let length = answer
+            .header("content-length")
+            .and_then(|length| length.parse().ok());
         let length: usize = length.ok_or_else(|| format!("no length in {head:?}"))?;
         while answer.body.len() < length {
             self.read_more(&mut answer.body).await?;
@@ -103,12 +117,21 @@ pub(crate) fn request(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> Vec<u8> {
-    let fields: String =
-        headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    let length =
-        if method == "GET" { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+    let fields: String = headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"))
+        .collect();
+    let length = if method == "GET" {
+        String::new()
+    } else {
+        format!("Content-Length: {}\r\n", body.len())
+    };
     let is_host = |(name, _): &(&str, &str)| name.eq_ignore_ascii_case("host");
-    let host = if headers.iter().any(is_host) { "" } else { "Host: localhost\r\n" };
+    let host = if headers.iter().any(is_host) {
+        ""
+    } else {
+        "Host: localhost\r\n"
+    };
     let head = format!("{method} {target} HTTP/1.1\r\n{host}{fields}{length}\r\n");
     [head.as_bytes(), body].concat()
 }

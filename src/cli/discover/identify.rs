@@ -11,13 +11,21 @@ pub(super) fn identify(
     campaigns: &[Campaign],
     cabinets: &BTreeMap<u64, Cabinet>,
 ) -> Vec<String> {
-    let as_campaign = campaigns.iter().filter(|campaign| campaign.id == number).map(|campaign| {
-        let name = named(number, campaign.name());
-        format!("{name} is a campaign id: for campaign, or for feed_campaigns.")
-    });
-    let as_business = campaigns.iter().find(|campaign| campaign.business_id() == Some(number));
+    let as_campaign = campaigns
+        .iter()
+        .filter(|campaign| campaign.id == number)
+        .map(|campaign| {
+            let name = named(number, campaign.name());
+            format!("{name} is a campaign id: for campaign, or for feed_campaigns.")
+        });
+    let as_business = campaigns
+        .iter()
+        .find(|campaign| campaign.business_id() == Some(number));
     let as_business = as_business.map(|_| {
-        let own = campaigns.iter().filter(|c| c.business_id() == Some(number)).map(|c| c.id);
+        let own = campaigns
+            .iter()
+            .filter(|c| c.business_id() == Some(number))
+            .map(|c| c.id);
         format!(
             "{number} is a business id, of the whole cabinet: for business, never for campaign. \
              Its campaigns are {}.",
@@ -34,7 +42,10 @@ pub(super) fn identify(
             list(group.iter().map(|w| w.id))
         )
     });
-    let as_partner = cabinets.values().flat_map(Cabinet::partner).filter(|p| p.id == number);
+    let as_partner = cabinets
+        .values()
+        .flat_map(Cabinet::partner)
+        .filter(|p| p.id == number);
     let as_partner = as_partner.map(|partner| {
         let name = named(number, partner.name.as_deref().unwrap_or_default());
         format!("{name} is a warehouse id of the methods by business: for partner_warehouses.")
@@ -45,7 +56,11 @@ pub(super) fn identify(
         .chain(as_group)
         .chain(as_partner)
         .collect();
-    if found.is_empty() { vec![about_nothing(number, campaigns)] } else { found }
+    if found.is_empty() {
+        vec![about_nothing(number, campaigns)]
+    } else {
+        found
+    }
 }
 
 fn about_warehouse(warehouse: &Warehouse) -> String {

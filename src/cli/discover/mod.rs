@@ -41,13 +41,18 @@ pub(super) struct Args {
 }
 
 fn market_url(text: &str) -> Result<String, String> {
-    let rule = SETTINGS.iter().find(|setting| setting.key == "market_url").map(|s| s.rule);
+    let rule = SETTINGS
+        .iter()
+        .find(|setting| setting.key == "market_url")
+        .map(|s| s.rule);
     parse_market_url(text).ok_or_else(|| format!("it must be {}", rule.unwrap_or_default()))
 }
 
 fn default_market() -> &'static str {
     let setting = SETTINGS.iter().find(|setting| setting.key == "market_url");
-    setting.and_then(|setting| setting.default).expect("the setting has a default")
+    setting
+        .and_then(|setting| setting.default)
+        .expect("the setting has a default")
 }
 
 /// Prints the tables, and fails unless there is one.
@@ -60,7 +65,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         extra_ca_file: args.ca_file.clone(),
         ..ClientConfig::default()
     };
-    let market = MarketClient::new(client(&outbound).context("prepare to call the Market")?, url);
+    let market = MarketClient::new(
+        client(&outbound).context("prepare to call the Market")?,
+        url,
+    );
     let head = settings(args)?;
     let key_file = absolute(&args.api_key_file)?;
     runtime()?.block_on(async {
@@ -68,10 +76,15 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         for line in complaints(&survey) {
             tell(&line);
         }
-        let Ok(campaigns) = &survey.campaigns else { return Ok(ExitCode::FAILURE) };
+        let Ok(campaigns) = &survey.campaigns else {
+            return Ok(ExitCode::FAILURE);
+        };
         let cabinets = ask_cabinets(&market, &key, campaigns).await;
         let plan = plan(campaigns, &cabinets, &key_file);
-        let ids = args.ids.iter().flat_map(|id| identify(*id, campaigns, &cabinets));
+        let ids = args
+            .ids
+            .iter()
+            .flat_map(|id| identify(*id, campaigns, &cabinets));
         let ids: String = ids.map(|line| format!("# {line}\n")).collect();
         let blank = if ids.is_empty() { "" } else { "\n" };
         say(format!("{head}{ids}{blank}{plan}").trim_end());
@@ -94,7 +107,9 @@ async fn ask_cabinets(
     for business in businesses {
         let cabinet = Cabinet::of(market, key, business).await;
         if let Err(error) = &cabinet.warehouses {
-            tell(&format!("the warehouses of cabinet {business} are not known: {error}"));
+            tell(&format!(
+                "the warehouses of cabinet {business} are not known: {error}"
+            ));
         }
         cabinets.insert(business, cabinet);
     }
@@ -118,13 +133,21 @@ fn complaints(survey: &Survey) -> Vec<String> {
 }
 
 fn missing_scopes(info: &KeyInfo) -> Vec<String> {
-    let has = if info.scopes.is_empty() { "nothing".to_owned() } else { info.scopes.join(", ") };
+    let has = if info.scopes.is_empty() {
+        "nothing".to_owned()
+    } else {
+        info.scopes.join(", ")
+    };
     let mut lines = Vec::new();
     if !info.may_send() {
-        lines.push(format!("this key may not send stock, it has {has}: {TICK_TO_SEND}"));
+        lines.push(format!(
+            "this key may not send stock, it has {has}: {TICK_TO_SEND}"
+        ));
     }
     if !info.may_list_warehouses() {
-        lines.push(format!("this key may not list warehouses, it has {has}: {TICK_TO_LIST}"));
+        lines.push(format!(
+            "this key may not list warehouses, it has {has}: {TICK_TO_LIST}"
+        ));
     }
     lines
 }
@@ -132,11 +155,18 @@ fn missing_scopes(info: &KeyInfo) -> Vec<String> {
 /// The settings above the tables that differ from the defaults.
 fn settings(args: &Args) -> anyhow::Result<String> {
     let mut text = String::new();
-    if let Some(url) = args.market_url.as_deref().filter(|url| *url != default_market()) {
+    if let Some(url) = args
+        .market_url
+        .as_deref()
+        .filter(|url| *url != default_market())
+    {
         text.push_str(&format!("market_url = {}\n", toml::Value::from(url)));
     }
     if let Some(file) = &args.ca_file {
-        text.push_str(&format!("ca_file = {}\n", toml::Value::from(absolute(file)?)));
+        text.push_str(&format!(
+            "ca_file = {}\n",
+            toml::Value::from(absolute(file)?)
+        ));
     }
     if !text.is_empty() {
         text.push('\n');

@@ -17,7 +17,10 @@ impl Names {
     /// one that was given before.
     pub(super) fn derive(&mut self, stock: &str, shop: &str, campaign: u64) -> String {
         let by_number = format!("campaign-{campaign}");
-        let plain = [stock, shop].into_iter().map(plain).find(|name| !name.is_empty());
+        let plain = [stock, shop]
+            .into_iter()
+            .map(plain)
+            .find(|name| !name.is_empty());
         let name = plain.unwrap_or_else(|| by_number.clone());
         // A campaign stands in one table only, so the last one is free but for a joker's name.
         let second = format!("{}-{campaign}", cut(&name, MAX_CHARS - 21));
@@ -81,10 +84,14 @@ mod tests {
     fn names_are_short_and_never_given_twice() {
         let mut names = Names::default();
         let long = "я".repeat(100);
-        let given: BTreeSet<String> =
-            (1..=20).map(|n| names.derive(&long, "", u64::MAX - n)).collect();
+        let given: BTreeSet<String> = (1..=20)
+            .map(|n| names.derive(&long, "", u64::MAX - n))
+            .collect();
         assert_eq!(given.len(), 20);
-        assert!(given.iter().all(|name| name.len() <= MAX_CHARS), "{given:?}");
+        assert!(
+            given.iter().all(|name| name.len() <= MAX_CHARS),
+            "{given:?}"
+        );
         assert_eq!(names.derive("店", "Лавка", 7), "lavka");
         assert_eq!(names.derive("店", "Лавка", 8), "lavka-8");
         assert_eq!(names.derive("", "", 7), "campaign-7");

@@ -58,7 +58,10 @@ pub(super) fn plan(
     api_key_file: &str,
 ) -> Plan {
     let mut planner = Planner {
-        campaigns: campaigns.iter().map(|campaign| (campaign.id, campaign)).collect(),
+        campaigns: campaigns
+            .iter()
+            .map(|campaign| (campaign.id, campaign))
+            .collect(),
         taken: BTreeMap::new(),
         names: Names::default(),
         api_key_file,
@@ -83,7 +86,10 @@ struct Planner<'a> {
 impl<'p> Planner<'p> {
     fn cabinet(&mut self, business: u64, cabinet: &Cabinet) {
         let name = self.campaigns.values().find_map(|campaign| {
-            let of = campaign.business.as_ref().filter(|of| of.id == Some(business))?;
+            let of = campaign
+                .business
+                .as_ref()
+                .filter(|of| of.id == Some(business))?;
             of.name.as_deref()
         });
         let cabinet_name = named(business, name.unwrap_or_default());
@@ -124,7 +130,11 @@ impl<'p> Planner<'p> {
         comments.extend(skipped);
         // Not one that may be gone tomorrow if there is another.
         usable.sort_by_key(|(warehouse, campaign)| {
-            (warehouse.is_switched_off(), warehouse.express == Some(true), campaign.id)
+            (
+                warehouse.is_switched_off(),
+                warehouse.express == Some(true),
+                campaign.id,
+            )
         });
         usable.dedup_by_key(|(_, campaign)| campaign.id);
         let Some(((_, picked), others)) = usable.split_first() else {
@@ -134,7 +144,11 @@ impl<'p> Planner<'p> {
         };
         comments.extend(about_choice(&usable));
         let name = self.names.derive(stock.name, picked.name(), picked.id);
-        self.taken.extend(usable.iter().map(|(_, campaign)| (campaign.id, name.clone())));
+        self.taken.extend(
+            usable
+                .iter()
+                .map(|(_, campaign)| (campaign.id, name.clone())),
+        );
         let mut warehouses: Vec<u64> = stock.warehouses.iter().map(|w| w.id).collect();
         warehouses.sort_unstable();
         warehouses.dedup();
@@ -184,14 +198,22 @@ impl<'p> Planner<'p> {
     /// Campaigns that no warehouse names: most often those whose goods the Market keeps.
     fn without_warehouse(&mut self, cabinets: &BTreeMap<u64, Cabinet>) {
         let is_listed = |campaign: &Campaign| {
-            let cabinet = campaign.business_id().and_then(|business| cabinets.get(&business));
+            let cabinet = campaign
+                .business_id()
+                .and_then(|business| cabinets.get(&business));
             cabinet.is_some_and(|cabinet| {
                 // Without a list nothing can be said.
                 cabinet.warehouses.is_err()
-                    || cabinet.warehouses().iter().any(|w| w.campaign_id == Some(campaign.id))
+                    || cabinet
+                        .warehouses()
+                        .iter()
+                        .any(|w| w.campaign_id == Some(campaign.id))
             })
         };
-        let unlisted = self.campaigns.values().filter(|campaign| !is_listed(campaign));
+        let unlisted = self
+            .campaigns
+            .values()
+            .filter(|campaign| !is_listed(campaign));
         let notes: Vec<String> = unlisted
             .map(|campaign| {
                 let reason = campaign.obstacle();
@@ -212,8 +234,15 @@ impl<'p> Planner<'p> {
 /// Why this campaign of several, and what is special about them.
 fn about_choice(usable: &[(&Warehouse, &Campaign)]) -> Vec<String> {
     let describe = |(_, campaign): &(&Warehouse, &Campaign)| {
-        let kind = campaign.placement_type.as_deref().unwrap_or("kind not told");
-        format!("{} ({})", named(campaign.id, campaign.name()), one_line(kind))
+        let kind = campaign
+            .placement_type
+            .as_deref()
+            .unwrap_or("kind not told");
+        format!(
+            "{} ({})",
+            named(campaign.id, campaign.name()),
+            one_line(kind)
+        )
     };
     let mut lines = Vec::new();
     match usable {
@@ -228,10 +257,16 @@ fn about_choice(usable: &[(&Warehouse, &Campaign)]) -> Vec<String> {
         }
         [] => {}
     }
-    let express: BTreeSet<u64> =
-        usable.iter().filter(|(w, _)| w.express == Some(true)).map(|(w, _)| w.id).collect();
+    let express: BTreeSet<u64> = usable
+        .iter()
+        .filter(|(w, _)| w.express == Some(true))
+        .map(|(w, _)| w.id)
+        .collect();
     if !express.is_empty() {
-        lines.push(format!("Express delivery is possible from: {}.", list(express)));
+        lines.push(format!(
+            "Express delivery is possible from: {}.",
+            list(express)
+        ));
     }
     lines
 }
@@ -245,15 +280,22 @@ fn by_group(warehouses: &[Warehouse]) -> Vec<StockList<'_>> {
         }
     }
     let group_lists = groups.into_iter().map(|(id, members)| {
-        let name =
-            members.iter().find_map(|w| w.group_info.as_ref()?.name.as_deref()).unwrap_or_default();
+        let name = members
+            .iter()
+            .find_map(|w| w.group_info.as_ref()?.name.as_deref())
+            .unwrap_or_default();
         let text = format!(
             "Group {} of warehouses: one stock, so one shop. The Market is told through one \
              campaign of the group, the others follow by themselves.",
             named(id, name)
         );
         let method = Method::Campaign;
-        StockList { why: vec![text], name, warehouses: members, method }
+        StockList {
+            why: vec![text],
+            name,
+            warehouses: members,
+            method,
+        }
     });
     let lone = warehouses.iter().filter(|w| w.group_info.is_none()).map(|warehouse| {
         let text = format!(
@@ -282,20 +324,35 @@ fn by_partner_warehouse<'a>(
         }
     }
     let found = matched.into_iter().map(|(partner, members)| {
-        let names = members.iter().map(|w| named(w.id, w.name())).collect::<Vec<_>>().join(", ");
+        let names = members
+            .iter()
+            .map(|w| named(w.id, w.name()))
+            .collect::<Vec<_>>()
+            .join(", ");
         let text = format!(
             "Warehouse {names}: the cabinet has no groups of warehouses, and such a one is told \
              by business. There it has the number {partner}."
         );
         let name = members.first().map_or("", |w| w.name());
-        let method = Method::Business { business, partner_warehouses: vec![partner] };
-        StockList { why: vec![text], name, warehouses: members, method }
+        let method = Method::Business {
+            business,
+            partner_warehouses: vec![partner],
+        };
+        StockList {
+            why: vec![text],
+            name,
+            warehouses: members,
+            method,
+        }
     });
     let lost = lost.into_iter().map(|warehouse| StockList {
         why: why_lost(warehouse, cabinet),
         name: warehouse.name(),
         warehouses: vec![warehouse],
-        method: Method::Business { business, partner_warehouses: Vec::new() },
+        method: Method::Business {
+            business,
+            partner_warehouses: Vec::new(),
+        },
     });
     found.chain(lost).collect()
 }
@@ -327,7 +384,9 @@ fn why_lost(warehouse: &Warehouse, cabinet: &Cabinet) -> Vec<String> {
     let known = match &cabinet.partner {
         Some(Err(error)) => format!("could not be asked: {error}"),
         Some(Ok(partner)) => {
-            let each = partner.iter().map(|p| named(p.id, p.name.as_deref().unwrap_or_default()));
+            let each = partner
+                .iter()
+                .map(|p| named(p.id, p.name.as_deref().unwrap_or_default()));
             format!("are: {}", each.collect::<Vec<_>>().join(", "))
         }
         None => "were not asked".to_owned(),
@@ -372,11 +431,16 @@ impl fmt::Display for Plan {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = &self.name;
-        self.comments.iter().try_for_each(|line| writeln!(f, "# {line}"))?;
+        self.comments
+            .iter()
+            .try_for_each(|line| writeln!(f, "# {line}"))?;
         writeln!(f, "[[shops]]")?;
         writeln!(f, "name = \"{name}\"")?;
         writeln!(f, "warehouses = {:?}", self.warehouses)?;
-        writeln!(f, "# What stands before /stocks in the address that the cabinet has for us.")?;
+        writeln!(
+            f,
+            "# What stands before /stocks in the address that the cabinet has for us."
+        )?;
         writeln!(f, "base_path = \"/{name}\"")?;
         writeln!(f, "campaign = {}", self.campaign)?;
         if !self.feed_campaigns.is_empty() {
@@ -384,7 +448,10 @@ impl fmt::Display for Table {
         }
         match &self.method {
             Method::Campaign => writeln!(f, "method = \"campaign\"")?,
-            Method::Business { business, partner_warehouses } => {
+            Method::Business {
+                business,
+                partner_warehouses,
+            } => {
                 writeln!(f, "method = \"business\"\nbusiness = {business}")?;
                 if partner_warehouses.is_empty() {
                     writeln!(f, "migrate = \"off\"")?;
@@ -395,6 +462,10 @@ impl fmt::Display for Table {
         }
         writeln!(f, "push_token_file = \"{name}.push_token\"")?;
         writeln!(f, "feed_key_file = \"{name}.feed_key\"")?;
-        writeln!(f, "api_key_file = {}", toml::Value::from(self.api_key_file.as_str()))
+        writeln!(
+            f,
+            "api_key_file = {}",
+            toml::Value::from(self.api_key_file.as_str())
+        )
     }
 }

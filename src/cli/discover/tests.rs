@@ -36,16 +36,23 @@ fn planned(campaigns: Value, cabinets: &BTreeMap<u64, Cabinet>) -> Plan {
 
 fn only(plan: &Plan) -> &Table {
     let shops: Vec<&Table> = plan.shops().collect();
-    let [only] = shops[..] else { panic!("not one shop:\n{plan}") };
+    let [only] = shops[..] else {
+        panic!("not one shop:\n{plan}")
+    };
     only
 }
 
 /// The configuration as `check` would read it, with a secret in every file.
 fn read(plan: &Plan) -> Config {
     let text = plan.to_string();
-    let names = text.lines().filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
+    let names = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
     let secrets = names.flat_map(|name| {
-        let place = format!("STOCKBRIDGE_SHOPS_{}_", name.to_uppercase().replace('-', "_"));
+        let place = format!(
+            "STOCKBRIDGE_SHOPS_{}_",
+            name.to_uppercase().replace('-', "_")
+        );
         ["PUSH_TOKEN", "FEED_KEY", "API_KEY"].map(|key| (format!("{place}{key}"), key.to_owned()))
     });
     Config::parse(&text, secrets.collect(), Path::new(""))
@@ -61,10 +68,16 @@ fn a_group_is_one_shop_told_through_one_open_campaign() {
         campaign(4, "of the Market", "FBY", "AVAILABLE"),
     ]);
     let groups = |id| warehouse(id * 10, id, Some(9));
-    let plan = planned(campaigns, &cabinets(json!([groups(3), groups(1), groups(2)]), None));
+    let plan = planned(
+        campaigns,
+        &cabinets(json!([groups(3), groups(1), groups(2)]), None),
+    );
     let table = only(&plan);
     assert_eq!((table.campaign, &table.feed_campaigns[..]), (2, &[3][..]));
-    assert_eq!((&table.warehouses[..], &table.method), (&[10, 20, 30][..], &Method::Campaign));
+    assert_eq!(
+        (&table.warehouses[..], &table.method),
+        (&[10, 20, 30][..], &Method::Campaign)
+    );
     let text = plan.to_string();
     for said in [
         "Group 9 «Единый склад»",
@@ -90,19 +103,38 @@ fn a_lone_warehouse_beside_groups_is_told_by_campaign() {
 
 #[test]
 fn a_cabinet_without_groups_is_told_by_business() {
-    let list = json!([warehouse(10, 1, None), warehouse(20, 2, None), warehouse(30, 3, None)]);
+    let list = json!([
+        warehouse(10, 1, None),
+        warehouse(20, 2, None),
+        warehouse(30, 3, None)
+    ]);
     // By its number, by its name, and not at all.
     let partner = json!([{"id": 10, "name": "x"}, {"id": 77, "name": " склад  20"}]);
-    let plan = planned(json!([open(1), open(2), open(3)]), &cabinets(list, Some(partner)));
+    let plan = planned(
+        json!([open(1), open(2), open(3)]),
+        &cabinets(list, Some(partner)),
+    );
     let config = read(&plan);
-    let told: Vec<_> =
-        config.shops.iter().map(|s| (s.campaign, s.partner_warehouses.clone())).collect();
+    let told: Vec<_> = config
+        .shops
+        .iter()
+        .map(|s| (s.campaign, s.partner_warehouses.clone()))
+        .collect();
     assert_eq!(told, [(1, vec![10]), (2, vec![77]), (3, vec![30])]);
-    assert!(config.shops.iter().all(|s| s.address.method() == "business" && s.business == Some(5)));
+    assert!(
+        config
+            .shops
+            .iter()
+            .all(|s| s.address.method() == "business" && s.business == Some(5))
+    );
     // Nothing goes out under a number that nobody has confirmed.
     let modes: Vec<_> = config.shops.iter().map(|s| s.migrate.name()).collect();
     assert_eq!(modes, ["on", "on", "off"]);
-    assert!(plan.to_string().contains("the numbers are: 10 «x», 77 «склад 20»"), "{plan}");
+    assert!(
+        plan.to_string()
+            .contains("the numbers are: 10 «x», 77 «склад 20»"),
+        "{plan}"
+    );
 }
 
 #[test]
@@ -114,7 +146,11 @@ fn warehouses_that_are_one_to_the_methods_by_business_are_one_shop() {
     let plan = planned(json!([open(1), open(2)]), &cabinets(list, Some(partner)));
     let table = only(&plan);
     assert_eq!((&table.warehouses[..], table.campaign), (&[10, 20][..], 1));
-    assert!(plan.to_string().contains("Express delivery is possible from: 20."), "{plan}");
+    assert!(
+        plan.to_string()
+            .contains("Express delivery is possible from: 20."),
+        "{plan}"
+    );
     read(&plan);
 }
 
@@ -123,23 +159,39 @@ fn a_campaign_never_stands_in_two_tables() {
     let list = json!([warehouse(10, 1, Some(9)), warehouse(20, 1, None)]);
     let plan = planned(json!([open(1)]), &cabinets(list, None));
     assert_eq!(only(&plan).warehouses, [10]);
-    assert!(plan.to_string().contains("it stands in the table edinyy-sklad already"), "{plan}");
+    assert!(
+        plan.to_string()
+            .contains("it stands in the table edinyy-sklad already"),
+        "{plan}"
+    );
 }
 
 #[test]
 fn what_cannot_be_listed_is_said_and_is_no_shop() {
-    let refused = || CabinetError::Refused { status: 403, words: "no\nscope".to_owned() };
-    let cabinet = Cabinet { warehouses: Err(refused()), partner: None };
+    let refused = || CabinetError::Refused {
+        status: 403,
+        words: "no\nscope".to_owned(),
+    };
+    let cabinet = Cabinet {
+        warehouses: Err(refused()),
+        partner: None,
+    };
     let plan = planned(json!([open(1)]), &BTreeMap::from([(5, cabinet)]));
     assert!(plan.shops().next().is_none());
-    assert!(plan.to_string().contains("no list of warehouses. the Market refuses"), "{plan}");
+    assert!(
+        plan.to_string()
+            .contains("no list of warehouses. the Market refuses"),
+        "{plan}"
+    );
 }
 
 #[test]
 fn a_number_is_told_from_its_look_alikes() {
     let campaigns: Vec<Campaign> = serde_json::from_value(json!([open(1), open(2)])).unwrap();
-    let cabinets =
-        cabinets(json!([warehouse(10, 1, Some(9))]), Some(json!([{"id": 77, "name": "x"}])));
+    let cabinets = cabinets(
+        json!([warehouse(10, 1, Some(9))]),
+        Some(json!([{"id": 77, "name": "x"}])),
+    );
     let about = |number| identify(number, &campaigns, &cabinets).join(" ");
     for (number, said) in [
         (2, "2 «shop 2» is a campaign id"),
@@ -147,8 +199,14 @@ fn a_number_is_told_from_its_look_alikes() {
             5,
             "is a business id, of the whole cabinet: for business, never for campaign. Its campaigns are 1, 2",
         ),
-        (10, "10 «Склад 10» is a warehouse id: for warehouses; its campaign is 1"),
-        (9, "the id of a group of warehouses, which no setting takes. In it are the warehouses 10"),
+        (
+            10,
+            "10 «Склад 10» is a warehouse id: for warehouses; its campaign is 1",
+        ),
+        (
+            9,
+            "the id of a group of warehouses, which no setting takes. In it are the warehouses 10",
+        ),
         (77, "for partner_warehouses"),
         (
             404,

@@ -38,7 +38,11 @@ fn parse_time(tag: u8, text: &str) -> Option<DateTime<Utc>> {
         UTC_TIME => format!("19{text}"),
         _ => return None,
     };
-    Some(NaiveDateTime::parse_from_str(&full, "%Y%m%d%H%M%SZ").ok()?.and_utc())
+    Some(
+        NaiveDateTime::parse_from_str(&full, "%Y%m%d%H%M%SZ")
+            .ok()?
+            .and_utc(),
+    )
 }
 
 /// A run of DER elements.
@@ -56,7 +60,12 @@ impl<'a> Der<'a> {
             if bytes.is_empty() || bytes.len() > 3 {
                 return None;
             }
-            (bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)), rest)
+            (
+                bytes
+                    .iter()
+                    .fold(0, |sum, byte| sum << 8 | usize::from(*byte)),
+                rest,
+            )
         };
         let (contents, rest) = rest.split_at_checked(length)?;
         self.0 = rest;
@@ -64,7 +73,9 @@ impl<'a> Der<'a> {
     }
 
     fn expect(&mut self, tag: u8) -> Option<&'a [u8]> {
-        self.element().filter(|(found, _)| *found == tag).map(|(_, contents)| contents)
+        self.element()
+            .filter(|(found, _)| *found == tag)
+            .map(|(_, contents)| contents)
     }
 }
 
@@ -92,7 +103,11 @@ mod tests {
         for (tag, text, expected) in [
             (UTC_TIME, "491231235959Z", Some("2049-12-31T23:59:59+00:00")),
             (UTC_TIME, "500101000000Z", Some("1950-01-01T00:00:00+00:00")),
-            (GENERALIZED_TIME, "20500101000000Z", Some("2050-01-01T00:00:00+00:00")),
+            (
+                GENERALIZED_TIME,
+                "20500101000000Z",
+                Some("2050-01-01T00:00:00+00:00"),
+            ),
             (UTC_TIME, "20500101000000Z", None),
             (INTEGER, "491231235959Z", None),
             (UTC_TIME, "№", None),

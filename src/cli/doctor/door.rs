@@ -76,9 +76,14 @@ pub(super) async fn examine(
             return vec![Finding::fail(about, what, "mend the system's certificates")];
         }
     };
-    let shops =
-        config.shops.iter().map(|shop| knock(&http, url, shop, service.is_cold(&shop.name)));
-    let knocks: Vec<Knocks> = futures_util::stream::iter(shops).buffered(PARALLEL).collect().await;
+    let shops = config
+        .shops
+        .iter()
+        .map(|shop| knock(&http, url, shop, service.is_cold(&shop.name)));
+    let knocks: Vec<Knocks> = futures_util::stream::iter(shops)
+        .buffered(PARALLEL)
+        .collect()
+        .await;
     let mut findings: Vec<Finding> = judge_certificates(&knocks, now).into_iter().collect();
     for (shop, knocks) in config.shops.iter().zip(&knocks) {
         findings.extend(judge_door(&format!("door of {}", shop.name), knocks));
@@ -117,7 +122,11 @@ async fn knock(http: &reqwest::Client, url: &str, shop: &ShopConfig, is_cold: bo
         Some(token) => post(http, &url, token.expose(), body).await,
         None => Err(Silence::Other("the shop has no token".to_owned())),
     };
-    Knocks { wrong, right, is_cold }
+    Knocks {
+        wrong,
+        right,
+        is_cold,
+    }
 }
 
 async fn post(
@@ -133,18 +142,32 @@ async fn post(
             .header(CONTENT_TYPE, "application/json;charset=utf-8")
             .body(body);
         let answer = request.send().await.map_err(reqwest::Error::without_url)?;
-        let text = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
+        let text = |name| {
+            answer
+                .headers()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+        };
         let location = text(LOCATION).map(one_line);
-        let certificate = answer.extensions().get::<TlsInfo>().and_then(TlsInfo::peer_certificate);
+        let certificate = answer
+            .extensions()
+            .get::<TlsInfo>()
+            .and_then(TlsInfo::peer_certificate);
         let certified_until = certificate.and_then(certificate::not_after);
         let status = answer.status().as_u16();
         let body = read_answer(answer, MAX_BYTES).await?.to_vec();
-        anyhow::Ok(Seen { status, location, body, certified_until })
+        anyhow::Ok(Seen {
+            status,
+            location,
+            body,
+            certified_until,
+        })
     };
-    call.await.map_err(|error: anyhow::Error| match refused_certificate(&error) {
-        Some(reason) => Silence::Certificate(one_line(&reason.to_string())),
-        None => Silence::Other(one_line(&format!("{error:#}"))),
-    })
+    call.await
+        .map_err(|error: anyhow::Error| match refused_certificate(&error) {
+            Some(reason) => Silence::Certificate(one_line(&reason.to_string())),
+            None => Silence::Other(one_line(&format!("{error:#}"))),
+        })
 }
 
 /// What is wrong with the certificate, if it is that.
@@ -165,7 +188,11 @@ fn of_tls<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls
 
 /// One finding for all doors, which stand behind one name: the worst of what they showed.
 fn judge_certificates(knocks: &[Knocks], now: DateTime<Utc>) -> Option<Finding> {
-    let all = || knocks.iter().flat_map(|knocks| [&knocks.wrong, &knocks.right]);
+    let all = || {
+        knocks
+            .iter()
+            .flat_map(|knocks| [&knocks.wrong, &knocks.right])
+    };
     let refused = all().find_map(|knock| match knock {
         Err(Silence::Certificate(reason)) => Some(reason),
         Err(Silence::Other(_)) | Ok(_) => None,
@@ -175,7 +202,9 @@ fn judge_certificates(knocks: &[Knocks], now: DateTime<Utc>) -> Option<Finding> 
                     authority, with all certificates between (the full chain)";
         return Some(Finding::fail("certificate", reason.clone(), todo));
     }
-    let until = all().filter_map(|knock| knock.as_ref().ok()?.certified_until).min()?;
+    let until = all()
+        .filter_map(|knock| knock.as_ref().ok()?.certified_until)
+        .min()?;
     Some(judge_certificate(until, now))
 }
 
@@ -188,7 +217,11 @@ fn judge_certificate(until: DateTime<Utc>, now: DateTime<Utc>) -> Finding {
     );
     let todo = "renew it, and see why that does not happen by itself";
     if until < now {
-        Finding::fail(about, format!("it ended on {}", until.format("%Y-%m-%d")), todo)
+        Finding::fail(
+            about,
+            format!("it ended on {}", until.format("%Y-%m-%d")),
+            todo,
+        )
     } else if until - now < CERTIFICATE_NEAR {
         Finding::warn(about, what, todo)
     } else {
@@ -267,9 +300,15 @@ fn meaning(seen: &Seen) -> (String, &'static str) {
         300..=399 => {
             let location = seen.location.as_deref().unwrap_or("nowhere");
             let meaning = format!("a redirect to {location}, which the Market does not follow");
-            return (meaning, "put the final address into public_url and the cabinet");
+            return (
+                meaning,
+                "put the final address into public_url and the cabinet",
+            );
         }
-        200 => ("somebody else answers at this path", "send POST of this very path to listen"),
+        200 => (
+            "somebody else answers at this path",
+            "send POST of this very path to listen",
+        ),
         401 => {
             let meaning = "the proxy asks for a password of its own";
             (meaning, "let POST of this very path through without one")
@@ -280,22 +319,35 @@ fn meaning(seen: &Seen) -> (String, &'static str) {
         }
         404 if is_ours => {
             let meaning = "it reaches us, but the running service has no shop at this path";
-            (meaning, "set base_path to what the cabinet has, and restart the service")
+            (
+                meaning,
+                "set base_path to what the cabinet has, and restart the service",
+            )
         }
         404 => {
             let meaning = "the proxy, or the shop's own program, has nothing at this path";
-            (meaning, "send POST of base_path and /stocks to listen, the path unchanged")
+            (
+                meaning,
+                "send POST of base_path and /stocks to listen, the path unchanged",
+            )
         }
         405 => ("the proxy lets no POST through", "allow POST for this path"),
-        413 => ("the proxy takes no such body", "allow bodies up to 2 MiB for this path"),
-        502 | 504 => {
-            ("the proxy does not reach us", "start the service, and let the proxy call listen")
-        }
+        413 => (
+            "the proxy takes no such body",
+            "allow bodies up to 2 MiB for this path",
+        ),
+        502 | 504 => (
+            "the proxy does not reach us",
+            "start the service, and let the proxy call listen",
+        ),
         503 => {
             let meaning = "the proxy, or a service that is starting, has nobody to answer";
             (meaning, "start the service, and let the proxy call listen")
         }
-        _ => ("that is no answer of ours", "send POST of this very path to listen"),
+        _ => (
+            "that is no answer of ours",
+            "send POST of this very path to listen",
+        ),
     };
     (meaning.to_owned(), todo)
 }
@@ -312,7 +364,9 @@ struct Code {
 
 /// The code of our own way to refuse, if it is that.
 fn our_code(body: &[u8]) -> Option<String> {
-    serde_json::from_slice::<Refused>(body).ok().map(|refused| refused.error.code)
+    serde_json::from_slice::<Refused>(body)
+        .ok()
+        .map(|refused| refused.error.code)
 }
 
 fn is_our_answer(body: &[u8]) -> bool {
@@ -329,7 +383,11 @@ mod tests {
     use super::*;
 
     fn seen(status: u16, body: &str) -> Seen {
-        Seen { status, body: body.as_bytes().to_vec(), ..Seen::default() }
+        Seen {
+            status,
+            body: body.as_bytes().to_vec(),
+            ..Seen::default()
+        }
     }
 
     fn refused(code: &str) -> String {
@@ -344,22 +402,44 @@ mod tests {
     fn what_came_instead_of_403_tells_of_the_proxy() {
         assert_eq!(judge_wrong("door", &seen(403, "")).level, Level::Ok);
         for (status, body, said) in [
-            (404, "<html>", "the proxy, or the shop's own program, has nothing at this path"),
-            (404, &*refused("NOT_FOUND"), "the running service has no shop at this path"),
+            (
+                404,
+                "<html>",
+                "the proxy, or the shop's own program, has nothing at this path",
+            ),
+            (
+                404,
+                &*refused("NOT_FOUND"),
+                "the running service has no shop at this path",
+            ),
             (502, "", "the proxy does not reach us"),
             (200, "{}", "somebody else answers"),
             (418, "", "no answer of ours"),
         ] {
             let finding = judge_wrong("door", &seen(status, body));
-            assert!(finding.level == Level::Fail && finding.what.contains(said), "{finding}");
+            assert!(
+                finding.level == Level::Fail && finding.what.contains(said),
+                "{finding}"
+            );
         }
-        let redirect = Seen { status: 301, location: Some("https://b/".into()), ..Seen::default() };
+        let redirect = Seen {
+            status: 301,
+            location: Some("https://b/".into()),
+            ..Seen::default()
+        };
         let finding = judge_wrong("door", &redirect);
-        assert!(finding.what.contains("a redirect to https://b/"), "{finding}");
+        assert!(
+            finding.what.contains("a redirect to https://b/"),
+            "{finding}"
+        );
     }
 
     fn knocks(wrong: Result<Seen, Silence>, right: Result<Seen, Silence>) -> Knocks {
-        Knocks { wrong, right, is_cold: false }
+        Knocks {
+            wrong,
+            right,
+            is_cold: false,
+        }
     }
 
     #[test]
@@ -374,7 +454,10 @@ mod tests {
         let all = [knocks(bad(), bad()), knocks(bad(), bad())];
         let finding = judge_certificates(&all, now).unwrap();
         assert_eq!((finding.level, &*finding.what), (Level::Fail, "expired"));
-        assert!(all.iter().all(|knocks| judge_door("door", knocks).is_empty()));
+        assert!(
+            all.iter()
+                .all(|knocks| judge_door("door", knocks).is_empty())
+        );
         // In clear, on this machine, there is none.
         assert_eq!(judge_certificates(&[both(403)], now), None);
     }
@@ -383,13 +466,31 @@ mod tests {
     fn the_right_token_is_answered_in_our_shape_or_the_shop_is_cold() {
         assert_eq!(right(&seen(200, r#"{"skus":[]}"#), false).level, Level::Ok);
         assert_eq!(right(&seen(200, "<html>"), false).level, Level::Fail);
-        assert_eq!(right(&seen(503, &refused("NO_STOCK_YET")), false).level, Level::Warn);
-        assert_eq!(right(&seen(400, &refused("BAD_REQUEST")), true).level, Level::Warn);
-        assert_eq!(right(&seen(400, &refused("BAD_REQUEST")), false).level, Level::Fail);
+        assert_eq!(
+            right(&seen(503, &refused("NO_STOCK_YET")), false).level,
+            Level::Warn
+        );
+        assert_eq!(
+            right(&seen(400, &refused("BAD_REQUEST")), true).level,
+            Level::Warn
+        );
+        assert_eq!(
+            right(&seen(400, &refused("BAD_REQUEST")), false).level,
+            Level::Fail
+        );
         assert_eq!(right(&seen(503, "<html>"), false).level, Level::Fail);
         let finding = right(&seen(403, &refused("FORBIDDEN")), false);
-        assert!(finding.to_string().contains("let the proxy pass Authorization on"), "{finding}");
-        assert!(right(&seen(403, "<html>"), false).what.contains("a firewall perhaps"));
+        assert!(
+            finding
+                .to_string()
+                .contains("let the proxy pass Authorization on"),
+            "{finding}"
+        );
+        assert!(
+            right(&seen(403, "<html>"), false)
+                .what
+                .contains("a firewall perhaps")
+        );
     }
 
     #[test]
@@ -397,7 +498,12 @@ mod tests {
         let expired = rustls::Error::InvalidCertificate(rustls::CertificateError::Expired);
         let inner = std::io::Error::new(std::io::ErrorKind::InvalidData, expired);
         let error = anyhow::Error::from(std::io::Error::other(inner)).context("connect");
-        assert!(refused_certificate(&error).unwrap().to_string().contains("Expired"));
+        assert!(
+            refused_certificate(&error)
+                .unwrap()
+                .to_string()
+                .contains("Expired")
+        );
         let cut = anyhow::Error::from(std::io::Error::other("cut"));
         assert_eq!(refused_certificate(&cut), None);
     }
@@ -408,7 +514,11 @@ mod tests {
         let judge = |until: &str| judge_certificate(until.parse().unwrap(), now);
         assert_eq!(judge("2027-01-01T00:00:00Z").level, Level::Ok);
         assert_eq!(judge("2026-12-05T09:59:59Z").level, Level::Warn);
-        assert!(judge("2026-12-05T09:59:59Z").what.ends_with("days left: 13"));
+        assert!(
+            judge("2026-12-05T09:59:59Z")
+                .what
+                .ends_with("days left: 13")
+        );
         assert_eq!(judge("2026-11-21T09:59:59Z").level, Level::Fail);
     }
 }

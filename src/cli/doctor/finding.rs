@@ -29,7 +29,12 @@ pub(super) struct Finding {
 
 impl Finding {
     pub(super) fn ok(about: impl Into<String>, what: impl Into<String>) -> Self {
-        Self { level: Level::Ok, about: about.into(), what: what.into(), todo: None }
+        Self {
+            level: Level::Ok,
+            about: about.into(),
+            what: what.into(),
+            todo: None,
+        }
     }
 
     pub(super) fn warn(
@@ -38,7 +43,12 @@ impl Finding {
         todo: impl Into<String>,
     ) -> Self {
         let (about, what, todo) = (about.into(), what.into(), Some(todo.into()));
-        Self { level: Level::Warn, about, what, todo }
+        Self {
+            level: Level::Warn,
+            about,
+            what,
+            todo,
+        }
     }
 
     pub(super) fn fail(
@@ -46,7 +56,10 @@ impl Finding {
         what: impl Into<String>,
         todo: impl Into<String>,
     ) -> Self {
-        Self { level: Level::Fail, ..Self::warn(about, what, todo) }
+        Self {
+            level: Level::Fail,
+            ..Self::warn(about, what, todo)
+        }
     }
 }
 
@@ -62,7 +75,12 @@ impl fmt::Display for Level {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { level, about, what, todo } = self;
+        let Self {
+            level,
+            about,
+            what,
+            todo,
+        } = self;
         write!(f, "{level:<4}  {about}: {what}")?;
         todo.as_ref().map_or(Ok(()), |todo| write!(f, " -> {todo}"))
     }
@@ -77,9 +95,16 @@ struct Report<'a> {
 
 /// All findings as one JSON object.
 pub(super) fn as_json(findings: &[Finding]) -> String {
-    let level = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Ok);
-    serde_json::to_string_pretty(&Report { level, checks: findings })
-        .expect("texts always make JSON")
+    let level = findings
+        .iter()
+        .map(|finding| finding.level)
+        .max()
+        .unwrap_or(Level::Ok);
+    serde_json::to_string_pretty(&Report {
+        level,
+        checks: findings,
+    })
+    .expect("texts always make JSON")
 }
 
 #[cfg(test)]
@@ -92,7 +117,10 @@ mod tests {
         let lines = findings.each_ref().map(ToString::to_string);
         assert_eq!(lines, ["OK    a: well", "WARN  b: odd -> look"]);
         let json: serde_json::Value = serde_json::from_str(&as_json(&findings)).unwrap();
-        assert_eq!((json["level"].as_str(), json["checks"][0].get("todo")), (Some("WARN"), None));
+        assert_eq!(
+            (json["level"].as_str(), json["checks"][0].get("todo")),
+            (Some("WARN"), None)
+        );
         assert_eq!(json["checks"][1]["about"], "b");
     }
 }

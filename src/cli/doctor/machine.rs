@@ -45,9 +45,16 @@ fn judge_files(mut modes: Vec<(PathBuf, u32)>) -> Vec<Finding> {
         .iter()
         .filter(|(_, mode)| mode & 0o077 != 0)
         .map(|(file, mode)| {
-            let what =
-                format!("{} has mode {:04o}: others can read it", file.display(), mode & 0o7777);
-            Finding::warn("secret files", what, format!("chmod 0400 {}", file.display()))
+            let what = format!(
+                "{} has mode {:04o}: others can read it",
+                file.display(),
+                mode & 0o7777
+            );
+            Finding::warn(
+                "secret files",
+                what,
+                format!("chmod 0400 {}", file.display()),
+            )
         })
         .collect();
     if open.is_empty() {
@@ -65,15 +72,27 @@ fn judge_secrets(shops: &[ShopConfig]) -> Vec<Finding> {
         .flat_map(|shop| {
             let about = format!("secrets of {}", shop.name);
             [
-                ("push_token", "feed_key", same(&shop.push_tokens, &shop.feed_keys)),
+                (
+                    "push_token",
+                    "feed_key",
+                    same(&shop.push_tokens, &shop.feed_keys),
+                ),
                 ("feed_key", "api_key", same(&shop.feed_keys, &shop.api_keys)),
-                ("push_token", "api_key", same(&shop.push_tokens, &shop.api_keys)),
+                (
+                    "push_token",
+                    "api_key",
+                    same(&shop.push_tokens, &shop.api_keys),
+                ),
             ]
             .into_iter()
             .filter(|(_, _, is_same)| *is_same)
             .map(move |(one, other, _)| {
                 let what = format!("{one} and {other} are the same: who has one has both");
-                Finding::warn(about.clone(), what, "make a feed_key of your own for each shop")
+                Finding::warn(
+                    about.clone(),
+                    what,
+                    "make a feed_key of your own for each shop",
+                )
             })
         })
         .collect()
@@ -92,7 +111,10 @@ impl StoreFacts {
     fn of(store: &Path) -> Self {
         // A relative path without a parent is here.
         let here = Path::new(".");
-        let there = store.ancestors().find(|place| place.exists()).unwrap_or(here);
+        let there = store
+            .ancestors()
+            .find(|place| place.exists())
+            .unwrap_or(here);
         let may_write = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
         Self {
             presence: presence(store).map_err(|error| error.to_string()),
@@ -121,9 +143,10 @@ fn judge_store(store: &Path, facts: &StoreFacts) -> Vec<Finding> {
             format!("{place} cannot be written by this user"),
             "give the directory to the user the service runs as, and run doctor as that user",
         ),
-        Ok(Presence::Missing) => {
-            Finding::ok("store", format!("{place} is not there yet, serve will create it"))
-        }
+        Ok(Presence::Missing) => Finding::ok(
+            "store",
+            format!("{place} is not there yet, serve will create it"),
+        ),
         Ok(Presence::Free) => Finding::ok("store", format!("{place} is there, nobody uses it")),
     };
     let space = facts.free.map(|free| {
@@ -162,7 +185,10 @@ fn judge_cutoff(cutoff: NaiveDate, today: NaiveDate) -> Finding {
             format!("the push API ends on {cutoff}, days left: {days}"),
             "forward every shop (migrate = \"on\") before that day",
         ),
-        days => Finding::ok(about, format!("the push API ends on {cutoff}, days left: {days}")),
+        days => Finding::ok(
+            about,
+            format!("the push API ends on {cutoff}, days left: {days}"),
+        ),
     }
 }
 
@@ -181,37 +207,67 @@ mod tests {
         let findings = judge_files(vec![file("b", 0o100_400), file("a", 0o100_640)]);
         assert_eq!(findings.len(), 1);
         let line = findings[0].to_string();
-        assert_eq!(line, "WARN  secret files: a has mode 0640: others can read it -> chmod 0400 a");
-        assert_eq!(levels(&judge_files(vec![file("b", 0o100_600)])), [Level::Ok]);
-        assert!(judge_files(Vec::new()).is_empty(), "all from the environment");
+        assert_eq!(
+            line,
+            "WARN  secret files: a has mode 0640: others can read it -> chmod 0400 a"
+        );
+        assert_eq!(
+            levels(&judge_files(vec![file("b", 0o100_600)])),
+            [Level::Ok]
+        );
+        assert!(
+            judge_files(Vec::new()).is_empty(),
+            "all from the environment"
+        );
     }
 
     #[test]
     fn one_secret_for_two_doors_is_told_and_not_shown() {
         let text = "[[shops]]\nname = \"a\"\nwarehouses = [1]\ncampaign = 1\n";
-        let variables = [("PUSH_TOKEN", "canary-1"), ("FEED_KEY", "canary-1"), ("API_KEY", "x")]
-            .map(|(key, value)| (format!("STOCKBRIDGE_SHOPS_A_{key}"), value.to_owned()));
+        let variables = [
+            ("PUSH_TOKEN", "canary-1"),
+            ("FEED_KEY", "canary-1"),
+            ("API_KEY", "x"),
+        ]
+        .map(|(key, value)| (format!("STOCKBRIDGE_SHOPS_A_{key}"), value.to_owned()));
         let config = Config::parse(text, variables.into(), Path::new("")).unwrap();
         let findings = judge_secrets(&config.shops);
-        let [only] = &findings[..] else { panic!("{findings:?}") };
-        assert!(only.what.starts_with("push_token and feed_key are the same"), "{only}");
+        let [only] = &findings[..] else {
+            panic!("{findings:?}")
+        };
+        assert!(
+            only.what
+                .starts_with("push_token and feed_key are the same"),
+            "{only}"
+        );
         assert!(!only.to_string().contains("canary"));
     }
 
     #[test]
     fn a_store_is_well_if_it_can_be_written_or_is_in_use() {
         let judge = |presence, is_writable, free| {
-            let facts = StoreFacts { presence: Ok(presence), is_writable, free };
+            let facts = StoreFacts {
+                presence: Ok(presence),
+                is_writable,
+                free,
+            };
             levels(&judge_store(Path::new("s"), &facts))
         };
         let plenty = Some(FREE_BYTES);
         assert_eq!(judge(Presence::Free, true, plenty), [Level::Ok, Level::Ok]);
         assert_eq!(judge(Presence::Missing, true, None), [Level::Ok]);
         assert_eq!(judge(Presence::Missing, false, None), [Level::Fail]);
-        assert_eq!(judge(Presence::Free, true, Some(FREE_BYTES - 1)), [Level::Ok, Level::Fail]);
+        assert_eq!(
+            judge(Presence::Free, true, Some(FREE_BYTES - 1)),
+            [Level::Ok, Level::Fail]
+        );
         // Another user's service has it: that we may not write there says nothing.
         assert_eq!(judge(Presence::Held(Some(7)), false, None), [Level::Ok]);
-        let facts = StoreFacts { presence: Err("denied".into()), is_writable: true, free: None };
+        let facts = StoreFacts {
+            presence: Err("denied".into()),
+            is_writable: true,
+            free: None,
+        };
         assert_eq!(levels(&judge_store(Path::new("s"), &facts)), [Level::Fail]);
     }
 

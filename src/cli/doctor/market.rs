@@ -76,10 +76,21 @@ fn forwarded(shops: &[ShopConfig]) -> impl Iterator<Item = &ShopConfig> {
 async fn ask(market: &MarketClient, shops: &[&ShopConfig], clock: Clock) -> Facts {
     let surveys = keys(shops).into_iter().map(async |(key, users, sends)| {
         let survey = Survey::of(market, &key, clock).await;
-        KeyFacts { key, users, sends, survey }
+        KeyFacts {
+            key,
+            users,
+            sends,
+            survey,
+        }
     });
-    let keys = futures_util::stream::iter(surveys).buffered(PARALLEL).collect().await;
-    let mut facts = Facts { keys, cabinets: BTreeMap::new() };
+    let keys = futures_util::stream::iter(surveys)
+        .buffered(PARALLEL)
+        .collect()
+        .await;
+    let mut facts = Facts {
+        keys,
+        cabinets: BTreeMap::new(),
+    };
     for shop in shops {
         for business in facts.businesses(shop) {
             if facts.cabinets.contains_key(&business) {
@@ -115,27 +126,40 @@ fn keys(shops: &[&ShopConfig]) -> Vec<(Secret, Vec<String>, bool)> {
 
 impl Facts {
     fn of_shop<'a>(&'a self, shop: &'a ShopConfig) -> impl Iterator<Item = &'a KeyFacts> {
-        self.keys.iter().filter(|facts| shop.api_keys.contains(&facts.key))
+        self.keys
+            .iter()
+            .filter(|facts| shop.api_keys.contains(&facts.key))
     }
 
     /// The shop's campaign, as any of its keys sees it.
     fn campaign<'a>(&'a self, shop: &'a ShopConfig) -> Option<&'a Campaign> {
-        let mut all = self.of_shop(shop).flat_map(|facts| facts.survey.campaigns());
+        let mut all = self
+            .of_shop(shop)
+            .flat_map(|facts| facts.survey.campaigns());
         all.find(|campaign| campaign.id == shop.campaign)
     }
 
     /// The cabinets to look into: the campaign's, and the one that was set; if the campaign
     /// is not seen, whatever is, so that it can be said what its number is.
     fn businesses(&self, shop: &ShopConfig) -> BTreeSet<u64> {
-        let campaigns = || self.of_shop(shop).flat_map(|facts| facts.survey.campaigns());
+        let campaigns = || {
+            self.of_shop(shop)
+                .flat_map(|facts| facts.survey.campaigns())
+        };
         let is_it = |campaign: &&Campaign| campaign.id == shop.campaign;
         let seen = campaigns().find(is_it).or_else(|| campaigns().next());
-        seen.and_then(Campaign::business_id).into_iter().chain(shop.business).collect()
+        seen.and_then(Campaign::business_id)
+            .into_iter()
+            .chain(shop.business)
+            .collect()
     }
 
     /// The shop's cabinet: the campaign's own, or else the one that was set.
     fn cabinet<'a>(&'a self, shop: &'a ShopConfig) -> Option<(u64, &'a Cabinet)> {
-        let business = self.campaign(shop).and_then(Campaign::business_id).or(shop.business)?;
+        let business = self
+            .campaign(shop)
+            .and_then(Campaign::business_id)
+            .or(shop.business)?;
         Some((business, self.cabinets.get(&business)?))
     }
 
@@ -143,10 +167,17 @@ impl Facts {
     /// none; nothing if both are refused.
     fn lister(&self, shop: &ShopConfig) -> Option<Secret> {
         let may = |facts: &&KeyFacts| {
-            facts.survey.key.as_ref().is_ok_and(|info| info.may_list_warehouses())
+            facts
+                .survey
+                .key
+                .as_ref()
+                .is_ok_and(|info| info.may_list_warehouses())
         };
         let works = |facts: &&KeyFacts| facts.survey.campaigns.is_ok();
-        let best = self.of_shop(shop).find(may).or_else(|| self.of_shop(shop).find(works));
+        let best = self
+            .of_shop(shop)
+            .find(may)
+            .or_else(|| self.of_shop(shop).find(works));
         best.map(|facts| facts.key.clone())
     }
 }
@@ -155,13 +186,18 @@ impl Facts {
 
 fn judge(shops: &[&ShopConfig], facts: &Facts) -> Vec<Finding> {
     let skews = facts.keys.iter().filter_map(|key| key.survey.skew);
-    let mut findings: Vec<Finding> =
-        skews.max_by_key(TimeDelta::abs).map(judge_skew).into_iter().collect();
+    let mut findings: Vec<Finding> = skews
+        .max_by_key(TimeDelta::abs)
+        .map(judge_skew)
+        .into_iter()
+        .collect();
     findings.extend(facts.keys.iter().flat_map(judge_key));
     for shop in shops {
         findings.push(judge_campaign(shop, facts));
         findings.extend(judge_feed_campaigns(shop, facts));
-        let Some((business, cabinet)) = facts.cabinet(shop) else { continue };
+        let Some((business, cabinet)) = facts.cabinet(shop) else {
+            continue;
+        };
         match &cabinet.warehouses {
             Ok(all) => {
                 findings.push(judge_method(shop, business, cabinet));
@@ -170,7 +206,10 @@ fn judge(shops: &[&ShopConfig], facts: &Facts) -> Vec<Finding> {
             }
             Err(error) => findings.push(Finding::warn(
                 format!("warehouses of {}", shop.name),
-                format!("the list is not known, so they were not compared: {}", words(error)),
+                format!(
+                    "the list is not known, so they were not compared: {}",
+                    words(error)
+                ),
                 TICK_TO_LIST,
             )),
         }
@@ -185,7 +224,11 @@ fn words(error: &CabinetError) -> String {
 
 fn judge_skew(skew: TimeDelta) -> Finding {
     let seconds = skew.abs().num_seconds();
-    let direction = if skew > TimeDelta::zero() { "ahead of" } else { "behind" };
+    let direction = if skew > TimeDelta::zero() {
+        "ahead of"
+    } else {
+        "behind"
+    };
     let what = format!("ours is {seconds} s {direction} the Market's");
     let todo = "let this machine take its time from the network (NTP)";
     if skew.abs() > SKEW_BAD {
@@ -207,7 +250,11 @@ fn judge_key(facts: &KeyFacts) -> Vec<Finding> {
         Ok(info) => info,
         Err(error) => return vec![judge_silence(about, error)],
     };
-    let has = if info.scopes.is_empty() { "nothing".to_owned() } else { info.scopes.join(", ") };
+    let has = if info.scopes.is_empty() {
+        "nothing".to_owned()
+    } else {
+        info.scopes.join(", ")
+    };
     let name = one_line(&info.name);
     let mut findings = Vec::new();
     if facts.sends && !info.may_send() {
@@ -225,7 +272,10 @@ fn judge_key(facts: &KeyFacts) -> Vec<Finding> {
         findings.push(Finding::warn(about.clone(), what, TICK_TO_LIST));
     }
     if findings.is_empty() {
-        findings.push(Finding::ok(about, format!("the token «{name}» works and may do all we do")));
+        findings.push(Finding::ok(
+            about,
+            format!("the token «{name}» works and may do all we do"),
+        ));
     }
     findings
 }
@@ -256,18 +306,29 @@ fn judge_campaign(shop: &ShopConfig, facts: &Facts) -> Finding {
     });
     if let Some(key) = blind {
         let sees = key.survey.campaigns();
-        let users = key.users.iter().filter(|user| user.ends_with(&format!(" of {}", shop.name)));
+        let users = key
+            .users
+            .iter()
+            .filter(|user| user.ends_with(&format!(" of {}", shop.name)));
         let users = users.cloned().collect::<Vec<_>>().join(", ");
         let what = format!(
             "{users} does not see {}{}; it sees {}",
             shop.campaign,
             look_alike(shop.campaign, facts),
-            if sees.is_empty() { "none".to_owned() } else { list(sees.iter().map(|c| c.id)) },
+            if sees.is_empty() {
+                "none".to_owned()
+            } else {
+                list(sees.iter().map(|c| c.id))
+            },
         );
         return Finding::fail(about, what, "stockbridge discover says what each number is");
     }
     let Some(campaign) = facts.campaign(shop) else {
-        return Finding::warn(about, "not checked, as no key told its campaigns", "mend the key");
+        return Finding::warn(
+            about,
+            "not checked, as no key told its campaigns",
+            "mend the key",
+        );
     };
     let name = named(campaign.id, campaign.name());
     if let Some(obstacle) = campaign.obstacle() {
@@ -293,7 +354,12 @@ fn look_alike(number: u64, facts: &Facts) -> &'static str {
     if all().any(|campaign| campaign.business_id() == Some(number)) {
         return ", which is the number of the whole cabinet";
     }
-    if facts.cabinets.values().flat_map(Cabinet::warehouses).any(|w| w.id == number) {
+    if facts
+        .cabinets
+        .values()
+        .flat_map(Cabinet::warehouses)
+        .any(|w| w.id == number)
+    {
         return ", which is the number of a warehouse";
     }
     ", which may be the shop id shown in the cabinet, not the campaign id"
@@ -305,7 +371,12 @@ fn judge_feed_campaigns(shop: &ShopConfig, facts: &Facts) -> Option<Finding> {
         let mut all = facts.of_shop(shop).flat_map(|key| key.survey.campaigns());
         all.any(|campaign| campaign.id == *id)
     };
-    let unseen: Vec<u64> = shop.feed_campaigns.iter().copied().filter(|id| !is_seen(id)).collect();
+    let unseen: Vec<u64> = shop
+        .feed_campaigns
+        .iter()
+        .copied()
+        .filter(|id| !is_seen(id))
+        .collect();
     (!unseen.is_empty()).then(|| {
         let about = format!("feed_campaigns of {}", shop.name);
         let what = format!("the key does not see {}", list(unseen));
@@ -316,12 +387,14 @@ fn judge_feed_campaigns(shop: &ShopConfig, facts: &Facts) -> Option<Finding> {
 fn judge_method(shop: &ShopConfig, business: u64, cabinet: &Cabinet) -> Finding {
     let about = format!("method of {}", shop.name);
     match (&shop.address, cabinet.has_groups()) {
-        (Address::Campaign { .. }, true) => {
-            Finding::ok(about, format!("campaign, and the cabinet {business} has groups"))
-        }
-        (Address::Business { .. }, false) => {
-            Finding::ok(about, format!("business, and the cabinet {business} has no groups"))
-        }
+        (Address::Campaign { .. }, true) => Finding::ok(
+            about,
+            format!("campaign, and the cabinet {business} has groups"),
+        ),
+        (Address::Business { .. }, false) => Finding::ok(
+            about,
+            format!("business, and the cabinet {business} has no groups"),
+        ),
         (Address::Business { .. }, true) => Finding::fail(
             about,
             format!(
@@ -346,12 +419,20 @@ fn judge_warehouses(shop: &ShopConfig, all: &[Warehouse]) -> Finding {
     let configured: BTreeSet<u64> = shop.warehouses.iter().copied().collect();
     let expected = sharing(shop, all);
     let is_listed = |id: &u64| all.iter().any(|warehouse| warehouse.id == *id);
-    let unknown: Vec<u64> = configured.iter().copied().filter(|id| !is_listed(id)).collect();
+    let unknown: Vec<u64> = configured
+        .iter()
+        .copied()
+        .filter(|id| !is_listed(id))
+        .collect();
     if !unknown.is_empty() {
         let what = format!(
             "the cabinet has no {}; of this stock it has {}",
             list(unknown),
-            if expected.is_empty() { "none".to_owned() } else { list(expected) }
+            if expected.is_empty() {
+                "none".to_owned()
+            } else {
+                list(expected)
+            }
         );
         return Finding::fail(about, what, "take the numbers stockbridge discover prints");
     }
@@ -368,9 +449,11 @@ fn judge_warehouses(shop: &ShopConfig, all: &[Warehouse]) -> Finding {
         let todo = "give them a [[shops]] table of their own";
         return match shop.address {
             Address::Campaign { .. } => Finding::fail(about, what, todo),
-            Address::Business { .. } => {
-                Finding::warn(about, what, "list their campaigns in feed_campaigns if it is one")
-            }
+            Address::Business { .. } => Finding::warn(
+                about,
+                what,
+                "list their campaigns in feed_campaigns if it is one",
+            ),
         };
     }
     let missing: Vec<u64> = expected.difference(&configured).copied().collect();
@@ -379,9 +462,16 @@ fn judge_warehouses(shop: &ShopConfig, all: &[Warehouse]) -> Finding {
             "{} share this stock and are not listed: the Market may ask for them and get 503",
             list(missing)
         );
-        return Finding::warn(about, what, format!("set warehouses = [{}]", list(expected)));
+        return Finding::warn(
+            about,
+            what,
+            format!("set warehouses = [{}]", list(expected)),
+        );
     }
-    Finding::ok(about, format!("as the Market lists them: {}", list(expected)))
+    Finding::ok(
+        about,
+        format!("as the Market lists them: {}", list(expected)),
+    )
 }
 
 /// The warehouses of the shop's campaigns, and all that are in a group with one of them.
@@ -391,31 +481,60 @@ fn sharing(shop: &ShopConfig, all: &[Warehouse]) -> BTreeSet<u64> {
         warehouse.campaign_id.is_some_and(is_it)
     };
     let own: Vec<&Warehouse> = all.iter().filter(is_ours).collect();
-    let groups: BTreeSet<u64> = own.iter().filter_map(|warehouse| warehouse.group()).collect();
-    let grouped = all.iter().filter(|w| w.group().is_some_and(|group| groups.contains(&group)));
-    own.iter().copied().chain(grouped).map(|warehouse| warehouse.id).collect()
+    let groups: BTreeSet<u64> = own
+        .iter()
+        .filter_map(|warehouse| warehouse.group())
+        .collect();
+    let grouped = all
+        .iter()
+        .filter(|w| w.group().is_some_and(|group| groups.contains(&group)));
+    own.iter()
+        .copied()
+        .chain(grouped)
+        .map(|warehouse| warehouse.id)
+        .collect()
 }
 
 fn judge_partner_warehouses(shop: &ShopConfig, cabinet: &Cabinet) -> Option<Finding> {
-    let Address::Business { warehouses, .. } = &shop.address else { return None };
+    let Address::Business { warehouses, .. } = &shop.address else {
+        return None;
+    };
     let about = format!("partner_warehouses of {}", shop.name);
     let known = match cabinet.partner.as_ref()? {
         Ok(list) => list,
         Err(error) => {
-            let what =
-                format!("the list is not known, so they were not compared: {}", words(error));
+            let what = format!(
+                "the list is not known, so they were not compared: {}",
+                words(error)
+            );
             return Some(Finding::warn(about, what, TICK_TO_LIST));
         }
     };
     let is_known = |id: &u64| known.iter().any(|partner| partner.id == *id);
-    let unknown: Vec<u64> = warehouses.iter().copied().filter(|id| !is_known(id)).collect();
+    let unknown: Vec<u64> = warehouses
+        .iter()
+        .copied()
+        .filter(|id| !is_known(id))
+        .collect();
     Some(if unknown.is_empty() {
-        Finding::ok(about, format!("the Market knows {}", list(warehouses.iter().copied())))
+        Finding::ok(
+            about,
+            format!("the Market knows {}", list(warehouses.iter().copied())),
+        )
     } else {
-        let each = known.iter().map(|p| named(p.id, p.name.as_deref().unwrap_or_default()));
+        let each = known
+            .iter()
+            .map(|p| named(p.id, p.name.as_deref().unwrap_or_default()));
         let known = each.collect::<Vec<_>>().join(", ");
-        let what = format!("the methods by business have no {}; they have {known}", list(unknown));
-        Finding::fail(about, what, "set partner_warehouses to the numbers of this stock")
+        let what = format!(
+            "the methods by business have no {}; they have {known}",
+            list(unknown)
+        );
+        Finding::fail(
+            about,
+            what,
+            "set partner_warehouses to the numbers of this stock",
+        )
     })
 }
 
@@ -423,10 +542,18 @@ fn judge_partner_warehouses(shop: &ShopConfig, cabinet: &Cabinet) -> Option<Find
 fn judge_groups(shops: &[&ShopConfig], facts: &Facts) -> Vec<Finding> {
     let mut by_group: BTreeMap<(u64, u64), BTreeSet<&str>> = BTreeMap::new();
     for shop in shops {
-        let Some((business, cabinet)) = facts.cabinet(shop) else { continue };
-        let own = cabinet.warehouses().iter().filter(|w| w.campaign_id == Some(shop.campaign));
+        let Some((business, cabinet)) = facts.cabinet(shop) else {
+            continue;
+        };
+        let own = cabinet
+            .warehouses()
+            .iter()
+            .filter(|w| w.campaign_id == Some(shop.campaign));
         for group in own.filter_map(Warehouse::group) {
-            by_group.entry((business, group)).or_default().insert(&shop.name);
+            by_group
+                .entry((business, group))
+                .or_default()
+                .insert(&shop.name);
         }
     }
     let shared = by_group.into_iter().filter(|(_, shops)| shops.len() > 1);
@@ -460,13 +587,19 @@ mod tests {
         let secrets = ["PUSH_TOKEN", "FEED_KEY", "API_KEY"]
             .map(|key| (format!("{place}{key}"), format!("canary-{key}")));
         let config = Config::parse(&text, secrets.into(), Path::new(""));
-        config.unwrap_or_else(|faults| panic!("{faults}")).shops.remove(0)
+        config
+            .unwrap_or_else(|faults| panic!("{faults}"))
+            .shops
+            .remove(0)
     }
 
     fn survey(campaigns: Value) -> Survey {
         let scopes = vec!["ALL_METHODS".to_owned()];
         Survey {
-            key: Ok(KeyInfo { name: "t".to_owned(), scopes }),
+            key: Ok(KeyInfo {
+                name: "t".to_owned(),
+                scopes,
+            }),
             campaigns: Ok(serde_json::from_value(campaigns).unwrap()),
             skew: None,
         }
@@ -474,14 +607,21 @@ mod tests {
 
     /// One key that all shops share, and cabinet 5.
     fn facts(shops: &[&ShopConfig], campaigns: Value, warehouses: Value, partner: Value) -> Facts {
-        let [(key, users, sends)] = &keys(shops)[..] else { panic!("one key is shared") };
+        let [(key, users, sends)] = &keys(shops)[..] else {
+            panic!("one key is shared")
+        };
         let (key, users, sends) = (key.clone(), users.clone(), *sends);
         let cabinet = Cabinet {
             warehouses: Ok(serde_json::from_value(warehouses).unwrap()),
             partner: (!partner.is_null()).then(|| Ok(serde_json::from_value(partner).unwrap())),
         };
         Facts {
-            keys: vec![KeyFacts { key, users, sends, survey: survey(campaigns) }],
+            keys: vec![KeyFacts {
+                key,
+                users,
+                sends,
+                survey: survey(campaigns),
+            }],
             cabinets: BTreeMap::from([(5, cabinet)]),
         }
     }
@@ -502,14 +642,22 @@ mod tests {
     #[track_caller]
     fn told(findings: &[Finding], level: Level, words: &str) {
         let is_it = |f: &&Finding| f.level == level && f.to_string().contains(words);
-        assert!(findings.iter().any(|f| is_it(&f)), "{level} {words} is not in {findings:#?}");
+        assert!(
+            findings.iter().any(|f| is_it(&f)),
+            "{level} {words} is not in {findings:#?}"
+        );
     }
 
     #[test]
     fn a_cabinet_as_it_should_be_is_well() {
         let shop = shop("a", 1, &[10, 20], "feed_campaigns = [2]\nbusiness = 5\n");
         let group = json!([warehouse(10, 1, Some(9)), warehouse(20, 2, Some(9))]);
-        let facts = facts(&[&shop], json!([campaign(1), campaign(2)]), group, Value::Null);
+        let facts = facts(
+            &[&shop],
+            json!([campaign(1), campaign(2)]),
+            group,
+            Value::Null,
+        );
         assert_eq!(worst(&judge(&[&shop], &facts)), [""; 0]);
         let by_business = super::tests::shop(
             "a",
@@ -518,8 +666,12 @@ mod tests {
             "method = \"business\"\nbusiness = 5\npartner_warehouses = [77]\n",
         );
         let lone = json!([warehouse(10, 1, None)]);
-        let facts =
-            super::tests::facts(&[&by_business], json!([campaign(1)]), lone, json!([{"id": 77}]));
+        let facts = super::tests::facts(
+            &[&by_business],
+            json!([campaign(1)]),
+            lone,
+            json!([{"id": 77}]),
+        );
         assert_eq!(worst(&judge(&[&by_business], &facts)), [""; 0]);
     }
 
@@ -534,7 +686,10 @@ mod tests {
             let list = json!([warehouse(10, 1, None)]);
             let facts = facts(&[&shop], json!([campaign(1)]), list, Value::Null);
             let finding = judge_campaign(&shop, &facts);
-            assert!(finding.level == Level::Fail && finding.what.contains(said), "{finding}");
+            assert!(
+                finding.level == Level::Fail && finding.what.contains(said),
+                "{finding}"
+            );
             assert!(finding.what.ends_with("it sees 1"), "{finding}");
         }
     }
@@ -543,9 +698,16 @@ mod tests {
     fn a_campaign_that_is_closed_or_elsewhere_is_told() {
         let shop = shop("a", 1, &[10], "business = 6\n");
         let judge = |campaign: Value| {
-            judge_campaign(&shop, &facts(&[&shop], json!([campaign]), json!([]), Value::Null))
+            judge_campaign(
+                &shop,
+                &facts(&[&shop], json!([campaign]), json!([]), Value::Null),
+            )
         };
-        assert!(judge(campaign(1)).what.contains("belongs to the cabinet 5, business is 6"));
+        assert!(
+            judge(campaign(1))
+                .what
+                .contains("belongs to the cabinet 5, business is 6")
+        );
         let mut closed = campaign(1);
         closed["apiAvailability"] = "DISABLED_BY_INACTIVITY".into();
         assert!(judge(closed).what.contains("90 days"));
@@ -573,8 +735,17 @@ mod tests {
     fn two_shops_in_one_group_would_overwrite_each_other() {
         let (a, b) = (shop("a", 1, &[10], ""), shop("b", 2, &[20], ""));
         let group = json!([warehouse(10, 1, Some(9)), warehouse(20, 2, Some(9))]);
-        let facts = facts(&[&a, &b], json!([campaign(1), campaign(2)]), group, Value::Null);
-        told(&judge(&[&a, &b], &facts), Level::Fail, "group 9: the shops a, b feed it");
+        let facts = facts(
+            &[&a, &b],
+            json!([campaign(1), campaign(2)]),
+            group,
+            Value::Null,
+        );
+        told(
+            &judge(&[&a, &b], &facts),
+            Level::Fail,
+            "group 9: the shops a, b feed it",
+        );
         assert!(judge_groups(&[&a], &facts).is_empty());
     }
 
@@ -608,18 +779,33 @@ mod tests {
         let list = json!([warehouse(10, 1, None)]);
         let partner = json!([{"id": 77, "name": "Tula"}]);
         let facts = facts(&[&shop], json!([campaign(1)]), list, partner);
-        told(&judge(&[&shop], &facts), Level::Fail, "have no 10; they have 77 «Tula»");
+        told(
+            &judge(&[&shop], &facts),
+            Level::Fail,
+            "have no 10; they have 77 «Tula»",
+        );
     }
 
     #[test]
     fn a_key_is_judged_by_what_it_is_used_for() {
         let judge = |scope: &str, sends| {
             let mut survey = survey(json!([]));
-            survey.key = Ok(KeyInfo { name: "t".to_owned(), scopes: vec![scope.to_owned()] });
+            survey.key = Ok(KeyInfo {
+                name: "t".to_owned(),
+                scopes: vec![scope.to_owned()],
+            });
             let users = vec!["api_key of a".to_owned()];
             let key = Secret::new("canary");
-            let findings = judge_key(&KeyFacts { key, users, sends, survey });
-            findings.iter().map(|finding| finding.level).collect::<Vec<_>>()
+            let findings = judge_key(&KeyFacts {
+                key,
+                users,
+                sends,
+                survey,
+            });
+            findings
+                .iter()
+                .map(|finding| finding.level)
+                .collect::<Vec<_>>()
         };
         assert_eq!(judge("ALL_METHODS", true), [Level::Ok]);
         assert_eq!(judge("ALL_METHODS_READ_ONLY", true), [Level::Fail]);
@@ -631,13 +817,22 @@ mod tests {
     #[test]
     fn a_key_that_is_refused_does_not_stop_the_rest() {
         let shop = shop("a", 1, &[10], "");
-        let refused =
-            || CabinetError::Refused { status: 401, words: "Api-Key token is invalid".into() };
+        let refused = || CabinetError::Refused {
+            status: 401,
+            words: "Api-Key token is invalid".into(),
+        };
         let mut facts = facts(&[&shop], json!([]), json!([]), Value::Null);
-        facts.keys[0].survey =
-            Survey { key: Err(refused()), campaigns: Err(refused()), skew: None };
+        facts.keys[0].survey = Survey {
+            key: Err(refused()),
+            campaigns: Err(refused()),
+            skew: None,
+        };
         let findings = judge(&[&shop], &facts);
-        told(&findings, Level::Fail, "api_key of a: the Market refuses with status 401");
+        told(
+            &findings,
+            Level::Fail,
+            "api_key of a: the Market refuses with status 401",
+        );
         told(&findings, Level::Warn, "campaign of a: not checked");
         assert!(!format!("{findings:?}").contains("canary"));
     }
@@ -649,6 +844,10 @@ mod tests {
             [level(2_000), level(-2_001), level(60_001)],
             [Level::Ok, Level::Warn, Level::Fail]
         );
-        assert!(judge_skew(TimeDelta::seconds(-5)).what.contains("5 s behind"));
+        assert!(
+            judge_skew(TimeDelta::seconds(-5))
+                .what
+                .contains("5 s behind")
+        );
     }
 }

@@ -32,16 +32,26 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = args.config.load()?;
     let mut findings = vec![Finding::ok(
         "configuration",
-        format!("{} is read, shops: {}", args.config.config.display(), config.shops.len()),
+        format!(
+            "{} is read, shops: {}",
+            args.config.config.display(),
+            config.shops.len()
+        ),
     )];
     findings.extend(runtime()?.block_on(examine(&config, Clock::wall())));
     if args.json {
         say(&as_json(&findings));
     } else {
-        findings.iter().for_each(|finding| say(&finding.to_string()));
+        findings
+            .iter()
+            .for_each(|finding| say(&finding.to_string()));
     }
     let is_bad = findings.iter().any(|finding| finding.level == Level::Fail);
-    Ok(if is_bad { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if is_bad {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 async fn examine(config: &Config, clock: Clock) -> Vec<Finding> {

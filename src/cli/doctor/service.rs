@@ -97,7 +97,10 @@ impl Service {
     /// Whether this shop is known to have no stock.
     pub(super) fn is_cold(&self, name: &str) -> bool {
         match self {
-            Self::Up(status) => status.shops.iter().any(|shop| shop.name == name && shop.cold),
+            Self::Up(status) => status
+                .shops
+                .iter()
+                .any(|shop| shop.name == name && shop.cold),
             Self::Silent(_) | Self::NotReady(_) => false,
         }
     }
@@ -105,8 +108,11 @@ impl Service {
 
 /// Asks `/readyz` and `/status`.
 pub(super) async fn ask(config: &Config) -> Service {
-    let outbound =
-        ClientConfig { total_timeout: PATIENCE, trust: Trust::Nobody, ..ClientConfig::default() };
+    let outbound = ClientConfig {
+        total_timeout: PATIENCE,
+        trust: Trust::Nobody,
+        ..ClientConfig::default()
+    };
     let base = ops_url(config.ops_listen);
     let answered = async {
         let http = client(&outbound)?;
@@ -116,7 +122,9 @@ pub(super) async fn ask(config: &Config) -> Service {
         }
         anyhow::Ok(Service::Up(get(&http, &format!("{base}/status")).await?))
     };
-    answered.await.unwrap_or_else(|error| Service::Silent(format!("{error:#}")))
+    answered
+        .await
+        .unwrap_or_else(|error| Service::Silent(format!("{error:#}")))
 }
 
 async fn get<T: DeserializeOwned>(http: &reqwest::Client, url: &str) -> anyhow::Result<T> {
@@ -142,7 +150,10 @@ pub(super) fn judge(config: &Config, service: &Service, now: DateTime<Utc>) -> V
         }
         Service::Up(status) => status,
     };
-    let mut findings = vec![Finding::ok(about, format!("it serves, and answers on {place}"))];
+    let mut findings = vec![Finding::ok(
+        about,
+        format!("it serves, and answers on {place}"),
+    )];
     findings.extend(status.alarms.iter().map(judge_alarm));
     for shop in &config.shops {
         match status.shops.iter().find(|known| known.name == shop.name) {
@@ -164,8 +175,13 @@ fn judge_alarm(alarm: &Alarm) -> Finding {
     };
     let advice = "see the table of alarms in the README";
     // While these are on, nothing goes out, or a product is not for sale.
-    let is_grave = ["batch_refused", "campaign_paused", "clone_guard", "selftest_hidden"]
-        .contains(&alarm.alarm.as_str());
+    let is_grave = [
+        "batch_refused",
+        "campaign_paused",
+        "clone_guard",
+        "selftest_hidden",
+    ]
+    .contains(&alarm.alarm.as_str());
     if is_grave {
         Finding::fail(about, one_line(&alarm.text), advice)
     } else {
@@ -185,15 +201,29 @@ fn judge_shop(
         let what = "the service has no stock of it yet: the Market is answered 503";
         findings.push(Finding::warn(format!("stock of {name}"), what, "feed it"));
     }
-    findings.extend(known.migrator.as_ref().and_then(|lane| judge_aside(name, &lane.quarantined)));
+    findings.extend(
+        known
+            .migrator
+            .as_ref()
+            .and_then(|lane| judge_aside(name, &lane.quarantined)),
+    );
     let is_over = config.cutoff < now.date_naive();
     if !is_over && !known.cold {
         findings.push(judge_push(name, known.last_push, now));
     } else if is_over && shop.migrate == Mode::Off {
         let what = "the push API has ended and nothing is forwarded";
-        findings.push(Finding::warn(format!("migrate of {name}"), what, "set migrate = \"on\""));
+        findings.push(Finding::warn(
+            format!("migrate of {name}"),
+            what,
+            "set migrate = \"on\"",
+        ));
     }
-    findings.extend(known.sources.iter().map(|source| judge_source(config, name, source, now)));
+    findings.extend(
+        known
+            .sources
+            .iter()
+            .map(|source| judge_source(config, name, source, now)),
+    );
     findings
 }
 
@@ -202,10 +232,15 @@ fn judge_aside(name: &str, aside: &[Aside]) -> Option<Finding> {
         return None;
     }
     let named = aside.iter().take(SKUS_NAMED);
-    let named: Vec<String> =
-        named.map(|row| one_line(&format!("{} ({})", row.sku, row.reason))).collect();
+    let named: Vec<String> = named
+        .map(|row| one_line(&format!("{} ({})", row.sku, row.reason)))
+        .collect();
     let more = aside.len().saturating_sub(SKUS_NAMED);
-    let more = if more > 0 { format!(" and {more} more, see /status") } else { String::new() };
+    let more = if more > 0 {
+        format!(" and {more} more, see /status")
+    } else {
+        String::new()
+    };
     Some(Finding::fail(
         format!("SKUs the Market refuses, of {name}"),
         format!("{}{more}", named.join("; ")),
@@ -228,7 +263,10 @@ fn judge_push(name: &str, last: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Fi
         }
         Some(last) => {
             let minutes = (now - last).num_minutes().max(0);
-            Finding::ok(about, format!("the last one was answered {minutes} min ago"))
+            Finding::ok(
+                about,
+                format!("the last one was answered {minutes} min ago"),
+            )
         }
     }
 }
@@ -237,15 +275,24 @@ fn judge_source(config: &Config, name: &str, source: &Source, now: DateTime<Utc>
     let about = format!("source {} of {name}", one_line(&source.origin));
     let limit = config.stale_after.num_hours();
     match source.last_asserted {
-        Some(last) if now - last <= config.stale_after => {
-            Finding::ok(about, format!("it spoke {} min ago", (now - last).num_minutes().max(0)))
-        }
+        Some(last) if now - last <= config.stale_after => Finding::ok(
+            about,
+            format!("it spoke {} min ago", (now - last).num_minutes().max(0)),
+        ),
         Some(last) => {
             let hours = (now - last).num_hours();
             let what = format!("it has been silent for {hours} h, stale_hours is {limit}");
-            Finding::warn(about, what, "see whether the program that feeds the stock still runs")
+            Finding::warn(
+                about,
+                what,
+                "see whether the program that feeds the stock still runs",
+            )
         }
-        None => Finding::warn(about, "it has never spoken", "start the program that feeds it"),
+        None => Finding::warn(
+            about,
+            "it has never spoken",
+            "start the program that feeds it",
+        ),
     }
 }
 
@@ -270,7 +317,10 @@ mod tests {
         let service = Service::Up(serde_json::from_value(status).unwrap());
         let findings = judge(&config(), &service, now.parse().unwrap());
         // The first says that it serves.
-        findings[1..].iter().map(|finding| (finding.level, finding.to_string())).collect()
+        findings[1..]
+            .iter()
+            .map(|finding| (finding.level, finding.to_string()))
+            .collect()
     }
 
     const NOW: &str = "2026-11-21T10:00:00Z";
@@ -281,7 +331,10 @@ mod tests {
             "sources": [{"origin": "api", "last_asserted": "2026-11-21T09:59:00Z"}],
             "migrator": {"quarantined": []}, "new": 1});
         let findings = judged(json!({"alarms": [], "shops": [shop]}), NOW);
-        assert!(findings.iter().all(|(level, _)| *level == Level::Ok), "{findings:?}");
+        assert!(
+            findings.iter().all(|(level, _)| *level == Level::Ok),
+            "{findings:?}"
+        );
     }
 
     #[test]
@@ -300,11 +353,17 @@ mod tests {
                 Level::Fail,
                 "S1 (no such); S2 (no such); S3 (no such); S4 (no such); S5 (no such) and 2 more",
             ),
-            (Level::Warn, "source file of a: it has been silent for 25 h, stale_hours is 24"),
+            (
+                Level::Warn,
+                "source file of a: it has been silent for 25 h, stale_hours is 24",
+            ),
         ];
         assert_eq!(findings.len(), expected.len(), "{findings:?}");
         for ((level, line), (expected, said)) in findings.iter().zip(expected) {
-            assert!(*level == expected && line.contains(said), "{said} is not in {line}");
+            assert!(
+                *level == expected && line.contains(said),
+                "{said} is not in {line}"
+            );
         }
     }
 
@@ -312,14 +371,20 @@ mod tests {
     fn a_market_that_has_stopped_asking_is_noticed() {
         let shop = json!({"name": "a", "last_push": "2026-11-21T07:00:00Z"});
         let findings = judged(json!({"shops": [shop]}), NOW);
-        assert!(findings[0].1.contains("the Market last asked 3 h ago"), "{findings:?}");
+        assert!(
+            findings[0].1.contains("the Market last asked 3 h ago"),
+            "{findings:?}"
+        );
     }
 
     #[test]
     fn after_the_cutoff_nobody_waits_for_questions() {
         let status = json!({"shops": [{"name": "a", "last_push": null}]});
         let findings = judged(status.clone(), "2027-01-01T00:00:00Z");
-        assert!(findings[0].1.contains("has ended and nothing is forwarded"), "{findings:?}");
+        assert!(
+            findings[0].1.contains("has ended and nothing is forwarded"),
+            "{findings:?}"
+        );
         assert_eq!(findings.len(), 1);
         let before = judged(status, NOW);
         assert!(before[0].1.contains("has not asked"), "{before:?}");
@@ -328,7 +393,10 @@ mod tests {
     #[test]
     fn a_service_of_another_configuration_is_noticed() {
         let findings = judged(json!({"shops": [{"name": "b"}]}), NOW);
-        assert!(findings[0].1.contains("restart the service"), "{findings:?}");
+        assert!(
+            findings[0].1.contains("restart the service"),
+            "{findings:?}"
+        );
     }
 
     #[tokio::test]

@@ -70,7 +70,10 @@ struct Kills {
 pub(super) async fn run(kills: u32, seed: u64) -> anyhow::Result<ExitCode> {
     let tasks = Tasks::new(Fuse::default());
     let market = Market::new(market_config(false));
-    let address = market.start(any_port(), &tasks).await.context("start the rehearsal Market")?;
+    let address = market
+        .start(any_port(), &tasks)
+        .await
+        .context("start the rehearsal Market")?;
     let directory = tempfile::tempdir().context("make a directory for the service")?;
     let (listen, ops) = (free_port()?, free_port()?);
     let text = settings(listen, ops, &format!("http://{address}"), Method::Campaign);
@@ -87,7 +90,11 @@ pub(super) async fn run(kills: u32, seed: u64) -> anyhow::Result<ExitCode> {
     let verdict = kills_of.play(kills).await;
     tasks.stop();
     tasks.ended().await;
-    Ok(if verdict? { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if verdict? {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 impl Kills {
@@ -115,7 +122,10 @@ impl Kills {
 
     async fn start(&self) -> anyhow::Result<Child> {
         let path = self.directory.path();
-        let log = File::options().create(true).append(true).open(path.join("log"))?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(path.join("log"))?;
         let mut child = Command::new(std::env::current_exe().context("find this program")?)
             .args(["serve", "--config"])
             .arg(path.join("config.toml"))
@@ -130,7 +140,11 @@ impl Kills {
             if let Some(status) = child.try_wait()? {
                 bail!("the service ended at its start, {status}: {}", tail(path));
             }
-            ensure!(begun.elapsed() < START_PATIENCE, "the service does not start: {}", tail(path));
+            ensure!(
+                begun.elapsed() < START_PATIENCE,
+                "the service does not start: {}",
+                tail(path)
+            );
             sleep(Duration::from_millis(2)).await;
         }
         Ok(child)
@@ -157,7 +171,10 @@ impl Kills {
             answer?;
             self.tally.updates += 1;
             for Product { sku, count } in &sold {
-                let known = Told { acknowledged: Some(*count), unanswered: None };
+                let known = Told {
+                    acknowledged: Some(*count),
+                    unanswered: None,
+                };
                 self.told.insert(sku.clone(), known);
             }
         }
@@ -173,14 +190,23 @@ impl Kills {
         }
         let skus: Vec<String> = self.told.keys().cloned().collect();
         let answers = self.shop.ask(&skus).await;
-        ensure!(answers.failures.is_empty(), "not answered: {:?}", answers.failures.first);
+        ensure!(
+            answers.failures.is_empty(),
+            "not answered: {:?}",
+            answers.failures.first
+        );
         for (sku, told) in &mut self.told {
             let count = answers.stocks.get(sku.as_str()).map(|(count, _)| *count);
             if !told.allows(count) {
-                self.tally.lost.push(format!("'{sku}': {told:?}, answered {count:?}"));
+                self.tally
+                    .lost
+                    .push(format!("'{sku}': {told:?}, answered {count:?}"));
             }
             // What is answered now must be answered from now on.
-            *told = Told { acknowledged: count, unanswered: None };
+            *told = Told {
+                acknowledged: count,
+                unanswered: None,
+            };
         }
         self.tally.checked += skus.len();
         Ok(())
@@ -194,11 +220,17 @@ impl Kills {
     }
 
     fn judge(&self) -> bool {
-        let shelf =
-            self.told.iter().filter_map(|(sku, told)| Some((sku.as_str(), told.acknowledged?)));
+        let shelf = self
+            .told
+            .iter()
+            .filter_map(|(sku, told)| Some((sku.as_str(), told.acknowledged?)));
         let comparison = compare(shelf, &self.market.snapshot(CAMPAIGN));
         let report = self.market.report();
-        let Tally { updates, checked, lost } = &self.tally;
+        let Tally {
+            updates,
+            checked,
+            lost,
+        } = &self.tally;
         let differing = comparison.differing.count + comparison.missing.count;
         say(&format!(
             "\n  updates acknowledged    {updates}\n  values checked          {checked}\n  \
@@ -208,7 +240,10 @@ impl Kills {
             report.requests,
             report.broken_in_all(),
         ));
-        lost.iter().take(10).chain(report.examples.iter().take(10)).for_each(|line| say(line));
+        lost.iter()
+            .take(10)
+            .chain(report.examples.iter().take(10))
+            .for_each(|line| say(line));
         let is_good = lost.is_empty() && report.broken_in_all() == 0 && differing == 0;
         say(if is_good {
             "All is well: nothing that was acknowledged is lost."

@@ -61,7 +61,12 @@ pub(super) struct Args {
     #[arg(long)]
     market_only: bool,
     /// Where the Market in miniature listens.
-    #[arg(long, value_name = "ADDR", requires = "market_only", default_value = "127.0.0.1:8090")]
+    #[arg(
+        long,
+        value_name = "ADDR",
+        requires = "market_only",
+        default_value = "127.0.0.1:8090"
+    )]
     listen: SocketAddr,
     #[command(flatten)]
     own: own::OwnArgs,
@@ -82,7 +87,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     // The rehearsal speaks for itself; what the service logs is of interest if it is a fault.
     let filter = std::env::var_os("RUST_LOG").and_then(|filter| filter.into_string().ok());
     // What becomes of a source of his own the seller is told in words of the rehearsal.
-    let usual = if args.own.is_given() { "error,stockbridge::telemetry=off" } else { "error" };
+    let usual = if args.own.is_given() {
+        "error,stockbridge::telemetry=off"
+    } else {
+        "error"
+    };
     let filter = filter.unwrap_or_else(|| usual.to_owned());
     start_logging(LogFormat::Auto, &filter)
         .map_err(|reason| anyhow::anyhow!("start logging: {reason}"))?;
@@ -103,16 +112,27 @@ async fn rehearse(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let tasks = Tasks::new(Fuse::default());
     let market = Market::new(market_config(args.faults));
-    let address = market.start(any_port(), &tasks).await.context("start the rehearsal Market")?;
+    let address = market
+        .start(any_port(), &tasks)
+        .await
+        .context("start the rehearsal Market")?;
     let directory = tempfile::tempdir().context("make a directory for the store")?;
-    let text = settings(any_port(), any_port(), &format!("http://{address}"), args.method);
+    let text = settings(
+        any_port(),
+        any_port(),
+        &format!("http://{address}"),
+        args.method,
+    );
     let config = Config::parse(&text, secrets(), directory.path())?;
     let app = App::build(config, Clock::wall(), Claim::Respect).await?;
     let limit = match args.method {
         Method::Campaign => 50_000,
         Method::Business => 40,
     };
-    let storm = args.faults.then_some(Storm { seed: args.seed, limit });
+    let storm = args.faults.then_some(Storm {
+        seed: args.seed,
+        limit,
+    });
     let shop = Shop::new(app.public_addr(), app.ops_addr())?;
     let scenes = Scenes::fed(shop, market, products, storm);
     let play = async {
@@ -152,13 +172,20 @@ async fn perform(
     tasks.ended().await;
     let is_good = played?;
     ran.context("the service failed")?;
-    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if is_good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 async fn market_only(args: &Args) -> anyhow::Result<ExitCode> {
     let tasks = Tasks::new(Fuse::default());
     let market = Market::new(market_config(args.faults));
-    let address = market.start(args.listen, &tasks).await.context("start the rehearsal Market")?;
+    let address = market
+        .start(args.listen, &tasks)
+        .await
+        .context("start the rehearsal Market")?;
     if args.faults {
         market.set_faults(FaultPlan::storm(args.seed, 0.3));
     }
@@ -183,7 +210,11 @@ async fn market_only(args: &Args) -> anyhow::Result<ExitCode> {
         report.broken_in_all(),
         report.broken,
     ));
-    Ok(if report.broken_in_all() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.broken_in_all() == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn any_port() -> SocketAddr {
@@ -194,7 +225,10 @@ fn any_port() -> SocketAddr {
 fn market_config(is_odd: bool) -> MarketConfig {
     let keys = vec![API_KEY.to_owned(), SECOND_API_KEY.to_owned()];
     let campaigns = vec![CampaignConfig::new(CAMPAIGN, WAREHOUSE, keys)];
-    let config = MarketConfig { campaigns, ..MarketConfig::new(Clock::wall()) };
+    let config = MarketConfig {
+        campaigns,
+        ..MarketConfig::new(Clock::wall())
+    };
     if !is_odd {
         return config;
     }
@@ -231,7 +265,10 @@ fn secrets() -> BTreeMap<String, String> {
         ("API_KEY_2", SECOND_API_KEY),
     ];
     let name = |key| format!("STOCKBRIDGE_SHOPS_REHEARSAL_{key}");
-    secrets.into_iter().map(|(key, secret)| (name(key), secret.to_owned())).collect()
+    secrets
+        .into_iter()
+        .map(|(key, secret)| (name(key), secret.to_owned()))
+        .collect()
 }
 
 /// A product and how many of it the seller has now.

@@ -67,12 +67,24 @@ pub(super) struct Scenes {
 impl Scenes {
     /// A shop that its seller's program feeds.
     pub(super) fn fed(shop: Shop, market: Market, shelf: Shelf, faults: Option<Storm>) -> Self {
-        Self { market, shop, shelf, faults, is_fed: true }
+        Self {
+            market,
+            shop,
+            shelf,
+            faults,
+            is_fed: true,
+        }
     }
 
     /// A shop that has its stock already, by itself.
     pub(super) fn filled(shop: Shop, market: Market, shelf: Shelf) -> Self {
-        Self { market, shop, shelf, faults: None, is_fed: false }
+        Self {
+            market,
+            shop,
+            shelf,
+            faults: None,
+            is_fed: false,
+        }
     }
 
     /// Plays every scene and judges.
@@ -80,7 +92,11 @@ impl Scenes {
         say(&format!(
             "A shop of {} SKUs, a Market in miniature with the real one's limits, and {}.",
             self.shelf.len(),
-            if self.faults.is_some() { "every fault we know" } else { "no faults" },
+            if self.faults.is_some() {
+                "every fault we know"
+            } else {
+                "no faults"
+            },
         ));
         self.tell_story().await?;
         if let Some(storm) = self.faults {
@@ -132,9 +148,14 @@ impl Scenes {
             let survey = &shops[0]["survey"];
             let classes = &survey["classes"];
             let count = |class: Class| classes[class.name()].as_u64().unwrap_or(0);
-            let of_kind = Class::ALL.iter().filter(|c| !c.is_explained() && **c != Class::Refused);
+            let of_kind = Class::ALL
+                .iter()
+                .filter(|c| !c.is_explained() && **c != Class::Refused);
             open = of_kind.map(|class| count(*class)).sum();
-            say(&format!("{:<12} {classes}, {} sent again", "", survey["resent"]));
+            say(&format!(
+                "{:<12} {classes}, {} sent again",
+                "", survey["resent"]
+            ));
             if open == 0 {
                 break;
             }
@@ -149,10 +170,16 @@ impl Scenes {
     }
 
     pub(super) fn curl_lines(&self) -> String {
-        let Shop { listen: shop, ops, .. } = &self.shop;
+        let Shop {
+            listen: shop, ops, ..
+        } = &self.shop;
         // Some that need no escape, in JSON or in a shell.
         let is_plain = |sku: &str| sku.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-');
-        let own = self.shelf.iter().map(|product| product.sku.as_str()).filter(|s| is_plain(s));
+        let own = self
+            .shelf
+            .iter()
+            .map(|product| product.sku.as_str())
+            .filter(|s| is_plain(s));
         let told = self.is_fed.then_some(SKU);
         let skus: Vec<&str> = told.into_iter().chain(own.take(2)).collect();
         let (sku, skus) = (skus.first().unwrap_or(&SKU), skus.join("\",\""));
@@ -177,20 +204,34 @@ impl Scenes {
     async fn tell_story(&self) -> anyhow::Result<()> {
         for step in STORY {
             let begun = Instant::now();
-            let product = Product { sku: SKU.to_owned(), count: step.count };
+            let product = Product {
+                sku: SKU.to_owned(),
+                count: step.count,
+            };
             self.shop.put(std::slice::from_ref(&product)).await?;
             let arrived = timeout(STORY_PATIENCE, async {
-                while self.market.get(CAMPAIGN, SKU).is_none_or(|held| held.count != step.count) {
+                while self
+                    .market
+                    .get(CAMPAIGN, SKU)
+                    .is_none_or(|held| held.count != step.count)
+                {
                     sleep(Duration::from_millis(5)).await;
                 }
             });
             if arrived.await.is_err() {
-                bail!("\"{}\" did not reach the Market in {STORY_PATIENCE:?}", step.title);
+                bail!(
+                    "\"{}\" did not reach the Market in {STORY_PATIENCE:?}",
+                    step.title
+                );
             }
             let answered = self.shop.ask(&[SKU.to_owned()]).await;
             let answered = answered.stocks.get(SKU).map(|(count, _)| *count);
             if answered != Some(step.count) {
-                bail!("\"{}\": the shop answers {answered:?}, not {}", step.title, step.count);
+                bail!(
+                    "\"{}\": the shop answers {answered:?}, not {}",
+                    step.title,
+                    step.count
+                );
             }
             say(&format!(
                 "{SKU:<12} {:>2}  {}; answered and on the Market after {} ms",
@@ -233,7 +274,10 @@ impl Scenes {
                 break;
             }
             if begun.elapsed() > PATIENCE * 3 {
-                bail!("after {:?} only {met} kinds of faults were met", begun.elapsed());
+                bail!(
+                    "after {:?} only {met} kinds of faults were met",
+                    begun.elapsed()
+                );
             }
             let sold: Vec<Product> = sample(&mut dice, shelf.len(), SALES.min(shelf.len()))
                 .iter()
@@ -249,14 +293,21 @@ impl Scenes {
             sleep(LOOK_EVERY).await;
         }
         self.market.heal_but_poison();
-        stage.end(&format!("{} kinds met, the first key revoked", Fault::ALL.len()));
+        stage.end(&format!(
+            "{} kinds met, the first key revoked",
+            Fault::ALL.len()
+        ));
         Ok(shelf)
     }
 
     /// Waits until nothing is left to be sent, and says what is set aside.
     async fn migrate(&self, begun: Instant) -> anyhow::Result<Vec<String>> {
         let all = self.shelf.len() + usize::from(self.is_fed);
-        let since = if self.is_fed { "the first PUT" } else { "the first look" };
+        let since = if self.is_fed {
+            "the first PUT"
+        } else {
+            "the first look"
+        };
         let mut stage = Stage::begin("migrated", all, "SKUs");
         let mut moved = (usize::MAX, Instant::now());
         loop {
@@ -278,7 +329,10 @@ impl Scenes {
             if dirty != moved.0 {
                 moved = (dirty, Instant::now());
             } else if moved.1.elapsed() > PATIENCE {
-                bail!("{dirty} SKUs have not moved for {PATIENCE:?}: {}", shop["migrator"]);
+                bail!(
+                    "{dirty} SKUs have not moved for {PATIENCE:?}: {}",
+                    shop["migrator"]
+                );
             }
             sleep(LOOK_EVERY).await;
         }
@@ -292,8 +346,13 @@ impl Scenes {
         (took, open): (Duration, Option<u64>),
     ) -> Verdict {
         let aside: HashSet<&str> = quarantined.iter().map(String::as_str).collect();
-        let told = shelf.iter().map(|product| (product.sku.as_str(), product.count));
-        let story = STORY.last().filter(|_| self.is_fed).map(|step| (SKU, step.count));
+        let told = shelf
+            .iter()
+            .map(|product| (product.sku.as_str(), product.count));
+        let story = STORY
+            .last()
+            .filter(|_| self.is_fed)
+            .map(|step| (SKU, step.count));
         let expected = told.chain(story).filter(|(sku, _)| !aside.contains(sku));
         let comparison = compare(expected, &self.market.snapshot(CAMPAIGN));
         // A zero on the Market of a SKU the seller never said zero of, even if mended since.
@@ -304,16 +363,24 @@ impl Scenes {
             zeros.map(|product| product.sku.as_str()).collect()
         };
         let zeros = self.market.ever_zero(CAMPAIGN);
-        let invented =
-            zeros.iter().filter(|sku| *sku != SKU && !may_be_zero.contains(sku.as_str()));
+        let invented = zeros
+            .iter()
+            .filter(|sku| *sku != SKU && !may_be_zero.contains(sku.as_str()));
         Verdict {
             push,
             invented_zeros: invented.count() + comparison.invented_zeros.count,
             comparison,
-            poison: if self.faults.is_some() { self.poison() } else { HashSet::new() },
+            poison: if self.faults.is_some() {
+                self.poison()
+            } else {
+                HashSet::new()
+            },
             quarantined,
             open_questions: open,
-            migrated: Migrated { skus: self.market.len(CAMPAIGN), took },
+            migrated: Migrated {
+                skus: self.market.len(CAMPAIGN),
+                took,
+            },
             report: self.market.report(),
         }
     }

@@ -26,7 +26,11 @@ impl Shop {
             trust: Trust::Nobody,
             ..ClientConfig::default()
         };
-        Ok(Self { listen, ops, client: client(&config)? })
+        Ok(Self {
+            listen,
+            ops,
+            client: client(&config)?,
+        })
     }
 
     /// The seller's program tells what there is now.
@@ -41,7 +45,10 @@ impl Shop {
             .collect();
         let answer = self
             .client
-            .put(format!("http://{}/v2/campaigns/{CAMPAIGN}/offers/stocks", self.listen))
+            .put(format!(
+                "http://{}/v2/campaigns/{CAMPAIGN}/offers/stocks",
+                self.listen
+            ))
             .header("Api-Key", FEED_KEY)
             .header("Content-Type", "application/json")
             .body(json!({ "skus": skus }).to_string())
@@ -50,7 +57,10 @@ impl Shop {
             .context("feed the shop")?;
         let status = answer.status();
         if !status.is_success() {
-            bail!("the shop answered {status} to its seller: {}", answer.text().await?);
+            bail!(
+                "the shop answered {status} to its seller: {}",
+                answer.text().await?
+            );
         }
         Ok(())
     }
@@ -72,13 +82,21 @@ impl Shop {
 
     /// What the service says of itself.
     pub(super) async fn status(&self) -> anyhow::Result<Value> {
-        let answer = self.client.get(format!("http://{}/status", self.ops)).send().await?;
+        let answer = self
+            .client
+            .get(format!("http://{}/status", self.ops))
+            .send()
+            .await?;
         Ok(serde_json::from_slice(&answer.bytes().await?)?)
     }
 
     /// Whether it can be fed and asked.
     pub(super) async fn is_ready(&self) -> bool {
-        let answer = self.client.get(format!("http://{}/readyz", self.ops)).send().await;
+        let answer = self
+            .client
+            .get(format!("http://{}/readyz", self.ops))
+            .send()
+            .await;
         answer.is_ok_and(|answer| answer.status().is_success())
     }
 }

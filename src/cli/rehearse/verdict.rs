@@ -33,7 +33,13 @@ impl Verdict {
     }
 
     fn lines(&self) -> Vec<Line> {
-        let Self { push, comparison, report, migrated, .. } = self;
+        let Self {
+            push,
+            comparison,
+            report,
+            migrated,
+            ..
+        } = self;
         let slowest = push.slowest();
         let differing =
             comparison.differing.count + comparison.missing.count + comparison.surplus.count;
@@ -42,7 +48,11 @@ impl Verdict {
         vec![
             Line::new(
                 "SKUs answered",
-                format!("{} of {}", push.stocks.len(), push.stocks.len() + push.missing.count),
+                format!(
+                    "{} of {}",
+                    push.stocks.len(),
+                    push.stocks.len() + push.missing.count
+                ),
                 push.good == push.questions && push.missing.is_empty(),
             ),
             Line::new(
@@ -84,23 +94,50 @@ impl Verdict {
                 self.open_questions.is_none_or(|open| open == 0),
             ),
             Line::new("SKUs that differ", differing.to_string(), differing == 0),
-            Line::new("zeros invented", self.invented_zeros.to_string(), self.invented_zeros == 0),
+            Line::new(
+                "zeros invented",
+                self.invented_zeros.to_string(),
+                self.invented_zeros == 0,
+            ),
         ]
     }
 
     /// What went wrong, by example.
     fn examples(&self) -> impl Iterator<Item = String> {
-        let Comparison { differing, missing, surplus, .. } = &self.comparison;
-        let differing = differing
+        let Comparison {
+            differing,
+            missing,
+            surplus,
+            ..
+        } = &self.comparison;
+        let differing = differing.first.iter().map(|d| {
+            format!(
+                "'{}': the shop has {}, the Market {}",
+                d.sku, d.expected, d.got
+            )
+        });
+        let missing = missing
             .first
             .iter()
-            .map(|d| format!("'{}': the shop has {}, the Market {}", d.sku, d.expected, d.got));
-        let missing = missing.first.iter().map(|sku| format!("'{sku}': not on the Market"));
-        let surplus = surplus.first.iter().map(|sku| format!("'{sku}': only on the Market"));
-        let unasked = self.push.missing.first.iter().map(|sku| format!("'{sku}': not answered"));
+            .map(|sku| format!("'{sku}': not on the Market"));
+        let surplus = surplus
+            .first
+            .iter()
+            .map(|sku| format!("'{sku}': only on the Market"));
+        let unasked = self
+            .push
+            .missing
+            .first
+            .iter()
+            .map(|sku| format!("'{sku}': not answered"));
         let failures = self.push.failures.first.iter().cloned();
         let broken = self.report.examples.iter().cloned();
-        differing.chain(missing).chain(surplus).chain(unasked).chain(failures).chain(broken)
+        differing
+            .chain(missing)
+            .chain(surplus)
+            .chain(unasked)
+            .chain(failures)
+            .chain(broken)
     }
 }
 
@@ -116,14 +153,23 @@ struct Line {
 
 impl Line {
     fn new(what: &'static str, found: String, is_good: bool) -> Self {
-        Self { what, found, is_good }
+        Self {
+            what,
+            found,
+            is_good,
+        }
     }
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f)?;
-        for Line { what, found, is_good } in self.lines() {
+        for Line {
+            what,
+            found,
+            is_good,
+        } in self.lines()
+        {
             let mark = if is_good { "ok  " } else { "FAIL" };
             writeln!(f, "  {mark}  {what:<17} {found}")?;
         }

@@ -126,22 +126,40 @@ impl Isolation {
         if !rest.is_empty() {
             self.unpair(group.pair);
             group.pair = None;
-            let rest = Group { skus: rest, pair: None, is_zeros: group.is_zeros };
+            let rest = Group {
+                skus: rest,
+                pair: None,
+                is_zeros: group.is_zeros,
+            };
             self.groups.push_front(rest);
         }
-        Some((group.skus, Part { pair: group.pair, is_zeros: group.is_zeros }))
+        Some((
+            group.skus,
+            Part {
+                pair: group.pair,
+                is_zeros: group.is_zeros,
+            },
+        ))
     }
 
     /// Puts back what did not go out.
     pub(super) fn put_back(&mut self, skus: Vec<(Sku, Age)>, part: Part) {
         let Part { pair, is_zeros } = part;
-        self.groups.push_front(Group { skus, pair, is_zeros });
+        self.groups.push_front(Group {
+            skus,
+            pair,
+            is_zeros,
+        });
     }
 
     /// SKUs to be sent one by one, after the other groups.
     pub(super) fn push_single(&mut self, sku: Sku, age: Age, count: Count) {
         let is_zeros = count == Count::ZERO;
-        self.groups.push_back(Group { skus: vec![(sku, age)], pair: None, is_zeros });
+        self.groups.push_back(Group {
+            skus: vec![(sku, age)],
+            pair: None,
+            is_zeros,
+        });
     }
 
     /// The SKUs the Market named go out one by one, the others together and before them.
@@ -152,10 +170,18 @@ impl Isolation {
         is_zeros: bool,
     ) {
         for one in named.into_iter().rev() {
-            self.groups.push_front(Group { skus: vec![one], pair: None, is_zeros });
+            self.groups.push_front(Group {
+                skus: vec![one],
+                pair: None,
+                is_zeros,
+            });
         }
         if !others.is_empty() {
-            self.groups.push_front(Group { skus: others, pair: None, is_zeros });
+            self.groups.push_front(Group {
+                skus: others,
+                pair: None,
+                is_zeros,
+            });
         }
     }
 
@@ -175,14 +201,21 @@ impl Isolation {
         let second = first.split_off(first.len() / 2);
         for skus in [second, first] {
             if !skus.is_empty() {
-                self.groups.push_front(Group { skus, pair, is_zeros });
+                self.groups.push_front(Group {
+                    skus,
+                    pair,
+                    is_zeros,
+                });
             }
         }
     }
 
     fn unpair(&mut self, pair: Option<Pair>) {
         if pair.is_some() {
-            self.groups.iter_mut().filter(|g| g.pair == pair).for_each(|group| group.pair = None);
+            self.groups
+                .iter_mut()
+                .filter(|g| g.pair == pair)
+                .for_each(|group| group.pair = None);
         }
     }
 
@@ -230,25 +263,42 @@ impl Isolation {
             self.evidence.remove(sku);
         }
         if let Some(pair) = part.and_then(|part| part.pair)
-            && let Some(place) = self.groups.iter().position(|group| group.pair == Some(pair))
+            && let Some(place) = self
+                .groups
+                .iter()
+                .position(|group| group.pair == Some(pair))
             && let Some(group) = self.groups.remove(place)
         {
             // The half that was accepted is not at fault, so this one is.
             if group.skus.len() > 1 {
                 self.split(group.skus, group.is_zeros);
             } else {
-                self.groups.insert(place, Group { pair: None, ..group });
+                self.groups.insert(
+                    place,
+                    Group {
+                        pair: None,
+                        ..group
+                    },
+                );
             }
         }
         for evidence in self.evidence.values_mut() {
             evidence.is_confirmed |= number >= evidence.after;
         }
-        let (settled, open): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.suspects).into_iter().partition(|s| number >= s.after);
+        let (settled, open): (Vec<_>, Vec<_>) = std::mem::take(&mut self.suspects)
+            .into_iter()
+            .partition(|s| number >= s.after);
         self.suspects = open;
         let (proven, unproven): (Vec<_>, Vec<_>) = settled.into_iter().partition(|s| s.is_named);
-        for Suspect { sku, level, after, .. } in unproven {
-            let evidence = Evidence { count: level.count, after, is_confirmed: true };
+        for Suspect {
+            sku, level, after, ..
+        } in unproven
+        {
+            let evidence = Evidence {
+                count: level.count,
+                after,
+                is_confirmed: true,
+            };
             self.evidence.insert(sku.clone(), evidence);
             self.push_single(sku, level.updated_at.as_micros(), level.count);
         }
@@ -263,13 +313,21 @@ impl Isolation {
 
     /// The Market named this SKU, or rejected it alone; `after` is the next request.
     pub(super) fn note_evidence(&mut self, sku: &Sku, count: Count, after: u64) {
-        let evidence = Evidence { count, after, is_confirmed: false };
+        let evidence = Evidence {
+            count,
+            after,
+            is_confirmed: false,
+        };
         self.evidence.insert(sku.clone(), evidence);
     }
 
     /// The same, of a rejection since which something was accepted.
     pub(super) fn note_confirmed(&mut self, sku: &Sku, count: Count) {
-        let evidence = Evidence { count, after: 0, is_confirmed: true };
+        let evidence = Evidence {
+            count,
+            after: 0,
+            is_confirmed: true,
+        };
         self.evidence.insert(sku.clone(), evidence);
     }
 
@@ -287,7 +345,10 @@ impl Isolation {
     /// Adds a suspect. Returns how many rejections say that the Market rejects everything.
     pub(super) fn suspect(&mut self, suspect: Suspect) -> usize {
         self.suspects.push(suspect);
-        self.suspects.iter().filter(|suspect| !suspect.is_aside).count()
+        self.suspects
+            .iter()
+            .filter(|suspect| !suspect.is_aside)
+            .count()
     }
 
     /// Hands out all suspects: nothing is left that could be accepted.
@@ -309,6 +370,10 @@ impl Isolation {
     pub(super) fn give_up(&mut self) -> Vec<Sku> {
         self.is_systemic = true;
         let groups = std::mem::take(&mut self.groups);
-        groups.into_iter().flat_map(|group| group.skus).map(|(sku, _)| sku).collect()
+        groups
+            .into_iter()
+            .flat_map(|group| group.skus)
+            .map(|(sku, _)| sku)
+            .collect()
     }
 }

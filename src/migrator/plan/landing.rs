@@ -23,9 +23,18 @@ impl Plan {
     ///
     /// If the Market accepted it, the ledger has it already.
     pub fn land(&mut self, landed: Landed, now: Now) -> Vec<Keep> {
-        let Landed { batch, verdict, rate, skew, trace, is_answered, at } = landed;
+        let Landed {
+            batch,
+            verdict,
+            rate,
+            skew,
+            trace,
+            is_answered,
+            at,
+        } = landed;
         self.is_unanswered |= !is_answered;
-        skew.into_iter().for_each(|range| self.skew.note(range, at.wall));
+        skew.into_iter()
+            .for_each(|range| self.skew.note(range, at.wall));
         self.note_dates(&batch, &verdict);
         self.remember(&batch, &verdict, trace.as_deref(), at);
         let at = at.mono;
@@ -35,7 +44,9 @@ impl Plan {
         if is_answered && !matches!(verdict, Verdict::Deny { .. }) {
             self.around.keys.accept(&self.target.keys[batch.key]);
         }
-        self.around.metrics.note(&self.target.name, &verdict, batch.items.len());
+        self.around
+            .metrics
+            .note(&self.target.name, &verdict, batch.items.len());
         self.report.requests += 1;
         if verdict != Verdict::Accept {
             self.log_trouble(&batch, &verdict, trace.as_deref());
@@ -43,7 +54,8 @@ impl Plan {
         match verdict {
             Verdict::Shrink if batch.items.len() == 1 => {
                 // Smaller it cannot be: whoever says so does not mean the batch.
-                self.standing.failed(at, "a single SKU is too large", &mut self.dice);
+                self.standing
+                    .failed(at, "a single SKU is too large", &mut self.dice);
                 self.return_batch(batch, now);
             }
             Verdict::Accept => self.accepted(batch, now),
@@ -71,7 +83,10 @@ impl Plan {
                 self.standing.failed(at, &reason, &mut self.dice);
                 self.return_batch(batch, now);
             }
-            Verdict::Deny { reason, is_unknown_key } => {
+            Verdict::Deny {
+                reason,
+                is_unknown_key,
+            } => {
                 if is_unknown_key {
                     self.around.keys.refuse(&self.target.keys[batch.key], at);
                 }
@@ -125,9 +140,11 @@ impl Plan {
         if self.standing.accepted() {
             info!(shop = self.target.name, "the Market takes stock again");
         }
-        for alarm in
-            [AlarmKind::BatchRefused, AlarmKind::CampaignPaused, AlarmKind::NothingAcknowledged]
-        {
+        for alarm in [
+            AlarmKind::BatchRefused,
+            AlarmKind::CampaignPaused,
+            AlarmKind::NothingAcknowledged,
+        ] {
             self.around.alarms.clear(alarm, &self.target.name);
         }
         let skus: Vec<Sku> = batch.items.iter().map(|item| item.sku.clone()).collect();
@@ -145,7 +162,8 @@ impl Plan {
         for sku in self.quarantine.try_unproven(now.wall) {
             if !self.away.contains(&sku) {
                 let row = self.quarantine.get(&sku).map(|row| row.level.count);
-                row.into_iter().for_each(|count| self.isolation.note_confirmed(&sku, count));
+                row.into_iter()
+                    .for_each(|count| self.isolation.note_confirmed(&sku, count));
                 self.enlist(&sku, now.micros(), now);
             }
         }
@@ -159,8 +177,9 @@ impl Plan {
             return self.return_batch(batch, now);
         }
         self.isolation.rejected(batch.part);
-        let named: HashSet<Sku> =
-            named(errors, batch.items.iter().map(|item| &item.sku)).into_iter().collect();
+        let named: HashSet<Sku> = named(errors, batch.items.iter().map(|item| &item.sku))
+            .into_iter()
+            .collect();
         if let [item] = batch.items.as_slice() {
             let (sku, level) = (item.sku.clone(), item.level);
             let is_proven = self.quarantine.is_proven(&sku, level)
@@ -168,7 +187,14 @@ impl Plan {
             let is_named = named.contains(&sku);
             let is_aside = self.quarantine.has_count(&sku, level);
             let (reason, after) = (words(errors), self.sent + 1);
-            let suspect = Suspect { sku, level, reason, after, is_named, is_aside };
+            let suspect = Suspect {
+                sku,
+                level,
+                reason,
+                after,
+                is_named,
+                is_aside,
+            };
             if is_proven {
                 return self.condemn(vec![suspect], Proof::Proven, now);
             }
@@ -188,10 +214,13 @@ impl Plan {
         }
         let is_zeros = batch.is_zeros();
         for item in batch.items.iter().filter(|item| named.contains(&item.sku)) {
-            self.isolation.note_evidence(&item.sku, item.level.count, self.sent + 1);
+            self.isolation
+                .note_evidence(&item.sku, item.level.count, self.sent + 1);
         }
-        let (apart, others) =
-            batch.into_skus().into_iter().partition(|(sku, _)| named.contains(sku));
+        let (apart, others) = batch
+            .into_skus()
+            .into_iter()
+            .partition(|(sku, _)| named.contains(sku));
         self.isolation.set_apart(apart, others, is_zeros);
     }
 
@@ -201,7 +230,9 @@ impl Plan {
         self.trusts_earlier_dates = false;
         let raised = || batch.items.iter().filter(|item| item.is_raised);
         let is_raised = raised().next().is_some();
-        self.around.ledger.forget_dates(self.target.shop, raised().map(|item| item.id));
+        self.around
+            .ledger
+            .forget_dates(self.target.shop, raised().map(|item| item.id));
         self.skew.confirm(now.wall) || is_raised
     }
 
@@ -237,7 +268,9 @@ impl Plan {
             "the Market refuses every batch of {}, not single SKUs: {reason}",
             self.target.name
         );
-        self.around.alarms.raise(AlarmKind::BatchRefused, &self.target.name, text);
+        self.around
+            .alarms
+            .raise(AlarmKind::BatchRefused, &self.target.name, text);
     }
 
     /// Nothing else is left to be sent, so nothing else can show whether the Market rejects
@@ -250,7 +283,11 @@ impl Plan {
             self.isolation.probe_suspect();
             return !self.isolation.is_empty();
         }
-        let (named, others) = self.isolation.settle().into_iter().partition(|s| s.is_named);
+        let (named, others) = self
+            .isolation
+            .settle()
+            .into_iter()
+            .partition(|s| s.is_named);
         self.condemn(named, Proof::Proven, now);
         self.condemn(others, Proof::Unproven, now);
         false
@@ -260,9 +297,15 @@ impl Plan {
         if suspects.is_empty() {
             return;
         }
-        for Suspect { sku, level, reason, .. } in suspects {
+        for Suspect {
+            sku, level, reason, ..
+        } in suspects
+        {
             self.isolation.forget(&sku);
-            let row = self.quarantine.add(&sku, level, reason, (now.wall, proof)).clone();
+            let row = self
+                .quarantine
+                .add(&sku, level, reason, (now.wall, proof))
+                .clone();
             warn!(
                 shop = self.target.name,
                 sku = sku.as_str(),

@@ -195,18 +195,29 @@ impl Batch {
     }
 
     fn is_zeros(&self) -> bool {
-        self.items.iter().all(|item| item.level.count == Count::ZERO)
+        self.items
+            .iter()
+            .all(|item| item.level.count == Count::ZERO)
     }
 
     fn into_skus(self) -> Vec<(Sku, Age)> {
-        self.items.into_iter().map(|item| (item.sku, item.age)).collect()
+        self.items
+            .into_iter()
+            .map(|item| (item.sku, item.age))
+            .collect()
     }
 
     /// What the Market has once it has accepted this, sent at this moment.
     #[must_use]
     pub fn acknowledged(&self, at: DateTime<Utc>) -> (Vec<SkuId>, Vec<(Sku, Acked)>) {
-        let rows = self.items.iter().map(|item| (item.sku.clone(), Acked::new(item.level, at)));
-        (self.items.iter().map(|item| item.id).collect(), rows.collect())
+        let rows = self
+            .items
+            .iter()
+            .map(|item| (item.sku.clone(), Acked::new(item.level, at)));
+        (
+            self.items.iter().map(|item| item.id).collect(),
+            rows.collect(),
+        )
     }
 }
 
@@ -232,7 +243,15 @@ impl Landed {
             Reply::Answer(answer) => (answer.rate, Range::of(&answer), answer.trace),
             Reply::Failure(_) => (RateHeaders::default(), None, None),
         };
-        Self { batch, verdict, rate, skew, trace, is_answered, at }
+        Self {
+            batch,
+            verdict,
+            rate,
+            skew,
+            trace,
+            is_answered,
+            at,
+        }
     }
 
     /// The batch, if the Market has accepted it.
@@ -263,7 +282,12 @@ impl Plan {
         now: Now,
         dice: StdRng,
     ) -> Self {
-        let Memory { quarantined, spent, limited_until, .. } = memory;
+        let Memory {
+            quarantined,
+            spent,
+            limited_until,
+            ..
+        } = memory;
         let mut standing = Standing::new(target.parallel, target.keys.len());
         if let Some(Ok(left)) = limited_until.map(|until| (until - now.wall).to_std()) {
             standing.resume_limited(now.mono, left);
@@ -332,14 +356,22 @@ impl Plan {
         let mut skip = self.away.clone();
         skip.extend(self.quarantine.skus().cloned());
         let (shop, around) = (self.target.shop, self.around.clone());
-        Scan { backlog, skip, shop, around, now: now.wall }
+        Scan {
+            backlog,
+            skip,
+            shop,
+            around,
+            now: now.wall,
+        }
     }
 
     /// Takes in what the comparison found.
     pub fn end_scan(&mut self, found: Found, now: Now) {
         self.backlog = found.backlog;
         self.scan_at = now.mono + SCAN_EVERY;
-        self.around.ledger.doubt(self.target.shop, found.refresh.iter().map(|(_, id)| *id));
+        self.around
+            .ledger
+            .doubt(self.target.shop, found.refresh.iter().map(|(_, id)| *id));
         for (sku, _) in found.refresh {
             self.enlist(&sku, now.micros(), now);
         }
@@ -354,7 +386,9 @@ impl Plan {
             return; // Looked at again when it is back.
         }
         let Surroundings { book, ledger, .. } = &self.around;
-        let Some(entry) = book.get(self.target.shop, sku.as_str()) else { return };
+        let Some(entry) = book.get(self.target.shop, sku.as_str()) else {
+            return;
+        };
         let acked = ledger.get(self.target.shop, entry.id());
         if !is_due(entry.level(), acked) {
             self.backlog.discard(sku);
@@ -363,11 +397,13 @@ impl Plan {
                 self.release(sku, now);
             }
         } else if !self.quarantine.has(sku) {
-            self.backlog.insert(sku, Urgency::of(entry.level(), acked.level()), age);
+            self.backlog
+                .insert(sku, Urgency::of(entry.level(), acked.level()), age);
         } else if self.quarantine.is_due(sku, entry.level(), now.wall) {
             // What was refused by itself goes out by itself.
             self.away.insert(sku.clone());
-            self.isolation.push_single(sku.clone(), age, entry.level().count);
+            self.isolation
+                .push_single(sku.clone(), age, entry.level().count);
         }
     }
 
@@ -425,8 +461,9 @@ impl Plan {
         let keys = &self.target.keys;
         let current = self.standing.key();
         let order = (current..keys.len()).chain(0..current);
-        let waits: Vec<_> =
-            order.map(|key| (key, self.around.keys.wait(&keys[key], now.mono))).collect();
+        let waits: Vec<_> = order
+            .map(|key| (key, self.around.keys.wait(&keys[key], now.mono)))
+            .collect();
         if let Some((key, _)) = waits.iter().find(|(_, wait)| wait.is_none()) {
             self.standing.use_key(*key);
             return true;
@@ -450,7 +487,11 @@ impl Plan {
             Source::Group(place) => {
                 self.is_groups_turn = false;
                 let (skus, part) = self.isolation.take(place, wanted)?;
-                return Some(Candidates { skus, part: Some(part), reserved: wanted });
+                return Some(Candidates {
+                    skus,
+                    part: Some(part),
+                    reserved: wanted,
+                });
             }
             _ if self.isolation.is_systemic() => self.backlog.take_newest(wanted),
             Source::Zeros => self.backlog.take_zeros(wanted),
@@ -460,7 +501,11 @@ impl Plan {
         self.is_groups_turn = true;
         self.evidence_sought = true;
         self.away.extend(skus.iter().map(|(sku, _)| sku.clone()));
-        Some(Candidates { skus, part: None, reserved: wanted })
+        Some(Candidates {
+            skus,
+            part: None,
+            reserved: wanted,
+        })
     }
 
     /// Whether zeros go in batches of their own: where requests are limited, a rejected SKU of
@@ -476,8 +521,16 @@ impl Plan {
     /// others wait.
     fn queued(&self) -> (Source, usize) {
         let most = self.max_skus.min(self.around.purse.most());
-        let most = if self.isolation.wants_probe() { 1 } else { most };
-        let zeros = if self.has_own_zeros() { self.backlog.zeros() } else { 0 };
+        let most = if self.isolation.wants_probe() {
+            1
+        } else {
+            most
+        };
+        let zeros = if self.has_own_zeros() {
+            self.backlog.zeros()
+        } else {
+            0
+        };
         let others = self.backlog.len() - zeros;
         let group = self.isolation.next();
         let has_others = others > 0 || group.is_some();
@@ -497,7 +550,11 @@ impl Plan {
 
     /// Makes a body of those candidates the Market still lacks, from what the book says now.
     fn build(&mut self, candidates: Candidates, now: Now) -> Option<(Batch, Vec<u8>)> {
-        let Candidates { skus, mut part, reserved } = candidates;
+        let Candidates {
+            skus,
+            mut part,
+            reserved,
+        } = candidates;
         let Surroundings { book, ledger, .. } = &self.around;
         let shop = self.target.shop;
         let mut body = UpdateBody::new(MAX_BODY_BYTES, &self.target.address);
@@ -515,15 +572,30 @@ impl Plan {
             let held = held_in_window(level.updated_at, now.wall - self.skew.behind());
             // The Market may ignore what is dated before what it has.
             let last = ledger.dated(shop, entry.id()).or_else(|| {
-                ledger.dated_before(shop, entry.id()).filter(|_| self.trusts_earlier_dates)
+                ledger
+                    .dated_before(shop, entry.id())
+                    .filter(|_| self.trusts_earlier_dates)
             });
             let updated_at = last.map_or(held, |last| held.max(last));
-            if !body.push(&sku, Level { updated_at, ..level }) {
+            if !body.push(
+                &sku,
+                Level {
+                    updated_at,
+                    ..level
+                },
+            ) {
                 left_over.push((sku, age));
                 break;
             }
             let (date, is_raised) = (updated_at, updated_at > held);
-            items.push(Item { sku, id: entry.id(), level, age, date, is_raised });
+            items.push(Item {
+                sku,
+                id: entry.id(),
+                level,
+                age,
+                date,
+                is_raised,
+            });
         }
         left_over.extend(candidates);
         let bytes = body.finish();
@@ -542,14 +614,25 @@ impl Plan {
         let key = self.standing.key();
         self.sent += 1;
         self.around.keys.begin(&self.target.keys[key], now.mono);
-        Some((Batch { items, part, number: self.sent, key, began: now.mono }, bytes))
+        Some((
+            Batch {
+                items,
+                part,
+                number: self.sent,
+                key,
+                began: now.mono,
+            },
+            bytes,
+        ))
     }
 
     fn put_back(&mut self, skus: Vec<(Sku, Age)>, part: Option<Part>, now: Now) {
         match part {
             _ if skus.is_empty() => {}
             Some(part) => self.isolation.put_back(skus, part),
-            None => skus.iter().for_each(|(sku, age)| self.come_back(sku, *age, now)),
+            None => skus
+                .iter()
+                .for_each(|(sku, age)| self.come_back(sku, *age, now)),
         }
     }
 
@@ -569,7 +652,9 @@ impl Plan {
         let is_batchs_turn = self.looked_last
             && waiting > 0
             && free == 1
-            && purse.next_room(waiting, now.mono).is_some_and(|at| at <= now.mono);
+            && purse
+                .next_room(waiting, now.mono)
+                .is_some_and(|at| at <= now.mono);
         let is_free = free > 0 && !is_batchs_turn && purse.begin_look(gap, now.mono);
         self.looks += usize::from(is_free);
         self.looked_last |= is_free;
@@ -581,7 +666,10 @@ impl Plan {
     pub fn end_look(&mut self, landed: &reconcile::Landed, now: Now) -> TimeDelta {
         self.looks -= 1;
         self.around.purse.end_look();
-        landed.skew().into_iter().for_each(|range| self.skew.note(range, now.wall));
+        landed
+            .skew()
+            .into_iter()
+            .for_each(|range| self.skew.note(range, now.wall));
         if landed.is_page() {
             self.standing.answered(now.mono);
         }

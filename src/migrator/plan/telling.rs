@@ -35,7 +35,13 @@ impl Plan {
             return;
         }
         alarms.clear(AlarmKind::ReadBackFailed, name);
-        let count = |class: Class| survey.classes.get(class.name()).copied().unwrap_or_default();
+        let count = |class: Class| {
+            survey
+                .classes
+                .get(class.name())
+                .copied()
+                .unwrap_or_default()
+        };
         let (drifted, unknown) = (count(Class::Drifted), count(Class::Unknown));
         if self.target.mode != Mode::On || drifted == 0 {
             return alarms.clear(AlarmKind::Drift, name);
@@ -61,7 +67,10 @@ impl Plan {
         if wanted == 0 {
             return tick;
         }
-        match (self.standing.held_until(), self.around.purse.next_room(wanted, now)) {
+        match (
+            self.standing.held_until(),
+            self.around.purse.next_room(wanted, now),
+        ) {
             (Some(held), Some(room)) => held.max(room).min(tick),
             (Some(held), None) => held.min(tick),
             // Room now, and yet nothing goes out: something in flight has to end first.
@@ -99,17 +108,24 @@ impl Plan {
     fn watch_silence(&mut self, waiting: usize, now: DateTime<Utc>) {
         if waiting == 0 {
             self.waiting_since = None;
-            self.around.alarms.clear(AlarmKind::NothingAcknowledged, &self.target.name);
+            self.around
+                .alarms
+                .clear(AlarmKind::NothingAcknowledged, &self.target.name);
             return;
         }
         let since = *self.waiting_since.get_or_insert(now);
-        let since = self.report.last_acknowledged.map_or(since, |at| at.max(since));
+        let since = self
+            .report
+            .last_acknowledged
+            .map_or(since, |at| at.max(since));
         if now - since >= SILENCE {
             let text = format!(
                 "{waiting} SKUs of {} wait, and the Market has acknowledged nothing since {since}",
                 self.target.name
             );
-            self.around.alarms.raise(AlarmKind::NothingAcknowledged, &self.target.name, text);
+            self.around
+                .alarms
+                .raise(AlarmKind::NothingAcknowledged, &self.target.name, text);
         }
     }
 
@@ -134,7 +150,9 @@ impl Plan {
             "nothing is sent to {} of {} until this is mended: {reason}",
             self.target.address, self.target.name
         );
-        self.around.alarms.raise(AlarmKind::CampaignPaused, &self.target.name, text);
+        self.around
+            .alarms
+            .raise(AlarmKind::CampaignPaused, &self.target.name, text);
     }
 
     pub(super) fn log_trouble(&self, batch: &Batch, verdict: &Verdict, trace: Option<&str>) {

@@ -37,7 +37,10 @@ fn campaign() -> Address {
 }
 
 fn business() -> Address {
-    Address::Business { id: 9, warehouses: vec![7] }
+    Address::Business {
+        id: 9,
+        warehouses: vec![7],
+    }
 }
 
 impl Bench {
@@ -47,7 +50,10 @@ impl Bench {
 
     fn remembering(address: &Address, memory: Memory) -> Self {
         let wall: DateTime<Utc> = "2026-11-20T10:00:00Z".parse().unwrap();
-        let now = Now { mono: Instant::now(), wall };
+        let now = Now {
+            mono: Instant::now(),
+            wall,
+        };
         let book = Arc::new(StockBook::new([0]));
         let ledger = Arc::new(Ledger::new(vec![Column::default()]));
         let target = Target {
@@ -74,13 +80,24 @@ impl Bench {
         let dice = StdRng::seed_from_u64(7);
         let plan = Plan::new(target, around, memory, now, dice);
         let idle = Duration::from_secs(1);
-        Self { plan, book, ledger, rows: BTreeMap::new(), now, requests: 0, idle }
+        Self {
+            plan,
+            book,
+            ledger,
+            rows: BTreeMap::new(),
+            now,
+            requests: 0,
+            idle,
+        }
     }
 
     fn say(&mut self, sku: &str, count: u32) {
         let sku = Sku::parse(sku).unwrap();
         let count = Count::try_from(i64::from(count)).unwrap();
-        let level = Level { count, updated_at: self.now.wall.into() };
+        let level = Level {
+            count,
+            updated_at: self.now.wall.into(),
+        };
         StockBook::apply(&self.book, SHOP, &sku, level);
         self.plan.hint(&[sku], self.now);
     }
@@ -102,26 +119,39 @@ impl Bench {
 
     /// Sends one request, if one may go out.
     fn step(&mut self, accepts: Judge<'_>) -> bool {
-        let Some((batch, _)) = self.plan.next(self.now) else { return false };
-        let skus: Vec<_> =
-            batch.items.iter().map(|item| (item.sku.to_string(), item.level.count.get())).collect();
+        let Some((batch, _)) = self.plan.next(self.now) else {
+            return false;
+        };
+        let skus: Vec<_> = batch
+            .items
+            .iter()
+            .map(|item| (item.sku.to_string(), item.level.count.get()))
+            .collect();
         let is_accepted = accepts(self.requests, &skus);
         self.requests += 1;
-        let (status, body) =
-            if is_accepted { (200, r#"{"status":"OK"}"#) } else { (400, REJECTED) };
+        let (status, body) = if is_accepted {
+            (200, r#"{"status":"OK"}"#)
+        } else {
+            (400, REJECTED)
+        };
         self.pass(Duration::from_millis(100));
         let answer = Answer {
             status,
             body: body.into(),
             rate: RateHeaders::default(),
             date: None,
-            way: Way { asked: self.now.wall, head: self.now.wall },
+            way: Way {
+                asked: self.now.wall,
+                head: self.now.wall,
+            },
             trace: None,
         };
         let landed = Landed::new(batch, Reply::Answer(answer), self.now);
         if let Some(batch) = landed.accepted() {
             let (ids, rows) = batch.acknowledged(self.now.wall);
-            let acked = ids.into_iter().zip(rows.into_iter().map(|(_, acked)| acked));
+            let acked = ids
+                .into_iter()
+                .zip(rows.into_iter().map(|(_, acked)| acked));
             self.ledger.record(SHOP, acked);
         }
         let keep = self.plan.land(landed, self.now);
@@ -232,7 +262,11 @@ fn a_systemic_rejection_is_probed_with_one_request_a_pause() {
         let found = bench.requests;
         assert!(found <= 24, "{found} requests until it was noticed");
         bench.live(Duration::from_mins(30), &|_, _| false);
-        assert!(bench.requests - found <= 17, "{} requests in pauses", bench.requests - found);
+        assert!(
+            bench.requests - found <= 17,
+            "{} requests in pauses",
+            bench.requests - found
+        );
         assert!(bench.rows.is_empty());
         bench.live(Duration::from_mins(6), &|_, _| true);
         assert!(bench.unsent().is_empty());
@@ -260,7 +294,10 @@ fn by_business_most_skus_are_accepted_before_the_last_rejected_one_is_found() {
     assert!(bench.rows.keys().eq(&bad), "{:?}", bench.rows.keys());
     let bounds = [(2_000, 6), (1_000, 7), (200, 10), (0, 14)];
     for (share, bound) in bounds {
-        assert!(minutes[&share] <= bound, "all but {share} after {minutes:?} minutes");
+        assert!(
+            minutes[&share] <= bound,
+            "all but {share} after {minutes:?} minutes"
+        );
     }
 }
 
@@ -276,7 +313,11 @@ fn by_business_a_zero_does_not_wait_for_rejected_skus() {
     let sent = bench.requests;
     while bench.unsent().contains("falls") {
         bench.live(Duration::from_millis(50), &accepts);
-        assert!(bench.requests - sent <= 2, "{} requests", bench.requests - sent);
+        assert!(
+            bench.requests - sent <= 2,
+            "{} requests",
+            bench.requests - sent
+        );
     }
 }
 
@@ -290,7 +331,10 @@ fn a_changed_count_begins_the_pause_of_a_rejected_sku_anew() {
         bench.live(Duration::from_mins(90), &accepts);
     }
     let row = bench.rows["bad"].clone();
-    assert!(row.attempts >= 3 && row.retry_at - bench.now.wall > TimeDelta::hours(1), "{row:?}");
+    assert!(
+        row.attempts >= 3 && row.retry_at - bench.now.wall > TimeDelta::hours(1),
+        "{row:?}"
+    );
     bench.say("bad", 2);
     bench.say("good", 2);
     bench.live(Duration::from_mins(1), &accepts);
@@ -308,16 +352,27 @@ fn a_pause_told_with_a_refusal_for_volume_outlives_a_restart() {
     let answer = Answer {
         status: 420,
         body: body.into(),
-        rate: RateHeaders { wait: Some(Duration::from_secs(90)), ..RateHeaders::default() },
+        rate: RateHeaders {
+            wait: Some(Duration::from_secs(90)),
+            ..RateHeaders::default()
+        },
         date: None,
-        way: Way { asked: bench.now.wall, head: bench.now.wall },
+        way: Way {
+            asked: bench.now.wall,
+            head: bench.now.wall,
+        },
         trace: None,
     };
     let landed = Landed::new(batch, Reply::Answer(answer), bench.now);
     let keep = bench.plan.land(landed, bench.now);
-    let [Keep::LimitedUntil(until)] = keep.as_slice() else { panic!("{keep:?}") };
+    let [Keep::LimitedUntil(until)] = keep.as_slice() else {
+        panic!("{keep:?}")
+    };
     assert!((89..=91).contains(&(*until - bench.now.wall).num_seconds()));
-    let memory = Memory { limited_until: Some(*until), ..Memory::default() };
+    let memory = Memory {
+        limited_until: Some(*until),
+        ..Memory::default()
+    };
     let mut bench = Bench::remembering(&campaign(), memory);
     bench.say("A", 1);
     bench.live(Duration::from_secs(89), &|_, _| true);

@@ -108,7 +108,11 @@ impl Ours {
             return Class::Archived;
         }
         if self.is_dry {
-            return if shown.available == count { Class::Equal } else { Class::Drifted };
+            return if shown.available == count {
+                Class::Equal
+            } else {
+                Class::Drifted
+            };
         }
         let Some(sent_at) = self.acked.acked_at().filter(|_| !self.is_unsent()) else {
             return Class::Unsent;
@@ -183,8 +187,10 @@ mod tests {
 
     /// Ten pieces as of nine, sent at ten.
     fn ten() -> Ours {
-        let level =
-            Level { count: Count::try_from(10).unwrap(), updated_at: at("09:00:00").into() };
+        let level = Level {
+            count: Count::try_from(10).unwrap(),
+            updated_at: at("09:00:00").into(),
+        };
         Ours {
             level,
             acked: Acked::new(level, at("10:00:00")),
@@ -197,7 +203,13 @@ mod tests {
 
     fn shown(available: u64, reserved: u64, since: &str) -> Shown {
         let (sku, updated_at) = ("A".to_owned(), Some(at(since).into()));
-        Shown { sku, available, reserved, updated_at, shelf: Shelf::OnSale }
+        Shown {
+            sku,
+            available,
+            reserved,
+            updated_at,
+            shelf: Shelf::OnSale,
+        }
     }
 
     fn class_of(shown: &Shown) -> Class {
@@ -213,7 +225,10 @@ mod tests {
         assert_eq!(class_of(&shown(7, 3, "08:00:00")), Class::Drifted);
         // More than we said is nobody's order.
         assert_eq!(class_of(&shown(12, 0, "11:00:00")), Class::Drifted);
-        let archived = Shown { shelf: Shelf::Archive, ..shown(3, 0, "09:00:00") };
+        let archived = Shown {
+            shelf: Shelf::Archive,
+            ..shown(3, 0, "09:00:00")
+        };
         assert_eq!(class_of(&archived), Class::Archived);
     }
 
@@ -226,8 +241,14 @@ mod tests {
 
     #[test]
     fn what_the_book_says_beyond_the_ledger_is_unsent() {
-        let unacked = Ours { acked: Acked::default(), ..ten() };
-        assert_eq!(unacked.classify(&shown(10, 0, "09:00:00"), at("12:00:00")), Class::Unsent);
+        let unacked = Ours {
+            acked: Acked::default(),
+            ..ten()
+        };
+        assert_eq!(
+            unacked.classify(&shown(10, 0, "09:00:00"), at("12:00:00")),
+            Class::Unsent
+        );
         assert_eq!(unacked.classify_missing(at("12:00:00")), Class::Unsent);
         assert_eq!(ten().classify_missing(at("12:00:00")), Class::Unknown);
         // It was sent while the pass was under way.
@@ -238,22 +259,44 @@ mod tests {
     fn an_update_is_proven_lost_only_by_a_date_before_any_that_can_have_been_sent() {
         assert!(ten().is_lost(&shown(3, 0, "08:59:58")));
         assert!(!ten().is_lost(&shown(3, 0, "08:59:59")));
-        assert!(!ten().is_lost(&Shown { updated_at: None, ..shown(3, 0, "08:00:00") }));
+        assert!(!ten().is_lost(&Shown {
+            updated_at: None,
+            ..shown(3, 0, "08:00:00")
+        }));
         // As of now: what went out was dated two seconds before it did.
-        let now = Level { updated_at: at("10:00:00").into(), ..ten().level };
-        let ours = Ours { level: now, acked: Acked::new(now, at("10:00:00")), ..ten() };
+        let now = Level {
+            updated_at: at("10:00:00").into(),
+            ..ten().level
+        };
+        let ours = Ours {
+            level: now,
+            acked: Acked::new(now, at("10:00:00")),
+            ..ten()
+        };
         assert!(ours.is_lost(&shown(3, 0, "09:59:56")));
         assert!(!ours.is_lost(&shown(3, 0, "09:59:57")));
         // A stamp of last week went out as yesterday's.
         let old = Level {
-            updated_at: "2026-11-10T00:00:00Z".parse::<DateTime<Utc>>().unwrap().into(),
+            updated_at: "2026-11-10T00:00:00Z"
+                .parse::<DateTime<Utc>>()
+                .unwrap()
+                .into(),
             ..now
         };
-        let ours = Ours { level: old, acked: Acked::new(old, at("10:00:00")), ..ten() };
-        let yesterday =
-            |text: &str| format!("2026-11-19T{text}Z").parse::<DateTime<Utc>>().unwrap();
-        let dated =
-            |text| Shown { updated_at: Some(yesterday(text).into()), ..shown(3, 0, "00:00:00") };
+        let ours = Ours {
+            level: old,
+            acked: Acked::new(old, at("10:00:00")),
+            ..ten()
+        };
+        let yesterday = |text: &str| {
+            format!("2026-11-19T{text}Z")
+                .parse::<DateTime<Utc>>()
+                .unwrap()
+        };
+        let dated = |text| Shown {
+            updated_at: Some(yesterday(text).into()),
+            ..shown(3, 0, "00:00:00")
+        };
         assert!(ours.is_lost(&dated("10:00:58")));
         assert!(!ours.is_lost(&dated("10:00:59")));
     }
@@ -261,25 +304,50 @@ mod tests {
     #[test]
     fn the_date_that_was_sent_is_compared_where_it_is_known() {
         // The clock was set back: it was sent with the date before, not with one of its own.
-        let ours = Ours { dated: Some(at("11:00:00").into()), ..ten() };
+        let ours = Ours {
+            dated: Some(at("11:00:00").into()),
+            ..ten()
+        };
         assert!(ours.is_lost(&shown(3, 0, "10:59:58")) && !ours.is_lost(&shown(3, 0, "11:00:00")));
-        assert_eq!(ours.classify(&shown(7, 0, "11:00:00"), at("12:00:00")), Class::Drifted);
-        assert_eq!(ours.classify(&shown(7, 0, "11:00:02"), at("12:00:00")), Class::Explained);
+        assert_eq!(
+            ours.classify(&shown(7, 0, "11:00:00"), at("12:00:00")),
+            Class::Drifted
+        );
+        assert_eq!(
+            ours.classify(&shown(7, 0, "11:00:02"), at("12:00:00")),
+            Class::Explained
+        );
     }
 
     #[test]
     fn clocks_that_are_apart_prove_nothing_within_their_distance() {
-        let ours = Ours { apart: TimeDelta::minutes(5), ..ten() };
+        let ours = Ours {
+            apart: TimeDelta::minutes(5),
+            ..ten()
+        };
         assert!(!ours.is_lost(&shown(3, 0, "08:55:00")));
         assert!(ours.is_lost(&shown(3, 0, "08:54:58")));
-        assert_eq!(ours.classify(&shown(7, 0, "09:04:00"), at("12:00:00")), Class::Drifted);
+        assert_eq!(
+            ours.classify(&shown(7, 0, "09:04:00"), at("12:00:00")),
+            Class::Drifted
+        );
     }
 
     #[test]
     fn a_dry_run_compares_the_book_itself() {
-        let dry = Ours { is_dry: true, acked: Acked::default(), ..ten() };
-        assert_eq!(dry.classify(&shown(10, 0, "09:00:00"), at("12:00:00")), Class::Equal);
-        assert_eq!(dry.classify(&shown(9, 1, "09:00:00"), at("12:00:00")), Class::Drifted);
+        let dry = Ours {
+            is_dry: true,
+            acked: Acked::default(),
+            ..ten()
+        };
+        assert_eq!(
+            dry.classify(&shown(10, 0, "09:00:00"), at("12:00:00")),
+            Class::Equal
+        );
+        assert_eq!(
+            dry.classify(&shown(9, 1, "09:00:00"), at("12:00:00")),
+            Class::Drifted
+        );
         assert_eq!(dry.classify_missing(at("12:00:00")), Class::Unknown);
     }
 

@@ -103,7 +103,14 @@ impl Field {
     fn ours(&self, entry: Entry, acked: Acked, apart: TimeDelta) -> Ours {
         let is_dry = self.mode == Mode::DryRun;
         let dated = self.ledger.dated(self.shop, entry.id());
-        Ours { level: entry.level(), acked, dated, is_dry, grace: self.grace, apart }
+        Ours {
+            level: entry.level(),
+            acked,
+            dated,
+            is_dry,
+            grace: self.grace,
+            apart,
+        }
     }
 
     /// One listing of a campaign shows all its warehouses; by business each has its own.
@@ -162,7 +169,13 @@ impl Stage {
     }
 
     fn new(warehouses: Vec<u64>, part: Part) -> Self {
-        Self { warehouses, part, tokens: HashSet::new(), restarts: 0, not_ours: 0 }
+        Self {
+            warehouses,
+            part,
+            tokens: HashSet::new(),
+            restarts: 0,
+            not_ours: 0,
+        }
     }
 
     /// Goes on behind a page; whether there is anything left to do. Errs if this page was there.
@@ -170,7 +183,9 @@ impl Stage {
     /// An empty page that names itself as the next one is the last: SKUs that are on no page are
     /// asked for by name.
     fn advance(&mut self, next: Option<String>, is_empty: bool) -> Result<bool, ()> {
-        let Part::Listing { token, .. } = &mut self.part else { return Ok(false) };
+        let Part::Listing { token, .. } = &mut self.part else {
+            return Ok(false);
+        };
         if is_empty && next.is_some() && next == *token {
             return Ok(false);
         }
@@ -206,8 +221,11 @@ impl Landed {
     #[must_use]
     pub fn new(look: &Look, reply: &Reply) -> Self {
         let page = match (judge(reply), reply) {
-            (Verdict::Accept, Reply::Answer(answer)) => Page::read(&answer.body, look)
-                .map_err(|reason| Verdict::Retry { reason: format!("not a page: {reason}") }),
+            (Verdict::Accept, Reply::Answer(answer)) => {
+                Page::read(&answer.body, look).map_err(|reason| Verdict::Retry {
+                    reason: format!("not a page: {reason}"),
+                })
+            }
             (verdict, _) => Err(verdict),
         };
         let skew = match reply {
@@ -260,7 +278,10 @@ impl Surveyor {
             failures: 0,
             is_looking: false,
             asked: now.wall,
-            survey: Survey { last_equal, ..Survey::default() },
+            survey: Survey {
+                last_equal,
+                ..Survey::default()
+            },
         }
     }
 
@@ -296,8 +317,14 @@ impl Surveyor {
     /// When it will be time; `None` while a look is under way, or if never.
     #[must_use]
     pub fn wake_at(&self) -> Option<Instant> {
-        let begins = if self.pass.is_some() { Some(self.next_look) } else { self.next_pass };
-        begins.filter(|_| !self.is_looking).map(|at| at.max(self.next_look))
+        let begins = if self.pass.is_some() {
+            Some(self.next_look)
+        } else {
+            self.next_pass
+        };
+        begins
+            .filter(|_| !self.is_looking)
+            .map(|at| at.max(self.next_look))
     }
 
     /// What to ask for; it must be ended by [`Surveyor::land`].
@@ -308,8 +335,13 @@ impl Surveyor {
         self.is_looking = true;
         self.asked = now.wall;
         self.next_look = now.mono + self.gap();
-        let stage = self.stage().expect("the last stage ends the pass, and it was begun above");
-        Look { warehouses: stage.warehouses.clone(), part: stage.part.clone() }
+        let stage = self
+            .stage()
+            .expect("the last stage ends the pass, and it was begun above");
+        Look {
+            warehouses: stage.warehouses.clone(),
+            part: stage.part.clone(),
+        }
     }
 
     /// How long after this look the next of the same cabinet may go out.
@@ -319,7 +351,11 @@ impl Surveyor {
             Part::Listing { .. } => MAX_PAGE,
             Part::Named(skus) => skus.len(),
         });
-        let share = if self.is_hurried { SHARE_IN_A_HURRY } else { SHARE };
+        let share = if self.is_hurried {
+            SHARE_IN_A_HURRY
+        } else {
+            SHARE
+        };
         gap_after(&self.field.address, skus, share)
     }
 
@@ -329,17 +365,29 @@ impl Surveyor {
 
     /// What was found to be sent again since this was asked last, while a pass goes on.
     pub fn take_lost(&mut self) -> Vec<Sku> {
-        self.pass.as_mut().map(|pass| pass.tally.take_lost()).unwrap_or_default()
+        self.pass
+            .as_mut()
+            .map(|pass| pass.tally.take_lost())
+            .unwrap_or_default()
     }
 
     fn begin(&mut self, now: Now) {
         self.passes = self.passes.wrapping_add(1);
         self.next_pass = self.field.every.map(|every| now.mono + every);
         let groups = self.field.groups();
-        let stages = |shelf| groups.iter().map(move |group| Stage::listing(group.clone(), shelf));
+        let stages = |shelf| {
+            groups
+                .iter()
+                .map(move |group| Stage::listing(group.clone(), shelf))
+        };
         self.pass = Some(Pass {
-            id: PassId { number: self.passes, began: now.wall },
-            stages: stages(Shelf::Archive).chain(stages(Shelf::OnSale)).collect(),
+            id: PassId {
+                number: self.passes,
+                began: now.wall,
+            },
+            stages: stages(Shelf::Archive)
+                .chain(stages(Shelf::OnSale))
+                .collect(),
             is_gathered: false,
             tally: Tally::default(),
         });
@@ -381,7 +429,13 @@ impl Surveyor {
             self.survey.listed += page.offers.len() as u64;
         }
         for shown in &page.offers {
-            let ours = see(&self.field, &mut pass.tally, (pass.id, apart), shown, self.asked);
+            let ours = see(
+                &self.field,
+                &mut pass.tally,
+                (pass.id, apart),
+                shown,
+                self.asked,
+            );
             stage.not_ours += u64::from(!ours);
         }
         let is_empty = page.offers.is_empty();
@@ -410,7 +464,12 @@ impl Surveyor {
     fn round_up(&mut self, aside: Vec<Sku>) -> Option<Step> {
         let Pass { id, tally, .. } = self.pass.take()?;
         self.is_hurried = false;
-        Some(Step::Round(Roundup::new(self.field.clone(), id, tally, aside)))
+        Some(Step::Round(Roundup::new(
+            self.field.clone(),
+            id,
+            tally,
+            aside,
+        )))
     }
 
     /// Takes in the SKUs that were on no page, to be asked for by name: a list may shift while
@@ -420,10 +479,15 @@ impl Surveyor {
         for skus in missing.chunks(MAX_OFFER_IDS) {
             let names: Vec<String> = skus.iter().map(ToString::to_string).collect();
             for group in self.field.groups() {
-                pass.stages.push(Stage::new(group, Part::Named(names.clone())));
+                pass.stages
+                    .push(Stage::new(group, Part::Named(names.clone())));
             }
         }
-        if pass.stages.is_empty() { self.round_up(aside) } else { None }
+        if pass.stages.is_empty() {
+            self.round_up(aside)
+        } else {
+            None
+        }
     }
 
     fn fail(&mut self, verdict: &Verdict, now: Now) {
@@ -462,7 +526,9 @@ impl Surveyor {
         self.failures = 0;
         self.survey.state = Progress::Failed;
         self.survey.trouble = Some(trouble);
-        self.next_pass = self.next_pass.map(|next| next.min(now.mono + AFTER_FAILURE));
+        self.next_pass = self
+            .next_pass
+            .map(|next| next.min(now.mono + AFTER_FAILURE));
     }
 
     /// Takes in what a pass came to; whether the Market's copy is explained.
@@ -507,7 +573,10 @@ mod tests {
     #[test]
     fn a_pass_uses_its_share_of_the_limit_of_its_method() {
         let campaign = Address::Campaign { id: 1 };
-        let business = Address::Business { id: 1, warehouses: vec![2] };
+        let business = Address::Business {
+            id: 1,
+            warehouses: vec![2],
+        };
         for (address, skus, share, gap_ms) in [
             // By campaign the Market counts SKUs: 10 000 or 50 000 a minute.
             (&campaign, MAX_PAGE, SHARE, 600),
@@ -520,7 +589,11 @@ mod tests {
             (&business, 1, SHARE_IN_A_HURRY, 240),
         ] {
             let gap = gap_after(address, skus, share);
-            assert_eq!(gap, Duration::from_millis(gap_ms), "{address}, {skus} SKUs, 1/{share}");
+            assert_eq!(
+                gap,
+                Duration::from_millis(gap_ms),
+                "{address}, {skus} SKUs, 1/{share}"
+            );
         }
     }
 
@@ -533,6 +606,10 @@ mod tests {
         assert_eq!(stage.advance(token("b"), true), Ok(false));
         let mut stage = Stage::listing(vec![7], Shelf::OnSale);
         assert_eq!(stage.advance(token("a"), false), Ok(true));
-        assert_eq!(stage.advance(token("a"), false), Err(()), "it has offers, and leads nowhere");
+        assert_eq!(
+            stage.advance(token("a"), false),
+            Err(()),
+            "it has offers, and leads nowhere"
+        );
     }
 }

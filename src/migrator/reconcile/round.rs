@@ -46,7 +46,9 @@ pub(super) fn see(
     now: DateTime<Utc>,
 ) -> bool {
     let sku = Sku::parse(&shown.sku).ok();
-    let entry = sku.as_ref().and_then(|sku| field.book.get(field.shop, sku.as_str()));
+    let entry = sku
+        .as_ref()
+        .and_then(|sku| field.book.get(field.shop, sku.as_str()));
     let (sku, entry) = match (sku, entry) {
         (Some(sku), Some(entry)) => (sku, entry),
         (sku, _) => {
@@ -70,10 +72,14 @@ pub(super) fn see(
     if class == Class::Equal {
         return true;
     }
-    let count = i64::try_from(shown.available).ok().and_then(|n| Count::try_from(n).ok());
+    let count = i64::try_from(shown.available)
+        .ok()
+        .and_then(|n| Count::try_from(n).ok());
     let count = count.unwrap_or(entry.level().count);
     let what = What::Seen(class.number());
-    field.history.note(field.shop, now, what, std::iter::once((entry.id(), count)));
+    field
+        .history
+        .note(field.shop, now, what, std::iter::once((entry.id(), count)));
     tally.example(sku.as_str(), class, Some(ours), Some(shown));
     if class == Class::Drifted && !ours.is_dry {
         let is_news = acked
@@ -99,8 +105,12 @@ impl Tally {
             ours: ours.map(|ours| ours.level.count.get()),
             sent_at: ours.and_then(|ours| ours.acked.acked_at()),
             markets: shown.map(|shown| shown.available),
-            reserved: shown.map(|shown| shown.reserved).filter(|reserved| *reserved > 0),
-            markets_updated_at: shown.and_then(|shown| shown.updated_at).map(|at| at.to_utc()),
+            reserved: shown
+                .map(|shown| shown.reserved)
+                .filter(|reserved| *reserved > 0),
+            markets_updated_at: shown
+                .and_then(|shown| shown.updated_at)
+                .map(|at| at.to_utc()),
         });
     }
 
@@ -138,7 +148,11 @@ impl Gathering {
         let mut missing = Vec::new();
         field.book.for_each(field.shop, |sku, entry| {
             if missing.len() >= MAX_RESENT
-                || field.sightings.get(field.shop, entry.id()).class_in(pass).is_some()
+                || field
+                    .sightings
+                    .get(field.shop, entry.id())
+                    .class_in(pass)
+                    .is_some()
             {
                 return;
             }
@@ -169,14 +183,24 @@ pub struct Outcome {
 
 impl Roundup {
     pub(super) fn new(field: Field, pass: PassId, tally: Tally, aside: Vec<Sku>) -> Self {
-        Self { field, pass, tally, aside: aside.into_iter().collect() }
+        Self {
+            field,
+            pass,
+            tally,
+            aside: aside.into_iter().collect(),
+        }
     }
 
     /// Looks at every SKU of the book: counts the classes, and takes from the ledger what the
     /// Market does not know.
     #[must_use]
     pub fn run(self, now: DateTime<Utc>) -> Outcome {
-        let Self { field, pass, mut tally, aside } = self;
+        let Self {
+            field,
+            pass,
+            mut tally,
+            aside,
+        } = self;
         let mut counts = [0; Class::ALL.len()];
         counts[usize::from(Class::NotOurs.number())] = tally.not_ours;
         let mode = field.mode;
@@ -194,7 +218,11 @@ impl Roundup {
         if mode == Mode::DryRun {
             tally.would.reckon(&field.address);
         }
-        Outcome { tally, counts, mode }
+        Outcome {
+            tally,
+            counts,
+            mode,
+        }
     }
 }
 
@@ -227,7 +255,9 @@ impl Tally {
             let is_still = class == Class::Pending && before.class() == Some(Class::Unknown);
             let noted = if is_still { Class::Unknown } else { class };
             let sighting = Sighting::new(0, now, pass, noted);
-            field.sightings.with(field.shop, |column| column.set(entry.id(), sighting));
+            field
+                .sightings
+                .with(field.shop, |column| column.set(entry.id(), sighting));
         }
         class
     }
@@ -266,9 +296,18 @@ impl Outcome {
 
     /// Writes down what was found.
     pub(super) fn tell(self, survey: &mut Survey) {
-        let Self { tally, counts, mode } = self;
-        let classes = Class::ALL.iter().zip(counts).filter(|(_, count)| *count > 0);
-        survey.classes = classes.map(|(class, count)| (class.name(), count)).collect();
+        let Self {
+            tally,
+            counts,
+            mode,
+        } = self;
+        let classes = Class::ALL
+            .iter()
+            .zip(counts)
+            .filter(|(_, count)| *count > 0);
+        survey.classes = classes
+            .map(|(class, count)| (class.name(), count))
+            .collect();
         survey.resent = tally.lost.len() as u64;
         survey.examples = tally.examples.into();
         survey.would_send = (mode == Mode::DryRun).then_some(tally.would);

@@ -29,7 +29,10 @@ impl Sighting {
     pub(super) fn new(available: u64, at: DateTime<Utc>, pass: PassId, class: Class) -> Self {
         let number = u32::from(pass.number % 16);
         let packed = minutes(at) << 8 | number << 4 | u32::from(class.number());
-        Self { available: u32::try_from(available).unwrap_or(u32::MAX), packed }
+        Self {
+            available: u32::try_from(available).unwrap_or(u32::MAX),
+            packed,
+        }
     }
 
     /// How many can be ordered, by the Market's account.
@@ -42,13 +45,16 @@ impl Sighting {
     #[must_use]
     pub fn at(self) -> Option<DateTime<Utc>> {
         let minutes = i64::from(self.packed >> 8);
-        (minutes > 0).then(|| DateTime::from_timestamp(BEGINNING + minutes * 60, 0)).flatten()
+        (minutes > 0)
+            .then(|| DateTime::from_timestamp(BEGINNING + minutes * 60, 0))
+            .flatten()
     }
 
     /// How it stood to what the Market was told.
     #[must_use]
     pub fn class(self) -> Option<Class> {
-        self.at().and_then(|_| Class::from_number(self.packed.to_le_bytes()[0] & 0x0f))
+        self.at()
+            .and_then(|_| Class::from_number(self.packed.to_le_bytes()[0] & 0x0f))
     }
 
     /// The class, if it was seen in this pass.
@@ -100,7 +106,9 @@ impl Sightings {
     }
 
     fn of_strangers(&self, shop: ShopId) -> MutexGuard<'_, HashSet<Sku>> {
-        self.strangers[shop.index()].lock().unwrap_or_else(PoisonError::into_inner)
+        self.strangers[shop.index()]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was seen last of one SKU.
@@ -110,7 +118,9 @@ impl Sightings {
     }
 
     pub(super) fn with<T>(&self, shop: ShopId, act: impl FnOnce(&mut Column<Sighting>) -> T) -> T {
-        act(&mut self.shops[shop.index()].lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.shops[shop.index()]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -124,13 +134,22 @@ mod tests {
 
     #[test]
     fn a_sighting_tells_what_when_and_in_which_pass() {
-        let pass = PassId { number: 17, began: at(0) };
+        let pass = PassId {
+            number: 17,
+            began: at(0),
+        };
         let seen = Sighting::new(7, at(3), pass, Class::Drifted);
         assert_eq!((seen.available(), seen.at()), (7, Some(at(3))));
         assert_eq!(seen.class_in(pass), Some(Class::Drifted));
         assert_eq!(seen.class_in(PassId { number: 2, ..pass }), None);
         // The next but fifteen has the same number, and began later.
-        assert_eq!(seen.class_in(PassId { number: 33, began: at(4) }), None);
+        assert_eq!(
+            seen.class_in(PassId {
+                number: 33,
+                began: at(4)
+            }),
+            None
+        );
         assert_eq!(Sighting::default().class(), None);
         assert_eq!(size_of::<Sighting>(), 8);
     }

@@ -55,7 +55,8 @@ impl Survey {
     #[must_use]
     pub fn open_questions(&self) -> u64 {
         let open = Class::ALL.iter().filter(|class| !class.is_explained());
-        open.filter_map(|class| self.classes.get(class.name())).sum()
+        open.filter_map(|class| self.classes.get(class.name()))
+            .sum()
     }
 }
 

@@ -17,7 +17,9 @@ impl House {
         campaign: PathNumber,
         head: &Parts,
     ) -> Result<&Desk, Refused> {
-        self.admit_to_numbered_campaign(campaign, head).await.map(|(_, desk)| desk)
+        self.admit_to_numbered_campaign(campaign, head)
+            .await
+            .map(|(_, desk)| desk)
     }
 
     /// Campaign id of the path and its shop, if the key is one of the shop's own.
@@ -27,13 +29,20 @@ impl House {
         head: &Parts,
     ) -> Result<(u64, &Desk), Refused> {
         let campaign = number(campaign);
-        let is_known = self.desks.iter().any(|desk| desk.shop.campaigns.contains(&campaign));
+        let is_known = self
+            .desks
+            .iter()
+            .any(|desk| desk.shop.campaigns.contains(&campaign));
         let desks = self.try_key(head, ("campaign", campaign, is_known)).await?;
         let (desk, is_open) = desks
             .into_iter()
             .find(|(desk, _)| desk.shop.campaigns.contains(&campaign))
             .ok_or_else(|| refused(StatusCode::NOT_FOUND, "NOT_FOUND", "Campaign not found"))?;
-        if is_open { Ok((campaign, desk)) } else { Err(denied()) }
+        if is_open {
+            Ok((campaign, desk))
+        } else {
+            Err(denied())
+        }
     }
 
     /// The shops of this business, if the key is one of any of them.
@@ -43,11 +52,18 @@ impl House {
         head: &Parts,
     ) -> Result<Cabinet<'_>, Refused> {
         let business = number(business);
-        let is_known = self.desks.iter().any(|desk| desk.shop.business == Some(business));
+        let is_known = self
+            .desks
+            .iter()
+            .any(|desk| desk.shop.business == Some(business));
         let mut desks = self.try_key(head, ("business", business, is_known)).await?;
         desks.retain(|(desk, _)| desk.shop.business == Some(business));
         if desks.is_empty() {
-            return Err(refused(StatusCode::NOT_FOUND, "NOT_FOUND", "Business not found"));
+            return Err(refused(
+                StatusCode::NOT_FOUND,
+                "NOT_FOUND",
+                "Business not found",
+            ));
         }
         if desks.iter().all(|(_, is_open)| !is_open) {
             return Err(denied());
@@ -66,12 +82,22 @@ impl House {
         let key =
             key(&head.headers).ok_or_else(|| unauthorized("Api-Key token is not specified"))?;
         // Every lock is tried, so that the time taken does not tell which shop a key is for.
-        let desks: Vec<_> = self.desks.iter().map(|desk| (desk, desk.locks.open_to(key))).collect();
+        let desks: Vec<_> = self
+            .desks
+            .iter()
+            .map(|desk| (desk, desk.locks.open_to(key)))
+            .collect();
         if desks.iter().all(|(_, is_open)| !is_open) {
             // Only configured numbers are names: a caller can make up any other.
-            let name =
-                if is_known { format!("{kind} {number}") } else { format!("an unknown {kind}") };
-            self.context.auth_failures.penalize(Credential::FeedKey, &name, key, head).await;
+            let name = if is_known {
+                format!("{kind} {number}")
+            } else {
+                format!("an unknown {kind}")
+            };
+            self.context
+                .auth_failures
+                .penalize(Credential::FeedKey, &name, key, head)
+                .await;
             return Err(unauthorized("Api-Key token is invalid"));
         }
         Ok(desks)
@@ -132,22 +158,38 @@ fn key(headers: &HeaderMap) -> Option<&str> {
         if scheme.eq_ignore_ascii_case("bearer") {
             return Some(key);
         }
-        scheme.eq_ignore_ascii_case("oauth").then(|| oauth_token(key)).flatten()
+        scheme
+            .eq_ignore_ascii_case("oauth")
+            .then(|| oauth_token(key))
+            .flatten()
     };
-    named.or_else(authorized).map(str::trim).filter(|key| !key.is_empty())
+    named
+        .or_else(authorized)
+        .map(str::trim)
+        .filter(|key| !key.is_empty())
 }
 
 /// The token among the parameters of the scheme `OAuth`, quoted or not.
 fn oauth_token(parameters: &str) -> Option<&str> {
     let token = parameters.split(',').find_map(|parameter| {
         let (name, value) = parameter.trim().split_once('=')?;
-        name.trim_end().eq_ignore_ascii_case("oauth_token").then_some(value.trim())
+        name.trim_end()
+            .eq_ignore_ascii_case("oauth_token")
+            .then_some(value.trim())
     })?;
-    Some(token.strip_prefix('"').and_then(|token| token.strip_suffix('"')).unwrap_or(token))
+    Some(
+        token
+            .strip_prefix('"')
+            .and_then(|token| token.strip_suffix('"'))
+            .unwrap_or(token),
+    )
 }
 
 pub(super) fn check_content(head: &Parts) -> Result<(), Refused> {
-    let is_plain = head.headers.get(CONTENT_ENCODING).is_none_or(|coding| coding == "identity");
+    let is_plain = head
+        .headers
+        .get(CONTENT_ENCODING)
+        .is_none_or(|coding| coding == "identity");
     let is_json = head.headers.get(CONTENT_TYPE).is_none_or(is_json);
     if is_plain && is_json {
         return Ok(());
@@ -171,12 +213,21 @@ mod tests {
             key(&headers).map(ToOwned::to_owned)
         };
         assert_eq!(key_of("api-key", " ACMA:1 ").as_deref(), Some("ACMA:1"));
-        assert_eq!(key_of("authorization", "Bearer y0_1").as_deref(), Some("y0_1"));
+        assert_eq!(
+            key_of("authorization", "Bearer y0_1").as_deref(),
+            Some("y0_1")
+        );
         assert_eq!(key_of("authorization", "y0_1"), None);
         for (value, key) in [
             ("OAuth oauth_token=y0_1", Some("y0_1")),
-            ("oauth oauth_client_id=\"c,d\", oauth_token=\"y0_1\"", Some("y0_1")),
-            ("OAuth oauth_token=\"y0_1\", oauth_client_id=\"c\"", Some("y0_1")),
+            (
+                "oauth oauth_client_id=\"c,d\", oauth_token=\"y0_1\"",
+                Some("y0_1"),
+            ),
+            (
+                "OAuth oauth_token=\"y0_1\", oauth_client_id=\"c\"",
+                Some("y0_1"),
+            ),
             ("OAuth y0_1", None),
             ("OAuth oauth_token=", None),
             ("OAuth oauth_token=\"\"", None),

@@ -81,7 +81,9 @@ pub(super) async fn show(
     campaign: PathNumber,
     request: Request,
 ) -> Result<Response, Refused> {
-    let (id, desk) = house.admit_to_numbered_campaign(campaign, &request.into_parts().0).await?;
+    let (id, desk) = house
+        .admit_to_numbered_campaign(campaign, &request.into_parts().0)
+        .await?;
     let campaign = Campaign::new(desk, id);
     Ok(answer(StatusCode::OK, &OneCampaign { campaign }))
 }
@@ -94,7 +96,10 @@ pub(super) async fn refuse_hidden_offers(
     campaign: PathNumber,
     request: Request,
 ) -> Refused {
-    match house.admit_to_campaign(campaign, &request.into_parts().0).await {
+    match house
+        .admit_to_campaign(campaign, &request.into_parts().0)
+        .await
+    {
         Ok(_) => refused(
             StatusCode::NOT_FOUND,
             "NOT_FOUND",
@@ -106,7 +111,10 @@ pub(super) async fn refuse_hidden_offers(
 }
 
 fn campaigns(desk: &Desk) -> impl Iterator<Item = (u64, Campaign)> + '_ {
-    desk.shop.campaigns.iter().map(|id| (*id, Campaign::new(desk, *id)))
+    desk.shop
+        .campaigns
+        .iter()
+        .map(|id| (*id, Campaign::new(desk, *id)))
 }
 
 impl Campaign {
@@ -152,7 +160,10 @@ impl CampaignsQuery {
     }
 
     fn cut(&self, all: &BTreeMap<u64, Campaign>) -> CampaignList {
-        let size = self.limit.or(self.page_size).unwrap_or_else(|| all.len().max(1));
+        let size = self
+            .limit
+            .or(self.page_size)
+            .unwrap_or_else(|| all.len().max(1));
         let skipped = match (self.after, self.page) {
             (Some(after), _) => all.range(..=after).count(),
             (None, Some(page)) => (page - 1).saturating_mul(size).min(all.len()),
@@ -160,23 +171,40 @@ impl CampaignsQuery {
         };
         let page: Vec<Campaign> = all.values().skip(skipped).take(size).cloned().collect();
         let to = skipped + page.len();
-        let next = page.last().filter(|_| to < all.len()).map(|last| last.id.to_string());
+        let next = page
+            .last()
+            .filter(|_| to < all.len())
+            .map(|last| last.id.to_string());
         let pager = Pager {
             total: all.len(),
-            from: if page.is_empty() { skipped } else { skipped + 1 },
+            from: if page.is_empty() {
+                skipped
+            } else {
+                skipped + 1
+            },
             to,
             current_page: skipped / size + 1,
             pages_count: all.len().div_ceil(size),
             page_size: size,
         };
-        CampaignList { campaigns: page, pager, paging: Paging { next_page_token: next } }
+        CampaignList {
+            campaigns: page,
+            pager,
+            paging: Paging {
+                next_page_token: next,
+            },
+        }
     }
 }
 
 fn number(name: &str, value: &str, most: usize) -> Result<usize, Refused> {
     let parsed = value.parse().ok().filter(|n| (1..=most).contains(n));
     parsed.ok_or_else(|| {
-        let most = if most == usize::MAX { "a large number".to_owned() } else { most.to_string() };
+        let most = if most == usize::MAX {
+            "a large number".to_owned()
+        } else {
+            most.to_string()
+        };
         bad_request(format!(
             "'{name}' must be a whole number between 1 and {most}, it is '{value}'"
         ))
@@ -218,7 +246,14 @@ mod tests {
 
     #[test]
     fn wrong_page_parameters_are_refused() {
-        for query in ["limit=0", "limit=101", "limit=x", "page=0", "pageSize=0", "page_token=x"] {
+        for query in [
+            "limit=0",
+            "limit=101",
+            "limit=x",
+            "page=0",
+            "pageSize=0",
+            "page_token=x",
+        ] {
             assert!(CampaignsQuery::parse(query).is_err(), "{query}");
         }
     }

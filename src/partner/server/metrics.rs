@@ -29,6 +29,11 @@ impl Metrics {
     }
 
     pub(super) fn note(&self, method: &'static str, status: StatusCode) {
-        self.calls.get_or_create(&CallLabels { method, status: status.as_u16() }).inc();
+        self.calls
+            .get_or_create(&CallLabels {
+                method,
+                status: status.as_u16(),
+            })
+            .inc();
     }
 }

@@ -74,11 +74,16 @@ pub struct Context {
 pub fn router(context: Context, shops: Vec<Shop>) -> Router {
     let desks = shops
         .into_iter()
-        .map(|shop| Desk { locks: Locks::new(&shop.feed_keys), shop, listing: Mutex::default() })
+        .map(|shop| Desk {
+            locks: Locks::new(&shop.feed_keys),
+            shop,
+            listing: Mutex::default(),
+        })
         .collect();
     let house = Arc::new(House { context, desks });
-    let methods: MethodRouter<Arc<House>> =
-        put(update::by_campaign).post(read_back::by_campaign).fallback(method_not_allowed);
+    let methods: MethodRouter<Arc<House>> = put(update::by_campaign)
+        .post(read_back::by_campaign)
+        .fallback(method_not_allowed);
     let list = get(campaigns::list).fallback(method_not_allowed);
     let show = get(campaigns::show).fallback(method_not_allowed);
     let hidden: MethodRouter<Arc<House>> = any(campaigns::refuse_hidden_offers);
@@ -88,10 +93,16 @@ pub fn router(context: Context, shops: Vec<Shop>) -> Router {
             let campaigns = format!("{version}/campaigns");
             let campaign = format!("{campaigns}/{{campaign}}");
             router = router
-                .route(&format!("{campaign}/offers/stocks{suffix}"), methods.clone())
+                .route(
+                    &format!("{campaign}/offers/stocks{suffix}"),
+                    methods.clone(),
+                )
                 .route(&format!("{campaigns}{suffix}"), list.clone())
                 .route(&format!("{campaign}/hidden-offers{suffix}"), hidden.clone())
-                .route(&format!("{campaign}/hidden-offers/delete{suffix}"), hidden.clone());
+                .route(
+                    &format!("{campaign}/hidden-offers/delete{suffix}"),
+                    hidden.clone(),
+                );
         }
     }
     // A parameter is a whole segment: `.json` after the number is taken off where it is read.
@@ -103,7 +114,9 @@ pub fn router(context: Context, shops: Vec<Shop>) -> Router {
     router = router
         .route("/v3/businesses/{business}/offers/stocks/update", update)
         .route("/v3/businesses/{business}/offers/stocks", read_back);
-    router.layer(middleware::from_fn_with_state(Arc::clone(&house), count)).with_state(house)
+    router
+        .layer(middleware::from_fn_with_state(Arc::clone(&house), count))
+        .with_state(house)
 }
 
 /// The number in a path; a text that could not be read is no number of ours either.
@@ -150,7 +163,9 @@ fn method_name(request: &Request) -> &'static str {
 /// Whether a path belongs to the partner API, of which we serve a few methods.
 #[must_use]
 pub fn is_partner_path(path: &str) -> bool {
-    ["/v2/", "/v3/", "/campaigns/", "/businesses/"].iter().any(|start| path.starts_with(start))
+    ["/v2/", "/v3/", "/campaigns/", "/businesses/"]
+        .iter()
+        .any(|start| path.starts_with(start))
 }
 
 /// What is said to a client of the partner API that asks for something else.
@@ -164,5 +179,9 @@ pub fn nothing_here() -> Response {
 }
 
 async fn method_not_allowed() -> Refused {
-    refused(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "Method not allowed")
+    refused(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "METHOD_NOT_ALLOWED",
+        "Method not allowed",
+    )
 }

@@ -46,7 +46,10 @@ pub(super) async fn by_campaign(
     let (ids, query) = (filter.offer_ids.as_deref(), head.uri.query());
     let page = desk.find(ids, query, &house.context.book).await?;
     let result = desk.present(page, &filter);
-    let response = ReadBackResponse { status: "OK".to_owned(), result: Some(result) };
+    let response = ReadBackResponse {
+        status: "OK".to_owned(),
+        result: Some(result),
+    };
     Ok(answer(StatusCode::OK, &response))
 }
 
@@ -69,9 +72,14 @@ pub(super) async fn by_business(
     let result = business::ReadBackResult {
         partner_warehouse_id: warehouse,
         offers: present_offers(page.offers, |_| is_shown),
-        paging: Paging { next_page_token: page.next },
+        paging: Paging {
+            next_page_token: page.next,
+        },
     };
-    let response = business::ReadBackResponse { status: "OK".to_owned(), result: Some(result) };
+    let response = business::ReadBackResponse {
+        status: "OK".to_owned(),
+        result: Some(result),
+    };
     Ok(answer(StatusCode::OK, &response))
 }
 
@@ -98,7 +106,10 @@ struct PageQuery {
 impl PageQuery {
     /// Reads `limit` and `page_token`, also spelled `pageToken`; an empty one is none.
     fn parse(query: Option<&str>) -> Result<Self, Refused> {
-        let mut page = Self { limit: DEFAULT_PAGE, after: None };
+        let mut page = Self {
+            limit: DEFAULT_PAGE,
+            after: None,
+        };
         for pair in query.unwrap_or_default().split('&') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             match name {
@@ -125,17 +136,28 @@ fn parse_limit(value: &str) -> Result<usize, Refused> {
 /// A page token is the last SKU of the page before, in hexadecimal: it stays good whatever is
 /// added, and however long the client waits.
 fn page_token(last: &Sku) -> String {
-    last.as_str().bytes().map(|byte| format!("{byte:02x}")).collect()
+    last.as_str()
+        .bytes()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn parse_token(value: &str) -> Result<String, Refused> {
     let unknown = || bad_request(format!("'page_token' is unknown: '{value}'"));
-    let text = percent_decode_str(value).decode_utf8().map_err(|_| unknown())?;
+    let text = percent_decode_str(value)
+        .decode_utf8()
+        .map_err(|_| unknown())?;
     let digits: Option<Vec<u32>> = text.chars().map(|c| c.to_digit(16)).collect();
-    let digits = digits.filter(|digits| digits.len() % 2 == 0).ok_or_else(unknown)?;
-    let bytes: Option<Vec<u8>> =
-        digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).ok()).collect();
-    bytes.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(unknown)
+    let digits = digits
+        .filter(|digits| digits.len() % 2 == 0)
+        .ok_or_else(unknown)?;
+    let bytes: Option<Vec<u8>> = digits
+        .chunks(2)
+        .map(|pair| u8::try_from(pair[0] * 16 + pair[1]).ok())
+        .collect();
+    bytes
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .ok_or_else(unknown)
 }
 
 struct Page {
@@ -171,7 +193,10 @@ impl Desk {
             .collect::<Result<BTreeSet<_>, _>>()?
             .into_iter()
             .collect();
-        Ok(Page { offers: self.levels(skus, book), next: None })
+        Ok(Page {
+            offers: self.levels(skus, book),
+            next: None,
+        })
     }
 
     async fn page(&self, query: &PageQuery, book: &Arc<StockBook>) -> Page {
@@ -179,8 +204,14 @@ impl Desk {
         let after = query.after.as_deref();
         let first = after.map_or(0, |after| skus.partition_point(|sku| sku.as_str() <= after));
         let end = skus.len().min(first + query.limit);
-        let next = skus[first..end].last().filter(|_| end < skus.len()).map(page_token);
-        Page { offers: self.levels(skus[first..end].to_vec(), book), next }
+        let next = skus[first..end]
+            .last()
+            .filter(|_| end < skus.len())
+            .map(page_token);
+        Page {
+            offers: self.levels(skus[first..end].to_vec(), book),
+            next,
+        }
     }
 
     fn levels(&self, skus: Vec<Sku>, book: &StockBook) -> Vec<(Sku, Level)> {
@@ -193,13 +224,16 @@ impl Desk {
     }
 
     async fn listing(&self, book: &Arc<StockBook>) -> Arc<Vec<Sku>> {
-        let kept = self.listing.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(
-            |listing| {
+        let kept = self
+            .listing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .and_then(|listing| {
                 let is_fresh = listing.made.elapsed() < LISTING_KEPT
                     && listing.skus.len() == book.len(self.shop.id);
                 is_fresh.then(|| Arc::clone(&listing.skus))
-            },
-        );
+            });
         if let Some(skus) = kept {
             return skus;
         }
@@ -212,8 +246,10 @@ impl Desk {
             Arc::new(skus)
         })
         .await;
-        *self.listing.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Listing { skus: Arc::clone(&skus), made: Instant::now() });
+        *self.listing.lock().unwrap_or_else(PoisonError::into_inner) = Some(Listing {
+            skus: Arc::clone(&skus),
+            made: Instant::now(),
+        });
         skus
     }
 
@@ -223,12 +259,20 @@ impl Desk {
         let is_ours = self.shop.warehouses.contains(&warehouse);
         let is_shown = is_ours && is_shown(filter.offer_ids.as_deref(), filter.archived);
         let offers = present_offers(page.offers, |level| {
-            is_shown && filter.has_stocks.is_none_or(|wanted| wanted == (level.count > Count::ZERO))
+            is_shown
+                && filter
+                    .has_stocks
+                    .is_none_or(|wanted| wanted == (level.count > Count::ZERO))
         });
         ReadBackResult {
             // Of somebody else's warehouse there is nothing on any page.
-            paging: Paging { next_page_token: page.next.filter(|_| is_ours) },
-            warehouses: vec![WarehouseOffers { warehouse_id: warehouse, offers }],
+            paging: Paging {
+                next_page_token: page.next.filter(|_| is_ours),
+            },
+            warehouses: vec![WarehouseOffers {
+                warehouse_id: warehouse,
+                offers,
+            }],
         }
     }
 }
@@ -243,12 +287,17 @@ fn present_offers(
     is_wanted: impl Fn(Level) -> bool,
 ) -> Vec<WarehouseOffer> {
     let wanted = offers.into_iter().filter(|(_, level)| is_wanted(*level));
-    wanted.map(|(sku, level)| present_offer(&sku, level)).collect()
+    wanted
+        .map(|(sku, level)| present_offer(&sku, level))
+        .collect()
 }
 
 fn present_offer(sku: &Sku, level: Level) -> WarehouseOffer {
     let count = i64::from(level.count.get());
-    let stock = |kind: &str| WarehouseStock { kind: kind.to_owned(), count };
+    let stock = |kind: &str| WarehouseStock {
+        kind: kind.to_owned(),
+        count,
+    };
     WarehouseOffer {
         offer_id: sku.to_string(),
         stocks: vec![stock("FIT"), stock("AVAILABLE")],
@@ -273,7 +322,11 @@ mod tests {
 
     #[test]
     fn an_empty_token_is_none_and_a_large_limit_is_cut() {
-        let page = |query| PageQuery::parse(Some(query)).ok().map(|page| (page.limit, page.after));
+        let page = |query| {
+            PageQuery::parse(Some(query))
+                .ok()
+                .map(|page| (page.limit, page.after))
+        };
         assert_eq!(page("limit=100&page_token="), Some((100, None)));
         assert_eq!(page("limit=200"), Some((100, None)));
         assert_eq!(page("limit=201&page_token="), Some((100, None)));

@@ -16,8 +16,14 @@ pub(super) struct Refused {
 }
 
 pub(super) fn refused(status: StatusCode, code: &str, message: impl Into<String>) -> Refused {
-    let error = ApiError { code: code.to_owned(), message: message.into() };
-    Refused { status, errors: vec![error] }
+    let error = ApiError {
+        code: code.to_owned(),
+        message: message.into(),
+    };
+    Refused {
+        status,
+        errors: vec![error],
+    }
 }
 
 pub(super) fn bad_request(message: impl Into<String>) -> Refused {
@@ -25,13 +31,20 @@ pub(super) fn bad_request(message: impl Into<String>) -> Refused {
 }
 
 pub(super) fn unavailable(message: impl Into<String>) -> Refused {
-    refused(StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE", message)
+    refused(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "SERVICE_UNAVAILABLE",
+        message,
+    )
 }
 
 /// The faults of a body.
 impl From<Vec<ApiError>> for Refused {
     fn from(errors: Vec<ApiError>) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, errors }
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            errors,
+        }
     }
 }
 
@@ -43,9 +56,11 @@ impl From<BodyRefused> for Refused {
                 "PAYLOAD_TOO_LARGE",
                 format!("The request is too big: {why}"),
             ),
-            BodyRefused::TimedOut => {
-                refused(StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", why.to_string())
-            }
+            BodyRefused::TimedOut => refused(
+                StatusCode::REQUEST_TIMEOUT,
+                "REQUEST_TIMEOUT",
+                why.to_string(),
+            ),
             BodyRefused::Cut => bad_request(why.to_string()),
         }
     }
@@ -66,7 +81,9 @@ impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let mut response = answer(self.status, &ApiResponse::error(self.errors));
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from_static("5"));
         }
         response
     }

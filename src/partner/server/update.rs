@@ -35,7 +35,9 @@ pub(super) async fn by_campaign(
     let body = read_body(body, MAX_UPDATE_BYTES).await?;
     let warehouse = desk.shop.warehouses.first().copied().unwrap_or_default();
     let updates = parse_update(&body, warehouse, house.context.clock.now())?;
-    house.take(Origin::CampaignPut, vec![(desk.shop.id, updates)]).await
+    house
+        .take(Origin::CampaignPut, vec![(desk.shop.id, updates)])
+        .await
 }
 
 /// `POST /v3/businesses/{businessId}/offers/stocks/update`: every item goes to the shop of its
@@ -67,7 +69,11 @@ impl House {
                 "the commit takes too long; whether it happened is unknown, repeat the call",
             )
         })??;
-        debug!(?accepted, origin = origin.name(), "took an update of the seller");
+        debug!(
+            ?accepted,
+            origin = origin.name(),
+            "took an update of the seller"
+        );
         Ok(answer(StatusCode::OK, &ApiResponse::ok()))
     }
 }
@@ -106,7 +112,13 @@ fn by_shop(
             faults.push(ApiError::bad_request(fault));
         }
     }
-    all_or_faults(piles.into_iter().map(|(shop, pile)| (shop, pile.updates)).collect(), faults)
+    all_or_faults(
+        piles
+            .into_iter()
+            .map(|(shop, pile)| (shop, pile.updates))
+            .collect(),
+        faults,
+    )
 }
 
 fn all_or_faults<T>(all: T, mut faults: Vec<ApiError>) -> Result<T, Refused> {
@@ -144,7 +156,10 @@ impl Pile {
                     ));
                 }
                 // The newest date holds, and none means now.
-                known.updated_at = known.updated_at.zip(update.updated_at).map(|(a, b)| a.max(b));
+                known.updated_at = known
+                    .updated_at
+                    .zip(update.updated_at)
+                    .map(|(a, b)| a.max(b));
             }
         }
         Ok(())
@@ -161,8 +176,13 @@ mod tests {
 
     /// Moscow has the warehouses 1 and 2, Omsk has 3.
     fn sort(items: Vec<WarehouseUpdate>) -> Result<Vec<(ShopId, Vec<Update>)>, Vec<String>> {
-        by_shop(items, |warehouse| if warehouse < 3 { MOSCOW } else { OMSK })
-            .map_err(|refused| refused.errors.into_iter().map(|fault| fault.message).collect())
+        by_shop(items, |warehouse| if warehouse < 3 { MOSCOW } else { OMSK }).map_err(|refused| {
+            refused
+                .errors
+                .into_iter()
+                .map(|fault| fault.message)
+                .collect()
+        })
     }
 
     fn item(sku: &str, warehouse: u64, count: i64, at: Option<&str>) -> WarehouseUpdate {
@@ -178,7 +198,11 @@ mod tests {
 
     #[test]
     fn every_item_goes_to_the_shop_of_its_warehouse() {
-        let items = [item("A", 1, 5, None), item("A", 3, 6, None), item("B", 2, 7, None)];
+        let items = [
+            item("A", 1, 5, None),
+            item("A", 3, 6, None),
+            item("B", 2, 7, None),
+        ];
         let told: Vec<(ShopId, String, u32)> = sort(items.to_vec())
             .unwrap()
             .into_iter()
@@ -186,7 +210,10 @@ mod tests {
             .map(|(shop, update)| (shop, update.sku.to_string(), update.count.get()))
             .collect();
         let expected = [(MOSCOW, "A", 5), (MOSCOW, "B", 7), (OMSK, "A", 6)];
-        assert_eq!(told, expected.map(|(shop, sku, count)| (shop, sku.to_owned(), count)));
+        assert_eq!(
+            told,
+            expected.map(|(shop, sku, count)| (shop, sku.to_owned(), count))
+        );
     }
 
     #[test]
@@ -197,8 +224,14 @@ mod tests {
             sorted[0].1[0].updated_at.map(|at| at.to_string())
         };
         let (early, late) = (Some("09:00:00"), Some("10:00:00"));
-        assert_eq!(date_of(early, late).as_deref(), Some("2026-11-20T10:00:00Z"));
-        assert_eq!(date_of(late, early).as_deref(), Some("2026-11-20T10:00:00Z"));
+        assert_eq!(
+            date_of(early, late).as_deref(),
+            Some("2026-11-20T10:00:00Z")
+        );
+        assert_eq!(
+            date_of(late, early).as_deref(),
+            Some("2026-11-20T10:00:00Z")
+        );
         assert_eq!(date_of(late, None), None);
         assert_eq!(date_of(None, late), None);
     }

@@ -59,7 +59,9 @@ pub fn parse_update(
 ) -> Result<Vec<WarehouseUpdate>, Vec<ApiError>> {
     let request: UpdateRequest<'_> = read_request(body)?;
     let read = |index, item: UpdateItem<'_>| item.into_update(index, now);
-    take_all("skuItems", request.sku_items, read, |item| (&item.update.sku, item.warehouse))
+    take_all("skuItems", request.sku_items, read, |item| {
+        (&item.update.sku, item.warehouse)
+    })
 }
 
 impl UpdateItem<'_> {
@@ -76,7 +78,10 @@ impl UpdateItem<'_> {
                 shorten(warehouse)
             )
         })?;
-        let item = UpdateStockItem { count: self.count, updated_at: self.updated_at };
+        let item = UpdateStockItem {
+            count: self.count,
+            updated_at: self.updated_at,
+        };
         let update = item.into_update(sku, format_args!("skuItems[{index}]"), now)?;
         Ok(WarehouseUpdate { warehouse, update })
     }
@@ -141,10 +146,16 @@ mod tests {
                {"count":0,"partnerWarehouseId":124,"sku":"A","comment":{}}"#,
         )
         .unwrap();
-        assert_eq!((items[0].warehouse, items[0].update.sku.as_str()), (123, "A"));
+        assert_eq!(
+            (items[0].warehouse, items[0].update.sku.as_str()),
+            (123, "A")
+        );
         assert_eq!(items[0].update.count.get(), 3);
         assert_eq!(items[0].update.updated_at, Some(now().into()));
-        assert_eq!((items[1].warehouse, items[1].update.updated_at), (124, None));
+        assert_eq!(
+            (items[1].warehouse, items[1].update.updated_at),
+            (124, None)
+        );
     }
 
     #[test]
@@ -156,7 +167,10 @@ mod tests {
         .unwrap();
         let twice = r#"{"sku":"A","partnerWarehouseId":2,"count":1},
             {"sku":" A","partnerWarehouseId":2,"count":1}"#;
-        assert_eq!(parse(twice).unwrap_err(), ["Duplicate shop-sku 'A' for warehouse '2'"]);
+        assert_eq!(
+            parse(twice).unwrap_err(),
+            ["Duplicate shop-sku 'A' for warehouse '2'"]
+        );
     }
 
     #[test]
@@ -187,13 +201,24 @@ mod tests {
     #[test]
     fn a_warehouse_that_is_no_number_is_named() {
         for id in ["0", "-1", "1.0", "\"7\"", "99999999999999999999", "{}"] {
-            let faults = parse(&format!(r#"{{"sku":"A","partnerWarehouseId":{id},"count":1}}"#));
+            let faults = parse(&format!(
+                r#"{{"sku":"A","partnerWarehouseId":{id},"count":1}}"#
+            ));
             let fault = faults.unwrap_err().remove(0);
-            assert!(fault.contains("partnerWarehouseId") && fault.ends_with(id), "{fault}");
+            assert!(
+                fault.contains("partnerWarehouseId") && fault.ends_with(id),
+                "{fault}"
+            );
         }
-        for missing in [r#"{"sku":"A","count":1}"#, r#"{"sku":"A","partnerWarehouseId":null}"#] {
+        for missing in [
+            r#"{"sku":"A","count":1}"#,
+            r#"{"sku":"A","partnerWarehouseId":null}"#,
+        ] {
             let faults = parse(missing).unwrap_err();
-            assert_eq!(faults, ["'skuItems[0].partnerWarehouseId' must not be null"]);
+            assert_eq!(
+                faults,
+                ["'skuItems[0].partnerWarehouseId' must not be null"]
+            );
         }
     }
 
@@ -206,7 +231,10 @@ mod tests {
         assert_eq!(parse(&items(2000)).unwrap().len(), 2000);
         for (n, told) in [(0, "it is 0"), (2001, "it is 2001")] {
             let fault = parse(&items(n)).unwrap_err().remove(0);
-            assert!(fault.starts_with("'skuItems' size") && fault.ends_with(told), "{fault}");
+            assert!(
+                fault.starts_with("'skuItems' size") && fault.ends_with(told),
+                "{fault}"
+            );
         }
         assert!(parse_update(b"{}", now()).is_err());
         assert!(parse_update(b"[]", now()).is_err());

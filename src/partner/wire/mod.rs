@@ -100,7 +100,10 @@ pub struct ApiError {
 impl ApiError {
     /// An error of the request's content.
     pub fn bad_request(message: impl Into<String>) -> Self {
-        Self { code: "BAD_REQUEST".to_owned(), message: message.into() }
+        Self {
+            code: "BAD_REQUEST".to_owned(),
+            message: message.into(),
+        }
     }
 }
 
@@ -118,13 +121,19 @@ impl ApiResponse {
     /// Well done.
     #[must_use]
     pub fn ok() -> Self {
-        Self { status: "OK".to_owned(), errors: None }
+        Self {
+            status: "OK".to_owned(),
+            errors: None,
+        }
     }
 
     /// Refused.
     #[must_use]
     pub fn error(errors: Vec<ApiError>) -> Self {
-        Self { status: "ERROR".to_owned(), errors: Some(errors) }
+        Self {
+            status: "ERROR".to_owned(),
+            errors: Some(errors),
+        }
     }
 }
 
@@ -167,7 +176,9 @@ pub fn parse_update(
 ) -> Result<Vec<Update>, Vec<ApiError>> {
     let request: UpdateStocksRequest<'_> = read_request(body)?;
     let read = |index, stock: UpdateStock<'_>| stock.into_update(index, now);
-    take_all("skus", request.skus, read, |update| (&update.sku, warehouse))
+    take_all("skus", request.skus, read, |update| {
+        (&update.sku, warehouse)
+    })
 }
 
 fn read_request<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Vec<ApiError>> {
@@ -221,7 +232,9 @@ impl UpdateStock<'_> {
         let Ok([Object(item)]) =
             <[Object<UpdateStockItem<'_>>; 1]>::try_from(self.items.unwrap_or_default())
         else {
-            return Err(format!("'skus[{index}].items' size must be between 1 and 1"));
+            return Err(format!(
+                "'skus[{index}].items' size must be between 1 and 1"
+            ));
         };
         item.into_update(sku, format_args!("skus[{index}].items[0]"), now)
     }
@@ -261,12 +274,19 @@ impl UpdateStockItem<'_> {
         if updated_at.is_some_and(|at| at > Instant::from(now + MAX_AHEAD)) {
             return Err(format!("Stock for '{sku}' should not be in the future"));
         }
-        Ok(Update { sku, count, updated_at })
+        Ok(Update {
+            sku,
+            count,
+            updated_at,
+        })
     }
 }
 
 fn parse_count(literal: &str) -> Option<Count> {
-    literal.parse::<i64>().ok().and_then(|n| Count::try_from(n).ok())
+    literal
+        .parse::<i64>()
+        .ok()
+        .and_then(|n| Count::try_from(n).ok())
 }
 
 /// RFC 3339, and the offset without a colon that PHP's `DATE_ISO8601` writes.
@@ -309,7 +329,12 @@ impl<'a> UpdateBody<'a> {
             Address::Campaign { .. } => br#"{"skus":["#,
             Address::Business { .. } => br#"{"skuItems":["#,
         };
-        Self { address, bytes: head.to_vec(), max_bytes, skus: 0 }
+        Self {
+            address,
+            bytes: head.to_vec(),
+            max_bytes,
+            skus: 0,
+        }
     }
 
     /// Adds a SKU, or says `false` and changes nothing if it does not fit.
@@ -462,8 +487,14 @@ mod tests {
 
     #[test]
     fn the_method_by_business_tells_every_warehouse_in_the_documented_shape() {
-        let address = Address::Business { id: 1, warehouses: vec![123, 124] };
-        let level = Level { count: Count::try_from(3).unwrap(), updated_at: now().into() };
+        let address = Address::Business {
+            id: 1,
+            warehouses: vec![123, 124],
+        };
+        let level = Level {
+            count: Count::try_from(3).unwrap(),
+            updated_at: now().into(),
+        };
         let mut body = UpdateBody::new(1000, &address);
         assert!(body.push(&Sku::parse("A").unwrap(), level));
         assert!(body.push(&Sku::parse("[").unwrap(), level));
@@ -487,10 +518,15 @@ mod tests {
 
     #[test]
     fn the_documented_body_and_the_older_one_are_taken() {
-        let updates =
-            parse(&with_item(r#"{"count":3,"updatedAt":"2025-01-01T00:00:00Z"}"#)).unwrap();
+        let updates = parse(&with_item(
+            r#"{"count":3,"updatedAt":"2025-01-01T00:00:00Z"}"#,
+        ))
+        .unwrap();
         assert_eq!(updates[0].sku.as_str(), "A");
-        assert_eq!(updates[0].updated_at.unwrap().to_string(), "2025-01-01T00:00:00Z");
+        assert_eq!(
+            updates[0].updated_at.unwrap().to_string(),
+            "2025-01-01T00:00:00Z"
+        );
         let old = r#"{"skus":[{"sku":"string","warehouseId":0,"items":[
             {"count":0,"type":"FIT","updatedAt":"2022-12-29T18:02:01Z"}]}]}"#;
         assert_eq!(parse(old).unwrap()[0].count, Count::ZERO);
@@ -498,38 +534,58 @@ mod tests {
 
     #[test]
     fn a_missing_date_means_now_and_an_old_one_is_taken() {
-        assert_eq!(parse(&with_item(r#"{"count":3}"#)).unwrap()[0].updated_at, None);
+        assert_eq!(
+            parse(&with_item(r#"{"count":3}"#)).unwrap()[0].updated_at,
+            None
+        );
         assert_eq!(
             parse(&with_item(r#"{"count":3,"updatedAt":null}"#)).unwrap()[0].updated_at,
             None
         );
-        for at in
-            ["2019-09-09T13:01:18+03:00", "2019-09-09T13:01:18+0300", "2019-09-09T10:01:18.5Z"]
-        {
+        for at in [
+            "2019-09-09T13:01:18+03:00",
+            "2019-09-09T13:01:18+0300",
+            "2019-09-09T10:01:18.5Z",
+        ] {
             parse(&with_item(&format!(r#"{{"count":3,"updatedAt":"{at}"}}"#))).unwrap();
         }
     }
 
     #[test]
     fn five_minutes_ahead_is_the_limit() {
-        parse(&with_item(r#"{"count":3,"updatedAt":"2026-11-20T10:05:00Z"}"#)).unwrap();
+        parse(&with_item(
+            r#"{"count":3,"updatedAt":"2026-11-20T10:05:00Z"}"#,
+        ))
+        .unwrap();
         assert_eq!(
-            parse(&with_item(r#"{"count":3,"updatedAt":"2026-11-20T10:05:00.001Z"}"#)).unwrap_err(),
+            parse(&with_item(
+                r#"{"count":3,"updatedAt":"2026-11-20T10:05:00.001Z"}"#
+            ))
+            .unwrap_err(),
             ["Stock for 'A' should not be in the future"]
         );
     }
 
     #[test]
     fn counts_that_are_no_counts_are_named() {
-        for count in
-            ["-1", "2000000001", "1.0", "1e3", "\"5\"", "null", "99999999999999999999", "[]"]
-        {
+        for count in [
+            "-1",
+            "2000000001",
+            "1.0",
+            "1e3",
+            "\"5\"",
+            "null",
+            "99999999999999999999",
+            "[]",
+        ] {
             let faults = parse(&with_item(&format!(r#"{{"count":{count}}}"#))).unwrap_err();
             assert!(faults[0].contains(&format!("it is {count}")), "{faults:?}");
         }
         assert!(parse(&with_item("{}")).is_err());
         assert_eq!(
-            parse(&with_item(r#"{"count":2000000000}"#)).unwrap()[0].count.get(),
+            parse(&with_item(r#"{"count":2000000000}"#)).unwrap()[0]
+                .count
+                .get(),
             2_000_000_000
         );
     }
@@ -538,7 +594,10 @@ mod tests {
     fn twins_after_trimming_are_refused() {
         let body =
             r#"{"skus":[{"sku":"A","items":[{"count":1}]},{"sku":" A ","items":[{"count":2}]}]}"#;
-        assert_eq!(parse(body).unwrap_err(), ["Duplicate shop-sku 'A' for warehouse '7'"]);
+        assert_eq!(
+            parse(body).unwrap_err(),
+            ["Duplicate shop-sku 'A' for warehouse '7'"]
+        );
     }
 
     #[test]
@@ -562,7 +621,10 @@ mod tests {
 
     #[test]
     fn a_body_stops_growing_at_its_limit_and_stays_whole() {
-        let level = Level { count: Count::ZERO, updated_at: now().into() };
+        let level = Level {
+            count: Count::ZERO,
+            updated_at: now().into(),
+        };
         let mut body = UpdateBody::new(200, &CAMPAIGN);
         let long = Sku::parse(&"я".repeat(255)).unwrap();
         assert!(body.push(&long, level), "the first always fits");
@@ -573,7 +635,10 @@ mod tests {
 
     #[test]
     fn what_we_send_is_what_we_would_take() {
-        let level = Level { count: Count::try_from(8).unwrap(), updated_at: now().into() };
+        let level = Level {
+            count: Count::try_from(8).unwrap(),
+            updated_at: now().into(),
+        };
         let mut body = UpdateBody::new(1000, &CAMPAIGN);
         for sku in ["A", "кв\"ад\\рат", "t\tab"] {
             assert!(body.push(&Sku::parse(sku).unwrap(), level));

@@ -67,7 +67,8 @@ impl MarketConfig {
     /// Adds a campaign with one key.
     #[must_use]
     pub fn campaign(mut self, id: u64, warehouse: u64, key: &str) -> Self {
-        self.campaigns.push(CampaignConfig::new(id, warehouse, vec![key.to_owned()]));
+        self.campaigns
+            .push(CampaignConfig::new(id, warehouse, vec![key.to_owned()]));
         self
     }
 
@@ -79,11 +80,15 @@ impl MarketConfig {
     }
 
     pub(super) fn scopes_of(&self, key: &str) -> &[Scope] {
-        self.scopes.get(key).map_or(&[Scope::AllMethods], Vec::as_slice)
+        self.scopes
+            .get(key)
+            .map_or(&[Scope::AllMethods], Vec::as_slice)
     }
 
     pub(super) fn sells(&self, sku: &str) -> bool {
-        self.catalogue.as_ref().is_none_or(|catalogue| catalogue.contains(sku))
+        self.catalogue
+            .as_ref()
+            .is_none_or(|catalogue| catalogue.contains(sku))
     }
 }
 
@@ -115,7 +120,13 @@ impl CampaignConfig {
     /// A campaign of [`HOME_BUSINESS`] that delivers `FBS` from a warehouse of its own.
     #[must_use]
     pub fn new(id: u64, warehouse: u64, keys: Vec<String>) -> Self {
-        Self { id, warehouse, keys, domain: format!("shop-{id}.example"), ..Self::default() }
+        Self {
+            id,
+            warehouse,
+            keys,
+            domain: format!("shop-{id}.example"),
+            ..Self::default()
+        }
     }
 
     /// The same in another business.
@@ -128,7 +139,10 @@ impl CampaignConfig {
     /// The same with its warehouse in a group.
     #[must_use]
     pub fn in_group(mut self, id: u64, name: &str) -> Self {
-        self.group = Some(Group { id, name: name.to_owned() });
+        self.group = Some(Group {
+            id,
+            name: name.to_owned(),
+        });
         self
     }
 }
@@ -208,7 +222,10 @@ impl fmt::Display for Availability {
 
 /// What a key may do. Source: `ApiKeyScopeType`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[expect(missing_docs, reason = "the Market's own names, which say all there is to say")]
+#[expect(
+    missing_docs,
+    reason = "the Market's own names, which say all there is to say"
+)]
 pub enum Scope {
     AllMethods,
     AllMethodsReadOnly,

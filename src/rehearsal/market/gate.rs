@@ -30,8 +30,12 @@ impl Market {
 
     /// The campaign that is meant, if the caller may see it.
     pub(super) fn find_campaign(&self, id: &str, key: &str) -> Result<Arc<Campaign>, Refusal> {
-        let id: u64 = id.parse().map_err(|_| Refusal::new(400, "Illegal input at 'campaignId'"))?;
-        let campaign = self.campaign(id).ok_or_else(|| Refusal::new(404, "Campaign not found"))?;
+        let id: u64 = id
+            .parse()
+            .map_err(|_| Refusal::new(400, "Illegal input at 'campaignId'"))?;
+        let campaign = self
+            .campaign(id)
+            .ok_or_else(|| Refusal::new(404, "Campaign not found"))?;
         if !campaign.opens_to(key) {
             return Err(Refusal::new(403, "Access denied"));
         }
@@ -63,7 +67,9 @@ impl Market {
         needed: &[Scope],
     ) -> Result<(&Business, &'a str), Refusal> {
         let key = self.caller(headers)?;
-        let id: u64 = id.parse().map_err(|_| Refusal::new(400, "Illegal input at 'businessId'"))?;
+        let id: u64 = id
+            .parse()
+            .map_err(|_| Refusal::new(400, "Illegal input at 'businessId'"))?;
         let business = self.inner.registry.businesses.get(&id);
         let business = business.ok_or_else(|| Refusal::new(404, "Business not found"))?;
         if !business.opens_to(key) {
@@ -93,7 +99,9 @@ impl Market {
             }
         }
         business.selling_from(warehouse).next()?;
-        Some(Err(refusal.unwrap_or_else(|| Refusal::new(403, "Access denied"))))
+        Some(Err(
+            refusal.unwrap_or_else(|| Refusal::new(403, "Access denied"))
+        ))
     }
 
     fn require_scope(&self, key: &str, needed: &[Scope]) -> Result<(), Refusal> {
@@ -101,8 +109,15 @@ impl Market {
         if scopes.iter().any(|scope| needed.contains(scope)) {
             return Ok(());
         }
-        let needed = needed.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        Err(Refusal::new(403, format!("Token does not have any of the scopes [{needed}]")))
+        let needed = needed
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(", ");
+        Err(Refusal::new(
+            403,
+            format!("Token does not have any of the scopes [{needed}]"),
+        ))
     }
 
     /// A place among the requests in flight, and the body.
@@ -139,7 +154,10 @@ impl Market {
         self.broken(Broken::BodySize, 1, || {
             format!("{whose}: a body of {length} bytes, the limit is {limit}")
         });
-        Err(Refusal::new(400, format!("The request is too big: {length}, the limit is {limit}")))
+        Err(Refusal::new(
+            400,
+            format!("The request is too big: {length}, the limit is {limit}"),
+        ))
     }
 
     /// Updates in any 60 seconds: the SKUs of a campaign, the requests of a business.
@@ -162,7 +180,15 @@ impl Market {
     ) -> Refusal {
         meter.tell_to_wait(Instant::now(), wait);
         let until = answers::whole_seconds(self.now() + wait);
-        Refusal::volume(limit, meter.whose, Some(Wait { limit, until, wrong_weekday }))
+        Refusal::volume(
+            limit,
+            meter.whose,
+            Some(Wait {
+                limit,
+                until,
+                wrong_weekday,
+            }),
+        )
     }
 
     pub(super) fn over_the_limit(
@@ -189,7 +215,10 @@ fn require_available(campaign: &Campaign) -> Result<(), Refusal> {
         | Availability::DisabledByNoPlacementType) => disabled,
     };
     let id = campaign.id();
-    Err(Refusal::new(403, format!("API for campaign {id} is disabled: {reason}")))
+    Err(Refusal::new(
+        403,
+        format!("API for campaign {id} is disabled: {reason}"),
+    ))
 }
 
 pub(super) fn key(headers: &HeaderMap) -> Result<&str, Refusal> {
@@ -201,18 +230,30 @@ pub(super) fn key(headers: &HeaderMap) -> Result<&str, Refusal> {
 }
 
 pub(super) fn require_json(headers: &HeaderMap) -> Result<(), Refusal> {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let media = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default().trim();
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let media = kind
+        .and_then(|kind| kind.split(';').next())
+        .unwrap_or_default()
+        .trim();
     if media.eq_ignore_ascii_case("application/json") {
         Ok(())
     } else {
-        Err(Refusal::new(415, format!("Content type '{media}' not supported")))
+        Err(Refusal::new(
+            415,
+            format!("Content type '{media}' not supported"),
+        ))
     }
 }
 
 /// As [`require_json`], of a body that may be left out.
 pub(super) fn require_json_if_any(headers: &HeaderMap, body: &[u8]) -> Result<(), Refusal> {
-    if body.is_empty() { Ok(()) } else { require_json(headers) }
+    if body.is_empty() {
+        Ok(())
+    } else {
+        require_json(headers)
+    }
 }
 
 /// Reads a body, of which it keeps no more than the limit, and says how long it was.

@@ -14,7 +14,11 @@ use crate::rehearsal::answers::{self, Refusal};
 use crate::rehearsal::rules;
 
 /// Pages of the hidden offers. Source: `PageLimit500`.
-const PAGES: Pages = Pages { usual: 250, most: 500, beyond: Beyond::Refused };
+const PAGES: Pages = Pages {
+    usual: 250,
+    most: 500,
+    beyond: Beyond::Refused,
+};
 
 /// Whether offers are to be hidden or shown again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -69,12 +73,17 @@ impl Market {
             .map(|offer| CompactString::new(offer.trim()))
             .collect();
         let hidden = campaign.hidden();
-        let matching = hidden.iter().filter(|sku| asked.is_empty() || asked.contains(*sku));
+        let matching = hidden
+            .iter()
+            .filter(|sku| asked.is_empty() || asked.contains(*sku));
         let offers = matching.map(|sku| (sku.clone(), json!({ "offerId": sku.as_str() })));
         let after = page.after.as_deref().map(CompactString::new);
         let (offers, paging) = page.cut(offers, after.as_ref(), ToString::to_string);
         visit.logged.skus = offers.len();
         let result = json!({ "hiddenOffers": offers, "paging": paging });
-        Ok(answers::json(200, &json!({ "status": "OK", "result": result })))
+        Ok(answers::json(
+            200,
+            &json!({ "status": "OK", "result": result }),
+        ))
     }
 }

@@ -15,10 +15,18 @@ use crate::rehearsal::rules::{self, WarehouseFilter};
 
 /// Pages of the campaigns: all there are, unless fewer are asked for.
 /// Source: `PageLimit100WithoutDefault`.
-const CAMPAIGN_PAGES: Pages = Pages { usual: usize::MAX, most: 100, beyond: Beyond::Refused };
+const CAMPAIGN_PAGES: Pages = Pages {
+    usual: usize::MAX,
+    most: 100,
+    beyond: Beyond::Refused,
+};
 
 /// Pages of the warehouses. Source: `PageLimit30`.
-const WAREHOUSE_PAGES: Pages = Pages { usual: 15, most: 30, beyond: Beyond::Refused };
+const WAREHOUSE_PAGES: Pages = Pages {
+    usual: 15,
+    most: 30,
+    beyond: Beyond::Refused,
+};
 
 /// Most campaigns that a list of warehouses is asked for.
 /// Source: `GetPagedWarehousesRequest.campaignIds.maxItems`.
@@ -45,7 +53,10 @@ impl Market {
         let own = all.filter(|campaign| campaign.opens_to(key));
         let own = own.map(|campaign| (campaign.id(), spell_campaign(campaign)));
         let (campaigns, paging) = page.cut(own, page.after_number()?.as_ref(), u64::to_string);
-        Ok(answers::json(200, &json!({ "campaigns": campaigns, "paging": paging })))
+        Ok(answers::json(
+            200,
+            &json!({ "campaigns": campaigns, "paging": paging }),
+        ))
     }
 
     /// `GET /v2/campaigns/{campaignId}`, also of one that is disabled.
@@ -123,7 +134,10 @@ impl Market {
         let all = list(business, &filter).into_iter();
         let (warehouses, paging) = page.cut(all, page.after_number()?.as_ref(), u64::to_string);
         let result = json!({ "warehouses": warehouses, "paging": paging });
-        Ok(answers::json(200, &json!({ "status": "OK", "result": result })))
+        Ok(answers::json(
+            200,
+            &json!({ "status": "OK", "result": result }),
+        ))
     }
 }
 

@@ -91,16 +91,37 @@ impl Market {
         let (campaign, business) = ("/v2/campaigns/{campaign}", "/v3/businesses/{business}");
         let (stocks, hidden) = (put(to(Method::Update)), get(to(Method::ListHidden)));
         let routes = [
-            (format!("{campaign}/offers/stocks"), stocks.post(to(Method::ReadBack))),
-            (format!("{business}/offers/stocks/update"), post(to(Method::UpdateBusiness))),
-            (format!("{business}/offers/stocks"), post(to(Method::ReadBackBusiness))),
+            (
+                format!("{campaign}/offers/stocks"),
+                stocks.post(to(Method::ReadBack)),
+            ),
+            (
+                format!("{business}/offers/stocks/update"),
+                post(to(Method::UpdateBusiness)),
+            ),
+            (
+                format!("{business}/offers/stocks"),
+                post(to(Method::ReadBackBusiness)),
+            ),
             ("/v2/auth/token".to_owned(), post(to(Method::ShowKey))),
             ("/v2/campaigns".to_owned(), get(to(Method::ListCampaigns))),
             (campaign.to_owned(), get(to(Method::ShowCampaign))),
-            ("/v2/businesses/{business}/warehouses".to_owned(), post(to(Method::ListWarehouses))),
-            (format!("{business}/warehouses"), post(to(Method::ListPartnerWarehouses))),
-            (format!("{campaign}/hidden-offers"), hidden.post(to(Method::Hide))),
-            (format!("{campaign}/hidden-offers/delete"), post(to(Method::Show))),
+            (
+                "/v2/businesses/{business}/warehouses".to_owned(),
+                post(to(Method::ListWarehouses)),
+            ),
+            (
+                format!("{business}/warehouses"),
+                post(to(Method::ListPartnerWarehouses)),
+            ),
+            (
+                format!("{campaign}/hidden-offers"),
+                hidden.post(to(Method::Hide)),
+            ),
+            (
+                format!("{campaign}/hidden-offers/delete"),
+                post(to(Method::Show)),
+            ),
         ];
         routes
             .into_iter()
@@ -114,7 +135,10 @@ impl Market {
 
     /// From now on this goes wrong. Requests are numbered anew.
     pub fn set_faults(&self, plan: FaultPlan) {
-        *lock(&self.inner.plan) = Playing { plan: Arc::new(plan), next: 0 };
+        *lock(&self.inner.plan) = Playing {
+            plan: Arc::new(plan),
+            next: 0,
+        };
     }
 
     /// From now on nothing goes wrong. Revoked keys stay revoked.
@@ -141,7 +165,11 @@ impl Market {
     /// Puts a SKU on the Market's shelf as if it had been told, had acknowledged it and showed
     /// it already.
     pub fn plant(&self, campaign: u64, sku: &str, count: u32, updated_at: DateTime<Utc>) {
-        let line = Line { sku: sku.into(), count, updated_at: updated_at.into() };
+        let line = Line {
+            sku: sku.into(),
+            count,
+            updated_at: updated_at.into(),
+        };
         if let Some(campaign) = self.campaign(campaign) {
             campaign.shelf.plant(&line, self.now());
         }
@@ -153,9 +181,14 @@ impl Market {
     ///
     /// `AVAILABLE` falls by that and `FREEZE` rises, so that `FIT` stays, as of now and at once
     /// to be seen. What the seller told, [`Market::get`] and [`Market::snapshot`], stays too.
-    #[expect(clippy::must_use_candidate, reason = "most who call it only want the pieces gone")]
+    #[expect(
+        clippy::must_use_candidate,
+        reason = "most who call it only want the pieces gone"
+    )]
     pub fn order(&self, campaign: u64, sku: &str, pieces: u32) -> u32 {
-        let Some(campaign) = self.campaign(campaign).filter(|_| self.inner.config.sells(sku))
+        let Some(campaign) = self
+            .campaign(campaign)
+            .filter(|_| self.inner.config.sells(sku))
         else {
             return 0;
         };
@@ -167,9 +200,13 @@ impl Market {
     /// So many ordered pieces leave the warehouse, or as many as are ordered; how many did.
     ///
     /// `FREEZE` and `FIT` fall by that.
-    #[expect(clippy::must_use_candidate, reason = "most who call it only want the pieces gone")]
+    #[expect(
+        clippy::must_use_candidate,
+        reason = "most who call it only want the pieces gone"
+    )]
     pub fn ship(&self, campaign: u64, sku: &str, pieces: u32) -> u32 {
-        self.campaign(campaign).map_or(0, |own| own.shelf.ship(sku, pieces, self.now()))
+        self.campaign(campaign)
+            .map_or(0, |own| own.shelf.ship(sku, pieces, self.now()))
     }
 
     /// Puts a SKU in the archive: read-backs show it to those who ask for the archive, or for
@@ -186,7 +223,9 @@ impl Market {
     /// for an unknown campaign.
     #[must_use]
     pub fn snapshot(&self, campaign: u64) -> Stocks {
-        self.campaign(campaign).map(|campaign| campaign.shelf.snapshot()).unwrap_or_default()
+        self.campaign(campaign)
+            .map(|campaign| campaign.shelf.snapshot())
+            .unwrap_or_default()
     }
 
     /// What the Market was told of one SKU.
@@ -198,20 +237,24 @@ impl Market {
     /// How many of a SKU can be ordered now, shown by read-backs already or not yet.
     #[must_use]
     pub fn available(&self, campaign: u64, sku: &str) -> Option<u32> {
-        let campaign = self.campaign(campaign).filter(|_| self.inner.config.sells(sku))?;
+        let campaign = self
+            .campaign(campaign)
+            .filter(|_| self.inner.config.sells(sku))?;
         campaign.shelf.available(sku)
     }
 
     /// The seller hid this offer.
     #[must_use]
     pub fn is_hidden(&self, campaign: u64, sku: &str) -> bool {
-        self.campaign(campaign).is_some_and(|campaign| campaign.hidden().contains(sku))
+        self.campaign(campaign)
+            .is_some_and(|campaign| campaign.hidden().contains(sku))
     }
 
     /// How many SKUs of a campaign the Market was told of.
     #[must_use]
     pub fn len(&self, campaign: u64) -> usize {
-        self.campaign(campaign).map_or(0, |campaign| campaign.shelf.len())
+        self.campaign(campaign)
+            .map_or(0, |campaign| campaign.shelf.len())
     }
 
     /// The Market was told of no SKU of this campaign.
@@ -224,7 +267,9 @@ impl Market {
     /// the seller said: a zero that was mended since has cost sales all the same.
     #[must_use]
     pub fn ever_zero(&self, campaign: u64) -> Vec<String> {
-        self.campaign(campaign).map(|campaign| campaign.shelf.ever_zero()).unwrap_or_default()
+        self.campaign(campaign)
+            .map(|campaign| campaign.shelf.ever_zero())
+            .unwrap_or_default()
     }
 
     /// What the Market has seen so far.
@@ -266,7 +311,11 @@ impl Market {
         let number = playing.next;
         playing.next += 1;
         let drawn = playing.plan.draw(number, is_read_back);
-        Fate { plan: Arc::clone(&playing.plan), number, drawn }
+        Fate {
+            plan: Arc::clone(&playing.plan),
+            number,
+            drawn,
+        }
     }
 
     fn plan(&self) -> Arc<FaultPlan> {
@@ -347,10 +396,20 @@ async fn attend(
         Method::ShowCampaign => market.show_campaign(&id, &request),
         Method::ListWarehouses => market.list_warehouses(&id, request, &mut visit).await,
         Method::ListPartnerWarehouses => {
-            market.list_partner_warehouses(&id, request, &mut visit).await
+            market
+                .list_partner_warehouses(&id, request, &mut visit)
+                .await
         }
-        Method::Hide => market.draw_curtain(&id, request, &mut visit, Curtain::Hide).await,
-        Method::Show => market.draw_curtain(&id, request, &mut visit, Curtain::Show).await,
+        Method::Hide => {
+            market
+                .draw_curtain(&id, request, &mut visit, Curtain::Hide)
+                .await
+        }
+        Method::Show => {
+            market
+                .draw_curtain(&id, request, &mut visit, Curtain::Show)
+                .await
+        }
         Method::ListHidden => market.list_hidden(&id, &request, &mut visit),
     };
     visit.end(outcome)
@@ -362,12 +421,19 @@ async fn wrong_method(State(market): State<Market>, request: Request) -> Respons
 }
 
 async fn nowhere(State(market): State<Market>) -> Response {
-    answers::dated(Refusal::new(404, "Resource not found").into_response(), market.now())
+    answers::dated(
+        Refusal::new(404, "Resource not found").into_response(),
+        market.now(),
+    )
 }
 
 async fn followed(State(market): State<Market>, headers: HeaderMap) -> Response {
     market.broken(Broken::RedirectFollowed, 1, || {
-        let with = if gate::key(&headers).is_ok() { "with" } else { "without" };
+        let with = if gate::key(&headers).is_ok() {
+            "with"
+        } else {
+            "without"
+        };
         format!("a redirect was followed, {with} the key")
     });
     answers::dated(answers::ok(), market.now())

@@ -32,8 +32,10 @@ pub(super) struct Page {
 
 impl Page {
     pub(super) fn read(uri: &Uri, pages: Pages) -> Result<Self, Refusal> {
-        let limit = match (first(uri, &["limit"]).map(|limit| limit.parse::<usize>()), pages.beyond)
-        {
+        let limit = match (
+            first(uri, &["limit"]).map(|limit| limit.parse::<usize>()),
+            pages.beyond,
+        ) {
             (None, _) => pages.usual,
             (Some(Ok(limit)), Beyond::Cut) if limit > 0 => limit.min(pages.most),
             (Some(Ok(limit)), Beyond::Refused) if limit > 0 && limit <= pages.most => limit,
@@ -72,14 +74,21 @@ impl Page {
         let mut rest = all.filter(|(key, _)| after.is_none_or(|after| key > after));
         let page: Vec<(K, T)> = rest.by_ref().take(self.limit).collect();
         let last = page.last().map(|(key, _)| spell(key));
-        let next = last.filter(|_| rest.next().is_some()).map(|last| to_token(&last));
-        (page.into_iter().map(|(_, item)| item).collect(), paging(next))
+        let next = last
+            .filter(|_| rest.next().is_some())
+            .map(|last| to_token(&last));
+        (
+            page.into_iter().map(|(_, item)| item).collect(),
+            paging(next),
+        )
     }
 
     /// The number after which the page begins, in a list of numbered things.
     pub(super) fn after_number(&self) -> Result<Option<u64>, Refusal> {
         let number = self.after.as_ref().map(|after| after.parse());
-        number.transpose().map_err(|_| Refusal::new(400, "Illegal input at 'page_token'"))
+        number
+            .transpose()
+            .map_err(|_| Refusal::new(400, "Illegal input at 'page_token'"))
     }
 }
 
@@ -90,8 +99,14 @@ pub(super) fn paging(next: Option<String>) -> Value {
 
 /// The values of a member of the query, in the order in which they came.
 pub(super) fn values<'a>(uri: &'a Uri, names: &'a [&str]) -> impl Iterator<Item = Cow<'a, str>> {
-    let pairs = uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
-    pairs.filter(move |(name, _)| names.contains(name)).map(|(_, value)| decode(value))
+    let pairs = uri
+        .query()
+        .unwrap_or_default()
+        .split('&')
+        .filter_map(|pair| pair.split_once('='));
+    pairs
+        .filter(move |(name, _)| names.contains(name))
+        .map(|(_, value)| decode(value))
 }
 
 /// The last SKU of a page in hexadecimal: opaque to the client, safe in a URL.
@@ -117,7 +132,10 @@ fn decode(value: &str) -> Cow<'_, str> {
 }
 
 fn from_token(token: &str) -> Option<String> {
-    let digits: Vec<u32> = token.chars().map(|c| c.to_digit(16)).collect::<Option<_>>()?;
+    let digits: Vec<u32> = token
+        .chars()
+        .map(|c| c.to_digit(16))
+        .collect::<Option<_>>()?;
     let byte = |pair: &[u32]| u8::try_from(pair.first()? * 16 + pair.get(1)?).ok();
     let bytes = digits.chunks(2).map(byte).collect::<Option<Vec<u8>>>()?;
     String::from_utf8(bytes).ok()

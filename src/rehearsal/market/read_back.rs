@@ -21,7 +21,11 @@ use crate::rehearsal::shelf::{Shelf, Shown};
 
 /// Pages of a read-back, by campaign and by business. Source: `PageLimit100Truncate`, change log of
 /// 2026-08-04.
-const PAGES: Pages = Pages { usual: 50, most: 100, beyond: Beyond::Cut };
+const PAGES: Pages = Pages {
+    usual: 50,
+    most: 100,
+    beyond: Beyond::Cut,
+};
 
 /// What a read-back shows: SKUs in order.
 type Offers = Vec<(CompactString, Shown)>;
@@ -48,7 +52,8 @@ impl Market {
         visit.logged.skus = offers.len();
         let limit = self.inner.config.skus_per_minute;
         let good = answers::json(200, &self.listing(&campaign, &filter, &offers, next));
-        self.answer_read_back(&campaign.meter, (offers.len(), limit), good, visit).await
+        self.answer_read_back(&campaign.meter, (offers.len(), limit), good, visit)
+            .await
     }
 
     /// `POST /v3/businesses/{businessId}/offers/stocks`
@@ -83,7 +88,8 @@ impl Market {
                 "paging": paging(next),
             } }),
         );
-        self.answer_read_back(&Arc::clone(&business.meter), (1, limit), good, visit).await
+        self.answer_read_back(&Arc::clone(&business.meter), (1, limit), good, visit)
+            .await
     }
 
     /// Charges so much to this limit, and answers if the plan lets it.
@@ -110,23 +116,35 @@ impl Market {
     fn page(&self, shelf: &Shelf, filter: &Filter, page: &Page) -> (Offers, Option<String>) {
         let now = self.now();
         let passes = |sku: &str, shown: &Shown| {
-            filter.has_stocks.is_none_or(|has| has == (shown.available > 0))
+            filter
+                .has_stocks
+                .is_none_or(|has| has == (shown.available > 0))
                 && self.inner.config.sells(sku)
         };
         if let Some(ids) = &filter.offer_ids {
             let shown = |sku: &String| Some((CompactString::new(sku), shelf.shown(sku, now)?));
-            let offers = ids.iter().filter_map(shown).filter(|(sku, shown)| passes(sku, shown));
+            let offers = ids
+                .iter()
+                .filter_map(shown)
+                .filter(|(sku, shown)| passes(sku, shown));
             return (offers.collect(), None);
         }
         let mut limit = page.limit;
         if self.inner.config.thin_pages {
             let length = page.after.as_ref().map_or(0, |after| as_u64(after.len()));
             let share = dice::share(dice::throw(length, as_u64(limit)));
-            limit = if share < 0.5 { limit } else { limit.div_ceil(3) };
+            limit = if share < 0.5 {
+                limit
+            } else {
+                limit.div_ceil(3)
+            };
         }
         let after = page.after.as_deref();
         let (offers, is_more) = shelf.page(after, limit, filter.archived, now, passes);
-        let next = offers.last().filter(|_| is_more).map(|(sku, _)| to_token(sku));
+        let next = offers
+            .last()
+            .filter(|_| is_more)
+            .map(|(sku, _)| to_token(sku));
         (offers, next)
     }
 
@@ -145,7 +163,12 @@ impl Market {
         let own = campaign.config.warehouse;
         let is_asked_for = |id: u64| filter.warehouse.is_none_or(|asked| asked == id);
         let mut warehouses = Vec::new();
-        if let Some(id) = self.inner.config.return_warehouse.filter(|id| is_asked_for(*id)) {
+        if let Some(id) = self
+            .inner
+            .config
+            .return_warehouse
+            .filter(|id| is_asked_for(*id))
+        {
             let offers: Vec<Value> = offers.iter().map(returned).collect();
             warehouses.push(json!({ "warehouseId": id, "offers": offers }));
         }
@@ -166,7 +189,10 @@ impl Market {
                 stocks.push(json!({ "type": "FREEZE", "count": shown.frozen }));
             }
             stocks.push(json!({ "type": "AVAILABLE", "count": shown.available }));
-            let at = shown.updated_at.to_utc().to_rfc3339_opts(SecondsFormat::AutoSi, true);
+            let at = shown
+                .updated_at
+                .to_utc()
+                .to_rfc3339_opts(SecondsFormat::AutoSi, true);
             json!({ "offerId": sku.as_str(), "stocks": stocks, "updatedAt": at })
         };
         offers.iter().map(spell).collect()

@@ -43,7 +43,8 @@ impl Market {
         drop(body);
         let meter = Arc::clone(&campaign.meter);
         let lines = self.accept(&meter, reading, visit)?;
-        self.carry_out(&meter, &[Part { campaign, lines }], now, visit).await
+        self.carry_out(&meter, &[Part { campaign, lines }], now, visit)
+            .await
     }
 
     /// `POST /v3/businesses/{businessId}/offers/stocks/update`
@@ -147,7 +148,9 @@ impl Market {
         if !fault.spends() {
             meter.refund_update(visit.arrived, price(meter.whose, skus));
         }
-        let response = self.misbehave(meter, &fate, fault, dice, answers::ok()).await;
+        let response = self
+            .misbehave(meter, &fate, fault, dice, answers::ok())
+            .await;
         if fault == Fault::Slow {
             for part in parts {
                 part.campaign.shelf.acknowledge(&part.lines);
@@ -192,7 +195,10 @@ impl Market {
             journal.report.skus_dropped += written.dropped;
             journal.report.pieces_ordered += written.sold;
             journal.broken(Broken::WentBackwards, written.backwards, || {
-                let (id, sku) = (part.campaign.id(), written.first_backwards.unwrap_or_default());
+                let (id, sku) = (
+                    part.campaign.id(),
+                    written.first_backwards.unwrap_or_default(),
+                );
                 format!("campaign {id}: {sku} was sent older than acknowledged")
             });
         }

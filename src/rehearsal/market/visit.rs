@@ -42,7 +42,14 @@ impl Visit {
         };
         let market = market.clone();
         let (arrived, loads) = (Instant::now(), Vec::new());
-        Self { market, arrived, logged, meter: None, seat: None, loads }
+        Self {
+            market,
+            arrived,
+            logged,
+            meter: None,
+            seat: None,
+            loads,
+        }
     }
 
     pub(super) fn end(mut self, outcome: Result<Response, Refusal>) -> Response {

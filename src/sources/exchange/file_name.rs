@@ -21,14 +21,20 @@ impl FileName {
         let text = text.trim().replace('\\', "/");
         // What 1C on Linux puts before a name is where the file was at its end.
         let text = text.strip_prefix("/tmp/").unwrap_or(&text);
-        let parts: Vec<_> = text.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+        let parts: Vec<_> = text
+            .split('/')
+            .filter(|part| !matches!(*part, "" | "."))
+            .collect();
         let is_part = |part: &&str| {
             *part != ".." && part.len() <= MAX_PART_BYTES && !part.contains(char::is_control)
         };
         if parts.is_empty() || parts.len() > MAX_DEPTH || !parts.iter().all(is_part) {
             let shown: String = text.chars().take(100).collect();
             let rule = "it must be the name of a file, such as offers.xml";
-            return Err(Failure::new(format!("filename is '{}', {rule}", shown.escape_debug())));
+            return Err(Failure::new(format!(
+                "filename is '{}', {rule}",
+                shown.escape_debug()
+            )));
         }
         Ok(Self(parts.join("/")))
     }
@@ -39,7 +45,9 @@ impl FileName {
 
     /// Below a directory.
     pub(super) fn below(&self, directory: &std::path::Path) -> PathBuf {
-        self.0.split('/').fold(directory.to_owned(), |path, part| path.join(part))
+        self.0
+            .split('/')
+            .fold(directory.to_owned(), |path, part| path.join(part))
     }
 
     pub(super) fn is_xml(&self) -> bool {
@@ -57,7 +65,9 @@ impl FileName {
 
     fn ends_with(&self, ending: &str) -> bool {
         let from = self.0.len().saturating_sub(ending.len());
-        self.0.get(from..).is_some_and(|end| end.eq_ignore_ascii_case(ending))
+        self.0
+            .get(from..)
+            .is_some_and(|end| end.eq_ignore_ascii_case(ending))
     }
 }
 

@@ -48,7 +48,10 @@ impl Reception {
     pub(super) fn new(login: &str, password: &Secret) -> Self {
         // A name cannot hold a colon, so the two together are as good as each of them.
         let pair = Secret::new(format!("{login}:{}", password.expose()));
-        Self { locks: Locks::new([&pair]), sessions: Mutex::default() }
+        Self {
+            locks: Locks::new([&pair]),
+            sessions: Mutex::default(),
+        }
     }
 
     /// Opens a session: the name and the value of its cookie.
@@ -60,9 +63,15 @@ impl Reception {
         let value = format!("{:032x}", rand::random::<u128>());
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        sessions.open.retain(|session| now.duration_since(session.seen) < IDLE);
+        sessions
+            .open
+            .retain(|session| now.duration_since(session.seen) < IDLE);
         if sessions.open.len() >= MAX_SESSIONS {
-            let oldest = sessions.open.iter().enumerate().min_by_key(|(_, session)| session.seen);
+            let oldest = sessions
+                .open
+                .iter()
+                .enumerate()
+                .min_by_key(|(_, session)| session.seen);
             if let Some((index, _)) = oldest {
                 sessions.open.swap_remove(index);
             }
@@ -70,7 +79,11 @@ impl Reception {
         sessions.last += 1;
         let number = sessions.last;
         let lock = Locks::new([&Secret::new(value.as_str())]);
-        sessions.open.push(Session { number, lock, seen: now });
+        sessions.open.push(Session {
+            number,
+            lock,
+            seen: now,
+        });
         Ok((COOKIE_NAME, value))
     }
 
@@ -93,8 +106,10 @@ impl Reception {
     fn session(&self, value: &Secret) -> Option<u64> {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let found =
-            sessions.open.iter_mut().find(|session| session.lock.open_to(value.expose()))?;
+        let found = sessions
+            .open
+            .iter_mut()
+            .find(|session| session.lock.open_to(value.expose()))?;
         if now.duration_since(found.seen) >= IDLE {
             return None;
         }
@@ -104,7 +119,11 @@ impl Reception {
 
     fn check_name(&self, head: &Parts) -> Result<(), Failure> {
         let pair = named(head).ok_or(Failure::Anonymous)?;
-        if self.locks.open_to(pair.expose()) { Ok(()) } else { Err(Failure::WrongLogin) }
+        if self.locks.open_to(pair.expose()) {
+            Ok(())
+        } else {
+            Err(Failure::WrongLogin)
+        }
     }
 }
 
@@ -112,7 +131,11 @@ impl Reception {
 pub(super) fn offered(head: &Parts) -> String {
     let text = |secret: Option<Secret>| secret.map(|secret| secret.expose().to_owned());
     let (pair, cookie) = (text(named(head)), text(cookie(head)));
-    format!("{}\n{}", pair.unwrap_or_default(), cookie.unwrap_or_default())
+    format!(
+        "{}\n{}",
+        pair.unwrap_or_default(),
+        cookie.unwrap_or_default()
+    )
 }
 
 /// `name:password` of a request.
@@ -127,9 +150,14 @@ fn named(head: &Parts) -> Option<Secret> {
 
 /// Our cookie of a request.
 fn cookie(head: &Parts) -> Option<Secret> {
-    let fields = head.headers.get_all(COOKIE).iter().filter_map(|field| field.to_str().ok());
-    let mut pairs =
-        fields.flat_map(|field| field.split(';')).map(|pair| pair.trim().split_once('='));
+    let fields = head
+        .headers
+        .get_all(COOKIE)
+        .iter()
+        .filter_map(|field| field.to_str().ok());
+    let mut pairs = fields
+        .flat_map(|field| field.split(';'))
+        .map(|pair| pair.trim().split_once('='));
     pairs
         .find_map(|pair| pair.filter(|(name, _)| *name == COOKIE_NAME))
         .map(|(_, v)| Secret::new(v))
@@ -187,7 +215,11 @@ mod tests {
             assert_eq!(decode_base64(code).as_deref(), Some(bytes), "{code}");
         }
         assert_eq!(
-            [decode_base64("Z"), decode_base64("Zg=a"), decode_base64("Z-_g")],
+            [
+                decode_base64("Z"),
+                decode_base64("Zg=a"),
+                decode_base64("Z-_g")
+            ],
             [None, None, None]
         );
     }

@@ -178,7 +178,9 @@ async fn answer(State(desk): State<Arc<Desk>>, request: Request) -> Response {
                 let name = format!("1C exchange {}", desk.door.path);
                 let offered = login::offered(&head);
                 let failures = &desk.auth_failures;
-                failures.penalize(Credential::ExchangeLogin, &name, &offered, &head).await;
+                failures
+                    .penalize(Credential::ExchangeLogin, &name, &offered, &head)
+                    .await;
             }
             Failure::Said(text) => warn!(source, mode, "told 1C in answer to {mode}: {text}"),
         }
@@ -342,7 +344,9 @@ impl IntoResponse for Failure {
             Self::Said(text) => {
                 let mut response = plain(StatusCode::OK, &format!("failure\n{text}"));
                 // What is left of a part may still be on its way.
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                response
+                    .headers_mut()
+                    .insert(CONNECTION, HeaderValue::from_static("close"));
                 response
             }
         }
@@ -352,7 +356,10 @@ impl IntoResponse for Failure {
 fn plain(status: StatusCode, text: &str) -> Response {
     let mut response = (status, text.to_owned()).into_response();
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

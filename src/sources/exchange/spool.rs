@@ -41,7 +41,10 @@ pub(super) struct Spool {
 impl Spool {
     pub(super) fn new(directory: &Path) -> Self {
         // Below a directory of its own, so that a spool set to the wrong place wipes nothing.
-        Self { files: directory.join("transfer"), part: directory.join("part") }
+        Self {
+            files: directory.join("transfer"),
+            part: directory.join("part"),
+        }
     }
 
     /// Throws away what an earlier transfer has left.
@@ -74,13 +77,18 @@ impl Spool {
             file.write_all(&piece).await.map_err(|e| unwritten(&e))?;
         }
         file.flush().await.map_err(|e| unwritten(&e))?;
-        Ok(Part { bytes, digest: digest.finalize().into() })
+        Ok(Part {
+            bytes,
+            digest: digest.finalize().into(),
+        })
     }
 
     /// Puts the part that was received last at the end of a file: all of it or nothing.
     pub(super) async fn append(&self, name: &FileName) -> Result<(), Failure> {
         let (part, target) = (self.part.clone(), self.path(name));
-        run_blocking(move || append(&part, &target)).await.map_err(|e| unwritten(&e))
+        run_blocking(move || append(&part, &target))
+            .await
+            .map_err(|e| unwritten(&e))
     }
 
     pub(super) async fn remove(&self, name: &FileName) -> Result<(), Failure> {
@@ -91,7 +99,9 @@ impl Spool {
     }
 
     pub(super) async fn has(&self, name: &FileName) -> bool {
-        tokio::fs::metadata(self.path(name)).await.is_ok_and(|found| found.is_file())
+        tokio::fs::metadata(self.path(name))
+            .await
+            .is_ok_and(|found| found.is_file())
     }
 
     /// Unpacks the XML files of an archive beside it, and returns their names.
@@ -121,7 +131,9 @@ async fn next(
     while let Some(frame) = body.frame().await {
         let broken = "the part did not arrive whole, it has to be sent again";
         let frame = frame.map_err(|_| Failure::new(broken))?;
-        let Ok(piece) = frame.into_data() else { continue };
+        let Ok(piece) = frame.into_data() else {
+            continue;
+        };
         *bytes += u64::try_from(piece.len()).unwrap_or(u64::MAX);
         if *bytes > max_bytes {
             return Err(too_large(max_bytes));
@@ -132,11 +144,17 @@ async fn next(
 }
 
 fn check_length(body: &Body, max_bytes: u64) -> Result<(), Failure> {
-    if body.size_hint().lower() > max_bytes { Err(too_large(max_bytes)) } else { Ok(()) }
+    if body.size_hint().lower() > max_bytes {
+        Err(too_large(max_bytes))
+    } else {
+        Ok(())
+    }
 }
 
 fn too_large(max_bytes: u64) -> Failure {
-    Failure::new(format!("the part is too large, at most {max_bytes} bytes are taken"))
+    Failure::new(format!(
+        "the part is too large, at most {max_bytes} bytes are taken"
+    ))
 }
 
 /// The cause goes to the log with the rest of the sentence; it names no more than our disk.

@@ -85,8 +85,16 @@ impl Transfers {
             warn!(source = self.name, error = %e, "the spool of {} cannot be wiped: {e}", self.name);
             Failure::new("no transfer can begin: the directory for it cannot be written")
         })?;
-        *self.lock() = Some(Transfer { owner: guest, bytes: 0, last: None, files: HashMap::new() });
-        info!(source = self.name, "1C has begun a transfer to {}", self.name);
+        *self.lock() = Some(Transfer {
+            owner: guest,
+            bytes: 0,
+            last: None,
+            files: HashMap::new(),
+        });
+        info!(
+            source = self.name,
+            "1C has begun a transfer to {}", self.name
+        );
         Ok(())
     }
 
@@ -110,8 +118,17 @@ impl Transfers {
         }
         let part = self.spool.receive(body, left.min(MAX_PART_BYTES)).await?;
         let last = Some((name.clone(), part));
-        if !begins_anew && self.lock().as_ref().is_some_and(|transfer| transfer.last == last) {
-            info!(source = self.name, file = name.as_str(), "a part came twice and counts once");
+        if !begins_anew
+            && self
+                .lock()
+                .as_ref()
+                .is_some_and(|transfer| transfer.last == last)
+        {
+            info!(
+                source = self.name,
+                file = name.as_str(),
+                "a part came twice and counts once"
+            );
             return Ok(());
         }
         self.spool.append(name).await?;
@@ -129,7 +146,9 @@ impl Transfers {
         let mut held = self.lock();
         let transfer = owned(held.as_mut(), guest)?;
         if transfer.files.len() >= MAX_FILES && !transfer.files.contains_key(name) {
-            return Err(Failure::new(format!("a transfer has at most {MAX_FILES} files")));
+            return Err(Failure::new(format!(
+                "a transfer has at most {MAX_FILES} files"
+            )));
         }
         let begins_anew = match transfer.files.get(name) {
             Some(File::Unpacked | File::Refused | File::Imported(_)) => true,
@@ -138,7 +157,9 @@ impl Transfers {
         let left = self.max_bytes.saturating_sub(transfer.bytes);
         if left == 0 {
             let limit = self.max_bytes;
-            return Err(Failure::new(format!("the transfer is larger than {limit} bytes")));
+            return Err(Failure::new(format!(
+                "the transfer is larger than {limit} bytes"
+            )));
         }
         Ok((left, begins_anew))
     }
@@ -174,8 +195,9 @@ impl Transfers {
         let mut held = self.lock();
         let files = &owned(held.as_mut(), guest)?.files;
         // An archive that came since may hold another file of that name.
-        let is_new =
-            files.iter().any(|(name, file)| name.is_zip() && matches!(file, File::Arriving));
+        let is_new = files
+            .iter()
+            .any(|(name, file)| name.is_zip() && matches!(file, File::Arriving));
         match files.get(name) {
             Some(File::Imported(ending)) if !is_new || ending.borrow().is_none() => {
                 Ok(Some(ending.clone()))
@@ -200,7 +222,9 @@ impl Transfers {
         let (sender, ending) = watch::channel(None);
         if let Some(transfer) = self.lock().as_mut() {
             transfer.last = None;
-            transfer.files.insert(name.clone(), File::Imported(ending.clone()));
+            transfer
+                .files
+                .insert(name.clone(), File::Imported(ending.clone()));
         }
         let job = Job {
             source: self.source,
@@ -232,9 +256,9 @@ impl Transfers {
         let acquiring = Arc::clone(&self.turn).acquire_owned();
         match timeout(patience, acquiring).await {
             Ok(Ok(turn)) => Ok(turn),
-            Ok(Err(_)) | Err(_) => {
-                Err(Failure::new("the request before this one is still being served, come later"))
-            }
+            Ok(Err(_)) | Err(_) => Err(Failure::new(
+                "the request before this one is still being served, come later",
+            )),
         }
     }
 
@@ -248,9 +272,9 @@ fn owned(transfer: Option<&mut Transfer>, guest: Guest) -> Result<&mut Transfer,
     let transfer =
         transfer.ok_or_else(|| Failure::new("no transfer has begun, begin anew: mode=init"))?;
     match (transfer.owner, guest) {
-        (Guest::Session(owner), Guest::Session(guest)) if owner != guest => {
-            Err(Failure::new("another exchange has begun since, begin anew: mode=init"))
-        }
+        (Guest::Session(owner), Guest::Session(guest)) if owner != guest => Err(Failure::new(
+            "another exchange has begun since, begin anew: mode=init",
+        )),
         (Guest::Session(_) | Guest::Named, Guest::Session(_) | Guest::Named) => Ok(transfer),
     }
 }
@@ -308,7 +332,9 @@ impl Job {
         let mut held = self.transfer.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(transfer) = held.as_mut() {
             transfer.files.insert(archive, file);
-            transfer.files.retain(|name, _| *name == self.name || !inner.contains(name));
+            transfer
+                .files
+                .retain(|name, _| *name == self.name || !inner.contains(name));
         }
     }
 }

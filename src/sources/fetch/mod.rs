@@ -64,8 +64,14 @@ impl Config {
             trust: Trust::System,
             ..ClientConfig::default()
         };
-        let public = ClientConfig { address_rule: Some(is_public), ..wanted.clone() };
-        Ok(Clients { configured: make(wanted)?, public: make(public)? })
+        let public = ClientConfig {
+            address_rule: Some(is_public),
+            ..wanted.clone()
+        };
+        Ok(Clients {
+            configured: make(wanted)?,
+            public: make(public)?,
+        })
     }
 }
 
@@ -100,7 +106,13 @@ impl Remote {
     /// A file that was not asked for yet.
     #[must_use]
     pub fn new(config: Config, reading: Reading, clients: Clients) -> Self {
-        Self { config, reading, clients, known: None, is_public }
+        Self {
+            config,
+            reading,
+            clients,
+            known: None,
+            is_public,
+        }
     }
 
     /// Asks for it, and takes it if it has changed. What became of it stands with the source.
@@ -121,14 +133,22 @@ impl Remote {
             let value = answer.headers().get(name)?;
             value.to_str().ok().map(str::to_owned)
         };
-        let new = Known { etag: header(ETAG), modified: header(LAST_MODIFIED) };
-        let at = new.modified.as_deref().and_then(|text| DateTime::parse_from_rfc2822(text).ok());
+        let new = Known {
+            etag: header(ETAG),
+            modified: header(LAST_MODIFIED),
+        };
+        let at = new
+            .modified
+            .as_deref()
+            .and_then(|text| DateTime::parse_from_rfc2822(text).ok());
         let at = at.map(|at| Instant::from(at.with_timezone(&Utc)));
         let delivered = self.deliver(intake, source, at, answer).await;
         // What cannot be taken is not asked for again until it changes, unless it is ours to
         // mend, or the line's.
         if matches!(&delivered, Ok(_) | Err(IntakeError::Unfit(_))) {
-            intake.remember(source, &serde_json::to_string(&new).unwrap_or_default()).await?;
+            intake
+                .remember(source, &serde_json::to_string(&new).unwrap_or_default())
+                .await?;
             self.known = Some(new);
         } else {
             self.known = Some(known);
@@ -246,7 +266,9 @@ impl Remote {
     fn redirect_target(&self, from: &Url, answer: &Response, reach: Reach) -> Result<Url, String> {
         let to = elsewhere(from, answer)?;
         let host = to.host_str().unwrap_or_default().trim_matches(['[', ']']);
-        let is_private = host.parse().is_ok_and(|address: IpAddr| !(self.is_public)(address));
+        let is_private = host
+            .parse()
+            .is_ok_and(|address: IpAddr| !(self.is_public)(address));
         if reach == Reach::Public && is_private && to.host() != self.config.url.host() {
             return Err(format!(
                 "{} redirects to {}, which is not a public address: set url to the final address \
@@ -261,14 +283,23 @@ impl Remote {
 
 /// Where a server sends us; never from HTTPS to HTTP.
 fn elsewhere(from: &Url, answer: &Response) -> Result<Url, String> {
-    let location = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+    let location = answer
+        .headers()
+        .get(LOCATION)
+        .and_then(|value| value.to_str().ok());
     let host = from.host_str().unwrap_or_default();
     let location =
         location.ok_or_else(|| format!("{host} sends us elsewhere without saying where"))?;
-    let to = from.join(location).map_err(|_| format!("{host} sends us to no address"))?;
+    let to = from
+        .join(location)
+        .map_err(|_| format!("{host} sends us to no address"))?;
     let is_web = matches!(to.scheme(), "http" | "https");
     if !is_web || (from.scheme() == "https" && to.scheme() == "http") {
-        return Err(format!("{host} sends us from {} to {}", from.scheme(), to.scheme()));
+        return Err(format!(
+            "{host} sends us from {} to {}",
+            from.scheme(),
+            to.scheme()
+        ));
     }
     Ok(to)
 }

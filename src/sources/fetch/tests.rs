@@ -45,13 +45,29 @@ async fn server_at(
 }
 
 async fn house() -> House {
-    House::new(vec![Taking { scope: None, ..taking("feed") }], ShopRules::default()).await
+    House::new(
+        vec![Taking {
+            scope: None,
+            ..taking("feed")
+        }],
+        ShopRules::default(),
+    )
+    .await
 }
 
 fn remote(url: &str) -> Remote {
     let login = Some(("anna".to_owned(), Secret::new("canary")));
-    let config = Config { url: url.parse().unwrap(), login, format: None };
-    let make = |wanted| client(&ClientConfig { trust: Trust::Nobody, ..wanted });
+    let config = Config {
+        url: url.parse().unwrap(),
+        login,
+        format: None,
+    };
+    let make = |wanted| {
+        client(&ClientConfig {
+            trust: Trust::Nobody,
+            ..wanted
+        })
+    };
     let clients = config.clients(make).unwrap();
     Remote::new(config, Reading::default(), clients)
 }
@@ -81,14 +97,23 @@ async fn redirecting(to: String) -> (Scripted, Heard) {
 }
 
 fn failure(house: &House) -> String {
-    house.intake.standing(0).failure.map(|(_, text)| text).unwrap_or_default()
+    house
+        .intake
+        .standing(0)
+        .failure
+        .map(|(_, text)| text)
+        .unwrap_or_default()
 }
 
 #[tokio::test]
 async fn an_unchanged_file_is_not_sent_again_nor_after_a_restart() {
     let (server, heard) = server(|_, headers| {
-        let is_known = headers.get(IF_NONE_MATCH).is_some_and(|etag| etag == "\"one\"")
-            && headers.get(IF_MODIFIED_SINCE).is_some_and(|date| date == DATE);
+        let is_known = headers
+            .get(IF_NONE_MATCH)
+            .is_some_and(|etag| etag == "\"one\"")
+            && headers
+                .get(IF_MODIFIED_SINCE)
+                .is_some_and(|date| date == DATE);
         if is_known {
             return StatusCode::NOT_MODIFIED.into_response();
         }
@@ -99,7 +124,12 @@ async fn an_unchanged_file_is_not_sent_again_nor_after_a_restart() {
     let url = format!("{}/stock.csv", server.url);
     let mut first = remote(&url);
     for mut remote in [None, None, Some(remote(&url))] {
-        remote.as_mut().unwrap_or(&mut first).look(&house.intake, 0).await.unwrap();
+        remote
+            .as_mut()
+            .unwrap_or(&mut first)
+            .look(&house.intake, 0)
+            .await
+            .unwrap();
         assert_eq!(house.intake.standing(0).taken, 1);
     }
     assert_eq!(heard.lock().unwrap().len(), 3);
@@ -122,12 +152,24 @@ async fn a_redirect_is_followed_and_nobody_else_is_told_the_password() {
     })
     .await;
     let house = house().await;
-    remote(&format!("{}/near", server.url)).look(&house.intake, 0).await.unwrap();
+    remote(&format!("{}/near", server.url))
+        .look(&house.intake, 0)
+        .await
+        .unwrap();
     assert_eq!(house.stock(), stock([("A", 5), ("B", 7)]));
-    assert!(heard.lock().unwrap().iter().all(|(_, headers)| headers.contains_key(AUTHORIZATION)));
+    assert!(
+        heard
+            .lock()
+            .unwrap()
+            .iter()
+            .all(|(_, headers)| headers.contains_key(AUTHORIZATION))
+    );
     assert_eq!(heard.lock().unwrap().len(), 2);
     let of_elsewhere = of_elsewhere.lock().unwrap();
-    assert!(!of_elsewhere[0].1.contains_key(AUTHORIZATION), "{of_elsewhere:?}");
+    assert!(
+        !of_elsewhere[0].1.contains_key(AUTHORIZATION),
+        "{of_elsewhere:?}"
+    );
 }
 
 #[tokio::test]
@@ -137,9 +179,18 @@ async fn a_public_host_cannot_redirect_to_a_private_address() {
     let house = house().await;
     for (host, reason) in [
         // An address in the URL, in spellings of it, and a name that resolves to it.
-        ("127.0.0.1", "redirects to 127.0.0.1, which is not a public address"),
-        ("2130706433", "redirects to 127.0.0.1, which is not a public address"),
-        ("0x7f.1", "redirects to 127.0.0.1, which is not a public address"),
+        (
+            "127.0.0.1",
+            "redirects to 127.0.0.1, which is not a public address",
+        ),
+        (
+            "2130706433",
+            "redirects to 127.0.0.1, which is not a public address",
+        ),
+        (
+            "0x7f.1",
+            "redirects to 127.0.0.1, which is not a public address",
+        ),
         ("[::1]", "redirects to [::1], which is not a public address"),
         ("[::ffff:127.0.0.1]", "which is not a public address"),
         ("localhost", "localhost has no public address"),
@@ -184,7 +235,10 @@ async fn redirects_without_end_and_other_answers_are_told_without_the_address() 
     };
     assert_eq!(look("/round").await, "more than 5 redirections");
     assert_eq!(heard.lock().unwrap().len(), 6);
-    for (path, told) in [("/nowhere", "without saying where"), ("/x", "answers 403 Forbidden")] {
+    for (path, told) in [
+        ("/nowhere", "without saying where"),
+        ("/x", "answers 403 Forbidden"),
+    ] {
         let error = look(path).await;
         assert!(error.contains(told) && !error.contains("canary"), "{error}");
     }
@@ -196,7 +250,10 @@ async fn redirects_without_end_and_other_answers_are_told_without_the_address() 
 #[test]
 fn nobody_leads_us_from_https_to_http() {
     let lead = |from: &str, to: &str| {
-        let answer = axum::http::Response::builder().header(LOCATION, to).body("").unwrap();
+        let answer = axum::http::Response::builder()
+            .header(LOCATION, to)
+            .body("")
+            .unwrap();
         elsewhere(&from.parse().unwrap(), &Response::from(answer))
     };
     let told = lead("https://shop.example/a", "http://shop.example/b").unwrap_err();
@@ -211,7 +268,10 @@ fn nobody_leads_us_from_https_to_http() {
 async fn a_login_page_is_refused_with_words_and_asked_for_again() {
     let (server, heard) = server(|_, headers| {
         let page = "<!DOCTYPE html><html><title>Вход</title><body><form></form></body></html>";
-        assert!(!headers.contains_key(IF_NONE_MATCH), "a page that was refused is remembered");
+        assert!(
+            !headers.contains_key(IF_NONE_MATCH),
+            "a page that was refused is remembered"
+        );
         ([(CONTENT_TYPE, "text/html"), (ETAG, "\"login\"")], page).into_response()
     })
     .await;
@@ -249,16 +309,30 @@ async fn a_file_that_is_cut_on_its_way_leaves_the_stock_as_it_was() {
     let lengths = [
         format!("Content-Length: {}\r\n\r\n{whole}", whole.len() + 1),
         // A chunk that says more than comes, and one without the end of all chunks.
-        format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{whole}", whole.len() + 9),
-        format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{whole}\r\n", whole.len()),
+        format!(
+            "Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{whole}",
+            whole.len() + 9
+        ),
+        format!(
+            "Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{whole}\r\n",
+            whole.len()
+        ),
     ];
     for rest in lengths {
         let (url, _server) =
             hang_up_after(format!("HTTP/1.1 200 OK\r\nETag: \"new\"\r\n{rest}")).await;
         let mut remote = remote(&url);
         remote.look(&house.intake, 0).await.unwrap();
-        assert!(failure(&house).starts_with("the line broke"), "{rest:?}: {}", failure(&house));
+        assert!(
+            failure(&house).starts_with("the line broke"),
+            "{rest:?}: {}",
+            failure(&house)
+        );
         assert_eq!(house.stock(), before);
-        assert_eq!(remote.known, Some(Known::default()), "what never came is not known");
+        assert_eq!(
+            remote.known,
+            Some(Known::default()),
+            "what never came is not known"
+        );
     }
 }

@@ -48,7 +48,11 @@ impl Look {
     fn of(metadata: &Metadata) -> Self {
         let changed =
             i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
-        Self { size: metadata.len(), changed, inode: metadata.ino() }
+        Self {
+            size: metadata.len(),
+            changed,
+            inode: metadata.ino(),
+        }
     }
 }
 
@@ -72,7 +76,12 @@ impl Files {
     /// A watch that has not looked yet.
     #[must_use]
     pub fn new(config: Config, reading: Reading) -> Self {
-        Self { config, reading, seen: BTreeMap::new(), taken: None }
+        Self {
+            config,
+            reading,
+            seen: BTreeMap::new(),
+            taken: None,
+        }
     }
 
     /// Looks once, and takes what stands still and was not taken yet.
@@ -105,20 +114,27 @@ impl Files {
                 break;
             }
             let taken = self.taken.get_or_insert_default();
-            taken.files.extend(files.iter().map(|file| (file.path.clone(), file.look)));
+            taken
+                .files
+                .extend(files.iter().map(|file| (file.path.clone(), file.look)));
             receipts.extend(delivered.ok());
         }
         let taken = self.taken.get_or_insert_default();
         let before = taken.files.len();
         // A disk that was taken away comes back with files that were taken long ago.
         if before > 2 * MAX_FILES {
-            taken.files.retain(|path, _| found.iter().any(|file| file.path == *path));
+            taken
+                .files
+                .retain(|path, _| found.iter().any(|file| file.path == *path));
         }
         if before != taken.files.len() || !receipts.is_empty() || self.seen.is_empty() {
             let text = serde_json::to_string(taken).unwrap_or_default();
             intake.remember(source, &text).await?;
         }
-        self.seen = found.into_iter().map(|file| (file.path, file.look)).collect();
+        self.seen = found
+            .into_iter()
+            .map(|file| (file.path, file.look))
+            .collect();
         Ok(receipts)
     }
 
@@ -147,8 +163,14 @@ impl Files {
         source: usize,
         files: &[Found],
     ) -> (Result<Receipt, IntakeError>, bool) {
-        let newest = files.iter().map(|file| file.look.changed).max().unwrap_or_default();
-        let at = i64::try_from(newest / 1_000).ok().and_then(Instant::from_micros);
+        let newest = files
+            .iter()
+            .map(|file| file.look.changed)
+            .max()
+            .unwrap_or_default();
+        let at = i64::try_from(newest / 1_000)
+            .ok()
+            .and_then(Instant::from_micros);
         let (reading, format) = (&self.reading, self.config.format);
         let spool = intake.directory().to_owned();
         let files = files.to_vec();
@@ -183,7 +205,10 @@ impl Failure {
     }
 
     fn passing(text: String) -> Self {
-        Self { text, is_passing: true }
+        Self {
+            text,
+            is_passing: true,
+        }
     }
 }
 
@@ -222,7 +247,11 @@ enum Role {
 
 impl Role {
     fn of(path: &Path) -> Self {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .to_lowercase();
         if name.starts_with("import") {
             Self::Catalogue
         } else if name.starts_with("rests") {
@@ -250,11 +279,22 @@ fn find(path: &Path) -> std::io::Result<Vec<Found>> {
         (vec![path.to_owned()], true)
     };
     let mut found = Vec::new();
-    for path in candidates.into_iter().filter(|path| is_named || !is_unfinished(path)) {
-        let metadata = if is_named { path.metadata() } else { path.symlink_metadata() };
+    for path in candidates
+        .into_iter()
+        .filter(|path| is_named || !is_unfinished(path))
+    {
+        let metadata = if is_named {
+            path.metadata()
+        } else {
+            path.symlink_metadata()
+        };
         match metadata {
             Ok(metadata) if metadata.is_file() => {
-                found.push(Found { path, look: Look::of(&metadata), is_named });
+                found.push(Found {
+                    path,
+                    look: Look::of(&metadata),
+                    is_named,
+                });
             }
             // A directory, a link that leads who knows where, or gone since.
             Ok(_) => {}
@@ -278,14 +318,22 @@ fn find(path: &Path) -> std::io::Result<Vec<Found>> {
 fn sort(files: &mut [Found], is_one: bool) {
     files.sort_by(|one, other| {
         let by_role = Role::of(&one.path).cmp(&Role::of(&other.path));
-        let first = if is_one { by_role } else { one.look.changed.cmp(&other.look.changed) };
+        let first = if is_one {
+            by_role
+        } else {
+            one.look.changed.cmp(&other.look.changed)
+        };
         first.then_with(|| one.path.cmp(&other.path))
     });
 }
 
 /// What programs call a file while they write it, and what we write ourselves.
 fn is_unfinished(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let name = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .to_lowercase();
     name.starts_with(['.', '~'])
         || [".tmp", ".part", ".filepart", ".crdownload", ".rejected.csv"]
             .iter()
@@ -318,7 +366,8 @@ pub fn read_now(
     for file in found {
         let read = read_all(&[file], config.format, reading, spool, rows);
         read.map_err(|failure| failure.text)?;
-        rows.put_blocking(Entry::NextPart).map_err(|error| error.to_string())?;
+        rows.put_blocking(Entry::NextPart)
+            .map_err(|error| error.to_string())?;
     }
     rows.flush_blocking().map_err(|error| error.to_string())
 }
@@ -334,20 +383,31 @@ fn read_all(
     let mut endings = Vec::new();
     let mut role = files.first().map(|file| Role::of(&file.path));
     let given_up = |_| Failure::passing("the delivery was given up".to_owned());
-    for Found { path, look, is_named } in files {
+    for Found {
+        path,
+        look,
+        is_named,
+    } in files
+    {
         if role.replace(Role::of(path)) == Some(Role::Offers) && Role::of(path) == Role::Rests {
             rows.put_blocking(Entry::NextPart).map_err(given_up)?;
         }
         let mut file = open(path, *is_named).map_err(|e| Failure::of(path, &e.into()))?;
         let stands = |file: &File| file.metadata().is_ok_and(|now| Look::of(&now) == *look);
         if !stands(&file) {
-            return Err(Failure::passing(format!("{} was replaced just now", path.display())));
+            return Err(Failure::passing(format!(
+                "{} was replaced just now",
+                path.display()
+            )));
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let read = read(&name, &mut file, format, reading, spool, rows);
         endings.extend(read.map_err(|error| Failure::of(path, &error))?);
         if !stands(&file) {
-            return Err(Failure::passing(format!("{} changed while it was read", path.display())));
+            return Err(Failure::passing(format!(
+                "{} changed while it was read",
+                path.display()
+            )));
         }
     }
     rows.flush_blocking().map_err(given_up)?;
@@ -368,7 +428,10 @@ pub fn read(
 ) -> Result<Vec<Ending>, FormatError> {
     file.rewind()?;
     let mut endings = Vec::new();
-    let told = formats::Told { format, encoding: reading.encoding };
+    let told = formats::Told {
+        format,
+        encoding: reading.encoding,
+    };
     let unpack = || {
         formats::unpack(name, file, told, spool, &mut |data: DataFile<'_>| {
             let mut sink = |entry| rows.put_blocking(entry);
@@ -387,7 +450,10 @@ pub fn read(
     // start anew. What was read so far is dropped with the delivery.
     std::panic::catch_unwind(AssertUnwindSafe(unpack)).unwrap_or_else(|_| {
         let reason = "its reader broke down over it".to_owned();
-        Err(FormatError::Broken { place: "some place".to_owned(), reason })
+        Err(FormatError::Broken {
+            place: "some place".to_owned(),
+            reason,
+        })
     })?;
     Ok(endings)
 }
@@ -418,7 +484,11 @@ pub async fn read_apart(
 pub fn together(endings: &[Ending]) -> Option<Scope> {
     let scopes: Vec<Scope> = endings.iter().filter_map(|ending| ending.scope).collect();
     let is_delta = scopes.contains(&Scope::Delta);
-    if is_delta { Some(Scope::Delta) } else { scopes.first().copied() }
+    if is_delta {
+        Some(Scope::Delta)
+    } else {
+        scopes.first().copied()
+    }
 }
 
 fn open(path: &Path, follows_links: bool) -> std::io::Result<File> {

@@ -59,7 +59,9 @@ impl Malformed {
     /// Returns what is wrong with the bytes, if that is why reading failed.
     pub(super) fn of(error: &io::Error) -> Option<String> {
         let cause = error.get_ref()?;
-        cause.downcast_ref::<Self>().map(|malformed| malformed.0.clone())
+        cause
+            .downcast_ref::<Self>()
+            .map(|malformed| malformed.0.clone())
     }
 }
 
@@ -312,10 +314,15 @@ pub(super) fn utf_16(head: &[u8]) -> Option<&'static Encoding> {
     let usual = |half: usize| {
         let halves = head.chunks_exact(2).filter_map(move |pair| pair.get(half));
         halves.clone().any(|byte| *byte == 0)
-            && halves.filter(|byte| matches!(byte, 0 | 4 | 0x20 | 0x21)).count() * 10 >= pairs * 9
+            && halves
+                .filter(|byte| matches!(byte, 0 | 4 | 0x20 | 0x21))
+                .count()
+                * 10
+                >= pairs * 9
     };
     let has_zero = |half: usize| {
-        head.chunks_exact(2).any(|pair| pair.get(half).is_some_and(|byte| *byte == 0))
+        head.chunks_exact(2)
+            .any(|pair| pair.get(half).is_some_and(|byte| *byte == 0))
     };
     match (usual(0) && !has_zero(1), usual(1) && !has_zero(0)) {
         (true, _) => Some(UTF_16BE),
@@ -368,7 +375,12 @@ impl Tally {
     /// Decides: in a code page hardly any two letters are one of UTF-8, and in UTF-8 hardly any
     /// are not, unless a program has cut texts to so many bytes.
     fn verdict(&self) -> Verdict {
-        let Self { letters, cuts, alien, .. } = *self;
+        let Self {
+            letters,
+            cuts,
+            alien,
+            ..
+        } = *self;
         if cuts + alien == 0 || (letters > 0 && letters >= 3 * alien + cuts) {
             Verdict::Utf8
         } else if letters * 10 <= cuts + alien {
@@ -390,7 +402,9 @@ impl Tally {
                 return;
             };
             let (fault, after) = bad.split_at(length.min(bad.len()));
-            let is_begun = fault.first().is_some_and(|byte| matches!(byte, 0xc2..=0xf4));
+            let is_begun = fault
+                .first()
+                .is_some_and(|byte| matches!(byte, 0xc2..=0xf4));
             if is_begun && after.first().is_none_or(u8::is_ascii) {
                 self.cuts += 1;
             } else {
@@ -432,9 +446,10 @@ fn check_text(head: &[u8]) -> Result<(), FormatError> {
     let is_text = |byte: u8| byte >= 0x20 || matches!(byte, 0x09..=0x0d | 0x1a | 0x1b);
     match head.iter().enumerate().find(|(_, byte)| !is_text(**byte)) {
         None => Ok(()),
-        Some((at, byte)) => {
-            Err(broken(at, format!("there is a byte 0x{byte:02X}, which no text has")))
-        }
+        Some((at, byte)) => Err(broken(
+            at,
+            format!("there is a byte 0x{byte:02X}, which no text has"),
+        )),
     }
 }
 
@@ -471,9 +486,13 @@ impl Text<'_> {
     fn decode_chunk(&mut self) {
         let is_last = self.raw.is_empty();
         let source = self.raw.get(self.raw_from..).unwrap_or_default();
-        let room = self.text.get_mut(..ROOM - UNDECODABLE.len_utf8()).unwrap_or_default();
-        let (result, read, written) =
-            self.decoder.decode_to_utf8_without_replacement(source, room, is_last);
+        let room = self
+            .text
+            .get_mut(..ROOM - UNDECODABLE.len_utf8())
+            .unwrap_or_default();
+        let (result, read, written) = self
+            .decoder
+            .decode_to_utf8_without_replacement(source, room, is_last);
         self.to = written;
         self.raw_from += read;
         let mut tally = self.tally.get();
@@ -506,14 +525,19 @@ impl BufRead for Text<'_> {
         let waiting = self.text.get(self.from..self.to).unwrap_or_default();
         if self.allowance.0.get() == 0 && !waiting.is_empty() {
             let reason = "one piece of it is larger than any row".to_owned();
-            return Err(io::Error::new(io::ErrorKind::InvalidData, Malformed(reason)));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                Malformed(reason),
+            ));
         }
         Ok(waiting)
     }
 
     fn consume(&mut self, amount: usize) {
         self.from = (self.from + amount).min(self.to);
-        self.allowance.0.set(self.allowance.0.get().saturating_sub(amount));
+        self.allowance
+            .0
+            .set(self.allowance.0.get().saturating_sub(amount));
     }
 }
 
@@ -531,13 +555,20 @@ pub(super) fn peek(head: &[u8], encoding: &'static Encoding) -> String {
     let mut text = String::with_capacity(4 * head.len() + 16);
     // Only the beginning is wanted: what is cut off, or not this encoding, is replaced.
     let (result, ..) = decoder.decode_to_string(head, &mut text, false);
-    assert_eq!(result, CoderResult::InputEmpty, "there is room for any encoding");
+    assert_eq!(
+        result,
+        CoderResult::InputEmpty,
+        "there is room for any encoding"
+    );
     text
 }
 
 /// The error of a file that is broken near that byte.
 pub(super) fn broken(byte: u64, reason: impl Into<String>) -> FormatError {
-    FormatError::Broken { place: format!("byte {byte}"), reason: reason.into() }
+    FormatError::Broken {
+        place: format!("byte {byte}"),
+        reason: reason.into(),
+    }
 }
 
 #[cfg(test)]
@@ -566,9 +597,11 @@ mod tests {
 
     #[test]
     fn letters_cut_in_the_middle_do_not_decide() {
-        for text in
-            ["Б-1;1;Смеситель я\nБ-2;2;Смеситель ы\n", "A-1;1;жж\nA-2;2;жжж\n", "1;1;ЩЩ\n2;2;ЩЩЩ\n"]
-        {
+        for text in [
+            "Б-1;1;Смеситель я\nБ-2;2;Смеситель ы\n",
+            "A-1;1;жж\nA-2;2;жжж\n",
+            "1;1;ЩЩ\n2;2;ЩЩЩ\n",
+        ] {
             assert_eq!(detected(&cut(text)), Ok(UTF_8), "{text}");
         }
         let tail = "sku;stock\nБ-1;5\nБ-2;6\nБ-3".as_bytes();
@@ -606,12 +639,20 @@ mod tests {
                 .map_err(|error| error.to_string())
         };
         let utf_8 = "sku;stock\nБолт;5\n".as_bytes();
-        assert!(open(utf_8, WINDOWS_1251).unwrap_err().contains("its bytes are UTF-8"));
+        assert!(
+            open(utf_8, WINDOWS_1251)
+                .unwrap_err()
+                .contains("its bytes are UTF-8")
+        );
         assert_eq!(open(utf_8, UTF_8), Ok(UTF_8));
         assert_eq!(open(&IBM866.encode("Болт;5\n").0, IBM866), Ok(IBM866));
         assert_eq!(open(b"sku;stock\n", WINDOWS_1251), Ok(WINDOWS_1251));
         let marked = [b"\xef\xbb\xbf", utf_8].concat();
-        assert!(open(&marked, WINDOWS_1251).unwrap_err().contains("byte order mark"));
+        assert!(
+            open(&marked, WINDOWS_1251)
+                .unwrap_err()
+                .contains("byte order mark")
+        );
     }
 
     #[test]

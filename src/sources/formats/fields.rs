@@ -18,7 +18,10 @@ pub(super) type Text = Result<String, String>;
 pub(super) fn is_named(name: &str, meant: &str) -> bool {
     let (name, meant) = (name.trim(), meant.trim());
     name == meant
-        || name.chars().flat_map(char::to_lowercase).eq(meant.chars().flat_map(char::to_lowercase))
+        || name
+            .chars()
+            .flat_map(char::to_lowercase)
+            .eq(meant.chars().flat_map(char::to_lowercase))
 }
 
 /// Whether a field is the one the settings name, if they name one.
@@ -85,7 +88,9 @@ impl Once {
         style: NumberStyle,
     ) -> Result<Option<Quantity>, RowProblem> {
         let text = self.said()?.unwrap_or_default();
-        reading.reserve(text, style).map_err(|error| RowProblem::from(error).of_field("reserve"))
+        reading
+            .reserve(text, style)
+            .map_err(|error| RowProblem::from(error).of_field("reserve"))
     }
 
     /// Reads it as a moment.
@@ -124,7 +129,10 @@ impl Statement {
             at: self.at.moment()?,
         };
         let has_undecodable = name_of(key).contains(UNDECODABLE)
-            || row.place.as_ref().is_some_and(|place| place.contains(UNDECODABLE));
+            || row
+                .place
+                .as_ref()
+                .is_some_and(|place| place.contains(UNDECODABLE));
         if has_undecodable {
             return Err(RowProblem::Rejected(UNDECODED.to_owned()));
         }
@@ -136,7 +144,14 @@ impl Statement {
         match self.place.said() {
             Ok(place) => {
                 let (key, place) = (key.clone(), place.map(str::to_owned));
-                Entry::Row(Row { line, key, place, quantity: none, reserve: None, at: None })
+                Entry::Row(Row {
+                    line,
+                    key,
+                    place,
+                    quantity: none,
+                    reserve: None,
+                    at: None,
+                })
             }
             Err(reason) => Entry::Rejected(Fault::new(line, name_of(key), reason).of(key)),
         }

@@ -30,7 +30,10 @@ fn a_document_cut_at_any_byte_is_broken() {
         for length in 0..document.len() {
             let (cut, ending) = entries(*format, &document[..length], &Reading::default());
             assert!(ending.is_err(), "{name} cut at {length} is taken for whole");
-            assert!(whole.starts_with(&cut), "{name} cut at {length} says something else");
+            assert!(
+                whole.starts_with(&cut),
+                "{name} cut at {length} says something else"
+            );
         }
     }
 }
@@ -41,7 +44,11 @@ fn lines_cut_at_any_byte_are_a_prefix_of_them() {
     let is_said = |entry: &Entry| !matches!(entry, Entry::Rejected(_) | Entry::Suspicious(_));
     let said = |bytes: &[u8]| -> Vec<String> {
         let (entries, _) = entries(Format::Json, bytes, &Reading::default());
-        entries.iter().filter(|entry| is_said(entry)).map(tell).collect()
+        entries
+            .iter()
+            .filter(|entry| is_said(entry))
+            .map(tell)
+            .collect()
     };
     let whole = said(&bytes);
     for length in 0..bytes.len() {
@@ -70,13 +77,22 @@ fn depth_is_no_weapon() {
     let xml = format!("<yml_catalog>{}", "<a>".repeat(deep));
     let (_, ending) = entries(Format::Yml, xml.as_bytes(), &Reading::default());
     assert!(ending.unwrap_err().to_string().contains("nested deeper"));
-    let xml = format!("<КоммерческаяИнформация><Предложение>{}", "<Склад>".repeat(deep));
+    let xml = format!(
+        "<КоммерческаяИнформация><Предложение>{}",
+        "<Склад>".repeat(deep)
+    );
     let (_, ending) = entries(Format::CommerceMl, xml.as_bytes(), &Reading::default());
     assert!(ending.unwrap_err().to_string().contains("nested deeper"));
     let (open, close) = ("[".repeat(deep), "]".repeat(deep));
-    let (found, ending) =
-        entries(Format::Json, format!("{open}{close}").as_bytes(), &Reading::default());
-    assert!(ending.is_err() || matches!(&found[..], [Entry::Rejected(_)]), "{ending:?}");
+    let (found, ending) = entries(
+        Format::Json,
+        format!("{open}{close}").as_bytes(),
+        &Reading::default(),
+    );
+    assert!(
+        ending.is_err() || matches!(&found[..], [Entry::Rejected(_)]),
+        "{ending:?}"
+    );
     for text in [
         format!("{{\"a\":{open}{close}}}"),
         format!("[{{\"sku\":\"a\",\"items\":{open}{close}}}]"),
@@ -85,7 +101,11 @@ fn depth_is_no_weapon() {
         "{\"a\":".repeat(deep),
     ] {
         let (found, _) = entries(Format::Json, text.as_bytes(), &Reading::default());
-        assert!(found.iter().all(|entry| matches!(entry, Entry::Rejected(_))));
+        assert!(
+            found
+                .iter()
+                .all(|entry| matches!(entry, Entry::Rejected(_)))
+        );
     }
 }
 
@@ -106,7 +126,10 @@ fn a_piece_without_an_end_is_refused_before_it_fills_the_memory() {
     ] {
         let mut input = Endless::new(head, filler, "", MANY);
         let ending = read(format, &mut input, &Reading::default(), &mut |_| Ok(()));
-        assert!(matches!(ending, Err(FormatError::Broken { .. })), "{head}: {ending:?}");
+        assert!(
+            matches!(ending, Err(FormatError::Broken { .. })),
+            "{head}: {ending:?}"
+        );
         assert!(input.read < most, "{head}: {} bytes were read", input.read);
     }
 }
@@ -129,7 +152,13 @@ fn the_first_row_is_out_before_64_kib_are_read_and_all_the_others_follow() {
         |n| format!(",{{\"sku\":\"{n}\",\"count\":{}}}\n", n % 100),
         "]}",
     );
-    streams(Format::Json, 10_000, "\n", |n| format!("{{\"sku\":\"{n}\",\"count\":1}}\n"), "\n");
+    streams(
+        Format::Json,
+        10_000,
+        "\n",
+        |n| format!("{{\"sku\":\"{n}\",\"count\":1}}\n"),
+        "\n",
+    );
     streams(
         Format::CommerceMl,
         10_000,
@@ -149,11 +178,17 @@ fn streams(
     // One row is enough to see how much was read before it.
     let mut input = Endless::new(head, &row, tail, rows);
     let first: Result<Ending, FormatError> =
-        read(format, &mut input, &Reading::default(), &mut |_| Err(GivenUp));
+        read(format, &mut input, &Reading::default(), &mut |_| {
+            Err(GivenUp)
+        });
     assert!(matches!(first, Err(FormatError::GivenUp(_))), "{first:?}");
     // JSON is gone through once before, to decide which member is which.
     let is_read_once = format != Format::Json;
-    assert!(!is_read_once || input.read < 64 * 1024, "{format:?}: {} bytes", input.read);
+    assert!(
+        !is_read_once || input.read < 64 * 1024,
+        "{format:?}: {} bytes",
+        input.read
+    );
     // The others need not be as many to follow.
     let rows = rows.min(10_000);
     let mut input: Box<dyn Input> = Box::new(Endless::new(head, &row, tail, rows));
@@ -169,14 +204,19 @@ fn streams(
 /// What may be said of a mutated sample: SKUs and quantities that its bytes still spell.
 fn spells(bytes: &[u8], entry: &Entry) -> bool {
     let Entry::Row(row) = entry else { return true };
-    let Some(quantity) = row.quantity else { return true };
+    let Some(quantity) = row.quantity else {
+        return true;
+    };
     let text = String::from_utf8_lossy(bytes);
     let digits: HashSet<String> = text
         .split(|c: char| !c.is_ascii_digit() && !" .,&#;x".contains(c))
         .map(|number| number.chars().filter(char::is_ascii_digit).collect())
         .collect();
     let pieces = quantity.pieces().unsigned_abs().to_string();
-    quantity.pieces() == 0 || digits.iter().any(|number: &String| number.contains(&pieces))
+    quantity.pieces() == 0
+        || digits
+            .iter()
+            .any(|number: &String| number.contains(&pieces))
 }
 
 proptest! {

@@ -63,7 +63,10 @@ impl Ending {
     /// An ending that says only whether the file is complete.
     #[must_use]
     pub fn of_scope(scope: Option<Scope>) -> Self {
-        Self { scope, ..Self::default() }
+        Self {
+            scope,
+            ..Self::default()
+        }
     }
 }
 
@@ -108,9 +111,10 @@ impl FormatError {
     #[must_use]
     pub fn in_file(self, name: &str) -> Self {
         match self {
-            Self::Broken { place, reason } => {
-                Self::Broken { place: format!("{place} of '{name}'"), reason }
-            }
+            Self::Broken { place, reason } => Self::Broken {
+                place: format!("{place} of '{name}'"),
+                reason,
+            },
             Self::Unfit(reason) => Self::Unfit(format!(
                 "'{name}' in the archive: {reason} (a file that is not a stock list must not be in \
                  the archive)"

@@ -72,7 +72,10 @@ impl Shown {
         if !digits.is_empty() && are_zeros(digits) && are_zeros(decimals) {
             // No product has more, and the width of a text is given in sixteen bits.
             let bounded = |part: &str| part.len().min(100);
-            return Self::Padded { digits: bounded(digits), decimals: bounded(decimals) };
+            return Self::Padded {
+                digits: bounded(digits),
+                decimals: bounded(decimals),
+            };
         }
         let is_plain = matches!(code.to_lowercase().as_str(), "general" | "основной" | "@")
             || code.bytes().all(|byte| b"#,0.E+".contains(&byte));
@@ -87,7 +90,11 @@ impl Shown {
                 let width = digits + usize::from(decimals > 0) + decimals;
                 let shown = format!("{value:0width$.decimals$}");
                 // A cell may show less than it holds; of a name nothing may be rounded away.
-                if shown.parse() == Ok(value) { shown } else { plain }
+                if shown.parse() == Ok(value) {
+                    shown
+                } else {
+                    plain
+                }
             }
         }
     }
@@ -159,7 +166,10 @@ impl Cell<'_> {
 
 /// How many cells there are up to the last that is not blank.
 pub(super) fn width(cells: &[Cell<'_>]) -> usize {
-    cells.iter().rposition(|cell| !cell.is_blank()).map_or(0, |last| last + 1)
+    cells
+        .iter()
+        .rposition(|cell| !cell.is_blank())
+        .map_or(0, |last| last + 1)
 }
 
 /// Looks for the header, row by row.
@@ -171,7 +181,10 @@ pub(super) struct Search<'r> {
 
 impl<'r> Search<'r> {
     pub(super) fn new(reading: &'r Reading) -> Self {
-        Self { reading, nearest: None }
+        Self {
+            reading,
+            nearest: None,
+        }
     }
 
     /// Returns the table, if this row is its header.
@@ -180,8 +193,11 @@ impl<'r> Search<'r> {
     /// The row is the header, but two of its columns fit alike.
     pub(super) fn offer(&mut self, cells: &[Cell<'_>]) -> Result<Option<Table<'r>>, FormatError> {
         let width = width(cells);
-        let names: Vec<String> =
-            cells.iter().take(width).map(|cell| cell.text().into_owned()).collect();
+        let names: Vec<String> = cells
+            .iter()
+            .take(width)
+            .map(|cell| cell.text().into_owned())
+            .collect();
         let reading = self.reading;
         let columns = [
             (Field::Sku, &reading.sku),
@@ -257,7 +273,11 @@ impl<'r> Search<'r> {
             .iter()
             .filter(|cell| !cell.is_blank())
             .map(|cell| {
-                trim(&cell.text()).replace(UNDECODABLE, "\u{fffd}").chars().take(40).collect()
+                trim(&cell.text())
+                    .replace(UNDECODABLE, "\u{fffd}")
+                    .chars()
+                    .take(40)
+                    .collect()
             })
             .collect();
         let is_nearer = self
@@ -298,9 +318,10 @@ fn lacking(field: Field, named: Option<&str>) -> Option<String> {
     let (what, setting) = (field.what(), field.setting());
     match named {
         Some(named) => Some(format!("{what} ('{named}', by the setting {setting})")),
-        None if matches!(field, Field::Sku | Field::Quantity) => {
-            Some(format!("{what} ('{}', or set {setting})", field.names().join("', '")))
-        }
+        None if matches!(field, Field::Sku | Field::Quantity) => Some(format!(
+            "{what} ('{}', or set {setting})",
+            field.names().join("', '")
+        )),
         None => None,
     }
 }
@@ -310,10 +331,19 @@ fn ambiguity(field: Field, columns: &[usize], names: &[String]) -> String {
     let (what, setting) = (field.what(), field.setting());
     let shown: Vec<String> = columns
         .iter()
-        .map(|at| format!("{} '{}'", at + 1, trim(names.get(*at).map_or("", String::as_str))))
+        .map(|at| {
+            format!(
+                "{} '{}'",
+                at + 1,
+                trim(names.get(*at).map_or("", String::as_str))
+            )
+        })
         .collect();
-    let mut normal: Vec<_> =
-        columns.iter().filter_map(|at| names.get(*at)).map(|it| normalize(it)).collect();
+    let mut normal: Vec<_> = columns
+        .iter()
+        .filter_map(|at| names.get(*at))
+        .map(|it| normalize(it))
+        .collect();
     normal.dedup();
     let cure = if normal.len() > 1 {
         format!("set {setting} to the name of the one that is meant")
@@ -325,7 +355,11 @@ fn ambiguity(field: Field, columns: &[usize], names: &[String]) -> String {
 
 /// Lists names in a message.
 fn listed(names: &[String]) -> String {
-    let shown: Vec<_> = names.iter().take(MAX_NAMES).map(|name| format!("'{name}'")).collect();
+    let shown: Vec<_> = names
+        .iter()
+        .take(MAX_NAMES)
+        .map(|name| format!("'{name}'"))
+        .collect();
     let more = if names.len() > MAX_NAMES { ", …" } else { "" };
     format!("{}{more}", shown.join(", "))
 }
@@ -418,8 +452,19 @@ pub(super) struct Table<'r> {
 
 impl Table<'_> {
     pub(super) fn columns(&self) -> Columns {
-        let Self { sku, quantity, warehouse, reserve, .. } = *self;
-        Columns { sku, quantity, warehouse, reserve }
+        let Self {
+            sku,
+            quantity,
+            warehouse,
+            reserve,
+            ..
+        } = *self;
+        Columns {
+            sku,
+            quantity,
+            warehouse,
+            reserve,
+        }
     }
 
     /// Whether some SKU of the column is digits with zeros before them.
@@ -448,7 +493,9 @@ impl Table<'_> {
     /// Notes how many fields a row has. Every row comes here before the first one is put.
     pub(super) fn note_fields(&mut self, cells: &[Cell<'_>]) {
         if !is_blank_at(cells, self.sku) && !is_blank_at(cells, self.quantity) {
-            let fewest = self.fewest_fields.map_or(cells.len(), |fewest| fewest.min(cells.len()));
+            let fewest = self
+                .fewest_fields
+                .map_or(cells.len(), |fewest| fewest.min(cells.len()));
             self.fewest_fields = Some(fewest);
         }
     }
@@ -456,7 +503,8 @@ impl Table<'_> {
     /// The most fields that a row may have: those of the header, and empty ones that every row has
     /// behind them.
     pub(super) fn fields(&self) -> usize {
-        self.header_fields.max(self.fewest_fields.unwrap_or_default())
+        self.header_fields
+            .max(self.fewest_fields.unwrap_or_default())
     }
 
     /// Notes that the encoding was assumed, which a header in Cyrillic proves.
@@ -466,8 +514,9 @@ impl Table<'_> {
             let names = self.names.iter().filter(is_cyrillic).map(String::as_str);
             choose(field, names, None) != Choice::None
         };
-        self.is_encoding_doubted =
-            ![Field::Sku, Field::Quantity, Field::Warehouse].into_iter().any(is_known);
+        self.is_encoding_doubted = ![Field::Sku, Field::Quantity, Field::Warehouse]
+            .into_iter()
+            .any(is_known);
     }
 
     /// Checks what was learnt of all rows.
@@ -496,7 +545,10 @@ impl Table<'_> {
         }
         let is_first = !std::mem::replace(&mut self.has_rows, true);
         let shown = || {
-            let names = cells.iter().take(width(cells)).map(|cell| trim(&cell.text()).to_owned());
+            let names = cells
+                .iter()
+                .take(width(cells))
+                .map(|cell| trim(&cell.text()).to_owned());
             listed(&names.collect::<Vec<_>>())
         };
         if self.header(cells) == Some(false) {
@@ -548,16 +600,26 @@ impl Table<'_> {
 
     /// Facts for the operator: rows that were left out as totals, and a reserve that is not read.
     pub(super) fn notices(&self) -> impl Iterator<Item = String> {
-        self.totals_notice().into_iter().chain(self.reserve_notice())
+        self.totals_notice()
+            .into_iter()
+            .chain(self.reserve_notice())
     }
 
     /// Names a column of reserves that no setting names, beside a quantity that may include it.
     fn reserve_notice(&self) -> Option<String> {
-        const RESERVES: [&str; 6] =
-            ["резерв", "в резерве", "зарезервировано", "reserve", "reserved", "in reserve"];
+        const RESERVES: [&str; 6] = [
+            "резерв",
+            "в резерве",
+            "зарезервировано",
+            "reserve",
+            "reserved",
+            "in reserve",
+        ];
         const WITHOUT_RESERVE: [&str; 4] = ["доступн", "свободн", "available", "free"];
         let quantity = self.names.get(self.quantity)?;
-        let is_without = WITHOUT_RESERVE.iter().any(|begin| normalize(quantity).starts_with(begin));
+        let is_without = WITHOUT_RESERVE
+            .iter()
+            .any(|begin| normalize(quantity).starts_with(begin));
         if self.reading.reserve.is_some() || is_without {
             return None;
         }
@@ -598,7 +660,9 @@ impl Table<'_> {
         // A table of something else, such as prices, has the SKU's name in its column.
         let name = |text: &str| normalize(text);
         let is_sku_name = cells.get(self.sku).is_some_and(|cell| {
-            self.names.get(self.sku).is_some_and(|own| name(own) == name(&cell.text()))
+            self.names
+                .get(self.sku)
+                .is_some_and(|own| name(own) == name(&cell.text()))
         });
         (is_sku_name && is_text(self.quantity)).then_some(false)
     }
@@ -634,13 +698,19 @@ impl Table<'_> {
     /// Describes how the table is read.
     pub(super) fn describe(&self, shape: &mut FileShape) {
         let name = |at: usize| trim(self.names.get(at).map_or("", String::as_str)).to_owned();
-        let all: Vec<_> = (0..self.width()).map(name).filter(|name| !name.is_empty()).collect();
+        let all: Vec<_> = (0..self.width())
+            .map(name)
+            .filter(|name| !name.is_empty())
+            .collect();
         shape.set("columns", listed(&all));
         shape.set("sku", name(self.sku));
         shape.set("why", self.why_sku());
         shape.set("quantity", name(self.quantity));
-        let others =
-            [("warehouse", self.warehouse), ("reserve", self.reserve), ("time", self.updated_at)];
+        let others = [
+            ("warehouse", self.warehouse),
+            ("reserve", self.reserve),
+            ("time", self.updated_at),
+        ];
         for (property, at) in others {
             if let Some(at) = at {
                 shape.set(property, name(at));
@@ -665,7 +735,10 @@ impl Table<'_> {
         if others.is_empty() {
             "no other column has a name of a SKU".to_owned()
         } else {
-            format!("beside {} it is the seller's own article", others.join(" and "))
+            format!(
+                "beside {} it is the seller's own article",
+                others.join(" and ")
+            )
         }
     }
 
@@ -731,7 +804,9 @@ impl Table<'_> {
                 return Ok(None);
             }
             let text = amount.text();
-            return Err(RowProblem::Rejected(format!("sku is empty, and quantity is '{text}'")));
+            return Err(RowProblem::Rejected(format!(
+                "sku is empty, and quantity is '{text}'"
+            )));
         }
         if is_word_of_total(at(self.sku)) {
             self.count_total(line);
@@ -771,7 +846,8 @@ impl Table<'_> {
 
     fn count_total(&self, line: u64) {
         let (count, first) = self.totals.get();
-        self.totals.set((count + 1, if count == 0 { line } else { first }));
+        self.totals
+            .set((count + 1, if count == 0 { line } else { first }));
     }
 
     fn quantity(&self, cell: &Cell<'_>, is_reserve: bool) -> Result<Option<Quantity>, RowProblem> {
@@ -797,7 +873,11 @@ impl Table<'_> {
                      its own"
                         .to_owned(),
                 );
-                return Err(if is_reserve { problem } else { problem.of_field("quantity") });
+                return Err(if is_reserve {
+                    problem
+                } else {
+                    problem.of_field("quantity")
+                });
             }
         };
         readable(&text, "quantity")?;
@@ -875,7 +955,9 @@ impl Table<'_> {
 /// Why a formula cannot be read.
 fn uncalculated(cell: &Cell<'_>, field: &str) -> RowProblem {
     if *cell == Cell::NoValue {
-        RowProblem::Rejected(format!("{field} is a formula without a stored value: {SAVE_VALUES}"))
+        RowProblem::Rejected(format!(
+            "{field} is a formula without a stored value: {SAVE_VALUES}"
+        ))
     } else {
         RowProblem::Suspicious(format!(
             "{field} is a formula that was never calculated, its stored value is a placeholder: \
@@ -933,15 +1015,22 @@ fn numbers_columns(cells: &[Cell<'_>]) -> bool {
         | Cell::Merged => false,
     };
     let width = width(cells);
-    width >= 3 && (1..).zip(cells.iter().take(width)).all(|(number, cell)| is(cell, number))
+    width >= 3
+        && (1..)
+            .zip(cells.iter().take(width))
+            .all(|(number, cell)| is(cell, number))
 }
 
 /// Whether a cell begins with the words for a total.
 fn is_total(cell: &Cell<'_>) -> bool {
     let Cell::Text(text) = cell else { return false };
     let text = trim(text).to_lowercase();
-    let mut words = text.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty());
-    words.find(|word| !BESIDE_TOTALS.contains(word)).is_some_and(|word| TOTALS.contains(&word))
+    let mut words = text
+        .split(|c: char| !c.is_alphabetic())
+        .filter(|word| !word.is_empty());
+    words
+        .find(|word| !BESIDE_TOTALS.contains(word))
+        .is_some_and(|word| TOTALS.contains(&word))
 }
 
 fn place(cell: &Cell<'_>) -> Result<Option<String>, RowProblem> {
@@ -1003,7 +1092,10 @@ mod tests {
             (["sku", "Свободный остаток", "Резерв"], None, false),
             (["sku", "Остаток", "Цена"], None, false),
         ] {
-            let reading = Reading { reserve: reserve.map(str::to_owned), ..Reading::default() };
+            let reading = Reading {
+                reserve: reserve.map(str::to_owned),
+                ..Reading::default()
+            };
             let cells = names.map(|name| Cell::Text(name.into()));
             let table = Search::new(&reading).offer(&cells).unwrap().unwrap();
             assert_eq!(table.notices().count() == 1, is_noticed, "{names:?}");
@@ -1039,17 +1131,25 @@ mod tests {
     #[test]
     fn formula_with_an_empty_text_is_no_zero() {
         for zeroes_empties in [false, true] {
-            let reading = Reading { zeroes_empties, ..Reading::default() };
+            let reading = Reading {
+                zeroes_empties,
+                ..Reading::default()
+            };
             let text = |text: &'static str| Cell::Text(text.into());
-            let table =
-                Search::new(&reading).offer(&[text("sku"), text("stock")]).unwrap().unwrap();
+            let table = Search::new(&reading)
+                .offer(&[text("sku"), text("stock")])
+                .unwrap()
+                .unwrap();
             let empty = table.row(2, &[text("A-1"), Cell::Empty]).unwrap().unwrap();
             assert_eq!(empty.quantity, zeroes_empties.then_some(Quantity::ZERO));
             let formula = table.row(3, &[text("A-2"), Cell::Blank]);
             match formula {
                 Ok(Some(row)) => assert_eq!((row.quantity, zeroes_empties), (None, false)),
                 Err(RowProblem::Suspicious(reason)) => {
-                    assert!(zeroes_empties && reason.contains("stored value is empty"), "{reason}");
+                    assert!(
+                        zeroes_empties && reason.contains("stored value is empty"),
+                        "{reason}"
+                    );
                 }
                 other => panic!("{other:?}"),
             }
@@ -1059,9 +1159,15 @@ mod tests {
     #[test]
     fn a_total_is_told_from_a_product() {
         let text = |text: &'static str| Cell::Text(text.into());
-        for total in
-            ["Итого", "Итого:", "Общий итог", "ВСЕГО", "Grand Total", "Subtotal", "Подытог"]
-        {
+        for total in [
+            "Итого",
+            "Итого:",
+            "Общий итог",
+            "ВСЕГО",
+            "Grand Total",
+            "Subtotal",
+            "Подытог",
+        ] {
             assert!(is_word_of_total(&text(total)), "{total}");
         }
         for product in ["Итого: 1 позиция", "TOTAL-5", "Общий", "Тотал"] {

@@ -43,10 +43,22 @@ fn tell_row(row: &Row) -> String {
         Key::Sku(sku) => sku.clone(),
         Key::Id(id) => format!("#{id}"),
     };
-    let place = row.place.as_ref().map(|place| format!("@{place}")).unwrap_or_default();
-    let quantity = row.quantity.map_or("?".to_owned(), |quantity| quantity.to_string());
-    let reserve = row.reserve.map(|reserve| format!(" - {reserve}")).unwrap_or_default();
-    let at = row.at.map(|at: Instant| format!(" since {at}")).unwrap_or_default();
+    let place = row
+        .place
+        .as_ref()
+        .map(|place| format!("@{place}"))
+        .unwrap_or_default();
+    let quantity = row
+        .quantity
+        .map_or("?".to_owned(), |quantity| quantity.to_string());
+    let reserve = row
+        .reserve
+        .map(|reserve| format!(" - {reserve}"))
+        .unwrap_or_default();
+    let at = row
+        .at
+        .map(|at: Instant| format!(" since {at}"))
+        .unwrap_or_default();
     format!("{} {key}{place} = {quantity}{reserve}{at}", row.line)
 }
 
@@ -58,7 +70,11 @@ pub(super) fn sample(name: &str) -> Vec<u8> {
 
 /// A text in UTF-16, with its mark.
 pub(super) fn utf16(text: &str, unit: fn(u16) -> [u8; 2]) -> Vec<u8> {
-    "\u{feff}".encode_utf16().chain(text.encode_utf16()).flat_map(unit).collect()
+    "\u{feff}"
+        .encode_utf16()
+        .chain(text.encode_utf16())
+        .flat_map(unit)
+        .collect()
 }
 
 /// A document that is made while it is read: a head, rows without end to count, and a tail.
@@ -75,7 +91,15 @@ pub(super) struct Endless<F> {
 
 impl<F: Fn(u64) -> String> Endless<F> {
     pub(super) fn new(head: &'static str, row: F, tail: &'static str, rows: u64) -> Self {
-        Self { read: 0, head, row, tail, rows, next: 0, waiting: Cursor::default() }
+        Self {
+            read: 0,
+            head,
+            row,
+            tail,
+            rows,
+            next: 0,
+            waiting: Cursor::default(),
+        }
     }
 }
 

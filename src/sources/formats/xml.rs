@@ -146,7 +146,9 @@ impl<'a> Xml<'a> {
         let broken = |reason: &str| decode::broken(position, reason);
         let node = match event {
             Event::Start(_) if self.depth == 0 && self.has_root => {
-                return Err(broken("a second document begins after the end of the first"));
+                return Err(broken(
+                    "a second document begins after the end of the first",
+                ));
             }
             Event::Start(_) if self.depth == MAX_DEPTH => {
                 return Err(broken("its elements are nested deeper than any feed's"));
@@ -182,7 +184,11 @@ impl<'a> Xml<'a> {
         if is_text && self.depth == 0 {
             // Line ends around the root say nothing; anything else says that it is no XML.
             let is_blank = node == Node::Text && self.text.trim().is_empty();
-            return if is_blank { Ok(None) } else { Err(broken("text stands outside the root")) };
+            return if is_blank {
+                Ok(None)
+            } else {
+                Err(broken("text stands outside the root"))
+            };
         }
         Ok(Some(node))
     }
@@ -288,7 +294,9 @@ fn declared(head: &[u8]) -> Result<&'static Encoding, String> {
         _ => {}
     }
     let head = head.get(..MAX_DECLARATION).unwrap_or(head);
-    let Some(label) = label_of(&peek(head, UTF_8)) else { return Ok(UTF_8) };
+    let Some(label) = label_of(&peek(head, UTF_8)) else {
+        return Ok(UTF_8);
+    };
     let encoding = named(&label).ok_or_else(|| {
         format!(
             "it says that its encoding is '{label}', which is no name of an encoding: set encoding \
@@ -296,13 +304,20 @@ fn declared(head: &[u8]) -> Result<&'static Encoding, String> {
         )
     })?;
     // .NET writes "utf-16" into what it saves as UTF-8. In UTF-16, this could not have been read.
-    Ok(if encoding == UTF_16LE || encoding == UTF_16BE { UTF_8 } else { encoding })
+    Ok(if encoding == UTF_16LE || encoding == UTF_16BE {
+        UTF_8
+    } else {
+        encoding
+    })
 }
 
 /// The encoding of that name; also by names that are no labels and have one meaning.
 fn named(label: &str) -> Option<&'static Encoding> {
-    let plain: String =
-        label.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
+    let plain: String = label
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .collect::<String>()
+        .to_lowercase();
     Encoding::for_label_no_replacement(label.as_bytes()).or(match plain.as_str() {
         "win1251" | "windows1251" | "cp1251" | "ansi1251" | "1251" => Some(WINDOWS_1251),
         "utf8" => Some(UTF_8),

@@ -27,10 +27,13 @@ pub(super) fn digest<'t>(shop: &ShopRules, sources: impl Iterator<Item = &'t Tak
         bytes.source(source);
     }
     let digest = bytes.0.finalize();
-    digest.iter().take(LENGTH).fold(String::new(), |mut text, byte| {
-        let _infallible = write!(text, "{byte:02x}");
-        text
-    })
+    digest
+        .iter()
+        .take(LENGTH)
+        .fold(String::new(), |mut text, byte| {
+            let _infallible = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 /// Bytes in which no two lists of values are alike: texts and lists begin with their length.
@@ -60,7 +63,16 @@ impl Bytes {
         let mut overrides: Vec<_> = rules.overrides.iter().collect();
         overrides.sort_by(|(one, _), (other, _)| one.as_str().cmp(other.as_str()));
         self.length(overrides.len());
-        for (sku, Override { count, buffer, below, cap }) in overrides {
+        for (
+            sku,
+            Override {
+                count,
+                buffer,
+                below,
+                cap,
+            },
+        ) in overrides
+        {
             self.text(sku.as_str());
             self.option(count.map(|count| count.get()));
             self.option(*buffer);
@@ -90,7 +102,12 @@ impl Bytes {
                 names.iter().for_each(|name| self.text(name));
             }
         }
-        let SourceRules { subtracts_reserve, places, pack, shape } = source.rules;
+        let SourceRules {
+            subtracts_reserve,
+            places,
+            pack,
+            shape,
+        } = source.rules;
         self.number(u64::from(subtracts_reserve));
         self.text(places.name());
         self.number(u64::from(pack));
@@ -126,11 +143,21 @@ mod tests {
         };
         let overrides = [("A-1", 5), ("B-2", 0)].map(|(sku, count)| {
             let count = Some(Count::try_from(count).unwrap());
-            (Sku::parse(sku).unwrap(), Override { count, ..Override::default() })
+            (
+                Sku::parse(sku).unwrap(),
+                Override {
+                    count,
+                    ..Override::default()
+                },
+            )
         });
         let shop = ShopRules {
             combine: Combine::Sum,
-            shape: Shape { buffer: 2, below: 3, cap: Some(100) },
+            shape: Shape {
+                buffer: 2,
+                below: 3,
+                cap: Some(100),
+            },
             overrides: overrides.into_iter().collect(),
         };
         assert_eq!(of(&shop, &[source]), "b76cbefc19516d74384e33c25444c55d");
@@ -141,8 +168,14 @@ mod tests {
         let shop = ShopRules::default();
         let source = taking("erp");
         let rules = source.rules;
-        let with = |rules| Taking { rules, ..taking("erp") };
-        let shape = |shape| ShopRules { shape, ..ShopRules::default() };
+        let with = |rules| Taking {
+            rules,
+            ..taking("erp")
+        };
+        let shape = |shape| ShopRules {
+            shape,
+            ..ShopRules::default()
+        };
         let mapped = |word: &str, sku: &str, units: u32| Taking {
             mapping: vec![(word.to_owned(), sku.to_owned(), units)],
             ..taking("erp")
@@ -163,18 +196,87 @@ mod tests {
             of(&shop, &[taking("crm")]),
             of(&shop, &[taking("erp"), taking("crm")]),
             of(&shop, &[taking("crm"), taking("erp")]),
-            of(&ShopRules { combine: Combine::First, ..ShopRules::default() }, &[]),
-            of(&shape(Shape { buffer: 1, ..Shape::default() }), &[]),
-            of(&shape(Shape { below: 1, ..Shape::default() }), &[]),
-            of(&shape(Shape { cap: Some(0), ..Shape::default() }), &[]),
-            of(&shape(Shape { cap: Some(1), ..Shape::default() }), &[]),
-            of(&shop, &[Taking { absent: Absent::Zero, ..taking("erp") }]),
-            of(&shop, &[Taking { warehouses: Warehouses::All, ..taking("erp") }]),
-            of(&shop, &[Taking { warehouses: Warehouses::Named(Vec::new()), ..taking("erp") }]),
-            of(&shop, &[with(SourceRules { subtracts_reserve: false, ..rules })]),
-            of(&shop, &[with(SourceRules { places: Combine::Least, ..rules })]),
+            of(
+                &ShopRules {
+                    combine: Combine::First,
+                    ..ShopRules::default()
+                },
+                &[],
+            ),
+            of(
+                &shape(Shape {
+                    buffer: 1,
+                    ..Shape::default()
+                }),
+                &[],
+            ),
+            of(
+                &shape(Shape {
+                    below: 1,
+                    ..Shape::default()
+                }),
+                &[],
+            ),
+            of(
+                &shape(Shape {
+                    cap: Some(0),
+                    ..Shape::default()
+                }),
+                &[],
+            ),
+            of(
+                &shape(Shape {
+                    cap: Some(1),
+                    ..Shape::default()
+                }),
+                &[],
+            ),
+            of(
+                &shop,
+                &[Taking {
+                    absent: Absent::Zero,
+                    ..taking("erp")
+                }],
+            ),
+            of(
+                &shop,
+                &[Taking {
+                    warehouses: Warehouses::All,
+                    ..taking("erp")
+                }],
+            ),
+            of(
+                &shop,
+                &[Taking {
+                    warehouses: Warehouses::Named(Vec::new()),
+                    ..taking("erp")
+                }],
+            ),
+            of(
+                &shop,
+                &[with(SourceRules {
+                    subtracts_reserve: false,
+                    ..rules
+                })],
+            ),
+            of(
+                &shop,
+                &[with(SourceRules {
+                    places: Combine::Least,
+                    ..rules
+                })],
+            ),
             of(&shop, &[with(SourceRules { pack: 2, ..rules })]),
-            of(&shop, &[with(SourceRules { shape: Shape { buffer: 1, ..rules.shape }, ..rules })]),
+            of(
+                &shop,
+                &[with(SourceRules {
+                    shape: Shape {
+                        buffer: 1,
+                        ..rules.shape
+                    },
+                    ..rules
+                })],
+            ),
             of(&shop, &[mapped("ab", "c", 1)]),
             of(&shop, &[mapped("a", "bc", 1)]),
             of(&shop, &[mapped("a", "bc", 2)]),
@@ -182,9 +284,27 @@ mod tests {
             of(&shop, &[named("y")]),
             of(&overridden(none), &[]),
             of(&overridden(Override { count, ..none }), &[]),
-            of(&overridden(Override { buffer: Some(0), ..none }), &[]),
-            of(&overridden(Override { below: Some(0), ..none }), &[]),
-            of(&overridden(Override { cap: Some(0), ..none }), &[]),
+            of(
+                &overridden(Override {
+                    buffer: Some(0),
+                    ..none
+                }),
+                &[],
+            ),
+            of(
+                &overridden(Override {
+                    below: Some(0),
+                    ..none
+                }),
+                &[],
+            ),
+            of(
+                &overridden(Override {
+                    cap: Some(0),
+                    ..none
+                }),
+                &[],
+            ),
         ];
         let distinct: std::collections::BTreeSet<_> = all.iter().collect();
         assert_eq!(distinct.len(), all.len(), "{all:?}");

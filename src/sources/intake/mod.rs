@@ -140,7 +140,12 @@ impl Intake {
                 );
             }
             let owes = memory.owes;
-            standings.push(Standing { held, is_filled, owes, ..Standing::default() });
+            standings.push(Standing {
+                held,
+                is_filled,
+                owes,
+                ..Standing::default()
+            });
             seats.push(Seat { id, taking });
         }
         Ok(Self(Arc::new(Inner {
@@ -171,7 +176,10 @@ impl Intake {
     /// The place of the source of that name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<usize> {
-        self.0.seats.iter().position(|seat| seat.taking.name == name)
+        self.0
+            .seats
+            .iter()
+            .position(|seat| seat.taking.name == name)
     }
 
     /// How the source is taken.
@@ -246,7 +254,10 @@ impl Intake {
     }
 
     fn standings(&self) -> std::sync::MutexGuard<'_, Vec<Standing>> {
-        self.0.standings.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0
+            .standings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn now(&self) -> Instant {
@@ -285,7 +296,11 @@ impl Intake {
     ) -> Result<Receipt, IntakeError> {
         let seat = &self.0.seats[source];
         let _under_way = UnderWay::begin(self, source);
-        let stage = self.statements().await.stage(seat.id, seat.taking.duplicates).await?;
+        let stage = self
+            .statements()
+            .await
+            .stage(seat.id, seat.taking.duplicates)
+            .await?;
         let (mut rows, entries) = Rows::channel();
         let reading = async {
             let read = read(&mut rows).await;
@@ -297,8 +312,11 @@ impl Intake {
         let (read, staged) = tokio::join!(reading, self.fill(source, stage, entries));
         // A stage that broke is the cause of a reader that gave up, not the other way round.
         let stage = staged?;
-        let ReadReport { completeness, shapes, notices } =
-            read.map_err(IntakeError::Unread)?.into();
+        let ReadReport {
+            completeness,
+            shapes,
+            notices,
+        } = read.map_err(IntakeError::Unread)?.into();
         let staged = stage.end().await?;
         let word = if is_meant { Word::None } else { Word::Look };
         let delivery = Delivery {
@@ -348,7 +366,11 @@ impl Intake {
     async fn accept_one(&self, source: usize, held: &Held) -> Result<Receipt, IntakeError> {
         let staged = self.statements().await.held(held).await?;
         let delivery = Delivery {
-            scope: if held.is_snapshot { Scope::Snapshot } else { Scope::Delta },
+            scope: if held.is_snapshot {
+                Scope::Snapshot
+            } else {
+                Scope::Delta
+            },
             // What it lists was settled before it was held.
             listing: Listing::Changes,
             at: Instant::from_micros(held.at),
@@ -357,7 +379,8 @@ impl Intake {
             shapes: held.shapes.clone(),
             notices: Vec::new(),
         };
-        self.finish(source, delivery, Word::Accepted(held.clone())).await
+        self.finish(source, delivery, Word::Accepted(held.clone()))
+            .await
     }
 
     async fn finish(
@@ -374,16 +397,27 @@ impl Intake {
         let mut statements = self.statements().await;
         let memory = statements.memory(seat.id).await?;
         let taking = self.dated(&delivery, &memory, &word);
-        let Taking { duplicates, variants, .. } = seat.taking;
-        let settling = Settling { duplicates, variants, listing: delivery.listing };
+        let Taking {
+            duplicates,
+            variants,
+            ..
+        } = seat.taking;
+        let settling = Settling {
+            duplicates,
+            variants,
+            listing: delivery.listing,
+        };
         let contents = statements.settle(seat.id, staged, settling).await?;
         if word != Word::Look {
             statements.note_rejected(seat.id).await?;
         }
         statements.take(seat.id, taking).await?;
         // What an earlier delivery owes is paid along with this one.
-        let which =
-            if memory.owes { Which::Of(seat.id) } else { Which::Delivered(seat.id, *scope) };
+        let which = if memory.owes {
+            Which::Of(seat.id)
+        } else {
+            Which::Delivered(seat.id, *scope)
+        };
         let tally = match self.tally(&mut statements, which.clone(), *scope).await {
             Ok(tally) => tally,
             Err(error) => {
@@ -400,8 +434,12 @@ impl Intake {
             receipt.outcome = held.map_or(Outcome::Looked, |held| Outcome::Held(held.doubt));
             return Ok(receipt);
         }
-        let is_repeated =
-            |held: &Held| seat.taking.limits.repeats.is_some_and(|repeats| held.times > repeats);
+        let is_repeated = |held: &Held| {
+            seat.taking
+                .limits
+                .repeats
+                .is_some_and(|repeats| held.times > repeats)
+        };
         if let Some(held) = held.filter(|held| word == Word::None && !is_repeated(held)) {
             statements.abandon().await?;
             receipt.outcome = Outcome::Held(held.doubt.clone());
@@ -441,10 +479,16 @@ impl Intake {
     ) -> Vec<String> {
         // A file that is handed over by hand may be any file.
         let is_by_hand = seat.taking.origin == Origin::Import;
-        let difference = memory.shapes.difference(&delivery.shapes, &seat.taking.reading);
+        let difference = memory
+            .shapes
+            .difference(&delivery.shapes, &seat.taking.reading);
         let shape = difference.filter(|_| !is_by_hand).map(Doubt::Shape);
         let effect = judge(delivery.scope, effect, &seat.taking.limits);
-        shape.into_iter().chain(effect).map(|doubt| doubt.to_string()).collect()
+        shape
+            .into_iter()
+            .chain(effect)
+            .map(|doubt| doubt.to_string())
+            .collect()
     }
 
     /// As of when a delivery is taken.
@@ -545,7 +589,14 @@ impl Intake {
         standing.last_at = Some(now);
         standing.rejected += receipt.rejected;
         standing.suspicious += receipt.suspicious;
-        let Receipt { rows, rejected, suspicious, tally, took_ms, .. } = &receipt;
+        let Receipt {
+            rows,
+            rejected,
+            suspicious,
+            tally,
+            took_ms,
+            ..
+        } = &receipt;
         log_rows(&about, &receipt);
         match &receipt.outcome {
             Outcome::Held(doubt) => {
@@ -566,7 +617,13 @@ impl Intake {
                     }
                     None => {}
                 }
-                let Tally { new, changed, unchanged, zeroed, .. } = tally;
+                let Tally {
+                    new,
+                    changed,
+                    unchanged,
+                    zeroed,
+                    ..
+                } = tally;
                 info!(
                     shop,
                     source = name,
@@ -599,7 +656,10 @@ impl Intake {
             standing.failure = Some((now, text.to_owned()));
         }
         let text = format!("{about} cannot be read, the stock is as it was: {text}");
-        self.0.context.alarms.raise(AlarmKind::SourceFailed, &about, text);
+        self.0
+            .context
+            .alarms
+            .raise(AlarmKind::SourceFailed, &about, text);
     }
 
     /// Notes that a source can be asked again, and has nothing new.
@@ -631,19 +691,39 @@ impl Intake {
             }
         }
         if is_known {
-            self.standings().iter_mut().for_each(|standing| standing.owes = false);
+            self.standings()
+                .iter_mut()
+                .for_each(|standing| standing.owes = false);
         }
         if is_known {
             return Ok(());
         }
-        let tally = self.tally(&mut statements, Which::All, Scope::Delta).await?;
-        let limits = self.0.seats.first().map(|seat| seat.taking.limits).unwrap_or_default();
-        let Tally { in_stock, zeroed, .. } = tally;
-        let effect = Effect { in_stock, zeroed, ..Effect::default() };
+        let tally = self
+            .tally(&mut statements, Which::All, Scope::Delta)
+            .await?;
+        let limits = self
+            .0
+            .seats
+            .first()
+            .map(|seat| seat.taking.limits)
+            .unwrap_or_default();
+        let Tally {
+            in_stock, zeroed, ..
+        } = tally;
+        let effect = Effect {
+            in_stock,
+            zeroed,
+            ..Effect::default()
+        };
         if let Some(doubt) = judge(Scope::Delta, effect, &limits) {
             // Rules are the operator's own word, but a slip of the pen is not.
             self.0.are_rules_held.store(true, Ordering::Relaxed);
-            tell_of_held(&self.0.context.alarms, &self.0.name, RULES, &doubt.to_string());
+            tell_of_held(
+                &self.0.context.alarms,
+                &self.0.name,
+                RULES,
+                &doubt.to_string(),
+            );
             return Ok(());
         }
         self.adopt(&mut statements, &rules).await
@@ -670,7 +750,9 @@ impl Intake {
         for seat in &self.0.seats {
             statements.paid(seat.id).await?;
         }
-        self.standings().iter_mut().for_each(|standing| standing.owes = false);
+        self.standings()
+            .iter_mut()
+            .for_each(|standing| standing.owes = false);
         let about = format!("{}/{RULES}", self.0.name);
         self.0.context.alarms.clear(AlarmKind::SourceHeld, &about);
         Ok(())
@@ -684,7 +766,13 @@ impl Intake {
     async fn view(&self, statements: &mut Statements) -> Result<View<'_>, IntakeError> {
         let snapshots = statements.snapshots().await?.into_iter().collect();
         let rules = self.0.seats.iter().map(|seat| seat.taking.rules).collect();
-        Ok(View { seats: &self.0.seats, snapshots, rules, shop: &self.0.rules, is_anew: false })
+        Ok(View {
+            seats: &self.0.seats,
+            snapshots,
+            rules,
+            shop: &self.0.rules,
+            is_anew: false,
+        })
     }
 
     /// What would become of the book.
@@ -731,7 +819,11 @@ impl Intake {
         let mut groups = statements.groups(which);
         while let Some((sku, result)) = next(&mut groups, &view).await? {
             let origin = self.0.seats[result.source].taking.origin;
-            let update = Update { sku, count: result.count, updated_at: Some(result.at) };
+            let update = Update {
+                sku,
+                count: result.count,
+                updated_at: Some(result.at),
+            };
             let known = waiting.iter().position(|(known, _)| *known == origin);
             let at = known.unwrap_or(waiting.len());
             if known.is_none() {
@@ -740,12 +832,23 @@ impl Intake {
             waiting[at].1.push(update);
             if waiting[at].1.len() == AT_ONCE {
                 let updates = std::mem::replace(&mut waiting[at].1, Vec::with_capacity(AT_ONCE));
-                self.0.context.ingest.confirm(origin, self.0.shop, updates).await?;
+                self.0
+                    .context
+                    .ingest
+                    .confirm(origin, self.0.shop, updates)
+                    .await?;
             }
         }
         drop(groups);
-        for (origin, updates) in waiting.into_iter().filter(|(_, updates)| !updates.is_empty()) {
-            self.0.context.ingest.confirm(origin, self.0.shop, updates).await?;
+        for (origin, updates) in waiting
+            .into_iter()
+            .filter(|(_, updates)| !updates.is_empty())
+        {
+            self.0
+                .context
+                .ingest
+                .confirm(origin, self.0.shop, updates)
+                .await?;
         }
         Ok(())
     }
@@ -768,8 +871,13 @@ impl Intake {
                 lines.push(view.describe(said));
             }
             let mut steps = Vec::new();
-            let result =
-                rules::evaluate(sku, &parts, &view.rules, view.shop, &mut Steps::to(&mut steps));
+            let result = rules::evaluate(
+                sku,
+                &parts,
+                &view.rules,
+                view.shop,
+                &mut Steps::to(&mut steps),
+            );
             lines.append(&mut steps);
             if let Some(result) = result {
                 lines.push(format!("result: {} as of {}", result.count, result.at));
@@ -844,10 +952,19 @@ fn log_rows(about: &str, receipt: &Receipt) {
     for notice in &receipt.notices {
         info!("{about}: {notice}");
     }
-    for Fault { line, text, reason, is_suspicious, .. } in
-        receipt.first_rejected.iter().take(LOGGED)
+    for Fault {
+        line,
+        text,
+        reason,
+        is_suspicious,
+        ..
+    } in receipt.first_rejected.iter().take(LOGGED)
     {
-        let kind = if *is_suspicious { "suspicious" } else { "rejected" };
+        let kind = if *is_suspicious {
+            "suspicious"
+        } else {
+            "rejected"
+        };
         warn!(line, "{about}: {kind} row, line {line}: {reason}: {text}");
     }
 }
@@ -856,7 +973,9 @@ fn log_rows(about: &str, receipt: &Receipt) {
 fn absence_untold(row: Option<&Fault>) -> String {
     let row = row.map_or_else(
         || "a row that is not applied does not name its SKU".to_owned(),
-        |Fault { line, text, reason, .. }| {
+        |Fault {
+             line, text, reason, ..
+         }| {
             format!(
                 "the row at line {line} is not applied and does not name its SKU ({reason}): {text}"
             )
@@ -877,14 +996,22 @@ fn effect(memory: &Memory, contents: &Contents, tally: Tally) -> Effect {
         // Shared articles are how a shop keeps its catalogue, and no sign of a broken file.
         rejected: contents.rejected
             - contents.unclear
-            - if contents.rows == 0 { 0 } else { contents.nameless },
+            - if contents.rows == 0 {
+                0
+            } else {
+                contents.nameless
+            },
         in_stock: tally.in_stock,
         zeroed: tally.zeroed,
     }
 }
 
 fn tell_of_absence(alarms: &Alarms, about: &str, why: &str) {
-    alarms.raise(AlarmKind::AbsenceNotApplied, about, format!("{about}: {why}"));
+    alarms.raise(
+        AlarmKind::AbsenceNotApplied,
+        about,
+        format!("{about}: {why}"),
+    );
 }
 
 fn tell_of_held(alarms: &Alarms, shop: &str, source: &str, doubt: &str) {

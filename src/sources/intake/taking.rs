@@ -31,19 +31,25 @@ impl Warehouses {
     pub(super) fn has(&self, place: &str) -> bool {
         match self {
             Self::Unsaid | Self::All => true,
-            Self::Named(names) => {
-                names.iter().any(|name| name.to_lowercase() == place.to_lowercase())
-            }
+            Self::Named(names) => names
+                .iter()
+                .any(|name| name.to_lowercase() == place.to_lowercase()),
         }
     }
 
     /// What is wrong with a delivery that names these.
     pub(super) fn refuse(&self, places: &BTreeSet<String>, scope: Scope) -> Option<String> {
-        let named: Vec<&str> =
-            places.iter().map(String::as_str).filter(|p| !p.is_empty()).collect();
+        let named: Vec<&str> = places
+            .iter()
+            .map(String::as_str)
+            .filter(|p| !p.is_empty())
+            .collect();
         let listed = || {
-            let first: Vec<String> =
-                named.iter().take(20).map(|name| format!("'{name}'")).collect();
+            let first: Vec<String> = named
+                .iter()
+                .take(20)
+                .map(|name| format!("'{name}'"))
+                .collect();
             first.join(", ")
         };
         match self {
@@ -56,7 +62,10 @@ impl Warehouses {
             Self::Named(names) if scope == Scope::Snapshot && !places.is_empty() => {
                 let is_there = places.iter().any(|place| self.has(place));
                 (!is_there).then(|| {
-                    format!("none of its warehouses, {}, is one of warehouses, {names:?}", listed())
+                    format!(
+                        "none of its warehouses, {}, is one of warehouses, {names:?}",
+                        listed()
+                    )
                 })
             }
             Self::Unsaid | Self::All | Self::Named(_) => None,
@@ -119,6 +128,8 @@ impl Duplicates {
     /// The value that a setting names.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Reject, Self::Same, Self::Sum].into_iter().find(|it| it.name() == name)
+        [Self::Reject, Self::Same, Self::Sum]
+            .into_iter()
+            .find(|it| it.name() == name)
     }
 }

@@ -48,8 +48,14 @@ impl House {
     }
 
     async fn at(directory: TempDir, takings: Vec<Taking>, rules: ShopRules) -> Self {
-        let key = ShopKey { name: "moscow".into(), target: String::new(), warehouses: Vec::new() };
-        let place = store::Config { path: directory.path().join("store") };
+        let key = ShopKey {
+            name: "moscow".into(),
+            target: String::new(),
+            warehouses: Vec::new(),
+        };
+        let place = store::Config {
+            path: directory.path().join("store"),
+        };
         let opened = Store::open(&place, &[key]).await.unwrap();
         let (book, store) = (Arc::new(opened.book), Arc::new(opened.store));
         let asserted = Arc::new(Lock::new(0));
@@ -74,10 +80,19 @@ impl House {
             alarms,
         };
         let sources = directory.path().join("sources");
-        let intake =
-            Intake::open(&sources, (SHOP, "moscow"), takings, rules, context).await.unwrap();
+        let intake = Intake::open(&sources, (SHOP, "moscow"), takings, rules, context)
+            .await
+            .unwrap();
         intake.reckon().await.unwrap();
-        Self { directory, book, store, ingest, intake, tasks, asserted }
+        Self {
+            directory,
+            book,
+            store,
+            ingest,
+            intake,
+            tasks,
+            asserted,
+        }
     }
 
     /// Ends it and starts it anew under these settings.
@@ -124,7 +139,10 @@ impl House {
             count: Count::try_from(count).unwrap(),
             updated_at: Some(now()),
         };
-        self.ingest.accept(Origin::CampaignPut, SHOP, vec![update]).await.unwrap();
+        self.ingest
+            .accept(Origin::CampaignPut, SHOP, vec![update])
+            .await
+            .unwrap();
     }
 }
 
@@ -148,20 +166,33 @@ fn row_at(sku: &str, place: Option<&str>, count: i64) -> Entry {
 }
 
 fn by_id(id: &str, count: i64) -> Entry {
-    let Entry::Row(row) = row("", count) else { unreachable!() };
-    Entry::Row(Row { key: Key::Id(id.to_owned()), ..row })
+    let Entry::Row(row) = row("", count) else {
+        unreachable!()
+    };
+    Entry::Row(Row {
+        key: Key::Id(id.to_owned()),
+        ..row
+    })
 }
 
 fn article(id: &str, sku: &str) -> Entry {
-    Entry::Article { id: id.to_owned(), sku: sku.to_owned() }
+    Entry::Article {
+        id: id.to_owned(),
+        sku: sku.to_owned(),
+    }
 }
 
 pub(in crate::sources) fn stock<const N: usize>(rows: [(&str, u32); N]) -> BTreeMap<String, u32> {
-    rows.into_iter().map(|(sku, count)| (sku.to_owned(), count)).collect()
+    rows.into_iter()
+        .map(|(sku, count)| (sku.to_owned(), count))
+        .collect()
 }
 
 pub(in crate::sources) fn zeroing() -> Taking {
-    Taking { absent: Absent::Zero, ..taking("erp") }
+    Taking {
+        absent: Absent::Zero,
+        ..taking("erp")
+    }
 }
 
 pub(in crate::sources) fn many(range: std::ops::Range<i64>, count: i64) -> Vec<Entry> {
@@ -172,13 +203,25 @@ pub(in crate::sources) fn many(range: std::ops::Range<i64>, count: i64) -> Vec<E
 async fn a_snapshot_is_taken_whole_and_what_is_absent_stays_unless_it_is_said_to_be_gone() {
     for (settings, gone) in [(taking("erp"), 7), (zeroing(), 0)] {
         let house = House::new(vec![settings], ShopRules::default()).await;
-        house.deliver(0, vec![row("A", 5), row("B", 7), row("C", 1), row("D", 1)]).await;
-        let receipt = house.deliver(0, vec![row("A", 4), row("C", 1), row("D", 1)]).await;
+        house
+            .deliver(0, vec![row("A", 5), row("B", 7), row("C", 1), row("D", 1)])
+            .await;
+        let receipt = house
+            .deliver(0, vec![row("A", 4), row("C", 1), row("D", 1)])
+            .await;
         assert_eq!(receipt.outcome, Outcome::Taken);
-        assert_eq!(house.stock(), stock([("A", 4), ("B", gone), ("C", 1), ("D", 1)]));
+        assert_eq!(
+            house.stock(),
+            stock([("A", 4), ("B", gone), ("C", 1), ("D", 1)])
+        );
         // Gone is gone until it is there again.
-        house.deliver(0, vec![row("A", 4), row("B", 2), row("C", 1), row("D", 1)]).await;
-        assert_eq!(house.stock(), stock([("A", 4), ("B", 2), ("C", 1), ("D", 1)]));
+        house
+            .deliver(0, vec![row("A", 4), row("B", 2), row("C", 1), row("D", 1)])
+            .await;
+        assert_eq!(
+            house.stock(),
+            stock([("A", 4), ("B", 2), ("C", 1), ("D", 1)])
+        );
     }
 }
 
@@ -187,8 +230,12 @@ async fn absence_concerns_only_what_the_same_source_has_stated() {
     let house = House::new(vec![zeroing(), taking("other")], ShopRules::default()).await;
     house.put("P", 9).await;
     house.deliver(1, vec![row("X", 3)]).await;
-    house.deliver(0, vec![row("A", 5), row("B", 5), row("C", 5), row("D", 5)]).await;
-    house.deliver(0, vec![row("A", 5), row("B", 5), row("C", 5)]).await;
+    house
+        .deliver(0, vec![row("A", 5), row("B", 5), row("C", 5), row("D", 5)])
+        .await;
+    house
+        .deliver(0, vec![row("A", 5), row("B", 5), row("C", 5)])
+        .await;
     let expected = [("A", 5), ("B", 5), ("C", 5), ("D", 0), ("P", 9), ("X", 3)];
     assert_eq!(house.stock(), stock(expected));
 }
@@ -199,7 +246,9 @@ async fn an_unchanged_row_is_an_assertion_and_nothing_else() {
     house.deliver(0, many(0..3_000, 5)).await;
     let dates = |house: &House| {
         let mut dates = Vec::new();
-        house.book.for_each(SHOP, |_, entry| dates.push(entry.level().updated_at));
+        house
+            .book
+            .for_each(SHOP, |_, entry| dates.push(entry.level().updated_at));
         dates.sort();
         dates
     };
@@ -224,7 +273,11 @@ async fn a_delivery_that_breaks_off_at_any_row_changes_nothing() {
             }
             Err::<Completeness, _>("it was cut off".to_owned())
         };
-        let error = house.intake.deliver(0, now(), true, read).await.unwrap_err();
+        let error = house
+            .intake
+            .deliver(0, now(), true, read)
+            .await
+            .unwrap_err();
         assert_eq!(error.to_string(), "it was cut off");
         assert_eq!(house.stock(), before);
     }
@@ -245,9 +298,15 @@ async fn a_wipe_is_held_over_a_restart_until_somebody_accepts_it() {
         assert_eq!(house.alarms(), ["source_held"]);
     }
     let house = house.again(vec![zeroing()], ShopRules::default()).await;
-    assert_eq!((house.stock(), house.alarms()), (before, vec!["source_held"]));
+    assert_eq!(
+        (house.stock(), house.alarms()),
+        (before, vec!["source_held"])
+    );
     let receipt = house.intake.accept("erp").await.unwrap();
-    assert_eq!((receipt.outcome, receipt.tally.zeroed), (Outcome::Taken, 40));
+    assert_eq!(
+        (receipt.outcome, receipt.tally.zeroed),
+        (Outcome::Taken, 40)
+    );
     let left = house.stock().values().filter(|count| **count == 5).count();
     assert_eq!((left, house.alarms()), (60, Vec::new()));
     house.intake.accept("erp").await.unwrap_err();
@@ -267,8 +326,18 @@ async fn what_is_held_gives_way_to_a_good_delivery() {
 
 #[tokio::test]
 async fn a_wipe_said_often_enough_in_the_same_words_is_believed_if_that_is_set() {
-    let limits = Limits { repeats: Some(2), ..Limits::default() };
-    let house = House::new(vec![Taking { limits, ..zeroing() }], ShopRules::default()).await;
+    let limits = Limits {
+        repeats: Some(2),
+        ..Limits::default()
+    };
+    let house = House::new(
+        vec![Taking {
+            limits,
+            ..zeroing()
+        }],
+        ShopRules::default(),
+    )
+    .await;
     house.deliver(0, many(0..10, 5)).await;
     let held = |receipt: Receipt| receipt.outcome != Outcome::Taken;
     assert!(held(house.deliver(0, many(0..10, 0)).await));
@@ -284,21 +353,40 @@ async fn a_wipe_said_often_enough_in_the_same_words_is_believed_if_that_is_set()
 
 #[tokio::test]
 async fn changes_that_are_held_lose_nothing_to_those_that_come_after() {
-    let delta = Taking { scope: Some(Scope::Delta), ..zeroing() };
+    let delta = Taking {
+        scope: Some(Scope::Delta),
+        ..zeroing()
+    };
     let house = House::new(vec![delta.clone()], ShopRules::default()).await;
     house.deliver(0, many(0..10, 5)).await;
     // Two of ten that sell out are no wipe; four are.
-    assert_eq!(house.deliver(0, vec![row("S-0", 0), row("S-1", 0)]).await.outcome, Outcome::Taken);
+    assert_eq!(
+        house
+            .deliver(0, vec![row("S-0", 0), row("S-1", 0)])
+            .await
+            .outcome,
+        Outcome::Taken
+    );
     let wipe = many(2..6, 0);
-    assert!(matches!(house.deliver(0, wipe).await.outcome, Outcome::Held(_)));
+    assert!(matches!(
+        house.deliver(0, wipe).await.outcome,
+        Outcome::Held(_)
+    ));
     house.deliver(0, vec![row("S-2", 7)]).await;
-    assert!(matches!(house.deliver(0, many(6..10, 0)).await.outcome, Outcome::Held(_)));
+    assert!(matches!(
+        house.deliver(0, many(6..10, 0)).await.outcome,
+        Outcome::Held(_)
+    ));
     assert_eq!(house.alarms(), ["source_held"]);
     let house = house.again(vec![delta], ShopRules::default()).await;
     assert_eq!(house.intake.standing(0).held.len(), 2);
     house.intake.accept("erp").await.unwrap();
     // What was stated since it was held is newer.
-    let left: Vec<_> = house.stock().into_iter().filter(|(_, count)| *count > 0).collect();
+    let left: Vec<_> = house
+        .stock()
+        .into_iter()
+        .filter(|(_, count)| *count > 0)
+        .collect();
     assert_eq!(left, [("S-2".to_owned(), 7)]);
     assert_eq!(house.alarms(), [""; 0]);
 }
@@ -334,7 +422,10 @@ async fn a_debt_is_paid_by_whatever_comes_next() {
 
 #[tokio::test]
 async fn changes_do_not_make_what_they_do_not_mention_any_newer() {
-    let settings = Taking { scope: None, ..taking("erp") };
+    let settings = Taking {
+        scope: None,
+        ..taking("erp")
+    };
     let house = House::new(vec![settings.clone()], ShopRules::default()).await;
     let deliver = async |entries: Vec<Entry>, scope| {
         let read = async |rows: &mut Rows| {
@@ -349,20 +440,44 @@ async fn changes_do_not_make_what_they_do_not_mention_any_newer() {
     house.put("A", 0).await;
     deliver(vec![row("B", 6)], Scope::Delta).await;
     // Other rules, and everything is reckoned anew.
-    let limits = Limits { most_zeroed: 1.0, ..Limits::default() };
-    let shape = Shape { cap: Some(100), ..Shape::default() };
-    let rules = ShopRules { shape, ..ShopRules::default() };
-    let house = house.again(vec![Taking { limits, ..settings }], rules).await;
+    let limits = Limits {
+        most_zeroed: 1.0,
+        ..Limits::default()
+    };
+    let shape = Shape {
+        cap: Some(100),
+        ..Shape::default()
+    };
+    let rules = ShopRules {
+        shape,
+        ..ShopRules::default()
+    };
+    let house = house
+        .again(vec![Taking { limits, ..settings }], rules)
+        .await;
     assert_eq!(house.stock(), stock([("A", 0), ("B", 6)]));
 }
 
 #[tokio::test]
 async fn a_warehouse_that_is_gone_from_a_product_that_is_there_counts_no_more() {
     for settings in [taking("erp"), zeroing()] {
-        let settings = Taking { warehouses: Warehouses::All, ..settings };
+        let settings = Taking {
+            warehouses: Warehouses::All,
+            ..settings
+        };
         let house = House::new(vec![settings], ShopRules::default()).await;
-        house.deliver(0, vec![row_at("A", Some("Msk"), 5), row_at("B", Some("Msk"), 1)]).await;
-        house.deliver(0, vec![row_at("A", Some("Spb"), 5), row_at("B", Some("Msk"), 1)]).await;
+        house
+            .deliver(
+                0,
+                vec![row_at("A", Some("Msk"), 5), row_at("B", Some("Msk"), 1)],
+            )
+            .await;
+        house
+            .deliver(
+                0,
+                vec![row_at("A", Some("Spb"), 5), row_at("B", Some("Msk"), 1)],
+            )
+            .await;
         assert_eq!(house.stock(), stock([("A", 5), ("B", 1)]));
     }
 }
@@ -381,7 +496,9 @@ async fn what_was_gone_and_was_said_to_be_there_since_stays() {
 #[tokio::test]
 async fn only_looking_teaches_no_articles() {
     let house = House::new(vec![taking("1c")], ShopRules::default()).await;
-    house.deliver(0, vec![article("p1", "A-1"), by_id("p1", 3)]).await;
+    house
+        .deliver(0, vec![article("p1", "A-1"), by_id("p1", 3)])
+        .await;
     let read = async |rows: &mut Rows| {
         rows.put(article("p1", "WRONG")).await.unwrap();
         Ok(Completeness::Sure(Scope::Delta))
@@ -395,7 +512,10 @@ async fn only_looking_teaches_no_articles() {
 async fn a_single_genuine_zero_is_never_delayed() {
     let house = House::new(vec![taking("erp")], ShopRules::default()).await;
     house.deliver(0, vec![row("A", 5)]).await;
-    assert_eq!(house.deliver(0, vec![row("A", 0)]).await.outcome, Outcome::Taken);
+    assert_eq!(
+        house.deliver(0, vec![row("A", 0)]).await.outcome,
+        Outcome::Taken
+    );
     assert_eq!(house.stock(), stock([("A", 0)]));
 }
 
@@ -408,21 +528,35 @@ async fn a_sku_twice_with_two_numbers_is_set_aside_and_with_one_it_is_one() {
     let mut rows = many(0..300, 5);
     rows.extend([row("A", 4), row("B", 2), row("A", 5), row("B", 2)]);
     let receipt = house.deliver(0, rows).await;
-    assert_eq!((receipt.outcome, receipt.rejected, receipt.suspicious), (Outcome::Taken, 0, 1));
+    assert_eq!(
+        (receipt.outcome, receipt.rejected, receipt.suspicious),
+        (Outcome::Taken, 0, 1)
+    );
     assert_eq!((house.stock()["A"], house.stock()["B"]), (1, 2));
     let rejected = house.intake.rejected(0, 10).await.unwrap();
     let reason = &rejected[0].reason;
     assert!(reason.starts_with("the SKU stands here and in row 1 with different numbers"));
-    assert!(reason.contains("duplicates = \"sum\"") && rejected[0].is_suspicious, "{reason}");
+    assert!(
+        reason.contains("duplicates = \"sum\"") && rejected[0].is_suspicious,
+        "{reason}"
+    );
 }
 
 #[tokio::test]
 async fn duplicates_are_read_as_the_setting_says() {
     use Duplicates::{Reject, Same, Sum};
-    let bad = || Entry::Rejected(Fault { sku: Some("A".into()), ..Fault::new(1, "A;-3", "less") });
+    let bad = || {
+        Entry::Rejected(Fault {
+            sku: Some("A".into()),
+            ..Fault::new(1, "A;-3", "less")
+        })
+    };
     let perhaps = || {
         let may_be = Some("A".into());
-        Entry::Rejected(Fault { may_be, ..Fault::new(2, ";M;7", "sku is empty") })
+        Entry::Rejected(Fault {
+            may_be,
+            ..Fault::new(2, ";M;7", "sku is empty")
+        })
     };
     let article = || article("p1", "A");
     for (duplicates, rows, expected) in [
@@ -437,16 +571,44 @@ async fn duplicates_are_read_as_the_setting_says() {
         (Sum, vec![row("A", 5), row("A", 7), row("A", 1)], Some(13)),
         (Sum, vec![row("A", 5), bad()], None),
         (Reject, vec![bad(), row("A", 5)], None),
-        (Sum, vec![row_at("A", Some("x"), 5), row_at("A", Some("y"), 7)], Some(12)),
-        (Reject, vec![row_at("A", Some("x"), 5), row_at("A", Some("y"), 7)], Some(12)),
-        (Reject, vec![article(), by_id("p1", 5), by_id("p1", 5)], None),
-        (Sum, vec![article(), by_id("p1", 5), by_id("p1", 5)], Some(10)),
+        (
+            Sum,
+            vec![row_at("A", Some("x"), 5), row_at("A", Some("y"), 7)],
+            Some(12),
+        ),
+        (
+            Reject,
+            vec![row_at("A", Some("x"), 5), row_at("A", Some("y"), 7)],
+            Some(12),
+        ),
+        (
+            Reject,
+            vec![article(), by_id("p1", 5), by_id("p1", 5)],
+            None,
+        ),
+        (
+            Sum,
+            vec![article(), by_id("p1", 5), by_id("p1", 5)],
+            Some(10),
+        ),
         (Sum, vec![article(), by_id("p1", 5), row("A", 1)], Some(6)),
-        (Reject, vec![row("A", 5), Entry::NextPart, row("A", 7)], Some(7)),
+        (
+            Reject,
+            vec![row("A", 5), Entry::NextPart, row("A", 7)],
+            Some(7),
+        ),
         (Sum, vec![bad(), Entry::NextPart, row("A", 7)], Some(7)),
-        (Sum, vec![row("A", 1_500_000_000), row("A", 1_500_000_000)], None),
+        (
+            Sum,
+            vec![row("A", 1_500_000_000), row("A", 1_500_000_000)],
+            None,
+        ),
     ] {
-        let taking = Taking { duplicates, warehouses: Warehouses::All, ..taking("erp") };
+        let taking = Taking {
+            duplicates,
+            warehouses: Warehouses::All,
+            ..taking("erp")
+        };
         let house = House::new(vec![taking], ShopRules::default()).await;
         let shown = format!("{duplicates:?}: {rows:?}");
         house.deliver(0, [many(0..300, 5), rows].concat()).await;
@@ -465,15 +627,38 @@ async fn duplicates_in_any_order_come_to_the_same() {
         (Sum, [(Some(1), 5), (Some(2), 9), (Some(2), 1)], Some(10)),
         (Sum, [(Some(1), 5), (None, 7), (Some(2), 9)], None),
     ] {
-        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
-            let house =
-                House::new(vec![Taking { duplicates, ..taking("erp") }], ShopRules::default())
-                    .await;
-            house.deliver(0, order.map(|at| row_of_minute(rows[at])).to_vec()).await;
-            assert_eq!(house.stock().get("A").copied(), expected, "{duplicates:?}: {rows:?}");
+        for order in [
+            [0, 1, 2],
+            [0, 2, 1],
+            [1, 0, 2],
+            [1, 2, 0],
+            [2, 0, 1],
+            [2, 1, 0],
+        ] {
+            let house = House::new(
+                vec![Taking {
+                    duplicates,
+                    ..taking("erp")
+                }],
+                ShopRules::default(),
+            )
+            .await;
+            house
+                .deliver(0, order.map(|at| row_of_minute(rows[at])).to_vec())
+                .await;
+            assert_eq!(
+                house.stock().get("A").copied(),
+                expected,
+                "{duplicates:?}: {rows:?}"
+            );
             let rejected = house.intake.rejected(0, 10).await.unwrap();
-            let counts = rejected.iter().all(|fault| fault.reason.contains("(3 rows in all)"));
-            assert!(counts && rejected.len() == usize::from(expected.is_none()), "{rejected:?}");
+            let counts = rejected
+                .iter()
+                .all(|fault| fault.reason.contains("(3 rows in all)"));
+            assert!(
+                counts && rejected.len() == usize::from(expected.is_none()),
+                "{rejected:?}"
+            );
         }
     }
 }
@@ -481,7 +666,10 @@ async fn duplicates_in_any_order_come_to_the_same() {
 fn row_of_minute((minute, pieces): (Option<i64>, i64)) -> Entry {
     let dated = |minute| Instant::from(DateTime::UNIX_EPOCH + TimeDelta::minutes(minute));
     match row("A", pieces) {
-        Entry::Row(row) => Entry::Row(Row { at: minute.map(dated), ..row }),
+        Entry::Row(row) => Entry::Row(Row {
+            at: minute.map(dated),
+            ..row
+        }),
         other => other,
     }
 }
@@ -496,9 +684,17 @@ fn shaped(sku: &str) -> Vec<crate::sources::formats::Ending> {
 async fn deliver_shaped(house: &House, sku: &str, count: i64) -> Outcome {
     let read = async |rows: &mut Rows| {
         rows.put(row("A", count)).await.unwrap();
-        Ok(ReadReport::of_files(Completeness::Sure(Scope::Delta), shaped(sku)))
+        Ok(ReadReport::of_files(
+            Completeness::Sure(Scope::Delta),
+            shaped(sku),
+        ))
     };
-    house.intake.deliver(0, now(), true, read).await.unwrap().outcome
+    house
+        .intake
+        .deliver(0, now(), true, read)
+        .await
+        .unwrap()
+        .outcome
 }
 
 #[tokio::test]
@@ -506,20 +702,31 @@ async fn a_changed_shape_is_held_until_it_is_accepted() {
     let house = House::new(vec![taking("erp")], ShopRules::default()).await;
     assert_eq!(deliver_shaped(&house, "Артикул", 5).await, Outcome::Taken);
     assert_eq!(deliver_shaped(&house, "Артикул", 6).await, Outcome::Taken);
-    let Outcome::Held(why) = deliver_shaped(&house, "Код", 7).await else { panic!("not held") };
-    assert!(why.contains("the SKU column was \"Артикул\" and is \"Код\""), "{why}");
+    let Outcome::Held(why) = deliver_shaped(&house, "Код", 7).await else {
+        panic!("not held")
+    };
+    assert!(
+        why.contains("the SKU column was \"Артикул\" and is \"Код\""),
+        "{why}"
+    );
     assert_eq!(house.stock()["A"], 6);
     house.intake.accept("erp").await.unwrap();
     assert_eq!(house.stock()["A"], 7);
     assert_eq!(deliver_shaped(&house, "Код", 8).await, Outcome::Taken);
-    assert!(matches!(deliver_shaped(&house, "Артикул", 9).await, Outcome::Held(_)));
+    assert!(matches!(
+        deliver_shaped(&house, "Артикул", 9).await,
+        Outcome::Held(_)
+    ));
 }
 
 #[tokio::test]
 async fn a_shape_changed_by_the_settings_is_not_held() {
     let house = House::new(vec![taking("erp")], ShopRules::default()).await;
     assert_eq!(deliver_shaped(&house, "Артикул", 5).await, Outcome::Taken);
-    let set = Taking { reading: "sku = \"Код\"".to_owned(), ..taking("erp") };
+    let set = Taking {
+        reading: "sku = \"Код\"".to_owned(),
+        ..taking("erp")
+    };
     let house = house.again(vec![set], ShopRules::default()).await;
     assert_eq!(deliver_shaped(&house, "Код", 7).await, Outcome::Taken);
 }
@@ -529,13 +736,18 @@ async fn absence_that_cannot_be_applied_is_an_alarm() {
     let house = House::new(vec![zeroing()], ShopRules::default()).await;
     house.deliver(0, many(0..300, 5)).await;
     let unnamed = Entry::Suspicious(Fault::new(7, "5E+05;3", "sku is '5E+05'"));
-    let receipt = house.deliver(0, [many(0..299, 5), vec![unnamed]].concat()).await;
+    let receipt = house
+        .deliver(0, [many(0..299, 5), vec![unnamed]].concat())
+        .await;
     let why = receipt.absence_untold.unwrap();
     assert!(why.contains("line 7") && why.contains("5E+05;3"), "{why}");
     assert_eq!(house.stock()["S-299"], 5);
     assert!(house.alarms().contains(&"absence_not_applied"));
     let house = house.again(vec![zeroing()], ShopRules::default()).await;
-    assert!(house.alarms().contains(&"absence_not_applied"), "it outlives a restart");
+    assert!(
+        house.alarms().contains(&"absence_not_applied"),
+        "it outlives a restart"
+    );
     house.deliver(0, many(0..299, 5)).await;
     assert_eq!(house.stock()["S-299"], 0);
     assert!(!house.alarms().contains(&"absence_not_applied"));
@@ -594,17 +806,28 @@ async fn statements_of_the_first_format_are_brought_up_to_date() {
     assert_eq!(statements.memory(source).await.unwrap().rows, 1);
     let rejected = statements.rejected(source, 10).await.unwrap();
     assert_eq!((rejected.len(), rejected[0].is_suspicious), (1, false));
-    assert_eq!(statements.groups(Which::All).next().await.unwrap().unwrap()[0].quantity, 5000);
+    assert_eq!(
+        statements.groups(Which::All).next().await.unwrap().unwrap()[0].quantity,
+        5000
+    );
 }
 
 #[tokio::test]
 async fn of_two_dated_rows_the_later_one_holds_whichever_comes_first() {
     let dated = |count, minutes: i64| {
-        let Entry::Row(row) = row("A", count) else { unreachable!() };
+        let Entry::Row(row) = row("A", count) else {
+            unreachable!()
+        };
         let at = now().to_utc() - chrono::TimeDelta::minutes(minutes);
-        Entry::Row(Row { at: Some(at.into()), ..row })
+        Entry::Row(Row {
+            at: Some(at.into()),
+            ..row
+        })
     };
-    for rows in [vec![dated(4, 10), dated(9, 1)], vec![dated(9, 1), dated(4, 10)]] {
+    for rows in [
+        vec![dated(4, 10), dated(9, 1)],
+        vec![dated(9, 1), dated(4, 10)],
+    ] {
         let house = House::new(vec![taking("erp")], ShopRules::default()).await;
         assert_eq!(house.deliver(0, rows).await.rejected, 0);
         assert_eq!(house.stock(), stock([("A", 9)]));
@@ -636,24 +859,49 @@ async fn a_bad_row_does_not_make_its_product_absent_and_a_nameless_one_tells_no_
 #[tokio::test]
 async fn ids_find_their_skus_in_this_delivery_or_an_earlier_one_and_variants_by_their_product() {
     let house = House::new(vec![taking("1c")], ShopRules::default()).await;
-    let catalogue = vec![article("p1", "A-1"), article("p2", "A-2"), article("p2#v", "A-2V")];
-    house.deliver(0, [catalogue, vec![by_id("p1", 3)]].concat()).await;
+    let catalogue = vec![
+        article("p1", "A-1"),
+        article("p2", "A-2"),
+        article("p2#v", "A-2V"),
+    ];
+    house
+        .deliver(0, [catalogue, vec![by_id("p1", 3)]].concat())
+        .await;
     assert_eq!(house.stock(), stock([("A-1", 3)]));
-    let rows = vec![by_id("p1", 4), by_id("p2#v", 5), by_id("p2#other", 6), by_id("p9", 7)];
+    let rows = vec![
+        by_id("p1", 4),
+        by_id("p2#v", 5),
+        by_id("p2#other", 6),
+        by_id("p9", 7),
+    ];
     let receipt = house.deliver(0, rows).await;
     assert_eq!(house.stock(), stock([("A-1", 4), ("A-2", 6), ("A-2V", 5)]));
     assert_eq!((receipt.rejected, receipt.absence_untold), (1, None));
     // Two variants of one product without articles of their own cannot be told apart.
-    house.deliver(0, vec![by_id("p2#x", 8), by_id("p2#y", 9), by_id("p1", 4)]).await;
+    house
+        .deliver(0, vec![by_id("p2#x", 8), by_id("p2#y", 9), by_id("p1", 4)])
+        .await;
     assert_eq!(house.stock()["A-2"], 6);
 }
 
 #[tokio::test]
 async fn products_without_a_sku_do_not_hold_the_others_but_a_missing_catalogue_does() {
     let house = House::new(vec![zeroing()], ShopRules::default()).await;
-    let nameless = || (0..50).map(|n| by_id(&format!("x{n}"), 1)).collect::<Vec<_>>();
-    let catalogue = vec![article("p1", "A-1"), article("p2", "A-2"), article("p3", "A-3")];
-    let named = [catalogue, vec![by_id("p1", 3), by_id("p2", 3), by_id("p3", 3)]].concat();
+    let nameless = || {
+        (0..50)
+            .map(|n| by_id(&format!("x{n}"), 1))
+            .collect::<Vec<_>>()
+    };
+    let catalogue = vec![
+        article("p1", "A-1"),
+        article("p2", "A-2"),
+        article("p3", "A-3"),
+    ];
+    let named = [
+        catalogue,
+        vec![by_id("p1", 3), by_id("p2", 3), by_id("p3", 3)],
+    ]
+    .concat();
     let receipt = house.deliver(0, nameless()).await;
     assert!(matches!(receipt.outcome, Outcome::Held(_)), "{receipt:?}");
     let receipt = house.deliver(0, [named, nameless()].concat()).await;
@@ -667,15 +915,26 @@ async fn products_without_a_sku_do_not_hold_the_others_but_a_missing_catalogue_d
 #[tokio::test]
 async fn a_later_part_replaces_what_an_earlier_one_said() {
     let house = House::new(vec![taking("1c")], ShopRules::default()).await;
-    let receipt =
-        house.deliver(0, vec![row("A", 1), row("B", 1), Entry::NextPart, row("A", 7)]).await;
-    assert_eq!((receipt.rejected, house.stock()), (0, stock([("A", 7), ("B", 1)])));
+    let receipt = house
+        .deliver(
+            0,
+            vec![row("A", 1), row("B", 1), Entry::NextPart, row("A", 7)],
+        )
+        .await;
+    assert_eq!(
+        (receipt.rejected, house.stock()),
+        (0, stock([("A", 7), ("B", 1)]))
+    );
 }
 
 #[tokio::test]
 async fn several_warehouses_have_to_be_chosen_from() {
     let rows = || {
-        vec![row_at("A", Some("Msk"), 5), row_at("A", Some("Spb"), 3), row_at("B", Some("Spb"), 1)]
+        vec![
+            row_at("A", Some("Msk"), 5),
+            row_at("A", Some("Spb"), 3),
+            row_at("B", Some("Spb"), 1),
+        ]
     };
     let unsaid = House::new(vec![taking("erp")], ShopRules::default()).await;
     let read = async |out: &mut Rows| {
@@ -684,8 +943,17 @@ async fn several_warehouses_have_to_be_chosen_from() {
         }
         Ok(None::<Scope>)
     };
-    let error = unsaid.intake.deliver(0, now(), true, read).await.unwrap_err();
-    assert!(error.to_string().starts_with("it names 2 warehouses, 'Msk', 'Spb': say"), "{error}");
+    let error = unsaid
+        .intake
+        .deliver(0, now(), true, read)
+        .await
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("it names 2 warehouses, 'Msk', 'Spb': say"),
+        "{error}"
+    );
     assert!(unsaid.stock().is_empty());
     let named =
         |names: &[&str]| Warehouses::Named(names.iter().map(|name| (*name).to_owned()).collect());
@@ -694,14 +962,24 @@ async fn several_warehouses_have_to_be_chosen_from() {
         (named(&["MSK"]), stock([("A", 5)])),
         (named(&["Spb", "Omsk"]), stock([("A", 3), ("B", 1)])),
     ] {
-        let settings = Taking { warehouses, ..taking("erp") };
+        let settings = Taking {
+            warehouses,
+            ..taking("erp")
+        };
         let house = House::new(vec![settings], ShopRules::default()).await;
         house.deliver(0, rows()).await;
         assert_eq!(house.stock(), expected);
     }
-    let settings = Taking { warehouses: named(&["Omsk"]), ..taking("erp") };
+    let settings = Taking {
+        warehouses: named(&["Omsk"]),
+        ..taking("erp")
+    };
     let wrong = House::new(vec![settings], ShopRules::default()).await;
-    wrong.intake.deliver(0, now(), true, read).await.unwrap_err();
+    wrong
+        .intake
+        .deliver(0, now(), true, read)
+        .await
+        .unwrap_err();
 }
 
 #[tokio::test]
@@ -709,41 +987,73 @@ async fn whoever_spoke_last_is_right_whether_source_or_program() {
     let house = House::new(vec![taking("erp")], ShopRules::default()).await;
     let before = now();
     house.put("A", 9).await;
-    let receipt = house.deliver_at(0, before, vec![row("A", 5), row("B", 5)]).await;
+    let receipt = house
+        .deliver_at(0, before, vec![row("A", 5), row("B", 5)])
+        .await;
     assert_eq!((receipt.tally.outdated, receipt.tally.new), (1, 1));
     assert_eq!(house.stock(), stock([("A", 9), ("B", 5)]));
     // The same file, restored from a backup with its old date, is a new delivery all the same.
-    house.deliver_at(0, before, vec![row("A", 5), row("B", 5)]).await;
+    house
+        .deliver_at(0, before, vec![row("A", 5), row("B", 5)])
+        .await;
     assert_eq!(house.stock(), stock([("A", 5), ("B", 5)]));
 }
 
 #[tokio::test]
 async fn other_rules_make_other_stock_of_the_same_statements() {
     let house = House::new(vec![taking("erp")], ShopRules::default()).await;
-    house.deliver(0, vec![row("A", 5), row("B", 9), row("C", 30)]).await;
-    let shape = Shape { buffer: 2, below: 4, cap: Some(20) };
-    let rules = ShopRules { shape, ..ShopRules::default() };
-    let limits = Limits { most_zeroed: 0.5, ..Limits::default() };
-    let settings = Taking { limits, ..taking("erp") };
+    house
+        .deliver(0, vec![row("A", 5), row("B", 9), row("C", 30)])
+        .await;
+    let shape = Shape {
+        buffer: 2,
+        below: 4,
+        cap: Some(20),
+    };
+    let rules = ShopRules {
+        shape,
+        ..ShopRules::default()
+    };
+    let limits = Limits {
+        most_zeroed: 0.5,
+        ..Limits::default()
+    };
+    let settings = Taking {
+        limits,
+        ..taking("erp")
+    };
     let house = house.again(vec![settings.clone()], rules.clone()).await;
     assert_eq!(house.stock(), stock([("A", 0), ("B", 7), ("C", 20)]));
     house.put("B", 100).await;
     let mut special = rules.clone();
-    let fixed = Override { buffer: Some(0), ..Override::default() };
+    let fixed = Override {
+        buffer: Some(0),
+        ..Override::default()
+    };
     special.overrides.insert(Sku::parse("A").unwrap(), fixed);
     special.overrides.insert(Sku::parse("B").unwrap(), fixed);
     let house = house.again(vec![settings], special).await;
     // What the program said since is newer than what the file had stated.
     assert_eq!(house.stock(), stock([("A", 5), ("B", 100), ("C", 20)]));
-    let steps = house.intake.explain(&Sku::parse("C").unwrap()).await.unwrap();
+    let steps = house
+        .intake
+        .explain(&Sku::parse("C").unwrap())
+        .await
+        .unwrap();
     assert_eq!(steps.len(), 5, "{steps:?}");
-    assert_eq!(steps[1..4], ["stated: 30: 30", "safety buffer 2: 28", "cap 20: 20"]);
+    assert_eq!(
+        steps[1..4],
+        ["stated: 30: 30", "safety buffer 2: 28", "cap 20: 20"]
+    );
 }
 
 #[tokio::test]
 async fn a_source_that_is_not_configured_any_more_has_no_say() {
     let both = || vec![taking("erp"), taking("sheet")];
-    let sum = || ShopRules { combine: Combine::Sum, ..ShopRules::default() };
+    let sum = || ShopRules {
+        combine: Combine::Sum,
+        ..ShopRules::default()
+    };
     let house = House::new(both(), sum()).await;
     house.deliver(0, vec![row("A", 5), row("B", 1)]).await;
     house.deliver(1, vec![row("A", 3)]).await;
@@ -755,14 +1065,27 @@ async fn a_source_that_is_not_configured_any_more_has_no_say() {
 #[tokio::test]
 async fn stock_of_other_warehouses_says_nothing_of_ours() {
     let warehouses = Warehouses::Named(vec!["Msk".to_owned()]);
-    let settings = Taking { warehouses, ..zeroing() };
+    let settings = Taking {
+        warehouses,
+        ..zeroing()
+    };
     let house = House::new(vec![settings], ShopRules::default()).await;
     let msk = |sku, count| row_at(sku, Some("Msk"), count);
-    let rows = vec![msk("A", 5), msk("B", 5), msk("C", 5), row_at("N", Some("Spb"), 9)];
+    let rows = vec![
+        msk("A", 5),
+        msk("B", 5),
+        msk("C", 5),
+        row_at("N", Some("Spb"), 9),
+    ];
     house.deliver(0, rows).await;
     assert_eq!(house.stock(), stock([("A", 5), ("B", 5), ("C", 5)]));
     // What was there and is only elsewhere now is gone from here.
-    house.deliver(0, vec![msk("A", 5), msk("B", 5), row_at("C", Some("Spb"), 5)]).await;
+    house
+        .deliver(
+            0,
+            vec![msk("A", 5), msk("B", 5), row_at("C", Some("Spb"), 5)],
+        )
+        .await;
     assert_eq!(house.stock(), stock([("A", 5), ("B", 5), ("C", 0)]));
 }
 
@@ -770,8 +1093,13 @@ async fn stock_of_other_warehouses_says_nothing_of_ours() {
 async fn rules_that_would_empty_the_shop_wait_for_a_word_too() {
     let house = House::new(vec![taking("erp")], ShopRules::default()).await;
     house.deliver(0, many(0..10, 5)).await;
-    let rules =
-        ShopRules { shape: Shape { buffer: 50, ..Shape::default() }, ..ShopRules::default() };
+    let rules = ShopRules {
+        shape: Shape {
+            buffer: 50,
+            ..Shape::default()
+        },
+        ..ShopRules::default()
+    };
     let house = house.again(vec![taking("erp")], rules).await;
     assert!(house.stock().values().all(|count| *count == 5));
     assert_eq!(house.alarms(), ["source_held"]);
@@ -791,7 +1119,11 @@ async fn what_was_stated_and_did_not_reach_the_book_reaches_it_at_the_next_start
         }
         Ok(None::<Scope>)
     };
-    let error = house.intake.deliver(0, now(), true, read).await.unwrap_err();
+    let error = house
+        .intake
+        .deliver(0, now(), true, read)
+        .await
+        .unwrap_err();
     assert!(matches!(error, IntakeError::Ingest(_)), "{error}");
     assert!(house.stock().values().all(|count| *count == 5));
     let house = house.again(vec![taking("erp")], ShopRules::default()).await;
@@ -801,24 +1133,42 @@ async fn what_was_stated_and_did_not_reach_the_book_reaches_it_at_the_next_start
 #[tokio::test]
 async fn several_sources_and_words_for_one_sku_come_together() {
     let mapping = |rows: &[(&str, &str, u32)]| {
-        rows.iter().map(|(said, sku, pack)| ((*said).into(), (*sku).into(), *pack)).collect()
+        rows.iter()
+            .map(|(said, sku, pack)| ((*said).into(), (*sku).into(), *pack))
+            .collect()
     };
     let first = Taking {
         mapping: mapping(&[("bolt", "BOLT-1", 1), ("bolt", "BOLT-10", 10)]),
         ..taking("erp")
     };
-    let second = Taking { mapping: mapping(&[("болт", "BOLT-1", 1)]), ..taking("sheet") };
-    let rules = ShopRules { combine: Combine::Sum, ..ShopRules::default() };
+    let second = Taking {
+        mapping: mapping(&[("болт", "BOLT-1", 1)]),
+        ..taking("sheet")
+    };
+    let rules = ShopRules {
+        combine: Combine::Sum,
+        ..ShopRules::default()
+    };
     let house = House::new(vec![first, second], rules).await;
     house.deliver(0, vec![row("bolt", 57), row("NUT", 3)]).await;
     house.deliver(1, vec![row("болт", 4), row("NUT", 1)]).await;
-    assert_eq!(house.stock(), stock([("BOLT-1", 61), ("BOLT-10", 5), ("NUT", 4)]));
+    assert_eq!(
+        house.stock(),
+        stock([("BOLT-1", 61), ("BOLT-10", 5), ("NUT", 4)])
+    );
     let scope = Some(Scope::Delta);
     let delta = vec![
-        Taking { mapping: mapping(&[("bolt", "BOLT-10", 10)]), scope, ..taking("erp") },
+        Taking {
+            mapping: mapping(&[("bolt", "BOLT-10", 10)]),
+            scope,
+            ..taking("erp")
+        },
         taking("sheet"),
     ];
-    let rules = ShopRules { combine: Combine::Sum, ..ShopRules::default() };
+    let rules = ShopRules {
+        combine: Combine::Sum,
+        ..ShopRules::default()
+    };
     let house = house.again(delta, rules).await;
     house.deliver(0, vec![row("bolt", 99)]).await;
     assert_eq!(house.stock()["BOLT-10"], 9);
@@ -838,10 +1188,25 @@ async fn only_looking_changes_nothing_and_tells_everything() {
         };
         house.intake.deliver(0, now(), false, read).await.unwrap()
     };
-    let receipt = look(vec![row("S-0", 0), row("S-1", 7), row("S-2", 5), row("N", 1)]).await;
-    let Tally { new, changed, unchanged, zeroed, .. } = receipt.tally;
+    let receipt = look(vec![
+        row("S-0", 0),
+        row("S-1", 7),
+        row("S-2", 5),
+        row("N", 1),
+    ])
+    .await;
+    let Tally {
+        new,
+        changed,
+        unchanged,
+        zeroed,
+        ..
+    } = receipt.tally;
     assert_eq!((new, changed, unchanged, zeroed), (1, 3, 1, 2));
-    assert!(matches!(receipt.outcome, Outcome::Held(_)), "two of four would be a wipe");
+    assert!(
+        matches!(receipt.outcome, Outcome::Held(_)),
+        "two of four would be a wipe"
+    );
     assert_eq!(look(many(0..4, 4)).await.outcome, Outcome::Looked);
     assert_eq!((house.stock(), house.alarms()), (before, Vec::new()));
 }
@@ -875,8 +1240,16 @@ proptest! {
 
 async fn follow(acts: Vec<Act>) {
     // Nothing is ever held: what is asked here is whether everything arrives.
-    let limits = Limits { least_rows: 0.0, most_zeroed: 1.0, most_rejected: 1.0, repeats: None };
-    let settings = Taking { limits, ..zeroing() };
+    let limits = Limits {
+        least_rows: 0.0,
+        most_zeroed: 1.0,
+        most_rejected: 1.0,
+        repeats: None,
+    };
+    let settings = Taking {
+        limits,
+        ..zeroing()
+    };
     let mut house = House::new(vec![settings.clone()], ShopRules::default()).await;
     let mut model: BTreeMap<String, u32> = BTreeMap::new();
     let mut stated: Vec<String> = Vec::new();
@@ -887,7 +1260,10 @@ async fn follow(acts: Vec<Act>) {
                     .into_iter()
                     .map(|(sku, count)| (format!("S{sku}"), count.into()))
                     .collect();
-                let entries = rows.iter().map(|(sku, count)| row(sku, i64::from(*count))).collect();
+                let entries = rows
+                    .iter()
+                    .map(|(sku, count)| row(sku, i64::from(*count)))
+                    .collect();
                 house.deliver(0, entries).await;
                 // Gone is said once, of what was there the last time.
                 for sku in stated {
@@ -902,7 +1278,9 @@ async fn follow(acts: Vec<Act>) {
                 model.insert(sku, count.into());
             }
             Act::Restart => {
-                house = house.again(vec![settings.clone()], ShopRules::default()).await;
+                house = house
+                    .again(vec![settings.clone()], ShopRules::default())
+                    .await;
             }
         }
         assert_eq!(house.stock(), model);

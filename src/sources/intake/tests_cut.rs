@@ -43,7 +43,9 @@ fn snapshot(n: u32) -> Vec<Entry> {
 /// What is in stock after it.
 fn stock_of(n: u32) -> Stock {
     let absent = if n.is_multiple_of(2) { 10 } else { 0 };
-    (0..11).map(|sku| (format!("S-{sku}"), if sku == absent { 0 } else { n + 1 })).collect()
+    (0..11)
+        .map(|sku| (format!("S-{sku}"), if sku == absent { 0 } else { n + 1 }))
+        .collect()
 }
 
 fn nothing() -> Vec<Entry> {
@@ -76,7 +78,11 @@ impl House {
             Ok(None)
         };
         let delivered = drop_after(steps, self.intake.deliver(0, now(), true, read)).await;
-        assert_eq!(self.intake.standing(0).reading_since, None, "nobody reads it after {steps}");
+        assert_eq!(
+            self.intake.standing(0).reading_since,
+            None,
+            "nobody reads it after {steps}"
+        );
         delivered.map(|delivered| delivered.unwrap().outcome)
     }
 
@@ -94,7 +100,10 @@ impl House {
 
 /// The old and the new were both seen, so the cuts fell before and behind the swap.
 fn assert_both(seen: [u32; 2]) {
-    assert!(seen[0] > 3 && seen[1] > 0, "the cuts do not fall around the swap: {seen:?}");
+    assert!(
+        seen[0] > 3 && seen[1] > 0,
+        "the cuts do not fall around the swap: {seen:?}"
+    );
 }
 
 #[tokio::test]
@@ -107,7 +116,11 @@ async fn a_swap_that_is_killed_at_any_step_leaves_the_old_stock_or_the_new() {
         let ended = house.begin(steps, snapshot(n + 1)).await;
         house = house.reopened().await;
         let is_new = house.stock() == stock_of(n + 1);
-        assert!(is_new || house.stock() == stock_of(n), "{steps} steps: {:?}", house.stock());
+        assert!(
+            is_new || house.stock() == stock_of(n),
+            "{steps} steps: {:?}",
+            house.stock()
+        );
         seen[usize::from(is_new)] += 1;
         if ended.is_some() {
             assert!(is_new);
@@ -127,7 +140,11 @@ async fn a_caller_that_goes_away_at_any_step_leaves_the_old_stock_or_the_new() {
         let ended = house.begin(steps, snapshot(n + 1)).await;
         house.pay().await;
         let is_new = house.stock() == stock_of(n + 1);
-        assert!(is_new || house.stock() == stock_of(n), "{steps} steps: {:?}", house.stock());
+        assert!(
+            is_new || house.stock() == stock_of(n),
+            "{steps} steps: {:?}",
+            house.stock()
+        );
         seen[usize::from(is_new)] += 1;
         if ended.is_some() {
             return assert_both(seen);
@@ -138,7 +155,10 @@ async fn a_caller_that_goes_away_at_any_step_leaves_the_old_stock_or_the_new() {
 
 #[tokio::test]
 async fn changes_that_come_after_a_swap_was_cut_off_do_not_make_half_of_it_stay() {
-    let settings = Taking { scope: None, ..zeroing() };
+    let settings = Taking {
+        scope: None,
+        ..zeroing()
+    };
     let house = House::new(vec![settings], ShopRules::default()).await;
     let deliver = async |steps, scope, entries: Vec<Entry>| {
         let read = async |rows: &mut Rows| {
@@ -147,15 +167,23 @@ async fn changes_that_come_after_a_swap_was_cut_off_do_not_make_half_of_it_stay(
             }
             Ok(Some(scope))
         };
-        drop_after(steps, house.intake.deliver(0, now(), true, read)).await.map(Result::unwrap)
+        drop_after(steps, house.intake.deliver(0, now(), true, read))
+            .await
+            .map(Result::unwrap)
     };
-    deliver(MANY_STEPS, Scope::Snapshot, many(0..11, 1)).await.unwrap();
+    deliver(MANY_STEPS, Scope::Snapshot, many(0..11, 1))
+        .await
+        .unwrap();
     for steps in 0..MANY_STEPS {
         let n = 2 * (steps + 1);
-        deliver(MANY_STEPS, Scope::Snapshot, snapshot(n)).await.unwrap();
+        deliver(MANY_STEPS, Scope::Snapshot, snapshot(n))
+            .await
+            .unwrap();
         assert_eq!(house.stock(), stock_of(n));
         let ended = deliver(steps, Scope::Snapshot, snapshot(n + 1)).await;
-        deliver(MANY_STEPS, Scope::Delta, vec![row("S-5", 77_777)]).await.unwrap();
+        deliver(MANY_STEPS, Scope::Delta, vec![row("S-5", 77_777)])
+            .await
+            .unwrap();
         house.pay().await;
         let with_change = |mut stock: Stock| {
             stock.insert("S-5".to_owned(), 77_777);
@@ -165,10 +193,18 @@ async fn changes_that_come_after_a_swap_was_cut_off_do_not_make_half_of_it_stay(
         let (old, new) = (with_change(stock_of(n)), with_change(stock_of(n + 1)));
         assert!(found == old || found == new, "{steps} steps: {found:?}");
         // And what is explained is what is served: nothing that was stated is forgotten.
-        let steps_told = house.intake.explain(&Sku::parse("S-3").unwrap()).await.unwrap();
+        let steps_told = house
+            .intake
+            .explain(&Sku::parse("S-3").unwrap())
+            .await
+            .unwrap();
         let result = format!("result: {} as of", found["S-3"]);
         let last = steps_told.last().unwrap();
-        assert!(last.starts_with(&result), "{steps} steps: {} and {last}", found["S-3"]);
+        assert!(
+            last.starts_with(&result),
+            "{steps} steps: {} and {last}",
+            found["S-3"]
+        );
         if ended.is_some() {
             return;
         }
@@ -186,7 +222,11 @@ async fn a_swap_in_several_batches_is_made_good_at_the_next_start() {
         let ended = house.begin(steps, many(0..2_100, count + 1)).await;
         house = house.again(settings(), ShopRules::default()).await;
         let counts: std::collections::BTreeSet<u32> = house.stock().into_values().collect();
-        assert_eq!((counts.len(), house.stock().len()), (1, 2_100), "{steps} steps: {counts:?}");
+        assert_eq!(
+            (counts.len(), house.stock().len()),
+            (1, 2_100),
+            "{steps} steps: {counts:?}"
+        );
         count = counts.into_iter().next().unwrap().into();
         if ended.is_some() {
             return;
@@ -209,7 +249,10 @@ async fn a_doubtful_delivery_that_is_killed_at_any_step_is_held_or_was_never_the
             Err(IntakeError::NothingHeld(_)) => false,
             Err(error) => panic!("{steps} steps: {error}"),
         };
-        assert_eq!(house.stock(), if is_held { sold_out() } else { stock_of(n) });
+        assert_eq!(
+            house.stock(),
+            if is_held { sold_out() } else { stock_of(n) }
+        );
         seen[usize::from(is_held)] += 1;
         if ended.is_some() {
             assert!(is_held);
@@ -237,7 +280,11 @@ async fn a_word_that_is_cut_off_at_any_step_lets_all_through_or_nothing() {
                 house.pay().await;
             }
             let is_through = house.stock() == sold_out();
-            assert!(is_through || house.stock() == stock_of(n), "{steps}: {:?}", house.stock());
+            assert!(
+                is_through || house.stock() == stock_of(n),
+                "{steps}: {:?}",
+                house.stock()
+            );
             seen[usize::from(is_through)] += 1;
             if let Some(ended) = ended {
                 assert_eq!(ended.unwrap().outcome, Outcome::Taken);
@@ -285,15 +332,30 @@ fn commerceml() -> Vec<u8> {
 /// Reads a file and asserts that every row is one of the whole file's.
 fn read_prefix(format: Format, bytes: &[u8]) -> Result<u32, FormatError> {
     let mut rows = 0;
-    let ended = formats::read(format, &mut Cursor::new(bytes), &Reading::default(), &mut |entry| {
-        if let Entry::Row(Row { key: Key::Sku(sku), quantity, .. }) = entry {
-            assert_eq!(sku, format!("S-{rows}"), "cut at {}", bytes.len());
-            let count = quantity.map(|quantity| quantity.pieces());
-            assert_eq!(count, Some(i64::from(new_count(rows))), "cut at {}", bytes.len());
-            rows += 1;
-        }
-        Ok(())
-    });
+    let ended = formats::read(
+        format,
+        &mut Cursor::new(bytes),
+        &Reading::default(),
+        &mut |entry| {
+            if let Entry::Row(Row {
+                key: Key::Sku(sku),
+                quantity,
+                ..
+            }) = entry
+            {
+                assert_eq!(sku, format!("S-{rows}"), "cut at {}", bytes.len());
+                let count = quantity.map(|quantity| quantity.pieces());
+                assert_eq!(
+                    count,
+                    Some(i64::from(new_count(rows))),
+                    "cut at {}",
+                    bytes.len()
+                );
+                rows += 1;
+            }
+            Ok(())
+        },
+    );
     ended.map(|_| rows)
 }
 
@@ -307,11 +369,17 @@ fn lines_cut_at_any_byte_are_rows_of_the_whole_and_a_document_cut_anywhere_is_re
     }
     assert_eq!(read_prefix(Format::Csv, &lines).unwrap(), LINES);
     let document = commerceml();
-    for length in (0..document.len()).step_by(307).chain(document.len() - 40..document.len()) {
+    for length in (0..document.len())
+        .step_by(307)
+        .chain(document.len() - 40..document.len())
+    {
         let ended = read_prefix(Format::CommerceMl, &document[..length]);
         assert!(ended.is_err(), "cut at {length} of {}", document.len());
     }
-    assert_eq!(read_prefix(Format::CommerceMl, &document).unwrap(), PRODUCTS);
+    assert_eq!(
+        read_prefix(Format::CommerceMl, &document).unwrap(),
+        PRODUCTS
+    );
 }
 
 impl House {
@@ -337,17 +405,26 @@ impl House {
 
 #[tokio::test]
 async fn a_file_that_is_cut_makes_no_number_and_no_more_zeros_than_the_guard_allows() {
-    for (name, bytes, step) in
-        [("stock.csv", csv(PRODUCTS), 89), ("offers.xml", commerceml(), 3_001)]
-    {
+    for (name, bytes, step) in [
+        ("stock.csv", csv(PRODUCTS), 89),
+        ("offers.xml", commerceml(), 3_001),
+    ] {
         let house = House::new(vec![zeroing()], ShopRules::default()).await;
         let old: Stock = (0..PRODUCTS).map(|n| (format!("S-{n}"), 5)).collect();
-        let new: Stock = (0..PRODUCTS).map(|n| (format!("S-{n}"), new_count(n))).collect();
+        let new: Stock = (0..PRODUCTS)
+            .map(|n| (format!("S-{n}"), new_count(n)))
+            .collect();
         for length in (0..bytes.len()).step_by(step) {
             house.deliver(0, many(0..PRODUCTS.into(), 5)).await;
             let taken = house.deliver_file(name, &bytes[..length]).await;
             let found = house.stock();
-            if !matches!(&taken, Ok(Receipt { outcome: Outcome::Taken, .. })) {
+            if !matches!(
+                &taken,
+                Ok(Receipt {
+                    outcome: Outcome::Taken,
+                    ..
+                })
+            ) {
                 assert_eq!(found, old, "{name} cut at {length}: {taken:?}");
                 continue;
             }
@@ -355,10 +432,16 @@ async fn a_file_that_is_cut_makes_no_number_and_no_more_zeros_than_the_guard_all
             let zeros = found.values().filter(|count| **count == 0).count();
             assert!(zeros <= 60, "{name} cut at {length}: {zeros} zeros");
             for (sku, count) in &found {
-                assert!([0, 5, new[sku]].contains(count), "cut at {length}: {sku} is {count}");
+                assert!(
+                    [0, 5, new[sku]].contains(count),
+                    "cut at {length}: {sku} is {count}"
+                );
             }
         }
-        assert_eq!(house.deliver_file(name, &bytes).await.unwrap().outcome, Outcome::Taken);
+        assert_eq!(
+            house.deliver_file(name, &bytes).await.unwrap().outcome,
+            Outcome::Taken
+        );
         assert_eq!(house.stock(), new);
     }
 }
@@ -375,7 +458,11 @@ async fn a_delivery_whose_reader_gives_up_at_any_row_was_never_there() {
             }
             Err::<Completeness, _>("the line broke".to_owned())
         };
-        let error = house.intake.deliver(0, now(), true, read).await.unwrap_err();
+        let error = house
+            .intake
+            .deliver(0, now(), true, read)
+            .await
+            .unwrap_err();
         assert_eq!(error.to_string(), "the line broke");
         assert_eq!(house.stock(), before);
     }

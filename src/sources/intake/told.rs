@@ -160,14 +160,28 @@ impl ReadReport {
     /// A report of files, in the order in which they were read.
     #[must_use]
     pub fn of_files(completeness: Completeness, endings: Vec<Ending>) -> Self {
-        let shapes = endings.iter().map(|ending| Shape::from(&ending.shape)).collect();
-        let notices = endings.into_iter().flat_map(|ending| ending.notices).collect();
-        Self { completeness, shapes, notices }
+        let shapes = endings
+            .iter()
+            .map(|ending| Shape::from(&ending.shape))
+            .collect();
+        let notices = endings
+            .into_iter()
+            .flat_map(|ending| ending.notices)
+            .collect();
+        Self {
+            completeness,
+            shapes,
+            notices,
+        }
     }
 }
 
 impl<C: Into<Completeness>> From<C> for ReadReport {
     fn from(completeness: C) -> Self {
-        Self { completeness: completeness.into(), shapes: Vec::new(), notices: Vec::new() }
+        Self {
+            completeness: completeness.into(),
+            shapes: Vec::new(),
+            notices: Vec::new(),
+        }
     }
 }

@@ -44,11 +44,16 @@ impl View<'_> {
             let ours = |said: &&Said| {
                 said.source == seat.id && !is_aside && seat.taking.warehouses.has(&said.place)
             };
-            let is_there = group.iter().filter(ours).any(|said| said.absent_at.is_none());
+            let is_there = group
+                .iter()
+                .filter(ours)
+                .any(|said| said.absent_at.is_none());
             let counted = group.iter().filter(ours);
             let counted = counted.filter(|said| said.absent_at.is_none() || !is_there);
             for said in counted {
-                let Some(part) = self.part(source, said) else { continue };
+                let Some(part) = self.part(source, said) else {
+                    continue;
+                };
                 // Variants at one warehouse follow each other, and are one number there.
                 match parts.last_mut() {
                     Some(last) if !said.variant.is_empty() && is_same(last, &part) => {
@@ -87,7 +92,10 @@ impl View<'_> {
             // What was made of a source that has no say any more must not outlive it: what the
             // sources stated of the SKU last, all of them, is the date of what was made of it.
             let absent = |said: &Said| said.absent_at.and_then(Instant::from_micros);
-            let latest = group.iter().filter_map(|said| self.since(said).max(absent(said))).max();
+            let latest = group
+                .iter()
+                .filter_map(|said| self.since(said).max(absent(said)))
+                .max();
             result.at = latest.map_or(result.at, |latest| latest.max(result.at));
         }
         Some((sku, result))

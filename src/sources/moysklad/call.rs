@@ -66,7 +66,11 @@ impl MoySklad {
         };
         let (status, fields) = (response.status().as_u16(), response.headers().clone());
         match read_answer(response, MAX_ANSWER_BYTES).await {
-            Ok(bytes) => Outcome::Answer { status, body: Packed::new(bytes, &fields), fields },
+            Ok(bytes) => Outcome::Answer {
+                status,
+                body: Packed::new(bytes, &fields),
+                fields,
+            },
             Err(AnswerCut::TooLarge { .. }) => Outcome::TooLarge,
             Err(cut @ AnswerCut::Transport(_)) => Outcome::Nothing(causes(&cut)),
         }
@@ -75,7 +79,11 @@ impl MoySklad {
 
 /// How a request ended.
 enum Outcome {
-    Answer { status: u16, fields: HeaderMap, body: Packed },
+    Answer {
+        status: u16,
+        fields: HeaderMap,
+        body: Packed,
+    },
     TooLarge,
     Nothing(String),
 }
@@ -92,7 +100,11 @@ fn judge(outcome: Outcome, tries: u32) -> Verdict {
     // 2, 4, 8 and 16 seconds.
     let growing = Duration::from_secs(1 << tries.min(5));
     let (status, fields, body) = match outcome {
-        Outcome::Answer { status, fields, body } => (status, fields, body),
+        Outcome::Answer {
+            status,
+            fields,
+            body,
+        } => (status, fields, body),
         Outcome::TooLarge => return Verdict::Fail(MoySkladError::TooLarge),
         Outcome::Nothing(_) if again => return Verdict::Wait(growing),
         Outcome::Nothing(reason) => return Verdict::Fail(MoySkladError::Unreachable(reason)),
@@ -101,9 +113,15 @@ fn judge(outcome: Outcome, tries: u32) -> Verdict {
         200..=299 => Verdict::Take(body),
         429 if again => Verdict::Wait(asked_wait(&fields).unwrap_or(LIMITED_PAUSE)),
         429 => Verdict::Fail(MoySkladError::Limited),
-        401 | 403 => Verdict::Fail(MoySkladError::Denied { status, said: body.said() }),
+        401 | 403 => Verdict::Fail(MoySkladError::Denied {
+            status,
+            said: body.said(),
+        }),
         500..=599 if again => Verdict::Wait(growing),
-        _ => Verdict::Fail(MoySkladError::Refused { status, said: body.said() }),
+        _ => Verdict::Fail(MoySkladError::Refused {
+            status,
+            said: body.said(),
+        }),
     }
 }
 
@@ -127,10 +145,15 @@ pub(super) struct Packed {
 
 impl Packed {
     fn new(bytes: Bytes, fields: &HeaderMap) -> Self {
-        let coding = fields
-            .get(CONTENT_ENCODING)
-            .map(|value| String::from_utf8_lossy(value.as_bytes()).trim().to_ascii_lowercase());
-        Self { bytes, coding: coding.filter(|coding| !coding.is_empty() && coding != "identity") }
+        let coding = fields.get(CONTENT_ENCODING).map(|value| {
+            String::from_utf8_lossy(value.as_bytes())
+                .trim()
+                .to_ascii_lowercase()
+        });
+        Self {
+            bytes,
+            coding: coding.filter(|coding| !coding.is_empty() && coding != "identity"),
+        }
     }
 
     /// The body, unpacked as it is read, no further than the limit.
@@ -144,7 +167,10 @@ impl Packed {
                 return Err(MoySkladError::Broken(reason));
             }
         };
-        Ok(BufReader::new(Capped { inner: read, left: limit }))
+        Ok(BufReader::new(Capped {
+            inner: read,
+            left: limit,
+        }))
     }
 
     /// What the service says of an error, shortly.
@@ -163,7 +189,11 @@ impl Packed {
         );
         let words: Vec<_> = said.split_whitespace().take(SHOWN).collect();
         let said: String = words.join(" ").chars().take(SHOWN).collect();
-        if said.is_empty() { "no more is said".to_owned() } else { said }
+        if said.is_empty() {
+            "no more is said".to_owned()
+        } else {
+            said
+        }
     }
 }
 
@@ -198,7 +228,10 @@ struct Capped<R> {
 impl<R: Read> Read for Capped<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
-        self.left = self.left.checked_sub(read).ok_or(io::ErrorKind::FileTooLarge)?;
+        self.left = self
+            .left
+            .checked_sub(read)
+            .ok_or(io::ErrorKind::FileTooLarge)?;
         Ok(read)
     }
 }
@@ -213,7 +246,10 @@ mod tests {
     use super::*;
 
     fn fields(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect()
     }
 
     fn gzip(bytes: &[u8]) -> Bytes {
@@ -224,7 +260,14 @@ mod tests {
 
     fn verdict(status: u16, headers: &[(&'static str, &'static str)], tries: u32) -> String {
         let body = Packed::new(Bytes::from_static(b"no\n json"), &fields(&[]));
-        match judge(Outcome::Answer { status, fields: fields(headers), body }, tries) {
+        match judge(
+            Outcome::Answer {
+                status,
+                fields: fields(headers),
+                body,
+            },
+            tries,
+        ) {
             Verdict::Take(_) => "take".to_owned(),
             Verdict::Wait(pause) => format!("wait {} ms", pause.as_millis()),
             Verdict::Fail(error) => error.to_string(),
@@ -234,8 +277,14 @@ mod tests {
     #[test]
     fn a_limit_is_waited_out_as_long_as_asked_and_no_longer_than_a_minute() {
         for (headers, wait) in [
-            (&[("x-lognex-retry-after", "2500"), ("retry-after", "9")][..], "wait 2500 ms"),
-            (&[("x-lognex-retry-after", "0"), ("retry-after", "9")], "wait 9000 ms"),
+            (
+                &[("x-lognex-retry-after", "2500"), ("retry-after", "9")][..],
+                "wait 2500 ms",
+            ),
+            (
+                &[("x-lognex-retry-after", "0"), ("retry-after", "9")],
+                "wait 9000 ms",
+            ),
             (&[("x-lognex-retry-timeinterval", "3000")], "wait 3000 ms"),
             (&[("x-lognex-retry-timeinterval", "soon")], "wait 3000 ms"),
             (&[("x-lognex-retry-after", "86400000")], "wait 60000 ms"),
@@ -244,7 +293,10 @@ mod tests {
         ] {
             assert_eq!(verdict(429, headers, 1), wait, "{headers:?}");
         }
-        assert_eq!(verdict(429, &[], MAX_TRIES), "moysklad limited a request 5 times");
+        assert_eq!(
+            verdict(429, &[], MAX_TRIES),
+            "moysklad limited a request 5 times"
+        );
     }
 
     #[test]
@@ -259,7 +311,10 @@ mod tests {
         assert_eq!(verdict(403, &[], 1), denied);
         let gone = |tries| judge(Outcome::Nothing("reset".to_owned()), tries);
         assert!(matches!(gone(1), Verdict::Wait(_)));
-        assert!(matches!(gone(5), Verdict::Fail(MoySkladError::Unreachable(_))));
+        assert!(matches!(
+            gone(5),
+            Verdict::Fail(MoySkladError::Unreachable(_))
+        ));
     }
 
     #[test]
@@ -273,7 +328,10 @@ mod tests {
         assert_eq!(packed.said(), said);
         let long = Packed::new(vec![b'a'; 1_000_000].into(), &fields(&[]));
         assert_eq!(long.said().len(), SHOWN);
-        assert_eq!(Packed::new(Bytes::new(), &fields(&[])).said(), "no more is said");
+        assert_eq!(
+            Packed::new(Bytes::new(), &fields(&[])).said(),
+            "no more is said"
+        );
     }
 
     #[test]

@@ -11,7 +11,9 @@ use crate::sources::row::{Entry, Reading};
 /// Reads a page of the assortment, then a report about the stock of what is on it.
 pub fn read(page: &[u8], report: &[u8], reading: &Reading) -> Vec<Entry> {
     let field = SkuField::Article;
-    let Ok(page) = read_page(page, field, reading) else { return Vec::new() };
+    let Ok(page) = read_page(page, field, reading) else {
+        return Vec::new();
+    };
     let mut catalogue = Catalogue::default();
     if catalogue.add(page).is_err() {
         return Vec::new();
@@ -22,7 +24,10 @@ pub fn read(page: &[u8], report: &[u8], reading: &Reading) -> Vec<Entry> {
     let about = Report::new((StockType::Free, Stores::Total), Arc::new(parts), reading);
     let mut hidden = HiddenStock::of_field(field);
     let _may_be_broken = about.hidden(report, &mut hidden);
-    let about = Report { hidden: Arc::new(hidden), ..about };
+    let about = Report {
+        hidden: Arc::new(hidden),
+        ..about
+    };
     let _may_be_broken = about.read(report, &mut articles, &mut |entry| {
         entries.push(entry);
         Ok(())

@@ -123,7 +123,9 @@ impl StockType {
     /// The one of that name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::Free, Self::Available, Self::Physical].into_iter().find(|it| it.name() == name)
+        [Self::Free, Self::Available, Self::Physical]
+            .into_iter()
+            .find(|it| it.name() == name)
     }
 }
 
@@ -332,23 +334,35 @@ impl MoySklad {
         let mut summary = Summary::default();
         let mut articles = self.assortment(reading, true, &mut summary, rows).await?;
         let report = self.report(reading);
-        let body = self.get(&self.report_path("include=zeroLines", &[])).await?;
+        let body = self
+            .get(&self.report_path("include=zeroLines", &[]))
+            .await?;
         self.hidden = Arc::new(self.hidden_in(&report, &body).await?);
-        let report = Report { hidden: Arc::clone(&self.hidden), ..report };
+        let report = Report {
+            hidden: Arc::clone(&self.hidden),
+            ..report
+        };
         summary.left_out = hand_on(report, body, &mut articles, &mut summary, rows).await?;
         let missing = articles.missing();
         if !articles.has_numbers() && !missing.ids.is_empty() {
             let (products, field) = (missing.ids.len(), self.config.sku_field.name());
             return Err(MoySkladError::NoStock { products, field });
         }
-        let asked = if missing.ids.len() > MAX_ASKED_AGAIN { &[][..] } else { &missing.ids };
-        self.ask_for(asked, reading, &mut articles, &mut summary, rows).await?;
+        let asked = if missing.ids.len() > MAX_ASKED_AGAIN {
+            &[][..]
+        } else {
+            &missing.ids
+        };
+        self.ask_for(asked, reading, &mut articles, &mut summary, rows)
+            .await?;
         let stores = match &self.config.stores {
             Stores::Total => &[][..],
             Stores::Named(stores) => stores,
         };
-        let unstated: Vec<Entry> =
-            articles.unstated(stores).chain(self.hidden.without_row(&articles)).collect();
+        let unstated: Vec<Entry> = articles
+            .unstated(stores)
+            .chain(self.hidden.without_row(&articles))
+            .collect();
         for entry in unstated {
             summary.note(&entry);
             rows.put(entry).await?;
@@ -357,7 +371,11 @@ impl MoySklad {
         summary.notices.extend(self.hidden.notice());
         summary.notices.extend(kits_notice(still.kits));
         summary.notices.extend(missing_notice(still.ids.len()));
-        let asked = if still.ids.len() > MAX_ASKED_AGAIN { &[][..] } else { &still.ids };
+        let asked = if still.ids.len() > MAX_ASKED_AGAIN {
+            &[][..]
+        } else {
+            &still.ids
+        };
         self.missing_after = articles.only(asked);
         rows.flush().await?;
         Ok(summary)
@@ -393,7 +411,8 @@ impl MoySklad {
         }
         let mut missing = self.missing.clone();
         let ids = missing.ids();
-        self.ask_for(&ids, reading, &mut missing, &mut summary, rows).await?;
+        self.ask_for(&ids, reading, &mut missing, &mut summary, rows)
+            .await?;
         self.missing_after = missing.still_missing();
         // Of two numbers of one product that which was asked for later holds.
         rows.put(Entry::NextPart).await?;
@@ -403,7 +422,10 @@ impl MoySklad {
         let mut hidden = HiddenStock::clone(&self.hidden);
         hidden.merge(later);
         self.hidden = Arc::new(hidden);
-        let report = Report { hidden: Arc::clone(&self.hidden), ..report };
+        let report = Report {
+            hidden: Arc::clone(&self.hidden),
+            ..report
+        };
         summary.left_out = hand_on(report, body, &mut articles, &mut summary, rows).await?;
         rows.flush().await?;
         Ok(summary)
@@ -467,7 +489,11 @@ impl MoySklad {
                 ("bystore", "&withRecalculate=true", filter)
             }
         };
-        let query = if query.is_empty() { String::new() } else { format!("&{query}") };
+        let query = if query.is_empty() {
+            String::new()
+        } else {
+            format!("&{query}")
+        };
         let mut path = format!("report/stock/{report}/current?stockType={name}{query}{more}");
         let filter = [stores, products].concat().join(";");
         if !filter.is_empty() {
@@ -539,7 +565,9 @@ impl MoySklad {
         reading: &Reading,
         articles: &mut Articles,
     ) -> Result<Vec<Entry>, MoySkladError> {
-        let body = self.get(&self.report_path("include=zeroLines", ids)).await?;
+        let body = self
+            .get(&self.report_path("include=zeroLines", ids))
+            .await?;
         let report = Report {
             hidden: Arc::clone(&self.hidden),
             only: Some(ids.iter().cloned().collect()),
@@ -674,7 +702,10 @@ mod tests {
         let router = Router::new().fallback(async move |request: Request| {
             assert_eq!(request.headers()["accept-encoding"], "gzip");
             let access = request.headers()["authorization"].to_str().unwrap();
-            assert!(["Bearer canary", "Basic YWRtaW46Y2FuYXJ5"].contains(&access), "{access}");
+            assert!(
+                ["Bearer canary", "Basic YWRtaW46Y2FuYXJ5"].contains(&access),
+                "{access}"
+            );
             let uri = request.uri().to_string();
             let uri = percent_decode_str(&uri).decode_utf8().unwrap().into_owned();
             let before = {
@@ -696,7 +727,11 @@ mod tests {
     fn moysklad(server: &Scripted, stores: Stores) -> MoySklad {
         let access = Access::Token(Secret::new("canary"));
         let base_url = format!("{}/api/", server.url);
-        let config = Config { base_url, stores, ..Config::new(access) };
+        let config = Config {
+            base_url,
+            stores,
+            ..Config::new(access)
+        };
         MoySklad::new(plain_client(), config)
     }
 
@@ -733,10 +768,26 @@ mod tests {
         let (server, asked) = service(Arc::new(|_, uri| two_pages(uri))).await;
         let before = Instant::now();
         let (summary, entries) = full(&mut moysklad(&server, Stores::Total)).await;
-        assert_eq!(summary.unwrap(), Summary { articles: 2, rows: 2, ..Summary::default() });
-        let article = |id: &str, sku: &str| Entry::Article { id: id.into(), sku: sku.into() };
+        assert_eq!(
+            summary.unwrap(),
+            Summary {
+                articles: 2,
+                rows: 2,
+                ..Summary::default()
+            }
+        );
+        let article = |id: &str, sku: &str| Entry::Article {
+            id: id.into(),
+            sku: sku.into(),
+        };
         assert_eq!(entries[..2], [article("a", "SKU-A"), article("b", "SKU-B")]);
-        let Entry::Row(Row { line: 1, key, place: None, quantity: Some(four), .. }) = &entries[2]
+        let Entry::Row(Row {
+            line: 1,
+            key,
+            place: None,
+            quantity: Some(four),
+            ..
+        }) = &entries[2]
         else {
             panic!("{entries:?}")
         };
@@ -774,13 +825,23 @@ mod tests {
             )
         }))
         .await;
-        let mut moysklad = moysklad(&server, Stores::Named(vec!["s1".to_owned(), "s2".to_owned()]));
+        let mut moysklad = moysklad(
+            &server,
+            Stores::Named(vec!["s1".to_owned(), "s2".to_owned()]),
+        );
         moysklad.config.stock_type = StockType::Physical;
-        moysklad.config.access =
-            Access::Password { login: "admin".to_owned(), password: Secret::new("canary") };
+        moysklad.config.access = Access::Password {
+            login: "admin".to_owned(),
+            password: Secret::new("canary"),
+        };
         let (summary, entries) = full(&mut moysklad).await;
         let summary = summary.unwrap();
-        let counts = (summary.articles, summary.nameless, summary.rows, summary.left_out);
+        let counts = (
+            summary.articles,
+            summary.nameless,
+            summary.rows,
+            summary.left_out,
+        );
         assert_eq!((counts, summary.faults), ((3, 3, 2, 2), 2));
         // The kettle and the rope are in use and not in the report.
         assert_eq!(summary.unstated, 2);
@@ -799,11 +860,17 @@ mod tests {
             .collect();
         let id = |id: &str| Key::Id(id.to_owned());
         // One that no page told of may be known from an earlier delivery.
-        let expected = [(id("archived-and-alone"), "s1".into()), (id("unheard-of"), "s2".into())];
+        let expected = [
+            (id("archived-and-alone"), "s1".into()),
+            (id("unheard-of"), "s2".into()),
+        ];
         assert_eq!(rows, expected);
         let filter = "&include=zeroLines&withRecalculate=true&filter=storeId=s1;storeId=s2";
         let report = format!("/api/report/stock/bystore/current?stockType=stock{filter}");
-        let ids = ["12345678-279c-aaeb-0a80-00d6001f847c", "12345678-5838-aaeb-0a80-003a003ef439"];
+        let ids = [
+            "12345678-279c-aaeb-0a80-00d6001f847c",
+            "12345678-5838-aaeb-0a80-003a003ef439",
+        ];
         let again = format!("{report};assortmentId={};assortmentId={}", ids[0], ids[1]);
         assert_eq!(asked.lock().unwrap()[1..], [report, again]);
     }
@@ -880,7 +947,10 @@ mod tests {
         assert_eq!((summary.unwrap().rows, entries.len()), (2, 2));
         let query = "stockType=freeStock&changedSince=2026-11-22 23:54:30";
         let asked = asked.lock().unwrap();
-        assert_eq!(asked[3..], [format!("/api/report/stock/all/current?{query}")]);
+        assert_eq!(
+            asked[3..],
+            [format!("/api/report/stock/all/current?{query}")]
+        );
     }
 
     async fn changed(moysklad: &mut MoySklad) -> (Result<Summary, MoySkladError>, Vec<Entry>) {
@@ -888,7 +958,9 @@ mod tests {
         let reader = async move {
             let since = "2026-11-22T20:59:30Z".parse().unwrap();
             let now = "2026-11-22T21:30:00Z".parse().unwrap();
-            moysklad.changes(since, now, &Reading::default(), &mut rows).await
+            moysklad
+                .changes(since, now, &Reading::default(), &mut rows)
+                .await
         };
         let stage = async move {
             let mut all = Vec::new();
@@ -906,22 +978,36 @@ mod tests {
             json!({ "meta": { "size": products.as_array().unwrap().len() }, "rows": products });
         let (page, reports) = (
             page.to_string(),
-            Mutex::new(reports.iter().rev().map(|it| (*it).to_owned()).collect::<Vec<_>>()),
+            Mutex::new(
+                reports
+                    .iter()
+                    .rev()
+                    .map(|it| (*it).to_owned())
+                    .collect::<Vec<_>>(),
+            ),
         );
         Arc::new(move |_, uri| {
             if uri.contains("/entity/assortment") {
                 return gzip(&page);
             }
-            gzip(&reports.lock().unwrap().pop().expect("no more reports were expected"))
+            gzip(
+                &reports
+                    .lock()
+                    .unwrap()
+                    .pop()
+                    .expect("no more reports were expected"),
+            )
         })
     }
 
     /// Each row of stock: the id, and the quantity if it has one.
     fn rows_of(entries: &[Entry]) -> Vec<(String, Option<String>)> {
         let row = |entry: &Entry| match entry {
-            Entry::Row(Row { key: Key::Id(id), quantity, .. }) => {
-                Some((id.clone(), quantity.map(|quantity| quantity.to_string())))
-            }
+            Entry::Row(Row {
+                key: Key::Id(id),
+                quantity,
+                ..
+            }) => Some((id.clone(), quantity.map(|quantity| quantity.to_string()))),
             _other => None,
         };
         let mut rows: Vec<_> = entries.iter().filter_map(row).collect();
@@ -951,11 +1037,18 @@ mod tests {
         let mut moysklad = moysklad(&server, Stores::Total);
         let (summary, entries) = full(&mut moysklad).await;
         let summary = summary.unwrap();
-        let expected =
-            [stated("a", Some("4")), stated("b", Some("7")), stated("c", None), stated("s", None)];
+        let expected = [
+            stated("a", Some("4")),
+            stated("b", Some("7")),
+            stated("c", None),
+            stated("s", None),
+        ];
         assert_eq!(rows_of(&entries), expected);
         assert_eq!(summary.unstated, 2);
-        assert!(summary.notices[0].starts_with("1 products are in the assortment"), "{summary:?}");
+        assert!(
+            summary.notices[0].starts_with("1 products are in the assortment"),
+            "{summary:?}"
+        );
         let last = asked.lock().unwrap().pop().unwrap();
         let filter = "include=zeroLines&filter=assortmentId=b;assortmentId=c";
         assert!(last.ends_with(filter), "{last}");
@@ -978,14 +1071,24 @@ mod tests {
         assert_eq!(rows_of(&entries), expected);
         let notices = summary.unwrap().notices;
         let told = "moysklad did not answer about 2 products that its report leaves out";
-        assert!(notices.iter().any(|notice| notice.starts_with(told)), "{notices:?}");
+        assert!(
+            notices.iter().any(|notice| notice.starts_with(told)),
+            "{notices:?}"
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_was_left_out_is_asked_for_until_its_number_is_accepted() {
         let products = json!([{ "id": "a", "article": "A" }, { "id": "b", "article": "B" }]);
         let number = r#"[{"assortmentId":"b","freeStock":7}]"#;
-        let reports = [r#"[{"assortmentId":"a","freeStock":4}]"#, "[]", number, "[]", number, "[]"];
+        let reports = [
+            r#"[{"assortmentId":"a","freeStock":4}]"#,
+            "[]",
+            number,
+            "[]",
+            number,
+            "[]",
+        ];
         let (server, asked) = service(shop(&products, &reports)).await;
         let mut moysklad = moysklad(&server, Stores::Total);
         full(&mut moysklad).await.0.unwrap();
@@ -1037,14 +1140,20 @@ mod tests {
         let stores = Stores::Named(["s1", "s2"].map(str::to_owned).to_vec());
         let (_, entries) = full(&mut moysklad(&server, stores)).await;
         let rows = entries.iter().filter_map(|entry| match entry {
-            Entry::Row(row) => {
-                Some((row.place.clone().unwrap(), row.quantity.map(|it| it.pieces())))
-            }
+            Entry::Row(row) => Some((
+                row.place.clone().unwrap(),
+                row.quantity.map(|it| it.pieces()),
+            )),
             _other => None,
         });
         let rows: Vec<_> = rows.collect();
         let at = |store: &str, quantity| (store.to_owned(), quantity);
-        let expected = [at("s1", Some(4)), at("s1", Some(0)), at("s2", Some(6)), at("s2", None)];
+        let expected = [
+            at("s1", Some(4)),
+            at("s1", Some(0)),
+            at("s2", Some(6)),
+            at("s2", None),
+        ];
         assert_eq!(rows, expected);
     }
 
@@ -1055,7 +1164,10 @@ mod tests {
             let (server, _) = service(shop(&products, &[report])).await;
             let (read, _) = full(&mut moysklad(&server, Stores::Total)).await;
             let error = read.unwrap_err().to_string();
-            assert!(error.contains("no stock of any of 2 products with article"), "{error}");
+            assert!(
+                error.contains("no stock of any of 2 products with article"),
+                "{error}"
+            );
         }
         // Where no product has a SKU, the report has nothing to say.
         let nameless = json!([{ "id": "a" }]);
@@ -1100,7 +1212,10 @@ mod tests {
             query("2026-11-21T12:06:00Z").unwrap(),
             "changedSince=2026%2D11%2D21%2015%3A01%3A00"
         );
-        assert!(matches!(query("2026-11-21T12:05:59Z"), Err(MoySkladError::TooLongAgo(_))));
+        assert!(matches!(
+            query("2026-11-21T12:05:59Z"),
+            Err(MoySkladError::TooLongAgo(_))
+        ));
         assert_eq!(
             query("2027-01-01T00:00:00Z").unwrap(),
             "changedSince=2026%2D11%2D22%2014%3A55%3A00"
@@ -1123,7 +1238,10 @@ mod tests {
         let reader = moysklad.full(&reading, &mut rows);
         let stage = async move { stage.recv().await.unwrap().len() };
         let (read, first) = future::join(reader, stage).await;
-        assert!(matches!(read, Err(MoySkladError::GivenUp(GivenUp))), "{read:?}");
+        assert!(
+            matches!(read, Err(MoySkladError::GivenUp(GivenUp))),
+            "{read:?}"
+        );
         assert_eq!(first, 1_000);
     }
 

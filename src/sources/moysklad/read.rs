@@ -112,7 +112,10 @@ pub(super) fn read_page(
     let read = |row: Box<RawValue>| {
         read_product(row.get(), field, reading).map_err(|reason| (row.get().to_owned(), reason))
     };
-    Ok(Page { size: page.meta.0.size, products: page.rows.into_iter().map(read).collect() })
+    Ok(Page {
+        size: page.meta.0.size,
+        products: page.rows.into_iter().map(read).collect(),
+    })
 }
 
 fn read_product(json: &str, field: SkuField, reading: &Reading) -> Result<Product, String> {
@@ -123,7 +126,9 @@ fn read_product(json: &str, field: SkuField, reading: &Reading) -> Result<Produc
         Some(id) => Some(id.0.as_ref()),
         None => last,
     };
-    let id = id.filter(|id| !id.is_empty()).ok_or("the product has neither id nor href")?;
+    let id = id
+        .filter(|id| !id.is_empty())
+        .ok_or("the product has neither id nor href")?;
     let named_kind = wire.meta.as_ref().and_then(|meta| meta.kind.as_ref());
     let kind = PartKind::of(named_kind.map(|Text(kind)| kind.as_ref()).or(segment));
     let raw = match field {
@@ -144,10 +149,23 @@ fn read_product(json: &str, field: SkuField, reading: &Reading) -> Result<Produc
         }
     }
     let link = |link: &WireLink<'_>| {
-        link.meta.as_ref().and_then(|meta| meta.segments().1.map(str::to_owned))
+        link.meta
+            .as_ref()
+            .and_then(|meta| meta.segments().1.map(str::to_owned))
     };
-    let parent = wire.product.as_ref().and_then(link).or(wire.assortment.as_ref().and_then(link));
-    Ok(Product { id: id.to_owned(), sku, problem, is_archived: wire.archived, kind, parent })
+    let parent = wire
+        .product
+        .as_ref()
+        .and_then(link)
+        .or(wire.assortment.as_ref().and_then(link));
+    Ok(Product {
+        id: id.to_owned(),
+        sku,
+        problem,
+        is_archived: wire.archived,
+        kind,
+        parent,
+    })
 }
 
 /// What the pages so far have told.
@@ -179,7 +197,8 @@ impl Catalogue {
                 Ok(product) => self.add_product(line, product),
                 Err((text, reason)) => {
                     is_news = true;
-                    self.entries.push(Entry::Rejected(Fault::new(line, &text, reason)));
+                    self.entries
+                        .push(Entry::Rejected(Fault::new(line, &text, reason)));
                 }
             }
         }
@@ -193,7 +212,14 @@ impl Catalogue {
     }
 
     fn add_product(&mut self, line: u64, product: Product) {
-        let Product { id, sku, problem, is_archived, kind, parent } = product;
+        let Product {
+            id,
+            sku,
+            problem,
+            is_archived,
+            kind,
+            parent,
+        } = product;
         // Told twice if the assortment changed between two pages.
         if !self.ids.insert(id.clone()) {
             return;
@@ -215,7 +241,10 @@ impl Catalogue {
             Some(sku) => {
                 if !self.skus.insert(sku.clone()) {
                     let reason = format!("sku '{sku}' is that of two products in use");
-                    let fault = Fault { sku: Some(sku.clone()), ..Fault::new(line, &id, reason) };
+                    let fault = Fault {
+                        sku: Some(sku.clone()),
+                        ..Fault::new(line, &id, reason)
+                    };
                     self.entries.push(Entry::Suspicious(fault));
                 }
                 self.articles.add(&id, &sku, line, Some(kind));
@@ -240,7 +269,10 @@ impl Catalogue {
             }
             if !archived.insert(sku.clone()) {
                 let reason = format!("sku '{sku}' is that of two archived products");
-                let fault = Fault { sku: Some(sku.clone()), ..Fault::new(line, &id, reason) };
+                let fault = Fault {
+                    sku: Some(sku.clone()),
+                    ..Fault::new(line, &id, reason)
+                };
                 entries.push(Entry::Suspicious(fault));
             }
             self.articles.add(&id, &sku, line, None);
@@ -259,7 +291,10 @@ impl Catalogue {
             for _ in 0..MAX_LINKS {
                 match whole {
                     Some(id) if self.articles.sku(id).is_none() => {
-                        whole = self.parents.get(id).and_then(|(parent, _)| parent.as_deref());
+                        whole = self
+                            .parents
+                            .get(id)
+                            .and_then(|(parent, _)| parent.as_deref());
                     }
                     Some(_) | None => break,
                 }
@@ -268,7 +303,13 @@ impl Catalogue {
             let whole = whole.map(|(id, sku)| (id.to_owned(), sku.to_owned()));
             parts.insert(id.clone(), Part { whole, kind: *kind });
         }
-        (self.articles, Parts { nameless: self.nameless, parts })
+        (
+            self.articles,
+            Parts {
+                nameless: self.nameless,
+                parts,
+            },
+        )
     }
 }
 
@@ -316,7 +357,11 @@ enum Found {
     /// None of ours.
     LeftOut,
     /// Of a product, by its id: how much there is, or why that cannot be taken.
-    Stock { id: String, store: Option<String>, entry: Entry },
+    Stock {
+        id: String,
+        store: Option<String>,
+        entry: Entry,
+    },
     /// Of a product whose stock is being recalculated.
     Recalculating,
     /// A row that names no product.
@@ -331,9 +376,19 @@ impl Report {
     ) -> Self {
         // Numbers are literals: their mark is the point, whatever a setting says of texts. One that
         // is empty is being recalculated, and no zero.
-        let reading =
-            Reading { decimal: Some(DecimalMark::Point), zeroes_empties: false, ..reading.clone() };
-        Self { stock_type, stores, parts, hidden: Arc::default(), only: None, reading }
+        let reading = Reading {
+            decimal: Some(DecimalMark::Point),
+            zeroes_empties: false,
+            ..reading.clone()
+        };
+        Self {
+            stock_type,
+            stores,
+            parts,
+            hidden: Arc::default(),
+            only: None,
+            reading,
+        }
     }
 
     /// Reads a report row by row; tells how many were left out. What it states of a product is
@@ -376,8 +431,11 @@ impl Report {
         body: impl io::Read,
         found: &mut HiddenStock,
     ) -> Result<(), MoySkladError> {
-        let lenient =
-            Reading { floors_fractions: true, zeroes_negatives: true, ..self.reading.clone() };
+        let lenient = Reading {
+            floors_fractions: true,
+            zeroes_negatives: true,
+            ..self.reading.clone()
+        };
         each_row(body, &mut |_, json| {
             let Ok(Object(row)) = serde_json::from_str::<Object<WireRow<'_>>>(json) else {
                 return Ok(());
@@ -403,7 +461,9 @@ impl Report {
             StockType::Physical => row.stock,
         };
         let is_valid = row.is_valid.map(RawValue::get) != Some("false");
-        stock.map(RawValue::get).filter(|json| is_valid && *json != "null")
+        stock
+            .map(RawValue::get)
+            .filter(|json| is_valid && *json != "null")
     }
 
     fn is_of_named_store(&self, store: Option<&str>) -> bool {
@@ -419,7 +479,10 @@ impl Report {
     fn bit(&self, store: Option<&str>) -> u128 {
         match (&self.stores, store) {
             (Stores::Named(stores), Some(store)) => {
-                let at = stores.iter().position(|known| known == store).unwrap_or_default();
+                let at = stores
+                    .iter()
+                    .position(|known| known == store)
+                    .unwrap_or_default();
                 store_bit(at)
             }
             (Stores::Named(_), None) | (Stores::Total, _) => store_bit(0),
@@ -439,7 +502,10 @@ impl Report {
             let reason = "the row has no assortmentId";
             return Found::Broken(Entry::Rejected(Fault::new(line, json, reason)));
         };
-        let is_asked = self.only.as_ref().is_none_or(|only| only.contains(id.as_ref()));
+        let is_asked = self
+            .only
+            .as_ref()
+            .is_none_or(|only| only.contains(id.as_ref()));
         let store = row.store_id.as_ref().map(|Text(store)| store.as_ref());
         if !is_asked || self.parts.nameless.contains(id.as_ref()) || !self.is_of_named_store(store)
         {
@@ -456,15 +522,30 @@ impl Report {
             (Some(_), Some(stock)) => match self.reading.quantity(&plain(stock)) {
                 Ok(quantity) => {
                     let (key, place) = (Key::Id(id.to_string()), store.map(str::to_owned));
-                    let row = Row { line, key, place, quantity, reserve: None, at: None };
+                    let row = Row {
+                        line,
+                        key,
+                        place,
+                        quantity,
+                        reserve: None,
+                        at: None,
+                    };
                     let store = row.place.clone();
-                    return Found::Stock { id: id.to_string(), store, entry: Entry::Row(row) };
+                    return Found::Stock {
+                        id: id.to_string(),
+                        store,
+                        entry: Entry::Row(row),
+                    };
                 }
                 Err(rule) => rule.into(),
             },
         };
         let entry = problem.into_entry(line, json, articles.sku(id).map(str::to_owned));
-        Found::Stock { id: id.to_string(), store: store.map(str::to_owned), entry }
+        Found::Stock {
+            id: id.to_string(),
+            store: store.map(str::to_owned),
+            entry,
+        }
     }
 }
 
@@ -483,7 +564,10 @@ fn each_row(
     body: impl io::Read,
     row: &mut dyn FnMut(u64, &str) -> Result<(), GivenUp>,
 ) -> Result<(), MoySkladError> {
-    let mut list = List { row, is_given_up: false };
+    let mut list = List {
+        row,
+        is_given_up: false,
+    };
     let mut json = serde_json::Deserializer::from_reader(body);
     let read = json.deserialize_seq(&mut list).and_then(|()| json.end());
     if list.is_given_up {
@@ -537,21 +621,37 @@ mod tests {
     const FIRST_STORE: &str = "12345678-b123-aaee-0a80-012b0001bb10";
 
     fn report(stock_type: StockType, stores: &[&str], nameless: &[&str]) -> Report {
-        let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
+        let owned = |texts: &[&str]| {
+            texts
+                .iter()
+                .map(|&text| text.to_owned())
+                .collect::<Vec<_>>()
+        };
         let stores = match stores {
             [] => Stores::Total,
             some => Stores::Named(owned(some)),
         };
         let nameless = owned(nameless).into_iter().collect();
-        let parts = Arc::new(Parts { nameless, ..Parts::default() });
+        let parts = Arc::new(Parts {
+            nameless,
+            ..Parts::default()
+        });
         Report::new((stock_type, stores), parts, &Reading::default())
     }
 
     fn shown(entry: &Entry) -> String {
         match entry {
-            Entry::Row(Row { line, key: Key::Id(id), place, quantity, .. }) => {
+            Entry::Row(Row {
+                line,
+                key: Key::Id(id),
+                place,
+                quantity,
+                ..
+            }) => {
                 let end = id.rsplit('-').next().unwrap();
-                let place = place.as_deref().map_or("", |p| p.rsplit('-').next().unwrap());
+                let place = place
+                    .as_deref()
+                    .map_or("", |p| p.rsplit('-').next().unwrap());
                 format!("{line} {end} {place} {}", quantity.unwrap())
             }
             Entry::Rejected(fault) => format!("{} {}", fault.line, fault.reason),
@@ -574,7 +674,11 @@ mod tests {
 
     #[test]
     fn the_documented_report_about_all_stores_is_read() {
-        let report = report(StockType::Available, &[], &["12345678-279c-aaeb-0a80-00d6001f3215"]);
+        let report = report(
+            StockType::Available,
+            &[],
+            &["12345678-279c-aaeb-0a80-00d6001f3215"],
+        );
         let (left_out, entries) = read(&report, ALL);
         assert_eq!(
             entries,
@@ -590,7 +694,10 @@ mod tests {
     #[test]
     fn of_the_documented_report_by_store_only_the_named_stores_are_taken() {
         let (left_out, entries) = read(&report(StockType::Free, &[FIRST_STORE], &[]), BY_STORE);
-        let expected = ["1 003a003ef439 012b0001bb10 4", "4 00d6001f847c 012b0001bb10 46"];
+        let expected = [
+            "1 003a003ef439 012b0001bb10 4",
+            "4 00d6001f847c 012b0001bb10 46",
+        ];
         assert_eq!(entries, expected);
         // The other store's, and the reserve of no store.
         assert_eq!(left_out.unwrap(), 2);
@@ -691,18 +798,36 @@ mod tests {
         let product = |&(id, sku): &(&str, &str)| {
             let (id, sku) = (id.to_owned(), Some(sku.to_owned()));
             let (kind, problem, parent) = (PartKind::Product, None, None);
-            Ok(Product { id, sku, problem, is_archived: false, kind, parent })
+            Ok(Product {
+                id,
+                sku,
+                problem,
+                is_archived: false,
+                kind,
+                parent,
+            })
         };
-        Page { size, products: ids.iter().map(product).collect() }
+        Page {
+            size,
+            products: ids.iter().map(product).collect(),
+        }
     }
 
     #[test]
     fn the_last_page_is_told_by_the_size_and_not_by_its_length() {
         let mut catalogue = Catalogue::default();
-        assert!(!catalogue.add(products(&[("a", "A"), ("b", "B")], Some(3))).unwrap());
+        assert!(
+            !catalogue
+                .add(products(&[("a", "A"), ("b", "B")], Some(3)))
+                .unwrap()
+        );
         assert_eq!(catalogue.offset, 2);
         // One of them again, because the list moved meanwhile.
-        assert!(catalogue.add(products(&[("b", "B"), ("c", "C")], Some(3))).unwrap());
+        assert!(
+            catalogue
+                .add(products(&[("b", "B"), ("c", "C")], Some(3)))
+                .unwrap()
+        );
         assert_eq!(catalogue.take_entries().len(), 3);
         let mut unsized_one = Catalogue::default();
         assert!(unsized_one.add(products(&[("a", "A")], None)).unwrap());
@@ -721,7 +846,9 @@ mod tests {
     #[test]
     fn one_sku_of_two_products_is_told() {
         let mut catalogue = Catalogue::default();
-        catalogue.add(products(&[("a", "A"), ("b", "A")], None)).unwrap();
+        catalogue
+            .add(products(&[("a", "A"), ("b", "A")], None))
+            .unwrap();
         let entries: Vec<_> = catalogue.take_entries().iter().map(shown).collect();
         let doubt = "2 doubtful sku 'A' is that of two products in use";
         assert_eq!(entries, ["a is A", doubt, "b is A"]);
@@ -796,20 +923,32 @@ mod tests {
                 "2 variants without article hold 12 pieces",
             ),
             // The same, told after the product's variants, and with a number of its own.
-            (&[("s2", 7), ("s", 3)], "2 doubtful 1 variant", "1 variant without"),
+            (
+                &[("s2", 7), ("s", 3)],
+                "2 doubtful 1 variant",
+                "1 variant without",
+            ),
             // None of them has any.
             (&[("s", 0), ("s1", 0)], "1 s  0", ""),
             // A batch of what the product has itself.
             (&[("s", 4), ("b", 4)], "1 s  4", "1 batch"),
             (&[("s", 0), ("b", 4)], "1 doubtful 1 batch", "1 batch"),
-            (&[("s", 2), ("k", 3)], "1 s  2", "1 kit without article holds 3 pieces"),
+            (
+                &[("s", 2), ("k", 3)],
+                "1 s  2",
+                "1 kit without article holds 3 pieces",
+            ),
         ] {
             let (entries, notices) = report(rows);
             assert_eq!(entries.len(), 1, "{rows:?}: {entries:?}");
             assert!(entries[0].starts_with(entry), "{rows:?}: {entries:?}");
             let notice_there = notices.first().map_or("", String::as_str);
             assert!(notice_there.starts_with(notice), "{rows:?}: {notices:?}");
-            assert_eq!(notice_there.is_empty(), notice.is_empty(), "{rows:?}: {notices:?}");
+            assert_eq!(
+                notice_there.is_empty(),
+                notice.is_empty(),
+                "{rows:?}: {notices:?}"
+            );
         }
     }
 
@@ -828,7 +967,9 @@ mod tests {
         let report = Report::new(stores, Arc::new(parts), &Reading::default());
         let mut skus = Vec::new();
         let put = &mut |entry| {
-            let Entry::Rejected(fault) = entry else { panic!("{entry:?}") };
+            let Entry::Rejected(fault) = entry else {
+                panic!("{entry:?}")
+            };
             skus.push(fault.sku);
             Ok(())
         };
@@ -848,7 +989,10 @@ mod tests {
             let read = read_page(page.as_bytes(), SkuField::Article, &Reading::default());
             assert!(catalogue.add(read.unwrap()).unwrap());
             let entries: Vec<_> = catalogue.take_entries().iter().map(shown).collect();
-            (entries.join(""), catalogue.finish().1.nameless.contains("a"))
+            (
+                entries.join(""),
+                catalogue.finish().1.nameless.contains("a"),
+            )
         };
         for (article, entry, is_nameless) in [
             (r#""'TEA-1""#, "a is TEA-1", false),
@@ -872,10 +1016,19 @@ mod tests {
             let stores = (StockType::Physical, Stores::Total);
             read(&Report::new(stores, Arc::default(), reading), body).1
         };
-        let floors = Reading { floors_fractions: true, ..Reading::default() };
-        assert_eq!(shown(&floors), ["1 a  7.123", "2 b  12.5", "3 c  0", "4 d  2", "5 e  3"]);
+        let floors = Reading {
+            floors_fractions: true,
+            ..Reading::default()
+        };
+        assert_eq!(
+            shown(&floors),
+            ["1 a  7.123", "2 b  12.5", "3 c  0", "4 d  2", "5 e  3"]
+        );
         // What a setting says of texts is not about literals.
-        let comma = Reading { decimal: Some(DecimalMark::Comma), ..floors };
+        let comma = Reading {
+            decimal: Some(DecimalMark::Comma),
+            ..floors
+        };
         assert_eq!(shown(&comma)[3], "4 d  2");
         assert!(shown(&Reading::default())[0].contains("it must be whole"));
     }

@@ -76,7 +76,12 @@ pub(super) struct Missing {
 impl Articles {
     /// Adds a product; `kind` is `None` for an archived one.
     pub(super) fn add(&mut self, id: &str, sku: &str, line: u64, kind: Option<PartKind>) {
-        let article = Article { sku: sku.to_owned(), line, kind, stated: 0 };
+        let article = Article {
+            sku: sku.to_owned(),
+            line,
+            kind,
+            stated: 0,
+        };
         self.by_id.insert(id.to_owned(), article);
     }
 
@@ -125,7 +130,10 @@ impl Articles {
 
     /// The products of these ids.
     pub(super) fn only(mut self, ids: &[String]) -> Self {
-        let by_id = ids.iter().filter_map(|id| self.by_id.remove_entry(id)).collect();
+        let by_id = ids
+            .iter()
+            .filter_map(|id| self.by_id.remove_entry(id))
+            .collect();
         Self { by_id, stated: 0 }
     }
 
@@ -145,9 +153,15 @@ impl Articles {
     /// Rows without a number: each product in use that has none at some store of the report. In a
     /// snapshot they are there, and not absent. `stores` are the named ones.
     pub(super) fn unstated<'a>(&'a self, stores: &'a [String]) -> impl Iterator<Item = Entry> + 'a {
-        self.by_id.iter().filter(|(_, article)| article.kind.is_some()).filter_map(
-            |(id, article)| {
-                let lacking = if article.stated == 0 { !0 } else { self.stated & !article.stated };
+        self.by_id
+            .iter()
+            .filter(|(_, article)| article.kind.is_some())
+            .filter_map(|(id, article)| {
+                let lacking = if article.stated == 0 {
+                    !0
+                } else {
+                    self.stated & !article.stated
+                };
                 if lacking == 0 {
                     return None;
                 }
@@ -157,9 +171,15 @@ impl Articles {
                     .find(|(_, at)| lacking & super::read::store_bit(*at) != 0);
                 let (key, place) = (Key::Id(id.clone()), place.map(|(store, _)| store.clone()));
                 let line = article.line;
-                Some(Entry::Row(Row { line, key, place, quantity: None, reserve: None, at: None }))
-            },
-        )
+                Some(Entry::Row(Row {
+                    line,
+                    key,
+                    place,
+                    quantity: None,
+                    reserve: None,
+                    at: None,
+                }))
+            })
     }
 }
 
@@ -217,9 +237,12 @@ impl Count {
             (self.batches, "batch", "batches"),
             (self.products, "product", "products"),
         ];
-        let words = named.iter().filter(|(count, _, _)| *count > 0).map(|(count, one, several)| {
-            format!("{count} {}", if *count == 1 { one } else { several })
-        });
+        let words = named
+            .iter()
+            .filter(|(count, _, _)| *count > 0)
+            .map(|(count, one, several)| {
+                format!("{count} {}", if *count == 1 { one } else { several })
+            });
         words.collect::<Vec<_>>().join(" and ")
     }
 
@@ -228,8 +251,10 @@ impl Count {
     }
 
     fn pieces(&self) -> String {
-        Quantity::from_thousandths(self.thousandths)
-            .map_or_else(|| (self.thousandths / 1_000).to_string(), |quantity| quantity.to_string())
+        Quantity::from_thousandths(self.thousandths).map_or_else(
+            || (self.thousandths / 1_000).to_string(),
+            |quantity| quantity.to_string(),
+        )
     }
 }
 
@@ -249,7 +274,9 @@ impl Hidden {
     pub(super) fn spoils(&self, entry: &Entry) -> bool {
         match entry {
             Entry::Row(row) => {
-                let has_some = row.quantity.is_some_and(|quantity| quantity > Quantity::ZERO);
+                let has_some = row
+                    .quantity
+                    .is_some_and(|quantity| quantity > Quantity::ZERO);
                 self.count.variants > 0 || !has_some
             }
             Entry::Article { .. } | Entry::NextPart | Entry::Rejected(_) | Entry::Suspicious(_) => {
@@ -271,7 +298,10 @@ impl Hidden {
             self.count.pieces()
         );
         let fault = Fault::new(line, &self.sku, reason);
-        Entry::Suspicious(Fault { sku: Some(self.sku.clone()), ..fault })
+        Entry::Suspicious(Fault {
+            sku: Some(self.sku.clone()),
+            ..fault
+        })
     }
 }
 
@@ -286,7 +316,10 @@ pub(super) struct HiddenStock {
 
 impl HiddenStock {
     pub(super) fn of_field(field: SkuField) -> Self {
-        Self { field, ..Self::default() }
+        Self {
+            field,
+            ..Self::default()
+        }
     }
 
     /// Adds what a part holds at a store.
@@ -322,7 +355,10 @@ impl HiddenStock {
         articles: &'a Articles,
     ) -> impl Iterator<Item = Entry> + 'a {
         self.by_product.iter().filter_map(|(id, hidden)| {
-            let article = articles.by_id.get(id).filter(|article| article.stated == 0)?;
+            let article = articles
+                .by_id
+                .get(id)
+                .filter(|article| article.stated == 0)?;
             Some(hidden.entry(article.line))
         })
     }

@@ -173,7 +173,10 @@ impl Use {
                 "it must be text or a whole number, so cast it in the query",
             ),
             Self::Number => (
-                matches!(kind, Some(Whole | Unsigned | Exact | Single | Double | Text)),
+                matches!(
+                    kind,
+                    Some(Whole | Unsigned | Exact | Single | Double | Text)
+                ),
                 "it must be a number or text, so cast it in the query",
             ),
             Self::Since => (matches!(kind, Some(Moment | Text)), zone_rule(dialect)),
@@ -255,7 +258,13 @@ impl Columns {
              another column by the setting quantity, or set empty = \"zero\" if NULL is zero; the \
              columns are {}",
             self.quantity.name,
-            listed(&self.all.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>())
+            listed(
+                &self
+                    .all
+                    .iter()
+                    .map(|(name, _)| name.clone())
+                    .collect::<Vec<_>>()
+            )
         )
     }
 
@@ -316,7 +325,12 @@ impl Columns {
         sku: &str,
         reading: &RowReading,
     ) -> Result<Row, RowProblem> {
-        let place = self.warehouse.as_ref().map(|column| text(row, column)).transpose()?.flatten();
+        let place = self
+            .warehouse
+            .as_ref()
+            .map(|column| text(row, column))
+            .transpose()?
+            .flatten();
         let reserve = match &self.reserve {
             Some(column) => {
                 let (text, reading) = reading.number(row, column)?;
@@ -331,7 +345,12 @@ impl Columns {
             place: place.filter(|place| !place.is_empty()),
             quantity: self.quantity(row, reading)?,
             reserve,
-            at: self.updated_at.as_ref().map(|column| since(row, column)).transpose()?.flatten(),
+            at: self
+                .updated_at
+                .as_ref()
+                .map(|column| since(row, column))
+                .transpose()?
+                .flatten(),
         })
     }
 
@@ -346,7 +365,11 @@ impl Columns {
 
     /// The row as a person can find it again.
     fn show(&self, row: &impl SqlRow) -> String {
-        let columns = [Some(&self.sku), Some(&self.quantity), self.warehouse.as_ref()];
+        let columns = [
+            Some(&self.sku),
+            Some(&self.quantity),
+            self.warehouse.as_ref(),
+        ];
         let shown = columns.into_iter().flatten().map(|column| {
             let value = match row.cell(column) {
                 Ok(Some(cell)) => cell.into_text(),
@@ -361,14 +384,20 @@ impl Columns {
     /// Notes the row's watermark if it is the greatest so far. One that cannot be read is
     /// passed over: its row then comes again in the next run.
     pub(super) fn raise(&self, row: &impl SqlRow, greatest: &mut Option<Cell>) {
-        let Some(column) = &self.watermark else { return };
-        let Ok(Some(cell)) = row.cell(column) else { return };
+        let Some(column) = &self.watermark else {
+            return;
+        };
+        let Ok(Some(cell)) = row.cell(column) else {
+            return;
+        };
         if cell.order(&cell).is_none() {
             // `NaN` and the like: no other value would be greater.
             return;
         }
-        let is_greater =
-            |than: &Cell| cell.order(than).is_some_and(|order| order == Ordering::Greater);
+        let is_greater = |than: &Cell| {
+            cell.order(than)
+                .is_some_and(|order| order == Ordering::Greater)
+        };
         if greatest.as_ref().is_none_or(is_greater) {
             *greatest = Some(cell);
         }
@@ -389,7 +418,10 @@ impl RowReading {
     pub(super) fn new(reading: &Reading) -> Self {
         let of_text = reading.clone();
         Self {
-            of_number: Reading { decimal: Some(DecimalMark::Point), ..reading.clone() },
+            of_number: Reading {
+                decimal: Some(DecimalMark::Point),
+                ..reading.clone()
+            },
             of_text,
         }
     }
@@ -415,12 +447,16 @@ impl RowReading {
 
 /// A value as text, without the blanks around it.
 fn text(row: &impl SqlRow, column: &Column) -> Result<Option<String>, String> {
-    let cell = row.cell(column).map_err(|e| format!("{} cannot be read: {e}", column.name))?;
+    let cell = row
+        .cell(column)
+        .map_err(|e| format!("{} cannot be read: {e}", column.name))?;
     Ok(cell.map(|cell| trim(&cell.into_text()).to_owned()))
 }
 
 fn since(row: &impl SqlRow, column: &Column) -> Result<Option<Instant>, String> {
-    let cell = row.cell(column).map_err(|e| format!("{} cannot be read: {e}", column.name))?;
+    let cell = row
+        .cell(column)
+        .map_err(|e| format!("{} cannot be read: {e}", column.name))?;
     let text = match cell {
         None => return Ok(None),
         Some(Cell::Moment(at)) => return Ok(Some(at.into())),
@@ -431,7 +467,10 @@ fn since(row: &impl SqlRow, column: &Column) -> Result<Option<Instant>, String> 
         return Ok(None);
     }
     let at = DateTime::parse_from_rfc3339(text).map_err(|_| {
-        format!("{} is '{text}', it must be like 2026-11-22T10:00:00+03:00", column.name)
+        format!(
+            "{} is '{text}', it must be like 2026-11-22T10:00:00+03:00",
+            column.name
+        )
     })?;
     Ok(Some(at.to_utc().into()))
 }
@@ -464,11 +503,18 @@ impl Table<'_> {
     fn named(&self, what: &str, name: &str, purpose: Use) -> Result<Column, String> {
         let wanted = normalize(name);
         let is_it = |(_, (name, _)): &(usize, &(String, String))| normalize(name) == wanted;
-        let mut found = self.all.iter().enumerate().filter(is_it).map(|(index, _)| index);
+        let mut found = self
+            .all
+            .iter()
+            .enumerate()
+            .filter(is_it)
+            .map(|(index, _)| index);
         let first = found.next().ok_or_else(|| self.missing(what, &[name]))?;
         match found.next() {
             None => self.column(first, purpose),
-            Some(_) => Err(format!("two columns are called {name}: rename one in the query")),
+            Some(_) => Err(format!(
+                "two columns are called {name}: rename one in the query"
+            )),
         }
     }
 
@@ -477,20 +523,30 @@ impl Table<'_> {
             return Err(format!("the result has no column {}", index + 1));
         };
         match purpose.accepts(Kind::of(type_name, self.dialect), self.dialect) {
-            Ok(kind) => Ok(Column { index, name: name.clone(), kind }),
+            Ok(kind) => Ok(Column {
+                index,
+                name: name.clone(),
+                kind,
+            }),
             Err(rule) => Err(format!("column {name} is of type {type_name}, {rule}")),
         }
     }
 
     fn ambiguous(&self, field: Field, setting: Option<&str>, all: &[usize]) -> String {
-        let names: Vec<_> =
-            all.iter().filter_map(|at| self.all.get(*at)).map(|(name, _)| name.as_str()).collect();
+        let names: Vec<_> = all
+            .iter()
+            .filter_map(|at| self.all.get(*at))
+            .map(|(name, _)| name.as_str())
+            .collect();
         let (what, key) = (field.what(), field.setting());
         let cure = match setting {
             Some(_) => "rename one in the query".to_owned(),
             None => format!("set {key} to the name of the one that is meant, or rename the other"),
         };
-        format!("columns {} could both be {what}: {cure}", names.join(" and "))
+        format!(
+            "columns {} could both be {what}: {cure}",
+            names.join(" and ")
+        )
     }
 
     fn missing(&self, what: &str, names: &[&str]) -> String {

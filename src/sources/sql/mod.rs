@@ -72,10 +72,18 @@ impl Url {
         let (server, name, host, port, database) = match scheme {
             "postgres" | "postgresql" => {
                 let options: PgConnectOptions = text.parse().map_err(|e| broken(&e))?;
-                let options = options.application_name("stockbridge").disable_statement_logging();
+                let options = options
+                    .application_name("stockbridge")
+                    .disable_statement_logging();
                 let (host, port) = (options.get_host().to_owned(), options.get_port());
                 let database = options.get_database().unwrap_or_default().to_owned();
-                (Server::Postgres(Box::new(options)), "postgres", host, port, database)
+                (
+                    Server::Postgres(Box::new(options)),
+                    "postgres",
+                    host,
+                    port,
+                    database,
+                )
             }
             "mysql" | "mariadb" => {
                 let options: MySqlConnectOptions = text.parse().map_err(|e| broken(&e))?;
@@ -84,7 +92,13 @@ impl Url {
                 let options = options.disable_statement_logging();
                 let (host, port) = (options.get_host().to_owned(), options.get_port());
                 let database = options.get_database().unwrap_or_default().to_owned();
-                (Server::MySql(Box::new(options)), "mysql", host, port, database)
+                (
+                    Server::MySql(Box::new(options)),
+                    "mysql",
+                    host,
+                    port,
+                    database,
+                )
             }
             _ => {
                 let rule = "url must begin with postgres:// or mysql://";
@@ -92,7 +106,11 @@ impl Url {
             }
         };
         let shown = format!("{name}://{host}:{port}/{database}");
-        Ok(Self { server, shown, password })
+        Ok(Self {
+            server,
+            shown,
+            password,
+        })
     }
 
     fn dialect(&self) -> Dialect {
@@ -119,9 +137,13 @@ impl fmt::Debug for Url {
 fn password(rest: &str) -> Option<Secret> {
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let user = authority.rsplit_once('@').map_or("", |(user, _host)| user);
-    let after_name = user.split_once(':').map_or("", |(_name, password)| password);
+    let after_name = user
+        .split_once(':')
+        .map_or("", |(_name, password)| password);
     let query = rest.split_once('?').map_or("", |(_, query)| query);
-    let named = query.split('&').find_map(|pair| pair.strip_prefix("password="));
+    let named = query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("password="));
     let password = named.unwrap_or(after_name);
     (!password.is_empty()).then(|| Secret::new(password))
 }
@@ -159,9 +181,15 @@ impl Config {
         }
         if !TIMEOUTS.contains(&self.timeout) {
             let rule = "it must be between 1 s and 24 h";
-            return fault(&format!("timeout is {} s, {rule}", self.timeout.as_secs_f64()));
+            return fault(&format!(
+                "timeout is {} s, {rule}",
+                self.timeout.as_secs_f64()
+            ));
         }
-        match (placeholder::place(&self.query, self.url.dialect()).count, &self.watermark) {
+        match (
+            placeholder::place(&self.query, self.url.dialect()).count,
+            &self.watermark,
+        ) {
             (0, Some(_)) => fault("watermark is set, so the query must use :since"),
             (1.., None) => fault("the query uses :since, so watermark must name a column"),
             (0, None) | (1.., Some(_)) => Ok(()),
@@ -251,7 +279,9 @@ pub async fn read(
         }
     };
     let target = config.url.to_string();
-    timeout(after, reading).await.map_err(|_elapsed| SqlError::TimedOut { target, after })?
+    timeout(after, reading)
+        .await
+        .map_err(|_elapsed| SqlError::TimedOut { target, after })?
 }
 
 /// One run of a query.
@@ -273,7 +303,10 @@ impl Run<'_> {
     where
         O: ConnectOptions<Connection: Sized>,
     {
-        let refused = |reason| SqlError::Connect { target: self.config.url.to_string(), reason };
+        let refused = |reason| SqlError::Connect {
+            target: self.config.url.to_string(),
+            reason,
+        };
         match timeout(CONNECT, options.connect()).await {
             Ok(connected) => connected.map_err(|e| refused(self.reason(&e))),
             Err(_elapsed) => Err(refused(format!("no answer within {} s", CONNECT.as_secs()))),
@@ -322,11 +355,19 @@ impl Run<'_> {
             None => (Scope::Snapshot, None),
         };
         let shape = columns.as_ref().map(Columns::describe);
-        Ok(Outcome { scope, watermark, rows: count, shape })
+        Ok(Outcome {
+            scope,
+            watermark,
+            rows: count,
+            shape,
+        })
     }
 
     fn failed(&self, error: &sqlx::Error) -> SqlError {
-        SqlError::Query { target: self.config.url.to_string(), reason: self.reason(error) }
+        SqlError::Query {
+            target: self.config.url.to_string(),
+            reason: self.reason(error),
+        }
     }
 
     fn reason(&self, error: &sqlx::Error) -> String {
@@ -375,7 +416,10 @@ fn advice(error: &sqlx::Error, text: &str) -> Option<&'static str> {
 
 /// A text without the password, in whichever form it may have got there.
 fn hidden(text: &str, password: Option<&Secret>) -> String {
-    let Some(password) = password else { return text.to_owned() };
+    let Some(password) = password else {
+        return text.to_owned();
+    };
     let meant = percent_decode_str(password.expose()).decode_utf8_lossy();
-    text.replace(password.expose(), "***").replace(meant.as_ref(), "***")
+    text.replace(password.expose(), "***")
+        .replace(meant.as_ref(), "***")
 }

@@ -32,9 +32,15 @@ async fn select(
     limit(run, connection).await?;
     // For the session too: what ends the transaction early still cannot write.
     let session = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY";
-    connection.execute(session).await.map_err(|e| run.failed(&e))?;
+    connection
+        .execute(session)
+        .await
+        .map_err(|e| run.failed(&e))?;
     let begin = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
-    let mut transaction = connection.begin_with(begin).await.map_err(|e| run.failed(&e))?;
+    let mut transaction = connection
+        .begin_with(begin)
+        .await
+        .map_err(|e| run.failed(&e))?;
     // Prepared, and so one statement and no more.
     let mut query = sqlx::query(run.query()).persistent(false);
     for _ in 0..run.placed.count {
@@ -58,12 +64,21 @@ async fn limit(run: &Run<'_>, connection: &mut MySqlConnection) -> Result<(), Sq
         format!("SET SESSION max_execution_time = {}", limit.as_millis())
     };
     // While we are slow to take the rows, the server is not to hang up on its own default.
-    let patience = format!("SET SESSION net_write_timeout = {}", limit.as_secs().max(60));
+    let patience = format!(
+        "SET SESSION net_write_timeout = {}",
+        limit.as_secs().max(60)
+    );
     for statement in [statement, patience] {
         if let Err(error) = connection.execute(AssertSqlSafe(statement)).await {
             // A server from before 2015 knows no such limit; ours holds all the same.
-            let Some(_) = error.as_database_error() else { return Err(run.failed(&error)) };
-            debug!(version, "the server does not take a limit: {}", run.reason(&error));
+            let Some(_) = error.as_database_error() else {
+                return Err(run.failed(&error));
+            };
+            debug!(
+                version,
+                "the server does not take a limit: {}",
+                run.reason(&error)
+            );
         }
     }
     Ok(())
@@ -71,8 +86,12 @@ async fn limit(run: &Run<'_>, connection: &mut MySqlConnection) -> Result<(), Sq
 
 impl SqlRow for MySqlRow {
     fn columns(&self) -> Vec<(String, String)> {
-        let name =
-            |column: &MySqlColumn| (column.name().to_owned(), column.type_info().name().to_owned());
+        let name = |column: &MySqlColumn| {
+            (
+                column.name().to_owned(),
+                column.type_info().name().to_owned(),
+            )
+        };
         Row::columns(self).iter().map(name).collect()
     }
 
@@ -88,7 +107,8 @@ impl SqlRow for MySqlRow {
             Kind::Text => {
                 let bytes = get::<Vec<u8>>(self, index)?;
                 let text = bytes.map(String::from_utf8).transpose();
-                text.map_err(|_| "it is not text in UTF-8".to_owned())?.map(Cell::Text)
+                text.map_err(|_| "it is not text in UTF-8".to_owned())?
+                    .map(Cell::Text)
             }
             // The session was put into UTC when it began.
             Kind::Moment => get::<NaiveDateTime>(self, index)?.map(|at| Cell::Moment(at.and_utc())),

@@ -17,7 +17,10 @@ pub(super) struct Placed {
 /// What is quoted or commented stays as it is, and so does a cast: in `x::since` the second
 /// colon begins no placeholder.
 pub(super) fn place(query: &str, dialect: Dialect) -> Placed {
-    let mut placed = Placed { query: String::with_capacity(query.len()), count: 0 };
+    let mut placed = Placed {
+        query: String::with_capacity(query.len()),
+        count: 0,
+    };
     let mut rest = query;
     while !rest.is_empty() {
         if let Some(after) = rest.strip_prefix(SINCE).filter(|after| !continues(after)) {
@@ -56,7 +59,11 @@ fn opaque(rest: &str, dialect: Dialect) -> usize {
         return through("-", "\n");
     }
     if rest.starts_with("/*") {
-        return if is_mysql { through("/*", "*/") } else { nested_comment(rest) };
+        return if is_mysql {
+            through("/*", "*/")
+        } else {
+            nested_comment(rest)
+        };
     }
     if rest.starts_with("e'") || rest.starts_with("E'") {
         return 1 + quoted(rest.get(1..).unwrap_or_default(), '\'', true);
@@ -145,13 +152,28 @@ mod tests {
                 "x::since, :sincere, :since_when, :since2",
                 "x::since, :sincere, :since_when, :since2",
             ),
-            ("':since' || 'it''s :since' || :since", "':since' || 'it''s :since' || $1"),
-            (r"'\' || :since || e'\' :since' || :since", r"'\' || $1 || e'\' :since' || $1"),
+            (
+                "':since' || 'it''s :since' || :since",
+                "':since' || 'it''s :since' || $1",
+            ),
+            (
+                r"'\' || :since || e'\' :since' || :since",
+                r"'\' || $1 || e'\' :since' || $1",
+            ),
             (r"name'\' || :since", r"name'\' || $1"),
-            ("\":since\" \"a\"\":since\" :since", "\":since\" \"a\"\":since\" $1"),
+            (
+                "\":since\" \"a\"\":since\" :since",
+                "\":since\" \"a\"\":since\" $1",
+            ),
             ("-- :since's\n:since -- :since", "-- :since's\n$1 -- :since"),
-            ("/* :since /* ' */ :since */ :since", "/* :since /* ' */ :since */ $1"),
-            ("$$ :since $$ $q$ $$ :since $q$ :since", "$$ :since $$ $q$ $$ :since $q$ $1"),
+            (
+                "/* :since /* ' */ :since */ :since",
+                "/* :since /* ' */ :since */ $1",
+            ),
+            (
+                "$$ :since $$ $q$ $$ :since $q$ :since",
+                "$$ :since $$ $q$ $$ :since $q$ $1",
+            ),
             ("$1 :since $2", "$1 $1 $2"),
             ("a[1:2] :since", "a[1:2] $1"),
             ("'Склад :since' \u{a0}:since", "'Склад :since' \u{a0}$1"),
@@ -176,7 +198,11 @@ mod tests {
             ("$$ :since $$", "$$ ? $$", 1),
         ] {
             let found = place(query, Dialect::MySql);
-            assert_eq!((found.query.as_str(), found.count), (placed, count), "{query}");
+            assert_eq!(
+                (found.query.as_str(), found.count),
+                (placed, count),
+                "{query}"
+            );
         }
     }
 

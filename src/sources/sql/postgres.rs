@@ -35,7 +35,10 @@ async fn select(
     rows: &mut Rows,
 ) -> Result<Outcome, SqlError> {
     let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
-    let mut transaction = connection.begin_with(begin).await.map_err(|e| run.failed(&e))?;
+    let mut transaction = connection
+        .begin_with(begin)
+        .await
+        .map_err(|e| run.failed(&e))?;
     // Of this transaction only, so that a pooler in between keeps nothing of ours. The server
     // counts a wait for a lock, and for us to take the rows, as time of the statement.
     let ms = run.config.timeout.as_millis();
@@ -59,7 +62,10 @@ async fn select(
 impl SqlRow for PgRow {
     fn columns(&self) -> Vec<(String, String)> {
         let name = |column: &sqlx::postgres::PgColumn| {
-            (column.name().to_owned(), column.type_info().name().to_owned())
+            (
+                column.name().to_owned(),
+                column.type_info().name().to_owned(),
+            )
         };
         Row::columns(self).iter().map(name).collect()
     }
@@ -97,9 +103,14 @@ fn whole(row: &PgRow, index: usize) -> Result<Option<i64>, String> {
 
 /// A moment as it travels; `infinity` is none that a calendar has.
 fn micros(row: &PgRow, index: usize) -> Result<Option<DateTime<chrono::Utc>>, String> {
-    let Some(micros) = get::<i64>(row, index)? else { return Ok(None) };
-    let at = micros.checked_add(EPOCH_MICROS).and_then(DateTime::from_timestamp_micros);
-    at.map(Some).ok_or_else(|| "it is no date of any calendar".to_owned())
+    let Some(micros) = get::<i64>(row, index)? else {
+        return Ok(None);
+    };
+    let at = micros
+        .checked_add(EPOCH_MICROS)
+        .and_then(DateTime::from_timestamp_micros);
+    at.map(Some)
+        .ok_or_else(|| "it is no date of any calendar".to_owned())
 }
 
 /// A `numeric` in plain digits, all of them.
@@ -109,7 +120,9 @@ fn exact(row: &PgRow, index: usize) -> Result<Option<String>, String> {
         return Ok(None);
     }
     let bytes = value.as_bytes().map_err(|e| e.to_string())?;
-    decimal(bytes).map(Some).ok_or_else(|| "it is no number of PostgreSQL's form".to_owned())
+    decimal(bytes)
+        .map(Some)
+        .ok_or_else(|| "it is no number of PostgreSQL's form".to_owned())
 }
 
 /// Reads a `numeric` as it travels: how many digits to the base of 10 000, the weight of the first,
@@ -123,8 +136,12 @@ fn decimal(bytes: &[u8]) -> Option<String> {
         [high, low] => u16::from_be_bytes([*high, *low]),
         _ => 0,
     });
-    let (count, weight, sign, decimals) =
-        (numbers.next()?, numbers.next()?, numbers.next()?, numbers.next()?);
+    let (count, weight, sign, decimals) = (
+        numbers.next()?,
+        numbers.next()?,
+        numbers.next()?,
+        numbers.next()?,
+    );
     let sign = match sign {
         0 => "",
         0x4000 => "-",
@@ -148,11 +165,15 @@ fn decimal(bytes: &[u8]) -> Option<String> {
             .copied()
             .unwrap_or(0)
     };
-    let whole: String =
-        (0..=weight.max(0)).rev().map(|place| format!("{:04}", at(place))).collect();
+    let whole: String = (0..=weight.max(0))
+        .rev()
+        .map(|place| format!("{:04}", at(place)))
+        .collect();
     let whole = whole.trim_start_matches('0');
     let groups = i32::from(decimals).div_euclid(4) + 1;
-    let fraction: String = (1..=groups).map(|place| format!("{:04}", at(-place))).collect();
+    let fraction: String = (1..=groups)
+        .map(|place| format!("{:04}", at(-place)))
+        .collect();
     let fraction: String = fraction.chars().take(decimals.into()).collect();
     let whole = if whole.is_empty() { "0" } else { whole };
     Some(if fraction.is_empty() {
@@ -181,12 +202,23 @@ mod tests {
             (&[1], -9, 0, 36, "0.000000000000000000000000000000000001"),
             (&[], 0, 0xC000, 0, "NaN"),
         ] {
-            let head = [u16::try_from(digits.len()).unwrap(), i16::cast_unsigned(weight), sign];
-            let numbers = head.into_iter().chain([decimals]).chain(digits.iter().copied());
+            let head = [
+                u16::try_from(digits.len()).unwrap(),
+                i16::cast_unsigned(weight),
+                sign,
+            ];
+            let numbers = head
+                .into_iter()
+                .chain([decimals])
+                .chain(digits.iter().copied());
             let bytes: Vec<u8> = numbers.flat_map(u16::to_be_bytes).collect();
             assert_eq!(decimal(&bytes).as_deref(), Some(text));
         }
-        for bytes in [&[][..], &[0, 1, 0, 0, 0, 0, 0, 0], &[0, 0, 0, 0, 1, 0, 0, 0]] {
+        for bytes in [
+            &[][..],
+            &[0, 1, 0, 0, 0, 0, 0, 0],
+            &[0, 0, 0, 0, 1, 0, 0, 0],
+        ] {
             assert_eq!(decimal(bytes), None);
         }
     }

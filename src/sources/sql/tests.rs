@@ -17,7 +17,10 @@ fn config(url: &str, query: &str, watermark: Option<&str>) -> Config {
 }
 
 fn columns(names: &[(&str, &str)], reading: &Reading) -> Result<Columns, String> {
-    let names: Vec<_> = names.iter().map(|(n, t)| ((*n).to_owned(), (*t).to_owned())).collect();
+    let names: Vec<_> = names
+        .iter()
+        .map(|(n, t)| ((*n).to_owned(), (*t).to_owned()))
+        .collect();
     Columns::find(&names, Dialect::Postgres, reading, None)
 }
 
@@ -28,17 +31,36 @@ fn a_url_is_shown_without_who_we_are() {
             "postgres://reader:c%40nary@db.shop:5433/stock?sslmode=require",
             "postgres://db.shop:5433/stock",
         ),
-        ("postgresql://reader:c@nary@db.shop/stock", "postgres://db.shop:5432/stock"),
-        ("mysql://reader:canary@db.shop/stock", "mysql://db.shop:3306/stock"),
-        ("mariadb://reader@db.shop:3307/stock", "mysql://db.shop:3307/stock"),
+        (
+            "postgresql://reader:c@nary@db.shop/stock",
+            "postgres://db.shop:5432/stock",
+        ),
+        (
+            "mysql://reader:canary@db.shop/stock",
+            "mysql://db.shop:3306/stock",
+        ),
+        (
+            "mariadb://reader@db.shop:3307/stock",
+            "mysql://db.shop:3307/stock",
+        ),
     ] {
         let url = Url::parse(url).unwrap();
-        assert_eq!((url.to_string(), format!("{url:?}")), (shown.to_owned(), shown.to_owned()));
+        assert_eq!(
+            (url.to_string(), format!("{url:?}")),
+            (shown.to_owned(), shown.to_owned())
+        );
     }
-    let other = Url::parse("sqlite://canary:canary@x").unwrap_err().to_string();
+    let other = Url::parse("sqlite://canary:canary@x")
+        .unwrap_err()
+        .to_string();
     assert_eq!(other, "url must begin with postgres:// or mysql://");
-    let broken = Url::parse("postgres://x:canary@h/d?sslmode=canary").unwrap_err().to_string();
-    assert!(broken.starts_with("url cannot be read:") && !broken.contains("canary"), "{broken}");
+    let broken = Url::parse("postgres://x:canary@h/d?sslmode=canary")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        broken.starts_with("url cannot be read:") && !broken.contains("canary"),
+        "{broken}"
+    );
 }
 
 #[test]
@@ -59,26 +81,68 @@ fn a_password_is_hidden_in_both_its_spellings() {
 #[test]
 fn a_placeholder_and_a_watermark_come_together() {
     let url = "postgres://h/d";
-    let fault = |query, watermark| config(url, query, watermark).check().map_err(|e| e.to_string());
+    let fault = |query, watermark| {
+        config(url, query, watermark)
+            .check()
+            .map_err(|e| e.to_string())
+    };
     assert_eq!(fault("select 1", None), Ok(()));
     assert_eq!(fault("select :since::text", Some("at")), Ok(()));
-    assert!(fault("select ':since'", Some("at")).unwrap_err().contains("must use :since"));
-    assert!(fault("select :since", None).unwrap_err().contains("must name a column"));
+    assert!(
+        fault("select ':since'", Some("at"))
+            .unwrap_err()
+            .contains("must use :since")
+    );
+    assert!(
+        fault("select :since", None)
+            .unwrap_err()
+            .contains("must name a column")
+    );
     assert!(fault(" ", None).unwrap_err().contains("empty"));
-    let short = Config { timeout: Duration::from_micros(1), ..config(url, "select 1", None) };
-    assert!(short.check().unwrap_err().to_string().contains("between 1 s and 24 h"));
+    let short = Config {
+        timeout: Duration::from_micros(1),
+        ..config(url, "select 1", None)
+    };
+    assert!(
+        short
+            .check()
+            .unwrap_err()
+            .to_string()
+            .contains("between 1 s and 24 h")
+    );
 }
 
 #[test]
 fn a_type_is_taken_for_what_it_is_or_not_at_all() {
     let of = |name| Kind::of(name, Dialect::Postgres);
     assert_eq!(of("NUMERIC"), Some(Kind::Exact));
-    assert_eq!((of("TIMESTAMPTZ"), of("TIMESTAMP")), (Some(Kind::Moment), Some(Kind::Local)));
-    assert_eq!([of("BOOL"), of("DATE"), of("MONEY"), of("JSONB"), of("INT4[]")], [None; 5]);
+    assert_eq!(
+        (of("TIMESTAMPTZ"), of("TIMESTAMP")),
+        (Some(Kind::Moment), Some(Kind::Local))
+    );
+    assert_eq!(
+        [
+            of("BOOL"),
+            of("DATE"),
+            of("MONEY"),
+            of("JSONB"),
+            of("INT4[]")
+        ],
+        [None; 5]
+    );
     let of = |name| Kind::of(name, Dialect::MySql);
-    assert_eq!((of("BIGINT UNSIGNED"), of("VARBINARY")), (Some(Kind::Unsigned), Some(Kind::Text)));
-    assert_eq!((of("TIMESTAMP"), of("DATETIME")), (Some(Kind::Moment), Some(Kind::Local)));
-    assert_eq!([of("BOOLEAN"), of("DATE"), of("BIT"), of("JSON")], [None; 4]);
+    assert_eq!(
+        (of("BIGINT UNSIGNED"), of("VARBINARY")),
+        (Some(Kind::Unsigned), Some(Kind::Text))
+    );
+    assert_eq!(
+        (of("TIMESTAMP"), of("DATETIME")),
+        (Some(Kind::Moment), Some(Kind::Local))
+    );
+    assert_eq!(
+        [of("BOOLEAN"), of("DATE"), of("BIT"), of("JSON")],
+        [None; 4]
+    );
 }
 
 #[test]
@@ -89,13 +153,30 @@ fn columns_are_found_by_name_and_judged_by_type() {
         updated_at: Some("AT".to_owned()),
         ..Reading::default()
     };
-    assert!(columns(&[("SKU", "INT8"), ("Остаток", "NUMERIC"), ("Склад", "TEXT")], &known).is_ok());
     assert!(
-        columns(&[("nomenclature", "TEXT"), ("at", "TIMESTAMPTZ"), ("stock", "INT4")], &named)
-            .is_ok()
+        columns(
+            &[("SKU", "INT8"), ("Остаток", "NUMERIC"), ("Склад", "TEXT")],
+            &known
+        )
+        .is_ok()
+    );
+    assert!(
+        columns(
+            &[
+                ("nomenclature", "TEXT"),
+                ("at", "TIMESTAMPTZ"),
+                ("stock", "INT4")
+            ],
+            &named
+        )
+        .is_ok()
     );
     for (there, reading, rule) in [
-        (&[("sku", "TEXT"), ("qty", "INT4")], &known, "no column for the quantity"),
+        (
+            &[("sku", "TEXT"), ("qty", "INT4")],
+            &known,
+            "no column for the quantity",
+        ),
         (
             &[("sku", "TEXT"), ("stock", "BOOL")],
             &known,
@@ -106,7 +187,11 @@ fn columns_are_found_by_name_and_judged_by_type() {
             &known,
             "column sku is of type NUMERIC, it must be text",
         ),
-        (&[("sku", "TEXT"), ("stock", "DATE")], &known, "column stock is of type DATE"),
+        (
+            &[("sku", "TEXT"), ("stock", "DATE")],
+            &known,
+            "column stock is of type DATE",
+        ),
         (
             &[("sku", "TEXT"), ("stock", "INT4")],
             &named,
@@ -117,16 +202,30 @@ fn columns_are_found_by_name_and_judged_by_type() {
         assert!(fault.contains(rule), "{fault}");
     }
     let twice = [("sku", "TEXT"), ("stock", "INT4"), ("Count", "INT4")];
-    assert!(columns(&twice, &known).unwrap_err().contains("stock and Count could both be"));
+    assert!(
+        columns(&twice, &known)
+            .unwrap_err()
+            .contains("stock and Count could both be")
+    );
     let ambiguous = [("sku", "TEXT"), ("code", "TEXT"), ("stock", "INT4")];
     let fault = columns(&ambiguous, &known).unwrap_err();
-    assert!(fault.contains("sku and code could both be the SKU: set sku to the name"), "{fault}");
+    assert!(
+        fault.contains("sku and code could both be the SKU: set sku to the name"),
+        "{fault}"
+    );
     // In a documented pair the seller's own article wins.
     let ozon = [("sku", "INT8"), ("offer_id", "TEXT"), ("stock", "INT4")];
     assert!(columns(&ozon, &known).is_ok());
-    let both = Reading { sku: Some("sku".to_owned()), ..Reading::default() };
+    let both = Reading {
+        sku: Some("sku".to_owned()),
+        ..Reading::default()
+    };
     assert!(columns(&ambiguous, &both).is_ok());
-    let naive = [("nomenclature", "TEXT"), ("stock", "INT4"), ("at", "TIMESTAMP")];
+    let naive = [
+        ("nomenclature", "TEXT"),
+        ("stock", "INT4"),
+        ("at", "TIMESTAMP"),
+    ];
     assert!(columns(&naive, &named).unwrap_err().contains("time zone"));
 }
 
@@ -135,11 +234,19 @@ fn a_watermark_is_written_as_its_database_writes_it() {
     let moment = Cell::Moment("2026-11-22T10:00:00.5Z".parse().unwrap());
     let local = Cell::Local("2026-11-22T10:00:00".parse().unwrap());
     for (cell, dialect, text) in [
-        (&moment, Dialect::Postgres, "2026-11-22T10:00:00.500000+00:00"),
+        (
+            &moment,
+            Dialect::Postgres,
+            "2026-11-22T10:00:00.500000+00:00",
+        ),
         (&moment, Dialect::MySql, "2026-11-22 10:00:00.500000"),
         (&local, Dialect::Postgres, "2026-11-22 10:00:00.000000"),
         (&Cell::Whole(-1), Dialect::MySql, "-1"),
-        (&Cell::Exact("7.50".parse().unwrap()), Dialect::Postgres, "7.50"),
+        (
+            &Cell::Exact("7.50".parse().unwrap()),
+            Dialect::Postgres,
+            "7.50",
+        ),
     ] {
         assert_eq!(cell.to_sql(dialect), text);
     }
@@ -149,7 +256,10 @@ fn a_watermark_is_written_as_its_database_writes_it() {
 fn a_login_that_needs_tls_is_said_to_need_it() {
     let error = sqlx::Error::Configuration("RSA auth backend disabled; enable feature".into());
     let text = reason(&error);
-    assert!(text.contains("caching_sha2_password") && text.contains("ssl-mode=REQUIRED"), "{text}");
+    assert!(
+        text.contains("caching_sha2_password") && text.contains("ssl-mode=REQUIRED"),
+        "{text}"
+    );
 }
 
 const TEXT: i32 = 25;
@@ -179,9 +289,16 @@ impl Script {
             socket.read_exact(&mut body).await?;
             if matches!(kind, b'Q' | b'P') {
                 let text = String::from_utf8_lossy(&body);
-                heard.push(text.trim_matches('\0').split('\0').next().unwrap().to_owned());
+                heard.push(
+                    text.trim_matches('\0')
+                        .split('\0')
+                        .next()
+                        .unwrap()
+                        .to_owned(),
+                );
             }
-            self.answer(&mut socket, kind, heard.last().map_or("", String::as_str)).await?;
+            self.answer(&mut socket, kind, heard.last().map_or("", String::as_str))
+                .await?;
         }
         Ok(heard)
     }
@@ -217,7 +334,10 @@ impl Script {
     }
 
     fn description(&self) -> Vec<u8> {
-        let mut body = i16::try_from(self.columns.len()).unwrap().to_be_bytes().to_vec();
+        let mut body = i16::try_from(self.columns.len())
+            .unwrap()
+            .to_be_bytes()
+            .to_vec();
         for (name, oid) in &self.columns {
             body.extend_from_slice(name.as_bytes());
             body.extend_from_slice(&[0; 7]);
@@ -230,13 +350,17 @@ impl Script {
 
 async fn send(socket: &mut TcpStream, kind: u8, body: &[u8]) -> io::Result<()> {
     let length = i32::try_from(body.len() + 4).unwrap();
-    socket.write_all(&[&[kind], length.to_be_bytes().as_slice(), body].concat()).await
+    socket
+        .write_all(&[&[kind], length.to_be_bytes().as_slice(), body].concat())
+        .await
 }
 
 fn data(row: &[Option<Vec<u8>>]) -> Vec<u8> {
     let mut body = i16::try_from(row.len()).unwrap().to_be_bytes().to_vec();
     for value in row {
-        let length = value.as_ref().map_or(-1, |bytes| i32::try_from(bytes.len()).unwrap());
+        let length = value
+            .as_ref()
+            .map_or(-1, |bytes| i32::try_from(bytes.len()).unwrap());
         body.extend_from_slice(&length.to_be_bytes());
         body.extend_from_slice(value.as_deref().unwrap_or_default());
     }
@@ -246,7 +370,10 @@ fn data(row: &[Option<Vec<u8>>]) -> Vec<u8> {
 /// A number as PostgreSQL sends it: digits to the base of 10 000, and how many decimals show.
 fn numeric(digits: &[i16], decimals: i16) -> Vec<u8> {
     let head = [i16::try_from(digits.len()).unwrap(), 0, 0, decimals];
-    head.iter().chain(digits).flat_map(|n| n.to_be_bytes()).collect()
+    head.iter()
+        .chain(digits)
+        .flat_map(|n| n.to_be_bytes())
+        .collect()
 }
 
 /// Runs a query against a script, and returns what it came to and what the server heard.
@@ -256,10 +383,16 @@ async fn run(
     watermark: Option<&str>,
 ) -> (Result<Outcome, SqlError>, Vec<Entry>, Vec<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("postgres://reader@{}/shop?sslmode=disable", listener.local_addr().unwrap());
+    let url = format!(
+        "postgres://reader@{}/shop?sslmode=disable",
+        listener.local_addr().unwrap()
+    );
     let config = config(&url, query, watermark);
     let (mut rows, mut receiver) = Rows::channel();
-    let reading = Reading { floors_fractions: true, ..Reading::default() };
+    let reading = Reading {
+        floors_fractions: true,
+        ..Reading::default()
+    };
     let reading = async {
         let outcome = read(&config, &reading, None, &mut rows).await;
         drop(rows);
@@ -293,8 +426,16 @@ async fn rows_are_read_exactly_in_a_transaction_that_cannot_write() {
                 Some(numeric(&[46, 5_000], 3)),
                 Some(9_i64.to_be_bytes().into()),
             ],
-            vec![Some(b"0557722".to_vec()), None, Some(11_i64.to_be_bytes().into())],
-            vec![None, Some(numeric(&[1], 0)), Some(10_i64.to_be_bytes().into())],
+            vec![
+                Some(b"0557722".to_vec()),
+                None,
+                Some(11_i64.to_be_bytes().into()),
+            ],
+            vec![
+                None,
+                Some(numeric(&[1], 0)),
+                Some(10_i64.to_be_bytes().into()),
+            ],
         ],
         stalls: false,
     };
@@ -305,18 +446,37 @@ async fn rows_are_read_exactly_in_a_transaction_that_cannot_write() {
     assert_eq!(outcome.watermark.as_deref(), Some("11"));
     let shape = outcome.shape.unwrap().0;
     assert_eq!(shape["columns"], "sku TEXT, stock NUMERIC, version INT8");
-    assert_eq!((shape["sku"].as_str(), shape["quantity"].as_str()), ("sku", "stock"));
-    let [Entry::Row(first), Entry::Row(second), Entry::Rejected(third)] = entries.as_slice() else {
+    assert_eq!(
+        (shape["sku"].as_str(), shape["quantity"].as_str()),
+        ("sku", "stock")
+    );
+    let [
+        Entry::Row(first),
+        Entry::Row(second),
+        Entry::Rejected(third),
+    ] = entries.as_slice()
+    else {
         panic!("{entries:?}")
     };
     assert_eq!(first.key, Key::Sku("ART-1".to_owned()));
     assert_eq!(first.quantity, Quantity::from_thousandths(46_500));
-    assert_eq!((&second.key, second.quantity), (&Key::Sku("0557722".to_owned()), None));
+    assert_eq!(
+        (&second.key, second.quantity),
+        (&Key::Sku("0557722".to_owned()), None)
+    );
     assert_eq!((third.line, third.reason.as_str()), (3, "sku is NULL"));
-    let [begin, limits, query, rollback] = heard.as_slice() else { panic!("{heard:?}") };
+    let [begin, limits, query, rollback] = heard.as_slice() else {
+        panic!("{heard:?}")
+    };
     assert_eq!(begin, "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY");
-    assert!(limits.contains("SET LOCAL statement_timeout = 30000;"), "{limits}");
-    assert_eq!(query, "select * from stock where $1::bigint is null or version > $1::bigint");
+    assert!(
+        limits.contains("SET LOCAL statement_timeout = 30000;"),
+        "{limits}"
+    );
+    assert_eq!(
+        query,
+        "select * from stock where $1::bigint is null or version > $1::bigint"
+    );
     assert_eq!(rollback, "ROLLBACK");
 }
 
@@ -345,7 +505,10 @@ impl SqlRow for TestRow {
 
 /// What a row of these two cells says.
 fn entry(sku: &str, stock: Option<Cell>, reading: &Reading) -> Entry {
-    let row = TestRow(vec![("sku", Some(Cell::Text(sku.to_owned()))), ("stock", stock)]);
+    let row = TestRow(vec![
+        ("sku", Some(Cell::Text(sku.to_owned()))),
+        ("stock", stock),
+    ]);
     let columns = Columns::find(&SqlRow::columns(&row), Dialect::Postgres, reading, None).unwrap();
     columns.entry(&row, 1, &RowReading::new(reading))
 }
@@ -353,7 +516,9 @@ fn entry(sku: &str, stock: Option<Cell>, reading: &Reading) -> Entry {
 fn shown(entry: &Entry) -> String {
     let of = |fault: &crate::sources::Fault| fault.sku.clone().unwrap_or("nobody".to_owned());
     match entry {
-        Entry::Row(row) => row.quantity.map_or("-".to_owned(), |quantity| quantity.to_string()),
+        Entry::Row(row) => row
+            .quantity
+            .map_or("-".to_owned(), |quantity| quantity.to_string()),
         Entry::Rejected(fault) => format!("rejected, of {}", of(fault)),
         Entry::Suspicious(fault) => format!("suspicious, of {}", of(fault)),
         Entry::Article { .. } | Entry::NextPart => panic!("{entry:?}"),
@@ -375,7 +540,11 @@ fn a_rejected_row_names_its_sku() {
         ("5.577E+05", whole(3), "suspicious, of nobody"),
         ("=\"0557722\"", whole(3), "3"),
     ] {
-        assert_eq!(shown(&entry(sku, stock, &Reading::default())), expected, "{sku}");
+        assert_eq!(
+            shown(&entry(sku, stock, &Reading::default())),
+            expected,
+            "{sku}"
+        );
     }
 }
 
@@ -384,37 +553,61 @@ fn numbers_are_certain_and_texts_are_not() {
     use crate::sources::DecimalMark::Comma;
     let exact = |text: &str| Some(Cell::Exact(text.to_owned()));
     let text = |text: &str| Some(Cell::Text(text.to_owned()));
-    let comma = Reading { decimal: Some(Comma), ..Reading::default() };
+    let comma = Reading {
+        decimal: Some(Comma),
+        ..Reading::default()
+    };
     for (stock, reading, expected) in [
         (exact("2.000"), &Reading::default(), "2"),
         // The setting is about texts.
         (exact("2.000"), &comma, "2"),
         (text("2,000"), &comma, "2"),
         (text("2.000"), &Reading::default(), "suspicious, of A"),
-        (Some(Cell::Float("2.5".to_owned())), &Reading::default(), "rejected, of A"),
+        (
+            Some(Cell::Float("2.5".to_owned())),
+            &Reading::default(),
+            "rejected, of A",
+        ),
     ] {
-        assert_eq!(shown(&entry("A", stock.clone(), reading)), expected, "{stock:?}");
+        assert_eq!(
+            shown(&entry("A", stock.clone(), reading)),
+            expected,
+            "{stock:?}"
+        );
     }
 }
 
 #[test]
 fn decimals_of_any_length_are_cut_where_that_is_set() {
-    let floors = Reading { floors_fractions: true, ..Reading::default() };
+    let floors = Reading {
+        floors_fractions: true,
+        ..Reading::default()
+    };
     for (cell, expected) in [
         (Cell::Exact("12.3456789012".to_owned()), "12.345"),
-        (Cell::Exact("5.999999999999999999999999999999999".to_owned()), "5.999"),
+        (
+            Cell::Exact("5.999999999999999999999999999999999".to_owned()),
+            "5.999",
+        ),
         (Cell::Float(0.000_000_000_000_1_f64.to_string()), "0"),
         (Cell::Float(7.333_333_333_333_333_f64.to_string()), "7.333"),
         (Cell::Text("7,12345678".to_owned()), "7.123"),
     ] {
-        assert_eq!(shown(&entry("A", Some(cell.clone()), &floors)), expected, "{cell:?}");
+        assert_eq!(
+            shown(&entry("A", Some(cell.clone()), &floors)),
+            expected,
+            "{cell:?}"
+        );
         assert!(shown(&entry("A", Some(cell), &Reading::default())).starts_with("rejected"));
     }
 }
 
 #[test]
 fn null_is_zero_only_where_that_is_set() {
-    let zeroes = Reading { zeroes_empties: true, ..Reading::default() };
+    let zeroes = Reading {
+        zeroes_empties: true,
+        ..Reading::default()
+    };
     for stock in [None, Some(Cell::Text(" ".to_owned()))] {
         assert_eq!(shown(&entry("A", stock.clone(), &Reading::default())), "-");
         assert_eq!(shown(&entry("A", stock, &zeroes)), "0");
@@ -425,24 +618,40 @@ fn null_is_zero_only_where_that_is_set() {
 async fn a_result_without_any_quantity_is_refused() {
     let columns = vec![("sku", TEXT), ("stock", NUMERIC), ("free", INT8)];
     let row = |sku: &[u8]| vec![Some(sku.to_vec()), None, Some(9_i64.to_be_bytes().into())];
-    let script = Script { columns, rows: vec![row(b"A"), row(b"B")], stalls: false };
+    let script = Script {
+        columns,
+        rows: vec![row(b"A"), row(b"B")],
+        stalls: false,
+    };
     let (outcome, _, _) = run(&script, "select * from stock", None).await;
     let error = outcome.unwrap_err().to_string();
-    assert!(error.contains("column stock is NULL or empty in all 2 rows"), "{error}");
-    assert!(error.ends_with("the columns are sku, stock, free"), "{error}");
+    assert!(
+        error.contains("column stock is NULL or empty in all 2 rows"),
+        "{error}"
+    );
+    assert!(
+        error.ends_with("the columns are sku, stock, free"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
 async fn a_server_that_falls_silent_is_not_waited_for_longer_than_agreed() {
     let row = vec![Some(b"ART-1".to_vec()), Some(numeric(&[1], 0))];
     let columns = vec![("sku", TEXT), ("stock", NUMERIC)];
-    let script = Script { columns, rows: vec![row], stalls: true };
+    let script = Script {
+        columns,
+        rows: vec![row],
+        stalls: true,
+    };
     let began = tokio::time::Instant::now();
     let (outcome, _, _) = run(&script, "select * from stock", None).await;
     let error = outcome.unwrap_err();
     assert!(matches!(error, SqlError::TimedOut { .. }), "{error}");
     assert!(
-        error.to_string().contains("/shop has not finished within 45 s: raise timeout_seconds"),
+        error
+            .to_string()
+            .contains("/shop has not finished within 45 s: raise timeout_seconds"),
         "{error}"
     );
     assert!(began.elapsed() < Duration::from_secs(46));
@@ -452,7 +661,11 @@ async fn a_server_that_falls_silent_is_not_waited_for_longer_than_agreed() {
 async fn a_column_of_another_type_ends_the_run_at_its_first_row() {
     let columns = vec![("sku", TEXT), ("stock", 16)];
     let row = vec![Some(b"ART-1".to_vec()), Some(vec![1])];
-    let script = Script { columns, rows: vec![row], stalls: false };
+    let script = Script {
+        columns,
+        rows: vec![row],
+        stalls: false,
+    };
     let (outcome, entries, _) = run(&script, "select * from stock", None).await;
     let error = outcome.unwrap_err().to_string();
     assert_eq!(

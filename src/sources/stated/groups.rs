@@ -73,7 +73,12 @@ impl<'a> Groups<'a> {
         // the order is that of the primary key, and nothing has to be sorted.
         let (sku, pack, join, order) = if is_mapped {
             let join = "LEFT JOIN mapping m ON m.source = s.source AND m.said = s.said";
-            ("COALESCE(m.sku, s.said)", "COALESCE(m.pack, 1)", join, "1, 3, 2, 4, 11")
+            (
+                "COALESCE(m.sku, s.said)",
+                "COALESCE(m.pack, 1)",
+                join,
+                "1, 3, 2, 4, 11",
+            )
         } else {
             ("s.said", "1", "", "s.said, s.source, s.place, s.variant")
         };
@@ -87,7 +92,10 @@ impl<'a> Groups<'a> {
             Which::Of(source) | Which::Delivered(source, _) => query.bind(source.0),
             Which::One(sku) => query.bind(sku),
         };
-        Self { rows: query.fetch(conn), next: None }
+        Self {
+            rows: query.fetch(conn),
+            next: None,
+        }
     }
 
     /// All that is stated of the next SKU; `None` at the end.

@@ -47,5 +47,8 @@ pub(super) async fn staged(conn: &mut SqliteConnection) -> Result<(), sqlx::Erro
          PRAGMA user_version = 1; COMMIT;",
         super::variants::STAGE_SCHEMA
     );
-    sqlx::raw_sql(sqlx::AssertSqlSafe(statements)).execute(conn).await.map(drop)
+    sqlx::raw_sql(sqlx::AssertSqlSafe(statements))
+        .execute(conn)
+        .await
+        .map(drop)
 }

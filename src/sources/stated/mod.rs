@@ -183,7 +183,10 @@ pub(super) struct Statements {
 impl Statements {
     /// Opens them, or begins them.
     pub(super) async fn open(directory: &Path) -> Result<Self, StatedError> {
-        let unusable = |source| StatedError::Directory { path: directory.to_owned(), source };
+        let unusable = |source| StatedError::Directory {
+            path: directory.to_owned(),
+            source,
+        };
         let path = directory.join("stated.db");
         private::create_directory(directory)
             .and_then(|()| private::ensure_file(&path))
@@ -199,11 +202,15 @@ impl Statements {
             .disable_statement_logging();
         let opened = async {
             let mut conn = options.connect().await?;
-            let format: u32 =
-                sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut conn).await?;
+            let format: u32 = sqlx::query_scalar("PRAGMA user_version")
+                .fetch_one(&mut conn)
+                .await?;
             Ok((conn, format))
         };
-        let database = |source| StatedError::Database { path: path.clone(), source };
+        let database = |source| StatedError::Database {
+            path: path.clone(),
+            source,
+        };
         let (mut conn, format) = opened.await.map_err(database)?;
         let change = match format {
             FORMAT => None,
@@ -214,7 +221,9 @@ impl Statements {
         };
         if let Some(change) = change {
             let change = format!("BEGIN; {change} PRAGMA user_version = {FORMAT}; COMMIT;");
-            let changed = sqlx::raw_sql(sqlx::AssertSqlSafe(change)).execute(&mut conn).await;
+            let changed = sqlx::raw_sql(sqlx::AssertSqlSafe(change))
+                .execute(&mut conn)
+                .await;
             changed.map_err(database)?;
         }
         // What an interrupted delivery left; it was never taken.
@@ -236,7 +245,10 @@ impl Statements {
     }
 
     fn failed(&self, source: sqlx::Error) -> StatedError {
-        StatedError::Database { path: self.directory.join("stated.db"), source }
+        StatedError::Database {
+            path: self.directory.join("stated.db"),
+            source,
+        }
     }
 
     /// The source of that name; it becomes known if it is not.
@@ -277,8 +289,9 @@ impl Statements {
     pub(super) async fn snapshots(
         &mut self,
     ) -> Result<Vec<(SourceId, Option<Instant>)>, StatedError> {
-        let rows =
-            sqlx::query("SELECT id, snapshot_at FROM source").fetch_all(&mut self.conn).await;
+        let rows = sqlx::query("SELECT id, snapshot_at FROM source")
+            .fetch_all(&mut self.conn)
+            .await;
         let rows = rows.map_err(|error| self.failed(error))?;
         let heard = |row: &sqlx::sqlite::SqliteRow| {
             let at: Option<i64> = row.get(1);
@@ -309,7 +322,9 @@ impl Statements {
     ) -> Result<Stage, StatedError> {
         // Two of one source may be under way: one that was asked for, and one that came.
         let number = self.staged.fetch_add(1, Ordering::Relaxed);
-        let path = self.directory.join(format!("staged-{}-{number}.db", source.0));
+        let path = self
+            .directory
+            .join(format!("staged-{}-{number}.db", source.0));
         Stage::begin(&path, duplicates)
             .await
             .map_err(|source| StatedError::Database { path, source })
@@ -330,7 +345,9 @@ impl Statements {
     pub(super) async fn rules(&mut self) -> Result<String, StatedError> {
         let rules = sqlx::query_scalar("SELECT digest FROM rules");
         let rules = rules.fetch_optional(&mut self.conn).await;
-        rules.map(Option::unwrap_or_default).map_err(|error| self.failed(error))
+        rules
+            .map(Option::unwrap_or_default)
+            .map_err(|error| self.failed(error))
     }
 
     /// Notes the rules under which the book was reckoned.
@@ -356,11 +373,20 @@ impl Statements {
                 .bind(file)
                 .execute(&mut self.conn)
                 .await?;
-            sqlx::raw_sql("PRAGMA delivery.synchronous = OFF").execute(&mut self.conn).await?;
+            sqlx::raw_sql("PRAGMA delivery.synchronous = OFF")
+                .execute(&mut self.conn)
+                .await?;
             let nameless = stage::settle(&mut self.conn, source, settling).await?;
             let [rows, rejected, suspicious, unclear] = stage::count(&mut self.conn).await?;
             let first_rejected = stage::first_rejected(&mut self.conn).await?;
-            Ok(Contents { rows, rejected, suspicious, nameless, unclear, first_rejected })
+            Ok(Contents {
+                rows,
+                rejected,
+                suspicious,
+                nameless,
+                unclear,
+                first_rejected,
+            })
         };
         match settled.await {
             Ok(counts) => Ok(counts),
@@ -374,8 +400,12 @@ impl Statements {
     /// How many rows of a settled delivery state no quantity.
     pub(super) async fn rows_without_quantity(&mut self) -> Result<u64, StatedError> {
         let sql = "SELECT COUNT(*) FROM delivery.row WHERE quantity IS NULL";
-        let count = sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut self.conn).await;
-        count.map(i64::cast_unsigned).map_err(|error| self.failed(error))
+        let count = sqlx::query_scalar::<_, i64>(sql)
+            .fetch_one(&mut self.conn)
+            .await;
+        count
+            .map(i64::cast_unsigned)
+            .map_err(|error| self.failed(error))
     }
 
     /// The first rows of a settled delivery that would be applied.
@@ -465,7 +495,9 @@ impl Statements {
     }
 
     async fn detach(&mut self) -> Result<(), StatedError> {
-        let done = sqlx::query("DETACH DATABASE delivery").execute(&mut self.conn).await;
+        let done = sqlx::query("DETACH DATABASE delivery")
+            .execute(&mut self.conn)
+            .await;
         done.map_err(|error| self.failed(error))?;
         self.is_open = false;
         Ok(())
@@ -476,7 +508,9 @@ impl Statements {
         if self.is_open {
             // Neither a transaction nor the delivery need be there.
             let _ended = sqlx::query("ROLLBACK").execute(&mut self.conn).await;
-            let _gone = sqlx::query("DETACH DATABASE delivery").execute(&mut self.conn).await;
+            let _gone = sqlx::query("DETACH DATABASE delivery")
+                .execute(&mut self.conn)
+                .await;
             self.is_open = false;
         }
     }
@@ -508,7 +542,11 @@ impl Statements {
         });
         kept.map_err(|source| StatedError::Directory { path, source })?;
         let mut all = self.memory(source).await?.held;
-        let before = if held.is_snapshot { std::mem::take(&mut all) } else { Vec::new() };
+        let before = if held.is_snapshot {
+            std::mem::take(&mut all)
+        } else {
+            Vec::new()
+        };
         all.push(held);
         self.note_held(source, &all).await?;
         self.remove(&before)?;
@@ -518,7 +556,9 @@ impl Statements {
     /// What is held, to be taken.
     pub(super) async fn held(&mut self, held: &Held) -> Result<Staged, StatedError> {
         let path = self.directory.join(&held.file);
-        Staged::open(&path).await.map_err(|source| StatedError::Database { path, source })
+        Staged::open(&path)
+            .await
+            .map_err(|source| StatedError::Database { path, source })
     }
 
     /// These are not held any more.

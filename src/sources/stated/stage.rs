@@ -49,10 +49,18 @@ pub(super) fn on_clash(duplicates: Duplicates) -> String {
     let is_same = "(excluded.quantity IS quantity AND excluded.reserve IS reserve)";
     let is_mixed = "(mixed OR (excluded.at IS NULL) <> (at IS NULL))";
     let (is_fine, sum, is_fine_mixed) = match duplicates {
-        Duplicates::Reject => (states_nothing, false, "NOT varied AND excluded.quantity IS NULL"),
+        Duplicates::Reject => (
+            states_nothing,
+            false,
+            "NOT varied AND excluded.quantity IS NULL",
+        ),
         Duplicates::Same => (is_same, false, "NOT varied"),
         // Of a row that states nothing it is not known how much it would add.
-        Duplicates::Sum => ("((excluded.quantity IS NULL) = (quantity IS NULL))", true, "0"),
+        Duplicates::Sum => (
+            "((excluded.quantity IS NULL) = (quantity IS NULL))",
+            true,
+            "0",
+        ),
     };
     let is_fine_mixed = format!("({is_fine_mixed} AND {is_same})");
     let taken = |column: &str| {
@@ -162,7 +170,9 @@ impl Stage {
             .connect()
             .await?;
         sqlx::raw_sql(SCHEMA).execute(&mut conn).await?;
-        sqlx::raw_sql(variants::STAGE_SCHEMA).execute(&mut conn).await?;
+        sqlx::raw_sql(variants::STAGE_SCHEMA)
+            .execute(&mut conn)
+            .await?;
         sqlx::raw_sql("BEGIN").execute(&mut conn).await?;
         Ok(Self {
             path: path.to_owned(),
@@ -207,7 +217,10 @@ impl Stage {
                 }
                 Entry::Suspicious(fault) => {
                     self.brought.rows += 1;
-                    self.reject(Fault { is_suspicious: true, ..fault });
+                    self.reject(Fault {
+                        is_suspicious: true,
+                        ..fault
+                    });
                 }
             }
         }
@@ -232,8 +245,19 @@ impl Stage {
 
     fn put_row(&mut self, row: Row, now: Instant) {
         self.brought.rows += 1;
-        let Row { line, key, place, quantity, reserve, at } = row;
-        let place = place.as_deref().map(str::trim).unwrap_or_default().to_owned();
+        let Row {
+            line,
+            key,
+            place,
+            quantity,
+            reserve,
+            at,
+        } = row;
+        let place = place
+            .as_deref()
+            .map(str::trim)
+            .unwrap_or_default()
+            .to_owned();
         let (name, is_id) = match key {
             Key::Id(id) => (id, true),
             Key::Sku(text) => match Sku::parse(&text) {
@@ -269,7 +293,9 @@ impl Stage {
 
     /// Writes what has come together, in statements of the same few lengths.
     async fn write(&mut self) -> Result<(), sqlx::Error> {
-        let Some(conn) = &mut self.conn else { return Ok(()) };
+        let Some(conn) = &mut self.conn else {
+            return Ok(());
+        };
         let rows = std::mem::take(&mut self.rows);
         let (by_id, by_sku): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.is_id);
         for rows in by_sku.chunks(AT_ONCE) {
@@ -348,7 +374,10 @@ impl Stated {
             digest.update(number.unwrap_or(i64::MIN).to_le_bytes());
         }
         let bytes = digest.finalize();
-        bytes.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+        bytes
+            .iter()
+            .take(8)
+            .fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
 }
 
@@ -374,13 +403,17 @@ impl Staged {
         migrate::staged(&mut conn).await?;
         let places = sqlx::query_scalar("SELECT DISTINCT place FROM row LIMIT 1000");
         let places: Vec<String> = places.fetch_all(&mut conn).await?;
-        let rejected: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM rejected").fetch_one(&mut conn).await?;
+        let rejected: i64 = sqlx::query_scalar("SELECT count(*) FROM rejected")
+            .fetch_one(&mut conn)
+            .await?;
         conn.close().await?;
         let rejected = rejected.cast_unsigned();
         Ok(Self {
             path: path.to_owned(),
-            brought: Brought { rejected, ..Brought::default() },
+            brought: Brought {
+                rejected,
+                ..Brought::default()
+            },
             places: places.into_iter().collect(),
             unnamed: None,
             digest: 0,
@@ -445,7 +478,11 @@ async fn insert(
         }
     });
     insert.push(on_clash);
-    insert.build().persistent(rows.len() == AT_ONCE).execute(conn).await?;
+    insert
+        .build()
+        .persistent(rows.len() == AT_ONCE)
+        .execute(conn)
+        .await?;
     Ok(())
 }
 
@@ -469,8 +506,9 @@ pub(super) async fn settle(
     source: SourceId,
     settling: Settling,
 ) -> Result<u64, sqlx::Error> {
-    let settled: i64 =
-        sqlx::query_scalar("PRAGMA delivery.user_version").fetch_one(&mut *conn).await?;
+    let settled: i64 = sqlx::query_scalar("PRAGMA delivery.user_version")
+        .fetch_one(&mut *conn)
+        .await?;
     if settled > 0 {
         return Ok(0);
     }
@@ -507,9 +545,11 @@ pub(super) async fn settle(
     if has_variants {
         variants::set_aside(conn, source, settling).await?;
     }
-    sqlx::raw_sql(sqlx::AssertSqlSafe(set_aside_duplicates(settling.duplicates)))
-        .execute(conn)
-        .await?;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(set_aside_duplicates(
+        settling.duplicates,
+    )))
+    .execute(conn)
+    .await?;
     Ok(nameless_products)
 }
 
@@ -583,7 +623,12 @@ pub(super) async fn take(
     source: SourceId,
     taking: Taking,
 ) -> Result<(), sqlx::Error> {
-    let Taking { scope, at, tells_absence, is_late } = taking;
+    let Taking {
+        scope,
+        at,
+        tells_absence,
+        is_late,
+    } = taking;
     sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *conn).await?;
     sqlx::query(
         "INSERT INTO main.article (source, id, said) SELECT ?1, id, said FROM delivery.article \
@@ -612,7 +657,10 @@ pub(super) async fn take(
             "UPDATE stated SET at = {since} WHERE source = ?1 AND at IS NULL AND \
              (said IN (SELECT said FROM delivery.present) OR {listed})"
         );
-        sqlx::query(sqlx::AssertSqlSafe(kept)).bind(source.0).execute(&mut *conn).await?;
+        sqlx::query(sqlx::AssertSqlSafe(kept))
+            .bind(source.0)
+            .execute(&mut *conn)
+            .await?;
         let gone = format!(
             "UPDATE stated SET at = {since}, absent_at = CASE WHEN ?2 THEN ?3 ELSE absent_at END \
              WHERE source = ?1 AND absent_at IS NULL AND (at IS NULL OR ?2) AND {since} <= ?3 \

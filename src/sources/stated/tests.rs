@@ -37,8 +37,18 @@ fn offers(offers: &[(&str, &str)]) -> String {
 }
 
 fn settings(variants: Variants) -> Taking {
-    let limits = Limits { most_zeroed: 1.0, least_rows: 0.0, ..Limits::default() };
-    Taking { scope: None, warehouses: Warehouses::All, variants, limits, ..taking("1c") }
+    let limits = Limits {
+        most_zeroed: 1.0,
+        least_rows: 0.0,
+        ..Limits::default()
+    };
+    Taking {
+        scope: None,
+        warehouses: Warehouses::All,
+        variants,
+        limits,
+        ..taking("1c")
+    }
 }
 
 async fn house(variants: Variants) -> House {
@@ -49,7 +59,10 @@ const CHANGES: Completeness = Completeness::Sure(Scope::Delta);
 const WHOLE: Completeness = Completeness::Sure(Scope::Snapshot);
 
 fn exchanged(says: Scope, is_numbered: bool) -> Completeness {
-    Completeness::Exchanged { says: Some(says), is_numbered }
+    Completeness::Exchanged {
+        says: Some(says),
+        is_numbered,
+    }
 }
 
 /// Delivers some files as one delivery.
@@ -57,10 +70,15 @@ async fn deliver(house: &House, files: &[&str], completeness: Completeness) -> R
     let mut entries = Vec::new();
     for file in files {
         let mut input = Cursor::new(file.as_bytes());
-        formats::read(Format::CommerceMl, &mut input, &Reading::default(), &mut |entry| {
-            entries.push(entry);
-            Ok(())
-        })
+        formats::read(
+            Format::CommerceMl,
+            &mut input,
+            &Reading::default(),
+            &mut |entry| {
+                entries.push(entry);
+                Ok(())
+            },
+        )
         .unwrap();
     }
     deliver_entries(house, entries, completeness).await
@@ -84,16 +102,24 @@ async fn deliver_entries(
 
 /// The reason of the only suspicious row.
 fn reason(receipt: &Receipt) -> &str {
-    let [fault] = &receipt.first_rejected[..] else { panic!("{receipt:?}") };
-    assert_eq!((receipt.suspicious, fault.text.as_str()), (1, "SHOE-1"), "{receipt:?}");
+    let [fault] = &receipt.first_rejected[..] else {
+        panic!("{receipt:?}")
+    };
+    assert_eq!(
+        (receipt.suspicious, fault.text.as_str()),
+        (1, "SHOE-1"),
+        "{receipt:?}"
+    );
     &fault.reason
 }
 
 #[tokio::test]
 async fn one_variant_in_a_delta_leaves_its_article_as_it_was() {
-    for (variant, quantity) in
-        [("p1#size-42", "0"), ("p1#size-42", "3"), ("p1#size-42 SHOE-1", "0")]
-    {
+    for (variant, quantity) in [
+        ("p1#size-42", "0"),
+        ("p1#size-42", "3"),
+        ("p1#size-42 SHOE-1", "0"),
+    ] {
         let rests = offers(&[(variant, quantity), ("p2", "4")]);
         for deliveries in [&[&[CATALOGUE][..], &[&rests]][..], &[&[CATALOGUE, &rests]]] {
             let house = house(Variants::Reject).await;
@@ -103,7 +129,12 @@ async fn one_variant_in_a_delta_leaves_its_article_as_it_was() {
             }
             assert_eq!(house.stock(), stock([("BAG-2", 4), ("SHOE-1", 9)]));
             let reason = reason(&receipt);
-            let parts = ["variant p1#size-42", "sku = \"Ид\"", "mapping_file", "\"sum\""];
+            let parts = [
+                "variant p1#size-42",
+                "sku = \"Ид\"",
+                "mapping_file",
+                "\"sum\"",
+            ];
             assert!(parts.iter().all(|part| reason.contains(part)), "{reason}");
         }
     }
@@ -139,7 +170,10 @@ async fn variants_of_one_article_are_suspicious_or_summed_whatever_their_numbers
     let (_, none) = two_variants(Variants::Sum, ("", "0", "0"), WHOLE).await;
     assert_eq!(none, stock([("BAG-2", 4), ("SHOE-1", 0)]));
     let (receipt, left) = two_variants(Variants::Sum, ("", "0", "0"), CHANGES).await;
-    assert!(reason(&receipt).contains("others may have some"), "{receipt:?}");
+    assert!(
+        reason(&receipt).contains("others may have some"),
+        "{receipt:?}"
+    );
     assert_eq!(left, stock([("BAG-2", 4)]));
 }
 
@@ -148,7 +182,10 @@ async fn a_repeated_article_is_suspicious_without_a_catalogue_too() {
     let house = house(Variants::Reject).await;
     deliver_entries(&house, vec![row("SHOE-1", 9)], CHANGES).await;
     let receipt = deliver(&house, &[&offers(&[("p1#42 SHOE-1", "0")])], CHANGES).await;
-    assert!(reason(&receipt).contains("may have other variants"), "{receipt:?}");
+    assert!(
+        reason(&receipt).contains("may have other variants"),
+        "{receipt:?}"
+    );
     let both = offers(&[("p1#41 SHOE-1", "0"), ("p1#42 SHOE-1", "0")]);
     let receipt = deliver(&house, &[&both], WHOLE).await;
     assert!(reason(&receipt).contains("2 variants"), "{receipt:?}");
@@ -170,8 +207,10 @@ async fn variants_with_articles_of_their_own_are_skus_of_their_own() {
             assert_eq!((receipt.suspicious, house.stock()["SHOE-41"]), (0, 2));
         }
     }
-    let in_catalogue = CATALOGUE
-        .replace("</Товары>", "<Товар><Ид>p1#41</Ид><Артикул>SHOE-41</Артикул></Товар></Товары>");
+    let in_catalogue = CATALOGUE.replace(
+        "</Товары>",
+        "<Товар><Ид>p1#41</Ид><Артикул>SHOE-41</Артикул></Товар></Товары>",
+    );
     let house = house(Variants::Reject).await;
     deliver(&house, &[&in_catalogue], CHANGES).await;
     deliver(&house, &[&offers(&[("p1#41", "2")])], CHANGES).await;
@@ -191,7 +230,9 @@ async fn a_delta_of_one_variant_replaces_only_its_own_number_over_a_restart_too(
         let part = offers(&[(variant, quantity)]);
         deliver(&house, &[CATALOGUE, &part], exchanged(Scope::Delta, true)).await;
         assert_eq!(house.stock(), stock([("SHOE-1", sum)]), "{variant}");
-        house = house.again(vec![settings(Variants::Sum)], ShopRules::default()).await;
+        house = house
+            .again(vec![settings(Variants::Sum)], ShopRules::default())
+            .await;
         assert_eq!(house.stock(), stock([("SHOE-1", sum)]), "{variant}");
     }
     deliver(&house, &[&offers(&[("p1#43", "0")])], CHANGES).await;
@@ -204,7 +245,9 @@ async fn a_variant_known_from_an_earlier_delivery_makes_another_one_suspicious()
     deliver(&house, &[CATALOGUE, &offers(&[("p1#41", "7")])], WHOLE).await;
     // It was shown to be the only one, so its deltas are those of the article.
     assert_eq!(house.stock(), stock([("SHOE-1", 7)]));
-    house = house.again(vec![settings(Variants::Reject)], ShopRules::default()).await;
+    house = house
+        .again(vec![settings(Variants::Reject)], ShopRules::default())
+        .await;
     deliver(&house, &[&offers(&[("p1#41", "5")])], CHANGES).await;
     assert_eq!(house.stock(), stock([("SHOE-1", 5)]));
     let receipt = deliver(&house, &[&offers(&[("p1#42", "0")])], CHANGES).await;
@@ -228,7 +271,10 @@ async fn parts_of_an_exchange_do_not_show_that_a_variant_is_the_only_one() {
 
 #[tokio::test]
 async fn a_suspicious_sku_is_not_absent_and_a_variant_that_is_gone_counts_no_more() {
-    let zeroing = |variants| Taking { absent: Absent::Zero, ..settings(variants) };
+    let zeroing = |variants| Taking {
+        absent: Absent::Zero,
+        ..settings(variants)
+    };
     let both = offers(&[("p1#41", "7"), ("p1#42", "7"), ("p2", "4")]);
     let bag = offers(&[("p2", "4")]);
     let one = offers(&[("p1#42", "7"), ("p2", "4")]);
@@ -246,7 +292,13 @@ async fn a_suspicious_sku_is_not_absent_and_a_variant_that_is_gone_counts_no_mor
     assert_eq!(house.stock(), stock([("BAG-2", 4), ("SHOE-1", 0)]));
 
     let house = House::new(vec![zeroing(Variants::Sum)], ShopRules::default()).await;
-    for (package, sum) in [(&both, 14), (&unsaid, 13), (&none, 13), (&one, 7), (&bag, 0)] {
+    for (package, sum) in [
+        (&both, 14),
+        (&unsaid, 13),
+        (&none, 13),
+        (&one, 7),
+        (&bag, 0),
+    ] {
         deliver(&house, &[CATALOGUE, package], WHOLE).await;
         assert_eq!(house.stock(), stock([("BAG-2", 4), ("SHOE-1", sum)]));
     }
@@ -264,10 +316,16 @@ async fn numbers_of_a_product_and_of_its_variants_are_never_added() {
         assert_eq!(house.stock(), stock([("SHOE-1", 6)]));
         // Both at once, or one of several: it is not known whether one includes the other.
         let receipt = deliver(&house, &[&offers(&[("p1", "9"), ("p1#41", "5")])], CHANGES).await;
-        assert!(reason(&receipt).contains("the product itself"), "{receipt:?}");
+        assert!(
+            reason(&receipt).contains("the product itself"),
+            "{receipt:?}"
+        );
         deliver(&house, &[&offers(&[("p1#42", "")])], CHANGES).await;
         let receipt = deliver(&house, &[&offers(&[("p1", "0")])], CHANGES).await;
-        assert!(reason(&receipt).contains("the product itself"), "{receipt:?}");
+        assert!(
+            reason(&receipt).contains("the product itself"),
+            "{receipt:?}"
+        );
         assert_eq!(house.stock(), stock([("SHOE-1", 6)]));
     }
     // None of the product itself beside its variants adds nothing.
@@ -283,7 +341,10 @@ async fn the_first_zero_of_some_variants_empties_no_article() {
     deliver_entries(&house, vec![row("SHOE-1", 9)], CHANGES).await;
     let rests = offers(&[("p1#size-42", "0"), ("p2", "4")]);
     let receipt = deliver(&house, &[CATALOGUE, &rests], CHANGES).await;
-    assert!(reason(&receipt).contains("others may have some"), "{receipt:?}");
+    assert!(
+        reason(&receipt).contains("others may have some"),
+        "{receipt:?}"
+    );
     assert_eq!(house.stock(), stock([("BAG-2", 4), ("SHOE-1", 9)]));
     deliver(&house, &[&rests], exchanged(Scope::Snapshot, true)).await;
     assert_eq!(house.stock(), stock([("BAG-2", 4), ("SHOE-1", 0)]));
@@ -294,10 +355,15 @@ async fn one_article_of_variants_of_two_products_is_suspicious() {
     for variants in [Variants::Reject, Variants::Sum] {
         let house = house(variants).await;
         let package = offers(&[("p7#a SHOE-1", "5"), ("p8#b SHOE-1", "6")]);
-        let catalogue =
-            CATALOGUE.replace("p1", "p7").replace("p2", "p8").replace("BAG-2", "SHOE-1");
+        let catalogue = CATALOGUE
+            .replace("p1", "p7")
+            .replace("p2", "p8")
+            .replace("BAG-2", "SHOE-1");
         let receipt = deliver(&house, &[&catalogue, &package], WHOLE).await;
-        assert!(reason(&receipt).contains("2 variants of 2 products, p7#a, p8#b"), "{receipt:?}");
+        assert!(
+            reason(&receipt).contains("2 variants of 2 products, p7#a, p8#b"),
+            "{receipt:?}"
+        );
         assert_eq!(house.stock(), stock([]));
     }
 }
@@ -305,7 +371,10 @@ async fn one_article_of_variants_of_two_products_is_suspicious() {
 #[tokio::test]
 async fn an_empty_variant_is_the_product_itself() {
     let house = house(Variants::Reject).await;
-    let package = offers(&[("p1#00000000-0000-0000-0000-000000000000", "5"), ("p2#", "4")]);
+    let package = offers(&[
+        ("p1#00000000-0000-0000-0000-000000000000", "5"),
+        ("p2#", "4"),
+    ]);
     deliver(&house, &[CATALOGUE, &package], CHANGES).await;
     assert_eq!(house.stock(), stock([("BAG-2", 4), ("SHOE-1", 5)]));
 }
@@ -324,8 +393,10 @@ async fn variants_are_summed_at_each_warehouse() {
              </ПакетПредложений></КоммерческаяИнформация>"
         )
     };
-    let chosen =
-        Taking { warehouses: Warehouses::Named(vec!["w".to_owned()]), ..settings(Variants::Sum) };
+    let chosen = Taking {
+        warehouses: Warehouses::Named(vec!["w".to_owned()]),
+        ..settings(Variants::Sum)
+    };
     let house = House::new(vec![chosen], ShopRules::default()).await;
     let both = package(&(at("p1#41", 3, 20) + &at("p1#42", 4, 30)));
     deliver(&house, &[CATALOGUE, &both], WHOLE).await;

@@ -146,7 +146,9 @@ pub(super) async fn set_aside(
     source: SourceId,
     settling: Settling,
 ) -> Result<(), sqlx::Error> {
-    let Settling { variants, listing, .. } = settling;
+    let Settling {
+        variants, listing, ..
+    } = settling;
     // Rows of a SKU with a number: those of its variants, and those of its product itself.
     let of_variants = "r.said = s.said AND r.variant <> '' AND r.quantity IS NOT NULL";
     let of_product = "r.said = s.said AND r.variant = '' AND r.quantity IS NOT NULL";
@@ -169,7 +171,9 @@ pub(super) async fn set_aside(
         ),
     ];
     for statement in replaced {
-        sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut *conn).await?;
+        sqlx::query(sqlx::AssertSqlSafe(statement))
+            .execute(&mut *conn)
+            .await?;
     }
     let is_alone = "(variants = 1 AND is_alone)";
     let of_their_own = match (variants, listing) {
@@ -191,7 +195,10 @@ pub(super) async fn set_aside(
          has_variants, EXISTS (SELECT 1 FROM delivery.row r WHERE {of_product}) AS has_product \
          FROM delivery.shared s) s) WHERE why IS NOT NULL"
     );
-    let done = sqlx::query(sqlx::AssertSqlSafe(unclear)).bind(source.0).execute(&mut *conn).await?;
+    let done = sqlx::query(sqlx::AssertSqlSafe(unclear))
+        .bind(source.0)
+        .execute(&mut *conn)
+        .await?;
     // Listed without a number, a variant is there: its SKU is not absent.
     if variants == Variants::Reject {
         sqlx::raw_sql(
@@ -231,7 +238,9 @@ async fn list(conn: &mut SqliteConnection) -> Result<(), sqlx::Error> {
          variants is not known; {cure}' END \
          FROM delivery.unclear u JOIN delivery.shared s USING (said)"
     );
-    sqlx::query(sqlx::AssertSqlSafe(reasons)).execute(&mut *conn).await?;
+    sqlx::query(sqlx::AssertSqlSafe(reasons))
+        .execute(&mut *conn)
+        .await?;
     sqlx::raw_sql(
         "INSERT OR IGNORE INTO delivery.present (said) SELECT said FROM delivery.unclear; \
          DELETE FROM delivery.row WHERE said IN (SELECT said FROM delivery.unclear);",
@@ -278,7 +287,10 @@ pub(super) async fn take(
             "DELETE FROM delivery.row WHERE (said, place, variant) IN (SELECT r.said, r.place, \
              r.variant FROM delivery.row r CROSS JOIN main.stated t ON {other})"
         );
-        sqlx::query(sqlx::AssertSqlSafe(outdated)).bind(source.0).execute(conn).await?;
+        sqlx::query(sqlx::AssertSqlSafe(outdated))
+            .bind(source.0)
+            .execute(conn)
+            .await?;
     }
     Ok(())
 }

@@ -32,7 +32,10 @@ impl Exchange {
         let pairs = query.split('&').filter(|pair| !pair.is_empty());
         pairs.map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (name, percent_decode_str(value).decode_utf8_lossy().into_owned())
+            (
+                name,
+                percent_decode_str(value).decode_utf8_lossy().into_owned(),
+            )
         })
     }
 }
@@ -47,12 +50,16 @@ impl Description {
     /// The Market's, of `fixtures/market`.
     pub(crate) fn of_the_market() -> Self {
         let text = include_str!("../../../fixtures/market/openapi-stocks.json");
-        Self { root: serde_json::from_str(text).unwrap() }
+        Self {
+            root: serde_json::from_str(text).unwrap(),
+        }
     }
 
     /// What a pointer such as `/paths` leads to.
     pub(crate) fn at(&self, pointer: &str) -> &Value {
-        self.root.pointer(pointer).unwrap_or_else(|| panic!("{pointer} is not described"))
+        self.root
+            .pointer(pointer)
+            .unwrap_or_else(|| panic!("{pointer} is not described"))
     }
 
     /// Every method and path template.
@@ -73,7 +80,14 @@ impl Description {
         }
         for (name, parameter) in self.at("/components/parameters").as_object().unwrap() {
             for member in parameter.as_object().unwrap().keys() {
-                let known = ["name", "in", "required", "schema", "x-transform", "x-aliases"];
+                let known = [
+                    "name",
+                    "in",
+                    "required",
+                    "schema",
+                    "x-transform",
+                    "x-aliases",
+                ];
                 if !known.contains(&member.as_str()) && member != "deprecated" {
                     faults.push(format!("{name}: unknown keyword {member}"));
                 }
@@ -93,13 +107,19 @@ impl Description {
                 })
         };
         let paths = self.at("/paths").as_object().unwrap().iter();
-        paths.filter(|(path, _)| fits(path)).find_map(|(_, operations)| operations.get(&method))
+        paths
+            .filter(|(path, _)| fits(path))
+            .find_map(|(_, operations)| operations.get(&method))
     }
 
     /// What in the request is not as described.
     pub(crate) fn check_request(&self, exchange: &Exchange) -> Vec<String> {
         let Some(operation) = self.operation(exchange) else {
-            return vec![format!("{} {} is not described", exchange.method, exchange.path())];
+            return vec![format!(
+                "{} {} is not described",
+                exchange.method,
+                exchange.path()
+            )];
         };
         let mut faults = Vec::new();
         self.check_query(operation, exchange, &mut faults);
@@ -136,7 +156,9 @@ impl Description {
             };
             let schema = &parameter["schema"];
             let value = match schema["type"].as_str() {
-                Some("integer") => value.parse::<i64>().map_or(Value::String(value), Value::from),
+                Some("integer") => value
+                    .parse::<i64>()
+                    .map_or(Value::String(value), Value::from),
                 Some("array") => Value::Array(vec![Value::String(value)]),
                 _ => Value::String(value),
             };
@@ -148,7 +170,9 @@ impl Description {
     /// 405, must have the shape of every error.
     pub(crate) fn check_response(&self, exchange: &Exchange) -> Vec<String> {
         let mut faults = Vec::new();
-        let described = self.operation(exchange).map(|operation| &operation["responses"]);
+        let described = self
+            .operation(exchange)
+            .map(|operation| &operation["responses"]);
         let described = described.and_then(|all| all.get(exchange.status.to_string()));
         let error = serde_json::json!({ "$ref": "#/components/schemas/ApiErrorResponse" });
         let schema = match described {
@@ -184,7 +208,11 @@ impl Description {
         lint(schema, at, faults);
         self.check_part(schema, value, at, faults);
         let known = self.members(schema);
-        for name in value.as_object().into_iter().flat_map(serde_json::Map::keys) {
+        for name in value
+            .as_object()
+            .into_iter()
+            .flat_map(serde_json::Map::keys)
+        {
             if !known.contains(name.as_str()) {
                 faults.push(format!("{at}.{name} is not described"));
             }
@@ -193,9 +221,14 @@ impl Description {
 
     fn members<'a>(&'a self, schema: &'a Value) -> BTreeSet<&'a str> {
         let schema = self.follow(schema);
-        let own = schema["properties"].as_object().into_iter().flat_map(|map| map.keys());
+        let own = schema["properties"]
+            .as_object()
+            .into_iter()
+            .flat_map(|map| map.keys());
         let parts = schema["allOf"].as_array().into_iter().flatten();
-        own.map(String::as_str).chain(parts.flat_map(|part| self.members(part))).collect()
+        own.map(String::as_str)
+            .chain(parts.flat_map(|part| self.members(part)))
+            .collect()
     }
 
     fn check_part(&self, schema: &Value, value: &Value, at: &str, faults: &mut Vec<String>) {
@@ -230,7 +263,9 @@ impl Description {
     }
 
     fn check_object(&self, schema: &Value, value: &Value, at: &str, faults: &mut Vec<String>) {
-        let Some(object) = value.as_object() else { return };
+        let Some(object) = value.as_object() else {
+            return;
+        };
         for name in schema["required"].as_array().into_iter().flatten() {
             let name = name.as_str().unwrap();
             if !object.contains_key(name) {
@@ -245,8 +280,14 @@ impl Description {
     }
 
     fn check_array(&self, schema: &Value, value: &Value, at: &str, faults: &mut Vec<String>) {
-        let Some(array) = value.as_array() else { return };
-        let bound = |name: &str| schema[name].as_u64().map(|bound| usize::try_from(bound).unwrap());
+        let Some(array) = value.as_array() else {
+            return;
+        };
+        let bound = |name: &str| {
+            schema[name]
+                .as_u64()
+                .map(|bound| usize::try_from(bound).unwrap())
+        };
         if bound("minItems").is_some_and(|least| array.len() < least)
             || bound("maxItems").is_some_and(|most| array.len() > most)
         {
@@ -264,7 +305,9 @@ impl Description {
 
 fn check_scalar(schema: &Value, value: &Value, at: &str, faults: &mut Vec<String>) {
     if let Some(number) = value.as_f64()
-        && (schema["minimum"].as_f64().is_some_and(|least| number < least)
+        && (schema["minimum"]
+            .as_f64()
+            .is_some_and(|least| number < least)
             || schema["maximum"].as_f64().is_some_and(|most| number > most))
     {
         faults.push(format!("{at} is out of range: {value}"));
@@ -272,19 +315,28 @@ fn check_scalar(schema: &Value, value: &Value, at: &str, faults: &mut Vec<String
     let fits = match schema["format"].as_str() {
         None | Some("double") => true,
         Some("int64") => value.as_i64().is_some(),
-        Some("int32") => value.as_i64().is_some_and(|number| i32::try_from(number).is_ok()),
-        Some("date-time") => {
-            value.as_str().is_some_and(|text| DateTime::parse_from_rfc3339(text).is_ok())
-        }
+        Some("int32") => value
+            .as_i64()
+            .is_some_and(|number| i32::try_from(number).is_ok()),
+        Some("date-time") => value
+            .as_str()
+            .is_some_and(|text| DateTime::parse_from_rfc3339(text).is_ok()),
         Some(other) => panic!("{at}: unknown format {other}"),
     };
     if !fits {
-        faults.push(format!("{at} must have the format {}: {value}", schema["format"]));
+        faults.push(format!(
+            "{at} must have the format {}: {value}",
+            schema["format"]
+        ));
     }
     let Some(text) = value.as_str() else { return };
     let chars = text.chars().count() as u64;
-    if schema["minLength"].as_u64().is_some_and(|least| chars < least)
-        || schema["maxLength"].as_u64().is_some_and(|most| chars > most)
+    if schema["minLength"]
+        .as_u64()
+        .is_some_and(|least| chars < least)
+        || schema["maxLength"]
+            .as_u64()
+            .is_some_and(|most| chars > most)
     {
         faults.push(format!("{at} has {chars} characters"));
     }
@@ -361,8 +413,16 @@ fn every_keyword_can_fail() {
         "items": { "type": "integer", "format": "int32", "minimum": 1, "maximum": 9 } });
     let derived = json!({ "allOf": [reference("Base"), { "properties": { "n": numbers } }] });
     for (schema, good, bad) in [
-        (reference("Sku"), json!("A\tё"), vec![json!(" "), json!("\n"), json!(1), json!("")]),
-        (reference("Sku"), json!("a".repeat(255)), vec![json!("a".repeat(256)), json!("a\u{7f}")]),
+        (
+            reference("Sku"),
+            json!("A\tё"),
+            vec![json!(" "), json!("\n"), json!(1), json!("")],
+        ),
+        (
+            reference("Sku"),
+            json!("a".repeat(255)),
+            vec![json!("a".repeat(256)), json!("a\u{7f}")],
+        ),
         (
             reference("Base"),
             json!({ "status": "OK" }),
@@ -393,9 +453,21 @@ fn every_keyword_can_fail() {
             json!("2026-11-20T10:00:00Z"),
             vec![json!("2026-11-20"), json!("now")],
         ),
-        (json!({ "type": "integer", "format": "int64" }), json!(1), vec![json!(u64::MAX)]),
-        (json!({ "type": "integer", "format": "int32" }), json!(1), vec![json!(i64::MAX)]),
-        (json!({ "type": "boolean", "nullable": true }), json!(null), vec![json!(0)]),
+        (
+            json!({ "type": "integer", "format": "int64" }),
+            json!(1),
+            vec![json!(u64::MAX)],
+        ),
+        (
+            json!({ "type": "integer", "format": "int32" }),
+            json!(1),
+            vec![json!(i64::MAX)],
+        ),
+        (
+            json!({ "type": "boolean", "nullable": true }),
+            json!(null),
+            vec![json!(0)],
+        ),
         (json!({ "type": "number" }), json!(1.5), vec![json!("1.5")]),
     ] {
         let faults = |value: &Value| {

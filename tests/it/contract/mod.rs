@@ -50,8 +50,15 @@ impl Recorded {
         let server = Server::bind(([127, 0, 0, 1], 0).into(), Limits::default()).unwrap();
         let address = server.local_addr().unwrap();
         let tasks = Tasks::new(Fuse::default());
-        tasks.spawn("recorder", server.run(router.layer(from_fn(record)), tasks.clone()));
-        Self { address, exchanges, tasks }
+        tasks.spawn(
+            "recorder",
+            server.run(router.layer(from_fn(record)), tasks.clone()),
+        );
+        Self {
+            address,
+            exchanges,
+            tasks,
+        }
     }
 
     fn url(&self) -> String {
@@ -73,7 +80,9 @@ async fn record(exchanges: Exchanges, request: Request, next: Next) -> Response 
     let (head, body) = request.into_parts();
     let request = to_bytes(body, usize::MAX).await.unwrap();
     let (method, target) = (head.method.to_string(), head.uri.to_string());
-    let response = next.run(Request::from_parts(head, Body::from(request.clone()))).await;
+    let response = next
+        .run(Request::from_parts(head, Body::from(request.clone())))
+        .await;
     let (head, body) = response.into_parts();
     let response = to_bytes(body, usize::MAX).await.unwrap();
     exchanges.lock().unwrap().push(Exchange {
@@ -94,15 +103,26 @@ fn simulator() -> Recorded {
 
 /// Whether both halves are as described.
 fn check(description: &Description, exchange: &Exchange) {
-    let about = format!("{} {} {}", exchange.method, exchange.target, exchange.status);
+    let about = format!(
+        "{} {} {}",
+        exchange.method, exchange.target, exchange.status
+    );
     assert_eq!(description.check_request(exchange), [""; 0], "{about}");
     assert_eq!(description.check_response(exchange), [""; 0], "{about}");
 }
 
 /// Calls every method of our client.
 async fn call_everything(url: &str) {
-    let http = client(&ClientConfig { trust: Trust::Nobody, ..ClientConfig::default() }).unwrap();
-    let (market, key, now) = (MarketClient::new(http, url), Secret::new(KEY), Clock::wall().now());
+    let http = client(&ClientConfig {
+        trust: Trust::Nobody,
+        ..ClientConfig::default()
+    })
+    .unwrap();
+    let (market, key, now) = (
+        MarketClient::new(http, url),
+        Secret::new(KEY),
+        Clock::wall().now(),
+    );
     let sku = Sku::parse("Чайник «Лён» 1,7 л").unwrap();
     let ok = |reply: Reply| match reply {
         Reply::Answer(answer) => assert_eq!(answer.status, 200, "{:?}", answer.body),
@@ -110,14 +130,26 @@ async fn call_everything(url: &str) {
     };
     for address in [
         Address::Campaign { id: CAMPAIGN },
-        Address::Business { id: BUSINESS, warehouses: vec![WAREHOUSE] },
+        Address::Business {
+            id: BUSINESS,
+            warehouses: vec![WAREHOUSE],
+        },
     ] {
         for part in [
-            Part::Listing { shelf: Shelf::OnSale, token: None },
-            Part::Listing { shelf: Shelf::Archive, token: Some("41".to_owned()) },
+            Part::Listing {
+                shelf: Shelf::OnSale,
+                token: None,
+            },
+            Part::Listing {
+                shelf: Shelf::Archive,
+                token: Some("41".to_owned()),
+            },
             Part::Named(vec![sku.to_string()]),
         ] {
-            let look = Look { warehouses: vec![WAREHOUSE], part };
+            let look = Look {
+                warehouses: vec![WAREHOUSE],
+                part,
+            };
             ok(market.read_back(&address, &key, &look, now).await);
         }
     }
@@ -136,7 +168,16 @@ async fn forward(shops: &[Shop], url: &str) {
     let house = House::of_file(&text, variables).await;
     let doors = house.doors();
     for shop in shops {
-        doors.feed(shop, &[("A", 5), ("Чайник «Лён» 1,7 л", 0), ("6\" ½\t½", 2_000_000_000)]).await;
+        doors
+            .feed(
+                shop,
+                &[
+                    ("A", 5),
+                    ("Чайник «Лён» 1,7 л", 0),
+                    ("6\" ½\t½", 2_000_000_000),
+                ],
+            )
+            .await;
     }
     let all = |is_so: fn(&Value, &Shop) -> bool| {
         move |status: &Value| shops.iter().all(|shop| is_so(status, shop))
@@ -152,7 +193,10 @@ async fn our_exchanges() -> Vec<Exchange> {
     let simulator = simulator();
     call_everything(&simulator.url()).await;
     let mut exchanges = simulator.take();
-    let shops = [Shop::moscow(), Shop::new("omsk", 2, 22).by_business(BUSINESS)];
+    let shops = [
+        Shop::moscow(),
+        Shop::new("omsk", 2, 22).by_business(BUSINESS),
+    ];
     let simulator = Recorded::start(market(&shops).router());
     forward(&shops, &simulator.url()).await;
     exchanges.extend(simulator.take());
@@ -174,8 +218,18 @@ async fn our_requests_and_the_simulators_responses_are_as_described() {
     let called = |exchange: &Exchange| {
         let path = exchange.target.split('?').next().unwrap();
         let parts = path.split('/');
-        let numbered = parts.map(|part| if part.parse::<u64>().is_ok() { "{}" } else { part });
-        format!("{} {}", exchange.method, numbered.collect::<Vec<_>>().join("/"))
+        let numbered = parts.map(|part| {
+            if part.parse::<u64>().is_ok() {
+                "{}"
+            } else {
+                part
+            }
+        });
+        format!(
+            "{} {}",
+            exchange.method,
+            numbered.collect::<Vec<_>>().join("/")
+        )
     };
     let called: BTreeSet<String> = exchanges.iter().map(called).collect();
     assert_eq!(
@@ -202,7 +256,10 @@ async fn our_requests_and_the_simulators_responses_are_as_described() {
 /// Every value of a checked exchange is replaced by one of another type, and every object gets a
 /// further member: each time the check must fail.
 fn changes_are_found(description: &Description, exchange: &Exchange) {
-    for (what, body) in [("request", &exchange.request), ("response", &exchange.response)] {
+    for (what, body) in [
+        ("request", &exchange.request),
+        ("response", &exchange.response),
+    ] {
         if body.is_empty() {
             continue;
         }
@@ -224,19 +281,41 @@ fn changes_are_found(description: &Description, exchange: &Exchange) {
                 exchange.response = body;
                 description.check_response(&exchange)
             };
-            assert!(!faults.is_empty(), "{what} of {}: {pointer}", exchange.target);
+            assert!(
+                !faults.is_empty(),
+                "{what} of {}: {pointer}",
+                exchange.target
+            );
         }
     }
-    let joint = if exchange.target.contains('?') { '&' } else { '?' };
+    let joint = if exchange.target.contains('?') {
+        '&'
+    } else {
+        '?'
+    };
     for (method, target) in [
         ("PATCH", exchange.target.clone()),
         (exchange.method.as_str(), format!("/v9{}", exchange.target)),
-        (exchange.method.as_str(), format!("{}{joint}unheard-of=1", exchange.target)),
+        (
+            exchange.method.as_str(),
+            format!("{}{joint}unheard-of=1", exchange.target),
+        ),
     ] {
-        let changed = Exchange { method: method.to_owned(), target, ..exchange.clone() };
-        assert!(!description.check_request(&changed).is_empty(), "{method} {}", changed.target);
+        let changed = Exchange {
+            method: method.to_owned(),
+            target,
+            ..exchange.clone()
+        };
+        assert!(
+            !description.check_request(&changed).is_empty(),
+            "{method} {}",
+            changed.target
+        );
     }
-    let changed = Exchange { status: 299, ..exchange.clone() };
+    let changed = Exchange {
+        status: 299,
+        ..exchange.clone()
+    };
     assert!(!description.check_response(&changed).is_empty());
 }
 
@@ -244,13 +323,21 @@ fn changes_are_found(description: &Description, exchange: &Exchange) {
 fn pointers(value: &Value) -> Vec<String> {
     let below = |name: String, value: &Value| {
         let name = name.replace('~', "~0").replace('/', "~1");
-        pointers(value).into_iter().map(move |rest| format!("/{name}{rest}")).collect::<Vec<_>>()
+        pointers(value)
+            .into_iter()
+            .map(move |rest| format!("/{name}{rest}"))
+            .collect::<Vec<_>>()
     };
     let mut all = vec![String::new()];
     match value {
         Value::Object(map) => all.extend(map.iter().flat_map(|(k, v)| below(k.clone(), v))),
         Value::Array(items) => {
-            all.extend(items.iter().enumerate().flat_map(|(i, v)| below(i.to_string(), v)));
+            all.extend(
+                items
+                    .iter()
+                    .enumerate()
+                    .flat_map(|(i, v)| below(i.to_string(), v)),
+            );
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
@@ -263,7 +350,9 @@ impl Exchange {
         let body: Value = serde_json::from_slice(&self.response).unwrap();
         let result = &body["result"];
         let warehouses = result["warehouses"].as_array().into_iter().flatten();
-        let all = warehouses.chain([result]).filter_map(|list| list["offers"].as_array());
+        let all = warehouses
+            .chain([result])
+            .filter_map(|list| list["offers"].as_array());
         all.map(Vec::len).sum()
     }
 }
@@ -284,7 +373,11 @@ impl Served {
 
     async fn ask_with(&self, key: &str, method: &str, target: &str, body: &str) -> Exchange {
         let headers = [("Api-Key", key), ("Content-Type", "application/json")];
-        let headers = if body.is_empty() { &headers[..1] } else { &headers[..] };
+        let headers = if body.is_empty() {
+            &headers[..1]
+        } else {
+            &headers[..]
+        };
         let answer = send(self.address, method, target, headers, body.as_bytes()).await;
         Exchange {
             method: method.to_owned(),
@@ -323,12 +416,22 @@ fn numbered(path: &str) -> String {
 /// The simulator and a drop-in for the same shop, and whatever must live as long.
 async fn servers() -> (Recorded, House, [Served; 2]) {
     let simulator = simulator();
-    let shop = Shop::moscow().by_business(BUSINESS).set("migrate = \"off\"");
+    let shop = Shop::moscow()
+        .by_business(BUSINESS)
+        .set("migrate = \"off\"");
     let (text, variables) = configuration("http://127.0.0.1:1", &[shop]);
     let house = House::of_file(&text, variables).await;
     let served = [
-        Served { name: "simulator", address: simulator.address, key: KEY },
-        Served { name: "drop-in", address: house.doors().public, key: FEED_KEY },
+        Served {
+            name: "simulator",
+            address: simulator.address,
+            key: KEY,
+        },
+        Served {
+            name: "drop-in",
+            address: house.doors().public,
+            key: FEED_KEY,
+        },
     ];
     (simulator, house, served)
 }
@@ -367,10 +470,18 @@ async fn every_described_operation_is_served_or_refused_in_the_described_shape()
             // Refusals have the shape of errors, whatever is wrong.
             let elsewhere = target.replace("12345", "99").replace("/7/", "/99/");
             for (what, bad) in [
-                ("key", server.ask_with("wrong", &method, &target, &body).await),
+                (
+                    "key",
+                    server.ask_with("wrong", &method, &target, &body).await,
+                ),
                 ("body", server.ask(&method, &target, "[").await),
                 ("number", server.ask(&method, &elsewhere, &body).await),
-                ("limit", server.ask(&method, &format!("{target}?limit=0"), &body).await),
+                (
+                    "limit",
+                    server
+                        .ask(&method, &format!("{target}?limit=0"), &body)
+                        .await,
+                ),
                 ("method", server.ask("DELETE", &target, "").await),
             ] {
                 assert_eq!(description.check_response(&bad), [""; 0], "{about}: {what}");
@@ -393,7 +504,12 @@ async fn pages_are_cut(
         (format!("?limit={}", most * 2 + 1), most),
     ] {
         let page = server.ask(method, &format!("{target}{query}"), body).await;
-        assert_eq!(page.offers() as u64, length, "{}: {target}{query}", server.name);
+        assert_eq!(
+            page.offers() as u64,
+            length,
+            "{}: {target}{query}",
+            server.name
+        );
     }
 }
 
@@ -429,9 +545,15 @@ async fn page_limits_are_the_described_ones() {
             let is_cut = limit["x-transform"] == "truncateLimit";
             let over = if is_cut { 200 } else { 400 };
             let target = numbered(&path);
-            let body = if method == "GET" { String::new() } else { server.body(&target) };
+            let body = if method == "GET" {
+                String::new()
+            } else {
+                server.body(&target)
+            };
             for (given, status) in [(0, 400), (1, 200), (most, 200), (most + 1, over)] {
-                let answer = server.ask(&method, &format!("{target}?limit={given}"), &body).await;
+                let answer = server
+                    .ask(&method, &format!("{target}?limit={given}"), &body)
+                    .await;
                 let about = format!("{}: {method} {target} limit {given}", server.name);
                 assert_eq!(answer.status, status, "{about}");
             }
@@ -441,7 +563,12 @@ async fn page_limits_are_the_described_ones() {
             }
             checked += 1;
         }
-        assert_eq!(checked, if server.name == "simulator" { 6 } else { 3 }, "{}", server.name);
+        assert_eq!(
+            checked,
+            if server.name == "simulator" { 6 } else { 3 },
+            "{}",
+            server.name
+        );
     }
 }
 
@@ -480,10 +607,30 @@ async fn sizes_of_bodies_are_the_described_ones() {
         for (extra, status) in [(0, 200), (1, 400)] {
             let stocks = format!("{campaign}/offers/stocks");
             cases.extend([
-                ("PUT", stocks.clone(), update(&skus(most_skus + extra), 1), status),
-                ("PUT", stocks.clone(), update(&skus(1), most_count + extra), status),
-                ("PUT", stocks.clone(), update(&["a".repeat(longest + extra)], 1), status),
-                ("POST", stocks, json!({ "offerIds": skus(most_named + extra) }), status),
+                (
+                    "PUT",
+                    stocks.clone(),
+                    update(&skus(most_skus + extra), 1),
+                    status,
+                ),
+                (
+                    "PUT",
+                    stocks.clone(),
+                    update(&skus(1), most_count + extra),
+                    status,
+                ),
+                (
+                    "PUT",
+                    stocks.clone(),
+                    update(&["a".repeat(longest + extra)], 1),
+                    status,
+                ),
+                (
+                    "POST",
+                    stocks,
+                    json!({ "offerIds": skus(most_named + extra) }),
+                    status,
+                ),
                 (
                     "POST",
                     format!("{business}/offers/stocks/update"),
@@ -502,8 +649,18 @@ async fn sizes_of_bodies_are_the_described_ones() {
             if server.name == "simulator" {
                 let (hide, show) = (skus(most_hidden + extra), skus(most_shown + extra));
                 cases.extend([
-                    ("POST", format!("{campaign}/hidden-offers"), hidden(&hide), status),
-                    ("POST", format!("{campaign}/hidden-offers/delete"), hidden(&show), status),
+                    (
+                        "POST",
+                        format!("{campaign}/hidden-offers"),
+                        hidden(&hide),
+                        status,
+                    ),
+                    (
+                        "POST",
+                        format!("{campaign}/hidden-offers/delete"),
+                        hidden(&show),
+                        status,
+                    ),
                 ]);
             }
         }
@@ -521,7 +678,12 @@ async fn sizes_of_bodies_are_the_described_ones() {
 /// Numbers and words of ours that the description has too: where it has them, and ours.
 fn shared_facts() -> Vec<(&'static str, Value)> {
     let market = MarketConfig::new(Clock::wall());
-    let placements = [Placement::Fbs, Placement::Fby, Placement::Dbs, Placement::Laas];
+    let placements = [
+        Placement::Fbs,
+        Placement::Fby,
+        Placement::Dbs,
+        Placement::Laas,
+    ];
     let availabilities = [
         Availability::Available,
         Availability::DisabledByInactivity,
@@ -549,8 +711,14 @@ fn shared_facts() -> Vec<(&'static str, Value)> {
             "/components/schemas/GetStocksOnPartnerWarehousesRequest/properties/offerIds/maxItems",
             wire::MAX_OFFER_IDS.into(),
         ),
-        ("/components/parameters/PageLimit100Truncate/schema/maximum", wire::MAX_PAGE.into()),
-        ("/components/parameters/PageLimit100Truncate/schema/default", wire::DEFAULT_PAGE.into()),
+        (
+            "/components/parameters/PageLimit100Truncate/schema/maximum",
+            wire::MAX_PAGE.into(),
+        ),
+        (
+            "/components/parameters/PageLimit100Truncate/schema/default",
+            wire::DEFAULT_PAGE.into(),
+        ),
         (
             "/paths/~1v2~1campaigns~1{campaignId}~1offers~1stocks/put/x-resource-limit-config/none",
             json!({ "amount": wire::SKUS_PER_MINUTE, "period": "minutes", "period-duration": 1 }),
@@ -579,10 +747,22 @@ fn shared_facts() -> Vec<(&'static str, Value)> {
              /x-resource-limit-config/medium/amount",
             market.business_read_backs_per_minute.into(),
         ),
-        ("/components/schemas/PlacementType/enum", words(&[a, b, c, d])),
-        ("/components/schemas/ApiAvailabilityStatusType/enum", words(&[e, f, g, h, i])),
-        ("/components/schemas/WarehouseProgramType/enum", json!(["FBS", "DBS", "EXPRESS"])),
-        ("/components/schemas/ApiResponseStatusType/enum", json!(["OK", "ERROR"])),
+        (
+            "/components/schemas/PlacementType/enum",
+            words(&[a, b, c, d]),
+        ),
+        (
+            "/components/schemas/ApiAvailabilityStatusType/enum",
+            words(&[e, f, g, h, i]),
+        ),
+        (
+            "/components/schemas/WarehouseProgramType/enum",
+            json!(["FBS", "DBS", "EXPRESS"]),
+        ),
+        (
+            "/components/schemas/ApiResponseStatusType/enum",
+            json!(["OK", "ERROR"]),
+        ),
     ]
 }
 
@@ -591,12 +771,20 @@ fn different_facts(description: &Description) -> BTreeMap<&'static str, Value> {
     let differs = |(pointer, ours): &(&'static str, Value)| {
         let theirs = description.at(pointer);
         let sorted = |value: &Value| {
-            let mut words: Vec<String> =
-                value.as_array().into_iter().flatten().map(ToString::to_string).collect();
+            let mut words: Vec<String> = value
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(ToString::to_string)
+                .collect();
             words.sort();
             words
         };
-        if ours.is_array() { sorted(theirs) != sorted(ours) } else { theirs != ours }
+        if ours.is_array() {
+            sorted(theirs) != sorted(ours)
+        } else {
+            theirs != ours
+        }
     };
     shared_facts().into_iter().filter(differs).collect()
 }

@@ -78,7 +78,12 @@ fn a_clock_that_runs_ahead_costs_one_request_and_sets_no_sku_aside() {
             }
             stage.live(Duration::from_secs(10)).await;
             assert_eq!(stage.lanes[0].disk.acked.len(), 500);
-            assert_eq!(stage.market.report().requests, 2, "{:?}", stage.market.report());
+            assert_eq!(
+                stage.market.report().requests,
+                2,
+                "{:?}",
+                stage.market.report()
+            );
             assert!(stage.lanes[0].disk.quarantined.is_empty());
             // Known from then on, and after a restart found out again.
             stage.restart();
@@ -86,7 +91,12 @@ fn a_clock_that_runs_ahead_costs_one_request_and_sets_no_sku_aside() {
                 stage.say(&sku, count + 1);
             }
             stage.live(Duration::from_secs(10)).await;
-            assert_eq!(stage.market.report().requests, 4, "{:?}", stage.market.report());
+            assert_eq!(
+                stage.market.report().requests,
+                4,
+                "{:?}",
+                stage.market.report()
+            );
             assert!(stage.lanes[0].disk.quarantined.is_empty());
             for (sku, count) in stock(500) {
                 let held = stage.market.get(super::stage::CAMPAIGN, &sku).unwrap();
@@ -102,7 +112,9 @@ fn one_slow_response_does_not_hide_an_update_that_was_lost() {
         let mut stage = Setup::new(Method::Campaign).stage();
         stage.say("A", 5);
         stage.live(Duration::from_secs(20)).await;
-        stage.market.set_faults(stockbridge::rehearsal::FaultPlan::none().dropping(1.0));
+        stage
+            .market
+            .set_faults(stockbridge::rehearsal::FaultPlan::none().dropping(1.0));
         stage.say("A", 3);
         stage.live(SECOND).await;
         stage.market.heal();

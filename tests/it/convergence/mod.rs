@@ -127,11 +127,19 @@ fn a_limit_that_is_met_is_used_up_and_never_broken_across_restarts() {
         }
         while stage.market.len(CAMPAIGN) < 25_000 {
             stage.live(Duration::from_secs(1)).await;
-            assert!(begun.elapsed() < Duration::from_mins(6), "{}", stage.market.len(CAMPAIGN));
+            assert!(
+                begun.elapsed() < Duration::from_mins(6),
+                "{}",
+                stage.market.len(CAMPAIGN)
+            );
         }
         stage.live(Duration::from_secs(1)).await;
         stage.check().unwrap();
-        assert!(stage.market.report().requests <= 13 + 10, "{:?}", stage.market.report());
+        assert!(
+            stage.market.report().requests <= 13 + 10,
+            "{:?}",
+            stage.market.report()
+        );
     });
 }
 
@@ -147,7 +155,11 @@ fn a_backlog_goes_in_the_time_the_limit_allows() {
             stage.live(Duration::from_secs(1)).await;
         }
         // Three minutes' worth: the first at once, the last two minutes later.
-        assert!(begun.elapsed() <= Duration::from_secs(122), "{:?}", begun.elapsed());
+        assert!(
+            begun.elapsed() <= Duration::from_secs(122),
+            "{:?}",
+            begun.elapsed()
+        );
         let report = stage.market.report();
         assert_eq!((report.requests, report.refused.len()), (15, 0));
         stage.check().unwrap();
@@ -159,17 +171,27 @@ fn a_poison_sku_costs_a_few_requests_and_the_others_go_in_the_same_cycle() {
     on_a_jumping_clock(async {
         let mut stage = Stage::with_a_tenth_of_the_limit();
         let poison = "sku-1234".to_owned();
-        stage.market.set_faults(FaultPlan::none().poisoned([poison.clone()], false));
+        stage
+            .market
+            .set_faults(FaultPlan::none().poisoned([poison.clone()], false));
         for (sku, count) in stock(2_000) {
             stage.say(&sku, count);
         }
         stage.live(Duration::from_secs(5)).await;
         assert_eq!(
-            stage.lanes[0].disk.quarantined.keys().map(Sku::as_str).collect::<Vec<_>>(),
+            stage.lanes[0]
+                .disk
+                .quarantined
+                .keys()
+                .map(Sku::as_str)
+                .collect::<Vec<_>>(),
             [poison]
         );
         let requests = stage.market.report().requests;
-        assert!(requests <= 24, "{requests} requests for one poison SKU in 2000");
+        assert!(
+            requests <= 24,
+            "{requests} requests for one poison SKU in 2000"
+        );
         stage.check().unwrap();
     });
 }
@@ -179,7 +201,9 @@ fn when_every_batch_is_refused_nothing_is_set_aside() {
     on_a_jumping_clock(async {
         let mut stage = Stage::with_a_tenth_of_the_limit();
         let all = stock(500).into_iter().map(|(sku, _)| sku);
-        stage.market.set_faults(FaultPlan::none().poisoned(all, false));
+        stage
+            .market
+            .set_faults(FaultPlan::none().poisoned(all, false));
         for (sku, count) in stock(500) {
             stage.say(&sku, count);
         }
@@ -209,8 +233,14 @@ fn zeros_and_decreases_overtake_a_long_backlog() {
         stage.say("falls-to-zero", 0);
         stage.live(Duration::from_secs(32)).await;
         let count = |sku| stage.market.get(CAMPAIGN, sku).map(|held| held.count);
-        assert_eq!((count("falls-to-zero"), count("decreases")), (Some(0), Some(4)));
-        assert!(stage.market.len(CAMPAIGN) < 22_000, "the backlog is still waiting");
+        assert_eq!(
+            (count("falls-to-zero"), count("decreases")),
+            (Some(0), Some(4))
+        );
+        assert!(
+            stage.market.len(CAMPAIGN) < 22_000,
+            "the backlog is still waiting"
+        );
     });
 }
 
@@ -219,7 +249,9 @@ fn a_closed_campaign_is_looked_at_hourly_and_then_goes_on() {
     on_a_jumping_clock(async {
         let mut stage = Stage::with_a_tenth_of_the_limit();
         let until: DateTime<Utc> = stage.clock.now() + TimeDelta::minutes(90);
-        stage.market.set_faults(FaultPlan::none().locked_until(until));
+        stage
+            .market
+            .set_faults(FaultPlan::none().locked_until(until));
         stage.say("sku-1", 5);
         stage.live(Duration::from_mins(89)).await;
         assert_eq!(stage.market.report().requests, 2);
@@ -245,13 +277,18 @@ fn what_does_not_fit_the_backlog_is_found_again() {
 fn a_change_during_the_request_goes_right_after_it() {
     on_a_jumping_clock(async {
         let mut stage = Stage::with_the_real_limit();
-        let slow = FaultPlan::none().with(Fault::Slow, 1.0).slow_by(Duration::from_secs(2));
+        let slow = FaultPlan::none()
+            .with(Fault::Slow, 1.0)
+            .slow_by(Duration::from_secs(2));
         stage.market.set_faults(slow);
         stage.say("sku-1", 5);
         stage.live(Duration::from_secs(1)).await;
         stage.say("sku-1", 4);
         stage.live(Duration::from_secs(5)).await;
-        assert_eq!(stage.market.get(CAMPAIGN, "sku-1").map(|held| held.count), Some(4));
+        assert_eq!(
+            stage.market.get(CAMPAIGN, "sku-1").map(|held| held.count),
+            Some(4)
+        );
         assert_eq!(stage.market.report().requests, 2);
     });
 }

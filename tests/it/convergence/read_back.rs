@@ -56,9 +56,16 @@ fn updates_the_market_drops_are_found_out_and_sent_until_the_copies_are_equal() 
                 stage.say(&sku, count + 1);
             }
             stage.live(Duration::from_hours(4)).await;
-            assert!(stage.market.report().skus_dropped > 40, "{:?}", stage.market.report());
+            assert!(
+                stage.market.report().skus_dropped > 40,
+                "{:?}",
+                stage.market.report()
+            );
             stage.check().unwrap();
-            assert_eq!(stage.lanes[0].passes.last(), Some(&all(Class::Equal, 4_000)));
+            assert_eq!(
+                stage.lanes[0].passes.last(),
+                Some(&all(Class::Equal, 4_000))
+            );
         });
     }
 }
@@ -154,7 +161,9 @@ fn what_the_market_shows_late_is_pending_and_not_sent_again() {
             let said = Instant::now();
             // Asked before the time is over, answered after it.
             stage.live(Duration::from_secs(15 * 60 - 4)).await;
-            stage.market.set_faults(FaultPlan::none().with(Fault::Slow, 1.0));
+            stage
+                .market
+                .set_faults(FaultPlan::none().with(Fault::Slow, 1.0));
             assert_eq!(stage.verify().await, all(Class::Pending, 91));
             assert!(said.elapsed() > Duration::from_mins(15));
             stage.market.heal();
@@ -183,7 +192,12 @@ fn thin_pages_a_return_warehouse_and_reserved_pieces_are_no_drift() {
 #[test]
 fn a_read_back_that_is_answered_with_nonsense_is_asked_again_and_then_goes_on() {
     for method in METHODS {
-        for fault in [Fault::ErrorInOk, Fault::HtmlInOk, Fault::EmptyOk, Fault::CutAnswer] {
+        for fault in [
+            Fault::ErrorInOk,
+            Fault::HtmlInOk,
+            Fault::EmptyOk,
+            Fault::CutAnswer,
+        ] {
             on_a_jumping_clock(async {
                 let mut stage = settled(Setup::new(method), 500).await;
                 let script = [None, Some(fault), Some(fault), None, Some(fault)];
@@ -201,7 +215,9 @@ fn an_update_that_is_answered_with_nonsense_is_not_acknowledged() {
         for fault in [Fault::ErrorInOk, Fault::HtmlInOk, Fault::EmptyOk] {
             on_a_jumping_clock(async {
                 let mut stage = Setup::new(method).stage();
-                stage.market.set_faults(FaultPlan::none().with(fault, 1.0).sparing_read_backs());
+                stage
+                    .market
+                    .set_faults(FaultPlan::none().with(fault, 1.0).sparing_read_backs());
                 stage.say("A", 5);
                 stage.live(SHOWN).await;
                 assert_eq!(stage.ledger.get(SHOP, stage.id(0, "A")).level(), None);
@@ -223,14 +239,19 @@ fn a_pass_through_a_storm_ends_in_truth_once_it_is_over() {
             let mut stage = settled(setup, 1_500).await;
             stage.market.set_faults(FaultPlan::storm(seed, 0.6));
             stage.live(Duration::from_hours(2)).await;
-            stage.market.set_faults(FaultPlan::storm(seed, 0.6).dropping(0.05));
+            stage
+                .market
+                .set_faults(FaultPlan::storm(seed, 0.6).dropping(0.05));
             for (sku, count) in stock(1_500) {
                 stage.say(&sku, count + 1);
             }
             stage.live(Duration::from_hours(2)).await;
             stage.market.heal();
             stage.live(Duration::from_hours(3)).await;
-            assert_eq!(stage.lanes[0].passes.last(), Some(&all(Class::Equal, 1_500)));
+            assert_eq!(
+                stage.lanes[0].passes.last(),
+                Some(&all(Class::Equal, 1_500))
+            );
             stage.check().unwrap();
         });
     }
@@ -249,7 +270,12 @@ fn what_is_not_in_the_catalogue_is_sent_once_more_and_not_at_each_pass() {
                 stage.live(MINUTE * wait).await;
                 stage.verify().await;
             }
-            assert_eq!(stage.survey().classes.get("unknown"), Some(&10), "{:?}", stage.survey());
+            assert_eq!(
+                stage.survey().classes.get("unknown"),
+                Some(&10),
+                "{:?}",
+                stage.survey()
+            );
             assert_eq!(stage.market.report().skus_received, 60 + 10);
             assert!(!stage.has_drift_alarm());
         });
@@ -282,12 +308,16 @@ fn a_request_without_a_response_brings_the_next_read_back_forward() {
         let mut stage = settled(setup, 10).await;
         stage.live(Duration::from_mins(20)).await;
         let passes = stage.lanes[0].passes.len();
-        stage.market.set_faults(FaultPlan::script([Some(Fault::Hang)]));
+        stage
+            .market
+            .set_faults(FaultPlan::script([Some(Fault::Hang)]));
         stage.say("sku-1", 0);
         stage.live(Duration::from_mins(20)).await;
         assert_eq!(stage.lanes[0].passes.len(), passes + 1);
         // Not at each of them.
-        stage.market.set_faults(FaultPlan::script([Some(Fault::Hang)]));
+        stage
+            .market
+            .set_faults(FaultPlan::script([Some(Fault::Hang)]));
         stage.say("sku-1", 3);
         stage.live(Duration::from_mins(20)).await;
         assert_eq!(stage.lanes[0].passes.len(), passes + 1);
@@ -301,7 +331,9 @@ fn a_campaign_that_answers_read_backs_again_is_sent_to_before_the_hour_is_over()
         setup.verify_every = Some(Duration::from_mins(5));
         let mut stage = settled(setup, 10).await;
         let until = stage.clock.now() + TimeDelta::seconds(50);
-        stage.market.set_faults(FaultPlan::none().locked_until(until));
+        stage
+            .market
+            .set_faults(FaultPlan::none().locked_until(until));
         stage.say("sku-1", 0);
         stage.live(Duration::from_mins(20)).await;
         assert_eq!(stage.held("sku-1").map(|held| held.count), Some(0));
@@ -354,10 +386,16 @@ fn of_several_warehouses_the_worst_counts() {
     on_a_jumping_clock(async {
         let mut stage = settled(Setup::new(Method::Business).lanes(&[&[7, 8]]), 10).await;
         stage.market.order(campaign_of(7), "sku-3", 1);
-        stage.market.plant(campaign_of(8), "sku-5", 90, stage.clock.now());
+        stage
+            .market
+            .plant(campaign_of(8), "sku-5", 90, stage.clock.now());
         stage.live(MINUTE).await;
         let classes = stage.verify().await;
-        let expected = [(Class::Equal, 8), (Class::Explained, 1), (Class::Drifted, 1)];
+        let expected = [
+            (Class::Equal, 8),
+            (Class::Explained, 1),
+            (Class::Drifted, 1),
+        ];
         assert_eq!(classes, expected.map(|(class, n)| (class.name(), n)).into());
         assert_eq!(stage.market.report().skus_received, 20, "two items each");
         stage.live(Duration::from_hours(1)).await;
@@ -369,20 +407,29 @@ fn of_several_warehouses_the_worst_counts() {
 
 #[test]
 fn a_pass_by_the_clock_takes_a_tenth_of_the_limit_and_a_hurried_one_half() {
-    for (method, skus, pages) in [(Method::Campaign, 14_000, 100), (Method::Business, 14_000, 50)] {
+    for (method, skus, pages) in [
+        (Method::Campaign, 14_000, 100),
+        (Method::Business, 14_000, 50),
+    ] {
         on_a_jumping_clock(async {
             let setup = Setup::new(method).verified_every(Duration::from_mins(20));
             let mut stage = settled(setup, skus).await;
             stage.live(Duration::from_secs(74)).await;
             let calm = most_looks_a_minute(&stage);
-            assert!(calm <= pages && calm >= pages - 1, "{calm} looks in a minute");
+            assert!(
+                calm <= pages && calm >= pages - 1,
+                "{calm} looks in a minute"
+            );
             while stage.lanes[0].passes.is_empty() {
                 stage.live(MINUTE).await;
             }
             stage.live(MINUTE).await;
             stage.verify().await;
             let hurried = most_looks_a_minute(&stage);
-            assert!(hurried <= pages * 5 && hurried > pages, "{hurried} looks in a minute");
+            assert!(
+                hurried <= pages * 5 && hurried > pages,
+                "{hurried} looks in a minute"
+            );
             stage.check().unwrap();
         });
     }
@@ -390,10 +437,18 @@ fn a_pass_by_the_clock_takes_a_tenth_of_the_limit_and_a_hurried_one_half() {
 
 fn most_looks_a_minute(stage: &Stage) -> usize {
     let requests = stage.market.requests();
-    let looks: Vec<_> =
-        requests.iter().filter(|r| r.call == Call::ReadBack).map(|r| r.at).collect();
+    let looks: Vec<_> = requests
+        .iter()
+        .filter(|r| r.call == Call::ReadBack)
+        .map(|r| r.at)
+        .collect();
     let minute = TimeDelta::minutes(1);
-    let in_minute = |from| looks.iter().filter(|at| **at >= from && **at < from + minute).count();
+    let in_minute = |from| {
+        looks
+            .iter()
+            .filter(|at| **at >= from && **at < from + minute)
+            .count()
+    };
     looks.iter().map(|from| in_minute(*from)).max().unwrap_or(0)
 }
 
@@ -402,13 +457,24 @@ fn a_read_back_is_one_of_the_requests_at_a_time() {
     for method in METHODS {
         for parallel in [1, 4] {
             on_a_jumping_clock(async {
-                let mut stage = settled(Setup { parallel, ..Setup::new(method) }, 3_000).await;
+                let mut stage = settled(
+                    Setup {
+                        parallel,
+                        ..Setup::new(method)
+                    },
+                    3_000,
+                )
+                .await;
                 let slow = FaultPlan::none().with(Fault::Slow, 1.0);
-                stage.market.set_faults(slow.slow_by(Duration::from_millis(700)));
+                stage
+                    .market
+                    .set_faults(slow.slow_by(Duration::from_millis(700)));
                 let now = stage.now();
                 stage.lanes[0].surveyor.hurry(now);
                 for round in 0..5 {
-                    stock(6_000).into_iter().for_each(|(sku, n)| stage.say(&sku, n + round));
+                    stock(6_000)
+                        .into_iter()
+                        .for_each(|(sku, n)| stage.say(&sku, n + round));
                     stage.live(Duration::from_secs(1)).await;
                 }
                 stage.live(Duration::from_mins(30)).await;
@@ -424,9 +490,18 @@ fn a_read_back_is_one_of_the_requests_at_a_time() {
 fn a_zero_does_not_wait_for_the_end_of_a_pass_where_one_request_goes_at_a_time() {
     for method in METHODS {
         on_a_jumping_clock(async {
-            let mut stage = settled(Setup { parallel: 1, ..Setup::new(method) }, 10_000).await;
+            let mut stage = settled(
+                Setup {
+                    parallel: 1,
+                    ..Setup::new(method)
+                },
+                10_000,
+            )
+            .await;
             let slow = FaultPlan::none().with(Fault::Slow, 1.0);
-            stage.market.set_faults(slow.slow_by(Duration::from_secs(2)));
+            stage
+                .market
+                .set_faults(slow.slow_by(Duration::from_secs(2)));
             let now = stage.now();
             stage.lanes[0].surveyor.hurry(now);
             stage.live(Duration::from_secs(9)).await;
@@ -438,7 +513,10 @@ fn a_zero_does_not_wait_for_the_end_of_a_pass_where_one_request_goes_at_a_time()
                 stage.say("sku-2", n);
                 stage.live(Duration::from_secs(1)).await;
             }
-            assert!(stage.survey().pages > pages + 10, "the pass goes on beside the updates");
+            assert!(
+                stage.survey().pages > pages + 10,
+                "the pass goes on beside the updates"
+            );
         });
     }
 }
@@ -447,7 +525,14 @@ fn a_zero_does_not_wait_for_the_end_of_a_pass_where_one_request_goes_at_a_time()
 fn a_key_that_is_refused_keeps_nobody_from_reading_back_with_the_other() {
     for mode in [Mode::On, Mode::DryRun] {
         on_a_jumping_clock(async {
-            let mut stage = settled(Setup { mode, ..Setup::new(Method::Campaign) }, 10).await;
+            let mut stage = settled(
+                Setup {
+                    mode,
+                    ..Setup::new(Method::Campaign)
+                },
+                10,
+            )
+            .await;
             stage.market.revoke_key(KEYS[0]);
             let begun = Instant::now();
             stage.verify().await;
@@ -460,15 +545,25 @@ fn a_key_that_is_refused_keeps_nobody_from_reading_back_with_the_other() {
 fn a_number_said_during_the_pass_is_not_taken_for_one_the_market_lost() {
     on_a_jumping_clock(async {
         let every = Some(Duration::from_mins(20));
-        let mut stage =
-            settled(Setup { verify_every: every, ..Setup::new(Method::Campaign) }, 40_000).await;
+        let mut stage = settled(
+            Setup {
+                verify_every: every,
+                ..Setup::new(Method::Campaign)
+            },
+            40_000,
+        )
+        .await;
         while stage.survey().pages < 10 {
             stage.live(Duration::from_secs(1)).await;
         }
         // On a page that has been passed already.
         stage.say("a-new-one", 5);
         stage.live(Duration::from_secs(1)).await;
-        stage.market.set_faults(FaultPlan::none().with(Fault::Slow, 1.0).slow_by(MINUTE / 12));
+        stage.market.set_faults(
+            FaultPlan::none()
+                .with(Fault::Slow, 1.0)
+                .slow_by(MINUTE / 12),
+        );
         while stage.lanes[0].passes.is_empty() {
             stage.live(MINUTE).await;
         }
@@ -534,8 +629,12 @@ fn a_dry_run_sends_nothing_and_says_what_it_would_send() {
         (Method::Business, &[7, 8], 3, 1),
     ] {
         on_a_jumping_clock(async {
-            let mut stage =
-                Setup { mode: Mode::DryRun, ..Setup::new(method) }.lanes(&[warehouses]).stage();
+            let mut stage = Setup {
+                mode: Mode::DryRun,
+                ..Setup::new(method)
+            }
+            .lanes(&[warehouses])
+            .stage();
             for (sku, count) in stock(2_000) {
                 stage.say(&sku, count);
             }
@@ -545,7 +644,9 @@ fn a_dry_run_sends_nothing_and_says_what_it_would_send() {
                 stage.market.plant(campaign, "none-left", 4, now);
                 for n in 0..30 {
                     let count = [1 + n % 7, 99, 0][usize::try_from(n).unwrap() / 10];
-                    stage.market.plant(campaign, &format!("sku-{n}"), count, now);
+                    stage
+                        .market
+                        .plant(campaign, &format!("sku-{n}"), count, now);
                 }
             }
             stage.live(SHOWN).await;

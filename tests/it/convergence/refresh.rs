@@ -63,7 +63,10 @@ fn what_is_asserted_every_hour_is_sent_about_daily() {
         }
         for n in 0..100 {
             let received = stage.received(&format!("sku-{n}"));
-            assert!((4..=6).contains(&received), "sku-{n} in three days {received} times");
+            assert!(
+                (4..=6).contains(&received),
+                "sku-{n} in three days {received} times"
+            );
         }
         stage.check().unwrap();
     });
@@ -96,7 +99,10 @@ fn a_change_overtakes_what_is_due_again() {
         assert_eq!(stage.held("sku-150").map(|held| held.count), Some(0));
         stage.live(HOUR).await;
         stage.check().unwrap();
-        assert_eq!((stage.received("sku-150"), stage.received("sku-151")), (2, 2));
+        assert_eq!(
+            (stage.received("sku-150"), stage.received("sku-151")),
+            (2, 2)
+        );
     });
 }
 
@@ -138,7 +144,9 @@ fn a_refresh_through_a_storm_and_restarts_goes_never_backwards() {
             stage.market.set_faults(FaultPlan::storm(seed, 0.5));
             for hour in 0..60 {
                 stage.live(HOUR).await;
-                (0..500).step_by(3).for_each(|n| stage.assert(0, &format!("sku-{n}")));
+                (0..500)
+                    .step_by(3)
+                    .for_each(|n| stage.assert(0, &format!("sku-{n}")));
                 if hour % 7 == 0 {
                     stage.restart();
                 }
@@ -149,7 +157,10 @@ fn a_refresh_through_a_storm_and_restarts_goes_never_backwards() {
             let updates = stage.market.requests().into_iter();
             let taken =
                 updates.filter(|r| r.call == Call::Update && r.verdict == Verdict::Accepted);
-            assert!(taken.map(|r| r.skus).sum::<usize>() > 900, "it was sent again");
+            assert!(
+                taken.map(|r| r.skus).sum::<usize>() > 900,
+                "it was sent again"
+            );
         });
     }
 }

@@ -111,9 +111,10 @@ impl Setup {
         let campaign = campaign_of(warehouses[0]);
         let address = match self.method {
             Method::Campaign => Address::Campaign { id: campaign },
-            Method::Business => {
-                Address::Business { id: HOME_BUSINESS, warehouses: warehouses.clone() }
-            }
+            Method::Business => Address::Business {
+                id: HOME_BUSINESS,
+                warehouses: warehouses.clone(),
+            },
         };
         Target {
             shop: shop(lane),
@@ -192,8 +193,9 @@ impl Stage {
     pub(super) fn new(mut setup: Setup) -> Self {
         let keys = KEYS.map(ToOwned::to_owned).to_vec();
         let warehouses = setup.lanes.iter().flatten();
-        setup.market.campaigns =
-            warehouses.map(|id| CampaignConfig::new(campaign_of(*id), *id, keys.clone())).collect();
+        setup.market.campaigns = warehouses
+            .map(|id| CampaignConfig::new(campaign_of(*id), *id, keys.clone()))
+            .collect();
         let market = Market::new(setup.market.clone());
         let clock = setup.clock;
         let count = setup.lanes.len();
@@ -219,7 +221,11 @@ impl Stage {
             lives: 0,
             setup,
         };
-        stage.start((0..count).map(|_| (Disk::default(), HashSet::new())).collect());
+        stage.start(
+            (0..count)
+                .map(|_| (Disk::default(), HashSet::new()))
+                .collect(),
+        );
         stage
     }
 
@@ -249,10 +255,22 @@ impl Stage {
                     ..Memory::default()
                 };
                 let dice = StdRng::seed_from_u64(self.lives);
-                let plan =
-                    Plan::new(target.clone(), self.around(purse, keys.clone()), memory, now, dice);
+                let plan = Plan::new(
+                    target.clone(),
+                    self.around(purse, keys.clone()),
+                    memory,
+                    now,
+                    dice,
+                );
                 let surveyor = Surveyor::new(self.field(&target), None, now);
-                Lane { target, plan, surveyor, disk, passes: Vec::new(), said_zero }
+                Lane {
+                    target,
+                    plan,
+                    surveyor,
+                    disk,
+                    passes: Vec::new(),
+                    said_zero,
+                }
             })
             .collect();
     }
@@ -287,7 +305,10 @@ impl Stage {
     }
 
     pub(super) fn now(&self) -> Now {
-        Now { mono: Instant::now(), wall: self.clock.now() }
+        Now {
+            mono: Instant::now(),
+            wall: self.clock.now(),
+        }
     }
 
     // === The seller ===
@@ -306,8 +327,10 @@ impl Stage {
     pub(super) fn say_in(&mut self, lane: usize, sku: &str, count: i64, ahead: TimeDelta) {
         let sku = Sku::parse(sku).unwrap();
         let now = self.now();
-        let level =
-            Level { count: Count::try_from(count).unwrap(), updated_at: (now.wall + ahead).into() };
+        let level = Level {
+            count: Count::try_from(count).unwrap(),
+            updated_at: (now.wall + ahead).into(),
+        };
         self.book.apply(shop(lane), &sku, level);
         self.assert(lane, sku.as_str());
         let lane = &mut self.lanes[lane];
@@ -319,7 +342,10 @@ impl Stage {
 
     /// The seller says what is known already, with the date that is known already.
     pub(super) fn assert(&self, lane: usize, sku: &str) {
-        let assertion = Assertion { hour: Hour::of(self.clock.now().into()), origin: 0 };
+        let assertion = Assertion {
+            hour: Hour::of(self.clock.now().into()),
+            origin: 0,
+        };
         let id = std::iter::once(self.id(lane, sku));
         self.marks.note_asserted(shop(lane), id, assertion);
     }
@@ -362,7 +388,12 @@ impl Stage {
         });
         self.ledger = Arc::new(Ledger::new(columns.collect()));
         self.sightings = Arc::new(Sightings::new(lanes.len()));
-        self.start(lanes.into_iter().map(|lane| (lane.disk, lane.said_zero)).collect());
+        self.start(
+            lanes
+                .into_iter()
+                .map(|lane| (lane.disk, lane.said_zero))
+                .collect(),
+        );
     }
 
     /// Lives for so long.
@@ -398,8 +429,19 @@ impl Stage {
     }
 
     fn take_off(&mut self, lane: usize, now: Now) {
-        let Self { lanes, flights, envoy, .. } = self;
-        let Lane { plan, surveyor, target, disk, .. } = &mut lanes[lane];
+        let Self {
+            lanes,
+            flights,
+            envoy,
+            ..
+        } = self;
+        let Lane {
+            plan,
+            surveyor,
+            target,
+            disk,
+            ..
+        } = &mut lanes[lane];
         if surveyor.is_due(now) && plan.begin_look(surveyor.gap(), now) {
             let look = surveyor.look(now);
             let first = plan.key();
@@ -418,7 +460,10 @@ impl Stage {
             let clock = envoy.clock;
             flights.push(Box::pin(async move {
                 let reply = reply.await;
-                let at = Now { mono: Instant::now(), wall: clock.now() };
+                let at = Now {
+                    mono: Instant::now(),
+                    wall: clock.now(),
+                };
                 Landing::Batch(lane, now.wall, Landed::new(batch, reply, at))
             }));
         }
@@ -430,13 +475,24 @@ impl Stage {
         let Lane { plan, surveyor, .. } = &self.lanes[lane];
         let soon = now.mono + LOOK_AGAIN;
         // Due, and yet not under way: the plan has no place for it now.
-        let look = if surveyor.is_due(now) { Some(soon) } else { surveyor.wake_at() };
-        look.unwrap_or(now.mono + Duration::from_mins(1)).min(plan.wake_at(now))
+        let look = if surveyor.is_due(now) {
+            Some(soon)
+        } else {
+            surveyor.wake_at()
+        };
+        look.unwrap_or(now.mono + Duration::from_mins(1))
+            .min(plan.wake_at(now))
     }
 
     fn land(&mut self, lane: usize, sent_at: DateTime<Utc>, landed: Landed) {
         let now = self.now();
-        let Lane { plan, surveyor, disk, target, .. } = &mut self.lanes[lane];
+        let Lane {
+            plan,
+            surveyor,
+            disk,
+            target,
+            ..
+        } = &mut self.lanes[lane];
         if let Some(batch) = landed.accepted() {
             let (ids, rows) = batch.acknowledged(sent_at);
             let column = ids.into_iter().zip(rows.iter().map(|(_, acked)| *acked));
@@ -452,7 +508,12 @@ impl Stage {
 
     fn land_look(&mut self, lane: usize, landed: reconcile::Landed) {
         let now = self.now();
-        let Lane { plan, surveyor, passes, .. } = &mut self.lanes[lane];
+        let Lane {
+            plan,
+            surveyor,
+            passes,
+            ..
+        } = &mut self.lanes[lane];
         let apart = plan.end_look(&landed, now);
         let mut step = surveyor.land(landed, plan.set_aside(), apart, now);
         plan.hint(&surveyor.take_lost(), now);
@@ -523,7 +584,11 @@ impl Stage {
             for campaign in lane.target.warehouses.iter().copied().map(campaign_of) {
                 let expected = shelf.iter().map(|(sku, count)| (sku.as_str(), *count));
                 let comparison = compare(expected, &self.market.snapshot(campaign));
-                prop_assert!(comparison.differing.is_empty(), "{:?}", comparison.differing);
+                prop_assert!(
+                    comparison.differing.is_empty(),
+                    "{:?}",
+                    comparison.differing
+                );
                 prop_assert!(comparison.missing.is_empty(), "{:?}", comparison.missing);
                 for sku in self.market.ever_zero(campaign) {
                     prop_assert!(lane.said_zero.contains(&sku), "a zero nobody said: {}", sku);
@@ -536,7 +601,12 @@ impl Stage {
     /// No limit was broken.
     pub(super) fn check_rules(&self) -> Result<(), TestCaseError> {
         let report = self.market.report();
-        prop_assert_eq!(report.broken_in_all(), 0, "limits broken: {:?}", report.examples);
+        prop_assert_eq!(
+            report.broken_in_all(),
+            0,
+            "limits broken: {:?}",
+            report.examples
+        );
         Ok(())
     }
 }
@@ -566,17 +636,30 @@ struct Envoy {
 
 impl Envoy {
     fn call(&self, request: Request<Body>) -> impl Future<Output = Reply> + use<> {
-        let Self { market, clock, way_back, slow_body } = self.clone();
+        let Self {
+            market,
+            clock,
+            way_back,
+            slow_body,
+        } = self.clone();
         let call = async move {
             let asked = clock.now();
             let response = market.router().oneshot(request).await.unwrap();
             let (head, body) = response.into_parts();
             sleep(way_back).await;
-            let way = Way { asked, head: clock.now() };
+            let way = Way {
+                asked,
+                head: clock.now(),
+            };
             sleep(slow_body).await;
             let body = body.collect().await.map_err(|error| error.to_string())?;
             let bytes = body.to_bytes();
-            Ok(Answer::read(head.status.as_u16(), &head.headers, bytes, way))
+            Ok(Answer::read(
+                head.status.as_u16(),
+                &head.headers,
+                bytes,
+                way,
+            ))
         };
         async move {
             match timeout(CLIENT_TIMEOUT, call).await {
@@ -606,9 +689,10 @@ async fn first_welcome(replies: [impl Future<Output = Reply>; KEYS.len()], first
 fn update_request(address: &Address, batch: &Batch, body: Vec<u8>) -> Request<Body> {
     let (verb, path) = match address {
         Address::Campaign { id } => (Verb::PUT, format!("/v2/campaigns/{id}/offers/stocks")),
-        Address::Business { id, .. } => {
-            (Verb::POST, format!("/v3/businesses/{id}/offers/stocks/update"))
-        }
+        Address::Business { id, .. } => (
+            Verb::POST,
+            format!("/v3/businesses/{id}/offers/stocks/update"),
+        ),
     };
     request(verb, path, KEYS[batch.key()], body)
 }
@@ -619,7 +703,12 @@ fn look_request(address: &Address, key: &str, look: &Look) -> Request<Body> {
         Address::Business { id, .. } => format!("v3/businesses/{id}"),
     };
     let (query, body) = look.request(address);
-    request(Verb::POST, format!("/{place}/offers/stocks{query}"), key, body.into_bytes())
+    request(
+        Verb::POST,
+        format!("/{place}/offers/stocks{query}"),
+        key,
+        body.into_bytes(),
+    )
 }
 
 fn request(verb: Verb, path: String, key: &str, body: Vec<u8>) -> Request<Body> {
@@ -633,11 +722,15 @@ fn request(verb: Verb, path: String, key: &str, body: Vec<u8>) -> Request<Body> 
 }
 
 pub(super) fn stock(n: usize) -> Vec<(String, i64)> {
-    (0..n).map(|n| (format!("sku-{n}"), 1 + i64::try_from(n % 7).unwrap())).collect()
+    (0..n)
+        .map(|n| (format!("sku-{n}"), 1 + i64::try_from(n % 7).unwrap()))
+        .collect()
 }
 
 pub(super) fn on_a_jumping_clock<T>(test: impl Future<Output = T>) -> T {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build();
     runtime.unwrap().block_on(test)
 }

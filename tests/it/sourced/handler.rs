@@ -52,17 +52,27 @@ async fn a_cold_shop_is_answered_for_by_its_old_handler_until_everything_was_tol
         (asked.len(), asked_for(&asked[0])),
         (1, vec!["A".into(), "B".into(), "UNKNOWN".into()])
     );
-    assert!(asked[0].target.starts_with("POST /api/stocks HTTP"), "{asked:?}");
-    assert!(asked[0].head.contains("authorization: canary-old"), "{asked:?}");
+    assert!(
+        asked[0].target.starts_with("POST /api/stocks HTTP"),
+        "{asked:?}"
+    );
+    assert!(
+        asked[0].head.contains("authorization: canary-old"),
+        "{asked:?}"
+    );
     assert!(asked[0].body.contains("569667"), "{asked:?}");
     // What is known is not asked for again, what is not is.
     doors.counts(&shop, &["A", "B"]).await;
     assert_eq!(server.asked().len(), 1);
-    assert_eq!(doors.counts(&shop, &["A", "LATER"]).await, counts(&[("A", 7)]));
+    assert_eq!(
+        doors.counts(&shop, &["A", "LATER"]).await,
+        counts(&[("A", 7)])
+    );
     assert_eq!(asked_for(&server.asked()[1]), ["LATER"]);
     // All that the Market has asked for so far is asked for, in parts.
-    let shown =
-        doors.look_until("site", "it is read whole", |it| it["last"]["scope"] == "snapshot");
+    let shown = doors.look_until("site", "it is read whole", |it| {
+        it["last"]["scope"] == "snapshot"
+    });
     assert_eq!(shown.await["last"]["rows"], 2);
     let mut asked: Vec<String> = server.asked()[2..4].iter().flat_map(asked_for).collect();
     asked.sort();
@@ -82,22 +92,37 @@ async fn a_wipe_by_zeros_is_held_until_somebody_lets_it_through() {
     let skus = ["A", "B", "C", "D"];
     let full = counts(&skus.map(|sku| (sku, 5)));
     assert_eq!(doors.counts(shop, &skus).await, full);
-    doors.look_until("site", "it is read whole", |it| it["last"]["scope"] == "snapshot").await;
+    doors
+        .look_until("site", "it is read whole", |it| {
+            it["last"]["scope"] == "snapshot"
+        })
+        .await;
     // The handler with a limit: beyond it everything is 0.
     server.says(|asked| stock_of(asked, |sku| Some(if sku < "C" { 5 } else { 0 })));
-    let held = doors.look_until("site", "it is held", |it| it["state"] == "held").await;
+    let held = doors
+        .look_until("site", "it is held", |it| it["state"] == "held")
+        .await;
     assert_eq!(held["held"], "it would turn 2 of 4 SKUs in stock to zero");
     assert_eq!(doors.counts(shop, &skus).await, full);
     assert!(doors.has_alarm("source_held", "moscow/site").await);
     let line = "stockbridge_alarm{alarm=\"source_held\",about=\"moscow/site\"} 1";
     assert!(doors.metrics().await.contains(line), "{line}");
-    let (status, told) = doors.operator("POST", "/accept?shop=moscow&source=site", "").await;
-    assert_eq!((status, &told["outcome"], &told["zeroed"]), (200, &json!("taken"), &json!(2)));
+    let (status, told) = doors
+        .operator("POST", "/accept?shop=moscow&source=site", "")
+        .await;
+    assert_eq!(
+        (status, &told["outcome"], &told["zeroed"]),
+        (200, &json!("taken"), &json!(2))
+    );
     let wiped = counts(&[("A", 5), ("B", 5), ("C", 0), ("D", 0)]);
     assert_eq!(doors.counts(shop, &skus).await, wiped);
     assert!(!doors.has_alarm("source_held", "moscow/site").await);
     let (status, told) = doors.operator("POST", "/accept?source=site", "").await;
-    assert_eq!((status, &told["error"]["code"]), (404, &json!("NOTHING_HELD")), "{told}");
+    assert_eq!(
+        (status, &told["error"]["code"]),
+        (404, &json!("NOTHING_HELD")),
+        "{told}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,13 +133,20 @@ async fn a_login_page_with_status_200_is_a_failure_and_the_stock_stays() {
     let stock = doors.counts(shop, &["A", "B"]).await;
     server.says(|_| reply("text/html", PAGE));
     doors.nudge("site").await;
-    let failed = doors.wait_until("site", "it fails", |it| it["state"] == "failed").await;
+    let failed = doors
+        .wait_until("site", "it fails", |it| it["state"] == "failed")
+        .await;
     let told = failed["failure"].as_str().unwrap();
     assert!(told.contains("page") && !told.contains("canary"), "{told}");
     assert!(doors.has_alarm("source_failed", "moscow/site").await);
     assert_eq!(doors.counts(shop, &["A", "B"]).await, stock);
     server.says(|asked| stock_of(asked, |_| Some(6)));
-    doors.look_until("site", "it recovers", |it| it["state"] == "ok").await;
+    doors
+        .look_until("site", "it recovers", |it| it["state"] == "ok")
+        .await;
     assert!(!doors.has_alarm("source_failed", "moscow/site").await);
-    assert_eq!(doors.counts(shop, &["A", "B"]).await, counts(&[("A", 6), ("B", 6)]));
+    assert_eq!(
+        doors.counts(shop, &["A", "B"]).await,
+        counts(&[("A", 6), ("B", 6)])
+    );
 }

@@ -27,7 +27,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 fn with_source(shop: Shop, name: &str, kind: &str, lines: &[&str]) -> Shop {
     let table =
         format!("[[shops.sources]]\nname = {name:?}\nkind = {kind:?}\nevery_seconds = 86400");
-    lines.iter().fold(shop.set(&table), |shop, line| shop.set(line))
+    lines
+        .iter()
+        .fold(shop.set(&table), |shop, line| shop.set(line))
 }
 
 impl Doors {
@@ -51,7 +53,10 @@ impl Doors {
             if is_so(&shown) {
                 return shown;
             }
-            assert!(Instant::now() < deadline, "never came about: {what}\n{shown:#}");
+            assert!(
+                Instant::now() < deadline,
+                "never came about: {what}\n{shown:#}"
+            );
             sleep(LOOK_EVERY).await;
         }
         unreachable!("it is looked for a minute")
@@ -65,7 +70,10 @@ impl Doors {
             if is_so(&shown) {
                 return shown;
             }
-            assert!(Instant::now() < deadline, "never came about: {what}\n{shown:#}");
+            assert!(
+                Instant::now() < deadline,
+                "never came about: {what}\n{shown:#}"
+            );
             sleep(LOOK_EVERY).await;
         }
     }
@@ -76,7 +84,10 @@ impl Doors {
     }
 
     async fn has_alarm(self, name: &str, about: &str) -> bool {
-        self.alarms().await.iter().any(|(alarm, of)| alarm == name && of == about)
+        self.alarms()
+            .await
+            .iter()
+            .any(|(alarm, of)| alarm == name && of == about)
     }
 
     /// The rows that were set aside, as a table.
@@ -88,7 +99,10 @@ impl Doors {
 }
 
 fn counts(stock: &[(&str, u64)]) -> Vec<(String, u64)> {
-    stock.iter().map(|(sku, count)| ((*sku).to_owned(), *count)).collect()
+    stock
+        .iter()
+        .map(|(sku, count)| ((*sku).to_owned(), *count))
+        .collect()
 }
 
 /// A question as it came to a server of the seller's.
@@ -128,7 +142,12 @@ impl Server {
                 owner.spawn_brief(answer(stream, Arc::clone(&said), Arc::clone(&noted)));
             }
         });
-        Self { url, say, asked, tasks }
+        Self {
+            url,
+            say,
+            asked,
+            tasks,
+        }
     }
 
     /// From now on it answers so.
@@ -151,23 +170,37 @@ impl Drop for Server {
 async fn answer(mut stream: TcpStream, say: Arc<Mutex<Say>>, asked: Arc<Mutex<Vec<Asked>>>) {
     let mut bytes = Vec::new();
     let length = |head: &str| {
-        let line = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-        line.and_then(|length| length.parse::<usize>().ok()).unwrap_or_default()
+        let line = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "));
+        line.and_then(|length| length.parse::<usize>().ok())
+            .unwrap_or_default()
     };
     let question = loop {
         // A client that was stopped in the middle.
-        let Ok(1..) = stream.read_buf(&mut bytes).await else { return };
+        let Ok(1..) = stream.read_buf(&mut bytes).await else {
+            return;
+        };
         let text = String::from_utf8_lossy(&bytes);
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+            continue;
+        };
         let target = head.lines().next().unwrap_or_default().to_owned();
         let head = head.to_lowercase();
         if body.len() >= length(&head) {
-            break Asked { head, target, body: body.to_owned() };
+            break Asked {
+                head,
+                target,
+                body: body.to_owned(),
+            };
         }
     };
     let say = Arc::clone(&say.lock().unwrap_or_else(PoisonError::into_inner));
     let reply = say(&question);
-    asked.lock().unwrap_or_else(PoisonError::into_inner).push(question);
+    asked
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(question);
     let _gone = stream.write_all(&reply).await;
 }
 

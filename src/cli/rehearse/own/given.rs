@@ -45,18 +45,28 @@ impl Given {
 
     /// How servers are called.
     pub(super) fn outbound(&self) -> ClientConfig {
-        ClientConfig { extra_ca_file: self.ca_file.clone(), ..ClientConfig::default() }
+        ClientConfig {
+            extra_ca_file: self.ca_file.clone(),
+            ..ClientConfig::default()
+        }
     }
 
     /// Whether all of it says the same however often it is read.
     pub(super) fn stands_still(&self) -> bool {
-        self.sources.iter().all(|source| matches!(source.feed, Feed::Files(_)))
+        self.sources
+            .iter()
+            .all(|source| matches!(source.feed, Feed::Files(_)))
     }
 
     /// How many SKUs an old handler is asked for, if nobody else is asked.
     pub(super) fn asked_for(&self) -> Option<usize> {
         match self.sources.as_slice() {
-            [sources::Config { feed: Feed::OldHandler { skus, .. }, .. }] => Some(skus.len()),
+            [
+                sources::Config {
+                    feed: Feed::OldHandler { skus, .. },
+                    ..
+                },
+            ] => Some(skus.len()),
             _ => None,
         }
     }
@@ -70,7 +80,12 @@ impl Given {
         let is_of_handler = |key: &str| {
             args.from.is_none() || OF_HANDLERS.contains(&key) && args.from_handler.is_some()
         };
-        let mut text = settings(any_port(), any_port(), "http://127.0.0.1:9", Method::Campaign);
+        let mut text = settings(
+            any_port(),
+            any_port(),
+            "http://127.0.0.1:9",
+            Method::Campaign,
+        );
         if let Some(path) = &args.from {
             let path = path.display().to_string();
             let own = [("name", "file"), ("kind", "file"), ("path", path.as_str())];
@@ -79,7 +94,11 @@ impl Given {
         }
         if let (Some(url), Some(token)) = (&args.from_handler, &args.token_file) {
             let token = token.display().to_string();
-            let own = [("name", "handler"), ("kind", "legacy"), ("url", url.as_str())];
+            let own = [
+                ("name", "handler"),
+                ("kind", "legacy"),
+                ("url", url.as_str()),
+            ];
             let own = own.into_iter().chain([("token_file", token.as_str())]);
             let set = pairs.iter().copied().filter(|(key, _)| is_of_handler(key));
             text.push_str(&table(own.chain(set))?);
@@ -88,14 +107,23 @@ impl Given {
         let here = std::env::current_dir().context("find the current directory")?;
         let config = Config::parse(&text, secrets(), &here)?;
         let shop = config.shops.into_iter().next().context("find the shop")?;
-        Ok(Self { sources: shop.sources, rules: shop.rules, ca_file: None })
+        Ok(Self {
+            sources: shop.sources,
+            rules: shop.rules,
+            ca_file: None,
+        })
     }
 
     /// The sources of a shop that is configured.
     fn configured(args: &OwnArgs, path: &Path) -> anyhow::Result<Self> {
         let config = Config::load(path)?;
         let ca_file = config.ca_file.clone();
-        let ShopConfig { name, mut sources, rules, .. } = choose(config.shops, args)?;
+        let ShopConfig {
+            name,
+            mut sources,
+            rules,
+            ..
+        } = choose(config.shops, args)?;
         if let Some(wanted) = &args.source {
             let known = listed(sources.iter().map(|source| &source.taking.name));
             sources.retain(|source| source.taking.name == *wanted);
@@ -122,7 +150,11 @@ impl Given {
                 }
             }
         }
-        Ok(Self { sources, rules, ca_file })
+        Ok(Self {
+            sources,
+            rules,
+            ca_file,
+        })
     }
 
     /// Finds out which SKUs an old handler is to be asked for.
@@ -135,8 +167,9 @@ impl Given {
             Some(path) => lists::skus(path).map_err(anyhow::Error::msg)?,
             None => Vec::new(),
         };
-        let (handlers, others) =
-            std::mem::take(&mut self.sources).into_iter().partition(is_handler);
+        let (handlers, others) = std::mem::take(&mut self.sources)
+            .into_iter()
+            .partition(is_handler);
         self.sources = others;
         if !self.sources.is_empty() {
             let told = Witness::hear(self, spool).await?;
@@ -166,7 +199,12 @@ impl Given {
 
 /// Reads the settings of a file source as they are given by `--set`.
 pub(in crate::cli) fn file_source(path: &Path, set: &[String]) -> anyhow::Result<sources::Config> {
-    let mut text = settings(any_port(), any_port(), "http://127.0.0.1:9", Method::Campaign);
+    let mut text = settings(
+        any_port(),
+        any_port(),
+        "http://127.0.0.1:9",
+        Method::Campaign,
+    );
     let path = path.display().to_string();
     let own = [("name", "file"), ("kind", "file"), ("path", path.as_str())];
     text.push_str(&table(own.into_iter().chain(pairs(set)?))?);
@@ -234,6 +272,10 @@ fn hand_over(source: &mut sources::Config, file: &Path) -> anyhow::Result<()> {
         }
     };
     let is_one = matches!(format, Some(Format::CommerceMl));
-    source.feed = Feed::Files(files::Config { path: file.to_owned(), format, is_one });
+    source.feed = Feed::Files(files::Config {
+        path: file.to_owned(),
+        format,
+        is_one,
+    });
     Ok(())
 }

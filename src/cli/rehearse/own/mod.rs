@@ -75,7 +75,14 @@ pub(super) struct OwnArgs {
 impl OwnArgs {
     /// Whether any stock was named.
     pub(super) fn is_given(&self) -> bool {
-        let Self { from, from_handler, skus_file, set, config, .. } = self;
+        let Self {
+            from,
+            from_handler,
+            skus_file,
+            set,
+            config,
+            ..
+        } = self;
         let is_named = from.is_some() || from_handler.is_some() || config.is_some();
         is_named || skus_file.is_some() || !set.is_empty()
     }
@@ -93,9 +100,20 @@ pub(super) async fn rehearse(args: &super::Args) -> anyhow::Result<ExitCode> {
     // The Market sells what the seller has, and shows nothing else. What is not a file may have
     // something new a moment later, which the Market would know too.
     let catalogue = given.stands_still().then(|| witness.skus().collect());
-    let market = Market::new(MarketConfig { catalogue, ..market_config(false) });
-    let address = market.start(any_port(), &tasks).await.context("start the rehearsal Market")?;
-    let text = settings(any_port(), any_port(), &format!("http://{address}"), args.method);
+    let market = Market::new(MarketConfig {
+        catalogue,
+        ..market_config(false)
+    });
+    let address = market
+        .start(any_port(), &tasks)
+        .await
+        .context("start the rehearsal Market")?;
+    let text = settings(
+        any_port(),
+        any_port(),
+        &format!("http://{address}"),
+        args.method,
+    );
     let mut config = Config::parse(&text, secrets(), directory.path())?;
     config.ca_file.clone_from(&given.ca_file);
     config.shops[0].sources.clone_from(&given.sources);
@@ -135,7 +153,11 @@ fn tell_of(shelf: &[Product], asked_for: Option<usize>) {
         ));
     }
     let zeros = shelf.iter().filter(|product| product.count == 0).count();
-    say(&format!("{:<12} {} SKUs to answer for, {zeros} of them sold out", "stock", shelf.len()));
+    say(&format!(
+        "{:<12} {} SKUs to answer for, {zeros} of them sold out",
+        "stock",
+        shelf.len()
+    ));
     if shelf.len() > MARKET_TAKES {
         say(&format!(
             "{:<12} {} min or a little more: the Market takes {MARKET_TAKES} SKUs a minute",
@@ -176,6 +198,9 @@ async fn settle(
         Product { count, ..product }
     });
     let settled = settled.collect();
-    say(&format!("{:<12} {moved} SKUs in the source while it was read", "changed"));
+    say(&format!(
+        "{:<12} {moved} SKUs in the source while it was read",
+        "changed"
+    ));
     Ok(settled)
 }

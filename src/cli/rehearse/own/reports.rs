@@ -106,8 +106,15 @@ pub(super) async fn reports(operator: &Operator, rows: usize) -> anyhow::Result<
 
 impl Report {
     fn of(shown: Shown) -> Self {
-        let stated_at = shown.last.as_ref().map(|last| last.stated_at).unwrap_or_default();
-        Self { stated_at: stated_at.into(), shown }
+        let stated_at = shown
+            .last
+            .as_ref()
+            .map(|last| last.stated_at)
+            .unwrap_or_default();
+        Self {
+            stated_at: stated_at.into(),
+            shown,
+        }
     }
 
     /// Whether it is in the book, whole.
@@ -118,7 +125,15 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Shown { source, kind, last, held, failure, rejected, .. } = &self.shown;
+        let Shown {
+            source,
+            kind,
+            last,
+            held,
+            failure,
+            rejected,
+            ..
+        } = &self.shown;
         write!(f, "{source:<12} ")?;
         match (last, failure) {
             (_, Some(failure)) => {
@@ -126,7 +141,14 @@ impl fmt::Display for Report {
                 return write!(f, "FAILED, kind {kind}: {reason}");
             }
             (Some(last), None) => {
-                let Last { scope, rows, rejected, suspicious, took_ms, .. } = last;
+                let Last {
+                    scope,
+                    rows,
+                    rejected,
+                    suspicious,
+                    took_ms,
+                    ..
+                } = last;
                 let verb = if self.is_taken() { "taken" } else { "good" };
                 let all = rows + rejected + suspicious;
                 write!(
@@ -141,10 +163,18 @@ impl fmt::Display for Report {
         if let Some(doubt) = held {
             write!(f, "\n{:<12} HELD, as it would be in earnest: {doubt}", "")?;
         }
-        for Row { line, text, reason, kind } in rejected.iter().take(MOST_ROWS) {
+        for Row {
+            line,
+            text,
+            reason,
+            kind,
+        } in rejected.iter().take(MOST_ROWS)
+        {
             write!(f, "\n{:<12} {kind}: line {line}, {reason}: {text}", "")?;
         }
-        let all = last.as_ref().map_or(0, |last| last.rejected + last.suspicious);
+        let all = last
+            .as_ref()
+            .map_or(0, |last| last.rejected + last.suspicious);
         let more = all.saturating_sub(MOST_ROWS.min(rejected.len()) as u64);
         if more > 0 {
             write!(f, "\n{:<12} and {more} more rejected or suspicious", "")?;

@@ -54,9 +54,13 @@ impl Witness {
                 mapping.entry(said).or_default().push((sku, *pack));
             }
             for ((said, place), line) in heard {
-                let Some(quantity) = line.quantity.filter(|_| !line.is_clash) else { continue };
+                let Some(quantity) = line.quantity.filter(|_| !line.is_clash) else {
+                    continue;
+                };
                 let itself = [(said.as_str(), 1)];
-                let named = mapping.get(said.as_str()).map_or(&itself[..], Vec::as_slice);
+                let named = mapping
+                    .get(said.as_str())
+                    .map_or(&itself[..], Vec::as_slice);
                 for (sku, pack) in named {
                     stated.entry((*sku).to_owned()).or_default().push(Stated {
                         source,
@@ -70,8 +74,17 @@ impl Witness {
                 }
             }
         }
-        let takings = given.sources.iter().map(|source| source.taking.clone()).collect();
-        Ok(Self { stated, takings, rules: given.rules.clone(), rows })
+        let takings = given
+            .sources
+            .iter()
+            .map(|source| source.taking.clone())
+            .collect();
+        Ok(Self {
+            stated,
+            takings,
+            rules: given.rules.clone(),
+            rows,
+        })
     }
 
     /// How many rows there are, about.
@@ -92,7 +105,10 @@ impl Witness {
             let sku = Sku::parse(sku).ok()?;
             let parts = self.parts(stated, dates);
             let result = evaluate(&sku, &parts, &rules, &self.rules, &mut Steps::none())?;
-            Some(Product { sku: sku.as_str().to_owned(), count: result.count.get() })
+            Some(Product {
+                sku: sku.as_str().to_owned(),
+                count: result.count.get(),
+            })
         };
         self.stated.iter().filter_map(product).collect()
     }
@@ -102,7 +118,9 @@ impl Witness {
         let mut parts = Vec::new();
         for (source, taking) in self.takings.iter().enumerate() {
             let own: Vec<&Stated> = stated.iter().filter(|it| it.source == source).collect();
-            let here = own.iter().filter(|it| is_chosen(&taking.warehouses, &it.place));
+            let here = own
+                .iter()
+                .filter(|it| is_chosen(&taking.warehouses, &it.place));
             let part = |it: &Stated| Part {
                 source,
                 said: Some(it.said.clone()),
@@ -122,9 +140,9 @@ impl Witness {
 fn is_chosen(warehouses: &Warehouses, place: &str) -> bool {
     match warehouses {
         Warehouses::Unsaid | Warehouses::All => true,
-        Warehouses::Named(names) => {
-            names.iter().any(|name| name.to_lowercase() == place.to_lowercase())
-        }
+        Warehouses::Named(names) => names
+            .iter()
+            .any(|name| name.to_lowercase() == place.to_lowercase()),
     }
 }
 
@@ -151,7 +169,8 @@ async fn hear(config: &Config, given: &Given, spool: &Path) -> anyhow::Result<Li
         read
     };
     let (read, (lines, parts)) = tokio::join!(reading, gather(entries, config));
-    read.map_err(|reason| anyhow!(reason)).with_context(|| format!("the source {name}"))?;
+    read.map_err(|reason| anyhow!(reason))
+        .with_context(|| format!("the source {name}"))?;
     // Each of them is a delivery by itself, and what the last one lacks is absent: which that
     // is depends on more than their rows.
     if matches!(&config.feed, Feed::Files(files) if !files.is_one)
@@ -170,22 +189,38 @@ async fn hear(config: &Config, given: &Given, spool: &Path) -> anyhow::Result<Li
 async fn gather(mut entries: mpsc::Receiver<Vec<Entry>>, config: &Config) -> (Lines, u32) {
     let duplicates = config.taking.duplicates;
     let now = Clock::wall().now();
-    let mut heard = Heard { duplicates, ..Heard::default() };
+    let mut heard = Heard {
+        duplicates,
+        ..Heard::default()
+    };
     while let Some(entries) = entries.recv().await {
         entries.into_iter().for_each(|entry| heard.note(entry, now));
     }
-    let Heard { mut lines, by_id, articles, part, faulty, .. } = heard;
+    let Heard {
+        mut lines,
+        by_id,
+        articles,
+        part,
+        faulty,
+        ..
+    } = heard;
     let shared = Shared::of(by_id.iter().map(|(id, ..)| id), &articles);
     // Where variants share a SKU, each of them has a number of its own.
     let mut variants: HashMap<String, Lines> = HashMap::new();
     for (id, place, line) in by_id {
-        let Some(said) = said_of(&id, &articles) else { continue };
+        let Some(said) = said_of(&id, &articles) else {
+            continue;
+        };
         let lines = if shared.0.contains(&id) {
             variants.entry(said.to_owned()).or_default()
         } else {
             &mut lines
         };
-        let name = if shared.0.contains(&id) { id.clone() } else { said.to_owned() };
+        let name = if shared.0.contains(&id) {
+            id.clone()
+        } else {
+            said.to_owned()
+        };
         put(lines, (name, place), line, duplicates);
     }
     for (said, of_variants) in variants {
@@ -210,7 +245,10 @@ async fn gather(mut entries: mpsc::Receiver<Vec<Entry>>, config: &Config) -> (Li
 /// The SKU of an id: its own, or that of its product.
 fn said_of<'a>(id: &str, articles: &'a HashMap<String, String>) -> Option<&'a str> {
     let product = id.split_once('#').map_or(id, |(product, _)| product);
-    articles.get(id).or_else(|| articles.get(product)).map(String::as_str)
+    articles
+        .get(id)
+        .or_else(|| articles.get(product))
+        .map(String::as_str)
 }
 
 /// Variants whose SKU is their product's too, or that of another variant.
@@ -221,11 +259,15 @@ impl Shared {
         ids: impl Iterator<Item = &'a String>,
         articles: &'a HashMap<String, String>,
     ) -> Self {
-        let variants: HashSet<&String> =
-            ids.chain(articles.keys()).filter(|id| id.contains('#')).collect();
+        let variants: HashSet<&String> = ids
+            .chain(articles.keys())
+            .filter(|id| id.contains('#'))
+            .collect();
         let mut owners: HashMap<&str, HashSet<&str>> = HashMap::new();
         for id in &variants {
-            let product = id.split_once('#').map_or(id.as_str(), |(product, _)| product);
+            let product = id
+                .split_once('#')
+                .map_or(id.as_str(), |(product, _)| product);
             if let Some(said) = said_of(id, articles) {
                 owners.entry(said).or_default().insert(id);
             }
@@ -291,13 +333,30 @@ impl Heard {
     }
 
     fn note_row(&mut self, row: Row, now: DateTime<Utc>) {
-        let Row { key, place, quantity, reserve, at, .. } = row;
+        let Row {
+            key,
+            place,
+            quantity,
+            reserve,
+            at,
+            ..
+        } = row;
         if at.is_some_and(|at| at > Instant::from(now + AHEAD)) {
             return;
         }
         let at = at.map(|at| at.min(Instant::from(now)));
-        let place = place.as_deref().map(str::trim).unwrap_or_default().to_owned();
-        let line = Line { part: self.part, quantity, reserve, at, is_clash: false };
+        let place = place
+            .as_deref()
+            .map(str::trim)
+            .unwrap_or_default()
+            .to_owned();
+        let line = Line {
+            part: self.part,
+            quantity,
+            reserve,
+            at,
+            is_clash: false,
+        };
         match key {
             Key::Id(id) => self.by_id.push((id, place, line)),
             Key::Sku(text) => {
@@ -352,7 +411,13 @@ mod tests {
 
     fn line(part: u32, pieces: i64, seconds: Option<i64>) -> Line {
         let at = seconds.and_then(|seconds| Instant::from_micros(seconds * 1_000_000));
-        Line { part, quantity: Quantity::from_pieces(pieces), reserve: None, at, is_clash: false }
+        Line {
+            part,
+            quantity: Quantity::from_pieces(pieces),
+            reserve: None,
+            at,
+            is_clash: false,
+        }
     }
 
     /// What holds of one product at one place; nothing if it cannot be told.
@@ -363,16 +428,26 @@ mod tests {
     fn holds_by(duplicates: Duplicates, said: impl IntoIterator<Item = Line>) -> Option<i64> {
         let mut lines = Lines::new();
         let key = || ("A".to_owned(), String::new());
-        said.into_iter().for_each(|line| put(&mut lines, key(), line, duplicates));
-        lines[&key()].quantity.filter(|_| !lines[&key()].is_clash).map(Quantity::pieces)
+        said.into_iter()
+            .for_each(|line| put(&mut lines, key(), line, duplicates));
+        lines[&key()]
+            .quantity
+            .filter(|_| !lines[&key()].is_clash)
+            .map(Quantity::pieces)
     }
 
     #[test]
     fn two_rows_that_differ_hold_nothing_unless_a_part_or_a_date_tells_them_apart() {
         assert_eq!(holds([line(0, 1, None), line(0, 1, None)]), Some(1));
         assert_eq!(holds([line(0, 1, None), line(0, 2, None)]), None);
-        assert_eq!(holds([line(0, 1, None), line(0, 2, None), line(0, 1, None)]), None);
-        assert_eq!(holds([line(0, 1, None), line(0, 2, None), line(1, 3, None)]), Some(3));
+        assert_eq!(
+            holds([line(0, 1, None), line(0, 2, None), line(0, 1, None)]),
+            None
+        );
+        assert_eq!(
+            holds([line(0, 1, None), line(0, 2, None), line(1, 3, None)]),
+            Some(3)
+        );
         assert_eq!(holds([line(0, 1, Some(20)), line(0, 2, Some(10))]), Some(1));
         assert_eq!(holds([line(0, 1, Some(10)), line(0, 2, Some(20))]), Some(2));
         assert_eq!(holds([line(0, 1, Some(10)), line(0, 2, Some(10))]), None);
@@ -384,6 +459,9 @@ mod tests {
         assert_eq!(holds_by(Duplicates::Reject, twice()), None);
         assert_eq!(holds_by(Duplicates::Same, twice()), Some(5));
         assert_eq!(holds_by(Duplicates::Sum, twice()), Some(10));
-        assert_eq!(holds_by(Duplicates::Sum, [line(0, 5, Some(1)), line(0, 3, Some(2))]), Some(3));
+        assert_eq!(
+            holds_by(Duplicates::Sum, [line(0, 5, Some(1)), line(0, 3, Some(2))]),
+            Some(3)
+        );
     }
 }

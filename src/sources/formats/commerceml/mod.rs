@@ -118,7 +118,11 @@ impl Packages {
 
 fn scope(has_changes_only: &Text) -> Option<Scope> {
     let is_delta = truth(has_changes_only.as_ref().ok()?)?;
-    Some(if is_delta { Scope::Delta } else { Scope::Snapshot })
+    Some(if is_delta {
+        Scope::Delta
+    } else {
+        Scope::Snapshot
+    })
 }
 
 /// A yes or no of XML Schema, or of 1C.
@@ -153,8 +157,10 @@ fn product(
     reading: &Reading,
     sink: Sink<'_>,
 ) -> Result<(), FormatError> {
-    let mut product =
-        Product { is_offer: xml.name() == "Предложение", ..Product::default() };
+    let mut product = Product {
+        is_offer: xml.name() == "Предложение",
+        ..Product::default()
+    };
     if let Some(status) = xml.attribute("Статус")? {
         product.status.state("Статус", status);
     }
@@ -164,7 +170,9 @@ fn product(
     while xml.child()? {
         product.take_child(xml, reading)?;
     }
-    let read = product.names(reading).and_then(|names| Ok((names, product.is_deleted()?)));
+    let read = product
+        .names(reading)
+        .and_then(|names| Ok((names, product.is_deleted()?)));
     let (names, is_deleted) = match read {
         Ok(read) => read,
         Err(problem) => {
@@ -174,7 +182,10 @@ fn product(
     };
     let Names { article, key } = names;
     if let Some((id, sku)) = &article {
-        sink(Entry::Article { id: id.clone(), sku: sku.clone() })?;
+        sink(Entry::Article {
+            id: id.clone(),
+            sku: sku.clone(),
+        })?;
     }
     let none = reading.zeroes_unavailable.then_some(Quantity::ZERO);
     // A catalogue states no stock, but that a product is gone.
@@ -186,7 +197,11 @@ fn product(
         let entry = if is_deleted {
             statement.into_unavailable(line, &key, none)
         } else {
-            Statement { style: NumberStyle::POINT, ..statement }.into_entry(line, &key, reading)
+            Statement {
+                style: NumberStyle::POINT,
+                ..statement
+            }
+            .into_entry(line, &key, reading)
         };
         sink(naming(entry, article.as_ref()))?;
     }
@@ -285,7 +300,10 @@ impl Product {
         let missing = || RowProblem::Rejected("it has neither an article nor an Ид".to_owned());
         if is_set_to(reading.sku.as_ref(), "Ид") {
             let sku = reading.sku(id.ok_or_else(missing)?)?;
-            return Ok(Names { article: None, key: Key::Sku(sku) });
+            return Ok(Names {
+                article: None,
+                key: Key::Sku(sku),
+            });
         }
         let id = id.map(of_product).map(str::to_owned);
         let sku = self.sku.said()?.map(|text| reading.sku(text)).transpose()?;
@@ -295,7 +313,10 @@ impl Product {
             (None, Some(id)) => Key::Id(id.clone()),
             (None, None) => return Err(missing()),
         };
-        Ok(Names { article: id.zip(sku), key })
+        Ok(Names {
+            article: id.zip(sku),
+            key,
+        })
     }
 
     fn is_deleted(&self) -> Result<bool, RowProblem> {
@@ -303,7 +324,9 @@ impl Product {
         if matches!(self.status.said(), Ok(Some(text)) if is_so(text)) {
             return Ok(true);
         }
-        let Some(text) = self.deletion.said()? else { return Ok(false) };
+        let Some(text) = self.deletion.said()? else {
+            return Ok(false);
+        };
         truth(text).ok_or_else(|| {
             RowProblem::Rejected(format!("{DELETION} is '{text}', it must be true or false"))
         })
@@ -314,7 +337,10 @@ impl Product {
         if !self.rests.is_empty() {
             self.rests
         } else if self.rest.quantity.is_stated() {
-            vec![Statement { quantity: self.rest.quantity, ..self.own }]
+            vec![Statement {
+                quantity: self.rest.quantity,
+                ..self.own
+            }]
         } else if !self.warehouses.is_empty() {
             self.warehouses
         } else {
@@ -343,11 +369,15 @@ fn take_warehouses(
         match xml.name() {
             "Ид" | "ИдСклада" => statement.place.state("Ид of a warehouse", xml.field()?),
             "Количество" | "КоличествоНаСкладе" => {
-                statement.quantity.state("Количество at a warehouse", xml.field()?);
+                statement
+                    .quantity
+                    .state("Количество at a warehouse", xml.field()?);
             }
             "Склад" => take_warehouses(xml, reading, into)?,
             name if is_set_to(reading.reserve.as_ref(), name) => {
-                statement.reserve.state("the reserve at a warehouse", xml.field()?);
+                statement
+                    .reserve
+                    .state("the reserve at a warehouse", xml.field()?);
             }
             _ => xml.skip()?,
         }
@@ -356,7 +386,9 @@ fn take_warehouses(
         return Ok(());
     }
     if !statement.place.is_stated() {
-        statement.place.state("Ид", Err("a warehouse has no Ид".to_owned()));
+        statement
+            .place
+            .state("Ид", Err("a warehouse has no Ид".to_owned()));
     }
     into.push(statement);
     Ok(())

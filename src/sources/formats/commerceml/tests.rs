@@ -21,18 +21,27 @@ fn offer(inside: &str) -> Vec<String> {
 }
 
 fn offer_as(inside: &str, reading: &Reading) -> Vec<String> {
-    let text = package("", &format!("<Предложение><Ид>p</Ид>{inside}</Предложение>"));
+    let text = package(
+        "",
+        &format!("<Предложение><Ид>p</Ид>{inside}</Предложение>"),
+    );
     told(Format::CommerceMl, text.as_bytes(), reading)
 }
 
 fn scope_of(text: &str) -> Option<Scope> {
-    entries(Format::CommerceMl, text.as_bytes(), &Reading::default()).1.unwrap().scope
+    entries(Format::CommerceMl, text.as_bytes(), &Reading::default())
+        .1
+        .unwrap()
+        .scope
 }
 
 #[test]
 fn a_catalogue_tells_which_article_an_id_stands_for() {
     let read = |sku: Option<&str>| {
-        let reading = Reading { sku: sku.map(str::to_owned), ..Reading::default() };
+        let reading = Reading {
+            sku: sku.map(str::to_owned),
+            ..Reading::default()
+        };
         told(Format::CommerceMl, &sample("import.xml"), &reading)
     };
     let articles = [format!("{P1} is ART-9"), format!("{P3} is ART-11")];
@@ -41,9 +50,15 @@ fn a_catalogue_tells_which_article_an_id_stands_for() {
     assert_eq!(read(Some("Код")), [format!("{P2} is 00-00000017")]);
     assert_eq!(read(Some("штрихкод")), [format!("{P1} is 2000000000001")]);
     assert_eq!(read(Some("Ид")), [""; 0]);
-    let reading = Reading { zeroes_unavailable: true, ..Reading::default() };
+    let reading = Reading {
+        zeroes_unavailable: true,
+        ..Reading::default()
+    };
     let told = told(Format::CommerceMl, &sample("import.xml"), &reading);
-    assert_eq!(told[1..], [format!("{P3} is ART-11"), "3 ART-11 = 0".to_owned()]);
+    assert_eq!(
+        told[1..],
+        [format!("{P3} is ART-11"), "3 ART-11 = 0".to_owned()]
+    );
 }
 
 #[test]
@@ -58,25 +73,45 @@ fn offers_of_2_07_are_read_by_warehouse() {
         format!("4 #{P4} = ?"),
     ];
     let bytes = sample("offers.xml");
-    assert_eq!(told(Format::CommerceMl, &bytes, &Reading::default()), expected);
-    assert_eq!(scope_of(std::str::from_utf8(&bytes).unwrap()), Some(Scope::Snapshot));
-    let reading = Reading { zeroes_unavailable: true, ..Reading::default() };
+    assert_eq!(
+        told(Format::CommerceMl, &bytes, &Reading::default()),
+        expected
+    );
+    assert_eq!(
+        scope_of(std::str::from_utf8(&bytes).unwrap()),
+        Some(Scope::Snapshot)
+    );
+    let reading = Reading {
+        zeroes_unavailable: true,
+        ..Reading::default()
+    };
     expected[4] = format!("3 #{P3} = 0");
     assert_eq!(told(Format::CommerceMl, &bytes, &reading), expected);
 }
 
 #[test]
 fn rests_of_2_10_are_read_by_warehouse_and_not_as_their_sum() {
-    let expected =
-        [format!("1 #{P1}@{W1} = 201"), format!("1 #{P1}@{W2} = 9"), format!("2 #{P2} = 3")];
+    let expected = [
+        format!("1 #{P1}@{W1} = 201"),
+        format!("1 #{P1}@{W2} = 9"),
+        format!("2 #{P2} = 3"),
+    ];
     let bytes = sample("rests.xml");
-    assert_eq!(told(Format::CommerceMl, &bytes, &Reading::default()), expected);
-    assert_eq!(scope_of(std::str::from_utf8(&bytes).unwrap()), Some(Scope::Delta));
+    assert_eq!(
+        told(Format::CommerceMl, &bytes, &Reading::default()),
+        expected
+    );
+    assert_eq!(
+        scope_of(std::str::from_utf8(&bytes).unwrap()),
+        Some(Scope::Delta)
+    );
 }
 
 #[test]
 fn namespaces_prefixes_and_encodings_change_nothing() {
-    let text = std::str::from_utf8(&sample("offers.xml")).unwrap().to_owned();
+    let text = std::str::from_utf8(&sample("offers.xml"))
+        .unwrap()
+        .to_owned();
     let reading = Reading::default();
     let plain = told(Format::CommerceMl, text.as_bytes(), &reading);
     let prefixed = text
@@ -84,8 +119,14 @@ fn namespaces_prefixes_and_encodings_change_nothing() {
         .replace('<', "<c:")
         .replace("<c:\0", "</c:")
         .replace("<c:?", "<?")
-        .replace("ВерсияСхемы", "xmlns:c=\"urn:1C.ru:commerceml_205\" ВерсияСхемы");
-    assert_eq!(told(Format::CommerceMl, prefixed.as_bytes(), &reading), plain);
+        .replace(
+            "ВерсияСхемы",
+            "xmlns:c=\"urn:1C.ru:commerceml_205\" ВерсияСхемы",
+        );
+    assert_eq!(
+        told(Format::CommerceMl, prefixed.as_bytes(), &reading),
+        plain
+    );
     let old = text.replace("UTF-8", "windows-1251");
     let (bytes, ..) = encoding_rs::WINDOWS_1251.encode(&old);
     assert_eq!(told(Format::CommerceMl, &bytes, &reading), plain);
@@ -110,7 +151,11 @@ fn stock_is_read_by_the_first_way_of_telling_it_that_is_there() {
         ([list, sum, ""], &["1 #p@w = 5"]),
         ([empty, sum, ""], &["1 #p = 6"]),
         (
-            ["<ХарактеристикиТовара><Количество>9</Количество></ХарактеристикиТовара>", "", ""],
+            [
+                "<ХарактеристикиТовара><Количество>9</Количество></ХарактеристикиТовара>",
+                "",
+                "",
+            ],
             &["1 #p = ?"],
         ),
     ] {
@@ -134,7 +179,10 @@ fn the_quantity_that_the_settings_name_is_the_only_one_looked_at() {
 
 #[test]
 fn an_offer_goes_by_its_article_or_else_by_its_id() {
-    let sku = |sku: &str| Reading { sku: Some(sku.to_owned()), ..Reading::default() };
+    let sku = |sku: &str| Reading {
+        sku: Some(sku.to_owned()),
+        ..Reading::default()
+    };
     let inside = "<Артикул>A</Артикул><Код>K</Код><Количество>1</Количество>";
     assert_eq!(offer(inside), ["p is A", "1 A = 1"]);
     assert_eq!(offer_as(inside, &sku("Код")), ["p is K", "1 K = 1"]);
@@ -142,7 +190,10 @@ fn an_offer_goes_by_its_article_or_else_by_its_id() {
     assert_eq!(offer_as(inside, &sku("Ид")), ["1 p = 1"]);
     let text = package("", "<Предложение><Количество>1</Количество></Предложение>");
     let nameless = told(Format::CommerceMl, text.as_bytes(), &Reading::default());
-    assert_eq!(nameless, ["1 rejected: it has neither an article nor an Ид"]);
+    assert_eq!(
+        nameless,
+        ["1 rejected: it has neither an article nor an Ид"]
+    );
 }
 
 #[test]
@@ -150,13 +201,22 @@ fn bad_warehouses_are_set_aside_and_the_others_apply() {
     let inside = r#"<Склад ИдСклада="w" КоличествоНаСкладе="1.5"/><Склад КоличествоНаСкладе="3"/>
         <Склад ИдСклада="v" КоличествоНаСкладе="4"/>"#;
     let told = offer(inside);
-    assert!(told[0].starts_with("1 rejected: quantity is '1.5'"), "{told:?}");
-    assert_eq!(told[1..], ["1 rejected: a warehouse has no Ид", "1 #p@v = 4"]);
+    assert!(
+        told[0].starts_with("1 rejected: quantity is '1.5'"),
+        "{told:?}"
+    );
+    assert_eq!(
+        told[1..],
+        ["1 rejected: a warehouse has no Ид", "1 #p@v = 4"]
+    );
 }
 
 #[test]
 fn what_is_deleted_is_told_by_attribute_and_by_element() {
-    let reading = Reading { zeroes_unavailable: true, ..Reading::default() };
+    let reading = Reading {
+        zeroes_unavailable: true,
+        ..Reading::default()
+    };
     let inside = "<Статус>Удалён</Статус><Количество>7</Количество>";
     assert_eq!(offer(inside), ["1 #p = ?"]);
     assert_eq!(offer_as(inside, &reading), ["1 #p = 0"]);
@@ -183,7 +243,9 @@ fn a_package_says_whether_it_is_complete() {
     assert_eq!(scope_of(&package("", inside)), Some(Scope::Snapshot));
     let catalogue = "<Каталог СодержитТолькоИзменения=\"false\"/>";
     assert_eq!(
-        scope_of(&format!("<КоммерческаяИнформация>{catalogue}</КоммерческаяИнформация>")),
+        scope_of(&format!(
+            "<КоммерческаяИнформация>{catalogue}</КоммерческаяИнформация>"
+        )),
         None
     );
     let two = |first: &str, second: &str| {
@@ -205,13 +267,19 @@ fn products_of_orders_are_no_stock() {
     let text = "<КоммерческаяИнформация><Документ><Товары><Товар Статус=\"Удален\"><Ид>p</Ид>\
         <Артикул>A</Артикул><Количество>2</Количество></Товар></Товары></Документ>\
         </КоммерческаяИнформация>";
-    let reading = Reading { zeroes_unavailable: true, ..Reading::default() };
+    let reading = Reading {
+        zeroes_unavailable: true,
+        ..Reading::default()
+    };
     assert_eq!(told(Format::CommerceMl, text.as_bytes(), &reading), [""; 0]);
 }
 
 #[test]
 fn a_mark_of_deletion_is_an_element_or_an_attribute() {
-    let zeroing = Reading { zeroes_unavailable: true, ..Reading::default() };
+    let zeroing = Reading {
+        zeroes_unavailable: true,
+        ..Reading::default()
+    };
     let rest = "<Остатки><Остаток><Количество>5</Количество></Остаток></Остатки>";
     for (mark, is_deleted) in [
         ("true", true),
@@ -226,13 +294,25 @@ fn a_mark_of_deletion_is_an_element_or_an_attribute() {
         let element = format!("<ПометкаУдаления>{mark}</ПометкаУдаления>{rest}");
         let (kept, zeroed) = if is_deleted { ("?", "0") } else { ("5", "5") };
         assert_eq!(offer(&element), [format!("1 #p = {kept}")], "{mark}");
-        assert_eq!(offer_as(&element, &zeroing), [format!("1 #p = {zeroed}")], "{mark}");
+        assert_eq!(
+            offer_as(&element, &zeroing),
+            [format!("1 #p = {zeroed}")],
+            "{mark}"
+        );
         let attribute = format!(
             "<Предложение ПометкаУдаления=\"{mark}\"><Ид>p#v</Ид><Артикул>A</Артикул>{rest}\
              </Предложение>"
         );
-        let read = told(Format::CommerceMl, package("", &attribute).as_bytes(), &zeroing);
-        assert_eq!(read, ["p#v is A".to_owned(), format!("1 #p#v = {zeroed}")], "{mark}");
+        let read = told(
+            Format::CommerceMl,
+            package("", &attribute).as_bytes(),
+            &zeroing,
+        );
+        assert_eq!(
+            read,
+            ["p#v is A".to_owned(), format!("1 #p#v = {zeroed}")],
+            "{mark}"
+        );
         let catalogue = format!(
             "<КоммерческаяИнформация><Каталог><Товары><Товар><Ид>p</Ид><Артикул>A</Артикул>\
              <ПометкаУдаления>{mark}</ПометкаУдаления></Товар></Товары></Каталог>\
@@ -240,7 +320,15 @@ fn a_mark_of_deletion_is_an_element_or_an_attribute() {
         );
         let read = told(Format::CommerceMl, catalogue.as_bytes(), &zeroing);
         let expected = ["p is A", "1 A = 0"];
-        assert_eq!(read, if is_deleted { &expected[..] } else { &expected[..1] }, "{mark}");
+        assert_eq!(
+            read,
+            if is_deleted {
+                &expected[..]
+            } else {
+                &expected[..1]
+            },
+            "{mark}"
+        );
     }
     let unclear = format!("<ПометкаУдаления>может</ПометкаУдаления>{rest}");
     let reason = "1 rejected: ПометкаУдаления is 'может', it must be true or false";
@@ -262,7 +350,10 @@ fn a_point_is_decimal_and_a_comma_before_three_digits_is_suspicious() {
         let rest = format!("<Остатки><Остаток>{own}</Остаток></Остатки>");
         for inside in [own, rest] {
             let read = offer(&inside);
-            assert!(read.len() == 1 && read[0].starts_with(told), "{inside}: {read:?}");
+            assert!(
+                read.len() == 1 && read[0].starts_with(told),
+                "{inside}: {read:?}"
+            );
         }
         let warehouse = format!("<Склад ИдСклада=\"w\" КоличествоНаСкладе=\"{quantity}\"/>");
         assert!(offer(&warehouse)[0].starts_with(&told.replace("#p", "#p@w")));
@@ -271,7 +362,10 @@ fn a_point_is_decimal_and_a_comma_before_three_digits_is_suspicious() {
 
 #[test]
 fn an_empty_quantity_is_zero_if_set_and_an_absent_one_states_nothing() {
-    let empty = Reading { zeroes_empties: true, ..Reading::default() };
+    let empty = Reading {
+        zeroes_empties: true,
+        ..Reading::default()
+    };
     let rest = "<Остатки><Остаток><Количество/></Остаток></Остатки>";
     for inside in ["<Количество/>", "<Количество> </Количество>", rest]
     {
@@ -293,7 +387,13 @@ fn a_spoilt_article_is_undone_or_suspicious_in_catalogue_and_offers() {
     ] {
         for (field, reading) in [
             ("Артикул", Reading::default()),
-            ("Код", Reading { sku: Some("Код".to_owned()), ..Reading::default() }),
+            (
+                "Код",
+                Reading {
+                    sku: Some("Код".to_owned()),
+                    ..Reading::default()
+                },
+            ),
         ] {
             let inside = format!("<{field}>{text}</{field}><Количество>1</Количество>");
             let read = offer_as(&inside, &reading);
@@ -322,7 +422,10 @@ fn a_spoilt_article_is_undone_or_suspicious_in_catalogue_and_offers() {
                 }
             }
         }
-        let by_id = Reading { sku: Some("Ид".to_owned()), ..Reading::default() };
+        let by_id = Reading {
+            sku: Some("Ид".to_owned()),
+            ..Reading::default()
+        };
         let offer = format!("<Предложение><Ид>{text}</Ид><Количество>1</Количество></Предложение>");
         let read = told(Format::CommerceMl, package("", &offer).as_bytes(), &by_id);
         match sku {

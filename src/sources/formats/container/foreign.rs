@@ -17,9 +17,21 @@ const BY_FIRST_BYTES: &[(&[u8], &str, &str)] = &[
     (b"BZh", "a bzip2 archive", PACK_AS),
     (b"\x28\xb5\x2f\xfd", "a Zstandard archive", PACK_AS),
     (b"\xfd7zXZ\x00", "an XZ archive", PACK_AS),
-    (b"%PDF-", "a PDF document", "export the stock as XLSX or CSV"),
-    (b"SQLite format 3\x00", "an SQLite database", "export the stock as CSV"),
-    (b"\x00\x01\x00\x00Standard ", "an Access database", "export the stock as CSV"),
+    (
+        b"%PDF-",
+        "a PDF document",
+        "export the stock as XLSX or CSV",
+    ),
+    (
+        b"SQLite format 3\x00",
+        "an SQLite database",
+        "export the stock as CSV",
+    ),
+    (
+        b"\x00\x01\x00\x00Standard ",
+        "an Access database",
+        "export the stock as CSV",
+    ),
 ];
 
 /// The cure of archives.
@@ -32,16 +44,26 @@ const PACK_AS: &str = "pack it as ZIP or gzip";
 pub(super) fn check_first_bytes(head: &[u8]) -> Result<(), FormatError> {
     let is_known = |(bytes, ..): &&(&[u8], &str, &str)| head.starts_with(bytes);
     if let Some((_, what, cure)) = BY_FIRST_BYTES.iter().find(is_known) {
-        return Err(FormatError::Unfit(format!("the file is {what}, which is not read: {cure}")));
+        return Err(FormatError::Unfit(format!(
+            "the file is {what}, which is not read: {cure}"
+        )));
     }
-    if is_dbf(head) { Err(foreign("a table of dBASE or FoxPro (DBF)")) } else { Ok(()) }
+    if is_dbf(head) {
+        Err(foreign("a table of dBASE or FoxPro (DBF)"))
+    } else {
+        Ok(())
+    }
 }
 
 /// Whether a file begins as a DBF does: a version, and the date of the last change.
 fn is_dbf(head: &[u8]) -> bool {
     const FIELD_END: u8 = 0x0d;
-    let [version, _, month, day, ..] = head else { return false };
-    let header = head.get(8..10).map_or(0, |two| usize::from(two[0]) | usize::from(two[1]) << 8);
+    let [version, _, month, day, ..] = head else {
+        return false;
+    };
+    let header = head
+        .get(8..10)
+        .map_or(0, |two| usize::from(two[0]) | usize::from(two[1]) << 8);
     let is_ended = header > 32
         && head.get(12..14) == Some(&[0, 0])
         && head.get(header - 1) == Some(&FIELD_END);
@@ -58,7 +80,11 @@ fn is_dbf(head: &[u8]) -> bool {
 pub(super) fn check_archive<'n>(names: impl Iterator<Item = &'n [u8]>) -> Result<(), FormatError> {
     let names: Vec<&[u8]> = names.collect();
     let has = |name: &[u8]| names.contains(&name);
-    let has_ending = |end: &[u8]| names.iter().any(|name| name.to_ascii_lowercase().ends_with(end));
+    let has_ending = |end: &[u8]| {
+        names
+            .iter()
+            .any(|name| name.to_ascii_lowercase().ends_with(end))
+    };
     if has(b"mimetype") && has(b"content.xml")
         || has(b"META-INF/manifest.xml") && has(b"content.xml")
     {
@@ -84,7 +110,9 @@ pub(super) fn check_text(head: &str) -> Result<(), FormatError> {
     let start = head.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
     let lower = start.to_lowercase();
     if lower.starts_with("mime-version:") || lower.starts_with("content-type: multipart/") {
-        return Err(foreign("a web archive (MHTML), as Excel saves \"single file web page\""));
+        return Err(foreign(
+            "a web archive (MHTML), as Excel saves \"single file web page\"",
+        ));
     }
     if lower.starts_with("{\\rtf") {
         return Err(foreign("a rich text document (RTF)"));
@@ -106,12 +134,19 @@ pub(super) fn check_text(head: &str) -> Result<(), FormatError> {
     if !is_page {
         return Ok(());
     }
-    let has_form = ["<form", "type=\"password\"", "type='password'", "type=password"]
-        .iter()
-        .any(|sign| lower.contains(sign));
+    let has_form = [
+        "<form",
+        "type=\"password\"",
+        "type='password'",
+        "type=password",
+    ]
+    .iter()
+    .any(|sign| lower.contains(sign));
     let is_table = lower.contains("<table") || lower.contains("schemas-microsoft-com:office:excel");
     if is_table && !has_form {
-        return Err(foreign("an HTML table, which some programs save with the ending .xls"));
+        return Err(foreign(
+            "an HTML table, which some programs save with the ending .xls",
+        ));
     }
     Err(FormatError::Unfit(
         "the file is a web page, such as one to log in: check the address and the password that it \
@@ -124,9 +159,9 @@ pub(super) fn check_text(head: &str) -> Result<(), FormatError> {
 pub(super) fn by_root(root: &str) -> Option<FormatError> {
     match root {
         "document-content" | "document" => Some(foreign("an OpenDocument spreadsheet (ODS)")),
-        "table" | "center" | "font" | "p" | "b" => {
-            Some(foreign("an HTML table, which some programs save with the ending .xls"))
-        }
+        "table" | "center" | "font" | "p" | "b" => Some(foreign(
+            "an HTML table, which some programs save with the ending .xls",
+        )),
         "Workbook" => Some(foreign("an XML spreadsheet of Excel 2003 (SpreadsheetML)")),
         _ => None,
     }
@@ -142,12 +177,21 @@ mod tests {
             ("<html><body><table><tr><td>a", Some("an HTML table")),
             ("\u{feff}<!DOCTYPE html><table>", Some("an HTML table")),
             ("<table border=1><tr>", Some("an HTML table")),
-            ("<html xmlns:x=\"urn:schemas-microsoft-com:office:excel\">", Some("an HTML table")),
-            ("<html><table><form><input type=password>", Some("one to log in")),
+            (
+                "<html xmlns:x=\"urn:schemas-microsoft-com:office:excel\">",
+                Some("an HTML table"),
+            ),
+            (
+                "<html><table><form><input type=password>",
+                Some("one to log in"),
+            ),
             ("<html><h1>502 Bad Gateway</h1>", Some("a web page")),
             ("<div>Сессия истекла</div>", Some("a web page")),
             ("<style>td {}</style><table>", Some("an HTML table")),
-            ("MIME-Version: 1.0\nContent-Type: multipart/related", Some("MHTML")),
+            (
+                "MIME-Version: 1.0\nContent-Type: multipart/related",
+                Some("MHTML"),
+            ),
             ("{\\rtf1\\ansi", Some("RTF")),
             ("{\"sku\":1}", None),
             ("sku;stock\n", None),
@@ -185,7 +229,10 @@ mod tests {
             }
         }
         for (names, name) in [
-            (&["mimetype", "content.xml", "META-INF/manifest.xml"][..], Some("OpenDocument")),
+            (
+                &["mimetype", "content.xml", "META-INF/manifest.xml"][..],
+                Some("OpenDocument"),
+            ),
             (&["[Content_Types].xml", "xl/workbook.bin"], Some("XLSB")),
             (&["Index/Document.iwa"], Some("Numbers")),
             (&["[Content_Types].xml", "xl/workbook.xml"], None),

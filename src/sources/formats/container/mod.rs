@@ -29,8 +29,9 @@ const MAX_FILES: usize = 1_000;
 const HEAD: u64 = 4 * 1024;
 
 /// What data files in an archive are called; 1C packs its pictures with them.
-const DATA: &[&str] =
-    &["xml", "yml", "csv", "tsv", "txt", "xls", "xlsx", "json", "ndjson", "jsonl"];
+const DATA: &[&str] = &[
+    "xml", "yml", "csv", "tsv", "txt", "xls", "xlsx", "json", "ndjson", "jsonl",
+];
 
 /// What archives in an archive are called.
 const ARCHIVES: &[&str] = &["zip", "gz", "tgz", "rar", "7z", "tar", "bz2", "xz", "zst"];
@@ -54,8 +55,16 @@ impl Format {
         if matches!(name, "xlsx" | "xls") {
             return Some(Self::Sheet);
         }
-        let formats = [Self::Csv, Self::Sheet, Self::Yml, Self::CommerceMl, Self::Json];
-        formats.into_iter().find(|format| format.name().eq_ignore_ascii_case(name))
+        let formats = [
+            Self::Csv,
+            Self::Sheet,
+            Self::Yml,
+            Self::CommerceMl,
+            Self::Json,
+        ];
+        formats
+            .into_iter()
+            .find(|format| format.name().eq_ignore_ascii_case(name))
     }
 
     /// Tells the format from the content of a file that is not packed, and rewinds it. `encoding`
@@ -79,9 +88,9 @@ impl Format {
             None => Err(broken(0, "there is nothing in it")),
             Some('<') => by_root(input, encoding),
             Some('{' | '[') => Ok(Self::Json),
-            Some(_) if text.contains(is_control) => {
-                Err(FormatError::Unfit("the file is neither text nor a workbook".to_owned()))
-            }
+            Some(_) if text.contains(is_control) => Err(FormatError::Unfit(
+                "the file is neither text nor a workbook".to_owned(),
+            )),
             Some(_) => Ok(Self::Csv),
         }
     }
@@ -154,7 +163,10 @@ pub struct Told {
 
 impl From<Option<Format>> for Told {
     fn from(format: Option<Format>) -> Self {
-        Self { format, encoding: None }
+        Self {
+            format,
+            encoding: None,
+        }
     }
 }
 
@@ -221,9 +233,15 @@ fn hand_out(
     told: Told,
     visit: Visit<'_>,
 ) -> Result<(), FormatError> {
-    let format = told.format.map_or_else(|| Format::detect(input, told.encoding), Ok)?;
+    let format = told
+        .format
+        .map_or_else(|| Format::detect(input, told.encoding), Ok)?;
     input.rewind()?;
-    visit(DataFile { name, format, input })
+    visit(DataFile {
+        name,
+        format,
+        input,
+    })
 }
 
 /// Hands out what came out of an archive, unless it is one itself.
@@ -240,7 +258,9 @@ fn hand_out_unpacked(
 }
 
 fn nested(name: &str) -> FormatError {
-    FormatError::Unfit(format!("'{name}' is an archive within an archive, pack it once only"))
+    FormatError::Unfit(format!(
+        "'{name}' is an archive within an archive, pack it once only"
+    ))
 }
 
 fn unpack_zip(
@@ -254,7 +274,9 @@ fn unpack_zip(
     let mut files = 0;
     let mut others = Vec::new();
     let members = archive.members()?;
-    let files_only = members.iter().filter(|member| member.kind != MemberKind::Directory);
+    let files_only = members
+        .iter()
+        .filter(|member| member.kind != MemberKind::Directory);
     let names = files_only.map(|member| member.name.as_str());
     check_dates(names.filter(|name| matches!(is_data(name), Ok(true))))?;
     for member in members {
@@ -267,7 +289,9 @@ fn unpack_zip(
         }
         files += 1;
         if files > MAX_FILES {
-            return Err(FormatError::Unfit(format!("'{name}' holds over {MAX_FILES} files")));
+            return Err(FormatError::Unfit(format!(
+                "'{name}' holds over {MAX_FILES} files"
+            )));
         }
         let mut file = tempfile::tempfile_in(spool)?;
         archive.unpack(&member, &mut file)?;
@@ -289,7 +313,9 @@ fn unpack_zip(
 fn check_dates<'n>(names: impl Iterator<Item = &'n str>) -> Result<(), FormatError> {
     let mut seen: HashMap<String, &str> = HashMap::new();
     for name in names {
-        let Some(undated) = without_date(name) else { continue };
+        let Some(undated) = without_date(name) else {
+            continue;
+        };
         if let Some(other) = seen.insert(undated, name) {
             return Err(FormatError::Unfit(format!(
                 "'{other}' and '{name}' in the archive differ in nothing but a date: leave the export \
@@ -319,7 +345,9 @@ fn without_date(name: &str) -> Option<String> {
         } else {
             undated.push_str(run);
         }
-        rest = behind.get(length.unwrap_or(run.len())..).unwrap_or_default();
+        rest = behind
+            .get(length.unwrap_or(run.len())..)
+            .unwrap_or_default();
     }
     undated.push_str(rest);
     has_date.then_some(undated)
@@ -328,13 +356,17 @@ fn without_date(name: &str) -> Option<String> {
 /// How many bytes of a run of digits and marks are a date, with the time behind it if there is one.
 fn date_length(run: &str) -> Option<usize> {
     let digits = |count: usize| -> Option<(String, usize)> {
-        let mut found = run.char_indices().filter(|(_, c)| c.is_ascii_digit()).take(count);
+        let mut found = run
+            .char_indices()
+            .filter(|(_, c)| c.is_ascii_digit())
+            .take(count);
         let end = found.clone().last().map(|(at, _)| at + 1)?;
         let digits: String = found.by_ref().map(|(_, c)| c).collect();
         (digits.len() == count).then_some((digits, end))
     };
     let is_ended = |end: usize| {
-        !run.get(end..).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        !run.get(end..)
+            .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
     };
     let is_of_this_century = |day: NaiveDate| (2000..2100).contains(&day.year());
     let parses =
@@ -367,7 +399,11 @@ fn listed(names: &[String]) -> String {
     if names.is_empty() {
         return "no file".to_owned();
     }
-    let shown: Vec<_> = names.iter().take(SHOWN).map(|name| format!("'{name}'")).collect();
+    let shown: Vec<_> = names
+        .iter()
+        .take(SHOWN)
+        .map(|name| format!("'{name}'"))
+        .collect();
     let more = if names.len() > SHOWN { ", …" } else { "" };
     format!("{}{more}", shown.join(", "))
 }
@@ -378,7 +414,9 @@ fn is_data(path: &str) -> Result<bool, FormatError> {
     if name.starts_with(['.', '~']) || path.split(['/', '\\']).any(|folder| folder == "__MACOSX") {
         return Ok(false);
     }
-    let Some((_, ending)) = name.rsplit_once('.') else { return Ok(false) };
+    let Some((_, ending)) = name.rsplit_once('.') else {
+        return Ok(false);
+    };
     let is_one_of = |known: &[&str]| known.iter().any(|known| known.eq_ignore_ascii_case(ending));
     if is_one_of(ARCHIVES) {
         return Err(nested(path));

@@ -12,13 +12,23 @@ use crate::sources::archive::MAX_RATIO;
 fn unpacked(name: &str, bytes: &[u8]) -> Result<Vec<(String, Format, Vec<u8>)>, FormatError> {
     let spool = tempfile::tempdir().unwrap();
     let mut files = Vec::new();
-    let unpacked = unpack(name, &mut Cursor::new(bytes), None, spool.path(), &mut |file| {
-        let mut content = Vec::new();
-        file.input.read_to_end(&mut content)?;
-        files.push((file.name.to_owned(), file.format, content));
-        Ok(())
-    });
-    assert_eq!(std::fs::read_dir(spool.path()).unwrap().count(), 0, "nothing is left behind");
+    let unpacked = unpack(
+        name,
+        &mut Cursor::new(bytes),
+        None,
+        spool.path(),
+        &mut |file| {
+            let mut content = Vec::new();
+            file.input.read_to_end(&mut content)?;
+            files.push((file.name.to_owned(), file.format, content));
+            Ok(())
+        },
+    );
+    assert_eq!(
+        std::fs::read_dir(spool.path()).unwrap().count(),
+        0,
+        "nothing is left behind"
+    );
     unpacked.map(|()| files)
 }
 
@@ -54,16 +64,31 @@ fn a_file_is_known_by_its_content() {
         (sample("offers.xml"), Format::CommerceMl),
         (sample("import.xml"), Format::CommerceMl),
         (old.to_vec(), Format::CommerceMl),
-        (utf16("<КоммерческаяИнформация/>", u16::to_be_bytes), Format::CommerceMl),
-        (utf16("<yml_catalog/>", u16::to_le_bytes).split_off(2), Format::Yml),
+        (
+            utf16("<КоммерческаяИнформация/>", u16::to_be_bytes),
+            Format::CommerceMl,
+        ),
+        (
+            utf16("<yml_catalog/>", u16::to_le_bytes).split_off(2),
+            Format::Yml,
+        ),
         (sample("update.json"), Format::Json),
         (sample("stock.ndjson"), Format::Json),
         (b"\xef\xbb\xbf [".to_vec(), Format::Json),
         (csv.as_bytes().to_vec(), Format::Csv),
         (cp1251.to_vec(), Format::Csv),
         (utf16(csv, u16::to_le_bytes), Format::Csv),
-        (zip(&[("[Content_Types].xml", b"<Types/>"), ("xl/workbook.xml", b"<x/>")]), Format::Sheet),
-        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1...".to_vec(), Format::Sheet),
+        (
+            zip(&[
+                ("[Content_Types].xml", b"<Types/>"),
+                ("xl/workbook.xml", b"<x/>"),
+            ]),
+            Format::Sheet,
+        ),
+        (
+            b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1...".to_vec(),
+            Format::Sheet,
+        ),
     ] {
         let files = unpacked("file", &bytes).unwrap();
         assert_eq!(files, [("file".to_owned(), format, bytes)]);
@@ -75,7 +100,10 @@ fn what_could_hold_no_stock_is_refused_in_words() {
     for (bytes, reason) in [
         (&b""[..], "there is nothing in it"),
         (b" \r\n", "there is nothing in it"),
-        (b"<!DOCTYPE html><html><body>Login</body></html>", "the file is a web page"),
+        (
+            b"<!DOCTYPE html><html><body>Login</body></html>",
+            "the file is a web page",
+        ),
         (b"<rss/>", "the root is <rss>"),
         (b"<!-- ", "broken"),
         (b"\x89PNG\r\n\x1a\n\x01\x02", "neither text nor a workbook"),
@@ -89,8 +117,14 @@ fn what_could_hold_no_stock_is_refused_in_words() {
 fn what_is_packed_is_unpacked_once() {
     let feed = sample("feed.xml");
     let alone = |name: &str| [(name.to_owned(), Format::Yml, feed.clone())];
-    assert_eq!(unpacked("feed.xml.gz", &gzip(&feed)).unwrap(), alone("feed.xml"));
-    assert_eq!(unpacked("f.zip", &zip(&[("dir/feed.xml", &feed)])).unwrap(), alone("dir/feed.xml"));
+    assert_eq!(
+        unpacked("feed.xml.gz", &gzip(&feed)).unwrap(),
+        alone("feed.xml")
+    );
+    assert_eq!(
+        unpacked("f.zip", &zip(&[("dir/feed.xml", &feed)])).unwrap(),
+        alone("dir/feed.xml")
+    );
     let twice = [gzip(&feed), gzip(b"")].concat();
     assert_eq!(unpacked("a", &twice).unwrap(), alone("a"));
     let (inner, outer) = (gzip(&feed), zip(&[("feed.xml", &feed)]));
@@ -118,7 +152,10 @@ fn of_an_archive_the_data_files_are_handed_out_in_its_order() {
         ("остатки.csv", b"sku;count\n"),
     ]);
     let files = unpacked("webdata.zip", &archive).unwrap();
-    let names: Vec<_> = files.iter().map(|(name, format, _)| (name.as_str(), *format)).collect();
+    let names: Vec<_> = files
+        .iter()
+        .map(|(name, format, _)| (name.as_str(), *format))
+        .collect();
     let expected = [
         ("webdata/import0_1.xml", Format::CommerceMl),
         ("../../etc/offers0_1.XML", Format::CommerceMl),
@@ -134,15 +171,24 @@ fn of_an_archive_the_data_files_are_handed_out_in_its_order() {
 
 #[test]
 fn a_table_in_utf_16_without_a_mark_is_a_table() {
-    let bytes: Vec<u8> =
-        "Артикул;Остаток\r\nA;5\r\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let bytes: Vec<u8> = "Артикул;Остаток\r\nA;5\r\n"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
     assert_eq!(unpacked("a", &bytes).unwrap()[0].1, Format::Csv);
 }
 
 #[test]
 fn a_lock_file_of_excel_in_an_archive_is_passed_over() {
-    let archive = zip(&[("~$stock.xlsx", b"\x05Owner"), ("stock.csv", b"sku;stock\nA;5\n")]);
-    let names: Vec<_> = unpacked("a", &archive).unwrap().into_iter().map(|file| file.0).collect();
+    let archive = zip(&[
+        ("~$stock.xlsx", b"\x05Owner"),
+        ("stock.csv", b"sku;stock\nA;5\n"),
+    ]);
+    let names: Vec<_> = unpacked("a", &archive)
+        .unwrap()
+        .into_iter()
+        .map(|file| file.0)
+        .collect();
     assert_eq!(names, ["stock.csv"]);
 }
 
@@ -152,14 +198,26 @@ fn a_format_that_is_set_is_not_questioned() {
     for bytes in [b"{}".to_vec(), gzip(b"{}"), zip(&[("a.txt", b"{}")])] {
         let mut format = None;
         let set = Some(Format::Csv);
-        unpack("a", &mut Cursor::new(bytes), set, spool.path(), &mut |file| {
-            format = Some(file.format);
-            Ok(())
-        })
+        unpack(
+            "a",
+            &mut Cursor::new(bytes),
+            set,
+            spool.path(),
+            &mut |file| {
+                format = Some(file.format);
+                Ok(())
+            },
+        )
         .unwrap();
         assert_eq!(format, Some(Format::Csv));
     }
-    for format in [Format::Csv, Format::Sheet, Format::Yml, Format::CommerceMl, Format::Json] {
+    for format in [
+        Format::Csv,
+        Format::Sheet,
+        Format::Yml,
+        Format::CommerceMl,
+        Format::Json,
+    ] {
         assert_eq!(Format::from_name(format.name()), Some(format));
     }
     assert_eq!(Format::from_name("dbf"), None);
@@ -180,10 +238,18 @@ fn an_archive_cut_at_any_byte_or_with_a_wrong_checksum_is_broken() {
     let mut wrong = gzipped;
     let checksum = wrong.len() - 8;
     wrong[checksum] ^= 1;
-    assert!(refusal(&wrong).contains("in its archive"), "{}", refusal(&wrong));
+    assert!(
+        refusal(&wrong).contains("in its archive"),
+        "{}",
+        refusal(&wrong)
+    );
     let mut wrong = zipped;
     wrong[60] ^= 1;
-    assert!(refusal(&wrong).contains("in its archive"), "{}", refusal(&wrong));
+    assert!(
+        refusal(&wrong).contains("in its archive"),
+        "{}",
+        refusal(&wrong)
+    );
 }
 
 #[test]
@@ -194,8 +260,16 @@ fn a_bomb_goes_off_in_neither_memory_nor_disk() {
         bomb.write_all(&zeros).unwrap();
     }
     let bomb = bomb.finish().unwrap();
-    assert!(bomb.len() as u64 * MAX_RATIO < 64 * 1024 * 1024, "{} bytes", bomb.len());
-    assert!(refusal(&bomb).contains("more than 1000 times its packed size"), "{}", refusal(&bomb));
+    assert!(
+        bomb.len() as u64 * MAX_RATIO < 64 * 1024 * 1024,
+        "{} bytes",
+        bomb.len()
+    );
+    assert!(
+        refusal(&bomb).contains("more than 1000 times its packed size"),
+        "{}",
+        refusal(&bomb)
+    );
 }
 
 #[test]
@@ -209,11 +283,23 @@ fn an_archive_of_countless_files_is_refused() {
 fn exports_of_several_days_in_an_archive_are_refused() {
     for (names, is_refused) in [
         (&["stock_2026-11-27.csv", "stock_2026-11-28.csv"][..], true),
-        (&["остатки 27.11.2026.xlsx", "остатки 28.11.2026.xlsx"], true),
-        (&["a/export20261127_1000.csv", "a/export20261128_0900.csv"], true),
+        (
+            &["остатки 27.11.2026.xlsx", "остатки 28.11.2026.xlsx"],
+            true,
+        ),
+        (
+            &["a/export20261127_1000.csv", "a/export20261128_0900.csv"],
+            true,
+        ),
         (&["moscow_2026-11-28.csv", "omsk_2026-11-28.csv"], false),
-        (&["stock_2026-11-27_01.csv", "stock_2026-11-28_01.csv"], true),
-        (&["stock_2026-11-28_01.csv", "stock_2026-11-28_02.csv"], false),
+        (
+            &["stock_2026-11-27_01.csv", "stock_2026-11-28_01.csv"],
+            true,
+        ),
+        (
+            &["stock_2026-11-28_01.csv", "stock_2026-11-28_02.csv"],
+            false,
+        ),
         (&["stock_27.11.26.csv", "stock_28.11.26.csv"], true),
         (&["import0_1.xml", "import0_2.xml", "offers0_1.xml"], false),
         (&["part_00000001.csv", "part_00000002.csv"], false),
@@ -226,10 +312,19 @@ fn exports_of_several_days_in_an_archive_are_refused() {
 
 #[test]
 fn dates_of_pictures_do_not_refuse_an_archive() {
-    let (old, new) = (b"sku;stock\nA;5\n".as_slice(), b"sku;stock\nA;6\n".as_slice());
-    let said = refusal(&zip(&[("stock_2026-11-27.csv", old), ("stock_2026-11-28.csv", new)]));
+    let (old, new) = (
+        b"sku;stock\nA;5\n".as_slice(),
+        b"sku;stock\nA;6\n".as_slice(),
+    );
+    let said = refusal(&zip(&[
+        ("stock_2026-11-27.csv", old),
+        ("stock_2026-11-28.csv", new),
+    ]));
     assert!(said.contains("differ in nothing but a date"), "{said}");
-    let pictures =
-        zip(&[("stock.csv", old), ("IMG_20261127.jpg", b"1"), ("IMG_20261128.jpg", b"2")]);
+    let pictures = zip(&[
+        ("stock.csv", old),
+        ("IMG_20261127.jpg", b"1"),
+        ("IMG_20261128.jpg", b"2"),
+    ]);
     assert_eq!(unpacked("a", &pictures).unwrap().len(), 1);
 }

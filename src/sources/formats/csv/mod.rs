@@ -86,8 +86,11 @@ pub(super) fn delimiter_name(delimiter: u8) -> String {
 /// A page with a login form answers in place of many a file.
 fn be_no_page(head: &[u8]) -> Result<(), FormatError> {
     let start = head.trim_ascii_start();
-    let begins =
-        |with: &[u8]| start.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
+    let begins = |with: &[u8]| {
+        start
+            .get(..with.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(with))
+    };
     if begins(b"<!doctype html") || begins(b"<html") {
         return Err(FormatError::Broken {
             place: "line 1".to_owned(),
@@ -118,7 +121,10 @@ fn found_out(head: &[u8], reading: &Reading) -> u8 {
         if has_header(head, delimiter, &mut search) {
             return delimiter;
         }
-        if nearest.as_ref().is_none_or(|(other, _)| search.is_nearer_than(other)) {
+        if nearest
+            .as_ref()
+            .is_none_or(|(other, _)| search.is_nearer_than(other))
+        {
             nearest = Some((search, delimiter));
         }
     }
@@ -162,7 +168,10 @@ fn put(
         // A row that is cut or shifted does not say for certain of which SKU it is.
         let fault = Fault::new(record.line, &record.shown(), reason);
         table.pass_over();
-        return sink(Entry::Rejected(Fault { may_be: table.legible_sku(&cells), ..fault }));
+        return sink(Entry::Rejected(Fault {
+            may_be: table.legible_sku(&cells),
+            ..fault
+        }));
     }
     table.put(record.line, &cells, &|| record.shown(), sink)
 }
@@ -205,7 +214,9 @@ impl Record {
     fn cells(&self) -> Vec<Cell<'_>> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         let field = |(start, end): (usize, &usize)| {
-            Cell::Text(Cow::Borrowed(self.fields.get(start..*end).unwrap_or_default()))
+            Cell::Text(Cow::Borrowed(
+                self.fields.get(start..*end).unwrap_or_default(),
+            ))
         };
         starts.zip(&self.ends).map(field).collect()
     }
@@ -269,7 +280,14 @@ impl<R: BufRead> Records<R> {
             is_misquoted: false,
         };
         let delimiter = char::from(delimiter);
-        Self { source, delimiter, line: 1, again: VecDeque::new(), bytes: Vec::new(), record }
+        Self {
+            source,
+            delimiter,
+            line: 1,
+            again: VecDeque::new(),
+            bytes: Vec::new(),
+            record,
+        }
     }
 
     fn next(&mut self) -> Result<Option<&Record>, FormatError> {
@@ -281,7 +299,11 @@ impl<R: BufRead> Records<R> {
         let mut at = At::Start;
         loop {
             let Some((line, end)) = self.line()? else {
-                return if at == At::Start { Ok(None) } else { Err(self.unclosed()) };
+                return if at == At::Start {
+                    Ok(None)
+                } else {
+                    Err(self.unclosed())
+                };
             };
             if at == At::Quoted {
                 self.record.raw.push('\n');
@@ -361,7 +383,10 @@ impl<R: BufRead> Records<R> {
             return Ok(None);
         }
         self.line += 1;
-        Ok(Some((String::from_utf8_lossy(&self.bytes).into_owned(), end)))
+        Ok(Some((
+            String::from_utf8_lossy(&self.bytes).into_owned(),
+            end,
+        )))
     }
 
     /// Of a carriage return and a line feed, the second.

@@ -66,7 +66,11 @@ fn refusal(file: &[u8], reading: &Reading) -> String {
 }
 
 fn named(sku: &str, quantity: &str) -> Reading {
-    Reading { sku: Some(sku.into()), quantity: Some(quantity.into()), ..Reading::default() }
+    Reading {
+        sku: Some(sku.into()),
+        quantity: Some(quantity.into()),
+        ..Reading::default()
+    }
 }
 
 fn in_utf_16(text: &str, turn: fn(u16) -> [u8; 2]) -> Vec<u8> {
@@ -119,16 +123,28 @@ fn columns_go_by_every_name_the_field_knows() {
             })
             .collect();
         assert_eq!(places[0], "Юг", "{warehouse}");
-        assert!(places[1].starts_with("warehouse is empty"), "{warehouse}: {places:?}");
+        assert!(
+            places[1].starts_with("warehouse is empty"),
+            "{warehouse}: {places:?}"
+        );
     }
 }
 
 #[test]
 fn of_several_columns_that_fit_the_one_that_is_meant_is_taken() {
     assert_eq!(rows("Код;Артикул;Остаток;Доступно\n1;A;9;5\n"), ["A=5"]);
-    assert_eq!(rows("Артикул;Ваш SKU;Количество;Доступно для заказа\n1;A;9;5\n"), ["A=5"]);
-    assert_eq!(rows("Артикул;SKU;Остаток\nTEA-1;900000001;5\n"), ["TEA-1=5"]);
-    assert_eq!(rows("Артикул продавца;Артикул WB;Остаток\nTEA-1;900000001;5\n"), ["TEA-1=5"]);
+    assert_eq!(
+        rows("Артикул;Ваш SKU;Количество;Доступно для заказа\n1;A;9;5\n"),
+        ["A=5"]
+    );
+    assert_eq!(
+        rows("Артикул;SKU;Остаток\nTEA-1;900000001;5\n"),
+        ["TEA-1=5"]
+    );
+    assert_eq!(
+        rows("Артикул продавца;Артикул WB;Остаток\nTEA-1;900000001;5\n"),
+        ["TEA-1=5"]
+    );
 }
 
 #[test]
@@ -142,7 +158,10 @@ fn of_columns_that_fit_alike_none_is_chosen() {
     ] {
         let refusal = refusal(format!("{header}\n1;2;3\n").as_bytes(), &Reading::default());
         assert!(names.iter().all(|name| refusal.contains(name)), "{refusal}");
-        assert!(refusal.contains("set sku") || refusal.contains("set quantity"), "{refusal}");
+        assert!(
+            refusal.contains("set sku") || refusal.contains("set quantity"),
+            "{refusal}"
+        );
     }
 }
 
@@ -154,7 +173,10 @@ fn two_columns_of_one_name_are_for_the_owner_to_choose() {
         refusal.contains("columns 2 'Остаток' and 3 'ОСТАТОК' may each be the quantity"),
         "{refusal}"
     );
-    let reading = Reading { quantity: Some("юг".into()), ..Reading::default() };
+    let reading = Reading {
+        quantity: Some("юг".into()),
+        ..Reading::default()
+    };
     assert_eq!(told_by(&entries(file, &reading).unwrap()), ["A=3"]);
 }
 
@@ -164,14 +186,20 @@ fn what_the_settings_name_comes_before_what_the_field_knows() {
     let told = told_by(&entries(file, &named("номер *", "НА_ПОЛКЕ")).unwrap());
     assert_eq!(told, ["N=2"]);
     let refusal = refusal(file, &named("Номер", "Полка"));
-    assert!(refusal.contains("the quantity ('Полка', by the setting quantity)"), "{refusal}");
+    assert!(
+        refusal.contains("the quantity ('Полка', by the setting quantity)"),
+        "{refusal}"
+    );
     assert!(refusal.contains("'На полке'"), "{refusal}");
 }
 
 #[test]
 fn a_file_without_the_columns_says_what_it_has_and_what_is_missing() {
     let refusal = refusal("Товар;Цена\nБолт;5\n".as_bytes(), &Reading::default());
-    assert!(refusal.contains("no column for the SKU ('ваш sku', 'shop sku',"), "{refusal}");
+    assert!(
+        refusal.contains("no column for the SKU ('ваш sku', 'shop sku',"),
+        "{refusal}"
+    );
     assert!(refusal.contains("nor for the quantity"), "{refusal}");
     assert!(refusal.contains("'Товар', 'Цена'"), "{refusal}");
     let empty = entries(b"", &Reading::default()).unwrap_err();
@@ -181,12 +209,18 @@ fn a_file_without_the_columns_says_what_it_has_and_what_is_missing() {
 #[test]
 fn above_the_header_there_may_be_a_title() {
     let title = "Остатки на складах;;\nООО \"Ромашка\"; на 22.11.2026;\n;;\n";
-    assert_eq!(rows(&format!("{title}Артикул;Товар;Остаток\nA;Болт;5\n")), ["A=5"]);
+    assert_eq!(
+        rows(&format!("{title}Артикул;Товар;Остаток\nA;Болт;5\n")),
+        ["A=5"]
+    );
     let deep = "title\n".repeat(29);
     assert_eq!(rows(&format!("{deep}sku,stock\nA,5\n")), ["A=5"]);
     let too_deep = "title\n".repeat(30);
     let file = format!("{too_deep}sku,stock\nA,5\n");
-    assert!(matches!(entries(file.as_bytes(), &Reading::default()), Err(FormatError::Unfit(_))));
+    assert!(matches!(
+        entries(file.as_bytes(), &Reading::default()),
+        Err(FormatError::Unfit(_))
+    ));
 }
 
 /// The reason why a file is refused.
@@ -200,10 +234,16 @@ fn refused(file: &str) -> String {
 #[test]
 fn header_of_two_rows_is_refused() {
     let reason = refused("Артикул;Название;Остаток\n;;Москва\nA-1;x;0\nA-2;x;5\n");
-    assert!(reason.starts_with("row 2 goes on with the header"), "{reason}");
+    assert!(
+        reason.starts_with("row 2 goes on with the header"),
+        "{reason}"
+    );
     // A first row with a word for its quantity is a row.
     let word = "Артикул;Название;Остаток\nA-1;x;нет\nA-2;x;5\n";
-    assert_eq!(entries(word.as_bytes(), &Reading::default()).unwrap().len(), 2);
+    assert_eq!(
+        entries(word.as_bytes(), &Reading::default()).unwrap().len(),
+        2
+    );
 }
 
 #[test]
@@ -217,7 +257,10 @@ fn second_table_of_something_else_is_refused() {
 
 #[test]
 fn numbers_of_columns_are_no_product() {
-    let found = entries("№;Артикул;Остаток\n1;2;3\n1;A-1;5\n".as_bytes(), &Reading::default());
+    let found = entries(
+        "№;Артикул;Остаток\n1;2;3\n1;A-1;5\n".as_bytes(),
+        &Reading::default(),
+    );
     let found = found.unwrap();
     assert!(matches!(&found[0], Entry::Suspicious(fault) if fault.reason.contains("1, 2, 3")));
     assert!(matches!(&found[1], Entry::Row(_)), "{found:?}");
@@ -237,7 +280,10 @@ fn row_without_a_warehouse_beside_rows_with_one_is_suspicious() {
 #[test]
 fn flag_in_the_preferred_column_is_refused() {
     let reason = refused("Артикул;Доступно;Остаток\nA-1;1;15\nA-2;0;4\n");
-    assert!(reason.contains("'Доступно' has nothing but 0 and 1"), "{reason}");
+    assert!(
+        reason.contains("'Доступно' has nothing but 0 and 1"),
+        "{reason}"
+    );
     let free = "Артикул;Доступно;Остаток\nA-1;1;15\nA-2;2;4\n";
     assert_eq!(rows(free), ["A-1=1", "A-2=2"]);
 }
@@ -257,11 +303,26 @@ fn row_without_a_sku_may_be_of_the_product_above() {
         .collect();
     let above = r#"Some("A-1")"#;
     let (row, other) = (r#"Sku("A-1")"#, r#"Sku("B-1")"#);
-    assert_eq!(products[..7], ["None", row, above, above, other, "None", "None"]);
+    assert_eq!(
+        products[..7],
+        ["None", row, above, above, other, "None", "None"]
+    );
     // A blank row, or one that is not read, stands between; and the sums of a group and of all rows.
     let (fourth, shifted) = (r#"Sku("D-1")"#, r#"Some("D-1")"#);
-    assert_eq!(products[7..12], [r#"Sku("C-1")"#, "None", fourth, shifted, "None"]);
-    assert_eq!(products[12..], [r#"Sku("E-1")"#, r#"Sku("E-2")"#, "None", r#"Sku("F-1")"#, "None"]);
+    assert_eq!(
+        products[7..12],
+        [r#"Sku("C-1")"#, "None", fourth, shifted, "None"]
+    );
+    assert_eq!(
+        products[12..],
+        [
+            r#"Sku("E-1")"#,
+            r#"Sku("E-2")"#,
+            "None",
+            r#"Sku("F-1")"#,
+            "None"
+        ]
+    );
 }
 
 #[test]
@@ -273,7 +334,10 @@ fn every_delimiter_is_found_and_a_declared_one_wins() {
     }
     assert_eq!(rows("sep=|\r\nsku|stock\r\nA|5\r\n"), ["A=5"]);
     assert_eq!(rows("SEP=\t\nsku\tstock\nA\t5\n"), ["A=5"]);
-    let reading = Reading { delimiter: Some(b'^'), ..Reading::default() };
+    let reading = Reading {
+        delimiter: Some(b'^'),
+        ..Reading::default()
+    };
     let told = told_by(&entries(b"sku^stock\nA^5\n", &reading).unwrap());
     assert_eq!(told, ["A=5"]);
 }
@@ -316,9 +380,15 @@ fn rows_that_do_not_fit_the_header_are_set_aside() {
     let found = all(file.as_bytes());
     // A field too many shows that a delimiter is inside a field, even if the last fields are empty.
     assert_eq!(told_by(&found), ["A=5", "B=6", "C=", "!5", "!6"]);
-    let expected = ["it has 4 fields, and the header 3", "it has 6 fields, and the header 3"];
+    let expected = [
+        "it has 4 fields, and the header 3",
+        "it has 6 fields, and the header 3",
+    ];
     assert_eq!(reasons(&found), expected);
-    assert_eq!(rows("sku,stock,a,b\nA-1,5,,\nA-2,1,000,,\n"), ["A-1=5", "!3"]);
+    assert_eq!(
+        rows("sku,stock,a,b\nA-1,5,,\nA-2,1,000,,\n"),
+        ["A-1=5", "!3"]
+    );
     // Unless every row has them.
     assert_eq!(rows("sku;stock\nA;5;;\nB;6;;\n"), ["A=5", "B=6"]);
 }
@@ -331,7 +401,10 @@ fn a_second_header_of_other_columns_refuses_the_file() {
         "sku;x;stock\nA;1;3\nЗаказы;;\nsku;stock;сумма\nB;4;3\n",
     ] {
         let reason = refusal(file.as_bytes(), &Reading::default());
-        assert!(reason.contains("is a header too, of other columns"), "{reason}");
+        assert!(
+            reason.contains("is a header too, of other columns"),
+            "{reason}"
+        );
     }
     assert_eq!(rows("sku;stock\nA;3\nsku;stock\nB;4\n"), ["A=3", "B=4"]);
 }
@@ -351,13 +424,21 @@ fn a_total_is_left_out_and_named() {
 #[test]
 fn a_sku_in_an_encoding_that_nothing_proves_is_suspicious() {
     let in_koi8 = |text: &str| encoding_rs::KOI8_R.encode(text).0.into_owned();
-    for file in [in_koi8("sku;stock\nБОЛТ-5;3\nB;4\n"), in_koi8("sku;stock\nболт-5;3\nB;4\n")]
-    {
+    for file in [
+        in_koi8("sku;stock\nБОЛТ-5;3\nB;4\n"),
+        in_koi8("sku;stock\nболт-5;3\nB;4\n"),
+    ] {
         assert_eq!(told_by(&all(&file)), ["?2", "B=4"]);
     }
-    let proven = WINDOWS_1251.encode("Артикул;stock\nБОЛТ-5;3\n").0.into_owned();
+    let proven = WINDOWS_1251
+        .encode("Артикул;stock\nБОЛТ-5;3\n")
+        .0
+        .into_owned();
     assert_eq!(told_by(&all(&proven)), ["БОЛТ-5=3"]);
-    let set = Reading { encoding: Some(WINDOWS_1251), ..Reading::default() };
+    let set = Reading {
+        encoding: Some(WINDOWS_1251),
+        ..Reading::default()
+    };
     let file = WINDOWS_1251.encode("sku;stock\nБОЛТ-5;3\n").0.into_owned();
     let mut found = Vec::new();
     let mut sink = |entry| {
@@ -370,14 +451,20 @@ fn a_sku_in_an_encoding_that_nothing_proves_is_suspicious() {
 
 #[test]
 fn a_decimal_comma_between_commas_is_no_column() {
-    assert_eq!(rows("sku,stock\nA,46,5\nB,\"46,5\"\nC,3\n"), ["!2", "!3", "C=3"]);
+    assert_eq!(
+        rows("sku,stock\nA,46,5\nB,\"46,5\"\nC,3\n"),
+        ["!2", "!3", "C=3"]
+    );
 }
 
 #[test]
 fn numbers_and_words_are_read_by_the_rules_of_the_source() {
     let file = "sku;stock\nA;3.000\nB;1\u{a0}234,000\nC;46,5\nD;-2\nE;>10\nF;НЕТ\nG;\nH;-\n";
     // The comma is decimal in this column, and so the point may group thousands.
-    assert_eq!(rows(file), ["?2", "B=1234", "!4", "!5", "!6", "!7", "G=", "!9"]);
+    assert_eq!(
+        rows(file),
+        ["?2", "B=1234", "!4", "!5", "!6", "!7", "G=", "!9"]
+    );
     let reading = Reading {
         words: vec![
             (">10".into(), Quantity::from_pieces(10).unwrap()),
@@ -389,7 +476,10 @@ fn numbers_and_words_are_read_by_the_rules_of_the_source() {
         ..Reading::default()
     };
     let told = told_by(&entries(file.as_bytes(), &reading).unwrap());
-    assert_eq!(told, ["?2", "B=1234", "C=46.5", "D=-2", "E=10", "F=0", "G=", "H=0"]);
+    assert_eq!(
+        told,
+        ["?2", "B=1234", "C=46.5", "D=-2", "E=10", "F=0", "G=", "H=0"]
+    );
 }
 
 #[test]
@@ -432,24 +522,41 @@ fn a_reserve_and_a_time_are_read_where_the_settings_name_them() {
     };
     let found = entries(file.as_bytes(), &reading).unwrap();
     assert_eq!(told_by(&found), ["A=5", "B=5", "!4", "!5"]);
-    let Entry::Row(row) = &found[0] else { panic!("{found:?}") };
+    let Entry::Row(row) = &found[0] else {
+        panic!("{found:?}")
+    };
     assert_eq!(row.reserve, Quantity::from_pieces(2));
     assert_eq!(row.at.unwrap().to_string(), "2026-11-22T07:00:00Z");
     assert!(reasons(&found)[1].contains("22.11.2026"));
     let unread = all(file.as_bytes());
-    assert!(
-        unread.iter().all(|entry| matches!(entry, Entry::Row(Row { reserve: None, at: None, .. })))
-    );
+    assert!(unread.iter().all(|entry| matches!(
+        entry,
+        Entry::Row(Row {
+            reserve: None,
+            at: None,
+            ..
+        })
+    )));
 }
 
 #[test]
 fn what_the_market_calls_available_is_without_the_reserve_already() {
-    let reading = Reading { reserve: Some("RESERVE".into()), ..Reading::default() };
+    let reading = Reading {
+        reserve: Some("RESERVE".into()),
+        ..Reading::default()
+    };
     let file = b"SHOP_SKU;WAREHOUSE_AND_SHOP;COUNT;RESERVE\nA;W;5;2\n";
-    let Entry::Row(row) = &entries(file, &reading).unwrap()[0] else { panic!() };
-    assert_eq!((row.quantity, row.reserve), (Quantity::from_pieces(5), None));
+    let Entry::Row(row) = &entries(file, &reading).unwrap()[0] else {
+        panic!()
+    };
+    assert_eq!(
+        (row.quantity, row.reserve),
+        (Quantity::from_pieces(5), None)
+    );
     let file = b"SKU;COUNT;RESERVE\nA;5;2\n";
-    let Entry::Row(row) = &entries(file, &reading).unwrap()[0] else { panic!() };
+    let Entry::Row(row) = &entries(file, &reading).unwrap()[0] else {
+        panic!()
+    };
     assert_eq!(row.reserve, Quantity::from_pieces(2));
 }
 
@@ -478,22 +585,39 @@ fn text_is_read_in_whatever_encoding_it_is() {
         (big.clone(), None),
         (big, Some(UTF_16BE)),
     ] {
-        let reading = Reading { encoding: declared, ..Reading::default() };
-        assert_eq!(entries(&file, &reading).unwrap(), expected, "{declared:?}: {file:?}");
+        let reading = Reading {
+            encoding: declared,
+            ..Reading::default()
+        };
+        assert_eq!(
+            entries(&file, &reading).unwrap(),
+            expected,
+            "{declared:?}: {file:?}"
+        );
     }
 }
 
 #[test]
 fn an_encoding_that_is_declared_wrongly_is_told_by_the_columns_it_gives() {
     let cyrillic = WINDOWS_1251.encode(CYRILLIC).0.into_owned();
-    for (file, declared, shown) in
-        [(cyrillic.as_slice(), UTF_8, "\u{fffd}"), (CYRILLIC.as_bytes(), UTF_16LE, "'")]
-    {
-        let reading = Reading { encoding: Some(declared), ..Reading::default() };
+    for (file, declared, shown) in [
+        (cyrillic.as_slice(), UTF_8, "\u{fffd}"),
+        (CYRILLIC.as_bytes(), UTF_16LE, "'"),
+    ] {
+        let reading = Reading {
+            encoding: Some(declared),
+            ..Reading::default()
+        };
         let refusal = refusal(file, &reading);
-        assert!(refusal.contains(shown) && refusal.contains("no column for"), "{refusal}");
+        assert!(
+            refusal.contains(shown) && refusal.contains("no column for"),
+            "{refusal}"
+        );
     }
-    let reading = Reading { encoding: Some(WINDOWS_1251), ..Reading::default() };
+    let reading = Reading {
+        encoding: Some(WINDOWS_1251),
+        ..Reading::default()
+    };
     let refusal = refusal(CYRILLIC.as_bytes(), &reading);
     assert!(refusal.contains("its bytes are UTF-8"), "{refusal}");
 }
@@ -503,7 +627,10 @@ fn a_letter_between_two_pieces_of_the_file_is_one_letter() {
     for pad in 0..4 {
         let mut file = format!("sku;stock;{}\n", "x".repeat(pad));
         for row in 0..9_000 {
-            file.push_str(&format!("№{row}-Ёж€;{row}{}\n", if pad == 0 { "" } else { ";" }));
+            file.push_str(&format!(
+                "№{row}-Ёж€;{row}{}\n",
+                if pad == 0 { "" } else { ";" }
+            ));
         }
         let found = all(file.as_bytes());
         assert_eq!(found.len(), 9_000);
@@ -514,12 +641,22 @@ fn a_letter_between_two_pieces_of_the_file_is_one_letter() {
 #[test]
 fn bytes_that_mean_nothing_cost_their_row_and_not_the_file() {
     let mut file = b"sku;stock\nA;1\n\xff\xfe;2\nC;3\nD\xd0;4\nE;5\n".to_vec();
-    let reading = Reading { encoding: Some(UTF_8), ..Reading::default() };
-    assert_eq!(told_by(&entries(&file, &reading).unwrap()), ["A=1", "!3", "C=3", "!5", "E=5"]);
+    let reading = Reading {
+        encoding: Some(UTF_8),
+        ..Reading::default()
+    };
+    assert_eq!(
+        told_by(&entries(&file, &reading).unwrap()),
+        ["A=1", "!3", "C=3", "!5", "E=5"]
+    );
     // Nobody declared it, but so many letters are no accident.
     file.extend("Ёлочная игрушка «Шар»;6\n".repeat(4).bytes());
     let told = told_by(&all(&file));
-    assert_eq!(told.iter().filter(|told| told.starts_with('!')).count(), 2, "{told:?}");
+    assert_eq!(
+        told.iter().filter(|told| told.starts_with('!')).count(),
+        2,
+        "{told:?}"
+    );
     // A replacement character that stood in the file is nobody's fault.
     assert_eq!(rows("sku;name;stock\nA;\u{fffd};5\n"), ["A=5"]);
 }
@@ -545,7 +682,10 @@ fn the_last_row_is_taken_only_if_its_line_is_ended_or_the_owner_says_so() {
     let found = all(file);
     assert_eq!(told_by(&found), ["A=5", "!3"]);
     assert!(reasons(&found)[0].contains("unended_row = \"take\""));
-    let reading = Reading { takes_unended_row: true, ..Reading::default() };
+    let reading = Reading {
+        takes_unended_row: true,
+        ..Reading::default()
+    };
     assert_eq!(told_by(&entries(file, &reading).unwrap()), ["A=5", "B=15"]);
     assert_eq!(rows("sku;stock\nA;5\n  "), ["A=5"]);
     assert_eq!(rows("sku;stock\r\nA;5\r\n\u{1a}"), ["A=5"]);
@@ -589,9 +729,16 @@ fn cut_gives_nothing_new(file: &[u8], known: &[Entry]) {
     };
     // Whatever becomes of the file, what was put before counts.
     let _any = read(&mut Cursor::new(file), &Reading::default(), &mut sink);
-    let rows: Vec<_> =
-        found.into_iter().filter(|entry| !matches!(entry, Entry::Rejected(_))).collect();
-    assert_eq!(rows.as_slice(), &known[..rows.len()], "cut at {}", file.len());
+    let rows: Vec<_> = found
+        .into_iter()
+        .filter(|entry| !matches!(entry, Entry::Rejected(_)))
+        .collect();
+    assert_eq!(
+        rows.as_slice(),
+        &known[..rows.len()],
+        "cut at {}",
+        file.len()
+    );
 }
 
 /// Rows that are made while they are read, and how many bytes of them were.
@@ -611,7 +758,11 @@ impl Read for Endless {
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
         let mut written = 0;
         while written < room.len() && self.at < Self::LENGTH {
-            let line = if self.at < 22 { Self::HEADER } else { Self::ROW };
+            let line = if self.at < 22 {
+                Self::HEADER
+            } else {
+                Self::ROW
+            };
             let within = usize::try_from(self.at % 22).unwrap();
             let length = (22 - within).min(room.len() - written);
             room[written..written + length].copy_from_slice(&line[within..within + length]);
@@ -625,7 +776,9 @@ impl Read for Endless {
 
 impl Seek for Endless {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let SeekFrom::Start(at) = to else { panic!("{to:?}") };
+        let SeekFrom::Start(at) = to else {
+            panic!("{to:?}")
+        };
         self.read.set(0);
         self.at = at;
         Ok(at)
@@ -636,12 +789,19 @@ impl Seek for Endless {
 fn rows_pass_without_being_held_however_many_there_are() {
     assert_eq!((Endless::HEADER.len(), Endless::ROW.len()), (22, 22));
     let bytes = Rc::new(Counter::new(0));
-    let mut input = Endless { at: 0, read: Rc::clone(&bytes) };
+    let mut input = Endless {
+        at: 0,
+        read: Rc::clone(&bytes),
+    };
     let mut rows = 0_u64;
     let mut sink = |_| {
         rows += 1;
         // What has been read beyond this row: pieces, never the file.
-        assert!(bytes.get() <= rows * 22 + 4 * 64 * 1024, "{} at {rows}", bytes.get());
+        assert!(
+            bytes.get() <= rows * 22 + 4 * 64 * 1024,
+            "{} at {rows}",
+            bytes.get()
+        );
         Ok(())
     };
     read(&mut input, &Reading::default(), &mut sink).unwrap();
@@ -655,7 +815,11 @@ fn when_nobody_wants_the_rest_it_stops() {
         seen += 1;
         Err(GivenUp)
     };
-    let outcome = read(&mut Cursor::new("sku;stock\nA;1\nB;2\n"), &Reading::default(), &mut sink);
+    let outcome = read(
+        &mut Cursor::new("sku;stock\nA;1\nB;2\n"),
+        &Reading::default(),
+        &mut sink,
+    );
     assert!(matches!(outcome, Err(FormatError::GivenUp(_))));
     assert_eq!(seen, 1);
 }
@@ -664,7 +828,10 @@ fn when_nobody_wants_the_rest_it_stops() {
 fn an_export_of_1c_and_the_sheet_of_the_market_are_read() {
     let export = include_bytes!("../../../../fixtures/sources/1c-export-windows-1251.csv");
     let told = told_by(&all(export));
-    assert_eq!(told, ["0557722=1234", "БОЛТ-М5=3", "!7", "!8", "A;9=", "Ёлка №3=0"]);
+    assert_eq!(
+        told,
+        ["0557722=1234", "БОЛТ-М5=3", "!7", "!8", "A;9=", "Ёлка №3=0"]
+    );
     let sheet = include_bytes!("../../../../fixtures/sources/market-stocks.csv");
     assert_eq!(told_by(&all(sheet)), ["0557722=15", "БОЛТ-М5=0", "A 9="]);
 }
@@ -712,14 +879,21 @@ fn rows_without_their_empty_last_fields_are_whole() {
         let file = "Артикул;Остаток;Комментарий;Поставщик\nA-1;5;срочно;Завод\nA-2;7\nA-3;0;;\n\
                     A-4;3;\nA-5\n"
             .replace(';', delimiter);
-        assert_eq!(rows(&file), ["A-1=5", "A-2=7", "A-3=0", "A-4=3", "A-5="], "{delimiter:?}");
+        assert_eq!(
+            rows(&file),
+            ["A-1=5", "A-2=7", "A-3=0", "A-4=3", "A-5="],
+            "{delimiter:?}"
+        );
     }
 }
 
 #[test]
 fn a_number_with_two_readings_is_read_by_its_column_or_not_at_all() {
     for (numbers, told) in [
-        (&["\"2,000\"", "\"10,000\"", "15"][..], &["?2", "?3", "A3=15"][..]),
+        (
+            &["\"2,000\"", "\"10,000\"", "15"][..],
+            &["?2", "?3", "A3=15"][..],
+        ),
         (&["\"2,000\"", "\"1,234,567\""], &["A1=2000", "A2=1234567"]),
         (&["\"2,000\"", "\"0,000\""], &["A1=2", "A2=0"]),
         (&["2.000", "\"1.234,00\""], &["A1=2000", "A2=1234"]),
@@ -734,7 +908,10 @@ fn a_number_with_two_readings_is_read_by_its_column_or_not_at_all() {
     }
     let file = b"sku;stock\nA;2,000\nB;2.000\n";
     let by = |decimal| {
-        let reading = Reading { decimal: Some(decimal), ..Reading::default() };
+        let reading = Reading {
+            decimal: Some(decimal),
+            ..Reading::default()
+        };
         told_by(&entries(file, &reading).unwrap())
     };
     assert_eq!(by(DecimalMark::Comma), ["A=2", "B=2000"]);
@@ -744,19 +921,31 @@ fn a_number_with_two_readings_is_read_by_its_column_or_not_at_all() {
 #[test]
 fn an_empty_quantity_is_zero_where_the_setting_says_so() {
     let file = "sku;stock\nA;5\nB;\nC;  \nD\n".as_bytes();
-    let reading = Reading { zeroes_empties: true, ..Reading::default() };
-    assert_eq!(told_by(&entries(file, &reading).unwrap()), ["A=5", "B=0", "C=0", "D=0"]);
+    let reading = Reading {
+        zeroes_empties: true,
+        ..Reading::default()
+    };
+    assert_eq!(
+        told_by(&entries(file, &reading).unwrap()),
+        ["A=5", "B=0", "C=0", "D=0"]
+    );
     assert_eq!(told_by(&all(file)), ["A=5", "B=", "C=", "D="]);
     let mut none = Cursor::new(b"sku;stock\nA;\nB;\n");
     let none = super::super::read(Format::Csv, &mut none, &Reading::default(), &mut |_| Ok(()));
     let none = none.unwrap_err().to_string();
-    assert!(none.contains("none of its 2 products states a quantity"), "{none}");
+    assert!(
+        none.contains("none of its 2 products states a quantity"),
+        "{none}"
+    );
 }
 
 #[test]
 fn any_number_of_decimals_is_cut_off_where_the_setting_says_so() {
     let file = b"sku;stock\nA;12.3456\nB;7.5\nC;0,33333\n";
-    let reading = Reading { floors_fractions: true, ..Reading::default() };
+    let reading = Reading {
+        floors_fractions: true,
+        ..Reading::default()
+    };
     let pieces: Vec<_> = entries(file, &reading)
         .unwrap()
         .into_iter()
@@ -782,5 +971,8 @@ fn a_letter_cut_in_a_column_that_is_not_read_costs_nothing() {
         file.push(0xd0);
         file.extend_from_slice(format!(";{row}\n").as_bytes());
     }
-    assert_eq!(told_by(&all(&file)), ["Б-1=1", "Б-2=2", "Б-3=3", "Б-4=4", "Б-5=5"]);
+    assert_eq!(
+        told_by(&all(&file)),
+        ["Б-1=1", "Б-2=2", "Б-3=3", "Б-4=4", "Б-5=5"]
+    );
 }

@@ -12,17 +12,45 @@ use crate::sources::Reading;
 
 /// Objects in which a document tells about its pages, without marks and in lower case like all names
 /// below.
-const ABOUT_PAGES: &[&str] =
-    &["meta", "pagination", "paging", "pager", "page", "pageinfo", "links", "next"];
+const ABOUT_PAGES: &[&str] = &[
+    "meta",
+    "pagination",
+    "paging",
+    "pager",
+    "page",
+    "pageinfo",
+    "links",
+    "next",
+];
 /// Members that state how many products there are on all pages.
-const TOTAL: &[&str] = &["total", "totalcount", "totalitems", "totalelements", "totalrecords"];
+const TOTAL: &[&str] = &[
+    "total",
+    "totalcount",
+    "totalitems",
+    "totalelements",
+    "totalrecords",
+];
 /// The same, where there is a limit too; elsewhere it is the size of a page.
 const TOTAL_BESIDE_LIMIT: &[&str] = &["size"];
 /// Members that count products, and nothing else: of all pages, if more than there are here.
-const COUNT: &[&str] = &["count", "totalcount", "totalitems", "totalelements", "totalrecords"];
+const COUNT: &[&str] = &[
+    "count",
+    "totalcount",
+    "totalitems",
+    "totalelements",
+    "totalrecords",
+];
 /// Members that only a page has.
-const OF_PAGE: &[&str] =
-    &["limit", "perpage", "pagesize", "offset", "skip", "page", "currentpage", "pagenumber"];
+const OF_PAGE: &[&str] = &[
+    "limit",
+    "perpage",
+    "pagesize",
+    "offset",
+    "skip",
+    "page",
+    "currentpage",
+    "pagenumber",
+];
 /// Members that begin the next page, if it is not known how many products there are.
 const CURSOR: &[&str] = &["cursor", "lastid"];
 /// Members that state how many pages there are.
@@ -47,7 +75,10 @@ const MAX_LEVELS: usize = 2;
 
 /// Name without marks between its words, in lower case.
 fn plain(name: &str) -> String {
-    name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+    name.chars()
+        .filter(|c| c.is_alphanumeric())
+        .flat_map(char::to_lowercase)
+        .collect()
 }
 
 /// Value of a member beside the list.
@@ -143,7 +174,10 @@ impl Beside {
                 self.next.get_or_insert(name.to_owned());
             }
             SideValue::Object(inner) if is_one_of(NEXT) => {
-                if inner.iter().any(|(_, value)| *value == SideValue::Something) {
+                if inner
+                    .iter()
+                    .any(|(_, value)| *value == SideValue::Something)
+                {
                     self.next.get_or_insert(name.to_owned());
                 }
             }
@@ -170,7 +204,10 @@ impl Beside {
                  meant"
             ));
         }
-        match self.page_of(products).filter(|_| !reading.takes_single_pages) {
+        match self
+            .page_of(products)
+            .filter(|_| !reading.takes_single_pages)
+        {
             None => Ok(()),
             Some(sign) => Err(format!(
                 "the list has {products} products and is one page of several, {sign}: put the products \
@@ -183,7 +220,10 @@ impl Beside {
     fn page_of(&self, products: u64) -> Option<String> {
         let is_page = self.is_page || self.pages.is_some() || self.next.is_some();
         let has_limit = self.limit.is_some();
-        let total = self.total.as_ref().or(self.size.as_ref().filter(|_| has_limit));
+        let total = self
+            .total
+            .as_ref()
+            .or(self.size.as_ref().filter(|_| has_limit));
         if let Some((name, count)) = self.count.as_ref().filter(|(_, count)| *count > products) {
             return Some(format!("its '{name}' is {count}"));
         }
@@ -192,9 +232,15 @@ impl Beside {
         }
         let is_full = |limit: &&(String, u64)| limit.1 == products && total.is_none();
         if let Some((name, limit)) = self.limit.as_ref().filter(is_full) {
-            return Some(format!("its '{name}' is {limit} too, so that more may follow"));
+            return Some(format!(
+                "its '{name}' is {limit} too, so that more may follow"
+            ));
         }
-        match (total, &self.pages, self.next.as_ref().or(self.cursor.as_ref())) {
+        match (
+            total,
+            &self.pages,
+            self.next.as_ref().or(self.cursor.as_ref()),
+        ) {
             (Some((name, total)), ..) => {
                 (is_page && *total > products).then(|| format!("its '{name}' is {total}"))
             }
@@ -217,7 +263,10 @@ struct ReadSideValue {
 impl ReadSideValue {
     fn of(name: &str, level: usize) -> Self {
         let is_about_pages = ABOUT_PAGES.contains(&plain(name).as_str());
-        Self { keeps: is_about_pages && level <= MAX_LEVELS, level }
+        Self {
+            keeps: is_about_pages && level <= MAX_LEVELS,
+            level,
+        }
     }
 }
 
@@ -237,11 +286,19 @@ impl<'de> Visitor<'de> for ReadSideValue {
     }
 
     fn visit_bool<E>(self, is_so: bool) -> Result<SideValue, E> {
-        Ok(if is_so { SideValue::Something } else { SideValue::Nothing })
+        Ok(if is_so {
+            SideValue::Something
+        } else {
+            SideValue::Nothing
+        })
     }
 
     fn visit_u64<E>(self, number: u64) -> Result<SideValue, E> {
-        Ok(if number == 0 { SideValue::Nothing } else { SideValue::Number(number) })
+        Ok(if number == 0 {
+            SideValue::Nothing
+        } else {
+            SideValue::Number(number)
+        })
     }
 
     fn visit_i64<E>(self, _: i64) -> Result<SideValue, E> {
@@ -281,7 +338,9 @@ impl<'de> Visitor<'de> for ReadSideValue {
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<SideValue, A::Error> {
         let first = elements.next_element::<Box<RawValue>>()?;
         while elements.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(SideValue::List(first.is_some_and(|first| is_product(first.get()))))
+        Ok(SideValue::List(
+            first.is_some_and(|first| is_product(first.get())),
+        ))
     }
 }
 
@@ -299,7 +358,10 @@ mod tests {
             (r#"{"total":3,"limit":100}"#, false),
             (r#"{"count":3,"total":5,"limit":3}"#, true),
             (r#"{"meta":{"size":250,"limit":100,"offset":0}}"#, true),
-            (r#"{"meta":{"pagination":{"total":250,"per_page":100}}}"#, true),
+            (
+                r#"{"meta":{"pagination":{"total":250,"per_page":100}}}"#,
+                true,
+            ),
             (r#"{"page":1,"size":50,"total":3}"#, false),
             (r#"{"page":1,"size":50}"#, false),
             (r#"{"size":3,"totalPages":3,"totalElements":9}"#, true),
@@ -337,7 +399,10 @@ mod tests {
             json.deserialize_map(Members(&mut beside)).unwrap();
             let found = beside.check("items", 3, &Reading::default());
             assert_eq!(found.is_err(), is_page, "{document}: {found:?}");
-            let reading = Reading { takes_single_pages: true, ..Reading::default() };
+            let reading = Reading {
+                takes_single_pages: true,
+                ..Reading::default()
+            };
             assert_eq!(beside.check("items", 3, &reading), Ok(()), "{document}");
         }
     }

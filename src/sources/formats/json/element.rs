@@ -54,7 +54,9 @@ pub(super) fn is_quantity_name(name: &str, reading: &Reading) -> bool {
 /// may be that of anything.
 pub(super) fn is_product(text: &str) -> bool {
     const CODES: [&str; 2] = ["code", "код"];
-    let Ok(members) = Members::parse(text) else { return false };
+    let Ok(members) = Members::parse(text) else {
+        return false;
+    };
     let has = |field| {
         members.0.iter().any(|(name, _)| {
             is_field(field, name, None) && !CODES.iter().any(|code| is_named(name, code))
@@ -82,7 +84,9 @@ pub(super) struct Survey {
 impl Survey {
     /// Learns from a product; one that is broken teaches nothing.
     pub(super) fn learn(&mut self, element: &RawValue, reading: &Reading) {
-        let Ok(members) = Members::parse(element.get()) else { return };
+        let Ok(members) = Members::parse(element.get()) else {
+            return;
+        };
         self.learn_members(&members, reading);
         if let Ok(Some(items)) = members.items()
             && let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(items.get())
@@ -104,7 +108,13 @@ impl Survey {
             if self.names.len() < MAX_NAMES && self.seen.insert(name.clone()) {
                 self.names.push(name.clone());
             }
-            let Ok(Some(Scalar { text, is_number: false })) = scalar(value) else { continue };
+            let Ok(Some(Scalar {
+                text,
+                is_number: false,
+            })) = scalar(value)
+            else {
+                continue;
+            };
             if is_quantity_name(name, reading) {
                 self.style.learn(&text);
             }
@@ -116,7 +126,11 @@ impl Survey {
 
     /// Learns the quantity of a member of a map from SKU to stock.
     pub(super) fn learn_pair(&mut self, stock: &RawValue) {
-        if let Ok(Some(Scalar { text, is_number: false })) = scalar(stock) {
+        if let Ok(Some(Scalar {
+            text,
+            is_number: false,
+        })) = scalar(stock)
+        {
             self.style.learn(&text);
         }
     }
@@ -124,7 +138,9 @@ impl Survey {
     /// Whether these names differ in nothing but their case.
     fn are_alike(&self, all: &[usize]) -> bool {
         let mut names = all.iter().filter_map(|at| self.names.get(*at));
-        names.next().is_none_or(|first| names.all(|name| is_named(name, first)))
+        names
+            .next()
+            .is_none_or(|first| names.all(|name| is_named(name, first)))
     }
 
     /// Decides which member holds what.
@@ -142,8 +158,11 @@ impl Survey {
             // One name in several cases: no product may have two that differ.
             Choice::Ambiguous(all) if self.are_alike(&all) => all.first().and_then(|at| name(*at)),
             Choice::Ambiguous(all) => {
-                let all: Vec<_> =
-                    all.into_iter().filter_map(name).map(|name| format!("'{name}'")).collect();
+                let all: Vec<_> = all
+                    .into_iter()
+                    .filter_map(name)
+                    .map(|name| format!("'{name}'"))
+                    .collect();
                 return Err(FormatError::Unfit(format!(
                     "members {} may each be the SKU: set sku to the name of the one that is meant",
                     all.join(" and ")
@@ -165,15 +184,21 @@ impl Survey {
             Choice::None => None,
             Choice::At(at) => name(at),
             Choice::Ambiguous(all) => {
-                let all: Vec<_> =
-                    all.into_iter().filter_map(name).map(|name| format!("'{name}'")).collect();
+                let all: Vec<_> = all
+                    .into_iter()
+                    .filter_map(name)
+                    .map(|name| format!("'{name}'"))
+                    .collect();
                 return Err(FormatError::Unfit(format!(
                     "members {} may each be the warehouse: set warehouse to the one that is meant",
                     all.join(" and ")
                 )));
             }
         };
-        let reserve = reading.reserve.as_deref().and_then(|it| first(Field::Reserve, Some(it)));
+        let reserve = reading
+            .reserve
+            .as_deref()
+            .and_then(|it| first(Field::Reserve, Some(it)));
         let updated_at = first(Field::UpdatedAt, reading.updated_at.as_deref());
         let style = self.style;
         let is_sku = |name: &String| sku.as_ref().is_some_and(|sku| is_named(name, sku));
@@ -211,11 +236,19 @@ pub(super) struct Plan<'r> {
 impl Plan<'_> {
     /// Describes how the document is read.
     pub(super) fn describe(&self, shape: &mut FileShape) {
-        let shown: Vec<_> = self.names.iter().take(20).map(|name| format!("'{name}'")).collect();
+        let shown: Vec<_> = self
+            .names
+            .iter()
+            .take(20)
+            .map(|name| format!("'{name}'"))
+            .collect();
         shape.set("members", shown.join(", "));
         for (property, name) in [
             ("sku", self.sku.clone()),
-            ("quantity", Some(self.quantities.join(", ")).filter(|names| !names.is_empty())),
+            (
+                "quantity",
+                Some(self.quantities.join(", ")).filter(|names| !names.is_empty()),
+            ),
             ("warehouse", self.warehouse.clone()),
             ("reserve", self.reserve.clone()),
             ("time", self.updated_at.clone()),
@@ -229,7 +262,12 @@ impl Plan<'_> {
 
     /// Reads an element of a list.
     pub(super) fn read(&self, element: &RawValue, line: u64) -> Vec<Entry> {
-        let mut product = Product { line, plan: self, text: element.get(), entries: Vec::new() };
+        let mut product = Product {
+            line,
+            plan: self,
+            text: element.get(),
+            entries: Vec::new(),
+        };
         if let Err((problem, sku)) = product.read() {
             return vec![problem.into_entry(line, element.get(), sku)];
         }
@@ -262,7 +300,11 @@ impl Plan<'_> {
     }
 
     fn style_of(&self, scalar: &Scalar) -> NumberStyle {
-        if scalar.is_number { NumberStyle::LITERAL } else { self.style }
+        if scalar.is_number {
+            NumberStyle::LITERAL
+        } else {
+            self.style
+        }
     }
 }
 
@@ -292,7 +334,9 @@ impl Product<'_> {
         if let Some(problem) = self.unread_stock(&members, own.quantity.is_stated()) {
             return Err(of_sku(problem));
         }
-        let items = members.items().map_err(|reason| of_sku(RowProblem::Rejected(reason)))?;
+        let items = members
+            .items()
+            .map_err(|reason| of_sku(RowProblem::Rejected(reason)))?;
         let statements = match items {
             Some(_) if own.quantity.is_stated() => {
                 let reason = "both the product and its items state stock".to_owned();
@@ -317,11 +361,15 @@ impl Product<'_> {
 
     fn sku(&self, members: &Members<'_>) -> Result<String, RowProblem> {
         let rejected = |reason: &str| RowProblem::Rejected(reason.to_owned());
-        let Some(name) = &self.plan.sku else { return Err(rejected("it has no sku")) };
+        let Some(name) = &self.plan.sku else {
+            return Err(rejected("it has no sku"));
+        };
         let scalar = members.scalar(name)?;
         let scalar = scalar.ok_or_else(|| RowProblem::Rejected(format!("it has no {name}")))?;
         if scalar.text.contains(UNDECODABLE) {
-            return Err(rejected("its SKU has bytes that are not characters of the encoding"));
+            return Err(rejected(
+                "its SKU has bytes that are not characters of the encoding",
+            ));
         }
         // A literal of digits is its digits; what a float cannot hold may have lost some.
         let is_plain = scalar.text.bytes().all(|byte| byte.is_ascii_digit())
@@ -381,7 +429,9 @@ impl Product<'_> {
         let elements: Vec<&RawValue> = serde_json::from_str(value.get()).unwrap_or_default();
         let is_variants = VARIANTS.iter().any(|known| is_named(name, known));
         let has_members = |text: &str| {
-            let Ok(members) = Members::parse(text) else { return false };
+            let Ok(members) = Members::parse(text) else {
+                return false;
+            };
             let has = |name: &String| matches!(members.find(name), Ok(Some(_)));
             self.plan.sku.as_ref().is_some_and(has) && self.plan.quantities.iter().any(has)
         };
@@ -427,14 +477,21 @@ impl Product<'_> {
             }
             let mut statement = own.clone();
             self.state(&mut statement, &members)?;
-            if statements.iter().any(|other| other.place == statement.place) {
+            if statements
+                .iter()
+                .any(|other| other.place == statement.place)
+            {
                 let reason = "two of its items state stock at the same warehouse".to_owned();
                 return Err(RowProblem::Rejected(reason));
             }
             statements.push(statement);
         }
         // That there are none says nothing: a shop may answer so for what it does not know.
-        Ok(if statements.is_empty() { vec![own.clone()] } else { statements })
+        Ok(if statements.is_empty() {
+            vec![own.clone()]
+        } else {
+            statements
+        })
     }
 }
 
@@ -461,13 +518,20 @@ fn scalar(value: &RawValue) -> Result<Option<Scalar>, String> {
     match literal.as_bytes().first() {
         Some(b'"') => {
             let text = serde_json::from_str(literal).map_err(|e| e.to_string())?;
-            Ok(Some(Scalar { text, is_number: false }))
+            Ok(Some(Scalar {
+                text,
+                is_number: false,
+            }))
         }
-        Some(b'-' | b'0'..=b'9') => Ok(Some(Scalar { text: literal.to_owned(), is_number: true })),
+        Some(b'-' | b'0'..=b'9') => Ok(Some(Scalar {
+            text: literal.to_owned(),
+            is_number: true,
+        })),
         Some(b'n') => Ok(None),
-        Some(_) | None => {
-            Err(format!("{} stands where a number or a text is wanted", shown(value)))
-        }
+        Some(_) | None => Err(format!(
+            "{} stands where a number or a text is wanted",
+            shown(value)
+        )),
     }
 }
 
@@ -477,19 +541,25 @@ struct Members<'a>(Vec<(String, &'a RawValue)>);
 impl<'a> Members<'a> {
     fn parse(object: &'a str) -> Result<Self, String> {
         let mut json = serde_json::Deserializer::from_str(object);
-        json.deserialize_map(Collect).map(Self).map_err(|e| e.to_string())
+        json.deserialize_map(Collect)
+            .map(Self)
+            .map_err(|e| e.to_string())
     }
 
     /// The value of the member of that name; `None` if it is not there, or null.
     fn scalar(&self, name: &str) -> Result<Option<Scalar>, String> {
-        let Some(value) = self.find(name)? else { return Ok(None) };
+        let Some(value) = self.find(name)? else {
+            return Ok(None);
+        };
         scalar(value).map_err(|e| format!("{name}: {e}"))
     }
 
     /// The value of the member of that name, in whatever case it is written.
     fn find(&self, name: &str) -> Result<Option<&'a RawValue>, String> {
         let mut found = self.0.iter().filter(|(member, _)| is_named(member, name));
-        let Some((first, value)) = found.next() else { return Ok(None) };
+        let Some((first, value)) = found.next() else {
+            return Ok(None);
+        };
         match found.find(|(second, other)| second == first || other.get() != value.get()) {
             None => Ok(Some(value)),
             Some((second, _)) if second == first => Err(format!("'{first}' is stated twice")),
@@ -537,7 +607,10 @@ impl<'a> Members<'a> {
                 scalar.text
             ))),
             (Some((_, scalar)), None) => Ok(Some(scalar)),
-            (None, _) => Ok(empty.map(|_| Scalar { text: String::new(), is_number: false })),
+            (None, _) => Ok(empty.map(|_| Scalar {
+                text: String::new(),
+                is_number: false,
+            })),
         }
     }
 

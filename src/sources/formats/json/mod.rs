@@ -95,7 +95,11 @@ fn walk(
 ) -> Result<&'static Encoding, FormatError> {
     let text = open(input, reading)?;
     let (encoding, decoded) = (text.encoding(), text.decoded());
-    let mut out = Out { take, line: 0, failure: None };
+    let mut out = Out {
+        take,
+        line: 0,
+        failure: None,
+    };
     match shape {
         Shape::Lines => lines(text, &mut out)?,
         Shape::List | Shape::Map | Shape::One | Shape::Member(_) => {
@@ -107,7 +111,11 @@ fn walk(
 }
 
 fn open<'a>(input: &'a mut dyn Input, reading: &Reading) -> Result<Text<'a>, FormatError> {
-    decode::open(input, reading.encoding, &Guess::Declared(&|_| Ok(encoding_rs::UTF_8)))
+    decode::open(
+        input,
+        reading.encoding,
+        &Guess::Declared(&|_| Ok(encoding_rs::UTF_8)),
+    )
 }
 
 /// Where the parts go, from inside serde, which has no error for ours.
@@ -160,9 +168,15 @@ fn lines(mut utf8: Text<'_>, out: &mut Out<'_>) -> Result<(), FormatError> {
 fn next_line(utf8: &mut Text<'_>, number: u64) -> Result<Option<String>, FormatError> {
     let mut line = Vec::new();
     let most = MAX_ELEMENT as u64 + 1;
-    let read = utf8.take(most).read_until(b'\n', &mut line).map_err(|e| failure_of(e, number))?;
+    let read = utf8
+        .take(most)
+        .read_until(b'\n', &mut line)
+        .map_err(|e| failure_of(e, number))?;
     let broken = |reason: &str| {
-        Err(FormatError::Broken { place: format!("line {number}"), reason: reason.to_owned() })
+        Err(FormatError::Broken {
+            place: format!("line {number}"),
+            reason: reason.to_owned(),
+        })
     };
     if read as u64 == most {
         return broken("the line is longer than any product");
@@ -175,7 +189,10 @@ fn next_line(utf8: &mut Text<'_>, number: u64) -> Result<Option<String>, FormatE
 
 fn failure_of(error: std::io::Error, line: u64) -> FormatError {
     match Malformed::of(&error) {
-        Some(reason) => FormatError::Broken { place: format!("line {line}"), reason },
+        Some(reason) => FormatError::Broken {
+            place: format!("line {line}"),
+            reason,
+        },
         None => FormatError::Io(error),
     }
 }
@@ -190,7 +207,12 @@ fn document(
 ) -> Result<(), FormatError> {
     let allowance = utf8.allowance();
     allowance.set(MAX_ELEMENT);
-    let document = Document { shape, reading, allowance: &allowance, out: &mut *out };
+    let document = Document {
+        shape,
+        reading,
+        allowance: &allowance,
+        out: &mut *out,
+    };
     let read = parse(utf8, document);
     read.map_err(|e| out.failure.take().unwrap_or(e))
 }
@@ -198,11 +220,16 @@ fn document(
 /// Parses a whole document, with nothing after it.
 fn parse<S: DeserializeSeed<'static>>(utf8: Text<'_>, seed: S) -> Result<S::Value, FormatError> {
     let mut json = serde_json::Deserializer::from_reader(utf8);
-    let value = seed.deserialize(&mut json).and_then(|value| json.end().map(|()| value));
+    let value = seed
+        .deserialize(&mut json)
+        .and_then(|value| json.end().map(|()| value));
     value.map_err(|e| {
         let place = format!("line {} column {}", e.line(), e.column());
         if !e.is_io() {
-            return FormatError::Broken { place, reason: e.to_string() };
+            return FormatError::Broken {
+                place,
+                reason: e.to_string(),
+            };
         }
         let cause = std::io::Error::from(e);
         match Malformed::of(&cause) {
@@ -230,7 +257,9 @@ impl<'de> DeserializeSeed<'de> for Document<'_, '_> {
             Shape::One => {
                 let element = Box::<RawValue>::deserialize(json)?;
                 self.out.line = 1;
-                self.out.put(Part::Element(&element)).map_err(D::Error::custom)
+                self.out
+                    .put(Part::Element(&element))
+                    .map_err(D::Error::custom)
             }
         }
     }
@@ -248,7 +277,9 @@ impl<'de> Visitor<'de> for Document<'_, '_> {
         self.allowance.set(MAX_ELEMENT);
         while let Some(element) = elements.next_element::<Box<RawValue>>()? {
             self.out.line += 1;
-            self.out.put(Part::Element(&element)).map_err(A::Error::custom)?;
+            self.out
+                .put(Part::Element(&element))
+                .map_err(A::Error::custom)?;
             self.allowance.set(MAX_ELEMENT);
         }
         self.allowance.set(MAX_ASIDE);
@@ -257,7 +288,12 @@ impl<'de> Visitor<'de> for Document<'_, '_> {
 
     /// A map from SKU to stock, or a document with a list among its members.
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
-        let Self { shape, reading, allowance, out } = self;
+        let Self {
+            shape,
+            reading,
+            allowance,
+            out,
+        } = self;
         let mut has_list = false;
         let mut beside = Beside::default();
         while let Some(name) = members.next_key::<String>()? {
@@ -265,7 +301,12 @@ impl<'de> Visitor<'de> for Document<'_, '_> {
                 Shape::Member(path) if path.first() == Some(&name) && !has_list => {
                     has_list = true;
                     let inner = Shape::Member(path.get(1..).unwrap_or_default().to_vec());
-                    let list = Document { shape: &inner, reading, allowance, out: &mut *out };
+                    let list = Document {
+                        shape: &inner,
+                        reading,
+                        allowance,
+                        out: &mut *out,
+                    };
                     members.next_value_seed(list)?;
                 }
                 Shape::Member(_) => {
@@ -276,7 +317,8 @@ impl<'de> Visitor<'de> for Document<'_, '_> {
                     allowance.set(MAX_ELEMENT);
                     out.line += 1;
                     let stock = members.next_value::<Box<RawValue>>()?;
-                    out.put(Part::Pair(&name, &stock)).map_err(A::Error::custom)?;
+                    out.put(Part::Pair(&name, &stock))
+                        .map_err(A::Error::custom)?;
                 }
             }
             allowance.set(MAX_ELEMENT);

@@ -46,8 +46,9 @@ impl Shape {
 
 /// The members that may hold the list of products. Sources: `UpdateStocksRequest.skus` of the
 /// Market's campaigns and `skuItems` of its businesses; the others are what shops call theirs.
-const LISTS: &[&str] =
-    &["skus", "skuItems", "items", "stocks", "offers", "products", "data", "rows", "result"];
+const LISTS: &[&str] = &[
+    "skus", "skuItems", "items", "stocks", "offers", "products", "data", "rows", "result",
+];
 
 /// Lists that a product has of its own: its stock by warehouse.
 const OF_PRODUCT: &[&str] = &["items", "stocks"];
@@ -154,7 +155,9 @@ fn first_sign(input: &mut dyn Input, reading: &Reading) -> Result<Option<u8>, Fo
 ///
 /// A fault on the way says no: whoever reads the document then tells it better.
 fn has_lines(input: &mut dyn Input, reading: &Reading) -> bool {
-    let Ok(mut utf8) = open(input, reading) else { return false };
+    let Ok(mut utf8) = open(input, reading) else {
+        return false;
+    };
     let mut said = || loop {
         match next_line(&mut utf8, 1) {
             Ok(Some(line)) if line.trim().is_empty() => {}
@@ -239,11 +242,17 @@ impl<'de> Visitor<'de> for Look<'_> {
         self.allowance.set(MAX_ASIDE);
         while let Some(name) = members.next_key::<String>()? {
             if is_list_name(&name) {
-                let list = members.next_value_seed(NoList { path: &name, nested: self.nested });
+                let list = members.next_value_seed(NoList {
+                    path: &name,
+                    nested: self.nested,
+                });
                 // `items` next to a SKU are those of this one product.
                 let is_of_product = has_sku && OF_PRODUCT.iter().any(|list| is_named(&name, list));
-                let shape =
-                    if is_of_product { Shape::One } else { Shape::Member(vec![name.clone()]) };
+                let shape = if is_of_product {
+                    Shape::One
+                } else {
+                    Shape::Member(vec![name.clone()])
+                };
                 list.inspect_err(|_| *self.found = Some(shape))?;
                 odd.get_or_insert(name);
             } else {
@@ -324,7 +333,9 @@ impl<'de> Visitor<'de> for NoList<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<(), A::Error> {
-        Err(A::Error::custom("there are two lists of products, and only one can be meant"))
+        Err(A::Error::custom(
+            "there are two lists of products, and only one can be meant",
+        ))
     }
 }
 

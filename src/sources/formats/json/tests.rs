@@ -11,13 +11,19 @@ fn read_as(text: &str, reading: &Reading) -> Vec<String> {
 }
 
 fn refusal(bytes: &[u8]) -> String {
-    entries(Format::Json, bytes, &Reading::default()).1.unwrap_err().to_string()
+    entries(Format::Json, bytes, &Reading::default())
+        .1
+        .unwrap_err()
+        .to_string()
 }
 
 #[test]
 fn the_markets_own_bodies_are_read() {
     let update = ["1 A = 15 since 2026-11-22T07:00:00Z", "2 B = 0"];
-    assert_eq!(told(Format::Json, &sample("update.json"), &Reading::default()), update);
+    assert_eq!(
+        told(Format::Json, &sample("update.json"), &Reading::default()),
+        update
+    );
     let legacy = told(Format::Json, &sample("legacy.json"), &Reading::default());
     assert_eq!(legacy[0], "1 A@123 = 7 since 2026-11-22T07:00:00Z");
     // A time without an offset, in a member that no setting names, says nothing.
@@ -29,11 +35,16 @@ fn lists_are_found_under_any_of_their_names() {
     let list = r#"[{"sku":"a","count":1},{"sku":"b","count":null},{"sku":"c"}]"#;
     let expected = ["1 a = 1", "2 b = ?", "3 c = ?"];
     assert_eq!(read(list), expected);
-    for name in ["skus", "items", "stocks", "offers", "products", "data", "rows", "result"] {
+    for name in [
+        "skus", "items", "stocks", "offers", "products", "data", "rows", "result",
+    ] {
         let text = format!(r#"{{"status":"OK","page":{{"n":[1]}},"{name}":{list},"total":3}}"#);
         assert_eq!(read(&text), expected, "{name}");
     }
-    assert_eq!(read(r#"{"data":null,"result":"ok","items":[{"sku":"a","count":1}]}"#), ["1 a = 1"]);
+    assert_eq!(
+        read(r#"{"data":null,"result":"ok","items":[{"sku":"a","count":1}]}"#),
+        ["1 a = 1"]
+    );
     assert_eq!(read("[]"), [""; 0]);
     assert_eq!(read(r#"{"skus":[]}"#), [""; 0]);
 }
@@ -41,9 +52,15 @@ fn lists_are_found_under_any_of_their_names() {
 #[test]
 fn a_map_from_sku_to_stock_is_read() {
     let expected = ["1 SKU-1 = 5", "2 SKU-2 = 7", "3 SKU-3 = ?"];
-    assert_eq!(told(Format::Json, &sample("map.json"), &Reading::default()), expected);
+    assert_eq!(
+        told(Format::Json, &sample("map.json"), &Reading::default()),
+        expected
+    );
     let told = read("{\n \"a\": true,\n \"b\": {\"count\":1},\n \" \": 1, \"c\": 1e999, \"d\": 1}");
-    assert_eq!(told[0], "1 rejected: stock: true stands where a number or a text is wanted");
+    assert_eq!(
+        told[0],
+        "1 rejected: stock: true stands where a number or a text is wanted"
+    );
     assert_eq!(
         told[1],
         r#"2 rejected: stock: {"count":1} stands where a number or a text is wanted"#
@@ -65,7 +82,10 @@ fn an_envelope_is_no_product_and_no_map() {
         let mut input = std::io::Cursor::new(document.as_bytes());
         let ended = super::read(&mut input, &Reading::default(), &mut |_| Ok(()));
         let reason = ended.unwrap_err().to_string();
-        assert!(reason.contains("is not a map from SKU to stock"), "{document}: {reason}");
+        assert!(
+            reason.contains("is not a map from SKU to stock"),
+            "{document}: {reason}"
+        );
     }
     let listed = r#"{"code":200,"count":1,"data":[{"sku":"A-1","stock":5}]}"#;
     assert_eq!(read(listed), ["1 A-1 = 5"]);
@@ -84,14 +104,23 @@ fn lines_are_read_one_by_one() {
     assert_eq!(one, ["1 a = 1"]);
     let product = r#"{"sku":"a","items":[{"type":"FIT","count":2}]}"#;
     assert_eq!(read(product), ["1 a = 2"]);
-    assert_eq!(read(&format!("\n{product}\r\n\n{product}")), ["2 a = 2", "4 a = 2"]);
+    assert_eq!(
+        read(&format!("\n{product}\r\n\n{product}")),
+        ["2 a = 2", "4 a = 2"]
+    );
 }
 
 #[test]
 fn a_bad_line_is_set_aside_and_the_others_apply() {
     let good = r#"{"sku":"a","count":1}"#;
     let lines = |bad: &str| read(&format!("{good}\n{bad}\n{good}"));
-    for bad in ["{\"sku\":\"b\",\"count\":}", "{\"sku\":\"b\",\"count\":1", "[1]", "x", "5"] {
+    for bad in [
+        "{\"sku\":\"b\",\"count\":}",
+        "{\"sku\":\"b\",\"count\":1",
+        "[1]",
+        "x",
+        "5",
+    ] {
         let told = lines(bad);
         assert_eq!((told[0].as_str(), told[2].as_str()), ("1 a = 1", "3 a = 1"));
         assert!(told[1].starts_with("2 rejected: "), "{told:?}");
@@ -100,7 +129,10 @@ fn a_bad_line_is_set_aside_and_the_others_apply() {
     assert_eq!(first.len(), 2);
     assert!(first[0].starts_with("1 rejected: "));
     let cut = read(&format!("{good}\n{{\"sku\":\"b\",\"count\":1"));
-    assert!(cut[1].starts_with("2 rejected: it is no JSON: EOF"), "{cut:?}");
+    assert!(
+        cut[1].starts_with("2 rejected: it is no JSON: EOF"),
+        "{cut:?}"
+    );
 }
 
 #[test]
@@ -109,8 +141,14 @@ fn a_number_for_a_sku_is_its_digits_unless_some_may_be_lost() {
     for number in ["1e5", "5577220000000000000000001", "12.50", "-5"] {
         let document = format!(r#"[{{"sku":{number},"count":1}}]"#);
         let told = read(&document);
-        assert!(told[0].starts_with("1 suspicious: sku is the number"), "{told:?}");
-        let reading = Reading { takes_suspicious_skus: true, ..Reading::default() };
+        assert!(
+            told[0].starts_with("1 suspicious: sku is the number"),
+            "{told:?}"
+        );
+        let reading = Reading {
+            takes_suspicious_skus: true,
+            ..Reading::default()
+        };
         assert_eq!(read_as(&document, &reading), [format!("1 {number} = 1")]);
     }
     assert!(refusal(br#"[{"sku":0557722,"count":1}]"#).contains("invalid number"));
@@ -132,27 +170,50 @@ fn quantities_are_read_by_their_own_text() {
         ("3.000", "1 a = 3"),
         ("2.9999999999999996", "1 a = 3"),
     ] {
-        assert_eq!(read(&format!(r#"[{{"sku":"a","count":{literal}}}]"#)), [said]);
+        assert_eq!(
+            read(&format!(r#"[{{"sku":"a","count":{literal}}}]"#)),
+            [said]
+        );
     }
     let empty = r#"[{"sku":"a","count":""},{"sku":"b","count":null},{"sku":"c","count":1}]"#;
     assert_eq!(read(empty), ["1 a = ?", "2 b = ?", "3 c = 1"]);
-    let zero = Reading { zeroes_empties: true, ..Reading::default() };
+    let zero = Reading {
+        zeroes_empties: true,
+        ..Reading::default()
+    };
     assert_eq!(read_as(empty, &zero), ["1 a = 0", "2 b = 0", "3 c = 1"]);
     let digits = "9".repeat(100_000);
     for literal in ["1e3", "-2", "46.5", "2000000001", "1e999", "{}", &digits] {
         let told = read(&format!(r#"[{{"sku":"a","count":{literal}}}]"#));
-        assert!(told.len() == 1 && told[0].starts_with("1 rejected: "), "{literal}");
+        assert!(
+            told.len() == 1 && told[0].starts_with("1 rejected: "),
+            "{literal}"
+        );
     }
 }
 
 #[test]
 fn members_are_known_by_many_names_and_by_the_one_that_is_set() {
-    for sku in
-        ["sku", "offer_id", "offerId", "shopSku", "shop-sku", "article", "Артикул", "Код", "code"]
-    {
-        for stock in
-            ["stock", "count", "Quantity", "available", "остаток", "Количество", "доступно"]
-        {
+    for sku in [
+        "sku",
+        "offer_id",
+        "offerId",
+        "shopSku",
+        "shop-sku",
+        "article",
+        "Артикул",
+        "Код",
+        "code",
+    ] {
+        for stock in [
+            "stock",
+            "count",
+            "Quantity",
+            "available",
+            "остаток",
+            "Количество",
+            "доступно",
+        ] {
             for place in ["warehouse", "warehouseId", "Склад"] {
                 let text = format!(r#"[{{"{stock}":1,"{sku}":"a","{place}":7}}]"#);
                 assert_eq!(read(&text), ["1 a@7 = 1"]);
@@ -168,9 +229,15 @@ fn members_are_known_by_many_names_and_by_the_one_that_is_set() {
         updated_at: Some("seen".to_owned()),
         ..Reading::default()
     };
-    assert_eq!(read_as(text, &reading), ["1 b@s = 2 - 1 since 2026-11-22T00:00:00Z"]);
+    assert_eq!(
+        read_as(text, &reading),
+        ["1 b@s = 2 - 1 since 2026-11-22T00:00:00Z"]
+    );
     let dated = r#"[{"sku":"a","count":1,"seen":"вчера"}]"#;
-    let reading = Reading { updated_at: Some("seen".to_owned()), ..Reading::default() };
+    let reading = Reading {
+        updated_at: Some("seen".to_owned()),
+        ..Reading::default()
+    };
     assert!(read_as(dated, &reading)[0].starts_with("1 rejected: 'вчера' must be a date"));
 }
 
@@ -193,7 +260,10 @@ fn who_says_two_things_is_not_guessed_at() {
     }
     let disagreeing = read(r#"[{"sku":"a","stock":10,"available":7}]"#);
     assert!(disagreeing[0].starts_with("1 suspicious: stock is 10 and available is 7"));
-    assert_eq!(read(r#"[{"sku":"a","stock":7,"count":7,"available":true}]"#), ["1 a = 7"]);
+    assert_eq!(
+        read(r#"[{"sku":"a","stock":7,"count":7,"available":true}]"#),
+        ["1 a = 7"]
+    );
     let places =
         r#"[{"sku":"a","items":[{"warehouse":"x","count":1},{"warehouse":"y","count":2}]}]"#;
     assert_eq!(read(places), ["1 a@x = 1", "1 a@y = 2"]);
@@ -214,7 +284,10 @@ fn json_is_utf8_or_marked_utf16_and_nothing_else() {
     let (bytes, ..) = encoding_rs::WINDOWS_1251.encode(text);
     let refusal = refusal(&bytes);
     assert!(refusal.contains("are not UTF-8: set encoding"), "{refusal}");
-    let set = Reading { encoding: Some(encoding_rs::WINDOWS_1251), ..Reading::default() };
+    let set = Reading {
+        encoding: Some(encoding_rs::WINDOWS_1251),
+        ..Reading::default()
+    };
     assert_eq!(told(Format::Json, &bytes, &set), ["1 Ящик = 1"]);
 }
 
@@ -228,7 +301,11 @@ fn what_is_no_json_is_said_to_be_none() {
         ("[1,]", "trailing comma"),
         ("[NaN]", "expected value"),
     ] {
-        assert!(refusal(text.as_bytes()).contains(reason), "{text}: {}", refusal(text.as_bytes()));
+        assert!(
+            refusal(text.as_bytes()).contains(reason),
+            "{text}: {}",
+            refusal(text.as_bytes())
+        );
     }
 }
 
@@ -238,39 +315,64 @@ fn which_member_is_the_sku_is_decided_once_for_the_file() {
         {"article":null,"code":"00003","stock":4}]"#;
     let told = read(ids);
     assert_eq!(told[0], "1 A-1 = 5");
-    assert!(told[1..].iter().all(|row| row.contains("rejected: it has no article")), "{told:?}");
+    assert!(
+        told[1..]
+            .iter()
+            .all(|row| row.contains("rejected: it has no article")),
+        "{told:?}"
+    );
     let late = r#"[{"sku":"900","stock":5},{"offer_id":"A-2","sku":"901","stock":9}]"#;
     let told = read(late);
     assert!(told[0].contains("rejected: it has no offer_id"), "{told:?}");
     assert_eq!(told[1], "2 A-2 = 9");
     let both = br#"[{"sku":"A-1","code":"1","stock":5}]"#;
     let refusal = refusal(both);
-    assert!(refusal.contains("'sku' and 'code' may each be the SKU"), "{refusal}");
-    let set = Reading { sku: Some("code".to_owned()), ..Reading::default() };
-    assert_eq!(read_as(std::str::from_utf8(both).unwrap(), &set), ["1 1 = 5"]);
+    assert!(
+        refusal.contains("'sku' and 'code' may each be the SKU"),
+        "{refusal}"
+    );
+    let set = Reading {
+        sku: Some("code".to_owned()),
+        ..Reading::default()
+    };
+    assert_eq!(
+        read_as(std::str::from_utf8(both).unwrap(), &set),
+        ["1 1 = 5"]
+    );
 }
 
 #[test]
 fn members_that_differ_in_case_must_agree() {
     let told =
         read(r#"[{"sku":"a","stock":5,"Stock":7},{"sku":"b","Stock":3},{"SKU":"c","stock":1}]"#);
-    assert_eq!(told[0], "1 rejected: 'stock' is 5 and 'Stock' is 7: leave one of them");
+    assert_eq!(
+        told[0],
+        "1 rejected: 'stock' is 5 and 'Stock' is 7: leave one of them"
+    );
     assert_eq!(told[1..], ["2 b = 3", "3 c = 1"]);
     assert_eq!(read(r#"[{"sku":"a","SKU":"a","stock":5}]"#), ["1 a = 5"]);
     // What is not read may be stated twice; of a quantity the SKU is still known.
-    assert_eq!(read(r#"[{"sku":"a","note":1,"note":2,"stock":5}]"#), ["1 a = 5"]);
+    assert_eq!(
+        read(r#"[{"sku":"a","note":1,"note":2,"stock":5}]"#),
+        ["1 a = 5"]
+    );
     let (found, _) = entries(
         Format::Json,
         br#"[{"sku":"a","stock":5,"stock":7},{"sku":"b","stock":1}]"#,
         &Reading::default(),
     );
-    let crate::sources::Entry::Rejected(fault) = &found[0] else { panic!("{found:?}") };
+    let crate::sources::Entry::Rejected(fault) = &found[0] else {
+        panic!("{found:?}")
+    };
     assert_eq!(
         (fault.reason.as_str(), fault.sku.as_deref()),
         ("'stock' is stated twice", Some("a"))
     );
     let told = read(r#"[{"sku":"a","SKU":"b","stock":5}]"#);
-    assert!(told[0].contains("'sku' is \"a\" and 'SKU' is \"b\""), "{told:?}");
+    assert!(
+        told[0].contains("'sku' is \"a\" and 'SKU' is \"b\""),
+        "{told:?}"
+    );
 }
 
 #[test]
@@ -278,16 +380,28 @@ fn product_without_the_quantity_that_others_have_is_suspicious() {
     let rows = r#"[{"sku":"a","stock":9,"freeStock":5},{"sku":"b","stock":7},{"sku":"c"}]"#;
     let told = read(rows);
     assert_eq!(told[0], "1 a = 5");
-    assert!(told[1].starts_with("2 suspicious: it has 'stock' and no 'freeStock'"), "{told:?}");
+    assert!(
+        told[1].starts_with("2 suspicious: it has 'stock' and no 'freeStock'"),
+        "{told:?}"
+    );
     assert_eq!(told[2], "3 c = ?");
-    let set = Reading { quantity: Some("stock".to_owned()), ..Reading::default() };
+    let set = Reading {
+        quantity: Some("stock".to_owned()),
+        ..Reading::default()
+    };
     assert_eq!(read_as(rows, &set), ["1 a = 9", "2 b = 7", "3 c = ?"]);
     // Neither name is preferred: a product must have both, and they must agree.
     let either = r#"[{"sku":"a","stock":5},{"sku":"b","stock":null,"quantity":100},
         {"sku":"c","stock":3,"quantity":3},{"sku":"d"},{"sku":"e","stock":null}]"#;
     let told = read(either);
-    assert!(told[0].starts_with("1 suspicious: stock is 5 and quantity is not stated"), "{told:?}");
-    assert!(told[1].starts_with("2 suspicious: quantity is 100 and stock is not"), "{told:?}");
+    assert!(
+        told[0].starts_with("1 suspicious: stock is 5 and quantity is not stated"),
+        "{told:?}"
+    );
+    assert!(
+        told[1].starts_with("2 suspicious: quantity is 100 and stock is not"),
+        "{told:?}"
+    );
     assert_eq!(told[2..], ["3 c = 3", "4 d = ?", "5 e = ?"]);
 }
 
@@ -296,9 +410,15 @@ fn product_with_a_list_of_products_is_suspicious_until_its_quantity_is_set() {
     let rows = r#"[{"sku":"SHOE","stock":0,"variants":[{"sku":"SHOE-42","stock":3}]},
         {"sku":"HAT","stock":2,"packs":[{"quantity":12}],"variants":[]}]"#;
     let told = read(rows);
-    assert!(told[0].starts_with("1 suspicious: its list 'variants' has products"), "{told:?}");
+    assert!(
+        told[0].starts_with("1 suspicious: its list 'variants' has products"),
+        "{told:?}"
+    );
     assert_eq!(told[1], "2 HAT = 2");
-    let set = Reading { quantity: Some("stock".to_owned()), ..Reading::default() };
+    let set = Reading {
+        quantity: Some("stock".to_owned()),
+        ..Reading::default()
+    };
     assert_eq!(read_as(rows, &set), ["1 SHOE = 0", "2 HAT = 2"]);
     // Parts and packs are not products with stock of their own.
     let kit = r#"[{"sku":"KIT","stock":3,"components":[{"sku":"B","quantity":2}],
@@ -313,9 +433,15 @@ fn second_list_of_products_is_refused_whatever_its_name() {
     let text =
         r#"{"items":[{"sku":"a","count":1}],"archive":[{"sku":"b","count":2}],"tags":["x"]}"#;
     let refusal = refusal(text.as_bytes());
-    assert!(refusal.contains("two lists of products, 'items' and 'archive'"), "{refusal}");
+    assert!(
+        refusal.contains("two lists of products, 'items' and 'archive'"),
+        "{refusal}"
+    );
     assert!(refusal.contains("set list"), "{refusal}");
-    let set = Reading { list: Some("archive".to_owned()), ..Reading::default() };
+    let set = Reading {
+        list: Some("archive".to_owned()),
+        ..Reading::default()
+    };
     assert_eq!(read_as(text, &set), ["1 b = 2"]);
 }
 
@@ -336,7 +462,10 @@ fn page_of_a_longer_list_is_refused() {
             format!(r#"{{"items":{list},{envelope}}}"#),
         ] {
             let (_, ending) = entries(Format::Json, text.as_bytes(), &Reading::default());
-            let said = ending.err().map(|error| error.to_string()).unwrap_or_default();
+            let said = ending
+                .err()
+                .map(|error| error.to_string())
+                .unwrap_or_default();
             assert_eq!(
                 said.contains("2 products and is one page of several"),
                 is_page,
@@ -345,7 +474,10 @@ fn page_of_a_longer_list_is_refused() {
         }
     }
     let nested = format!(r#"{{"result":{{"items":{list},"total":5,"page":1}}}}"#);
-    let set = Reading { list: Some("result.items".to_owned()), ..Reading::default() };
+    let set = Reading {
+        list: Some("result.items".to_owned()),
+        ..Reading::default()
+    };
     let (_, ending) = entries(Format::Json, nested.as_bytes(), &set);
     assert!(ending.unwrap_err().to_string().contains("its 'total' is 5"));
 }
@@ -357,21 +489,36 @@ fn number_for_a_sku_is_suspicious_beside_texts_with_leading_zeros() {
     assert_eq!([&told[0], &told[2]], ["1 0557722 = 1", "3 9 = 3"]);
     let in_two_cases = r#"[{"SKU":557723,"stock":1},{"sku":"0557722","stock":2}]"#;
     assert!(read(in_two_cases)[0].starts_with("1 suspicious: SKU is the number 557723"));
-    assert!(told[1].starts_with("2 suspicious: sku is the number 557723, and other"), "{told:?}");
+    assert!(
+        told[1].starts_with("2 suspicious: sku is the number 557723, and other"),
+        "{told:?}"
+    );
 }
 
 #[test]
 fn a_nested_list_is_named_with_the_setting_that_reads_it() {
     let nested = r#"{"result":{"items":[{"offer_id":"A-1","stock":5}]}}"#;
     let refusal = refusal(nested.as_bytes());
-    assert!(refusal.contains("'result.items'") && refusal.contains("set list"), "{refusal}");
-    let set = Reading { list: Some("result.items".to_owned()), ..Reading::default() };
+    assert!(
+        refusal.contains("'result.items'") && refusal.contains("set list"),
+        "{refusal}"
+    );
+    let set = Reading {
+        list: Some("result.items".to_owned()),
+        ..Reading::default()
+    };
     assert_eq!(read_as(nested, &set), ["1 A-1 = 5"]);
     let deep = r#"{"a":{"b":{"c":[{"sku":"A-1","stock":5}]}},"n":1}"#;
-    let set = Reading { list: Some("a.b.c".to_owned()), ..Reading::default() };
+    let set = Reading {
+        list: Some("a.b.c".to_owned()),
+        ..Reading::default()
+    };
     assert_eq!(read_as(deep, &set), ["1 A-1 = 5"]);
     for list in ["a.b", "a.x", "a.b.c.d"] {
-        let set = Reading { list: Some(list.to_owned()), ..Reading::default() };
+        let set = Reading {
+            list: Some(list.to_owned()),
+            ..Reading::default()
+        };
         let (_, ending) = entries(Format::Json, deep.as_bytes(), &set);
         ending.unwrap_err();
     }
@@ -380,7 +527,10 @@ fn a_nested_list_is_named_with_the_setting_that_reads_it() {
 #[test]
 fn a_text_with_thousands_or_decimals_is_read_by_its_column() {
     let told = read(r#"[{"sku":"a","count":"2,000"},{"sku":"b","count":"7"}]"#);
-    assert!(told[0].starts_with("1 suspicious: quantity is '2,000'"), "{told:?}");
+    assert!(
+        told[0].starts_with("1 suspicious: quantity is '2,000'"),
+        "{told:?}"
+    );
     assert_eq!(told[1], "2 b = 7");
     let proved = read(r#"[{"sku":"a","count":"2,000"},{"sku":"b","count":"1,234,567"}]"#);
     assert_eq!(proved, ["1 a = 2000", "2 b = 1234567"]);
@@ -389,7 +539,10 @@ fn a_text_with_thousands_or_decimals_is_read_by_its_column() {
 #[test]
 fn products_without_a_quantity_are_refused_with_the_names_there_are() {
     let refusal = refusal(br#"[{"sku":"A-1","qty":5},{"sku":"A-2","qty":0}]"#);
-    assert!(refusal.contains("'sku', 'qty'") && refusal.contains("set quantity"), "{refusal}");
+    assert!(
+        refusal.contains("'sku', 'qty'") && refusal.contains("set quantity"),
+        "{refusal}"
+    );
 }
 
 #[test]
@@ -399,7 +552,10 @@ fn spoilt_skus_are_undone_or_suspicious() {
         {"sku":"01.фев","count":3}]"#,
     );
     assert_eq!(told[..2], ["1 0557722 = 1", "2 TEA-1 = 2"]);
-    assert!(told[2].starts_with("3 suspicious: sku is '01.фев'"), "{told:?}");
+    assert!(
+        told[2].starts_with("3 suspicious: sku is '01.фев'"),
+        "{told:?}"
+    );
 }
 
 #[test]
@@ -407,13 +563,18 @@ fn a_cut_letter_in_a_member_that_is_not_read_costs_nothing() {
     let mut bytes = r#"[{"sku":"Б-1","name":"Смеситель"#.as_bytes().to_vec();
     bytes.push(0xd0);
     bytes.extend_from_slice("\",\"count\":1}]".as_bytes());
-    assert_eq!(told(Format::Json, &bytes, &Reading::default()), ["1 Б-1 = 1"]);
+    assert_eq!(
+        told(Format::Json, &bytes, &Reading::default()),
+        ["1 Б-1 = 1"]
+    );
 }
 
 #[test]
 fn the_decimal_mark_of_texts_is_not_that_of_literals() {
-    let reading =
-        Reading { decimal: Some(crate::sources::DecimalMark::Comma), ..Reading::default() };
+    let reading = Reading {
+        decimal: Some(crate::sources::DecimalMark::Comma),
+        ..Reading::default()
+    };
     let document = r#"[{"sku":"a","count":2.000},{"sku":"b","count":"2.000"}]"#;
     assert_eq!(read_as(document, &reading), ["1 a = 2", "2 b = 2000"]);
 }

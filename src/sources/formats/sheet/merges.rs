@@ -50,8 +50,21 @@ pub(super) struct Merges {
 impl Merges {
     pub(super) fn new(merges: impl IntoIterator<Item = Merge>, columns: Columns) -> Self {
         let several = merges.into_iter().filter(|merge| merge.first < merge.last);
-        let ranges = several.map(|Merge { column, first, last }| ((column, first), last)).collect();
-        Self { columns, ranges, covered: BTreeMap::new(), tops: BTreeMap::new() }
+        let ranges = several
+            .map(
+                |Merge {
+                     column,
+                     first,
+                     last,
+                 }| ((column, first), last),
+            )
+            .collect();
+        Self {
+            columns,
+            ranges,
+            covered: BTreeMap::new(),
+            tops: BTreeMap::new(),
+        }
     }
 
     /// Whether a quantity or a reserve is merged: all rows must then be learnt before the first one is
@@ -62,15 +75,24 @@ impl Merges {
     }
 
     fn amounts(&self) -> impl Iterator<Item = usize> + use<> {
-        [Some(self.columns.quantity), self.columns.reserve].into_iter().flatten()
+        [Some(self.columns.quantity), self.columns.reserve]
+            .into_iter()
+            .flatten()
     }
 
     /// Learns what the rows of merged quantities have.
     pub(super) fn learn(&mut self, line: u64, cells: &[Cell<'_>]) {
         let has = |column: Option<usize>| column.is_some_and(|at| !is_blank_at(cells, at));
-        let Columns { sku, warehouse, reserve, .. } = self.columns;
+        let Columns {
+            sku,
+            warehouse,
+            reserve,
+            ..
+        } = self.columns;
         for amount in self.amounts() {
-            let Some((first, _)) = self.range(line, amount) else { continue };
+            let Some((first, _)) = self.range(line, amount) else {
+                continue;
+            };
             let is_in_sku = self.range(line, sku).is_some_and(|(begin, _)| begin < line);
             let covered = self.covered.entry((amount, first)).or_default();
             covered.skus += u64::from(has(Some(sku)));
@@ -85,7 +107,10 @@ impl Merges {
 
     /// The first and last row of the merged range of a cell, if it is in one.
     fn range(&self, line: u64, column: usize) -> Option<(u64, u64)> {
-        let ((_, first), last) = self.ranges.range((column, 0)..=(column, line)).next_back()?;
+        let ((_, first), last) = self
+            .ranges
+            .range((column, 0)..=(column, line))
+            .next_back()?;
         (line <= *last).then_some((*first, *last))
     }
 
@@ -95,24 +120,45 @@ impl Merges {
         line: u64,
         cells: &'c [Cell<'a>],
     ) -> Cow<'c, [Cell<'a>]> {
-        let Columns { sku, quantity, warehouse, reserve } = self.columns;
+        let Columns {
+            sku,
+            quantity,
+            warehouse,
+            reserve,
+        } = self.columns;
         let columns = [Some(sku), Some(quantity), warehouse, reserve];
-        if !columns.into_iter().flatten().any(|column| self.range(line, column).is_some()) {
+        if !columns
+            .into_iter()
+            .flatten()
+            .any(|column| self.range(line, column).is_some())
+        {
             return Cow::Borrowed(cells);
         }
         let mut row = cells.to_vec();
         for column in [Some(sku), warehouse].into_iter().flatten() {
-            let Some((first, _)) = self.range(line, column) else { continue };
+            let Some((first, _)) = self.range(line, column) else {
+                continue;
+            };
             if first == line {
-                let top = cells.get(column).cloned().unwrap_or(Cell::Empty).into_owned();
+                let top = cells
+                    .get(column)
+                    .cloned()
+                    .unwrap_or(Cell::Empty)
+                    .into_owned();
                 self.tops.insert(column, (first, top));
             } else if let Some((_, top)) = self.tops.get(&column).filter(|(of, _)| *of == first) {
                 set(&mut row, column, top.clone());
             }
         }
         for column in self.amounts() {
-            let Some((first, _)) = self.range(line, column) else { continue };
-            let covered = self.covered.get(&(column, first)).copied().unwrap_or_default();
+            let Some((first, _)) = self.range(line, column) else {
+                continue;
+            };
+            let covered = self
+                .covered
+                .get(&(column, first))
+                .copied()
+                .unwrap_or_default();
             if !covered.has_value {
                 continue;
             }
@@ -144,12 +190,25 @@ mod tests {
     /// Rows of columns A, B and C after the merged cells of A (SKU), B (warehouse) and C (quantity)
     /// were resolved.
     fn resolved(merges: &[(usize, u64, u64)], rows: &[[&'static str; 3]]) -> Vec<String> {
-        let columns = Columns { sku: 0, warehouse: Some(1), quantity: 2, reserve: None };
-        let merges = merges.iter().map(|&(column, first, last)| Merge { column, first, last });
+        let columns = Columns {
+            sku: 0,
+            warehouse: Some(1),
+            quantity: 2,
+            reserve: None,
+        };
+        let merges = merges.iter().map(|&(column, first, last)| Merge {
+            column,
+            first,
+            last,
+        });
         let mut merges = Merges::new(merges, columns);
         let cells = |row: &[&'static str; 3]| -> Vec<Cell<'static>> {
             let cell = |text: &&'static str| {
-                if text.is_empty() { Cell::Empty } else { Cell::Text((*text).into()) }
+                if text.is_empty() {
+                    Cell::Empty
+                } else {
+                    Cell::Text((*text).into())
+                }
             };
             row.iter().map(cell).collect()
         };
@@ -169,7 +228,10 @@ mod tests {
     fn merged_cells_have_the_value_shown() {
         let one_sku = [["A", "x", "5"], ["", "y", "7"], ["B", "x", "1"]];
         assert_eq!(resolved(&[], &one_sku), ["A|x|5", "|y|7", "B|x|1"]);
-        assert_eq!(resolved(&[(0, 1, 2)], &one_sku), ["A|x|5", "A|y|7", "B|x|1"]);
+        assert_eq!(
+            resolved(&[(0, 1, 2)], &one_sku),
+            ["A|x|5", "A|y|7", "B|x|1"]
+        );
         let one_warehouse = [["A", "x", "5"], ["B", "", "7"]];
         assert_eq!(resolved(&[(1, 1, 2)], &one_warehouse), ["A|x|5", "B|x|7"]);
     }
@@ -177,9 +239,11 @@ mod tests {
     #[test]
     fn quantity_of_one_sku_and_warehouse_is_one_row() {
         let high = [["A", "x", "5"], ["", "", ""], ["B", "x", "1"]];
-        for merges in
-            [&[(0, 1, 2), (1, 1, 2), (2, 1, 2)][..], &[(2, 1, 2)], &[(0, 1, 2), (2, 1, 2)]]
-        {
+        for merges in [
+            &[(0, 1, 2), (1, 1, 2), (2, 1, 2)][..],
+            &[(2, 1, 2)],
+            &[(0, 1, 2), (2, 1, 2)],
+        ] {
             let rows = resolved(merges, &high);
             assert!(
                 rows[0] == "A|x|5" && rows[1].starts_with('|') && rows[2] == "B|x|1",
@@ -198,7 +262,10 @@ mod tests {
     #[test]
     fn quantity_of_several_is_that_of_none() {
         let shared = [["A", "x", "5"], ["B", "x", ""]];
-        assert_eq!(resolved(&[(2, 1, 2)], &shared), ["A|x|(merged)", "B|x|(merged)"]);
+        assert_eq!(
+            resolved(&[(2, 1, 2)], &shared),
+            ["A|x|(merged)", "B|x|(merged)"]
+        );
         let warehouses = [["A", "x", "5"], ["", "y", ""]];
         let rows = resolved(&[(0, 1, 2), (2, 1, 2)], &warehouses);
         assert_eq!(rows, ["A|x|(merged)", "A|y|(merged)"]);
@@ -206,13 +273,25 @@ mod tests {
         let rows = resolved(&[(0, 1, 2), (2, 1, 3)], &crossed);
         assert_eq!(rows, ["A|x|(merged)", "A|y|(merged)", "B|z|(merged)"]);
         let late = [["", "x", "5"], ["B", "x", ""]];
-        assert_eq!(resolved(&[(2, 1, 2)], &late), ["|x|(merged)", "B|x|(merged)"]);
+        assert_eq!(
+            resolved(&[(2, 1, 2)], &late),
+            ["|x|(merged)", "B|x|(merged)"]
+        );
     }
 
     #[test]
     fn sku_of_an_earlier_range_is_not_used() {
-        let columns = Columns { sku: 0, warehouse: None, quantity: 1, reserve: None };
-        let range = |first, last| Merge { column: 0, first, last };
+        let columns = Columns {
+            sku: 0,
+            warehouse: None,
+            quantity: 1,
+            reserve: None,
+        };
+        let range = |first, last| Merge {
+            column: 0,
+            first,
+            last,
+        };
         let mut merges = Merges::new([range(1, 2), range(4, 5)], columns);
         let text = |text: &'static str| Cell::Text(text.into());
         merges.resolve(1, &[text("A-1"), text("5")]);

@@ -49,7 +49,10 @@ pub(super) fn read(
 }
 
 fn broken(reason: impl Into<String>) -> FormatError {
-    FormatError::Broken { place: "the workbook".to_owned(), reason: reason.into() }
+    FormatError::Broken {
+        place: "the workbook".to_owned(),
+        reason: reason.into(),
+    }
 }
 
 fn protected() -> FormatError {
@@ -82,13 +85,20 @@ fn read_workbook(
 ) -> Result<Ending, FormatError> {
     let sheets = workbook.sheets();
     let named = |names: Vec<&String>| -> String {
-        names.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ")
+        names
+            .iter()
+            .map(|name| format!("'{name}'"))
+            .collect::<Vec<_>>()
+            .join(", ")
     };
     let is_wanted = |name: &str| match reading.sheet.as_deref() {
         None | Some(ALL_SHEETS) => true,
         Some(wanted) => trim(name).to_lowercase() == trim(wanted).to_lowercase(),
     };
-    let names_one = reading.sheet.as_deref().is_some_and(|name| name != ALL_SHEETS);
+    let names_one = reading
+        .sheet
+        .as_deref()
+        .is_some_and(|name| name != ALL_SHEETS);
     if let Some(wanted) = &reading.sheet
         && !sheets.iter().any(|(name, _)| is_wanted(name))
     {
@@ -108,9 +118,19 @@ fn read_workbook(
         }
     }
     let has_rows = |sheet: &&Sheet<'_, '_>| sheet.2.rows > 0;
-    let visible: Vec<_> = found.iter().filter(|(_, is_hidden, _)| !is_hidden).collect();
-    let hidden: Vec<_> = found.iter().filter(|(_, is_hidden, _)| *is_hidden).collect();
-    let pool = if visible.is_empty() { &hidden } else { &visible };
+    let visible: Vec<_> = found
+        .iter()
+        .filter(|(_, is_hidden, _)| !is_hidden)
+        .collect();
+    let hidden: Vec<_> = found
+        .iter()
+        .filter(|(_, is_hidden, _)| *is_hidden)
+        .collect();
+    let pool = if visible.is_empty() {
+        &hidden
+    } else {
+        &visible
+    };
     let filled: Vec<_> = pool.iter().copied().filter(has_rows).collect();
     let chosen: Vec<_> = match (filled.as_slice(), pool.as_slice()) {
         ([], []) => return Err(none_fits(refusals)),
@@ -126,7 +146,11 @@ fn read_workbook(
             )));
         }
     };
-    if reading.sheet.as_deref().is_none_or(|name| name == ALL_SHEETS) {
+    if reading
+        .sheet
+        .as_deref()
+        .is_none_or(|name| name == ALL_SHEETS)
+    {
         for (name, _) in sheets.iter().filter(|(name, is_hidden)| {
             !is_hidden && refusals.iter().any(|(refused, _)| refused == name)
         }) {
@@ -135,10 +159,22 @@ fn read_workbook(
     }
     let mut ending = read_sheets(workbook, &chosen, sink)?;
     let read: Vec<_> = chosen.iter().map(|(name, ..)| *name).collect();
-    ending.shape.set("sheet", read.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", "));
-    ending.shape.set("sheets", named(sheets.iter().map(|(name, _)| name).collect()));
-    let left: Vec<_> =
-        hidden.iter().map(|(name, ..)| *name).filter(|it| !read.contains(it)).collect();
+    ending.shape.set(
+        "sheet",
+        read.iter()
+            .map(|name| name.as_str())
+            .collect::<Vec<_>>()
+            .join(", "),
+    );
+    ending.shape.set(
+        "sheets",
+        named(sheets.iter().map(|(name, _)| name).collect()),
+    );
+    let left: Vec<_> = hidden
+        .iter()
+        .map(|(name, ..)| *name)
+        .filter(|it| !read.contains(it))
+        .collect();
     if !left.is_empty() {
         ending.notices.push(format!(
             "hidden sheets that have the columns are left out: {}; set sheet to read one",
@@ -157,13 +193,21 @@ fn read_sheets(
     chosen: &[&Sheet<'_, '_>],
     sink: Sink<'_>,
 ) -> Result<Ending, FormatError> {
-    if chosen.iter().any(|(_, _, found)| found.table.has_padded_skus()) {
-        chosen.iter().for_each(|(_, _, found)| found.table.expect_padded_skus());
+    if chosen
+        .iter()
+        .any(|(_, _, found)| found.table.has_padded_skus())
+    {
+        chosen
+            .iter()
+            .for_each(|(_, _, found)| found.table.expect_padded_skus());
     }
     let mut ending = Ending::default();
     for (name, _, Found { table, header, .. }) in chosen {
         let is_one = chosen.len() == 1;
-        let below = workbook.merges(name)?.into_iter().filter(|merge| merge.first > *header);
+        let below = workbook
+            .merges(name)?
+            .into_iter()
+            .filter(|merge| merge.first > *header);
         let mut merges = Merges::new(below, table.columns());
         if merges.must_learn() {
             workbook.walk(name, &mut |line, cells| {
@@ -174,8 +218,13 @@ fn read_sheets(
         workbook.walk(name, &mut |line, cells| {
             if line > *header {
                 let cells = merges.resolve(line, cells);
-                let shown =
-                    || if is_one { shown(&cells) } else { format!("{name}: {}", shown(&cells)) };
+                let shown = || {
+                    if is_one {
+                        shown(&cells)
+                    } else {
+                        format!("{name}: {}", shown(&cells))
+                    }
+                };
                 table.put(line, &cells, &shown, &mut *sink)?;
             }
             Ok(Go::On)
@@ -204,11 +253,18 @@ fn check_continuation(
         for (count, (_, _, found)) in fitting.iter_mut().zip(chosen) {
             *count += u64::from(found.table.fits(cells));
         }
-        Ok(if rows == HEADER_WITHIN { Go::Stop } else { Go::On })
+        Ok(if rows == HEADER_WITHIN {
+            Go::Stop
+        } else {
+            Go::On
+        })
     })?;
     // One row alone may be a note that happens to have a number.
     let continues = |count: u64| count > 1 && 2 * count >= rows;
-    let continued = chosen.iter().zip(fitting).find(|(_, count)| continues(*count));
+    let continued = chosen
+        .iter()
+        .zip(fitting)
+        .find(|(_, count)| continues(*count));
     continued.map_or(Ok(()), |((other, ..), _)| {
         Err(FormatError::Unfit(format!(
             "sheet '{name}' has no header, and its first rows look like those of '{other}': give it the \
@@ -224,8 +280,10 @@ fn none_fits(mut refusals: Vec<(String, FormatError)>) -> FormatError {
         Some((_, only)) if refusals.is_empty() => only,
         Some(last) => {
             refusals.push(last);
-            let all: Vec<_> =
-                refusals.iter().map(|(name, why)| format!("sheet '{name}': {why}")).collect();
+            let all: Vec<_> = refusals
+                .iter()
+                .map(|(name, why)| format!("sheet '{name}': {why}"))
+                .collect();
             FormatError::Unfit(all.join("; "))
         }
     }
@@ -257,7 +315,11 @@ struct Rows<'r> {
 
 impl<'r> Rows<'r> {
     fn new(reading: &'r Reading) -> Self {
-        Self { search: Search::new(reading), found: None, seen: 0 }
+        Self {
+            search: Search::new(reading),
+            found: None,
+            seen: 0,
+        }
     }
 
     fn learn(&mut self, line: u64, cells: &[Cell<'_>]) -> Result<Go, FormatError> {
@@ -271,7 +333,11 @@ impl<'r> Rows<'r> {
         }
         self.seen += 1;
         let table = self.search.offer(cells)?;
-        self.found = table.map(|table| Found { table, header: line, rows: 0 });
+        self.found = table.map(|table| Found {
+            table,
+            header: line,
+            rows: 0,
+        });
         Ok(Go::On)
     }
 

@@ -49,7 +49,10 @@ fn told(entry: &Entry) -> String {
 }
 
 fn in_sheet(sheet: &str) -> Reading {
-    Reading { sheet: Some(sheet.into()), ..Reading::default() }
+    Reading {
+        sheet: Some(sheet.into()),
+        ..Reading::default()
+    }
 }
 
 /// The workbook with each of its files changed.
@@ -112,17 +115,31 @@ fn cells_say() -> Vec<String> {
 
 #[test]
 fn the_sheet_of_the_market_is_found_behind_its_instructions() {
-    let found = entries(MARKET, &Reading { reserve: Some("Резерв".into()), ..Reading::default() });
+    let found = entries(
+        MARKET,
+        &Reading {
+            reserve: Some("Резерв".into()),
+            ..Reading::default()
+        },
+    );
     let rows: Vec<_> = found.iter().map(told).collect();
     assert_eq!(rows, ["2: 0557722=15", "3: БОЛТ-М5=0", "4: A 9="]);
-    let Entry::Row(row) = &found[0] else { panic!("{found:?}") };
+    let Entry::Row(row) = &found[0] else {
+        panic!("{found:?}")
+    };
     assert_eq!(row.place.as_deref(), Some("Юг (Ромашка)"));
-    assert_eq!(row.reserve, None, "what is available is without the reserve already");
+    assert_eq!(
+        row.reserve, None,
+        "what is available is without the reserve already"
+    );
 }
 
 #[test]
 fn cells_of_every_kind_are_read_or_set_aside_with_a_reason() {
-    let found: Vec<_> = entries(XLSX, &Reading::default()).iter().map(told).collect();
+    let found: Vec<_> = entries(XLSX, &Reading::default())
+        .iter()
+        .map(told)
+        .collect();
     assert_eq!(found, cells_say());
 }
 
@@ -161,18 +178,32 @@ fn a_sheet_that_is_named_is_the_one_that_is_read() {
 
 #[test]
 fn where_no_sheet_fits_each_says_why() {
-    let reading = Reading { quantity: Some("нет такого".into()), ..Reading::default() };
+    let reading = Reading {
+        quantity: Some("нет такого".into()),
+        ..Reading::default()
+    };
     for file in [MARKET, XLS] {
         let said = refusal(file, &reading);
         assert!(said.matches("sheet '").count() == 2, "{said}");
-        assert!(said.contains("'нет такого', by the setting quantity"), "{said}");
+        assert!(
+            said.contains("'нет такого', by the setting quantity"),
+            "{said}"
+        );
     }
 }
 
 #[test]
 fn hidden_sheets_come_after_those_people_see() {
-    let hidden = replaced(XLSX, "workbook.xml", "state=\"visible\"", "state=\"hidden\"");
-    assert_eq!(entries(&hidden, &Reading::default()), entries(XLSX, &Reading::default()));
+    let hidden = replaced(
+        XLSX,
+        "workbook.xml",
+        "state=\"visible\"",
+        "state=\"hidden\"",
+    );
+    assert_eq!(
+        entries(&hidden, &Reading::default()),
+        entries(XLSX, &Reading::default())
+    );
 }
 
 #[test]
@@ -189,7 +220,10 @@ fn a_workbook_with_a_password_is_told_from_a_damaged_one() {
     let in_directory = |name: &str| name.encode_utf16().flat_map(u16::to_le_bytes).collect();
     let (from, to): (Vec<u8>, Vec<u8>) =
         (in_directory("Workbook"), in_directory("EncryptedPackage"));
-    let at = XLS.windows(from.len()).position(|bytes| bytes == from).unwrap();
+    let at = XLS
+        .windows(from.len())
+        .position(|bytes| bytes == from)
+        .unwrap();
     let mut file = XLS.to_vec();
     file[at..at + to.len()].copy_from_slice(&to);
     file[at + 64] = u8::try_from(to.len() + 2).unwrap();
@@ -199,13 +233,13 @@ fn a_workbook_with_a_password_is_told_from_a_damaged_one() {
 
 #[test]
 fn a_bomb_is_not_unpacked_and_a_promise_of_texts_is_not_believed() {
-    let bomb =
-        changed(
-            XLSX,
-            |name, bytes| {
-                if name.ends_with("styles.xml") { vec![b' '; 9 << 20] } else { bytes }
-            },
-        );
+    let bomb = changed(XLSX, |name, bytes| {
+        if name.ends_with("styles.xml") {
+            vec![b' '; 9 << 20]
+        } else {
+            bytes
+        }
+    });
     assert!(bomb.len() < 64 * 1024);
     let said = refusal(&bomb, &Reading::default());
     assert!(
@@ -229,7 +263,14 @@ fn a_workbook_that_is_cut_gives_no_row_at_all() {
     for cut in 0..XLS.len() {
         let (found, ending) = told_of(&XLS[..cut], &in_sheet("Лист1"));
         // What is cut off may have been no more than the padding.
-        assert!(if ending.is_ok() { found == whole } else { found.is_empty() }, "cut at {cut}");
+        assert!(
+            if ending.is_ok() {
+                found == whole
+            } else {
+                found.is_empty()
+            },
+            "cut at {cut}"
+        );
     }
 }
 
@@ -247,14 +288,24 @@ fn no_changed_byte_changes_a_value(workbook: &[u8]) {
         file[at] ^= 0x10;
         let (found, ending) = told_of(&file, &Reading::default());
         // Dates, flags and the like in the archive's directory are not of its contents.
-        assert!(if ending.is_ok() { found == whole } else { found.is_empty() }, "byte {at}");
+        assert!(
+            if ending.is_ok() {
+                found == whole
+            } else {
+                found.is_empty()
+            },
+            "byte {at}"
+        );
     }
 }
 
 #[test]
 fn a_part_that_the_directory_makes_a_folder_is_missed() {
     let name = b"xl/styles.xml";
-    let at = MARKET.windows(name.len()).rposition(|window| window == name).unwrap();
+    let at = MARKET
+        .windows(name.len())
+        .rposition(|window| window == name)
+        .unwrap();
     for end in [b'/', b'\\'] {
         let mut file = MARKET.to_vec();
         file[at + name.len() - 1] = end;
@@ -277,7 +328,10 @@ fn misread(name: &str) -> Vec<u8> {
 }
 
 fn rows_of(name: &str) -> Vec<String> {
-    entries(&misread(name), &Reading::default()).iter().map(told).collect()
+    entries(&misread(name), &Reading::default())
+        .iter()
+        .map(told)
+        .collect()
 }
 
 #[test]
@@ -285,34 +339,63 @@ fn a_formula_that_was_never_calculated_is_suspicious() {
     let file = misread("formula-cached-zero.xlsx");
     let rows = rows_of("formula-cached-zero.xlsx");
     assert!(!rows.is_empty());
-    assert!(rows.iter().all(|row| row.contains("? quantity is a formula")), "{rows:?}");
+    assert!(
+        rows.iter()
+            .all(|row| row.contains("? quantity is a formula")),
+        "{rows:?}"
+    );
     // Saved by a program that calculates, the same zeros count.
     let saved = replaced(&file, "workbook.xml", "fullCalcOnLoad", "calcCompleted");
-    let rows: Vec<_> = entries(&saved, &Reading::default()).iter().map(told).collect();
+    let rows: Vec<_> = entries(&saved, &Reading::default())
+        .iter()
+        .map(told)
+        .collect();
     assert!(rows.iter().all(|row| row.ends_with("=0")), "{rows:?}");
 }
 
 #[test]
 fn a_zero_that_an_array_formula_fills_is_suspicious_until_it_is_calculated() {
     let file = misread("formula-cached-zero.xlsx");
-    let array =
-        replaced(&file, "sheet1.xml", "<f>B2-C2</f>", "<f t=\"array\" ref=\"D2:D3\">B2-C2</f>");
+    let array = replaced(
+        &file,
+        "sheet1.xml",
+        "<f>B2-C2</f>",
+        "<f t=\"array\" ref=\"D2:D3\">B2-C2</f>",
+    );
     // The second cell of the array says nothing of the formula.
     let array = replaced(&array, "sheet1.xml", "<f>B3-C3</f>", "");
-    let rows: Vec<_> = entries(&array, &Reading::default()).iter().map(told).collect();
+    let rows: Vec<_> = entries(&array, &Reading::default())
+        .iter()
+        .map(told)
+        .collect();
     assert_eq!(rows.len(), 2);
-    assert!(rows.iter().all(|row| row.contains("? quantity is a formula")), "{rows:?}");
+    assert!(
+        rows.iter()
+            .all(|row| row.contains("? quantity is a formula")),
+        "{rows:?}"
+    );
     let saved = replaced(&array, "workbook.xml", "fullCalcOnLoad", "calcCompleted");
-    let rows: Vec<_> = entries(&saved, &Reading::default()).iter().map(told).collect();
+    let rows: Vec<_> = entries(&saved, &Reading::default())
+        .iter()
+        .map(told)
+        .collect();
     assert!(rows.iter().all(|row| row.ends_with("=0")), "{rows:?}");
 }
 
 #[test]
 fn a_formula_without_a_value_is_rejected() {
     let rows = rows_of("formula-no-cache.xlsx");
-    let of_formulas: Vec<_> = rows.iter().filter(|row| row.contains("without a stored")).collect();
+    let of_formulas: Vec<_> = rows
+        .iter()
+        .filter(|row| row.contains("without a stored"))
+        .collect();
     assert_eq!(of_formulas.len(), 2, "{rows:?}");
-    assert!(of_formulas.iter().all(|row| row.contains("! quantity is a formula")), "{rows:?}");
+    assert!(
+        of_formulas
+            .iter()
+            .all(|row| row.contains("! quantity is a formula")),
+        "{rows:?}"
+    );
 }
 
 #[test]
@@ -352,14 +435,22 @@ fn sheet_that_goes_on_without_a_header_is_refused() {
     for reading in [Reading::default(), in_sheet("*")] {
         let (_, ending) = told_of(&headless, &reading);
         let said = ending.unwrap_err().to_string();
-        assert!(said.contains("has no header, and its first rows look like"), "{said}");
+        assert!(
+            said.contains("has no header, and its first rows look like"),
+            "{said}"
+        );
     }
     assert_eq!(entries(&headless, &in_sheet(&names[0])).len(), 2);
 }
 
 fn workbook_names(file: &[u8]) -> Vec<String> {
     let said = refusal(file, &Reading::default());
-    said.split('\'').skip(1).step_by(2).take(2).map(str::to_owned).collect()
+    said.split('\'')
+        .skip(1)
+        .step_by(2)
+        .take(2)
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]
@@ -391,7 +482,10 @@ fn zeros_lost_in_one_sheet_are_suspected_by_those_kept_in_another() {
     );
     let rows: Vec<_> = entries(&number, &in_sheet("*")).iter().map(told).collect();
     let lost = rows.iter().find(|row| row.contains("557723")).unwrap();
-    assert!(lost.contains("? sku is the number 557723, and other SKUs have zeros"), "{rows:?}");
+    assert!(
+        lost.contains("? sku is the number 557723, and other SKUs have zeros"),
+        "{rows:?}"
+    );
 }
 
 #[test]
@@ -406,7 +500,12 @@ fn several_sheets_with_the_columns_are_for_the_operator_to_choose() {
     assert_eq!(all, ["2: A-1=5", "3: A-2=3", "2: A-1=7", "3: B-9=4"]);
     let names = workbook_names(&file);
     assert_eq!(entries(&file, &in_sheet(&names[1])).len(), 2, "{names:?}");
-    let hidden = replaced(&file, "workbook.xml", "state=\"visible\"", "state=\"hidden\"");
+    let hidden = replaced(
+        &file,
+        "workbook.xml",
+        "state=\"visible\"",
+        "state=\"hidden\"",
+    );
     let (found, ending) = told_of(&hidden, &Reading::default());
     assert_eq!(found.len(), 2);
     let notices = ending.unwrap().notices;
@@ -420,14 +519,19 @@ fn an_xls_without_padding_or_with_a_wrong_count_is_read() {
     assert_eq!(rows_of("xls-not-padded.xls"), control);
     assert_eq!(rows_of("xls-sst-count.xls").len(), 2);
     assert!(
-        rows_of("xls-sst-count.xls").iter().all(|row| row.ends_with("=5") || row.ends_with("=7"))
+        rows_of("xls-sst-count.xls")
+            .iter()
+            .all(|row| row.ends_with("=5") || row.ends_with("=7"))
     );
 }
 
 #[test]
 fn a_workbook_of_excel_95_is_read_in_its_code_page() {
     let rows = rows_of("excel95.xls");
-    assert!(rows.len() == 2 && rows[0].ends_with("=5") && rows[1].ends_with("=7"), "{rows:?}");
+    assert!(
+        rows.len() == 2 && rows[0].ends_with("=5") && rows[1].ends_with("=7"),
+        "{rows:?}"
+    );
 }
 
 #[test]

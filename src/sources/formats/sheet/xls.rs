@@ -47,15 +47,24 @@ pub(super) fn read(
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes.get(at..)?.first_chunk().map(|bytes| u16::from_le_bytes(*bytes))
+    bytes
+        .get(at..)?
+        .first_chunk()
+        .map(|bytes| u16::from_le_bytes(*bytes))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
+    bytes
+        .get(at..)?
+        .first_chunk()
+        .map(|bytes| u32::from_le_bytes(*bytes))
 }
 
 fn f64_at(bytes: &[u8], at: usize) -> Option<f64> {
-    bytes.get(at..)?.first_chunk().map(|bytes| f64::from_le_bytes(*bytes))
+    bytes
+        .get(at..)?
+        .first_chunk()
+        .map(|bytes| f64::from_le_bytes(*bytes))
 }
 
 fn place_at(bytes: &[u8], at: usize) -> Option<usize> {
@@ -87,10 +96,19 @@ struct Dirent {
 impl Dirent {
     fn parse(bytes: &[u8]) -> Option<Self> {
         let length = usize::from(u16_at(bytes, 64)?).min(64);
-        let units: Vec<_> =
-            bytes.get(..length)?.chunks_exact(2).map_while(|two| u16_at(two, 0)).collect();
-        let name = String::from_utf16_lossy(&units).trim_end_matches('\0').to_owned();
-        Some(Self { name, start: place_at(bytes, 116)?, length: place_at(bytes, 120)? })
+        let units: Vec<_> = bytes
+            .get(..length)?
+            .chunks_exact(2)
+            .map_while(|two| u16_at(two, 0))
+            .collect();
+        let name = String::from_utf16_lossy(&units)
+            .trim_end_matches('\0')
+            .to_owned();
+        Some(Self {
+            name,
+            start: place_at(bytes, 116)?,
+            length: place_at(bytes, 120)?,
+        })
     }
 
     fn is_called(&self, name: &str) -> bool {
@@ -127,14 +145,17 @@ impl<'a> System<'a> {
             small_next: Vec::new(),
             entries: Vec::new(),
         };
-        let mut lists: Vec<usize> =
-            (0..LISTED_IN_HEADER).filter_map(|at| place_at(file, 76 + at * 4)).collect();
+        let mut lists: Vec<usize> = (0..LISTED_IN_HEADER)
+            .filter_map(|at| place_at(file, 76 + at * 4))
+            .collect();
         // Where the header has no room for more, sectors go on with them, the last place of
         // each naming the next.
         let mut more = place_at(file, 68)?;
         let in_sector = sector / 4 - 1;
         for _ in 0..file.len() / sector {
-            let Some(bytes) = system.sector(more) else { break };
+            let Some(bytes) = system.sector(more) else {
+                break;
+            };
             lists.extend((0..in_sector).filter_map(|at| place_at(bytes, at * 4)));
             more = place_at(bytes, in_sector * 4)?;
         }
@@ -144,8 +165,10 @@ impl<'a> System<'a> {
             system.next.extend(numbers(system.sector(list)?));
         }
         let directory = system.chain(place_at(file, 48)?)?;
-        system.entries =
-            directory.chunks_exact(128).map(Dirent::parse).collect::<Option<Vec<_>>>()?;
+        system.entries = directory
+            .chunks_exact(128)
+            .map(Dirent::parse)
+            .collect::<Option<Vec<_>>>()?;
         if place_at(file, 64)? > 0 {
             system.small_next = numbers(&system.chain(place_at(file, 60)?)?);
         }
@@ -186,7 +209,10 @@ impl<'a> System<'a> {
 }
 
 fn numbers(bytes: &[u8]) -> Vec<u32> {
-    bytes.chunks_exact(4).map_while(|four| u32_at(four, 0)).collect()
+    bytes
+        .chunks_exact(4)
+        .map_while(|four| u32_at(four, 0))
+        .collect()
 }
 
 /// The sectors that follow each other; `None` if they go out of bounds, or in a circle.
@@ -261,10 +287,15 @@ impl<'a> Book<'a> {
                         }
                         None => Parts::new(vec![bytes]).text(),
                     });
-                    codes.insert(u16_at(bytes, 0).ok_or_else(damaged)?, code.ok_or_else(damaged)?);
+                    codes.insert(
+                        u16_at(bytes, 0).ok_or_else(damaged)?,
+                        code.ok_or_else(damaged)?,
+                    );
                 }
                 0x00e0 => wanted.push(u16_at(bytes, 2).ok_or_else(damaged)?),
-                0x0085 => found.sheets.extend(sheet(bytes, found.narrow).ok_or_else(damaged)?),
+                0x0085 => found
+                    .sheets
+                    .extend(sheet(bytes, found.narrow).ok_or_else(damaged)?),
                 0x00fc => shared.push(bytes),
                 CONTINUE if last == 0x00fc => shared.push(bytes),
                 EOF => is_ended = true,
@@ -415,7 +446,9 @@ fn narrow_encoding(
     stream: &[u8],
     setting: Option<&'static Encoding>,
 ) -> Result<Option<&'static Encoding>, FormatError> {
-    let version = records(stream).find(|(kind, _)| *kind == BOF).and_then(|it| u16_at(it.1, 0));
+    let version = records(stream)
+        .find(|(kind, _)| *kind == BOF)
+        .and_then(|it| u16_at(it.1, 0));
     match version {
         Some(0x0600) => return Ok(None),
         Some(0x0500) => {}
@@ -452,7 +485,10 @@ fn narrow(bytes: &[u8], length: usize, encoding: &'static Encoding) -> Option<St
 
 impl Workbook for Book<'_> {
     fn sheets(&self) -> Vec<(String, bool)> {
-        self.sheets.iter().map(|(name, is_hidden, _)| (name.clone(), *is_hidden)).collect()
+        self.sheets
+            .iter()
+            .map(|(name, is_hidden, _)| (name.clone(), *is_hidden))
+            .collect()
     }
 
     fn walk(&mut self, sheet: &str, take: TakeRow<'_>) -> Result<(), FormatError> {
@@ -492,7 +528,11 @@ impl Workbook for Book<'_> {
 /// A merged range: its first and last row, and its first and last column.
 fn merge(bytes: &[u8]) -> Option<Merge> {
     let row = |at| u16_at(bytes, at).map(|row| u64::from(row) + 1);
-    Some(Merge { column: usize::from(u16_at(bytes, 4)?), first: row(0)?, last: row(2)? })
+    Some(Merge {
+        column: usize::from(u16_at(bytes, 4)?),
+        first: row(0)?,
+        last: row(2)?,
+    })
 }
 
 fn formula_is_text(bytes: &[u8]) -> bool {
@@ -571,7 +611,9 @@ fn is_date(code: &str) -> bool {
 pub(super) fn texts(parts: Vec<&[u8]>) -> Vec<String> {
     let mut parts = Parts::new(parts);
     let mut texts = Vec::new();
-    let Some(count) = parts.skip(4).and_then(|()| parts.long()) else { return texts };
+    let Some(count) = parts.skip(4).and_then(|()| parts.long()) else {
+        return texts;
+    };
     while texts.len() < count {
         let Some(text) = parts.text() else { break };
         texts.push(text);
@@ -587,7 +629,10 @@ struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     fn new(parts: Vec<&'a [u8]>) -> Self {
-        Self { parts: parts.into_iter(), rest: &[] }
+        Self {
+            parts: parts.into_iter(),
+            rest: &[],
+        }
     }
 
     fn byte(&mut self) -> Option<u8> {
@@ -621,7 +666,11 @@ impl<'a> Parts<'a> {
     fn text(&mut self) -> Option<String> {
         let length = usize::from(self.short()?);
         let kind = self.byte()?;
-        let looks = if kind & 8 == 8 { usize::from(self.short()?) * 4 } else { 0 };
+        let looks = if kind & 8 == 8 {
+            usize::from(self.short()?) * 4
+        } else {
+            0
+        };
         let sound = if kind & 4 == 4 { self.long()? } else { 0 };
         let text = self.letters(length, kind & 1 == 1)?;
         self.skip(looks)?;

@@ -42,7 +42,15 @@ pub(super) fn read(
     let WorkbookTraits { stale, has_merges } = be_whole(input)?;
     input.seek(SeekFrom::Start(0))?;
     let workbook = Xlsx::new(BufReader::new(input)).map_err(|error| refused(&error))?;
-    read_workbook(&mut File { workbook, stale, has_merges }, reading, sink)
+    read_workbook(
+        &mut File {
+            workbook,
+            stale,
+            has_merges,
+        },
+        reading,
+        sink,
+    )
 }
 
 /// An XLSX workbook.
@@ -95,8 +103,10 @@ impl<R: Read + Seek> Workbook for File<R> {
             Err(error) => return Err(refused(&error)),
         };
         let stale = self.stale;
-        let mut cells =
-            self.workbook.worksheet_cells_reader(sheet).map_err(|error| refused(&error))?;
+        let mut cells = self
+            .workbook
+            .worksheet_cells_reader(sheet)
+            .map_err(|error| refused(&error))?;
         read_sheet(&mut cells, (&formulas, stale), take)
     }
 
@@ -141,7 +151,10 @@ fn formulas<R: Read + Seek>(cells: &mut XlsxCellReader<'_, R>) -> Result<Formula
 /// Whether a workbook asks for its formulas to be calculated when it is opened, by its main part.
 fn asks_to_calculate(part: &[u8]) -> bool {
     let text = String::from_utf8_lossy(part);
-    let tag = text.split("calcPr").nth(1).and_then(|after| after.split('>').next());
+    let tag = text
+        .split("calcPr")
+        .nth(1)
+        .and_then(|after| after.split('>').next());
     let is = |name: &str, values: [&str; 2]| {
         let value = tag.and_then(|tag| tag.split(name).nth(1));
         let value = value.map(|value| value.trim_start_matches(['=', '"', '\'', ' ']));
@@ -187,8 +200,14 @@ fn be_whole(input: &mut dyn Input) -> Result<WorkbookTraits, FormatError> {
     }
     be_named(archive.into_inner().into_inner(), &members)?;
     let formulas = asks_to_calculate(&main_part);
-    let stale = Stale { formulas, neighbours: formulas && has_arrays };
-    Ok(WorkbookTraits { stale, has_merges: merges > 0 })
+    let stale = Stale {
+        formulas,
+        neighbours: formulas && has_arrays,
+    };
+    Ok(WorkbookTraits {
+        stale,
+        has_merges: merges > 0,
+    })
 }
 
 fn check_length(member: &Member, most: u64) -> Result<(), FormatError> {
@@ -205,7 +224,12 @@ fn check_length(member: &Member, most: u64) -> Result<(), FormatError> {
 /// not be missed: dates would be numbers, and zeros before an SKU lost.
 fn be_named(input: &mut dyn Input, members: &[Member]) -> Result<(), FormatError> {
     const BEFORE_NAME: u64 = 30;
-    for Member { header_start, raw_name: name, .. } in members {
+    for Member {
+        header_start,
+        raw_name: name,
+        ..
+    } in members
+    {
         input.seek(SeekFrom::Start(header_start.saturating_add(BEFORE_NAME)))?;
         let mut other = Vec::with_capacity(name.len());
         Read::take(&mut *input, name.len() as u64).read_to_end(&mut other)?;
@@ -227,13 +251,16 @@ fn be_file<R: Read + Seek>(archive: &mut Archive<R>, member: &Member) -> Result<
     };
     check_length(member, most)?;
     let is_sheet = name.to_ascii_lowercase().starts_with("xl/worksheets/");
-    let mut head = Head { is_sheet, ..Head::default() };
+    let mut head = Head {
+        is_sheet,
+        ..Head::default()
+    };
     archive.unpack(member, &mut head)?;
     // As many places are made ready as it promises texts, before the first is read.
     match promised(&head.kept) {
-        Some(texts) if texts > *length => {
-            Err(broken(format!("{name} promises {texts} texts in {length} bytes")))
-        }
+        Some(texts) if texts > *length => Err(broken(format!(
+            "{name} promises {texts} texts in {length} bytes"
+        ))),
         _ => Ok(head),
     }
 }
@@ -254,13 +281,21 @@ struct Head {
 impl Head {
     /// Searches for the attributes of both, across the borders of pieces.
     fn look(&mut self, bytes: &[u8]) {
-        const TYPES: [&[u8]; 4] =
-            [b"t=\"array\"", b"t='array'", b"t=\"dataTable\"", b"t='dataTable'"];
+        const TYPES: [&[u8]; 4] = [
+            b"t=\"array\"",
+            b"t='array'",
+            b"t=\"dataTable\"",
+            b"t='dataTable'",
+        ];
         const MERGE: &[u8] = b"mergeCell";
         const LONGEST: usize = 14;
         let mut joined = std::mem::take(&mut self.tail);
         joined.extend_from_slice(bytes);
-        for (at, _) in joined.iter().enumerate().filter(|(_, byte)| byte.is_ascii_whitespace()) {
+        for (at, _) in joined
+            .iter()
+            .enumerate()
+            .filter(|(_, byte)| byte.is_ascii_whitespace())
+        {
             let (before, behind) = joined.split_at(at);
             self.merges += usize::from(before.ends_with(MERGE));
             let attribute = behind.get(1..).unwrap_or_default();
@@ -275,7 +310,8 @@ impl Write for Head {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         const MOST: usize = 4 * 1024;
         let room = MOST.saturating_sub(self.kept.len()).min(bytes.len());
-        self.kept.extend_from_slice(bytes.get(..room).unwrap_or_default());
+        self.kept
+            .extend_from_slice(bytes.get(..room).unwrap_or_default());
         if self.is_sheet {
             self.look(bytes);
         }
@@ -317,8 +353,9 @@ fn read_sheet<R: Read + Seek>(
         mark_formulas(line, row, formulas, stale);
         take(line, row)
     };
-    while let Some((cell, style)) =
-        reader.next_cell_with_style_id().map_err(|error| refused(&error))?
+    while let Some((cell, style)) = reader
+        .next_cell_with_style_id()
+        .map_err(|error| refused(&error))?
     {
         let (at, column) = cell.get_position();
         let here = u64::from(at) + 1;
@@ -344,7 +381,10 @@ fn read_sheet<R: Read + Seek>(
                     column + 1
                 )));
             }
-            *place = read_cell(cell.get_value(), shown.get(style).copied().unwrap_or_default());
+            *place = read_cell(
+                cell.get_value(),
+                shown.get(style).copied().unwrap_or_default(),
+            );
         }
     }
     if line > 0 {
@@ -360,7 +400,9 @@ fn mark_formulas(line: u64, row: &mut Vec<Cell<'_>>, formulas: &Formulas, stale:
             *cell = Cell::Uncalculated;
         }
     }
-    let columns = u32::try_from(line - 1).ok().and_then(|row| formulas.get(&row));
+    let columns = u32::try_from(line - 1)
+        .ok()
+        .and_then(|row| formulas.get(&row));
     for column in columns.into_iter().flatten() {
         let column = usize::try_from(*column).unwrap_or(usize::MAX);
         if column >= MAX_COLUMNS {
@@ -369,7 +411,9 @@ fn mark_formulas(line: u64, row: &mut Vec<Cell<'_>>, formulas: &Formulas, stale:
         if row.len() <= column {
             row.resize(column + 1, Cell::Empty);
         }
-        let Some(cell) = row.get_mut(column) else { continue };
+        let Some(cell) = row.get_mut(column) else {
+            continue;
+        };
         match cell {
             Cell::Empty => *cell = Cell::NoValue,
             Cell::Number(value, _) if stale.formulas && *value == 0.0 => *cell = Cell::Uncalculated,

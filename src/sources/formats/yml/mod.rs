@@ -54,7 +54,10 @@ pub(super) fn read(
 }
 
 fn unfit(xml: &Xml<'_>) -> FormatError {
-    FormatError::Unfit(format!("a feed begins with <yml_catalog>, this with <{}>", xml.name()))
+    FormatError::Unfit(format!(
+        "a feed begins with <yml_catalog>, this with <{}>",
+        xml.name()
+    ))
 }
 
 #[derive(Default)]
@@ -165,11 +168,15 @@ impl Offer {
 
     fn key(&self, reading: &Reading) -> Result<Key, RowProblem> {
         let sku = match (&reading.sku, self.shop_sku.said()?) {
-            (Some(name), _) => {
-                self.sku.said()?.ok_or_else(|| format!("the offer has no '{name}'"))?
-            }
+            (Some(name), _) => self
+                .sku
+                .said()?
+                .ok_or_else(|| format!("the offer has no '{name}'"))?,
             (None, Some(sku)) => sku,
-            (None, None) => self.id.said()?.ok_or_else(|| "the offer has no id".to_owned())?,
+            (None, None) => self
+                .id
+                .said()?
+                .ok_or_else(|| "the offer has no id".to_owned())?,
         };
         Ok(Key::Sku(reading.sku(sku)?))
     }

@@ -24,12 +24,18 @@ fn the_documented_feed_is_read_offer_by_offer() {
         "4 silent = ?",
         "5 off = 7",
     ];
-    assert_eq!(told(Format::Yml, &sample("feed.xml"), &Reading::default()), expected);
+    assert_eq!(
+        told(Format::Yml, &sample("feed.xml"), &Reading::default()),
+        expected
+    );
 }
 
 #[test]
 fn what_cannot_be_had_is_none_where_the_settings_say_so() {
-    let reading = Reading { zeroes_unavailable: true, ..Reading::default() };
+    let reading = Reading {
+        zeroes_unavailable: true,
+        ..Reading::default()
+    };
     let told = told(Format::Yml, &sample("feed.xml"), &reading);
     assert_eq!(told[1], "2 0557722 = 0");
     assert_eq!(told[5], "5 off = 0");
@@ -63,16 +69,28 @@ fn a_feed_is_the_same_in_every_encoding() {
         cp1251("<?xml version=\"1.0\" encoding = 'Windows-1251' standalone=\"yes\"?>\n"),
         cp1251("<?xml version=\"1.0\" encoding=\"cp1251\"?>"),
         utf16(&text, u16::to_le_bytes),
-        utf16(&format!("<?xml version='1.0' encoding='UTF-16'?>{text}"), u16::to_be_bytes),
+        utf16(
+            &format!("<?xml version='1.0' encoding='UTF-16'?>{text}"),
+            u16::to_be_bytes,
+        ),
         utf16(&text, u16::to_le_bytes).split_off(2),
     ] {
         assert_eq!(told(Format::Yml, &bytes, &reading), ["1 Ящик-1 = 3"]);
     }
-    let set = Reading { encoding: Some(encoding_rs::WINDOWS_1251), ..Reading::default() };
+    let set = Reading {
+        encoding: Some(encoding_rs::WINDOWS_1251),
+        ..Reading::default()
+    };
     assert_eq!(told(Format::Yml, &cp1251(""), &set), ["1 Ящик-1 = 3"]);
-    for bytes in [cp1251(""), cp1251("<?xml version='1.0' encoding='klingon'?>")] {
+    for bytes in [
+        cp1251(""),
+        cp1251("<?xml version='1.0' encoding='klingon'?>"),
+    ] {
         let (rows, ending) = entries(Format::Yml, &bytes, &reading);
-        assert!(!rows.iter().any(|entry| matches!(entry, Entry::Row(_))), "{rows:?}");
+        assert!(
+            !rows.iter().any(|entry| matches!(entry, Entry::Row(_))),
+            "{rows:?}"
+        );
         let error = ending.unwrap_err().to_string();
         assert!(error.contains("set encoding to the one"), "{error}");
         assert_eq!(told(Format::Yml, &bytes, &set), ["1 Ящик-1 = 3"]);
@@ -81,7 +99,11 @@ fn a_feed_is_the_same_in_every_encoding() {
     }
     for label in ["win-1251", "Windows1251", "CP-1251"] {
         let bytes = cp1251(&format!("<?xml version='1.0' encoding='{label}'?>"));
-        assert_eq!(told(Format::Yml, &bytes, &reading), ["1 Ящик-1 = 3"], "{label}");
+        assert_eq!(
+            told(Format::Yml, &bytes, &reading),
+            ["1 Ящик-1 = 3"],
+            "{label}"
+        );
     }
 }
 
@@ -93,18 +115,32 @@ fn a_declaration_that_the_bytes_contradict_is_refused_unless_the_settings_decide
         let (rows, ending) = entries(Format::Yml, text.as_bytes(), &Reading::default());
         assert!(rows.is_empty());
         let error = ending.unwrap_err().to_string();
-        assert!(error.contains("its bytes are UTF-8: set encoding = \"utf-8\""), "{error}");
-        let set = Reading { encoding: Some(encoding_rs::UTF_8), ..Reading::default() };
+        assert!(
+            error.contains("its bytes are UTF-8: set encoding = \"utf-8\""),
+            "{error}"
+        );
+        let set = Reading {
+            encoding: Some(encoding_rs::UTF_8),
+            ..Reading::default()
+        };
         assert_eq!(told(Format::Yml, text.as_bytes(), &set), ["1 Ящик-1 = 3"]);
         let latin = text.replace("Ящик", "Box");
-        assert_eq!(told(Format::Yml, latin.as_bytes(), &Reading::default()), ["1 Box-1 = 3"]);
+        assert_eq!(
+            told(Format::Yml, latin.as_bytes(), &Reading::default()),
+            ["1 Box-1 = 3"]
+        );
     }
     // A letter that two pieces of the file share.
     for gap in 65_400..65_500 {
         let gap = " ".repeat(gap);
         let text = format!("<?xml version=\"1.0\" encoding=\"windows-1251\"?>{gap}{feed}");
         let (_, ending) = entries(Format::Yml, text.as_bytes(), &Reading::default());
-        assert!(ending.unwrap_err().to_string().contains("its bytes are UTF-8"));
+        assert!(
+            ending
+                .unwrap_err()
+                .to_string()
+                .contains("its bytes are UTF-8")
+        );
     }
 }
 
@@ -140,11 +176,22 @@ fn a_number_of_thousands_is_suspicious_unless_the_settings_name_the_decimal_mark
         ("2.000", Some(Comma), "2000"),
         ("2.000", Some(Point), "2"),
     ] {
-        let reading = Reading { decimal, ..Reading::default() };
+        let reading = Reading {
+            decimal,
+            ..Reading::default()
+        };
         let rows = read_as(&offers(text), &reading);
-        assert_eq!(rows[..2], [format!("1 1 = {told}"), format!("2 2@a = {told}")]);
+        assert_eq!(
+            rows[..2],
+            [format!("1 1 = {told}"), format!("2 2@a = {told}")]
+        );
         let doubts = read(&offers(text));
-        assert!(doubts[..2].iter().all(|it| it.contains("suspicious: quantity is")), "{doubts:?}");
+        assert!(
+            doubts[..2]
+                .iter()
+                .all(|it| it.contains("suspicious: quantity is")),
+            "{doubts:?}"
+        );
     }
 }
 
@@ -153,10 +200,27 @@ fn an_empty_count_is_zero_if_set_and_an_absent_one_states_nothing() {
     let offers = r#"<offer id="1"><count/></offer><offer id="2"><count> </count></offer>
         <offer id="3"></offer><offer id="4"><count>4</count></offer>
         <offer id="5"><outlets><outlet id="a" instock=""/><outlet id="b"/></outlets></offer>"#;
-    let empty = Reading { zeroes_empties: true, ..Reading::default() };
-    let expected = ["1 1 = 0", "2 2 = 0", "3 3 = ?", "4 4 = 4", "5 5@a = 0", "5 5@b = ?"];
+    let empty = Reading {
+        zeroes_empties: true,
+        ..Reading::default()
+    };
+    let expected = [
+        "1 1 = 0",
+        "2 2 = 0",
+        "3 3 = ?",
+        "4 4 = 4",
+        "5 5@a = 0",
+        "5 5@b = ?",
+    ];
     assert_eq!(read_as(offers, &empty), expected);
-    let expected = ["1 1 = ?", "2 2 = ?", "3 3 = ?", "4 4 = 4", "5 5@a = ?", "5 5@b = ?"];
+    let expected = [
+        "1 1 = ?",
+        "2 2 = ?",
+        "3 3 = ?",
+        "4 4 = 4",
+        "5 5@a = ?",
+        "5 5@b = ?",
+    ];
     assert_eq!(read(offers), expected);
 }
 
@@ -168,7 +232,10 @@ fn an_empty_count_leaves_the_word_to_the_outlets() {
         <offer id="3"><count>7</count><outlets><outlet id="a" instock="3"/></outlets></offer>"#;
     let expected = ["1 1@a = 3", "1 1@b = 0", "2 2 = ?", "3 3 = 7"];
     assert_eq!(read(offers), expected);
-    let empty = Reading { zeroes_empties: true, ..Reading::default() };
+    let empty = Reading {
+        zeroes_empties: true,
+        ..Reading::default()
+    };
     let expected = ["1 1@a = 3", "1 1@b = 0", "2 2 = 0", "3 3 = 7"];
     assert_eq!(read_as(offers, &empty), expected);
 }
@@ -182,12 +249,22 @@ fn a_feed_without_any_quantity_is_refused_with_the_names_there_are() {
         ending.unwrap_err().to_string()
     };
     let error = refused(offers, &Reading::default());
-    for part in ["none of its 2 products", "set quantity", "<price>, <quantity>, <stock>"] {
+    for part in [
+        "none of its 2 products",
+        "set quantity",
+        "<price>, <quantity>, <stock>",
+    ] {
         assert!(error.contains(part), "{error}");
     }
-    let reading = Reading { quantity: Some("quantity".to_owned()), ..Reading::default() };
+    let reading = Reading {
+        quantity: Some("quantity".to_owned()),
+        ..Reading::default()
+    };
     assert_eq!(read_as(offers, &reading), ["1 A-1 = 5", "2 A-2 = ?"]);
-    let reading = Reading { quantity: Some("amount".to_owned()), ..Reading::default() };
+    let reading = Reading {
+        quantity: Some("amount".to_owned()),
+        ..Reading::default()
+    };
     assert!(refused(offers, &reading).contains("<quantity>"));
     let empty = r#"<offer id="1"><count/></offer>"#;
     assert!(refused(empty, &Reading::default()).contains("empty = \"zero\""));
@@ -195,7 +272,10 @@ fn a_feed_without_any_quantity_is_refused_with_the_names_there_are() {
 
 #[test]
 fn a_spoilt_sku_is_undone_or_suspicious_in_every_field_that_holds_it() {
-    let vendor = Reading { sku: Some("vendorCode".to_owned()), ..Reading::default() };
+    let vendor = Reading {
+        sku: Some("vendorCode".to_owned()),
+        ..Reading::default()
+    };
     for (text, told) in [
         ("=&quot;0557722&quot;", "1 0557722 = 1"),
         ("'TEA-1", "1 TEA-1 = 1"),
@@ -206,11 +286,20 @@ fn a_spoilt_sku_is_undone_or_suspicious_in_every_field_that_holds_it() {
         let count = "<count>1</count></offer>";
         for (offer, reading) in [
             (format!("<offer id=\"{text}\">{count}"), &Reading::default()),
-            (format!("<offer id=\"x\"><shop-sku>{text}</shop-sku>{count}"), &Reading::default()),
-            (format!("<offer id=\"x\"><vendorCode>{text}</vendorCode>{count}"), &vendor),
+            (
+                format!("<offer id=\"x\"><shop-sku>{text}</shop-sku>{count}"),
+                &Reading::default(),
+            ),
+            (
+                format!("<offer id=\"x\"><vendorCode>{text}</vendorCode>{count}"),
+                &vendor,
+            ),
         ] {
             let read = read_as(&offer, reading);
-            assert!(read.len() == 1 && read[0].starts_with(told), "{offer}: {read:?}");
+            assert!(
+                read.len() == 1 && read[0].starts_with(told),
+                "{offer}: {read:?}"
+            );
         }
     }
 }
@@ -222,7 +311,10 @@ fn the_field_that_the_settings_name_is_the_only_one_looked_at() {
         <seen>2026-11-22T10:00:00+03:00</seen><store>Мира</store></offer>
         <offer id="2"><count>5</count></offer>"#;
     let name = |name: &str| Some(name.to_owned());
-    let reading = Reading { sku: name("VENDORCODE"), ..Reading::default() };
+    let reading = Reading {
+        sku: name("VENDORCODE"),
+        ..Reading::default()
+    };
     let expected = ["1 V-1 = 5", "2 rejected: the offer has no 'VENDORCODE'"];
     assert_eq!(read_as(offers, &reading), expected);
     let reading = Reading {
@@ -250,11 +342,20 @@ fn quantities_are_taken_or_set_aside_by_the_rules_of_the_source() {
         ("1<!-- and -->5", "1 1 = 15"),
         ("&#49;&#x32;", "1 1 = 12"),
         ("", "1 1 = ?"),
-        ("46,5", "1 rejected: quantity is '46,5', it must be whole, or set fraction = \"floor\""),
-        ("-2", "1 rejected: quantity is '-2', it must not be negative, or set negative = \"zero\""),
+        (
+            "46,5",
+            "1 rejected: quantity is '46,5', it must be whole, or set fraction = \"floor\"",
+        ),
+        (
+            "-2",
+            "1 rejected: quantity is '-2', it must not be negative, or set negative = \"zero\"",
+        ),
         ("&nbsp;5", "1 rejected: &nbsp; stands for nothing"),
         ("1<b/>5", "1 rejected: <b> stands where a text is wanted"),
-        ("5</count><count>6", "1 rejected: <count> is stated twice, and not alike"),
+        (
+            "5</count><count>6",
+            "1 rejected: <count> is stated twice, and not alike",
+        ),
         ("5</count><count>5", "1 1 = 5"),
     ] {
         let offer = format!(
@@ -268,8 +369,11 @@ fn quantities_are_taken_or_set_aside_by_the_rules_of_the_source() {
 fn an_offer_without_an_id_is_set_aside_and_the_others_apply() {
     let offers =
         r#"<offer><count>1</count></offer><offer id=" "/><offer id="3"><count>3</count></offer>"#;
-    let expected =
-        ["1 rejected: the offer has no id", "2 rejected: the offer has no id", "3 3 = 3"];
+    let expected = [
+        "1 rejected: the offer has no id",
+        "2 rejected: the offer has no id",
+        "3 3 = 3",
+    ];
     assert_eq!(read(offers), expected);
 }
 
@@ -291,11 +395,26 @@ fn a_feed_does_not_say_whether_it_is_complete() {
 #[test]
 fn what_is_no_feed_is_said_to_be_none() {
     for (text, reason) in [
-        ("<html><body/></html>", "a feed begins with <yml_catalog>, this with <html>"),
-        ("", "the file is broken at byte 0: it ends before its last element does"),
-        ("offer", "the file is broken at byte 0: text stands outside the root"),
-        ("<yml_catalog/><yml_catalog/>", "the file is broken at byte 14: a second document"),
-        ("<yml_catalog></shop>", "the file is broken at byte 13: ill-formed document"),
+        (
+            "<html><body/></html>",
+            "a feed begins with <yml_catalog>, this with <html>",
+        ),
+        (
+            "",
+            "the file is broken at byte 0: it ends before its last element does",
+        ),
+        (
+            "offer",
+            "the file is broken at byte 0: text stands outside the root",
+        ),
+        (
+            "<yml_catalog/><yml_catalog/>",
+            "the file is broken at byte 14: a second document",
+        ),
+        (
+            "<yml_catalog></shop>",
+            "the file is broken at byte 13: ill-formed document",
+        ),
     ] {
         let (rows, ending) = entries(Format::Yml, text.as_bytes(), &Reading::default());
         assert!(rows.is_empty());
