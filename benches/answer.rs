@@ -25,24 +25,24 @@ use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use stockbridge::lifecycle::{Fuse, Tasks};
+use stockbridge::lifecycle::{CrashSignal, Tasks};
 use stockbridge::stock::{ShopId, StockBook};
 use tokio::net::TcpListener;
 use tower::ServiceExt as _;
 
-use figure::{Limits, argument, median, millis};
-use market::{Caller, SHOPS, SKUS_PER_REQUEST};
-use serving::Serving;
+use figure::{FigureLimits, argument, median, millis};
+use market::{BlockingClient, SHOPS, SKUS_PER_REQUEST};
+use serving::ServerThread;
 
 /// Questions in hand at a time, each on its own connection.
 const CONNECTIONS: usize = 8;
 
 /// Questions of one server's turn: half of the 1 M SKUs are asked for in three rounds.
-const QUESTIONS: usize = 160;
+const REQUESTS: usize = 160;
 
 fn main() -> anyhow::Result<()> {
     if let Some(count) = argument("--in-process") {
-        return in_process(count.parse()?);
+        return run_in_process(count.parse()?);
     }
     if std::env::args().any(|word| word == "--instructions") {
         return instructions();
@@ -54,78 +54,78 @@ fn main() -> anyhow::Result<()> {
 fn compare() -> anyhow::Result<()> {
     let rounds = argument("--rounds").map_or(Ok(15), |n| n.parse())?;
     let skus = skus_per_shop(100_000)?;
-    let requests: Vec<Vec<u8>> = (0..3 * QUESTIONS as u64)
-        .map(|seed| market::question(seed, skus))
-        .map(|body| market::raw(market::question_request(&body), &body))
+    let requests: Vec<Vec<u8>> = (0..3 * REQUESTS as u64)
+        .map(|seed| market::stocks_body(seed, skus))
+        .map(|body| market::raw_request(market::stocks_request(&body), &body))
         .collect::<Result<_, _>>()?;
-    let ours = Serving::start(market::legacy_router(book(skus)))?;
-    let mut caller = Caller::connect(ours.addr)?;
+    let service = ServerThread::start(market::push_router(book(skus)))?;
+    let mut caller = BlockingClient::connect(service.addr)?;
     caller.send(&requests[0])?;
-    let answer = Bytes::copy_from_slice(caller.receive()?);
+    let response = Bytes::copy_from_slice(caller.receive()?);
     println!(
         "a question takes {} bytes, its answer {}",
         requests[0].len(),
-        answer.len()
+        response.len()
     );
-    let null = Serving::start(market::null_router(answer.clone()))?;
-    let bare = start_bare(market::null_router(answer))?;
+    let baseline = ServerThread::start(market::baseline_router(response.clone()))?;
+    let bare_hyper = start_bare_hyper(market::baseline_router(response))?;
 
     let mut turns: Vec<[Duration; 3]> = Vec::new();
     for round in 0..rounds {
-        let from = round % 3 * QUESTIONS;
-        let requests = &requests[from..from + QUESTIONS];
+        let from = round % 3 * REQUESTS;
+        let requests = &requests[from..from + REQUESTS];
         turns.push([
-            turn(&ours, requests)?,
-            turn(&null, requests)?,
-            turn(&bare, requests)?,
+            measure_round(&service, requests)?,
+            measure_round(&baseline, requests)?,
+            measure_round(&bare_hyper, requests)?,
         ]);
     }
-    let micros = |of: usize| {
+    let median_micros = |of: usize| {
         median(
             turns
                 .iter()
-                .map(|turn| millis(turn[of]) * 1e3 / QUESTIONS as f64)
+                .map(|turn| millis(turn[of]) * 1e3 / REQUESTS as f64)
                 .collect(),
         )
     };
     println!(
         "CPU a request: {:.0} µs, null {:.0} µs on our listener, {:.0} µs on bare hyper",
-        micros(0),
-        micros(1),
-        micros(2)
+        median_micros(0),
+        median_micros(1),
+        median_micros(2)
     );
-    let times = |null: usize| {
+    let ratio_to = |null: usize| {
         let ratio = |turn: &[Duration; 3]| turn[0].as_secs_f64() / turn[null].as_secs_f64();
         median(turns.iter().map(ratio).collect())
     };
-    let limits = Limits(10.0, 6.0);
+    let limits = FigureLimits(10.0, 6.0);
     limits.print(
         "cpu of a 1000-SKU request",
-        times(1),
+        ratio_to(1),
         "× null on our listener",
     );
     limits.print(
         "cpu of a 1000-SKU request",
-        times(2),
+        ratio_to(2),
         "× null on bare hyper",
     );
     Ok(())
 }
 
 /// The server's CPU time for these requests, over fresh connections.
-fn turn(server: &Serving, requests: &[Vec<u8>]) -> anyhow::Result<Duration> {
-    let connect = |_| Caller::connect(server.addr);
+fn measure_round(server: &ServerThread, requests: &[Vec<u8>]) -> anyhow::Result<Duration> {
+    let connect = |_| BlockingClient::connect(server.addr);
     let mut callers: Vec<_> = (0..CONNECTIONS).map(connect).collect::<Result<_, _>>()?;
     // The connections are made, and their first requests served, before it counts.
-    exchange(&mut callers, &requests[..CONNECTIONS])?;
+    exchange_all(&mut callers, &requests[..CONNECTIONS])?;
     let before = server.cpu()?;
     for some in requests.chunks(CONNECTIONS) {
-        exchange(&mut callers, some)?;
+        exchange_all(&mut callers, some)?;
     }
     Ok(server.cpu()? - before)
 }
 
-fn exchange(callers: &mut [Caller], requests: &[Vec<u8>]) -> anyhow::Result<()> {
+fn exchange_all(callers: &mut [BlockingClient], requests: &[Vec<u8>]) -> anyhow::Result<()> {
     for (caller, request) in callers.iter_mut().zip(requests) {
         caller.send(request)?;
     }
@@ -136,18 +136,18 @@ fn exchange(callers: &mut [Caller], requests: &[Vec<u8>]) -> anyhow::Result<()> 
 }
 
 /// hyper as it comes, without our gate and its deadlines.
-fn start_bare(router: Router) -> anyhow::Result<Serving> {
-    Serving::start_with(|| async {
+fn start_bare_hyper(router: Router) -> anyhow::Result<ServerThread> {
+    ServerThread::start_with(|| async {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let addr = listener.local_addr()?;
         let serve = async move {
-            let tasks = Tasks::new(Fuse::default());
+            let tasks = Tasks::new(CrashSignal::default());
             while let Ok((stream, _)) = listener.accept().await {
                 drop(stream.set_nodelay(true));
                 let router = router.clone();
                 let service = service_fn(move |request| router.clone().oneshot(http_body(request)));
                 let serving = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-                tasks.spawn_brief(async { drop(serving.await) });
+                tasks.spawn_short_lived(async { drop(serving.await) });
             }
         };
         Ok((addr, serve))
@@ -160,11 +160,11 @@ fn http_body(request: hyper::Request<hyper::body::Incoming>) -> hyper::Request<B
 
 /// Instructions of the router alone: what 200 questions take more than 100.
 fn instructions() -> anyhow::Result<()> {
-    let difference = counted(200)?
-        .checked_sub(counted(100)?)
+    let difference = count_instructions(200)?
+        .checked_sub(count_instructions(100)?)
         .context("200 took less than 100")?;
     let per_sku = difference as f64 / 100.0 / SKUS_PER_REQUEST as f64;
-    Limits(900.0, 600.0).print(
+    FigureLimits(900.0, 600.0).print(
         "instructions per SKU, HTTP not counted",
         per_sku,
         "instructions",
@@ -172,7 +172,7 @@ fn instructions() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn counted(questions: u64) -> anyhow::Result<u64> {
+fn count_instructions(questions: u64) -> anyhow::Result<u64> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(std::env::current_exe()?)
@@ -188,16 +188,18 @@ fn counted(questions: u64) -> anyhow::Result<u64> {
 }
 
 /// Asks the router itself, without a server.
-fn in_process(questions: u64) -> anyhow::Result<()> {
+fn run_in_process(questions: u64) -> anyhow::Result<()> {
     let skus = skus_per_shop(100_000)?;
-    let router = market::legacy_router(book(skus));
-    let bodies: Vec<String> = (0..100).map(|seed| market::question(seed, skus)).collect();
+    let router = market::push_router(book(skus));
+    let bodies: Vec<String> = (0..100)
+        .map(|seed| market::stocks_body(seed, skus))
+        .collect();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
         for body in bodies.iter().cycle().take(usize::try_from(questions)?) {
-            let request = market::question_request(body).body(Body::from(body.clone()))?;
+            let request = market::stocks_request(body).body(Body::from(body.clone()))?;
             let response = router.clone().oneshot(request).await?;
             ensure!(response.status() == StatusCode::OK, "not a 200");
             to_bytes(response.into_body(), usize::MAX).await?;

@@ -26,12 +26,12 @@ use bytes::Bytes;
 use stockbridge::auth_failures::AuthFailures;
 use stockbridge::clock::Clock;
 use stockbridge::http::secret::Secret;
-use stockbridge::http::{Limits as HttpLimits, Server};
+use stockbridge::http::{HttpServer, ServerLimits};
 use stockbridge::ingest::{self, Ingest, Origin};
-use stockbridge::lifecycle::{Fuse, Tasks};
-use stockbridge::partner::server as partner;
-use stockbridge::stock::{Marks, ShopId, StockBook, Update};
-use stockbridge::store::{self, Acked, ShopKey, Store};
+use stockbridge::lifecycle::{CrashSignal, Tasks};
+use stockbridge::partner_api::server as partner_api;
+use stockbridge::stock::{Activity, ShopId, StockBook, Update};
+use stockbridge::store::{self, Acked, ShopIdentity, Store};
 use stockbridge::telemetry::Alarms;
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -46,18 +46,18 @@ const UPDATES_PER_REQUEST: u64 = 2000;
 
 /// Threads of the seller: together 50 requests a second, 100 000 updates.
 const FEEDERS: u32 = 4;
-const FEED_EVERY: Duration = Duration::from_millis(80);
+const FEED_INTERVAL: Duration = Duration::from_millis(80);
 
 /// The pace of the steady questions, and how many make a phase.
-const ASK_EVERY: Duration = Duration::from_millis(5);
-const ASKED_PER_PHASE: usize = 500;
+const REQUEST_INTERVAL: Duration = Duration::from_millis(5);
+const REQUESTS_PER_PHASE: usize = 500;
 
 const FEED_KEY: &str = "ACMA:bench";
 
 fn main() -> anyhow::Result<()> {
     let rounds: usize = argument("--rounds").map_or(Ok(5), |n| n.parse())?;
     let skus: u64 = argument("--skus").map_or(Ok(100_000), |n| n.parse())?;
-    let questions: Vec<Vec<u8>> = (0..BURST as u64)
+    let requests: Vec<Vec<u8>> = (0..BURST as u64)
         .map(|seed| market::question(seed, skus))
         .map(|body| market::raw(market::question_request(&body), &body))
         .collect::<Result<_, _>>()?;
@@ -68,27 +68,27 @@ fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let house = runtime.block_on(House::open(scratch.path(), skus))?;
-    burst(&house, &questions, rounds)?;
-    steady(&runtime, &house, &questions, rounds, skus)
+    let service = runtime.block_on(BurstService::open(scratch.path(), skus))?;
+    measure_burst(&service, &requests, rounds)?;
+    measure_steady(&runtime, &service, &requests, rounds, skus)
 }
 
 /// The rooms between the listener and the disk.
-struct House {
+struct BurstService {
     book: Arc<StockBook>,
     store: Arc<Store>,
-    marks: Marks,
+    activity: Activity,
     ingest: Ingest,
 }
 
-impl House {
+impl BurstService {
     async fn open(path: &std::path::Path, skus_per_shop: u64) -> anyhow::Result<Self> {
-        let key = |shop| ShopKey {
+        let key = |shop| ShopIdentity {
             name: format!("shop-{shop}"),
             target: String::new(),
             warehouses: Vec::new(),
         };
-        let keys: Vec<ShopKey> = (0..SHOPS).map(key).collect();
+        let keys: Vec<ShopIdentity> = (0..SHOPS).map(key).collect();
         let opened = Store::open(
             &store::Config {
                 path: path.join("store"),
@@ -97,7 +97,7 @@ impl House {
         )
         .await?;
         let (book, store) = (Arc::new(opened.book), Arc::new(opened.store));
-        let (ingest, worker) = ingest::open(
+        let (ingest, worker) = ingest::create(
             Arc::clone(&book),
             Arc::clone(&store),
             Clock::wall(),
@@ -105,7 +105,7 @@ impl House {
             ingest::Metrics::default(),
             Box::new(|_| {}),
         );
-        let tasks = Tasks::new(Fuse::default());
+        let tasks = Tasks::new(CrashSignal::default());
         tasks.spawn("ingest", worker.run(tasks.clone()));
         for shop in 0..SHOPS {
             let first = u64::from(shop) * skus_per_shop;
@@ -117,22 +117,22 @@ impl House {
                     .await?;
             }
         }
-        let house = Self {
+        let service = Self {
             book,
             store,
-            marks: opened.marks,
+            activity: opened.activity,
             ingest,
         };
-        house.compact().await?;
-        Ok(house)
+        service.compact().await?;
+        Ok(service)
     }
 
     fn router(&self) -> axum::Router {
-        let context = partner::Context {
+        let context = partner_api::Context {
             ingest: self.ingest.clone(),
             book: Arc::clone(&self.book),
             clock: Clock::wall(),
-            metrics: partner::Metrics::default(),
+            metrics: partner_api::Metrics::default(),
             auth_failures: AuthFailures::new(
                 Clock::wall(),
                 Alarms::new(Clock::wall()),
@@ -140,7 +140,7 @@ impl House {
                 10_000,
             ),
         };
-        let shop = |index| partner::Shop {
+        let shop = |index| partner_api::PartnerShop {
             id: ShopId(index),
             name: format!("shop-{index}"),
             campaigns: vec![index.into()],
@@ -150,13 +150,13 @@ impl House {
             partner_warehouses: Vec::new(),
         };
         market::legacy_router(Arc::clone(&self.book))
-            .merge(partner::router(context, (0..SHOPS).map(shop).collect()))
+            .merge(partner_api::router(context, (0..SHOPS).map(shop).collect()))
     }
 
     async fn compact(&self) -> anyhow::Result<()> {
         Ok(self
             .store
-            .compact(&self.book, |_, _| Acked::default(), &self.marks)
+            .compact(&self.book, |_, _| Acked::default(), &self.activity)
             .await?)
     }
 }
@@ -172,21 +172,25 @@ fn update(number: u64) -> Update {
 
 // === 1000 questions at once ===
 
-fn burst(house: &House, questions: &[Vec<u8>], rounds: usize) -> anyhow::Result<()> {
-    let ours = Serving::start(market::legacy_router(Arc::clone(&house.book)))?;
-    let mut caller = Caller::connect(ours.addr)?;
-    caller.send(&questions[0])?;
-    let null = Serving::start(market::null_router(Bytes::copy_from_slice(
+fn measure_burst(
+    service: &BurstService,
+    requests: &[Vec<u8>],
+    rounds: usize,
+) -> anyhow::Result<()> {
+    let service = Serving::start(market::legacy_router(Arc::clone(&service.book)))?;
+    let mut caller = Caller::connect(service.addr)?;
+    caller.send(&requests[0])?;
+    let baseline = Serving::start(market::null_router(Bytes::copy_from_slice(
         caller.receive()?,
     )))?;
     let mut turns = Vec::new();
     for _ in 0..rounds {
         turns.push([
-            all_at_once(&ours, questions)?,
-            all_at_once(&null, questions)?,
+            send_all_at_once(&service, requests)?,
+            send_all_at_once(&baseline, requests)?,
         ]);
     }
-    let middle = |of: usize, server: usize| {
+    let median_of = |of: usize, server: usize| {
         median(
             turns
                 .iter()
@@ -196,92 +200,97 @@ fn burst(house: &House, questions: &[Vec<u8>], rounds: usize) -> anyhow::Result<
     };
     println!(
         "{BURST} questions at once: {:.0} ms, {:.0} ms of CPU; null {:.0} ms, {:.0} ms of CPU",
-        middle(0, 0),
-        middle(1, 0),
-        middle(0, 1),
-        middle(1, 1)
+        median_of(0, 0),
+        median_of(1, 0),
+        median_of(0, 1),
+        median_of(1, 1)
     );
     let limits = Limits(3.5, 2.2);
-    limits.print("burst, elapsed", middle(0, 0) / middle(0, 1), "× null");
+    limits.print(
+        "burst, elapsed",
+        median_of(0, 0) / median_of(0, 1),
+        "× null",
+    );
     limits.print(
         "burst, CPU of the server",
-        middle(1, 0) / middle(1, 1),
+        median_of(1, 0) / median_of(1, 1),
         "× null",
     );
     Ok(())
 }
 
 /// How long until every answer is read, and the server's CPU time for it.
-fn all_at_once(server: &Serving, questions: &[Vec<u8>]) -> anyhow::Result<(Duration, Duration)> {
+fn send_all_at_once(
+    server: &Serving,
+    requests: &[Vec<u8>],
+) -> anyhow::Result<(Duration, Duration)> {
     let connect = |_| Caller::connect(server.addr);
-    let mut callers: Vec<_> = (0..questions.len())
-        .map(connect)
-        .collect::<Result<_, _>>()?;
-    let (cpu, begun) = (server.cpu()?, Instant::now());
-    for (caller, question) in callers.iter_mut().zip(questions) {
-        caller.send(question)?;
+    let mut callers: Vec<_> = (0..requests.len()).map(connect).collect::<Result<_, _>>()?;
+    let (cpu, started) = (server.cpu()?, Instant::now());
+    for (caller, request) in callers.iter_mut().zip(requests) {
+        caller.send(request)?;
     }
     for caller in &mut callers {
         caller.receive()?;
     }
-    Ok((begun.elapsed(), server.cpu()? - cpu))
+    Ok((started.elapsed(), server.cpu()? - cpu))
 }
 
 // === Questions while updates arrive ===
 
 /// How long the answers of each kind of phase took, in milliseconds.
 #[derive(Default)]
-struct Waits {
+struct ResponseTimes {
     quiet: Vec<f64>,
     fed: Vec<f64>,
-    folding: Vec<f64>,
+    compacting: Vec<f64>,
 }
 
-fn steady(
+fn measure_steady(
     runtime: &Runtime,
-    house: &House,
-    questions: &[Vec<u8>],
+    service: &BurstService,
+    requests: &[Vec<u8>],
     rounds: usize,
     skus: u64,
 ) -> anyhow::Result<()> {
     let _inside = runtime.enter();
-    let server = Server::bind(([127, 0, 0, 1], 0).into(), HttpLimits::default())?;
+    let server = HttpServer::bind(([127, 0, 0, 1], 0).into(), ServerLimits::default())?;
     let addr = server.local_addr()?;
-    let tasks = Tasks::new(Fuse::default());
-    tasks.spawn("listener", server.run(house.router(), tasks.clone()));
-    let feed = Feed::start(addr, skus)?;
-    let mut waits = Waits::default();
+    let tasks = Tasks::new(CrashSignal::default());
+    tasks.spawn("listener", server.run(service.router(), tasks.clone()));
+    let feed = BackgroundFeed::start(addr, skus)?;
+    let mut waits = ResponseTimes::default();
     let mut rates = Vec::new();
-    ask(addr, questions)?;
+    send_steadily(addr, requests)?;
     for _ in 0..rounds {
-        waits.quiet.append(&mut ask(addr, questions)?);
-        let (begun, before) = (Instant::now(), feed.sent.load(Ordering::Relaxed));
-        feed.open.store(true, Ordering::Relaxed);
-        waits.fed.append(&mut ask(addr, questions)?);
+        waits.quiet.append(&mut send_steadily(addr, requests)?);
+        let (started, before) = (Instant::now(), feed.sent.load(Ordering::Relaxed));
+        feed.is_open.store(true, Ordering::Relaxed);
+        waits.fed.append(&mut send_steadily(addr, requests)?);
         let sent = feed.sent.load(Ordering::Relaxed) - before;
-        rates.push(sent as f64 / begun.elapsed().as_secs_f64());
-        let asked = std::thread::scope(|scope| {
-            let asking = scope.spawn(|| ask(addr, questions));
-            runtime.block_on(house.compact())?;
+        rates.push(sent as f64 / started.elapsed().as_secs_f64());
+        let times = std::thread::scope(|scope| {
+            let asking = scope.spawn(|| send_steadily(addr, requests));
+            runtime.block_on(service.compact())?;
             asking
                 .join()
                 .map_err(|_| anyhow::anyhow!("the questions failed"))?
         });
-        waits.folding.append(&mut asked?);
-        feed.open.store(false, Ordering::Relaxed);
+        waits.compacting.append(&mut times?);
+        feed.is_open.store(false, Ordering::Relaxed);
     }
     let rate = median(rates);
     ensure!(rate > 0.0, "no update was taken");
     println!("updates came at {rate:.0} a second");
-    report(waits);
+    print_report(waits);
     Ok(())
 }
 
-fn report(waits: Waits) {
+fn print_report(waits: ResponseTimes) {
     let kinds = [
         ("quiet", waits.quiet),
         ("fed", waits.fed),
-        ("fed, snapshot", waits.folding),
+        ("fed, snapshot", waits.compacting),
     ];
     let [quiet, fed, folding] = kinds.map(|(kind, mut waits)| {
         waits.sort_unstable_by(f64::total_cmp);
@@ -304,55 +313,55 @@ fn report(waits: Waits) {
 }
 
 /// One question after the other at a steady pace, on a connection of their own.
-fn ask(addr: SocketAddr, questions: &[Vec<u8>]) -> anyhow::Result<Vec<f64>> {
+fn send_steadily(addr: SocketAddr, requests: &[Vec<u8>]) -> anyhow::Result<Vec<f64>> {
     let mut caller = Caller::connect(addr)?;
-    let mut pace = Pace::new(ASK_EVERY)?;
-    let mut waits = Vec::with_capacity(ASKED_PER_PHASE);
-    for question in questions.iter().cycle().take(ASKED_PER_PHASE) {
-        pace.wait();
-        let begun = Instant::now();
-        caller.send(question)?;
+    let mut pacer = Pacer::new(REQUEST_INTERVAL)?;
+    let mut waits = Vec::with_capacity(REQUESTS_PER_PHASE);
+    for request in requests.iter().cycle().take(REQUESTS_PER_PHASE) {
+        pacer.wait();
+        let started = Instant::now();
+        caller.send(request)?;
         caller.receive()?;
-        waits.push(millis(begun.elapsed()));
+        waits.push(millis(started.elapsed()));
     }
     Ok(waits)
 }
 
 /// The seller: sends while `open` says so.
-struct Feed {
-    open: Arc<AtomicBool>,
+struct BackgroundFeed {
+    is_open: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
 }
 
-impl Feed {
+impl BackgroundFeed {
     fn start(addr: SocketAddr, skus: u64) -> anyhow::Result<Self> {
         let feed = Self {
-            open: Arc::default(),
+            is_open: Arc::default(),
             sent: Arc::default(),
         };
         for feeder in 0..FEEDERS {
-            let (open, sent) = (Arc::clone(&feed.open), Arc::clone(&feed.sent));
+            let (open, sent) = (Arc::clone(&feed.is_open), Arc::clone(&feed.sent));
             let batches: Vec<Vec<u8>> = (0..20)
-                .map(|n| batch(u64::from(feeder) * 20 + n, skus))
+                .map(|n| update_request(u64::from(feeder) * 20 + n, skus))
                 .collect::<Result<_, _>>()?;
-            std::thread::spawn(move || feed_on(addr, &batches, &open, &sent));
+            std::thread::spawn(move || run_feeder(addr, &batches, &open, &sent));
         }
         Ok(feed)
     }
 }
 
 /// Sends one batch after the other while `open` says so.
-fn feed_on(
+fn run_feeder(
     addr: SocketAddr,
     batches: &[Vec<u8>],
-    open: &AtomicBool,
+    is_open: &AtomicBool,
     sent: &AtomicU64,
 ) -> anyhow::Result<()> {
-    let mut pace = Pace::new(FEED_EVERY)?;
+    let mut pacer = Pacer::new(FEED_INTERVAL)?;
     let mut connection = None;
     for batch in batches.iter().cycle() {
-        pace.wait();
-        if !open.load(Ordering::Relaxed) {
+        pacer.wait();
+        if !is_open.load(Ordering::Relaxed) {
             // Not kept while nothing is sent: the listener closes idle ones.
             connection = None;
             continue;
@@ -369,7 +378,7 @@ fn feed_on(
 }
 
 /// An update without a date is as of now, so it can be sent again and is news each time.
-fn batch(seed: u64, skus: u64) -> anyhow::Result<Vec<u8>> {
+fn update_request(seed: u64, skus: u64) -> anyhow::Result<Vec<u8>> {
     let shop = seed % u64::from(SHOPS);
     // A stride through the shop, so that no SKU comes twice.
     let stride = skus / UPDATES_PER_REQUEST;
@@ -393,12 +402,12 @@ fn batch(seed: u64, skus: u64) -> anyhow::Result<Vec<u8>> {
 }
 
 /// Keeps a blocking thread's time.
-struct Pace {
+struct Pacer {
     runtime: Runtime,
     ticks: tokio::time::Interval,
 }
 
-impl Pace {
+impl Pacer {
     fn new(every: Duration) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()

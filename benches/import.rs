@@ -15,16 +15,16 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use stockbridge::clock::Clock;
 use stockbridge::ingest::{self, Origin};
-use stockbridge::lifecycle::{Fuse, Tasks};
+use stockbridge::lifecycle::{CrashSignal, Tasks};
+use stockbridge::sources::delivery_guard;
 use stockbridge::sources::formats::Format;
-use stockbridge::sources::guard;
-use stockbridge::sources::rules::{ShopRules, SourceRules};
+use stockbridge::sources::stock_rules::{ShopRules, SourceRules};
 use stockbridge::sources::{
-    self, Absent, Config, Feed, Feeds, Import, Plan, Reading, Receipt, Scope, Taking, Warehouses,
-    formats,
+    self, AbsentPolicy, Config, DeliveryReport, DeliveryScope, ImportRequest, ReadSettings,
+    ShopSources, SourceKind, SourceManager, SourcePolicy, SourceWarehouses, formats,
 };
 use stockbridge::stock::ShopId;
-use stockbridge::store::{self, ShopKey, Store};
+use stockbridge::store::{self, ShopIdentity, Store};
 use stockbridge::telemetry::Alarms;
 use tokio::time::Instant;
 
@@ -33,10 +33,10 @@ use figure::{Limits, argument, median, millis};
 const SHOP: ShopId = ShopId(0);
 
 /// Writes so many rows, of which a hundredth have so much more than usual.
-type Write = fn(&mut dyn std::io::Write, u64, u64) -> std::io::Result<()>;
+type WriteRows = fn(&mut dyn std::io::Write, u64, u64) -> std::io::Result<()>;
 
 /// A file of a million rows in each format, and how it is written.
-const FILES: &[(&str, Format, Write)] = &[
+const FILES: &[(&str, Format, WriteRows)] = &[
     ("csv", Format::Csv, csv),
     ("ndjson", Format::Json, ndjson),
     ("yml", Format::Yml, yml),
@@ -60,45 +60,45 @@ async fn measure() -> anyhow::Result<()> {
     for (name, format, write) in FILES {
         let path = scratch.path().join(name);
         fill(&path, rows, 0, *write)?;
-        let floor = read(&path)?;
+        let read_time = time_reading(&path)?;
         let rounds = (0..3)
-            .map(|_| parse(&path, *format, rows))
+            .map(|_| time_parsing(&path, *format, rows))
             .collect::<Result<_, _>>()?;
         let parsed = median(rounds);
         println!(
             "parse {name:<11} {:>8.0} ms, {:>5.1} x reading its bytes, {:>9.0} rows/s",
             parsed,
-            parsed / floor,
+            parsed / read_time,
             per_second(rows, parsed)
         );
     }
-    whole(scratch.path(), rows).await
+    measure_deliveries(scratch.path(), rows).await
 }
 
-fn fill(path: &Path, rows: u64, change: u64, write: Write) -> anyhow::Result<()> {
+fn fill(path: &Path, rows: u64, change: u64, write: WriteRows) -> anyhow::Result<()> {
     let mut file = BufWriter::new(File::create(path)?);
     write(&mut file, rows, change)?;
     Ok(file.flush()?)
 }
 
 /// The floor: every byte of it through one buffer, out of the system's memory.
-fn read(path: &Path) -> anyhow::Result<f64> {
+fn time_reading(path: &Path) -> anyhow::Result<f64> {
     let mut buffer = vec![0; 64 * 1024];
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut file = File::open(path)?;
     while file.read(&mut buffer)? > 0 {}
-    Ok(millis(begun.elapsed()))
+    Ok(millis(started.elapsed()))
 }
 
-fn parse(path: &Path, format: Format, rows: u64) -> anyhow::Result<f64> {
+fn time_parsing(path: &Path, format: Format, rows: u64) -> anyhow::Result<f64> {
     let mut found = 0;
-    let begun = Instant::now();
+    let started = Instant::now();
     let mut file = File::open(path)?;
-    formats::read(format, &mut file, &Reading::default(), &mut |entry| {
-        found += u64::from(matches!(entry, sources::Entry::Row(_)));
+    formats::read(format, &mut file, &ReadSettings::default(), &mut |entry| {
+        found += u64::from(matches!(entry, sources::DeliveryEntry::Row(_)));
         Ok(())
     })?;
-    let took = millis(begun.elapsed());
+    let took = millis(started.elapsed());
     anyhow::ensure!(
         found == rows,
         "{found} of {rows} rows were read from {}",
@@ -108,8 +108,8 @@ fn parse(path: &Path, format: Format, rows: u64) -> anyhow::Result<f64> {
 }
 
 /// The same CSV through the whole house: new, unchanged, and with a hundredth changed.
-async fn whole(scratch: &Path, rows: u64) -> anyhow::Result<()> {
-    let key = ShopKey {
+async fn measure_deliveries(scratch: &Path, rows: u64) -> anyhow::Result<()> {
+    let key = ShopIdentity {
         name: "shop".into(),
         target: String::new(),
         warehouses: Vec::new(),
@@ -123,7 +123,7 @@ async fn whole(scratch: &Path, rows: u64) -> anyhow::Result<()> {
     .await?;
     let (book, store) = (Arc::new(opened.book), Arc::new(opened.store));
     let alarms = Alarms::new(Clock::wall());
-    let (door, worker) = ingest::open(
+    let (ingest, worker) = ingest::create(
         Arc::clone(&book),
         Arc::clone(&store),
         Clock::wall(),
@@ -131,85 +131,88 @@ async fn whole(scratch: &Path, rows: u64) -> anyhow::Result<()> {
         ingest::Metrics::default(),
         Box::new(|_| {}),
     );
-    let tasks = Tasks::new(Fuse::default());
+    let tasks = Tasks::new(CrashSignal::default());
     tasks.spawn("ingest", worker.run(tasks.clone()));
     let context = sources::Context {
         book,
-        ingest: door,
+        ingest,
         clock: Clock::wall(),
         alarms,
     };
-    let feeds = open(&scratch.join("sources"), &context).await?;
-    let floor = read(&scratch.join("csv"))?;
-    let parsed = parse(&scratch.join("csv"), Format::Csv, rows)?;
+    let feeds = open_sources(&scratch.join("sources"), &context).await?;
+    let read_time = time_reading(&scratch.join("csv"))?;
+    let parsed = time_parsing(&scratch.join("csv"), Format::Csv, rows)?;
     for (title, change) in [("new", 0), ("unchanged", 0), ("1 % changed", 1)] {
         let path = scratch.join("stock.csv");
         fill(&path, rows, change, csv)?;
         let before = resident()?;
-        let begun = Instant::now();
-        let receipt = deliver(&feeds, &path).await?;
-        let took = millis(begun.elapsed());
+        let started = Instant::now();
+        let report = deliver(&feeds, &path).await?;
+        let took = millis(started.elapsed());
         println!(
             "take {title:<12} {took:>8.0} ms, {:>5.1} x reading its bytes, {:>9.0} rows/s, \
              {} changed, {:.0} MB more resident",
-            took / floor,
+            took / read_time,
             per_second(rows, took),
-            receipt.tally.new + receipt.tally.changed,
+            report.changes.new + report.changes.changed,
             resident()? - before
         );
         Limits(40.0, 10.0).print(&format!("take {title}"), took / parsed, "x parsing it");
-        show_growth(&store);
+        print_log_size(&store);
     }
     tasks.stop();
     tasks.ended().await;
     Ok(store.close().await?)
 }
 
-async fn open(directory: &Path, context: &sources::Context) -> anyhow::Result<Feeds> {
+async fn open_sources(
+    directory: &Path,
+    context: &sources::Context,
+) -> anyhow::Result<SourceManager> {
     let source = Config {
-        taking: Taking {
+        policy: SourcePolicy {
             name: "file".into(),
             origin: Origin::File,
-            scope: Some(Scope::Snapshot),
-            absent: Absent::Zero,
-            warehouses: Warehouses::Unsaid,
-            limits: guard::Limits::default(),
+            scope: Some(DeliveryScope::Snapshot),
+            absent: AbsentPolicy::Zero,
+            warehouses: SourceWarehouses::Unset,
+            limits: delivery_guard::GuardLimits::default(),
             rules: SourceRules::default(),
             mapping: Vec::new(),
             duplicates: Default::default(),
-            reading: String::new(),
+            read_settings_text: String::new(),
             variants: Default::default(),
         },
-        reading: Reading::default(),
-        every: std::time::Duration::from_secs(3_600),
-        feed: Feed::Import,
+        read_settings: ReadSettings::default(),
+        poll_interval: std::time::Duration::from_secs(3_600),
+        kind: SourceKind::Import,
     };
-    let plan = Plan {
+    let plan = ShopSources {
         shop: SHOP,
         name: "shop".into(),
         sources: vec![source],
         rules: ShopRules::default(),
     };
-    let nobody = Arc::new(|_| Vec::new());
+    let no_skus = Arc::new(|_| Vec::new());
     let outbound = stockbridge::http::ClientConfig::default();
-    Ok(Feeds::open(directory, vec![plan], &outbound, nobody, context).await?)
+    Ok(SourceManager::open(directory, vec![plan], &outbound, no_skus, context).await?)
 }
 
-async fn deliver(feeds: &Feeds, path: &Path) -> anyhow::Result<Receipt> {
-    let import = Import {
+async fn deliver(feeds: &SourceManager, path: &Path) -> anyhow::Result<DeliveryReport> {
+    let import = ImportRequest {
         shop: SHOP,
         source: 0,
         file: File::open(path)?,
         name: "stock.csv".into(),
         format: Some(Format::Csv),
         scope: None,
-        is_meant: true,
+        should_apply: true,
     };
     Ok(feeds.import(import).await?)
 }
 
 /// What the deliveries have added to the store's log: nothing, if nothing has changed.
-fn show_growth(store: &Store) {
+fn print_log_size(store: &Store) {
     println!(
         "     store log {:.1} MB",
         megabytes(store.status().log_bytes)

@@ -17,7 +17,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 use stockbridge::stock::{Level, ShopId, Sku};
-use stockbridge::store::{Acked, Change, Config, Opened, ShopKey, Store};
+use stockbridge::store::{Acked, Config, OpenedStore, ShopIdentity, Store, StoreChange};
 use tokio::time::Instant;
 
 use figure::{Limits, argument, median, millis};
@@ -30,38 +30,38 @@ fn main() -> anyhow::Result<()> {
         .build()?;
     runtime.block_on(async {
         match argument("--open") {
-            Some(path) => start(Path::new(&path)).await,
+            Some(path) => measure_start(Path::new(&path)).await,
             None => measure().await,
         }
     })
 }
 
 async fn measure() -> anyhow::Result<()> {
-    let stock = Stock::asked_for()?;
+    let size = StoreSize::from_args()?;
     let scratch = match argument("--dir") {
         Some(path) => tempfile::tempdir_in(path)?,
         None => tempfile::tempdir()?,
     };
     let (full, empty) = (scratch.path().join("full"), scratch.path().join("empty"));
-    stock.fill(&full).await?;
-    let nothing = Stock {
+    size.fill(&full).await?;
+    let no_entries = StoreSize {
         skus_per_shop: 0,
-        ..stock
+        ..size
     };
-    nothing.fill(&empty).await?;
-    starts(&stock, &full, &empty)?;
-    batches(&stock, scratch.path(), &full).await
+    no_entries.fill(&empty).await?;
+    measure_starts(&size, &full, &empty)?;
+    measure_batches(&size, scratch.path(), &full).await
 }
 
 /// How much there is.
 #[derive(Clone, Copy)]
-struct Stock {
+struct StoreSize {
     shops: u16,
     skus_per_shop: u64,
 }
 
-impl Stock {
-    fn asked_for() -> anyhow::Result<Self> {
+impl StoreSize {
+    fn from_args() -> anyhow::Result<Self> {
         let usual = if std::env::args().any(|word| word == "--large") {
             1_000_000
         } else {
@@ -94,19 +94,19 @@ impl Stock {
         };
         opened
             .store
-            .compact(&opened.book, acked, &opened.marks)
+            .compact(&opened.book, acked, &opened.activity)
             .await?;
         Ok(opened.store.close().await?)
     }
 }
 
-async fn open(path: &Path, shops: u16) -> anyhow::Result<Opened> {
-    let key = |shop| ShopKey {
+async fn open(path: &Path, shops: u16) -> anyhow::Result<OpenedStore> {
+    let key = |shop| ShopIdentity {
         name: format!("shop-{shop}"),
         target: String::new(),
         warehouses: Vec::new(),
     };
-    let keys: Vec<ShopKey> = (0..shops).map(key).collect();
+    let keys: Vec<ShopIdentity> = (0..shops).map(key).collect();
     Ok(Store::open(
         &Config {
             path: path.to_owned(),
@@ -119,11 +119,11 @@ async fn open(path: &Path, shops: u16) -> anyhow::Result<Opened> {
 // === Start and memory, each in a process of its own ===
 
 /// The child's part: opens, and says what that took.
-async fn start(path: &Path) -> anyhow::Result<()> {
+async fn measure_start(path: &Path) -> anyhow::Result<()> {
     let shops = argument("--shops").context("--shops is missing")?.parse()?;
-    let begun = Instant::now();
+    let started = Instant::now();
     let opened = open(path, shops).await?;
-    let took = millis(begun.elapsed());
+    let took = millis(started.elapsed());
     let known: usize = opened.book.shops().map(|shop| opened.book.len(shop)).sum();
     let status = std::fs::read_to_string("/proc/self/status")?;
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -133,11 +133,11 @@ async fn start(path: &Path) -> anyhow::Result<()> {
 }
 
 /// What a child said: how long it took in milliseconds, and its memory in bytes.
-fn child(path: &Path, stock: &Stock) -> anyhow::Result<[f64; 2]> {
+fn measure_in_child(path: &Path, size: &StoreSize) -> anyhow::Result<[f64; 2]> {
     let output = Command::new(std::env::current_exe()?)
         .arg("--open")
         .arg(path)
-        .args(["--shops", &stock.shops.to_string()])
+        .args(["--shops", &size.shops.to_string()])
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     let numbers: Vec<f64> = text
@@ -151,21 +151,21 @@ fn child(path: &Path, stock: &Stock) -> anyhow::Result<[f64; 2]> {
         );
     };
     ensure!(
-        known == stock.entries() as f64 || known == 0.0,
+        known == size.entries() as f64 || known == 0.0,
         "{known} entries are there"
     );
     Ok([took, kilobytes * 1024.0])
 }
 
-fn starts(stock: &Stock, full: &Path, empty: &Path) -> anyhow::Result<()> {
-    let entries = stock.entries();
-    let middle = |path| -> anyhow::Result<[f64; 2]> {
+fn measure_starts(size: &StoreSize, full: &Path, empty: &Path) -> anyhow::Result<()> {
+    let entries = size.entries();
+    let median_of = |path| -> anyhow::Result<[f64; 2]> {
         let children = (0..5)
-            .map(|_| child(path, stock))
+            .map(|_| measure_in_child(path, size))
             .collect::<Result<Vec<_>, _>>()?;
         Ok([0, 1].map(|of| median(children.iter().map(|child| child[of]).collect())))
     };
-    let ([took, bytes], [_, empty_bytes]) = (middle(full)?, middle(empty)?);
+    let ([took, bytes], [_, empty_bytes]) = (median_of(full)?, median_of(empty)?);
     let what = format!("start with {entries} entries");
     match entries {
         // The limit is for so many.
@@ -194,42 +194,42 @@ fn starts(stock: &Stock, full: &Path, empty: &Path) -> anyhow::Result<()> {
 // === A durable batch ===
 
 /// Batches through the store and their bytes into a plain file, in alternation.
-async fn batches(stock: &Stock, scratch: &Path, full: &Path) -> anyhow::Result<()> {
+async fn measure_batches(size: &StoreSize, scratch: &Path, full: &Path) -> anyhow::Result<()> {
     let rounds: u64 = argument("--rounds").map_or(Ok(100), |n| n.parse())?;
-    let opened = open(full, stock.shops).await?;
+    let opened = open(full, size.shops).await?;
     let mut plain = File::create(scratch.join("plain"))?;
-    let (mut ours, mut floor) = (Vec::new(), Vec::new());
+    let (mut batch_times, mut write_times) = (Vec::new(), Vec::new());
     for round in 0..rounds {
-        let (shop, rows) = batch(stock, round);
+        let (shop, rows) = sample_batch(size, round);
         let before = opened.store.status().log_bytes;
-        let begun = Instant::now();
-        let receipt = opened
+        let started = Instant::now();
+        let append_guard = opened
             .store
-            .append(&[Change::Stock { shop, rows: &rows }])
+            .append(&[StoreChange::Stock { shop, rows: &rows }])
             .await?;
-        ours.push(millis(begun.elapsed()));
-        drop(receipt);
+        batch_times.push(millis(started.elapsed()));
+        drop(append_guard);
         let bytes = usize::try_from(opened.store.status().log_bytes - before)?;
         // Not zeros, which a disk might find easier.
         let bytes: Vec<u8> = (0..bytes as u64)
             .map(|n| goods::mix(n).to_le_bytes()[0])
             .collect();
-        let begun = Instant::now();
+        let started = Instant::now();
         plain.write_all(&bytes)?;
         plain.sync_data()?;
-        floor.push(millis(begun.elapsed()));
+        write_times.push(millis(started.elapsed()));
     }
     let mean = |times: &[f64]| times.iter().sum::<f64>() / times.len() as f64;
-    let means = [mean(&ours), mean(&floor)];
-    let [ours, floor] = [ours, floor].map(median);
+    let means = [mean(&batch_times), mean(&write_times)];
+    let [batch_median, write_median] = [batch_times, write_times].map(median);
     println!(
-        "a batch of {BATCH}: median {ours:.2} ms, mean {:.2} ms; write and fdatasync {floor:.2} and {:.2} ms",
+        "a batch of {BATCH}: median {batch_median:.2} ms, mean {:.2} ms; write and fdatasync {write_median:.2} and {:.2} ms",
         means[0], means[1]
     );
     let limits = Limits(12.0, 4.0);
     limits.print(
         "durable batch of 2000, median",
-        ours / floor,
+        batch_median / write_median,
         "× write + fdatasync",
     );
     limits.print(
@@ -240,12 +240,12 @@ async fn batches(stock: &Stock, scratch: &Path, full: &Path) -> anyhow::Result<(
     Ok(opened.store.close().await?)
 }
 
-fn batch(stock: &Stock, round: u64) -> (ShopId, Vec<(Sku, Level)>) {
-    let shop = round % u64::from(stock.shops);
+fn sample_batch(size: &StoreSize, round: u64) -> (ShopId, Vec<(Sku, Level)>) {
+    let shop = round % u64::from(size.shops);
     let row = |n| {
-        let dice = goods::mix(round * BATCH + n);
-        let number = shop * stock.skus_per_shop + dice % stock.skus_per_shop;
-        (goods::sku(number), goods::level(dice))
+        let random = goods::mix(round * BATCH + n);
+        let number = shop * size.skus_per_shop + random % size.skus_per_shop;
+        (goods::sku(number), goods::level(random))
     };
     (
         ShopId(u16::try_from(shop).unwrap_or_default()),

@@ -29,7 +29,7 @@ use tokio::time::sleep;
 use tracing::warn;
 
 use crate::clock::Clock;
-use crate::http::Peer;
+use crate::http::PeerAddr;
 use crate::telemetry::{AlarmKind, Alarms};
 
 /// Most responses delayed at a time, and at most a quarter of all connections: each of them holds
@@ -43,22 +43,22 @@ const MAX_ADDRESSES: usize = 4_096;
 const MAX_DELAY: Duration = Duration::from_secs(5);
 
 /// The first delay; each further failure doubles it.
-const FIRST_DELAY: Duration = Duration::from_millis(100);
+const MIN_DELAY: Duration = Duration::from_millis(100);
 
 /// Different wrong credentials of one address without a delay: 10, and 10 more each minute.
-const PER_ADDRESS: Allowance = Allowance {
-    free: 10.0,
+const ADDRESS_ALLOWANCE: FailureAllowance = FailureAllowance {
+    burst: 10.0,
     per_second: 10.0 / 60.0,
 };
 
 /// The same at one name: 60, and 60 more each minute.
-const PER_NAME: Allowance = Allowance {
-    free: 60.0,
+const NAME_ALLOWANCE: FailureAllowance = FailureAllowance {
+    burst: 60.0,
     per_second: 1.0,
 };
 
 /// Wrong credentials of each address that are known again.
-const MAX_RECENT: usize = 8;
+const MAX_RECENT_GUESSES: usize = 8;
 
 /// Failures beyond the free ones that are remembered: they decide how long it takes to be
 /// forgiven.
@@ -66,15 +66,15 @@ const MAX_EXCESS: f64 = 60.0;
 
 /// Failures at one name within [`ALARM_WINDOW`] that raise the alarm. The Market's own probes
 /// stay far below.
-const ALARM_AFTER: u64 = 100;
+const ALARM_THRESHOLD: u64 = 100;
 
 const ALARM_WINDOW: TimeDelta = TimeDelta::hours(1);
 
 /// Between two log lines about one kind of credential, and between two wordings of an alarm.
-const REPORT_EVERY: TimeDelta = TimeDelta::minutes(1);
+const REPORT_INTERVAL: TimeDelta = TimeDelta::minutes(1);
 
 /// Between two searches for addresses that can be forgotten.
-const SWEEP_EVERY: TimeDelta = TimeDelta::seconds(1);
+const SWEEP_INTERVAL: TimeDelta = TimeDelta::seconds(1);
 
 /// What was wrong.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -100,7 +100,7 @@ impl Credential {
     }
 
     /// The words in logs and alarms.
-    fn words(self) -> &'static str {
+    fn description(self) -> &'static str {
         match self {
             Self::PushToken => "push token",
             Self::FeedKey => "feed key",
@@ -136,12 +136,15 @@ impl Network {
     fn contains(self, ip: IpAddr) -> bool {
         match (self.address, ip) {
             (IpAddr::V4(network), IpAddr::V4(ip)) => {
-                let differ = network.to_bits() ^ ip.to_bits();
-                differ.checked_shr(32 - u32::from(self.prefix)).unwrap_or(0) == 0
+                let difference = network.to_bits() ^ ip.to_bits();
+                difference
+                    .checked_shr(32 - u32::from(self.prefix))
+                    .unwrap_or(0)
+                    == 0
             }
             (IpAddr::V6(network), IpAddr::V6(ip)) => {
-                let differ = network.to_bits() ^ ip.to_bits();
-                differ
+                let difference = network.to_bits() ^ ip.to_bits();
+                difference
                     .checked_shr(128 - u32::from(self.prefix))
                     .unwrap_or(0)
                     == 0
@@ -159,21 +162,21 @@ impl fmt::Display for Network {
 
 /// See the module. Cheap to clone: all clones share one state.
 #[derive(Clone, Debug)]
-pub struct AuthFailures(Arc<Shared>);
+pub struct AuthFailures(Arc<AuthFailuresInner>);
 
 #[derive(Debug)]
-struct Shared {
+struct AuthFailuresInner {
     clock: Clock,
     alarms: Alarms,
     trusted_proxies: Vec<Network>,
     delayed: Semaphore,
     hasher: RandomState,
-    counts: Family<Labels, Counter>,
+    counts: Family<AuthFailureLabels, Counter>,
     state: Mutex<State>,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct Labels {
+struct AuthFailureLabels {
     credential: &'static str,
 }
 
@@ -190,11 +193,11 @@ impl AuthFailures {
         let counts = Family::default();
         for credential in Credential::ALL {
             // Shown as 0 before the first failure.
-            drop(counts.get_or_create(&Labels {
+            drop(counts.get_or_create(&AuthFailureLabels {
                 credential: credential.label(),
             }));
         }
-        Self(Arc::new(Shared {
+        Self(Arc::new(AuthFailuresInner {
             clock,
             alarms,
             trusted_proxies,
@@ -218,43 +221,49 @@ impl AuthFailures {
     /// delayed. `name` is what the credential would open: a configured name, never one from the
     /// request. `offered` is the wrong credential itself; of it only a hash is kept.
     pub async fn penalize(&self, credential: Credential, name: &str, offered: &str, head: &Parts) {
-        let shared = &*self.0;
-        let peer = head.extensions.get::<Peer>().map(|peer| peer.0.ip());
-        let client = peer.map(|peer| client(peer, &head.headers, &shared.trusted_proxies));
-        shared
+        let inner = &*self.0;
+        let peer = head.extensions.get::<PeerAddr>().map(|peer| peer.0.ip());
+        let client = peer.map(|peer| client_address(peer, &head.headers, &inner.trusted_proxies));
+        inner
             .counts
-            .get_or_create(&Labels {
+            .get_or_create(&AuthFailureLabels {
                 credential: credential.label(),
             })
             .inc();
-        let now = shared.clock.now();
-        let guess = shared.hasher.hash_one((credential, offered));
-        let failure = Failure {
+        let now = inner.clock.now();
+        let guess = inner.hasher.hash_one((credential, offered));
+        let failure = AuthFailure {
             credential,
             name,
             client,
             guess,
         };
-        let (delay, report) = shared.state().record(failure, now);
-        shared.report(credential, name, client, report);
+        let (delay, report) = inner.state().record(failure, now);
+        inner.report(credential, name, client, report);
         if delay.is_zero() {
             return;
         }
         // Beyond that many the response goes out at once: delayed ones hold connections, which
         // are the Market's too.
-        if let Ok(_place) = shared.delayed.try_acquire() {
+        if let Ok(_permit) = inner.delayed.try_acquire() {
             sleep(delay).await;
         }
     }
 }
 
-impl Shared {
+impl AuthFailuresInner {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn report(&self, credential: Credential, name: &str, client: Option<IpAddr>, report: Report) {
-        let words = credential.words();
+    fn report(
+        &self,
+        credential: Credential,
+        name: &str,
+        client: Option<IpAddr>,
+        report: FailureReport,
+    ) {
+        let words = credential.description();
         let client = client.map_or("an unknown address".to_owned(), |client| client.to_string());
         if let Some(count) = report.log {
             warn!(
@@ -278,7 +287,7 @@ impl Shared {
 
 /// What to tell the operator of one failure.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct Report {
+struct FailureReport {
     /// Failures since the last log line, if it is time for one.
     log: Option<u64>,
     /// Failures at the name and since when, if they are many and it is time to say so.
@@ -287,17 +296,17 @@ struct Report {
 
 #[derive(Debug, Default)]
 struct State {
-    addresses: HashMap<IpAddr, Address>,
+    addresses: HashMap<IpAddr, AddressFailures>,
     // Of the addresses there was no room for, and of requests without any.
-    other_addresses: Address,
-    swept: Option<DateTime<Utc>>,
-    names: HashMap<(&'static str, String), Name>,
-    logs: HashMap<&'static str, Log>,
+    other_addresses: AddressFailures,
+    last_sweep: Option<DateTime<Utc>>,
+    names: HashMap<(&'static str, String), NameFailures>,
+    logs: HashMap<&'static str, LogThrottle>,
 }
 
 /// One request with a wrong credential.
 #[derive(Clone, Copy, Debug)]
-struct Failure<'a> {
+struct AuthFailure<'a> {
     credential: Credential,
     name: &'a str,
     client: Option<IpAddr>,
@@ -306,81 +315,92 @@ struct Failure<'a> {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Address {
-    bucket: Bucket,
-    recent: [Option<u64>; MAX_RECENT],
+struct AddressFailures {
+    bucket: FailureBucket,
+    recent_guesses: [Option<u64>; MAX_RECENT_GUESSES],
     // Where the next one goes.
-    next: usize,
+    next_slot: usize,
 }
 
 /// Failures that are not forgiven yet.
 #[derive(Clone, Copy, Debug, Default)]
-struct Bucket {
+struct FailureBucket {
     level: f64,
-    at: Option<DateTime<Utc>>,
+    updated_at: Option<DateTime<Utc>>,
 }
 
 /// How many failures go without a delay.
 #[derive(Clone, Copy, Debug)]
-struct Allowance {
-    free: f64,
+struct FailureAllowance {
+    burst: f64,
     per_second: f64,
 }
 
 #[derive(Debug, Default)]
-struct Name {
-    bucket: Bucket,
+struct NameFailures {
+    bucket: FailureBucket,
     // The failures of the current window.
-    since: Option<DateTime<Utc>>,
+    window_start: Option<DateTime<Utc>>,
     count: u64,
-    reported: Option<DateTime<Utc>>,
+    last_reported: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug, Default)]
-struct Log {
+struct LogThrottle {
     count: u64,
-    written: Option<DateTime<Utc>>,
+    last_written: Option<DateTime<Utc>>,
 }
 
 impl State {
-    fn record(&mut self, failure: Failure<'_>, now: DateTime<Utc>) -> (Duration, Report) {
-        let Failure {
+    fn record(
+        &mut self,
+        failure: AuthFailure<'_>,
+        now: DateTime<Utc>,
+    ) -> (Duration, FailureReport) {
+        let AuthFailure {
             credential,
             name,
             client,
             guess,
         } = failure;
-        let address = self.address(client, now);
-        let is_new = address.is_new(guess);
-        let of_address = if is_new {
-            address.bucket.add(now, PER_ADDRESS)
+        let address = self.address_failures(client, now);
+        let is_new = address.record_guess(guess);
+        let address_excess = if is_new {
+            address.bucket.add(now, ADDRESS_ALLOWANCE)
         } else {
             0.0
         };
         let key = (credential.label(), name.to_owned());
         let entry = self.names.entry(key).or_default();
-        let of_name = if is_new {
-            entry.bucket.add(now, PER_NAME)
+        let name_excess = if is_new {
+            entry.bucket.add(now, NAME_ALLOWANCE)
         } else {
             0.0
         };
-        let alarm = entry.count(now);
-        let log = self.logs.entry(credential.label()).or_default().count(now);
-        (delay(of_address.max(of_name)), Report { log, alarm })
+        let alarm = entry.record(now);
+        let log = self.logs.entry(credential.label()).or_default().record(now);
+        (
+            delay_for(address_excess.max(name_excess)),
+            FailureReport { log, alarm },
+        )
     }
 
-    fn address(&mut self, client: Option<IpAddr>, now: DateTime<Utc>) -> &mut Address {
-        let Some(client) = client.map(source) else {
+    fn address_failures(
+        &mut self,
+        client: Option<IpAddr>,
+        now: DateTime<Utc>,
+    ) -> &mut AddressFailures {
+        let Some(client) = client.map(address_group) else {
             return &mut self.other_addresses;
         };
         if !self.addresses.contains_key(&client) && self.addresses.len() >= MAX_ADDRESSES {
             if self
-                .swept
-                .is_none_or(|swept| is_past(swept, SWEEP_EVERY, now))
+                .last_sweep
+                .is_none_or(|swept| has_elapsed(swept, SWEEP_INTERVAL, now))
             {
-                self.swept = Some(now);
+                self.last_sweep = Some(now);
                 self.addresses
-                    .retain(|_, address| address.bucket.level_at(now, PER_ADDRESS) > 0.0);
+                    .retain(|_, address| address.bucket.level_at(now, ADDRESS_ALLOWANCE) > 0.0);
             }
             if self.addresses.len() >= MAX_ADDRESSES {
                 return &mut self.other_addresses;
@@ -390,84 +410,86 @@ impl State {
     }
 }
 
-impl Address {
+impl AddressFailures {
     /// Whether this wrong credential is none of the last ones; it is one of them from now on.
-    fn is_new(&mut self, guess: u64) -> bool {
-        if self.recent.contains(&Some(guess)) {
+    fn record_guess(&mut self, guess: u64) -> bool {
+        if self.recent_guesses.contains(&Some(guess)) {
             return false;
         }
-        self.recent[self.next] = Some(guess);
-        self.next = (self.next + 1) % MAX_RECENT;
+        self.recent_guesses[self.next_slot] = Some(guess);
+        self.next_slot = (self.next_slot + 1) % MAX_RECENT_GUESSES;
         true
     }
 }
 
-impl Bucket {
-    fn level_at(&self, now: DateTime<Utc>, allowance: Allowance) -> f64 {
+impl FailureBucket {
+    fn level_at(&self, now: DateTime<Utc>, allowance: FailureAllowance) -> f64 {
         // A clock that was set back forgives nothing.
         let passed = self
-            .at
+            .updated_at
             .map_or(0.0, |at| (now - at).as_seconds_f64().max(0.0));
         (self.level - passed * allowance.per_second).max(0.0)
     }
 
     /// Adds a failure; returns how many there are beyond the free ones.
-    fn add(&mut self, now: DateTime<Utc>, allowance: Allowance) -> f64 {
+    fn add(&mut self, now: DateTime<Utc>, allowance: FailureAllowance) -> f64 {
         let level = self.level_at(now, allowance) + 1.0;
-        self.level = level.min(allowance.free + MAX_EXCESS);
-        self.at = Some(now);
-        self.level - allowance.free
+        self.level = level.min(allowance.burst + MAX_EXCESS);
+        self.updated_at = Some(now);
+        self.level - allowance.burst
     }
 }
 
-impl Name {
-    fn count(&mut self, now: DateTime<Utc>) -> Option<(u64, DateTime<Utc>)> {
+impl NameFailures {
+    fn record(&mut self, now: DateTime<Utc>) -> Option<(u64, DateTime<Utc>)> {
         let since = self
-            .since
-            .filter(|since| !is_past(*since, ALARM_WINDOW, now));
+            .window_start
+            .filter(|since| !has_elapsed(*since, ALARM_WINDOW, now));
         let since = since.unwrap_or_else(|| {
-            (self.since, self.count, self.reported) = (Some(now), 0, None);
+            (self.window_start, self.count, self.last_reported) = (Some(now), 0, None);
             now
         });
         self.count += 1;
         let is_due = self
-            .reported
-            .is_none_or(|at| is_past(at, REPORT_EVERY, now));
-        (self.count >= ALARM_AFTER && is_due).then(|| {
-            self.reported = Some(now);
+            .last_reported
+            .is_none_or(|at| has_elapsed(at, REPORT_INTERVAL, now));
+        (self.count >= ALARM_THRESHOLD && is_due).then(|| {
+            self.last_reported = Some(now);
             (self.count, since)
         })
     }
 }
 
-impl Log {
-    fn count(&mut self, now: DateTime<Utc>) -> Option<u64> {
+impl LogThrottle {
+    fn record(&mut self, now: DateTime<Utc>) -> Option<u64> {
         self.count += 1;
-        let is_due = self.written.is_none_or(|at| is_past(at, REPORT_EVERY, now));
+        let is_due = self
+            .last_written
+            .is_none_or(|at| has_elapsed(at, REPORT_INTERVAL, now));
         is_due.then(|| {
-            self.written = Some(now);
+            self.last_written = Some(now);
             std::mem::take(&mut self.count)
         })
     }
 }
 
 /// Whether `span` has passed since `at`; also if the clock was set back behind it.
-fn is_past(at: DateTime<Utc>, span: TimeDelta, now: DateTime<Utc>) -> bool {
+fn has_elapsed(at: DateTime<Utc>, span: TimeDelta, now: DateTime<Utc>) -> bool {
     now - at >= span || now < at
 }
 
 /// The delay of a failure that is the `excess`-th beyond the free ones.
-fn delay(excess: f64) -> Duration {
+fn delay_for(excess: f64) -> Duration {
     if excess <= 0.0 {
         return Duration::ZERO;
     }
-    FIRST_DELAY
+    MIN_DELAY
         .mul_f64((excess - 1.0).clamp(0.0, 10.0).exp2())
         .min(MAX_DELAY)
 }
 
 /// The addresses that count as one: an IPv6 customer has at least a /64.
-fn source(client: IpAddr) -> IpAddr {
+fn address_group(client: IpAddr) -> IpAddr {
     match client {
         IpAddr::V4(_) => client,
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
@@ -476,7 +498,7 @@ fn source(client: IpAddr) -> IpAddr {
 
 /// Who sent a request: the peer, or, if it is a trusted proxy, the last address in
 /// `X-Forwarded-For` that is not one. What stands before that may be the client's invention.
-fn client(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[Network]) -> IpAddr {
+fn client_address(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[Network]) -> IpAddr {
     let is_trusted = |ip: IpAddr| trusted_proxies.iter().any(|network| network.contains(ip));
     let mut client = peer.to_canonical();
     if !is_trusted(client) {
@@ -489,7 +511,7 @@ fn client(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[Network]) -> IpA
         .flat_map(|field| field.split(','))
         .collect();
     for field in fields.iter().rev() {
-        let Some(ip) = forwarded(field.trim()) else {
+        let Some(ip) = parse_forwarded(field.trim()) else {
             return client;
         };
         client = ip;
@@ -501,7 +523,7 @@ fn client(peer: IpAddr, headers: &HeaderMap, trusted_proxies: &[Network]) -> IpA
 }
 
 /// An address of `X-Forwarded-For`, with or without brackets and port.
-fn forwarded(field: &str) -> Option<IpAddr> {
+fn parse_forwarded(field: &str) -> Option<IpAddr> {
     let plain = || field.parse::<IpAddr>().ok();
     let with_port = || {
         field
@@ -543,12 +565,12 @@ mod tests {
         }
         let mut head = request.body(()).unwrap().into_parts().0;
         head.extensions
-            .insert(Peer(format!("{peer}:1").parse().unwrap()));
+            .insert(PeerAddr(format!("{peer}:1").parse().unwrap()));
         head
     }
 
-    fn failure<'a>(name: &'a str, client: &str, guess: u64) -> Failure<'a> {
-        Failure {
+    fn failure<'a>(name: &'a str, client: &str, guess: u64) -> AuthFailure<'a> {
+        AuthFailure {
             credential: Credential::FeedKey,
             name,
             client: Some(ip(client)),
@@ -557,7 +579,7 @@ mod tests {
     }
 
     /// The delay of a new guess.
-    fn millis(state: &mut State, client: &str, now: i64) -> u128 {
+    fn delay_millis(state: &mut State, client: &str, now: i64) -> u128 {
         let guess = rand::random();
         state
             .record(failure("campaign 1", client, guess), at(now))
@@ -569,20 +591,24 @@ mod tests {
     fn delays_double_after_the_free_failures_and_are_forgiven_with_time() {
         let mut state = State::default();
         for _ in 0..10 {
-            assert_eq!(millis(&mut state, "192.0.2.1", 0), 0);
+            assert_eq!(delay_millis(&mut state, "192.0.2.1", 0), 0);
         }
         for expected in [100, 200, 400, 800, 1600, 3200, 5000, 5000] {
-            assert_eq!(millis(&mut state, "192.0.2.1", 0), expected);
+            assert_eq!(delay_millis(&mut state, "192.0.2.1", 0), expected);
         }
-        assert_eq!(millis(&mut state, "192.0.2.2", 0), 0, "another address");
+        assert_eq!(
+            delay_millis(&mut state, "192.0.2.2", 0),
+            0,
+            "another address"
+        );
         for _ in 0..1_000 {
-            millis(&mut state, "192.0.2.1", 1);
+            delay_millis(&mut state, "192.0.2.1", 1);
         }
         // The most remembered is 60 beyond the free 10, at 10 a minute.
-        assert_eq!(millis(&mut state, "192.0.2.1", 300), 5000);
-        assert_eq!(millis(&mut state, "192.0.2.1", 800), 0);
+        assert_eq!(delay_millis(&mut state, "192.0.2.1", 300), 5000);
+        assert_eq!(delay_millis(&mut state, "192.0.2.1", 800), 0);
         // A clock set back neither forgives nor panics.
-        assert_eq!(millis(&mut state, "192.0.2.1", -9_000), 0);
+        assert_eq!(delay_millis(&mut state, "192.0.2.1", -9_000), 0);
     }
 
     #[test]
@@ -592,16 +618,24 @@ mod tests {
             let repeated = state.record(failure("campaign 1", "192.0.2.1", n % 8), at(0));
             assert_eq!(repeated.0, Duration::ZERO);
         }
-        assert_eq!(millis(&mut state, "192.0.2.1", 0), 0, "the ninth guess");
-        assert_eq!(millis(&mut state, "192.0.2.1", 0), 0, "the tenth");
-        assert_eq!(millis(&mut state, "192.0.2.1", 0), 100, "the eleventh");
+        assert_eq!(
+            delay_millis(&mut state, "192.0.2.1", 0),
+            0,
+            "the ninth guess"
+        );
+        assert_eq!(delay_millis(&mut state, "192.0.2.1", 0), 0, "the tenth");
+        assert_eq!(
+            delay_millis(&mut state, "192.0.2.1", 0),
+            100,
+            "the eleventh"
+        );
     }
 
     #[test]
     fn many_addresses_at_one_name_are_delayed_together() {
         let mut state = State::default();
         let delays: Vec<u128> = (0..70)
-            .map(|n| millis(&mut state, &format!("192.0.2.{n}"), 0))
+            .map(|n| delay_millis(&mut state, &format!("192.0.2.{n}"), 0))
             .collect();
         assert!(delays[..60].iter().all(|delay| *delay == 0));
         assert_eq!(delays[60..63], [100, 200, 400]);
@@ -621,7 +655,7 @@ mod tests {
             let credential = Credential::FeedKey;
             state
                 .record(
-                    Failure {
+                    AuthFailure {
                         credential,
                         name,
                         client,
@@ -643,8 +677,11 @@ mod tests {
 
     #[test]
     fn ipv6_addresses_of_one_customer_are_one_source() {
-        assert_eq!(source(ip("2001:db8:1:2:3:4:5:6")), ip("2001:db8:1:2::"));
-        assert_eq!(source(ip("192.0.2.1")), ip("192.0.2.1"));
+        assert_eq!(
+            address_group(ip("2001:db8:1:2:3:4:5:6")),
+            ip("2001:db8:1:2::")
+        );
+        assert_eq!(address_group(ip("192.0.2.1")), ip("192.0.2.1"));
     }
 
     #[test]
@@ -674,7 +711,7 @@ mod tests {
             let peer = ip(peer);
             let headers = head("192.0.2.1", &forwarded).headers;
             assert_eq!(
-                client(peer, &headers, &proxies),
+                client_address(peer, &headers, &proxies),
                 ip(expected),
                 "{peer} {forwarded:?}"
             );
@@ -713,14 +750,14 @@ mod tests {
         // The same wrong token each time: no guess, but the operator should know.
         let mut record = |now| state.record(failure("/stocks", "192.0.2.1", 7), at(now)).1;
         assert_eq!(record(0).log, Some(1));
-        let reports: Vec<Report> = (0..150).map(|n| record(n / 3)).collect();
+        let reports: Vec<FailureReport> = (0..150).map(|n| record(n / 3)).collect();
         assert!(reports.iter().all(|report| report.log.is_none()));
         let alarms: Vec<_> = reports.iter().filter_map(|report| report.alarm).collect();
         assert_eq!(alarms, [(100, at(0))]);
         assert_eq!(record(60).log, Some(151));
         assert_eq!(
             record(120),
-            Report {
+            FailureReport {
                 log: Some(1),
                 alarm: Some((153, at(0)))
             }
@@ -728,7 +765,7 @@ mod tests {
         // Counted anew after an hour.
         assert_eq!(
             record(4_000),
-            Report {
+            FailureReport {
                 log: Some(1),
                 alarm: None
             }

@@ -7,14 +7,14 @@ use tokio::time::Instant;
 
 /// Tells the time of day.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock(Source);
+pub struct Clock(ClockSource);
 
 #[derive(Clone, Copy, Debug)]
-enum Source {
+enum ClockSource {
     Wall,
     Runtime {
         start: DateTime<Utc>,
-        started: Instant,
+        started_at: Instant,
     },
 }
 
@@ -22,16 +22,16 @@ impl Clock {
     /// The machine's clock.
     #[must_use]
     pub fn wall() -> Self {
-        Self(Source::Wall)
+        Self(ClockSource::Wall)
     }
 
     /// A clock that says `start` now and goes on with the runtime's timers, so that it stands
     /// still, and jumps, where a test has paused them.
     #[must_use]
     pub fn starting_at(start: DateTime<Utc>) -> Self {
-        Self(Source::Runtime {
+        Self(ClockSource::Runtime {
             start,
-            started: Instant::now(),
+            started_at: Instant::now(),
         })
     }
 
@@ -40,8 +40,11 @@ impl Clock {
     pub fn now(&self) -> DateTime<Utc> {
         match self.0 {
             #[expect(clippy::disallowed_methods, reason = "this is the clock at the edge")]
-            Source::Wall => Utc::now(),
-            Source::Runtime { start, started } => start + started.elapsed(),
+            ClockSource::Wall => Utc::now(),
+            ClockSource::Runtime {
+                start,
+                started_at: started,
+            } => start + started.elapsed(),
         }
     }
 }

@@ -16,11 +16,11 @@ use crate::stock::{Count, Level, ShopId, SkuId};
 const MAX_EVENTS: usize = 262_144;
 
 /// Requests remembered of all shops together.
-const MAX_BATCHES: usize = 4096;
+const MAX_REQUESTS: usize = 4096;
 
 /// One thing that happened to one SKU.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum What {
+pub enum EventKind {
     /// The seller said something new of it, by the way of this number.
     Stated(u8),
     /// The seller said of it what was known already.
@@ -28,26 +28,26 @@ pub enum What {
     /// It was in a request that ended; which, and how, says the [`Batch`] of this number.
     Sent(u32),
     /// It was refused by itself and set aside.
-    SetAside,
+    Quarantined,
     /// It is no longer set aside.
     Released,
     /// A read-back showed the Market's own count of it, in the class of this number.
-    Seen(u8),
+    ReadBack(u8),
 }
 
 /// When what happened, and how many there were of it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Event {
+pub struct SkuEvent {
     second: u32,
     shop: ShopId,
     id: SkuId,
     /// How many the seller stated, we sent, or the Market showed.
     pub count: u32,
     /// What happened.
-    pub what: What,
+    pub kind: EventKind,
 }
 
-impl Event {
+impl SkuEvent {
     /// When it happened, to the second.
     #[must_use]
     pub fn at(&self) -> DateTime<Utc> {
@@ -57,110 +57,121 @@ impl Event {
 
 /// A request to the Market that ended.
 #[derive(Clone, Debug)]
-pub struct Batch {
+pub struct SentBatch {
     /// Told to [`History::answered`], found again by [`What::Sent`].
     pub number: u32,
     /// When it ended.
     pub at: DateTime<Utc>,
     /// How long it took.
-    pub took: Duration,
+    pub duration: Duration,
     /// How many SKUs were in it.
-    pub skus: usize,
+    pub sku_count: usize,
     /// What the answer meant, by its stable name.
-    pub verdict: &'static str,
+    pub outcome: &'static str,
     /// The same in words, the Market's own if it said any.
-    pub words: String,
+    pub text: String,
     /// The Market's name for the request, for its support.
-    pub trace: Option<String>,
+    pub market_request_id: Option<String>,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct History {
-    rings: Mutex<Rings>,
+    buffers: Mutex<HistoryBuffers>,
 }
 
 #[derive(Debug, Default)]
-struct Rings {
-    events: VecDeque<Event>,
-    batches: VecDeque<Batch>,
-    next: u32,
+struct HistoryBuffers {
+    events: VecDeque<SkuEvent>,
+    batches: VecDeque<SentBatch>,
+    next_number: u32,
 }
 
 impl History {
     /// The same happened to many SKUs of a shop at once.
-    pub fn note(
+    pub fn record(
         &self,
         shop: ShopId,
         at: DateTime<Utc>,
-        what: What,
+        kind: EventKind,
         skus: impl Iterator<Item = (SkuId, Count)>,
     ) {
-        let mut rings = self.lock();
-        skus.for_each(|(id, count)| rings.add(shop, at, id, count.get(), what));
+        let mut buffers = self.lock();
+        skus.for_each(|(id, count)| buffers.push(shop, at, id, count.get(), kind));
     }
 
     /// A request ended in which these were; its number is given here.
-    pub fn answered(&self, shop: ShopId, batch: Batch, skus: impl Iterator<Item = (SkuId, Level)>) {
-        let mut rings = self.lock();
-        let (number, at) = (rings.next, batch.at);
-        rings.next = rings.next.wrapping_add(1);
-        if rings.batches.len() == MAX_BATCHES {
-            rings.batches.pop_front();
+    pub fn record_request(
+        &self,
+        shop: ShopId,
+        batch: SentBatch,
+        skus: impl Iterator<Item = (SkuId, Level)>,
+    ) {
+        let mut buffers = self.lock();
+        let (number, at) = (buffers.next_number, batch.at);
+        buffers.next_number = buffers.next_number.wrapping_add(1);
+        if buffers.batches.len() == MAX_REQUESTS {
+            buffers.batches.pop_front();
         }
-        rings.batches.push_back(Batch { number, ..batch });
-        let what = What::Sent(number);
-        skus.for_each(|(id, level)| rings.add(shop, at, id, level.count.get(), what));
+        buffers.batches.push_back(SentBatch { number, ..batch });
+        let kind = EventKind::Sent(number);
+        skus.for_each(|(id, level)| buffers.push(shop, at, id, level.count.get(), kind));
     }
 
     /// The last events of one SKU, the latest first, each with its request if it had one that
     /// is still remembered.
     #[must_use]
-    pub fn of(&self, shop: ShopId, id: SkuId, most: usize) -> Vec<(Event, Option<Batch>)> {
-        let rings = self.lock();
-        let mine = rings
+    pub fn events(
+        &self,
+        shop: ShopId,
+        id: SkuId,
+        limit: usize,
+    ) -> Vec<(SkuEvent, Option<SentBatch>)> {
+        let buffers = self.lock();
+        let matching = buffers
             .events
             .iter()
             .rev()
             .filter(|event| (event.shop, event.id) == (shop, id));
-        mine.take(most)
-            .map(|event| (*event, rings.batch_of(event)))
+        matching
+            .take(limit)
+            .map(|event| (*event, buffers.batch_of(event)))
             .collect()
     }
 
     /// Since when nothing has fallen out; `None` while nothing has.
     #[must_use]
-    pub fn since(&self) -> Option<DateTime<Utc>> {
-        let rings = self.lock();
-        rings
+    pub fn complete_since(&self) -> Option<DateTime<Utc>> {
+        let buffers = self.lock();
+        buffers
             .events
             .front()
-            .filter(|_| rings.events.len() == MAX_EVENTS)
-            .map(Event::at)
+            .filter(|_| buffers.events.len() == MAX_EVENTS)
+            .map(SkuEvent::at)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Rings> {
-        self.rings.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HistoryBuffers> {
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Rings {
-    fn add(&mut self, shop: ShopId, at: DateTime<Utc>, id: SkuId, count: u32, what: What) {
+impl HistoryBuffers {
+    fn push(&mut self, shop: ShopId, at: DateTime<Utc>, id: SkuId, count: u32, kind: EventKind) {
         if self.events.len() == MAX_EVENTS {
             self.events.pop_front();
         }
         let second = u32::try_from(at.timestamp()).unwrap_or_default();
-        self.events.push_back(Event {
+        self.events.push_back(SkuEvent {
             second,
             shop,
             id,
             count,
-            what,
+            kind,
         });
     }
 
-    fn batch_of(&self, event: &Event) -> Option<Batch> {
-        let What::Sent(number) = event.what else {
+    fn batch_of(&self, event: &SkuEvent) -> Option<SentBatch> {
+        let EventKind::Sent(number) = event.kind else {
             return None;
         };
         let oldest = self.batches.front()?.number;
@@ -173,29 +184,29 @@ impl Rings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stock::{Instant, Sku, StockBook};
+    use crate::stock::{Sku, StockBook, Timestamp};
 
     const SHOP: ShopId = ShopId(0);
 
     fn ids() -> Vec<SkuId> {
-        let shelf = StockBook::new([0]);
+        let book = StockBook::new([0]);
         let level = Level {
             count: Count::ZERO,
-            updated_at: Instant::from_micros(0).unwrap(),
+            updated_at: Timestamp::from_micros(0).unwrap(),
         };
-        let enter = |n: usize| shelf.restore(SHOP, Sku::parse(&n.to_string()).unwrap(), level);
-        (0..2).map(enter).collect()
+        let restore = |n: usize| book.restore(SHOP, Sku::parse(&n.to_string()).unwrap(), level);
+        (0..2).map(restore).collect()
     }
 
-    fn batch(words: &str) -> Batch {
-        Batch {
+    fn batch(text: &str) -> SentBatch {
+        SentBatch {
             number: 0,
             at: DateTime::UNIX_EPOCH,
-            took: Duration::ZERO,
-            skus: 1,
-            verdict: "accept",
-            words: words.to_owned(),
-            trace: None,
+            duration: Duration::ZERO,
+            sku_count: 1,
+            outcome: "accept",
+            text: text.to_owned(),
+            market_request_id: None,
         }
     }
 
@@ -204,50 +215,58 @@ mod tests {
         let (history, ids) = (History::default(), ids());
         let at = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let five = Count::try_from(5).unwrap();
-        history.note(SHOP, at, What::Stated(1), ids.iter().map(|id| (*id, five)));
+        history.record(
+            SHOP,
+            at,
+            EventKind::Stated(1),
+            ids.iter().map(|id| (*id, five)),
+        );
         let level = Level {
             count: five,
             updated_at: at.into(),
         };
-        history.answered(SHOP, batch("first"), [(ids[1], level)].into_iter());
-        history.answered(SHOP, batch("second"), [(ids[0], level)].into_iter());
-        let found = history.of(SHOP, ids[0], 9);
+        history.record_request(SHOP, batch("first"), [(ids[1], level)].into_iter());
+        history.record_request(SHOP, batch("second"), [(ids[0], level)].into_iter());
+        let found = history.events(SHOP, ids[0], 9);
         assert_eq!(found.len(), 2);
-        assert_eq!(found[0].1.as_ref().unwrap().words, "second");
-        assert_eq!((found[1].0.what, found[1].0.at()), (What::Stated(1), at));
-        assert!(history.of(ShopId(1), ids[0], 9).is_empty());
+        assert_eq!(found[0].1.as_ref().unwrap().text, "second");
+        assert_eq!(
+            (found[1].0.kind, found[1].0.at()),
+            (EventKind::Stated(1), at)
+        );
+        assert!(history.events(ShopId(1), ids[0], 9).is_empty());
     }
 
     #[test]
     fn what_is_remembered_is_bounded_and_says_since_when() {
         let (history, ids) = (History::default(), ids());
         let at = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
-        history.note(
+        history.record(
             SHOP,
             at,
-            What::SetAside,
+            EventKind::Quarantined,
             [(ids[0], Count::ZERO)].into_iter(),
         );
-        assert_eq!(history.since(), None);
+        assert_eq!(history.complete_since(), None);
         let many = std::iter::repeat_n((ids[1], Count::ZERO), MAX_EVENTS);
-        history.note(SHOP, at, What::Released, many);
-        assert!(history.of(SHOP, ids[0], 9).is_empty());
-        assert_eq!(history.since(), Some(at));
+        history.record(SHOP, at, EventKind::Released, many);
+        assert!(history.events(SHOP, ids[0], 9).is_empty());
+        assert_eq!(history.complete_since(), Some(at));
         let level = Level {
             count: Count::ZERO,
             updated_at: at.into(),
         };
-        for n in 0..=MAX_BATCHES {
-            history.answered(SHOP, batch(&n.to_string()), [(ids[0], level)].into_iter());
+        for n in 0..=MAX_REQUESTS {
+            history.record_request(SHOP, batch(&n.to_string()), [(ids[0], level)].into_iter());
         }
-        let found = history.of(SHOP, ids[0], usize::MAX);
-        assert_eq!(found.len(), MAX_BATCHES + 1);
-        assert_eq!(found[0].1.as_ref().unwrap().words, MAX_BATCHES.to_string());
-        assert!(found[MAX_BATCHES].1.is_none(), "the first fell out");
+        let found = history.events(SHOP, ids[0], usize::MAX);
+        assert_eq!(found.len(), MAX_REQUESTS + 1);
+        assert_eq!(found[0].1.as_ref().unwrap().text, MAX_REQUESTS.to_string());
+        assert!(found[MAX_REQUESTS].1.is_none(), "the first fell out");
     }
 
     #[test]
     fn an_event_takes_twenty_four_bytes() {
-        assert_eq!(size_of::<Event>(), 24);
+        assert_eq!(size_of::<SkuEvent>(), 24);
     }
 }

@@ -71,8 +71,8 @@ pub mod store;
 pub mod auth_failures;
 pub mod history;
 pub mod ingest;
-pub mod legacy;
-pub mod partner;
+pub mod partner_api;
+pub mod push_api;
 
 pub mod migrator;
 pub mod sources;
@@ -82,6 +82,6 @@ pub mod ops;
 pub mod app;
 pub mod config;
 
-pub mod rehearsal;
+pub mod market_sim;
 
 pub mod cli;

@@ -12,23 +12,23 @@ use tracing::error;
 
 /// The process's fuse: blown by the first task that ends unasked.
 #[derive(Clone, Debug, Default)]
-pub struct Fuse {
-    blown: CancellationToken,
-    by: Arc<OnceLock<&'static str>>,
+pub struct CrashSignal {
+    tripped: CancellationToken,
+    crashed_task: Arc<OnceLock<&'static str>>,
 }
 
-impl Fuse {
+impl CrashSignal {
     /// Waits until a task has crashed and names it.
-    pub async fn blown(&self) -> &'static str {
-        self.blown.cancelled().await;
-        self.by.get().copied().unwrap_or("unknown")
+    pub async fn tripped(&self) -> &'static str {
+        self.tripped.cancelled().await;
+        self.crashed_task.get().copied().unwrap_or("unknown")
     }
 
-    fn blow(&self, task: &'static str) {
+    fn trip(&self, task: &'static str) {
         error!(task, "the task {task} ended unasked, stopping the process");
         // The first to fall is the cause; the later ones are its consequence.
-        let _first = self.by.set(task);
-        self.blown.cancel();
+        let _first = self.crashed_task.set(task);
+        self.tripped.cancel();
     }
 }
 
@@ -37,37 +37,37 @@ impl Fuse {
 pub struct Tasks {
     tracker: TaskTracker,
     stop: CancellationToken,
-    fuse: Fuse,
+    crash_signal: CrashSignal,
 }
 
 impl Tasks {
     /// An empty set, watched by `fuse`.
     #[must_use]
-    pub fn new(fuse: Fuse) -> Self {
+    pub fn new(crash_signal: CrashSignal) -> Self {
         Self {
             tracker: TaskTracker::new(),
             stop: CancellationToken::new(),
-            fuse,
+            crash_signal,
         }
     }
 
     /// Starts a task that lives until [`Tasks::stop`]; if it ends sooner, the fuse blows.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let watch = Watch {
+        let guard = CrashGuard {
             name,
             stop: self.stop.clone(),
-            fuse: self.fuse.clone(),
+            crash_signal: self.crash_signal.clone(),
         };
-        self.start(async move {
+        self.spawn_tracked(async move {
             // Dropped when the task returns and when it unwinds alike.
-            let _watch = watch;
+            let _guard = guard;
             task.await;
         });
     }
 
     /// Starts a task that may end when it likes, such as a connection.
-    pub fn spawn_brief(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.start(task);
+    pub fn spawn_short_lived(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.spawn_tracked(task);
     }
 
     /// Asks every task of the set to end.
@@ -104,7 +104,7 @@ impl Tasks {
         self.tracker.is_empty()
     }
 
-    fn start(&self, task: impl Future<Output = ()> + Send + 'static) {
+    fn spawn_tracked(&self, task: impl Future<Output = ()> + Send + 'static) {
         // The tracker's own spawn is the one call the lint on tokio's does not see.
         drop(self.tracker.spawn(task));
     }
@@ -115,22 +115,24 @@ impl Tasks {
 ///
 /// # Panics
 /// The computation panicked: so does the caller, whose task is watched.
-pub async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work)
+pub async fn run_blocking<T: Send + 'static>(
+    computation: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    tokio::task::spawn_blocking(computation)
         .await
         .expect("the computation does not panic")
 }
 
-struct Watch {
+struct CrashGuard {
     name: &'static str,
     stop: CancellationToken,
-    fuse: Fuse,
+    crash_signal: CrashSignal,
 }
 
-impl Drop for Watch {
+impl Drop for CrashGuard {
     fn drop(&mut self) {
         if !self.stop.is_cancelled() {
-            self.fuse.blow(self.name);
+            self.crash_signal.trip(self.name);
         }
     }
 }
@@ -141,22 +143,22 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_that_dies_blows_the_fuse_and_is_named() {
-        let fuse = Fuse::default();
-        let tasks = Tasks::new(fuse.clone());
+        let crash_signal = CrashSignal::default();
+        let tasks = Tasks::new(crash_signal.clone());
         tasks.spawn("doomed", async { panic!("on purpose") });
-        assert_eq!(fuse.blown().await, "doomed");
+        assert_eq!(crash_signal.tripped().await, "doomed");
     }
 
     #[tokio::test]
     async fn a_set_told_to_stop_ends_in_peace() {
-        let fuse = Fuse::default();
-        let tasks = Tasks::new(fuse.clone());
-        let seen = tasks.clone();
-        tasks.spawn("patient", async move { seen.stopping().await });
-        tasks.spawn_brief(async {});
+        let crash_signal = CrashSignal::default();
+        let tasks = Tasks::new(crash_signal.clone());
+        let patient = tasks.clone();
+        tasks.spawn("patient", async move { patient.stopping().await });
+        tasks.spawn_short_lived(async {});
         tasks.stop();
         tasks.ended().await;
         assert!(tasks.is_empty());
-        assert!(!fuse.blown.is_cancelled());
+        assert!(!crash_signal.tripped.is_cancelled());
     }
 }

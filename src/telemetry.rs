@@ -111,7 +111,7 @@ pub fn parse_filter(filter: &str) -> Result<Targets, String> {
 fn escaped_fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
     debug_fn(
         |writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug| {
-            let mut writer = Escaping(writer);
+            let mut writer = EscapingWriter(writer);
             match field.name() {
                 "message" => write!(writer, "{value:?}"),
                 name => write!(writer, "{name}={value:?}"),
@@ -121,9 +121,9 @@ fn escaped_fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
     .delimited(" ")
 }
 
-struct Escaping<'a, 'w>(&'a mut Writer<'w>);
+struct EscapingWriter<'a, 'w>(&'a mut Writer<'w>);
 
-impl fmt::Write for Escaping<'_, '_> {
+impl fmt::Write for EscapingWriter<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.0.write_str(&printable(text))
     }
@@ -271,7 +271,7 @@ impl AlarmKind {
 
 /// An alarm that has not cleared yet.
 #[derive(Clone, Debug, Serialize)]
-pub struct Alarm {
+pub struct ActiveAlarm {
     /// See [`AlarmKind::name`].
     pub alarm: &'static str,
     /// The shop it is about, or empty for the whole process.
@@ -289,7 +289,7 @@ pub struct Alarm {
 #[derive(Clone, Debug)]
 pub struct Alarms {
     clock: Clock,
-    active: Arc<Mutex<BTreeMap<(AlarmKind, String), Alarm>>>,
+    active: Arc<Mutex<BTreeMap<(AlarmKind, String), ActiveAlarm>>>,
 }
 
 impl Alarms {
@@ -304,7 +304,7 @@ impl Alarms {
 
     /// Begins an alarm, or updates its wording if it is on already. Logged when it begins.
     pub fn raise(&self, kind: AlarmKind, about: &str, text: impl Into<String>) {
-        self.note(kind, about, text.into(), None);
+        self.set(kind, about, text.into(), None);
     }
 
     /// The same for what nobody can tell the end of: it ends when it has not been raised again
@@ -314,15 +314,15 @@ impl Alarms {
         kind: AlarmKind,
         about: &str,
         text: impl Into<String>,
-        lasting: TimeDelta,
+        duration: TimeDelta,
     ) {
-        self.note(kind, about, text.into(), Some(self.clock.now() + lasting));
+        self.set(kind, about, text.into(), Some(self.clock.now() + duration));
     }
 
     /// Ends an alarm. Nothing happens if it is not on.
     pub fn clear(&self, kind: AlarmKind, about: &str) {
-        let ended = self.current().remove(&(kind, about.to_owned()));
-        if ended.is_some() {
+        let cleared = self.lock_active().remove(&(kind, about.to_owned()));
+        if cleared.is_some() {
             info!(
                 alarm = kind.name(),
                 about,
@@ -334,25 +334,25 @@ impl Alarms {
 
     /// Whether an alarm of this kind is on, about whatever.
     #[must_use]
-    pub fn is_on(&self, kind: AlarmKind) -> bool {
-        self.current().keys().any(|(on, _)| *on == kind)
+    pub fn is_active(&self, kind: AlarmKind) -> bool {
+        self.lock_active().keys().any(|(active, _)| *active == kind)
     }
 
     /// Every alarm that is on.
     #[must_use]
-    pub fn active(&self) -> Vec<Alarm> {
-        self.current().values().cloned().collect()
+    pub fn active(&self) -> Vec<ActiveAlarm> {
+        self.lock_active().values().cloned().collect()
     }
 
-    fn note(&self, kind: AlarmKind, about: &str, text: String, until: Option<DateTime<Utc>>) {
+    fn set(&self, kind: AlarmKind, about: &str, text: String, until: Option<DateTime<Utc>>) {
         let since = self.clock.now();
         let name = kind.name();
-        let mut active = self.current();
+        let mut active = self.lock_active();
         if let Some(alarm) = active.get_mut(&(kind, about.to_owned())) {
             (alarm.text, alarm.until) = (text, until);
             return;
         }
-        let alarm = Alarm {
+        let alarm = ActiveAlarm {
             alarm: name,
             about: about.to_owned(),
             since,
@@ -366,7 +366,7 @@ impl Alarms {
     }
 
     /// The alarms, without those whose time is over.
-    fn current(&self) -> MutexGuard<'_, BTreeMap<(AlarmKind, String), Alarm>> {
+    fn lock_active(&self) -> MutexGuard<'_, BTreeMap<(AlarmKind, String), ActiveAlarm>> {
         let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
         if !active.is_empty() {
             let now = self.clock.now();
@@ -381,10 +381,10 @@ mod tests {
     use super::*;
 
     /// The text lines that `log` leads to.
-    fn lines_of(log: impl FnOnce()) -> String {
+    fn logged_text(log: impl FnOnce()) -> String {
         #[derive(Clone, Default)]
-        struct Buffer(Arc<Mutex<Vec<u8>>>);
-        impl std::io::Write for Buffer {
+        struct LogBuffer(Arc<Mutex<Vec<u8>>>);
+        impl std::io::Write for LogBuffer {
             fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
                 self.0.lock().unwrap().write(bytes)
             }
@@ -392,7 +392,7 @@ mod tests {
                 Ok(())
             }
         }
-        let buffer = Buffer::default();
+        let buffer = LogBuffer::default();
         let writer = buffer.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_writer(move || writer.clone())
@@ -408,7 +408,7 @@ mod tests {
     fn no_field_or_message_can_forge_a_text_line() {
         let evil = "x\r\n2026-11-28T10:00:00Z ERROR stockbridge: \u{1b}[2Jforged\u{85}\u{202e}";
         let error = std::io::Error::other(evil);
-        let text = lines_of(|| {
+        let text = logged_text(|| {
             let span = tracing::info_span!("request", path = %evil, mode = evil);
             let _entered = span.enter();
             tracing::warn!(
@@ -434,7 +434,7 @@ mod tests {
     #[test]
     fn usual_fields_look_as_before() {
         let text =
-            lines_of(|| tracing::info!(skus = 3, shop = "moscow", "read «Плед»: {} SKUs", 3));
+            logged_text(|| tracing::info!(skus = 3, shop = "moscow", "read «Плед»: {} SKUs", 3));
         let message = "stockbridge::telemetry::tests: read «Плед»: 3 SKUs skus=3 shop=\"moscow\"\n";
         assert!(text.ends_with(message), "{text}");
     }

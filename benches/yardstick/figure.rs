@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 /// The limits of a figure: to be reached first, and then.
-pub(crate) struct Limits(pub(crate) f64, pub(crate) f64);
+pub(crate) struct FigureLimits(pub(crate) f64, pub(crate) f64);
 
-impl Limits {
+impl FigureLimits {
     /// Prints a figure that has been measured, such as `7.9` with the unit `× null`.
     pub(crate) fn print(&self, what: &str, value: f64, unit: &str) {
         let Self(first, then) = self;
@@ -29,8 +29,8 @@ pub(crate) fn millis(time: Duration) -> f64 {
 }
 
 /// The value that follows this word on the command line.
-pub(crate) fn argument(word: &str) -> Option<String> {
+pub(crate) fn argument(flag: &str) -> Option<String> {
     std::env::args()
-        .skip_while(|argument| argument != word)
+        .skip_while(|argument| argument != flag)
         .nth(1)
 }

@@ -1,7 +1,7 @@
 //! What the shops sell: the same SKUs on every machine.
 
 use chrono::DateTime;
-use stockbridge::stock::{Count, Instant, Level, Sku};
+use stockbridge::stock::{Count, Level, Sku, Timestamp};
 
 const LATIN: [char; 32] = [
     'A', 'B', 'C', 'D', 'E', 'F', 'G', 'H', 'I', 'J', 'K', 'L', 'M', 'N', 'O', 'P', 'Q', 'R', 'S',
@@ -16,16 +16,16 @@ const CYRILLIC: [char; 32] = [
 /// The SKU of a number under 33 million: 8 to 20 characters, all different, a tenth of them
 /// with Cyrillic letters.
 pub(crate) fn sku(number: u64) -> Sku {
-    let mut dice = mix(number);
-    let length = 3 + dice % 13;
-    let letters = if (dice / 13).is_multiple_of(10) {
+    let mut random = mix(number);
+    let length = 3 + random % 13;
+    let letters = if (random / 13).is_multiple_of(10) {
         CYRILLIC
     } else {
         LATIN
     };
-    dice = mix(dice);
+    random = mix(random);
     let mut text: String = (0..length)
-        .map(|place| letter(&letters, dice >> (4 * place)))
+        .map(|place| letter(&letters, random >> (4 * place)))
         .collect();
     // Five digits of base 32 keep any two apart.
     text.extend((0..5).map(|place| letter(&LATIN, number >> (5 * place))));
@@ -33,14 +33,14 @@ pub(crate) fn sku(number: u64) -> Sku {
 }
 
 /// A count of up to three digits since a whole second of one month, as sellers mostly have it.
-pub(crate) fn level(dice: u64) -> Level {
-    let count = i64::try_from(dice % 1000).unwrap_or_default();
-    let second = i64::try_from(1_790_000_000 + dice / 1000 % 2_592_000).unwrap_or_default();
-    let at = DateTime::from_timestamp(second, 0).expect("2026 is in the calendar");
+pub(crate) fn level(random: u64) -> Level {
+    let count = i64::try_from(random % 1000).unwrap_or_default();
+    let second = i64::try_from(1_790_000_000 + random / 1000 % 2_592_000).unwrap_or_default();
+    let timestamp = DateTime::from_timestamp(second, 0).expect("2026 is in the calendar");
     let count = Count::try_from(count).expect("three digits make a count");
     Level {
         count,
-        updated_at: Instant::from(at),
+        updated_at: Timestamp::from(timestamp),
     }
 }
 
@@ -52,6 +52,6 @@ pub(crate) fn mix(number: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-fn letter(letters: &[char; 32], dice: u64) -> char {
-    letters[usize::try_from(dice % 32).unwrap_or_default()]
+fn letter(letters: &[char; 32], random: u64) -> char {
+    letters[usize::try_from(random % 32).unwrap_or_default()]
 }

@@ -16,9 +16,9 @@ use stockbridge::auth_failures::AuthFailures;
 use stockbridge::clock::Clock;
 use stockbridge::http::read_body;
 use stockbridge::http::secret::Secret;
-use stockbridge::legacy::server::{self as legacy, Pushes, UnknownSku};
-use stockbridge::legacy::wire::MAX_QUESTION_BYTES;
-use stockbridge::stock::{Marks, ShopId, StockBook};
+use stockbridge::push_api::server::{self as push_api, LastRequests, UnknownSku};
+use stockbridge::push_api::wire::MAX_REQUEST_BYTES;
+use stockbridge::stock::{Activity, ShopId, StockBook};
 use stockbridge::telemetry::Alarms;
 
 use crate::goods;
@@ -34,16 +34,16 @@ pub(crate) fn warehouse(shop: u16) -> u64 {
 }
 
 /// `POST /stocks` for all shops, as the service has it behind its listener.
-pub(crate) fn legacy_router(book: Arc<StockBook>) -> Router {
-    let context = legacy::Context {
+pub(crate) fn push_router(book: Arc<StockBook>) -> Router {
+    let context = push_api::Context {
         book,
-        marks: Arc::new(Marks::new(
+        activity: Arc::new(Activity::new(
             (0..SHOPS).map(|index| vec![warehouse(index)]).collect(),
         )),
-        pushes: Pushes::new(SHOPS.into()),
+        last_requests: LastRequests::new(SHOPS.into()),
         clock: Clock::wall(),
         alarms: Alarms::new(Clock::wall()),
-        metrics: legacy::Metrics::default(),
+        metrics: push_api::Metrics::default(),
         auth_failures: AuthFailures::new(
             Clock::wall(),
             Alarms::new(Clock::wall()),
@@ -52,7 +52,7 @@ pub(crate) fn legacy_router(book: Arc<StockBook>) -> Router {
         ),
         read_through: None,
     };
-    let shop = |index| legacy::Shop {
+    let shop = |index| push_api::PushShop {
         id: ShopId(index),
         name: format!("shop-{index}"),
         base_path: String::new(),
@@ -61,24 +61,24 @@ pub(crate) fn legacy_router(book: Arc<StockBook>) -> Router {
         unknown_sku: UnknownSku::Omit,
         unavailable_status: StatusCode::SERVICE_UNAVAILABLE,
     };
-    legacy::router(&context, (0..SHOPS).map(shop).collect())
+    push_api::router(&context, (0..SHOPS).map(shop).collect())
 }
 
 /// The baseline: reads the body and returns an answer that was ready.
-pub(crate) fn null_router(answer: Bytes) -> Router {
-    async fn null(State(answer): State<Bytes>, request: Request) -> Response {
-        match read_body(request.into_body(), MAX_QUESTION_BYTES).await {
+pub(crate) fn baseline_router(response: Bytes) -> Router {
+    async fn baseline(State(answer): State<Bytes>, request: Request) -> Response {
+        match read_body(request.into_body(), MAX_REQUEST_BYTES).await {
             Ok(_) => Body::from(answer).into_response(),
             Err(_) => StatusCode::BAD_REQUEST.into_response(),
         }
     }
     Router::new()
-        .route("/stocks", post(null))
-        .with_state(answer)
+        .route("/stocks", post(baseline))
+        .with_state(response)
 }
 
 /// The body of a question about random SKUs of one shop, which has so many.
-pub(crate) fn question(seed: u64, skus_per_shop: u64) -> String {
+pub(crate) fn stocks_body(seed: u64, skus_per_shop: u64) -> String {
     let shop = u16::try_from(seed % u64::from(SHOPS)).unwrap_or_default();
     let first = u64::from(shop) * skus_per_shop;
     let skus: Vec<String> = (0..SKUS_PER_REQUEST)
@@ -92,7 +92,7 @@ pub(crate) fn question(seed: u64, skus_per_shop: u64) -> String {
     )
 }
 
-pub(crate) fn question_request(body: &str) -> axum::http::request::Builder {
+pub(crate) fn stocks_request(body: &str) -> axum::http::request::Builder {
     Request::post("/stocks")
         .header("host", "127.0.0.1")
         .header("authorization", TOKEN)
@@ -101,7 +101,10 @@ pub(crate) fn question_request(body: &str) -> axum::http::request::Builder {
 }
 
 /// A request as it goes over the wire.
-pub(crate) fn raw(request: axum::http::request::Builder, body: &str) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn raw_request(
+    request: axum::http::request::Builder,
+    body: &str,
+) -> anyhow::Result<Vec<u8>> {
     let (head, ()) = request.body(())?.into_parts();
     let mut raw = format!("{} {} HTTP/1.1\r\n", head.method, head.uri).into_bytes();
     for (name, value) in &head.headers {
@@ -115,12 +118,12 @@ pub(crate) fn raw(request: axum::http::request::Builder, body: &str) -> anyhow::
 }
 
 /// A connection that blocks its thread, which costs the client least.
-pub(crate) struct Caller {
+pub(crate) struct BlockingClient {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
-impl Caller {
+impl BlockingClient {
     pub(crate) fn connect(addr: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(addr).context("connect to the server")?;
         stream.set_nodelay(true)?;
@@ -137,8 +140,8 @@ impl Caller {
     /// Reads an answer, which must be a 200, and gives its body.
     pub(crate) fn receive(&mut self) -> anyhow::Result<&[u8]> {
         let mut filled = 0;
-        let mut whole = None;
-        while whole.is_none_or(|(_, end)| filled < end) {
+        let mut body_range = None;
+        while body_range.is_none_or(|(_, end)| filled < end) {
             let read = self
                 .stream
                 .read(&mut self.buffer[filled..])
@@ -147,17 +150,17 @@ impl Caller {
                 bail!("the server closed after {filled} bytes of an answer");
             }
             filled += read;
-            if whole.is_none() {
-                whole = extent(&self.buffer[..filled])?;
+            if body_range.is_none() {
+                body_range = body_extent(&self.buffer[..filled])?;
             }
         }
-        let (start, end) = whole.context("an answer without an end")?;
+        let (start, end) = body_range.context("an answer without an end")?;
         Ok(&self.buffer[start..end])
     }
 }
 
 /// Where the body of an answer starts and ends, once its head is there.
-fn extent(bytes: &[u8]) -> anyhow::Result<Option<(usize, usize)>> {
+fn body_extent(bytes: &[u8]) -> anyhow::Result<Option<(usize, usize)>> {
     let Some(start) = bytes
         .windows(4)
         .position(|four| four == b"\r\n\r\n")

@@ -8,23 +8,23 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
-use stockbridge::http::{Limits, Server};
-use stockbridge::lifecycle::{Fuse, Tasks};
+use stockbridge::http::{HttpServer, ServerLimits};
+use stockbridge::lifecycle::{CrashSignal, Tasks};
 
 /// Serves until the process ends.
-pub(crate) struct Serving {
+pub(crate) struct ServerThread {
     pub(crate) addr: SocketAddr,
     /// Nanoseconds on a CPU come first in it.
     schedstat: PathBuf,
 }
 
-impl Serving {
+impl ServerThread {
     /// Behind our own listener.
     pub(crate) fn start(router: Router) -> anyhow::Result<Self> {
         Self::start_with(move || async move {
-            let server = Server::bind(([127, 0, 0, 1], 0).into(), Limits::default())?;
+            let server = HttpServer::bind(([127, 0, 0, 1], 0).into(), ServerLimits::default())?;
             let addr = server.local_addr()?;
-            Ok((addr, server.run(router, Tasks::new(Fuse::default()))))
+            Ok((addr, server.run(router, Tasks::new(CrashSignal::default()))))
         })
     }
 
@@ -36,7 +36,7 @@ impl Serving {
         F: Future<Output = anyhow::Result<(SocketAddr, S)>>,
         S: Future<Output = ()>,
     {
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         std::thread::spawn(move || -> anyhow::Result<()> {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -44,7 +44,7 @@ impl Serving {
             runtime.block_on(async {
                 let (addr, serve) = open().await?;
                 let thread = std::fs::read_link("/proc/thread-self")?;
-                tell.send(Self {
+                sender.send(Self {
                     addr,
                     schedstat: PathBuf::from("/proc").join(thread).join("schedstat"),
                 })?;
@@ -52,7 +52,7 @@ impl Serving {
                 Ok(())
             })
         });
-        told.recv().context("the server did not start")
+        receiver.recv().context("the server did not start")
     }
 
     /// What the server's thread has used so far.

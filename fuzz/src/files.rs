@@ -5,30 +5,30 @@ use std::panic::catch_unwind;
 use std::sync::LazyLock;
 
 use stockbridge::sources::formats::{Format, read, unpack};
-use stockbridge::sources::{Entry, Quantity, Reading};
+use stockbridge::sources::{DeliveryEntry, Quantity, ReadSettings};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use crate::values::settings;
 
 pub(crate) fn csv(bytes: &[u8]) {
-    try_out(Format::Csv, bytes);
+    read_all(Format::Csv, bytes);
 }
 
 pub(crate) fn yml(bytes: &[u8]) {
-    try_out(Format::Yml, bytes);
+    read_all(Format::Yml, bytes);
 }
 
 pub(crate) fn commerceml(bytes: &[u8]) {
-    try_out(Format::CommerceMl, bytes);
+    read_all(Format::CommerceMl, bytes);
 }
 
 pub(crate) fn json(bytes: &[u8]) {
-    try_out(Format::Json, bytes);
+    read_all(Format::Json, bytes);
 }
 
 pub(crate) fn sheet(bytes: &[u8]) {
-    try_out(Format::Sheet, bytes);
+    read_all(Format::Sheet, bytes);
 }
 
 /// A workbook of Excel, one of whose parts is fuzzed: the first byte says which.
@@ -36,10 +36,10 @@ pub(crate) fn xlsx(bytes: &[u8]) {
     let Some((&choice, content)) = bytes.split_first() else {
         return;
     };
-    let fuzzed = usize::from(choice) % PARTS.len();
+    let fuzzed = usize::from(choice) % WORKBOOK_PARTS.len();
     let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
     let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
-    for (at, (name, part)) in PARTS.iter().enumerate() {
+    for (at, (name, part)) in WORKBOOK_PARTS.iter().enumerate() {
         archive
             .start_file(name.as_str(), stored)
             .expect("memory takes a file");
@@ -50,11 +50,11 @@ pub(crate) fn xlsx(bytes: &[u8]) {
         .finish()
         .expect("memory takes the directory")
         .into_inner();
-    try_out(Format::Sheet, &archive);
+    read_all(Format::Sheet, &archive);
 }
 
 /// The parts of a workbook, by name.
-static PARTS: LazyLock<Vec<(String, Vec<u8>)>> = LazyLock::new(|| {
+static WORKBOOK_PARTS: LazyLock<Vec<(String, Vec<u8>)>> = LazyLock::new(|| {
     let workbook = include_bytes!("../../fixtures/sources/market-stocks.xlsx");
     let mut archive = ZipArchive::new(Cursor::new(workbook)).expect("the fixture is an archive");
     (0..archive.len())
@@ -71,7 +71,7 @@ static PARTS: LazyLock<Vec<(String, Vec<u8>)>> = LazyLock::new(|| {
 /// Any file as it arrives: unpacked, its format detected, and read.
 pub(crate) fn container(bytes: &[u8]) {
     let spool = std::env::temp_dir();
-    let _any = unpack(
+    let _ignored = unpack(
         "fuzzed",
         &mut Cursor::new(bytes),
         None,
@@ -82,20 +82,20 @@ pub(crate) fn container(bytes: &[u8]) {
             (&mut *file.input)
                 .take(64 * 1024)
                 .read_to_end(&mut content)?;
-            try_out(file.format, &content);
+            read_all(file.format, &content);
             Ok(())
         },
     );
 }
 
 /// Reads the bytes under the strictest settings, and under settings that their length chooses.
-fn try_out(format: Format, bytes: &[u8]) {
-    for reading in [Reading::default(), settings(bytes.len())] {
+fn read_all(format: Format, bytes: &[u8]) {
+    for reading in [ReadSettings::default(), settings(bytes.len())] {
         // Only panics of calamine and cfb get here: the service catches those too. Every other
         // panic aborts in the hook.
-        let _any = catch_unwind(|| {
+        let _ignored = catch_unwind(|| {
             read(format, &mut Cursor::new(bytes), &reading, &mut |entry| {
-                check(&entry, &reading);
+                check_row(&entry, &reading);
                 Ok(())
             })
         });
@@ -103,8 +103,8 @@ fn try_out(format: Format, bytes: &[u8]) {
 }
 
 /// Checks that a row holds nothing that the settings do not let in.
-pub(crate) fn check(entry: &Entry, reading: &Reading) {
-    if let Entry::Row(row) = entry
+pub(crate) fn check_row(entry: &DeliveryEntry, reading: &ReadSettings) {
+    if let DeliveryEntry::Row(row) = entry
         && let Some(quantity) = row.quantity
     {
         assert!(

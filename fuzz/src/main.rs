@@ -24,10 +24,10 @@ const MAX_BYTES: usize = 48 * 1024 * 1024;
 #[global_allocator]
 static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
 
-type Target = fn(&[u8]);
+type FuzzTarget = fn(&[u8]);
 
 /// The targets. `fuzz/run` finds their names here.
-const TARGETS: &[(&str, Target)] = &[
+const TARGETS: &[(&str, FuzzTarget)] = &[
     ("csv", files::csv),
     ("sheet", files::sheet),
     ("xlsx", files::xlsx),
@@ -46,9 +46,9 @@ const TARGETS: &[(&str, Target)] = &[
     ("moysklad", responses::moysklad),
 ];
 
-static TARGET: OnceLock<Target> = OnceLock::new();
+static TARGET: OnceLock<FuzzTarget> = OnceLock::new();
 
-fn choose() {
+fn select_target() {
     let wanted = std::env::var("FUZZ_TARGET").unwrap_or_default();
     let Some((_, target)) = TARGETS.iter().find(|(name, _)| *name == wanted) else {
         let names: Vec<_> = TARGETS.iter().map(|(name, _)| *name).collect();
@@ -58,19 +58,19 @@ fn choose() {
         );
     };
     TARGET.get_or_init(|| *target);
-    let aborting = std::panic::take_hook();
+    let abort_hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         // The libraries that read workbooks panic on some; the service catches that and refuses the
         // file as broken.
-        let theirs = |library: &str| {
+        let is_in_library = |library: &str| {
             panic
                 .location()
                 .is_some_and(|at| at.file().contains(library))
         };
-        if !["/calamine-", "/cfb-"].into_iter().any(theirs) {
+        if !["/calamine-", "/cfb-"].into_iter().any(is_in_library) {
             // A backtrace takes more memory than any reader.
-            let _unlimited = ALLOCATOR.set_limit(usize::MAX);
-            aborting(panic);
+            let _ignored = ALLOCATOR.set_limit(usize::MAX);
+            abort_hook(panic);
         }
     }));
     ALLOCATOR
@@ -78,7 +78,7 @@ fn choose() {
         .expect("the limit is above what is allocated so far");
 }
 
-fuzz_target!(init: choose(), |bytes: &[u8]| {
+fuzz_target!(init: select_target(), |bytes: &[u8]| {
     if let Some(target) = TARGET.get() {
         target(bytes);
     }

@@ -2,12 +2,12 @@
 
 use chrono::{DateTime, Utc};
 use stockbridge::http::fuzzing;
-use stockbridge::legacy::wire::Question;
-use stockbridge::partner::wire::{business, parse_update};
+use stockbridge::partner_api::wire::{business, parse_update};
+use stockbridge::push_api::wire::StocksRequest;
 
 /// The head of a request, which hyper's parser reads after us: what we accept it reads alike.
 pub(crate) fn http_head(bytes: &[u8]) {
-    let Some((length, framing)) = fuzzing::head(bytes, cut(bytes)) else {
+    let Some((length, framing)) = fuzzing::head(bytes, split_point(bytes)) else {
         return;
     };
     let mut fields = [httparse::EMPTY_HEADER; 200];
@@ -41,21 +41,21 @@ pub(crate) fn http_head(bytes: &[u8]) {
 
 /// The framing of a chunked body.
 pub(crate) fn http_chunks(bytes: &[u8]) {
-    let _is_sound = fuzzing::chunks(bytes, cut(bytes));
+    let _ignored = fuzzing::chunks(bytes, split_point(bytes));
 }
 
 /// Where the bytes are cut in two.
-fn cut(bytes: &[u8]) -> usize {
+fn split_point(bytes: &[u8]) -> usize {
     bytes.last().map_or(0, |&byte| usize::from(byte))
 }
 
 /// The body of the Market's `POST /stocks`.
 pub(crate) fn stocks_request(bytes: &[u8]) {
-    if let Ok(question) = Question::parse(bytes) {
+    if let Ok(question) = StocksRequest::parse(bytes) {
         // What is echoed to the letter is in the body to the letter.
         let id = question.warehouse_id.as_bytes();
         assert!(bytes.windows(id.len()).any(|window| window == id));
-        let _any = question.warehouse();
+        let _ignored = question.warehouse_number();
     }
 }
 

@@ -1,28 +1,30 @@
 //! Responses to requests that we send.
 
-use stockbridge::legacy::lenient;
-use stockbridge::partner::page::{Look, Page, Part, Shelf};
+use stockbridge::partner_api::readback_page::{
+    OfferList, ReadbackPage, ReadbackQuery, ReadbackSelection,
+};
+use stockbridge::push_api::parse_lenient;
 use stockbridge::sources::moysklad::fuzzing;
 
-use crate::files::check;
+use crate::files::check_row;
 use crate::values::settings;
 
 /// The response of a seller's old handler.
 pub(crate) fn stocks_response(bytes: &[u8]) {
-    let _any = lenient::parse(bytes, 1);
+    let _ignored = parse_lenient::parse(bytes, 1);
 }
 
 /// A page of the Market's copy of the stock.
 pub(crate) fn market_page(bytes: &[u8]) {
-    let part = Part::Listing {
-        shelf: Shelf::OnSale,
+    let part = ReadbackSelection::List {
+        list: OfferList::Active,
         token: None,
     };
-    let _any = Page::read(
+    let _ignored = ReadbackPage::read(
         bytes,
-        &Look {
+        &ReadbackQuery {
             warehouses: vec![1, 2],
-            part,
+            selection: part,
         },
     );
 }
@@ -37,6 +39,6 @@ pub(crate) fn moysklad(bytes: &[u8]) {
     let report = report.strip_prefix(b"\0").unwrap_or(report);
     let reading = settings(bytes.len());
     for entry in fuzzing::read(page, report, &reading) {
-        check(&entry, &reading);
+        check_row(&entry, &reading);
     }
 }

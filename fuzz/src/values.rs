@@ -1,6 +1,6 @@
 //! Values of a file's rows.
 
-use stockbridge::sources::{DecimalMark, Quantity, Reading, Variants};
+use stockbridge::sources::{DecimalMark, Quantity, ReadSettings, VariantPolicy};
 
 /// The number of a table's cell.
 pub(crate) fn quantity(bytes: &[u8]) {
@@ -34,16 +34,18 @@ pub(crate) fn sku(bytes: &[u8]) {
         return;
     };
     for takes_suspicious_skus in [false, true] {
-        let reading = Reading {
-            takes_suspicious_skus,
-            ..Reading::default()
+        let reading = ReadSettings {
+            accepts_suspicious_skus: takes_suspicious_skus,
+            ..ReadSettings::default()
         };
-        let Ok(sku) = reading.sku(text) else { continue };
+        let Ok(sku) = reading.parse_sku(text) else {
+            continue;
+        };
         assert!(!sku.is_empty() && sku.trim() == sku, "{text:?}: {sku:?}");
         // Once what a spreadsheet adds is removed, a second reading removes nothing; a SKU of its
         // own may begin as a formula or a text of a spreadsheet does.
         if !sku.starts_with(['\'', '=']) {
-            let again = reading.sku(&sku);
+            let again = reading.parse_sku(&sku);
             assert!(
                 again.as_ref() == Ok(&sku),
                 "{text:?}: {sku:?}, then {again:?}"
@@ -53,25 +55,25 @@ pub(crate) fn sku(bytes: &[u8]) {
 }
 
 /// Settings, each switched by a bit of the number.
-pub(crate) fn settings(choice: usize) -> Reading {
+pub(crate) fn settings(choice: usize) -> ReadSettings {
     let bit = |at: u32| choice >> at & 1 == 1;
-    Reading {
+    ReadSettings {
         floors_fractions: bit(0),
         zeroes_negatives: bit(0),
         zeroes_unavailable: bit(1),
-        takes_unended_row: bit(2),
-        zeroes_empties: bit(3),
+        accepts_unterminated_row: bit(2),
+        zeroes_empty_quantities: bit(3),
         decimal: match (bit(4), bit(5)) {
             (false, _) => None,
             (true, false) => Some(DecimalMark::Comma),
             (true, true) => Some(DecimalMark::Point),
         },
-        takes_suspicious_skus: bit(6),
+        accepts_suspicious_skus: bit(6),
         variants: if bit(7) {
-            Variants::Sum
+            VariantPolicy::Sum
         } else {
-            Variants::Reject
+            VariantPolicy::Reject
         },
-        ..Reading::default()
+        ..ReadSettings::default()
     }
 }

@@ -4,10 +4,10 @@
 //! order of both is the order of the text. What the rooms share is in `core`, what is looked
 //! after besides in `rounds`, and what each room needs of the configuration in `plans`.
 
-mod core;
-mod guard;
-mod plans;
-mod rounds;
+mod background;
+mod instance_guard;
+mod services;
+mod wiring;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -20,37 +20,37 @@ use prometheus_client::registry::Registry;
 use tokio::time::timeout;
 use tracing::info;
 
-use self::core::{Core, read_through};
-pub use self::guard::Claim;
+pub use self::instance_guard::Ownership;
+use self::services::{Services, read_through};
 use crate::auth_failures::AuthFailures;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::http::{Limits, Server};
-use crate::legacy::server::Pushes;
-use crate::lifecycle::{Fuse, Tasks};
+use crate::http::{HttpServer, ServerLimits};
+use crate::lifecycle::{CrashSignal, Tasks};
 use crate::ops::Ops;
 use crate::ops::access::AllowedHosts;
+use crate::push_api::server::LastRequests;
 use crate::store::Store;
 
 /// For the whole of a stop: under the 30 s after which Docker and Kubernetes kill.
-const STOP_DEADLINE: Duration = Duration::from_secs(25);
+const STOP_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// How long a request of the operator may take to come, and to be done.
-const OPS_PATIENCE: Duration = Duration::from_secs(3_600);
+const OPS_TIMEOUT: Duration = Duration::from_secs(3_600);
 
 /// A house with its doors closed: everything is open but nothing is served yet.
 pub struct App {
-    public: Server,
+    public_server: HttpServer,
     public_addr: SocketAddr,
     ops_addr: SocketAddr,
     router: Router,
     store: Arc<Store>,
-    crew: Crew,
+    tasks: TaskGroups,
 }
 
 /// The tasks, in the order in which they are stopped.
-struct Crew {
-    fuse: Fuse,
+struct TaskGroups {
+    crash_signal: CrashSignal,
     // Connections of the Market and the seller.
     public: Tasks,
     // Readers of sources: what is not whole is begun anew at the next start.
@@ -69,67 +69,77 @@ impl App {
     ///
     /// # Errors
     /// An address is taken, or the store cannot be opened.
-    pub async fn build(config: Config, clock: Clock, claim: Claim) -> anyhow::Result<Self> {
-        let crew = Crew::new();
-        let limits = Limits {
+    pub async fn build(config: Config, clock: Clock, ownership: Ownership) -> anyhow::Result<Self> {
+        let tasks = TaskGroups::new();
+        let limits = ServerLimits {
             max_connections: config.max_connections,
             max_connections_per_address: config.max_connections_per_address,
-            ..Limits::default()
+            ..ServerLimits::default()
         };
-        let public = bind(config.listen, limits, "listen")?;
+        let public_server = bind(config.listen, limits, "listen")?;
         // An operator may hand over a large file, and wait until it is taken.
-        let ops_limits = Limits {
-            body: OPS_PATIENCE,
-            handler: OPS_PATIENCE,
-            ..Limits::default()
+        let ops_limits = ServerLimits {
+            body_timeout: OPS_TIMEOUT,
+            handler_timeout: OPS_TIMEOUT,
+            ..ServerLimits::default()
         };
         let ops_server = bind(config.ops_listen, ops_limits, "ops_listen")?;
-        let (public_addr, ops_addr) = (public.local_addr()?, ops_server.local_addr()?);
+        let (public_addr, ops_addr) = (public_server.local_addr()?, ops_server.local_addr()?);
 
         // Up before the store is read, so that "starting" can be told from "dead".
-        let ops = Ops::new(crew.public.clone());
+        let ops = Ops::new(tasks.public.clone());
         let ops_router = ops
             .clone()
             .router(AllowedHosts::new(ops_addr, &config.ops_hosts));
-        crew.ops
-            .spawn("ops", ops_server.run(ops_router, crew.ops.clone()));
+        tasks
+            .ops
+            .spawn("ops", ops_server.run(ops_router, tasks.ops.clone()));
 
         let mut registry = Registry::with_prefix("stockbridge");
-        public.metrics().register(&mut registry);
-        let core = Core::open(&config, clock, claim).await?;
-        let migrator = core.start_migrator(&config, &crew, &mut registry)?;
-        let ingest = core.start_ingest(migrator.clone(), &crew, &mut registry);
-        rounds::start(&core, &config, &crew.background);
-        let pushes = Pushes::new(config.shops.len());
-        core.remember_pushes(&pushes);
-        let feeds = core.open_feeds(&config, ingest.clone()).await?;
-        feeds
-            .start(&config.outbound(), &crew.sources)
+        public_server.metrics().register(&mut registry);
+        let services = Services::open(&config, clock, ownership).await?;
+        let migrator = services.start_migrator(&config, &tasks, &mut registry)?;
+        let ingest = services.start_ingest(migrator.clone(), &tasks, &mut registry);
+        background::start(&services, &config, &tasks.background);
+        let last_requests = LastRequests::new(config.shops.len());
+        services.restore_last_requests(&last_requests);
+        let source_manager = services.open_sources(&config, ingest.clone()).await?;
+        source_manager
+            .start(&config.outbound(), &tasks.sources)
             .context("start the sources")?;
         let auth_failures = AuthFailures::new(
             clock,
-            core.alarms.clone(),
+            services.alarms.clone(),
             config.trusted_proxies.clone(),
             config.max_connections,
         );
         auth_failures.register(&mut registry);
-        let exchange = feeds.router(&crew.sources, &auth_failures);
-        let doors = (
-            read_through(feeds.clone(), crew.sources.clone()),
+        let exchange = source_manager.router(&tasks.sources, &auth_failures);
+        let endpoints = (
+            read_through(source_manager.clone(), tasks.sources.clone()),
             exchange,
             auth_failures,
         );
-        let router = core.routes(&config, ingest, doors, Arc::clone(&pushes), &mut registry);
+        let router = services.routes(
+            &config,
+            ingest,
+            endpoints,
+            Arc::clone(&last_requests),
+            &mut registry,
+        );
 
-        let store = Arc::clone(&core.store);
-        ops.open(core.show(&config, migrator, (pushes, feeds)), registry);
+        let store = Arc::clone(&services.store);
+        ops.set_ready(
+            services.into_ops_state(&config, migrator, (last_requests, source_manager)),
+            registry,
+        );
         Ok(Self {
-            public,
+            public_server,
             public_addr,
             ops_addr,
             router,
             store,
-            crew,
+            tasks,
         })
     }
 
@@ -151,28 +161,29 @@ impl App {
     /// A task died, or the stop was cut short.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         let Self {
-            public,
+            public_server,
             public_addr,
             ops_addr,
             router,
             store,
-            crew,
+            tasks,
         } = self;
-        crew.public
-            .spawn("listener", public.run(router, crew.public.clone()));
+        tasks
+            .public
+            .spawn("listener", public_server.run(router, tasks.public.clone()));
         info!(listen = %public_addr, ops = %ops_addr, "serving on {public_addr}, ops on {ops_addr}");
         let crashed = tokio::select! {
             () = shutdown => None,
-            task = crew.fuse.blown() => Some(task),
+            task = tasks.crash_signal.tripped() => Some(task),
         };
         info!("stopping");
-        let stopped = timeout(STOP_DEADLINE, crew.stop()).await;
+        let stopped = timeout(STOP_TIMEOUT, tasks.stop()).await;
         // Whatever else was cut off, what was acknowledged is on disk already.
         let closed = timeout(Duration::from_secs(4), store.close()).await;
         if let Some(task) = crashed {
             bail!("the task {task} ended unasked");
         }
-        stopped.map_err(|_| anyhow!("cut off after {STOP_DEADLINE:?}: {}", crew.remaining()))?;
+        stopped.map_err(|_| anyhow!("cut off after {STOP_TIMEOUT:?}: {}", tasks.remaining()))?;
         closed
             .context("close the store: it takes too long")?
             .context("close the store")?;
@@ -181,10 +192,10 @@ impl App {
     }
 }
 
-impl Crew {
+impl TaskGroups {
     fn new() -> Self {
-        let fuse = Fuse::default();
-        let tasks = || Tasks::new(fuse.clone());
+        let crash_signal = CrashSignal::default();
+        let tasks = || Tasks::new(crash_signal.clone());
         Self {
             public: tasks(),
             sources: tasks(),
@@ -192,7 +203,7 @@ impl Crew {
             migrator: tasks(),
             background: tasks(),
             ops: tasks(),
-            fuse,
+            crash_signal,
         }
     }
 
@@ -227,12 +238,12 @@ impl Crew {
 
 // A start that failed, or a second signal: the tasks that go down with the runtime have not
 // crashed.
-impl Drop for Crew {
+impl Drop for TaskGroups {
     fn drop(&mut self) {
         self.all().into_iter().for_each(Tasks::stop);
     }
 }
 
-fn bind(addr: SocketAddr, limits: Limits, key: &str) -> anyhow::Result<Server> {
-    Server::bind(addr, limits).with_context(|| format!("{key}: cannot listen on {addr}"))
+fn bind(addr: SocketAddr, limits: ServerLimits, key: &str) -> anyhow::Result<HttpServer> {
+    HttpServer::bind(addr, limits).with_context(|| format!("{key}: cannot listen on {addr}"))
 }

@@ -1,8 +1,8 @@
 use std::process::ExitCode;
 
 use super::import::print;
-use super::operator::{ReportArgs, query};
-use super::{runtime, say};
+use super::ops_client::{ReportArgs, query_string};
+use super::{print_line, runtime};
 
 /// What to accept.
 #[derive(Debug, clap::Args)]
@@ -19,15 +19,18 @@ pub(super) struct Args {
 /// Lets through what the guard holds.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
-        let asked = query(&[
+        let query = query_string(&[
             ("source", Some(&args.source)),
             ("shop", args.shop.as_deref()),
         ]);
-        let operator = args.report.ops.patient_operator()?;
-        let told = operator.post(&format!("/accept{asked}"), None).await?;
-        args.report.tell(&told, true, |told| match told.as_array() {
-            Some(shops) => say(&format!("the rules are in force in {} shops", shops.len())),
-            None => print(told),
-        })
+        let operator = args.report.ops.upload_client()?;
+        let response = operator.post(&format!("/accept{query}"), None).await?;
+        args.report
+            .print_report(&response, true, |response| match response.as_array() {
+                Some(shops) => {
+                    print_line(&format!("the rules are in force in {} shops", shops.len()))
+                }
+                None => print(response),
+            })
     })
 }

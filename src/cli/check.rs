@@ -1,9 +1,9 @@
 use std::process::ExitCode;
 
-use super::{ConfigArgs, say};
+use super::{ConfigArgs, print_line};
 
 /// Prints the configuration in force, secrets as `***`.
 pub(super) fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
-    say(args.load()?.to_string().trim_end());
+    print_line(args.load()?.to_string().trim_end());
     Ok(ExitCode::SUCCESS)
 }

@@ -2,8 +2,8 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::operator::{ReportArgs, list, query, text};
-use super::{runtime, say};
+use super::ops_client::{ReportArgs, json_list, json_text, query_string};
+use super::{print_line, runtime};
 
 /// What to explain.
 #[derive(Debug, clap::Args)]
@@ -20,41 +20,44 @@ pub(super) struct Args {
 /// Prints all that is known of a SKU; succeeds if some shop has it.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
-        let asked = query(&[("sku", Some(&args.sku)), ("shop", args.shop.as_deref())]);
-        let path = format!("/explain{asked}");
-        let told = args.report.ops.operator()?.get(&path).await?;
-        let is_known = list(&told).iter().any(|shop| !shop["book"].is_null());
-        args.report
-            .tell(&told, is_known, |told| list(told).iter().for_each(print))
+        let query = query_string(&[("sku", Some(&args.sku)), ("shop", args.shop.as_deref())]);
+        let path = format!("/explain{query}");
+        let response = args.report.ops.client()?.get(&path).await?;
+        let is_known = json_list(&response)
+            .iter()
+            .any(|shop| !shop["book"].is_null());
+        args.report.print_report(&response, is_known, |response| {
+            json_list(response).iter().for_each(print)
+        })
     })
 }
 
-fn print(told: &Value) {
-    say(&format!(
+fn print(shop: &Value) {
+    print_line(&format!(
         "{} '{}': {}",
-        text(&told["shop"]),
-        text(&told["sku"]),
-        text(&told["summary"])
+        json_text(&shop["shop"]),
+        json_text(&shop["sku"]),
+        json_text(&shop["summary"])
     ));
-    let (book, ledger, market) = (&told["book"], &told["ledger"], &told["market"]);
+    let (book, ledger, market) = (&shop["book"], &shop["ledger"], &shop["market"]);
     if !book.is_null() {
-        say(&format!(
+        print_line(&format!(
             "  book     {} as of {}; last said in the hour of {} by {}",
             book["count"],
-            text(&book["updated_at"]),
-            text(&book["last_asserted_hour"]),
-            text(&book["origin"])
+            json_text(&book["updated_at"]),
+            json_text(&book["last_asserted_hour"]),
+            json_text(&book["origin"])
         ));
     }
-    for step in list(&told["sources"]) {
-        say(&format!("  source   {}", text(step)));
+    for step in json_list(&shop["sources"]) {
+        print_line(&format!("  source   {}", json_text(step)));
     }
     if !ledger.is_null() {
-        say(&format!(
+        print_line(&format!(
             "  ledger   {} as of {}, acknowledged, sent at {}{}",
             ledger["count"],
-            text(&ledger["updated_at"]),
-            text(&ledger["sent_at"]),
+            json_text(&ledger["updated_at"]),
+            json_text(&ledger["sent_at"]),
             if ledger["due_again"] == true {
                 ", to be said once more"
             } else {
@@ -63,34 +66,34 @@ fn print(told: &Value) {
         ));
     }
     if !market.is_null() {
-        say(&format!(
+        print_line(&format!(
             "  market   {} ({}), looked at in the minute of {}",
-            text(&market["available"]),
-            text(&market["class"]),
-            text(&market["looked_at"])
+            json_text(&market["available"]),
+            json_text(&market["class"]),
+            json_text(&market["looked_at"])
         ));
     }
-    if !told["quarantine"].is_null() {
-        let aside = &told["quarantine"];
-        say(&format!(
+    if !shop["quarantine"].is_null() {
+        let quarantine = &shop["quarantine"];
+        print_line(&format!(
             "  refused  since {}, {} times, next try by {}: {}",
-            text(&aside["since"]),
-            aside["attempts"],
-            text(&aside["retry_at"]),
-            text(&aside["reason"])
+            json_text(&quarantine["since"]),
+            quarantine["attempts"],
+            json_text(&quarantine["retry_at"]),
+            json_text(&quarantine["reason"])
         ));
     }
-    for asked in list(&told["asked"]) {
-        let (warehouse, hour) = (&asked["warehouse"], text(&asked["hour"]));
-        say(&format!(
+    for request in json_list(&shop["asked"]) {
+        let (warehouse, hour) = (&request["warehouse"], json_text(&request["hour"]));
+        print_line(&format!(
             "  asked    for warehouse {warehouse}, last in the hour of {hour}"
         ));
     }
-    list(&told["events"]).iter().for_each(print_event);
-    if !told["events_since"].is_null() {
-        say(&format!(
+    json_list(&shop["events"]).iter().for_each(print_event);
+    if !shop["events_since"].is_null() {
+        print_line(&format!(
             "  (events before {} are forgotten)",
-            text(&told["events_since"])
+            json_text(&shop["events_since"])
         ));
     }
 }
@@ -98,13 +101,13 @@ fn print(told: &Value) {
 fn print_event(event: &Value) {
     let mut line = format!(
         "  {} {} {}",
-        text(&event["at"]),
-        text(&event["what"]),
+        json_text(&event["at"]),
+        json_text(&event["what"]),
         event["count"]
     );
     for key in ["origin", "class"] {
         if !event[key].is_null() {
-            line.push_str(&format!(", {}", text(&event[key])));
+            line.push_str(&format!(", {}", json_text(&event[key])));
         }
     }
     let request = &event["request"];
@@ -113,9 +116,9 @@ fn print_event(event: &Value) {
             ", with {} SKUs in {} ms: {}, trace {}",
             request["skus"],
             request["took_ms"],
-            text(&request["answer"]),
-            text(&request["trace"])
+            json_text(&request["answer"]),
+            json_text(&request["trace"])
         ));
     }
-    say(&line);
+    print_line(&line);
 }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use super::{runtime, say};
+use super::{print_line, runtime};
 use crate::http::{ClientConfig, Trust, client};
 
 /// How long the answer may take: less than a container's usual limit of some seconds.
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Where to ask.
 #[derive(Debug, clap::Args)]
@@ -21,23 +21,23 @@ pub(super) struct Args {
 /// Asks `/readyz` and fails unless it says 200.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = ClientConfig {
-        total_timeout: PATIENCE,
-        trust: Trust::Nobody,
+        total_timeout: TIMEOUT,
+        trust: Trust::PlainHttpOnly,
         ..ClientConfig::default()
     };
     let url = format!("{}/readyz", ops_url(args.ops));
     runtime()?.block_on(async {
-        let answer = client(&config)?
+        let response = client(&config)?
             .get(&url)
             .send()
             .await
             .context("ask the service")?;
-        let status = answer.status();
-        let body = answer.text().await.context("read the answer")?;
+        let status = response.status();
+        let body = response.text().await.context("read the answer")?;
         if !status.is_success() {
             bail!("{url} says {status}: {body}");
         }
-        say(&body);
+        print_line(&body);
         Ok(ExitCode::SUCCESS)
     })
 }

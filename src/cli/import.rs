@@ -11,15 +11,15 @@ use futures_util::stream;
 use serde_json::Value;
 use tokio::time::interval;
 
-use super::operator::{Operator, ReportArgs, list, query, text};
-use super::progress::Stage;
-use super::{runtime, say};
+use super::ops_client::{OpsClient, ReportArgs, json_list, json_text, query_string};
+use super::progress::ProgressReporter;
+use super::{print_line, runtime};
 
 /// Bytes sent in one piece.
-const PIECE: usize = 256 * 1024;
+const CHUNK_BYTES: usize = 256 * 1024;
 
 /// How often it is looked how far the service has come.
-const LOOK_EVERY: Duration = Duration::from_millis(300);
+const POLL_INTERVAL: Duration = Duration::from_millis(300);
 
 /// What to import.
 #[derive(Debug, clap::Args)]
@@ -48,16 +48,16 @@ pub(super) struct Args {
 /// Hands a file to a running service, as its file source would take it.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
-        let told = hand_over(args).await?;
-        let is_well = told["outcome"] != "held";
-        args.report.tell(&told, is_well, print)
+        let response = upload_file(args).await?;
+        let is_success = response["outcome"] != "held";
+        args.report.print_report(&response, is_success, print)
     })
 }
 
-async fn hand_over(args: &Args) -> anyhow::Result<Value> {
-    let operator = args.report.ops.patient_operator()?;
+async fn upload_file(args: &Args) -> anyhow::Result<Value> {
+    let client = args.report.ops.upload_client()?;
     let name = args.file.file_name().unwrap_or_default().to_string_lossy();
-    let asked = query(&[
+    let query = query_string(&[
         ("shop", Some(&args.shop)),
         ("source", args.source.as_deref()),
         ("name", Some(&name)),
@@ -65,87 +65,91 @@ async fn hand_over(args: &Args) -> anyhow::Result<Value> {
         ("scope", args.scope.as_deref()),
         ("dry_run", args.dry_run.then_some("true")),
     ]);
-    let (size, sent, body) = pieces(&args.file)?;
-    let mut stage = (!args.report.json).then(|| Stage::begin("sending", size, "bytes"));
-    let path = format!("/import{asked}");
-    let importing = operator.send(&path, body);
+    let (size, sent, body) = chunked_body(&args.file)?;
+    let mut progress =
+        (!args.report.json).then(|| ProgressReporter::start("sending", size, "bytes"));
+    let path = format!("/import{query}");
+    let importing = client.upload(&path, body);
     tokio::pin!(importing);
-    let mut looks = interval(LOOK_EVERY);
-    let told = loop {
+    let mut ticks = interval(POLL_INTERVAL);
+    let response = loop {
         tokio::select! {
-            told = &mut importing => break told?,
-            _ = looks.tick() => {
+            result = &mut importing => break result?,
+            _ = ticks.tick() => {
                 let sent = sent.load(Ordering::Relaxed);
-                if let Some(stage) = &mut stage {
-                    stage.set(sent);
+                if let Some(progress) = &mut progress {
+                    progress.set_position(sent);
                     if sent == size {
-                        stage.say(&rows_so_far(&operator, args).await);
+                        progress.set_message(&rows_so_far(&client, args).await);
                     }
                 }
             }
         }
     };
-    if let Some(stage) = stage {
-        stage.end(&format!("{size} bytes read"));
+    if let Some(progress) = progress {
+        progress.finish(&format!("{size} bytes read"));
     }
-    Ok(told)
+    Ok(response)
 }
 
 /// How far the service has come, for the bar; empty if it does not say.
-async fn rows_so_far(operator: &Operator, args: &Args) -> String {
+async fn rows_so_far(client: &OpsClient, args: &Args) -> String {
     let source = args.source.as_deref().unwrap_or("import");
-    let sources = operator.get("/sources").await.unwrap_or_default();
-    let ours = list(&sources)
+    let sources = client.get("/sources").await.unwrap_or_default();
+    let status = json_list(&sources)
         .iter()
-        .find(|it| it["shop"] == args.shop && it["source"] == source);
-    match ours.and_then(|ours| ours["rows_so_far"].as_u64()) {
+        .find(|candidate| candidate["shop"] == args.shop && candidate["source"] == source);
+    match status.and_then(|status| status["rows_so_far"].as_u64()) {
         Some(rows) => format!("{rows} rows"),
         None => "taking".to_owned(),
     }
 }
 
 /// The length of a file, how much of it was sent, and its pieces.
-fn pieces(path: &Path) -> anyhow::Result<(usize, Arc<AtomicUsize>, reqwest::Body)> {
+fn chunked_body(path: &Path) -> anyhow::Result<(usize, Arc<AtomicUsize>, reqwest::Body)> {
     let open = || format!("open {}", path.display());
     let file = std::fs::File::open(path).with_context(open)?;
     let size = usize::try_from(file.metadata().with_context(open)?.len())?;
     let sent = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&sent);
-    let pieces = stream::unfold(file, move |mut file| {
-        let counted = Arc::clone(&counted);
+    let counter = Arc::clone(&sent);
+    let chunks = stream::unfold(file, move |mut file| {
+        let counter = Arc::clone(&counter);
         async move {
-            let mut piece = vec![0; PIECE];
-            match file.read(&mut piece) {
+            let mut chunk = vec![0; CHUNK_BYTES];
+            match file.read(&mut chunk) {
                 Ok(0) => None,
                 Ok(read) => {
-                    piece.truncate(read);
-                    counted.fetch_add(read, Ordering::Relaxed);
-                    Some((Ok(Bytes::from(piece)), file))
+                    chunk.truncate(read);
+                    counter.fetch_add(read, Ordering::Relaxed);
+                    Some((Ok(Bytes::from(chunk)), file))
                 }
                 Err(error) => Some((Err(error), file)),
             }
         }
     });
-    Ok((size, sent, reqwest::Body::wrap_stream(pieces)))
+    Ok((size, sent, reqwest::Body::wrap_stream(chunks)))
 }
 
 /// Rows that are not applied, as far as they are printed.
-const MOST_ROWS: usize = 20;
+const MAX_ROWS_PRINTED: usize = 20;
 
 /// What became of a delivery.
-pub(super) fn print(told: &Value) {
-    let count = |key: &str| text(&told[key]);
-    let what = match told["outcome"].as_str() {
-        Some("held") => format!("HELD, the stock stays as it was: {}", text(&told["doubt"])),
+pub(super) fn print(report: &Value) {
+    let count = |key: &str| json_text(&report[key]);
+    let what = match report["outcome"].as_str() {
+        Some("held") => format!(
+            "HELD, the stock stays as it was: {}",
+            json_text(&report["doubt"])
+        ),
         Some("looked") => "nothing was changed, this is what would be".to_owned(),
         _ => "taken".to_owned(),
     };
-    say(&format!(
+    print_line(&format!(
         "{} of {} rows: {what}",
-        text(&told["scope"]),
+        json_text(&report["scope"]),
         count("rows")
     ));
-    say(&format!(
+    print_line(&format!(
         "  new {}, changed {} ({} of them to zero), unchanged {}, outdated {}, rejected {}, \
          suspicious {}",
         count("new"),
@@ -156,17 +160,24 @@ pub(super) fn print(told: &Value) {
         count("rejected"),
         count("suspicious"),
     ));
-    for row in list(&told["first_rejected"]).iter().take(MOST_ROWS) {
-        let (line, kind, reason) = (&row["line"], text(&row["kind"]), text(&row["reason"]));
-        say(&format!(
+    for row in json_list(&report["first_rejected"])
+        .iter()
+        .take(MAX_ROWS_PRINTED)
+    {
+        let (line, kind, reason) = (
+            &row["line"],
+            json_text(&row["kind"]),
+            json_text(&row["reason"]),
+        );
+        print_line(&format!(
             "  {kind} line {line}, '{}': {reason}",
-            text(&row["text"])
+            json_text(&row["text"])
         ));
     }
-    for notice in list(&told["notices"]) {
-        say(&format!("  {}", text(notice)));
+    for notice in json_list(&report["notices"]) {
+        print_line(&format!("  {}", json_text(notice)));
     }
-    if let Some(why) = told["absence_untold"].as_str() {
-        say(&format!("  {why}"));
+    if let Some(why) = report["absence_untold"].as_str() {
+        print_line(&format!("  {why}"));
     }
 }

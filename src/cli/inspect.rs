@@ -6,14 +6,14 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use super::rehearse::file_source;
-use super::{runtime, say, tell};
+use super::{print_error, print_line, runtime};
 use crate::clock::Clock;
-use crate::sources::formats::{Ending, FileShape};
+use crate::sources::formats::{FileShape, FileSummary};
 use crate::sources::inspect::{Preview, inspect};
 use crate::sources::{Config, PreviewRow, Quantity};
 
 /// Width of the first column of the output.
-const LABEL: usize = 12;
+const LABEL_WIDTH: usize = 12;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -33,16 +33,16 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let now = Clock::wall().now().into();
     let size = file.metadata()?.len();
     let preview = runtime()?.block_on(inspect(name.clone(), file, &config, spool.path(), now));
-    say(&line("file", &format!("{name}, {size} bytes")));
+    print_line(&labelled("file", &format!("{name}, {size} bytes")));
     match preview {
         Ok(preview) => {
             print(&preview);
-            say("");
-            say(&table(args, &preview, &config));
+            print_line("");
+            print_line(&source_table(args, &preview, &config));
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
-            tell(&line("not read", &crate::http::causes(&error)));
+            print_error(&labelled("not read", &crate::http::causes(&error)));
             Ok(ExitCode::FAILURE)
         }
     }
@@ -66,8 +66,8 @@ fn open(path: &Path) -> anyhow::Result<(String, File)> {
     Ok(("standard input".to_owned(), file))
 }
 
-fn line(label: &str, text: &str) -> String {
-    format!("{label:<LABEL$} {text}")
+fn labelled(label: &str, text: &str) -> String {
+    format!("{label:<LABEL_WIDTH$} {text}")
 }
 
 fn property<'s>(shape: &'s FileShape, name: &str) -> Option<&'s str> {
@@ -75,16 +75,16 @@ fn property<'s>(shape: &'s FileShape, name: &str) -> Option<&'s str> {
 }
 
 fn print(preview: &Preview) {
-    for ending in &preview.files {
-        print_file(ending);
+    for summary in &preview.files {
+        print_file(summary);
     }
     if !preview.warehouses.is_empty() {
-        let shown: Vec<_> = preview
+        let quoted: Vec<_> = preview
             .warehouses
             .iter()
             .map(|name| format!("'{name}'"))
             .collect();
-        say(&line("warehouses", &shown.join(", ")));
+        print_line(&labelled("warehouses", &quoted.join(", ")));
     }
     let Preview {
         rows,
@@ -93,45 +93,50 @@ fn print(preview: &Preview) {
         suspicious,
         ..
     } = preview;
-    let nothing = match without_quantity {
+    let without_text = match without_quantity {
         0 => String::new(),
         1 => ", 1 states no quantity".to_owned(),
         count => format!(", {count} state no quantity"),
     };
-    say(&line(
+    print_line(&labelled(
         "rows",
-        &format!("{rows} would be applied{nothing}, {rejected} rejected, {suspicious} suspicious"),
+        &format!(
+            "{rows} would be applied{without_text}, {rejected} rejected, {suspicious} suspicious"
+        ),
     ));
     for row in &preview.first_rows {
-        say(&line("  applied", &shown(row)));
+        print_line(&labelled("  applied", &describe_row(row)));
     }
     let more = rows.saturating_sub(preview.first_rows.len() as u64);
     if more > 0 {
-        say(&line("", &format!("and {more} more")));
+        print_line(&labelled("", &format!("and {more} more")));
     }
-    for fault in &preview.first_rejected {
-        let kind = if fault.is_suspicious {
+    for rejection in &preview.first_rejected {
+        let kind = if rejection.is_suspicious {
             "  suspicious"
         } else {
             "  rejected"
         };
-        say(&line(
+        print_line(&labelled(
             kind,
-            &format!("line {}, '{}': {}", fault.line, fault.text, fault.reason),
+            &format!(
+                "line {}, '{}': {}",
+                rejection.line, rejection.text, rejection.reason
+            ),
         ));
     }
     let listed = preview.first_rejected.len() as u64;
     let more = (rejected + suspicious).saturating_sub(listed);
     if more > 0 {
-        say(&line(
+        print_line(&labelled(
             "",
             &format!("and {more} more that would not be applied"),
         ));
     }
 }
 
-fn print_file(ending: &Ending) {
-    let shape = &ending.shape;
+fn print_file(summary: &FileSummary) {
+    let shape = &summary.shape;
     let labels = [
         ("file", "data file"),
         ("format", "type"),
@@ -153,20 +158,20 @@ fn print_file(ending: &Ending) {
     ];
     for (name, label) in labels {
         if let Some(value) = property(shape, name) {
-            say(&line(label, value));
+            print_line(&labelled(label, value));
         }
     }
-    let complete = match ending.scope {
+    let complete = match summary.scope {
         None => "the format does not say; set scope if every file is a whole list",
         Some(scope) => scope.name(),
     };
-    say(&line("complete", complete));
-    for notice in &ending.notices {
-        say(&line("note", notice));
+    print_line(&labelled("complete", complete));
+    for notice in &summary.notices {
+        print_line(&labelled("note", notice));
     }
 }
 
-fn shown(row: &PreviewRow) -> String {
+fn describe_row(row: &PreviewRow) -> String {
     let PreviewRow {
         line,
         sku,
@@ -177,18 +182,18 @@ fn shown(row: &PreviewRow) -> String {
     let quantity = quantity
         .as_ref()
         .map_or("states nothing".to_owned(), Quantity::to_string);
-    let place = warehouse
+    let location = warehouse
         .as_ref()
         .map(|name| format!(" at '{name}'"))
         .unwrap_or_default();
     let reserve = reserve
         .map(|reserve| format!(", {reserve} reserved"))
         .unwrap_or_default();
-    format!("line {line}: '{sku}'{place} = {quantity}{reserve}")
+    format!("line {line}: '{sku}'{location} = {quantity}{reserve}")
 }
 
 /// A table of the configuration that reads the file so.
-fn table(args: &Args, preview: &Preview, config: &Config) -> String {
+fn source_table(args: &Args, preview: &Preview, config: &Config) -> String {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let path = if args.file == Path::new("-") {
         "PATH OF THE FILE".to_owned()
@@ -211,7 +216,7 @@ fn table(args: &Args, preview: &Preview, config: &Config) -> String {
         .collect();
     let is_set = |key: &str| set.iter().any(|(known, _)| *known == key);
     // What several files of an archive do not share is left to be found out for each.
-    if let [ending] = preview.files.as_slice() {
+    if let [summary] = preview.files.as_slice() {
         for key in [
             "format",
             "encoding",
@@ -221,11 +226,11 @@ fn table(args: &Args, preview: &Preview, config: &Config) -> String {
             "quantity",
             "warehouse",
         ] {
-            if let Some(value) = property(&ending.shape, key).filter(|_| !is_set(key)) {
+            if let Some(value) = property(&summary.shape, key).filter(|_| !is_set(key)) {
                 lines.push(format!("{key} = {}", quoted(value)));
             }
         }
-        if let Some(list) = property(&ending.shape, "list")
+        if let Some(list) = property(&summary.shape, "list")
             && list.contains('.')
             && !is_set("list")
         {
@@ -247,7 +252,7 @@ fn table(args: &Args, preview: &Preview, config: &Config) -> String {
             names.join(", ")
         ));
     }
-    if config.taking.scope.is_none() && preview.files.iter().all(|file| file.scope.is_none()) {
+    if config.policy.scope.is_none() && preview.files.iter().all(|file| file.scope.is_none()) {
         lines.push("# scope = \"snapshot\" # if the file always lists every product".to_owned());
     }
     lines.join("\n")

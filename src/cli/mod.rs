@@ -1,6 +1,7 @@
 //! The commands, a file each.
 
 mod accept;
+mod account_probe;
 mod check;
 mod discover;
 mod doctor;
@@ -8,13 +9,12 @@ mod explain;
 mod healthcheck;
 mod import;
 mod inspect;
-mod operator;
+mod ops_client;
 mod progress;
 mod ready;
 mod rehearse;
 mod selftest;
 mod serve;
-mod survey;
 mod verify;
 
 use std::io::Write;
@@ -50,7 +50,7 @@ enum Command {
     /// Have a running service read the Market's copy back now, and say what differs and why.
     Verify(verify::Args),
     /// Say whether the push API can be switched off, and what is in the way.
-    Ready(operator::ReportArgs),
+    Ready(ops_client::ReportArgs),
     /// Say all that is known of a SKU: where its number comes from, and what became of it.
     Explain(explain::Args),
     /// Hand a file with stock to a running service, or say what it would change.
@@ -66,7 +66,7 @@ enum Command {
 }
 
 /// Open files asked for: the most connections that can be set, and some for everything else.
-const OPEN_FILES: u64 = 101_000;
+const OPEN_FILE_LIMIT: u64 = 101_000;
 
 /// Which configuration.
 #[derive(Debug, clap::Args)]
@@ -77,13 +77,13 @@ struct ConfigArgs {
 }
 
 /// Bad configuration, as `sysexits.h` numbers it: a supervisor need not try again.
-const EX_CONFIG: u8 = 78;
+const EXIT_CONFIG: u8 = 78;
 
 impl Cli {
     /// Runs the command; the exit code is 0 well, 1 failed, 78 bad configuration.
     #[must_use]
     pub fn run(self) -> ExitCode {
-        let done = match self.command {
+        let result = match self.command {
             Command::Serve(args) => serve::run(&args),
             Command::Rehearse(args) => rehearse::run(&args),
             Command::Check(args) => check::run(&args),
@@ -98,10 +98,10 @@ impl Cli {
             Command::Selftest(args) => selftest::run(&args),
             Command::Healthcheck(args) => healthcheck::run(&args),
         };
-        done.unwrap_or_else(|error| {
-            tell(&format!("{error:#}"));
+        result.unwrap_or_else(|error| {
+            print_error(&format!("{error:#}"));
             let is_config = error.downcast_ref::<ConfigError>().is_some();
-            ExitCode::from(if is_config { EX_CONFIG } else { 1 })
+            ExitCode::from(if is_config { EXIT_CONFIG } else { 1 })
         })
     }
 }
@@ -115,14 +115,14 @@ impl ConfigArgs {
 /// A line for the person at the terminal, on standard output. What is printed comes from sellers'
 /// files and other servers in part, so characters that mislead a terminal are escaped; JSON stays
 /// the same JSON.
-fn say(text: &str) {
+fn print_line(text: &str) {
     // Whoever reads may have gone, such as `head`: that is no fault of ours.
-    let _gone = writeln!(std::io::stdout(), "{}", printable_lines(text));
+    let _ignored = writeln!(std::io::stdout(), "{}", printable_lines(text));
 }
 
 /// A line about what went wrong, on standard error.
-fn tell(text: &str) {
-    let _gone = writeln!(std::io::stderr(), "{}", printable_lines(text));
+fn print_error(text: &str) {
+    let _ignored = writeln!(std::io::stderr(), "{}", printable_lines(text));
 }
 
 /// The runtime of every command that talks to somebody.
@@ -130,7 +130,7 @@ fn tell(text: &str) {
 /// Ten thousand connections need as many open files; many systems give 1024 to those who do
 /// not ask for more. If more cannot be had, the accept loop waits for one to be closed.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    if let Err(error) = rlimit::increase_nofile_limit(OPEN_FILES) {
+    if let Err(error) = rlimit::increase_nofile_limit(OPEN_FILE_LIMIT) {
         warn!(error = %error, "cannot raise the limit of open files");
     }
     Ok(tokio::runtime::Builder::new_multi_thread()

@@ -4,24 +4,24 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::Instant;
 
-use crate::cli::say;
+use crate::cli::print_line;
 
 /// How often a line is printed where no bar can be drawn.
-const LINE_EVERY: Duration = Duration::from_secs(10);
+const PRINT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How far one scene has come: a bar on a terminal, plain lines otherwise.
-pub(super) struct Stage {
+pub(super) struct ProgressReporter {
     title: String,
     unit: &'static str,
     total: u64,
     bar: ProgressBar,
     is_terminal: bool,
-    begun: Instant,
-    told: Instant,
+    started: Instant,
+    last_printed: Instant,
 }
 
-impl Stage {
-    pub(super) fn begin(title: &str, total: usize, unit: &'static str) -> Self {
+impl ProgressReporter {
+    pub(super) fn start(title: &str, total: usize, unit: &'static str) -> Self {
         let is_terminal = std::io::stderr().is_terminal();
         let target = if is_terminal {
             ProgressDrawTarget::stderr()
@@ -41,16 +41,16 @@ impl Stage {
             total: total as u64,
             bar,
             is_terminal,
-            begun: now,
-            told: now,
+            started: now,
+            last_printed: now,
         }
     }
 
-    pub(super) fn set(&mut self, done: usize) {
+    pub(super) fn set_position(&mut self, done: usize) {
         self.bar.set_position(done as u64);
-        if !self.is_terminal && self.told.elapsed() >= LINE_EVERY {
-            self.told = Instant::now();
-            say(&format!(
+        if !self.is_terminal && self.last_printed.elapsed() >= PRINT_INTERVAL {
+            self.last_printed = Instant::now();
+            print_line(&format!(
                 "{:<12} {done} of {} {}",
                 self.title, self.total, self.unit
             ));
@@ -58,22 +58,22 @@ impl Stage {
     }
 
     /// Says beside the bar what is being done.
-    pub(super) fn say(&self, what: &str) {
-        self.bar.set_message(what.to_owned());
+    pub(super) fn set_message(&self, message: &str) {
+        self.bar.set_message(message.to_owned());
     }
 
     /// Ends the bar without a word.
-    pub(super) fn put_away(self) {
+    pub(super) fn clear(self) {
         self.bar.finish_and_clear();
     }
 
     /// Ends the bar and says in a line what came of it.
-    pub(super) fn end(self, outcome: &str) {
+    pub(super) fn finish(self, outcome: &str) {
         self.bar.finish_and_clear();
-        say(&format!(
+        print_line(&format!(
             "{:<12} {outcome} in {:.1} s",
             self.title,
-            self.begun.elapsed().as_secs_f64()
+            self.started.elapsed().as_secs_f64()
         ));
     }
 }

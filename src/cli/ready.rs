@@ -1,50 +1,53 @@
 use std::process::ExitCode;
 
-use super::operator::{ReportArgs, list, text};
-use super::{runtime, say};
+use super::ops_client::{ReportArgs, json_list, json_text};
+use super::{print_line, runtime};
 
 /// Prints whether the push API can be switched off; succeeds only if it can.
 pub(super) fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
-        let report = args.ops.operator()?.get("/ready-report").await?;
-        args.tell(&report, report["verdict"] == "GO", print)
+        let report = args.ops.client()?.get("/ready-report").await?;
+        args.print_report(&report, report["verdict"] == "GO", print)
     })
 }
 
 fn print(report: &serde_json::Value) {
-    say(&format!(
+    print_line(&format!(
         "{} days to the cutoff of {}: {}",
         report["days_to_cutoff"],
-        text(&report["cutoff"]),
-        text(&report["verdict"])
+        json_text(&report["cutoff"]),
+        json_text(&report["verdict"])
     ));
-    for shop in list(&report["shops"]) {
+    for shop in json_list(&report["shops"]) {
         let coverage = &shop["coverage"];
-        say(&format!(
+        print_line(&format!(
             "\n{}, {}, migrate {}: {}",
-            text(&shop["name"]),
-            text(&shop["address"]),
-            text(&shop["migrate"]),
-            text(&shop["verdict"])
+            json_text(&shop["name"]),
+            json_text(&shop["address"]),
+            json_text(&shop["migrate"]),
+            json_text(&shop["verdict"])
         ));
-        say(&format!(
+        print_line(&format!(
             "  asked for lately {}, of which known {}, of which acknowledged {}",
             coverage["asked"], coverage["in_book"], coverage["acknowledged"]
         ));
-        say(&format!(
+        print_line(&format!(
             "  last push {}, last explained whole {}",
-            text(&shop["last_push"]),
-            text(&shop["last_equal"])
+            json_text(&shop["last_push"]),
+            json_text(&shop["last_equal"])
         ));
-        for source in list(&shop["sources"]) {
-            let (origin, at) = (text(&source["origin"]), text(&source["last_asserted"]));
-            say(&format!("  fed by {origin}, last at {at}"));
+        for source in json_list(&shop["sources"]) {
+            let (origin, at) = (
+                json_text(&source["origin"]),
+                json_text(&source["last_asserted"]),
+            );
+            print_line(&format!("  fed by {origin}, last at {at}"));
         }
-        for reason in list(&shop["reasons"]) {
-            say(&format!("  NOT YET  {}", text(reason)));
+        for reason in json_list(&shop["reasons"]) {
+            print_line(&format!("  NOT YET  {}", json_text(reason)));
         }
-        for remark in list(&shop["remarks"]) {
-            say(&format!("  note     {}", text(remark)));
+        for remark in json_list(&shop["remarks"]) {
+            print_line(&format!("  note     {}", json_text(remark)));
         }
     }
 }

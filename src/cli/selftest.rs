@@ -6,11 +6,11 @@ use anyhow::Context;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::operator::{Operator, OpsArgs, list, query, text};
-use super::{runtime, say};
+use super::ops_client::{OpsArgs, OpsClient, json_list, json_text, query_string};
+use super::{print_line, runtime};
 
 /// How often it is looked how far the check has come.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// With what to check.
 #[derive(Debug, clap::Args)]
@@ -33,28 +33,28 @@ pub(super) struct Args {
 /// The service finishes by itself, whatever becomes of this command: the product is shown again.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
-        let operator = args.ops.operator()?;
+        let client = args.ops.client()?;
         // Before the question: if nobody is there, there is nothing to ask.
-        operator.get("/status").await?;
-        if !args.yes && !agreed(args)? {
-            say("Nothing was touched.");
+        client.get("/status").await?;
+        if !args.yes && !confirm(args)? {
+            print_line("Nothing was touched.");
             return Ok(ExitCode::FAILURE);
         }
-        operator
+        client
             .post(
                 "/selftest",
                 Some(json!({ "shop": args.shop, "sku": args.sku })),
             )
             .await?;
-        watch(&operator, &args.shop).await.context(
+        watch(&client, &args.shop).await.context(
             "the check cannot be watched any more; if the product is hidden, the service shows it \
              again, now or when it is started",
         )
     })
 }
 
-fn agreed(args: &Args) -> anyhow::Result<bool> {
-    say(&format!(
+fn confirm(args: &Args) -> anyhow::Result<bool> {
+    print_line(&format!(
         "On the real Market, '{}' of {} will be hidden, its stock sent and read back, and then it \
          is shown again. Meanwhile, some minutes, nobody can buy it.",
         args.sku, args.shop
@@ -62,50 +62,50 @@ fn agreed(args: &Args) -> anyhow::Result<bool> {
     let mut out = std::io::stdout();
     write!(out, "Go on? [y/N] ")?;
     out.flush()?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    let mut response = String::new();
+    std::io::stdin().lock().read_line(&mut response)?;
+    Ok(matches!(response.trim(), "y" | "Y" | "yes"))
 }
 
-async fn watch(operator: &Operator, shop: &str) -> anyhow::Result<ExitCode> {
-    let path = format!("/selftest{}", query(&[("shop", Some(shop))]));
-    let mut told = 0;
+async fn watch(client: &OpsClient, shop: &str) -> anyhow::Result<ExitCode> {
+    let path = format!("/selftest{}", query_string(&[("shop", Some(shop))]));
+    let mut printed = 0;
     loop {
-        let tests = operator.get(&path).await?;
-        let test = list(&tests).first().unwrap_or(&Value::Null);
-        let steps = list(&test["steps"]);
-        for step in steps.iter().skip(told) {
+        let tests = client.get(&path).await?;
+        let test = json_list(&tests).first().unwrap_or(&Value::Null);
+        let steps = json_list(&test["steps"]);
+        for step in steps.iter().skip(printed) {
             let mark = if step["is_good"] == true {
                 "ok  "
             } else {
                 "FAIL"
             };
-            let at = text(&step["at"]);
-            let second = at.split('.').next().unwrap_or(&at);
-            say(&format!("  {mark}  {second}  {}", text(&step["what"])));
+            let time = json_text(&step["at"]);
+            let second = time.split('.').next().unwrap_or(&time);
+            print_line(&format!("  {mark}  {second}  {}", json_text(&step["what"])));
         }
-        told = steps.len();
+        printed = steps.len();
         match test["state"].as_str() {
             Some("passed") => {
-                say("The integration works, and the product is shown as before.");
+                print_line("The integration works, and the product is shown as before.");
                 return Ok(ExitCode::SUCCESS);
             }
             Some("failed") => {
-                let shown = if test["is_shown"] == true {
+                let visibility = if test["is_shown"] == true {
                     "the product is shown as before"
                 } else {
                     "the product is still HIDDEN; the service shows it again when it starts"
                 };
-                say(&format!("The check failed; {shown}."));
+                print_line(&format!("The check failed; {visibility}."));
                 return Ok(ExitCode::FAILURE);
             }
             _ => {}
         }
         tokio::select! {
-            () = sleep(LOOK_EVERY) => {}
+            () = sleep(POLL_INTERVAL) => {}
             done = tokio::signal::ctrl_c() => {
                 done?;
-                say("The service finishes the check by itself and shows the product again.");
+                print_line("The service finishes the check by itself and shows the product again.");
                 return Ok(ExitCode::FAILURE);
             }
         }

@@ -5,7 +5,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, warn};
 
 use super::{ConfigArgs, runtime};
-use crate::app::{App, Claim};
+use crate::app::{App, Ownership};
 use crate::clock::Clock;
 use crate::telemetry::start_logging;
 
@@ -22,30 +22,30 @@ pub(super) struct Args {
 /// Runs the service until it is told to stop: once gently, twice at once.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = args.config.load()?;
-    let claim = if args.adopt {
-        Claim::Adopt
+    let ownership = if args.adopt {
+        Ownership::TakeOver
     } else {
-        Claim::Respect
+        Ownership::Verify
     };
     start_logging(config.log_format, &config.log_filter)
         .map_err(|reason| anyhow!("start logging: {reason}"))?;
-    let served = runtime()?.block_on(async {
-        let mut signals = Signals::new().context("listen for signals")?;
-        let app = App::build(config, Clock::wall(), claim).await?;
+    let result = runtime()?.block_on(async {
+        let mut signals = StopSignals::new().context("listen for signals")?;
+        let app = App::build(config, Clock::wall(), ownership).await?;
         let stop = tokio_util::sync::CancellationToken::new();
-        let asked = stop.clone();
-        let twice = async move {
+        let stop_on_signal = stop.clone();
+        let until_second_signal = async move {
             signals.next().await;
-            asked.cancel();
+            stop_on_signal.cancel();
             signals.next().await;
             warn!("told to stop a second time, leaving at once");
         };
         tokio::select! {
             done = app.run(stop.cancelled_owned()) => done,
-            () = twice => Err(anyhow!("stopped by a second signal")),
+            () = until_second_signal => Err(anyhow!("stopped by a second signal")),
         }
     });
-    if let Err(error) = served {
+    if let Err(error) = result {
         // In the log as well as on the terminal: somebody may only have the log.
         error!("{error:#}");
         return Ok(ExitCode::FAILURE);
@@ -53,12 +53,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-struct Signals {
+struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
 }
 
-impl Signals {
+impl StopSignals {
     fn new() -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,

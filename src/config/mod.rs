@@ -4,8 +4,8 @@
 //! files of secrets; secrets print as `***`.
 
 mod reader;
-mod settings;
-mod sources;
+mod setting_list;
+mod source_settings;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -17,17 +17,17 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use chrono::{NaiveDate, TimeDelta};
 
-use self::reader::Reader;
+use self::reader::SettingsReader;
 pub use self::reader::read_secret;
-pub use self::settings::{SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS, Setting};
-pub use self::sources::IMPORT;
+pub use self::setting_list::{SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS, Setting};
+pub use self::source_settings::IMPORT_SOURCE;
 use crate::auth_failures::Network;
 use crate::http::secret::Secret;
 use crate::http::{ClientConfig, Trust};
-use crate::legacy::server::UnknownSku;
 use crate::migrator::Mode;
-use crate::partner::wire::Address;
-use crate::sources::rules::ShopRules;
+use crate::partner_api::wire::MarketAddress;
+use crate::push_api::server::UnknownSku;
+use crate::sources::stock_rules::ShopRules;
 use crate::telemetry::{LogFormat, parse_filter};
 
 /// The whole configuration, checked.
@@ -95,7 +95,7 @@ pub struct ShopConfig {
     /// The cabinet, if it is known.
     pub business: Option<u64>,
     /// How the Market is told.
-    pub address: Address,
+    pub address: MarketAddress,
     /// With which we call the Market; empty only if nothing is forwarded.
     pub api_keys: Vec<Secret>,
     /// The files the tokens and keys above were read from.
@@ -131,12 +131,12 @@ impl Config {
             .map_err(|e| ConfigError(vec![format!("cannot read {}: {e}", path.display())]))?;
         let base = path.parent().unwrap_or(Path::new(""));
         // A variable that is not Unicode is not ours.
-        let unicode = |(name, value): (OsString, OsString)| {
+        let unicode_pair = |(name, value): (OsString, OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };
         let mut config = Self::parse(
             &text,
-            std::env::vars_os().filter_map(unicode).collect(),
+            std::env::vars_os().filter_map(unicode_pair).collect(),
             base,
         )?;
         if config.instance.is_empty() {
@@ -163,16 +163,16 @@ impl Config {
         let table: toml::Table = text
             .parse()
             .map_err(|error| ConfigError(vec![describe_syntax(text, &error)]))?;
-        let mut reader = Reader::new(table, environment, base, SETTINGS);
-        let config = read(&mut reader);
-        let mut faults = reader.finish();
+        let mut reader = SettingsReader::new(table, environment, base, SETTINGS);
+        let config = read_config(&mut reader);
+        let mut errors = reader.finish();
         if let Some(config) = &config {
-            faults.extend(config.conflicts());
-            faults.extend(conflicts(&config.shops));
+            errors.extend(config.own_conflicts());
+            errors.extend(shop_conflicts(&config.shops));
         }
         match config {
-            Some(config) if faults.is_empty() => Ok(config),
-            Some(_) | None => Err(ConfigError(faults)),
+            Some(config) if errors.is_empty() => Ok(config),
+            Some(_) | None => Err(ConfigError(errors)),
         }
     }
 }
@@ -186,7 +186,7 @@ impl Config {
         let trust = if is_called {
             Trust::needed_for(&self.market_url)
         } else {
-            Trust::Nobody
+            Trust::PlainHttpOnly
         };
         ClientConfig {
             trust,
@@ -196,10 +196,10 @@ impl Config {
     }
 
     /// What is wrong with settings that are each well.
-    fn conflicts(&self) -> Vec<String> {
-        let mut faults = Vec::new();
+    fn own_conflicts(&self) -> Vec<String> {
+        let mut errors = Vec::new();
         if self.listen == self.ops_listen && self.listen.port() != 0 {
-            faults.push(format!(
+            errors.push(format!(
                 "ops_listen is \"{}\": listen has it already",
                 self.ops_listen
             ));
@@ -207,12 +207,12 @@ impl Config {
         if let Some(file) = &self.ca_file
             && let Err(error) = std::fs::File::open(file)
         {
-            faults.push(format!(
+            errors.push(format!(
                 "ca_file, {}, cannot be read: {error}",
                 file.display()
             ));
         }
-        faults
+        errors
     }
 }
 
@@ -230,14 +230,14 @@ fn describe_syntax(text: &str, error: &toml::de::Error) -> String {
 }
 
 /// `None` if a setting without a default could not be read; its fault is with the reader.
-fn read(reader: &mut Reader<'_>) -> Option<Config> {
+fn read_config(reader: &mut SettingsReader<'_>) -> Option<Config> {
     let shops: Vec<Option<ShopConfig>> = reader
         .tables("shops", "name", SHOP_SETTINGS)
         .iter_mut()
         .map(read_shop)
         .collect();
     if shops.is_empty() {
-        reader.fault("shops: there is none, at least one [[shops]] table is needed");
+        reader.add_error("shops: there is none, at least one [[shops]] table is needed");
     }
     let listen = reader.take("listen", |text| text.parse().ok());
     let ops_listen = reader.take("ops_listen", |text| text.parse().ok());
@@ -252,7 +252,7 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
     let stale_after = reader.take("stale_hours", in_range(1, 720));
     let cutoff = reader.take("cutoff", |text| text.parse().ok());
     let max_connections = reader.take("max_connections", in_range(1, 100_000));
-    let per_address = reader.take("max_connections_per_address", in_range(0, 100_000));
+    let max_per_address = reader.take("max_connections_per_address", in_range(0, 100_000));
     let trusted_proxies = reader.list("trusted_proxies", Network::parse);
     let log_format = reader.take("log_format", |text| match text {
         "auto" => Some(LogFormat::Auto),
@@ -272,12 +272,12 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
         ca_file,
         instance: instance?,
         public_url,
-        verify_every: verify_every.map(|hours| (hours > 0).then(|| hours_long(hours)))?,
+        verify_every: verify_every.map(|hours| (hours > 0).then(|| hours_to_duration(hours)))?,
         grace: TimeDelta::seconds(grace?.try_into().ok()?),
         stale_after: TimeDelta::hours(stale_after?.try_into().ok()?),
         cutoff: cutoff?,
         max_connections: max_connections?,
-        max_connections_per_address: per_address.map(|most| (most > 0).then_some(most))?,
+        max_connections_per_address: max_per_address.map(|max| (max > 0).then_some(max))?,
         trusted_proxies: trusted_proxies?,
         log_format: log_format?,
         log_filter: log_filter?,
@@ -285,14 +285,14 @@ fn read(reader: &mut Reader<'_>) -> Option<Config> {
     })
 }
 
-fn read_shop(reader: &mut Reader<'_>) -> Option<ShopConfig> {
+fn read_shop(reader: &mut SettingsReader<'_>) -> Option<ShopConfig> {
     let name = reader.take("name", parse_name);
-    let warehouses = reader.list("warehouses", positive);
+    let warehouses = reader.list("warehouses", parse_positive);
     let base_path = reader.take("base_path", parse_base_path);
-    let campaign = reader.take("campaign", positive);
-    let feed_campaigns = reader.list("feed_campaigns", positive);
-    let business = reader.optional("business", positive);
-    let partner_warehouses = reader.list("partner_warehouses", positive);
+    let campaign = reader.take("campaign", parse_positive);
+    let feed_campaigns = reader.list("feed_campaigns", parse_positive);
+    let business = reader.optional("business", parse_positive);
+    let partner_warehouses = reader.list("partner_warehouses", parse_positive);
     let is_by_business = reader.take("method", |text| match text {
         "campaign" => Some(false),
         "business" => Some(true),
@@ -302,7 +302,10 @@ fn read_shop(reader: &mut Reader<'_>) -> Option<ShopConfig> {
         reader.missing("business");
     }
     let migrate = reader.take("migrate", Mode::parse);
-    let parallel = reader.take("parallel", in_range(1, crate::migrator::MAX_PARALLEL));
+    let parallel = reader.take(
+        "parallel",
+        in_range(1, crate::migrator::MAX_PARALLEL_REQUESTS),
+    );
     let limit_share = reader.take("limit_share", |text| {
         text.parse()
             .ok()
@@ -327,9 +330,9 @@ fn read_shop(reader: &mut Reader<'_>) -> Option<ShopConfig> {
     let sources: Vec<Option<crate::sources::Config>> = reader
         .tables("sources", "name", SOURCE_SETTINGS)
         .iter_mut()
-        .map(|reader| sources::read_source(reader, first))
+        .map(|reader| source_settings::read_source(reader, first))
         .collect();
-    let rules = sources::read_rules(reader);
+    let rules = source_settings::read_rules(reader);
     // A shop that is fed by its sources needs no key for a program.
     let feed_keys = reader.chosen_secrets(["feed_key", "feed_key_2"], sources.is_empty());
     // A shop that forwards nothing needs no key for it.
@@ -339,8 +342,8 @@ fn read_shop(reader: &mut Reader<'_>) -> Option<ShopConfig> {
     let partner_warehouses = partner_warehouses.filter(|list| !list.is_empty());
     let partner_warehouses = partner_warehouses.unwrap_or_else(|| warehouses.clone());
     let address = match (is_by_business?, business) {
-        (false, _) => Address::Campaign { id: campaign? },
-        (true, business) => Address::Business {
+        (false, _) => MarketAddress::Campaign { id: campaign? },
+        (true, business) => MarketAddress::Business {
             id: business?,
             warehouses: partner_warehouses.clone(),
         },
@@ -370,23 +373,23 @@ fn read_shop(reader: &mut Reader<'_>) -> Option<ShopConfig> {
 
 // === Rules of single values ===
 
-fn positive(text: &str) -> Option<u64> {
+fn parse_positive(text: &str) -> Option<u64> {
     text.parse().ok().filter(|n| *n > 0)
 }
 
-fn in_range(least: usize, most: usize) -> impl Fn(&str) -> Option<usize> {
-    move |text| text.parse().ok().filter(|n| (least..=most).contains(n))
+fn in_range(min: usize, max: usize) -> impl Fn(&str) -> Option<usize> {
+    move |text| text.parse().ok().filter(|n| (min..=max).contains(n))
 }
 
-fn hours_long(hours: usize) -> Duration {
+fn hours_to_duration(hours: usize) -> Duration {
     Duration::from_secs(hours as u64 * 3600)
 }
 
 fn parse_name(text: &str) -> Option<String> {
-    let is_good = (1..=40).contains(&text.len())
+    let is_valid = (1..=40).contains(&text.len())
         && text.chars().all(is_plain)
         && text.starts_with(|c: char| c.is_ascii_alphanumeric());
-    is_good.then(|| text.to_owned())
+    is_valid.then(|| text.to_owned())
 }
 
 fn parse_instance(text: &str) -> Option<String> {
@@ -414,12 +417,12 @@ fn parse_base_path(text: &str) -> Option<String> {
     }
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
     let segments: Vec<&str> = text.strip_prefix('/')?.split('/').collect();
-    let is_good = segments.iter().all(|segment| {
+    let is_valid = segments.iter().all(|segment| {
         !segment.is_empty() && segment.chars().all(is_plain) && *segment != "." && *segment != ".."
     });
     // `…/campaigns/1/offers` would take the drop-in's own path.
-    let is_drop_in = segments.contains(&"campaigns") || segments.contains(&"businesses");
-    (is_good && !is_drop_in).then(|| text.to_owned())
+    let is_partner_api_path = segments.contains(&"campaigns") || segments.contains(&"businesses");
+    (is_valid && !is_partner_api_path).then(|| text.to_owned())
 }
 
 /// Reads an address that may be given a key: HTTPS, or HTTP to this very machine.
@@ -444,39 +447,39 @@ pub fn parse_market_url(text: &str) -> Option<String> {
 
 // === Rules between shops ===
 
-fn conflicts(shops: &[ShopConfig]) -> Vec<String> {
-    let mut faults = Vec::new();
+fn shop_conflicts(shops: &[ShopConfig]) -> Vec<String> {
+    let mut errors = Vec::new();
     let mut names = BTreeMap::new();
-    let mut doors = BTreeMap::new();
+    let mut base_path_warehouses = BTreeMap::new();
     let mut campaigns = BTreeMap::new();
-    let mut by_business = BTreeMap::new();
-    let mut exchanges = BTreeMap::new();
+    let mut business_warehouses = BTreeMap::new();
+    let mut exchange_paths = BTreeMap::new();
     for (index, shop) in shops.iter().enumerate() {
-        faults.extend(sources::conflicts(index, &shop.sources));
-        for path in sources::doors(&shop.sources) {
-            if let Some(other) = exchanges.insert(path, index) {
-                faults.push(format!(
+        errors.extend(source_settings::source_conflicts(index, &shop.sources));
+        for path in source_settings::exchange_paths(&shop.sources) {
+            if let Some(other) = exchange_paths.insert(path, index) {
+                errors.push(format!(
                     "shops[{index}].sources holds the path {path}: shops[{other}] has it already"
                 ));
             }
         }
         if let Some(other) = names.insert(&shop.name, index) {
-            faults.push(format!(
+            errors.push(format!(
                 "shops[{index}].name is '{}': shops[{other}] has that name already",
                 shop.name
             ));
         }
         for warehouse in &shop.warehouses {
-            if let Some(other) = doors.insert((&shop.base_path, warehouse), index) {
-                faults.push(format!(
+            if let Some(other) = base_path_warehouses.insert((&shop.base_path, warehouse), index) {
+                errors.push(format!(
                     "shops[{index}].warehouses holds {warehouse}: shops[{other}] lists it \
                      already under the same base_path"
                 ));
             }
         }
         for warehouse in shop.business.iter().flat_map(|_| &shop.partner_warehouses) {
-            if let Some(other) = by_business.insert((shop.business, warehouse), index) {
-                faults.push(format!(
+            if let Some(other) = business_warehouses.insert((shop.business, warehouse), index) {
+                errors.push(format!(
                     "shops[{index}].partner_warehouses holds {warehouse}: shops[{other}] has it \
                      already in the same business"
                 ));
@@ -484,14 +487,14 @@ fn conflicts(shops: &[ShopConfig]) -> Vec<String> {
         }
         for campaign in std::iter::once(&shop.campaign).chain(&shop.feed_campaigns) {
             if let Some(other) = campaigns.insert(campaign, index) {
-                faults.push(format!(
+                errors.push(format!(
                     "shops[{index}].campaign or feed_campaigns holds {campaign}: shops[{other}] \
                      has it already"
                 ));
             }
         }
     }
-    faults
+    errors
 }
 
 // === The effective configuration, as a file ===
@@ -546,7 +549,7 @@ impl fmt::Display for ShopConfig {
         writeln!(f, "base_path = {:?}", self.base_path)?;
         writeln!(f, "campaign = {}", self.campaign)?;
         writeln!(f, "feed_campaigns = {:?}", self.feed_campaigns)?;
-        writeln!(f, "method = \"{}\"", self.address.method())?;
+        writeln!(f, "method = \"{}\"", self.address.method_name())?;
         if let Some(business) = self.business {
             writeln!(f, "business = {business}")?;
         }
@@ -574,10 +577,10 @@ impl fmt::Display for ShopConfig {
             "unavailable_status = {}",
             self.unavailable_status.as_u16()
         )?;
-        sources::write_rules(f, &self.rules)?;
+        source_settings::write_rules(f, &self.rules)?;
         self.sources
             .iter()
-            .try_for_each(|source| sources::write_source(f, source))
+            .try_for_each(|source| source_settings::write_source(f, source))
     }
 }
 

@@ -3,51 +3,51 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::settings::{Setting, find};
+use super::setting_list::{Setting, find_setting};
 use crate::http::secret::Secret;
 
 /// How the names of our variables begin.
 const PREFIX: &str = "STOCKBRIDGE_";
 
 /// Shortest secret that the seller chooses: a shorter one can be guessed over a network.
-const LEAST_CHOSEN: usize = 8;
+const MIN_CHOSEN_SECRET_CHARS: usize = 8;
 
 /// Takes settings out of a table and an environment, and collects what is wrong.
 ///
 /// What is taken is removed: what remains at the end was not asked for, and is a fault too.
-pub(super) struct Reader<'a> {
+pub(super) struct SettingsReader<'a> {
     table: Table,
     environment: BTreeMap<String, String>,
     // Before a key in a message: empty, or `shops[0].`.
-    place: String,
+    key_prefix: String,
     // Before a key in the environment.
-    prefix: String,
+    variable_prefix: String,
     base: &'a Path,
-    faults: Vec<String>,
+    errors: Vec<String>,
     secret_files: Vec<PathBuf>,
     // What may be asked for.
     settings: &'static [Setting],
     tables: Vec<Self>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> SettingsReader<'a> {
     pub(super) fn new(
         table: Table,
         environment: BTreeMap<String, String>,
         base: &'a Path,
         settings: &'static [Setting],
     ) -> Self {
-        let ours = environment
+        let our_variables = environment
             .into_iter()
-            .filter(|(name, _)| is_ours(name))
+            .filter(|(name, _)| is_our_variable(name))
             .collect();
         Self {
             table,
-            environment: ours,
-            place: String::new(),
-            prefix: PREFIX.to_owned(),
+            environment: our_variables,
+            key_prefix: String::new(),
+            variable_prefix: PREFIX.to_owned(),
             base,
-            faults: Vec::new(),
+            errors: Vec::new(),
             secret_files: Vec::new(),
             settings,
             tables: Vec::new(),
@@ -65,44 +65,44 @@ impl<'a> Reader<'a> {
             None => Vec::new(),
             Some(Value::Array(tables)) => tables,
             Some(other) => {
-                self.faults.push(format!(
+                self.errors.push(format!(
                     "{}{key} is {}: it must be an array of tables",
-                    self.place,
+                    self.key_prefix,
                     other.type_str()
                 ));
                 Vec::new()
             }
         };
         for (index, table) in tables.into_iter().enumerate() {
-            let place = format!("{}{key}[{index}].", self.place);
+            let key_prefix = format!("{}{key}[{index}].", self.key_prefix);
             let Value::Table(table) = table else {
-                self.faults
-                    .push(format!("{}{key}[{index}] must be a table", self.place));
+                self.errors
+                    .push(format!("{}{key}[{index}] must be a table", self.key_prefix));
                 continue;
             };
             let name = table
                 .get(name_key)
                 .and_then(Value::as_str)
                 .unwrap_or_default();
-            let prefix = format!(
+            let variable_prefix = format!(
                 "{}{}_{}_",
-                self.prefix,
+                self.variable_prefix,
                 key.to_uppercase(),
                 name.to_uppercase().replace('-', "_")
             );
             self.tables.push(Self {
                 table,
                 environment: BTreeMap::new(),
-                place,
-                prefix,
+                key_prefix,
+                variable_prefix,
                 base: self.base,
-                faults: Vec::new(),
+                errors: Vec::new(),
                 secret_files: Vec::new(),
                 settings,
                 tables: Vec::new(),
             });
         }
-        self.hand_out_variables();
+        self.assign_env_vars();
         &mut self.tables
     }
 
@@ -111,23 +111,24 @@ impl<'a> Reader<'a> {
     /// The variables of `moscow-2` begin like those of `moscow`, and `MOSCOW_PUSH_TOKEN` begins
     /// like those of a `moscow-push`: so it goes to whom it is a setting of, and among those to
     /// the longest name.
-    fn hand_out_variables(&mut self) {
+    fn assign_env_vars(&mut self) {
         for (variable, text) in std::mem::take(&mut self.environment) {
-            let fit = |shop: &Self| {
-                let key = variable.strip_prefix(&shop.prefix)?.to_lowercase();
-                let is_it = |known: &str| known == key || known.strip_suffix("_file") == Some(&key);
-                let is_known = shop.settings.iter().any(|setting| is_it(setting.key));
-                Some((is_known, shop.prefix.len()))
+            let rank = |shop: &Self| {
+                let key = variable.strip_prefix(&shop.variable_prefix)?.to_lowercase();
+                let matches_key =
+                    |known: &str| known == key || known.strip_suffix("_file") == Some(&key);
+                let is_known = shop.settings.iter().any(|setting| matches_key(setting.key));
+                Some((is_known, shop.variable_prefix.len()))
             };
             // Of two equals the last would win: a name given twice is the first one's.
-            let named = self
+            let candidates = self
                 .tables
                 .iter()
-                .map(fit)
+                .map(rank)
                 .enumerate()
                 .rev()
                 .filter(|(_, fit)| fit.is_some());
-            let environment = match named.max_by_key(|(_, fit)| *fit) {
+            let environment = match candidates.max_by_key(|(_, rank)| *rank) {
                 Some((index, _)) => &mut self.tables[index].environment,
                 None => &mut self.environment,
             };
@@ -137,8 +138,8 @@ impl<'a> Reader<'a> {
 
     /// One value, parsed; `None` and a fault if it breaks the rule or is missing.
     pub(super) fn take<T>(&mut self, key: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
-        let setting = find(key, self.settings);
-        let Some(given) = self.given(key) else {
+        let setting = find_setting(key, self.settings);
+        let Some(raw) = self.take_raw(key) else {
             let parsed = setting
                 .default
                 .map(|text| parse(text).expect("defaults keep the rule"));
@@ -147,9 +148,9 @@ impl<'a> Reader<'a> {
             }
             return parsed;
         };
-        let parsed = given.one().and_then(&parse);
+        let parsed = raw.single().and_then(&parse);
         if parsed.is_none() {
-            self.broken(key, &given);
+            self.invalid(key, &raw);
         }
         parsed
     }
@@ -160,17 +161,17 @@ impl<'a> Reader<'a> {
         key: &str,
         parse: impl Fn(&str) -> Option<T>,
     ) -> Option<Vec<T>> {
-        let may_be_empty = find(key, self.settings).default.is_some();
-        let Some(given) = self.given(key) else {
+        let may_be_empty = find_setting(key, self.settings).default.is_some();
+        let Some(raw) = self.take_raw(key) else {
             if !may_be_empty {
                 self.missing(key);
             }
             return may_be_empty.then(Vec::new);
         };
-        let parsed: Option<Vec<T>> = given.texts.iter().map(|text| parse(text)).collect();
+        let parsed: Option<Vec<T>> = raw.texts.iter().map(|text| parse(text)).collect();
         let parsed = parsed.filter(|list| may_be_empty || !list.is_empty());
         if parsed.is_none() {
-            self.broken(key, &given);
+            self.invalid(key, &raw);
         }
         parsed
     }
@@ -191,10 +192,10 @@ impl<'a> Reader<'a> {
         key: &str,
         parse: impl Fn(&str) -> Option<T>,
     ) -> Option<T> {
-        let given = self.given(key)?;
-        let parsed = given.one().and_then(parse);
+        let raw = self.take_raw(key)?;
+        let parsed = raw.single().and_then(parse);
         if parsed.is_none() {
-            self.broken(key, &given);
+            self.invalid(key, &raw);
         }
         parsed
     }
@@ -206,9 +207,9 @@ impl<'a> Reader<'a> {
         keys: [&str; N],
         is_needed: bool,
     ) -> Vec<Secret> {
-        let faults = self.faults.len();
+        let errors_before = self.errors.len();
         let secrets: Vec<Secret> = keys.iter().filter_map(|key| self.secret(key)).collect();
-        if secrets.is_empty() && is_needed && self.faults.len() == faults {
+        if secrets.is_empty() && is_needed && self.errors.len() == errors_before {
             self.missing_secret(keys[0]);
         }
         secrets
@@ -222,33 +223,33 @@ impl<'a> Reader<'a> {
         is_needed: bool,
     ) -> Vec<Secret> {
         let mut secrets = Vec::new();
-        let faults = self.faults.len();
+        let errors_before = self.errors.len();
         for key in keys {
-            let found = self.secret(key);
-            let length = found
+            let chosen = self.secret(key);
+            let length = chosen
                 .as_ref()
-                .map_or(LEAST_CHOSEN, |secret| secret.expose().len());
-            if length < LEAST_CHOSEN {
-                self.faults.push(format!(
-                    "{}{key} has {length} characters: it must have at least {LEAST_CHOSEN}, or it \
+                .map_or(MIN_CHOSEN_SECRET_CHARS, |secret| secret.expose().len());
+            if length < MIN_CHOSEN_SECRET_CHARS {
+                self.errors.push(format!(
+                    "{}{key} has {length} characters: it must have at least {MIN_CHOSEN_SECRET_CHARS}, or it \
                      can be guessed; make one with: openssl rand -hex 24",
-                    self.place
+                    self.key_prefix
                 ));
             }
-            secrets.extend(found);
+            secrets.extend(chosen);
         }
-        if secrets.is_empty() && is_needed && self.faults.len() == faults {
+        if secrets.is_empty() && is_needed && self.errors.len() == errors_before {
             self.missing_secret(keys[0]);
         }
         secrets
     }
 
     fn missing_secret(&mut self, key: &str) {
-        self.faults.push(format!(
+        self.errors.push(format!(
             "{place}{key}_file is missing: it must be {rule}, or set {prefix}{variable}",
-            place = self.place,
-            rule = find(&format!("{key}_file"), self.settings).rule,
-            prefix = self.prefix,
+            place = self.key_prefix,
+            rule = find_setting(&format!("{key}_file"), self.settings).rule,
+            prefix = self.variable_prefix,
             variable = key.to_uppercase(),
         ));
     }
@@ -256,26 +257,27 @@ impl<'a> Reader<'a> {
     fn secret(&mut self, key: &str) -> Option<Secret> {
         let file_key = format!("{key}_file");
         if self.table.remove(key).is_some() {
-            self.faults.push(format!(
+            self.errors.push(format!(
                 "{}{key} stands in the file in clear: name a file of its own in {file_key}, or \
                  set {}{}",
-                self.place,
-                self.prefix,
+                self.key_prefix,
+                self.variable_prefix,
                 key.to_uppercase()
             ));
         }
-        let variable = format!("{}{}", self.prefix, key.to_uppercase());
-        let file = self.given(&file_key);
+        let variable = format!("{}{}", self.variable_prefix, key.to_uppercase());
+        let file = self.take_raw(&file_key);
         let secret = if let Some(text) = self.environment.remove(&variable) {
             parse_secret(&text).map_err(|rule| format!("{variable} {rule}"))
         } else {
-            let path = self.base.join(file?.one()?);
-            let secret = read_secret(&path)
-                .map_err(|rule| format!("{}{file_key}, {}, {rule}", self.place, path.display()));
+            let path = self.base.join(file?.single()?);
+            let secret = read_secret(&path).map_err(|rule| {
+                format!("{}{file_key}, {}, {rule}", self.key_prefix, path.display())
+            });
             self.secret_files.push(path);
             secret
         };
-        secret.map_err(|fault| self.faults.push(fault)).ok()
+        secret.map_err(|error| self.errors.push(error)).ok()
     }
 
     /// One secret of that name, from a variable or from a file, if there is one.
@@ -284,33 +286,35 @@ impl<'a> Reader<'a> {
     }
 
     /// What stands in a table of the file, by its keys; empty if there is none.
-    pub(super) fn pairs<T>(
+    pub(super) fn string_map<T>(
         &mut self,
         key: &str,
         parse: impl Fn(&str) -> Option<T>,
     ) -> Option<Vec<(String, T)>> {
-        let rule = find(key, self.settings).rule;
+        let rule = find_setting(key, self.settings).rule;
         let table = match self.table.remove(key) {
             None => return Some(Vec::new()),
             Some(Value::Table(table)) => table,
             Some(other) => {
-                self.faults
-                    .push(format!("{}{key} is {other}: it must be {rule}", self.place));
+                self.errors.push(format!(
+                    "{}{key} is {other}: it must be {rule}",
+                    self.key_prefix
+                ));
                 return None;
             }
         };
-        let faults = self.faults.len();
+        let errors_before = self.errors.len();
         let mut pairs = Vec::with_capacity(table.len());
-        for (word, value) in table {
-            match parse(&scalar(&value)) {
-                Some(parsed) => pairs.push((word, parsed)),
-                None => self.faults.push(format!(
-                    "{}{key}.{word:?} is {value}: it must be {rule}",
-                    self.place
+        for (name, value) in table {
+            match parse(&value_text(&value)) {
+                Some(parsed) => pairs.push((name, parsed)),
+                None => self.errors.push(format!(
+                    "{}{key}.{name:?} is {value}: it must be {rule}",
+                    self.key_prefix
                 )),
             }
         }
-        (self.faults.len() == faults).then_some(pairs)
+        (self.errors.len() == errors_before).then_some(pairs)
     }
 
     /// The files that were named for secrets and read.
@@ -318,12 +322,12 @@ impl<'a> Reader<'a> {
         std::mem::take(&mut self.secret_files)
     }
 
-    pub(super) fn fault(&mut self, text: &str) {
-        self.faults.push(format!("{}{text}", self.place));
+    pub(super) fn add_error(&mut self, text: &str) {
+        self.errors.push(format!("{}{text}", self.key_prefix));
     }
 
     /// Says nothing about what was not asked for.
-    pub(super) fn leave_rest(&mut self) {
+    pub(super) fn ignore_remaining(&mut self) {
         self.table.clear();
         self.environment.clear();
     }
@@ -331,69 +335,72 @@ impl<'a> Reader<'a> {
     /// Every fault, what nobody asked for included.
     pub(super) fn finish(mut self) -> Vec<String> {
         for key in self.table.keys() {
-            let fault = match self.settings.iter().any(|setting| setting.key == key) {
+            let error = match self.settings.iter().any(|setting| setting.key == key) {
                 true => "has no use here: another kind or setting needs it",
                 false => "is unknown: there is no such setting",
             };
-            self.faults.push(format!("{}{key} {fault}", self.place));
+            self.errors
+                .push(format!("{}{key} {error}", self.key_prefix));
         }
         for name in self.environment.keys() {
-            self.faults.push(format!(
+            self.errors.push(format!(
                 "the variable {name} is unknown: there is no such setting"
             ));
         }
-        let of_tables = self.tables.into_iter().flat_map(Self::finish);
-        self.faults.into_iter().chain(of_tables).collect()
+        let table_errors = self.tables.into_iter().flat_map(Self::finish);
+        self.errors.into_iter().chain(table_errors).collect()
     }
 
     /// What was said about a key: by the environment, or else by the file.
-    fn given(&mut self, key: &str) -> Option<Given> {
+    fn take_raw(&mut self, key: &str) -> Option<RawSetting> {
         let in_file = self.table.remove(key);
-        let variable = format!("{}{}", self.prefix, key.to_uppercase());
+        let variable = format!("{}{}", self.variable_prefix, key.to_uppercase());
         if let Some(text) = self.environment.remove(&variable) {
-            let texts = text.split(',').map(|part| part.trim().to_owned());
-            return Some(Given {
+            let texts = text.split(',').map(|item| item.trim().to_owned());
+            return Some(RawSetting {
                 source: variable,
                 texts: texts.collect(),
-                shown: text,
+                display: text,
             });
         }
         let value = in_file?;
-        let shown = value.to_string();
+        let display = value.to_string();
         let texts = match value {
-            Value::Array(values) => values.iter().map(scalar).collect(),
-            other => vec![scalar(&other)],
+            Value::Array(values) => values.iter().map(value_text).collect(),
+            other => vec![value_text(&other)],
         };
-        Some(Given {
-            source: format!("{}{key}", self.place),
+        Some(RawSetting {
+            source: format!("{}{key}", self.key_prefix),
             texts,
-            shown,
+            display,
         })
     }
 
-    fn broken(&mut self, key: &str, given: &Given) {
-        let rule = find(key, self.settings).rule;
+    fn invalid(&mut self, key: &str, raw: &RawSetting) {
+        let rule = find_setting(key, self.settings).rule;
         // An address may hold a name and a password, or a token in its query.
-        let is_address = given.shown.contains("://");
-        let shown = if is_address && given.shown.contains(['@', '?']) {
+        let is_address = raw.display.contains("://");
+        let display = if is_address && raw.display.contains(['@', '?']) {
             "***"
         } else {
-            &given.shown
+            &raw.display
         };
-        self.faults
-            .push(format!("{} is {shown}: it must be {rule}", given.source));
+        self.errors
+            .push(format!("{} is {display}: it must be {rule}", raw.source));
     }
 
     /// Whether nothing was said about a key.
-    pub(super) fn given_nothing(&self, key: &str) -> bool {
-        let variable = format!("{}{}", self.prefix, key.to_uppercase());
+    pub(super) fn is_unset(&self, key: &str) -> bool {
+        let variable = format!("{}{}", self.variable_prefix, key.to_uppercase());
         !self.table.contains_key(key) && !self.environment.contains_key(&variable)
     }
 
     pub(super) fn missing(&mut self, key: &str) {
-        let rule = find(key, self.settings).rule;
-        self.faults
-            .push(format!("{}{key} is missing: it must be {rule}", self.place));
+        let rule = find_setting(key, self.settings).rule;
+        self.errors.push(format!(
+            "{}{key} is missing: it must be {rule}",
+            self.key_prefix
+        ));
     }
 }
 
@@ -416,14 +423,14 @@ fn parse_secret(text: &str) -> Result<Secret, String> {
 }
 
 /// What was said about one key.
-struct Given {
+struct RawSetting {
     source: String,
     texts: Vec<String>,
-    shown: String,
+    display: String,
 }
 
-impl Given {
-    fn one(&self) -> Option<&str> {
+impl RawSetting {
+    fn single(&self) -> Option<&str> {
         match self.texts.as_slice() {
             [text] => Some(text),
             _ => None,
@@ -431,7 +438,7 @@ impl Given {
     }
 }
 
-fn scalar(value: &Value) -> String {
+fn value_text(value: &Value) -> String {
     value
         .as_str()
         .map_or_else(|| value.to_string(), ToOwned::to_owned)
@@ -439,7 +446,7 @@ fn scalar(value: &Value) -> String {
 
 /// Whether a variable speaks to us. Kubernetes gives every pod variables named after its
 /// services, and a service may be called stockbridge; and one names the file itself.
-fn is_ours(name: &str) -> bool {
+fn is_our_variable(name: &str) -> bool {
     name.strip_prefix(PREFIX).is_some_and(|rest| {
         // No setting of ours has a port in its name.
         let is_of_a_service = rest.contains("SERVICE_HOST") || rest.split('_').any(|w| w == "PORT");

@@ -51,7 +51,7 @@ fn every_fault_is_told_with_its_key_its_value_and_the_rule() {
     let text = "listen = \"nowhere\"\nlisen = 1\nlimit = 2\n[[shops]]\nname = \"Moscow!\"\n\
                 warehouses = [0]\nparallel = 9\nlimit_share = 2.0\nunknown_sku = \"guess\"\n\
                 base_path = \"/a//b\"\napi_key = \"canary-in-clear\"\n";
-    let faults = parse(text, &[("STOCKBRIDGE_CUTOF", "never")])
+    let errors = parse(text, &[("STOCKBRIDGE_CUTOF", "never")])
         .unwrap_err()
         .join("\n");
     for expected in [
@@ -71,21 +71,21 @@ fn every_fault_is_told_with_its_key_its_value_and_the_rule() {
         "the variable STOCKBRIDGE_CUTOF is unknown",
     ] {
         assert!(
-            faults.contains(expected),
-            "{expected:?} is not told in:\n{faults}"
+            errors.contains(expected),
+            "{expected:?} is not told in:\n{errors}"
         );
     }
-    assert!(!faults.contains("canary"), "a secret was told:\n{faults}");
+    assert!(!errors.contains("canary"), "a secret was told:\n{errors}");
 }
 
 #[test]
 fn shops_must_not_claim_the_same_warehouse_campaign_or_name() {
     let text = format!("{MINIMAL}{MINIMAL}");
-    let faults = parse(&text, &[]).unwrap_err().join("\n");
+    let errors = parse(&text, &[]).unwrap_err().join("\n");
     // The second table's secrets went to the first of that name.
     assert!(
-        faults.contains("shops[1].push_token_file is missing"),
-        "{faults}"
+        errors.contains("shops[1].push_token_file is missing"),
+        "{errors}"
     );
     let other = MINIMAL.replace("moscow", "other");
     let secrets: Vec<(String, &str)> = SECRETS
@@ -93,16 +93,16 @@ fn shops_must_not_claim_the_same_warehouse_campaign_or_name() {
         .map(|(name, value)| (name.replace("MOSCOW", "OTHER"), *value))
         .collect();
     let secrets: Vec<(&str, &str)> = secrets.iter().map(|(n, v)| (n.as_str(), *v)).collect();
-    let faults = parse(&format!("{MINIMAL}{other}"), &secrets)
+    let errors = parse(&format!("{MINIMAL}{other}"), &secrets)
         .unwrap_err()
         .join("\n");
     assert!(
-        faults.contains("shops[1].warehouses holds 569667: shops[0]"),
-        "{faults}"
+        errors.contains("shops[1].warehouses holds 569667: shops[0]"),
+        "{errors}"
     );
     assert!(
-        faults.contains("campaign or feed_campaigns holds 12345: shops[0]"),
-        "{faults}"
+        errors.contains("campaign or feed_campaigns holds 12345: shops[0]"),
+        "{errors}"
     );
     let elsewhere = format!("{}base_path = \"/b\"\n", other.replace("12345", "12346"));
     parse(&format!("{MINIMAL}{elsewhere}"), &secrets).unwrap();
@@ -195,19 +195,19 @@ fn secrets_come_from_files_and_print_as_stars() {
     }
     std::fs::write(dir.path().join("api"), "two\nlines\n").unwrap();
     std::fs::remove_file(dir.path().join("feed")).unwrap();
-    let faults = Config::parse(&text, BTreeMap::new(), dir.path())
+    let errors = Config::parse(&text, BTreeMap::new(), dir.path())
         .unwrap_err()
         .0
         .join("\n");
     assert!(
-        faults.contains("api_key_file") && faults.contains("one line"),
-        "{faults}"
+        errors.contains("api_key_file") && errors.contains("one line"),
+        "{errors}"
     );
     assert!(
-        faults.contains("feed_key_file") && faults.contains("cannot be read"),
-        "{faults}"
+        errors.contains("feed_key_file") && errors.contains("cannot be read"),
+        "{errors}"
     );
-    assert!(!faults.contains("two\n"), "{faults}");
+    assert!(!errors.contains("two\n"), "{errors}");
 }
 
 #[test]
@@ -230,23 +230,23 @@ fn what_could_not_start_does_not_pass() {
     let text = format!(
         "listen = \"127.0.0.1:1\"\nops_listen = \"127.0.0.1:1\"\nca_file = \"no\"\n{MINIMAL}"
     );
-    let faults = parse(&text, &[]).unwrap_err().join("\n");
+    let errors = parse(&text, &[]).unwrap_err().join("\n");
     assert!(
-        faults.contains("ops_listen is \"127.0.0.1:1\": listen has it already"),
-        "{faults}"
+        errors.contains("ops_listen is \"127.0.0.1:1\": listen has it already"),
+        "{errors}"
     );
     assert!(
-        faults.contains("ca_file, /etc/stockbridge/no, cannot be read"),
-        "{faults}"
+        errors.contains("ca_file, /etc/stockbridge/no, cannot be read"),
+        "{errors}"
     );
 }
 
 #[test]
 fn a_file_that_is_no_toml_is_told_by_line_and_not_by_its_words() {
-    let faults = parse("listen = \"127.0.0.1:1\"\napi_key = ACMA:canary\n", &[]).unwrap_err();
+    let errors = parse("listen = \"127.0.0.1:1\"\napi_key = ACMA:canary\n", &[]).unwrap_err();
     assert!(
-        faults[0].starts_with("line 2: ") && !faults[0].contains("canary"),
-        "{faults:?}"
+        errors[0].starts_with("line 2: ") && !errors[0].contains("canary"),
+        "{errors:?}"
     );
 }
 
@@ -309,20 +309,31 @@ fn a_source_of_each_kind_gets_the_defaults() {
     for ((lines, secret), every) in KINDS.into_iter().zip(every) {
         let config = parse(&with_source(lines), secret.as_slice()).unwrap();
         let source = &config.shops[0].sources[0];
-        assert_eq!(source.every, Duration::from_secs(every), "{lines}");
-        let taking = &source.taking;
-        assert_eq!((taking.name.as_str(), taking.rules.pack), ("erp", 1));
-        assert_eq!(taking.limits, crate::sources::guard::Limits::default());
-        assert_eq!(taking.absent, crate::sources::Absent::Keep);
-        assert_eq!(taking.warehouses, crate::sources::Warehouses::Unsaid);
-        assert_eq!(source.reading, crate::sources::Reading::default());
+        assert_eq!(source.poll_interval, Duration::from_secs(every), "{lines}");
+        let policy = &source.policy;
+        assert_eq!((policy.name.as_str(), policy.rules.pack_size), ("erp", 1));
+        assert_eq!(
+            policy.limits,
+            crate::sources::delivery_guard::GuardLimits::default()
+        );
+        assert_eq!(policy.absent, crate::sources::AbsentPolicy::Keep);
+        assert_eq!(policy.warehouses, crate::sources::SourceWarehouses::Unset);
+        assert_eq!(
+            source.read_settings,
+            crate::sources::ReadSettings::default()
+        );
     }
     let config = parse(&with_source(KINDS[2].0), &[TOKEN]).unwrap();
-    let crate::sources::Feed::OldHandler { handler, .. } = &config.shops[0].sources[0].feed else {
+    let crate::sources::SourceKind::OldHandler { handler, .. } = &config.shops[0].sources[0].kind
+    else {
         panic!("{config}")
     };
     assert_eq!(
-        (handler.warehouse, handler.max_skus, handler.parallel),
+        (
+            handler.warehouse_id,
+            handler.max_skus,
+            handler.parallel_requests
+        ),
         (569_667, 500, 2)
     );
     let config = parse(&with_source(KINDS[0].0), &[]).unwrap();
@@ -357,7 +368,7 @@ fn every_fault_of_a_source_is_told_with_its_place_its_value_and_the_rule() {
          fraction = \"round\"\nguard_zeros = 1.5\nguard_repeats = 1001\nwords = { \"нет\" = \"no\" }\n\
          mapping_file = \"none.csv\"\nquantety = \"Остаток\"\n",
     );
-    let faults = parse(&text, &[]).unwrap_err().join("\n");
+    let errors = parse(&text, &[]).unwrap_err().join("\n");
     for expected in [
         "shops[0].combine is \"most\": it must be latest, sum, minimum or first",
         "shops[0].buffer is -1: it must be pieces kept back",
@@ -380,11 +391,11 @@ fn every_fault_of_a_source_is_told_with_its_place_its_value_and_the_rule() {
         "shops[0].sources[1].quantety is unknown: there is no such setting",
     ] {
         assert!(
-            faults.contains(expected),
-            "{expected:?} is not told in:\n{faults}"
+            errors.contains(expected),
+            "{expected:?} is not told in:\n{errors}"
         );
     }
-    assert!(!faults.contains("sources[0]"), "{faults}");
+    assert!(!errors.contains("sources[0]"), "{errors}");
 }
 
 #[test]
@@ -440,12 +451,12 @@ fn what_a_source_must_say_is_asked_for() {
             "sources[0].query is missing",
         ),
     ] {
-        let faults = parse(&with_source(lines), &[]).unwrap_err().join("\n");
+        let errors = parse(&with_source(lines), &[]).unwrap_err().join("\n");
         assert!(
-            faults.contains(expected),
-            "{lines}\n{expected:?} is not told in:\n{faults}"
+            errors.contains(expected),
+            "{lines}\n{expected:?} is not told in:\n{errors}"
         );
-        assert!(!faults.contains("unknown"), "{faults}");
+        assert!(!errors.contains("unknown"), "{errors}");
     }
 }
 
@@ -468,27 +479,27 @@ fn a_setting_of_another_kind_is_refused() {
         let (lines, secret) = KINDS[kind];
         let key = line.split(' ').next().unwrap_or_default();
         let text = with_source(&format!("{lines}\n{line}"));
-        let faults = parse(&text, secret.as_slice()).unwrap_err().join("\n");
+        let errors = parse(&text, secret.as_slice()).unwrap_err().join("\n");
         let expected =
             format!("shops[0].sources[0].{key} has no use here: another kind or setting needs it");
-        assert_eq!(faults, expected, "{lines}\n{line}");
+        assert_eq!(errors, expected, "{lines}\n{line}");
     }
     let watched = "watermark = \"changed\"\nscope = \"snapshot\"";
     let text = with_source(&format!("{}\n{watched}", KINDS[5].0));
-    let faults = parse(&text, &[DATABASE]).unwrap_err().join("\n");
+    let errors = parse(&text, &[DATABASE]).unwrap_err().join("\n");
     assert!(
-        faults.contains("sources[0].scope is snapshot: with watermark"),
-        "{faults}"
+        errors.contains("sources[0].scope is snapshot: with watermark"),
+        "{errors}"
     );
 }
 
 #[test]
 fn absence_needs_a_source_that_tells_all_there_is() {
     let file = "name = \"erp\"\nkind = \"file\"\npath = \"a.csv\"\nabsent = \"zero\"";
-    let faults = parse(&with_source(file), &[]).unwrap_err().join("\n");
+    let errors = parse(&with_source(file), &[]).unwrap_err().join("\n");
     assert!(
-        faults.contains("sources[0].absent is \"zero\": only a snapshot tells"),
-        "{faults}"
+        errors.contains("sources[0].absent is \"zero\": only a snapshot tells"),
+        "{errors}"
     );
     for more in ["scope = \"snapshot\"", "format = \"commerceml\""] {
         parse(&with_source(&format!("{file}\n{more}")), &[]).unwrap();
@@ -502,10 +513,10 @@ fn what_an_address_may_hide_is_not_told() {
         "ftp://127.0.0.1/x?token=canary",
     ] {
         let file = format!("name = \"erp\"\nkind = \"file\"\nurl = \"{url}\"");
-        let faults = parse(&with_source(&file), &[]).unwrap_err().join("\n");
+        let errors = parse(&with_source(&file), &[]).unwrap_err().join("\n");
         assert!(
-            faults.contains("url is ***") && !faults.contains("canary"),
-            "{faults}"
+            errors.contains("url is ***") && !errors.contains("canary"),
+            "{errors}"
         );
     }
 }
@@ -514,18 +525,18 @@ fn what_an_address_may_hide_is_not_told() {
 fn names_and_paths_of_sources_that_are_taken_are_refused() {
     let file = |name: &str| format!("name = \"{name}\"\nkind = \"file\"\npath = \"a.csv\"");
     for name in ["rules", "import"] {
-        let faults = parse(&with_source(&file(name)), &[])
+        let errors = parse(&with_source(&file(name)), &[])
             .unwrap_err()
             .join("\n");
         assert!(
-            faults.contains(&format!("sources[0].name is \"{name}\"")),
-            "{faults}"
+            errors.contains(&format!("sources[0].name is \"{name}\"")),
+            "{errors}"
         );
     }
     let twice = format!("{}\n[[shops.sources]]\n{}", file("erp"), file("erp"));
-    let faults = parse(&with_source(&twice), &[]).unwrap_err().join("\n");
-    let told = "shops[0].sources[1].name is 'erp': another one has that name already";
-    assert!(faults.contains(told), "{faults}");
+    let errors = parse(&with_source(&twice), &[]).unwrap_err().join("\n");
+    let expected = "shops[0].sources[1].name is 'erp': another one has that name already";
+    assert!(errors.contains(expected), "{errors}");
     for path in [
         "/stocks",
         "/moscow/stocks",
@@ -535,11 +546,11 @@ fn names_and_paths_of_sources_that_are_taken_are_refused() {
         "/v2/campaigns/1/offers",
         "/a b",
     ] {
-        let door = KINDS[3].0.replace("/1c", path);
-        let faults = parse(&with_source(&door), &[PASSWORD])
+        let exchange = KINDS[3].0.replace("/1c", path);
+        let errors = parse(&with_source(&exchange), &[PASSWORD])
             .unwrap_err()
             .join("\n");
-        assert!(faults.contains("sources[0].path"), "{path:?}: {faults}");
+        assert!(errors.contains("sources[0].path"), "{path:?}: {errors}");
     }
 }
 
@@ -550,8 +561,15 @@ fn two_shops_cannot_share_a_door_for_1c() {
         .replace("569667", "2")
         .replace("12345", "6")
         .replace("campaign", "base_path = \"/omsk\"\ncampaign");
-    let door = |path: &str| format!("[[shops.sources]]\n{}\n", KINDS[3].0.replace("/1c", path));
-    let with = |path: &str| format!("{MINIMAL}{}{other}{}", door("/1c"), door(path));
+    let exchange_source =
+        |path: &str| format!("[[shops.sources]]\n{}\n", KINDS[3].0.replace("/1c", path));
+    let with = |path: &str| {
+        format!(
+            "{MINIMAL}{}{other}{}",
+            exchange_source("/1c"),
+            exchange_source(path)
+        )
+    };
     let more: Vec<(String, &str)> = SECRETS
         .iter()
         .chain([&PASSWORD])
@@ -563,9 +581,9 @@ fn two_shops_cannot_share_a_door_for_1c() {
         .chain([PASSWORD])
         .collect();
     parse(&with("/1c-omsk"), &more).unwrap();
-    let faults = parse(&with("/1c"), &more).unwrap_err().join("\n");
+    let errors = parse(&with("/1c"), &more).unwrap_err().join("\n");
     assert_eq!(
-        faults,
+        errors,
         "shops[1].sources holds the path /1c: shops[0] has it already"
     );
 }
@@ -607,9 +625,9 @@ fn secrets_of_sources_come_from_files_or_variables_and_are_never_shown() {
             );
         }
         let in_clear = with_source(&format!("{lines}\n{key} = \"canary-clear\""));
-        let faults = parse(&in_clear, secret.as_slice()).unwrap_err().join("\n");
-        assert!(faults.contains(&format!("sources[0].{key} stands in the file in clear")));
-        assert!(!faults.contains("canary"), "{faults}");
+        let errors = parse(&in_clear, secret.as_slice()).unwrap_err().join("\n");
+        assert!(errors.contains(&format!("sources[0].{key} stands in the file in clear")));
+        assert!(!errors.contains("canary"), "{errors}");
     }
     // A token in the address of a file is not shown either; an old handler's has no place there.
     let url = KINDS[1].0.replace("stock.csv", "stock.csv?key=canary");
@@ -619,21 +637,21 @@ fn secrets_of_sources_come_from_files_or_variables_and_are_never_shown() {
         "{shown}"
     );
     let url = KINDS[2].0.replace("/api", "/api?key=1");
-    let faults = parse(&with_source(&url), &[TOKEN]).unwrap_err().join("\n");
+    let errors = parse(&with_source(&url), &[TOKEN]).unwrap_err().join("\n");
     assert!(
-        faults.contains("url has a query: a token goes into token_file"),
-        "{faults}"
+        errors.contains("url has a query: a token goes into token_file"),
+        "{errors}"
     );
     let broken = (
         "STOCKBRIDGE_SHOPS_MOSCOW_SOURCES_ERP_DATABASE",
         "oracle://anna:canary@db/x",
     );
-    let faults = parse(&with_source(KINDS[5].0), &[broken])
+    let errors = parse(&with_source(KINDS[5].0), &[broken])
         .unwrap_err()
         .join("\n");
     assert!(
-        faults.contains("sources[0].database") && !faults.contains("canary"),
-        "{faults}"
+        errors.contains("sources[0].database") && !errors.contains("canary"),
+        "{errors}"
     );
 }
 
@@ -676,18 +694,18 @@ fn secrets_that_can_be_guessed_are_refused() {
         ("STOCKBRIDGE_SHOPS_MOSCOW_SOURCES_ERP_PASSWORD", "canary1"),
         ("STOCKBRIDGE_SHOPS_MOSCOW_PUSH_TOKEN", "short"),
     ];
-    let faults = parse(&with_source(KINDS[3].0), &short).unwrap_err();
-    let told = faults.join("\n");
+    let errors = parse(&with_source(KINDS[3].0), &short).unwrap_err();
+    let text = errors.join("\n");
     for expected in [
         "shops[0].feed_key has 7 characters: it must have at least 8",
         "shops[0].feed_key_2 has 1 characters: it must have at least 8",
         "sources[0].password has 7 characters: it must have at least 8",
     ] {
-        assert!(told.contains(expected), "{expected} is not in\n{told}");
+        assert!(text.contains(expected), "{expected} is not in\n{text}");
     }
     // The Market makes the push token, so its length is not the seller's choice.
-    assert_eq!(faults.len(), 3, "{told}");
-    assert!(!told.contains("canary"), "{told}");
+    assert_eq!(errors.len(), 3, "{text}");
+    assert!(!text.contains("canary"), "{text}");
 }
 
 #[test]
@@ -706,7 +724,7 @@ fn hosts_and_proxies_are_checked_and_shown() {
     ] {
         assert!(shown.contains(line), "{line} is not in\n{shown}");
     }
-    for (line, fault) in [
+    for (line, expected) in [
         (
             "ops_hosts = [\"stockbridge:9090\"]",
             "ops_hosts is [\"stockbridge:9090\"]",
@@ -722,9 +740,9 @@ fn hosts_and_proxies_are_checked_and_shown() {
             "trusted_proxies is [\"10.0.0.0/33\"]",
         ),
     ] {
-        let faults = parse(&format!("{line}\n{shop}"), &[])
+        let errors = parse(&format!("{line}\n{shop}"), &[])
             .unwrap_err()
             .join("\n");
-        assert!(faults.contains(fault), "{fault} is not in\n{faults}");
+        assert!(errors.contains(expected), "{expected} is not in\n{errors}");
     }
 }

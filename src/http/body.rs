@@ -15,21 +15,21 @@ use hyper::body::{Frame, SizeHint};
 use thiserror::Error;
 use tokio::time::timeout;
 
-use super::answer::Refusal;
+use super::error_response::ErrorResponse;
 
 /// What a body of several pieces may occupy before any of them has come.
-const FIRST_RESERVE: usize = 64 * 1024;
+const INITIAL_RESERVE_BYTES: usize = 64 * 1024;
 
 /// Most bytes of a body that are read although nobody wants them, so that the connection can be
 /// kept.
-const MAX_DRAINED: u64 = 64 * 1024;
+const MAX_DRAINED_BYTES: u64 = 64 * 1024;
 
 /// How long the response waits for them.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// A body that was not read to its end.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
-pub enum BodyRefused {
+pub enum BodyError {
     /// It is longer than this route takes, in bytes.
     #[error("the body is longer than {limit} bytes")]
     TooLarge {
@@ -41,58 +41,61 @@ pub enum BodyRefused {
     TimedOut,
     /// It ended too soon, or its chunks make no sense.
     #[error("the body is cut short or badly chunked")]
-    Cut,
+    Incomplete,
 }
 
-impl From<BodyRefused> for Refusal {
-    fn from(refused: BodyRefused) -> Self {
-        let (status, code) = match refused {
-            BodyRefused::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE"),
-            BodyRefused::TimedOut => (StatusCode::REQUEST_TIMEOUT, "BODY_TIMED_OUT"),
-            BodyRefused::Cut => (StatusCode::BAD_REQUEST, "BODY_CUT"),
+impl From<BodyError> for ErrorResponse {
+    fn from(error: BodyError) -> Self {
+        let (status, code) = match error {
+            BodyError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE"),
+            BodyError::TimedOut => (StatusCode::REQUEST_TIMEOUT, "BODY_TIMED_OUT"),
+            BodyError::Incomplete => (StatusCode::BAD_REQUEST, "BODY_CUT"),
         };
-        Self::new(status, code, refused.to_string())
+        Self::new(status, code, error.to_string())
     }
 }
 
 /// What became of a request's body.
 #[derive(Debug, Default)]
-pub(super) enum Rest<B> {
+pub(super) enum BodyRemainder<B> {
     /// Somebody still has it, or it broke.
     #[default]
     Unknown,
     /// It was read to its end.
-    Read,
+    Consumed,
     /// It was dropped before its end.
-    Unread(B),
+    Unconsumed(B),
 }
 
 /// A body that is given back if it is dropped before its end.
 #[derive(Debug)]
-pub(super) struct Lent<B> {
+pub(super) struct ReturnableBody<B> {
     body: Option<B>,
-    back: Arc<Mutex<Rest<B>>>,
+    remainder: Arc<Mutex<BodyRemainder<B>>>,
 }
 
-impl<B: HttpBody> Lent<B> {
+impl<B: HttpBody> ReturnableBody<B> {
     /// Lends a body, and returns where what is left of it will be.
-    pub(super) fn new(body: B) -> (Self, Arc<Mutex<Rest<B>>>) {
-        let back = Arc::new(Mutex::new(Rest::Unknown));
+    pub(super) fn new(body: B) -> (Self, Arc<Mutex<BodyRemainder<B>>>) {
+        let remainder = Arc::new(Mutex::new(BodyRemainder::Unknown));
         (
             Self {
                 body: Some(body),
-                back: Arc::clone(&back),
+                remainder: Arc::clone(&remainder),
             },
-            back,
+            remainder,
         )
     }
 
-    fn note(&self, rest: Rest<B>) {
-        *self.back.lock().unwrap_or_else(PoisonError::into_inner) = rest;
+    fn set_remainder(&self, remainder: BodyRemainder<B>) {
+        *self
+            .remainder
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = remainder;
     }
 }
 
-impl<B: HttpBody + Unpin> HttpBody for Lent<B> {
+impl<B: HttpBody + Unpin> HttpBody for ReturnableBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 
@@ -104,12 +107,12 @@ impl<B: HttpBody + Unpin> HttpBody for Lent<B> {
             return Poll::Ready(None);
         };
         let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
-        let is_read = frame.is_none() || body.is_end_stream();
+        let is_consumed = frame.is_none() || body.is_end_stream();
         match &frame {
             Some(Err(_)) => self.body = None,
-            Some(Ok(_)) | None if is_read => {
+            Some(Ok(_)) | None if is_consumed => {
                 self.body = None;
-                self.note(Rest::Read);
+                self.set_remainder(BodyRemainder::Consumed);
             }
             Some(Ok(_)) | None => {}
         }
@@ -127,10 +130,13 @@ impl<B: HttpBody + Unpin> HttpBody for Lent<B> {
     }
 }
 
-impl<B> Drop for Lent<B> {
+impl<B> Drop for ReturnableBody<B> {
     fn drop(&mut self) {
         if let Some(body) = self.body.take() {
-            *self.back.lock().unwrap_or_else(PoisonError::into_inner) = Rest::Unread(body);
+            *self
+                .remainder
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = BodyRemainder::Unconsumed(body);
         }
     }
 }
@@ -141,7 +147,7 @@ pub(super) async fn drain<B: HttpBody + Unpin>(mut body: B) -> bool {
     let is_short = body
         .size_hint()
         .upper()
-        .is_some_and(|bytes| bytes <= MAX_DRAINED);
+        .is_some_and(|bytes| bytes <= MAX_DRAINED_BYTES);
     let reading = async {
         while let Some(frame) = body.frame().await {
             if frame.is_err() {
@@ -157,54 +163,58 @@ pub(super) async fn drain<B: HttpBody + Unpin>(mut body: B) -> bool {
 ///
 /// # Errors
 /// The body is too long, too slow or incomplete.
-pub async fn read_body<B>(body: B, max_bytes: usize) -> Result<Bytes, BodyRefused>
+pub async fn read_body<B>(body: B, max_bytes: usize) -> Result<Bytes, BodyError>
 where
     B: HttpBody<Data = Bytes>,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let too_large = BodyRefused::TooLarge { limit: max_bytes };
+    let too_large = BodyError::TooLarge { limit: max_bytes };
     let declared = usize::try_from(body.size_hint().lower()).map_err(|_| too_large)?;
     if declared > max_bytes {
         return Err(too_large);
     }
     let mut body = std::pin::pin!(body);
-    let mut first = Bytes::new();
-    let mut whole = BytesMut::new();
+    let mut first_piece = Bytes::new();
+    let mut assembled = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|e| refused_by(e.into().as_ref()))?;
+        let frame = frame.map_err(|e| classify_body_error(e.into().as_ref()))?;
         let Ok(piece) = frame.into_data() else {
             continue;
         };
-        if first.len() + whole.len() + piece.len() > max_bytes {
+        if first_piece.len() + assembled.len() + piece.len() > max_bytes {
             return Err(too_large);
         }
-        if whole.is_empty() && first.is_empty() {
+        if assembled.is_empty() && first_piece.is_empty() {
             // Most bodies come in one piece, which then is not copied.
-            first = piece;
+            first_piece = piece;
         } else {
-            if whole.is_empty() {
-                whole.reserve(declared.min(FIRST_RESERVE).max(first.len() + piece.len()));
-                whole.extend_from_slice(&std::mem::take(&mut first));
+            if assembled.is_empty() {
+                assembled.reserve(
+                    declared
+                        .min(INITIAL_RESERVE_BYTES)
+                        .max(first_piece.len() + piece.len()),
+                );
+                assembled.extend_from_slice(&std::mem::take(&mut first_piece));
             }
-            whole.extend_from_slice(&piece);
+            assembled.extend_from_slice(&piece);
         }
     }
-    Ok(if whole.is_empty() {
-        first
+    Ok(if assembled.is_empty() {
+        first_piece
     } else {
-        whole.freeze()
+        assembled.freeze()
     })
 }
 
-fn refused_by(error: &(dyn Error + 'static)) -> BodyRefused {
+fn classify_body_error(error: &(dyn Error + 'static)) -> BodyError {
     let causes = std::iter::successors(Some(error), |&e| e.source());
     let timed_out = causes
         .filter_map(|e| e.downcast_ref::<io::Error>())
         .any(|e| e.kind() == io::ErrorKind::TimedOut);
     if timed_out {
-        BodyRefused::TimedOut
+        BodyError::TimedOut
     } else {
-        BodyRefused::Cut
+        BodyError::Incomplete
     }
 }
 
@@ -214,8 +224,8 @@ mod tests {
     use axum::body::Body;
     use futures_util::stream;
 
-    fn pieces(of: &[&'static str]) -> Body {
-        let pieces: Vec<_> = of
+    fn body_of_pieces(texts: &[&'static str]) -> Body {
+        let pieces: Vec<_> = texts
             .iter()
             .map(|p| Ok::<_, io::Error>(Bytes::from(*p)))
             .collect();
@@ -225,28 +235,33 @@ mod tests {
     #[tokio::test]
     async fn a_body_of_exactly_the_limit_is_read_and_one_more_byte_is_not() {
         assert_eq!(
-            read_body(pieces(&["ab", "", "c", "de"]), 5).await.unwrap(),
+            read_body(body_of_pieces(&["ab", "", "c", "de"]), 5)
+                .await
+                .unwrap(),
             "abcde"
         );
-        assert_eq!(read_body(pieces(&[]), 0).await.unwrap(), "");
-        let limit = BodyRefused::TooLarge { limit: 4 };
-        assert_eq!(read_body(pieces(&["ab", "cde"]), 4).await, Err(limit));
+        assert_eq!(read_body(body_of_pieces(&[]), 0).await.unwrap(), "");
+        let limit = BodyError::TooLarge { limit: 4 };
+        assert_eq!(
+            read_body(body_of_pieces(&["ab", "cde"]), 4).await,
+            Err(limit)
+        );
         assert_eq!(read_body(Body::from("abcde"), 4).await, Err(limit));
     }
 
     #[tokio::test]
     async fn a_body_that_fails_says_whether_it_was_late_or_cut() {
-        let late = stream::iter([Err::<Bytes, _>(io::Error::from(io::ErrorKind::TimedOut))]);
+        let timed_out = stream::iter([Err::<Bytes, _>(io::Error::from(io::ErrorKind::TimedOut))]);
         assert_eq!(
-            read_body(Body::from_stream(late), 4).await,
-            Err(BodyRefused::TimedOut)
+            read_body(Body::from_stream(timed_out), 4).await,
+            Err(BodyError::TimedOut)
         );
-        let cut = stream::iter([Err::<Bytes, _>(io::Error::from(
+        let incomplete = stream::iter([Err::<Bytes, _>(io::Error::from(
             io::ErrorKind::UnexpectedEof,
         ))]);
         assert_eq!(
-            read_body(Body::from_stream(cut), 4).await,
-            Err(BodyRefused::Cut)
+            read_body(Body::from_stream(incomplete), 4).await,
+            Err(BodyError::Incomplete)
         );
     }
 }

@@ -14,7 +14,7 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls_platform_verifier::Verifier;
 use thiserror::Error;
 
-use super::network::{AddressRule, RuledResolver};
+use super::address_rule::{AddressRule, FilteringResolver};
 
 /// Whose certificates are believed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -24,7 +24,7 @@ pub enum Trust {
     System,
     /// Nobody's: for a client that only ever calls `http://`, which so starts on a machine
     /// without certificates. With it every call of `https://` fails.
-    Nobody,
+    PlainHttpOnly,
 }
 
 impl Trust {
@@ -34,7 +34,7 @@ impl Trust {
         if url.starts_with("https://") {
             Self::System
         } else {
-            Self::Nobody
+            Self::PlainHttpOnly
         }
     }
 }
@@ -50,7 +50,7 @@ pub struct ClientConfig {
     pub total_timeout: Duration,
     /// How long a connection is kept for the next call. Short: a server or a balancer that
     /// closes it first would fail a call that is not always safe to repeat.
-    pub pool_idle: Duration,
+    pub pool_idle_timeout: Duration,
     /// Whose certificates are believed.
     pub trust: Trust,
     /// Certificates, in PEM, to trust besides those the operating system trusts.
@@ -68,7 +68,7 @@ impl Default for ClientConfig {
             connect_timeout: Duration::from_secs(3),
             read_timeout: Duration::from_secs(20),
             total_timeout: Duration::from_secs(60),
-            pool_idle: Duration::from_secs(20),
+            pool_idle_timeout: Duration::from_secs(20),
             trust: Trust::System,
             extra_ca_file: None,
             show_certificate: false,
@@ -97,7 +97,7 @@ pub enum ClientError {
         "this system has no certificate authorities: install its ca-certificates, or name a PEM \
          file of them in ca_file or in the variable SSL_CERT_FILE"
     )]
-    NobodyTrusted(#[source] rustls::Error),
+    NoTrustedRoots(#[source] rustls::Error),
     /// A certificate is unusable.
     #[error("cannot set up tls")]
     Tls(#[from] rustls::Error),
@@ -115,7 +115,7 @@ pub enum ClientError {
 /// The configuration cannot be used, or the operating system has no trusted certificates.
 pub fn client(config: &ClientConfig) -> Result<reqwest::Client, ClientError> {
     let mut builder = reqwest::Client::builder()
-        .tls_backend_preconfigured(tls(config)?)
+        .tls_backend_preconfigured(tls_config(config)?)
         .tls_info(config.show_certificate)
         .http1_only()
         .redirect(Policy::none())
@@ -124,18 +124,18 @@ pub fn client(config: &ClientConfig) -> Result<reqwest::Client, ClientError> {
         .connect_timeout(config.connect_timeout)
         .read_timeout(config.read_timeout)
         .timeout(config.total_timeout)
-        .pool_idle_timeout(config.pool_idle)
+        .pool_idle_timeout(config.pool_idle_timeout)
         .tcp_nodelay(true)
         .user_agent(concat!("stockbridge/", env!("CARGO_PKG_VERSION")));
     if let Some(rule) = config.address_rule {
-        builder = builder.dns_resolver(Arc::new(RuledResolver(rule)));
+        builder = builder.dns_resolver(Arc::new(FilteringResolver(rule)));
     }
     Ok(builder.build()?)
 }
 
 /// An answer that was not read to its end.
 #[derive(Debug, Error)]
-pub enum AnswerCut {
+pub enum ReadResponseError {
     /// It is longer than we read, in bytes.
     #[error("the answer is longer than {limit} bytes")]
     TooLarge {
@@ -151,22 +151,25 @@ pub enum AnswerCut {
 ///
 /// # Errors
 /// The answer is too long, too slow or incomplete.
-pub async fn read_answer(mut response: Response, max_bytes: usize) -> Result<Bytes, AnswerCut> {
-    let too_large = || AnswerCut::TooLarge { limit: max_bytes };
+pub async fn read_response(
+    mut response: Response,
+    max_bytes: usize,
+) -> Result<Bytes, ReadResponseError> {
+    let too_large = || ReadResponseError::TooLarge { limit: max_bytes };
     let declared = usize::try_from(response.content_length().unwrap_or(0));
     if declared.is_ok_and(|length| length > max_bytes) || declared.is_err() {
         return Err(too_large());
     }
-    let mut whole = BytesMut::new();
+    let mut body = BytesMut::new();
     // The source would print the whole URL, and a URL may hold a token.
-    let cut = |e: reqwest::Error| AnswerCut::Transport(e.without_url());
-    while let Some(piece) = response.chunk().await.map_err(cut)? {
-        if whole.len() + piece.len() > max_bytes {
+    let transport_error = |e: reqwest::Error| ReadResponseError::Transport(e.without_url());
+    while let Some(piece) = response.chunk().await.map_err(transport_error)? {
+        if body.len() + piece.len() > max_bytes {
             return Err(too_large());
         }
-        whole.extend_from_slice(&piece);
+        body.extend_from_slice(&piece);
     }
-    Ok(whole.freeze())
+    Ok(body.freeze())
 }
 
 /// An error with all its causes: reqwest's own sentence rarely says which of them it was.
@@ -176,20 +179,20 @@ pub fn causes(error: &dyn std::error::Error) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
-fn tls(config: &ClientConfig) -> Result<rustls::ClientConfig, ClientError> {
+fn tls_config(config: &ClientConfig) -> Result<rustls::ClientConfig, ClientError> {
     let provider = Arc::new(ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()?;
-    let believing = match config.trust {
+    let with_verifier = match config.trust {
         Trust::System => {
             let verifier = verifier(extra_roots(config)?, provider)?;
             builder
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(verifier))
         }
-        Trust::Nobody => builder.with_root_certificates(RootCertStore::empty()),
+        Trust::PlainHttpOnly => builder.with_root_certificates(RootCertStore::empty()),
     };
-    Ok(believing.with_no_client_auth())
+    Ok(with_verifier.with_no_client_auth())
 }
 
 fn verifier(
@@ -198,7 +201,7 @@ fn verifier(
 ) -> Result<Verifier, ClientError> {
     Verifier::new_with_extra_roots(extra, provider).map_err(|error| match error {
         // What the verifier says, and only then, if neither it nor we found a single one.
-        rustls::Error::General(_) => ClientError::NobodyTrusted(error),
+        rustls::Error::General(_) => ClientError::NoTrustedRoots(error),
         other => ClientError::Tls(other),
     })
 }
@@ -248,7 +251,7 @@ mod tests {
     #[test]
     fn a_client_that_believes_nobody_needs_no_certificates() {
         let config = ClientConfig {
-            trust: Trust::Nobody,
+            trust: Trust::PlainHttpOnly,
             extra_ca_file: Some("/nowhere/ca.pem".into()),
             ..ClientConfig::default()
         };

@@ -14,25 +14,25 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 /// serde's derive also takes an array for a struct, member by member. On a wire that is a
 /// guess about what somebody meant, and we do not guess about stock.
 #[derive(Clone, Copy, Debug)]
-pub struct Object<T>(pub T);
+pub struct StrictObject<T>(pub T);
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for StrictObject<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OnlyObjects<T>(PhantomData<T>);
+        struct ObjectVisitor<T>(PhantomData<T>);
 
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for OnlyObjects<T> {
-            type Value = Object<T>;
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+            type Value = StrictObject<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Self::Value, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(members)).map(Object)
+                T::deserialize(MapAccessDeserializer::new(members)).map(StrictObject)
             }
         }
 
-        deserializer.deserialize_map(OnlyObjects(PhantomData))
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
     }
 }
 
@@ -40,29 +40,29 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 ///
 /// `Vec<Cow<str>>` would copy every string: serde borrows only where a field itself is a `Cow`.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Text<'a>(pub Cow<'a, str>);
+pub struct JsonText<'a>(pub Cow<'a, str>);
 
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for JsonText<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Borrowing;
+        struct TextVisitor;
 
-        impl<'de> Visitor<'de> for Borrowing {
-            type Value = Text<'de>;
+        impl<'de> Visitor<'de> for TextVisitor {
+            type Value = JsonText<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a string")
             }
 
             fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Borrowed(text)))
+                Ok(JsonText(Cow::Borrowed(text)))
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
+                Ok(JsonText(Cow::Owned(text.to_owned())))
             }
         }
 
-        deserializer.deserialize_str(Borrowing)
+        deserializer.deserialize_str(TextVisitor)
     }
 }
 
@@ -76,14 +76,14 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
 pub fn read_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
     let text = std::str::from_utf8(body)
         .map_err(|e| format!("it is not UTF-8 from byte {} on", e.valid_up_to()))?;
-    serde_json::from_str(text).map_err(|e| shortened(e.to_string()))
+    serde_json::from_str(text).map_err(|e| truncate_middle(e.to_string()))
 }
 
 /// Longest message about a body, in characters: serde repeats a value of the wrong type whole.
 const MAX_MESSAGE_CHARS: usize = 500;
 
 /// A message without its middle if it is too long; the place of the fault is at its end.
-fn shortened(message: String) -> String {
+fn truncate_middle(message: String) -> String {
     let length = message.chars().count();
     if length <= MAX_MESSAGE_CHARS {
         return message;
@@ -101,7 +101,7 @@ const MAX_EXPONENT: i32 = 40;
 ///
 /// `None` if it is no such number, or its exponent is beyond ±40.
 #[must_use]
-pub fn without_exponent(number: &str) -> Option<Cow<'_, str>> {
+pub fn expand_exponent(number: &str) -> Option<Cow<'_, str>> {
     let Some((mantissa, exponent)) = number.split_once(['e', 'E']) else {
         return Some(Cow::Borrowed(number));
     };
@@ -122,8 +122,8 @@ pub fn without_exponent(number: &str) -> Option<Cow<'_, str>> {
     let zeros = |n: i32| "0".repeat(usize::try_from(n).unwrap_or_default());
     let length = i32::try_from(digits.len()).ok()?;
     Some(Cow::Owned(match usize::try_from(point) {
-        Ok(place) if point < length => {
-            let (whole, fraction) = digits.split_at(place);
+        Ok(split_index) if point < length => {
+            let (whole, fraction) = digits.split_at(split_index);
             format!("{sign}0{whole}.{fraction}")
         }
         Ok(_) => format!("{sign}{digits}{}", zeros(point - length)),
@@ -133,14 +133,14 @@ pub fn without_exponent(number: &str) -> Option<Cow<'_, str>> {
 
 /// Whether a `Content-Type` is `application/json`, in UTF-8 if it says in what.
 #[must_use]
-pub fn is_json(kind: &HeaderValue) -> bool {
-    let Ok(kind) = kind.to_str() else {
+pub fn is_json(content_type: &HeaderValue) -> bool {
+    let Ok(content_type) = content_type.to_str() else {
         return false;
     };
-    let mut parts = kind.split(';').map(str::trim);
+    let mut parts = content_type.split(';').map(str::trim);
     let is_json = parts
         .next()
-        .is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"));
+        .is_some_and(|media_type| media_type.eq_ignore_ascii_case("application/json"));
     let is_utf8 = |part: &str| match part.split_once('=') {
         Some((name, value)) if name.trim().eq_ignore_ascii_case("charset") => {
             value.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
@@ -155,33 +155,36 @@ mod tests {
     use super::*;
 
     #[derive(Debug, Deserialize)]
-    struct Pair {
+    struct SingleMemberObject {
         a: u8,
     }
 
     #[test]
     fn an_array_does_not_pass_for_an_object() {
         assert_eq!(
-            serde_json::from_str::<Object<Pair>>(r#"{"a":1}"#)
+            serde_json::from_str::<StrictObject<SingleMemberObject>>(r#"{"a":1}"#)
                 .unwrap()
                 .0
                 .a,
             1
         );
-        assert!(serde_json::from_str::<Object<Pair>>("[1]").is_err());
-        assert!(serde_json::from_str::<Object<Pair>>(r#"{"a":1,"a":2}"#).is_err());
+        assert!(serde_json::from_str::<StrictObject<SingleMemberObject>>("[1]").is_err());
+        assert!(
+            serde_json::from_str::<StrictObject<SingleMemberObject>>(r#"{"a":1,"a":2}"#).is_err()
+        );
     }
 
     #[test]
     fn json_is_told_from_other_types_and_charsets() {
-        let is = |kind: &'static str| is_json(&HeaderValue::from_static(kind));
+        let is_json_type =
+            |content_type: &'static str| is_json(&HeaderValue::from_static(content_type));
         for good in [
             "application/json",
             "application/json;charset=utf-8",
             "Application/JSON; charset=\"UTF-8\"",
             "application/json; odd",
         ] {
-            assert!(is(good), "{good}");
+            assert!(is_json_type(good), "{good}");
         }
         for bad in [
             "text/plain",
@@ -189,13 +192,15 @@ mod tests {
             "application/jsonp",
             "",
         ] {
-            assert!(!is(bad), "{bad}");
+            assert!(!is_json_type(bad), "{bad}");
         }
     }
 
     #[test]
     fn a_body_is_utf8_throughout_or_refused() {
-        let read = |body: &'static [u8]| read_json::<Object<Pair>>(body).map(|o| o.0.a);
+        let read = |body: &'static [u8]| {
+            read_json::<StrictObject<SingleMemberObject>>(body).map(|o| o.0.a)
+        };
         assert_eq!(read(b"{\"a\":1}"), Ok(1));
         assert_eq!(
             read(b"{\"b\":\"\xff\",\"a\":1}").unwrap_err(),
@@ -218,13 +223,13 @@ mod tests {
             ("e5", None),
             ("яe5", None),
         ] {
-            assert_eq!(without_exponent(number).as_deref(), plain, "{number}");
+            assert_eq!(expand_exponent(number).as_deref(), plain, "{number}");
         }
     }
 
     #[test]
     fn strings_are_borrowed_unless_escaped() {
-        let texts: Vec<Text<'_>> = serde_json::from_str(r#"["я","\u044f"]"#).unwrap();
+        let texts: Vec<JsonText<'_>> = serde_json::from_str(r#"["я","\u044f"]"#).unwrap();
         assert!(matches!(texts[0].0, Cow::Borrowed("я")));
         assert!(matches!(&texts[1].0, Cow::Owned(s) if s == "я"));
     }

@@ -53,7 +53,7 @@ impl Metrics {
             .map_or(0, |counter| counter.get())
     }
 
-    pub(super) fn refuse(&self, reason: &'static str) {
+    pub(super) fn count_refused(&self, reason: &'static str) {
         self.refused.get_or_create(&[("reason", reason)]).inc();
     }
 }
@@ -66,7 +66,7 @@ mod tests {
     fn names_follow_the_prefix_and_the_reason() {
         let (metrics, mut registry) = (Metrics::default(), Registry::with_prefix("sb"));
         metrics.register(&mut registry);
-        metrics.refuse("malformed");
+        metrics.count_refused("malformed");
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         assert!(text.contains("sb_http_connections 0\n"), "{text}");

@@ -4,28 +4,30 @@
 //! ambiguous requests through; so every connection of ours is read by the gate first. This room
 //! knows no route, no token and no stock, and names no other room's types.
 
-mod answer;
+mod address_rule;
 mod body;
-mod chunks;
+mod chunk_validator;
 mod client;
+mod connection;
+mod error_response;
 #[cfg(fuzzing)]
 pub mod fuzzing;
-mod gate;
-mod head;
 pub mod json;
 mod metrics;
-mod network;
-#[cfg(test)]
-pub(crate) mod scripted;
+mod request_head;
 pub mod secret;
 mod server;
 #[cfg(test)]
+pub(crate) mod test_server;
+#[cfg(test)]
 mod tests;
 
-pub use answer::Refusal;
-pub use body::{BodyRefused, read_body};
-pub use client::{AnswerCut, ClientConfig, ClientError, Trust, causes, client, read_answer};
+pub use address_rule::{AddressRule, is_public};
+pub use body::{BodyError, read_body};
+pub use client::{
+    ClientConfig, ClientError, ReadResponseError, Trust, causes, client, read_response,
+};
+pub use error_response::ErrorResponse;
 pub use json::is_json;
 pub use metrics::Metrics;
-pub use network::{AddressRule, is_public};
-pub use server::{Limits, LocalAddr, Peer, Server};
+pub use server::{HttpServer, LocalAddr, PeerAddr, ServerLimits};

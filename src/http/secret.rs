@@ -34,9 +34,9 @@ impl fmt::Debug for Secret {
 /// Comparing digests in constant time tells a guesser nothing, neither by how long it takes
 /// nor by the length of the secret. Every lock is tried whatever the first one says.
 #[derive(Clone)]
-pub struct Locks(Vec<[u8; 32]>);
+pub struct TokenSet(Vec<[u8; 32]>);
 
-impl Locks {
+impl TokenSet {
     /// Locks that open to any of these secrets.
     #[must_use]
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
@@ -50,16 +50,18 @@ impl Locks {
 
     /// Whether this text is one of the secrets.
     #[must_use]
-    pub fn open_to(&self, text: &str) -> bool {
-        let offered = digest(text);
+    pub fn contains(&self, text: &str) -> bool {
+        let candidate = digest(text);
         self.0
             .iter()
-            .fold(Choice::from(0), |any, lock| any | lock.ct_eq(&offered))
+            .fold(Choice::from(0), |found, stored| {
+                found | stored.ct_eq(&candidate)
+            })
             .into()
     }
 }
 
-impl fmt::Debug for Locks {
+impl fmt::Debug for TokenSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} locks", self.0.len())
     }
@@ -75,10 +77,10 @@ mod tests {
 
     #[test]
     fn only_the_very_secret_opens() {
-        let locks = Locks::new(&[Secret::new("first"), Secret::new("second")]);
-        assert!(locks.open_to("first") && locks.open_to("second"));
+        let tokens = TokenSet::new(&[Secret::new("first"), Secret::new("second")]);
+        assert!(tokens.contains("first") && tokens.contains("second"));
         for wrong in ["", "First", "firs", "first ", "third"] {
-            assert!(!locks.open_to(wrong), "{wrong:?}");
+            assert!(!tokens.contains(wrong), "{wrong:?}");
         }
     }
 

@@ -29,24 +29,24 @@ use tokio::time::{Instant, sleep, timeout};
 use tower::ServiceExt;
 use tracing::{debug, error, warn};
 
-use super::answer::Refusal;
-use super::body::{Lent, Rest, drain};
-use super::gate::{Exchange, Heard, Outcome, Wire};
-use super::head::Framing;
+use super::body::{BodyRemainder, ReturnableBody, drain};
+use super::connection::{BufferedIo, ConnectionOutcome, NextRequest, RequestIo};
+use super::error_response::ErrorResponse;
 use super::metrics::Metrics;
+use super::request_head::Framing;
 use crate::lifecycle::Tasks;
 
 /// Connections the system completes for us before we accept them. Linux caps it at `somaxconn`.
 const BACKLOG: u32 = 4096;
 
 /// How long to leave a system alone that cannot give us a connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// How often to say so.
-const ACCEPT_WARNING_EVERY: Duration = Duration::from_mins(1);
+const ACCEPT_WARNING_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Connections over the cap that are being told so; any more are closed without a word.
-const MAX_TURNED_AWAY: usize = 256;
+const MAX_PENDING_REJECTIONS: usize = 256;
 
 /// On a stop, how long a connection that has never sent anything may still send its request:
 /// it was opened for one, which may be on its way.
@@ -54,60 +54,60 @@ const STOP_GRACE: Duration = Duration::from_millis(250);
 
 /// What a peer may cost us.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub struct ServerLimits {
     /// Connections open at a time; one more is answered 503.
     pub max_connections: usize,
     /// Connections open at a time from one source address; one more is answered 503. `None` is
     /// no limit, which is right behind a proxy: there all connections have one address.
     pub max_connections_per_address: Option<usize>,
     /// Longest head of a request, in bytes.
-    pub header_bytes: usize,
+    pub max_header_bytes: usize,
     /// Most fields in a head.
-    pub header_fields: usize,
+    pub max_header_fields: usize,
     /// Longest target of a request, in bytes.
-    pub uri_bytes: usize,
+    pub max_uri_bytes: usize,
     /// From the accept to the first byte.
-    pub first_byte: Duration,
+    pub first_byte_timeout: Duration,
     /// From the first byte of a request to the end of its head.
-    pub header: Duration,
+    pub header_timeout: Duration,
     /// Between two requests. Longer than nginx's 60 s, so that it is nginx that closes: a
     /// request that meets our close half-way would fail.
-    pub idle: Duration,
+    pub idle_timeout: Duration,
     /// From the end of the head to the end of the body.
-    pub body: Duration,
+    pub body_timeout: Duration,
     /// How long a client may take none of its answer.
-    pub write_progress: Duration,
+    pub write_progress_timeout: Duration,
     /// How long it may take over the whole of it.
-    pub write_total: Duration,
+    pub write_total_timeout: Duration,
     /// From the end of the head to the answer; beyond it the answer is 503.
-    pub handler: Duration,
+    pub handler_timeout: Duration,
     /// How long a client may take to read its last answer before the connection is dropped.
-    pub linger: Duration,
+    pub linger_timeout: Duration,
 }
 
-impl Default for Limits {
+impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             max_connections: 10_000,
             max_connections_per_address: None,
-            header_bytes: 16 * 1024,
-            header_fields: 64,
-            uri_bytes: 4 * 1024,
-            first_byte: Duration::from_secs(5),
-            header: Duration::from_secs(5),
-            idle: Duration::from_secs(75),
-            body: Duration::from_secs(10),
-            write_progress: Duration::from_secs(10),
-            write_total: Duration::from_secs(60),
-            handler: Duration::from_secs(20),
-            linger: Duration::from_secs(2),
+            max_header_bytes: 16 * 1024,
+            max_header_fields: 64,
+            max_uri_bytes: 4 * 1024,
+            first_byte_timeout: Duration::from_secs(5),
+            header_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(75),
+            body_timeout: Duration::from_secs(10),
+            write_progress_timeout: Duration::from_secs(10),
+            write_total_timeout: Duration::from_secs(60),
+            handler_timeout: Duration::from_secs(20),
+            linger_timeout: Duration::from_secs(2),
         }
     }
 }
 
 /// Who is at the other end of the connection; every request carries it as an extension.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Peer(pub SocketAddr);
+pub struct PeerAddr(pub SocketAddr);
 
 /// Our end of the connection; every request that came over a socket carries it as an extension.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -115,31 +115,31 @@ pub struct LocalAddr(pub SocketAddr);
 
 /// Both ends of a connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ends {
-    peer: Peer,
+pub(super) struct ConnectionAddrs {
+    peer: PeerAddr,
     local: Option<LocalAddr>,
 }
 
-impl From<Peer> for Ends {
-    fn from(peer: Peer) -> Self {
+impl From<PeerAddr> for ConnectionAddrs {
+    fn from(peer: PeerAddr) -> Self {
         Self { peer, local: None }
     }
 }
 
 /// A bound listener.
 #[derive(Debug)]
-pub struct Server {
+pub struct HttpServer {
     listener: TcpListener,
-    limits: Limits,
+    limits: ServerLimits,
     metrics: Metrics,
 }
 
-impl Server {
+impl HttpServer {
     /// Takes the address; connections wait in the backlog until [`Server::run`].
     ///
     /// # Errors
     /// The address is taken or not ours.
-    pub fn bind(addr: SocketAddr, limits: Limits) -> io::Result<Self> {
+    pub fn bind(addr: SocketAddr, limits: ServerLimits) -> io::Result<Self> {
         let socket = if addr.is_ipv4() {
             TcpSocket::new_v4()
         } else {
@@ -174,23 +174,23 @@ impl Server {
     /// A connection over the cap is answered 503 rather than left in the backlog: its client
     /// learns at once, the operator sees it counted, and the next one meets a short queue.
     pub async fn run(self, router: Router, tasks: Tasks) {
-        let places = Places {
-            served: Arc::new(Semaphore::new(self.limits.max_connections)),
+        let slots = ConnectionSlots {
+            connection_permits: Arc::new(Semaphore::new(self.limits.max_connections)),
             by_address: self
                 .limits
                 .max_connections_per_address
-                .map(AddressShares::new),
-            turned_away: Arc::new(Semaphore::new(MAX_TURNED_AWAY)),
+                .map(AddressSlots::new),
+            rejection_permits: Arc::new(Semaphore::new(MAX_PENDING_REJECTIONS)),
         };
-        let host = Host {
+        let state = ServerState {
             router,
             limits: self.limits,
             metrics: self.metrics,
             tasks: tasks.clone(),
         };
-        let host = Arc::new(host);
+        let state = Arc::new(state);
         let mut stopping = pin!(tasks.stopping());
-        let mut warned: Option<Instant> = None;
+        let mut last_warning: Option<Instant> = None;
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -198,30 +198,30 @@ impl Server {
                 accepted = self.listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => host.welcome(stream, Peer(peer), &places),
-                Err(e) if is_the_peers(&e) => {
+                Ok((stream, peer)) => state.accept(stream, PeerAddr(peer), &slots),
+                Err(e) if is_peer_error(&e) => {
                     debug!("a connection was gone before it was accepted");
                 }
                 Err(e) => {
-                    host.metrics.accept_failures.inc();
+                    state.metrics.accept_failures.inc();
                     // A descriptor comes free now and then, and the next accept fails again.
-                    if warned.is_none_or(|at| at.elapsed() >= ACCEPT_WARNING_EVERY) {
-                        warned = Some(Instant::now());
+                    if last_warning.is_none_or(|at| at.elapsed() >= ACCEPT_WARNING_INTERVAL) {
+                        last_warning = Some(Instant::now());
                         warn!(error = %e, "cannot accept connections, trying again: {e}");
                     }
-                    tokio::select! { () = &mut stopping => break, () = sleep(ACCEPT_PAUSE) => {} }
+                    tokio::select! { () = &mut stopping => break, () = sleep(ACCEPT_RETRY_DELAY) => {} }
                 }
             }
         }
         // Closing the listener resets those who wait in the backlog; they came in time.
         while let Some(Ok((stream, peer))) = self.listener.accept().now_or_never() {
-            host.welcome(stream, Peer(peer), &places);
+            state.accept(stream, PeerAddr(peer), &slots);
         }
     }
 }
 
 /// An error of one connection, after which the next can be had at once.
-fn is_the_peers(error: &io::Error) -> bool {
+fn is_peer_error(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(
         error.kind(),
@@ -229,101 +229,112 @@ fn is_the_peers(error: &io::Error) -> bool {
     )
 }
 
-struct Places {
-    served: Arc<Semaphore>,
-    by_address: Option<AddressShares>,
-    turned_away: Arc<Semaphore>,
+struct ConnectionSlots {
+    connection_permits: Arc<Semaphore>,
+    by_address: Option<AddressSlots>,
+    rejection_permits: Arc<Semaphore>,
 }
 
 /// What every connection needs.
-pub(super) struct Host {
+pub(super) struct ServerState {
     pub(super) router: Router,
-    pub(super) limits: Limits,
+    pub(super) limits: ServerLimits,
     pub(super) metrics: Metrics,
     pub(super) tasks: Tasks,
 }
 
-impl Host {
-    fn welcome(self: &Arc<Self>, stream: TcpStream, peer: Peer, places: &Places) {
+impl ServerState {
+    fn accept(self: &Arc<Self>, stream: TcpStream, peer: PeerAddr, slots: &ConnectionSlots) {
         self.metrics.accepted.inc();
         // Only the answers' latency depends on it.
         drop(stream.set_nodelay(true));
-        let ends = Ends {
+        let addrs = ConnectionAddrs {
             peer,
             local: stream.local_addr().ok().map(LocalAddr),
         };
-        let host = Arc::clone(self);
-        let refusal = match places.take(peer, &self.limits, &self.metrics) {
-            Ok(place) => {
-                self.tasks.spawn_brief(async move {
-                    host.converse(stream, ends).await;
-                    drop(place);
+        let state = Arc::clone(self);
+        let error = match slots.acquire(peer, &self.limits, &self.metrics) {
+            Ok(slot) => {
+                self.tasks.spawn_short_lived(async move {
+                    state.serve_connection(stream, addrs).await;
+                    drop(slot);
                 });
                 return;
             }
-            Err(refusal) => refusal,
+            Err(error) => error,
         };
-        if let Ok(permit) = Arc::clone(&places.turned_away).try_acquire_owned() {
-            self.tasks.spawn_brief(async move {
-                host.turn_away(stream, refusal).await;
+        if let Ok(permit) = Arc::clone(&slots.rejection_permits).try_acquire_owned() {
+            self.tasks.spawn_short_lived(async move {
+                state.reject_over_capacity(stream, error).await;
                 drop(permit);
             });
         }
     }
 
-    async fn turn_away<IO: AsyncRead + AsyncWrite + Unpin>(&self, io: IO, refusal: Refusal) {
-        let mut wire = Wire::new(io);
-        wire.refuse(&refusal.retry_after(5), &self.limits).await;
-        wire.close(&self.limits).await;
+    async fn reject_over_capacity<IO: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        io: IO,
+        error: ErrorResponse,
+    ) {
+        let mut connection = BufferedIo::new(io);
+        connection
+            .send_error(&error.with_retry_after(5), &self.limits)
+            .await;
+        connection.close(&self.limits).await;
     }
 
     /// Serves one connection until either side has had enough.
-    pub(super) async fn converse<IO: AsyncRead + AsyncWrite + Unpin>(
+    pub(super) async fn serve_connection<IO: AsyncRead + AsyncWrite + Unpin>(
         &self,
         io: IO,
-        ends: impl Into<Ends>,
+        addrs: impl Into<ConnectionAddrs>,
     ) {
-        let ends = ends.into();
-        let peer = ends.peer;
-        let mut wire = Wire::new(io);
+        let addrs = addrs.into();
+        let peer = addrs.peer;
+        let mut connection = BufferedIo::new(io);
         let mut stop = pin!(self.tasks.stopping());
-        let mut patience = (self.limits.first_byte, STOP_GRACE);
+        let mut wait_limits = (self.limits.first_byte_timeout, STOP_GRACE);
         loop {
-            let until = self.out_of_patience(stop.as_mut(), patience);
-            let request = match wire.hear(until, &self.limits).await {
-                Heard::Request {
+            let idle_deadline = self.idle_deadline(stop.as_mut(), wait_limits);
+            let request = match connection.next_request(idle_deadline, &self.limits).await {
+                NextRequest::Request {
                     head_bytes,
                     framing,
                 } => (head_bytes, framing),
-                Heard::Silence => return,
-                Heard::Fault(fault) => {
-                    debug!(peer = %peer.0, "refused a request: {fault}");
-                    self.metrics.refuse(fault.reason());
-                    wire.refuse(&fault.refusal(), &self.limits).await;
-                    return wire.close(&self.limits).await;
+                NextRequest::Closed => return,
+                NextRequest::Invalid(error) => {
+                    debug!(peer = %peer.0, "refused a request: {error}");
+                    self.metrics.count_refused(error.reason());
+                    connection.send_error(&error.response(), &self.limits).await;
+                    return connection.close(&self.limits).await;
                 }
             };
-            match self.exchange(&mut wire, request, ends, stop.as_mut()).await {
-                Outcome::Complete => patience = (self.limits.idle, Duration::ZERO),
-                Outcome::Last => return wire.close(&self.limits).await,
-                Outcome::LateBody => {
-                    self.metrics.refuse("body_timed_out");
-                    return wire.close(&self.limits).await;
+            match self
+                .serve_request(&mut connection, request, addrs, stop.as_mut())
+                .await
+            {
+                ConnectionOutcome::KeepAlive => {
+                    wait_limits = (self.limits.idle_timeout, Duration::ZERO)
                 }
-                Outcome::Stalled => {
+                ConnectionOutcome::Close => return connection.close(&self.limits).await,
+                ConnectionOutcome::BodyTimedOut => {
+                    self.metrics.count_refused("body_timed_out");
+                    return connection.close(&self.limits).await;
+                }
+                ConnectionOutcome::WriteStalled => {
                     debug!(peer = %peer.0, "cut a client that does not read its answer");
-                    return self.metrics.refuse("write_stalled");
+                    return self.metrics.count_refused("write_stalled");
                 }
-                Outcome::Broken => return,
+                ConnectionOutcome::Broken => return,
             }
         }
     }
 
     /// Resolves when a connection has been silent for too long, or `grace` after a stop.
-    async fn out_of_patience(
+    async fn idle_deadline(
         &self,
         stop: Pin<&mut impl Future<Output = ()>>,
-        (patience, grace): (Duration, Duration),
+        (idle_timeout, grace): (Duration, Duration),
     ) {
         let stopped = async {
             if !self.tasks.is_stopping() {
@@ -332,165 +343,190 @@ impl Host {
             sleep(grace).await;
         };
         // No longer than that either way.
-        drop(timeout(patience, stopped).await);
+        drop(timeout(idle_timeout, stopped).await);
     }
 
     /// Has hyper serve one request.
-    async fn exchange<IO: AsyncRead + AsyncWrite + Unpin>(
+    async fn serve_request<IO: AsyncRead + AsyncWrite + Unpin>(
         &self,
-        wire: &mut Wire<IO>,
+        connection: &mut BufferedIo<IO>,
         request: (usize, Framing),
-        ends: Ends,
+        addrs: ConnectionAddrs,
         stop: Pin<&mut impl Future<Output = ()>>,
-    ) -> Outcome {
-        let mut exchange = Exchange::new(wire, request, &self.limits);
-        let stopping = self.tasks.is_stopping();
-        let served = {
-            let mut hyper = http1::Builder::new();
-            hyper
+    ) -> ConnectionOutcome {
+        let mut request_io = RequestIo::new(connection, request, &self.limits);
+        let is_stopping = self.tasks.is_stopping();
+        let result = {
+            let mut builder = http1::Builder::new();
+            builder
                 .half_close(true)
                 .header_read_timeout(None)
-                .keep_alive(!stopping)
-                .max_headers(self.limits.header_fields + 1)
-                .max_buf_size(self.limits.header_bytes.max(16 * 1024) * 4);
-            let service = service_fn(|request| self.answer(request, ends));
-            let mut serving = pin!(hyper.serve_connection(TokioIo::new(&mut exchange), service));
+                .keep_alive(!is_stopping)
+                .max_headers(self.limits.max_header_fields + 1)
+                .max_buf_size(self.limits.max_header_bytes.max(16 * 1024) * 4);
+            let service = service_fn(|request| self.handle_request(request, addrs));
+            let mut hyper_connection =
+                pin!(builder.serve_connection(TokioIo::new(&mut request_io), service));
             tokio::select! {
                 biased;
-                served = serving.as_mut() => served,
-                () = stop, if !stopping => {
-                    serving.as_mut().graceful_shutdown();
-                    serving.await
+                result = hyper_connection.as_mut() => result,
+                () = stop, if !is_stopping => {
+                    hyper_connection.as_mut().graceful_shutdown();
+                    hyper_connection.await
                 }
             }
         };
-        match (served, exchange.outcome()) {
-            (Ok(()), outcome) | (Err(_), outcome @ (Outcome::Stalled | Outcome::Broken)) => outcome,
+        match (result, request_io.outcome()) {
+            (Ok(()), outcome)
+            | (Err(_), outcome @ (ConnectionOutcome::WriteStalled | ConnectionOutcome::Broken)) => {
+                outcome
+            }
             (Err(e), _) => {
-                debug!(peer = %ends.peer.0, error = %e, "an exchange failed: {e}");
-                Outcome::Last
+                debug!(peer = %addrs.peer.0, error = %e, "an exchange failed: {e}");
+                ConnectionOutcome::Close
             }
         }
     }
 
     /// Has the router answer. A response given before the body was read says that the connection
     /// is closed, unless what is left of the body is short and there already.
-    async fn answer(&self, request: Request<Incoming>, ends: Ends) -> Result<Response, Infallible> {
+    async fn handle_request(
+        &self,
+        request: Request<Incoming>,
+        addrs: ConnectionAddrs,
+    ) -> Result<Response, Infallible> {
         let (head, body) = request.into_parts();
         if body.is_end_stream() {
             return self
-                .route(Request::from_parts(head, Body::empty()), ends)
+                .call_router(Request::from_parts(head, Body::empty()), addrs)
                 .await;
         }
         // hyper would send 100 Continue to read a body that nobody wants.
-        let is_announced = head.headers.contains_key(EXPECT);
-        let (body, rest) = Lent::new(body);
-        let mut answer = self
-            .route(Request::from_parts(head, Body::new(body)), ends)
+        let expects_continue = head.headers.contains_key(EXPECT);
+        let (body, remainder) = ReturnableBody::new(body);
+        let mut response = self
+            .call_router(Request::from_parts(head, Body::new(body)), addrs)
             .await?;
-        let rest = std::mem::take(&mut *rest.lock().unwrap_or_else(PoisonError::into_inner));
-        let is_read = match rest {
-            Rest::Read => true,
-            Rest::Unread(body) => !is_announced && drain(body).await,
-            Rest::Unknown => false,
+        let remainder =
+            std::mem::take(&mut *remainder.lock().unwrap_or_else(PoisonError::into_inner));
+        let is_consumed = match remainder {
+            BodyRemainder::Consumed => true,
+            BodyRemainder::Unconsumed(body) => !expects_continue && drain(body).await,
+            BodyRemainder::Unknown => false,
         };
-        if !is_read {
-            answer
+        if !is_consumed {
+            response
                 .headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        Ok(answer)
+        Ok(response)
     }
 
     /// Has the router answer, in its time and whatever happens inside.
-    async fn route(&self, mut request: Request<Body>, ends: Ends) -> Result<Response, Infallible> {
-        request.extensions_mut().insert(ends.peer);
-        if let Some(local) = ends.local {
+    async fn call_router(
+        &self,
+        mut request: Request<Body>,
+        addrs: ConnectionAddrs,
+    ) -> Result<Response, Infallible> {
+        request.extensions_mut().insert(addrs.peer);
+        if let Some(local) = addrs.local {
             request.extensions_mut().insert(local);
         }
         let method = request.method().clone();
-        let answering = AssertUnwindSafe(self.router.clone().oneshot(request)).catch_unwind();
-        let refusal = match timeout(self.limits.handler, answering).await {
-            Ok(Ok(answer)) => return answer,
+        let handling = AssertUnwindSafe(self.router.clone().oneshot(request)).catch_unwind();
+        let error = match timeout(self.limits.handler_timeout, handling).await {
+            Ok(Ok(response)) => return response,
             Ok(Err(_panic)) => {
                 // Neither target nor panic message: both may hold what the client sent.
                 error!(%method, "a handler panicked, its {method} request was answered 500");
                 self.metrics.panics.inc();
-                Refusal::internal()
+                ErrorResponse::internal()
             }
             Err(_elapsed) => {
-                self.metrics.refuse("handler_timed_out");
-                let message = format!("no answer within {} s", self.limits.handler.as_secs());
-                Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "TIMED_OUT", message).retry_after(5)
+                self.metrics.count_refused("handler_timed_out");
+                let message = format!(
+                    "no answer within {} s",
+                    self.limits.handler_timeout.as_secs()
+                );
+                ErrorResponse::new(StatusCode::SERVICE_UNAVAILABLE, "TIMED_OUT", message)
+                    .with_retry_after(5)
             }
         };
-        Ok(refusal.into_response())
+        Ok(error.into_response())
     }
 }
 
-impl Places {
+impl ConnectionSlots {
     /// A place for one connection, or the refusal that its client gets.
     ///
     /// The share of the address comes first: a connection over it must not be counted as one for
     /// which the whole service had no room.
-    fn take(&self, peer: Peer, limits: &Limits, metrics: &Metrics) -> Result<Place, Refusal> {
-        let refuse = |reason, message| {
-            metrics.refuse(reason);
+    fn acquire(
+        &self,
+        peer: PeerAddr,
+        limits: &ServerLimits,
+        metrics: &Metrics,
+    ) -> Result<ConnectionSlot, ErrorResponse> {
+        let reject = |reason, message| {
+            metrics.count_refused(reason);
             let status = StatusCode::SERVICE_UNAVAILABLE;
-            Refusal::new(status, "TOO_MANY_CONNECTIONS", message)
+            ErrorResponse::new(status, "TOO_MANY_CONNECTIONS", message)
         };
-        let share = match &self.by_address {
+        let address_slot = match &self.by_address {
             None => None,
-            Some(shares) => Some(shares.take(peer.0.ip()).ok_or_else(|| {
-                let most = shares.most;
-                let message = format!("all {most} connections of one source address are taken");
-                refuse("over_address_share", message)
+            Some(address_slots) => Some(address_slots.acquire(peer.0.ip()).ok_or_else(|| {
+                let max_per_address = address_slots.max_per_address;
+                let message =
+                    format!("all {max_per_address} connections of one source address are taken");
+                reject("over_address_share", message)
             })?),
         };
-        let permit = Arc::clone(&self.served).try_acquire_owned().map_err(|_| {
-            let message = format!("all {} connections are taken", limits.max_connections);
-            refuse("over_capacity", message)
-        })?;
+        let permit = Arc::clone(&self.connection_permits)
+            .try_acquire_owned()
+            .map_err(|_| {
+                let message = format!("all {} connections are taken", limits.max_connections);
+                reject("over_capacity", message)
+            })?;
         metrics.connections.inc();
-        Ok(Place {
+        Ok(ConnectionSlot {
             _permit: permit,
-            _share: share,
+            _address_slot: address_slot,
             connections: metrics.connections.clone(),
         })
     }
 }
 
 /// A connection's place under the cap, given back when it is dropped.
-struct Place {
+struct ConnectionSlot {
     _permit: OwnedSemaphorePermit,
-    _share: Option<AddressShare>,
+    _address_slot: Option<AddressSlot>,
     connections: Gauge,
 }
 
 /// Open connections by source address. Holds only addresses with an open connection, so it is no
 /// larger than the number of connections.
-struct AddressShares {
-    most: usize,
+struct AddressSlots {
+    max_per_address: usize,
     open: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
-impl AddressShares {
-    fn new(most: usize) -> Self {
+impl AddressSlots {
+    fn new(max_per_address: usize) -> Self {
         Self {
-            most,
+            max_per_address,
             open: Arc::default(),
         }
     }
 
-    fn take(&self, address: IpAddr) -> Option<AddressShare> {
+    fn acquire(&self, address: IpAddr) -> Option<AddressSlot> {
         let network = source_network(address);
         let mut open = lock(&self.open);
         let count = open.entry(network).or_default();
-        if *count >= self.most {
+        if *count >= self.max_per_address {
             return None;
         }
         *count += 1;
-        Some(AddressShare {
+        Some(AddressSlot {
             network,
             open: Arc::clone(&self.open),
         })
@@ -498,12 +534,12 @@ impl AddressShares {
 }
 
 /// One connection of a source address, given back when it is dropped.
-struct AddressShare {
+struct AddressSlot {
     network: IpAddr,
     open: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
-impl Drop for AddressShare {
+impl Drop for AddressSlot {
     fn drop(&mut self) {
         let mut open = lock(&self.open);
         if let Some(count) = open.get_mut(&self.network) {
@@ -530,7 +566,7 @@ fn source_network(address: IpAddr) -> IpAddr {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.connections.dec();
     }
@@ -556,16 +592,16 @@ mod tests {
 
     #[test]
     fn a_share_is_given_back_and_its_entry_removed() {
-        let shares = AddressShares::new(2);
+        let slots = AddressSlots::new(2);
         let (one, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-        let first = shares.take(one).unwrap();
-        let second = shares.take(one).unwrap();
-        assert!(shares.take(one).is_none());
-        assert!(shares.take(other).is_some());
+        let first = slots.acquire(one).unwrap();
+        let second = slots.acquire(one).unwrap();
+        assert!(slots.acquire(one).is_none());
+        assert!(slots.acquire(other).is_some());
         drop(first);
-        let third = shares.take(one).unwrap();
-        assert!(shares.take(one).is_none());
+        let third = slots.acquire(one).unwrap();
+        assert!(slots.acquire(one).is_none());
         drop((second, third));
-        assert!(lock(&shares.open).is_empty());
+        assert!(lock(&slots.open).is_empty());
     }
 }

@@ -19,62 +19,65 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-use super::server::Host;
+use super::server::ServerState;
 use super::*;
-use crate::lifecycle::{Fuse, Tasks};
+use crate::lifecycle::{CrashSignal, Tasks};
 
 const HOST: &str = "Host: shop.example\r\n";
 const MAX_BODY: usize = 50_000;
 const BIG: usize = 8_000_000;
 
 /// What the tests hold of a house with one listener.
-struct House {
+struct HttpHarness {
     tasks: Tasks,
     metrics: Metrics,
     /// A request has reached `/wait`.
-    reached: Arc<Notify>,
+    request_reached: Arc<Notify>,
     /// Lets `/wait` answer.
-    go: Arc<Notify>,
+    release: Arc<Notify>,
     /// Handlers of `/forever` that are still at work.
-    working: Arc<AtomicUsize>,
+    running_handlers: Arc<AtomicUsize>,
     router: Router,
 }
 
-impl House {
+impl HttpHarness {
     fn new() -> Self {
-        let (reached, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let working = Arc::new(AtomicUsize::new(0));
+        let (request_reached, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let running_handlers = Arc::new(AtomicUsize::new(0));
         let router = Router::new()
             .route("/echo", post(echo).put(echo).get(async || "got"))
             .route("/early", post(async || "early"))
             .route(
                 "/peer",
-                get(async |Extension(Peer(a)): Extension<Peer>| a.ip().to_string()),
+                get(async |Extension(PeerAddr(a)): Extension<PeerAddr>| a.ip().to_string()),
             )
             .route(
                 "/panic",
                 get(async || -> Response { panic!("secret-of-the-request") }),
             )
             .route("/big", get(async || vec![b'x'; BIG]))
-            .route("/wait", get(wait).with_state((reached.clone(), go.clone())))
+            .route(
+                "/wait",
+                get(wait).with_state((request_reached.clone(), release.clone())),
+            )
             .route(
                 "/forever",
-                get(forever).with_state((reached.clone(), working.clone())),
+                get(forever).with_state((request_reached.clone(), running_handlers.clone())),
             );
-        let tasks = Tasks::new(Fuse::default());
+        let tasks = Tasks::new(CrashSignal::default());
         Self {
             tasks,
             metrics: Metrics::default(),
-            reached,
-            go,
-            working,
+            request_reached,
+            release,
+            running_handlers,
             router,
         }
     }
 
     /// A listener on a port of its own.
-    fn listen(&mut self, limits: Limits) -> SocketAddr {
-        let server = Server::bind("127.0.0.1:0".parse().unwrap(), limits).unwrap();
+    fn start_server(&mut self, limits: ServerLimits) -> SocketAddr {
+        let server = HttpServer::bind("127.0.0.1:0".parse().unwrap(), limits).unwrap();
         let addr = server.local_addr().unwrap();
         self.metrics = server.metrics();
         self.tasks.spawn(
@@ -85,71 +88,73 @@ impl House {
     }
 
     /// A connection through memory, with `room` bytes in each direction.
-    fn pipe(&self, room: usize) -> DuplexStream {
-        let (ours, theirs) = tokio::io::duplex(room);
-        let host = Host {
+    fn connect_in_memory(&self, capacity: usize) -> DuplexStream {
+        let (client_io, server_io) = tokio::io::duplex(capacity);
+        let state = ServerState {
             router: self.router.clone(),
-            limits: Limits::default(),
+            limits: ServerLimits::default(),
             metrics: self.metrics.clone(),
             tasks: self.tasks.clone(),
         };
-        let peer = Peer("192.0.2.1:9".parse().unwrap());
+        let peer = PeerAddr("192.0.2.1:9".parse().unwrap());
         self.tasks
-            .spawn_brief(async move { host.converse(theirs, peer).await });
-        ours
+            .spawn_short_lived(async move { state.serve_connection(server_io, peer).await });
+        client_io
     }
 }
 
 async fn echo(request: axum::extract::Request) -> Response {
     match read_body(request.into_body(), MAX_BODY).await {
         Ok(body) => body.into_response(),
-        Err(refused) => Refusal::from(refused).into_response(),
+        Err(refused) => ErrorResponse::from(refused).into_response(),
     }
 }
 
-type Waiting = axum::extract::State<(Arc<Notify>, Arc<Notify>)>;
+type WaitState = axum::extract::State<(Arc<Notify>, Arc<Notify>)>;
 
-async fn wait(axum::extract::State((reached, go)): Waiting) -> &'static str {
-    reached.notify_one();
-    go.notified().await;
+async fn wait(axum::extract::State((request_reached, release)): WaitState) -> &'static str {
+    request_reached.notify_one();
+    release.notified().await;
     "waited"
 }
 
-type Counting = axum::extract::State<(Arc<Notify>, Arc<AtomicUsize>)>;
+type ForeverState = axum::extract::State<(Arc<Notify>, Arc<AtomicUsize>)>;
 
-async fn forever(axum::extract::State((reached, working)): Counting) -> &'static str {
-    struct Leave(Arc<AtomicUsize>);
-    impl Drop for Leave {
+async fn forever(
+    axum::extract::State((request_reached, running_handlers)): ForeverState,
+) -> &'static str {
+    struct DecrementOnDrop(Arc<AtomicUsize>);
+    impl Drop for DecrementOnDrop {
         fn drop(&mut self) {
             self.0.fetch_sub(1, Ordering::SeqCst);
         }
     }
-    working.fetch_add(1, Ordering::SeqCst);
-    let _leave = Leave(working);
-    reached.notify_one();
+    running_handlers.fetch_add(1, Ordering::SeqCst);
+    let _guard = DecrementOnDrop(running_handlers);
+    request_reached.notify_one();
     pending().await
 }
 
 /// An answer as the client reads it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-struct Answer {
+struct ReceivedResponse {
     status: u16,
     head: String,
     body: Vec<u8>,
 }
 
-impl Answer {
+impl ReceivedResponse {
     fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
     }
 
-    fn closes(&self) -> bool {
+    fn closes_connection(&self) -> bool {
         self.head.contains("connection: close") || self.head.starts_with("http/1.0")
     }
 }
 
 /// Reads one answer with a Content-Length, or `None` at the end of the connection.
-async fn answer(io: &mut (impl AsyncRead + Unpin)) -> Option<Answer> {
+async fn receive_response(io: &mut (impl AsyncRead + Unpin)) -> Option<ReceivedResponse> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match io.read_u8().await {
@@ -161,7 +166,7 @@ async fn answer(io: &mut (impl AsyncRead + Unpin)) -> Option<Answer> {
     let head = String::from_utf8(head).unwrap().to_lowercase();
     let status = head.get(9..12).unwrap().parse().unwrap();
     if status == 100 {
-        return Some(Answer {
+        return Some(ReceivedResponse {
             status,
             head,
             body: Vec::new(),
@@ -176,22 +181,27 @@ async fn answer(io: &mut (impl AsyncRead + Unpin)) -> Option<Answer> {
         .unwrap();
     let mut body = vec![0; length.parse().unwrap()];
     io.read_exact(&mut body).await.unwrap();
-    Some(Answer { status, head, body })
+    Some(ReceivedResponse { status, head, body })
 }
 
 /// Sends a request on a connection of its own and reads the first answer and whether it ended.
-async fn ask(addr: SocketAddr, request: &[u8]) -> (Option<Answer>, bool) {
+async fn request_once(addr: SocketAddr, request: &[u8]) -> (Option<ReceivedResponse>, bool) {
     let mut io = TcpStream::connect(addr).await.unwrap();
     io.write_all(request).await.unwrap();
-    let first = answer(&mut io).await;
-    let ends = first.as_ref().is_none_or(Answer::closes);
-    if ends {
-        assert!(at_end(&mut io).await, "{first:?} is followed by something");
+    let first = receive_response(&mut io).await;
+    let is_closed = first
+        .as_ref()
+        .is_none_or(ReceivedResponse::closes_connection);
+    if is_closed {
+        assert!(
+            is_at_eof(&mut io).await,
+            "{first:?} is followed by something"
+        );
     }
-    (first, ends)
+    (first, is_closed)
 }
 
-async fn at_end(io: &mut (impl AsyncRead + Unpin)) -> bool {
+async fn is_at_eof(io: &mut (impl AsyncRead + Unpin)) -> bool {
     matches!(io.read(&mut [0]).await, Ok(0))
 }
 
@@ -200,7 +210,7 @@ async fn send(io: &mut (impl AsyncWrite + Unpin), request: &str) {
 }
 
 /// Fields that another program may read differently; each is answered 400.
-fn doubtful_fields() -> Vec<(u16, Vec<u8>)> {
+fn ambiguous_fields() -> Vec<(u16, Vec<u8>)> {
     let post = |fields: &str| format!("POST /echo HTTP/1.1\r\n{HOST}{fields}\r\n\r\n0\r\n\r\n");
     [
         "Content-Length: 5\r\nTransfer-Encoding: chunked",
@@ -253,7 +263,7 @@ fn doubtful_fields() -> Vec<(u16, Vec<u8>)> {
 }
 
 /// The same for request lines, Host and sizes, with what each is answered.
-fn doubtful_lines() -> Vec<(u16, Vec<u8>)> {
+fn invalid_request_lines() -> Vec<(u16, Vec<u8>)> {
     let get = |line: &str, fields: &str| format!("{line}\r\n{fields}\r\n");
     let lines = [
         (400, get("GET /echo HTTP/1.1", "")),
@@ -329,15 +339,15 @@ fn doubtful_lines() -> Vec<(u16, Vec<u8>)> {
 
 #[tokio::test]
 async fn whatever_is_in_doubt_is_refused_in_json_and_closes() {
-    let mut house = House::new();
-    let addr = house.listen(Limits::default());
-    let all = [doubtful_fields(), doubtful_lines()].concat();
+    let mut harness = HttpHarness::new();
+    let addr = harness.start_server(ServerLimits::default());
+    let all = [ambiguous_fields(), invalid_request_lines()].concat();
     for (status, request) in &all {
         let shown = String::from_utf8_lossy(&request[..request.len().min(90)]).into_owned();
-        let (refused, ends) = ask(addr, request).await;
+        let (refused, is_closed) = request_once(addr, request).await;
         let refused = refused.unwrap_or_else(|| panic!("no answer to {shown:?}"));
         assert_eq!(
-            (refused.status, ends),
+            (refused.status, is_closed),
             (*status, true),
             "{shown:?}: {refused:?}"
         );
@@ -354,14 +364,14 @@ async fn whatever_is_in_doubt_is_refused_in_json_and_closes() {
         "uri_too_long",
         "head_too_large",
     ];
-    let counted: u64 = reasons.iter().map(|r| house.metrics.refused(r)).sum();
+    let counted: u64 = reasons.iter().map(|r| harness.metrics.refused(r)).sum();
     assert_eq!(usize::try_from(counted).unwrap(), all.len());
 }
 
 #[tokio::test]
 async fn the_usual_request_is_served_however_it_is_spelled() {
-    let mut house = House::new();
-    let addr = house.listen(Limits::default());
+    let mut harness = HttpHarness::new();
+    let addr = harness.start_server(ServerLimits::default());
     for (request, body, closes) in [
         (format!("GET /echo HTTP/1.1\r\n{HOST}\r\n"), "got", false),
         (
@@ -408,42 +418,45 @@ async fn the_usual_request_is_served_however_it_is_spelled() {
             true,
         ),
     ] {
-        let (served, ends) = ask(addr, request.as_bytes()).await;
+        let (served, is_closed) = request_once(addr, request.as_bytes()).await;
         let served = served.unwrap();
         assert_eq!(
-            (served.status, served.text(), ends),
+            (served.status, served.text(), is_closed),
             (200, body, closes),
             "{request}"
         );
     }
     let many = format!("GET /echo HTTP/1.1\r\n{HOST}{}\r\n", "X: y\r\n".repeat(63));
-    assert_eq!(ask(addr, many.as_bytes()).await.0.unwrap().status, 200);
+    assert_eq!(
+        request_once(addr, many.as_bytes()).await.0.unwrap().status,
+        200
+    );
 }
 
 #[tokio::test]
 async fn what_follows_a_chunked_body_is_never_served() {
-    let mut house = House::new();
-    let addr = house.listen(Limits::default());
+    let mut harness = HttpHarness::new();
+    let addr = harness.start_server(ServerLimits::default());
     let request = format!(
         "POST /echo HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n\
          GET /echo HTTP/1.1\r\n{HOST}\r\n"
     );
-    let (served, ends) = ask(addr, request.as_bytes()).await;
-    assert_eq!((served.unwrap().status, ends), (200, true));
+    let (served, is_closed) = request_once(addr, request.as_bytes()).await;
+    assert_eq!((served.unwrap().status, is_closed), (200, true));
 }
 
 #[tokio::test]
 async fn a_body_over_the_limit_is_413_unread_and_the_client_can_read_it() {
-    let mut house = House::new();
-    let addr = house.listen(Limits::default());
+    let mut harness = HttpHarness::new();
+    let addr = harness.start_server(ServerLimits::default());
     let head = format!("POST /echo HTTP/1.1\r\n{HOST}Content-Length: 4000000\r\n\r\n");
     let mut io = TcpStream::connect(addr).await.unwrap();
     send(&mut io, &head).await;
     let (mut reader, mut writer) = io.split();
     // The client goes on sending, as most do, and reads only then.
     writer.write_all(&vec![b'x'; 4_000_000]).await.unwrap();
-    let refused = answer(&mut reader).await.unwrap();
-    assert_eq!((refused.status, refused.closes()), (413, true));
+    let refused = receive_response(&mut reader).await.unwrap();
+    assert_eq!((refused.status, refused.closes_connection()), (413, true));
     assert!(
         refused.text().contains("longer than 50000 bytes"),
         "{}",
@@ -453,15 +466,29 @@ async fn a_body_over_the_limit_is_413_unread_and_the_client_can_read_it() {
         "POST /echo HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\nc351\r\n{}\r\n0\r\n\r\n",
         "x".repeat(50_001)
     );
-    assert_eq!(ask(addr, chunked.as_bytes()).await.0.unwrap().status, 413);
+    assert_eq!(
+        request_once(addr, chunked.as_bytes())
+            .await
+            .0
+            .unwrap()
+            .status,
+        413
+    );
     let broken = format!("POST /echo HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\nzz\r\n");
-    assert_eq!(ask(addr, broken.as_bytes()).await.0.unwrap().status, 400);
+    assert_eq!(
+        request_once(addr, broken.as_bytes())
+            .await
+            .0
+            .unwrap()
+            .status,
+        400
+    );
 }
 
 #[tokio::test]
 async fn expect_100_is_answered_only_when_the_body_is_wanted() {
-    let mut house = House::new();
-    let addr = house.listen(Limits::default());
+    let mut harness = HttpHarness::new();
+    let addr = harness.start_server(ServerLimits::default());
     let head = |length: usize| {
         format!(
             "POST /echo HTTP/1.1\r\n{HOST}Expect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
@@ -469,147 +496,164 @@ async fn expect_100_is_answered_only_when_the_body_is_wanted() {
     };
     let mut io = TcpStream::connect(addr).await.unwrap();
     send(&mut io, &head(5)).await;
-    assert_eq!(answer(&mut io).await.unwrap().status, 100);
+    assert_eq!(receive_response(&mut io).await.unwrap().status, 100);
     send(&mut io, "hello").await;
-    assert_eq!(answer(&mut io).await.unwrap().text(), "hello");
+    assert_eq!(receive_response(&mut io).await.unwrap().text(), "hello");
     send(&mut io, &head(50_001)).await;
-    assert_eq!(answer(&mut io).await.unwrap().status, 413);
-    assert!(at_end(&mut io).await);
+    assert_eq!(receive_response(&mut io).await.unwrap().status, 413);
+    assert!(is_at_eof(&mut io).await);
 }
 
 #[tokio::test]
 async fn a_panic_is_a_500_without_its_message_and_the_next_request_is_served() {
-    let mut house = House::new();
-    let addr = house.listen(Limits::default());
+    let mut harness = HttpHarness::new();
+    let addr = harness.start_server(ServerLimits::default());
     let mut io = TcpStream::connect(addr).await.unwrap();
     send(
         &mut io,
         &format!("GET /panic HTTP/1.1\r\n{HOST}\r\nGET /echo HTTP/1.1\r\n{HOST}\r\n"),
     )
     .await;
-    let failed = answer(&mut io).await.unwrap();
+    let failed = receive_response(&mut io).await.unwrap();
     assert_eq!(failed.status, 500);
     assert_eq!(
         failed.text(),
         r#"{"error":{"code":"INTERNAL","message":"the request failed inside"}}"#
     );
-    assert_eq!(answer(&mut io).await.unwrap().text(), "got");
-    assert_eq!(house.metrics.panics.get(), 1);
+    assert_eq!(receive_response(&mut io).await.unwrap().text(), "got");
+    assert_eq!(harness.metrics.panics.get(), 1);
 }
 
 #[tokio::test]
 async fn a_stop_finishes_the_request_in_hand_and_closes_the_idle() {
-    let mut house = House::new();
-    let addr = house.listen(Limits::default());
+    let mut harness = HttpHarness::new();
+    let addr = harness.start_server(ServerLimits::default());
     let (mut busy, mut idle) = (
         TcpStream::connect(addr).await.unwrap(),
         TcpStream::connect(addr).await.unwrap(),
     );
     send(&mut idle, &format!("GET /echo HTTP/1.1\r\n{HOST}\r\n")).await;
-    assert!(!answer(&mut idle).await.unwrap().closes());
+    assert!(
+        !receive_response(&mut idle)
+            .await
+            .unwrap()
+            .closes_connection()
+    );
     send(&mut busy, &format!("GET /wait HTTP/1.1\r\n{HOST}\r\n")).await;
-    house.reached.notified().await;
-    assert_eq!(house.metrics.connections.get(), 2);
-    house.tasks.stop();
-    assert!(at_end(&mut idle).await);
-    assert_eq!(house.tasks.len(), 1);
-    house.go.notify_one();
-    let last = answer(&mut busy).await.unwrap();
-    assert_eq!((last.text(), last.closes()), ("waited", true));
+    harness.request_reached.notified().await;
+    assert_eq!(harness.metrics.connections.get(), 2);
+    harness.tasks.stop();
+    assert!(is_at_eof(&mut idle).await);
+    assert_eq!(harness.tasks.len(), 1);
+    harness.release.notify_one();
+    let last = receive_response(&mut busy).await.unwrap();
+    assert_eq!((last.text(), last.closes_connection()), ("waited", true));
     drop(busy);
-    house.tasks.ended().await;
-    assert_eq!(house.metrics.connections.get(), 0);
+    harness.tasks.ended().await;
+    assert_eq!(harness.metrics.connections.get(), 0);
     assert!(TcpStream::connect(addr).await.is_err());
 }
 
 #[tokio::test]
 async fn a_request_on_its_way_when_the_stop_comes_is_served() {
-    let mut house = House::new();
-    let addr = house.listen(Limits::default());
+    let mut harness = HttpHarness::new();
+    let addr = harness.start_server(ServerLimits::default());
     let mut io = TcpStream::connect(addr).await.unwrap();
     send(&mut io, "GET /echo HTTP/1.1\r\n").await;
-    house.tasks.stop();
+    harness.tasks.stop();
     send(&mut io, &format!("{HOST}\r\n")).await;
-    let last = answer(&mut io).await.unwrap();
-    assert_eq!((last.text(), last.closes()), ("got", true));
+    let last = receive_response(&mut io).await.unwrap();
+    assert_eq!((last.text(), last.closes_connection()), ("got", true));
 }
 
 #[tokio::test]
 async fn a_connection_over_the_cap_is_told_so() {
-    let mut house = House::new();
-    let addr = house.listen(Limits {
+    let mut harness = HttpHarness::new();
+    let addr = harness.start_server(ServerLimits {
         max_connections: 1,
-        ..Limits::default()
+        ..ServerLimits::default()
     });
     let mut first = TcpStream::connect(addr).await.unwrap();
     send(&mut first, &format!("GET /echo HTTP/1.1\r\n{HOST}\r\n")).await;
-    assert_eq!(answer(&mut first).await.unwrap().status, 200);
-    let (refused, ends) = ask(addr, format!("GET /echo HTTP/1.1\r\n{HOST}\r\n").as_bytes()).await;
+    assert_eq!(receive_response(&mut first).await.unwrap().status, 200);
+    let (refused, is_closed) =
+        request_once(addr, format!("GET /echo HTTP/1.1\r\n{HOST}\r\n").as_bytes()).await;
     let refused = refused.unwrap();
-    assert_eq!((refused.status, ends), (503, true));
+    assert_eq!((refused.status, is_closed), (503, true));
     assert!(refused.head.contains("retry-after: 5\r\n"));
-    assert_eq!(house.metrics.refused("over_capacity"), 1);
+    assert_eq!(harness.metrics.refused("over_capacity"), 1);
 }
 
 #[tokio::test]
 async fn one_address_leaves_room_for_the_others() {
-    let mut house = House::new();
-    let limits = Limits {
+    let mut harness = HttpHarness::new();
+    let limits = ServerLimits {
         max_connections_per_address: Some(1),
-        ..Limits::default()
+        ..ServerLimits::default()
     };
-    let addr = house.listen(limits);
+    let addr = harness.start_server(limits);
     let request = format!("GET /echo HTTP/1.1\r\n{HOST}\r\n");
     let mut first = TcpStream::connect(addr).await.unwrap();
     send(&mut first, &request).await;
-    assert_eq!(answer(&mut first).await.unwrap().status, 200);
-    let (refused, ends) = ask(addr, request.as_bytes()).await;
+    assert_eq!(receive_response(&mut first).await.unwrap().status, 200);
+    let (refused, is_closed) = request_once(addr, request.as_bytes()).await;
     let refused = refused.unwrap();
-    assert_eq!((refused.status, ends), (503, true));
+    assert_eq!((refused.status, is_closed), (503, true));
     assert!(
         refused.text().contains("connections of one source address"),
         "{}",
         refused.text()
     );
-    let counted = ["over_address_share", "over_capacity"].map(|why| house.metrics.refused(why));
+    let counted = ["over_address_share", "over_capacity"].map(|why| harness.metrics.refused(why));
     assert_eq!(counted, [1, 0]);
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
     let mut other = socket.connect(addr).await.unwrap();
     send(&mut other, &request).await;
-    assert_eq!(answer(&mut other).await.unwrap().status, 200);
+    assert_eq!(receive_response(&mut other).await.unwrap().status, 200);
 }
 
 #[tokio::test]
 async fn a_client_that_half_closes_gets_its_answer_and_one_that_resets_ends_the_work() {
-    let mut house = House::new();
-    let addr = house.listen(Limits::default());
-    let mut half = TcpStream::connect(addr).await.unwrap();
-    send(&mut half, &format!("GET /wait HTTP/1.1\r\n{HOST}\r\n")).await;
-    half.shutdown().await.unwrap();
-    house.reached.notified().await;
-    house.go.notify_one();
-    assert_eq!(answer(&mut half).await.unwrap().text(), "waited");
+    let mut harness = HttpHarness::new();
+    let addr = harness.start_server(ServerLimits::default());
+    let mut half_closed = TcpStream::connect(addr).await.unwrap();
+    send(
+        &mut half_closed,
+        &format!("GET /wait HTTP/1.1\r\n{HOST}\r\n"),
+    )
+    .await;
+    half_closed.shutdown().await.unwrap();
+    harness.request_reached.notified().await;
+    harness.release.notify_one();
+    assert_eq!(
+        receive_response(&mut half_closed).await.unwrap().text(),
+        "waited"
+    );
 
-    let mut gone = TcpStream::connect(addr).await.unwrap();
-    send(&mut gone, &format!("GET /forever HTTP/1.1\r\n{HOST}\r\n")).await;
-    house.reached.notified().await;
-    gone.set_zero_linger().unwrap();
-    drop(gone);
-    while house.working.load(Ordering::SeqCst) > 0 {
+    let mut disconnected = TcpStream::connect(addr).await.unwrap();
+    send(
+        &mut disconnected,
+        &format!("GET /forever HTTP/1.1\r\n{HOST}\r\n"),
+    )
+    .await;
+    harness.request_reached.notified().await;
+    disconnected.set_zero_linger().unwrap();
+    drop(disconnected);
+    while harness.running_handlers.load(Ordering::SeqCst) > 0 {
         tokio::task::yield_now().await;
     }
-    house.tasks.stop();
-    house.tasks.ended().await;
+    harness.tasks.stop();
+    harness.tasks.ended().await;
 }
 
 #[tokio::test]
 async fn a_pipelined_request_is_answered_after_the_first() {
-    let mut house = House::new();
-    let addr = house.listen(Limits::default());
+    let mut harness = HttpHarness::new();
+    let addr = harness.start_server(ServerLimits::default());
     let mut io = TcpStream::connect(addr).await.unwrap();
     send(&mut io, &format!("GET /wait HTTP/1.1\r\n{HOST}\r\n")).await;
-    house.reached.notified().await;
+    harness.request_reached.notified().await;
     send(
         &mut io,
         &format!("POST /echo HTTP/1.1\r\n{HOST}Content-Length: 3\r\n\r\nabc"),
@@ -620,49 +664,49 @@ async fn a_pipelined_request_is_answered_after_the_first() {
         &format!("DELETE /echo HTTP/1.1\r\n{HOST}\r\nbroken \r\n"),
     )
     .await;
-    house.go.notify_one();
-    assert_eq!(answer(&mut io).await.unwrap().text(), "waited");
-    assert_eq!(answer(&mut io).await.unwrap().text(), "abc");
-    assert_eq!(answer(&mut io).await.unwrap().status, 405);
+    harness.release.notify_one();
+    assert_eq!(receive_response(&mut io).await.unwrap().text(), "waited");
+    assert_eq!(receive_response(&mut io).await.unwrap().text(), "abc");
+    assert_eq!(receive_response(&mut io).await.unwrap().status, 405);
     let refused = {
         send(&mut io, "\r\n").await;
-        answer(&mut io).await.unwrap()
+        receive_response(&mut io).await.unwrap()
     };
-    assert_eq!((refused.status, refused.closes()), (400, true));
-    assert!(at_end(&mut io).await);
+    assert_eq!((refused.status, refused.closes_connection()), (400, true));
+    assert!(is_at_eof(&mut io).await);
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_connects_and_says_nothing_is_cut_at_5_s() {
-    let house = House::new();
-    let mut io = house.pipe(1024);
+    let harness = HttpHarness::new();
+    let mut io = harness.connect_in_memory(1024);
     let start = Instant::now();
-    assert!(at_end(&mut io).await);
+    assert!(is_at_eof(&mut io).await);
     assert_eq!(start.elapsed().as_secs(), 5);
 }
 
 #[tokio::test(start_paused = true)]
 async fn half_a_head_is_408_5_s_after_its_first_byte() {
-    let house = House::new();
-    let (mut io, start) = (house.pipe(1024), Instant::now());
+    let harness = HttpHarness::new();
+    let (mut io, start) = (harness.connect_in_memory(1024), Instant::now());
     sleep(Duration::from_secs(4)).await;
     for byte in b"GET /e" {
         io.write_all(&[*byte]).await.unwrap();
         sleep(Duration::from_millis(800)).await;
     }
-    assert_eq!(answer(&mut io).await.unwrap().status, 408);
+    assert_eq!(receive_response(&mut io).await.unwrap().status, 408);
     assert_eq!(start.elapsed().as_secs(), 9);
-    assert_eq!(house.metrics.refused("head_timed_out"), 1);
+    assert_eq!(harness.metrics.refused("head_timed_out"), 1);
     drop(io);
-    house.tasks.stop();
-    house.tasks.ended().await;
+    harness.tasks.stop();
+    harness.tasks.ended().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_dribbled_body_is_408_10_s_after_its_head() {
     for framing in ["Content-Length: 1000", "Transfer-Encoding: chunked"] {
-        let house = House::new();
-        let (mut io, start) = (house.pipe(1024), Instant::now());
+        let harness = HttpHarness::new();
+        let (mut io, start) = (harness.connect_in_memory(1024), Instant::now());
         send(
             &mut io,
             &format!("POST /echo HTTP/1.1\r\n{HOST}{framing}\r\n\r\n"),
@@ -675,27 +719,31 @@ async fn a_dribbled_body_is_408_10_s_after_its_head() {
             }
         };
         let late = tokio::select! {
-            late = answer(&mut reader) => late.unwrap(),
+            late = receive_response(&mut reader) => late.unwrap(),
             () = dribble => panic!("cut without an answer"),
         };
-        assert_eq!((late.status, late.closes()), (408, true), "{framing}");
+        assert_eq!(
+            (late.status, late.closes_connection()),
+            (408, true),
+            "{framing}"
+        );
         assert_eq!(start.elapsed().as_secs(), 10, "{framing}");
         drop((reader, writer));
-        house.tasks.stop();
-        house.tasks.ended().await;
-        assert_eq!(house.metrics.refused("body_timed_out"), 1);
+        harness.tasks.stop();
+        harness.tasks.ended().await;
+        assert_eq!(harness.metrics.refused("body_timed_out"), 1);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_does_not_read_is_cut_at_10_s_and_a_slow_one_at_60_s() {
     for (pause, cut_at) in [(100, 10), (9, 60)] {
-        let house = House::new();
-        let (mut io, start) = (house.pipe(1024), Instant::now());
+        let harness = HttpHarness::new();
+        let (mut io, start) = (harness.connect_in_memory(1024), Instant::now());
         send(&mut io, &format!("GET /big HTTP/1.1\r\n{HOST}\r\n")).await;
-        house.tasks.stop();
+        harness.tasks.stop();
         let ended = async {
-            house.tasks.ended().await;
+            harness.tasks.ended().await;
             start.elapsed().as_secs()
         };
         let read = async {
@@ -705,14 +753,14 @@ async fn a_reader_that_does_not_read_is_cut_at_10_s_and_a_slow_one_at_60_s() {
             }
         };
         tokio::select! { at = ended => assert_eq!(at, cut_at), () = read => {} }
-        assert_eq!(house.metrics.refused("write_stalled"), 1);
+        assert_eq!(harness.metrics.refused("write_stalled"), 1);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_reader_that_makes_progress_gets_the_whole_answer() {
-    let house = House::new();
-    let mut io = house.pipe(256 * 1024);
+    let harness = HttpHarness::new();
+    let mut io = harness.connect_in_memory(256 * 1024);
     send(&mut io, &format!("GET /big HTTP/1.1\r\n{HOST}\r\n")).await;
     let mut got = 0;
     while got < BIG {
@@ -724,49 +772,49 @@ async fn a_slow_reader_that_makes_progress_gets_the_whole_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn an_idle_connection_is_closed_at_75_s_and_each_request_starts_anew() {
-    let house = House::new();
-    let mut io = house.pipe(1024);
+    let harness = HttpHarness::new();
+    let mut io = harness.connect_in_memory(1024);
     for _ in 0..3 {
         send(&mut io, &format!("GET /echo HTTP/1.1\r\n{HOST}\r\n")).await;
-        assert_eq!(answer(&mut io).await.unwrap().text(), "got");
+        assert_eq!(receive_response(&mut io).await.unwrap().text(), "got");
         sleep(Duration::from_secs(74)).await;
     }
     let start = Instant::now();
-    assert!(at_end(&mut io).await);
+    assert!(is_at_eof(&mut io).await);
     assert_eq!(start.elapsed().as_secs(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_never_answers_is_503_at_20_s() {
-    let house = House::new();
-    let (mut io, start) = (house.pipe(1024), Instant::now());
+    let harness = HttpHarness::new();
+    let (mut io, start) = (harness.connect_in_memory(1024), Instant::now());
     send(&mut io, &format!("GET /forever HTTP/1.1\r\n{HOST}\r\n")).await;
-    let late = answer(&mut io).await.unwrap();
+    let late = receive_response(&mut io).await.unwrap();
     assert_eq!((late.status, start.elapsed().as_secs()), (503, 20));
-    assert_eq!(house.working.load(Ordering::SeqCst), 0);
+    assert_eq!(harness.running_handlers.load(Ordering::SeqCst), 0);
     send(&mut io, &format!("GET /echo HTTP/1.1\r\n{HOST}\r\n")).await;
-    assert_eq!(answer(&mut io).await.unwrap().text(), "got");
+    assert_eq!(receive_response(&mut io).await.unwrap().text(), "got");
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_before_the_body_is_whole_and_ends_the_connection() {
-    let house = House::new();
+    let harness = HttpHarness::new();
     // Too narrow for the answer, so that body and answer are under way at the same time.
-    let mut io = house.pipe(16);
+    let mut io = harness.connect_in_memory(16);
     send(
         &mut io,
         &format!("POST /early HTTP/1.1\r\n{HOST}Content-Length: 5\r\n\r\nhel"),
     )
     .await;
     let (mut reader, mut writer) = tokio::io::split(io);
-    let (early, _) = tokio::join!(answer(&mut reader), writer.write_all(b"lo"));
+    let (early, _) = tokio::join!(receive_response(&mut reader), writer.write_all(b"lo"));
     assert_eq!(early.unwrap().text(), "early");
 }
 
 #[tokio::test]
 async fn an_answer_before_the_body_says_whether_the_connection_goes_on() {
-    let mut house = House::new();
-    let addr = house.listen(Limits::default());
+    let mut harness = HttpHarness::new();
+    let addr = harness.start_server(ServerLimits::default());
     let head = |more: &str| format!("POST /early HTTP/1.1\r\n{HOST}{more}\r\n\r\n");
     // What is short and there already is thrown away, and the next request is served.
     let mut io = TcpStream::connect(addr).await.unwrap();
@@ -776,10 +824,10 @@ async fn an_answer_before_the_body_says_whether_the_connection_goes_on() {
             &(head(&format!("Content-Length: {}", body.len())) + &body),
         )
         .await;
-        let early = answer(&mut io).await.unwrap();
-        assert_eq!((early.text(), early.closes()), ("early", false));
+        let early = receive_response(&mut io).await.unwrap();
+        assert_eq!((early.text(), early.closes_connection()), ("early", false));
         send(&mut io, &format!("GET /echo HTTP/1.1\r\n{HOST}\r\n")).await;
-        assert_eq!(answer(&mut io).await.unwrap().text(), "got");
+        assert_eq!(receive_response(&mut io).await.unwrap().text(), "got");
     }
     // What is long, late or announced is not waited for.
     for more in [
@@ -790,20 +838,20 @@ async fn an_answer_before_the_body_says_whether_the_connection_goes_on() {
     ] {
         let mut io = TcpStream::connect(addr).await.unwrap();
         send(&mut io, &head(more)).await;
-        let early = answer(&mut io).await.unwrap();
+        let early = receive_response(&mut io).await.unwrap();
         assert_eq!(
-            (early.status, early.text(), early.closes()),
+            (early.status, early.text(), early.closes_connection()),
             (200, "early", true),
             "{more}"
         );
-        assert!(at_end(&mut io).await, "{more}");
+        assert!(is_at_eof(&mut io).await, "{more}");
     }
 }
 
 #[tokio::test]
 async fn a_refused_head_request_is_answered_without_a_body() {
-    let mut house = House::new();
-    let addr = house.listen(Limits::default());
+    let mut harness = HttpHarness::new();
+    let addr = harness.start_server(ServerLimits::default());
     for (status, request) in [
         (
             400,
@@ -834,8 +882,8 @@ async fn a_refused_head_request_is_answered_without_a_body() {
 
 #[tokio::test]
 async fn a_chunk_extension_with_a_control_character_is_400() {
-    let mut house = House::new();
-    let addr = house.listen(Limits::default());
+    let mut harness = HttpHarness::new();
+    let addr = harness.start_server(ServerLimits::default());
     let body = |body: &str| {
         format!("POST /echo HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n{body}")
     };
@@ -844,17 +892,28 @@ async fn a_chunk_extension_with_a_control_character_is_400() {
         "3\r\nabc\r\n0;\x7f\r\n\r\n",
         "3;\x1b[2J\r\n",
     ] {
-        let (refused, ends) = ask(addr, body(broken).as_bytes()).await;
-        assert_eq!((refused.unwrap().status, ends), (400, true), "{broken:?}");
+        let (refused, is_closed) = request_once(addr, body(broken).as_bytes()).await;
+        assert_eq!(
+            (refused.unwrap().status, is_closed),
+            (400, true),
+            "{broken:?}"
+        );
     }
-    let fine = body("3;x=\"a b\"\r\nabc\r\n0\r\n\r\n");
-    assert_eq!(ask(addr, fine.as_bytes()).await.0.unwrap().text(), "abc");
+    let valid = body("3;x=\"a b\"\r\nabc\r\n0\r\n\r\n");
+    assert_eq!(
+        request_once(addr, valid.as_bytes()).await.0.unwrap().text(),
+        "abc"
+    );
 }
 
 /// Answers to `requests` when they come in pieces that end at `cuts`.
-async fn answers(requests: &[u8], cuts: &[usize], room: usize) -> Vec<Answer> {
-    let house = House::new();
-    let (mut reader, mut writer) = tokio::io::split(house.pipe(room));
+async fn exchange_in_pieces(
+    requests: &[u8],
+    cuts: &[usize],
+    capacity: usize,
+) -> Vec<ReceivedResponse> {
+    let harness = HttpHarness::new();
+    let (mut reader, mut writer) = tokio::io::split(harness.connect_in_memory(capacity));
     let sending = async {
         let mut from = 0;
         for &cut in cuts.iter().chain([&requests.len()]) {
@@ -866,7 +925,7 @@ async fn answers(requests: &[u8], cuts: &[usize], room: usize) -> Vec<Answer> {
     };
     let reading = async {
         let mut all = Vec::new();
-        while let Some(mut one) = answer(&mut reader).await {
+        while let Some(mut one) = receive_response(&mut reader).await {
             one.head = one
                 .head
                 .lines()
@@ -886,7 +945,7 @@ proptest! {
     fn any_split_of_the_same_requests_gets_the_same_answers(
         bodies in proptest::collection::vec(0_usize..6000, 1..6),
         cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..12),
-        narrow in any::<bool>(),
+        is_narrow in any::<bool>(),
         chunked in any::<bool>(),
     ) {
         let mut requests = String::new();
@@ -905,8 +964,8 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time().start_paused(true).build().unwrap();
         let (whole, split) = runtime.block_on(async {
-            let whole = answers(requests.as_bytes(), &[], 1 << 20).await;
-            (whole, answers(requests.as_bytes(), &cuts, if narrow { 7 } else { 1 << 20 }).await)
+            let whole = exchange_in_pieces(requests.as_bytes(), &[], 1 << 20).await;
+            (whole, exchange_in_pieces(requests.as_bytes(), &cuts, if is_narrow { 7 } else { 1 << 20 }).await)
         });
         prop_assert_eq!(&whole, &split);
         prop_assert_eq!(whole.len(), bodies.len() + usize::from(chunked));
@@ -918,9 +977,9 @@ proptest! {
 
 #[tokio::test]
 async fn the_client_calls_plain_http_follows_nothing_and_reads_no_more_than_asked() {
-    let mut house = House::new();
+    let mut harness = HttpHarness::new();
     let redirect = (StatusCode::TEMPORARY_REDIRECT, [("location", "/echo")]);
-    house.router = house
+    harness.router = harness
         .router
         .clone()
         .route("/moved", get(async move || redirect))
@@ -934,8 +993,8 @@ async fn the_client_calls_plain_http_follows_nothing_and_reads_no_more_than_aske
         let pieces = [Ok::<_, io::Error>("1234"), Ok("5678")];
         Body::from_stream(futures_util::stream::iter(pieces))
     });
-    house.router = house.router.clone().route("/streamed", streamed);
-    let addr = house.listen(Limits::default());
+    harness.router = harness.router.clone().route("/streamed", streamed);
+    let addr = harness.start_server(ServerLimits::default());
     let client = client(&ClientConfig::default()).unwrap();
     let get = async |path| {
         client
@@ -944,17 +1003,17 @@ async fn the_client_calls_plain_http_follows_nothing_and_reads_no_more_than_aske
             .await
             .unwrap()
     };
-    let agent = read_answer(get("/agent").await, 100).await.unwrap();
+    let agent = read_response(get("/agent").await, 100).await.unwrap();
     assert_eq!(agent, concat!("stockbridge/", env!("CARGO_PKG_VERSION")));
     assert_eq!(get("/moved").await.status(), 307);
     assert_eq!(
-        read_answer(get("/streamed").await, 8).await.unwrap(),
+        read_response(get("/streamed").await, 8).await.unwrap(),
         "12345678"
     );
     for path in ["/streamed", "/big"] {
-        let cut = read_answer(get(path).await, 7).await;
+        let cut = read_response(get(path).await, 7).await;
         assert!(
-            matches!(cut, Err(AnswerCut::TooLarge { limit: 7 })),
+            matches!(cut, Err(ReadResponseError::TooLarge { limit: 7 })),
             "{path}"
         );
     }

@@ -8,8 +8,8 @@
 //! in memory, and callers that come while a commit is under way share the next one: a disk
 //! that needs 5 ms a commit takes thousands of small updates a second all the same.
 
-mod clock;
-mod sources;
+mod clock_watch;
+mod origin_times;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,34 +23,34 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{self, MissedTickBehavior, interval};
 
-pub use sources::{Source, Sources};
+pub use origin_times::{OriginTime, OriginTimes};
 
-use self::clock::ClockWatch;
+use self::clock_watch::ClockWatch;
 use crate::clock::Clock;
 use crate::lifecycle::Tasks;
-use crate::stock::{Applied, Instant, Level, ShopId, Sku, StockBook, Update};
-use crate::store::{Change, Store, StoreError};
+use crate::stock::{ApplyOutcome, Level, ShopId, Sku, StockBook, Timestamp, Update};
+use crate::store::{Store, StoreChange, StoreError};
 use crate::telemetry::{AlarmKind, Alarms};
 
 /// Callers that may wait for the worker before the next one waits to be let in. Each brings at
 /// most one request's SKUs, so this is some 10 MB.
-const QUEUE: usize = 64;
+const QUEUE_CAPACITY: usize = 64;
 
 /// Most callers whose updates share one commit.
-const GROUP: usize = 32;
+const MAX_REQUESTS_PER_COMMIT: usize = 32;
 
 /// How often it is looked whether the store is well, and how long it is left alone after a
 /// failure before it is tried again.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const STORE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long the alarm about a wrong clock lasts if it is not raised again.
-const CLOCK_ALARM: TimeDelta = TimeDelta::hours(24);
+const CLOCK_ALARM_DURATION: TimeDelta = TimeDelta::hours(24);
 
 /// Most SKUs of which the true date is kept because the stored one is of a wrong clock.
-const MAX_CORRECTED: usize = 200_000;
+const MAX_TRUE_DATES: usize = 200_000;
 
 /// How the names begin under which [`Sources`] are noted in the store; the origin's follows.
-pub const ASSERTED: &str = "asserted:";
+pub const STATED_NOTE_PREFIX: &str = "asserted:";
 
 /// Where a statement came from.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -122,12 +122,12 @@ impl Origin {
 
 /// What it means to say again, with a later date, how many there are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Sameness {
+pub enum RepeatPolicy {
     /// The date is news too: a call of the Market's own would have set it.
-    Restamps,
+    UpdateTimestamp,
     /// It confirms what is known, and costs neither a write nor a call of the Market: of a
     /// complete export most is as it was.
-    Confirms,
+    KeepTimestamp,
 }
 
 /// What became of one caller's updates.
@@ -144,12 +144,12 @@ pub struct Accepted {
 }
 
 impl Accepted {
-    fn count(&mut self, applied: Applied) {
+    fn count(&mut self, applied: ApplyOutcome) {
         match applied {
-            Applied::Added => self.added += 1,
-            Applied::Replaced => self.replaced += 1,
-            Applied::Repeated => self.repeated += 1,
-            Applied::Outdated => self.outdated += 1,
+            ApplyOutcome::Added => self.added += 1,
+            ApplyOutcome::Replaced => self.replaced += 1,
+            ApplyOutcome::Repeated => self.repeated += 1,
+            ApplyOutcome::Outdated => self.outdated += 1,
         }
     }
 
@@ -166,7 +166,7 @@ impl Accepted {
 pub enum IngestError {
     /// The disk is full. The same call will do once there is room.
     #[error("the store's disk is full")]
-    Full,
+    DiskFull,
     /// The store cannot write.
     #[error("the store cannot write: {0}")]
     Failed(String),
@@ -178,15 +178,15 @@ pub enum IngestError {
 /// The door. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Ingest {
-    queue: mpsc::Sender<Call>,
+    queue: mpsc::Sender<IngestRequest>,
 }
 
 #[derive(Debug)]
-struct Call {
+struct IngestRequest {
     origin: Origin,
-    sameness: Sameness,
+    repeat_policy: RepeatPolicy,
     statements: Vec<(ShopId, Vec<Update>)>,
-    answer: oneshot::Sender<Result<Accepted, IngestError>>,
+    response: oneshot::Sender<Result<Accepted, IngestError>>,
 }
 
 impl Ingest {
@@ -209,13 +209,13 @@ impl Ingest {
     ///
     /// # Errors
     /// The store cannot write or the process is stopping; nothing was applied.
-    pub async fn confirm(
+    pub async fn accept_unchanged(
         &self,
         origin: Origin,
         shop: ShopId,
         updates: Vec<Update>,
     ) -> Result<Accepted, IngestError> {
-        self.call(origin, Sameness::Confirms, vec![(shop, updates)])
+        self.submit(origin, RepeatPolicy::KeepTimestamp, vec![(shop, updates)])
             .await
     }
 
@@ -230,27 +230,28 @@ impl Ingest {
         origin: Origin,
         statements: Vec<(ShopId, Vec<Update>)>,
     ) -> Result<Accepted, IngestError> {
-        self.call(origin, Sameness::Restamps, statements).await
+        self.submit(origin, RepeatPolicy::UpdateTimestamp, statements)
+            .await
     }
 
-    async fn call(
+    async fn submit(
         &self,
         origin: Origin,
-        sameness: Sameness,
+        repeat_policy: RepeatPolicy,
         statements: Vec<(ShopId, Vec<Update>)>,
     ) -> Result<Accepted, IngestError> {
-        let (answer, answered) = oneshot::channel();
-        let call = Call {
+        let (response, receiver) = oneshot::channel();
+        let request = IngestRequest {
             origin,
-            sameness,
+            repeat_policy,
             statements,
-            answer,
+            response,
         };
         self.queue
-            .send(call)
+            .send(request)
             .await
             .map_err(|_| IngestError::Stopping)?;
-        answered.await.unwrap_or(Err(IngestError::Stopping))
+        receiver.await.unwrap_or(Err(IngestError::Stopping))
     }
 }
 
@@ -259,7 +260,7 @@ impl Ingest {
 /// A statement older than what is known asserts nothing and is in neither list; so both are
 /// empty if all of a call were such.
 #[derive(Clone, Copy, Debug)]
-pub struct Asserted<'a> {
+pub struct StatedSkus<'a> {
     /// About which shop.
     pub shop: ShopId,
     /// By whom.
@@ -273,85 +274,85 @@ pub struct Asserted<'a> {
 }
 
 /// Told of everything the seller asserts, by the worker itself: it must be quick.
-pub type Told = Box<dyn Fn(&Asserted<'_>) + Send + Sync>;
+pub type OnStated = Box<dyn Fn(&StatedSkus<'_>) + Send + Sync>;
 
 /// The one who works behind the door.
-pub struct Worker {
-    calls: mpsc::Receiver<Call>,
+pub struct IngestWorker {
+    requests: mpsc::Receiver<IngestRequest>,
     book: Arc<StockBook>,
     store: Arc<Store>,
     clock: Clock,
     alarms: Alarms,
     metrics: Metrics,
-    told: Told,
-    unwell: bool,
-    watch: ClockWatch,
+    on_stated: OnStated,
+    is_store_down: bool,
+    clock_watch: ClockWatch,
     // True dates of updates that replaced stock dated by a wrong clock: the stored date must
     // rise all the same.
-    corrected: HashMap<(ShopId, Sku), Instant>,
+    true_dates: HashMap<(ShopId, Sku), Timestamp>,
 }
 
 /// Makes the door and the worker behind it.
 #[must_use]
-pub fn open(
+pub fn create(
     book: Arc<StockBook>,
     store: Arc<Store>,
     clock: Clock,
     alarms: Alarms,
     metrics: Metrics,
-    told: Told,
-) -> (Ingest, Worker) {
-    let (queue, calls) = mpsc::channel(QUEUE);
-    let worker = Worker {
-        calls,
+    on_stated: OnStated,
+) -> (Ingest, IngestWorker) {
+    let (queue, requests) = mpsc::channel(QUEUE_CAPACITY);
+    let worker = IngestWorker {
+        requests,
         book,
         store,
         clock,
         alarms,
         metrics,
-        told,
-        unwell: false,
-        watch: ClockWatch::default(),
-        corrected: HashMap::new(),
+        on_stated,
+        is_store_down: false,
+        clock_watch: ClockWatch::default(),
+        true_dates: HashMap::new(),
     };
     (Ingest { queue }, worker)
 }
 
-impl Worker {
+impl IngestWorker {
     /// Works until told to stop, then finishes what is in the queue.
     pub async fn run(mut self, tasks: Tasks) {
-        self.look_for_wrong_dates();
-        let mut group = Vec::with_capacity(GROUP);
-        let mut rounds = interval(LOOK_EVERY);
-        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.alarm_stored_wrong_dates();
+        let mut batch = Vec::with_capacity(MAX_REQUESTS_PER_COMMIT);
+        let mut checks = interval(STORE_CHECK_INTERVAL);
+        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 // The store first: callers that keep coming must not keep it from healing.
                 biased;
-                _ = rounds.tick() => {
-                    self.watch_clock();
-                    self.look_after_store().await;
+                _ = checks.tick() => {
+                    self.check_clock();
+                    self.try_recover_store().await;
                 }
-                count = self.calls.recv_many(&mut group, GROUP) => {
+                count = self.requests.recv_many(&mut batch, MAX_REQUESTS_PER_COMMIT) => {
                     if count == 0 {
                         // Nobody holds the door any more, or it was closed below.
                         return tasks.stopping().await;
                     }
-                    self.serve(std::mem::take(&mut group)).await;
+                    self.process(std::mem::take(&mut batch)).await;
                 }
-                () = tasks.stopping(), if !self.calls.is_closed() => self.calls.close(),
+                () = tasks.stopping(), if !self.requests.is_closed() => self.requests.close(),
             }
         }
     }
 
-    async fn serve(&mut self, calls: Vec<Call>) {
+    async fn process(&mut self, requests: Vec<IngestRequest>) {
         let now = self.clock.now();
-        let resolved = self.resolve(&calls, now);
-        let changes: Vec<Change<'_>> = resolved
+        let resolved = self.resolve(&requests, now);
+        let changes: Vec<StoreChange<'_>> = resolved
             .iter()
             .flatten()
             .filter(|resolved| !resolved.rows.is_empty())
-            .map(|resolved| Change::Stock {
+            .map(|resolved| StoreChange::Stock {
                 shop: resolved.shop,
                 rows: &resolved.rows,
             })
@@ -366,30 +367,39 @@ impl Worker {
             store.append(&changes).await.map(Some)
         };
         if !changes.is_empty() {
-            self.note_health(stored.as_ref().err());
+            self.update_store_alarm(stored.as_ref().err());
         }
         let error = stored.as_ref().err().map(IngestError::from);
-        for (call, resolved) in calls.into_iter().zip(resolved) {
+        for (request, resolved) in requests.into_iter().zip(resolved) {
             let outcome = match &error {
                 Some(error) => Err(error.clone()),
-                None => Ok(self.apply(resolved, call.origin, now)),
+                None => Ok(self.apply(resolved, request.origin, now)),
             };
             // A caller that has gone has nothing to be told.
-            let _gone = call.answer.send(outcome);
+            let _gone = request.response.send(outcome);
         }
     }
 
     /// Turns each call's statements into the levels to be written, shop by shop, in order of
     /// arrival.
-    fn resolve(&mut self, calls: &[Call], now: DateTime<Utc>) -> Vec<Vec<Resolved>> {
-        let mut ahead = Ahead::new();
-        calls
+    fn resolve(
+        &mut self,
+        requests: &[IngestRequest],
+        now: DateTime<Utc>,
+    ) -> Vec<Vec<ResolvedUpdates>> {
+        let mut pending = PendingLevels::new();
+        requests
             .iter()
-            .map(|call| {
-                let statements = call.statements.iter();
+            .map(|request| {
+                let statements = request.statements.iter();
                 statements
                     .map(|(shop, updates)| {
-                        self.resolve_shop(*shop, updates, (call.sameness, now), &mut ahead)
+                        self.resolve_shop(
+                            *shop,
+                            updates,
+                            (request.repeat_policy, now),
+                            &mut pending,
+                        )
                     })
                     .collect()
             })
@@ -400,72 +410,74 @@ impl Worker {
         &mut self,
         shop: ShopId,
         updates: &'a [Update],
-        (sameness, now): (Sameness, DateTime<Utc>),
-        ahead: &mut Ahead<'a>,
-    ) -> Resolved {
-        let mut resolved = Resolved {
+        (repeat_policy, now): (RepeatPolicy, DateTime<Utc>),
+        pending: &mut PendingLevels<'a>,
+    ) -> ResolvedUpdates {
+        let mut resolved = ResolvedUpdates {
             shop,
             rows: Vec::with_capacity(updates.len()),
             repeated: Vec::new(),
             accepted: Accepted::default(),
         };
         for update in updates {
-            let known = ahead.get(&(shop, &update.sku)).copied().or_else(|| {
+            let known = pending.get(&(shop, &update.sku)).copied().or_else(|| {
                 self.book
                     .get(shop, update.sku.as_str())
                     .map(|entry| entry.level())
             });
             let mut level = level_of(update, known, now.into());
             if let (Some(known), Some(date)) = (known, update.updated_at)
-                && self.watch.is_wrong(known.updated_at, now)
-                && self.replaces_wrong((shop, &update.sku), date, now)
+                && self.clock_watch.is_wrong_date(known.updated_at, now)
+                && self.replaces_wrong_date((shop, &update.sku), date, now)
             {
-                self.alarm_of_wrong_dates(&update.sku, known.updated_at, now);
+                self.raise_wrong_dates(&update.sku, known.updated_at, now);
                 // Later than the stored date, or the store would take that one for the newer.
-                level.updated_at = known.updated_at.next();
+                level.updated_at = known.updated_at.successor();
             }
             if let Some(known) = known.filter(|known| {
-                sameness == Sameness::Confirms
+                repeat_policy == RepeatPolicy::KeepTimestamp
                     && known.count == level.count
                     && known.updated_at <= level.updated_at
             }) {
                 level = known;
             }
-            let applied = Applied::of(known, level);
+            let applied = ApplyOutcome::classify(known, level);
             resolved.accepted.count(applied);
             match applied {
-                Applied::Added | Applied::Replaced => {
+                ApplyOutcome::Added | ApplyOutcome::Replaced => {
                     resolved.rows.push((update.sku.clone(), level));
-                    ahead.insert((shop, &update.sku), level);
+                    pending.insert((shop, &update.sku), level);
                 }
-                Applied::Repeated => resolved.repeated.push(update.sku.clone()),
-                Applied::Outdated => {}
+                ApplyOutcome::Repeated => resolved.repeated.push(update.sku.clone()),
+                ApplyOutcome::Outdated => {}
             }
         }
         resolved
     }
 
     /// Whether an update replaces stock of which the stored date is of a wrong clock.
-    fn replaces_wrong(
+    fn replaces_wrong_date(
         &mut self,
         (shop, sku): (ShopId, &Sku),
-        date: Instant,
+        date: Timestamp,
         now: DateTime<Utc>,
     ) -> bool {
         let key = (shop, sku.clone());
-        let replaces = match self.corrected.get(&key) {
+        let replaces = match self.true_dates.get(&key) {
             Some(known) => date >= *known,
-            None => ClockWatch::replaces_wrong(date, now),
+            None => ClockWatch::replaces_wrong_date(date, now),
         };
-        if replaces && (self.corrected.len() < MAX_CORRECTED || self.corrected.contains_key(&key)) {
-            self.corrected.insert(key, date);
+        if replaces
+            && (self.true_dates.len() < MAX_TRUE_DATES || self.true_dates.contains_key(&key))
+        {
+            self.true_dates.insert(key, date);
         }
         replaces
     }
 
-    fn watch_clock(&mut self) {
+    fn check_clock(&mut self) {
         let now = self.clock.now();
-        let Some(jump) = self.watch.note(time::Instant::now(), now) else {
+        let Some(jump) = self.clock_watch.observe(time::Instant::now(), now) else {
             return;
         };
         let seconds = jump.num_seconds();
@@ -474,53 +486,53 @@ impl Worker {
              by a wrong clock is replaced by updates up to 5 minutes old; check the time service"
         );
         self.alarms
-            .raise_for(AlarmKind::ClockJumped, "", text, CLOCK_ALARM);
+            .raise_for(AlarmKind::ClockJumped, "", text, CLOCK_ALARM_DURATION);
     }
 
     /// Raises the alarm if the store has dates of a clock that ran ahead.
-    fn look_for_wrong_dates(&self) {
+    fn alarm_stored_wrong_dates(&self) {
         let now = self.clock.now();
-        let mut latest: Option<(Sku, Instant)> = None;
+        let mut latest: Option<(Sku, Timestamp)> = None;
         for shop in self.book.shops() {
             self.book.for_each(shop, |sku, entry| {
                 let at = entry.level().updated_at;
                 let is_latest = latest.as_ref().is_none_or(|(_, latest)| at > *latest);
-                if is_latest && self.watch.is_wrong(at, now) {
+                if is_latest && self.clock_watch.is_wrong_date(at, now) {
                     latest = Some((sku.clone(), at));
                 }
             });
         }
         if let Some((sku, at)) = latest {
-            self.alarm_of_wrong_dates(&sku, at, now);
+            self.raise_wrong_dates(&sku, at, now);
         }
     }
 
-    fn alarm_of_wrong_dates(&self, sku: &Sku, at: Instant, now: DateTime<Utc>) {
+    fn raise_wrong_dates(&self, sku: &Sku, at: Timestamp, now: DateTime<Utc>) {
         let text = format!(
             "SKU '{sku}' is dated {at} and the clock of this machine shows {now}: the clock ran \
              ahead when it was stored, or is behind now. Updates up to 5 minutes old replace such \
              stock; check the time service"
         );
         self.alarms
-            .raise_for(AlarmKind::ClockJumped, "", text, CLOCK_ALARM);
+            .raise_for(AlarmKind::ClockJumped, "", text, CLOCK_ALARM_DURATION);
     }
 
     /// Puts what one call said into the book, and tells of it.
-    fn apply(&self, call: Vec<Resolved>, origin: Origin, at: DateTime<Utc>) -> Accepted {
+    fn apply(&self, resolved: Vec<ResolvedUpdates>, origin: Origin, at: DateTime<Utc>) -> Accepted {
         let mut accepted = Accepted::default();
-        for Resolved {
+        for ResolvedUpdates {
             shop,
             rows,
             repeated,
-            accepted: of_shop,
-        } in call
+            accepted: shop_accepted,
+        } in resolved
         {
             for (sku, level) in &rows {
                 self.book.apply(shop, sku, *level);
             }
-            accepted.add(of_shop);
+            accepted.add(shop_accepted);
             let changed: Vec<Sku> = rows.into_iter().map(|(sku, _)| sku).collect();
-            (self.told)(&Asserted {
+            (self.on_stated)(&StatedSkus {
                 shop,
                 origin,
                 at,
@@ -534,19 +546,19 @@ impl Worker {
 
     /// Heals a store that has failed, whoever met the failure, and finds out whether a full
     /// disk has room again: by writing, as nothing else would tell.
-    async fn look_after_store(&mut self) {
-        if !self.unwell && !self.store.is_failed() {
+    async fn try_recover_store(&mut self) {
+        if !self.is_store_down && !self.store.is_failed() {
             return;
         }
-        let healed = match self.store.heal().await {
-            Ok(_) => self.store.probe().await,
+        let recovered = match self.store.reopen_and_verify().await {
+            Ok(_) => self.store.test_write().await,
             Err(error) => Err(error),
         };
-        self.note_health(healed.as_ref().err());
+        self.update_store_alarm(recovered.as_ref().err());
     }
 
-    fn note_health(&mut self, error: Option<&StoreError>) {
-        self.unwell = error.is_some();
+    fn update_store_alarm(&mut self, error: Option<&StoreError>) {
+        self.is_store_down = error.is_some();
         match error {
             None => self.alarms.clear(AlarmKind::StoreFailed, ""),
             Some(error) => self.alarms.raise(
@@ -559,10 +571,10 @@ impl Worker {
 }
 
 /// What the statements before, in the same group, will have written.
-type Ahead<'a> = HashMap<(ShopId, &'a Sku), Level>;
+type PendingLevels<'a> = HashMap<(ShopId, &'a Sku), Level>;
 
 /// What one call's statements about one shop come to.
-struct Resolved {
+struct ResolvedUpdates {
     shop: ShopId,
     rows: Vec<(Sku, Level)>,
     repeated: Vec<Sku>,
@@ -571,8 +583,8 @@ struct Resolved {
 
 /// A statement without a date is as of now, and newer than all that is known: if somebody
 /// else's clock runs ahead, a later statement must not be lost behind it.
-fn level_of(update: &Update, known: Option<Level>, now: Instant) -> Level {
-    let as_of_now = || known.map_or(now, |known| now.max(known.updated_at.next()));
+fn level_of(update: &Update, known: Option<Level>, now: Timestamp) -> Level {
+    let as_of_now = || known.map_or(now, |known| now.max(known.updated_at.successor()));
     Level {
         count: update.count,
         updated_at: update.updated_at.unwrap_or_else(as_of_now),
@@ -582,21 +594,21 @@ fn level_of(update: &Update, known: Option<Level>, now: Instant) -> Level {
 impl From<&StoreError> for IngestError {
     fn from(error: &StoreError) -> Self {
         match error {
-            StoreError::Full => Self::Full,
+            StoreError::DiskFull => Self::DiskFull,
             other => Self::Failed(other.to_string()),
         }
     }
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct OutcomeLabel {
+struct UpdateOutcomeLabel {
     outcome: &'static str,
 }
 
 /// Counts for the operator.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
-    updates: Family<OutcomeLabel, Counter>,
+    updates: Family<UpdateOutcomeLabel, Counter>,
 }
 
 impl Metrics {
@@ -617,7 +629,7 @@ impl Metrics {
             ("outdated", accepted.outdated),
         ] {
             self.updates
-                .get_or_create(&OutcomeLabel { outcome })
+                .get_or_create(&UpdateOutcomeLabel { outcome })
                 .inc_by(n as u64);
         }
     }
@@ -628,76 +640,76 @@ mod tests {
     use std::sync::{Mutex, PoisonError};
 
     use super::*;
-    use crate::lifecycle::Fuse;
+    use crate::lifecycle::CrashSignal;
     use crate::stock::Count;
-    use crate::store::{self, ShopKey};
+    use crate::store::{self, ShopIdentity};
 
     /// Shop, origin, changed and repeated, as they were told.
-    type Heard = Arc<Mutex<Vec<(ShopId, Origin, Vec<String>, Vec<String>)>>>;
+    type RecordedStated = Arc<Mutex<Vec<(ShopId, Origin, Vec<String>, Vec<String>)>>>;
 
-    struct House {
+    struct TestIngest {
         ingest: Ingest,
         book: Arc<StockBook>,
         store: Arc<Store>,
         alarms: Alarms,
-        heard: Heard,
+        recorded: RecordedStated,
         directory: tempfile::TempDir,
     }
 
     const MOSCOW: ShopId = ShopId(0);
     const OMSK: ShopId = ShopId(1);
 
-    fn keys() -> Vec<ShopKey> {
-        let key = |name: &str| ShopKey {
+    fn identities() -> Vec<ShopIdentity> {
+        let identity = |name: &str| ShopIdentity {
             name: name.to_owned(),
             target: String::new(),
             warehouses: Vec::new(),
         };
-        vec![key("moscow"), key("omsk")]
+        vec![identity("moscow"), identity("omsk")]
     }
 
-    async fn house() -> House {
+    async fn test_ingest() -> TestIngest {
         let directory = tempfile::tempdir().unwrap();
-        let place = store::Config {
+        let config = store::Config {
             path: directory.path().join("store"),
         };
-        let opened = Store::open(&place, &keys()).await.unwrap();
+        let opened = Store::open(&config, &identities()).await.unwrap();
         let (book, store) = (Arc::new(opened.book), Arc::new(opened.store));
-        let heard = Heard::default();
-        let ear = Arc::clone(&heard);
+        let recorded = RecordedStated::default();
+        let recorder = Arc::clone(&recorded);
         let names = |skus: &[Sku]| skus.iter().map(ToString::to_string).collect();
         let alarms = Alarms::new(Clock::wall());
-        let (ingest, worker) = open(
+        let (ingest, worker) = create(
             Arc::clone(&book),
             Arc::clone(&store),
             Clock::wall(),
             alarms.clone(),
             Metrics::default(),
-            Box::new(move |asserted| {
-                let Asserted {
+            Box::new(move |stated| {
+                let StatedSkus {
                     shop,
                     origin,
                     changed,
                     repeated,
                     at: _,
-                } = *asserted;
-                let mut heard = ear.lock().unwrap_or_else(PoisonError::into_inner);
-                heard.push((shop, origin, names(changed), names(repeated)));
+                } = *stated;
+                let mut recorded = recorder.lock().unwrap_or_else(PoisonError::into_inner);
+                recorded.push((shop, origin, names(changed), names(repeated)));
             }),
         );
-        let tasks = Tasks::new(Fuse::default());
+        let tasks = Tasks::new(CrashSignal::default());
         tasks.spawn("ingest", worker.run(tasks.clone()));
-        House {
+        TestIngest {
             ingest,
             book,
             store,
             alarms,
-            heard,
+            recorded,
             directory,
         }
     }
 
-    fn said(sku: &str, count: i64, at: &str) -> Update {
+    fn stated_update(sku: &str, count: i64, at: &str) -> Update {
         let at: DateTime<Utc> = format!("2026-11-20T{at}Z").parse().unwrap();
         Update {
             sku: Sku::parse(sku).unwrap(),
@@ -708,21 +720,25 @@ mod tests {
 
     #[tokio::test]
     async fn what_changed_and_what_was_repeated_is_told_and_what_is_outdated_is_not() {
-        let house = house().await;
-        let take = |updates| house.ingest.accept(Origin::CampaignPut, MOSCOW, updates);
+        let test_ingest = test_ingest().await;
+        let accept = |updates| {
+            test_ingest
+                .ingest
+                .accept(Origin::CampaignPut, MOSCOW, updates)
+        };
         let ten = "10:00:00";
-        take(vec![
-            said("A", 1, ten),
-            said("B", 2, ten),
-            said("C", 3, ten),
+        accept(vec![
+            stated_update("A", 1, ten),
+            stated_update("B", 2, ten),
+            stated_update("C", 3, ten),
         ])
         .await
         .unwrap();
-        let accepted = take(vec![
-            said("A", 1, ten),
-            said("B", 5, "10:00:01"),
-            said("C", 9, "09:00:00"),
-            said("D", 4, ten),
+        let accepted = accept(vec![
+            stated_update("A", 1, ten),
+            stated_update("B", 5, "10:00:01"),
+            stated_update("C", 9, "09:00:00"),
+            stated_update("D", 4, ten),
         ]);
         let expected = Accepted {
             added: 1,
@@ -732,13 +748,16 @@ mod tests {
         };
         assert_eq!(accepted.await.unwrap(), expected);
         assert_eq!(
-            take(vec![said("C", 9, "09:00:00")]).await.unwrap().outdated,
+            accept(vec![stated_update("C", 9, "09:00:00")])
+                .await
+                .unwrap()
+                .outdated,
             1
         );
         let names = |text: &str| text.chars().map(String::from).collect::<Vec<_>>();
         let put = Origin::CampaignPut;
         assert_eq!(
-            *house.heard.lock().unwrap(),
+            *test_ingest.recorded.lock().unwrap(),
             [
                 (MOSCOW, put, names("ABC"), names("")),
                 (MOSCOW, put, names("BD"), names("A")),
@@ -749,26 +768,26 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_source_confirms_keeps_its_date_and_is_an_assertion_all_the_same() {
-        let house = house().await;
+        let test_ingest = test_ingest().await;
         let ten = "10:00:00";
         let first = vec![
-            said("A", 1, ten),
-            said("B", 2, ten),
-            said("C", 3, "12:00:00"),
+            stated_update("A", 1, ten),
+            stated_update("B", 2, ten),
+            stated_update("C", 3, "12:00:00"),
         ];
-        house
+        test_ingest
             .ingest
-            .confirm(Origin::File, MOSCOW, first)
+            .accept_unchanged(Origin::File, MOSCOW, first)
             .await
             .unwrap();
         let again = vec![
-            said("A", 1, "11:00:00"),
-            said("B", 5, "11:00:00"),
-            said("C", 3, "11:00:00"),
+            stated_update("A", 1, "11:00:00"),
+            stated_update("B", 5, "11:00:00"),
+            stated_update("C", 3, "11:00:00"),
         ];
-        let accepted = house
+        let accepted = test_ingest
             .ingest
-            .confirm(Origin::File, MOSCOW, again)
+            .accept_unchanged(Origin::File, MOSCOW, again)
             .await
             .unwrap();
         let expected = Accepted {
@@ -778,29 +797,43 @@ mod tests {
             ..Accepted::default()
         };
         assert_eq!(accepted, expected);
-        let known = house.book.get(MOSCOW, "A").unwrap().level();
-        assert_eq!(Some(known.updated_at), said("A", 1, ten).updated_at);
-        let heard = house.heard.lock().unwrap().last().cloned();
+        let known = test_ingest.book.get(MOSCOW, "A").unwrap().level();
+        assert_eq!(
+            Some(known.updated_at),
+            stated_update("A", 1, ten).updated_at
+        );
+        let recorded = test_ingest.recorded.lock().unwrap().last().cloned();
         let names = |text: &str| text.chars().map(String::from).collect::<Vec<_>>();
-        assert_eq!(heard, Some((MOSCOW, Origin::File, names("B"), names("A"))));
+        assert_eq!(
+            recorded,
+            Some((MOSCOW, Origin::File, names("B"), names("A")))
+        );
     }
 
     #[tokio::test]
     async fn a_date_that_a_clock_left_in_the_future_does_not_win() {
-        let house = house().await;
+        let test_ingest = test_ingest().await;
         let now = Clock::wall().now();
         let dated = |count: i64, seconds: i64| Update {
             sku: Sku::parse("A").unwrap(),
             count: Count::try_from(count).unwrap(),
             updated_at: Some((now + TimeDelta::seconds(seconds)).into()),
         };
-        let count = || house.book.get(MOSCOW, "A").unwrap().level().count.get();
-        let take = |update| {
-            house
+        let count = || {
+            test_ingest
+                .book
+                .get(MOSCOW, "A")
+                .unwrap()
+                .level()
+                .count
+                .get()
+        };
+        let accept = |update| {
+            test_ingest
                 .ingest
                 .accept(Origin::CampaignPut, MOSCOW, vec![update])
         };
-        take(dated(1, 7_200)).await.unwrap();
+        accept(dated(1, 7_200)).await.unwrap();
         for (update, replaces) in [
             // Older than an update may be that is still on its way.
             (dated(2, -3_600), false),
@@ -809,59 +842,62 @@ mod tests {
             (dated(4, -20), false),
             (dated(5, -5), true),
         ] {
-            let (before, said) = (count(), update.count.get());
-            let accepted = take(update).await.unwrap();
+            let (before, stated_count) = (count(), update.count.get());
+            let accepted = accept(update).await.unwrap();
             assert_eq!(
                 (accepted.replaced, accepted.outdated),
                 (replaces.into(), (!replaces).into())
             );
-            assert_eq!(count(), if replaces { said } else { before });
+            assert_eq!(count(), if replaces { stated_count } else { before });
         }
-        assert!(house.alarms.is_on(AlarmKind::ClockJumped));
+        assert!(test_ingest.alarms.is_active(AlarmKind::ClockJumped));
         // A complete export of the same is no change.
-        let again = house
+        let again = test_ingest
             .ingest
-            .confirm(Origin::File, MOSCOW, vec![dated(5, -1)])
+            .accept_unchanged(Origin::File, MOSCOW, vec![dated(5, -1)])
             .await
             .unwrap();
         assert_eq!(again.repeated, 1);
-        house.store.close().await.unwrap();
-        let place = store::Config {
-            path: house.directory.path().join("store"),
+        test_ingest.store.close().await.unwrap();
+        let config = store::Config {
+            path: test_ingest.directory.path().join("store"),
         };
-        let disk = Store::open(&place, &keys()).await.unwrap();
+        let disk = Store::open(&config, &identities()).await.unwrap();
         assert_eq!(disk.book.get(MOSCOW, "A").unwrap().level().count.get(), 5);
         disk.store.close().await.unwrap();
     }
 
     #[tokio::test]
     async fn a_date_a_few_minutes_ahead_is_a_sellers_and_wins() {
-        let house = house().await;
+        let test_ingest = test_ingest().await;
         let now = Clock::wall().now();
         let dated = |count: i64, seconds: i64| Update {
             sku: Sku::parse("A").unwrap(),
             count: Count::try_from(count).unwrap(),
             updated_at: Some((now + TimeDelta::seconds(seconds)).into()),
         };
-        let take = |update| {
-            house
+        let accept = |update| {
+            test_ingest
                 .ingest
                 .accept(Origin::CampaignPut, MOSCOW, vec![update])
         };
-        take(dated(1, 240)).await.unwrap();
-        assert_eq!(take(dated(2, 0)).await.unwrap().outdated, 1);
-        assert!(!house.alarms.is_on(AlarmKind::ClockJumped));
+        accept(dated(1, 240)).await.unwrap();
+        assert_eq!(accept(dated(2, 0)).await.unwrap().outdated, 1);
+        assert!(!test_ingest.alarms.is_active(AlarmKind::ClockJumped));
     }
 
     #[tokio::test]
     async fn several_shops_are_taken_in_one_call_and_told_of_one_by_one() {
-        let house = house().await;
+        let test_ingest = test_ingest().await;
         let ten = "10:00:00";
         let both = vec![
-            (MOSCOW, vec![said("A", 1, ten)]),
-            (OMSK, vec![said("A", 2, ten), said("B", 3, ten)]),
+            (MOSCOW, vec![stated_update("A", 1, ten)]),
+            (
+                OMSK,
+                vec![stated_update("A", 2, ten), stated_update("B", 3, ten)],
+            ),
         ];
-        let accepted = house
+        let accepted = test_ingest
             .ingest
             .accept_all(Origin::BusinessPost, both)
             .await
@@ -873,23 +909,23 @@ mod tests {
                 ..Accepted::default()
             }
         );
-        let heard = house.heard.lock().unwrap().clone();
+        let recorded = test_ingest.recorded.lock().unwrap().clone();
         assert_eq!(
-            heard.iter().map(|(shop, ..)| *shop).collect::<Vec<_>>(),
+            recorded.iter().map(|(shop, ..)| *shop).collect::<Vec<_>>(),
             [MOSCOW, OMSK]
         );
         assert!(
-            heard
+            recorded
                 .iter()
                 .all(|(_, origin, ..)| *origin == Origin::BusinessPost)
         );
-        house.store.close().await.unwrap();
-        let place = store::Config {
-            path: house.directory.path().join("store"),
+        test_ingest.store.close().await.unwrap();
+        let config = store::Config {
+            path: test_ingest.directory.path().join("store"),
         };
-        let disk = Store::open(&place, &keys()).await.unwrap();
+        let disk = Store::open(&config, &identities()).await.unwrap();
         for (shop, sku, count) in [(MOSCOW, "A", 1), (OMSK, "A", 2), (OMSK, "B", 3)] {
-            let level = house.book.get(shop, sku).unwrap().level();
+            let level = test_ingest.book.get(shop, sku).unwrap().level();
             assert_eq!(level.count.get(), count, "{sku}");
             assert_eq!(disk.book.get(shop, sku).unwrap().level(), level, "{sku}");
         }
@@ -898,19 +934,22 @@ mod tests {
 
     #[tokio::test]
     async fn what_cannot_be_written_is_taken_by_no_shop_and_told_to_nobody() {
-        let house = house().await;
-        house.store.close().await.unwrap();
+        let test_ingest = test_ingest().await;
+        test_ingest.store.close().await.unwrap();
         let ten = "10:00:00";
         let both = vec![
-            (MOSCOW, vec![said("A", 1, ten)]),
-            (OMSK, vec![said("B", 2, ten)]),
+            (MOSCOW, vec![stated_update("A", 1, ten)]),
+            (OMSK, vec![stated_update("B", 2, ten)]),
         ];
-        house
+        test_ingest
             .ingest
             .accept_all(Origin::BusinessPost, both)
             .await
             .unwrap_err();
-        assert!(house.book.get(MOSCOW, "A").is_none() && house.book.get(OMSK, "B").is_none());
-        assert!(house.heard.lock().unwrap().is_empty());
+        assert!(
+            test_ingest.book.get(MOSCOW, "A").is_none()
+                && test_ingest.book.get(OMSK, "B").is_none()
+        );
+        assert!(test_ingest.recorded.lock().unwrap().is_empty());
     }
 }

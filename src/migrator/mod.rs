@@ -7,20 +7,20 @@
 //! [`quarantine`] what to leave out. [`reconcile`] reads back what the Market has made of it all,
 //! and [`selftest`] makes the Market's own check.
 
-pub mod batch;
-mod desk;
-pub mod keys;
+pub mod backoff;
+pub mod classify_response;
+pub mod clock_skew;
 mod ledger;
-pub mod pace;
-pub mod plan;
+pub mod planner;
 pub mod quarantine;
-pub mod reconcile;
-mod run;
-pub mod scan;
+pub mod queue;
+pub mod rate_limit;
+pub mod readback;
+pub mod rejected_keys;
+pub mod rescan;
 pub mod selftest;
-pub mod skew;
-pub mod standing;
-pub mod verdict;
+mod status;
+mod worker;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -36,29 +36,29 @@ use prometheus_client::registry::Registry;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-pub use desk::{Aside, Report};
 pub use ledger::Ledger;
+pub use status::{QuarantinedSku, WorkerStatus};
 
-use self::desk::Desk;
-use self::keys::Keys;
-use self::pace::Purse;
-use self::reconcile::{Sightings, Survey};
-use self::run::Lane;
-use self::selftest::{Bench, NotBegun, Selftest};
-use self::verdict::Verdict;
+use self::classify_response::ResponseVerdict;
+use self::rate_limit::SharedRateLimiter;
+use self::readback::{Observations, ReadbackReport};
+use self::rejected_keys::RejectedKeys;
+use self::selftest::{Selftest, SelftestRunner, SelftestStartError};
+use self::status::WorkerHandle;
+use self::worker::SyncWorker;
 use crate::clock::Clock;
 use crate::history::History;
 use crate::http::secret::Secret;
 use crate::lifecycle::Tasks;
-use crate::partner::client::MarketClient;
-use crate::partner::wire::Address;
-use crate::stock::{Marks, ShopId, Sku, StockBook};
-use crate::store::{Quarantined, Spent, Store};
+use crate::partner_api::client::MarketClient;
+use crate::partner_api::wire::MarketAddress;
+use crate::stock::{Activity, ShopId, Sku, StockBook};
+use crate::store::{QuarantineEntry, RecentSend, Store};
 use crate::telemetry::Alarms;
 
 /// Most requests at a time that the Market allows; it allowed two in 2025, and two, our
 /// default, are enough to spend the minute's volume. Source: the limits page, 2026.
-pub const MAX_PARALLEL: usize = 4;
+pub const MAX_PARALLEL_REQUESTS: usize = 4;
 
 /// What is done with what the Market lacks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -99,13 +99,13 @@ impl fmt::Display for Mode {
 
 /// Where one shop's stock goes.
 #[derive(Clone, Debug)]
-pub struct Target {
+pub struct MarketTarget {
     /// Its place in the book.
     pub shop: ShopId,
     /// Its name, in logs and metrics.
     pub name: String,
     /// By which method the Market is told.
-    pub address: Address,
+    pub address: MarketAddress,
     /// Its campaign, by which products are hidden and shown.
     pub campaign: u64,
     /// Its warehouses, as a read-back by that method numbers them.
@@ -128,13 +128,13 @@ pub struct Context {
     /// What the Market has.
     pub ledger: Arc<Ledger>,
     /// When the seller last asserted what.
-    pub marks: Arc<Marks>,
+    pub activity: Arc<Activity>,
     /// What the Market showed of each SKU.
-    pub sightings: Arc<Sightings>,
+    pub observations: Arc<Observations>,
     /// What happened to each SKU lately.
     pub history: Arc<History>,
     /// How often the Market's copy is read back; `None` for only when asked.
-    pub verify_every: Option<Duration>,
+    pub readback_every: Option<Duration>,
     /// How long the Market may take to show what it took.
     pub grace: TimeDelta,
     /// Where acknowledgements and the quarantine survive.
@@ -151,40 +151,40 @@ pub struct Context {
 
 /// What the store remembers for one lane.
 #[derive(Clone, Debug, Default)]
-pub struct Memory {
+pub struct RestoredState {
     /// SKUs set aside.
-    pub quarantined: Vec<Quarantined>,
+    pub quarantined: Vec<QuarantineEntry>,
     /// What was sent in the last minutes.
-    pub spent: Vec<Spent>,
+    pub recent_sends: Vec<RecentSend>,
     /// When the Market's copy was last explained whole.
     pub last_equal: Option<DateTime<Utc>>,
     /// Until when the Market wants no stock, as it said with a refusal for volume.
     pub limited_until: Option<DateTime<Utc>>,
     /// Products that are hidden, at the target's own place, for a check that was cut off.
-    pub hidden: Vec<Sku>,
+    pub hidden_skus: Vec<Sku>,
 }
 
 /// Under which name a shop's [`Memory::last_equal`] is noted in the store; a blank and the target
 /// follow the time, as another target's copy says nothing of ours.
-pub const LAST_EQUAL: &str = "last_equal";
+pub const LAST_EQUAL_NOTE: &str = "last_equal";
 
 /// The same for [`Memory::limited_until`].
-pub const LIMITED_UNTIL: &str = "limited_until";
+pub const LIMITED_UNTIL_NOTE: &str = "limited_until";
 
 /// How the names begin under which [`Memory::hidden`] are noted; the SKU follows. The text is the
 /// [`selftest::place`].
-pub const HIDDEN: &str = "hidden:";
+pub const HIDDEN_NOTE_PREFIX: &str = "hidden:";
 
 /// All lanes, from outside.
 #[derive(Clone, Default)]
 pub struct Migrator {
-    desks: Arc<HashMap<ShopId, Arc<Desk>>>,
-    benches: Arc<HashMap<ShopId, Bench>>,
+    handles: Arc<HashMap<ShopId, Arc<WorkerHandle>>>,
+    selftests: Arc<HashMap<ShopId, SelftestRunner>>,
 }
 
 impl fmt::Debug for Migrator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.desks.keys()).finish()
+        f.debug_set().entries(self.handles.keys()).finish()
     }
 }
 
@@ -195,119 +195,121 @@ impl Migrator {
     #[must_use]
     pub fn start(
         context: &Context,
-        targets: Vec<(Target, Memory)>,
+        targets: Vec<(MarketTarget, RestoredState)>,
         seed: u64,
         tasks: &Tasks,
     ) -> Self {
-        let purses = purses(&targets);
-        let keys = Keys::default();
-        let mut desks = HashMap::new();
-        let mut benches = HashMap::new();
-        let mut lanes = Vec::new();
-        for (target, memory) in targets {
-            let desk = Arc::new(Desk::default());
-            desks.insert(target.shop, Arc::clone(&desk));
-            let dice = StdRng::seed_from_u64(seed.wrapping_add(u64::from(target.shop.0)));
-            let purse = purses[&target.shop].clone();
-            let bench = Bench {
+        let limiters = rate_limiters(&targets);
+        let rejected_keys = RejectedKeys::default();
+        let mut handles = HashMap::new();
+        let mut selftests = HashMap::new();
+        let mut workers = Vec::new();
+        for (target, restored) in targets {
+            let handle = Arc::new(WorkerHandle::default());
+            handles.insert(target.shop, Arc::clone(&handle));
+            let rng = StdRng::seed_from_u64(seed.wrapping_add(u64::from(target.shop.0)));
+            let limiter = limiters[&target.shop].clone();
+            let runner = SelftestRunner {
                 target: Arc::new(target.clone()),
                 context: context.clone(),
-                desk: Arc::clone(&desk),
-                stand: Arc::default(),
+                worker: Arc::clone(&handle),
+                latest_selftest: Arc::default(),
                 tasks: tasks.clone(),
             };
-            bench.resume(memory.hidden.clone());
-            benches.insert(target.shop, bench);
-            lanes.push(Lane::new(
+            runner.resume_interrupted(restored.hidden_skus.clone());
+            selftests.insert(target.shop, runner);
+            workers.push(SyncWorker::new(
                 target,
                 context.clone(),
-                desk,
-                memory,
-                (dice, purse, keys.clone()),
+                handle,
+                restored,
+                (rng, limiter, rejected_keys.clone()),
             ));
         }
         // Not before all of them exist: each has noted in the limit it may share what it sent in an
         // earlier life.
-        for lane in lanes {
-            tasks.spawn("migrator", lane.run(tasks.clone()));
+        for worker in workers {
+            tasks.spawn("migrator", worker.run(tasks.clone()));
         }
         Self {
-            desks: Arc::new(desks),
-            benches: Arc::new(benches),
+            handles: Arc::new(handles),
+            selftests: Arc::new(selftests),
         }
     }
 
     /// These SKUs of this shop have changed.
-    pub fn nudge(&self, shop: ShopId, skus: &[Sku]) {
-        if let Some(desk) = self.desks.get(&shop) {
-            desk.hint(skus);
+    pub fn notify_changed(&self, shop: ShopId, skus: &[Sku]) {
+        if let Some(handle) = self.handles.get(&shop) {
+            handle.notify_changed(skus);
         }
     }
 
     /// Somebody wants this shop's copy on the Market read back now; whether it has a lane.
     #[must_use]
-    pub fn verify(&self, shop: ShopId) -> bool {
-        let desk = self.desks.get(&shop);
-        desk.inspect(|desk| desk.hurry()).is_some()
+    pub fn request_readback(&self, shop: ShopId) -> bool {
+        let handle = self.handles.get(&shop);
+        handle.inspect(|handle| handle.request_readback()).is_some()
     }
 
     /// Begins the Market's own check of the integration with one product.
     ///
     /// # Errors
     /// Says why it did not begin; nothing was touched.
-    pub fn selftest(&self, shop: ShopId, sku: &Sku) -> Result<(), NotBegun> {
-        self.benches
+    pub fn start_selftest(&self, shop: ShopId, sku: &Sku) -> Result<(), SelftestStartError> {
+        self.selftests
             .get(&shop)
-            .ok_or(NotBegun::NotForwarded)?
+            .ok_or(SelftestStartError::NotForwarded)?
             .start(sku)
     }
 
     /// The check of a shop that runs, or ran last.
     #[must_use]
     pub fn latest_selftest(&self, shop: ShopId) -> Option<Selftest> {
-        self.benches.get(&shop)?.stand.latest()
+        self.selftests.get(&shop)?.latest_selftest.get()
     }
 
     /// What reading back has come to; `None` if the Market is not called for this shop.
     #[must_use]
-    pub fn survey(&self, shop: ShopId) -> Option<Survey> {
-        self.desks.get(&shop).map(|desk| desk.survey())
+    pub fn readback_report(&self, shop: ShopId) -> Option<ReadbackReport> {
+        self.handles
+            .get(&shop)
+            .map(|handle| handle.readback_report())
     }
 
     /// What the lane of this shop says of itself; `None` if nothing is forwarded.
     #[must_use]
-    pub fn report(&self, shop: ShopId) -> Option<Report> {
-        self.desks.get(&shop).map(|desk| desk.report())
+    pub fn status(&self, shop: ShopId) -> Option<WorkerStatus> {
+        self.handles.get(&shop).map(|handle| handle.status())
     }
 }
 
 /// A purse for each campaign, and one for each cabinet, of which the smallest share counts.
-fn purses(targets: &[(Target, Memory)]) -> HashMap<ShopId, Purse> {
-    let mut shared: HashMap<u64, Purse> = HashMap::new();
-    let mut purses = HashMap::new();
+fn rate_limiters(targets: &[(MarketTarget, RestoredState)]) -> HashMap<ShopId, SharedRateLimiter> {
+    let mut by_business: HashMap<u64, SharedRateLimiter> = HashMap::new();
+    let mut limiters = HashMap::new();
     for (target, _) in targets {
-        let purse = match target.address.business() {
-            None => Purse::new(&target.address, target.limit_share),
+        let limiter = match target.address.business_id() {
+            None => SharedRateLimiter::new(&target.address, target.limit_share),
             Some(id) => {
-                let of_it = targets
+                let same_business = targets
                     .iter()
-                    .filter(|(t, _)| t.address.business() == Some(id));
-                let share = of_it
+                    .filter(|(t, _)| t.address.business_id() == Some(id));
+                let share = same_business
                     .map(|(target, _)| target.limit_share)
                     .fold(1.0, f64::min);
-                shared
+                by_business
                     .entry(id)
-                    .or_insert_with(|| Purse::new(&target.address, share))
+                    .or_insert_with(|| SharedRateLimiter::new(&target.address, share))
                     .clone()
             }
         };
-        purses.insert(target.shop, purse);
+        limiters.insert(target.shop, limiter);
     }
-    purses
+    limiters
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct VerdictLabels {
+struct ResponseLabels {
     shop: String,
     verdict: &'static str,
 }
@@ -315,8 +317,8 @@ struct VerdictLabels {
 /// Counts for the operator.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
-    requests: Family<VerdictLabels, Counter>,
-    skus: Family<VerdictLabels, Counter>,
+    requests: Family<ResponseLabels, Counter>,
+    skus: Family<ResponseLabels, Counter>,
 }
 
 impl Metrics {
@@ -334,8 +336,8 @@ impl Metrics {
         );
     }
 
-    fn note(&self, shop: &str, verdict: &Verdict, skus: usize) {
-        let labels = VerdictLabels {
+    fn record(&self, shop: &str, verdict: &ResponseVerdict, skus: usize) {
+        let labels = ResponseLabels {
             shop: shop.to_owned(),
             verdict: verdict.name(),
         };

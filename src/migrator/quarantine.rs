@@ -5,45 +5,48 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::stock::{Level, Sku};
-use crate::store::Quarantined;
+use crate::store::QuarantineEntry;
 
 /// The first pause before a refused SKU is tried again; doubles up to [`LAST_PAUSE`].
 const FIRST_PAUSE: TimeDelta = TimeDelta::hours(1);
 
 /// The longest pause.
-const LAST_PAUSE: TimeDelta = TimeDelta::hours(24);
+const MAX_PAUSE: TimeDelta = TimeDelta::hours(24);
 
 /// The same for a SKU that may be innocent, because nothing was accepted since its rejection.
-const FIRST_UNPROVEN_PAUSE: TimeDelta = TimeDelta::minutes(1);
+const FIRST_UNCONFIRMED_PAUSE: TimeDelta = TimeDelta::minutes(1);
 
 /// The longest such pause.
-const LAST_UNPROVEN_PAUSE: TimeDelta = TimeDelta::minutes(10);
+const MAX_UNCONFIRMED_PAUSE: TimeDelta = TimeDelta::minutes(10);
 
 /// Whether it is certain that the SKU is rejected by itself.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Proof {
+pub enum Confirmation {
     /// The Market accepted another request after the rejection, or named the SKU.
-    Proven,
+    Confirmed,
     /// Nothing else was left to send, so the Market may have rejected everything.
-    Unproven,
+    Unconfirmed,
 }
 
 /// The SKUs of one shop that are set aside.
 #[derive(Debug, Default)]
 pub struct Quarantine {
-    rows: HashMap<Sku, Quarantined>,
+    entries: HashMap<Sku, QuarantineEntry>,
     // Of these, those without proof.
-    unproven: HashSet<Sku>,
+    unconfirmed: HashSet<Sku>,
 }
 
 impl Quarantine {
     /// As the store remembers it.
     #[must_use]
-    pub fn new(rows: Vec<Quarantined>) -> Self {
-        let rows = rows.into_iter().map(|row| (row.sku.clone(), row)).collect();
+    pub fn new(entries: Vec<QuarantineEntry>) -> Self {
+        let entries = entries
+            .into_iter()
+            .map(|entry| (entry.sku.clone(), entry))
+            .collect();
         Self {
-            rows,
-            unproven: HashSet::new(),
+            entries,
+            unconfirmed: HashSet::new(),
         }
     }
 
@@ -56,27 +59,28 @@ impl Quarantine {
         sku: &Sku,
         level: Level,
         reason: String,
-        (now, proof): (DateTime<Utc>, Proof),
-    ) -> &Quarantined {
-        let was_unproven = match proof {
-            Proof::Proven => self.unproven.remove(sku),
-            Proof::Unproven => !self.unproven.insert(sku.clone()),
+        (now, confirmation): (DateTime<Utc>, Confirmation),
+    ) -> &QuarantineEntry {
+        let was_unconfirmed = match confirmation {
+            Confirmation::Confirmed => self.unconfirmed.remove(sku),
+            Confirmation::Unconfirmed => !self.unconfirmed.insert(sku.clone()),
         };
-        let known = self
-            .rows
+        let previous = self
+            .entries
             .get(sku)
-            .filter(|row| row.level.count == level.count);
-        let since = known.map_or(now, |row| row.since);
-        let known = known.filter(|_| was_unproven == (proof == Proof::Unproven));
-        let attempts = known.map_or(1, |row| row.attempts.saturating_add(1));
-        let (first, last) = match proof {
-            Proof::Proven => (FIRST_PAUSE, LAST_PAUSE),
-            Proof::Unproven => (FIRST_UNPROVEN_PAUSE, LAST_UNPROVEN_PAUSE),
+            .filter(|entry| entry.level.count == level.count);
+        let since = previous.map_or(now, |entry| entry.since);
+        let previous =
+            previous.filter(|_| was_unconfirmed == (confirmation == Confirmation::Unconfirmed));
+        let attempts = previous.map_or(1, |entry| entry.attempts.saturating_add(1));
+        let (first, last) = match confirmation {
+            Confirmation::Confirmed => (FIRST_PAUSE, MAX_PAUSE),
+            Confirmation::Unconfirmed => (FIRST_UNCONFIRMED_PAUSE, MAX_UNCONFIRMED_PAUSE),
         };
         let doublings = attempts.saturating_sub(1).min(8);
         let pause = (first * (1 << doublings)).min(last);
         let retry_at = now + pause;
-        let row = Quarantined {
+        let entry = QuarantineEntry {
             sku: sku.clone(),
             level,
             reason,
@@ -84,35 +88,38 @@ impl Quarantine {
             attempts,
             retry_at,
         };
-        self.rows.entry(sku.clone()).insert_entry(row).into_mut()
+        self.entries
+            .entry(sku.clone())
+            .insert_entry(entry)
+            .into_mut()
     }
 
     /// Whether the SKU is set aside with this count.
     #[must_use]
-    pub fn has_count(&self, sku: &Sku, level: Level) -> bool {
-        self.rows
+    pub fn has_with_count(&self, sku: &Sku, level: Level) -> bool {
+        self.entries
             .get(sku)
-            .is_some_and(|row| row.level.count == level.count)
+            .is_some_and(|entry| entry.level.count == level.count)
     }
 
     /// Whether the SKU is set aside with this count, and with a proof.
     #[must_use]
-    pub fn is_proven(&self, sku: &Sku, level: Level) -> bool {
-        self.has_count(sku, level) && !self.unproven.contains(sku)
+    pub fn is_confirmed(&self, sku: &Sku, level: Level) -> bool {
+        self.has_with_count(sku, level) && !self.unconfirmed.contains(sku)
     }
 
     /// How many SKUs are set aside without a proof.
     #[must_use]
-    pub fn unproven(&self) -> usize {
-        self.unproven.len()
+    pub fn unconfirmed_count(&self) -> usize {
+        self.unconfirmed.len()
     }
 
     /// Makes the SKUs without a proof due: something was accepted, so they can be tried.
-    pub fn try_unproven(&mut self, now: DateTime<Utc>) -> Vec<Sku> {
-        let skus: Vec<Sku> = self.unproven.iter().cloned().collect();
+    pub fn make_unconfirmed_due(&mut self, now: DateTime<Utc>) -> Vec<Sku> {
+        let skus: Vec<Sku> = self.unconfirmed.iter().cloned().collect();
         for sku in &skus {
-            if let Some(row) = self.rows.get_mut(sku) {
-                row.retry_at = row.retry_at.min(now);
+            if let Some(entry) = self.entries.get_mut(sku) {
+                entry.retry_at = entry.retry_at.min(now);
             }
         }
         skus
@@ -120,85 +127,87 @@ impl Quarantine {
 
     /// Hands out the SKUs without a proof: no SKU is to blame.
     #[must_use]
-    pub fn acquit(&mut self) -> Vec<Sku> {
-        std::mem::take(&mut self.unproven).into_iter().collect()
+    pub fn take_unconfirmed(&mut self) -> Vec<Sku> {
+        std::mem::take(&mut self.unconfirmed).into_iter().collect()
     }
 
     /// The Market took it after all.
     pub fn release(&mut self, sku: &Sku) -> bool {
-        self.unproven.remove(sku);
-        self.rows.remove(sku).is_some()
+        self.unconfirmed.remove(sku);
+        self.entries.remove(sku).is_some()
     }
 
     /// Whether the SKU is set aside, whatever its time.
     #[must_use]
-    pub fn has(&self, sku: &Sku) -> bool {
-        self.rows.contains_key(sku)
+    pub fn contains(&self, sku: &Sku) -> bool {
+        self.entries.contains_key(sku)
     }
 
     /// What is known of a SKU set aside.
     #[must_use]
-    pub fn get(&self, sku: &Sku) -> Option<&Quarantined> {
-        self.rows.get(sku)
+    pub fn get(&self, sku: &Sku) -> Option<&QuarantineEntry> {
+        self.entries.get(sku)
     }
 
     /// Whether a SKU set aside should be tried now: its time has come, or the shop counts
     /// another number than the one that was refused.
     #[must_use]
     pub fn is_due(&self, sku: &Sku, level: Level, now: DateTime<Utc>) -> bool {
-        self.rows
+        self.entries
             .get(sku)
-            .is_some_and(|row| row.retry_at <= now || row.level.count != level.count)
+            .is_some_and(|entry| entry.retry_at <= now || entry.level.count != level.count)
     }
 
     /// The SKUs whose time has come.
     #[must_use]
-    pub fn due(&self, now: DateTime<Utc>) -> Vec<Sku> {
-        let due = self.rows.values().filter(|row| row.retry_at <= now);
-        due.map(|row| row.sku.clone()).collect()
+    pub fn due_skus(&self, now: DateTime<Utc>) -> Vec<Sku> {
+        let due = self.entries.values().filter(|entry| entry.retry_at <= now);
+        due.map(|entry| entry.sku.clone()).collect()
     }
 
     /// Every SKU that is set aside.
     pub fn skus(&self) -> impl Iterator<Item = &Sku> {
-        self.rows.keys()
+        self.entries.keys()
     }
 
     /// Everything set aside, the longest first.
     #[must_use]
-    pub fn list(&self) -> Vec<Quarantined> {
-        let mut rows: Vec<_> = self.rows.values().cloned().collect();
-        rows.sort_by(|a, b| (a.since, &a.sku).cmp(&(b.since, &b.sku)));
-        rows
+    pub fn list(&self) -> Vec<QuarantineEntry> {
+        let mut entries: Vec<_> = self.entries.values().cloned().collect();
+        entries.sort_by(|a, b| (a.since, &a.sku).cmp(&(b.since, &b.sku)));
+        entries
     }
 
     /// The one that is set aside the longest.
     #[must_use]
-    pub fn first(&self) -> Option<&Quarantined> {
-        self.rows.values().min_by_key(|row| (row.since, &row.sku))
+    pub fn oldest(&self) -> Option<&QuarantineEntry> {
+        self.entries
+            .values()
+            .min_by_key(|entry| (entry.since, &entry.sku))
     }
 
     /// How many SKUs are set aside.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.rows.len()
+        self.entries.len()
     }
 
     /// Nothing is set aside.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.entries.is_empty()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stock::{Count, Instant};
+    use crate::stock::{Count, Timestamp};
 
     fn level(count: i64, micros: i64) -> Level {
         Level {
             count: Count::try_from(count).unwrap(),
-            updated_at: Instant::from_micros(micros).unwrap(),
+            updated_at: Timestamp::from_micros(micros).unwrap(),
         }
     }
 
@@ -210,7 +219,12 @@ mod tests {
         let hours: Vec<i64> = (0..7)
             .map(|_| {
                 quarantine
-                    .add(&sku, level(1, 0), String::new(), (now, Proof::Proven))
+                    .add(
+                        &sku,
+                        level(1, 0),
+                        String::new(),
+                        (now, Confirmation::Confirmed),
+                    )
                     .retry_at
                     - now
             })
@@ -224,7 +238,12 @@ mod tests {
         let now: DateTime<Utc> = "2026-11-20T10:00:00Z".parse().unwrap();
         let sku = Sku::parse("A").unwrap();
         let mut quarantine = Quarantine::default();
-        quarantine.add(&sku, level(1, 0), "no".to_owned(), (now, Proof::Proven));
+        quarantine.add(
+            &sku,
+            level(1, 0),
+            "no".to_owned(),
+            (now, Confirmation::Confirmed),
+        );
         assert!(
             !quarantine.is_due(&sku, level(1, 5), now),
             "a later date alone is no news"

@@ -17,40 +17,40 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use super::desk::{Aside, Desk};
-use super::verdict::{Verdict, judge};
-use super::{Context, HIDDEN, Mode, Target};
+use super::classify_response::{ResponseVerdict, classify_response};
+use super::status::{QuarantinedSku, WorkerHandle};
+use super::{Context, HIDDEN_NOTE_PREFIX, MarketTarget, Mode};
 use crate::http::secret::Secret;
 use crate::lifecycle::Tasks;
-use crate::partner::client::{Answer, Reply};
-use crate::partner::hidden::read_hidden;
-use crate::partner::page::{Look, Page, Part};
-use crate::partner::wire::UpdateBody;
-use crate::stock::{Entry, Level, Sku};
+use crate::partner_api::client::{CallOutcome, MarketResponse};
+use crate::partner_api::hidden_offers::is_offer_hidden;
+use crate::partner_api::readback_page::{ReadbackPage, ReadbackQuery, ReadbackSelection};
+use crate::partner_api::wire::UpdateBody;
+use crate::stock::{BookEntry, Level, Sku};
 use crate::telemetry::AlarmKind;
 
 /// How long the Market may take to take a batch.
-const SENT_WITHIN: Duration = Duration::from_mins(2);
+const ACK_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// How long it may take to show what it took, and that a product is shown. Sources:
 /// `updateStocks` and `deleteHiddenOffers`, "several minutes".
-const SEEN_WITHIN: Duration = Duration::from_mins(15);
+const VISIBILITY_TIMEOUT: Duration = Duration::from_mins(15);
 
 /// Between two looks.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Tries of a call that stumbles.
-const TRIES: u32 = 4;
+const MAX_ATTEMPTS: u32 = 4;
 
 /// Between two of them, and at first between tries to show the product again.
-const TRY_AGAIN: Duration = Duration::from_secs(2);
-const TRY_AGAIN_AT_LAST: Duration = Duration::from_mins(5);
+const RETRY_DELAY: Duration = Duration::from_secs(2);
+const MAX_RETRY_DELAY: Duration = Duration::from_mins(5);
 
 /// What a check may still do after it was told to stop, before it goes over to showing.
-const WIND_UP: Duration = Duration::from_secs(5);
+const FINISH_GRACE: Duration = Duration::from_secs(5);
 
 /// And when it leaves the showing to the next start: before the whole process is cut off.
-const LEAVE: Duration = Duration::from_secs(15);
+const SHOW_DEADLINE: Duration = Duration::from_secs(15);
 
 /// How far a check has come.
 #[derive(Clone, Debug, Serialize)]
@@ -58,11 +58,11 @@ pub struct Selftest {
     /// The product.
     pub sku: String,
     /// Whether it is over, and how it went.
-    pub state: State,
+    pub state: SelftestStatus,
     /// When it began.
     pub began: DateTime<Utc>,
     /// What was done, in order.
-    pub steps: Vec<Step>,
+    pub steps: Vec<SelftestStep>,
     /// Whether the product is shown as before.
     pub is_shown: bool,
 }
@@ -70,7 +70,7 @@ pub struct Selftest {
 /// Whether a check is over, and how it went.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum SelftestStatus {
     /// It is not over.
     Running,
     /// Every step went well, and the product is shown.
@@ -79,7 +79,7 @@ pub enum State {
     Failed,
 }
 
-impl fmt::Display for State {
+impl fmt::Display for SelftestStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Running => "is running",
@@ -91,7 +91,7 @@ impl fmt::Display for State {
 
 /// One step of a check.
 #[derive(Clone, Debug, Serialize)]
-pub struct Step {
+pub struct SelftestStep {
     /// When it ended.
     pub at: DateTime<Utc>,
     /// What was done.
@@ -102,12 +102,12 @@ pub struct Step {
 
 /// The check of one shop that runs or ran last.
 #[derive(Debug, Default)]
-pub(super) struct Stand {
+pub(super) struct LatestSelftest {
     latest: Mutex<Option<Selftest>>,
 }
 
-impl Stand {
-    pub(super) fn latest(&self) -> Option<Selftest> {
+impl LatestSelftest {
+    pub(super) fn get(&self) -> Option<Selftest> {
         self.latest
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -115,17 +115,17 @@ impl Stand {
     }
 
     /// Begins a check, unless one runs.
-    fn begin(&self, sku: &Sku, now: DateTime<Utc>) -> bool {
+    fn try_begin(&self, sku: &Sku, now: DateTime<Utc>) -> bool {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         if latest
             .as_ref()
-            .is_some_and(|test| test.state == State::Running)
+            .is_some_and(|test| test.state == SelftestStatus::Running)
         {
             return false;
         }
         *latest = Some(Selftest {
             sku: sku.to_string(),
-            state: State::Running,
+            state: SelftestStatus::Running,
             began: now,
             steps: Vec::new(),
             is_shown: true,
@@ -133,7 +133,7 @@ impl Stand {
         true
     }
 
-    fn change(&self, change: impl FnOnce(&mut Selftest)) {
+    fn update(&self, change: impl FnOnce(&mut Selftest)) {
         if let Some(test) = self
             .latest
             .lock()
@@ -147,7 +147,7 @@ impl Stand {
 
 /// Why a check did not begin.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum NotBegun {
+pub enum SelftestStartError {
     /// The Market is not called for this shop.
     #[error("the Market is not called for this shop: migrate is off, or the store is held")]
     NotForwarded,
@@ -167,38 +167,38 @@ pub enum NotBegun {
 
 /// Where a product is hidden, in words that change exactly if it is another place.
 #[must_use]
-pub fn place(market_url: &str, campaign: u64) -> String {
+pub fn campaign_location(market_url: &str, campaign: u64) -> String {
     format!("{market_url} campaign {campaign}")
 }
 
 /// Everything a check needs; cheap to clone.
 #[derive(Clone)]
-pub(super) struct Bench {
-    pub(super) target: Arc<Target>,
+pub(super) struct SelftestRunner {
+    pub(super) target: Arc<MarketTarget>,
     pub(super) context: Context,
-    pub(super) desk: Arc<Desk>,
-    pub(super) stand: Arc<Stand>,
+    pub(super) worker: Arc<WorkerHandle>,
+    pub(super) latest_selftest: Arc<LatestSelftest>,
     pub(super) tasks: Tasks,
 }
 
 /// What went wrong, in words.
-type Failed = String;
+type FailureText = String;
 
 /// One call of the Market.
-enum Act {
-    AskHidden,
+enum MarketCall {
+    GetHidden,
     Hide,
-    Look(Look),
+    ReadBack(ReadbackQuery),
     Send(Vec<u8>),
     Show,
 }
 
-impl Act {
+impl MarketCall {
     fn name(&self) -> &'static str {
         match self {
-            Self::AskHidden => "ask whether the product is hidden",
+            Self::GetHidden => "ask whether the product is hidden",
             Self::Hide => "hide the product",
-            Self::Look(_) => "read the stock back",
+            Self::ReadBack(_) => "read the stock back",
             Self::Send(_) => "send the stock",
             Self::Show => "show the product",
         }
@@ -206,111 +206,117 @@ impl Act {
 }
 
 /// What is waited for.
-enum Wanted {
+enum AwaitedState {
     /// The Market has taken the stock since this second.
     Acknowledged { since: i64 },
     /// The Market shows the count the book has.
-    OnTheShelf,
+    StockVisible,
     /// The product is hidden.
-    Hidden,
+    OfferHidden,
     /// The product is not hidden any more.
-    Shown,
+    OfferVisible,
 }
 
-impl Wanted {
-    fn look_every(&self) -> Duration {
+impl AwaitedState {
+    fn poll_interval(&self) -> Duration {
         match self {
             Self::Acknowledged { .. } => Duration::from_millis(100),
-            Self::Hidden | Self::OnTheShelf | Self::Shown => LOOK_EVERY,
+            Self::OfferHidden | Self::StockVisible | Self::OfferVisible => POLL_INTERVAL,
         }
     }
 }
 
-impl Bench {
+impl SelftestRunner {
     /// Starts a check.
-    pub(super) fn start(&self, sku: &Sku) -> Result<(), NotBegun> {
+    pub(super) fn start(&self, sku: &Sku) -> Result<(), SelftestStartError> {
         let entry = self.context.book.get(self.target.shop, sku.as_str());
-        let entry = entry.ok_or_else(|| NotBegun::UnknownSku(sku.clone()))?;
+        let entry = entry.ok_or_else(|| SelftestStartError::UnknownSku(sku.clone()))?;
         if self.tasks.is_stopping() {
-            return Err(NotBegun::Stopping);
+            return Err(SelftestStartError::Stopping);
         }
-        if let Some(obstacle) = self.obstacle(sku) {
-            return Err(NotBegun::NotSendable(obstacle));
+        if let Some(reason) = self.send_obstacle(sku) {
+            return Err(SelftestStartError::NotSendable(reason));
         }
-        if !self.stand.begin(sku, self.context.clock.now()) {
-            return Err(NotBegun::Running);
+        if !self
+            .latest_selftest
+            .try_begin(sku, self.context.clock.now())
+        {
+            return Err(SelftestStartError::Running);
         }
-        let (bench, sku) = (self.clone(), sku.clone());
+        let (runner, sku) = (self.clone(), sku.clone());
         self.tasks
-            .spawn_brief(async move { bench.run(&sku, entry).await });
+            .spawn_short_lived(async move { runner.run(&sku, entry).await });
         Ok(())
     }
 
     /// Shows again what an earlier life has hidden; no other check begins meanwhile, or its note
     /// would be taken away.
-    pub(super) fn resume(&self, skus: Vec<Sku>) {
-        let Some(first) = skus.first() else { return };
-        self.stand.begin(first, self.context.clock.now());
-        self.stand.change(|test| test.is_shown = false);
-        self.note(
+    pub(super) fn resume_interrupted(&self, skus: Vec<Sku>) {
+        let Some(first_sku) = skus.first() else {
+            return;
+        };
+        self.latest_selftest
+            .try_begin(first_sku, self.context.clock.now());
+        self.latest_selftest.update(|test| test.is_shown = false);
+        self.add_step(
             false,
             "the check was cut off by the end of the process".to_owned(),
         );
-        let bench = self.clone();
-        self.tasks.spawn_brief(async move {
-            let about = &bench.target.name;
+        let runner = self.clone();
+        self.tasks.spawn_short_lived(async move {
+            let shop_name = &runner.target.name;
             let text = format!(
-                "a check of the integration was cut off and has left products of {about} hidden \
+                "a check of the integration was cut off and has left products of {shop_name} hidden \
                  on the Market: {}; they are being shown again",
-                listed(&skus)
+                quoted_list(&skus)
             );
-            bench
+            runner
                 .context
                 .alarms
-                .raise(AlarmKind::SelftestHidden, about, text);
-            let shown = join_all(skus.iter().map(|sku| bench.show_again(sku))).await;
-            let is_shown = shown.into_iter().all(|is_shown| is_shown);
-            bench
-                .stand
-                .change(|test| (test.state, test.is_shown) = (State::Failed, is_shown));
+                .raise(AlarmKind::SelftestHidden, shop_name, text);
+            let all_shown = join_all(skus.iter().map(|sku| runner.show_with_retries(sku))).await;
+            let is_shown = all_shown.into_iter().all(|is_shown| is_shown);
+            runner
+                .latest_selftest
+                .update(|test| (test.state, test.is_shown) = (SelftestStatus::Failed, is_shown));
         });
     }
 
     /// Why the lane would not send this SKU.
-    fn obstacle(&self, sku: &Sku) -> Option<String> {
+    fn send_obstacle(&self, sku: &Sku) -> Option<String> {
         if self.target.mode != Mode::On {
             return None;
         }
-        let report = self.desk.report();
-        let is_it = |row: &&Aside| row.sku == sku.as_str();
-        if let Some(aside) = report.quarantined.iter().find(is_it) {
-            return Some(format!("the Market refuses it: {}", aside.reason));
+        let status = self.worker.status();
+        let is_this_sku = |quarantined: &&QuarantinedSku| quarantined.sku == sku.as_str();
+        if let Some(quarantined) = status.quarantined.iter().find(is_this_sku) {
+            return Some(format!("the Market refuses it: {}", quarantined.reason));
         }
-        let why = || {
-            report
+        let reason = || {
+            status
                 .reason
                 .unwrap_or_else(|| "no reason is known".to_owned())
         };
-        (report.state == "paused").then(|| format!("the campaign is paused: {}", why()))
+        (status.state == "paused").then(|| format!("the campaign is paused: {}", reason()))
     }
 
-    async fn run(&self, sku: &Sku, entry: Entry) {
+    async fn run(&self, sku: &Sku, entry: BookEntry) {
         let outcome = tokio::select! {
-            outcome = self.check(sku, entry) => outcome,
-            () = self.since_told_to_stop(WIND_UP) => Err("told to stop".to_owned()),
+            outcome = self.run_steps(sku, entry) => outcome,
+            () = self.sleep_after_stop(FINISH_GRACE) => Err("told to stop".to_owned()),
         };
         if let Err(reason) = &outcome {
-            self.note(false, reason.clone());
+            self.add_step(false, reason.clone());
         }
-        let is_shown =
-            self.stand.latest().is_some_and(|test| test.is_shown) || self.show_again(sku).await;
+        let is_shown = self.latest_selftest.get().is_some_and(|test| test.is_shown)
+            || self.show_with_retries(sku).await;
         let state = if outcome.is_ok() && is_shown {
-            State::Passed
+            SelftestStatus::Passed
         } else {
-            State::Failed
+            SelftestStatus::Failed
         };
-        self.stand
-            .change(|test| (test.state, test.is_shown) = (state, is_shown));
+        self.latest_selftest
+            .update(|test| (test.state, test.is_shown) = (state, is_shown));
         info!(
             shop = self.target.name,
             sku = sku.as_str(),
@@ -318,7 +324,7 @@ impl Bench {
         );
     }
 
-    async fn check(&self, sku: &Sku, entry: Entry) -> Result<(), Failed> {
+    async fn run_steps(&self, sku: &Sku, entry: BookEntry) -> Result<(), FailureText> {
         if self.is_hidden(sku).await? {
             return Err(
                 "the product is hidden already, and would be shown at the end: choose one \
@@ -326,51 +332,51 @@ impl Bench {
                     .to_owned(),
             );
         }
-        self.hide(sku).await?;
+        self.hide_offer(sku).await?;
         let count = entry.level().count;
-        let begun = Instant::now();
-        self.send(sku).await?;
-        let took = begun.elapsed().as_millis();
-        self.note(
+        let sent_at = Instant::now();
+        self.send_stock(sku).await?;
+        let elapsed = sent_at.elapsed().as_millis();
+        self.add_step(
             true,
-            format!("sent {count}, the Market acknowledged it after {took} ms"),
+            format!("sent {count}, the Market acknowledged it after {elapsed} ms"),
         );
-        let begun = Instant::now();
-        self.read_back(sku).await?;
-        let took = begun.elapsed().as_secs();
-        self.note(
+        let read_at = Instant::now();
+        self.wait_until_shown(sku).await?;
+        let elapsed = read_at.elapsed().as_secs();
+        self.add_step(
             true,
-            format!("read it back: the Market shows it, {took} s later"),
+            format!("read it back: the Market shows it, {elapsed} s later"),
         );
         Ok(())
     }
 
-    async fn hide(&self, sku: &Sku) -> Result<(), Failed> {
+    async fn hide_offer(&self, sku: &Sku) -> Result<(), FailureText> {
         if self.tasks.is_stopping() {
             return Err("told to stop".to_owned());
         }
-        let name = format!("{HIDDEN}{sku}");
-        let place = place(self.context.market.base(), self.target.campaign);
+        let name = format!("{HIDDEN_NOTE_PREFIX}{sku}");
+        let location = campaign_location(self.context.market.base(), self.target.campaign);
         // Before the call: after a crash in between, showing what was never hidden does no harm.
         self.context
             .store
-            .note(Some(self.target.shop), &name, Some(&place))
+            .put_note(Some(self.target.shop), &name, Some(&location))
             .await
             .map_err(|error| format!("not hidden, because that could not be noted: {error}"))?;
-        self.stand.change(|test| test.is_shown = false);
-        self.call(&Act::Hide, sku).await?;
-        self.note(true, "asked the Market to hide the product".to_owned());
+        self.latest_selftest.update(|test| test.is_shown = false);
+        self.call_with_retries(&MarketCall::Hide, sku).await?;
+        self.add_step(true, "asked the Market to hide the product".to_owned());
         // Or a hiding that takes its time could come after the showing.
-        self.until(SEEN_WITHIN, &Wanted::Hidden, sku)
+        self.wait_until(VISIBILITY_TIMEOUT, &AwaitedState::OfferHidden, sku)
             .await
-            .map_err(|why| format!("the product was not hidden: {why}"))?;
-        self.note(true, "the Market hides it".to_owned());
+            .map_err(|reason| format!("the product was not hidden: {reason}"))?;
+        self.add_step(true, "the Market hides it".to_owned());
         Ok(())
     }
 
     /// Has the stock sent: by the lane, so that no SKU is in two requests at a time, or, in a
     /// dry run, where the lane sends nothing, from here.
-    async fn send(&self, sku: &Sku) -> Result<(), Failed> {
+    async fn send_stock(&self, sku: &Sku) -> Result<(), FailureText> {
         let Context {
             book,
             ledger,
@@ -391,64 +397,77 @@ impl Bench {
                     ..entry.level()
                 },
             );
-            return self.call(&Act::Send(body.finish()), sku).await.map(drop);
+            return self
+                .call_with_retries(&MarketCall::Send(body.finish()), sku)
+                .await
+                .map(drop);
         }
         // To the second, as acknowledgements are kept.
         let since = clock.now().timestamp();
-        ledger.doubt(shop, std::iter::once(entry.id()));
-        self.desk.hint(std::slice::from_ref(sku));
-        self.until(SENT_WITHIN, &Wanted::Acknowledged { since }, sku)
+        ledger.mark_for_resend(shop, std::iter::once(entry.id()));
+        self.worker.notify_changed(std::slice::from_ref(sku));
+        self.wait_until(ACK_TIMEOUT, &AwaitedState::Acknowledged { since }, sku)
             .await
-            .map_err(|why| format!("the stock was not acknowledged: {why}"))
+            .map_err(|reason| format!("the stock was not acknowledged: {reason}"))
     }
 
-    async fn read_back(&self, sku: &Sku) -> Result<(), Failed> {
-        let seen = self.until(SEEN_WITHIN, &Wanted::OnTheShelf, sku).await;
-        let Err(why) = seen else { return Ok(()) };
-        Err(match self.look(sku).await {
-            Ok(Some(shown)) => format!("the Market shows {shown}: {why}"),
-            Ok(None) => format!("the Market does not show the SKU: {why}"),
-            Err(_) => why,
+    async fn wait_until_shown(&self, sku: &Sku) -> Result<(), FailureText> {
+        let outcome = self
+            .wait_until(VISIBILITY_TIMEOUT, &AwaitedState::StockVisible, sku)
+            .await;
+        let Err(reason) = outcome else { return Ok(()) };
+        Err(match self.read_count(sku).await {
+            Ok(Some(available)) => format!("the Market shows {available}: {reason}"),
+            Ok(None) => format!("the Market does not show the SKU: {reason}"),
+            Err(_) => reason,
         })
     }
 
-    async fn look(&self, sku: &Sku) -> Result<Option<u64>, Failed> {
-        let look = Look {
+    async fn read_count(&self, sku: &Sku) -> Result<Option<u64>, FailureText> {
+        let query = ReadbackQuery {
             warehouses: self.target.warehouses.clone(),
-            part: Part::Named(vec![sku.to_string()]),
+            selection: ReadbackSelection::Skus(vec![sku.to_string()]),
         };
-        let answer = self.call(&Act::Look(look.clone()), sku).await?;
-        let page = Page::read(&answer.body, &look)?;
-        let mine = page
+        let response = self
+            .call_with_retries(&MarketCall::ReadBack(query.clone()), sku)
+            .await?;
+        let page = ReadbackPage::read(&response.body, &query)?;
+        let offer = page
             .offers
             .iter()
-            .find(|shown| shown.sku.trim() == sku.as_str());
-        Ok(mine.map(|shown| shown.available))
+            .find(|listed| listed.sku.trim() == sku.as_str());
+        Ok(offer.map(|listed| listed.available))
     }
 
-    async fn is_hidden(&self, sku: &Sku) -> Result<bool, Failed> {
-        read_hidden(&self.call(&Act::AskHidden, sku).await?.body, sku)
+    async fn is_hidden(&self, sku: &Sku) -> Result<bool, FailureText> {
+        is_offer_hidden(
+            &self
+                .call_with_retries(&MarketCall::GetHidden, sku)
+                .await?
+                .body,
+            sku,
+        )
     }
 
     /// Shows the product, whatever it takes; `false` if the process stops before that.
-    async fn show_again(&self, sku: &Sku) -> bool {
-        let about = &self.target.name;
+    async fn show_with_retries(&self, sku: &Sku) -> bool {
+        let shop_name = &self.target.name;
         let alarms = &self.context.alarms;
-        let mut pause = TRY_AGAIN;
+        let mut pause = RETRY_DELAY;
         loop {
             let shown = tokio::select! {
-                shown = self.show(sku) => shown,
-                () = self.since_told_to_stop(LEAVE) => Err("told to stop".to_owned()),
+                shown = self.show_once(sku) => shown,
+                () = self.sleep_after_stop(SHOW_DEADLINE) => Err("told to stop".to_owned()),
             };
             match shown {
                 Ok(()) => break,
                 Err(reason) => {
                     let text = format!(
-                        "the product '{sku}' of {about} is hidden on the Market by a check, and \
+                        "the product '{sku}' of {shop_name} is hidden on the Market by a check, and \
                          cannot be shown again yet: {reason}; it is tried again, or show it in \
                          the cabinet"
                     );
-                    alarms.raise(AlarmKind::SelftestHidden, about, text);
+                    alarms.raise(AlarmKind::SelftestHidden, shop_name, text);
                     if self.tasks.is_stopping() {
                         // The note stays: the next start goes on.
                         return false;
@@ -459,155 +478,175 @@ impl Bench {
                 () = sleep(pause) => {}
                 () = self.tasks.stopping() => {}
             }
-            pause = (pause * 2).min(TRY_AGAIN_AT_LAST);
+            pause = (pause * 2).min(MAX_RETRY_DELAY);
         }
-        alarms.clear(AlarmKind::SelftestHidden, about);
-        self.note(true, "the Market shows the product again".to_owned());
-        self.forget(sku).await;
+        alarms.clear(AlarmKind::SelftestHidden, shop_name);
+        self.add_step(true, "the Market shows the product again".to_owned());
+        self.clear_hidden_note(sku).await;
         true
     }
 
     /// Takes the note away, whatever it takes: the next start would show the product again, which
     /// the seller may have hidden himself by then.
-    async fn forget(&self, sku: &Sku) {
-        let name = format!("{HIDDEN}{sku}");
+    async fn clear_hidden_note(&self, sku: &Sku) {
+        let name = format!("{HIDDEN_NOTE_PREFIX}{sku}");
         while let Err(error) = self
             .context
             .store
-            .note(Some(self.target.shop), &name, None)
+            .put_note(Some(self.target.shop), &name, None)
             .await
         {
             warn!(error = %error, "that the product is shown again is not on disk");
             tokio::select! {
-                () = sleep(LOOK_EVERY) => {}
+                () = sleep(POLL_INTERVAL) => {}
                 () = self.tasks.stopping() => return,
             }
         }
     }
 
     /// So long after the process was told to stop.
-    async fn since_told_to_stop(&self, time: Duration) {
+    async fn sleep_after_stop(&self, time: Duration) {
         self.tasks.stopping().await;
         sleep(time).await;
     }
 
-    async fn show(&self, sku: &Sku) -> Result<(), Failed> {
-        self.call(&Act::Show, sku).await?;
+    async fn show_once(&self, sku: &Sku) -> Result<(), FailureText> {
+        self.call_with_retries(&MarketCall::Show, sku).await?;
         // Told to stop, there is no time to wait until it shows: the note stays, and the next
         // start makes sure.
-        self.until(SEEN_WITHIN, &Wanted::Shown, sku).await
+        self.wait_until(VISIBILITY_TIMEOUT, &AwaitedState::OfferVisible, sku)
+            .await
     }
 
     /// Waits for something to come about; told to stop, it gives up.
-    async fn until(&self, patience: Duration, wanted: &Wanted, sku: &Sku) -> Result<(), Failed> {
-        let deadline = Instant::now() + patience;
+    async fn wait_until(
+        &self,
+        timeout: Duration,
+        awaited: &AwaitedState,
+        sku: &Sku,
+    ) -> Result<(), FailureText> {
+        let deadline = Instant::now() + timeout;
         loop {
-            let now_so = self.is_so(wanted, sku).await;
-            if now_so == Ok(true) {
+            let reached = self.is_reached(awaited, sku).await;
+            if reached == Ok(true) {
                 return Ok(());
             }
             if Instant::now() >= deadline {
-                now_so?;
-                return Err(format!("not within {} min", patience.as_secs() / 60));
+                reached?;
+                return Err(format!("not within {} min", timeout.as_secs() / 60));
             }
             tokio::select! {
-                () = sleep(wanted.look_every()) => {}
+                () = sleep(awaited.poll_interval()) => {}
                 () = self.tasks.stopping() => return Err("told to stop".to_owned()),
             }
         }
     }
 
-    async fn is_so(&self, wanted: &Wanted, sku: &Sku) -> Result<bool, Failed> {
+    async fn is_reached(&self, awaited: &AwaitedState, sku: &Sku) -> Result<bool, FailureText> {
         let Context { book, ledger, .. } = &self.context;
         let entry = book.get(self.target.shop, sku.as_str());
-        match wanted {
-            Wanted::Acknowledged { since } => {
+        match awaited {
+            AwaitedState::Acknowledged { since } => {
                 let acked = entry.map(|entry| ledger.get(self.target.shop, entry.id()));
-                let acked = acked.filter(|acked| !acked.is_doubted());
+                let acked = acked.filter(|acked| !acked.needs_resend());
                 Ok(acked
-                    .and_then(|a| a.acked_at())
+                    .and_then(|acked| acked.acked_at())
                     .is_some_and(|at| at.timestamp() >= *since))
             }
-            Wanted::OnTheShelf => {
-                let shown = self.look(sku).await?;
+            AwaitedState::StockVisible => {
+                let available = self.read_count(sku).await?;
                 let count = entry.map(|entry| u64::from(entry.level().count.get()));
-                Ok(shown.is_some() && shown == count)
+                Ok(available.is_some() && available == count)
             }
-            Wanted::Hidden => self.is_hidden(sku).await,
-            Wanted::Shown => Ok(!self.is_hidden(sku).await?),
+            AwaitedState::OfferHidden => self.is_hidden(sku).await,
+            AwaitedState::OfferVisible => Ok(!self.is_hidden(sku).await?),
         }
     }
 
     /// Calls the Market, some times if it stumbles.
-    async fn call(&self, act: &Act, sku: &Sku) -> Result<Answer, Failed> {
-        let mut tries = 1;
+    async fn call_with_retries(
+        &self,
+        call: &MarketCall,
+        sku: &Sku,
+    ) -> Result<MarketResponse, FailureText> {
+        let mut attempts = 1;
         loop {
-            let verdict = match self.call_once(act, sku).await {
-                Ok(answer) => return Ok(answer),
+            let verdict = match self.call_with_any_key(call, sku).await {
+                Ok(response) => return Ok(response),
                 Err(verdict) => verdict,
             };
             // Only showing is worth a wait then.
-            let is_over = self.tasks.is_stopping() && !matches!(act, Act::Show);
-            if is_over || tries == TRIES || is_final(&verdict) {
-                return Err(format!("{}: {verdict}", act.name()));
+            let is_over = self.tasks.is_stopping() && !matches!(call, MarketCall::Show);
+            if is_over || attempts == MAX_ATTEMPTS || is_permanent(&verdict) {
+                return Err(format!("{}: {verdict}", call.name()));
             }
-            tries += 1;
-            sleep(TRY_AGAIN).await;
+            attempts += 1;
+            sleep(RETRY_DELAY).await;
         }
     }
 
     /// Calls it with the first key that is not refused.
-    async fn call_once(&self, act: &Act, sku: &Sku) -> Result<Answer, Verdict> {
-        let mut last = Verdict::Deny {
+    async fn call_with_any_key(
+        &self,
+        call: &MarketCall,
+        sku: &Sku,
+    ) -> Result<MarketResponse, ResponseVerdict> {
+        let mut last_rejection = ResponseVerdict::AuthRejected {
             reason: "there is no key".to_owned(),
             is_unknown_key: false,
         };
         for key in &self.target.keys {
-            let reply = self.act(act, sku, key).await;
-            match (judge(&reply), reply) {
-                (Verdict::Accept, Reply::Answer(answer)) => return Ok(answer),
-                (denied @ Verdict::Deny { .. }, _) => last = denied,
+            let outcome = self.send_request(call, sku, key).await;
+            match (classify_response(&outcome), outcome) {
+                (ResponseVerdict::Accepted, CallOutcome::Response(response)) => {
+                    return Ok(response);
+                }
+                (rejection @ ResponseVerdict::AuthRejected { .. }, _) => last_rejection = rejection,
                 (verdict, _) => return Err(verdict),
             }
         }
-        Err(last)
+        Err(last_rejection)
     }
 
-    async fn act(&self, act: &Act, sku: &Sku, key: &Secret) -> Reply {
-        let Target {
+    async fn send_request(&self, call: &MarketCall, sku: &Sku, key: &Secret) -> CallOutcome {
+        let MarketTarget {
             address, campaign, ..
         } = &*self.target;
         let Context { market, clock, .. } = &self.context;
         let now = clock.now();
-        match act {
-            Act::AskHidden => market.ask_hidden(*campaign, key, sku, now).await,
-            Act::Hide => market.hide(*campaign, key, sku, now).await,
-            Act::Look(look) => market.read_back(address, key, look, now).await,
-            Act::Send(body) => market.update_stocks(address, key, body.clone(), now).await,
-            Act::Show => market.show(*campaign, key, sku, now).await,
+        match call {
+            MarketCall::GetHidden => market.get_hidden_offers(*campaign, key, sku, now).await,
+            MarketCall::Hide => market.hide_offer(*campaign, key, sku, now).await,
+            MarketCall::ReadBack(query) => market.read_back(address, key, query, now).await,
+            MarketCall::Send(body) => market.update_stocks(address, key, body.clone(), now).await,
+            MarketCall::Show => market.show_offer(*campaign, key, sku, now).await,
         }
     }
 
-    fn note(&self, is_good: bool, what: String) {
+    fn add_step(&self, is_good: bool, what: String) {
         let at = self.context.clock.now();
-        self.stand
-            .change(|test| test.steps.push(Step { at, what, is_good }));
+        self.latest_selftest
+            .update(|test| test.steps.push(SelftestStep { at, what, is_good }));
     }
 }
 
 /// Whether the same call would end the same way.
-fn is_final(verdict: &Verdict) -> bool {
+fn is_permanent(verdict: &ResponseVerdict) -> bool {
     match verdict {
-        Verdict::Accept | Verdict::Limit { .. } | Verdict::Retry { .. } | Verdict::Thin => false,
-        Verdict::Close { .. } | Verdict::Deny { .. } | Verdict::Refuse { .. } | Verdict::Shrink => {
-            true
-        }
+        ResponseVerdict::Accepted
+        | ResponseVerdict::RateLimited { .. }
+        | ResponseVerdict::Retry { .. }
+        | ResponseVerdict::ReduceParallelism => false,
+        ResponseVerdict::CampaignUnavailable { .. }
+        | ResponseVerdict::AuthRejected { .. }
+        | ResponseVerdict::Rejected { .. }
+        | ResponseVerdict::SplitBatch => true,
     }
 }
 
 /// SKUs in a sentence.
 #[must_use]
-pub fn listed(skus: &[Sku]) -> String {
+pub fn quoted_list(skus: &[Sku]) -> String {
     skus.iter()
         .map(|sku| format!("'{sku}'"))
         .collect::<Vec<_>>()

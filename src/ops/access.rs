@@ -19,18 +19,18 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tracing::debug;
 
-use crate::http::{LocalAddr, Refusal};
+use crate::http::{ErrorResponse, LocalAddr};
 
 /// The header every request that changes state must carry, with the value [`HEADER_VALUE`].
-pub const HEADER: HeaderName = HeaderName::from_static("x-stockbridge");
+pub const CSRF_HEADER: HeaderName = HeaderName::from_static("x-stockbridge");
 
 /// See [`HEADER`].
-pub const HEADER_VALUE: &str = "1";
+pub const CSRF_HEADER_VALUE: &str = "1";
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Longest part of a header that an error message repeats, in characters.
-const MAX_SHOWN: usize = 80;
+const MAX_EXCERPT_CHARS: usize = 80;
 
 /// The hosts under which the operator's listener may be called.
 #[derive(Clone, Debug)]
@@ -56,8 +56,8 @@ impl AllowedHosts {
         let Some(name) = without_port(host) else {
             return false;
         };
-        if let Some(ip) = ip_of(name) {
-            let is_listed = self.names.iter().any(|listed| ip_of(listed) == Some(ip));
+        if let Some(ip) = parse_ip(name) {
+            let is_listed = self.names.iter().any(|listed| parse_ip(listed) == Some(ip));
             // Bound to every address, the one the connection came in on is ours.
             let is_ours = ip == self.bound.ip() || local == Some(ip);
             return ip.is_loopback() || is_ours || is_listed;
@@ -70,19 +70,19 @@ impl AllowedHosts {
     }
 
     /// Decides whether a request names this listener.
-    fn check(&self, headers: &HeaderMap, local: Option<IpAddr>) -> Result<(), Refusal> {
-        let host = only(headers, &HOST).unwrap_or_default();
+    fn check_host(&self, headers: &HeaderMap, local: Option<IpAddr>) -> Result<(), ErrorResponse> {
+        let host = single_value(headers, &HOST).unwrap_or_default();
         if self.allows(host, local) {
             return Ok(());
         }
         let message = format!(
             "Host is '{}': this listener is served as {}, as localhost and under the names in \
              ops_hosts; add the name to ops_hosts if it is yours",
-            shown(host),
+            excerpt(host),
             self.bound
         );
         // Not 403: that is what the Market's listener says, and doctor tells them apart.
-        Err(Refusal::new(
+        Err(ErrorResponse::new(
             StatusCode::MISDIRECTED_REQUEST,
             "FOREIGN_HOST",
             message,
@@ -91,45 +91,45 @@ impl AllowedHosts {
 }
 
 /// Decides whether a request may change state, if its method does.
-fn check_origin(method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_origin(method: &Method, headers: &HeaderMap) -> Result<(), ErrorResponse> {
     if matches!(*method, Method::GET | Method::HEAD) {
         return Ok(());
     }
-    if only(headers, &HEADER) != Some(HEADER_VALUE) {
+    if single_value(headers, &CSRF_HEADER) != Some(CSRF_HEADER_VALUE) {
         let message = format!(
-            "the header X-Stockbridge is missing or not '{HEADER_VALUE}': a {method} request must \
+            "the header X-Stockbridge is missing or not '{CSRF_HEADER_VALUE}': a {method} request must \
              carry it, so that web pages cannot send one; with curl, add -H 'X-Stockbridge: \
-             {HEADER_VALUE}'",
+             {CSRF_HEADER_VALUE}'",
         );
-        return Err(Refusal::new(
+        return Err(ErrorResponse::new(
             StatusCode::FORBIDDEN,
             "HEADER_MISSING",
             message,
         ));
     }
-    let foreign = |name: &str, value: &str, rule: &str| {
+    let foreign_origin = |name: &str, value: &str, rule: &str| {
         let message = format!(
             "{name} is '{}': a {method} request must {rule}; use the stockbridge command or curl \
              instead of a web page",
-            shown(value)
+            excerpt(value)
         );
-        Err(Refusal::new(
+        Err(ErrorResponse::new(
             StatusCode::FORBIDDEN,
             "FOREIGN_ORIGIN",
             message,
         ))
     };
-    let host = only(headers, &HOST).unwrap_or_default();
+    let host = single_value(headers, &HOST).unwrap_or_default();
     for origin in headers.get_all(ORIGIN) {
         let origin = origin.to_str().unwrap_or_default();
         if !is_origin_of(origin, host) {
-            return foreign("Origin", origin, "have no Origin or the one of its Host");
+            return foreign_origin("Origin", origin, "have no Origin or the one of its Host");
         }
     }
     for site in headers.get_all(SEC_FETCH_SITE) {
         let site = site.to_str().unwrap_or_default();
         if !matches!(site, "none" | "same-origin") {
-            return foreign(
+            return foreign_origin(
                 "Sec-Fetch-Site",
                 site,
                 "have none, or 'none' or 'same-origin'",
@@ -149,9 +149,9 @@ pub(super) async fn require_host(
         .extensions()
         .get::<LocalAddr>()
         .map(|local| local.0.ip().to_canonical());
-    match hosts.check(request.headers(), local) {
+    match hosts.check_host(request.headers(), local) {
         Ok(()) => next.run(request).await,
-        Err(refusal) => refused(refusal),
+        Err(error) => log_and_respond(error),
     }
 }
 
@@ -159,20 +159,20 @@ pub(super) async fn require_host(
 pub(super) async fn require_header(request: Request, next: Next) -> Response {
     match check_origin(request.method(), request.headers()) {
         Ok(()) => next.run(request).await,
-        Err(refusal) => refused(refusal),
+        Err(error) => log_and_respond(error),
     }
 }
 
-fn refused(refusal: Refusal) -> Response {
+fn log_and_respond(error: ErrorResponse) -> Response {
     debug!(
-        code = refusal.code,
-        "refused an operator's request: {}", refusal.message
+        code = error.code,
+        "refused an operator's request: {}", error.message
     );
-    refusal.into_response()
+    error.into_response()
 }
 
 /// The value of a field that is given exactly once.
-fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+fn single_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (Some(value), None) => value.to_str().ok(),
@@ -196,7 +196,7 @@ fn without_port(host: &str) -> Option<&str> {
 }
 
 /// An IP address as a URL spells it, or plain.
-fn ip_of(name: &str) -> Option<IpAddr> {
+fn parse_ip(name: &str) -> Option<IpAddr> {
     let bare = name
         .strip_prefix('[')
         .and_then(|name| name.strip_suffix(']'))
@@ -212,15 +212,15 @@ fn is_origin_of(origin: &str, host: &str) -> bool {
         .is_some_and(|authority| authority.eq_ignore_ascii_case(host))
 }
 
-fn shown(text: &str) -> String {
-    text.chars().take(MAX_SHOWN).collect()
+fn excerpt(text: &str) -> String {
+    text.chars().take(MAX_EXCERPT_CHARS).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn verdict(method: &str, fields: &[(&str, &str)]) -> &'static str {
+    fn check_request(method: &str, fields: &[(&str, &str)]) -> &'static str {
         let hosts = AllowedHosts::new(
             "192.168.1.5:9090".parse().unwrap(),
             &["Stockbridge".to_owned(), "10.0.0.7".to_owned()],
@@ -233,11 +233,11 @@ mod tests {
         let local = Some("172.17.0.2".parse().unwrap());
         let method = method.parse().unwrap();
         match hosts
-            .check(&headers, local)
+            .check_host(&headers, local)
             .and_then(|()| check_origin(&method, &headers))
         {
             Ok(()) => "served",
-            Err(refusal) => refusal.code,
+            Err(error) => error.code,
         }
     }
 
@@ -257,7 +257,7 @@ mod tests {
             "10.0.0.7:1",
             "172.17.0.2:9090",
         ] {
-            assert_eq!(verdict("GET", &[("host", host)]), "served", "{host}");
+            assert_eq!(check_request("GET", &[("host", host)]), "served", "{host}");
         }
         for host in [
             "",
@@ -274,11 +274,15 @@ mod tests {
             "[::1",
             "stockbridge.example",
         ] {
-            assert_eq!(verdict("GET", &[("host", host)]), "FOREIGN_HOST", "{host}");
+            assert_eq!(
+                check_request("GET", &[("host", host)]),
+                "FOREIGN_HOST",
+                "{host}"
+            );
         }
-        assert_eq!(verdict("GET", &[]), "FOREIGN_HOST");
+        assert_eq!(check_request("GET", &[]), "FOREIGN_HOST");
         assert_eq!(
-            verdict("GET", &[("host", "localhost"), ("host", "localhost")]),
+            check_request("GET", &[("host", "localhost"), ("host", "localhost")]),
             "FOREIGN_HOST"
         );
     }
@@ -332,10 +336,18 @@ mod tests {
         ] {
             let fields = [vec![HOST], fields].concat();
             for method in ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "PURGE"] {
-                assert_eq!(verdict(method, &fields), expected, "{method} {fields:?}");
+                assert_eq!(
+                    check_request(method, &fields),
+                    expected,
+                    "{method} {fields:?}"
+                );
             }
             for method in ["GET", "HEAD"] {
-                assert_eq!(verdict(method, &fields), "served", "{method} {fields:?}");
+                assert_eq!(
+                    check_request(method, &fields),
+                    "served",
+                    "{method} {fields:?}"
+                );
             }
         }
     }
@@ -346,14 +358,14 @@ mod tests {
         let host = format!("{}.example", "e".repeat(2_000));
         let mut headers = HeaderMap::new();
         headers.insert(HOST, host.parse().unwrap());
-        let refusal = hosts.check(&headers, None).unwrap_err();
-        assert!(refusal.message.contains("ops_hosts") && refusal.message.len() < 300);
+        let error = hosts.check_host(&headers, None).unwrap_err();
+        assert!(error.message.contains("ops_hosts") && error.message.len() < 300);
         headers.insert(HOST, "localhost".parse().unwrap());
-        let refusal = check_origin(&Method::POST, &headers).unwrap_err();
+        let error = check_origin(&Method::POST, &headers).unwrap_err();
         assert!(
-            refusal.message.contains("-H 'X-Stockbridge: 1'"),
+            error.message.contains("-H 'X-Stockbridge: 1'"),
             "{}",
-            refusal.message
+            error.message
         );
     }
 }

@@ -10,93 +10,93 @@ use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{House, Ops, Shop, starting};
-use crate::history::{Batch, Event, What};
-use crate::http::Refusal;
+use super::{Ops, OpsShop, OpsState, starting_error};
+use crate::history::{EventKind, SentBatch, SkuEvent};
+use crate::http::ErrorResponse;
 use crate::ingest::Origin;
 use crate::lifecycle::run_blocking;
-use crate::migrator::Aside;
-use crate::migrator::reconcile::Class;
-use crate::stock::{Entry, ShopId, Sku};
+use crate::migrator::QuarantinedSku;
+use crate::migrator::readback::MatchClass;
+use crate::stock::{BookEntry, ShopId, Sku};
 
 /// Events told of one SKU.
-const MOST_EVENTS: usize = 20;
+const MAX_EVENTS: usize = 20;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Asked {
+pub(super) struct ExplainQuery {
     sku: String,
     shop: Option<String>,
 }
 
 pub(super) async fn explain(
     State(ops): State<Ops>,
-    asked: Result<Query<Asked>, QueryRejection>,
+    query: Result<Query<ExplainQuery>, QueryRejection>,
 ) -> Response {
-    let Query(asked) = match asked {
-        Ok(asked) => asked,
+    let Query(query) = match query {
+        Ok(query) => query,
         Err(error) => {
             let (status, message) = (StatusCode::BAD_REQUEST, error.body_text());
-            return Refusal::new(status, "BAD_REQUEST", message).into_response();
+            return ErrorResponse::new(status, "BAD_REQUEST", message).into_response();
         }
     };
-    let sku = match Sku::parse(&asked.sku) {
+    let sku = match Sku::parse(&query.sku) {
         Ok(sku) => sku,
         Err(error) => {
-            let message = format!("'{}': {error}", asked.sku);
-            return Refusal::new(StatusCode::BAD_REQUEST, "NO_SKU", message).into_response();
+            let message = format!("'{}': {error}", query.sku);
+            return ErrorResponse::new(StatusCode::BAD_REQUEST, "NO_SKU", message).into_response();
         }
     };
-    let Some(house) = ops.house.get() else {
-        return starting().into_response();
+    let Some(ops_state) = ops.state.get() else {
+        return starting_error().into_response();
     };
-    let chosen: Vec<ShopId> = match house.choose(asked.shop.as_deref()) {
-        Ok(chosen) => chosen.into_iter().map(|(id, _)| id).collect(),
-        Err(refusal) => return refusal.into_response(),
+    let shop_ids: Vec<ShopId> = match ops_state.select_shops(query.shop.as_deref()) {
+        Ok(shops) => shops.into_iter().map(|(id, _)| id).collect(),
+        Err(error) => return error.into_response(),
     };
-    let mut steps = Vec::new();
-    for shop in chosen {
-        steps.push((shop, house.steps(shop, &sku).await));
+    let mut source_steps = Vec::new();
+    for shop in shop_ids {
+        source_steps.push((shop, ops_state.source_steps(shop, &sku).await));
     }
-    let house = Arc::clone(&ops.house);
+    let state = Arc::clone(&ops.state);
     // Looks through all that happened lately: off the threads that answer the Market.
     run_blocking(move || {
-        let Some(house) = house.get() else {
-            return starting().into_response();
+        let Some(ops_state) = state.get() else {
+            return starting_error().into_response();
         };
-        let explain = |(id, steps): (ShopId, Vec<String>)| Explanation {
+        let explain = |(id, steps): (ShopId, Vec<String>)| SkuExplanation {
             sources: steps,
-            ..house.explain(id, &house.shops[id.index()], &sku)
+            ..ops_state.explain(id, &ops_state.shops[id.index()], &sku)
         };
-        Json(steps.into_iter().map(explain).collect::<Vec<_>>()).into_response()
+        Json(source_steps.into_iter().map(explain).collect::<Vec<_>>()).into_response()
     })
     .await
 }
 
 /// All that is known of a SKU in one shop.
 #[derive(Serialize)]
-struct Explanation<'a> {
+struct SkuExplanation<'a> {
     shop: &'a str,
     sku: &'a str,
     /// In a sentence.
     summary: String,
     /// `null` if the seller never spoke of it.
-    book: Option<InBook>,
+    book: Option<BookEntryDto>,
     /// What sources have stated of it, and what the rules make of that, step by step.
     sources: Vec<String>,
-    asked: Vec<AskedFor>,
+    asked: Vec<MarketRequestDto>,
     /// `null` if the Market never took it.
-    ledger: Option<InLedger>,
+    ledger: Option<LedgerEntryDto>,
     /// `null` if a read-back never looked for it.
-    market: Option<OnMarket>,
-    quarantine: Option<Aside>,
-    events: Vec<Told>,
+    market: Option<MarketStockDto>,
+    quarantine: Option<QuarantinedSku>,
+    events: Vec<HistoryEventDto>,
     /// Since when the events are whole; `null` since the start.
     events_since: Option<DateTime<Utc>>,
 }
 
 #[derive(Serialize)]
-struct InBook {
+struct BookEntryDto {
     count: u32,
     updated_at: DateTime<Utc>,
     /// In which hour the seller last said so, and by which way.
@@ -105,13 +105,13 @@ struct InBook {
 }
 
 #[derive(Serialize)]
-struct AskedFor {
+struct MarketRequestDto {
     warehouse: u64,
     hour: DateTime<Utc>,
 }
 
 #[derive(Serialize)]
-struct InLedger {
+struct LedgerEntryDto {
     count: u32,
     updated_at: DateTime<Utc>,
     /// When it was sent that the Market took.
@@ -121,7 +121,7 @@ struct InLedger {
 }
 
 #[derive(Serialize)]
-struct OnMarket {
+struct MarketStockDto {
     /// `null` if the Market shows the SKU nowhere.
     available: Option<u32>,
     looked_at: Option<DateTime<Utc>>,
@@ -129,7 +129,7 @@ struct OnMarket {
 }
 
 #[derive(Serialize)]
-struct Told {
+struct HistoryEventDto {
     at: DateTime<Utc>,
     what: &'static str,
     count: u32,
@@ -138,12 +138,12 @@ struct Told {
     #[serde(skip_serializing_if = "Option::is_none")]
     class: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    request: Option<Request>,
+    request: Option<SentRequestDto>,
 }
 
 /// The request to the Market that a SKU was in.
 #[derive(Serialize)]
-struct Request {
+struct SentRequestDto {
     skus: usize,
     took_ms: u128,
     verdict: &'static str,
@@ -151,43 +151,47 @@ struct Request {
     trace: Option<String>,
 }
 
-impl House {
+impl OpsState {
     /// What sources have stated of a SKU. What cannot be read is said in its place.
-    async fn steps(&self, shop: ShopId, sku: &Sku) -> Vec<String> {
-        let Some(intake) = self.feeds.intake(shop) else {
+    async fn source_steps(&self, shop: ShopId, sku: &Sku) -> Vec<String> {
+        let Some(pipeline) = self.source_manager.pipeline(shop) else {
             return Vec::new();
         };
-        let steps = intake.explain(sku).await;
+        let steps = pipeline.explain(sku).await;
         steps.unwrap_or_else(|error| vec![format!("what was stated is not known: {error}")])
     }
 
-    fn explain<'a>(&self, id: ShopId, shop: &'a Shop, sku: &'a Sku) -> Explanation<'a> {
+    fn explain<'a>(&self, id: ShopId, shop: &'a OpsShop, sku: &'a Sku) -> SkuExplanation<'a> {
         let entry = self.book.get(id, sku.as_str());
-        let report = self.migrator.report(id);
-        let aside = |row: &&Aside| row.sku == sku.as_str();
-        let quarantine = report.and_then(|r| r.quarantined.iter().find(aside).cloned());
-        let events = entry.map(|entry| self.history.of(id, entry.id(), MOST_EVENTS));
-        let mut told = Explanation {
+        let report = self.migrator.status(id);
+        let has_sku = |row: &&QuarantinedSku| row.sku == sku.as_str();
+        let quarantine = report.and_then(|r| r.quarantined.iter().find(has_sku).cloned());
+        let events = entry.map(|entry| self.history.events(id, entry.id(), MAX_EVENTS));
+        let mut explanation = SkuExplanation {
             shop: &shop.name,
             sku: sku.as_str(),
             summary: String::new(),
-            book: entry.map(|entry| self.in_book(id, entry)),
+            book: entry.map(|entry| self.book_entry(id, entry)),
             sources: Vec::new(),
-            asked: self.asked(id, sku, entry),
-            ledger: entry.and_then(|entry| self.in_ledger(id, entry)),
-            market: entry.and_then(|entry| self.on_market(id, entry)),
+            asked: self.market_requests(id, sku, entry),
+            ledger: entry.and_then(|entry| self.ledger_entry(id, entry)),
+            market: entry.and_then(|entry| self.market_stock(id, entry)),
             quarantine,
-            events: events.into_iter().flatten().map(Told::from).collect(),
-            events_since: self.history.since(),
+            events: events
+                .into_iter()
+                .flatten()
+                .map(HistoryEventDto::from)
+                .collect(),
+            events_since: self.history.complete_since(),
         };
-        told.summary = told.in_a_sentence(shop, self.held.is_some());
-        told
+        explanation.summary = explanation.summarize(shop, self.not_sending_reason.is_some());
+        explanation
     }
 
-    fn in_book(&self, shop: ShopId, entry: Entry) -> InBook {
-        let asserted = self.marks.asserted(shop, entry.id());
+    fn book_entry(&self, shop: ShopId, entry: BookEntry) -> BookEntryDto {
+        let asserted = self.activity.last_stated(shop, entry.id());
         let level = entry.level();
-        InBook {
+        BookEntryDto {
             count: level.count.get(),
             updated_at: level.updated_at.to_utc(),
             last_asserted_hour: asserted.map(|asserted| asserted.hour.start().to_utc()),
@@ -197,51 +201,57 @@ impl House {
         }
     }
 
-    fn asked(&self, shop: ShopId, sku: &Sku, entry: Option<Entry>) -> Vec<AskedFor> {
-        let mut mark = entry
-            .map(|entry| self.marks.get(shop, entry.id()))
+    fn market_requests(
+        &self,
+        shop: ShopId,
+        sku: &Sku,
+        entry: Option<BookEntry>,
+    ) -> Vec<MarketRequestDto> {
+        let mut activity = entry
+            .map(|entry| self.activity.get(shop, entry.id()))
             .unwrap_or_default();
         if entry.is_none() {
-            self.marks.strangers(shop, &self.book, |stranger, found| {
-                if stranger == sku {
-                    mark = found.clone();
-                }
-            });
+            self.activity
+                .for_each_unknown(shop, &self.book, |unknown_sku, unknown_activity| {
+                    if unknown_sku == sku {
+                        activity = unknown_activity.clone();
+                    }
+                });
         }
-        let asked = mark.asked.into_iter();
-        asked
-            .map(|(warehouse, hour)| AskedFor {
+        let requests = activity.requested.into_iter();
+        requests
+            .map(|(warehouse, hour)| MarketRequestDto {
                 warehouse,
                 hour: hour.start().to_utc(),
             })
             .collect()
     }
 
-    fn in_ledger(&self, shop: ShopId, entry: Entry) -> Option<InLedger> {
+    fn ledger_entry(&self, shop: ShopId, entry: BookEntry) -> Option<LedgerEntryDto> {
         let acked = self.ledger.get(shop, entry.id());
         let level = acked.level()?;
-        Some(InLedger {
+        Some(LedgerEntryDto {
             count: level.count.get(),
             updated_at: level.updated_at.to_utc(),
             sent_at: acked.acked_at(),
-            due_again: acked.is_doubted(),
+            due_again: acked.needs_resend(),
         })
     }
 
-    fn on_market(&self, shop: ShopId, entry: Entry) -> Option<OnMarket> {
-        let sighting = self.sightings.get(shop, entry.id());
-        let class = sighting.class()?;
-        let available = (class != Class::Unknown).then(|| sighting.available());
-        Some(OnMarket {
+    fn market_stock(&self, shop: ShopId, entry: BookEntry) -> Option<MarketStockDto> {
+        let observed = self.observations.get(shop, entry.id());
+        let class = observed.class()?;
+        let available = (class != MatchClass::Unknown).then(|| observed.available());
+        Some(MarketStockDto {
             available,
-            looked_at: sighting.at(),
+            looked_at: observed.at(),
             class: class.name(),
         })
     }
 }
 
-impl Explanation<'_> {
-    fn in_a_sentence(&self, shop: &Shop, is_held: bool) -> String {
+impl SkuExplanation<'_> {
+    fn summarize(&self, shop: &OpsShop, is_held: bool) -> String {
         let Some(book) = &self.book else {
             return match self.asked.iter().map(|asked| asked.hour).max() {
                 Some(hour) => format!(
@@ -259,7 +269,7 @@ impl Explanation<'_> {
             None => "the Market has not acknowledged it".to_owned(),
         };
         let seen = match &self.market {
-            Some(market) if market.class == Class::Unknown.name() => {
+            Some(market) if market.class == MatchClass::Unknown.name() => {
                 ", and shows it nowhere".into()
             }
             Some(market) => {
@@ -267,9 +277,9 @@ impl Explanation<'_> {
                 let sent_at = self.ledger.as_ref().and_then(|ledger| ledger.sent_at);
                 // A look is kept to the minute.
                 let minute = TimeDelta::minutes(1);
-                let both = market.looked_at.zip(sent_at);
+                let times = market.looked_at.zip(sent_at);
                 let is_before =
-                    both.is_some_and(|(looked_at, sent_at)| looked_at + minute <= sent_at);
+                    times.is_some_and(|(looked_at, sent_at)| looked_at + minute <= sent_at);
                 let when = if is_before {
                     ", before that was sent"
                 } else {
@@ -291,23 +301,27 @@ impl Explanation<'_> {
     }
 }
 
-impl From<(Event, Option<Batch>)> for Told {
-    fn from((event, batch): (Event, Option<Batch>)) -> Self {
-        let named = |number: u8| Origin::from_number(number).map(Origin::name);
-        let (what, origin, class) = match event.what {
-            What::Stated(origin) => ("stated", named(origin), None),
-            What::Repeated(origin) => ("repeated", named(origin), None),
-            What::Sent(_) => ("sent", None, None),
-            What::SetAside => ("set aside", None, None),
-            What::Released => ("released", None, None),
-            What::Seen(class) => ("seen", None, Class::from_number(class).map(Class::name)),
+impl From<(SkuEvent, Option<SentBatch>)> for HistoryEventDto {
+    fn from((event, batch): (SkuEvent, Option<SentBatch>)) -> Self {
+        let origin_name = |number: u8| Origin::from_number(number).map(Origin::name);
+        let (what, origin, class) = match event.kind {
+            EventKind::Stated(origin) => ("stated", origin_name(origin), None),
+            EventKind::Repeated(origin) => ("repeated", origin_name(origin), None),
+            EventKind::Sent(_) => ("sent", None, None),
+            EventKind::Quarantined => ("set aside", None, None),
+            EventKind::Released => ("released", None, None),
+            EventKind::ReadBack(class) => (
+                "seen",
+                None,
+                MatchClass::from_number(class).map(MatchClass::name),
+            ),
         };
-        let request = batch.map(|batch| Request {
-            skus: batch.skus,
-            took_ms: batch.took.as_millis(),
-            verdict: batch.verdict,
-            answer: batch.words,
-            trace: batch.trace,
+        let request = batch.map(|batch| SentRequestDto {
+            skus: batch.sku_count,
+            took_ms: batch.duration.as_millis(),
+            verdict: batch.outcome,
+            answer: batch.text,
+            trace: batch.market_request_id,
         });
         Self {
             at: event.at(),

@@ -7,23 +7,23 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use super::House;
+use super::OpsState;
 use crate::migrator::Mode;
-use crate::migrator::reconcile::Class;
+use crate::migrator::readback::MatchClass;
 use crate::telemetry::AlarmKind;
 
 /// Gauges that are asked for when somebody looks, not kept up to date in between.
 #[derive(Debug)]
-pub(super) struct Live(pub(super) Arc<OnceLock<House>>);
+pub(super) struct OpsStateCollector(pub(super) Arc<OnceLock<OpsState>>);
 
-type Rows = Vec<(Vec<(&'static str, String)>, f64)>;
+type GaugeRows = Vec<(Vec<(&'static str, String)>, f64)>;
 
-impl Collector for Live {
+impl Collector for OpsStateCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Some(house) = self.0.get() else {
+        let Some(state) = self.0.get() else {
             return Ok(());
         };
-        for (name, help, rows) in gauges(house) {
+        for (name, help, rows) in gauges(state) {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             for (labels, value) in rows {
                 let gauge = ConstGauge::new(value);
@@ -34,14 +34,14 @@ impl Collector for Live {
     }
 }
 
-fn gauges(house: &House) -> Vec<(&'static str, &'static str, Rows)> {
-    let store = house.store.status();
+fn gauges(state: &OpsState) -> Vec<(&'static str, &'static str, GaugeRows)> {
+    let store = state.store.status();
     let build = vec![(vec![("version", env!("CARGO_PKG_VERSION").to_owned())], 1.0)];
-    let is_failed = store.failed.is_some() || house.alarms.is_on(AlarmKind::StoreFailed);
+    let is_failed = store.failed.is_some() || state.alarms.is_active(AlarmKind::StoreFailed);
     let plain = |value: f64| vec![(Vec::new(), value)];
     let mut gauges = vec![
         ("build_info", "Which release this is", build),
-        ("alarm", "1 while this alarm is on", alarms(house)),
+        ("alarm", "1 while this alarm is on", alarms(state)),
         (
             "store_disk_bytes",
             "What the store takes on disk",
@@ -58,12 +58,12 @@ fn gauges(house: &House) -> Vec<(&'static str, &'static str, Rows)> {
             plain(f64::from(u8::from(is_failed))),
         ),
     ];
-    gauges.extend(per_shop(house));
+    gauges.extend(per_shop(state));
     gauges
 }
 
-fn alarms(house: &House) -> Rows {
-    let active = house.alarms.active();
+fn alarms(state: &OpsState) -> GaugeRows {
+    let active = state.alarms.active();
     let on = active
         .iter()
         .map(|alarm| (alarm.alarm, alarm.about.clone(), 1.0));
@@ -77,23 +77,23 @@ fn alarms(house: &House) -> Rows {
         .collect()
 }
 
-fn per_shop(house: &House) -> Vec<(&'static str, &'static str, Rows)> {
-    let mut skus = Rows::new();
-    let mut dirty = Rows::new();
-    let mut in_flight = Rows::new();
-    let mut quarantined = Rows::new();
-    let mut acknowledged = Rows::new();
-    let mut pushed = Rows::new();
-    let mut sending = Rows::new();
-    let mut asserted = Rows::new();
-    for (id, shop) in house.ids() {
-        let status = house.shop_status(id, shop);
+fn per_shop(state: &OpsState) -> Vec<(&'static str, &'static str, GaugeRows)> {
+    let mut skus = GaugeRows::new();
+    let mut dirty = GaugeRows::new();
+    let mut in_flight = GaugeRows::new();
+    let mut quarantined = GaugeRows::new();
+    let mut acknowledged = GaugeRows::new();
+    let mut pushed = GaugeRows::new();
+    let mut sending = GaugeRows::new();
+    let mut asserted = GaugeRows::new();
+    for (id, shop) in state.shops_with_ids() {
+        let status = state.shop_status(id, shop);
         let label = vec![("shop", status.name.to_owned())];
-        let note = |rows: &mut Rows, value: f64| rows.push((label.clone(), value));
-        note(&mut skus, count(status.skus));
-        note(&mut pushed, seconds(status.last_push));
-        let is_sending = shop.mode == Mode::On && house.held.is_none();
-        note(&mut sending, f64::from(u8::from(is_sending)));
+        let add = |rows: &mut GaugeRows, value: f64| rows.push((label.clone(), value));
+        add(&mut skus, count(status.skus));
+        add(&mut pushed, seconds(status.last_push));
+        let is_sending = shop.mode == Mode::On && state.not_sending_reason.is_none();
+        add(&mut sending, f64::from(u8::from(is_sending)));
         for source in &status.sources {
             let labels = label
                 .iter()
@@ -102,10 +102,10 @@ fn per_shop(house: &House) -> Vec<(&'static str, &'static str, Rows)> {
             asserted.push((labels.collect(), seconds(Some(source.last_asserted))));
         }
         if let (Some(n), Some(report)) = (status.dirty, status.migrator) {
-            note(&mut dirty, count(n));
-            note(&mut in_flight, count(report.in_flight_skus));
-            note(&mut quarantined, count(report.quarantined.len()));
-            note(&mut acknowledged, seconds(report.last_acknowledged));
+            add(&mut dirty, count(n));
+            add(&mut in_flight, count(report.in_flight_skus));
+            add(&mut quarantined, count(report.quarantined.len()));
+            add(&mut acknowledged, seconds(report.last_acknowledged));
         }
     }
     let mut gauges = vec![
@@ -146,20 +146,20 @@ fn per_shop(house: &House) -> Vec<(&'static str, &'static str, Rows)> {
             pushed,
         ),
     ];
-    gauges.extend(per_survey(house));
-    gauges.extend(per_source(house));
+    gauges.extend(per_readback(state));
+    gauges.extend(per_source(state));
     gauges
 }
 
-fn per_source(house: &House) -> Vec<(&'static str, &'static str, Rows)> {
-    let mut taken_at = Rows::new();
-    let mut rows = Rows::new();
-    let mut deliveries = Rows::new();
-    for (_, intake) in house.feeds.intakes() {
-        for (index, name) in intake.sources().enumerate() {
-            let standing = intake.standing(index);
+fn per_source(state: &OpsState) -> Vec<(&'static str, &'static str, GaugeRows)> {
+    let mut taken_at = GaugeRows::new();
+    let mut rows = GaugeRows::new();
+    let mut deliveries = GaugeRows::new();
+    for (_, pipeline) in state.source_manager.pipelines() {
+        for (index, name) in pipeline.source_names().enumerate() {
+            let status = pipeline.status(index);
             let label = [
-                ("shop", intake.shop().to_owned()),
+                ("shop", pipeline.shop_name().to_owned()),
                 ("source", name.to_owned()),
             ];
             let with = |key: &'static str, value: &str| {
@@ -169,14 +169,17 @@ fn per_source(house: &House) -> Vec<(&'static str, &'static str, Rows)> {
                     .chain([(key, value.to_owned())])
                     .collect()
             };
-            taken_at.push((label.to_vec(), seconds(standing.last_at)));
-            rows.push((with("outcome", "taken"), as_f64(standing.rows)));
-            rows.push((with("outcome", "rejected"), as_f64(standing.rejected)));
-            rows.push((with("outcome", "suspicious"), as_f64(standing.suspicious)));
+            taken_at.push((label.to_vec(), seconds(status.last_report_at)));
+            rows.push((with("outcome", "taken"), as_f64(status.rows_total)));
+            rows.push((with("outcome", "rejected"), as_f64(status.rejected_total)));
+            rows.push((
+                with("outcome", "suspicious"),
+                as_f64(status.suspicious_total),
+            ));
             for (outcome, count) in [
-                ("taken", standing.taken),
-                ("held", standing.held_total),
-                ("failed", standing.failed),
+                ("taken", status.applied_total),
+                ("held", status.held_total),
+                ("failed", status.failed_total),
             ] {
                 deliveries.push((with("outcome", outcome), as_f64(count)));
             }
@@ -201,17 +204,17 @@ fn per_source(house: &House) -> Vec<(&'static str, &'static str, Rows)> {
     ]
 }
 
-fn per_survey(house: &House) -> Vec<(&'static str, &'static str, Rows)> {
-    let mut classes = Rows::new();
-    let mut equal = Rows::new();
-    for (id, shop) in house.ids() {
-        let Some(survey) = house.migrator.survey(id) else {
+fn per_readback(state: &OpsState) -> Vec<(&'static str, &'static str, GaugeRows)> {
+    let mut classes = GaugeRows::new();
+    let mut equal = GaugeRows::new();
+    for (id, shop) in state.shops_with_ids() {
+        let Some(readback) = state.migrator.readback_report(id) else {
             continue;
         };
         let label = ("shop", shop.name.clone());
-        equal.push((vec![label.clone()], seconds(survey.last_equal)));
-        for class in Class::ALL {
-            let count = survey
+        equal.push((vec![label.clone()], seconds(readback.last_equal)));
+        for class in MatchClass::ALL {
+            let count = readback
                 .classes
                 .get(class.name())
                 .copied()

@@ -6,9 +6,9 @@
 pub mod access;
 mod explain;
 mod metrics;
-mod ready;
-mod selftest;
-mod sources;
+mod readiness;
+mod selftest_endpoint;
+mod source_endpoints;
 
 use std::sync::{Arc, OnceLock};
 
@@ -25,49 +25,49 @@ use serde_json::json;
 use tracing::error;
 
 use self::access::AllowedHosts;
-pub use self::sources::Told;
+pub use self::source_endpoints::DeliveryDto;
 use crate::clock::Clock;
 use crate::history::History;
-use crate::http::Refusal;
-use crate::ingest::{Source, Sources};
-use crate::legacy::server::Pushes;
+use crate::http::ErrorResponse;
+use crate::ingest::{OriginTime, OriginTimes};
 use crate::lifecycle::{Tasks, run_blocking};
-use crate::migrator::reconcile::{Sightings, Survey};
-use crate::migrator::{Ledger, Migrator, Mode, Report};
-use crate::sources::Feeds;
-use crate::stock::{Marks, ShopId, StockBook};
+use crate::migrator::readback::{Observations, ReadbackReport};
+use crate::migrator::{Ledger, Migrator, Mode, WorkerStatus};
+use crate::push_api::server::LastRequests;
+use crate::sources::SourceManager;
+use crate::stock::{Activity, ShopId, StockBook};
 use crate::store::{self, Store};
-use crate::telemetry::{Alarm, Alarms};
+use crate::telemetry::{ActiveAlarm, Alarms};
 
 /// The rooms, once they are all there.
 #[derive(Debug)]
-pub struct House {
+pub struct OpsState {
     /// Every shop, in the configuration's order.
-    pub shops: Vec<Shop>,
+    pub shops: Vec<OpsShop>,
     /// What the seller has.
     pub book: Arc<StockBook>,
     /// What the Market has acknowledged.
     pub ledger: Arc<Ledger>,
     /// When SKUs were asserted and asked for.
-    pub marks: Arc<Marks>,
+    pub activity: Arc<Activity>,
     /// What the Market showed when it was read back.
-    pub sightings: Arc<Sightings>,
+    pub observations: Arc<Observations>,
     /// What happened lately.
     pub history: Arc<History>,
     /// Who feeds us.
-    pub sources: Arc<Sources>,
+    pub sources: Arc<OriginTimes>,
     /// What feeds us besides the drop-in.
-    pub feeds: Feeds,
+    pub source_manager: SourceManager,
     /// What is being done about the difference.
     pub migrator: Migrator,
     /// When the Market asked.
-    pub pushes: Arc<Pushes>,
+    pub last_requests: Arc<LastRequests>,
     /// How the disk is.
     pub store: Arc<Store>,
     /// What is wrong.
     pub alarms: Alarms,
     /// Why nothing may be sent, if so.
-    pub held: Option<String>,
+    pub not_sending_reason: Option<String>,
     /// For how long a source may be silent.
     pub stale_after: TimeDelta,
     /// When the push API ends.
@@ -80,7 +80,7 @@ pub struct House {
 
 /// One shop, as the configuration has it.
 #[derive(Clone, Debug)]
-pub struct Shop {
+pub struct OpsShop {
     /// Its name.
     pub name: String,
     /// Its campaign.
@@ -94,27 +94,29 @@ pub struct Shop {
 /// The operator's listener, which is up before the rooms are: until then it says so.
 #[derive(Clone, Debug)]
 pub struct Ops {
-    house: Arc<OnceLock<House>>,
+    state: Arc<OnceLock<OpsState>>,
     registry: Arc<OnceLock<Registry>>,
     // Stopping from the moment no new requests are taken.
-    public: Tasks,
+    public_tasks: Tasks,
 }
 
 impl Ops {
     /// Nothing is ready yet. `public` are the tasks that serve requests.
     #[must_use]
-    pub fn new(public: Tasks) -> Self {
+    pub fn new(public_tasks: Tasks) -> Self {
         Self {
-            house: Arc::default(),
+            state: Arc::default(),
             registry: Arc::default(),
-            public,
+            public_tasks,
         }
     }
 
     /// Everything is there: the store is replayed and we can be fed and asked.
-    pub fn open(&self, house: House, mut registry: Registry) {
-        registry.register_collector(Box::new(metrics::Live(Arc::clone(&self.house))));
-        let _first = self.house.set(house);
+    pub fn set_ready(&self, state: OpsState, mut registry: Registry) {
+        registry.register_collector(Box::new(metrics::OpsStateCollector(Arc::clone(
+            &self.state,
+        ))));
+        let _first = self.state.set(state);
         let _first = self.registry.set(registry);
     }
 
@@ -122,21 +124,27 @@ impl Ops {
     /// name one of `hosts`.
     pub fn router(self, hosts: AllowedHosts) -> Router {
         Router::new()
-            .route("/healthz", get(|| async { Json(Health { status: "ok" }) }))
+            .route(
+                "/healthz",
+                get(|| async { Json(HealthResponse { status: "ok" }) }),
+            )
             .route("/readyz", get(ready))
             .route("/status", get(status))
             .route("/metrics", get(metrics_text))
             .route("/explain", get(explain::explain))
-            .route("/ready-report", get(ready::report))
+            .route("/ready-report", get(readiness::report))
             .route("/verify", post(verify))
-            .route("/selftest", get(selftest::latest).post(selftest::begin))
-            .merge(sources::routes())
+            .route(
+                "/selftest",
+                get(selftest_endpoint::latest).post(selftest_endpoint::start),
+            )
+            .merge(source_endpoints::routes())
             .route_layer(middleware::from_fn(access::require_header))
             .fallback(async || {
                 let message = "there are /healthz, /readyz, /status, /metrics, /explain, \
                                /ready-report, /verify, /selftest, /sources, \
                                /sources/rejected.csv, /sources/read, /accept and /import";
-                Refusal::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
+                ErrorResponse::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
             })
             .with_state(self)
             .layer(middleware::from_fn_with_state(
@@ -149,39 +157,43 @@ impl Ops {
 /// Which shop an operator means; all of them if he does not say.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Which {
+struct ShopFilter {
     shop: Option<String>,
 }
 
 /// Has the Market's copy read back now. What comes of it is in the status.
-async fn verify(State(ops): State<Ops>, Query(which): Query<Which>) -> Response {
-    let Some(house) = ops.house.get() else {
-        return starting().into_response();
+async fn verify(State(ops): State<Ops>, Query(filter): Query<ShopFilter>) -> Response {
+    let Some(ops_state) = ops.state.get() else {
+        return starting_error().into_response();
     };
-    let chosen = match house.choose(which.shop.as_deref()) {
-        Ok(chosen) => chosen,
-        Err(refusal) => return refusal.into_response(),
+    let shops = match ops_state.select_shops(filter.shop.as_deref()) {
+        Ok(shops) => shops,
+        Err(error) => return error.into_response(),
     };
-    let begun: Vec<&str> = chosen
+    let started_shops: Vec<&str> = shops
         .into_iter()
-        .filter(|(id, _)| house.migrator.verify(*id))
+        .filter(|(id, _)| ops_state.migrator.request_readback(*id))
         .map(|(_, shop)| shop.name.as_str())
         .collect();
-    if begun.is_empty() {
+    if started_shops.is_empty() {
         let message = "the Market is called for none of these shops: migrate is off, or the store \
                        is another installation's";
-        return Refusal::new(StatusCode::CONFLICT, "NOT_FORWARDED", message).into_response();
+        return ErrorResponse::new(StatusCode::CONFLICT, "NOT_FORWARDED", message).into_response();
     }
-    (StatusCode::ACCEPTED, Json(json!({ "shops": begun }))).into_response()
+    (
+        StatusCode::ACCEPTED,
+        Json(json!({ "shops": started_shops })),
+    )
+        .into_response()
 }
 
 #[derive(Serialize)]
-struct Health {
+struct HealthResponse {
     status: &'static str,
 }
 
 #[derive(Serialize)]
-struct Readiness<'a> {
+struct ReadyzResponse<'a> {
     ready: bool,
     state: &'static str,
     // They answer the Market 503 by themselves; the seller must be able to feed them.
@@ -189,14 +201,16 @@ struct Readiness<'a> {
 }
 
 async fn ready(State(ops): State<Ops>) -> Response {
-    let house = ops.house.get();
-    let state = match house {
+    let ops_state = ops.state.get();
+    let state = match ops_state {
         None => "starting",
-        Some(_) if ops.public.is_stopping() => "stopping",
+        Some(_) if ops.public_tasks.is_stopping() => "stopping",
         Some(_) => "ready",
     };
     let ready = state == "ready";
-    let cold_shops = house.map(House::cold_shops).unwrap_or_default();
+    let cold_shops = ops_state
+        .map(OpsState::shops_without_stock)
+        .unwrap_or_default();
     let status = if ready {
         StatusCode::OK
     } else {
@@ -204,7 +218,7 @@ async fn ready(State(ops): State<Ops>) -> Response {
     };
     (
         status,
-        Json(Readiness {
+        Json(ReadyzResponse {
             ready,
             state,
             cold_shops,
@@ -215,9 +229,9 @@ async fn ready(State(ops): State<Ops>) -> Response {
 
 async fn status(State(ops): State<Ops>) -> Response {
     // Counting what differs looks at every SKU: off the threads that answer the Market.
-    run_blocking(move || match ops.house.get() {
-        Some(house) => Json(house.status()).into_response(),
-        None => starting().into_response(),
+    run_blocking(move || match ops.state.get() {
+        Some(ops_state) => Json(ops_state.status()).into_response(),
+        None => starting_error().into_response(),
     })
     .await
 }
@@ -225,12 +239,12 @@ async fn status(State(ops): State<Ops>) -> Response {
 async fn metrics_text(State(ops): State<Ops>) -> Response {
     run_blocking(move || {
         let Some(registry) = ops.registry.get() else {
-            return starting().into_response();
+            return starting_error().into_response();
         };
         let mut text = String::new();
         if let Err(error) = prometheus_client::encoding::text::encode(&mut text, registry) {
             error!(error = %error, "cannot write the metrics");
-            return Refusal::internal().into_response();
+            return ErrorResponse::internal().into_response();
         }
         let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
         ([(CONTENT_TYPE, kind)], text).into_response()
@@ -238,31 +252,31 @@ async fn metrics_text(State(ops): State<Ops>) -> Response {
     .await
 }
 
-fn starting() -> Refusal {
-    Refusal::new(
+fn starting_error() -> ErrorResponse {
+    ErrorResponse::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "STARTING",
         "the store is being read",
     )
-    .retry_after(1)
+    .with_retry_after(1)
 }
 
 #[derive(Serialize)]
-struct Status<'a> {
+struct StatusResponse<'a> {
     version: &'static str,
     now: DateTime<Utc>,
     started: DateTime<Utc>,
     cutoff: NaiveDate,
     days_to_cutoff: i64,
-    alarms: Vec<Alarm>,
-    store: store::Status,
+    alarms: Vec<ActiveAlarm>,
+    store: store::StoreStatus,
     #[serde(skip_serializing_if = "Option::is_none")]
     held: Option<&'a str>,
-    shops: Vec<ShopStatus<'a>>,
+    shops: Vec<ShopStatusDto<'a>>,
 }
 
 #[derive(Serialize)]
-struct ShopStatus<'a> {
+struct ShopStatusDto<'a> {
     name: &'a str,
     campaign: u64,
     /// Where the stock goes.
@@ -277,43 +291,48 @@ struct ShopStatus<'a> {
     dirty: Option<usize>,
     last_push: Option<DateTime<Utc>>,
     /// Who feeds the shop, and when he last did.
-    sources: Vec<Source>,
+    sources: Vec<OriginTime>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    migrator: Option<Report>,
+    migrator: Option<WorkerStatus>,
     /// What reading the Market's copy back has come to.
     #[serde(skip_serializing_if = "Option::is_none")]
-    survey: Option<Survey>,
+    survey: Option<ReadbackReport>,
 }
 
-impl House {
-    fn ids(&self) -> impl Iterator<Item = (ShopId, &Shop)> {
+impl OpsState {
+    fn shops_with_ids(&self) -> impl Iterator<Item = (ShopId, &OpsShop)> {
         self.book.shops().zip(&self.shops)
     }
 
-    fn cold_shops(&self) -> Vec<&str> {
-        let is_cold = |(id, _): &(ShopId, _)| self.book.is_cold(*id);
-        self.ids()
-            .filter(is_cold)
+    fn shops_without_stock(&self) -> Vec<&str> {
+        let has_no_stock = |(id, _): &(ShopId, _)| self.book.is_empty(*id);
+        self.shops_with_ids()
+            .filter(has_no_stock)
             .map(|(_, shop)| shop.name.as_str())
             .collect()
     }
 
     /// The shop of this name, or all of them.
-    fn choose(&self, name: Option<&str>) -> Result<Vec<(ShopId, &Shop)>, Refusal> {
-        let is_meant = |(_, shop): &(ShopId, &Shop)| name.is_none_or(|name| shop.name == name);
-        let chosen: Vec<_> = self.ids().filter(is_meant).collect();
-        if chosen.is_empty() {
+    fn select_shops(&self, name: Option<&str>) -> Result<Vec<(ShopId, &OpsShop)>, ErrorResponse> {
+        let matches_name =
+            |(_, shop): &(ShopId, &OpsShop)| name.is_none_or(|name| shop.name == name);
+        let selected: Vec<_> = self.shops_with_ids().filter(matches_name).collect();
+        if selected.is_empty() {
             let names: Vec<&str> = self.shops.iter().map(|shop| shop.name.as_str()).collect();
             let name = name.unwrap_or_default();
             let message = format!("shop '{name}' is unknown, there are {}", names.join(", "));
-            return Err(Refusal::new(StatusCode::NOT_FOUND, "UNKNOWN_SHOP", message));
+            return Err(ErrorResponse::new(
+                StatusCode::NOT_FOUND,
+                "UNKNOWN_SHOP",
+                message,
+            ));
         }
-        Ok(chosen)
+        Ok(selected)
     }
 
-    fn status(&self) -> Status<'_> {
+    fn status(&self) -> StatusResponse<'_> {
         let now = self.clock.now();
-        Status {
+        StatusResponse {
             version: env!("CARGO_PKG_VERSION"),
             now,
             started: self.started,
@@ -321,30 +340,30 @@ impl House {
             days_to_cutoff: (self.cutoff - now.date_naive()).num_days(),
             alarms: self.alarms.active(),
             store: self.store.status(),
-            held: self.held.as_deref(),
+            held: self.not_sending_reason.as_deref(),
             shops: self
-                .ids()
+                .shops_with_ids()
                 .map(|(id, shop)| self.shop_status(id, shop))
                 .collect(),
         }
     }
 
-    fn shop_status<'a>(&'a self, id: ShopId, shop: &'a Shop) -> ShopStatus<'a> {
-        let report = self.migrator.report(id);
-        ShopStatus {
+    fn shop_status<'a>(&'a self, id: ShopId, shop: &'a OpsShop) -> ShopStatusDto<'a> {
+        let report = self.migrator.status(id);
+        ShopStatusDto {
             name: &shop.name,
             campaign: shop.campaign,
             address: &shop.address,
             migrate: shop.mode.name(),
-            cold: self.book.is_cold(id),
+            cold: self.book.is_empty(id),
             skus: self.book.len(id),
             dirty: report
                 .is_some()
                 .then(|| self.ledger.count_dirty(id, &self.book)),
-            last_push: self.pushes.last(id),
-            sources: self.sources.named(id),
+            last_push: self.last_requests.last(id),
+            sources: self.sources.by_name(id),
             migrator: report,
-            survey: self.migrator.survey(id),
+            survey: self.migrator.readback_report(id),
         }
     }
 }

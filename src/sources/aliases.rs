@@ -5,11 +5,11 @@
 //! pair is documented below; two names that are both present and have no documented order make
 //! the file ambiguous, and the settings must name one.
 
-use super::quantity::trim;
+use super::quantity::trim_blanks;
 
 /// A field of a stock list.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Field {
+pub(super) enum StockField {
     /// The seller's SKU, as the Market knows it.
     Sku,
     /// The number of pieces.
@@ -110,9 +110,9 @@ const PREFERRED: &[(&str, &str)] = &[
 ];
 
 /// Names that win over every other name of their field.
-const SUREST: &[&str] = &["ваш sku", "shop sku", "shopsku", AVAILABLE_FOR_ORDER];
+const ALWAYS_PREFERRED: &[&str] = &["ваш sku", "shop sku", "shopsku", AVAILABLE_FOR_ORDER];
 
-impl Field {
+impl StockField {
     /// The setting that names the field's column or member.
     pub(super) fn setting(self) -> &'static str {
         match self {
@@ -125,7 +125,7 @@ impl Field {
     }
 
     /// The field in a message.
-    pub(super) fn what(self) -> &'static str {
+    pub(super) fn label(self) -> &'static str {
         match self {
             Self::Sku => "the SKU",
             Self::Quantity => "the quantity",
@@ -149,11 +149,11 @@ impl Field {
 
 /// Which of several names states a field.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Choice {
+pub(super) enum AliasMatch {
     /// None of the names is the field's.
     None,
     /// The name at this position.
-    At(usize),
+    Position(usize),
     /// Several names are the field's and none is preferred: their positions.
     Ambiguous(Vec<usize>),
 }
@@ -161,12 +161,12 @@ pub(super) enum Choice {
 /// Chooses among names as they are written in a file. `named` is the name a setting gives, which
 /// excludes every other.
 pub(super) fn choose<'a>(
-    field: Field,
+    field: StockField,
     names: impl IntoIterator<Item = &'a str>,
-    named: Option<&str>,
-) -> Choice {
-    let named = named.map(normalize);
-    let known = |name: &str| match &named {
+    configured: Option<&str>,
+) -> AliasMatch {
+    let configured = configured.map(normalize);
+    let known = |name: &str| match &configured {
         Some(named) => name == named,
         None => field.names().contains(&name),
     };
@@ -177,34 +177,37 @@ pub(super) fn choose<'a>(
         .filter(|(_, name)| known(name))
         .collect();
     let beats = |one: &str, other: &str| {
-        let is_sure = |name: &str| SUREST.contains(&name);
-        one != other && ((is_sure(one) && !is_sure(other)) || PREFERRED.contains(&(one, other)))
+        let is_always_preferred = |name: &str| ALWAYS_PREFERRED.contains(&name);
+        one != other
+            && ((is_always_preferred(one) && !is_always_preferred(other))
+                || PREFERRED.contains(&(one, other)))
     };
     let best: Vec<usize> = found
         .iter()
-        .filter(|(at, name)| {
+        .filter(|(position, name)| {
             found
                 .iter()
-                .all(|(other_at, other)| at == other_at || beats(name, other))
+                .all(|(other_position, other)| position == other_position || beats(name, other))
         })
-        .map(|(at, _)| *at)
+        .map(|(position, _)| *position)
         .collect();
     match (found.as_slice(), best.as_slice()) {
-        ([], _) => Choice::None,
-        (_, [only]) => Choice::At(*only),
-        (all, _) => Choice::Ambiguous(all.iter().map(|(at, _)| *at).collect()),
+        ([], _) => AliasMatch::None,
+        (_, [only]) => AliasMatch::Position(*only),
+        (all, _) => AliasMatch::Ambiguous(all.iter().map(|(position, _)| *position).collect()),
     }
 }
 
 /// Normalises a name: trims it, folds case and `ё`, and makes one blank of every kind of gap.
 pub(super) fn normalize(name: &str) -> String {
-    let is_gap = |c: char| c.is_whitespace() || matches!(c, '_' | '-' | '\u{2010}'..='\u{2015}');
-    let name = trim(name)
+    let is_separator =
+        |c: char| c.is_whitespace() || matches!(c, '_' | '-' | '\u{2010}'..='\u{2015}');
+    let name = trim_blanks(name)
         .trim_end_matches('*')
         .to_lowercase()
         .replace('ё', "е");
     let name = name
-        .split(is_gap)
+        .split(is_separator)
         .filter(|word| !word.is_empty())
         .collect::<Vec<_>>()
         .join(" ");
@@ -225,42 +228,86 @@ mod tests {
     #[test]
     fn chooses_a_name_only_where_the_order_is_documented() {
         for (field, names, expected) in [
-            (Field::Sku, &["Товар", "Артикул"][..], Choice::At(1)),
-            (Field::Sku, &["SKU", "Артикул"], Choice::At(1)),
-            (Field::Sku, &["Артикул", "Код"], Choice::At(0)),
-            (Field::Sku, &["sku", "offer_id"], Choice::At(1)),
-            (Field::Sku, &["Артикул", "SKU", "Ваш SKU *"], Choice::At(2)),
-            (Field::Sku, &["SKU", "Код"], Choice::Ambiguous(vec![0, 1])),
             (
-                Field::Sku,
+                StockField::Sku,
+                &["Товар", "Артикул"][..],
+                AliasMatch::Position(1),
+            ),
+            (
+                StockField::Sku,
+                &["SKU", "Артикул"],
+                AliasMatch::Position(1),
+            ),
+            (
+                StockField::Sku,
+                &["Артикул", "Код"],
+                AliasMatch::Position(0),
+            ),
+            (
+                StockField::Sku,
+                &["sku", "offer_id"],
+                AliasMatch::Position(1),
+            ),
+            (
+                StockField::Sku,
+                &["Артикул", "SKU", "Ваш SKU *"],
+                AliasMatch::Position(2),
+            ),
+            (
+                StockField::Sku,
+                &["SKU", "Код"],
+                AliasMatch::Ambiguous(vec![0, 1]),
+            ),
+            (
+                StockField::Sku,
                 &["offer_id", "Артикул"],
-                Choice::Ambiguous(vec![0, 1]),
+                AliasMatch::Ambiguous(vec![0, 1]),
             ),
-            (Field::Sku, &["Артикул", "Код", "SKU"], Choice::At(0)),
-            (Field::Sku, &["sku", "SKU"], Choice::Ambiguous(vec![0, 1])),
-            (Field::Sku, &["Цена"], Choice::None),
             (
-                Field::Quantity,
+                StockField::Sku,
+                &["Артикул", "Код", "SKU"],
+                AliasMatch::Position(0),
+            ),
+            (
+                StockField::Sku,
+                &["sku", "SKU"],
+                AliasMatch::Ambiguous(vec![0, 1]),
+            ),
+            (StockField::Sku, &["Цена"], AliasMatch::None),
+            (
+                StockField::Quantity,
                 &["Остаток", "Резерв", "Свободный остаток"],
-                Choice::At(2),
+                AliasMatch::Position(2),
             ),
             (
-                Field::Quantity,
+                StockField::Quantity,
                 &["Количество", "Остаток, шт"],
-                Choice::Ambiguous(vec![0, 1]),
+                AliasMatch::Ambiguous(vec![0, 1]),
             ),
-            (Field::Quantity, &["stock", "freeStock"], Choice::At(1)),
-            (Field::Quantity, &["Остаток", "Доступно"], Choice::At(1)),
-            (Field::Quantity, &["Цена", "Кол-во, шт."], Choice::At(1)),
             (
-                Field::Quantity,
+                StockField::Quantity,
+                &["stock", "freeStock"],
+                AliasMatch::Position(1),
+            ),
+            (
+                StockField::Quantity,
+                &["Остаток", "Доступно"],
+                AliasMatch::Position(1),
+            ),
+            (
+                StockField::Quantity,
+                &["Цена", "Кол-во, шт."],
+                AliasMatch::Position(1),
+            ),
+            (
+                StockField::Quantity,
                 &["Остаток", "Количество"],
-                Choice::Ambiguous(vec![0, 1]),
+                AliasMatch::Ambiguous(vec![0, 1]),
             ),
             (
-                Field::Quantity,
+                StockField::Quantity,
                 &["stock", "Доступно для заказа"],
-                Choice::At(1),
+                AliasMatch::Position(1),
             ),
         ] {
             assert_eq!(
@@ -274,8 +321,14 @@ mod tests {
     #[test]
     fn setting_excludes_known_names() {
         let names = ["Артикул", "Мой номер"];
-        assert_eq!(choose(Field::Sku, names, Some("МОЙ_номер")), Choice::At(1));
-        assert_eq!(choose(Field::Sku, names, Some("нет")), Choice::None);
+        assert_eq!(
+            choose(StockField::Sku, names, Some("МОЙ_номер")),
+            AliasMatch::Position(1)
+        );
+        assert_eq!(
+            choose(StockField::Sku, names, Some("нет")),
+            AliasMatch::None
+        );
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub(super) const MAX_UNPACKED: u64 = 4 * 1024 * 1024 * 1024;
 pub(super) const MAX_RATIO: u64 = 1_000;
 
 /// What may be unpacked whatever its ratio: a small file is no bomb.
-const FREE_OF_RATIO: u64 = 10 * 1024 * 1024;
+const RATIO_EXEMPT_BYTES: u64 = 10 * 1024 * 1024;
 
 /// Most files that an archive may list: pictures come by the ten thousand.
 const MAX_ENTRIES: usize = 200_000;
@@ -31,30 +31,32 @@ const MAX_ENTRIES: usize = 200_000;
 pub(super) struct Budget {
     packed: u64,
     unpacked: u64,
-    most: u64,
+    limit: u64,
 }
 
 impl Budget {
     /// A budget of that many bytes, for an archive of the length `packed`.
-    pub(super) fn new(packed: u64, most: u64) -> Self {
+    pub(super) fn new(packed: u64, limit: u64) -> Self {
         Self {
             packed,
             unpacked: 0,
-            most,
+            limit,
         }
     }
 
-    fn take(&mut self, bytes: u64, name: &str) -> Result<(), FormatError> {
+    fn charge(&mut self, bytes: u64, name: &str) -> Result<(), FormatError> {
         self.unpacked += bytes;
-        if self.unpacked > self.most {
-            let most = self.most;
-            return Err(FormatError::Unfit(format!(
+        if self.unpacked > self.limit {
+            let most = self.limit;
+            return Err(FormatError::Unusable(format!(
                 "the files up to '{name}' unpack to more than {most} bytes, the limit for one \
                  archive: send fewer or smaller files in it"
             )));
         }
-        if self.unpacked > FREE_OF_RATIO && self.unpacked > self.packed.saturating_mul(MAX_RATIO) {
-            return Err(FormatError::Unfit(format!(
+        if self.unpacked > RATIO_EXEMPT_BYTES
+            && self.unpacked > self.packed.saturating_mul(MAX_RATIO)
+        {
+            return Err(FormatError::Unusable(format!(
                 "'{name}': the archive unpacks to more than {MAX_RATIO} times its packed size of {} \
                  bytes, which a stock list never does: pack it again",
                 self.packed
@@ -73,18 +75,18 @@ impl Budget {
         to: &mut dyn Write,
         name: &str,
     ) -> Result<u64, FormatError> {
-        let mut piece = vec![0; 64 * 1024];
+        let mut buffer = vec![0; 64 * 1024];
         let mut length = 0;
         loop {
-            let read = match from.read(&mut piece) {
+            let read = match from.read(&mut buffer) {
                 Ok(0) => return Ok(length),
                 Ok(read) => read,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(e) => return Err(unpacking_failure(name, e)),
             };
             length += read as u64;
-            self.take(read as u64, name)?;
-            to.write_all(piece.get(..read).unwrap_or_default())?;
+            self.charge(read as u64, name)?;
+            to.write_all(buffer.get(..read).unwrap_or_default())?;
         }
     }
 }
@@ -108,7 +110,7 @@ pub(super) enum MemberKind {
 /// An entry that an archive lists.
 #[derive(Debug)]
 pub(super) struct Member {
-    at: usize,
+    index: usize,
     /// Its name for people.
     pub(super) name: String,
     /// What it is.
@@ -126,12 +128,12 @@ impl<R: Read + Seek> Archive<R> {
     ///
     /// # Errors
     /// It is no archive, is damaged, or lists too many files.
-    pub(super) fn open(name: &str, mut input: R, most: u64) -> Result<Self, FormatError> {
+    pub(super) fn open(name: &str, mut input: R, limit: u64) -> Result<Self, FormatError> {
         let packed = input.seek(SeekFrom::End(0))?;
         input.rewind()?;
         let zip = ZipArchive::new(input).map_err(|e| zip_failure(name, e))?;
         if zip.len() > MAX_ENTRIES {
-            return Err(FormatError::Unfit(format!(
+            return Err(FormatError::Unusable(format!(
                 "'{name}' lists {} files, an archive may list {MAX_ENTRIES}",
                 zip.len()
             )));
@@ -139,7 +141,7 @@ impl<R: Read + Seek> Archive<R> {
         Ok(Self {
             zip,
             name: name.to_owned(),
-            budget: Budget::new(packed, most),
+            budget: Budget::new(packed, limit),
         })
     }
 
@@ -154,10 +156,10 @@ impl<R: Read + Seek> Archive<R> {
     /// The archive is damaged.
     pub(super) fn members(&mut self) -> Result<Vec<Member>, FormatError> {
         let mut members = Vec::with_capacity(self.zip.len());
-        for at in 0..self.zip.len() {
+        for index in 0..self.zip.len() {
             let file = self
                 .zip
-                .by_index_raw(at)
+                .by_index_raw(index)
                 .map_err(|e| zip_failure(&self.name, e))?;
             let kind = match (file.is_dir(), file.is_symlink()) {
                 (true, _) => MemberKind::Directory,
@@ -165,8 +167,8 @@ impl<R: Read + Seek> Archive<R> {
                 (false, false) => MemberKind::File,
             };
             members.push(Member {
-                at,
-                name: shown(file.name_raw()),
+                index,
+                name: decode_name(file.name_raw()),
                 kind,
                 raw_name: file.name_raw().to_vec(),
                 length: file.size(),
@@ -189,7 +191,7 @@ impl<R: Read + Seek> Archive<R> {
         let name = &member.name;
         let mut file = self
             .zip
-            .by_index(member.at)
+            .by_index(member.index)
             .map_err(|e| zip_failure(name, e))?;
         // One byte more is enough to see that it is longer than stated.
         let mut bounded = (&mut file).take(member.length.saturating_add(1));
@@ -209,7 +211,7 @@ impl<R: Read + Seek> Archive<R> {
 }
 
 /// A name as an archive of this century spells it, or one made by DOS or Windows in Russian.
-fn shown(name: &[u8]) -> String {
+fn decode_name(name: &[u8]) -> String {
     let text = match std::str::from_utf8(name) {
         Ok(text) => Cow::Borrowed(text),
         Err(_) => IBM866.decode_without_bom_handling(name).0,
@@ -229,11 +231,13 @@ fn unpacking_failure(name: &str, error: io::Error) -> FormatError {
 fn zip_failure(name: &str, error: ZipError) -> FormatError {
     match error {
         ZipError::Io(e) => unpacking_failure(name, e),
-        ZipError::UnsupportedArchive(ZipError::PASSWORD_REQUIRED) => FormatError::Unfit(format!(
-            "'{name}' is encrypted with a password: save it without one, or leave it out of the \
+        ZipError::UnsupportedArchive(ZipError::PASSWORD_REQUIRED) => {
+            FormatError::Unusable(format!(
+                "'{name}' is encrypted with a password: save it without one, or leave it out of the \
                  archive"
-        )),
-        ZipError::UnsupportedArchive(reason) => FormatError::Unfit(format!(
+            ))
+        }
+        ZipError::UnsupportedArchive(reason) => FormatError::Unusable(format!(
             "'{name}' is packed in a way we do not know: {reason}"
         )),
         other => broken_archive(name, &other.to_string()),
@@ -254,13 +258,13 @@ mod tests {
     #[test]
     fn a_budget_ends_at_its_size_and_at_its_ratio() {
         let mut budget = Budget::new(u64::MAX, 2);
-        budget.take(2, "a").unwrap();
-        budget.take(1, "a").unwrap_err();
-        let mut budget = Budget::new(FREE_OF_RATIO / MAX_RATIO, MAX_UNPACKED);
-        budget.take(FREE_OF_RATIO, "a").unwrap();
+        budget.charge(2, "a").unwrap();
+        budget.charge(1, "a").unwrap_err();
+        let mut budget = Budget::new(RATIO_EXEMPT_BYTES / MAX_RATIO, MAX_UNPACKED);
+        budget.charge(RATIO_EXEMPT_BYTES, "a").unwrap();
         assert!(
             budget
-                .take(MAX_RATIO, "a")
+                .charge(MAX_RATIO, "a")
                 .unwrap_err()
                 .to_string()
                 .contains("1000 times")
@@ -269,8 +273,11 @@ mod tests {
 
     #[test]
     fn names_are_shown_as_dos_spelt_them() {
-        assert_eq!(shown(b"\xae\xe1\xe2\xa0\xe2\xaa\xa8.csv"), "остатки.csv");
-        assert_eq!(shown("остатки.csv".as_bytes()), "остатки.csv");
-        assert_eq!(shown(b"a\n.csv"), "a\u{fffd}.csv");
+        assert_eq!(
+            decode_name(b"\xae\xe1\xe2\xa0\xe2\xaa\xa8.csv"),
+            "остатки.csv"
+        );
+        assert_eq!(decode_name("остатки.csv".as_bytes()), "остатки.csv");
+        assert_eq!(decode_name(b"a\n.csv"), "a\u{fffd}.csv");
     }
 }

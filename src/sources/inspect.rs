@@ -4,19 +4,19 @@ use std::fs::File;
 use std::path::Path;
 
 use super::files;
-use super::formats::Ending;
-use super::stated::{PreviewRow, Settling, StatedError, Statements};
-use super::{Completeness, Config, Fault, Feed, Rows};
-use crate::stock::Instant;
+use super::formats::FileSummary;
+use super::statements::{PreviewRow, ResolveOptions, StatementError, StatementStore};
+use super::{Completeness, Config, EntrySender, RejectedRow, SourceKind};
+use crate::stock::Timestamp;
 
 /// Rows that a preview shows of each kind.
-pub const SHOWN: u32 = 10;
+pub const MAX_SHOWN_ROWS: u32 = 10;
 
 /// How a file would be read.
 #[derive(Clone, Debug)]
 pub struct Preview {
     /// How each data file in it is read; one, unless it is an archive.
-    pub files: Vec<Ending>,
+    pub files: Vec<FileSummary>,
     /// Rows that would be applied.
     pub rows: u64,
     /// Rows that name a product and state no quantity of it.
@@ -28,7 +28,7 @@ pub struct Preview {
     /// The first rows that would be applied.
     pub first_rows: Vec<PreviewRow>,
     /// The first rows that would not.
-    pub first_rejected: Vec<Fault>,
+    pub first_rejected: Vec<RejectedRow>,
     /// The warehouses it names.
     pub warehouses: Vec<String>,
 }
@@ -41,7 +41,7 @@ pub enum InspectError {
     Read(String),
     /// The preview cannot be staged.
     #[error(transparent)]
-    Stage(#[from] StatedError),
+    Stage(#[from] StatementError),
     /// The preview cannot be staged.
     #[error("the file cannot be staged")]
     Sqlite(#[from] sqlx::Error),
@@ -57,25 +57,25 @@ pub async fn inspect(
     file: File,
     config: &Config,
     spool: &Path,
-    now: Instant,
+    now: Timestamp,
 ) -> Result<Preview, InspectError> {
-    let format = match &config.feed {
-        Feed::Files(files) => files.format,
-        Feed::Remote(remote) => remote.format,
-        Feed::OldHandler { .. }
-        | Feed::Exchange(_)
-        | Feed::MoySklad(_)
-        | Feed::Sql(_)
-        | Feed::Import => None,
+    let format = match &config.kind {
+        SourceKind::Files(files) => files.format,
+        SourceKind::RemoteFile(remote) => remote.format,
+        SourceKind::OldHandler { .. }
+        | SourceKind::Exchange(_)
+        | SourceKind::MoySklad(_)
+        | SourceKind::Sql(_)
+        | SourceKind::Import => None,
     };
-    let duplicates = config.taking.duplicates;
-    let mut statements = Statements::open(spool).await?;
-    let source = statements.source(&config.taking.name).await?;
-    let mut stage = statements.stage(source, duplicates).await?;
-    let (rows, entries) = Rows::channel();
-    let reading = async {
-        let from = (&config.reading, spool);
-        let read = files::read_apart(name, file, format, from, &rows).await;
+    let duplicates = config.policy.duplicates;
+    let mut statements = StatementStore::open(spool).await?;
+    let source = statements.register_source(&config.policy.name).await?;
+    let mut stage = statements.begin_staging(source, duplicates).await?;
+    let (rows, entries) = EntrySender::channel();
+    let reading_file = async {
+        let from = (&config.read_settings, spool);
+        let read = files::read_on_blocking_thread(name, file, format, from, &rows).await;
         drop(rows);
         read
     };
@@ -84,28 +84,30 @@ pub async fn inspect(
         // Dropped on an error, so that the reader stops too.
         let mut entries = entries;
         while let Some(entries) = entries.recv().await {
-            staged_rows.put(entries, now).await?;
+            staged_rows.add_entries(entries, now).await?;
         }
         Ok::<_, sqlx::Error>(())
     };
-    let (read, staged) = tokio::join!(reading, staging);
+    let (read, staged) = tokio::join!(reading_file, staging);
     staged?;
     let files = read.map_err(InspectError::Read)?;
-    let staged = stage.end().await?;
-    let says = files::together(&files);
-    let settling = Settling {
+    let staged = stage.finish().await?;
+    let declared = files::combined_scope(&files);
+    let options = ResolveOptions {
         duplicates,
-        variants: config.reading.variants,
-        listing: Completeness::from(says).listing(config.taking.scope),
+        variants: config.read_settings.variants,
+        listing: Completeness::from(declared).listing(config.policy.scope),
     };
-    let contents = statements.settle(source, &staged, settling).await?;
-    let first_rows = statements.first_rows(SHOWN).await?;
+    let contents = statements
+        .resolve_delivery(source, &staged, options)
+        .await?;
+    let first_rows = statements.first_rows(MAX_SHOWN_ROWS).await?;
     let without_quantity = statements.rows_without_quantity().await?;
-    statements.abandon().await?;
+    statements.roll_back().await?;
     let warehouses = staged
-        .places
+        .warehouses
         .iter()
-        .filter(|place| !place.is_empty())
+        .filter(|warehouse| !warehouse.is_empty())
         .cloned()
         .collect();
     Ok(Preview {

@@ -6,37 +6,42 @@
 
 mod aliases;
 mod archive;
-pub mod exchange;
-mod feeds;
-pub mod fetch;
+pub mod delivery_guard;
 pub mod files;
 pub mod formats;
-pub mod guard;
+pub mod http_file;
 pub mod inspect;
-mod intake;
-pub mod lists;
+mod manager;
 pub mod moysklad;
-mod once;
-mod private;
-pub mod pull;
+pub mod old_handler;
+pub mod onec_exchange;
+pub mod operator_files;
+mod pipeline;
+mod private_files;
 mod quantity;
+mod read_once;
 mod row;
-pub mod rules;
-mod settings;
-mod shape;
+mod shape_change;
 mod sku_text;
+mod source_config;
 pub mod sql;
-mod stated;
+mod statements;
+pub mod stock_rules;
 
-pub use feeds::{FeedError, Feeds, Import, KnownSkus, Plan, READ_THROUGH, import_source};
-pub use intake::{
-    Absent, Completeness, Context, Duplicates, Intake, IntakeError, Outcome, RULES, ReadReport,
-    Receipt, Standing, Taking, Tally, Warehouses,
+pub use manager::{
+    ImportRequest, KnownSkus, READ_THROUGH_TIMEOUT, ShopSources, SourceManager, SourceStartError,
+    import_source,
 };
-pub use once::read_once;
+pub use pipeline::{
+    AbsentPolicy, ChangeCounts, Completeness, Context, DeliveryOutcome, DeliveryPipeline,
+    DeliveryReport, DuplicatePolicy, PipelineError, RULES_NAME, ReadReport, SourcePolicy,
+    SourceStatus, SourceWarehouses,
+};
 pub use quantity::{DecimalMark, Quantity, QuantityError};
+pub use read_once::read_once;
 pub use row::{
-    Entry, Fault, GivenUp, Key, Listing, Reading, Row, RowProblem, Rows, Scope, Variants,
+    DeliveryCancelled, DeliveryEntry, DeliveryScope, EntrySender, ProductKey, ReadSettings,
+    RejectedRow, Row, RowProblem, VariantListing, VariantPolicy,
 };
-pub use settings::{Config, Door, Feed};
-pub use stated::{Brought, Held, PreviewRow, StatedError};
+pub use source_config::{Config, ExchangeConfig, SourceKind};
+pub use statements::{HeldDelivery, PreviewRow, StageCounts, StatementError};

@@ -9,7 +9,7 @@ use crate::stock::MAX_COUNT;
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Quantity(i64);
 
-const PIECE: i64 = 1_000;
+const THOUSANDTHS_PER_PIECE: i64 = 1_000;
 const MAX_PIECES: i64 = MAX_COUNT as i64;
 
 impl Quantity {
@@ -17,12 +17,12 @@ impl Quantity {
     pub const ZERO: Self = Self(0);
 
     /// The most of anything.
-    pub const MAX: Self = Self(MAX_PIECES * PIECE);
+    pub const MAX: Self = Self(MAX_PIECES * THOUSANDTHS_PER_PIECE);
 
     /// From thousandths; `None` if that is more than any count.
     #[must_use]
     pub fn from_thousandths(thousandths: i64) -> Option<Self> {
-        (-MAX_PIECES * PIECE..=MAX_PIECES * PIECE)
+        (-MAX_PIECES * THOUSANDTHS_PER_PIECE..=MAX_PIECES * THOUSANDTHS_PER_PIECE)
             .contains(&thousandths)
             .then_some(Self(thousandths))
     }
@@ -30,7 +30,7 @@ impl Quantity {
     /// From whole pieces; `None` if that is more than any count.
     #[must_use]
     pub fn from_pieces(pieces: i64) -> Option<Self> {
-        Self::from_thousandths(pieces.checked_mul(PIECE)?)
+        Self::from_thousandths(pieces.checked_mul(THOUSANDTHS_PER_PIECE)?)
     }
 
     /// In thousandths of a piece.
@@ -42,13 +42,13 @@ impl Quantity {
     /// Whole pieces, rounded down: −0.5 is −1.
     #[must_use]
     pub fn pieces(self) -> i64 {
-        self.0.div_euclid(PIECE)
+        self.0.div_euclid(THOUSANDTHS_PER_PIECE)
     }
 
     /// Whether a part of a piece is in it.
     #[must_use]
     pub fn is_fraction(self) -> bool {
-        self.0 % PIECE != 0
+        self.0 % THOUSANDTHS_PER_PIECE != 0
     }
 
     /// Reads a number as people, 1C and spreadsheets write it: `3`, `46,5`, `-2`, `1 234,000`
@@ -63,8 +63,8 @@ impl Quantity {
     /// # Errors
     /// The text is not a number, has two readings, or is more than any count.
     pub fn parse(text: &str, decimal: Option<DecimalMark>) -> Result<Self, QuantityError> {
-        Number::parse(text, decimal)
-            .and_then(|number| number.quantity(text))
+        ParsedNumber::parse(text, decimal)
+            .and_then(|number| number.to_quantity(text))
             .map(|(it, _)| it)
     }
 
@@ -73,7 +73,7 @@ impl Quantity {
         text: &str,
         decimal: Option<DecimalMark>,
     ) -> Result<(Self, bool), QuantityError> {
-        Number::parse(text, decimal).and_then(|number| number.quantity(text))
+        ParsedNumber::parse(text, decimal).and_then(|number| number.to_quantity(text))
     }
 }
 
@@ -104,7 +104,7 @@ impl DecimalMark {
             .find(|mark| mark.name() == name)
     }
 
-    fn sign(self) -> char {
+    fn symbol(self) -> char {
         match self {
             Self::Comma => ',',
             Self::Point => '.',
@@ -118,30 +118,30 @@ impl DecimalMark {
 /// the other way.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct NumberStyle {
-    comma: Usage,
-    point: Usage,
+    comma: MarkUsage,
+    point: MarkUsage,
     /// The numbers are literals of a format, whose mark is the point whatever the settings say.
     is_literal: bool,
 }
 
 /// What a mark was seen to be.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct Usage {
+struct MarkUsage {
     is_decimal: bool,
-    groups: bool,
+    is_grouping: bool,
 }
 
 impl NumberStyle {
     /// The style of XML Schema's decimals: the point is decimal. A
     /// comma stays unknown.
     pub(super) const POINT: Self = Self {
-        comma: Usage {
+        comma: MarkUsage {
             is_decimal: false,
-            groups: false,
+            is_grouping: false,
         },
-        point: Usage {
+        point: MarkUsage {
             is_decimal: true,
-            groups: false,
+            is_grouping: false,
         },
         is_literal: false,
     };
@@ -163,24 +163,24 @@ impl NumberStyle {
 
     /// Learns from one number of the column; what is not a number teaches nothing.
     pub(super) fn learn(&mut self, text: &str) {
-        let Ok(number) = Number::split(super::sku_text::undo(text)) else {
+        let Ok(parsed) = ParsedNumber::split(super::sku_text::strip_artifacts(text)) else {
             return;
         };
-        let (mark, reading) = match number.reading {
-            Reading::Decimal(mark) => (mark, true),
-            Reading::Groups(mark) => (mark, false),
-            Reading::Plain | Reading::Either(_) => return,
+        let (mark, is_decimal) = match parsed.reading {
+            MarkReading::Decimal(mark) => (mark, true),
+            MarkReading::Grouping(mark) => (mark, false),
+            MarkReading::NoMark | MarkReading::Ambiguous(_) => return,
         };
         let usage = self.usage_mut(mark);
-        usage.is_decimal |= reading;
-        usage.groups |= !reading;
+        usage.is_decimal |= is_decimal;
+        usage.is_grouping |= !is_decimal;
         // `1.234,50` proves both.
-        if reading && let Some(group) = number.group_mark {
-            self.usage_mut(group).groups = true;
+        if is_decimal && let Some(group) = parsed.group_mark {
+            self.usage_mut(group).is_grouping = true;
         }
     }
 
-    fn usage_mut(&mut self, mark: DecimalMark) -> &mut Usage {
+    fn usage_mut(&mut self, mark: DecimalMark) -> &mut MarkUsage {
         match mark {
             DecimalMark::Comma => &mut self.comma,
             DecimalMark::Point => &mut self.point,
@@ -193,7 +193,7 @@ impl NumberStyle {
             DecimalMark::Comma => (self.comma, DecimalMark::Point),
             DecimalMark::Point => (self.point, DecimalMark::Comma),
         };
-        match (usage.is_decimal, usage.groups) {
+        match (usage.is_decimal, usage.is_grouping) {
             (true, false) => Some(mark),
             (false, true) => Some(other),
             (true, true) | (false, false) => None,
@@ -203,19 +203,19 @@ impl NumberStyle {
     /// Returns the decimal mark by which an ambiguous number of the column is read, if the column
     /// proves it. A number that is not ambiguous needs none.
     pub(super) fn decimal_of(self, text: &str) -> Option<DecimalMark> {
-        match Number::split(text).ok()?.reading {
-            Reading::Either(mark) => self.decimal_for(mark),
-            Reading::Plain | Reading::Decimal(_) | Reading::Groups(_) => None,
+        match ParsedNumber::split(text).ok()?.reading {
+            MarkReading::Ambiguous(mark) => self.decimal_for(mark),
+            MarkReading::NoMark | MarkReading::Decimal(_) | MarkReading::Grouping(_) => None,
         }
     }
 
     /// The style in a few words, for the shape of a delivery.
     pub(super) fn describe(self) -> &'static str {
-        let is = |usage: Usage| usage.is_decimal && !usage.groups;
-        let groups = |usage: Usage| usage.groups && !usage.is_decimal;
-        if is(self.comma) || (groups(self.point) && !is(self.point)) {
+        let is_decimal = |usage: MarkUsage| usage.is_decimal && !usage.is_grouping;
+        let is_grouping = |usage: MarkUsage| usage.is_grouping && !usage.is_decimal;
+        if is_decimal(self.comma) || (is_grouping(self.point) && !is_decimal(self.point)) {
             "decimal comma"
-        } else if is(self.point) || groups(self.comma) {
+        } else if is_decimal(self.point) || is_grouping(self.comma) {
             "decimal point"
         } else {
             "whole numbers"
@@ -225,39 +225,47 @@ impl NumberStyle {
 
 /// How the comma or point of a number can be read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Reading {
+enum MarkReading {
     /// There is none.
-    Plain,
+    NoMark,
     /// Only as a decimal mark.
     Decimal(DecimalMark),
     /// Only as one that groups thousands.
-    Groups(DecimalMark),
+    Grouping(DecimalMark),
     /// Either way.
-    Either(DecimalMark),
+    Ambiguous(DecimalMark),
 }
 
 /// A number taken apart.
-struct Number<'a> {
+struct ParsedNumber<'a> {
     is_negative: bool,
     /// Before the last mark.
-    whole: &'a str,
+    before_mark: &'a str,
     /// Behind it.
-    rest: &'a str,
-    reading: Reading,
+    after_mark: &'a str,
+    reading: MarkReading,
     /// The other mark, where it groups the whole part.
     group_mark: Option<DecimalMark>,
 }
 
-impl<'a> Number<'a> {
+impl<'a> ParsedNumber<'a> {
     fn parse(text: &'a str, decimal: Option<DecimalMark>) -> Result<Self, QuantityError> {
         let mut number = Self::split(text)?;
         let conflict = || QuantityError::NotANumber(text.to_owned());
         number.reading = match (number.reading, decimal) {
-            (Reading::Either(_), None) => return Err(QuantityError::Ambiguous(text.to_owned())),
-            (Reading::Either(mark), Some(decimal)) if mark == decimal => Reading::Decimal(mark),
-            (Reading::Either(mark), Some(_)) => Reading::Groups(mark),
-            (Reading::Decimal(mark), Some(decimal)) if mark != decimal => return Err(conflict()),
-            (Reading::Groups(mark), Some(decimal)) if mark == decimal => return Err(conflict()),
+            (MarkReading::Ambiguous(_), None) => {
+                return Err(QuantityError::Ambiguous(text.to_owned()));
+            }
+            (MarkReading::Ambiguous(mark), Some(decimal)) if mark == decimal => {
+                MarkReading::Decimal(mark)
+            }
+            (MarkReading::Ambiguous(mark), Some(_)) => MarkReading::Grouping(mark),
+            (MarkReading::Decimal(mark), Some(decimal)) if mark != decimal => {
+                return Err(conflict());
+            }
+            (MarkReading::Grouping(mark), Some(decimal)) if mark == decimal => {
+                return Err(conflict());
+            }
             (reading, _) => reading,
         };
         Ok(number)
@@ -266,17 +274,17 @@ impl<'a> Number<'a> {
     /// Takes a text apart, without deciding what only a column or a setting can.
     fn split(text: &'a str) -> Result<Self, QuantityError> {
         let not_a_number = || QuantityError::NotANumber(text.to_owned());
-        let trimmed = trim(text);
+        let trimmed = trim_blanks(text);
         let (is_negative, digits) = match trimmed.strip_prefix(['-', '\u{2212}']) {
-            Some(rest) => (true, trim(rest)),
+            Some(rest) => (true, trim_blanks(rest)),
             None => (false, trimmed.strip_prefix('+').unwrap_or(trimmed)),
         };
         let number = match digits.rfind([',', '.']) {
-            None => Number {
+            None => ParsedNumber {
                 is_negative,
-                whole: digits,
-                rest: "",
-                reading: Reading::Plain,
+                before_mark: digits,
+                after_mark: "",
+                reading: MarkReading::NoMark,
                 group_mark: None,
             },
             Some(last) => {
@@ -287,23 +295,23 @@ impl<'a> Number<'a> {
                     DecimalMark::Point
                 };
                 let rest = rest.get(1..).unwrap_or_default();
-                Number {
+                ParsedNumber {
                     is_negative,
-                    whole,
-                    rest,
-                    ..Self::read(whole, rest, mark)
+                    before_mark: whole,
+                    after_mark: rest,
+                    ..Self::classify_mark(whole, rest, mark)
                 }
             }
         };
-        let is_plain = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-        let is_number = ungrouped(number.whole).is_some_and(|whole| is_plain(&whole))
-            && is_plain(number.rest)
-            && !(number.whole.is_empty() && number.rest.is_empty());
+        let is_all_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+        let is_number = ungrouped(number.before_mark).is_some_and(|whole| is_all_digits(&whole))
+            && is_all_digits(number.after_mark)
+            && !(number.before_mark.is_empty() && number.after_mark.is_empty());
         if !is_number {
             return Err(not_a_number());
         }
-        if let Reading::Groups(_) = number.reading
-            && number.rest.len() != 3
+        if let MarkReading::Grouping(_) = number.reading
+            && number.after_mark.len() != 3
         {
             return Err(not_a_number());
         }
@@ -311,74 +319,75 @@ impl<'a> Number<'a> {
     }
 
     /// Decides as far as the number itself does.
-    fn read(whole: &'a str, rest: &'a str, mark: DecimalMark) -> Self {
+    fn classify_mark(whole: &'a str, rest: &'a str, mark: DecimalMark) -> Self {
         let other = match mark {
             DecimalMark::Comma => DecimalMark::Point,
             DecimalMark::Point => DecimalMark::Comma,
         };
-        let group_mark = Some(other).filter(|other| whole.contains(other.sign()));
-        let reading = if whole.contains(mark.sign()) {
+        let group_mark = Some(other).filter(|other| whole.contains(other.symbol()));
+        let reading = if whole.contains(mark.symbol()) {
             // A decimal mark stands once.
-            Reading::Groups(mark)
+            MarkReading::Grouping(mark)
         } else if rest.len() != 3
             || whole.is_empty()
             || whole.len() > 3
             || whole.starts_with('0')
             || group_mark.is_some()
         {
-            Reading::Decimal(mark)
+            MarkReading::Decimal(mark)
         } else {
-            Reading::Either(mark)
+            MarkReading::Ambiguous(mark)
         };
-        Number {
+        ParsedNumber {
             is_negative: false,
-            whole,
-            rest,
+            before_mark: whole,
+            after_mark: rest,
             reading,
             group_mark,
         }
     }
 
     /// The value, rounded down to thousandths, and whether that is all of it.
-    fn quantity(&self, text: &str) -> Result<(Quantity, bool), QuantityError> {
-        let too_much = || QuantityError::TooMuch(text.to_owned());
-        let mut whole = ungrouped(self.whole).unwrap_or_default().into_owned();
-        let mut fraction = self.rest;
-        if let Reading::Groups(_) = self.reading {
+    fn to_quantity(&self, text: &str) -> Result<(Quantity, bool), QuantityError> {
+        let too_large = || QuantityError::TooLarge(text.to_owned());
+        let mut whole = ungrouped(self.before_mark).unwrap_or_default().into_owned();
+        let mut fraction = self.after_mark;
+        if let MarkReading::Grouping(_) = self.reading {
             whole.push_str(fraction);
             fraction = "";
         }
         let pieces: i64 = match whole.trim_start_matches('0') {
             "" => 0,
-            some => some.parse().map_err(|_| too_much())?,
+            some => some.parse().map_err(|_| too_large())?,
         };
-        let (millionths, is_all) = millionths(&whole, fraction);
-        let all = pieces
-            .checked_mul(PIECE * 1_000)
+        let (millionths, is_exact) = millionths(&whole, fraction);
+        let unsigned = pieces
+            .checked_mul(THOUSANDTHS_PER_PIECE * 1_000)
             .and_then(|n| n.checked_add(millionths));
-        let signed = all
+        let signed = unsigned
             .map(|n| if self.is_negative { -n } else { n })
-            .ok_or_else(too_much)?;
-        let quantity = Quantity::from_thousandths(signed.div_euclid(1_000)).ok_or_else(too_much)?;
-        Ok((quantity, is_all && signed.rem_euclid(1_000) == 0))
+            .ok_or_else(too_large)?;
+        let quantity =
+            Quantity::from_thousandths(signed.div_euclid(1_000)).ok_or_else(too_large)?;
+        Ok((quantity, is_exact && signed.rem_euclid(1_000) == 0))
     }
 }
 
 /// Without the blanks around it, those included that no keyboard has.
-pub(super) fn trim(text: &str) -> &str {
+pub(super) fn trim_blanks(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}' || c == '\u{200b}')
 }
 
 /// The digits of a whole part whose thousands may be grouped by one kind of blank or sign.
 fn ungrouped(whole: &str) -> Option<std::borrow::Cow<'_, str>> {
-    let is_sign = |c: char| c == ',' || c == '.' || c == '\'' || c.is_whitespace();
-    let Some(sign) = whole.chars().find(|c| is_sign(*c)) else {
+    let is_separator = |c: char| c == ',' || c == '.' || c == '\'' || c.is_whitespace();
+    let Some(separator) = whole.chars().find(|c| is_separator(*c)) else {
         return Some(whole.into());
     };
-    let mut groups = whole.split(sign);
+    let mut groups = whole.split(separator);
     let first = groups.next()?;
     let is_grouped = (1..=3).contains(&first.len()) && groups.all(|group| group.len() == 3);
-    is_grouped.then(|| whole.replace(sign, "").into())
+    is_grouped.then(|| whole.replace(separator, "").into())
 }
 
 /// Digits from which on a number may be a binary fraction, whose last ones are noise.
@@ -387,26 +396,29 @@ const NOISY_DIGITS: usize = 15;
 /// Decimals as millionths, and whether that is all of them. Beyond six, the noise of a binary
 /// fraction is rounded off; other decimals are cut off.
 fn millionths(whole: &str, fraction: &str) -> (i64, bool) {
-    let digit = |place: usize| {
+    let digit = |index: usize| {
         fraction
             .as_bytes()
-            .get(place)
+            .get(index)
             .map_or(0, |byte| i64::from(byte.saturating_sub(b'0')))
     };
-    let six = (0..6).fold(0, |sum, place| sum * 10 + digit(place));
-    let is_more = (6..fraction.len()).any(|place| digit(place) != 0);
+    let first_six = (0..6).fold(0, |sum, place| sum * 10 + digit(place));
+    let has_more = (6..fraction.len()).any(|index| digit(index) != 0);
     let is_noisy = whole.trim_start_matches('0').len() + fraction.len() >= NOISY_DIGITS;
     if is_noisy {
-        (six + i64::from(digit(6) >= 5), true)
+        (first_six + i64::from(digit(6) >= 5), true)
     } else {
-        (six, !is_more)
+        (first_six, !has_more)
     }
 }
 
 impl fmt::Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sign = if self.0 < 0 { "-" } else { "" };
-        let (pieces, part) = (self.0.abs() / PIECE, self.0.abs() % PIECE);
+        let (pieces, part) = (
+            self.0.abs() / THOUSANDTHS_PER_PIECE,
+            self.0.abs() % THOUSANDTHS_PER_PIECE,
+        );
         if part == 0 {
             return write!(f, "{sign}{pieces}");
         }
@@ -435,7 +447,7 @@ pub enum QuantityError {
     Negative(String),
     /// More than the Market takes.
     #[error("quantity is '{0}', it must be at most {MAX_COUNT}")]
-    TooMuch(String),
+    TooLarge(String),
 }
 
 #[cfg(test)]
@@ -519,7 +531,7 @@ mod tests {
         ] {
             assert_eq!(
                 Quantity::parse(text, None),
-                Err(QuantityError::TooMuch(text.into())),
+                Err(QuantityError::TooLarge(text.into())),
                 "{text}"
             );
         }

@@ -1,20 +1,20 @@
 use tokio::sync::mpsc;
 
 use super::quantity::{DecimalMark, NumberStyle, Quantity, QuantityError};
-use crate::stock::Instant;
+use crate::stock::Timestamp;
 
 /// Most characters of a row that are kept to show what was set aside.
-const SHOWN: usize = 200;
+const MAX_TEXT_CHARS: usize = 200;
 
 /// Entries that travel together: one step of the stage, and one of the reader.
-const BATCH: usize = 1_000;
+const BATCH_ENTRIES: usize = 1_000;
 
 /// How many batches may wait for the stage; the reader stands still meanwhile.
-const WAITING: usize = 4;
+const MAX_QUEUED_BATCHES: usize = 4;
 
 /// By what a row names its product.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Key {
+pub enum ProductKey {
     /// By the SKU itself, as the source spells it.
     Sku(String),
     /// By an id of the source's own; which SKU that is, an [`Entry::Article`] tells, now or in
@@ -28,20 +28,20 @@ pub struct Row {
     /// Where it stands: the line, the row of a sheet, or the number of the element, from 1.
     pub line: u64,
     /// Of which product.
-    pub key: Key,
+    pub key: ProductKey,
     /// At which warehouse, as the source names it; `None` if it names none.
-    pub place: Option<String>,
+    pub warehouse: Option<String>,
     /// How much there is; `None` if the row is there and says nothing, so that nothing changes.
     pub quantity: Option<Quantity>,
     /// How much of it is reserved; `None` if the source does not say.
     pub reserve: Option<Quantity>,
     /// Since when, if the row itself says so.
-    pub at: Option<Instant>,
+    pub stated_at: Option<Timestamp>,
 }
 
 /// Something about one row that its owner must hear.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Fault {
+pub struct RejectedRow {
     /// Where it stands, as in [`Row::line`].
     pub line: u64,
     /// The beginning of the row, as it was read.
@@ -53,33 +53,33 @@ pub struct Fault {
     pub sku: Option<String>,
     /// Of which SKU the row may speak, if it is not clear: other rows of that SKU may be a part of its
     /// stock.
-    pub may_be: Option<String>,
+    pub possible_sku: Option<String>,
     /// Whether the row can be read in two ways, as opposed to breaking a rule.
     pub is_suspicious: bool,
 }
 
-impl Fault {
+impl RejectedRow {
     /// A fault of the row whose text begins so.
     #[must_use]
     pub fn new(line: u64, text: &str, reason: impl Into<String>) -> Self {
-        let text = text.chars().take(SHOWN).collect();
+        let text = text.chars().take(MAX_TEXT_CHARS).collect();
         Self {
             line,
             text,
             reason: reason.into(),
             sku: None,
-            may_be: None,
+            possible_sku: None,
             is_suspicious: false,
         }
     }
 
     /// The same, of a row that says of which product it speaks.
     #[must_use]
-    pub fn of(mut self, key: &Key) -> Self {
+    pub fn with_key(mut self, key: &ProductKey) -> Self {
         match key {
-            Key::Sku(sku) => self.sku = Some(sku.clone()),
+            ProductKey::Sku(sku) => self.sku = Some(sku.clone()),
             // Which SKU that is may not be known yet: it counts as one nobody can name.
-            Key::Id(_) => {}
+            ProductKey::Id(_) => {}
         }
         self
     }
@@ -87,7 +87,7 @@ impl Fault {
 
 /// One thing a source says.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Entry {
+pub enum DeliveryEntry {
     /// Stock.
     Row(Row),
     /// Which SKU an id of the source's own stands for.
@@ -98,11 +98,11 @@ pub enum Entry {
         sku: String,
     },
     /// What follows replaces what came before of the same product and warehouse.
-    NextPart,
+    PartBoundary,
     /// A row that breaks a rule. It is not applied.
-    Rejected(Fault),
+    Rejected(RejectedRow),
     /// A row that can be read in two ways. It is not applied; a setting decides.
-    Suspicious(Fault),
+    Suspicious(RejectedRow),
 }
 
 /// Why a row is not applied.
@@ -118,17 +118,17 @@ impl RowProblem {
     /// The row as an entry that lists it; `text` is the beginning of the row, `sku` its SKU if
     /// that much is certain.
     #[must_use]
-    pub fn into_entry(self, line: u64, text: &str, sku: Option<String>) -> Entry {
+    pub fn into_entry(self, line: u64, text: &str, sku: Option<String>) -> DeliveryEntry {
         let (Self::Rejected(reason) | Self::Suspicious(reason)) = &self;
         let is_suspicious = matches!(self, Self::Suspicious(_));
-        let fault = Fault {
+        let row = RejectedRow {
             sku,
             is_suspicious,
-            ..Fault::new(line, text, reason.clone())
+            ..RejectedRow::new(line, text, reason.clone())
         };
         match self {
-            Self::Rejected(_) => Entry::Rejected(fault),
-            Self::Suspicious(_) => Entry::Suspicious(fault),
+            Self::Rejected(_) => DeliveryEntry::Rejected(row),
+            Self::Suspicious(_) => DeliveryEntry::Suspicious(row),
         }
     }
 
@@ -155,21 +155,21 @@ impl From<QuantityError> for RowProblem {
             QuantityError::NotANumber(_)
             | QuantityError::Fraction(_)
             | QuantityError::Negative(_)
-            | QuantityError::TooMuch(_) => Self::Rejected(error.to_string()),
+            | QuantityError::TooLarge(_) => Self::Rejected(error.to_string()),
         }
     }
 }
 
 /// Whether what was read is all there is, or some of it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Scope {
+pub enum DeliveryScope {
     /// Everything the source has: what is absent is absent there.
     Snapshot,
     /// What has changed: what is absent is as it was.
     Delta,
 }
 
-impl Scope {
+impl DeliveryScope {
     /// Its name in the settings and on pages.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -185,7 +185,7 @@ impl Scope {
 /// Fields are found by name, whatever their case and whatever stands around them; where none
 /// is given, by the names the field knows.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Reading {
+pub struct ReadSettings {
     /// Which column, element or key holds the SKU.
     pub sku: Option<String>,
     /// Which one holds how much there is.
@@ -211,26 +211,26 @@ pub struct Reading {
     /// Products marked as unavailable, disabled or deleted have none.
     pub zeroes_unavailable: bool,
     /// The last row of a text may end without a line end: the file cannot have been cut there.
-    pub takes_unended_row: bool,
+    pub accepts_unterminated_row: bool,
     /// An empty quantity is zero; otherwise it states nothing. Setting `empty`.
-    pub zeroes_empties: bool,
+    pub zeroes_empty_quantities: bool,
     /// The decimal mark of every quantity; decided by each number and its column if not set.
     /// Setting `decimal`.
     pub decimal: Option<DecimalMark>,
     /// SKUs that a spreadsheet seems to have spoilt are taken as they are written. Setting
     /// `suspicious_sku`.
-    pub takes_suspicious_skus: bool,
+    pub accepts_suspicious_skus: bool,
     /// A JSON list that is one page of several is taken. Setting `single_page`.
-    pub takes_single_pages: bool,
+    pub accepts_single_pages: bool,
     /// The path of the list of products in a JSON document, as in `result.items`. Setting `list`.
-    pub list: Option<String>,
+    pub list_path: Option<String>,
     /// How the variants of a product that share its article are read. Setting `variants`.
-    pub variants: Variants,
+    pub variants: VariantPolicy,
 }
 
 /// How variants that share the article of their product are read.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Variants {
+pub enum VariantPolicy {
     /// Their rows are suspicious: which variant the Market's SKU stands for is not known.
     #[default]
     Reject,
@@ -240,22 +240,22 @@ pub enum Variants {
 
 /// Which variants of its products a delivery lists.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Listing {
+pub enum VariantListing {
     /// Those that have changed.
     Changes,
     /// All of them, together with other deliveries.
-    Part,
+    Partial,
     /// All of them.
-    Whole,
+    Complete,
 }
 
-impl Reading {
+impl ReadSettings {
     /// Reads the SKU of a row.
     ///
     /// # Errors
     /// The text is empty, or is not certainly a SKU.
-    pub fn sku(&self, text: &str) -> Result<String, RowProblem> {
-        super::sku_text::read(text, self.takes_suspicious_skus)
+    pub fn parse_sku(&self, text: &str) -> Result<String, RowProblem> {
+        super::sku_text::parse(text, self.accepts_suspicious_skus)
     }
 
     /// Reads the quantity of a row; `None` states nothing.
@@ -265,36 +265,40 @@ impl Reading {
     ///
     /// # Errors
     /// The text is not a number, has two readings, or is one that this source may not give.
-    pub fn quantity(&self, text: &str) -> Result<Option<Quantity>, QuantityError> {
-        self.quantity_in(text, NumberStyle::default())
+    pub fn parse_quantity(&self, text: &str) -> Result<Option<Quantity>, QuantityError> {
+        self.parse_column_quantity(text, NumberStyle::default())
     }
 
     /// Reads a quantity like [`Reading::quantity`], in a column whose numbers have that style.
-    pub(super) fn quantity_in(
+    pub(super) fn parse_column_quantity(
         &self,
         text: &str,
         style: NumberStyle,
     ) -> Result<Option<Quantity>, QuantityError> {
-        Ok(match self.number(text, style)? {
-            None if self.zeroes_empties => Some(Quantity::ZERO),
+        Ok(match self.parse_number(text, style)? {
+            None if self.zeroes_empty_quantities => Some(Quantity::ZERO),
             quantity => quantity,
         })
     }
 
     /// Reads a reserve. An empty one states nothing, whatever the setting `empty` says of
     /// quantities.
-    pub(super) fn reserve(
+    pub(super) fn parse_reserve(
         &self,
         text: &str,
         style: NumberStyle,
     ) -> Result<Option<Quantity>, QuantityError> {
-        self.number(text, style)
+        self.parse_number(text, style)
     }
 
     /// Reads a number or a word for one; what a spreadsheet writes around a text, as in `="5"`, is
     /// no part of it.
-    fn number(&self, text: &str, style: NumberStyle) -> Result<Option<Quantity>, QuantityError> {
-        let text = super::quantity::trim(super::sku_text::undo(text));
+    fn parse_number(
+        &self,
+        text: &str,
+        style: NumberStyle,
+    ) -> Result<Option<Quantity>, QuantityError> {
+        let text = super::quantity::trim_blanks(super::sku_text::strip_artifacts(text));
         if text.is_empty() {
             return Ok(None);
         }
@@ -302,7 +306,7 @@ impl Reading {
         if let Some((_, quantity)) = self
             .words
             .iter()
-            .find(|(known, _)| known.to_lowercase() == word)
+            .find(|(name, _)| name.to_lowercase() == word)
         {
             return Ok(Some(*quantity));
         }
@@ -311,14 +315,14 @@ impl Reading {
         if !is_exact && !self.floors_fractions {
             return Err(QuantityError::Fraction(text.to_owned()));
         }
-        self.allowed(quantity, text).map(Some)
+        self.check_allowed(quantity, text).map(Some)
     }
 
     /// Checks whether this source may give a quantity, read from that text.
     ///
     /// # Errors
     /// It is a fraction or less than zero, and may not be.
-    pub fn allowed(&self, quantity: Quantity, text: &str) -> Result<Quantity, QuantityError> {
+    pub fn check_allowed(&self, quantity: Quantity, text: &str) -> Result<Quantity, QuantityError> {
         if quantity.is_fraction() && !self.floors_fractions {
             return Err(QuantityError::Fraction(text.to_owned()));
         }
@@ -332,27 +336,27 @@ impl Reading {
 /// The stage has gone: nobody wants the rest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("the delivery was given up")]
-pub struct GivenUp;
+pub struct DeliveryCancelled;
 
 /// Where a reader puts what it reads. It waits while the stage is behind, so however long the
 /// source is, little of it is in memory.
 ///
 /// What has been put arrives in batches; the last one with [`Rows::flush`].
 #[derive(Debug)]
-pub struct Rows {
-    sender: mpsc::Sender<Vec<Entry>>,
-    batch: Vec<Entry>,
+pub struct EntrySender {
+    sender: mpsc::Sender<Vec<DeliveryEntry>>,
+    batch: Vec<DeliveryEntry>,
 }
 
-impl Rows {
+impl EntrySender {
     /// Both ends.
     #[must_use]
-    pub fn channel() -> (Self, mpsc::Receiver<Vec<Entry>>) {
-        let (sender, receiver) = mpsc::channel(WAITING);
+    pub fn channel() -> (Self, mpsc::Receiver<Vec<DeliveryEntry>>) {
+        let (sender, receiver) = mpsc::channel(MAX_QUEUED_BATCHES);
         (
             Self {
                 sender,
-                batch: Vec::with_capacity(BATCH),
+                batch: Vec::with_capacity(BATCH_ENTRIES),
             },
             receiver,
         )
@@ -360,10 +364,10 @@ impl Rows {
 
     /// A second hand for the same stage: what each puts arrives in its own order.
     #[must_use]
-    pub fn another(&self) -> Self {
+    pub fn new_sender(&self) -> Self {
         Self {
             sender: self.sender.clone(),
-            batch: Vec::with_capacity(BATCH),
+            batch: Vec::with_capacity(BATCH_ENTRIES),
         }
     }
 
@@ -371,9 +375,9 @@ impl Rows {
     ///
     /// # Errors
     /// Nobody wants the rest.
-    pub async fn put(&mut self, entry: Entry) -> Result<(), GivenUp> {
+    pub async fn send(&mut self, entry: DeliveryEntry) -> Result<(), DeliveryCancelled> {
         self.batch.push(entry);
-        if self.batch.len() < BATCH {
+        if self.batch.len() < BATCH_ENTRIES {
             Ok(())
         } else {
             self.flush().await
@@ -384,21 +388,21 @@ impl Rows {
     ///
     /// # Errors
     /// Nobody wants the rest.
-    pub async fn flush(&mut self) -> Result<(), GivenUp> {
-        let batch = self.take();
+    pub async fn flush(&mut self) -> Result<(), DeliveryCancelled> {
+        let batch = self.take_batch();
         if batch.is_empty() {
             return Ok(());
         }
-        self.sender.send(batch).await.map_err(|_| GivenUp)
+        self.sender.send(batch).await.map_err(|_| DeliveryCancelled)
     }
 
     /// Puts one entry, from a thread that may wait.
     ///
     /// # Errors
     /// Nobody wants the rest.
-    pub fn put_blocking(&mut self, entry: Entry) -> Result<(), GivenUp> {
+    pub fn send_blocking(&mut self, entry: DeliveryEntry) -> Result<(), DeliveryCancelled> {
         self.batch.push(entry);
-        if self.batch.len() < BATCH {
+        if self.batch.len() < BATCH_ENTRIES {
             Ok(())
         } else {
             self.flush_blocking()
@@ -409,15 +413,17 @@ impl Rows {
     ///
     /// # Errors
     /// Nobody wants the rest.
-    pub fn flush_blocking(&mut self) -> Result<(), GivenUp> {
-        let batch = self.take();
+    pub fn flush_blocking(&mut self) -> Result<(), DeliveryCancelled> {
+        let batch = self.take_batch();
         if batch.is_empty() {
             return Ok(());
         }
-        self.sender.blocking_send(batch).map_err(|_| GivenUp)
+        self.sender
+            .blocking_send(batch)
+            .map_err(|_| DeliveryCancelled)
     }
 
-    fn take(&mut self) -> Vec<Entry> {
-        std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH))
+    fn take_batch(&mut self) -> Vec<DeliveryEntry> {
+        std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH_ENTRIES))
     }
 }

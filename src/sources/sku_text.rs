@@ -58,21 +58,21 @@ const FULL_MONTHS: [&str; 24] = [
 ///
 /// # Errors
 /// The text is empty, or is not certainly a SKU.
-pub(super) fn read(text: &str, takes_suspicious: bool) -> Result<String, RowProblem> {
-    let sku = undo(text);
-    if takes_suspicious || sku.is_empty() {
-        return not_empty(sku);
+pub(super) fn parse(text: &str, accepts_suspicious: bool) -> Result<String, RowProblem> {
+    let sku = strip_artifacts(text);
+    if accepts_suspicious || sku.is_empty() {
+        return reject_empty(sku);
     }
-    match trace(sku) {
+    match find_artifact(sku) {
         None => Ok(sku.to_owned()),
         Some(what) => Err(RowProblem::Suspicious(format!(
             "sku is '{}', {what}: correct it in the file, or set suspicious_sku = \"take\"",
-            visible(sku)
+            escape_invisible(sku)
         ))),
     }
 }
 
-fn not_empty(sku: &str) -> Result<String, RowProblem> {
+fn reject_empty(sku: &str) -> Result<String, RowProblem> {
     if sku.is_empty() {
         return Err(RowProblem::Rejected("sku is empty".to_owned()));
     }
@@ -80,20 +80,24 @@ fn not_empty(sku: &str) -> Result<String, RowProblem> {
 }
 
 /// Removes what a spreadsheet adds around a text.
-pub(super) fn undo(text: &str) -> &str {
-    let bare = text.trim_matches(|c: char| c.is_whitespace() || is_invisible(c));
-    let formula = bare
+pub(super) fn strip_artifacts(text: &str) -> &str {
+    let trimmed = text.trim_matches(|c: char| c.is_whitespace() || is_invisible(c));
+    let formula = trimmed
         .strip_prefix("=\"")
         .and_then(|rest| rest.strip_suffix('"'));
-    let spelled = formula.filter(|inner| !inner.contains('"'));
-    let text = spelled
-        .or_else(|| bare.strip_prefix('\'').filter(|rest| !rest.ends_with('\'')))
-        .unwrap_or(bare);
+    let unquoted = formula.filter(|inner| !inner.contains('"'));
+    let text = unquoted
+        .or_else(|| {
+            trimmed
+                .strip_prefix('\'')
+                .filter(|rest| !rest.ends_with('\''))
+        })
+        .unwrap_or(trimmed);
     text.trim()
 }
 
 /// Names the trace of a spreadsheet or a report in a SKU, if there is one.
-fn trace(sku: &str) -> Option<&'static str> {
+fn find_artifact(sku: &str) -> Option<&'static str> {
     if sku.contains(is_invisible) {
         return Some("which has invisible characters inside");
     }
@@ -108,7 +112,7 @@ fn trace(sku: &str) -> Option<&'static str> {
     if is_misdecoded(sku) {
         return Some("letters that a program has decoded by another encoding than theirs");
     }
-    if is_error(sku) {
+    if is_spreadsheet_error(sku) {
         return Some("the error of a spreadsheet");
     }
     if is_placeholder(sku) {
@@ -147,13 +151,13 @@ fn is_misdecoded(sku: &str) -> bool {
         return false;
     }
     let is_russian = |c: char| matches!(c, 'А'..='я' | 'Ё' | 'ё');
-    let is_sign = |c: char| c.is_ascii() || "№«»“”‘’–—°×".contains(c);
+    let is_symbol = |c: char| c.is_ascii() || "№«»“”‘’–—°×".contains(c);
     let is_utf_8 = |encoding: &'static encoding_rs::Encoding| {
-        let (bytes, _, has_others) = encoding.encode(sku);
+        let (bytes, _, has_unmappable) = encoding.encode(sku);
         let decoded = std::str::from_utf8(&bytes).unwrap_or_default();
-        !has_others
+        !has_unmappable
             && decoded.contains(is_russian)
-            && decoded.chars().all(|c| is_russian(c) || is_sign(c))
+            && decoded.chars().all(|c| is_russian(c) || is_symbol(c))
     };
     // A word of accented letters only is rare in SKUs, and a sign such as Ø stands alone.
     let is_accented = |c: char| matches!(c, 'À'..='Ö' | 'Ø'..='ö' | 'ø'..='ÿ');
@@ -164,7 +168,7 @@ fn is_misdecoded(sku: &str) -> bool {
 }
 
 /// `#Н/Д`, `#REF!`, `#DIV/0!`.
-fn is_error(sku: &str) -> bool {
+fn is_spreadsheet_error(sku: &str) -> bool {
     let Some(name) = sku.strip_prefix('#') else {
         return false;
     };
@@ -248,8 +252,8 @@ fn is_total(sku: &str) -> bool {
 
 /// Whether a SKU is digits with zeros before them, which a spreadsheet drops where it takes a text
 /// for a number.
-pub(super) fn is_padded(sku: &str) -> bool {
-    let sku = undo(sku);
+pub(super) fn has_leading_zeros(sku: &str) -> bool {
+    let sku = strip_artifacts(sku);
     sku.len() > 1 && sku.starts_with('0') && are_digits(sku)
 }
 
@@ -316,16 +320,16 @@ fn is_date(sku: &str) -> bool {
             let is_short_year = |part: &str| part.len() == 2 && are_digits(part);
             let is_any_year = |part: &str| is_year(part) || is_short_year(part);
             let is_slashed = day.contains('/') && !day.contains(['-', '.']);
-            let is_pointed = day.contains('.') && !day.contains(['-', '/']);
+            let is_dotted = day.contains('.') && !day.contains(['-', '/']);
             let (is_first, is_second) = (within(one, 1, 31, 2), within(two, 1, 12, 2));
-            let is_american = is_slashed && within(one, 1, 12, 2) && within(two, 1, 31, 2);
+            let is_month_first = is_slashed && within(one, 1, 12, 2) && within(two, 1, 31, 2);
             (is_first && is_month(two) && is_any_year(three))
-                || (is_first && is_second && (two.len() == 2 || is_pointed) && is_year(three))
+                || (is_first && is_second && (two.len() == 2 || is_dotted) && is_year(three))
                 || (is_first && is_second && is_slashed && is_any_year(three))
-                || (is_american && is_any_year(three))
+                || (is_month_first && is_any_year(three))
                 || (is_first
                     && is_second
-                    && is_pointed
+                    && is_dotted
                     && one.len() == 2
                     && two.len() == 2
                     && is_short_year(three))
@@ -342,13 +346,16 @@ fn is_date(sku: &str) -> bool {
 /// `557 722`, `557,722`, `557'722`: groups of three digits, perhaps with decimals of zeros. Points
 /// between groups are common in articles.
 fn is_grouped(sku: &str) -> bool {
-    let is_gap = |c: char| c.is_whitespace() || matches!(c, ',' | '\'' | '’');
-    let zeros = |decimals: &str| !decimals.is_empty() && decimals.bytes().all(|byte| byte == b'0');
+    let is_group_separator = |c: char| c.is_whitespace() || matches!(c, ',' | '\'' | '’');
+    let are_zeros =
+        |decimals: &str| !decimals.is_empty() && decimals.bytes().all(|byte| byte == b'0');
     let whole = match sku.rsplit_once([',', '.']) {
-        Some((whole, decimals)) if zeros(decimals) && whole.contains(is_gap) => whole,
+        Some((whole, decimals)) if are_zeros(decimals) && whole.contains(is_group_separator) => {
+            whole
+        }
         Some(_) | None => sku,
     };
-    let mut groups = whole.split(is_gap);
+    let mut groups = whole.split(is_group_separator);
     let Some(first) = groups.next() else {
         return false;
     };
@@ -360,16 +367,16 @@ fn is_grouped(sku: &str) -> bool {
 }
 
 /// The text with its invisible characters spelled out.
-fn visible(sku: &str) -> String {
-    let mut shown = String::new();
+fn escape_invisible(sku: &str) -> String {
+    let mut escaped = String::new();
     for c in sku.chars() {
         if is_invisible(c) {
-            shown.push_str(&format!("<U+{:04X}>", u32::from(c)));
+            escaped.push_str(&format!("<U+{:04X}>", u32::from(c)));
         } else {
-            shown.push(c);
+            escaped.push(c);
         }
     }
-    shown
+    escaped
 }
 
 #[cfg(test)]
@@ -388,7 +395,7 @@ mod tests {
             ("\u{2068}TEA-1\u{2069}", "TEA-1"),
             ("  TEA-1\u{a0}", "TEA-1"),
         ] {
-            assert_eq!(read(text, false), Ok(sku.to_owned()), "{text:?}");
+            assert_eq!(parse(text, false), Ok(sku.to_owned()), "{text:?}");
         }
     }
 
@@ -469,14 +476,18 @@ mod tests {
             "=A1&B1",
             "='[1]Лист1'!A1",
         ] {
-            let found = read(text, false);
+            let found = parse(text, false);
             assert!(
                 matches!(found, Err(RowProblem::Suspicious(_))),
                 "{text:?}: {found:?}"
             );
-            assert_eq!(read(text, true), Ok(undo(text).to_owned()), "{text:?}");
+            assert_eq!(
+                parse(text, true),
+                Ok(strip_artifacts(text).to_owned()),
+                "{text:?}"
+            );
         }
-        assert_eq!(read("=\"0557722\"", true), Ok("0557722".to_owned()));
+        assert_eq!(parse("=\"0557722\"", true), Ok("0557722".to_owned()));
     }
 
     #[test]
@@ -523,7 +534,7 @@ mod tests {
             "ПІ-12",
             "Ø–10",
         ] {
-            assert_eq!(read(text, false), Ok(text.to_owned()), "{text:?}");
+            assert_eq!(parse(text, false), Ok(text.to_owned()), "{text:?}");
         }
     }
 
@@ -531,7 +542,7 @@ mod tests {
     fn rejects_what_is_empty() {
         for text in ["", " ", "=\"\"", "'", "\u{feff}"] {
             let empty = RowProblem::Rejected("sku is empty".to_owned());
-            assert_eq!(read(text, false), Err(empty), "{text:?}");
+            assert_eq!(parse(text, false), Err(empty), "{text:?}");
         }
     }
 }

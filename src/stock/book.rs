@@ -2,13 +2,13 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dashmap::DashMap;
-use dashmap::mapref::entry::Entry as Slot;
+use dashmap::mapref::entry::Entry as MapEntry;
 
-use super::{Count, Instant, Level, Sku};
+use super::{Count, Level, Sku, Timestamp};
 
 /// Locks per shop. Fixed, not taken from the number of cores, so that the memory a shop
 /// needs is the same on every machine.
-const SHARDS: usize = 32;
+const SHARDS_PER_SHOP: usize = 32;
 
 /// Which shop, by its place in the configuration.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -44,13 +44,13 @@ impl SkuId {
 
 /// What the book holds of one SKU, in 16 bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Entry {
-    updated_at: Instant,
+pub struct BookEntry {
+    updated_at: Timestamp,
     count: Count,
     id: SkuId,
 }
 
-impl Entry {
+impl BookEntry {
     /// How many, since when.
     #[must_use]
     pub fn level(self) -> Level {
@@ -69,7 +69,7 @@ impl Entry {
 
 /// What became of an update.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Applied {
+pub enum ApplyOutcome {
     /// The SKU was unknown until now.
     Added,
     /// It replaced an older statement.
@@ -80,11 +80,11 @@ pub enum Applied {
     Outdated,
 }
 
-impl Applied {
+impl ApplyOutcome {
     /// What putting `new` over `old` amounts to: the newest `updated_at` wins, and between
     /// equals the one that arrived last.
     #[must_use]
-    pub fn of(old: Option<Level>, new: Level) -> Self {
+    pub fn classify(old: Option<Level>, new: Level) -> Self {
         match old {
             None => Self::Added,
             Some(old) if old == new => Self::Repeated,
@@ -113,53 +113,53 @@ impl Applied {
 /// writer holds only while it replaces one entry in place. That is why readers never wait
 /// noticeably, and why no lock can be held across an `.await`.
 pub struct StockBook {
-    shelves: Vec<Shelf>,
+    shops: Vec<ShopStock>,
 }
 
-struct Shelf {
-    levels: DashMap<Sku, Entry, foldhash::fast::RandomState>,
+struct ShopStock {
+    levels: DashMap<Sku, BookEntry, foldhash::fast::RandomState>,
     // The next SkuId. Not `levels.len()`, which would lock every shard.
-    ids: AtomicU32,
+    next_id: AtomicU32,
 }
 
 impl StockBook {
     /// An empty book with a shelf for each shop, each with room for so many SKUs.
     #[must_use]
     pub fn new(capacities: impl IntoIterator<Item = usize>) -> Self {
-        let shelf = |capacity| Shelf {
+        let shop_stock = |capacity| ShopStock {
             levels: DashMap::with_capacity_and_hasher_and_shard_amount(
                 capacity,
                 foldhash::fast::RandomState::default(),
-                SHARDS,
+                SHARDS_PER_SHOP,
             ),
-            ids: AtomicU32::new(0),
+            next_id: AtomicU32::new(0),
         };
         Self {
-            shelves: capacities.into_iter().map(shelf).collect(),
+            shops: capacities.into_iter().map(shop_stock).collect(),
         }
     }
 
     /// Every shop, in the configuration's order.
     pub fn shops(&self) -> impl Iterator<Item = ShopId> {
-        (0..u16::try_from(self.shelves.len()).unwrap_or(u16::MAX)).map(ShopId)
+        (0..u16::try_from(self.shops.len()).unwrap_or(u16::MAX)).map(ShopId)
     }
 
     /// How many SKUs of this shop are known.
     #[must_use]
     pub fn len(&self, shop: ShopId) -> usize {
-        self.shelf(shop).ids.load(Ordering::Relaxed) as usize
+        self.shop_stock(shop).next_id.load(Ordering::Relaxed) as usize
     }
 
     /// Nothing is known of this shop: no answer can be given for it.
     #[must_use]
-    pub fn is_cold(&self, shop: ShopId) -> bool {
+    pub fn is_empty(&self, shop: ShopId) -> bool {
         self.len(shop) == 0
     }
 
     /// What is known of a SKU, which must be trimmed already.
     #[must_use]
-    pub fn get(&self, shop: ShopId, sku: &str) -> Option<Entry> {
-        self.shelf(shop).levels.get(sku).map(|entry| *entry)
+    pub fn get(&self, shop: ShopId, sku: &str) -> Option<BookEntry> {
+        self.shop_stock(shop).levels.get(sku).map(|entry| *entry)
     }
 
     /// What is known of many SKUs, which must be trimmed already, in their order.
@@ -168,33 +168,33 @@ impl StockBook {
     /// have to finish one look-up before it may begin the next; so it fetches them from memory
     /// side by side. That halves the time of a thousand.
     #[must_use]
-    pub fn get_all<'a>(
+    pub fn get_many<'a>(
         &self,
         shop: ShopId,
         skus: impl IntoIterator<Item = &'a str>,
-    ) -> Vec<Option<Entry>> {
-        let levels = &self.shelf(shop).levels;
-        let mut lists = [NOBODY; SHARDS];
-        let ask = |(place, sku): (u32, &'a str)| {
+    ) -> Vec<Option<BookEntry>> {
+        let levels = &self.shop_stock(shop).levels;
+        let mut list_heads = [END_OF_LIST; SHARDS_PER_SHOP];
+        let to_lookup = |(position, sku): (u32, &'a str)| {
             let hash = levels.hash_usize(&sku);
-            let first = &mut lists[levels.determine_shard(hash)];
-            Asked {
+            let list_head = &mut list_heads[levels.determine_shard(hash)];
+            ShardLookup {
                 sku,
                 hash: hash as u64,
-                next: std::mem::replace(first, place),
+                next: std::mem::replace(list_head, position),
             }
         };
-        let asked: Vec<Asked<'a>> = (0..).zip(skus).map(ask).collect();
-        let mut found = vec![None; asked.len()];
-        for (shard, mut place) in levels.shards().iter().zip(lists) {
-            if place == NOBODY {
+        let lookups: Vec<ShardLookup<'a>> = (0..).zip(skus).map(to_lookup).collect();
+        let mut found = vec![None; lookups.len()];
+        for (shard, mut position) in levels.shards().iter().zip(list_heads) {
+            if position == END_OF_LIST {
                 continue;
             }
             let shard = shard.read();
-            while let Some(Asked { sku, hash, next }) = asked.get(place as usize) {
-                let slot = shard.get(*hash, |(known, _)| known.as_str() == *sku);
-                found[place as usize] = slot.map(|(_, entry)| *entry.get());
-                place = *next;
+            while let Some(ShardLookup { sku, hash, next }) = lookups.get(position as usize) {
+                let bucket = shard.get(*hash, |(known, _)| known.as_str() == *sku);
+                found[position as usize] = bucket.map(|(_, entry)| *entry.get());
+                position = *next;
             }
         }
         found
@@ -205,13 +205,13 @@ impl StockBook {
         clippy::must_use_candidate,
         reason = "the writing is the point, the answer is news"
     )]
-    pub fn apply(&self, shop: ShopId, sku: &Sku, level: Level) -> Applied {
-        let shelf = self.shelf(shop);
+    pub fn apply(&self, shop: ShopId, sku: &Sku, level: Level) -> ApplyOutcome {
+        let shop_stock = self.shop_stock(shop);
         // A known SKU, by far the usual case, is replaced without copying its text.
-        if let Some(mut entry) = shelf.levels.get_mut(sku.as_str()) {
+        if let Some(mut entry) = shop_stock.levels.get_mut(sku.as_str()) {
             return replace(&mut entry, level);
         }
-        shelf.enter(sku.clone(), level).0
+        shop_stock.insert(sku.clone(), level).0
     }
 
     /// As [`StockBook::apply`], where SKUs are mostly new, as when a store is read; tells the
@@ -221,49 +221,49 @@ impl StockBook {
         reason = "the writing is the point, the number is news"
     )]
     pub fn restore(&self, shop: ShopId, sku: Sku, level: Level) -> SkuId {
-        self.shelf(shop).enter(sku, level).1
+        self.shop_stock(shop).insert(sku, level).1
     }
 
     /// Shows every SKU of a shop, in no order, one shard's lock at a time.
     ///
     /// What is written meanwhile may or may not be shown; nothing is shown twice.
-    pub fn for_each(&self, shop: ShopId, mut see: impl FnMut(&Sku, Entry)) {
-        for slot in &self.shelf(shop).levels {
-            see(slot.key(), *slot.value());
+    pub fn for_each(&self, shop: ShopId, mut visit: impl FnMut(&Sku, BookEntry)) {
+        for slot in &self.shop_stock(shop).levels {
+            visit(slot.key(), *slot.value());
         }
     }
 
-    fn shelf(&self, shop: ShopId) -> &Shelf {
-        &self.shelves[shop.index()]
+    fn shop_stock(&self, shop: ShopId) -> &ShopStock {
+        &self.shops[shop.index()]
     }
 }
 
-impl Shelf {
-    fn enter(&self, sku: Sku, level: Level) -> (Applied, SkuId) {
+impl ShopStock {
+    fn insert(&self, sku: Sku, level: Level) -> (ApplyOutcome, SkuId) {
         match self.levels.entry(sku) {
-            Slot::Occupied(mut slot) => (replace(slot.get_mut(), level), slot.get().id),
-            Slot::Vacant(slot) => {
-                let id = SkuId(self.ids.fetch_add(1, Ordering::Relaxed));
-                slot.insert(Entry {
+            MapEntry::Occupied(mut slot) => (replace(slot.get_mut(), level), slot.get().id),
+            MapEntry::Vacant(slot) => {
+                let id = SkuId(self.next_id.fetch_add(1, Ordering::Relaxed));
+                slot.insert(BookEntry {
                     updated_at: level.updated_at,
                     count: level.count,
                     id,
                 });
-                (Applied::Added, id)
+                (ApplyOutcome::Added, id)
             }
         }
     }
 }
 
 /// One of many SKUs that are looked up, and the next in the same shard.
-struct Asked<'a> {
+struct ShardLookup<'a> {
     sku: &'a str,
     hash: u64,
     next: u32,
 }
 
 /// The end of a list of [`Asked`].
-const NOBODY: u32 = u32::MAX;
+const END_OF_LIST: u32 = u32::MAX;
 
 impl fmt::Debug for StockBook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -273,8 +273,8 @@ impl fmt::Debug for StockBook {
     }
 }
 
-fn replace(entry: &mut Entry, level: Level) -> Applied {
-    let applied = Applied::of(Some(entry.level()), level);
+fn replace(entry: &mut BookEntry, level: Level) -> ApplyOutcome {
+    let applied = ApplyOutcome::classify(Some(entry.level()), level);
     if applied.is_change() {
         entry.count = level.count;
         entry.updated_at = level.updated_at;
@@ -293,23 +293,29 @@ mod tests {
     fn level(count: i64, micros: i64) -> Level {
         Level {
             count: Count::try_from(count).unwrap(),
-            updated_at: Instant::from_micros(micros).unwrap(),
+            updated_at: Timestamp::from_micros(micros).unwrap(),
         }
     }
 
     #[test]
     fn an_entry_and_its_key_take_forty_bytes() {
-        assert_eq!(size_of::<(Sku, Entry)>(), 40);
+        assert_eq!(size_of::<(Sku, BookEntry)>(), 40);
     }
 
     #[test]
     fn the_newest_statement_wins_and_between_equals_the_last_to_arrive() {
         let book = StockBook::new([0]);
         let sku = Sku::parse("A").unwrap();
-        assert_eq!(book.apply(SHOP, &sku, level(5, 100)), Applied::Added);
-        assert_eq!(book.apply(SHOP, &sku, level(6, 99)), Applied::Outdated);
-        assert_eq!(book.apply(SHOP, &sku, level(5, 100)), Applied::Repeated);
-        assert_eq!(book.apply(SHOP, &sku, level(7, 100)), Applied::Replaced);
+        assert_eq!(book.apply(SHOP, &sku, level(5, 100)), ApplyOutcome::Added);
+        assert_eq!(book.apply(SHOP, &sku, level(6, 99)), ApplyOutcome::Outdated);
+        assert_eq!(
+            book.apply(SHOP, &sku, level(5, 100)),
+            ApplyOutcome::Repeated
+        );
+        assert_eq!(
+            book.apply(SHOP, &sku, level(7, 100)),
+            ApplyOutcome::Replaced
+        );
         assert_eq!(book.get(SHOP, "A").unwrap().level(), level(7, 100));
         assert_eq!(book.len(SHOP), 1);
     }
@@ -318,9 +324,9 @@ mod tests {
     fn shops_do_not_see_each_other() {
         let book = StockBook::new([0, 0]);
         book.apply(ShopId(1), &Sku::parse("A").unwrap(), level(5, 100));
-        assert!(book.is_cold(SHOP));
+        assert!(book.is_empty(SHOP));
         assert_eq!(book.get(SHOP, "A"), None);
-        assert!(!book.is_cold(ShopId(1)));
+        assert!(!book.is_empty(ShopId(1)));
     }
 
     proptest! {
@@ -338,7 +344,7 @@ mod tests {
                     expected = Some(new);
                 }
             }
-            prop_assert_eq!(book.get(SHOP, "A").map(Entry::level), expected);
+            prop_assert_eq!(book.get(SHOP, "A").map(BookEntry::level), expected);
         }
 
         #[test]
@@ -351,7 +357,7 @@ mod tests {
                 book.restore(SHOP, Sku::parse(text).unwrap(), level(n, n));
             }
             let one_by_one: Vec<_> = asked.iter().map(|sku| book.get(SHOP, sku)).collect();
-            let together = book.get_all(SHOP, asked.iter().map(String::as_str));
+            let together = book.get_many(SHOP, asked.iter().map(String::as_str));
             prop_assert_eq!(together, one_by_one);
         }
 

@@ -49,9 +49,9 @@ pub struct CountError(pub i64);
 /// Eight bytes and a plain order, where a `DateTime` takes twelve: a million are kept. Finer
 /// fractions are cut off, never rounded up, so that no value is moved into the future.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Instant(i64);
+pub struct Timestamp(i64);
 
-impl Instant {
+impl Timestamp {
     /// From microseconds since 1970-01-01T00:00:00Z.
     ///
     /// `None` outside the years a calendar can name (about ±262 000), so every `Instant` can
@@ -75,19 +75,19 @@ impl Instant {
 
     /// The next moment that can be told from this one.
     #[must_use]
-    pub fn next(self) -> Self {
+    pub fn successor(self) -> Self {
         Self::from_micros(self.0.saturating_add(1)).unwrap_or(self)
     }
 }
 
-impl From<DateTime<Utc>> for Instant {
+impl From<DateTime<Utc>> for Timestamp {
     fn from(at: DateTime<Utc>) -> Self {
         Self(at.timestamp_micros())
     }
 }
 
 /// RFC 3339 in UTC, with as many fraction digits as there are.
-impl fmt::Display for Instant {
+impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.to_utc().to_rfc3339_opts(SecondsFormat::AutoSi, true))
     }
@@ -99,7 +99,7 @@ pub struct Level {
     /// Pieces that can be ordered.
     pub count: Count,
     /// When the seller says this count became true (`updatedAt` on every wire).
-    pub updated_at: Instant,
+    pub updated_at: Timestamp,
 }
 
 /// One statement of a seller about one SKU.
@@ -110,7 +110,7 @@ pub struct Update {
     /// How many there are.
     pub count: Count,
     /// Since when. `None` means "as of now": such a statement is always the newest.
-    pub updated_at: Option<Instant>,
+    pub updated_at: Option<Timestamp>,
 }
 
 #[cfg(test)]
@@ -128,20 +128,26 @@ mod tests {
     #[test]
     fn a_moment_is_cut_to_microseconds_and_shown_as_it_is() {
         let at: DateTime<Utc> = "2019-09-09T13:01:18.1234567+03:00".parse().unwrap();
-        assert_eq!(Instant::from(at).to_string(), "2019-09-09T10:01:18.123456Z");
+        assert_eq!(
+            Timestamp::from(at).to_string(),
+            "2019-09-09T10:01:18.123456Z"
+        );
         let whole: DateTime<Utc> = "2019-09-09T10:01:18Z".parse().unwrap();
-        assert_eq!(Instant::from(whole).to_string(), "2019-09-09T10:01:18Z");
+        assert_eq!(Timestamp::from(whole).to_string(), "2019-09-09T10:01:18Z");
     }
 
     #[test]
     fn moments_before_1970_are_cut_downwards_too() {
         let at: DateTime<Utc> = "1969-12-31T23:59:59.9999999Z".parse().unwrap();
-        assert_eq!(Instant::from(at).to_string(), "1969-12-31T23:59:59.999999Z");
+        assert_eq!(
+            Timestamp::from(at).to_string(),
+            "1969-12-31T23:59:59.999999Z"
+        );
     }
 
     #[test]
     fn moments_no_calendar_can_name_are_none() {
-        assert_eq!(Instant::from_micros(i64::MAX), None);
-        assert_eq!(Instant::from_micros(i64::MIN), None);
+        assert_eq!(Timestamp::from_micros(i64::MAX), None);
+        assert_eq!(Timestamp::from_micros(i64::MIN), None);
     }
 }

@@ -26,7 +26,7 @@ impl Sku {
     /// The text breaks the Market's pattern `^(?=.*\S.*)[^\x00-\x08\x0A-\x1f\x7f]{1,255}$`.
     pub fn parse(text: &str) -> Result<Self, SkuError> {
         let text = Self::trim(text);
-        check(text)?;
+        validate(text)?;
         Ok(Self(CompactString::new(text)))
     }
 
@@ -80,12 +80,12 @@ pub enum SkuError {
     TooLong(usize),
 }
 
-fn check(trimmed: &str) -> Result<(), SkuError> {
+fn validate(trimmed: &str) -> Result<(), SkuError> {
     if trimmed.is_empty() {
         return Err(SkuError::Empty);
     }
-    let forbidden = |c: &char| matches!(c, '\0'..='\x08' | '\x0A'..='\x1F' | '\x7F');
-    if let Some(c) = trimmed.chars().find(forbidden) {
+    let is_forbidden = |c: &char| matches!(c, '\0'..='\x08' | '\x0A'..='\x1F' | '\x7F');
+    if let Some(c) = trimmed.chars().find(is_forbidden) {
         return Err(SkuError::Control(u32::from(c)));
     }
     // A text has at most as many UTF-16 units as bytes: only the long ones need counting.

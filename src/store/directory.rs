@@ -7,15 +7,15 @@ use super::StoreError;
 
 /// The store's directory, held for this process alone as long as this value lives.
 #[derive(Debug)]
-pub(super) struct Directory {
+pub(super) struct StoreDirectory {
     path: PathBuf,
     // The system lets go of it when the process ends, however it ends.
     lock: File,
 }
 
-impl Directory {
+impl StoreDirectory {
     /// Creates the directory if it is missing, and locks it.
-    pub(super) fn claim(path: &Path) -> Result<Self, StoreError> {
+    pub(super) fn acquire(path: &Path) -> Result<Self, StoreError> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -45,7 +45,7 @@ impl Directory {
         }
         let pid = std::process::id();
         // A courtesy to whoever comes second: a full disk must not keep us from serving.
-        let _untold = file.set_len(0).and_then(|()| writeln!(file, "{pid}"));
+        let _best_effort = file.set_len(0).and_then(|()| writeln!(file, "{pid}"));
         Ok(Self {
             path: path.to_owned(),
             lock: file,
@@ -53,9 +53,9 @@ impl Directory {
     }
 
     /// Lets another process have it.
-    pub(super) fn release(&self) {
+    pub(super) fn unlock(&self) {
         // If that fails, the end of this value or of the process does it.
-        let _later = self.lock.unlock();
+        let _unlocked = self.lock.unlock();
     }
 
     /// The database file.
@@ -69,7 +69,7 @@ impl Directory {
     }
 
     /// A database under a name that is not yet the real one: empty, owner-only.
-    pub(super) fn draft(&self) -> Result<PathBuf, StoreError> {
+    pub(super) fn create_draft(&self) -> Result<PathBuf, StoreError> {
         let draft = self.path.join("stock.db.new");
         for leftover in ["stock.db.new", "stock.db.new-wal", "stock.db.new-shm"] {
             let leftover = self.path.join(leftover);
@@ -100,7 +100,7 @@ impl Directory {
     }
 
     /// Takes away from others what a careless copy may have given them.
-    pub(super) fn restrict(&self) -> Result<(), StoreError> {
+    pub(super) fn restrict_permissions(&self) -> Result<(), StoreError> {
         let database = self.database();
         let metadata = fs::metadata(&database).map_err(unwritable(&database))?;
         if metadata.permissions().mode() & 0o077 == 0 {
@@ -111,7 +111,7 @@ impl Directory {
     }
 
     /// The first `length` bytes of the database file, fewer if there are no more.
-    pub(super) fn beginning(&self, length: u64) -> Result<Vec<u8>, StoreError> {
+    pub(super) fn read_prefix(&self, length: u64) -> Result<Vec<u8>, StoreError> {
         let database = self.database();
         let mut bytes = Vec::new();
         File::open(&database)
@@ -122,24 +122,24 @@ impl Directory {
 
     /// Whether a small write fails for want of space, which SQLite does not tell from other
     /// failures if a quota is the reason.
-    pub(super) fn is_full(&self) -> bool {
+    pub(super) fn is_disk_full(&self) -> bool {
         let probe = self.path.join("probe");
         let outcome = File::create(&probe).and_then(|mut file| {
             file.write_all(&[1; 64 * 1024])
                 .and_then(|()| file.sync_all())
         });
-        let _gone = fs::remove_file(&probe);
-        let full = |error: io::Error| {
+        let _removed = fs::remove_file(&probe);
+        let is_no_space = |error: io::Error| {
             matches!(
                 error.kind(),
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded
             )
         };
-        outcome.is_err_and(full)
+        outcome.is_err_and(is_no_space)
     }
 
     /// Bytes of the database and its log.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(super) fn disk_bytes(&self) -> u64 {
         let size = |path: PathBuf| fs::metadata(path).map_or(0, |metadata| metadata.len());
         size(self.database()) + size(self.wal())
     }
@@ -147,39 +147,39 @@ impl Directory {
 
 /// Who is at a store's directory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Presence {
+pub enum DirectoryState {
     /// There is no such directory.
     Missing,
     /// It is there, and no process has it open.
     Free,
     /// A process has it open; its number, if it was written down.
-    Held(Option<u32>),
+    Locked(Option<u32>),
 }
 
 /// Looks who is at a store's directory, and creates, opens and changes nothing there.
 ///
 /// # Errors
 /// The place cannot be looked at, or is no directory.
-pub fn presence(path: &Path) -> io::Result<Presence> {
+pub fn directory_state(path: &Path) -> io::Result<DirectoryState> {
     match fs::metadata(path) {
-        Ok(found) if found.is_dir() => {}
+        Ok(metadata) if metadata.is_dir() => {}
         Ok(_) => return Err(ErrorKind::NotADirectory.into()),
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Presence::Missing),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(DirectoryState::Missing),
         Err(error) => return Err(error),
     }
     let mut file = match File::open(path.join("lock")) {
         Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Presence::Free),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(DirectoryState::Free),
         Err(error) => return Err(error),
     };
     // Shared, and let go at once with the file: only a service that starts in this very
     // instant could be turned away by it.
     match file.try_lock_shared() {
-        Ok(()) => Ok(Presence::Free),
+        Ok(()) => Ok(DirectoryState::Free),
         Err(TryLockError::WouldBlock) => {
             let mut pid = String::new();
             let _partly = file.read_to_string(&mut pid);
-            Ok(Presence::Held(pid.trim().parse().ok()))
+            Ok(DirectoryState::Locked(pid.trim().parse().ok()))
         }
         Err(TryLockError::Error(error)) => Err(error),
     }
@@ -200,19 +200,19 @@ mod tests {
     fn looking_tells_a_held_directory_and_leaves_no_trace() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("store");
-        assert_eq!(presence(&path).unwrap(), Presence::Missing);
+        assert_eq!(directory_state(&path).unwrap(), DirectoryState::Missing);
         assert!(!path.exists());
-        let held = Directory::claim(&path).unwrap();
+        let directory = StoreDirectory::acquire(&path).unwrap();
         assert_eq!(
-            presence(&path).unwrap(),
-            Presence::Held(Some(std::process::id()))
+            directory_state(&path).unwrap(),
+            DirectoryState::Locked(Some(std::process::id()))
         );
-        drop(held);
-        assert_eq!(presence(&path).unwrap(), Presence::Free);
+        drop(directory);
+        assert_eq!(directory_state(&path).unwrap(), DirectoryState::Free);
         // And it can be claimed after having been looked at.
-        Directory::claim(&path).unwrap();
+        StoreDirectory::acquire(&path).unwrap();
         assert!(
-            presence(&path.join("lock")).is_err(),
+            directory_state(&path.join("lock")).is_err(),
             "a file is no directory"
         );
     }

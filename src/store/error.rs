@@ -14,7 +14,7 @@ pub enum StoreError {
     },
     /// Written by a release that knows more than this one.
     #[error("{} has format {found}, this release knows {known}: run the newer one", path.display())]
-    Newer {
+    NewerFormat {
         /// The database file.
         path: PathBuf,
         /// Its format.
@@ -24,7 +24,7 @@ pub enum StoreError {
     },
     /// A file of somebody else lies where ours should.
     #[error("{} is not a stock file: {what}; give the store another directory", path.display())]
-    NotOurs {
+    ForeignFile {
         /// The file.
         path: PathBuf,
         /// What it is instead.
@@ -53,7 +53,7 @@ pub enum StoreError {
     },
     /// No space left. Nothing was changed; the next attempt may succeed.
     #[error("the disk is full")]
-    Full,
+    DiskFull,
     /// Another program holds the database's write lock. Nothing was changed.
     #[error("another program is writing to the stock file")]
     Busy,
@@ -76,9 +76,9 @@ impl StoreError {
         match self {
             Self::Failed { .. } | Self::Damaged { .. } | Self::Unwritable { .. } => true,
             Self::Locked { .. }
-            | Self::Newer { .. }
-            | Self::NotOurs { .. }
-            | Self::Full
+            | Self::NewerFormat { .. }
+            | Self::ForeignFile { .. }
+            | Self::DiskFull
             | Self::Busy
             | Self::Closed => false,
         }
@@ -107,20 +107,20 @@ const SQLITE_IOERR_DIR_FSYNC: i32 = 10 | 5 << 8;
 const SQLITE_READONLY_DBMOVED: i32 = 8 | 4 << 8;
 
 /// What a library error amounts to.
-pub(super) enum Cause {
-    Full,
+pub(super) enum SqliteCause {
+    DiskFull,
     Busy,
     /// A write failed for want of space or for another reason: SQLite says which only for
     /// `ENOSPC`, not for `EDQUOT`.
     MaybeFull(String),
-    Refused(String),
+    NotWritable(String),
     Damaged(String),
     Failed(String),
 }
 
-impl Cause {
+impl SqliteCause {
     /// Reads the extended result code.
-    pub(super) fn of(error: &sqlx::Error) -> Self {
+    pub(super) fn classify(error: &sqlx::Error) -> Self {
         let what = error.to_string();
         let code = match error {
             sqlx::Error::Database(database) => database.code().and_then(|code| code.parse().ok()),
@@ -135,7 +135,7 @@ impl Cause {
             return Self::Failed(what);
         };
         match (code & 0xff, code) {
-            (SQLITE_FULL, _) => Self::Full,
+            (SQLITE_FULL, _) => Self::DiskFull,
             (SQLITE_BUSY | SQLITE_LOCKED, _) => Self::Busy,
             // A plain error: a statement of ours is only wrong in a database that is not.
             (SQLITE_CORRUPT | SQLITE_NOTADB | SQLITE_ERROR, _) => Self::Damaged(what),
@@ -144,13 +144,13 @@ impl Cause {
                 Self::Failed(what)
             }
             (SQLITE_IOERR, _) => Self::MaybeFull(what),
-            (SQLITE_READONLY | SQLITE_CANTOPEN, _) => Self::Refused(what),
+            (SQLITE_READONLY | SQLITE_CANTOPEN, _) => Self::NotWritable(what),
             (_, _) => Self::Failed(what),
         }
     }
 
     /// Whether a statement was out of place, such as a rollback where nothing is open.
-    pub(super) fn is_misplaced(error: &sqlx::Error) -> bool {
+    pub(super) fn is_no_transaction(error: &sqlx::Error) -> bool {
         matches!(error, sqlx::Error::Database(e) if e.code().is_some_and(|code| code == "1"))
     }
 }

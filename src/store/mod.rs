@@ -57,12 +57,12 @@ mod compact;
 mod directory;
 mod error;
 mod notes;
-mod quarantine;
+mod quarantine_table;
+mod recent_sends;
 mod record;
 mod replay;
-mod session;
-mod spent;
 mod sqlite;
+mod store_connection;
 #[cfg(test)]
 mod tests;
 
@@ -71,13 +71,15 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-pub use directory::{Presence, presence};
+pub use directory::{DirectoryState, directory_state};
 pub use error::StoreError;
 pub use notes::Notes;
-pub use spent::Spent;
-pub use sqlite::{Receipt, Store};
+pub use recent_sends::RecentSend;
+pub use sqlite::{AppendGuard, Store};
 
-use crate::stock::{Column, Count, Instant, Level, Mark, Marks, ShopId, Sku, StockBook};
+use crate::stock::{
+    Activity, Count, Level, PerSku, ShopId, Sku, SkuActivity, StockBook, Timestamp,
+};
 
 /// The log is folded no sooner than at this size, two million rows: replaying it takes a second.
 ///
@@ -95,7 +97,7 @@ pub struct Config {
 
 /// A shop as the store knows it; its place in the list is its [`ShopId`].
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ShopKey {
+pub struct ShopIdentity {
     /// Its name in the configuration, by which its stock is found again. Unique.
     pub name: String,
     /// Where its stock is forwarded to, such as `https://api.… campaign 123`. If that changes,
@@ -108,21 +110,21 @@ pub struct ShopKey {
 /// What the Market has acknowledged of one SKU, in 16 bytes. Nothing, by default.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Acked {
-    updated_at: Instant,
+    updated_at: Timestamp,
     count: Count,
     // Seconds since 1970; 0 is nothing. The highest bit, free until 2038, is doubt.
-    second: u32,
+    packed_second: u32,
 }
 
 /// Whether the Market should hear this again. Not kept on disk: who doubts finds it out again.
-const DOUBT: u32 = 1 << 31;
+const RESEND_FLAG: u32 = 1 << 31;
 
 impl Acked {
     /// The Market has taken this level, sent at this time, which is cut to seconds.
     #[must_use]
     pub fn new(level: Level, at: DateTime<Utc>) -> Self {
-        let second = at.timestamp().clamp(1, (DOUBT - 1).into());
-        Self::at_second(level, u32::try_from(second).unwrap_or(DOUBT - 1))
+        let second = at.timestamp().clamp(1, (RESEND_FLAG - 1).into());
+        Self::from_second(level, u32::try_from(second).unwrap_or(RESEND_FLAG - 1))
     }
 
     /// The level it has, if any.
@@ -145,39 +147,39 @@ impl Acked {
 
     /// The same, to be sent once more although nothing has changed.
     #[must_use]
-    pub fn doubted(self) -> Self {
+    pub fn marked_for_resend(self) -> Self {
         Self {
-            second: self.second | DOUBT,
+            packed_second: self.packed_second | RESEND_FLAG,
             ..self
         }
     }
 
     /// Whether it is to be sent once more.
     #[must_use]
-    pub fn is_doubted(&self) -> bool {
-        self.second & DOUBT != 0
+    pub fn needs_resend(&self) -> bool {
+        self.packed_second & RESEND_FLAG != 0
     }
 
-    fn at_second(level: Level, second: u32) -> Self {
+    fn from_second(level: Level, second: u32) -> Self {
         Self {
             updated_at: level.updated_at,
             count: level.count,
-            second,
+            packed_second: second,
         }
     }
 
     fn second(self) -> u32 {
-        self.second & !DOUBT
+        self.packed_second & !RESEND_FLAG
     }
 }
 
 impl Default for Acked {
     fn default() -> Self {
-        let updated_at = Instant::from_micros(0).expect("1970 has a name in the calendar");
+        let updated_at = Timestamp::from_micros(0).expect("1970 has a name in the calendar");
         Self {
             updated_at,
             count: Count::ZERO,
-            second: 0,
+            packed_second: 0,
         }
     }
 }
@@ -186,7 +188,7 @@ impl Default for Acked {
 ///
 /// Times are kept to the microsecond.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Quarantined {
+pub struct QuarantineEntry {
     /// Which SKU.
     pub sku: Sku,
     /// The level that was refused.
@@ -203,7 +205,7 @@ pub struct Quarantined {
 
 /// One change to make durable.
 #[derive(Clone, Copy, Debug)]
-pub enum Change<'a> {
+pub enum StoreChange<'a> {
     /// Levels as they were stated; of several for a SKU the newest wins.
     Stock {
         /// Of which shop.
@@ -220,18 +222,18 @@ pub enum Change<'a> {
         rows: &'a [(Sku, Acked)],
     },
     /// When SKUs were last asserted and asked for, known to the book or not.
-    Marked {
+    Activity {
         /// Of which shop.
         shop: ShopId,
         /// All that is remembered of each.
-        rows: &'a [(Sku, Mark)],
+        rows: &'a [(Sku, SkuActivity)],
     },
     /// A SKU is under quarantine, in place of what was known of it there.
     Quarantined {
         /// Of which shop.
         shop: ShopId,
         /// The case.
-        row: &'a Quarantined,
+        row: &'a QuarantineEntry,
     },
     /// A SKU is no longer under quarantine.
     Released {
@@ -244,23 +246,23 @@ pub enum Change<'a> {
 
 /// An open store and what was in it.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenedStore {
     /// The store.
     pub store: Store,
     /// Every configured shop's stock.
     pub book: StockBook,
     /// What the Market has acknowledged, by shop.
-    pub acked: Vec<Column<Acked>>,
+    pub acked: Vec<PerSku<Acked>>,
     /// What it refuses, by shop, ordered by SKU.
-    pub quarantine: Vec<Vec<Quarantined>>,
+    pub quarantine: Vec<Vec<QuarantineEntry>>,
     /// What was sent in the last minutes of the process's last life, by shop.
-    pub spent: Vec<Vec<Spent>>,
+    pub recent_sends: Vec<Vec<RecentSend>>,
     /// When SKUs were last asserted and asked for.
-    pub marks: Marks,
+    pub activity: Activity,
     /// What else was noted.
     pub notes: Notes,
     /// Shops that the store has and the configuration does not.
-    pub absent: Vec<AbsentShop>,
+    pub absent_shops: Vec<AbsentShop>,
 }
 
 /// A shop that is in the store and not in the configuration: its stock is kept, unread.
@@ -274,7 +276,7 @@ pub struct AbsentShop {
 
 /// How the store is, for those who watch.
 #[derive(Clone, Debug, serde::Serialize)]
-pub struct Status {
+pub struct StoreStatus {
     /// What the database and SQLite's log take on disk.
     pub disk_bytes: u64,
     /// Changes not yet folded into the snapshot.
@@ -293,7 +295,7 @@ pub struct Status {
 
 /// The part of the status that the connection's owner leaves for others to read.
 #[derive(Clone, Debug, Default)]
-struct Vitals {
+struct StoreHealth {
     failed: Option<String>,
     log_bytes: u64,
     snapshot_bytes: u64,

@@ -7,19 +7,19 @@ use std::collections::HashMap;
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
-use super::record::Malformed;
-use super::session::Flaw;
+use super::record::MalformedRecord;
+use super::store_connection::StoreInternalError;
 use crate::stock::ShopId;
 
 /// The number under which notes of the whole are kept; shops are numbered from 1.
-pub(super) const WHOLE: i64 = 0;
+pub(super) const STORE_WIDE: i64 = 0;
 
 /// The notes there were when the store was opened.
 #[derive(Clone, Debug, Default)]
 pub struct Notes {
     texts: HashMap<(Option<ShopId>, String), String>,
     // Of shops that are not configured, by their number on disk.
-    strays: Vec<(i64, String, String)>,
+    orphans: Vec<(i64, String, String)>,
 }
 
 impl Notes {
@@ -30,23 +30,23 @@ impl Notes {
     }
 
     /// Every note of a shop whose name begins so, with the rest of its name.
-    pub fn beginning<'a>(
+    pub fn with_prefix<'a>(
         &'a self,
         shop: ShopId,
-        beginning: &'a str,
+        prefix: &'a str,
     ) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.texts.iter().filter_map(move |((of, name), text)| {
-            let rest = name.strip_prefix(beginning)?;
-            (*of == Some(shop)).then_some((rest, text.as_str()))
+        self.texts.iter().filter_map(move |((owner, name), text)| {
+            let rest = name.strip_prefix(prefix)?;
+            (*owner == Some(shop)).then_some((rest, text.as_str()))
         })
     }
 }
 
 impl Notes {
     /// The notes of a shop that is not configured, taken out: name and text.
-    pub(super) fn take_strays(&mut self, shop: i64) -> Vec<(String, String)> {
-        let mine = self.strays.extract_if(.., |(of, _, _)| *of == shop);
-        mine.map(|(_, name, text)| (name, text)).collect()
+    pub(super) fn take_orphans(&mut self, shop: i64) -> Vec<(String, String)> {
+        let matching = self.orphans.extract_if(.., |(owner, _, _)| *owner == shop);
+        matching.map(|(_, name, text)| (name, text)).collect()
     }
 }
 
@@ -56,7 +56,7 @@ pub(super) async fn write(
     shop: i64,
     name: &str,
     text: Option<&str>,
-) -> Result<(), Flaw> {
+) -> Result<(), StoreInternalError> {
     let query = match text {
         Some(text) => sqlx::query(
             "INSERT OR REPLACE INTO note (shop, name, text, crc) VALUES (?1, ?2, ?3, ?4)",
@@ -76,8 +76,8 @@ pub(super) async fn write(
 /// Reads the notes of the whole and of the shops with a home.
 pub(super) async fn read(
     conn: &mut SqliteConnection,
-    home: impl Fn(i64) -> Option<ShopId>,
-) -> Result<Notes, Flaw> {
+    shop_of_disk_id: impl Fn(i64) -> Option<ShopId>,
+) -> Result<Notes, StoreInternalError> {
     let rows = sqlx::query("SELECT shop, name, text, crc FROM note")
         .fetch_all(conn)
         .await?;
@@ -86,13 +86,13 @@ pub(super) async fn read(
         let (shop, name, text): (i64, String, String) =
             (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         if row.try_get::<i64, _>(3)? != crc(shop, &name, &text) {
-            return Err(Malformed("a note whose checksum does not match").into());
+            return Err(MalformedRecord("a note whose checksum does not match").into());
         }
-        let of = home(shop);
-        if shop == WHOLE || of.is_some() {
-            notes.texts.insert((of, name), text);
+        let owner = shop_of_disk_id(shop);
+        if shop == STORE_WIDE || owner.is_some() {
+            notes.texts.insert((owner, name), text);
         } else {
-            notes.strays.push((shop, name, text));
+            notes.orphans.push((shop, name, text));
         }
     }
     Ok(notes)

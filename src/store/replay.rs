@@ -2,8 +2,8 @@ use futures_util::TryStreamExt;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use super::record::{Facts, Key, Malformed, Place, unseal};
-use super::session::{Flaw, Head};
+use super::record::{MalformedRecord, RecordKey, RecordLocation, RecordReader, unseal};
+use super::store_connection::{StoreHeader, StoreInternalError};
 
 /// Shows every valid record in the order in which they have to be applied: the snapshot's
 /// chunks, then the changes since.
@@ -11,17 +11,17 @@ use super::session::{Flaw, Head};
 /// Errs if one is missing, out of place or altered, and says which.
 pub(super) async fn replay(
     conn: &mut SqliteConnection,
-    head: Head,
-    mut see: impl FnMut(i64, Facts<'_>) -> Result<(), Malformed>,
-) -> Result<(), Flaw> {
-    let Head {
+    header: StoreHeader,
+    mut visit: impl FnMut(i64, RecordReader<'_>) -> Result<(), MalformedRecord>,
+) -> Result<(), StoreInternalError> {
+    let StoreHeader {
         generation,
         chunks,
         snapshot_seq,
         last_seq,
         shops,
         ..
-    } = head;
+    } = header;
     let mut expected = 0;
     let mut records = sqlx::query(
         "SELECT chunk, shop, rows, body FROM snapshot WHERE generation = ?1 ORDER BY chunk",
@@ -29,14 +29,14 @@ pub(super) async fn replay(
     .bind(generation)
     .fetch(&mut *conn);
     while let Some(row) = records.try_next().await? {
-        let key = |chunk| Key::Chunk { generation, chunk };
-        show(&row, expected, shops, key, &mut see)
-            .map_err(|flaw| locate(flaw, "snapshot chunk", expected))?;
+        let key = |chunk| RecordKey::Chunk { generation, chunk };
+        visit_row(&row, expected, shops, key, &mut visit)
+            .map_err(|error| add_location(error, "snapshot chunk", expected))?;
         expected += 1;
     }
     drop(records);
     if expected != chunks {
-        return Err(Flaw::Content(format!(
+        return Err(StoreInternalError::Damaged(format!(
             "the snapshot has {expected} chunks of {chunks}"
         )));
     }
@@ -46,13 +46,13 @@ pub(super) async fn replay(
             .bind(snapshot_seq)
             .fetch(conn);
     while let Some(row) = records.try_next().await? {
-        let key = |seq| Key::Change { seq };
-        show(&row, expected, shops, key, &mut see)
-            .map_err(|flaw| locate(flaw, "change", expected))?;
+        let key = |seq| RecordKey::Change { seq };
+        visit_row(&row, expected, shops, key, &mut visit)
+            .map_err(|error| add_location(error, "change", expected))?;
         expected += 1;
     }
     if expected != last_seq + 1 {
-        return Err(Flaw::Content(format!(
+        return Err(StoreInternalError::Damaged(format!(
             "the changes from {expected} to {last_seq} are missing"
         )));
     }
@@ -60,55 +60,63 @@ pub(super) async fn replay(
 }
 
 /// How many rows the snapshot has of each shop's number, checked against the total.
-pub(super) async fn sizes(
+pub(super) async fn snapshot_row_counts(
     conn: &mut SqliteConnection,
-    head: Head,
-) -> Result<Vec<(i64, usize)>, Flaw> {
-    let sizes: Vec<(i64, i64)> =
+    header: StoreHeader,
+) -> Result<Vec<(i64, usize)>, StoreInternalError> {
+    let counts: Vec<(i64, i64)> =
         sqlx::query_as("SELECT shop, sum(rows) FROM snapshot WHERE generation = ?1 GROUP BY shop")
-            .bind(head.generation)
+            .bind(header.generation)
             .fetch_all(conn)
             .await?;
-    if sizes
+    if counts
         .iter()
         .try_fold(0i64, |sum, (_, rows)| sum.checked_add(*rows))
-        != Some(head.rows)
+        != Some(header.rows)
     {
-        return Err(Malformed("not as many rows in the snapshot as there were").into());
+        return Err(MalformedRecord("not as many rows in the snapshot as there were").into());
     }
-    let rows = |rows| usize::try_from(rows).map_err(|_| Malformed("a negative number of rows"));
-    sizes
+    let rows =
+        |rows| usize::try_from(rows).map_err(|_| MalformedRecord("a negative number of rows"));
+    counts
         .into_iter()
         .map(|(shop, count)| Ok((shop, rows(count)?)))
         .collect()
 }
 
-fn show(
+fn visit_row(
     row: &SqliteRow,
     expected: i64,
     shops: i64,
-    key: impl FnOnce(i64) -> Key,
-    see: &mut impl FnMut(i64, Facts<'_>) -> Result<(), Malformed>,
-) -> Result<(), Flaw> {
+    key: impl FnOnce(i64) -> RecordKey,
+    visit: &mut impl FnMut(i64, RecordReader<'_>) -> Result<(), MalformedRecord>,
+) -> Result<(), StoreInternalError> {
     let found: i64 = row.try_get(0)?;
     if found != expected {
-        return Err(Flaw::Content(format!("{found} is there in its place")));
+        return Err(StoreInternalError::Damaged(format!(
+            "{found} is there in its place"
+        )));
     }
-    let place = Place {
+    let location = RecordLocation {
         key: key(found),
         shop: row.try_get(1)?,
         rows: row.try_get(2)?,
     };
-    if !(1..=shops).contains(&place.shop) {
-        return Err(Malformed("it is of an unknown shop").into());
+    if !(1..=shops).contains(&location.shop) {
+        return Err(MalformedRecord("it is of an unknown shop").into());
     }
-    let body = unseal(&place, row.try_get(3)?)?;
-    Ok(see(place.shop, Facts::of(body, place.rows)?)?)
+    let body = unseal(&location, row.try_get(3)?)?;
+    Ok(visit(
+        location.shop,
+        RecordReader::new(body, location.rows)?,
+    )?)
 }
 
-fn locate(flaw: Flaw, what: &str, number: i64) -> Flaw {
-    match flaw {
-        Flaw::Content(detail) => Flaw::Content(format!("{what} {number}: {detail}")),
-        Flaw::Library(_) | Flaw::Closed => flaw,
+fn add_location(error: StoreInternalError, what: &str, number: i64) -> StoreInternalError {
+    match error {
+        StoreInternalError::Damaged(detail) => {
+            StoreInternalError::Damaged(format!("{what} {number}: {detail}"))
+        }
+        StoreInternalError::Sqlite(_) | StoreInternalError::Closed => error,
     }
 }

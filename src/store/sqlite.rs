@@ -3,17 +3,21 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::compact::{self, Snapshot};
-use super::directory::Directory;
-use super::quarantine::Quarantine;
-use super::record::{Fact, Facts, Kind, Malformed, Packed, Packer};
-use super::replay::{replay, sizes};
-use super::session::{DiskShop, Flaw, Head, Session, Write};
-use super::{
-    AbsentShop, Acked, COMPACTION_BYTES, Change, Config, Notes, Opened, ShopKey, Spent, Status,
-    StoreError, Vitals, notes, spent,
+use super::compact::{self, SnapshotWriter};
+use super::directory::StoreDirectory;
+use super::quarantine_table::QuarantineTable;
+use super::record::{
+    MalformedRecord, PackedRecord, RecordKind, RecordPacker, RecordReader, RecordRow,
 };
-use crate::stock::{Column, Mark, Marks, ShopId, SkuId, StockBook};
+use super::replay::{replay, snapshot_row_counts};
+use super::store_connection::{
+    DiskShop, StoreConnection, StoreHeader, StoreInternalError, StoreWrite,
+};
+use super::{
+    AbsentShop, Acked, COMPACTION_BYTES, Config, Notes, OpenedStore, RecentSend, ShopIdentity,
+    StoreChange, StoreError, StoreHealth, StoreStatus, notes, recent_sends,
+};
+use crate::stock::{Activity, PerSku, ShopId, SkuActivity, SkuId, StockBook};
 
 /// The store, in a SQLite database: see [`super`].
 ///
@@ -21,15 +25,15 @@ use crate::stock::{Column, Mark, Marks, ShopId, SkuId, StockBook};
 /// compaction alternate. What a writer needs to know before it appends, [`Store::is_failed`],
 /// [`Store::wants_compaction`] and [`Store::status`], never waits.
 pub struct Store {
-    desk: tokio::sync::Mutex<Contents>,
-    compacting: tokio::sync::Mutex<()>,
+    state: tokio::sync::Mutex<StoreState>,
+    compaction_lock: tokio::sync::Mutex<()>,
     /// The configured shops' numbers on disk, and those of all others.
-    configured: Vec<i64>,
-    absent: Vec<i64>,
+    configured_ids: Vec<i64>,
+    absent_ids: Vec<i64>,
     /// First change of every append whose receipt is still held.
-    held: Mutex<BTreeSet<i64>>,
-    vitals: Mutex<Vitals>,
-    directory: Arc<Directory>,
+    pending_appends: Mutex<BTreeSet<i64>>,
+    health: Mutex<StoreHealth>,
+    directory: Arc<StoreDirectory>,
 }
 
 impl Store {
@@ -38,55 +42,59 @@ impl Store {
     /// # Errors
     /// Everything [`StoreError`] knows except `Closed`. Nothing that cannot be read in full and
     /// verified is served, and nothing is ever emptied to get going.
-    pub async fn open(config: &Config, shops: &[ShopKey]) -> Result<Opened, StoreError> {
-        let directory = Arc::new(Directory::claim(&config.path)?);
-        let mut session = Session::open(Arc::clone(&directory)).await?;
-        let known = session.shops().await?;
-        let roll = enrol(&mut session, known, shops).await?;
-        let outcome = read(&mut session, &roll.configured, shops).await;
-        let contents = outcome.map_err(|flaw| session.failure(flaw))?;
-        let Reading {
+    pub async fn open(config: &Config, shops: &[ShopIdentity]) -> Result<OpenedStore, StoreError> {
+        let directory = Arc::new(StoreDirectory::acquire(&config.path)?);
+        let mut connection = StoreConnection::open(Arc::clone(&directory)).await?;
+        let known = connection.shops().await?;
+        let shop_table = register_shops(&mut connection, known, shops).await?;
+        let outcome = load(&mut connection, &shop_table.configured, shops).await;
+        let loaded = outcome.map_err(|error| connection.record_failure(error))?;
+        let LoadedStore {
             book,
             acked,
             quarantine,
-            spent,
-            marks,
+            recent_sends,
+            activity,
             mut notes,
             ..
-        } = contents;
-        let stray = |shop: &DiskShop| AbsentShop {
+        } = loaded;
+        let to_absent = |shop: &DiskShop| AbsentShop {
             name: shop.name.clone(),
-            notes: notes.take_strays(shop.id),
+            notes: notes.take_orphans(shop.id),
         };
-        let absent = roll.absent.iter().map(stray).collect();
-        let listed = |id| quarantine.of(id).cloned().collect();
-        let quarantined = roll.configured.iter().map(|id| listed(*id)).collect();
+        let absent_shops = shop_table.absent.iter().map(to_absent).collect();
+        let entries_of = |id| quarantine.entries(id).cloned().collect();
+        let quarantined = shop_table
+            .configured
+            .iter()
+            .map(|id| entries_of(*id))
+            .collect();
         let store = Self {
-            vitals: Mutex::new(session.vitals()),
-            desk: tokio::sync::Mutex::new(Contents {
-                session,
+            health: Mutex::new(connection.health()),
+            state: tokio::sync::Mutex::new(StoreState {
+                connection,
                 quarantine,
             }),
-            compacting: tokio::sync::Mutex::new(()),
-            configured: roll.configured,
-            absent: roll.absent.into_iter().map(|shop| shop.id).collect(),
-            held: Mutex::default(),
+            compaction_lock: tokio::sync::Mutex::new(()),
+            configured_ids: shop_table.configured,
+            absent_ids: shop_table.absent.into_iter().map(|shop| shop.id).collect(),
+            pending_appends: Mutex::default(),
             directory,
         };
-        match compact::sweep(&store).await {
+        match compact::collect_garbage(&store).await {
             // Waste can wait for the next compaction: a full disk must not keep us from serving.
             Err(error) if error.is_fatal() => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        Ok(Opened {
+        Ok(OpenedStore {
             store,
             book,
             acked,
             quarantine: quarantined,
-            spent,
-            marks,
+            recent_sends,
+            activity,
             notes,
-            absent,
+            absent_shops,
         })
     }
 
@@ -98,42 +106,43 @@ impl Store {
     /// # Errors
     /// `Full` and `Busy` change nothing and pass by themselves; after `Failed` only
     /// [`Store::heal`] helps.
-    pub async fn append(&self, changes: &[Change<'_>]) -> Result<Receipt<'_>, StoreError> {
+    pub async fn append(&self, changes: &[StoreChange<'_>]) -> Result<AppendGuard<'_>, StoreError> {
         let records: Vec<_> = changes
             .iter()
             .flat_map(|change| self.pack(change))
             .collect();
         if records.is_empty() {
-            return Ok(Receipt {
+            return Ok(AppendGuard {
                 store: self,
                 seq: None,
             });
         }
-        let mut desk = self.desk().await;
-        desk.session.ready().await?;
-        let head = desk.session.head();
+        let mut guard = self.lock().await;
+        guard.connection.ensure_ready().await?;
+        let header = guard.connection.header();
         // What a record costs beside its body is counted too: a log may be all of single rows.
         let bytes = records
             .iter()
             .map(|(_, packed)| packed.body.len() as u64 + 20)
             .sum();
-        let write = |((shop, packed), seq)| Write::Change { seq, shop, packed };
+        let to_write = |((shop, packed), seq)| StoreWrite::Change { seq, shop, packed };
         let writes: Vec<_> = records
             .into_iter()
-            .zip(head.last_seq + 1..)
-            .map(write)
+            .zip(header.last_seq + 1..)
+            .map(to_write)
             .collect();
-        let last_seq = head.last_seq + i64::try_from(writes.len()).unwrap_or(i64::MAX);
-        desk.session
-            .commit(writes, Head { last_seq, ..head })
+        let last_seq = header.last_seq + i64::try_from(writes.len()).unwrap_or(i64::MAX);
+        guard
+            .connection
+            .commit(writes, StoreHeader { last_seq, ..header })
             .await?;
-        desk.session.logged(bytes);
+        guard.connection.add_log_bytes(bytes);
         for change in changes {
-            self.follow(&mut desk.quarantine, change);
+            self.update_quarantine(&mut guard.quarantine, change);
         }
-        let seq = head.last_seq + 1;
-        locked(&self.held).insert(seq);
-        Ok(Receipt {
+        let seq = header.last_seq + 1;
+        lock_mutex(&self.pending_appends).insert(seq);
+        Ok(AppendGuard {
             store: self,
             seq: Some(seq),
         })
@@ -143,55 +152,55 @@ impl Store {
     ///
     /// # Errors
     /// As those of [`Store::append`].
-    pub async fn note_spent(&self, shop: ShopId, spent: Spent) -> Result<(), StoreError> {
-        let mut desk = self.desk().await;
-        desk.session.ready().await?;
-        let head = desk.session.head();
-        let write = Write::Spent {
+    pub async fn record_send(&self, shop: ShopId, send: RecentSend) -> Result<(), StoreError> {
+        let mut guard = self.lock().await;
+        guard.connection.ensure_ready().await?;
+        let header = guard.connection.header();
+        let write = StoreWrite::RecentSend {
             shop: self.disk_id(shop),
-            spent,
+            send,
         };
-        desk.session.commit(vec![write], head).await
+        guard.connection.commit(vec![write], header).await
     }
 
     /// Notes a text under a name, of a shop or of the whole; `None` takes the note away.
     ///
     /// # Errors
     /// As those of [`Store::append`].
-    pub async fn note(
+    pub async fn put_note(
         &self,
         shop: Option<ShopId>,
         name: &str,
         text: Option<&str>,
     ) -> Result<(), StoreError> {
-        let shop = shop.map_or(notes::WHOLE, |shop| self.disk_id(shop));
-        let write = Write::Note {
+        let shop = shop.map_or(notes::STORE_WIDE, |shop| self.disk_id(shop));
+        let write = StoreWrite::Note {
             shop,
             name: name.to_owned(),
             text: text.map(ToOwned::to_owned),
         };
-        let mut desk = self.desk().await;
-        desk.session.ready().await?;
-        let head = desk.session.head();
-        desk.session.commit(vec![write], head).await
+        let mut guard = self.lock().await;
+        guard.connection.ensure_ready().await?;
+        let header = guard.connection.header();
+        guard.connection.commit(vec![write], header).await
     }
 
     /// Makes a durable commit that changes nothing, to learn whether one is possible.
     ///
     /// # Errors
     /// As those of [`Store::append`].
-    pub async fn probe(&self) -> Result<(), StoreError> {
-        let mut desk = self.desk().await;
-        desk.session.ready().await?;
-        let head = desk.session.head();
-        desk.session.commit(Vec::new(), head).await
+    pub async fn test_write(&self) -> Result<(), StoreError> {
+        let mut guard = self.lock().await;
+        guard.connection.ensure_ready().await?;
+        let header = guard.connection.header();
+        guard.connection.commit(Vec::new(), header).await
     }
 
     /// Whether the log has grown enough to be folded.
     #[must_use]
     pub fn wants_compaction(&self) -> bool {
-        let vitals = locked(&self.vitals);
-        vitals.log_bytes > vitals.snapshot_bytes.max(COMPACTION_BYTES)
+        let health = lock_mutex(&self.health);
+        health.log_bytes > health.snapshot_bytes.max(COMPACTION_BYTES)
     }
 
     /// Writes what `book`, `acked` and `marks` hold as the new snapshot, and drops the log before
@@ -207,13 +216,13 @@ impl Store {
         &self,
         book: &StockBook,
         acked: impl Fn(ShopId, SkuId) -> Acked + Send + Sync,
-        marks: &Marks,
+        activity: &Activity,
     ) -> Result<(), StoreError> {
-        let _alone = self.compacting.lock().await;
-        let outcome = self.write_snapshot(book, acked, marks).await;
+        let _compaction_guard = self.compaction_lock.lock().await;
+        let outcome = self.write_snapshot(book, acked, activity).await;
         if outcome.is_err() && !self.is_failed() {
             // Gives the space back to the appends; the first error is the one that counts.
-            let _swept_later = compact::sweep(self).await;
+            let _retried_later = compact::collect_garbage(self).await;
         }
         outcome
     }
@@ -225,33 +234,33 @@ impl Store {
     ///
     /// # Errors
     /// The store has failed for good, or still does; it may be tried again.
-    pub async fn heal(&self) -> Result<bool, StoreError> {
-        let mut desk = self.desk().await;
-        if !desk.session.has_failed() {
+    pub async fn reopen_and_verify(&self) -> Result<bool, StoreError> {
+        let mut guard = self.lock().await;
+        if !guard.connection.has_failed() {
             return Ok(false);
         }
-        desk.session.reconnect().await?;
+        guard.connection.reconnect().await?;
         Ok(true)
     }
 
     /// Whether appends are refused until [`Store::heal`] has succeeded.
     #[must_use]
     pub fn is_failed(&self) -> bool {
-        locked(&self.vitals).failed.is_some()
+        lock_mutex(&self.health).failed.is_some()
     }
 
     /// How the store is.
     #[must_use]
-    pub fn status(&self) -> Status {
-        let vitals = locked(&self.vitals).clone();
-        Status {
-            disk_bytes: self.directory.bytes(),
-            log_bytes: vitals.log_bytes,
-            snapshot_bytes: vitals.snapshot_bytes,
-            last_seq: vitals.last_seq,
-            generation: vitals.generation,
-            last_commit_us: u64::try_from(vitals.last_commit.as_micros()).unwrap_or(u64::MAX),
-            failed: vitals.failed,
+    pub fn status(&self) -> StoreStatus {
+        let health = lock_mutex(&self.health).clone();
+        StoreStatus {
+            disk_bytes: self.directory.disk_bytes(),
+            log_bytes: health.log_bytes,
+            snapshot_bytes: health.snapshot_bytes,
+            last_seq: health.last_seq,
+            generation: health.generation,
+            last_commit_us: u64::try_from(health.last_commit.as_micros()).unwrap_or(u64::MAX),
+            failed: health.failed,
         }
     }
 
@@ -260,24 +269,24 @@ impl Store {
     /// # Errors
     /// Nothing acknowledged is lost, but it may still lie in SQLite's log.
     pub async fn close(&self) -> Result<(), StoreError> {
-        self.desk().await.session.close().await
+        self.lock().await.connection.close().await
     }
 
-    pub(super) async fn desk(&self) -> Desk<'_> {
-        Desk {
-            contents: self.desk.lock().await,
-            vitals: &self.vitals,
+    pub(super) async fn lock(&self) -> StoreGuard<'_> {
+        StoreGuard {
+            state: self.state.lock().await,
+            health: &self.health,
         }
     }
 
     pub(super) fn disk_id(&self, shop: ShopId) -> i64 {
-        self.configured[shop.index()]
+        self.configured_ids[shop.index()]
     }
 
     /// The last change of which it is certain that memory has it too.
-    pub(super) fn settled_seq(&self, desk: &Desk<'_>) -> i64 {
-        let last_seq = desk.session.head().last_seq;
-        locked(&self.held)
+    pub(super) fn applied_seq(&self, guard: &StoreGuard<'_>) -> i64 {
+        let last_seq = guard.connection.header().last_seq;
+        lock_mutex(&self.pending_appends)
             .first()
             .map_or(last_seq, |first| first - 1)
     }
@@ -286,47 +295,48 @@ impl Store {
         &self,
         book: &StockBook,
         acked: impl Fn(ShopId, SkuId) -> Acked + Send + Sync,
-        marks: &Marks,
+        activity: &Activity,
     ) -> Result<(), StoreError> {
-        let mut snapshot = Snapshot::begin(self).await?;
+        let mut snapshot = SnapshotWriter::begin(self).await?;
         for shop in book.shops() {
             snapshot
-                .shop(book, shop, |id| acked(shop, id), marks)
+                .write_shop(book, shop, |id| acked(shop, id), activity)
                 .await?;
         }
-        for shop in &self.absent {
-            snapshot.absent(*shop).await?;
+        for shop in &self.absent_ids {
+            snapshot.copy_absent_shop(*shop).await?;
         }
         snapshot.finish().await
     }
 
-    fn pack(&self, change: &Change<'_>) -> Vec<(i64, Packed)> {
+    fn pack(&self, change: &StoreChange<'_>) -> Vec<(i64, PackedRecord)> {
         let (shop, packer) = match *change {
-            Change::Stock { shop, rows } => {
-                let mut packer = Packer::new(Kind::Stock);
+            StoreChange::Stock { shop, rows } => {
+                let mut packer = RecordPacker::new(RecordKind::Stock);
                 rows.iter()
-                    .for_each(|(sku, level)| packer.stock(sku, *level));
+                    .for_each(|(sku, level)| packer.push_stock(sku, *level));
                 (shop, packer)
             }
-            Change::Acked { shop, rows } => {
-                let mut packer = Packer::new(Kind::Acked);
+            StoreChange::Acked { shop, rows } => {
+                let mut packer = RecordPacker::new(RecordKind::Acked);
                 rows.iter()
-                    .for_each(|(sku, acked)| packer.acked(sku, *acked));
+                    .for_each(|(sku, acked)| packer.push_acked(sku, *acked));
                 (shop, packer)
             }
-            Change::Marked { shop, rows } => {
-                let mut packer = Packer::new(Kind::Marked);
-                rows.iter().for_each(|(sku, mark)| packer.marked(sku, mark));
+            StoreChange::Activity { shop, rows } => {
+                let mut packer = RecordPacker::new(RecordKind::Activity);
+                rows.iter()
+                    .for_each(|(sku, activity)| packer.push_activity(sku, activity));
                 (shop, packer)
             }
-            Change::Quarantined { shop, row } => {
-                let mut packer = Packer::new(Kind::Quarantined);
-                packer.quarantined(row);
+            StoreChange::Quarantined { shop, row } => {
+                let mut packer = RecordPacker::new(RecordKind::Quarantined);
+                packer.push_quarantined(row);
                 (shop, packer)
             }
-            Change::Released { shop, sku } => {
-                let mut packer = Packer::new(Kind::Released);
-                packer.released(sku);
+            StoreChange::Released { shop, sku } => {
+                let mut packer = RecordPacker::new(RecordKind::Released);
+                packer.push_released(sku);
                 (shop, packer)
             }
         };
@@ -338,11 +348,15 @@ impl Store {
             .collect()
     }
 
-    fn follow(&self, quarantine: &mut Quarantine, change: &Change<'_>) {
+    fn update_quarantine(&self, quarantine: &mut QuarantineTable, change: &StoreChange<'_>) {
         match *change {
-            Change::Stock { .. } | Change::Acked { .. } | Change::Marked { .. } => {}
-            Change::Quarantined { shop, row } => quarantine.put(self.disk_id(shop), row.clone()),
-            Change::Released { shop, sku } => quarantine.release(self.disk_id(shop), sku),
+            StoreChange::Stock { .. }
+            | StoreChange::Acked { .. }
+            | StoreChange::Activity { .. } => {}
+            StoreChange::Quarantined { shop, row } => {
+                quarantine.insert(self.disk_id(shop), row.clone())
+            }
+            StoreChange::Released { shop, sku } => quarantine.remove(self.disk_id(shop), sku),
         }
     }
 }
@@ -362,197 +376,204 @@ impl fmt::Debug for Store {
 /// is held, its changes stay in the log.
 #[derive(Debug)]
 #[must_use = "hold it until book or ledger have the change: a compaction may drop it from the log"]
-pub struct Receipt<'a> {
+pub struct AppendGuard<'a> {
     store: &'a Store,
     // None if nothing had to be written.
     seq: Option<i64>,
 }
 
-impl Drop for Receipt<'_> {
+impl Drop for AppendGuard<'_> {
     fn drop(&mut self) {
         if let Some(seq) = self.seq {
-            locked(&self.store.held).remove(&seq);
+            lock_mutex(&self.store.pending_appends).remove(&seq);
         }
     }
 }
 
 /// What the one who holds the connection owns.
 #[derive(Debug)]
-pub(super) struct Contents {
-    pub(super) session: Session,
-    pub(super) quarantine: Quarantine,
+pub(super) struct StoreState {
+    pub(super) connection: StoreConnection,
+    pub(super) quarantine: QuarantineTable,
 }
 
 /// The connection's turn; says how things are when it ends, however it ends.
-pub(super) struct Desk<'a> {
-    contents: tokio::sync::MutexGuard<'a, Contents>,
-    vitals: &'a Mutex<Vitals>,
+pub(super) struct StoreGuard<'a> {
+    state: tokio::sync::MutexGuard<'a, StoreState>,
+    health: &'a Mutex<StoreHealth>,
 }
 
-impl Deref for Desk<'_> {
-    type Target = Contents;
+impl Deref for StoreGuard<'_> {
+    type Target = StoreState;
 
-    fn deref(&self) -> &Contents {
-        &self.contents
+    fn deref(&self) -> &StoreState {
+        &self.state
     }
 }
 
-impl DerefMut for Desk<'_> {
-    fn deref_mut(&mut self) -> &mut Contents {
-        &mut self.contents
+impl DerefMut for StoreGuard<'_> {
+    fn deref_mut(&mut self) -> &mut StoreState {
+        &mut self.state
     }
 }
 
-impl Drop for Desk<'_> {
+impl Drop for StoreGuard<'_> {
     fn drop(&mut self) {
-        *locked(self.vitals) = self.contents.session.vitals();
+        *lock_mutex(self.health) = self.state.connection.health();
     }
 }
 
 /// The shops' numbers on disk.
-struct Roll {
+struct ShopTable {
     configured: Vec<i64>,
     absent: Vec<DiskShop>,
 }
 
 /// Numbers the shops that are new and notes the targets that have changed, in one transaction.
-async fn enrol(
-    session: &mut Session,
+async fn register_shops(
+    connection: &mut StoreConnection,
     known: Vec<DiskShop>,
-    shops: &[ShopKey],
-) -> Result<Roll, StoreError> {
-    let mut head = session.head();
+    shops: &[ShopIdentity],
+) -> Result<ShopTable, StoreError> {
+    let mut header = connection.header();
     let mut writes = Vec::new();
     let mut configured = Vec::new();
-    for ShopKey { name, target, .. } in shops {
+    for ShopIdentity { name, target, .. } in shops {
         let found = known.iter().find(|shop| shop.name == *name);
-        let id = found.map_or(head.shops + 1, |shop| shop.id);
+        let id = found.map_or(header.shops + 1, |shop| shop.id);
         configured.push(id);
         if found.is_some_and(|shop| shop.target == *target) {
             continue;
         }
-        writes.push(Write::Shop(DiskShop {
+        writes.push(StoreWrite::Shop(DiskShop {
             id,
             name: name.clone(),
             target: target.clone(),
         }));
         if found.is_some() {
-            head.last_seq += 1;
-            let packed = Packer::forgotten();
-            writes.push(Write::Change {
-                seq: head.last_seq,
+            header.last_seq += 1;
+            let packed = RecordPacker::target_changed();
+            writes.push(StoreWrite::Change {
+                seq: header.last_seq,
                 shop: id,
                 packed,
             });
         } else {
-            head.shops = id;
+            header.shops = id;
         }
     }
     if !writes.is_empty() {
-        session.ready().await?;
-        session.commit(writes, head).await?;
+        connection.ensure_ready().await?;
+        connection.commit(writes, header).await?;
     }
     let absent = known
         .into_iter()
         .filter(|shop| !configured.contains(&shop.id))
         .collect();
-    Ok(Roll { configured, absent })
+    Ok(ShopTable { configured, absent })
 }
 
 /// The memory of the configured shops, while it is read.
-struct Reading {
+struct LoadedStore {
     /// By number on disk, from 1.
-    homes: Vec<Option<ShopId>>,
+    shop_by_disk_id: Vec<Option<ShopId>>,
     book: StockBook,
-    acked: Vec<Column<Acked>>,
-    quarantine: Quarantine,
-    spent: Vec<Vec<Spent>>,
-    marks: Marks,
+    acked: Vec<PerSku<Acked>>,
+    quarantine: QuarantineTable,
+    recent_sends: Vec<Vec<RecentSend>>,
+    activity: Activity,
     notes: Notes,
 }
 
-async fn read(
-    session: &mut Session,
+async fn load(
+    connection: &mut StoreConnection,
     configured: &[i64],
-    shops: &[ShopKey],
-) -> Result<Reading, Flaw> {
-    let head = session.head();
-    let conn = session.conn()?;
-    let sizes = sizes(conn, head).await?;
-    let size = |id: &i64| {
+    shops: &[ShopIdentity],
+) -> Result<LoadedStore, StoreInternalError> {
+    let header = connection.header();
+    let conn = connection.conn()?;
+    let sizes = snapshot_row_counts(conn, header).await?;
+    let size_of_shop = |id: &i64| {
         sizes
             .iter()
             .find(|(shop, _)| shop == id)
             .map_or(0, |(_, rows)| *rows)
     };
-    let home = |id: i64| {
-        let place = configured.iter().position(|known| *known == id)?;
-        u16::try_from(place).ok().map(ShopId)
+    let shop_of_disk_id = |id: i64| {
+        let position = configured.iter().position(|known| *known == id)?;
+        u16::try_from(position).ok().map(ShopId)
     };
-    let mut reading = Reading {
-        homes: (1..=head.shops).map(home).collect(),
-        book: StockBook::new(configured.iter().map(size)),
-        acked: configured.iter().map(|_| Column::default()).collect(),
-        quarantine: Quarantine::default(),
-        spent: Vec::new(),
-        marks: Marks::new(shops.iter().map(|shop| shop.warehouses.clone()).collect()),
-        notes: notes::read(conn, home).await?,
+    let mut loaded = LoadedStore {
+        shop_by_disk_id: (1..=header.shops).map(shop_of_disk_id).collect(),
+        book: StockBook::new(configured.iter().map(size_of_shop)),
+        acked: configured.iter().map(|_| PerSku::default()).collect(),
+        quarantine: QuarantineTable::default(),
+        recent_sends: Vec::new(),
+        activity: Activity::new(shops.iter().map(|shop| shop.warehouses.clone()).collect()),
+        notes: notes::read(conn, shop_of_disk_id).await?,
     };
-    replay(&mut *conn, head, |shop, facts| reading.see(shop, facts)).await?;
+    replay(&mut *conn, header, |shop, reader| {
+        loaded.apply_record(shop, reader)
+    })
+    .await?;
     for shop in configured {
-        reading.spent.push(spent::read(conn, *shop).await?);
+        loaded
+            .recent_sends
+            .push(recent_sends::read(conn, *shop).await?);
     }
-    Ok(reading)
+    Ok(loaded)
 }
 
-impl Reading {
-    fn see(&mut self, id: i64, facts: Facts<'_>) -> Result<(), Malformed> {
-        let place = usize::try_from(id - 1).ok();
-        let Some(shop) = place.and_then(|place| self.homes.get(place).copied().flatten()) else {
+impl LoadedStore {
+    fn apply_record(&mut self, id: i64, reader: RecordReader<'_>) -> Result<(), MalformedRecord> {
+        let position = usize::try_from(id - 1).ok();
+        let Some(shop) =
+            position.and_then(|position| self.shop_by_disk_id.get(position).copied().flatten())
+        else {
             // The shop is not configured today: its checksums were right, that is all.
             return Ok(());
         };
-        for fact in facts {
-            match fact? {
-                Fact::Stock(sku, level) => {
+        for row in reader {
+            match row? {
+                RecordRow::Stock(sku, level) => {
                     self.book.restore(shop, sku, level);
                 }
-                Fact::Acked(sku, acked) => self.acknowledge(shop, sku.as_str(), acked),
-                Fact::Full(sku, level, acked, mark) => {
-                    let is_marked = mark != Mark::default();
+                RecordRow::Acked(sku, acked) => self.set_acked(shop, sku.as_str(), acked),
+                RecordRow::Full(sku, level, acked, activity) => {
+                    let has_activity = activity != SkuActivity::default();
                     // Restoring takes the SKU away: its marks are for the few that have some.
-                    let again = is_marked.then(|| sku.clone());
+                    let sku_copy = has_activity.then(|| sku.clone());
                     let id = self.book.restore(shop, sku, level);
                     if acked != Acked::default() {
                         self.acked[shop.index()].set(id, acked);
                     }
-                    if let Some(sku) = again {
-                        self.marks.restore(shop, &sku, Some(id), &mark);
+                    if let Some(sku) = sku_copy {
+                        self.activity.restore(shop, &sku, Some(id), &activity);
                     }
                 }
-                Fact::Marked(sku, mark) => {
+                RecordRow::Activity(sku, activity) => {
                     let id = self.book.get(shop, sku.as_str()).map(|entry| entry.id());
-                    self.marks.restore(shop, &sku, id, &mark);
+                    self.activity.restore(shop, &sku, id, &activity);
                 }
-                Fact::Quarantined(row) => self.quarantine.put(id, row),
-                Fact::Released(sku) => self.quarantine.release(id, &sku),
-                Fact::Forgotten => {
+                RecordRow::Quarantined(row) => self.quarantine.insert(id, row),
+                RecordRow::Released(sku) => self.quarantine.remove(id, &sku),
+                RecordRow::TargetChanged => {
                     self.acked[shop.index()].clear();
-                    self.quarantine.forget(id);
+                    self.quarantine.remove_shop(id);
                 }
             }
         }
         Ok(())
     }
 
-    fn acknowledge(&mut self, shop: ShopId, sku: &str, acked: Acked) {
+    fn set_acked(&mut self, shop: ShopId, sku: &str, acked: Acked) {
         if let Some(entry) = self.book.get(shop, sku) {
             self.acked[shop.index()].set(entry.id(), acked);
         }
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock_mutex<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing that can panic is done under these locks.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

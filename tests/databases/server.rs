@@ -8,18 +8,18 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 /// A server that ends with this value.
-pub(crate) struct Server {
+pub(crate) struct DatabaseServer {
     url: String,
     directory: TempDir,
-    kind: Kind,
+    kind: DatabaseKind,
 }
 
-enum Kind {
+enum DatabaseKind {
     PostgreSql { programs: PathBuf },
     MariaDb(Child),
 }
 
-impl Server {
+impl DatabaseServer {
     /// Starts a PostgreSQL.
     pub(crate) fn postgresql() -> Self {
         let programs = postgresql_programs();
@@ -50,7 +50,7 @@ impl Server {
         Self {
             url,
             directory,
-            kind: Kind::PostgreSql { programs },
+            kind: DatabaseKind::PostgreSql { programs },
         }
     }
 
@@ -84,7 +84,7 @@ impl Server {
         let server = Self {
             url,
             directory,
-            kind: Kind::MariaDb(child),
+            kind: DatabaseKind::MariaDb(child),
         };
         // Tries again every second until the server takes connections.
         run(Command::new("mariadb-admin")
@@ -100,10 +100,10 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for DatabaseServer {
     fn drop(&mut self) {
         match &mut self.kind {
-            Kind::PostgreSql { programs } => {
+            DatabaseKind::PostgreSql { programs } => {
                 let stop = as_user("postgres", &programs.join("pg_ctl"))
                     .args(["stop", "--mode=immediate", "--wait", "--pgdata"])
                     .arg(self.directory.path().join("data"))
@@ -111,7 +111,7 @@ impl Drop for Server {
                     .status();
                 drop(stop);
             }
-            Kind::MariaDb(child) => {
+            DatabaseKind::MariaDb(child) => {
                 // Its own process, which has started no other: `runuser` passes the signal on.
                 let stop = Command::new("kill").arg(child.id().to_string()).status();
                 drop(stop);
@@ -192,6 +192,6 @@ fn run(command: &mut Command) {
     let status = status.unwrap_or_else(|error| {
         panic!("{name}: {error}; install it with apt-get install postgresql mariadb-server")
     });
-    let said = || std::fs::read_to_string(log.path()).unwrap_or_default();
-    assert!(status.success(), "{name}: {status}\n{}", said());
+    let output_text = || std::fs::read_to_string(log.path()).unwrap_or_default();
+    assert!(status.success(), "{name}: {status}\n{}", output_text());
 }

@@ -9,19 +9,20 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
-use stockbridge::lifecycle::{Fuse, Tasks};
-use stockbridge::rehearsal::{Market, compare};
+use stockbridge::lifecycle::{CrashSignal, Tasks};
+use stockbridge::market_sim::{MarketSimulator, compare};
 use tempfile::TempDir;
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep};
 
 use crate::harness::{
-    Doors, Everything, House, Shop, configuration, is_settled, market, of, update,
+    Endpoints, ListedStock, TestService, TestShop, configuration, is_settled, market_for,
+    shop_status, update,
 };
-use crate::wire::{Line, request, send};
+use crate::wire::{RawConnection, request, send};
 
 /// How long a process may take to start or to end.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stockbridge"));
@@ -33,11 +34,11 @@ pub(crate) fn program() -> Command {
 }
 
 /// A question of the operator's to a running service.
-pub(crate) fn ask(doors: Doors, words: &[&str]) -> (Option<i32>, String, String) {
+pub(crate) fn run_with_ops(endpoints: Endpoints, args: &[&str]) -> (Option<i32>, String, String) {
     run(program()
-        .args(words)
+        .args(args)
         .arg("--ops")
-        .arg(doors.ops.to_string()))
+        .arg(endpoints.ops.to_string()))
 }
 
 pub(crate) fn run(command: &mut Command) -> (Option<i32>, String, String) {
@@ -51,30 +52,34 @@ pub(crate) fn run(command: &mut Command) -> (Option<i32>, String, String) {
 }
 
 /// A configuration in a directory, and a Market for it in this process.
-pub(crate) struct Place {
+pub(crate) struct ProcessFixture {
     pub(crate) directory: TempDir,
     pub(crate) variables: Vec<(String, String)>,
-    pub(crate) market: Market,
+    pub(crate) market: MarketSimulator,
     pub(crate) market_url: String,
-    pub(crate) across_the_street: Tasks,
+    pub(crate) market_tasks: Tasks,
 }
 
-impl Place {
-    pub(crate) async fn for_shops(shops: &[Shop], more: &str) -> Self {
-        Self::beside(market(shops), shops, more).await
+impl ProcessFixture {
+    pub(crate) async fn for_shops(shops: &[TestShop], extra_settings: &str) -> Self {
+        Self::with_market(market_for(shops), shops, extra_settings).await
     }
 
     /// The same with this Market.
-    pub(crate) async fn beside(market: Market, shops: &[Shop], more: &str) -> Self {
-        let across_the_street = Tasks::new(Fuse::default());
+    pub(crate) async fn with_market(
+        market: MarketSimulator,
+        shops: &[TestShop],
+        extra_settings: &str,
+    ) -> Self {
+        let market_tasks = Tasks::new(CrashSignal::default());
         let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-        let address = market.start(any, &across_the_street).await.unwrap();
+        let address = market.start(any, &market_tasks).await.unwrap();
         let market_url = format!("http://{address}");
         let (text, variables) = configuration(&market_url, shops);
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(
             directory.path().join("stockbridge.toml"),
-            format!("{more}{text}"),
+            format!("{extra_settings}{text}"),
         )
         .unwrap();
         Self {
@@ -82,7 +87,7 @@ impl Place {
             variables,
             market,
             market_url,
-            across_the_street,
+            market_tasks,
         }
     }
 
@@ -100,71 +105,71 @@ impl Place {
         command
     }
 
-    pub(crate) fn serve(&self) -> Served {
-        Served::start(&mut self.command("serve"))
+    pub(crate) fn serve(&self) -> ServiceProcess {
+        ServiceProcess::start(&mut self.command("serve"))
     }
 }
 
 /// A running `serve`, killed at the latest when it is dropped.
-pub(crate) struct Served {
-    process: Child,
-    pub(crate) doors: Doors,
+pub(crate) struct ServiceProcess {
+    child: Child,
+    pub(crate) endpoints: Endpoints,
     log: Arc<Mutex<String>>,
     // Disconnected when the process has closed its standard error.
-    told: Receiver<Doors>,
+    endpoints_receiver: Receiver<Endpoints>,
 }
 
-impl Served {
+impl ServiceProcess {
     pub(crate) fn start(command: &mut Command) -> Self {
-        let mut process = command
+        let mut child = command
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let stderr = BufReader::new(process.stderr.take().unwrap());
+        let stderr = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::new(Mutex::new(String::new()));
-        let kept = Arc::clone(&log);
-        let (tell, told) = channel();
+        let shared_log = Arc::clone(&log);
+        let (sender, endpoints_receiver) = channel();
         std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
-                if let Some(doors) = doors_in(&line) {
+                if let Some(endpoints) = parse_endpoints(&line) {
                     // The test may have had enough.
-                    let _heard = tell.send(doors);
+                    let _ignored = sender.send(endpoints);
                 }
-                let mut log = kept.lock().unwrap();
+                let mut log = shared_log.lock().unwrap();
                 log.push_str(&line);
                 log.push('\n');
             }
         });
-        let doors = block_in_place(|| told.recv_timeout(PATIENCE));
-        let doors = doors.unwrap_or_else(|e| panic!("{e}: {}", log.lock().unwrap()));
+        let endpoints = block_in_place(|| endpoints_receiver.recv_timeout(TIMEOUT));
+        let endpoints = endpoints.unwrap_or_else(|e| panic!("{e}: {}", log.lock().unwrap()));
         Self {
-            process,
-            doors,
+            child,
+            endpoints,
             log,
-            told,
+            endpoints_receiver,
         }
     }
 
-    pub(crate) fn tell(&self, signal: &str) {
-        let told = Command::new("kill")
+    pub(crate) fn name(&self, signal: &str) {
+        let status = Command::new("kill")
             .arg(signal)
-            .arg(self.process.id().to_string())
+            .arg(self.child.id().to_string())
             .status();
-        assert!(told.unwrap().success());
+        assert!(status.unwrap().success());
     }
 
     /// `kill -9`, which leaves no time for anything.
     pub(crate) fn kill(&mut self) {
-        self.process.kill().unwrap();
-        block_in_place(|| self.process.wait()).unwrap();
+        self.child.kill().unwrap();
+        block_in_place(|| self.child.wait()).unwrap();
     }
 
     /// Waits for the end; polled, because std has no wait with a deadline.
-    pub(crate) async fn ended(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
+    pub(crate) async fn wait_for_exit(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + TIMEOUT;
         loop {
-            if let Some(status) = self.process.try_wait().unwrap() {
+            if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
             assert!(
@@ -177,26 +182,26 @@ impl Served {
     }
 
     /// Everything it has logged, after its end.
-    pub(crate) fn whole_log(&self) -> String {
+    pub(crate) fn full_log(&self) -> String {
         // Until the other end is gone.
-        block_in_place(|| while self.told.recv().is_ok() {});
+        block_in_place(|| while self.endpoints_receiver.recv().is_ok() {});
         self.log.lock().unwrap().clone()
     }
 }
 
-impl Drop for Served {
+impl Drop for ServiceProcess {
     fn drop(&mut self) {
         // It may have ended long ago.
-        let _gone = self.process.kill();
-        let _gone = self.process.wait();
+        let _ignored = self.child.kill();
+        let _ignored = self.child.wait();
     }
 }
 
 /// The addresses in the line that says that it serves.
-fn doors_in(line: &str) -> Option<Doors> {
-    let line: Value = serde_json::from_str(line).ok()?;
-    let address = |key: &str| line[key].as_str()?.parse().ok();
-    Some(Doors {
+fn parse_endpoints(line: &str) -> Option<Endpoints> {
+    let record: Value = serde_json::from_str(line).ok()?;
+    let address = |key: &str| record[key].as_str()?.parse().ok();
+    Some(Endpoints {
         public: address("listen")?,
         ops: address("ops")?,
     })
@@ -204,9 +209,9 @@ fn doors_in(line: &str) -> Option<Doors> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_process_on_the_same_directory_is_refused_and_told_by_whom() {
-    let house = House::with(&[Shop::moscow()]).await;
-    let (text, variables) = configuration("http://127.0.0.1:9", &house.shops);
-    let file = house.directory.path().join("second.toml");
+    let service = TestService::start(&[TestShop::moscow()]).await;
+    let (text, variables) = configuration("http://127.0.0.1:9", &service.shops);
+    let file = service.directory.path().join("second.toml");
     std::fs::write(&file, text).unwrap();
     let mut second = program();
     second
@@ -218,16 +223,16 @@ async fn a_second_process_on_the_same_directory_is_refused_and_told_by_whom() {
     assert_eq!(code, Some(1), "{stderr}");
     assert!(stderr.contains(&std::process::id().to_string()), "{stderr}");
     // And the first one is none the worse for it.
-    house.doors().feed(house.shop(), &[("A", 1)]).await;
+    service.endpoints().feed(service.shop(), &[("A", 1)]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn check_prints_what_is_in_force_and_no_secret() {
-    let shop = Shop::moscow()
+    let shop = TestShop::moscow()
         .secret("API_KEY_2", "second-api-moscow")
         .set("parallel = 3");
-    let place = Place::for_shops(&[shop], "").await;
-    let (code, stdout, stderr) = run(&mut place.command("check"));
+    let fixture = ProcessFixture::for_shops(&[shop], "").await;
+    let (code, stdout, stderr) = run(&mut fixture.command("check"));
     assert_eq!(code, Some(0), "{stderr}");
     for line in [
         "parallel = 3\n",
@@ -237,11 +242,11 @@ async fn check_prints_what_is_in_force_and_no_secret() {
         assert!(stdout.contains(line), "{line}{stdout}");
     }
     assert!(stdout.contains("api_key_2 = \"***\"\n"), "{stdout}");
-    for (_, secret) in &place.variables {
+    for (_, secret) in &fixture.variables {
         assert!(!stdout.contains(secret.as_str()) && !stderr.contains(secret.as_str()));
     }
     assert!(
-        !place.directory.path().join("store").exists(),
+        !fixture.directory.path().join("store").exists(),
         "it does nothing else"
     );
 }
@@ -281,12 +286,12 @@ async fn a_bad_configuration_exits_78_with_every_fault() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn healthcheck_says_by_its_exit_code_whether_we_are_ready() {
-    let house = House::with(&[Shop::moscow()]).await;
+    let service = TestService::start(&[TestShop::moscow()]).await;
     let check = |address: String| {
         let (code, stdout, _) = run(program().args(["healthcheck", "--ops", &address]));
         (code, stdout)
     };
-    let (code, stdout) = check(house.doors().ops.to_string());
+    let (code, stdout) = check(service.endpoints().ops.to_string());
     assert_eq!(code, Some(0));
     // A shop without stock is no reason to be restarted.
     assert!(
@@ -294,7 +299,7 @@ async fn healthcheck_says_by_its_exit_code_whether_we_are_ready() {
         "{stdout}"
     );
     // Something answers there, but not that it is ready.
-    assert_eq!(check(house.doors().public.to_string()).0, Some(1));
+    assert_eq!(check(service.endpoints().public.to_string()).0, Some(1));
     let free = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -305,9 +310,9 @@ async fn healthcheck_says_by_its_exit_code_whether_we_are_ready() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_in_the_middle_of_a_request_finishes_it_and_exits_0() {
-    let shop = Shop::moscow();
-    let place = Place::for_shops(std::slice::from_ref(&shop), "").await;
-    let mut served = place.serve();
+    let shop = TestShop::moscow();
+    let fixture = ProcessFixture::for_shops(std::slice::from_ref(&shop), "").await;
+    let mut process = fixture.serve();
     let headers = [("Api-Key", shop.feed_key())];
     let bytes = request(
         "PUT",
@@ -316,46 +321,47 @@ async fn sigterm_in_the_middle_of_a_request_finishes_it_and_exits_0() {
         update(&[("A", 7)]).as_bytes(),
     );
     let (first, rest) = bytes.split_at(bytes.len() - 10);
-    let mut line = Line::to(served.doors.public).await;
-    line.say(first).await;
-    served.tell("-TERM");
-    served.doors.until_stopping().await;
-    line.say(rest).await;
-    let answer = line.hear().await.unwrap();
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    assert_eq!(answer.header("connection"), Some("close"));
+    let mut connection = RawConnection::connect(process.endpoints.public).await;
+    connection.write(first).await;
+    process.name("-TERM");
+    process.endpoints.wait_for_stopping().await;
+    connection.write(rest).await;
+    let response = connection.read_response().await.unwrap();
+    assert_eq!(response.status, 200, "{}", response.text());
+    assert_eq!(response.header("connection"), Some("close"));
     assert_eq!(
-        served.ended().await.code(),
+        process.wait_for_exit().await.code(),
         Some(0),
         "{}",
-        served.whole_log()
+        process.full_log()
     );
-    let served = place.serve();
+    let process = fixture.serve();
     assert_eq!(
-        served.doors.counts(&shop, &["A"]).await,
+        process.endpoints.counts(&shop, &["A"]).await,
         [("A".to_owned(), 7)]
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_does_not_wait() {
-    let shop = Shop::moscow();
-    let place = Place::for_shops(std::slice::from_ref(&shop), "").await;
-    let mut served = place.serve();
+    let shop = TestShop::moscow();
+    let fixture = ProcessFixture::for_shops(std::slice::from_ref(&shop), "").await;
+    let mut process = fixture.serve();
     // A request that will never be whole.
-    let mut line = Line::to(served.doors.public).await;
-    line.say(b"PUT /v2/campaigns/12345/offers/stocks HTTP/1.1\r\nHost: a\r\n")
+    let mut connection = RawConnection::connect(process.endpoints.public).await;
+    connection
+        .write(b"PUT /v2/campaigns/12345/offers/stocks HTTP/1.1\r\nHost: a\r\n")
         .await;
-    served.tell("-TERM");
-    served.doors.until_stopping().await;
-    served.tell("-INT");
-    assert_eq!(served.ended().await.code(), Some(1));
-    assert!(served.whole_log().contains("second signal"));
+    process.name("-TERM");
+    process.endpoints.wait_for_stopping().await;
+    process.name("-INT");
+    assert_eq!(process.wait_for_exit().await.code(), Some(1));
+    assert!(process.full_log().contains("second signal"));
 }
 
 /// What the seller said in the test below, and what of it was acknowledged.
 #[derive(Default)]
-struct Said {
+struct SentUpdates {
     acknowledged: BTreeMap<String, u32>,
     attempted: BTreeMap<String, u32>,
 }
@@ -363,70 +369,83 @@ struct Said {
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_was_acknowledged_survives_kill_9_and_reaches_the_market() {
     const LIVES: u32 = 4;
-    let shop = Shop::moscow();
-    let place = Place::for_shops(std::slice::from_ref(&shop), "").await;
-    let said = Arc::new(Mutex::new(Said::default()));
+    let shop = TestShop::moscow();
+    let fixture = ProcessFixture::for_shops(std::slice::from_ref(&shop), "").await;
+    let updates = Arc::new(Mutex::new(SentUpdates::default()));
     for life in 1..=LIVES {
-        let mut served = place.serve();
-        check(
-            &served.doors.everything(&shop, 100).await,
-            &said.lock().unwrap(),
+        let mut process = fixture.serve();
+        assert_kept(
+            &process.endpoints.all_stock(&shop, 100).await,
+            &updates.lock().unwrap(),
             life,
         );
-        let sellers = Tasks::new(Fuse::default());
+        let sellers = Tasks::new(CrashSignal::default());
         for seller in 0..3 {
-            sellers.spawn_brief(sell(
-                served.doors,
+            sellers.spawn_short_lived(feed_until_closed(
+                process.endpoints,
                 shop.clone(),
                 seller,
                 life,
-                Arc::clone(&said),
+                Arc::clone(&updates),
             ));
         }
         // So many acknowledgements, and then at whatever moment that is.
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let enough = usize::try_from(life).unwrap() * 120;
-        while said.lock().unwrap().acknowledged.len() < enough {
+        while updates.lock().unwrap().acknowledged.len() < enough {
             assert!(Instant::now() < deadline, "nobody is served");
             sleep(Duration::from_millis(1)).await;
         }
-        served.kill();
+        process.kill();
         sellers.stop();
         sellers.ended().await;
     }
-    let served = place.serve();
-    let all = served.doors.everything(&shop, 100).await;
-    check(&all, &said.lock().unwrap(), LIVES + 1);
-    served
-        .doors
-        .until("the market has it all", |status| is_settled(status, &shop))
+    let process = fixture.serve();
+    let all = process.endpoints.all_stock(&shop, 100).await;
+    assert_kept(&all, &updates.lock().unwrap(), LIVES + 1);
+    process
+        .endpoints
+        .wait_for_status("the market has it all", |status| is_settled(status, &shop))
         .await;
     let expected = all.iter().map(|(sku, (count, _))| (sku.as_str(), *count));
-    let comparison = compare(expected, &place.market.snapshot(shop.campaign));
+    let comparison = compare(expected, &fixture.market.snapshot(shop.campaign));
     assert!(comparison.is_equal(), "{comparison:?}");
-    let report = place.market.report();
-    assert_eq!(report.broken_in_all(), 0, "{:?}", report.examples);
-    place.across_the_street.stop();
+    let report = fixture.market.report();
+    assert_eq!(
+        report.total_violations(),
+        0,
+        "{:?}",
+        report.violation_examples
+    );
+    fixture.market_tasks.stop();
 }
 
 /// Feeds SKUs of its own, new and old ones, with counts that only grow, until nobody answers.
-async fn sell(doors: Doors, shop: Shop, seller: u32, life: u32, said: Arc<Mutex<Said>>) {
+async fn feed_until_closed(
+    endpoints: Endpoints,
+    shop: TestShop,
+    seller: u32,
+    life: u32,
+    updates: Arc<Mutex<SentUpdates>>,
+) {
     for round in 0_u32.. {
         let count = life * 100_000 + round;
         let fresh = (0..10).map(|n| format!("{seller}-{life}-{round}-{n}"));
         let skus: Vec<String> = fresh.chain([format!("{seller}-often")]).collect();
         let stock: Vec<(&str, u32)> = skus.iter().map(|sku| (sku.as_str(), count)).collect();
         for (sku, count) in &stock {
-            said.lock()
+            updates
+                .lock()
                 .unwrap()
                 .attempted
                 .insert((*sku).to_owned(), *count);
         }
-        if !is_taken(doors, &shop, update(&stock).as_bytes()).await {
+        if !is_accepted(endpoints, &shop, update(&stock).as_bytes()).await {
             return;
         }
         for (sku, count) in &stock {
-            said.lock()
+            updates
+                .lock()
                 .unwrap()
                 .acknowledged
                 .insert((*sku).to_owned(), *count);
@@ -435,19 +454,23 @@ async fn sell(doors: Doors, shop: Shop, seller: u32, life: u32, said: Arc<Mutex<
 }
 
 /// Whether an update was answered 200. That the service dies meanwhile is expected.
-async fn is_taken(doors: Doors, shop: &Shop, body: &[u8]) -> bool {
+async fn is_accepted(endpoints: Endpoints, shop: &TestShop, body: &[u8]) -> bool {
     let bytes = request("PUT", &shop.path(), &[("Api-Key", shop.feed_key())], body);
-    let Some(mut line) = Line::try_to(doors.public).await else {
+    let Some(mut connection) = RawConnection::try_connect(endpoints.public).await else {
         return false;
     };
-    line.try_say(&bytes).await && line.hear().await.is_ok_and(|answer| answer.status == 200)
+    connection.try_write(&bytes).await
+        && connection
+            .read_response()
+            .await
+            .is_ok_and(|response| response.status == 200)
 }
 
-fn check(all: &Everything, said: &Said, life: u32) {
-    for (sku, count) in &said.acknowledged {
+fn assert_kept(all: &ListedStock, updates: &SentUpdates, life: u32) {
+    for (sku, count) in &updates.acknowledged {
         let known = all.get(sku).map(|(count, _)| *count);
-        let most = said.attempted[sku];
-        let is_kept = known.is_some_and(|known| (*count..=most).contains(&known));
+        let last_attempted = updates.attempted[sku];
+        let is_kept = known.is_some_and(|known| (*count..=last_attempted).contains(&known));
         assert!(
             is_kept,
             "life {life}: {sku} is {known:?}, {count} was acknowledged"
@@ -455,7 +478,7 @@ fn check(all: &Everything, said: &Said, life: u32) {
     }
     for sku in all.keys() {
         assert!(
-            said.attempted.contains_key(sku),
+            updates.attempted.contains_key(sku),
             "nobody ever spoke of {sku}"
         );
     }
@@ -464,56 +487,63 @@ fn check(all: &Everything, said: &Said, life: u32) {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_is_ever_told() {
     let shops = [
-        Shop::moscow()
+        TestShop::moscow()
             .secret("PUSH_TOKEN", "canary-push+1")
             .secret("PUSH_TOKEN_2", "canary-push-2")
             .secret("FEED_KEY", "canary-feed-1")
             .secret("FEED_KEY_2", "canary-feed-2")
             .secret("API_KEY", "api-moscow")
             .secret("API_KEY_2", "second-api-moscow"),
-        Shop::new("omsk", 2, 22).secret("API_KEY", "canary-api-unknown"),
+        TestShop::new("omsk", 2, 22).secret("API_KEY", "canary-api-unknown"),
     ];
-    let place = Place::for_shops(&shops, "log_filter = \"trace\"\n").await;
-    place.market.revoke_key("api-moscow");
-    let mut served = place.serve();
-    let mut told = exercise(served.doors, &shops).await;
-    let settled = |status: &Value| is_settled(status, &shops[0]);
-    served
-        .doors
-        .until("moscow is sent by the second key", settled)
+    let fixture = ProcessFixture::for_shops(&shops, "log_filter = \"trace\"\n").await;
+    fixture.market.revoke_key("api-moscow");
+    let mut process = fixture.serve();
+    let mut output = send_all_requests(process.endpoints, &shops).await;
+    let is_sent = |status: &Value| is_settled(status, &shops[0]);
+    process
+        .endpoints
+        .wait_for_status("moscow is sent by the second key", is_sent)
         .await;
-    let paused = |status: &Value| of(status, &shops[1])["migrator"]["state"] == "paused";
-    let status = served.doors.until("omsk's key is refused", paused).await;
-    told.push_str(&status.to_string());
-    told.push_str(&served.doors.metrics().await);
-    told.push_str(&operate(&place, served.doors).await);
-    served.tell("-TERM");
-    assert_eq!(served.ended().await.code(), Some(0));
-    let log = served.whole_log();
+    let is_paused =
+        |status: &Value| shop_status(status, &shops[1])["migrator"]["state"] == "paused";
+    let status = process
+        .endpoints
+        .wait_for_status("omsk's key is refused", is_paused)
+        .await;
+    output.push_str(&status.to_string());
+    output.push_str(&process.endpoints.metrics().await);
+    output.push_str(&run_all_commands(&fixture, process.endpoints).await);
+    process.name("-TERM");
+    assert_eq!(process.wait_for_exit().await.code(), Some(0));
+    let log = process.full_log();
     assert!(
         log.lines().count() > 50,
         "this is no log at trace level:\n{log}"
     );
     assert!(log.contains("/moscow/stocks"), "requests are logged");
     for secret in ["canary", "api-moscow"] {
-        let of_log: Vec<&str> = log.lines().filter(|line| line.contains(secret)).collect();
+        let matching: Vec<&str> = log.lines().filter(|line| line.contains(secret)).collect();
         assert!(
-            of_log.is_empty(),
+            matching.is_empty(),
             "the log tells {secret}:\n{}",
-            of_log.join("\n")
+            matching.join("\n")
         );
-        assert!(!told.contains(secret), "an answer tells {secret}:\n{told}");
+        assert!(
+            !output.contains(secret),
+            "an answer tells {secret}:\n{output}"
+        );
     }
 }
 
 /// Runs every command, and returns all that was printed.
-async fn operate(place: &Place, doors: Doors) -> String {
-    let mut told = String::new();
-    let mut hear = |name: &str, expected: i32, command: &mut Command| {
+async fn run_all_commands(fixture: &ProcessFixture, endpoints: Endpoints) -> String {
+    let mut output = String::new();
+    let mut record = |name: &str, expected: i32, command: &mut Command| {
         let (code, stdout, stderr) = run(command);
         assert_eq!(code, Some(expected), "{name}: {stdout}{stderr}");
-        told.push_str(&stdout);
-        told.push_str(&stderr);
+        output.push_str(&stdout);
+        output.push_str(&stderr);
     };
     for (expected, words) in [
         // One shop's key is refused, so nothing is well as a whole.
@@ -531,35 +561,35 @@ async fn operate(place: &Place, doors: Doors) -> String {
         let command = command
             .args(words.split(' '))
             .arg("--ops")
-            .arg(doors.ops.to_string());
-        hear(words, expected, command);
+            .arg(endpoints.ops.to_string());
+        record(words, expected, command);
     }
-    hear("check", 0, &mut place.command("check"));
-    hear("doctor", 1, &mut place.command("doctor"));
-    hear("doctor", 1, place.command("doctor").arg("--json"));
+    record("check", 0, &mut fixture.command("check"));
+    record("doctor", 1, &mut fixture.command("doctor"));
+    record("doctor", 1, fixture.command("doctor").arg("--json"));
     for (key, expected) in [("second-api-moscow", 0), ("canary-api-unknown", 1)] {
-        let file = place.directory.path().join("key");
+        let file = fixture.directory.path().join("key");
         std::fs::write(&file, key).unwrap();
         let mut command = program();
         command.args([
             "discover",
             "--market-url",
-            &place.market_url,
+            &fixture.market_url,
             "--api-key-file",
         ]);
-        hear("discover", expected, command.arg(file));
+        record("discover", expected, command.arg(file));
     }
     for path in ["/selftest", "/ready-report", "/status"] {
-        told.push_str(&doors.operator("GET", path, "").await.1.to_string());
+        output.push_str(&endpoints.ops_request("GET", path, "").await.1.to_string());
     }
-    told
+    output
 }
 
 /// Calls everything with secrets in every slot, good ones and wrong ones, and returns all that
 /// was answered.
-async fn exercise(doors: Doors, shops: &[Shop]) -> String {
-    let mut told = String::new();
-    let question = br#"{"warehouseId":569667,"skus":["A"]}"#.as_slice();
+async fn send_all_requests(endpoints: Endpoints, shops: &[TestShop]) -> String {
+    let mut output = String::new();
+    let stocks_request = br#"{"warehouseId":569667,"skus":["A"]}"#.as_slice();
     let feed = update(&[("A", 1)]);
     let feed = feed.as_bytes();
     for (method, target, headers, body) in [
@@ -567,13 +597,13 @@ async fn exercise(doors: Doors, shops: &[Shop]) -> String {
             "POST",
             "/moscow/stocks?auth-token=canary-push+1",
             vec![],
-            question,
+            stocks_request,
         ),
         (
             "POST",
             "/moscow/stocks?auth-token=canary-push%2B1",
             vec![],
-            question,
+            stocks_request,
         ),
         (
             "POST",
@@ -585,7 +615,7 @@ async fn exercise(doors: Doors, shops: &[Shop]) -> String {
             "POST",
             "/moscow/stocks?auth-token=canary-wrong",
             vec![],
-            question,
+            stocks_request,
         ),
         (
             "GET",
@@ -597,19 +627,19 @@ async fn exercise(doors: Doors, shops: &[Shop]) -> String {
             "POST",
             "/nowhere?auth-token=canary-push-2",
             vec![],
-            question,
+            stocks_request,
         ),
         (
             "POST",
             "/moscow/stocks",
             vec![("Authorization", "canary-push+1")],
-            question,
+            stocks_request,
         ),
         (
             "POST",
             "/moscow/stocks",
             vec![("authorization", "canary-wrong")],
-            question,
+            stocks_request,
         ),
         (
             "PUT",
@@ -648,8 +678,8 @@ async fn exercise(doors: Doors, shops: &[Shop]) -> String {
             b"",
         ),
     ] {
-        let answer = send(doors.public, method, target, &headers, body).await;
-        told.push_str(&format!("{answer:?}{}\n", answer.text()));
+        let response = send(endpoints.public, method, target, &headers, body).await;
+        output.push_str(&format!("{response:?}{}\n", response.text()));
     }
     // Heads the listener itself refuses.
     for head in [
@@ -657,12 +687,12 @@ async fn exercise(doors: Doors, shops: &[Shop]) -> String {
         "POST /moscow/stocks HTTP/1.1\r\nHost: a\r\nAuthorization: canary\x01\r\n\r\n",
         "POST /moscow/stocks HTTP/1.1\r\nHost: a\r\nAuthorization canary-push-2\r\n\r\n",
     ] {
-        let mut line = Line::to(doors.public).await;
-        line.say(head.as_bytes()).await;
-        told.push_str(&line.hear().await.unwrap().text());
+        let mut connection = RawConnection::connect(endpoints.public).await;
+        connection.write(head.as_bytes()).await;
+        output.push_str(&connection.read_response().await.unwrap().text());
     }
-    doors.feed(&shops[1], &[("A", 1)]).await;
-    told
+    endpoints.feed(&shops[1], &[("A", 1)]).await;
+    output
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use stockbridge::config::{SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS, Setting};
 
 /// A row as the table must have it.
-fn row(setting: &Setting) -> String {
+fn table_row(setting: &Setting) -> String {
     let default = match setting.default {
         None => "—".to_owned(),
         Some("") => "`\"\"`".to_owned(),
@@ -14,8 +14,11 @@ fn row(setting: &Setting) -> String {
     format!("| `{}` | {default} | {} |", setting.key, setting.rule)
 }
 
-fn table(settings: &[Setting]) -> String {
-    let rows: String = settings.iter().map(|setting| row(setting) + "\n").collect();
+fn settings_table(settings: &[Setting]) -> String {
+    let rows: String = settings
+        .iter()
+        .map(|setting| table_row(setting) + "\n")
+        .collect();
     format!("| Setting | Default | Must be |\n|---|---|---|\n{rows}")
 }
 
@@ -42,18 +45,18 @@ fn the_readme_lists_every_setting_with_its_default_and_rule() {
         ("### Each shop", SHOP_SETTINGS),
         ("### Each source", SOURCE_SETTINGS),
     ];
-    let right: String = tables
+    let expected: String = tables
         .iter()
-        .map(|(heading, list)| format!("{heading}\n\n{}\n", table(list)))
+        .map(|(heading, list)| format!("{heading}\n\n{}\n", settings_table(list)))
         .collect();
-    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("readme-settings.md");
-    std::fs::write(&place, &right).unwrap();
+    let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join("readme-settings.md");
+    std::fs::write(&output, &expected).unwrap();
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
     let readme = std::fs::read_to_string(file).unwrap();
     let mut faults = Vec::new();
     for (heading, settings) in tables {
         let found = rows_under(&readme, heading);
-        let wanted: Vec<String> = settings.iter().map(row).collect();
+        let wanted: Vec<String> = settings.iter().map(table_row).collect();
         let missing = wanted.iter().filter(|row| !found.contains(row));
         faults.extend(missing.map(|row| format!("{heading} lacks   {row}")));
         let surplus = found.iter().filter(|row| !wanted.contains(row));
@@ -64,10 +67,10 @@ fn the_readme_lists_every_setting_with_its_default_and_rule() {
             ));
         }
     }
-    let place = place.display();
+    let output = output.display();
     assert!(
         faults.is_empty(),
-        "{}\nThe right tables are in {place}",
+        "{}\nThe right tables are in {output}",
         faults.join("\n")
     );
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::harness::House;
-use crate::wire::{Line, send};
+use crate::harness::TestService;
+use crate::wire::{RawConnection, send};
 
 /// The secrets of `fixtures/house.toml`. The first is the documentation's own example.
 const SECRETS: [(&str, &str); 6] = [
@@ -22,7 +22,7 @@ const SECRETS: [(&str, &str); 6] = [
 ];
 
 /// A request and the answer it must get.
-struct Exchange {
+struct ReplayedExchange {
     request: Vec<u8>,
     status: u16,
     headers: Vec<(String, String)>,
@@ -43,9 +43,9 @@ async fn replay(side: &str) {
     let mut differences = String::new();
     for file in files(side) {
         // Each file begins with the same stock.
-        let house = house().await;
+        let service = start_service().await;
         for (number, exchange) in read(&file).iter().enumerate() {
-            if let Err(difference) = play(&house, exchange).await {
+            if let Err(difference) = replay_exchange(&service, exchange).await {
                 let name = file.file_name().unwrap().display();
                 writeln!(
                     differences,
@@ -58,54 +58,54 @@ async fn replay(side: &str) {
     assert!(differences.is_empty(), "\n{differences}");
 }
 
-async fn play(house: &House, exchange: &Exchange) -> Result<(), String> {
-    let mut line = Line::to(house.doors().public).await;
-    line.say(&exchange.request).await;
-    let answer = line.hear().await?;
-    let text = answer.text();
-    if answer.status != exchange.status {
+async fn replay_exchange(service: &TestService, exchange: &ReplayedExchange) -> Result<(), String> {
+    let mut connection = RawConnection::connect(service.endpoints().public).await;
+    connection.write(&exchange.request).await;
+    let response = connection.read_response().await?;
+    let text = response.text();
+    if response.status != exchange.status {
         return Err(format!(
             "status {} instead of {}: {text}",
-            answer.status, exchange.status
+            response.status, exchange.status
         ));
     }
     for (name, value) in &exchange.headers {
-        if answer.header(name) != Some(value) {
+        if response.header(name) != Some(value) {
             return Err(format!(
                 "{name} is {:?}, not {value:?}",
-                answer.header(name)
+                response.header(name)
             ));
         }
     }
-    if answer.body != exchange.body {
+    if response.body != exchange.body {
         let expected = String::from_utf8_lossy(&exchange.body);
         return Err(format!("the body is\n{text}\ninstead of\n{expected}"));
     }
     Ok(())
 }
 
-async fn house() -> House {
+async fn start_service() -> TestService {
     let read = |name: &str| std::fs::read_to_string(fixtures().join(name)).unwrap();
     let variables =
         SECRETS.map(|(name, text)| (format!("STOCKBRIDGE_SHOPS_{name}"), text.to_owned()));
-    let house = House::of_file(&read("house.toml"), variables.to_vec()).await;
+    let service = TestService::from_config(&read("house.toml"), variables.to_vec()).await;
     let stock: Value = serde_json::from_str(&read("stock.json")).unwrap();
     for (campaign, shop) in [(12_345, "documentation"), (21_234_567, "moscow")] {
         let key = format!("feed-of-{shop}");
         let target = format!("/v2/campaigns/{campaign}/offers/stocks");
         let body = serde_json::json!({ "skus": stock[shop] }).to_string();
         let headers = [("Api-Key", key.as_str())];
-        let answer = send(
-            house.doors().public,
+        let response = send(
+            service.endpoints().public,
             "PUT",
             &target,
             &headers,
             body.as_bytes(),
         )
         .await;
-        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(response.status, 200, "{}", response.text());
     }
-    house
+    service
 }
 
 fn fixtures() -> PathBuf {
@@ -125,7 +125,7 @@ fn files(side: &str) -> Vec<PathBuf> {
 }
 
 /// Reads a file; its form is told in `fixtures/README.md`.
-fn read(file: &Path) -> Vec<Exchange> {
+fn read(file: &Path) -> Vec<ReplayedExchange> {
     let bytes = std::fs::read(file).unwrap();
     let text = String::from_utf8(bytes).unwrap();
     let (origin, exchanges) = text.split_once(">>>\n").unwrap();
@@ -141,31 +141,34 @@ fn read(file: &Path) -> Vec<Exchange> {
         .collect()
 }
 
-fn parse(exchange: &str, file: &Path) -> Exchange {
-    let whole = |part: Option<(&str, &str)>| {
-        let (a, b) = part.unwrap_or_else(|| panic!("cut short: {}", file.display()));
+fn parse(exchange: &str, file: &Path) -> ReplayedExchange {
+    let both_parts = |split: Option<(&str, &str)>| {
+        let (a, b) = split.unwrap_or_else(|| panic!("cut short: {}", file.display()));
         (a.to_owned(), b.to_owned())
     };
-    let (request, answer) = whole(exchange.split_once("\n<<<\n"));
-    let (head, sent) = whole(request.split_once("\n\n"));
-    let (expected, body) = whole(answer.split_once("\n\n"));
+    let (request, response) = both_parts(exchange.split_once("\n<<<\n"));
+    let (head, request_body) = both_parts(request.split_once("\n\n"));
+    let (expected, body) = both_parts(response.split_once("\n\n"));
     let mut lines = expected.lines();
     let status = lines.next().unwrap().parse().unwrap();
-    let headers = lines.map(|line| whole(line.split_once(": "))).collect();
-    let promised = head
+    let headers = lines
+        .map(|line| both_parts(line.split_once(": ")))
+        .collect();
+    let declared_length = head
         .lines()
         .find_map(|line| line.strip_prefix("Content-Length: "));
-    let promised = promised.map_or(0, |length| length.parse().unwrap());
+    let declared_length = declared_length.map_or(0, |length| length.parse().unwrap());
     // Only a body that is too large to be taken may be left out.
-    let is_whole = promised == sent.len() || (status == 413 && sent.is_empty());
+    let is_whole =
+        declared_length == request_body.len() || (status == 413 && request_body.is_empty());
     assert!(
         is_whole,
-        "{}: the body has {} bytes, not {promised}",
+        "{}: the body has {} bytes, not {declared_length}",
         file.display(),
-        sent.len()
+        request_body.len()
     );
-    Exchange {
-        request: format!("{}\r\n\r\n{sent}", head.replace('\n', "\r\n")).into_bytes(),
+    ReplayedExchange {
+        request: format!("{}\r\n\r\n{request_body}", head.replace('\n', "\r\n")).into_bytes(),
         status,
         headers,
         body: body.strip_suffix('\n').unwrap_or(&body).as_bytes().to_vec(),

@@ -9,32 +9,35 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 use stockbridge::clock::Clock;
-use stockbridge::http::{Limits, Server};
-use stockbridge::lifecycle::{Fuse, Tasks};
-use stockbridge::rehearsal::{Availability, CampaignConfig, Market, MarketConfig, Scope};
+use stockbridge::http::{HttpServer, ServerLimits};
+use stockbridge::lifecycle::{CrashSignal, Tasks};
+use stockbridge::market_sim::{
+    Availability, CampaignConfig, MarketSimulator, SimKeyScope, SimulatorConfig,
+};
 
-use crate::harness::{House, Shop, configuration, update};
-use crate::program::{Served, program, run};
+use crate::harness::{TestService, TestShop, configuration, update};
+use crate::program::{ServiceProcess, program, run};
 use crate::wire::send;
 
 const KEY: &str = "canary-api";
 
 /// What the Market answers to a path; anything else is 404, another key 401.
-type Script = fn(&str) -> Option<String>;
+type ScriptedMarket = fn(&str) -> Option<String>;
 
-fn start_market(script: Script, tasks: &Tasks) -> String {
+fn start_market(responses: ScriptedMarket, tasks: &Tasks) -> String {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    let server = Server::bind(any, Limits::default()).unwrap();
+    let server = HttpServer::bind(any, ServerLimits::default()).unwrap();
     let address = server.local_addr().unwrap();
     let router = Router::new().fallback(async move |request: Request| {
-        let no = |code: &str| json!({"status": "ERROR", "errors": [{"code": code}]}).to_string();
+        let error_body =
+            |code: &str| json!({"status": "ERROR", "errors": [{"code": code}]}).to_string();
         let key = request.headers().get("Api-Key").map(|key| key.as_bytes());
         if key != Some(KEY.as_bytes()) {
-            return (StatusCode::UNAUTHORIZED, no("UNAUTHORIZED"));
+            return (StatusCode::UNAUTHORIZED, error_body("UNAUTHORIZED"));
         }
-        match script(request.uri().path()) {
+        match responses(request.uri().path()) {
             Some(body) => (StatusCode::OK, body),
-            None => (StatusCode::NOT_FOUND, no("NOT_FOUND")),
+            None => (StatusCode::NOT_FOUND, error_body("NOT_FOUND")),
         }
     });
     tasks.spawn("market", server.run(router, tasks.clone()));
@@ -42,7 +45,7 @@ fn start_market(script: Script, tasks: &Tasks) -> String {
 }
 
 /// The cabinet in the fixtures.
-fn sample(path: &str) -> Option<String> {
+fn sample_account(path: &str) -> Option<String> {
     let name = match path {
         "/v2/auth/token" => "auth-token",
         "/v2/campaigns" => "campaigns",
@@ -55,8 +58,8 @@ fn sample(path: &str) -> Option<String> {
 }
 
 /// A cabinet with the harness's one shop, in a group.
-fn moscow(path: &str) -> Option<String> {
-    let answer = match path {
+fn moscow_account(path: &str) -> Option<String> {
+    let response = match path {
         "/v2/auth/token" => {
             json!({"result": {"apiKey": {"name": "t", "authScopes": ["ALL_METHODS"]}}})
         }
@@ -67,7 +70,7 @@ fn moscow(path: &str) -> Option<String> {
             {"id": 569_667, "campaignId": 12_345, "groupInfo": {"id": 9, "name": "g"}}]}}),
         _ => return None,
     };
-    Some(answer.to_string())
+    Some(response.to_string())
 }
 
 fn discover(directory: &Path, key: &str, url: &str) -> Command {
@@ -82,17 +85,20 @@ fn discover(directory: &Path, key: &str, url: &str) -> Command {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_discover_prints_is_taken_by_check() {
-    let tasks = Tasks::new(Fuse::default());
-    let url = start_market(sample, &tasks);
+    let tasks = Tasks::new(CrashSignal::default());
+    let url = start_market(sample_account, &tasks);
     let directory = tempfile::tempdir().unwrap();
     let mut command = discover(directory.path(), KEY, &url);
     let (code, stdout, stderr) = run(command.args(["21234571", "48123456"]));
     assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
-    for said in [
+    for expected_text in [
         "# 21234571 «Чайная лавка FBY» is a campaign id",
         "# 48123456 is nothing this key",
     ] {
-        assert!(stdout.contains(said), "{said} is not in\n{stdout}");
+        assert!(
+            stdout.contains(expected_text),
+            "{expected_text} is not in\n{stdout}"
+        );
     }
     assert!(!stdout.contains(KEY), "{stdout}");
     let names = stdout
@@ -120,8 +126,8 @@ async fn what_discover_prints_is_taken_by_check() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn discover_without_a_shop_fails_and_says_why() {
-    let tasks = Tasks::new(Fuse::default());
-    let url = start_market(sample, &tasks);
+    let tasks = Tasks::new(CrashSignal::default());
+    let url = start_market(sample_account, &tasks);
     let directory = tempfile::tempdir().unwrap();
     let (code, stdout, stderr) = run(&mut discover(directory.path(), "canary-wrong", &url));
     assert_eq!((code, stdout.as_str()), (Some(1), ""));
@@ -133,17 +139,17 @@ async fn discover_without_a_shop_fails_and_says_why() {
 }
 
 /// The configuration of a running house, with a few more settings at its top.
-fn doctor(house: &House, market: &str, more: &str) -> Command {
-    let shops: Vec<Shop> = house
+fn doctor(service: &TestService, market: &str, extra_settings: &str) -> Command {
+    let shops: Vec<TestShop> = service
         .shops
         .iter()
         .map(|shop| shop.clone().secret("API_KEY", KEY))
         .collect();
     let (text, variables) = configuration(market, &shops);
-    let ops = format!("ops_listen = \"{}\"", house.doors().ops);
+    let ops = format!("ops_listen = \"{}\"", service.endpoints().ops);
     let text = text.replace("ops_listen = \"127.0.0.1:0\"", &ops);
-    let file = house.directory.path().join("doctor.toml");
-    std::fs::write(&file, format!("instance = \"it\"\n{more}{text}")).unwrap();
+    let file = service.directory.path().join("doctor.toml");
+    std::fs::write(&file, format!("instance = \"it\"\n{extra_settings}{text}")).unwrap();
     let mut command = program();
     command
         .arg("doctor")
@@ -156,21 +162,21 @@ fn doctor(house: &House, market: &str, more: &str) -> Command {
 fn checks(report: &str, level: &str) -> Vec<String> {
     let report: Value = serde_json::from_str(report).unwrap();
     let all = report["checks"].as_array().unwrap().iter();
-    let those = all.filter(|check| check["level"] == level);
-    those
+    let matching = all.filter(|check| check["level"] == level);
+    matching
         .map(|check| format!("{}: {}", check["about"], check["what"]))
         .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn doctor_finds_a_house_in_order_and_keeps_its_secrets() {
-    let tasks = Tasks::new(Fuse::default());
-    let url = start_market(moscow, &tasks);
-    let house = House::with(&[Shop::moscow()]).await;
-    house.doors().feed(house.shop(), &[("A", 1)]).await;
-    house.doors().counts(house.shop(), &["A"]).await;
-    let public = format!("public_url = \"http://{}\"\n", house.doors().public);
-    let mut command = doctor(&house, &url, &public);
+    let tasks = Tasks::new(CrashSignal::default());
+    let url = start_market(moscow_account, &tasks);
+    let service = TestService::start(&[TestShop::moscow()]).await;
+    service.endpoints().feed(service.shop(), &[("A", 1)]).await;
+    service.endpoints().counts(service.shop(), &["A"]).await;
+    let public = format!("public_url = \"http://{}\"\n", service.endpoints().public);
+    let mut command = doctor(&service, &url, &public);
     let (code, lines, stderr) = run(&mut command);
     assert_eq!((code, stderr.as_str()), (Some(0), ""), "{lines}");
     let (_, report, _) = run(command.arg("--json"));
@@ -179,7 +185,7 @@ async fn doctor_finds_a_house_in_order_and_keeps_its_secrets() {
         "{lines}{report}"
     );
     let well = checks(&report, "OK").join("\n");
-    for said in [
+    for expected_text in [
         "a service is running, pid",
         "12345 of the cabinet 5 is open",
         "as the Market lists them: 569667",
@@ -187,7 +193,10 @@ async fn doctor_finds_a_house_in_order_and_keeps_its_secrets() {
         "the right token is answered",
         "it serves, and answers on",
     ] {
-        assert!(well.contains(said), "{said} is not in\n{well}");
+        assert!(
+            well.contains(expected_text),
+            "{expected_text} is not in\n{well}"
+        );
     }
     for secret in [KEY, "push-moscow", "feed-moscow"] {
         assert!(
@@ -200,19 +209,22 @@ async fn doctor_finds_a_house_in_order_and_keeps_its_secrets() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn doctor_fails_but_looks_at_everything() {
-    let tasks = Tasks::new(Fuse::default());
+    let tasks = Tasks::new(CrashSignal::default());
     // Of another cabinet: nothing of the configuration is there.
-    let url = start_market(sample, &tasks);
-    let house = House::with(&[Shop::moscow()]).await;
-    let elsewhere = format!("public_url = \"http://{}\"\n", house.doors().ops);
-    let (code, report, stderr) = run(doctor(&house, &url, &elsewhere).arg("--json"));
+    let url = start_market(sample_account, &tasks);
+    let service = TestService::start(&[TestShop::moscow()]).await;
+    let elsewhere = format!("public_url = \"http://{}\"\n", service.endpoints().ops);
+    let (code, report, stderr) = run(doctor(&service, &url, &elsewhere).arg("--json"));
     assert_eq!(code, Some(1), "{stderr}");
     let bad = checks(&report, "FAIL").join("\n");
-    for said in [
+    for expected_text in [
         "does not see 12345",
         "a wrong token must be 403, and 404 came",
     ] {
-        assert!(bad.contains(said), "{said} is not in\n{bad}");
+        assert!(
+            bad.contains(expected_text),
+            "{expected_text} is not in\n{bad}"
+        );
     }
     assert!(
         checks(&report, "WARN")
@@ -233,13 +245,16 @@ async fn doctor_on_a_bad_configuration_exits_78() {
 
 // === Against the Market of the rehearsals ===
 
-async fn start_rehearsal(campaigns: Vec<CampaignConfig>, tasks: &Tasks) -> (Market, String) {
-    let weak = [Scope::OffersAndCardsManagementReadOnly];
-    let config = MarketConfig {
+async fn start_simulator(
+    campaigns: Vec<CampaignConfig>,
+    tasks: &Tasks,
+) -> (MarketSimulator, String) {
+    let weak_scopes = [SimKeyScope::OffersAndCardsManagementReadOnly];
+    let config = SimulatorConfig {
         campaigns,
-        ..MarketConfig::new(Clock::wall())
+        ..SimulatorConfig::new(Clock::wall())
     };
-    let market = Market::new(config.scoped("weak", &weak));
+    let market = MarketSimulator::new(config.with_key_scopes("weak", &weak_scopes));
     let address = market
         .start(SocketAddr::from(([127, 0, 0, 1], 0)), tasks)
         .await
@@ -248,10 +263,10 @@ async fn start_rehearsal(campaigns: Vec<CampaignConfig>, tasks: &Tasks) -> (Mark
 }
 
 /// A cabinet with a group of warehouses, and one without groups.
-fn two_cabinets() -> Vec<CampaignConfig> {
+fn two_accounts() -> Vec<CampaignConfig> {
     let campaign = |id, warehouse, business| {
         let keys = vec![KEY.to_owned(), "weak".to_owned()];
-        CampaignConfig::new(id, warehouse, keys).of_business(business)
+        CampaignConfig::new(id, warehouse, keys).in_business(business)
     };
     let closed = Availability::ManuallyDisabled;
     vec![
@@ -268,18 +283,21 @@ fn two_cabinets() -> Vec<CampaignConfig> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_discover_prints_is_checked_examined_and_served_as_it_is() {
-    let tasks = Tasks::new(Fuse::default());
-    let (market, url) = start_rehearsal(two_cabinets(), &tasks).await;
+    let tasks = Tasks::new(CrashSignal::default());
+    let (market, url) = start_simulator(two_accounts(), &tasks).await;
     let directory = tempfile::tempdir().unwrap();
     let (code, stdout, stderr) = run(&mut discover(directory.path(), KEY, &url));
     assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
-    for said in [
+    for expected_text in [
         "# Campaign 203 «shop-203.example» is skipped: the API is closed for it",
         "campaign = 101\nfeed_campaigns = [102]\nmethod = \"campaign\"\n",
         "campaign = 201\nmethod = \"business\"\nbusiness = 6\npartner_warehouses = [21]\n",
         "campaign = 202\nmethod = \"business\"\nbusiness = 6\npartner_warehouses = [22]\n",
     ] {
-        assert!(stdout.contains(said), "{said} is not in\n{stdout}");
+        assert!(
+            stdout.contains(expected_text),
+            "{expected_text} is not in\n{stdout}"
+        );
     }
     let names = stdout
         .lines()
@@ -291,17 +309,17 @@ async fn what_discover_prints_is_checked_examined_and_served_as_it_is() {
     }
     let file = directory.path().join("stockbridge.toml");
     std::fs::write(&file, &stdout).unwrap();
-    let on_it = |name: &str| {
+    let with_config = |name: &str| {
         let mut command = program();
         command.arg(name).arg("--config").arg(&file);
         command.env("STOCKBRIDGE_LISTEN", "127.0.0.1:0");
         command.env("STOCKBRIDGE_OPS_LISTEN", "127.0.0.1:0");
         command
     };
-    let (code, _, stderr) = run(&mut on_it("check"));
+    let (code, _, stderr) = run(&mut with_config("check"));
     assert_eq!(code, Some(0), "{stderr}");
-    let (_, report, _) = run(on_it("doctor").arg("--json"));
-    let markets = |line: &String| {
+    let (_, report, _) = run(with_config("doctor").arg("--json"));
+    let is_about_market = |line: &String| {
         ["method of", "campaign of", "warehouses of", "api_key of"]
             .iter()
             .any(|about| line.contains(about))
@@ -309,19 +327,22 @@ async fn what_discover_prints_is_checked_examined_and_served_as_it_is() {
     let bad: Vec<String> = ["FAIL", "WARN"]
         .iter()
         .flat_map(|level| checks(&report, level))
-        .filter(markets)
+        .filter(is_about_market)
         .collect();
     assert!(bad.is_empty(), "{bad:#?}");
     let good = checks(&report, "OK").join("\n");
-    for said in [
+    for expected_text in [
         "the cabinet 5 has groups",
         "the cabinet 6 has no groups",
         "as the Market lists them: 11, 12",
     ] {
-        assert!(good.contains(said), "{said} is not in\n{good}");
+        assert!(
+            good.contains(expected_text),
+            "{expected_text} is not in\n{good}"
+        );
     }
 
-    let served = Served::start(&mut on_it("serve"));
+    let process = ServiceProcess::start(&mut with_config("serve"));
     let headers = [
         ("Api-Key", "a-secret"),
         ("Content-Type", "application/json"),
@@ -329,46 +350,52 @@ async fn what_discover_prints_is_checked_examined_and_served_as_it_is() {
     for (campaign, count) in [(102, 1), (201, 2), (202, 3)] {
         let target = format!("/v2/campaigns/{campaign}/offers/stocks");
         let body = update(&[("A", count)]);
-        let answer = send(
-            served.doors.public,
+        let response = send(
+            process.endpoints.public,
             "PUT",
             &target,
             &headers,
             body.as_bytes(),
         )
         .await;
-        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(response.status, 200, "{}", response.text());
     }
     let all_sent = |status: &Value| {
         let shops = status["shops"].as_array().unwrap();
         shops.len() == 3 && shops.iter().all(|shop| shop["dirty"] == 0)
     };
-    served.doors.until("all is sent", all_sent).await;
+    process
+        .endpoints
+        .wait_for_status("all is sent", all_sent)
+        .await;
     // Through one campaign of the group, and each warehouse its own.
-    let told = [101, 201, 202].map(|campaign| market.get(campaign, "A").unwrap().count);
-    assert_eq!(told, [1, 2, 3]);
+    let counts = [101, 201, 202].map(|campaign| market.get(campaign, "A").unwrap().count);
+    assert_eq!(counts, [1, 2, 3]);
     assert_eq!(
-        market.report().broken_in_all(),
+        market.report().total_violations(),
         0,
         "{:?}",
-        market.report().examples
+        market.report().violation_examples
     );
     tasks.stop();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn discover_says_what_a_weak_key_may_not() {
-    let tasks = Tasks::new(Fuse::default());
-    let (_, url) = start_rehearsal(two_cabinets(), &tasks).await;
+    let tasks = Tasks::new(CrashSignal::default());
+    let (_, url) = start_simulator(two_accounts(), &tasks).await;
     let directory = tempfile::tempdir().unwrap();
     let (code, stdout, stderr) = run(&mut discover(directory.path(), "weak", &url));
     assert_eq!(code, Some(1), "{stdout}");
-    for said in [
+    for expected_text in [
         "this key may not send stock, it has OFFERS_AND_CARDS_MANAGEMENT_READ_ONLY",
         "this key may not list warehouses",
         "no shop could be made",
     ] {
-        assert!(stderr.contains(said), "{said} is not in\n{stderr}");
+        assert!(
+            stderr.contains(expected_text),
+            "{expected_text} is not in\n{stderr}"
+        );
     }
     assert!(!stdout.contains("[[shops]]"), "{stdout}");
     tasks.stop();
@@ -376,17 +403,17 @@ async fn discover_says_what_a_weak_key_may_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn doctor_tells_every_shop_what_is_wrong_with_it_on_the_market() {
-    let tasks = Tasks::new(Fuse::default());
-    let (_, url) = start_rehearsal(two_cabinets(), &tasks).await;
-    let keyed = |shop: Shop| shop.secret("API_KEY", KEY);
+    let tasks = Tasks::new(CrashSignal::default());
+    let (_, url) = start_simulator(two_accounts(), &tasks).await;
+    let with_key = |shop: TestShop| shop.secret("API_KEY", KEY);
     let shops = [
-        keyed(Shop::new("grouped", 101, 11))
+        with_key(TestShop::new("grouped", 101, 11))
             .with_warehouses(&[11, 12])
             .by_business(5),
-        keyed(Shop::new("wrong", 201, 21)).set("business = 5"),
-        keyed(Shop::new("closed", 203, 23)),
-        keyed(Shop::new("warehouse", 22, 99)),
-        Shop::new("weak", 202, 22).secret("API_KEY", "weak"),
+        with_key(TestShop::new("wrong", 201, 21)).set("business = 5"),
+        with_key(TestShop::new("closed", 203, 23)),
+        with_key(TestShop::new("warehouse", 22, 99)),
+        TestShop::new("weak", 202, 22).secret("API_KEY", "weak"),
     ];
     let (text, variables) = configuration(&url, &shops);
     let directory = tempfile::tempdir().unwrap();
@@ -400,14 +427,17 @@ async fn doctor_tells_every_shop_what_is_wrong_with_it_on_the_market() {
     let (code, report, stderr) = run(&mut command);
     assert_eq!(code, Some(1), "{stderr}");
     let bad = checks(&report, "FAIL").join("\n");
-    for said in [
+    for expected_text in [
         "method of grouped\": \"business, but the cabinet 5 has groups of warehouses",
         "campaign of wrong\": \"201 «shop-201.example» belongs to the cabinet 6, business is 5",
         "campaign of closed\": \"203 «shop-203.example»: the API is closed for it (MANUALLY_DISABLED)",
         "does not see 22, which is the number of a warehouse",
         "api_key of weak\": \"the token «rehearsal» may not send stock",
     ] {
-        assert!(bad.contains(said), "{said} is not in\n{bad}");
+        assert!(
+            bad.contains(expected_text),
+            "{expected_text} is not in\n{bad}"
+        );
     }
     assert!(!report.contains(KEY) && !stderr.contains(KEY));
     tasks.stop();

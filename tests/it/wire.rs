@@ -9,22 +9,22 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// No answer of ours takes longer, even on a machine that is busy with other things.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// An answer, as it came.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct RawResponse {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
 }
 
-impl Answer {
+impl RawResponse {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let is_it = |(given, _): &&(String, String)| given.eq_ignore_ascii_case(name);
+        let is_match = |(field_name, _): &&(String, String)| field_name.eq_ignore_ascii_case(name);
         self.headers
             .iter()
-            .find(is_it)
+            .find(is_match)
             .map(|(_, value)| value.as_str())
     }
 
@@ -38,35 +38,35 @@ impl Answer {
 }
 
 /// One connection.
-pub(crate) struct Line(TcpStream);
+pub(crate) struct RawConnection(TcpStream);
 
-impl Line {
-    pub(crate) async fn to(address: SocketAddr) -> Self {
+impl RawConnection {
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
         Self(TcpStream::connect(address).await.unwrap())
     }
 
     /// The same to somebody who may be gone.
-    pub(crate) async fn try_to(address: SocketAddr) -> Option<Self> {
+    pub(crate) async fn try_connect(address: SocketAddr) -> Option<Self> {
         TcpStream::connect(address).await.ok().map(Self)
     }
 
-    pub(crate) async fn say(&mut self, bytes: &[u8]) {
+    pub(crate) async fn write(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).await.unwrap();
     }
 
     /// The same to somebody who may be gone.
-    pub(crate) async fn try_say(&mut self, bytes: &[u8]) -> bool {
+    pub(crate) async fn try_write(&mut self, bytes: &[u8]) -> bool {
         self.0.write_all(bytes).await.is_ok()
     }
 
     /// The next answer, or why there is none.
-    pub(crate) async fn hear(&mut self) -> Result<Answer, String> {
-        timeout(PATIENCE, self.read())
+    pub(crate) async fn read_response(&mut self) -> Result<RawResponse, String> {
+        timeout(TIMEOUT, self.read_next())
             .await
             .unwrap_or_else(|_| Err("no answer in time".to_owned()))
     }
 
-    async fn read(&mut self) -> Result<Answer, String> {
+    async fn read_next(&mut self) -> Result<RawResponse, String> {
         let mut bytes = Vec::new();
         let end = loop {
             if let Some(at) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -86,19 +86,19 @@ impl Line {
             .filter_map(|line| line.split_once(':'))
             .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
             .collect();
-        let mut answer = Answer {
+        let mut response = RawResponse {
             status,
             headers,
             body: bytes.split_off(end + 4),
         };
-        let length = answer
+        let length = response
             .header("content-length")
             .and_then(|length| length.parse().ok());
         let length: usize = length.ok_or_else(|| format!("no length in {head:?}"))?;
-        while answer.body.len() < length {
-            self.read_more(&mut answer.body).await?;
+        while response.body.len() < length {
+            self.read_more(&mut response.body).await?;
         }
-        Ok(answer)
+        Ok(response)
     }
 
     async fn read_more(&mut self, bytes: &mut Vec<u8>) -> Result<(), String> {
@@ -143,8 +143,10 @@ pub(crate) async fn send(
     target: &str,
     headers: &[(&str, &str)],
     body: &[u8],
-) -> Answer {
-    let mut line = Line::to(address).await;
-    line.say(&request(method, target, headers, body)).await;
-    line.hear().await.unwrap()
+) -> RawResponse {
+    let mut connection = RawConnection::connect(address).await;
+    connection
+        .write(&request(method, target, headers, body))
+        .await;
+    connection.read_response().await.unwrap()
 }

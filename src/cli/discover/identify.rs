@@ -2,20 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use crate::cli::survey::{Cabinet, list, named};
-use crate::partner::cabinet::{Campaign, Warehouse};
+use crate::cli::account_probe::{AccountProbe, id_with_name, join_ids};
+use crate::partner_api::account::{MarketCampaign, MarketWarehouse};
 
 /// Says what `number` is, in a sentence for each thing that has it.
 pub(super) fn identify(
     number: u64,
-    campaigns: &[Campaign],
-    cabinets: &BTreeMap<u64, Cabinet>,
+    campaigns: &[MarketCampaign],
+    accounts: &BTreeMap<u64, AccountProbe>,
 ) -> Vec<String> {
     let as_campaign = campaigns
         .iter()
         .filter(|campaign| campaign.id == number)
         .map(|campaign| {
-            let name = named(number, campaign.name());
+            let name = id_with_name(number, campaign.name());
             format!("{name} is a campaign id: for campaign, or for feed_campaigns.")
         });
     let as_business = campaigns
@@ -29,25 +29,27 @@ pub(super) fn identify(
         format!(
             "{number} is a business id, of the whole cabinet: for business, never for campaign. \
              Its campaigns are {}.",
-            list(own)
+            join_ids(own)
         )
     });
-    let warehouses = || cabinets.values().flat_map(Cabinet::warehouses);
-    let as_warehouse = warehouses().filter(|w| w.id == number).map(about_warehouse);
-    let group: Vec<&Warehouse> = warehouses().filter(|w| w.group() == Some(number)).collect();
+    let warehouses = || accounts.values().flat_map(AccountProbe::warehouses);
+    let as_warehouse = warehouses()
+        .filter(|w| w.id == number)
+        .map(describe_warehouse);
+    let group: Vec<&MarketWarehouse> = warehouses().filter(|w| w.group() == Some(number)).collect();
     let as_group = (!group.is_empty()).then(|| {
         format!(
             "{number} is the id of a group of warehouses, which no setting takes. In it are the \
              warehouses {}.",
-            list(group.iter().map(|w| w.id))
+            join_ids(group.iter().map(|w| w.id))
         )
     });
-    let as_partner = cabinets
+    let as_partner = accounts
         .values()
-        .flat_map(Cabinet::partner)
+        .flat_map(AccountProbe::partner)
         .filter(|p| p.id == number);
     let as_partner = as_partner.map(|partner| {
-        let name = named(number, partner.name.as_deref().unwrap_or_default());
+        let name = id_with_name(number, partner.name.as_deref().unwrap_or_default());
         format!("{name} is a warehouse id of the methods by business: for partner_warehouses.")
     });
     let found: Vec<String> = as_campaign
@@ -57,14 +59,14 @@ pub(super) fn identify(
         .chain(as_partner)
         .collect();
     if found.is_empty() {
-        vec![about_nothing(number, campaigns)]
+        vec![describe_unknown(number, campaigns)]
     } else {
         found
     }
 }
 
-fn about_warehouse(warehouse: &Warehouse) -> String {
-    let name = named(warehouse.id, warehouse.name());
+fn describe_warehouse(warehouse: &MarketWarehouse) -> String {
+    let name = id_with_name(warehouse.id, warehouse.name());
     let campaign = match warehouse.campaign_id {
         Some(id) => format!("its campaign is {id}"),
         None => "it is of no campaign".to_owned(),
@@ -72,8 +74,11 @@ fn about_warehouse(warehouse: &Warehouse) -> String {
     format!("{name} is a warehouse id: for warehouses; {campaign}.")
 }
 
-fn about_nothing(number: u64, campaigns: &[Campaign]) -> String {
-    let names: Vec<String> = campaigns.iter().map(|c| named(c.id, c.name())).collect();
+fn describe_unknown(number: u64, campaigns: &[MarketCampaign]) -> String {
+    let names: Vec<String> = campaigns
+        .iter()
+        .map(|c| id_with_name(c.id, c.name()))
+        .collect();
     let instead = if names.is_empty() {
         "this key sees no campaign".to_owned()
     } else {

@@ -1,8 +1,8 @@
 //! Asks the Market what a cabinet holds, and writes the shops of the configuration from it.
 
 mod identify;
-mod name;
-mod plan;
+mod shop_name;
+mod shop_plan;
 #[cfg(test)]
 mod tests;
 
@@ -13,15 +13,15 @@ use std::process::ExitCode;
 use anyhow::{Context, anyhow};
 
 use self::identify::identify;
-use self::plan::plan;
-use super::survey::{Cabinet, Survey, TICK_TO_LIST, TICK_TO_SEND};
-use super::{runtime, say, tell};
+use self::shop_plan::plan_shops;
+use super::account_probe::{AccountProbe, GRANT_LIST_HINT, GRANT_SEND_HINT, KeyProbe};
+use super::{print_error, print_line, runtime};
 use crate::clock::Clock;
 use crate::config::{SETTINGS, parse_market_url, read_secret};
 use crate::http::secret::Secret;
 use crate::http::{ClientConfig, Trust, client};
-use crate::partner::cabinet::{Campaign, KeyInfo};
-use crate::partner::client::MarketClient;
+use crate::partner_api::account::{ApiKeyInfo, MarketCampaign};
+use crate::partner_api::client::MarketClient;
 
 /// Whom to ask, and about what.
 #[derive(Debug, clap::Args)]
@@ -69,60 +69,63 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         client(&outbound).context("prepare to call the Market")?,
         url,
     );
-    let head = settings(args)?;
+    let header = header_settings(args)?;
     let key_file = absolute(&args.api_key_file)?;
     runtime()?.block_on(async {
-        let survey = Survey::of(&market, &key, Clock::wall()).await;
-        for line in complaints(&survey) {
-            tell(&line);
+        let probe = KeyProbe::fetch(&market, &key, Clock::wall()).await;
+        for line in key_problems(&probe) {
+            print_error(&line);
         }
-        let Ok(campaigns) = &survey.campaigns else {
+        let Ok(campaigns) = &probe.campaigns else {
             return Ok(ExitCode::FAILURE);
         };
-        let cabinets = ask_cabinets(&market, &key, campaigns).await;
-        let plan = plan(campaigns, &cabinets, &key_file);
+        let accounts = fetch_accounts(&market, &key, campaigns).await;
+        let plan = plan_shops(campaigns, &accounts, &key_file);
         let ids = args
             .ids
             .iter()
-            .flat_map(|id| identify(*id, campaigns, &cabinets));
+            .flat_map(|id| identify(*id, campaigns, &accounts));
         let ids: String = ids.map(|line| format!("# {line}\n")).collect();
         let blank = if ids.is_empty() { "" } else { "\n" };
-        say(format!("{head}{ids}{blank}{plan}").trim_end());
+        print_line(format!("{header}{ids}{blank}{plan}").trim_end());
         if plan.shops().next().is_some() {
             return Ok(ExitCode::SUCCESS);
         }
-        tell("no shop could be made of what the Market lists");
+        print_error("no shop could be made of what the Market lists");
         Ok(ExitCode::FAILURE)
     })
 }
 
-async fn ask_cabinets(
+async fn fetch_accounts(
     market: &MarketClient,
     key: &Secret,
-    campaigns: &[Campaign],
-) -> BTreeMap<u64, Cabinet> {
-    let businesses: BTreeSet<u64> = campaigns.iter().filter_map(Campaign::business_id).collect();
-    let mut cabinets = BTreeMap::new();
+    campaigns: &[MarketCampaign],
+) -> BTreeMap<u64, AccountProbe> {
+    let businesses: BTreeSet<u64> = campaigns
+        .iter()
+        .filter_map(MarketCampaign::business_id)
+        .collect();
+    let mut accounts = BTreeMap::new();
     // One after the other: the Market allows 100 such calls an hour and likes few at a time.
     for business in businesses {
-        let cabinet = Cabinet::of(market, key, business).await;
-        if let Err(error) = &cabinet.warehouses {
-            tell(&format!(
+        let account = AccountProbe::fetch(market, key, business).await;
+        if let Err(error) = &account.warehouses {
+            print_error(&format!(
                 "the warehouses of cabinet {business} are not known: {error}"
             ));
         }
-        cabinets.insert(business, cabinet);
+        accounts.insert(business, account);
     }
-    cabinets
+    accounts
 }
 
 /// What stands in the way, and what to do about it.
-fn complaints(survey: &Survey) -> Vec<String> {
-    let mut lines = match &survey.key {
+fn key_problems(probe: &KeyProbe) -> Vec<String> {
+    let mut lines = match &probe.key {
         Ok(info) => missing_scopes(info),
         Err(error) => vec![format!("what the key may do is not known: {error}")],
     };
-    match &survey.campaigns {
+    match &probe.campaigns {
         Ok(campaigns) if campaigns.is_empty() => {
             lines.push("the key sees no campaign: it belongs to another cabinet".to_owned());
         }
@@ -132,7 +135,7 @@ fn complaints(survey: &Survey) -> Vec<String> {
     lines
 }
 
-fn missing_scopes(info: &KeyInfo) -> Vec<String> {
+fn missing_scopes(info: &ApiKeyInfo) -> Vec<String> {
     let has = if info.scopes.is_empty() {
         "nothing".to_owned()
     } else {
@@ -141,19 +144,19 @@ fn missing_scopes(info: &KeyInfo) -> Vec<String> {
     let mut lines = Vec::new();
     if !info.may_send() {
         lines.push(format!(
-            "this key may not send stock, it has {has}: {TICK_TO_SEND}"
+            "this key may not send stock, it has {has}: {GRANT_SEND_HINT}"
         ));
     }
     if !info.may_list_warehouses() {
         lines.push(format!(
-            "this key may not list warehouses, it has {has}: {TICK_TO_LIST}"
+            "this key may not list warehouses, it has {has}: {GRANT_LIST_HINT}"
         ));
     }
     lines
 }
 
 /// The settings above the tables that differ from the defaults.
-fn settings(args: &Args) -> anyhow::Result<String> {
+fn header_settings(args: &Args) -> anyhow::Result<String> {
     let mut text = String::new();
     if let Some(url) = args
         .market_url

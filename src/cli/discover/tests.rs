@@ -2,17 +2,17 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::plan::{Method, Plan, Table};
+use super::shop_plan::{PlannedMethod, ShopConfigTable, ShopPlan};
 use super::*;
 use crate::config::Config;
-use crate::partner::cabinet::CabinetError;
+use crate::partner_api::account::AccountError;
 
 fn campaign(id: u64, name: &str, kind: &str, availability: &str) -> Value {
     json!({"id": id, "domain": name, "placementType": kind, "apiAvailability": availability,
            "business": {"id": 5, "name": "Tea"}})
 }
 
-fn open(id: u64) -> Value {
+fn open_campaign(id: u64) -> Value {
     campaign(id, &format!("shop {id}"), "FBS", "AVAILABLE")
 }
 
@@ -21,21 +21,21 @@ fn warehouse(id: u64, campaign: u64, group: Option<u64>) -> Value {
     json!({"id": id, "name": format!("Склад {id}"), "campaignId": campaign, "groupInfo": group})
 }
 
-fn cabinets(warehouses: Value, partner: Option<Value>) -> BTreeMap<u64, Cabinet> {
-    let cabinet = Cabinet {
+fn accounts(warehouses: Value, partner: Option<Value>) -> BTreeMap<u64, AccountProbe> {
+    let account = AccountProbe {
         warehouses: Ok(serde_json::from_value(warehouses).unwrap()),
         partner: partner.map(|list| Ok(serde_json::from_value(list).unwrap())),
     };
-    BTreeMap::from([(5, cabinet)])
+    BTreeMap::from([(5, account)])
 }
 
-fn planned(campaigns: Value, cabinets: &BTreeMap<u64, Cabinet>) -> Plan {
-    let campaigns: Vec<Campaign> = serde_json::from_value(campaigns).unwrap();
-    plan(&campaigns, cabinets, "/keys/api")
+fn plan_of(campaigns: Value, accounts: &BTreeMap<u64, AccountProbe>) -> ShopPlan {
+    let campaigns: Vec<MarketCampaign> = serde_json::from_value(campaigns).unwrap();
+    plan_shops(&campaigns, accounts, "/keys/api")
 }
 
-fn only(plan: &Plan) -> &Table {
-    let shops: Vec<&Table> = plan.shops().collect();
+fn only_table(plan: &ShopPlan) -> &ShopConfigTable {
+    let shops: Vec<&ShopConfigTable> = plan.shops().collect();
     let [only] = shops[..] else {
         panic!("not one shop:\n{plan}")
     };
@@ -43,43 +43,43 @@ fn only(plan: &Plan) -> &Table {
 }
 
 /// The configuration as `check` would read it, with a secret in every file.
-fn read(plan: &Plan) -> Config {
+fn parse_config(plan: &ShopPlan) -> Config {
     let text = plan.to_string();
     let names = text
         .lines()
         .filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
     let secrets = names.flat_map(|name| {
-        let place = format!(
+        let prefix = format!(
             "STOCKBRIDGE_SHOPS_{}_",
             name.to_uppercase().replace('-', "_")
         );
-        ["PUSH_TOKEN", "FEED_KEY", "API_KEY"].map(|key| (format!("{place}{key}"), key.to_owned()))
+        ["PUSH_TOKEN", "FEED_KEY", "API_KEY"].map(|key| (format!("{prefix}{key}"), key.to_owned()))
     });
     Config::parse(&text, secrets.collect(), Path::new(""))
-        .unwrap_or_else(|faults| panic!("{faults}\n{text}"))
+        .unwrap_or_else(|errors| panic!("{errors}\n{text}"))
 }
 
 #[test]
 fn a_group_is_one_shop_told_through_one_open_campaign() {
     let campaigns = json!([
         campaign(1, "closed", "FBS", "MANUALLY_DISABLED"),
-        open(2),
+        open_campaign(2),
         campaign(3, "other", "DBS", "AVAILABLE"),
         campaign(4, "of the Market", "FBY", "AVAILABLE"),
     ]);
     let groups = |id| warehouse(id * 10, id, Some(9));
-    let plan = planned(
+    let plan = plan_of(
         campaigns,
-        &cabinets(json!([groups(3), groups(1), groups(2)]), None),
+        &accounts(json!([groups(3), groups(1), groups(2)]), None),
     );
-    let table = only(&plan);
+    let table = only_table(&plan);
     assert_eq!((table.campaign, &table.feed_campaigns[..]), (2, &[3][..]));
     assert_eq!(
         (&table.warehouses[..], &table.method),
-        (&[10, 20, 30][..], &Method::Campaign)
+        (&[10, 20, 30][..], &PlannedMethod::Campaign)
     );
     let text = plan.to_string();
-    for said in [
+    for expected in [
         "Group 9 «Единый склад»",
         "Campaign 1 «closed» is skipped: the API is closed for it (MANUALLY_DISABLED)",
         "Campaign 2 «shop 2» (FBS) was picked",
@@ -87,18 +87,21 @@ fn a_group_is_one_shop_told_through_one_open_campaign() {
         "Campaign 4 «of the Market» is skipped: it sells by FBY",
         "name = \"edinyy-sklad\"",
     ] {
-        assert!(text.contains(said), "{said} is not in\n{text}");
+        assert!(text.contains(expected), "{expected} is not in\n{text}");
     }
-    assert_eq!(read(&plan).shops[0].feed_campaigns, [3]);
+    assert_eq!(parse_config(&plan).shops[0].feed_campaigns, [3]);
 }
 
 #[test]
 fn a_lone_warehouse_beside_groups_is_told_by_campaign() {
     let list = json!([warehouse(10, 1, Some(9)), warehouse(20, 2, None)]);
-    let plan = planned(json!([open(1), open(2)]), &cabinets(list, None));
+    let plan = plan_of(
+        json!([open_campaign(1), open_campaign(2)]),
+        &accounts(list, None),
+    );
     let lone = plan.shops().nth(1).unwrap();
-    assert_eq!((lone.campaign, &lone.method), (2, &Method::Campaign));
-    assert_eq!(read(&plan).shops.len(), 2);
+    assert_eq!((lone.campaign, &lone.method), (2, &PlannedMethod::Campaign));
+    assert_eq!(parse_config(&plan).shops.len(), 2);
 }
 
 #[test]
@@ -110,22 +113,22 @@ fn a_cabinet_without_groups_is_told_by_business() {
     ]);
     // By its number, by its name, and not at all.
     let partner = json!([{"id": 10, "name": "x"}, {"id": 77, "name": " склад  20"}]);
-    let plan = planned(
-        json!([open(1), open(2), open(3)]),
-        &cabinets(list, Some(partner)),
+    let plan = plan_of(
+        json!([open_campaign(1), open_campaign(2), open_campaign(3)]),
+        &accounts(list, Some(partner)),
     );
-    let config = read(&plan);
-    let told: Vec<_> = config
+    let config = parse_config(&plan);
+    let targets: Vec<_> = config
         .shops
         .iter()
         .map(|s| (s.campaign, s.partner_warehouses.clone()))
         .collect();
-    assert_eq!(told, [(1, vec![10]), (2, vec![77]), (3, vec![30])]);
+    assert_eq!(targets, [(1, vec![10]), (2, vec![77]), (3, vec![30])]);
     assert!(
         config
             .shops
             .iter()
-            .all(|s| s.address.method() == "business" && s.business == Some(5))
+            .all(|s| s.address.method_name() == "business" && s.business == Some(5))
     );
     // Nothing goes out under a number that nobody has confirmed.
     let modes: Vec<_> = config.shops.iter().map(|s| s.migrate.name()).collect();
@@ -143,22 +146,25 @@ fn warehouses_that_are_one_to_the_methods_by_business_are_one_shop() {
     (express["name"], express["express"]) = ("Склад 10".into(), true.into());
     let list = json!([express, warehouse(10, 1, None)]);
     let partner = json!([{"id": 77, "name": "Склад 10"}, {"id": 78}]);
-    let plan = planned(json!([open(1), open(2)]), &cabinets(list, Some(partner)));
-    let table = only(&plan);
+    let plan = plan_of(
+        json!([open_campaign(1), open_campaign(2)]),
+        &accounts(list, Some(partner)),
+    );
+    let table = only_table(&plan);
     assert_eq!((&table.warehouses[..], table.campaign), (&[10, 20][..], 1));
     assert!(
         plan.to_string()
             .contains("Express delivery is possible from: 20."),
         "{plan}"
     );
-    read(&plan);
+    parse_config(&plan);
 }
 
 #[test]
 fn a_campaign_never_stands_in_two_tables() {
     let list = json!([warehouse(10, 1, Some(9)), warehouse(20, 1, None)]);
-    let plan = planned(json!([open(1)]), &cabinets(list, None));
-    assert_eq!(only(&plan).warehouses, [10]);
+    let plan = plan_of(json!([open_campaign(1)]), &accounts(list, None));
+    assert_eq!(only_table(&plan).warehouses, [10]);
     assert!(
         plan.to_string()
             .contains("it stands in the table edinyy-sklad already"),
@@ -168,15 +174,15 @@ fn a_campaign_never_stands_in_two_tables() {
 
 #[test]
 fn what_cannot_be_listed_is_said_and_is_no_shop() {
-    let refused = || CabinetError::Refused {
+    let refused = || AccountError::Refused {
         status: 403,
         words: "no\nscope".to_owned(),
     };
-    let cabinet = Cabinet {
+    let account = AccountProbe {
         warehouses: Err(refused()),
         partner: None,
     };
-    let plan = planned(json!([open(1)]), &BTreeMap::from([(5, cabinet)]));
+    let plan = plan_of(json!([open_campaign(1)]), &BTreeMap::from([(5, account)]));
     assert!(plan.shops().next().is_none());
     assert!(
         plan.to_string()
@@ -187,13 +193,14 @@ fn what_cannot_be_listed_is_said_and_is_no_shop() {
 
 #[test]
 fn a_number_is_told_from_its_look_alikes() {
-    let campaigns: Vec<Campaign> = serde_json::from_value(json!([open(1), open(2)])).unwrap();
-    let cabinets = cabinets(
+    let campaigns: Vec<MarketCampaign> =
+        serde_json::from_value(json!([open_campaign(1), open_campaign(2)])).unwrap();
+    let accounts = accounts(
         json!([warehouse(10, 1, Some(9))]),
         Some(json!([{"id": 77, "name": "x"}])),
     );
-    let about = |number| identify(number, &campaigns, &cabinets).join(" ");
-    for (number, said) in [
+    let about = |number| identify(number, &campaigns, &accounts).join(" ");
+    for (number, expected) in [
         (2, "2 «shop 2» is a campaign id"),
         (
             5,
@@ -213,18 +220,22 @@ fn a_number_is_told_from_its_look_alikes() {
             "perhaps the shop id shown beside the shop's name in the cabinet, which the API never takes",
         ),
     ] {
-        assert!(about(number).contains(said), "{number}: {}", about(number));
+        assert!(
+            about(number).contains(expected),
+            "{number}: {}",
+            about(number)
+        );
     }
 }
 
 #[test]
 fn a_scope_that_is_missing_is_told_with_what_to_tick() {
-    let with = |scopes: &[&str]| KeyInfo {
+    let key_info = |scopes: &[&str]| ApiKeyInfo {
         name: String::new(),
         scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
     };
-    assert!(missing_scopes(&with(&["ALL_METHODS"])).is_empty());
-    let lines = missing_scopes(&with(&["OFFERS_AND_CARDS_MANAGEMENT"]));
+    assert!(missing_scopes(&key_info(&["ALL_METHODS"])).is_empty());
+    let lines = missing_scopes(&key_info(&["OFFERS_AND_CARDS_MANAGEMENT"]));
     assert!(lines[0].contains("may not list warehouses") && lines[0].contains("Настройки"));
-    assert_eq!(missing_scopes(&with(&["PRICING"])).len(), 2);
+    assert_eq!(missing_scopes(&key_info(&["PRICING"])).len(), 2);
 }

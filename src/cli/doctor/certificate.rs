@@ -16,15 +16,15 @@ const VERSION: u8 = 0xa0;
 ///
 /// Source: RFC 5280, sections 4.1 and 4.1.2.5.
 pub(super) fn not_after(der: &[u8]) -> Option<DateTime<Utc>> {
-    let mut certificate = Der(Der(der).expect(SEQUENCE)?);
-    let mut signed = Der(certificate.expect(SEQUENCE)?);
+    let mut certificate = DerReader(DerReader(der).expect_tag(SEQUENCE)?);
+    let mut signed = DerReader(certificate.expect_tag(SEQUENCE)?);
     if signed.0.first() == Some(&VERSION) {
-        signed.expect(VERSION)?;
+        signed.expect_tag(VERSION)?;
     }
-    signed.expect(INTEGER)?; // serialNumber
-    signed.expect(SEQUENCE)?; // signature
-    signed.expect(SEQUENCE)?; // issuer
-    let mut validity = Der(signed.expect(SEQUENCE)?);
+    signed.expect_tag(INTEGER)?; // serialNumber
+    signed.expect_tag(SEQUENCE)?; // signature
+    signed.expect_tag(SEQUENCE)?; // issuer
+    let mut validity = DerReader(signed.expect_tag(SEQUENCE)?);
     validity.element()?; // notBefore
     let (tag, text) = validity.element()?;
     parse_time(tag, std::str::from_utf8(text).ok()?)
@@ -46,9 +46,9 @@ fn parse_time(tag: u8, text: &str) -> Option<DateTime<Utc>> {
 }
 
 /// A run of DER elements.
-struct Der<'a>(&'a [u8]);
+struct DerReader<'a>(&'a [u8]);
 
-impl<'a> Der<'a> {
+impl<'a> DerReader<'a> {
     /// Takes the next element: its tag and its contents.
     fn element(&mut self) -> Option<(u8, &'a [u8])> {
         let (&[tag, length], rest) = self.0.split_first_chunk()?;
@@ -72,7 +72,7 @@ impl<'a> Der<'a> {
         Some((tag, contents))
     }
 
-    fn expect(&mut self, tag: u8) -> Option<&'a [u8]> {
+    fn expect_tag(&mut self, tag: u8) -> Option<&'a [u8]> {
         self.element()
             .filter(|(found, _)| *found == tag)
             .map(|(_, contents)| contents)

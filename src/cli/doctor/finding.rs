@@ -5,7 +5,7 @@ use serde::Serialize;
 /// How bad it is.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
-pub(super) enum Level {
+pub(super) enum Severity {
     /// As it should be.
     Ok,
     /// It works, but somebody should look.
@@ -17,7 +17,7 @@ pub(super) enum Level {
 /// One thing that was looked at.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub(super) struct Finding {
-    pub(super) level: Level,
+    pub(super) level: Severity,
     /// What was looked at, and whose it is.
     pub(super) about: String,
     /// What was found.
@@ -30,7 +30,7 @@ pub(super) struct Finding {
 impl Finding {
     pub(super) fn ok(about: impl Into<String>, what: impl Into<String>) -> Self {
         Self {
-            level: Level::Ok,
+            level: Severity::Ok,
             about: about.into(),
             what: what.into(),
             todo: None,
@@ -44,7 +44,7 @@ impl Finding {
     ) -> Self {
         let (about, what, todo) = (about.into(), what.into(), Some(todo.into()));
         Self {
-            level: Level::Warn,
+            level: Severity::Warn,
             about,
             what,
             todo,
@@ -57,13 +57,13 @@ impl Finding {
         todo: impl Into<String>,
     ) -> Self {
         Self {
-            level: Level::Fail,
+            level: Severity::Fail,
             ..Self::warn(about, what, todo)
         }
     }
 }
 
-impl fmt::Display for Level {
+impl fmt::Display for Severity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Ok => "OK",
@@ -87,20 +87,20 @@ impl fmt::Display for Finding {
 }
 
 #[derive(Serialize)]
-struct Report<'a> {
+struct DoctorReport<'a> {
     /// The worst of them.
-    level: Level,
+    level: Severity,
     checks: &'a [Finding],
 }
 
 /// All findings as one JSON object.
-pub(super) fn as_json(findings: &[Finding]) -> String {
+pub(super) fn to_json(findings: &[Finding]) -> String {
     let level = findings
         .iter()
         .map(|finding| finding.level)
         .max()
-        .unwrap_or(Level::Ok);
-    serde_json::to_string_pretty(&Report {
+        .unwrap_or(Severity::Ok);
+    serde_json::to_string_pretty(&DoctorReport {
         level,
         checks: findings,
     })
@@ -116,7 +116,7 @@ mod tests {
         let findings = [Finding::ok("a", "well"), Finding::warn("b", "odd", "look")];
         let lines = findings.each_ref().map(ToString::to_string);
         assert_eq!(lines, ["OK    a: well", "WARN  b: odd -> look"]);
-        let json: serde_json::Value = serde_json::from_str(&as_json(&findings)).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&to_json(&findings)).unwrap();
         assert_eq!(
             (json["level"].as_str(), json["checks"][0].get("todo")),
             (Some("WARN"), None)

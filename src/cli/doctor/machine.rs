@@ -10,14 +10,14 @@ use super::finding::Finding;
 use crate::config::{Config, ShopConfig};
 use crate::http::secret::Secret;
 // Looked at, never opened.
-use crate::store::Presence;
-use crate::store::presence;
+use crate::store::DirectoryState;
+use crate::store::directory_state;
 
 /// The least free space that is no worry: the log is folded at half of it.
-const FREE_BYTES: u64 = 64 * 1024 * 1024;
+const MIN_FREE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// How long before the end of the push API it is worth a warning.
-const CUTOFF_NEAR_DAYS: i64 = 30;
+const CUTOFF_WARNING_DAYS: i64 = 30;
 
 /// Looks at this machine.
 pub(super) fn examine(config: &Config, now: DateTime<Utc>) -> Vec<Finding> {
@@ -26,22 +26,22 @@ pub(super) fn examine(config: &Config, now: DateTime<Utc>) -> Vec<Finding> {
         let mode = fs::metadata(file).ok()?.permissions().mode();
         Some((file.clone(), mode))
     });
-    let mut findings = judge_files(modes.collect());
-    findings.extend(judge_secrets(&config.shops));
-    findings.extend(judge_store(&config.store, &StoreFacts::of(&config.store)));
-    findings.push(judge_instance(&config.instance));
-    findings.push(judge_cutoff(config.cutoff, now.date_naive()));
+    let mut findings = check_file_modes(modes.collect());
+    findings.extend(check_secrets(&config.shops));
+    findings.extend(check_store(&config.store, &StoreFacts::of(&config.store)));
+    findings.push(check_instance(&config.instance));
+    findings.push(check_cutoff(config.cutoff, now.date_naive()));
     findings
 }
 
 /// Who may read the files of secrets.
-fn judge_files(mut modes: Vec<(PathBuf, u32)>) -> Vec<Finding> {
+fn check_file_modes(mut modes: Vec<(PathBuf, u32)>) -> Vec<Finding> {
     modes.sort();
     modes.dedup();
     if modes.is_empty() {
         return Vec::new();
     }
-    let open: Vec<Finding> = modes
+    let readable: Vec<Finding> = modes
         .iter()
         .filter(|(_, mode)| mode & 0o077 != 0)
         .map(|(file, mode)| {
@@ -57,16 +57,16 @@ fn judge_files(mut modes: Vec<(PathBuf, u32)>) -> Vec<Finding> {
             )
         })
         .collect();
-    if open.is_empty() {
+    if readable.is_empty() {
         let what = format!("only their owner can read them, files: {}", modes.len());
         return vec![Finding::ok("secret files", what)];
     }
-    open
+    readable
 }
 
 /// Secrets that are the same where they should not be.
-fn judge_secrets(shops: &[ShopConfig]) -> Vec<Finding> {
-    let same = |a: &[Secret], b: &[Secret]| a.iter().any(|secret| b.contains(secret));
+fn check_secrets(shops: &[ShopConfig]) -> Vec<Finding> {
+    let overlap = |a: &[Secret], b: &[Secret]| a.iter().any(|secret| b.contains(secret));
     shops
         .iter()
         .flat_map(|shop| {
@@ -75,17 +75,21 @@ fn judge_secrets(shops: &[ShopConfig]) -> Vec<Finding> {
                 (
                     "push_token",
                     "feed_key",
-                    same(&shop.push_tokens, &shop.feed_keys),
+                    overlap(&shop.push_tokens, &shop.feed_keys),
                 ),
-                ("feed_key", "api_key", same(&shop.feed_keys, &shop.api_keys)),
+                (
+                    "feed_key",
+                    "api_key",
+                    overlap(&shop.feed_keys, &shop.api_keys),
+                ),
                 (
                     "push_token",
                     "api_key",
-                    same(&shop.push_tokens, &shop.api_keys),
+                    overlap(&shop.push_tokens, &shop.api_keys),
                 ),
             ]
             .into_iter()
-            .filter(|(_, _, is_same)| *is_same)
+            .filter(|(_, _, is_shared)| *is_shared)
             .map(move |(one, other, _)| {
                 let what = format!("{one} and {other} are the same: who has one has both");
                 Finding::warn(
@@ -100,68 +104,73 @@ fn judge_secrets(shops: &[ShopConfig]) -> Vec<Finding> {
 
 /// What is found at the store's directory.
 struct StoreFacts {
-    presence: Result<Presence, String>,
+    presence: Result<DirectoryState, String>,
     /// Whether we may write there or, if it is missing, where it would be created.
     is_writable: bool,
     /// Bytes, if they can be told.
-    free: Option<u64>,
+    free_bytes: Option<u64>,
 }
 
 impl StoreFacts {
     fn of(store: &Path) -> Self {
         // A relative path without a parent is here.
-        let here = Path::new(".");
-        let there = store
+        let current_dir = Path::new(".");
+        let existing = store
             .ancestors()
-            .find(|place| place.exists())
-            .unwrap_or(here);
+            .find(|ancestor| ancestor.exists())
+            .unwrap_or(current_dir);
         let may_write = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
         Self {
-            presence: presence(store).map_err(|error| error.to_string()),
-            is_writable: rustix::fs::access(there, may_write).is_ok(),
-            free: rustix::fs::statvfs(there)
+            presence: directory_state(store).map_err(|error| error.to_string()),
+            is_writable: rustix::fs::access(existing, may_write).is_ok(),
+            free_bytes: rustix::fs::statvfs(existing)
                 .ok()
                 .map(|space| space.f_bavail.saturating_mul(space.f_frsize)),
         }
     }
 }
 
-fn judge_store(store: &Path, facts: &StoreFacts) -> Vec<Finding> {
-    let place = store.display();
-    let state = match &facts.presence {
+fn check_store(store: &Path, facts: &StoreFacts) -> Vec<Finding> {
+    let directory = store.display();
+    let store_finding = match &facts.presence {
         Err(error) => Finding::fail(
             "store",
-            format!("{place} cannot be used: {error}"),
+            format!("{directory} cannot be used: {error}"),
             "name a directory of the service's own in store, as the user it runs as",
         ),
-        Ok(Presence::Held(pid)) => {
+        Ok(DirectoryState::Locked(pid)) => {
             let pid = pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string());
-            Finding::ok("store", format!("{place}: a service is running, pid {pid}"))
+            Finding::ok(
+                "store",
+                format!("{directory}: a service is running, pid {pid}"),
+            )
         }
-        Ok(Presence::Missing | Presence::Free) if !facts.is_writable => Finding::fail(
+        Ok(DirectoryState::Missing | DirectoryState::Free) if !facts.is_writable => Finding::fail(
             "store",
-            format!("{place} cannot be written by this user"),
+            format!("{directory} cannot be written by this user"),
             "give the directory to the user the service runs as, and run doctor as that user",
         ),
-        Ok(Presence::Missing) => Finding::ok(
+        Ok(DirectoryState::Missing) => Finding::ok(
             "store",
-            format!("{place} is not there yet, serve will create it"),
+            format!("{directory} is not there yet, serve will create it"),
         ),
-        Ok(Presence::Free) => Finding::ok("store", format!("{place} is there, nobody uses it")),
+        Ok(DirectoryState::Free) => {
+            Finding::ok("store", format!("{directory} is there, nobody uses it"))
+        }
     };
-    let space = facts.free.map(|free| {
-        let what = format!("{} MiB are free at {place}", free / (1024 * 1024));
-        if free < FREE_BYTES {
+    let disk_finding = facts.free_bytes.map(|free_bytes| {
+        let what = format!("{} MiB are free at {directory}", free_bytes / (1024 * 1024));
+        if free_bytes < MIN_FREE_BYTES {
             let todo = "make room: with a full disk updates are refused, though answers go on";
             Finding::fail("disk", what, todo)
         } else {
             Finding::ok("disk", what)
         }
     });
-    std::iter::once(state).chain(space).collect()
+    std::iter::once(store_finding).chain(disk_finding).collect()
 }
 
-fn judge_instance(instance: &str) -> Finding {
+fn check_instance(instance: &str) -> Finding {
     if instance.is_empty() {
         return Finding::warn(
             "instance",
@@ -172,7 +181,7 @@ fn judge_instance(instance: &str) -> Finding {
     Finding::ok("instance", format!("this installation is {instance}"))
 }
 
-fn judge_cutoff(cutoff: NaiveDate, today: NaiveDate) -> Finding {
+fn check_cutoff(cutoff: NaiveDate, today: NaiveDate) -> Finding {
     let about = "cutoff";
     match (cutoff - today).num_days() {
         days if days < 0 => Finding::warn(
@@ -180,7 +189,7 @@ fn judge_cutoff(cutoff: NaiveDate, today: NaiveDate) -> Finding {
             format!("the push API ended on {cutoff}"),
             "forward every shop (migrate = \"on\"); the push tokens can go when nobody asks",
         ),
-        days if days <= CUTOFF_NEAR_DAYS => Finding::warn(
+        days if days <= CUTOFF_WARNING_DAYS => Finding::warn(
             about,
             format!("the push API ends on {cutoff}, days left: {days}"),
             "forward every shop (migrate = \"on\") before that day",
@@ -194,17 +203,17 @@ fn judge_cutoff(cutoff: NaiveDate, today: NaiveDate) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::Level;
+    use super::super::finding::Severity;
     use super::*;
 
-    fn levels(findings: &[Finding]) -> Vec<Level> {
+    fn levels(findings: &[Finding]) -> Vec<Severity> {
         findings.iter().map(|finding| finding.level).collect()
     }
 
     #[test]
     fn a_secret_that_others_can_read_is_told_by_its_file() {
         let file = |name: &str, mode| (PathBuf::from(name), mode);
-        let findings = judge_files(vec![file("b", 0o100_400), file("a", 0o100_640)]);
+        let findings = check_file_modes(vec![file("b", 0o100_400), file("a", 0o100_640)]);
         assert_eq!(findings.len(), 1);
         let line = findings[0].to_string();
         assert_eq!(
@@ -212,11 +221,11 @@ mod tests {
             "WARN  secret files: a has mode 0640: others can read it -> chmod 0400 a"
         );
         assert_eq!(
-            levels(&judge_files(vec![file("b", 0o100_600)])),
-            [Level::Ok]
+            levels(&check_file_modes(vec![file("b", 0o100_600)])),
+            [Severity::Ok]
         );
         assert!(
-            judge_files(Vec::new()).is_empty(),
+            check_file_modes(Vec::new()).is_empty(),
             "all from the environment"
         );
     }
@@ -231,7 +240,7 @@ mod tests {
         ]
         .map(|(key, value)| (format!("STOCKBRIDGE_SHOPS_A_{key}"), value.to_owned()));
         let config = Config::parse(text, variables.into(), Path::new("")).unwrap();
-        let findings = judge_secrets(&config.shops);
+        let findings = check_secrets(&config.shops);
         let [only] = &findings[..] else {
             panic!("{findings:?}")
         };
@@ -245,30 +254,42 @@ mod tests {
 
     #[test]
     fn a_store_is_well_if_it_can_be_written_or_is_in_use() {
-        let judge = |presence, is_writable, free| {
+        let judge = |presence, is_writable, free_bytes| {
             let facts = StoreFacts {
                 presence: Ok(presence),
                 is_writable,
-                free,
+                free_bytes,
             };
-            levels(&judge_store(Path::new("s"), &facts))
+            levels(&check_store(Path::new("s"), &facts))
         };
-        let plenty = Some(FREE_BYTES);
-        assert_eq!(judge(Presence::Free, true, plenty), [Level::Ok, Level::Ok]);
-        assert_eq!(judge(Presence::Missing, true, None), [Level::Ok]);
-        assert_eq!(judge(Presence::Missing, false, None), [Level::Fail]);
+        let enough = Some(MIN_FREE_BYTES);
         assert_eq!(
-            judge(Presence::Free, true, Some(FREE_BYTES - 1)),
-            [Level::Ok, Level::Fail]
+            judge(DirectoryState::Free, true, enough),
+            [Severity::Ok, Severity::Ok]
+        );
+        assert_eq!(judge(DirectoryState::Missing, true, None), [Severity::Ok]);
+        assert_eq!(
+            judge(DirectoryState::Missing, false, None),
+            [Severity::Fail]
+        );
+        assert_eq!(
+            judge(DirectoryState::Free, true, Some(MIN_FREE_BYTES - 1)),
+            [Severity::Ok, Severity::Fail]
         );
         // Another user's service has it: that we may not write there says nothing.
-        assert_eq!(judge(Presence::Held(Some(7)), false, None), [Level::Ok]);
+        assert_eq!(
+            judge(DirectoryState::Locked(Some(7)), false, None),
+            [Severity::Ok]
+        );
         let facts = StoreFacts {
             presence: Err("denied".into()),
             is_writable: true,
-            free: None,
+            free_bytes: None,
         };
-        assert_eq!(levels(&judge_store(Path::new("s"), &facts)), [Level::Fail]);
+        assert_eq!(
+            levels(&check_store(Path::new("s"), &facts)),
+            [Severity::Fail]
+        );
     }
 
     #[test]
@@ -276,16 +297,18 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = directory.path().join("a/b");
         let facts = StoreFacts::of(&store);
-        assert_eq!(facts.presence, Ok(Presence::Missing));
-        assert!(facts.is_writable && facts.free.is_some() && !directory.path().join("a").exists());
+        assert_eq!(facts.presence, Ok(DirectoryState::Missing));
+        assert!(
+            facts.is_writable && facts.free_bytes.is_some() && !directory.path().join("a").exists()
+        );
     }
 
     #[test]
     fn the_cutoff_is_counted_in_days() {
-        let on = |day: &str| judge_cutoff("2026-12-31".parse().unwrap(), day.parse().unwrap());
-        assert_eq!(on("2026-11-21").level, Level::Ok);
+        let on = |day: &str| check_cutoff("2026-12-31".parse().unwrap(), day.parse().unwrap());
+        assert_eq!(on("2026-11-21").level, Severity::Ok);
         assert!(on("2026-11-21").what.ends_with("days left: 40"));
-        assert_eq!(on("2026-12-01").level, Level::Warn);
+        assert_eq!(on("2026-12-01").level, Severity::Warn);
         assert!(on("2026-12-31").what.ends_with("days left: 0"));
         assert!(on("2027-01-01").what.contains("ended"));
     }

@@ -6,32 +6,34 @@ use chrono::TimeDelta;
 use futures_util::StreamExt as _;
 
 use super::finding::Finding;
-use crate::cli::survey::{Cabinet, Survey, TICK_TO_LIST, TICK_TO_SEND, list, named, one_line};
+use crate::cli::account_probe::{
+    AccountProbe, GRANT_LIST_HINT, GRANT_SEND_HINT, KeyProbe, id_with_name, join_ids, one_line,
+};
 use crate::clock::Clock;
 use crate::config::{Config, ShopConfig};
 use crate::http::client;
 use crate::http::secret::Secret;
 use crate::migrator::Mode;
-use crate::partner::cabinet::{CabinetError, Campaign, Warehouse};
-use crate::partner::client::MarketClient;
-use crate::partner::wire::Address;
+use crate::partner_api::account::{AccountError, MarketCampaign, MarketWarehouse};
+use crate::partner_api::client::MarketClient;
+use crate::partner_api::wire::MarketAddress;
 
 /// From here on a wrong clock is worth a look.
-const SKEW_SEEN: TimeDelta = TimeDelta::seconds(2);
+const SKEW_WARNING: TimeDelta = TimeDelta::seconds(2);
 
 /// From here on stock is dated so wrongly that the Market refuses it: it takes no date in the
 /// future, and one in the past may lose to an older one.
-const SKEW_BAD: TimeDelta = TimeDelta::seconds(60);
+const SKEW_FAILURE: TimeDelta = TimeDelta::seconds(60);
 
 /// Keys asked about at a time: a Market that is silent costs each its deadline.
 const PARALLEL: usize = 4;
 
 /// What the Market told of our keys.
 #[derive(Debug)]
-struct Facts {
+struct MarketFacts {
     keys: Vec<KeyFacts>,
     /// By business id.
-    cabinets: BTreeMap<u64, Cabinet>,
+    accounts: BTreeMap<u64, AccountProbe>,
 }
 
 /// One key, though several shops may use it.
@@ -42,7 +44,7 @@ struct KeyFacts {
     users: Vec<String>,
     /// Whether a shop sends with it, rather than only reads.
     sends: bool,
-    survey: Survey,
+    probe: KeyProbe,
 }
 
 /// Asks the Market about every shop that is forwarded, and judges.
@@ -63,8 +65,8 @@ pub(super) async fn examine(config: &Config, clock: Clock) -> Vec<Finding> {
             )];
         }
     };
-    let facts = ask(&market, &shops, clock).await;
-    judge(&shops, &facts)
+    let facts = fetch(&market, &shops, clock).await;
+    evaluate(&shops, &facts)
 }
 
 fn forwarded(shops: &[ShopConfig]) -> impl Iterator<Item = &ShopConfig> {
@@ -73,32 +75,34 @@ fn forwarded(shops: &[ShopConfig]) -> impl Iterator<Item = &ShopConfig> {
 
 // === Asking ===
 
-async fn ask(market: &MarketClient, shops: &[&ShopConfig], clock: Clock) -> Facts {
-    let surveys = keys(shops).into_iter().map(async |(key, users, sends)| {
-        let survey = Survey::of(market, &key, clock).await;
-        KeyFacts {
-            key,
-            users,
-            sends,
-            survey,
-        }
-    });
-    let keys = futures_util::stream::iter(surveys)
+async fn fetch(market: &MarketClient, shops: &[&ShopConfig], clock: Clock) -> MarketFacts {
+    let probes = distinct_keys(shops)
+        .into_iter()
+        .map(async |(key, users, sends)| {
+            let probe = KeyProbe::fetch(market, &key, clock).await;
+            KeyFacts {
+                key,
+                users,
+                sends,
+                probe,
+            }
+        });
+    let keys = futures_util::stream::iter(probes)
         .buffered(PARALLEL)
         .collect()
         .await;
-    let mut facts = Facts {
+    let mut facts = MarketFacts {
         keys,
-        cabinets: BTreeMap::new(),
+        accounts: BTreeMap::new(),
     };
     for shop in shops {
         for business in facts.businesses(shop) {
-            if facts.cabinets.contains_key(&business) {
+            if facts.accounts.contains_key(&business) {
                 continue;
             }
-            if let Some(key) = facts.lister(shop) {
-                let cabinet = Cabinet::of(market, &key, business).await;
-                facts.cabinets.insert(business, cabinet);
+            if let Some(key) = facts.warehouse_key(shop) {
+                let account = AccountProbe::fetch(market, &key, business).await;
+                facts.accounts.insert(business, account);
             }
         }
     }
@@ -106,7 +110,7 @@ async fn ask(market: &MarketClient, shops: &[&ShopConfig], clock: Clock) -> Fact
 }
 
 /// Every key once, with the names of its settings, and whether anybody sends with it.
-fn keys(shops: &[&ShopConfig]) -> Vec<(Secret, Vec<String>, bool)> {
+fn distinct_keys(shops: &[&ShopConfig]) -> Vec<(Secret, Vec<String>, bool)> {
     let mut keys: Vec<(Secret, Vec<String>, bool)> = Vec::new();
     for shop in shops {
         for (key, setting) in shop.api_keys.iter().zip(["api_key", "api_key_2"]) {
@@ -124,105 +128,102 @@ fn keys(shops: &[&ShopConfig]) -> Vec<(Secret, Vec<String>, bool)> {
     keys
 }
 
-impl Facts {
-    fn of_shop<'a>(&'a self, shop: &'a ShopConfig) -> impl Iterator<Item = &'a KeyFacts> {
+impl MarketFacts {
+    fn keys_of<'a>(&'a self, shop: &'a ShopConfig) -> impl Iterator<Item = &'a KeyFacts> {
         self.keys
             .iter()
             .filter(|facts| shop.api_keys.contains(&facts.key))
     }
 
     /// The shop's campaign, as any of its keys sees it.
-    fn campaign<'a>(&'a self, shop: &'a ShopConfig) -> Option<&'a Campaign> {
-        let mut all = self
-            .of_shop(shop)
-            .flat_map(|facts| facts.survey.campaigns());
-        all.find(|campaign| campaign.id == shop.campaign)
+    fn campaign<'a>(&'a self, shop: &'a ShopConfig) -> Option<&'a MarketCampaign> {
+        let mut campaigns = self.keys_of(shop).flat_map(|facts| facts.probe.campaigns());
+        campaigns.find(|campaign| campaign.id == shop.campaign)
     }
 
     /// The cabinets to look into: the campaign's, and the one that was set; if the campaign
     /// is not seen, whatever is, so that it can be said what its number is.
     fn businesses(&self, shop: &ShopConfig) -> BTreeSet<u64> {
-        let campaigns = || {
-            self.of_shop(shop)
-                .flat_map(|facts| facts.survey.campaigns())
-        };
-        let is_it = |campaign: &&Campaign| campaign.id == shop.campaign;
-        let seen = campaigns().find(is_it).or_else(|| campaigns().next());
-        seen.and_then(Campaign::business_id)
+        let campaigns = || self.keys_of(shop).flat_map(|facts| facts.probe.campaigns());
+        let is_configured = |campaign: &&MarketCampaign| campaign.id == shop.campaign;
+        let seen = campaigns()
+            .find(is_configured)
+            .or_else(|| campaigns().next());
+        seen.and_then(MarketCampaign::business_id)
             .into_iter()
             .chain(shop.business)
             .collect()
     }
 
     /// The shop's cabinet: the campaign's own, or else the one that was set.
-    fn cabinet<'a>(&'a self, shop: &'a ShopConfig) -> Option<(u64, &'a Cabinet)> {
+    fn account<'a>(&'a self, shop: &'a ShopConfig) -> Option<(u64, &'a AccountProbe)> {
         let business = self
             .campaign(shop)
-            .and_then(Campaign::business_id)
+            .and_then(MarketCampaign::business_id)
             .or(shop.business)?;
-        Some((business, self.cabinets.get(&business)?))
+        Some((business, self.accounts.get(&business)?))
     }
 
     /// A key of the shop's that may list warehouses; one that is not known to, if there is
     /// none; nothing if both are refused.
-    fn lister(&self, shop: &ShopConfig) -> Option<Secret> {
-        let may = |facts: &&KeyFacts| {
+    fn warehouse_key(&self, shop: &ShopConfig) -> Option<Secret> {
+        let may_list = |facts: &&KeyFacts| {
             facts
-                .survey
+                .probe
                 .key
                 .as_ref()
                 .is_ok_and(|info| info.may_list_warehouses())
         };
-        let works = |facts: &&KeyFacts| facts.survey.campaigns.is_ok();
+        let works = |facts: &&KeyFacts| facts.probe.campaigns.is_ok();
         let best = self
-            .of_shop(shop)
-            .find(may)
-            .or_else(|| self.of_shop(shop).find(works));
+            .keys_of(shop)
+            .find(may_list)
+            .or_else(|| self.keys_of(shop).find(works));
         best.map(|facts| facts.key.clone())
     }
 }
 
 // === Judging ===
 
-fn judge(shops: &[&ShopConfig], facts: &Facts) -> Vec<Finding> {
-    let skews = facts.keys.iter().filter_map(|key| key.survey.skew);
+fn evaluate(shops: &[&ShopConfig], facts: &MarketFacts) -> Vec<Finding> {
+    let skews = facts.keys.iter().filter_map(|key| key.probe.skew);
     let mut findings: Vec<Finding> = skews
         .max_by_key(TimeDelta::abs)
-        .map(judge_skew)
+        .map(check_skew)
         .into_iter()
         .collect();
-    findings.extend(facts.keys.iter().flat_map(judge_key));
+    findings.extend(facts.keys.iter().flat_map(check_key));
     for shop in shops {
-        findings.push(judge_campaign(shop, facts));
-        findings.extend(judge_feed_campaigns(shop, facts));
-        let Some((business, cabinet)) = facts.cabinet(shop) else {
+        findings.push(check_campaign(shop, facts));
+        findings.extend(check_feed_campaigns(shop, facts));
+        let Some((business, account)) = facts.account(shop) else {
             continue;
         };
-        match &cabinet.warehouses {
+        match &account.warehouses {
             Ok(all) => {
-                findings.push(judge_method(shop, business, cabinet));
-                findings.push(judge_warehouses(shop, all));
-                findings.extend(judge_partner_warehouses(shop, cabinet));
+                findings.push(check_method(shop, business, account));
+                findings.push(check_warehouses(shop, all));
+                findings.extend(check_partner_warehouses(shop, account));
             }
             Err(error) => findings.push(Finding::warn(
                 format!("warehouses of {}", shop.name),
                 format!(
                     "the list is not known, so they were not compared: {}",
-                    words(error)
+                    error_text(error)
                 ),
-                TICK_TO_LIST,
+                GRANT_LIST_HINT,
             )),
         }
     }
-    findings.extend(judge_groups(shops, facts));
+    findings.extend(check_groups(shops, facts));
     findings
 }
 
-fn words(error: &CabinetError) -> String {
+fn error_text(error: &AccountError) -> String {
     one_line(&error.to_string())
 }
 
-fn judge_skew(skew: TimeDelta) -> Finding {
+fn check_skew(skew: TimeDelta) -> Finding {
     let seconds = skew.abs().num_seconds();
     let direction = if skew > TimeDelta::zero() {
         "ahead of"
@@ -231,24 +232,24 @@ fn judge_skew(skew: TimeDelta) -> Finding {
     };
     let what = format!("ours is {seconds} s {direction} the Market's");
     let todo = "let this machine take its time from the network (NTP)";
-    if skew.abs() > SKEW_BAD {
+    if skew.abs() > SKEW_FAILURE {
         let what = format!("{what}: dates of stock will be refused, or lose to older ones");
         Finding::fail("clock", what, todo)
-    } else if skew.abs() > SKEW_SEEN {
+    } else if skew.abs() > SKEW_WARNING {
         Finding::warn("clock", what, todo)
     } else {
         Finding::ok("clock", "as the Market's")
     }
 }
 
-fn judge_key(facts: &KeyFacts) -> Vec<Finding> {
+fn check_key(facts: &KeyFacts) -> Vec<Finding> {
     let about = match &facts.users[..] {
         [first, others @ ..] if others.len() > 2 => format!("{first} and {} more", others.len()),
         users => users.join(", "),
     };
-    let info = match &facts.survey.key {
+    let info = match &facts.probe.key {
         Ok(info) => info,
-        Err(error) => return vec![judge_silence(about, error)],
+        Err(error) => return vec![key_error(about, error)],
     };
     let has = if info.scopes.is_empty() {
         "nothing".to_owned()
@@ -259,17 +260,17 @@ fn judge_key(facts: &KeyFacts) -> Vec<Finding> {
     let mut findings = Vec::new();
     if facts.sends && !info.may_send() {
         let what = format!("the token «{name}» may not send stock, it has {has}");
-        findings.push(Finding::fail(about.clone(), what, TICK_TO_SEND));
+        findings.push(Finding::fail(about.clone(), what, GRANT_SEND_HINT));
     } else if !info.may_read_back() {
         let what = format!("the token «{name}» may not read stock back, it has {has}");
-        findings.push(Finding::fail(about.clone(), what, TICK_TO_SEND));
+        findings.push(Finding::fail(about.clone(), what, GRANT_SEND_HINT));
     } else if !info.may_send() {
         let what = format!("the token «{name}» does for a dry run and may not send, it has {has}");
-        findings.push(Finding::warn(about.clone(), what, TICK_TO_SEND));
+        findings.push(Finding::warn(about.clone(), what, GRANT_SEND_HINT));
     }
     if !info.may_list_warehouses() {
         let what = format!("the token «{name}» may not list warehouses, it has {has}");
-        findings.push(Finding::warn(about.clone(), what, TICK_TO_LIST));
+        findings.push(Finding::warn(about.clone(), what, GRANT_LIST_HINT));
     }
     if findings.is_empty() {
         findings.push(Finding::ok(
@@ -280,32 +281,32 @@ fn judge_key(facts: &KeyFacts) -> Vec<Finding> {
     findings
 }
 
-fn judge_silence(about: String, error: &CabinetError) -> Finding {
-    let todo = if error.is_about_the_key() {
+fn key_error(about: String, error: &AccountError) -> Finding {
+    let todo = if error.is_key_rejected() {
         "make a token in the cabinet, Настройки → API и модули, and put it into the file; a new \
          one takes up to ten minutes"
     } else {
         match error {
-            CabinetError::Unreachable(_) => {
+            AccountError::Unreachable(_) => {
                 "let this machine call market_url: its names, its firewall, its certificates"
             }
-            CabinetError::Refused { .. } => "see whether market_url is the Market's own address",
-            CabinetError::Unreadable(_) => {
+            AccountError::Refused { .. } => "see whether market_url is the Market's own address",
+            AccountError::Unreadable(_) => {
                 "see whether market_url is the Market's own address, without a proxy between"
             }
         }
     };
-    Finding::fail(about, words(error), todo)
+    Finding::fail(about, error_text(error), todo)
 }
 
-fn judge_campaign(shop: &ShopConfig, facts: &Facts) -> Finding {
+fn check_campaign(shop: &ShopConfig, facts: &MarketFacts) -> Finding {
     let about = format!("campaign of {}", shop.name);
-    let blind = facts.of_shop(shop).find(|key| {
-        let campaigns = key.survey.campaigns.as_ref();
+    let blind_key = facts.keys_of(shop).find(|key| {
+        let campaigns = key.probe.campaigns.as_ref();
         campaigns.is_ok_and(|list| list.iter().all(|campaign| campaign.id != shop.campaign))
     });
-    if let Some(key) = blind {
-        let sees = key.survey.campaigns();
+    if let Some(key) = blind_key {
+        let visible = key.probe.campaigns();
         let users = key
             .users
             .iter()
@@ -314,11 +315,11 @@ fn judge_campaign(shop: &ShopConfig, facts: &Facts) -> Finding {
         let what = format!(
             "{users} does not see {}{}; it sees {}",
             shop.campaign,
-            look_alike(shop.campaign, facts),
-            if sees.is_empty() {
+            likely_meaning(shop.campaign, facts),
+            if visible.is_empty() {
                 "none".to_owned()
             } else {
-                list(sees.iter().map(|c| c.id))
+                join_ids(visible.iter().map(|c| c.id))
             },
         );
         return Finding::fail(about, what, "stockbridge discover says what each number is");
@@ -330,8 +331,8 @@ fn judge_campaign(shop: &ShopConfig, facts: &Facts) -> Finding {
             "mend the key",
         );
     };
-    let name = named(campaign.id, campaign.name());
-    if let Some(obstacle) = campaign.obstacle() {
+    let name = id_with_name(campaign.id, campaign.name());
+    if let Some(obstacle) = campaign.sending_obstacle() {
         let todo = "open it in the cabinet, or set migrate = \"off\" for this shop";
         return Finding::fail(about, format!("{name}: {obstacle}"), todo);
     }
@@ -349,15 +350,15 @@ fn judge_campaign(shop: &ShopConfig, facts: &Facts) -> Finding {
 }
 
 /// What else a number is, if it is no campaign's.
-fn look_alike(number: u64, facts: &Facts) -> &'static str {
-    let all = || facts.keys.iter().flat_map(|key| key.survey.campaigns());
+fn likely_meaning(number: u64, facts: &MarketFacts) -> &'static str {
+    let all = || facts.keys.iter().flat_map(|key| key.probe.campaigns());
     if all().any(|campaign| campaign.business_id() == Some(number)) {
         return ", which is the number of the whole cabinet";
     }
     if facts
-        .cabinets
+        .accounts
         .values()
-        .flat_map(Cabinet::warehouses)
+        .flat_map(AccountProbe::warehouses)
         .any(|w| w.id == number)
     {
         return ", which is the number of a warehouse";
@@ -365,10 +366,10 @@ fn look_alike(number: u64, facts: &Facts) -> &'static str {
     ", which may be the shop id shown in the cabinet, not the campaign id"
 }
 
-fn judge_feed_campaigns(shop: &ShopConfig, facts: &Facts) -> Option<Finding> {
+fn check_feed_campaigns(shop: &ShopConfig, facts: &MarketFacts) -> Option<Finding> {
     facts.campaign(shop)?;
     let is_seen = |id: &u64| {
-        let mut all = facts.of_shop(shop).flat_map(|key| key.survey.campaigns());
+        let mut all = facts.keys_of(shop).flat_map(|key| key.probe.campaigns());
         all.any(|campaign| campaign.id == *id)
     };
     let unseen: Vec<u64> = shop
@@ -379,23 +380,23 @@ fn judge_feed_campaigns(shop: &ShopConfig, facts: &Facts) -> Option<Finding> {
         .collect();
     (!unseen.is_empty()).then(|| {
         let about = format!("feed_campaigns of {}", shop.name);
-        let what = format!("the key does not see {}", list(unseen));
+        let what = format!("the key does not see {}", join_ids(unseen));
         Finding::warn(about, what, "stockbridge discover says what each number is")
     })
 }
 
-fn judge_method(shop: &ShopConfig, business: u64, cabinet: &Cabinet) -> Finding {
+fn check_method(shop: &ShopConfig, business: u64, account: &AccountProbe) -> Finding {
     let about = format!("method of {}", shop.name);
-    match (&shop.address, cabinet.has_groups()) {
-        (Address::Campaign { .. }, true) => Finding::ok(
+    match (&shop.address, account.has_groups()) {
+        (MarketAddress::Campaign { .. }, true) => Finding::ok(
             about,
             format!("campaign, and the cabinet {business} has groups"),
         ),
-        (Address::Business { .. }, false) => Finding::ok(
+        (MarketAddress::Business { .. }, false) => Finding::ok(
             about,
             format!("business, and the cabinet {business} has no groups"),
         ),
-        (Address::Business { .. }, true) => Finding::fail(
+        (MarketAddress::Business { .. }, true) => Finding::fail(
             about,
             format!(
                 "business, but the cabinet {business} has groups of warehouses: there the Market \
@@ -403,7 +404,7 @@ fn judge_method(shop: &ShopConfig, business: u64, cabinet: &Cabinet) -> Finding 
             ),
             "set method = \"campaign\"",
         ),
-        (Address::Campaign { .. }, false) => Finding::warn(
+        (MarketAddress::Campaign { .. }, false) => Finding::warn(
             about,
             format!(
                 "campaign, which since 2026-07-29 is documented as current only for cabinets \
@@ -414,10 +415,10 @@ fn judge_method(shop: &ShopConfig, business: u64, cabinet: &Cabinet) -> Finding 
     }
 }
 
-fn judge_warehouses(shop: &ShopConfig, all: &[Warehouse]) -> Finding {
+fn check_warehouses(shop: &ShopConfig, all: &[MarketWarehouse]) -> Finding {
     let about = format!("warehouses of {}", shop.name);
     let configured: BTreeSet<u64> = shop.warehouses.iter().copied().collect();
-    let expected = sharing(shop, all);
+    let expected = warehouses_sharing_stock(shop, all);
     let is_listed = |id: &u64| all.iter().any(|warehouse| warehouse.id == *id);
     let unknown: Vec<u64> = configured
         .iter()
@@ -427,11 +428,11 @@ fn judge_warehouses(shop: &ShopConfig, all: &[Warehouse]) -> Finding {
     if !unknown.is_empty() {
         let what = format!(
             "the cabinet has no {}; of this stock it has {}",
-            list(unknown),
+            join_ids(unknown),
             if expected.is_empty() {
                 "none".to_owned()
             } else {
-                list(expected)
+                join_ids(expected)
             }
         );
         return Finding::fail(about, what, "take the numbers stockbridge discover prints");
@@ -443,13 +444,13 @@ fn judge_warehouses(shop: &ShopConfig, all: &[Warehouse]) -> Finding {
         let what = format!(
             "{} are of other campaigns ({}) that share no group with this one: the Market would \
              be answered with another stock",
-            list(foreign),
-            list(campaigns)
+            join_ids(foreign),
+            join_ids(campaigns)
         );
         let todo = "give them a [[shops]] table of their own";
         return match shop.address {
-            Address::Campaign { .. } => Finding::fail(about, what, todo),
-            Address::Business { .. } => Finding::warn(
+            MarketAddress::Campaign { .. } => Finding::fail(about, what, todo),
+            MarketAddress::Business { .. } => Finding::warn(
                 about,
                 what,
                 "list their campaigns in feed_campaigns if it is one",
@@ -460,27 +461,27 @@ fn judge_warehouses(shop: &ShopConfig, all: &[Warehouse]) -> Finding {
     if !missing.is_empty() {
         let what = format!(
             "{} share this stock and are not listed: the Market may ask for them and get 503",
-            list(missing)
+            join_ids(missing)
         );
         return Finding::warn(
             about,
             what,
-            format!("set warehouses = [{}]", list(expected)),
+            format!("set warehouses = [{}]", join_ids(expected)),
         );
     }
     Finding::ok(
         about,
-        format!("as the Market lists them: {}", list(expected)),
+        format!("as the Market lists them: {}", join_ids(expected)),
     )
 }
 
 /// The warehouses of the shop's campaigns, and all that are in a group with one of them.
-fn sharing(shop: &ShopConfig, all: &[Warehouse]) -> BTreeSet<u64> {
-    let is_ours = |warehouse: &&Warehouse| {
-        let is_it = |id: u64| id == shop.campaign || shop.feed_campaigns.contains(&id);
-        warehouse.campaign_id.is_some_and(is_it)
+fn warehouses_sharing_stock(shop: &ShopConfig, all: &[MarketWarehouse]) -> BTreeSet<u64> {
+    let is_ours = |warehouse: &&MarketWarehouse| {
+        let is_configured = |id: u64| id == shop.campaign || shop.feed_campaigns.contains(&id);
+        warehouse.campaign_id.is_some_and(is_configured)
     };
-    let own: Vec<&Warehouse> = all.iter().filter(is_ours).collect();
+    let own: Vec<&MarketWarehouse> = all.iter().filter(is_ours).collect();
     let groups: BTreeSet<u64> = own
         .iter()
         .filter_map(|warehouse| warehouse.group())
@@ -495,19 +496,19 @@ fn sharing(shop: &ShopConfig, all: &[Warehouse]) -> BTreeSet<u64> {
         .collect()
 }
 
-fn judge_partner_warehouses(shop: &ShopConfig, cabinet: &Cabinet) -> Option<Finding> {
-    let Address::Business { warehouses, .. } = &shop.address else {
+fn check_partner_warehouses(shop: &ShopConfig, account: &AccountProbe) -> Option<Finding> {
+    let MarketAddress::Business { warehouses, .. } = &shop.address else {
         return None;
     };
     let about = format!("partner_warehouses of {}", shop.name);
-    let known = match cabinet.partner.as_ref()? {
+    let known = match account.partner.as_ref()? {
         Ok(list) => list,
         Err(error) => {
             let what = format!(
                 "the list is not known, so they were not compared: {}",
-                words(error)
+                error_text(error)
             );
-            return Some(Finding::warn(about, what, TICK_TO_LIST));
+            return Some(Finding::warn(about, what, GRANT_LIST_HINT));
         }
     };
     let is_known = |id: &u64| known.iter().any(|partner| partner.id == *id);
@@ -519,16 +520,16 @@ fn judge_partner_warehouses(shop: &ShopConfig, cabinet: &Cabinet) -> Option<Find
     Some(if unknown.is_empty() {
         Finding::ok(
             about,
-            format!("the Market knows {}", list(warehouses.iter().copied())),
+            format!("the Market knows {}", join_ids(warehouses.iter().copied())),
         )
     } else {
         let each = known
             .iter()
-            .map(|p| named(p.id, p.name.as_deref().unwrap_or_default()));
+            .map(|p| id_with_name(p.id, p.name.as_deref().unwrap_or_default()));
         let known = each.collect::<Vec<_>>().join(", ");
         let what = format!(
             "the methods by business have no {}; they have {known}",
-            list(unknown)
+            join_ids(unknown)
         );
         Finding::fail(
             about,
@@ -539,17 +540,17 @@ fn judge_partner_warehouses(shop: &ShopConfig, cabinet: &Cabinet) -> Option<Find
 }
 
 /// Shops of ours that would overwrite each other: one group has one stock.
-fn judge_groups(shops: &[&ShopConfig], facts: &Facts) -> Vec<Finding> {
+fn check_groups(shops: &[&ShopConfig], facts: &MarketFacts) -> Vec<Finding> {
     let mut by_group: BTreeMap<(u64, u64), BTreeSet<&str>> = BTreeMap::new();
     for shop in shops {
-        let Some((business, cabinet)) = facts.cabinet(shop) else {
+        let Some((business, account)) = facts.account(shop) else {
             continue;
         };
-        let own = cabinet
+        let own = account
             .warehouses()
             .iter()
             .filter(|w| w.campaign_id == Some(shop.campaign));
-        for group in own.filter_map(Warehouse::group) {
+        for group in own.filter_map(MarketWarehouse::group) {
             by_group
                 .entry((business, group))
                 .or_default()
@@ -575,28 +576,28 @@ mod tests {
 
     use serde_json::{Value, json};
 
-    use super::super::finding::Level;
+    use super::super::finding::Severity;
     use super::*;
-    use crate::partner::cabinet::KeyInfo;
+    use crate::partner_api::account::ApiKeyInfo;
 
-    fn shop(name: &str, campaign: u64, warehouses: &[u64], more: &str) -> ShopConfig {
+    fn shop(name: &str, campaign: u64, warehouses: &[u64], extra: &str) -> ShopConfig {
         let text = format!(
-            "[[shops]]\nname = \"{name}\"\nwarehouses = {warehouses:?}\ncampaign = {campaign}\n{more}"
+            "[[shops]]\nname = \"{name}\"\nwarehouses = {warehouses:?}\ncampaign = {campaign}\n{extra}"
         );
-        let place = format!("STOCKBRIDGE_SHOPS_{}_", name.to_uppercase());
+        let prefix = format!("STOCKBRIDGE_SHOPS_{}_", name.to_uppercase());
         let secrets = ["PUSH_TOKEN", "FEED_KEY", "API_KEY"]
-            .map(|key| (format!("{place}{key}"), format!("canary-{key}")));
+            .map(|key| (format!("{prefix}{key}"), format!("canary-{key}")));
         let config = Config::parse(&text, secrets.into(), Path::new(""));
         config
-            .unwrap_or_else(|faults| panic!("{faults}"))
+            .unwrap_or_else(|errors| panic!("{errors}"))
             .shops
             .remove(0)
     }
 
-    fn survey(campaigns: Value) -> Survey {
+    fn key_probe(campaigns: Value) -> KeyProbe {
         let scopes = vec!["ALL_METHODS".to_owned()];
-        Survey {
-            key: Ok(KeyInfo {
+        KeyProbe {
+            key: Ok(ApiKeyInfo {
                 name: "t".to_owned(),
                 scopes,
             }),
@@ -606,23 +607,28 @@ mod tests {
     }
 
     /// One key that all shops share, and cabinet 5.
-    fn facts(shops: &[&ShopConfig], campaigns: Value, warehouses: Value, partner: Value) -> Facts {
-        let [(key, users, sends)] = &keys(shops)[..] else {
+    fn market_facts(
+        shops: &[&ShopConfig],
+        campaigns: Value,
+        warehouses: Value,
+        partner: Value,
+    ) -> MarketFacts {
+        let [(key, users, sends)] = &distinct_keys(shops)[..] else {
             panic!("one key is shared")
         };
         let (key, users, sends) = (key.clone(), users.clone(), *sends);
-        let cabinet = Cabinet {
+        let account = AccountProbe {
             warehouses: Ok(serde_json::from_value(warehouses).unwrap()),
             partner: (!partner.is_null()).then(|| Ok(serde_json::from_value(partner).unwrap())),
         };
-        Facts {
+        MarketFacts {
             keys: vec![KeyFacts {
                 key,
                 users,
                 sends,
-                survey: survey(campaigns),
+                probe: key_probe(campaigns),
             }],
-            cabinets: BTreeMap::from([(5, cabinet)]),
+            accounts: BTreeMap::from([(5, account)]),
         }
     }
 
@@ -634,17 +640,19 @@ mod tests {
         json!({"id": id, "campaignId": campaign, "groupInfo": group.map(|id| json!({"id": id}))})
     }
 
-    fn worst(findings: &[Finding]) -> Vec<String> {
-        let bad = findings.iter().filter(|finding| finding.level != Level::Ok);
+    fn problems(findings: &[Finding]) -> Vec<String> {
+        let bad = findings
+            .iter()
+            .filter(|finding| finding.level != Severity::Ok);
         bad.map(ToString::to_string).collect()
     }
 
     #[track_caller]
-    fn told(findings: &[Finding], level: Level, words: &str) {
-        let is_it = |f: &&Finding| f.level == level && f.to_string().contains(words);
+    fn assert_finding(findings: &[Finding], level: Severity, text: &str) {
+        let is_match = |f: &&Finding| f.level == level && f.to_string().contains(text);
         assert!(
-            findings.iter().any(|f| is_it(&f)),
-            "{level} {words} is not in {findings:#?}"
+            findings.iter().any(|f| is_match(&f)),
+            "{level} {text} is not in {findings:#?}"
         );
     }
 
@@ -652,13 +660,13 @@ mod tests {
     fn a_cabinet_as_it_should_be_is_well() {
         let shop = shop("a", 1, &[10, 20], "feed_campaigns = [2]\nbusiness = 5\n");
         let group = json!([warehouse(10, 1, Some(9)), warehouse(20, 2, Some(9))]);
-        let facts = facts(
+        let facts = market_facts(
             &[&shop],
             json!([campaign(1), campaign(2)]),
             group,
             Value::Null,
         );
-        assert_eq!(worst(&judge(&[&shop], &facts)), [""; 0]);
+        assert_eq!(problems(&evaluate(&[&shop], &facts)), [""; 0]);
         let by_business = super::tests::shop(
             "a",
             1,
@@ -666,28 +674,28 @@ mod tests {
             "method = \"business\"\nbusiness = 5\npartner_warehouses = [77]\n",
         );
         let lone = json!([warehouse(10, 1, None)]);
-        let facts = super::tests::facts(
+        let facts = super::tests::market_facts(
             &[&by_business],
             json!([campaign(1)]),
             lone,
             json!([{"id": 77}]),
         );
-        assert_eq!(worst(&judge(&[&by_business], &facts)), [""; 0]);
+        assert_eq!(problems(&evaluate(&[&by_business], &facts)), [""; 0]);
     }
 
     #[test]
     fn a_number_of_another_kind_is_recognised() {
-        for (number, said) in [
+        for (number, expected) in [
             (5, "the number of the whole cabinet"),
             (10, "the number of a warehouse"),
             (404, "the shop id shown in the cabinet"),
         ] {
             let shop = shop("a", number, &[10], "business = 5\n");
             let list = json!([warehouse(10, 1, None)]);
-            let facts = facts(&[&shop], json!([campaign(1)]), list, Value::Null);
-            let finding = judge_campaign(&shop, &facts);
+            let facts = market_facts(&[&shop], json!([campaign(1)]), list, Value::Null);
+            let finding = check_campaign(&shop, &facts);
             assert!(
-                finding.level == Level::Fail && finding.what.contains(said),
+                finding.level == Severity::Fail && finding.what.contains(expected),
                 "{finding}"
             );
             assert!(finding.what.ends_with("it sees 1"), "{finding}");
@@ -697,78 +705,79 @@ mod tests {
     #[test]
     fn a_campaign_that_is_closed_or_elsewhere_is_told() {
         let shop = shop("a", 1, &[10], "business = 6\n");
-        let judge = |campaign: Value| {
-            judge_campaign(
+        let check = |campaign: Value| {
+            check_campaign(
                 &shop,
-                &facts(&[&shop], json!([campaign]), json!([]), Value::Null),
+                &market_facts(&[&shop], json!([campaign]), json!([]), Value::Null),
             )
         };
         assert!(
-            judge(campaign(1))
+            check(campaign(1))
                 .what
                 .contains("belongs to the cabinet 5, business is 6")
         );
         let mut closed = campaign(1);
         closed["apiAvailability"] = "DISABLED_BY_INACTIVITY".into();
-        assert!(judge(closed).what.contains("90 days"));
+        assert!(check(closed).what.contains("90 days"));
         let mut fby = campaign(1);
         fby["placementType"] = "FBY".into();
-        assert_eq!(judge(fby).level, Level::Fail);
+        assert_eq!(check(fby).level, Severity::Fail);
     }
 
     #[test]
     fn the_method_follows_the_groups() {
         let by_business = shop("a", 1, &[10], "method = \"business\"\nbusiness = 5\n");
         let by_campaign = shop("a", 1, &[10], "");
-        let judge = |shop: &ShopConfig, group| {
+        let check = |shop: &ShopConfig, group| {
             let list = json!([warehouse(10, 1, group)]);
-            let facts = facts(&[shop], json!([campaign(1)]), list, Value::Null);
-            judge_method(shop, 5, &facts.cabinets[&5]).level
+            let facts = market_facts(&[shop], json!([campaign(1)]), list, Value::Null);
+            check_method(shop, 5, &facts.accounts[&5]).level
         };
-        assert_eq!(judge(&by_business, None), Level::Ok);
-        assert_eq!(judge(&by_business, Some(9)), Level::Fail);
-        assert_eq!(judge(&by_campaign, Some(9)), Level::Ok);
-        assert_eq!(judge(&by_campaign, None), Level::Warn);
+        assert_eq!(check(&by_business, None), Severity::Ok);
+        assert_eq!(check(&by_business, Some(9)), Severity::Fail);
+        assert_eq!(check(&by_campaign, Some(9)), Severity::Ok);
+        assert_eq!(check(&by_campaign, None), Severity::Warn);
     }
 
     #[test]
     fn two_shops_in_one_group_would_overwrite_each_other() {
         let (a, b) = (shop("a", 1, &[10], ""), shop("b", 2, &[20], ""));
         let group = json!([warehouse(10, 1, Some(9)), warehouse(20, 2, Some(9))]);
-        let facts = facts(
+        let facts = market_facts(
             &[&a, &b],
             json!([campaign(1), campaign(2)]),
             group,
             Value::Null,
         );
-        told(
-            &judge(&[&a, &b], &facts),
-            Level::Fail,
+        assert_finding(
+            &evaluate(&[&a, &b], &facts),
+            Severity::Fail,
             "group 9: the shops a, b feed it",
         );
-        assert!(judge_groups(&[&a], &facts).is_empty());
+        assert!(check_groups(&[&a], &facts).is_empty());
     }
 
     #[test]
     fn warehouses_are_compared_with_the_markets_by_number() {
-        let all: Vec<Warehouse> = serde_json::from_value(json!([
+        let all: Vec<MarketWarehouse> = serde_json::from_value(json!([
             warehouse(10, 1, Some(9)),
             warehouse(20, 2, Some(9)),
             warehouse(30, 3, None),
         ]))
         .unwrap();
-        let judge = |ids: &[u64]| judge_warehouses(&shop("a", 1, ids, ""), &all);
-        assert_eq!(judge(&[20, 10]).level, Level::Ok);
-        let missing = judge(&[10]);
-        assert_eq!(missing.level, Level::Warn);
+        let check = |ids: &[u64]| check_warehouses(&shop("a", 1, ids, ""), &all);
+        assert_eq!(check(&[20, 10]).level, Severity::Ok);
+        let missing = check(&[10]);
+        assert_eq!(missing.level, Severity::Warn);
         assert_eq!(missing.todo.as_deref(), Some("set warehouses = [10, 20]"));
-        let foreign = judge(&[10, 20, 30]);
+        let foreign = check(&[10, 20, 30]);
         assert!(
-            foreign.level == Level::Fail && foreign.what.contains("30 are of other campaigns (3)")
+            foreign.level == Severity::Fail
+                && foreign.what.contains("30 are of other campaigns (3)")
         );
-        let unknown = judge(&[10, 99]);
+        let unknown = check(&[10, 99]);
         assert!(
-            unknown.level == Level::Fail
+            unknown.level == Severity::Fail
                 && unknown.what.contains("no 99; of this stock it has 10, 20")
         );
     }
@@ -778,74 +787,74 @@ mod tests {
         let shop = shop("a", 1, &[10], "method = \"business\"\nbusiness = 5\n");
         let list = json!([warehouse(10, 1, None)]);
         let partner = json!([{"id": 77, "name": "Tula"}]);
-        let facts = facts(&[&shop], json!([campaign(1)]), list, partner);
-        told(
-            &judge(&[&shop], &facts),
-            Level::Fail,
+        let facts = market_facts(&[&shop], json!([campaign(1)]), list, partner);
+        assert_finding(
+            &evaluate(&[&shop], &facts),
+            Severity::Fail,
             "have no 10; they have 77 «Tula»",
         );
     }
 
     #[test]
     fn a_key_is_judged_by_what_it_is_used_for() {
-        let judge = |scope: &str, sends| {
-            let mut survey = survey(json!([]));
-            survey.key = Ok(KeyInfo {
+        let check = |scope: &str, sends| {
+            let mut probe = key_probe(json!([]));
+            probe.key = Ok(ApiKeyInfo {
                 name: "t".to_owned(),
                 scopes: vec![scope.to_owned()],
             });
             let users = vec!["api_key of a".to_owned()];
             let key = Secret::new("canary");
-            let findings = judge_key(&KeyFacts {
+            let findings = check_key(&KeyFacts {
                 key,
                 users,
                 sends,
-                survey,
+                probe,
             });
             findings
                 .iter()
                 .map(|finding| finding.level)
                 .collect::<Vec<_>>()
         };
-        assert_eq!(judge("ALL_METHODS", true), [Level::Ok]);
-        assert_eq!(judge("ALL_METHODS_READ_ONLY", true), [Level::Fail]);
-        assert_eq!(judge("ALL_METHODS_READ_ONLY", false), [Level::Warn]);
-        assert_eq!(judge("OFFERS_AND_CARDS_MANAGEMENT", true), [Level::Warn]);
-        assert_eq!(judge("PRICING", false), [Level::Fail, Level::Warn]);
+        assert_eq!(check("ALL_METHODS", true), [Severity::Ok]);
+        assert_eq!(check("ALL_METHODS_READ_ONLY", true), [Severity::Fail]);
+        assert_eq!(check("ALL_METHODS_READ_ONLY", false), [Severity::Warn]);
+        assert_eq!(check("OFFERS_AND_CARDS_MANAGEMENT", true), [Severity::Warn]);
+        assert_eq!(check("PRICING", false), [Severity::Fail, Severity::Warn]);
     }
 
     #[test]
     fn a_key_that_is_refused_does_not_stop_the_rest() {
         let shop = shop("a", 1, &[10], "");
-        let refused = || CabinetError::Refused {
+        let refused = || AccountError::Refused {
             status: 401,
             words: "Api-Key token is invalid".into(),
         };
-        let mut facts = facts(&[&shop], json!([]), json!([]), Value::Null);
-        facts.keys[0].survey = Survey {
+        let mut facts = market_facts(&[&shop], json!([]), json!([]), Value::Null);
+        facts.keys[0].probe = KeyProbe {
             key: Err(refused()),
             campaigns: Err(refused()),
             skew: None,
         };
-        let findings = judge(&[&shop], &facts);
-        told(
+        let findings = evaluate(&[&shop], &facts);
+        assert_finding(
             &findings,
-            Level::Fail,
+            Severity::Fail,
             "api_key of a: the Market refuses with status 401",
         );
-        told(&findings, Level::Warn, "campaign of a: not checked");
+        assert_finding(&findings, Severity::Warn, "campaign of a: not checked");
         assert!(!format!("{findings:?}").contains("canary"));
     }
 
     #[test]
     fn a_clock_may_be_a_little_wrong() {
-        let level = |ms| judge_skew(TimeDelta::milliseconds(ms)).level;
+        let level = |ms| check_skew(TimeDelta::milliseconds(ms)).level;
         assert_eq!(
             [level(2_000), level(-2_001), level(60_001)],
-            [Level::Ok, Level::Warn, Level::Fail]
+            [Severity::Ok, Severity::Warn, Severity::Fail]
         );
         assert!(
-            judge_skew(TimeDelta::seconds(-5))
+            check_skew(TimeDelta::seconds(-5))
                 .what
                 .contains("5 s behind")
         );

@@ -4,16 +4,16 @@
 //! what the answers mean, which is decided without asking. Nothing here stops at a fault.
 
 mod certificate;
-mod door;
 mod finding;
 mod machine;
 mod market;
+mod reachability;
 mod service;
 
 use std::process::ExitCode;
 
-use self::finding::{Finding, Level, as_json};
-use super::{ConfigArgs, runtime, say};
+use self::finding::{Finding, Severity, to_json};
+use super::{ConfigArgs, print_line, runtime};
 use crate::clock::Clock;
 use crate::config::Config;
 
@@ -40,13 +40,15 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     )];
     findings.extend(runtime()?.block_on(examine(&config, Clock::wall())));
     if args.json {
-        say(&as_json(&findings));
+        print_line(&to_json(&findings));
     } else {
         findings
             .iter()
-            .for_each(|finding| say(&finding.to_string()));
+            .for_each(|finding| print_line(&finding.to_string()));
     }
-    let is_bad = findings.iter().any(|finding| finding.level == Level::Fail);
+    let is_bad = findings
+        .iter()
+        .any(|finding| finding.level == Severity::Fail);
     Ok(if is_bad {
         ExitCode::FAILURE
     } else {
@@ -58,8 +60,8 @@ async fn examine(config: &Config, clock: Clock) -> Vec<Finding> {
     let mut findings = machine::examine(config, clock.now());
     findings.extend(market::examine(config, clock).await);
     // The service first: being asked, as below, changes what it says of itself.
-    let service = service::ask(config).await;
-    findings.extend(service::judge(config, &service, clock.now()));
-    findings.extend(door::examine(config, &service, clock.now()).await);
+    let service = service::probe(config).await;
+    findings.extend(service::evaluate(config, &service, clock.now()));
+    findings.extend(reachability::examine(config, &service, clock.now()).await);
     findings
 }

@@ -7,47 +7,47 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::finding::Finding;
+use crate::cli::account_probe::one_line;
 use crate::cli::healthcheck::ops_url;
-use crate::cli::survey::one_line;
 use crate::config::{Config, ShopConfig};
-use crate::http::{ClientConfig, Trust, client, read_answer};
+use crate::http::{ClientConfig, Trust, client, read_response};
 use crate::migrator::Mode;
 use crate::ops::access;
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Most bytes read of an answer: thousands of SKUs set aside, each with its reason.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// SKUs set aside that are named.
-const SKUS_NAMED: usize = 5;
+const MAX_LISTED_SKUS: usize = 5;
 
 /// The Market asks about hourly: after this long it has missed its turn.
-const PUSH_LATE: TimeDelta = TimeDelta::hours(2);
+const PUSH_OVERDUE: TimeDelta = TimeDelta::hours(2);
 
 /// What was answered on the operator's listener.
 #[derive(Debug)]
-pub(super) enum Service {
+pub(super) enum ServiceProbe {
     /// Nobody is there, or somebody else.
-    Silent(String),
+    Unreachable(String),
     /// It starts or stops.
     NotReady(String),
     /// It serves.
-    Up(Status),
+    Running(OpsStatusBody),
 }
 
 /// The part of `/status` that is judged. A service of another version may leave things out.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Status {
+pub(super) struct OpsStatusBody {
     #[serde(default)]
-    alarms: Vec<Alarm>,
+    alarms: Vec<StatusAlarm>,
     #[serde(default)]
-    shops: Vec<Shop>,
+    shops: Vec<StatusShop>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Alarm {
+struct StatusAlarm {
     alarm: String,
     #[serde(default)]
     about: String,
@@ -56,108 +56,116 @@ struct Alarm {
 }
 
 #[derive(Debug, Default, Deserialize)]
-struct Shop {
+struct StatusShop {
     name: String,
     #[serde(default)]
     cold: bool,
     #[serde(default)]
     last_push: Option<DateTime<Utc>>,
     #[serde(default)]
-    migrator: Option<Lane>,
+    migrator: Option<StatusMigrator>,
     #[serde(default)]
-    sources: Vec<Source>,
+    sources: Vec<StatusSource>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Lane {
+struct StatusMigrator {
     #[serde(default)]
-    quarantined: Vec<Aside>,
+    quarantined: Vec<StatusQuarantined>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Aside {
+struct StatusQuarantined {
     sku: String,
     #[serde(default)]
     reason: String,
 }
 
 #[derive(Debug, Deserialize)]
-struct Source {
+struct StatusSource {
     origin: String,
     #[serde(default)]
     last_asserted: Option<DateTime<Utc>>,
 }
 
 #[derive(Deserialize)]
-struct Readiness {
+struct ReadyzBody {
     state: String,
 }
 
-impl Service {
+impl ServiceProbe {
     /// Whether this shop is known to have no stock.
-    pub(super) fn is_cold(&self, name: &str) -> bool {
+    pub(super) fn has_no_stock(&self, name: &str) -> bool {
         match self {
-            Self::Up(status) => status
+            Self::Running(status) => status
                 .shops
                 .iter()
                 .any(|shop| shop.name == name && shop.cold),
-            Self::Silent(_) | Self::NotReady(_) => false,
+            Self::Unreachable(_) | Self::NotReady(_) => false,
         }
     }
 }
 
 /// Asks `/readyz` and `/status`.
-pub(super) async fn ask(config: &Config) -> Service {
+pub(super) async fn probe(config: &Config) -> ServiceProbe {
     let outbound = ClientConfig {
-        total_timeout: PATIENCE,
-        trust: Trust::Nobody,
+        total_timeout: TIMEOUT,
+        trust: Trust::PlainHttpOnly,
         ..ClientConfig::default()
     };
     let base = ops_url(config.ops_listen);
-    let answered = async {
+    let probing = async {
         let http = client(&outbound)?;
-        let readiness: Readiness = get(&http, &format!("{base}/readyz")).await?;
+        let readiness: ReadyzBody = get(&http, &format!("{base}/readyz")).await?;
         if readiness.state != "ready" {
-            return Ok(Service::NotReady(readiness.state));
+            return Ok(ServiceProbe::NotReady(readiness.state));
         }
-        anyhow::Ok(Service::Up(get(&http, &format!("{base}/status")).await?))
+        anyhow::Ok(ServiceProbe::Running(
+            get(&http, &format!("{base}/status")).await?,
+        ))
     };
-    answered
+    probing
         .await
-        .unwrap_or_else(|error| Service::Silent(format!("{error:#}")))
+        .unwrap_or_else(|error| ServiceProbe::Unreachable(format!("{error:#}")))
 }
 
 async fn get<T: DeserializeOwned>(http: &reqwest::Client, url: &str) -> anyhow::Result<T> {
-    let request = http.get(url).header(access::HEADER, access::HEADER_VALUE);
-    let answer = request.send().await.map_err(reqwest::Error::without_url)?;
-    let body = read_answer(answer, MAX_BYTES).await?;
+    let request = http
+        .get(url)
+        .header(access::CSRF_HEADER, access::CSRF_HEADER_VALUE);
+    let response = request.send().await.map_err(reqwest::Error::without_url)?;
+    let body = read_response(response, MAX_BYTES).await?;
     Ok(serde_json::from_slice(&body)?)
 }
 
 /// What it means.
-pub(super) fn judge(config: &Config, service: &Service, now: DateTime<Utc>) -> Vec<Finding> {
+pub(super) fn evaluate(
+    config: &Config,
+    service: &ServiceProbe,
+    now: DateTime<Utc>,
+) -> Vec<Finding> {
     let about = "service";
-    let place = config.ops_listen;
+    let address = config.ops_listen;
     let status = match service {
-        Service::Silent(reason) => {
-            let what = format!("no service answers on {place}: {}", one_line(reason));
+        ServiceProbe::Unreachable(reason) => {
+            let what = format!("no service answers on {address}: {}", one_line(reason));
             let todo = "start it, or set ops_listen as it was started with";
             return vec![Finding::warn(about, what, todo)];
         }
-        Service::NotReady(state) => {
-            let what = format!("the service on {place} is {}", one_line(state));
+        ServiceProbe::NotReady(state) => {
+            let what = format!("the service on {address} is {}", one_line(state));
             return vec![Finding::warn(about, what, "run doctor again in a minute")];
         }
-        Service::Up(status) => status,
+        ServiceProbe::Running(status) => status,
     };
     let mut findings = vec![Finding::ok(
         about,
-        format!("it serves, and answers on {place}"),
+        format!("it serves, and answers on {address}"),
     )];
-    findings.extend(status.alarms.iter().map(judge_alarm));
+    findings.extend(status.alarms.iter().map(check_alarm));
     for shop in &config.shops {
         match status.shops.iter().find(|known| known.name == shop.name) {
-            Some(known) => findings.extend(judge_shop(config, shop, known, now)),
+            Some(known) => findings.extend(check_shop(config, shop, known, now)),
             None => findings.push(Finding::warn(
                 format!("shop {}", shop.name),
                 "the running service does not have it: the configuration has changed since",
@@ -168,31 +176,31 @@ pub(super) fn judge(config: &Config, service: &Service, now: DateTime<Utc>) -> V
     findings
 }
 
-fn judge_alarm(alarm: &Alarm) -> Finding {
+fn check_alarm(alarm: &StatusAlarm) -> Finding {
     let about = match alarm.about.as_str() {
         "" => format!("alarm {}", alarm.alarm),
-        whose => format!("alarm {} of {}", alarm.alarm, one_line(whose)),
+        subject => format!("alarm {} of {}", alarm.alarm, one_line(subject)),
     };
     let advice = "see the table of alarms in the README";
     // While these are on, nothing goes out, or a product is not for sale.
-    let is_grave = [
+    let is_severe = [
         "batch_refused",
         "campaign_paused",
         "clone_guard",
         "selftest_hidden",
     ]
     .contains(&alarm.alarm.as_str());
-    if is_grave {
+    if is_severe {
         Finding::fail(about, one_line(&alarm.text), advice)
     } else {
         Finding::warn(about, one_line(&alarm.text), advice)
     }
 }
 
-fn judge_shop(
+fn check_shop(
     config: &Config,
     shop: &ShopConfig,
-    known: &Shop,
+    known: &StatusShop,
     now: DateTime<Utc>,
 ) -> Vec<Finding> {
     let name = &shop.name;
@@ -205,11 +213,11 @@ fn judge_shop(
         known
             .migrator
             .as_ref()
-            .and_then(|lane| judge_aside(name, &lane.quarantined)),
+            .and_then(|migrator| check_quarantine(name, &migrator.quarantined)),
     );
     let is_over = config.cutoff < now.date_naive();
     if !is_over && !known.cold {
-        findings.push(judge_push(name, known.last_push, now));
+        findings.push(check_push(name, known.last_push, now));
     } else if is_over && shop.migrate == Mode::Off {
         let what = "the push API has ended and nothing is forwarded";
         findings.push(Finding::warn(
@@ -222,20 +230,20 @@ fn judge_shop(
         known
             .sources
             .iter()
-            .map(|source| judge_source(config, name, source, now)),
+            .map(|source| check_source(config, name, source, now)),
     );
     findings
 }
 
-fn judge_aside(name: &str, aside: &[Aside]) -> Option<Finding> {
-    if aside.is_empty() {
+fn check_quarantine(name: &str, quarantined: &[StatusQuarantined]) -> Option<Finding> {
+    if quarantined.is_empty() {
         return None;
     }
-    let named = aside.iter().take(SKUS_NAMED);
+    let named = quarantined.iter().take(MAX_LISTED_SKUS);
     let named: Vec<String> = named
         .map(|row| one_line(&format!("{} ({})", row.sku, row.reason)))
         .collect();
-    let more = aside.len().saturating_sub(SKUS_NAMED);
+    let more = quarantined.len().saturating_sub(MAX_LISTED_SKUS);
     let more = if more > 0 {
         format!(" and {more} more, see /status")
     } else {
@@ -249,7 +257,7 @@ fn judge_aside(name: &str, aside: &[Aside]) -> Option<Finding> {
     ))
 }
 
-fn judge_push(name: &str, last: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Finding {
+fn check_push(name: &str, last: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Finding {
     let about = format!("questions about {name}");
     let todo = "see in the cabinet whether the transfer of stock is on, and its address";
     match last {
@@ -257,7 +265,7 @@ fn judge_push(name: &str, last: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Fi
             let what = "the Market has not asked, or not been answered, since the service started";
             Finding::warn(about, what, todo)
         }
-        Some(last) if now - last > PUSH_LATE => {
+        Some(last) if now - last > PUSH_OVERDUE => {
             let what = format!("the Market last asked {} h ago", (now - last).num_hours());
             Finding::warn(about, what, todo)
         }
@@ -271,7 +279,7 @@ fn judge_push(name: &str, last: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Fi
     }
 }
 
-fn judge_source(config: &Config, name: &str, source: &Source, now: DateTime<Utc>) -> Finding {
+fn check_source(config: &Config, name: &str, source: &StatusSource, now: DateTime<Utc>) -> Finding {
     let about = format!("source {} of {name}", one_line(&source.origin));
     let limit = config.stale_after.num_hours();
     match source.last_asserted {
@@ -302,7 +310,7 @@ mod tests {
 
     use serde_json::{Value, json};
 
-    use super::super::finding::Level;
+    use super::super::finding::Severity;
     use super::*;
 
     fn config() -> Config {
@@ -313,9 +321,9 @@ mod tests {
         Config::parse(text, secrets.into(), Path::new("")).unwrap()
     }
 
-    fn judged(status: Value, now: &str) -> Vec<(Level, String)> {
-        let service = Service::Up(serde_json::from_value(status).unwrap());
-        let findings = judge(&config(), &service, now.parse().unwrap());
+    fn findings_of(status: Value, now: &str) -> Vec<(Severity, String)> {
+        let service = ServiceProbe::Running(serde_json::from_value(status).unwrap());
+        let findings = evaluate(&config(), &service, now.parse().unwrap());
         // The first says that it serves.
         findings[1..]
             .iter()
@@ -330,39 +338,39 @@ mod tests {
         let shop = json!({"name": "a", "cold": false, "last_push": "2026-11-21T09:30:00Z",
             "sources": [{"origin": "api", "last_asserted": "2026-11-21T09:59:00Z"}],
             "migrator": {"quarantined": []}, "new": 1});
-        let findings = judged(json!({"alarms": [], "shops": [shop]}), NOW);
+        let findings = findings_of(json!({"alarms": [], "shops": [shop]}), NOW);
         assert!(
-            findings.iter().all(|(level, _)| *level == Level::Ok),
+            findings.iter().all(|(level, _)| *level == Severity::Ok),
             "{findings:?}"
         );
     }
 
     #[test]
     fn what_it_complains_of_is_passed_on() {
-        let aside = |n: u32| json!({"sku": format!("S{n}"), "reason": "no\nsuch"});
-        let aside: Vec<Value> = (1..=7).map(aside).collect();
+        let row = |n: u32| json!({"sku": format!("S{n}"), "reason": "no\nsuch"});
+        let rows: Vec<Value> = (1..=7).map(row).collect();
         let shop = json!({"name": "a", "cold": true, "last_push": "2026-11-21T07:00:00Z",
             "sources": [{"origin": "file", "last_asserted": "2026-11-20T09:00:00Z"}],
-            "migrator": {"quarantined": aside}});
+            "migrator": {"quarantined": rows}});
         let alarm = json!({"alarm": "quarantine", "about": "a", "text": "seven SKUs"});
-        let findings = judged(json!({"alarms": [alarm], "shops": [shop]}), NOW);
+        let findings = findings_of(json!({"alarms": [alarm], "shops": [shop]}), NOW);
         let expected = [
-            (Level::Warn, "alarm quarantine of a: seven SKUs"),
-            (Level::Warn, "stock of a: the service has no stock"),
+            (Severity::Warn, "alarm quarantine of a: seven SKUs"),
+            (Severity::Warn, "stock of a: the service has no stock"),
             (
-                Level::Fail,
+                Severity::Fail,
                 "S1 (no such); S2 (no such); S3 (no such); S4 (no such); S5 (no such) and 2 more",
             ),
             (
-                Level::Warn,
+                Severity::Warn,
                 "source file of a: it has been silent for 25 h, stale_hours is 24",
             ),
         ];
         assert_eq!(findings.len(), expected.len(), "{findings:?}");
-        for ((level, line), (expected, said)) in findings.iter().zip(expected) {
+        for ((level, line), (expected, text)) in findings.iter().zip(expected) {
             assert!(
-                *level == expected && line.contains(said),
-                "{said} is not in {line}"
+                *level == expected && line.contains(text),
+                "{text} is not in {line}"
             );
         }
     }
@@ -370,7 +378,7 @@ mod tests {
     #[test]
     fn a_market_that_has_stopped_asking_is_noticed() {
         let shop = json!({"name": "a", "last_push": "2026-11-21T07:00:00Z"});
-        let findings = judged(json!({"shops": [shop]}), NOW);
+        let findings = findings_of(json!({"shops": [shop]}), NOW);
         assert!(
             findings[0].1.contains("the Market last asked 3 h ago"),
             "{findings:?}"
@@ -380,19 +388,19 @@ mod tests {
     #[test]
     fn after_the_cutoff_nobody_waits_for_questions() {
         let status = json!({"shops": [{"name": "a", "last_push": null}]});
-        let findings = judged(status.clone(), "2027-01-01T00:00:00Z");
+        let findings = findings_of(status.clone(), "2027-01-01T00:00:00Z");
         assert!(
             findings[0].1.contains("has ended and nothing is forwarded"),
             "{findings:?}"
         );
         assert_eq!(findings.len(), 1);
-        let before = judged(status, NOW);
+        let before = findings_of(status, NOW);
         assert!(before[0].1.contains("has not asked"), "{before:?}");
     }
 
     #[test]
     fn a_service_of_another_configuration_is_noticed() {
-        let findings = judged(json!({"shops": [{"name": "b"}]}), NOW);
+        let findings = findings_of(json!({"shops": [{"name": "b"}]}), NOW);
         assert!(
             findings[0].1.contains("restart the service"),
             "{findings:?}"
@@ -405,7 +413,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         config.ops_listen = listener.local_addr().unwrap();
         drop(listener);
-        let findings = judge(&config, &ask(&config).await, NOW.parse().unwrap());
-        assert_eq!((findings.len(), findings[0].level), (1, Level::Warn));
+        let findings = evaluate(&config, &probe(&config).await, NOW.parse().unwrap());
+        assert_eq!((findings.len(), findings[0].level), (1, Severity::Warn));
     }
 }

@@ -1,10 +1,10 @@
 //! The whole job on one machine: the real service, a Market in miniature, a verdict.
 
-mod kills;
-mod own;
-mod scenes;
-mod shop;
-mod verdict;
+mod kill_test;
+mod own_stock;
+mod rehearsal_report;
+mod scenario;
+mod service_client;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,16 +13,18 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-pub(super) use self::own::file_source;
-use self::scenes::{Scenes, Storm};
-use self::shop::Shop;
-use super::{runtime, say};
-use crate::app::{App, Claim};
+pub(super) use self::own_stock::file_source;
+use self::scenario::{FaultRun, Scenario};
+use self::service_client::ServiceClient;
+use super::{print_line, runtime};
+use crate::app::{App, Ownership};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::lifecycle::{Fuse, Tasks};
-use crate::rehearsal::catalogue::{self, Product};
-use crate::rehearsal::{CampaignConfig, FaultPlan, HOME_BUSINESS, Market, MarketConfig};
+use crate::lifecycle::{CrashSignal, Tasks};
+use crate::market_sim::catalogue::{self, CatalogueProduct};
+use crate::market_sim::{
+    CampaignConfig, DEFAULT_BUSINESS_ID, FaultPlan, MarketSimulator, SimulatorConfig,
+};
 use crate::telemetry::{LogFormat, start_logging};
 
 /// The shop of the rehearsal.
@@ -34,7 +36,7 @@ const API_KEY: &str = "rehearsal-api-key";
 const SECOND_API_KEY: &str = "rehearsal-second-api-key";
 
 /// How long an odd Market takes to show what it took: minutes of the real one's.
-const GRACE: Duration = Duration::from_secs(2);
+const VISIBILITY_DELAY: Duration = Duration::from_secs(2);
 
 /// What to rehearse.
 #[derive(Debug, clap::Args)]
@@ -47,7 +49,7 @@ pub(super) struct Args {
     faults: bool,
     /// By which of the Market's two methods the stock is sent.
     #[arg(long, value_enum, default_value_t)]
-    method: Method,
+    method: RehearsalMethod,
     /// Chooses which requests fail; the same seed, the same faults.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -69,12 +71,12 @@ pub(super) struct Args {
     )]
     listen: SocketAddr,
     #[command(flatten)]
-    own: own::OwnArgs,
+    own: own_stock::OwnStockArgs,
 }
 
 /// One of the Market's two methods.
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
-enum Method {
+enum RehearsalMethod {
     /// `PUT /v2/campaigns/{campaignId}/offers/stocks`.
     #[default]
     Campaign,
@@ -87,19 +89,19 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     // The rehearsal speaks for itself; what the service logs is of interest if it is a fault.
     let filter = std::env::var_os("RUST_LOG").and_then(|filter| filter.into_string().ok());
     // What becomes of a source of his own the seller is told in words of the rehearsal.
-    let usual = if args.own.is_given() {
+    let default_filter = if args.own.is_given() {
         "error,stockbridge::telemetry=off"
     } else {
         "error"
     };
-    let filter = filter.unwrap_or_else(|| usual.to_owned());
+    let filter = filter.unwrap_or_else(|| default_filter.to_owned());
     start_logging(LogFormat::Auto, &filter)
         .map_err(|reason| anyhow::anyhow!("start logging: {reason}"))?;
     runtime()?.block_on(async {
         match args.kills {
-            Some(kills) => kills::run(kills, args.seed).await,
+            Some(kills) => kill_test::run(kills, args.seed).await,
             None if args.market_only => market_only(args).await,
-            None if args.own.is_given() => own::rehearse(args).await,
+            None if args.own.is_given() => own_stock::rehearse(args).await,
             None => rehearse(args).await,
         }
     })
@@ -107,47 +109,47 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 async fn rehearse(args: &Args) -> anyhow::Result<ExitCode> {
     let products = match args.skus {
-        None => catalogue::read(catalogue::FIXTURE).map_err(anyhow::Error::msg)?,
-        Some(n) => catalogue::invent(n as usize),
+        None => catalogue::parse(catalogue::FIXTURE).map_err(anyhow::Error::msg)?,
+        Some(n) => catalogue::generate(n as usize),
     };
-    let tasks = Tasks::new(Fuse::default());
-    let market = Market::new(market_config(args.faults));
+    let tasks = Tasks::new(CrashSignal::default());
+    let market = MarketSimulator::new(market_config(args.faults));
     let address = market
         .start(any_port(), &tasks)
         .await
         .context("start the rehearsal Market")?;
     let directory = tempfile::tempdir().context("make a directory for the store")?;
-    let text = settings(
+    let text = service_config(
         any_port(),
         any_port(),
         &format!("http://{address}"),
         args.method,
     );
-    let config = Config::parse(&text, secrets(), directory.path())?;
-    let app = App::build(config, Clock::wall(), Claim::Respect).await?;
+    let config = Config::parse(&text, service_secrets(), directory.path())?;
+    let app = App::build(config, Clock::wall(), Ownership::Verify).await?;
     let limit = match args.method {
-        Method::Campaign => 50_000,
-        Method::Business => 40,
+        RehearsalMethod::Campaign => 50_000,
+        RehearsalMethod::Business => 40,
     };
-    let storm = args.faults.then_some(Storm {
+    let fault_run = args.faults.then_some(FaultRun {
         seed: args.seed,
-        limit,
+        advertised_limit: limit,
     });
-    let shop = Shop::new(app.public_addr(), app.ops_addr())?;
-    let scenes = Scenes::fed(shop, market, products, storm);
-    let play = async {
-        let verdict = scenes.play().await?;
-        say(&verdict.to_string());
-        keep(args, &scenes).await?;
-        anyhow::Ok(verdict.is_good())
+    let service = ServiceClient::new(app.public_addr(), app.ops_addr())?;
+    let scenario = Scenario::with_feed(service, market, products, fault_run);
+    let rehearsal = async {
+        let report = scenario.run().await?;
+        print_line(&report.to_string());
+        stay_up(args, &scenario).await?;
+        anyhow::Ok(report.is_good())
     };
-    perform(app, &tasks, play).await
+    run_with_service(app, &tasks, rehearsal).await
 }
 
 /// Stays up after the verdict, if that was asked for.
-async fn keep(args: &Args, scenes: &Scenes) -> anyhow::Result<()> {
+async fn stay_up(args: &Args, scenario: &Scenario) -> anyhow::Result<()> {
     if args.keep {
-        say(&scenes.curl_lines());
+        print_line(&scenario.curl_lines());
         tokio::signal::ctrl_c().await.context("wait for Ctrl-C")?;
     }
     Ok(())
@@ -155,23 +157,23 @@ async fn keep(args: &Args, scenes: &Scenes) -> anyhow::Result<()> {
 
 /// Runs the service for as long as the play lasts, however that ends; then the Market's tasks
 /// stop too.
-async fn perform(
+async fn run_with_service(
     app: App,
     tasks: &Tasks,
-    play: impl Future<Output = anyhow::Result<bool>>,
+    rehearsal: impl Future<Output = anyhow::Result<bool>>,
 ) -> anyhow::Result<ExitCode> {
     let stop = tokio_util::sync::CancellationToken::new();
-    let running = app.run(stop.clone().cancelled_owned());
-    let play = async {
-        let played = play.await;
+    let service = app.run(stop.clone().cancelled_owned());
+    let rehearsal = async {
+        let outcome = rehearsal.await;
         stop.cancel();
-        played
+        outcome
     };
-    let (ran, played) = tokio::join!(running, play);
+    let (service_result, outcome) = tokio::join!(service, rehearsal);
     tasks.stop();
     tasks.ended().await;
-    let is_good = played?;
-    ran.context("the service failed")?;
+    let is_good = outcome?;
+    service_result.context("the service failed")?;
     Ok(if is_good {
         ExitCode::SUCCESS
     } else {
@@ -180,18 +182,18 @@ async fn perform(
 }
 
 async fn market_only(args: &Args) -> anyhow::Result<ExitCode> {
-    let tasks = Tasks::new(Fuse::default());
-    let market = Market::new(market_config(args.faults));
+    let tasks = Tasks::new(CrashSignal::default());
+    let market = MarketSimulator::new(market_config(args.faults));
     let address = market
         .start(args.listen, &tasks)
         .await
         .context("start the rehearsal Market")?;
     if args.faults {
-        market.set_faults(FaultPlan::storm(args.seed, 0.3));
+        market.set_faults(FaultPlan::all_faults(args.seed, 0.3));
     }
-    say(&format!(
+    print_line(&format!(
         "A Market in miniature listens on {address}.\n\
-         Its one shop is campaign {CAMPAIGN} of the business {HOME_BUSINESS}, with warehouse \
+         Its one shop is campaign {CAMPAIGN} of the business {DEFAULT_BUSINESS_ID}, with warehouse \
          {WAREHOUSE}; its keys are {API_KEY} and {SECOND_API_KEY}.\n\
          Point a service at it with market_url = \"http://{address}\", and look at its copy with\n  \
          curl -X POST -H 'Api-Key: {API_KEY}' \
@@ -202,15 +204,15 @@ async fn market_only(args: &Args) -> anyhow::Result<ExitCode> {
     tasks.stop();
     tasks.ended().await;
     let report = market.report();
-    say(&format!(
+    print_line(&format!(
         "{} requests with {} SKUs came, {} SKUs are known, {} rules were broken {:?}",
-        report.requests,
+        report.updates,
         report.skus_received,
         market.len(CAMPAIGN),
-        report.broken_in_all(),
-        report.broken,
+        report.total_violations(),
+        report.violations,
     ));
-    Ok(if report.broken_in_all() == 0 {
+    Ok(if report.total_violations() == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -222,42 +224,47 @@ fn any_port() -> SocketAddr {
 }
 
 /// A Market with one shop; one that fails has every oddity of the real one besides.
-fn market_config(is_odd: bool) -> MarketConfig {
+fn market_config(has_quirks: bool) -> SimulatorConfig {
     let keys = vec![API_KEY.to_owned(), SECOND_API_KEY.to_owned()];
     let campaigns = vec![CampaignConfig::new(CAMPAIGN, WAREHOUSE, keys)];
-    let config = MarketConfig {
+    let config = SimulatorConfig {
         campaigns,
-        ..MarketConfig::new(Clock::wall())
+        ..SimulatorConfig::new(Clock::wall())
     };
-    if !is_odd {
+    if !has_quirks {
         return config;
     }
-    MarketConfig {
+    SimulatorConfig {
         reserved: 2,
         return_warehouse: Some(WAREHOUSE + 1),
-        thin_pages: true,
-        visible_after: GRACE,
+        short_pages: true,
+        visibility_delay: VISIBILITY_DELAY,
         ..config
     }
 }
 
 /// The settings of the rehearsal's service.
-fn settings(listen: SocketAddr, ops: SocketAddr, market_url: &str, method: Method) -> String {
-    let by_business = format!("method = \"business\"\nbusiness = {HOME_BUSINESS}\n");
-    let method = match method {
-        Method::Campaign => "",
-        Method::Business => &by_business,
+fn service_config(
+    listen: SocketAddr,
+    ops: SocketAddr,
+    market_url: &str,
+    method: RehearsalMethod,
+) -> String {
+    let business_settings = format!("method = \"business\"\nbusiness = {DEFAULT_BUSINESS_ID}\n");
+    let method_settings = match method {
+        RehearsalMethod::Campaign => "",
+        RehearsalMethod::Business => &business_settings,
     };
     format!(
         "listen = \"{listen}\"\nops_listen = \"{ops}\"\nstore = \"store\"\n\
          market_url = \"{market_url}\"\ngrace_seconds = {}\n[[shops]]\nname = \"rehearsal\"\n\
-         warehouses = [{WAREHOUSE}]\nbase_path = \"/market/api\"\ncampaign = {CAMPAIGN}\n{method}",
-        GRACE.as_secs() + 1
+         warehouses = [{WAREHOUSE}]\nbase_path = \"/market/api\"\ncampaign = {CAMPAIGN}\n{method_settings}",
+        VISIBILITY_DELAY.as_secs() + 1
     )
 }
 
 /// And its secrets, as variables.
-fn secrets() -> BTreeMap<String, String> {
+fn service_secrets() -> BTreeMap<String, String> {
     let secrets = [
         ("PUSH_TOKEN", PUSH_TOKEN),
         ("FEED_KEY", FEED_KEY),
@@ -272,4 +279,4 @@ fn secrets() -> BTreeMap<String, String> {
 }
 
 /// A product and how many of it the seller has now.
-type Shelf = Vec<Product>;
+type SellerStock = Vec<CatalogueProduct>;

@@ -15,11 +15,14 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use super::formats::{self, DataFile, Ending, Format, FormatError};
-use super::{Entry, Intake, IntakeError, ReadReport, Reading, Receipt, Rows, Scope};
+use super::formats::{self, DataFile, FileSummary, Format, FormatError};
+use super::{
+    DeliveryEntry, DeliveryPipeline, DeliveryReport, DeliveryScope, EntrySender, PipelineError,
+    ReadReport, ReadSettings,
+};
 use crate::http::causes;
 use crate::lifecycle::run_blocking;
-use crate::stock::Instant;
+use crate::stock::Timestamp;
 
 /// Files of one source that are looked at; the rest is told of.
 const MAX_FILES: usize = 10_000;
@@ -32,20 +35,20 @@ pub struct Config {
     /// What they are; found out if not said.
     pub format: Option<Format>,
     /// All files together are one delivery, otherwise each is one.
-    pub is_one: bool,
+    pub is_one_delivery: bool,
 }
 
 /// What a file looked like.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-struct Look {
+struct FileStamp {
     size: u64,
     // Of the last change of its content, in nanoseconds since 1970.
     changed: i128,
     inode: u64,
 }
 
-impl Look {
-    fn of(metadata: &Metadata) -> Self {
+impl FileStamp {
+    fn of_metadata(metadata: &Metadata) -> Self {
         let changed =
             i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
         Self {
@@ -58,29 +61,29 @@ impl Look {
 
 /// What is remembered between two looks, and over a restart.
 #[derive(Debug, Default, Deserialize, Serialize)]
-struct Taken {
-    files: BTreeMap<PathBuf, Look>,
+struct ProcessedFiles {
+    files: BTreeMap<PathBuf, FileStamp>,
 }
 
 /// A watch over one source's files.
 #[derive(Debug)]
-pub struct Files {
+pub struct FileWatcher {
     config: Config,
-    reading: Reading,
+    settings: ReadSettings,
     // What they looked like the last time.
-    seen: BTreeMap<PathBuf, Look>,
-    taken: Option<Taken>,
+    last_seen: BTreeMap<PathBuf, FileStamp>,
+    processed: Option<ProcessedFiles>,
 }
 
-impl Files {
+impl FileWatcher {
     /// A watch that has not looked yet.
     #[must_use]
-    pub fn new(config: Config, reading: Reading) -> Self {
+    pub fn new(config: Config, settings: ReadSettings) -> Self {
         Self {
             config,
-            reading,
-            seen: BTreeMap::new(),
-            taken: None,
+            settings,
+            last_seen: BTreeMap::new(),
+            processed: None,
         }
     }
 
@@ -89,164 +92,170 @@ impl Files {
     /// # Errors
     /// The files cannot be looked for, or what was taken cannot be remembered. A file that
     /// cannot be taken is told with the source, and not tried again until it changes.
-    pub async fn look(
+    pub async fn poll(
         &mut self,
-        intake: &Intake,
-        source: usize,
-    ) -> Result<Vec<Receipt>, IntakeError> {
-        if self.taken.is_none() {
-            let noted = intake.reader(source).await?;
-            self.taken = Some(serde_json::from_str(&noted).unwrap_or_default());
+        pipeline: &DeliveryPipeline,
+        source_index: usize,
+    ) -> Result<Vec<DeliveryReport>, PipelineError> {
+        if self.processed.is_none() {
+            let saved = pipeline.reader_state(source_index).await?;
+            self.processed = Some(serde_json::from_str(&saved).unwrap_or_default());
         }
         let config = self.config.clone();
-        let found = run_blocking(move || find(&config.path)).await;
+        let found = run_blocking(move || find_files(&config.path)).await;
         let found = found.map_err(|error| {
-            IntakeError::Unread(format!("{}: {error}", self.config.path.display()))
+            PipelineError::Read(format!("{}: {error}", self.config.path.display()))
         })?;
-        let due = self.due(&found);
-        let mut receipts = Vec::new();
-        for files in due {
-            let delivered = self.deliver(intake, source, &files).await;
+        let due_deliveries = self.due_deliveries(&found);
+        let mut reports = Vec::new();
+        for files in due_deliveries {
+            let result = self.deliver(pipeline, source_index, &files).await;
             // Whatever came of it: the same bytes would come to the same. What is ours to mend,
             // or the disk's, is tried again.
-            let (delivered, is_passing) = delivered;
-            if is_passing {
+            let (result, is_temporary) = result;
+            if is_temporary {
                 break;
             }
-            let taken = self.taken.get_or_insert_default();
-            taken
+            let processed = self.processed.get_or_insert_default();
+            processed
                 .files
-                .extend(files.iter().map(|file| (file.path.clone(), file.look)));
-            receipts.extend(delivered.ok());
+                .extend(files.iter().map(|file| (file.path.clone(), file.stamp)));
+            reports.extend(result.ok());
         }
-        let taken = self.taken.get_or_insert_default();
-        let before = taken.files.len();
+        let processed = self.processed.get_or_insert_default();
+        let before = processed.files.len();
         // A disk that was taken away comes back with files that were taken long ago.
         if before > 2 * MAX_FILES {
-            taken
+            processed
                 .files
                 .retain(|path, _| found.iter().any(|file| file.path == *path));
         }
-        if before != taken.files.len() || !receipts.is_empty() || self.seen.is_empty() {
-            let text = serde_json::to_string(taken).unwrap_or_default();
-            intake.remember(source, &text).await?;
+        if before != processed.files.len() || !reports.is_empty() || self.last_seen.is_empty() {
+            let text = serde_json::to_string(processed).unwrap_or_default();
+            pipeline.save_reader_state(source_index, &text).await?;
         }
-        self.seen = found
+        self.last_seen = found
             .into_iter()
-            .map(|file| (file.path, file.look))
+            .map(|file| (file.path, file.stamp))
             .collect();
-        Ok(receipts)
+        Ok(reports)
     }
 
     /// The deliveries that stand still and are new, the oldest first.
-    fn due(&self, found: &[Found]) -> Vec<Vec<Found>> {
-        let stands = |file: &&Found| self.seen.get(&file.path) == Some(&file.look);
-        let taken = self.taken.as_ref();
-        let is_new = |file: &&Found| {
-            taken.is_none_or(|taken| taken.files.get(&file.path) != Some(&file.look))
+    fn due_deliveries(&self, found: &[FoundFile]) -> Vec<Vec<FoundFile>> {
+        let is_unchanged = |file: &&FoundFile| self.last_seen.get(&file.path) == Some(&file.stamp);
+        let processed = self.processed.as_ref();
+        let is_new = |file: &&FoundFile| {
+            processed.is_none_or(|taken| taken.files.get(&file.path) != Some(&file.stamp))
         };
-        if self.config.is_one {
-            let is_due = found.iter().all(|file| stands(&file)) && found.iter().any(|f| is_new(&f));
+        if self.config.is_one_delivery {
+            let is_due =
+                found.iter().all(|file| is_unchanged(&file)) && found.iter().any(|f| is_new(&f));
             let mut files = found.to_vec();
-            sort(&mut files, true);
+            sort_files(&mut files, true);
             return if is_due { vec![files] } else { Vec::new() };
         }
-        let due = found.iter().filter(stands).filter(is_new);
-        let mut due: Vec<Found> = due.cloned().collect();
-        sort(&mut due, false);
+        let due = found.iter().filter(is_unchanged).filter(is_new);
+        let mut due: Vec<FoundFile> = due.cloned().collect();
+        sort_files(&mut due, false);
         due.into_iter().map(|file| vec![file]).collect()
     }
 
     async fn deliver(
         &self,
-        intake: &Intake,
-        source: usize,
-        files: &[Found],
-    ) -> (Result<Receipt, IntakeError>, bool) {
+        pipeline: &DeliveryPipeline,
+        source_index: usize,
+        files: &[FoundFile],
+    ) -> (Result<DeliveryReport, PipelineError>, bool) {
         let newest = files
             .iter()
-            .map(|file| file.look.changed)
+            .map(|file| file.stamp.changed)
             .max()
             .unwrap_or_default();
-        let at = i64::try_from(newest / 1_000)
+        let modified_at = i64::try_from(newest / 1_000)
             .ok()
-            .and_then(Instant::from_micros);
-        let (reading, format) = (&self.reading, self.config.format);
-        let spool = intake.directory().to_owned();
+            .and_then(Timestamp::from_micros);
+        let (settings, format) = (&self.settings, self.config.format);
+        let spool = pipeline.directory().to_owned();
         let files = files.to_vec();
-        let mut is_passing = false;
-        let delivered = intake.deliver(source, at, true, async |rows: &mut Rows| {
-            let (mut rows, reading) = (rows.another(), reading.clone());
-            let read = move || read_all(&files, format, &reading, &spool, &mut rows);
-            run_blocking(read).await.map_err(|failure| {
-                is_passing = failure.is_passing;
-                failure.text
-            })
-        });
-        let delivered = delivered.await;
-        let is_passing = is_passing || !lies_with_file(&delivered);
-        (delivered, is_passing)
+        let mut is_temporary = false;
+        let result = pipeline.ingest_delivery(
+            source_index,
+            modified_at,
+            true,
+            async |rows: &mut EntrySender| {
+                let (mut rows, settings) = (rows.new_sender(), settings.clone());
+                let read = move || read_delivery(&files, format, &settings, &spool, &mut rows);
+                run_blocking(read).await.map_err(|error| {
+                    is_temporary = error.is_temporary;
+                    error.message
+                })
+            },
+        );
+        let result = result.await;
+        let is_temporary = is_temporary || !is_final(&result);
+        (result, is_temporary)
     }
 }
 
 /// Why files could not be read.
-struct Failure {
-    text: String,
+struct FileReadError {
+    message: String,
     // It is the disk's, or the moment's, and not the file's.
-    is_passing: bool,
+    is_temporary: bool,
 }
 
-impl Failure {
-    fn of(path: &Path, error: &FormatError) -> Self {
+impl FileReadError {
+    fn of_format_error(path: &Path, error: &FormatError) -> Self {
         Self {
-            text: format!("{}: {}", path.display(), causes(error)),
-            is_passing: matches!(error, FormatError::Io(_)),
+            message: format!("{}: {}", path.display(), causes(error)),
+            is_temporary: matches!(error, FormatError::Io(_)),
         }
     }
 
-    fn passing(text: String) -> Self {
+    fn temporary(message: String) -> Self {
         Self {
-            text,
-            is_passing: true,
+            message,
+            is_temporary: true,
         }
     }
 }
 
 /// Whether what came of a delivery would come of the same files again.
-fn lies_with_file(delivered: &Result<Receipt, IntakeError>) -> bool {
-    match delivered {
-        Ok(_) | Err(IntakeError::Unread(_) | IntakeError::Unfit(_)) => true,
+fn is_final(result: &Result<DeliveryReport, PipelineError>) -> bool {
+    match result {
+        Ok(_) | Err(PipelineError::Read(_) | PipelineError::Settings(_)) => true,
         Err(
-            IntakeError::Stated(_)
-            | IntakeError::Staging(_)
-            | IntakeError::Ingest(_)
-            | IntakeError::NothingHeld(_),
+            PipelineError::Persist(_)
+            | PipelineError::Stage(_)
+            | PipelineError::Ingest(_)
+            | PipelineError::NothingToAccept(_),
         ) => false,
     }
 }
 
 /// A file that is there.
 #[derive(Clone, Debug)]
-struct Found {
+struct FoundFile {
     path: PathBuf,
-    look: Look,
+    stamp: FileStamp,
     // Named by the operator, so a link is followed; found in a directory, it is not.
     is_named: bool,
 }
 
 /// In which order the files of 1C belong together.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum Role {
+enum OneCFileRole {
     /// Which article an id stands for.
     Catalogue,
     /// Stock, or none.
     Offers,
     /// Stock, and newer than that.
-    Rests,
+    StockLevels,
 }
 
-impl Role {
-    fn of(path: &Path) -> Self {
+impl OneCFileRole {
+    fn of_path(path: &Path) -> Self {
         let name = path
             .file_name()
             .unwrap_or_default()
@@ -255,7 +264,7 @@ impl Role {
         if name.starts_with("import") {
             Self::Catalogue
         } else if name.starts_with("rests") {
-            Self::Rests
+            Self::StockLevels
         } else {
             Self::Offers
         }
@@ -263,7 +272,7 @@ impl Role {
 }
 
 /// The files there are now, by their path.
-fn find(path: &Path) -> std::io::Result<Vec<Found>> {
+fn find_files(path: &Path) -> std::io::Result<Vec<FoundFile>> {
     let text = path.to_string_lossy();
     let is_pattern = text.contains(['*', '?', '[']) && !path.exists();
     let (candidates, is_named) = if is_pattern {
@@ -290,9 +299,9 @@ fn find(path: &Path) -> std::io::Result<Vec<Found>> {
         };
         match metadata {
             Ok(metadata) if metadata.is_file() => {
-                found.push(Found {
+                found.push(FoundFile {
                     path,
-                    look: Look::of(&metadata),
+                    stamp: FileStamp::of_metadata(&metadata),
                     is_named,
                 });
             }
@@ -307,7 +316,7 @@ fn find(path: &Path) -> std::io::Result<Vec<Found>> {
             files = found.len(),
             "there are too many files, the newest {MAX_FILES} are looked at"
         );
-        found.sort_by_key(|file| std::cmp::Reverse(file.look.changed));
+        found.sort_by_key(|file| std::cmp::Reverse(file.stamp.changed));
         found.truncate(MAX_FILES);
     }
     found.sort_by(|one, other| one.path.cmp(&other.path));
@@ -315,13 +324,13 @@ fn find(path: &Path) -> std::io::Result<Vec<Found>> {
 }
 
 /// Into the order in which they are read: those of one delivery by what they are, others by age.
-fn sort(files: &mut [Found], is_one: bool) {
+fn sort_files(files: &mut [FoundFile], is_one_delivery: bool) {
     files.sort_by(|one, other| {
-        let by_role = Role::of(&one.path).cmp(&Role::of(&other.path));
-        let first = if is_one {
+        let by_role = OneCFileRole::of_path(&one.path).cmp(&OneCFileRole::of_path(&other.path));
+        let first = if is_one_delivery {
             by_role
         } else {
-            one.look.changed.cmp(&other.look.changed)
+            one.stamp.changed.cmp(&other.stamp.changed)
         };
         first.then_with(|| one.path.cmp(&other.path))
     });
@@ -347,102 +356,113 @@ fn is_unfinished(path: &Path) -> bool {
 ///
 /// # Errors
 /// There is no file, or one cannot be read to its verified end.
-pub fn read_now(
+pub fn read_all_now(
     config: &Config,
-    reading: &Reading,
+    settings: &ReadSettings,
     spool: &Path,
-    rows: &mut Rows,
+    rows: &mut EntrySender,
 ) -> Result<(), String> {
-    let place = config.path.display();
-    let mut found = find(&config.path).map_err(|error| format!("{place}: {error}"))?;
+    let path = config.path.display();
+    let mut found = find_files(&config.path).map_err(|error| format!("{path}: {error}"))?;
     if found.is_empty() {
-        return Err(format!("{place}: there is no file"));
+        return Err(format!("{path}: there is no file"));
     }
-    sort(&mut found, config.is_one);
-    if config.is_one {
-        let read = read_all(&found, config.format, reading, spool, rows);
-        return read.map(drop).map_err(|failure| failure.text);
+    sort_files(&mut found, config.is_one_delivery);
+    if config.is_one_delivery {
+        let read = read_delivery(&found, config.format, settings, spool, rows);
+        return read.map(drop).map_err(|error| error.message);
     }
     for file in found {
-        let read = read_all(&[file], config.format, reading, spool, rows);
-        read.map_err(|failure| failure.text)?;
-        rows.put_blocking(Entry::NextPart)
+        let read = read_delivery(&[file], config.format, settings, spool, rows);
+        read.map_err(|error| error.message)?;
+        rows.send_blocking(DeliveryEntry::PartBoundary)
             .map_err(|error| error.to_string())?;
     }
     rows.flush_blocking().map_err(|error| error.to_string())
 }
 
 /// Reads some files into one delivery. What they say of its completeness, together.
-fn read_all(
-    files: &[Found],
+fn read_delivery(
+    files: &[FoundFile],
     format: Option<Format>,
-    reading: &Reading,
+    settings: &ReadSettings,
     spool: &Path,
-    rows: &mut Rows,
-) -> Result<ReadReport, Failure> {
-    let mut endings = Vec::new();
-    let mut role = files.first().map(|file| Role::of(&file.path));
-    let given_up = |_| Failure::passing("the delivery was given up".to_owned());
-    for Found {
+    rows: &mut EntrySender,
+) -> Result<ReadReport, FileReadError> {
+    let mut summaries = Vec::new();
+    let mut role = files.first().map(|file| OneCFileRole::of_path(&file.path));
+    let cancelled = |_| FileReadError::temporary("the delivery was given up".to_owned());
+    for FoundFile {
         path,
-        look,
+        stamp,
         is_named,
     } in files
     {
-        if role.replace(Role::of(path)) == Some(Role::Offers) && Role::of(path) == Role::Rests {
-            rows.put_blocking(Entry::NextPart).map_err(given_up)?;
+        if role.replace(OneCFileRole::of_path(path)) == Some(OneCFileRole::Offers)
+            && OneCFileRole::of_path(path) == OneCFileRole::StockLevels
+        {
+            rows.send_blocking(DeliveryEntry::PartBoundary)
+                .map_err(cancelled)?;
         }
-        let mut file = open(path, *is_named).map_err(|e| Failure::of(path, &e.into()))?;
-        let stands = |file: &File| file.metadata().is_ok_and(|now| Look::of(&now) == *look);
-        if !stands(&file) {
-            return Err(Failure::passing(format!(
+        let mut file = open_file(path, *is_named)
+            .map_err(|e| FileReadError::of_format_error(path, &e.into()))?;
+        let is_unchanged = |file: &File| {
+            file.metadata()
+                .is_ok_and(|now| FileStamp::of_metadata(&now) == *stamp)
+        };
+        if !is_unchanged(&file) {
+            return Err(FileReadError::temporary(format!(
                 "{} was replaced just now",
                 path.display()
             )));
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let read = read(&name, &mut file, format, reading, spool, rows);
-        endings.extend(read.map_err(|error| Failure::of(path, &error))?);
-        if !stands(&file) {
-            return Err(Failure::passing(format!(
+        let result = read_file(&name, &mut file, format, settings, spool, rows);
+        summaries.extend(result.map_err(|error| FileReadError::of_format_error(path, &error))?);
+        if !is_unchanged(&file) {
+            return Err(FileReadError::temporary(format!(
                 "{} changed while it was read",
                 path.display()
             )));
         }
     }
-    rows.flush_blocking().map_err(given_up)?;
-    Ok(ReadReport::of_files(together(&endings).into(), endings))
+    rows.flush_blocking().map_err(cancelled)?;
+    Ok(ReadReport::from_files(
+        combined_scope(&summaries).into(),
+        summaries,
+    ))
 }
 
 /// Reads one file, and what it holds if it is packed.
 ///
 /// # Errors
 /// It cannot be read to its verified end.
-pub fn read(
+pub fn read_file(
     name: &str,
     file: &mut File,
     format: Option<Format>,
-    reading: &Reading,
+    settings: &ReadSettings,
     spool: &Path,
-    rows: &mut Rows,
-) -> Result<Vec<Ending>, FormatError> {
+    rows: &mut EntrySender,
+) -> Result<Vec<FileSummary>, FormatError> {
     file.rewind()?;
-    let mut endings = Vec::new();
-    let told = formats::Told {
+    let mut summaries = Vec::new();
+    let hints = formats::FormatHints {
         format,
-        encoding: reading.encoding,
+        encoding: settings.encoding,
     };
     let unpack = || {
-        formats::unpack(name, file, told, spool, &mut |data: DataFile<'_>| {
-            let mut sink = |entry| rows.put_blocking(entry);
-            let read = formats::read(data.format, data.input, reading, &mut sink);
+        formats::unpack(name, file, hints, spool, &mut |data: DataFile<'_>| {
+            let mut sink = |entry| rows.send_blocking(entry);
+            let result = formats::read(data.format, data.input, settings, &mut sink);
             // A file in an archive is named; the archive itself is by whoever opened it.
             let is_packed = data.name != name;
-            let mut ending = read.map_err(|e| if is_packed { e.in_file(data.name) } else { e })?;
+            let mut summary =
+                result.map_err(|e| if is_packed { e.in_file(data.name) } else { e })?;
             if is_packed {
-                ending.shape.set("file", data.name);
+                summary.shape.set("file", data.name);
             }
-            endings.push(ending);
+            summaries.push(summary);
             Ok(())
         })
     };
@@ -455,43 +475,43 @@ pub fn read(
             reason,
         })
     })?;
-    Ok(endings)
+    Ok(summaries)
 }
 
 /// The same on a thread of its own, so that the threads that answer requests stay free.
 ///
 /// # Errors
 /// It cannot be read to its verified end, in a sentence.
-pub async fn read_apart(
+pub async fn read_on_blocking_thread(
     name: String,
     mut file: File,
     format: Option<Format>,
-    (reading, spool): (&Reading, &Path),
-    rows: &Rows,
-) -> Result<Vec<Ending>, String> {
-    let (mut rows, reading, spool) = (rows.another(), reading.clone(), spool.to_owned());
+    (settings, spool): (&ReadSettings, &Path),
+    rows: &EntrySender,
+) -> Result<Vec<FileSummary>, String> {
+    let (mut rows, settings, spool) = (rows.new_sender(), settings.clone(), spool.to_owned());
     run_blocking(move || {
-        let read = read(&name, &mut file, format, &reading, &spool, &mut rows);
-        let endings = read.map_err(|error| causes(&error))?;
+        let result = read_file(&name, &mut file, format, &settings, &spool, &mut rows);
+        let summaries = result.map_err(|error| causes(&error))?;
         rows.flush_blocking().map_err(|error| error.to_string())?;
-        Ok(endings)
+        Ok(summaries)
     })
     .await
 }
 
 /// Of several files one that holds changes only makes all of them changes.
 #[must_use]
-pub fn together(endings: &[Ending]) -> Option<Scope> {
-    let scopes: Vec<Scope> = endings.iter().filter_map(|ending| ending.scope).collect();
-    let is_delta = scopes.contains(&Scope::Delta);
+pub fn combined_scope(summaries: &[FileSummary]) -> Option<DeliveryScope> {
+    let scopes: Vec<DeliveryScope> = summaries.iter().filter_map(|ending| ending.scope).collect();
+    let is_delta = scopes.contains(&DeliveryScope::Delta);
     if is_delta {
-        Some(Scope::Delta)
+        Some(DeliveryScope::Delta)
     } else {
         scopes.first().copied()
     }
 }
 
-fn open(path: &Path, follows_links: bool) -> std::io::Result<File> {
+fn open_file(path: &Path, follows_links: bool) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
     if !follows_links {

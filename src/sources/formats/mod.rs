@@ -8,21 +8,21 @@ mod container;
 mod csv;
 mod decode;
 mod fields;
-#[cfg(test)]
-mod hostile;
 mod json;
+#[cfg(test)]
+mod robustness_tests;
 mod sheet;
 mod table;
 
 #[cfg(test)]
-mod trial;
+mod testing;
 mod xml;
 mod yml;
 
-pub use container::{DataFile, Told, Visit, unpack};
+pub use container::{DataFile, FormatHints, VisitDataFile, unpack};
 use std::io::{Read, Seek};
 
-use super::row::{Entry, GivenUp, Reading, Scope};
+use super::row::{DeliveryCancelled, DeliveryEntry, DeliveryScope, ReadSettings};
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -40,7 +40,7 @@ pub enum Format {
 }
 
 /// Where a reader puts what it finds, one entry at a time.
-pub type Sink<'a> = &'a mut dyn FnMut(Entry) -> Result<(), GivenUp>;
+pub type Sink<'a> = &'a mut dyn FnMut(DeliveryEntry) -> Result<(), DeliveryCancelled>;
 
 /// A file that can be read and gone about in.
 pub trait Input: Read + Seek {}
@@ -49,9 +49,9 @@ impl<T: Read + Seek> Input for T {}
 
 /// What a file said of itself, once it was read to its verified end.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Ending {
+pub struct FileSummary {
     /// Whether it is complete, if its format tells.
-    pub scope: Option<Scope>,
+    pub scope: Option<DeliveryScope>,
     /// How it was read.
     pub shape: FileShape,
     /// Facts that the operator should know and that hold nothing up: a hidden sheet that was left
@@ -59,10 +59,10 @@ pub struct Ending {
     pub notices: Vec<String>,
 }
 
-impl Ending {
+impl FileSummary {
     /// An ending that says only whether the file is complete.
     #[must_use]
-    pub fn of_scope(scope: Option<Scope>) -> Self {
+    pub fn with_scope(scope: Option<DeliveryScope>) -> Self {
         Self {
             scope,
             ..Self::default()
@@ -97,13 +97,13 @@ pub enum FormatError {
     },
     /// It is well, but what is needed is not in it.
     #[error("{0}")]
-    Unfit(String),
+    Unusable(String),
     /// It could not be read.
     #[error("the file cannot be read")]
     Io(#[from] std::io::Error),
     /// Nobody wants the rest.
     #[error(transparent)]
-    GivenUp(#[from] GivenUp),
+    Cancelled(#[from] DeliveryCancelled),
 }
 
 impl FormatError {
@@ -115,11 +115,11 @@ impl FormatError {
                 place: format!("{place} of '{name}'"),
                 reason,
             },
-            Self::Unfit(reason) => Self::Unfit(format!(
+            Self::Unusable(reason) => Self::Unusable(format!(
                 "'{name}' in the archive: {reason} (a file that is not a stock list must not be in \
                  the archive)"
             )),
-            Self::Io(_) | Self::GivenUp(_) => self,
+            Self::Io(_) | Self::Cancelled(_) => self,
         }
     }
 }
@@ -132,45 +132,47 @@ impl FormatError {
 pub fn read(
     format: Format,
     input: &mut dyn Input,
-    reading: &Reading,
+    reading: &ReadSettings,
     sink: Sink<'_>,
-) -> Result<Ending, FormatError> {
-    let mut count = Count::default();
-    let mut ending = read_rows(format, input, reading, &mut |entry| {
-        count.add(&entry);
+) -> Result<FileSummary, FormatError> {
+    let mut counts = FileRowCounts::default();
+    let mut summary = read_rows(format, input, reading, &mut |entry| {
+        counts.add(&entry);
         sink(entry)
     })?;
     // A catalogue or a price list of 1C states no quantities, and should not.
-    if format != Format::CommerceMl && count.rows > 0 && count.quantities == 0 {
-        return Err(FormatError::Unfit(count.no_quantity(&ending.shape)));
+    if format != Format::CommerceMl && counts.rows > 0 && counts.quantities == 0 {
+        return Err(FormatError::Unusable(
+            counts.missing_quantity_reason(&summary.shape),
+        ));
     }
-    ending.shape.set("format", format.name());
-    Ok(ending)
+    summary.shape.set("format", format.name());
+    Ok(summary)
 }
 
 /// What was read of a file so far.
 #[derive(Debug, Default)]
-struct Count {
+struct FileRowCounts {
     rows: u64,
     quantities: u64,
 }
 
-impl Count {
-    fn add(&mut self, entry: &Entry) {
-        if let Entry::Row(row) = entry {
+impl FileRowCounts {
+    fn add(&mut self, entry: &DeliveryEntry) {
+        if let DeliveryEntry::Row(row) = entry {
             self.rows += 1;
             self.quantities += u64::from(row.quantity.is_some());
         }
     }
 
-    fn no_quantity(&self, shape: &FileShape) -> String {
+    fn missing_quantity_reason(&self, shape: &FileShape) -> String {
         let names = shape.0.get("columns").or_else(|| shape.0.get("members"));
-        let columns = names.map(|names| format!("; the file has {names}"));
+        let field_list = names.map(|names| format!("; the file has {names}"));
         format!(
             "none of its {} products states a quantity: set quantity to the name of the field that \
              holds it, or set empty = \"zero\" if an empty one is zero{}",
             self.rows,
-            columns.unwrap_or_default()
+            field_list.unwrap_or_default()
         )
     }
 }
@@ -178,9 +180,9 @@ impl Count {
 fn read_rows(
     format: Format,
     input: &mut dyn Input,
-    reading: &Reading,
+    reading: &ReadSettings,
     sink: Sink<'_>,
-) -> Result<Ending, FormatError> {
+) -> Result<FileSummary, FormatError> {
     match format {
         Format::Csv => csv::read(input, reading, sink),
         Format::Sheet => sheet::read(input, reading, sink),

@@ -13,27 +13,29 @@ use std::cell::{Cell as StdCell, RefCell};
 use chrono::{DateTime, Utc};
 
 use super::super::aliases::{
-    AVAILABLE_FOR_ORDER, COUNT, Choice, Field, WAREHOUSE_AND_SHOP, choose, normalize,
+    AVAILABLE_FOR_ORDER, AliasMatch, COUNT, StockField, WAREHOUSE_AND_SHOP, choose, normalize,
 };
-use super::super::quantity::{NumberStyle, Quantity, QuantityError, trim};
-use super::super::row::{Entry, GivenUp, Key, Reading, Row, RowProblem};
-use super::super::sku_text::is_padded;
+use super::super::quantity::{NumberStyle, Quantity, QuantityError, trim_blanks};
+use super::super::row::{
+    DeliveryCancelled, DeliveryEntry, ProductKey, ReadSettings, Row, RowProblem,
+};
+use super::super::sku_text::has_leading_zeros;
 use super::decode::UNDECODABLE;
 use super::{FileShape, FormatError, Sink};
-use crate::stock::Instant;
+use crate::stock::Timestamp;
 
 /// In so many rows the header is looked for.
-pub(super) const HEADER_WITHIN: u64 = 30;
+pub(super) const MAX_HEADER_ROWS: u64 = 30;
 
 /// From here on a binary fraction does not keep every digit of a number.
-const MOST_DIGITS: f64 = 1e15;
+const MAX_EXACT_NUMBER: f64 = 1e15;
 
 /// Names of a header that a message lists.
-const MAX_NAMES: usize = 20;
+const MAX_LISTED_NAMES: usize = 20;
 
 /// How a number is shown in its cell.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) enum Shown {
+pub(super) enum NumberFormat {
     /// As it is.
     #[default]
     General,
@@ -49,7 +51,7 @@ pub(super) enum Shown {
 }
 
 /// A format's code without its later sections, conditions in brackets, and room for a character.
-fn without_layout(code: &str) -> String {
+fn strip_layout(code: &str) -> String {
     let mut plain = String::new();
     let mut rest = code.chars();
     while let Some(c) = rest.next() {
@@ -63,10 +65,10 @@ fn without_layout(code: &str) -> String {
     plain
 }
 
-impl Shown {
+impl NumberFormat {
     /// Reads a format's code, of which the first section is for positive numbers.
     pub(super) fn parse(code: &str) -> Self {
-        let code = without_layout(code);
+        let code = strip_layout(code);
         let (digits, decimals) = code.split_once('.').unwrap_or((&code, ""));
         let are_zeros = |part: &str| part.bytes().all(|byte| byte == b'0');
         if !digits.is_empty() && are_zeros(digits) && are_zeros(decimals) {
@@ -82,16 +84,16 @@ impl Shown {
         if is_plain { Self::General } else { Self::Other }
     }
 
-    fn show(self, value: f64) -> String {
+    fn format(self, value: f64) -> String {
         let plain = format!("{value}");
         match self {
             Self::General | Self::Other => plain,
             Self::Padded { digits, decimals } => {
                 let width = digits + usize::from(decimals > 0) + decimals;
-                let shown = format!("{value:0width$.decimals$}");
+                let padded = format!("{value:0width$.decimals$}");
                 // A cell may show less than it holds; of a name nothing may be rounded away.
-                if shown.parse() == Ok(value) {
-                    shown
+                if padded.parse() == Ok(value) {
+                    padded
                 } else {
                     plain
                 }
@@ -102,70 +104,70 @@ impl Shown {
 
 /// What stands in a row under one name.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Cell<'a> {
+pub(super) enum TableCell<'a> {
     /// Nothing.
     Empty,
     /// Text, however it looks.
     Text(Cow<'a, str>),
     /// A number of a workbook.
-    Number(f64, Shown),
+    Number(f64, NumberFormat),
     /// What is neither: `#N/A`, `TRUE`, a date.
-    Odd(Cow<'a, str>),
+    Other(Cow<'a, str>),
     /// A formula that was never calculated: its stored value is a placeholder.
-    Uncalculated,
+    UncalculatedFormula,
     /// A formula without a stored value.
-    NoValue,
+    FormulaWithoutValue,
     /// A formula whose stored value is an empty text, which some programs store for every formula.
-    Blank,
+    EmptyFormula,
     /// One of several cells that are merged, of which it is not certain what each stands for.
     Merged,
 }
 
 /// The cure of a formula that has no value to read.
-const SAVE_VALUES: &str =
+const SAVE_VALUES_ADVICE: &str =
     "open the file in Excel or LibreOffice and save it, or export it with values";
 
-impl Cell<'_> {
+impl TableCell<'_> {
     /// As it is shown to people.
     pub(super) fn text(&self) -> Cow<'_, str> {
         match self {
-            Cell::Empty | Cell::Blank => "".into(),
-            Cell::Uncalculated | Cell::NoValue => "(formula)".into(),
-            Cell::Merged => "(merged)".into(),
-            Cell::Text(text) | Cell::Odd(text) => text.as_ref().into(),
-            Cell::Number(value, shown) => shown.show(*value).into(),
+            TableCell::Empty | TableCell::EmptyFormula => "".into(),
+            TableCell::UncalculatedFormula | TableCell::FormulaWithoutValue => "(formula)".into(),
+            TableCell::Merged => "(merged)".into(),
+            TableCell::Text(text) | TableCell::Other(text) => text.as_ref().into(),
+            TableCell::Number(value, shown) => shown.format(*value).into(),
         }
     }
 
     fn is_blank(&self) -> bool {
         match self {
-            Cell::Empty | Cell::Blank => true,
-            Cell::Text(text) => trim(text).is_empty(),
-            Cell::Number(_, _)
-            | Cell::Odd(_)
-            | Cell::Uncalculated
-            | Cell::NoValue
-            | Cell::Merged => false,
+            TableCell::Empty | TableCell::EmptyFormula => true,
+            TableCell::Text(text) => trim_blanks(text).is_empty(),
+            TableCell::Number(_, _)
+            | TableCell::Other(_)
+            | TableCell::UncalculatedFormula
+            | TableCell::FormulaWithoutValue
+            | TableCell::Merged => false,
         }
     }
 
     /// The same cell with a text of its own.
-    pub(super) fn into_owned(self) -> Cell<'static> {
+    pub(super) fn into_owned(self) -> TableCell<'static> {
         match self {
-            Cell::Text(text) => Cell::Text(Cow::Owned(text.into_owned())),
-            Cell::Odd(text) => Cell::Odd(Cow::Owned(text.into_owned())),
-            Cell::Number(value, shown) => Cell::Number(value, shown),
-            Cell::Empty => Cell::Empty,
-            Cell::Uncalculated => Cell::Uncalculated,
-            Cell::NoValue => Cell::NoValue,
-            Cell::Blank => Cell::Blank,
-            Cell::Merged => Cell::Merged,
+            TableCell::Text(text) => TableCell::Text(Cow::Owned(text.into_owned())),
+            TableCell::Other(text) => TableCell::Other(Cow::Owned(text.into_owned())),
+            TableCell::Number(value, shown) => TableCell::Number(value, shown),
+            TableCell::Empty => TableCell::Empty,
+            TableCell::UncalculatedFormula => TableCell::UncalculatedFormula,
+            TableCell::FormulaWithoutValue => TableCell::FormulaWithoutValue,
+            TableCell::EmptyFormula => TableCell::EmptyFormula,
+            TableCell::Merged => TableCell::Merged,
         }
     }
 }
 
 /// How many cells there are up to the last that is not blank.
-pub(super) fn width(cells: &[Cell<'_>]) -> usize {
+pub(super) fn used_width(cells: &[TableCell<'_>]) -> usize {
     cells
         .iter()
         .rposition(|cell| !cell.is_blank())
@@ -173,14 +175,14 @@ pub(super) fn width(cells: &[Cell<'_>]) -> usize {
 }
 
 /// Looks for the header, row by row.
-pub(super) struct Search<'r> {
-    reading: &'r Reading,
+pub(super) struct HeaderSearch<'r> {
+    reading: &'r ReadSettings,
     /// The row that came nearest: what it lacks, and what it has.
     nearest: Option<(Vec<String>, Vec<String>)>,
 }
 
-impl<'r> Search<'r> {
-    pub(super) fn new(reading: &'r Reading) -> Self {
+impl<'r> HeaderSearch<'r> {
+    pub(super) fn new(reading: &'r ReadSettings) -> Self {
         Self {
             reading,
             nearest: None,
@@ -191,8 +193,11 @@ impl<'r> Search<'r> {
     ///
     /// # Errors
     /// The row is the header, but two of its columns fit alike.
-    pub(super) fn offer(&mut self, cells: &[Cell<'_>]) -> Result<Option<Table<'r>>, FormatError> {
-        let width = width(cells);
+    pub(super) fn try_header(
+        &mut self,
+        cells: &[TableCell<'_>],
+    ) -> Result<Option<StockTable<'r>>, FormatError> {
+        let width = used_width(cells);
         let names: Vec<String> = cells
             .iter()
             .take(width)
@@ -200,34 +205,34 @@ impl<'r> Search<'r> {
             .collect();
         let reading = self.reading;
         let columns = [
-            (Field::Sku, &reading.sku),
-            (Field::Quantity, &reading.quantity),
-            (Field::Warehouse, &reading.warehouse),
-            (Field::Reserve, &reading.reserve),
-            (Field::UpdatedAt, &reading.updated_at),
+            (StockField::Sku, &reading.sku),
+            (StockField::Quantity, &reading.quantity),
+            (StockField::Warehouse, &reading.warehouse),
+            (StockField::Reserve, &reading.reserve),
+            (StockField::UpdatedAt, &reading.updated_at),
         ];
         let mut found = [None; 5];
         let mut missing = Vec::new();
         let mut ambiguous = None;
         for ((field, named), at) in columns.into_iter().zip(&mut found) {
             // The time is read only where a setting names it.
-            if field == Field::UpdatedAt && named.is_none() {
+            if field == StockField::UpdatedAt && named.is_none() {
                 continue;
             }
             match choose(field, names.iter().map(String::as_str), named.as_deref()) {
-                Choice::At(column) => *at = Some(column),
-                Choice::None => missing.extend(lacking(field, named.as_deref())),
-                Choice::Ambiguous(columns) => {
-                    ambiguous = ambiguous.or(Some(ambiguity(field, &columns, &names)));
+                AliasMatch::Position(column) => *at = Some(column),
+                AliasMatch::None => missing.extend(missing_column(field, named.as_deref())),
+                AliasMatch::Ambiguous(columns) => {
+                    ambiguous = ambiguous.or(Some(ambiguous_columns(field, &columns, &names)));
                 }
             }
         }
         if !missing.is_empty() {
-            self.remember(missing, cells);
+            self.record_nearest(missing, cells);
             return Ok(None);
         }
         if let Some(reason) = ambiguous {
-            return Err(FormatError::Unfit(reason));
+            return Err(FormatError::Unusable(reason));
         }
         let [Some(sku), Some(quantity), warehouse, reserve, updated_at] = found else {
             return Ok(None);
@@ -240,12 +245,12 @@ impl<'r> Search<'r> {
                 && warehouse.is_some_and(|at| is_named(at, WAREHOUSE_AND_SHOP)));
         let reserve = reserve.filter(|_| !is_market);
         let is_quantity =
-            |name: &String| choose(Field::Quantity, [name.as_str()], None) != Choice::None;
+            |name: &String| choose(StockField::Quantity, [name.as_str()], None) != AliasMatch::None;
         let other_quantities = (0..names.len())
             .filter(|at| *at != quantity && reading.quantity.is_none() && !is_market)
             .filter(|at| names.get(*at).is_some_and(is_quantity))
             .collect();
-        Ok(Some(Table {
+        Ok(Some(StockTable {
             reading,
             names,
             sku,
@@ -257,23 +262,23 @@ impl<'r> Search<'r> {
             has_padded_skus: StdCell::default(),
             header_fields: cells.len(),
             fewest_fields: None,
-            is_encoding_doubted: false,
+            is_encoding_uncertain: false,
             contradiction: None,
             has_rows: false,
             names_warehouses: false,
             other_quantities,
-            greatest: (None, None),
-            totals: StdCell::default(),
-            above: RefCell::default(),
+            max_quantities: (None, None),
+            skipped_totals: StdCell::default(),
+            previous_row: RefCell::default(),
         }))
     }
 
-    fn remember(&mut self, missing: Vec<String>, cells: &[Cell<'_>]) {
+    fn record_nearest(&mut self, missing: Vec<String>, cells: &[TableCell<'_>]) {
         let found: Vec<String> = cells
             .iter()
             .filter(|cell| !cell.is_blank())
             .map(|cell| {
-                trim(&cell.text())
+                trim_blanks(&cell.text())
                     .replace(UNDECODABLE, "\u{fffd}")
                     .chars()
                     .take(40)
@@ -296,29 +301,31 @@ impl<'r> Search<'r> {
     }
 
     /// Why there is no table, in words that tell what to do.
-    pub(super) fn failed(&self) -> FormatError {
+    pub(super) fn no_header_error(&self) -> FormatError {
         let (missing, found) = match &self.nearest {
             Some((missing, found)) => (missing.clone(), found.as_slice()),
             None => (Vec::new(), [].as_slice()),
         };
         if found.is_empty() {
-            return FormatError::Unfit("there is no row in it that could be a header".to_owned());
+            return FormatError::Unusable(
+                "there is no row in it that could be a header".to_owned(),
+            );
         }
-        FormatError::Unfit(format!(
-            "none of the first {HEADER_WITHIN} rows is a header: there is no column for {}; \
+        FormatError::Unusable(format!(
+            "none of the first {MAX_HEADER_ROWS} rows is a header: there is no column for {}; \
              the nearest row has {}",
             missing.join(", nor for "),
-            listed(found),
+            list_names(found),
         ))
     }
 }
 
 /// Describes a column that a table must have and this one has not.
-fn lacking(field: Field, named: Option<&str>) -> Option<String> {
-    let (what, setting) = (field.what(), field.setting());
+fn missing_column(field: StockField, named: Option<&str>) -> Option<String> {
+    let (what, setting) = (field.label(), field.setting());
     match named {
         Some(named) => Some(format!("{what} ('{named}', by the setting {setting})")),
-        None if matches!(field, Field::Sku | Field::Quantity) => Some(format!(
+        None if matches!(field, StockField::Sku | StockField::Quantity) => Some(format!(
             "{what} ('{}', or set {setting})",
             field.names().join("', '")
         )),
@@ -327,15 +334,15 @@ fn lacking(field: Field, named: Option<&str>) -> Option<String> {
 }
 
 /// Describes columns of which any may be the field.
-fn ambiguity(field: Field, columns: &[usize], names: &[String]) -> String {
-    let (what, setting) = (field.what(), field.setting());
+fn ambiguous_columns(field: StockField, columns: &[usize], names: &[String]) -> String {
+    let (what, setting) = (field.label(), field.setting());
     let shown: Vec<String> = columns
         .iter()
         .map(|at| {
             format!(
                 "{} '{}'",
                 at + 1,
-                trim(names.get(*at).map_or("", String::as_str))
+                trim_blanks(names.get(*at).map_or("", String::as_str))
             )
         })
         .collect();
@@ -354,24 +361,28 @@ fn ambiguity(field: Field, columns: &[usize], names: &[String]) -> String {
 }
 
 /// Lists names in a message.
-fn listed(names: &[String]) -> String {
+fn list_names(names: &[String]) -> String {
     let shown: Vec<_> = names
         .iter()
-        .take(MAX_NAMES)
+        .take(MAX_LISTED_NAMES)
         .map(|name| format!("'{name}'"))
         .collect();
-    let more = if names.len() > MAX_NAMES { ", …" } else { "" };
+    let more = if names.len() > MAX_LISTED_NAMES {
+        ", …"
+    } else {
+        ""
+    };
     format!("{}{more}", shown.join(", "))
 }
 
 /// Whether a row has nothing in that column.
-pub(super) fn is_blank_at(cells: &[Cell<'_>], column: usize) -> bool {
-    cells.get(column).is_none_or(Cell::is_blank)
+pub(super) fn is_blank_at(cells: &[TableCell<'_>], column: usize) -> bool {
+    cells.get(column).is_none_or(TableCell::is_blank)
 }
 
 /// The columns in which merged cells matter, from 0.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Columns {
+pub(super) struct TableColumns {
     pub(super) sku: usize,
     pub(super) quantity: usize,
     pub(super) warehouse: Option<usize>,
@@ -380,35 +391,36 @@ pub(super) struct Columns {
 
 /// The product of the row above, and the sums of the rows so far.
 #[derive(Debug, Default)]
-struct Above {
+struct PreviousRow {
     /// Its SKU; empty if the row above is of no product.
     sku: String,
     /// Thousandths of all rows.
     sum: i64,
     /// Thousandths of the rows since the latest row without a SKU.
-    group: i64,
+    group_sum: i64,
 }
 
-impl Above {
-    fn note(&mut self, sku: &str, quantity: Option<Quantity>) {
+impl PreviousRow {
+    fn record(&mut self, sku: &str, quantity: Option<Quantity>) {
         self.sku.clear();
         self.sku.push_str(sku);
         let thousandths = quantity.map_or(0, Quantity::thousandths);
         self.sum = self.sum.saturating_add(thousandths);
-        self.group = self.group.saturating_add(thousandths);
+        self.group_sum = self.group_sum.saturating_add(thousandths);
     }
 
-    fn forget(&mut self) {
+    fn clear(&mut self) {
         self.sku.clear();
     }
 
     /// The SKU that a row without one may be of; none if its quantity is the sum of rows above, as
     /// reports write it.
-    fn product_of(&mut self, quantity: Option<Quantity>) -> Option<String> {
-        let is_sum = quantity.is_some_and(|it| [self.sum, self.group].contains(&it.thousandths()));
-        self.group = 0;
+    fn sku_for_blank_row(&mut self, quantity: Option<Quantity>) -> Option<String> {
+        let is_sum =
+            quantity.is_some_and(|it| [self.sum, self.group_sum].contains(&it.thousandths()));
+        self.group_sum = 0;
         if is_sum {
-            self.forget();
+            self.clear();
         }
         (!self.sku.is_empty()).then(|| self.sku.clone())
     }
@@ -416,8 +428,8 @@ impl Above {
 
 /// A table whose columns are known.
 #[derive(Debug)]
-pub(super) struct Table<'r> {
-    reading: &'r Reading,
+pub(super) struct StockTable<'r> {
+    reading: &'r ReadSettings,
     /// The header, as it is written.
     names: Vec<String>,
     sku: usize,
@@ -433,7 +445,7 @@ pub(super) struct Table<'r> {
     /// The fewest fields of a row that has a SKU and a quantity.
     fewest_fields: Option<usize>,
     /// Nothing proves the encoding that was assumed.
-    is_encoding_doubted: bool,
+    is_encoding_uncertain: bool,
     /// Why the table cannot be read by its header, as later rows show.
     contradiction: Option<String>,
     /// Some row was learnt.
@@ -443,15 +455,15 @@ pub(super) struct Table<'r> {
     /// Other columns that are known as quantities.
     other_quantities: Vec<usize>,
     /// The greatest of the quantity's column, and of those others, in pieces.
-    greatest: (Option<i64>, Option<i64>),
+    max_quantities: (Option<i64>, Option<i64>),
     /// Rows left out because their SKU is the word for a total: how many, and the first one.
-    totals: StdCell<(u64, u64)>,
+    skipped_totals: StdCell<(u64, u64)>,
     /// The row above, which a row without a SKU may belong to.
-    above: RefCell<Above>,
+    previous_row: RefCell<PreviousRow>,
 }
 
-impl Table<'_> {
-    pub(super) fn columns(&self) -> Columns {
+impl StockTable<'_> {
+    pub(super) fn columns(&self) -> TableColumns {
         let Self {
             sku,
             quantity,
@@ -459,7 +471,7 @@ impl Table<'_> {
             reserve,
             ..
         } = *self;
-        Columns {
+        TableColumns {
             sku,
             quantity,
             warehouse,
@@ -478,20 +490,20 @@ impl Table<'_> {
     }
 
     /// Whether a row of another sheet has a SKU and a number where this table has its columns.
-    pub(super) fn fits(&self, cells: &[Cell<'_>]) -> bool {
+    pub(super) fn fits_row(&self, cells: &[TableCell<'_>]) -> bool {
         let is_number = match cells.get(self.quantity) {
-            Some(Cell::Number(..)) => true,
-            Some(Cell::Text(text)) => matches!(
-                self.reading.quantity(text),
+            Some(TableCell::Number(..)) => true,
+            Some(TableCell::Text(text)) => matches!(
+                self.reading.parse_quantity(text),
                 Ok(Some(_)) | Err(QuantityError::Ambiguous(_))
             ),
             Some(_) | None => false,
         };
-        is_number && self.legible_sku(cells).is_some()
+        is_number && self.readable_sku(cells).is_some()
     }
 
     /// Notes how many fields a row has. Every row comes here before the first one is put.
-    pub(super) fn note_fields(&mut self, cells: &[Cell<'_>]) {
+    pub(super) fn record_field_count(&mut self, cells: &[TableCell<'_>]) {
         if !is_blank_at(cells, self.sku) && !is_blank_at(cells, self.quantity) {
             let fewest = self
                 .fewest_fields
@@ -502,21 +514,22 @@ impl Table<'_> {
 
     /// The most fields that a row may have: those of the header, and empty ones that every row has
     /// behind them.
-    pub(super) fn fields(&self) -> usize {
+    pub(super) fn max_fields(&self) -> usize {
         self.header_fields
             .max(self.fewest_fields.unwrap_or_default())
     }
 
     /// Notes that the encoding was assumed, which a header in Cyrillic proves.
-    pub(super) fn doubt_encoding(&mut self) {
+    pub(super) fn note_assumed_encoding(&mut self) {
         let is_known = |field| {
             let is_cyrillic = |name: &&String| !name.is_ascii();
             let names = self.names.iter().filter(is_cyrillic).map(String::as_str);
-            choose(field, names, None) != Choice::None
+            choose(field, names, None) != AliasMatch::None
         };
-        self.is_encoding_doubted = ![Field::Sku, Field::Quantity, Field::Warehouse]
-            .into_iter()
-            .any(is_known);
+        self.is_encoding_uncertain =
+            ![StockField::Sku, StockField::Quantity, StockField::Warehouse]
+                .into_iter()
+                .any(is_known);
     }
 
     /// Checks what was learnt of all rows.
@@ -525,59 +538,64 @@ impl Table<'_> {
     /// A later row is a header of other columns.
     pub(super) fn check(&self) -> Result<(), FormatError> {
         if let Some(reason) = &self.contradiction {
-            return Err(FormatError::Unfit(reason.clone()));
+            return Err(FormatError::Unusable(reason.clone()));
         }
-        match self.greatest {
+        match self.max_quantities {
             // A flag in a column whose name stands for the stock without its reserve.
-            (Some(0..=1), Some(2..)) => Err(FormatError::Unfit(format!(
+            (Some(0..=1), Some(2..)) => Err(FormatError::Unusable(format!(
                 "column '{}' has nothing but 0 and 1, and another column of quantities has more: set \
                  quantity to the name of the one that is meant",
-                trim(self.names.get(self.quantity).map_or("", String::as_str)),
+                trim_blanks(self.names.get(self.quantity).map_or("", String::as_str)),
             ))),
             _ => Ok(()),
         }
     }
 
     /// Learns which of a row's cells contradict the header.
-    fn learn_contradiction(&mut self, line: u64, cells: &[Cell<'_>]) {
-        if width(cells) == 0 || self.contradiction.is_some() {
+    fn learn_contradiction(&mut self, line: u64, cells: &[TableCell<'_>]) {
+        if used_width(cells) == 0 || self.contradiction.is_some() {
             return;
         }
         let is_first = !std::mem::replace(&mut self.has_rows, true);
         let shown = || {
             let names = cells
                 .iter()
-                .take(width(cells))
-                .map(|cell| trim(&cell.text()).to_owned());
-            listed(&names.collect::<Vec<_>>())
+                .take(used_width(cells))
+                .map(|cell| trim_blanks(&cell.text()).to_owned());
+            list_names(&names.collect::<Vec<_>>())
         };
-        if self.header(cells) == Some(false) {
+        if self.compare_header(cells) == Some(false) {
             self.contradiction = Some(format!(
                 "row {line} is a header too, of other columns: it has {}, and the columns are read \
                  by the header with {}: leave one table in the file",
                 shown(),
-                listed(&self.names)
+                list_names(&self.names)
             ));
         } else if is_first && self.continues_header(cells) {
             self.contradiction = Some(format!(
                 "row {line} goes on with the header: it has {} below {}: name each column in one row",
                 shown(),
-                listed(&self.names)
+                list_names(&self.names)
             ));
         }
     }
 
     /// Whether the first row names the columns into which the header's quantity is divided.
-    fn continues_header(&self, cells: &[Cell<'_>]) -> bool {
+    fn continues_header(&self, cells: &[TableCell<'_>]) -> bool {
         let is_name = |at: usize| match cells.get(at) {
-            Some(Cell::Text(text)) => {
-                trim(text).starts_with(char::is_alphabetic) && self.reading.quantity(text).is_err()
+            Some(TableCell::Text(text)) => {
+                trim_blanks(text).starts_with(char::is_alphabetic)
+                    && self.reading.parse_quantity(text).is_err()
             }
             Some(_) | None => false,
         };
-        let is_unnamed = |at: usize| self.names.get(at).is_none_or(|name| trim(name).is_empty());
+        let is_unnamed = |at: usize| {
+            self.names
+                .get(at)
+                .is_none_or(|name| trim_blanks(name).is_empty())
+        };
         let has_no_sku = match cells.get(self.sku) {
-            Some(Cell::Text(text)) => !text.contains(char::is_alphanumeric),
+            Some(TableCell::Text(text)) => !text.contains(char::is_alphanumeric),
             Some(cell) => cell.is_blank(),
             None => true,
         };
@@ -586,16 +604,19 @@ impl Table<'_> {
     }
 
     /// Learns how many pieces the quantity's column has at most, and the others that may be it.
-    fn learn_greatest(&mut self, cells: &[Cell<'_>]) {
+    fn learn_max_quantities(&mut self, cells: &[TableCell<'_>]) {
         let pieces = |at: usize| match cells.get(at) {
-            Some(Cell::Number(value, _)) => Quantity::parse(&format!("{value}"), None).ok(),
-            Some(Cell::Text(text)) => Quantity::parse(text, None).ok(),
+            Some(TableCell::Number(value, _)) => Quantity::parse(&format!("{value}"), None).ok(),
+            Some(TableCell::Text(text)) => Quantity::parse(text, None).ok(),
             Some(_) | None => None,
         };
         let own = pieces(self.quantity).map(Quantity::pieces);
         let others = self.other_quantities.iter().filter_map(|at| pieces(*at));
-        self.greatest.0 = self.greatest.0.max(own);
-        self.greatest.1 = self.greatest.1.max(others.map(Quantity::pieces).max());
+        self.max_quantities.0 = self.max_quantities.0.max(own);
+        self.max_quantities.1 = self
+            .max_quantities
+            .1
+            .max(others.map(Quantity::pieces).max());
     }
 
     /// Facts for the operator: rows that were left out as totals, and a reserve that is not read.
@@ -624,16 +645,16 @@ impl Table<'_> {
             return None;
         }
         let is_reserve = |name: &&String| RESERVES.contains(&normalize(name).as_str());
-        let name = trim(self.names.iter().find(is_reserve)?);
+        let name = trim_blanks(self.names.iter().find(is_reserve)?);
         Some(format!(
             "column '{name}' is not subtracted from '{}': set reserve = \"{name}\" if that includes it",
-            trim(quantity)
+            trim_blanks(quantity)
         ))
     }
 
     /// Names the rows that were left out as totals.
     fn totals_notice(&self) -> Option<String> {
-        let (count, first) = self.totals.get();
+        let (count, first) = self.skipped_totals.get();
         (count > 0).then(|| {
             format!(
                 "{count} rows are left out because their SKU or warehouse is the word for a total, the \
@@ -643,18 +664,22 @@ impl Table<'_> {
     }
 
     /// Whether a row is a header itself: of the same columns, or of others.
-    fn header(&self, cells: &[Cell<'_>]) -> Option<bool> {
+    fn compare_header(&self, cells: &[TableCell<'_>]) -> Option<bool> {
         let is_text = |at: usize| match cells.get(at) {
-            Some(Cell::Text(text)) => trim(text).starts_with(char::is_alphabetic),
+            Some(TableCell::Text(text)) => trim_blanks(text).starts_with(char::is_alphabetic),
             Some(_) | None => false,
         };
         // Every row comes here: one with a number for its quantity, as nearly all have, is no header.
-        let is_blank = cells.get(self.quantity).is_none_or(Cell::is_blank);
+        let is_blank = cells.get(self.quantity).is_none_or(TableCell::is_blank);
         let may_be_header = is_text(self.quantity) || (is_blank && is_text(self.sku));
         if !may_be_header {
             return None;
         }
-        if let Some(other) = Search::new(self.reading).offer(cells).ok().flatten() {
+        if let Some(other) = HeaderSearch::new(self.reading)
+            .try_header(cells)
+            .ok()
+            .flatten()
+        {
             return Some((other.sku, other.quantity) == (self.sku, self.quantity));
         }
         // A table of something else, such as prices, has the SKU's name in its column.
@@ -674,15 +699,15 @@ impl Table<'_> {
 
     /// Learns from a row what its columns prove of the others. Every row comes here before the
     /// first one is put.
-    pub(super) fn learn(&mut self, line: u64, cells: &[Cell<'_>]) {
+    pub(super) fn learn(&mut self, line: u64, cells: &[TableCell<'_>]) {
         for column in [Some(self.quantity), self.reserve].into_iter().flatten() {
-            if let Some(Cell::Text(text)) = cells.get(column) {
+            if let Some(TableCell::Text(text)) = cells.get(column) {
                 self.style.learn(text);
             }
         }
         let has_padded = match cells.get(self.sku) {
-            Some(Cell::Text(text)) => is_padded(text),
-            Some(Cell::Number(value, shown)) => is_padded(&shown.show(*value)),
+            Some(TableCell::Text(text)) => has_leading_zeros(text),
+            Some(TableCell::Number(value, shown)) => has_leading_zeros(&shown.format(*value)),
             Some(_) | None => false,
         };
         if has_padded {
@@ -691,20 +716,21 @@ impl Table<'_> {
         self.names_warehouses |= self.warehouse.is_some_and(|at| !is_blank_at(cells, at));
         self.learn_contradiction(line, cells);
         if !self.other_quantities.is_empty() {
-            self.learn_greatest(cells);
+            self.learn_max_quantities(cells);
         }
     }
 
     /// Describes how the table is read.
     pub(super) fn describe(&self, shape: &mut FileShape) {
-        let name = |at: usize| trim(self.names.get(at).map_or("", String::as_str)).to_owned();
+        let name =
+            |at: usize| trim_blanks(self.names.get(at).map_or("", String::as_str)).to_owned();
         let all: Vec<_> = (0..self.width())
             .map(name)
             .filter(|name| !name.is_empty())
             .collect();
-        shape.set("columns", listed(&all));
+        shape.set("columns", list_names(&all));
         shape.set("sku", name(self.sku));
-        shape.set("why", self.why_sku());
+        shape.set("why", self.sku_column_reason());
         shape.set("quantity", name(self.quantity));
         let others = [
             ("warehouse", self.warehouse),
@@ -720,17 +746,18 @@ impl Table<'_> {
     }
 
     /// Explains why the SKU's column is that one.
-    fn why_sku(&self) -> String {
+    fn sku_column_reason(&self) -> String {
         if self.reading.sku.is_some() {
             return "the setting sku names it".to_owned();
         }
-        let is_known = |name: &&String| choose(Field::Sku, [name.as_str()], None) != Choice::None;
+        let is_known =
+            |name: &&String| choose(StockField::Sku, [name.as_str()], None) != AliasMatch::None;
         let others: Vec<String> = self
             .names
             .iter()
             .enumerate()
             .filter(|(at, name)| *at != self.sku && is_known(name))
-            .map(|(_, name)| format!("'{}'", trim(name)))
+            .map(|(_, name)| format!("'{}'", trim_blanks(name)))
             .collect();
         if others.is_empty() {
             "no other column has a name of a SKU".to_owned()
@@ -746,36 +773,41 @@ impl Table<'_> {
     ///
     /// # Errors
     /// The sink wants no more.
-    pub(super) fn put(
+    pub(super) fn emit_row(
         &self,
         line: u64,
-        cells: &[Cell<'_>],
-        shown: &dyn Fn() -> String,
+        cells: &[TableCell<'_>],
+        describe_row: &dyn Fn() -> String,
         sink: Sink<'_>,
-    ) -> Result<(), GivenUp> {
-        match self.row(line, cells) {
+    ) -> Result<(), DeliveryCancelled> {
+        match self.parse_row(line, cells) {
             Ok(None) => {
-                self.above.borrow_mut().forget();
+                self.previous_row.borrow_mut().clear();
                 Ok(())
             }
             Ok(Some(row)) => {
-                let (Key::Sku(sku) | Key::Id(sku)) = &row.key;
-                self.above.borrow_mut().note(sku, row.quantity);
-                sink(Entry::Row(row))
+                let (ProductKey::Sku(sku) | ProductKey::Id(sku)) = &row.key;
+                self.previous_row.borrow_mut().record(sku, row.quantity);
+                sink(DeliveryEntry::Row(row))
             }
             Err(problem) => {
-                let sku = self.legible_sku(cells);
-                let mut entry = problem.into_entry(line, &shown(), sku);
-                if let Entry::Rejected(fault) | Entry::Suspicious(fault) = &mut entry {
-                    let mut above = self.above.borrow_mut();
+                let sku = self.readable_sku(cells);
+                let mut entry = problem.into_entry(line, &describe_row(), sku);
+                if let DeliveryEntry::Rejected(fault) | DeliveryEntry::Suspicious(fault) =
+                    &mut entry
+                {
+                    let mut previous = self.previous_row.borrow_mut();
                     match &fault.sku {
-                        Some(sku) => above.note(sku, None),
+                        Some(sku) => previous.record(sku, None),
                         None if is_blank_at(cells, self.sku) => {
-                            let quantity = self
-                                .quantity(cells.get(self.quantity).unwrap_or(&Cell::Empty), false);
-                            fault.may_be = above.product_of(quantity.ok().flatten());
+                            let quantity = self.parse_quantity(
+                                cells.get(self.quantity).unwrap_or(&TableCell::Empty),
+                                false,
+                            );
+                            fault.possible_sku =
+                                previous.sku_for_blank_row(quantity.ok().flatten());
                         }
-                        None => above.forget(),
+                        None => previous.clear(),
                     }
                 }
                 sink(entry)
@@ -784,48 +816,50 @@ impl Table<'_> {
     }
 
     /// Notes a row that was not put: it is blank, or its fields are shifted or cut.
-    pub(super) fn pass_over(&self) {
-        self.above.borrow_mut().forget();
+    pub(super) fn skip_row(&self) {
+        self.previous_row.borrow_mut().clear();
     }
 
     /// The SKU of a row that is not applied, if that much is certain.
-    pub(super) fn legible_sku(&self, cells: &[Cell<'_>]) -> Option<String> {
-        cells.get(self.sku).and_then(|cell| self.sku(cell).ok())
+    pub(super) fn readable_sku(&self, cells: &[TableCell<'_>]) -> Option<String> {
+        cells
+            .get(self.sku)
+            .and_then(|cell| self.parse_sku(cell).ok())
     }
 
     /// What a row says; `None` if nothing.
-    fn row(&self, line: u64, cells: &[Cell<'_>]) -> Result<Option<Row>, RowProblem> {
-        let at = |column: usize| cells.get(column).unwrap_or(&Cell::Empty);
-        let maybe = |column: Option<usize>| column.map_or(&Cell::Empty, at);
-        let amount = at(self.quantity);
-        if at(self.sku).is_blank() {
+    fn parse_row(&self, line: u64, cells: &[TableCell<'_>]) -> Result<Option<Row>, RowProblem> {
+        let cell_at = |column: usize| cells.get(column).unwrap_or(&TableCell::Empty);
+        let optional_cell = |column: Option<usize>| column.map_or(&TableCell::Empty, cell_at);
+        let quantity_cell = cell_at(self.quantity);
+        if cell_at(self.sku).is_blank() {
             // Groups and totals of 1C: neither is of any product.
-            if amount.is_blank() || cells.iter().any(is_total) {
+            if quantity_cell.is_blank() || cells.iter().any(starts_with_total) {
                 return Ok(None);
             }
-            let text = amount.text();
+            let text = quantity_cell.text();
             return Err(RowProblem::Rejected(format!(
                 "sku is empty, and quantity is '{text}'"
             )));
         }
-        if is_word_of_total(at(self.sku)) {
+        if is_total_label(cell_at(self.sku)) {
             self.count_total(line);
             return Ok(None);
         }
-        if self.header(cells) == Some(true) {
+        if self.compare_header(cells) == Some(true) {
             return Ok(None);
         }
-        if numbers_columns(cells) {
+        if is_column_numbering(cells) {
             return Err(RowProblem::Suspicious(
                 "the row has the numbers of the columns, 1, 2, 3: delete it".to_owned(),
             ));
         }
-        let warehouse = maybe(self.warehouse);
-        if is_total_of_warehouses(warehouse) {
+        let warehouse = optional_cell(self.warehouse);
+        if is_all_warehouses(warehouse) {
             self.count_total(line);
             return Ok(None);
         }
-        if warehouse.is_blank() && self.names_warehouses && !amount.is_blank() {
+        if warehouse.is_blank() && self.names_warehouses && !quantity_cell.is_blank() {
             return Err(RowProblem::Suspicious(
                 "warehouse is empty, and other rows name one: fill the cell, or delete the column"
                     .to_owned(),
@@ -833,41 +867,47 @@ impl Table<'_> {
         }
         let row = Row {
             line,
-            key: Key::Sku(self.sku(at(self.sku))?),
-            place: place(warehouse)?,
-            quantity: self.quantity(amount, false)?,
+            key: ProductKey::Sku(self.parse_sku(cell_at(self.sku))?),
+            warehouse: parse_warehouse(warehouse)?,
+            quantity: self.parse_quantity(quantity_cell, false)?,
             reserve: self
-                .quantity(maybe(self.reserve), true)
+                .parse_quantity(optional_cell(self.reserve), true)
                 .map_err(|problem| problem.of_field("reserve"))?,
-            at: moment(maybe(self.updated_at))?,
+            stated_at: parse_updated_at(optional_cell(self.updated_at))?,
         };
         Ok(Some(row))
     }
 
     fn count_total(&self, line: u64) {
-        let (count, first) = self.totals.get();
-        self.totals
+        let (count, first) = self.skipped_totals.get();
+        self.skipped_totals
             .set((count + 1, if count == 0 { line } else { first }));
     }
 
-    fn quantity(&self, cell: &Cell<'_>, is_reserve: bool) -> Result<Option<Quantity>, RowProblem> {
+    fn parse_quantity(
+        &self,
+        cell: &TableCell<'_>,
+        is_reserve: bool,
+    ) -> Result<Option<Quantity>, RowProblem> {
         let (text, style) = match cell {
-            Cell::Blank if self.reading.zeroes_empties && !is_reserve => {
+            TableCell::EmptyFormula if self.reading.zeroes_empty_quantities && !is_reserve => {
                 return Err(RowProblem::Suspicious(format!(
                     "quantity is a formula whose stored value is empty, which may be a placeholder: \
-                     {SAVE_VALUES}"
+                     {SAVE_VALUES_ADVICE}"
                 )));
             }
-            Cell::Empty | Cell::Blank => ("".into(), self.style),
-            Cell::Text(text) => (text.as_ref().into(), self.style),
+            TableCell::Empty | TableCell::EmptyFormula => ("".into(), self.style),
+            TableCell::Text(text) => (text.as_ref().into(), self.style),
             // Its digits, whatever the cell shows of them: the noise in them is `Quantity`'s.
-            Cell::Number(value, _) => (Cow::from(format!("{value}")), NumberStyle::LITERAL),
-            Cell::Odd(text) => {
+            TableCell::Number(value, _) => (Cow::from(format!("{value}")), NumberStyle::LITERAL),
+            TableCell::Other(text) => {
                 let reason = format!("quantity is '{text}', it must be a number");
                 return Err(RowProblem::Rejected(reason));
             }
-            Cell::Uncalculated | Cell::NoValue => return Err(uncalculated(cell, "quantity")),
-            Cell::Merged => {
+            TableCell::UncalculatedFormula | TableCell::FormulaWithoutValue => {
+                return Err(formula_problem(cell, "quantity"));
+            }
+            TableCell::Merged => {
                 let problem = RowProblem::Suspicious(
                     "the cell is merged over rows of several products or warehouses: give each row \
                      its own"
@@ -880,11 +920,11 @@ impl Table<'_> {
                 });
             }
         };
-        readable(&text, "quantity")?;
+        check_decodable(&text, "quantity")?;
         if is_reserve {
-            Ok(self.reading.reserve(&text, style)?)
+            Ok(self.reading.parse_reserve(&text, style)?)
         } else {
-            Ok(self.reading.quantity_in(&text, style)?)
+            Ok(self.reading.parse_column_quantity(&text, style)?)
         }
     }
 
@@ -893,20 +933,22 @@ impl Table<'_> {
     /// A number without decimals is its digits, as the cell shows them: that is what the file
     /// says. Only where other SKUs of the column have zeros before their digits may this one have
     /// lost its own.
-    fn sku(&self, cell: &Cell<'_>) -> Result<String, RowProblem> {
+    fn parse_sku(&self, cell: &TableCell<'_>) -> Result<String, RowProblem> {
         match cell {
-            Cell::Empty | Cell::Blank | Cell::Merged => {
+            TableCell::Empty | TableCell::EmptyFormula | TableCell::Merged => {
                 Err(RowProblem::Rejected("sku is empty".to_owned()))
             }
-            Cell::Uncalculated | Cell::NoValue => Err(uncalculated(cell, "sku")),
-            Cell::Odd(text) => Err(RowProblem::Suspicious(format!(
+            TableCell::UncalculatedFormula | TableCell::FormulaWithoutValue => {
+                Err(formula_problem(cell, "sku"))
+            }
+            TableCell::Other(text) => Err(RowProblem::Suspicious(format!(
                 "sku is '{text}', as a spreadsheet writes a date, a truth value or an error: make \
                  its cell text"
             ))),
-            Cell::Text(text) => {
-                readable(text, "sku")?;
-                let sku = self.reading.sku(text)?;
-                if self.is_encoding_doubted && !sku.is_ascii() {
+            TableCell::Text(text) => {
+                check_decodable(text, "sku")?;
+                let sku = self.reading.parse_sku(text)?;
+                if self.is_encoding_uncertain && !sku.is_ascii() {
                     return Err(RowProblem::Suspicious(format!(
                         "sku is '{sku}' if the file is in windows-1251, which nothing in it proves: set \
                          encoding"
@@ -914,31 +956,33 @@ impl Table<'_> {
                 }
                 Ok(sku)
             }
-            Cell::Number(value, _) if !value.is_finite() || value.abs() >= MOST_DIGITS => {
+            TableCell::Number(value, _)
+                if !value.is_finite() || value.abs() >= MAX_EXACT_NUMBER =>
+            {
                 Err(RowProblem::Suspicious(format!(
                     "sku is the number {value}, whose last digits are lost: make its cell text"
                 )))
             }
-            Cell::Number(value, shown) => {
-                let sku = shown.show(*value);
-                if self.reading.takes_suspicious_skus {
+            TableCell::Number(value, shown) => {
+                let sku = shown.format(*value);
+                if self.reading.accepts_suspicious_skus {
                     return Ok(sku);
                 }
-                let is_general = *shown == Shown::General;
+                let is_general = *shown == NumberFormat::General;
                 if is_general && value.fract() != 0.0 {
                     return Err(RowProblem::Suspicious(format!(
                         "sku is the number {sku}, and zeros behind it may have been lost: make its \
                          cell text, or set suspicious_sku = \"take\""
                     )));
                 }
-                let has_decimals = matches!(shown, Shown::Padded { decimals: 1.., .. });
-                if *shown == Shown::Other || (has_decimals && value.fract() == 0.0) {
+                let has_decimals = matches!(shown, NumberFormat::Padded { decimals: 1.., .. });
+                if *shown == NumberFormat::Other || (has_decimals && value.fract() == 0.0) {
                     return Err(RowProblem::Suspicious(format!(
                         "sku is the number {value}, and its cell shows it in a format of its own: make \
                          its cell text, or set suspicious_sku = \"take\""
                     )));
                 }
-                let keeps_zeros = matches!(shown, Shown::Padded { digits: 2.., .. });
+                let keeps_zeros = matches!(shown, NumberFormat::Padded { digits: 2.., .. });
                 if !keeps_zeros && self.has_padded_skus() {
                     return Err(RowProblem::Suspicious(format!(
                         "sku is the number {sku}, and other SKUs have zeros before their digits, \
@@ -953,106 +997,112 @@ impl Table<'_> {
 }
 
 /// Why a formula cannot be read.
-fn uncalculated(cell: &Cell<'_>, field: &str) -> RowProblem {
-    if *cell == Cell::NoValue {
+fn formula_problem(cell: &TableCell<'_>, field: &str) -> RowProblem {
+    if *cell == TableCell::FormulaWithoutValue {
         RowProblem::Rejected(format!(
-            "{field} is a formula without a stored value: {SAVE_VALUES}"
+            "{field} is a formula without a stored value: {SAVE_VALUES_ADVICE}"
         ))
     } else {
         RowProblem::Suspicious(format!(
             "{field} is a formula that was never calculated, its stored value is a placeholder: \
-             {SAVE_VALUES}"
+             {SAVE_VALUES_ADVICE}"
         ))
     }
 }
 
 /// Refuses a field with bytes that are not characters of the file's encoding.
-fn readable(text: &str, field: &str) -> Result<(), RowProblem> {
+fn check_decodable(text: &str, field: &str) -> Result<(), RowProblem> {
     if !text.contains(UNDECODABLE) {
         return Ok(());
     }
-    let shown = text.replace(UNDECODABLE, "\u{fffd}");
+    let readable_text = text.replace(UNDECODABLE, "\u{fffd}");
     Err(RowProblem::Rejected(format!(
-        "{field} is '{shown}', with bytes that are not characters of the file's encoding"
+        "{field} is '{readable_text}', with bytes that are not characters of the file's encoding"
     )))
 }
 
 /// Words for a total, and those that may stand beside them.
-const TOTALS: &[&str] = &["итого", "итог", "всего", "подытог", "total", "subtotal"];
-const BESIDE_TOTALS: &[&str] = &["общий", "промежуточный", "grand", "sub", "по", "за"];
+const TOTAL_WORDS: &[&str] = &["итого", "итог", "всего", "подытог", "total", "subtotal"];
+const TOTAL_QUALIFIERS: &[&str] = &["общий", "промежуточный", "grand", "sub", "по", "за"];
 
 /// Whether a cell holds nothing but the words for a total.
-fn is_word_of_total(cell: &Cell<'_>) -> bool {
-    let Cell::Text(text) = cell else { return false };
-    is_total_in(&trim(text).to_lowercase())
+fn is_total_label(cell: &TableCell<'_>) -> bool {
+    let TableCell::Text(text) = cell else {
+        return false;
+    };
+    is_total_text(&trim_blanks(text).to_lowercase())
 }
 
 /// Whether a text in lower case is nothing but the words for a total.
-fn is_total_in(text: &str) -> bool {
+fn is_total_text(text: &str) -> bool {
     let mut words = text.trim_end_matches(':').split_whitespace();
-    words.clone().any(|word| TOTALS.contains(&word))
-        && words.all(|word| TOTALS.contains(&word) || BESIDE_TOTALS.contains(&word))
+    words.clone().any(|word| TOTAL_WORDS.contains(&word))
+        && words.all(|word| TOTAL_WORDS.contains(&word) || TOTAL_QUALIFIERS.contains(&word))
 }
 
 /// Whether a cell of the warehouse's column is the total of all warehouses. Every row comes here.
-fn is_total_of_warehouses(cell: &Cell<'_>) -> bool {
-    const ALL: [&str; 3] = ["все склады", "по всем складам", "all warehouses"];
-    let Cell::Text(text) = cell else { return false };
-    let text = trim(text).to_lowercase();
-    ALL.contains(&text.as_str()) || is_total_in(&text)
+fn is_all_warehouses(cell: &TableCell<'_>) -> bool {
+    const ALL_WAREHOUSES: [&str; 3] = ["все склады", "по всем складам", "all warehouses"];
+    let TableCell::Text(text) = cell else {
+        return false;
+    };
+    let text = trim_blanks(text).to_lowercase();
+    ALL_WAREHOUSES.contains(&text.as_str()) || is_total_text(&text)
 }
 
 /// Whether a row numbers the columns of a form: 1, 2, 3 from its first cell on. Every row comes here.
-fn numbers_columns(cells: &[Cell<'_>]) -> bool {
-    let is = |cell: &Cell<'_>, number: u32| match cell {
-        Cell::Text(text) => trim(text).parse() == Ok(number),
-        Cell::Number(value, _) => *value == f64::from(number),
-        Cell::Empty
-        | Cell::Odd(_)
-        | Cell::Uncalculated
-        | Cell::NoValue
-        | Cell::Blank
-        | Cell::Merged => false,
+fn is_column_numbering(cells: &[TableCell<'_>]) -> bool {
+    let has_number = |cell: &TableCell<'_>, number: u32| match cell {
+        TableCell::Text(text) => trim_blanks(text).parse() == Ok(number),
+        TableCell::Number(value, _) => *value == f64::from(number),
+        TableCell::Empty
+        | TableCell::Other(_)
+        | TableCell::UncalculatedFormula
+        | TableCell::FormulaWithoutValue
+        | TableCell::EmptyFormula
+        | TableCell::Merged => false,
     };
-    let width = width(cells);
+    let width = used_width(cells);
     width >= 3
         && (1..)
             .zip(cells.iter().take(width))
-            .all(|(number, cell)| is(cell, number))
+            .all(|(number, cell)| has_number(cell, number))
 }
 
 /// Whether a cell begins with the words for a total.
-fn is_total(cell: &Cell<'_>) -> bool {
-    let Cell::Text(text) = cell else { return false };
-    let text = trim(text).to_lowercase();
+fn starts_with_total(cell: &TableCell<'_>) -> bool {
+    let TableCell::Text(text) = cell else {
+        return false;
+    };
+    let text = trim_blanks(text).to_lowercase();
     let mut words = text
         .split(|c: char| !c.is_alphabetic())
         .filter(|word| !word.is_empty());
     words
-        .find(|word| !BESIDE_TOTALS.contains(word))
-        .is_some_and(|word| TOTALS.contains(&word))
+        .find(|word| !TOTAL_QUALIFIERS.contains(word))
+        .is_some_and(|word| TOTAL_WORDS.contains(&word))
 }
 
-fn place(cell: &Cell<'_>) -> Result<Option<String>, RowProblem> {
-    if let Cell::Odd(text) = cell {
+fn parse_warehouse(cell: &TableCell<'_>) -> Result<Option<String>, RowProblem> {
+    if let TableCell::Other(text) = cell {
         let reason = format!("warehouse is '{text}', its cell must be text");
         return Err(RowProblem::Rejected(reason));
     }
     let text = cell.text();
-    readable(&text, "warehouse")?;
-    let place = text.trim();
-    Ok((!place.is_empty()).then(|| place.to_owned()))
+    check_decodable(&text, "warehouse")?;
+    let warehouse = text.trim();
+    Ok((!warehouse.is_empty()).then(|| warehouse.to_owned()))
 }
 
-fn moment(cell: &Cell<'_>) -> Result<Option<Instant>, String> {
+fn parse_updated_at(cell: &TableCell<'_>) -> Result<Option<Timestamp>, String> {
     if cell.is_blank() {
         return Ok(None);
     }
     let text = cell.text();
-    let moment = DateTime::parse_from_rfc3339(text.trim()).map_err(|_| {
+    let timestamp = DateTime::parse_from_rfc3339(text.trim()).map_err(|_| {
         format!("time is '{text}', it must be like 2026-11-22T10:00:00+03:00, with its offset")
     })?;
-    Ok(Some(Instant::from(moment.with_timezone(&Utc))))
+    Ok(Some(Timestamp::from(timestamp.with_timezone(&Utc))))
 }
 
 #[cfg(test)]
@@ -1076,10 +1126,14 @@ mod tests {
             ("0000000;-0000000", 557_722.0, "0557722"),
             ("[$-419]0000000_ ", 557_722.0, "0557722"),
         ] {
-            assert_eq!(Shown::parse(code).show(value), shown, "{code}: {value}");
+            assert_eq!(
+                NumberFormat::parse(code).format(value),
+                shown,
+                "{code}: {value}"
+            );
         }
         for code in ["\"TEA-\"0000", "000-000", "00000\\-0000", "0%", "0 \"шт\""] {
-            assert_eq!(Shown::parse(code), Shown::Other, "{code}");
+            assert_eq!(NumberFormat::parse(code), NumberFormat::Other, "{code}");
         }
     }
 
@@ -1092,23 +1146,26 @@ mod tests {
             (["sku", "Свободный остаток", "Резерв"], None, false),
             (["sku", "Остаток", "Цена"], None, false),
         ] {
-            let reading = Reading {
+            let reading = ReadSettings {
                 reserve: reserve.map(str::to_owned),
-                ..Reading::default()
+                ..ReadSettings::default()
             };
-            let cells = names.map(|name| Cell::Text(name.into()));
-            let table = Search::new(&reading).offer(&cells).unwrap().unwrap();
+            let cells = names.map(|name| TableCell::Text(name.into()));
+            let table = HeaderSearch::new(&reading)
+                .try_header(&cells)
+                .unwrap()
+                .unwrap();
             assert_eq!(table.notices().count() == 1, is_noticed, "{names:?}");
         }
     }
 
     #[test]
     fn quantity_divided_into_columns_is_refused() {
-        let reading = Reading::default();
-        let row = |texts: &[&'static str]| -> Vec<Cell<'static>> {
+        let reading = ReadSettings::default();
+        let row = |texts: &[&'static str]| -> Vec<TableCell<'static>> {
             let cell = |text: &&'static str| match *text {
-                "" => Cell::Empty,
-                text => Cell::Text(text.into()),
+                "" => TableCell::Empty,
+                text => TableCell::Text(text.into()),
             };
             texts.iter().map(cell).collect()
         };
@@ -1121,7 +1178,10 @@ mod tests {
             (&["A-1", "x", "5", "шт"], false),
             (&["", "Чай", "", ""], false),
         ] {
-            let mut table = Search::new(&reading).offer(&header).unwrap().unwrap();
+            let mut table = HeaderSearch::new(&reading)
+                .try_header(&header)
+                .unwrap()
+                .unwrap();
             table.learn(2, &row(first));
             table.learn(3, &row(&["A-2", "x", "Москва", "СПб"]));
             assert_eq!(table.check().is_err(), is_refused, "{first:?}");
@@ -1131,18 +1191,21 @@ mod tests {
     #[test]
     fn formula_with_an_empty_text_is_no_zero() {
         for zeroes_empties in [false, true] {
-            let reading = Reading {
-                zeroes_empties,
-                ..Reading::default()
+            let reading = ReadSettings {
+                zeroes_empty_quantities: zeroes_empties,
+                ..ReadSettings::default()
             };
-            let text = |text: &'static str| Cell::Text(text.into());
-            let table = Search::new(&reading)
-                .offer(&[text("sku"), text("stock")])
+            let text = |text: &'static str| TableCell::Text(text.into());
+            let table = HeaderSearch::new(&reading)
+                .try_header(&[text("sku"), text("stock")])
                 .unwrap()
                 .unwrap();
-            let empty = table.row(2, &[text("A-1"), Cell::Empty]).unwrap().unwrap();
+            let empty = table
+                .parse_row(2, &[text("A-1"), TableCell::Empty])
+                .unwrap()
+                .unwrap();
             assert_eq!(empty.quantity, zeroes_empties.then_some(Quantity::ZERO));
-            let formula = table.row(3, &[text("A-2"), Cell::Blank]);
+            let formula = table.parse_row(3, &[text("A-2"), TableCell::EmptyFormula]);
             match formula {
                 Ok(Some(row)) => assert_eq!((row.quantity, zeroes_empties), (None, false)),
                 Err(RowProblem::Suspicious(reason)) => {
@@ -1158,7 +1221,7 @@ mod tests {
 
     #[test]
     fn a_total_is_told_from_a_product() {
-        let text = |text: &'static str| Cell::Text(text.into());
+        let text = |text: &'static str| TableCell::Text(text.into());
         for total in [
             "Итого",
             "Итого:",
@@ -1168,10 +1231,10 @@ mod tests {
             "Subtotal",
             "Подытог",
         ] {
-            assert!(is_word_of_total(&text(total)), "{total}");
+            assert!(is_total_label(&text(total)), "{total}");
         }
         for product in ["Итого: 1 позиция", "TOTAL-5", "Общий", "Тотал"] {
-            assert!(!is_word_of_total(&text(product)), "{product}");
+            assert!(!is_total_label(&text(product)), "{product}");
         }
     }
 }

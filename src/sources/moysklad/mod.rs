@@ -6,11 +6,11 @@
 //! Source: the service's own documentation, `moysklad/api-remap-1.2-doc`, state of 2026, for
 //! the report "current stock", the assortment, the limits and the errors.
 
-mod call;
+mod client;
 #[cfg(fuzzing)]
 pub mod fuzzing;
-mod read;
-mod stock;
+mod parse;
+mod products;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,10 +20,10 @@ use futures_util::future;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::Instant;
 
-use self::call::Packed;
-use self::read::{Catalogue, Report, read_page};
-use self::stock::{Articles, HiddenStock, Parts};
-use super::row::{Entry, GivenUp, Reading, Rows};
+use self::client::EncodedBody;
+use self::parse::{AssortmentBuilder, ReportReader, parse_page};
+use self::products::{ProductsWithoutSku, SkuProducts, StockWithoutSku};
+use super::row::{DeliveryCancelled, DeliveryEntry, EntrySender, ReadSettings};
 use crate::http::secret::Secret;
 use crate::http::{ClientConfig, Trust};
 use crate::lifecycle::run_blocking;
@@ -32,7 +32,7 @@ use crate::lifecycle::run_blocking;
 pub const BASE_URL: &str = "https://api.moysklad.ru/api/remap/1.2";
 
 /// Most bytes of an answer as it comes, all of which are in memory.
-const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+const MAX_RESPONSE_BYTES: usize = 64 * 1024 * 1024;
 
 /// Most bytes of a report unpacked, which is about two million rows by store. It is read as it
 /// is unpacked, so of these only a row is in memory.
@@ -42,20 +42,20 @@ const MAX_REPORT_BYTES: usize = 256 * 1024 * 1024;
 const MAX_PAGE_BYTES: usize = 64 * 1024 * 1024;
 
 /// Most products on a page. Source: `limit` of the assortment, `1..=1000`.
-const PAGE: usize = 1_000;
+const PAGE_SIZE: usize = 1_000;
 
 /// Most pages of the assortment: a million products.
 const MAX_PAGES: usize = 1_000;
 
 /// Products that are asked for by their ids because the report left them out: at most so many, for
 /// many more were never in an operation.
-const MAX_ASKED_AGAIN: usize = 1_000;
+const MAX_REREQUESTED_IDS: usize = 1_000;
 
 /// Ids in one request: 36 characters each.
-const IDS_AT_A_TIME: usize = 100;
+const IDS_PER_REQUEST: usize = 100;
 
 /// How long one request may take: the service makes large reports while we wait.
-const DEADLINE: Duration = Duration::from_secs(180);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// How often a request is made at most, the first time included. A user whose requests fail more
 /// than 200 times a minute is locked out by the service.
@@ -63,17 +63,17 @@ const MAX_TRIES: u32 = 5;
 
 /// How far changes overlap with those asked for before. Source: the report's `changedSince`,
 /// which says that a small overlap saves what falls between two requests.
-const OVERLAP: TimeDelta = TimeDelta::minutes(5);
+const CHANGES_OVERLAP: TimeDelta = TimeDelta::minutes(5);
 
 /// How far back changes can be asked for: the service's 24 hours, less a minute for its clock.
-const FURTHEST_BACK: TimeDelta = TimeDelta::minutes(24 * 60 - 1);
+const MAX_CHANGES_AGE: TimeDelta = TimeDelta::minutes(24 * 60 - 1);
 
 /// The service writes and reads times as Moscow's, which is three hours ahead all year round.
-const MOSCOW: TimeDelta = TimeDelta::hours(3);
+const MOSCOW_OFFSET: TimeDelta = TimeDelta::hours(3);
 
 /// How we are let in.
 #[derive(Clone, Debug)]
-pub enum Access {
+pub enum MoySkladCredentials {
     /// By a token, as `Bearer`.
     Token(Secret),
     /// By a user's name and password, as `Basic`.
@@ -87,7 +87,7 @@ pub enum Access {
 
 /// Which stores count.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Stores {
+pub enum StoreSelection {
     /// All of them, added up by the service, reserves that belong to no store included.
     Total,
     /// These, by their ids, each as a place of its own.
@@ -169,9 +169,9 @@ pub struct Config {
     /// What stands before `/entity` and `/report`; see [`BASE_URL`].
     pub base_url: String,
     /// How we are let in.
-    pub access: Access,
+    pub credentials: MoySkladCredentials,
     /// Which stores count.
-    pub stores: Stores,
+    pub stores: StoreSelection,
     /// Which stock is told.
     pub stock_type: StockType,
     /// Which field holds the SKU.
@@ -181,11 +181,11 @@ pub struct Config {
 impl Config {
     /// The free stock of all stores, by article.
     #[must_use]
-    pub fn new(access: Access) -> Self {
+    pub fn new(credentials: MoySkladCredentials) -> Self {
         Self {
             base_url: BASE_URL.to_owned(),
-            access,
-            stores: Stores::Total,
+            credentials,
+            stores: StoreSelection::Total,
             stock_type: StockType::default(),
             sku_field: SkuField::default(),
         }
@@ -195,8 +195,8 @@ impl Config {
     #[must_use]
     pub fn client_config(&self) -> ClientConfig {
         ClientConfig {
-            read_timeout: DEADLINE,
-            total_timeout: DEADLINE,
+            read_timeout: REQUEST_TIMEOUT,
+            total_timeout: REQUEST_TIMEOUT,
             trust: Trust::needed_for(&self.base_url),
             ..ClientConfig::default()
         }
@@ -205,19 +205,19 @@ impl Config {
 
 /// What became of a reading.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Summary {
+pub struct MoySkladSummary {
     /// Products whose SKU is told.
-    pub articles: usize,
+    pub products: usize,
     /// Products without a SKU, and archived ones whose SKU a product in use has.
-    pub nameless: usize,
+    pub without_sku: usize,
     /// Rows of stock that were put.
     pub rows: usize,
     /// Rows of products without a SKU, and of no store, which are left out.
-    pub left_out: usize,
+    pub ignored_rows: usize,
     /// Products and rows that were set aside.
-    pub faults: usize,
+    pub rejected: usize,
     /// Products in use of which the report has no number: they stay as they were.
-    pub unstated: usize,
+    pub unreported: usize,
     /// What the operator should know.
     pub notices: Vec<String>,
 }
@@ -235,10 +235,10 @@ pub enum MoySkladError {
     },
     /// It found that we ask too much, each time we asked.
     #[error("moysklad limited a request {MAX_TRIES} times")]
-    Limited,
+    RateLimited,
     /// It answered with an error.
     #[error("moysklad answered {status}: {said}")]
-    Refused {
+    ErrorStatus {
         /// The HTTP status.
         status: u16,
         /// What it says.
@@ -252,10 +252,10 @@ pub enum MoySkladError {
     TooLarge,
     /// The answer is not what the documentation says.
     #[error("an answer of moysklad is broken: {0}")]
-    Broken(String),
+    InvalidResponse(String),
     /// The assortment has no end.
     #[error("the assortment of moysklad repeats itself or has more than {MAX_PAGES} pages")]
-    Endless,
+    EndlessAssortment,
     /// The report is empty, or has no number that can be read.
     #[error(
         "the report of moysklad states no stock of any of {products} products with {field}: it \
@@ -269,10 +269,10 @@ pub enum MoySkladError {
     },
     /// Changes so long ago are not known any more: everything must be read.
     #[error("changes since {0} are asked for, moysklad knows those of 24 hours")]
-    TooLongAgo(DateTime<Utc>),
+    ChangesTooOld(DateTime<Utc>),
     /// Nobody wants the rest.
     #[error(transparent)]
-    GivenUp(#[from] GivenUp),
+    Cancelled(#[from] DeliveryCancelled),
 }
 
 /// A seller's MoySklad.
@@ -281,37 +281,37 @@ pub struct MoySklad {
     http: reqwest::Client,
     config: Config,
     /// What the assortment has without a SKU; `None` until it was read.
-    parts: Option<Arc<Parts>>,
+    without_sku: Option<Arc<ProductsWithoutSku>>,
     /// Products whose parts without a SKU hold stock.
-    hidden: Arc<HiddenStock>,
+    stock_without_sku: Arc<StockWithoutSku>,
     /// Products of which no accepted delivery had a number.
-    missing: Articles,
+    missing: SkuProducts,
     /// What `missing` is once the last delivery is accepted.
-    missing_after: Articles,
+    missing_once_accepted: SkuProducts,
     /// When the last request began.
-    last: Option<Instant>,
+    last_request_at: Option<Instant>,
 }
 
 impl MoySklad {
     /// Reads through a client that follows no redirects; see [`Config::client_config`].
     #[must_use]
     pub fn new(http: reqwest::Client, config: Config) -> Self {
-        let (missing, missing_after) = (Articles::default(), Articles::default());
+        let (missing, missing_once_accepted) = (SkuProducts::default(), SkuProducts::default());
         Self {
             http,
             config,
-            parts: None,
-            hidden: Arc::default(),
+            without_sku: None,
+            stock_without_sku: Arc::default(),
             missing,
-            missing_after,
-            last: None,
+            missing_once_accepted,
+            last_request_at: None,
         }
     }
 
     /// Notes that what was read last is taken: products that it had a number of are not asked for
     /// again.
-    pub fn taken(&mut self) {
-        self.missing = std::mem::take(&mut self.missing_after);
+    pub fn mark_accepted(&mut self) {
+        self.missing = std::mem::take(&mut self.missing_once_accepted);
     }
 
     /// Reads everything there is: first which product is which SKU, then all stock, zeros too.
@@ -326,57 +326,68 @@ impl MoySklad {
     ///
     /// # Errors
     /// The service could not be read to the end, states no stock at all, or nobody wants the rest.
-    pub async fn full(
+    pub async fn read_snapshot(
         &mut self,
-        reading: &Reading,
-        rows: &mut Rows,
-    ) -> Result<Summary, MoySkladError> {
-        let mut summary = Summary::default();
-        let mut articles = self.assortment(reading, true, &mut summary, rows).await?;
-        let report = self.report(reading);
+        settings: &ReadSettings,
+        rows: &mut EntrySender,
+    ) -> Result<MoySkladSummary, MoySkladError> {
+        let mut summary = MoySkladSummary::default();
+        let mut sku_products = self
+            .read_assortment(settings, true, &mut summary, rows)
+            .await?;
+        let report = self.report_reader(settings);
         let body = self
             .get(&self.report_path("include=zeroLines", &[]))
             .await?;
-        self.hidden = Arc::new(self.hidden_in(&report, &body).await?);
-        let report = Report {
-            hidden: Arc::clone(&self.hidden),
+        self.stock_without_sku = Arc::new(self.read_stock_without_sku(&report, &body).await?);
+        let report = ReportReader {
+            stock_without_sku: Arc::clone(&self.stock_without_sku),
             ..report
         };
-        summary.left_out = hand_on(report, body, &mut articles, &mut summary, rows).await?;
-        let missing = articles.missing();
-        if !articles.has_numbers() && !missing.ids.is_empty() {
+        summary.ignored_rows =
+            forward_report(report, body, &mut sku_products, &mut summary, rows).await?;
+        let missing = sku_products.missing();
+        if !sku_products.has_reported_stock() && !missing.ids.is_empty() {
             let (products, field) = (missing.ids.len(), self.config.sku_field.name());
             return Err(MoySkladError::NoStock { products, field });
         }
-        let asked = if missing.ids.len() > MAX_ASKED_AGAIN {
+        let requested_ids = if missing.ids.len() > MAX_REREQUESTED_IDS {
             &[][..]
         } else {
             &missing.ids
         };
-        self.ask_for(asked, reading, &mut articles, &mut summary, rows)
-            .await?;
+        self.request_by_id(
+            requested_ids,
+            settings,
+            &mut sku_products,
+            &mut summary,
+            rows,
+        )
+        .await?;
         let stores = match &self.config.stores {
-            Stores::Total => &[][..],
-            Stores::Named(stores) => stores,
+            StoreSelection::Total => &[][..],
+            StoreSelection::Named(stores) => stores,
         };
-        let unstated: Vec<Entry> = articles
-            .unstated(stores)
-            .chain(self.hidden.without_row(&articles))
+        let unreported_entries: Vec<DeliveryEntry> = sku_products
+            .unreported_entries(stores)
+            .chain(self.stock_without_sku.entries_without_row(&sku_products))
             .collect();
-        for entry in unstated {
-            summary.note(&entry);
-            rows.put(entry).await?;
+        for entry in unreported_entries {
+            summary.count(&entry);
+            rows.send(entry).await?;
         }
-        let still = articles.missing();
-        summary.notices.extend(self.hidden.notice());
-        summary.notices.extend(kits_notice(still.kits));
-        summary.notices.extend(missing_notice(still.ids.len()));
-        let asked = if still.ids.len() > MAX_ASKED_AGAIN {
+        let still_missing = sku_products.missing();
+        summary.notices.extend(self.stock_without_sku.notice());
+        summary.notices.extend(kits_notice(still_missing.kits));
+        summary
+            .notices
+            .extend(missing_notice(still_missing.ids.len()));
+        let requested_ids = if still_missing.ids.len() > MAX_REREQUESTED_IDS {
             &[][..]
         } else {
-            &still.ids
+            &still_missing.ids
         };
-        self.missing_after = articles.only(asked);
+        self.missing_once_accepted = sku_products.select(requested_ids);
         rows.flush().await?;
         Ok(summary)
     }
@@ -390,91 +401,104 @@ impl MoySklad {
     ///
     /// # Errors
     /// It is too long ago, the service could not be read, or nobody wants the rest.
-    pub async fn changes(
+    pub async fn read_changes(
         &mut self,
         since: DateTime<Utc>,
         now: DateTime<Utc>,
-        reading: &Reading,
-        rows: &mut Rows,
-    ) -> Result<Summary, MoySkladError> {
-        let query = changed_since(since, now)?;
-        let mut summary = Summary::default();
-        let mut articles = Articles::default();
-        if self.parts.is_none() {
+        settings: &ReadSettings,
+        rows: &mut EntrySender,
+    ) -> Result<MoySkladSummary, MoySkladError> {
+        let query = changed_since_query(since, now)?;
+        let mut summary = MoySkladSummary::default();
+        let mut products = SkuProducts::default();
+        if self.without_sku.is_none() {
             // What is wrong with the assortment is told with the whole of it.
-            articles = self.assortment(reading, false, &mut summary, rows).await?;
-            let has_wholes = self.parts.as_ref().is_some_and(|parts| parts.has_wholes());
-            if has_wholes {
+            products = self
+                .read_assortment(settings, false, &mut summary, rows)
+                .await?;
+            let has_parents = self
+                .without_sku
+                .as_ref()
+                .is_some_and(|parts| parts.has_parents());
+            if has_parents {
                 let body = self.get(&self.report_path("", &[])).await?;
-                self.hidden = Arc::new(self.hidden_in(&self.report(reading), &body).await?);
+                self.stock_without_sku = Arc::new(
+                    self.read_stock_without_sku(&self.report_reader(settings), &body)
+                        .await?,
+                );
             }
         }
         let mut missing = self.missing.clone();
         let ids = missing.ids();
-        self.ask_for(&ids, reading, &mut missing, &mut summary, rows)
+        self.request_by_id(&ids, settings, &mut missing, &mut summary, rows)
             .await?;
-        self.missing_after = missing.still_missing();
+        self.missing_once_accepted = missing.into_missing();
         // Of two numbers of one product that which was asked for later holds.
-        rows.put(Entry::NextPart).await?;
-        let report = self.report(reading);
+        rows.send(DeliveryEntry::PartBoundary).await?;
+        let report = self.report_reader(settings);
         let body = self.get(&self.report_path(&query, &[])).await?;
-        let later = self.hidden_in(&report, &body).await?;
-        let mut hidden = HiddenStock::clone(&self.hidden);
-        hidden.merge(later);
-        self.hidden = Arc::new(hidden);
-        let report = Report {
-            hidden: Arc::clone(&self.hidden),
+        let newly_found = self.read_stock_without_sku(&report, &body).await?;
+        let mut merged = StockWithoutSku::clone(&self.stock_without_sku);
+        merged.merge(newly_found);
+        self.stock_without_sku = Arc::new(merged);
+        let report = ReportReader {
+            stock_without_sku: Arc::clone(&self.stock_without_sku),
             ..report
         };
-        summary.left_out = hand_on(report, body, &mut articles, &mut summary, rows).await?;
+        summary.ignored_rows =
+            forward_report(report, body, &mut products, &mut summary, rows).await?;
         rows.flush().await?;
         Ok(summary)
     }
 
     /// Reads the assortment page by page: which product is which SKU.
-    async fn assortment(
+    async fn read_assortment(
         &mut self,
-        reading: &Reading,
-        tells_faults: bool,
-        summary: &mut Summary,
-        rows: &mut Rows,
-    ) -> Result<Articles, MoySkladError> {
-        let mut catalogue = Catalogue::default();
+        settings: &ReadSettings,
+        reports_problems: bool,
+        summary: &mut MoySkladSummary,
+        rows: &mut EntrySender,
+    ) -> Result<SkuProducts, MoySkladError> {
+        let mut builder = AssortmentBuilder::default();
         for _ in 0..MAX_PAGES {
             // Archived products too: their stock is told, and must not come as a stranger's.
-            let offset = catalogue.offset;
+            let offset = builder.offset;
             let path = format!(
-                "entity/assortment?limit={PAGE}&offset={offset}\
+                "entity/assortment?limit={PAGE_SIZE}&offset={offset}\
                  &filter=archived%3Dfalse%3Barchived%3Dtrue"
             );
             let body = self.get(&path).await?;
-            let (field, of_text) = (self.config.sku_field, reading.clone());
-            let read = move || read_page(body.unpack(MAX_PAGE_BYTES)?, field, &of_text);
+            let (field, page_settings) = (self.config.sku_field, settings.clone());
+            let read = move || parse_page(body.decode(MAX_PAGE_BYTES)?, field, &page_settings);
             let page = run_blocking(read).await?;
-            let is_last = catalogue.add(page)?;
-            let mut entries = catalogue.take_entries();
+            let is_last = builder.add_page(page)?;
+            let mut entries = builder.take_entries();
             if is_last {
-                entries.extend(catalogue.archived());
+                entries.extend(builder.archived_entries());
             }
             for entry in entries {
-                if tells_faults || matches!(entry, Entry::Article { .. }) {
-                    summary.note(&entry);
-                    rows.put(entry).await?;
+                if reports_problems || matches!(entry, DeliveryEntry::Article { .. }) {
+                    summary.count(&entry);
+                    rows.send(entry).await?;
                 }
             }
             if is_last {
-                let (articles, parts) = catalogue.finish();
-                summary.nameless = parts.nameless.len();
-                self.parts = Some(Arc::new(parts));
-                return Ok(articles);
+                let (products, without_sku) = builder.finish();
+                summary.without_sku = without_sku.ids.len();
+                self.without_sku = Some(Arc::new(without_sku));
+                return Ok(products);
             }
         }
-        Err(MoySkladError::Endless)
+        Err(MoySkladError::EndlessAssortment)
     }
 
-    fn report(&self, reading: &Reading) -> Report {
+    fn report_reader(&self, settings: &ReadSettings) -> ReportReader {
         let stock = (self.config.stock_type, self.config.stores.clone());
-        Report::new(stock, self.parts.clone().unwrap_or_default(), reading)
+        ReportReader::new(
+            stock,
+            self.without_sku.clone().unwrap_or_default(),
+            settings,
+        )
     }
 
     /// The path of a report, about these products only if there are any.
@@ -482,8 +506,8 @@ impl MoySklad {
         let name = self.config.stock_type.name();
         let products: Vec<_> = ids.iter().map(|id| format!("assortmentId={id}")).collect();
         let (report, more, stores) = match &self.config.stores {
-            Stores::Total => ("all", "", Vec::new()),
-            Stores::Named(stores) => {
+            StoreSelection::Total => ("all", "", Vec::new()),
+            StoreSelection::Named(stores) => {
                 let filter = stores.iter().map(|id| format!("storeId={id}")).collect();
                 // Only this report can list what is being recalculated, with null for its stock.
                 ("bystore", "&withRecalculate=true", filter)
@@ -498,25 +522,25 @@ impl MoySklad {
         let filter = [stores, products].concat().join(";");
         if !filter.is_empty() {
             path.push_str("&filter=");
-            path.push_str(&escaped(&filter));
+            path.push_str(&percent_encode(&filter));
         }
         path
     }
 
     /// Reads a report for what has no SKU.
-    async fn hidden_in(
+    async fn read_stock_without_sku(
         &self,
-        report: &Report,
-        body: &Packed,
-    ) -> Result<HiddenStock, MoySkladError> {
-        let mut found = HiddenStock::of_field(self.config.sku_field);
-        if report.parts.parts.is_empty() {
-            return Ok(found);
+        report: &ReportReader,
+        body: &EncodedBody,
+    ) -> Result<StockWithoutSku, MoySkladError> {
+        let mut stock = StockWithoutSku::new(self.config.sku_field);
+        if report.without_sku.in_use.is_empty() {
+            return Ok(stock);
         }
         let (report, body) = (report.clone(), body.clone());
         run_blocking(move || {
-            report.hidden(body.unpack(MAX_REPORT_BYTES)?, &mut found)?;
-            Ok(found)
+            report.collect_stock_without_sku(body.decode(MAX_REPORT_BYTES)?, &mut stock)?;
+            Ok(stock)
         })
         .await
     }
@@ -526,30 +550,30 @@ impl MoySklad {
     ///
     /// # Errors
     /// The delivery was given up.
-    async fn ask_for(
+    async fn request_by_id(
         &mut self,
         ids: &[String],
-        reading: &Reading,
-        articles: &mut Articles,
-        summary: &mut Summary,
-        rows: &mut Rows,
-    ) -> Result<(), GivenUp> {
-        for (at, some) in ids.chunks(IDS_AT_A_TIME).enumerate() {
-            match self.read_by_id(some, reading, articles).await {
+        settings: &ReadSettings,
+        products: &mut SkuProducts,
+        summary: &mut MoySkladSummary,
+        rows: &mut EntrySender,
+    ) -> Result<(), DeliveryCancelled> {
+        for (chunk_index, chunk) in ids.chunks(IDS_PER_REQUEST).enumerate() {
+            match self.read_by_id(chunk, settings, products).await {
                 Ok(entries) => {
                     for entry in entries {
-                        summary.note(&entry);
-                        rows.put(entry).await?;
+                        summary.count(&entry);
+                        rows.send(entry).await?;
                     }
                 }
-                Err(MoySkladError::GivenUp(given_up)) => return Err(given_up),
+                Err(MoySkladError::Cancelled(cancelled)) => return Err(cancelled),
                 Err(error) => {
                     // Of a response that is cut nothing is used, so nothing of it is noted either.
-                    articles.forget(some);
+                    products.unmark(chunk);
                     summary.notices.push(format!(
                         "moysklad did not answer about {} products that its report leaves out: \
                          {error}: they keep their stock and are asked for with the next reading",
-                        ids.len() - at * IDS_AT_A_TIME
+                        ids.len() - chunk_index * IDS_PER_REQUEST
                     ));
                     break;
                 }
@@ -562,70 +586,72 @@ impl MoySklad {
     async fn read_by_id(
         &mut self,
         ids: &[String],
-        reading: &Reading,
-        articles: &mut Articles,
-    ) -> Result<Vec<Entry>, MoySkladError> {
+        settings: &ReadSettings,
+        products: &mut SkuProducts,
+    ) -> Result<Vec<DeliveryEntry>, MoySkladError> {
         let body = self
             .get(&self.report_path("include=zeroLines", ids))
             .await?;
-        let report = Report {
-            hidden: Arc::clone(&self.hidden),
-            only: Some(ids.iter().cloned().collect()),
-            ..self.report(reading)
+        let report = ReportReader {
+            stock_without_sku: Arc::clone(&self.stock_without_sku),
+            only_ids: Some(ids.iter().cloned().collect()),
+            ..self.report_reader(settings)
         };
-        let mut known = std::mem::take(articles);
-        let (known, read) = run_blocking(move || {
+        let mut read_products = std::mem::take(products);
+        let (read_products, result) = run_blocking(move || {
             let mut entries = Vec::new();
             let mut put = |entry| {
                 entries.push(entry);
                 Ok(())
             };
-            let read = body
-                .unpack(MAX_REPORT_BYTES)
-                .and_then(|body| report.read(body, &mut known, &mut put));
-            (known, read.map(|_left_out| entries))
+            let result = body
+                .decode(MAX_REPORT_BYTES)
+                .and_then(|body| report.read(body, &mut read_products, &mut put));
+            (read_products, result.map(|_left_out| entries))
         })
         .await;
-        *articles = known;
-        read
+        *products = read_products;
+        result
     }
 }
 
 /// Reads a report in a thread, and hands on what it says; returns how many rows were left out.
-async fn hand_on(
-    report: Report,
-    body: Packed,
-    articles: &mut Articles,
-    summary: &mut Summary,
-    rows: &mut Rows,
+async fn forward_report(
+    report: ReportReader,
+    body: EncodedBody,
+    products: &mut SkuProducts,
+    summary: &mut MoySkladSummary,
+    rows: &mut EntrySender,
 ) -> Result<usize, MoySkladError> {
-    let (mut own, batches) = Rows::channel();
-    let mut known = std::mem::take(articles);
-    let reading = run_blocking(move || {
-        let read = body
-            .unpack(MAX_REPORT_BYTES)
-            .and_then(|body| report.read(body, &mut known, &mut |entry| own.put_blocking(entry)));
-        let read = read.and_then(|left_out| {
-            own.flush_blocking()?;
+    let (mut sender, receiver) = EntrySender::channel();
+    let mut read_products = std::mem::take(products);
+    let parsing = run_blocking(move || {
+        let result = body.decode(MAX_REPORT_BYTES).and_then(|body| {
+            report.read(body, &mut read_products, &mut |entry| {
+                sender.send_blocking(entry)
+            })
+        });
+        let result = result.and_then(|left_out| {
+            sender.flush_blocking()?;
             Ok(left_out)
         });
-        (known, read)
+        (read_products, result)
     });
-    let handing_on = async move {
+    let forwarding = async move {
         // Dropped as soon as nobody wants the rest, and then the thread that reads ends too.
-        let mut batches = batches;
-        while let Some(batch) = batches.recv().await {
+        let mut receiver = receiver;
+        while let Some(batch) = receiver.recv().await {
             for entry in batch {
-                summary.note(&entry);
-                rows.put(entry).await?;
+                summary.count(&entry);
+                rows.send(entry).await?;
             }
         }
-        Ok::<(), GivenUp>(())
+        Ok::<(), DeliveryCancelled>(())
     };
-    let ((known, read), handed) = future::join(reading, handing_on).await;
-    *articles = known;
-    handed?;
-    read
+    let ((read_products, result), forwarded) = future::join(parsing, forwarding).await;
+    *products = read_products;
+    forwarded?;
+    result
 }
 
 fn kits_notice(kits: usize) -> Option<String> {
@@ -646,30 +672,32 @@ fn missing_notice(missing: usize) -> Option<String> {
     })
 }
 
-impl Summary {
-    fn note(&mut self, entry: &Entry) {
+impl MoySkladSummary {
+    fn count(&mut self, entry: &DeliveryEntry) {
         match entry {
-            Entry::Row(row) if row.quantity.is_none() => self.unstated += 1,
-            Entry::Row(_) => self.rows += 1,
-            Entry::Article { .. } => self.articles += 1,
-            Entry::Rejected(_) | Entry::Suspicious(_) => self.faults += 1,
-            Entry::NextPart => {}
+            DeliveryEntry::Row(row) if row.quantity.is_none() => self.unreported += 1,
+            DeliveryEntry::Row(_) => self.rows += 1,
+            DeliveryEntry::Article { .. } => self.products += 1,
+            DeliveryEntry::Rejected(_) | DeliveryEntry::Suspicious(_) => self.rejected += 1,
+            DeliveryEntry::PartBoundary => {}
         }
     }
 }
 
-fn escaped(text: &str) -> String {
+fn percent_encode(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
-fn changed_since(since: DateTime<Utc>, now: DateTime<Utc>) -> Result<String, MoySkladError> {
+fn changed_since_query(since: DateTime<Utc>, now: DateTime<Utc>) -> Result<String, MoySkladError> {
     // The service refuses a moment of the future, which after a step of the clock it may be.
-    let from = since.min(now) - OVERLAP;
-    if now - from > FURTHEST_BACK {
-        return Err(MoySkladError::TooLongAgo(since));
+    let from = since.min(now) - CHANGES_OVERLAP;
+    if now - from > MAX_CHANGES_AGE {
+        return Err(MoySkladError::ChangesTooOld(since));
     }
-    let moscow = (from + MOSCOW).format("%Y-%m-%d %H:%M:%S").to_string();
-    Ok(format!("changedSince={}", escaped(&moscow)))
+    let moscow = (from + MOSCOW_OFFSET)
+        .format("%Y-%m-%d %H:%M:%S")
+        .to_string();
+    Ok(format!("changedSince={}", percent_encode(&moscow)))
 }
 
 #[cfg(test)]
@@ -687,35 +715,35 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::http::scripted::{Scripted, plain_client, serve};
-    use crate::sources::row::{Key, Row};
+    use crate::http::test_server::{TestServer, plain_client, serve};
+    use crate::sources::row::{ProductKey, Row};
 
     const ASSORTMENT: &str = include_str!("../../../fixtures/sources/moysklad-assortment.json");
 
-    type Say = Arc<dyn Fn(usize, &str) -> Response + Send + Sync>;
-    type Asked = Arc<Mutex<Vec<String>>>;
+    type ServiceResponder = Arc<dyn Fn(usize, &str) -> Response + Send + Sync>;
+    type RequestedUris = Arc<Mutex<Vec<String>>>;
 
     /// A service that is told how often it was asked before and for what.
-    async fn service(say: Say) -> (Scripted, Asked) {
-        let asked = Asked::default();
-        let noted = Arc::clone(&asked);
+    async fn scripted_service(respond: ServiceResponder) -> (TestServer, RequestedUris) {
+        let requested = RequestedUris::default();
+        let recorded = Arc::clone(&requested);
         let router = Router::new().fallback(async move |request: Request| {
             assert_eq!(request.headers()["accept-encoding"], "gzip");
-            let access = request.headers()["authorization"].to_str().unwrap();
+            let authorization = request.headers()["authorization"].to_str().unwrap();
             assert!(
-                ["Bearer canary", "Basic YWRtaW46Y2FuYXJ5"].contains(&access),
-                "{access}"
+                ["Bearer canary", "Basic YWRtaW46Y2FuYXJ5"].contains(&authorization),
+                "{authorization}"
             );
             let uri = request.uri().to_string();
             let uri = percent_decode_str(&uri).decode_utf8().unwrap().into_owned();
-            let before = {
-                let mut asked = noted.lock().unwrap();
-                asked.push(uri.clone());
-                asked.len() - 1
+            let earlier = {
+                let mut requested = recorded.lock().unwrap();
+                requested.push(uri.clone());
+                requested.len() - 1
             };
-            say(before, &uri)
+            respond(earlier, &uri)
         });
-        (serve(router).await, asked)
+        (serve(router).await, requested)
     }
 
     fn gzip(body: &str) -> Response {
@@ -724,32 +752,34 @@ mod tests {
         ([("content-encoding", "gzip")], encoder.finish().unwrap()).into_response()
     }
 
-    fn moysklad(server: &Scripted, stores: Stores) -> MoySklad {
-        let access = Access::Token(Secret::new("canary"));
+    fn moysklad(server: &TestServer, stores: StoreSelection) -> MoySklad {
+        let credentials = MoySkladCredentials::Token(Secret::new("canary"));
         let base_url = format!("{}/api/", server.url);
         let config = Config {
             base_url,
             stores,
-            ..Config::new(access)
+            ..Config::new(credentials)
         };
         MoySklad::new(plain_client(), config)
     }
 
-    async fn full(moysklad: &mut MoySklad) -> (Result<Summary, MoySkladError>, Vec<Entry>) {
-        let (mut rows, mut stage) = Rows::channel();
-        let reading = Reading::default();
-        let reader = async move { moysklad.full(&reading, &mut rows).await };
-        let stage = async move {
+    async fn read_snapshot_entries(
+        moysklad: &mut MoySklad,
+    ) -> (Result<MoySkladSummary, MoySkladError>, Vec<DeliveryEntry>) {
+        let (mut rows, mut receiver) = EntrySender::channel();
+        let settings = ReadSettings::default();
+        let reader = async move { moysklad.read_snapshot(&settings, &mut rows).await };
+        let collecting = async move {
             let mut all = Vec::new();
-            while let Some(batch) = stage.recv().await {
+            while let Some(batch) = receiver.recv().await {
                 all.extend(batch);
             }
             all
         };
-        future::join(reader, stage).await
+        future::join(reader, collecting).await
     }
 
-    fn two_pages(uri: &str) -> Response {
+    fn respond_with_two_pages(uri: &str) -> Response {
         let page = |id: &str, sku: &str| {
             let rows = json!([{ "id": id, "article": sku }]);
             gzip(&json!({ "meta": { "size": 2 }, "rows": rows }).to_string())
@@ -765,36 +795,38 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn everything_is_the_assortment_page_by_page_and_then_the_stock() {
-        let (server, asked) = service(Arc::new(|_, uri| two_pages(uri))).await;
+        let (server, requested) =
+            scripted_service(Arc::new(|_, uri| respond_with_two_pages(uri))).await;
         let before = Instant::now();
-        let (summary, entries) = full(&mut moysklad(&server, Stores::Total)).await;
+        let (summary, entries) =
+            read_snapshot_entries(&mut moysklad(&server, StoreSelection::Total)).await;
         assert_eq!(
             summary.unwrap(),
-            Summary {
-                articles: 2,
+            MoySkladSummary {
+                products: 2,
                 rows: 2,
-                ..Summary::default()
+                ..MoySkladSummary::default()
             }
         );
-        let article = |id: &str, sku: &str| Entry::Article {
+        let article = |id: &str, sku: &str| DeliveryEntry::Article {
             id: id.into(),
             sku: sku.into(),
         };
         assert_eq!(entries[..2], [article("a", "SKU-A"), article("b", "SKU-B")]);
-        let Entry::Row(Row {
+        let DeliveryEntry::Row(Row {
             line: 1,
             key,
-            place: None,
+            warehouse: None,
             quantity: Some(four),
             ..
         }) = &entries[2]
         else {
             panic!("{entries:?}")
         };
-        assert_eq!((key, four.pieces()), (&Key::Id("a".to_owned()), 4));
+        assert_eq!((key, four.pieces()), (&ProductKey::Id("a".to_owned()), 4));
         let archived = "filter=archived=false;archived=true";
         assert_eq!(
-            *asked.lock().unwrap(),
+            *requested.lock().unwrap(),
             [
                 format!("/api/entity/assortment?limit=1000&offset=0&{archived}"),
                 format!("/api/entity/assortment?limit=1000&offset=1&{archived}"),
@@ -807,7 +839,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn named_stores_are_asked_for_by_their_ids_and_nameless_products_left_out() {
-        let (server, asked) = service(Arc::new(|_, uri| {
+        let (server, requested) = scripted_service(Arc::new(|_, uri| {
             if uri.contains("/entity/assortment") {
                 return gzip(ASSORTMENT);
             }
@@ -827,38 +859,38 @@ mod tests {
         .await;
         let mut moysklad = moysklad(
             &server,
-            Stores::Named(vec!["s1".to_owned(), "s2".to_owned()]),
+            StoreSelection::Named(vec!["s1".to_owned(), "s2".to_owned()]),
         );
         moysklad.config.stock_type = StockType::Physical;
-        moysklad.config.access = Access::Password {
+        moysklad.config.credentials = MoySkladCredentials::Password {
             login: "admin".to_owned(),
             password: Secret::new("canary"),
         };
-        let (summary, entries) = full(&mut moysklad).await;
+        let (summary, entries) = read_snapshot_entries(&mut moysklad).await;
         let summary = summary.unwrap();
         let counts = (
-            summary.articles,
-            summary.nameless,
+            summary.products,
+            summary.without_sku,
             summary.rows,
-            summary.left_out,
+            summary.ignored_rows,
         );
-        assert_eq!((counts, summary.faults), ((3, 3, 2, 2), 2));
+        assert_eq!((counts, summary.rejected), ((3, 3, 2, 2), 2));
         // The kettle and the rope are in use and not in the report.
-        assert_eq!(summary.unstated, 2);
+        assert_eq!(summary.unreported, 2);
         let rows: Vec<_> = entries
             .iter()
             .filter_map(|entry| match entry {
-                Entry::Row(row) if row.quantity.is_some() => {
-                    Some((row.key.clone(), row.place.clone().unwrap()))
+                DeliveryEntry::Row(row) if row.quantity.is_some() => {
+                    Some((row.key.clone(), row.warehouse.clone().unwrap()))
                 }
-                Entry::Row(_)
-                | Entry::Article { .. }
-                | Entry::NextPart
-                | Entry::Rejected(_)
-                | Entry::Suspicious(_) => None,
+                DeliveryEntry::Row(_)
+                | DeliveryEntry::Article { .. }
+                | DeliveryEntry::PartBoundary
+                | DeliveryEntry::Rejected(_)
+                | DeliveryEntry::Suspicious(_) => None,
             })
             .collect();
-        let id = |id: &str| Key::Id(id.to_owned());
+        let id = |id: &str| ProductKey::Id(id.to_owned());
         // One that no page told of may be known from an earlier delivery.
         let expected = [
             (id("archived-and-alone"), "s1".into()),
@@ -871,31 +903,32 @@ mod tests {
             "12345678-279c-aaeb-0a80-00d6001f847c",
             "12345678-5838-aaeb-0a80-003a003ef439",
         ];
-        let again = format!("{report};assortmentId={};assortmentId={}", ids[0], ids[1]);
-        assert_eq!(asked.lock().unwrap()[1..], [report, again]);
+        let rerequest = format!("{report};assortmentId={};assortmentId={}", ids[0], ids[1]);
+        assert_eq!(requested.lock().unwrap()[1..], [report, rerequest]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_limit_is_waited_out_and_the_rest_goes_on() {
-        let (server, asked) = service(Arc::new(|before, uri| match before {
+        let (server, requested) = scripted_service(Arc::new(|before, uri| match before {
             0 | 2 => {
                 let fields = [("x-lognex-retry-after", "5000")];
                 (StatusCode::TOO_MANY_REQUESTS, fields).into_response()
             }
-            _ => two_pages(uri),
+            _ => respond_with_two_pages(uri),
         }))
         .await;
         let before = Instant::now();
-        let (summary, _) = full(&mut moysklad(&server, Stores::Total)).await;
+        let (summary, _) =
+            read_snapshot_entries(&mut moysklad(&server, StoreSelection::Total)).await;
         assert_eq!(summary.unwrap().rows, 2);
-        assert_eq!(asked.lock().unwrap().len(), 5);
+        assert_eq!(requested.lock().unwrap().len(), 5);
         assert_eq!(before.elapsed().as_secs(), 10);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_cannot_be_read_is_told_and_the_key_is_not() {
         let denied = include_str!("../../../fixtures/sources/moysklad-denied.json");
-        let cases: [(Say, &str, usize); 5] = [
+        let cases: [(ServiceResponder, &str, usize); 5] = [
             (
                 Arc::new(move |_, _| (StatusCode::UNAUTHORIZED, gzip(denied)).into_response()),
                 "moysklad answered 401, the token or the user may not do this: Ошибка",
@@ -922,58 +955,69 @@ mod tests {
             (
                 Arc::new(|before, uri| match before {
                     2 => gzip(r#"[{"assortmentId":"a","freeStock":4}"#),
-                    _ => two_pages(uri),
+                    _ => respond_with_two_pages(uri),
                 }),
                 "an answer of moysklad is broken: EOF",
                 3,
             ),
         ];
-        for (say, told, times) in cases {
-            let (server, asked) = service(say).await;
-            let (summary, _) = full(&mut moysklad(&server, Stores::Total)).await;
+        for (respond, reason, times) in cases {
+            let (server, requested) = scripted_service(respond).await;
+            let (summary, _) =
+                read_snapshot_entries(&mut moysklad(&server, StoreSelection::Total)).await;
             let error = summary.unwrap_err();
-            assert!(error.to_string().starts_with(told), "{error}, not {told}");
+            assert!(
+                error.to_string().starts_with(reason),
+                "{error}, not {reason}"
+            );
             assert!(!format!("{error:?}").contains("canary"), "{error:?}");
-            assert_eq!(asked.lock().unwrap().len(), times, "{told}");
+            assert_eq!(requested.lock().unwrap().len(), times, "{reason}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn changes_are_asked_for_with_an_overlap_in_moscows_time() {
-        let (server, asked) = service(Arc::new(|_, uri| two_pages(uri))).await;
-        let mut moysklad = moysklad(&server, Stores::Total);
-        full(&mut moysklad).await.0.unwrap();
-        let (summary, entries) = changed(&mut moysklad).await;
+        let (server, requested) =
+            scripted_service(Arc::new(|_, uri| respond_with_two_pages(uri))).await;
+        let mut moysklad = moysklad(&server, StoreSelection::Total);
+        read_snapshot_entries(&mut moysklad).await.0.unwrap();
+        let (summary, entries) = read_changes_entries(&mut moysklad).await;
         assert_eq!((summary.unwrap().rows, entries.len()), (2, 2));
         let query = "stockType=freeStock&changedSince=2026-11-22 23:54:30";
-        let asked = asked.lock().unwrap();
+        let requested = requested.lock().unwrap();
         assert_eq!(
-            asked[3..],
+            requested[3..],
             [format!("/api/report/stock/all/current?{query}")]
         );
     }
 
-    async fn changed(moysklad: &mut MoySklad) -> (Result<Summary, MoySkladError>, Vec<Entry>) {
-        let (mut rows, mut stage) = Rows::channel();
+    async fn read_changes_entries(
+        moysklad: &mut MoySklad,
+    ) -> (Result<MoySkladSummary, MoySkladError>, Vec<DeliveryEntry>) {
+        let (mut rows, mut receiver) = EntrySender::channel();
         let reader = async move {
             let since = "2026-11-22T20:59:30Z".parse().unwrap();
             let now = "2026-11-22T21:30:00Z".parse().unwrap();
             moysklad
-                .changes(since, now, &Reading::default(), &mut rows)
+                .read_changes(since, now, &ReadSettings::default(), &mut rows)
                 .await
         };
-        let stage = async move {
+        let collecting = async move {
             let mut all = Vec::new();
-            while let Some(batch) = stage.recv().await {
-                all.extend(batch.into_iter().filter(|entry| *entry != Entry::NextPart));
+            while let Some(batch) = receiver.recv().await {
+                all.extend(
+                    batch
+                        .into_iter()
+                        .filter(|entry| *entry != DeliveryEntry::PartBoundary),
+                );
             }
             all
         };
-        future::join(reader, stage).await
+        future::join(reader, collecting).await
     }
 
     /// A service with these products, and these reports, one after the other.
-    fn shop(products: &serde_json::Value, reports: &[&str]) -> Say {
+    fn scripted_reports(products: &serde_json::Value, reports: &[&str]) -> ServiceResponder {
         let page =
             json!({ "meta": { "size": products.as_array().unwrap().len() }, "rows": products });
         let (page, reports) = (
@@ -1001,10 +1045,10 @@ mod tests {
     }
 
     /// Each row of stock: the id, and the quantity if it has one.
-    fn rows_of(entries: &[Entry]) -> Vec<(String, Option<String>)> {
-        let row = |entry: &Entry| match entry {
-            Entry::Row(Row {
-                key: Key::Id(id),
+    fn stock_rows(entries: &[DeliveryEntry]) -> Vec<(String, Option<String>)> {
+        let row = |entry: &DeliveryEntry| match entry {
+            DeliveryEntry::Row(Row {
+                key: ProductKey::Id(id),
                 quantity,
                 ..
             }) => Some((id.clone(), quantity.map(|quantity| quantity.to_string()))),
@@ -1015,7 +1059,7 @@ mod tests {
         rows
     }
 
-    fn stated(id: &str, quantity: Option<&str>) -> (String, Option<String>) {
+    fn stock_row(id: &str, quantity: Option<&str>) -> (String, Option<String>) {
         (id.to_owned(), quantity.map(str::to_owned))
     }
 
@@ -1033,23 +1077,23 @@ mod tests {
             // Asked for by their ids, one of them is calculated.
             r#"[{"assortmentId":"b","freeStock":7}]"#,
         ];
-        let (server, asked) = service(shop(&products, &reports)).await;
-        let mut moysklad = moysklad(&server, Stores::Total);
-        let (summary, entries) = full(&mut moysklad).await;
+        let (server, requested) = scripted_service(scripted_reports(&products, &reports)).await;
+        let mut moysklad = moysklad(&server, StoreSelection::Total);
+        let (summary, entries) = read_snapshot_entries(&mut moysklad).await;
         let summary = summary.unwrap();
         let expected = [
-            stated("a", Some("4")),
-            stated("b", Some("7")),
-            stated("c", None),
-            stated("s", None),
+            stock_row("a", Some("4")),
+            stock_row("b", Some("7")),
+            stock_row("c", None),
+            stock_row("s", None),
         ];
-        assert_eq!(rows_of(&entries), expected);
-        assert_eq!(summary.unstated, 2);
+        assert_eq!(stock_rows(&entries), expected);
+        assert_eq!(summary.unreported, 2);
         assert!(
             summary.notices[0].starts_with("1 products are in the assortment"),
             "{summary:?}"
         );
-        let last = asked.lock().unwrap().pop().unwrap();
+        let last = requested.lock().unwrap().pop().unwrap();
         let filter = "include=zeroLines&filter=assortmentId=b;assortmentId=c";
         assert!(last.ends_with(filter), "{last}");
     }
@@ -1063,16 +1107,20 @@ mod tests {
         ]);
         let cut = r#"[{"assortmentId":"b","freeStock":5},{"asso"#;
         let reports = [r#"[{"assortmentId":"a","freeStock":4}]"#, cut];
-        let (server, _) = service(shop(&products, &reports)).await;
-        let mut moysklad = moysklad(&server, Stores::Total);
-        let (summary, entries) = full(&mut moysklad).await;
+        let (server, _) = scripted_service(scripted_reports(&products, &reports)).await;
+        let mut moysklad = moysklad(&server, StoreSelection::Total);
+        let (summary, entries) = read_snapshot_entries(&mut moysklad).await;
         // Both are there without a number, so neither is absent.
-        let expected = [stated("a", Some("4")), stated("b", None), stated("c", None)];
-        assert_eq!(rows_of(&entries), expected);
+        let expected = [
+            stock_row("a", Some("4")),
+            stock_row("b", None),
+            stock_row("c", None),
+        ];
+        assert_eq!(stock_rows(&entries), expected);
         let notices = summary.unwrap().notices;
-        let told = "moysklad did not answer about 2 products that its report leaves out";
+        let prefix = "moysklad did not answer about 2 products that its report leaves out";
         assert!(
-            notices.iter().any(|notice| notice.starts_with(told)),
+            notices.iter().any(|notice| notice.starts_with(prefix)),
             "{notices:?}"
         );
     }
@@ -1089,15 +1137,15 @@ mod tests {
             number,
             "[]",
         ];
-        let (server, asked) = service(shop(&products, &reports)).await;
-        let mut moysklad = moysklad(&server, Stores::Total);
-        full(&mut moysklad).await.0.unwrap();
-        moysklad.taken();
+        let (server, requested) = scripted_service(scripted_reports(&products, &reports)).await;
+        let mut moysklad = moysklad(&server, StoreSelection::Total);
+        read_snapshot_entries(&mut moysklad).await.0.unwrap();
+        moysklad.mark_accepted();
         for _held in 0..2 {
-            let (_, entries) = changed(&mut moysklad).await;
-            assert_eq!(rows_of(&entries), [stated("b", Some("7"))]);
+            let (_, entries) = read_changes_entries(&mut moysklad).await;
+            assert_eq!(stock_rows(&entries), [stock_row("b", Some("7"))]);
         }
-        assert_eq!(asked.lock().unwrap().len(), 7);
+        assert_eq!(requested.lock().unwrap().len(), 7);
     }
 
     #[tokio::test(start_paused = true)]
@@ -1112,18 +1160,18 @@ mod tests {
             // From then on it is not asked for any more.
             "[]",
         ];
-        let (server, asked) = service(shop(&products, &reports)).await;
-        let mut moysklad = moysklad(&server, Stores::Total);
-        full(&mut moysklad).await.0.unwrap();
-        moysklad.taken();
-        let (_, entries) = changed(&mut moysklad).await;
-        let [Entry::Rejected(fault), Entry::Row(_)] = entries.as_slice() else {
+        let (server, requested) = scripted_service(scripted_reports(&products, &reports)).await;
+        let mut moysklad = moysklad(&server, StoreSelection::Total);
+        read_snapshot_entries(&mut moysklad).await.0.unwrap();
+        moysklad.mark_accepted();
+        let (_, entries) = read_changes_entries(&mut moysklad).await;
+        let [DeliveryEntry::Rejected(fault), DeliveryEntry::Row(_)] = entries.as_slice() else {
             panic!("{entries:?}")
         };
         assert_eq!(fault.sku.as_deref(), Some("B"));
-        moysklad.taken();
-        changed(&mut moysklad).await.0.unwrap();
-        assert_eq!(asked.lock().unwrap().len(), 6);
+        moysklad.mark_accepted();
+        read_changes_entries(&mut moysklad).await.0.unwrap();
+        assert_eq!(requested.lock().unwrap().len(), 6);
     }
 
     #[tokio::test(start_paused = true)]
@@ -1136,12 +1184,13 @@ mod tests {
             row("b", "s1", json!(0)),
             row("b", "s2", json!(6)),
         ]);
-        let (server, _) = service(shop(&products, &[&report.to_string()])).await;
-        let stores = Stores::Named(["s1", "s2"].map(str::to_owned).to_vec());
-        let (_, entries) = full(&mut moysklad(&server, stores)).await;
+        let (server, _) =
+            scripted_service(scripted_reports(&products, &[&report.to_string()])).await;
+        let stores = StoreSelection::Named(["s1", "s2"].map(str::to_owned).to_vec());
+        let (_, entries) = read_snapshot_entries(&mut moysklad(&server, stores)).await;
         let rows = entries.iter().filter_map(|entry| match entry {
-            Entry::Row(row) => Some((
-                row.place.clone().unwrap(),
+            DeliveryEntry::Row(row) => Some((
+                row.warehouse.clone().unwrap(),
                 row.quantity.map(|it| it.pieces()),
             )),
             _other => None,
@@ -1161,9 +1210,10 @@ mod tests {
     async fn a_report_without_any_number_is_refused() {
         let products = json!([{ "id": "a", "article": "A" }, { "id": "b", "article": "B" }]);
         for report in ["[]", r#"[{"assortmentId":"a","freeStock":null}]"#] {
-            let (server, _) = service(shop(&products, &[report])).await;
-            let (read, _) = full(&mut moysklad(&server, Stores::Total)).await;
-            let error = read.unwrap_err().to_string();
+            let (server, _) = scripted_service(scripted_reports(&products, &[report])).await;
+            let (result, _) =
+                read_snapshot_entries(&mut moysklad(&server, StoreSelection::Total)).await;
+            let error = result.unwrap_err().to_string();
             assert!(
                 error.contains("no stock of any of 2 products with article"),
                 "{error}"
@@ -1171,8 +1221,13 @@ mod tests {
         }
         // Where no product has a SKU, the report has nothing to say.
         let nameless = json!([{ "id": "a" }]);
-        let (server, _) = service(shop(&nameless, &["[]"])).await;
-        assert!(full(&mut moysklad(&server, Stores::Total)).await.0.is_ok());
+        let (server, _) = scripted_service(scripted_reports(&nameless, &["[]"])).await;
+        assert!(
+            read_snapshot_entries(&mut moysklad(&server, StoreSelection::Total))
+                .await
+                .0
+                .is_ok()
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -1182,21 +1237,22 @@ mod tests {
             { "id": "s", "article": "SHOE" },
             { "id": "v", "meta": { "type": "variant" }, "product": of_shoe },
         ]);
-        let whole = r#"[{"assortmentId":"s","freeStock":0},{"assortmentId":"v","freeStock":12}]"#;
+        let snapshot =
+            r#"[{"assortmentId":"s","freeStock":0},{"assortmentId":"v","freeStock":12}]"#;
         let delta = r#"[{"assortmentId":"s","freeStock":0}]"#;
-        for (is_fresh, reports) in [(false, [whole, delta]), (true, [whole, delta])] {
-            let (server, _) = service(shop(&products, &reports)).await;
-            let mut moysklad = moysklad(&server, Stores::Total);
+        for (is_fresh, reports) in [(false, [snapshot, delta]), (true, [snapshot, delta])] {
+            let (server, _) = scripted_service(scripted_reports(&products, &reports)).await;
+            let mut moysklad = moysklad(&server, StoreSelection::Total);
             if !is_fresh {
-                let (summary, entries) = full(&mut moysklad).await;
-                assert!(rows_of(&entries).is_empty(), "{entries:?}");
+                let (summary, entries) = read_snapshot_entries(&mut moysklad).await;
+                assert!(stock_rows(&entries).is_empty(), "{entries:?}");
                 let notice = "1 variant without article holds 12 pieces";
                 assert!(summary.unwrap().notices[0].starts_with(notice));
             }
-            let (_, entries) = changed(&mut moysklad).await;
-            assert!(rows_of(&entries).is_empty(), "{entries:?}");
+            let (_, entries) = read_changes_entries(&mut moysklad).await;
+            assert!(stock_rows(&entries).is_empty(), "{entries:?}");
             let faults = entries.iter().filter_map(|entry| match entry {
-                Entry::Suspicious(fault) => fault.sku.as_deref(),
+                DeliveryEntry::Suspicious(fault) => fault.sku.as_deref(),
                 _other => None,
             });
             assert_eq!(faults.collect::<Vec<_>>(), ["SHOE"], "{is_fresh}");
@@ -1207,14 +1263,14 @@ mod tests {
     fn changes_are_known_for_a_day_and_never_asked_of_the_future() {
         let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
         let now = at("2026-11-22T12:00:00Z");
-        let query = |since: &str| changed_since(at(since), now);
+        let query = |since: &str| changed_since_query(at(since), now);
         assert_eq!(
             query("2026-11-21T12:06:00Z").unwrap(),
             "changedSince=2026%2D11%2D21%2015%3A01%3A00"
         );
         assert!(matches!(
             query("2026-11-21T12:05:59Z"),
-            Err(MoySkladError::TooLongAgo(_))
+            Err(MoySkladError::ChangesTooOld(_))
         ));
         assert_eq!(
             query("2027-01-01T00:00:00Z").unwrap(),
@@ -1224,30 +1280,30 @@ mod tests {
 
     #[tokio::test]
     async fn a_stage_that_gives_up_ends_the_reading() {
-        let (server, _) = service(Arc::new(|_, uri| {
+        let (server, _) = scripted_service(Arc::new(|_, uri| {
             if uri.contains("assortment") {
-                return two_pages(uri);
+                return respond_with_two_pages(uri);
             }
             let row = |n: u32| json!({ "assortmentId": n.to_string(), "freeStock": n });
             gzip(&json!((0..20_000).map(row).collect::<Vec<_>>()).to_string())
         }))
         .await;
-        let (mut rows, mut stage) = Rows::channel();
-        let mut moysklad = moysklad(&server, Stores::Total);
-        let reading = Reading::default();
-        let reader = moysklad.full(&reading, &mut rows);
-        let stage = async move { stage.recv().await.unwrap().len() };
-        let (read, first) = future::join(reader, stage).await;
+        let (mut rows, mut receiver) = EntrySender::channel();
+        let mut moysklad = moysklad(&server, StoreSelection::Total);
+        let settings = ReadSettings::default();
+        let reader = moysklad.read_snapshot(&settings, &mut rows);
+        let first_batch = async move { receiver.recv().await.unwrap().len() };
+        let (result, first) = future::join(reader, first_batch).await;
         assert!(
-            matches!(read, Err(MoySkladError::GivenUp(GivenUp))),
-            "{read:?}"
+            matches!(result, Err(MoySkladError::Cancelled(DeliveryCancelled))),
+            "{result:?}"
         );
         assert_eq!(first, 1_000);
     }
 
     #[test]
     fn the_key_is_not_printed() {
-        let config = Config::new(Access::Token(Secret::new("canary")));
+        let config = Config::new(MoySkladCredentials::Token(Secret::new("canary")));
         assert!(!format!("{:?}", MoySklad::new(plain_client(), config)).contains("canary"));
     }
 }

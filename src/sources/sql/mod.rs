@@ -5,7 +5,7 @@
 //! value of its placeholder. One connection is opened for each run and closed after it, and
 //! every wait ends: the server is told when to give up, and whether or not it listens, so do we.
 
-mod column;
+mod columns;
 mod mysql;
 mod placeholder;
 mod postgres;
@@ -23,39 +23,39 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions};
 use tokio::time::timeout;
 
-use self::column::{Columns, Dialect, Kind, RowReading, SqlRow};
-use self::placeholder::Placed;
+use self::columns::{ColumnKind, Dialect, SqlColumns, SqlReadSettings, SqlRow};
+use self::placeholder::PreparedQuery;
 use super::formats::FileShape;
-use super::row::{GivenUp, Reading, Rows, Scope};
+use super::row::{DeliveryCancelled, DeliveryScope, EntrySender, ReadSettings};
 use crate::http::secret::Secret;
 
 /// How long a server may take to let us in.
-const CONNECT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bounds of [`Config::timeout`]: the servers take it as whole milliseconds, and 0 as no limit.
-const TIMEOUTS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
+const TIMEOUT_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
 
 /// How much longer than the server we wait for it to give up.
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE_PERIOD: Duration = Duration::from_secs(5);
 
 /// How long saying goodbye may take; what was read counts either way.
-const GOODBYE: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where a database is, and who we are there. Shown without name and password.
 #[derive(Clone)]
-pub struct Url {
-    server: Server,
-    shown: String,
+pub struct DatabaseUrl {
+    server: DatabaseOptions,
+    display: String,
     password: Option<Secret>,
 }
 
 #[derive(Clone)]
-enum Server {
+enum DatabaseOptions {
     Postgres(Box<PgConnectOptions>),
     MySql(Box<MySqlConnectOptions>),
 }
 
-impl Url {
+impl DatabaseUrl {
     /// Reads `postgres://name:password@host:port/database?sslmode=require`, or the same with
     /// `mysql` and `ssl-mode`.
     ///
@@ -64,21 +64,21 @@ impl Url {
     pub fn parse(text: &str) -> Result<Self, SqlError> {
         let text = text.trim();
         let (scheme, rest) = text.split_once("://").unwrap_or_default();
-        let password = password(rest);
-        let broken = |e: &sqlx::Error| {
-            let reason = hidden(&reason(e), password.as_ref());
+        let password = find_password(rest);
+        let invalid = |e: &sqlx::Error| {
+            let reason = redact(&describe_error(e), password.as_ref());
             SqlError::Config(format!("url cannot be read: {reason}"))
         };
         let (server, name, host, port, database) = match scheme {
             "postgres" | "postgresql" => {
-                let options: PgConnectOptions = text.parse().map_err(|e| broken(&e))?;
+                let options: PgConnectOptions = text.parse().map_err(|e| invalid(&e))?;
                 let options = options
                     .application_name("stockbridge")
                     .disable_statement_logging();
                 let (host, port) = (options.get_host().to_owned(), options.get_port());
                 let database = options.get_database().unwrap_or_default().to_owned();
                 (
-                    Server::Postgres(Box::new(options)),
+                    DatabaseOptions::Postgres(Box::new(options)),
                     "postgres",
                     host,
                     port,
@@ -86,14 +86,14 @@ impl Url {
                 )
             }
             "mysql" | "mariadb" => {
-                let options: MySqlConnectOptions = text.parse().map_err(|e| broken(&e))?;
+                let options: MySqlConnectOptions = text.parse().map_err(|e| invalid(&e))?;
                 // What a query means is the server's setting, not ours.
                 let options = options.pipes_as_concat(false).no_engine_substitution(false);
                 let options = options.disable_statement_logging();
                 let (host, port) = (options.get_host().to_owned(), options.get_port());
                 let database = options.get_database().unwrap_or_default().to_owned();
                 (
-                    Server::MySql(Box::new(options)),
+                    DatabaseOptions::MySql(Box::new(options)),
                     "mysql",
                     host,
                     port,
@@ -105,36 +105,36 @@ impl Url {
                 return Err(SqlError::Config(rule.to_owned()));
             }
         };
-        let shown = format!("{name}://{host}:{port}/{database}");
+        let display = format!("{name}://{host}:{port}/{database}");
         Ok(Self {
             server,
-            shown,
+            display,
             password,
         })
     }
 
     fn dialect(&self) -> Dialect {
         match self.server {
-            Server::Postgres(_) => Dialect::Postgres,
-            Server::MySql(_) => Dialect::MySql,
+            DatabaseOptions::Postgres(_) => Dialect::Postgres,
+            DatabaseOptions::MySql(_) => Dialect::MySql,
         }
     }
 }
 
-impl fmt::Display for Url {
+impl fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.shown)
+        f.write_str(&self.display)
     }
 }
 
-impl fmt::Debug for Url {
+impl fmt::Debug for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.shown)
+        f.write_str(&self.display)
     }
 }
 
 /// The password in what follows `://`, as it is written there.
-fn password(rest: &str) -> Option<Secret> {
+fn find_password(rest: &str) -> Option<Secret> {
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let user = authority.rsplit_once('@').map_or("", |(user, _host)| user);
     let after_name = user
@@ -152,7 +152,7 @@ fn password(rest: &str) -> Option<Secret> {
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where it is.
-    pub url: Url,
+    pub url: DatabaseUrl,
     /// One `SELECT` with named columns.
     pub query: String,
     /// How long it may take, from its start to its last row taken: 1 s to 24 h.
@@ -174,24 +174,24 @@ impl Config {
     ///
     /// # Errors
     /// It is empty, or only one of placeholder and watermark is there.
-    pub fn check(&self) -> Result<(), SqlError> {
-        let fault = |text: &str| Err(SqlError::Config(text.to_owned()));
+    pub fn validate(&self) -> Result<(), SqlError> {
+        let invalid = |text: &str| Err(SqlError::Config(text.to_owned()));
         if self.query.trim().is_empty() {
-            return fault("query is empty, it must be a SELECT");
+            return invalid("query is empty, it must be a SELECT");
         }
-        if !TIMEOUTS.contains(&self.timeout) {
+        if !TIMEOUT_RANGE.contains(&self.timeout) {
             let rule = "it must be between 1 s and 24 h";
-            return fault(&format!(
+            return invalid(&format!(
                 "timeout is {} s, {rule}",
                 self.timeout.as_secs_f64()
             ));
         }
         match (
-            placeholder::place(&self.query, self.url.dialect()).count,
+            placeholder::replace_placeholders(&self.query, self.url.dialect()).parameter_count,
             &self.watermark,
         ) {
-            (0, Some(_)) => fault("watermark is set, so the query must use :since"),
-            (1.., None) => fault("the query uses :since, so watermark must name a column"),
+            (0, Some(_)) => invalid("watermark is set, so the query must use :since"),
+            (1.., None) => invalid("the query uses :since, so watermark must name a column"),
             (0, None) | (1.., Some(_)) => Ok(()),
         }
     }
@@ -199,9 +199,9 @@ impl Config {
 
 /// What one run came to.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Outcome {
+pub struct QuerySummary {
     /// A query with a watermark tells changes, one without tells everything.
-    pub scope: Scope,
+    pub scope: DeliveryScope,
     /// For the next run, once this one is taken: the greatest value seen, or what it was before.
     pub watermark: Option<String>,
     /// How many rows came.
@@ -234,7 +234,7 @@ pub enum SqlError {
     },
     /// The columns are not those that were agreed.
     #[error("{0}")]
-    Columns(String),
+    InvalidColumns(String),
     /// The server has stopped answering.
     #[error(
         "{target} has not finished within {} s: raise timeout_seconds, or make the query faster",
@@ -248,7 +248,7 @@ pub enum SqlError {
     },
     /// Nobody wants the rest.
     #[error(transparent)]
-    GivenUp(#[from] GivenUp),
+    Cancelled(#[from] DeliveryCancelled),
 }
 
 /// Runs the query once and puts what it tells; a value that cannot be read costs its row only.
@@ -260,42 +260,44 @@ pub enum SqlError {
 /// names or types than they must.
 pub async fn read(
     config: &Config,
-    reading: &Reading,
+    settings: &ReadSettings,
     since: Option<&str>,
-    rows: &mut Rows,
-) -> Result<Outcome, SqlError> {
-    config.check()?;
-    let run = Run {
+    rows: &mut EntrySender,
+) -> Result<QuerySummary, SqlError> {
+    config.validate()?;
+    let query_run = QueryRun {
         config,
-        reading,
+        settings,
         since,
-        placed: placeholder::place(&config.query, config.url.dialect()),
+        prepared: placeholder::replace_placeholders(&config.query, config.url.dialect()),
     };
-    let after = CONNECT + config.timeout + GRACE;
-    let reading = async {
+    let after = CONNECT_TIMEOUT + config.timeout + GRACE_PERIOD;
+    let running = async {
         match &config.url.server {
-            Server::Postgres(options) => postgres::read(&run, options, rows).await,
-            Server::MySql(options) => mysql::read(&run, options, rows).await,
+            DatabaseOptions::Postgres(options) => {
+                postgres::run_query(&query_run, options, rows).await
+            }
+            DatabaseOptions::MySql(options) => mysql::run_query(&query_run, options, rows).await,
         }
     };
     let target = config.url.to_string();
-    timeout(after, reading)
+    timeout(after, running)
         .await
         .map_err(|_elapsed| SqlError::TimedOut { target, after })?
 }
 
 /// One run of a query.
-struct Run<'a> {
+struct QueryRun<'a> {
     config: &'a Config,
-    reading: &'a Reading,
+    settings: &'a ReadSettings,
     since: Option<&'a str>,
-    placed: Placed,
+    prepared: PreparedQuery,
 }
 
-impl Run<'_> {
+impl QueryRun<'_> {
     /// The text that is sent.
-    fn query(&self) -> AssertSqlSafe<String> {
-        AssertSqlSafe(self.placed.query.clone())
+    fn statement(&self) -> AssertSqlSafe<String> {
+        AssertSqlSafe(self.prepared.query.clone())
     }
 
     /// Opens the one connection of this run.
@@ -303,59 +305,66 @@ impl Run<'_> {
     where
         O: ConnectOptions<Connection: Sized>,
     {
-        let refused = |reason| SqlError::Connect {
+        let connect_error = |reason| SqlError::Connect {
             target: self.config.url.to_string(),
             reason,
         };
-        match timeout(CONNECT, options.connect()).await {
-            Ok(connected) => connected.map_err(|e| refused(self.reason(&e))),
-            Err(_elapsed) => Err(refused(format!("no answer within {} s", CONNECT.as_secs()))),
+        match timeout(CONNECT_TIMEOUT, options.connect()).await {
+            Ok(connected) => connected.map_err(|e| connect_error(self.error_reason(&e))),
+            Err(_elapsed) => Err(connect_error(format!(
+                "no answer within {} s",
+                CONNECT_TIMEOUT.as_secs()
+            ))),
         }
     }
 
     /// Puts every row of a result, with one of them in memory.
-    async fn drain<R: SqlRow>(
+    async fn read_rows<R: SqlRow>(
         &self,
-        mut results: impl Stream<Item = Result<R, sqlx::Error>> + Unpin,
-        rows: &mut Rows,
-    ) -> Result<Outcome, SqlError> {
+        mut fetched: impl Stream<Item = Result<R, sqlx::Error>> + Unpin,
+        rows: &mut EntrySender,
+    ) -> Result<QuerySummary, SqlError> {
         let dialect = self.config.url.dialect();
-        let reading = RowReading::new(self.reading);
-        let mut columns: Option<Columns> = None;
+        let row_settings = SqlReadSettings::new(self.settings);
+        let mut columns: Option<SqlColumns> = None;
         let mut count = 0_u64;
-        let mut states_quantity = self.reading.zeroes_empties;
-        let mut greatest = None;
-        while let Some(row) = results.next().await {
-            let row = row.map_err(|e| self.failed(&e))?;
+        let mut has_quantity = self.settings.zeroes_empty_quantities;
+        let mut max_watermark = None;
+        while let Some(row) = fetched.next().await {
+            let row = row.map_err(|e| self.query_error(&e))?;
             let columns = match &mut columns {
                 Some(columns) => columns,
-                none => {
+                unset => {
                     let watermark = self.config.watermark.as_deref();
-                    let found = Columns::find(&row.columns(), dialect, self.reading, watermark);
-                    none.insert(found.map_err(SqlError::Columns)?)
+                    let found = SqlColumns::find(&row.columns(), dialect, self.settings, watermark);
+                    unset.insert(found.map_err(SqlError::InvalidColumns)?)
                 }
             };
             count += 1;
-            states_quantity = states_quantity || columns.has_quantity(&row);
-            rows.put(columns.entry(&row, count, &reading)).await?;
-            columns.raise(&row, &mut greatest);
+            has_quantity = has_quantity || columns.has_quantity(&row);
+            rows.send(columns.read_entry(&row, count, &row_settings))
+                .await?;
+            columns.update_max_watermark(&row, &mut max_watermark);
         }
         rows.flush().await?;
         // Of changes, a few rows without a number are possible; of everything they are a mistake.
-        let is_whole = self.config.watermark.is_none() || self.since.is_none();
+        let is_snapshot = self.config.watermark.is_none() || self.since.is_none();
         if let Some(columns) = &columns
-            && is_whole
-            && !states_quantity
+            && is_snapshot
+            && !has_quantity
         {
-            return Err(SqlError::Columns(columns.states_nothing(count)));
+            return Err(SqlError::InvalidColumns(columns.no_quantity_message(count)));
         }
-        let seen = greatest.map(|value| value.to_sql(dialect));
+        let new_watermark = max_watermark.map(|value| value.to_sql(dialect));
         let (scope, watermark) = match self.config.watermark {
-            Some(_) => (Scope::Delta, seen.or_else(|| self.since.map(str::to_owned))),
-            None => (Scope::Snapshot, None),
+            Some(_) => (
+                DeliveryScope::Delta,
+                new_watermark.or_else(|| self.since.map(str::to_owned)),
+            ),
+            None => (DeliveryScope::Snapshot, None),
         };
-        let shape = columns.as_ref().map(Columns::describe);
-        Ok(Outcome {
+        let shape = columns.as_ref().map(SqlColumns::describe);
+        Ok(QuerySummary {
             scope,
             watermark,
             rows: count,
@@ -363,20 +372,20 @@ impl Run<'_> {
         })
     }
 
-    fn failed(&self, error: &sqlx::Error) -> SqlError {
+    fn query_error(&self, error: &sqlx::Error) -> SqlError {
         SqlError::Query {
             target: self.config.url.to_string(),
-            reason: self.reason(error),
+            reason: self.error_reason(error),
         }
     }
 
-    fn reason(&self, error: &sqlx::Error) -> String {
-        hidden(&reason(error), self.config.url.password.as_ref())
+    fn error_reason(&self, error: &sqlx::Error) -> String {
+        redact(&describe_error(error), self.config.url.password.as_ref())
     }
 }
 
 /// What went wrong, and what can be done where that is known.
-fn reason(error: &sqlx::Error) -> String {
+fn describe_error(error: &sqlx::Error) -> String {
     let text = match error {
         sqlx::Error::Database(database) => database.message().to_owned(),
         sqlx::Error::Io(io) => io.to_string(),
@@ -415,11 +424,11 @@ fn advice(error: &sqlx::Error, text: &str) -> Option<&'static str> {
 }
 
 /// A text without the password, in whichever form it may have got there.
-fn hidden(text: &str, password: Option<&Secret>) -> String {
+fn redact(text: &str, password: Option<&Secret>) -> String {
     let Some(password) = password else {
         return text.to_owned();
     };
-    let meant = percent_decode_str(password.expose()).decode_utf8_lossy();
+    let decoded = percent_decode_str(password.expose()).decode_utf8_lossy();
     text.replace(password.expose(), "***")
-        .replace(meant.as_ref(), "***")
+        .replace(decoded.as_ref(), "***")
 }

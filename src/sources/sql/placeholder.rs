@@ -1,84 +1,87 @@
 use super::Dialect;
 
 /// How a query names the value its last run ended with.
-const SINCE: &str = ":since";
+const PLACEHOLDER: &str = ":since";
 
 /// A query as its server takes it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Placed {
+pub(super) struct PreparedQuery {
     /// With `$1` or `?` for each `:since`.
     pub(super) query: String,
     /// How often the value is used.
-    pub(super) count: usize,
+    pub(super) parameter_count: usize,
 }
 
 /// Puts the server's own parameter in the place of each `:since`.
 ///
 /// What is quoted or commented stays as it is, and so does a cast: in `x::since` the second
 /// colon begins no placeholder.
-pub(super) fn place(query: &str, dialect: Dialect) -> Placed {
-    let mut placed = Placed {
+pub(super) fn replace_placeholders(query: &str, dialect: Dialect) -> PreparedQuery {
+    let mut prepared = PreparedQuery {
         query: String::with_capacity(query.len()),
-        count: 0,
+        parameter_count: 0,
     };
     let mut rest = query;
     while !rest.is_empty() {
-        if let Some(after) = rest.strip_prefix(SINCE).filter(|after| !continues(after)) {
-            placed.query.push_str(match dialect {
+        if let Some(after) = rest
+            .strip_prefix(PLACEHOLDER)
+            .filter(|after| !continues_name(after))
+        {
+            prepared.query.push_str(match dialect {
                 Dialect::Postgres => "$1",
                 Dialect::MySql => "?",
             });
-            placed.count += 1;
+            prepared.parameter_count += 1;
             rest = after;
             continue;
         }
-        let (piece, after) = rest.split_at(opaque(rest, dialect));
-        placed.query.push_str(piece);
+        let (unchanged, after) = rest.split_at(opaque_length(rest, dialect));
+        prepared.query.push_str(unchanged);
         rest = after;
     }
-    placed
+    prepared
 }
 
 /// Whether a name goes on here: `:since_when` is somebody else's.
-fn continues(text: &str) -> bool {
+fn continues_name(text: &str) -> bool {
     text.starts_with(|c: char| c.is_alphanumeric() || c == '_' || c == '$')
 }
 
 /// How many bytes are to be passed over as they are: a quoted text or a comment, or one step.
-fn opaque(rest: &str, dialect: Dialect) -> usize {
+fn opaque_length(rest: &str, dialect: Dialect) -> usize {
     let is_mysql = dialect == Dialect::MySql;
-    let through = |from: &str, end: &str| {
+    let length_through = |from: &str, end: &str| {
         let found = rest.get(from.len()..).and_then(|inner| inner.find(end));
         found.map_or(rest.len(), |at| from.len() + at + end.len())
     };
-    let first = rest.chars().next().map_or(rest.len(), char::len_utf8);
+    let first_char_length = rest.chars().next().map_or(rest.len(), char::len_utf8);
     if rest.starts_with("::") {
         return 2;
     }
     if rest.starts_with("--") || (is_mysql && rest.starts_with('#')) {
-        return through("-", "\n");
+        return length_through("-", "\n");
     }
     if rest.starts_with("/*") {
         return if is_mysql {
-            through("/*", "*/")
+            length_through("/*", "*/")
         } else {
-            nested_comment(rest)
+            nested_comment_length(rest)
         };
     }
     if rest.starts_with("e'") || rest.starts_with("E'") {
-        return 1 + quoted(rest.get(1..).unwrap_or_default(), '\'', true);
+        return 1 + quoted_length(rest.get(1..).unwrap_or_default(), '\'', true);
     }
     if rest.starts_with('\'') {
-        return quoted(rest, '\'', is_mysql);
+        return quoted_length(rest, '\'', is_mysql);
     }
     if rest.starts_with('"') {
-        return quoted(rest, '"', is_mysql);
+        return quoted_length(rest, '"', is_mysql);
     }
     if is_mysql && rest.starts_with('`') {
-        return quoted(rest, '`', false);
+        return quoted_length(rest, '`', false);
     }
     if !is_mysql && rest.starts_with('$') {
-        return dollar_tag(rest).map_or(first, |tag| through(tag, tag));
+        return dollar_tag(rest).map_or(first_char_length, |tag| length_through(tag, tag));
     }
     // A word goes by whole: a letter e before a quote means something only where a word begins,
     // and so does a dollar sign.
@@ -86,17 +89,17 @@ fn opaque(rest: &str, dialect: Dialect) -> usize {
     if rest.starts_with(is_word) {
         return rest.find(|c| !is_word(c)).unwrap_or(rest.len());
     }
-    first
+    first_char_length
 }
 
 /// A quoted text with its quotes; a doubled quote stands for itself, and so may `\'`.
-fn quoted(rest: &str, quote: char, escapes: bool) -> usize {
-    let mut letters = rest.char_indices().skip(1).peekable();
-    while let Some((at, letter)) = letters.next() {
-        if escapes && letter == '\\' {
-            letters.next();
-        } else if letter == quote && letters.next_if(|(_, next)| *next == quote).is_none() {
-            return at + letter.len_utf8();
+fn quoted_length(rest: &str, quote: char, has_escapes: bool) -> usize {
+    let mut chars = rest.char_indices().skip(1).peekable();
+    while let Some((at, character)) = chars.next() {
+        if has_escapes && character == '\\' {
+            chars.next();
+        } else if character == quote && chars.next_if(|(_, next)| *next == quote).is_none() {
+            return at + character.len_utf8();
         }
     }
     rest.len()
@@ -112,7 +115,7 @@ fn dollar_tag(rest: &str) -> Option<&str> {
 }
 
 /// A comment with those inside it.
-fn nested_comment(rest: &str) -> usize {
+fn nested_comment_length(rest: &str) -> usize {
     let mut depth = 0_usize;
     let mut at = 0;
     while let Some(here) = rest.get(at..).filter(|here| !here.is_empty()) {
@@ -140,7 +143,7 @@ mod tests {
 
     #[test]
     fn the_placeholder_is_found_where_it_stands_for_a_value() {
-        for (query, placed) in [
+        for (query, expected) in [
             ("select 1", "select 1"),
             ("where at > :since", "where at > $1"),
             (
@@ -182,13 +185,17 @@ mod tests {
             ("/* :since", "/* :since"),
             ("$$ :since", "$$ :since"),
         ] {
-            assert_eq!(place(query, Dialect::Postgres).query, placed, "{query}");
+            assert_eq!(
+                replace_placeholders(query, Dialect::Postgres).query,
+                expected,
+                "{query}"
+            );
         }
     }
 
     #[test]
     fn mysql_quotes_and_comments_in_its_own_ways() {
-        for (query, placed, count) in [
+        for (query, expected, count) in [
             ("at > :since or :since is null", "at > ? or ? is null", 2),
             (r"'it\'s :since' :since", r"'it\'s :since' ?", 1),
             ("`a :since` :since", "`a :since` ?", 1),
@@ -197,10 +204,10 @@ mod tests {
             (r#""\" :since" :since"#, r#""\" :since" ?"#, 1),
             ("$$ :since $$", "$$ ? $$", 1),
         ] {
-            let found = place(query, Dialect::MySql);
+            let prepared = replace_placeholders(query, Dialect::MySql);
             assert_eq!(
-                (found.query.as_str(), found.count),
-                (placed, count),
+                (prepared.query.as_str(), prepared.parameter_count),
+                (expected, count),
                 "{query}"
             );
         }
@@ -210,11 +217,11 @@ mod tests {
         #[test]
         fn nothing_else_of_a_query_is_changed(query in "[a:since'\"$`/*\\-#\n\\\\ ф]{0,40}") {
             for (dialect, parameter) in [(Dialect::Postgres, "$1"), (Dialect::MySql, "?")] {
-                let placed = place(&query, dialect);
-                let grown = placed.query.len() + placed.count * (SINCE.len() - parameter.len());
-                prop_assert_eq!(grown, query.len());
-                if placed.count == 0 {
-                    prop_assert_eq!(&placed.query, &query);
+                let prepared = replace_placeholders(&query, dialect);
+                let original_length = prepared.query.len() + prepared.parameter_count * (PLACEHOLDER.len() - parameter.len());
+                prop_assert_eq!(original_length, query.len());
+                if prepared.parameter_count == 0 {
+                    prop_assert_eq!(&prepared.query, &query);
                 }
             }
         }

@@ -6,39 +6,39 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
-use super::column::{Cell, Column, SqlRow};
-use super::{GOODBYE, Kind, Outcome, Run, SqlError};
-use crate::sources::Rows;
+use super::columns::{SqlCell, SqlColumn, SqlRow};
+use super::{CLOSE_TIMEOUT, ColumnKind, QueryRun, QuerySummary, SqlError};
+use crate::sources::EntrySender;
 
 /// Seconds from 1970 to 2000, from where PostgreSQL counts.
-const EPOCH_MICROS: i64 = 946_684_800_000_000;
+const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 
 /// Runs the query at a PostgreSQL server, or at what speaks like one.
-pub(super) async fn read(
-    run: &Run<'_>,
+pub(super) async fn run_query(
+    run: &QueryRun<'_>,
     options: &PgConnectOptions,
-    rows: &mut Rows,
-) -> Result<Outcome, SqlError> {
+    rows: &mut EntrySender,
+) -> Result<QuerySummary, SqlError> {
     let mut connection = run.connect(options).await?;
-    let outcome = select(run, &mut connection, rows).await;
-    match outcome {
+    let result = run_in_transaction(run, &mut connection, rows).await;
+    match result {
         // What is left of a failed run need not be read: the socket is closed on it.
         Err(_) => drop(connection),
-        Ok(_) => drop(timeout(GOODBYE, connection.close()).await),
+        Ok(_) => drop(timeout(CLOSE_TIMEOUT, connection.close()).await),
     }
-    outcome
+    result
 }
 
-async fn select(
-    run: &Run<'_>,
+async fn run_in_transaction(
+    run: &QueryRun<'_>,
     connection: &mut PgConnection,
-    rows: &mut Rows,
-) -> Result<Outcome, SqlError> {
+    rows: &mut EntrySender,
+) -> Result<QuerySummary, SqlError> {
     let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
     let mut transaction = connection
         .begin_with(begin)
         .await
-        .map_err(|e| run.failed(&e))?;
+        .map_err(|e| run.query_error(&e))?;
     // Of this transaction only, so that a pooler in between keeps nothing of ours. The server
     // counts a wait for a lock, and for us to take the rows, as time of the statement.
     let ms = run.config.timeout.as_millis();
@@ -47,80 +47,92 @@ async fn select(
          SET LOCAL idle_in_transaction_session_timeout = {ms}"
     );
     let limiting = transaction.execute(sqlx::raw_sql(AssertSqlSafe(limits)));
-    limiting.await.map_err(|e| run.failed(&e))?;
+    limiting.await.map_err(|e| run.query_error(&e))?;
     // Prepared, and so one statement and no more; unnamed, because a pooler may know a name
     // already.
-    let mut query = sqlx::query(run.query()).persistent(false);
-    if run.placed.count > 0 {
+    let mut query = sqlx::query(run.statement()).persistent(false);
+    if run.prepared.parameter_count > 0 {
         query = query.bind(run.since);
     }
-    let outcome = run.drain(query.fetch(&mut *transaction), rows).await?;
-    transaction.rollback().await.map_err(|e| run.failed(&e))?;
-    Ok(outcome)
+    let summary = run.read_rows(query.fetch(&mut *transaction), rows).await?;
+    transaction
+        .rollback()
+        .await
+        .map_err(|e| run.query_error(&e))?;
+    Ok(summary)
 }
 
 impl SqlRow for PgRow {
     fn columns(&self) -> Vec<(String, String)> {
-        let name = |column: &sqlx::postgres::PgColumn| {
+        let name_and_type = |column: &sqlx::postgres::PgColumn| {
             (
                 column.name().to_owned(),
                 column.type_info().name().to_owned(),
             )
         };
-        Row::columns(self).iter().map(name).collect()
+        Row::columns(self).iter().map(name_and_type).collect()
     }
 
-    fn cell(&self, column: &Column) -> Result<Option<Cell>, String> {
+    fn cell(&self, column: &SqlColumn) -> Result<Option<SqlCell>, String> {
         let index = column.index;
         Ok(match column.kind {
-            Kind::Whole => whole(self, index)?.map(|n| Cell::Whole(n.into())),
-            Kind::Exact => exact(self, index)?.map(Cell::Exact),
-            Kind::Single => get::<f32>(self, index)?.map(|n| Cell::Float(n.to_string())),
-            Kind::Double => get::<f64>(self, index)?.map(|n| Cell::Float(n.to_string())),
-            Kind::Text => get::<String>(self, index)?.map(Cell::Text),
-            Kind::Moment => micros(self, index)?.map(Cell::Moment),
-            Kind::Local => micros(self, index)?.map(|at| Cell::Local(at.naive_utc())),
-            Kind::Unsigned => return Err("there is no such type".to_owned()),
+            ColumnKind::Integer => read_integer(self, index)?.map(|n| SqlCell::Integer(n.into())),
+            ColumnKind::Numeric => read_numeric(self, index)?.map(SqlCell::Numeric),
+            ColumnKind::Float32 => {
+                get_value::<f32>(self, index)?.map(|n| SqlCell::Float(n.to_string()))
+            }
+            ColumnKind::Float64 => {
+                get_value::<f64>(self, index)?.map(|n| SqlCell::Float(n.to_string()))
+            }
+            ColumnKind::Text => get_value::<String>(self, index)?.map(SqlCell::Text),
+            ColumnKind::TimestampTz => read_timestamp(self, index)?.map(SqlCell::TimestampTz),
+            ColumnKind::LocalTimestamp => {
+                read_timestamp(self, index)?.map(|at| SqlCell::LocalTimestamp(at.naive_utc()))
+            }
+            ColumnKind::Unsigned => return Err("there is no such type".to_owned()),
         })
     }
 }
 
-fn get<'r, T: Decode<'r, Postgres> + Type<Postgres>>(
+fn get_value<'r, T: Decode<'r, Postgres> + Type<Postgres>>(
     row: &'r PgRow,
     index: usize,
 ) -> Result<Option<T>, String> {
-    row.try_get_unchecked(index).map_err(|e| super::reason(&e))
+    row.try_get_unchecked(index)
+        .map_err(|e| super::describe_error(&e))
 }
 
-fn whole(row: &PgRow, index: usize) -> Result<Option<i64>, String> {
+fn read_integer(row: &PgRow, index: usize) -> Result<Option<i64>, String> {
     // The width is the type's, and a type is fixed for a result.
     match row.column(index).type_info().name() {
-        "INT2" => Ok(get::<i16>(row, index)?.map(i64::from)),
-        "INT4" => Ok(get::<i32>(row, index)?.map(i64::from)),
-        _ => get::<i64>(row, index),
+        "INT2" => Ok(get_value::<i16>(row, index)?.map(i64::from)),
+        "INT4" => Ok(get_value::<i32>(row, index)?.map(i64::from)),
+        _ => get_value::<i64>(row, index),
     }
 }
 
 /// A moment as it travels; `infinity` is none that a calendar has.
-fn micros(row: &PgRow, index: usize) -> Result<Option<DateTime<chrono::Utc>>, String> {
-    let Some(micros) = get::<i64>(row, index)? else {
+fn read_timestamp(row: &PgRow, index: usize) -> Result<Option<DateTime<chrono::Utc>>, String> {
+    let Some(micros) = get_value::<i64>(row, index)? else {
         return Ok(None);
     };
     let at = micros
-        .checked_add(EPOCH_MICROS)
+        .checked_add(POSTGRES_EPOCH_MICROS)
         .and_then(DateTime::from_timestamp_micros);
     at.map(Some)
         .ok_or_else(|| "it is no date of any calendar".to_owned())
 }
 
 /// A `numeric` in plain digits, all of them.
-fn exact(row: &PgRow, index: usize) -> Result<Option<String>, String> {
-    let value = row.try_get_raw(index).map_err(|e| super::reason(&e))?;
+fn read_numeric(row: &PgRow, index: usize) -> Result<Option<String>, String> {
+    let value = row
+        .try_get_raw(index)
+        .map_err(|e| super::describe_error(&e))?;
     if value.is_null() {
         return Ok(None);
     }
     let bytes = value.as_bytes().map_err(|e| e.to_string())?;
-    decimal(bytes)
+    decode_numeric(bytes)
         .map(Some)
         .ok_or_else(|| "it is no number of PostgreSQL's form".to_owned())
 }
@@ -129,10 +141,10 @@ fn exact(row: &PgRow, index: usize) -> Result<Option<String>, String> {
 /// the sign, how many decimals are shown, and the digits.
 ///
 /// Source: `numeric_send` of PostgreSQL.
-fn decimal(bytes: &[u8]) -> Option<String> {
+fn decode_numeric(bytes: &[u8]) -> Option<String> {
     /// Most digits before the point that are written out: no count has more.
     const MAX_WEIGHT: i32 = 32;
-    let mut numbers = bytes.chunks_exact(2).map(|two| match two {
+    let mut numbers = bytes.chunks_exact(2).map(|pair| match pair {
         [high, low] => u16::from_be_bytes([*high, *low]),
         _ => 0,
     });
@@ -158,8 +170,8 @@ fn decimal(bytes: &[u8]) -> Option<String> {
     if weight > MAX_WEIGHT {
         return Some(format!("{sign}{}", "9".repeat(40)));
     }
-    let at = |place: i32| {
-        usize::try_from(weight - place)
+    let digit_at = |position: i32| {
+        usize::try_from(weight - position)
             .ok()
             .and_then(|index| digits.get(index))
             .copied()
@@ -167,12 +179,12 @@ fn decimal(bytes: &[u8]) -> Option<String> {
     };
     let whole: String = (0..=weight.max(0))
         .rev()
-        .map(|place| format!("{:04}", at(place)))
+        .map(|position| format!("{:04}", digit_at(position)))
         .collect();
     let whole = whole.trim_start_matches('0');
     let groups = i32::from(decimals).div_euclid(4) + 1;
     let fraction: String = (1..=groups)
-        .map(|place| format!("{:04}", at(-place)))
+        .map(|position| format!("{:04}", digit_at(-position)))
         .collect();
     let fraction: String = fraction.chars().take(decimals.into()).collect();
     let whole = if whole.is_empty() { "0" } else { whole };
@@ -202,24 +214,24 @@ mod tests {
             (&[1], -9, 0, 36, "0.000000000000000000000000000000000001"),
             (&[], 0, 0xC000, 0, "NaN"),
         ] {
-            let head = [
+            let header = [
                 u16::try_from(digits.len()).unwrap(),
                 i16::cast_unsigned(weight),
                 sign,
             ];
-            let numbers = head
+            let numbers = header
                 .into_iter()
                 .chain([decimals])
                 .chain(digits.iter().copied());
             let bytes: Vec<u8> = numbers.flat_map(u16::to_be_bytes).collect();
-            assert_eq!(decimal(&bytes).as_deref(), Some(text));
+            assert_eq!(decode_numeric(&bytes).as_deref(), Some(text));
         }
         for bytes in [
             &[][..],
             &[0, 1, 0, 0, 0, 0, 0, 0],
             &[0, 0, 0, 0, 1, 0, 0, 0],
         ] {
-            assert_eq!(decimal(bytes), None);
+            assert_eq!(decode_numeric(bytes), None);
         }
     }
 }

@@ -14,7 +14,7 @@ const SKU_PATTERN: &str = r"^(?=.*\S.*)[^\x00-\x08\x0A-\x1f\x7f]{1,255}$";
 
 /// One request and its response.
 #[derive(Clone, Debug)]
-pub(crate) struct Exchange {
+pub(crate) struct RecordedExchange {
     pub(crate) method: String,
     pub(crate) target: String,
     pub(crate) request: Vec<u8>,
@@ -22,7 +22,7 @@ pub(crate) struct Exchange {
     pub(crate) response: Vec<u8>,
 }
 
-impl Exchange {
+impl RecordedExchange {
     fn path(&self) -> &str {
         self.target.split('?').next().unwrap()
     }
@@ -42,11 +42,11 @@ impl Exchange {
 
 /// An OpenAPI description.
 #[derive(Clone, Debug)]
-pub(crate) struct Description {
+pub(crate) struct OpenApiDescription {
     pub(crate) root: Value,
 }
 
-impl Description {
+impl OpenApiDescription {
     /// The Market's, of `fixtures/market`.
     pub(crate) fn of_the_market() -> Self {
         let text = include_str!("../../../fixtures/market/openapi-stocks.json");
@@ -97,13 +97,13 @@ impl Description {
         faults
     }
 
-    fn operation(&self, exchange: &Exchange) -> Option<&Value> {
+    fn operation(&self, exchange: &RecordedExchange) -> Option<&Value> {
         let method = exchange.method.to_lowercase();
         let fits = |template: &str| {
-            let (given, template) = (exchange.path().split('/'), template.split('/'));
-            given.clone().count() == template.clone().count()
-                && given.zip(template).all(|(given, part)| {
-                    given == part || (part.starts_with('{') && given.parse::<u64>().is_ok())
+            let (path_parts, template_parts) = (exchange.path().split('/'), template.split('/'));
+            path_parts.clone().count() == template_parts.clone().count()
+                && path_parts.zip(template_parts).all(|(path_part, part)| {
+                    path_part == part || (part.starts_with('{') && path_part.parse::<u64>().is_ok())
                 })
         };
         let paths = self.at("/paths").as_object().unwrap().iter();
@@ -113,7 +113,7 @@ impl Description {
     }
 
     /// What in the request is not as described.
-    pub(crate) fn check_request(&self, exchange: &Exchange) -> Vec<String> {
+    pub(crate) fn check_request(&self, exchange: &RecordedExchange) -> Vec<String> {
         let Some(operation) = self.operation(exchange) else {
             return vec![format!(
                 "{} {} is not described",
@@ -137,7 +137,12 @@ impl Description {
         faults
     }
 
-    fn check_query(&self, operation: &Value, exchange: &Exchange, faults: &mut Vec<String>) {
+    fn check_query(
+        &self,
+        operation: &Value,
+        exchange: &RecordedExchange,
+        faults: &mut Vec<String>,
+    ) {
         let parameters: Vec<&Value> = operation["parameters"]
             .as_array()
             .into_iter()
@@ -145,12 +150,12 @@ impl Description {
             .map(|p| self.follow(p))
             .collect();
         for (name, value) in exchange.query() {
-            let is_it = |parameter: &&&Value| {
+            let is_match = |parameter: &&&Value| {
                 let aliases = parameter["x-aliases"].as_array().into_iter().flatten();
                 parameter["in"] == "query"
                     && (parameter["name"] == name || aliases.into_iter().any(|alias| alias == name))
             };
-            let Some(parameter) = parameters.iter().find(is_it) else {
+            let Some(parameter) = parameters.iter().find(is_match) else {
                 faults.push(format!("query parameter {name} is not described"));
                 continue;
             };
@@ -168,7 +173,7 @@ impl Description {
 
     /// What in the response is not as described. A status that no operation describes, such as
     /// 405, must have the shape of every error.
-    pub(crate) fn check_response(&self, exchange: &Exchange) -> Vec<String> {
+    pub(crate) fn check_response(&self, exchange: &RecordedExchange) -> Vec<String> {
         let mut faults = Vec::new();
         let described = self
             .operation(exchange)
@@ -401,7 +406,7 @@ fn lint(schema: &Value, at: &str, faults: &mut Vec<String>) {
 fn every_keyword_can_fail() {
     use serde_json::json;
 
-    let description = Description {
+    let description = OpenApiDescription {
         root: json!({ "components": { "schemas": {
         "Sku": { "type": "string", "pattern": SKU_PATTERN, "minLength": 1, "maxLength": 255 },
         "Base": { "type": "object", "required": ["status"], "properties": {

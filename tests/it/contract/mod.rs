@@ -15,16 +15,16 @@ use axum::response::Response;
 use serde_json::{Value, json};
 use stockbridge::clock::Clock;
 use stockbridge::http::secret::Secret;
-use stockbridge::http::{ClientConfig, Limits, Server, Trust, client};
-use stockbridge::lifecycle::{Fuse, Tasks};
-use stockbridge::partner::client::{MarketClient, Reply};
-use stockbridge::partner::page::{Look, Part, Shelf};
-use stockbridge::partner::wire::{self, Address, business};
-use stockbridge::rehearsal::{Availability, MarketConfig, Placement};
+use stockbridge::http::{ClientConfig, HttpServer, ServerLimits, Trust, client};
+use stockbridge::lifecycle::{CrashSignal, Tasks};
+use stockbridge::market_sim::{Availability, Placement, SimulatorConfig};
+use stockbridge::partner_api::client::{CallOutcome, MarketClient};
+use stockbridge::partner_api::readback_page::{OfferList, ReadbackQuery, ReadbackSelection};
+use stockbridge::partner_api::wire::{self, MarketAddress, business};
 use stockbridge::stock::Sku;
 
-use self::description::{Description, Exchange};
-use crate::harness::{House, Shop, configuration, is_settled, market, of};
+use self::description::{OpenApiDescription, RecordedExchange};
+use crate::harness::{TestService, TestShop, configuration, is_settled, market_for, shop_status};
 use crate::wire::send;
 
 const KEY: &str = "api-moscow";
@@ -33,23 +33,23 @@ const CAMPAIGN: u64 = 12_345;
 const BUSINESS: u64 = 7;
 const WAREHOUSE: u64 = 569_667;
 
-type Exchanges = Arc<Mutex<Vec<Exchange>>>;
+type RecordedExchanges = Arc<Mutex<Vec<RecordedExchange>>>;
 
 /// A server on a port of its own whose exchanges are recorded.
-struct Recorded {
+struct RecordingServer {
     address: SocketAddr,
-    exchanges: Exchanges,
+    exchanges: RecordedExchanges,
     tasks: Tasks,
 }
 
-impl Recorded {
+impl RecordingServer {
     fn start(router: Router) -> Self {
-        let exchanges = Exchanges::default();
-        let noted = Arc::clone(&exchanges);
-        let record = move |request: Request, next: Next| record(Arc::clone(&noted), request, next);
-        let server = Server::bind(([127, 0, 0, 1], 0).into(), Limits::default()).unwrap();
+        let exchanges = RecordedExchanges::default();
+        let log = Arc::clone(&exchanges);
+        let record = move |request: Request, next: Next| record(Arc::clone(&log), request, next);
+        let server = HttpServer::bind(([127, 0, 0, 1], 0).into(), ServerLimits::default()).unwrap();
         let address = server.local_addr().unwrap();
-        let tasks = Tasks::new(Fuse::default());
+        let tasks = Tasks::new(CrashSignal::default());
         tasks.spawn(
             "recorder",
             server.run(router.layer(from_fn(record)), tasks.clone()),
@@ -65,18 +65,18 @@ impl Recorded {
         format!("http://{}", self.address)
     }
 
-    fn take(&self) -> Vec<Exchange> {
+    fn take(&self) -> Vec<RecordedExchange> {
         std::mem::take(&mut *self.exchanges.lock().unwrap())
     }
 }
 
-impl Drop for Recorded {
+impl Drop for RecordingServer {
     fn drop(&mut self) {
         self.tasks.stop();
     }
 }
 
-async fn record(exchanges: Exchanges, request: Request, next: Next) -> Response {
+async fn record(exchanges: RecordedExchanges, request: Request, next: Next) -> Response {
     let (head, body) = request.into_parts();
     let request = to_bytes(body, usize::MAX).await.unwrap();
     let (method, target) = (head.method.to_string(), head.uri.to_string());
@@ -85,7 +85,7 @@ async fn record(exchanges: Exchanges, request: Request, next: Next) -> Response 
         .await;
     let (head, body) = response.into_parts();
     let response = to_bytes(body, usize::MAX).await.unwrap();
-    exchanges.lock().unwrap().push(Exchange {
+    exchanges.lock().unwrap().push(RecordedExchange {
         method,
         target,
         request: request.to_vec(),
@@ -96,13 +96,13 @@ async fn record(exchanges: Exchanges, request: Request, next: Next) -> Response 
 }
 
 /// The simulator of one shop, whose campaign belongs to a business.
-fn simulator() -> Recorded {
-    let shop = Shop::moscow().by_business(BUSINESS);
-    Recorded::start(market(&[shop]).router())
+fn simulator() -> RecordingServer {
+    let shop = TestShop::moscow().by_business(BUSINESS);
+    RecordingServer::start(market_for(&[shop]).router())
 }
 
 /// Whether both halves are as described.
-fn check(description: &Description, exchange: &Exchange) {
+fn assert_as_described(description: &OpenApiDescription, exchange: &RecordedExchange) {
     let about = format!(
         "{} {} {}",
         exchange.method, exchange.target, exchange.status
@@ -114,7 +114,7 @@ fn check(description: &Description, exchange: &Exchange) {
 /// Calls every method of our client.
 async fn call_everything(url: &str) {
     let http = client(&ClientConfig {
-        trust: Trust::Nobody,
+        trust: Trust::PlainHttpOnly,
         ..ClientConfig::default()
     })
     .unwrap();
@@ -124,38 +124,38 @@ async fn call_everything(url: &str) {
         Clock::wall().now(),
     );
     let sku = Sku::parse("Чайник «Лён» 1,7 л").unwrap();
-    let ok = |reply: Reply| match reply {
-        Reply::Answer(answer) => assert_eq!(answer.status, 200, "{:?}", answer.body),
-        Reply::Failure(reason) => panic!("{reason}"),
+    let ok = |reply: CallOutcome| match reply {
+        CallOutcome::Response(response) => assert_eq!(response.status, 200, "{:?}", response.body),
+        CallOutcome::NoResponse(reason) => panic!("{reason}"),
     };
     for address in [
-        Address::Campaign { id: CAMPAIGN },
-        Address::Business {
+        MarketAddress::Campaign { id: CAMPAIGN },
+        MarketAddress::Business {
             id: BUSINESS,
             warehouses: vec![WAREHOUSE],
         },
     ] {
         for part in [
-            Part::Listing {
-                shelf: Shelf::OnSale,
+            ReadbackSelection::List {
+                list: OfferList::Active,
                 token: None,
             },
-            Part::Listing {
-                shelf: Shelf::Archive,
+            ReadbackSelection::List {
+                list: OfferList::Archived,
                 token: Some("41".to_owned()),
             },
-            Part::Named(vec![sku.to_string()]),
+            ReadbackSelection::Skus(vec![sku.to_string()]),
         ] {
-            let look = Look {
+            let query = ReadbackQuery {
                 warehouses: vec![WAREHOUSE],
-                part,
+                selection: part,
             };
-            ok(market.read_back(&address, &key, &look, now).await);
+            ok(market.read_back(&address, &key, &query, now).await);
         }
     }
-    ok(market.hide(CAMPAIGN, &key, &sku, now).await);
-    ok(market.ask_hidden(CAMPAIGN, &key, &sku, now).await);
-    ok(market.show(CAMPAIGN, &key, &sku, now).await);
+    ok(market.hide_offer(CAMPAIGN, &key, &sku, now).await);
+    ok(market.get_hidden_offers(CAMPAIGN, &key, &sku, now).await);
+    ok(market.show_offer(CAMPAIGN, &key, &sku, now).await);
     market.token_scopes(&key).await.unwrap();
     market.campaigns(&key).await.unwrap();
     market.warehouses(&key, BUSINESS).await.unwrap();
@@ -163,12 +163,12 @@ async fn call_everything(url: &str) {
 }
 
 /// Feeds a service with both methods until its stock is forwarded and read back.
-async fn forward(shops: &[Shop], url: &str) {
+async fn forward(shops: &[TestShop], url: &str) {
     let (text, variables) = configuration(url, shops);
-    let house = House::of_file(&text, variables).await;
-    let doors = house.doors();
+    let service = TestService::from_config(&text, variables).await;
+    let endpoints = service.endpoints();
     for shop in shops {
-        doors
+        endpoints
             .feed(
                 shop,
                 &[
@@ -179,25 +179,30 @@ async fn forward(shops: &[Shop], url: &str) {
             )
             .await;
     }
-    let all = |is_so: fn(&Value, &Shop) -> bool| {
-        move |status: &Value| shops.iter().all(|shop| is_so(status, shop))
+    let all = |has_status: fn(&Value, &TestShop) -> bool| {
+        move |status: &Value| shops.iter().all(|shop| has_status(status, shop))
     };
-    doors.until("everything is sent", all(is_settled)).await;
-    assert_eq!(doors.operator("POST", "/verify", "").await.0, 202);
-    let is_read = |status: &Value, shop: &Shop| of(status, shop)["survey"]["state"] == "done";
-    doors.until("it is read back", all(is_read)).await;
+    endpoints
+        .wait_for_status("everything is sent", all(is_settled))
+        .await;
+    assert_eq!(endpoints.ops_request("POST", "/verify", "").await.0, 202);
+    let is_read =
+        |status: &Value, shop: &TestShop| shop_status(status, shop)["survey"]["state"] == "done";
+    endpoints
+        .wait_for_status("it is read back", all(is_read))
+        .await;
 }
 
 /// Every exchange of our own with the simulator.
-async fn our_exchanges() -> Vec<Exchange> {
+async fn our_exchanges() -> Vec<RecordedExchange> {
     let simulator = simulator();
     call_everything(&simulator.url()).await;
     let mut exchanges = simulator.take();
     let shops = [
-        Shop::moscow(),
-        Shop::new("omsk", 2, 22).by_business(BUSINESS),
+        TestShop::moscow(),
+        TestShop::new("omsk", 2, 22).by_business(BUSINESS),
     ];
-    let simulator = Recorded::start(market(&shops).router());
+    let simulator = RecordingServer::start(market_for(&shops).router());
     forward(&shops, &simulator.url()).await;
     exchanges.extend(simulator.take());
     exchanges
@@ -205,17 +210,20 @@ async fn our_exchanges() -> Vec<Exchange> {
 
 #[test]
 fn the_description_has_no_unknown_keyword() {
-    assert_eq!(Description::of_the_market().unknown_keywords(), [""; 0]);
+    assert_eq!(
+        OpenApiDescription::of_the_market().unknown_keywords(),
+        [""; 0]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn our_requests_and_the_simulators_responses_are_as_described() {
-    let description = Description::of_the_market();
+    let description = OpenApiDescription::of_the_market();
     let exchanges = our_exchanges().await;
     for exchange in &exchanges {
-        check(&description, exchange);
+        assert_as_described(&description, exchange);
     }
-    let called = |exchange: &Exchange| {
+    let called = |exchange: &RecordedExchange| {
         let path = exchange.target.split('?').next().unwrap();
         let parts = path.split('/');
         let numbered = parts.map(|part| {
@@ -249,13 +257,13 @@ async fn our_requests_and_the_simulators_responses_are_as_described() {
         ]
     );
     for exchange in &exchanges {
-        changes_are_found(&description, exchange);
+        assert_changes_are_found(&description, exchange);
     }
 }
 
 /// Every value of a checked exchange is replaced by one of another type, and every object gets a
 /// further member: each time the check must fail.
-fn changes_are_found(description: &Description, exchange: &Exchange) {
+fn assert_changes_are_found(description: &OpenApiDescription, exchange: &RecordedExchange) {
     for (what, body) in [
         ("request", &exchange.request),
         ("response", &exchange.response),
@@ -266,11 +274,11 @@ fn changes_are_found(description: &Description, exchange: &Exchange) {
         let value: Value = serde_json::from_slice(body).unwrap();
         for pointer in pointers(&value) {
             let mut changed = value.clone();
-            let place = changed.pointer_mut(&pointer).unwrap();
-            if let Some(object) = place.as_object_mut() {
+            let target_value = changed.pointer_mut(&pointer).unwrap();
+            if let Some(object) = target_value.as_object_mut() {
                 object.insert("unheard-of".to_owned(), json!(1));
             } else {
-                *place = json!({ "unheard-of": 1 });
+                *target_value = json!({ "unheard-of": 1 });
             }
             let body = changed.to_string().into_bytes();
             let mut exchange = exchange.clone();
@@ -301,7 +309,7 @@ fn changes_are_found(description: &Description, exchange: &Exchange) {
             format!("{}{joint}unheard-of=1", exchange.target),
         ),
     ] {
-        let changed = Exchange {
+        let changed = RecordedExchange {
             method: method.to_owned(),
             target,
             ..exchange.clone()
@@ -312,7 +320,7 @@ fn changes_are_found(description: &Description, exchange: &Exchange) {
             changed.target
         );
     }
-    let changed = Exchange {
+    let changed = RecordedExchange {
         status: 299,
         ..exchange.clone()
     };
@@ -344,7 +352,7 @@ fn pointers(value: &Value) -> Vec<String> {
     all
 }
 
-impl Exchange {
+impl RecordedExchange {
     /// Offers in a page of a read-back by either method.
     fn offers(&self) -> usize {
         let body: Value = serde_json::from_slice(&self.response).unwrap();
@@ -360,36 +368,42 @@ impl Exchange {
 // === What is served ===
 
 /// A server of the Market's methods: the simulator or the drop-in.
-struct Served {
+struct MarketApiServer {
     name: &'static str,
     address: SocketAddr,
     key: &'static str,
 }
 
-impl Served {
-    async fn ask(&self, method: &str, target: &str, body: &str) -> Exchange {
-        self.ask_with(self.key, method, target, body).await
+impl MarketApiServer {
+    async fn request(&self, method: &str, target: &str, body: &str) -> RecordedExchange {
+        self.request_with_key(self.key, method, target, body).await
     }
 
-    async fn ask_with(&self, key: &str, method: &str, target: &str, body: &str) -> Exchange {
+    async fn request_with_key(
+        &self,
+        key: &str,
+        method: &str,
+        target: &str,
+        body: &str,
+    ) -> RecordedExchange {
         let headers = [("Api-Key", key), ("Content-Type", "application/json")];
         let headers = if body.is_empty() {
             &headers[..1]
         } else {
             &headers[..]
         };
-        let answer = send(self.address, method, target, headers, body.as_bytes()).await;
-        Exchange {
+        let response = send(self.address, method, target, headers, body.as_bytes()).await;
+        RecordedExchange {
             method: method.to_owned(),
             target: target.to_owned(),
             request: body.as_bytes().to_vec(),
-            status: answer.status,
-            response: answer.body,
+            status: response.status,
+            response: response.body,
         }
     }
 
     /// The body of a good request.
-    fn body(&self, target: &str) -> String {
+    fn valid_body(&self, target: &str) -> String {
         let item = |member: &str| json!({ "sku": "A", member: 1 });
         let body = if target.ends_with("/update") {
             let mut item = item("count");
@@ -406,38 +420,38 @@ impl Served {
     }
 }
 
-const PUT_BODY: &str = r#"{"skus":[{"sku":"A","items":[{"count":1}]}]}"#;
+const STOCK_UPDATE_BODY: &str = r#"{"skus":[{"sku":"A","items":[{"count":1}]}]}"#;
 
-fn numbered(path: &str) -> String {
+fn with_ids(path: &str) -> String {
     let path = path.replace("{campaignId}", &CAMPAIGN.to_string());
     path.replace("{businessId}", &BUSINESS.to_string())
 }
 
 /// The simulator and a drop-in for the same shop, and whatever must live as long.
-async fn servers() -> (Recorded, House, [Served; 2]) {
+async fn servers() -> (RecordingServer, TestService, [MarketApiServer; 2]) {
     let simulator = simulator();
-    let shop = Shop::moscow()
+    let shop = TestShop::moscow()
         .by_business(BUSINESS)
         .set("migrate = \"off\"");
     let (text, variables) = configuration("http://127.0.0.1:1", &[shop]);
-    let house = House::of_file(&text, variables).await;
-    let served = [
-        Served {
+    let service = TestService::from_config(&text, variables).await;
+    let servers = [
+        MarketApiServer {
             name: "simulator",
             address: simulator.address,
             key: KEY,
         },
-        Served {
+        MarketApiServer {
             name: "drop-in",
-            address: house.doors().public,
+            address: service.endpoints().public,
             key: FEED_KEY,
         },
     ];
-    (simulator, house, served)
+    (simulator, service, servers)
 }
 
 /// Described operations that the drop-in leaves to the Market.
-const NOT_IN_THE_DROP_IN: &[&str] = &[
+const NOT_SERVED_BY_PARTNER_API: &[&str] = &[
     "hidden-offers",
     "/v2/auth/token",
     "/v2/businesses/",
@@ -446,43 +460,47 @@ const NOT_IN_THE_DROP_IN: &[&str] = &[
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_described_operation_is_served_or_refused_in_the_described_shape() {
-    let description = Description::of_the_market();
-    let (_simulator, _house, served) = servers().await;
-    for server in &served {
+    let description = OpenApiDescription::of_the_market();
+    let (_simulator, _house, servers) = servers().await;
+    for server in &servers {
         for (method, path) in description.operations() {
-            let target = numbered(&path);
+            let target = with_ids(&path);
             let body = match method.as_str() {
-                "PUT" => PUT_BODY.to_owned(),
+                "PUT" => STOCK_UPDATE_BODY.to_owned(),
                 "GET" => String::new(),
                 _ if path == "/v2/auth/token" => String::new(),
-                _ => server.body(&target),
+                _ => server.valid_body(&target),
             };
             let about = format!("{}: {method} {path}", server.name);
-            let good = server.ask(&method, &target, &body).await;
+            let good = server.request(&method, &target, &body).await;
             let is_left_out = match server.name {
                 "simulator" => method == "GET" && path.ends_with("/warehouses"),
-                _ => NOT_IN_THE_DROP_IN.iter().any(|part| path.contains(part)),
+                _ => NOT_SERVED_BY_PARTNER_API
+                    .iter()
+                    .any(|part| path.contains(part)),
             };
             assert_eq!(description.check_request(&good), [""; 0], "{about}");
             assert_eq!(description.check_response(&good), [""; 0], "{about}");
             assert_eq!(good.status == 200, !is_left_out, "{about}: {}", good.status);
-            changes_are_found(&description, &good);
+            assert_changes_are_found(&description, &good);
             // Refusals have the shape of errors, whatever is wrong.
             let elsewhere = target.replace("12345", "99").replace("/7/", "/99/");
             for (what, bad) in [
                 (
                     "key",
-                    server.ask_with("wrong", &method, &target, &body).await,
+                    server
+                        .request_with_key("wrong", &method, &target, &body)
+                        .await,
                 ),
-                ("body", server.ask(&method, &target, "[").await),
-                ("number", server.ask(&method, &elsewhere, &body).await),
+                ("body", server.request(&method, &target, "[").await),
+                ("number", server.request(&method, &elsewhere, &body).await),
                 (
                     "limit",
                     server
-                        .ask(&method, &format!("{target}?limit=0"), &body)
+                        .request(&method, &format!("{target}?limit=0"), &body)
                         .await,
                 ),
-                ("method", server.ask("DELETE", &target, "").await),
+                ("method", server.request("DELETE", &target, "").await),
             ] {
                 assert_eq!(description.check_response(&bad), [""; 0], "{about}: {what}");
             }
@@ -491,8 +509,8 @@ async fn every_described_operation_is_served_or_refused_in_the_described_shape()
 }
 
 /// Pages of a server with more than enough offers have the length that the description states.
-async fn pages_are_cut(
-    server: &Served,
+async fn assert_page_lengths(
+    server: &MarketApiServer,
     (method, target, body): (&str, &str, &str),
     default: u64,
     most: u64,
@@ -503,7 +521,9 @@ async fn pages_are_cut(
         (format!("?limit={}", most + 1), most),
         (format!("?limit={}", most * 2 + 1), most),
     ] {
-        let page = server.ask(method, &format!("{target}{query}"), body).await;
+        let page = server
+            .request(method, &format!("{target}{query}"), body)
+            .await;
         assert_eq!(
             page.offers() as u64,
             length,
@@ -515,14 +535,14 @@ async fn pages_are_cut(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn page_limits_are_the_described_ones() {
-    let description = Description::of_the_market();
-    let (_simulator, _house, served) = servers().await;
-    for server in &served {
+    let description = OpenApiDescription::of_the_market();
+    let (_simulator, _house, servers) = servers().await;
+    for server in &servers {
         let mut checked = 0;
         let item = |n: usize| json!({ "sku": n.to_string(), "items": [{ "count": 1 }] });
         let body = json!({ "skus": (0..500).map(item).collect::<Vec<_>>() }).to_string();
         let stocks = format!("/v2/campaigns/{CAMPAIGN}/offers/stocks");
-        assert_eq!(server.ask("PUT", &stocks, &body).await.status, 200);
+        assert_eq!(server.request("PUT", &stocks, &body).await.status, 200);
         for (method, path) in description.operations() {
             let operation = description.at(&format!(
                 "/paths/{}/{}",
@@ -537,29 +557,33 @@ async fn page_limits_are_the_described_ones() {
                 continue;
             };
             let is_drop_in = server.name == "drop-in";
-            if is_drop_in && NOT_IN_THE_DROP_IN.iter().any(|part| path.contains(part)) {
+            if is_drop_in
+                && NOT_SERVED_BY_PARTNER_API
+                    .iter()
+                    .any(|part| path.contains(part))
+            {
                 continue;
             }
             let number = |name: &str| limit["schema"][name].as_u64().unwrap();
             let most = number("maximum");
             let is_cut = limit["x-transform"] == "truncateLimit";
             let over = if is_cut { 200 } else { 400 };
-            let target = numbered(&path);
+            let target = with_ids(&path);
             let body = if method == "GET" {
                 String::new()
             } else {
-                server.body(&target)
+                server.valid_body(&target)
             };
-            for (given, status) in [(0, 400), (1, 200), (most, 200), (most + 1, over)] {
-                let answer = server
-                    .ask(&method, &format!("{target}?limit={given}"), &body)
+            for (limit_value, status) in [(0, 400), (1, 200), (most, 200), (most + 1, over)] {
+                let response = server
+                    .request(&method, &format!("{target}?limit={limit_value}"), &body)
                     .await;
-                let about = format!("{}: {method} {target} limit {given}", server.name);
-                assert_eq!(answer.status, status, "{about}");
+                let about = format!("{}: {method} {target} limit {limit_value}", server.name);
+                assert_eq!(response.status, status, "{about}");
             }
             if is_cut {
                 let request = (method.as_str(), target.as_str(), body.as_str());
-                pages_are_cut(server, request, number("default"), most).await;
+                assert_page_lengths(server, request, number("default"), most).await;
             }
             checked += 1;
         }
@@ -574,8 +598,8 @@ async fn page_limits_are_the_described_ones() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sizes_of_bodies_are_the_described_ones() {
-    let description = Description::of_the_market();
-    let (_simulator, _house, served) = servers().await;
+    let description = OpenApiDescription::of_the_market();
+    let (_simulator, _house, servers) = servers().await;
     let schema = |pointer: &str| description.at(&format!("/components/schemas/{pointer}"));
     let bound = |pointer: &str| usize::try_from(schema(pointer).as_u64().unwrap()).unwrap();
     let skus = |n: usize| (0..n).map(|n| n.to_string()).collect::<Vec<_>>();
@@ -602,7 +626,7 @@ async fn sizes_of_bodies_are_the_described_ones() {
     let most_shown = bound("DeleteHiddenOffersRequest/properties/hiddenOffers/maxItems");
     let most_count = bound("UpdateStockItemDTO/properties/count/maximum");
     let longest = bound("ShopSku/maxLength");
-    for server in &served {
+    for server in &servers {
         let mut cases = Vec::new();
         for (extra, status) in [(0, 200), (1, 400)] {
             let stocks = format!("{campaign}/offers/stocks");
@@ -665,19 +689,24 @@ async fn sizes_of_bodies_are_the_described_ones() {
             }
         }
         for (method, target, body, status) in cases {
-            let answer = server.ask(method, &target, &body.to_string()).await;
+            let response = server.request(method, &target, &body.to_string()).await;
             let about = format!("{}: {method} {target}", server.name);
-            assert_eq!(answer.status, status, "{about}: {:.200}", body.to_string());
+            assert_eq!(
+                response.status,
+                status,
+                "{about}: {:.200}",
+                body.to_string()
+            );
             // What is taken is as described, and what is refused is not.
-            let is_described = description.check_request(&answer).is_empty();
+            let is_described = description.check_request(&response).is_empty();
             assert_eq!(is_described, status == 200, "{about}");
         }
     }
 }
 
 /// Numbers and words of ours that the description has too: where it has them, and ours.
-fn shared_facts() -> Vec<(&'static str, Value)> {
-    let market = MarketConfig::new(Clock::wall());
+fn described_constants() -> Vec<(&'static str, Value)> {
+    let market = SimulatorConfig::new(Clock::wall());
     let placements = [
         Placement::Fbs,
         Placement::Fby,
@@ -713,11 +742,11 @@ fn shared_facts() -> Vec<(&'static str, Value)> {
         ),
         (
             "/components/parameters/PageLimit100Truncate/schema/maximum",
-            wire::MAX_PAGE.into(),
+            wire::MAX_PAGE_SIZE.into(),
         ),
         (
             "/components/parameters/PageLimit100Truncate/schema/default",
-            wire::DEFAULT_PAGE.into(),
+            wire::DEFAULT_PAGE_SIZE.into(),
         ),
         (
             "/paths/~1v2~1campaigns~1{campaignId}~1offers~1stocks/put/x-resource-limit-config/none",
@@ -767,7 +796,7 @@ fn shared_facts() -> Vec<(&'static str, Value)> {
 }
 
 /// Facts of ours that differ from the description's.
-fn different_facts(description: &Description) -> BTreeMap<&'static str, Value> {
+fn differing_constants(description: &OpenApiDescription) -> BTreeMap<&'static str, Value> {
     let differs = |(pointer, ours): &(&'static str, Value)| {
         let theirs = description.at(pointer);
         let sorted = |value: &Value| {
@@ -786,22 +815,22 @@ fn different_facts(description: &Description) -> BTreeMap<&'static str, Value> {
             theirs != ours
         }
     };
-    shared_facts().into_iter().filter(differs).collect()
+    described_constants().into_iter().filter(differs).collect()
 }
 
 #[test]
 fn our_numbers_are_the_described_ones() {
-    let description = Description::of_the_market();
-    assert_eq!(different_facts(&description), BTreeMap::new());
-    for (pointer, _) in shared_facts() {
+    let description = OpenApiDescription::of_the_market();
+    assert_eq!(differing_constants(&description), BTreeMap::new());
+    for (pointer, _) in described_constants() {
         let mut changed = description.clone();
-        let place = changed.root.pointer_mut(pointer).unwrap();
-        *place = match &*place {
+        let target_value = changed.root.pointer_mut(pointer).unwrap();
+        *target_value = match &*target_value {
             Value::Array(words) => words[1..].iter().cloned().collect(),
             Value::Number(number) => (number.as_u64().unwrap() + 1).into(),
             _ => Value::Null,
         };
-        let different: Vec<_> = different_facts(&changed).into_keys().collect();
+        let different: Vec<_> = differing_constants(&changed).into_keys().collect();
         assert_eq!(different, [pointer]);
     }
 }

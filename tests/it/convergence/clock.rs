@@ -4,103 +4,108 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use stockbridge::clock::Clock;
-use stockbridge::migrator::reconcile::Class;
+use stockbridge::migrator::readback::MatchClass;
 
-use super::stage::{METHODS, Method, SHOP, Setup, on_a_jumping_clock, stock};
+use super::simulation::{
+    API_METHODS, ApiMethod, SHOP, SimulationSetup, sample_stock, with_paused_clock,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
 fn a_body_that_takes_its_time_does_not_date_other_skus_back() {
-    for method in METHODS {
-        on_a_jumping_clock(async {
-            let mut stage = Setup::new(method).stage();
+    for method in API_METHODS {
+        with_paused_clock(async {
+            let mut simulation = SimulationSetup::new(method).build();
             for (n, body) in [20, 3, 0, 40, 9].into_iter().enumerate() {
                 let count = i64::try_from(n).unwrap();
-                stage.set_slow_body(Duration::from_secs(body));
-                stage.say("slow", count);
-                stage.live(SECOND).await;
-                stage.set_slow_body(Duration::ZERO);
+                simulation.set_body_delay(Duration::from_secs(body));
+                simulation.set_stock("slow", count);
+                simulation.advance(SECOND).await;
+                simulation.set_body_delay(Duration::ZERO);
                 // Up to the end of the body, at it, and after it.
                 for step in 0..50 {
-                    stage.say("quick", 100 * count + step);
-                    stage.live(SECOND).await;
+                    simulation.set_stock("quick", 100 * count + step);
+                    simulation.advance(SECOND).await;
                 }
             }
-            stage.live(Duration::from_mins(2)).await;
-            stage.check().unwrap();
+            simulation.advance(Duration::from_mins(2)).await;
+            simulation.check_converged().unwrap();
         });
     }
 }
 
 #[test]
 fn a_clock_that_is_set_back_dates_nothing_before_what_was_sent() {
-    for method in METHODS {
+    for method in API_METHODS {
         for back in [TimeDelta::seconds(30), TimeDelta::hours(2)] {
             for is_restarted in [false, true] {
-                on_a_jumping_clock(through_a_clock_set_back(method, back, is_restarted));
+                with_paused_clock(check_clock_set_back(method, back, is_restarted));
             }
         }
     }
 }
 
-async fn through_a_clock_set_back(method: Method, back: TimeDelta, is_restarted: bool) {
-    let mut stage = Setup::new(method).stage();
-    for (sku, count) in stock(100) {
-        stage.say(&sku, count);
+async fn check_clock_set_back(method: ApiMethod, back: TimeDelta, is_restarted: bool) {
+    let mut simulation = SimulationSetup::new(method).build();
+    for (sku, count) in sample_stock(100) {
+        simulation.set_stock(&sku, count);
     }
-    stage.live(Duration::from_secs(5)).await;
-    stage.set_clock(-back);
+    simulation.advance(Duration::from_secs(5)).await;
+    simulation.set_clock(-back);
     if is_restarted {
-        stage.restart();
+        simulation.restart();
     }
     for round in 1..4 {
-        for (sku, count) in stock(100) {
+        for (sku, count) in sample_stock(100) {
             // As of now is newer than what is known, whatever the clock says.
-            stage.say_as_of(&sku, count + round, back + TimeDelta::seconds(10));
+            simulation.set_stock_dated(&sku, count + round, back + TimeDelta::seconds(10));
         }
-        stage.live(Duration::from_secs(3)).await;
+        simulation.advance(Duration::from_secs(3)).await;
     }
-    stage.live(Duration::from_mins(1)).await;
-    stage.check().unwrap();
-    assert!(stage.lanes[0].disk.quarantined.is_empty());
+    simulation.advance(Duration::from_mins(1)).await;
+    simulation.check_converged().unwrap();
+    assert!(simulation.lanes[0].store.quarantined.is_empty());
 }
 
 #[test]
 fn a_clock_that_runs_ahead_costs_one_request_and_sets_no_sku_aside() {
-    for method in METHODS {
-        on_a_jumping_clock(async {
-            let mut setup = Setup::new(method);
+    for method in API_METHODS {
+        with_paused_clock(async {
+            let mut setup = SimulationSetup::new(method);
             setup.clock = Clock::starting_at(setup.clock.now() + TimeDelta::minutes(20));
-            let mut stage = setup.stage();
-            for (sku, count) in stock(500) {
-                stage.say(&sku, count);
+            let mut simulation = setup.build();
+            for (sku, count) in sample_stock(500) {
+                simulation.set_stock(&sku, count);
             }
-            stage.live(Duration::from_secs(10)).await;
-            assert_eq!(stage.lanes[0].disk.acked.len(), 500);
+            simulation.advance(Duration::from_secs(10)).await;
+            assert_eq!(simulation.lanes[0].store.acked.len(), 500);
             assert_eq!(
-                stage.market.report().requests,
+                simulation.market.report().updates,
                 2,
                 "{:?}",
-                stage.market.report()
+                simulation.market.report()
             );
-            assert!(stage.lanes[0].disk.quarantined.is_empty());
+            assert!(simulation.lanes[0].store.quarantined.is_empty());
             // Known from then on, and after a restart found out again.
-            stage.restart();
-            for (sku, count) in stock(500) {
-                stage.say(&sku, count + 1);
+            simulation.restart();
+            for (sku, count) in sample_stock(500) {
+                simulation.set_stock(&sku, count + 1);
             }
-            stage.live(Duration::from_secs(10)).await;
+            simulation.advance(Duration::from_secs(10)).await;
             assert_eq!(
-                stage.market.report().requests,
+                simulation.market.report().updates,
                 4,
                 "{:?}",
-                stage.market.report()
+                simulation.market.report()
             );
-            assert!(stage.lanes[0].disk.quarantined.is_empty());
-            for (sku, count) in stock(500) {
-                let held = stage.market.get(super::stage::CAMPAIGN, &sku).unwrap();
-                assert_eq!(i64::from(held.count), count + 1, "{sku}");
+            assert!(simulation.lanes[0].store.quarantined.is_empty());
+            for (sku, count) in sample_stock(500) {
+                let record = simulation
+                    .market
+                    .get(super::simulation::CAMPAIGN, &sku)
+                    .unwrap();
+                assert_eq!(i64::from(record.count), count + 1, "{sku}");
             }
         });
     }
@@ -108,26 +113,35 @@ fn a_clock_that_runs_ahead_costs_one_request_and_sets_no_sku_aside() {
 
 #[test]
 fn one_slow_response_does_not_hide_an_update_that_was_lost() {
-    on_a_jumping_clock(async {
-        let mut stage = Setup::new(Method::Campaign).stage();
-        stage.say("A", 5);
-        stage.live(Duration::from_secs(20)).await;
-        stage
+    with_paused_clock(async {
+        let mut simulation = SimulationSetup::new(ApiMethod::Campaign).build();
+        simulation.set_stock("A", 5);
+        simulation.advance(Duration::from_secs(20)).await;
+        simulation
             .market
-            .set_faults(stockbridge::rehearsal::FaultPlan::none().dropping(1.0));
-        stage.say("A", 3);
-        stage.live(SECOND).await;
-        stage.market.heal();
-        stage.set_way_back(Duration::from_secs(40));
-        stage.say("B", 1);
-        stage.live(Duration::from_mins(16)).await;
-        stage.set_way_back(Duration::ZERO);
-        stage.verify().await;
-        stage.live(SECOND).await;
-        assert_eq!(stage.held("A").map(|held| held.count), Some(3));
-        assert!(stage.ledger.get(SHOP, stage.id(0, "A")).level().is_some());
-        stage.live(Duration::from_mins(16)).await;
-        let classes = stage.verify().await;
-        assert_eq!(classes, [(Class::Equal.name(), 2)].into());
+            .set_faults(stockbridge::market_sim::FaultPlan::none().with_drop_rate(1.0));
+        simulation.set_stock("A", 3);
+        simulation.advance(SECOND).await;
+        simulation.market.clear_faults();
+        simulation.set_response_delay(Duration::from_secs(40));
+        simulation.set_stock("B", 1);
+        simulation.advance(Duration::from_mins(16)).await;
+        simulation.set_response_delay(Duration::ZERO);
+        simulation.read_back().await;
+        simulation.advance(SECOND).await;
+        assert_eq!(
+            simulation.market_record("A").map(|held| held.count),
+            Some(3)
+        );
+        assert!(
+            simulation
+                .ledger
+                .get(SHOP, simulation.id(0, "A"))
+                .level()
+                .is_some()
+        );
+        simulation.advance(Duration::from_mins(16)).await;
+        let classes = simulation.read_back().await;
+        assert_eq!(classes, [(MatchClass::Equal.name(), 2)].into());
     });
 }

@@ -9,28 +9,30 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
-use stockbridge::rehearsal::{Fault, FaultPlan};
+use stockbridge::market_sim::{FaultPlan, MarketFault};
 use stockbridge::stock::Sku;
 use tokio::time::Instant;
 
-mod cabinet;
+mod account;
 mod clock;
 mod read_back;
 mod refresh;
-mod stage;
+mod simulation;
 
-use stage::{CAMPAIGN, KEYS, Method, Setup, Stage, on_a_jumping_clock, stock};
+use simulation::{
+    ApiMethod, CAMPAIGN, KEYS, MigratorSimulation, SimulationSetup, sample_stock, with_paused_clock,
+};
 
 /// One thing that happens.
 #[derive(Clone, Debug)]
-enum Event {
+enum SimulationEvent {
     /// SKUs with counts, and by how many minutes their dates are ahead of the clock.
-    Say(Vec<(usize, i64, i64)>),
-    Pass(u64),
+    SetStock(Vec<(usize, i64, i64)>),
+    Advance(u64),
     Restart,
-    Storm(u64),
-    Heal,
-    Revoke,
+    StartFaults(u64),
+    StopFaults,
+    RevokeKey,
 }
 
 /// Mostly now; at times from the day before yesterday, or from a clock that runs ahead.
@@ -38,24 +40,24 @@ fn minutes_ahead() -> impl Strategy<Value = i64> {
     prop_oneof![8 => Just(0i64), 1 => Just(-2 * 24 * 60), 1 => Just(4)]
 }
 
-fn event() -> impl Strategy<Value = Event> {
+fn event() -> impl Strategy<Value = SimulationEvent> {
     prop_oneof![
-        6 => prop::collection::vec((0usize..60, 0i64..5, minutes_ahead()), 1..40).prop_map(Event::Say),
-        4 => (0u64..40).prop_map(Event::Pass),
-        1 => Just(Event::Restart),
-        2 => any::<u64>().prop_map(Event::Storm),
-        1 => Just(Event::Heal),
-        1 => Just(Event::Revoke),
+        6 => prop::collection::vec((0usize..60, 0i64..5, minutes_ahead()), 1..40).prop_map(SimulationEvent::SetStock),
+        4 => (0u64..40).prop_map(SimulationEvent::Advance),
+        1 => Just(SimulationEvent::Restart),
+        2 => any::<u64>().prop_map(SimulationEvent::StartFaults),
+        1 => Just(SimulationEvent::StopFaults),
+        1 => Just(SimulationEvent::RevokeKey),
     ]
 }
 
 /// By either method, with one warehouse or several, with one shop or two of a cabinet.
-fn setup() -> impl Strategy<Value = (Method, Vec<Vec<u64>>)> {
+fn setup() -> impl Strategy<Value = (ApiMethod, Vec<Vec<u64>>)> {
     prop_oneof![
-        2 => Just((Method::Campaign, vec![vec![7]])),
-        1 => Just((Method::Business, vec![vec![7]])),
-        1 => Just((Method::Business, vec![vec![7, 8]])),
-        2 => Just((Method::Business, vec![vec![7, 8], vec![9]])),
+        2 => Just((ApiMethod::Campaign, vec![vec![7]])),
+        1 => Just((ApiMethod::Business, vec![vec![7]])),
+        1 => Just((ApiMethod::Business, vec![vec![7, 8]])),
+        2 => Just((ApiMethod::Business, vec![vec![7, 8], vec![9]])),
     ]
 }
 
@@ -66,42 +68,42 @@ proptest! {
     fn once_the_faults_stop_the_market_equals_the_book(
         events in prop::collection::vec(event(), 1..30),
         named in any::<bool>(),
-        poison in prop::collection::hash_set(0usize..60, 0..4),
+        rejected in prop::collection::hash_set(0usize..60, 0..4),
         (method, lanes) in setup(),
         parallel in 1usize..=4,
     ) {
-        on_a_jumping_clock(async {
-            let poison: Vec<String> = poison.into_iter().map(|n| format!("sku-{n}")).collect();
-            let poisoned = |plan: FaultPlan| plan.poisoned(poison.clone(), named);
-            let mut stage = Setup { lanes, parallel, ..Setup::new(method) }
-                .verified_every(Duration::from_mins(3))
-                .stage();
-            stage.market.set_faults(poisoned(FaultPlan::none()));
+        with_paused_clock(async {
+            let rejected_skus: Vec<String> = rejected.into_iter().map(|n| format!("sku-{n}")).collect();
+            let with_rejected = |plan: FaultPlan| plan.with_rejected_skus(rejected_skus.clone(), named);
+            let mut simulation = SimulationSetup { lanes, parallel, ..SimulationSetup::new(method) }
+                .with_readback_every(Duration::from_mins(3))
+                .build();
+            simulation.market.set_faults(with_rejected(FaultPlan::none()));
             for event in events {
                 match event {
-                    Event::Say(rows) => {
+                    SimulationEvent::SetStock(rows) => {
                         for (n, count, ahead) in rows {
                             let ahead = TimeDelta::minutes(ahead);
-                            let lane = n % stage.lanes.len();
-                            stage.say_in(lane, &format!("sku-{n}"), count, ahead);
+                            let lane = n % simulation.lanes.len();
+                            simulation.set_stock_in(lane, &format!("sku-{n}"), count, ahead);
                         }
-                        stage.live(Duration::from_millis(1)).await;
+                        simulation.advance(Duration::from_millis(1)).await;
                     }
-                    Event::Pass(seconds) => stage.live(Duration::from_secs(seconds)).await,
-                    Event::Restart => stage.restart(),
-                    Event::Storm(seed) => {
-                        stage.market.set_faults(poisoned(FaultPlan::storm(seed, 0.5)));
+                    SimulationEvent::Advance(seconds) => simulation.advance(Duration::from_secs(seconds)).await,
+                    SimulationEvent::Restart => simulation.restart(),
+                    SimulationEvent::StartFaults(seed) => {
+                        simulation.market.set_faults(with_rejected(FaultPlan::all_faults(seed, 0.5)));
                     }
-                    Event::Heal => stage.market.set_faults(poisoned(FaultPlan::none())),
-                    Event::Revoke => stage.market.revoke_key(KEYS[0]),
+                    SimulationEvent::StopFaults => simulation.market.set_faults(with_rejected(FaultPlan::none())),
+                    SimulationEvent::RevokeKey => simulation.market.revoke_key(KEYS[0]),
                 }
             }
-            stage.market.set_faults(poisoned(FaultPlan::none()));
-            stage.live(Duration::from_secs(3600)).await;
-            stage.check()?;
-            for lane in &stage.lanes {
-                for sku in lane.disk.quarantined.keys() {
-                    let is_poison = poison.iter().any(|poison| poison == sku.as_str());
+            simulation.market.set_faults(with_rejected(FaultPlan::none()));
+            simulation.advance(Duration::from_secs(3600)).await;
+            simulation.check_converged()?;
+            for lane in &simulation.lanes {
+                for sku in lane.store.quarantined.keys() {
+                    let is_poison = rejected_skus.iter().any(|poison| poison == sku.as_str());
                     prop_assert!(is_poison, "{} is good", sku);
                 }
                 let last = lane.passes.last().cloned().unwrap_or_default();
@@ -115,130 +117,138 @@ proptest! {
 
 #[test]
 fn a_limit_that_is_met_is_used_up_and_never_broken_across_restarts() {
-    on_a_jumping_clock(async {
-        let mut stage = Stage::with_a_tenth_of_the_limit();
-        for (sku, count) in stock(25_000) {
-            stage.say(&sku, count);
+    with_paused_clock(async {
+        let mut simulation = MigratorSimulation::with_tenth_of_limit();
+        for (sku, count) in sample_stock(25_000) {
+            simulation.set_stock(&sku, count);
         }
-        let begun = Instant::now();
+        let started = Instant::now();
         for _ in 0..5 {
-            stage.live(Duration::from_secs(7)).await;
-            stage.restart();
+            simulation.advance(Duration::from_secs(7)).await;
+            simulation.restart();
         }
-        while stage.market.len(CAMPAIGN) < 25_000 {
-            stage.live(Duration::from_secs(1)).await;
+        while simulation.market.len(CAMPAIGN) < 25_000 {
+            simulation.advance(Duration::from_secs(1)).await;
             assert!(
-                begun.elapsed() < Duration::from_mins(6),
+                started.elapsed() < Duration::from_mins(6),
                 "{}",
-                stage.market.len(CAMPAIGN)
+                simulation.market.len(CAMPAIGN)
             );
         }
-        stage.live(Duration::from_secs(1)).await;
-        stage.check().unwrap();
+        simulation.advance(Duration::from_secs(1)).await;
+        simulation.check_converged().unwrap();
         assert!(
-            stage.market.report().requests <= 13 + 10,
+            simulation.market.report().updates <= 13 + 10,
             "{:?}",
-            stage.market.report()
+            simulation.market.report()
         );
     });
 }
 
 #[test]
 fn a_backlog_goes_in_the_time_the_limit_allows() {
-    on_a_jumping_clock(async {
-        let mut stage = Stage::with_a_tenth_of_the_limit();
-        for (sku, count) in stock(30_000) {
-            stage.say(&sku, count);
+    with_paused_clock(async {
+        let mut simulation = MigratorSimulation::with_tenth_of_limit();
+        for (sku, count) in sample_stock(30_000) {
+            simulation.set_stock(&sku, count);
         }
-        let begun = Instant::now();
-        while stage.market.len(CAMPAIGN) < 30_000 {
-            stage.live(Duration::from_secs(1)).await;
+        let started = Instant::now();
+        while simulation.market.len(CAMPAIGN) < 30_000 {
+            simulation.advance(Duration::from_secs(1)).await;
         }
         // Three minutes' worth: the first at once, the last two minutes later.
         assert!(
-            begun.elapsed() <= Duration::from_secs(122),
+            started.elapsed() <= Duration::from_secs(122),
             "{:?}",
-            begun.elapsed()
+            started.elapsed()
         );
-        let report = stage.market.report();
-        assert_eq!((report.requests, report.refused.len()), (15, 0));
-        stage.check().unwrap();
+        let report = simulation.market.report();
+        assert_eq!((report.updates, report.rejected.len()), (15, 0));
+        simulation.check_converged().unwrap();
     });
 }
 
 #[test]
 fn a_poison_sku_costs_a_few_requests_and_the_others_go_in_the_same_cycle() {
-    on_a_jumping_clock(async {
-        let mut stage = Stage::with_a_tenth_of_the_limit();
-        let poison = "sku-1234".to_owned();
-        stage
+    with_paused_clock(async {
+        let mut simulation = MigratorSimulation::with_tenth_of_limit();
+        let rejected_sku = "sku-1234".to_owned();
+        simulation
             .market
-            .set_faults(FaultPlan::none().poisoned([poison.clone()], false));
-        for (sku, count) in stock(2_000) {
-            stage.say(&sku, count);
+            .set_faults(FaultPlan::none().with_rejected_skus([rejected_sku.clone()], false));
+        for (sku, count) in sample_stock(2_000) {
+            simulation.set_stock(&sku, count);
         }
-        stage.live(Duration::from_secs(5)).await;
+        simulation.advance(Duration::from_secs(5)).await;
         assert_eq!(
-            stage.lanes[0]
-                .disk
+            simulation.lanes[0]
+                .store
                 .quarantined
                 .keys()
                 .map(Sku::as_str)
                 .collect::<Vec<_>>(),
-            [poison]
+            [rejected_sku]
         );
-        let requests = stage.market.report().requests;
+        let requests = simulation.market.report().updates;
         assert!(
             requests <= 24,
             "{requests} requests for one poison SKU in 2000"
         );
-        stage.check().unwrap();
+        simulation.check_converged().unwrap();
     });
 }
 
 #[test]
 fn when_every_batch_is_refused_nothing_is_set_aside() {
-    on_a_jumping_clock(async {
-        let mut stage = Stage::with_a_tenth_of_the_limit();
-        let all = stock(500).into_iter().map(|(sku, _)| sku);
-        stage
+    with_paused_clock(async {
+        let mut simulation = MigratorSimulation::with_tenth_of_limit();
+        let all = sample_stock(500).into_iter().map(|(sku, _)| sku);
+        simulation
             .market
-            .set_faults(FaultPlan::none().poisoned(all, false));
-        for (sku, count) in stock(500) {
-            stage.say(&sku, count);
+            .set_faults(FaultPlan::none().with_rejected_skus(all, false));
+        for (sku, count) in sample_stock(500) {
+            simulation.set_stock(&sku, count);
         }
-        stage.live(Duration::from_mins(5)).await;
-        assert!(stage.lanes[0].disk.quarantined.is_empty());
-        let now = stage.now();
-        assert_eq!(stage.lanes[0].plan.report(now).state, "paused");
-        stage.market.heal();
-        stage.live(Duration::from_hours(2)).await;
-        stage.check().unwrap();
+        simulation.advance(Duration::from_mins(5)).await;
+        assert!(simulation.lanes[0].store.quarantined.is_empty());
+        let now = simulation.now();
+        assert_eq!(
+            simulation.lanes[0].planner.update_status(now).state,
+            "paused"
+        );
+        simulation.market.clear_faults();
+        simulation.advance(Duration::from_hours(2)).await;
+        simulation.check_converged().unwrap();
     });
 }
 
 #[test]
 fn zeros_and_decreases_overtake_a_long_backlog() {
-    on_a_jumping_clock(async {
-        let mut stage = Stage::with_a_tenth_of_the_limit();
-        stage.say("falls-to-zero", 5);
-        stage.say("decreases", 5);
-        stage.live(Duration::from_secs(1)).await;
-        for (sku, count) in stock(22_000) {
-            stage.say(&sku, count);
+    with_paused_clock(async {
+        let mut simulation = MigratorSimulation::with_tenth_of_limit();
+        simulation.set_stock("falls-to-zero", 5);
+        simulation.set_stock("decreases", 5);
+        simulation.advance(Duration::from_secs(1)).await;
+        for (sku, count) in sample_stock(22_000) {
+            simulation.set_stock(&sku, count);
         }
         // The first minute's volume goes at once; then the seller sells.
-        stage.live(Duration::from_secs(30)).await;
-        stage.say("decreases", 4);
-        stage.say("falls-to-zero", 0);
-        stage.live(Duration::from_secs(32)).await;
-        let count = |sku| stage.market.get(CAMPAIGN, sku).map(|held| held.count);
+        simulation.advance(Duration::from_secs(30)).await;
+        simulation.set_stock("decreases", 4);
+        simulation.set_stock("falls-to-zero", 0);
+        simulation.advance(Duration::from_secs(32)).await;
+        let count = |sku| {
+            simulation
+                .market
+                .get(CAMPAIGN, sku)
+                .map(|record| record.count)
+        };
         assert_eq!(
             (count("falls-to-zero"), count("decreases")),
             (Some(0), Some(4))
         );
         assert!(
-            stage.market.len(CAMPAIGN) < 22_000,
+            simulation.market.len(CAMPAIGN) < 22_000,
             "the backlog is still waiting"
         );
     });
@@ -246,49 +256,52 @@ fn zeros_and_decreases_overtake_a_long_backlog() {
 
 #[test]
 fn a_closed_campaign_is_looked_at_hourly_and_then_goes_on() {
-    on_a_jumping_clock(async {
-        let mut stage = Stage::with_a_tenth_of_the_limit();
-        let until: DateTime<Utc> = stage.clock.now() + TimeDelta::minutes(90);
-        stage
+    with_paused_clock(async {
+        let mut simulation = MigratorSimulation::with_tenth_of_limit();
+        let until: DateTime<Utc> = simulation.clock.now() + TimeDelta::minutes(90);
+        simulation
             .market
             .set_faults(FaultPlan::none().locked_until(until));
-        stage.say("sku-1", 5);
-        stage.live(Duration::from_mins(89)).await;
-        assert_eq!(stage.market.report().requests, 2);
-        stage.live(Duration::from_mins(32)).await;
-        assert_eq!(stage.market.report().requests, 3);
-        stage.check().unwrap();
+        simulation.set_stock("sku-1", 5);
+        simulation.advance(Duration::from_mins(89)).await;
+        assert_eq!(simulation.market.report().updates, 2);
+        simulation.advance(Duration::from_mins(32)).await;
+        assert_eq!(simulation.market.report().updates, 3);
+        simulation.check_converged().unwrap();
     });
 }
 
 #[test]
 fn what_does_not_fit_the_backlog_is_found_again() {
-    on_a_jumping_clock(async {
-        let mut stage = Stage::with_the_real_limit();
-        for (sku, count) in stock(60_000) {
-            stage.say(&sku, count);
+    with_paused_clock(async {
+        let mut simulation = MigratorSimulation::with_real_limit();
+        for (sku, count) in sample_stock(60_000) {
+            simulation.set_stock(&sku, count);
         }
-        stage.live(Duration::from_secs(5)).await;
-        stage.check().unwrap();
+        simulation.advance(Duration::from_secs(5)).await;
+        simulation.check_converged().unwrap();
     });
 }
 
 #[test]
 fn a_change_during_the_request_goes_right_after_it() {
-    on_a_jumping_clock(async {
-        let mut stage = Stage::with_the_real_limit();
+    with_paused_clock(async {
+        let mut simulation = MigratorSimulation::with_real_limit();
         let slow = FaultPlan::none()
-            .with(Fault::Slow, 1.0)
-            .slow_by(Duration::from_secs(2));
-        stage.market.set_faults(slow);
-        stage.say("sku-1", 5);
-        stage.live(Duration::from_secs(1)).await;
-        stage.say("sku-1", 4);
-        stage.live(Duration::from_secs(5)).await;
+            .with_fault(MarketFault::Slow, 1.0)
+            .with_slow_delay(Duration::from_secs(2));
+        simulation.market.set_faults(slow);
+        simulation.set_stock("sku-1", 5);
+        simulation.advance(Duration::from_secs(1)).await;
+        simulation.set_stock("sku-1", 4);
+        simulation.advance(Duration::from_secs(5)).await;
         assert_eq!(
-            stage.market.get(CAMPAIGN, "sku-1").map(|held| held.count),
+            simulation
+                .market
+                .get(CAMPAIGN, "sku-1")
+                .map(|record| record.count),
             Some(4)
         );
-        assert_eq!(stage.market.report().requests, 2);
+        assert_eq!(simulation.market.report().updates, 2);
     });
 }

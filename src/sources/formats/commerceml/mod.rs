@@ -22,17 +22,19 @@
 #[cfg(test)]
 mod tests;
 
-use super::fields::{Once, Statement, Text, is_named, is_set_to};
-use super::xml::{Node, Xml};
-use super::{Ending, FormatError, Input, Sink};
+use super::fields::{FieldText, SingleValue, StockFields, matches_setting, same_name};
+use super::xml::{XmlNode, XmlReader};
+use super::{FileSummary, FormatError, Input, Sink};
 use crate::sources::quantity::NumberStyle;
-use crate::sources::{Entry, Fault, Key, Quantity, Reading, RowProblem, Scope};
+use crate::sources::{
+    DeliveryEntry, DeliveryScope, ProductKey, Quantity, ReadSettings, RejectedRow, RowProblem,
+};
 
 /// What holds the SKU if the settings do not say.
 const ARTICLE: &str = "Артикул";
 
 /// The mark of deletion, an element or an attribute.
-const DELETION: &str = "ПометкаУдаления";
+const DELETION_MARK: &str = "ПометкаУдаления";
 
 /// The variant of a product that has none.
 const NO_VARIANT: &str = "00000000-0000-0000-0000-000000000000";
@@ -43,36 +45,38 @@ const NO_VARIANT: &str = "00000000-0000-0000-0000-000000000000";
 /// It is broken, no exchange, or nobody wants the rest.
 pub(super) fn read(
     input: &mut dyn Input,
-    reading: &Reading,
+    reading: &ReadSettings,
     sink: Sink<'_>,
-) -> Result<Ending, FormatError> {
-    let mut xml = Xml::new(input, reading.encoding)?;
-    if !xml.child()? || xml.name() != "КоммерческаяИнформация" {
+) -> Result<FileSummary, FormatError> {
+    let mut xml = XmlReader::new(input, reading.encoding)?;
+    if !xml.next_child()? || xml.name() != "КоммерческаяИнформация" {
         let reason = "an exchange begins with <КоммерческаяИнформация>, this with";
-        return Err(FormatError::Unfit(format!("{reason} <{}>", xml.name())));
+        return Err(FormatError::Unusable(format!("{reason} <{}>", xml.name())));
     }
     let mut line = 0;
-    let mut packages = Packages::default();
+    let mut packages = OfferPackages::default();
     loop {
         let node = xml.next()?;
-        if node == Node::End {
-            return Ok(Ending::of_scope(packages.scope()));
+        if node == XmlNode::DocumentEnd {
+            return Ok(FileSummary::with_scope(packages.scope()));
         }
-        if node != Node::Open {
+        if node != XmlNode::ElementStart {
             continue;
         }
         match xml.name() {
             // Orders have products too, with how many of them were bought.
             "Документ" => xml.skip()?,
-            "ПакетПредложений" => packages.begin(&xml)?,
+            "ПакетПредложений" => packages.start(&xml)?,
             "ИзмененияПакетаПредложений" => {
-                packages.push(Some(Scope::Delta));
+                packages.push(Some(DeliveryScope::Delta));
             }
             "Каталог" => packages.is_inside = false,
-            "СодержитТолькоИзменения" => packages.tell(&xml.field()?),
+            "СодержитТолькоИзменения" => {
+                packages.set_scope(&xml.read_text()?)
+            }
             "Предложение" | "Товар" => {
                 line += 1;
-                product(&mut xml, line, reading, sink)?;
+                read_product(&mut xml, line, reading, sink)?;
             }
             _ => {}
         }
@@ -81,52 +85,52 @@ pub(super) fn read(
 
 /// What each package of offers says of itself; a catalogue is none.
 #[derive(Default)]
-struct Packages {
-    scopes: Vec<Option<Scope>>,
+struct OfferPackages {
+    scopes: Vec<Option<DeliveryScope>>,
     is_inside: bool,
 }
 
-impl Packages {
-    fn begin(&mut self, xml: &Xml<'_>) -> Result<(), FormatError> {
-        let says = xml.attribute("СодержитТолькоИзменения")?;
-        self.push(says.as_ref().and_then(scope));
+impl OfferPackages {
+    fn start(&mut self, xml: &XmlReader<'_>) -> Result<(), FormatError> {
+        let changes_only = xml.attribute("СодержитТолькоИзменения")?;
+        self.push(changes_only.as_ref().and_then(parse_scope));
         Ok(())
     }
 
-    fn push(&mut self, scope: Option<Scope>) {
+    fn push(&mut self, scope: Option<DeliveryScope>) {
         self.scopes.push(scope);
         self.is_inside = true;
     }
 
     /// Takes it from an element of the package instead of its tag.
-    fn tell(&mut self, text: &Text) {
+    fn set_scope(&mut self, text: &FieldText) {
         match self.scopes.last_mut() {
-            Some(last @ None) if self.is_inside => *last = scope(text),
+            Some(last @ None) if self.is_inside => *last = parse_scope(text),
             Some(_) | None => {}
         }
     }
 
     /// Of all of them: complete only if each of them says so.
-    fn scope(&self) -> Option<Scope> {
-        if self.scopes.contains(&Some(Scope::Delta)) {
-            return Some(Scope::Delta);
+    fn scope(&self) -> Option<DeliveryScope> {
+        if self.scopes.contains(&Some(DeliveryScope::Delta)) {
+            return Some(DeliveryScope::Delta);
         }
-        let is_whole = !self.scopes.is_empty() && !self.scopes.contains(&None);
-        is_whole.then_some(Scope::Snapshot)
+        let is_complete = !self.scopes.is_empty() && !self.scopes.contains(&None);
+        is_complete.then_some(DeliveryScope::Snapshot)
     }
 }
 
-fn scope(has_changes_only: &Text) -> Option<Scope> {
-    let is_delta = truth(has_changes_only.as_ref().ok()?)?;
+fn parse_scope(has_changes_only: &FieldText) -> Option<DeliveryScope> {
+    let is_delta = parse_bool(has_changes_only.as_ref().ok()?)?;
     Some(if is_delta {
-        Scope::Delta
+        DeliveryScope::Delta
     } else {
-        Scope::Snapshot
+        DeliveryScope::Snapshot
     })
 }
 
 /// A yes or no of XML Schema, or of 1C.
-fn truth(text: &str) -> Option<bool> {
+fn parse_bool(text: &str) -> Option<bool> {
     match text.trim().to_lowercase().as_str() {
         "true" | "1" | "истина" | "да" => Some(true),
         "false" | "0" | "ложь" | "нет" => Some(false),
@@ -136,157 +140,169 @@ fn truth(text: &str) -> Option<bool> {
 
 /// A product of a catalogue, or an offer of it with its stock.
 #[derive(Default)]
-struct Product {
+struct CommerceMlProduct {
     is_offer: bool,
-    id: Once,
-    sku: Once,
-    status: Once,
-    deletion: Once,
+    id: SingleValue,
+    sku: SingleValue,
+    status: SingleValue,
+    deletion: SingleValue,
     /// `<Остатки>` by warehouse, and without one.
-    rests: Vec<Statement>,
-    rest: Statement,
+    balances: Vec<StockFields>,
+    total_balance: StockFields,
     /// `<Склад ИдСклада КоличествоНаСкладе>`.
-    warehouses: Vec<Statement>,
+    warehouse_stock: Vec<StockFields>,
     /// `<Количество>`, or what the settings name.
-    own: Statement,
+    total_stock: StockFields,
 }
 
-fn product(
-    xml: &mut Xml<'_>,
+fn read_product(
+    xml: &mut XmlReader<'_>,
     line: u64,
-    reading: &Reading,
+    reading: &ReadSettings,
     sink: Sink<'_>,
 ) -> Result<(), FormatError> {
-    let mut product = Product {
+    let mut product = CommerceMlProduct {
         is_offer: xml.name() == "Предложение",
-        ..Product::default()
+        ..CommerceMlProduct::default()
     };
     if let Some(status) = xml.attribute("Статус")? {
-        product.status.state("Статус", status);
+        product.status.set("Статус", status);
     }
-    if let Some(deletion) = xml.attribute(DELETION)? {
-        product.deletion.state(DELETION, deletion);
+    if let Some(deletion) = xml.attribute(DELETION_MARK)? {
+        product.deletion.set(DELETION_MARK, deletion);
     }
-    while xml.child()? {
-        product.take_child(xml, reading)?;
+    while xml.next_child()? {
+        product.read_child(xml, reading)?;
     }
     let read = product
-        .names(reading)
-        .and_then(|names| Ok((names, product.is_deleted()?)));
-    let (names, is_deleted) = match read {
+        .keys(reading)
+        .and_then(|keys| Ok((keys, product.is_deleted()?)));
+    let (keys, is_deleted) = match read {
         Ok(read) => read,
         Err(problem) => {
-            let shown = product.id.said().ok().flatten().unwrap_or_default();
-            return Ok(sink(problem.into_entry(line, shown, None))?);
+            let text = product.id.value().ok().flatten().unwrap_or_default();
+            return Ok(sink(problem.into_entry(line, text, None))?);
         }
     };
-    let Names { article, key } = names;
+    let ProductKeys { article, key } = keys;
     if let Some((id, sku)) = &article {
-        sink(Entry::Article {
+        sink(DeliveryEntry::Article {
             id: id.clone(),
             sku: sku.clone(),
         })?;
     }
-    let none = reading.zeroes_unavailable.then_some(Quantity::ZERO);
+    let unavailable_quantity = reading.zeroes_unavailable.then_some(Quantity::ZERO);
     // A catalogue states no stock, but that a product is gone.
-    let is_gone = is_deleted && none.is_some();
+    let is_gone = is_deleted && unavailable_quantity.is_some();
     if !(product.is_offer || is_gone) {
         return Ok(());
     }
-    for statement in product.statements() {
+    for stock in product.into_stock() {
         let entry = if is_deleted {
-            statement.into_unavailable(line, &key, none)
+            stock.into_unavailable(line, &key, unavailable_quantity)
         } else {
-            Statement {
+            StockFields {
                 style: NumberStyle::POINT,
-                ..statement
+                ..stock
             }
             .into_entry(line, &key, reading)
         };
-        sink(naming(entry, article.as_ref()))?;
+        sink(with_article_sku(entry, article.as_ref()))?;
     }
     Ok(())
 }
 
 /// Names the SKU of a row that is not applied, if its own article is known.
-fn naming(entry: Entry, article: Option<&(String, String)>) -> Entry {
-    let name = |fault: Fault| {
+fn with_article_sku(entry: DeliveryEntry, article: Option<&(String, String)>) -> DeliveryEntry {
+    let add_sku = |fault: RejectedRow| {
         let sku = fault.sku.or_else(|| article.map(|(_, sku)| sku.clone()));
-        Fault { sku, ..fault }
+        RejectedRow { sku, ..fault }
     };
     match entry {
-        Entry::Rejected(fault) => Entry::Rejected(name(fault)),
-        Entry::Suspicious(fault) => Entry::Suspicious(name(fault)),
-        entry @ (Entry::Row(_) | Entry::Article { .. } | Entry::NextPart) => entry,
+        DeliveryEntry::Rejected(fault) => DeliveryEntry::Rejected(add_sku(fault)),
+        DeliveryEntry::Suspicious(fault) => DeliveryEntry::Suspicious(add_sku(fault)),
+        entry @ (DeliveryEntry::Row(_)
+        | DeliveryEntry::Article { .. }
+        | DeliveryEntry::PartBoundary) => entry,
     }
 }
 
 /// What a product is called.
-struct Names {
+struct ProductKeys {
     /// Its `Ид`, and the SKU that stands for it.
     article: Option<(String, String)>,
     /// By what it goes.
-    key: Key,
+    key: ProductKey,
 }
 
 /// An `Ид`, without the variant if there is none.
-fn of_product(id: &str) -> &str {
+fn without_empty_variant(id: &str) -> &str {
     match id.split_once('#') {
         Some((product, variant)) if variant.is_empty() || variant == NO_VARIANT => product,
         Some(_) | None => id,
     }
 }
 
-impl Product {
-    fn take_child(&mut self, xml: &mut Xml<'_>, reading: &Reading) -> Result<(), FormatError> {
-        let sums_up = reading.quantity.is_none();
+impl CommerceMlProduct {
+    fn read_child(
+        &mut self,
+        xml: &mut XmlReader<'_>,
+        reading: &ReadSettings,
+    ) -> Result<(), FormatError> {
+        let uses_standard_stock = reading.quantity.is_none();
         let name = xml.name().to_owned();
         if name == "Ид" {
-            let id = xml.field()?;
-            self.id.state(&name, id);
+            let id = xml.read_text()?;
+            self.id.set(&name, id);
             return Ok(());
         }
-        let field = if is_named(&name, reading.sku.as_deref().unwrap_or(ARTICLE)) {
+        let field = if same_name(&name, reading.sku.as_deref().unwrap_or(ARTICLE)) {
             &mut self.sku
-        } else if is_set_to(reading.quantity.as_ref(), &name) {
-            &mut self.own.quantity
-        } else if is_set_to(reading.reserve.as_ref(), &name) {
-            &mut self.own.reserve
-        } else if is_set_to(reading.warehouse.as_ref(), &name) {
-            &mut self.own.place
-        } else if is_set_to(reading.updated_at.as_ref(), &name) {
-            &mut self.own.at
+        } else if matches_setting(reading.quantity.as_ref(), &name) {
+            &mut self.total_stock.quantity
+        } else if matches_setting(reading.reserve.as_ref(), &name) {
+            &mut self.total_stock.reserve
+        } else if matches_setting(reading.warehouse.as_ref(), &name) {
+            &mut self.total_stock.warehouse
+        } else if matches_setting(reading.updated_at.as_ref(), &name) {
+            &mut self.total_stock.updated_at
         } else {
             match name.as_str() {
                 "Статус" => &mut self.status,
-                DELETION => &mut self.deletion,
-                "Количество" if sums_up => &mut self.own.quantity,
-                "Остатки" if sums_up && self.is_offer => {
-                    return self.take_rests(xml, reading);
+                DELETION_MARK => &mut self.deletion,
+                "Количество" if uses_standard_stock => &mut self.total_stock.quantity,
+                "Остатки" if uses_standard_stock && self.is_offer => {
+                    return self.read_balances(xml, reading);
                 }
-                "Склад" | "Склады" if sums_up && self.is_offer => {
-                    return take_warehouses(xml, reading, &mut self.warehouses);
+                "Склад" | "Склады" if uses_standard_stock && self.is_offer => {
+                    return read_warehouses(xml, reading, &mut self.warehouse_stock);
                 }
                 _ => return xml.skip(),
             }
         };
-        field.state(&name, xml.field()?);
+        field.set(&name, xml.read_text()?);
         Ok(())
     }
 
     /// `<Остатки>`: one `<Остаток>` or several, each with a quantity or with warehouses.
-    fn take_rests(&mut self, xml: &mut Xml<'_>, reading: &Reading) -> Result<(), FormatError> {
-        while xml.child()? {
+    fn read_balances(
+        &mut self,
+        xml: &mut XmlReader<'_>,
+        reading: &ReadSettings,
+    ) -> Result<(), FormatError> {
+        while xml.next_child()? {
             if xml.name() != "Остаток" {
                 xml.skip()?;
                 continue;
             }
-            while xml.child()? {
+            while xml.next_child()? {
                 match xml.name() {
                     "Склад" | "Склады" => {
-                        take_warehouses(xml, reading, &mut self.rests)?;
+                        read_warehouses(xml, reading, &mut self.balances)?;
                     }
-                    "Количество" => self.rest.quantity.state("Остаток", xml.field()?),
+                    "Количество" => {
+                        self.total_balance.quantity.set("Остаток", xml.read_text()?)
+                    }
                     _ => xml.skip()?,
                 }
             }
@@ -295,101 +311,110 @@ impl Product {
     }
 
     /// What it is called.
-    fn names(&self, reading: &Reading) -> Result<Names, RowProblem> {
-        let id = self.id.said()?;
+    fn keys(&self, reading: &ReadSettings) -> Result<ProductKeys, RowProblem> {
+        let id = self.id.value()?;
         let missing = || RowProblem::Rejected("it has neither an article nor an Ид".to_owned());
-        if is_set_to(reading.sku.as_ref(), "Ид") {
-            let sku = reading.sku(id.ok_or_else(missing)?)?;
-            return Ok(Names {
+        if matches_setting(reading.sku.as_ref(), "Ид") {
+            let sku = reading.parse_sku(id.ok_or_else(missing)?)?;
+            return Ok(ProductKeys {
                 article: None,
-                key: Key::Sku(sku),
+                key: ProductKey::Sku(sku),
             });
         }
-        let id = id.map(of_product).map(str::to_owned);
-        let sku = self.sku.said()?.map(|text| reading.sku(text)).transpose()?;
+        let id = id.map(without_empty_variant).map(str::to_owned);
+        let sku = self
+            .sku
+            .value()?
+            .map(|text| reading.parse_sku(text))
+            .transpose()?;
         let key = match (&sku, &id) {
-            (_, Some(id)) if id.contains('#') => Key::Id(id.clone()),
-            (Some(sku), _) => Key::Sku(sku.clone()),
-            (None, Some(id)) => Key::Id(id.clone()),
+            (_, Some(id)) if id.contains('#') => ProductKey::Id(id.clone()),
+            (Some(sku), _) => ProductKey::Sku(sku.clone()),
+            (None, Some(id)) => ProductKey::Id(id.clone()),
             (None, None) => return Err(missing()),
         };
-        Ok(Names {
+        Ok(ProductKeys {
             article: id.zip(sku),
             key,
         })
     }
 
     fn is_deleted(&self) -> Result<bool, RowProblem> {
-        let is_so = |text: &str| ["удален", "удалён"].contains(&text.to_lowercase().as_str());
-        if matches!(self.status.said(), Ok(Some(text)) if is_so(text)) {
+        let is_deleted_status =
+            |text: &str| ["удален", "удалён"].contains(&text.to_lowercase().as_str());
+        if matches!(self.status.value(), Ok(Some(text)) if is_deleted_status(text)) {
             return Ok(true);
         }
-        let Some(text) = self.deletion.said()? else {
+        let Some(text) = self.deletion.value()? else {
             return Ok(false);
         };
-        truth(text).ok_or_else(|| {
-            RowProblem::Rejected(format!("{DELETION} is '{text}', it must be true or false"))
+        parse_bool(text).ok_or_else(|| {
+            RowProblem::Rejected(format!(
+                "{DELETION_MARK} is '{text}', it must be true or false"
+            ))
         })
     }
 
     /// One for each place, by the first way of telling that is there.
-    fn statements(self) -> Vec<Statement> {
-        if !self.rests.is_empty() {
-            self.rests
-        } else if self.rest.quantity.is_stated() {
-            vec![Statement {
-                quantity: self.rest.quantity,
-                ..self.own
+    fn into_stock(self) -> Vec<StockFields> {
+        if !self.balances.is_empty() {
+            self.balances
+        } else if self.total_balance.quantity.is_present() {
+            vec![StockFields {
+                quantity: self.total_balance.quantity,
+                ..self.total_stock
             }]
-        } else if !self.warehouses.is_empty() {
-            self.warehouses
+        } else if !self.warehouse_stock.is_empty() {
+            self.warehouse_stock
         } else {
-            vec![self.own]
+            vec![self.total_stock]
         }
     }
 }
 
 /// A warehouse that has just begun, and those inside it: `<Склады>` is one and a list of some.
-fn take_warehouses(
-    xml: &mut Xml<'_>,
-    reading: &Reading,
-    into: &mut Vec<Statement>,
+fn read_warehouses(
+    xml: &mut XmlReader<'_>,
+    reading: &ReadSettings,
+    target: &mut Vec<StockFields>,
 ) -> Result<(), FormatError> {
-    let mut statement = Statement::default();
+    let mut stock = StockFields::default();
     if let Some(id) = xml.attribute("ИдСклада")? {
-        statement.place.state("ИдСклада", id);
+        stock.warehouse.set("ИдСклада", id);
     }
     if let Some(count) = xml.attribute("КоличествоНаСкладе")? {
         // 1C writes nothing where there is none.
         let is_blank = matches!(&count, Ok(text) if text.trim().is_empty());
         let count = if is_blank { Ok("0".to_owned()) } else { count };
-        statement.quantity.state("КоличествоНаСкладе", count);
+        stock.quantity.set("КоличествоНаСкладе", count);
     }
-    while xml.child()? {
+    while xml.next_child()? {
         match xml.name() {
-            "Ид" | "ИдСклада" => statement.place.state("Ид of a warehouse", xml.field()?),
-            "Количество" | "КоличествоНаСкладе" => {
-                statement
-                    .quantity
-                    .state("Количество at a warehouse", xml.field()?);
+            "Ид" | "ИдСклада" => {
+                stock.warehouse.set("Ид of a warehouse", xml.read_text()?)
             }
-            "Склад" => take_warehouses(xml, reading, into)?,
-            name if is_set_to(reading.reserve.as_ref(), name) => {
-                statement
+            "Количество" | "КоличествоНаСкладе" => {
+                stock
+                    .quantity
+                    .set("Количество at a warehouse", xml.read_text()?);
+            }
+            "Склад" => read_warehouses(xml, reading, target)?,
+            name if matches_setting(reading.reserve.as_ref(), name) => {
+                stock
                     .reserve
-                    .state("the reserve at a warehouse", xml.field()?);
+                    .set("the reserve at a warehouse", xml.read_text()?);
             }
             _ => xml.skip()?,
         }
     }
-    if statement == Statement::default() {
+    if stock == StockFields::default() {
         return Ok(());
     }
-    if !statement.place.is_stated() {
-        statement
-            .place
-            .state("Ид", Err("a warehouse has no Ид".to_owned()));
+    if !stock.warehouse.is_present() {
+        stock
+            .warehouse
+            .set("Ид", Err("a warehouse has no Ид".to_owned()));
     }
-    into.push(statement);
+    target.push(stock);
     Ok(())
 }

@@ -1,63 +1,73 @@
 use super::super::Format;
-use super::super::trial::{entries, sample, told};
-use crate::sources::{Reading, Scope};
+use super::super::testing::{read_described, read_entries, sample};
+use crate::sources::{DeliveryScope, ReadSettings};
 
-const P1: &str = "cbcf4931-55bc-11d9-848a-00112f43529a";
-const P2: &str = "cbcf4932-55bc-11d9-848a-00112f43529a";
-const P3: &str = "cbcf4933-55bc-11d9-848a-00112f43529a";
-const P4: &str = "cbcf4934-55bc-11d9-848a-00112f43529a";
-const W1: &str = "03ce4b6e-55bc-11d9-848a-00112f43529a";
-const W2: &str = "163cab5e-55bc-11d9-848a-00112f43529a";
+const PRODUCT_1: &str = "cbcf4931-55bc-11d9-848a-00112f43529a";
+const PRODUCT_2: &str = "cbcf4932-55bc-11d9-848a-00112f43529a";
+const PRODUCT_3: &str = "cbcf4933-55bc-11d9-848a-00112f43529a";
+const PRODUCT_4: &str = "cbcf4934-55bc-11d9-848a-00112f43529a";
+const WAREHOUSE_1: &str = "03ce4b6e-55bc-11d9-848a-00112f43529a";
+const WAREHOUSE_2: &str = "163cab5e-55bc-11d9-848a-00112f43529a";
 
-fn package(attributes: &str, offers: &str) -> String {
+fn document(attributes: &str, offers: &str) -> String {
     format!(
         "<КоммерческаяИнформация><ПакетПредложений{attributes}><Предложения>{offers}\
          </Предложения></ПакетПредложений></КоммерческаяИнформация>"
     )
 }
 
-fn offer(inside: &str) -> Vec<String> {
-    offer_as(inside, &Reading::default())
+fn read_offer(inside: &str) -> Vec<String> {
+    read_offer_with(inside, &ReadSettings::default())
 }
 
-fn offer_as(inside: &str, reading: &Reading) -> Vec<String> {
-    let text = package(
+fn read_offer_with(inside: &str, reading: &ReadSettings) -> Vec<String> {
+    let text = document(
         "",
         &format!("<Предложение><Ид>p</Ид>{inside}</Предложение>"),
     );
-    told(Format::CommerceMl, text.as_bytes(), reading)
+    read_described(Format::CommerceMl, text.as_bytes(), reading)
 }
 
-fn scope_of(text: &str) -> Option<Scope> {
-    entries(Format::CommerceMl, text.as_bytes(), &Reading::default())
-        .1
-        .unwrap()
-        .scope
+fn scope_of(text: &str) -> Option<DeliveryScope> {
+    read_entries(
+        Format::CommerceMl,
+        text.as_bytes(),
+        &ReadSettings::default(),
+    )
+    .1
+    .unwrap()
+    .scope
 }
 
 #[test]
 fn a_catalogue_tells_which_article_an_id_stands_for() {
     let read = |sku: Option<&str>| {
-        let reading = Reading {
+        let reading = ReadSettings {
             sku: sku.map(str::to_owned),
-            ..Reading::default()
+            ..ReadSettings::default()
         };
-        told(Format::CommerceMl, &sample("import.xml"), &reading)
+        read_described(Format::CommerceMl, &sample("import.xml"), &reading)
     };
-    let articles = [format!("{P1} is ART-9"), format!("{P3} is ART-11")];
+    let articles = [
+        format!("{PRODUCT_1} is ART-9"),
+        format!("{PRODUCT_3} is ART-11"),
+    ];
     assert_eq!(read(None), articles);
     assert_eq!(read(Some("Артикул")), articles);
-    assert_eq!(read(Some("Код")), [format!("{P2} is 00-00000017")]);
-    assert_eq!(read(Some("штрихкод")), [format!("{P1} is 2000000000001")]);
-    assert_eq!(read(Some("Ид")), [""; 0]);
-    let reading = Reading {
-        zeroes_unavailable: true,
-        ..Reading::default()
-    };
-    let told = told(Format::CommerceMl, &sample("import.xml"), &reading);
+    assert_eq!(read(Some("Код")), [format!("{PRODUCT_2} is 00-00000017")]);
     assert_eq!(
-        told[1..],
-        [format!("{P3} is ART-11"), "3 ART-11 = 0".to_owned()]
+        read(Some("штрихкод")),
+        [format!("{PRODUCT_1} is 2000000000001")]
+    );
+    assert_eq!(read(Some("Ид")), [""; 0]);
+    let reading = ReadSettings {
+        zeroes_unavailable: true,
+        ..ReadSettings::default()
+    };
+    let described = read_described(Format::CommerceMl, &sample("import.xml"), &reading);
+    assert_eq!(
+        described[1..],
+        [format!("{PRODUCT_3} is ART-11"), "3 ART-11 = 0".to_owned()]
     );
 }
 
@@ -65,45 +75,48 @@ fn a_catalogue_tells_which_article_an_id_stands_for() {
 fn offers_of_2_07_are_read_by_warehouse() {
     let variant = "816d6099-55bc-11d9-848a-00112f43529a";
     let mut expected = vec![
-        format!("{P1}#{variant} is ART-9"),
-        format!("1 #{P1}#{variant}@{W1} = 2"),
-        format!("1 #{P1}#{variant}@{W2} = 0"),
-        format!("2 #{P2} = 5"),
-        format!("3 #{P3} = ?"),
-        format!("4 #{P4} = ?"),
+        format!("{PRODUCT_1}#{variant} is ART-9"),
+        format!("1 #{PRODUCT_1}#{variant}@{WAREHOUSE_1} = 2"),
+        format!("1 #{PRODUCT_1}#{variant}@{WAREHOUSE_2} = 0"),
+        format!("2 #{PRODUCT_2} = 5"),
+        format!("3 #{PRODUCT_3} = ?"),
+        format!("4 #{PRODUCT_4} = ?"),
     ];
     let bytes = sample("offers.xml");
     assert_eq!(
-        told(Format::CommerceMl, &bytes, &Reading::default()),
+        read_described(Format::CommerceMl, &bytes, &ReadSettings::default()),
         expected
     );
     assert_eq!(
         scope_of(std::str::from_utf8(&bytes).unwrap()),
-        Some(Scope::Snapshot)
+        Some(DeliveryScope::Snapshot)
     );
-    let reading = Reading {
+    let reading = ReadSettings {
         zeroes_unavailable: true,
-        ..Reading::default()
+        ..ReadSettings::default()
     };
-    expected[4] = format!("3 #{P3} = 0");
-    assert_eq!(told(Format::CommerceMl, &bytes, &reading), expected);
+    expected[4] = format!("3 #{PRODUCT_3} = 0");
+    assert_eq!(
+        read_described(Format::CommerceMl, &bytes, &reading),
+        expected
+    );
 }
 
 #[test]
 fn rests_of_2_10_are_read_by_warehouse_and_not_as_their_sum() {
     let expected = [
-        format!("1 #{P1}@{W1} = 201"),
-        format!("1 #{P1}@{W2} = 9"),
-        format!("2 #{P2} = 3"),
+        format!("1 #{PRODUCT_1}@{WAREHOUSE_1} = 201"),
+        format!("1 #{PRODUCT_1}@{WAREHOUSE_2} = 9"),
+        format!("2 #{PRODUCT_2} = 3"),
     ];
     let bytes = sample("rests.xml");
     assert_eq!(
-        told(Format::CommerceMl, &bytes, &Reading::default()),
+        read_described(Format::CommerceMl, &bytes, &ReadSettings::default()),
         expected
     );
     assert_eq!(
         scope_of(std::str::from_utf8(&bytes).unwrap()),
-        Some(Scope::Delta)
+        Some(DeliveryScope::Delta)
     );
 }
 
@@ -112,8 +125,8 @@ fn namespaces_prefixes_and_encodings_change_nothing() {
     let text = std::str::from_utf8(&sample("offers.xml"))
         .unwrap()
         .to_owned();
-    let reading = Reading::default();
-    let plain = told(Format::CommerceMl, text.as_bytes(), &reading);
+    let reading = ReadSettings::default();
+    let plain = read_described(Format::CommerceMl, text.as_bytes(), &reading);
     let prefixed = text
         .replace("</", "<\0")
         .replace('<', "<c:")
@@ -124,12 +137,12 @@ fn namespaces_prefixes_and_encodings_change_nothing() {
             "xmlns:c=\"urn:1C.ru:commerceml_205\" ВерсияСхемы",
         );
     assert_eq!(
-        told(Format::CommerceMl, prefixed.as_bytes(), &reading),
+        read_described(Format::CommerceMl, prefixed.as_bytes(), &reading),
         plain
     );
     let old = text.replace("UTF-8", "windows-1251");
     let (bytes, ..) = encoding_rs::WINDOWS_1251.encode(&old);
-    assert_eq!(told(Format::CommerceMl, &bytes, &reading), plain);
+    assert_eq!(read_described(Format::CommerceMl, &bytes, &reading), plain);
 }
 
 #[test]
@@ -159,7 +172,7 @@ fn stock_is_read_by_the_first_way_of_telling_it_that_is_there() {
             &["1 #p = ?"],
         ),
     ] {
-        assert_eq!(offer(&inside.concat()), expected, "{inside:?}");
+        assert_eq!(read_offer(&inside.concat()), expected, "{inside:?}");
     }
 }
 
@@ -167,29 +180,39 @@ fn stock_is_read_by_the_first_way_of_telling_it_that_is_there() {
 fn the_quantity_that_the_settings_name_is_the_only_one_looked_at() {
     let inside = r#"<Склад ИдСклада="w" КоличествоНаСкладе="3"/><Количество>6</Количество>
         <Свободно>2</Свободно><Резерв>1</Резерв>"#;
-    let reading = |quantity: &str| Reading {
+    let reading = |quantity: &str| ReadSettings {
         quantity: Some(quantity.to_owned()),
         reserve: Some("Резерв".to_owned()),
-        ..Reading::default()
+        ..ReadSettings::default()
     };
-    assert_eq!(offer_as(inside, &reading("Количество")), ["1 #p = 6 - 1"]);
-    assert_eq!(offer_as(inside, &reading("Свободно")), ["1 #p = 2 - 1"]);
-    assert_eq!(offer_as(inside, &reading("Нет")), ["1 #p = ? - 1"]);
+    assert_eq!(
+        read_offer_with(inside, &reading("Количество")),
+        ["1 #p = 6 - 1"]
+    );
+    assert_eq!(
+        read_offer_with(inside, &reading("Свободно")),
+        ["1 #p = 2 - 1"]
+    );
+    assert_eq!(read_offer_with(inside, &reading("Нет")), ["1 #p = ? - 1"]);
 }
 
 #[test]
 fn an_offer_goes_by_its_article_or_else_by_its_id() {
-    let sku = |sku: &str| Reading {
+    let sku = |sku: &str| ReadSettings {
         sku: Some(sku.to_owned()),
-        ..Reading::default()
+        ..ReadSettings::default()
     };
     let inside = "<Артикул>A</Артикул><Код>K</Код><Количество>1</Количество>";
-    assert_eq!(offer(inside), ["p is A", "1 A = 1"]);
-    assert_eq!(offer_as(inside, &sku("Код")), ["p is K", "1 K = 1"]);
-    assert_eq!(offer_as(inside, &sku("Штрихкод")), ["1 #p = 1"]);
-    assert_eq!(offer_as(inside, &sku("Ид")), ["1 p = 1"]);
-    let text = package("", "<Предложение><Количество>1</Количество></Предложение>");
-    let nameless = told(Format::CommerceMl, text.as_bytes(), &Reading::default());
+    assert_eq!(read_offer(inside), ["p is A", "1 A = 1"]);
+    assert_eq!(read_offer_with(inside, &sku("Код")), ["p is K", "1 K = 1"]);
+    assert_eq!(read_offer_with(inside, &sku("Штрихкод")), ["1 #p = 1"]);
+    assert_eq!(read_offer_with(inside, &sku("Ид")), ["1 p = 1"]);
+    let text = document("", "<Предложение><Количество>1</Количество></Предложение>");
+    let nameless = read_described(
+        Format::CommerceMl,
+        text.as_bytes(),
+        &ReadSettings::default(),
+    );
     assert_eq!(
         nameless,
         ["1 rejected: it has neither an article nor an Ид"]
@@ -200,28 +223,28 @@ fn an_offer_goes_by_its_article_or_else_by_its_id() {
 fn bad_warehouses_are_set_aside_and_the_others_apply() {
     let inside = r#"<Склад ИдСклада="w" КоличествоНаСкладе="1.5"/><Склад КоличествоНаСкладе="3"/>
         <Склад ИдСклада="v" КоличествоНаСкладе="4"/>"#;
-    let told = offer(inside);
+    let described = read_offer(inside);
     assert!(
-        told[0].starts_with("1 rejected: quantity is '1.5'"),
-        "{told:?}"
+        described[0].starts_with("1 rejected: quantity is '1.5'"),
+        "{described:?}"
     );
     assert_eq!(
-        told[1..],
+        described[1..],
         ["1 rejected: a warehouse has no Ид", "1 #p@v = 4"]
     );
 }
 
 #[test]
 fn what_is_deleted_is_told_by_attribute_and_by_element() {
-    let reading = Reading {
+    let reading = ReadSettings {
         zeroes_unavailable: true,
-        ..Reading::default()
+        ..ReadSettings::default()
     };
     let inside = "<Статус>Удалён</Статус><Количество>7</Количество>";
-    assert_eq!(offer(inside), ["1 #p = ?"]);
-    assert_eq!(offer_as(inside, &reading), ["1 #p = 0"]);
+    assert_eq!(read_offer(inside), ["1 #p = ?"]);
+    assert_eq!(read_offer_with(inside, &reading), ["1 #p = 0"]);
     assert_eq!(
-        offer_as("<Статус>Новый</Статус><Количество>7</Количество>", &reading),
+        read_offer_with("<Статус>Новый</Статус><Количество>7</Количество>", &reading),
         ["1 #p = 7"]
     );
 }
@@ -229,18 +252,36 @@ fn what_is_deleted_is_told_by_attribute_and_by_element() {
 #[test]
 fn a_package_says_whether_it_is_complete() {
     for (says, scope) in [
-        (r#" СодержитТолькоИзменения="true""#, Some(Scope::Delta)),
-        (r#" СодержитТолькоИзменения="1""#, Some(Scope::Delta)),
-        (r#" СодержитТолькоИзменения="Истина""#, Some(Scope::Delta)),
-        (r#" СодержитТолькоИзменения="false""#, Some(Scope::Snapshot)),
-        (r#" СодержитТолькоИзменения="0""#, Some(Scope::Snapshot)),
+        (
+            r#" СодержитТолькоИзменения="true""#,
+            Some(DeliveryScope::Delta),
+        ),
+        (
+            r#" СодержитТолькоИзменения="1""#,
+            Some(DeliveryScope::Delta),
+        ),
+        (
+            r#" СодержитТолькоИзменения="Истина""#,
+            Some(DeliveryScope::Delta),
+        ),
+        (
+            r#" СодержитТолькоИзменения="false""#,
+            Some(DeliveryScope::Snapshot),
+        ),
+        (
+            r#" СодержитТолькоИзменения="0""#,
+            Some(DeliveryScope::Snapshot),
+        ),
         (r#" СодержитТолькоИзменения="как знать""#, None),
         ("", None),
     ] {
-        assert_eq!(scope_of(&package(says, "")), scope, "{says}");
+        assert_eq!(scope_of(&document(says, "")), scope, "{says}");
     }
     let inside = "<СодержитТолькоИзменения>false</СодержитТолькоИзменения>";
-    assert_eq!(scope_of(&package("", inside)), Some(Scope::Snapshot));
+    assert_eq!(
+        scope_of(&document("", inside)),
+        Some(DeliveryScope::Snapshot)
+    );
     let catalogue = "<Каталог СодержитТолькоИзменения=\"false\"/>";
     assert_eq!(
         scope_of(&format!(
@@ -257,9 +298,9 @@ fn a_package_says_whether_it_is_complete() {
             package(second)
         ))
     };
-    assert_eq!(two("false", "true"), Some(Scope::Delta));
+    assert_eq!(two("false", "true"), Some(DeliveryScope::Delta));
     assert_eq!(two("false", "?"), None);
-    assert_eq!(two("false", "false"), Some(Scope::Snapshot));
+    assert_eq!(two("false", "false"), Some(DeliveryScope::Snapshot));
 }
 
 #[test]
@@ -267,18 +308,21 @@ fn products_of_orders_are_no_stock() {
     let text = "<КоммерческаяИнформация><Документ><Товары><Товар Статус=\"Удален\"><Ид>p</Ид>\
         <Артикул>A</Артикул><Количество>2</Количество></Товар></Товары></Документ>\
         </КоммерческаяИнформация>";
-    let reading = Reading {
+    let reading = ReadSettings {
         zeroes_unavailable: true,
-        ..Reading::default()
+        ..ReadSettings::default()
     };
-    assert_eq!(told(Format::CommerceMl, text.as_bytes(), &reading), [""; 0]);
+    assert_eq!(
+        read_described(Format::CommerceMl, text.as_bytes(), &reading),
+        [""; 0]
+    );
 }
 
 #[test]
 fn a_mark_of_deletion_is_an_element_or_an_attribute() {
-    let zeroing = Reading {
+    let zeroing = ReadSettings {
         zeroes_unavailable: true,
-        ..Reading::default()
+        ..ReadSettings::default()
     };
     let rest = "<Остатки><Остаток><Количество>5</Количество></Остаток></Остатки>";
     for (mark, is_deleted) in [
@@ -293,9 +337,9 @@ fn a_mark_of_deletion_is_an_element_or_an_attribute() {
     ] {
         let element = format!("<ПометкаУдаления>{mark}</ПометкаУдаления>{rest}");
         let (kept, zeroed) = if is_deleted { ("?", "0") } else { ("5", "5") };
-        assert_eq!(offer(&element), [format!("1 #p = {kept}")], "{mark}");
+        assert_eq!(read_offer(&element), [format!("1 #p = {kept}")], "{mark}");
         assert_eq!(
-            offer_as(&element, &zeroing),
+            read_offer_with(&element, &zeroing),
             [format!("1 #p = {zeroed}")],
             "{mark}"
         );
@@ -303,9 +347,9 @@ fn a_mark_of_deletion_is_an_element_or_an_attribute() {
             "<Предложение ПометкаУдаления=\"{mark}\"><Ид>p#v</Ид><Артикул>A</Артикул>{rest}\
              </Предложение>"
         );
-        let read = told(
+        let read = read_described(
             Format::CommerceMl,
-            package("", &attribute).as_bytes(),
+            document("", &attribute).as_bytes(),
             &zeroing,
         );
         assert_eq!(
@@ -318,7 +362,7 @@ fn a_mark_of_deletion_is_an_element_or_an_attribute() {
              <ПометкаУдаления>{mark}</ПометкаУдаления></Товар></Товары></Каталог>\
              </КоммерческаяИнформация>"
         );
-        let read = told(Format::CommerceMl, catalogue.as_bytes(), &zeroing);
+        let read = read_described(Format::CommerceMl, catalogue.as_bytes(), &zeroing);
         let expected = ["p is A", "1 A = 0"];
         assert_eq!(
             read,
@@ -332,15 +376,15 @@ fn a_mark_of_deletion_is_an_element_or_an_attribute() {
     }
     let unclear = format!("<ПометкаУдаления>может</ПометкаУдаления>{rest}");
     let reason = "1 rejected: ПометкаУдаления is 'может', it must be true or false";
-    assert_eq!(offer_as(&unclear, &zeroing), [reason]);
+    assert_eq!(read_offer_with(&unclear, &zeroing), [reason]);
     // That of a part of the product is not its own.
     let inner = format!("<Значение><ПометкаУдаления>true</ПометкаУдаления></Значение>{rest}");
-    assert_eq!(offer_as(&inner, &zeroing), ["1 #p = 5"]);
+    assert_eq!(read_offer_with(&inner, &zeroing), ["1 #p = 5"]);
 }
 
 #[test]
 fn a_point_is_decimal_and_a_comma_before_three_digits_is_suspicious() {
-    for (quantity, told) in [
+    for (quantity, described) in [
         ("3.000", "1 #p = 3"),
         ("2000.000", "1 #p = 2000"),
         ("2,000", "1 suspicious: quantity is '2,000'"),
@@ -349,31 +393,31 @@ fn a_point_is_decimal_and_a_comma_before_three_digits_is_suspicious() {
         let own = format!("<Количество>{quantity}</Количество>");
         let rest = format!("<Остатки><Остаток>{own}</Остаток></Остатки>");
         for inside in [own, rest] {
-            let read = offer(&inside);
+            let read = read_offer(&inside);
             assert!(
-                read.len() == 1 && read[0].starts_with(told),
+                read.len() == 1 && read[0].starts_with(described),
                 "{inside}: {read:?}"
             );
         }
         let warehouse = format!("<Склад ИдСклада=\"w\" КоличествоНаСкладе=\"{quantity}\"/>");
-        assert!(offer(&warehouse)[0].starts_with(&told.replace("#p", "#p@w")));
+        assert!(read_offer(&warehouse)[0].starts_with(&described.replace("#p", "#p@w")));
     }
 }
 
 #[test]
 fn an_empty_quantity_is_zero_if_set_and_an_absent_one_states_nothing() {
-    let empty = Reading {
-        zeroes_empties: true,
-        ..Reading::default()
+    let empty = ReadSettings {
+        zeroes_empty_quantities: true,
+        ..ReadSettings::default()
     };
     let rest = "<Остатки><Остаток><Количество/></Остаток></Остатки>";
     for inside in ["<Количество/>", "<Количество> </Количество>", rest]
     {
-        assert_eq!(offer(inside), ["1 #p = ?"], "{inside}");
-        assert_eq!(offer_as(inside, &empty), ["1 #p = 0"], "{inside}");
+        assert_eq!(read_offer(inside), ["1 #p = ?"], "{inside}");
+        assert_eq!(read_offer_with(inside, &empty), ["1 #p = 0"], "{inside}");
     }
-    assert_eq!(offer_as("", &empty), ["1 #p = ?"]);
-    assert_eq!(offer_as("<Остатки/>", &empty), ["1 #p = ?"]);
+    assert_eq!(read_offer_with("", &empty), ["1 #p = ?"]);
+    assert_eq!(read_offer_with("<Остатки/>", &empty), ["1 #p = ?"]);
 }
 
 #[test]
@@ -386,17 +430,17 @@ fn a_spoilt_article_is_undone_or_suspicious_in_catalogue_and_offers() {
         ("#REF!", None),
     ] {
         for (field, reading) in [
-            ("Артикул", Reading::default()),
+            ("Артикул", ReadSettings::default()),
             (
                 "Код",
-                Reading {
+                ReadSettings {
                     sku: Some("Код".to_owned()),
-                    ..Reading::default()
+                    ..ReadSettings::default()
                 },
             ),
         ] {
             let inside = format!("<{field}>{text}</{field}><Количество>1</Количество>");
-            let read = offer_as(&inside, &reading);
+            let read = read_offer_with(&inside, &reading);
             match sku {
                 Some(sku) => assert_eq!(read, [format!("p is {sku}"), format!("1 {sku} = 1")]),
                 None => {
@@ -406,12 +450,12 @@ fn a_spoilt_article_is_undone_or_suspicious_in_catalogue_and_offers() {
                     );
                 }
             }
-            let catalogue = package("", "").replace(
+            let catalogue = document("", "").replace(
                 "<Предложения>",
                 &format!("<Товары><Товар><Ид>p</Ид><{field}>{text}</{field}></Товар></Товары>"),
             );
             let catalogue = catalogue.replace("</Предложения>", "");
-            let read = told(Format::CommerceMl, catalogue.as_bytes(), &reading);
+            let read = read_described(Format::CommerceMl, catalogue.as_bytes(), &reading);
             match sku {
                 Some(sku) => assert_eq!(read, [format!("p is {sku}")]),
                 None => {
@@ -422,12 +466,12 @@ fn a_spoilt_article_is_undone_or_suspicious_in_catalogue_and_offers() {
                 }
             }
         }
-        let by_id = Reading {
+        let by_id = ReadSettings {
             sku: Some("Ид".to_owned()),
-            ..Reading::default()
+            ..ReadSettings::default()
         };
         let offer = format!("<Предложение><Ид>{text}</Ид><Количество>1</Количество></Предложение>");
-        let read = told(Format::CommerceMl, package("", &offer).as_bytes(), &by_id);
+        let read = read_described(Format::CommerceMl, document("", &offer).as_bytes(), &by_id);
         match sku {
             Some(sku) => assert_eq!(read, [format!("1 {sku} = 1")]),
             None => assert!(read[0].contains("1 suspicious: sku is"), "{read:?}"),
@@ -438,7 +482,7 @@ fn a_spoilt_article_is_undone_or_suspicious_in_catalogue_and_offers() {
 #[test]
 fn a_cut_letter_costs_only_a_row_whose_fields_have_it() {
     assert_eq!(
-        offer("<Наименование>\u{ffff}</Наименование><Количество>1</Количество>"),
+        read_offer("<Наименование>\u{ffff}</Наименование><Количество>1</Количество>"),
         ["1 #p = 1"]
     );
     for inside in [
@@ -446,7 +490,7 @@ fn a_cut_letter_costs_only_a_row_whose_fields_have_it() {
         "<Количество>1\u{ffff}</Количество>",
         "<Склад ИдСклада=\"\u{ffff}\" КоличествоНаСкладе=\"1\"/>",
     ] {
-        let read = offer(inside);
+        let read = read_offer(inside);
         let is_rejected = read[0].starts_with("1 rejected: it has bytes that are not characters");
         assert!(read.len() == 1 && is_rejected, "{read:?}");
     }

@@ -4,9 +4,9 @@
 //! under them. What is unpacked goes to a file without a name, which is gone when it is closed,
 //! whatever becomes of the program.
 
-mod foreign;
 #[cfg(test)]
 mod tests;
+mod unsupported;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -17,24 +17,24 @@ use chrono::{Datelike as _, NaiveDate};
 use encoding_rs::{Encoding, UTF_8};
 use flate2::read::MultiGzDecoder;
 
-use super::decode::{broken, peek, utf_16};
-use super::xml::{Node, Xml};
+use super::decode::{broken, decode_head, detect_utf_16};
+use super::xml::{XmlNode, XmlReader};
 use super::{Format, FormatError, Input};
 use crate::sources::archive::{Archive, Budget, MAX_UNPACKED, MemberKind};
 
 /// Most data files in one archive.
-const MAX_FILES: usize = 1_000;
+const MAX_DATA_FILES: usize = 1_000;
 
 /// By how much of its beginning a file is known.
-const HEAD: u64 = 4 * 1024;
+const HEAD_LENGTH: u64 = 4 * 1024;
 
 /// What data files in an archive are called; 1C packs its pictures with them.
-const DATA: &[&str] = &[
+const DATA_EXTENSIONS: &[&str] = &[
     "xml", "yml", "csv", "tsv", "txt", "xls", "xlsx", "json", "ndjson", "jsonl",
 ];
 
 /// What archives in an archive are called.
-const ARCHIVES: &[&str] = &["zip", "gz", "tgz", "rar", "7z", "tar", "bz2", "xz", "zst"];
+const ARCHIVE_EXTENSIONS: &[&str] = &["zip", "gz", "tgz", "rar", "7z", "tar", "bz2", "xz", "zst"];
 
 impl Format {
     /// Its name in the settings.
@@ -76,19 +76,19 @@ impl Format {
         input: &mut dyn Input,
         encoding: Option<&'static Encoding>,
     ) -> Result<Self, FormatError> {
-        let head = head_of(input)?;
-        if head.starts_with(XLS) || head.starts_with(ZIP) {
+        let head = read_head(input)?;
+        if head.starts_with(XLS_MAGIC) || head.starts_with(ZIP_MAGIC) {
             return Ok(Self::Sheet);
         }
-        foreign::check_first_bytes(&head)?;
-        let text = peek(&head, encoding.unwrap_or_else(|| encoding_of(&head)));
-        foreign::check_text(&text)?;
+        unsupported::reject_binary_document(&head)?;
+        let text = decode_head(&head, encoding.unwrap_or_else(|| guess_encoding(&head)));
+        unsupported::reject_text_document(&text)?;
         let is_control = |c: char| c.is_ascii_control() && !"\0\t\r\n\u{c}\u{1a}".contains(c);
         match text.trim_start().chars().next() {
             None => Err(broken(0, "there is nothing in it")),
-            Some('<') => by_root(input, encoding),
+            Some('<') => detect_xml_format(input, encoding),
             Some('{' | '[') => Ok(Self::Json),
-            Some(_) if text.contains(is_control) => Err(FormatError::Unfit(
+            Some(_) if text.contains(is_control) => Err(FormatError::Unusable(
                 "the file is neither text nor a workbook".to_owned(),
             )),
             Some(_) => Ok(Self::Csv),
@@ -96,43 +96,43 @@ impl Format {
     }
 }
 
-const GZIP: &[u8] = b"\x1f\x8b";
-const ZIP: &[u8] = b"PK\x03\x04";
-const EMPTY_ZIP: &[u8] = b"PK\x05\x06";
-const XLS: &[u8] = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1";
+const GZIP_MAGIC: &[u8] = b"\x1f\x8b";
+const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
+const EMPTY_ZIP_MAGIC: &[u8] = b"PK\x05\x06";
+const XLS_MAGIC: &[u8] = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1";
 
 /// The first bytes; the input is rewound.
-fn head_of(input: &mut dyn Input) -> Result<Vec<u8>, FormatError> {
+fn read_head(input: &mut dyn Input) -> Result<Vec<u8>, FormatError> {
     let mut head = Vec::new();
     input.rewind()?;
-    input.take(HEAD).read_to_end(&mut head)?;
+    input.take(HEAD_LENGTH).read_to_end(&mut head)?;
     input.rewind()?;
     Ok(head)
 }
 
 /// An encoding in which at least the first sign can be told.
-fn encoding_of(head: &[u8]) -> &'static Encoding {
+fn guess_encoding(head: &[u8]) -> &'static Encoding {
     match head {
         [0, _, ..] => encoding_rs::UTF_16BE,
         [_, 0, ..] => encoding_rs::UTF_16LE,
-        _ => utf_16(head).unwrap_or(UTF_8),
+        _ => detect_utf_16(head).unwrap_or(UTF_8),
     }
 }
 
 /// Which XML it is.
-fn by_root(
+fn detect_xml_format(
     input: &mut dyn Input,
     encoding: Option<&'static Encoding>,
 ) -> Result<Format, FormatError> {
-    let mut xml = Xml::new(input, encoding)?;
-    while xml.next()? != Node::Open {}
+    let mut xml = XmlReader::new(input, encoding)?;
+    while xml.next()? != XmlNode::ElementStart {}
     let root = xml.name().to_owned();
     input.rewind()?;
     match root.as_str() {
         "yml_catalog" => Ok(Format::Yml),
         "КоммерческаяИнформация" => Ok(Format::CommerceMl),
-        _ => Err(foreign::by_root(&root).unwrap_or_else(|| {
-            FormatError::Unfit(format!(
+        _ => Err(unsupported::unsupported_root(&root).unwrap_or_else(|| {
+            FormatError::Unusable(format!(
                 "the root is <{root}>, it must be <yml_catalog> or <КоммерческаяИнформация>"
             ))
         })),
@@ -150,18 +150,18 @@ pub struct DataFile<'a> {
 }
 
 /// Who takes the data files, one after the other.
-pub type Visit<'a> = &'a mut dyn FnMut(DataFile<'_>) -> Result<(), FormatError>;
+pub type VisitDataFile<'a> = &'a mut dyn FnMut(DataFile<'_>) -> Result<(), FormatError>;
 
 /// What the settings say of files before they are opened.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Told {
+pub struct FormatHints {
     /// What they are; detected if not said.
     pub format: Option<Format>,
     /// In which encoding their text is; found out if not said.
     pub encoding: Option<&'static Encoding>,
 }
 
-impl From<Option<Format>> for Told {
+impl From<Option<Format>> for FormatHints {
     fn from(format: Option<Format>) -> Self {
         Self {
             format,
@@ -180,62 +180,62 @@ impl From<Option<Format>> for Told {
 pub fn unpack(
     name: &str,
     input: &mut dyn Input,
-    told: impl Into<Told>,
+    hints: impl Into<FormatHints>,
     spool: &Path,
-    visit: Visit<'_>,
+    visit: VisitDataFile<'_>,
 ) -> Result<(), FormatError> {
-    let told = told.into();
-    match Packing::of(input)? {
-        Packing::None => hand_out(name, input, told, visit),
-        Packing::Gzip => {
-            let packed = input.seek(SeekFrom::End(0))?;
+    let hints = hints.into();
+    match ContainerFormat::detect(input)? {
+        ContainerFormat::Plain => visit_file(name, input, hints, visit),
+        ContainerFormat::Gzip => {
+            let packed_size = input.seek(SeekFrom::End(0))?;
             input.rewind()?;
-            let mut unzipped = tempfile::tempfile_in(spool)?;
-            let mut budget = Budget::new(packed, MAX_UNPACKED);
-            budget.copy(&mut MultiGzDecoder::new(input), &mut unzipped, name)?;
-            unzipped.rewind()?;
-            let inner = name.strip_suffix(".gz").unwrap_or(name);
-            hand_out_unpacked(inner, unzipped, told, visit)
+            let mut unpacked = tempfile::tempfile_in(spool)?;
+            let mut budget = Budget::new(packed_size, MAX_UNPACKED);
+            budget.copy(&mut MultiGzDecoder::new(input), &mut unpacked, name)?;
+            unpacked.rewind()?;
+            let inner_name = name.strip_suffix(".gz").unwrap_or(name);
+            visit_unpacked(inner_name, unpacked, hints, visit)
         }
-        Packing::Zip => unpack_zip(name, input, told, spool, visit),
+        ContainerFormat::Zip => unpack_zip(name, input, hints, spool, visit),
     }
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Packing {
-    None,
+enum ContainerFormat {
+    Plain,
     Gzip,
     Zip,
 }
 
-impl Packing {
-    fn of(input: &mut dyn Input) -> Result<Self, FormatError> {
-        let head = head_of(input)?;
-        if head.starts_with(GZIP) {
+impl ContainerFormat {
+    fn detect(input: &mut dyn Input) -> Result<Self, FormatError> {
+        let head = read_head(input)?;
+        if head.starts_with(GZIP_MAGIC) {
             return Ok(Self::Gzip);
         }
-        if !head.starts_with(ZIP) && !head.starts_with(EMPTY_ZIP) {
-            return Ok(Self::None);
+        if !head.starts_with(ZIP_MAGIC) && !head.starts_with(EMPTY_ZIP_MAGIC) {
+            return Ok(Self::Plain);
         }
         let archive = Archive::open("the archive", &mut *input, MAX_UNPACKED)?;
-        foreign::check_archive(archive.raw_names())?;
+        unsupported::reject_archive_document(archive.raw_names())?;
         let is_workbook = archive
             .raw_names()
             .any(|name| name == b"[Content_Types].xml" || name.starts_with(b"xl/"));
         input.rewind()?;
-        Ok(if is_workbook { Self::None } else { Self::Zip })
+        Ok(if is_workbook { Self::Plain } else { Self::Zip })
     }
 }
 
-fn hand_out(
+fn visit_file(
     name: &str,
     input: &mut dyn Input,
-    told: Told,
-    visit: Visit<'_>,
+    hints: FormatHints,
+    visit: VisitDataFile<'_>,
 ) -> Result<(), FormatError> {
-    let format = told
+    let format = hints
         .format
-        .map_or_else(|| Format::detect(input, told.encoding), Ok)?;
+        .map_or_else(|| Format::detect(input, hints.encoding), Ok)?;
     input.rewind()?;
     visit(DataFile {
         name,
@@ -245,20 +245,20 @@ fn hand_out(
 }
 
 /// Hands out what came out of an archive, unless it is one itself.
-fn hand_out_unpacked(
+fn visit_unpacked(
     name: &str,
     mut file: File,
-    told: Told,
-    visit: Visit<'_>,
+    hints: FormatHints,
+    visit: VisitDataFile<'_>,
 ) -> Result<(), FormatError> {
-    match Packing::of(&mut file)? {
-        Packing::None => hand_out(name, &mut file, told, visit),
-        Packing::Gzip | Packing::Zip => Err(nested(name)),
+    match ContainerFormat::detect(&mut file)? {
+        ContainerFormat::Plain => visit_file(name, &mut file, hints, visit),
+        ContainerFormat::Gzip | ContainerFormat::Zip => Err(nested_archive_error(name)),
     }
 }
 
-fn nested(name: &str) -> FormatError {
-    FormatError::Unfit(format!(
+fn nested_archive_error(name: &str) -> FormatError {
+    FormatError::Unusable(format!(
         "'{name}' is an archive within an archive, pack it once only"
     ))
 }
@@ -266,43 +266,43 @@ fn nested(name: &str) -> FormatError {
 fn unpack_zip(
     name: &str,
     input: &mut dyn Input,
-    told: Told,
+    hints: FormatHints,
     spool: &Path,
-    visit: Visit<'_>,
+    visit: VisitDataFile<'_>,
 ) -> Result<(), FormatError> {
     let mut archive = Archive::open(name, input, MAX_UNPACKED)?;
-    let mut files = 0;
-    let mut others = Vec::new();
+    let mut file_count = 0;
+    let mut other_names = Vec::new();
     let members = archive.members()?;
     let files_only = members
         .iter()
         .filter(|member| member.kind != MemberKind::Directory);
     let names = files_only.map(|member| member.name.as_str());
-    check_dates(names.filter(|name| matches!(is_data(name), Ok(true))))?;
+    reject_several_dates(names.filter(|name| matches!(is_data_file(name), Ok(true))))?;
     for member in members {
         if member.kind == MemberKind::Directory {
             continue;
         }
-        if !is_data(&member.name)? {
-            others.push(member.name);
+        if !is_data_file(&member.name)? {
+            other_names.push(member.name);
             continue;
         }
-        files += 1;
-        if files > MAX_FILES {
-            return Err(FormatError::Unfit(format!(
-                "'{name}' holds over {MAX_FILES} files"
+        file_count += 1;
+        if file_count > MAX_DATA_FILES {
+            return Err(FormatError::Unusable(format!(
+                "'{name}' holds over {MAX_DATA_FILES} files"
             )));
         }
         let mut file = tempfile::tempfile_in(spool)?;
         archive.unpack(&member, &mut file)?;
         file.rewind()?;
-        hand_out_unpacked(&member.name, file, told, &mut *visit)?;
+        visit_unpacked(&member.name, file, hints, &mut *visit)?;
     }
-    if files == 0 {
-        return Err(FormatError::Unfit(format!(
+    if file_count == 0 {
+        return Err(FormatError::Unusable(format!(
             "no file in the archive '{name}' has the name of a data file ({}); it holds {}",
-            DATA.join(", "),
-            listed(&others)
+            DATA_EXTENSIONS.join(", "),
+            list_names(&other_names)
         )));
     }
     Ok(())
@@ -310,14 +310,14 @@ fn unpack_zip(
 
 /// Refuses an archive with exports of several days: the stock of the latest may not be mixed with that
 /// of another.
-fn check_dates<'n>(names: impl Iterator<Item = &'n str>) -> Result<(), FormatError> {
+fn reject_several_dates<'n>(names: impl Iterator<Item = &'n str>) -> Result<(), FormatError> {
     let mut seen: HashMap<String, &str> = HashMap::new();
     for name in names {
         let Some(undated) = without_date(name) else {
             continue;
         };
         if let Some(other) = seen.insert(undated, name) {
-            return Err(FormatError::Unfit(format!(
+            return Err(FormatError::Unusable(format!(
                 "'{other}' and '{name}' in the archive differ in nothing but a date: leave the export \
                  that is meant"
             )));
@@ -329,13 +329,16 @@ fn check_dates<'n>(names: impl Iterator<Item = &'n str>) -> Result<(), FormatErr
 /// The name with its dates, such as `2026-11-28`, `28.11.2026` or `20261128_1000`, replaced; `None` if
 /// it has none.
 fn without_date(name: &str) -> Option<String> {
-    let is_of_date = |c: char| c.is_ascii_digit() || matches!(c, '-' | '.' | '_' | ' ');
+    let is_date_char = |c: char| c.is_ascii_digit() || matches!(c, '-' | '.' | '_' | ' ');
     let mut undated = String::new();
     let mut has_date = false;
     let mut rest = name;
     while let Some(first) = rest.find(|c: char| c.is_ascii_digit()) {
-        let (before, behind) = rest.split_at(first);
-        let run = behind.split(|c| !is_of_date(c)).next().unwrap_or_default();
+        let (before, from_digit) = rest.split_at(first);
+        let run = from_digit
+            .split(|c| !is_date_char(c))
+            .next()
+            .unwrap_or_default();
         let run = run.trim_end_matches(|c: char| !c.is_ascii_digit());
         undated.push_str(before);
         let length = date_length(run);
@@ -345,7 +348,7 @@ fn without_date(name: &str) -> Option<String> {
         } else {
             undated.push_str(run);
         }
-        rest = behind
+        rest = from_digit
             .get(length.unwrap_or(run.len())..)
             .unwrap_or_default();
     }
@@ -364,7 +367,7 @@ fn date_length(run: &str) -> Option<usize> {
         let digits: String = found.by_ref().map(|(_, c)| c).collect();
         (digits.len() == count).then_some((digits, end))
     };
-    let is_ended = |end: usize| {
+    let is_end_of_digits = |end: usize| {
         !run.get(end..)
             .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
     };
@@ -374,7 +377,7 @@ fn date_length(run: &str) -> Option<usize> {
     let is_day = |text: &str| parses(text, "%Y%m%d") || parses(text, "%d%m%Y");
     for count in [14, 12] {
         if let Some((text, end)) = digits(count)
-            && is_ended(end)
+            && is_end_of_digits(end)
             && text.get(..8).is_some_and(is_day)
             && text.get(8..10).is_some_and(|hour| hour < "24")
             && text.get(10..12).is_some_and(|minute| minute < "60")
@@ -383,43 +386,47 @@ fn date_length(run: &str) -> Option<usize> {
         }
     }
     if let Some((text, end)) = digits(8)
-        && is_ended(end)
+        && is_end_of_digits(end)
         && is_day(&text)
     {
         return Some(end);
     }
     // `28.11.26`
     let short = run.get(..8).filter(|text| text.matches('.').count() == 2)?;
-    (is_ended(8) && NaiveDate::parse_from_str(short, "%d.%m.%y").is_ok()).then_some(8)
+    (is_end_of_digits(8) && NaiveDate::parse_from_str(short, "%d.%m.%y").is_ok()).then_some(8)
 }
 
 /// Names in a message, the first few of them.
-fn listed(names: &[String]) -> String {
-    const SHOWN: usize = 10;
+fn list_names(names: &[String]) -> String {
+    const MAX_SHOWN: usize = 10;
     if names.is_empty() {
         return "no file".to_owned();
     }
     let shown: Vec<_> = names
         .iter()
-        .take(SHOWN)
+        .take(MAX_SHOWN)
         .map(|name| format!("'{name}'"))
         .collect();
-    let more = if names.len() > SHOWN { ", …" } else { "" };
+    let more = if names.len() > MAX_SHOWN { ", …" } else { "" };
     format!("{}{more}", shown.join(", "))
 }
 
 /// Whether a file of that name is data, rather than a picture or a trace of somebody's desktop.
-fn is_data(path: &str) -> Result<bool, FormatError> {
+fn is_data_file(path: &str) -> Result<bool, FormatError> {
     let name = path.rsplit(['/', '\\']).next().unwrap_or(path);
     if name.starts_with(['.', '~']) || path.split(['/', '\\']).any(|folder| folder == "__MACOSX") {
         return Ok(false);
     }
-    let Some((_, ending)) = name.rsplit_once('.') else {
+    let Some((_, extension)) = name.rsplit_once('.') else {
         return Ok(false);
     };
-    let is_one_of = |known: &[&str]| known.iter().any(|known| known.eq_ignore_ascii_case(ending));
-    if is_one_of(ARCHIVES) {
-        return Err(nested(path));
+    let is_one_of = |known: &[&str]| {
+        known
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(extension))
+    };
+    if is_one_of(ARCHIVE_EXTENSIONS) {
+        return Err(nested_archive_error(path));
     }
-    Ok(is_one_of(DATA))
+    Ok(is_one_of(DATA_EXTENSIONS))
 }

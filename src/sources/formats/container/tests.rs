@@ -5,14 +5,14 @@ use flate2::write::GzEncoder;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
-use super::super::trial::{sample, utf16};
+use super::super::testing::{sample, utf16};
 use super::*;
 use crate::sources::archive::MAX_RATIO;
 
-fn unpacked(name: &str, bytes: &[u8]) -> Result<Vec<(String, Format, Vec<u8>)>, FormatError> {
+fn unpack_all(name: &str, bytes: &[u8]) -> Result<Vec<(String, Format, Vec<u8>)>, FormatError> {
     let spool = tempfile::tempdir().unwrap();
     let mut files = Vec::new();
-    let unpacked = unpack(
+    let result = unpack(
         name,
         &mut Cursor::new(bytes),
         None,
@@ -29,11 +29,11 @@ fn unpacked(name: &str, bytes: &[u8]) -> Result<Vec<(String, Format, Vec<u8>)>, 
         0,
         "nothing is left behind"
     );
-    unpacked.map(|()| files)
+    result.map(|()| files)
 }
 
-fn refusal(bytes: &[u8]) -> String {
-    unpacked("a", bytes).unwrap_err().to_string()
+fn unpack_error(bytes: &[u8]) -> String {
+    unpack_all("a", bytes).unwrap_err().to_string()
 }
 
 pub(in super::super) fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -90,7 +90,7 @@ fn a_file_is_known_by_its_content() {
             Format::Sheet,
         ),
     ] {
-        let files = unpacked("file", &bytes).unwrap();
+        let files = unpack_all("file", &bytes).unwrap();
         assert_eq!(files, [("file".to_owned(), format, bytes)]);
     }
 }
@@ -109,7 +109,11 @@ fn what_could_hold_no_stock_is_refused_in_words() {
         (b"\x89PNG\r\n\x1a\n\x01\x02", "neither text nor a workbook"),
         (b"\x7fELF\x02\x01", "neither text nor a workbook"),
     ] {
-        assert!(refusal(bytes).contains(reason), "{}", refusal(bytes));
+        assert!(
+            unpack_error(bytes).contains(reason),
+            "{}",
+            unpack_error(bytes)
+        );
     }
 }
 
@@ -118,15 +122,15 @@ fn what_is_packed_is_unpacked_once() {
     let feed = sample("feed.xml");
     let alone = |name: &str| [(name.to_owned(), Format::Yml, feed.clone())];
     assert_eq!(
-        unpacked("feed.xml.gz", &gzip(&feed)).unwrap(),
+        unpack_all("feed.xml.gz", &gzip(&feed)).unwrap(),
         alone("feed.xml")
     );
     assert_eq!(
-        unpacked("f.zip", &zip(&[("dir/feed.xml", &feed)])).unwrap(),
+        unpack_all("f.zip", &zip(&[("dir/feed.xml", &feed)])).unwrap(),
         alone("dir/feed.xml")
     );
     let twice = [gzip(&feed), gzip(b"")].concat();
-    assert_eq!(unpacked("a", &twice).unwrap(), alone("a"));
+    assert_eq!(unpack_all("a", &twice).unwrap(), alone("a"));
     let (inner, outer) = (gzip(&feed), zip(&[("feed.xml", &feed)]));
     for nested in [
         gzip(&inner),
@@ -136,7 +140,7 @@ fn what_is_packed_is_unpacked_once() {
         zip(&[("feed.xml", &outer)]),
         zip(&[("a.rar", b"Rar!")]),
     ] {
-        assert!(refusal(&nested).contains("an archive within an archive"));
+        assert!(unpack_error(&nested).contains("an archive within an archive"));
     }
 }
 
@@ -151,7 +155,7 @@ fn of_an_archive_the_data_files_are_handed_out_in_its_order() {
         ("../../etc/offers0_1.XML", &sample("offers.xml")),
         ("остатки.csv", b"sku;count\n"),
     ]);
-    let files = unpacked("webdata.zip", &archive).unwrap();
+    let files = unpack_all("webdata.zip", &archive).unwrap();
     let names: Vec<_> = files
         .iter()
         .map(|(name, format, _)| (name.as_str(), *format))
@@ -163,10 +167,12 @@ fn of_an_archive_the_data_files_are_handed_out_in_its_order() {
     ];
     assert_eq!(names, expected);
     assert!(
-        refusal(&zip(&[("1.jpg", b"x")]))
+        unpack_error(&zip(&[("1.jpg", b"x")]))
             .contains("no file in the archive 'a' has the name of a data file")
     );
-    assert!(refusal(&zip(&[])).contains("no file in the archive 'a' has the name of a data file"));
+    assert!(
+        unpack_error(&zip(&[])).contains("no file in the archive 'a' has the name of a data file")
+    );
 }
 
 #[test]
@@ -175,7 +181,7 @@ fn a_table_in_utf_16_without_a_mark_is_a_table() {
         .encode_utf16()
         .flat_map(u16::to_le_bytes)
         .collect();
-    assert_eq!(unpacked("a", &bytes).unwrap()[0].1, Format::Csv);
+    assert_eq!(unpack_all("a", &bytes).unwrap()[0].1, Format::Csv);
 }
 
 #[test]
@@ -184,7 +190,7 @@ fn a_lock_file_of_excel_in_an_archive_is_passed_over() {
         ("~$stock.xlsx", b"\x05Owner"),
         ("stock.csv", b"sku;stock\nA;5\n"),
     ]);
-    let names: Vec<_> = unpacked("a", &archive)
+    let names: Vec<_> = unpack_all("a", &archive)
         .unwrap()
         .into_iter()
         .map(|file| file.0)
@@ -230,7 +236,7 @@ fn an_archive_cut_at_any_byte_or_with_a_wrong_checksum_is_broken() {
     for archive in [&gzipped, &zipped] {
         for length in 0..archive.len() {
             // Two bytes or fewer are no archive yet, and then not a feed either.
-            if let Ok(files) = unpacked("a", &archive[..length]) {
+            if let Ok(files) = unpack_all("a", &archive[..length]) {
                 assert!(length < 3 && files[0].1 == Format::Csv, "{length}");
             }
         }
@@ -239,16 +245,16 @@ fn an_archive_cut_at_any_byte_or_with_a_wrong_checksum_is_broken() {
     let checksum = wrong.len() - 8;
     wrong[checksum] ^= 1;
     assert!(
-        refusal(&wrong).contains("in its archive"),
+        unpack_error(&wrong).contains("in its archive"),
         "{}",
-        refusal(&wrong)
+        unpack_error(&wrong)
     );
     let mut wrong = zipped;
     wrong[60] ^= 1;
     assert!(
-        refusal(&wrong).contains("in its archive"),
+        unpack_error(&wrong).contains("in its archive"),
         "{}",
-        refusal(&wrong)
+        unpack_error(&wrong)
     );
 }
 
@@ -266,17 +272,17 @@ fn a_bomb_goes_off_in_neither_memory_nor_disk() {
         bomb.len()
     );
     assert!(
-        refusal(&bomb).contains("more than 1000 times its packed size"),
+        unpack_error(&bomb).contains("more than 1000 times its packed size"),
         "{}",
-        refusal(&bomb)
+        unpack_error(&bomb)
     );
 }
 
 #[test]
 fn an_archive_of_countless_files_is_refused() {
-    let names: Vec<String> = (0..=MAX_FILES).map(|n| format!("{n}.csv")).collect();
+    let names: Vec<String> = (0..=MAX_DATA_FILES).map(|n| format!("{n}.csv")).collect();
     let files: Vec<(&str, &[u8])> = names.iter().map(|n| (n.as_str(), &b"a;b"[..])).collect();
-    assert!(refusal(&zip(&files)).contains("over 1000 files"));
+    assert!(unpack_error(&zip(&files)).contains("over 1000 files"));
 }
 
 #[test]
@@ -305,7 +311,7 @@ fn exports_of_several_days_in_an_archive_are_refused() {
         (&["part_00000001.csv", "part_00000002.csv"], false),
         (&["20261399.csv", "20261499.csv"], false),
     ] {
-        let found = check_dates(names.iter().copied());
+        let found = reject_several_dates(names.iter().copied());
         assert_eq!(found.is_err(), is_refused, "{names:?}: {found:?}");
     }
 }
@@ -316,15 +322,18 @@ fn dates_of_pictures_do_not_refuse_an_archive() {
         b"sku;stock\nA;5\n".as_slice(),
         b"sku;stock\nA;6\n".as_slice(),
     );
-    let said = refusal(&zip(&[
+    let message = unpack_error(&zip(&[
         ("stock_2026-11-27.csv", old),
         ("stock_2026-11-28.csv", new),
     ]));
-    assert!(said.contains("differ in nothing but a date"), "{said}");
+    assert!(
+        message.contains("differ in nothing but a date"),
+        "{message}"
+    );
     let pictures = zip(&[
         ("stock.csv", old),
         ("IMG_20261127.jpg", b"1"),
         ("IMG_20261128.jpg", b"2"),
     ]);
-    assert_eq!(unpacked("a", &pictures).unwrap().len(), 1);
+    assert_eq!(unpack_all("a", &pictures).unwrap().len(), 1);
 }

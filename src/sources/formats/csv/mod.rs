@@ -8,16 +8,16 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io::{self, BufRead, Cursor, Read};
 
-use super::super::row::{Entry, Fault, GivenUp, Reading};
-use super::decode::{self, Guess, UNDECODABLE};
-use super::table::{Cell, HEADER_WITHIN, Search, Table, width};
-use super::{Ending, FormatError, Input, Sink};
+use super::super::row::{DeliveryCancelled, DeliveryEntry, ReadSettings, RejectedRow};
+use super::decode::{self, EncodingFallback, UNDECODABLE};
+use super::table::{HeaderSearch, MAX_HEADER_ROWS, StockTable, TableCell, used_width};
+use super::{FileSummary, FormatError, Input, Sink};
 
 /// Longer than any row. Where a quote is never closed, a row would go on to the end of the file.
-const MAX_RECORD: usize = 64 * 1024;
+const MAX_RECORD_BYTES: usize = 64 * 1024;
 
 /// How much of the text shows what stands between its columns.
-const HEAD: usize = 64 * 1024;
+const HEAD_LENGTH: usize = 64 * 1024;
 
 /// What may stand there, the usual first.
 const DELIMITERS: [u8; 4] = [b';', b'\t', b',', b'|'];
@@ -28,29 +28,32 @@ const DELIMITERS: [u8; 4] = [b';', b'\t', b',', b'|'];
 /// It is no text, no table, a quote in it is never closed; or nobody wants the rest.
 pub(super) fn read(
     input: &mut dyn Input,
-    reading: &Reading,
+    reading: &ReadSettings,
     sink: Sink<'_>,
-) -> Result<Ending, FormatError> {
-    let mut text = decode::open(input, reading.encoding, &Guess::Detect)?;
+) -> Result<FileSummary, FormatError> {
+    let mut text = decode::open(input, reading.encoding, &EncodingFallback::Detect)?;
     let encoding = text.encoding();
-    let mut head = Vec::with_capacity(HEAD);
-    text.by_ref().take(HEAD as u64).read_to_end(&mut head)?;
-    be_no_page(&head)?;
-    let delimiter = match reading.delimiter.or_else(|| told(&head)) {
+    let mut head = Vec::with_capacity(HEAD_LENGTH);
+    text.by_ref()
+        .take(HEAD_LENGTH as u64)
+        .read_to_end(&mut head)?;
+    reject_html(&head)?;
+    let delimiter = match reading.delimiter.or_else(|| declared_delimiter(&head)) {
         Some(delimiter) => delimiter,
-        None => found_out(&head, reading),
+        None => detect_delimiter(&head, reading),
     };
-    let mut records = Records::new(Cursor::new(head).chain(text), delimiter);
-    let mut search = Search::new(reading);
-    let mut table = header_among(&mut records, &mut search)?.ok_or_else(|| search.failed())?;
-    let header = records.record.line;
+    let mut records = CsvRecords::new(Cursor::new(head).chain(text), delimiter);
+    let mut search = HeaderSearch::new(reading);
+    let mut table =
+        find_header(&mut records, &mut search)?.ok_or_else(|| search.no_header_error())?;
+    let header_line = records.record.line;
     if reading.encoding.is_none() && encoding == encoding_rs::WINDOWS_1251 {
-        table.doubt_encoding();
+        table.note_assumed_encoding();
     }
     while let Some(record) = records.next()? {
         let cells = record.cells();
-        table.note_fields(&cells);
-        if width(&cells) <= table.width() && record.unfit_whatever_its_width(reading).is_none() {
+        table.record_field_count(&cells);
+        if used_width(&cells) <= table.width() && record.malformed_reason(reading).is_none() {
             table.learn(record.line, &cells);
         }
     }
@@ -58,18 +61,18 @@ pub(super) fn read(
     table.check()?;
     // What the columns prove is known now: the rows are read from the beginning again.
     let text = decode::reopen(input, encoding)?;
-    let mut records = Records::new(text, delimiter);
-    header_among(&mut records, &mut Search::new(reading))?;
+    let mut records = CsvRecords::new(text, delimiter);
+    find_header(&mut records, &mut HeaderSearch::new(reading))?;
     while let Some(record) = records.next()? {
-        put(&table, record, reading, &mut *sink)?;
+        emit_record(&table, record, reading, &mut *sink)?;
     }
-    let mut ending = Ending::default();
-    ending.shape.set("encoding", encoding.name());
-    ending.shape.set("delimiter", delimiter_name(delimiter));
-    ending.shape.set("header", format!("line {header}"));
-    table.describe(&mut ending.shape);
-    ending.notices.extend(table.notices());
-    Ok(ending)
+    let mut summary = FileSummary::default();
+    summary.shape.set("encoding", encoding.name());
+    summary.shape.set("delimiter", delimiter_name(delimiter));
+    summary.shape.set("header", format!("line {header_line}"));
+    table.describe(&mut summary.shape);
+    summary.notices.extend(table.notices());
+    Ok(summary)
 }
 
 /// The name of a delimiter in the setting `delimiter`.
@@ -84,14 +87,14 @@ pub(super) fn delimiter_name(delimiter: u8) -> String {
 }
 
 /// A page with a login form answers in place of many a file.
-fn be_no_page(head: &[u8]) -> Result<(), FormatError> {
+fn reject_html(head: &[u8]) -> Result<(), FormatError> {
     let start = head.trim_ascii_start();
-    let begins = |with: &[u8]| {
+    let starts_with = |with: &[u8]| {
         start
             .get(..with.len())
             .is_some_and(|start| start.eq_ignore_ascii_case(with))
     };
-    if begins(b"<!doctype html") || begins(b"<html") {
+    if starts_with(b"<!doctype html") || starts_with(b"<html") {
         return Err(FormatError::Broken {
             place: "line 1".to_owned(),
             reason: "it is a web page, not a table".to_owned(),
@@ -101,7 +104,7 @@ fn be_no_page(head: &[u8]) -> Result<(), FormatError> {
 }
 
 /// The delimiter that a first line `sep=;` names, for Excel.
-fn told(head: &[u8]) -> Option<u8> {
+fn declared_delimiter(head: &[u8]) -> Option<u8> {
     let line = head.split(|byte| matches!(byte, b'\r' | b'\n')).next()?;
     let (name, delimiter) = line.split_at_checked(4)?;
     match delimiter {
@@ -114,10 +117,10 @@ fn told(head: &[u8]) -> Option<u8> {
 
 /// The delimiter with which there is a header; else the one that makes most of a row, so that
 /// the owner is told of columns.
-fn found_out(head: &[u8], reading: &Reading) -> u8 {
-    let mut nearest: Option<(Search<'_>, u8)> = None;
+fn detect_delimiter(head: &[u8], reading: &ReadSettings) -> u8 {
+    let mut nearest: Option<(HeaderSearch<'_>, u8)> = None;
     for delimiter in DELIMITERS {
-        let mut search = Search::new(reading);
+        let mut search = HeaderSearch::new(reading);
         if has_header(head, delimiter, &mut search) {
             return delimiter;
         }
@@ -131,124 +134,129 @@ fn found_out(head: &[u8], reading: &Reading) -> u8 {
     nearest.map_or(b';', |(_, delimiter)| delimiter)
 }
 
-fn has_header(head: &[u8], delimiter: u8, search: &mut Search<'_>) -> bool {
+fn has_header(head: &[u8], delimiter: u8, search: &mut HeaderSearch<'_>) -> bool {
     // What is wrong with the head is told when the rows are read.
     !matches!(
-        header_among(&mut Records::new(head, delimiter), search),
+        find_header(&mut CsvRecords::new(head, delimiter), search),
         Ok(None) | Err(FormatError::Broken { .. })
     )
 }
 
 /// The table whose header is among the first rows; one whose columns fit twice is an error.
-fn header_among<'r, R: BufRead>(
-    records: &mut Records<R>,
-    search: &mut Search<'r>,
-) -> Result<Option<Table<'r>>, FormatError> {
-    for _ in 0..HEADER_WITHIN {
+fn find_header<'r, R: BufRead>(
+    records: &mut CsvRecords<R>,
+    search: &mut HeaderSearch<'r>,
+) -> Result<Option<StockTable<'r>>, FormatError> {
+    for _ in 0..MAX_HEADER_ROWS {
         let Some(record) = records.next()? else { break };
-        if let Some(table) = search.offer(&record.cells())? {
+        if let Some(table) = search.try_header(&record.cells())? {
             return Ok(Some(table));
         }
     }
     Ok(None)
 }
 
-fn put(
-    table: &Table<'_>,
-    record: &Record,
-    reading: &Reading,
+fn emit_record(
+    table: &StockTable<'_>,
+    record: &CsvRecord,
+    reading: &ReadSettings,
     sink: Sink<'_>,
-) -> Result<(), GivenUp> {
+) -> Result<(), DeliveryCancelled> {
     if record.is_blank() {
-        table.pass_over();
+        table.skip_row();
         return Ok(());
     }
     let cells = record.cells();
-    if let Some(reason) = record.unfit(&cells, table, reading) {
+    if let Some(reason) = record.reject_reason(&cells, table, reading) {
         // A row that is cut or shifted does not say for certain of which SKU it is.
-        let fault = Fault::new(record.line, &record.shown(), reason);
-        table.pass_over();
-        return sink(Entry::Rejected(Fault {
-            may_be: table.legible_sku(&cells),
+        let fault = RejectedRow::new(record.line, &record.display_text(), reason);
+        table.skip_row();
+        return sink(DeliveryEntry::Rejected(RejectedRow {
+            possible_sku: table.readable_sku(&cells),
             ..fault
         }));
     }
-    table.put(record.line, &cells, &|| record.shown(), sink)
+    table.emit_row(record.line, &cells, &|| record.display_text(), sink)
 }
 
 /// What ends a line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum End {
+enum LineEnd {
     /// A line end of whatever kind.
-    Line,
+    Newline,
     /// The end of the file.
-    File,
+    EndOfFile,
 }
 
 /// Where in a record its reader is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum At {
-    Start,
-    Plain,
+enum CsvState {
+    FieldStart,
+    Unquoted,
     Quoted,
     /// Behind a quote that closes, unless another one follows.
-    Closed,
+    QuoteClosed,
 }
 
 /// One row of the file.
 #[derive(Debug)]
-struct Record {
+struct CsvRecord {
     /// The line it begins in.
     line: u64,
     /// As it was read.
     raw: String,
     /// Its fields one behind the other, and where each ends.
     fields: String,
-    ends: Vec<usize>,
-    end: End,
+    field_ends: Vec<usize>,
+    line_end: LineEnd,
     /// Behind a quote that closes there is something else.
     is_misquoted: bool,
 }
 
-impl Record {
-    fn cells(&self) -> Vec<Cell<'_>> {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+impl CsvRecord {
+    fn cells(&self) -> Vec<TableCell<'_>> {
+        let starts = std::iter::once(0).chain(self.field_ends.iter().copied());
         let field = |(start, end): (usize, &usize)| {
-            Cell::Text(Cow::Borrowed(
+            TableCell::Text(Cow::Borrowed(
                 self.fields.get(start..*end).unwrap_or_default(),
             ))
         };
-        starts.zip(&self.ends).map(field).collect()
+        starts.zip(&self.field_ends).map(field).collect()
     }
 
     /// Nothing but blanks and delimiters; or the mark with which DOS ended a file.
     fn is_blank(&self) -> bool {
-        let is_nothing = |c: char| c.is_whitespace() || c == '\u{1a}';
-        self.raw.chars().all(is_nothing)
-            || (self.end == End::Line && self.fields.chars().all(is_nothing))
+        let is_ignorable = |c: char| c.is_whitespace() || c == '\u{1a}';
+        self.raw.chars().all(is_ignorable)
+            || (self.line_end == LineEnd::Newline && self.fields.chars().all(is_ignorable))
     }
 
-    fn shown(&self) -> String {
+    fn display_text(&self) -> String {
         self.raw.replace(UNDECODABLE, "\u{fffd}")
     }
 
     /// Why it cannot be taken, whatever its fields say.
-    fn unfit(&self, cells: &[Cell<'_>], table: &Table<'_>, reading: &Reading) -> Option<String> {
-        if let Some(reason) = self.unfit_whatever_its_width(reading) {
+    fn reject_reason(
+        &self,
+        cells: &[TableCell<'_>],
+        table: &StockTable<'_>,
+        reading: &ReadSettings,
+    ) -> Option<String> {
+        if let Some(reason) = self.malformed_reason(reading) {
             return Some(reason);
         }
         // Spreadsheets leave out empty fields at the end; a field too many has no column, and even an
         // empty one shows that a delimiter is inside a field, unless every row has it.
-        let (named, here) = (table.width(), cells.len());
-        let is_shifted = width(cells) > named || here > table.fields();
-        is_shifted.then(|| format!("it has {here} fields, and the header {named}"))
+        let (expected, actual) = (table.width(), cells.len());
+        let is_too_wide = used_width(cells) > expected || actual > table.max_fields();
+        is_too_wide.then(|| format!("it has {actual} fields, and the header {expected}"))
     }
 
-    fn unfit_whatever_its_width(&self, reading: &Reading) -> Option<String> {
+    fn malformed_reason(&self, reading: &ReadSettings) -> Option<String> {
         if self.is_misquoted {
             return Some("a quote is closed in the middle of a field".to_owned());
         }
-        if self.end == End::File && !reading.takes_unended_row {
+        if self.line_end == LineEnd::EndOfFile && !reading.accepts_unterminated_row {
             return Some(
                 "the file ends in the middle of this row, or set unended_row = \"take\"".to_owned(),
             );
@@ -258,93 +266,95 @@ impl Record {
 }
 
 /// The rows of a text, one at a time.
-struct Records<R> {
+struct CsvRecords<R> {
     source: R,
     delimiter: char,
     /// The line that comes next, from 1.
-    line: u64,
+    next_line_number: u64,
     /// Lines to be read again: they had been taken for what a quote encloses.
-    again: VecDeque<(String, End)>,
+    pushed_back: VecDeque<(String, LineEnd)>,
     bytes: Vec<u8>,
-    record: Record,
+    record: CsvRecord,
 }
 
-impl<R: BufRead> Records<R> {
+impl<R: BufRead> CsvRecords<R> {
     fn new(source: R, delimiter: u8) -> Self {
-        let record = Record {
+        let record = CsvRecord {
             line: 0,
             raw: String::new(),
             fields: String::new(),
-            ends: Vec::new(),
-            end: End::Line,
+            field_ends: Vec::new(),
+            line_end: LineEnd::Newline,
             is_misquoted: false,
         };
         let delimiter = char::from(delimiter);
         Self {
             source,
             delimiter,
-            line: 1,
-            again: VecDeque::new(),
+            next_line_number: 1,
+            pushed_back: VecDeque::new(),
             bytes: Vec::new(),
             record,
         }
     }
 
-    fn next(&mut self) -> Result<Option<&Record>, FormatError> {
+    fn next(&mut self) -> Result<Option<&CsvRecord>, FormatError> {
         self.record.raw.clear();
         self.record.fields.clear();
-        self.record.ends.clear();
+        self.record.field_ends.clear();
         self.record.is_misquoted = false;
-        self.record.line = self.line;
-        let mut at = At::Start;
+        self.record.line = self.next_line_number;
+        let mut state = CsvState::FieldStart;
         loop {
-            let Some((line, end)) = self.line()? else {
-                return if at == At::Start {
+            let Some((line, end)) = self.next_line()? else {
+                return if state == CsvState::FieldStart {
                     Ok(None)
                 } else {
-                    Err(self.unclosed())
+                    Err(self.unclosed_quote_error())
                 };
             };
-            if at == At::Quoted {
+            if state == CsvState::Quoted {
                 self.record.raw.push('\n');
                 self.record.fields.push('\n');
             }
             self.record.raw.push_str(&line);
-            self.record.end = end;
-            let Some(after) = self.record.take(&line, at, self.delimiter) else {
-                self.take_back();
+            self.record.line_end = end;
+            let Some(next_state) = self.record.parse_line(&line, state, self.delimiter) else {
+                self.push_back_quoted_lines();
                 return Ok(Some(&self.record));
             };
-            at = after;
-            if at != At::Quoted {
+            state = next_state;
+            if state != CsvState::Quoted {
                 return Ok(Some(&self.record));
             }
-            if self.record.raw.len() > MAX_RECORD || end == End::File {
-                return Err(self.unclosed());
+            if self.record.raw.len() > MAX_RECORD_BYTES || end == LineEnd::EndOfFile {
+                return Err(self.unclosed_quote_error());
             }
         }
     }
 
     /// Leaves a record that is quoted wrongly its first line, and gives back the others: the
     /// quote that seemed to enclose them may have been one too many.
-    fn take_back(&mut self) {
+    fn push_back_quoted_lines(&mut self) {
         let record = &mut self.record;
         record.is_misquoted = true;
         let raw = std::mem::take(&mut record.raw);
         let mut lines = raw.split('\n');
         record.raw = lines.next().unwrap_or_default().to_owned();
-        let mut others: Vec<_> = lines.map(|line| (line.to_owned(), End::Line)).collect();
+        let mut others: Vec<_> = lines
+            .map(|line| (line.to_owned(), LineEnd::Newline))
+            .collect();
         if let Some(last) = others.last_mut() {
-            last.1 = record.end;
-            record.end = End::Line;
+            last.1 = record.line_end;
+            record.line_end = LineEnd::Newline;
         }
-        self.line = record.line + 1;
+        self.next_line_number = record.line + 1;
         for other in others.into_iter().rev() {
-            self.again.push_front(other);
+            self.pushed_back.push_front(other);
         }
     }
 
-    fn unclosed(&self) -> FormatError {
+    fn unclosed_quote_error(&self) -> FormatError {
         FormatError::Broken {
             place: format!("line {}", self.record.line),
             reason: "a quote opens there that is not closed".to_owned(),
@@ -352,37 +362,38 @@ impl<R: BufRead> Records<R> {
     }
 
     /// The next line without its end.
-    fn line(&mut self) -> Result<Option<(String, End)>, FormatError> {
-        if let Some(line) = self.again.pop_front() {
-            self.line += 1;
+    fn next_line(&mut self) -> Result<Option<(String, LineEnd)>, FormatError> {
+        if let Some(line) = self.pushed_back.pop_front() {
+            self.next_line_number += 1;
             return Ok(Some(line));
         }
         self.bytes.clear();
         let end = loop {
-            let piece = self.source.fill_buf()?;
-            if piece.is_empty() {
-                break End::File;
+            let buffer = self.source.fill_buf()?;
+            if buffer.is_empty() {
+                break LineEnd::EndOfFile;
             }
-            let stop = piece.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
-            let (line, rest) = piece.split_at(stop.unwrap_or(piece.len()));
+            let terminator_at = buffer.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
+            let (line, rest) = buffer.split_at(terminator_at.unwrap_or(buffer.len()));
             self.bytes.extend_from_slice(line);
-            let (length, sign) = (line.len(), rest.first().copied());
-            self.source.consume(length + usize::from(sign.is_some()));
-            if self.bytes.len() > MAX_RECORD {
+            let (length, terminator) = (line.len(), rest.first().copied());
+            self.source
+                .consume(length + usize::from(terminator.is_some()));
+            if self.bytes.len() > MAX_RECORD_BYTES {
                 return Err(FormatError::Broken {
-                    place: format!("line {}", self.line),
-                    reason: format!("it is longer than {MAX_RECORD} bytes"),
+                    place: format!("line {}", self.next_line_number),
+                    reason: format!("it is longer than {MAX_RECORD_BYTES} bytes"),
                 });
             }
-            if let Some(sign) = sign {
-                self.skip_feed_after(sign)?;
-                break End::Line;
+            if let Some(terminator) = terminator {
+                self.skip_line_feed_after(terminator)?;
+                break LineEnd::Newline;
             }
         };
-        if self.bytes.is_empty() && end == End::File {
+        if self.bytes.is_empty() && end == LineEnd::EndOfFile {
             return Ok(None);
         }
-        self.line += 1;
+        self.next_line_number += 1;
         Ok(Some((
             String::from_utf8_lossy(&self.bytes).into_owned(),
             end,
@@ -390,46 +401,48 @@ impl<R: BufRead> Records<R> {
     }
 
     /// Of a carriage return and a line feed, the second.
-    fn skip_feed_after(&mut self, sign: u8) -> io::Result<()> {
-        if sign == b'\r' && self.source.fill_buf()?.first() == Some(&b'\n') {
+    fn skip_line_feed_after(&mut self, terminator: u8) -> io::Result<()> {
+        if terminator == b'\r' && self.source.fill_buf()?.first() == Some(&b'\n') {
             self.source.consume(1);
         }
         Ok(())
     }
 }
 
-impl Record {
+impl CsvRecord {
     /// Takes the fields of one line; `None` if a quote closes where none can.
-    fn take(&mut self, line: &str, from: At, delimiter: char) -> Option<At> {
-        let mut at = from;
+    fn parse_line(&mut self, line: &str, initial: CsvState, delimiter: char) -> Option<CsvState> {
+        let mut state = initial;
         for c in line.chars() {
-            at = match at {
-                At::Start | At::Plain | At::Closed if c == delimiter => {
-                    self.ends.push(self.fields.len());
-                    At::Start
+            state = match state {
+                CsvState::FieldStart | CsvState::Unquoted | CsvState::QuoteClosed
+                    if c == delimiter =>
+                {
+                    self.field_ends.push(self.fields.len());
+                    CsvState::FieldStart
                 }
-                At::Start if c == '"' => At::Quoted,
-                At::Quoted if c == '"' => At::Closed,
-                At::Closed if c == '"' => {
+                CsvState::FieldStart if c == '"' => CsvState::Quoted,
+                CsvState::Quoted if c == '"' => CsvState::QuoteClosed,
+                CsvState::QuoteClosed if c == '"' => {
                     self.fields.push(c);
-                    At::Quoted
+                    CsvState::Quoted
                 }
-                At::Closed if c.is_whitespace() => At::Closed,
-                At::Closed => return None,
-                At::Quoted => {
+                CsvState::QuoteClosed if c.is_whitespace() => CsvState::QuoteClosed,
+                CsvState::QuoteClosed => return None,
+                CsvState::Quoted => {
                     self.fields.push(c);
-                    At::Quoted
+                    CsvState::Quoted
                 }
-                At::Start | At::Plain => {
+                CsvState::FieldStart | CsvState::Unquoted => {
                     self.fields.push(c);
-                    At::Plain
+                    CsvState::Unquoted
                 }
             };
         }
-        if at != At::Quoted {
-            self.ends.push(self.fields.len());
+        if state != CsvState::Quoted {
+            self.field_ends.push(self.fields.len());
         }
-        Some(at)
+        Some(state)
     }
 }
 

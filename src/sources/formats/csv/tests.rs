@@ -1,4 +1,4 @@
-use std::cell::Cell as Counter;
+use std::cell::Cell;
 use std::io::{Seek, SeekFrom};
 use std::rc::Rc;
 
@@ -6,11 +6,11 @@ use encoding_rs::{UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1251};
 use proptest::prelude::*;
 
 use super::super::super::quantity::{DecimalMark, Quantity};
-use super::super::super::row::{Key, Row};
+use super::super::super::row::{ProductKey, Row};
 use super::super::Format;
 use super::*;
 
-fn entries(file: &[u8], reading: &Reading) -> Result<Vec<Entry>, FormatError> {
+fn entries(file: &[u8], reading: &ReadSettings) -> Result<Vec<DeliveryEntry>, FormatError> {
     let mut found = Vec::new();
     let mut sink = |entry| {
         found.push(entry);
@@ -20,61 +20,65 @@ fn entries(file: &[u8], reading: &Reading) -> Result<Vec<Entry>, FormatError> {
     Ok(found)
 }
 
-fn all(file: &[u8]) -> Vec<Entry> {
-    entries(file, &Reading::default()).unwrap()
+fn default_entries(file: &[u8]) -> Vec<DeliveryEntry> {
+    entries(file, &ReadSettings::default()).unwrap()
 }
 
 fn sku(row: &Row) -> &str {
     match &row.key {
-        Key::Sku(sku) | Key::Id(sku) => sku,
+        ProductKey::Sku(sku) | ProductKey::Id(sku) => sku,
     }
 }
 
 /// `SKU=quantity` of each row, `!line` of each that is set aside, `?line` of the suspicious.
-fn told_by(entries: &[Entry]) -> Vec<String> {
+fn described(entries: &[DeliveryEntry]) -> Vec<String> {
     entries
         .iter()
         .map(|entry| match entry {
-            Entry::Row(row) => {
+            DeliveryEntry::Row(row) => {
                 let quantity = row.quantity.map(|quantity| quantity.to_string());
                 format!("{}={}", sku(row), quantity.unwrap_or_default())
             }
-            Entry::Article { id, sku } => format!("{id}~{sku}"),
-            Entry::NextPart => "--".to_owned(),
-            Entry::Rejected(fault) => format!("!{}", fault.line),
-            Entry::Suspicious(fault) => format!("?{}", fault.line),
+            DeliveryEntry::Article { id, sku } => format!("{id}~{sku}"),
+            DeliveryEntry::PartBoundary => "--".to_owned(),
+            DeliveryEntry::Rejected(fault) => format!("!{}", fault.line),
+            DeliveryEntry::Suspicious(fault) => format!("?{}", fault.line),
         })
         .collect()
 }
 
 fn rows(file: &str) -> Vec<String> {
-    told_by(&all(file.as_bytes()))
+    described(&default_entries(file.as_bytes()))
 }
 
-fn reasons(entries: &[Entry]) -> Vec<&str> {
+fn reasons(entries: &[DeliveryEntry]) -> Vec<&str> {
     entries
         .iter()
         .filter_map(|entry| match entry {
-            Entry::Rejected(fault) | Entry::Suspicious(fault) => Some(fault.reason.as_str()),
-            Entry::Row(_) | Entry::Article { .. } | Entry::NextPart => None,
+            DeliveryEntry::Rejected(fault) | DeliveryEntry::Suspicious(fault) => {
+                Some(fault.reason.as_str())
+            }
+            DeliveryEntry::Row(_) | DeliveryEntry::Article { .. } | DeliveryEntry::PartBoundary => {
+                None
+            }
         })
         .collect()
 }
 
-fn refusal(file: &[u8], reading: &Reading) -> String {
+fn error_message(file: &[u8], reading: &ReadSettings) -> String {
     entries(file, reading).unwrap_err().to_string()
 }
 
-fn named(sku: &str, quantity: &str) -> Reading {
-    Reading {
+fn reading_of_columns(sku: &str, quantity: &str) -> ReadSettings {
+    ReadSettings {
         sku: Some(sku.into()),
         quantity: Some(quantity.into()),
-        ..Reading::default()
+        ..ReadSettings::default()
     }
 }
 
-fn in_utf_16(text: &str, turn: fn(u16) -> [u8; 2]) -> Vec<u8> {
-    text.encode_utf16().flat_map(turn).collect()
+fn in_utf_16(text: &str, to_bytes: fn(u16) -> [u8; 2]) -> Vec<u8> {
+    text.encode_utf16().flat_map(to_bytes).collect()
 }
 
 #[test]
@@ -114,11 +118,11 @@ fn columns_go_by_every_name_the_field_knows() {
     }
     for warehouse in ["Склад", "Склад *", "warehouse", "WAREHOUSE_AND_SHOP"] {
         let file = format!("sku;{warehouse};stock\nA-1; Юг ;5\nA-2;;6\n");
-        let places: Vec<_> = all(file.as_bytes())
+        let places: Vec<_> = default_entries(file.as_bytes())
             .into_iter()
             .map(|entry| match entry {
-                Entry::Row(row) => row.place.unwrap_or_default(),
-                Entry::Suspicious(fault) => fault.reason,
+                DeliveryEntry::Row(row) => row.warehouse.unwrap_or_default(),
+                DeliveryEntry::Suspicious(fault) => fault.reason,
                 other => panic!("{other:?}"),
             })
             .collect();
@@ -156,11 +160,14 @@ fn of_columns_that_fit_alike_none_is_chosen() {
         ("SKU;Остаток;Количество", ["'Остаток'", "'Количество'"]),
         ("SKU;stock;quantity", ["'stock'", "'quantity'"]),
     ] {
-        let refusal = refusal(format!("{header}\n1;2;3\n").as_bytes(), &Reading::default());
-        assert!(names.iter().all(|name| refusal.contains(name)), "{refusal}");
+        let message = error_message(
+            format!("{header}\n1;2;3\n").as_bytes(),
+            &ReadSettings::default(),
+        );
+        assert!(names.iter().all(|name| message.contains(name)), "{message}");
         assert!(
-            refusal.contains("set sku") || refusal.contains("set quantity"),
-            "{refusal}"
+            message.contains("set sku") || message.contains("set quantity"),
+            "{message}"
         );
     }
 }
@@ -168,42 +175,42 @@ fn of_columns_that_fit_alike_none_is_chosen() {
 #[test]
 fn two_columns_of_one_name_are_for_the_owner_to_choose() {
     let file = "SKU;Остаток;ОСТАТОК;Юг\nA;1;2;3\n".as_bytes();
-    let refusal = refusal(file, &Reading::default());
+    let message = error_message(file, &ReadSettings::default());
     assert!(
-        refusal.contains("columns 2 'Остаток' and 3 'ОСТАТОК' may each be the quantity"),
-        "{refusal}"
+        message.contains("columns 2 'Остаток' and 3 'ОСТАТОК' may each be the quantity"),
+        "{message}"
     );
-    let reading = Reading {
+    let reading = ReadSettings {
         quantity: Some("юг".into()),
-        ..Reading::default()
+        ..ReadSettings::default()
     };
-    assert_eq!(told_by(&entries(file, &reading).unwrap()), ["A=3"]);
+    assert_eq!(described(&entries(file, &reading).unwrap()), ["A=3"]);
 }
 
 #[test]
 fn what_the_settings_name_comes_before_what_the_field_knows() {
     let file = "Артикул;Остаток;Номер;На полке\nA;1;N;2\n".as_bytes();
-    let told = told_by(&entries(file, &named("номер *", "НА_ПОЛКЕ")).unwrap());
-    assert_eq!(told, ["N=2"]);
-    let refusal = refusal(file, &named("Номер", "Полка"));
+    let rows_read = described(&entries(file, &reading_of_columns("номер *", "НА_ПОЛКЕ")).unwrap());
+    assert_eq!(rows_read, ["N=2"]);
+    let message = error_message(file, &reading_of_columns("Номер", "Полка"));
     assert!(
-        refusal.contains("the quantity ('Полка', by the setting quantity)"),
-        "{refusal}"
+        message.contains("the quantity ('Полка', by the setting quantity)"),
+        "{message}"
     );
-    assert!(refusal.contains("'На полке'"), "{refusal}");
+    assert!(message.contains("'На полке'"), "{message}");
 }
 
 #[test]
 fn a_file_without_the_columns_says_what_it_has_and_what_is_missing() {
-    let refusal = refusal("Товар;Цена\nБолт;5\n".as_bytes(), &Reading::default());
+    let message = error_message("Товар;Цена\nБолт;5\n".as_bytes(), &ReadSettings::default());
     assert!(
-        refusal.contains("no column for the SKU ('ваш sku', 'shop sku',"),
-        "{refusal}"
+        message.contains("no column for the SKU ('ваш sku', 'shop sku',"),
+        "{message}"
     );
-    assert!(refusal.contains("nor for the quantity"), "{refusal}");
-    assert!(refusal.contains("'Товар', 'Цена'"), "{refusal}");
-    let empty = entries(b"", &Reading::default()).unwrap_err();
-    assert!(matches!(empty, FormatError::Unfit(_)), "{empty}");
+    assert!(message.contains("nor for the quantity"), "{message}");
+    assert!(message.contains("'Товар', 'Цена'"), "{message}");
+    let empty = entries(b"", &ReadSettings::default()).unwrap_err();
+    assert!(matches!(empty, FormatError::Unusable(_)), "{empty}");
 }
 
 #[test]
@@ -218,22 +225,22 @@ fn above_the_header_there_may_be_a_title() {
     let too_deep = "title\n".repeat(30);
     let file = format!("{too_deep}sku,stock\nA,5\n");
     assert!(matches!(
-        entries(file.as_bytes(), &Reading::default()),
-        Err(FormatError::Unfit(_))
+        entries(file.as_bytes(), &ReadSettings::default()),
+        Err(FormatError::Unusable(_))
     ));
 }
 
 /// The reason why a file is refused.
-fn refused(file: &str) -> String {
-    match entries(file.as_bytes(), &Reading::default()) {
-        Err(FormatError::Unfit(reason)) => reason,
+fn unusable_reason(file: &str) -> String {
+    match entries(file.as_bytes(), &ReadSettings::default()) {
+        Err(FormatError::Unusable(reason)) => reason,
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
 fn header_of_two_rows_is_refused() {
-    let reason = refused("Артикул;Название;Остаток\n;;Москва\nA-1;x;0\nA-2;x;5\n");
+    let reason = unusable_reason("Артикул;Название;Остаток\n;;Москва\nA-1;x;0\nA-2;x;5\n");
     assert!(
         reason.starts_with("row 2 goes on with the header"),
         "{reason}"
@@ -241,7 +248,9 @@ fn header_of_two_rows_is_refused() {
     // A first row with a word for its quantity is a row.
     let word = "Артикул;Название;Остаток\nA-1;x;нет\nA-2;x;5\n";
     assert_eq!(
-        entries(word.as_bytes(), &Reading::default()).unwrap().len(),
+        entries(word.as_bytes(), &ReadSettings::default())
+            .unwrap()
+            .len(),
         2
     );
 }
@@ -250,7 +259,7 @@ fn header_of_two_rows_is_refused() {
 fn second_table_of_something_else_is_refused() {
     for header in ["Артикул;Цена", "Артикул;В пути", "артикул ;Ожидается"]
     {
-        let reason = refused(&format!("Артикул;Остаток\nA-1;5\n\n{header}\nA-2;500\n"));
+        let reason = unusable_reason(&format!("Артикул;Остаток\nA-1;5\n\n{header}\nA-2;500\n"));
         assert!(reason.starts_with("row 4 is a header too"), "{reason}");
     }
 }
@@ -259,27 +268,31 @@ fn second_table_of_something_else_is_refused() {
 fn numbers_of_columns_are_no_product() {
     let found = entries(
         "№;Артикул;Остаток\n1;2;3\n1;A-1;5\n".as_bytes(),
-        &Reading::default(),
+        &ReadSettings::default(),
     );
     let found = found.unwrap();
-    assert!(matches!(&found[0], Entry::Suspicious(fault) if fault.reason.contains("1, 2, 3")));
-    assert!(matches!(&found[1], Entry::Row(_)), "{found:?}");
+    assert!(
+        matches!(&found[0], DeliveryEntry::Suspicious(fault) if fault.reason.contains("1, 2, 3"))
+    );
+    assert!(matches!(&found[1], DeliveryEntry::Row(_)), "{found:?}");
 }
 
 #[test]
 fn row_without_a_warehouse_beside_rows_with_one_is_suspicious() {
     let file =
         "Артикул;Склад;Остаток\nA-1;Москва;5\nA-1;;8\nA-2;;\nA-1;Все склады;13\nA-1;Итого;13\n";
-    let found = entries(file.as_bytes(), &Reading::default()).unwrap();
+    let found = entries(file.as_bytes(), &ReadSettings::default()).unwrap();
     assert_eq!(found.len(), 3, "totals are left out: {found:?}");
-    assert!(matches!(&found[1], Entry::Suspicious(fault) if fault.reason.contains("warehouse is")));
+    assert!(
+        matches!(&found[1], DeliveryEntry::Suspicious(fault) if fault.reason.contains("warehouse is"))
+    );
     let without = "Артикул;Склад;Остаток\nA-1;;8\nA-2;;3\n";
     assert_eq!(rows(without), ["A-1=8", "A-2=3"]);
 }
 
 #[test]
 fn flag_in_the_preferred_column_is_refused() {
-    let reason = refused("Артикул;Доступно;Остаток\nA-1;1;15\nA-2;0;4\n");
+    let reason = unusable_reason("Артикул;Доступно;Остаток\nA-1;1;15\nA-2;0;4\n");
     assert!(
         reason.contains("'Доступно' has nothing but 0 and 1"),
         "{reason}"
@@ -292,12 +305,14 @@ fn flag_in_the_preferred_column_is_refused() {
 fn row_without_a_sku_may_be_of_the_product_above() {
     let file = "sku;size;stock\n;S;1\nA-1;S;5\n;M;7\n;L;8\nB-1;S;2\n01.фев;S;2\n;M;3\nC-1;S;4\n\n\
                 ;M;3\nD-1;S;4\nD-1;S;4;x\n;M;3\nE-1;S;1\nE-2;S;2\n;;3\nF-1;S;1\n;;19\n";
-    let found = entries(file.as_bytes(), &Reading::default()).unwrap();
+    let found = entries(file.as_bytes(), &ReadSettings::default()).unwrap();
     let products: Vec<_> = found
         .iter()
         .map(|entry| match entry {
-            Entry::Row(row) => format!("{:?}", row.key),
-            Entry::Rejected(fault) | Entry::Suspicious(fault) => format!("{:?}", fault.may_be),
+            DeliveryEntry::Row(row) => format!("{:?}", row.key),
+            DeliveryEntry::Rejected(fault) | DeliveryEntry::Suspicious(fault) => {
+                format!("{:?}", fault.possible_sku)
+            }
             other => panic!("{other:?}"),
         })
         .collect();
@@ -334,24 +349,24 @@ fn every_delimiter_is_found_and_a_declared_one_wins() {
     }
     assert_eq!(rows("sep=|\r\nsku|stock\r\nA|5\r\n"), ["A=5"]);
     assert_eq!(rows("SEP=\t\nsku\tstock\nA\t5\n"), ["A=5"]);
-    let reading = Reading {
+    let reading = ReadSettings {
         delimiter: Some(b'^'),
-        ..Reading::default()
+        ..ReadSettings::default()
     };
-    let told = told_by(&entries(b"sku^stock\nA^5\n", &reading).unwrap());
-    assert_eq!(told, ["A=5"]);
+    let rows_read = described(&entries(b"sku^stock\nA^5\n", &reading).unwrap());
+    assert_eq!(rows_read, ["A=5"]);
 }
 
 #[test]
 fn quotes_enclose_delimiters_quotes_and_lines() {
     let file =
         "sku;name;stock\n\"A;1\";\"Болт \"\"М5\"\"\";5\n\"B\";\"две\nстроки\";6\nC;Труба 5\";7\n";
-    let found = all(file.as_bytes());
-    assert_eq!(told_by(&found), ["A;1=5", "B=6", "C=7"]);
+    let found = default_entries(file.as_bytes());
+    assert_eq!(described(&found), ["A;1=5", "B=6", "C=7"]);
     let lines: Vec<_> = found
         .iter()
         .map(|entry| match entry {
-            Entry::Row(row) => row.line,
+            DeliveryEntry::Row(row) => row.line,
             other => panic!("{other:?}"),
         })
         .collect();
@@ -367,19 +382,19 @@ fn a_quote_too_many_costs_its_own_line_only() {
 #[test]
 fn a_quote_that_is_never_closed_breaks_the_file() {
     let file = "sku;name;stock\nA;\"Болт;5\nB;Гайка;6\n";
-    assert!(refusal(file.as_bytes(), &Reading::default()).contains("line 2"));
+    assert!(error_message(file.as_bytes(), &ReadSettings::default()).contains("line 2"));
     let long = format!("{file}{}", "C;Винт;7\n".repeat(20_000));
-    assert!(refusal(long.as_bytes(), &Reading::default()).contains("line 2"));
+    assert!(error_message(long.as_bytes(), &ReadSettings::default()).contains("line 2"));
     let flat = format!("sku;stock\nA;{}\n", "5".repeat(100_000));
-    assert!(refusal(flat.as_bytes(), &Reading::default()).contains("line 2"));
+    assert!(error_message(flat.as_bytes(), &ReadSettings::default()).contains("line 2"));
 }
 
 #[test]
 fn rows_that_do_not_fit_the_header_are_set_aside() {
     let file = "sku;name;stock;\nA;x;5;\nB;x;6\nC;x\nD;x;7;8\nE;x;9;;;\n;;;\n\n  \n";
-    let found = all(file.as_bytes());
+    let found = default_entries(file.as_bytes());
     // A field too many shows that a delimiter is inside a field, even if the last fields are empty.
-    assert_eq!(told_by(&found), ["A=5", "B=6", "C=", "!5", "!6"]);
+    assert_eq!(described(&found), ["A=5", "B=6", "C=", "!5", "!6"]);
     let expected = [
         "it has 4 fields, and the header 3",
         "it has 6 fields, and the header 3",
@@ -400,7 +415,7 @@ fn a_second_header_of_other_columns_refuses_the_file() {
         "Показатели:;Артикул;Остаток\nСклад;;\nАртикул;Номенклатура;Остаток\nTEA-1;Чай;5\n",
         "sku;x;stock\nA;1;3\nЗаказы;;\nsku;stock;сумма\nB;4;3\n",
     ] {
-        let reason = refusal(file.as_bytes(), &Reading::default());
+        let reason = error_message(file.as_bytes(), &ReadSettings::default());
         assert!(
             reason.contains("is a header too, of other columns"),
             "{reason}"
@@ -413,12 +428,12 @@ fn a_second_header_of_other_columns_refuses_the_file() {
 fn a_total_is_left_out_and_named() {
     let mut file = Cursor::new("Артикул;Остаток\nA;3\nОбщий итог;3\n".as_bytes());
     let mut found = Vec::new();
-    let ending = read(&mut file, &Reading::default(), &mut |entry| {
+    let summary = read(&mut file, &ReadSettings::default(), &mut |entry| {
         found.push(entry);
         Ok(())
     });
-    assert_eq!(told_by(&found), ["A=3"]);
-    assert!(ending.unwrap().notices[0].ends_with("the first of them is row 3"));
+    assert_eq!(described(&found), ["A=3"]);
+    assert!(summary.unwrap().notices[0].ends_with("the first of them is row 3"));
 }
 
 #[test]
@@ -428,16 +443,16 @@ fn a_sku_in_an_encoding_that_nothing_proves_is_suspicious() {
         in_koi8("sku;stock\nБОЛТ-5;3\nB;4\n"),
         in_koi8("sku;stock\nболт-5;3\nB;4\n"),
     ] {
-        assert_eq!(told_by(&all(&file)), ["?2", "B=4"]);
+        assert_eq!(described(&default_entries(&file)), ["?2", "B=4"]);
     }
     let proven = WINDOWS_1251
         .encode("Артикул;stock\nБОЛТ-5;3\n")
         .0
         .into_owned();
-    assert_eq!(told_by(&all(&proven)), ["БОЛТ-5=3"]);
-    let set = Reading {
+    assert_eq!(described(&default_entries(&proven)), ["БОЛТ-5=3"]);
+    let set = ReadSettings {
         encoding: Some(WINDOWS_1251),
-        ..Reading::default()
+        ..ReadSettings::default()
     };
     let file = WINDOWS_1251.encode("sku;stock\nБОЛТ-5;3\n").0.into_owned();
     let mut found = Vec::new();
@@ -446,7 +461,7 @@ fn a_sku_in_an_encoding_that_nothing_proves_is_suspicious() {
         Ok(())
     };
     read(&mut Cursor::new(file), &set, &mut sink).unwrap();
-    assert_eq!(told_by(&found), ["БОЛТ-5=3"]);
+    assert_eq!(described(&found), ["БОЛТ-5=3"]);
 }
 
 #[test]
@@ -465,7 +480,7 @@ fn numbers_and_words_are_read_by_the_rules_of_the_source() {
         rows(file),
         ["?2", "B=1234", "!4", "!5", "!6", "!7", "G=", "!9"]
     );
-    let reading = Reading {
+    let reading = ReadSettings {
         words: vec![
             (">10".into(), Quantity::from_pieces(10).unwrap()),
             ("нет".into(), Quantity::ZERO),
@@ -473,11 +488,11 @@ fn numbers_and_words_are_read_by_the_rules_of_the_source() {
         ],
         floors_fractions: true,
         zeroes_negatives: true,
-        ..Reading::default()
+        ..ReadSettings::default()
     };
-    let told = told_by(&entries(file.as_bytes(), &reading).unwrap());
+    let rows_read = described(&entries(file.as_bytes(), &reading).unwrap());
     assert_eq!(
-        told,
+        rows_read,
         ["?2", "B=1234", "C=46.5", "D=-2", "E=10", "F=0", "G=", "H=0"]
     );
 }
@@ -485,8 +500,8 @@ fn numbers_and_words_are_read_by_the_rules_of_the_source() {
 #[test]
 fn groups_and_totals_are_passed_over_and_a_row_without_sku_is_not() {
     let file = "Артикул;Товар;Остаток\n;Крепёж;\nA;Болт;5\n;Гайка;6\n;Итого:;11\nИтого;;11\n";
-    let found = all(file.as_bytes());
-    assert_eq!(told_by(&found), ["A=5", "!4"]);
+    let found = default_entries(file.as_bytes());
+    assert_eq!(described(&found), ["A=5", "!4"]);
     assert_eq!(reasons(&found), ["sku is empty, and quantity is '6'"]);
 }
 
@@ -515,25 +530,25 @@ fn a_sku_stays_text_and_one_that_a_spreadsheet_changed_is_suspicious() {
 fn a_reserve_and_a_time_are_read_where_the_settings_name_them() {
     let file = "sku;stock;Резерв;Когда\nA;5;2;2026-11-22T10:00:00+03:00\nB;5;;\nC;5;x;\n\
                 D;5;1;22.11.2026\n";
-    let reading = Reading {
+    let reading = ReadSettings {
         reserve: Some("резерв".into()),
         updated_at: Some("когда".into()),
-        ..Reading::default()
+        ..ReadSettings::default()
     };
     let found = entries(file.as_bytes(), &reading).unwrap();
-    assert_eq!(told_by(&found), ["A=5", "B=5", "!4", "!5"]);
-    let Entry::Row(row) = &found[0] else {
+    assert_eq!(described(&found), ["A=5", "B=5", "!4", "!5"]);
+    let DeliveryEntry::Row(row) = &found[0] else {
         panic!("{found:?}")
     };
     assert_eq!(row.reserve, Quantity::from_pieces(2));
-    assert_eq!(row.at.unwrap().to_string(), "2026-11-22T07:00:00Z");
+    assert_eq!(row.stated_at.unwrap().to_string(), "2026-11-22T07:00:00Z");
     assert!(reasons(&found)[1].contains("22.11.2026"));
-    let unread = all(file.as_bytes());
+    let unread = default_entries(file.as_bytes());
     assert!(unread.iter().all(|entry| matches!(
         entry,
-        Entry::Row(Row {
+        DeliveryEntry::Row(Row {
             reserve: None,
-            at: None,
+            stated_at: None,
             ..
         })
     )));
@@ -541,12 +556,12 @@ fn a_reserve_and_a_time_are_read_where_the_settings_name_them() {
 
 #[test]
 fn what_the_market_calls_available_is_without_the_reserve_already() {
-    let reading = Reading {
+    let reading = ReadSettings {
         reserve: Some("RESERVE".into()),
-        ..Reading::default()
+        ..ReadSettings::default()
     };
     let file = b"SHOP_SKU;WAREHOUSE_AND_SHOP;COUNT;RESERVE\nA;W;5;2\n";
-    let Entry::Row(row) = &entries(file, &reading).unwrap()[0] else {
+    let DeliveryEntry::Row(row) = &entries(file, &reading).unwrap()[0] else {
         panic!()
     };
     assert_eq!(
@@ -554,7 +569,7 @@ fn what_the_market_calls_available_is_without_the_reserve_already() {
         (Quantity::from_pieces(5), None)
     );
     let file = b"SKU;COUNT;RESERVE\nA;5;2\n";
-    let Entry::Row(row) = &entries(file, &reading).unwrap()[0] else {
+    let DeliveryEntry::Row(row) = &entries(file, &reading).unwrap()[0] else {
         panic!()
     };
     assert_eq!(row.reserve, Quantity::from_pieces(2));
@@ -564,8 +579,8 @@ const CYRILLIC: &str = "Артикул;Склад;Остаток\r\nБОЛТ-№
 
 #[test]
 fn text_is_read_in_whatever_encoding_it_is() {
-    let expected = all(CYRILLIC.as_bytes());
-    assert_eq!(told_by(&expected), ["БОЛТ-№5=5", "A-2=6"]);
+    let expected = default_entries(CYRILLIC.as_bytes());
+    assert_eq!(described(&expected), ["БОЛТ-№5=5", "A-2=6"]);
     let marked = |mark: &[u8], text: Vec<u8>| [mark, &text].concat();
     let utf_8 = CYRILLIC.as_bytes().to_vec();
     let cyrillic = WINDOWS_1251.encode(CYRILLIC).0.into_owned();
@@ -585,9 +600,9 @@ fn text_is_read_in_whatever_encoding_it_is() {
         (big.clone(), None),
         (big, Some(UTF_16BE)),
     ] {
-        let reading = Reading {
+        let reading = ReadSettings {
             encoding: declared,
-            ..Reading::default()
+            ..ReadSettings::default()
         };
         assert_eq!(
             entries(&file, &reading).unwrap(),
@@ -604,22 +619,22 @@ fn an_encoding_that_is_declared_wrongly_is_told_by_the_columns_it_gives() {
         (cyrillic.as_slice(), UTF_8, "\u{fffd}"),
         (CYRILLIC.as_bytes(), UTF_16LE, "'"),
     ] {
-        let reading = Reading {
+        let reading = ReadSettings {
             encoding: Some(declared),
-            ..Reading::default()
+            ..ReadSettings::default()
         };
-        let refusal = refusal(file, &reading);
+        let message = error_message(file, &reading);
         assert!(
-            refusal.contains(shown) && refusal.contains("no column for"),
-            "{refusal}"
+            message.contains(shown) && message.contains("no column for"),
+            "{message}"
         );
     }
-    let reading = Reading {
+    let reading = ReadSettings {
         encoding: Some(WINDOWS_1251),
-        ..Reading::default()
+        ..ReadSettings::default()
     };
-    let refusal = refusal(CYRILLIC.as_bytes(), &reading);
-    assert!(refusal.contains("its bytes are UTF-8"), "{refusal}");
+    let message = error_message(CYRILLIC.as_bytes(), &reading);
+    assert!(message.contains("its bytes are UTF-8"), "{message}");
 }
 
 #[test]
@@ -632,30 +647,37 @@ fn a_letter_between_two_pieces_of_the_file_is_one_letter() {
                 if pad == 0 { "" } else { ";" }
             ));
         }
-        let found = all(file.as_bytes());
+        let found = default_entries(file.as_bytes());
         assert_eq!(found.len(), 9_000);
-        assert!(found.iter().all(|entry| matches!(entry, Entry::Row(_))));
+        assert!(
+            found
+                .iter()
+                .all(|entry| matches!(entry, DeliveryEntry::Row(_)))
+        );
     }
 }
 
 #[test]
 fn bytes_that_mean_nothing_cost_their_row_and_not_the_file() {
     let mut file = b"sku;stock\nA;1\n\xff\xfe;2\nC;3\nD\xd0;4\nE;5\n".to_vec();
-    let reading = Reading {
+    let reading = ReadSettings {
         encoding: Some(UTF_8),
-        ..Reading::default()
+        ..ReadSettings::default()
     };
     assert_eq!(
-        told_by(&entries(&file, &reading).unwrap()),
+        described(&entries(&file, &reading).unwrap()),
         ["A=1", "!3", "C=3", "!5", "E=5"]
     );
     // Nobody declared it, but so many letters are no accident.
     file.extend("Ёлочная игрушка «Шар»;6\n".repeat(4).bytes());
-    let told = told_by(&all(&file));
+    let rows_read = described(&default_entries(&file));
     assert_eq!(
-        told.iter().filter(|told| told.starts_with('!')).count(),
+        rows_read
+            .iter()
+            .filter(|told| told.starts_with('!'))
+            .count(),
         2,
-        "{told:?}"
+        "{rows_read:?}"
     );
     // A replacement character that stood in the file is nobody's fault.
     assert_eq!(rows("sku;name;stock\nA;\u{fffd};5\n"), ["A=5"]);
@@ -671,22 +693,25 @@ fn what_is_no_text_is_called_by_its_name() {
         (b"sku;stock\nA\x01;5\n", "byte 12"),
         (b" <!DOCTYPE HTML><html>", "web page"),
     ] {
-        let refusal = refusal(file, &Reading::default());
-        assert!(refusal.contains(name), "{refusal}");
+        let message = error_message(file, &ReadSettings::default());
+        assert!(message.contains(name), "{message}");
     }
 }
 
 #[test]
 fn the_last_row_is_taken_only_if_its_line_is_ended_or_the_owner_says_so() {
     let file = b"sku;stock\nA;5\nB;15";
-    let found = all(file);
-    assert_eq!(told_by(&found), ["A=5", "!3"]);
+    let found = default_entries(file);
+    assert_eq!(described(&found), ["A=5", "!3"]);
     assert!(reasons(&found)[0].contains("unended_row = \"take\""));
-    let reading = Reading {
-        takes_unended_row: true,
-        ..Reading::default()
+    let reading = ReadSettings {
+        accepts_unterminated_row: true,
+        ..ReadSettings::default()
     };
-    assert_eq!(told_by(&entries(file, &reading).unwrap()), ["A=5", "B=15"]);
+    assert_eq!(
+        described(&entries(file, &reading).unwrap()),
+        ["A=5", "B=15"]
+    );
     assert_eq!(rows("sku;stock\nA;5\n  "), ["A=5"]);
     assert_eq!(rows("sku;stock\r\nA;5\r\n\u{1a}"), ["A=5"]);
 }
@@ -701,37 +726,37 @@ fn a_file_cut_at_any_byte_gives_no_value_that_the_whole_does_not_hold() {
     let text: Vec<_> = std::iter::once("Артикул;Товар;Остаток;Склад".to_owned())
         .chain((1..=30).map(line))
         .collect();
-    for ending in ["\n", "\r\n", "\r"] {
-        let whole = text.join(ending) + ending;
-        let files = match ending {
+    for line_end in ["\n", "\r\n", "\r"] {
+        let complete = text.join(line_end) + line_end;
+        let files = match line_end {
             "\n" => vec![
-                whole.clone().into_bytes(),
-                WINDOWS_1251.encode(&whole).0.into_owned(),
-                in_utf_16(&whole, u16::to_le_bytes),
+                complete.clone().into_bytes(),
+                WINDOWS_1251.encode(&complete).0.into_owned(),
+                in_utf_16(&complete, u16::to_le_bytes),
             ],
-            _ => vec![whole.into_bytes()],
+            _ => vec![complete.into_bytes()],
         };
         for file in files {
-            let known = all(&file);
-            assert_eq!(known.len(), 30, "{ending:?}");
+            let known = default_entries(&file);
+            assert_eq!(known.len(), 30, "{line_end:?}");
             for cut in 0..file.len() {
-                cut_gives_nothing_new(&file[..cut], &known);
+                assert_cut_adds_nothing(&file[..cut], &known);
             }
         }
     }
 }
 
-fn cut_gives_nothing_new(file: &[u8], known: &[Entry]) {
+fn assert_cut_adds_nothing(file: &[u8], known: &[DeliveryEntry]) {
     let mut found = Vec::new();
     let mut sink = |entry| {
         found.push(entry);
         Ok(())
     };
     // Whatever becomes of the file, what was put before counts.
-    let _any = read(&mut Cursor::new(file), &Reading::default(), &mut sink);
+    let _any = read(&mut Cursor::new(file), &ReadSettings::default(), &mut sink);
     let rows: Vec<_> = found
         .into_iter()
-        .filter(|entry| !matches!(entry, Entry::Rejected(_)))
+        .filter(|entry| !matches!(entry, DeliveryEntry::Rejected(_)))
         .collect();
     assert_eq!(
         rows.as_slice(),
@@ -742,56 +767,59 @@ fn cut_gives_nothing_new(file: &[u8], known: &[Entry]) {
 }
 
 /// Rows that are made while they are read, and how many bytes of them were.
-struct Endless {
-    at: u64,
+struct GeneratedCsv {
+    position: u64,
     /// Counted anew after each going back.
-    read: Rc<Counter<u64>>,
+    bytes_read: Rc<Cell<u64>>,
 }
 
-impl Endless {
+impl GeneratedCsv {
     const HEADER: &'static [u8] = b"sku,stock\nfill,000000\n";
     const ROW: &'static [u8] = b"SKU-000000000000,0012\n";
     const LENGTH: u64 = 22 * 60_001;
 }
 
-impl Read for Endless {
-    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+impl Read for GeneratedCsv {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut written = 0;
-        while written < room.len() && self.at < Self::LENGTH {
-            let line = if self.at < 22 {
+        while written < buffer.len() && self.position < Self::LENGTH {
+            let line = if self.position < 22 {
                 Self::HEADER
             } else {
                 Self::ROW
             };
-            let within = usize::try_from(self.at % 22).unwrap();
-            let length = (22 - within).min(room.len() - written);
-            room[written..written + length].copy_from_slice(&line[within..within + length]);
+            let offset = usize::try_from(self.position % 22).unwrap();
+            let length = (22 - offset).min(buffer.len() - written);
+            buffer[written..written + length].copy_from_slice(&line[offset..offset + length]);
             written += length;
-            self.at += length as u64;
+            self.position += length as u64;
         }
-        self.read.set(self.read.get() + written as u64);
+        self.bytes_read.set(self.bytes_read.get() + written as u64);
         Ok(written)
     }
 }
 
-impl Seek for Endless {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let SeekFrom::Start(at) = to else {
-            panic!("{to:?}")
+impl Seek for GeneratedCsv {
+    fn seek(&mut self, target: SeekFrom) -> io::Result<u64> {
+        let SeekFrom::Start(at) = target else {
+            panic!("{target:?}")
         };
-        self.read.set(0);
-        self.at = at;
+        self.bytes_read.set(0);
+        self.position = at;
         Ok(at)
     }
 }
 
 #[test]
 fn rows_pass_without_being_held_however_many_there_are() {
-    assert_eq!((Endless::HEADER.len(), Endless::ROW.len()), (22, 22));
-    let bytes = Rc::new(Counter::new(0));
-    let mut input = Endless {
-        at: 0,
-        read: Rc::clone(&bytes),
+    assert_eq!(
+        (GeneratedCsv::HEADER.len(), GeneratedCsv::ROW.len()),
+        (22, 22)
+    );
+    let bytes = Rc::new(Cell::new(0));
+    let mut input = GeneratedCsv {
+        position: 0,
+        bytes_read: Rc::clone(&bytes),
     };
     let mut rows = 0_u64;
     let mut sink = |_| {
@@ -804,7 +832,7 @@ fn rows_pass_without_being_held_however_many_there_are() {
         );
         Ok(())
     };
-    read(&mut input, &Reading::default(), &mut sink).unwrap();
+    read(&mut input, &ReadSettings::default(), &mut sink).unwrap();
     assert_eq!(rows, 60_001);
 }
 
@@ -813,39 +841,42 @@ fn when_nobody_wants_the_rest_it_stops() {
     let mut seen = 0;
     let mut sink = |_| {
         seen += 1;
-        Err(GivenUp)
+        Err(DeliveryCancelled)
     };
     let outcome = read(
         &mut Cursor::new("sku;stock\nA;1\nB;2\n"),
-        &Reading::default(),
+        &ReadSettings::default(),
         &mut sink,
     );
-    assert!(matches!(outcome, Err(FormatError::GivenUp(_))));
+    assert!(matches!(outcome, Err(FormatError::Cancelled(_))));
     assert_eq!(seen, 1);
 }
 
 #[test]
 fn an_export_of_1c_and_the_sheet_of_the_market_are_read() {
     let export = include_bytes!("../../../../fixtures/sources/1c-export-windows-1251.csv");
-    let told = told_by(&all(export));
+    let rows_read = described(&default_entries(export));
     assert_eq!(
-        told,
+        rows_read,
         ["0557722=1234", "БОЛТ-М5=3", "!7", "!8", "A;9=", "Ёлка №3=0"]
     );
     let sheet = include_bytes!("../../../../fixtures/sources/market-stocks.csv");
-    assert_eq!(told_by(&all(sheet)), ["0557722=15", "БОЛТ-М5=0", "A 9="]);
+    assert_eq!(
+        described(&default_entries(sheet)),
+        ["0557722=15", "БОЛТ-М5=0", "A 9="]
+    );
 }
 
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(file in proptest::collection::vec(any::<u8>(), 0..400)) {
-        let _any = entries(&file, &Reading::default());
+        let _any = entries(&file, &ReadSettings::default());
     }
 
     #[test]
     fn no_rows_make_it_panic(rest in "[A0;,\t|\"\r\n =Ё\u{ffff}5.E+-]{0,120}") {
         for takes_unended_row in [false, true] {
-            let reading = Reading { takes_unended_row, ..Reading::default() };
+            let reading = ReadSettings { accepts_unterminated_row: takes_unended_row, ..ReadSettings::default() };
             let _any = entries(format!("sku;stock;Склад\n{rest}").as_bytes(), &reading);
             let _any = entries(rest.as_bytes(), &reading);
         }
@@ -860,9 +891,9 @@ proptest! {
         for field in &fields {
             file.push_str(&format!("x;1;{}\r\n", quoted(field)));
         }
-        let found = all(file.as_bytes());
-        prop_assert_eq!(told_by(&found), vec!["x=1"; fields.len()]);
-        let mut records = Records::new(file.as_bytes(), b';');
+        let found = default_entries(file.as_bytes());
+        prop_assert_eq!(described(&found), vec!["x=1"; fields.len()]);
+        let mut records = CsvRecords::new(file.as_bytes(), b';');
         records.next().unwrap();
         for field in &fields {
             let record = records.next().unwrap().unwrap();
@@ -889,7 +920,7 @@ fn rows_without_their_empty_last_fields_are_whole() {
 
 #[test]
 fn a_number_with_two_readings_is_read_by_its_column_or_not_at_all() {
-    for (numbers, told) in [
+    for (numbers, rows_read) in [
         (
             &["\"2,000\"", "\"10,000\"", "15"][..],
             &["?2", "?3", "A3=15"][..],
@@ -904,15 +935,15 @@ fn a_number_with_two_readings_is_read_by_its_column_or_not_at_all() {
         for (at, number) in numbers.iter().enumerate() {
             file.push_str(&format!("A{},{number}\n", at + 1));
         }
-        assert_eq!(rows(&file), told, "{numbers:?}");
+        assert_eq!(rows(&file), rows_read, "{numbers:?}");
     }
     let file = b"sku;stock\nA;2,000\nB;2.000\n";
     let by = |decimal| {
-        let reading = Reading {
+        let reading = ReadSettings {
             decimal: Some(decimal),
-            ..Reading::default()
+            ..ReadSettings::default()
         };
-        told_by(&entries(file, &reading).unwrap())
+        described(&entries(file, &reading).unwrap())
     };
     assert_eq!(by(DecimalMark::Comma), ["A=2", "B=2000"]);
     assert_eq!(by(DecimalMark::Point), ["A=2000", "B=2"]);
@@ -921,17 +952,22 @@ fn a_number_with_two_readings_is_read_by_its_column_or_not_at_all() {
 #[test]
 fn an_empty_quantity_is_zero_where_the_setting_says_so() {
     let file = "sku;stock\nA;5\nB;\nC;  \nD\n".as_bytes();
-    let reading = Reading {
-        zeroes_empties: true,
-        ..Reading::default()
+    let reading = ReadSettings {
+        zeroes_empty_quantities: true,
+        ..ReadSettings::default()
     };
     assert_eq!(
-        told_by(&entries(file, &reading).unwrap()),
+        described(&entries(file, &reading).unwrap()),
         ["A=5", "B=0", "C=0", "D=0"]
     );
-    assert_eq!(told_by(&all(file)), ["A=5", "B=", "C=", "D="]);
+    assert_eq!(described(&default_entries(file)), ["A=5", "B=", "C=", "D="]);
     let mut none = Cursor::new(b"sku;stock\nA;\nB;\n");
-    let none = super::super::read(Format::Csv, &mut none, &Reading::default(), &mut |_| Ok(()));
+    let none = super::super::read(
+        Format::Csv,
+        &mut none,
+        &ReadSettings::default(),
+        &mut |_| Ok(()),
+    );
     let none = none.unwrap_err().to_string();
     assert!(
         none.contains("none of its 2 products states a quantity"),
@@ -942,15 +978,15 @@ fn an_empty_quantity_is_zero_where_the_setting_says_so() {
 #[test]
 fn any_number_of_decimals_is_cut_off_where_the_setting_says_so() {
     let file = b"sku;stock\nA;12.3456\nB;7.5\nC;0,33333\n";
-    let reading = Reading {
+    let reading = ReadSettings {
         floors_fractions: true,
-        ..Reading::default()
+        ..ReadSettings::default()
     };
     let pieces: Vec<_> = entries(file, &reading)
         .unwrap()
         .into_iter()
         .map(|entry| match entry {
-            Entry::Row(row) => row.quantity.unwrap().pieces(),
+            DeliveryEntry::Row(row) => row.quantity.unwrap().pieces(),
             other => panic!("{other:?}"),
         })
         .collect();
@@ -972,7 +1008,7 @@ fn a_letter_cut_in_a_column_that_is_not_read_costs_nothing() {
         file.extend_from_slice(format!(";{row}\n").as_bytes());
     }
     assert_eq!(
-        told_by(&all(&file)),
+        described(&default_entries(&file)),
         ["Б-1=1", "Б-2=2", "Б-3=3", "Б-4=4", "Б-5=5"]
     );
 }

@@ -11,9 +11,9 @@
 //! A truncated document never reads as a shorter one. Of a truncated NDJSON the whole lines are
 //! taken: a line that was cut lacks its closing brace, and is set aside.
 
-mod aside;
-mod element;
-mod shape;
+mod layout;
+mod product;
+mod sibling_members;
 #[cfg(test)]
 mod tests;
 
@@ -25,18 +25,18 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use self::aside::Beside;
-use self::element::Survey;
-use self::shape::Shape;
-use super::decode::{self, Allowance, Guess, Malformed, Text};
-use super::{Ending, FormatError, Input, Sink};
-use crate::sources::{GivenUp, Reading};
+use self::layout::JsonLayout;
+use self::product::JsonMemberStats;
+use self::sibling_members::SiblingMembers;
+use super::decode::{self, DecodedText, EncodingFallback, MalformedText, ReadBudget};
+use super::{FileSummary, FormatError, Input, Sink};
+use crate::sources::{DeliveryCancelled, ReadSettings};
 
 /// Largest element, and longest line, in bytes.
-const MAX_ELEMENT: usize = 1024 * 1024;
+const MAX_ELEMENT_BYTES: usize = 1024 * 1024;
 
 /// Largest member that is passed over, in bytes.
-const MAX_ASIDE: usize = 64 * 1024 * 1024;
+const MAX_SKIPPED_BYTES: usize = 64 * 1024 * 1024;
 
 /// Reads a document, or its lines, to its end: twice, because which member holds the SKU is
 /// decided for the whole file.
@@ -45,37 +45,37 @@ const MAX_ASIDE: usize = 64 * 1024 * 1024;
 /// It is broken, of no known shape, two members may each be the SKU, or the sink wants no more.
 pub(super) fn read(
     input: &mut dyn Input,
-    reading: &Reading,
+    reading: &ReadSettings,
     sink: Sink<'_>,
-) -> Result<Ending, FormatError> {
-    let shape = shape::find(input, reading)?;
-    let mut survey = Survey::default();
-    walk(input, &shape, reading, &mut |part, _| {
+) -> Result<FileSummary, FormatError> {
+    let layout = layout::detect_layout(input, reading)?;
+    let mut stats = JsonMemberStats::default();
+    for_each_part(input, &layout, reading, &mut |part, _| {
         match part {
-            Part::Element(element) => survey.learn(element, reading),
-            Part::Pair(_, stock) => survey.learn_pair(stock),
-            Part::Broken(..) => {}
+            JsonPart::Element(element) => stats.learn(element, reading),
+            JsonPart::Pair(_, stock) => stats.learn_pair(stock),
+            JsonPart::Broken(..) => {}
         }
         Ok(())
     })?;
-    let plan = survey.plan(reading)?;
-    let encoding = walk(input, &shape, reading, &mut |part, line| {
+    let member_map = stats.into_member_map(reading)?;
+    let encoding = for_each_part(input, &layout, reading, &mut |part, line| {
         let entries = match part {
-            Part::Element(element) => plan.read(element, line),
-            Part::Pair(sku, stock) => vec![plan.read_pair(sku, stock, line)],
-            Part::Broken(text, reason) => vec![element::rejected(line, text, reason)],
+            JsonPart::Element(element) => member_map.read(element, line),
+            JsonPart::Pair(sku, stock) => vec![member_map.read_pair(sku, stock, line)],
+            JsonPart::Broken(text, reason) => vec![product::rejected_entry(line, text, reason)],
         };
         entries.into_iter().try_for_each(&mut *sink)
     })?;
-    let mut ending = Ending::default();
-    ending.shape.set("encoding", encoding.name());
-    ending.shape.set("list", shape.describe());
-    plan.describe(&mut ending.shape);
-    Ok(ending)
+    let mut summary = FileSummary::default();
+    summary.shape.set("encoding", encoding.name());
+    summary.shape.set("list", layout.describe());
+    member_map.describe(&mut summary.shape);
+    Ok(summary)
 }
 
 /// A part of a document that states the stock of one product.
-enum Part<'p> {
+enum JsonPart<'p> {
     Element(&'p RawValue),
     /// A SKU and its stock.
     Pair(&'p str, &'p RawValue),
@@ -84,62 +84,68 @@ enum Part<'p> {
 }
 
 /// Takes the parts of a document, with their number from 1.
-type Take<'t> = &'t mut dyn FnMut(Part<'_>, u64) -> Result<(), GivenUp>;
+type JsonPartCallback<'c> = &'c mut dyn FnMut(JsonPart<'_>, u64) -> Result<(), DeliveryCancelled>;
 
 /// Goes through a document once.
-fn walk(
+fn for_each_part(
     input: &mut dyn Input,
-    shape: &Shape,
-    reading: &Reading,
-    take: Take<'_>,
+    layout: &JsonLayout,
+    reading: &ReadSettings,
+    callback: JsonPartCallback<'_>,
 ) -> Result<&'static Encoding, FormatError> {
     let text = open(input, reading)?;
-    let (encoding, decoded) = (text.encoding(), text.decoded());
-    let mut out = Out {
-        take,
+    let (encoding, stats) = (text.encoding(), text.stats());
+    let mut output = JsonPartOutput {
+        callback,
         line: 0,
-        failure: None,
+        error: None,
     };
-    match shape {
-        Shape::Lines => lines(text, &mut out)?,
-        Shape::List | Shape::Map | Shape::One | Shape::Member(_) => {
-            document(text, shape, reading, &mut out)?;
+    match layout {
+        JsonLayout::Lines => read_lines(text, &mut output)?,
+        JsonLayout::List
+        | JsonLayout::Map
+        | JsonLayout::SingleProduct
+        | JsonLayout::NestedList(_) => {
+            read_document(text, layout, reading, &mut output)?;
         }
     }
-    decoded.get().check(encoding)?;
+    stats.get().check(encoding)?;
     Ok(encoding)
 }
 
-fn open<'a>(input: &'a mut dyn Input, reading: &Reading) -> Result<Text<'a>, FormatError> {
+fn open<'a>(
+    input: &'a mut dyn Input,
+    reading: &ReadSettings,
+) -> Result<DecodedText<'a>, FormatError> {
     decode::open(
         input,
         reading.encoding,
-        &Guess::Declared(&|_| Ok(encoding_rs::UTF_8)),
+        &EncodingFallback::Declared(&|_| Ok(encoding_rs::UTF_8)),
     )
 }
 
 /// Where the parts go, from inside serde, which has no error for ours.
-struct Out<'t> {
-    take: Take<'t>,
+struct JsonPartOutput<'t> {
+    callback: JsonPartCallback<'t>,
     /// The number of the element, or the line.
     line: u64,
     /// Why no more parts are taken.
-    failure: Option<FormatError>,
+    error: Option<FormatError>,
 }
 
-impl Out<'_> {
-    fn put(&mut self, part: Part<'_>) -> Result<(), Stopped> {
-        (self.take)(part, self.line).map_err(|e| {
-            self.failure = Some(e.into());
-            Stopped
+impl JsonPartOutput<'_> {
+    fn emit(&mut self, part: JsonPart<'_>) -> Result<(), JsonReadStopped> {
+        (self.callback)(part, self.line).map_err(|e| {
+            self.error = Some(e.into());
+            JsonReadStopped
         })
     }
 }
 
 /// Nothing more is read; why, [`Out::failure`] tells.
-struct Stopped;
+struct JsonReadStopped;
 
-impl fmt::Display for Stopped {
+impl fmt::Display for JsonReadStopped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("nobody wants the rest")
     }
@@ -147,48 +153,51 @@ impl fmt::Display for Stopped {
 
 // === One in each line ===
 
-fn lines(mut utf8: Text<'_>, out: &mut Out<'_>) -> Result<(), FormatError> {
-    while let Some(line) = next_line(&mut utf8, out.line + 1)? {
-        out.line += 1;
+fn read_lines(
+    mut utf8: DecodedText<'_>,
+    output: &mut JsonPartOutput<'_>,
+) -> Result<(), FormatError> {
+    while let Some(line) = next_line(&mut utf8, output.line + 1)? {
+        output.line += 1;
         if line.trim().is_empty() {
             continue;
         }
         let part = match serde_json::from_str::<&RawValue>(&line) {
-            Ok(element) => Part::Element(element),
-            Err(e) => Part::Broken(&line, format!("it is no JSON: {e}")),
+            Ok(element) => JsonPart::Element(element),
+            Err(e) => JsonPart::Broken(&line, format!("it is no JSON: {e}")),
         };
-        if let Err(Stopped) = out.put(part) {
-            return Err(out.failure.take().expect("put says why it has stopped"));
+        if let Err(JsonReadStopped) = output.emit(part) {
+            return Err(output.error.take().expect("put says why it has stopped"));
         }
     }
     Ok(())
 }
 
 /// A line without its end; `None` after the last one.
-fn next_line(utf8: &mut Text<'_>, number: u64) -> Result<Option<String>, FormatError> {
+fn next_line(utf8: &mut DecodedText<'_>, number: u64) -> Result<Option<String>, FormatError> {
     let mut line = Vec::new();
-    let most = MAX_ELEMENT as u64 + 1;
+    let limit = MAX_ELEMENT_BYTES as u64 + 1;
     let read = utf8
-        .take(most)
+        .take(limit)
         .read_until(b'\n', &mut line)
-        .map_err(|e| failure_of(e, number))?;
-    let broken = |reason: &str| {
+        .map_err(|e| line_error(e, number))?;
+    let broken_line = |reason: &str| {
         Err(FormatError::Broken {
             place: format!("line {number}"),
             reason: reason.to_owned(),
         })
     };
-    if read as u64 == most {
-        return broken("the line is longer than any product");
+    if read as u64 == limit {
+        return broken_line("the line is longer than any product");
     }
     match String::from_utf8(line) {
         Ok(line) => Ok((read > 0).then_some(line)),
-        Err(_) => broken("it is not UTF-8"),
+        Err(_) => broken_line("it is not UTF-8"),
     }
 }
 
-fn failure_of(error: std::io::Error, line: u64) -> FormatError {
-    match Malformed::of(&error) {
+fn line_error(error: std::io::Error, line: u64) -> FormatError {
+    match MalformedText::of(&error) {
         Some(reason) => FormatError::Broken {
             place: format!("line {line}"),
             reason,
@@ -199,26 +208,29 @@ fn failure_of(error: std::io::Error, line: u64) -> FormatError {
 
 // === A document ===
 
-fn document(
-    utf8: Text<'_>,
-    shape: &Shape,
-    reading: &Reading,
-    out: &mut Out<'_>,
+fn read_document(
+    utf8: DecodedText<'_>,
+    layout: &JsonLayout,
+    reading: &ReadSettings,
+    output: &mut JsonPartOutput<'_>,
 ) -> Result<(), FormatError> {
-    let allowance = utf8.allowance();
-    allowance.set(MAX_ELEMENT);
-    let document = Document {
-        shape,
+    let budget = utf8.budget();
+    budget.set(MAX_ELEMENT_BYTES);
+    let seed = JsonDocument {
+        layout,
         reading,
-        allowance: &allowance,
-        out: &mut *out,
+        budget: &budget,
+        output: &mut *output,
     };
-    let read = parse(utf8, document);
-    read.map_err(|e| out.failure.take().unwrap_or(e))
+    let read = parse(utf8, seed);
+    read.map_err(|e| output.error.take().unwrap_or(e))
 }
 
 /// Parses a whole document, with nothing after it.
-fn parse<S: DeserializeSeed<'static>>(utf8: Text<'_>, seed: S) -> Result<S::Value, FormatError> {
+fn parse<S: DeserializeSeed<'static>>(
+    utf8: DecodedText<'_>,
+    seed: S,
+) -> Result<S::Value, FormatError> {
     let mut json = serde_json::Deserializer::from_reader(utf8);
     let value = seed
         .deserialize(&mut json)
@@ -232,40 +244,40 @@ fn parse<S: DeserializeSeed<'static>>(utf8: Text<'_>, seed: S) -> Result<S::Valu
             };
         }
         let cause = std::io::Error::from(e);
-        match Malformed::of(&cause) {
+        match MalformedText::of(&cause) {
             Some(reason) => FormatError::Broken { place, reason },
             None => FormatError::Io(cause),
         }
     })
 }
 
-struct Document<'a, 'o> {
-    shape: &'a Shape,
-    reading: &'a Reading,
-    allowance: &'a Allowance,
-    out: &'a mut Out<'o>,
+struct JsonDocument<'a, 'o> {
+    layout: &'a JsonLayout,
+    reading: &'a ReadSettings,
+    budget: &'a ReadBudget,
+    output: &'a mut JsonPartOutput<'o>,
 }
 
-impl<'de> DeserializeSeed<'de> for Document<'_, '_> {
+impl<'de> DeserializeSeed<'de> for JsonDocument<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
-        match self.shape {
-            Shape::List | Shape::Lines => json.deserialize_seq(self),
-            Shape::Member(path) if path.is_empty() => json.deserialize_seq(self),
-            Shape::Map | Shape::Member(_) => json.deserialize_map(self),
-            Shape::One => {
+        match self.layout {
+            JsonLayout::List | JsonLayout::Lines => json.deserialize_seq(self),
+            JsonLayout::NestedList(path) if path.is_empty() => json.deserialize_seq(self),
+            JsonLayout::Map | JsonLayout::NestedList(_) => json.deserialize_map(self),
+            JsonLayout::SingleProduct => {
                 let element = Box::<RawValue>::deserialize(json)?;
-                self.out.line = 1;
-                self.out
-                    .put(Part::Element(&element))
+                self.output.line = 1;
+                self.output
+                    .emit(JsonPart::Element(&element))
                     .map_err(D::Error::custom)
             }
         }
     }
 }
 
-impl<'de> Visitor<'de> for Document<'_, '_> {
+impl<'de> Visitor<'de> for JsonDocument<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -274,71 +286,78 @@ impl<'de> Visitor<'de> for Document<'_, '_> {
 
     /// A list, element by element.
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
-        self.allowance.set(MAX_ELEMENT);
+        self.budget.set(MAX_ELEMENT_BYTES);
         while let Some(element) = elements.next_element::<Box<RawValue>>()? {
-            self.out.line += 1;
-            self.out
-                .put(Part::Element(&element))
+            self.output.line += 1;
+            self.output
+                .emit(JsonPart::Element(&element))
                 .map_err(A::Error::custom)?;
-            self.allowance.set(MAX_ELEMENT);
+            self.budget.set(MAX_ELEMENT_BYTES);
         }
-        self.allowance.set(MAX_ASIDE);
+        self.budget.set(MAX_SKIPPED_BYTES);
         Ok(())
     }
 
     /// A map from SKU to stock, or a document with a list among its members.
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
         let Self {
-            shape,
+            layout,
             reading,
-            allowance,
-            out,
+            budget,
+            output,
         } = self;
         let mut has_list = false;
-        let mut beside = Beside::default();
+        let mut siblings = SiblingMembers::default();
         while let Some(name) = members.next_key::<String>()? {
-            match shape {
-                Shape::Member(path) if path.first() == Some(&name) && !has_list => {
+            match layout {
+                JsonLayout::NestedList(path) if path.first() == Some(&name) && !has_list => {
                     has_list = true;
-                    let inner = Shape::Member(path.get(1..).unwrap_or_default().to_vec());
-                    let list = Document {
-                        shape: &inner,
+                    let inner_layout =
+                        JsonLayout::NestedList(path.get(1..).unwrap_or_default().to_vec());
+                    let list = JsonDocument {
+                        layout: &inner_layout,
                         reading,
-                        allowance,
-                        out: &mut *out,
+                        budget,
+                        output: &mut *output,
                     };
                     members.next_value_seed(list)?;
                 }
-                Shape::Member(_) => {
-                    allowance.set(MAX_ASIDE);
-                    beside.read(&name, &mut members)?;
+                JsonLayout::NestedList(_) => {
+                    budget.set(MAX_SKIPPED_BYTES);
+                    siblings.read(&name, &mut members)?;
                 }
-                Shape::Map | Shape::List | Shape::Lines | Shape::One => {
-                    allowance.set(MAX_ELEMENT);
-                    out.line += 1;
+                JsonLayout::Map
+                | JsonLayout::List
+                | JsonLayout::Lines
+                | JsonLayout::SingleProduct => {
+                    budget.set(MAX_ELEMENT_BYTES);
+                    output.line += 1;
                     let stock = members.next_value::<Box<RawValue>>()?;
-                    out.put(Part::Pair(&name, &stock))
+                    output
+                        .emit(JsonPart::Pair(&name, &stock))
                         .map_err(A::Error::custom)?;
                 }
             }
-            allowance.set(MAX_ELEMENT);
+            budget.set(MAX_ELEMENT_BYTES);
         }
-        match shape {
-            Shape::Member(path) if !has_list => {
+        match layout {
+            JsonLayout::NestedList(path) if !has_list => {
                 let path = path.join(".");
                 Err(A::Error::custom(format_args!(
                     "there is no list at '{path}', see the setting list"
                 )))
             }
-            Shape::Member(path) => {
+            JsonLayout::NestedList(path) => {
                 let list = path.first().map_or("", String::as_str);
-                let checked = beside.check(list, out.line, reading);
-                checked.map_err(|reason| {
-                    out.failure = Some(FormatError::Unfit(reason));
-                    A::Error::custom(Stopped)
+                let result = siblings.check(list, output.line, reading);
+                result.map_err(|reason| {
+                    output.error = Some(FormatError::Unusable(reason));
+                    A::Error::custom(JsonReadStopped)
                 })
             }
-            Shape::Map | Shape::List | Shape::Lines | Shape::One => Ok(()),
+            JsonLayout::Map | JsonLayout::List | JsonLayout::Lines | JsonLayout::SingleProduct => {
+                Ok(())
+            }
         }
     }
 }

@@ -1,17 +1,17 @@
 use super::super::Format;
-use super::super::trial::{entries, sample, told, utf16};
-use crate::sources::Reading;
+use super::super::testing::{read_described, read_entries, sample, utf16};
+use crate::sources::ReadSettings;
 
-fn read(text: &str) -> Vec<String> {
-    told(Format::Json, text.as_bytes(), &Reading::default())
+fn read_default(text: &str) -> Vec<String> {
+    read_described(Format::Json, text.as_bytes(), &ReadSettings::default())
 }
 
-fn read_as(text: &str, reading: &Reading) -> Vec<String> {
-    told(Format::Json, text.as_bytes(), reading)
+fn read_with(text: &str, reading: &ReadSettings) -> Vec<String> {
+    read_described(Format::Json, text.as_bytes(), reading)
 }
 
-fn refusal(bytes: &[u8]) -> String {
-    entries(Format::Json, bytes, &Reading::default())
+fn error_message(bytes: &[u8]) -> String {
+    read_entries(Format::Json, bytes, &ReadSettings::default())
         .1
         .unwrap_err()
         .to_string()
@@ -21,10 +21,18 @@ fn refusal(bytes: &[u8]) -> String {
 fn the_markets_own_bodies_are_read() {
     let update = ["1 A = 15 since 2026-11-22T07:00:00Z", "2 B = 0"];
     assert_eq!(
-        told(Format::Json, &sample("update.json"), &Reading::default()),
+        read_described(
+            Format::Json,
+            &sample("update.json"),
+            &ReadSettings::default()
+        ),
         update
     );
-    let legacy = told(Format::Json, &sample("legacy.json"), &Reading::default());
+    let legacy = read_described(
+        Format::Json,
+        &sample("legacy.json"),
+        &ReadSettings::default(),
+    );
     assert_eq!(legacy[0], "1 A@123 = 7 since 2026-11-22T07:00:00Z");
     // A time without an offset, in a member that no setting names, says nothing.
     assert_eq!(legacy[1..], ["2 B@123 = 3", "3 C@123 = ?"]);
@@ -34,39 +42,41 @@ fn the_markets_own_bodies_are_read() {
 fn lists_are_found_under_any_of_their_names() {
     let list = r#"[{"sku":"a","count":1},{"sku":"b","count":null},{"sku":"c"}]"#;
     let expected = ["1 a = 1", "2 b = ?", "3 c = ?"];
-    assert_eq!(read(list), expected);
+    assert_eq!(read_default(list), expected);
     for name in [
         "skus", "items", "stocks", "offers", "products", "data", "rows", "result",
     ] {
         let text = format!(r#"{{"status":"OK","page":{{"n":[1]}},"{name}":{list},"total":3}}"#);
-        assert_eq!(read(&text), expected, "{name}");
+        assert_eq!(read_default(&text), expected, "{name}");
     }
     assert_eq!(
-        read(r#"{"data":null,"result":"ok","items":[{"sku":"a","count":1}]}"#),
+        read_default(r#"{"data":null,"result":"ok","items":[{"sku":"a","count":1}]}"#),
         ["1 a = 1"]
     );
-    assert_eq!(read("[]"), [""; 0]);
-    assert_eq!(read(r#"{"skus":[]}"#), [""; 0]);
+    assert_eq!(read_default("[]"), [""; 0]);
+    assert_eq!(read_default(r#"{"skus":[]}"#), [""; 0]);
 }
 
 #[test]
 fn a_map_from_sku_to_stock_is_read() {
     let expected = ["1 SKU-1 = 5", "2 SKU-2 = 7", "3 SKU-3 = ?"];
     assert_eq!(
-        told(Format::Json, &sample("map.json"), &Reading::default()),
+        read_described(Format::Json, &sample("map.json"), &ReadSettings::default()),
         expected
     );
-    let told = read("{\n \"a\": true,\n \"b\": {\"count\":1},\n \" \": 1, \"c\": 1e999, \"d\": 1}");
+    let described = read_default(
+        "{\n \"a\": true,\n \"b\": {\"count\":1},\n \" \": 1, \"c\": 1e999, \"d\": 1}",
+    );
     assert_eq!(
-        told[0],
+        described[0],
         "1 rejected: stock: true stands where a number or a text is wanted"
     );
     assert_eq!(
-        told[1],
+        described[1],
         r#"2 rejected: stock: {"count":1} stands where a number or a text is wanted"#
     );
-    assert_eq!(told[2], "3 rejected: sku is empty");
-    assert!(told[3].starts_with("4 rejected: quantity is '1e999'"));
+    assert_eq!(described[2], "3 rejected: sku is empty");
+    assert!(described[3].starts_with("4 rejected: quantity is '1e999'"));
 }
 
 #[test]
@@ -80,7 +90,7 @@ fn an_envelope_is_no_product_and_no_map() {
         r#"{"version":3,"A-1":5}"#,
     ] {
         let mut input = std::io::Cursor::new(document.as_bytes());
-        let ended = super::read(&mut input, &Reading::default(), &mut |_| Ok(()));
+        let ended = super::read(&mut input, &ReadSettings::default(), &mut |_| Ok(()));
         let reason = ended.unwrap_err().to_string();
         assert!(
             reason.contains("is not a map from SKU to stock"),
@@ -88,24 +98,28 @@ fn an_envelope_is_no_product_and_no_map() {
         );
     }
     let listed = r#"{"code":200,"count":1,"data":[{"sku":"A-1","stock":5}]}"#;
-    assert_eq!(read(listed), ["1 A-1 = 5"]);
+    assert_eq!(read_default(listed), ["1 A-1 = 5"]);
 }
 
 #[test]
 fn lines_are_read_one_by_one() {
-    let told = told(Format::Json, &sample("stock.ndjson"), &Reading::default());
-    assert_eq!(told[0], "1 a = 1");
+    let described = read_described(
+        Format::Json,
+        &sample("stock.ndjson"),
+        &ReadSettings::default(),
+    );
+    assert_eq!(described[0], "1 a = 1");
     assert_eq!(
-        told[1],
+        described[1],
         "2 rejected: quantity is '46,5', it must be whole, or set fraction = \"floor\""
     );
-    assert_eq!(told[2], "3 Я-1@Мира, 1 = 12");
-    let one = read("{\"sku\":\"a\",\"count\":1}\n");
+    assert_eq!(described[2], "3 Я-1@Мира, 1 = 12");
+    let one = read_default("{\"sku\":\"a\",\"count\":1}\n");
     assert_eq!(one, ["1 a = 1"]);
     let product = r#"{"sku":"a","items":[{"type":"FIT","count":2}]}"#;
-    assert_eq!(read(product), ["1 a = 2"]);
+    assert_eq!(read_default(product), ["1 a = 2"]);
     assert_eq!(
-        read(&format!("\n{product}\r\n\n{product}")),
+        read_default(&format!("\n{product}\r\n\n{product}")),
         ["2 a = 2", "4 a = 2"]
     );
 }
@@ -113,7 +127,7 @@ fn lines_are_read_one_by_one() {
 #[test]
 fn a_bad_line_is_set_aside_and_the_others_apply() {
     let good = r#"{"sku":"a","count":1}"#;
-    let lines = |bad: &str| read(&format!("{good}\n{bad}\n{good}"));
+    let lines = |bad: &str| read_default(&format!("{good}\n{bad}\n{good}"));
     for bad in [
         "{\"sku\":\"b\",\"count\":}",
         "{\"sku\":\"b\",\"count\":1",
@@ -121,14 +135,17 @@ fn a_bad_line_is_set_aside_and_the_others_apply() {
         "x",
         "5",
     ] {
-        let told = lines(bad);
-        assert_eq!((told[0].as_str(), told[2].as_str()), ("1 a = 1", "3 a = 1"));
-        assert!(told[1].starts_with("2 rejected: "), "{told:?}");
+        let described = lines(bad);
+        assert_eq!(
+            (described[0].as_str(), described[2].as_str()),
+            ("1 a = 1", "3 a = 1")
+        );
+        assert!(described[1].starts_with("2 rejected: "), "{described:?}");
     }
-    let first = read(&format!("{{\"sku\":}}\n{good}\n"));
+    let first = read_default(&format!("{{\"sku\":}}\n{good}\n"));
     assert_eq!(first.len(), 2);
     assert!(first[0].starts_with("1 rejected: "));
-    let cut = read(&format!("{good}\n{{\"sku\":\"b\",\"count\":1"));
+    let cut = read_default(&format!("{good}\n{{\"sku\":\"b\",\"count\":1"));
     assert!(
         cut[1].starts_with("2 rejected: it is no JSON: EOF"),
         "{cut:?}"
@@ -137,31 +154,37 @@ fn a_bad_line_is_set_aside_and_the_others_apply() {
 
 #[test]
 fn a_number_for_a_sku_is_its_digits_unless_some_may_be_lost() {
-    assert_eq!(read(r#"[{"sku":557722,"count":1}]"#), ["1 557722 = 1"]);
+    assert_eq!(
+        read_default(r#"[{"sku":557722,"count":1}]"#),
+        ["1 557722 = 1"]
+    );
     for number in ["1e5", "5577220000000000000000001", "12.50", "-5"] {
         let document = format!(r#"[{{"sku":{number},"count":1}}]"#);
-        let told = read(&document);
+        let described = read_default(&document);
         assert!(
-            told[0].starts_with("1 suspicious: sku is the number"),
-            "{told:?}"
+            described[0].starts_with("1 suspicious: sku is the number"),
+            "{described:?}"
         );
-        let reading = Reading {
-            takes_suspicious_skus: true,
-            ..Reading::default()
+        let reading = ReadSettings {
+            accepts_suspicious_skus: true,
+            ..ReadSettings::default()
         };
-        assert_eq!(read_as(&document, &reading), [format!("1 {number} = 1")]);
+        assert_eq!(read_with(&document, &reading), [format!("1 {number} = 1")]);
     }
-    assert!(refusal(br#"[{"sku":0557722,"count":1}]"#).contains("invalid number"));
-    assert_eq!(read(r#"[{"sku":"0557722","count":1}]"#), ["1 0557722 = 1"]);
+    assert!(error_message(br#"[{"sku":0557722,"count":1}]"#).contains("invalid number"));
+    assert_eq!(
+        read_default(r#"[{"sku":"0557722","count":1}]"#),
+        ["1 0557722 = 1"]
+    );
     for sku in ["null", "\" \"", "true", "[1]", "{}"] {
-        let told = read(&format!(r#"[{{"sku":{sku},"count":1}}]"#));
-        assert!(told[0].starts_with("1 rejected: "), "{told:?}");
+        let described = read_default(&format!(r#"[{{"sku":{sku},"count":1}}]"#));
+        assert!(described[0].starts_with("1 rejected: "), "{described:?}");
     }
 }
 
 #[test]
 fn quantities_are_read_by_their_own_text() {
-    for (literal, said) in [
+    for (literal, message) in [
         ("3", "1 a = 3"),
         ("3.0", "1 a = 3"),
         ("\"7\"", "1 a = 7"),
@@ -171,22 +194,22 @@ fn quantities_are_read_by_their_own_text() {
         ("2.9999999999999996", "1 a = 3"),
     ] {
         assert_eq!(
-            read(&format!(r#"[{{"sku":"a","count":{literal}}}]"#)),
-            [said]
+            read_default(&format!(r#"[{{"sku":"a","count":{literal}}}]"#)),
+            [message]
         );
     }
     let empty = r#"[{"sku":"a","count":""},{"sku":"b","count":null},{"sku":"c","count":1}]"#;
-    assert_eq!(read(empty), ["1 a = ?", "2 b = ?", "3 c = 1"]);
-    let zero = Reading {
-        zeroes_empties: true,
-        ..Reading::default()
+    assert_eq!(read_default(empty), ["1 a = ?", "2 b = ?", "3 c = 1"]);
+    let zero = ReadSettings {
+        zeroes_empty_quantities: true,
+        ..ReadSettings::default()
     };
-    assert_eq!(read_as(empty, &zero), ["1 a = 0", "2 b = 0", "3 c = 1"]);
+    assert_eq!(read_with(empty, &zero), ["1 a = 0", "2 b = 0", "3 c = 1"]);
     let digits = "9".repeat(100_000);
     for literal in ["1e3", "-2", "46.5", "2000000001", "1e999", "{}", &digits] {
-        let told = read(&format!(r#"[{{"sku":"a","count":{literal}}}]"#));
+        let described = read_default(&format!(r#"[{{"sku":"a","count":{literal}}}]"#));
         assert!(
-            told.len() == 1 && told[0].starts_with("1 rejected: "),
+            described.len() == 1 && described[0].starts_with("1 rejected: "),
             "{literal}"
         );
     }
@@ -216,29 +239,29 @@ fn members_are_known_by_many_names_and_by_the_one_that_is_set() {
         ] {
             for place in ["warehouse", "warehouseId", "Склад"] {
                 let text = format!(r#"[{{"{stock}":1,"{sku}":"a","{place}":7}}]"#);
-                assert_eq!(read(&text), ["1 a@7 = 1"]);
+                assert_eq!(read_default(&text), ["1 a@7 = 1"]);
             }
         }
     }
     let text = r#"[{"sku":"a","own":"b","count":1,"free":2,"held":1,"store":"s","seen":"2026-11-22T00:00:00Z"}]"#;
-    let reading = Reading {
+    let reading = ReadSettings {
         sku: Some("Own".to_owned()),
         quantity: Some("free".to_owned()),
         reserve: Some("held".to_owned()),
         warehouse: Some("store".to_owned()),
         updated_at: Some("seen".to_owned()),
-        ..Reading::default()
+        ..ReadSettings::default()
     };
     assert_eq!(
-        read_as(text, &reading),
+        read_with(text, &reading),
         ["1 b@s = 2 - 1 since 2026-11-22T00:00:00Z"]
     );
     let dated = r#"[{"sku":"a","count":1,"seen":"вчера"}]"#;
-    let reading = Reading {
+    let reading = ReadSettings {
         updated_at: Some("seen".to_owned()),
-        ..Reading::default()
+        ..ReadSettings::default()
     };
-    assert!(read_as(dated, &reading)[0].starts_with("1 rejected: 'вчера' must be a date"));
+    assert!(read_with(dated, &reading)[0].starts_with("1 rejected: 'вчера' must be a date"));
 }
 
 #[test]
@@ -253,42 +276,45 @@ fn who_says_two_things_is_not_guessed_at() {
         r#"{"sku":"a","items":[{"count":5}],"items":[{"count":0}]}"#,
         r#"{"sku":"a","items":[{"count":5}],"stocks":[{"count":0}]}"#,
     ] {
-        let told = read(&format!("[{product}]"));
+        let described = read_default(&format!("[{product}]"));
         let is_refused =
-            told[0].starts_with("1 rejected: ") || told[0].starts_with("1 suspicious: ");
-        assert!(told.len() == 1 && is_refused, "{told:?}");
+            described[0].starts_with("1 rejected: ") || described[0].starts_with("1 suspicious: ");
+        assert!(described.len() == 1 && is_refused, "{described:?}");
     }
-    let disagreeing = read(r#"[{"sku":"a","stock":10,"available":7}]"#);
+    let disagreeing = read_default(r#"[{"sku":"a","stock":10,"available":7}]"#);
     assert!(disagreeing[0].starts_with("1 suspicious: stock is 10 and available is 7"));
     assert_eq!(
-        read(r#"[{"sku":"a","stock":7,"count":7,"available":true}]"#),
+        read_default(r#"[{"sku":"a","stock":7,"count":7,"available":true}]"#),
         ["1 a = 7"]
     );
     let places =
         r#"[{"sku":"a","items":[{"warehouse":"x","count":1},{"warehouse":"y","count":2}]}]"#;
-    assert_eq!(read(places), ["1 a@x = 1", "1 a@y = 2"]);
-    assert!(refusal(br#"{"items":[{"sku":"a","count":1}],"data":[]}"#).contains("two lists"));
+    assert_eq!(read_default(places), ["1 a@x = 1", "1 a@y = 2"]);
+    assert!(error_message(br#"{"items":[{"sku":"a","count":1}],"data":[]}"#).contains("two lists"));
 }
 
 #[test]
 fn json_is_utf8_or_marked_utf16_and_nothing_else() {
     let text = r#"[{"sku":"Ящик","count":1}]"#;
-    let reading = Reading::default();
+    let reading = ReadSettings::default();
     for bytes in [
         format!("\u{feff}{text}").into_bytes(),
         utf16(text, u16::to_le_bytes),
         utf16(text, u16::to_be_bytes),
     ] {
-        assert_eq!(told(Format::Json, &bytes, &reading), ["1 Ящик = 1"]);
+        assert_eq!(
+            read_described(Format::Json, &bytes, &reading),
+            ["1 Ящик = 1"]
+        );
     }
     let (bytes, ..) = encoding_rs::WINDOWS_1251.encode(text);
-    let refusal = refusal(&bytes);
-    assert!(refusal.contains("are not UTF-8: set encoding"), "{refusal}");
-    let set = Reading {
+    let message = error_message(&bytes);
+    assert!(message.contains("are not UTF-8: set encoding"), "{message}");
+    let set = ReadSettings {
         encoding: Some(encoding_rs::WINDOWS_1251),
-        ..Reading::default()
+        ..ReadSettings::default()
     };
-    assert_eq!(told(Format::Json, &bytes, &set), ["1 Ящик = 1"]);
+    assert_eq!(read_described(Format::Json, &bytes, &set), ["1 Ящик = 1"]);
 }
 
 #[test]
@@ -302,9 +328,9 @@ fn what_is_no_json_is_said_to_be_none() {
         ("[NaN]", "expected value"),
     ] {
         assert!(
-            refusal(text.as_bytes()).contains(reason),
+            error_message(text.as_bytes()).contains(reason),
             "{text}: {}",
-            refusal(text.as_bytes())
+            error_message(text.as_bytes())
         );
     }
 }
@@ -313,136 +339,143 @@ fn what_is_no_json_is_said_to_be_none() {
 fn which_member_is_the_sku_is_decided_once_for_the_file() {
     let ids = r#"[{"article":"A-1","code":"00001","stock":5},{"code":"00002","stock":9},
         {"article":null,"code":"00003","stock":4}]"#;
-    let told = read(ids);
-    assert_eq!(told[0], "1 A-1 = 5");
+    let described = read_default(ids);
+    assert_eq!(described[0], "1 A-1 = 5");
     assert!(
-        told[1..]
+        described[1..]
             .iter()
             .all(|row| row.contains("rejected: it has no article")),
-        "{told:?}"
+        "{described:?}"
     );
     let late = r#"[{"sku":"900","stock":5},{"offer_id":"A-2","sku":"901","stock":9}]"#;
-    let told = read(late);
-    assert!(told[0].contains("rejected: it has no offer_id"), "{told:?}");
-    assert_eq!(told[1], "2 A-2 = 9");
-    let both = br#"[{"sku":"A-1","code":"1","stock":5}]"#;
-    let refusal = refusal(both);
+    let described = read_default(late);
     assert!(
-        refusal.contains("'sku' and 'code' may each be the SKU"),
-        "{refusal}"
+        described[0].contains("rejected: it has no offer_id"),
+        "{described:?}"
     );
-    let set = Reading {
+    assert_eq!(described[1], "2 A-2 = 9");
+    let both = br#"[{"sku":"A-1","code":"1","stock":5}]"#;
+    let message = error_message(both);
+    assert!(
+        message.contains("'sku' and 'code' may each be the SKU"),
+        "{message}"
+    );
+    let set = ReadSettings {
         sku: Some("code".to_owned()),
-        ..Reading::default()
+        ..ReadSettings::default()
     };
     assert_eq!(
-        read_as(std::str::from_utf8(both).unwrap(), &set),
+        read_with(std::str::from_utf8(both).unwrap(), &set),
         ["1 1 = 5"]
     );
 }
 
 #[test]
 fn members_that_differ_in_case_must_agree() {
-    let told =
-        read(r#"[{"sku":"a","stock":5,"Stock":7},{"sku":"b","Stock":3},{"SKU":"c","stock":1}]"#);
+    let described = read_default(
+        r#"[{"sku":"a","stock":5,"Stock":7},{"sku":"b","Stock":3},{"SKU":"c","stock":1}]"#,
+    );
     assert_eq!(
-        told[0],
+        described[0],
         "1 rejected: 'stock' is 5 and 'Stock' is 7: leave one of them"
     );
-    assert_eq!(told[1..], ["2 b = 3", "3 c = 1"]);
-    assert_eq!(read(r#"[{"sku":"a","SKU":"a","stock":5}]"#), ["1 a = 5"]);
-    // What is not read may be stated twice; of a quantity the SKU is still known.
+    assert_eq!(described[1..], ["2 b = 3", "3 c = 1"]);
     assert_eq!(
-        read(r#"[{"sku":"a","note":1,"note":2,"stock":5}]"#),
+        read_default(r#"[{"sku":"a","SKU":"a","stock":5}]"#),
         ["1 a = 5"]
     );
-    let (found, _) = entries(
+    // What is not read may be stated twice; of a quantity the SKU is still known.
+    assert_eq!(
+        read_default(r#"[{"sku":"a","note":1,"note":2,"stock":5}]"#),
+        ["1 a = 5"]
+    );
+    let (found, _) = read_entries(
         Format::Json,
         br#"[{"sku":"a","stock":5,"stock":7},{"sku":"b","stock":1}]"#,
-        &Reading::default(),
+        &ReadSettings::default(),
     );
-    let crate::sources::Entry::Rejected(fault) = &found[0] else {
+    let crate::sources::DeliveryEntry::Rejected(fault) = &found[0] else {
         panic!("{found:?}")
     };
     assert_eq!(
         (fault.reason.as_str(), fault.sku.as_deref()),
         ("'stock' is stated twice", Some("a"))
     );
-    let told = read(r#"[{"sku":"a","SKU":"b","stock":5}]"#);
+    let described = read_default(r#"[{"sku":"a","SKU":"b","stock":5}]"#);
     assert!(
-        told[0].contains("'sku' is \"a\" and 'SKU' is \"b\""),
-        "{told:?}"
+        described[0].contains("'sku' is \"a\" and 'SKU' is \"b\""),
+        "{described:?}"
     );
 }
 
 #[test]
 fn product_without_the_quantity_that_others_have_is_suspicious() {
     let rows = r#"[{"sku":"a","stock":9,"freeStock":5},{"sku":"b","stock":7},{"sku":"c"}]"#;
-    let told = read(rows);
-    assert_eq!(told[0], "1 a = 5");
+    let described = read_default(rows);
+    assert_eq!(described[0], "1 a = 5");
     assert!(
-        told[1].starts_with("2 suspicious: it has 'stock' and no 'freeStock'"),
-        "{told:?}"
+        described[1].starts_with("2 suspicious: it has 'stock' and no 'freeStock'"),
+        "{described:?}"
     );
-    assert_eq!(told[2], "3 c = ?");
-    let set = Reading {
+    assert_eq!(described[2], "3 c = ?");
+    let set = ReadSettings {
         quantity: Some("stock".to_owned()),
-        ..Reading::default()
+        ..ReadSettings::default()
     };
-    assert_eq!(read_as(rows, &set), ["1 a = 9", "2 b = 7", "3 c = ?"]);
+    assert_eq!(read_with(rows, &set), ["1 a = 9", "2 b = 7", "3 c = ?"]);
     // Neither name is preferred: a product must have both, and they must agree.
     let either = r#"[{"sku":"a","stock":5},{"sku":"b","stock":null,"quantity":100},
         {"sku":"c","stock":3,"quantity":3},{"sku":"d"},{"sku":"e","stock":null}]"#;
-    let told = read(either);
+    let described = read_default(either);
     assert!(
-        told[0].starts_with("1 suspicious: stock is 5 and quantity is not stated"),
-        "{told:?}"
+        described[0].starts_with("1 suspicious: stock is 5 and quantity is not stated"),
+        "{described:?}"
     );
     assert!(
-        told[1].starts_with("2 suspicious: quantity is 100 and stock is not"),
-        "{told:?}"
+        described[1].starts_with("2 suspicious: quantity is 100 and stock is not"),
+        "{described:?}"
     );
-    assert_eq!(told[2..], ["3 c = 3", "4 d = ?", "5 e = ?"]);
+    assert_eq!(described[2..], ["3 c = 3", "4 d = ?", "5 e = ?"]);
 }
 
 #[test]
 fn product_with_a_list_of_products_is_suspicious_until_its_quantity_is_set() {
     let rows = r#"[{"sku":"SHOE","stock":0,"variants":[{"sku":"SHOE-42","stock":3}]},
         {"sku":"HAT","stock":2,"packs":[{"quantity":12}],"variants":[]}]"#;
-    let told = read(rows);
+    let described = read_default(rows);
     assert!(
-        told[0].starts_with("1 suspicious: its list 'variants' has products"),
-        "{told:?}"
+        described[0].starts_with("1 suspicious: its list 'variants' has products"),
+        "{described:?}"
     );
-    assert_eq!(told[1], "2 HAT = 2");
-    let set = Reading {
+    assert_eq!(described[1], "2 HAT = 2");
+    let set = ReadSettings {
         quantity: Some("stock".to_owned()),
-        ..Reading::default()
+        ..ReadSettings::default()
     };
-    assert_eq!(read_as(rows, &set), ["1 SHOE = 0", "2 HAT = 2"]);
+    assert_eq!(read_with(rows, &set), ["1 SHOE = 0", "2 HAT = 2"]);
     // Parts and packs are not products with stock of their own.
     let kit = r#"[{"sku":"KIT","stock":3,"components":[{"sku":"B","quantity":2}],
         "packs":[{"code":"BOX","quantity":12}]}]"#;
-    assert_eq!(read(kit), ["1 KIT = 3"]);
+    assert_eq!(read_default(kit), ["1 KIT = 3"]);
     let by_warehouse = r#"[{"article":"A","stock":8,"items":[{"warehouse":"x","freeStock":5}]}]"#;
-    assert_eq!(read(by_warehouse), ["1 A@x = 5"]);
+    assert_eq!(read_default(by_warehouse), ["1 A@x = 5"]);
 }
 
 #[test]
 fn second_list_of_products_is_refused_whatever_its_name() {
     let text =
         r#"{"items":[{"sku":"a","count":1}],"archive":[{"sku":"b","count":2}],"tags":["x"]}"#;
-    let refusal = refusal(text.as_bytes());
+    let message = error_message(text.as_bytes());
     assert!(
-        refusal.contains("two lists of products, 'items' and 'archive'"),
-        "{refusal}"
+        message.contains("two lists of products, 'items' and 'archive'"),
+        "{message}"
     );
-    assert!(refusal.contains("set list"), "{refusal}");
-    let set = Reading {
-        list: Some("archive".to_owned()),
-        ..Reading::default()
+    assert!(message.contains("set list"), "{message}");
+    let set = ReadSettings {
+        list_path: Some("archive".to_owned()),
+        ..ReadSettings::default()
     };
-    assert_eq!(read_as(text, &set), ["1 b = 2"]);
+    assert_eq!(read_with(text, &set), ["1 b = 2"]);
 }
 
 #[test]
@@ -461,100 +494,101 @@ fn page_of_a_longer_list_is_refused() {
             format!(r#"{{{envelope},"items":{list}}}"#),
             format!(r#"{{"items":{list},{envelope}}}"#),
         ] {
-            let (_, ending) = entries(Format::Json, text.as_bytes(), &Reading::default());
-            let said = ending
+            let (_, result) = read_entries(Format::Json, text.as_bytes(), &ReadSettings::default());
+            let message = result
                 .err()
                 .map(|error| error.to_string())
                 .unwrap_or_default();
             assert_eq!(
-                said.contains("2 products and is one page of several"),
+                message.contains("2 products and is one page of several"),
                 is_page,
-                "{text}: {said}"
+                "{text}: {message}"
             );
         }
     }
     let nested = format!(r#"{{"result":{{"items":{list},"total":5,"page":1}}}}"#);
-    let set = Reading {
-        list: Some("result.items".to_owned()),
-        ..Reading::default()
+    let set = ReadSettings {
+        list_path: Some("result.items".to_owned()),
+        ..ReadSettings::default()
     };
-    let (_, ending) = entries(Format::Json, nested.as_bytes(), &set);
-    assert!(ending.unwrap_err().to_string().contains("its 'total' is 5"));
+    let (_, result) = read_entries(Format::Json, nested.as_bytes(), &set);
+    assert!(result.unwrap_err().to_string().contains("its 'total' is 5"));
 }
 
 #[test]
 fn number_for_a_sku_is_suspicious_beside_texts_with_leading_zeros() {
-    let told =
-        read(r#"[{"sku":"0557722","stock":1},{"sku":557723,"stock":2},{"sku":"9","stock":3}]"#);
-    assert_eq!([&told[0], &told[2]], ["1 0557722 = 1", "3 9 = 3"]);
+    let described = read_default(
+        r#"[{"sku":"0557722","stock":1},{"sku":557723,"stock":2},{"sku":"9","stock":3}]"#,
+    );
+    assert_eq!([&described[0], &described[2]], ["1 0557722 = 1", "3 9 = 3"]);
     let in_two_cases = r#"[{"SKU":557723,"stock":1},{"sku":"0557722","stock":2}]"#;
-    assert!(read(in_two_cases)[0].starts_with("1 suspicious: SKU is the number 557723"));
+    assert!(read_default(in_two_cases)[0].starts_with("1 suspicious: SKU is the number 557723"));
     assert!(
-        told[1].starts_with("2 suspicious: sku is the number 557723, and other"),
-        "{told:?}"
+        described[1].starts_with("2 suspicious: sku is the number 557723, and other"),
+        "{described:?}"
     );
 }
 
 #[test]
 fn a_nested_list_is_named_with_the_setting_that_reads_it() {
     let nested = r#"{"result":{"items":[{"offer_id":"A-1","stock":5}]}}"#;
-    let refusal = refusal(nested.as_bytes());
+    let message = error_message(nested.as_bytes());
     assert!(
-        refusal.contains("'result.items'") && refusal.contains("set list"),
-        "{refusal}"
+        message.contains("'result.items'") && message.contains("set list"),
+        "{message}"
     );
-    let set = Reading {
-        list: Some("result.items".to_owned()),
-        ..Reading::default()
+    let set = ReadSettings {
+        list_path: Some("result.items".to_owned()),
+        ..ReadSettings::default()
     };
-    assert_eq!(read_as(nested, &set), ["1 A-1 = 5"]);
+    assert_eq!(read_with(nested, &set), ["1 A-1 = 5"]);
     let deep = r#"{"a":{"b":{"c":[{"sku":"A-1","stock":5}]}},"n":1}"#;
-    let set = Reading {
-        list: Some("a.b.c".to_owned()),
-        ..Reading::default()
+    let set = ReadSettings {
+        list_path: Some("a.b.c".to_owned()),
+        ..ReadSettings::default()
     };
-    assert_eq!(read_as(deep, &set), ["1 A-1 = 5"]);
+    assert_eq!(read_with(deep, &set), ["1 A-1 = 5"]);
     for list in ["a.b", "a.x", "a.b.c.d"] {
-        let set = Reading {
-            list: Some(list.to_owned()),
-            ..Reading::default()
+        let set = ReadSettings {
+            list_path: Some(list.to_owned()),
+            ..ReadSettings::default()
         };
-        let (_, ending) = entries(Format::Json, deep.as_bytes(), &set);
-        ending.unwrap_err();
+        let (_, result) = read_entries(Format::Json, deep.as_bytes(), &set);
+        result.unwrap_err();
     }
 }
 
 #[test]
 fn a_text_with_thousands_or_decimals_is_read_by_its_column() {
-    let told = read(r#"[{"sku":"a","count":"2,000"},{"sku":"b","count":"7"}]"#);
+    let described = read_default(r#"[{"sku":"a","count":"2,000"},{"sku":"b","count":"7"}]"#);
     assert!(
-        told[0].starts_with("1 suspicious: quantity is '2,000'"),
-        "{told:?}"
+        described[0].starts_with("1 suspicious: quantity is '2,000'"),
+        "{described:?}"
     );
-    assert_eq!(told[1], "2 b = 7");
-    let proved = read(r#"[{"sku":"a","count":"2,000"},{"sku":"b","count":"1,234,567"}]"#);
+    assert_eq!(described[1], "2 b = 7");
+    let proved = read_default(r#"[{"sku":"a","count":"2,000"},{"sku":"b","count":"1,234,567"}]"#);
     assert_eq!(proved, ["1 a = 2000", "2 b = 1234567"]);
 }
 
 #[test]
 fn products_without_a_quantity_are_refused_with_the_names_there_are() {
-    let refusal = refusal(br#"[{"sku":"A-1","qty":5},{"sku":"A-2","qty":0}]"#);
+    let message = error_message(br#"[{"sku":"A-1","qty":5},{"sku":"A-2","qty":0}]"#);
     assert!(
-        refusal.contains("'sku', 'qty'") && refusal.contains("set quantity"),
-        "{refusal}"
+        message.contains("'sku', 'qty'") && message.contains("set quantity"),
+        "{message}"
     );
 }
 
 #[test]
 fn spoilt_skus_are_undone_or_suspicious() {
-    let told = read(
+    let described = read_default(
         r#"[{"sku":"=\"0557722\"","count":1},{"sku":"'TEA-1","count":2},
         {"sku":"01.фев","count":3}]"#,
     );
-    assert_eq!(told[..2], ["1 0557722 = 1", "2 TEA-1 = 2"]);
+    assert_eq!(described[..2], ["1 0557722 = 1", "2 TEA-1 = 2"]);
     assert!(
-        told[2].starts_with("3 suspicious: sku is '01.фев'"),
-        "{told:?}"
+        described[2].starts_with("3 suspicious: sku is '01.фев'"),
+        "{described:?}"
     );
 }
 
@@ -564,17 +598,17 @@ fn a_cut_letter_in_a_member_that_is_not_read_costs_nothing() {
     bytes.push(0xd0);
     bytes.extend_from_slice("\",\"count\":1}]".as_bytes());
     assert_eq!(
-        told(Format::Json, &bytes, &Reading::default()),
+        read_described(Format::Json, &bytes, &ReadSettings::default()),
         ["1 Б-1 = 1"]
     );
 }
 
 #[test]
 fn the_decimal_mark_of_texts_is_not_that_of_literals() {
-    let reading = Reading {
+    let reading = ReadSettings {
         decimal: Some(crate::sources::DecimalMark::Comma),
-        ..Reading::default()
+        ..ReadSettings::default()
     };
     let document = r#"[{"sku":"a","count":2.000},{"sku":"b","count":"2.000"}]"#;
-    assert_eq!(read_as(document, &reading), ["1 a = 2", "2 b = 2000"]);
+    assert_eq!(read_with(document, &reading), ["1 a = 2", "2 b = 2000"]);
 }

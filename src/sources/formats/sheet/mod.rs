@@ -12,17 +12,17 @@
 //! workbook is opened: neither is a quantity. Another stored value under such a request was put
 //! there by the program that wrote it, and counts.
 
-mod merges;
+mod merged_cells;
 mod xls;
 mod xlsx;
 
 use std::io::{Read, SeekFrom};
 
-use self::merges::{Merge, Merges};
-use super::super::quantity::trim;
-use super::super::row::Reading;
-use super::table::{Cell, HEADER_WITHIN, Search, Table, width};
-use super::{Ending, FormatError, Input, Sink};
+use self::merged_cells::{MergedCells, MergedRange};
+use super::super::quantity::trim_blanks;
+use super::super::row::ReadSettings;
+use super::table::{HeaderSearch, MAX_HEADER_ROWS, StockTable, TableCell, used_width};
+use super::{FileSummary, FormatError, Input, Sink};
 
 /// Columns of the widest sheet there is.
 const MAX_COLUMNS: usize = 16_384;
@@ -35,9 +35,9 @@ const MAX_COLUMNS: usize = 16_384;
 /// It is no workbook, a broken one, one without the columns; or nobody wants the rest.
 pub(super) fn read(
     input: &mut dyn Input,
-    reading: &Reading,
+    reading: &ReadSettings,
     sink: Sink<'_>,
-) -> Result<Ending, FormatError> {
+) -> Result<FileSummary, FormatError> {
     let mut magic = Vec::with_capacity(4);
     input.seek(SeekFrom::Start(0))?;
     Read::take(&mut *input, 4).read_to_end(&mut magic)?;
@@ -55,7 +55,7 @@ fn broken(reason: impl Into<String>) -> FormatError {
     }
 }
 
-fn protected() -> FormatError {
+fn password_error() -> FormatError {
     broken("it is protected by a password: save it without one")
 }
 
@@ -63,7 +63,8 @@ fn protected() -> FormatError {
 const ALL_SHEETS: &str = "*";
 
 /// Takes a row with its number from 1, and says whether more are wanted.
-type TakeRow<'t> = &'t mut dyn FnMut(u64, &[Cell<'_>]) -> Result<Go, FormatError>;
+type SheetRowCallback<'c> =
+    &'c mut dyn FnMut(u64, &[TableCell<'_>]) -> Result<RowFlow, FormatError>;
 
 /// A workbook whose sheets can be gone through, each more than once.
 trait Workbook {
@@ -71,20 +72,24 @@ trait Workbook {
     fn sheets(&self) -> Vec<(String, bool)>;
 
     /// Gives the rows of a sheet in order, with their numbers from 1, until no more are wanted.
-    fn walk(&mut self, sheet: &str, take: TakeRow<'_>) -> Result<(), FormatError>;
+    fn for_each_row(
+        &mut self,
+        sheet: &str,
+        callback: SheetRowCallback<'_>,
+    ) -> Result<(), FormatError>;
 
     /// The merged cells of a sheet, by the column in which they begin.
-    fn merges(&mut self, sheet: &str) -> Result<Vec<Merge>, FormatError>;
+    fn merged_ranges(&mut self, sheet: &str) -> Result<Vec<MergedRange>, FormatError>;
 }
 
 /// Reads the sheet that is meant.
 fn read_workbook(
     workbook: &mut dyn Workbook,
-    reading: &Reading,
+    reading: &ReadSettings,
     sink: Sink<'_>,
-) -> Result<Ending, FormatError> {
+) -> Result<FileSummary, FormatError> {
     let sheets = workbook.sheets();
-    let named = |names: Vec<&String>| -> String {
+    let list_names = |names: Vec<&String>| -> String {
         names
             .iter()
             .map(|name| format!("'{name}'"))
@@ -93,31 +98,31 @@ fn read_workbook(
     };
     let is_wanted = |name: &str| match reading.sheet.as_deref() {
         None | Some(ALL_SHEETS) => true,
-        Some(wanted) => trim(name).to_lowercase() == trim(wanted).to_lowercase(),
+        Some(wanted) => trim_blanks(name).to_lowercase() == trim_blanks(wanted).to_lowercase(),
     };
-    let names_one = reading
+    let has_sheet_name = reading
         .sheet
         .as_deref()
         .is_some_and(|name| name != ALL_SHEETS);
     if let Some(wanted) = &reading.sheet
         && !sheets.iter().any(|(name, _)| is_wanted(name))
     {
-        return Err(FormatError::Unfit(format!(
+        return Err(FormatError::Unusable(format!(
             "there is no sheet '{wanted}', as the setting sheet has it; there are {}",
-            named(sheets.iter().map(|(name, _)| name).collect())
+            list_names(sheets.iter().map(|(name, _)| name).collect())
         )));
     }
-    let mut refusals = Vec::new();
+    let mut unmatched = Vec::new();
     let mut found = Vec::new();
     for (name, is_hidden) in sheets.iter().filter(|(name, _)| is_wanted(name)) {
-        let mut rows = Rows::new(reading);
-        workbook.walk(name, &mut |line, cells| rows.learn(line, cells))?;
-        match rows.into_table() {
-            Ok(table) => found.push((name, *is_hidden && !names_one, table)),
-            Err(why) => refusals.push((name.clone(), why)),
+        let mut scan = SheetScan::new(reading);
+        workbook.for_each_row(name, &mut |line, cells| scan.learn(line, cells))?;
+        match scan.into_sheet_table() {
+            Ok(table) => found.push((name, *is_hidden && !has_sheet_name, table)),
+            Err(why) => unmatched.push((name.clone(), why)),
         }
     }
-    let has_rows = |sheet: &&Sheet<'_, '_>| sheet.2.rows > 0;
+    let has_rows = |sheet: &&MatchedSheet<'_, '_>| sheet.2.row_count > 0;
     let visible: Vec<_> = found
         .iter()
         .filter(|(_, is_hidden, _)| !is_hidden)
@@ -126,23 +131,23 @@ fn read_workbook(
         .iter()
         .filter(|(_, is_hidden, _)| *is_hidden)
         .collect();
-    let pool = if visible.is_empty() {
+    let candidates = if visible.is_empty() {
         &hidden
     } else {
         &visible
     };
-    let filled: Vec<_> = pool.iter().copied().filter(has_rows).collect();
-    let chosen: Vec<_> = match (filled.as_slice(), pool.as_slice()) {
-        ([], []) => return Err(none_fits(refusals)),
+    let non_empty: Vec<_> = candidates.iter().copied().filter(has_rows).collect();
+    let chosen: Vec<_> = match (non_empty.as_slice(), candidates.as_slice()) {
+        ([], []) => return Err(no_sheet_error(unmatched)),
         // Nothing but headers: the first is as good as the others.
         ([], [first, ..]) => vec![*first],
-        ([_], _) => filled,
-        (_, _) if reading.sheet.as_deref() == Some(ALL_SHEETS) => filled,
+        ([_], _) => non_empty,
+        (_, _) if reading.sheet.as_deref() == Some(ALL_SHEETS) => non_empty,
         (several, _) => {
-            return Err(FormatError::Unfit(format!(
+            return Err(FormatError::Unusable(format!(
                 "several sheets have the columns, {}: set sheet to the name of the one that is \
                  meant, or to \"*\" for all of them",
-                named(several.iter().map(|(name, ..)| *name).collect())
+                list_names(several.iter().map(|(name, ..)| *name).collect())
             )));
         }
     };
@@ -152,47 +157,47 @@ fn read_workbook(
         .is_none_or(|name| name == ALL_SHEETS)
     {
         for (name, _) in sheets.iter().filter(|(name, is_hidden)| {
-            !is_hidden && refusals.iter().any(|(refused, _)| refused == name)
+            !is_hidden && unmatched.iter().any(|(refused, _)| refused == name)
         }) {
             check_continuation(workbook, name, &chosen)?;
         }
     }
-    let mut ending = read_sheets(workbook, &chosen, sink)?;
+    let mut summary = read_sheets(workbook, &chosen, sink)?;
     let read: Vec<_> = chosen.iter().map(|(name, ..)| *name).collect();
-    ending.shape.set(
+    summary.shape.set(
         "sheet",
         read.iter()
             .map(|name| name.as_str())
             .collect::<Vec<_>>()
             .join(", "),
     );
-    ending.shape.set(
+    summary.shape.set(
         "sheets",
-        named(sheets.iter().map(|(name, _)| name).collect()),
+        list_names(sheets.iter().map(|(name, _)| name).collect()),
     );
-    let left: Vec<_> = hidden
+    let skipped: Vec<_> = hidden
         .iter()
         .map(|(name, ..)| *name)
         .filter(|it| !read.contains(it))
         .collect();
-    if !left.is_empty() {
-        ending.notices.push(format!(
+    if !skipped.is_empty() {
+        summary.notices.push(format!(
             "hidden sheets that have the columns are left out: {}; set sheet to read one",
-            named(left)
+            list_names(skipped)
         ));
     }
-    Ok(ending)
+    Ok(summary)
 }
 
 /// A sheet that has the columns: its name, whether it is hidden, and its table.
-type Sheet<'s, 'r> = (&'s String, bool, Found<'r>);
+type MatchedSheet<'s, 'r> = (&'s String, bool, SheetTable<'r>);
 
 /// Reads the rows of the sheets that are meant.
 fn read_sheets(
     workbook: &mut dyn Workbook,
-    chosen: &[&Sheet<'_, '_>],
+    chosen: &[&MatchedSheet<'_, '_>],
     sink: Sink<'_>,
-) -> Result<Ending, FormatError> {
+) -> Result<FileSummary, FormatError> {
     if chosen
         .iter()
         .any(|(_, _, found)| found.table.has_padded_skus())
@@ -201,39 +206,46 @@ fn read_sheets(
             .iter()
             .for_each(|(_, _, found)| found.table.expect_padded_skus());
     }
-    let mut ending = Ending::default();
-    for (name, _, Found { table, header, .. }) in chosen {
-        let is_one = chosen.len() == 1;
-        let below = workbook
-            .merges(name)?
+    let mut summary = FileSummary::default();
+    for (
+        name,
+        _,
+        SheetTable {
+            table, header_row, ..
+        },
+    ) in chosen
+    {
+        let is_only_sheet = chosen.len() == 1;
+        let ranges_below = workbook
+            .merged_ranges(name)?
             .into_iter()
-            .filter(|merge| merge.first > *header);
-        let mut merges = Merges::new(below, table.columns());
-        if merges.must_learn() {
-            workbook.walk(name, &mut |line, cells| {
+            .filter(|merge| merge.first_row > *header_row);
+        let mut merges = MergedCells::new(ranges_below, table.columns());
+        if merges.requires_learning() {
+            workbook.for_each_row(name, &mut |line, cells| {
                 merges.learn(line, cells);
-                Ok(Go::On)
+                Ok(RowFlow::Continue)
             })?;
         }
-        workbook.walk(name, &mut |line, cells| {
-            if line > *header {
+        workbook.for_each_row(name, &mut |line, cells| {
+            if line > *header_row {
                 let cells = merges.resolve(line, cells);
-                let shown = || {
-                    if is_one {
-                        shown(&cells)
+                let row_description = || {
+                    if is_only_sheet {
+                        row_text(&cells)
                     } else {
-                        format!("{name}: {}", shown(&cells))
+                        format!("{name}: {}", row_text(&cells))
                     }
                 };
-                table.put(line, &cells, &shown, &mut *sink)?;
+                table.emit_row(line, &cells, &row_description, &mut *sink)?;
             }
-            Ok(Go::On)
+            Ok(RowFlow::Continue)
         })?;
-        table.describe(&mut ending.shape);
-        ending.shape.set("header", format!("row {header}"));
-        ending.notices.extend(table.notices());
+        table.describe(&mut summary.shape);
+        summary.shape.set("header", format!("row {header_row}"));
+        summary.notices.extend(table.notices());
     }
-    Ok(ending)
+    Ok(summary)
 }
 
 /// Refuses a sheet without a header whose first rows have a SKU and a number in the columns of a sheet
@@ -241,32 +253,32 @@ fn read_sheets(
 fn check_continuation(
     workbook: &mut dyn Workbook,
     name: &str,
-    chosen: &[&Sheet<'_, '_>],
+    chosen: &[&MatchedSheet<'_, '_>],
 ) -> Result<(), FormatError> {
     let mut rows = 0;
-    let mut fitting = vec![0; chosen.len()];
-    workbook.walk(name, &mut |_, cells| {
-        if width(cells) == 0 {
-            return Ok(Go::On);
+    let mut fitting_rows = vec![0; chosen.len()];
+    workbook.for_each_row(name, &mut |_, cells| {
+        if used_width(cells) == 0 {
+            return Ok(RowFlow::Continue);
         }
         rows += 1;
-        for (count, (_, _, found)) in fitting.iter_mut().zip(chosen) {
-            *count += u64::from(found.table.fits(cells));
+        for (count, (_, _, found)) in fitting_rows.iter_mut().zip(chosen) {
+            *count += u64::from(found.table.fits_row(cells));
         }
-        Ok(if rows == HEADER_WITHIN {
-            Go::Stop
+        Ok(if rows == MAX_HEADER_ROWS {
+            RowFlow::Stop
         } else {
-            Go::On
+            RowFlow::Continue
         })
     })?;
     // One row alone may be a note that happens to have a number.
     let continues = |count: u64| count > 1 && 2 * count >= rows;
     let continued = chosen
         .iter()
-        .zip(fitting)
+        .zip(fitting_rows)
         .find(|(_, count)| continues(*count));
     continued.map_or(Ok(()), |((other, ..), _)| {
-        Err(FormatError::Unfit(format!(
+        Err(FormatError::Unusable(format!(
             "sheet '{name}' has no header, and its first rows look like those of '{other}': give it the \
              header, or set sheet to the name of the one that is meant"
         )))
@@ -274,83 +286,87 @@ fn check_continuation(
 }
 
 /// Why no sheet will do: the words for the only one, or for all of them.
-fn none_fits(mut refusals: Vec<(String, FormatError)>) -> FormatError {
-    match refusals.pop() {
-        None => FormatError::Unfit("there is no sheet in the workbook".to_owned()),
-        Some((_, only)) if refusals.is_empty() => only,
+fn no_sheet_error(mut unmatched: Vec<(String, FormatError)>) -> FormatError {
+    match unmatched.pop() {
+        None => FormatError::Unusable("there is no sheet in the workbook".to_owned()),
+        Some((_, only)) if unmatched.is_empty() => only,
         Some(last) => {
-            refusals.push(last);
-            let all: Vec<_> = refusals
+            unmatched.push(last);
+            let all: Vec<_> = unmatched
                 .iter()
                 .map(|(name, why)| format!("sheet '{name}': {why}"))
                 .collect();
-            FormatError::Unfit(all.join("; "))
+            FormatError::Unusable(all.join("; "))
         }
     }
 }
 
 /// Whether more rows are wanted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Go {
-    On,
+enum RowFlow {
+    Continue,
     Stop,
 }
 
 /// A sheet that has the columns.
-struct Found<'r> {
-    table: Table<'r>,
+struct SheetTable<'r> {
+    table: StockTable<'r>,
     /// The row of the header.
-    header: u64,
+    header_row: u64,
     /// Rows below it that are not blank.
-    rows: u64,
+    row_count: u64,
 }
 
 /// The rows of one sheet as they come, to find its header and learn from its columns.
-struct Rows<'r> {
-    search: Search<'r>,
-    found: Option<Found<'r>>,
+struct SheetScan<'r> {
+    search: HeaderSearch<'r>,
+    found: Option<SheetTable<'r>>,
     /// Rows in which the header was looked for.
-    seen: u64,
+    rows_searched: u64,
 }
 
-impl<'r> Rows<'r> {
-    fn new(reading: &'r Reading) -> Self {
+impl<'r> SheetScan<'r> {
+    fn new(reading: &'r ReadSettings) -> Self {
         Self {
-            search: Search::new(reading),
+            search: HeaderSearch::new(reading),
             found: None,
-            seen: 0,
+            rows_searched: 0,
         }
     }
 
-    fn learn(&mut self, line: u64, cells: &[Cell<'_>]) -> Result<Go, FormatError> {
+    fn learn(&mut self, line: u64, cells: &[TableCell<'_>]) -> Result<RowFlow, FormatError> {
         if let Some(found) = &mut self.found {
-            found.rows += u64::from(width(cells) > 0);
+            found.row_count += u64::from(used_width(cells) > 0);
             found.table.learn(line, cells);
-            return Ok(Go::On);
+            return Ok(RowFlow::Continue);
         }
-        if self.seen == HEADER_WITHIN {
-            return Ok(Go::Stop);
+        if self.rows_searched == MAX_HEADER_ROWS {
+            return Ok(RowFlow::Stop);
         }
-        self.seen += 1;
-        let table = self.search.offer(cells)?;
-        self.found = table.map(|table| Found {
+        self.rows_searched += 1;
+        let table = self.search.try_header(cells)?;
+        self.found = table.map(|table| SheetTable {
             table,
-            header: line,
-            rows: 0,
+            header_row: line,
+            row_count: 0,
         });
-        Ok(Go::On)
+        Ok(RowFlow::Continue)
     }
 
-    fn into_table(self) -> Result<Found<'r>, FormatError> {
+    fn into_sheet_table(self) -> Result<SheetTable<'r>, FormatError> {
         let Self { search, found, .. } = self;
-        let found = found.ok_or_else(|| search.failed())?;
+        let found = found.ok_or_else(|| search.no_header_error())?;
         found.table.check()?;
         Ok(found)
     }
 }
 
-fn shown(cells: &[Cell<'_>]) -> String {
-    let cells: Vec<_> = cells.iter().take(width(cells)).map(Cell::text).collect();
+fn row_text(cells: &[TableCell<'_>]) -> String {
+    let cells: Vec<_> = cells
+        .iter()
+        .take(used_width(cells))
+        .map(TableCell::text)
+        .collect();
     cells.join(" | ")
 }
 

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
-use super::super::super::row::{Entry, GivenUp, Key};
+use super::super::super::row::{DeliveryCancelled, DeliveryEntry, ProductKey};
 use super::*;
 
 const MARKET: &[u8] = include_bytes!("../../../../fixtures/sources/market-stocks.xlsx");
@@ -12,46 +12,49 @@ const XLSX: &[u8] = include_bytes!("../../../../fixtures/sources/cells.xlsx");
 const XLS: &[u8] = include_bytes!("../../../../fixtures/sources/cells.xls");
 
 /// What was put, and how it ended.
-fn told_of(file: &[u8], reading: &Reading) -> (Vec<Entry>, Result<Ending, FormatError>) {
+fn read_result(
+    file: &[u8],
+    reading: &ReadSettings,
+) -> (Vec<DeliveryEntry>, Result<FileSummary, FormatError>) {
     let mut found = Vec::new();
     let mut sink = |entry| {
         found.push(entry);
         Ok(())
     };
-    let ending = read(&mut Cursor::new(file), reading, &mut sink);
-    (found, ending)
+    let result = read(&mut Cursor::new(file), reading, &mut sink);
+    (found, result)
 }
 
-fn entries(file: &[u8], reading: &Reading) -> Vec<Entry> {
-    let (found, ending) = told_of(file, reading);
-    assert_eq!(ending.unwrap().scope, None);
+fn entries(file: &[u8], reading: &ReadSettings) -> Vec<DeliveryEntry> {
+    let (found, result) = read_result(file, reading);
+    assert_eq!(result.unwrap().scope, None);
     found
 }
 
-fn refusal(file: &[u8], reading: &Reading) -> String {
-    let (found, ending) = told_of(file, reading);
+fn error_message(file: &[u8], reading: &ReadSettings) -> String {
+    let (found, result) = read_result(file, reading);
     assert_eq!(found, []);
-    ending.unwrap_err().to_string()
+    result.unwrap_err().to_string()
 }
 
-fn told(entry: &Entry) -> String {
+fn described(entry: &DeliveryEntry) -> String {
     match entry {
-        Entry::Row(row) => {
-            let (Key::Sku(sku) | Key::Id(sku)) = &row.key;
+        DeliveryEntry::Row(row) => {
+            let (ProductKey::Sku(sku) | ProductKey::Id(sku)) = &row.key;
             let quantity = row.quantity.map(|quantity| quantity.to_string());
             format!("{}: {sku}={}", row.line, quantity.unwrap_or_default())
         }
-        Entry::Article { id, sku } => format!("{id}~{sku}"),
-        Entry::NextPart => "--".to_owned(),
-        Entry::Rejected(fault) => format!("{}! {}", fault.line, fault.reason),
-        Entry::Suspicious(fault) => format!("{}? {}", fault.line, fault.reason),
+        DeliveryEntry::Article { id, sku } => format!("{id}~{sku}"),
+        DeliveryEntry::PartBoundary => "--".to_owned(),
+        DeliveryEntry::Rejected(fault) => format!("{}! {}", fault.line, fault.reason),
+        DeliveryEntry::Suspicious(fault) => format!("{}? {}", fault.line, fault.reason),
     }
 }
 
-fn in_sheet(sheet: &str) -> Reading {
-    Reading {
+fn reading_of_sheet(sheet: &str) -> ReadSettings {
+    ReadSettings {
         sheet: Some(sheet.into()),
-        ..Reading::default()
+        ..ReadSettings::default()
     }
 }
 
@@ -64,29 +67,29 @@ fn changed(file: &[u8], mut change: impl FnMut(&str, Vec<u8>) -> Vec<u8>) -> Vec
         let name = String::from_utf8(file.name_raw().to_vec()).unwrap();
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).unwrap();
-        let how = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
-        new.start_file(name.as_str(), how).unwrap();
+        let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated);
+        new.start_file(name.as_str(), options).unwrap();
         new.write_all(&change(&name, bytes)).unwrap();
     }
     new.finish().unwrap().into_inner()
 }
 
 fn replaced(file: &[u8], part: &str, from: &str, to: &str) -> Vec<u8> {
-    let mut is_there = false;
+    let mut is_found = false;
     let new = changed(file, |name, bytes| {
         if !name.ends_with(part) {
             return bytes;
         }
         let text = String::from_utf8(bytes).unwrap();
-        is_there |= text.contains(from);
+        is_found |= text.contains(from);
         text.replacen(from, to, 1).into_bytes()
     });
-    assert!(is_there, "{part} has no {from}");
+    assert!(is_found, "{part} has no {from}");
     new
 }
 
 /// What the same cells say in either kind of workbook.
-fn cells_say() -> Vec<String> {
+fn expected_cells() -> Vec<String> {
     [
         "4: A-1=5",
         "5? sku is the number 557722, and other SKUs have zeros before their digits, which this one \
@@ -117,17 +120,17 @@ fn cells_say() -> Vec<String> {
 fn the_sheet_of_the_market_is_found_behind_its_instructions() {
     let found = entries(
         MARKET,
-        &Reading {
+        &ReadSettings {
             reserve: Some("Резерв".into()),
-            ..Reading::default()
+            ..ReadSettings::default()
         },
     );
-    let rows: Vec<_> = found.iter().map(told).collect();
+    let rows: Vec<_> = found.iter().map(described).collect();
     assert_eq!(rows, ["2: 0557722=15", "3: БОЛТ-М5=0", "4: A 9="]);
-    let Entry::Row(row) = &found[0] else {
+    let DeliveryEntry::Row(row) = &found[0] else {
         panic!("{found:?}")
     };
-    assert_eq!(row.place.as_deref(), Some("Юг (Ромашка)"));
+    assert_eq!(row.warehouse.as_deref(), Some("Юг (Ромашка)"));
     assert_eq!(
         row.reserve, None,
         "what is available is without the reserve already"
@@ -136,30 +139,33 @@ fn the_sheet_of_the_market_is_found_behind_its_instructions() {
 
 #[test]
 fn cells_of_every_kind_are_read_or_set_aside_with_a_reason() {
-    let found: Vec<_> = entries(XLSX, &Reading::default())
+    let found: Vec<_> = entries(XLSX, &ReadSettings::default())
         .iter()
-        .map(told)
+        .map(described)
         .collect();
-    assert_eq!(found, cells_say());
+    assert_eq!(found, expected_cells());
 }
 
 #[test]
 fn an_old_workbook_says_what_a_new_one_does() {
-    let found: Vec<_> = entries(XLS, &in_sheet("Лист1")).iter().map(told).collect();
-    let mut expected = cells_say();
+    let found: Vec<_> = entries(XLS, &reading_of_sheet("Лист1"))
+        .iter()
+        .map(described)
+        .collect();
+    let mut expected = expected_cells();
     // A formula that was never calculated says nothing.
     expected.push("24: A-24=".to_owned());
     assert_eq!(found, expected);
-    let second = entries(XLS, &in_sheet(" ЕЩЁ "));
+    let second = entries(XLS, &reading_of_sheet(" ЕЩЁ "));
     assert_eq!(second.len(), 40);
-    assert_eq!(told(&second[39]), "41: X-39=39");
+    assert_eq!(described(&second[39]), "41: X-39=39");
 }
 
 #[test]
 fn the_row_is_shown_as_it_looked() {
-    let found = entries(XLSX, &Reading::default());
+    let found = entries(XLSX, &ReadSettings::default());
     let shown = found.iter().find_map(|entry| match entry {
-        Entry::Rejected(fault) if fault.line == 10 => Some(fault.text.as_str()),
+        DeliveryEntry::Rejected(fault) if fault.line == 10 => Some(fault.text.as_str()),
         _ => None,
     });
     assert_eq!(shown, Some("A-7 | дробное | 46.5"));
@@ -167,27 +173,30 @@ fn the_row_is_shown_as_it_looked() {
 
 #[test]
 fn a_sheet_that_is_named_is_the_one_that_is_read() {
-    assert_eq!(entries(MARKET, &in_sheet("остатки")).len(), 3);
-    let said = refusal(MARKET, &in_sheet("Инструкция"));
-    assert!(said.contains("Как заполнить шаблон"), "{said}");
-    let said = refusal(MARKET, &in_sheet("Лист1"));
-    assert!(said.contains("there are 'Инструкция', 'Остатки'"), "{said}");
-    let said = refusal(XLS, &in_sheet("x"));
-    assert!(said.contains("there are 'Лист1', 'Ещё'"), "{said}");
+    assert_eq!(entries(MARKET, &reading_of_sheet("остатки")).len(), 3);
+    let message = error_message(MARKET, &reading_of_sheet("Инструкция"));
+    assert!(message.contains("Как заполнить шаблон"), "{message}");
+    let message = error_message(MARKET, &reading_of_sheet("Лист1"));
+    assert!(
+        message.contains("there are 'Инструкция', 'Остатки'"),
+        "{message}"
+    );
+    let message = error_message(XLS, &reading_of_sheet("x"));
+    assert!(message.contains("there are 'Лист1', 'Ещё'"), "{message}");
 }
 
 #[test]
 fn where_no_sheet_fits_each_says_why() {
-    let reading = Reading {
+    let reading = ReadSettings {
         quantity: Some("нет такого".into()),
-        ..Reading::default()
+        ..ReadSettings::default()
     };
     for file in [MARKET, XLS] {
-        let said = refusal(file, &reading);
-        assert!(said.matches("sheet '").count() == 2, "{said}");
+        let message = error_message(file, &reading);
+        assert!(message.matches("sheet '").count() == 2, "{message}");
         assert!(
-            said.contains("'нет такого', by the setting quantity"),
-            "{said}"
+            message.contains("'нет такого', by the setting quantity"),
+            "{message}"
         );
     }
 }
@@ -201,18 +210,20 @@ fn hidden_sheets_come_after_those_people_see() {
         "state=\"hidden\"",
     );
     assert_eq!(
-        entries(&hidden, &Reading::default()),
-        entries(XLSX, &Reading::default())
+        entries(&hidden, &ReadSettings::default()),
+        entries(XLSX, &ReadSettings::default())
     );
 }
 
 #[test]
 fn what_is_no_workbook_is_said_to_be_none() {
     for file in [&b""[..], b"P", b"sku;stock\nA;5\n", b"<html>"] {
-        assert!(refusal(file, &Reading::default()).contains("neither an XLSX nor an XLS"));
+        assert!(
+            error_message(file, &ReadSettings::default()).contains("neither an XLSX nor an XLS")
+        );
     }
-    assert!(refusal(b"PK\x03\x04", &Reading::default()).contains("broken"));
-    assert!(refusal(b"\xd0\xcf\x11\xe0", &Reading::default()).contains("cut short"));
+    assert!(error_message(b"PK\x03\x04", &ReadSettings::default()).contains("broken"));
+    assert!(error_message(b"\xd0\xcf\x11\xe0", &ReadSettings::default()).contains("cut short"));
 }
 
 #[test]
@@ -227,8 +238,8 @@ fn a_workbook_with_a_password_is_told_from_a_damaged_one() {
     let mut file = XLS.to_vec();
     file[at..at + to.len()].copy_from_slice(&to);
     file[at + 64] = u8::try_from(to.len() + 2).unwrap();
-    let said = refusal(&file, &Reading::default());
-    assert!(said.contains("protected by a password"), "{said}");
+    let message = error_message(&file, &ReadSettings::default());
+    assert!(message.contains("protected by a password"), "{message}");
 }
 
 #[test]
@@ -241,31 +252,31 @@ fn a_bomb_is_not_unpacked_and_a_promise_of_texts_is_not_believed() {
         }
     });
     assert!(bomb.len() < 64 * 1024);
-    let said = refusal(&bomb, &Reading::default());
+    let message = error_message(&bomb, &ReadSettings::default());
     assert!(
-        said.contains("styles.xml in the workbook is 9437184 bytes long, the limit is 8388608"),
-        "{said}"
+        message.contains("styles.xml in the workbook is 9437184 bytes long, the limit is 8388608"),
+        "{message}"
     );
     let promise = "<sst uniqueCount=\"99999999999999\" ";
     let promising = replaced(MARKET, "sharedStrings.xml", "<sst ", promise);
-    assert!(refusal(&promising, &Reading::default()).contains("promises"));
+    assert!(error_message(&promising, &ReadSettings::default()).contains("promises"));
 }
 
 #[test]
 fn a_workbook_that_is_cut_gives_no_row_at_all() {
     for file in [XLSX, MARKET] {
         for cut in 0..file.len() {
-            let (found, ending) = told_of(&file[..cut], &Reading::default());
-            assert!(found.is_empty() && ending.is_err(), "cut at {cut}");
+            let (found, result) = read_result(&file[..cut], &ReadSettings::default());
+            assert!(found.is_empty() && result.is_err(), "cut at {cut}");
         }
     }
-    let whole = entries(XLS, &in_sheet("Лист1"));
+    let complete = entries(XLS, &reading_of_sheet("Лист1"));
     for cut in 0..XLS.len() {
-        let (found, ending) = told_of(&XLS[..cut], &in_sheet("Лист1"));
+        let (found, result) = read_result(&XLS[..cut], &reading_of_sheet("Лист1"));
         // What is cut off may have been no more than the padding.
         assert!(
-            if ending.is_ok() {
-                found == whole
+            if result.is_ok() {
+                found == complete
             } else {
                 found.is_empty()
             },
@@ -277,20 +288,20 @@ fn a_workbook_that_is_cut_gives_no_row_at_all() {
 #[test]
 fn a_byte_changed_in_an_xlsx_changes_no_value() {
     for file in [XLSX, MARKET] {
-        no_changed_byte_changes_a_value(file);
+        assert_no_changed_value(file);
     }
 }
 
-fn no_changed_byte_changes_a_value(workbook: &[u8]) {
-    let whole = entries(workbook, &Reading::default());
+fn assert_no_changed_value(workbook: &[u8]) {
+    let complete = entries(workbook, &ReadSettings::default());
     for at in (0..workbook.len()).step_by(2) {
         let mut file = workbook.to_vec();
         file[at] ^= 0x10;
-        let (found, ending) = told_of(&file, &Reading::default());
+        let (found, result) = read_result(&file, &ReadSettings::default());
         // Dates, flags and the like in the archive's directory are not of its contents.
         assert!(
-            if ending.is_ok() {
-                found == whole
+            if result.is_ok() {
+                found == complete
             } else {
                 found.is_empty()
             },
@@ -309,35 +320,45 @@ fn a_part_that_the_directory_makes_a_folder_is_missed() {
     for end in [b'/', b'\\'] {
         let mut file = MARKET.to_vec();
         file[at + name.len() - 1] = end;
-        let said = refusal(&file, &Reading::default());
-        assert!(said.contains("has another name in the directory"), "{said}");
+        let message = error_message(&file, &ReadSettings::default());
+        assert!(
+            message.contains("has another name in the directory"),
+            "{message}"
+        );
     }
 }
 
 #[test]
 fn when_nobody_wants_the_rest_it_stops() {
     for file in [XLSX, XLS] {
-        let mut sink = |_| Err(GivenUp);
-        let ending = read(&mut Cursor::new(file), &in_sheet("Лист1"), &mut sink);
-        assert!(matches!(ending, Err(FormatError::GivenUp(_))), "{ending:?}");
+        let mut sink = |_| Err(DeliveryCancelled);
+        let result = read(
+            &mut Cursor::new(file),
+            &reading_of_sheet("Лист1"),
+            &mut sink,
+        );
+        assert!(
+            matches!(result, Err(FormatError::Cancelled(_))),
+            "{result:?}"
+        );
     }
 }
 
-fn misread(name: &str) -> Vec<u8> {
-    crate::sources::formats::trial::sample(&format!("misread/{name}"))
+fn misread_sample(name: &str) -> Vec<u8> {
+    crate::sources::formats::testing::sample(&format!("misread/{name}"))
 }
 
-fn rows_of(name: &str) -> Vec<String> {
-    entries(&misread(name), &Reading::default())
+fn described_rows(name: &str) -> Vec<String> {
+    entries(&misread_sample(name), &ReadSettings::default())
         .iter()
-        .map(told)
+        .map(described)
         .collect()
 }
 
 #[test]
 fn a_formula_that_was_never_calculated_is_suspicious() {
-    let file = misread("formula-cached-zero.xlsx");
-    let rows = rows_of("formula-cached-zero.xlsx");
+    let file = misread_sample("formula-cached-zero.xlsx");
+    let rows = described_rows("formula-cached-zero.xlsx");
     assert!(!rows.is_empty());
     assert!(
         rows.iter()
@@ -346,16 +367,16 @@ fn a_formula_that_was_never_calculated_is_suspicious() {
     );
     // Saved by a program that calculates, the same zeros count.
     let saved = replaced(&file, "workbook.xml", "fullCalcOnLoad", "calcCompleted");
-    let rows: Vec<_> = entries(&saved, &Reading::default())
+    let rows: Vec<_> = entries(&saved, &ReadSettings::default())
         .iter()
-        .map(told)
+        .map(described)
         .collect();
     assert!(rows.iter().all(|row| row.ends_with("=0")), "{rows:?}");
 }
 
 #[test]
 fn a_zero_that_an_array_formula_fills_is_suspicious_until_it_is_calculated() {
-    let file = misread("formula-cached-zero.xlsx");
+    let file = misread_sample("formula-cached-zero.xlsx");
     let array = replaced(
         &file,
         "sheet1.xml",
@@ -364,9 +385,9 @@ fn a_zero_that_an_array_formula_fills_is_suspicious_until_it_is_calculated() {
     );
     // The second cell of the array says nothing of the formula.
     let array = replaced(&array, "sheet1.xml", "<f>B3-C3</f>", "");
-    let rows: Vec<_> = entries(&array, &Reading::default())
+    let rows: Vec<_> = entries(&array, &ReadSettings::default())
         .iter()
-        .map(told)
+        .map(described)
         .collect();
     assert_eq!(rows.len(), 2);
     assert!(
@@ -375,16 +396,16 @@ fn a_zero_that_an_array_formula_fills_is_suspicious_until_it_is_calculated() {
         "{rows:?}"
     );
     let saved = replaced(&array, "workbook.xml", "fullCalcOnLoad", "calcCompleted");
-    let rows: Vec<_> = entries(&saved, &Reading::default())
+    let rows: Vec<_> = entries(&saved, &ReadSettings::default())
         .iter()
-        .map(told)
+        .map(described)
         .collect();
     assert!(rows.iter().all(|row| row.ends_with("=0")), "{rows:?}");
 }
 
 #[test]
 fn a_formula_without_a_value_is_rejected() {
-    let rows = rows_of("formula-no-cache.xlsx");
+    let rows = described_rows("formula-no-cache.xlsx");
     let of_formulas: Vec<_> = rows
         .iter()
         .filter(|row| row.contains("without a stored"))
@@ -403,15 +424,15 @@ fn merged_cells_fill_their_rows() {
     let merged = "quantity: the cell is merged over rows of several products or warehouses: give \
                   each row its own";
     for name in ["merged-cells.xlsx", "merged-cells.xls"] {
-        let found = entries(&misread(name), &Reading::default());
-        let rows: Vec<_> = found.iter().map(told).collect();
+        let found = entries(&misread_sample(name), &ReadSettings::default());
+        let rows: Vec<_> = found.iter().map(described).collect();
         let suspicious = |line: u64| format!("{line}? {merged}");
         let expected = ["2: A-1=5", "3: A-1=7", "4: B-2=3", "5: C-3=4"].map(str::to_owned);
         let expected = expected.into_iter().chain([suspicious(6), suspicious(7)]);
         let expected = expected.chain(["8: F-6=9", "10: G-7=1"].map(str::to_owned));
         assert_eq!(rows, expected.collect::<Vec<_>>(), "{name}");
-        let place = |entry: &Entry| match entry {
-            Entry::Row(row) => row.place.clone().unwrap_or_default(),
+        let place = |entry: &DeliveryEntry| match entry {
+            DeliveryEntry::Row(row) => row.warehouse.clone().unwrap_or_default(),
             other => panic!("{other:?}"),
         };
         let places: Vec<_> = found.iter().take(4).map(place).collect();
@@ -421,7 +442,7 @@ fn merged_cells_fill_their_rows() {
 
 #[test]
 fn sheet_that_goes_on_without_a_header_is_refused() {
-    let file = misread("two-sheets.xlsx");
+    let file = misread_sample("two-sheets.xlsx");
     let names = workbook_names(&file);
     let headless = changed(&file, |part, bytes| {
         if !part.ends_with("sheet2.xml") {
@@ -432,20 +453,21 @@ fn sheet_that_goes_on_without_a_header_is_refused() {
         let (_, rows) = rows.split_once("</row>").unwrap();
         format!("{head}{rows}").into_bytes()
     });
-    for reading in [Reading::default(), in_sheet("*")] {
-        let (_, ending) = told_of(&headless, &reading);
-        let said = ending.unwrap_err().to_string();
+    for reading in [ReadSettings::default(), reading_of_sheet("*")] {
+        let (_, result) = read_result(&headless, &reading);
+        let message = result.unwrap_err().to_string();
         assert!(
-            said.contains("has no header, and its first rows look like"),
-            "{said}"
+            message.contains("has no header, and its first rows look like"),
+            "{message}"
         );
     }
-    assert_eq!(entries(&headless, &in_sheet(&names[0])).len(), 2);
+    assert_eq!(entries(&headless, &reading_of_sheet(&names[0])).len(), 2);
 }
 
 fn workbook_names(file: &[u8]) -> Vec<String> {
-    let said = refusal(file, &Reading::default());
-    said.split('\'')
+    let message = error_message(file, &ReadSettings::default());
+    message
+        .split('\'')
         .skip(1)
         .step_by(2)
         .take(2)
@@ -455,21 +477,24 @@ fn workbook_names(file: &[u8]) -> Vec<String> {
 
 #[test]
 fn sheet_that_states_a_cell_twice_is_refused() {
-    let file = misread("merged-cells.xlsx");
+    let file = misread_sample("merged-cells.xlsx");
     let twice = replaced(
         &file,
         "sheet1.xml",
         "<c r=\"C4\" t=\"n\"><v>3</v></c>",
         "<c r=\"C4\" t=\"n\"><v>3</v></c><c r=\"C4\" t=\"n\"><v>0</v></c>",
     );
-    let (_, ending) = told_of(&twice, &Reading::default());
-    let said = ending.unwrap_err().to_string();
-    assert!(said.contains("cell 3 of row 4 is stated twice"), "{said}");
+    let (_, result) = read_result(&twice, &ReadSettings::default());
+    let message = result.unwrap_err().to_string();
+    assert!(
+        message.contains("cell 3 of row 4 is stated twice"),
+        "{message}"
+    );
 }
 
 #[test]
 fn zeros_lost_in_one_sheet_are_suspected_by_those_kept_in_another() {
-    let file = misread("two-sheets.xlsx");
+    let file = misread_sample("two-sheets.xlsx");
     let padded = changed(&file, |_, bytes| {
         let text = String::from_utf8(bytes).unwrap();
         text.replacen(">A-1<", ">0557722<", 1).into_bytes()
@@ -480,7 +505,10 @@ fn zeros_lost_in_one_sheet_are_suspected_by_those_kept_in_another() {
         "<c r=\"A3\" t=\"inlineStr\"><is><t>B-9</t></is></c>",
         "<c r=\"A3\"><v>557723</v></c>",
     );
-    let rows: Vec<_> = entries(&number, &in_sheet("*")).iter().map(told).collect();
+    let rows: Vec<_> = entries(&number, &reading_of_sheet("*"))
+        .iter()
+        .map(described)
+        .collect();
     let lost = rows.iter().find(|row| row.contains("557723")).unwrap();
     assert!(
         lost.contains("? sku is the number 557723, and other SKUs have zeros"),
@@ -490,36 +518,43 @@ fn zeros_lost_in_one_sheet_are_suspected_by_those_kept_in_another() {
 
 #[test]
 fn several_sheets_with_the_columns_are_for_the_operator_to_choose() {
-    let file = misread("two-sheets.xlsx");
-    let said = refusal(&file, &Reading::default());
+    let file = misread_sample("two-sheets.xlsx");
+    let message = error_message(&file, &ReadSettings::default());
     assert!(
-        said.contains("several sheets have the columns") && said.contains("set sheet"),
-        "{said}"
+        message.contains("several sheets have the columns") && message.contains("set sheet"),
+        "{message}"
     );
-    let all: Vec<_> = entries(&file, &in_sheet("*")).iter().map(told).collect();
+    let all: Vec<_> = entries(&file, &reading_of_sheet("*"))
+        .iter()
+        .map(described)
+        .collect();
     assert_eq!(all, ["2: A-1=5", "3: A-2=3", "2: A-1=7", "3: B-9=4"]);
     let names = workbook_names(&file);
-    assert_eq!(entries(&file, &in_sheet(&names[1])).len(), 2, "{names:?}");
+    assert_eq!(
+        entries(&file, &reading_of_sheet(&names[1])).len(),
+        2,
+        "{names:?}"
+    );
     let hidden = replaced(
         &file,
         "workbook.xml",
         "state=\"visible\"",
         "state=\"hidden\"",
     );
-    let (found, ending) = told_of(&hidden, &Reading::default());
+    let (found, result) = read_result(&hidden, &ReadSettings::default());
     assert_eq!(found.len(), 2);
-    let notices = ending.unwrap().notices;
+    let notices = result.unwrap().notices;
     assert!(notices[0].contains(&names[0]), "{notices:?}");
 }
 
 #[test]
 fn an_xls_without_padding_or_with_a_wrong_count_is_read() {
-    let control = rows_of("control-padded.xls");
+    let control = described_rows("control-padded.xls");
     assert_eq!(control.len(), 2);
-    assert_eq!(rows_of("xls-not-padded.xls"), control);
-    assert_eq!(rows_of("xls-sst-count.xls").len(), 2);
+    assert_eq!(described_rows("xls-not-padded.xls"), control);
+    assert_eq!(described_rows("xls-sst-count.xls").len(), 2);
     assert!(
-        rows_of("xls-sst-count.xls")
+        described_rows("xls-sst-count.xls")
             .iter()
             .all(|row| row.ends_with("=5") || row.ends_with("=7"))
     );
@@ -527,7 +562,7 @@ fn an_xls_without_padding_or_with_a_wrong_count_is_read() {
 
 #[test]
 fn a_workbook_of_excel_95_is_read_in_its_code_page() {
-    let rows = rows_of("excel95.xls");
+    let rows = described_rows("excel95.xls");
     assert!(
         rows.len() == 2 && rows[0].ends_with("=5") && rows[1].ends_with("=7"),
         "{rows:?}"
@@ -537,7 +572,7 @@ fn a_workbook_of_excel_95_is_read_in_its_code_page() {
 #[test]
 fn a_text_that_the_workbook_lacks_costs_its_row_only() {
     let parts = vec![&b"\0\0\0\0\xff\0\0\0\x01\0\0A"[..]];
-    assert_eq!(super::xls::texts(parts), ["A"]);
+    assert_eq!(super::xls::parse_shared_strings(parts), ["A"]);
 }
 
 proptest! {
@@ -550,8 +585,8 @@ proptest! {
         for (at, byte) in changes {
             file[at] = byte;
         }
-        let _any = told_of(&file, &in_sheet("Лист1"));
-        let _any = told_of(&file[..cut], &in_sheet("Ещё"));
+        let _any = read_result(&file, &reading_of_sheet("Лист1"));
+        let _any = read_result(&file[..cut], &reading_of_sheet("Ещё"));
     }
 
     #[test]
@@ -569,13 +604,13 @@ proptest! {
             }
             bytes
         });
-        let _any = told_of(&file, &Reading::default());
+        let _any = read_result(&file, &ReadSettings::default());
     }
 
     #[test]
     fn no_bytes_make_it_panic(rest in proptest::collection::vec(any::<u8>(), 0..2_000)) {
         for magic in [&b"PK\x03\x04"[..], b"\xd0\xcf\x11\xe0", &XLS[..512]] {
-            let _any = told_of(&[magic, &rest].concat(), &Reading::default());
+            let _any = read_result(&[magic, &rest].concat(), &ReadSettings::default());
         }
     }
 }

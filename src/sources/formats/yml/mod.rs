@@ -13,13 +13,13 @@ mod tests;
 
 use std::collections::BTreeSet;
 
-use super::fields::{Once, Statement, is_set_to};
-use super::xml::{Node, Xml};
-use super::{Ending, FormatError, Input, Sink};
-use crate::sources::{Key, Quantity, Reading, RowProblem};
+use super::fields::{SingleValue, StockFields, matches_setting};
+use super::xml::{XmlNode, XmlReader};
+use super::{FileSummary, FormatError, Input, Sink};
+use crate::sources::{ProductKey, Quantity, ReadSettings, RowProblem};
 
 /// Elements of offers that are named in a message.
-const MAX_NAMES: usize = 40;
+const MAX_LISTED_ELEMENTS: usize = 40;
 
 /// Reads a feed to its end.
 ///
@@ -27,194 +27,210 @@ const MAX_NAMES: usize = 40;
 /// It is broken, no feed, or nobody wants the rest.
 pub(super) fn read(
     input: &mut dyn Input,
-    reading: &Reading,
+    reading: &ReadSettings,
     sink: Sink<'_>,
-) -> Result<Ending, FormatError> {
-    let mut xml = Xml::new(input, reading.encoding)?;
-    if !xml.child()? || xml.name() != "yml_catalog" {
-        return Err(unfit(&xml));
+) -> Result<FileSummary, FormatError> {
+    let mut xml = XmlReader::new(input, reading.encoding)?;
+    if !xml.next_child()? || xml.name() != "yml_catalog" {
+        return Err(wrong_root_error(&xml));
     }
     let mut line = 0;
     let mut names = BTreeSet::new();
     loop {
         match xml.next()? {
-            Node::Open if xml.name() == "offer" => {
+            XmlNode::ElementStart if xml.name() == "offer" => {
                 line += 1;
-                offer(&mut xml, line, reading, sink, &mut names)?;
+                read_offer(&mut xml, line, reading, sink, &mut names)?;
             }
-            Node::End => {
-                let mut ending = Ending::default();
+            XmlNode::DocumentEnd => {
+                let mut summary = FileSummary::default();
                 let names: Vec<String> = names.iter().map(|name| format!("<{name}>")).collect();
-                ending.shape.set("columns", names.join(", "));
-                return Ok(ending);
+                summary.shape.set("columns", names.join(", "));
+                return Ok(summary);
             }
-            Node::Open | Node::Close | Node::Text | Node::Unknown => {}
+            XmlNode::ElementStart
+            | XmlNode::ElementEnd
+            | XmlNode::Text
+            | XmlNode::UnresolvedReference => {}
         }
     }
 }
 
-fn unfit(xml: &Xml<'_>) -> FormatError {
-    FormatError::Unfit(format!(
+fn wrong_root_error(xml: &XmlReader<'_>) -> FormatError {
+    FormatError::Unusable(format!(
         "a feed begins with <yml_catalog>, this with <{}>",
         xml.name()
     ))
 }
 
 #[derive(Default)]
-struct Offer {
-    id: Once,
-    shop_sku: Once,
-    sku: Once,
-    own: Statement,
-    outlets: Vec<Statement>,
-    available: Once,
-    disabled: Once,
+struct YmlOffer {
+    id: SingleValue,
+    shop_sku: SingleValue,
+    sku: SingleValue,
+    own_stock: StockFields,
+    outlets: Vec<StockFields>,
+    available: SingleValue,
+    disabled: SingleValue,
 }
 
-fn offer(
-    xml: &mut Xml<'_>,
+fn read_offer(
+    xml: &mut XmlReader<'_>,
     line: u64,
-    reading: &Reading,
+    reading: &ReadSettings,
     sink: Sink<'_>,
     names: &mut BTreeSet<String>,
 ) -> Result<(), FormatError> {
-    let mut offer = Offer::begin(xml, reading)?;
-    while xml.child()? {
-        if names.len() < MAX_NAMES && !names.contains(xml.name()) {
+    let mut offer = YmlOffer::from_tag(xml, reading)?;
+    while xml.next_child()? {
+        if names.len() < MAX_LISTED_ELEMENTS && !names.contains(xml.name()) {
             names.insert(xml.name().to_owned());
         }
-        offer.take_child(xml, reading)?;
+        offer.read_child(xml, reading)?;
     }
     let key = match offer.key(reading) {
         Ok(key) => key,
         Err(problem) => {
-            let shown = offer.id.said().ok().flatten().unwrap_or_default();
-            return Ok(sink(problem.into_entry(line, shown, None))?);
+            let text = offer.id.value().ok().flatten().unwrap_or_default();
+            return Ok(sink(problem.into_entry(line, text, None))?);
         }
     };
-    let is_out = reading.zeroes_unavailable && offer.is_unavailable();
-    for statement in offer.statements() {
-        sink(if is_out {
-            statement.into_unavailable(line, &key, Some(Quantity::ZERO))
+    let is_unavailable = reading.zeroes_unavailable && offer.is_unavailable();
+    for stock in offer.into_stock() {
+        sink(if is_unavailable {
+            stock.into_unavailable(line, &key, Some(Quantity::ZERO))
         } else {
-            statement.into_entry(line, &key, reading)
+            stock.into_entry(line, &key, reading)
         })?;
     }
     Ok(())
 }
 
-impl Offer {
+impl YmlOffer {
     /// With what the tag itself says.
-    fn begin(xml: &Xml<'_>, reading: &Reading) -> Result<Self, FormatError> {
+    fn from_tag(xml: &XmlReader<'_>, reading: &ReadSettings) -> Result<Self, FormatError> {
         let mut offer = Self::default();
         if let Some(id) = xml.attribute("id")? {
-            offer.id.state("id", id);
+            offer.id.set("id", id);
         }
         if let Some(available) = xml.attribute("available")? {
-            offer.available.state("available", available);
+            offer.available.set("available", available);
         }
-        let named = [
+        let fields_by_setting = [
             (&reading.sku, &mut offer.sku),
-            (&reading.quantity, &mut offer.own.quantity),
-            (&reading.reserve, &mut offer.own.reserve),
-            (&reading.warehouse, &mut offer.own.place),
-            (&reading.updated_at, &mut offer.own.at),
+            (&reading.quantity, &mut offer.own_stock.quantity),
+            (&reading.reserve, &mut offer.own_stock.reserve),
+            (&reading.warehouse, &mut offer.own_stock.warehouse),
+            (&reading.updated_at, &mut offer.own_stock.updated_at),
         ];
-        for (setting, field) in named {
-            let is_meant = |found: &str| is_set_to(setting.as_ref(), found);
-            if let Some(text) = xml.attribute_where(is_meant)? {
-                field.state("an attribute of the offer", text);
+        for (setting, field) in fields_by_setting {
+            let is_match = |found: &str| matches_setting(setting.as_ref(), found);
+            if let Some(text) = xml.attribute_where(is_match)? {
+                field.set("an attribute of the offer", text);
             }
         }
         Ok(offer)
     }
 
-    fn take_child(&mut self, xml: &mut Xml<'_>, reading: &Reading) -> Result<(), FormatError> {
-        let is_set = |setting: &Option<String>| is_set_to(setting.as_ref(), xml.name());
+    fn read_child(
+        &mut self,
+        xml: &mut XmlReader<'_>,
+        reading: &ReadSettings,
+    ) -> Result<(), FormatError> {
+        let is_set = |setting: &Option<String>| matches_setting(setting.as_ref(), xml.name());
         let field = if is_set(&reading.sku) {
             &mut self.sku
         } else if is_set(&reading.quantity) {
-            &mut self.own.quantity
+            &mut self.own_stock.quantity
         } else if is_set(&reading.reserve) {
-            &mut self.own.reserve
+            &mut self.own_stock.reserve
         } else if is_set(&reading.warehouse) {
-            &mut self.own.place
+            &mut self.own_stock.warehouse
         } else if is_set(&reading.updated_at) {
-            &mut self.own.at
+            &mut self.own_stock.updated_at
         } else {
             match xml.name() {
                 "shop-sku" => &mut self.shop_sku,
-                "count" if reading.quantity.is_none() => &mut self.own.quantity,
+                "count" if reading.quantity.is_none() => &mut self.own_stock.quantity,
                 "disabled" => &mut self.disabled,
                 "available" => &mut self.available,
-                "outlets" if reading.quantity.is_none() => return self.take_outlets(xml, reading),
+                "outlets" if reading.quantity.is_none() => return self.read_outlets(xml, reading),
                 _ => return xml.skip(),
             }
         };
         let name = format!("<{}>", xml.name());
-        field.state(&name, xml.field()?);
+        field.set(&name, xml.read_text()?);
         Ok(())
     }
 
-    fn take_outlets(&mut self, xml: &mut Xml<'_>, reading: &Reading) -> Result<(), FormatError> {
-        while xml.child()? {
+    fn read_outlets(
+        &mut self,
+        xml: &mut XmlReader<'_>,
+        reading: &ReadSettings,
+    ) -> Result<(), FormatError> {
+        while xml.next_child()? {
             if xml.name() == "outlet" {
-                self.outlets.push(outlet(xml, reading)?);
+                self.outlets.push(read_outlet(xml, reading)?);
             }
             xml.skip()?;
         }
         Ok(())
     }
 
-    fn key(&self, reading: &Reading) -> Result<Key, RowProblem> {
-        let sku = match (&reading.sku, self.shop_sku.said()?) {
+    fn key(&self, reading: &ReadSettings) -> Result<ProductKey, RowProblem> {
+        let sku = match (&reading.sku, self.shop_sku.value()?) {
             (Some(name), _) => self
                 .sku
-                .said()?
+                .value()?
                 .ok_or_else(|| format!("the offer has no '{name}'"))?,
             (None, Some(sku)) => sku,
             (None, None) => self
                 .id
-                .said()?
+                .value()?
                 .ok_or_else(|| "the offer has no id".to_owned())?,
         };
-        Ok(Key::Sku(reading.sku(sku)?))
+        Ok(ProductKey::Sku(reading.parse_sku(sku)?))
     }
 
     fn is_unavailable(&self) -> bool {
-        let says = |field: &Once, word: &str| matches!(field.said(), Ok(Some(text)) if text.eq_ignore_ascii_case(word));
-        says(&self.available, "false") || says(&self.disabled, "true")
+        let has_text = |field: &SingleValue, word: &str| matches!(field.value(), Ok(Some(text)) if text.eq_ignore_ascii_case(word));
+        has_text(&self.available, "false") || has_text(&self.disabled, "true")
     }
 
     /// One for each place; the offer's own if it states how much, or if no outlet does.
-    fn statements(self) -> Vec<Statement> {
-        let states = |statement: &Statement| !matches!(statement.quantity.said(), Ok(None));
-        let is_own = if self.own.quantity.is_stated() {
-            states(&self.own) || !self.outlets.iter().any(states)
+    fn into_stock(self) -> Vec<StockFields> {
+        let has_quantity =
+            |statement: &StockFields| !matches!(statement.quantity.value(), Ok(None));
+        let uses_own_stock = if self.own_stock.quantity.is_present() {
+            has_quantity(&self.own_stock) || !self.outlets.iter().any(has_quantity)
         } else {
             self.outlets.is_empty()
         };
-        if is_own { vec![self.own] } else { self.outlets }
+        if uses_own_stock {
+            vec![self.own_stock]
+        } else {
+            self.outlets
+        }
     }
 }
 
 /// What an outlet states; its name, if it has one, is what sellers know it by.
-fn outlet(xml: &Xml<'_>, reading: &Reading) -> Result<Statement, FormatError> {
-    let mut statement = Statement::default();
-    let named = match &reading.warehouse {
-        Some(name) => xml.attribute_where(|found| super::fields::is_named(found, name))?,
+fn read_outlet(xml: &XmlReader<'_>, reading: &ReadSettings) -> Result<StockFields, FormatError> {
+    let mut stock = StockFields::default();
+    let name_attribute = match &reading.warehouse {
+        Some(name) => xml.attribute_where(|found| super::fields::same_name(found, name))?,
         None => xml.attribute("warehouse_name")?,
     };
-    let place = match named {
+    let warehouse = match name_attribute {
         Some(Ok(name)) if name.trim().is_empty() => xml.attribute("id")?,
         Some(name) => Some(name),
         None => xml.attribute("id")?,
     };
-    if let Some(place) = place {
-        statement.place.state("warehouse", place);
+    if let Some(warehouse) = warehouse {
+        stock.warehouse.set("warehouse", warehouse);
     }
     if let Some(count) = xml.attribute("instock")? {
-        statement.quantity.state("instock", count);
+        stock.quantity.set("instock", count);
     }
-    Ok(statement)
+    Ok(stock)
 }

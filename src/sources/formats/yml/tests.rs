@@ -1,17 +1,21 @@
 use super::super::Format;
-use super::super::trial::{entries, sample, tell, told, utf16};
-use crate::sources::{Entry, Reading, Scope};
+use super::super::testing::{describe, read_described, read_entries, sample, utf16};
+use crate::sources::{DeliveryEntry, DeliveryScope, ReadSettings};
 
 fn feed(offers: &str) -> String {
     format!("<yml_catalog><shop><offers>{offers}</offers></shop></yml_catalog>")
 }
 
-fn read(offers: &str) -> Vec<String> {
-    told(Format::Yml, feed(offers).as_bytes(), &Reading::default())
+fn read_default(offers: &str) -> Vec<String> {
+    read_described(
+        Format::Yml,
+        feed(offers).as_bytes(),
+        &ReadSettings::default(),
+    )
 }
 
-fn read_as(offers: &str, reading: &Reading) -> Vec<String> {
-    told(Format::Yml, feed(offers).as_bytes(), reading)
+fn read_with(offers: &str, reading: &ReadSettings) -> Vec<String> {
+    read_described(Format::Yml, feed(offers).as_bytes(), reading)
 }
 
 #[test]
@@ -25,25 +29,25 @@ fn the_documented_feed_is_read_offer_by_offer() {
         "5 off = 7",
     ];
     assert_eq!(
-        told(Format::Yml, &sample("feed.xml"), &Reading::default()),
+        read_described(Format::Yml, &sample("feed.xml"), &ReadSettings::default()),
         expected
     );
 }
 
 #[test]
 fn what_cannot_be_had_is_none_where_the_settings_say_so() {
-    let reading = Reading {
+    let reading = ReadSettings {
         zeroes_unavailable: true,
-        ..Reading::default()
+        ..ReadSettings::default()
     };
-    let told = told(Format::Yml, &sample("feed.xml"), &reading);
-    assert_eq!(told[1], "2 0557722 = 0");
-    assert_eq!(told[5], "5 off = 0");
+    let described = read_described(Format::Yml, &sample("feed.xml"), &reading);
+    assert_eq!(described[1], "2 0557722 = 0");
+    assert_eq!(described[5], "5 off = 0");
     let outlets = r#"<offer id="1" available="FALSE"><outlets><outlet id="a" instock="много"/>
         <outlet id="b"/></outlets></offer>"#;
-    assert_eq!(read_as(outlets, &reading), ["1 1@a = 0", "1 1@b = 0"]);
+    assert_eq!(read_with(outlets, &reading), ["1 1@a = 0", "1 1@b = 0"]);
     let more = format!("{outlets}<offer id=\"2\"><count>1</count></offer>");
-    assert_eq!(read(&more)[1], "1 1@b = ?");
+    assert_eq!(read_default(&more)[1], "1 1@b = ?");
 }
 
 #[test]
@@ -51,13 +55,16 @@ fn an_old_feed_is_read_in_its_encoding_and_by_its_shop_sku() {
     let expected = ["1 АРТ-1 = 1234", "2 АРТ-2@Склад на Мира = 2"];
     let bytes = sample("feed-windows-1251.xml");
     assert!(std::str::from_utf8(&bytes).is_err());
-    assert_eq!(told(Format::Yml, &bytes, &Reading::default()), expected);
+    assert_eq!(
+        read_described(Format::Yml, &bytes, &ReadSettings::default()),
+        expected
+    );
 }
 
 #[test]
 fn a_feed_is_the_same_in_every_encoding() {
     let text = feed(r#"<offer id="Ящик-1"><count>3</count></offer>"#);
-    let reading = Reading::default();
+    let reading = ReadSettings::default();
     let cp1251 = |head: &str| {
         let (bytes, ..) = encoding_rs::WINDOWS_1251.encode(&text);
         [head.as_bytes(), &bytes].concat()
@@ -75,32 +82,40 @@ fn a_feed_is_the_same_in_every_encoding() {
         ),
         utf16(&text, u16::to_le_bytes).split_off(2),
     ] {
-        assert_eq!(told(Format::Yml, &bytes, &reading), ["1 Ящик-1 = 3"]);
+        assert_eq!(
+            read_described(Format::Yml, &bytes, &reading),
+            ["1 Ящик-1 = 3"]
+        );
     }
-    let set = Reading {
+    let set = ReadSettings {
         encoding: Some(encoding_rs::WINDOWS_1251),
-        ..Reading::default()
+        ..ReadSettings::default()
     };
-    assert_eq!(told(Format::Yml, &cp1251(""), &set), ["1 Ящик-1 = 3"]);
+    assert_eq!(
+        read_described(Format::Yml, &cp1251(""), &set),
+        ["1 Ящик-1 = 3"]
+    );
     for bytes in [
         cp1251(""),
         cp1251("<?xml version='1.0' encoding='klingon'?>"),
     ] {
-        let (rows, ending) = entries(Format::Yml, &bytes, &reading);
+        let (rows, result) = read_entries(Format::Yml, &bytes, &reading);
         assert!(
-            !rows.iter().any(|entry| matches!(entry, Entry::Row(_))),
+            !rows
+                .iter()
+                .any(|entry| matches!(entry, DeliveryEntry::Row(_))),
             "{rows:?}"
         );
-        let error = ending.unwrap_err().to_string();
+        let error = result.unwrap_err().to_string();
         assert!(error.contains("set encoding to the one"), "{error}");
-        assert_eq!(told(Format::Yml, &bytes, &set), ["1 Ящик-1 = 3"]);
+        assert_eq!(read_described(Format::Yml, &bytes, &set), ["1 Ящик-1 = 3"]);
         let detect = |encoding| Format::detect(&mut std::io::Cursor::new(&bytes[..]), encoding);
         assert_eq!(detect(set.encoding).unwrap(), Format::Yml);
     }
     for label in ["win-1251", "Windows1251", "CP-1251"] {
         let bytes = cp1251(&format!("<?xml version='1.0' encoding='{label}'?>"));
         assert_eq!(
-            told(Format::Yml, &bytes, &reading),
+            read_described(Format::Yml, &bytes, &reading),
             ["1 Ящик-1 = 3"],
             "{label}"
         );
@@ -112,21 +127,24 @@ fn a_declaration_that_the_bytes_contradict_is_refused_unless_the_settings_decide
     let feed = feed(r#"<offer id="Ящик-1"><count>3</count></offer>"#);
     for label in ["windows-1251", "win-1251", "koi8-r", "ibm866"] {
         let text = format!("<?xml version=\"1.0\" encoding=\"{label}\"?>{feed}");
-        let (rows, ending) = entries(Format::Yml, text.as_bytes(), &Reading::default());
+        let (rows, result) = read_entries(Format::Yml, text.as_bytes(), &ReadSettings::default());
         assert!(rows.is_empty());
-        let error = ending.unwrap_err().to_string();
+        let error = result.unwrap_err().to_string();
         assert!(
             error.contains("its bytes are UTF-8: set encoding = \"utf-8\""),
             "{error}"
         );
-        let set = Reading {
+        let set = ReadSettings {
             encoding: Some(encoding_rs::UTF_8),
-            ..Reading::default()
+            ..ReadSettings::default()
         };
-        assert_eq!(told(Format::Yml, text.as_bytes(), &set), ["1 Ящик-1 = 3"]);
+        assert_eq!(
+            read_described(Format::Yml, text.as_bytes(), &set),
+            ["1 Ящик-1 = 3"]
+        );
         let latin = text.replace("Ящик", "Box");
         assert_eq!(
-            told(Format::Yml, latin.as_bytes(), &Reading::default()),
+            read_described(Format::Yml, latin.as_bytes(), &ReadSettings::default()),
             ["1 Box-1 = 3"]
         );
     }
@@ -134,9 +152,9 @@ fn a_declaration_that_the_bytes_contradict_is_refused_unless_the_settings_decide
     for gap in 65_400..65_500 {
         let gap = " ".repeat(gap);
         let text = format!("<?xml version=\"1.0\" encoding=\"windows-1251\"?>{gap}{feed}");
-        let (_, ending) = entries(Format::Yml, text.as_bytes(), &Reading::default());
+        let (_, result) = read_entries(Format::Yml, text.as_bytes(), &ReadSettings::default());
         assert!(
-            ending
+            result
                 .unwrap_err()
                 .to_string()
                 .contains("its bytes are UTF-8")
@@ -151,10 +169,10 @@ fn a_cut_letter_costs_only_a_row_whose_fields_have_it() {
         <offer id=\"\u{ffff}3\"><count>3</count></offer>\
         <offer id=\"4\"><count>4\u{ffff}</count></offer>\
         <offer id=\"5\"><outlets><outlet id=\"\u{ffff}\" instock=\"5\"/></outlets></offer>";
-    let told = read(offers);
-    assert_eq!(told[..2], ["1 1 = 1", "2 2 = 2"]);
-    assert_eq!(told.len(), 5);
-    for (rejected, line) in told[2..].iter().zip(3..) {
+    let described = read_default(offers);
+    assert_eq!(described[..2], ["1 1 = 1", "2 2 = 2"]);
+    assert_eq!(described.len(), 5);
+    for (rejected, line) in described[2..].iter().zip(3..) {
         let reason = format!("{line} rejected: it has bytes that are not characters of the file's");
         assert!(rejected.starts_with(&reason), "{rejected}");
     }
@@ -170,22 +188,22 @@ fn a_number_of_thousands_is_suspicious_unless_the_settings_name_the_decimal_mark
         <offer id="3"><count>1</count></offer>"#
         )
     };
-    for (text, decimal, told) in [
+    for (text, decimal, described) in [
         ("2,000", Some(Comma), "2"),
         ("2,000", Some(Point), "2000"),
         ("2.000", Some(Comma), "2000"),
         ("2.000", Some(Point), "2"),
     ] {
-        let reading = Reading {
+        let reading = ReadSettings {
             decimal,
-            ..Reading::default()
+            ..ReadSettings::default()
         };
-        let rows = read_as(&offers(text), &reading);
+        let rows = read_with(&offers(text), &reading);
         assert_eq!(
             rows[..2],
-            [format!("1 1 = {told}"), format!("2 2@a = {told}")]
+            [format!("1 1 = {described}"), format!("2 2@a = {described}")]
         );
-        let doubts = read(&offers(text));
+        let doubts = read_default(&offers(text));
         assert!(
             doubts[..2]
                 .iter()
@@ -200,9 +218,9 @@ fn an_empty_count_is_zero_if_set_and_an_absent_one_states_nothing() {
     let offers = r#"<offer id="1"><count/></offer><offer id="2"><count> </count></offer>
         <offer id="3"></offer><offer id="4"><count>4</count></offer>
         <offer id="5"><outlets><outlet id="a" instock=""/><outlet id="b"/></outlets></offer>"#;
-    let empty = Reading {
-        zeroes_empties: true,
-        ..Reading::default()
+    let empty = ReadSettings {
+        zeroes_empty_quantities: true,
+        ..ReadSettings::default()
     };
     let expected = [
         "1 1 = 0",
@@ -212,7 +230,7 @@ fn an_empty_count_is_zero_if_set_and_an_absent_one_states_nothing() {
         "5 5@a = 0",
         "5 5@b = ?",
     ];
-    assert_eq!(read_as(offers, &empty), expected);
+    assert_eq!(read_with(offers, &empty), expected);
     let expected = [
         "1 1 = ?",
         "2 2 = ?",
@@ -221,7 +239,7 @@ fn an_empty_count_is_zero_if_set_and_an_absent_one_states_nothing() {
         "5 5@a = ?",
         "5 5@b = ?",
     ];
-    assert_eq!(read(offers), expected);
+    assert_eq!(read_default(offers), expected);
 }
 
 #[test]
@@ -231,24 +249,24 @@ fn an_empty_count_leaves_the_word_to_the_outlets() {
         <offer id="2"><count/><outlets><outlet id="a" instock=""/></outlets></offer>
         <offer id="3"><count>7</count><outlets><outlet id="a" instock="3"/></outlets></offer>"#;
     let expected = ["1 1@a = 3", "1 1@b = 0", "2 2 = ?", "3 3 = 7"];
-    assert_eq!(read(offers), expected);
-    let empty = Reading {
-        zeroes_empties: true,
-        ..Reading::default()
+    assert_eq!(read_default(offers), expected);
+    let empty = ReadSettings {
+        zeroes_empty_quantities: true,
+        ..ReadSettings::default()
     };
     let expected = ["1 1@a = 3", "1 1@b = 0", "2 2 = 0", "3 3 = 7"];
-    assert_eq!(read_as(offers, &empty), expected);
+    assert_eq!(read_with(offers, &empty), expected);
 }
 
 #[test]
 fn a_feed_without_any_quantity_is_refused_with_the_names_there_are() {
     let offers = r#"<offer id="A-1"><price>1</price><quantity>5</quantity></offer>
         <offer id="A-2" available="false"><price>1</price><stock>0</stock></offer>"#;
-    let refused = |offers: &str, reading: &Reading| {
-        let (_, ending) = entries(Format::Yml, feed(offers).as_bytes(), reading);
-        ending.unwrap_err().to_string()
+    let refused = |offers: &str, reading: &ReadSettings| {
+        let (_, result) = read_entries(Format::Yml, feed(offers).as_bytes(), reading);
+        result.unwrap_err().to_string()
     };
-    let error = refused(offers, &Reading::default());
+    let error = refused(offers, &ReadSettings::default());
     for part in [
         "none of its 2 products",
         "set quantity",
@@ -256,27 +274,27 @@ fn a_feed_without_any_quantity_is_refused_with_the_names_there_are() {
     ] {
         assert!(error.contains(part), "{error}");
     }
-    let reading = Reading {
+    let reading = ReadSettings {
         quantity: Some("quantity".to_owned()),
-        ..Reading::default()
+        ..ReadSettings::default()
     };
-    assert_eq!(read_as(offers, &reading), ["1 A-1 = 5", "2 A-2 = ?"]);
-    let reading = Reading {
+    assert_eq!(read_with(offers, &reading), ["1 A-1 = 5", "2 A-2 = ?"]);
+    let reading = ReadSettings {
         quantity: Some("amount".to_owned()),
-        ..Reading::default()
+        ..ReadSettings::default()
     };
     assert!(refused(offers, &reading).contains("<quantity>"));
     let empty = r#"<offer id="1"><count/></offer>"#;
-    assert!(refused(empty, &Reading::default()).contains("empty = \"zero\""));
+    assert!(refused(empty, &ReadSettings::default()).contains("empty = \"zero\""));
 }
 
 #[test]
 fn a_spoilt_sku_is_undone_or_suspicious_in_every_field_that_holds_it() {
-    let vendor = Reading {
+    let vendor = ReadSettings {
         sku: Some("vendorCode".to_owned()),
-        ..Reading::default()
+        ..ReadSettings::default()
     };
-    for (text, told) in [
+    for (text, described) in [
         ("=&quot;0557722&quot;", "1 0557722 = 1"),
         ("'TEA-1", "1 TEA-1 = 1"),
         ("5.577E+05", "1 suspicious: sku is '5.577E+05'"),
@@ -285,19 +303,22 @@ fn a_spoilt_sku_is_undone_or_suspicious_in_every_field_that_holds_it() {
     ] {
         let count = "<count>1</count></offer>";
         for (offer, reading) in [
-            (format!("<offer id=\"{text}\">{count}"), &Reading::default()),
+            (
+                format!("<offer id=\"{text}\">{count}"),
+                &ReadSettings::default(),
+            ),
             (
                 format!("<offer id=\"x\"><shop-sku>{text}</shop-sku>{count}"),
-                &Reading::default(),
+                &ReadSettings::default(),
             ),
             (
                 format!("<offer id=\"x\"><vendorCode>{text}</vendorCode>{count}"),
                 &vendor,
             ),
         ] {
-            let read = read_as(&offer, reading);
+            let read = read_with(&offer, reading);
             assert!(
-                read.len() == 1 && read[0].starts_with(told),
+                read.len() == 1 && read[0].starts_with(described),
                 "{offer}: {read:?}"
             );
         }
@@ -311,27 +332,27 @@ fn the_field_that_the_settings_name_is_the_only_one_looked_at() {
         <seen>2026-11-22T10:00:00+03:00</seen><store>Мира</store></offer>
         <offer id="2"><count>5</count></offer>"#;
     let name = |name: &str| Some(name.to_owned());
-    let reading = Reading {
+    let reading = ReadSettings {
         sku: name("VENDORCODE"),
-        ..Reading::default()
+        ..ReadSettings::default()
     };
     let expected = ["1 V-1 = 5", "2 rejected: the offer has no 'VENDORCODE'"];
-    assert_eq!(read_as(offers, &reading), expected);
-    let reading = Reading {
+    assert_eq!(read_with(offers, &reading), expected);
+    let reading = ReadSettings {
         sku: name("id"),
         quantity: name("Stock"),
         reserve: name("held"),
         updated_at: name("seen"),
         warehouse: name("store"),
-        ..Reading::default()
+        ..ReadSettings::default()
     };
     let expected = ["1 1@Мира = 8 - 3 since 2026-11-22T07:00:00Z", "2 2 = ?"];
-    assert_eq!(read_as(offers, &reading), expected);
+    assert_eq!(read_with(offers, &reading), expected);
 }
 
 #[test]
 fn quantities_are_taken_or_set_aside_by_the_rules_of_the_source() {
-    for (text, told) in [
+    for (text, described) in [
         ("3.0", "1 1 = 3"),
         (
             "3.000",
@@ -361,7 +382,7 @@ fn quantities_are_taken_or_set_aside_by_the_rules_of_the_source() {
         let offer = format!(
             r#"<offer id="1"><count>{text}</count></offer><offer id="2"><count>2</count></offer>"#
         );
-        assert_eq!(read(&offer), [told, "2 2 = 2"], "{text}");
+        assert_eq!(read_default(&offer), [described, "2 2 = 2"], "{text}");
     }
 }
 
@@ -374,7 +395,7 @@ fn an_offer_without_an_id_is_set_aside_and_the_others_apply() {
         "2 rejected: the offer has no id",
         "3 3 = 3",
     ];
-    assert_eq!(read(offers), expected);
+    assert_eq!(read_default(offers), expected);
 }
 
 #[test]
@@ -382,14 +403,14 @@ fn offers_are_found_wherever_they_are_and_under_any_namespace() {
     let text = r#"<y:yml_catalog xmlns:y="urn:x"><y:shop><y:offers><y:offer id="1"><y:count>1</y:count>
         <y:param name="count">9</y:param></y:offer></y:offers><y:offers>
         <y:offer id="2"><y:count>2</y:count></y:offer></y:offers></y:shop></y:yml_catalog>"#;
-    let told = told(Format::Yml, text.as_bytes(), &Reading::default());
-    assert_eq!(told, ["1 1 = 1", "2 2 = 2"]);
+    let described = read_described(Format::Yml, text.as_bytes(), &ReadSettings::default());
+    assert_eq!(described, ["1 1 = 1", "2 2 = 2"]);
 }
 
 #[test]
 fn a_feed_does_not_say_whether_it_is_complete() {
-    let (_, ending) = entries(Format::Yml, &sample("feed.xml"), &Reading::default());
-    assert_eq!(ending.unwrap().scope, None::<Scope>);
+    let (_, result) = read_entries(Format::Yml, &sample("feed.xml"), &ReadSettings::default());
+    assert_eq!(result.unwrap().scope, None::<DeliveryScope>);
 }
 
 #[test]
@@ -416,9 +437,9 @@ fn what_is_no_feed_is_said_to_be_none() {
             "the file is broken at byte 13: ill-formed document",
         ),
     ] {
-        let (rows, ending) = entries(Format::Yml, text.as_bytes(), &Reading::default());
+        let (rows, result) = read_entries(Format::Yml, text.as_bytes(), &ReadSettings::default());
         assert!(rows.is_empty());
-        let error = ending.unwrap_err().to_string();
+        let error = result.unwrap_err().to_string();
         assert!(error.starts_with(reason), "{error}");
     }
 }
@@ -426,7 +447,7 @@ fn what_is_no_feed_is_said_to_be_none() {
 #[test]
 fn a_name_that_comes_twice_in_a_tag_breaks_the_file() {
     let text = feed(r#"<offer id="1" id="2"><count>1</count></offer>"#);
-    let (rows, ending) = entries(Format::Yml, text.as_bytes(), &Reading::default());
-    assert_eq!(rows.iter().map(tell).collect::<Vec<_>>(), [""; 0]);
-    ending.unwrap_err();
+    let (rows, result) = read_entries(Format::Yml, text.as_bytes(), &ReadSettings::default());
+    assert_eq!(rows.iter().map(describe).collect::<Vec<_>>(), [""; 0]);
+    result.unwrap_err();
 }

@@ -1,0 +1,123 @@
+use crate::config::{Config, IMPORT_SOURCE, ShopConfig};
+use crate::ingest::Origin;
+use crate::migrator::{MarketTarget, Mode, RestoredState};
+use crate::ops;
+use crate::partner_api::server as partner_api;
+use crate::partner_api::wire::MarketAddress;
+use crate::push_api::server as push_api;
+use crate::sources::delivery_guard::GuardLimits;
+use crate::sources::stock_rules::SourceRules;
+use crate::sources::{
+    AbsentPolicy, DuplicatePolicy, ShopSources, SourcePolicy, SourceWarehouses, VariantPolicy,
+    import_source,
+};
+use crate::stock::ShopId;
+use crate::store::ShopIdentity;
+
+/// Where a shop's stock goes, in words that change exactly if the Market's copy is another.
+pub(super) fn shop_key(shop: &ShopConfig, market_url: &str) -> ShopIdentity {
+    let target = format!("{market_url} {}", shop.address);
+    ShopIdentity {
+        name: shop.name.clone(),
+        target,
+        warehouses: shop.warehouses.clone(),
+    }
+}
+
+fn shops_with_ids(config: &Config) -> impl Iterator<Item = (ShopId, &ShopConfig)> {
+    (0..).map(ShopId).zip(&config.shops)
+}
+
+pub(super) fn targets(
+    config: &Config,
+    lane_memories: &[RestoredState],
+) -> Vec<(MarketTarget, RestoredState)> {
+    shops_with_ids(config)
+        .zip(lane_memories)
+        .filter(|((_, shop), _)| shop.migrate != Mode::Off)
+        .map(|((id, shop), lane_memory)| {
+            let target = MarketTarget {
+                shop: id,
+                name: shop.name.clone(),
+                address: shop.address.clone(),
+                warehouses: match &shop.address {
+                    MarketAddress::Campaign { .. } => shop.warehouses.clone(),
+                    MarketAddress::Business { warehouses, .. } => warehouses.clone(),
+                },
+                mode: shop.migrate,
+                campaign: shop.campaign,
+                keys: shop.api_keys.clone(),
+                parallel: shop.parallel,
+                limit_share: shop.limit_share,
+            };
+            (target, lane_memory.clone())
+        })
+        .collect()
+}
+
+pub(super) fn push_shops(config: &Config) -> Vec<push_api::PushShop> {
+    shops_with_ids(config)
+        .map(|(id, shop)| push_api::PushShop {
+            id,
+            name: shop.name.clone(),
+            base_path: shop.base_path.clone(),
+            tokens: shop.push_tokens.clone(),
+            warehouses: shop.warehouses.clone(),
+            unknown_sku: shop.unknown_sku,
+            unavailable_status: shop.unavailable_status,
+        })
+        .collect()
+}
+
+pub(super) fn partner_shops(config: &Config) -> Vec<partner_api::PartnerShop> {
+    shops_with_ids(config)
+        .map(|(id, shop)| partner_api::PartnerShop {
+            id,
+            name: shop.name.clone(),
+            campaigns: std::iter::once(shop.campaign)
+                .chain(shop.feed_campaigns.clone())
+                .collect(),
+            feed_keys: shop.feed_keys.clone(),
+            warehouses: shop.warehouses.clone(),
+            business: shop.business,
+            partner_warehouses: shop.partner_warehouses.clone(),
+        })
+        .collect()
+}
+
+/// What feeds each shop: its sources, and last what is handed over by hand.
+pub(super) fn source_plans(config: &Config) -> Vec<ShopSources> {
+    shops_with_ids(config)
+        .map(|(id, shop)| {
+            let import = import_source(SourcePolicy {
+                name: IMPORT_SOURCE.to_owned(),
+                origin: Origin::Import,
+                scope: None,
+                absent: AbsentPolicy::Keep,
+                warehouses: SourceWarehouses::Unset,
+                limits: GuardLimits::default(),
+                rules: SourceRules::default(),
+                mapping: Vec::new(),
+                duplicates: DuplicatePolicy::default(),
+                read_settings_text: String::new(),
+                variants: VariantPolicy::default(),
+            });
+            ShopSources {
+                shop: id,
+                name: shop.name.clone(),
+                sources: shop.sources.iter().cloned().chain([import]).collect(),
+                rules: shop.rules.clone(),
+            }
+        })
+        .collect()
+}
+
+/// A shop as the operator sees it.
+pub(super) fn ops_shop(shop: &ShopConfig) -> ops::OpsShop {
+    ops::OpsShop {
+        name: shop.name.clone(),
+        campaign: shop.campaign,
+        address: shop.address.to_string(),
+        mode: shop.migrate,
+    }
+}

@@ -1,0 +1,199 @@
+//! Everything the Market tells about a key and its cabinets, asked once and with deadlines.
+
+use std::future::Future;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::time::timeout;
+
+use crate::clock::Clock;
+use crate::http::secret::Secret;
+use crate::partner_api::account::{
+    AccountError, ApiKeyInfo, DatedResponse, MarketCampaign, MarketPartnerWarehouse,
+    MarketWarehouse,
+};
+use crate::partner_api::client::MarketClient;
+
+/// How long one question, all its pages included, may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What to tick in the cabinet so that stock can be sent. The Russian words are those of
+/// `ApiKeyScopeType`, OpenAPI of 2026-07-17.
+pub(super) const GRANT_SEND_HINT: &str = "in the cabinet, Настройки → API и модули, give the token \
+     «управление товарами и карточками» (OFFERS_AND_CARDS_MANAGEMENT) or «полное управление \
+     кабинетом» (ALL_METHODS); a change takes up to ten minutes";
+
+/// What to tick so that warehouses can be listed.
+pub(super) const GRANT_LIST_HINT: &str = "in the cabinet, Настройки → API и модули, give the token \
+     «просмотр информации о заказах» (INVENTORY_AND_ORDER_PROCESSING_READ_ONLY), «обработка \
+     заказов и учет товаров» (INVENTORY_AND_ORDER_PROCESSING), or one of the two for all methods \
+     (ALL_METHODS, ALL_METHODS_READ_ONLY); a change takes up to ten minutes";
+
+/// What one key shows.
+#[derive(Debug)]
+pub(super) struct KeyProbe {
+    pub(super) key: Result<ApiKeyInfo, AccountError>,
+    pub(super) campaigns: Result<Vec<MarketCampaign>, AccountError>,
+    /// How far our clock is from the Market's; positive if ours is ahead.
+    pub(super) skew: Option<TimeDelta>,
+}
+
+/// What one cabinet holds.
+#[derive(Debug)]
+pub(super) struct AccountProbe {
+    pub(super) warehouses: Result<Vec<MarketWarehouse>, AccountError>,
+    /// Asked only of a cabinet without groups.
+    pub(super) partner: Option<Result<Vec<MarketPartnerWarehouse>, AccountError>>,
+}
+
+impl KeyProbe {
+    /// Asks about a key.
+    pub(super) async fn fetch(market: &MarketClient, key: &Secret, clock: Clock) -> Self {
+        let sent_at = clock.now();
+        let info = with_timeout(market.token_scopes(key)).await;
+        let received_at = clock.now();
+        let date = info.as_ref().ok().and_then(|response| response.date);
+        let campaigns = with_timeout(market.campaigns(key)).await;
+        Self {
+            key: info.map(|response| response.value),
+            campaigns: campaigns.map(|response| response.value),
+            skew: date.map(|date| clock_skew(sent_at, received_at, date)),
+        }
+    }
+
+    /// The campaigns, none if they were not told.
+    pub(super) fn campaigns(&self) -> &[MarketCampaign] {
+        self.campaigns.as_deref().unwrap_or_default()
+    }
+}
+
+impl AccountProbe {
+    /// Asks about a cabinet.
+    pub(super) async fn fetch(market: &MarketClient, key: &Secret, business: u64) -> Self {
+        let warehouses = with_timeout(market.warehouses(key, business))
+            .await
+            .map(|response| response.value);
+        let has_no_groups = warehouses
+            .as_ref()
+            .is_ok_and(|list| list.iter().all(|w| w.group_info.is_none()));
+        let partner = if has_no_groups {
+            let partner_warehouses = with_timeout(market.partner_warehouses(key, business)).await;
+            Some(partner_warehouses.map(|response| response.value))
+        } else {
+            None
+        };
+        Self {
+            warehouses,
+            partner,
+        }
+    }
+
+    /// The warehouses, none if they were not told.
+    pub(super) fn warehouses(&self) -> &[MarketWarehouse] {
+        self.warehouses.as_deref().unwrap_or_default()
+    }
+
+    /// The warehouses by the other numbering, none if they were not told.
+    pub(super) fn partner(&self) -> &[MarketPartnerWarehouse] {
+        match &self.partner {
+            Some(Ok(list)) => list,
+            Some(Err(_)) | None => &[],
+        }
+    }
+
+    /// Whether any warehouse is a member of a group.
+    pub(super) fn has_groups(&self) -> bool {
+        self.warehouses()
+            .iter()
+            .any(|warehouse| warehouse.group_info.is_some())
+    }
+}
+
+async fn with_timeout<T>(
+    request: impl Future<Output = Result<DatedResponse<T>, AccountError>>,
+) -> Result<DatedResponse<T>, AccountError> {
+    timeout(TIMEOUT, request).await.unwrap_or_else(|_| {
+        Err(AccountError::Unreachable(format!(
+            "nothing within {} s",
+            TIMEOUT.as_secs()
+        )))
+    })
+}
+
+/// The least by which our clock must be wrong for the answer to be dated so.
+///
+/// The Market wrote `date`, which is cut to seconds, at some moment between the two of ours.
+fn clock_skew(
+    sent_at: DateTime<Utc>,
+    received_at: DateTime<Utc>,
+    date: DateTime<Utc>,
+) -> TimeDelta {
+    let latest = date + TimeDelta::seconds(1);
+    if sent_at > latest {
+        sent_at - latest
+    } else if received_at < date {
+        received_at - date
+    } else {
+        TimeDelta::zero()
+    }
+}
+
+/// A text of the Market's on one line, for a comment or a sentence.
+pub(super) fn one_line(text: &str) -> String {
+    let words: Vec<&str> = text
+        .split(|c: char| c.is_whitespace() || c.is_control())
+        .collect();
+    words
+        .into_iter()
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// A number with its name, where there is one: `12345 «Shop»`.
+pub(super) fn id_with_name(id: u64, name: &str) -> String {
+    match one_line(name) {
+        name if name.is_empty() => id.to_string(),
+        name => format!("{id} «{name}»"),
+    }
+}
+
+/// Numbers as a list for people.
+pub(super) fn join_ids(ids: impl IntoIterator<Item = u64>) -> String {
+    ids.into_iter()
+        .map(|id| id.to_string())
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_no_delay_explains_is_skew() {
+        let at = |text: &str| format!("2026-11-21T10:00:{text}Z").parse().unwrap();
+        let skew = |sent, answered, date| clock_skew(at(sent), at(answered), at(date));
+        assert_eq!(
+            skew("10.9", "12.1", "10"),
+            TimeDelta::zero(),
+            "cut to seconds"
+        );
+        assert_eq!(
+            skew("10.0", "19.0", "18"),
+            TimeDelta::zero(),
+            "a slow answer"
+        );
+        assert_eq!(skew("15.0", "15.5", "10"), TimeDelta::seconds(4));
+        assert_eq!(skew("10.0", "10.5", "13"), TimeDelta::milliseconds(-2_500));
+    }
+
+    #[test]
+    fn a_name_cannot_leave_its_line() {
+        assert_eq!(
+            id_with_name(1, "a\n[[shops]]\u{0}\r b"),
+            "1 «a [[shops]] b»"
+        );
+        assert_eq!(id_with_name(1, " "), "1");
+    }
+}

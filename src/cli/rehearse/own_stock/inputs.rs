@@ -1,0 +1,288 @@
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+
+use super::OwnStockArgs;
+use super::reference_model::ReferenceModel;
+use crate::cli::rehearse::{RehearsalMethod, any_port, service_config, service_secrets};
+use crate::config::{Config, ShopConfig};
+use crate::http::ClientConfig;
+use crate::sources::formats::Format;
+use crate::sources::stock_rules::ShopRules;
+use crate::sources::{self, SourceKind, files, operator_files};
+use crate::stock::Sku;
+
+/// How often files are looked at here: they are taken when they look the same twice.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Settings of a handler; any other is one of a file.
+const HANDLER_SETTINGS: [&str; 4] = ["token_in", "ask_warehouse", "part_skus", "parallel"];
+
+/// The sources that were given, and what is made of what they say.
+pub(super) struct RehearsalInputs {
+    pub(super) sources: Vec<sources::Config>,
+    pub(super) rules: ShopRules,
+    pub(super) ca_file: Option<PathBuf>,
+}
+
+impl RehearsalInputs {
+    /// Reads what was given. `spool` is a directory for files on their way in.
+    pub(super) async fn load(args: &OwnStockArgs, spool: &Path) -> anyhow::Result<Self> {
+        let mut inputs = match &args.config {
+            Some(path) => Self::from_config(args, path)?,
+            None => Self::from_args(args)?,
+        };
+        inputs.resolve_skus(args, spool).await?;
+        for source in &mut inputs.sources {
+            if let SourceKind::Files(_) = source.kind {
+                source.poll_interval = POLL_INTERVAL;
+            }
+        }
+        Ok(inputs)
+    }
+
+    /// How servers are called.
+    pub(super) fn outbound(&self) -> ClientConfig {
+        ClientConfig {
+            extra_ca_file: self.ca_file.clone(),
+            ..ClientConfig::default()
+        }
+    }
+
+    /// Whether all of it says the same however often it is read.
+    pub(super) fn is_static(&self) -> bool {
+        self.sources
+            .iter()
+            .all(|source| matches!(source.kind, SourceKind::Files(_)))
+    }
+
+    /// How many SKUs an old handler is asked for, if nobody else is asked.
+    pub(super) fn handler_sku_count(&self) -> Option<usize> {
+        match self.sources.as_slice() {
+            [
+                sources::Config {
+                    kind: SourceKind::OldHandler { skus, .. },
+                    ..
+                },
+            ] => Some(skus.len()),
+            _ => None,
+        }
+    }
+
+    /// The file or the handler on the command line, read as settings of a source are.
+    fn from_args(args: &OwnStockArgs) -> anyhow::Result<Self> {
+        if args.from.is_none() && args.from_handler.is_none() {
+            bail!("whose stock is it? Name a file with --from, or a handler with --from-handler");
+        }
+        let pairs = parse_pairs(&args.set)?;
+        let is_handler_setting = |key: &str| {
+            args.from.is_none() || HANDLER_SETTINGS.contains(&key) && args.from_handler.is_some()
+        };
+        let mut text = service_config(
+            any_port(),
+            any_port(),
+            "http://127.0.0.1:9",
+            RehearsalMethod::Campaign,
+        );
+        if let Some(path) = &args.from {
+            let path = path.display().to_string();
+            let own = [("name", "file"), ("kind", "file"), ("path", path.as_str())];
+            let set = pairs
+                .iter()
+                .copied()
+                .filter(|(key, _)| !is_handler_setting(key));
+            text.push_str(&source_table(own.into_iter().chain(set))?);
+        }
+        if let (Some(url), Some(token)) = (&args.from_handler, &args.token_file) {
+            let token = token.display().to_string();
+            let own = [
+                ("name", "handler"),
+                ("kind", "legacy"),
+                ("url", url.as_str()),
+            ];
+            let own = own.into_iter().chain([("token_file", token.as_str())]);
+            let set = pairs
+                .iter()
+                .copied()
+                .filter(|(key, _)| is_handler_setting(key));
+            text.push_str(&source_table(own.chain(set))?);
+        }
+        // What is named on the command line is named from where the command is given.
+        let current_dir = std::env::current_dir().context("find the current directory")?;
+        let config = Config::parse(&text, service_secrets(), &current_dir)?;
+        let shop = config.shops.into_iter().next().context("find the shop")?;
+        Ok(Self {
+            sources: shop.sources,
+            rules: shop.rules,
+            ca_file: None,
+        })
+    }
+
+    /// The sources of a shop that is configured.
+    fn from_config(args: &OwnStockArgs, path: &Path) -> anyhow::Result<Self> {
+        let config = Config::load(path)?;
+        let ca_file = config.ca_file.clone();
+        let ShopConfig {
+            name,
+            mut sources,
+            rules,
+            ..
+        } = choose_shop(config.shops, args)?;
+        if let Some(wanted) = &args.source {
+            let known = join_names(sources.iter().map(|source| &source.policy.name));
+            sources.retain(|source| source.policy.name == *wanted);
+            if sources.is_empty() {
+                bail!("the shop {name} has no source '{wanted}', its sources are: {known}");
+            }
+        }
+        match (sources.as_mut_slice(), &args.from) {
+            ([], _) => bail!("the shop {name} has no sources: name a file with --from alone"),
+            ([source], Some(file)) => read_file_instead(source, file)?,
+            (several, Some(_)) => {
+                let known = join_names(several.iter().map(|source| &source.policy.name));
+                bail!("which source is the file of? Say it with --source, there are: {known}");
+            }
+            (sources, None) => {
+                for source in sources {
+                    let source_name = &source.policy.name;
+                    if let SourceKind::Exchange(_) = source.kind {
+                        bail!(
+                            "1C comes to the source {source_name} by itself: name a file that it \
+                             sends with --from, and --source {source_name}"
+                        );
+                    }
+                }
+            }
+        }
+        Ok(Self {
+            sources,
+            rules,
+            ca_file,
+        })
+    }
+
+    /// Finds out which SKUs an old handler is to be asked for.
+    async fn resolve_skus(&mut self, args: &OwnStockArgs, spool: &Path) -> anyhow::Result<()> {
+        let is_handler =
+            |source: &sources::Config| matches!(source.kind, SourceKind::OldHandler { .. });
+        if !self.sources.iter().any(is_handler) {
+            return Ok(());
+        }
+        let mut skus_to_ask = match &args.skus_file {
+            Some(path) => operator_files::read_skus(path).map_err(anyhow::Error::msg)?,
+            None => Vec::new(),
+        };
+        let (handlers, others) = std::mem::take(&mut self.sources)
+            .into_iter()
+            .partition(is_handler);
+        self.sources = others;
+        if !self.sources.is_empty() {
+            let model = ReferenceModel::read(self, spool).await?;
+            skus_to_ask.extend(model.skus().filter_map(|sku| Sku::parse(&sku).ok()));
+        }
+        if args.from_handler.is_some() {
+            // The file says which SKUs there are, and the handler how many of each.
+            self.sources.clear();
+        }
+        for mut source in handlers {
+            if let SourceKind::OldHandler { skus, .. } = &mut source.kind {
+                skus.extend(skus_to_ask.iter().cloned());
+                skus.sort_unstable();
+                skus.dedup();
+                if skus.is_empty() {
+                    bail!(
+                        "for which SKUs is the handler to be asked? Name a file of them with \
+                           --skus-file, or with --from a file of yours that has them"
+                    );
+                }
+            }
+            self.sources.push(source);
+        }
+        Ok(())
+    }
+}
+
+/// Reads the settings of a file source as they are given by `--set`.
+pub(in crate::cli) fn file_source(path: &Path, set: &[String]) -> anyhow::Result<sources::Config> {
+    let mut text = service_config(
+        any_port(),
+        any_port(),
+        "http://127.0.0.1:9",
+        RehearsalMethod::Campaign,
+    );
+    let path = path.display().to_string();
+    let own = [("name", "file"), ("kind", "file"), ("path", path.as_str())];
+    text.push_str(&source_table(own.into_iter().chain(parse_pairs(set)?))?);
+    let current_dir = std::env::current_dir().context("find the current directory")?;
+    let config = Config::parse(&text, service_secrets(), &current_dir)?;
+    let shop = config.shops.into_iter().next().context("find the shop")?;
+    shop.sources.into_iter().next().context("find the source")
+}
+
+fn parse_pairs(set: &[String]) -> anyhow::Result<Vec<(&str, &str)>> {
+    let check_pair = |pair: &'_ String| -> anyhow::Result<()> {
+        pair.split_once('=').map(drop).ok_or_else(|| {
+            anyhow!("--set {pair}: it must be a setting and its value, such as quantity=Rest")
+        })
+    };
+    set.iter().try_for_each(check_pair)?;
+    Ok(set.iter().filter_map(|pair| pair.split_once('=')).collect())
+}
+
+/// A table of the configuration; a value is a text, unless it is a list or a table.
+fn source_table<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> anyhow::Result<String> {
+    let mut text = String::from("[[shops.sources]]\n");
+    for (key, value) in pairs {
+        if key.is_empty() || !key.bytes().all(|c| c.is_ascii_lowercase() || c == b'_') {
+            bail!("--set {key}={value}: a setting is of a-z and _");
+        }
+        let value = if value.starts_with(['[', '{']) {
+            let parsed = format!("value = {value}").parse::<toml::Table>();
+            parsed.with_context(|| format!("--set {key}"))?["value"].clone()
+        } else {
+            toml::Value::String(value.to_owned())
+        };
+        // Shown by itself, a table stands on one line.
+        let _infallible = writeln!(text, "{key} = {value}");
+    }
+    Ok(text)
+}
+
+fn choose_shop(mut shops: Vec<ShopConfig>, args: &OwnStockArgs) -> anyhow::Result<ShopConfig> {
+    let known = join_names(shops.iter().map(|shop| &shop.name));
+    if let Some(wanted) = &args.shop {
+        shops.retain(|shop| shop.name == *wanted);
+    }
+    match (shops.len(), shops.pop()) {
+        (1, Some(shop)) => Ok(shop),
+        (0, _) => bail!("there is no such shop, there are: {known}"),
+        (_, _) => bail!("which shop? Say it with --shop, there are: {known}"),
+    }
+}
+
+fn join_names<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    names.map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// Has a source read this file instead of what it reads otherwise.
+fn read_file_instead(source: &mut sources::Config, file: &Path) -> anyhow::Result<()> {
+    let format = match &source.kind {
+        SourceKind::Files(config) => config.format,
+        SourceKind::RemoteFile(config) => config.format,
+        SourceKind::Exchange(_) => Some(Format::CommerceMl),
+        SourceKind::Import => None,
+        SourceKind::OldHandler { .. } | SourceKind::MoySklad(_) | SourceKind::Sql(_) => {
+            let (name, kind) = (&source.policy.name, source.kind.name());
+            bail!("the source {name} is of the kind {kind}, which reads no file");
+        }
+    };
+    let is_single_delivery = matches!(format, Some(Format::CommerceMl));
+    source.kind = SourceKind::Files(files::Config {
+        path: file.to_owned(),
+        format,
+        is_one_delivery: is_single_delivery,
+    });
+    Ok(())
+}

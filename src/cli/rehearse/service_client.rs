@@ -1,0 +1,102 @@
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use serde_json::{Value, json};
+
+use super::{CAMPAIGN, FEED_KEY, PUSH_TOKEN, WAREHOUSE};
+use crate::clock::Clock;
+use crate::http::{ClientConfig, Trust, client};
+use crate::market_sim::catalogue::CatalogueProduct;
+use crate::market_sim::push_client::{MAX_SKUS_PER_REQUEST, PUSH_TIMEOUT};
+use crate::market_sim::{PushClient, PushProgress, PushReport, PushTokenLocation};
+
+/// The rehearsed service, as its seller, the Market and its operator see it.
+pub(super) struct ServiceClient {
+    pub(super) listen: SocketAddr,
+    pub(super) ops: SocketAddr,
+    client: reqwest::Client,
+}
+
+impl ServiceClient {
+    pub(super) fn new(listen: SocketAddr, ops: SocketAddr) -> anyhow::Result<Self> {
+        // A connection kept from one life of the service is of no use in the next.
+        let config = ClientConfig {
+            pool_idle_timeout: Duration::from_secs(5),
+            trust: Trust::PlainHttpOnly,
+            ..ClientConfig::default()
+        };
+        Ok(Self {
+            listen,
+            ops,
+            client: client(&config)?,
+        })
+    }
+
+    /// The seller's program tells what there is now.
+    pub(super) async fn put_stock(&self, products: &[CatalogueProduct]) -> anyhow::Result<()> {
+        let now = Clock::wall().now().to_rfc3339();
+        let skus: Vec<Value> = products
+            .iter()
+            .map(|product| {
+                let item = json!({ "count": product.count, "updatedAt": now });
+                json!({ "sku": product.sku, "items": [item] })
+            })
+            .collect();
+        let response = self
+            .client
+            .put(format!(
+                "http://{}/v2/campaigns/{CAMPAIGN}/offers/stocks",
+                self.listen
+            ))
+            .header("Api-Key", FEED_KEY)
+            .header("Content-Type", "application/json")
+            .body(json!({ "skus": skus }).to_string())
+            .send()
+            .await
+            .context("feed the shop")?;
+        let status = response.status();
+        if !status.is_success() {
+            bail!(
+                "the shop answered {status} to its seller: {}",
+                response.text().await?
+            );
+        }
+        Ok(())
+    }
+
+    /// The Market asks for all of these, a thousand a question, all at once.
+    pub(super) async fn ask_stock(&self, skus: &[String]) -> PushReport {
+        let push = PushClient {
+            http_client: &self.client,
+            base_url: &format!("http://{}/market/api", self.listen),
+            token: PUSH_TOKEN,
+            token_location: PushTokenLocation::Header,
+            warehouse_id: WAREHOUSE,
+            skus,
+            skus_per_request: MAX_SKUS_PER_REQUEST,
+            timeout: PUSH_TIMEOUT,
+        };
+        push.request_all(&PushProgress::default()).await
+    }
+
+    /// What the service says of itself.
+    pub(super) async fn status(&self) -> anyhow::Result<Value> {
+        let response = self
+            .client
+            .get(format!("http://{}/status", self.ops))
+            .send()
+            .await?;
+        Ok(serde_json::from_slice(&response.bytes().await?)?)
+    }
+
+    /// Whether it can be fed and asked.
+    pub(super) async fn is_ready(&self) -> bool {
+        let response = self
+            .client
+            .get(format!("http://{}/readyz", self.ops))
+            .send()
+            .await;
+        response.is_ok_and(|response| response.status().is_success())
+    }
+}

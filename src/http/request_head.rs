@@ -1,0 +1,374 @@
+//! Judging a request's head as raw bytes, before any parser can tidy its ambiguities away.
+//!
+//! Two programs that read the same bytes differently are how requests are smuggled, so whatever
+//! is in doubt is refused. Pure: no I/O, no time.
+
+use axum::http::StatusCode;
+use thiserror::Error;
+
+use super::error_response::ErrorResponse;
+use super::server::ServerLimits;
+
+/// What may stand in the request line besides the target: the method, two spaces, the version.
+const REQUEST_LINE_EXTRA: usize = 64;
+
+/// How the body of a request ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Framing {
+    /// After this many bytes; 0 when there is no body.
+    Length(u64),
+    /// Where its chunks say.
+    Chunked,
+}
+
+/// Why a head is not passed on.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub(super) enum HeadError {
+    #[error("a line of the head ends without CR LF")]
+    InvalidLineEnd,
+    #[error("the head contains a control character")]
+    ControlCharacter,
+    #[error("the request line is not `method target version` with single spaces")]
+    RequestLine,
+    #[error("the version is not HTTP/1.1 or HTTP/1.0")]
+    Version,
+    #[error("a header field is not `name: value`, or is folded")]
+    InvalidField,
+    #[error("the request has both Content-Length and Transfer-Encoding")]
+    ConflictingFraming,
+    #[error("Content-Length is not given once as a plain number")]
+    ContentLength,
+    #[error("Transfer-Encoding is not exactly `chunked`, or not in HTTP/1.1")]
+    TransferEncoding,
+    #[error("a GET or HEAD request has a body")]
+    UnexpectedBody,
+    #[error("Host is not given exactly once as a plain name")]
+    Host,
+    #[error("the target's host and the Host field differ")]
+    HostMismatch,
+    #[error("the target is longer than {0} bytes")]
+    UriTooLong(usize),
+    #[error("the head is longer than {0} bytes")]
+    TooLarge(usize),
+    #[error("the head has more than {0} fields")]
+    TooManyFields(usize),
+    #[error("CONNECT and TRACE are not served here")]
+    Method,
+    #[error("the head did not arrive in time")]
+    TimedOut,
+}
+
+impl HeadError {
+    /// What the client is told.
+    pub(super) fn response(self) -> ErrorResponse {
+        let (status, code) = match self {
+            Self::UriTooLong(_) => (StatusCode::URI_TOO_LONG, "URI_TOO_LONG"),
+            Self::TooLarge(_) | Self::TooManyFields(_) => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "HEAD_TOO_LARGE",
+            ),
+            Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED"),
+            Self::TimedOut => (StatusCode::REQUEST_TIMEOUT, "HEAD_TIMED_OUT"),
+            Self::InvalidLineEnd
+            | Self::ControlCharacter
+            | Self::RequestLine
+            | Self::Version
+            | Self::InvalidField
+            | Self::ConflictingFraming
+            | Self::ContentLength
+            | Self::TransferEncoding
+            | Self::UnexpectedBody
+            | Self::Host
+            | Self::HostMismatch => (StatusCode::BAD_REQUEST, "MALFORMED_REQUEST"),
+        };
+        ErrorResponse::new(status, code, self.to_string())
+    }
+
+    /// The label in the metrics.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::UriTooLong(_) => "uri_too_long",
+            Self::TooLarge(_) | Self::TooManyFields(_) => "head_too_large",
+            Self::Method => "method",
+            Self::TimedOut => "head_timed_out",
+            Self::InvalidLineEnd
+            | Self::ControlCharacter
+            | Self::RequestLine
+            | Self::InvalidField => "malformed",
+            Self::Version => "version",
+            Self::ConflictingFraming
+            | Self::ContentLength
+            | Self::TransferEncoding
+            | Self::UnexpectedBody => "framing",
+            Self::Host | Self::HostMismatch => "host",
+        }
+    }
+}
+
+/// Looks for the end of a head that arrives in pieces, at each byte once.
+#[derive(Debug, Default)]
+pub(super) struct HeadScanner {
+    scanned: usize,
+    in_fields: bool,
+}
+
+impl HeadScanner {
+    /// The length of the head once it is complete. `bytes` starts as it did the last time.
+    pub(super) fn find_end(
+        &mut self,
+        bytes: &[u8],
+        limits: &ServerLimits,
+    ) -> Result<Option<usize>, HeadError> {
+        while let Some(&byte) = bytes.get(self.scanned) {
+            let at = self.scanned;
+            let after_cr = at > 0 && bytes[at - 1] == b'\r';
+            match byte {
+                b'\n' if !after_cr => return Err(HeadError::InvalidLineEnd),
+                b'\n' if at == 1 => return Err(HeadError::RequestLine),
+                b'\n' if bytes[..at].ends_with(b"\r\n\r") => return Ok(Some(at + 1)),
+                b'\n' => self.in_fields = true,
+                _ if after_cr => return Err(HeadError::InvalidLineEnd),
+                b'\r' | b'\t' => {}
+                _ if byte.is_ascii_control() => return Err(HeadError::ControlCharacter),
+                _ => {}
+            }
+            self.scanned += 1;
+            if !self.in_fields && self.scanned > limits.max_uri_bytes + REQUEST_LINE_EXTRA {
+                return Err(HeadError::UriTooLong(limits.max_uri_bytes));
+            }
+            if self.scanned >= limits.max_header_bytes {
+                return Err(HeadError::TooLarge(limits.max_header_bytes));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Judges a complete head, as [`Scan::end`] has found it: lines end in CR LF, the last is empty.
+pub(super) fn validate(head: &[u8], limits: &ServerLimits) -> Result<Framing, HeadError> {
+    let mut lines = head
+        .split(|&b| b == b'\n')
+        .map(|l| l.strip_suffix(b"\r").unwrap_or(l));
+    let line = RequestLine::parse(lines.next().unwrap_or_default(), limits)?;
+    let mut fields = FramingFields::default();
+    for field in lines.take_while(|l| !l.is_empty()) {
+        fields.add(field, limits)?;
+    }
+    if matches!(line.method, b"CONNECT" | b"TRACE") {
+        return Err(HeadError::Method);
+    }
+    fields.check_host(&line)?;
+    fields.framing(&line)
+}
+
+struct RequestLine<'a> {
+    method: &'a [u8],
+    authority: Option<&'a [u8]>,
+    is_http_1_1: bool,
+}
+
+impl<'a> RequestLine<'a> {
+    fn parse(line: &'a [u8], limits: &ServerLimits) -> Result<Self, HeadError> {
+        let mut parts = line.split(|&b| b == b' ');
+        let (Some(method), Some(target), Some(version), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(HeadError::RequestLine);
+        };
+        if target.len() > limits.max_uri_bytes {
+            return Err(HeadError::UriTooLong(limits.max_uri_bytes));
+        }
+        let is_http_1_1 = match version {
+            b"HTTP/1.1" => true,
+            b"HTTP/1.0" => false,
+            _ => return Err(HeadError::Version),
+        };
+        let is_plain = target.iter().all(|&b| b.is_ascii_graphic() && b != b'#');
+        if !is_token(method) || target.is_empty() || !is_plain {
+            return Err(HeadError::RequestLine);
+        }
+        let authority = match (method, target) {
+            (b"CONNECT", _) | (_, [b'/', ..]) | (b"OPTIONS", b"*") => None,
+            _ => Some(absolute_authority(target).ok_or(HeadError::RequestLine)?),
+        };
+        Ok(Self {
+            method,
+            authority,
+            is_http_1_1,
+        })
+    }
+}
+
+/// Who an absolute-form target asks: what stands between `http://` and the path.
+fn absolute_authority(target: &[u8]) -> Option<&[u8]> {
+    let scheme = target.iter().position(|&b| b == b':')?;
+    let (name, rest) = target.split_at(scheme);
+    if !name.eq_ignore_ascii_case(b"http") && !name.eq_ignore_ascii_case(b"https") {
+        return None;
+    }
+    rest.strip_prefix(b"://")?
+        .split(|b| matches!(b, b'/' | b'?'))
+        .next()
+}
+
+#[derive(Default)]
+struct FramingFields<'a> {
+    count: usize,
+    host: Option<&'a [u8]>,
+    length: Option<&'a [u8]>,
+    encoding: Option<&'a [u8]>,
+}
+
+impl<'a> FramingFields<'a> {
+    fn add(&mut self, line: &'a [u8], limits: &ServerLimits) -> Result<(), HeadError> {
+        self.count += 1;
+        if self.count > limits.max_header_fields {
+            return Err(HeadError::TooManyFields(limits.max_header_fields));
+        }
+        let colon = line
+            .iter()
+            .position(|&b| b == b':')
+            .ok_or(HeadError::InvalidField)?;
+        // A space before the colon, or a folded line, leaves a name that is no token.
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        if !is_token(name) {
+            return Err(HeadError::InvalidField);
+        }
+        let (slot, duplicate_error) = if name.eq_ignore_ascii_case(b"host") {
+            (&mut self.host, HeadError::Host)
+        } else if name.eq_ignore_ascii_case(b"content-length") {
+            (&mut self.length, HeadError::ContentLength)
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            (&mut self.encoding, HeadError::TransferEncoding)
+        } else {
+            return Ok(());
+        };
+        match slot.replace(value) {
+            Some(_) => Err(duplicate_error),
+            None => Ok(()),
+        }
+    }
+
+    fn check_host(&self, line: &RequestLine<'_>) -> Result<(), HeadError> {
+        let Some(host) = self.host else {
+            return if line.is_http_1_1 {
+                Err(HeadError::Host)
+            } else {
+                Ok(())
+            };
+        };
+        let plain = |b: &u8| b.is_ascii_graphic() && !b"/@?#,\\\"<>".contains(b);
+        if host.is_empty() || !host.iter().all(plain) {
+            return Err(HeadError::Host);
+        }
+        match line.authority {
+            Some(authority) if !authority.eq_ignore_ascii_case(host) => {
+                Err(HeadError::HostMismatch)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn framing(&self, line: &RequestLine<'_>) -> Result<Framing, HeadError> {
+        let framing = match (self.length, self.encoding) {
+            (Some(_), Some(_)) => return Err(HeadError::ConflictingFraming),
+            (None, None) => return Ok(Framing::Length(0)),
+            (Some(length), None) => Framing::Length(parse_length(length)?),
+            (None, Some(coding)) if line.is_http_1_1 && coding.eq_ignore_ascii_case(b"chunked") => {
+                Framing::Chunked
+            }
+            (None, Some(_)) => return Err(HeadError::TransferEncoding),
+        };
+        if matches!(line.method, b"GET" | b"HEAD") && framing != Framing::Length(0) {
+            return Err(HeadError::UnexpectedBody);
+        }
+        Ok(framing)
+    }
+}
+
+/// Digits only, and few enough that nobody's integer overflows.
+fn parse_length(value: &[u8]) -> Result<u64, HeadError> {
+    let plain = (1..=18).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
+    let digits = std::str::from_utf8(value).ok().filter(|_| plain);
+    digits
+        .and_then(|d| d.parse().ok())
+        .ok_or(HeadError::ContentLength)
+}
+
+fn is_token(name: &[u8]) -> bool {
+    let is_tchar = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
+    !name.is_empty() && name.iter().all(is_tchar)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn validate_bytes(head: &[u8]) -> Result<Option<Framing>, HeadError> {
+        let limits = ServerLimits::default();
+        let end = HeadScanner::default().find_end(head, &limits)?;
+        end.map(|end| validate(&head[..end], &limits)).transpose()
+    }
+
+    #[test]
+    fn plain_requests_pass_with_their_framing() {
+        for (head, framing) in [
+            ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", Framing::Length(0)),
+            ("GET /?a=1 HTTP/1.0\r\n\r\n", Framing::Length(0)),
+            (
+                "POST /s HTTP/1.1\r\nhost:a:80\r\ncontent-length: 20\t\r\n\r\n",
+                Framing::Length(20),
+            ),
+            (
+                "PUT /s HTTP/1.1\r\nHost: [::1]:80\r\nTransfer-Encoding: Chunked\r\n\r\n",
+                Framing::Chunked,
+            ),
+            (
+                "GET HTTP://A:1/x HTTP/1.1\r\nHost: a:1\r\n\r\n",
+                Framing::Length(0),
+            ),
+            (
+                "OPTIONS * HTTP/1.1\r\nHost: a\r\nX:\r\n\r\n",
+                Framing::Length(0),
+            ),
+        ] {
+            assert_eq!(validate_bytes(head.as_bytes()), Ok(Some(framing)), "{head}");
+        }
+    }
+
+    #[test]
+    fn a_head_of_the_greatest_size_passes_and_one_byte_more_does_not() {
+        let limits = ServerLimits::default();
+        let head = |pad: usize| {
+            let mut head = b"GET / HTTP/1.1\r\nHost: a\r\nX: ".to_vec();
+            head.resize(pad - 4, b'x');
+            head.extend_from_slice(b"\r\n\r\n");
+            head
+        };
+        assert!(validate_bytes(&head(limits.max_header_bytes)).is_ok());
+        let fault = HeadError::TooLarge(limits.max_header_bytes);
+        assert_eq!(
+            validate_bytes(&head(limits.max_header_bytes + 1)),
+            Err(fault)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn where_a_head_is_cut_changes_nothing(cut in 0_usize..60) {
+            let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET";
+            let (limits, mut scanner) = (ServerLimits::default(), HeadScanner::default());
+            let cut = cut.min(head.len());
+            let early = scanner.find_end(&head[..cut], &limits).unwrap();
+            prop_assert_eq!(early.or(scanner.find_end(head, &limits).unwrap()), Some(head.len() - 6));
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let result = validate(&bytes, &ServerLimits::default());
+            prop_assert!(result.is_ok() || result.is_err());
+            prop_assert!(validate_bytes(&bytes).is_ok() || validate_bytes(&bytes).is_err());
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Servers for tests of what we say to others: a router, on a port of its own.
+
+use std::net::Ipv4Addr;
+
+use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tower::ServiceExt as _;
+
+use super::client::{ClientConfig, Trust, client};
+use crate::lifecycle::{CrashSignal, Tasks};
+
+/// A server that lives until it is dropped.
+pub(crate) struct TestServer {
+    /// `http://127.0.0.1:port`.
+    pub(crate) url: String,
+    tasks: Tasks,
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.tasks.stop();
+    }
+}
+
+/// Serves a router to whoever asks.
+pub(crate) async fn serve(router: Router) -> TestServer {
+    serve_at(Ipv4Addr::LOCALHOST, router).await
+}
+
+/// Serves a router on this loopback address.
+pub(crate) async fn serve_at(address: Ipv4Addr, router: Router) -> TestServer {
+    let tasks = Tasks::new(CrashSignal::default());
+    let listener = TcpListener::bind((address, 0)).await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server_tasks = tasks.clone();
+    tasks.spawn_short_lived(async move {
+        loop {
+            let (stream, _) = tokio::select! {
+                accepted = listener.accept() => accepted.unwrap(),
+                () = server_tasks.stopping() => return,
+            };
+            stream.set_nodelay(true).unwrap();
+            let router = router.clone();
+            let service = service_fn(move |request: hyper::Request<Incoming>| {
+                router.clone().oneshot(request.map(Body::new))
+            });
+            let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            let stopping = server_tasks.clone();
+            server_tasks.spawn_short_lived(async move {
+                tokio::select! {
+                    ended = connection => drop(ended),
+                    () = stopping.stopping() => {}
+                }
+            });
+        }
+    });
+    TestServer { url, tasks }
+}
+
+/// A client as the program makes it, which needs no certificates.
+pub(crate) fn plain_client() -> reqwest::Client {
+    client(&ClientConfig {
+        trust: Trust::PlainHttpOnly,
+        ..ClientConfig::default()
+    })
+    .unwrap()
+}

@@ -1,0 +1,92 @@
+use std::collections::HashSet;
+
+use axum::extract::Request;
+use axum::response::Response;
+use compact_str::CompactString;
+use serde_json::json;
+
+use super::page_request::{OversizePolicy, PageSizes, SimPageRequest, query_values};
+use super::request_checks::require_json;
+use super::request_trace::RequestTrace;
+use super::simulator_config::SimKeyScope;
+use super::{MarketSimulator, as_u64, lock};
+use crate::market_sim::request_validation;
+use crate::market_sim::responses::{self, SimErrorResponse};
+
+/// Pages of the hidden offers. Source: `PageLimit500`.
+const HIDDEN_OFFER_PAGES: PageSizes = PageSizes {
+    default_size: 250,
+    max_size: 500,
+    oversize: OversizePolicy::Reject,
+};
+
+/// Whether offers are to be hidden or shown again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum VisibilityChange {
+    Hide,
+    Show,
+}
+
+/// The methods that hide offers from buyers.
+impl MarketSimulator {
+    /// `POST /v2/campaigns/{campaignId}/hidden-offers`, and `…/hidden-offers/delete`
+    pub(super) async fn change_visibility(
+        &self,
+        id: &str,
+        request: Request,
+        trace: &mut RequestTrace,
+        change: VisibilityChange,
+    ) -> Result<Response, SimErrorResponse> {
+        let (head, body) = request.into_parts();
+        let campaign = self.authorize_campaign(id, &head.headers, SimKeyScope::WRITE)?;
+        require_json(&head.headers)?;
+        let body = self
+            .read_limited_body(campaign.quota.owner, body, trace)
+            .await?;
+        let offers =
+            request_validation::parse_hidden_offers(&body, change == VisibilityChange::Hide)
+                .map_err(|message| SimErrorResponse::new(400, message))?;
+        trace.entry.skus = offers.len();
+        let mut hidden = campaign.hidden_offers();
+        let mut changed = 0;
+        for offer in offers {
+            changed += usize::from(match change {
+                VisibilityChange::Hide => hidden.insert(offer),
+                VisibilityChange::Show => hidden.remove(&offer),
+            });
+        }
+        let mut log = lock(&self.state.request_log);
+        match change {
+            VisibilityChange::Hide => log.report.offers_hidden += as_u64(changed),
+            VisibilityChange::Show => log.report.offers_shown += as_u64(changed),
+        }
+        Ok(responses::ok())
+    }
+
+    /// `GET /v2/campaigns/{campaignId}/hidden-offers`
+    pub(super) fn list_hidden_offers(
+        &self,
+        id: &str,
+        request: &Request,
+        trace: &mut RequestTrace,
+    ) -> Result<Response, SimErrorResponse> {
+        let campaign = self.authorize_campaign(id, request.headers(), SimKeyScope::READ)?;
+        let page = SimPageRequest::parse(request.uri(), HIDDEN_OFFER_PAGES)?;
+        let requested: HashSet<CompactString> = query_values(request.uri(), &["offer_id"])
+            .map(|offer| CompactString::new(offer.trim()))
+            .collect();
+        let hidden = campaign.hidden_offers();
+        let matching = hidden
+            .iter()
+            .filter(|sku| requested.is_empty() || requested.contains(*sku));
+        let offers = matching.map(|sku| (sku.clone(), json!({ "offerId": sku.as_str() })));
+        let after = page.after.as_deref().map(CompactString::new);
+        let (offers, paging) = page.take_page(offers, after.as_ref(), ToString::to_string);
+        trace.entry.skus = offers.len();
+        let result = json!({ "hiddenOffers": offers, "paging": paging });
+        Ok(responses::json(
+            200,
+            &json!({ "status": "OK", "result": result }),
+        ))
+    }
+}

@@ -1,0 +1,220 @@
+use std::sync::Arc;
+
+use axum::extract::Request;
+use axum::response::Response;
+use chrono::SecondsFormat;
+use compact_str::CompactString;
+use serde_json::{Value, json};
+
+use super::page_request::{
+    OversizePolicy, PageSizes, SimPageRequest, encode_page_token, paging_json,
+};
+use super::request_checks::{require_json, require_json_unless_empty};
+use super::request_trace::RequestTrace;
+use super::simulator_config::SimKeyScope;
+use super::{MarketSimulator, as_u64};
+use crate::market_sim::quota::QuotaTracker;
+use crate::market_sim::registry::SimCampaign;
+use crate::market_sim::request_validation::{self, SimReadBackFilter};
+use crate::market_sim::responses::{self, SimErrorResponse};
+use crate::market_sim::seeded_random;
+use crate::market_sim::simulator_report::RequestOutcome;
+use crate::market_sim::warehouse_stock::{SimWarehouseStock, VisibleStock};
+
+/// Pages of a read-back, by campaign and by business. Source: `PageLimit100Truncate`, change log of
+/// 2026-08-04.
+const READ_BACK_PAGES: PageSizes = PageSizes {
+    default_size: 50,
+    max_size: 100,
+    oversize: OversizePolicy::Truncate,
+};
+
+/// What a read-back shows: SKUs in order.
+type VisibleOffers = Vec<(CompactString, VisibleStock)>;
+
+/// The methods that show stock.
+impl MarketSimulator {
+    /// `POST /v2/campaigns/{campaignId}/offers/stocks`
+    pub(super) async fn read_back(
+        &self,
+        id: &str,
+        request: Request,
+        trace: &mut RequestTrace,
+    ) -> Result<Response, SimErrorResponse> {
+        let (head, body) = request.into_parts();
+        let campaign = self.authorize_campaign(id, &head.headers, SimKeyScope::READ)?;
+        let body = self
+            .acquire_slot_and_read(&campaign.quota, body, trace)
+            .await?;
+        require_json_unless_empty(&head.headers, &body)?;
+        let filter = request_validation::parse_read_back_filter(&body)
+            .map_err(|message| SimErrorResponse::new(400, message))?;
+        if filter.offer_ids.is_some() {
+            SimPageRequest::reject_with_offer_ids(&head.uri)?;
+        }
+        let page = SimPageRequest::parse(&head.uri, READ_BACK_PAGES)?;
+        let (offers, next) = self.select_page(&campaign.stock, &filter, &page);
+        trace.entry.skus = offers.len();
+        let limit = self.state.config.skus_per_minute;
+        let response = responses::json(
+            200,
+            &self.campaign_read_back_json(&campaign, &filter, &offers, next),
+        );
+        self.charge_and_respond(&campaign.quota, (offers.len(), limit), response, trace)
+            .await
+    }
+
+    /// `POST /v3/businesses/{businessId}/offers/stocks`
+    pub(super) async fn read_back_business(
+        &self,
+        id: &str,
+        request: Request,
+        trace: &mut RequestTrace,
+    ) -> Result<Response, SimErrorResponse> {
+        let (head, body) = request.into_parts();
+        let (business, key) = self.authorize_business(id, &head.headers, SimKeyScope::READ)?;
+        let body = self
+            .acquire_slot_and_read(&business.quota, body, trace)
+            .await?;
+        require_json(&head.headers)?;
+        let (warehouse, filter) = request_validation::parse_business_read_back_filter(&body)
+            .map_err(|message| SimErrorResponse::new(400, message))?;
+        if filter.offer_ids.is_some() {
+            SimPageRequest::reject_with_offer_ids(&head.uri)?;
+        }
+        let page = SimPageRequest::parse(&head.uri, READ_BACK_PAGES)?;
+        let campaign =
+            Self::authorize_warehouse(business, warehouse, key).unwrap_or_else(|| {
+                let message = "'partnerWarehouseId' must be a warehouse of the business";
+                Err(SimErrorResponse::new(400, message))
+            })?;
+        let (offers, next) = self.select_page(&campaign.stock, &filter, &page);
+        trace.entry.skus = offers.len();
+        let limit = self.state.config.business_read_backs_per_minute;
+        let response = responses::json(
+            200,
+            &json!({ "status": "OK", "result": {
+                "partnerWarehouseId": warehouse,
+                "offers": self.offers_json(&offers),
+                "paging": paging_json(next),
+            } }),
+        );
+        self.charge_and_respond(&Arc::clone(&business.quota), (1, limit), response, trace)
+            .await
+    }
+
+    /// Charges so much to this limit, and answers if the plan lets it.
+    async fn charge_and_respond(
+        &self,
+        quota: &QuotaTracker,
+        (amount, limit): (usize, usize),
+        response: Response,
+        trace: &mut RequestTrace,
+    ) -> Result<Response, SimErrorResponse> {
+        quota
+            .charge_read_back(trace.arrived, amount, limit)
+            .map_err(|wait| self.reject_over_limit(quota, amount, limit, wait))?;
+        let planned = self.next_outcome(true);
+        match planned.fault {
+            None => Ok(response),
+            Some((fault, random)) => {
+                trace.entry.outcome = RequestOutcome::Faulted(fault);
+                Ok(self
+                    .respond_with_fault(quota, &planned, fault, random, response)
+                    .await)
+            }
+        }
+    }
+
+    fn select_page(
+        &self,
+        stock: &SimWarehouseStock,
+        filter: &SimReadBackFilter,
+        page: &SimPageRequest,
+    ) -> (VisibleOffers, Option<String>) {
+        let now = self.now();
+        let matches_filter = |sku: &str, visible: &VisibleStock| {
+            filter
+                .has_stocks
+                .is_none_or(|wants_stock| wants_stock == (visible.available > 0))
+                && self.state.config.sells(sku)
+        };
+        if let Some(ids) = &filter.offer_ids {
+            let find_visible =
+                |sku: &String| Some((CompactString::new(sku), stock.visible_stock(sku, now)?));
+            let offers = ids
+                .iter()
+                .filter_map(find_visible)
+                .filter(|(sku, visible)| matches_filter(sku, visible));
+            return (offers.collect(), None);
+        }
+        let mut limit = page.limit;
+        if self.state.config.short_pages {
+            let length = page.after.as_ref().map_or(0, |after| as_u64(after.len()));
+            let fraction = seeded_random::fraction(seeded_random::number(length, as_u64(limit)));
+            limit = if fraction < 0.5 {
+                limit
+            } else {
+                limit.div_ceil(3)
+            };
+        }
+        let after = page.after.as_deref();
+        let (offers, has_more) = stock.page(after, limit, filter.archived, now, matches_filter);
+        let next = offers
+            .last()
+            .filter(|_| has_more)
+            .map(|(sku, _)| encode_page_token(sku));
+        (offers, next)
+    }
+
+    fn campaign_read_back_json(
+        &self,
+        campaign: &SimCampaign,
+        filter: &SimReadBackFilter,
+        offers: &[(CompactString, VisibleStock)],
+        next: Option<String>,
+    ) -> Value {
+        let returned_offer_json = |(sku, _): &(CompactString, VisibleStock)| {
+            let stocks =
+                json!([{ "type": "FIT", "count": 1 }, { "type": "AVAILABLE", "count": 1 }]);
+            json!({ "offerId": sku.as_str(), "stocks": stocks })
+        };
+        let own_warehouse = campaign.config.warehouse;
+        let is_requested = |id: u64| filter.warehouse.is_none_or(|requested| requested == id);
+        let mut warehouses = Vec::new();
+        if let Some(id) = self
+            .state
+            .config
+            .return_warehouse
+            .filter(|id| is_requested(*id))
+        {
+            let offers: Vec<Value> = offers.iter().map(returned_offer_json).collect();
+            warehouses.push(json!({ "warehouseId": id, "offers": offers }));
+        }
+        if is_requested(own_warehouse) {
+            warehouses
+                .push(json!({ "warehouseId": own_warehouse, "offers": self.offers_json(offers) }));
+        }
+        let result = json!({ "paging": paging_json(next), "warehouses": warehouses });
+        json!({ "status": "OK", "result": result })
+    }
+
+    /// The offers as both methods spell them.
+    fn offers_json(&self, offers: &[(CompactString, VisibleStock)]) -> Vec<Value> {
+        let reserved = u64::from(self.state.config.reserved);
+        let offer_json = |(sku, visible): &(CompactString, VisibleStock)| {
+            let fit = u64::from(visible.available) + u64::from(visible.frozen) + reserved;
+            let mut stocks = vec![json!({ "type": "FIT", "count": fit })];
+            if visible.frozen > 0 {
+                stocks.push(json!({ "type": "FREEZE", "count": visible.frozen }));
+            }
+            stocks.push(json!({ "type": "AVAILABLE", "count": visible.available }));
+            let at = visible
+                .updated_at
+                .to_utc()
+                .to_rfc3339_opts(SecondsFormat::AutoSi, true);
+            json!({ "offerId": sku.as_str(), "stocks": stocks, "updatedAt": at })
+        };
+        offers.iter().map(offer_json).collect()
+    }
+}

@@ -1,0 +1,298 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::Request;
+use axum::response::Response;
+use chrono::{DateTime, Utc};
+use serde_json::json;
+
+use super::request_checks::require_json;
+use super::request_trace::RequestTrace;
+use super::simulator_config::SimKeyScope;
+use super::{MarketSimulator, PlannedOutcome, as_u64, lock};
+use crate::market_sim::faults::{LineOutcome, MarketFault};
+use crate::market_sim::quota::{QuotaOwner, QuotaTracker};
+use crate::market_sim::registry::SimCampaign;
+use crate::market_sim::request_validation::{self, ParsedUpdate, SimUpdateLine};
+use crate::market_sim::responses::{self, SimErrorResponse};
+use crate::market_sim::simulator_report::{MarketViolation, RequestOutcome};
+
+/// The lines of an update that go to one warehouse, through one campaign.
+struct SimCampaignUpdate {
+    campaign: Arc<SimCampaign>,
+    lines: Vec<SimUpdateLine>,
+}
+
+/// The methods that change stock.
+impl MarketSimulator {
+    /// `PUT /v2/campaigns/{campaignId}/offers/stocks`
+    pub(super) async fn update(
+        &self,
+        id: &str,
+        request: Request,
+        trace: &mut RequestTrace,
+    ) -> Result<Response, SimErrorResponse> {
+        let (head, body) = request.into_parts();
+        let campaign = self.authorize_campaign(id, &head.headers, SimKeyScope::WRITE)?;
+        self.require_groups_if_needed(&campaign)?;
+        require_json(&head.headers)?;
+        self.record_arrival(&campaign.quota, trace);
+        let body = self
+            .acquire_slot_and_read(&campaign.quota, body, trace)
+            .await?;
+        let now = self.now();
+        let parsed = request_validation::parse_update(&body, campaign.config.warehouse, now);
+        drop(body);
+        let quota = Arc::clone(&campaign.quota);
+        let lines = self.charge_and_validate(&quota, parsed, trace)?;
+        self.apply_and_respond(&quota, &[SimCampaignUpdate { campaign, lines }], now, trace)
+            .await
+    }
+
+    /// `POST /v3/businesses/{businessId}/offers/stocks/update`
+    pub(super) async fn update_business(
+        &self,
+        id: &str,
+        request: Request,
+        trace: &mut RequestTrace,
+    ) -> Result<Response, SimErrorResponse> {
+        let (head, body) = request.into_parts();
+        let (business, key) = self.authorize_business(id, &head.headers, SimKeyScope::WRITE)?;
+        if business.has_groups() {
+            // Ours to invent: that the method is not for them is documented, its answer is not.
+            let message = "Method is not allowed for businesses with warehouse groups";
+            return Err(SimErrorResponse::new(400, message));
+        }
+        require_json(&head.headers)?;
+        self.record_arrival(&business.quota, trace);
+        let body = self
+            .acquire_slot_and_read(&business.quota, body, trace)
+            .await?;
+        let now = self.now();
+        let is_known = |warehouse| business.selling_from(warehouse).next().is_some();
+        let parsed = request_validation::parse_business_update(&body, now, is_known);
+        drop(body);
+        let mut warehouses: BTreeMap<u64, Vec<SimUpdateLine>> = BTreeMap::new();
+        for (warehouse, line) in self.charge_and_validate(&business.quota, parsed, trace)? {
+            warehouses.entry(warehouse).or_default().push(line);
+        }
+        let mut updates = Vec::with_capacity(warehouses.len());
+        for (warehouse, lines) in warehouses {
+            let campaign = Self::authorize_warehouse(business, warehouse, key)
+                .expect("the reading took only warehouses that are known")?;
+            updates.push(SimCampaignUpdate { campaign, lines });
+        }
+        self.apply_and_respond(&business.quota, &updates, now, trace)
+            .await
+    }
+
+    fn require_groups_if_needed(&self, campaign: &SimCampaign) -> Result<(), SimErrorResponse> {
+        let business = self.state.registry.businesses.get(&campaign.business_id());
+        let has_groups = business.is_some_and(|business| business.has_groups());
+        if has_groups || !self.state.config.campaign_method_needs_groups {
+            return Ok(());
+        }
+        let message = "The method is deprecated and is occasionally forbidden for use";
+        Err(SimErrorResponse::new(403, message))
+    }
+
+    fn record_arrival(&self, quota: &Arc<QuotaTracker>, trace: &mut RequestTrace) {
+        trace.quota = Some(Arc::clone(quota));
+        if quota.is_too_soon(trace.arrived) {
+            lock(&self.state.request_log).report.early_retries += 1;
+        }
+    }
+
+    /// Charges what was read, and takes it if the rules do.
+    fn charge_and_validate<L>(
+        &self,
+        quota: &QuotaTracker,
+        parsed: ParsedUpdate<L>,
+        trace: &mut RequestTrace,
+    ) -> Result<Vec<L>, SimErrorResponse> {
+        trace.entry.skus = parsed.sku_count;
+        lock(&self.state.request_log).report.skus_received += as_u64(parsed.sku_count);
+        let limit = self.update_limit(quota.owner);
+        let amount = cost(quota.owner, parsed.sku_count);
+        quota
+            .charge_update(trace.arrived, amount, limit)
+            .map_err(|wait| self.reject_over_limit(quota, amount, limit, wait))?;
+        parsed.lines.map_err(|messages| {
+            let describe = || format!("{}: {}", quota.owner, messages.join("; "));
+            self.record_violation(MarketViolation::Content, 1, describe);
+            SimErrorResponse::bad_request(messages)
+        })
+    }
+
+    async fn apply_and_respond(
+        &self,
+        quota: &QuotaTracker,
+        updates: &[SimCampaignUpdate],
+        now: DateTime<Utc>,
+        trace: &mut RequestTrace,
+    ) -> Result<Response, SimErrorResponse> {
+        for update in updates {
+            self.record_in_flight(update, trace);
+        }
+        let skus = updates.iter().map(|update| update.lines.len()).sum();
+        let planned = self.next_outcome(false);
+        if planned.plan.exceeds_max_skus(skus) {
+            trace.entry.outcome = RequestOutcome::Rejected(413);
+            return Ok(responses::html(413));
+        }
+        let lines = updates.iter().flat_map(|update| &update.lines);
+        let rejections = planned
+            .plan
+            .rejection_messages(lines.map(|line| line.sku.as_str()));
+        if !rejections.is_empty() {
+            return Err(SimErrorResponse::bad_request(rejections));
+        }
+        self.write_lines(updates, now, &planned);
+        let Some((fault, random)) = planned.fault else {
+            return Ok(responses::ok());
+        };
+        trace.entry.outcome = RequestOutcome::Faulted(fault);
+        if !fault.consumes_quota() {
+            quota.refund_update(trace.arrived, cost(quota.owner, skus));
+        }
+        let response = self
+            .respond_with_fault(quota, &planned, fault, random, responses::ok())
+            .await;
+        if fault == MarketFault::Slow {
+            for update in updates {
+                update.campaign.stock.acknowledge(&update.lines);
+            }
+        }
+        Ok(response)
+    }
+
+    /// Notices SKUs that are on the way twice, or through a second campaign of a group.
+    fn record_in_flight(&self, update: &SimCampaignUpdate, trace: &mut RequestTrace) {
+        let (id, stock) = (update.campaign.id(), &update.campaign.stock);
+        let (guard, duplicates) = stock.mark_in_flight(&update.lines);
+        trace.in_flight.push(guard);
+        self.record_violation(MarketViolation::SkuTwiceInFlight, duplicates.count, || {
+            let sku = duplicates.first_sku.unwrap_or_default();
+            format!("campaign {id}: {sku} in two requests at a time")
+        });
+        let other_routes = stock.record_route(id, &update.lines);
+        self.record_violation(MarketViolation::SecondOfGroup, other_routes.count, || {
+            let sku = other_routes.first_sku.unwrap_or_default();
+            format!("campaign {id}: {sku} was told through another campaign of the group")
+        });
+    }
+
+    /// Writes the lines down, unless the fault keeps them from the shelf.
+    fn write_lines(
+        &self,
+        updates: &[SimCampaignUpdate],
+        now: DateTime<Utc>,
+        planned: &PlannedOutcome,
+    ) {
+        if planned
+            .fault
+            .is_some_and(|(fault, random)| !fault.applies(random))
+        {
+            return;
+        }
+        let mut offset = 0;
+        for update in updates {
+            let outcome_of = |index, sku: &str| match planned
+                .plan
+                .line_outcome(planned.number, offset + index)
+            {
+                // Nobody can order what the shop does not sell.
+                LineOutcome::Sold if !self.state.config.sells(sku) => LineOutcome::Kept,
+                outcome @ (LineOutcome::Kept | LineOutcome::Sold | LineOutcome::Dropped) => outcome,
+            };
+            let stock = &update.campaign.stock;
+            let counts = stock.write(&update.lines, now, planned.fault.is_none(), outcome_of);
+            offset += update.lines.len();
+            let mut log = lock(&self.state.request_log);
+            log.report.skus_applied += counts.applied;
+            log.report.skus_dropped += counts.dropped;
+            log.report.pieces_ordered += counts.sold;
+            log.record_violation(MarketViolation::WentBackwards, counts.outdated, || {
+                let (id, sku) = (
+                    update.campaign.id(),
+                    counts.first_outdated.unwrap_or_default(),
+                );
+                format!("campaign {id}: {sku} was sent older than acknowledged")
+            });
+        }
+    }
+
+    /// Answers as the fault will have it; `good` is what a Market in health would say.
+    pub(super) async fn respond_with_fault(
+        &self,
+        quota: &QuotaTracker,
+        planned: &PlannedOutcome,
+        fault: MarketFault,
+        random: u64,
+        normal_response: Response,
+    ) -> Response {
+        match fault {
+            MarketFault::ParallelLimit => {
+                SimErrorResponse::parallel_limit(self.state.config.max_parallel, quota.owner)
+                    .into_response()
+            }
+            MarketFault::VolumeLimit => self
+                .volume_limit_error(quota, planned, random)
+                .into_response(),
+            MarketFault::ServerError | MarketFault::ApplyThenError => server_error_response(random),
+            MarketFault::Hang | MarketFault::ApplyThenHang => {
+                match planned.plan.hang_duration {
+                    Some(duration) => tokio::time::sleep(duration).await,
+                    None => std::future::pending().await,
+                }
+                responses::close_without_response()
+            }
+            MarketFault::CloseWithoutResponse => responses::close_without_response(),
+            MarketFault::TruncatedResponse => responses::truncated(normal_response),
+            MarketFault::ErrorInOk => {
+                let error = json!({ "code": "INTERNAL_ERROR", "message": "Try again" });
+                responses::json(200, &json!({ "status": "ERROR", "errors": [error] }))
+            }
+            MarketFault::HtmlInOk => responses::html(200),
+            MarketFault::EmptyOk => responses::empty(200),
+            MarketFault::Redirect => responses::redirect("/elsewhere/v2/offers/stocks"),
+            MarketFault::Slow => {
+                tokio::time::sleep(planned.plan.slow_delay).await;
+                normal_response
+            }
+        }
+    }
+
+    fn volume_limit_error(
+        &self,
+        quota: &QuotaTracker,
+        planned: &PlannedOutcome,
+        random: u64,
+    ) -> SimErrorResponse {
+        let variety = random % 3;
+        let limit = self.update_limit(quota.owner);
+        // A plan that promised the headers keeps its word.
+        if variety == 0 && planned.plan.announced_limit().is_none() {
+            SimErrorResponse::volume_limit(limit, quota.owner, None)
+        } else {
+            self.rate_limited(quota, limit, planned.plan.rate_limit_wait, variety == 1)
+        }
+    }
+}
+
+/// What an update of so many SKUs costs.
+fn cost(owner: QuotaOwner, skus: usize) -> usize {
+    match owner {
+        QuotaOwner::Campaign(_) => skus,
+        QuotaOwner::Business(_) => 1,
+    }
+}
+
+fn server_error_response(random: u64) -> Response {
+    let status = [500, 502, 503][usize::try_from(random % 3).unwrap_or_default()];
+    match random / 3 % 3 {
+        0 => SimErrorResponse::new(status, "Internal error").into_response(),
+        1 => responses::html(status),
+        _ => responses::empty(status),
+    }
+}

@@ -1,0 +1,129 @@
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
+
+use crate::http::json::JsonText;
+
+/// Any JSON, its texts borrowed from the body.
+///
+/// `serde_json::Value` would do, but takes ten allocations for each SKU of an update, where a
+/// rehearsal of a million should not be about the Market's own hunger.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum BorrowedJson<'a> {
+    Null,
+    Bool(bool),
+    /// A whole number of 64 bits without a sign; every other number is [`Value::Number`].
+    Unsigned(u64),
+    OtherNumber,
+    Text(Cow<'a, str>),
+    Array(Vec<Self>),
+    Object(BorrowedObject<'a>),
+}
+
+/// An object's members as they came; one given twice is an error of the reading.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct BorrowedObject<'a>(Vec<(Cow<'a, str>, BorrowedJson<'a>)>);
+
+impl<'a> BorrowedObject<'a> {
+    pub(super) fn get(&self, name: &str) -> Option<&BorrowedJson<'a>> {
+        self.0
+            .iter()
+            .find(|(member, _)| member == name)
+            .map(|(_, value)| value)
+    }
+}
+
+impl<'a> BorrowedJson<'a> {
+    pub(super) fn parse(body: &'a [u8]) -> Result<Self, String> {
+        serde_json::from_slice(body).map_err(|e| format!("Illegal input: {e}"))
+    }
+
+    pub(super) fn as_str(&self) -> Option<&str> {
+        if let Self::Text(text) = self {
+            Some(text)
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn as_array(&self) -> Option<&[Self]> {
+        if let Self::Array(items) = self {
+            Some(items)
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn as_object(&self) -> Option<&BorrowedObject<'a>> {
+        if let Self::Object(members) = self {
+            Some(members)
+        } else {
+            None
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for BorrowedJson<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(BorrowedJsonVisitor)
+    }
+}
+
+struct BorrowedJsonVisitor;
+
+impl<'de> Visitor<'de> for BorrowedJsonVisitor {
+    type Value = BorrowedJson<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(BorrowedJson::Null)
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Self::Value, E> {
+        Ok(BorrowedJson::Bool(value))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(BorrowedJson::Unsigned(number))
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(BorrowedJson::OtherNumber)
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(BorrowedJson::OtherNumber)
+    }
+
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(BorrowedJson::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(BorrowedJson::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(value) = seq.next_element()? {
+            items.push(value);
+        }
+        Ok(BorrowedJson::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members: Vec<(Cow<'_, str>, BorrowedJson<'_>)> = Vec::with_capacity(2);
+        while let Some((JsonText(name), value)) = map.next_entry()? {
+            if members.iter().any(|(member, _)| *member == name) {
+                return Err(A::Error::custom(format_args!("'{name}' is there twice")));
+            }
+            members.push((name, value));
+        }
+        Ok(BorrowedJson::Object(BorrowedObject(members)))
+    }
+}

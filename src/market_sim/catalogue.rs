@@ -1,0 +1,389 @@
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+use super::seeded_random;
+
+/// One product of the seller.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct CatalogueProduct {
+    /// Its SKU, legal and without outer blanks.
+    pub sku: String,
+    /// How many can be ordered.
+    pub count: u32,
+}
+
+/// Ten thousand products, as kept in `fixtures/catalogue/`: a JSON object a line.
+pub const FIXTURE: &str = include_str!("../../fixtures/catalogue/catalogue.ndjson");
+
+/// Largest count the Market takes.
+const MAX_COUNT: u32 = 2_000_000_000;
+
+/// A catalogue of this many products, no SKU twice: first the hard ones, then made-up ones.
+///
+/// The same for every call; a longer catalogue begins with the shorter one.
+#[must_use]
+pub fn generate(products: usize) -> Vec<CatalogueProduct> {
+    let edge_cases = edge_case_skus();
+    let synthetic = (0..).map(|n: u64| synthetic_sku(n));
+    let skus = edge_cases.into_iter().chain(synthetic).take(products);
+    (0..)
+        .zip(skus)
+        .map(|(n, sku)| CatalogueProduct {
+            sku,
+            count: random_count(n),
+        })
+        .collect()
+}
+
+/// Reads a catalogue of one JSON object a line.
+///
+/// # Errors
+/// The line that is no product, counted from 1, and why.
+pub fn parse(ndjson: &str) -> Result<Vec<CatalogueProduct>, String> {
+    let lines = (1..).zip(ndjson.lines());
+    lines
+        .map(|(n, line)| serde_json::from_str(line).map_err(|e| format!("line {n}: {e}")))
+        .collect()
+}
+
+/// Writes a catalogue, one JSON object a line.
+#[must_use]
+pub fn to_ndjson(products: &[CatalogueProduct]) -> String {
+    let mut text = String::with_capacity(products.len() * 42);
+    for product in products {
+        let sku = serde_json::to_string(&product.sku).unwrap_or_default();
+        writeln!(text, r#"{{"sku":{sku},"count":{}}}"#, product.count).unwrap_or_default();
+    }
+    text
+}
+
+/// About one in eight is sold out, and the others have few rather than many.
+fn random_count(n: u64) -> u32 {
+    // A different seed than the SKUs have, so that no kind of SKU is always sold out.
+    let random = seeded_random::number(2, n);
+    let max = match random % 1_000 {
+        0..120 => return 0,
+        120..122 => return MAX_COUNT,
+        122..600 => 10,
+        600..900 => 100,
+        _ => 5_000,
+    };
+    1 + u32::try_from(random / 1_000 % max).unwrap_or_default()
+}
+
+const BRANDS: [&str; 12] = [
+    "NIKE", "BOSCH", "HP", "SAM", "LG", "XIAOMI", "TEFAL", "VOLT", "STELS", "KRKA", "IEK", "AQ",
+];
+const SIZES: [&str; 10] = ["XS", "S", "M", "L", "XL", "XXL", "42", "44", "128", "256"];
+const GOODS: [&str; 10] = [
+    "ФУТ",
+    "НАСОС",
+    "чайник",
+    "Лампа",
+    "КОВЁР",
+    "стол",
+    "Обои",
+    "КРЕМ",
+    "Шины",
+    "ЙОГУРТ",
+];
+const COLOURS: [&str; 6] = ["чёрн", "бел", "СИН", "зел", "крас", "сер"];
+
+/// The n-th made-up SKU, of 8 to 20 characters for the first hundred million; one in ten is
+/// Cyrillic.
+///
+/// No two are alike: each kind is told by its look, and holds a number of its own within it.
+fn synthetic_sku(n: u64) -> String {
+    let random = seeded_random::number(1, n);
+    let (number, kind, rest) = (permute(n), random % 10, random / 10);
+    let (brand, size) = (pick(&BRANDS, rest), pick(&SIZES, rest / 12));
+    match kind {
+        // A bar code, as many sellers use for a SKU.
+        0 | 1 => format!("46{number:011}"),
+        // A number of an accounting system, leading zeros and all.
+        2 => format!("{number:09}"),
+        3 => format!("{brand}-{number:08}-{size}"),
+        4 => format!("{brand}{number:08}/{size}"),
+        // Upper and lower case matter.
+        5 => format!("{}_{number:08x}", brand.to_lowercase()),
+        6 => format!("{brand} {number:08} {size}"),
+        7 => format!("00-{number:08}"),
+        8 => format!("art.{number:010}"),
+        _ => {
+            format!(
+                "{}-{number:08}-{}",
+                pick(&GOODS, rest),
+                pick(&COLOURS, rest / 10)
+            )
+        }
+    }
+}
+
+fn pick<'a>(choices: &[&'a str], random: u64) -> &'a str {
+    let len = u64::try_from(choices.len()).unwrap_or(1);
+    choices
+        .get(usize::try_from(random % len).unwrap_or_default())
+        .copied()
+        .unwrap_or_default()
+}
+
+/// Sends every number below a hundred million to another one, no two to the same; others stay.
+fn permute(n: u64) -> u64 {
+    const RANGE: u64 = 100_000_000;
+    // Odd and not a multiple of 5, so it has no factor in common with the range.
+    const MULTIPLIER: u64 = 38_196_601;
+    if n < RANGE {
+        (n * MULTIPLIER + 4_719) % RANGE
+    } else {
+        n
+    }
+}
+
+/// SKUs that break programs: every one of them is legal.
+fn edge_case_skus() -> Vec<String> {
+    let mut skus: Vec<String> = EDGE_CASE_SKUS.iter().map(|&sku| sku.to_owned()).collect();
+    skus.extend([
+        "L".repeat(255),
+        "я".repeat(255),
+        "\u{5546}".repeat(255),
+        // 254 UTF-16 units, 127 characters, 508 bytes.
+        "😀".repeat(127),
+        "\"".repeat(255),
+        "\\".repeat(255),
+        format!("a{}b", " ".repeat(253)),
+        format!("a{}b", "\t".repeat(253)),
+        // At and around the 24 bytes that are kept inline.
+        "x".repeat(23),
+        "x".repeat(24),
+        "x".repeat(25),
+        "ж".repeat(12),
+        "ж".repeat(13),
+    ]);
+    skus
+}
+
+const EDGE_CASE_SKUS: &[&str] = &[
+    // Numbers that are none.
+    "557722",
+    "0557722",
+    "00557722",
+    "0",
+    "00",
+    "-0",
+    "-1",
+    "1",
+    "01",
+    "1.0",
+    "1,0",
+    "+1",
+    "1e3",
+    "5.577E+05",
+    "5,577E+05",
+    "0x1F",
+    "1_000",
+    "1 000",
+    "1\u{a0}000",
+    "NaN",
+    "Infinity",
+    "9007199254740993",
+    "18446744073709551616",
+    "123456789012345678901234567890",
+    "٣٤٥",
+    "Ⅷ",
+    "½",
+    // Words that programs take for something else.
+    "null",
+    "NULL",
+    "true",
+    "false",
+    "undefined",
+    "None",
+    "nil",
+    "#N/A",
+    "#REF!",
+    "=1+1",
+    "=HYPERLINK(\"http://example.com\")",
+    "@SUM(A1)",
+    "01.02.2026",
+    "2026-11-21",
+    "12:30",
+    "con",
+    "..",
+    "../../etc/passwd",
+    ".",
+    "-",
+    "_",
+    "--",
+    "-rf",
+    "~",
+    "*",
+    "?",
+    "%",
+    "%00",
+    "%20",
+    "%2F",
+    "a%b",
+    "a+b",
+    "a b",
+    "a  b",
+    "a\tb",
+    "a\t\tb",
+    "a\u{a0}b",
+    "a\u{2003}b",
+    "a\u{200b}b",
+    // Case, and letters that only look alike.
+    "abc",
+    "ABC",
+    "Abc",
+    "е-2026",
+    "e-2026",
+    "АВС",
+    "ABС",
+    "straße",
+    "STRASSE",
+    "ı",
+    "İ",
+    "ǅ",
+    // The same to the eye, composed and decomposed.
+    "й-1",
+    "и\u{306}-1",
+    "ё-1",
+    "е\u{308}-1",
+    "café",
+    "cafe\u{301}",
+    "ﬁ",
+    "fi",
+    "Å",
+    "\u{212b}",
+    // Quotes, marks and what parsers live on.
+    "\"",
+    "'",
+    "`",
+    "\"a\"",
+    "'a'",
+    "«Ёлка»",
+    "a\"b\\c",
+    "\\",
+    "\\\\",
+    "\\n",
+    "\\u0041",
+    "a/b",
+    "/",
+    "//",
+    "a\\/b",
+    "#",
+    "a#b",
+    "a&b=c",
+    "a;b",
+    "a,b",
+    "a|b",
+    "{}",
+    "[]",
+    "{\"sku\":\"A\",\"count\":0}",
+    "<script>alert(1)</script>",
+    "<!--",
+    "&lt;",
+    "]]>",
+    "'; DROP TABLE stock; --",
+    "${jndi:x}",
+    "{{7*7}}",
+    "%s%n",
+    // Beyond the alphabet.
+    "😀",
+    "👨‍👩‍👧",
+    "🇷🇺",
+    "e\u{fe0f}",
+    "\u{202e}abc",
+    "商品-1",
+    "מוצר",
+    "منتج",
+    "สินค้า",
+    "\u{feff}A",
+    "a\u{2028}b",
+    "\u{fffd}",
+    "\u{e000}",
+    "\u{10ffff}",
+    "a\u{85}b",
+    "Z\u{351}\u{36b}\u{343}",
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::fs;
+
+    use super::*;
+    use crate::stock::Sku;
+
+    #[test]
+    fn the_fixture_is_what_the_generator_writes() {
+        let written = to_ndjson(&generate(10_000));
+        if written != FIXTURE {
+            let path = std::env::temp_dir().join("catalogue.ndjson");
+            fs::write(&path, written).unwrap();
+            panic!(
+                "fixtures/catalogue/catalogue.ndjson is stale, put {} there",
+                path.display()
+            );
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read_again() {
+        assert_eq!(parse(FIXTURE).unwrap(), generate(10_000));
+        assert!(
+            parse("{\"sku\":\"A\",\"count\":1}\n[]")
+                .unwrap_err()
+                .starts_with("line 2")
+        );
+    }
+
+    #[test]
+    fn every_sku_is_legal_trimmed_and_there_once() {
+        let products = generate(200_000);
+        let mut seen = HashSet::new();
+        for CatalogueProduct { sku, .. } in &products {
+            assert_eq!(Sku::parse(sku).unwrap().as_str(), sku);
+            assert!(seen.insert(sku), "{sku} is there twice");
+        }
+        assert_eq!(seen.len(), 200_000);
+    }
+
+    #[test]
+    fn a_longer_catalogue_begins_with_the_shorter_one() {
+        assert_eq!(generate(1_000)[..100], generate(100));
+    }
+
+    #[test]
+    fn an_eighth_is_sold_out_and_a_few_are_without_end() {
+        let products = generate(10_000);
+        let number_with_count = |count| products.iter().filter(|p| p.count == count).count();
+        assert!(
+            (1_100..1_300).contains(&number_with_count(0)),
+            "{}",
+            number_with_count(0)
+        );
+        assert!(
+            (5..50).contains(&number_with_count(MAX_COUNT)),
+            "{}",
+            number_with_count(MAX_COUNT)
+        );
+    }
+
+    #[test]
+    fn made_up_skus_have_the_length_of_real_ones_and_a_tenth_is_cyrillic() {
+        let skus: Vec<String> = (0..10_000).map(synthetic_sku).collect();
+        for sku in &skus {
+            assert!((8..=22).contains(&sku.chars().count()), "{sku}");
+        }
+        let cyrillic = skus.iter().filter(|sku| !sku.is_ascii()).count();
+        assert!((900..1_100).contains(&cyrillic), "{cyrillic}");
+    }
+
+    #[test]
+    fn scattering_loses_no_number() {
+        let permuted: HashSet<u64> = (0..100_000).map(permute).collect();
+        assert_eq!(permuted.len(), 100_000);
+    }
+}

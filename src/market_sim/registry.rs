@@ -1,0 +1,150 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use compact_str::CompactString;
+
+use super::api::{CampaignConfig, DEFAULT_BUSINESS_ID, SimulatorConfig};
+use super::quota::{QuotaOwner, QuotaTracker};
+use super::warehouse_stock::SimWarehouseStock;
+
+/// One campaign: who it is, its stock, and what it has used of its limits.
+#[derive(Debug)]
+pub(super) struct SimCampaign {
+    pub(super) config: CampaignConfig,
+    pub(super) quota: Arc<QuotaTracker>,
+    /// Its warehouse's own, or the one of the warehouse's group.
+    pub(super) stock: Arc<SimWarehouseStock>,
+    hidden_offers: Mutex<BTreeSet<CompactString>>,
+}
+
+impl SimCampaign {
+    pub(super) fn id(&self) -> u64 {
+        self.config.id
+    }
+
+    pub(super) fn business_id(&self) -> u64 {
+        business_id(&self.config)
+    }
+
+    pub(super) fn accepts_key(&self, key: &str) -> bool {
+        self.config.keys.iter().any(|accepted| accepted == key)
+    }
+
+    /// Its hidden offers; held for a look or a change.
+    pub(super) fn hidden_offers(&self) -> MutexGuard<'_, BTreeSet<CompactString>> {
+        self.hidden_offers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One seller's cabinet: its campaigns, and what it has used of the limits of its own.
+#[derive(Debug)]
+pub(super) struct SimBusiness {
+    pub(super) quota: Arc<QuotaTracker>,
+    /// In order of their numbers.
+    pub(super) campaigns: Vec<Arc<SimCampaign>>,
+}
+
+impl SimBusiness {
+    pub(super) fn accepts_key(&self, key: &str) -> bool {
+        self.campaigns
+            .iter()
+            .any(|campaign| campaign.accepts_key(key))
+    }
+
+    pub(super) fn has_groups(&self) -> bool {
+        self.campaigns
+            .iter()
+            .any(|campaign| campaign.config.group.is_some())
+    }
+
+    /// The campaigns that sell from a warehouse.
+    pub(super) fn selling_from(&self, warehouse: u64) -> impl Iterator<Item = &Arc<SimCampaign>> {
+        self.campaigns
+            .iter()
+            .filter(move |campaign| campaign.config.warehouse == warehouse)
+    }
+}
+
+/// Everybody a Market knows.
+#[derive(Debug)]
+pub(super) struct AccountRegistry {
+    pub(super) campaigns: BTreeMap<u64, Arc<SimCampaign>>,
+    pub(super) businesses: BTreeMap<u64, SimBusiness>,
+}
+
+/// Where a campaign's stock is; within a business, the same place is the same stock.
+#[derive(Eq, Ord, PartialEq, PartialOrd)]
+enum StockLocation {
+    Warehouse(u64),
+    Group(u64),
+}
+
+impl AccountRegistry {
+    pub(super) fn new(config: &SimulatorConfig) -> Self {
+        let mut stocks = BTreeMap::new();
+        let mut campaigns = BTreeMap::new();
+        for campaign_config in &config.campaigns {
+            let group = campaign_config
+                .group
+                .as_ref()
+                .map(|group| StockLocation::Group(group.id));
+            let location = group.unwrap_or(StockLocation::Warehouse(campaign_config.warehouse));
+            let new_stock = || {
+                Arc::new(SimWarehouseStock::new(
+                    campaign_config.group.is_some(),
+                    config.visibility_delay,
+                ))
+            };
+            let stock: &Arc<SimWarehouseStock> = stocks
+                .entry((business_id(campaign_config), location))
+                .or_insert_with(new_stock);
+            let campaign = SimCampaign {
+                config: campaign_config.clone(),
+                quota: Arc::new(QuotaTracker::new(
+                    QuotaOwner::Campaign(campaign_config.id),
+                    config.max_parallel,
+                )),
+                stock: Arc::clone(stock),
+                hidden_offers: Mutex::default(),
+            };
+            campaigns.insert(campaign_config.id, Arc::new(campaign));
+        }
+        let mut businesses = BTreeMap::new();
+        for campaign in campaigns.values() {
+            let id = campaign.business_id();
+            let business: &mut SimBusiness = businesses.entry(id).or_insert_with(|| SimBusiness {
+                quota: Arc::new(QuotaTracker::new(
+                    QuotaOwner::Business(id),
+                    config.max_parallel,
+                )),
+                campaigns: Vec::new(),
+            });
+            business.campaigns.push(Arc::clone(campaign));
+        }
+        Self {
+            campaigns,
+            businesses,
+        }
+    }
+
+    pub(super) fn knows_key(&self, key: &str) -> bool {
+        self.campaigns
+            .values()
+            .any(|campaign| campaign.accepts_key(key))
+    }
+
+    pub(super) fn quotas(&self) -> impl Iterator<Item = &QuotaTracker> {
+        let campaigns = self.campaigns.values().map(|campaign| &*campaign.quota);
+        campaigns.chain(self.businesses.values().map(|business| &*business.quota))
+    }
+}
+
+fn business_id(config: &CampaignConfig) -> u64 {
+    if config.business == 0 {
+        DEFAULT_BUSINESS_ID
+    } else {
+        config.business
+    }
+}

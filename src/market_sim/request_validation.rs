@@ -1,0 +1,595 @@
+use std::collections::HashSet;
+
+use super::borrowed_json::{BorrowedJson, BorrowedObject};
+use crate::stock::Timestamp;
+use chrono::{DateTime, TimeDelta, Utc};
+use compact_str::CompactString;
+
+/// Most SKUs in one update. Source: `UpdateStocksRequest.skus.maxItems`.
+const MAX_SKUS: usize = 2_000;
+
+/// Most SKUs in a read-back's filter. Source: `GetWarehouseStocksRequest.offerIds.maxItems`.
+const MAX_OFFER_IDS: usize = 500;
+
+/// Largest count. Source: `UpdateStockItemDTO.count.maximum`.
+const MAX_COUNT: u32 = 2_000_000_000;
+
+/// Longest SKU in characters. Source: `ShopSku.maxLength`.
+const MAX_SKU_CHARS: usize = 255;
+
+/// "Stock should not be older than a day".
+const MAX_AGE: TimeDelta = TimeDelta::hours(24);
+
+const MAX_ERRORS: usize = 20;
+
+/// One SKU of an update.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct SimUpdateLine {
+    pub(super) sku: CompactString,
+    pub(super) count: u32,
+    pub(super) updated_at: Timestamp,
+}
+
+/// An update as the Market reads it.
+#[derive(Debug)]
+pub(super) struct ParsedUpdate<L> {
+    /// SKUs in it, readable or not, as far as there is a list of them.
+    pub(super) sku_count: usize,
+    pub(super) lines: Result<Vec<L>, Vec<String>>,
+}
+
+/// Reads an update of a campaign, whole or not at all.
+pub(super) fn parse_update(
+    body: &[u8],
+    warehouse: u64,
+    now: DateTime<Utc>,
+) -> ParsedUpdate<SimUpdateLine> {
+    parse_lines(
+        body,
+        "skus",
+        |value| parse_line(value, now),
+        |line| (warehouse, line.sku.as_str()),
+    )
+}
+
+/// Reads an update of a business, whole or not at all: each line with its warehouse.
+pub(super) fn parse_business_update(
+    body: &[u8],
+    now: DateTime<Utc>,
+    is_known: impl Fn(u64) -> bool,
+) -> ParsedUpdate<(u64, SimUpdateLine)> {
+    let parse_warehouse_line = |value: &BorrowedJson<'_>| {
+        let members = value
+            .as_object()
+            .ok_or(UpdateLineError::Field("", "must be an object"))?;
+        let sku = parse_sku(members)?;
+        let field = ".partnerWarehouseId";
+        let warehouse = match members.get("partnerWarehouseId") {
+            Some(BorrowedJson::Unsigned(id)) if *id > 0 => *id,
+            _ => {
+                return Err(UpdateLineError::Field(
+                    field,
+                    "must be a whole number of at least 1",
+                ));
+            }
+        };
+        if !is_known(warehouse) {
+            return Err(UpdateLineError::Field(
+                field,
+                "must be a warehouse of the business",
+            ));
+        }
+        let line = parse_stock(members, sku, (".count", ".updatedAt"), now)?;
+        Ok((warehouse, line))
+    };
+    parse_lines(
+        body,
+        "skuItems",
+        parse_warehouse_line,
+        |(warehouse, line)| (*warehouse, line.sku.as_str()),
+    )
+}
+
+fn parse_lines<L>(
+    body: &[u8],
+    member: &str,
+    parse: impl Fn(&BorrowedJson<'_>) -> Result<L, UpdateLineError>,
+    key: impl Fn(&L) -> (u64, &str),
+) -> ParsedUpdate<L> {
+    let value = match BorrowedJson::parse(body) {
+        Ok(value) => value,
+        Err(message) => return rejected(0, message),
+    };
+    let members = value.as_object();
+    let Some(list) = members.and_then(|members| members.get(member)?.as_array()) else {
+        return rejected(0, format!("'{member}' must not be null"));
+    };
+    let sku_count = list.len();
+    if sku_count == 0 || sku_count > MAX_SKUS {
+        return rejected(
+            sku_count,
+            format!("'{member}' size must be between 1 and {MAX_SKUS}"),
+        );
+    }
+    let mut lines = Vec::with_capacity(sku_count);
+    let mut errors = Vec::new();
+    for (index, value) in list.iter().enumerate() {
+        match parse(value) {
+            Ok(line) => lines.push(line),
+            Err(UpdateLineError::Field(field, rule)) => {
+                errors.push(format!("'{member}[{index}]{field}' {rule}"));
+            }
+            Err(UpdateLineError::Timestamp(text)) => errors.push(text),
+        }
+    }
+    let mut seen =
+        HashSet::with_capacity_and_hasher(lines.len(), foldhash::fast::RandomState::default());
+    for (warehouse, sku) in lines.iter().map(key).filter(|key| !seen.insert(*key)) {
+        errors.push(format!(
+            "Duplicate shop-sku '{sku}' for warehouse '{warehouse}'"
+        ));
+    }
+    errors.truncate(MAX_ERRORS);
+    ParsedUpdate {
+        sku_count,
+        lines: if errors.is_empty() {
+            Ok(lines)
+        } else {
+            Err(errors)
+        },
+    }
+}
+
+fn rejected<L>(sku_count: usize, message: String) -> ParsedUpdate<L> {
+    ParsedUpdate {
+        sku_count,
+        lines: Err(vec![message]),
+    }
+}
+
+/// What is wrong with one line: where and what, or a whole sentence about its stamp.
+enum UpdateLineError {
+    Field(&'static str, &'static str),
+    Timestamp(String),
+}
+
+fn parse_line(
+    value: &BorrowedJson<'_>,
+    now: DateTime<Utc>,
+) -> Result<SimUpdateLine, UpdateLineError> {
+    let line = value
+        .as_object()
+        .ok_or(UpdateLineError::Field("", "must be an object"))?;
+    let sku = parse_sku(line)?;
+    let items = line.get("items").and_then(BorrowedJson::as_array);
+    let Some([BorrowedJson::Object(item)]) = items else {
+        return Err(UpdateLineError::Field(
+            ".items",
+            "size must be between 1 and 1",
+        ));
+    };
+    parse_stock(item, sku, (".items[0].count", ".items[0].updatedAt"), now)
+}
+
+fn parse_sku<'a>(members: &'a BorrowedObject<'_>) -> Result<&'a str, UpdateLineError> {
+    let sku = members.get("sku").and_then(BorrowedJson::as_str);
+    let sku = sku
+        .ok_or(UpdateLineError::Field(".sku", "must be a string"))?
+        .trim();
+    validate_sku(sku).map_err(|rule| UpdateLineError::Field(".sku", rule))?;
+    Ok(sku)
+}
+
+/// Reads `count` and `updatedAt`, which a fault finds at these places.
+fn parse_stock(
+    members: &BorrowedObject<'_>,
+    sku: &str,
+    (count_field, timestamp_field): (&'static str, &'static str),
+    now: DateTime<Utc>,
+) -> Result<SimUpdateLine, UpdateLineError> {
+    let count = parse_count(members).ok_or(UpdateLineError::Field(
+        count_field,
+        "must be a whole number between 0 and 2000000000",
+    ))?;
+    let updated_at = match members.get("updatedAt") {
+        None => now,
+        Some(timestamp) => {
+            timestamp
+                .as_str()
+                .and_then(parse_timestamp)
+                .ok_or(UpdateLineError::Field(
+                    timestamp_field,
+                    "must be a date and time with an offset",
+                ))?
+        }
+    };
+    if updated_at > now {
+        return Err(UpdateLineError::Timestamp(format!(
+            "Stock for '{sku}' should not be in the future"
+        )));
+    }
+    if updated_at < now - MAX_AGE {
+        return Err(UpdateLineError::Timestamp(format!(
+            "Stock for '{sku}' should not be older than a day"
+        )));
+    }
+    Ok(SimUpdateLine {
+        sku: sku.into(),
+        count,
+        updated_at: updated_at.into(),
+    })
+}
+
+// By hand: the pattern is `^(?=.*\S.*)[^\x00-\x08\x0A-\x1f\x7f]{1,255}$`.
+fn validate_sku(sku: &str) -> Result<(), &'static str> {
+    // A text has at most as many characters as bytes: only the long ones need counting.
+    let is_long = sku.len() > MAX_SKU_CHARS
+        && sku.chars().count().max(sku.encode_utf16().count()) > MAX_SKU_CHARS;
+    let is_visible = !sku.chars().all(char::is_whitespace);
+    let is_clean = sku.bytes().all(|b| b == b'\t' || !b.is_ascii_control());
+    if !is_visible || is_long {
+        return Err("size must be between 1 and 255");
+    }
+    if is_clean {
+        Ok(())
+    } else {
+        Err("must match the pattern of a SKU")
+    }
+}
+
+fn parse_count(item: &BorrowedObject<'_>) -> Option<u32> {
+    // Not 1.0, 1e3, "5", -1 or a number beyond 64 bits.
+    let BorrowedJson::Unsigned(count) = item.get("count")? else {
+        return None;
+    };
+    u32::try_from(*count)
+        .ok()
+        .filter(|count| *count <= MAX_COUNT)
+}
+
+/// `2017-11-21T00:42:42+03:00`, with a fraction or without, and nothing that only a lenient
+/// reader understands: a blank for the `T`, small letters, no offset.
+fn parse_timestamp(text: &str) -> Option<DateTime<Utc>> {
+    let bytes = text.as_bytes();
+    let is_strict = bytes.get(10) == Some(&b'T') && !bytes.contains(&b'z');
+    if !is_strict {
+        return None;
+    }
+    DateTime::parse_from_rfc3339(text)
+        .ok()
+        .map(|at| at.with_timezone(&Utc))
+}
+
+/// A read-back's filters.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(super) struct SimReadBackFilter {
+    pub(super) archived: bool,
+    pub(super) has_stocks: Option<bool>,
+    pub(super) offer_ids: Option<Vec<String>>,
+    pub(super) warehouse: Option<u64>,
+}
+
+/// Reads a campaign's read-back's body; no body asks for everything.
+pub(super) fn parse_read_back_filter(body: &[u8]) -> Result<SimReadBackFilter, String> {
+    if body.is_empty() {
+        return Ok(SimReadBackFilter::default());
+    }
+    let value = BorrowedJson::parse(body)?;
+    let members = require_object(&value)?;
+    Ok(SimReadBackFilter {
+        archived: parse_flag(members, "archived")?.unwrap_or(false),
+        has_stocks: parse_flag(members, "hasStocks")?,
+        offer_ids: parse_offer_ids(members)?,
+        warehouse: parse_id(members, "stocksWarehouseId")?,
+    })
+}
+
+/// Reads a business's read-back's body, which has to name a warehouse.
+pub(super) fn parse_business_read_back_filter(
+    body: &[u8],
+) -> Result<(u64, SimReadBackFilter), String> {
+    let value = BorrowedJson::parse(body)?;
+    let members = require_object(&value)?;
+    let warehouse =
+        parse_id(members, "partnerWarehouseId")?.ok_or("'partnerWarehouseId' must not be null")?;
+    let filter = SimReadBackFilter {
+        archived: parse_flag(members, "archived")?.unwrap_or(false),
+        has_stocks: None,
+        offer_ids: parse_offer_ids(members)?,
+        warehouse: None,
+    };
+    Ok((warehouse, filter))
+}
+
+/// Which warehouses are asked for, and what of them.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(super) struct WarehouseFilter {
+    /// Those of campaigns, or the warehouses themselves.
+    pub(super) ids: Option<Vec<u64>>,
+    pub(super) with_status: bool,
+}
+
+/// Reads what a list of warehouses is to hold; `ids` is the member that names them.
+pub(super) fn parse_warehouse_filter(
+    body: &[u8],
+    ids_member: &str,
+    max_ids: usize,
+    components: &[&str],
+) -> Result<WarehouseFilter, String> {
+    if body.is_empty() {
+        return Ok(WarehouseFilter::default());
+    }
+    let value = BorrowedJson::parse(body)?;
+    let members = require_object(&value)?;
+    let requested = match parse_list(members, "components", components.len())? {
+        None => Vec::new(),
+        Some(list) => list
+            .iter()
+            .map(|value| value.as_str().filter(|name| components.contains(name)))
+            .collect::<Option<Vec<_>>>()
+            .ok_or("Illegal input at 'components'")?,
+    };
+    let positive_id = |value: &BorrowedJson<'_>| match value {
+        BorrowedJson::Unsigned(id) if *id > 0 => Ok(*id),
+        _ => Err(format!("Illegal input at '{ids_member}'")),
+    };
+    let list = parse_list(members, ids_member, max_ids)?;
+    Ok(WarehouseFilter {
+        ids: list
+            .map(|list| list.iter().map(positive_id).collect())
+            .transpose()?,
+        with_status: requested.contains(&"STATUS"),
+    })
+}
+
+/// Reads `hiddenOffers`; `is_unique` refuses one that is there twice.
+pub(super) fn parse_hidden_offers(
+    body: &[u8],
+    is_unique: bool,
+) -> Result<Vec<CompactString>, String> {
+    let value = BorrowedJson::parse(body)?;
+    let list = parse_list(require_object(&value)?, "hiddenOffers", MAX_OFFER_IDS)?
+        .ok_or("'hiddenOffers' must not be null")?;
+    let mut seen = HashSet::new();
+    let mut offers = Vec::with_capacity(list.len());
+    for (index, value) in list.iter().enumerate() {
+        let field = format!("'hiddenOffers[{index}].offerId'");
+        let id = value
+            .as_object()
+            .and_then(|members| members.get("offerId")?.as_str());
+        let id = id
+            .ok_or_else(|| format!("{field} must not be null"))?
+            .trim();
+        validate_sku(id).map_err(|rule| format!("{field} {rule}"))?;
+        if seen.insert(id) {
+            offers.push(id.into());
+        } else if is_unique {
+            return Err(format!("{field} must be unique"));
+        }
+    }
+    Ok(offers)
+}
+
+fn require_object<'a, 'b>(value: &'a BorrowedJson<'b>) -> Result<&'a BorrowedObject<'b>, String> {
+    value
+        .as_object()
+        .ok_or_else(|| "Illegal input: an object is expected".to_owned())
+}
+
+fn parse_flag(members: &BorrowedObject<'_>, name: &str) -> Result<Option<bool>, String> {
+    match members.get(name) {
+        None | Some(BorrowedJson::Null) => Ok(None),
+        Some(BorrowedJson::Bool(flag)) => Ok(Some(*flag)),
+        Some(_) => Err(format!("Illegal input at '{name}'")),
+    }
+}
+
+fn parse_id(members: &BorrowedObject<'_>, name: &str) -> Result<Option<u64>, String> {
+    match members.get(name) {
+        None | Some(BorrowedJson::Null) => Ok(None),
+        Some(BorrowedJson::Unsigned(id)) if *id > 0 => Ok(Some(*id)),
+        Some(_) => Err(format!("Illegal input at '{name}'")),
+    }
+}
+
+fn parse_list<'a, 'b>(
+    members: &'a BorrowedObject<'b>,
+    name: &str,
+    max: usize,
+) -> Result<Option<&'a [BorrowedJson<'b>]>, String> {
+    let list = match members.get(name) {
+        None | Some(BorrowedJson::Null) => return Ok(None),
+        Some(list) => list
+            .as_array()
+            .ok_or_else(|| format!("Illegal input at '{name}'"))?,
+    };
+    if list.is_empty() || list.len() > max {
+        return Err(format!("'{name}' size must be between 1 and {max}"));
+    }
+    Ok(Some(list))
+}
+
+fn parse_offer_ids(members: &BorrowedObject<'_>) -> Result<Option<Vec<String>>, String> {
+    let Some(ids) = parse_list(members, "offerIds", MAX_OFFER_IDS)? else {
+        return Ok(None);
+    };
+    if members.get("archived").is_some() {
+        return Err("'offerIds' cannot be used together with 'archived'".to_owned());
+    }
+    let mut seen = HashSet::new();
+    let mut offer_ids = Vec::with_capacity(ids.len());
+    for id in ids {
+        let id = id.as_str().ok_or("Illegal input at 'offerIds'")?.trim();
+        validate_sku(id).map_err(|rule| format!("'offerIds' {rule}"))?;
+        if seen.insert(id) {
+            offer_ids.push(id.to_owned());
+        }
+    }
+    Ok(Some(offer_ids))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> DateTime<Utc> {
+        "2026-11-20T10:00:00Z".parse().unwrap()
+    }
+
+    fn parse(body: &str) -> Result<Vec<SimUpdateLine>, Vec<String>> {
+        parse_update(body.as_bytes(), 7, now()).lines
+    }
+
+    fn item(item: &str) -> String {
+        format!(r#"{{"skus":[{{"sku":"A","items":[{item}]}}]}}"#)
+    }
+
+    #[test]
+    fn the_documented_body_is_read() {
+        let lines = parse(&item(
+            r#"{"count":3,"updatedAt":"2026-11-20T12:30:00.5+03:00"}"#,
+        ))
+        .unwrap();
+        assert_eq!(lines[0].sku, "A");
+        assert_eq!(lines[0].count, 3);
+        assert_eq!(lines[0].updated_at.to_string(), "2026-11-20T09:30:00.500Z");
+        assert_eq!(
+            parse(&item(r#"{"count":0}"#)).unwrap()[0].updated_at,
+            now().into()
+        );
+    }
+
+    #[test]
+    fn only_a_whole_number_in_range_is_a_count() {
+        for count in [
+            "-1",
+            "2000000001",
+            "1.0",
+            "1e3",
+            "\"5\"",
+            "null",
+            "true",
+            "[1]",
+        ] {
+            let errors = parse(&item(&format!(r#"{{"count":{count}}}"#))).unwrap_err();
+            assert!(errors[0].contains("'skus[0].items[0].count'"), "{errors:?}");
+        }
+        assert!(parse(&item("{}")).is_err());
+        assert!(parse(&item(r#"{"count":2000000000}"#)).is_ok());
+    }
+
+    #[test]
+    fn only_rfc_3339_is_a_stamp() {
+        for timestamp in [
+            "\"2026-11-20T09:00:00\"",
+            "\"2026-11-20 09:00:00Z\"",
+            "\"2026-11-20T09:00:00z\"",
+            "\"2026-11-20T09:00:00+0300\"",
+            "\"2026-11-20\"",
+            "1763629200",
+            "null",
+        ] {
+            let errors =
+                parse(&item(&format!(r#"{{"count":1,"updatedAt":{timestamp}}}"#))).unwrap_err();
+            assert!(errors[0].contains("updatedAt"), "{errors:?}");
+        }
+    }
+
+    #[test]
+    fn stamps_ahead_and_older_than_a_day_are_refused_in_the_documented_words() {
+        let at = |at: &str| parse(&item(&format!(r#"{{"count":1,"updatedAt":"{at}"}}"#)));
+        assert!(at("2026-11-20T10:00:00Z").is_ok());
+        assert!(at("2026-11-19T10:00:00Z").is_ok());
+        assert_eq!(
+            at("2026-11-20T10:00:00.001Z").unwrap_err(),
+            ["Stock for 'A' should not be in the future"]
+        );
+        assert_eq!(
+            at("2026-11-19T09:59:59.999Z").unwrap_err(),
+            ["Stock for 'A' should not be older than a day"]
+        );
+    }
+
+    #[test]
+    fn twins_after_trimming_are_refused_in_the_documented_words() {
+        let body =
+            r#"{"skus":[{"sku":"A","items":[{"count":1}]},{"sku":" A\t","items":[{"count":2}]}]}"#;
+        assert_eq!(
+            parse(body).unwrap_err(),
+            ["Duplicate shop-sku 'A' for warehouse '7'"]
+        );
+    }
+
+    #[test]
+    fn one_to_two_thousand_skus_are_taken_and_all_are_charged() {
+        let items = |n| (0..n).map(|i| format!(r#"{{"sku":"{i}","items":[{{"count":1}}]}}"#));
+        let body = |n| format!(r#"{{"skus":[{}]}}"#, items(n).collect::<Vec<_>>().join(","));
+        assert_eq!(parse(&body(2000)).unwrap().len(), 2000);
+        let parsed = parse_update(body(2001).as_bytes(), 7, now());
+        assert_eq!(parsed.sku_count, 2001);
+        assert!(parsed.lines.is_err());
+        assert!(parse(r#"{"skus":[]}"#).is_err());
+    }
+
+    #[test]
+    fn bodies_of_another_shape_are_refused() {
+        for body in [
+            "",
+            "[]",
+            "{}",
+            r#"{"skus":null}"#,
+            r#"{"skus":[],"skus":[{"sku":"A","items":[{"count":1}]}]}"#,
+            r#"{"skus":{}}"#,
+            r#"{"skus":[1]}"#,
+            r#"{"skus":[{"items":[{"count":1}]}]}"#,
+            r#"{"skus":[{"sku":7,"items":[{"count":1}]}]}"#,
+            r#"{"skus":[{"sku":" ","items":[{"count":1}]}]}"#,
+            r#"{"skus":[{"sku":"a\nb","items":[{"count":1}]}]}"#,
+            r#"{"skus":[{"sku":"A","items":{"count":1}}]}"#,
+            r#"{"skus":[{"sku":"A","items":[]}]}"#,
+            r#"{"skus":[{"sku":"A","items":[{"count":1},{"count":1}]}]}"#,
+        ] {
+            assert!(parse(body).is_err(), "{body}");
+        }
+        let long = "я".repeat(256);
+        assert!(
+            parse(&format!(
+                r#"{{"skus":[{{"sku":"{long}","items":[{{"count":1}}]}}]}}"#
+            ))
+            .is_err()
+        );
+    }
+
+    #[test]
+    fn filters_are_read_and_strange_ones_refused() {
+        assert_eq!(
+            parse_read_back_filter(b"").unwrap(),
+            SimReadBackFilter::default()
+        );
+        assert_eq!(
+            parse_read_back_filter(b"{}").unwrap(),
+            SimReadBackFilter::default()
+        );
+        let filter =
+            parse_read_back_filter(br#"{"offerIds":["A"," B "],"stocksWarehouseId":5}"#).unwrap();
+        assert_eq!(filter.offer_ids.unwrap(), ["A", "B"]);
+        assert_eq!(filter.warehouse, Some(5));
+        for body in [
+            "[]",
+            r#"{"archived":1}"#,
+            r#"{"offerIds":[]}"#,
+            r#"{"offerIds":[1]}"#,
+            r#"{"offerIds":["A"],"archived":false}"#,
+            r#"{"stocksWarehouseId":0}"#,
+        ] {
+            assert!(parse_read_back_filter(body.as_bytes()).is_err(), "{body}");
+        }
+        let ids: Vec<String> = (0..501).map(|n| n.to_string()).collect();
+        let body = serde_json::json!({ "offerIds": ids }).to_string();
+        assert!(
+            parse_read_back_filter(body.as_bytes())
+                .unwrap_err()
+                .contains("between 1 and 500")
+        );
+    }
+}

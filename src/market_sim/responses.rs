@@ -1,0 +1,221 @@
+use std::io;
+
+use axum::body::{Body, Bytes};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, LOCATION};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Datelike, TimeDelta, Timelike as _, Utc};
+use futures_util::stream;
+use serde_json::{Value, json};
+
+use super::quota::{QuotaOwner, RemainingQuota};
+
+const LIMIT_HEADER: HeaderName = HeaderName::from_static("x-ratelimit-resource-limit");
+const REMAINING_HEADER: HeaderName = HeaderName::from_static("x-ratelimit-resource-remaining");
+const UNTIL_HEADER: HeaderName = HeaderName::from_static("x-ratelimit-resource-until");
+
+/// Why a request is not taken, in the documented shape.
+#[derive(Debug)]
+pub(super) struct SimErrorResponse {
+    pub(super) status: u16,
+    code: &'static str,
+    messages: Vec<String>,
+    rate_limit: Option<RateLimitHeaders>,
+}
+
+/// What the headers of a 420 say.
+#[derive(Debug)]
+pub(super) struct RateLimitHeaders {
+    pub(super) limit: usize,
+    pub(super) until: DateTime<Utc>,
+    /// The documentation's own example names a wrong weekday: so do we, at times.
+    pub(super) wrong_weekday: bool,
+}
+
+impl SimErrorResponse {
+    pub(super) fn new(status: u16, message: impl Into<String>) -> Self {
+        let code = match status {
+            400 => "BAD_REQUEST",
+            401 => "UNAUTHORIZED",
+            403 => "FORBIDDEN",
+            404 => "NOT_FOUND",
+            405 => "METHOD_NOT_ALLOWED",
+            415 => "UNSUPPORTED_MEDIA_TYPE",
+            420 => "TOO_MANY_REQUESTS",
+            423 => "LOCKED",
+            503 => "SERVICE_UNAVAILABLE",
+            _ => "INTERNAL_SERVER_ERROR",
+        };
+        Self {
+            status,
+            code,
+            messages: vec![message.into()],
+            rate_limit: None,
+        }
+    }
+
+    pub(super) fn bad_request(messages: Vec<String>) -> Self {
+        Self {
+            messages,
+            ..Self::new(400, "")
+        }
+    }
+
+    /// 420 for requests at a time.
+    pub(super) fn parallel_limit(limit: usize, owner: QuotaOwner) -> Self {
+        Self::new(
+            420,
+            format!("Hit rate limit of {limit} parallel requests for {owner}"),
+        )
+    }
+
+    /// 420 for SKUs or requests a minute.
+    pub(super) fn volume_limit(
+        limit: usize,
+        owner: QuotaOwner,
+        rate_limit: Option<RateLimitHeaders>,
+    ) -> Self {
+        let message = format!("Hit rate limit of {limit} requests per '60 SECONDS' for {owner}");
+        Self {
+            rate_limit,
+            ..Self::new(420, message)
+        }
+    }
+
+    pub(super) fn into_response(self) -> Response {
+        let error = |message| json!({ "code": self.code, "message": message });
+        let errors: Vec<Value> = self.messages.into_iter().map(error).collect();
+        let mut response = json(self.status, &json!({ "status": "ERROR", "errors": errors }));
+        if let Some(rate_limit) = self.rate_limit {
+            set_limit_headers(
+                &mut response,
+                rate_limit.limit,
+                0,
+                rfc_822(rate_limit.until, rate_limit.wrong_weekday),
+            );
+        }
+        response
+    }
+}
+
+/// `{"status":"OK"}`
+pub(super) fn ok() -> Response {
+    json(200, &json!({ "status": "OK" }))
+}
+
+pub(super) fn json(status: u16, body: &Value) -> Response {
+    (
+        status_code(status),
+        [(CONTENT_TYPE, "application/json")],
+        body.to_string(),
+    )
+        .into_response()
+}
+
+/// What a proxy says when the Market behind it does not.
+pub(super) fn html(status: u16) -> Response {
+    let page = format!("<html><head><title>{status}</title></head><body>nginx</body></html>");
+    (status_code(status), [(CONTENT_TYPE, "text/html")], page).into_response()
+}
+
+pub(super) fn empty(status: u16) -> Response {
+    status_code(status).into_response()
+}
+
+pub(super) fn redirect(location: &str) -> Response {
+    (StatusCode::TEMPORARY_REDIRECT, [(LOCATION, location)]).into_response()
+}
+
+/// The connection ends in the middle of the answer.
+pub(super) fn truncated(response: Response) -> Response {
+    let (mut parts, _) = response.into_parts();
+    parts
+        .headers
+        .insert(CONTENT_LENGTH, HeaderValue::from_static("15"));
+    parts
+        .headers
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    // The pause between the frames lets the server flush: else the cut would swallow the head.
+    let frames = stream::unfold(0, |frame| async move {
+        match frame {
+            0 => Some((Ok(Bytes::from_static(br#"{"statu"#)), 1)),
+            1 => {
+                tokio::task::yield_now().await;
+                Some((Err(io::Error::from(io::ErrorKind::ConnectionAborted)), 2))
+            }
+            _ => None,
+        }
+    });
+    Response::from_parts(parts, Body::from_stream(frames))
+}
+
+/// No answer is to be sent at all: [`super::serve`] closes the connection instead.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CloseConnection;
+
+pub(super) fn close_without_response() -> Response {
+    let mut response = truncated(empty(200));
+    response.extensions_mut().insert(CloseConnection);
+    response
+}
+
+/// Sets the answer's `Date` by the Market's own clock.
+pub(super) fn with_date(mut response: Response, now: DateTime<Utc>) -> Response {
+    response.headers_mut().insert(DATE, rfc_822(now, false));
+    response
+}
+
+/// The same with the Market's name for the request, as its support asks for it.
+/// Source: the best practices page, "log `traceparent`".
+pub(super) fn with_traceparent(mut response: Response, trace_id: u128) -> Response {
+    let traceparent = format!("00-{trace_id:032x}-{:016x}-01", trace_id >> 64);
+    if let Ok(value) = HeaderValue::try_from(traceparent) {
+        response.headers_mut().insert("traceparent", value);
+    }
+    response
+}
+
+/// Says what is left of a limit, and until when, unless the answer says so already.
+pub(super) fn with_quota_headers(
+    mut response: Response,
+    limit: usize,
+    quota: RemainingQuota,
+    now: DateTime<Utc>,
+) -> Response {
+    if !response.headers().contains_key(LIMIT_HEADER) {
+        let until = rfc_822(round_up_to_seconds(now + quota.refills_in), false);
+        set_limit_headers(&mut response, limit, quota.remaining, until);
+    }
+    response
+}
+
+/// A moment rounded up to what a date can say.
+pub(super) fn round_up_to_seconds(at: DateTime<Utc>) -> DateTime<Utc> {
+    if at.nanosecond() == 0 {
+        at
+    } else {
+        at + TimeDelta::seconds(1)
+    }
+}
+
+fn set_limit_headers(response: &mut Response, limit: usize, remaining: usize, until: HeaderValue) {
+    let headers = response.headers_mut();
+    headers.insert(LIMIT_HEADER, limit.into());
+    headers.insert(REMAINING_HEADER, remaining.into());
+    headers.insert(UNTIL_HEADER, until);
+}
+
+fn status_code(status: u16) -> StatusCode {
+    StatusCode::from_u16(status).expect("only statuses of three digits are written here")
+}
+
+fn rfc_822(at: DateTime<Utc>, wrong_weekday: bool) -> HeaderValue {
+    let weekday = if wrong_weekday {
+        at + TimeDelta::days(2)
+    } else {
+        at
+    }
+    .weekday();
+    let text = format!("{weekday}, {} GMT", at.format("%d %b %Y %H:%M:%S"));
+    HeaderValue::try_from(text).expect("a date is plain ASCII")
+}

@@ -1,0 +1,239 @@
+//! Difference between our clock and the Market's. Pure.
+//!
+//! A response dates itself, in whole seconds, at some moment between the sending of the request
+//! and the arrival of its head. So one response gives a range, not a number, and a slow response
+//! gives a wide one that proves nothing. A difference is believed when several responses in a row
+//! agree on a range without zero, or when the Market also rejects a date.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::partner_api::client::MarketResponse;
+
+/// Number of responses in a row that must agree.
+const AGREEING_RESPONSES: u32 = 3;
+
+/// Largest difference that is corrected.
+const MAX_DIFFERENCE: TimeDelta = TimeDelta::hours(1);
+
+/// How long a believed difference widens the tolerance of the read-back.
+const TOLERANCE_PERIOD: TimeDelta = TimeDelta::hours(24);
+
+/// The range in which one response puts our clock minus the Market's.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SkewRange {
+    least: TimeDelta,
+    most: TimeDelta,
+}
+
+impl SkewRange {
+    /// The range of a response dated `date`, to a request sent at `asked`, whose head came at
+    /// `head`.
+    #[must_use]
+    pub fn new(date: DateTime<Utc>, sent_at: DateTime<Utc>, head_at: DateTime<Utc>) -> Self {
+        // The date is cut to its second.
+        let least = sent_at - date - TimeDelta::seconds(1);
+        Self {
+            least,
+            most: (head_at - date).max(least),
+        }
+    }
+
+    /// The range of a response, if it is dated.
+    #[must_use]
+    pub fn of(response: &MarketResponse) -> Option<Self> {
+        let MarketResponse {
+            date, times: way, ..
+        } = response;
+        date.map(|date| Self::new(date, way.sent_at, way.head_at))
+    }
+
+    fn intersect(self, other: Self) -> Option<Self> {
+        let both = Self {
+            least: self.least.max(other.least),
+            most: self.most.min(other.most),
+        };
+        (both.least <= both.most).then_some(both)
+    }
+
+    /// The difference if it is not zero: the end of the range that dates nothing in the future.
+    fn difference(self) -> TimeDelta {
+        let has_zero = self.least <= TimeDelta::zero() && self.most >= TimeDelta::zero();
+        if has_zero {
+            TimeDelta::zero()
+        } else {
+            self.most.clamp(-MAX_DIFFERENCE, MAX_DIFFERENCE)
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct ClockSkew {
+    // What the last responses agree on, and how many they are.
+    agreed: Option<(SkewRange, u32)>,
+    believed: TimeDelta,
+    // The largest believed difference of late, and when it was believed last.
+    largest: Option<(TimeDelta, DateTime<Utc>)>,
+}
+
+impl ClockSkew {
+    /// Takes in the range of a response that came at `now`.
+    pub fn record(&mut self, range: SkewRange, now: DateTime<Utc>) {
+        let both = self
+            .agreed
+            .and_then(|(agreed, n)| Some((agreed.intersect(range)?, n + 1)));
+        let (agreed, n) = both.unwrap_or((range, 1));
+        self.agreed = Some((agreed, n));
+        if n >= AGREEING_RESPONSES {
+            self.believe(agreed.difference(), now);
+        }
+    }
+
+    /// The Market has rejected a date: what the last response shows is believed. Returns whether
+    /// dates are now others by more than a second.
+    pub fn confirm(&mut self, now: DateTime<Utc>) -> bool {
+        let before = self.believed;
+        if let Some((agreed, _)) = self.agreed {
+            self.believe(agreed.difference(), now);
+        }
+        (self.believed - before).abs() > TimeDelta::seconds(1)
+    }
+
+    /// How far the Market's clock is behind ours.
+    #[must_use]
+    pub fn estimate(&self) -> TimeDelta {
+        self.believed
+    }
+
+    /// By how much dates may differ because of the clocks: the largest difference of a day, or
+    /// what the last responses suggest until others contradict them.
+    #[must_use]
+    pub fn tolerance(&self) -> TimeDelta {
+        let largest = self
+            .largest
+            .map_or(TimeDelta::zero(), |(largest, _)| largest);
+        let agreed = self
+            .agreed
+            .map_or(TimeDelta::zero(), |(range, _)| range.difference().abs());
+        largest.max(agreed)
+    }
+
+    fn believe(&mut self, difference: TimeDelta, now: DateTime<Utc>) {
+        self.believed = difference;
+        let is_expired = |at: DateTime<Utc>| (now - at).abs() > TOLERANCE_PERIOD;
+        let size = difference.abs();
+        if self
+            .largest
+            .is_none_or(|(largest, at)| size >= largest || is_expired(at))
+        {
+            self.largest = Some((size, now));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> DateTime<Utc> {
+        "2026-11-20T10:00:00Z".parse().unwrap()
+    }
+
+    /// A response to a request of our 10:00:00, where our clock is `ahead` and the Market needs
+    /// `there` to date it, and `back` until its head is here, in milliseconds.
+    fn response(ahead: i64, there: i64, back: i64) -> SkewRange {
+        let ms = TimeDelta::milliseconds;
+        let date = now() - ms(ahead) + ms(there);
+        let date = DateTime::from_timestamp(date.timestamp(), 0).unwrap();
+        SkewRange::new(date, now(), now() + ms(there + back))
+    }
+
+    fn skew_after(responses: &[SkewRange]) -> ClockSkew {
+        let mut skew = ClockSkew::default();
+        responses
+            .iter()
+            .for_each(|range| skew.record(*range, now()));
+        skew
+    }
+
+    #[test]
+    fn differences_are_believed_when_three_responses_agree() {
+        let quick = |ahead| response(ahead, 50, 50);
+        let cases: [(&str, Vec<SkewRange>, i64); 8] = [
+            ("equal clocks", vec![quick(0); 5], 0),
+            ("slow responses", vec![response(0, 3_000, 30_000); 5], 0),
+            (
+                "one response of a wrong clock",
+                vec![quick(0), quick(90_000), quick(0)],
+                0,
+            ),
+            (
+                "two of three",
+                vec![quick(90_000), quick(90_000), quick(0)],
+                0,
+            ),
+            ("ours is ahead", vec![quick(90_000); 3], 90),
+            ("ours is behind", vec![quick(-90_000); 3], -89),
+            ("far ahead", vec![quick(9_000_000); 3], 3_600),
+            (
+                "set right again",
+                [vec![quick(90_000); 3], vec![quick(0); 3]].concat(),
+                0,
+            ),
+        ];
+        for (case, responses, seconds) in cases {
+            let estimate = skew_after(&responses).estimate();
+            let difference = estimate - TimeDelta::seconds(seconds);
+            assert!(
+                difference.abs() <= TimeDelta::seconds(1),
+                "{case}: {estimate}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_believed_difference_dates_nothing_in_the_future() {
+        for ahead in [-90_000, -3_000, 3_000, 90_000] {
+            for (there, back) in [(0, 0), (50, 50), (700, 0), (0, 700)] {
+                let estimate = skew_after(&[response(ahead, there, back); 3]).estimate();
+                assert!(
+                    estimate >= TimeDelta::milliseconds(ahead),
+                    "{ahead} {there} {back}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn one_slow_response_does_not_widen_the_tolerance() {
+        let mut skew = skew_after(&[response(0, 50, 50); 3]);
+        skew.record(response(0, 3_000, 20_000), now());
+        assert_eq!(skew.tolerance(), TimeDelta::zero());
+        // A wrong date does until the next response contradicts it.
+        skew.record(response(90_000, 50, 50), now());
+        assert!(skew.tolerance() >= TimeDelta::seconds(90));
+        skew.record(response(0, 50, 50), now());
+        assert_eq!(skew.tolerance(), TimeDelta::zero());
+    }
+
+    #[test]
+    fn a_believed_difference_is_tolerated_for_a_day() {
+        let mut skew = skew_after(&[response(90_000, 50, 50); 3]);
+        let right = response(0, 50, 50);
+        (0..3).for_each(|_| skew.record(right, now()));
+        assert!(skew.estimate().is_zero() && skew.tolerance() >= TimeDelta::seconds(90));
+        skew.record(right, now() + TimeDelta::hours(25));
+        assert_eq!(skew.tolerance(), TimeDelta::zero());
+    }
+
+    #[test]
+    fn a_rejected_date_confirms_a_single_response() {
+        let mut skew = skew_after(&[response(90_000, 50, 50)]);
+        assert!(skew.estimate().is_zero());
+        assert!(skew.confirm(now()));
+        assert!(skew.estimate() >= TimeDelta::seconds(90));
+        assert!(!skew.confirm(now()), "believed already");
+        let mut skew = skew_after(&[response(0, 50, 50)]);
+        assert!(!skew.confirm(now()), "the clocks agree");
+    }
+}

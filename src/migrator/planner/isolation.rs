@@ -1,0 +1,393 @@
+//! Isolation of the SKUs that make the Market reject a batch without naming them. Pure.
+//!
+//! A rejected batch is split in halves until the rejected SKUs are alone. A SKU that is rejected
+//! alone is a suspect. Its rejection proves nothing by itself: perhaps the Market began to reject
+//! everything at that moment. So a suspect is tried a second time after the Market has accepted
+//! another request that was sent after the first rejection, and only the second rejection counts.
+//! If suspect after suspect is rejected and nothing is accepted in between, the rejection is
+//! systemic: no SKU is to blame, and the suspects wait until something is accepted.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::migrator::queue::WaitingSince;
+use crate::stock::{Count, Level, Sku};
+
+/// Number of SKUs rejected alone, with nothing accepted in between, that shows that the Market
+/// rejects every batch.
+pub(super) const REJECTIONS_UNTIL_SYSTEMIC: usize = 8;
+
+/// Number of rejections in a row after which requests with one SKU are sent: they show with few
+/// requests whether the Market rejects every batch.
+const REJECTIONS_UNTIL_PROBE: usize = 8;
+
+/// Weight of a group of zeros against a group of other SKUs of the same size.
+const ZEROS_WEIGHT: usize = 4;
+
+/// Which group is sent next.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum GroupOrder {
+    /// The part that was split last, where SKUs are limited: finds a rejected SKU soonest.
+    DepthFirst,
+    /// The largest, where requests are limited: most SKUs are accepted per request.
+    LargestFirst,
+}
+
+/// Two halves of a batch that was rejected.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct SplitPair(u64);
+
+/// SKUs that go out together: a part of a rejected batch.
+#[derive(Debug)]
+struct RetryGroup {
+    skus: Vec<(Sku, WaitingSince)>,
+    // Set while the whole of each half is to be sent: if one is accepted, the other is not.
+    pair: Option<SplitPair>,
+    // Every count was zero.
+    is_zeros: bool,
+}
+
+/// Origin of a batch: a group, whose SKUs do not return to the backlog.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BatchOrigin {
+    pub(super) pair: Option<SplitPair>,
+    pub(super) is_zeros: bool,
+}
+
+/// A SKU rejected alone, whose rejection is not yet proven to be its own fault.
+#[derive(Debug)]
+pub(super) struct RejectedSku {
+    pub(super) sku: Sku,
+    pub(super) level: Level,
+    pub(super) reason: String,
+    /// The first request that was sent after the rejection.
+    pub(super) next_request: u64,
+    /// The Market named it.
+    pub(super) is_named: bool,
+    /// It is in quarantine already, so its rejection says nothing new about the Market.
+    pub(super) is_quarantined: bool,
+}
+
+/// An earlier rejection of one SKU alone, or by name.
+#[derive(Debug)]
+struct RejectionEvidence {
+    count: Count,
+    // The first request that was sent after it.
+    next_request: u64,
+    // Such a request was accepted.
+    is_confirmed: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Isolation {
+    order: GroupOrder,
+    groups: VecDeque<RetryGroup>,
+    pending_rejections: Vec<RejectedSku>,
+    evidence: HashMap<Sku, RejectionEvidence>,
+    last_pair: u64,
+    consecutive_rejections: usize,
+    is_systemic: bool,
+}
+
+impl Isolation {
+    pub(super) fn new(order: GroupOrder) -> Self {
+        Self {
+            order,
+            groups: VecDeque::new(),
+            pending_rejections: Vec::new(),
+            evidence: HashMap::new(),
+            last_pair: 0,
+            consecutive_rejections: 0,
+            is_systemic: false,
+        }
+    }
+
+    // === Groups ===
+
+    /// The group that goes next: its place, and how many SKUs it has.
+    pub(super) fn next_group(&self) -> Option<(usize, usize)> {
+        let weight =
+            |group: &RetryGroup| group.skus.len() * if group.is_zeros { ZEROS_WEIGHT } else { 1 };
+        let index = match self.order {
+            GroupOrder::DepthFirst => (!self.groups.is_empty()).then_some(0),
+            GroupOrder::LargestFirst => {
+                // The first of several: the one that waits longest.
+                let places = (0..self.groups.len()).rev();
+                places.max_by_key(|index| weight(&self.groups[*index]))
+            }
+        }?;
+        Some((index, self.groups[index].skus.len()))
+    }
+
+    /// Takes up to `most` SKUs of the group at this place.
+    pub(super) fn take_group(
+        &mut self,
+        index: usize,
+        max_skus: usize,
+    ) -> Option<(Vec<(Sku, WaitingSince)>, BatchOrigin)> {
+        let mut group = self.groups.remove(index)?;
+        let rest = group.skus.split_off(max_skus.min(group.skus.len()));
+        if !rest.is_empty() {
+            self.unpair(group.pair);
+            group.pair = None;
+            let rest = RetryGroup {
+                skus: rest,
+                pair: None,
+                is_zeros: group.is_zeros,
+            };
+            self.groups.push_front(rest);
+        }
+        Some((
+            group.skus,
+            BatchOrigin {
+                pair: group.pair,
+                is_zeros: group.is_zeros,
+            },
+        ))
+    }
+
+    /// Puts back what did not go out.
+    pub(super) fn return_group(&mut self, skus: Vec<(Sku, WaitingSince)>, origin: BatchOrigin) {
+        let BatchOrigin { pair, is_zeros } = origin;
+        self.groups.push_front(RetryGroup {
+            skus,
+            pair,
+            is_zeros,
+        });
+    }
+
+    /// SKUs to be sent one by one, after the other groups.
+    pub(super) fn push_single(&mut self, sku: Sku, since: WaitingSince, count: Count) {
+        let is_zeros = count == Count::ZERO;
+        self.groups.push_back(RetryGroup {
+            skus: vec![(sku, since)],
+            pair: None,
+            is_zeros,
+        });
+    }
+
+    /// The SKUs the Market named go out one by one, the others together and before them.
+    pub(super) fn separate_named(
+        &mut self,
+        named: Vec<(Sku, WaitingSince)>,
+        others: Vec<(Sku, WaitingSince)>,
+        is_zeros: bool,
+    ) {
+        for named_sku in named.into_iter().rev() {
+            self.groups.push_front(RetryGroup {
+                skus: vec![named_sku],
+                pair: None,
+                is_zeros,
+            });
+        }
+        if !others.is_empty() {
+            self.groups.push_front(RetryGroup {
+                skus: others,
+                pair: None,
+                is_zeros,
+            });
+        }
+    }
+
+    /// Splits a rejected batch in halves.
+    pub(super) fn split(&mut self, skus: Vec<(Sku, WaitingSince)>, is_zeros: bool) {
+        self.last_pair += 1;
+        let pair = Some(SplitPair(self.last_pair));
+        self.push_halves(skus, pair, is_zeros);
+    }
+
+    /// Splits a batch that was too large: the halves say nothing of each other.
+    pub(super) fn split_large(&mut self, skus: Vec<(Sku, WaitingSince)>, is_zeros: bool) {
+        self.push_halves(skus, None, is_zeros);
+    }
+
+    fn push_halves(
+        &mut self,
+        mut first: Vec<(Sku, WaitingSince)>,
+        pair: Option<SplitPair>,
+        is_zeros: bool,
+    ) {
+        let second = first.split_off(first.len() / 2);
+        for skus in [second, first] {
+            if !skus.is_empty() {
+                self.groups.push_front(RetryGroup {
+                    skus,
+                    pair,
+                    is_zeros,
+                });
+            }
+        }
+    }
+
+    fn unpair(&mut self, pair: Option<SplitPair>) {
+        if pair.is_some() {
+            self.groups
+                .iter_mut()
+                .filter(|g| g.pair == pair)
+                .for_each(|group| group.pair = None);
+        }
+    }
+
+    /// SKUs in groups and suspects.
+    pub(super) fn waiting_skus(&self) -> usize {
+        let grouped: usize = self.groups.iter().map(|group| group.skus.len()).sum();
+        grouped + self.pending_rejections.len()
+    }
+
+    /// No group is waiting.
+    pub(super) fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    pub(super) fn has_pending_rejections(&self) -> bool {
+        !self.pending_rejections.is_empty()
+    }
+
+    /// Whether the next request should have one SKU: it is enough to show whether the Market
+    /// rejects everything.
+    pub(super) fn wants_probe(&self) -> bool {
+        self.is_systemic || self.consecutive_rejections >= REJECTIONS_UNTIL_PROBE
+    }
+
+    /// The Market has rejected every batch until now.
+    pub(super) fn is_systemic(&self) -> bool {
+        self.is_systemic
+    }
+
+    // === Outcomes ===
+
+    /// A request was accepted. Returns the suspects that are proven to be rejected by themselves.
+    ///
+    /// Proof is only a request that was sent after the rejection. A suspect without further
+    /// evidence is tried a second time.
+    pub(super) fn on_accepted(
+        &mut self,
+        number: u64,
+        origin: Option<BatchOrigin>,
+        skus: &[Sku],
+    ) -> Vec<RejectedSku> {
+        self.consecutive_rejections = 0;
+        self.is_systemic = false;
+        for sku in skus {
+            self.evidence.remove(sku);
+        }
+        if let Some(pair) = origin.and_then(|origin| origin.pair)
+            && let Some(index) = self
+                .groups
+                .iter()
+                .position(|group| group.pair == Some(pair))
+            && let Some(group) = self.groups.remove(index)
+        {
+            // The half that was accepted is not at fault, so this one is.
+            if group.skus.len() > 1 {
+                self.split(group.skus, group.is_zeros);
+            } else {
+                self.groups.insert(
+                    index,
+                    RetryGroup {
+                        pair: None,
+                        ..group
+                    },
+                );
+            }
+        }
+        for evidence in self.evidence.values_mut() {
+            evidence.is_confirmed |= number >= evidence.next_request;
+        }
+        let (eligible, still_pending): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.pending_rejections)
+                .into_iter()
+                .partition(|rejected| number >= rejected.next_request);
+        self.pending_rejections = still_pending;
+        let (confirmed, unconfirmed): (Vec<_>, Vec<_>) =
+            eligible.into_iter().partition(|rejected| rejected.is_named);
+        for RejectedSku {
+            sku,
+            level,
+            next_request,
+            ..
+        } in unconfirmed
+        {
+            let evidence = RejectionEvidence {
+                count: level.count,
+                next_request,
+                is_confirmed: true,
+            };
+            self.evidence.insert(sku.clone(), evidence);
+            self.push_single(sku, level.updated_at.as_micros(), level.count);
+        }
+        confirmed
+    }
+
+    /// A request was rejected.
+    pub(super) fn on_rejected(&mut self, origin: Option<BatchOrigin>) {
+        self.consecutive_rejections += 1;
+        self.unpair(origin.and_then(|origin| origin.pair));
+    }
+
+    /// The Market named this SKU, or rejected it alone; `after` is the next request.
+    pub(super) fn record_evidence(&mut self, sku: &Sku, count: Count, next_request: u64) {
+        let evidence = RejectionEvidence {
+            count,
+            next_request,
+            is_confirmed: false,
+        };
+        self.evidence.insert(sku.clone(), evidence);
+    }
+
+    /// The same, of a rejection since which something was accepted.
+    pub(super) fn record_confirmed(&mut self, sku: &Sku, count: Count) {
+        let evidence = RejectionEvidence {
+            count,
+            next_request: 0,
+            is_confirmed: true,
+        };
+        self.evidence.insert(sku.clone(), evidence);
+    }
+
+    /// Whether this SKU was rejected before with this count, and something was accepted since.
+    pub(super) fn is_confirmed(&self, sku: &Sku, count: Count) -> bool {
+        let evidence = self.evidence.get(sku);
+        evidence.is_some_and(|evidence| evidence.count == count && evidence.is_confirmed)
+    }
+
+    /// A SKU was set aside: the evidence is in quarantine from now on.
+    pub(super) fn remove_evidence(&mut self, sku: &Sku) {
+        self.evidence.remove(sku);
+    }
+
+    /// Adds a suspect. Returns how many rejections say that the Market rejects everything.
+    pub(super) fn add_pending_rejection(&mut self, rejected: RejectedSku) -> usize {
+        self.pending_rejections.push(rejected);
+        self.pending_rejections
+            .iter()
+            .filter(|rejected| !rejected.is_quarantined)
+            .count()
+    }
+
+    /// Hands out all suspects: nothing is left that could be accepted.
+    pub(super) fn take_pending_rejections(&mut self) -> Vec<RejectedSku> {
+        std::mem::take(&mut self.pending_rejections)
+    }
+
+    /// The oldest suspect goes out again, because nothing else is left that could show whether
+    /// the Market still rejects everything.
+    pub(super) fn probe_oldest_rejection(&mut self) {
+        if !self.pending_rejections.is_empty() {
+            let RejectedSku { sku, level, .. } = self.pending_rejections.remove(0);
+            self.push_single(sku, level.updated_at.as_micros(), level.count);
+        }
+    }
+
+    /// The Market rejects everything: hands out the SKUs of groups. The suspects wait until
+    /// something is accepted.
+    pub(super) fn abandon_groups(&mut self) -> Vec<Sku> {
+        self.is_systemic = true;
+        let groups = std::mem::take(&mut self.groups);
+        groups
+            .into_iter()
+            .flat_map(|group| group.skus)
+            .map(|(sku, _)| sku)
+            .collect()
+    }
+}

@@ -1,0 +1,403 @@
+//! The plan against a Market that rejects some SKUs, or everything for a while. No sockets, no
+//! clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand::SeedableRng;
+
+use super::isolation::REJECTIONS_UNTIL_SYSTEMIC;
+use super::*;
+use crate::clock::Clock;
+use crate::http::secret::Secret;
+use crate::migrator::Mode;
+use crate::partner_api::client::{MarketResponse, RequestTimes};
+use crate::stock::{PerSku, ShopId};
+
+const SHOP: ShopId = ShopId(0);
+const REJECTED_BODY: &str =
+    r#"{"status":"ERROR","errors":[{"code":"BAD_REQUEST","message":"Request is invalid"}]}"#;
+
+/// A plan, its book and ledger, and what it made durable.
+struct PlannerHarness {
+    planner: Planner,
+    book: Arc<StockBook>,
+    ledger: Arc<Ledger>,
+    quarantined: BTreeMap<String, QuarantineEntry>,
+    now: Now,
+    requests: usize,
+    /// Time that passes while nothing can be sent.
+    idle: Duration,
+}
+
+/// What the Market makes of a request: its number and its SKUs with their counts.
+type AcceptRule<'a> = &'a dyn Fn(usize, &[(String, u32)]) -> bool;
+
+fn campaign() -> MarketAddress {
+    MarketAddress::Campaign { id: 1 }
+}
+
+fn business() -> MarketAddress {
+    MarketAddress::Business {
+        id: 9,
+        warehouses: vec![7],
+    }
+}
+
+impl PlannerHarness {
+    fn new(address: &MarketAddress) -> Self {
+        Self::with_restored(address, RestoredState::default())
+    }
+
+    fn with_restored(address: &MarketAddress, restored: RestoredState) -> Self {
+        let wall: DateTime<Utc> = "2026-11-20T10:00:00Z".parse().unwrap();
+        let now = Now {
+            monotonic: Instant::now(),
+            wall,
+        };
+        let book = Arc::new(StockBook::new([0]));
+        let ledger = Arc::new(Ledger::new(vec![PerSku::default()]));
+        let target = MarketTarget {
+            shop: SHOP,
+            name: "moscow".to_owned(),
+            address: address.clone(),
+            campaign: 1,
+            warehouses: vec![7],
+            mode: Mode::On,
+            keys: vec![Secret::new("key")],
+            parallel: 1,
+            limit_share: 1.0,
+        };
+        let deps = PlannerDeps {
+            book: Arc::clone(&book),
+            ledger: Arc::clone(&ledger),
+            alarms: Alarms::new(Clock::starting_at(wall)),
+            metrics: Metrics::default(),
+            limiter: SharedRateLimiter::new(address, 1.0),
+            rejected_keys: RejectedKeys::default(),
+            activity: Arc::new(Activity::new(vec![vec![7]])),
+            history: Arc::default(),
+        };
+        let rng = StdRng::seed_from_u64(7);
+        let planner = Planner::new(target, deps, restored, now, rng);
+        let idle = Duration::from_secs(1);
+        Self {
+            planner,
+            book,
+            ledger,
+            quarantined: BTreeMap::new(),
+            now,
+            requests: 0,
+            idle,
+        }
+    }
+
+    fn set_stock(&mut self, sku: &str, count: u32) {
+        let sku = Sku::parse(sku).unwrap();
+        let count = Count::try_from(i64::from(count)).unwrap();
+        let level = Level {
+            count,
+            updated_at: self.now.wall.into(),
+        };
+        StockBook::apply(&self.book, SHOP, &sku, level);
+        self.planner.on_changed(&[sku], self.now);
+    }
+
+    fn advance(&mut self, time: Duration) {
+        self.now.monotonic += time;
+        self.now.wall += time;
+    }
+
+    fn apply_changes(&mut self, changes: Vec<DurableChange>) {
+        for change in changes {
+            match change {
+                DurableChange::Quarantined(entry) => {
+                    drop(self.quarantined.insert(entry.sku.to_string(), entry))
+                }
+                DurableChange::Released(sku) => drop(self.quarantined.remove(sku.as_str())),
+                DurableChange::LimitedUntil(_) => {}
+            }
+        }
+    }
+
+    /// Sends one request, if one may go out.
+    fn send_one(&mut self, accepts: AcceptRule<'_>) -> bool {
+        let Some((batch, _)) = self.planner.next_batch(self.now) else {
+            return false;
+        };
+        let skus: Vec<_> = batch
+            .items
+            .iter()
+            .map(|item| (item.sku.to_string(), item.level.count.get()))
+            .collect();
+        let is_accepted = accepts(self.requests, &skus);
+        self.requests += 1;
+        let (status, body) = if is_accepted {
+            (200, r#"{"status":"OK"}"#)
+        } else {
+            (400, REJECTED_BODY)
+        };
+        self.advance(Duration::from_millis(100));
+        let response = MarketResponse {
+            status,
+            body: body.into(),
+            rate: RateHeaders::default(),
+            date: None,
+            times: RequestTimes {
+                sent_at: self.now.wall,
+                head_at: self.now.wall,
+            },
+            trace_id: None,
+        };
+        let completed = CompletedBatch::new(batch, CallOutcome::Response(response), self.now);
+        if let Some(batch) = completed.accepted() {
+            let (ids, rows) = batch.to_acked(self.now.wall);
+            let acked = ids
+                .into_iter()
+                .zip(rows.into_iter().map(|(_, acked)| acked));
+            self.ledger.record(SHOP, acked);
+        }
+        let changes = self.planner.on_response(completed, self.now);
+        self.apply_changes(changes);
+        true
+    }
+
+    /// Lives for so long.
+    fn run_for(&mut self, time: Duration, accepts: AcceptRule<'_>) {
+        let end = self.now.monotonic + time;
+        while self.now.monotonic < end {
+            self.planner.on_changed(&[], self.now);
+            if !self.send_one(accepts) {
+                self.advance(self.idle);
+            }
+            let changes = self.planner.take_changes();
+            self.apply_changes(changes);
+        }
+    }
+
+    fn unsent(&self) -> BTreeSet<String> {
+        let mut unsent = BTreeSet::new();
+        self.book.for_each(SHOP, |sku, entry| {
+            if self.ledger.get(SHOP, entry.id()).level() != Some(entry.level()) {
+                unsent.insert(sku.to_string());
+            }
+        });
+        unsent
+    }
+}
+
+/// Some SKUs are always rejected, and a fault that begins at any request rejects everything.
+#[test]
+fn a_fault_that_begins_at_any_step_of_the_isolation_puts_no_innocent_sku_aside() {
+    for address in [campaign(), business()] {
+        for bad in [vec![], vec![13], vec![0, 1, 40]] {
+            for start in 0..40 {
+                let bad = bad.iter().map(|n| format!("sku-{n}")).collect();
+                isolate_through_faults(&address, &bad, start);
+            }
+        }
+    }
+}
+
+fn isolate_through_faults(address: &MarketAddress, bad: &BTreeSet<String>, start: usize) {
+    for duration in [1, 2, 3, 9, 13, usize::MAX] {
+        let case = format!("{address}, {bad:?} bad, {duration} from {start}");
+        let accepts = |request: usize, skus: &[(String, u32)]| {
+            let is_fault_active = request >= start && request - start < duration;
+            !is_fault_active && !skus.iter().any(|(sku, _)| bad.contains(sku))
+        };
+        let mut harness = PlannerHarness::new(address);
+        harness.idle = Duration::from_secs(10);
+        (0..64).for_each(|n| harness.set_stock(&format!("sku-{n}"), n % 5));
+        let hour = TimeDelta::hours(1);
+        // A fault of thirteen requests outlasts an hour where one goes every ten minutes.
+        for _ in 0..150 {
+            harness.run_for(Duration::from_mins(1), &accepts);
+            for (sku, entry) in &harness.quarantined {
+                // Without a proof it is tried again within minutes.
+                let is_short = entry.retry_at - harness.now.wall < hour / 2;
+                assert!(bad.contains(sku) || is_short, "{case}: {entry:?}");
+            }
+        }
+        if duration < usize::MAX {
+            assert_eq!(&harness.unsent(), bad, "{case}");
+            assert!(
+                harness.quarantined.keys().eq(bad),
+                "{case}: {:?}",
+                harness.quarantined.keys()
+            );
+        } else if harness.unsent().len() > REJECTIONS_UNTIL_SYSTEMIC + 3 {
+            assert!(
+                harness.quarantined.keys().all(|sku| bad.contains(sku)),
+                "{case}"
+            );
+        }
+    }
+}
+
+/// A part of the SKUs that were sent in a batch before the fault is not proof against others.
+#[test]
+fn an_acceptance_older_than_the_rejection_is_no_proof() {
+    let mut harness = PlannerHarness::new(&campaign());
+    (0..16).for_each(|n| harness.set_stock(&format!("sku-{n}"), 1));
+    // The whole is rejected, the first half accepted, and from then on nothing.
+    harness.run_for(Duration::from_secs(40), &|request, _| request == 1);
+    assert!(harness.quarantined.is_empty(), "{:?}", harness.quarantined);
+    assert_eq!(harness.planner.update_status(harness.now).state, "paused");
+}
+
+#[test]
+fn a_block_of_rejected_skus_is_set_aside_once_something_else_is_accepted() {
+    for address in [campaign(), business()] {
+        let accepts =
+            |_, skus: &[(String, u32)]| !skus.iter().any(|(sku, _)| sku.starts_with("bad"));
+        let mut harness = PlannerHarness::new(&address);
+        (0..40).for_each(|n| harness.set_stock(&format!("bad-{n}"), 1));
+        for n in 0..40 {
+            harness.run_for(Duration::from_mins(6), &accepts);
+            harness.set_stock(&format!("good-{n}"), 1);
+        }
+        harness.run_for(Duration::from_mins(6), &accepts);
+        assert_eq!(
+            harness.quarantined.len(),
+            40,
+            "{:?}",
+            harness.quarantined.keys()
+        );
+        assert_eq!(harness.unsent().len(), 40);
+    }
+}
+
+#[test]
+fn a_systemic_rejection_is_probed_with_one_request_a_pause() {
+    for address in [campaign(), business()] {
+        let mut harness = PlannerHarness::new(&address);
+        (0..4_000).for_each(|n| harness.set_stock(&format!("sku-{n}"), 1));
+        harness.run_for(Duration::from_mins(1), &|_, _| false);
+        let until_noticed = harness.requests;
+        assert!(
+            until_noticed <= 24,
+            "{until_noticed} requests until it was noticed"
+        );
+        harness.run_for(Duration::from_mins(30), &|_, _| false);
+        assert!(
+            harness.requests - until_noticed <= 17,
+            "{} requests in pauses",
+            harness.requests - until_noticed
+        );
+        assert!(harness.quarantined.is_empty());
+        harness.run_for(Duration::from_mins(6), &|_, _| true);
+        assert!(harness.unsent().is_empty());
+    }
+}
+
+#[test]
+fn by_business_most_skus_are_accepted_before_the_last_rejected_one_is_found() {
+    let mut harness = PlannerHarness::new(&business());
+    (0..20_000).for_each(|n| harness.set_stock(&format!("sku-{n}"), 1 + n % 7));
+    let mut rng = StdRng::seed_from_u64(42);
+    let bad = rand::seq::index::sample(&mut rng, 20_000, 42);
+    let bad: BTreeSet<String> = bad.iter().map(|n| format!("sku-{n}")).collect();
+    let accepts = |_, skus: &[(String, u32)]| !skus.iter().any(|(sku, _)| bad.contains(sku));
+    let mut minutes = BTreeMap::new();
+    for minute in 1..=20 {
+        harness.run_for(Duration::from_mins(1), &accepts);
+        let unsent = harness.unsent().len() - bad.len();
+        for share in [2_000, 1_000, 200, 0] {
+            if unsent <= share {
+                minutes.entry(share).or_insert(minute);
+            }
+        }
+    }
+    assert!(
+        harness.quarantined.keys().eq(&bad),
+        "{:?}",
+        harness.quarantined.keys()
+    );
+    let bounds = [(2_000, 6), (1_000, 7), (200, 10), (0, 14)];
+    for (share, bound) in bounds {
+        assert!(
+            minutes[&share] <= bound,
+            "all but {share} after {minutes:?} minutes"
+        );
+    }
+}
+
+#[test]
+fn by_business_a_zero_does_not_wait_for_rejected_skus() {
+    let mut harness = PlannerHarness::new(&business());
+    harness.set_stock("falls", 3);
+    harness.run_for(Duration::from_secs(1), &|_, _| true);
+    (0..6_000).for_each(|n| harness.set_stock(&format!("sku-{n}"), 1));
+    let accepts = |_, skus: &[(String, u32)]| skus.iter().all(|(_, count)| *count != 1);
+    harness.run_for(Duration::from_secs(1), &accepts);
+    harness.set_stock("falls", 0);
+    let sent = harness.requests;
+    while harness.unsent().contains("falls") {
+        harness.run_for(Duration::from_millis(50), &accepts);
+        assert!(
+            harness.requests - sent <= 2,
+            "{} requests",
+            harness.requests - sent
+        );
+    }
+}
+
+#[test]
+fn a_changed_count_begins_the_pause_of_a_rejected_sku_anew() {
+    let mut harness = PlannerHarness::new(&campaign());
+    let accepts = |_, skus: &[(String, u32)]| !skus.iter().any(|(sku, _)| sku == "bad");
+    for round in 0..6 {
+        harness.set_stock("bad", 1);
+        harness.set_stock(&format!("good-{round}"), 1);
+        harness.run_for(Duration::from_mins(90), &accepts);
+    }
+    let entry = harness.quarantined["bad"].clone();
+    assert!(
+        entry.attempts >= 3 && entry.retry_at - harness.now.wall > TimeDelta::hours(1),
+        "{entry:?}"
+    );
+    harness.set_stock("bad", 2);
+    harness.set_stock("good", 2);
+    harness.run_for(Duration::from_mins(1), &accepts);
+    let entry = &harness.quarantined["bad"];
+    assert_eq!((entry.attempts, entry.level.count.get()), (1, 2));
+    assert!(entry.retry_at - harness.now.wall <= TimeDelta::hours(1));
+}
+
+#[test]
+fn a_pause_told_with_a_refusal_for_volume_outlives_a_restart() {
+    let mut harness = PlannerHarness::new(&campaign());
+    harness.set_stock("A", 1);
+    let (batch, _) = harness.planner.next_batch(harness.now).unwrap();
+    let body = r#"{"status":"ERROR","errors":[{"code":"X","message":"Hit rate limit of 100000 requests per '60 SECONDS'"}]}"#;
+    let response = MarketResponse {
+        status: 420,
+        body: body.into(),
+        rate: RateHeaders {
+            resets_in: Some(Duration::from_secs(90)),
+            ..RateHeaders::default()
+        },
+        date: None,
+        times: RequestTimes {
+            sent_at: harness.now.wall,
+            head_at: harness.now.wall,
+        },
+        trace_id: None,
+    };
+    let completed = CompletedBatch::new(batch, CallOutcome::Response(response), harness.now);
+    let changes = harness.planner.on_response(completed, harness.now);
+    let [DurableChange::LimitedUntil(until)] = changes.as_slice() else {
+        panic!("{changes:?}")
+    };
+    assert!((89..=91).contains(&(*until - harness.now.wall).num_seconds()));
+    let restored = RestoredState {
+        limited_until: Some(*until),
+        ..RestoredState::default()
+    };
+    let mut harness = PlannerHarness::with_restored(&campaign(), restored);
+    harness.set_stock("A", 1);
+    harness.run_for(Duration::from_secs(89), &|_, _| true);
+    assert_eq!(harness.requests, 0);
+    harness.run_for(Duration::from_secs(3), &|_, _| true);
+    assert_eq!(harness.requests, 1);
+}

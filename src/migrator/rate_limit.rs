@@ -1,0 +1,452 @@
+//! How many SKUs may go out, and when. Pure: told what time it is.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::partner_api::client::RateHeaders;
+use crate::partner_api::wire::{MarketAddress, SKUS_PER_MINUTE, UPDATES_PER_MINUTE};
+
+/// The Market counts SKUs in any period of this length. Source: the limits page, 2026.
+pub const WINDOW: Duration = Duration::from_secs(60);
+
+/// The longest wait we take from a header: a wrong date must not stop a shop for a day.
+pub const MAX_SERVER_WAIT: Duration = Duration::from_mins(10);
+
+/// The sliding window over what one campaign sends.
+///
+/// The Market counts a request when it arrives, and all we know is that it arrived between
+/// being sent and being answered. So a request counts from the moment it is sent until a
+/// window after it *ended*: whatever the network did to it, the Market's own count is never
+/// higher than ours. A token bucket would not do: with a burst of a minute's worth, twice the
+/// limit fits into some 60 seconds.
+#[derive(Debug)]
+pub struct SlidingWindow {
+    // What we allow ourselves; the Market's headers can lower the limit, and raise it again,
+    // but never above this.
+    max_limit: u32,
+    limit: u32,
+    // Requests that ended within the last window, oldest first.
+    completed: VecDeque<(Instant, u32)>,
+    used: u32,
+    in_flight: u32,
+    max_in_flight: u32,
+    // Read-backs, which take a place and nothing of the limit.
+    readbacks_in_flight: u32,
+    last_readback_at: Option<Instant>,
+    server_limit: Option<ServerLimit>,
+}
+
+/// What the Market's headers said last.
+#[derive(Clone, Copy, Debug)]
+struct ServerLimit {
+    remaining: u32,
+    resets_at: Instant,
+}
+
+impl SlidingWindow {
+    /// Nothing sent yet, at most `limit` SKUs in any minute.
+    #[must_use]
+    pub fn new(limit: u32) -> Self {
+        Self {
+            max_limit: limit,
+            limit,
+            completed: VecDeque::new(),
+            used: 0,
+            in_flight: 0,
+            max_in_flight: u32::MAX,
+            readbacks_in_flight: 0,
+            last_readback_at: None,
+            server_limit: None,
+        }
+    }
+
+    /// How many SKUs may be sent at this moment.
+    pub fn available(&mut self, now: Instant) -> u32 {
+        self.evict_expired(now);
+        if self.in_flight + self.readbacks_in_flight >= self.max_in_flight {
+            return 0;
+        }
+        let own = self.limit.saturating_sub(self.used + self.in_flight);
+        self.server_limit
+            .map_or(own, |server| own.min(server.remaining))
+    }
+
+    /// When there may be room for `skus`, if nothing else is sent until then. `None` while
+    /// only the end of a request in flight can make room.
+    #[must_use]
+    pub fn next_available_at(&self, skus: u32, now: Instant) -> Option<Instant> {
+        if self.in_flight + self.readbacks_in_flight >= self.max_in_flight {
+            return None;
+        }
+        let skus = skus.min(self.limit);
+        let mut used = self.used + self.in_flight;
+        let mut when = now;
+        for (ended, count) in &self.completed {
+            if used + skus <= self.limit {
+                break;
+            }
+            used -= count;
+            when = *ended + WINDOW;
+        }
+        if used + skus > self.limit {
+            return None;
+        }
+        match self.server_limit {
+            Some(server) if server.remaining < skus => Some(when.max(server.resets_at)),
+            Some(_) | None => Some(when),
+        }
+    }
+
+    /// A request with so many SKUs goes out.
+    pub fn begin_request(&mut self, skus: u32) {
+        self.in_flight += skus;
+        if let Some(server) = &mut self.server_limit {
+            server.remaining = server.remaining.saturating_sub(skus);
+        }
+    }
+
+    /// So much of what was started was not needed.
+    fn refund(&mut self, skus: u32) {
+        self.in_flight = self.in_flight.saturating_sub(skus);
+        if let Some(server) = &mut self.server_limit {
+            server.remaining += skus;
+        }
+    }
+
+    /// That request ended, however it ended.
+    pub fn end_request(&mut self, skus: u32, now: Instant) {
+        self.in_flight = self.in_flight.saturating_sub(skus);
+        self.used += skus;
+        self.completed.push_back((now, skus));
+    }
+
+    /// A request of an earlier life of this program, which ended at the latest at `ended`.
+    pub fn restore(&mut self, skus: u32, ended_at: Instant) {
+        self.used += skus;
+        self.completed.push_back((ended_at, skus));
+    }
+
+    /// The Market's own count, from the headers of an answer.
+    ///
+    /// `share` is the part of the Market's limit that is ours, `0.0..=1.0`.
+    pub fn apply_server_limit(&mut self, rate: &RateHeaders, share: f64, now: Instant) {
+        if let Some(limit) = rate.limit.filter(|limit| *limit > 0) {
+            self.limit = self.max_limit.min(scale(limit, share));
+        }
+        if let (Some(remaining), Some(wait)) = (rate.remaining, rate.resets_in) {
+            // What is in flight may not be in the Market's count yet.
+            let remaining = remaining.saturating_sub(self.in_flight);
+            self.server_limit = Some(ServerLimit {
+                remaining,
+                resets_at: now + wait.min(MAX_SERVER_WAIT),
+            });
+        }
+    }
+
+    /// The limit in force, in SKUs a minute.
+    #[must_use]
+    pub fn limit(&self) -> u32 {
+        self.limit
+    }
+
+    fn evict_expired(&mut self, now: Instant) {
+        while let Some((_, skus)) = self
+            .completed
+            .pop_front_if(|(ended, _)| *ended + WINDOW <= now)
+        {
+            self.used -= skus;
+        }
+        self.server_limit = self.server_limit.filter(|server| now < server.resets_at);
+    }
+}
+
+/// What the Market counts of a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum LimitUnit {
+    /// Each SKU in it, by campaign.
+    Skus,
+    /// The request itself, by cabinet, however many SKUs are in it.
+    Requests,
+}
+
+/// The pace of one limit of the Market's, which several lanes may share: all shops of a cabinet
+/// do that are told by business.
+#[derive(Clone, Debug)]
+pub struct SharedRateLimiter {
+    unit: LimitUnit,
+    share: f64,
+    window: Arc<Mutex<SlidingWindow>>,
+}
+
+impl SharedRateLimiter {
+    /// The full purse of an address, of whose limit this share is ours.
+    #[must_use]
+    pub fn new(address: &MarketAddress, share: f64) -> Self {
+        let (unit, window) = match address {
+            MarketAddress::Campaign { .. } => (
+                LimitUnit::Skus,
+                SlidingWindow::new(scale(SKUS_PER_MINUTE, share)),
+            ),
+            MarketAddress::Business { .. } => {
+                let mut window = SlidingWindow::new(scale(UPDATES_PER_MINUTE, share));
+                // The Market's limit of requests at a time is one for all lanes too.
+                window.max_in_flight =
+                    u32::try_from(super::MAX_PARALLEL_REQUESTS).unwrap_or(u32::MAX);
+                (LimitUnit::Requests, window)
+            }
+        };
+        Self {
+            unit,
+            share,
+            window: Arc::new(Mutex::new(window)),
+        }
+    }
+
+    /// Most SKUs that the limit allows in one request.
+    #[must_use]
+    pub fn max_skus(&self) -> usize {
+        match self.unit {
+            LimitUnit::Skus => self.lock().limit() as usize,
+            LimitUnit::Requests => usize::MAX,
+        }
+    }
+
+    /// Takes what a request with so many SKUs costs, if it may go out now.
+    #[must_use]
+    pub fn try_begin_request(&self, skus: usize, now: Instant) -> bool {
+        let cost = self.cost(skus);
+        let mut window = self.lock();
+        let is_available = window.available(now) >= cost;
+        if is_available {
+            window.begin_request(cost);
+        }
+        is_available
+    }
+
+    /// The request has only so many SKUs after all; with none, it is not made.
+    pub fn refund(&self, reserved: usize, needed: usize) {
+        let used = if needed == 0 { 0 } else { self.cost(needed) };
+        self.lock().refund(self.cost(reserved).saturating_sub(used));
+    }
+
+    /// Takes a place for a read-back, so long after the last one, whoever made it.
+    #[must_use]
+    pub fn begin_readback(&self, gap: Duration, now: Instant) -> bool {
+        let mut window = self.lock();
+        let is_time = window.last_readback_at.is_none_or(|at| at + gap <= now);
+        let has_slot = window.in_flight + window.readbacks_in_flight < window.max_in_flight;
+        if is_time && has_slot {
+            window.readbacks_in_flight += 1;
+            window.last_readback_at = Some(now);
+        }
+        is_time && has_slot
+    }
+
+    /// That read-back ended.
+    pub fn end_readback(&self) {
+        let mut window = self.lock();
+        window.readbacks_in_flight = window.readbacks_in_flight.saturating_sub(1);
+    }
+
+    /// When there may be room for it; see [`Pace::next_room`].
+    #[must_use]
+    pub fn next_available_at(&self, skus: usize, now: Instant) -> Option<Instant> {
+        self.lock().next_available_at(self.cost(skus), now)
+    }
+
+    /// That request ended, and this is what its headers said.
+    pub fn end_request(&self, skus: usize, rate: &RateHeaders, now: Instant) {
+        let mut window = self.lock();
+        window.end_request(self.cost(skus), now);
+        window.apply_server_limit(rate, self.share, now);
+    }
+
+    /// See [`Pace::recall`].
+    pub fn restore(&self, skus: u32, ended_at: Instant) {
+        self.lock().restore(self.cost(skus as usize), ended_at);
+    }
+
+    fn cost(&self, skus: usize) -> u32 {
+        match self.unit {
+            LimitUnit::Skus => u32::try_from(skus).unwrap_or(u32::MAX),
+            LimitUnit::Requests => 1,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, SlidingWindow> {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A share of a limit, at least one.
+#[must_use]
+pub fn scale(limit: u32, share: f64) -> u32 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a share of a u32 between 0 and 1 is a u32; `as` saturates besides"
+    )]
+    let scaled = (f64::from(limit) * share) as u32;
+    scaled.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn secs(s: u64) -> Duration {
+        Duration::from_secs(s)
+    }
+
+    #[test]
+    fn a_request_counts_until_a_window_after_its_end() {
+        let t = Instant::now();
+        let mut window = SlidingWindow::new(100);
+        window.begin_request(100);
+        assert_eq!(window.available(t), 0);
+        assert_eq!(
+            window.next_available_at(1, t),
+            None,
+            "only its end can make room"
+        );
+        window.end_request(100, t + secs(10));
+        assert_eq!(window.available(t + secs(69)), 0);
+        assert_eq!(
+            window.next_available_at(1, t + secs(69)),
+            Some(t + secs(70))
+        );
+        assert_eq!(window.available(t + secs(70)), 100);
+    }
+
+    #[test]
+    fn a_header_that_says_less_is_heeded_until_its_time() {
+        let t = Instant::now();
+        let mut window = SlidingWindow::new(100_000);
+        let rate = RateHeaders {
+            limit: Some(100_000),
+            remaining: Some(500),
+            resets_in: Some(secs(7)),
+        };
+        window.begin_request(200);
+        window.apply_server_limit(&rate, 1.0, t);
+        window.end_request(200, t);
+        assert_eq!(window.available(t), 300);
+        assert_eq!(window.next_available_at(2000, t), Some(t + secs(7)));
+        assert_eq!(window.available(t + secs(7)), 100_000 - 200);
+    }
+
+    #[test]
+    fn a_lower_limit_is_taken_over_and_a_higher_one_is_not() {
+        let t = Instant::now();
+        let mut window = SlidingWindow::new(100_000);
+        let limit = |n| RateHeaders {
+            limit: Some(n),
+            remaining: None,
+            resets_in: None,
+        };
+        window.apply_server_limit(&limit(500_000), 1.0, t);
+        assert_eq!(window.limit(), 100_000);
+        window.apply_server_limit(&limit(50_000), 0.5, t);
+        assert_eq!(window.limit(), 25_000);
+    }
+
+    #[test]
+    fn a_wait_from_a_header_is_capped() {
+        let t = Instant::now();
+        let mut window = SlidingWindow::new(1000);
+        let rate = RateHeaders {
+            limit: None,
+            remaining: Some(0),
+            resets_in: Some(secs(86_400)),
+        };
+        window.apply_server_limit(&rate, 1.0, t);
+        assert_eq!(window.next_available_at(1, t), Some(t + MAX_SERVER_WAIT));
+    }
+
+    #[test]
+    fn a_cabinet_counts_requests_whoever_makes_them() {
+        let t = Instant::now();
+        let address = MarketAddress::Business {
+            id: 9,
+            warehouses: vec![7],
+        };
+        let limiter = SharedRateLimiter::new(&address, 1.0);
+        let other = limiter.clone();
+        for n in 0..50 {
+            let chosen = if n % 2 == 0 { &limiter } else { &other };
+            assert!(chosen.try_begin_request(2000, t), "request {n}");
+            chosen.end_request(2000, &RateHeaders::default(), t);
+        }
+        assert!(!other.try_begin_request(1, t));
+        assert_eq!(other.next_available_at(1, t), Some(t + WINDOW));
+        let gap = Duration::from_secs(1);
+        assert!(limiter.begin_readback(gap, t));
+        for _ in 1..super::super::MAX_PARALLEL_REQUESTS {
+            assert!(limiter.try_begin_request(1, t + WINDOW));
+        }
+        assert!(
+            !limiter.try_begin_request(1, t + WINDOW) && !other.begin_readback(gap, t + WINDOW),
+            "four at a time"
+        );
+        limiter.end_readback();
+        assert!(limiter.try_begin_request(1, t + WINDOW));
+    }
+
+    #[test]
+    fn what_was_not_needed_after_all_can_be_spent() {
+        let t = Instant::now();
+        let limiter = SharedRateLimiter::new(&MarketAddress::Campaign { id: 1 }, 0.1);
+        assert!(limiter.try_begin_request(10_000, t));
+        limiter.refund(10_000, 4_000);
+        assert!(limiter.try_begin_request(6_000, t));
+        assert!(!limiter.try_begin_request(1, t));
+        let address = MarketAddress::Business {
+            id: 9,
+            warehouses: vec![7],
+        };
+        let by_business = SharedRateLimiter::new(&address, 0.02);
+        assert!(by_business.try_begin_request(2_000, t));
+        by_business.refund(2_000, 0);
+        assert!(
+            by_business.try_begin_request(2_000, t),
+            "the one request was never made"
+        );
+        by_business.refund(2_000, 5);
+        assert!(!by_business.try_begin_request(1, t));
+    }
+
+    proptest! {
+        /// Whatever the network does between send and answer, in no 60 seconds do more SKUs
+        /// arrive than the limit, and the limit is used up.
+        #[test]
+        fn no_minute_sees_more_than_the_limit(
+            requests in prop::collection::vec((1u32..60, 0u64..30, 0u64..30), 1..80),
+        ) {
+            let limit = 100;
+            let start = Instant::now();
+            let (mut now, mut pace) = (start, SlidingWindow::new(limit));
+            let mut arrivals: Vec<(Instant, u32)> = Vec::new();
+            for (skus, travel, rest) in requests {
+                if pace.available(now) < skus {
+                    now = pace.next_available_at(skus, now).expect("nothing is in flight");
+                }
+                prop_assert!(pace.available(now) >= skus, "next_room told the truth");
+                pace.begin_request(skus);
+                arrivals.push((now + secs(travel), skus));
+                now += secs(travel + rest);
+                pace.end_request(skus, now);
+            }
+            for (from, _) in &arrivals {
+                let seen: u32 = arrivals.iter()
+                    .filter(|(at, _)| at >= from && *at < *from + WINDOW)
+                    .map(|(_, skus)| skus).sum();
+                prop_assert!(seen <= limit, "{seen} in a minute");
+            }
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! What a pass finds: SKU by SKU as the pages come, and at its end those that were on none.
+
+use std::collections::{BTreeMap, HashSet};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::classify::Expected;
+use super::observed::{Observed, PassId};
+use super::{DryRunEstimate, MatchClass, ReadbackContext, ReadbackExample, ReadbackReport};
+use crate::history::EventKind;
+use crate::migrator::Mode;
+use crate::migrator::planner::max_skus_per_request;
+use crate::migrator::rescan::is_stated_since;
+use crate::partner_api::readback_page::ReadbackOffer;
+use crate::partner_api::wire::{MarketAddress, SKUS_PER_MINUTE, UPDATES_PER_MINUTE};
+use crate::stock::{BookEntry, Count, Sku, SkuId};
+use crate::store::Acked;
+
+/// So many examples are kept of each class that is worth some.
+const MAX_EXAMPLES: usize = 20;
+
+/// Most SKUs that one pass finds to be sent again, or asks for by name.
+const MAX_RESENT_SKUS: usize = 50_000;
+
+/// How long after the last time a SKU is sent again that the Market does not know.
+const RESEND_INTERVAL: TimeDelta = TimeDelta::hours(24);
+
+/// What a pass has found so far.
+#[derive(Default)]
+pub(super) struct PassStats {
+    pub(super) not_ours: u64,
+    dry_run: DryRunEstimate,
+    examples: Vec<ReadbackExample>,
+    examples_by_class: BTreeMap<MatchClass, usize>,
+    lost: Vec<Sku>,
+    // So many of them were told of.
+    taken_lost: usize,
+}
+
+/// Notes what the Market shows of one offer; whether it is one of the seller's.
+pub(super) fn record_offer(
+    context: &ReadbackContext,
+    stats: &mut PassStats,
+    (pass, max_clock_skew): (PassId, TimeDelta),
+    offer: &ReadbackOffer,
+    now: DateTime<Utc>,
+) -> bool {
+    let sku = Sku::parse(&offer.sku).ok();
+    let entry = sku
+        .as_ref()
+        .and_then(|sku| context.book.get(context.shop, sku.as_str()));
+    let (sku, entry) = match (sku, entry) {
+        (Some(sku), Some(entry)) => (sku, entry),
+        (sku, _) => {
+            if let Some(sku) = sku {
+                context.observations.record_unknown(context.shop, sku);
+            }
+            stats.add_example(&offer.sku, MatchClass::NotOurs, None, Some(offer));
+            return false;
+        }
+    };
+    let acked = context.ledger.get(context.shop, entry.id());
+    let expected = context.expected(entry, acked, max_clock_skew);
+    let class = expected.classify(offer, now);
+    context.observations.with(context.shop, |per_sku| {
+        // Of several warehouses that share the stock, the worst counts.
+        let previous = per_sku.get(entry.id()).class_in(pass);
+        if previous.is_none_or(|previous| previous < class) {
+            per_sku.set(entry.id(), Observed::new(offer.available, now, pass, class));
+        }
+    });
+    if class == MatchClass::Equal {
+        return true;
+    }
+    let count = i64::try_from(offer.available)
+        .ok()
+        .and_then(|n| Count::try_from(n).ok());
+    let count = count.unwrap_or(entry.level().count);
+    let kind = EventKind::ReadBack(class.number());
+    context.history.record(
+        context.shop,
+        now,
+        kind,
+        std::iter::once((entry.id(), count)),
+    );
+    stats.add_example(sku.as_str(), class, Some(expected), Some(offer));
+    if class == MatchClass::Drifted && !expected.is_dry_run {
+        let is_restated = acked.acked_at().is_some_and(|at| {
+            is_stated_since(&context.activity, context.shop, entry.id(), at, now)
+        });
+        if is_restated || expected.is_provably_lost(offer) {
+            stats.mark_lost(context, (&sku, entry.id()), acked);
+        }
+    }
+    true
+}
+
+impl PassStats {
+    fn add_example(
+        &mut self,
+        sku: &str,
+        class: MatchClass,
+        expected: Option<Expected>,
+        offer: Option<&ReadbackOffer>,
+    ) {
+        let kept_count = self.examples_by_class.entry(class).or_default();
+        if *kept_count >= MAX_EXAMPLES {
+            return;
+        }
+        *kept_count += 1;
+        self.examples.push(ReadbackExample {
+            sku: sku.to_owned(),
+            class: class.name(),
+            ours: expected.map(|ours| ours.level.count.get()),
+            sent_at: expected.and_then(|ours| ours.acked.acked_at()),
+            markets: offer.map(|offer| offer.available),
+            reserved: offer
+                .map(|offer| offer.reserved)
+                .filter(|reserved| *reserved > 0),
+            markets_updated_at: offer
+                .and_then(|offer| offer.updated_at)
+                .map(|at| at.to_utc()),
+        });
+    }
+
+    /// To be sent again, from now on: the end of the pass may be hours away, and by then the
+    /// Market may have taken, and sold, what was said since. Whether there was a place for it.
+    fn mark_lost(
+        &mut self,
+        context: &ReadbackContext,
+        (sku, id): (&Sku, SkuId),
+        expected: Acked,
+    ) -> bool {
+        let fits = self.lost.len() < MAX_RESENT_SKUS;
+        if fits
+            && context
+                .ledger
+                .clear_if_unchanged(context.shop, id, expected)
+        {
+            self.lost.push(sku.clone());
+        }
+        fits
+    }
+
+    pub(super) fn take_lost(&mut self) -> Vec<Sku> {
+        let already_taken = std::mem::replace(&mut self.taken_lost, self.lost.len());
+        self.lost[already_taken..].to_vec()
+    }
+}
+
+/// Finds the SKUs that the Market has acknowledged and that were on no page.
+pub struct FindMissing {
+    context: ReadbackContext,
+    pass: PassId,
+}
+
+impl FindMissing {
+    pub(super) fn new(context: ReadbackContext, pass: PassId) -> Self {
+        Self { context, pass }
+    }
+
+    /// Looks at every SKU of the book.
+    #[must_use]
+    pub fn run(self) -> Vec<Sku> {
+        let Self { context, pass } = self;
+        let mut missing = Vec::new();
+        context.book.for_each(context.shop, |sku, entry| {
+            if missing.len() >= MAX_RESENT_SKUS
+                || context
+                    .observations
+                    .get(context.shop, entry.id())
+                    .class_in(pass)
+                    .is_some()
+            {
+                return;
+            }
+            let acked = context.ledger.get(context.shop, entry.id());
+            let expected = context.expected(entry, acked, TimeDelta::zero());
+            if expected.classify_missing(pass.began) == MatchClass::Unknown {
+                missing.push(sku.clone());
+            }
+        });
+        missing
+    }
+}
+
+/// The last step of a pass.
+pub struct FinishPass {
+    context: ReadbackContext,
+    pass: PassId,
+    stats: PassStats,
+    quarantined: HashSet<Sku>,
+}
+
+/// What a whole pass came to.
+pub struct PassResult {
+    stats: PassStats,
+    counts: [u64; MatchClass::ALL.len()],
+    mode: Mode,
+}
+
+impl FinishPass {
+    pub(super) fn new(
+        context: ReadbackContext,
+        pass: PassId,
+        stats: PassStats,
+        quarantined: Vec<Sku>,
+    ) -> Self {
+        Self {
+            context,
+            pass,
+            stats,
+            quarantined: quarantined.into_iter().collect(),
+        }
+    }
+
+    /// Looks at every SKU of the book: counts the classes, and takes from the ledger what the
+    /// Market does not know.
+    #[must_use]
+    pub fn run(self, now: DateTime<Utc>) -> PassResult {
+        let Self {
+            context,
+            pass,
+            mut stats,
+            quarantined,
+        } = self;
+        let mut counts = [0; MatchClass::ALL.len()];
+        counts[usize::from(MatchClass::NotOurs.number())] = stats.not_ours;
+        let mode = context.mode;
+        context.book.for_each(context.shop, |sku, entry| {
+            let observed = context.observations.get(context.shop, entry.id());
+            let seen_class = observed.class_in(pass);
+            let class = seen_class
+                .unwrap_or_else(|| stats.record_missing(&context, (sku, entry), (pass, now)));
+            if mode == Mode::DryRun {
+                stats.count_dry_run(entry, seen_class.map(|_| observed.available()));
+            }
+            let is_rejected = class == MatchClass::Unsent && quarantined.contains(sku);
+            let class = if is_rejected {
+                MatchClass::Rejected
+            } else {
+                class
+            };
+            counts[usize::from(class.number())] += 1;
+        });
+        if mode == Mode::DryRun {
+            stats.dry_run.estimate(&context.address);
+        }
+        PassResult {
+            stats,
+            counts,
+            mode,
+        }
+    }
+}
+
+impl PassStats {
+    /// A SKU that was on no page, and that the Market does not know by name.
+    fn record_missing(
+        &mut self,
+        context: &ReadbackContext,
+        (sku, entry): (&Sku, BookEntry),
+        (pass, now): (PassId, DateTime<Utc>),
+    ) -> MatchClass {
+        let acked = context.ledger.get(context.shop, entry.id());
+        let expected = context.expected(entry, acked, TimeDelta::zero());
+        let class = expected.classify_missing(pass.began);
+        let previous = context.observations.get(context.shop, entry.id());
+        let mut is_recorded = true;
+        if class == MatchClass::Unknown {
+            self.add_example(sku.as_str(), class, Some(expected), None);
+            // Said once more, in case it was lost, and then daily: not at each pass, in case it
+            // is nobody's.
+            let is_newly_unknown = previous.class() != Some(MatchClass::Unknown);
+            let is_resend_due = acked
+                .acked_at()
+                .is_some_and(|at| now - at >= RESEND_INTERVAL);
+            if (is_newly_unknown || is_resend_due) && !expected.is_dry_run {
+                // What does not fit now is a first time at the next pass again.
+                is_recorded = self.mark_lost(context, (sku, entry.id()), acked);
+            }
+        }
+        if is_recorded {
+            // Said once more and not shown yet, it stays unknown, or it would be first again.
+            let is_still_unknown =
+                class == MatchClass::Pending && previous.class() == Some(MatchClass::Unknown);
+            let recorded_class = if is_still_unknown {
+                MatchClass::Unknown
+            } else {
+                class
+            };
+            let observed = Observed::new(0, now, pass, recorded_class);
+            context
+                .observations
+                .with(context.shop, |per_sku| per_sku.set(entry.id(), observed));
+        }
+        class
+    }
+
+    fn count_dry_run(&mut self, entry: BookEntry, available: Option<u32>) {
+        let estimate = &mut self.dry_run;
+        let count = entry.level().count.get();
+        estimate.skus += 1;
+        match available {
+            None => estimate.unknown += 1,
+            Some(available) if available == count => estimate.same += 1,
+            Some(_) if count == 0 => estimate.to_zero += 1,
+            Some(available) if available > count => estimate.lower += 1,
+            Some(_) => estimate.higher += 1,
+        }
+    }
+}
+
+impl DryRunEstimate {
+    /// How many requests and minutes it would take.
+    fn estimate(&mut self, address: &MarketAddress) {
+        self.requests = self.skus.div_ceil(max_skus_per_request(address) as u64);
+        self.minutes = match address {
+            MarketAddress::Campaign { .. } => self.skus.div_ceil(SKUS_PER_MINUTE.into()),
+            MarketAddress::Business { .. } => self.requests.div_ceil(UPDATES_PER_MINUTE.into()),
+        };
+    }
+}
+
+impl PassResult {
+    /// SKUs to be sent again that were not told of before; the ledger has forgotten them already.
+    #[must_use]
+    pub fn lost(&self) -> &[Sku] {
+        &self.stats.lost[self.stats.taken_lost..]
+    }
+
+    /// Writes down what was found.
+    pub(super) fn write_to(self, report: &mut ReadbackReport) {
+        let Self {
+            stats,
+            counts,
+            mode,
+        } = self;
+        let classes = MatchClass::ALL
+            .iter()
+            .zip(counts)
+            .filter(|(_, count)| *count > 0);
+        report.classes = classes
+            .map(|(class, count)| (class.name(), count))
+            .collect();
+        report.resent = stats.lost.len() as u64;
+        report.examples = stats.examples.into();
+        report.would_send = (mode == Mode::DryRun).then_some(stats.dry_run);
+    }
+}

@@ -1,0 +1,330 @@
+//! We call the Market.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap};
+use tokio::time::Instant;
+
+use super::readback_page::ReadbackQuery;
+use super::wire::{ApiResponse, MarketAddress};
+use crate::http::read_response;
+use crate::http::secret::Secret;
+
+/// Most bytes read of an answer: an update's answer is a line, an error page perhaps a screen.
+const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
+
+/// How a request ended.
+#[derive(Clone, Debug)]
+pub enum CallOutcome {
+    /// The Market, or something between, answered.
+    Response(MarketResponse),
+    /// No answer, or half of one: nobody can know what the Market did.
+    NoResponse(String),
+}
+
+/// What came back.
+#[derive(Clone, Debug)]
+pub struct MarketResponse {
+    /// The HTTP status.
+    pub status: u16,
+    /// The whole body.
+    pub body: Bytes,
+    /// What the headers say of the limit.
+    pub rate: RateHeaders,
+    /// The Market's own clock.
+    pub date: Option<DateTime<Utc>>,
+    /// When it was on its way, by our clock.
+    pub times: RequestTimes,
+    /// The Market's name for this request, for its support.
+    pub trace_id: Option<String>,
+}
+
+/// When a request was sent, and when the head of its response came, by our clock.
+///
+/// The head, not the end of the body: the Market dates the head, and a body may take its time.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RequestTimes {
+    /// When the request was sent.
+    pub sent_at: DateTime<Utc>,
+    /// When the head of the response came.
+    pub head_at: DateTime<Utc>,
+}
+
+/// The headers `X-RateLimit-Resource-…`. Source: the limits page, 2026.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct RateHeaders {
+    /// SKUs a period.
+    pub limit: Option<u32>,
+    /// SKUs left of it.
+    pub remaining: Option<u32>,
+    /// From the answer until a new period begins: `-Until`, reckoned against the answer's own
+    /// `Date`, so that a clock that is wrong on either side does no harm.
+    pub resets_in: Option<Duration>,
+}
+
+impl MarketResponse {
+    /// Reads what came back; the arrival of the head stands in for a missing `Date`.
+    #[must_use]
+    pub fn read(status: u16, headers: &HeaderMap, body: Bytes, times: RequestTimes) -> Self {
+        let trace_id = ["traceparent", "x-request-id", "x-market-req-id"]
+            .iter()
+            .find_map(|name| header(headers, name));
+        Self {
+            status,
+            body,
+            rate: RateHeaders::read(headers, times.head_at),
+            date: header(headers, DATE.as_str()).and_then(parse_http_date),
+            times,
+            trace_id: trace_id.map(ToOwned::to_owned),
+        }
+    }
+}
+
+impl RateHeaders {
+    fn read(headers: &HeaderMap, now: DateTime<Utc>) -> Self {
+        let number = |name: &str| header(headers, name)?.trim().parse().ok();
+        let until = header(headers, "x-ratelimit-resource-until").and_then(parse_http_date);
+        let date = header(headers, DATE.as_str())
+            .and_then(parse_http_date)
+            .unwrap_or(now);
+        Self {
+            limit: number("x-ratelimit-resource-limit"),
+            remaining: number("x-ratelimit-resource-remaining"),
+            resets_in: until.map(|until| (until - date).to_std().unwrap_or(Duration::ZERO)),
+        }
+    }
+}
+
+/// Reads a date of HTTP, whose weekday may be wrong: the documentation's own example is.
+fn parse_http_date(text: &str) -> Option<DateTime<Utc>> {
+    let date = text
+        .split_once(',')
+        .map_or(text, |(_weekday, date)| date)
+        .trim();
+    DateTime::parse_from_rfc2822(date)
+        .ok()
+        .map(|at| at.with_timezone(&Utc))
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// The Market at one address.
+#[derive(Clone, Debug)]
+pub struct MarketClient {
+    pub(super) http: reqwest::Client,
+    pub(super) base: String,
+}
+
+impl MarketClient {
+    /// Calls go to `base`, such as `https://api.partner.market.yandex.ru`, through a client
+    /// that follows no redirects.
+    #[must_use]
+    pub fn new(http: reqwest::Client, base: &str) -> Self {
+        Self {
+            http,
+            base: base.trim_end_matches('/').to_owned(),
+        }
+    }
+
+    /// Where calls go to, without a slash at the end.
+    #[must_use]
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Sends one batch of stock, by the method of this address.
+    ///
+    /// `now` stands in for the answer's `Date` where that is missing.
+    pub async fn update_stocks(
+        &self,
+        address: &MarketAddress,
+        key: &Secret,
+        body: Vec<u8>,
+        now: DateTime<Utc>,
+    ) -> CallOutcome {
+        let request = match address {
+            MarketAddress::Campaign { id } => self
+                .http
+                .put(format!("{}/v2/campaigns/{id}/offers/stocks", self.base)),
+            MarketAddress::Business { id, .. } => self.http.post(format!(
+                "{}/v3/businesses/{id}/offers/stocks/update",
+                self.base
+            )),
+        };
+        self.send(request, key, body, now).await
+    }
+
+    /// Asks for a part of the Market's copy, by the method of this address.
+    pub async fn read_back(
+        &self,
+        address: &MarketAddress,
+        key: &Secret,
+        query: &ReadbackQuery,
+        now: DateTime<Utc>,
+    ) -> CallOutcome {
+        let path = match address {
+            MarketAddress::Campaign { id } => format!("v2/campaigns/{id}"),
+            MarketAddress::Business { id, .. } => format!("v3/businesses/{id}"),
+        };
+        let (query_string, body) = query.query_and_body(address);
+        let url = format!("{}/{path}/offers/stocks{query_string}", self.base);
+        let request = self.http.post(url);
+        self.send(request, key, body.into_bytes(), now).await
+    }
+
+    pub(super) async fn send(
+        &self,
+        request: reqwest::RequestBuilder,
+        key: &Secret,
+        body: Vec<u8>,
+        now: DateTime<Utc>,
+    ) -> CallOutcome {
+        let request = request
+            .header("Api-Key", key.expose())
+            .header(CONTENT_TYPE, "application/json")
+            .body(body);
+        match call(request, now).await {
+            Ok(response) => CallOutcome::Response(response),
+            Err(reason) => CallOutcome::NoResponse(reason),
+        }
+    }
+}
+
+/// Makes a request, sent at `now`.
+pub(super) async fn call(
+    request: reqwest::RequestBuilder,
+    now: DateTime<Utc>,
+) -> Result<MarketResponse, String> {
+    // Without the URL: the reason is shown in logs and in the status.
+    let describe_failure = |error: reqwest::Error| describe(&error.without_url());
+    let started = Instant::now();
+    let (client, request) = request.build_split();
+    let request = request.map_err(describe_failure)?;
+    let key = request.headers().get("Api-Key").cloned();
+    let response = client.execute(request).await.map_err(describe_failure)?;
+    // By the clock that is never set: a clock set in between is not the Market's.
+    let times = RequestTimes {
+        sent_at: now,
+        head_at: now + started.elapsed(),
+    };
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let body = read_response(response, MAX_RESPONSE_BYTES)
+        .await
+        .map_err(|error| describe(&error))?;
+    let key = key
+        .as_ref()
+        .and_then(|key| key.to_str().ok())
+        .unwrap_or_default();
+    Ok(MarketResponse::read(
+        status,
+        &headers,
+        mask(body, key),
+        times,
+    ))
+}
+
+/// Replaces the key in a response that is not a success: its text is shown in logs.
+fn mask(body: Bytes, key: &str) -> Bytes {
+    let Ok(text) = str::from_utf8(&body) else {
+        return body;
+    };
+    let encoded = utf8_percent_encode(key, NON_ALPHANUMERIC).to_string();
+    let escaped = key.replace('/', "\\/");
+    let forms = [key, encoded.as_str(), escaped.as_str()];
+    if key.is_empty() || !forms.iter().any(|form| text.contains(form)) {
+        return body;
+    }
+    if serde_json::from_slice::<ApiResponse>(&body).is_ok_and(|r| r.status == "OK") {
+        return body;
+    }
+    let masked = forms.iter().fold(Cow::Borrowed(text), |text, form| {
+        text.replace(form, "***").into()
+    });
+    masked.into_owned().into()
+}
+
+/// The chain of causes: reqwest's own sentence rarely says which of them it was.
+fn describe(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn the_wait_is_reckoned_against_the_answers_own_date() {
+        let now = "2026-11-20T10:00:00Z".parse().unwrap();
+        let rate = RateHeaders::read(
+            &headers(&[
+                ("X-RateLimit-Resource-Limit", "100000"),
+                ("X-RateLimit-Resource-Remaining", "0"),
+                // The weekday is wrong, as in the documentation.
+                (
+                    "X-RateLimit-Resource-Until",
+                    "Thu, 10 Jul 2018 00:42:42 GMT",
+                ),
+                ("Date", "Tue, 10 Jul 2018 00:42:12 GMT"),
+            ]),
+            now,
+        );
+        assert_eq!(rate.resets_in, Some(Duration::from_secs(30)));
+        assert_eq!((rate.limit, rate.remaining), (Some(100_000), Some(0)));
+    }
+
+    #[test]
+    fn a_key_the_market_repeats_is_masked_unless_the_request_succeeded() {
+        let masked = |body: &str| {
+            let masked = mask(body.to_owned().into(), "ACMA:a/b+c=");
+            String::from_utf8(masked.to_vec()).unwrap()
+        };
+        for body in [
+            r#"{"status":"ERROR","errors":[{"code":"X","message":"Api-Key ACMA:a/b+c= is invalid"}]}"#,
+            r#"{"status":"ERROR","errors":[{"code":"X","message":"ACMA:a\/b+c="}]}"#,
+            "<html>ACMA%3Aa%2Fb%2Bc%3D</html>",
+            "ACMA:a/b+c=",
+        ] {
+            assert!(
+                masked(body).contains("***") && !masked(body).contains("ACMA"),
+                "{body}"
+            );
+        }
+        let good = r#"{"status":"OK","result":{"offers":[{"offerId":"ACMA:a/b+c="}]}}"#;
+        assert_eq!(masked(good), good);
+        assert_eq!(masked("nothing of it"), "nothing of it");
+    }
+
+    #[test]
+    fn a_missing_date_is_our_own_and_a_past_until_is_no_wait() {
+        let now = "2018-07-10T00:42:40Z".parse().unwrap();
+        let until =
+            |text| RateHeaders::read(&headers(&[("X-RateLimit-Resource-Until", text)]), now);
+        assert_eq!(
+            until("Tue, 10 Jul 2018 00:42:42 GMT").resets_in,
+            Some(Duration::from_secs(2))
+        );
+        assert_eq!(
+            until("Tue, 10 Jul 2018 00:00:00 GMT").resets_in,
+            Some(Duration::ZERO)
+        );
+        assert_eq!(until("soon").resets_in, None);
+        assert_eq!(
+            RateHeaders::read(&headers(&[]), now),
+            RateHeaders::default()
+        );
+    }
+}

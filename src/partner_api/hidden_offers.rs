@@ -1,0 +1,114 @@
+//! Hiding a product on the Market and showing it again, for the Market's own check of an
+//! integration.
+//!
+//! Sources: `addHiddenOffers`, `deleteHiddenOffers` and `getHiddenOffers`, partner API OpenAPI,
+//! 2026-07-17; "Transfer of balances via API", "How to check the functionality".
+
+use chrono::{DateTime, Utc};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::client::{CallOutcome, MarketClient};
+use crate::http::secret::Secret;
+use crate::stock::Sku;
+
+impl MarketClient {
+    /// Asks the Market to hide a product; some minutes may pass until it is.
+    pub async fn hide_offer(
+        &self,
+        campaign: u64,
+        key: &Secret,
+        sku: &Sku,
+        now: DateTime<Utc>,
+    ) -> CallOutcome {
+        self.post_hidden_offers(&format!("{campaign}/hidden-offers"), key, sku, now)
+            .await
+    }
+
+    /// Asks the Market to show a product again.
+    pub async fn show_offer(
+        &self,
+        campaign: u64,
+        key: &Secret,
+        sku: &Sku,
+        now: DateTime<Utc>,
+    ) -> CallOutcome {
+        self.post_hidden_offers(&format!("{campaign}/hidden-offers/delete"), key, sku, now)
+            .await
+    }
+
+    /// Asks whether a product is hidden; [`read_hidden`] reads the answer.
+    pub async fn get_hidden_offers(
+        &self,
+        campaign: u64,
+        key: &Secret,
+        sku: &Sku,
+        now: DateTime<Utc>,
+    ) -> CallOutcome {
+        let offer_id = utf8_percent_encode(sku.as_str(), NON_ALPHANUMERIC);
+        let url = format!(
+            "{}/v2/campaigns/{campaign}/hidden-offers?offer_id={offer_id}",
+            self.base
+        );
+        self.send(self.http.get(url), key, Vec::new(), now).await
+    }
+
+    async fn post_hidden_offers(
+        &self,
+        path: &str,
+        key: &Secret,
+        sku: &Sku,
+        now: DateTime<Utc>,
+    ) -> CallOutcome {
+        let body = json!({ "hiddenOffers": [{ "offerId": sku.as_str() }] }).to_string();
+        let request = self.http.post(format!("{}/v2/campaigns/{path}", self.base));
+        self.send(request, key, body.into_bytes(), now).await
+    }
+}
+
+#[derive(Deserialize)]
+struct HiddenOffersResponse {
+    result: HiddenOffersResult,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct HiddenOffersResult {
+    hidden_offers: Vec<HiddenOffer>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct HiddenOffer {
+    offer_id: String,
+}
+
+/// Whether a list of hidden products names this one.
+///
+/// # Errors
+/// It is no such list.
+pub fn is_offer_hidden(body: &[u8], sku: &Sku) -> Result<bool, String> {
+    let HiddenOffersResponse { result } =
+        serde_json::from_slice(body).map_err(|e| e.to_string())?;
+    Ok(result
+        .hidden_offers
+        .iter()
+        .any(|hidden| hidden.offer_id.trim() == sku.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_product_is_hidden_if_the_list_names_it() {
+        let sku = Sku::parse("A").unwrap();
+        let list = |ids: &str| format!(r#"{{"status":"OK","result":{{"hiddenOffers":[{ids}]}}}}"#);
+        let read = |ids: &str| is_offer_hidden(list(ids).as_bytes(), &sku);
+        assert_eq!(read(r#"{"offerId":"B"},{"offerId":"A"}"#), Ok(true));
+        assert_eq!(read(r#"{"offerId":"AA"}"#), Ok(false));
+        assert_eq!(read(""), Ok(false));
+        assert!(is_offer_hidden(b"{}", &sku).is_err());
+    }
+}

@@ -1,0 +1,287 @@
+//! What the Market shows of its copy, page by page, read leniently.
+//!
+//! Sources: `getStocks` and `getStocksOnPartnerWarehouses`, partner API OpenAPI, 2026-07-17, and
+//! the change log of 2026-08-04.
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+
+use super::wire::{MAX_PAGE_SIZE, MarketAddress, OfferStock, parse_timestamp};
+use crate::stock::Timestamp;
+
+/// Which part of the Market's copy is asked for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ReadbackQuery {
+    /// The one it is about; of a campaign, all that are ours.
+    pub warehouses: Vec<u64>,
+    /// What of it.
+    pub selection: ReadbackSelection,
+}
+
+/// A page of a list, or some SKUs by name.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ReadbackSelection {
+    /// A page.
+    List {
+        /// Of which list.
+        list: OfferList,
+        /// Where the page before ended.
+        token: Option<String>,
+    },
+    /// Exactly these, at most 500, wherever they are.
+    Skus(Vec<String>),
+}
+
+/// The Market lists the offers of a warehouse apart.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum OfferList {
+    /// Those that can be bought, or could if there were any.
+    Active,
+    /// Those in the archive.
+    Archived,
+}
+
+/// What came back.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ReadbackPage {
+    /// The offers of our warehouses; those of others, such as the Market's own for returns, are
+    /// left out.
+    pub offers: Vec<ReadbackOffer>,
+    /// Where the next page begins; `None` on the last one, however short the others were.
+    pub next: Option<String>,
+}
+
+/// One offer as the Market shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReadbackOffer {
+    /// The SKU, as the Market spells it.
+    pub sku: String,
+    /// Pieces that can be ordered: what a count we sent is compared with.
+    pub available: u64,
+    /// Pieces reserved for orders.
+    pub reserved: u64,
+    /// When this last changed, by the Market's own account.
+    pub updated_at: Option<Timestamp>,
+    /// On which list it stands; one asked for by name counts as on sale.
+    pub list: OfferList,
+}
+
+impl ReadbackQuery {
+    /// The query, with its question mark, and the body of the request.
+    #[must_use]
+    pub fn query_and_body(&self, address: &MarketAddress) -> (String, String) {
+        let mut body = serde_json::Map::new();
+        if let (MarketAddress::Business { .. }, Some(warehouse)) =
+            (address, self.warehouses.first())
+        {
+            body.insert("partnerWarehouseId".to_owned(), (*warehouse).into());
+        }
+        let mut query = String::new();
+        match &self.selection {
+            ReadbackSelection::Skus(skus) => {
+                drop(body.insert("offerIds".to_owned(), skus.clone().into()))
+            }
+            ReadbackSelection::List { list, token } => {
+                if *list == OfferList::Archived {
+                    body.insert("archived".to_owned(), true.into());
+                }
+                query = format!("?limit={MAX_PAGE_SIZE}");
+                if let Some(token) = token {
+                    query.push_str("&page_token=");
+                    query.extend(utf8_percent_encode(token, NON_ALPHANUMERIC));
+                }
+            }
+        }
+        (query, serde_json::Value::Object(body).to_string())
+    }
+
+    fn offer_list(&self) -> OfferList {
+        match self.selection {
+            ReadbackSelection::List { list, .. } => list,
+            ReadbackSelection::Skus(_) => OfferList::Active,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct ReadbackEnvelope {
+    result: Option<ReadbackResult>,
+}
+
+// Both methods' results: one lists warehouses, the other is of one.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ReadbackResult {
+    #[serde(default)]
+    paging: Option<ReadbackPaging>,
+    warehouses: Option<Vec<ReadbackWarehouse>>,
+    partner_warehouse_id: Option<u64>,
+    offers: Option<Vec<ListedOffer>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ReadbackPaging {
+    next_page_token: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ReadbackWarehouse {
+    warehouse_id: u64,
+    #[serde(default)]
+    offers: Vec<ListedOffer>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ListedOffer {
+    offer_id: String,
+    #[serde(default)]
+    stocks: Vec<OfferStock>,
+    updated_at: Option<String>,
+}
+
+impl ReadbackPage {
+    /// Reads the body of a 200 that said OK.
+    ///
+    /// # Errors
+    /// It is not what was asked for; says why.
+    pub fn read(body: &[u8], query: &ReadbackQuery) -> Result<Self, String> {
+        let envelope: ReadbackEnvelope = serde_json::from_slice(body).map_err(|e| e.to_string())?;
+        let result = envelope.result.ok_or("there is no result")?;
+        let next = result.paging.unwrap_or_default().next_page_token;
+        let is_ours = |id: u64| query.warehouses.contains(&id);
+        let offers = match (result.warehouses, result.offers) {
+            (Some(warehouses), _) => {
+                let ours = warehouses.into_iter().filter(|w| is_ours(w.warehouse_id));
+                ours.flat_map(|warehouse| warehouse.offers).collect()
+            }
+            (None, Some(offers)) => match result.partner_warehouse_id {
+                Some(id) if !is_ours(id) => return Err(format!("it is of warehouse {id}")),
+                Some(_) | None => offers,
+            },
+            (None, None) => return Err("there are neither warehouses nor offers".to_owned()),
+        };
+        let next = next.filter(|token| !token.is_empty());
+        let list = query.offer_list();
+        Ok(Self {
+            offers: offers
+                .into_iter()
+                .map(|offer| offer.into_readback_offer(list))
+                .collect(),
+            next,
+        })
+    }
+}
+
+impl ListedOffer {
+    fn into_readback_offer(self, list: OfferList) -> ReadbackOffer {
+        let count = |stock_type: &str| {
+            let stock = self.stocks.iter().find(|stock| stock.kind == stock_type)?;
+            Some(u64::try_from(stock.count).unwrap_or(0))
+        };
+        let reserved = count("FREEZE").unwrap_or(0);
+        // An offer without the type can be ordered as far as it is fit and not reserved.
+        let fit_unreserved = || count("FIT").unwrap_or(0).saturating_sub(reserved);
+        ReadbackOffer {
+            available: count("AVAILABLE").unwrap_or_else(fit_unreserved),
+            reserved,
+            updated_at: self.updated_at.as_deref().and_then(parse_timestamp),
+            list,
+            sku: self.offer_id,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn readback_query(warehouses: &[u64]) -> ReadbackQuery {
+        let selection = ReadbackSelection::List {
+            list: OfferList::Active,
+            token: None,
+        };
+        ReadbackQuery {
+            warehouses: warehouses.to_vec(),
+            selection,
+        }
+    }
+
+    #[test]
+    fn the_return_warehouse_is_passed_over_wherever_it_stands() {
+        let body = br#"{"status":"OK","result":{"paging":{"nextPageToken":"x"},"warehouses":[
+            {"warehouseId":1,"offers":[{"offerId":"A","stocks":[{"type":"AVAILABLE","count":9}]}]},
+            {"warehouseId":7,"offers":[{"offerId":"A","updatedAt":"2026-11-20T13:00:00+03:00",
+                "stocks":[{"type":"FIT","count":5},{"type":"FREEZE","count":2},
+                          {"type":"AVAILABLE","count":3}]}]}]}}"#;
+        let page = ReadbackPage::read(body, &readback_query(&[7])).unwrap();
+        let [offer] = page.offers.as_slice() else {
+            panic!("{page:?}")
+        };
+        assert_eq!((offer.available, offer.reserved), (3, 2));
+        assert_eq!(
+            offer.updated_at.unwrap().to_string(),
+            "2026-11-20T10:00:00Z"
+        );
+        assert_eq!(page.next.as_deref(), Some("x"));
+    }
+
+    #[test]
+    fn what_is_fit_and_not_reserved_stands_in_for_a_missing_type() {
+        let body = br#"{"result":{"partnerWarehouseId":7,"offers":[
+            {"offerId":"A","stocks":[{"type":"FIT","count":5},{"type":"FREEZE","count":2}]},
+            {"offerId":"B","stocks":[]},{"offerId":"C","stocks":[{"type":"AVAILABLE","count":-1}]}]}}"#;
+        let page = ReadbackPage::read(body, &readback_query(&[7])).unwrap();
+        assert_eq!(
+            page.offers.iter().map(|o| o.available).collect::<Vec<_>>(),
+            [3, 0, 0]
+        );
+        assert_eq!(page.next, None);
+    }
+
+    #[test]
+    fn what_is_no_page_of_ours_is_not_taken_for_an_empty_one() {
+        for (body, why) in [
+            ("{}", "there is no result"),
+            (r#"{"result":{}}"#, "neither warehouses nor offers"),
+            (
+                r#"{"result":{"partnerWarehouseId":8,"offers":[]}}"#,
+                "it is of warehouse 8",
+            ),
+            ("<html>", "expected value"),
+        ] {
+            let error = ReadbackPage::read(body.as_bytes(), &readback_query(&[7])).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_look_by_name_asks_for_no_page() {
+        let campaign = MarketAddress::Campaign { id: 1 };
+        let business = MarketAddress::Business {
+            id: 1,
+            warehouses: vec![7],
+        };
+        let named = ReadbackQuery {
+            selection: ReadbackSelection::Skus(vec!["A".to_owned()]),
+            ..readback_query(&[7])
+        };
+        assert_eq!(
+            named.query_and_body(&campaign),
+            (String::new(), r#"{"offerIds":["A"]}"#.to_owned())
+        );
+        let selection = ReadbackSelection::List {
+            list: OfferList::Archived,
+            token: Some("a=&".to_owned()),
+        };
+        let archived = ReadbackQuery {
+            selection,
+            ..readback_query(&[7])
+        };
+        let (query, body) = archived.query_and_body(&business);
+        assert_eq!(query, "?limit=100&page_token=a%3D%26");
+        assert_eq!(body, r#"{"archived":true,"partnerWarehouseId":7}"#);
+    }
+}

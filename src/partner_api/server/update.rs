@@ -1,0 +1,258 @@
+//! What the seller tells us.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::auth::{BusinessAccess, WarehouseError, check_content};
+use super::error::{PartnerApiError, json_response, unavailable};
+use super::{PartnerApiState, PartnerShopEndpoint, PathNumber};
+use crate::http::read_body;
+use crate::ingest::Origin;
+use crate::partner_api::wire::business::{self, WarehouseUpdate};
+use crate::partner_api::wire::{ApiError, ApiResponse, MAX_ERRORS, MAX_UPDATE_BYTES, parse_update};
+use crate::stock::{ShopId, Sku, Update};
+
+/// How long a commit may take before the seller is told that nobody knows.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// `PUT …/campaigns/{campaignId}/offers/stocks`.
+pub(super) async fn by_campaign(
+    State(state): State<Arc<PartnerApiState>>,
+    campaign: PathNumber,
+    request: Request,
+) -> Result<Response, PartnerApiError> {
+    let (head, body) = request.into_parts();
+    let endpoint = state.authorize_campaign(campaign, &head).await?;
+    check_content(&head)?;
+    let body = read_body(body, MAX_UPDATE_BYTES).await?;
+    let warehouse = endpoint
+        .shop
+        .warehouses
+        .first()
+        .copied()
+        .unwrap_or_default();
+    let updates = parse_update(&body, warehouse, state.context.clock.now())?;
+    state
+        .commit(Origin::CampaignPut, vec![(endpoint.shop.id, updates)])
+        .await
+}
+
+/// `POST /v3/businesses/{businessId}/offers/stocks/update`: every item goes to the shop of its
+/// warehouse, and all shops take theirs or none does.
+pub(super) async fn by_business(
+    State(state): State<Arc<PartnerApiState>>,
+    business: PathNumber,
+    request: Request,
+) -> Result<Response, PartnerApiError> {
+    let (head, body) = request.into_parts();
+    let access = state.authorize_business(business, &head).await?;
+    check_content(&head)?;
+    let body = read_body(body, MAX_UPDATE_BYTES).await?;
+    let items = business::parse_update(&body, state.context.clock.now())?;
+    let endpoints = endpoints_of(&items, &access)?;
+    let statements = group_by_shop(items, |warehouse| endpoints[&warehouse].shop.id)?;
+    state.commit(Origin::BusinessPost, statements).await
+}
+
+impl PartnerApiState {
+    async fn commit(
+        &self,
+        origin: Origin,
+        statements: Vec<(ShopId, Vec<Update>)>,
+    ) -> Result<Response, PartnerApiError> {
+        let commit = self.context.ingest.accept_all(origin, statements);
+        let accepted = timeout(COMMIT_TIMEOUT, commit).await.map_err(|_| {
+            unavailable(
+                "the commit takes too long; whether it happened is unknown, repeat the call",
+            )
+        })??;
+        debug!(
+            ?accepted,
+            origin = origin.name(),
+            "took an update of the seller"
+        );
+        Ok(json_response(StatusCode::OK, &ApiResponse::ok()))
+    }
+}
+
+/// The shop of every warehouse that is named, or what is wrong with those that have none.
+fn endpoints_of<'a>(
+    items: &[WarehouseUpdate],
+    access: &BusinessAccess<'a>,
+) -> Result<BTreeMap<u64, &'a PartnerShopEndpoint>, PartnerApiError> {
+    let warehouses: BTreeSet<u64> = items.iter().map(|item| item.warehouse).collect();
+    let mut endpoints = BTreeMap::new();
+    let mut errors = Vec::new();
+    for warehouse in warehouses {
+        match access.endpoint(warehouse) {
+            Ok(endpoint) => {
+                endpoints.insert(warehouse, endpoint);
+            }
+            Err(WarehouseError::Denied) => return Err(WarehouseError::Denied.into()),
+            Err(unknown @ WarehouseError::Unknown(_)) => {
+                errors.extend(PartnerApiError::from(unknown).errors)
+            }
+        }
+    }
+    all_or_errors(endpoints, errors)
+}
+
+/// Sorts items by shop. A shop's warehouses share its stock, so what is said of one SKU for
+/// several of them is one statement, and must be the same.
+fn group_by_shop(
+    items: Vec<WarehouseUpdate>,
+    shop_of: impl Fn(u64) -> ShopId,
+) -> Result<Vec<(ShopId, Vec<Update>)>, PartnerApiError> {
+    let mut by_shop: BTreeMap<ShopId, ShopUpdates> = BTreeMap::new();
+    let mut errors = Vec::new();
+    for item in items {
+        let shop_updates = by_shop.entry(shop_of(item.warehouse)).or_default();
+        if let Err(message) = shop_updates.add(item) {
+            errors.push(ApiError::bad_request(message));
+        }
+    }
+    all_or_errors(
+        by_shop
+            .into_iter()
+            .map(|(shop, shop_updates)| (shop, shop_updates.updates))
+            .collect(),
+        errors,
+    )
+}
+
+fn all_or_errors<T>(all: T, mut errors: Vec<ApiError>) -> Result<T, PartnerApiError> {
+    if errors.is_empty() {
+        return Ok(all);
+    }
+    errors.truncate(MAX_ERRORS);
+    Err(errors.into())
+}
+
+/// What one request says of one shop.
+#[derive(Default)]
+struct ShopUpdates {
+    updates: Vec<Update>,
+    // Where in `updates` a SKU is, and for which warehouse it was said first.
+    positions: HashMap<Sku, (usize, u64)>,
+}
+
+impl ShopUpdates {
+    fn add(&mut self, item: WarehouseUpdate) -> Result<(), String> {
+        let WarehouseUpdate { warehouse, update } = item;
+        match self.positions.entry(update.sku.clone()) {
+            Entry::Vacant(slot) => {
+                slot.insert((self.updates.len(), warehouse));
+                self.updates.push(update);
+            }
+            Entry::Occupied(slot) => {
+                let (index, other) = *slot.get();
+                let existing = &mut self.updates[index];
+                if existing.count != update.count {
+                    return Err(format!(
+                        "Stock for '{}' is {} for warehouse '{other}' and {} for warehouse \
+                         '{warehouse}', but they share one stock",
+                        update.sku, existing.count, update.count
+                    ));
+                }
+                // The newest date holds, and none means now.
+                existing.updated_at = existing
+                    .updated_at
+                    .zip(update.updated_at)
+                    .map(|(a, b)| a.max(b));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stock::Count;
+
+    const MOSCOW: ShopId = ShopId(0);
+    const OMSK: ShopId = ShopId(1);
+
+    /// Moscow has the warehouses 1 and 2, Omsk has 3.
+    fn group_updates(
+        items: Vec<WarehouseUpdate>,
+    ) -> Result<Vec<(ShopId, Vec<Update>)>, Vec<String>> {
+        group_by_shop(items, |warehouse| if warehouse < 3 { MOSCOW } else { OMSK }).map_err(
+            |error| {
+                error
+                    .errors
+                    .into_iter()
+                    .map(|error| error.message)
+                    .collect()
+            },
+        )
+    }
+
+    fn item(sku: &str, warehouse: u64, count: i64, at: Option<&str>) -> WarehouseUpdate {
+        let at: Option<chrono::DateTime<chrono::Utc>> =
+            at.map(|time| format!("2026-11-20T{time}Z").parse().unwrap());
+        let update = Update {
+            sku: Sku::parse(sku).unwrap(),
+            count: Count::try_from(count).unwrap(),
+            updated_at: at.map(Into::into),
+        };
+        WarehouseUpdate { warehouse, update }
+    }
+
+    #[test]
+    fn every_item_goes_to_the_shop_of_its_warehouse() {
+        let items = [
+            item("A", 1, 5, None),
+            item("A", 3, 6, None),
+            item("B", 2, 7, None),
+        ];
+        let grouped: Vec<(ShopId, String, u32)> = group_updates(items.to_vec())
+            .unwrap()
+            .into_iter()
+            .flat_map(|(shop, updates)| updates.into_iter().map(move |update| (shop, update)))
+            .map(|(shop, update)| (shop, update.sku.to_string(), update.count.get()))
+            .collect();
+        let expected = [(MOSCOW, "A", 5), (MOSCOW, "B", 7), (OMSK, "A", 6)];
+        assert_eq!(
+            grouped,
+            expected.map(|(shop, sku, count)| (shop, sku.to_owned(), count))
+        );
+    }
+
+    #[test]
+    fn equal_counts_for_warehouses_that_share_stock_are_one_statement_as_of_the_newest_date() {
+        let date_of = |first, second| {
+            let sorted =
+                group_updates(vec![item("A", 1, 5, first), item("A", 2, 5, second)]).unwrap();
+            assert_eq!((sorted.len(), sorted[0].1.len()), (1, 1));
+            sorted[0].1[0].updated_at.map(|at| at.to_string())
+        };
+        let (early, late) = (Some("09:00:00"), Some("10:00:00"));
+        assert_eq!(
+            date_of(early, late).as_deref(),
+            Some("2026-11-20T10:00:00Z")
+        );
+        assert_eq!(
+            date_of(late, early).as_deref(),
+            Some("2026-11-20T10:00:00Z")
+        );
+        assert_eq!(date_of(late, None), None);
+        assert_eq!(date_of(None, late), None);
+    }
+
+    #[test]
+    fn differing_counts_for_warehouses_that_share_stock_are_refused_with_the_reason() {
+        let errors = group_updates(vec![item("A", 1, 5, None), item("A", 2, 6, None)]).unwrap_err();
+        let expected = "Stock for 'A' is 5 for warehouse '1' and 6 for warehouse '2', but they share \
+                    one stock";
+        assert_eq!(errors, [expected]);
+    }
+}

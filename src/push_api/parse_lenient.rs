@@ -1,0 +1,691 @@
+//! What a shop's own handler answers to `POST {base}/stocks`, oddities and all.
+//!
+//! Pure, and forgiving of how a thing is written, never of what it says: a bad item is set
+//! aside alone, and where two readings were possible neither is taken.
+//!
+//! Source: answers of shops' handlers as their public code writes them, to November 2026.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::wire::parse_whole_number;
+use crate::http::json::{JsonText, StrictObject, expand_exponent, read_json};
+use crate::stock::{Sku, Timestamp};
+
+/// Most characters of an item that are kept to show what was wrong with it.
+const MAX_EXCERPT_CHARS: usize = 200;
+
+/// What is said of a SKU's count.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum StatedCount {
+    /// The SKU is there, and no count of it: nothing changes.
+    Missing,
+    /// A number literal without exponent: its mark is the decimal point.
+    Number(String),
+    /// A text without outer blanks, which may be a number in more than one reading.
+    Text(String),
+}
+
+impl StatedCount {
+    /// The count as it is written; empty if there is none.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Missing => "",
+            Self::Number(text) | Self::Text(text) => text,
+        }
+    }
+}
+
+/// What the handler says of one SKU.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct OldHandlerItem {
+    /// The SKU as the handler spells it.
+    pub sku: String,
+    /// Its count.
+    pub count: StatedCount,
+    /// Since when that is so; a date without an offset says nothing, nobody knows whose it is.
+    pub updated_at: Option<Timestamp>,
+}
+
+/// An item that cannot be taken.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct InvalidHandlerItem {
+    /// Its number in the answer, from 1.
+    pub number: usize,
+    /// The SKU, if it names one.
+    pub sku: Option<String>,
+    /// The beginning of the item as it came.
+    pub text: String,
+    /// The value and the rule it broke.
+    pub reason: String,
+}
+
+/// Why a body is no answer at all.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum OldHandlerBodyError {
+    /// There is nothing in it.
+    #[error("the body is empty")]
+    Empty,
+    /// It is not what an answer is made of.
+    #[error("the body is no answer: {0}")]
+    Invalid(String),
+}
+
+/// Reads an answer about a warehouse.
+///
+/// Taken besides what the documentation shows: a byte order mark; `[]` or `{"skus":null}` for an
+/// answer about nothing; counts, SKUs and warehouses as numbers or texts; one item without a
+/// list around it; several items, of which the one of type `FIT` counts; text behind the JSON, such
+/// as a warning of PHP or a comment, but not a second JSON value.
+///
+/// # Errors
+/// The body is no answer. Items that are none come back as [`Spoiled`].
+pub fn parse(
+    body: &[u8],
+    warehouse: u64,
+) -> Result<Vec<Result<OldHandlerItem, InvalidHandlerItem>>, OldHandlerBodyError> {
+    let byte_order_mark = "\u{feff}".as_bytes();
+    let body = body
+        .strip_prefix(byte_order_mark)
+        .unwrap_or(body)
+        .trim_ascii();
+    let invalid = |reason: String| OldHandlerBodyError::Invalid(reason);
+    let body = strip_trailing_text(body).map_err(invalid)?;
+    let list: Vec<&RawValue> = match body.first() {
+        None => return Err(OldHandlerBodyError::Empty),
+        // PHP writes an empty list where it meant an empty object.
+        Some(b'[') => match read_json::<Vec<&RawValue>>(body).map_err(invalid)? {
+            empty if empty.is_empty() => empty,
+            _some => {
+                return Err(invalid(
+                    "it is a list, it must be an object with skus".to_owned(),
+                ));
+            }
+        },
+        Some(_) => {
+            let StrictObject(WireStocksResponse { skus }) = read_json(body).map_err(invalid)?;
+            item_list(skus).map_err(|reason| invalid(format!("skus {reason}")))?
+        }
+    };
+    let numbered = list.into_iter().zip(1..);
+    Ok(numbered
+        .map(|(item, number)| read_item(item, number, warehouse))
+        .collect())
+}
+
+/// A body up to the end of its JSON value, if what follows is neither JSON nor the rest of it.
+///
+/// # Errors
+/// A second value follows: which of the two is meant is not known.
+fn strip_trailing_text(body: &[u8]) -> Result<&[u8], String> {
+    // Text in another encoding may follow JSON in UTF-8.
+    let text = match std::str::from_utf8(body) {
+        Ok(text) => text,
+        Err(error) => std::str::from_utf8(body.get(..error.valid_up_to()).unwrap_or_default())
+            .unwrap_or_default(),
+    };
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
+    let Some(Ok(_first)) = values.next() else {
+        return Ok(body);
+    };
+    let end = values.byte_offset();
+    let (json, trailing) = body.split_at_checked(end).unwrap_or((body, b""));
+    match trailing.trim_ascii_start().first() {
+        Some(b'{' | b'[') => {
+            Err("a second JSON value follows the first, and only one can be meant".to_owned())
+        }
+        Some(_) | None => Ok(json),
+    }
+}
+
+fn item_list(skus: &RawValue) -> Result<Vec<&RawValue>, String> {
+    let json = skus.get();
+    let is_empty_list =
+        json == "null" || json.bytes().filter(|b| !b.is_ascii_whitespace()).eq(*b"{}");
+    if is_empty_list {
+        return Ok(Vec::new());
+    }
+    serde_json::from_str(json).map_err(|_| "must be a list".to_owned())
+}
+
+#[derive(Deserialize)]
+struct WireStocksResponse<'a> {
+    #[serde(borrow)]
+    skus: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct WireItem<'a> {
+    #[serde(borrow, default)]
+    sku: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "warehouseId")]
+    warehouse_id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    items: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct WireStock<'a> {
+    #[serde(borrow, default)]
+    count: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "type")]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow, default, rename = "updatedAt")]
+    updated_at: Option<&'a RawValue>,
+}
+
+fn read_item(
+    item: &RawValue,
+    number: usize,
+    warehouse: u64,
+) -> Result<OldHandlerItem, InvalidHandlerItem> {
+    let json = item.get();
+    let invalid = |sku: Option<&str>, reason: String| InvalidHandlerItem {
+        number,
+        sku: sku.map(ToOwned::to_owned),
+        text: json.chars().take(MAX_EXCERPT_CHARS).collect(),
+        reason,
+    };
+    let StrictObject(wire) = serde_json::from_str::<StrictObject<WireItem<'_>>>(json)
+        .map_err(|e| invalid(None, format!("the item is unreadable: {e}")))?;
+    let sku = match wire.sku.map(RawScalar::from_raw) {
+        Some(RawScalar::Text(text)) => text,
+        // By its digits as they stand, for an SKU is a text: 557722.0 is another one.
+        Some(RawScalar::Number(digits)) => Cow::Borrowed(digits),
+        Some(RawScalar::Other) | None => {
+            return Err(invalid(None, "the item names no sku".to_owned()));
+        }
+    };
+    check_warehouse(wire.warehouse_id, warehouse).map_err(|rule| invalid(Some(&sku), rule))?;
+    let (count, updated_at) = read_stocks(wire.items).map_err(|rule| invalid(Some(&sku), rule))?;
+    Ok(OldHandlerItem {
+        sku: sku.into_owned(),
+        count,
+        updated_at,
+    })
+}
+
+/// Whether the item is about the warehouse that was asked about, or does not say.
+fn check_warehouse(stated: Option<&RawValue>, requested: u64) -> Result<(), String> {
+    let Some(stated) = stated else { return Ok(()) };
+    let number = match RawScalar::from_raw(stated) {
+        RawScalar::Text(text) if text.trim().is_empty() => return Ok(()),
+        RawScalar::Text(text) => parse_whole_number(text.trim()),
+        RawScalar::Number(digits) => parse_whole_number(digits),
+        RawScalar::Other => None,
+    };
+    if number == Some(requested) {
+        return Ok(());
+    }
+    let excerpt: String = stated.get().chars().take(MAX_EXCERPT_CHARS).collect();
+    Err(format!(
+        "warehouseId is {excerpt}, the question was about {requested}"
+    ))
+}
+
+/// One stock of a SKU: its type as far as it is told, its count, since when.
+struct HandlerStock {
+    /// `None` if the type is not told.
+    is_fit: Option<bool>,
+    count: StatedCount,
+    updated_at: Option<Timestamp>,
+}
+
+fn read_stocks(items: Option<&RawValue>) -> Result<(StatedCount, Option<Timestamp>), String> {
+    let Some(items) = items else {
+        return Ok((StatedCount::Missing, None));
+    };
+    let list: Vec<&RawValue> = if items.get().starts_with('{') {
+        vec![items]
+    } else {
+        serde_json::from_str(items.get()).map_err(|_| "items must be a list".to_owned())?
+    };
+    let stocks: Vec<HandlerStock> = list.into_iter().map(read_stock).collect::<Result<_, _>>()?;
+    if let [single] = stocks.as_slice()
+        && single.is_fit != Some(false)
+    {
+        return Ok((single.count.clone(), single.updated_at));
+    }
+    let mut fit = stocks.iter().filter(|stock| stock.is_fit == Some(true));
+    match fit.next() {
+        Some(first) => {
+            if fit
+                .clone()
+                .any(|other| other.count.text() != first.count.text())
+            {
+                return Err("items has several of type FIT, and they differ".to_owned());
+            }
+            Ok((
+                first.count.clone(),
+                fit.map(|other| other.updated_at)
+                    .fold(first.updated_at, Option::max),
+            ))
+        }
+        None if stocks.iter().any(|stock| stock.is_fit.is_none()) => {
+            Err("items has several, and none says that it is of type FIT".to_owned())
+        }
+        // Only what is damaged or on its way: of what can be sold, nothing is said.
+        None => Ok((StatedCount::Missing, None)),
+    }
+}
+
+fn read_stock(item: &RawValue) -> Result<HandlerStock, String> {
+    let StrictObject(wire) = serde_json::from_str::<StrictObject<WireStock<'_>>>(item.get())
+        .map_err(|e| format!("items has one that is unreadable: {e}"))?;
+    let is_fit = match wire.kind.map(RawScalar::from_raw) {
+        None => None,
+        Some(RawScalar::Text(kind)) if kind.trim().is_empty() => None,
+        Some(RawScalar::Text(kind)) => Some(kind.trim().eq_ignore_ascii_case("FIT")),
+        Some(RawScalar::Number(_) | RawScalar::Other) => {
+            return Err("type must be a text".to_owned());
+        }
+    };
+    let count = match wire.count.map(RawScalar::from_raw) {
+        None => StatedCount::Missing,
+        Some(RawScalar::Text(text)) => match text.trim() {
+            "" => StatedCount::Missing,
+            text => StatedCount::Text(text.to_owned()),
+        },
+        Some(RawScalar::Number(digits)) => StatedCount::Number(
+            expand_exponent(digits)
+                .unwrap_or(Cow::Borrowed(digits))
+                .into_owned(),
+        ),
+        Some(RawScalar::Other) => return Err("count must be a number".to_owned()),
+    };
+    let updated_at = match wire.updated_at.map(RawScalar::from_raw) {
+        Some(RawScalar::Text(text)) => parse_timestamp(text.trim()),
+        Some(RawScalar::Number(_) | RawScalar::Other) | None => None,
+    };
+    Ok(HandlerStock {
+        is_fit,
+        count,
+        updated_at,
+    })
+}
+
+/// A moment, if the text says in which zone: RFC 3339, also with a blank for the `T`, and with
+/// the offset as `+0300` or `+03`.
+fn parse_timestamp(text: &str) -> Option<Timestamp> {
+    let read = |format| DateTime::parse_from_str(text, format).ok();
+    let at = DateTime::parse_from_rfc3339(text)
+        .ok()
+        .or_else(|| read("%Y-%m-%dT%H:%M:%S%.f%#z"))
+        .or_else(|| read("%Y-%m-%d %H:%M:%S%.f%#z"))?;
+    Some(at.with_timezone(&Utc).into())
+}
+
+/// A JSON value that is no list and no object.
+enum RawScalar<'a> {
+    Text(Cow<'a, str>),
+    /// As it is written.
+    Number(&'a str),
+    /// Anything else.
+    Other,
+}
+
+impl<'a> RawScalar<'a> {
+    fn from_raw(value: &'a RawValue) -> Self {
+        let json = value.get();
+        match json.as_bytes().first() {
+            Some(b'"') => serde_json::from_str::<JsonText<'a>>(json)
+                .map_or(Self::Other, |JsonText(text)| Self::Text(text)),
+            Some(b'-' | b'0'..=b'9') => Self::Number(json),
+            Some(_) | None => Self::Other,
+        }
+    }
+}
+
+/// An answer held against its question.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct OldHandlerResponse {
+    /// What is said, with the place of the SKU in the question, in the question's order.
+    pub items: Vec<(usize, OldHandlerItem)>,
+    /// What cannot be taken, with the place of the SKU in the question if it names one.
+    pub invalid_items: Vec<(Option<usize>, InvalidHandlerItem)>,
+    /// SKUs asked for and not answered.
+    pub missing_count: usize,
+    /// Items about SKUs that were not asked for, as they are spelt.
+    pub unrequested_items: Vec<OldHandlerItem>,
+    /// How many answered SKUs were not asked for.
+    pub unrequested_count: usize,
+}
+
+impl OldHandlerResponse {
+    /// Finds for each SKU that was asked for what is said of it.
+    ///
+    /// Said twice and alike is said once; said twice and not alike is spoiled.
+    #[must_use]
+    pub fn for_request(
+        requested: &[Sku],
+        items: Vec<Result<OldHandlerItem, InvalidHandlerItem>>,
+    ) -> Self {
+        let positions: HashMap<&str, usize> = requested.iter().map(Sku::as_str).zip(0..).collect();
+        let mut matched: Vec<Option<Result<OldHandlerItem, InvalidHandlerItem>>> =
+            requested.iter().map(|_| None).collect();
+        let mut response = Self::default();
+        for (item, number) in items.into_iter().zip(1..) {
+            let sku = match &item {
+                Ok(item) => Some(item.sku.as_str()),
+                Err(invalid) => invalid.sku.as_deref(),
+            };
+            match (sku.map(|sku| positions.get(Sku::trim(sku))), item) {
+                (Some(Some(position)), item) => {
+                    if let Some(slot) = matched.get_mut(*position) {
+                        *slot = Some(merge_duplicates(slot.take(), item, number));
+                    }
+                }
+                (None, Err(invalid)) => response.invalid_items.push((None, invalid)),
+                (Some(None) | None, Ok(item)) => {
+                    response.unrequested_count += 1;
+                    response.unrequested_items.push(item);
+                }
+                (Some(None), Err(_)) => response.unrequested_count += 1,
+            }
+        }
+        for (position, result) in matched.into_iter().enumerate() {
+            match result {
+                Some(Ok(item)) => response.items.push((position, item)),
+                Some(Err(invalid)) => response.invalid_items.push((Some(position), invalid)),
+                None => response.missing_count += 1,
+            }
+        }
+        response
+    }
+}
+
+fn merge_duplicates(
+    first: Option<Result<OldHandlerItem, InvalidHandlerItem>>,
+    second: Result<OldHandlerItem, InvalidHandlerItem>,
+    number: usize,
+) -> Result<OldHandlerItem, InvalidHandlerItem> {
+    let (first, second) = match (first, second) {
+        (None, only) => return only,
+        (Some(Err(invalid)), _) | (Some(Ok(_)), Err(invalid)) => return Err(invalid),
+        (Some(Ok(first)), Ok(second)) => (first, second),
+    };
+    if first.count.text() == second.count.text() {
+        let at = first.updated_at.max(second.updated_at);
+        return Ok(OldHandlerItem {
+            updated_at: at,
+            ..first
+        });
+    }
+    let describe = |count: &StatedCount| match count {
+        StatedCount::Missing => "nothing".to_owned(),
+        StatedCount::Number(text) | StatedCount::Text(text) => {
+            text.chars().take(MAX_EXCERPT_CHARS).collect()
+        }
+    };
+    let (one, other) = (describe(&first.count), describe(&second.count));
+    Err(InvalidHandlerItem {
+        number,
+        text: first.sku.chars().take(MAX_EXCERPT_CHARS).collect(),
+        sku: Some(first.sku),
+        reason: format!("the sku is answered twice, {one} and {other}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ODDITIES: &[u8] = include_bytes!("../../fixtures/legacy/own-handler-oddities.json");
+    const WAREHOUSE: u64 = 569_667;
+
+    fn skus(names: &[&str]) -> Vec<Sku> {
+        names.iter().map(|name| Sku::parse(name).unwrap()).collect()
+    }
+
+    /// What is said of one SKU by the answer with all the oddities: a count, `-` for nothing,
+    /// `absent`, or the reason for which it was set aside.
+    fn stated_count_of(sku: &str) -> String {
+        let items = parse(ODDITIES, WAREHOUSE).unwrap();
+        let response = OldHandlerResponse::for_request(&skus(&[sku]), items);
+        let invalid = response
+            .invalid_items
+            .iter()
+            .find(|(position, _)| *position == Some(0));
+        match (response.items.first(), invalid) {
+            (
+                Some((
+                    _,
+                    OldHandlerItem {
+                        count: StatedCount::Missing,
+                        ..
+                    },
+                )),
+                None,
+            ) => "-".to_owned(),
+            (Some((_, OldHandlerItem { count, .. })), None) => count.text().to_owned(),
+            (None, Some((_, invalid))) => invalid.reason.clone(),
+            (None, None) => "absent".to_owned(),
+            (Some(_), Some(_)) => "both".to_owned(),
+        }
+    }
+
+    #[test]
+    fn every_oddity_of_the_field_is_read_or_set_aside_alone() {
+        for (sku, expected) in [
+            ("as-documented", "7"),
+            ("numbers-as-texts", "7"),
+            ("float-as-text", "7.0"),
+            ("float", "7.000"),
+            ("exponent", "7"),
+            ("decimal-comma", "7,000"),
+            ("negative", "-2"),
+            ("word", "много"),
+            ("empty-items", "-"),
+            ("null-items", "-"),
+            ("no-items", "-"),
+            ("null-count", "-"),
+            ("empty-count", "-"),
+            ("several-types", "7"),
+            ("no-fit", "-"),
+            ("no-type", "7"),
+            ("one-not-in-a-list", "7"),
+            (
+                "several-without-type",
+                "items has several, and none says that it is of type FIT",
+            ),
+            ("twice-fit-alike", "7"),
+            (
+                "twice-fit-unlike",
+                "items has several of type FIT, and they differ",
+            ),
+            ("date-without-offset", "7"),
+            ("date-with-a-short-offset", "7"),
+            (
+                "other-warehouse",
+                "warehouseId is 1, the question was about 569667",
+            ),
+            ("boolean-count", "count must be a number"),
+            ("557722", "7"),
+            ("0557722", "absent"),
+            ("blanks around", "7"),
+            ("answered-twice-alike", "7"),
+            (
+                "answered-twice-unlike",
+                "the sku is answered twice, 7 and 0",
+            ),
+            ("never-answered", "absent"),
+        ] {
+            assert_eq!(stated_count_of(sku), expected, "{sku}");
+        }
+    }
+
+    #[test]
+    fn what_was_left_out_and_what_was_never_asked_for_is_counted() {
+        let items = parse(ODDITIES, WAREHOUSE).unwrap();
+        let requested = skus(&["as-documented", "never-answered", "other-warehouse"]);
+        let response = OldHandlerResponse::for_request(&requested, items);
+        assert_eq!(response.items.len(), 1);
+        assert_eq!(
+            (response.missing_count, response.unrequested_count),
+            (1, 29)
+        );
+        let spoiled: Vec<_> = response
+            .invalid_items
+            .iter()
+            .map(|(place, item)| (*place, item.number))
+            .collect();
+        // The item without a SKU and the one that is no object could be anybody's.
+        assert_eq!(spoiled, [(None, 32), (None, 33), (Some(2), 23)]);
+    }
+
+    #[test]
+    fn a_date_counts_only_with_its_offset() {
+        let at = |text: &str| parse_timestamp(text).map(|at| at.to_string());
+        let ten = Some("2026-11-22T07:00:00Z".to_owned());
+        for text in [
+            "2026-11-22T10:00:00+03:00",
+            "2026-11-22T07:00:00Z",
+            "2026-11-22T10:00:00+0300",
+            "2026-11-22 10:00:00+03",
+            "2026-11-22 10:00:00 +03:00",
+            "2026-11-22 07:00:00Z",
+        ] {
+            assert_eq!(at(text), ten, "{text}");
+        }
+        for text in [
+            "2026-11-22T10:00:00",
+            "2026-11-22 10:00",
+            "22.11.2026",
+            "1763794800",
+            "",
+        ] {
+            assert_eq!(at(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_later_date_of_two_that_agree_is_kept() {
+        let body = br#"{"skus":[
+            {"sku":"A","items":[{"count":1,"updatedAt":"2026-11-22T07:00:00Z"}]},
+            {"sku":"A","items":[{"count":1,"updatedAt":"2026-11-22T08:00:00Z"}]}]}"#;
+        let response = OldHandlerResponse::for_request(&skus(&["A"]), parse(body, 1).unwrap());
+        assert_eq!(
+            response.items[0].1.updated_at.unwrap().to_string(),
+            "2026-11-22T08:00:00Z"
+        );
+    }
+
+    #[test]
+    fn an_answer_about_nothing_has_many_forms() {
+        for body in [
+            "[]",
+            " [ ] ",
+            r#"{"skus":[]}"#,
+            r#"{"skus":null}"#,
+            r#"{"skus":{}}"#,
+            "\u{feff}{\"skus\":[]}\r\n",
+        ] {
+            assert_eq!(parse(body.as_bytes(), 1), Ok(Vec::new()), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_answer_is_told_with_the_rule() {
+        for (body, rule) in [
+            ("", "the body is empty"),
+            ("\u{feff} \n", "the body is empty"),
+            (r#"{"stocks":[]}"#, "missing field `skus`"),
+            (r#"{"error":"wrong token"}"#, "missing field `skus`"),
+            (r#"{"skus":{"0":{}}}"#, "skus must be a list"),
+            (r#"{"skus":7}"#, "skus must be a list"),
+            (r#"{"skus":[],"skus":[]}"#, "duplicate field"),
+            (r#"[{"sku":"A"}]"#, "it is a list"),
+            (r#"{"skus":[{"sku":"A"}]"#, "EOF"),
+            ("<html>", "expected value"),
+            ("null", "expected an object"),
+            ("<br />Notice: x {\"skus\":[]}", "expected value"),
+        ] {
+            let error = parse(body.as_bytes(), 1).unwrap_err().to_string();
+            assert!(error.contains(rule), "{body}: {error}");
+        }
+        let latin = parse(b"{\"skus\":[{\"sku\":\"\xcc\"}]}", 1)
+            .unwrap_err()
+            .to_string();
+        assert!(latin.contains("not UTF-8"), "{latin}");
+    }
+
+    #[test]
+    fn a_number_that_is_no_count_is_still_told_as_it_stands() {
+        let body = br#"{"skus":[{"sku":"A","items":[{"count":1e400}]}]}"#;
+        let item = parse(body, 1).unwrap().remove(0).unwrap();
+        assert_eq!(item.count, StatedCount::Number("1e400".to_owned()));
+    }
+
+    #[test]
+    fn text_behind_the_json_is_passed_over() {
+        let json = r#"{"skus":[{"sku":"A","items":[{"count":7}]}]}"#;
+        for behind in [
+            "<br />\n<b>Warning</b>: fsockopen(): timed out in /stocks.php",
+            "<!-- 0.31 s -->",
+            "\n\n",
+            "OK 7",
+            "null",
+            "}",
+        ] {
+            let items = parse(format!("{json}{behind}").as_bytes(), 1).unwrap();
+            assert_eq!(items[0].as_ref().unwrap().count.text(), "7", "{behind}");
+        }
+        // In windows-1251, as PHP on a Russian server writes it.
+        let body = [json.as_bytes(), b"<br>\xce\xf8\xe8\xe1\xea\xe0"].concat();
+        assert_eq!(parse(&body, 1).unwrap().len(), 1);
+        for (behind, rule) in [
+            (json, "a second JSON value"),
+            ("\n[]", "a second JSON value"),
+        ] {
+            let error = parse(format!("{json}{behind}").as_bytes(), 1)
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(rule), "{behind}: {error}");
+        }
+        // Text before it is none of this: what follows may be any part of a page.
+        assert!(parse(format!("<br>{json}").as_bytes(), 1).is_err());
+        assert!(parse(br#"{"skus":[]"#, 1).is_err());
+    }
+
+    #[test]
+    fn a_number_and_a_text_of_one_count_agree() {
+        let body = br#"{"skus":[{"sku":"A","items":[{"count":7},{"count":"7"}]},
+            {"sku":"B","items":[{"count":7}]},{"sku":"B","items":[{"count":"7"}]}]}"#;
+        let response = OldHandlerResponse::for_request(&skus(&["B"]), parse(body, 1).unwrap());
+        assert_eq!((response.items.len(), response.invalid_items.len()), (1, 0));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _any = parse(&body, WAREHOUSE);
+        }
+
+        #[test]
+        fn no_mutation_makes_it_panic(
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut body = ODDITIES.to_vec();
+            for (position, byte) in changes {
+                let position = position.index(body.len());
+                body[position] = byte;
+            }
+            let requested = skus(&["as-documented", "float", "never-answered"]);
+            for body in [&body[..], &body[..cut.index(body.len())]] {
+                if let Ok(answer) = parse(body, WAREHOUSE) {
+                    let response = OldHandlerResponse::for_request(&requested, answer);
+                    let placed = response.invalid_items.iter().filter(|(position, _)| position.is_some()).count();
+                    prop_assert_eq!(response.items.len() + placed + response.missing_count, requested.len());
+                }
+            }
+        }
+    }
+}

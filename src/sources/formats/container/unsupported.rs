@@ -1,0 +1,261 @@
+//! Files that spreadsheets open and that are not read here: named for what they are, with the cure.
+
+use super::super::FormatError;
+
+/// The cure of every such file.
+const SAVE_AS_ADVICE: &str = "open it in Excel or LibreOffice and save it as XLSX or CSV";
+
+/// The error of a file of that kind.
+fn unsupported_error(description: &str) -> FormatError {
+    FormatError::Unusable(format!(
+        "the file is {description}, which is not read: {SAVE_AS_ADVICE}"
+    ))
+}
+
+/// First bytes of archives and documents that are not read, with their names and cures.
+const UNSUPPORTED_SIGNATURES: &[(&[u8], &str, &str)] = &[
+    (b"Rar!\x1a\x07", "a RAR archive", PACK_AS_ADVICE),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", PACK_AS_ADVICE),
+    (b"BZh", "a bzip2 archive", PACK_AS_ADVICE),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard archive", PACK_AS_ADVICE),
+    (b"\xfd7zXZ\x00", "an XZ archive", PACK_AS_ADVICE),
+    (
+        b"%PDF-",
+        "a PDF document",
+        "export the stock as XLSX or CSV",
+    ),
+    (
+        b"SQLite format 3\x00",
+        "an SQLite database",
+        "export the stock as CSV",
+    ),
+    (
+        b"\x00\x01\x00\x00Standard ",
+        "an Access database",
+        "export the stock as CSV",
+    ),
+];
+
+/// The cure of archives.
+const PACK_AS_ADVICE: &str = "pack it as ZIP or gzip";
+
+/// Refuses a file that is an archive or a document of another program, told by its first bytes.
+///
+/// # Errors
+/// It is one.
+pub(super) fn reject_binary_document(head: &[u8]) -> Result<(), FormatError> {
+    let is_match = |(bytes, ..): &&(&[u8], &str, &str)| head.starts_with(bytes);
+    if let Some((_, what, cure)) = UNSUPPORTED_SIGNATURES.iter().find(is_match) {
+        return Err(FormatError::Unusable(format!(
+            "the file is {what}, which is not read: {cure}"
+        )));
+    }
+    if is_dbf(head) {
+        Err(unsupported_error("a table of dBASE or FoxPro (DBF)"))
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether a file begins as a DBF does: a version, and the date of the last change.
+fn is_dbf(head: &[u8]) -> bool {
+    const FIELD_END: u8 = 0x0d;
+    let [version, _, month, day, ..] = head else {
+        return false;
+    };
+    let header = head
+        .get(8..10)
+        .map_or(0, |two| usize::from(two[0]) | usize::from(two[1]) << 8);
+    let is_ended = header > 32
+        && head.get(12..14) == Some(&[0, 0])
+        && head.get(header - 1) == Some(&FIELD_END);
+    matches!(version, 0x03 | 0x30..=0x32 | 0x43 | 0x83 | 0x8b | 0xf5)
+        && (1..=12).contains(month)
+        && (1..=31).contains(day)
+        && is_ended
+}
+
+/// Refuses a zip archive that is a document of another program, told by the names in it.
+///
+/// # Errors
+/// It is one.
+pub(super) fn reject_archive_document<'n>(
+    names: impl Iterator<Item = &'n [u8]>,
+) -> Result<(), FormatError> {
+    let names: Vec<&[u8]> = names.collect();
+    let has = |name: &[u8]| names.contains(&name);
+    let has_suffix = |end: &[u8]| {
+        names
+            .iter()
+            .any(|name| name.to_ascii_lowercase().ends_with(end))
+    };
+    if has(b"mimetype") && has(b"content.xml")
+        || has(b"META-INF/manifest.xml") && has(b"content.xml")
+    {
+        return Err(unsupported_error("an OpenDocument spreadsheet (ODS)"));
+    }
+    if has(b"xl/workbook.bin") {
+        return Err(unsupported_error("a binary workbook (XLSB)"));
+    }
+    if has_suffix(b".iwa") || has(b"index.xml") && has(b"buildVersionHistory.plist") {
+        return Err(unsupported_error("a spreadsheet of Apple Numbers"));
+    }
+    if has(b"word/document.xml") {
+        return Err(unsupported_error("a Word document"));
+    }
+    Ok(())
+}
+
+/// Refuses a text that is a document of another program, told by its beginning.
+///
+/// # Errors
+/// It is one.
+pub(super) fn reject_text_document(head: &str) -> Result<(), FormatError> {
+    let start = head.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+    let lower = start.to_lowercase();
+    if lower.starts_with("mime-version:") || lower.starts_with("content-type: multipart/") {
+        return Err(unsupported_error(
+            "a web archive (MHTML), as Excel saves \"single file web page\"",
+        ));
+    }
+    if lower.starts_with("{\\rtf") {
+        return Err(unsupported_error("a rich text document (RTF)"));
+    }
+    let is_html = [
+        "<!doctype html",
+        "<html",
+        "<table",
+        "<body",
+        "<meta",
+        "<head",
+        "<div",
+        "<style",
+        "<script",
+    ]
+    .iter()
+    .any(|tag| lower.starts_with(tag))
+        || (lower.starts_with("<?xml") && lower.contains("<html"));
+    if !is_html {
+        return Ok(());
+    }
+    let has_form = [
+        "<form",
+        "type=\"password\"",
+        "type='password'",
+        "type=password",
+    ]
+    .iter()
+    .any(|sign| lower.contains(sign));
+    let is_table = lower.contains("<table") || lower.contains("schemas-microsoft-com:office:excel");
+    if is_table && !has_form {
+        return Err(unsupported_error(
+            "an HTML table, which some programs save with the ending .xls",
+        ));
+    }
+    Err(FormatError::Unusable(
+        "the file is a web page, such as one to log in: check the address and the password that it \
+         is fetched with"
+            .to_owned(),
+    ))
+}
+
+/// Names the document whose XML has that root, if it is one of a spreadsheet.
+pub(super) fn unsupported_root(root: &str) -> Option<FormatError> {
+    match root {
+        "document-content" | "document" => {
+            Some(unsupported_error("an OpenDocument spreadsheet (ODS)"))
+        }
+        "table" | "center" | "font" | "p" | "b" => Some(unsupported_error(
+            "an HTML table, which some programs save with the ending .xls",
+        )),
+        "Workbook" => Some(unsupported_error(
+            "an XML spreadsheet of Excel 2003 (SpreadsheetML)",
+        )),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_of_other_programs_are_named_with_the_cure() {
+        for (head, name) in [
+            ("<html><body><table><tr><td>a", Some("an HTML table")),
+            ("\u{feff}<!DOCTYPE html><table>", Some("an HTML table")),
+            ("<table border=1><tr>", Some("an HTML table")),
+            (
+                "<html xmlns:x=\"urn:schemas-microsoft-com:office:excel\">",
+                Some("an HTML table"),
+            ),
+            (
+                "<html><table><form><input type=password>",
+                Some("one to log in"),
+            ),
+            ("<html><h1>502 Bad Gateway</h1>", Some("a web page")),
+            ("<div>Сессия истекла</div>", Some("a web page")),
+            ("<style>td {}</style><table>", Some("an HTML table")),
+            (
+                "MIME-Version: 1.0\nContent-Type: multipart/related",
+                Some("MHTML"),
+            ),
+            ("{\\rtf1\\ansi", Some("RTF")),
+            ("{\"sku\":1}", None),
+            ("sku;stock\n", None),
+            ("<?xml version=\"1.0\"?><yml_catalog>", None),
+        ] {
+            let found = reject_text_document(head)
+                .err()
+                .map(|error| error.to_string());
+            match name {
+                None => assert_eq!(found, None, "{head}"),
+                Some(name) => assert!(found.unwrap().contains(name), "{head}"),
+            }
+        }
+        let mut dbf = vec![0x03, 126, 11, 29, 2, 0, 0, 0, 65, 0, 20, 0];
+        dbf.resize(64, 0);
+        dbf.push(0x0d);
+        for (head, name) in [
+            (
+                &b"Rar!\x1a\x07\x01\x00"[..],
+                Some("a RAR archive, which is not read: pack it as ZIP"),
+            ),
+            (b"7z\xbc\xaf\x27\x1c\x00\x04", Some("7-Zip")),
+            (b"BZh91AY&SY", Some("bzip2")),
+            (b"\x28\xb5\x2f\xfd\x04", Some("Zstandard")),
+            (b"\xfd7zXZ\x00\x00", Some("XZ")),
+            (b"%PDF-1.7", Some("export the stock as XLSX or CSV")),
+            (b"SQLite format 3\x00", Some("SQLite")),
+            (b"\x00\x01\x00\x00Standard Jet DB", Some("Access")),
+            (&dbf, Some("DBF")),
+            (b"sku;stock\nA;5\n", None),
+            (b"", None),
+        ] {
+            let found = reject_binary_document(head)
+                .err()
+                .map(|error| error.to_string());
+            match name {
+                None => assert_eq!(found, None, "{head:?}"),
+                Some(name) => assert!(found.unwrap().contains(name), "{head:?}"),
+            }
+        }
+        for (names, name) in [
+            (
+                &["mimetype", "content.xml", "META-INF/manifest.xml"][..],
+                Some("OpenDocument"),
+            ),
+            (&["[Content_Types].xml", "xl/workbook.bin"], Some("XLSB")),
+            (&["Index/Document.iwa"], Some("Numbers")),
+            (&["[Content_Types].xml", "xl/workbook.xml"], None),
+            (&["import.xml", "offers.xml"], None),
+        ] {
+            let found = reject_archive_document(names.iter().map(|name| name.as_bytes())).err();
+            let found = found.map(|error| error.to_string());
+            match name {
+                None => assert_eq!(found, None, "{names:?}"),
+                Some(name) => assert!(found.unwrap().contains(name), "{names:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! Merged cells: a sheet shows several cells as one, and only the first of them has a value.
+//!
+//! A SKU or a warehouse that is merged over rows is that of each row. A quantity that is merged over
+//! rows of one SKU and one warehouse is that of one row, however many the sheet shows. Over rows of
+//! several it belongs to none of them for certain.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use super::super::table::{TableCell, TableColumns, is_blank_at};
+
+/// A merged range that begins in a column: its first and its last row, from 1.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct MergedRange {
+    pub(super) column: usize,
+    pub(super) first_row: u64,
+    pub(super) last_row: u64,
+}
+
+/// What the rows of a merged quantity or reserve have.
+#[derive(Clone, Copy, Debug, Default)]
+struct MergedRows {
+    /// Whether its first cell has a value.
+    has_value: bool,
+    /// Whether its first row has a SKU, of its own or by a merged range.
+    starts_with_sku: bool,
+    skus: u64,
+    warehouses: u64,
+    reserves: u64,
+}
+
+impl MergedRows {
+    /// Whether the rows are those of one SKU at one warehouse.
+    fn is_single_product(self) -> bool {
+        self.starts_with_sku && self.skus <= 1 && self.warehouses <= 1 && self.reserves <= 1
+    }
+}
+
+/// Merged ranges of a sheet, asked for row by row.
+pub(super) struct MergedCells {
+    columns: TableColumns,
+    /// By column and first row: the last row.
+    ranges: BTreeMap<(usize, u64), u64>,
+    /// By column and first row of merged quantities and reserves.
+    merged_rows: BTreeMap<(usize, u64), MergedRows>,
+    /// By column: the first row of the latest range of SKUs or warehouses, and its first cell.
+    first_cells: BTreeMap<usize, (u64, TableCell<'static>)>,
+}
+
+impl MergedCells {
+    pub(super) fn new(
+        merges: impl IntoIterator<Item = MergedRange>,
+        columns: TableColumns,
+    ) -> Self {
+        let multi_row = merges
+            .into_iter()
+            .filter(|merge| merge.first_row < merge.last_row);
+        let ranges = multi_row
+            .map(
+                |MergedRange {
+                     column,
+                     first_row,
+                     last_row,
+                 }| ((column, first_row), last_row),
+            )
+            .collect();
+        Self {
+            columns,
+            ranges,
+            merged_rows: BTreeMap::new(),
+            first_cells: BTreeMap::new(),
+        }
+    }
+
+    /// Whether a quantity or a reserve is merged: all rows must then be learnt before the first one is
+    /// resolved.
+    pub(super) fn requires_learning(&self) -> bool {
+        let is_amount = |column: usize| self.amount_columns().any(|amount| amount == column);
+        self.ranges.keys().any(|(column, _)| is_amount(*column))
+    }
+
+    fn amount_columns(&self) -> impl Iterator<Item = usize> + use<> {
+        [Some(self.columns.quantity), self.columns.reserve]
+            .into_iter()
+            .flatten()
+    }
+
+    /// Learns what the rows of merged quantities have.
+    pub(super) fn learn(&mut self, line: u64, cells: &[TableCell<'_>]) {
+        let has = |column: Option<usize>| column.is_some_and(|at| !is_blank_at(cells, at));
+        let TableColumns {
+            sku,
+            warehouse,
+            reserve,
+            ..
+        } = self.columns;
+        for amount in self.amount_columns() {
+            let Some((first, _)) = self.range_at(line, amount) else {
+                continue;
+            };
+            let continues_sku_range = self
+                .range_at(line, sku)
+                .is_some_and(|(begin, _)| begin < line);
+            let rows = self.merged_rows.entry((amount, first)).or_default();
+            rows.skus += u64::from(has(Some(sku)));
+            rows.warehouses += u64::from(has(warehouse));
+            rows.reserves += u64::from(has(reserve));
+            if first == line {
+                rows.has_value = has(Some(amount));
+                rows.starts_with_sku = has(Some(sku)) || continues_sku_range;
+            }
+        }
+    }
+
+    /// The first and last row of the merged range of a cell, if it is in one.
+    fn range_at(&self, line: u64, column: usize) -> Option<(u64, u64)> {
+        let ((_, first), last) = self
+            .ranges
+            .range((column, 0)..=(column, line))
+            .next_back()?;
+        (line <= *last).then_some((*first, *last))
+    }
+
+    /// Returns a row with the values that its merged cells show. Rows come in order.
+    pub(super) fn resolve<'c, 'a: 'c>(
+        &mut self,
+        line: u64,
+        cells: &'c [TableCell<'a>],
+    ) -> Cow<'c, [TableCell<'a>]> {
+        let TableColumns {
+            sku,
+            quantity,
+            warehouse,
+            reserve,
+        } = self.columns;
+        let columns = [Some(sku), Some(quantity), warehouse, reserve];
+        if !columns
+            .into_iter()
+            .flatten()
+            .any(|column| self.range_at(line, column).is_some())
+        {
+            return Cow::Borrowed(cells);
+        }
+        let mut row = cells.to_vec();
+        for column in [Some(sku), warehouse].into_iter().flatten() {
+            let Some((first, _)) = self.range_at(line, column) else {
+                continue;
+            };
+            if first == line {
+                let first_cell = cells
+                    .get(column)
+                    .cloned()
+                    .unwrap_or(TableCell::Empty)
+                    .into_owned();
+                self.first_cells.insert(column, (first, first_cell));
+            } else if let Some((_, first_cell)) =
+                self.first_cells.get(&column).filter(|(of, _)| *of == first)
+            {
+                set_cell(&mut row, column, first_cell.clone());
+            }
+        }
+        for column in self.amount_columns() {
+            let Some((first, _)) = self.range_at(line, column) else {
+                continue;
+            };
+            let rows = self
+                .merged_rows
+                .get(&(column, first))
+                .copied()
+                .unwrap_or_default();
+            if !rows.has_value {
+                continue;
+            }
+            if !rows.is_single_product() {
+                set_cell(&mut row, column, TableCell::Merged);
+            } else if first < line && column == quantity {
+                // The rest of a row that the sheet shows as several.
+                set_cell(&mut row, sku, TableCell::Empty);
+                set_cell(&mut row, quantity, TableCell::Empty);
+            }
+        }
+        Cow::Owned(row)
+    }
+}
+
+fn set_cell<'a>(row: &mut Vec<TableCell<'a>>, column: usize, cell: TableCell<'a>) {
+    if row.len() <= column {
+        row.resize(column + 1, TableCell::Empty);
+    }
+    if let Some(slot) = row.get_mut(column) {
+        *slot = cell;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows of columns A, B and C after the merged cells of A (SKU), B (warehouse) and C (quantity)
+    /// were resolved.
+    fn resolve_rows(merges: &[(usize, u64, u64)], rows: &[[&'static str; 3]]) -> Vec<String> {
+        let columns = TableColumns {
+            sku: 0,
+            warehouse: Some(1),
+            quantity: 2,
+            reserve: None,
+        };
+        let merges = merges.iter().map(|&(column, first, last)| MergedRange {
+            column,
+            first_row: first,
+            last_row: last,
+        });
+        let mut merges = MergedCells::new(merges, columns);
+        let cells = |row: &[&'static str; 3]| -> Vec<TableCell<'static>> {
+            let cell = |text: &&'static str| {
+                if text.is_empty() {
+                    TableCell::Empty
+                } else {
+                    TableCell::Text((*text).into())
+                }
+            };
+            row.iter().map(cell).collect()
+        };
+        for (line, row) in (1..).zip(rows) {
+            merges.learn(line, &cells(row));
+        }
+        let resolve = |(line, row): (u64, &[&'static str; 3])| {
+            let cells = cells(row);
+            let row = merges.resolve(line, &cells);
+            let texts: Vec<_> = row.iter().map(|cell| cell.text().into_owned()).collect();
+            texts.join("|")
+        };
+        (1..).zip(rows).map(resolve).collect()
+    }
+
+    #[test]
+    fn merged_cells_have_the_value_shown() {
+        let one_sku = [["A", "x", "5"], ["", "y", "7"], ["B", "x", "1"]];
+        assert_eq!(resolve_rows(&[], &one_sku), ["A|x|5", "|y|7", "B|x|1"]);
+        assert_eq!(
+            resolve_rows(&[(0, 1, 2)], &one_sku),
+            ["A|x|5", "A|y|7", "B|x|1"]
+        );
+        let one_warehouse = [["A", "x", "5"], ["B", "", "7"]];
+        assert_eq!(
+            resolve_rows(&[(1, 1, 2)], &one_warehouse),
+            ["A|x|5", "B|x|7"]
+        );
+    }
+
+    #[test]
+    fn quantity_of_one_sku_and_warehouse_is_one_row() {
+        let high = [["A", "x", "5"], ["", "", ""], ["B", "x", "1"]];
+        for merges in [
+            &[(0, 1, 2), (1, 1, 2), (2, 1, 2)][..],
+            &[(2, 1, 2)],
+            &[(0, 1, 2), (2, 1, 2)],
+        ] {
+            let rows = resolve_rows(merges, &high);
+            assert!(
+                rows[0] == "A|x|5" && rows[1].starts_with('|') && rows[2] == "B|x|1",
+                "{rows:?}"
+            );
+        }
+        // Nothing is stated.
+        let blank = [["A", "x", ""], ["B", "x", ""]];
+        assert_eq!(resolve_rows(&[(2, 1, 2)], &blank), ["A|x|", "B|x|"]);
+        // Each half of a product that is merged over four rows.
+        let halves = [["A", "x", "5"], ["", "", ""], ["", "y", "7"], ["", "", ""]];
+        let rows = resolve_rows(&[(0, 1, 4), (2, 1, 2), (2, 3, 4)], &halves);
+        assert_eq!(rows, ["A|x|5", "||", "A|y|7", "||"]);
+    }
+
+    #[test]
+    fn quantity_of_several_is_that_of_none() {
+        let shared = [["A", "x", "5"], ["B", "x", ""]];
+        assert_eq!(
+            resolve_rows(&[(2, 1, 2)], &shared),
+            ["A|x|(merged)", "B|x|(merged)"]
+        );
+        let warehouses = [["A", "x", "5"], ["", "y", ""]];
+        let rows = resolve_rows(&[(0, 1, 2), (2, 1, 2)], &warehouses);
+        assert_eq!(rows, ["A|x|(merged)", "A|y|(merged)"]);
+        let crossed = [["A", "x", "5"], ["", "y", ""], ["B", "z", ""]];
+        let rows = resolve_rows(&[(0, 1, 2), (2, 1, 3)], &crossed);
+        assert_eq!(rows, ["A|x|(merged)", "A|y|(merged)", "B|z|(merged)"]);
+        let late = [["", "x", "5"], ["B", "x", ""]];
+        assert_eq!(
+            resolve_rows(&[(2, 1, 2)], &late),
+            ["|x|(merged)", "B|x|(merged)"]
+        );
+    }
+
+    #[test]
+    fn sku_of_an_earlier_range_is_not_used() {
+        let columns = TableColumns {
+            sku: 0,
+            warehouse: None,
+            quantity: 1,
+            reserve: None,
+        };
+        let range = |first, last| MergedRange {
+            column: 0,
+            first_row: first,
+            last_row: last,
+        };
+        let mut merges = MergedCells::new([range(1, 2), range(4, 5)], columns);
+        let text = |text: &'static str| TableCell::Text(text.into());
+        merges.resolve(1, &[text("A-1"), text("5")]);
+        // Row 4 is not in the file.
+        let row = merges
+            .resolve(5, &[TableCell::Empty, text("7")])
+            .into_owned();
+        assert_eq!(row, [TableCell::Empty, text("7")]);
+    }
+}

@@ -1,0 +1,360 @@
+//! A file that somebody else's server hands out.
+//!
+//! Asked for with what the server said of it the last time, so that an unchanged file is not
+//! sent again. It goes to disk first and is read from there: a line that breaks in the middle
+//! leaves nothing half done.
+//!
+//! Redirects are followed on the configured host, and from there to public addresses; to private
+//! addresses only if the configured host has a private address itself. So a public server cannot
+//! make this program read from the seller's own network.
+
+use std::fs::File;
+use std::io::{Seek as _, Write as _};
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use axum::http::header::{
+    ACCEPT_ENCODING, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED, LOCATION,
+};
+use chrono::{DateTime, Utc};
+use reqwest::{Client, Response, Url};
+use serde::{Deserialize, Serialize};
+
+use super::files::{self, combined_scope};
+use super::formats::Format;
+use super::{
+    DeliveryPipeline, DeliveryReport, EntrySender, PipelineError, ReadReport, ReadSettings,
+};
+use crate::http::secret::Secret;
+use crate::http::{AddressRule, ClientConfig, Trust, causes, is_public};
+use crate::stock::Timestamp;
+
+/// The most that is fetched, in bytes; unpacked it may be more.
+const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+
+/// How long a file may take to come.
+const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(3_600);
+
+/// How often a server may send us elsewhere.
+const MAX_REDIRECTS: usize = 5;
+
+/// Where a file is, and how we are let in.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its address.
+    pub url: Url,
+    /// Name and password, for that host alone.
+    pub login: Option<(String, Secret)>,
+    /// What it is; found out if not said.
+    pub format: Option<Format>,
+}
+
+impl Config {
+    /// Makes the clients, which wait for large files.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn clients<E>(
+        &self,
+        build_client: impl Fn(ClientConfig) -> Result<Client, E>,
+    ) -> Result<HttpFileClients, E> {
+        let base_config = ClientConfig {
+            total_timeout: DOWNLOAD_TIMEOUT,
+            // It may send us on to an address of its own choice.
+            trust: Trust::System,
+            ..ClientConfig::default()
+        };
+        let public = ClientConfig {
+            address_rule: Some(is_public),
+            ..base_config.clone()
+        };
+        Ok(HttpFileClients {
+            configured: build_client(base_config)?,
+            public: build_client(public)?,
+        })
+    }
+}
+
+/// What a server said of the file the last time.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+struct HttpValidators {
+    etag: Option<String>,
+    modified: Option<String>,
+}
+
+/// A file of one source on a server.
+#[derive(Debug)]
+pub struct HttpFile {
+    config: Config,
+    settings: ReadSettings,
+    clients: HttpFileClients,
+    validators: Option<HttpValidators>,
+    // Tests have loopback addresses only.
+    is_public: AddressRule,
+}
+
+/// Clients of one remote file.
+#[derive(Clone, Debug)]
+pub struct HttpFileClients {
+    /// Client for the configured host.
+    configured: Client,
+    /// Client for redirects to other hosts; it connects to public addresses only.
+    public: Client,
+}
+
+impl HttpFile {
+    /// A file that was not asked for yet.
+    #[must_use]
+    pub fn new(config: Config, settings: ReadSettings, clients: HttpFileClients) -> Self {
+        Self {
+            config,
+            settings,
+            clients,
+            validators: None,
+            is_public,
+        }
+    }
+
+    /// Asks for it, and takes it if it has changed. What became of it stands with the source.
+    ///
+    /// # Errors
+    /// The server does not hand it out, or what was taken cannot be remembered.
+    pub async fn poll(
+        &mut self,
+        pipeline: &DeliveryPipeline,
+        source_index: usize,
+    ) -> Result<(), PipelineError> {
+        let validators = match self.validators.take() {
+            Some(validators) => validators,
+            None => serde_json::from_str(&pipeline.reader_state(source_index).await?)
+                .unwrap_or_default(),
+        };
+        let result = self.request(&validators).await.map_err(PipelineError::Read);
+        let Some(response) = result.inspect_err(|_| self.validators = Some(validators.clone()))?
+        else {
+            self.validators = Some(validators);
+            return Ok(());
+        };
+        let header = |name| {
+            let value = response.headers().get(name)?;
+            value.to_str().ok().map(str::to_owned)
+        };
+        let new_validators = HttpValidators {
+            etag: header(ETAG),
+            modified: header(LAST_MODIFIED),
+        };
+        let modified_at = new_validators
+            .modified
+            .as_deref()
+            .and_then(|text| DateTime::parse_from_rfc2822(text).ok());
+        let modified_at = modified_at.map(|at| Timestamp::from(at.with_timezone(&Utc)));
+        let result = self
+            .ingest(pipeline, source_index, modified_at, response)
+            .await;
+        // What cannot be taken is not asked for again until it changes, unless it is ours to
+        // mend, or the line's.
+        if matches!(&result, Ok(_) | Err(PipelineError::Settings(_))) {
+            pipeline
+                .save_reader_state(
+                    source_index,
+                    &serde_json::to_string(&new_validators).unwrap_or_default(),
+                )
+                .await?;
+            self.validators = Some(new_validators);
+        } else {
+            self.validators = Some(validators);
+        }
+        Ok(())
+    }
+
+    async fn ingest(
+        &self,
+        pipeline: &DeliveryPipeline,
+        source_index: usize,
+        modified_at: Option<Timestamp>,
+        response: Response,
+    ) -> Result<DeliveryReport, PipelineError> {
+        let spool = pipeline.directory();
+        let read = async |rows: &mut EntrySender| self.read(response, spool, rows).await;
+        pipeline
+            .ingest_delivery(source_index, modified_at, true, read)
+            .await
+    }
+
+    /// Asks for it and reads it, whatever is known of it; nothing is taken, nor remembered.
+    ///
+    /// # Errors
+    /// The server does not hand it out, or it cannot be read to its verified end.
+    pub async fn read_now(&self, spool: &Path, rows: &mut EntrySender) -> Result<(), String> {
+        let response = self.request(&HttpValidators::default()).await?;
+        let response =
+            response.ok_or("the server says that it is as it was, and was not asked that")?;
+        self.read(response, spool, rows).await.map(drop)
+    }
+
+    async fn read(
+        &self,
+        response: Response,
+        spool: &Path,
+        rows: &mut EntrySender,
+    ) -> Result<ReadReport, String> {
+        let format = self.config.format;
+        let name = self.config.url.path_segments().and_then(Iterator::last);
+        let name = name.unwrap_or_default().to_owned();
+        let file = download(response, spool).await?;
+        let settings_and_spool = (&self.settings, spool);
+        let summaries =
+            files::read_on_blocking_thread(name, file, format, settings_and_spool, rows).await?;
+        Ok(ReadReport::from_files(
+            combined_scope(&summaries).into(),
+            summaries,
+        ))
+    }
+
+    /// The file, or `None` if it is what it was.
+    async fn request(&self, validators: &HttpValidators) -> Result<Option<Response>, String> {
+        let mut url = self.config.url.clone();
+        let mut redirect_scope = RedirectScope::Public;
+        for _ in 0..=MAX_REDIRECTS {
+            let is_configured_host = url.host() == self.config.url.host();
+            let client = match redirect_scope {
+                RedirectScope::Public if !is_configured_host => &self.clients.public,
+                RedirectScope::Public | RedirectScope::Private => &self.clients.configured,
+            };
+            let mut request = client.get(url.clone()).header(ACCEPT_ENCODING, "identity");
+            if let Some((name, password)) = &self.config.login
+                && url.origin() == self.config.url.origin()
+            {
+                request = request.basic_auth(name, Some(password.expose()));
+            }
+            if let Some(etag) = &validators.etag {
+                request = request.header(IF_NONE_MATCH, etag);
+            }
+            if let Some(modified) = &validators.modified {
+                request = request.header(IF_MODIFIED_SINCE, modified);
+            }
+            // The address may hold a token.
+            let host_name = url.host_str().unwrap_or_default().to_owned();
+            let unreachable = |error: reqwest::Error| {
+                format!(
+                    "{host_name} cannot be reached: {}",
+                    causes(&error.without_url())
+                )
+            };
+            let response = request.send().await.map_err(unreachable)?;
+            if is_configured_host {
+                redirect_scope =
+                    self.redirect_scope(response.remote_addr().map(|address| address.ip()));
+            }
+            match response.status() {
+                StatusCode::NOT_MODIFIED => return Ok(None),
+                status if status.is_redirection() => {
+                    url = self.redirect_target(&url, &response, redirect_scope)?;
+                }
+                status if status == StatusCode::OK => return Ok(Some(response)),
+                status => {
+                    let host = url.host_str().unwrap_or_default();
+                    return Err(format!("{host} answers {status}, it must be 200"));
+                }
+            }
+        }
+        Err(format!("more than {MAX_REDIRECTS} redirections"))
+    }
+}
+
+/// Addresses that redirects from the configured host may lead to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum RedirectScope {
+    /// Public ones: the configured host is on the internet.
+    Public,
+    /// All: the configured host is in a private network itself.
+    Private,
+}
+
+impl HttpFile {
+    /// Reach of redirects, by the address under which the configured host responded.
+    fn redirect_scope(&self, address: Option<IpAddr>) -> RedirectScope {
+        match address {
+            Some(address) if !(self.is_public)(address) => RedirectScope::Private,
+            Some(_) | None => RedirectScope::Public,
+        }
+    }
+
+    /// Checked target of a redirect.
+    ///
+    /// An address in the URL is checked here; a host name is checked when it is resolved, by the
+    /// client for public addresses.
+    fn redirect_target(
+        &self,
+        from: &Url,
+        response: &Response,
+        redirect_scope: RedirectScope,
+    ) -> Result<Url, String> {
+        let target = redirect_location(from, response)?;
+        let host = target
+            .host_str()
+            .unwrap_or_default()
+            .trim_matches(['[', ']']);
+        let is_private = host
+            .parse()
+            .is_ok_and(|address: IpAddr| !(self.is_public)(address));
+        if redirect_scope == RedirectScope::Public
+            && is_private
+            && target.host() != self.config.url.host()
+        {
+            return Err(format!(
+                "{} redirects to {}, which is not a public address: set url to the final address \
+                 if it is right",
+                from.host_str().unwrap_or_default(),
+                target.host_str().unwrap_or_default()
+            ));
+        }
+        Ok(target)
+    }
+}
+
+/// Where a server sends us; never from HTTPS to HTTP.
+fn redirect_location(from: &Url, response: &Response) -> Result<Url, String> {
+    let location = response
+        .headers()
+        .get(LOCATION)
+        .and_then(|value| value.to_str().ok());
+    let host = from.host_str().unwrap_or_default();
+    let location =
+        location.ok_or_else(|| format!("{host} sends us elsewhere without saying where"))?;
+    let target = from
+        .join(location)
+        .map_err(|_| format!("{host} sends us to no address"))?;
+    let is_web = matches!(target.scheme(), "http" | "https");
+    if !is_web || (from.scheme() == "https" && target.scheme() == "http") {
+        return Err(format!(
+            "{host} sends us from {} to {}",
+            from.scheme(),
+            target.scheme()
+        ));
+    }
+    Ok(target)
+}
+
+/// Puts an answer on disk, whole.
+async fn download(mut response: Response, spool: &Path) -> Result<File, String> {
+    let write_error = |error: std::io::Error| format!("cannot keep the file: {error}");
+    let mut file = tempfile::tempfile_in(spool).map_err(write_error)?;
+    let mut length = 0_u64;
+    let interrupted = |error: reqwest::Error| format!("the line broke: {}", error.without_url());
+    while let Some(chunk) = response.chunk().await.map_err(interrupted)? {
+        length += chunk.len() as u64;
+        if length > MAX_FILE_BYTES {
+            return Err(format!("the file is longer than {MAX_FILE_BYTES} bytes"));
+        }
+        // A piece is some kilobytes, which the system takes into its memory.
+        file.write_all(&chunk).map_err(write_error)?;
+    }
+    file.rewind().map_err(write_error)?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use super::source_policy::AbsentPolicy;
+use super::{PipelineError, PipelineSource};
+use crate::ingest::Origin;
+use crate::sources::Quantity;
+use crate::sources::statements::{SourceId, StatementGroups, StatementRow};
+use crate::sources::stock_rules::{
+    self, Combine, RuleTrace, ShopRules, SourceQuantity, SourceRules,
+};
+use crate::stock::{Sku, Timestamp};
+
+/// All that decides what is made of statements, at one moment.
+pub(super) struct RuleContext<'a> {
+    pub(super) sources: &'a [PipelineSource],
+    /// When each source's last snapshot was stated.
+    pub(super) last_snapshots: HashMap<SourceId, Option<Timestamp>>,
+    pub(super) rules: Vec<SourceRules>,
+    pub(super) shop_rules: &'a ShopRules,
+    /// The rules are other ones than those under which the book was reckoned last.
+    pub(super) is_full_recalculation: bool,
+}
+
+impl RuleContext<'_> {
+    fn source_index(&self, source: SourceId) -> Option<usize> {
+        self.sources
+            .iter()
+            .position(|candidate| candidate.id == source)
+    }
+
+    /// Since when a row holds: since its own date, or its source's last snapshot.
+    fn effective_at(&self, row: &StatementRow) -> Option<Timestamp> {
+        let row_date = row.stated_at.and_then(Timestamp::from_micros);
+        row_date.or_else(|| self.last_snapshots.get(&row.source).copied().flatten())
+    }
+
+    /// What counts of what is stated, in the order of the sources.
+    ///
+    /// A product of which only other warehouses were ever heard has nothing that counts: that
+    /// it is not in ours is nobody's word. One that is still in some of ours is in no other.
+    pub(super) fn quantities(&self, group: &[StatementRow]) -> Vec<SourceQuantity> {
+        let mut quantities: Vec<SourceQuantity> = Vec::with_capacity(group.len());
+        for (source, configured) in self.sources.iter().enumerate() {
+            // By hand is a word of the moment, not one of several that make up a number.
+            let is_ignored_import = configured.policy.origin == Origin::Import
+                && self.shop_rules.combine != Combine::Latest;
+            let is_included = |row: &&StatementRow| {
+                row.source == configured.id
+                    && !is_ignored_import
+                    && configured.policy.warehouses.includes(&row.warehouse)
+            };
+            let is_present = group
+                .iter()
+                .filter(is_included)
+                .any(|row| row.absent_at.is_none());
+            let counted = group.iter().filter(is_included);
+            let counted = counted.filter(|row| row.absent_at.is_none() || !is_present);
+            for row in counted {
+                let Some(quantity) = self.quantity_of(source, row) else {
+                    continue;
+                };
+                // Variants at one warehouse follow each other, and are one number there.
+                match quantities.last_mut() {
+                    Some(last)
+                        if !row.variant.is_empty()
+                            && is_same_product_and_warehouse(last, &quantity) =>
+                    {
+                        add_variant(last, &quantity);
+                    }
+                    Some(_) | None => quantities.push(quantity),
+                }
+            }
+        }
+        quantities
+    }
+
+    fn quantity_of(&self, source: usize, row: &StatementRow) -> Option<SourceQuantity> {
+        let absent = self.sources[source].policy.absent;
+        let absent_at = row.absent_at.filter(|_| absent == AbsentPolicy::Zero);
+        let (quantity, reserve, at) = match absent_at {
+            Some(at) => (0, None, Timestamp::from_micros(at)?),
+            None => (row.quantity, row.reserve, self.effective_at(row)?),
+        };
+        Some(SourceQuantity {
+            source,
+            source_sku: Some(row.source_sku.clone()).filter(|name| *name != row.sku),
+            warehouse: row.warehouse.clone(),
+            quantity: Quantity::from_thousandths(quantity).unwrap_or_default(),
+            reserve: reserve.and_then(Quantity::from_thousandths),
+            pack_size: row.pack_size,
+            stated_at: at,
+        })
+    }
+
+    fn evaluate_group(&self, group: &[StatementRow]) -> Option<(Sku, stock_rules::EvaluatedStock)> {
+        let sku = Sku::parse(&group[0].sku).ok()?;
+        let quantities = self.quantities(group);
+        let mut result = stock_rules::evaluate(
+            &sku,
+            &quantities,
+            &self.rules,
+            self.shop_rules,
+            &mut RuleTrace::disabled(),
+        )?;
+        if self.is_full_recalculation {
+            // What was made of a source that has no say any more must not outlive it: what the
+            // sources stated of the SKU last, all of them, is the date of what was made of it.
+            let absent_at = |row: &StatementRow| row.absent_at.and_then(Timestamp::from_micros);
+            let latest = group
+                .iter()
+                .filter_map(|row| self.effective_at(row).max(absent_at(row)))
+                .max();
+            result.stated_at =
+                latest.map_or(result.stated_at, |latest| latest.max(result.stated_at));
+        }
+        Some((sku, result))
+    }
+
+    pub(super) fn describe(&self, row: &StatementRow) -> String {
+        let Some(source) = self.source_index(row.source) else {
+            return "a source that is not configured any more has stated it".to_owned();
+        };
+        let PipelineSource { policy: taking, .. } = &self.sources[source];
+        let at = self.effective_at(row);
+        let mut text = format!("{} '{}'", taking.name, row.source_sku);
+        if !row.variant.is_empty() {
+            let _infallible = write!(text, ", variant '{}'", row.variant);
+        }
+        if !row.warehouse.is_empty() {
+            let _infallible = write!(text, " at '{}'", row.warehouse);
+        }
+        let quantity = Quantity::from_thousandths(row.quantity).unwrap_or_default();
+        let _infallible = write!(text, ": {quantity}");
+        if let Some(at) = at {
+            let _infallible = write!(text, " as of {at}");
+        }
+        if row.absent_at.is_some() {
+            text.push_str(", absent from its last snapshot");
+        }
+        if !taking.warehouses.includes(&row.warehouse) {
+            text.push_str(", a warehouse that does not feed this shop");
+        }
+        text
+    }
+}
+
+/// Whether two parts are of one word of a source at one warehouse.
+fn is_same_product_and_warehouse(one: &SourceQuantity, other: &SourceQuantity) -> bool {
+    (one.source, &one.source_sku, &one.warehouse)
+        == (other.source, &other.source_sku, &other.warehouse)
+}
+
+/// Adds a variant to the others of its SKU.
+fn add_variant(total: &mut SourceQuantity, variant: &SourceQuantity) {
+    let sum = |one: Quantity, other: Quantity| {
+        // More than any count is capped there by the rules.
+        Quantity::from_thousandths(one.thousandths() + other.thousandths())
+            .unwrap_or(one.max(other))
+    };
+    total.quantity = sum(total.quantity, variant.quantity);
+    total.reserve = match (total.reserve, variant.reserve) {
+        (Some(one), Some(other)) => Some(sum(one, other)),
+        (one, other) => one.or(other),
+    };
+    total.stated_at = total.stated_at.max(variant.stated_at);
+}
+
+/// The next SKU of which anything is to be said.
+pub(super) async fn next_evaluated(
+    groups: &mut StatementGroups<'_>,
+    context: &RuleContext<'_>,
+) -> Result<Option<(Sku, stock_rules::EvaluatedStock)>, PipelineError> {
+    while let Some(group) = groups.next().await? {
+        if let Some(found) = context.evaluate_group(&group) {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}

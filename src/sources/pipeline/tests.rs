@@ -1,0 +1,1458 @@
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta};
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+use crate::ingest::{self, StatedSkus};
+use crate::lifecycle::{CrashSignal, Tasks};
+use crate::sources::delivery_guard::GuardLimits;
+use crate::sources::stock_rules::{Adjustments, Combine, SkuOverride, SourceRules};
+use crate::sources::{ProductKey, Quantity, Row, VariantPolicy};
+use crate::stock::Count;
+use crate::store::{self, ShopIdentity, Store};
+
+pub(in crate::sources) const SHOP: ShopId = ShopId(0);
+
+/// A shop with its store and its sources, and a way to start it anew.
+pub(in crate::sources) struct PipelineHarness {
+    pub(in crate::sources) directory: TempDir,
+    pub(in crate::sources) book: Arc<StockBook>,
+    store: Arc<Store>,
+    ingest: Ingest,
+    pub(in crate::sources) pipeline: DeliveryPipeline,
+    tasks: Tasks,
+    asserted_count: Arc<StdMutex<u64>>,
+}
+
+pub(in crate::sources) fn test_policy(name: &str) -> SourcePolicy {
+    SourcePolicy {
+        name: name.to_owned(),
+        origin: Origin::File,
+        scope: Some(DeliveryScope::Snapshot),
+        absent: AbsentPolicy::Keep,
+        warehouses: SourceWarehouses::Unset,
+        limits: GuardLimits::default(),
+        rules: SourceRules::default(),
+        mapping: Vec::new(),
+        duplicates: DuplicatePolicy::Same,
+        read_settings_text: String::new(),
+        variants: VariantPolicy::Reject,
+    }
+}
+
+impl PipelineHarness {
+    pub(in crate::sources) async fn new(policies: Vec<SourcePolicy>, rules: ShopRules) -> Self {
+        Self::at(tempfile::tempdir().unwrap(), policies, rules).await
+    }
+
+    async fn at(directory: TempDir, policies: Vec<SourcePolicy>, rules: ShopRules) -> Self {
+        let key = ShopIdentity {
+            name: "moscow".into(),
+            target: String::new(),
+            warehouses: Vec::new(),
+        };
+        let store_config = store::Config {
+            path: directory.path().join("store"),
+        };
+        let opened = Store::open(&store_config, &[key]).await.unwrap();
+        let (book, store) = (Arc::new(opened.book), Arc::new(opened.store));
+        let asserted_count = Arc::new(StdMutex::new(0));
+        let recorder = Arc::clone(&asserted_count);
+        let alarms = Alarms::new(Clock::wall());
+        let (ingest, worker) = ingest::create(
+            Arc::clone(&book),
+            Arc::clone(&store),
+            Clock::wall(),
+            alarms.clone(),
+            ingest::Metrics::default(),
+            Box::new(move |event: &StatedSkus<'_>| {
+                *recorder.lock().unwrap() += (event.changed.len() + event.repeated.len()) as u64;
+            }),
+        );
+        let tasks = Tasks::new(CrashSignal::default());
+        tasks.spawn("ingest", worker.run(tasks.clone()));
+        let context = Context {
+            book: Arc::clone(&book),
+            ingest: ingest.clone(),
+            clock: Clock::wall(),
+            alarms,
+        };
+        let sources = directory.path().join("sources");
+        let pipeline = DeliveryPipeline::open(&sources, (SHOP, "moscow"), policies, rules, context)
+            .await
+            .unwrap();
+        pipeline.reapply_rules().await.unwrap();
+        Self {
+            directory,
+            book,
+            store,
+            ingest,
+            pipeline,
+            tasks,
+            asserted_count,
+        }
+    }
+
+    /// Ends it and starts it anew under these settings.
+    pub(in crate::sources) async fn restart(
+        self,
+        policies: Vec<SourcePolicy>,
+        rules: ShopRules,
+    ) -> Self {
+        drop((self.pipeline, self.ingest));
+        self.tasks.stop();
+        self.tasks.ended().await;
+        // One test has closed it before.
+        let _closed = self.store.close().await;
+        Self::at(self.directory, policies, rules).await
+    }
+
+    pub(in crate::sources) async fn deliver(
+        &self,
+        source: usize,
+        entries: Vec<DeliveryEntry>,
+    ) -> DeliveryReport {
+        self.deliver_at(source, now(), entries).await
+    }
+
+    async fn deliver_at(
+        &self,
+        source: usize,
+        at: Timestamp,
+        entries: Vec<DeliveryEntry>,
+    ) -> DeliveryReport {
+        let read = async |rows: &mut EntrySender| {
+            for entry in entries {
+                rows.send(entry).await.unwrap();
+            }
+            Ok(None::<DeliveryScope>)
+        };
+        self.pipeline
+            .ingest_delivery(source, at, true, read)
+            .await
+            .unwrap()
+    }
+
+    pub(in crate::sources) fn stock(&self) -> BTreeMap<String, u32> {
+        let mut stock = BTreeMap::new();
+        self.book.for_each(SHOP, |sku, entry| {
+            stock.insert(sku.to_string(), entry.level().count.get());
+        });
+        stock
+    }
+
+    pub(in crate::sources) fn alarms(&self) -> Vec<&'static str> {
+        let active = self.pipeline.0.context.alarms.active();
+        active.into_iter().map(|alarm| alarm.alarm).collect()
+    }
+
+    /// The drop-in says something, now.
+    pub(in crate::sources) async fn put_stock(&self, sku: &str, count: i64) {
+        let update = Update {
+            sku: Sku::parse(sku).unwrap(),
+            count: Count::try_from(count).unwrap(),
+            updated_at: Some(now()),
+        };
+        self.ingest
+            .accept(Origin::CampaignPut, SHOP, vec![update])
+            .await
+            .unwrap();
+    }
+}
+
+pub(in crate::sources) fn now() -> Timestamp {
+    Clock::wall().now().into()
+}
+
+pub(in crate::sources) fn row(sku: &str, count: i64) -> DeliveryEntry {
+    row_at_warehouse(sku, None, count)
+}
+
+fn row_at_warehouse(sku: &str, warehouse: Option<&str>, count: i64) -> DeliveryEntry {
+    DeliveryEntry::Row(Row {
+        line: 1,
+        key: ProductKey::Sku(sku.to_owned()),
+        warehouse: warehouse.map(str::to_owned),
+        quantity: Quantity::from_pieces(count),
+        reserve: None,
+        stated_at: None,
+    })
+}
+
+fn row_by_id(id: &str, count: i64) -> DeliveryEntry {
+    let DeliveryEntry::Row(row) = row("", count) else {
+        unreachable!()
+    };
+    DeliveryEntry::Row(Row {
+        key: ProductKey::Id(id.to_owned()),
+        ..row
+    })
+}
+
+fn article(id: &str, sku: &str) -> DeliveryEntry {
+    DeliveryEntry::Article {
+        id: id.to_owned(),
+        sku: sku.to_owned(),
+    }
+}
+
+pub(in crate::sources) fn stock<const N: usize>(rows: [(&str, u32); N]) -> BTreeMap<String, u32> {
+    rows.into_iter()
+        .map(|(sku, count)| (sku.to_owned(), count))
+        .collect()
+}
+
+pub(in crate::sources) fn zero_absent_policy() -> SourcePolicy {
+    SourcePolicy {
+        absent: AbsentPolicy::Zero,
+        ..test_policy("erp")
+    }
+}
+
+pub(in crate::sources) fn numbered_rows(
+    range: std::ops::Range<i64>,
+    count: i64,
+) -> Vec<DeliveryEntry> {
+    range.map(|n| row(&format!("S-{n}"), count)).collect()
+}
+
+#[tokio::test]
+async fn a_snapshot_is_taken_whole_and_what_is_absent_stays_unless_it_is_said_to_be_gone() {
+    for (policy, expected_absent) in [(test_policy("erp"), 7), (zero_absent_policy(), 0)] {
+        let harness = PipelineHarness::new(vec![policy], ShopRules::default()).await;
+        harness
+            .deliver(0, vec![row("A", 5), row("B", 7), row("C", 1), row("D", 1)])
+            .await;
+        let report = harness
+            .deliver(0, vec![row("A", 4), row("C", 1), row("D", 1)])
+            .await;
+        assert_eq!(report.outcome, DeliveryOutcome::Applied);
+        assert_eq!(
+            harness.stock(),
+            stock([("A", 4), ("B", expected_absent), ("C", 1), ("D", 1)])
+        );
+        // Gone is gone until it is there again.
+        harness
+            .deliver(0, vec![row("A", 4), row("B", 2), row("C", 1), row("D", 1)])
+            .await;
+        assert_eq!(
+            harness.stock(),
+            stock([("A", 4), ("B", 2), ("C", 1), ("D", 1)])
+        );
+    }
+}
+
+#[tokio::test]
+async fn absence_concerns_only_what_the_same_source_has_stated() {
+    let harness = PipelineHarness::new(
+        vec![zero_absent_policy(), test_policy("other")],
+        ShopRules::default(),
+    )
+    .await;
+    harness.put_stock("P", 9).await;
+    harness.deliver(1, vec![row("X", 3)]).await;
+    harness
+        .deliver(0, vec![row("A", 5), row("B", 5), row("C", 5), row("D", 5)])
+        .await;
+    harness
+        .deliver(0, vec![row("A", 5), row("B", 5), row("C", 5)])
+        .await;
+    let expected = [("A", 5), ("B", 5), ("C", 5), ("D", 0), ("P", 9), ("X", 3)];
+    assert_eq!(harness.stock(), stock(expected));
+}
+
+#[tokio::test]
+async fn an_unchanged_row_is_an_assertion_and_nothing_else() {
+    let harness = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
+    harness.deliver(0, numbered_rows(0..3_000, 5)).await;
+    let dates = |harness: &PipelineHarness| {
+        let mut dates = Vec::new();
+        harness
+            .book
+            .for_each(SHOP, |_, entry| dates.push(entry.level().updated_at));
+        dates.sort();
+        dates
+    };
+    let (before, written) = (dates(&harness), harness.store.status().last_seq);
+    *harness.asserted_count.lock().unwrap() = 0;
+    let report = harness.deliver(0, numbered_rows(0..3_000, 5)).await;
+    assert_eq!(report.changes.unchanged, 3_000);
+    assert_eq!(*harness.asserted_count.lock().unwrap(), 3_000);
+    assert_eq!(dates(&harness), before);
+    assert_eq!(harness.store.status().last_seq, written);
+}
+
+#[tokio::test]
+async fn a_delivery_that_breaks_off_at_any_row_changes_nothing() {
+    let harness = PipelineHarness::new(vec![zero_absent_policy()], ShopRules::default()).await;
+    harness.deliver(0, numbered_rows(0..20, 5)).await;
+    let before = harness.stock();
+    for cut in 0..20 {
+        let read = async |rows: &mut EntrySender| {
+            for entry in numbered_rows(0..cut, 1) {
+                rows.send(entry).await.unwrap();
+            }
+            Err::<Completeness, _>("it was cut off".to_owned())
+        };
+        let error = harness
+            .pipeline
+            .ingest_delivery(0, now(), true, read)
+            .await
+            .unwrap_err();
+        assert_eq!(error.to_string(), "it was cut off");
+        assert_eq!(harness.stock(), before);
+    }
+    assert_eq!(harness.alarms(), ["source_failed"]);
+    harness.deliver(0, numbered_rows(0..20, 1)).await;
+    assert_eq!(harness.alarms(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_wipe_is_held_over_a_restart_until_somebody_accepts_it() {
+    let harness = PipelineHarness::new(vec![zero_absent_policy()], ShopRules::default()).await;
+    harness.deliver(0, numbered_rows(0..100, 5)).await;
+    let before = harness.stock();
+    for wipe in [
+        Vec::new(),
+        numbered_rows(0..49, 5),
+        numbered_rows(0..100, 0),
+        numbered_rows(0..60, 5),
+    ] {
+        let report = harness.deliver(0, wipe).await;
+        assert!(
+            matches!(report.outcome, DeliveryOutcome::Held(_)),
+            "{report:?}"
+        );
+        assert_eq!(harness.stock(), before);
+        assert_eq!(harness.alarms(), ["source_held"]);
+    }
+    let harness = harness
+        .restart(vec![zero_absent_policy()], ShopRules::default())
+        .await;
+    assert_eq!(
+        (harness.stock(), harness.alarms()),
+        (before, vec!["source_held"])
+    );
+    let report = harness.pipeline.accept("erp").await.unwrap();
+    assert_eq!(
+        (report.outcome, report.changes.zeroed),
+        (DeliveryOutcome::Applied, 40)
+    );
+    let left = harness
+        .stock()
+        .values()
+        .filter(|count| **count == 5)
+        .count();
+    assert_eq!((left, harness.alarms()), (60, Vec::new()));
+    harness.pipeline.accept("erp").await.unwrap_err();
+}
+
+#[tokio::test]
+async fn what_is_held_gives_way_to_a_good_delivery() {
+    let harness = PipelineHarness::new(vec![zero_absent_policy()], ShopRules::default()).await;
+    harness.deliver(0, numbered_rows(0..10, 5)).await;
+    harness.deliver(0, Vec::new()).await;
+    assert_eq!(harness.alarms(), ["source_held"]);
+    harness.deliver(0, numbered_rows(0..10, 6)).await;
+    assert_eq!(harness.alarms(), [""; 0]);
+    assert!(harness.pipeline.status(0).held.is_empty());
+    harness.pipeline.accept("erp").await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_wipe_said_often_enough_in_the_same_words_is_believed_if_that_is_set() {
+    let limits = GuardLimits {
+        accept_after_repeats: Some(2),
+        ..GuardLimits::default()
+    };
+    let harness = PipelineHarness::new(
+        vec![SourcePolicy {
+            limits,
+            ..zero_absent_policy()
+        }],
+        ShopRules::default(),
+    )
+    .await;
+    harness.deliver(0, numbered_rows(0..10, 5)).await;
+    let is_held = |report: DeliveryReport| report.outcome != DeliveryOutcome::Applied;
+    assert!(is_held(harness.deliver(0, numbered_rows(0..10, 0)).await));
+    // Other words begin the count anew.
+    assert!(is_held(harness.deliver(0, numbered_rows(0..4, 0)).await));
+    assert!(is_held(harness.deliver(0, numbered_rows(0..10, 0)).await));
+    assert!(is_held(harness.deliver(0, numbered_rows(0..10, 0)).await));
+    let mut reversed = numbered_rows(0..10, 0);
+    reversed.reverse();
+    assert!(!is_held(harness.deliver(0, reversed).await));
+    assert!(harness.stock().values().all(|count| *count == 0));
+}
+
+#[tokio::test]
+async fn changes_that_are_held_lose_nothing_to_those_that_come_after() {
+    let delta_policy = SourcePolicy {
+        scope: Some(DeliveryScope::Delta),
+        ..zero_absent_policy()
+    };
+    let harness = PipelineHarness::new(vec![delta_policy.clone()], ShopRules::default()).await;
+    harness.deliver(0, numbered_rows(0..10, 5)).await;
+    // Two of ten that sell out are no wipe; four are.
+    assert_eq!(
+        harness
+            .deliver(0, vec![row("S-0", 0), row("S-1", 0)])
+            .await
+            .outcome,
+        DeliveryOutcome::Applied
+    );
+    let wipe = numbered_rows(2..6, 0);
+    assert!(matches!(
+        harness.deliver(0, wipe).await.outcome,
+        DeliveryOutcome::Held(_)
+    ));
+    harness.deliver(0, vec![row("S-2", 7)]).await;
+    assert!(matches!(
+        harness.deliver(0, numbered_rows(6..10, 0)).await.outcome,
+        DeliveryOutcome::Held(_)
+    ));
+    assert_eq!(harness.alarms(), ["source_held"]);
+    let harness = harness
+        .restart(vec![delta_policy], ShopRules::default())
+        .await;
+    assert_eq!(harness.pipeline.status(0).held.len(), 2);
+    harness.pipeline.accept("erp").await.unwrap();
+    // What was stated since it was held is newer.
+    let left: Vec<_> = harness
+        .stock()
+        .into_iter()
+        .filter(|(_, count)| *count > 0)
+        .collect();
+    assert_eq!(left, [("S-2".to_owned(), 7)]);
+    assert_eq!(harness.alarms(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_debt_is_paid_by_whatever_comes_next() {
+    let harness = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
+    harness.deliver(0, numbered_rows(0..100, 5)).await;
+    let entries = numbered_rows(0..100, 6);
+    let read = async |rows: &mut EntrySender| {
+        for entry in entries {
+            rows.send(entry).await.unwrap();
+        }
+        Ok(None::<DeliveryScope>)
+    };
+    // Cut off at every point it waits at, one later each time, until it comes to its end.
+    let mut delivering = Box::pin(harness.pipeline.ingest_delivery(0, now(), true, read));
+    for _ in 0..40 {
+        if futures_util::poll!(delivering.as_mut()).is_ready() {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    drop(delivering);
+    let read = async |rows: &mut EntrySender| {
+        rows.send(row("N", 1)).await.unwrap();
+        Ok(Completeness::Certain(DeliveryScope::Delta))
+    };
+    harness
+        .pipeline
+        .ingest_delivery(0, now(), true, read)
+        .await
+        .unwrap();
+    let counts: Vec<u32> = (0..100)
+        .map(|n| harness.stock()[&format!("S-{n}")])
+        .collect();
+    assert!(counts.iter().all(|count| *count == counts[0]), "{counts:?}");
+}
+
+#[tokio::test]
+async fn changes_do_not_make_what_they_do_not_mention_any_newer() {
+    let policy = SourcePolicy {
+        scope: None,
+        ..test_policy("erp")
+    };
+    let harness = PipelineHarness::new(vec![policy.clone()], ShopRules::default()).await;
+    let deliver = async |entries: Vec<DeliveryEntry>, scope| {
+        let read = async |rows: &mut EntrySender| {
+            for entry in entries {
+                rows.send(entry).await.unwrap();
+            }
+            Ok(Completeness::Certain(scope))
+        };
+        harness
+            .pipeline
+            .ingest_delivery(0, now(), true, read)
+            .await
+            .unwrap();
+    };
+    deliver(vec![row("A", 5), row("B", 5)], DeliveryScope::Snapshot).await;
+    harness.put_stock("A", 0).await;
+    deliver(vec![row("B", 6)], DeliveryScope::Delta).await;
+    // Other rules, and everything is reckoned anew.
+    let limits = GuardLimits {
+        max_zeroed_ratio: 1.0,
+        ..GuardLimits::default()
+    };
+    let adjustments = Adjustments {
+        cap: Some(100),
+        ..Adjustments::default()
+    };
+    let rules = ShopRules {
+        adjustments,
+        ..ShopRules::default()
+    };
+    let harness = harness
+        .restart(vec![SourcePolicy { limits, ..policy }], rules)
+        .await;
+    assert_eq!(harness.stock(), stock([("A", 0), ("B", 6)]));
+}
+
+#[tokio::test]
+async fn a_warehouse_that_is_gone_from_a_product_that_is_there_counts_no_more() {
+    for policy in [test_policy("erp"), zero_absent_policy()] {
+        let policy = SourcePolicy {
+            warehouses: SourceWarehouses::All,
+            ..policy
+        };
+        let harness = PipelineHarness::new(vec![policy], ShopRules::default()).await;
+        harness
+            .deliver(
+                0,
+                vec![
+                    row_at_warehouse("A", Some("Msk"), 5),
+                    row_at_warehouse("B", Some("Msk"), 1),
+                ],
+            )
+            .await;
+        harness
+            .deliver(
+                0,
+                vec![
+                    row_at_warehouse("A", Some("Spb"), 5),
+                    row_at_warehouse("B", Some("Msk"), 1),
+                ],
+            )
+            .await;
+        assert_eq!(harness.stock(), stock([("A", 5), ("B", 1)]));
+    }
+}
+
+#[tokio::test]
+async fn what_was_gone_and_was_said_to_be_there_since_stays() {
+    let harness = PipelineHarness::new(vec![zero_absent_policy()], ShopRules::default()).await;
+    harness.deliver(0, numbered_rows(0..10, 5)).await;
+    harness.deliver(0, numbered_rows(0..9, 5)).await;
+    assert_eq!(harness.stock()["S-9"], 0);
+    harness.put_stock("S-9", 4).await;
+    harness.deliver(0, numbered_rows(0..9, 5)).await;
+    assert_eq!(harness.stock()["S-9"], 4);
+}
+
+#[tokio::test]
+async fn only_looking_teaches_no_articles() {
+    let harness = PipelineHarness::new(vec![test_policy("1c")], ShopRules::default()).await;
+    harness
+        .deliver(0, vec![article("p1", "A-1"), row_by_id("p1", 3)])
+        .await;
+    let read = async |rows: &mut EntrySender| {
+        rows.send(article("p1", "WRONG")).await.unwrap();
+        Ok(Completeness::Certain(DeliveryScope::Delta))
+    };
+    harness
+        .pipeline
+        .ingest_delivery(0, now(), false, read)
+        .await
+        .unwrap();
+    harness.deliver(0, vec![row_by_id("p1", 4)]).await;
+    assert_eq!(harness.stock(), stock([("A-1", 4)]));
+}
+
+#[tokio::test]
+async fn a_single_genuine_zero_is_never_delayed() {
+    let harness = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
+    harness.deliver(0, vec![row("A", 5)]).await;
+    assert_eq!(
+        harness.deliver(0, vec![row("A", 0)]).await.outcome,
+        DeliveryOutcome::Applied
+    );
+    assert_eq!(harness.stock(), stock([("A", 0)]));
+}
+
+#[tokio::test]
+async fn a_sku_twice_with_two_numbers_is_set_aside_and_with_one_it_is_one() {
+    let harness = PipelineHarness::new(vec![zero_absent_policy()], ShopRules::default()).await;
+    let mut rows = numbered_rows(0..300, 5);
+    rows.extend([row("A", 1), row("B", 2), row(" A ", 1)]);
+    harness.deliver(0, rows).await;
+    let mut rows = numbered_rows(0..300, 5);
+    rows.extend([row("A", 4), row("B", 2), row("A", 5), row("B", 2)]);
+    let report = harness.deliver(0, rows).await;
+    assert_eq!(
+        (report.outcome, report.rejected, report.suspicious),
+        (DeliveryOutcome::Applied, 0, 1)
+    );
+    assert_eq!((harness.stock()["A"], harness.stock()["B"]), (1, 2));
+    let rejected = harness.pipeline.rejected_rows(0, 10).await.unwrap();
+    let reason = &rejected[0].reason;
+    assert!(reason.starts_with("the SKU stands here and in row 1 with different numbers"));
+    assert!(
+        reason.contains("duplicates = \"sum\"") && rejected[0].is_suspicious,
+        "{reason}"
+    );
+}
+
+#[tokio::test]
+async fn duplicates_are_read_as_the_setting_says() {
+    use DuplicatePolicy::{Reject, Same, Sum};
+    let rejected_row = || {
+        DeliveryEntry::Rejected(RejectedRow {
+            sku: Some("A".into()),
+            ..RejectedRow::new(1, "A;-3", "less")
+        })
+    };
+    let possible_row = || {
+        let may_be = Some("A".into());
+        DeliveryEntry::Rejected(RejectedRow {
+            possible_sku: may_be.clone(),
+            ..RejectedRow::new(2, ";M;7", "sku is empty")
+        })
+    };
+    let article = || article("p1", "A");
+    for (duplicates, rows, expected) in [
+        (Reject, vec![row("A", 5), possible_row()], None),
+        (Sum, vec![possible_row(), row("A", 5)], None),
+        (
+            Sum,
+            vec![possible_row(), DeliveryEntry::PartBoundary, row("A", 5)],
+            Some(5),
+        ),
+        (Reject, vec![row("A", 5), row("A", 5)], None),
+        (Reject, vec![row("A", 5), row("A", 7)], None),
+        (Same, vec![row("A", 5), row("A", 5)], Some(5)),
+        (Same, vec![row("A", 5), row("A", 7)], None),
+        (Sum, vec![row("A", 5), row("A", 5)], Some(10)),
+        (Sum, vec![row("A", 5), row("A", 7), row("A", 1)], Some(13)),
+        (Sum, vec![row("A", 5), rejected_row()], None),
+        (Reject, vec![rejected_row(), row("A", 5)], None),
+        (
+            Sum,
+            vec![
+                row_at_warehouse("A", Some("x"), 5),
+                row_at_warehouse("A", Some("y"), 7),
+            ],
+            Some(12),
+        ),
+        (
+            Reject,
+            vec![
+                row_at_warehouse("A", Some("x"), 5),
+                row_at_warehouse("A", Some("y"), 7),
+            ],
+            Some(12),
+        ),
+        (
+            Reject,
+            vec![article(), row_by_id("p1", 5), row_by_id("p1", 5)],
+            None,
+        ),
+        (
+            Sum,
+            vec![article(), row_by_id("p1", 5), row_by_id("p1", 5)],
+            Some(10),
+        ),
+        (
+            Sum,
+            vec![article(), row_by_id("p1", 5), row("A", 1)],
+            Some(6),
+        ),
+        (
+            Reject,
+            vec![row("A", 5), DeliveryEntry::PartBoundary, row("A", 7)],
+            Some(7),
+        ),
+        (
+            Sum,
+            vec![rejected_row(), DeliveryEntry::PartBoundary, row("A", 7)],
+            Some(7),
+        ),
+        (
+            Sum,
+            vec![row("A", 1_500_000_000), row("A", 1_500_000_000)],
+            None,
+        ),
+    ] {
+        let policy = SourcePolicy {
+            duplicates,
+            warehouses: SourceWarehouses::All,
+            ..test_policy("erp")
+        };
+        let harness = PipelineHarness::new(vec![policy], ShopRules::default()).await;
+        let shown = format!("{duplicates:?}: {rows:?}");
+        harness
+            .deliver(0, [numbered_rows(0..300, 5), rows].concat())
+            .await;
+        assert_eq!(harness.stock().get("A").copied(), expected, "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn duplicates_in_any_order_come_to_the_same() {
+    use DuplicatePolicy::{Reject, Same, Sum};
+    for (duplicates, rows, expected) in [
+        (Reject, [(Some(1), 5), (Some(2), 9), (Some(3), 7)], Some(7)),
+        (Reject, [(Some(1), 5), (None, 7), (Some(2), 9)], None),
+        (Same, [(Some(1), 5), (None, 9), (Some(2), 9)], None),
+        (Same, [(Some(1), 9), (None, 9), (Some(2), 9)], Some(9)),
+        (Sum, [(Some(1), 5), (Some(2), 9), (Some(2), 1)], Some(10)),
+        (Sum, [(Some(1), 5), (None, 7), (Some(2), 9)], None),
+    ] {
+        for order in [
+            [0, 1, 2],
+            [0, 2, 1],
+            [1, 0, 2],
+            [1, 2, 0],
+            [2, 0, 1],
+            [2, 1, 0],
+        ] {
+            let harness = PipelineHarness::new(
+                vec![SourcePolicy {
+                    duplicates,
+                    ..test_policy("erp")
+                }],
+                ShopRules::default(),
+            )
+            .await;
+            harness
+                .deliver(0, order.map(|index| row_of_minute(rows[index])).to_vec())
+                .await;
+            assert_eq!(
+                harness.stock().get("A").copied(),
+                expected,
+                "{duplicates:?}: {rows:?}"
+            );
+            let rejected = harness.pipeline.rejected_rows(0, 10).await.unwrap();
+            let counts = rejected
+                .iter()
+                .all(|row| row.reason.contains("(3 rows in all)"));
+            assert!(
+                counts && rejected.len() == usize::from(expected.is_none()),
+                "{rejected:?}"
+            );
+        }
+    }
+}
+
+fn row_of_minute((minute, pieces): (Option<i64>, i64)) -> DeliveryEntry {
+    let dated = |minute| Timestamp::from(DateTime::UNIX_EPOCH + TimeDelta::minutes(minute));
+    match row("A", pieces) {
+        DeliveryEntry::Row(row) => DeliveryEntry::Row(Row {
+            stated_at: minute.map(dated),
+            ..row
+        }),
+        other => other,
+    }
+}
+
+fn file_summaries(sku: &str) -> Vec<crate::sources::formats::FileSummary> {
+    let mut summary = crate::sources::formats::FileSummary::default();
+    summary.shape.set("format", "csv");
+    summary.shape.set("sku", sku);
+    vec![summary]
+}
+
+async fn deliver_shaped(harness: &PipelineHarness, sku: &str, count: i64) -> DeliveryOutcome {
+    let read = async |rows: &mut EntrySender| {
+        rows.send(row("A", count)).await.unwrap();
+        Ok(ReadReport::from_files(
+            Completeness::Certain(DeliveryScope::Delta),
+            file_summaries(sku),
+        ))
+    };
+    harness
+        .pipeline
+        .ingest_delivery(0, now(), true, read)
+        .await
+        .unwrap()
+        .outcome
+}
+
+#[tokio::test]
+async fn a_changed_shape_is_held_until_it_is_accepted() {
+    let harness = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
+    assert_eq!(
+        deliver_shaped(&harness, "Артикул", 5).await,
+        DeliveryOutcome::Applied
+    );
+    assert_eq!(
+        deliver_shaped(&harness, "Артикул", 6).await,
+        DeliveryOutcome::Applied
+    );
+    let DeliveryOutcome::Held(why) = deliver_shaped(&harness, "Код", 7).await else {
+        panic!("not held")
+    };
+    assert!(
+        why.contains("the SKU column was \"Артикул\" and is \"Код\""),
+        "{why}"
+    );
+    assert_eq!(harness.stock()["A"], 6);
+    harness.pipeline.accept("erp").await.unwrap();
+    assert_eq!(harness.stock()["A"], 7);
+    assert_eq!(
+        deliver_shaped(&harness, "Код", 8).await,
+        DeliveryOutcome::Applied
+    );
+    assert!(matches!(
+        deliver_shaped(&harness, "Артикул", 9).await,
+        DeliveryOutcome::Held(_)
+    ));
+}
+
+#[tokio::test]
+async fn a_shape_changed_by_the_settings_is_not_held() {
+    let harness = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
+    assert_eq!(
+        deliver_shaped(&harness, "Артикул", 5).await,
+        DeliveryOutcome::Applied
+    );
+    let configured = SourcePolicy {
+        read_settings_text: "sku = \"Код\"".to_owned(),
+        ..test_policy("erp")
+    };
+    let harness = harness
+        .restart(vec![configured], ShopRules::default())
+        .await;
+    assert_eq!(
+        deliver_shaped(&harness, "Код", 7).await,
+        DeliveryOutcome::Applied
+    );
+}
+
+#[tokio::test]
+async fn absence_that_cannot_be_applied_is_an_alarm() {
+    let harness = PipelineHarness::new(vec![zero_absent_policy()], ShopRules::default()).await;
+    harness.deliver(0, numbered_rows(0..300, 5)).await;
+    let unnamed = DeliveryEntry::Suspicious(RejectedRow::new(7, "5E+05;3", "sku is '5E+05'"));
+    let report = harness
+        .deliver(0, [numbered_rows(0..299, 5), vec![unnamed]].concat())
+        .await;
+    let why = report.absence_not_applied.unwrap();
+    assert!(why.contains("line 7") && why.contains("5E+05;3"), "{why}");
+    assert_eq!(harness.stock()["S-299"], 5);
+    assert!(harness.alarms().contains(&"absence_not_applied"));
+    let harness = harness
+        .restart(vec![zero_absent_policy()], ShopRules::default())
+        .await;
+    assert!(
+        harness.alarms().contains(&"absence_not_applied"),
+        "it outlives a restart"
+    );
+    harness.deliver(0, numbered_rows(0..299, 5)).await;
+    assert_eq!(harness.stock()["S-299"], 0);
+    assert!(!harness.alarms().contains(&"absence_not_applied"));
+}
+
+#[tokio::test]
+async fn statements_of_the_second_format_are_brought_up_to_date() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut statements = StatementStore::open(directory.path()).await.unwrap();
+    statements.register_source("erp").await.unwrap();
+    drop(statements);
+    use sqlx::ConnectOptions as _;
+    use sqlx::Connection as _;
+    let options =
+        sqlx::sqlite::SqliteConnectOptions::new().filename(directory.path().join("stated.db"));
+    let mut conn = options.connect().await.unwrap();
+    let downgrade = "ALTER TABLE source DROP COLUMN absence; PRAGMA user_version = 2;";
+    sqlx::raw_sql(downgrade).execute(&mut conn).await.unwrap();
+    conn.close().await.unwrap();
+    let mut statements = StatementStore::open(directory.path()).await.unwrap();
+    let source = statements.register_source("erp").await.unwrap();
+    assert_eq!(
+        statements
+            .source_record(source)
+            .await
+            .unwrap()
+            .absence_not_applied,
+        ""
+    );
+}
+
+#[tokio::test]
+async fn statements_of_the_first_format_are_brought_up_to_date() {
+    let directory = tempfile::tempdir().unwrap();
+    let old = "CREATE TABLE source (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, \
+               stated_at INTEGER, snapshot_at INTEGER, rows INTEGER NOT NULL DEFAULT 0, \
+               owes INTEGER NOT NULL DEFAULT 0, reader TEXT NOT NULL DEFAULT '', \
+               held TEXT NOT NULL DEFAULT '[]') STRICT; \
+               CREATE TABLE stated (said TEXT NOT NULL, source INTEGER NOT NULL, place TEXT NOT NULL, \
+               quantity INTEGER NOT NULL, reserve INTEGER, at INTEGER, absent_at INTEGER, \
+               PRIMARY KEY (said, source, place)) STRICT, WITHOUT ROWID; \
+               CREATE TABLE article (source INTEGER NOT NULL, id TEXT NOT NULL, said TEXT NOT NULL, \
+               PRIMARY KEY (source, id)) STRICT, WITHOUT ROWID; \
+               CREATE TABLE mapping (source INTEGER NOT NULL, said TEXT NOT NULL, sku TEXT NOT NULL, \
+               pack INTEGER NOT NULL, PRIMARY KEY (source, said, sku)) STRICT, WITHOUT ROWID; \
+               CREATE TABLE rejected (source INTEGER NOT NULL, line INTEGER NOT NULL, text TEXT NOT NULL, \
+               reason TEXT NOT NULL) STRICT; \
+               CREATE INDEX rejected_by_source ON rejected (source); \
+               CREATE TABLE rules (id INTEGER PRIMARY KEY CHECK (id = 1), digest TEXT NOT NULL) STRICT; \
+               INSERT INTO source (id, name, rows) VALUES (1, 'erp', 1); \
+               INSERT INTO stated VALUES ('A', 1, '', 5000, NULL, 1000000, NULL); \
+               INSERT INTO rejected VALUES (1, 3, 'B', 'bad'); PRAGMA user_version = 1;";
+    let options = sqlx::sqlite::SqliteConnectOptions::new()
+        .filename(directory.path().join("stated.db"))
+        .create_if_missing(true);
+    use sqlx::ConnectOptions as _;
+    use sqlx::Connection as _;
+    let mut conn = options.connect().await.unwrap();
+    sqlx::raw_sql(old).execute(&mut conn).await.unwrap();
+    conn.close().await.unwrap();
+    let mut statements = StatementStore::open(directory.path()).await.unwrap();
+    let source = statements.register_source("erp").await.unwrap();
+    assert_eq!(
+        statements
+            .source_record(source)
+            .await
+            .unwrap()
+            .snapshot_rows,
+        1
+    );
+    let rejected = statements.rejected_rows(source, 10).await.unwrap();
+    assert_eq!((rejected.len(), rejected[0].is_suspicious), (1, false));
+    assert_eq!(
+        statements
+            .sku_groups(GroupFilter::All)
+            .next()
+            .await
+            .unwrap()
+            .unwrap()[0]
+            .quantity,
+        5000
+    );
+}
+
+#[tokio::test]
+async fn of_two_dated_rows_the_later_one_holds_whichever_comes_first() {
+    let dated = |count, minutes: i64| {
+        let DeliveryEntry::Row(row) = row("A", count) else {
+            unreachable!()
+        };
+        let at = now().to_utc() - chrono::TimeDelta::minutes(minutes);
+        DeliveryEntry::Row(Row {
+            stated_at: Some(at.into()),
+            ..row
+        })
+    };
+    for rows in [
+        vec![dated(4, 10), dated(9, 1)],
+        vec![dated(9, 1), dated(4, 10)],
+    ] {
+        let harness = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
+        assert_eq!(harness.deliver(0, rows).await.rejected, 0);
+        assert_eq!(harness.stock(), stock([("A", 9)]));
+    }
+    let harness = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
+    harness.deliver(0, vec![dated(4, -60), row("B", 1)]).await;
+    assert_eq!(harness.stock(), stock([("B", 1)]));
+}
+
+#[tokio::test]
+async fn a_bad_row_does_not_make_its_product_absent_and_a_nameless_one_tells_no_absence() {
+    let harness = PipelineHarness::new(vec![zero_absent_policy()], ShopRules::default()).await;
+    harness.deliver(0, numbered_rows(0..200, 5)).await;
+    let mut rows = numbered_rows(0..199, 5);
+    let rejected = RejectedRow::new(200, "S-199;много", "no number");
+    rows.push(DeliveryEntry::Rejected(
+        rejected.clone().with_key(&ProductKey::Sku("S-199".into())),
+    ));
+    assert_eq!(
+        harness.deliver(0, rows.clone()).await.outcome,
+        DeliveryOutcome::Applied
+    );
+    assert_eq!(harness.stock()["S-199"], 5);
+    rows.pop();
+    rows.push(DeliveryEntry::Rejected(rejected));
+    let report = harness.deliver(0, rows.clone()).await;
+    assert!(report.absence_not_applied.is_some());
+    assert_eq!(harness.stock()["S-199"], 5);
+    rows.pop();
+    harness.deliver(0, rows).await;
+    assert_eq!(harness.stock()["S-199"], 0);
+}
+
+#[tokio::test]
+async fn ids_find_their_skus_in_this_delivery_or_an_earlier_one_and_variants_by_their_product() {
+    let harness = PipelineHarness::new(vec![test_policy("1c")], ShopRules::default()).await;
+    let catalogue = vec![
+        article("p1", "A-1"),
+        article("p2", "A-2"),
+        article("p2#v", "A-2V"),
+    ];
+    harness
+        .deliver(0, [catalogue, vec![row_by_id("p1", 3)]].concat())
+        .await;
+    assert_eq!(harness.stock(), stock([("A-1", 3)]));
+    let rows = vec![
+        row_by_id("p1", 4),
+        row_by_id("p2#v", 5),
+        row_by_id("p2#other", 6),
+        row_by_id("p9", 7),
+    ];
+    let report = harness.deliver(0, rows).await;
+    assert_eq!(
+        harness.stock(),
+        stock([("A-1", 4), ("A-2", 6), ("A-2V", 5)])
+    );
+    assert_eq!((report.rejected, report.absence_not_applied), (1, None));
+    // Two variants of one product without articles of their own cannot be told apart.
+    harness
+        .deliver(
+            0,
+            vec![
+                row_by_id("p2#x", 8),
+                row_by_id("p2#y", 9),
+                row_by_id("p1", 4),
+            ],
+        )
+        .await;
+    assert_eq!(harness.stock()["A-2"], 6);
+}
+
+#[tokio::test]
+async fn products_without_a_sku_do_not_hold_the_others_but_a_missing_catalogue_does() {
+    let harness = PipelineHarness::new(vec![zero_absent_policy()], ShopRules::default()).await;
+    let rows_without_sku = || {
+        (0..50)
+            .map(|n| row_by_id(&format!("x{n}"), 1))
+            .collect::<Vec<_>>()
+    };
+    let catalogue = vec![
+        article("p1", "A-1"),
+        article("p2", "A-2"),
+        article("p3", "A-3"),
+    ];
+    let with_catalogue = [
+        catalogue,
+        vec![row_by_id("p1", 3), row_by_id("p2", 3), row_by_id("p3", 3)],
+    ]
+    .concat();
+    let report = harness.deliver(0, rows_without_sku()).await;
+    assert!(
+        matches!(report.outcome, DeliveryOutcome::Held(_)),
+        "{report:?}"
+    );
+    let report = harness
+        .deliver(0, [with_catalogue, rows_without_sku()].concat())
+        .await;
+    assert_eq!(
+        (report.outcome, report.rejected),
+        (DeliveryOutcome::Applied, 50)
+    );
+    // What is not known by any name was never stated, so it cannot be what is absent.
+    let fewer = vec![row_by_id("p1", 3), row_by_id("p2", 3)];
+    harness
+        .deliver(0, [fewer, rows_without_sku()].concat())
+        .await;
+    assert_eq!(harness.stock(), stock([("A-1", 3), ("A-2", 3), ("A-3", 0)]));
+}
+
+#[tokio::test]
+async fn a_later_part_replaces_what_an_earlier_one_said() {
+    let harness = PipelineHarness::new(vec![test_policy("1c")], ShopRules::default()).await;
+    let report = harness
+        .deliver(
+            0,
+            vec![
+                row("A", 1),
+                row("B", 1),
+                DeliveryEntry::PartBoundary,
+                row("A", 7),
+            ],
+        )
+        .await;
+    assert_eq!(
+        (report.rejected, harness.stock()),
+        (0, stock([("A", 7), ("B", 1)]))
+    );
+}
+
+#[tokio::test]
+async fn several_warehouses_have_to_be_chosen_from() {
+    let rows = || {
+        vec![
+            row_at_warehouse("A", Some("Msk"), 5),
+            row_at_warehouse("A", Some("Spb"), 3),
+            row_at_warehouse("B", Some("Spb"), 1),
+        ]
+    };
+    let unset = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
+    let read = async |rows_out: &mut EntrySender| {
+        for row in rows() {
+            rows_out.send(row).await.unwrap();
+        }
+        Ok(None::<DeliveryScope>)
+    };
+    let error = unset
+        .pipeline
+        .ingest_delivery(0, now(), true, read)
+        .await
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("it names 2 warehouses, 'Msk', 'Spb': say"),
+        "{error}"
+    );
+    assert!(unset.stock().is_empty());
+    let named = |names: &[&str]| {
+        SourceWarehouses::Named(names.iter().map(|name| (*name).to_owned()).collect())
+    };
+    for (warehouses, expected) in [
+        (SourceWarehouses::All, stock([("A", 8), ("B", 1)])),
+        (named(&["MSK"]), stock([("A", 5)])),
+        (named(&["Spb", "Omsk"]), stock([("A", 3), ("B", 1)])),
+    ] {
+        let policy = SourcePolicy {
+            warehouses,
+            ..test_policy("erp")
+        };
+        let harness = PipelineHarness::new(vec![policy], ShopRules::default()).await;
+        harness.deliver(0, rows()).await;
+        assert_eq!(harness.stock(), expected);
+    }
+    let policy = SourcePolicy {
+        warehouses: named(&["Omsk"]),
+        ..test_policy("erp")
+    };
+    let wrong = PipelineHarness::new(vec![policy], ShopRules::default()).await;
+    wrong
+        .pipeline
+        .ingest_delivery(0, now(), true, read)
+        .await
+        .unwrap_err();
+}
+
+#[tokio::test]
+async fn whoever_spoke_last_is_right_whether_source_or_program() {
+    let harness = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
+    let before = now();
+    harness.put_stock("A", 9).await;
+    let report = harness
+        .deliver_at(0, before, vec![row("A", 5), row("B", 5)])
+        .await;
+    assert_eq!((report.changes.outdated, report.changes.new), (1, 1));
+    assert_eq!(harness.stock(), stock([("A", 9), ("B", 5)]));
+    // The same file, restored from a backup with its old date, is a new delivery all the same.
+    harness
+        .deliver_at(0, before, vec![row("A", 5), row("B", 5)])
+        .await;
+    assert_eq!(harness.stock(), stock([("A", 5), ("B", 5)]));
+}
+
+#[tokio::test]
+async fn other_rules_make_other_stock_of_the_same_statements() {
+    let harness = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
+    harness
+        .deliver(0, vec![row("A", 5), row("B", 9), row("C", 30)])
+        .await;
+    let adjustments = Adjustments {
+        buffer: 2,
+        zero_below: 4,
+        cap: Some(20),
+    };
+    let rules = ShopRules {
+        adjustments,
+        ..ShopRules::default()
+    };
+    let limits = GuardLimits {
+        max_zeroed_ratio: 0.5,
+        ..GuardLimits::default()
+    };
+    let policy = SourcePolicy {
+        limits,
+        ..test_policy("erp")
+    };
+    let harness = harness.restart(vec![policy.clone()], rules.clone()).await;
+    assert_eq!(harness.stock(), stock([("A", 0), ("B", 7), ("C", 20)]));
+    harness.put_stock("B", 100).await;
+    let mut with_overrides = rules.clone();
+    let fixed = SkuOverride {
+        buffer: Some(0),
+        ..SkuOverride::default()
+    };
+    with_overrides
+        .overrides
+        .insert(Sku::parse("A").unwrap(), fixed);
+    with_overrides
+        .overrides
+        .insert(Sku::parse("B").unwrap(), fixed);
+    let harness = harness.restart(vec![policy], with_overrides).await;
+    // What the program said since is newer than what the file had stated.
+    assert_eq!(harness.stock(), stock([("A", 5), ("B", 100), ("C", 20)]));
+    let steps = harness
+        .pipeline
+        .explain(&Sku::parse("C").unwrap())
+        .await
+        .unwrap();
+    assert_eq!(steps.len(), 5, "{steps:?}");
+    assert_eq!(
+        steps[1..4],
+        ["stated: 30: 30", "safety buffer 2: 28", "cap 20: 20"]
+    );
+}
+
+#[tokio::test]
+async fn a_source_that_is_not_configured_any_more_has_no_say() {
+    let both_policies = || vec![test_policy("erp"), test_policy("sheet")];
+    let sum_rules = || ShopRules {
+        combine: Combine::Sum,
+        ..ShopRules::default()
+    };
+    let harness = PipelineHarness::new(both_policies(), sum_rules()).await;
+    harness.deliver(0, vec![row("A", 5), row("B", 1)]).await;
+    harness.deliver(1, vec![row("A", 3)]).await;
+    assert_eq!(harness.stock(), stock([("A", 8), ("B", 1)]));
+    let harness = harness.restart(vec![test_policy("erp")], sum_rules()).await;
+    assert_eq!(harness.stock(), stock([("A", 5), ("B", 1)]));
+}
+
+#[tokio::test]
+async fn stock_of_other_warehouses_says_nothing_of_ours() {
+    let warehouses = SourceWarehouses::Named(vec!["Msk".to_owned()]);
+    let policy = SourcePolicy {
+        warehouses,
+        ..zero_absent_policy()
+    };
+    let harness = PipelineHarness::new(vec![policy], ShopRules::default()).await;
+    let msk = |sku, count| row_at_warehouse(sku, Some("Msk"), count);
+    let rows = vec![
+        msk("A", 5),
+        msk("B", 5),
+        msk("C", 5),
+        row_at_warehouse("N", Some("Spb"), 9),
+    ];
+    harness.deliver(0, rows).await;
+    assert_eq!(harness.stock(), stock([("A", 5), ("B", 5), ("C", 5)]));
+    // What was there and is only elsewhere now is gone from here.
+    harness
+        .deliver(
+            0,
+            vec![
+                msk("A", 5),
+                msk("B", 5),
+                row_at_warehouse("C", Some("Spb"), 5),
+            ],
+        )
+        .await;
+    assert_eq!(harness.stock(), stock([("A", 5), ("B", 5), ("C", 0)]));
+}
+
+#[tokio::test]
+async fn rules_that_would_empty_the_shop_wait_for_a_word_too() {
+    let harness = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
+    harness.deliver(0, numbered_rows(0..10, 5)).await;
+    let rules = ShopRules {
+        adjustments: Adjustments {
+            buffer: 50,
+            ..Adjustments::default()
+        },
+        ..ShopRules::default()
+    };
+    let harness = harness.restart(vec![test_policy("erp")], rules).await;
+    assert!(harness.stock().values().all(|count| *count == 5));
+    assert_eq!(harness.alarms(), ["source_held"]);
+    harness.pipeline.accept_rules().await.unwrap();
+    assert!(harness.stock().values().all(|count| *count == 0));
+    assert_eq!(harness.alarms(), [""; 0]);
+}
+
+#[tokio::test]
+async fn what_was_stated_and_did_not_reach_the_book_reaches_it_at_the_next_start() {
+    let harness = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
+    harness.deliver(0, numbered_rows(0..5_000, 5)).await;
+    harness.store.close().await.unwrap();
+    let read = async |rows: &mut EntrySender| {
+        for entry in numbered_rows(0..5_000, 6) {
+            rows.send(entry).await.unwrap();
+        }
+        Ok(None::<DeliveryScope>)
+    };
+    let error = harness
+        .pipeline
+        .ingest_delivery(0, now(), true, read)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, PipelineError::Ingest(_)), "{error}");
+    assert!(harness.stock().values().all(|count| *count == 5));
+    let harness = harness
+        .restart(vec![test_policy("erp")], ShopRules::default())
+        .await;
+    assert!(harness.stock().values().all(|count| *count == 6));
+}
+
+#[tokio::test]
+async fn several_sources_and_words_for_one_sku_come_together() {
+    let mapping = |rows: &[(&str, &str, u32)]| {
+        rows.iter()
+            .map(|(source_sku, sku, pack)| ((*source_sku).into(), (*sku).into(), *pack))
+            .collect()
+    };
+    let first = SourcePolicy {
+        mapping: mapping(&[("bolt", "BOLT-1", 1), ("bolt", "BOLT-10", 10)]),
+        ..test_policy("erp")
+    };
+    let second = SourcePolicy {
+        mapping: mapping(&[("болт", "BOLT-1", 1)]),
+        ..test_policy("sheet")
+    };
+    let rules = ShopRules {
+        combine: Combine::Sum,
+        ..ShopRules::default()
+    };
+    let harness = PipelineHarness::new(vec![first, second], rules).await;
+    harness
+        .deliver(0, vec![row("bolt", 57), row("NUT", 3)])
+        .await;
+    harness
+        .deliver(1, vec![row("болт", 4), row("NUT", 1)])
+        .await;
+    assert_eq!(
+        harness.stock(),
+        stock([("BOLT-1", 61), ("BOLT-10", 5), ("NUT", 4)])
+    );
+    let scope = Some(DeliveryScope::Delta);
+    let delta = vec![
+        SourcePolicy {
+            mapping: mapping(&[("bolt", "BOLT-10", 10)]),
+            scope,
+            ..test_policy("erp")
+        },
+        test_policy("sheet"),
+    ];
+    let rules = ShopRules {
+        combine: Combine::Sum,
+        ..ShopRules::default()
+    };
+    let harness = harness.restart(delta, rules).await;
+    harness.deliver(0, vec![row("bolt", 99)]).await;
+    assert_eq!(harness.stock()["BOLT-10"], 9);
+}
+
+#[tokio::test]
+async fn only_looking_changes_nothing_and_tells_everything() {
+    let harness = PipelineHarness::new(vec![zero_absent_policy()], ShopRules::default()).await;
+    harness.deliver(0, numbered_rows(0..4, 5)).await;
+    let before = harness.stock();
+    let dry_run = async |entries: Vec<DeliveryEntry>| {
+        let read = async |rows: &mut EntrySender| {
+            for entry in entries {
+                rows.send(entry).await.unwrap();
+            }
+            Ok(None::<DeliveryScope>)
+        };
+        harness
+            .pipeline
+            .ingest_delivery(0, now(), false, read)
+            .await
+            .unwrap()
+    };
+    let report = dry_run(vec![
+        row("S-0", 0),
+        row("S-1", 7),
+        row("S-2", 5),
+        row("N", 1),
+    ])
+    .await;
+    let ChangeCounts {
+        new,
+        changed,
+        unchanged,
+        zeroed,
+        ..
+    } = report.changes;
+    assert_eq!((new, changed, unchanged, zeroed), (1, 3, 1, 2));
+    assert!(
+        matches!(report.outcome, DeliveryOutcome::Held(_)),
+        "two of four would be a wipe"
+    );
+    assert_eq!(
+        dry_run(numbered_rows(0..4, 4)).await.outcome,
+        DeliveryOutcome::Previewed
+    );
+    assert_eq!((harness.stock(), harness.alarms()), (before, Vec::new()));
+}
+
+/// What may happen to a source, for the property below.
+#[derive(Clone, Debug)]
+enum PipelineAction {
+    Snapshot(Vec<(u8, u8)>),
+    Put(u8, u8),
+    Restart,
+}
+
+fn acts() -> impl Strategy<Value = Vec<PipelineAction>> {
+    let rows = proptest::collection::vec((0_u8..12, 0_u8..5), 0..12);
+    let action = prop_oneof![
+        4 => rows.prop_map(PipelineAction::Snapshot),
+        2 => (0_u8..12, 0_u8..5).prop_map(|(sku, count)| PipelineAction::Put(sku, count)),
+        1 => Just(PipelineAction::Restart),
+    ];
+    proptest::collection::vec(action, 1..12)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn the_book_is_what_was_said_last_about_each_sku(acts in acts()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(run_actions(acts));
+    }
+}
+
+async fn run_actions(actions: Vec<PipelineAction>) {
+    // Nothing is ever held: what is asked here is whether everything arrives.
+    let limits = GuardLimits {
+        min_rows_ratio: 0.0,
+        max_zeroed_ratio: 1.0,
+        max_rejected_ratio: 1.0,
+        accept_after_repeats: None,
+    };
+    let policy = SourcePolicy {
+        limits,
+        ..zero_absent_policy()
+    };
+    let mut harness = PipelineHarness::new(vec![policy.clone()], ShopRules::default()).await;
+    let mut model: BTreeMap<String, u32> = BTreeMap::new();
+    let mut last_snapshot: Vec<String> = Vec::new();
+    for action in actions {
+        match action {
+            PipelineAction::Snapshot(rows) => {
+                let rows: BTreeMap<String, u32> = rows
+                    .into_iter()
+                    .map(|(sku, count)| (format!("S{sku}"), count.into()))
+                    .collect();
+                let entries = rows
+                    .iter()
+                    .map(|(sku, count)| row(sku, i64::from(*count)))
+                    .collect();
+                harness.deliver(0, entries).await;
+                // Gone is said once, of what was there the last time.
+                for sku in last_snapshot {
+                    model.insert(sku, 0);
+                }
+                last_snapshot = rows.keys().cloned().collect();
+                model.extend(rows);
+            }
+            PipelineAction::Put(sku, count) => {
+                let sku = format!("S{sku}");
+                harness.put_stock(&sku, count.into()).await;
+                model.insert(sku, count.into());
+            }
+            PipelineAction::Restart => {
+                harness = harness
+                    .restart(vec![policy.clone()], ShopRules::default())
+                    .await;
+            }
+        }
+        assert_eq!(harness.stock(), model);
+    }
+}

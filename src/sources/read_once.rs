@@ -1,0 +1,71 @@
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+
+use super::http_file::HttpFile;
+use super::moysklad::MoySklad;
+use super::{Config, EntrySender, SourceKind, files, manager, old_handler, sql};
+use crate::http::{self, ClientConfig, causes};
+use crate::lifecycle::run_blocking;
+
+/// Reads a source once, whole, for somebody who wants to know what it says now.
+///
+/// Nothing is taken and nothing is remembered. An old handler is asked for the SKUs that its
+/// settings name, and for no other. `spool` is a directory for files on their way in.
+///
+/// # Errors
+/// It cannot be read to its end, or comes by itself and cannot be asked.
+pub async fn read_once(
+    config: &Config,
+    outbound: &ClientConfig,
+    spool: &Path,
+    now: DateTime<Utc>,
+    rows: &mut EntrySender,
+) -> Result<(), String> {
+    let read_settings = &config.read_settings;
+    let build_client = |wanted: ClientConfig| {
+        let client_config = ClientConfig {
+            extra_ca_file: outbound.extra_ca_file.clone(),
+            ..wanted
+        };
+        http::client(&client_config).map_err(|error| causes(&error))
+    };
+    match &config.kind {
+        SourceKind::Files(files) => {
+            let (files, read_settings) = (files.clone(), read_settings.clone());
+            let (spool, mut rows) = (spool.to_owned(), rows.new_sender());
+            run_blocking(move || files::read_all_now(&files, &read_settings, &spool, &mut rows))
+                .await?;
+        }
+        SourceKind::RemoteFile(remote) => {
+            let clients = remote.clients(build_client)?;
+            HttpFile::new(remote.clone(), read_settings.clone(), clients)
+                .read_now(spool, rows)
+                .await?;
+        }
+        SourceKind::OldHandler { skus, .. } => {
+            let client = manager::old_handler_client(config, outbound, &config.policy.name);
+            let client = client.map_err(|error| causes(&error))?;
+            if let Some(client) = client {
+                let pulled = old_handler::pull(&client, skus, read_settings, now, rows).await;
+                pulled.map_err(|error| causes(&error))?;
+            }
+        }
+        SourceKind::MoySklad(moysklad) => {
+            let client = build_client(moysklad.client_config())?;
+            let read = MoySklad::new(client, moysklad.clone())
+                .read_snapshot(read_settings, rows)
+                .await
+                .map(drop);
+            read.map_err(|error| causes(&error))?;
+        }
+        SourceKind::Sql(sql) => {
+            let read = sql::read(sql, read_settings, None, rows).await;
+            read.map_err(|error| causes(&error))?;
+        }
+        SourceKind::Exchange(_) | SourceKind::Import => {
+            return Err("it comes by itself, and cannot be asked".to_owned());
+        }
+    }
+    rows.flush().await.map_err(|error| error.to_string())
+}

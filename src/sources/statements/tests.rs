@@ -1,0 +1,517 @@
+//! Variants of CommerceML, from a file to the book.
+
+use std::io::Cursor;
+
+use sqlx::Connection as _;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+
+use super::{FORMAT, StatementStore};
+use crate::sources::delivery_guard::GuardLimits;
+use crate::sources::formats::{self, Format};
+use crate::sources::pipeline::tests::{PipelineHarness, now, row, stock, test_policy};
+use crate::sources::stock_rules::ShopRules;
+use crate::sources::{
+    AbsentPolicy, Completeness, DeliveryEntry, DeliveryOutcome, DeliveryReport, DeliveryScope,
+    EntrySender, ReadSettings, SourcePolicy, SourceWarehouses, VariantPolicy,
+};
+
+const CATALOGUE: &str = "<КоммерческаяИнформация ВерсияСхемы=\"2.10\"><Каталог><Товары>\
+    <Товар><Ид>p1</Ид><Артикул>SHOE-1</Артикул></Товар>\
+    <Товар><Ид>p2</Ид><Артикул>BAG-2</Артикул></Товар>\
+    </Товары></Каталог></КоммерческаяИнформация>";
+
+/// Offers by their id, with an article if one is given behind a blank.
+fn offers(offers: &[(&str, &str)]) -> String {
+    let offer = |(name, quantity): &(&str, &str)| {
+        let (id, article) = name.split_once(' ').unwrap_or((name, ""));
+        format!(
+            "<Предложение><Ид>{id}</Ид><Артикул>{article}</Артикул>\
+             <Количество>{quantity}</Количество></Предложение>"
+        )
+    };
+    let offers: String = offers.iter().map(offer).collect();
+    format!(
+        "<КоммерческаяИнформация><ПакетПредложений><Предложения>{offers}</Предложения>\
+         </ПакетПредложений></КоммерческаяИнформация>"
+    )
+}
+
+fn variant_policy(variants: VariantPolicy) -> SourcePolicy {
+    let limits = GuardLimits {
+        max_zeroed_ratio: 1.0,
+        min_rows_ratio: 0.0,
+        ..GuardLimits::default()
+    };
+    SourcePolicy {
+        scope: None,
+        warehouses: SourceWarehouses::All,
+        variants,
+        limits,
+        ..test_policy("1c")
+    }
+}
+
+async fn new_harness(variants: VariantPolicy) -> PipelineHarness {
+    PipelineHarness::new(vec![variant_policy(variants)], ShopRules::default()).await
+}
+
+const DELTA: Completeness = Completeness::Certain(DeliveryScope::Delta);
+const SNAPSHOT: Completeness = Completeness::Certain(DeliveryScope::Snapshot);
+
+fn exchange_file(declared: DeliveryScope, is_numbered: bool) -> Completeness {
+    Completeness::ExchangeFile {
+        declared: Some(declared),
+        is_numbered,
+    }
+}
+
+/// Delivers some files as one delivery.
+async fn deliver(
+    harness: &PipelineHarness,
+    files: &[&str],
+    completeness: Completeness,
+) -> DeliveryReport {
+    let mut entries = Vec::new();
+    for file in files {
+        let mut input = Cursor::new(file.as_bytes());
+        formats::read(
+            Format::CommerceMl,
+            &mut input,
+            &ReadSettings::default(),
+            &mut |entry| {
+                entries.push(entry);
+                Ok(())
+            },
+        )
+        .unwrap();
+    }
+    deliver_entries(harness, entries, completeness).await
+}
+
+async fn deliver_entries(
+    harness: &PipelineHarness,
+    entries: Vec<DeliveryEntry>,
+    completeness: Completeness,
+) -> DeliveryReport {
+    let read = async |rows: &mut EntrySender| {
+        for entry in entries {
+            rows.send(entry).await.unwrap();
+        }
+        Ok(completeness)
+    };
+    let report = harness
+        .pipeline
+        .ingest_delivery(0, now(), true, read)
+        .await
+        .unwrap();
+    assert_eq!(report.outcome, DeliveryOutcome::Applied, "{report:?}");
+    report
+}
+
+/// The reason of the only suspicious row.
+fn reason(report: &DeliveryReport) -> &str {
+    let [row] = &report.first_rejected[..] else {
+        panic!("{report:?}")
+    };
+    assert_eq!(
+        (report.suspicious, row.text.as_str()),
+        (1, "SHOE-1"),
+        "{report:?}"
+    );
+    &row.reason
+}
+
+#[tokio::test]
+async fn one_variant_in_a_delta_leaves_its_article_as_it_was() {
+    for (variant, quantity) in [
+        ("p1#size-42", "0"),
+        ("p1#size-42", "3"),
+        ("p1#size-42 SHOE-1", "0"),
+    ] {
+        let rests = offers(&[(variant, quantity), ("p2", "4")]);
+        for deliveries in [&[&[CATALOGUE][..], &[&rests]][..], &[&[CATALOGUE, &rests]]] {
+            let harness = new_harness(VariantPolicy::Reject).await;
+            let mut report = deliver_entries(&harness, vec![row("SHOE-1", 9)], DELTA).await;
+            for files in deliveries {
+                report = deliver(&harness, files, DELTA).await;
+            }
+            assert_eq!(harness.stock(), stock([("BAG-2", 4), ("SHOE-1", 9)]));
+            let reason = reason(&report);
+            let parts = [
+                "variant p1#size-42",
+                "sku = \"Ид\"",
+                "mapping_file",
+                "\"sum\"",
+            ];
+            assert!(parts.iter().all(|part| reason.contains(part)), "{reason}");
+        }
+    }
+}
+
+/// Delivers two variants and the bag: the receipt, and the stock.
+async fn two_variants(
+    variants: VariantPolicy,
+    (repeats, one, other): (&str, &str, &str),
+    completeness: Completeness,
+) -> (DeliveryReport, std::collections::BTreeMap<String, u32>) {
+    let (first, second) = (format!("p1#41{repeats}"), format!("p1#42{repeats}"));
+    let package = offers(&[(&first, one), (&second, other), ("p2", "4")]);
+    let harness = new_harness(variants).await;
+    let report = deliver(&harness, &[CATALOGUE, &package], completeness).await;
+    (report, harness.stock())
+}
+
+#[tokio::test]
+async fn variants_of_one_article_are_suspicious_or_summed_whatever_their_numbers() {
+    for (one, other, sum) in [("7", "7", 14), ("7", "0", 7), ("5", "8", 13)] {
+        for repeats in ["", " SHOE-1"] {
+            for completeness in [
+                SNAPSHOT,
+                DELTA,
+                exchange_file(DeliveryScope::Snapshot, true),
+            ] {
+                let numbers = (repeats, one, other);
+                let (report, left) =
+                    two_variants(VariantPolicy::Reject, numbers, completeness).await;
+                assert_eq!(left, stock([("BAG-2", 4)]));
+                assert!(reason(&report).contains("2 variants of the product p1, p1#41, p1#42"));
+                let (_, summed) = two_variants(VariantPolicy::Sum, numbers, completeness).await;
+                assert_eq!(summed, stock([("BAG-2", 4), ("SHOE-1", sum)]));
+            }
+        }
+    }
+    let (_, none) = two_variants(VariantPolicy::Sum, ("", "0", "0"), SNAPSHOT).await;
+    assert_eq!(none, stock([("BAG-2", 4), ("SHOE-1", 0)]));
+    let (report, left) = two_variants(VariantPolicy::Sum, ("", "0", "0"), DELTA).await;
+    assert!(
+        reason(&report).contains("others may have some"),
+        "{report:?}"
+    );
+    assert_eq!(left, stock([("BAG-2", 4)]));
+}
+
+#[tokio::test]
+async fn a_repeated_article_is_suspicious_without_a_catalogue_too() {
+    let harness = new_harness(VariantPolicy::Reject).await;
+    deliver_entries(&harness, vec![row("SHOE-1", 9)], DELTA).await;
+    let report = deliver(&harness, &[&offers(&[("p1#42 SHOE-1", "0")])], DELTA).await;
+    assert!(
+        reason(&report).contains("may have other variants"),
+        "{report:?}"
+    );
+    let both = offers(&[("p1#41 SHOE-1", "0"), ("p1#42 SHOE-1", "0")]);
+    let report = deliver(&harness, &[&both], SNAPSHOT).await;
+    assert!(reason(&report).contains("2 variants"), "{report:?}");
+    assert_eq!(harness.stock(), stock([("SHOE-1", 9)]));
+}
+
+#[tokio::test]
+async fn variants_with_articles_of_their_own_are_skus_of_their_own() {
+    let own = offers(&[("p1#41 SHOE-41", "3"), ("p1#42 SHOE-42", "0"), ("p2", "4")]);
+    for files in [vec![own.as_str()], vec![CATALOGUE, &own]] {
+        for completeness in [DELTA, SNAPSHOT] {
+            let harness = new_harness(VariantPolicy::Reject).await;
+            let report = deliver(&harness, &files, completeness).await;
+            assert_eq!(report.suspicious, 0, "{report:?}");
+            assert_eq!(harness.stock()["SHOE-41"], 3);
+            assert_eq!(harness.stock()["SHOE-42"], 0);
+            // Known from then on, by their ids alone.
+            let report = deliver(&harness, &[&offers(&[("p1#41", "2")])], DELTA).await;
+            assert_eq!((report.suspicious, harness.stock()["SHOE-41"]), (0, 2));
+        }
+    }
+    let in_catalogue = CATALOGUE.replace(
+        "</Товары>",
+        "<Товар><Ид>p1#41</Ид><Артикул>SHOE-41</Артикул></Товар></Товары>",
+    );
+    let harness = new_harness(VariantPolicy::Reject).await;
+    deliver(&harness, &[&in_catalogue], DELTA).await;
+    deliver(&harness, &[&offers(&[("p1#41", "2")])], DELTA).await;
+    assert_eq!(harness.stock(), stock([("SHOE-41", 2)]));
+}
+
+#[tokio::test]
+async fn a_delta_of_one_variant_replaces_only_its_own_number_over_a_restart_too() {
+    let mut harness = new_harness(VariantPolicy::Sum).await;
+    for (variant, quantity, sum) in [
+        ("p1#41", "7", 7),
+        ("p1#42", "7", 14),
+        ("p1#42", "0", 7),
+        ("p1#43", "2", 9),
+        ("p1#41", "0", 2),
+    ] {
+        let part = offers(&[(variant, quantity)]);
+        deliver(
+            &harness,
+            &[CATALOGUE, &part],
+            exchange_file(DeliveryScope::Delta, true),
+        )
+        .await;
+        assert_eq!(harness.stock(), stock([("SHOE-1", sum)]), "{variant}");
+        harness = harness
+            .restart(
+                vec![variant_policy(VariantPolicy::Sum)],
+                ShopRules::default(),
+            )
+            .await;
+        assert_eq!(harness.stock(), stock([("SHOE-1", sum)]), "{variant}");
+    }
+    deliver(&harness, &[&offers(&[("p1#43", "0")])], DELTA).await;
+    assert_eq!(harness.stock(), stock([("SHOE-1", 0)]));
+}
+
+#[tokio::test]
+async fn a_variant_known_from_an_earlier_delivery_makes_another_one_suspicious() {
+    let mut harness = new_harness(VariantPolicy::Reject).await;
+    deliver(&harness, &[CATALOGUE, &offers(&[("p1#41", "7")])], SNAPSHOT).await;
+    // It was shown to be the only one, so its deltas are those of the article.
+    assert_eq!(harness.stock(), stock([("SHOE-1", 7)]));
+    harness = harness
+        .restart(
+            vec![variant_policy(VariantPolicy::Reject)],
+            ShopRules::default(),
+        )
+        .await;
+    deliver(&harness, &[&offers(&[("p1#41", "5")])], DELTA).await;
+    assert_eq!(harness.stock(), stock([("SHOE-1", 5)]));
+    let report = deliver(&harness, &[&offers(&[("p1#42", "0")])], DELTA).await;
+    assert!(reason(&report).contains("2 variants of the product p1, p1#41, p1#42"));
+    let report = deliver(&harness, &[&offers(&[("p1#41", "0")])], DELTA).await;
+    assert!(reason(&report).contains("2 variants"));
+    assert_eq!(harness.stock(), stock([("SHOE-1", 5)]));
+}
+
+#[tokio::test]
+async fn parts_of_an_exchange_do_not_show_that_a_variant_is_the_only_one() {
+    let harness = new_harness(VariantPolicy::Reject).await;
+    deliver(
+        &harness,
+        &[CATALOGUE],
+        exchange_file(DeliveryScope::Snapshot, true),
+    )
+    .await;
+    for variant in ["p1#41", "p1#42"] {
+        let part = offers(&[(variant, "7")]);
+        let report = deliver(
+            &harness,
+            &[&part],
+            exchange_file(DeliveryScope::Snapshot, true),
+        )
+        .await;
+        reason(&report);
+    }
+    assert_eq!(harness.stock(), stock([]));
+}
+
+#[tokio::test]
+async fn a_suspicious_sku_is_not_absent_and_a_variant_that_is_gone_counts_no_more() {
+    let zeroing_policy = |variants| SourcePolicy {
+        absent: AbsentPolicy::Zero,
+        ..variant_policy(variants)
+    };
+    let both = offers(&[("p1#41", "7"), ("p1#42", "7"), ("p2", "4")]);
+    let bag = offers(&[("p2", "4")]);
+    let one = offers(&[("p1#42", "7"), ("p2", "4")]);
+    let unstated = offers(&[("p1#41", ""), ("p1#42", "6"), ("p2", "4")]);
+    let harness = PipelineHarness::new(
+        vec![zeroing_policy(VariantPolicy::Reject)],
+        ShopRules::default(),
+    )
+    .await;
+    deliver_entries(&harness, vec![row("SHOE-1", 9), row("BAG-2", 1)], SNAPSHOT).await;
+    for files in [
+        [CATALOGUE, &both],
+        [CATALOGUE, &one],
+        [CATALOGUE, &unstated],
+    ] {
+        deliver(&harness, &files, SNAPSHOT).await;
+        assert_eq!(harness.stock(), stock([("BAG-2", 4), ("SHOE-1", 9)]));
+    }
+    let none = offers(&[("p1#41", ""), ("p1#42", ""), ("p2", "4")]);
+    deliver(&harness, &[&none], SNAPSHOT).await;
+    assert_eq!(harness.stock(), stock([("BAG-2", 4), ("SHOE-1", 9)]));
+    deliver(&harness, &[&bag], SNAPSHOT).await;
+    assert_eq!(harness.stock(), stock([("BAG-2", 4), ("SHOE-1", 0)]));
+
+    let harness = PipelineHarness::new(
+        vec![zeroing_policy(VariantPolicy::Sum)],
+        ShopRules::default(),
+    )
+    .await;
+    for (package, sum) in [
+        (&both, 14),
+        (&unstated, 13),
+        (&none, 13),
+        (&one, 7),
+        (&bag, 0),
+    ] {
+        deliver(&harness, &[CATALOGUE, package], SNAPSHOT).await;
+        assert_eq!(harness.stock(), stock([("BAG-2", 4), ("SHOE-1", sum)]));
+    }
+}
+
+#[tokio::test]
+async fn numbers_of_a_product_and_of_its_variants_are_never_added() {
+    // The only variant: the later word replaces the earlier one.
+    for variants in [VariantPolicy::Reject, VariantPolicy::Sum] {
+        let harness = new_harness(variants).await;
+        deliver(&harness, &[CATALOGUE, &offers(&[("p1#41", "7")])], SNAPSHOT).await;
+        deliver(&harness, &[&offers(&[("p1", "9")])], DELTA).await;
+        assert_eq!(harness.stock(), stock([("SHOE-1", 9)]));
+        deliver(&harness, &[&offers(&[("p1#41", "6")])], DELTA).await;
+        assert_eq!(harness.stock(), stock([("SHOE-1", 6)]));
+        // Both at once, or one of several: it is not known whether one includes the other.
+        let report = deliver(&harness, &[&offers(&[("p1", "9"), ("p1#41", "5")])], DELTA).await;
+        assert!(reason(&report).contains("the product itself"), "{report:?}");
+        deliver(&harness, &[&offers(&[("p1#42", "")])], DELTA).await;
+        let report = deliver(&harness, &[&offers(&[("p1", "0")])], DELTA).await;
+        assert!(reason(&report).contains("the product itself"), "{report:?}");
+        assert_eq!(harness.stock(), stock([("SHOE-1", 6)]));
+    }
+    // None of the product itself beside its variants adds nothing.
+    let harness = new_harness(VariantPolicy::Sum).await;
+    let package = offers(&[("p1", "0"), ("p1#41", "5"), ("p1#42", "6")]);
+    deliver(&harness, &[CATALOGUE, &package], SNAPSHOT).await;
+    assert_eq!(harness.stock(), stock([("SHOE-1", 11)]));
+}
+
+#[tokio::test]
+async fn the_first_zero_of_some_variants_empties_no_article() {
+    let harness = new_harness(VariantPolicy::Sum).await;
+    deliver_entries(&harness, vec![row("SHOE-1", 9)], DELTA).await;
+    let rests = offers(&[("p1#size-42", "0"), ("p2", "4")]);
+    let report = deliver(&harness, &[CATALOGUE, &rests], DELTA).await;
+    assert!(
+        reason(&report).contains("others may have some"),
+        "{report:?}"
+    );
+    assert_eq!(harness.stock(), stock([("BAG-2", 4), ("SHOE-1", 9)]));
+    deliver(
+        &harness,
+        &[&rests],
+        exchange_file(DeliveryScope::Snapshot, true),
+    )
+    .await;
+    assert_eq!(harness.stock(), stock([("BAG-2", 4), ("SHOE-1", 0)]));
+}
+
+#[tokio::test]
+async fn one_article_of_variants_of_two_products_is_suspicious() {
+    for variants in [VariantPolicy::Reject, VariantPolicy::Sum] {
+        let harness = new_harness(variants).await;
+        let package = offers(&[("p7#a SHOE-1", "5"), ("p8#b SHOE-1", "6")]);
+        let catalogue = CATALOGUE
+            .replace("p1", "p7")
+            .replace("p2", "p8")
+            .replace("BAG-2", "SHOE-1");
+        let report = deliver(&harness, &[&catalogue, &package], SNAPSHOT).await;
+        assert!(
+            reason(&report).contains("2 variants of 2 products, p7#a, p8#b"),
+            "{report:?}"
+        );
+        assert_eq!(harness.stock(), stock([]));
+    }
+}
+
+#[tokio::test]
+async fn an_empty_variant_is_the_product_itself() {
+    let harness = new_harness(VariantPolicy::Reject).await;
+    let package = offers(&[
+        ("p1#00000000-0000-0000-0000-000000000000", "5"),
+        ("p2#", "4"),
+    ]);
+    deliver(&harness, &[CATALOGUE, &package], DELTA).await;
+    assert_eq!(harness.stock(), stock([("BAG-2", 4), ("SHOE-1", 5)]));
+}
+
+#[tokio::test]
+async fn variants_are_summed_at_each_warehouse() {
+    let at = |id: &str, one: u8, other: u8| {
+        format!(
+            "<Предложение><Ид>{id}</Ид><Склад ИдСклада=\"w\" КоличествоНаСкладе=\"{one}\"/>\
+             <Склад ИдСклада=\"v\" КоличествоНаСкладе=\"{other}\"/></Предложение>"
+        )
+    };
+    let package = |offers: &str| {
+        format!(
+            "<КоммерческаяИнформация><ПакетПредложений><Предложения>{offers}</Предложения>\
+             </ПакетПредложений></КоммерческаяИнформация>"
+        )
+    };
+    let one_warehouse = SourcePolicy {
+        warehouses: SourceWarehouses::Named(vec!["w".to_owned()]),
+        ..variant_policy(VariantPolicy::Sum)
+    };
+    let harness = PipelineHarness::new(vec![one_warehouse], ShopRules::default()).await;
+    let both = package(&(at("p1#41", 3, 20) + &at("p1#42", 4, 30)));
+    deliver(&harness, &[CATALOGUE, &both], SNAPSHOT).await;
+    assert_eq!(harness.stock(), stock([("SHOE-1", 7)]));
+    deliver(&harness, &[&package(&at("p1#41", 1, 0))], DELTA).await;
+    assert_eq!(harness.stock(), stock([("SHOE-1", 5)]));
+}
+
+#[tokio::test]
+async fn a_file_of_format_1_is_brought_to_the_current_one_with_all_it_states() {
+    const FORMAT_1: &str = "\
+        CREATE TABLE source (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, stated_at INTEGER, \
+        snapshot_at INTEGER, rows INTEGER NOT NULL DEFAULT 0, owes INTEGER NOT NULL DEFAULT 0, \
+        reader TEXT NOT NULL DEFAULT '', held TEXT NOT NULL DEFAULT '[]') STRICT; \
+        CREATE TABLE stated (said TEXT NOT NULL, source INTEGER NOT NULL, place TEXT NOT NULL, \
+        quantity INTEGER NOT NULL, reserve INTEGER, at INTEGER, absent_at INTEGER, \
+        PRIMARY KEY (said, source, place)) STRICT, WITHOUT ROWID; \
+        CREATE TABLE article (source INTEGER NOT NULL, id TEXT NOT NULL, said TEXT NOT NULL, \
+        PRIMARY KEY (source, id)) STRICT, WITHOUT ROWID; \
+        CREATE TABLE mapping (source INTEGER NOT NULL, said TEXT NOT NULL, sku TEXT NOT NULL, \
+        pack INTEGER NOT NULL, PRIMARY KEY (source, said, sku)) STRICT, WITHOUT ROWID; \
+        CREATE TABLE rejected (source INTEGER NOT NULL, line INTEGER NOT NULL, \
+        text TEXT NOT NULL, reason TEXT NOT NULL) STRICT; \
+        CREATE INDEX rejected_by_source ON rejected (source); \
+        CREATE TABLE rules (id INTEGER PRIMARY KEY CHECK (id = 1), digest TEXT NOT NULL) STRICT; \
+        INSERT INTO source (id, name) VALUES (1, '1c'); \
+        INSERT INTO stated VALUES ('SHOE-1', 1, '', 9000, NULL, 1000000, NULL), \
+        ('BAG-2', 1, 'w', 4000, 1000, 2000000, 3000000); \
+        INSERT INTO article VALUES (1, 'p1', 'SHOE-1'), (1, 'p1#41', 'SHOE-1'); \
+        PRAGMA user_version = 1;";
+    let directory = tempfile::tempdir().unwrap();
+    let options = SqliteConnectOptions::new()
+        .filename(directory.path().join("stated.db"))
+        .create_if_missing(true);
+    let mut old = SqliteConnection::connect_with(&options).await.unwrap();
+    sqlx::raw_sql(FORMAT_1).execute(&mut old).await.unwrap();
+    old.close().await.unwrap();
+    for _opened in 0..2 {
+        let mut statements = StatementStore::open(directory.path()).await.unwrap();
+        let mut found = Vec::new();
+        let mut groups = statements.sku_groups(super::GroupFilter::All);
+        while let Some(group) = groups.next().await.unwrap() {
+            found.extend(group.iter().map(|row| {
+                format!(
+                    "{} {:?} {:?} {} {:?} {:?} {:?}",
+                    row.source_sku,
+                    row.warehouse,
+                    row.variant,
+                    row.quantity,
+                    row.reserve,
+                    row.stated_at,
+                    row.absent_at
+                )
+            }));
+        }
+        drop(groups);
+        let expected = [
+            r#"BAG-2 "w" "" 4000 Some(1000) Some(2000000) Some(3000000)"#,
+            r#"SHOE-1 "" "" 9000 None Some(1000000) None"#,
+        ];
+        assert_eq!(found, expected);
+        let format: u32 = sqlx::query_scalar("PRAGMA user_version")
+            .fetch_one(&mut statements.conn)
+            .await
+            .unwrap();
+        assert_eq!(format, FORMAT);
+        let known: Vec<String> = sqlx::query_scalar("SELECT id FROM variant")
+            .fetch_all(&mut statements.conn)
+            .await
+            .unwrap();
+        assert_eq!(known, ["p1#41"]);
+    }
+}

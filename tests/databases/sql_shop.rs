@@ -1,0 +1,129 @@
+//! A shop whose one source is a query.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use stockbridge::clock::Clock;
+use stockbridge::ingest::{self, Origin, StatedSkus};
+use stockbridge::lifecycle::{CrashSignal, Tasks};
+use stockbridge::sources::delivery_guard::GuardLimits;
+use stockbridge::sources::stock_rules::{ShopRules, SourceRules};
+use stockbridge::sources::{
+    AbsentPolicy, Completeness, Context, DeliveryOutcome, DeliveryPipeline, DeliveryReport,
+    DeliveryScope, DuplicatePolicy, EntrySender, ReadSettings, SourcePolicy, SourceWarehouses,
+    VariantPolicy, sql,
+};
+use stockbridge::stock::{ShopId, StockBook};
+use stockbridge::store::{self, ShopIdentity, Store};
+use stockbridge::telemetry::Alarms;
+use tempfile::TempDir;
+
+const SHOP: ShopId = ShopId(0);
+
+pub(crate) struct SqlShop {
+    book: Arc<StockBook>,
+    intake: DeliveryPipeline,
+    _tasks: Tasks,
+    _directory: TempDir,
+}
+
+impl SqlShop {
+    /// A shop in which what a snapshot lacks is sold out.
+    pub(crate) async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let key = ShopIdentity {
+            name: "moscow".into(),
+            target: String::new(),
+            warehouses: Vec::new(),
+        };
+        let store_config = store::Config {
+            path: directory.path().join("store"),
+        };
+        let opened = Store::open(&store_config, &[key]).await.unwrap();
+        let (book, store) = (Arc::new(opened.book), Arc::new(opened.store));
+        let alarms = Alarms::new(Clock::wall());
+        let (ingest, worker) = ingest::create(
+            Arc::clone(&book),
+            store,
+            Clock::wall(),
+            alarms.clone(),
+            ingest::Metrics::default(),
+            Box::new(|_: &StatedSkus<'_>| {}),
+        );
+        let tasks = Tasks::new(CrashSignal::default());
+        tasks.spawn("ingest", worker.run(tasks.clone()));
+        let context = Context {
+            book: Arc::clone(&book),
+            ingest,
+            clock: Clock::wall(),
+            alarms,
+        };
+        let policy = SourcePolicy {
+            name: "database".to_owned(),
+            origin: Origin::Sql,
+            scope: Some(DeliveryScope::Snapshot),
+            absent: AbsentPolicy::Zero,
+            warehouses: SourceWarehouses::Unset,
+            // The tables are small: one row is much of them.
+            limits: GuardLimits {
+                min_rows_ratio: 0.0,
+                max_rejected_ratio: 1.0,
+                max_zeroed_ratio: 1.0,
+                accept_after_repeats: None,
+            },
+            rules: SourceRules::default(),
+            mapping: Vec::new(),
+            duplicates: DuplicatePolicy::Reject,
+            read_settings_text: String::new(),
+            variants: VariantPolicy::default(),
+        };
+        let directory_path = directory.path().join("sources");
+        let rules = ShopRules::default();
+        let intake = DeliveryPipeline::open(
+            &directory_path,
+            (SHOP, "moscow"),
+            vec![policy],
+            rules,
+            context,
+        )
+        .await;
+        let intake = intake.unwrap();
+        intake.reapply_rules().await.unwrap();
+        Self {
+            book,
+            intake,
+            _tasks: tasks,
+            _directory: directory,
+        }
+    }
+
+    /// Takes what a query says.
+    pub(crate) async fn take(
+        &self,
+        config: &sql::Config,
+        reading: &ReadSettings,
+    ) -> DeliveryReport {
+        let read_query = async |rows: &mut EntrySender| {
+            let outcome = sql::read(config, reading, None, rows).await;
+            outcome
+                .map(|it| Completeness::Certain(it.scope))
+                .map_err(|error| error.to_string())
+        };
+        let receipt = self
+            .intake
+            .ingest_delivery(0, None, true, read_query)
+            .await
+            .unwrap();
+        assert_eq!(receipt.outcome, DeliveryOutcome::Applied);
+        receipt
+    }
+
+    /// What is in the book.
+    pub(crate) fn stock(&self) -> BTreeMap<String, u32> {
+        let mut stock = BTreeMap::new();
+        self.book.for_each(SHOP, |sku, entry| {
+            stock.insert(sku.to_string(), entry.level().count.get());
+        });
+        stock
+    }
+}
