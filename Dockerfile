@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
-# The build needs the compiler's image and crates.io; the runtime needs libc, libgcc and a list
-# of certificate authorities, and has no shell. Both bases can be replaced by --build-arg; the
+# The build needs the compiler image and crates.io. The runtime image has only libc, libgcc and a list
+# of certificate authorities, and no shell. Both base images can be replaced with --build-arg; the
 # builder's libc must not be newer than the runtime's.
 ARG RUST_IMAGE=rust:1.95-bookworm
 ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian12:nonroot
@@ -8,8 +8,8 @@ ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian12:nonroot
 FROM ${RUST_IMAGE} AS build
 WORKDIR /src
 
-# The dependencies first, in a layer that lasts until a manifest or Cargo.lock change. Empty
-# files stand in for every target the manifests name, and what was built of them goes away.
+# Builds the dependencies first, in a layer that is reused until a manifest or Cargo.lock changes. Every
+# target in the manifests gets an empty source file; their build results are removed afterwards.
 COPY Cargo.toml Cargo.lock ./
 COPY fuzz/Cargo.toml fuzz/Cargo.toml
 # hadolint ignore=SC2046
@@ -21,13 +21,13 @@ RUN mkdir -p src benches tests fuzz/src \
  && cargo build --profile dist --locked --bin stockbridge \
  && cargo clean --profile dist --locked -p stockbridge
 
-# The other targets stay empty: the program needs none of them. Some fixtures are part of it.
+# The program does not need the other targets, so they stay empty. It embeds some fixtures.
 COPY fixtures fixtures
 COPY src src
 RUN cargo build --profile dist --locked --bin stockbridge \
  && install -D -m 0755 target/dist/stockbridge /out/stockbridge \
  && install -d -m 0700 /out/data
-# A quarter of the size, and a backtrace still names its functions.
+# Reduces the size to a quarter. Backtraces still have function names.
 RUN strip --strip-debug /out/stockbridge
 
 # hadolint ignore=DL3006
@@ -36,15 +36,15 @@ LABEL org.opencontainers.image.title="stockbridge" \
       org.opencontainers.image.description="Carries a seller's stock across the end of Yandex Market's push API" \
       org.opencontainers.image.licenses="MIT"
 COPY --from=build /out/stockbridge /usr/local/bin/stockbridge
-# A new volume takes its owner from here.
+# A new volume gets its owner from this directory.
 COPY --from=build --chown=65532:65532 /out/data /data
-# These come before the same settings in the file.
+# These variables override the same settings in the file.
 ENV STOCKBRIDGE_CONFIG=/etc/stockbridge/config.toml \
     STOCKBRIDGE_STORE=/data \
     STOCKBRIDGE_LISTEN=0.0.0.0:8080 \
     STOCKBRIDGE_OPS_LISTEN=127.0.0.1:9090
 USER 65532:65532
-# Should SQLite ever want a temporary file, this is where it may have one.
+# SQLite may create temporary files in the working directory.
 WORKDIR /data
 VOLUME /data
 EXPOSE 8080

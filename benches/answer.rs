@@ -1,8 +1,8 @@
-//! What a question of the Market about 1000 SKUs costs, against a handler that does nothing.
+//! Cost of a `POST /stocks` request with 1000 SKUs, compared with a handler that does nothing.
 //!
 //! `cargo bench --bench answer` compares CPU times; `-- --instructions` counts instructions
 //! with valgrind. `--rounds N` and `--skus N` (in each of ten shops) change the size.
-#![expect(clippy::print_stdout, reason = "a bench prints its figures")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 #[path = "yardstick/figure.rs"]
 mod figure;
@@ -34,23 +34,23 @@ use figure::{FigureLimits, argument, median, millis};
 use market::{BlockingClient, SHOPS, SKUS_PER_REQUEST};
 use serving::ServerThread;
 
-/// Questions in hand at a time, each on its own connection.
+/// Parallel requests, each on its own connection.
 const CONNECTIONS: usize = 8;
 
-/// Questions of one server's turn: half of the 1 M SKUs are asked for in three rounds.
+/// Requests of one turn of a server. Three rounds request half of the 1 M SKUs.
 const REQUESTS: usize = 160;
 
 fn main() -> anyhow::Result<()> {
     if let Some(count) = argument("--in-process") {
         return run_in_process(count.parse()?);
     }
-    if std::env::args().any(|word| word == "--instructions") {
+    if std::env::args().any(|argument| argument == "--instructions") {
         return instructions();
     }
     compare()
 }
 
-/// CPU time over connections, in alternating turns.
+/// Compares the CPU times of the servers, in alternating turns.
 fn compare() -> anyhow::Result<()> {
     let rounds = argument("--rounds").map_or(Ok(15), |n| n.parse())?;
     let skus = skus_per_shop(100_000)?;
@@ -59,11 +59,11 @@ fn compare() -> anyhow::Result<()> {
         .map(|body| market::raw_request(market::stocks_request(&body), &body))
         .collect::<Result<_, _>>()?;
     let service = ServerThread::start(market::push_router(book(skus)))?;
-    let mut caller = BlockingClient::connect(service.addr)?;
-    caller.send(&requests[0])?;
-    let response = Bytes::copy_from_slice(caller.receive()?);
+    let mut client = BlockingClient::connect(service.addr)?;
+    client.send(&requests[0])?;
+    let response = Bytes::copy_from_slice(client.receive()?);
     println!(
-        "a question takes {} bytes, its answer {}",
+        "a request has {} bytes, its response {}",
         requests[0].len(),
         response.len()
     );
@@ -89,7 +89,7 @@ fn compare() -> anyhow::Result<()> {
         )
     };
     println!(
-        "CPU a request: {:.0} µs, null {:.0} µs on our listener, {:.0} µs on bare hyper",
+        "CPU per request: {:.0} µs, null {:.0} µs on our listener, {:.0} µs on bare hyper",
         median_micros(0),
         median_micros(1),
         median_micros(2)
@@ -112,30 +112,30 @@ fn compare() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The server's CPU time for these requests, over fresh connections.
+/// Returns the server's CPU time for these requests on new connections.
 fn measure_round(server: &ServerThread, requests: &[Vec<u8>]) -> anyhow::Result<Duration> {
     let connect = |_| BlockingClient::connect(server.addr);
-    let mut callers: Vec<_> = (0..CONNECTIONS).map(connect).collect::<Result<_, _>>()?;
-    // The connections are made, and their first requests served, before it counts.
-    exchange_all(&mut callers, &requests[..CONNECTIONS])?;
+    let mut clients: Vec<_> = (0..CONNECTIONS).map(connect).collect::<Result<_, _>>()?;
+    // Connecting and the first request of each connection are not measured.
+    exchange_all(&mut clients, &requests[..CONNECTIONS])?;
     let before = server.cpu()?;
     for some in requests.chunks(CONNECTIONS) {
-        exchange_all(&mut callers, some)?;
+        exchange_all(&mut clients, some)?;
     }
     Ok(server.cpu()? - before)
 }
 
-fn exchange_all(callers: &mut [BlockingClient], requests: &[Vec<u8>]) -> anyhow::Result<()> {
-    for (caller, request) in callers.iter_mut().zip(requests) {
-        caller.send(request)?;
+fn exchange_all(clients: &mut [BlockingClient], requests: &[Vec<u8>]) -> anyhow::Result<()> {
+    for (client, request) in clients.iter_mut().zip(requests) {
+        client.send(request)?;
     }
-    for caller in callers.iter_mut() {
-        caller.receive()?;
+    for client in clients.iter_mut() {
+        client.receive()?;
     }
     Ok(())
 }
 
-/// hyper as it comes, without our gate and its deadlines.
+/// Starts plain hyper without our listener and its timeouts.
 fn start_bare_hyper(router: Router) -> anyhow::Result<ServerThread> {
     ServerThread::start_with(|| async {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
@@ -158,11 +158,11 @@ fn http_body(request: hyper::Request<hyper::body::Incoming>) -> hyper::Request<B
     request.map(Body::new)
 }
 
-/// Instructions of the router alone: what 200 questions take more than 100.
+/// Counts the instructions of the router alone, as the difference between 200 and 100 requests.
 fn instructions() -> anyhow::Result<()> {
     let difference = count_instructions(200)?
         .checked_sub(count_instructions(100)?)
-        .context("200 took less than 100")?;
+        .context("200 requests took fewer instructions than 100")?;
     let per_sku = difference as f64 / 100.0 / SKUS_PER_REQUEST as f64;
     FigureLimits(900.0, 600.0).print(
         "instructions per SKU, HTTP not counted",
@@ -172,23 +172,24 @@ fn instructions() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn count_instructions(questions: u64) -> anyhow::Result<u64> {
+fn count_instructions(requests: u64) -> anyhow::Result<u64> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(std::env::current_exe()?)
-        .args(["--in-process", &questions.to_string(), "--skus", "10000"])
+        .args(["--in-process", &requests.to_string(), "--skus", "10000"])
         .output()
         .context("run valgrind")?;
     let text = String::from_utf8_lossy(&output.stderr);
     let count = text
         .lines()
         .find_map(|line| line.split_once("Collected : "));
-    let (_, count) = count.with_context(|| format!("valgrind counted nothing: {text}"))?;
+    let (_, count) =
+        count.with_context(|| format!("valgrind printed no instruction count: {text}"))?;
     Ok(count.trim().parse()?)
 }
 
-/// Asks the router itself, without a server.
-fn run_in_process(questions: u64) -> anyhow::Result<()> {
+/// Sends the requests to the router, without a server.
+fn run_in_process(requests: u64) -> anyhow::Result<()> {
     let skus = skus_per_shop(100_000)?;
     let router = market::push_router(book(skus));
     let bodies: Vec<String> = (0..100)
@@ -198,18 +199,22 @@ fn run_in_process(questions: u64) -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        for body in bodies.iter().cycle().take(usize::try_from(questions)?) {
+        for body in bodies.iter().cycle().take(usize::try_from(requests)?) {
             let request = market::stocks_request(body).body(Body::from(body.clone()))?;
             let response = router.clone().oneshot(request).await?;
-            ensure!(response.status() == StatusCode::OK, "not a 200");
+            ensure!(
+                response.status() == StatusCode::OK,
+                "expected 200, got {}",
+                response.status()
+            );
             to_bytes(response.into_body(), usize::MAX).await?;
         }
         Ok(())
     })
 }
 
-fn skus_per_shop(usual: u64) -> anyhow::Result<u64> {
-    Ok(argument("--skus").map_or(Ok(usual), |n| n.parse())?)
+fn skus_per_shop(default: u64) -> anyhow::Result<u64> {
+    Ok(argument("--skus").map_or(Ok(default), |n| n.parse())?)
 }
 
 fn book(skus_per_shop: u64) -> Arc<StockBook> {

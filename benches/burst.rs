@@ -1,10 +1,10 @@
-//! What happens when much comes at once.
+//! Latency under load: a burst of requests, and requests during updates and a snapshot.
 //!
-//! `cargo bench --bench burst` asks 1000 questions of 1000 SKUs at the same moment, against a
-//! handler that does nothing; then asks steadily while the seller sends 100 000 updates a
-//! second, against quiet. `--rounds N`, `--skus N` (in each of ten shops) change the size,
-//! `--dir PATH` puts the store on another disk than the temporary directory's.
-#![expect(clippy::print_stdout, reason = "a bench prints its figures")]
+//! `cargo bench --bench burst` sends 1000 requests of 1000 SKUs in parallel, compared with a
+//! handler that does nothing. Then it sends requests at a steady rate while the seller sends
+//! 100 000 updates per second, compared with no updates. `--rounds N` and `--skus N` (in each of
+//! ten shops) change the size; `--dir PATH` puts the store outside the temporary directory.
+#![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 #[path = "yardstick/figure.rs"]
 mod figure;
@@ -36,19 +36,19 @@ use stockbridge::telemetry::Alarms;
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use figure::{Limits, argument, median, millis};
-use market::{Caller, SHOPS};
-use serving::Serving;
+use figure::{FigureLimits, argument, median, millis};
+use market::{BlockingClient, SHOPS};
+use serving::ServerThread;
 
 const BURST: usize = 1000;
 
 const UPDATES_PER_REQUEST: u64 = 2000;
 
-/// Threads of the seller: together 50 requests a second, 100 000 updates.
+/// Threads of the seller: together 50 requests with 100 000 updates per second.
 const FEEDERS: u32 = 4;
 const FEED_INTERVAL: Duration = Duration::from_millis(80);
 
-/// The pace of the steady questions, and how many make a phase.
+/// Interval of the steady requests, and their number in a phase.
 const REQUEST_INTERVAL: Duration = Duration::from_millis(5);
 const REQUESTS_PER_PHASE: usize = 500;
 
@@ -58,8 +58,8 @@ fn main() -> anyhow::Result<()> {
     let rounds: usize = argument("--rounds").map_or(Ok(5), |n| n.parse())?;
     let skus: u64 = argument("--skus").map_or(Ok(100_000), |n| n.parse())?;
     let requests: Vec<Vec<u8>> = (0..BURST as u64)
-        .map(|seed| market::question(seed, skus))
-        .map(|body| market::raw(market::question_request(&body), &body))
+        .map(|seed| market::stocks_body(seed, skus))
+        .map(|body| market::raw_request(market::stocks_request(&body), &body))
         .collect::<Result<_, _>>()?;
     let scratch = match argument("--dir") {
         Some(path) => tempfile::tempdir_in(path)?,
@@ -73,7 +73,7 @@ fn main() -> anyhow::Result<()> {
     measure_steady(&runtime, &service, &requests, rounds, skus)
 }
 
-/// The rooms between the listener and the disk.
+/// Modules between the listener and the disk.
 struct BurstService {
     book: Arc<StockBook>,
     store: Arc<Store>,
@@ -149,7 +149,7 @@ impl BurstService {
             business: None,
             partner_warehouses: Vec::new(),
         };
-        market::legacy_router(Arc::clone(&self.book))
+        market::push_router(Arc::clone(&self.book))
             .merge(partner_api::router(context, (0..SHOPS).map(shop).collect()))
     }
 
@@ -170,18 +170,18 @@ fn update(number: u64) -> Update {
     }
 }
 
-// === 1000 questions at once ===
+// === 1000 parallel requests ===
 
 fn measure_burst(
     service: &BurstService,
     requests: &[Vec<u8>],
     rounds: usize,
 ) -> anyhow::Result<()> {
-    let service = Serving::start(market::legacy_router(Arc::clone(&service.book)))?;
-    let mut caller = Caller::connect(service.addr)?;
-    caller.send(&requests[0])?;
-    let baseline = Serving::start(market::null_router(Bytes::copy_from_slice(
-        caller.receive()?,
+    let service = ServerThread::start(market::push_router(Arc::clone(&service.book)))?;
+    let mut client = BlockingClient::connect(service.addr)?;
+    client.send(&requests[0])?;
+    let baseline = ServerThread::start(market::baseline_router(Bytes::copy_from_slice(
+        client.receive()?,
     )))?;
     let mut turns = Vec::new();
     for _ in 0..rounds {
@@ -199,13 +199,13 @@ fn measure_burst(
         )
     };
     println!(
-        "{BURST} questions at once: {:.0} ms, {:.0} ms of CPU; null {:.0} ms, {:.0} ms of CPU",
+        "{BURST} parallel requests: {:.0} ms, {:.0} ms of CPU; null {:.0} ms, {:.0} ms of CPU",
         median_of(0, 0),
         median_of(1, 0),
         median_of(0, 1),
         median_of(1, 1)
     );
-    let limits = Limits(3.5, 2.2);
+    let limits = FigureLimits(3.5, 2.2);
     limits.print(
         "burst, elapsed",
         median_of(0, 0) / median_of(0, 1),
@@ -219,26 +219,26 @@ fn measure_burst(
     Ok(())
 }
 
-/// How long until every answer is read, and the server's CPU time for it.
+/// Returns the time until every response is read, and the server's CPU time.
 fn send_all_at_once(
-    server: &Serving,
+    server: &ServerThread,
     requests: &[Vec<u8>],
 ) -> anyhow::Result<(Duration, Duration)> {
-    let connect = |_| Caller::connect(server.addr);
-    let mut callers: Vec<_> = (0..requests.len()).map(connect).collect::<Result<_, _>>()?;
+    let connect = |_| BlockingClient::connect(server.addr);
+    let mut clients: Vec<_> = (0..requests.len()).map(connect).collect::<Result<_, _>>()?;
     let (cpu, started) = (server.cpu()?, Instant::now());
-    for (caller, request) in callers.iter_mut().zip(requests) {
-        caller.send(request)?;
+    for (client, request) in clients.iter_mut().zip(requests) {
+        client.send(request)?;
     }
-    for caller in &mut callers {
-        caller.receive()?;
+    for client in &mut clients {
+        client.receive()?;
     }
     Ok((started.elapsed(), server.cpu()? - cpu))
 }
 
-// === Questions while updates arrive ===
+// === Requests during updates ===
 
-/// How long the answers of each kind of phase took, in milliseconds.
+/// Latencies of each kind of phase, in milliseconds.
 #[derive(Default)]
 struct ResponseTimes {
     quiet: Vec<f64>,
@@ -259,42 +259,42 @@ fn measure_steady(
     let tasks = Tasks::new(CrashSignal::default());
     tasks.spawn("listener", server.run(service.router(), tasks.clone()));
     let feed = BackgroundFeed::start(addr, skus)?;
-    let mut waits = ResponseTimes::default();
+    let mut latencies = ResponseTimes::default();
     let mut rates = Vec::new();
     send_steadily(addr, requests)?;
     for _ in 0..rounds {
-        waits.quiet.append(&mut send_steadily(addr, requests)?);
+        latencies.quiet.append(&mut send_steadily(addr, requests)?);
         let (started, before) = (Instant::now(), feed.sent.load(Ordering::Relaxed));
         feed.is_open.store(true, Ordering::Relaxed);
-        waits.fed.append(&mut send_steadily(addr, requests)?);
+        latencies.fed.append(&mut send_steadily(addr, requests)?);
         let sent = feed.sent.load(Ordering::Relaxed) - before;
         rates.push(sent as f64 / started.elapsed().as_secs_f64());
         let times = std::thread::scope(|scope| {
-            let asking = scope.spawn(|| send_steadily(addr, requests));
+            let requester = scope.spawn(|| send_steadily(addr, requests));
             runtime.block_on(service.compact())?;
-            asking
+            requester
                 .join()
-                .map_err(|_| anyhow::anyhow!("the questions failed"))?
+                .map_err(|_| anyhow::anyhow!("a request failed"))?
         });
-        waits.compacting.append(&mut times?);
+        latencies.compacting.append(&mut times?);
         feed.is_open.store(false, Ordering::Relaxed);
     }
     let rate = median(rates);
-    ensure!(rate > 0.0, "no update was taken");
-    println!("updates came at {rate:.0} a second");
-    print_report(waits);
+    ensure!(rate > 0.0, "no update was accepted");
+    println!("{rate:.0} updates per second");
+    print_report(latencies);
     Ok(())
 }
 
-fn print_report(waits: ResponseTimes) {
+fn print_report(latencies: ResponseTimes) {
     let kinds = [
-        ("quiet", waits.quiet),
-        ("fed", waits.fed),
-        ("fed, snapshot", waits.compacting),
+        ("quiet", latencies.quiet),
+        ("fed", latencies.fed),
+        ("fed, snapshot", latencies.compacting),
     ];
-    let [quiet, fed, folding] = kinds.map(|(kind, mut waits)| {
-        waits.sort_unstable_by(f64::total_cmp);
-        let share = |percent: usize| waits[(waits.len() - 1) * percent / 100];
+    let [quiet, fed, compacting] = kinds.map(|(kind, mut latencies)| {
+        latencies.sort_unstable_by(f64::total_cmp);
+        let share = |percent: usize| latencies[(latencies.len() - 1) * percent / 100];
         println!(
             "{kind}: median {:.2} ms, p99 {:.2} ms, max {:.2} ms",
             share(50),
@@ -303,31 +303,31 @@ fn print_report(waits: ResponseTimes) {
         );
         share(99)
     });
-    let limits = Limits(3.0, 1.3);
+    let limits = FigureLimits(3.0, 1.3);
     limits.print("p99 while 100 000 updates/s arrive", fed / quiet, "× quiet");
     limits.print(
         "p99 while a snapshot is written, too",
-        folding / quiet,
+        compacting / quiet,
         "× quiet",
     );
 }
 
-/// One question after the other at a steady pace, on a connection of their own.
+/// Sends one request after the other at a steady rate on one connection.
 fn send_steadily(addr: SocketAddr, requests: &[Vec<u8>]) -> anyhow::Result<Vec<f64>> {
-    let mut caller = Caller::connect(addr)?;
+    let mut client = BlockingClient::connect(addr)?;
     let mut pacer = Pacer::new(REQUEST_INTERVAL)?;
-    let mut waits = Vec::with_capacity(REQUESTS_PER_PHASE);
+    let mut latencies = Vec::with_capacity(REQUESTS_PER_PHASE);
     for request in requests.iter().cycle().take(REQUESTS_PER_PHASE) {
         pacer.wait();
         let started = Instant::now();
-        caller.send(request)?;
-        caller.receive()?;
-        waits.push(millis(started.elapsed()));
+        client.send(request)?;
+        client.receive()?;
+        latencies.push(millis(started.elapsed()));
     }
-    Ok(waits)
+    Ok(latencies)
 }
 
-/// The seller: sends while `open` says so.
+/// Threads of the seller, which send updates while `is_open` is set.
 struct BackgroundFeed {
     is_open: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
@@ -350,7 +350,7 @@ impl BackgroundFeed {
     }
 }
 
-/// Sends one batch after the other while `open` says so.
+/// Sends one batch after the other while `is_open` is set.
 fn run_feeder(
     addr: SocketAddr,
     batches: &[Vec<u8>],
@@ -362,25 +362,25 @@ fn run_feeder(
     for batch in batches.iter().cycle() {
         pacer.wait();
         if !is_open.load(Ordering::Relaxed) {
-            // Not kept while nothing is sent: the listener closes idle ones.
+            // Dropped while idle, because the listener closes idle connections.
             connection = None;
             continue;
         }
-        let mut caller = connection
+        let mut client = connection
             .take()
-            .map_or_else(|| Caller::connect(addr), Ok)?;
-        caller.send(batch)?;
-        caller.receive().context("feed")?;
-        connection = Some(caller);
+            .map_or_else(|| BlockingClient::connect(addr), Ok)?;
+        client.send(batch)?;
+        client.receive().context("feed")?;
+        connection = Some(client);
         sent.fetch_add(UPDATES_PER_REQUEST, Ordering::Relaxed);
     }
     Ok(())
 }
 
-/// An update without a date is as of now, so it can be sent again and is news each time.
+/// Creates a request whose updates have no date, so each sending counts as a new update.
 fn update_request(seed: u64, skus: u64) -> anyhow::Result<Vec<u8>> {
     let shop = seed % u64::from(SHOPS);
-    // A stride through the shop, so that no SKU comes twice.
+    // A stride through the shop, so that no SKU occurs twice.
     let stride = skus / UPDATES_PER_REQUEST;
     let number = |n| shop * skus + n * stride + goods::mix(seed) % stride;
     let items: Vec<String> = (0..UPDATES_PER_REQUEST)
@@ -398,10 +398,10 @@ fn update_request(seed: u64, skus: u64) -> anyhow::Result<Vec<u8>> {
         .header("api-key", FEED_KEY)
         .header("content-type", "application/json")
         .header("content-length", body.len());
-    market::raw(request, &body)
+    market::raw_request(request, &body)
 }
 
-/// Keeps a blocking thread's time.
+/// Interval timer for a blocking thread.
 struct Pacer {
     runtime: Runtime,
     ticks: tokio::time::Interval,

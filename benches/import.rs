@@ -1,8 +1,8 @@
-//! What taking a file costs, against reading the same file.
+//! Cost of importing a file, compared with reading the same file.
 //!
-//! `cargo bench --bench import` uses a million rows; `--rows N` any other number. `--dir PATH`
-//! puts everything on another disk than the temporary directory's.
-#![expect(clippy::print_stdout, reason = "a bench prints its figures")]
+//! `cargo bench --bench import` uses a million rows; `--rows N` changes the number. `--dir PATH`
+//! puts all files outside the temporary directory.
+#![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 #[path = "yardstick/figure.rs"]
 mod figure;
@@ -28,14 +28,15 @@ use stockbridge::store::{self, ShopIdentity, Store};
 use stockbridge::telemetry::Alarms;
 use tokio::time::Instant;
 
-use figure::{Limits, argument, median, millis};
+use figure::{FigureLimits, argument, median, millis};
 
 const SHOP: ShopId = ShopId(0);
 
-/// Writes so many rows, of which a hundredth have so much more than usual.
+/// Function that writes the given number of rows and adds the given change to the count of every
+/// hundredth one.
 type WriteRows = fn(&mut dyn std::io::Write, u64, u64) -> std::io::Result<()>;
 
-/// A file of a million rows in each format, and how it is written.
+/// Name, format and writer of each file.
 const FILES: &[(&str, Format, WriteRows)] = &[
     ("csv", Format::Csv, csv),
     ("ndjson", Format::Json, ndjson),
@@ -56,7 +57,7 @@ async fn measure() -> anyhow::Result<()> {
         Some(path) => tempfile::tempdir_in(path)?,
         None => tempfile::tempdir()?,
     };
-    println!("{rows} rows, each figure of one run");
+    println!("{rows} rows, each figure is from one run");
     for (name, format, write) in FILES {
         let path = scratch.path().join(name);
         fill(&path, rows, 0, *write)?;
@@ -81,7 +82,8 @@ fn fill(path: &Path, rows: u64, change: u64, write: WriteRows) -> anyhow::Result
     Ok(file.flush()?)
 }
 
-/// The floor: every byte of it through one buffer, out of the system's memory.
+/// Returns the milliseconds for reading the file through one buffer, from the page cache. This is
+/// the lower bound for any import.
 fn time_reading(path: &Path) -> anyhow::Result<f64> {
     let mut buffer = vec![0; 64 * 1024];
     let started = Instant::now();
@@ -101,13 +103,13 @@ fn time_parsing(path: &Path, format: Format, rows: u64) -> anyhow::Result<f64> {
     let took = millis(started.elapsed());
     anyhow::ensure!(
         found == rows,
-        "{found} of {rows} rows were read from {}",
+        "only {found} of {rows} rows were read from {}",
         path.display()
     );
     Ok(took)
 }
 
-/// The same CSV through the whole house: new, unchanged, and with a hundredth changed.
+/// Imports the same CSV through the whole pipeline: new, unchanged, and with one percent changed.
 async fn measure_deliveries(scratch: &Path, rows: u64) -> anyhow::Result<()> {
     let key = ShopIdentity {
         name: "shop".into(),
@@ -139,7 +141,7 @@ async fn measure_deliveries(scratch: &Path, rows: u64) -> anyhow::Result<()> {
         clock: Clock::wall(),
         alarms,
     };
-    let feeds = open_sources(&scratch.join("sources"), &context).await?;
+    let manager = open_sources(&scratch.join("sources"), &context).await?;
     let read_time = time_reading(&scratch.join("csv"))?;
     let parsed = time_parsing(&scratch.join("csv"), Format::Csv, rows)?;
     for (title, change) in [("new", 0), ("unchanged", 0), ("1 % changed", 1)] {
@@ -147,7 +149,7 @@ async fn measure_deliveries(scratch: &Path, rows: u64) -> anyhow::Result<()> {
         fill(&path, rows, change, csv)?;
         let before = resident()?;
         let started = Instant::now();
-        let report = deliver(&feeds, &path).await?;
+        let report = deliver(&manager, &path).await?;
         let took = millis(started.elapsed());
         println!(
             "take {title:<12} {took:>8.0} ms, {:>5.1} x reading its bytes, {:>9.0} rows/s, \
@@ -157,7 +159,7 @@ async fn measure_deliveries(scratch: &Path, rows: u64) -> anyhow::Result<()> {
             report.changes.new + report.changes.changed,
             resident()? - before
         );
-        Limits(40.0, 10.0).print(&format!("take {title}"), took / parsed, "x parsing it");
+        FigureLimits(40.0, 10.0).print(&format!("take {title}"), took / parsed, "x parsing it");
         print_log_size(&store);
     }
     tasks.stop();
@@ -198,7 +200,7 @@ async fn open_sources(
     Ok(SourceManager::open(directory, vec![plan], &outbound, no_skus, context).await?)
 }
 
-async fn deliver(feeds: &SourceManager, path: &Path) -> anyhow::Result<DeliveryReport> {
+async fn deliver(manager: &SourceManager, path: &Path) -> anyhow::Result<DeliveryReport> {
     let import = ImportRequest {
         shop: SHOP,
         source: 0,
@@ -208,10 +210,10 @@ async fn deliver(feeds: &SourceManager, path: &Path) -> anyhow::Result<DeliveryR
         scope: None,
         should_apply: true,
     };
-    Ok(feeds.import(import).await?)
+    Ok(manager.import(import).await?)
 }
 
-/// What the deliveries have added to the store's log: nothing, if nothing has changed.
+/// Prints the size of the store's log, which an unchanged delivery does not increase.
 fn print_log_size(store: &Store) {
     println!(
         "     store log {:.1} MB",
@@ -219,7 +221,7 @@ fn print_log_size(store: &Store) {
     );
 }
 
-/// Resident memory, in megabytes.
+/// Returns the resident memory in megabytes.
 fn resident() -> anyhow::Result<f64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -238,7 +240,7 @@ fn per_second(rows: u64, millis: f64) -> f64 {
     rows as f64 / millis * 1e3
 }
 
-/// SKUs in no order, as a database gives them.
+/// Returns a SKU; consecutive numbers give unsorted SKUs, as from a database.
 fn sku(number: u64) -> String {
     format!(
         "{:08X}-{number}",

@@ -1,9 +1,9 @@
-//! What durability, a start and an entry cost with a million entries.
+//! Cost of a durable batch, of a start, and of the memory per entry, with a million entries.
 //!
-//! `cargo bench --bench store` uses ten shops of 100 000 SKUs, all of them acknowledged;
-//! `--large` ten of a million, `--shops N` and `--skus N` any others. `--dir PATH` puts the
-//! store on another disk than the temporary directory's.
-#![expect(clippy::print_stdout, reason = "a bench prints its figures")]
+//! `cargo bench --bench store` uses ten shops of 100 000 acknowledged SKUs each, and `--large` ten
+//! shops of a million. `--shops N` and `--skus N` change the size; `--dir PATH` puts the store
+//! outside the temporary directory.
+#![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
 #[path = "yardstick/figure.rs"]
 mod figure;
@@ -20,7 +20,7 @@ use stockbridge::stock::{Level, ShopId, Sku};
 use stockbridge::store::{Acked, Config, OpenedStore, ShopIdentity, Store, StoreChange};
 use tokio::time::Instant;
 
-use figure::{Limits, argument, median, millis};
+use figure::{FigureLimits, argument, median, millis};
 
 const BATCH: u64 = 2000;
 
@@ -53,7 +53,7 @@ async fn measure() -> anyhow::Result<()> {
     measure_batches(&size, scratch.path(), &full).await
 }
 
-/// How much there is.
+/// Size of the measured store.
 #[derive(Clone, Copy)]
 struct StoreSize {
     shops: u16,
@@ -62,14 +62,14 @@ struct StoreSize {
 
 impl StoreSize {
     fn from_args() -> anyhow::Result<Self> {
-        let usual = if std::env::args().any(|word| word == "--large") {
+        let default = if std::env::args().any(|argument| argument == "--large") {
             1_000_000
         } else {
             100_000
         };
         Ok(Self {
             shops: argument("--shops").map_or(Ok(10), |n| n.parse())?,
-            skus_per_shop: argument("--skus").map_or(Ok(usual), |n| n.parse())?,
+            skus_per_shop: argument("--skus").map_or(Ok(default), |n| n.parse())?,
         })
     }
 
@@ -77,7 +77,7 @@ impl StoreSize {
         u64::from(self.shops) * self.skus_per_shop
     }
 
-    /// Makes a store in which all of it is known and acknowledged, folded into one snapshot.
+    /// Creates a store in which all entries are acknowledged, compacted into one snapshot.
     async fn fill(&self, path: &Path) -> anyhow::Result<()> {
         let opened = open(path, self.shops).await?;
         for number in 0..self.entries() {
@@ -86,7 +86,8 @@ impl StoreSize {
                 .book
                 .apply(ShopId(shop), &goods::sku(number), goods::level(number));
         }
-        // Levels that differ from the SKU's own would take more bytes; usually they do not.
+        // Acknowledged levels equal the SKU's own, as they usually do. Different ones take more
+        // bytes.
         let acked = |shop: ShopId, id: stockbridge::stock::SkuId| {
             let number = shop.index() as u64 * self.skus_per_shop + id.index() as u64;
             let level = goods::level(number);
@@ -116,9 +117,9 @@ async fn open(path: &Path, shops: u16) -> anyhow::Result<OpenedStore> {
     .await?)
 }
 
-// === Start and memory, each in a process of its own ===
+// === Start and memory, each in a separate process ===
 
-/// The child's part: opens, and says what that took.
+/// Opens the store in the child process and prints entries, milliseconds and resident kilobytes.
 async fn measure_start(path: &Path) -> anyhow::Result<()> {
     let shops = argument("--shops").context("--shops is missing")?.parse()?;
     let started = Instant::now();
@@ -127,12 +128,15 @@ async fn measure_start(path: &Path) -> anyhow::Result<()> {
     let known: usize = opened.book.shops().map(|shop| opened.book.len(shop)).sum();
     let status = std::fs::read_to_string("/proc/self/status")?;
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let resident = resident.context("no VmRSS")?.trim().trim_end_matches(" kB");
+    let resident = resident
+        .context("VmRSS is missing in /proc/self/status")?
+        .trim()
+        .trim_end_matches(" kB");
     println!("{known} {took} {resident}");
     Ok(opened.store.close().await?)
 }
 
-/// What a child said: how long it took in milliseconds, and its memory in bytes.
+/// Starts a child process, and returns its start time in milliseconds and its memory in bytes.
 fn measure_in_child(path: &Path, size: &StoreSize) -> anyhow::Result<[f64; 2]> {
     let output = Command::new(std::env::current_exe()?)
         .arg("--open")
@@ -152,7 +156,8 @@ fn measure_in_child(path: &Path, size: &StoreSize) -> anyhow::Result<[f64; 2]> {
     };
     ensure!(
         known == size.entries() as f64 || known == 0.0,
-        "{known} entries are there"
+        "the child opened {known} entries, expected {}",
+        size.entries()
     );
     Ok([took, kilobytes * 1024.0])
 }
@@ -166,25 +171,25 @@ fn measure_starts(size: &StoreSize, full: &Path, empty: &Path) -> anyhow::Result
         Ok([0, 1].map(|of| median(children.iter().map(|child| child[of]).collect())))
     };
     let ([took, bytes], [_, empty_bytes]) = (median_of(full)?, median_of(empty)?);
-    let what = format!("start with {entries} entries");
+    let title = format!("start with {entries} entries");
     match entries {
-        // The limit is for so many.
-        1_000_000 => Limits(2.0, 0.5).print(&what, took / 1e3, "s"),
-        _ => println!("{what}: {:.2} s", took / 1e3),
+        // The limits apply only to this size.
+        1_000_000 => FigureLimits(2.0, 0.5).print(&title, took / 1e3, "s"),
+        _ => println!("{title}: {:.2} s", took / 1e3),
     }
     let limits = if entries > 5_000_000 {
-        Limits(100.0, 80.0)
+        FigureLimits(100.0, 80.0)
     } else {
-        Limits(90.0, 60.0)
+        FigureLimits(90.0, 60.0)
     };
     let each = |bytes: f64| bytes / entries as f64;
     limits.print(
         &format!("memory at {entries} entries"),
         each(bytes),
-        "bytes an entry",
+        "bytes per entry",
     );
     println!(
-        "  of which {:.1} are there without any entry: {:.2} MB",
+        "  of these, an empty store takes {:.1}: {:.2} MB",
         each(empty_bytes),
         empty_bytes / 1e6
     );
@@ -193,7 +198,7 @@ fn measure_starts(size: &StoreSize, full: &Path, empty: &Path) -> anyhow::Result
 
 // === A durable batch ===
 
-/// Batches through the store and their bytes into a plain file, in alternation.
+/// Appends batches to the store and writes as many bytes to a plain file, alternately.
 async fn measure_batches(size: &StoreSize, scratch: &Path, full: &Path) -> anyhow::Result<()> {
     let rounds: u64 = argument("--rounds").map_or(Ok(100), |n| n.parse())?;
     let opened = open(full, size.shops).await?;
@@ -210,7 +215,7 @@ async fn measure_batches(size: &StoreSize, scratch: &Path, full: &Path) -> anyho
         batch_times.push(millis(started.elapsed()));
         drop(append_guard);
         let bytes = usize::try_from(opened.store.status().log_bytes - before)?;
-        // Not zeros, which a disk might find easier.
+        // Random bytes, because a disk may handle zeros faster.
         let bytes: Vec<u8> = (0..bytes as u64)
             .map(|n| goods::mix(n).to_le_bytes()[0])
             .collect();
@@ -226,7 +231,7 @@ async fn measure_batches(size: &StoreSize, scratch: &Path, full: &Path) -> anyho
         "a batch of {BATCH}: median {batch_median:.2} ms, mean {:.2} ms; write and fdatasync {write_median:.2} and {:.2} ms",
         means[0], means[1]
     );
-    let limits = Limits(12.0, 4.0);
+    let limits = FigureLimits(12.0, 4.0);
     limits.print(
         "durable batch of 2000, median",
         batch_median / write_median,

@@ -1,11 +1,12 @@
-//! The one place that reads the wall clock.
+//! Wall clock of the process.
 //!
-//! Everything else is told what time it is, so that a test can own time.
+//! No other module reads the system time: each gets a [`Clock`] or a time as an argument, so that
+//! a test controls time.
 
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
-/// Tells the time of day.
+/// Source of the current date and time.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock(ClockSource);
 
@@ -19,14 +20,15 @@ enum ClockSource {
 }
 
 impl Clock {
-    /// The machine's clock.
+    /// Returns the clock of the machine.
     #[must_use]
     pub fn wall() -> Self {
         Self(ClockSource::Wall)
     }
 
-    /// A clock that says `start` now and goes on with the runtime's timers, so that it stands
-    /// still, and jumps, where a test has paused them.
+    /// Returns a clock that shows `start` now and advances with the runtime's timers.
+    ///
+    /// It stops and jumps with them where a test has paused them.
     #[must_use]
     pub fn starting_at(start: DateTime<Utc>) -> Self {
         Self(ClockSource::Runtime {
@@ -35,7 +37,7 @@ impl Clock {
         })
     }
 
-    /// What time it is.
+    /// Returns the current time.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         match self.0 {

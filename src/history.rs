@@ -1,8 +1,8 @@
-//! What happened to each SKU lately, for the one who asks why a number is what it is.
+//! Recent events of each SKU, so that an operator can see why a count is what it is.
 //!
-//! Bounded: the last quarter of a million events of all shops, and the last four thousand
-//! requests to the Market, 8 MB in all. What fell out is told by its absence: how the stock
-//! stands now is known to the book and the ledger, not here. Nothing is ever decided by it.
+//! Bounded, in memory only: the last 262 144 events of all shops and the last 4096 requests to the
+//! Market, 8 MB in all. The current stock is in the book and in the ledger, not here, and no
+//! decision depends on the history.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,69 +12,69 @@ use chrono::{DateTime, Utc};
 
 use crate::stock::{Count, Level, ShopId, SkuId};
 
-/// Events remembered of all shops together.
+/// Maximum events kept of all shops together.
 const MAX_EVENTS: usize = 262_144;
 
-/// Requests remembered of all shops together.
+/// Maximum requests to the Market kept of all shops together.
 const MAX_REQUESTS: usize = 4096;
 
-/// One thing that happened to one SKU.
+/// Kind of an event of one SKU.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum EventKind {
-    /// The seller said something new of it, by the way of this number.
+    /// The seller stated a new level; the number is that of the origin.
     Stated(u8),
-    /// The seller said of it what was known already.
+    /// The seller repeated the known level; the number is that of the origin.
     Repeated(u8),
-    /// It was in a request that ended; which, and how, says the [`Batch`] of this number.
+    /// A request with the SKU ended; the number is that of its [`SentBatch`].
     Sent(u32),
-    /// It was refused by itself and set aside.
+    /// The Market rejected the SKU alone, and it was quarantined.
     Quarantined,
-    /// It is no longer set aside.
+    /// The SKU left quarantine.
     Released,
-    /// A read-back showed the Market's own count of it, in the class of this number.
+    /// A read-back showed the Market's count; the number is that of the match state.
     ReadBack(u8),
 }
 
-/// When what happened, and how many there were of it.
+/// One event of one SKU, in 24 bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct SkuEvent {
     second: u32,
     shop: ShopId,
     id: SkuId,
-    /// How many the seller stated, we sent, or the Market showed.
+    /// Count that the seller stated, that was sent, or that the Market showed.
     pub count: u32,
-    /// What happened.
+    /// Kind of the event.
     pub kind: EventKind,
 }
 
 impl SkuEvent {
-    /// When it happened, to the second.
+    /// Returns the time of the event, cut to seconds.
     #[must_use]
     pub fn at(&self) -> DateTime<Utc> {
         DateTime::from_timestamp(self.second.into(), 0).unwrap_or_default()
     }
 }
 
-/// A request to the Market that ended.
+/// Completed request to the Market.
 #[derive(Clone, Debug)]
 pub struct SentBatch {
-    /// Told to [`History::answered`], found again by [`What::Sent`].
+    /// Number that [`EventKind::Sent`] refers to; [`History::record_request`] assigns it.
     pub number: u32,
-    /// When it ended.
+    /// End of the request.
     pub at: DateTime<Utc>,
-    /// How long it took.
+    /// Time from the start to the end of the request.
     pub duration: Duration,
-    /// How many SKUs were in it.
+    /// Number of SKUs in the batch.
     pub sku_count: usize,
-    /// What the answer meant, by its stable name.
+    /// Stable name of the outcome.
     pub outcome: &'static str,
-    /// The same in words, the Market's own if it said any.
+    /// Description of the outcome, in the Market's words if the response has any.
     pub text: String,
-    /// The Market's name for the request, for its support.
+    /// The Market's id of the request, for its support.
     pub market_request_id: Option<String>,
 }
 
-/// See the module.
+/// Ring buffers of recent events and requests; see the [module](self).
 #[derive(Debug, Default)]
 pub struct History {
     buffers: Mutex<HistoryBuffers>,
@@ -88,7 +88,7 @@ struct HistoryBuffers {
 }
 
 impl History {
-    /// The same happened to many SKUs of a shop at once.
+    /// Records the same event for many SKUs of a shop.
     pub fn record(
         &self,
         shop: ShopId,
@@ -100,7 +100,7 @@ impl History {
         skus.for_each(|(id, count)| buffers.push(shop, at, id, count.get(), kind));
     }
 
-    /// A request ended in which these were; its number is given here.
+    /// Records a completed request and its SKUs, and assigns the number of the request.
     pub fn record_request(
         &self,
         shop: ShopId,
@@ -118,8 +118,9 @@ impl History {
         skus.for_each(|(id, level)| buffers.push(shop, at, id, level.count.get(), kind));
     }
 
-    /// The last events of one SKU, the latest first, each with its request if it had one that
-    /// is still remembered.
+    /// Returns up to `limit` events of one SKU, the latest first.
+    ///
+    /// An event of a request comes with the request, unless that was evicted.
     #[must_use]
     pub fn events(
         &self,
@@ -139,7 +140,7 @@ impl History {
             .collect()
     }
 
-    /// Since when nothing has fallen out; `None` while nothing has.
+    /// Returns the time since which no event was evicted; `None` if none was evicted at all.
     #[must_use]
     pub fn complete_since(&self) -> Option<DateTime<Utc>> {
         let buffers = self.lock();
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sku_finds_its_own_events_and_the_requests_it_was_in() {
+    fn returns_the_events_and_requests_of_one_sku() {
         let (history, ids) = (History::default(), ids());
         let at = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let five = Count::try_from(5).unwrap();
@@ -238,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded_and_says_since_when() {
+    fn evicts_oldest_and_reports_complete_since() {
         let (history, ids) = (History::default(), ids());
         let at = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         history.record(
@@ -262,11 +263,14 @@ mod tests {
         let found = history.events(SHOP, ids[0], usize::MAX);
         assert_eq!(found.len(), MAX_REQUESTS + 1);
         assert_eq!(found[0].1.as_ref().unwrap().text, MAX_REQUESTS.to_string());
-        assert!(found[MAX_REQUESTS].1.is_none(), "the first fell out");
+        assert!(
+            found[MAX_REQUESTS].1.is_none(),
+            "the first request was evicted"
+        );
     }
 
     #[test]
-    fn an_event_takes_twenty_four_bytes() {
+    fn event_takes_twenty_four_bytes() {
         assert_eq!(size_of::<SkuEvent>(), 24);
     }
 }

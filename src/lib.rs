@@ -1,63 +1,87 @@
-//! Carries a seller's stock across the end of Yandex Market's push API.
+//! Stock service that carries a seller across the end of Yandex Market's push API.
 //!
-//! # Bird's eye
+//! # Purpose
+//!
+//! Until the push API ends, the Market requests the stock of each shop with
+//! `POST {base}/stocks`, and this service answers from memory. The [`migrator`] forwards the same
+//! stock to the new partner API all the while. After the push API has ended, only the forwarding
+//! is left; no setting has to be changed on that day.
+//!
+//! # Data flow
 //!
 //! ```text
 //!                 the seller                                  Yandex Market
 //!                     │ …/offers/stocks                       POST {base}/stocks │
 //!                     ▼                                                          ▼
-//!  http::server ─► partner::server          http::server ─► legacy::server ─── answers
+//!  http ─► partner_api (server)                 http ─► push_api (server) ─── responses
 //!                     │                                          ▲
 //!  sources ──────────►│                                          │ from memory alone
 //!  files, 1C, SQL …   ▼                                          │
 //!                  ingest ──► store (disk, first) ──► stock::StockBook (memory, then)
 //!                     │                                          │
-//!                     ╰─ nudge ─► migrator ◄── compares ─────────╯
+//!                     ╰─ wakes ─► migrator ◄── compares ─────────╯
 //!                                    │   ledger: what the Market has acknowledged
 //!                                    ▼
-//!                            partner::client ──► PUT …/offers/stocks ──► Yandex Market
+//!                       partner_api (client) ──► PUT …/offers/stocks ──► Yandex Market
 //!                                    ▲                                       │
-//!                                    ╰──── read back, page by page ◄─────────╯
+//!                                    ╰──── read-back, page by page ◄─────────╯
 //! ```
 //!
-//! Before the push API ends the Market asks and is answered; the migrator forwards the same
-//! stock to the new API all the while. After it ends, only the lower half is left, and nothing
-//! has to be changed.
+//! # Terms
 //!
-//! # Words
+//! - **Shop**: one stock list of the seller. It has the warehouses that share the list, the path
+//!   and tokens of the Market's requests, the keys of the seller's program, and one target: a
+//!   campaign, or a business with its warehouses.
+//! - **Book**: the stock of all shops in memory.
+//! - **Ledger**: the stock that the Market has acknowledged, per SKU. A SKU is **dirty** while
+//!   book and ledger differ.
+//! - **Activity**: per SKU, when the seller last stated its stock and when the Market last
+//!   requested it.
+//! - **Observation**: what the Market showed of a SKU at the last read-back.
+//! - **Source**: any supplier of stock except the partner API. One **delivery** of a source is
+//!   either its complete list (a **snapshot**) or some of its rows (a **delta**).
 //!
-//! A **shop** is one stock list of the seller: the warehouses that share it, the path and tokens
-//! under which the Market asks, the keys that feed it, and the one address it is forwarded to: a
-//! campaign, or a business with its warehouses. The **book** is all shops' stock in memory. The
-//! **ledger** is what the Market has acknowledged, SKU by SKU. A SKU is **dirty** while book and
-//! ledger differ. What the seller says of a SKU, new or not, is an **assertion**; when it was last
-//! asserted, and when the Market last asked for it, are its **marks**. What the Market showed of
-//! it when its copy was last read back is a **sighting**. A **source** is whatever states stock
-//! besides the drop-in; what it states at a time is a **delivery**, all there is (a
-//! **snapshot**) or some of it (a **delta**).
+//! # Modules, in reading order
 //!
-//! # Map
+//! | module | job |
+//! |---|---|
+//! | [`stock`] | domain types and the book; no I/O |
+//! | [`clock`] | the only reader of the wall clock |
+//! | [`lifecycle`] | tasks: start, crash detection, shutdown |
+//! | [`telemetry`] | logging and alarms |
+//! | [`http`] | HTTP/1.1 server with timeouts and limits; outbound client |
+//! | [`store`] | persistence in one SQLite file |
+//! | [`auth_failures`] | delay, log and alarm for wrong credentials |
+//! | [`history`] | recent events per SKU, for the operator |
+//! | [`ingest`] | the only writer of the book |
+//! | [`partner_api`] | partner API: server for the seller, client of the Market |
+//! | [`push_api`] | push API: server for the Market, client of an old handler |
+//! | [`migrator`] | sends dirty SKUs to the Market and reads the Market's copy back |
+//! | [`sources`] | files, 1C, MoySklad, SQL, old handler: from bytes to stock updates |
+//! | [`ops`] | operator's listener: health, status, metrics, explanations |
+//! | [`app`] | composition root: builds and runs the service |
+//! | [`config`] | settings from file and environment |
+//! | [`market_sim`] | stateful Market simulator for rehearsals and tests |
+//! | [`cli`] | commands, one file each |
 //!
-//! The modules below stand in reading order, the ground floor first. Which room may name which
-//! is held by a test, `tests/it/tidy.rs`.
+//! A test, `tests/it/dependency_rules.rs`, lists the dependencies that each module may have.
 //!
-//! # Invariants, stated as absences
+//! # Invariants
 //!
-//! 1. [`stock`] does no I/O and cannot fail except in parsing.
-//! 2. Nothing but [`ingest`] writes the book, and never before the store has it.
-//! 3. No room but [`config`] reads the environment, none but [`clock`] the wall clock, and none
-//!    keeps anything in a static.
-//! 4. No task is spawned outside [`lifecycle`].
-//! 5. The [`migrator`] keeps no queue of payloads: what is to be sent is what book and ledger
-//!    disagree on, so a crash or a lost nudge costs time, never data.
-//! 6. The path of `POST {base}/stocks` waits for nothing: no disk, no writer's lock held over
-//!    work, no other server. The one exception is a shop with an old handler that has not told
-//!    everything yet: until then that one is asked.
-//! 7. Nothing invents a zero: 0 is said only if the seller said 0, the seller's own rules make
-//!    it so, a snapshot taken as complete has a SKU no more, or the operator chose
-//!    `unknown_sku = "zero"`.
-//! 8. No delivery of [`sources`] is taken by halves: it is kept whole or not at all, and what is
-//!    kept is in the book within seconds, at the latest before the first question after a start.
+//! 1. [`stock`] does no I/O and fails only in parsing.
+//! 2. Only [`ingest`] writes the book, and only after the store has persisted the change.
+//! 3. Only [`config`] reads the environment and only [`clock`] the wall clock. No module keeps
+//!    state in a static.
+//! 4. Every task is spawned through [`lifecycle`].
+//! 5. The [`migrator`] keeps no queue of payloads. Work to send is the difference between book and
+//!    ledger, so a crash or a lost wake-up costs time, never data.
+//! 6. `POST {base}/stocks` waits for no disk, for no other server, and for no lock that a writer
+//!    holds during work. One exception: until the old handler of a shop has delivered a full
+//!    snapshot, unknown SKUs are requested from it.
+//! 7. No zero is invented. A count is 0 only if the seller stated 0, the seller's rules result in
+//!    0, an accepted snapshot lacks the SKU, or the operator set `unknown_sku = "zero"`.
+//! 8. A delivery of [`sources`] is persisted completely or not at all. The book has it within
+//!    seconds, at the latest before the first request after a restart.
 
 pub mod stock;
 

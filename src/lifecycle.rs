@@ -1,7 +1,8 @@
-//! Who runs, and how everything stops.
+//! Background tasks: start, crash detection and shutdown.
 //!
-//! Every task is owned by a [`Tasks`], which can be told to stop and waited for. A task that
-//! ends before it was told to has crashed: the process then stops, rather than live on half.
+//! A [`Tasks`] owns every task: it requests the stop and waits for the end. A task that ends
+//! before the stop was requested counts as crashed. The process then stops, because a service
+//! without one of its tasks would look healthy and do half of its work.
 
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::error;
 
-/// The process's fuse: blown by the first task that ends unasked.
+/// Signal of the process that is tripped by the first task that ends unexpectedly.
 #[derive(Clone, Debug, Default)]
 pub struct CrashSignal {
     tripped: CancellationToken,
@@ -18,15 +19,18 @@ pub struct CrashSignal {
 }
 
 impl CrashSignal {
-    /// Waits until a task has crashed and names it.
+    /// Waits until a task has crashed and returns its name.
     pub async fn tripped(&self) -> &'static str {
         self.tripped.cancelled().await;
         self.crashed_task.get().copied().unwrap_or("unknown")
     }
 
     fn trip(&self, task: &'static str) {
-        error!(task, "the task {task} ended unasked, stopping the process");
-        // The first to fall is the cause; the later ones are its consequence.
+        error!(
+            task,
+            "task {task} exited unexpectedly, stopping the process"
+        );
+        // The first crash is the cause; later ones are its consequences.
         let _first = self.crashed_task.set(task);
         self.tripped.cancel();
     }
@@ -41,7 +45,7 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// An empty set, watched by `fuse`.
+    /// Creates an empty set whose crashes trip `crash_signal`.
     #[must_use]
     pub fn new(crash_signal: CrashSignal) -> Self {
         Self {
@@ -51,7 +55,7 @@ impl Tasks {
         }
     }
 
-    /// Starts a task that lives until [`Tasks::stop`]; if it ends sooner, the fuse blows.
+    /// Starts a task that runs until [`Tasks::stop`]; ending sooner trips the crash signal.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let guard = CrashGuard {
             name,
@@ -59,18 +63,18 @@ impl Tasks {
             crash_signal: self.crash_signal.clone(),
         };
         self.spawn_tracked(async move {
-            // Dropped when the task returns and when it unwinds alike.
+            // Dropped both when the task returns and when it panics.
             let _guard = guard;
             task.await;
         });
     }
 
-    /// Starts a task that may end when it likes, such as a connection.
+    /// Starts a task that may end at any time, such as a connection.
     pub fn spawn_short_lived(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.spawn_tracked(task);
     }
 
-    /// Asks every task of the set to end.
+    /// Requests every task of the set to stop.
     pub fn stop(&self) {
         self.stop.cancel();
         self.tracker.close();
@@ -81,7 +85,7 @@ impl Tasks {
         self.stop.cancelled().await;
     }
 
-    /// Whether [`Tasks::stop`] was called.
+    /// Returns true if [`Tasks::stop`] was called.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.stop.is_cancelled()
@@ -92,29 +96,29 @@ impl Tasks {
         self.tracker.wait().await;
     }
 
-    /// How many tasks are running.
+    /// Returns the number of running tasks.
     #[must_use]
     pub fn len(&self) -> usize {
         self.tracker.len()
     }
 
-    /// No task is running.
+    /// Returns true if no task is running.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.tracker.is_empty()
     }
 
     fn spawn_tracked(&self, task: impl Future<Output = ()> + Send + 'static) {
-        // The tracker's own spawn is the one call the lint on tokio's does not see.
+        // The lint that forbids `tokio::spawn` does not see the tracker's own method.
         drop(self.tracker.spawn(task));
     }
 }
 
-/// Runs a computation that takes long on a thread of its own and waits for it, so that the
-/// threads that answer requests stay free.
+/// Runs a long computation on a blocking thread and waits for it, so that the threads that answer
+/// requests stay free.
 ///
 /// # Panics
-/// The computation panicked: so does the caller, whose task is watched.
+/// If the computation panicked. The panic ends the caller's task, which [`Tasks`] notices.
 pub async fn run_blocking<T: Send + 'static>(
     computation: impl FnOnce() -> T + Send + 'static,
 ) -> T {
@@ -142,7 +146,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_task_that_dies_blows_the_fuse_and_is_named() {
+    async fn crashed_task_trips_the_signal_with_its_name() {
         let crash_signal = CrashSignal::default();
         let tasks = Tasks::new(crash_signal.clone());
         tasks.spawn("doomed", async { panic!("on purpose") });
@@ -150,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_set_told_to_stop_ends_in_peace() {
+    async fn stopped_tasks_end_without_a_crash() {
         let crash_signal = CrashSignal::default();
         let tasks = Tasks::new(crash_signal.clone());
         let patient = tasks.clone();

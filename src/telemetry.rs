@@ -1,8 +1,8 @@
-//! What the operator hears: log lines and alarms.
+//! Logging and alarms.
 //!
-//! An alarm is one thing in three places: an `error` line with a stable `alarm` field when it
-//! begins, a gauge, and an entry in the status until it clears. Rooms raise and clear them;
-//! this module neither knows nor asks what they mean.
+//! An alarm appears in three places: as an `error` log line with a stable `alarm` field when it
+//! begins, as a gauge, and as an entry in the status until it clears. Other modules raise and
+//! clear alarms; this module only keeps them. Text from outside is escaped before it is logged.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -24,25 +24,24 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::clock::Clock;
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum LogFormat {
     /// Text on a terminal, JSON otherwise.
     #[default]
     Auto,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
-    /// A line for people.
+    /// One line of text per event, for people.
     Text,
 }
 
 /// Starts logging to standard error.
 ///
-/// Standard output is left to what a command was asked to print. `filter` is read by
-/// [`parse_filter`].
+/// Standard output is reserved for the result of a command. [`parse_filter`] reads `filter`.
 ///
 /// # Errors
-/// The filter cannot be read.
+/// The filter is invalid, or logging was started before.
 pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), String> {
     let filter = parse_filter(filter)?;
     let lines = tracing_subscriber::fmt::layer()
@@ -60,19 +59,20 @@ pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), String> {
     };
     let subscriber = tracing_subscriber::registry().with(lines).with(filter);
     subscriber.try_init().map_err(|e| e.to_string())?;
-    // Where, and not what: a panic's message may hold what a client sent.
+    // Only the location is logged: the panic message may contain data from a client.
     std::panic::set_hook(Box::new(|panic| {
         let place = panic
             .location()
             .map(ToString::to_string)
             .unwrap_or_default();
-        error!(place, "a thread panicked at {place}");
+        error!(place, "thread panicked at {place}");
     }));
     Ok(())
 }
 
-/// Reads a filter in the syntax of `RUST_LOG` without its spans and fields: a level, and levels of
-/// modules, as in `info,stockbridge::migrator=debug`.
+/// Parses a log filter: a level, and levels of modules, as in `info,stockbridge::migrator=debug`.
+///
+/// The syntax is that of `RUST_LOG` without spans and fields.
 ///
 /// # Errors
 /// A part is neither a level nor a module with its level.
@@ -85,8 +85,8 @@ pub fn parse_filter(filter: &str) -> Result<Targets, String> {
     {
         let invalid = || {
             format!(
-                "log filter '{filter}': '{part}' must be a level, or a module and its level: off, \
-                 error, warn, info, debug, trace, stockbridge::migrator=debug"
+                "log filter '{filter}': '{part}' must be a level (off, error, warn, info, debug, \
+                 trace) or a module with a level, such as stockbridge::migrator=debug"
             )
         };
         let is_module = |name: &str| {
@@ -106,8 +106,10 @@ pub fn parse_filter(filter: &str) -> Result<Targets, String> {
     Ok(targets)
 }
 
-/// Formats the fields of text lines: message and values come from outside in part, so whatever
-/// could end a line, move the cursor or reorder text is escaped. JSON lines escape by themselves.
+/// Formatter of the fields of text lines.
+///
+/// Messages and values may contain text from outside, so each character that could end a line,
+/// move the cursor or reorder text is escaped. The JSON format escapes without our help.
 fn escaped_fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
     debug_fn(
         |writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug| {
@@ -129,15 +131,16 @@ impl fmt::Write for EscapingWriter<'_, '_> {
     }
 }
 
-/// A text that may come from outside, for a line that people read: each character that could end
-/// the line, move the cursor, reorder or hide text is replaced by its JSON escape, such as
-/// `\u001b`.
+/// Escapes text from outside for a line that people read.
+///
+/// Each character that could end the line, move the cursor, reorder or hide text is replaced by
+/// its JSON escape, such as `\u001b`.
 #[must_use]
 pub fn printable(text: &str) -> Cow<'_, str> {
     escape(text, is_unprintable)
 }
 
-/// The same for a text of several lines: line feeds and tabs stay.
+/// Escapes like [`printable`], but keeps line feeds and tabs.
 #[must_use]
 pub fn printable_lines(text: &str) -> Cow<'_, str> {
     escape(text, |c| is_unprintable(c) && !matches!(c, '\n' | '\t'))
@@ -165,8 +168,8 @@ fn escape(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Control characters, line separators, and format characters without a width: bidirectional
-/// marks, joiners, tags.
+/// Returns true for control characters, line separators, and format characters without a width:
+/// bidirectional marks, joiners, tags.
 fn is_unprintable(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -183,47 +186,47 @@ fn is_unprintable(c: char) -> bool {
         )
 }
 
-/// What is wrong and needs somebody to act. The names are stable: alerts are built on them.
+/// Kind of an alarm. The names are stable, because operators build alerts on them.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum AlarmKind {
-    /// A snapshot was taken, and SKUs that it lacks keep their stock although they should not.
+    /// A snapshot was applied, but SKUs that it lacks keep their stock although they should not.
     AbsenceNotApplied,
     /// Many requests came with a wrong token, key or password.
     AuthFailures,
-    /// The Market refuses whole batches: something is wrong with all of them, not with a SKU.
+    /// The Market rejects whole batches, so the fault is not in a single SKU.
     BatchRefused,
-    /// A campaign's forwarding stands still until the cause is mended.
+    /// Forwarding to a campaign is paused until its cause is fixed.
     CampaignPaused,
-    /// The Market asked for a shop of which no stock is known.
+    /// The Market requested a shop without any stock.
     ColdShopAsked,
-    /// The store is another installation's: nothing is sent until somebody decides.
+    /// The store belongs to another installation. Nothing is sent until the operator decides.
     CloneGuard,
-    /// This machine's clock was set, or stock is dated by a clock that ran ahead.
+    /// The clock of this machine was set, or stored dates come from a clock that ran ahead.
     ClockJumped,
-    /// The Market shows other numbers than it was told, and nothing explains them.
+    /// The Market shows counts that differ from the ledger for no known reason.
     Drift,
     /// SKUs are waiting and the Market has acknowledged nothing for too long.
     NothingAcknowledged,
-    /// Some SKUs are refused by the Market and set aside.
+    /// The Market rejects some SKUs, which are quarantined.
     Quarantine,
     /// The Market's copy cannot be read back.
     ReadBackFailed,
-    /// A product is hidden for a check of the integration, and could not be shown again yet.
+    /// A product is still hidden after an integration check and could not be made visible yet.
     SelftestHidden,
-    /// A source cannot be read, or what it says cannot be taken.
+    /// A source cannot be read, or its data cannot be applied.
     SourceFailed,
-    /// A source's delivery looks like a wipe: it waits for somebody's word.
+    /// A delivery of a source looks like a wipe and is held for approval.
     SourceHeld,
-    /// Nobody has asserted any of a shop's stock for too long.
+    /// No stock of a shop was stated for too long.
     SourceSilent,
-    /// The store cannot write: updates are refused, answers go on.
+    /// The store cannot write. Updates are rejected; requests of the Market are still answered.
     StoreFailed,
-    /// The Market asked for a warehouse that no shop of this path and token has.
+    /// The Market requested a warehouse that no shop of this path and token has.
     UnmappedWarehouse,
 }
 
 impl AlarmKind {
-    /// Every kind, for the gauges: one that was never raised shows 0.
+    /// Every kind, so that the gauge of one that was never raised shows 0.
     pub const ALL: [Self; 17] = [
         Self::AbsenceNotApplied,
         Self::AuthFailures,
@@ -244,7 +247,7 @@ impl AlarmKind {
         Self::UnmappedWarehouse,
     ];
 
-    /// The name in logs, metrics and the status.
+    /// Returns the name in logs, metrics and the status.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -269,23 +272,24 @@ impl AlarmKind {
     }
 }
 
-/// An alarm that has not cleared yet.
+/// Alarm that has not cleared yet.
 #[derive(Clone, Debug, Serialize)]
 pub struct ActiveAlarm {
     /// See [`AlarmKind::name`].
     pub alarm: &'static str,
-    /// The shop it is about, or empty for the whole process.
+    /// Shop that the alarm is about; empty for the whole process.
     pub about: String,
-    /// When it began.
+    /// Time of the first raise.
     pub since: DateTime<Utc>,
-    /// What is wrong, in a sentence; the latest wording.
+    /// Description of the fault, as of the latest raise.
     pub text: String,
-    /// When it ends by itself unless it is raised again.
+    /// Time at which the alarm clears unless it is raised again; `None` for one that only
+    /// [`Alarms::clear`] ends.
     #[serde(skip)]
     until: Option<DateTime<Utc>>,
 }
 
-/// The alarms of the process. Cheap to clone: all clones are one.
+/// Alarms of the process. Cheap to clone: all clones share one state.
 #[derive(Clone, Debug)]
 pub struct Alarms {
     clock: Clock,
@@ -293,7 +297,7 @@ pub struct Alarms {
 }
 
 impl Alarms {
-    /// No alarm yet.
+    /// Creates a set without alarms.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         Self {
@@ -302,13 +306,14 @@ impl Alarms {
         }
     }
 
-    /// Begins an alarm, or updates its wording if it is on already. Logged when it begins.
+    /// Raises an alarm and logs it, or updates the text of one that is active.
     pub fn raise(&self, kind: AlarmKind, about: &str, text: impl Into<String>) {
         self.set(kind, about, text.into(), None);
     }
 
-    /// The same for what nobody can tell the end of: it ends when it has not been raised again
-    /// for `lasting`.
+    /// Raises an alarm that clears once it was not raised again for `duration`.
+    ///
+    /// For faults whose end cannot be observed.
     pub fn raise_for(
         &self,
         kind: AlarmKind,
@@ -319,26 +324,21 @@ impl Alarms {
         self.set(kind, about, text.into(), Some(self.clock.now() + duration));
     }
 
-    /// Ends an alarm. Nothing happens if it is not on.
+    /// Clears an alarm and logs that; does nothing if the alarm is not active.
     pub fn clear(&self, kind: AlarmKind, about: &str) {
         let cleared = self.lock_active().remove(&(kind, about.to_owned()));
         if cleared.is_some() {
-            info!(
-                alarm = kind.name(),
-                about,
-                "the alarm {} is over",
-                kind.name()
-            );
+            info!(alarm = kind.name(), about, "alarm cleared: {}", kind.name());
         }
     }
 
-    /// Whether an alarm of this kind is on, about whatever.
+    /// Returns true if any alarm of this kind is active.
     #[must_use]
     pub fn is_active(&self, kind: AlarmKind) -> bool {
         self.lock_active().keys().any(|(active, _)| *active == kind)
     }
 
-    /// Every alarm that is on.
+    /// Returns the active alarms.
     #[must_use]
     pub fn active(&self) -> Vec<ActiveAlarm> {
         self.lock_active().values().cloned().collect()
@@ -360,12 +360,13 @@ impl Alarms {
             until,
         };
         active.insert((kind, about.to_owned()), alarm);
-        // Not under the lock: whoever reads the log may be slow, and answers look in here.
+        // Logged after the lock is released: the log's reader may be slow, and handlers that
+        // answer requests take this lock.
         drop(active);
         error!(alarm = name, about, "{text}");
     }
 
-    /// The alarms, without those whose time is over.
+    /// Locks the alarms and removes those that have expired.
     fn lock_active(&self) -> MutexGuard<'_, BTreeMap<(AlarmKind, String), ActiveAlarm>> {
         let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
         if !active.is_empty() {
@@ -380,7 +381,7 @@ impl Alarms {
 mod tests {
     use super::*;
 
-    /// The text lines that `log` leads to.
+    /// Returns the text lines that `log` writes.
     fn logged_text(log: impl FnOnce()) -> String {
         #[derive(Clone, Default)]
         struct LogBuffer(Arc<Mutex<Vec<u8>>>);
@@ -405,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn no_field_or_message_can_forge_a_text_line() {
+    fn no_value_can_forge_a_text_line() {
         let evil = "x\r\n2026-11-28T10:00:00Z ERROR stockbridge: \u{1b}[2Jforged\u{85}\u{202e}";
         let error = std::io::Error::other(evil);
         let text = logged_text(|| {
@@ -416,14 +417,14 @@ mod tests {
                 shown = %evil,
                 debugged = ?evil,
                 error = &error as &dyn std::error::Error,
-                "told 1C in answer to {evil}: {error}"
+                "1C exchange request {evil} failed: {error}"
             );
         });
         assert_eq!(text.lines().count(), 1, "{text}");
         let line = text.strip_suffix('\n').unwrap();
         assert!(!line.contains(is_unprintable), "{line:?}");
         let message =
-            "told 1C in answer to x\\r\\n2026-11-28T10:00:00Z ERROR stockbridge: \\u001b[2J";
+            "1C exchange request x\\r\\n2026-11-28T10:00:00Z ERROR stockbridge: \\u001b[2J";
         assert!(line.contains(message), "{line}");
         assert!(
             line.contains(" mode=\"x\\r\\n") && line.contains(" shown=x\\r\\n"),
@@ -432,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn usual_fields_look_as_before() {
+    fn ordinary_fields_are_not_escaped() {
         let text =
             logged_text(|| tracing::info!(skus = 3, shop = "moscow", "read «Плед»: {} SKUs", 3));
         let message = "stockbridge::telemetry::tests: read «Плед»: 3 SKUs skus=3 shop=\"moscow\"\n";
@@ -440,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn filter_is_a_level_and_levels_of_modules() {
+    fn filter_takes_a_level_and_levels_of_modules() {
         for filter in [
             "info",
             "off",
@@ -465,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_misleads_a_reader_is_escaped() {
+    fn escapes_only_misleading_characters() {
         for text in [
             "",
             "Плед «зимний» 50%\\",
@@ -489,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alarm_keeps_its_beginning_and_takes_the_latest_wording() {
+    fn alarm_keeps_its_start_and_takes_the_latest_text() {
         let alarms = Alarms::new(Clock::wall());
         alarms.raise(AlarmKind::Quarantine, "moscow", "1 SKU is refused");
         let since = alarms.active()[0].since;
@@ -502,7 +503,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_alarm_nobody_can_clear_ends_when_it_is_not_raised_again() {
+    async fn alarm_with_a_duration_ends_unless_raised_again() {
         let alarms = Alarms::new(Clock::starting_at(DateTime::UNIX_EPOCH));
         let raise = || {
             alarms.raise_for(AlarmKind::UnmappedWarehouse, "", "7", TimeDelta::hours(3));
@@ -518,7 +519,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_is_listed_once_under_its_own_name() {
+    fn every_alarm_kind_has_its_own_name() {
         let names: std::collections::BTreeSet<_> =
             AlarmKind::ALL.iter().map(|k| k.name()).collect();
         assert_eq!(names.len(), AlarmKind::ALL.len());

@@ -1,4 +1,4 @@
-//! What the shops sell: the same SKUs on every machine.
+//! SKUs and levels of the benchmarked shops, the same on every machine.
 
 use chrono::DateTime;
 use stockbridge::stock::{Count, Level, Sku, Timestamp};
@@ -13,8 +13,8 @@ const CYRILLIC: [char; 32] = [
     'у', 'ф', 'х', 'ц', 'ч', 'ш', 'щ', 'ъ', 'ы', 'ь', 'э', 'ю', 'я',
 ];
 
-/// The SKU of a number under 33 million: 8 to 20 characters, all different, a tenth of them
-/// with Cyrillic letters.
+/// Returns the SKU of a number below 33 million: 8 to 20 characters, one in ten with Cyrillic
+/// letters. Different numbers give different SKUs.
 pub(crate) fn sku(number: u64) -> Sku {
     let mut random = mix(number);
     let length = 3 + random % 13;
@@ -27,12 +27,13 @@ pub(crate) fn sku(number: u64) -> Sku {
     let mut text: String = (0..length)
         .map(|place| letter(&letters, random >> (4 * place)))
         .collect();
-    // Five digits of base 32 keep any two apart.
+    // Five digits of base 32 make the SKU unique.
     text.extend((0..5).map(|place| letter(&LATIN, number >> (5 * place))));
     Sku::parse(&text).expect("letters make a SKU")
 }
 
-/// A count of up to three digits since a whole second of one month, as sellers mostly have it.
+/// Returns a level as most sellers have it: a count of up to three digits, and a timestamp in whole
+/// seconds within one month.
 pub(crate) fn level(random: u64) -> Level {
     let count = i64::try_from(random % 1000).unwrap_or_default();
     let second = i64::try_from(1_790_000_000 + random / 1000 % 2_592_000).unwrap_or_default();
@@ -44,7 +45,7 @@ pub(crate) fn level(random: u64) -> Level {
     }
 }
 
-/// A well-mixed number for each number. Source: the finaliser of `SplitMix64`.
+/// Returns a well-mixed number. Source: the finaliser of `SplitMix64`.
 pub(crate) fn mix(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,4 +1,4 @@
-//! The Market as a client: shops to ask for, its questions, and connections to ask on.
+//! The Market as a client of the push API: shops, request bodies and blocking connections.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -28,12 +28,12 @@ pub(crate) const SKUS_PER_REQUEST: u64 = 1000;
 
 const TOKEN: &str = "B0000015B1ED5B63";
 
-/// Warehouse numbers of six digits.
+/// Returns the warehouse id of a shop, which has six digits.
 pub(crate) fn warehouse(shop: u16) -> u64 {
     569_000 + u64::from(shop)
 }
 
-/// `POST /stocks` for all shops, as the service has it behind its listener.
+/// Returns the service's own router of `POST /stocks` for all shops.
 pub(crate) fn push_router(book: Arc<StockBook>) -> Router {
     let context = push_api::Context {
         book,
@@ -64,11 +64,11 @@ pub(crate) fn push_router(book: Arc<StockBook>) -> Router {
     push_api::router(&context, (0..SHOPS).map(shop).collect())
 }
 
-/// The baseline: reads the body and returns an answer that was ready.
+/// Returns the baseline router, which reads the body and sends a prepared response.
 pub(crate) fn baseline_router(response: Bytes) -> Router {
-    async fn baseline(State(answer): State<Bytes>, request: Request) -> Response {
+    async fn baseline(State(response): State<Bytes>, request: Request) -> Response {
         match read_body(request.into_body(), MAX_REQUEST_BYTES).await {
-            Ok(_) => Body::from(answer).into_response(),
+            Ok(_) => Body::from(response).into_response(),
             Err(_) => StatusCode::BAD_REQUEST.into_response(),
         }
     }
@@ -77,7 +77,7 @@ pub(crate) fn baseline_router(response: Bytes) -> Router {
         .with_state(response)
 }
 
-/// The body of a question about random SKUs of one shop, which has so many.
+/// Returns a request body with random SKUs of one shop, which has `skus_per_shop`.
 pub(crate) fn stocks_body(seed: u64, skus_per_shop: u64) -> String {
     let shop = u16::try_from(seed % u64::from(SHOPS)).unwrap_or_default();
     let first = u64::from(shop) * skus_per_shop;
@@ -100,7 +100,7 @@ pub(crate) fn stocks_request(body: &str) -> axum::http::request::Builder {
         .header("content-length", body.len())
 }
 
-/// A request as it goes over the wire.
+/// Returns the bytes of a request as sent over the wire.
 pub(crate) fn raw_request(
     request: axum::http::request::Builder,
     body: &str,
@@ -117,7 +117,7 @@ pub(crate) fn raw_request(
     Ok(raw)
 }
 
-/// A connection that blocks its thread, which costs the client least.
+/// Blocking connection, which costs the client the least CPU time.
 pub(crate) struct BlockingClient {
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -137,7 +137,7 @@ impl BlockingClient {
         self.stream.write_all(request).context("send a request")
     }
 
-    /// Reads an answer, which must be a 200, and gives its body.
+    /// Reads a response, which must be a 200, and returns its body.
     pub(crate) fn receive(&mut self) -> anyhow::Result<&[u8]> {
         let mut filled = 0;
         let mut body_range = None;
@@ -145,21 +145,21 @@ impl BlockingClient {
             let read = self
                 .stream
                 .read(&mut self.buffer[filled..])
-                .context("read an answer")?;
+                .context("read a response")?;
             if read == 0 {
-                bail!("the server closed after {filled} bytes of an answer");
+                bail!("the server closed the connection after {filled} bytes of a response");
             }
             filled += read;
             if body_range.is_none() {
                 body_range = body_extent(&self.buffer[..filled])?;
             }
         }
-        let (start, end) = body_range.context("an answer without an end")?;
+        let (start, end) = body_range.context("the response has no end")?;
         Ok(&self.buffer[start..end])
     }
 }
 
-/// Where the body of an answer starts and ends, once its head is there.
+/// Returns the start and end of the response body, or `None` while the head is incomplete.
 fn body_extent(bytes: &[u8]) -> anyhow::Result<Option<(usize, usize)>> {
     let Some(start) = bytes
         .windows(4)
@@ -170,13 +170,13 @@ fn body_extent(bytes: &[u8]) -> anyhow::Result<Option<(usize, usize)>> {
     };
     let head = str::from_utf8(&bytes[..start])?.to_lowercase();
     if !head.starts_with("http/1.1 200") {
-        bail!("not a 200: {}", String::from_utf8_lossy(bytes));
+        bail!("expected 200, got: {}", String::from_utf8_lossy(bytes));
     }
     let length = head
         .lines()
         .find_map(|line| line.strip_prefix("content-length:"));
     let length: usize = length
-        .context("an answer without a length")?
+        .context("the response has no Content-Length")?
         .trim()
         .parse()?;
     Ok(Some((start, start + length)))

@@ -1,4 +1,4 @@
-//! A server on a thread of its own, whose CPU time can be told from everybody else's.
+//! Server on a separate thread, so that its CPU time can be measured alone.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -11,15 +11,15 @@ use axum::Router;
 use stockbridge::http::{HttpServer, ServerLimits};
 use stockbridge::lifecycle::{CrashSignal, Tasks};
 
-/// Serves until the process ends.
+/// Server thread that runs until the process ends.
 pub(crate) struct ServerThread {
     pub(crate) addr: SocketAddr,
-    /// Nanoseconds on a CPU come first in it.
+    /// File whose first number is the thread's CPU time in nanoseconds.
     schedstat: PathBuf,
 }
 
 impl ServerThread {
-    /// Behind our own listener.
+    /// Starts a server with our own listener.
     pub(crate) fn start(router: Router) -> anyhow::Result<Self> {
         Self::start_with(move || async move {
             let server = HttpServer::bind(([127, 0, 0, 1], 0).into(), ServerLimits::default())?;
@@ -28,7 +28,7 @@ impl ServerThread {
         })
     }
 
-    /// Whatever `open` returns: the address, and what serves it.
+    /// Starts a server from `open`, which returns the address and the serving future.
     pub(crate) fn start_with<F, S>(
         open: impl FnOnce() -> F + Send + 'static,
     ) -> anyhow::Result<Self>
@@ -55,13 +55,13 @@ impl ServerThread {
         receiver.recv().context("the server did not start")
     }
 
-    /// What the server's thread has used so far.
+    /// Returns the CPU time of the server thread so far.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
         let text = std::fs::read_to_string(&self.schedstat).context("read the CPU time")?;
         let nanos = text
             .split(' ')
             .next()
-            .context("an empty schedstat")?
+            .context("schedstat is empty")?
             .parse()?;
         Ok(Duration::from_nanos(nanos))
     }

@@ -1,4 +1,4 @@
-//! Sellers' files.
+//! Fuzz targets for sellers' files: each format, workbooks, and archives.
 
 use std::io::{Cursor, Read as _, Write as _};
 use std::panic::catch_unwind;
@@ -31,7 +31,7 @@ pub(crate) fn sheet(bytes: &[u8]) {
     read_all(Format::Sheet, bytes);
 }
 
-/// A workbook of Excel, one of whose parts is fuzzed: the first byte says which.
+/// Reads an Excel workbook with one fuzzed part, which the first byte selects.
 pub(crate) fn xlsx(bytes: &[u8]) {
     let Some((&choice, content)) = bytes.split_first() else {
         return;
@@ -42,33 +42,39 @@ pub(crate) fn xlsx(bytes: &[u8]) {
     for (at, (name, part)) in WORKBOOK_PARTS.iter().enumerate() {
         archive
             .start_file(name.as_str(), stored)
-            .expect("memory takes a file");
+            .expect("writing to memory cannot fail");
         let part = if at == fuzzed { content } else { part };
-        archive.write_all(part).expect("memory takes a part");
+        archive
+            .write_all(part)
+            .expect("writing to memory cannot fail");
     }
     let archive = archive
         .finish()
-        .expect("memory takes the directory")
+        .expect("writing to memory cannot fail")
         .into_inner();
     read_all(Format::Sheet, &archive);
 }
 
-/// The parts of a workbook, by name.
+/// Name and content of each part of a workbook.
 static WORKBOOK_PARTS: LazyLock<Vec<(String, Vec<u8>)>> = LazyLock::new(|| {
     let workbook = include_bytes!("../../fixtures/sources/market-stocks.xlsx");
     let mut archive = ZipArchive::new(Cursor::new(workbook)).expect("the fixture is an archive");
     (0..archive.len())
         .map(|at| {
-            let mut file = archive.by_index(at).expect("the part is there");
+            let mut file = archive.by_index(at).expect("the archive has this part");
             let mut content = Vec::new();
-            file.read_to_end(&mut content).expect("the part is whole");
-            (file.name().expect("its name is text").into_owned(), content)
+            file.read_to_end(&mut content)
+                .expect("the part can be unpacked");
+            (
+                file.name().expect("the name is valid UTF-8").into_owned(),
+                content,
+            )
         })
         .filter(|(name, _)| name.ends_with("xml") || name.ends_with("rels"))
         .collect()
 });
 
-/// Any file as it arrives: unpacked, its format detected, and read.
+/// Unpacks any file, detects its format and reads it.
 pub(crate) fn container(bytes: &[u8]) {
     let spool = std::env::temp_dir();
     let _ignored = unpack(
@@ -77,7 +83,8 @@ pub(crate) fn container(bytes: &[u8]) {
         None,
         &spool,
         &mut |file| {
-            // A bomb is stopped by its ratio; to read all that is allowed takes too long here.
+            // The compression ratio stops a zip bomb. Reading all that is allowed takes too long
+            // for a fuzzer.
             let mut content = Vec::new();
             (&mut *file.input)
                 .take(64 * 1024)
@@ -91,7 +98,7 @@ pub(crate) fn container(bytes: &[u8]) {
 /// Reads the bytes under the strictest settings, and under settings that their length chooses.
 fn read_all(format: Format, bytes: &[u8]) {
     for reading in [ReadSettings::default(), settings(bytes.len())] {
-        // Only panics of calamine and cfb get here: the service catches those too. Every other
+        // Only panics of calamine and cfb get here, and the service catches them too. Every other
         // panic aborts in the hook.
         let _ignored = catch_unwind(|| {
             read(format, &mut Cursor::new(bytes), &reading, &mut |entry| {
@@ -102,7 +109,7 @@ fn read_all(format: Format, bytes: &[u8]) {
     }
 }
 
-/// Checks that a row holds nothing that the settings do not let in.
+/// Checks that a row has no quantity that the settings forbid.
 pub(crate) fn check_row(entry: &DeliveryEntry, reading: &ReadSettings) {
     if let DeliveryEntry::Row(row) = entry
         && let Some(quantity) = row.quantity

@@ -1,9 +1,9 @@
 //! Fuzzing of everything that reads bytes from outside: sellers' files, requests, responses.
 //!
-//! `fuzz/run SECONDS` builds this program, makes first inputs from `fixtures`, and runs each target for
-//! that long. One program holds all targets; the variable `FUZZ_TARGET` selects one. A run ends at a
-//! panic, a failed assertion, an arithmetic overflow, a hang, or an allocation beyond [`MAX_BYTES`].
-//! The input is kept in `fuzz/artifacts`; it becomes a test beside the reader.
+//! `fuzz/run SECONDS` builds this program, creates seed inputs from `fixtures`, and runs each target
+//! for that time. `FUZZ_TARGET` selects the target. A run ends at a panic, a failed assertion, an
+//! arithmetic overflow, a hang, or an allocation beyond [`MAX_BYTES`]. The input is kept in
+//! `fuzz/artifacts` and becomes a test beside the reader.
 #![no_main]
 
 mod files;
@@ -17,8 +17,8 @@ use std::sync::OnceLock;
 use cap::Cap;
 use libfuzzer_sys::fuzz_target;
 
-/// Most bytes that are allocated at a time, beside what the fuzzer itself has in C++. Inputs have at
-/// most 8 KiB; the readers' documented bounds are for each element of an input.
+/// Most allocated bytes, without those of the fuzzer itself in C++. Inputs have at most 8 KiB; the
+/// documented bounds of the readers apply to each element of an input.
 const MAX_BYTES: usize = 48 * 1024 * 1024;
 
 #[global_allocator]
@@ -26,7 +26,7 @@ static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
 
 type FuzzTarget = fn(&[u8]);
 
-/// The targets. `fuzz/run` finds their names here.
+/// Targets by name. `fuzz/run` reads the names from these lines.
 const TARGETS: &[(&str, FuzzTarget)] = &[
     ("csv", files::csv),
     ("sheet", files::sheet),
@@ -53,29 +53,29 @@ fn select_target() {
     let Some((_, target)) = TARGETS.iter().find(|(name, _)| *name == wanted) else {
         let names: Vec<_> = TARGETS.iter().map(|(name, _)| *name).collect();
         panic!(
-            "FUZZ_TARGET is '{wanted}', it must be one of {}",
+            "FUZZ_TARGET is '{wanted}', it must be one of: {}",
             names.join(", ")
         );
     };
     TARGET.get_or_init(|| *target);
     let abort_hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        // The libraries that read workbooks panic on some; the service catches that and refuses the
-        // file as broken.
+        // The workbook libraries panic on some inputs. The service catches that and rejects the file
+        // as broken.
         let is_in_library = |library: &str| {
             panic
                 .location()
                 .is_some_and(|at| at.file().contains(library))
         };
         if !["/calamine-", "/cfb-"].into_iter().any(is_in_library) {
-            // A backtrace takes more memory than any reader.
+            // A backtrace needs more memory than any reader, so the limit is removed.
             let _ignored = ALLOCATOR.set_limit(usize::MAX);
             abort_hook(panic);
         }
     }));
     ALLOCATOR
         .set_limit(MAX_BYTES)
-        .expect("the limit is above what is allocated so far");
+        .expect("the limit is above the memory allocated so far");
 }
 
 fuzz_target!(init: select_target(), |bytes: &[u8]| {

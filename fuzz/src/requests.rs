@@ -1,11 +1,11 @@
-//! Requests that we receive.
+//! Fuzz targets for requests that the service receives.
 
 use chrono::{DateTime, Utc};
 use stockbridge::http::fuzzing;
 use stockbridge::partner_api::wire::{business, parse_update};
 use stockbridge::push_api::wire::StocksRequest;
 
-/// The head of a request, which hyper's parser reads after us: what we accept it reads alike.
+/// Checks that hyper's parser reads every accepted request head in the same way.
 pub(crate) fn http_head(bytes: &[u8]) {
     let Some((length, framing)) = fuzzing::head(bytes, split_point(bytes)) else {
         return;
@@ -25,7 +25,7 @@ pub(crate) fn http_head(bytes: &[u8]) {
             .iter()
             .filter(|it| it.name.eq_ignore_ascii_case(name));
         let first = values.next().map(|field| field.value);
-        assert!(values.next().is_none(), "{name} is there twice");
+        assert!(values.next().is_none(), "duplicate header {name}");
         first
     };
     let is_chunked = value("transfer-encoding").is_some();
@@ -33,33 +33,39 @@ pub(crate) fn http_head(bytes: &[u8]) {
     match framing {
         None => assert!(is_chunked && body.is_none(), "{}", bytes.escape_ascii()),
         Some(length) => {
-            let theirs: u64 = body.map_or(0, |body| body.expect("ASCII").expect("a number"));
-            assert!(!is_chunked && theirs == length, "{theirs} and {length}");
+            let parsed_length: u64 = body.map_or(0, |body| {
+                body.expect("the value is ASCII")
+                    .expect("the value is a number")
+            });
+            assert!(
+                !is_chunked && parsed_length == length,
+                "{parsed_length} and {length}"
+            );
         }
     }
 }
 
-/// The framing of a chunked body.
+/// Checks the framing of a chunked body.
 pub(crate) fn http_chunks(bytes: &[u8]) {
     let _ignored = fuzzing::chunks(bytes, split_point(bytes));
 }
 
-/// Where the bytes are cut in two.
+/// Returns the position at which the bytes are split.
 fn split_point(bytes: &[u8]) -> usize {
     bytes.last().map_or(0, |&byte| usize::from(byte))
 }
 
-/// The body of the Market's `POST /stocks`.
+/// Parses the body of the Market's `POST /stocks`.
 pub(crate) fn stocks_request(bytes: &[u8]) {
-    if let Ok(question) = StocksRequest::parse(bytes) {
-        // What is echoed to the letter is in the body to the letter.
-        let id = question.warehouse_id.as_bytes();
+    if let Ok(request) = StocksRequest::parse(bytes) {
+        // The response echoes the id unchanged, so it must be a part of the body.
+        let id = request.warehouse_id.as_bytes();
         assert!(bytes.windows(id.len()).any(|window| window == id));
-        let _ignored = question.warehouse_number();
+        let _ignored = request.warehouse_number();
     }
 }
 
-/// The body of an update of stock, by campaign and by business.
+/// Parses the body of a stock update, by campaign and by business.
 pub(crate) fn stock_update(bytes: &[u8]) {
     let now = DateTime::<Utc>::UNIX_EPOCH;
     if let Err(errors) = parse_update(bytes, 1, now) {

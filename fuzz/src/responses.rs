@@ -1,4 +1,4 @@
-//! Responses to requests that we send.
+//! Fuzz targets for responses that the service receives.
 
 use stockbridge::partner_api::readback_page::{
     OfferList, ReadbackPage, ReadbackQuery, ReadbackSelection,
@@ -9,14 +9,14 @@ use stockbridge::sources::moysklad::fuzzing;
 use crate::files::check_row;
 use crate::values::settings;
 
-/// The response of a seller's old handler.
+/// Parses the response of a seller's old handler.
 pub(crate) fn stocks_response(bytes: &[u8]) {
     let _ignored = parse_lenient::parse(bytes, 1);
 }
 
-/// A page of the Market's copy of the stock.
+/// Parses a read-back page of the Market.
 pub(crate) fn market_page(bytes: &[u8]) {
-    let part = ReadbackSelection::List {
+    let selection = ReadbackSelection::List {
         list: OfferList::Active,
         token: None,
     };
@@ -24,12 +24,12 @@ pub(crate) fn market_page(bytes: &[u8]) {
         bytes,
         &ReadbackQuery {
             warehouses: vec![1, 2],
-            selection: part,
+            selection,
         },
     );
 }
 
-/// Responses of MoySklad: a page of the assortment and a report, with a byte 0 between them.
+/// Parses two responses of MoySklad, separated by a byte 0: a page of the assortment and a report.
 pub(crate) fn moysklad(bytes: &[u8]) {
     let cut = bytes
         .iter()

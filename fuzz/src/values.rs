@@ -1,8 +1,8 @@
-//! Values of a file's rows.
+//! Fuzz targets for values in rows of files, and settings for the file targets.
 
 use stockbridge::sources::{DecimalMark, Quantity, ReadSettings, VariantPolicy};
 
-/// The number of a table's cell.
+/// Parses a quantity from a table cell.
 pub(crate) fn quantity(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else {
         return;
@@ -11,11 +11,11 @@ pub(crate) fn quantity(bytes: &[u8]) {
         let Ok(quantity) = Quantity::parse(text, decimal) else {
             continue;
         };
-        // What is written with a point and read so is the same.
+        // The displayed quantity has a point and must be read back unchanged.
         let again = Quantity::parse(&quantity.to_string(), Some(DecimalMark::Point));
         assert_eq!(again, Ok(quantity), "{text:?}");
-        // Without `decimal`, a text is accepted only if it has one reading, so neither setting may
-        // read it differently.
+        // Without `decimal`, only unambiguous text is accepted, so neither setting may read it
+        // differently.
         if decimal.is_none() {
             for mark in [DecimalMark::Comma, DecimalMark::Point] {
                 let other = Quantity::parse(text, Some(mark));
@@ -28,22 +28,22 @@ pub(crate) fn quantity(bytes: &[u8]) {
     }
 }
 
-/// The text of a SKU.
+/// Parses the text of a SKU.
 pub(crate) fn sku(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else {
         return;
     };
-    for takes_suspicious_skus in [false, true] {
+    for accepts_suspicious_skus in [false, true] {
         let reading = ReadSettings {
-            accepts_suspicious_skus: takes_suspicious_skus,
+            accepts_suspicious_skus,
             ..ReadSettings::default()
         };
         let Ok(sku) = reading.parse_sku(text) else {
             continue;
         };
         assert!(!sku.is_empty() && sku.trim() == sku, "{text:?}: {sku:?}");
-        // Once what a spreadsheet adds is removed, a second reading removes nothing; a SKU of its
-        // own may begin as a formula or a text of a spreadsheet does.
+        // After the first reading has removed spreadsheet markers, a second one must remove nothing.
+        // SKUs that start with such a marker are exempt.
         if !sku.starts_with(['\'', '=']) {
             let again = reading.parse_sku(&sku);
             assert!(
@@ -54,7 +54,7 @@ pub(crate) fn sku(bytes: &[u8]) {
     }
 }
 
-/// Settings, each switched by a bit of the number.
+/// Returns settings that are switched by the bits of `choice`.
 pub(crate) fn settings(choice: usize) -> ReadSettings {
     let bit = |at: u32| choice >> at & 1 == 1;
     ReadSettings {

@@ -1,3 +1,6 @@
+//! Periodic background tasks: compaction of the store, saving of SKU activity, and the alarm about
+//! shops without new statements.
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,19 +16,19 @@ use crate::stock::ShopId;
 use crate::store::{StoreChange, StoreError};
 use crate::telemetry::AlarmKind;
 
-/// How often marks that are new are written down.
+/// Time between two saves of new SKU activity.
 const ACTIVITY_SAVE_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Marks written in one commit.
+/// Rows of SKU activity in one commit.
 const ACTIVITY_ROWS_PER_COMMIT: usize = 2000;
 
-/// How often it is looked whether the store's log should be folded.
+/// Time between two checks if the store needs a compaction.
 const COMPACTION_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often it is looked whether a source has fallen silent.
+/// Time between two checks for shops without new statements.
 const SOURCES_CHECK_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Starts what goes its rounds through the house.
+/// Starts the periodic background tasks.
 pub(super) fn start(services: &Services, config: &Config, tasks: &Tasks) {
     tasks.spawn("compaction", compact(services.clone(), tasks.clone()));
     tasks.spawn("marks", save_activity(services.clone(), tasks.clone()));
@@ -35,7 +38,7 @@ pub(super) fn start(services: &Services, config: &Config, tasks: &Tasks) {
     );
 }
 
-/// Folds the store's log whenever it has grown enough.
+/// Compacts the store when its log has grown enough.
 async fn compact(services: Services, tasks: Tasks) {
     let mut ticks = interval(COMPACTION_CHECK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -53,12 +56,12 @@ async fn compact(services: Services, tasks: Tasks) {
             .compact(&services.book, acked, &services.activity)
             .await
         {
-            warn!(error = %error, "could not fold the store's log, trying again");
+            warn!(error = %error, "failed to compact the store, will retry: {error}");
         }
     }
 }
 
-/// Writes new marks down now and then, and when told to stop.
+/// Saves new SKU activity periodically, and once more at the stop.
 async fn save_activity(services: Services, tasks: Tasks) {
     let mut ticks = interval(ACTIVITY_SAVE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -69,7 +72,7 @@ async fn save_activity(services: Services, tasks: Tasks) {
         };
         for shop in services.book.shops() {
             if let Err(error) = save_shop_activity(&services, shop).await {
-                warn!(error = %error, "which SKUs were asked for and asserted is not on disk");
+                warn!(error = %error, "failed to persist SKU activity: {error}");
             }
         }
         if is_last {
@@ -80,9 +83,9 @@ async fn save_activity(services: Services, tasks: Tasks) {
 
 async fn save_shop_activity(services: &Services, shop: ShopId) -> Result<(), StoreError> {
     let (activity, book) = (Arc::clone(&services.activity), Arc::clone(&services.book));
-    // Looks at every SKU: off the threads that answer the Market.
+    // This visits every SKU, so it runs outside the threads that serve the Market.
     let rows = run_blocking(move || activity.take_unsaved(shop, &book)).await;
-    // Piece by piece: acknowledgements and the seller's updates wait for the disk too.
+    // In small commits, because acknowledgements and updates of the seller wait for the disk too.
     for rows in rows.chunks(ACTIVITY_ROWS_PER_COMMIT) {
         let _guard = services
             .store
@@ -99,8 +102,8 @@ async fn save_shop_activity(services: &Services, shop: ShopId) -> Result<(), Sto
     Ok(())
 }
 
-/// Raises an alarm for each shop of which nobody has said anything for too long; whoever says
-/// something clears it.
+/// Raises an alarm for each shop without a statement for `stale_after`. The next statement clears
+/// it.
 async fn watch_sources(services: Services, stale_after: TimeDelta, tasks: Tasks) {
     let mut ticks = interval(SOURCES_CHECK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -114,17 +117,23 @@ async fn watch_sources(services: Services, stale_after: TimeDelta, tasks: Tasks)
                 continue;
             }
             let latest = services.sources.latest(shop);
-            // Of a store older than such notes it is only known that nobody came since the start.
+            // A store of an older release has no such notes, so only the time since the start counts.
             let since = latest.map_or(services.started, |(_, at)| at);
             let age = services.clock.now() - since;
             if age < stale_after {
                 services.alarms.clear(AlarmKind::SourceSilent, name);
                 continue;
             }
-            let last = latest.map_or("nobody since the start", |(origin, _)| origin.name());
+            let last = match latest {
+                Some((origin, at)) => {
+                    format!("the last statement came by {} at {at}", origin.name())
+                }
+                None => format!("there was none since the start at {since}"),
+            };
             let text = format!(
-                "nobody has said anything of the stock of {name} for {} h; the last was {last} at \
-                 {since}. What is known is still answered, but not sent again daily",
+                "no program or source has stated any stock of {name} for {} h: {last}. The known \
+                stock is still served to the Market, but no longer repeated to it daily. Check the \
+                program or source that feeds the shop",
                 age.num_hours(),
             );
             services.alarms.raise(AlarmKind::SourceSilent, name, text);

@@ -1,24 +1,29 @@
+//! Instance guard: decides if this installation owns the store and may send stock.
+//!
+//! A copy of a store must not send, because two installations that send the same stock overwrite
+//! each other.
+
 use anyhow::Context as _;
 use tracing::warn;
 
 use crate::store::{Notes, Store, StoreError};
 use crate::telemetry::{AlarmKind, Alarms};
 
-/// Under which name the installation a store belongs to is noted in it.
+/// Name of the note in the store that contains the owner.
 const INSTANCE: &str = "instance";
 
-/// What to do with a store that another installation has written.
+/// Treatment of a store that another installation has written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Ownership {
-    /// Take it over: whoever wrote it does not send any more.
+    /// Become the owner, because the previous owner no longer sends.
     TakeOver,
-    /// Leave it to its owner, answer from it, and send nothing.
+    /// Respect the owner: serve from the store, but send nothing.
     Verify,
 }
 
-/// Finds out whether the store is ours; says why nothing may be sent if it is not.
+/// Returns the reason why nothing may be sent if another installation owns the store.
 ///
-/// A store that nobody has claimed yet becomes ours.
+/// A store without an owner is claimed.
 pub(super) async fn check(
     store: &Store,
     notes: &Notes,
@@ -35,23 +40,23 @@ pub(super) async fn check(
         return match store.put_note(None, INSTANCE, name).await {
             Ok(()) => {
                 if !owner.is_empty() {
-                    warn!("the store was taken over from the installation '{owner}'");
+                    warn!("took over the store from installation '{owner}'");
                 }
                 Ok(None)
             }
-            // A full disk must not keep us from answering; nobody else has claimed it.
+            // A full disk must not stop the service from answering, and the store has no other owner.
             Err(StoreError::DiskFull | StoreError::Busy) if owner.is_empty() => {
-                warn!("whose store this is could not be noted, the next start tries again");
+                warn!("could not record the store owner; will retry at next start");
                 Ok(None)
             }
-            Err(error) => Err(error).context("note whose store this is"),
+            Err(error) => Err(error).context("record the store owner"),
         };
     }
     let text = format!(
-        "this store was written by the installation '{owner}', and this one is '{instance}': two \
-         that send the same stock overwrite each other, so nothing is sent. If '{owner}' does not \
-         run any more, start once with --adopt; if this is a copy for tests, give it a store of \
-         its own"
+        "the store belongs to installation '{owner}', but this is installation '{instance}'. Two \
+        installations that send the same stock overwrite each other, so nothing is sent. If \
+        '{owner}' no longer runs, start once with --adopt. If this is a copy for tests, give it \
+        a store of its own"
     );
     alarms.raise(AlarmKind::CloneGuard, "", text.clone());
     Ok(Some(text))

@@ -1,11 +1,12 @@
-//! The hallway: the only room that knows every room.
+//! Composition root: the only module that depends on all others.
 //!
-//! [`App::build`] opens the house and [`App::run`] lives in it until it is told to stop. The
-//! order of both is the order of the text. What the rooms share is in `core`, what is looked
-//! after besides in `rounds`, and what each room needs of the configuration in `plans`.
+//! [`App::build`] initialises the service, and [`App::run`] serves until the stop. The shared state
+//! is in `services`, the public router in `router`, periodic tasks are in `background`, and
+//! `wiring` converts the configuration for each module.
 
 mod background;
 mod instance_guard;
+mod router;
 mod services;
 mod wiring;
 
@@ -21,7 +22,8 @@ use tokio::time::timeout;
 use tracing::info;
 
 pub use self::instance_guard::Ownership;
-use self::services::{Services, read_through};
+use self::router::read_through;
+use self::services::Services;
 use crate::auth_failures::AuthFailures;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -32,13 +34,13 @@ use crate::ops::access::AllowedHosts;
 use crate::push_api::server::LastRequests;
 use crate::store::Store;
 
-/// For the whole of a stop: under the 30 s after which Docker and Kubernetes kill.
+/// Timeout of a stop. It is shorter than the 30 s after which Docker and Kubernetes kill.
 const STOP_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// How long a request of the operator may take to come, and to be done.
+/// Timeout for an operator's request, both for receiving its body and for handling it.
 const OPS_TIMEOUT: Duration = Duration::from_secs(3_600);
 
-/// A house with its doors closed: everything is open but nothing is served yet.
+/// Fully initialised service that does not accept requests yet.
 pub struct App {
     public_server: HttpServer,
     public_addr: SocketAddr,
@@ -48,14 +50,14 @@ pub struct App {
     tasks: TaskGroups,
 }
 
-/// The tasks, in the order in which they are stopped.
+/// Groups of tasks, in the order in which they are stopped.
 struct TaskGroups {
     crash_signal: CrashSignal,
     // Connections of the Market and the seller.
     public: Tasks,
-    // Readers of sources: what is not whole is begun anew at the next start.
+    // Readers of sources. An incomplete delivery is read again at the next start.
     sources: Tasks,
-    // The one behind the front door of stock: stops when nobody can come any more.
+    // The single writer of stock. It stops after everything that can send it updates.
     ingest: Tasks,
     migrator: Tasks,
     background: Tasks,
@@ -63,12 +65,12 @@ struct TaskGroups {
 }
 
 impl App {
-    /// Takes the addresses, opens the store, fills the book and starts the rooms.
+    /// Binds the addresses, opens the store, fills the book and starts the modules.
     ///
-    /// `claim` says what to do with a store that another installation has written.
+    /// `ownership` decides what happens with a store that another installation has written.
     ///
     /// # Errors
-    /// An address is taken, or the store cannot be opened.
+    /// An address is in use, or the store cannot be opened.
     pub async fn build(config: Config, clock: Clock, ownership: Ownership) -> anyhow::Result<Self> {
         let tasks = TaskGroups::new();
         let limits = ServerLimits {
@@ -77,7 +79,7 @@ impl App {
             ..ServerLimits::default()
         };
         let public_server = bind(config.listen, limits, "listen")?;
-        // An operator may hand over a large file, and wait until it is taken.
+        // An operator may import a large file and wait until it is applied.
         let ops_limits = ServerLimits {
             body_timeout: OPS_TIMEOUT,
             handler_timeout: OPS_TIMEOUT,
@@ -86,7 +88,8 @@ impl App {
         let ops_server = bind(config.ops_listen, ops_limits, "ops_listen")?;
         let (public_addr, ops_addr) = (public_server.local_addr()?, ops_server.local_addr()?);
 
-        // Up before the store is read, so that "starting" can be told from "dead".
+        // The operator's listener starts before the store is read, so that "starting" differs from
+        // "dead".
         let ops = Ops::new(tasks.public.clone());
         let ops_router = ops
             .clone()
@@ -143,22 +146,22 @@ impl App {
         })
     }
 
-    /// Where the Market and the seller call, with the real port if 0 was asked for.
+    /// Returns the address for the Market and the seller, with the real port if port 0 was configured.
     #[must_use]
     pub fn public_addr(&self) -> SocketAddr {
         self.public_addr
     }
 
-    /// Where the operator looks.
+    /// Returns the address of the operator API.
     #[must_use]
     pub fn ops_addr(&self) -> SocketAddr {
         self.ops_addr
     }
 
-    /// Serves until `shutdown` resolves or a task dies, then stops in order.
+    /// Serves until `shutdown` resolves or a task dies, then stops all groups in order.
     ///
     /// # Errors
-    /// A task died, or the stop was cut short.
+    /// A task died, or the stop did not end within its timeout.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         let Self {
             public_server,
@@ -178,14 +181,19 @@ impl App {
         };
         info!("stopping");
         let stopped = timeout(STOP_TIMEOUT, tasks.stop()).await;
-        // Whatever else was cut off, what was acknowledged is on disk already.
+        // Even after a timeout, everything acknowledged is on disk already.
         let closed = timeout(Duration::from_secs(4), store.close()).await;
         if let Some(task) = crashed {
-            bail!("the task {task} ended unasked");
+            bail!("task {task} exited unexpectedly");
         }
-        stopped.map_err(|_| anyhow!("cut off after {STOP_TIMEOUT:?}: {}", tasks.remaining()))?;
+        stopped.map_err(|_| {
+            anyhow!(
+                "the stop did not end within {STOP_TIMEOUT:?}: {} remain",
+                tasks.remaining()
+            )
+        })?;
         closed
-            .context("close the store: it takes too long")?
+            .context("close the store: timeout")?
             .context("close the store")?;
         info!("stopped");
         Ok(())
@@ -207,8 +215,8 @@ impl TaskGroups {
         }
     }
 
-    /// No new connections, requests in hand finish; then those who need no more requests; the
-    /// operator's listener last, so that he can watch.
+    /// Stops the groups in order: first the public listener, which finishes its requests, then the
+    /// writers, and last the operator's listener, so that the operator can watch the stop.
     async fn stop(&self) {
         for tasks in self.all() {
             tasks.stop();
@@ -229,15 +237,15 @@ impl TaskGroups {
 
     fn remaining(&self) -> String {
         format!(
-            "{} requests, {} batches under way to the Market",
+            "{} connections and {} migrator tasks",
             self.public.len(),
             self.migrator.len()
         )
     }
 }
 
-// A start that failed, or a second signal: the tasks that go down with the runtime have not
-// crashed.
+// After a failed start or a second signal the runtime drops the tasks. They have not crashed, so
+// they must not trip the crash signal.
 impl Drop for TaskGroups {
     fn drop(&mut self) {
         self.all().into_iter().for_each(Tasks::stop);

@@ -1,43 +1,30 @@
+//! State shared by several modules, and the start of the modules that use it.
+
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use axum::Router;
-use axum::body::Body;
-use axum::http::header::AUTHORIZATION;
-use axum::http::{HeaderName, Request, StatusCode, Uri};
-use axum::response::IntoResponse;
 use chrono::{DateTime, Utc};
-use futures_util::future::BoxFuture;
 use prometheus_client::registry::Registry;
-use tokio::sync::oneshot;
-use tokio::time::timeout;
-use tower::ServiceBuilder;
-use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
-use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
-use tower_http::trace::TraceLayer;
-use tracing::{Span, debug_span, info, warn};
+use tracing::{info, warn};
 
 use super::instance_guard::{self, Ownership};
 use super::{TaskGroups, wiring};
-use crate::auth_failures::AuthFailures;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::history::{EventKind, History};
-use crate::http::{self, ErrorResponse};
+use crate::http;
 use crate::ingest::{self, Ingest, Origin, OriginTimes, StatedSkus};
-use crate::lifecycle::Tasks;
 use crate::migrator::readback::Observations;
 use crate::migrator::{self, Ledger, Migrator, Mode, RestoredState, selftest};
 use crate::ops::OpsState;
 use crate::partner_api::client::MarketClient;
-use crate::partner_api::server as partner_api;
-use crate::push_api::server::{self as push_api, LastRequests, ReadThrough};
+use crate::push_api::server::LastRequests;
 use crate::sources::{self, SourceManager};
 use crate::stock::{Activity, Hour, LastStated, ShopId, Sku, StockBook};
 use crate::store::{self, AbsentShop, Notes, OpenedStore, ShopIdentity, Store};
 use crate::telemetry::{AlarmKind, Alarms};
 
-/// What several rooms share.
+/// State shared by several modules.
 #[derive(Clone)]
 pub(super) struct Services {
     pub(super) store: Arc<Store>,
@@ -47,13 +34,13 @@ pub(super) struct Services {
     pub(super) observations: Arc<Observations>,
     pub(super) history: Arc<History>,
     pub(super) sources: Arc<OriginTimes>,
-    // What the store remembers for each shop's lane.
-    lane_memories: Vec<RestoredState>,
-    // Why nothing may be sent, if so.
+    // State of each shop's migrator worker, restored from the store.
+    restored_states: Vec<RestoredState>,
+    // Reason why nothing may be sent, if any.
     not_sending_reason: Option<String>,
     pub(super) alarms: Alarms,
     pub(super) clock: Clock,
-    // The shops', in the book's order.
+    // Names of the shops, in the order of the book.
     pub(super) names: Arc<[String]>,
     pub(super) started: DateTime<Utc>,
 }
@@ -80,28 +67,28 @@ impl Services {
             book,
             acked,
             quarantine,
-            recent_sends: spent,
-            activity: marks,
+            recent_sends,
+            activity,
             notes,
-            absent_shops: absent,
+            absent_shops,
         } = opened;
         let skus: usize = book.shops().map(|shop| book.len(shop)).sum();
         info!(
             skus,
             shops = keys.len(),
-            "the store is read: {skus} SKUs are known"
+            "the store is open: {skus} SKUs are known"
         );
         let alarms = Alarms::new(clock);
-        absent
+        absent_shops
             .iter()
             .for_each(|shop| report_absent_shop(shop, &alarms));
         let not_sending_reason =
             instance_guard::check(&store, &notes, &config.instance, ownership, &alarms).await?;
-        let lane_memories = quarantine
+        let restored_states = quarantine
             .into_iter()
-            .zip(spent)
+            .zip(recent_sends)
             .zip(book.shops().zip(&keys).zip(&config.shops))
-            .map(|((quarantined, spent), ((id, key), shop))| {
+            .map(|((quarantined, recent_sends), ((id, key), shop))| {
                 let note_time = |name| {
                     let (at, target) = notes.get(Some(id), name)?.split_once(' ')?;
                     at.parse().ok().filter(|_| target == key.target)
@@ -109,28 +96,28 @@ impl Services {
                 let last_equal = note_time(migrator::LAST_EQUAL_NOTE);
                 let limited_until = note_time(migrator::LIMITED_UNTIL_NOTE);
                 let may_call_market = not_sending_reason.is_none() && shop.migrate != Mode::Off;
-                let market_place = selftest::campaign_location(&config.market_url, shop.campaign);
-                let market_place = Some(market_place).filter(|_| may_call_market);
-                let hidden =
-                    hidden_products(&notes, (id, &shop.name), market_place.as_deref(), &alarms);
+                let location = selftest::campaign_location(&config.market_url, shop.campaign);
+                let location = Some(location).filter(|_| may_call_market);
+                let hidden_skus =
+                    hidden_products(&notes, (id, &shop.name), location.as_deref(), &alarms);
                 RestoredState {
                     quarantined,
-                    recent_sends: spent,
+                    recent_sends,
                     last_equal,
                     limited_until,
-                    hidden_skus: hidden,
+                    hidden_skus,
                 }
             })
             .collect();
         Ok(Self {
-            sources: Arc::new(remember(&notes, &book)),
+            sources: Arc::new(restore_origin_times(&notes, &book)),
             store: Arc::new(store),
             book: Arc::new(book),
             ledger: Arc::new(Ledger::new(acked)),
-            activity: Arc::new(marks),
+            activity: Arc::new(activity),
             observations: Arc::new(Observations::new(keys.len())),
             history: Arc::default(),
-            lane_memories,
+            restored_states,
             not_sending_reason,
             alarms,
             clock,
@@ -139,7 +126,7 @@ impl Services {
         })
     }
 
-    /// When the Market last asked, as the marks have it.
+    /// Restores the time of the Market's last request from the saved activity.
     pub(super) fn restore_last_requests(&self, last_requests: &LastRequests) {
         for shop in self.book.shops() {
             let mut latest = None;
@@ -175,10 +162,10 @@ impl Services {
             alarms: self.alarms.clone(),
             metrics,
         };
-        // Held, nobody is called: not even to look.
+        // With a foreign store the Market is not called at all, not even for a read-back.
         let targets = match self.not_sending_reason {
             Some(_) => Vec::new(),
-            None => wiring::targets(config, &self.lane_memories),
+            None => wiring::targets(config, &self.restored_states),
         };
         for (target, _) in targets
             .iter()
@@ -187,7 +174,7 @@ impl Services {
             let name = &target.name;
             warn!(
                 shop = name,
-                "DRY RUN: nothing of {name} is sent to the Market, only compared"
+                "DRY RUN: stock of {name} is compared with the Market, but not sent"
             );
         }
         Ok(Migrator::start(
@@ -226,7 +213,7 @@ impl Services {
         ingest
     }
 
-    /// Notes that the seller has said something, new or not.
+    /// Records a statement of stock, changed or not.
     fn record_assertion(&self, asserted: &StatedSkus<'_>) {
         let StatedSkus {
             shop,
@@ -263,7 +250,7 @@ impl Services {
         }
     }
 
-    /// Opens what the sources have stated, and brings the book in line with it.
+    /// Opens the sources and applies their stored statements to the book.
     pub(super) async fn open_sources(
         &self,
         config: &Config,
@@ -290,8 +277,8 @@ impl Services {
         manager.context("open the sources")
     }
 
-    /// Every SKU there is any sign of: what we have, what the Market asked for, and what its
-    /// catalogue has.
+    /// Returns all known SKUs: those in the book, those that the Market requested, and those that
+    /// read-backs showed.
     fn known_skus(&self, shop: ShopId) -> Vec<Sku> {
         let mut skus = Vec::with_capacity(self.book.len(shop));
         self.book.for_each(shop, |sku, _| skus.push(sku.clone()));
@@ -299,76 +286,6 @@ impl Services {
             .for_each_unknown(shop, &self.book, |sku, _| skus.push(sku.clone()));
         skus.extend(self.observations.unknown_skus(shop));
         skus
-    }
-
-    /// Everything that is served to the Market and to the seller.
-    pub(super) fn routes(
-        &self,
-        config: &Config,
-        ingest: Ingest,
-        (read_through, exchange, auth_failures): (ReadThrough, Router, AuthFailures),
-        last_requests: Arc<LastRequests>,
-        registry: &mut Registry,
-    ) -> Router {
-        let push_context = push_api::Context {
-            book: Arc::clone(&self.book),
-            activity: Arc::clone(&self.activity),
-            last_requests,
-            clock: self.clock,
-            alarms: self.alarms.clone(),
-            metrics: push_api::Metrics::default(),
-            auth_failures: auth_failures.clone(),
-            read_through: Some(read_through),
-        };
-        push_context.metrics.register(registry);
-        let partner_context = partner_api::Context {
-            ingest,
-            book: Arc::clone(&self.book),
-            clock: self.clock,
-            metrics: partner_api::Metrics::default(),
-            auth_failures,
-        };
-        partner_context.metrics.register(registry);
-        let stocks_paths: Arc<[String]> = config
-            .shops
-            .iter()
-            .map(|shop| format!("{}/stocks", shop.base_path))
-            .collect();
-        let not_found = async move |uri: Uri| {
-            if partner_api::is_partner_path(uri.path()) {
-                return partner_api::not_found();
-            }
-            let message = match push_api::intended_path(uri.path(), &stocks_paths) {
-                Some(path) => format!(
-                    "there is nothing at this path, the stock is at '{path}': remove the slashes \
-                     that are too many"
-                ),
-                None => "there is nothing at this path".to_owned(),
-            };
-            ErrorResponse::new(StatusCode::NOT_FOUND, "NOT_FOUND", message).into_response()
-        };
-        let layers = ServiceBuilder::new()
-            // Neither a span nor a log line ever shows these.
-            .layer(SetSensitiveRequestHeadersLayer::new([
-                AUTHORIZATION,
-                HeaderName::from_static("api-key"),
-            ]))
-            .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
-            // Failures are logged where they are handled, with their cause.
-            .layer(
-                TraceLayer::new_for_http()
-                    .make_span_with(span)
-                    .on_failure(()),
-            )
-            .layer(PropagateRequestIdLayer::x_request_id());
-        push_api::router(&push_context, wiring::push_shops(config))
-            .merge(partner_api::router(
-                partner_context,
-                wiring::partner_shops(config),
-            ))
-            .merge(exchange)
-            .fallback(not_found)
-            .layer(layers)
     }
 
     pub(super) fn into_ops_state(
@@ -399,31 +316,12 @@ impl Services {
     }
 }
 
-/// Has a shop's old handler asked for what we do not know yet. What is learned is kept, also if
-/// it comes too late for the question.
-pub(super) fn read_through(feeds: SourceManager, tasks: Tasks) -> ReadThrough {
-    ReadThrough(Arc::new(move |shop, skus| {
-        let fetch = feeds.read_through(shop, skus)?;
-        let (done, ended) = oneshot::channel();
-        let tasks = tasks.clone();
-        let waiting: BoxFuture<'static, ()> = Box::pin(async move {
-            tasks.spawn_short_lived(async move {
-                fetch.await;
-                // The question may have been answered without.
-                let _gone = done.send(());
-            });
-            let _late = timeout(sources::READ_THROUGH_TIMEOUT, ended).await;
-        });
-        Some(waiting)
-    }))
-}
-
-/// A shop that was renamed, or taken out of the configuration.
+/// Reports a shop that was renamed, or removed from the configuration.
 fn report_absent_shop(shop: &AbsentShop, alarms: &Alarms) {
     let name = &shop.name;
     warn!(
         shop = name,
-        "the store holds stock of {name}, which is not in the configuration"
+        "the store has stock of shop {name}, which is not in the configuration"
     );
     let hidden = shop.notes.iter().filter_map(|(note, place)| {
         note.strip_prefix(migrator::HIDDEN_NOTE_PREFIX)
@@ -432,17 +330,17 @@ fn report_absent_shop(shop: &AbsentShop, alarms: &Alarms) {
     let hidden: Vec<String> = hidden.collect();
     if !hidden.is_empty() {
         let text = format!(
-            "a check of the integration was cut off and has left products of {name} hidden: {}. \
-             {name} is not in the configuration any more, so they stay hidden: name it again, or \
-             show them in the cabinet",
+            "a self-test was interrupted and left products of {name} hidden: {}. {name} is not \
+             in the configuration any more, so they stay hidden. Add the shop again, or show the \
+             products in the Market's cabinet",
             hidden.join(", ")
         );
         alarms.raise(AlarmKind::SelftestHidden, name, text);
     }
 }
 
-/// The products a check has left hidden where the Market is called from now on, if it is; of
-/// the others an alarm tells, as nobody here shows them again.
+/// Returns the products that an interrupted self-test left hidden at the current forwarding target.
+/// Raises an alarm about products hidden at another target, because the service cannot show them.
 fn hidden_products(
     notes: &Notes,
     (id, shop): (ShopId, &str),
@@ -455,21 +353,20 @@ fn hidden_products(
     if let Some((_, place)) = others.first() {
         let skus: Vec<Sku> = others.iter().map(|(sku, _)| sku.clone()).collect();
         let text = format!(
-            "a check of the integration was cut off and has left products of {shop} hidden at \
-             {place}: {}. Nothing is called there now, so they stay hidden: show them in the \
-             cabinet, or let this shop be forwarded there as before, and they are shown at the \
-             next start",
+            "a self-test was interrupted and left products of {shop} hidden at {place}: {}. Stock \
+             is not forwarded there any more, so they stay hidden. Show them in the Market's cabinet, \
+             or restore the old forwarding target and restart",
             selftest::quoted_list(&skus)
         );
-        // Where the Market is called, a check that ends well clears the shop's own.
+        // A successful self-test clears the alarm of the shop itself, so this one needs another subject.
         let about = here.map_or(shop.to_owned(), |_| format!("{shop} at {place}"));
         alarms.raise(AlarmKind::SelftestHidden, &about, text);
     }
     ours.into_iter().map(|(sku, _)| sku).collect()
 }
 
-/// When each source last asserted anything, as it was noted.
-fn remember(notes: &Notes, book: &StockBook) -> OriginTimes {
+/// Restores the time of the last statement by each origin from the notes.
+fn restore_origin_times(notes: &Notes, book: &StockBook) -> OriginTimes {
     let sources = OriginTimes::default();
     for shop in book.shops() {
         for (name, text) in notes.with_prefix(shop, ingest::STATED_NOTE_PREFIX) {
@@ -479,14 +376,4 @@ fn remember(notes: &Notes, book: &StockBook) -> OriginTimes {
         }
     }
     sources
-}
-
-/// The path only: the query may hold a token.
-fn span(request: &Request<Body>) -> Span {
-    let id = request
-        .headers()
-        .get("x-request-id")
-        .and_then(|id| id.to_str().ok());
-    let (method, path) = (request.method(), request.uri().path());
-    debug_span!("request", %method, path, request.id = id)
 }

@@ -1,3 +1,5 @@
+//! Conversion of the configuration into the settings of each module.
+
 use crate::config::{Config, IMPORT_SOURCE, ShopConfig};
 use crate::ingest::Origin;
 use crate::migrator::{MarketTarget, Mode, RestoredState};
@@ -14,7 +16,8 @@ use crate::sources::{
 use crate::stock::ShopId;
 use crate::store::ShopIdentity;
 
-/// Where a shop's stock goes, in words that change exactly if the Market's copy is another.
+/// Returns the identity of a shop. Its target text changes exactly if the stock goes to another
+/// place on the Market.
 pub(super) fn shop_key(shop: &ShopConfig, market_url: &str) -> ShopIdentity {
     let target = format!("{market_url} {}", shop.address);
     ShopIdentity {
@@ -30,12 +33,12 @@ fn shops_with_ids(config: &Config) -> impl Iterator<Item = (ShopId, &ShopConfig)
 
 pub(super) fn targets(
     config: &Config,
-    lane_memories: &[RestoredState],
+    restored_states: &[RestoredState],
 ) -> Vec<(MarketTarget, RestoredState)> {
     shops_with_ids(config)
-        .zip(lane_memories)
+        .zip(restored_states)
         .filter(|((_, shop), _)| shop.migrate != Mode::Off)
-        .map(|((id, shop), lane_memory)| {
+        .map(|((id, shop), restored)| {
             let target = MarketTarget {
                 shop: id,
                 name: shop.name.clone(),
@@ -50,7 +53,7 @@ pub(super) fn targets(
                 parallel: shop.parallel,
                 limit_share: shop.limit_share,
             };
-            (target, lane_memory.clone())
+            (target, restored.clone())
         })
         .collect()
 }
@@ -85,7 +88,7 @@ pub(super) fn partner_shops(config: &Config) -> Vec<partner_api::PartnerShop> {
         .collect()
 }
 
-/// What feeds each shop: its sources, and last what is handed over by hand.
+/// Returns the sources of each shop. The last one receives imports.
 pub(super) fn source_plans(config: &Config) -> Vec<ShopSources> {
     shops_with_ids(config)
         .map(|(id, shop)| {
@@ -112,7 +115,7 @@ pub(super) fn source_plans(config: &Config) -> Vec<ShopSources> {
         .collect()
 }
 
-/// A shop as the operator sees it.
+/// Returns the shop settings that the operator sees.
 pub(super) fn ops_shop(shop: &ShopConfig) -> ops::OpsShop {
     ops::OpsShop {
         name: shop.name.clone(),

@@ -1,22 +1,30 @@
+//! `accept`: approves a delivery that is held for approval.
+
 use std::process::ExitCode;
 
 use super::import::print;
 use super::ops_client::{ReportArgs, query_string};
 use super::{print_line, runtime};
 
-/// What to accept.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  stockbridge accept erp
+  stockbridge accept erp --shop moscow
+  stockbridge accept rules";
+
+/// Arguments of `accept`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The source whose delivery is held, or `rules` for rules that would empty the shop.
+    /// The source whose delivery is held, or `rules` for held changes of the rules.
     source: String,
-    /// Its shop, if several shops have a source of that name.
+    /// The shop of the source. Needed if several shops have a source of this name.
     #[arg(long, value_name = "NAME")]
     shop: Option<String>,
     #[command(flatten)]
     report: ReportArgs,
 }
 
-/// Lets through what the guard holds.
+/// Approves the held delivery, or the held rules, and prints the result.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
         let query = query_string(&[
@@ -28,7 +36,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         args.report
             .print_report(&response, true, |response| match response.as_array() {
                 Some(shops) => {
-                    print_line(&format!("the rules are in force in {} shops", shops.len()))
+                    print_line(&format!(
+                        "accepted; shops that apply the rules: {}",
+                        shops.len()
+                    ));
                 }
                 None => print(response),
             })

@@ -1,4 +1,4 @@
-//! Everything the Market tells about a key and its cabinets, asked once and with deadlines.
+//! Read-only requests to the Market about an Api-Key and its cabinets, each with a timeout.
 
 use std::future::Future;
 use std::time::Duration;
@@ -14,40 +14,42 @@ use crate::partner_api::account::{
 };
 use crate::partner_api::client::MarketClient;
 
-/// How long one question, all its pages included, may take.
+/// Timeout of one list, including all its pages.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What to tick in the cabinet so that stock can be sent. The Russian words are those of
-/// `ApiKeyScopeType`, OpenAPI of 2026-07-17.
-pub(super) const GRANT_SEND_HINT: &str = "in the cabinet, Настройки → API и модули, give the token \
-     «управление товарами и карточками» (OFFERS_AND_CARDS_MANAGEMENT) or «полное управление \
-     кабинетом» (ALL_METHODS); a change takes up to ten minutes";
+/// Remedy for a token that may not send stock. The Russian names are those of the cabinet.
+///
+/// Source: `ApiKeyScopeType`, OpenAPI of 2026-07-17.
+pub(super) const GRANT_SEND_HINT: &str = "in the cabinet, Настройки → API и модули, grant the \
+     token «управление товарами и карточками» (OFFERS_AND_CARDS_MANAGEMENT) or «полное управление \
+     кабинетом» (ALL_METHODS); the change takes effect within ten minutes";
 
-/// What to tick so that warehouses can be listed.
-pub(super) const GRANT_LIST_HINT: &str = "in the cabinet, Настройки → API и модули, give the token \
-     «просмотр информации о заказах» (INVENTORY_AND_ORDER_PROCESSING_READ_ONLY), «обработка \
-     заказов и учет товаров» (INVENTORY_AND_ORDER_PROCESSING), or one of the two for all methods \
-     (ALL_METHODS, ALL_METHODS_READ_ONLY); a change takes up to ten minutes";
+/// Remedy for a token that may not list warehouses.
+pub(super) const GRANT_LIST_HINT: &str = "in the cabinet, Настройки → API и модули, grant the \
+     token «просмотр информации о заказах» (INVENTORY_AND_ORDER_PROCESSING_READ_ONLY), «обработка \
+     заказов и учет товаров» (INVENTORY_AND_ORDER_PROCESSING), or a permission for all methods \
+     (ALL_METHODS, ALL_METHODS_READ_ONLY); the change takes effect within ten minutes";
 
-/// What one key shows.
+/// Permissions and campaigns of one key.
 #[derive(Debug)]
 pub(super) struct KeyProbe {
     pub(super) key: Result<ApiKeyInfo, AccountError>,
     pub(super) campaigns: Result<Vec<MarketCampaign>, AccountError>,
-    /// How far our clock is from the Market's; positive if ours is ahead.
+    /// Difference between our clock and the Market's; positive if ours is ahead.
     pub(super) skew: Option<TimeDelta>,
 }
 
-/// What one cabinet holds.
+/// Warehouses of one cabinet.
 #[derive(Debug)]
 pub(super) struct AccountProbe {
     pub(super) warehouses: Result<Vec<MarketWarehouse>, AccountError>,
-    /// Asked only of a cabinet without groups.
+    /// Warehouses in the numbering of the methods by business. Requested only for a cabinet without
+    /// groups.
     pub(super) partner: Option<Result<Vec<MarketPartnerWarehouse>, AccountError>>,
 }
 
 impl KeyProbe {
-    /// Asks about a key.
+    /// Requests the permissions and the campaigns of a key.
     pub(super) async fn fetch(market: &MarketClient, key: &Secret, clock: Clock) -> Self {
         let sent_at = clock.now();
         let info = with_timeout(market.token_scopes(key)).await;
@@ -61,14 +63,14 @@ impl KeyProbe {
         }
     }
 
-    /// The campaigns, none if they were not told.
+    /// Returns the campaigns; empty if the request failed.
     pub(super) fn campaigns(&self) -> &[MarketCampaign] {
         self.campaigns.as_deref().unwrap_or_default()
     }
 }
 
 impl AccountProbe {
-    /// Asks about a cabinet.
+    /// Requests the warehouses of a cabinet.
     pub(super) async fn fetch(market: &MarketClient, key: &Secret, business: u64) -> Self {
         let warehouses = with_timeout(market.warehouses(key, business))
             .await
@@ -88,12 +90,12 @@ impl AccountProbe {
         }
     }
 
-    /// The warehouses, none if they were not told.
+    /// Returns the warehouses; empty if the request failed.
     pub(super) fn warehouses(&self) -> &[MarketWarehouse] {
         self.warehouses.as_deref().unwrap_or_default()
     }
 
-    /// The warehouses by the other numbering, none if they were not told.
+    /// Returns the warehouses in the numbering by business; empty if they are unknown.
     pub(super) fn partner(&self) -> &[MarketPartnerWarehouse] {
         match &self.partner {
             Some(Ok(list)) => list,
@@ -101,7 +103,7 @@ impl AccountProbe {
         }
     }
 
-    /// Whether any warehouse is a member of a group.
+    /// Returns true if any warehouse is a member of a group.
     pub(super) fn has_groups(&self) -> bool {
         self.warehouses()
             .iter()
@@ -114,15 +116,16 @@ async fn with_timeout<T>(
 ) -> Result<DatedResponse<T>, AccountError> {
     timeout(TIMEOUT, request).await.unwrap_or_else(|_| {
         Err(AccountError::Unreachable(format!(
-            "nothing within {} s",
+            "no response within {} s",
             TIMEOUT.as_secs()
         )))
     })
 }
 
-/// The least by which our clock must be wrong for the answer to be dated so.
+/// Returns the smallest clock skew that explains the date of a response.
 ///
-/// The Market wrote `date`, which is cut to seconds, at some moment between the two of ours.
+/// The Market wrote `date`, which is cut to seconds, between `sent_at` and `received_at`. A date in
+/// this range needs no skew.
 fn clock_skew(
     sent_at: DateTime<Utc>,
     received_at: DateTime<Utc>,
@@ -138,7 +141,7 @@ fn clock_skew(
     }
 }
 
-/// A text of the Market's on one line, for a comment or a sentence.
+/// Puts a text of another server on one line, so that it cannot end a comment or a sentence.
 pub(super) fn one_line(text: &str) -> String {
     let words: Vec<&str> = text
         .split(|c: char| c.is_whitespace() || c.is_control())
@@ -150,7 +153,7 @@ pub(super) fn one_line(text: &str) -> String {
         .join(" ")
 }
 
-/// A number with its name, where there is one: `12345 «Shop»`.
+/// Formats an id with its name, if it has one: `12345 «Shop»`.
 pub(super) fn id_with_name(id: u64, name: &str) -> String {
     match one_line(name) {
         name if name.is_empty() => id.to_string(),
@@ -158,7 +161,7 @@ pub(super) fn id_with_name(id: u64, name: &str) -> String {
     }
 }
 
-/// Numbers as a list for people.
+/// Formats ids as a list: `1, 2, 3`.
 pub(super) fn join_ids(ids: impl IntoIterator<Item = u64>) -> String {
     ids.into_iter()
         .map(|id| id.to_string())
@@ -171,9 +174,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_no_delay_explains_is_skew() {
+    fn delay_is_not_skew() {
         let at = |text: &str| format!("2026-11-21T10:00:{text}Z").parse().unwrap();
-        let skew = |sent, answered, date| clock_skew(at(sent), at(answered), at(date));
+        let skew = |sent, received, date| clock_skew(at(sent), at(received), at(date));
         assert_eq!(
             skew("10.9", "12.1", "10"),
             TimeDelta::zero(),
@@ -182,14 +185,14 @@ mod tests {
         assert_eq!(
             skew("10.0", "19.0", "18"),
             TimeDelta::zero(),
-            "a slow answer"
+            "a slow response"
         );
         assert_eq!(skew("15.0", "15.5", "10"), TimeDelta::seconds(4));
         assert_eq!(skew("10.0", "10.5", "13"), TimeDelta::milliseconds(-2_500));
     }
 
     #[test]
-    fn a_name_cannot_leave_its_line() {
+    fn names_stay_on_one_line() {
         assert_eq!(
             id_with_name(1, "a\n[[shops]]\u{0}\r b"),
             "1 «a [[shops]] b»"

@@ -1,8 +1,15 @@
+//! `check`: validates a configuration and prints the settings in force.
+
 use std::process::ExitCode;
 
 use super::{ConfigArgs, print_line};
 
-/// Prints the configuration in force, secrets as `***`.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  stockbridge check --config config.toml
+  STOCKBRIDGE_LISTEN=0.0.0.0:8080 stockbridge check --config config.toml";
+
+/// Prints every setting in force, secrets as `***`.
 pub(super) fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
     print_line(args.load()?.to_string().trim_end());
     Ok(ExitCode::SUCCESS)

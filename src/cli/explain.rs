@@ -1,3 +1,5 @@
+//! `explain`: prints the history and the present state of one SKU.
+
 use std::process::ExitCode;
 
 use serde_json::Value;
@@ -5,19 +7,25 @@ use serde_json::Value;
 use super::ops_client::{ReportArgs, json_list, json_text, query_string};
 use super::{print_line, runtime};
 
-/// What to explain.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  stockbridge explain 557722
+  stockbridge explain 557722 --shop moscow
+  stockbridge explain 'БОЛТ М5' --json";
+
+/// Arguments of `explain`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The SKU, as the catalogue spells it.
+    /// The SKU, spelled as in the catalogue. White space at the ends is ignored.
     sku: String,
-    /// Only in this shop.
+    /// Only this shop.
     #[arg(long, value_name = "NAME")]
     shop: Option<String>,
     #[command(flatten)]
     report: ReportArgs,
 }
 
-/// Prints all that is known of a SKU; succeeds if some shop has it.
+/// Prints everything known about a SKU. Fails if no shop has stock of it.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
         let query = query_string(&[("sku", Some(&args.sku)), ("shop", args.shop.as_deref())]);
@@ -42,7 +50,7 @@ fn print(shop: &Value) {
     let (book, ledger, market) = (&shop["book"], &shop["ledger"], &shop["market"]);
     if !book.is_null() {
         print_line(&format!(
-            "  book     {} as of {}; last said in the hour of {} by {}",
+            "  book     {} as of {}; last stated {} (hour) by {}",
             book["count"],
             json_text(&book["updated_at"]),
             json_text(&book["last_asserted_hour"]),
@@ -54,12 +62,12 @@ fn print(shop: &Value) {
     }
     if !ledger.is_null() {
         print_line(&format!(
-            "  ledger   {} as of {}, acknowledged, sent at {}{}",
+            "  ledger   {} as of {}, acknowledged by the Market, sent at {}{}",
             ledger["count"],
             json_text(&ledger["updated_at"]),
             json_text(&ledger["sent_at"]),
             if ledger["due_again"] == true {
-                ", to be said once more"
+                ", will be sent again"
             } else {
                 ""
             }
@@ -67,7 +75,7 @@ fn print(shop: &Value) {
     }
     if !market.is_null() {
         print_line(&format!(
-            "  market   {} ({}), looked at in the minute of {}",
+            "  market   {} ({}), read back {} (minute)",
             json_text(&market["available"]),
             json_text(&market["class"]),
             json_text(&market["looked_at"])
@@ -76,7 +84,7 @@ fn print(shop: &Value) {
     if !shop["quarantine"].is_null() {
         let quarantine = &shop["quarantine"];
         print_line(&format!(
-            "  refused  since {}, {} times, next try by {}: {}",
+            "  rejected since {}, {} attempts, next attempt by {}: {}",
             json_text(&quarantine["since"]),
             quarantine["attempts"],
             json_text(&quarantine["retry_at"]),
@@ -86,13 +94,13 @@ fn print(shop: &Value) {
     for request in json_list(&shop["asked"]) {
         let (warehouse, hour) = (&request["warehouse"], json_text(&request["hour"]));
         print_line(&format!(
-            "  asked    for warehouse {warehouse}, last in the hour of {hour}"
+            "  asked    by the Market for warehouse {warehouse}, last {hour} (hour)"
         ));
     }
     json_list(&shop["events"]).iter().for_each(print_event);
     if !shop["events_since"].is_null() {
         print_line(&format!(
-            "  (events before {} are forgotten)",
+            "  (events before {} are no longer in memory)",
             json_text(&shop["events_since"])
         ));
     }
@@ -113,7 +121,7 @@ fn print_event(event: &Value) {
     let request = &event["request"];
     if !request.is_null() {
         line.push_str(&format!(
-            ", with {} SKUs in {} ms: {}, trace {}",
+            ", in a request with {} SKUs, {} ms: {}, trace {}",
             request["skus"],
             request["took_ms"],
             json_text(&request["answer"]),

@@ -1,3 +1,5 @@
+//! `healthcheck`: reports the readiness of a running service by the exit code.
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -7,18 +9,28 @@ use anyhow::{Context, bail};
 use super::{print_line, runtime};
 use crate::http::{ClientConfig, Trust, client};
 
-/// How long the answer may take: less than a container's usual limit of some seconds.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  stockbridge healthcheck
+  stockbridge healthcheck --ops 127.0.0.1:9091";
+
+/// Timeout of the request. It is shorter than the usual limit of a container's health check.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Where to ask.
+/// Arguments of `healthcheck`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The operator's listener.
-    #[arg(long, env = "STOCKBRIDGE_OPS_LISTEN", default_value = "127.0.0.1:9090")]
+    /// The address of the running service's `ops_listen`.
+    #[arg(
+        long,
+        env = "STOCKBRIDGE_OPS_LISTEN",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:9090"
+    )]
     ops: SocketAddr,
 }
 
-/// Asks `/readyz` and fails unless it says 200.
+/// Requests `/readyz` and fails unless the status is 200.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = ClientConfig {
         total_timeout: TIMEOUT,
@@ -31,18 +43,20 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             .get(&url)
             .send()
             .await
-            .context("ask the service")?;
+            .with_context(|| format!("no response from {url}: is the service running?"))?;
         let status = response.status();
-        let body = response.text().await.context("read the answer")?;
+        let body = response.text().await.context("read the response")?;
         if !status.is_success() {
-            bail!("{url} says {status}: {body}");
+            bail!("the service is not ready: {url} responded with {status}: {body}");
         }
         print_line(&body);
         Ok(ExitCode::SUCCESS)
     })
 }
 
-/// Where an operator's listener is asked: one on every address on this machine's own.
+/// Returns the base URL of an operators' listener.
+///
+/// A listener on all addresses (`0.0.0.0` or `::`) is called on the loopback address.
 pub(super) fn ops_url(ops: SocketAddr) -> String {
     let ip = match ops.ip() {
         ip if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -1,3 +1,5 @@
+//! `import`: sends a stock file to a running service and prints what changed.
+
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,37 +17,46 @@ use super::ops_client::{OpsClient, ReportArgs, json_list, json_text, query_strin
 use super::progress::ProgressReporter;
 use super::{print_line, runtime};
 
-/// Bytes sent in one piece.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  stockbridge import stock.csv --shop moscow --dry-run
+  stockbridge import stock.csv --shop moscow --scope delta
+  stockbridge import offers.xml --shop moscow --source erp";
+
+/// Bytes per chunk of the upload.
 const CHUNK_BYTES: usize = 256 * 1024;
 
-/// How often it is looked how far the service has come.
+/// Interval at which the progress of the service is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(300);
 
-/// What to import.
+/// Arguments of `import`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The file: CSV, XLSX, XLS, YML, CommerceML or JSON, as it is or packed as gzip or zip.
+    /// The file: CSV, XLSX, XLS, YML, CommerceML, JSON or NDJSON, also packed as gzip or zip.
     file: PathBuf,
-    /// For which shop.
+    /// The shop that receives the stock.
     #[arg(long, value_name = "NAME")]
     shop: String,
-    /// As which of its sources, with that one's settings; otherwise with none.
+    /// The source whose settings are used to read the file. Without it, the defaults are used.
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
-    /// What the file is, if it cannot be told from its content.
+    /// The format, if it cannot be detected: csv, sheet (or xlsx, xls), yml, commerceml
+    /// or json.
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
-    /// The file is all there is (`snapshot`) or some of it (`delta`), if its format does not say.
+    /// `snapshot` if the file lists all products, `delta` if it lists some. The default is what the
+    /// format declares, or else `delta`.
     #[arg(long, value_name = "SCOPE")]
     scope: Option<String>,
-    /// Only say what would change.
+    /// Only print what would change. The stock stays as it is.
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
     report: ReportArgs,
 }
 
-/// Hands a file to a running service, as its file source would take it.
+/// Uploads a file to a running service, which applies it like a file source. Fails if the delivery
+/// is held for approval.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
         let response = upload_file(args).await?;
@@ -92,7 +103,7 @@ async fn upload_file(args: &Args) -> anyhow::Result<Value> {
     Ok(response)
 }
 
-/// How far the service has come, for the bar; empty if it does not say.
+/// Returns the number of rows the service has read, for the progress bar.
 async fn rows_so_far(client: &OpsClient, args: &Args) -> String {
     let source = args.source.as_deref().unwrap_or("import");
     let sources = client.get("/sources").await.unwrap_or_default();
@@ -101,11 +112,11 @@ async fn rows_so_far(client: &OpsClient, args: &Args) -> String {
         .find(|candidate| candidate["shop"] == args.shop && candidate["source"] == source);
     match status.and_then(|status| status["rows_so_far"].as_u64()) {
         Some(rows) => format!("{rows} rows"),
-        None => "taking".to_owned(),
+        None => "applying".to_owned(),
     }
 }
 
-/// The length of a file, how much of it was sent, and its pieces.
+/// Returns the length of a file, a counter of the bytes sent, and the body that streams it.
 fn chunked_body(path: &Path) -> anyhow::Result<(usize, Arc<AtomicUsize>, reqwest::Body)> {
     let open = || format!("open {}", path.display());
     let file = std::fs::File::open(path).with_context(open)?;
@@ -130,19 +141,20 @@ fn chunked_body(path: &Path) -> anyhow::Result<(usize, Arc<AtomicUsize>, reqwest
     Ok((size, sent, reqwest::Body::wrap_stream(chunks)))
 }
 
-/// Rows that are not applied, as far as they are printed.
+/// Maximum number of rejected or suspicious rows that are printed.
 const MAX_ROWS_PRINTED: usize = 20;
 
-/// What became of a delivery.
+/// Prints the report of a delivery.
 pub(super) fn print(report: &Value) {
     let count = |key: &str| json_text(&report[key]);
     let what = match report["outcome"].as_str() {
         Some("held") => format!(
-            "HELD, the stock stays as it was: {}",
+            "HELD for approval, the stock is unchanged: {}. If the file is correct, run: \
+             stockbridge accept SOURCE --shop NAME",
             json_text(&report["doubt"])
         ),
-        Some("looked") => "nothing was changed, this is what would be".to_owned(),
-        _ => "taken".to_owned(),
+        Some("looked") => "dry run, nothing was changed. It would change:".to_owned(),
+        _ => "applied".to_owned(),
     };
     print_line(&format!(
         "{} of {} rows: {what}",

@@ -1,3 +1,5 @@
+//! `inspect`: shows how a stock file would be read, and the settings that read it.
+
 use std::fs::File;
 use std::io::{Seek as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -12,20 +14,27 @@ use crate::sources::formats::{FileShape, FileSummary};
 use crate::sources::inspect::{Preview, inspect};
 use crate::sources::{Config, PreviewRow, Quantity};
 
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  stockbridge inspect stock.xlsx
+  stockbridge inspect stock.csv --set sku=Код --set quantity=Остаток
+  cat stock.csv | stockbridge inspect -";
+
 /// Width of the first column of the output.
 const LABEL_WIDTH: usize = 12;
 
+/// Arguments of `inspect`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The file; `-` is standard input.
+    /// The file. `-` is standard input.
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// A setting of `[[shops.sources]]`, as in `--set sku=Код`; may be repeated.
+    /// A setting of `[[shops.sources]]`, such as `--set sku=Код`. May be repeated.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }
 
-/// Prints how a file would be read; 0 if it can be, 1 if not.
+/// Prints how a file would be read. Fails if it cannot be read.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let spool = tempfile::tempdir().context("make a directory for temporary files")?;
     let (name, file) = open(&args.file)?;
@@ -48,7 +57,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The file's name, and the file.
+/// Opens the file and returns its name with it. Standard input is copied to a temporary file first,
+/// because formats such as XLSX need random access.
 fn open(path: &Path) -> anyhow::Result<(String, File)> {
     if path != Path::new("-") {
         let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
@@ -95,8 +105,7 @@ fn print(preview: &Preview) {
     } = preview;
     let without_text = match without_quantity {
         0 => String::new(),
-        1 => ", 1 states no quantity".to_owned(),
-        count => format!(", {count} state no quantity"),
+        count => format!(", {count} without a quantity"),
     };
     print_line(&labelled(
         "rows",
@@ -161,11 +170,14 @@ fn print_file(summary: &FileSummary) {
             print_line(&labelled(label, value));
         }
     }
-    let complete = match summary.scope {
-        None => "the format does not say; set scope if every file is a whole list",
+    let scope = match summary.scope {
+        None => {
+            "the format does not state it; set scope = \"snapshot\" if every file lists all \
+             products"
+        }
         Some(scope) => scope.name(),
     };
-    print_line(&labelled("complete", complete));
+    print_line(&labelled("scope", scope));
     for notice in &summary.notices {
         print_line(&labelled("note", notice));
     }
@@ -181,7 +193,7 @@ fn describe_row(row: &PreviewRow) -> String {
     } = row;
     let quantity = quantity
         .as_ref()
-        .map_or("states nothing".to_owned(), Quantity::to_string);
+        .map_or("no quantity".to_owned(), Quantity::to_string);
     let location = warehouse
         .as_ref()
         .map(|name| format!(" at '{name}'"))
@@ -192,7 +204,7 @@ fn describe_row(row: &PreviewRow) -> String {
     format!("line {line}: '{sku}'{location} = {quantity}{reserve}")
 }
 
-/// A table of the configuration that reads the file so.
+/// Returns the `[[shops.sources]]` table with which a service reads the file the same way.
 fn source_table(args: &Args, preview: &Preview, config: &Config) -> String {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let path = if args.file == Path::new("-") {
@@ -215,7 +227,7 @@ fn source_table(args: &Args, preview: &Preview, config: &Config) -> String {
         .filter_map(|pair| pair.split_once('='))
         .collect();
     let is_set = |key: &str| set.iter().any(|(known, _)| *known == key);
-    // What several files of an archive do not share is left to be found out for each.
+    // The files of an archive may differ, so their properties stay to be detected for each.
     if let [summary] = preview.files.as_slice() {
         for key in [
             "format",
@@ -248,12 +260,12 @@ fn source_table(args: &Args, preview: &Preview, config: &Config) -> String {
     if preview.warehouses.len() > 1 && !is_set("warehouses") {
         let names: Vec<_> = preview.warehouses.iter().map(|name| quoted(name)).collect();
         lines.push(format!(
-            "warehouses = [{}] # those that feed this shop",
+            "warehouses = [{}] # keep only those that supply this shop",
             names.join(", ")
         ));
     }
     if config.policy.scope.is_none() && preview.files.iter().all(|file| file.scope.is_none()) {
-        lines.push("# scope = \"snapshot\" # if the file always lists every product".to_owned());
+        lines.push("# scope = \"snapshot\" # if the file always lists all products".to_owned());
     }
     lines.join("\n")
 }

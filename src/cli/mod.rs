@@ -1,8 +1,10 @@
-//! The commands, a file each.
+//! Command line: the arguments, one file per command, exit codes and printing.
 
 mod accept;
 mod account_probe;
 mod check;
+mod completions;
+mod config_command;
 mod discover;
 mod doctor;
 mod explain;
@@ -15,6 +17,8 @@ mod ready;
 mod rehearse;
 mod selftest;
 mod serve;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 use std::io::Write;
@@ -27,9 +31,9 @@ use tracing::warn;
 use crate::config::{Config, ConfigError};
 use crate::telemetry::printable_lines;
 
-/// Carries a seller's stock across the end of Yandex Market's push API.
+/// Keeps a seller's stock on Yandex Market up to date: answers the push API, sends to the new API.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(version, arg_required_else_help = true, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -37,56 +41,108 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Answer the Market, take the seller's stock, and forward it.
+    /// Run the service: answer the Market, accept the seller's stock and send it to the Market.
+    #[command(after_help = serve::EXAMPLES)]
     Serve(serve::Args),
-    /// Play the whole job on this machine, against a Market in miniature, and judge it.
+    /// Test the whole service on this machine against a Market simulator.
+    ///
+    /// The real Market is never called. Exit code 0 means that the simulator's copy equals the
+    /// seller's stock and no limit was exceeded.
+    #[command(after_help = rehearse::EXAMPLES)]
     Rehearse(rehearse::Args),
-    /// Check a configuration, print what is in force, and do nothing else.
+    /// Check a configuration and print the settings in force, with secrets as `***`.
+    ///
+    /// Every error is reported at once, and the exit code is then 78. Nothing is started, written
+    /// or called.
+    #[command(after_help = check::EXAMPLES)]
     Check(ConfigArgs),
-    /// Ask the Market what a cabinet holds, and print the shops of a configuration for it.
+    /// Print a commented configuration file to start from.
+    #[command(after_help = config_command::EXAMPLES)]
+    Config(config_command::Args),
+    /// List the cabinets of an Api-Key and print the shops of a configuration for them.
+    ///
+    /// The Market is only read. The output is a configuration file with comments.
+    #[command(after_help = discover::EXAMPLES)]
     Discover(discover::Args),
-    /// Check everything a configuration depends on, and say what to do.
+    /// Check everything that a configuration depends on, and print a remedy for each problem.
+    ///
+    /// Checks the files, the disk, the Api-Keys, the ids, the running service and the way from the
+    /// Market to it. The exit code is 1 if a line is FAIL.
+    #[command(after_help = doctor::EXAMPLES)]
     Doctor(doctor::Args),
-    /// Have a running service read the Market's copy back now, and say what differs and why.
+    /// Read the Market's copy back now, and print each difference with its reason.
+    ///
+    /// The running service does the work. The exit code is 1 if a difference is not explained.
+    #[command(after_help = verify::EXAMPLES)]
     Verify(verify::Args),
-    /// Say whether the push API can be switched off, and what is in the way.
+    /// Report if the push API can be switched off, and what is still missing.
+    ///
+    /// The exit code is 0 only if the verdict is GO for every shop.
+    #[command(after_help = ready::EXAMPLES)]
     Ready(ops_client::ReportArgs),
-    /// Say all that is known of a SKU: where its number comes from, and what became of it.
+    /// Explain one SKU: the source of its count, the rules applied, and what the Market has.
+    #[command(after_help = explain::EXAMPLES)]
     Explain(explain::Args),
-    /// Hand a file with stock to a running service, or say what it would change.
+    /// Send a stock file to a running service, or print what it would change.
+    #[command(after_help = import::EXAMPLES)]
     Import(import::Args),
-    /// Show how a file would be read, and print the settings that read it so.
+    /// Show how a stock file would be read, and print the settings of a source that reads it.
+    ///
+    /// Needs no configuration and no running service.
+    #[command(after_help = inspect::EXAMPLES)]
     Inspect(inspect::Args),
-    /// Let through what the guard holds of a source, because it is meant.
+    /// Apply a delivery that is held for approval.
+    #[command(after_help = accept::EXAMPLES)]
     Accept(accept::Args),
-    /// Make the Market's own check of the integration with one product, on the real Market.
+    /// Run the Market's integration check with one product, on the real Market.
+    ///
+    /// The product is hidden, its stock is sent and read back, and the product is shown again.
+    #[command(after_help = selftest::EXAMPLES)]
     Selftest(selftest::Args),
-    /// Ask a running service whether it is ready; for a container's health check.
+    /// Exit with 0 if the running service is ready; for a container's health check.
+    #[command(after_help = healthcheck::EXAMPLES)]
     Healthcheck(healthcheck::Args),
+    /// Print a completion script for a shell.
+    #[command(after_help = completions::EXAMPLES)]
+    Completions(completions::Args),
 }
 
-/// Open files asked for: the most connections that can be set, and some for everything else.
+/// Examples at the end of the program's own help.
+const EXAMPLES: &str = "\
+Examples:
+  stockbridge rehearse
+  stockbridge check --config config.toml
+  stockbridge serve --config config.toml
+  stockbridge help doctor";
+
+/// Limit of open files that is requested: 100 000, the largest value of `max_connections`, and 1000
+/// for everything else.
 const OPEN_FILE_LIMIT: u64 = 101_000;
 
-/// Which configuration.
+/// Argument for the configuration file.
 #[derive(Debug, clap::Args)]
 struct ConfigArgs {
-    /// The configuration file.
+    /// The configuration file, in TOML.
     #[arg(long, env = "STOCKBRIDGE_CONFIG", value_name = "FILE")]
     config: PathBuf,
 }
 
-/// Bad configuration, as `sysexits.h` numbers it: a supervisor need not try again.
+/// Exit code for an invalid configuration, `EX_CONFIG` of `sysexits.h`. A supervisor must not
+/// restart the service: a restart does not repair the file.
 const EXIT_CONFIG: u8 = 78;
 
 impl Cli {
-    /// Runs the command; the exit code is 0 well, 1 failed, 78 bad configuration.
+    /// Runs the command and returns its exit code.
+    ///
+    /// 0: success. 1: failed, or the result is not good. 78: invalid configuration. (`clap` exits
+    /// with 2 for wrong usage.)
     #[must_use]
     pub fn run(self) -> ExitCode {
         let result = match self.command {
             Command::Serve(args) => serve::run(&args),
             Command::Rehearse(args) => rehearse::run(&args),
             Command::Check(args) => check::run(&args),
+            Command::Config(args) => config_command::run(&args),
             Command::Discover(args) => discover::run(&args),
             Command::Doctor(args) => doctor::run(&args),
             Command::Verify(args) => verify::run(&args),
@@ -97,6 +153,7 @@ impl Cli {
             Command::Accept(args) => accept::run(&args),
             Command::Selftest(args) => selftest::run(&args),
             Command::Healthcheck(args) => healthcheck::run(&args),
+            Command::Completions(args) => completions::run(&args),
         };
         result.unwrap_or_else(|error| {
             print_error(&format!("{error:#}"));
@@ -112,26 +169,28 @@ impl ConfigArgs {
     }
 }
 
-/// A line for the person at the terminal, on standard output. What is printed comes from sellers'
-/// files and other servers in part, so characters that mislead a terminal are escaped; JSON stays
-/// the same JSON.
+/// Prints a line on standard output.
+///
+/// Parts of the text come from sellers' files and from other servers, so characters that mislead a
+/// terminal are escaped. JSON keeps its meaning, because the escapes are those of JSON.
 fn print_line(text: &str) {
-    // Whoever reads may have gone, such as `head`: that is no fault of ours.
+    // The reader of a pipe, such as `head`, may have closed it. That is not an error of the
+    // command.
     let _ignored = writeln!(std::io::stdout(), "{}", printable_lines(text));
 }
 
-/// A line about what went wrong, on standard error.
+/// Prints a line about a problem on standard error, with the escapes of [`print_line`].
 fn print_error(text: &str) {
     let _ignored = writeln!(std::io::stderr(), "{}", printable_lines(text));
 }
 
-/// The runtime of every command that talks to somebody.
+/// Builds the async runtime of every command that uses the network.
 ///
-/// Ten thousand connections need as many open files; many systems give 1024 to those who do
-/// not ask for more. If more cannot be had, the accept loop waits for one to be closed.
+/// Each connection needs an open file, and the default limit of many systems is 1024, so the limit
+/// is raised first. If that fails, the accept loop waits until a connection closes.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     if let Err(error) = rlimit::increase_nofile_limit(OPEN_FILE_LIMIT) {
-        warn!(error = %error, "cannot raise the limit of open files");
+        warn!(error = %error, "failed to raise the limit of open files");
     }
     Ok(tokio::runtime::Builder::new_multi_thread()
         .enable_all()

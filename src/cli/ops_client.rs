@@ -1,4 +1,4 @@
-//! The operator at the terminal, who asks a running service on its own listener.
+//! Client of a running service's operator API, and the arguments that its commands share.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -14,19 +14,19 @@ use crate::http::{ClientConfig, Trust, client, read_response};
 use crate::ops::access;
 use crate::telemetry::printable;
 
-/// How long an answer may take: the service may have to look at millions of SKUs.
+/// Timeout of a request. The service may have to walk through millions of SKUs.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a large file may take to be sent and taken.
+/// Timeout for sending and applying a large file.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(3_600);
 
-/// Most bytes read of an answer: thousands of SKUs set aside, each with its reason.
+/// Maximum size of a response. `/status` lists thousands of quarantined SKUs, each with a reason.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
-/// Where the service is.
+/// Argument for the address of the running service.
 #[derive(Debug, clap::Args)]
 pub(super) struct OpsArgs {
-    /// The running service's listener for operators.
+    /// The address of the running service's `ops_listen`.
     #[arg(
         long,
         env = "STOCKBRIDGE_OPS_LISTEN",
@@ -36,10 +36,10 @@ pub(super) struct OpsArgs {
     ops: SocketAddr,
 }
 
-/// A question whose answer can be had as it came.
+/// Arguments of commands that print a response of the service.
 #[derive(Debug, clap::Args)]
 pub(super) struct ReportArgs {
-    /// Print the answer as JSON.
+    /// Print the response of the service as JSON.
     #[arg(long)]
     pub(super) json: bool,
     #[command(flatten)]
@@ -47,7 +47,8 @@ pub(super) struct ReportArgs {
 }
 
 impl ReportArgs {
-    /// Prints an answer as JSON, or as `print` does; the exit code says whether all is well.
+    /// Prints the response as JSON with `--json`, or else with `print`. The exit code is 0 if
+    /// `is_success`, or else 1.
     pub(super) fn print_report(
         &self,
         response: &Value,
@@ -67,7 +68,7 @@ impl ReportArgs {
     }
 }
 
-/// See the module.
+/// HTTP client of the operator API.
 pub(super) struct OpsClient {
     client: reqwest::Client,
     address: SocketAddr,
@@ -78,7 +79,7 @@ impl OpsArgs {
         OpsClient::new(self.ops)
     }
 
-    /// For what may take as long as a million rows do.
+    /// Returns a client with the long timeout for uploads.
     pub(super) fn upload_client(&self) -> anyhow::Result<OpsClient> {
         OpsClient::with_timeout(self.ops, UPLOAD_TIMEOUT)
     }
@@ -102,13 +103,13 @@ impl OpsClient {
         })
     }
 
-    /// What is at this path.
+    /// Sends a GET request and returns the JSON of the response.
     pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
         self.execute(self.client.get(format!("{}{path}", ops_url(self.address))))
             .await
     }
 
-    /// Has something done.
+    /// Sends a POST request with an optional JSON body.
     pub(super) async fn post(&self, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
         let mut request = self.client.post(format!("{}{path}", ops_url(self.address)));
         if let Some(body) = body {
@@ -119,7 +120,7 @@ impl OpsClient {
         self.execute(request).await
     }
 
-    /// Hands over what may be long.
+    /// Sends a POST request with a streamed body.
     pub(super) async fn upload(&self, path: &str, body: reqwest::Body) -> anyhow::Result<Value> {
         let request = self.client.post(format!("{}{path}", ops_url(self.address)));
         self.execute(
@@ -134,32 +135,37 @@ impl OpsClient {
         let request = request.header(access::CSRF_HEADER, access::CSRF_HEADER_VALUE);
         let response = request.send().await.with_context(|| {
             format!(
-                "no service answers on {}: is it running, and is --ops right?",
+                "no response from {}: is it running, and is --ops its ops_listen?",
                 self.address
             )
         })?;
         let status = response.status();
         let body = read_response(response, MAX_BYTES)
             .await
-            .context("read the answer")?;
+            .context("read the response")?;
         if body.is_empty() && status.is_success() {
             return Ok(Value::Null);
         }
-        let value: Value = serde_json::from_slice(&body)
-            .map_err(|_| anyhow!("{} is no service of ours: {status}", self.address))?;
+        let value: Value = serde_json::from_slice(&body).map_err(|_| {
+            anyhow!(
+                "{} is not a stockbridge service, it responded with {status} and without JSON: \
+                     set --ops to the address of ops_listen",
+                self.address
+            )
+        })?;
         if !status.is_success() {
             bail!(
                 "{}",
                 value["error"]["message"]
                     .as_str()
-                    .unwrap_or("the service refuses")
+                    .unwrap_or("the service rejected the request without a reason")
             );
         }
         Ok(value)
     }
 }
 
-/// A query of what is said, with its question mark; empty if nothing is.
+/// Returns the query string of the values present, with its `?`; empty without values.
 pub(super) fn query_string(pairs: &[(&str, Option<&str>)]) -> String {
     let present = pairs
         .iter()
@@ -175,7 +181,7 @@ pub(super) fn query_string(pairs: &[(&str, Option<&str>)]) -> String {
         })
 }
 
-/// Text of a JSON value, for people: a string without its quotes, on one line.
+/// Returns a JSON value as text on one line: a string without quotes, `null` as a dash.
 pub(super) fn json_text(value: &Value) -> String {
     match value {
         Value::String(text) => printable(text).into_owned(),
@@ -184,7 +190,7 @@ pub(super) fn json_text(value: &Value) -> String {
     }
 }
 
-/// The elements of a list, none if it is no list.
+/// Returns the elements of a JSON array; empty for any other value.
 pub(super) fn json_list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }

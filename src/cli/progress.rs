@@ -1,3 +1,5 @@
+//! Progress output: a bar on a terminal, or else a line now and then.
+
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -6,10 +8,10 @@ use tokio::time::Instant;
 
 use crate::cli::print_line;
 
-/// How often a line is printed where no bar can be drawn.
+/// Interval of the lines that replace the bar if standard error is not a terminal.
 const PRINT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How far one scene has come: a bar on a terminal, plain lines otherwise.
+/// Progress of one step of a command.
 pub(super) struct ProgressReporter {
     title: String,
     unit: &'static str,
@@ -57,17 +59,17 @@ impl ProgressReporter {
         }
     }
 
-    /// Says beside the bar what is being done.
+    /// Replaces the text beside the bar.
     pub(super) fn set_message(&self, message: &str) {
         self.bar.set_message(message.to_owned());
     }
 
-    /// Ends the bar without a word.
+    /// Removes the bar without printing a line.
     pub(super) fn clear(self) {
         self.bar.finish_and_clear();
     }
 
-    /// Ends the bar and says in a line what came of it.
+    /// Removes the bar and prints the outcome and the duration in one line.
     pub(super) fn finish(self, outcome: &str) {
         self.bar.finish_and_clear();
         print_line(&format!(

@@ -1,9 +1,16 @@
+//! `ready`: reports if every shop can do without the push API.
+
 use std::process::ExitCode;
 
 use super::ops_client::{ReportArgs, json_list, json_text};
 use super::{print_line, runtime};
 
-/// Prints whether the push API can be switched off; succeeds only if it can.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  stockbridge ready
+  stockbridge ready --json";
+
+/// Prints if the push API can be switched off. Fails unless the verdict is GO.
 pub(super) fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
         let report = args.ops.client()?.get("/ready-report").await?;
@@ -13,9 +20,9 @@ pub(super) fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
 
 fn print(report: &serde_json::Value) {
     print_line(&format!(
-        "{} days to the cutoff of {}: {}",
-        report["days_to_cutoff"],
+        "push API ends {}, days left {}: {}",
         json_text(&report["cutoff"]),
+        report["days_to_cutoff"],
         json_text(&report["verdict"])
     ));
     for shop in json_list(&report["shops"]) {
@@ -28,11 +35,11 @@ fn print(report: &serde_json::Value) {
             json_text(&shop["verdict"])
         ));
         print_line(&format!(
-            "  asked for lately {}, of which known {}, of which acknowledged {}",
+            "  SKUs requested by the Market: {}, of these known: {}, acknowledged: {}",
             coverage["asked"], coverage["in_book"], coverage["acknowledged"]
         ));
         print_line(&format!(
-            "  last push {}, last explained whole {}",
+            "  last push request {}, last full match {}",
             json_text(&shop["last_push"]),
             json_text(&shop["last_equal"])
         ));
@@ -41,7 +48,7 @@ fn print(report: &serde_json::Value) {
                 json_text(&source["origin"]),
                 json_text(&source["last_asserted"]),
             );
-            print_line(&format!("  fed by {origin}, last at {at}"));
+            print_line(&format!("  source {origin}, last statement {at}"));
         }
         for reason in json_list(&shop["reasons"]) {
             print_line(&format!("  NOT YET  {}", json_text(reason)));

@@ -1,3 +1,5 @@
+//! `selftest`: starts the integration check in a running service and prints its steps.
+
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,35 +11,40 @@ use tokio::time::sleep;
 use super::ops_client::{OpsArgs, OpsClient, json_list, json_text, query_string};
 use super::{print_line, runtime};
 
-/// How often it is looked how far the check has come.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  stockbridge selftest --shop moscow --sku 557722
+  stockbridge selftest --shop moscow --sku 557722 --yes";
+
+/// Interval at which the steps of the check are polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// With what to check.
+/// Arguments of `selftest`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The shop.
+    /// The shop to check.
     #[arg(long, value_name = "NAME")]
     shop: String,
-    /// A product on sale whose stock the seller has told.
+    /// A product that is on sale and has stock in the service.
     #[arg(long, value_name = "SKU")]
     sku: String,
-    /// Do not ask before the product is hidden.
+    /// Hide the product without asking for confirmation.
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
     ops: OpsArgs,
 }
 
-/// Has the running service make the check, and watches it.
+/// Starts the check in the running service and prints its progress.
 ///
-/// The service finishes by itself, whatever becomes of this command: the product is shown again.
+/// The service finishes the check and shows the product again even if this command is interrupted.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
         let client = args.ops.client()?;
-        // Before the question: if nobody is there, there is nothing to ask.
+        // Before the confirmation: without a running service there is nothing to confirm.
         client.get("/status").await?;
         if !args.yes && !confirm(args)? {
-            print_line("Nothing was touched.");
+            print_line("Nothing was changed.");
             return Ok(ExitCode::FAILURE);
         }
         client
@@ -47,20 +54,20 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             )
             .await?;
         watch(&client, &args.shop).await.context(
-            "the check cannot be watched any more; if the product is hidden, the service shows it \
-             again, now or when it is started",
+            "lost contact with the service during the check; if the product is hidden, the service \
+             shows it again, now or at its next start",
         )
     })
 }
 
 fn confirm(args: &Args) -> anyhow::Result<bool> {
     print_line(&format!(
-        "On the real Market, '{}' of {} will be hidden, its stock sent and read back, and then it \
-         is shown again. Meanwhile, some minutes, nobody can buy it.",
+        "On the real Market, '{}' of {} is hidden, its stock is sent and read back, and the \
+         product is shown again. This takes some minutes. Until then the product cannot be bought.",
         args.sku, args.shop
     ));
     let mut out = std::io::stdout();
-    write!(out, "Go on? [y/N] ")?;
+    write!(out, "Continue? [y/N] ")?;
     out.flush()?;
     let mut response = String::new();
     std::io::stdin().lock().read_line(&mut response)?;
@@ -87,16 +94,18 @@ async fn watch(client: &OpsClient, shop: &str) -> anyhow::Result<ExitCode> {
         printed = steps.len();
         match test["state"].as_str() {
             Some("passed") => {
-                print_line("The integration works, and the product is shown as before.");
+                print_line("The integration works. The product is shown as before.");
                 return Ok(ExitCode::SUCCESS);
             }
             Some("failed") => {
                 let visibility = if test["is_shown"] == true {
                     "the product is shown as before"
                 } else {
-                    "the product is still HIDDEN; the service shows it again when it starts"
+                    "the product is still HIDDEN. The service shows it again at its next start"
                 };
-                print_line(&format!("The check failed; {visibility}."));
+                print_line(&format!(
+                    "The check failed: see FAIL above. Now {visibility}."
+                ));
                 return Ok(ExitCode::FAILURE);
             }
             _ => {}
@@ -105,7 +114,7 @@ async fn watch(client: &OpsClient, shop: &str) -> anyhow::Result<ExitCode> {
             () = sleep(POLL_INTERVAL) => {}
             done = tokio::signal::ctrl_c() => {
                 done?;
-                print_line("The service finishes the check by itself and shows the product again.");
+                print_line("The service completes the check and shows the product again.");
                 return Ok(ExitCode::FAILURE);
             }
         }

@@ -1,3 +1,5 @@
+//! `serve`: runs the service until a signal stops it.
+
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
@@ -9,17 +11,22 @@ use crate::app::{App, Ownership};
 use crate::clock::Clock;
 use crate::telemetry::start_logging;
 
-/// How to serve.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  stockbridge serve --config config.toml
+  stockbridge serve --config config.toml --adopt";
+
+/// Arguments of `serve`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Take over a store that another installation has written, which does not run any more.
+    /// Take over a store that another installation wrote. That installation must not run any more.
     #[arg(long)]
     adopt: bool,
 }
 
-/// Runs the service until it is told to stop: once gently, twice at once.
+/// Runs the service. The first signal stops it in order, the second one at once.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = args.config.load()?;
     let ownership = if args.adopt {
@@ -38,7 +45,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             signals.next().await;
             stop_on_signal.cancel();
             signals.next().await;
-            warn!("told to stop a second time, leaving at once");
+            warn!("received a second signal, stopping without waiting for open requests");
         };
         tokio::select! {
             done = app.run(stop.cancelled_owned()) => done,
@@ -46,7 +53,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
     });
     if let Err(error) = result {
-        // In the log as well as on the terminal: somebody may only have the log.
+        // Logged instead of printed: a supervisor often keeps only the log.
         error!("{error:#}");
         return Ok(ExitCode::FAILURE);
     }

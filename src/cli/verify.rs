@@ -1,3 +1,5 @@
+//! `verify`: starts a read-back of the Market's copy and prints each difference with its reason.
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,31 +13,39 @@ use super::{print_error, print_line, runtime};
 use crate::migrator::readback::MatchClass;
 use crate::telemetry::AlarmKind;
 
-/// How often it is looked how far the service has come.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  stockbridge verify
+  stockbridge verify --shop moscow
+  stockbridge verify --json";
+
+/// Interval at which the progress of the read-back is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(300);
 
-/// How long nothing may move before it is given up: longer than the service's own pauses.
+/// Time without progress after which the command gives up. It is longer than the service's own
+/// pauses.
 const STALL_TIMEOUT: Duration = Duration::from_mins(11);
 
-/// Examples printed of each class.
+/// Maximum number of examples printed for each class.
 const MAX_EXAMPLES: usize = 5;
 
-/// Member of a report: the sources whose latest snapshot lacks SKUs that keep their stock, as the
-/// alarms of that name have it. The Market then shows what the service knows, and not what the source
-/// has.
+/// Member of the report with the sources whose latest snapshot lacks SKUs that keep their stock.
+///
+/// It has the name of the alarm. The Market then shows the stock of the service, which is not the
+/// stock of the source.
 const ABSENCE_KEY: &str = AlarmKind::AbsenceNotApplied.name();
 
-/// What to verify.
+/// Arguments of `verify`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Only this shop.
+    /// Read back only this shop.
     #[arg(long, value_name = "NAME")]
     shop: Option<String>,
     #[command(flatten)]
     report: ReportArgs,
 }
 
-/// Reads the Market's copy back; succeeds only if every SKU of it is explained.
+/// Reads the Market's copy back. Fails unless every SKU of it is explained.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
         let ReportArgs { json, ops } = &args.report;
@@ -48,7 +58,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Has the Market's copy read back, and gives each shop's part of the status after that.
+/// Starts a read-back, waits for its end, and returns each shop's part of `/status` after it.
 pub(super) async fn read_back(
     client: &OpsClient,
     shop: Option<&str>,
@@ -70,7 +80,7 @@ pub(super) async fn read_back(
     Ok(shops)
 }
 
-/// Waits until the pass has ended, and gives the shop's part of the status then.
+/// Waits for the end of the pass and returns the shop's part of `/status` after it.
 async fn wait_for_pass(
     client: &OpsClient,
     (name, title): (&str, &str),
@@ -78,7 +88,7 @@ async fn wait_for_pass(
     is_quiet: bool,
 ) -> anyhow::Result<Value> {
     let read_back = &shop_of(status_before, name)?["survey"];
-    // Of a pass that was under way already the beginning is old, and its failure is news.
+    // A pass that already ran keeps its `began`. Its failure must be reported all the same.
     let was_running = read_back["state"] == "running";
     let began = if was_running {
         Value::Null
@@ -112,14 +122,16 @@ async fn wait_for_pass(
         }
         if read_back["state"] == "failed" && read_back["began"] != began {
             bail!(
-                "{name}: the Market's copy cannot be read: {}",
+                "{name}: the Market's copy cannot be read: {}. Run stockbridge doctor to find the \
+                 cause",
                 json_text(&read_back["trouble"])
             );
         }
         let migrator = &shop["migrator"];
         if migrator["state"] == "paused" && last_change.1.elapsed() > POLL_INTERVAL * 3 {
             bail!(
-                "{name}: the campaign is paused, and is not called: {}",
+                "{name}: the campaign is paused, so it is not read back: {}. Run stockbridge \
+                 doctor to find the cause",
                 json_text(&migrator["reason"])
             );
         }
@@ -127,7 +139,7 @@ async fn wait_for_pass(
         if !is_quiet && read_back["trouble"] != last_change.0[2] && !read_back["trouble"].is_null()
         {
             print_error(&format!(
-                "{name}: {}; trying again",
+                "{name}: {}; retrying",
                 json_text(&read_back["trouble"])
             ));
         }
@@ -135,7 +147,8 @@ async fn wait_for_pass(
             last_change = (current, Instant::now());
         } else if last_change.1.elapsed() > STALL_TIMEOUT {
             bail!(
-                "{name}: nothing moves any more: {}",
+                "{name}: no progress for {} minutes, last problem: {}. Read the log of the service",
+                STALL_TIMEOUT.as_secs() / 60,
                 json_text(&read_back["trouble"])
             );
         }
@@ -145,12 +158,12 @@ async fn wait_for_pass(
 
 fn shop_of<'a>(status: &'a Value, name: &str) -> anyhow::Result<&'a Value> {
     let mut shops = json_list(&status["shops"]).iter();
-    shops
-        .find(|shop| shop["name"] == name)
-        .ok_or_else(|| anyhow!("the shop {name} is gone"))
+    shops.find(|shop| shop["name"] == name).ok_or_else(|| {
+        anyhow!("the service has no shop {name} any more, it was restarted; run verify again")
+    })
 }
 
-/// The alarms about absence of a shop's sources: of which source, and what is wrong.
+/// Returns the active alarms about absence for one shop's sources, as `source` and `text`.
 fn absence_not_applied(status: &Value, shop: &str) -> Value {
     let is_of_shop = |about: &str| about.split('/').next() == Some(shop);
     let alarms = json_list(&status["alarms"])
@@ -173,21 +186,32 @@ fn is_explained(shop: &Value) -> bool {
         .all(|c| classes[c.name()].is_null())
 }
 
-/// What a class means to the one who reads the table.
+/// Returns the meaning of a class, as the table prints it.
 fn class_meaning(class: MatchClass, is_dry: bool) -> &'static str {
     match class {
-        MatchClass::Equal if is_dry => "the Market shows what would be sent",
-        MatchClass::Unknown if is_dry => "the Market does not show it",
-        MatchClass::Drifted if is_dry => "the Market shows another number",
-        MatchClass::Equal => "the Market shows what was sent",
-        MatchClass::Explained => "fewer, because of reserves or orders",
-        MatchClass::Pending => "sent a short while ago",
-        MatchClass::Archived => "in the Market's archive",
-        MatchClass::NotOurs => "the Market shows it, the seller never spoke of it",
-        MatchClass::Unsent => "waits to be sent",
-        MatchClass::Rejected => "the Market refuses it: see the quarantine",
-        MatchClass::Unknown => "taken by the Market and shown nowhere: in no catalogue?",
-        MatchClass::Drifted => "another number, and nothing explains it",
+        MatchClass::Equal if is_dry => "the Market shows the count that would be sent",
+        MatchClass::Unknown if is_dry => "the Market does not show this SKU",
+        MatchClass::Drifted if is_dry => "the Market shows another count",
+        MatchClass::Equal => "the Market shows the count that was sent",
+        MatchClass::Explained => "the Market shows fewer, because of reserves or orders",
+        MatchClass::Pending => "sent a short time ago, the Market may not show it yet",
+        MatchClass::Archived => "the product is in the Market's archive",
+        MatchClass::NotOurs => "the Market shows it, but the seller never stated it",
+        MatchClass::Unsent => "not sent yet",
+        MatchClass::Rejected => "the Market rejects it; run stockbridge explain SKU for the reason",
+        MatchClass::Unknown => "acknowledged but not shown; is the SKU in the Market's catalogue?",
+        MatchClass::Drifted => "the Market shows another count; does a second program send stock?",
+    }
+}
+
+/// Returns the label of a member of `would_send`.
+fn would_send_label(key: &str) -> &str {
+    match key {
+        "skus" => "SKUs to send",
+        "same" => "unchanged",
+        "to_zero" => "to zero",
+        "unknown" => "not shown by the Market",
+        other => other,
     }
 }
 
@@ -197,7 +221,8 @@ fn print(shop: &Value) {
     print_line("");
     if is_dry {
         print_line(
-            "DRY RUN: nothing was sent. The book is compared with the Market's copy as it is.",
+            "DRY RUN: nothing was sent. The stock in the service is compared with the Market's \
+             copy.",
         );
     }
     for class in MatchClass::ALL {
@@ -220,7 +245,7 @@ fn print(shop: &Value) {
     }
     for alarm in json_list(&shop[ABSENCE_KEY]) {
         print_line(&format!(
-            "  OPEN  absence of {}: {}",
+            "  OPEN  absence not applied, source {}: {}",
             json_text(&alarm["source"]),
             json_text(&alarm["text"])
         ));
@@ -228,21 +253,25 @@ fn print(shop: &Value) {
     if let Some(would_send) = read_back["would_send"].as_object() {
         let counts: Vec<String> = would_send
             .iter()
-            .map(|(what, count)| format!("{what} {count}"))
+            .map(|(key, count)| format!("{} {count}", would_send_label(key)))
             .collect();
-        print_line(&format!("  would send: {}", counts.join(", ")));
+        print_line(&format!("  with migrate = \"on\": {}", counts.join(", ")));
     }
     let resent = read_back["resent"].as_u64().unwrap_or(0);
     if resent > 0 {
         print_line(&format!(
-            "  {resent} SKUs are sent again: the Market never heard what it acknowledged."
+            "  SKUs sent again: {resent}. The Market acknowledged them, but the stock did not \
+             arrive."
         ));
     }
     let name = json_text(&shop["name"]);
     print_line(&if is_explained(shop) {
-        format!("{name}: the Market's copy is explained.")
+        format!("{name}: the Market's copy is correct, or each difference is explained.")
     } else {
-        format!("{name}: the Market's copy is NOT explained: see the lines marked OPEN.")
+        format!(
+            "{name}: the Market's copy is NOT explained: see the lines marked OPEN. stockbridge \
+             explain SKU prints the history of one SKU."
+        )
     });
 }
 
@@ -253,11 +282,11 @@ fn print_example(example: &Value) {
         json_text(&example["sku"])
     );
     for (key, label) in [
-        ("ours", "ours"),
-        ("markets", "the Market's"),
+        ("ours", "in the service"),
+        ("markets", "on the Market"),
         ("reserved", "reserved"),
         ("sent_at", "sent"),
-        ("markets_updated_at", "the Market's date"),
+        ("markets_updated_at", "updated on the Market"),
     ] {
         if !example[key].is_null() {
             line.push_str(&format!(", {label} {}", json_text(&example[key])));

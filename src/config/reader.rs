@@ -1,31 +1,34 @@
+//! Reads settings from a TOML table and from environment variables, and collects all errors.
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
+use super::secret_file::{parse_secret, read_secret};
 use super::setting_list::{Setting, find_setting};
 use crate::http::secret::Secret;
 
-/// How the names of our variables begin.
+/// Prefix of our environment variables.
 const PREFIX: &str = "STOCKBRIDGE_";
 
-/// Shortest secret that the seller chooses: a shorter one can be guessed over a network.
+/// Minimum length of a secret that the seller chooses. A shorter one can be guessed over a network.
 const MIN_CHOSEN_SECRET_CHARS: usize = 8;
 
-/// Takes settings out of a table and an environment, and collects what is wrong.
+/// Reader of one table and its environment variables.
 ///
-/// What is taken is removed: what remains at the end was not asked for, and is a fault too.
+/// A setting that is read is removed, so what remains at the end is unknown, which is an error too.
 pub(super) struct SettingsReader<'a> {
     table: Table,
     environment: BTreeMap<String, String>,
-    // Before a key in a message: empty, or `shops[0].`.
+    // Text before a key in messages: empty, or `shops[0].`.
     key_prefix: String,
-    // Before a key in the environment.
+    // Text before a key in names of environment variables.
     variable_prefix: String,
     base: &'a Path,
     errors: Vec<String>,
     secret_files: Vec<PathBuf>,
-    // What may be asked for.
+    // Settings of this table.
     settings: &'static [Setting],
     tables: Vec<Self>,
 }
@@ -54,7 +57,7 @@ impl<'a> SettingsReader<'a> {
         }
     }
 
-    /// Readers for the tables of an array, each with the variables that name it.
+    /// Returns a reader for each table of an array, with the environment variables of that table.
     pub(super) fn tables(
         &mut self,
         key: &str,
@@ -106,11 +109,11 @@ impl<'a> SettingsReader<'a> {
         &mut self.tables
     }
 
-    /// Gives each shop the variables that name it; the rest stays.
+    /// Moves each environment variable to the table that it names. The others stay.
     ///
     /// The variables of `moscow-2` begin like those of `moscow`, and `MOSCOW_PUSH_TOKEN` begins
-    /// like those of a `moscow-push`: so it goes to whom it is a setting of, and among those to
-    /// the longest name.
+    /// like those of `moscow-push`. So a variable belongs to the table that has its setting, and
+    /// among several to the one with the longest name.
     fn assign_env_vars(&mut self) {
         for (variable, text) in std::mem::take(&mut self.environment) {
             let rank = |shop: &Self| {
@@ -120,7 +123,8 @@ impl<'a> SettingsReader<'a> {
                 let is_known = shop.settings.iter().any(|setting| matches_key(setting.key));
                 Some((is_known, shop.variable_prefix.len()))
             };
-            // Of two equals the last would win: a name given twice is the first one's.
+            // `max_by_key` returns the last of equals. If two tables have one name, the first
+            // one gets the variable.
             let candidates = self
                 .tables
                 .iter()
@@ -136,7 +140,7 @@ impl<'a> SettingsReader<'a> {
         }
     }
 
-    /// One value, parsed; `None` and a fault if it breaks the rule or is missing.
+    /// Reads one value. Returns `None` and adds an error if it breaks the rule or is missing.
     pub(super) fn take<T>(&mut self, key: &str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
         let setting = find_setting(key, self.settings);
         let Some(raw) = self.take_raw(key) else {
@@ -155,7 +159,7 @@ impl<'a> SettingsReader<'a> {
         parsed
     }
 
-    /// A list of values; an empty one only if that is the default.
+    /// Reads a list of values. It may be empty only if it has a default.
     pub(super) fn list<T>(
         &mut self,
         key: &str,
@@ -186,7 +190,7 @@ impl<'a> SettingsReader<'a> {
         self.optional(key, |text| (!text.is_empty()).then(|| base.join(text)))
     }
 
-    /// One value that may be left out; a fault if it is there and breaks the rule.
+    /// Reads one optional value. Adds an error if it is set and breaks the rule.
     pub(super) fn optional<T>(
         &mut self,
         key: &str,
@@ -200,8 +204,8 @@ impl<'a> SettingsReader<'a> {
         parsed
     }
 
-    /// The secrets of these names, from a variable or from a file; the first one is needed if
-    /// `is_needed`. Their values are never part of a message.
+    /// Reads the secrets of these keys, each from a variable or a file. At least one is required if
+    /// `is_needed`. Messages never contain their values.
     pub(super) fn secrets<const N: usize>(
         &mut self,
         keys: [&str; N],
@@ -215,8 +219,8 @@ impl<'a> SettingsReader<'a> {
         secrets
     }
 
-    /// The same for secrets that the seller chooses and others may try to guess: each has at least
-    /// [`LEAST_CHOSEN`] characters.
+    /// Reads secrets that the seller chooses and others may try to guess. Each has at least
+    /// [`MIN_CHOSEN_SECRET_CHARS`] characters.
     pub(super) fn chosen_secrets<const N: usize>(
         &mut self,
         keys: [&str; N],
@@ -258,8 +262,8 @@ impl<'a> SettingsReader<'a> {
         let file_key = format!("{key}_file");
         if self.table.remove(key).is_some() {
             self.errors.push(format!(
-                "{}{key} stands in the file in clear: name a file of its own in {file_key}, or \
-                 set {}{}",
+                "{}{key} must not be in the configuration file: name a file of its own in \
+                 {file_key}, or set {}{}",
                 self.key_prefix,
                 self.variable_prefix,
                 key.to_uppercase()
@@ -280,12 +284,12 @@ impl<'a> SettingsReader<'a> {
         secret.map_err(|error| self.errors.push(error)).ok()
     }
 
-    /// One secret of that name, from a variable or from a file, if there is one.
+    /// Reads an optional secret, from a variable or a file.
     pub(super) fn optional_secret(&mut self, key: &str) -> Option<Secret> {
         self.secret(key)
     }
 
-    /// What stands in a table of the file, by its keys; empty if there is none.
+    /// Reads a table of the file by its keys. Returns an empty list if the table is missing.
     pub(super) fn string_map<T>(
         &mut self,
         key: &str,
@@ -317,7 +321,7 @@ impl<'a> SettingsReader<'a> {
         (self.errors.len() == errors_before).then_some(pairs)
     }
 
-    /// The files that were named for secrets and read.
+    /// Returns the files from which secrets were read.
     pub(super) fn secret_files(&mut self) -> Vec<PathBuf> {
         std::mem::take(&mut self.secret_files)
     }
@@ -326,32 +330,32 @@ impl<'a> SettingsReader<'a> {
         self.errors.push(format!("{}{text}", self.key_prefix));
     }
 
-    /// Says nothing about what was not asked for.
+    /// Suppresses the errors about keys that were not read.
     pub(super) fn ignore_remaining(&mut self) {
         self.table.clear();
         self.environment.clear();
     }
 
-    /// Every fault, what nobody asked for included.
+    /// Returns all errors, including those about unknown keys.
     pub(super) fn finish(mut self) -> Vec<String> {
         for key in self.table.keys() {
             let error = match self.settings.iter().any(|setting| setting.key == key) {
-                true => "has no use here: another kind or setting needs it",
-                false => "is unknown: there is no such setting",
+                true => "is not valid here: it belongs to another kind or needs another setting",
+                false => "is unknown: no setting has this name",
             };
             self.errors
                 .push(format!("{}{key} {error}", self.key_prefix));
         }
         for name in self.environment.keys() {
             self.errors.push(format!(
-                "the variable {name} is unknown: there is no such setting"
+                "the variable {name} is unknown: no setting has this name"
             ));
         }
         let table_errors = self.tables.into_iter().flat_map(Self::finish);
         self.errors.into_iter().chain(table_errors).collect()
     }
 
-    /// What was said about a key: by the environment, or else by the file.
+    /// Takes the value of a key from the environment, or else from the file.
     fn take_raw(&mut self, key: &str) -> Option<RawSetting> {
         let in_file = self.table.remove(key);
         let variable = format!("{}{}", self.variable_prefix, key.to_uppercase());
@@ -378,7 +382,7 @@ impl<'a> SettingsReader<'a> {
 
     fn invalid(&mut self, key: &str, raw: &RawSetting) {
         let rule = find_setting(key, self.settings).rule;
-        // An address may hold a name and a password, or a token in its query.
+        // A URL may contain a password, or a token in its query.
         let is_address = raw.display.contains("://");
         let display = if is_address && raw.display.contains(['@', '?']) {
             "***"
@@ -389,7 +393,7 @@ impl<'a> SettingsReader<'a> {
             .push(format!("{} is {display}: it must be {rule}", raw.source));
     }
 
-    /// Whether nothing was said about a key.
+    /// Returns true if neither the file nor the environment sets the key.
     pub(super) fn is_unset(&self, key: &str) -> bool {
         let variable = format!("{}{}", self.variable_prefix, key.to_uppercase());
         !self.table.contains_key(key) && !self.environment.contains_key(&variable)
@@ -404,25 +408,7 @@ impl<'a> SettingsReader<'a> {
     }
 }
 
-/// Reads a file that holds one token or key.
-///
-/// # Errors
-/// What is wrong with the file, without its name and without its contents.
-pub fn read_secret(path: &Path) -> Result<Secret, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))?;
-    parse_secret(&text)
-}
-
-fn parse_secret(text: &str) -> Result<Secret, String> {
-    let text = text.trim();
-    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        let rule = "must hold one line of visible ASCII characters without blanks";
-        return Err(rule.to_owned());
-    }
-    Ok(Secret::new(text))
-}
-
-/// What was said about one key.
+/// Value of one key before it is parsed.
 struct RawSetting {
     source: String,
     texts: Vec<String>,
@@ -444,11 +430,13 @@ fn value_text(value: &Value) -> String {
         .map_or_else(|| value.to_string(), ToOwned::to_owned)
 }
 
-/// Whether a variable speaks to us. Kubernetes gives every pod variables named after its
-/// services, and a service may be called stockbridge; and one names the file itself.
+/// Returns true if a variable is one of our settings.
+///
+/// Kubernetes sets variables named after services in every pod, and a service may be called
+/// stockbridge. `STOCKBRIDGE_CONFIG` names the configuration file itself.
 fn is_our_variable(name: &str) -> bool {
     name.strip_prefix(PREFIX).is_some_and(|rest| {
-        // No setting of ours has a port in its name.
+        // None of our settings has PORT as a part of its name.
         let is_of_a_service = rest.contains("SERVICE_HOST") || rest.split('_').any(|w| w == "PORT");
         rest != "CONFIG" && !is_of_a_service
     })

@@ -1,3 +1,5 @@
+//! Tests of parsing, conflicts and the effective configuration.
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -47,7 +49,7 @@ fn the_environment_overrides_the_file() {
 }
 
 #[test]
-fn every_fault_is_told_with_its_key_its_value_and_the_rule() {
+fn reports_all_errors_with_key_value_and_rule() {
     let text = "listen = \"nowhere\"\nlisen = 1\nlimit = 2\n[[shops]]\nname = \"Moscow!\"\n\
                 warehouses = [0]\nparallel = 9\nlimit_share = 2.0\nunknown_sku = \"guess\"\n\
                 base_path = \"/a//b\"\napi_key = \"canary-in-clear\"\n";
@@ -67,19 +69,22 @@ fn every_fault_is_told_with_its_key_its_value_and_the_rule() {
         "shops[0].base_path is \"/a//b\": it must be empty, or a path",
         "shops[0].push_token_file is missing",
         "shops[0].feed_key_file is missing",
-        "shops[0].api_key stands in the file in clear",
+        "shops[0].api_key must not be in the configuration file",
         "the variable STOCKBRIDGE_CUTOF is unknown",
     ] {
         assert!(
             errors.contains(expected),
-            "{expected:?} is not told in:\n{errors}"
+            "{expected:?} is missing in:\n{errors}"
         );
     }
-    assert!(!errors.contains("canary"), "a secret was told:\n{errors}");
+    assert!(
+        !errors.contains("canary"),
+        "a secret was printed:\n{errors}"
+    );
 }
 
 #[test]
-fn shops_must_not_claim_the_same_warehouse_campaign_or_name() {
+fn rejects_ids_and_names_that_two_shops_share() {
     let text = format!("{MINIMAL}{MINIMAL}");
     let errors = parse(&text, &[]).unwrap_err().join("\n");
     // The second table's secrets went to the first of that name.
@@ -109,7 +114,7 @@ fn shops_must_not_claim_the_same_warehouse_campaign_or_name() {
 }
 
 #[test]
-fn variables_of_shops_whose_names_begin_alike_are_told_apart() {
+fn variables_go_to_the_shop_with_the_longest_name() {
     let names = ["moscow", "moscow-2", "moscow-push"];
     for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
         let shop = |n: usize| {
@@ -211,7 +216,7 @@ fn secrets_come_from_files_and_print_as_stars() {
 }
 
 #[test]
-fn what_check_prints_is_read_back_the_same() {
+fn the_effective_configuration_parses_to_itself() {
     let config = parse(MINIMAL, &[]).unwrap();
     let printed: String = config
         .to_string()
@@ -226,7 +231,7 @@ fn what_check_prints_is_read_back_the_same() {
 }
 
 #[test]
-fn what_could_not_start_does_not_pass() {
+fn rejects_what_could_not_start() {
     let text = format!(
         "listen = \"127.0.0.1:1\"\nops_listen = \"127.0.0.1:1\"\nca_file = \"no\"\n{MINIMAL}"
     );
@@ -242,7 +247,7 @@ fn what_could_not_start_does_not_pass() {
 }
 
 #[test]
-fn a_file_that_is_no_toml_is_told_by_line_and_not_by_its_words() {
+fn a_syntax_error_has_its_line_without_the_text() {
     let errors = parse("listen = \"127.0.0.1:1\"\napi_key = ACMA:canary\n", &[]).unwrap_err();
     assert!(
         errors[0].starts_with("line 2: ") && !errors[0].contains("canary"),
@@ -346,7 +351,7 @@ fn a_source_of_each_kind_gets_the_defaults() {
 }
 
 #[test]
-fn a_shop_that_sources_feed_needs_no_key_for_a_program() {
+fn a_shop_with_sources_needs_no_feed_key() {
     let secrets = SECRETS.iter().filter(|(name, _)| !name.contains("FEED"));
     let secrets: BTreeMap<String, String> = secrets
         .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
@@ -358,7 +363,7 @@ fn a_shop_that_sources_feed_needs_no_key_for_a_program() {
 }
 
 #[test]
-fn every_fault_of_a_source_is_told_with_its_place_its_value_and_the_rule() {
+fn reports_all_errors_of_a_source() {
     let file = "name = \"a\"\nkind = \"file\"\npath = \"a.csv\"";
     let text = format!(
         "{MINIMAL}combine = \"most\"\nbuffer = -1\noverrides_file = \"none.csv\"\n\
@@ -388,18 +393,18 @@ fn every_fault_of_a_source_is_told_with_its_place_its_value_and_the_rule() {
         "shops[0].sources[1].words.\"нет\" is \"no\": it must be a table of words",
         "shops[0].sources[1].mapping_file: /etc/stockbridge/none.csv cannot be read",
         "shops[0].sources[1].path is missing",
-        "shops[0].sources[1].quantety is unknown: there is no such setting",
+        "shops[0].sources[1].quantety is unknown: no setting has this name",
     ] {
         assert!(
             errors.contains(expected),
-            "{expected:?} is not told in:\n{errors}"
+            "{expected:?} is missing in:\n{errors}"
         );
     }
     assert!(!errors.contains("sources[0]"), "{errors}");
 }
 
 #[test]
-fn what_a_source_must_say_is_asked_for() {
+fn rejects_a_source_without_its_required_settings() {
     for (lines, expected) in [
         (
             "kind = \"file\"\npath = \"a\"",
@@ -454,7 +459,7 @@ fn what_a_source_must_say_is_asked_for() {
         let errors = parse(&with_source(lines), &[]).unwrap_err().join("\n");
         assert!(
             errors.contains(expected),
-            "{lines}\n{expected:?} is not told in:\n{errors}"
+            "{lines}\n{expected:?} is missing in:\n{errors}"
         );
         assert!(!errors.contains("unknown"), "{errors}");
     }
@@ -480,8 +485,9 @@ fn a_setting_of_another_kind_is_refused() {
         let key = line.split(' ').next().unwrap_or_default();
         let text = with_source(&format!("{lines}\n{line}"));
         let errors = parse(&text, secret.as_slice()).unwrap_err().join("\n");
-        let expected =
-            format!("shops[0].sources[0].{key} has no use here: another kind or setting needs it");
+        let expected = format!(
+            "shops[0].sources[0].{key} is not valid here: it belongs to another kind or needs another setting"
+        );
         assert_eq!(errors, expected, "{lines}\n{line}");
     }
     let watched = "watermark = \"changed\"\nscope = \"snapshot\"";
@@ -507,7 +513,7 @@ fn absence_needs_a_source_that_tells_all_there_is() {
 }
 
 #[test]
-fn what_an_address_may_hide_is_not_told() {
+fn hides_secrets_inside_addresses() {
     for url in [
         "http://anna:canary@127.0.0.1/x",
         "ftp://127.0.0.1/x?token=canary",
@@ -522,7 +528,7 @@ fn what_an_address_may_hide_is_not_told() {
 }
 
 #[test]
-fn names_and_paths_of_sources_that_are_taken_are_refused() {
+fn rejects_names_and_paths_used_twice() {
     let file = |name: &str| format!("name = \"{name}\"\nkind = \"file\"\npath = \"a.csv\"");
     for name in ["rules", "import"] {
         let errors = parse(&with_source(&file(name)), &[])
@@ -589,7 +595,7 @@ fn two_shops_cannot_share_a_door_for_1c() {
 }
 
 #[test]
-fn secrets_of_sources_come_from_files_or_variables_and_are_never_shown() {
+fn secrets_of_sources_are_never_printed() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("secret"), "canary-file\n").unwrap();
     std::fs::write(
@@ -626,7 +632,9 @@ fn secrets_of_sources_come_from_files_or_variables_and_are_never_shown() {
         }
         let in_clear = with_source(&format!("{lines}\n{key} = \"canary-clear\""));
         let errors = parse(&in_clear, secret.as_slice()).unwrap_err().join("\n");
-        assert!(errors.contains(&format!("sources[0].{key} stands in the file in clear")));
+        assert!(errors.contains(&format!(
+            "sources[0].{key} must not be in the configuration file"
+        )));
         assert!(!errors.contains("canary"), "{errors}");
     }
     // A token in the address of a file is not shown either; an old handler's has no place there.
@@ -656,7 +664,7 @@ fn secrets_of_sources_come_from_files_or_variables_and_are_never_shown() {
 }
 
 #[test]
-fn what_check_prints_of_sources_is_read_back_the_same() {
+fn effective_sources_parse_to_themselves() {
     let full = "name = \"erp\"\nkind = \"file\"\npath = \"in/*.csv\"\nformat = \"csv\"\n\
                 files = \"together\"\nevery_seconds = 7\nscope = \"snapshot\"\nabsent = \"zero\"\n\
                 warehouses = [\"Мск\", \"Спб\"]\nsku = \"Код \\\"1\\\"\"\nquantity = \"Остаток\"\n\

@@ -1,4 +1,4 @@
-//! Public and private network addresses.
+//! Public and private network addresses, and a resolver that returns only allowed ones.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -6,10 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use thiserror::Error;
 
-/// Rule about the addresses that a client may connect to.
+/// Returns true if a client may connect to this address.
 pub type AddressRule = fn(IpAddr) -> bool;
 
-/// Whether anybody on the internet may have this address.
+/// Returns true if the address is reachable on the public internet.
 ///
 /// Loopback, private, link-local, shared, reserved, documentation and multicast addresses are not
 /// public, nor are IPv6 addresses that carry such an IPv4 address.
@@ -48,7 +48,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         is_public_v4(Ipv4Addr::new(w, x, y, z))
     };
     match (a, b) {
-        // Mapped (::ffff:a.b.c.d); other addresses of ::/64 are loopback or without use.
+        // IPv4-mapped (::ffff:a.b.c.d); the rest of this range is loopback or unused.
         (0, 0) => (c, d, e, f) == (0, 0, 0, 0xffff) && embedded(high, low),
         // NAT64.
         (0x64, 0xff9b) => (c, d, e, f) == (0, 0, 0, 0) && embedded(high, low),
@@ -61,14 +61,14 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     }
 }
 
-/// Resolver that leaves out the addresses that the rule does not allow.
+/// Resolver that drops addresses which the rule does not allow.
 ///
 /// The check is made on the addresses that the connection uses, so a name cannot change its
 /// address between the check and the connection.
 #[derive(Debug)]
 pub(super) struct FilteringResolver(pub(super) AddressRule);
 
-/// A name with no allowed address.
+/// Error for a host name that resolves to no allowed address.
 #[derive(Debug, Error)]
 #[error("{0} has no public address")]
 struct NoPublicAddress(String);

@@ -1,4 +1,7 @@
-//! Reading a request's body, no further than its route allows.
+//! Request bodies: reading with a size limit, and draining unread bodies.
+//!
+//! A body that a handler did not read is drained if it is short and already here, so that the
+//! connection can serve another request. Otherwise the connection is closed.
 
 use std::error::Error;
 use std::io;
@@ -17,30 +20,29 @@ use tokio::time::timeout;
 
 use super::error_response::ErrorResponse;
 
-/// What a body of several pieces may occupy before any of them has come.
+/// Most bytes reserved in advance for a body, because its declared length may be false.
 const INITIAL_RESERVE_BYTES: usize = 64 * 1024;
 
-/// Most bytes of a body that are read although nobody wants them, so that the connection can be
-/// kept.
+/// Most bytes of an unread body that are drained to keep the connection open.
 const MAX_DRAINED_BYTES: u64 = 64 * 1024;
 
-/// How long the response waits for them.
+/// Longest time a response waits for an unread body to be drained.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(50);
 
-/// A body that was not read to its end.
+/// Error while a request body is read.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum BodyError {
-    /// It is longer than this route takes, in bytes.
+    /// The body exceeds the limit of the route.
     #[error("the body is longer than {limit} bytes")]
     TooLarge {
-        /// The most this route takes, in bytes.
+        /// Limit of the route, in bytes.
         limit: usize,
     },
-    /// It was not complete when [`Limits::body`](super::Limits::body) had passed.
+    /// The body did not arrive within [`ServerLimits::body_timeout`](super::ServerLimits).
     #[error("the body did not arrive in time")]
     TimedOut,
-    /// It ended too soon, or its chunks make no sense.
-    #[error("the body is cut short or badly chunked")]
+    /// The body ended early, or its chunked encoding is invalid.
+    #[error("the body is incomplete or its chunked encoding is invalid")]
     Incomplete,
 }
 
@@ -55,19 +57,19 @@ impl From<BodyError> for ErrorResponse {
     }
 }
 
-/// What became of a request's body.
+/// State of a request body after the handler has returned.
 #[derive(Debug, Default)]
 pub(super) enum BodyRemainder<B> {
-    /// Somebody still has it, or it broke.
+    /// A task still holds the body, or reading it failed.
     #[default]
     Unknown,
-    /// It was read to its end.
+    /// The body was read to its end.
     Consumed,
-    /// It was dropped before its end.
+    /// The body was dropped before its end.
     Unconsumed(B),
 }
 
-/// A body that is given back if it is dropped before its end.
+/// Request body that can be recovered when a handler drops it before its end.
 #[derive(Debug)]
 pub(super) struct ReturnableBody<B> {
     body: Option<B>,
@@ -75,7 +77,7 @@ pub(super) struct ReturnableBody<B> {
 }
 
 impl<B: HttpBody> ReturnableBody<B> {
-    /// Lends a body, and returns where what is left of it will be.
+    /// Wraps a body, and returns the place that receives its remainder.
     pub(super) fn new(body: B) -> (Self, Arc<Mutex<BodyRemainder<B>>>) {
         let remainder = Arc::new(Mutex::new(BodyRemainder::Unknown));
         (
@@ -141,8 +143,9 @@ impl<B> Drop for ReturnableBody<B> {
     }
 }
 
-/// Reads what is left of a body that declares at most [`MAX_DRAINED`] bytes and throws it away;
-/// returns whether its end was reached in [`DRAIN_TIMEOUT`].
+/// Discards the rest of a body that declares at most [`MAX_DRAINED_BYTES`].
+///
+/// Returns true if the end was reached within [`DRAIN_TIMEOUT`].
 pub(super) async fn drain<B: HttpBody + Unpin>(mut body: B) -> bool {
     let is_short = body
         .size_hint()
@@ -159,10 +162,10 @@ pub(super) async fn drain<B: HttpBody + Unpin>(mut body: B) -> bool {
     is_short && timeout(DRAIN_TIMEOUT, reading).await.unwrap_or(false)
 }
 
-/// Reads a whole body of at most `max_bytes`; one that declares more is not read at all.
+/// Reads a whole body of at most `max_bytes`. A body that declares more is not read at all.
 ///
 /// # Errors
-/// The body is too long, too slow or incomplete.
+/// The body is too long, did not arrive in time, or is incomplete.
 pub async fn read_body<B>(body: B, max_bytes: usize) -> Result<Bytes, BodyError>
 where
     B: HttpBody<Data = Bytes>,
@@ -185,7 +188,7 @@ where
             return Err(too_large);
         }
         if assembled.is_empty() && first_piece.is_empty() {
-            // Most bodies come in one piece, which then is not copied.
+            // Most bodies arrive in one piece, which is not copied.
             first_piece = piece;
         } else {
             if assembled.is_empty() {
@@ -233,7 +236,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_of_exactly_the_limit_is_read_and_one_more_byte_is_not() {
+    async fn limits_body_size_to_the_byte() {
         assert_eq!(
             read_body(body_of_pieces(&["ab", "", "c", "de"]), 5)
                 .await
@@ -250,7 +253,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_fails_says_whether_it_was_late_or_cut() {
+    async fn tells_late_bodies_from_incomplete_ones() {
         let timed_out = stream::iter([Err::<Bytes, _>(io::Error::from(io::ErrorKind::TimedOut))]);
         assert_eq!(
             read_body(Body::from_stream(timed_out), 4).await,

@@ -1,25 +1,25 @@
-//! Checking how a chunked body is framed, beside hyper, which reads it.
+//! Validation of the framing of a chunked body, in addition to hyper, which decodes it.
 //!
-//! hyper takes control characters in a chunk's extension; another program may read them as the
+//! hyper accepts control characters in a chunk extension; another program may read them as the
 //! end of a line. Pure: no I/O, no time.
 
 use thiserror::Error;
 
-/// The rule that a chunked body breaks.
+/// Rule that a chunked body breaks.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub(super) enum ChunkError {
     #[error("a chunk's size is not a hexadecimal number of at most 16 digits")]
     InvalidSize,
     #[error("a chunk's extension or a trailer contains a control character")]
     ControlCharacter,
-    #[error("a line of a chunked body ends without CR LF")]
+    #[error("a line of a chunked body does not end with CR LF")]
     InvalidLineEnd,
 }
 
-/// Follows a chunked body that arrives in pieces.
+/// Validator of a chunked body that arrives in pieces.
 #[derive(Debug)]
 pub(super) struct ChunkValidator {
-    // Bytes before the first chunk: the head.
+    // Bytes of the request head, which precede the first chunk.
     head_bytes_left: usize,
     state: ChunkState,
 }
@@ -46,7 +46,7 @@ const CHUNK_START: ChunkState = ChunkState::Size {
 };
 
 impl ChunkValidator {
-    /// Begins after a head of that many bytes.
+    /// Creates a validator that skips a head of `head_bytes` bytes.
     pub(super) fn after_head(head_bytes: usize) -> Self {
         Self {
             head_bytes_left: head_bytes,
@@ -54,7 +54,7 @@ impl ChunkValidator {
         }
     }
 
-    /// Checks the next piece; of a faulty one, says how many bytes come before the fault.
+    /// Validates the next piece. The error contains the number of valid bytes before it.
     pub(super) fn check(&mut self, piece: &[u8]) -> Result<(), (usize, ChunkError)> {
         let head_bytes = piece.len().min(self.head_bytes_left);
         self.head_bytes_left -= head_bytes;
@@ -68,9 +68,7 @@ impl ChunkValidator {
                 self.state = if remaining == 0 {
                     ChunkState::DataCr
                 } else {
-                    ChunkState::Data {
-                        remaining: remaining,
-                    }
+                    ChunkState::Data { remaining }
                 };
                 rest = &rest[data_bytes..];
                 continue;
@@ -83,10 +81,7 @@ impl ChunkValidator {
     }
 }
 
-#[expect(
-    clippy::match_same_arms,
-    reason = "one arm for each rule of the grammar"
-)]
+#[expect(clippy::match_same_arms, reason = "one arm per rule of the grammar")]
 fn next_state(state: ChunkState, byte: u8) -> Result<ChunkState, ChunkError> {
     let is_control = byte.is_ascii_control() && byte != b'\t';
     let line_end = |expected: u8, next_state: ChunkState| {
@@ -150,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_chunks_pass_and_doubtful_ones_do_not() {
+    fn accepts_plain_chunks_and_rejects_ambiguous_ones() {
         for body in [
             "0\r\n\r\n",
             "3\r\nabc\r\n0\r\n\r\n",
@@ -189,7 +184,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn cuts_change_nothing_and_no_bytes_panic(
+        fn cuts_do_not_change_the_result(
             body in proptest::collection::vec(prop_oneof![
                 Just(b'\r'), Just(b'\n'), Just(b'0'), Just(b'3'), Just(b';'), Just(0), any::<u8>()
             ], 0..60),

@@ -1,4 +1,7 @@
-//! The one way out: a client with deadlines, that goes only where it was told to go.
+//! Outbound HTTP client, used for every call to other servers.
+//!
+//! It sets timeouts, follows no redirects, uses no proxy, and reads at most a given number of
+//! bytes. It can refuse addresses that a rule does not allow.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,19 +19,19 @@ use thiserror::Error;
 
 use super::address_rule::{AddressRule, FilteringResolver};
 
-/// Whose certificates are believed.
+/// Certificate authorities that a client trusts.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Trust {
-    /// Those the operating system trusts, and the extra ones.
+    /// The authorities of the operating system and those of `extra_ca_file`.
     #[default]
     System,
-    /// Nobody's: for a client that only ever calls `http://`, which so starts on a machine
-    /// without certificates. With it every call of `https://` fails.
+    /// None, for a client that calls only `http://`. It starts on a machine without installed
+    /// certificates. Every `https://` call fails.
     PlainHttpOnly,
 }
 
 impl Trust {
-    /// What calling this address takes: certificates are needed for `https://` alone.
+    /// Returns the trust that a call to this URL needs: only `https://` needs certificates.
     #[must_use]
     pub fn needed_for(url: &str) -> Self {
         if url.starts_with("https://") {
@@ -39,26 +42,26 @@ impl Trust {
     }
 }
 
-/// How outbound calls are made.
+/// Timeouts, trust and address rule of an outbound client.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
-    /// For TCP and TLS together.
+    /// Timeout for the TCP connection and the TLS handshake together.
     pub connect_timeout: Duration,
-    /// Between two pieces of an answer.
+    /// Longest pause between two parts of a response.
     pub read_timeout: Duration,
-    /// For the whole call.
+    /// Timeout for the whole call.
     pub total_timeout: Duration,
-    /// How long a connection is kept for the next call. Short: a server or a balancer that
-    /// closes it first would fail a call that is not always safe to repeat.
+    /// Time an idle connection is kept for the next call. It is short because a server or load
+    /// balancer that closes the connection first fails a call that may not be safe to repeat.
     pub pool_idle_timeout: Duration,
-    /// Whose certificates are believed.
+    /// Trusted certificate authorities.
     pub trust: Trust,
-    /// Certificates, in PEM, to trust besides those the operating system trusts.
+    /// PEM file of certificates that are trusted in addition to those of the operating system.
     pub extra_ca_file: Option<PathBuf>,
-    /// Whether an answer carries the certificate it came under, `reqwest::tls::TlsInfo`.
+    /// True if a response carries the server's certificate, as `reqwest::tls::TlsInfo`.
     pub show_certificate: bool,
-    /// Rule that the addresses of host names must fulfil; `None` allows every address. An address
-    /// that stands in the URL itself is the caller's to check.
+    /// Rule for the addresses that host names resolve to; `None` allows every address. The caller
+    /// checks an IP address that is written in the URL.
     pub address_rule: Option<AddressRule>,
 }
 
@@ -77,39 +80,39 @@ impl Default for ClientConfig {
     }
 }
 
-/// Why there is no client.
+/// Error while a client is built.
 #[derive(Debug, Error)]
 pub enum ClientError {
-    /// The file of extra certificates is missing or is no PEM.
+    /// The file of extra certificates cannot be read or is not PEM.
     #[error("cannot read certificates from {path}")]
     CaFile {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Cause reported by the PEM parser.
         #[source]
         source: pem::Error,
     },
-    /// The file of extra certificates has none.
-    #[error("there is no certificate in {0}")]
+    /// The file of extra certificates contains no certificate.
+    #[error("{0} contains no certificate in PEM format")]
     NoCertificate(PathBuf),
-    /// The operating system trusts nobody, and no file of extra certificates was named.
+    /// The operating system has no certificate authorities, and no extra file was configured.
     #[error(
-        "this system has no certificate authorities: install its ca-certificates, or name a PEM \
-         file of them in ca_file or in the variable SSL_CERT_FILE"
+        "this system has no certificate authorities: install the package ca-certificates, or set \
+        ca_file or the environment variable SSL_CERT_FILE to a PEM file"
     )]
     NoTrustedRoots(#[source] rustls::Error),
-    /// A certificate is unusable.
-    #[error("cannot set up tls")]
+    /// The TLS library rejected the configuration or a certificate.
+    #[error("cannot set up TLS")]
     Tls(#[from] rustls::Error),
-    /// The library could not put it together.
-    #[error("cannot set up the http client")]
+    /// The HTTP library could not build the client.
+    #[error("cannot set up the HTTP client")]
     Build(#[from] reqwest::Error),
 }
 
-/// A client for outbound calls. Clones share one pool of connections.
+/// Builds a client for outbound calls. Clones share one connection pool.
 ///
-/// It follows no redirect: the key in the request's header would go along. It speaks HTTP/1.1
-/// and does not decompress, so a small answer cannot become a large one.
+/// The client follows no redirect, because the credential in the request header would go along.
+/// It speaks HTTP/1.1 and does not decompress, so a small response cannot become a large one.
 ///
 /// # Errors
 /// The configuration cannot be used, or the operating system has no trusted certificates.
@@ -133,24 +136,24 @@ pub fn client(config: &ClientConfig) -> Result<reqwest::Client, ClientError> {
     Ok(builder.build()?)
 }
 
-/// An answer that was not read to its end.
+/// Error while a response body is read.
 #[derive(Debug, Error)]
 pub enum ReadResponseError {
-    /// It is longer than we read, in bytes.
-    #[error("the answer is longer than {limit} bytes")]
+    /// The body exceeds the limit.
+    #[error("the response is longer than {limit} bytes")]
     TooLarge {
-        /// The most we read, in bytes.
+        /// Most bytes that are read.
         limit: usize,
     },
-    /// It ended too soon or took too long.
-    #[error("the answer was cut")]
+    /// The body ended early or took too long.
+    #[error("the response was cut off")]
     Transport(#[source] reqwest::Error),
 }
 
-/// Reads a whole answer of at most `max_bytes`.
+/// Reads a whole response body of at most `max_bytes`.
 ///
 /// # Errors
-/// The answer is too long, too slow or incomplete.
+/// The body is too long, did not arrive in time, or is incomplete.
 pub async fn read_response(
     mut response: Response,
     max_bytes: usize,
@@ -172,7 +175,8 @@ pub async fn read_response(
     Ok(body.freeze())
 }
 
-/// An error with all its causes: reqwest's own sentence rarely says which of them it was.
+/// Returns the text of an error with all its causes, because reqwest's own text rarely names the
+/// cause.
 #[must_use]
 pub fn causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
@@ -200,7 +204,7 @@ fn verifier(
     provider: Arc<CryptoProvider>,
 ) -> Result<Verifier, ClientError> {
     Verifier::new_with_extra_roots(extra, provider).map_err(|error| match error {
-        // What the verifier says, and only then, if neither it nor we found a single one.
+        // The verifier returns this error only if neither the system nor the extra file has a root.
         rustls::Error::General(_) => ClientError::NoTrustedRoots(error),
         other => ClientError::Tls(other),
     })
@@ -229,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ca_file_that_is_missing_or_empty_is_named() {
+    fn names_missing_and_empty_ca_files() {
         let with = |path: PathBuf| {
             client(&ClientConfig {
                 extra_ca_file: Some(path),
@@ -249,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_believes_nobody_needs_no_certificates() {
+    fn plain_http_client_needs_no_certificates() {
         let config = ClientConfig {
             trust: Trust::PlainHttpOnly,
             extra_ca_file: Some("/nowhere/ca.pem".into()),

@@ -1,9 +1,9 @@
-//! What stands between a socket and hyper: each request's head is read and judged here first,
-//! and hyper is then shown exactly one request.
+//! I/O layer between a socket and hyper: reads and validates each request head, then shows hyper
+//! exactly one request.
 //!
-//! hyper's own head timeout is also its keep-alive limit, it has none for bodies and answers,
-//! and it starts on the next request while the last answer is unsent. Here each has its own
-//! deadline, and what follows a request stays in [`Wire`] until the request is answered.
+//! hyper uses its head timeout as the keep-alive timeout too, has no timeouts for bodies and
+//! responses, and starts the next request before the last response is sent. Here each phase has
+//! its own timeout, and bytes after a request stay in [`BufferedIo`] until the request is answered.
 
 use std::future::Future;
 use std::io;
@@ -17,12 +17,12 @@ use tokio::time::{Instant, Sleep, timeout, timeout_at};
 use super::chunk_validator::{ChunkError, ChunkValidator};
 use super::error_response::ErrorResponse;
 use super::request_head::{self, Framing, HeadError, HeadScanner};
-use super::server::ServerLimits;
+use super::server_limits::ServerLimits;
 
-/// Room for one read of heads; most requests of the Market's fit with part of their body.
+/// Buffer size for one read, in bytes. The head of a typical Market request fits.
 const READ_BYTES: usize = 4 * 1024;
 
-/// A connection, and what was read from it too early.
+/// Connection with a buffer of bytes that were read ahead.
 #[derive(Debug)]
 pub(super) struct BufferedIo<IO> {
     io: IO,
@@ -30,14 +30,14 @@ pub(super) struct BufferedIo<IO> {
     is_eof: bool,
 }
 
-/// What came when a head was expected.
+/// Result of waiting for a request head.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum NextRequest {
-    /// A head fit to be served, and how its body is framed.
+    /// A valid head and the framing of its body.
     Request { head_bytes: usize, framing: Framing },
-    /// Nothing, or not in time: the connection is over, and nobody waits for an answer.
+    /// The connection ended or the idle timeout passed. No client waits for a response.
     Closed,
-    /// A request that must not be served.
+    /// A request that must be rejected.
     Invalid(HeadError),
 }
 
@@ -50,8 +50,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> BufferedIo<IO> {
         }
     }
 
-    /// Waits for the next request until `until` resolves, and for the rest of its head as long
-    /// as the limits say.
+    /// Waits for the next request until `idle_deadline` resolves, and then for its complete head
+    /// until [`ServerLimits::header_timeout`].
     pub(super) async fn next_request(
         &mut self,
         idle_deadline: impl Future<Output = ()>,
@@ -59,7 +59,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> BufferedIo<IO> {
     ) -> NextRequest {
         if self.buffer.is_empty() {
             tokio::select! {
-                // What has come counts, even if the time is up at the same moment.
+                // Bytes that have arrived count, even if the deadline passes at the same moment.
                 biased;
                 more = self.read_more() => if !more { return NextRequest::Closed },
                 () = idle_deadline => return NextRequest::Closed,
@@ -77,20 +77,21 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> BufferedIo<IO> {
         }
     }
 
-    /// Answers a request that is not served.
+    /// Sends the response to a rejected request.
     pub(super) async fn send_error(&mut self, error: &ErrorResponse, limits: &ServerLimits) {
-        // The method comes first; of a fault before its end, nothing is known of it.
+        // A HEAD request must get a response without a body. The method comes first in the head,
+        // so an error within the method leaves it unknown.
         let response = error.to_http_bytes(self.buffer.starts_with(b"HEAD "));
         let sending = async {
             self.io.write_all(&response).await?;
             self.io.flush().await
         };
-        // A client that does not take its refusal is gone, or soon will be.
+        // A failure is ignored: a client that does not read its error response is gone.
         drop(timeout(limits.write_progress_timeout, sending).await);
     }
 
-    /// Closes so that the last answer can still be read: closing a socket with unread input
-    /// resets it, and a reset throws away what the client has not read yet.
+    /// Closes the connection so that the client can still read the last response. Closing a socket
+    /// with unread input resets it, and a reset discards data that the client has not read yet.
     pub(super) async fn close(mut self, limits: &ServerLimits) {
         let lingering = async {
             if self.io.shutdown().await.is_err() {
@@ -108,7 +109,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> BufferedIo<IO> {
         &mut self,
         limits: &ServerLimits,
     ) -> Result<Option<(usize, Framing)>, HeadError> {
-        // RFC 9112 asks us to overlook one empty line here: old clients end a POST with it.
+        // RFC 9112, section 2.2: a server should ignore one empty line before the request line,
+        // because old clients send one after a POST body.
         while self.buffer.starts_with(b"\r") && self.buffer.len() < 2 {
             if !self.read_more().await {
                 return Ok(None);
@@ -129,8 +131,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> BufferedIo<IO> {
         }
     }
 
-    /// Where a chunked body ends only hyper knows, so what follows it could not be held back:
-    /// hyper is made to believe that the client asked for the connection to be closed.
+    /// Appends `connection: close` to the head of a chunked request. Only hyper knows where a chunked
+    /// body ends, so a pipelined request after it could not be held back.
     fn close_after_chunked(&mut self, end: usize, framing: Framing) -> usize {
         const CLOSE: &[u8] = b"connection: close\r\n\r\n";
         if framing != Framing::Chunked {
@@ -143,7 +145,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> BufferedIo<IO> {
         end - 2 + CLOSE.len()
     }
 
-    /// Whether there was more; a broken connection counts as ended.
+    /// Returns true if more bytes arrived. A broken connection counts as ended.
     async fn read_more(&mut self) -> bool {
         self.buffer.reserve(READ_BYTES);
         let read = self.io.read_buf(&mut self.buffer).await;
@@ -152,41 +154,42 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> BufferedIo<IO> {
     }
 }
 
-/// How an exchange left the connection.
+/// State of the connection after one request and its response.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum ConnectionOutcome {
-    /// The request is read and its answer sent: the next may come.
+    /// The request was read and its response sent. Another request may follow.
     KeepAlive,
-    /// Answered, but no other request can follow.
+    /// The response was sent, but no other request can follow.
     Close,
-    /// Answered, after the body missed its deadline.
+    /// The response was sent after the body had missed its deadline.
     BodyTimedOut,
-    /// The client does not read its answer.
+    /// The client does not read its response.
     WriteStalled,
     /// The connection broke.
     Broken,
 }
 
-/// One request and its answer, as hyper sees a connection: it ends after the request.
+/// One request and its response, shown to hyper as a connection that ends after the request.
 ///
-/// hyper must allow half-close: then it reads only for a head or a body, and a read beyond the
-/// request means that it is done with this one. See [`Outcome::Complete`].
+/// hyper must allow half-close. It then reads only for a head or a body, and a read beyond the
+/// request means that it has finished this one. See [`ConnectionOutcome::KeepAlive`].
 #[derive(Debug)]
 pub(super) struct RequestIo<'a, IO> {
     connection: &'a mut BufferedIo<IO>,
     limits: &'a ServerLimits,
-    /// What hyper may still read of this request, in bytes; `None` if chunks say so.
+    /// Bytes of this request that hyper may still read; `None` if the body is chunked.
     unread_bytes: Option<u64>,
-    /// How the chunks are framed, if there are any.
+    /// Validator of the chunked framing; `None` if the body is not chunked.
     chunk_validator: Option<ChunkValidator>,
     chunk_error: Option<ChunkError>,
     body_deadline: Instant,
     body_timer: LazyTimer,
-    /// Since when the client takes none of its answer, and when the first of it was offered.
+    /// Start of the current pause in which the client reads none of its response.
     stalled_since: Option<Instant>,
+    /// First time that a write had to wait.
     responding_since: Option<Instant>,
     write_timer: LazyTimer,
-    /// Bytes were written that hyper has not seen flushed.
+    /// True if bytes were written that are not flushed yet.
     is_unflushed: bool,
     outcome: ConnectionOutcome,
 }
@@ -253,7 +256,7 @@ impl<'a, IO: AsyncRead + AsyncWrite + Unpin> RequestIo<'a, IO> {
             let start = filled - (capacity_before - buf.remaining());
             let piece = &buf.filled()[start..];
             if let Err((valid_bytes, error)) = validator.check(piece) {
-                // What comes before the fault is read first: it may be the head.
+                // Bytes before the error are delivered first: they may contain the head.
                 buf.set_filled(start + valid_bytes);
                 self.chunk_error = Some(error);
                 if valid_bytes == 0 {
@@ -291,10 +294,11 @@ impl<'a, IO: AsyncRead + AsyncWrite + Unpin> RequestIo<'a, IO> {
         read.map_err(|e| self.mark_broken(e))
     }
 
-    /// While the answer is made, notices when the client is gone, so that the work is dropped.
+    /// Detects during the handler's work that the client has disconnected, so that the work is
+    /// dropped.
     ///
-    /// A reset says so. An end of input does not: a client that has sent its request may close
-    /// its side and still want the answer.
+    /// A reset means that the client is gone. An end of input does not: a client may close its side
+    /// after the request and still read the response.
     fn poll_disconnect(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.unread_bytes != Some(0)
             || self.connection.is_eof
@@ -306,7 +310,7 @@ impl<'a, IO: AsyncRead + AsyncWrite + Unpin> RequestIo<'a, IO> {
         let mut more = std::pin::pin!(self.connection.io.read_buf(&mut self.connection.buffer));
         match more.as_mut().poll(cx) {
             Poll::Ready(Ok(0)) => self.connection.is_eof = true,
-            // Another look: until the socket has no more, nothing would wake us.
+            // Poll again: nothing wakes this task until the socket has been read empty.
             Poll::Ready(Ok(_)) => cx.waker().wake_by_ref(),
             Poll::Ready(Err(e)) => return Err(self.mark_broken(e)),
             Poll::Pending => {}
@@ -351,7 +355,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for RequestIo<'_, IO> {
             return this.poll_read_request(cx, buf);
         }
         if this.is_unflushed {
-            // An early answer is still on its way; the flush that sends the last of it wakes us.
+            // An early response is still being sent; the flush of its last bytes wakes this task.
             return Poll::Pending;
         }
         this.outcome = ConnectionOutcome::KeepAlive;
@@ -397,13 +401,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for RequestIo<'_, IO> {
         Poll::Ready(this.poll_disconnect(cx))
     }
 
-    /// The exchange ends here, the connection may go on.
+    /// Does nothing: the request ends here, but the connection may continue.
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 }
 
-/// A timer that costs nothing until somebody has to wait.
+/// Timer that allocates nothing until the first wait.
 #[derive(Debug, Default)]
 struct LazyTimer(Option<Pin<Box<Sleep>>>);
 

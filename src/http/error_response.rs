@@ -1,28 +1,29 @@
-//! How we say no: one JSON shape for every error this program answers.
+//! Error responses: one JSON shape for every error of the push API and the operator listener.
 
 use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-/// Longest message, in characters: it may repeat what the client sent.
+/// Longest message, in characters. A message may repeat what the client sent.
 const MAX_MESSAGE_CHARS: usize = 4_000;
 
-/// A request that was not served, and why, as `{"error":{"code":"…","message":"…"}}`.
+/// Error response with the body `{"error":{"code":"…","message":"…"}}`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ErrorResponse {
-    /// The HTTP status.
+    /// HTTP status.
     pub status: StatusCode,
-    /// A stable name that programs can tell refusals apart by.
+    /// Stable error code for programs.
     pub code: &'static str,
-    /// A sentence for people: the value and the rule. Never the cause of an inner fault.
+    /// Sentence for people that names the value and the rule. It never contains the cause of an
+    /// internal error.
     pub message: String,
-    /// When it makes sense to try again, in seconds.
+    /// Seconds after which a retry makes sense, for the header `Retry-After`.
     pub retry_after: Option<u32>,
 }
 
 impl ErrorResponse {
-    /// A refusal that says nothing about trying again.
+    /// Creates a response without `Retry-After`. Cuts a message of more than 4,000 characters.
     #[must_use]
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         let mut message = message.into();
@@ -38,7 +39,7 @@ impl ErrorResponse {
         }
     }
 
-    /// The same, to be tried again after `seconds`.
+    /// Sets `Retry-After` to `seconds`.
     #[must_use]
     pub fn with_retry_after(self, seconds: u32) -> Self {
         Self {
@@ -47,17 +48,17 @@ impl ErrorResponse {
         }
     }
 
-    /// The answer to a fault of ours; the cause belongs in the log.
+    /// Creates the response to an internal error. The caller logs the cause.
     #[must_use]
     pub fn internal() -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "INTERNAL",
-            "the request failed inside",
+            "internal error: see the log of the service",
         )
     }
 
-    /// The body of the answer.
+    /// Returns the response body.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
         let error = ErrorBody {
@@ -67,15 +68,15 @@ impl ErrorResponse {
         serde_json::to_vec(&ErrorEnvelope { error }).expect("two strings always make JSON")
     }
 
-    /// The whole answer as it goes over the wire, for where no HTTP library has the word. The
-    /// answer to a HEAD request has no body, only its length.
+    /// Returns the whole response in HTTP/1.1 format, for requests that hyper does not see. The
+    /// response to a HEAD request has only the length of the body.
     pub(super) fn to_http_bytes(&self, is_head_request: bool) -> Vec<u8> {
         let body = self.to_json();
         let retry = self
             .retry_after
             .map(|s| format!("retry-after: {s}\r\n"))
             .unwrap_or_default();
-        // RFC 9110 wants it with 405; the methods are those that any route of ours takes.
+        // RFC 9110 requires `Allow` with 405. These are the methods of all routes together.
         let allow = if self.status == StatusCode::METHOD_NOT_ALLOWED {
             "allow: GET, HEAD, POST, PUT\r\n"
         } else {
@@ -94,7 +95,7 @@ impl ErrorResponse {
         response
     }
 
-    /// Whether what is left of the request makes the connection useless.
+    /// Returns true if the rest of the request makes the connection unusable.
     fn closes_connection(&self) -> bool {
         matches!(
             self.status,
@@ -135,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_has_the_one_shape_and_is_not_cached() {
+    fn error_is_json_and_not_cached() {
         let error = ErrorResponse::new(StatusCode::SERVICE_UNAVAILABLE, "BUSY", "say \"later\"");
         let response = error.clone().with_retry_after(5).into_response();
         assert_eq!(
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wire_form_counts_bytes_not_characters() {
+    fn content_length_counts_bytes() {
         let bytes =
             ErrorResponse::new(StatusCode::BAD_REQUEST, "BAD", "слово").to_http_bytes(false);
         let text = String::from_utf8(bytes).unwrap();
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wire_form_for_head_has_no_body() {
+    fn response_to_head_has_no_body() {
         let error = ErrorResponse::new(StatusCode::BAD_REQUEST, "BAD", "word");
         let [full, head] = [false, true].map(|is_to_head| error.to_http_bytes(is_to_head));
         let end = full
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_of_any_length_is_cut() {
+    fn cuts_long_messages() {
         let error = ErrorResponse::new(StatusCode::BAD_REQUEST, "BAD", "я".repeat(1_000_000));
         assert!(error.message.len() < 10_000 && error.message.ends_with("яя…"));
         let short = "я".repeat(MAX_MESSAGE_CHARS);

@@ -1,56 +1,50 @@
-//! Fuzz entry points for the private parsers of requests; compiled with `--cfg fuzzing` only.
+//! Fuzz entry points for the private request parsers. Compiled only with `--cfg fuzzing`.
 
-use super::chunks::Chunks;
-use super::head::{Framing, Scan, judge};
-use super::server::Limits;
+use super::chunk_validator::ChunkValidator;
+use super::request_head::{Framing, HeadScanner, validate};
+use super::server_limits::ServerLimits;
 
-/// Finds and validates the head of a request, whole and in two pieces.
+/// Finds and validates a request head, whole and in two pieces.
 ///
-/// Returns the length of an accepted head, and the length of the body it announces, `None` if
-/// the body is chunked.
+/// Returns the length of a valid head in bytes, and the declared length of the body, which is
+/// `None` if the body is chunked.
 ///
 /// # Panics
-/// The two pieces are judged differently from the whole.
+/// The two pieces give another result than the whole.
 #[must_use]
 pub fn head(bytes: &[u8], cut: usize) -> Option<(usize, Option<u64>)> {
-    let limits = Limits::default();
-    let whole = Scan::default().end(bytes, &limits);
-    let mut scan = Scan::default();
-    let first = scan.end(bytes.get(..cut).unwrap_or(bytes), &limits);
+    let limits = ServerLimits::default();
+    let whole = HeadScanner::default().find_end(bytes, &limits);
+    let mut scanner = HeadScanner::default();
+    let first = scanner.find_end(bytes.get(..cut).unwrap_or(bytes), &limits);
     let pieces = if first == Ok(None) {
-        scan.end(bytes, &limits)
+        scanner.find_end(bytes, &limits)
     } else {
         first
     };
-    assert_eq!(
-        whole, pieces,
-        "a cut after {cut} bytes changes what is found"
-    );
+    assert_eq!(whole, pieces, "a cut after {cut} bytes changes the result");
     let length = whole.ok()??;
-    let framing = judge(bytes.get(..length)?, &limits).ok()?;
+    let framing = validate(bytes.get(..length)?, &limits).ok()?;
     Some(match framing {
         Framing::Length(body) => (length, Some(body)),
         Framing::Chunked => (length, None),
     })
 }
 
-/// Checks the framing of a chunked body, whole and in two pieces.
+/// Validates the framing of a chunked body, whole and in two pieces. Returns true if it is valid.
 ///
 /// # Panics
-/// The two pieces are checked differently from the whole.
+/// The two pieces give another result than the whole.
 #[must_use]
 pub fn chunks(bytes: &[u8], cut: usize) -> bool {
-    let whole = Chunks::after(0).check(bytes);
+    let whole = ChunkValidator::after_head(0).check(bytes);
     let (first, second) = bytes.split_at_checked(cut).unwrap_or((bytes, b""));
-    let mut chunks = Chunks::after(0);
-    let pieces = chunks.check(first).and_then(|()| {
-        chunks
+    let mut validator = ChunkValidator::after_head(0);
+    let pieces = validator.check(first).and_then(|()| {
+        validator
             .check(second)
-            .map_err(|(before, fault)| (first.len() + before, fault))
+            .map_err(|(valid_bytes, error)| (first.len() + valid_bytes, error))
     });
-    assert_eq!(
-        whole, pieces,
-        "a cut after {cut} bytes changes what is found"
-    );
+    assert_eq!(whole, pieces, "a cut after {cut} bytes changes the result");
     whole.is_ok()
 }

@@ -1,4 +1,6 @@
-//! JSON read strictly, without guessing and without copying.
+//! Strict JSON reading without copies, and JSON content types.
+//!
+//! An array is not accepted as an object, and the whole body must be UTF-8.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,10 +11,10 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
-/// A JSON object, and nothing else in its place.
+/// JSON object of type `T`. An array is rejected.
 ///
-/// serde's derive also takes an array for a struct, member by member. On a wire that is a
-/// guess about what somebody meant, and we do not guess about stock.
+/// serde's derive also accepts an array for a struct, member by member. Such a body has an
+/// unclear meaning, and stock must not be guessed.
 #[derive(Clone, Copy, Debug)]
 pub struct StrictObject<T>(pub T);
 
@@ -36,7 +38,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for StrictObject<T> {
     }
 }
 
-/// A JSON string, borrowed from the body unless it holds escapes.
+/// JSON string, borrowed from the body unless it contains escapes.
 ///
 /// `Vec<Cow<str>>` would copy every string: serde borrows only where a field itself is a `Cow`.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -66,23 +68,22 @@ impl<'de: 'a, 'a> Deserialize<'de> for JsonText<'a> {
     }
 }
 
-/// Reads a whole body that must be UTF-8 throughout, in members nobody asks for too.
+/// Reads a whole body, which must be UTF-8 throughout, unknown members included.
 ///
-/// Checked as a whole, its texts need not be checked one by one, which would take as long as
-/// reading them.
+/// One check of the whole body is faster than a check of each string.
 ///
 /// # Errors
-/// A sentence that says what is wrong and where.
+/// A sentence with the broken rule and its position.
 pub fn read_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
     let text = std::str::from_utf8(body)
         .map_err(|e| format!("it is not UTF-8 from byte {} on", e.valid_up_to()))?;
     serde_json::from_str(text).map_err(|e| truncate_middle(e.to_string()))
 }
 
-/// Longest message about a body, in characters: serde repeats a value of the wrong type whole.
+/// Longest error message about a body, in characters. serde repeats a value of a wrong type whole.
 const MAX_MESSAGE_CHARS: usize = 500;
 
-/// A message without its middle if it is too long; the place of the fault is at its end.
+/// Removes the middle of a message that is too long. Its end names the position of the error.
 fn truncate_middle(message: String) -> String {
     let length = message.chars().count();
     if length <= MAX_MESSAGE_CHARS {
@@ -94,12 +95,12 @@ fn truncate_middle(message: String) -> String {
     format!("{start}…{end}")
 }
 
-/// Largest exponent that is written out; beyond it a number is nobody's stock.
+/// Largest exponent that is expanded. No stock quantity needs a larger one.
 const MAX_EXPONENT: i32 = 40;
 
-/// A JSON number in plain digits, as exact as it was: `1.5E+2` is `150`.
+/// Returns a JSON number in plain digits without loss of precision: `1.5E+2` becomes `150`.
 ///
-/// `None` if it is no such number, or its exponent is beyond ±40.
+/// Returns `None` if the text is not a JSON number or its exponent is outside ±40.
 #[must_use]
 pub fn expand_exponent(number: &str) -> Option<Cow<'_, str>> {
     let Some((mantissa, exponent)) = number.split_once(['e', 'E']) else {
@@ -131,7 +132,7 @@ pub fn expand_exponent(number: &str) -> Option<Cow<'_, str>> {
     }))
 }
 
-/// Whether a `Content-Type` is `application/json`, in UTF-8 if it says in what.
+/// Returns true if a `Content-Type` is `application/json` and its charset, if any, is UTF-8.
 #[must_use]
 pub fn is_json(content_type: &HeaderValue) -> bool {
     let Ok(content_type) = content_type.to_str() else {
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn an_array_does_not_pass_for_an_object() {
+    fn rejects_an_array_instead_of_an_object() {
         assert_eq!(
             serde_json::from_str::<StrictObject<SingleMemberObject>>(r#"{"a":1}"#)
                 .unwrap()
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_told_from_other_types_and_charsets() {
+    fn recognizes_json_content_types() {
         let is_json_type =
             |content_type: &'static str| is_json(&HeaderValue::from_static(content_type));
         for good in [
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_utf8_throughout_or_refused() {
+    fn rejects_bodies_that_are_not_utf8() {
         let read = |body: &'static [u8]| {
             read_json::<StrictObject<SingleMemberObject>>(body).map(|o| o.0.a)
         };
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exponent_is_written_out_and_nothing_else_changes() {
+    fn expands_exponents_exactly() {
         for (number, plain) in [
             ("46.50", Some("46.50")),
             ("1E+2", Some("100")),

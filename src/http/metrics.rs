@@ -1,26 +1,26 @@
-//! What the listener counts.
+//! Metrics of one listener.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-/// The listener's counters. Cheap to clone: all clones are one.
+/// Metrics of one listener. Clones share the same counters.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     /// Connections open now.
     pub connections: Gauge,
-    /// Connections accepted since the start.
+    /// Number of connections accepted since the start.
     pub accepted: Counter,
-    /// Times the system could not give us a connection, such as for want of file descriptors.
+    /// Number of failed accepts, for example because no file descriptor was free.
     pub accept_failures: Counter,
-    /// Handlers that panicked.
+    /// Number of handlers that panicked.
     pub panics: Counter,
     refused: Family<[(&'static str, &'static str); 1], Counter>,
 }
 
 impl Metrics {
-    /// Names the counters in `registry`, which brings the prefix.
+    /// Registers the metrics in `registry`, which adds its own prefix.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "http_connections",
@@ -29,23 +29,27 @@ impl Metrics {
         );
         registry.register(
             "http_accepted",
-            "Connections accepted",
+            "Connections accepted since the start",
             self.accepted.clone(),
         );
         registry.register(
             "http_accept_failures",
-            "Times the system could not give us a connection",
+            "Failed accepts, for example because no file descriptor was free",
             self.accept_failures.clone(),
         );
-        registry.register("http_panics", "Handlers that panicked", self.panics.clone());
+        registry.register(
+            "http_panics",
+            "Request handlers that panicked; report each one as a defect",
+            self.panics.clone(),
+        );
         registry.register(
             "http_refused",
-            "Requests and connections the listener itself refused or cut",
+            "Requests and connections that the listener rejected or closed, by reason",
             self.refused.clone(),
         );
     }
 
-    /// How many were refused or cut for `reason`.
+    /// Returns the number of requests and connections rejected or closed for `reason`.
     #[must_use]
     pub fn refused(&self, reason: &'static str) -> u64 {
         self.refused
@@ -63,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_follow_the_prefix_and_the_reason() {
+    fn registers_names_with_prefix_and_reason() {
         let (metrics, mut registry) = (Metrics::default(), Registry::with_prefix("sb"));
         metrics.register(&mut registry);
         metrics.count_refused("malformed");

@@ -1,14 +1,16 @@
-//! HTTP/1.1, both ways: the listener with its deadlines and limits, and the outbound client.
+//! HTTP/1.1 server with timeouts and limits, and the outbound HTTP client.
 //!
-//! hyper parses and writes the protocol, but it takes its time with slow peers and lets
-//! ambiguous requests through; so every connection of ours is read by the gate first. This room
-//! knows no route, no token and no stock, and names no other room's types.
+//! hyper parses and writes the protocol, but it has no timeouts for slow peers and accepts
+//! ambiguous requests. Every connection therefore passes `connection` first, which reads and
+//! validates each request head. This module knows no routes, tokens or stock, and depends on no
+//! other module except `lifecycle`.
 
 mod address_rule;
 mod body;
 mod chunk_validator;
 mod client;
 mod connection;
+mod connection_slots;
 mod error_response;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -17,6 +19,7 @@ mod metrics;
 mod request_head;
 pub mod secret;
 mod server;
+mod server_limits;
 #[cfg(test)]
 pub(crate) mod test_server;
 #[cfg(test)]
@@ -30,4 +33,5 @@ pub use client::{
 pub use error_response::ErrorResponse;
 pub use json::is_json;
 pub use metrics::Metrics;
-pub use server::{HttpServer, LocalAddr, PeerAddr, ServerLimits};
+pub use server::{HttpServer, LocalAddr, PeerAddr};
+pub use server_limits::ServerLimits;

@@ -1,65 +1,65 @@
-//! Judging a request's head as raw bytes, before any parser can tidy its ambiguities away.
+//! Validation of a request head as raw bytes, before a parser can hide its ambiguities.
 //!
-//! Two programs that read the same bytes differently are how requests are smuggled, so whatever
-//! is in doubt is refused. Pure: no I/O, no time.
+//! Request smuggling needs two programs that read the same bytes differently. Every ambiguous
+//! head is therefore rejected. Pure: no I/O, no time.
 
 use axum::http::StatusCode;
 use thiserror::Error;
 
 use super::error_response::ErrorResponse;
-use super::server::ServerLimits;
+use super::server_limits::ServerLimits;
 
-/// What may stand in the request line besides the target: the method, two spaces, the version.
+/// Longest rest of a request line without its target, in bytes: method, two spaces, version.
 const REQUEST_LINE_EXTRA: usize = 64;
 
-/// How the body of a request ends.
+/// Framing of a request body.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Framing {
-    /// After this many bytes; 0 when there is no body.
+    /// A fixed length in bytes; 0 without a body.
     Length(u64),
-    /// Where its chunks say.
+    /// Chunked transfer encoding.
     Chunked,
 }
 
-/// Why a head is not passed on.
+/// Reason for rejecting a head.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub(super) enum HeadError {
-    #[error("a line of the head ends without CR LF")]
+    #[error("a line of the request head does not end with CR LF")]
     InvalidLineEnd,
-    #[error("the head contains a control character")]
+    #[error("the request head contains a control character")]
     ControlCharacter,
     #[error("the request line is not `method target version` with single spaces")]
     RequestLine,
-    #[error("the version is not HTTP/1.1 or HTTP/1.0")]
+    #[error("the HTTP version is not HTTP/1.1 or HTTP/1.0")]
     Version,
-    #[error("a header field is not `name: value`, or is folded")]
+    #[error("a header field is not `name: value` on one line")]
     InvalidField,
     #[error("the request has both Content-Length and Transfer-Encoding")]
     ConflictingFraming,
-    #[error("Content-Length is not given once as a plain number")]
+    #[error("Content-Length is not exactly one plain number")]
     ContentLength,
-    #[error("Transfer-Encoding is not exactly `chunked`, or not in HTTP/1.1")]
+    #[error("Transfer-Encoding is not exactly `chunked`, or the request is not HTTP/1.1")]
     TransferEncoding,
     #[error("a GET or HEAD request has a body")]
     UnexpectedBody,
-    #[error("Host is not given exactly once as a plain name")]
+    #[error("Host is not exactly one plain host name")]
     Host,
-    #[error("the target's host and the Host field differ")]
+    #[error("the host in the request target differs from the Host field")]
     HostMismatch,
-    #[error("the target is longer than {0} bytes")]
+    #[error("the request target is longer than {0} bytes")]
     UriTooLong(usize),
-    #[error("the head is longer than {0} bytes")]
+    #[error("the request head is longer than {0} bytes")]
     TooLarge(usize),
-    #[error("the head has more than {0} fields")]
+    #[error("the request head has more than {0} fields")]
     TooManyFields(usize),
-    #[error("CONNECT and TRACE are not served here")]
+    #[error("the methods CONNECT and TRACE are not supported")]
     Method,
-    #[error("the head did not arrive in time")]
+    #[error("the request head did not arrive in time")]
     TimedOut,
 }
 
 impl HeadError {
-    /// What the client is told.
+    /// Returns the response for the client.
     pub(super) fn response(self) -> ErrorResponse {
         let (status, code) = match self {
             Self::UriTooLong(_) => (StatusCode::URI_TOO_LONG, "URI_TOO_LONG"),
@@ -84,7 +84,7 @@ impl HeadError {
         ErrorResponse::new(status, code, self.to_string())
     }
 
-    /// The label in the metrics.
+    /// Returns the label `reason` of the metric `http_refused`.
     pub(super) fn reason(self) -> &'static str {
         match self {
             Self::UriTooLong(_) => "uri_too_long",
@@ -105,7 +105,7 @@ impl HeadError {
     }
 }
 
-/// Looks for the end of a head that arrives in pieces, at each byte once.
+/// Scanner for the end of a head that arrives in pieces. It looks at each byte once.
 #[derive(Debug, Default)]
 pub(super) struct HeadScanner {
     scanned: usize,
@@ -113,7 +113,8 @@ pub(super) struct HeadScanner {
 }
 
 impl HeadScanner {
-    /// The length of the head once it is complete. `bytes` starts as it did the last time.
+    /// Returns the length of the head when it is complete. `bytes` must start with the bytes of
+    /// the previous call.
     pub(super) fn find_end(
         &mut self,
         bytes: &[u8],
@@ -144,7 +145,8 @@ impl HeadScanner {
     }
 }
 
-/// Judges a complete head, as [`Scan::end`] has found it: lines end in CR LF, the last is empty.
+/// Validates a complete head as found by [`HeadScanner::find_end`]: all lines end with CR LF, and
+/// the last line is empty.
 pub(super) fn validate(head: &[u8], limits: &ServerLimits) -> Result<Framing, HeadError> {
     let mut lines = head
         .split(|&b| b == b'\n')
@@ -199,7 +201,7 @@ impl<'a> RequestLine<'a> {
     }
 }
 
-/// Who an absolute-form target asks: what stands between `http://` and the path.
+/// Returns the authority of an absolute-form target: the part between `http://` and the path.
 fn absolute_authority(target: &[u8]) -> Option<&[u8]> {
     let scheme = target.iter().position(|&b| b == b':')?;
     let (name, rest) = target.split_at(scheme);
@@ -229,7 +231,7 @@ impl<'a> FramingFields<'a> {
             .iter()
             .position(|&b| b == b':')
             .ok_or(HeadError::InvalidField)?;
-        // A space before the colon, or a folded line, leaves a name that is no token.
+        // A space before the colon, or a folded line, makes the name an invalid token.
         let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
         if !is_token(name) {
             return Err(HeadError::InvalidField);
@@ -286,7 +288,7 @@ impl<'a> FramingFields<'a> {
     }
 }
 
-/// Digits only, and few enough that nobody's integer overflows.
+/// Parses at most 18 digits, so that no program's 64-bit integer overflows.
 fn parse_length(value: &[u8]) -> Result<u64, HeadError> {
     let plain = (1..=18).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
     let digits = std::str::from_utf8(value).ok().filter(|_| plain);
@@ -312,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_requests_pass_with_their_framing() {
+    fn accepts_plain_requests_with_their_framing() {
         for (head, framing) in [
             ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", Framing::Length(0)),
             ("GET /?a=1 HTTP/1.0\r\n\r\n", Framing::Length(0)),
@@ -338,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_of_the_greatest_size_passes_and_one_byte_more_does_not() {
+    fn limits_head_size_to_the_byte() {
         let limits = ServerLimits::default();
         let head = |pad: usize| {
             let mut head = b"GET / HTTP/1.1\r\nHost: a\r\nX: ".to_vec();
@@ -347,16 +349,16 @@ mod tests {
             head
         };
         assert!(validate_bytes(&head(limits.max_header_bytes)).is_ok());
-        let fault = HeadError::TooLarge(limits.max_header_bytes);
+        let error = HeadError::TooLarge(limits.max_header_bytes);
         assert_eq!(
             validate_bytes(&head(limits.max_header_bytes + 1)),
-            Err(fault)
+            Err(error)
         );
     }
 
     proptest! {
         #[test]
-        fn where_a_head_is_cut_changes_nothing(cut in 0_usize..60) {
+        fn cuts_do_not_change_the_result(cut in 0_usize..60) {
             let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET";
             let (limits, mut scanner) = (ServerLimits::default(), HeadScanner::default());
             let cut = cut.min(head.len());
@@ -365,7 +367,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let result = validate(&bytes, &ServerLimits::default());
             prop_assert!(result.is_ok() || result.is_err());
             prop_assert!(validate_bytes(&bytes).is_ok() || validate_bytes(&bytes).is_err());

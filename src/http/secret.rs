@@ -1,22 +1,22 @@
-//! Tokens and keys, kept from being printed and compared without telling anything.
+//! Tokens and keys: hidden when printed, compared in constant time.
 
 use std::fmt;
 
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
-/// A token or key. Shown as `***` wherever it is printed.
+/// Token or key. Printed as `***`.
 #[derive(Clone, Eq, Hash, PartialEq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes a text into custody.
+    /// Wraps a token or key.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text, for the one header it is meant for.
+    /// Returns the text, for use in the request header or query.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -29,15 +29,15 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What is kept of secrets that are only ever compared: their SHA-256.
+/// Set of valid tokens, stored as SHA-256 digests.
 ///
-/// Comparing digests in constant time tells a guesser nothing, neither by how long it takes
-/// nor by the length of the secret. Every lock is tried whatever the first one says.
+/// Digests are compared in constant time and every digest is compared, so the duration reveals
+/// neither a token nor its length.
 #[derive(Clone)]
 pub struct TokenSet(Vec<[u8; 32]>);
 
 impl TokenSet {
-    /// Locks that open to any of these secrets.
+    /// Creates a set of these tokens.
     #[must_use]
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
         Self(
@@ -48,7 +48,7 @@ impl TokenSet {
         )
     }
 
-    /// Whether this text is one of the secrets.
+    /// Returns true if the text is one of the tokens.
     #[must_use]
     pub fn contains(&self, text: &str) -> bool {
         let candidate = digest(text);
@@ -63,7 +63,7 @@ impl TokenSet {
 
 impl fmt::Debug for TokenSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} locks", self.0.len())
+        write!(f, "{} tokens", self.0.len())
     }
 }
 
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_very_secret_opens() {
+    fn contains_only_exact_tokens() {
         let tokens = TokenSet::new(&[Secret::new("first"), Secret::new("second")]);
         assert!(tokens.contains("first") && tokens.contains("second"));
         for wrong in ["", "First", "firs", "first ", "third"] {
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_not_printed() {
+    fn does_not_print_secrets() {
         assert_eq!(format!("{:?}", Secret::new("y0_canary")), "***");
     }
 }

@@ -1,13 +1,15 @@
-//! The listener: accepts, hands each connection to the gate and hyper, and stops in order.
+//! HTTP listener: accepts connections, serves each one through hyper, and stops gracefully.
+//!
+//! It enforces the timeouts of [`ServerLimits`], catches panics of handlers, and decides after
+//! each response if the connection stays open.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -21,99 +23,43 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 use tower::ServiceExt;
 use tracing::{debug, error, warn};
 
 use super::body::{BodyRemainder, ReturnableBody, drain};
 use super::connection::{BufferedIo, ConnectionOutcome, NextRequest, RequestIo};
+use super::connection_slots::ConnectionSlots;
 use super::error_response::ErrorResponse;
 use super::metrics::Metrics;
 use super::request_head::Framing;
+use super::server_limits::ServerLimits;
 use crate::lifecycle::Tasks;
 
-/// Connections the system completes for us before we accept them. Linux caps it at `somaxconn`.
+/// Connections that the system completes before they are accepted. Linux caps it at `somaxconn`.
 const BACKLOG: u32 = 4096;
 
-/// How long to leave a system alone that cannot give us a connection.
+/// Pause after a failed accept.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// How often to say so.
+/// Shortest time between two warnings about failed accepts.
 const ACCEPT_WARNING_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Connections over the cap that are being told so; any more are closed without a word.
-const MAX_PENDING_REJECTIONS: usize = 256;
-
-/// On a stop, how long a connection that has never sent anything may still send its request:
-/// it was opened for one, which may be on its way.
+/// Time during a stop in which a connection that has sent nothing yet may send its first request,
+/// which may already be on its way.
 const STOP_GRACE: Duration = Duration::from_millis(250);
 
-/// What a peer may cost us.
-#[derive(Clone, Debug)]
-pub struct ServerLimits {
-    /// Connections open at a time; one more is answered 503.
-    pub max_connections: usize,
-    /// Connections open at a time from one source address; one more is answered 503. `None` is
-    /// no limit, which is right behind a proxy: there all connections have one address.
-    pub max_connections_per_address: Option<usize>,
-    /// Longest head of a request, in bytes.
-    pub max_header_bytes: usize,
-    /// Most fields in a head.
-    pub max_header_fields: usize,
-    /// Longest target of a request, in bytes.
-    pub max_uri_bytes: usize,
-    /// From the accept to the first byte.
-    pub first_byte_timeout: Duration,
-    /// From the first byte of a request to the end of its head.
-    pub header_timeout: Duration,
-    /// Between two requests. Longer than nginx's 60 s, so that it is nginx that closes: a
-    /// request that meets our close half-way would fail.
-    pub idle_timeout: Duration,
-    /// From the end of the head to the end of the body.
-    pub body_timeout: Duration,
-    /// How long a client may take none of its answer.
-    pub write_progress_timeout: Duration,
-    /// How long it may take over the whole of it.
-    pub write_total_timeout: Duration,
-    /// From the end of the head to the answer; beyond it the answer is 503.
-    pub handler_timeout: Duration,
-    /// How long a client may take to read its last answer before the connection is dropped.
-    pub linger_timeout: Duration,
-}
-
-impl Default for ServerLimits {
-    fn default() -> Self {
-        Self {
-            max_connections: 10_000,
-            max_connections_per_address: None,
-            max_header_bytes: 16 * 1024,
-            max_header_fields: 64,
-            max_uri_bytes: 4 * 1024,
-            first_byte_timeout: Duration::from_secs(5),
-            header_timeout: Duration::from_secs(5),
-            idle_timeout: Duration::from_secs(75),
-            body_timeout: Duration::from_secs(10),
-            write_progress_timeout: Duration::from_secs(10),
-            write_total_timeout: Duration::from_secs(60),
-            handler_timeout: Duration::from_secs(20),
-            linger_timeout: Duration::from_secs(2),
-        }
-    }
-}
-
-/// Who is at the other end of the connection; every request carries it as an extension.
+/// Address of the client. Every request carries it as an extension.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PeerAddr(pub SocketAddr);
 
-/// Our end of the connection; every request that came over a socket carries it as an extension.
+/// Local address of the connection. Every request from a socket carries it as an extension.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct LocalAddr(pub SocketAddr);
 
-/// Both ends of a connection.
+/// Addresses of both ends of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConnectionAddrs {
     peer: PeerAddr,
@@ -126,7 +72,7 @@ impl From<PeerAddr> for ConnectionAddrs {
     }
 }
 
-/// A bound listener.
+/// Bound listener that does not accept connections yet.
 #[derive(Debug)]
 pub struct HttpServer {
     listener: TcpListener,
@@ -135,10 +81,10 @@ pub struct HttpServer {
 }
 
 impl HttpServer {
-    /// Takes the address; connections wait in the backlog until [`Server::run`].
+    /// Binds the address. Connections wait in the backlog until [`HttpServer::run`].
     ///
     /// # Errors
-    /// The address is taken or not ours.
+    /// The address is in use or does not belong to this machine.
     pub fn bind(addr: SocketAddr, limits: ServerLimits) -> io::Result<Self> {
         let socket = if addr.is_ipv4() {
             TcpSocket::new_v4()
@@ -154,34 +100,27 @@ impl HttpServer {
         })
     }
 
-    /// Where it listens, with the port the system chose if 0 was asked for.
+    /// Returns the bound address, with the real port if port 0 was configured.
     ///
     /// # Errors
-    /// The system does not say.
+    /// The system cannot report the address.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// The listener's counters.
+    /// Returns the metrics of the listener.
     #[must_use]
     pub fn metrics(&self) -> Metrics {
         self.metrics.clone()
     }
 
-    /// Serves until the tasks are told to stop, then returns; the connections finish the
-    /// requests they have in hand, as tasks that [`Tasks::ended`] waits for.
+    /// Serves until `tasks` stops, then returns. Connections finish their current requests as
+    /// tasks that [`Tasks::ended`] waits for.
     ///
-    /// A connection over the cap is answered 503 rather than left in the backlog: its client
-    /// learns at once, the operator sees it counted, and the next one meets a short queue.
+    /// A connection over the limit is answered with 503 instead of waiting in the backlog. So its
+    /// client learns at once, the operator sees the count, and the backlog stays short.
     pub async fn run(self, router: Router, tasks: Tasks) {
-        let slots = ConnectionSlots {
-            connection_permits: Arc::new(Semaphore::new(self.limits.max_connections)),
-            by_address: self
-                .limits
-                .max_connections_per_address
-                .map(AddressSlots::new),
-            rejection_permits: Arc::new(Semaphore::new(MAX_PENDING_REJECTIONS)),
-        };
+        let slots = ConnectionSlots::new(&self.limits);
         let state = ServerState {
             router,
             limits: self.limits,
@@ -200,27 +139,28 @@ impl HttpServer {
             match accepted {
                 Ok((stream, peer)) => state.accept(stream, PeerAddr(peer), &slots),
                 Err(e) if is_peer_error(&e) => {
-                    debug!("a connection was gone before it was accepted");
+                    debug!("client disconnected before its connection was accepted");
                 }
                 Err(e) => {
                     state.metrics.accept_failures.inc();
-                    // A descriptor comes free now and then, and the next accept fails again.
+                    // A file descriptor may become free between two failures, so a success does
+                    // not end the pause between warnings.
                     if last_warning.is_none_or(|at| at.elapsed() >= ACCEPT_WARNING_INTERVAL) {
                         last_warning = Some(Instant::now());
-                        warn!(error = %e, "cannot accept connections, trying again: {e}");
+                        warn!(error = %e, "failed to accept a connection, will retry: {e}");
                     }
                     tokio::select! { () = &mut stopping => break, () = sleep(ACCEPT_RETRY_DELAY) => {} }
                 }
             }
         }
-        // Closing the listener resets those who wait in the backlog; they came in time.
+        // Closing the listener resets connections in the backlog, which arrived before the stop.
         while let Some(Ok((stream, peer))) = self.listener.accept().now_or_never() {
             state.accept(stream, PeerAddr(peer), &slots);
         }
     }
 }
 
-/// An error of one connection, after which the next can be had at once.
+/// Returns true if an accept failed because of its client, so that the next accept needs no pause.
 fn is_peer_error(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(
@@ -229,13 +169,7 @@ fn is_peer_error(error: &io::Error) -> bool {
     )
 }
 
-struct ConnectionSlots {
-    connection_permits: Arc<Semaphore>,
-    by_address: Option<AddressSlots>,
-    rejection_permits: Arc<Semaphore>,
-}
-
-/// What every connection needs.
+/// State shared by all connections of a listener.
 pub(super) struct ServerState {
     pub(super) router: Router,
     pub(super) limits: ServerLimits,
@@ -246,7 +180,7 @@ pub(super) struct ServerState {
 impl ServerState {
     fn accept(self: &Arc<Self>, stream: TcpStream, peer: PeerAddr, slots: &ConnectionSlots) {
         self.metrics.accepted.inc();
-        // Only the answers' latency depends on it.
+        // A failure only adds latency to responses.
         drop(stream.set_nodelay(true));
         let addrs = ConnectionAddrs {
             peer,
@@ -263,7 +197,7 @@ impl ServerState {
             }
             Err(error) => error,
         };
-        if let Ok(permit) = Arc::clone(&slots.rejection_permits).try_acquire_owned() {
+        if let Some(permit) = slots.acquire_rejection() {
             self.tasks.spawn_short_lived(async move {
                 state.reject_over_capacity(stream, error).await;
                 drop(permit);
@@ -283,7 +217,7 @@ impl ServerState {
         connection.close(&self.limits).await;
     }
 
-    /// Serves one connection until either side has had enough.
+    /// Serves one connection until it closes or times out.
     pub(super) async fn serve_connection<IO: AsyncRead + AsyncWrite + Unpin>(
         &self,
         io: IO,
@@ -303,7 +237,7 @@ impl ServerState {
                 } => (head_bytes, framing),
                 NextRequest::Closed => return,
                 NextRequest::Invalid(error) => {
-                    debug!(peer = %peer.0, "refused a request: {error}");
+                    debug!(peer = %peer.0, "rejected a request: {error}");
                     self.metrics.count_refused(error.reason());
                     connection.send_error(&error.response(), &self.limits).await;
                     return connection.close(&self.limits).await;
@@ -322,7 +256,7 @@ impl ServerState {
                     return connection.close(&self.limits).await;
                 }
                 ConnectionOutcome::WriteStalled => {
-                    debug!(peer = %peer.0, "cut a client that does not read its answer");
+                    debug!(peer = %peer.0, "closed a connection whose client does not read its response");
                     return self.metrics.count_refused("write_stalled");
                 }
                 ConnectionOutcome::Broken => return,
@@ -330,7 +264,7 @@ impl ServerState {
         }
     }
 
-    /// Resolves when a connection has been silent for too long, or `grace` after a stop.
+    /// Resolves when the idle timeout passes, or `grace` after a stop.
     async fn idle_deadline(
         &self,
         stop: Pin<&mut impl Future<Output = ()>>,
@@ -342,11 +276,11 @@ impl ServerState {
             }
             sleep(grace).await;
         };
-        // No longer than that either way.
+        // The idle timeout also limits the grace period.
         drop(timeout(idle_timeout, stopped).await);
     }
 
-    /// Has hyper serve one request.
+    /// Serves one request through hyper.
     async fn serve_request<IO: AsyncRead + AsyncWrite + Unpin>(
         &self,
         connection: &mut BufferedIo<IO>,
@@ -382,14 +316,14 @@ impl ServerState {
                 outcome
             }
             (Err(e), _) => {
-                debug!(peer = %addrs.peer.0, error = %e, "an exchange failed: {e}");
+                debug!(peer = %addrs.peer.0, error = %e, "failed to serve a request: {e}");
                 ConnectionOutcome::Close
             }
         }
     }
 
-    /// Has the router answer. A response given before the body was read says that the connection
-    /// is closed, unless what is left of the body is short and there already.
+    /// Calls the router. If the response came before the body was read, the connection closes,
+    /// unless the rest of the body is short and has already arrived.
     async fn handle_request(
         &self,
         request: Request<Incoming>,
@@ -401,7 +335,7 @@ impl ServerState {
                 .call_router(Request::from_parts(head, Body::empty()), addrs)
                 .await;
         }
-        // hyper would send 100 Continue to read a body that nobody wants.
+        // Draining such a body would make hyper send 100 Continue for a body that is not needed.
         let expects_continue = head.headers.contains_key(EXPECT);
         let (body, remainder) = ReturnableBody::new(body);
         let mut response = self
@@ -422,7 +356,7 @@ impl ServerState {
         Ok(response)
     }
 
-    /// Has the router answer, in its time and whatever happens inside.
+    /// Calls the router with a timeout, and catches panics of handlers.
     async fn call_router(
         &self,
         mut request: Request<Body>,
@@ -437,15 +371,15 @@ impl ServerState {
         let error = match timeout(self.limits.handler_timeout, handling).await {
             Ok(Ok(response)) => return response,
             Ok(Err(_panic)) => {
-                // Neither target nor panic message: both may hold what the client sent.
-                error!(%method, "a handler panicked, its {method} request was answered 500");
+                // Neither the target nor the panic message is logged: both may contain client data.
+                error!(%method, "a request handler panicked, its {method} request got status 500");
                 self.metrics.panics.inc();
                 ErrorResponse::internal()
             }
             Err(_elapsed) => {
                 self.metrics.count_refused("handler_timed_out");
                 let message = format!(
-                    "no answer within {} s",
+                    "the request was not handled within {} s",
                     self.limits.handler_timeout.as_secs()
                 );
                 ErrorResponse::new(StatusCode::SERVICE_UNAVAILABLE, "TIMED_OUT", message)
@@ -453,155 +387,5 @@ impl ServerState {
             }
         };
         Ok(error.into_response())
-    }
-}
-
-impl ConnectionSlots {
-    /// A place for one connection, or the refusal that its client gets.
-    ///
-    /// The share of the address comes first: a connection over it must not be counted as one for
-    /// which the whole service had no room.
-    fn acquire(
-        &self,
-        peer: PeerAddr,
-        limits: &ServerLimits,
-        metrics: &Metrics,
-    ) -> Result<ConnectionSlot, ErrorResponse> {
-        let reject = |reason, message| {
-            metrics.count_refused(reason);
-            let status = StatusCode::SERVICE_UNAVAILABLE;
-            ErrorResponse::new(status, "TOO_MANY_CONNECTIONS", message)
-        };
-        let address_slot = match &self.by_address {
-            None => None,
-            Some(address_slots) => Some(address_slots.acquire(peer.0.ip()).ok_or_else(|| {
-                let max_per_address = address_slots.max_per_address;
-                let message =
-                    format!("all {max_per_address} connections of one source address are taken");
-                reject("over_address_share", message)
-            })?),
-        };
-        let permit = Arc::clone(&self.connection_permits)
-            .try_acquire_owned()
-            .map_err(|_| {
-                let message = format!("all {} connections are taken", limits.max_connections);
-                reject("over_capacity", message)
-            })?;
-        metrics.connections.inc();
-        Ok(ConnectionSlot {
-            _permit: permit,
-            _address_slot: address_slot,
-            connections: metrics.connections.clone(),
-        })
-    }
-}
-
-/// A connection's place under the cap, given back when it is dropped.
-struct ConnectionSlot {
-    _permit: OwnedSemaphorePermit,
-    _address_slot: Option<AddressSlot>,
-    connections: Gauge,
-}
-
-/// Open connections by source address. Holds only addresses with an open connection, so it is no
-/// larger than the number of connections.
-struct AddressSlots {
-    max_per_address: usize,
-    open: Arc<Mutex<HashMap<IpAddr, usize>>>,
-}
-
-impl AddressSlots {
-    fn new(max_per_address: usize) -> Self {
-        Self {
-            max_per_address,
-            open: Arc::default(),
-        }
-    }
-
-    fn acquire(&self, address: IpAddr) -> Option<AddressSlot> {
-        let network = source_network(address);
-        let mut open = lock(&self.open);
-        let count = open.entry(network).or_default();
-        if *count >= self.max_per_address {
-            return None;
-        }
-        *count += 1;
-        Some(AddressSlot {
-            network,
-            open: Arc::clone(&self.open),
-        })
-    }
-}
-
-/// One connection of a source address, given back when it is dropped.
-struct AddressSlot {
-    network: IpAddr,
-    open: Arc<Mutex<HashMap<IpAddr, usize>>>,
-}
-
-impl Drop for AddressSlot {
-    fn drop(&mut self) {
-        let mut open = lock(&self.open);
-        if let Some(count) = open.get_mut(&self.network) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.network);
-            }
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What counts as one source: an IPv4 address, or the /64 network that one IPv6 customer has.
-fn source_network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        v4 @ IpAddr::V4(_) => v4,
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-    }
-}
-
-impl Drop for ConnectionSlot {
-    fn drop(&mut self) {
-        self.connections.dec();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_source_is_an_ipv4_address_or_an_ipv6_network() {
-        for (one, other, is_same) in [
-            ("192.0.2.1", "192.0.2.1", true),
-            ("192.0.2.1", "192.0.2.2", false),
-            ("192.0.2.1", "::ffff:192.0.2.1", true),
-            ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", true),
-            ("2001:db8:0:1::1", "2001:db8:0:2::1", false),
-        ] {
-            let network = |text: &str| source_network(text.parse().unwrap());
-            assert_eq!(network(one) == network(other), is_same, "{one} {other}");
-        }
-    }
-
-    #[test]
-    fn a_share_is_given_back_and_its_entry_removed() {
-        let slots = AddressSlots::new(2);
-        let (one, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
-        let first = slots.acquire(one).unwrap();
-        let second = slots.acquire(one).unwrap();
-        assert!(slots.acquire(one).is_none());
-        assert!(slots.acquire(other).is_some());
-        drop(first);
-        let third = slots.acquire(one).unwrap();
-        assert!(slots.acquire(one).is_none());
-        drop((second, third));
-        assert!(lock(&slots.open).is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! Servers for tests of what we say to others: a router, on a port of its own.
+//! Server for tests of outbound calls: serves a router on a free loopback port.
 
 use std::net::Ipv4Addr;
 
@@ -14,7 +14,7 @@ use tower::ServiceExt as _;
 use super::client::{ClientConfig, Trust, client};
 use crate::lifecycle::{CrashSignal, Tasks};
 
-/// A server that lives until it is dropped.
+/// Test server that runs until it is dropped.
 pub(crate) struct TestServer {
     /// `http://127.0.0.1:port`.
     pub(crate) url: String,
@@ -27,12 +27,12 @@ impl Drop for TestServer {
     }
 }
 
-/// Serves a router to whoever asks.
+/// Serves a router on `127.0.0.1`.
 pub(crate) async fn serve(router: Router) -> TestServer {
     serve_at(Ipv4Addr::LOCALHOST, router).await
 }
 
-/// Serves a router on this loopback address.
+/// Serves a router on the given loopback address.
 pub(crate) async fn serve_at(address: Ipv4Addr, router: Router) -> TestServer {
     let tasks = Tasks::new(CrashSignal::default());
     let listener = TcpListener::bind((address, 0)).await.unwrap();
@@ -62,7 +62,7 @@ pub(crate) async fn serve_at(address: Ipv4Addr, router: Router) -> TestServer {
     TestServer { url, tasks }
 }
 
-/// A client as the program makes it, which needs no certificates.
+/// Client with the default configuration that needs no certificates.
 pub(crate) fn plain_client() -> reqwest::Client {
     client(&ClientConfig {
         trust: Trust::PlainHttpOnly,

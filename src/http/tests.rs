@@ -1,5 +1,5 @@
-//! The listener as a whole: over real sockets where bytes matter, over a pipe in memory and on
-//! a paused clock where time does.
+//! Tests of the whole listener: over real sockets where bytes matter, over an in-memory pipe with
+//! a paused clock where time matters.
 
 use std::future::pending;
 use std::io;
@@ -27,15 +27,15 @@ const HOST: &str = "Host: shop.example\r\n";
 const MAX_BODY: usize = 50_000;
 const BIG: usize = 8_000_000;
 
-/// What the tests hold of a house with one listener.
+/// Test service with one listener.
 struct HttpHarness {
     tasks: Tasks,
     metrics: Metrics,
-    /// A request has reached `/wait`.
+    /// Notified when a request reaches `/wait` or `/forever`.
     request_reached: Arc<Notify>,
-    /// Lets `/wait` answer.
+    /// Lets `/wait` respond.
     release: Arc<Notify>,
-    /// Handlers of `/forever` that are still at work.
+    /// Number of running handlers of `/forever`.
     running_handlers: Arc<AtomicUsize>,
     router: Router,
 }
@@ -75,7 +75,7 @@ impl HttpHarness {
         }
     }
 
-    /// A listener on a port of its own.
+    /// Starts a listener on a free port.
     fn start_server(&mut self, limits: ServerLimits) -> SocketAddr {
         let server = HttpServer::bind("127.0.0.1:0".parse().unwrap(), limits).unwrap();
         let addr = server.local_addr().unwrap();
@@ -87,7 +87,7 @@ impl HttpHarness {
         addr
     }
 
-    /// A connection through memory, with `room` bytes in each direction.
+    /// In-memory connection with a buffer of `capacity` bytes in each direction.
     fn connect_in_memory(&self, capacity: usize) -> DuplexStream {
         let (client_io, server_io) = tokio::io::duplex(capacity);
         let state = ServerState {
@@ -106,7 +106,7 @@ impl HttpHarness {
 async fn echo(request: axum::extract::Request) -> Response {
     match read_body(request.into_body(), MAX_BODY).await {
         Ok(body) => body.into_response(),
-        Err(refused) => ErrorResponse::from(refused).into_response(),
+        Err(rejected) => ErrorResponse::from(rejected).into_response(),
     }
 }
 
@@ -135,7 +135,7 @@ async fn forever(
     pending().await
 }
 
-/// An answer as the client reads it.
+/// Response as the client reads it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 struct ReceivedResponse {
     status: u16,
@@ -153,7 +153,7 @@ impl ReceivedResponse {
     }
 }
 
-/// Reads one answer with a Content-Length, or `None` at the end of the connection.
+/// Reads one response with a Content-Length. Returns `None` at the end of the connection.
 async fn receive_response(io: &mut (impl AsyncRead + Unpin)) -> Option<ReceivedResponse> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -184,7 +184,8 @@ async fn receive_response(io: &mut (impl AsyncRead + Unpin)) -> Option<ReceivedR
     Some(ReceivedResponse { status, head, body })
 }
 
-/// Sends a request on a connection of its own and reads the first answer and whether it ended.
+/// Sends a request on a new connection. Returns the first response, and true if the connection
+/// was closed.
 async fn request_once(addr: SocketAddr, request: &[u8]) -> (Option<ReceivedResponse>, bool) {
     let mut io = TcpStream::connect(addr).await.unwrap();
     io.write_all(request).await.unwrap();
@@ -195,7 +196,7 @@ async fn request_once(addr: SocketAddr, request: &[u8]) -> (Option<ReceivedRespo
     if is_closed {
         assert!(
             is_at_eof(&mut io).await,
-            "{first:?} is followed by something"
+            "{first:?} is followed by more bytes"
         );
     }
     (first, is_closed)
@@ -209,7 +210,7 @@ async fn send(io: &mut (impl AsyncWrite + Unpin), request: &str) {
     io.write_all(request.as_bytes()).await.unwrap();
 }
 
-/// Fields that another program may read differently; each is answered 400.
+/// Fields that another program may read differently. Each is answered with 400.
 fn ambiguous_fields() -> Vec<(u16, Vec<u8>)> {
     let post = |fields: &str| format!("POST /echo HTTP/1.1\r\n{HOST}{fields}\r\n\r\n0\r\n\r\n");
     [
@@ -262,7 +263,7 @@ fn ambiguous_fields() -> Vec<(u16, Vec<u8>)> {
     .into()
 }
 
-/// The same for request lines, Host and sizes, with what each is answered.
+/// Invalid request lines, hosts and sizes, with the expected status.
 fn invalid_request_lines() -> Vec<(u16, Vec<u8>)> {
     let get = |line: &str, fields: &str| format!("{line}\r\n{fields}\r\n");
     let lines = [
@@ -338,21 +339,21 @@ fn invalid_request_lines() -> Vec<(u16, Vec<u8>)> {
 }
 
 #[tokio::test]
-async fn whatever_is_in_doubt_is_refused_in_json_and_closes() {
+async fn rejects_ambiguous_requests_and_closes() {
     let mut harness = HttpHarness::new();
     let addr = harness.start_server(ServerLimits::default());
     let all = [ambiguous_fields(), invalid_request_lines()].concat();
     for (status, request) in &all {
         let shown = String::from_utf8_lossy(&request[..request.len().min(90)]).into_owned();
-        let (refused, is_closed) = request_once(addr, request).await;
-        let refused = refused.unwrap_or_else(|| panic!("no answer to {shown:?}"));
+        let (rejected, is_closed) = request_once(addr, request).await;
+        let rejected = rejected.unwrap_or_else(|| panic!("no response to {shown:?}"));
         assert_eq!(
-            (refused.status, is_closed),
+            (rejected.status, is_closed),
             (*status, true),
-            "{shown:?}: {refused:?}"
+            "{shown:?}: {rejected:?}"
         );
-        assert!(refused.head.contains("content-type: application/json\r\n"));
-        let json: serde_json::Value = serde_json::from_slice(&refused.body).unwrap();
+        assert!(rejected.head.contains("content-type: application/json\r\n"));
+        let json: serde_json::Value = serde_json::from_slice(&rejected.body).unwrap();
         assert!(json["error"]["code"].is_string() && json["error"]["message"].is_string());
     }
     let reasons = [
@@ -369,7 +370,7 @@ async fn whatever_is_in_doubt_is_refused_in_json_and_closes() {
 }
 
 #[tokio::test]
-async fn the_usual_request_is_served_however_it_is_spelled() {
+async fn serves_plain_requests_in_all_spellings() {
     let mut harness = HttpHarness::new();
     let addr = harness.start_server(ServerLimits::default());
     for (request, body, closes) in [
@@ -434,7 +435,7 @@ async fn the_usual_request_is_served_however_it_is_spelled() {
 }
 
 #[tokio::test]
-async fn what_follows_a_chunked_body_is_never_served() {
+async fn never_serves_bytes_after_a_chunked_body() {
     let mut harness = HttpHarness::new();
     let addr = harness.start_server(ServerLimits::default());
     let request = format!(
@@ -446,21 +447,21 @@ async fn what_follows_a_chunked_body_is_never_served() {
 }
 
 #[tokio::test]
-async fn a_body_over_the_limit_is_413_unread_and_the_client_can_read_it() {
+async fn body_over_the_limit_gets_a_readable_413() {
     let mut harness = HttpHarness::new();
     let addr = harness.start_server(ServerLimits::default());
     let head = format!("POST /echo HTTP/1.1\r\n{HOST}Content-Length: 4000000\r\n\r\n");
     let mut io = TcpStream::connect(addr).await.unwrap();
     send(&mut io, &head).await;
     let (mut reader, mut writer) = io.split();
-    // The client goes on sending, as most do, and reads only then.
+    // The client sends its whole body, as most clients do, and reads only then.
     writer.write_all(&vec![b'x'; 4_000_000]).await.unwrap();
-    let refused = receive_response(&mut reader).await.unwrap();
-    assert_eq!((refused.status, refused.closes_connection()), (413, true));
+    let rejected = receive_response(&mut reader).await.unwrap();
+    assert_eq!((rejected.status, rejected.closes_connection()), (413, true));
     assert!(
-        refused.text().contains("longer than 50000 bytes"),
+        rejected.text().contains("longer than 50000 bytes"),
         "{}",
-        refused.text()
+        rejected.text()
     );
     let chunked = format!(
         "POST /echo HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\nc351\r\n{}\r\n0\r\n\r\n",
@@ -486,7 +487,7 @@ async fn a_body_over_the_limit_is_413_unread_and_the_client_can_read_it() {
 }
 
 #[tokio::test]
-async fn expect_100_is_answered_only_when_the_body_is_wanted() {
+async fn sends_100_only_when_the_body_is_read() {
     let mut harness = HttpHarness::new();
     let addr = harness.start_server(ServerLimits::default());
     let head = |length: usize| {
@@ -505,7 +506,7 @@ async fn expect_100_is_answered_only_when_the_body_is_wanted() {
 }
 
 #[tokio::test]
-async fn a_panic_is_a_500_without_its_message_and_the_next_request_is_served() {
+async fn panic_is_500_and_keeps_the_connection() {
     let mut harness = HttpHarness::new();
     let addr = harness.start_server(ServerLimits::default());
     let mut io = TcpStream::connect(addr).await.unwrap();
@@ -518,14 +519,14 @@ async fn a_panic_is_a_500_without_its_message_and_the_next_request_is_served() {
     assert_eq!(failed.status, 500);
     assert_eq!(
         failed.text(),
-        r#"{"error":{"code":"INTERNAL","message":"the request failed inside"}}"#
+        r#"{"error":{"code":"INTERNAL","message":"internal error: see the log of the service"}}"#
     );
     assert_eq!(receive_response(&mut io).await.unwrap().text(), "got");
     assert_eq!(harness.metrics.panics.get(), 1);
 }
 
 #[tokio::test]
-async fn a_stop_finishes_the_request_in_hand_and_closes_the_idle() {
+async fn stop_finishes_requests_and_closes_idle_ones() {
     let mut harness = HttpHarness::new();
     let addr = harness.start_server(ServerLimits::default());
     let (mut busy, mut idle) = (
@@ -555,7 +556,7 @@ async fn a_stop_finishes_the_request_in_hand_and_closes_the_idle() {
 }
 
 #[tokio::test]
-async fn a_request_on_its_way_when_the_stop_comes_is_served() {
+async fn serves_a_request_that_is_arriving_during_stop() {
     let mut harness = HttpHarness::new();
     let addr = harness.start_server(ServerLimits::default());
     let mut io = TcpStream::connect(addr).await.unwrap();
@@ -567,7 +568,7 @@ async fn a_request_on_its_way_when_the_stop_comes_is_served() {
 }
 
 #[tokio::test]
-async fn a_connection_over_the_cap_is_told_so() {
+async fn connection_over_the_limit_gets_503() {
     let mut harness = HttpHarness::new();
     let addr = harness.start_server(ServerLimits {
         max_connections: 1,
@@ -576,16 +577,16 @@ async fn a_connection_over_the_cap_is_told_so() {
     let mut first = TcpStream::connect(addr).await.unwrap();
     send(&mut first, &format!("GET /echo HTTP/1.1\r\n{HOST}\r\n")).await;
     assert_eq!(receive_response(&mut first).await.unwrap().status, 200);
-    let (refused, is_closed) =
+    let (rejected, is_closed) =
         request_once(addr, format!("GET /echo HTTP/1.1\r\n{HOST}\r\n").as_bytes()).await;
-    let refused = refused.unwrap();
-    assert_eq!((refused.status, is_closed), (503, true));
-    assert!(refused.head.contains("retry-after: 5\r\n"));
+    let rejected = rejected.unwrap();
+    assert_eq!((rejected.status, is_closed), (503, true));
+    assert!(rejected.head.contains("retry-after: 5\r\n"));
     assert_eq!(harness.metrics.refused("over_capacity"), 1);
 }
 
 #[tokio::test]
-async fn one_address_leaves_room_for_the_others() {
+async fn limits_connections_per_address() {
     let mut harness = HttpHarness::new();
     let limits = ServerLimits {
         max_connections_per_address: Some(1),
@@ -596,13 +597,13 @@ async fn one_address_leaves_room_for_the_others() {
     let mut first = TcpStream::connect(addr).await.unwrap();
     send(&mut first, &request).await;
     assert_eq!(receive_response(&mut first).await.unwrap().status, 200);
-    let (refused, is_closed) = request_once(addr, request.as_bytes()).await;
-    let refused = refused.unwrap();
-    assert_eq!((refused.status, is_closed), (503, true));
+    let (rejected, is_closed) = request_once(addr, request.as_bytes()).await;
+    let rejected = rejected.unwrap();
+    assert_eq!((rejected.status, is_closed), (503, true));
     assert!(
-        refused.text().contains("connections of one source address"),
+        rejected.text().contains("connections per source address"),
         "{}",
-        refused.text()
+        rejected.text()
     );
     let counted = ["over_address_share", "over_capacity"].map(|why| harness.metrics.refused(why));
     assert_eq!(counted, [1, 0]);
@@ -614,7 +615,7 @@ async fn one_address_leaves_room_for_the_others() {
 }
 
 #[tokio::test]
-async fn a_client_that_half_closes_gets_its_answer_and_one_that_resets_ends_the_work() {
+async fn half_close_gets_a_response_and_reset_cancels() {
     let mut harness = HttpHarness::new();
     let addr = harness.start_server(ServerLimits::default());
     let mut half_closed = TcpStream::connect(addr).await.unwrap();
@@ -648,7 +649,7 @@ async fn a_client_that_half_closes_gets_its_answer_and_one_that_resets_ends_the_
 }
 
 #[tokio::test]
-async fn a_pipelined_request_is_answered_after_the_first() {
+async fn answers_pipelined_requests_in_order() {
     let mut harness = HttpHarness::new();
     let addr = harness.start_server(ServerLimits::default());
     let mut io = TcpStream::connect(addr).await.unwrap();
@@ -668,16 +669,16 @@ async fn a_pipelined_request_is_answered_after_the_first() {
     assert_eq!(receive_response(&mut io).await.unwrap().text(), "waited");
     assert_eq!(receive_response(&mut io).await.unwrap().text(), "abc");
     assert_eq!(receive_response(&mut io).await.unwrap().status, 405);
-    let refused = {
+    let rejected = {
         send(&mut io, "\r\n").await;
         receive_response(&mut io).await.unwrap()
     };
-    assert_eq!((refused.status, refused.closes_connection()), (400, true));
+    assert_eq!((rejected.status, rejected.closes_connection()), (400, true));
     assert!(is_at_eof(&mut io).await);
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_connects_and_says_nothing_is_cut_at_5_s() {
+async fn silent_connection_closes_after_5_s() {
     let harness = HttpHarness::new();
     let mut io = harness.connect_in_memory(1024);
     let start = Instant::now();
@@ -686,7 +687,7 @@ async fn who_connects_and_says_nothing_is_cut_at_5_s() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn half_a_head_is_408_5_s_after_its_first_byte() {
+async fn incomplete_head_is_408_after_5_s() {
     let harness = HttpHarness::new();
     let (mut io, start) = (harness.connect_in_memory(1024), Instant::now());
     sleep(Duration::from_secs(4)).await;
@@ -703,7 +704,7 @@ async fn half_a_head_is_408_5_s_after_its_first_byte() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dribbled_body_is_408_10_s_after_its_head() {
+async fn slow_body_is_408_after_10_s() {
     for framing in ["Content-Length: 1000", "Transfer-Encoding: chunked"] {
         let harness = HttpHarness::new();
         let (mut io, start) = (harness.connect_in_memory(1024), Instant::now());
@@ -720,7 +721,7 @@ async fn a_dribbled_body_is_408_10_s_after_its_head() {
         };
         let late = tokio::select! {
             late = receive_response(&mut reader) => late.unwrap(),
-            () = dribble => panic!("cut without an answer"),
+            () = dribble => panic!("closed without a response"),
         };
         assert_eq!(
             (late.status, late.closes_connection()),
@@ -736,7 +737,7 @@ async fn a_dribbled_body_is_408_10_s_after_its_head() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reader_that_does_not_read_is_cut_at_10_s_and_a_slow_one_at_60_s() {
+async fn closes_stalled_readers_at_10_s_and_slow_at_60_s() {
     for (pause, cut_at) in [(100, 10), (9, 60)] {
         let harness = HttpHarness::new();
         let (mut io, start) = (harness.connect_in_memory(1024), Instant::now());
@@ -758,7 +759,7 @@ async fn a_reader_that_does_not_read_is_cut_at_10_s_and_a_slow_one_at_60_s() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_reader_that_makes_progress_gets_the_whole_answer() {
+async fn slow_reader_with_progress_gets_the_response() {
     let harness = HttpHarness::new();
     let mut io = harness.connect_in_memory(256 * 1024);
     send(&mut io, &format!("GET /big HTTP/1.1\r\n{HOST}\r\n")).await;
@@ -771,7 +772,7 @@ async fn a_slow_reader_that_makes_progress_gets_the_whole_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_connection_is_closed_at_75_s_and_each_request_starts_anew() {
+async fn idle_connection_closes_after_75_s() {
     let harness = HttpHarness::new();
     let mut io = harness.connect_in_memory(1024);
     for _ in 0..3 {
@@ -785,7 +786,7 @@ async fn an_idle_connection_is_closed_at_75_s_and_each_request_starts_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_never_answers_is_503_at_20_s() {
+async fn handler_timeout_is_503_after_20_s() {
     let harness = HttpHarness::new();
     let (mut io, start) = (harness.connect_in_memory(1024), Instant::now());
     send(&mut io, &format!("GET /forever HTTP/1.1\r\n{HOST}\r\n")).await;
@@ -797,9 +798,9 @@ async fn a_handler_that_never_answers_is_503_at_20_s() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_before_the_body_is_whole_and_ends_the_connection() {
+async fn early_response_is_complete() {
     let harness = HttpHarness::new();
-    // Too narrow for the answer, so that body and answer are under way at the same time.
+    // Too small for the response, so that body and response are in transit at the same time.
     let mut io = harness.connect_in_memory(16);
     send(
         &mut io,
@@ -812,11 +813,11 @@ async fn an_answer_before_the_body_is_whole_and_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn an_answer_before_the_body_says_whether_the_connection_goes_on() {
+async fn early_response_announces_keep_alive_or_close() {
     let mut harness = HttpHarness::new();
     let addr = harness.start_server(ServerLimits::default());
     let head = |more: &str| format!("POST /early HTTP/1.1\r\n{HOST}{more}\r\n\r\n");
-    // What is short and there already is thrown away, and the next request is served.
+    // A short body that has arrived is drained, and the next request is served.
     let mut io = TcpStream::connect(addr).await.unwrap();
     for body in ["hello".to_owned(), "x".repeat(60_000)] {
         send(
@@ -829,7 +830,7 @@ async fn an_answer_before_the_body_says_whether_the_connection_goes_on() {
         send(&mut io, &format!("GET /echo HTTP/1.1\r\n{HOST}\r\n")).await;
         assert_eq!(receive_response(&mut io).await.unwrap().text(), "got");
     }
-    // What is long, late or announced is not waited for.
+    // A long, late or announced body closes the connection.
     for more in [
         "Content-Length: 900000000",
         "Content-Length: 5",
@@ -849,7 +850,7 @@ async fn an_answer_before_the_body_says_whether_the_connection_goes_on() {
 }
 
 #[tokio::test]
-async fn a_refused_head_request_is_answered_without_a_body() {
+async fn rejected_head_request_gets_no_body() {
     let mut harness = HttpHarness::new();
     let addr = harness.start_server(ServerLimits::default());
     for (status, request) in [
@@ -881,7 +882,7 @@ async fn a_refused_head_request_is_answered_without_a_body() {
 }
 
 #[tokio::test]
-async fn a_chunk_extension_with_a_control_character_is_400() {
+async fn control_character_in_chunk_extension_is_400() {
     let mut harness = HttpHarness::new();
     let addr = harness.start_server(ServerLimits::default());
     let body = |body: &str| {
@@ -892,9 +893,9 @@ async fn a_chunk_extension_with_a_control_character_is_400() {
         "3\r\nabc\r\n0;\x7f\r\n\r\n",
         "3;\x1b[2J\r\n",
     ] {
-        let (refused, is_closed) = request_once(addr, body(broken).as_bytes()).await;
+        let (rejected, is_closed) = request_once(addr, body(broken).as_bytes()).await;
         assert_eq!(
-            (refused.unwrap().status, is_closed),
+            (rejected.unwrap().status, is_closed),
             (400, true),
             "{broken:?}"
         );
@@ -906,7 +907,7 @@ async fn a_chunk_extension_with_a_control_character_is_400() {
     );
 }
 
-/// Answers to `requests` when they come in pieces that end at `cuts`.
+/// Returns the responses to `requests` that arrive in pieces which end at `cuts`.
 async fn exchange_in_pieces(
     requests: &[u8],
     cuts: &[usize],
@@ -942,7 +943,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn any_split_of_the_same_requests_gets_the_same_answers(
+    fn splits_do_not_change_the_responses(
         bodies in proptest::collection::vec(0_usize..6000, 1..6),
         cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..12),
         is_narrow in any::<bool>(),
@@ -976,7 +977,7 @@ proptest! {
 }
 
 #[tokio::test]
-async fn the_client_calls_plain_http_follows_nothing_and_reads_no_more_than_asked() {
+async fn client_ignores_redirects_and_limits_bodies() {
     let mut harness = HttpHarness::new();
     let redirect = (StatusCode::TEMPORARY_REDIRECT, [("location", "/echo")]);
     harness.router = harness

@@ -1,7 +1,7 @@
-//! Dates that a wrong clock has left in the store. Pure.
+//! Detection of stored dates that come from a wrong clock. Pure.
 //!
-//! The newest date wins. A clock that runs ahead gives dates that nothing beats until that time
-//! is reached, so once the clock is right again, such dates do not win.
+//! The newest date wins, so a date from a clock that ran ahead would win until that time is
+//! reached. Once the clock is right again, a recent update replaces stock with such a date.
 
 use std::time::Duration;
 
@@ -10,25 +10,25 @@ use tokio::time;
 
 use crate::stock::Timestamp;
 
-/// Largest distance of a date from the future. Source: ours; the drop-in refuses later dates.
+/// Maximum time that a date may lie ahead of the clock. The partner API rejects later dates.
 const MAX_AHEAD: TimeDelta = TimeDelta::minutes(5);
 
-/// How old an update may be that replaces stock dated by a wrong clock.
+/// Maximum age of an update that replaces stock with a wrong date.
 const MAX_TRANSIT: TimeDelta = TimeDelta::minutes(5);
 
-/// A difference between both clocks that shows that the clock was set.
+/// Minimum difference between wall clock and monotonic clock that counts as a clock change.
 const MIN_JUMP: Duration = Duration::from_secs(30);
 
-/// Compares the clock, which may be set, with the time that passes.
+/// Comparison of the wall clock, which may be set, with the monotonic clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ClockWatch {
     last_observed: Option<(time::Instant, DateTime<Utc>)>,
-    // It was set back: until then, stored dates may be of the clock before.
+    // Set when the clock was set back: until this time, stored dates may come from before that.
     suspect_until: Option<DateTime<Utc>>,
 }
 
 impl ClockWatch {
-    /// Returns by how much the clock was set since the last call.
+    /// Returns the amount by which the clock was set since the last call, if it was.
     pub(super) fn observe(
         &mut self,
         monotonic: time::Instant,
@@ -49,16 +49,16 @@ impl ClockWatch {
         Some(jump)
     }
 
-    /// Whether a stored date comes from a clock that ran ahead.
+    /// Returns true if a stored date comes from a clock that ran ahead.
     pub(super) fn is_wrong_date(&self, stored: Timestamp, now: DateTime<Utc>) -> bool {
         let is_suspect = self.suspect_until.is_some_and(|until| now < until);
         stored > Timestamp::from(now + MAX_AHEAD) || (is_suspect && stored > Timestamp::from(now))
     }
 
-    /// Whether an update of this date replaces stock with a wrong date.
+    /// Returns true if an update of this date replaces stock with a wrong date.
     ///
-    /// The true date of that stock is not known, but it is not later than now; an update needs
-    /// a while to arrive.
+    /// The true date of that stock is unknown, but it is not later than now. The update may be a
+    /// few minutes old, because it needs time to arrive.
     pub(super) fn replaces_wrong_date(date: Timestamp, now: DateTime<Utc>) -> bool {
         date >= Timestamp::from(now - MAX_TRANSIT)
     }
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_is_noticed_and_one_that_runs_is_not() {
+    fn detects_a_set_clock() {
         let start = time::Instant::now();
         let second = Duration::from_secs(1);
         for (passed, shown, jump) in [
@@ -85,13 +85,18 @@ mod tests {
         ] {
             let mut watch = ClockWatch::default();
             assert_eq!(watch.observe(start, now()), None);
-            let noted = watch.observe(start + second * passed, now() + TimeDelta::seconds(shown));
-            assert_eq!(noted, jump.map(TimeDelta::seconds), "{passed} s, {shown} s");
+            let observed =
+                watch.observe(start + second * passed, now() + TimeDelta::seconds(shown));
+            assert_eq!(
+                observed,
+                jump.map(TimeDelta::seconds),
+                "{passed} s, {shown} s"
+            );
         }
     }
 
     #[test]
-    fn dates_ahead_are_wrong_beyond_five_minutes_or_after_the_clock_was_set_back() {
+    fn dates_ahead_are_wrong_after_five_minutes() {
         let ahead = |seconds| Timestamp::from(now() + TimeDelta::seconds(seconds));
         let mut watch = ClockWatch::default();
         assert!(!watch.is_wrong_date(ahead(-1), now()) && !watch.is_wrong_date(ahead(300), now()));
@@ -103,12 +108,12 @@ mod tests {
         let later = now() + TimeDelta::seconds(120);
         assert!(
             !watch.is_wrong_date(ahead(200), later),
-            "the time of the clock before is reached"
+            "the clock has reached the time before it was set back"
         );
     }
 
     #[test]
-    fn an_update_replaces_a_wrong_date_if_it_is_recent() {
+    fn recent_update_replaces_a_wrong_date() {
         let dated = |seconds| Timestamp::from(now() + TimeDelta::seconds(seconds));
         assert!(ClockWatch::replaces_wrong_date(dated(-300), now()));
         assert!(!ClockWatch::replaces_wrong_date(dated(-301), now()));

@@ -1,3 +1,5 @@
+//! Time of the last statement per shop and origin, and which of these times are not on disk yet.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -7,24 +9,24 @@ use serde::Serialize;
 use super::Origin;
 use crate::stock::ShopId;
 
-/// When each origin last asserted anything of each shop, news or not.
+/// Time of the last statement of each origin about each shop, whether it changed stock or not.
 #[derive(Debug, Default)]
 pub struct OriginTimes {
     last_stated: Mutex<BTreeMap<(u16, Origin), DateTime<Utc>>>,
     unsaved: Mutex<BTreeSet<(u16, Origin)>>,
 }
 
-/// One origin of one shop's stock.
+/// Last statement of one origin about one shop.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct OriginTime {
     /// See [`Origin::name`].
     pub origin: &'static str,
-    /// When it last asserted anything.
+    /// Time of the last statement.
     pub last_asserted: DateTime<Utc>,
 }
 
 impl OriginTimes {
-    /// This origin has just asserted something.
+    /// Records a statement of an origin; an earlier time than the known one is ignored.
     pub fn record(&self, shop: ShopId, origin: Origin, at: DateTime<Utc>) {
         let mut last = self.lock();
         let known = last.entry((shop.0, origin)).or_insert(at);
@@ -36,7 +38,7 @@ impl OriginTimes {
             .insert((shop.0, origin));
     }
 
-    /// The origins of a shop that have said anything since this was asked last.
+    /// Returns the origins of a shop with a statement since the last call of this method.
     #[must_use]
     pub fn take_unsaved(&self, shop: ShopId) -> Vec<(Origin, DateTime<Utc>)> {
         let mut unsaved = self.unsaved.lock().unwrap_or_else(PoisonError::into_inner);
@@ -46,7 +48,7 @@ impl OriginTimes {
             .collect()
     }
 
-    /// Every origin of a shop.
+    /// Returns every origin of a shop with the time of its last statement.
     #[must_use]
     pub fn times(&self, shop: ShopId) -> Vec<(Origin, DateTime<Utc>)> {
         let last = self.lock();
@@ -54,7 +56,7 @@ impl OriginTimes {
         matching.map(|((_, origin), at)| (*origin, *at)).collect()
     }
 
-    /// The same, by name.
+    /// Returns the same as [`OriginTimes::times`], with the names of the origins.
     #[must_use]
     pub fn by_name(&self, shop: ShopId) -> Vec<OriginTime> {
         let source = |(origin, last_asserted): (Origin, _)| OriginTime {
@@ -64,7 +66,7 @@ impl OriginTimes {
         self.times(shop).into_iter().map(source).collect()
     }
 
-    /// The origin that was the last to assert anything of a shop.
+    /// Returns the latest statement about a shop.
     #[must_use]
     pub fn latest(&self, shop: ShopId) -> Option<(Origin, DateTime<Utc>)> {
         self.times(shop).into_iter().max_by_key(|(_, at)| *at)
@@ -82,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_origin_keeps_its_latest_time_and_shops_do_not_mix() {
+    fn keeps_the_latest_time_per_shop_and_origin() {
         let origin_times = OriginTimes::default();
         let at = |secs| DateTime::from_timestamp(secs, 0).unwrap();
         origin_times.record(ShopId(0), Origin::CampaignPut, at(20));

@@ -1,3 +1,5 @@
+//! JSON values that borrow from the request body, for strict and cheap validation of large updates.
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -6,15 +8,15 @@ use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use crate::http::json::JsonText;
 
-/// Any JSON, its texts borrowed from the body.
+/// Any JSON value. Strings without escapes borrow from the body.
 ///
-/// `serde_json::Value` would do, but takes ten allocations for each SKU of an update, where a
-/// rehearsal of a million should not be about the Market's own hunger.
+/// `serde_json::Value` needs ten allocations for each SKU of an update. In a rehearsal with a
+/// million SKUs the simulator itself would then dominate the measurements.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum BorrowedJson<'a> {
     Null,
     Bool(bool),
-    /// A whole number of 64 bits without a sign; every other number is [`Value::Number`].
+    /// Whole number that fits into `u64`. Every other number is [`Self::OtherNumber`].
     Unsigned(u64),
     OtherNumber,
     Text(Cow<'a, str>),
@@ -22,7 +24,7 @@ pub(super) enum BorrowedJson<'a> {
     Object(BorrowedObject<'a>),
 }
 
-/// An object's members as they came; one given twice is an error of the reading.
+/// Members of an object in their original order. Parsing rejects duplicate members.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct BorrowedObject<'a>(Vec<(Cow<'a, str>, BorrowedJson<'a>)>);
 
@@ -120,7 +122,7 @@ impl<'de> Visitor<'de> for BorrowedJsonVisitor {
         let mut members: Vec<(Cow<'_, str>, BorrowedJson<'_>)> = Vec::with_capacity(2);
         while let Some((JsonText(name), value)) = map.next_entry()? {
             if members.iter().any(|(member, _)| *member == name) {
-                return Err(A::Error::custom(format_args!("'{name}' is there twice")));
+                return Err(A::Error::custom(format_args!("duplicate member '{name}'")));
             }
             members.push((name, value));
         }

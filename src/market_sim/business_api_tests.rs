@@ -1,3 +1,5 @@
+//! Tests of the business methods, warehouse groups, keys, campaigns and warehouse lists.
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -18,7 +20,7 @@ use super::{
 };
 use crate::clock::Clock;
 
-/// Campaigns 7 and 8 of business 700 for "key", 9 of another one for "other".
+/// Campaigns 7 and 8 of business 700 with the key "key", and 9 of another business with "other".
 fn config() -> SimulatorConfig {
     let campaign = |id, warehouse, key: &str| CampaignConfig::new(id, warehouse, vec![key.into()]);
     SimulatorConfig {
@@ -31,7 +33,7 @@ fn config() -> SimulatorConfig {
     }
 }
 
-/// Campaigns 7 and 8 in a group, 9 beside them, all of business 700.
+/// Campaigns 7 and 8 in a group, and 9 without one, all of business 700.
 fn grouped_market() -> MarketSimulator {
     let campaign = |id, warehouse| CampaignConfig::new(id, warehouse, vec!["key".into()]);
     MarketSimulator::new(SimulatorConfig {
@@ -84,10 +86,10 @@ fn stock_count(market: &MarketSimulator, campaign: u64, sku: &str) -> Option<u32
     market.get(campaign, sku).map(|record| record.count)
 }
 
-// === The business's update ===
+// === Updates by business ===
 
 #[tokio::test(start_paused = true)]
-async fn a_business_tells_several_warehouses_at_once() {
+async fn business_updates_several_warehouses() {
     let market = MarketSimulator::new(config());
     let items = [
         update_item("A", 70, 5),
@@ -121,7 +123,7 @@ async fn a_business_tells_several_warehouses_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_business_s_update_is_read_as_strictly_as_a_campaign_s() {
+async fn business_update_rejects_invalid_lines() {
     let market = MarketSimulator::new(config());
     let future = now() + TimeDelta::milliseconds(1);
     let old = now() - TimeDelta::hours(25);
@@ -174,7 +176,7 @@ async fn a_business_s_update_is_read_as_strictly_as_a_campaign_s() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_fifty_first_update_of_a_business_within_any_minute_is_limited() {
+async fn business_may_send_50_updates_a_minute() {
     let market = MarketSimulator::new(config());
     for number in 0..50 {
         tokio::time::advance(Duration::from_millis(100)).await;
@@ -191,12 +193,12 @@ async fn the_fifty_first_update_of_a_business_within_any_minute_is_limited() {
     assert_eq!(limited.error_message(), message);
     assert_eq!(limited.header("x-ratelimit-resource-limit"), Some("50"));
     assert_eq!(limited.header("x-ratelimit-resource-remaining"), Some("0"));
-    // The first came at 10:00:00.1.
+    // The first update arrived at 10:00:00.1.
     let until = limited.header("x-ratelimit-resource-until");
     assert_eq!(until, Some("Fri, 20 Nov 2026 10:01:01 GMT"));
     assert_eq!(violation_count(&market, MarketViolation::Volume), 1);
     assert_eq!(market.report().peak_updates_per_minute, 51);
-    // A campaign's own minute is another one.
+    // The campaign's quota is separate.
     assert_eq!(send(&market, batch_request(0, 1)).await.status, 200);
     tokio::time::advance(Duration::from_millis(55_100)).await;
     assert_eq!(
@@ -208,7 +210,7 @@ async fn the_fifty_first_update_of_a_business_within_any_minute_is_limited() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_business_has_four_requests_in_flight_beside_its_campaigns() {
+async fn business_has_its_own_parallel_limit() {
     let market = MarketSimulator::new(config());
     market.set_faults(FaultPlan::script([Some(MarketFault::Hang); 4]));
     let single_update = |n: usize| business_update_request(&[update_item(&n.to_string(), 70, 1)]);
@@ -228,7 +230,7 @@ async fn a_business_has_four_requests_in_flight_beside_its_campaigns() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sku_in_flight_by_one_method_is_noticed_by_the_other() {
+async fn reports_sku_in_flight_through_both_methods() {
     let market = MarketSimulator::new(config());
     market.set_faults(FaultPlan::script([Some(MarketFault::Hang)]));
     let mut hanging = Box::pin(send(&market, update_request(&[("A", 1)], now())));
@@ -246,7 +248,7 @@ async fn a_sku_in_flight_by_one_method_is_noticed_by_the_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_business_s_update_meets_every_fault_as_a_campaign_s_does() {
+async fn faults_apply_to_business_updates() {
     let market = MarketSimulator::new(config());
     let single_update = || business_update_request(&[update_item("A", 70, 1)]);
     market.set_faults(FaultPlan::script([
@@ -301,7 +303,7 @@ async fn a_business_s_update_meets_every_fault_as_a_campaign_s_does() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_warehouse_of_an_update_loses_skus_of_its_own() {
+async fn drops_lines_of_each_warehouse_independently() {
     let market = MarketSimulator::new(config());
     market.set_faults(FaultPlan::seeded(1).with_drop_rate(0.5));
     let skus = || (0..100).map(|n| n.to_string());
@@ -318,7 +320,7 @@ async fn each_warehouse_of_an_update_loses_skus_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn updates_of_a_business_that_met_a_500_cost_nothing() {
+async fn business_update_with_500_costs_no_quota() {
     let market = MarketSimulator::new(SimulatorConfig {
         business_updates_per_minute: 1,
         ..config()
@@ -332,7 +334,7 @@ async fn updates_of_a_business_that_met_a_500_cost_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_told_to_a_business_counts_its_requests() {
+async fn business_limit_headers_count_requests() {
     let market = MarketSimulator::new(config());
     market.set_faults(FaultPlan::none().with_limit_headers(2));
     let two_item_update =
@@ -349,7 +351,7 @@ async fn a_limit_told_to_a_business_counts_its_requests() {
     assert_eq!(send(&market, two_item_update()).await.status, 420);
 }
 
-// === The business's read-back ===
+// === Read-backs by business ===
 
 #[tokio::test(start_paused = true)]
 async fn a_business_reads_back_one_warehouse() {
@@ -372,16 +374,16 @@ async fn a_business_reads_back_one_warehouse() {
             "paging": {},
         } })
     );
-    let by_name = json!({ "partnerWarehouseId": 70, "offerIds": ["A", "B"] });
+    let by_id = json!({ "partnerWarehouseId": 70, "offerIds": ["A", "B"] });
     assert_eq!(
-        offer_ids(&read_back_business(&market, "", by_name).await),
+        offer_ids(&read_back_business(&market, "", by_id).await),
         ["A"]
     );
     assert_eq!(market.report().read_backs, 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn pages_by_business_have_fifty_offers_and_are_cut_at_a_hundred() {
+async fn business_pages_default_to_50_and_stop_at_100() {
     let market = MarketSimulator::new(SimulatorConfig {
         short_pages: true,
         ..config()
@@ -391,7 +393,7 @@ async fn pages_by_business_have_fifty_offers_and_are_cut_at_a_hundred() {
         .collect();
     send(&market, business_update_request(&items)).await;
     let whole_warehouse = json!({ "partnerWarehouseId": 70 });
-    let (mut token, mut seen, mut thin) = (String::new(), Vec::new(), 0);
+    let (mut token, mut seen, mut short_pages) = (String::new(), Vec::new(), 0);
     loop {
         let response = read_back_business(
             &market,
@@ -404,14 +406,14 @@ async fn pages_by_business_have_fifty_offers_and_are_cut_at_a_hundred() {
         let next = response.json()["result"]["paging"]["nextPageToken"]
             .as_str()
             .map(str::to_owned);
-        thin += usize::from(page.len() < 100 && next.is_some());
+        short_pages += usize::from(page.len() < 100 && next.is_some());
         seen.extend(page);
         match next {
             Some(next) => token = next,
             None => break,
         }
     }
-    assert!(thin > 0);
+    assert!(short_pages > 0);
     assert_eq!(seen.len(), 1_000);
     assert_eq!(seen.iter().collect::<BTreeSet<_>>().len(), 1_000);
     let market = MarketSimulator::new(config());
@@ -427,7 +429,7 @@ async fn pages_by_business_have_fifty_offers_and_are_cut_at_a_hundred() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn strange_questions_about_a_business_are_refused() {
+async fn rejects_invalid_business_read_backs() {
     let market = MarketSimulator::new(config());
     for (query, body) in [
         ("", json!({})),
@@ -458,7 +460,7 @@ async fn strange_questions_about_a_business_are_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_read_back_after_the_five_hundredth_within_a_minute_is_limited() {
+async fn business_may_read_back_500_times_a_minute() {
     let market = MarketSimulator::new(config());
     let whole_warehouse = json!({ "partnerWarehouseId": 70 });
     for _ in 0..500 {
@@ -477,7 +479,7 @@ async fn the_read_back_after_the_five_hundredth_within_a_minute_is_limited() {
 // === Groups ===
 
 #[tokio::test(start_paused = true)]
-async fn what_one_campaign_of_a_group_tells_shows_in_all() {
+async fn group_campaigns_share_one_stock() {
     let market = grouped_market();
     send(&market, update_request(&[("A", 5)], now())).await;
     assert_eq!(
@@ -500,7 +502,7 @@ async fn what_one_campaign_of_a_group_tells_shows_in_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sku_told_through_a_second_campaign_of_the_group_is_noticed() {
+async fn reports_sku_sent_through_second_group_campaign() {
     let market = grouped_market();
     let update_through = |campaign: u64, skus: &[&str]| {
         let line = |sku: &&str| json!({ "sku": sku, "items": [{ "count": 1 }] });
@@ -519,18 +521,18 @@ async fn a_sku_told_through_a_second_campaign_of_the_group_is_noticed() {
         "{:?}",
         market.report().violation_examples
     );
-    // The first one keeps it.
+    // The first campaign may still send it.
     send(&market, update_through(7, &["B"])).await;
     assert_eq!(violation_count(&market, MarketViolation::SecondOfGroup), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_kind_of_business_has_its_method() {
+async fn update_method_depends_on_warehouse_groups() {
     let market = grouped_market();
-    let refused = send(&market, business_update_request(&[update_item("A", 90, 1)])).await;
-    assert_eq!(refused.status, 400);
+    let rejected = send(&market, business_update_request(&[update_item("A", 90, 1)])).await;
+    assert_eq!(rejected.status, 400);
     assert_eq!(
-        refused.error_message(),
+        rejected.error_message(),
         "Method is not allowed for businesses with warehouse groups"
     );
     assert_eq!(
@@ -539,7 +541,7 @@ async fn each_kind_of_business_has_its_method() {
             .status,
         200
     );
-    // Without groups the campaigns' own still works, unless the Market is past that.
+    // Without groups the campaign method still works, unless the configuration forbids it.
     assert_eq!(
         send(
             &MarketSimulator::new(config()),
@@ -553,9 +555,9 @@ async fn each_kind_of_business_has_its_method() {
         campaign_method_needs_groups: true,
         ..config()
     });
-    let refused = send(&strict, update_request(&[("A", 1)], now())).await;
-    assert_eq!(refused.status, 403);
-    let message = refused.error_message();
+    let rejected = send(&strict, update_request(&[("A", 1)], now())).await;
+    assert_eq!(rejected.status, 403);
+    let message = rejected.error_message();
     assert!(message.starts_with("The method is deprecated and is occasionally forbidden "));
     assert!(strict.is_empty(7));
 }
@@ -563,7 +565,7 @@ async fn each_kind_of_business_has_its_method() {
 // === Keys, campaigns, warehouses ===
 
 #[tokio::test(start_paused = true)]
-async fn a_key_may_do_what_its_scopes_say() {
+async fn key_scopes_limit_methods() {
     let none: &[(&str, u16)] = &[("update", 403), ("read", 403), ("warehouses", 403)];
     let reads: &[(&str, u16)] = &[("update", 403), ("read", 200), ("warehouses", 403)];
     let stocks: &[(&str, u16)] = &[("update", 200), ("read", 200), ("warehouses", 403)];
@@ -613,7 +615,7 @@ async fn a_key_may_do_what_its_scopes_say() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_is_told_its_scopes() {
+async fn key_info_lists_scopes() {
     let market = MarketSimulator::new(
         config().with_key_scopes("other", &[SimKeyScope::Pricing, SimKeyScope::Promotion]),
     );
@@ -648,7 +650,7 @@ async fn a_key_is_told_its_scopes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_sees_its_own_campaigns_page_by_page() {
+async fn campaign_list_has_pages_and_only_own_campaigns() {
     let market = MarketSimulator::new(config());
     let all = send(&market, get("/v2/campaigns")).await.json();
     assert_eq!(
@@ -696,7 +698,7 @@ async fn a_key_sees_its_own_campaigns_page_by_page() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_disabled_campaign_says_so_and_takes_no_stock() {
+async fn disabled_campaign_rejects_stock_methods() {
     let mut config = config();
     config.campaigns[0].availability = Availability::DisabledByInactivity;
     let market = MarketSimulator::new(config);
@@ -732,7 +734,7 @@ async fn a_disabled_campaign_says_so_and_takes_no_stock() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_business_that_is_not_the_caller_s_is_refused() {
+async fn rejects_other_businesses() {
     let market = MarketSimulator::new(config());
     let whole_warehouse = json!({ "partnerWarehouseId": 70 });
     for (business, status, message) in [
@@ -762,7 +764,7 @@ async fn a_business_that_is_not_the_caller_s_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn warehouses_show_their_groups_and_their_status_if_asked() {
+async fn warehouse_list_shows_groups_and_status() {
     let market = grouped_market();
     let path = "/v2/businesses/700/warehouses";
     let all = send(&market, request("POST", path, String::new()))
@@ -797,7 +799,7 @@ async fn warehouses_show_their_groups_and_their_status_if_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn warehouses_come_fifteen_to_a_page() {
+async fn warehouse_pages_hold_15() {
     let campaign = |id| CampaignConfig::new(id, id * 10, vec!["key".into()]).in_business(700);
     let campaigns = (1..=32).map(campaign).collect();
     let market = MarketSimulator::new(SimulatorConfig {
@@ -822,7 +824,7 @@ async fn warehouses_come_fifteen_to_a_page() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn warehouses_of_the_market_itself_are_not_listed_by_business() {
+async fn v3_list_omits_market_warehouses() {
     let mut config = config();
     config.campaigns[1].placement = Placement::Fby;
     let market = MarketSimulator::new(config);
@@ -838,7 +840,7 @@ async fn warehouses_of_the_market_itself_are_not_listed_by_business() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn campaigns_that_sell_from_one_warehouse_are_its_models_and_share_its_stock() {
+async fn campaigns_of_one_warehouse_share_its_stock() {
     let mut config = config();
     config.campaigns[1].warehouse = 70;
     config.campaigns[1].placement = Placement::Dbs;

@@ -1,27 +1,30 @@
+//! Catalogue of an invented seller with realistic SKUs and counts, the same on every machine.
+
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
 use super::seeded_random;
 
-/// One product of the seller.
+/// Product of an invented seller.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct CatalogueProduct {
-    /// Its SKU, legal and without outer blanks.
+    /// SKU that the Market accepts, without outer whitespace.
     pub sku: String,
-    /// How many can be ordered.
+    /// Pieces that can be ordered.
     pub count: u32,
 }
 
-/// Ten thousand products, as kept in `fixtures/catalogue/`: a JSON object a line.
+/// Catalogue of ten thousand products from `fixtures/catalogue/`, one JSON object per line.
 pub const FIXTURE: &str = include_str!("../../fixtures/catalogue/catalogue.ndjson");
 
-/// Largest count the Market takes.
+/// Largest count that the Market accepts. Source: `UpdateStockItemDTO.count.maximum`.
 const MAX_COUNT: u32 = 2_000_000_000;
 
-/// A catalogue of this many products, no SKU twice: first the hard ones, then made-up ones.
+/// Generates a catalogue of `products` products: edge cases first, then synthetic SKUs.
 ///
-/// The same for every call; a longer catalogue begins with the shorter one.
+/// All SKUs are different. The result is deterministic, and a longer catalogue starts with the
+/// shorter one.
 #[must_use]
 pub fn generate(products: usize) -> Vec<CatalogueProduct> {
     let edge_cases = edge_case_skus();
@@ -36,10 +39,10 @@ pub fn generate(products: usize) -> Vec<CatalogueProduct> {
         .collect()
 }
 
-/// Reads a catalogue of one JSON object a line.
+/// Reads a catalogue with one JSON object per line.
 ///
 /// # Errors
-/// The line that is no product, counted from 1, and why.
+/// Returns the number of the first invalid line, counted from 1, and the reason.
 pub fn parse(ndjson: &str) -> Result<Vec<CatalogueProduct>, String> {
     let lines = (1..).zip(ndjson.lines());
     lines
@@ -47,7 +50,7 @@ pub fn parse(ndjson: &str) -> Result<Vec<CatalogueProduct>, String> {
         .collect()
 }
 
-/// Writes a catalogue, one JSON object a line.
+/// Formats a catalogue with one JSON object per line.
 #[must_use]
 pub fn to_ndjson(products: &[CatalogueProduct]) -> String {
     let mut text = String::with_capacity(products.len() * 42);
@@ -58,9 +61,9 @@ pub fn to_ndjson(products: &[CatalogueProduct]) -> String {
     text
 }
 
-/// About one in eight is sold out, and the others have few rather than many.
+/// Stock count of product `n`: about one in eight is sold out, and small counts are common.
 fn random_count(n: u64) -> u32 {
-    // A different seed than the SKUs have, so that no kind of SKU is always sold out.
+    // The seed differs from that of the SKUs, so that no kind of SKU is always sold out.
     let random = seeded_random::number(2, n);
     let max = match random % 1_000 {
         0..120 => return 0,
@@ -90,22 +93,21 @@ const GOODS: [&str; 10] = [
 ];
 const COLOURS: [&str; 6] = ["чёрн", "бел", "СИН", "зел", "крас", "сер"];
 
-/// The n-th made-up SKU, of 8 to 20 characters for the first hundred million; one in ten is
-/// Cyrillic.
+/// Synthetic SKU number `n`; one in ten is Cyrillic.
 ///
-/// No two are alike: each kind is told by its look, and holds a number of its own within it.
+/// All SKUs are different: each kind has its own shape and contains the permuted number.
 fn synthetic_sku(n: u64) -> String {
     let random = seeded_random::number(1, n);
     let (number, kind, rest) = (permute(n), random % 10, random / 10);
     let (brand, size) = (pick(&BRANDS, rest), pick(&SIZES, rest / 12));
     match kind {
-        // A bar code, as many sellers use for a SKU.
+        // A bar code, which many sellers use as the SKU.
         0 | 1 => format!("46{number:011}"),
-        // A number of an accounting system, leading zeros and all.
+        // A number from an accounting system, with leading zeros.
         2 => format!("{number:09}"),
         3 => format!("{brand}-{number:08}-{size}"),
         4 => format!("{brand}{number:08}/{size}"),
-        // Upper and lower case matter.
+        // SKUs are case-sensitive.
         5 => format!("{}_{number:08x}", brand.to_lowercase()),
         6 => format!("{brand} {number:08} {size}"),
         7 => format!("00-{number:08}"),
@@ -128,10 +130,10 @@ fn pick<'a>(choices: &[&'a str], random: u64) -> &'a str {
         .unwrap_or_default()
 }
 
-/// Sends every number below a hundred million to another one, no two to the same; others stay.
+/// Permutes the numbers below a hundred million. Larger numbers stay unchanged.
 fn permute(n: u64) -> u64 {
     const RANGE: u64 = 100_000_000;
-    // Odd and not a multiple of 5, so it has no factor in common with the range.
+    // Odd and not a multiple of 5, so it shares no factor with the range.
     const MULTIPLIER: u64 = 38_196_601;
     if n < RANGE {
         (n * MULTIPLIER + 4_719) % RANGE
@@ -140,7 +142,7 @@ fn permute(n: u64) -> u64 {
     }
 }
 
-/// SKUs that break programs: every one of them is legal.
+/// Valid SKUs that tend to break programs.
 fn edge_case_skus() -> Vec<String> {
     let mut skus: Vec<String> = EDGE_CASE_SKUS.iter().map(|&sku| sku.to_owned()).collect();
     skus.extend([
@@ -153,7 +155,7 @@ fn edge_case_skus() -> Vec<String> {
         "\\".repeat(255),
         format!("a{}b", " ".repeat(253)),
         format!("a{}b", "\t".repeat(253)),
-        // At and around the 24 bytes that are kept inline.
+        // Around 24 bytes, the most that `CompactString` keeps inline.
         "x".repeat(23),
         "x".repeat(24),
         "x".repeat(25),
@@ -164,7 +166,7 @@ fn edge_case_skus() -> Vec<String> {
 }
 
 const EDGE_CASE_SKUS: &[&str] = &[
-    // Numbers that are none.
+    // Texts that look like numbers.
     "557722",
     "0557722",
     "00557722",
@@ -192,7 +194,7 @@ const EDGE_CASE_SKUS: &[&str] = &[
     "٣٤٥",
     "Ⅷ",
     "½",
-    // Words that programs take for something else.
+    // Words that programs treat as null, errors, formulas, dates or paths.
     "null",
     "NULL",
     "true",
@@ -232,7 +234,7 @@ const EDGE_CASE_SKUS: &[&str] = &[
     "a\u{a0}b",
     "a\u{2003}b",
     "a\u{200b}b",
-    // Case, and letters that only look alike.
+    // Case, and letters that look alike.
     "abc",
     "ABC",
     "Abc",
@@ -245,7 +247,7 @@ const EDGE_CASE_SKUS: &[&str] = &[
     "ı",
     "İ",
     "ǅ",
-    // The same to the eye, composed and decomposed.
+    // Composed and decomposed forms of the same letters.
     "й-1",
     "и\u{306}-1",
     "ё-1",
@@ -256,7 +258,7 @@ const EDGE_CASE_SKUS: &[&str] = &[
     "fi",
     "Å",
     "\u{212b}",
-    // Quotes, marks and what parsers live on.
+    // Quotes, escapes and syntax characters.
     "\"",
     "'",
     "`",
@@ -289,7 +291,7 @@ const EDGE_CASE_SKUS: &[&str] = &[
     "${jndi:x}",
     "{{7*7}}",
     "%s%n",
-    // Beyond the alphabet.
+    // Emoji, other scripts and invisible characters.
     "😀",
     "👨‍👩‍👧",
     "🇷🇺",
@@ -317,20 +319,20 @@ mod tests {
     use crate::stock::Sku;
 
     #[test]
-    fn the_fixture_is_what_the_generator_writes() {
+    fn fixture_matches_generator() {
         let written = to_ndjson(&generate(10_000));
         if written != FIXTURE {
             let path = std::env::temp_dir().join("catalogue.ndjson");
             fs::write(&path, written).unwrap();
             panic!(
-                "fixtures/catalogue/catalogue.ndjson is stale, put {} there",
+                "fixtures/catalogue/catalogue.ndjson is outdated, replace it with {}",
                 path.display()
             );
         }
     }
 
     #[test]
-    fn what_was_written_is_read_again() {
+    fn written_catalogue_can_be_read() {
         assert_eq!(parse(FIXTURE).unwrap(), generate(10_000));
         assert!(
             parse("{\"sku\":\"A\",\"count\":1}\n[]")
@@ -340,23 +342,23 @@ mod tests {
     }
 
     #[test]
-    fn every_sku_is_legal_trimmed_and_there_once() {
+    fn skus_are_valid_trimmed_and_unique() {
         let products = generate(200_000);
         let mut seen = HashSet::new();
         for CatalogueProduct { sku, .. } in &products {
             assert_eq!(Sku::parse(sku).unwrap().as_str(), sku);
-            assert!(seen.insert(sku), "{sku} is there twice");
+            assert!(seen.insert(sku), "duplicate SKU {sku}");
         }
         assert_eq!(seen.len(), 200_000);
     }
 
     #[test]
-    fn a_longer_catalogue_begins_with_the_shorter_one() {
+    fn longer_catalogue_starts_with_shorter_one() {
         assert_eq!(generate(1_000)[..100], generate(100));
     }
 
     #[test]
-    fn an_eighth_is_sold_out_and_a_few_are_without_end() {
+    fn an_eighth_is_sold_out_and_few_have_max_count() {
         let products = generate(10_000);
         let number_with_count = |count| products.iter().filter(|p| p.count == count).count();
         assert!(
@@ -372,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn made_up_skus_have_the_length_of_real_ones_and_a_tenth_is_cyrillic() {
+    fn synthetic_skus_have_realistic_lengths_and_letters() {
         let skus: Vec<String> = (0..10_000).map(synthetic_sku).collect();
         for sku in &skus {
             assert!((8..=22).contains(&sku.chars().count()), "{sku}");
@@ -382,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn scattering_loses_no_number() {
+    fn permute_maps_to_distinct_numbers() {
         let permuted: HashSet<u64> = (0..100_000).map(permute).collect();
         assert_eq!(permuted.len(), 100_000);
     }

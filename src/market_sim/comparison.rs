@@ -1,16 +1,18 @@
+//! Comparison of the seller's stock with the Market's copy, with counts and examples of differences.
+
 use std::collections::HashSet;
 
 use super::warehouse_stock::SkuStocks;
 
-/// At most so many examples of each kind are kept: enough to look into, whatever went wrong.
+/// Most examples kept of each kind of difference.
 const MAX_EXAMPLES: usize = 20;
 
-/// How many of something there are, and the first few of them.
+/// Number of items, with the first few as examples.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CountedExamples<T> {
-    /// All of them.
+    /// Number of all items.
     pub count: usize,
-    /// The first twenty.
+    /// First items, at most twenty.
     pub examples: Vec<T>,
 }
 
@@ -24,7 +26,7 @@ impl<T> Default for CountedExamples<T> {
 }
 
 impl<T> CountedExamples<T> {
-    /// There are none.
+    /// Returns true if there are no items.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count == 0
@@ -38,42 +40,42 @@ impl<T> CountedExamples<T> {
     }
 }
 
-/// A SKU of which the Market believes something else than the seller.
+/// SKU whose count on the Market differs from the seller's.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct StockDifference {
-    /// Which SKU.
+    /// SKU as the seller spells it.
     pub sku: String,
-    /// What the seller has.
+    /// Count that the seller has.
     pub expected: u32,
-    /// What the Market was told last.
+    /// Count that the Market received last.
     pub actual: u32,
 }
 
-/// What came of a comparison.
+/// Result of comparing the seller's stock with the Market's.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct StockComparison {
-    /// SKUs of which both say the same.
+    /// SKUs with the same count on both sides.
     pub equal: usize,
-    /// SKUs of which they say different things.
+    /// SKUs with different counts.
     pub differing: CountedExamples<StockDifference>,
-    /// SKUs of the seller the Market was not told of.
+    /// SKUs of the seller that the Market never received.
     pub missing: CountedExamples<String>,
-    /// SKUs the seller does not have and the Market was told of.
+    /// SKUs that the Market received and the seller does not have.
     pub surplus: CountedExamples<String>,
-    /// SKUs sold out on the Market though the seller never said zero; each is counted above
-    /// as differing or surplus too.
+    /// SKUs with zero on the Market although the seller's count is not zero. Each is also
+    /// counted as differing or surplus.
     pub invented_zeros: CountedExamples<String>,
 }
 
 impl StockComparison {
-    /// Both say the same of everything.
+    /// Returns true if both sides have the same SKUs with the same counts.
     #[must_use]
     pub fn is_equal(&self) -> bool {
         self.differing.is_empty() && self.missing.is_empty() && self.surplus.is_empty()
     }
 }
 
-/// Compares what the seller has with what the Market holds.
+/// Compares the seller's stock with the Market's copy.
 pub fn compare<'a>(
     expected: impl IntoIterator<Item = (&'a str, u32)>,
     market: &SkuStocks,
@@ -125,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_the_same_is_only_counted() {
+    fn equal_counts_are_only_counted() {
         let comparison = compare([("A", 1), ("B", 0)], &market(&[("A", 1), ("B", 0)]));
         assert!(comparison.is_equal());
         assert_eq!(comparison.equal, 2);
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_difference_is_told_apart() {
+    fn classifies_each_kind_of_difference() {
         let market = market(&[("A", 2), ("B", 0), ("D", 5), ("E", 0)]);
         let comparison = compare([("A", 1), ("B", 7), ("C", 3)], &market);
         assert!(!comparison.is_equal());
@@ -152,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn many_differences_are_counted_but_few_are_kept() {
+    fn keeps_twenty_examples_of_many_differences() {
         let skus: Vec<String> = (0..1000).map(|n| n.to_string()).collect();
         let comparison = compare(skus.iter().map(|sku| (sku.as_str(), 1)), &market(&[]));
         assert_eq!(comparison.missing.count, 1000);

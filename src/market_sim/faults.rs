@@ -1,3 +1,7 @@
+//! Fault plans of the simulator: errors, delays, lost lines and orders of buyers.
+//!
+//! Every decision is a function of the plan and the request's number, so a seed reproduces a run.
+
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -5,40 +9,40 @@ use chrono::{DateTime, Utc};
 
 use super::seeded_random;
 
-/// What can go wrong with one request.
+/// Fault of one request.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum MarketFault {
-    /// 420 for too many requests at a time, deserved or not.
+    /// 420 for too many parallel requests, even if the limit is not reached.
     ParallelLimit,
-    /// 420 for too many SKUs, to wait a few seconds; a third of them without the headers that
-    /// say how long, a third with a wrong weekday in the date.
+    /// 420 for too many SKUs, with a wait of a few seconds. One third has no rate-limit headers,
+    /// one third a wrong weekday in the date.
     VolumeLimit,
-    /// 500, 502 or 503 with JSON, HTML or nothing as body. Nothing is applied.
+    /// 500, 502 or 503 with a JSON, HTML or empty body. Nothing is applied.
     ServerError,
-    /// No answer until the client gives up. Nothing is applied.
+    /// No response until the client gives up. Nothing is applied.
     Hang,
-    /// Applied, and no answer until the client gives up.
+    /// Applied, but no response until the client gives up.
     ApplyThenHang,
-    /// The connection is closed without an answer. Nothing is applied.
+    /// Connection closed without a response. Nothing is applied.
     CloseWithoutResponse,
-    /// Applied, and the connection closed in the middle of the answer.
+    /// Applied, but the connection is closed in the middle of the response.
     TruncatedResponse,
-    /// Applied, and answered 500.
+    /// Applied, but the response is 500, 502 or 503.
     ApplyThenError,
     /// 200 with `status: ERROR`. Nothing is applied.
     ErrorInOk,
-    /// 200 with a page of HTML, as from a proxy. Nothing is applied.
+    /// 200 with an HTML page, as from a proxy. Nothing is applied.
     HtmlInOk,
-    /// 200 with an empty body; every other time it is applied.
+    /// 200 with an empty body. Half of these requests are applied.
     EmptyOk,
-    /// 307 to another path. Nothing is applied, and nobody should follow.
+    /// 307 to another path. Nothing is applied, and the client must not follow.
     Redirect,
-    /// Applied and answered well, but late.
+    /// Applied and acknowledged, but late.
     Slow,
 }
 
 impl MarketFault {
-    /// All of them.
+    /// All faults.
     pub const ALL: [Self; 13] = [
         Self::ParallelLimit,
         Self::VolumeLimit,
@@ -55,7 +59,8 @@ impl MarketFault {
         Self::Slow,
     ];
 
-    /// Whether the quota is spent: by 2xx and 4xx, and by what was never answered.
+    /// Returns true if the request costs quota. All do except those with a 5xx, and the Market's own
+    /// 420 for volume.
     pub(super) fn consumes_quota(self) -> bool {
         match self {
             Self::ServerError | Self::ApplyThenError | Self::VolumeLimit => false,
@@ -72,7 +77,7 @@ impl MarketFault {
         }
     }
 
-    /// Whether the request takes effect all the same.
+    /// Returns true if the request is applied. `random` decides for [`Self::EmptyOk`].
     pub(super) fn applies(self, random: u64) -> bool {
         match self {
             Self::ApplyThenHang | Self::TruncatedResponse | Self::ApplyThenError | Self::Slow => {
@@ -91,10 +96,10 @@ impl MarketFault {
     }
 }
 
-/// What goes wrong, and when: by dice thrown from a seed, or by a script.
+/// Plan of faults, either random with a seed or scripted.
 ///
-/// What happens to a request depends on nothing but the plan and the request's number, counted
-/// over the whole Market from when the plan was set.
+/// The fault of a request depends only on the plan and the request's number. Numbers count all
+/// requests of the simulator since the plan was set.
 #[derive(Clone, Debug)]
 pub struct FaultPlan {
     selection: FaultSelection,
@@ -118,28 +123,28 @@ enum FaultSelection {
     Script(Vec<Option<MarketFault>>),
 }
 
-/// What a plan has in store for one line of an update that is applied.
+/// Outcome that a plan gives to one line of an applied update.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum LineOutcome {
-    /// It reaches the shelf.
+    /// Line is stored.
     Kept,
-    /// It reaches the shelf, and a buyer takes a piece at once.
+    /// Line is stored, and a buyer orders one piece at once.
     Sold,
-    /// It is acknowledged and thrown away.
+    /// Line is acknowledged but not stored.
     Dropped,
 }
 
-/// A fault and the dice that choose its variety.
+/// Fault and the random number that selects its variety.
 pub(super) type DrawnFault = (MarketFault, u64);
 
 impl FaultPlan {
-    /// Nothing goes wrong.
+    /// Creates a plan without faults.
     #[must_use]
     pub fn none() -> Self {
         Self::seeded(0)
     }
 
-    /// Nothing goes wrong yet: see [`FaultPlan::with`] and the others.
+    /// Creates a plan without faults for [`FaultPlan::with_fault`] and the other builder methods.
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
         Self {
@@ -159,7 +164,7 @@ impl FaultPlan {
         }
     }
 
-    /// Everything that can go wrong does, all in all to this share of the requests.
+    /// Creates a plan with all faults, which together hit `total_rate` of the requests, `0.0..=1.0`.
     #[must_use]
     pub fn all_faults(seed: u64, total_rate: f64) -> Self {
         let rate_per_fault =
@@ -171,7 +176,8 @@ impl FaultPlan {
             })
     }
 
-    /// The first requests meet these, one each; `None` goes well, and so do all later ones.
+    /// Creates a plan that gives one entry to each of the first requests. `None` and all later
+    /// requests have no fault.
     #[must_use]
     pub fn script(faults: impl IntoIterator<Item = Option<MarketFault>>) -> Self {
         Self {
@@ -180,7 +186,7 @@ impl FaultPlan {
         }
     }
 
-    /// Adds a fault that hits this share of the requests. A script is given up for it.
+    /// Adds a fault that hits `rate` of the requests, `0.0..=1.0`. It replaces a script.
     #[must_use]
     pub fn with_fault(mut self, fault: MarketFault, rate: f64) -> Self {
         match &mut self.selection {
@@ -192,15 +198,15 @@ impl FaultPlan {
         self
     }
 
-    /// Read-backs go well.
+    /// Exempts read-backs from faults.
     #[must_use]
     pub fn without_read_back_faults(mut self) -> Self {
         self.spares_read_backs = true;
         self
     }
 
-    /// An update that holds one of these is refused by a 400, which names them in its text or
-    /// does not.
+    /// Rejects updates that contain one of these SKUs with a 400. `are_named` selects whether the
+    /// message names them.
     #[must_use]
     pub fn with_rejected_skus(
         mut self,
@@ -212,65 +218,65 @@ impl FaultPlan {
         self
     }
 
-    /// The same plan without anything but its poison.
+    /// Returns a plan with only the rejected SKUs of this one.
     pub(super) fn rejected_skus_only(&self) -> Self {
         Self::none().with_rejected_skus(self.rejected_skus.clone(), self.names_rejected_skus)
     }
 
-    /// Until then every request is answered 423.
+    /// Answers the methods for stock, hidden offers and warehouses with 423 until `at`.
     #[must_use]
     pub fn locked_until(mut self, at: DateTime<Utc>) -> Self {
         self.locked_until = Some(at);
         self
     }
 
-    /// An update of more SKUs is answered 413 by something in front of the Market.
+    /// Answers updates of more SKUs with 413, as a proxy in front of the Market does.
     #[must_use]
     pub fn with_max_skus(mut self, max_skus: usize) -> Self {
         self.max_skus = Some(max_skus);
         self
     }
 
-    /// This share of the SKUs is acknowledged and thrown away.
+    /// Drops this share of the acknowledged SKUs, `0.0..=1.0`.
     #[must_use]
     pub fn with_drop_rate(mut self, rate: f64) -> Self {
         self.drop_rate = rate;
         self
     }
 
-    /// Of this share of the SKUs applied a buyer orders one piece right after.
+    /// Lets a buyer order one piece of this share of the stored SKUs, `0.0..=1.0`, at once.
     #[must_use]
     pub fn with_order_rate(mut self, rate: f64) -> Self {
         self.order_rate = rate;
         self
     }
 
-    /// Every answer to an update tells this limit and what is left of it, and the Market
-    /// holds to it while the plan is in force; a limit above the Market's own changes nothing.
+    /// Sends this limit and the remaining quota with every response to an update, and enforces the
+    /// limit while the plan is active. A limit above the simulator's own has no effect on it.
     ///
-    /// It counts what the method's own limit counts: SKUs of a campaign, requests of a business.
+    /// The unit is that of the method's own limit: SKUs of a campaign, requests of a business.
     #[must_use]
     pub fn with_limit_headers(mut self, limit: usize) -> Self {
         self.announced_limit = Some(limit);
         self
     }
 
-    /// How late a [`Fault::Slow`] answers; 3 s without it.
+    /// Sets the delay of [`MarketFault::Slow`]; the default is 3 s.
     #[must_use]
     pub fn with_slow_delay(mut self, delay: Duration) -> Self {
         self.slow_delay = delay;
         self
     }
 
-    /// How long a [`Fault::VolumeLimit`] asks to wait; 3 s without it.
+    /// Sets the wait that [`MarketFault::VolumeLimit`] requests; the default is 3 s.
     #[must_use]
     pub fn with_rate_limit_wait(mut self, wait: Duration) -> Self {
         self.rate_limit_wait = wait;
         self
     }
 
-    /// How long a hang lasts before the connection is closed; without it, until the client
-    /// gives up.
+    /// Sets the time after which a hanging connection is closed. By default it hangs until the
+    /// client gives up.
     #[must_use]
     pub fn with_hang_duration(mut self, duration: Duration) -> Self {
         self.hang_duration = Some(duration);
@@ -288,7 +294,8 @@ impl FaultPlan {
             }
             FaultSelection::Rates(rates) => choose_fault(rates, seeded_random::fraction(random)),
         };
-        // Thrown again: the first throw chose the fault, and is not even any more.
+        // The variety needs a second random number: among requests with the same fault, the first
+        // number is not uniform.
         fault.map(|fault| (fault, seeded_random::number(random, 1)))
     }
 
@@ -300,7 +307,7 @@ impl FaultPlan {
         self.max_skus.is_some_and(|max| skus > max)
     }
 
-    /// The limit it tells and holds to.
+    /// Limit that responses announce and the simulator enforces.
     pub(super) fn announced_limit(&self) -> Option<usize> {
         self.announced_limit
     }
@@ -330,7 +337,7 @@ impl FaultPlan {
         }
     }
 
-    /// What the 400 says of poison among these, if there is any.
+    /// Returns the messages of a 400 if some of `skus` are rejected, otherwise an empty list.
     pub(super) fn rejection_messages<'a>(
         &self,
         skus: impl Iterator<Item = &'a str>,
@@ -374,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_says_what_happens_to_every_request() {
+    fn seed_determines_every_fault() {
         assert_eq!(
             draw_all(&FaultPlan::all_faults(5, 0.5)),
             draw_all(&FaultPlan::all_faults(5, 0.5))
@@ -386,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn a_storm_brings_every_fault_and_spares_the_share_it_should() {
+    fn all_faults_plan_keeps_its_total_rate() {
         let faults = draw_all(&FaultPlan::all_faults(5, 0.5));
         for fault in MarketFault::ALL {
             assert!(
@@ -402,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn a_script_is_played_once() {
+    fn script_runs_once() {
         let plan = FaultPlan::script([Some(MarketFault::Hang), None, Some(MarketFault::Slow)]);
         let faults: Vec<_> = (0..5)
             .map(|n| plan.draw(n, false).map(|(fault, _)| fault))
@@ -420,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn read_backs_are_spared_if_the_plan_says_so() {
+    fn plan_can_exempt_read_backs() {
         let plan = FaultPlan::seeded(1)
             .with_fault(MarketFault::Hang, 1.0)
             .without_read_back_faults();
@@ -429,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn about_the_share_that_was_asked_for_is_dropped() {
+    fn drop_rate_matches_dropped_lines() {
         let plan = FaultPlan::seeded(3).with_drop_rate(0.01);
         let dropped = (0..100_000)
             .filter(|&i| plan.line_outcome(9, i) == LineOutcome::Dropped)
@@ -438,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn buyers_take_their_share_of_what_is_not_dropped() {
+    fn order_rate_applies_to_stored_lines() {
         let plan = FaultPlan::seeded(3)
             .with_drop_rate(0.5)
             .with_order_rate(0.2);

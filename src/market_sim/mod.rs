@@ -1,24 +1,20 @@
-//! A Market in miniature, with cabinets, campaigns, warehouses and buyers, which keeps its own
-//! stock and enforces its own rules on both sides.
+//! Stateful Market simulator with businesses, campaigns, warehouses and buyers.
 //!
-//! Used by `stockbridge rehearse` and by the tests. It shares no parser with the rooms it
-//! judges: what a body means it reads anew, and more strictly, so that a misreading of ours
-//! is not agreed with. It never runs in a process that serves a real shop.
+//! [`MarketSimulator`] serves the Market's methods and enforces the Market's rules;
+//! [`PushClient`] requests stock from the shop as the Market does. Both read bodies strictly and
+//! share no parser with the code they check, so they cannot repeat its misreadings.
+//! `stockbridge rehearse` and the tests use them, never a process that serves a real shop.
 
 mod api;
 mod borrowed_json;
-/// A seller's catalogue, invented but shaped like real ones.
 pub mod catalogue;
-/// Whether the Market ends up with what the seller has.
 pub mod comparison;
 mod faults;
-/// The other side of the Market: it asks the shop for everything, all at once.
 pub mod push_client;
 mod quota;
 mod registry;
 mod request_validation;
 mod responses;
-/// One product's day, as the Market's documentation tells it.
 pub mod sample_day;
 mod seeded_random;
 mod server;

@@ -1,3 +1,5 @@
+//! Tests of simulated orders, visibility delays, the archive, announced limits and hidden offers.
+
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -22,7 +24,7 @@ fn market() -> MarketSimulator {
     MarketSimulator::new(config())
 }
 
-/// The types and counts of each offer, and since when.
+/// Returns the id, the types with counts, and `updatedAt` of each visible offer.
 async fn visible_offers(market: &MarketSimulator) -> Vec<(String, String, String)> {
     let response = read_back_campaign(market, "", json!({})).await;
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -50,7 +52,7 @@ fn offer(sku: &str, stocks: &str, at: &str) -> (String, String, String) {
 // === Buyers ===
 
 #[tokio::test(start_paused = true)]
-async fn an_order_freezes_pieces_and_the_seller_s_word_stays() {
+async fn order_freezes_pieces_and_keeps_seller_count() {
     let market = market();
     send(
         &market,
@@ -67,10 +69,10 @@ async fn an_order_freezes_pieces_and_the_seller_s_word_stays() {
     assert_eq!(market.available(7, "A"), Some(3));
     assert_eq!(market.snapshot(7)["A"], (5, now() - TimeDelta::hours(1)));
     assert_eq!(market.get(7, "A").unwrap().count, 5);
-    // No more than there are.
+    // Buyers get at most the available pieces.
     assert_eq!(market.order(7, "A", 9), 3);
     assert_eq!(market.order(7, "A", 1), 0);
-    assert_eq!(market.order(7, "nobody's", 1), 0);
+    assert_eq!(market.order(7, "unknown", 1), 0);
     assert_eq!(
         visible_offers(&market).await,
         [offer("A", "FIT 5, FREEZE 5, AVAILABLE 0", at)]
@@ -80,7 +82,7 @@ async fn an_order_freezes_pieces_and_the_seller_s_word_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn shipped_pieces_leave_and_a_later_word_of_the_seller_keeps_the_frozen_ones() {
+async fn update_after_shipping_keeps_frozen_pieces() {
     let market = market();
     send(&market, update_request(&[("A", 5)], now())).await;
     market.order(7, "A", 3);
@@ -110,7 +112,7 @@ async fn shipped_pieces_leave_and_a_later_word_of_the_seller_keeps_the_frozen_on
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_order_in_one_campaign_of_a_group_falls_in_all() {
+async fn order_reduces_stock_of_whole_group() {
     let campaign = |id| CampaignConfig::new(id, id * 10, vec!["key".into()]).in_group(1, "g");
     let campaigns = vec![campaign(7), campaign(8)];
     let market = MarketSimulator::new(SimulatorConfig {
@@ -123,7 +125,7 @@ async fn an_order_in_one_campaign_of_a_group_falls_in_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn buyers_of_a_plan_take_a_piece_of_their_share_and_the_same_again() {
+async fn order_rate_is_reproducible() {
     let ordered_skus = || async {
         let market = market();
         market.set_faults(FaultPlan::seeded(1).with_order_rate(0.1));
@@ -143,10 +145,10 @@ async fn buyers_of_a_plan_take_a_piece_of_their_share_and_the_same_again() {
     assert_eq!(ordered_skus().await, first);
 }
 
-// === Delays, the archive, the catalogue ===
+// === Visibility delay, archive, catalogue ===
 
 #[tokio::test(start_paused = true)]
-async fn an_update_shows_only_after_a_while_and_an_order_at_once() {
+async fn updates_show_delayed_and_orders_at_once() {
     let market = MarketSimulator::new(SimulatorConfig {
         visibility_delay: Duration::from_secs(60),
         ..config()
@@ -181,7 +183,7 @@ async fn an_update_shows_only_after_a_while_and_an_order_at_once() {
     tokio::time::advance(Duration::from_secs(30)).await;
     let second = offer("A", "FIT 4, FREEZE 1, AVAILABLE 3", ordered);
     assert_eq!(visible_offers(&market).await[0], second);
-    // What is visible by now stays so until the next one is.
+    // The visible stock stays until the next update becomes visible.
     let before = market.available(7, "A");
     send(&market, update_request(&[("A", 0)], now())).await;
     assert_eq!((before, market.available(7, "A")), (Some(3), Some(0)));
@@ -189,7 +191,7 @@ async fn an_update_shows_only_after_a_while_and_an_order_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_archived_offer_shows_in_the_archive_and_by_its_name() {
+async fn archived_offer_shows_in_archive_and_by_id() {
     let market = market();
     send(&market, update_request(&[("A", 5), ("B", 1)], now())).await;
     market.archive(7, "A");
@@ -219,7 +221,7 @@ async fn an_archived_offer_shows_in_the_archive_and_by_its_name() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_shop_does_not_sell_is_acknowledged_and_never_shown() {
+async fn unsold_sku_is_acknowledged_but_not_shown() {
     let catalogue = Some(HashSet::from(["A".to_owned()]));
     let market = MarketSimulator::new(SimulatorConfig {
         catalogue,
@@ -236,8 +238,8 @@ async fn what_the_shop_does_not_sell_is_acknowledged_and_never_shown() {
         visible_offers(&market).await,
         [offer("A", "FIT 5, FREEZE 1, AVAILABLE 4", NOW)]
     );
-    let by_name = read_back_campaign(&market, "", json!({ "offerIds": ["B"] })).await;
-    assert!(offers(&by_name, 70).is_empty());
+    let by_id = read_back_campaign(&market, "", json!({ "offerIds": ["B"] })).await;
+    assert!(offers(&by_id, 70).is_empty());
     assert_eq!(
         (market.available(7, "B"), market.order(7, "B", 1)),
         (None, 0)
@@ -245,10 +247,10 @@ async fn what_the_shop_does_not_sell_is_acknowledged_and_never_shown() {
     assert_eq!(market.report().pieces_ordered, 1);
 }
 
-// === Limits that are told ===
+// === Announced limits ===
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_that_is_told_with_every_answer_is_kept() {
+async fn announced_limit_is_enforced() {
     let market = market();
     market.set_faults(FaultPlan::none().with_limit_headers(10));
     let header = |response: &SimTestResponse, name: &str| {
@@ -265,13 +267,13 @@ async fn a_limit_that_is_told_with_every_answer_is_kept() {
         Some("Fri, 20 Nov 2026 10:01:05 GMT")
     );
     tokio::time::advance(Duration::from_secs(1)).await;
-    let refused = send(
+    let rejected = send(
         &market,
         update_request(&[("A", 1)], now() + TimeDelta::hours(1)),
     )
     .await;
     assert_eq!(
-        (refused.status, header(&refused, "remaining").as_deref()),
+        (rejected.status, header(&rejected, "remaining").as_deref()),
         (400, Some("5"))
     );
     let limited = send(&market, batch_request(1, 6)).await;
@@ -291,12 +293,15 @@ async fn a_limit_that_is_told_with_every_answer_is_kept() {
         None
     );
     market.clear_faults();
-    let healed = send(&market, batch_request(3, 100)).await;
-    assert_eq!((healed.status, header(&healed, "limit")), (200, None));
+    let without_plan = send(&market, batch_request(3, 100)).await;
+    assert_eq!(
+        (without_plan.status, header(&without_plan, "limit")),
+        (200, None)
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_above_the_market_s_own_changes_nothing_and_faults_tell_it_too() {
+async fn announced_limit_never_exceeds_own_limit() {
     let market = MarketSimulator::new(SimulatorConfig {
         skus_per_minute: 10,
         ..config()
@@ -338,7 +343,7 @@ async fn hidden_offers(market: &MarketSimulator, query: &str) -> (Vec<String>, O
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_offer_is_hidden_until_it_is_shown_again() {
+async fn offer_stays_hidden_until_shown_again() {
     let market = market();
     let response = send(
         &market,
@@ -356,7 +361,7 @@ async fn an_offer_is_hidden_until_it_is_shown_again() {
     );
     let query = "?offer_id=A&offer_id=%D0%91+1&offer_id=D";
     assert_eq!(hidden_offers(&market, query).await.0, ["A", "Б 1"]);
-    // Hiding does not touch stock, nor stock what is hidden.
+    // Updates do not change the visibility.
     send(&market, update_request(&[("A", 5)], now())).await;
     assert!(market.is_hidden(7, "A"));
     let delete = format!("{HIDDEN_OFFERS_PATH}/delete");
@@ -380,7 +385,7 @@ async fn an_offer_is_hidden_until_it_is_shown_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn hidden_offers_come_by_the_page() {
+async fn hidden_offers_are_paged() {
     let market = market();
     let skus: Vec<String> = (0..300).map(|n| format!("{n:03}")).collect();
     let skus: Vec<&str> = skus.iter().map(String::as_str).collect();
@@ -390,16 +395,16 @@ async fn hidden_offers_come_by_the_page() {
     let (last, none) = hidden_offers(&market, &format!("?page_token={}", next.unwrap())).await;
     assert_eq!((last.len(), none), (50, None));
     assert_eq!(hidden_offers(&market, "?limit=500").await.0.len(), 300);
-    let refused = request(
+    let rejected = request(
         "GET",
         &format!("{HIDDEN_OFFERS_PATH}?limit=501"),
         String::new(),
     );
-    assert_eq!(send(&market, refused).await.status, 400);
+    assert_eq!(send(&market, rejected).await.status, 400);
 }
 
 #[tokio::test(start_paused = true)]
-async fn curtains_of_another_shape_are_refused() {
+async fn rejects_invalid_hidden_offers() {
     let market = market();
     let many: Vec<String> = (0..501).map(|n| n.to_string()).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();

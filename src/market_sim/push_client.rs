@@ -1,3 +1,5 @@
+//! The Market's side of the push API: requests stock from a shop and validates the responses.
+
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -16,46 +18,46 @@ use tokio::time::Instant;
 use super::comparison::CountedExamples;
 use super::warehouse_stock::SkuStocks;
 
-/// Most SKUs the Market puts in one question. Source: the push API's `getStocks`.
+/// Most SKUs in one request of the Market. Source: the push API's `getStocks`.
 pub const MAX_SKUS_PER_REQUEST: usize = 1_000;
 
-/// The Market asks again if it was not answered by then. Source: the push API's pages.
+/// Timeout of the Market, which then retries. Source: the push API's pages.
 pub const PUSH_TIMEOUT: Duration = Duration::from_secs(27);
 
-/// Largest count. Source: the push API's `getStocks`.
+/// Largest valid count. Source: the push API's `getStocks`.
 const MAX_COUNT: u32 = 2_000_000_000;
 
-/// Where the Market puts the token, as set in the seller's cabinet.
+/// Location of the token in a request, as set in the seller's account.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum PushTokenLocation {
-    /// Bare in `Authorization`.
+    /// Header `Authorization`, without a scheme.
     Header,
-    /// In the query, as `auth-token`.
+    /// Query parameter `auth-token`.
     Query,
 }
 
-/// The Market's hourly question about a whole warehouse: every request at the same time.
+/// Client for the Market's hourly poll of a whole warehouse. It sends all requests in parallel.
 #[derive(Clone, Copy, Debug)]
 pub struct PushClient<'a> {
-    /// Asks; should not follow redirects, as the Market does not.
+    /// HTTP client. It must not follow redirects, because the Market does not.
     pub http_client: &'a reqwest::Client,
-    /// What stands before `/stocks`.
+    /// Base URL before `/stocks`, with or without a trailing slash.
     pub base_url: &'a str,
-    /// The shop's token.
+    /// Token of the shop.
     pub token: &'a str,
-    /// Where it goes.
+    /// Location of the token.
     pub token_location: PushTokenLocation,
-    /// Which warehouse.
+    /// Warehouse id in every request.
     pub warehouse_id: u64,
-    /// What is asked about.
+    /// All SKUs to request.
     pub skus: &'a [String],
-    /// [`SKUS_PER_QUESTION`], or fewer.
+    /// SKUs per request, at most [`MAX_SKUS_PER_REQUEST`].
     pub skus_per_request: usize,
-    /// [`DEADLINE`], or another.
+    /// Timeout of each request, usually [`PUSH_TIMEOUT`].
     pub timeout: Duration,
 }
 
-/// How far a push has come, to be read while it runs.
+/// Progress of a poll, which other tasks can read while it runs.
 #[derive(Debug, Default)]
 pub struct PushProgress {
     total: AtomicUsize,
@@ -64,53 +66,53 @@ pub struct PushProgress {
 }
 
 impl PushProgress {
-    /// Questions there are.
+    /// Number of requests.
     #[must_use]
     pub fn total(&self) -> usize {
         self.total.load(Ordering::Relaxed)
     }
 
-    /// Questions answered to the last byte, or given up.
+    /// Requests with a complete response, or failed.
     #[must_use]
     pub fn completed(&self) -> usize {
         self.completed.load(Ordering::Relaxed)
     }
 
-    /// Answers checked.
+    /// Requests whose result has been checked.
     #[must_use]
     pub fn checked(&self) -> usize {
         self.checked.load(Ordering::Relaxed)
     }
 }
 
-/// What the Market learned, and how long it had to wait.
+/// Result of a poll: validity, latency, and the stock that the Market received.
 #[derive(Debug, Default)]
 pub struct PushReport {
-    /// Questions asked.
+    /// Number of requests.
     pub requests: usize,
-    /// Questions answered as the Market wants it.
+    /// Requests with a valid response.
     pub valid_responses: usize,
-    /// Questions that were not, and why: no answer, another status, a broken rule.
+    /// Reasons of failed requests: no response, another status, or an invalid response.
     pub failures: CountedExamples<String>,
-    /// Answers that came, good or not, each with the time from asking to the last byte, the
-    /// quickest first.
+    /// Times from sending a request to the last byte of its response, valid or not, in ascending
+    /// order.
     pub latencies: Vec<Duration>,
-    /// From the first question to the last answer.
+    /// Time from the first request to the last response.
     pub duration: Duration,
-    /// SKUs left out of answers that are otherwise good: the Market keeps what it had.
+    /// SKUs that the responses omit. The Market keeps its stock of them.
     pub missing: CountedExamples<String>,
-    /// What was said of each SKU.
+    /// Count and timestamp of each SKU in the responses.
     pub stocks: SkuStocks,
 }
 
 impl PushReport {
-    /// The slowest answer.
+    /// Returns the longest latency, or zero without responses.
     #[must_use]
     pub fn slowest(&self) -> Duration {
         self.latencies.last().copied().unwrap_or_default()
     }
 
-    /// The time within which this share of the answers came, `0.0..=1.0`.
+    /// Returns the latency quantile for `fraction` in `0.0..=1.0`, or zero without responses.
     #[must_use]
     pub fn quantile(&self, fraction: f64) -> Duration {
         let last = u32::try_from(self.latencies.len())
@@ -119,14 +121,14 @@ impl PushReport {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
-            reason = "a share of a u32, and a cast saturates"
+            reason = "a fraction of a u32, and the cast saturates"
         )]
         let rank = (f64::from(last) * fraction).ceil() as usize;
         self.latencies.get(rank).copied().unwrap_or_default()
     }
 }
 
-/// One answer as it came, not looked into.
+/// Unchecked response.
 struct RawPushResponse {
     status: u16,
     content_type: Option<String>,
@@ -135,8 +137,10 @@ struct RawPushResponse {
 }
 
 impl PushClient<'_> {
-    /// Asks everything at once, and only when the last answer is in looks at what they say,
-    /// so that looking does not slow them down.
+    /// Sends all requests in parallel and returns a report.
+    ///
+    /// Responses are checked after the last one has arrived, so that the checks do not affect the
+    /// latencies.
     pub async fn request_all(&self, progress: &PushProgress) -> PushReport {
         let batches: Vec<&[String]> = self.skus.chunks(self.skus_per_request.max(1)).collect();
         progress.total.store(batches.len(), Ordering::Relaxed);
@@ -166,7 +170,7 @@ impl PushClient<'_> {
         for (skus, response) in batches.into_iter().zip(responses.into_iter().flatten()) {
             self.record_response(skus, response, &mut report);
             progress.checked.fetch_add(1, Ordering::Relaxed);
-            // A thousand answers take a second to check: others want to run too.
+            // Checking a thousand responses takes about a second, so let other tasks run.
             tokio::task::yield_now().await;
         }
         report.latencies.sort_unstable();
@@ -194,9 +198,9 @@ impl PushClient<'_> {
         let result = tokio::time::timeout(self.timeout, self.post(url, body, started)).await;
         match result {
             Ok(Ok(response)) => Ok(response),
-            // The address may hold the token.
+            // The URL may contain the token.
             Ok(Err(e)) => Err(error_chain(&e.without_url())),
-            Err(_) => Err(format!("no answer within {:?}", self.timeout)),
+            Err(_) => Err(format!("no response within {:?}", self.timeout)),
         }
     }
 
@@ -263,18 +267,18 @@ impl PushClient<'_> {
             return Err(format!("content type {:?}", response.content_type));
         }
         let body = response.chunks.concat();
-        let stocks: SimPushResponse<'_> =
-            serde_json::from_slice(&body).map_err(|e| format!("the body is no answer: {e}"))?;
+        let stocks: SimPushResponse<'_> = serde_json::from_slice(&body)
+            .map_err(|e| format!("the body is not a valid response: {e}"))?;
         let warehouse = self.warehouse_id.to_string();
         let mut remaining = skus.iter();
         for item in &stocks.skus {
             let sku = item.sku.as_ref();
-            // Those in between were left out; one that is never found was not asked, or not now.
+            // A response keeps the order of the request, so SKUs before the found one are missing.
             let candidates = remaining.as_slice();
             let position = candidates
                 .iter()
                 .position(|candidate| candidate == sku)
-                .ok_or_else(|| format!("{sku:?} was not asked, or is out of order"))?;
+                .ok_or_else(|| format!("{sku:?} was not requested, or is out of order"))?;
             for missing in candidates.iter().take(position) {
                 report.missing.record(|| missing.clone());
             }
@@ -291,7 +295,7 @@ impl PushClient<'_> {
     }
 }
 
-/// An error with its causes: what it says alone is "error sending request".
+/// Formats an error with its causes. Without them, reqwest only reports "error sending request".
 fn error_chain(error: &dyn std::error::Error) -> String {
     let mut message = error.to_string();
     let mut cause = error.source();
@@ -331,18 +335,24 @@ impl SimPushSku<'_> {
     fn parse(&self, warehouse: &str) -> Result<(u32, DateTime<Utc>), String> {
         if self.warehouse_id.get() != warehouse {
             return Err(format!(
-                "warehouseId is {}, not {warehouse}",
+                "warehouseId is {}, expected {warehouse}",
                 self.warehouse_id
             ));
         }
         let [level] = self.items.as_slice() else {
-            return Err(format!("{} items, not one", self.items.len()));
+            return Err(format!(
+                "items has {} elements, expected one",
+                self.items.len()
+            ));
         };
         if level.kind != "FIT" {
-            return Err(format!("type is {}, not FIT", level.kind));
+            return Err(format!("type is {}, expected FIT", level.kind));
         }
         if level.count > MAX_COUNT {
-            return Err(format!("count is {}", level.count));
+            return Err(format!(
+                "count is {}, the limit is {MAX_COUNT}",
+                level.count
+            ));
         }
         let at = DateTime::parse_from_rfc3339(&level.updated_at)
             .map_err(|e| format!("updatedAt is {:?}: {e}", level.updated_at))?;
@@ -377,7 +387,7 @@ mod tests {
         }
     }
 
-    /// A shop that answers with whatever `say` makes of a question and its own good answer.
+    /// Starts a shop whose responses come from `respond`.
     async fn start_shop(
         tasks: &Tasks,
         respond: fn(&StocksRequest<'_>, StocksResponseBuilder) -> Response,
@@ -445,7 +455,10 @@ mod tests {
         ([(CONTENT_TYPE, "application/json; charset=utf-8")], body).into_response()
     }
 
-    fn answer_all(request: &StocksRequest<'_>, mut response: StocksResponseBuilder) -> Response {
+    fn respond_to_all(
+        request: &StocksRequest<'_>,
+        mut response: StocksResponseBuilder,
+    ) -> Response {
         for sku in &request.skus {
             response.push(&sku.0, level(5));
         }
@@ -453,9 +466,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn good_answers_are_all_taken_with_the_token_in_either_place() {
+    async fn accepts_token_in_header_and_query() {
         for token_location in [PushTokenLocation::Header, PushTokenLocation::Query] {
-            let report = run_push(token_location, answer_all).await;
+            let report = run_push(token_location, respond_to_all).await;
             assert_eq!(
                 (report.valid_responses, report.stocks.len()),
                 (3, 25),
@@ -469,7 +482,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn skus_left_out_are_missing_and_the_others_still_count() {
+    async fn omitted_skus_are_reported_as_missing() {
         let report = run_push(PushTokenLocation::Header, |request, mut response| {
             for sku in request.skus.iter().skip(1) {
                 response.push(&sku.0, level(5));
@@ -483,7 +496,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answers_the_market_would_not_take_are_failures() {
+    async fn rejects_invalid_responses() {
         for (reason, respond) in [
             (
                 "status 201",
@@ -493,15 +506,15 @@ mod tests {
             ("content type", |_, response| {
                 response.finish().into_response()
             }),
-            ("is no answer", |_, _| json("[]")),
+            ("not a valid response", |_, _| json("[]")),
             ("out of order", |request, mut response| {
                 for sku in request.skus.iter().rev() {
                     response.push(&sku.0, level(5));
                 }
                 json(response.finish())
             }),
-            ("was not asked", |_, mut response| {
-                response.push("stranger", level(5));
+            ("was not requested", |_, mut response| {
+                response.push("other", level(5));
                 json(response.finish())
             }),
             ("warehouseId is 70", |request, response| {
@@ -516,7 +529,7 @@ mod tests {
             ("updatedAt is", |request, response| {
                 respond_with_replacement(request, response, "Z\"", "\"")
             }),
-            ("0 items", |request, response| {
+            ("items has 0 elements", |request, response| {
                 respond_with_replacement(
                     request,
                     response,
@@ -556,7 +569,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_shop_that_is_not_there_fails_every_question() {
+    async fn unreachable_shop_fails_every_request() {
         let _already = rustls::crypto::ring::default_provider().install_default();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let base_url = format!("http://{}", listener.local_addr().unwrap());

@@ -1,3 +1,5 @@
+//! Quotas of campaigns and businesses: sliding windows of 60 seconds and parallel requests.
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -5,13 +7,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The window of every limit "a minute".
+/// Sliding window of every limit per minute.
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// So long after being told to wait a client may still be unaware of it.
+/// Time after a response with a wait during which early requests are tolerated: they were
+/// probably sent before the response arrived.
 const WAIT_GRACE: Duration = Duration::from_secs(1);
 
-/// Whose limits they are, as the Market's messages name it.
+/// Owner of a quota. `Display` names it as the Market's messages do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum QuotaOwner {
     Campaign(u64),
@@ -27,10 +30,10 @@ impl fmt::Display for QuotaOwner {
     }
 }
 
-/// What a campaign or a business has used of its limits.
+/// Used quota of a campaign or a business.
 ///
-/// What is counted is for the caller to say: a campaign's updates are charged by the SKU, a
-/// business's by the request.
+/// The caller chooses the unit: a campaign's updates cost one per SKU, a business's updates one
+/// per request.
 #[derive(Debug)]
 pub(super) struct QuotaTracker {
     pub(super) owner: QuotaOwner,
@@ -53,7 +56,7 @@ struct RequestedWait {
     until: Instant,
 }
 
-/// What is left of a limit, and how long until some of what was used comes back.
+/// Remaining quota, and the time until the oldest charge expires.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct RemainingQuota {
     pub(super) remaining: usize,
@@ -69,7 +72,7 @@ impl QuotaTracker {
         }
     }
 
-    /// Lets a request in, if there are not too many.
+    /// Takes a slot for a request, or returns `None` at the parallel limit.
     pub(super) fn acquire_slot(self: &Arc<Self>) -> Option<ParallelSlot> {
         let mut usage = self.lock();
         usage.peak_in_flight = usage.peak_in_flight.max(usage.in_flight + 1);
@@ -82,7 +85,10 @@ impl QuotaTracker {
         })
     }
 
-    /// Charges so much to the updates' minute, or says how long to wait.
+    /// Charges `amount` to the updates' quota.
+    ///
+    /// # Errors
+    /// Returns the time to wait if the charge would exceed `limit`.
     pub(super) fn charge_update(
         &self,
         at: Instant,
@@ -92,12 +98,15 @@ impl QuotaTracker {
         self.lock().updates.charge(at, amount, limit)
     }
 
-    /// Takes back a charge: the request turned out to cost nothing.
+    /// Refunds a charge for a request that costs nothing.
     pub(super) fn refund_update(&self, at: Instant, amount: usize) {
         self.lock().updates.refund(at, amount);
     }
 
-    /// Charges so much to the read-backs' minute, or says how long to wait.
+    /// Charges `amount` to the read-backs' quota.
+    ///
+    /// # Errors
+    /// Returns the time to wait if the charge would exceed `limit`.
     pub(super) fn charge_read_back(
         &self,
         at: Instant,
@@ -107,12 +116,12 @@ impl QuotaTracker {
         self.lock().read_backs.charge(at, amount, limit)
     }
 
-    /// What is left of the updates' minute.
+    /// Returns the remaining quota for updates.
     pub(super) fn remaining_update_quota(&self, at: Instant, limit: usize) -> RemainingQuota {
         self.lock().updates.remaining_quota(at, limit)
     }
 
-    /// Remembers that the client was told to wait.
+    /// Records that a response asked the client to wait.
     pub(super) fn request_wait(&self, requested_at: Instant, wait: Duration) {
         self.lock().requested_wait = Some(RequestedWait {
             requested_at,
@@ -120,14 +129,15 @@ impl QuotaTracker {
         });
     }
 
-    /// Whether a client that was told to wait comes before its time.
+    /// Returns true if a request arrives before the requested wait is over.
     pub(super) fn is_too_soon(&self, at: Instant) -> bool {
         self.lock()
             .requested_wait
             .is_some_and(|wait| at > wait.requested_at + WAIT_GRACE && at < wait.until)
     }
 
-    /// The most that was charged to updates in any minute, and most requests at a time.
+    /// Returns the highest demand of updates within a minute and of parallel requests. Rejected
+    /// requests count too.
     pub(super) fn peaks(&self) -> (usize, usize) {
         let usage = self.lock();
         (usage.updates.peak, usage.peak_in_flight)
@@ -138,7 +148,7 @@ impl QuotaTracker {
     }
 }
 
-/// A request's place among those in flight; given up when dropped.
+/// Slot of a request in flight. Dropping it releases the slot.
 #[derive(Debug)]
 pub(super) struct ParallelSlot {
     quota: Arc<QuotaTracker>,
@@ -150,7 +160,7 @@ impl Drop for ParallelSlot {
     }
 }
 
-/// So many in any 60 seconds, by arrival.
+/// Charges of the last 60 seconds, by arrival time.
 #[derive(Debug, Default)]
 struct MinuteWindow {
     arrivals: VecDeque<(Instant, usize)>,
@@ -216,13 +226,13 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn any_sixty_seconds_count_not_the_clock_s_minute() {
+    async fn window_slides_with_arrival_times() {
         let start = Instant::now();
         let after = |secs| start + Duration::from_secs(secs);
         let mut window = MinuteWindow::default();
         assert_eq!(window.charge(after(50), 60, 100), Ok(()));
         assert_eq!(window.charge(after(59), 40, 100), Ok(()));
-        // A new minute by the clock, the same sixty seconds.
+        // A new minute of the clock, but still within the same 60 seconds.
         assert_eq!(
             window.charge(after(61), 1, 100),
             Err(Duration::from_secs(49))
@@ -243,7 +253,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_refunded_can_be_spent_again() {
+    async fn refunded_quota_can_be_charged_again() {
         let at = Instant::now();
         let mut window = MinuteWindow::default();
         assert_eq!(window.charge(at, 100, 100), Ok(()));
@@ -253,7 +263,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lower_limit_counts_what_was_spent_under_the_higher() {
+    async fn lower_limit_counts_earlier_charges() {
         let at = Instant::now();
         let mut window = MinuteWindow::default();
         assert_eq!(window.charge(at, 60, 100), Ok(()));

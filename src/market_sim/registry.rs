@@ -1,3 +1,7 @@
+//! Campaigns and businesses of the simulator, built from its configuration.
+//!
+//! Campaigns of one business share a stock if they have the same warehouse or warehouse group.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -7,12 +11,12 @@ use super::api::{CampaignConfig, DEFAULT_BUSINESS_ID, SimulatorConfig};
 use super::quota::{QuotaOwner, QuotaTracker};
 use super::warehouse_stock::SimWarehouseStock;
 
-/// One campaign: who it is, its stock, and what it has used of its limits.
+/// Campaign with its stock and its used quota.
 #[derive(Debug)]
 pub(super) struct SimCampaign {
     pub(super) config: CampaignConfig,
     pub(super) quota: Arc<QuotaTracker>,
-    /// Its warehouse's own, or the one of the warehouse's group.
+    /// Stock of the campaign's warehouse, or of its warehouse group.
     pub(super) stock: Arc<SimWarehouseStock>,
     hidden_offers: Mutex<BTreeSet<CompactString>>,
 }
@@ -30,7 +34,7 @@ impl SimCampaign {
         self.config.keys.iter().any(|accepted| accepted == key)
     }
 
-    /// Its hidden offers; held for a look or a change.
+    /// Locks and returns the hidden offers.
     pub(super) fn hidden_offers(&self) -> MutexGuard<'_, BTreeSet<CompactString>> {
         self.hidden_offers
             .lock()
@@ -38,11 +42,11 @@ impl SimCampaign {
     }
 }
 
-/// One seller's cabinet: its campaigns, and what it has used of the limits of its own.
+/// Business of a seller, with its campaigns and the used quota of the business methods.
 #[derive(Debug)]
 pub(super) struct SimBusiness {
     pub(super) quota: Arc<QuotaTracker>,
-    /// In order of their numbers.
+    /// Campaigns in ascending order of their ids.
     pub(super) campaigns: Vec<Arc<SimCampaign>>,
 }
 
@@ -59,7 +63,7 @@ impl SimBusiness {
             .any(|campaign| campaign.config.group.is_some())
     }
 
-    /// The campaigns that sell from a warehouse.
+    /// Returns the campaigns that sell from a warehouse.
     pub(super) fn selling_from(&self, warehouse: u64) -> impl Iterator<Item = &Arc<SimCampaign>> {
         self.campaigns
             .iter()
@@ -67,14 +71,14 @@ impl SimBusiness {
     }
 }
 
-/// Everybody a Market knows.
+/// All campaigns and businesses by id.
 #[derive(Debug)]
 pub(super) struct AccountRegistry {
     pub(super) campaigns: BTreeMap<u64, Arc<SimCampaign>>,
     pub(super) businesses: BTreeMap<u64, SimBusiness>,
 }
 
-/// Where a campaign's stock is; within a business, the same place is the same stock.
+/// Location of a campaign's stock. Campaigns of one business with equal locations share the stock.
 #[derive(Eq, Ord, PartialEq, PartialOrd)]
 enum StockLocation {
     Warehouse(u64),

@@ -1,3 +1,8 @@
+//! Validation of request bodies by the Market's documented rules.
+//!
+//! An update is accepted or rejected as a whole. The messages are the Market's own where they are
+//! documented.
+
 use std::collections::HashSet;
 
 use super::borrowed_json::{BorrowedJson, BorrowedObject};
@@ -8,21 +13,22 @@ use compact_str::CompactString;
 /// Most SKUs in one update. Source: `UpdateStocksRequest.skus.maxItems`.
 const MAX_SKUS: usize = 2_000;
 
-/// Most SKUs in a read-back's filter. Source: `GetWarehouseStocksRequest.offerIds.maxItems`.
+/// Most SKUs in the filter of a read-back. Source: `GetWarehouseStocksRequest.offerIds.maxItems`.
 const MAX_OFFER_IDS: usize = 500;
 
 /// Largest count. Source: `UpdateStockItemDTO.count.maximum`.
 const MAX_COUNT: u32 = 2_000_000_000;
 
-/// Longest SKU in characters. Source: `ShopSku.maxLength`.
+/// Longest SKU, in characters. Source: `ShopSku.maxLength`.
 const MAX_SKU_CHARS: usize = 255;
 
-/// "Stock should not be older than a day".
+/// Oldest accepted `updatedAt`. Source: the Market's message "Stock should not be older than a day".
 const MAX_AGE: TimeDelta = TimeDelta::hours(24);
 
+/// Most messages in one 400.
 const MAX_ERRORS: usize = 20;
 
-/// One SKU of an update.
+/// Line of an update: one SKU with its count.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct SimUpdateLine {
     pub(super) sku: CompactString,
@@ -30,15 +36,15 @@ pub(super) struct SimUpdateLine {
     pub(super) updated_at: Timestamp,
 }
 
-/// An update as the Market reads it.
+/// Result of parsing an update.
 #[derive(Debug)]
 pub(super) struct ParsedUpdate<L> {
-    /// SKUs in it, readable or not, as far as there is a list of them.
+    /// Number of SKUs in the list, valid or not; 0 without a readable list.
     pub(super) sku_count: usize,
     pub(super) lines: Result<Vec<L>, Vec<String>>,
 }
 
-/// Reads an update of a campaign, whole or not at all.
+/// Parses an update of a campaign. One invalid line rejects the whole update.
 pub(super) fn parse_update(
     body: &[u8],
     warehouse: u64,
@@ -52,7 +58,8 @@ pub(super) fn parse_update(
     )
 }
 
-/// Reads an update of a business, whole or not at all: each line with its warehouse.
+/// Parses an update of a business, each line with its warehouse id. One invalid line rejects the
+/// whole update.
 pub(super) fn parse_business_update(
     body: &[u8],
     now: DateTime<Utc>,
@@ -147,7 +154,7 @@ fn rejected<L>(sku_count: usize, message: String) -> ParsedUpdate<L> {
     }
 }
 
-/// What is wrong with one line: where and what, or a whole sentence about its stamp.
+/// Error of one line: a field with a rule, or a complete message about the timestamp.
 enum UpdateLineError {
     Field(&'static str, &'static str),
     Timestamp(String),
@@ -180,7 +187,7 @@ fn parse_sku<'a>(members: &'a BorrowedObject<'_>) -> Result<&'a str, UpdateLineE
     Ok(sku)
 }
 
-/// Reads `count` and `updatedAt`, which a fault finds at these places.
+/// Parses `count` and `updatedAt`. The field paths are for error messages.
 fn parse_stock(
     members: &BorrowedObject<'_>,
     sku: &str,
@@ -220,9 +227,10 @@ fn parse_stock(
     })
 }
 
-// By hand: the pattern is `^(?=.*\S.*)[^\x00-\x08\x0A-\x1f\x7f]{1,255}$`.
+/// Checks a trimmed SKU against the documented pattern
+/// `^(?=.*\S.*)[^\x00-\x08\x0A-\x1f\x7f]{1,255}$`.
 fn validate_sku(sku: &str) -> Result<(), &'static str> {
-    // A text has at most as many characters as bytes: only the long ones need counting.
+    // A string has at most as many characters as bytes, so only long ones need counting.
     let is_long = sku.len() > MAX_SKU_CHARS
         && sku.chars().count().max(sku.encode_utf16().count()) > MAX_SKU_CHARS;
     let is_visible = !sku.chars().all(char::is_whitespace);
@@ -238,7 +246,7 @@ fn validate_sku(sku: &str) -> Result<(), &'static str> {
 }
 
 fn parse_count(item: &BorrowedObject<'_>) -> Option<u32> {
-    // Not 1.0, 1e3, "5", -1 or a number beyond 64 bits.
+    // Rejects 1.0, 1e3, "5", -1 and numbers above 64 bits.
     let BorrowedJson::Unsigned(count) = item.get("count")? else {
         return None;
     };
@@ -247,8 +255,9 @@ fn parse_count(item: &BorrowedObject<'_>) -> Option<u32> {
         .filter(|count| *count <= MAX_COUNT)
 }
 
-/// `2017-11-21T00:42:42+03:00`, with a fraction or without, and nothing that only a lenient
-/// reader understands: a blank for the `T`, small letters, no offset.
+/// Parses a timestamp such as `2017-11-21T00:42:42+03:00`, with or without a fraction.
+///
+/// A space instead of `T`, lower-case letters and a missing offset are rejected.
 fn parse_timestamp(text: &str) -> Option<DateTime<Utc>> {
     let bytes = text.as_bytes();
     let is_strict = bytes.get(10) == Some(&b'T') && !bytes.contains(&b'z');
@@ -260,7 +269,7 @@ fn parse_timestamp(text: &str) -> Option<DateTime<Utc>> {
         .map(|at| at.with_timezone(&Utc))
 }
 
-/// A read-back's filters.
+/// Filters of a read-back.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(super) struct SimReadBackFilter {
     pub(super) archived: bool,
@@ -269,7 +278,7 @@ pub(super) struct SimReadBackFilter {
     pub(super) warehouse: Option<u64>,
 }
 
-/// Reads a campaign's read-back's body; no body asks for everything.
+/// Parses the body of a campaign's read-back. An empty body selects everything.
 pub(super) fn parse_read_back_filter(body: &[u8]) -> Result<SimReadBackFilter, String> {
     if body.is_empty() {
         return Ok(SimReadBackFilter::default());
@@ -284,7 +293,7 @@ pub(super) fn parse_read_back_filter(body: &[u8]) -> Result<SimReadBackFilter, S
     })
 }
 
-/// Reads a business's read-back's body, which has to name a warehouse.
+/// Parses the body of a business's read-back and returns its required warehouse id and the filter.
 pub(super) fn parse_business_read_back_filter(
     body: &[u8],
 ) -> Result<(u64, SimReadBackFilter), String> {
@@ -301,15 +310,15 @@ pub(super) fn parse_business_read_back_filter(
     Ok((warehouse, filter))
 }
 
-/// Which warehouses are asked for, and what of them.
+/// Filter of a warehouse list.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(super) struct WarehouseFilter {
-    /// Those of campaigns, or the warehouses themselves.
+    /// Campaign ids or warehouse ids, depending on the method; `None` selects all.
     pub(super) ids: Option<Vec<u64>>,
     pub(super) with_status: bool,
 }
 
-/// Reads what a list of warehouses is to hold; `ids` is the member that names them.
+/// Parses the filter of a warehouse list. `ids_member` is the member with the ids.
 pub(super) fn parse_warehouse_filter(
     body: &[u8],
     ids_member: &str,
@@ -342,7 +351,7 @@ pub(super) fn parse_warehouse_filter(
     })
 }
 
-/// Reads `hiddenOffers`; `is_unique` refuses one that is there twice.
+/// Parses `hiddenOffers`. `is_unique` rejects duplicates, which are ignored otherwise.
 pub(super) fn parse_hidden_offers(
     body: &[u8],
     is_unique: bool,
@@ -445,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn the_documented_body_is_read() {
+    fn reads_documented_body() {
         let lines = parse(&item(
             r#"{"count":3,"updatedAt":"2026-11-20T12:30:00.5+03:00"}"#,
         ))
@@ -460,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_whole_number_in_range_is_a_count() {
+    fn count_must_be_whole_number_in_range() {
         for count in [
             "-1",
             "2000000001",
@@ -479,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn only_rfc_3339_is_a_stamp() {
+    fn timestamp_must_be_rfc_3339() {
         for timestamp in [
             "\"2026-11-20T09:00:00\"",
             "\"2026-11-20 09:00:00Z\"",
@@ -496,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn stamps_ahead_and_older_than_a_day_are_refused_in_the_documented_words() {
+    fn rejects_future_and_day_old_timestamps() {
         let at = |at: &str| parse(&item(&format!(r#"{{"count":1,"updatedAt":"{at}"}}"#)));
         assert!(at("2026-11-20T10:00:00Z").is_ok());
         assert!(at("2026-11-19T10:00:00Z").is_ok());
@@ -511,7 +520,7 @@ mod tests {
     }
 
     #[test]
-    fn twins_after_trimming_are_refused_in_the_documented_words() {
+    fn rejects_duplicates_after_trimming() {
         let body =
             r#"{"skus":[{"sku":"A","items":[{"count":1}]},{"sku":" A\t","items":[{"count":2}]}]}"#;
         assert_eq!(
@@ -521,7 +530,7 @@ mod tests {
     }
 
     #[test]
-    fn one_to_two_thousand_skus_are_taken_and_all_are_charged() {
+    fn accepts_1_to_2000_skus_and_counts_all() {
         let items = |n| (0..n).map(|i| format!(r#"{{"sku":"{i}","items":[{{"count":1}}]}}"#));
         let body = |n| format!(r#"{{"skus":[{}]}}"#, items(n).collect::<Vec<_>>().join(","));
         assert_eq!(parse(&body(2000)).unwrap().len(), 2000);
@@ -532,7 +541,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_of_another_shape_are_refused() {
+    fn rejects_other_shapes() {
         for body in [
             "",
             "[]",
@@ -561,7 +570,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_are_read_and_strange_ones_refused() {
+    fn reads_filters_and_rejects_invalid_ones() {
         assert_eq!(
             parse_read_back_filter(b"").unwrap(),
             SimReadBackFilter::default()

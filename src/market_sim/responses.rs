@@ -1,3 +1,5 @@
+//! Responses of the simulator: the Market's JSON shapes, rate-limit headers, and broken responses.
+
 use std::io;
 
 use axum::body::{Body, Bytes};
@@ -14,7 +16,7 @@ const LIMIT_HEADER: HeaderName = HeaderName::from_static("x-ratelimit-resource-l
 const REMAINING_HEADER: HeaderName = HeaderName::from_static("x-ratelimit-resource-remaining");
 const UNTIL_HEADER: HeaderName = HeaderName::from_static("x-ratelimit-resource-until");
 
-/// Why a request is not taken, in the documented shape.
+/// Error response in the documented shape.
 #[derive(Debug)]
 pub(super) struct SimErrorResponse {
     pub(super) status: u16,
@@ -23,12 +25,12 @@ pub(super) struct SimErrorResponse {
     rate_limit: Option<RateLimitHeaders>,
 }
 
-/// What the headers of a 420 say.
+/// Rate-limit headers of a 420 response.
 #[derive(Debug)]
 pub(super) struct RateLimitHeaders {
     pub(super) limit: usize,
     pub(super) until: DateTime<Utc>,
-    /// The documentation's own example names a wrong weekday: so do we, at times.
+    /// Sends a wrong weekday in the date, as the documentation's example does.
     pub(super) wrong_weekday: bool,
 }
 
@@ -61,7 +63,7 @@ impl SimErrorResponse {
         }
     }
 
-    /// 420 for requests at a time.
+    /// Creates a 420 for too many parallel requests.
     pub(super) fn parallel_limit(limit: usize, owner: QuotaOwner) -> Self {
         Self::new(
             420,
@@ -69,7 +71,7 @@ impl SimErrorResponse {
         )
     }
 
-    /// 420 for SKUs or requests a minute.
+    /// Creates a 420 for too many SKUs or requests per minute.
     pub(super) fn volume_limit(
         limit: usize,
         owner: QuotaOwner,
@@ -98,7 +100,7 @@ impl SimErrorResponse {
     }
 }
 
-/// `{"status":"OK"}`
+/// Creates the response `{"status":"OK"}`.
 pub(super) fn ok() -> Response {
     json(200, &json!({ "status": "OK" }))
 }
@@ -112,7 +114,7 @@ pub(super) fn json(status: u16, body: &Value) -> Response {
         .into_response()
 }
 
-/// What a proxy says when the Market behind it does not.
+/// Creates an HTML page, as a proxy in front of the Market sends it.
 pub(super) fn html(status: u16) -> Response {
     let page = format!("<html><head><title>{status}</title></head><body>nginx</body></html>");
     (status_code(status), [(CONTENT_TYPE, "text/html")], page).into_response()
@@ -126,7 +128,7 @@ pub(super) fn redirect(location: &str) -> Response {
     (StatusCode::TEMPORARY_REDIRECT, [(LOCATION, location)]).into_response()
 }
 
-/// The connection ends in the middle of the answer.
+/// Replaces the body so that the connection breaks in the middle of it.
 pub(super) fn truncated(response: Response) -> Response {
     let (mut parts, _) = response.into_parts();
     parts
@@ -135,7 +137,7 @@ pub(super) fn truncated(response: Response) -> Response {
     parts
         .headers
         .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    // The pause between the frames lets the server flush: else the cut would swallow the head.
+    // The pause between the frames lets the server flush. Without it the head would be lost too.
     let frames = stream::unfold(0, |frame| async move {
         match frame {
             0 => Some((Ok(Bytes::from_static(br#"{"statu"#)), 1)),
@@ -149,7 +151,7 @@ pub(super) fn truncated(response: Response) -> Response {
     Response::from_parts(parts, Body::from_stream(frames))
 }
 
-/// No answer is to be sent at all: [`super::serve`] closes the connection instead.
+/// Marker for [`super::server`]: close the connection without a response.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CloseConnection;
 
@@ -159,13 +161,13 @@ pub(super) fn close_without_response() -> Response {
     response
 }
 
-/// Sets the answer's `Date` by the Market's own clock.
+/// Sets `Date` from the simulator's clock.
 pub(super) fn with_date(mut response: Response, now: DateTime<Utc>) -> Response {
     response.headers_mut().insert(DATE, rfc_822(now, false));
     response
 }
 
-/// The same with the Market's name for the request, as its support asks for it.
+/// Sets `traceparent`, the request id that the Market's support asks for.
 /// Source: the best practices page, "log `traceparent`".
 pub(super) fn with_traceparent(mut response: Response, trace_id: u128) -> Response {
     let traceparent = format!("00-{trace_id:032x}-{:016x}-01", trace_id >> 64);
@@ -175,7 +177,7 @@ pub(super) fn with_traceparent(mut response: Response, trace_id: u128) -> Respon
     response
 }
 
-/// Says what is left of a limit, and until when, unless the answer says so already.
+/// Adds the remaining quota and its refill time, unless the response has these headers already.
 pub(super) fn with_quota_headers(
     mut response: Response,
     limit: usize,
@@ -189,7 +191,8 @@ pub(super) fn with_quota_headers(
     response
 }
 
-/// A moment rounded up to what a date can say.
+/// Adds a second to a time with a fraction, because an HTTP date drops fractions and a client must
+/// not retry too early.
 pub(super) fn round_up_to_seconds(at: DateTime<Utc>) -> DateTime<Utc> {
     if at.nanosecond() == 0 {
         at
@@ -206,7 +209,7 @@ fn set_limit_headers(response: &mut Response, limit: usize, remaining: usize, un
 }
 
 fn status_code(status: u16) -> StatusCode {
-    StatusCode::from_u16(status).expect("only statuses of three digits are written here")
+    StatusCode::from_u16(status).expect("all statuses in this module have three digits")
 }
 
 fn rfc_822(at: DateTime<Utc>, wrong_weekday: bool) -> HeaderValue {

@@ -1,16 +1,18 @@
-/// One event of a product's day.
+//! One product's day from the Market's documentation, which a rehearsal plays.
+
+/// Event in a product's day.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct SampleEvent {
-    /// What happened, for people.
+    /// Description of the event for the user.
     pub title: &'static str,
-    /// How many can be ordered afterwards.
+    /// Pieces that can be ordered after the event.
     pub count: u32,
 }
 
-/// The product the story is about.
+/// SKU of the sample product.
 pub const SAMPLE_SKU: &str = "ЧАЙНИК-1";
 
-/// 0 → 10 → 8 → 18 → 15.
+/// Events of the sample day; the counts are 0, 10, 8, 18 and 15.
 ///
 /// Source: "Transfer of balances via API", Market's partner documentation, November 2026.
 pub const SAMPLE_DAY: [SampleEvent; 5] = [
@@ -41,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_story_goes_as_the_documentation_tells_it() {
+    fn counts_match_the_documentation() {
         assert_eq!(SAMPLE_DAY.map(|event| event.count), [0, 10, 8, 18, 15]);
     }
 }

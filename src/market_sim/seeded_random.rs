@@ -1,7 +1,10 @@
-/// A well-mixed number for each pair: the same on every machine and with every library.
+//! Deterministic random numbers, so that a seed reproduces a run on every machine.
+
+/// Returns a well-mixed number for a seed and an index.
 ///
-/// Not `rand`: a rehearsal that is told its seed must play out alike years later, and `rand`
-/// may change what a seed means. Source: the finaliser of `SplitMix64`.
+/// The function does not use `rand`, which may change the numbers of a seed between releases. A
+/// rehearsal with a given seed must give the same result years later. Source: the finaliser of
+/// `SplitMix64`.
 pub(super) fn number(seed: u64, index: u64) -> u64 {
     let mut z = seed
         ^ index
@@ -12,9 +15,9 @@ pub(super) fn number(seed: u64, index: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// A throw as a share, `0.0..1.0`.
+/// Converts a random number into a fraction in `0.0..1.0`.
 pub(super) fn fraction(number: u64) -> f64 {
-    // 32 bits are plenty for odds, and an exact `f64`.
+    // 32 bits are precise enough for a probability and exact in an `f64`.
     f64::from(u32::try_from(number >> 32).unwrap_or_default()) / 4_294_967_296.0
 }
 
@@ -23,14 +26,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_seed_throws_the_same_and_another_does_not() {
+    fn numbers_depend_on_seed_and_index() {
         assert_eq!(number(1, 2), number(1, 2));
         assert_ne!(number(1, 2), number(2, 2));
         assert_ne!(number(1, 2), number(1, 3));
     }
 
     #[test]
-    fn shares_are_spread_evenly() {
+    fn fractions_are_uniform() {
         let below_quarter = (0..10_000)
             .filter(|&i| fraction(number(7, i)) < 0.25)
             .count();

@@ -1,3 +1,8 @@
+//! Accept loop of the simulator.
+//!
+//! It does not use axum's own server, because an axum handler cannot close the connection without
+//! a response.
+
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -20,13 +25,12 @@ use super::responses::CloseConnection;
 use crate::lifecycle::Tasks;
 
 impl MarketSimulator {
-    /// Opens for business at this address, until `tasks` are told to stop; port 0 is any free
-    /// one, and the address that it became is returned.
+    /// Serves the simulator at `address` until `tasks` stop, and returns the bound address.
     ///
-    /// An accept loop of its own, because a handler of axum's cannot hang up on its caller.
+    /// Port 0 selects a free port.
     ///
     /// # Errors
-    /// The address cannot be had.
+    /// Fails if the address cannot be bound.
     pub async fn start(&self, address: SocketAddr, tasks: &Tasks) -> io::Result<SocketAddr> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
@@ -54,7 +58,7 @@ async fn accept_loop(listener: &TcpListener, router: &Router, tasks: &Tasks) -> 
                 });
             }
             Err(e) => {
-                warn!(error = %e, "the rehearsal market cannot accept, trying again: {e}");
+                warn!(error = %e, "Market simulator failed to accept a connection, will retry: {e}");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
@@ -62,7 +66,7 @@ async fn accept_loop(listener: &TcpListener, router: &Router, tasks: &Tasks) -> 
 }
 
 async fn serve_connection(stream: TcpStream, router: Router) {
-    // Without it an answer of two packets may wait for the first one's receipt.
+    // With Nagle's algorithm, a response of two packets may wait for an acknowledgement.
     if stream.set_nodelay(true).is_err() {
         return;
     }
@@ -70,7 +74,8 @@ async fn serve_connection(stream: TcpStream, router: Router) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .serve_connection(TokioIo::new(stream), service);
-    // An error is a client that went away, or a fault that hung up: both are in the log.
+    // The only errors are disconnected clients and faults that close the connection. The request
+    // log has both.
     drop(connection.await);
 }
 

@@ -1,3 +1,5 @@
+//! Report of a simulator run: counters, violations of the Market's rules, and a bounded request log.
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -5,128 +7,130 @@ use chrono::{DateTime, Utc};
 
 use super::faults::MarketFault;
 
-/// A rule of the Market that a client broke. A client without faults breaks none.
+/// Market rule that a client broke. A correct client breaks none.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum MarketViolation {
-    /// More within some 60 seconds than the limit: SKUs of a campaign, requests of a business.
+    /// More than the limit within 60 seconds: SKUs of a campaign, requests of a business.
     Volume,
-    /// More requests of a campaign or a business at a time than the limit.
+    /// More parallel requests of a campaign or a business than the limit.
     Parallel,
-    /// A body over the limit.
+    /// Body larger than the limit.
     BodySize,
-    /// A body the rules refuse: not as described, a SKU twice, a stamp ahead or too old.
+    /// Invalid body: wrong shape, duplicate SKU, or a timestamp in the future or too old.
     Content,
-    /// The same SKU in two requests at the same time: which one wins is luck.
+    /// Same SKU in two parallel requests. Either of them may win.
     SkuTwiceInFlight,
-    /// An `updatedAt` before the one acknowledged for the same SKU: an older value.
+    /// `updatedAt` earlier than the one acknowledged for the same SKU: an older value.
     WentBackwards,
-    /// A SKU of a warehouse group told through a second campaign of the group: it is to be one,
-    /// and the others follow by themselves.
+    /// SKU of a warehouse group sent through a second campaign of the group. A client must use
+    /// one campaign; the Market updates the others.
     SecondOfGroup,
-    /// A redirect was followed, and the key handed to whoever it pointed at.
+    /// Client followed a redirect and exposed its key to the target.
     RedirectFollowed,
 }
 
-/// Which method was called.
+/// Kind of the called method.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SimCall {
     /// `PUT …/offers/stocks` of a campaign, `POST …/offers/stocks/update` of a business.
     Update,
     /// `POST …/offers/stocks` of either.
     ReadBack,
-    /// Any other method: the key, campaigns, warehouses, hidden offers.
+    /// Other method: key, campaigns, warehouses or hidden offers.
     Other,
 }
 
-/// How a request ended.
+/// Outcome of a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum RequestOutcome {
-    /// Taken and said so.
+    /// Accepted and acknowledged.
     Accepted,
-    /// Refused with this status, for a reason.
+    /// Rejected by a rule, with this HTTP status.
     Rejected(u16),
     /// Hit by a fault.
     Faulted(MarketFault),
-    /// The client went away before it was answered.
+    /// Client disconnected before the response.
     Abandoned,
 }
 
-/// One request, as it is remembered.
+/// Log entry of one request.
 #[derive(Clone, Copy, Debug)]
 pub struct LoggedRequest {
-    /// When it arrived.
+    /// Time of arrival, by the simulator's clock.
     pub arrived_at: DateTime<Utc>,
-    /// How long it took to answer.
+    /// Time from arrival to the response.
     pub duration: Duration,
-    /// Of which campaign; 0 if of a business, or of none.
+    /// Campaign id from the path; 0 if the path names a business or neither.
     pub campaign: u64,
-    /// Of which business; 0 if of a campaign, or of none.
+    /// Business id from the path; 0 if the path names a campaign or neither.
     pub business: u64,
-    /// Which method.
+    /// Kind of the called method.
     pub call: SimCall,
-    /// Size of the body.
+    /// Size of the request body in bytes.
     pub bytes: usize,
-    /// SKUs in the body, or on the page.
+    /// SKUs in the request body, or on the returned page.
     pub skus: usize,
-    /// How it ended.
+    /// Outcome of the request.
     pub outcome: RequestOutcome,
 }
 
-/// What a Market has seen so far.
+/// Counters and violations since the simulator was created.
 #[derive(Clone, Debug, Default)]
 pub struct SimulatorReport {
-    /// Updates that came, whatever became of them.
+    /// Update requests, with any outcome.
     pub updates: u64,
-    /// Read-backs that came.
+    /// Read-back requests, with any outcome.
     pub read_backs: u64,
-    /// Calls of any other method.
+    /// Requests to other methods.
     pub other_calls: u64,
-    /// SKUs in updates that could be read, duplicates and refused ones included.
+    /// SKUs in readable updates, including duplicates and rejected ones.
     pub skus_received: u64,
     /// SKUs written to the Market's stock.
     pub skus_applied: u64,
-    /// SKUs acknowledged and yet thrown away, as the plan wanted it.
+    /// SKUs acknowledged but dropped by the fault plan.
     pub skus_dropped: u64,
-    /// Pieces that buyers ordered, as the plan or a test wanted it.
+    /// Pieces ordered by simulated buyers, from the fault plan or a test.
     pub pieces_ordered: u64,
-    /// Offers hidden by requests, as often as they were.
+    /// Offers hidden by requests. An offer counts each time.
     pub offers_hidden: u64,
-    /// Offers shown again by requests, as often as they were.
+    /// Offers shown again by requests. An offer counts each time.
     pub offers_shown: u64,
-    /// Most SKUs within any 60 seconds, of one campaign.
+    /// Most SKUs of one campaign within any 60 seconds.
     pub peak_skus_per_minute: u64,
-    /// Most updates within any 60 seconds, of one business by its own method.
+    /// Most updates of one business within any 60 seconds, by the business method.
     pub peak_updates_per_minute: u64,
-    /// Most requests at a time, of one campaign or one business.
+    /// Most parallel requests of one campaign or one business.
     pub peak_parallel: usize,
-    /// Requests refused, by status.
+    /// Rejected requests by HTTP status.
     pub rejected: BTreeMap<u16, u64>,
-    /// Requests hit by a fault, by fault.
+    /// Requests hit by a fault, per fault.
     pub faults: BTreeMap<MarketFault, u64>,
-    /// Requests whose client went away before they were answered.
+    /// Requests whose client disconnected before the response.
     pub abandoned: u64,
-    /// Requests that came more than a second after the client was told to wait, and sooner
-    /// than it was told. Not a broken rule: a restarted client cannot know.
+    /// Updates that arrived more than a second after a response with a wait, but before the wait
+    /// was over. This is not a violation: a restarted client cannot know about the wait.
     pub early_retries: u64,
-    /// Rules broken, by rule.
+    /// Number of violations of each rule.
     pub violations: BTreeMap<MarketViolation, u64>,
-    /// The first fifty broken rules, in words.
+    /// Descriptions of the first fifty violations.
     pub violation_examples: Vec<String>,
 }
 
 impl SimulatorReport {
-    /// How often any rule was broken.
+    /// Returns the number of violations of all rules.
     #[must_use]
     pub fn total_violations(&self) -> u64 {
         self.violations.values().sum()
     }
 }
 
-/// Requests remembered one by one; the oldest are forgotten first.
+/// Most requests in the log. The oldest entries are dropped first.
 const MAX_LOG_ENTRIES: usize = 10_000;
 
+/// Most violations that are described in text.
 const MAX_EXAMPLES: usize = 50;
 
+/// Report and log of the requests, updated when a request ends.
 #[derive(Debug, Default)]
 pub(super) struct RequestLog {
     pub(super) report: SimulatorReport,

@@ -1,3 +1,5 @@
+//! Tests of the campaign methods: updates, limits, faults, read-backs and real connections.
+
 use std::time::Duration;
 
 use axum::body::Body;
@@ -30,7 +32,7 @@ pub(super) fn now() -> DateTime<Utc> {
     NOW.parse().unwrap()
 }
 
-/// An answer, read to its end, if it has one.
+/// Response with its complete body, or the error while reading it.
 pub(super) struct SimTestResponse {
     pub(super) status: u16,
     headers: axum::http::HeaderMap,
@@ -83,7 +85,7 @@ pub(super) fn update_request(skus: &[(&str, u32)], at: DateTime<Utc>) -> Request
     request("PUT", STOCKS_PATH, json!({ "skus": lines }).to_string())
 }
 
-/// So many SKUs, all different from those of other batches.
+/// Creates an update of `skus` SKUs, which differ from those of other batch numbers.
 pub(super) fn batch_request(number: usize, skus: usize) -> Request<Body> {
     let skus: Vec<String> = (0..skus).map(|n| format!("{number}-{n}")).collect();
     let lines: Vec<(&str, u32)> = skus.iter().map(|sku| (sku.as_str(), 1)).collect();
@@ -104,7 +106,7 @@ pub(super) fn violation_count(market: &MarketSimulator, violation: MarketViolati
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_told_is_kept_and_nothing_is_held_against_it() {
+async fn valid_update_is_stored_without_violations() {
     let market = market();
     let response = send(&market, update_request(&[("A", 5), (" Б ", 0)], now())).await;
     assert_eq!(
@@ -129,7 +131,7 @@ async fn what_was_told_is_kept_and_nothing_is_held_against_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_400_applies_nothing_and_is_held_against_the_client() {
+async fn rejected_update_applies_nothing_and_is_reported() {
     let market = market();
     let future = now() + TimeDelta::milliseconds(1);
     let body = json!({ "skus": [
@@ -147,7 +149,7 @@ async fn a_400_applies_nothing_and_is_held_against_the_client() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_are_refused_in_the_documented_words() {
+async fn request_errors_have_documented_texts() {
     let market = market();
     market.revoke_key("other");
     let build_request = |method: &str, path: &str, name: &str, value: &str, content_type: &str| {
@@ -238,7 +240,7 @@ async fn callers_are_refused_in_the_documented_words() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_hundred_thousand_and_first_sku_within_any_minute_is_limited() {
+async fn campaign_may_send_100_000_skus_a_minute() {
     let market = market();
     tokio::time::advance(Duration::from_millis(200)).await;
     for number in 0..50 {
@@ -264,7 +266,7 @@ async fn the_hundred_thousand_and_first_sku_within_any_minute_is_limited() {
         limited.header("date"),
         Some("Fri, 20 Nov 2026 10:00:59 GMT")
     );
-    // 500 ms to go, and a date has whole seconds only.
+    // The wait is 500 ms, and a date has whole seconds only.
     let until = limited.header("x-ratelimit-resource-until");
     assert_eq!(until, Some("Fri, 20 Nov 2026 10:01:01 GMT"));
     assert_eq!(violation_count(&market, MarketViolation::Volume), 1);
@@ -275,7 +277,7 @@ async fn the_hundred_thousand_and_first_sku_within_any_minute_is_limited() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refused_skus_spend_the_quota_and_those_of_a_500_do_not() {
+async fn rejected_skus_cost_quota_but_500s_do_not() {
     let market = MarketSimulator::new(SimulatorConfig {
         skus_per_minute: 10,
         ..config()
@@ -298,14 +300,14 @@ async fn refused_skus_spend_the_quota_and_those_of_a_500_do_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_does_not_wait_as_told_is_noticed() {
+async fn reports_early_retries() {
     let market = MarketSimulator::new(SimulatorConfig {
         skus_per_minute: 10,
         ..config()
     });
     assert_eq!(send(&market, batch_request(0, 10)).await.status, 200);
     assert_eq!(send(&market, batch_request(1, 1)).await.status, 420);
-    // Already on its way when the 420 was said.
+    // This request may have been sent before the 420 arrived.
     assert_eq!(send(&market, batch_request(2, 1)).await.status, 420);
     assert_eq!(market.report().early_retries, 0);
     tokio::time::advance(Duration::from_secs(30)).await;
@@ -317,7 +319,7 @@ async fn a_client_that_does_not_wait_as_told_is_noticed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_fifth_request_at_a_time_is_limited_and_a_gone_client_makes_room() {
+async fn fifth_parallel_request_is_limited() {
     let market = market();
     market.set_faults(FaultPlan::script([Some(MarketFault::Hang); 4]));
     let mut hanging: Vec<_> = (0..4)
@@ -345,7 +347,7 @@ async fn the_fifth_request_at_a_time_is_limited_and_a_gone_client_makes_room() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sku_in_two_requests_at_a_time_is_noticed() {
+async fn reports_sku_in_two_parallel_requests() {
     let market = market();
     market.set_faults(FaultPlan::script([Some(MarketFault::Hang)]));
     let mut hanging = Box::pin(send(&market, update_request(&[("A", 1), ("B", 1)], now())));
@@ -369,7 +371,7 @@ async fn a_sku_in_two_requests_at_a_time_is_noticed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_over_the_limit_is_refused_and_noticed() {
+async fn rejects_and_reports_oversized_body() {
     let market = market();
     let response = send(
         &market,
@@ -387,7 +389,7 @@ async fn a_body_over_the_limit_is_refused_and_noticed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_older_value_than_the_acknowledged_one_is_noticed() {
+async fn reports_value_older_than_acknowledged() {
     let market = market();
     let at = |secs| now() - TimeDelta::seconds(secs);
     send(&market, update_request(&[("A", 5)], at(10))).await;
@@ -395,7 +397,7 @@ async fn an_older_value_than_the_acknowledged_one_is_noticed() {
     assert_eq!(violation_count(&market, MarketViolation::WentBackwards), 0);
     send(&market, update_request(&[("A", 4)], at(11))).await;
     assert_eq!(violation_count(&market, MarketViolation::WentBackwards), 1);
-    // What was never acknowledged binds nobody.
+    // An update that was not acknowledged does not count.
     market.set_faults(FaultPlan::script([Some(MarketFault::ApplyThenError)]));
     send(&market, update_request(&[("B", 5)], at(10))).await;
     send(&market, update_request(&[("B", 4)], at(11))).await;
@@ -404,7 +406,7 @@ async fn an_older_value_than_the_acknowledged_one_is_noticed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_fault_answers_and_applies_as_it_says() {
+async fn each_fault_responds_and_applies_as_documented() {
     for (fault, status, applies) in [
         (MarketFault::ParallelLimit, 420, false),
         (MarketFault::VolumeLimit, 420, false),
@@ -418,16 +420,16 @@ async fn every_fault_answers_and_applies_as_it_says() {
         let response = send(&market, update_request(&[("A", 5)], now())).await;
         assert_eq!(response.status, status, "{fault:?}");
         assert_eq!(count(&market, "A").is_some(), applies, "{fault:?}");
-        let says_ok = serde_json::from_slice(response.body.as_ref().unwrap())
+        let is_acknowledged = serde_json::from_slice(response.body.as_ref().unwrap())
             .is_ok_and(|body: Value| body["status"] == "OK");
-        assert_eq!(says_ok, fault == MarketFault::Slow, "{fault:?}");
+        assert_eq!(is_acknowledged, fault == MarketFault::Slow, "{fault:?}");
         assert_eq!(market.report().faults[&fault], 1);
         assert_eq!(market.report().total_violations(), 0);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn broken_servers_and_limits_come_in_every_variety() {
+async fn server_errors_and_limits_have_all_varieties() {
     let market = market();
     market.set_faults(FaultPlan::seeded(1).with_fault(MarketFault::ServerError, 1.0));
     let mut seen = std::collections::BTreeSet::new();
@@ -458,7 +460,7 @@ async fn broken_servers_and_limits_come_in_every_variety() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_empty_200_is_applied_every_other_time() {
+async fn empty_ok_is_applied_half_the_time() {
     let market = market();
     market.set_faults(FaultPlan::seeded(1).with_fault(MarketFault::EmptyOk, 1.0));
     for number in 0..100 {
@@ -469,7 +471,7 @@ async fn an_empty_200_is_applied_every_other_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hang_that_ends_ends_without_an_answer() {
+async fn hang_ends_without_response() {
     let market = market();
     let hour = Duration::from_secs(3_600);
     market
@@ -481,7 +483,7 @@ async fn a_hang_that_ends_ends_without_an_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_poisoned_batch_is_refused_whole_with_the_name_or_without() {
+async fn rejected_sku_fails_the_whole_batch() {
     let market = market();
     market.set_faults(FaultPlan::none().with_rejected_skus(["P".to_owned()], true));
     let response = send(&market, update_request(&[("A", 5), ("P", 1)], now())).await;
@@ -511,7 +513,7 @@ async fn a_poisoned_batch_is_refused_whole_with_the_name_or_without() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_market_in_migration_is_locked_for_a_while() {
+async fn locked_market_responds_423() {
     let market = market();
     market.set_faults(FaultPlan::none().locked_until(now() + TimeDelta::minutes(1)));
     assert_eq!(send(&market, batch_request(0, 1)).await.status, 423);
@@ -520,7 +522,7 @@ async fn a_market_in_migration_is_locked_for_a_while() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_proxy_may_take_less_than_the_market() {
+async fn max_skus_plan_responds_413() {
     let market = market();
     market.set_faults(FaultPlan::none().with_max_skus(500));
     assert_eq!(send(&market, batch_request(0, 501)).await.status, 413);
@@ -529,7 +531,7 @@ async fn a_proxy_may_take_less_than_the_market() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropped_skus_are_acknowledged_all_the_same() {
+async fn dropped_skus_are_acknowledged() {
     let market = market();
     market.set_faults(FaultPlan::seeded(1).with_drop_rate(0.1));
     assert_eq!(send(&market, batch_request(0, 2_000)).await.status, 200);
@@ -538,7 +540,7 @@ async fn dropped_skus_are_acknowledged_all_the_same() {
     assert_eq!(u64::try_from(market.len(7)).unwrap() + dropped, 2_000);
 }
 
-// === The read-back ===
+// === Read-backs ===
 
 pub(super) async fn read_back_campaign(
     market: &MarketSimulator,
@@ -567,13 +569,13 @@ pub(super) fn offers(response: &SimTestResponse, warehouse: u64) -> Vec<Value> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn paging_ends_only_when_the_token_is_absent() {
+async fn pagination_ends_when_token_is_absent() {
     let market = MarketSimulator::new(SimulatorConfig {
         short_pages: true,
         ..config()
     });
     send(&market, batch_request(0, 1_000)).await;
-    let (mut token, mut seen, mut thin) = (String::new(), Vec::new(), 0);
+    let (mut token, mut seen, mut short_pages) = (String::new(), Vec::new(), 0);
     loop {
         let response = read_back_campaign(
             &market,
@@ -590,19 +592,19 @@ async fn paging_ends_only_when_the_token_is_absent() {
         match response.json()["result"]["paging"]["nextPageToken"].as_str() {
             None => break,
             Some(next) => {
-                thin += usize::from(page.len() < 100);
+                short_pages += usize::from(page.len() < 100);
                 token = next.to_owned();
             }
         }
     }
-    assert!(thin > 0);
+    assert!(short_pages > 0);
     assert_eq!(seen.len(), 1_000);
     seen.dedup();
     assert_eq!(seen.len(), 1_000);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_page_has_fifty_offers_and_a_full_last_one_has_no_token() {
+async fn full_last_page_has_no_token() {
     let market = market();
     send(&market, batch_request(0, 100)).await;
     let first = read_back_campaign(&market, "?pageToken=", Value::Null).await;
@@ -617,14 +619,14 @@ async fn a_page_has_fifty_offers_and_a_full_last_one_has_no_token() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_offer_shows_what_fits_what_is_available_and_the_return_warehouse() {
+async fn offer_shows_fit_available_and_return_warehouse() {
     let market = MarketSimulator::new(SimulatorConfig {
         reserved: 2,
         return_warehouse: Some(99),
         ..config()
     });
     send(&market, update_request(&[("A", 5)], now())).await;
-    let response = read_back_campaign(&market, "", json!({ "offerIds": ["A", "nobody's"] })).await;
+    let response = read_back_campaign(&market, "", json!({ "offerIds": ["A", "unknown"] })).await;
     assert_eq!(
         offers(&response, 70),
         [json!({
@@ -643,7 +645,7 @@ async fn an_offer_shows_what_fits_what_is_available_and_the_return_warehouse() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn filters_hold_and_strange_questions_are_refused() {
+async fn applies_filters_and_rejects_invalid_ones() {
     let market = market();
     send(&market, update_request(&[("A", 5), ("B", 0)], now())).await;
     let in_stock = read_back_campaign(&market, "", json!({ "hasStocks": true })).await;
@@ -670,7 +672,7 @@ async fn filters_hold_and_strange_questions_are_refused() {
     }
 }
 
-// === Over a real connection ===
+// === Faults on a TCP connection ===
 
 async fn update_over_tcp(
     fault: MarketFault,
@@ -702,23 +704,23 @@ async fn update_over_tcp(
 }
 
 #[tokio::test]
-async fn a_closed_connection_closes_before_anything_is_applied() {
+async fn close_fault_applies_nothing() {
     let (market, result) = update_over_tcp(MarketFault::CloseWithoutResponse).await;
     assert!(result.unwrap_err().is_request());
     assert_eq!(count(&market, "A"), None);
 }
 
 #[tokio::test]
-async fn a_cut_answer_begins_well_and_does_not_end() {
+async fn truncated_response_breaks_in_the_body() {
     let (market, result) = update_over_tcp(MarketFault::TruncatedResponse).await;
     let error = result.unwrap_err();
-    // The head came: it is the body that broke.
+    // The head arrived; the error is in the body.
     assert!(error.is_body() || error.is_decode(), "{error:?}");
     assert_eq!(count(&market, "A"), Some(5));
 }
 
 #[tokio::test]
-async fn whoever_follows_a_redirect_is_caught() {
+async fn reports_followed_redirect() {
     let (market, result) = update_over_tcp(MarketFault::Redirect).await;
     assert_eq!(result.unwrap().0, 200);
     assert_eq!(

@@ -1,61 +1,61 @@
-//! How one campaign stands with the Market: whether to send, how much at a time, with which
-//! key, and after which pause. Pure: told the time and given the dice.
+//! Backoff, parallelism and choice of the Api-Key for one campaign. Pure: time and randomness are
+//! arguments.
 
 use std::time::Duration;
 
 use rand::{Rng, RngExt};
 use tokio::time::Instant;
 
-/// Growing pause after answers that say nothing: the first is up to a second.
+/// Upper bound of the first pause after a failed request. The bound doubles with each failure.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// And the longest up to five minutes. Source: the Market's best practices ask for growing
-/// pauses with jitter; the numbers are ours.
+/// Upper bound of the longest pause after failed requests. The Market's best practices ask for
+/// growing pauses with jitter; the numbers are ours.
 const MAX_PAUSE: Duration = Duration::from_mins(5);
 
-/// After "too many at a time": a second, and up to another by chance.
+/// Pause after the Market reports too many parallel requests. Jitter adds up to the same again.
 const PARALLELISM_PAUSE: Duration = Duration::from_secs(1);
-/// How long fewer requests at a time are made before one more is tried.
+/// Time at reduced parallelism before one more parallel request is tried.
 const REDUCED_PARALLELISM_PERIOD: Duration = Duration::from_mins(1);
 
-/// After "the volume is spent" without a word on how long; doubles.
+/// First pause after the rate limit is used up and the response gives no usable wait; doubles.
 const RATE_LIMIT_PAUSE: Duration = Duration::from_mins(1);
-/// A shorter wait than this is not believed twice.
+/// Shortest wait from a response that is trusted twice in a row.
 const MIN_SERVER_WAIT: Duration = Duration::from_secs(1);
-/// The longest such pause.
+/// Longest pause after the rate limit is used up.
 const MAX_RATE_LIMIT_PAUSE: Duration = Duration::from_mins(10);
 
-/// After a key was refused: a new or mended key acts within ten minutes. Source: the Market's
-/// page on keys.
+/// First pause after all keys are rejected; doubles. A new or changed key takes effect within ten
+/// minutes. Source: the Market's page on keys.
 const AUTH_REJECTED_PAUSE: Duration = Duration::from_mins(1);
-/// The longest such pause.
+/// Longest pause after all keys are rejected.
 const MAX_AUTH_REJECTED_PAUSE: Duration = Duration::from_mins(10);
 
-/// Between looks at a campaign that is closed.
+/// Pause between requests to a campaign that is unavailable.
 const UNAVAILABLE_PAUSE: Duration = Duration::from_hours(1);
 
-/// Before a campaign that was closed is tried because a read-back of it succeeded; doubles.
+/// Delay before an unavailable campaign is tried because a read-back of it succeeded; doubles.
 const FIRST_PROBE_DELAY: Duration = Duration::from_mins(1);
 
-/// Why nothing is sent after a refusal for volume.
-const LIMIT_EXHAUSTED: &str = "the Market's limit is spent";
+/// Reason of a pause after the rate limit is used up.
+const LIMIT_EXHAUSTED: &str = "the Market's rate limit is used up";
 
-/// After whole batches were refused: then one SKU is sent to learn whether they still are.
+/// First pause after a systemic rejection; doubles. Then one SKU is sent as a probe.
 const BATCHES_REJECTED_PAUSE: Duration = Duration::from_mins(1);
-/// The longest such pause.
+/// Longest pause after a systemic rejection.
 const MAX_BATCHES_REJECTED_PAUSE: Duration = Duration::from_mins(2);
 
-/// What the lane is doing, as the operator sees it.
+/// State of sending, for the operator.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SendState {
-    /// Nothing stands in the way.
+    /// Batches may be sent.
     Open,
-    /// A pause that ends by itself: a limit, or a Market that stumbles.
+    /// A pause after a used-up rate limit or a failed request. It needs no action.
     Waiting,
-    /// Nothing goes out, but for a probe now and then, until the cause is mended.
+    /// Only occasional probes are sent until the cause is fixed.
     Paused,
 }
 
-/// What a growing pause is for: each kind grows by itself.
+/// Cause of a growing pause. A failure of another kind starts again with the first pause.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum FailureKind {
     BatchesRejected,
@@ -64,7 +64,7 @@ enum FailureKind {
     RateLimited,
 }
 
-/// See the module.
+/// Decides when requests of one campaign may be sent, how many in parallel and with which key.
 #[derive(Debug)]
 pub struct SendPolicy {
     max_parallel: usize,
@@ -73,20 +73,21 @@ pub struct SendPolicy {
     paused_until: Option<Instant>,
     state: SendState,
     reason: String,
-    // One request at a time until the Market has shown that it is back.
+    // One request at a time until the Market accepts or rejects a batch.
     probing: bool,
     failure_kind: Option<FailureKind>,
-    // Pauses in a row for this trouble.
+    // Consecutive pauses of this kind.
     consecutive_failures: u32,
     key_count: usize,
     key_index: usize,
     consecutive_auth_rejections: usize,
-    // When the campaign was found closed last, and how often in a row before.
+    // Last time at which the campaign was unavailable, and number of probes since.
     unavailable: Option<(Instant, u32)>,
 }
 
 impl SendPolicy {
-    /// In good standing: up to `most` requests at a time, the first of `keys` keys.
+    /// Creates a policy without a pause: up to `max_parallel` requests, the first of `key_count`
+    /// keys.
     #[must_use]
     pub fn new(max_parallel: usize, key_count: usize) -> Self {
         Self {
@@ -106,7 +107,7 @@ impl SendPolicy {
         }
     }
 
-    /// How many requests may be under way now: 0 during a pause.
+    /// Returns the number of requests that may be in flight now: 0 during a pause.
     pub fn allowed_parallel(&mut self, now: Instant) -> usize {
         if self.paused_until.is_some_and(|until| now < until) {
             return 0;
@@ -124,25 +125,26 @@ impl SendPolicy {
         }
     }
 
-    /// When the present pause ends.
+    /// Returns the end of the current pause.
     #[must_use]
     pub fn paused_until(&self) -> Option<Instant> {
         self.paused_until
     }
 
-    /// Which key to use, by its place in the list.
+    /// Returns the index of the key to use.
     #[must_use]
     pub fn key_index(&self) -> usize {
         self.key_index
     }
 
-    /// For the operator.
+    /// Returns the state and its reason, for the operator.
     #[must_use]
     pub fn state(&self) -> (SendState, &str) {
         (self.state, &self.reason)
     }
 
-    /// The Market took a batch: all is well. Says whether it was not before.
+    /// Records an accepted batch and ends all restrictions but reduced parallelism. Returns true
+    /// if sending was waiting or paused before.
     pub fn on_accepted(&mut self) -> bool {
         let previous = self.state;
         self.on_response();
@@ -153,32 +155,27 @@ impl SendPolicy {
         previous != SendState::Open
     }
 
-    /// The Market looked at a batch and refused it: it is there, and the key is good.
+    /// Records that the Market has evaluated a batch, so it is reachable and the key is valid.
     pub fn on_response(&mut self) {
         self.probing = false;
         self.consecutive_auth_rejections = 0;
     }
 
-    /// Too many requests at a time.
+    /// Reduces the parallelism by one and pauses, after too many parallel requests.
     pub fn reduce_parallelism(&mut self, now: Instant, rng: &mut impl Rng) {
         self.current_parallel = self.current_parallel.saturating_sub(1).max(1);
         self.increase_parallel_at = Some(now + REDUCED_PARALLELISM_PERIOD);
         let pause = PARALLELISM_PAUSE + PARALLELISM_PAUSE.mul_f64(rng.random());
-        self.pause(
-            now,
-            pause,
-            SendState::Waiting,
-            "too many requests at a time",
-        );
+        self.pause(now, pause, SendState::Waiting, "too many parallel requests");
     }
 
-    /// The volume is spent; the Market may have said for how long.
+    /// Pauses after the rate limit is used up, for the Market's `wait` if there is one.
     pub fn on_rate_limited(&mut self, now: Instant, wait: Option<Duration>) {
         let failures = self.consecutive_failures(FailureKind::RateLimited);
         let pause = match wait.map(|wait| wait.min(super::rate_limit::MAX_SERVER_WAIT)) {
-            // A tenth of a second on top: the headers speak in whole seconds.
+            // A tenth of a second is added because the headers have whole seconds.
             Some(wait) if wait >= MIN_SERVER_WAIT => wait + Duration::from_millis(100),
-            // A time that is past already, and the limit is still spent: once may be chance.
+            // The wait is over already but the limit is not: once may be chance.
             Some(_) if failures == 0 => MIN_SERVER_WAIT,
             Some(_) | None => exponential(RATE_LIMIT_PAUSE, failures, MAX_RATE_LIMIT_PAUSE),
         };
@@ -187,10 +184,10 @@ impl SendPolicy {
         self.pause(now, pause, SendState::Waiting, LIMIT_EXHAUSTED);
     }
 
-    /// Nobody knows what happened to a request.
+    /// Pauses after a request whose effect is unknown.
     pub fn on_failure(&mut self, now: Instant, reason: &str, rng: &mut impl Rng) {
         if self.is_paused(now) {
-            return; // It was under way beside the one that began the pause: no second strike.
+            return; // Was in flight with the request that started the pause: counts only once.
         }
         let max_pause = exponential(
             FIRST_PAUSE,
@@ -207,12 +204,12 @@ impl SendPolicy {
         );
     }
 
-    /// The key of this place in the list was refused. Says whether another is to be tried at
-    /// once.
+    /// Records that the key with this index was rejected. Returns true if another key may be tried
+    /// at once.
     pub fn on_auth_rejected(&mut self, now: Instant, key_index: usize, reason: &str) -> bool {
         if key_index != self.key_index || self.is_paused(now) {
-            // It was under way beside the one that was refused first: the other key is being
-            // tried already, or the pause has begun.
+            // Was in flight with the first request that was rejected: the other key is in use
+            // already, or the pause has begun.
             return !self.is_paused(now);
         }
         self.consecutive_auth_rejections += 1;
@@ -232,7 +229,7 @@ impl SendPolicy {
         false
     }
 
-    /// Another lane has found every key refused: nothing is sent until then.
+    /// Pauses until `until` because another worker has found every key rejected.
     pub fn wait_for_key(&mut self, until: Instant, reason: &str) {
         self.probing = true;
         self.paused_until = Some(
@@ -243,22 +240,22 @@ impl SendPolicy {
         reason.clone_into(&mut self.reason);
     }
 
-    /// Requests go out with the key of this place in the list.
+    /// Selects the key with this index.
     pub fn use_key(&mut self, key_index: usize) {
         self.key_index = key_index;
     }
 
-    /// An earlier life of this program was told to wait, and so long is left of it.
+    /// Resumes a rate-limit pause that began before a restart.
     pub fn resume_rate_limit(&mut self, now: Instant, remaining: Duration) {
         let remaining = remaining.min(super::rate_limit::MAX_SERVER_WAIT);
         self.probing = true;
         self.pause(now, remaining, SendState::Waiting, LIMIT_EXHAUSTED);
     }
 
-    /// The Market answered a read-back of the campaign: one that was closed may be open again.
+    /// Shortens the pause of an unavailable campaign after a read-back of it succeeded.
     ///
-    /// The first probe after that comes a minute after the campaign was found closed; if it is
-    /// still closed, the next one later.
+    /// The first probe is sent a minute after the campaign became unavailable. The delay doubles
+    /// with each probe that fails.
     pub fn on_readback_response(&mut self, now: Instant) {
         if let Some((since, probes)) = self.unavailable {
             let probe = since + exponential(FIRST_PROBE_DELAY, probes, UNAVAILABLE_PAUSE);
@@ -267,7 +264,7 @@ impl SendPolicy {
         }
     }
 
-    /// The campaign is closed to everybody.
+    /// Pauses because the campaign does not accept requests from anyone.
     pub fn on_campaign_unavailable(&mut self, now: Instant, reason: &str) {
         let is_paused = self.is_paused(now);
         let probes = self
@@ -278,10 +275,10 @@ impl SendPolicy {
         self.pause(now, UNAVAILABLE_PAUSE, SendState::Paused, reason);
     }
 
-    /// Batch after batch is refused, whatever is in it.
+    /// Pauses because the Market rejects every batch.
     pub fn on_batches_rejected(&mut self, now: Instant, reason: &str) {
         if self.is_paused(now) {
-            return; // It was under way beside the one that began the pause.
+            return; // Was in flight with the request that started the pause.
         }
         let failures = self.consecutive_failures(FailureKind::BatchesRejected);
         let pause = exponential(BATCHES_REJECTED_PAUSE, failures, MAX_BATCHES_REJECTED_PAUSE);
@@ -290,7 +287,7 @@ impl SendPolicy {
         self.pause(now, pause, SendState::Paused, reason);
     }
 
-    /// How often in a row there was this trouble before.
+    /// Returns the number of consecutive failures of this kind so far.
     fn consecutive_failures(&mut self, kind: FailureKind) -> u32 {
         if self.failure_kind.replace(kind) != Some(kind) {
             self.consecutive_failures = 0;
@@ -304,7 +301,7 @@ impl SendPolicy {
 
     fn pause(&mut self, now: Instant, pause: Duration, state: SendState, reason: &str) {
         let until = now + pause;
-        // Two requests under way may fail together: the longer pause counts.
+        // Two requests in flight may fail together: the longer pause counts.
         self.paused_until = Some(
             self.paused_until
                 .map_or(until, |current| current.max(until)),
@@ -338,9 +335,9 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_with_jitter_from_a_second_to_five_minutes() {
+    fn failure_pauses_grow_with_jitter() {
         let now = Instant::now();
-        for (times, most) in (0..12).zip([1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]) {
+        for (times, max_secs) in (0..12).zip([1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]) {
             let pauses = (0..200).map(|seed| {
                 let mut policy = SendPolicy::new(2, 1);
                 (policy.consecutive_failures, policy.failure_kind) =
@@ -351,20 +348,20 @@ mod tests {
             let (shortest, longest) = pauses.fold((Duration::MAX, Duration::ZERO), |(a, b), p| {
                 (a.min(p), b.max(p))
             });
-            let most = Duration::from_secs(most);
+            let max_pause = Duration::from_secs(max_secs);
             assert!(
-                longest <= most && longest > most * 9 / 10,
-                "{longest:?} of {most:?}"
+                longest <= max_pause && longest > max_pause * 9 / 10,
+                "{longest:?} of {max_pause:?}"
             );
-            assert!(shortest < most / 10, "{shortest:?} of {most:?}");
+            assert!(shortest < max_pause / 10, "{shortest:?} of {max_pause:?}");
         }
     }
 
     #[test]
-    fn after_a_failure_one_request_goes_at_a_time_until_one_succeeds() {
+    fn probes_singly_after_a_failure() {
         let now = Instant::now();
         let mut policy = SendPolicy::new(4, 1);
-        policy.on_failure(now, "cut", &mut rng());
+        policy.on_failure(now, "connection reset", &mut rng());
         assert_eq!(policy.allowed_parallel(now), 0);
         assert_eq!(policy.allowed_parallel(now + FIRST_PAUSE), 1);
         assert!(policy.on_accepted());
@@ -372,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_at_a_time_means_fewer_and_later_one_more_again() {
+    fn parallelism_recovers_after_a_reduction() {
         let now = Instant::now();
         let mut policy = SendPolicy::new(4, 1);
         policy.reduce_parallelism(now, &mut rng());
@@ -391,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn the_second_key_is_tried_at_once_and_then_there_is_a_growing_pause() {
+    fn tries_the_second_key_before_pausing() {
         let now = Instant::now();
         let mut policy = SendPolicy::new(2, 2);
         assert!(policy.on_auth_rejected(now, policy.key_index(), "revoked"));
@@ -405,7 +402,7 @@ mod tests {
             (0, SendState::Paused)
         );
         let mut minutes = vec![remaining_pause(&policy, now).as_secs() / 60];
-        // Each time both keys are tried: the mended one may be either.
+        // Both keys are tried each time, because either may have been replaced.
         for _ in 0..5 {
             policy.paused_until = None;
             assert!(policy.on_auth_rejected(now, policy.key_index(), "revoked"));
@@ -418,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spent_limit_waits_as_told_or_a_growing_minute() {
+    fn rate_limit_waits_as_the_market_asks() {
         let now = Instant::now();
         let mut policy = SendPolicy::new(2, 1);
         policy.on_rate_limited(now, Some(Duration::from_secs(7)));
@@ -434,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_that_is_over_already_is_believed_once() {
+    fn trusts_an_elapsed_wait_only_once() {
         let now = Instant::now();
         let mut policy = SendPolicy::new(2, 1);
         let mut seconds = Vec::new();
@@ -447,12 +444,12 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_trouble_grows_by_itself() {
+    fn pauses_grow_separately_by_failure_kind() {
         let now = Instant::now();
         let mut policy = SendPolicy::new(2, 1);
         for _ in 0..9 {
             policy.paused_until = None;
-            policy.on_failure(now, "cut", &mut rng());
+            policy.on_failure(now, "connection reset", &mut rng());
         }
         policy.paused_until = None;
         policy.on_rate_limited(now, None);
@@ -460,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_campaign_that_answers_a_read_back_is_tried_within_minutes() {
+    fn probes_a_closed_campaign_after_a_read_back() {
         let now = Instant::now();
         let minute = Duration::from_mins(1);
         let mut policy = SendPolicy::new(2, 1);
@@ -468,7 +465,7 @@ mod tests {
         assert_eq!(remaining_pause(&policy, now), UNAVAILABLE_PAUSE);
         policy.on_readback_response(now + minute / 2);
         assert_eq!(policy.paused_until(), Some(now + minute));
-        // It is still closed to updates: the next probe comes later, and then hourly.
+        // Updates are still rejected: probes come later and later, and at last hourly.
         let mut at = now;
         for minutes in [2, 4, 8, 16, 32, 60, 60] {
             at = policy.paused_until().unwrap();
@@ -484,23 +481,23 @@ mod tests {
     }
 
     #[test]
-    fn of_two_pauses_the_longer_counts() {
+    fn the_longer_of_two_pauses_counts() {
         let now = Instant::now();
         let mut policy = SendPolicy::new(2, 1);
-        policy.on_failure(now, "cut", &mut rng());
+        policy.on_failure(now, "connection reset", &mut rng());
         policy.on_rate_limited(now, Some(Duration::from_secs(30)));
-        policy.on_failure(now, "cut", &mut rng());
+        policy.on_failure(now, "connection reset", &mut rng());
         assert!(remaining_pause(&policy, now) >= Duration::from_secs(30));
     }
 
     #[test]
-    fn requests_that_fail_together_count_as_one_strike() {
+    fn concurrent_failures_count_once() {
         let now = Instant::now();
         let mut policy = SendPolicy::new(4, 2);
         assert!(policy.on_auth_rejected(now, 0, "revoked"));
         assert!(
             policy.on_auth_rejected(now, 0, "revoked"),
-            "the same key, refused twice at a time"
+            "the same key, rejected by two parallel requests"
         );
         assert_eq!(policy.key_index(), 1);
         assert!(!policy.on_auth_rejected(now, 1, "revoked"));

@@ -1,4 +1,5 @@
-//! What an answer of the Market means for the batch and for the campaign. Pure.
+//! Classification of the Market's responses: the consequence for the batch and for the campaign.
+//! Pure.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,47 +10,47 @@ use crate::partner_api::client::{CallOutcome, MarketResponse};
 use crate::partner_api::wire::ApiError;
 use crate::stock::Sku;
 
-/// What to do about a batch after its request ended.
+/// Consequence of a response, or of a missing one.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ResponseVerdict {
-    /// The Market has it.
+    /// The Market accepted the request.
     Accepted,
-    /// The Market is open to nobody here: wrong address, wrong method, campaign in migration.
-    /// Nothing will change by itself soon.
+    /// The campaign accepts no requests: unknown id, wrong method, or campaign in migration. A
+    /// retry will not help soon.
     CampaignUnavailable {
-        /// The Market's words.
+        /// Status and the Market's messages.
         reason: String,
     },
-    /// The key is not, or no longer, good for this.
+    /// The key is invalid or lacks a permission.
     AuthRejected {
-        /// The Market's words.
+        /// Status and the Market's messages.
         reason: String,
-        /// The Market does not know the key, whatever it is used for.
+        /// True if the key itself is invalid, for all campaigns and methods.
         is_unknown_key: bool,
     },
-    /// The volume of the minute is spent.
+    /// The rate limit is used up.
     RateLimited {
-        /// How long the Market says it will last, if it says.
+        /// Wait that the response's headers ask for.
         wait: Option<Duration>,
     },
-    /// Something in the batch is wrong: the batch as it is must not be repeated.
+    /// The batch is invalid and must not be repeated unchanged.
     Rejected {
-        /// The Market's words; perhaps they name SKUs.
+        /// The Market's errors. They may name SKUs.
         errors: Vec<ApiError>,
     },
-    /// Nobody can know whether the Market has it: it stays to be sent, after a pause.
+    /// The effect is unknown: the SKUs are sent again after a pause.
     Retry {
-        /// What happened.
+        /// Description of the failure.
         reason: String,
     },
-    /// The batch is too large as a whole.
+    /// The request is too large.
     SplitBatch,
-    /// Too many requests of this campaign at a time.
+    /// The campaign has too many parallel requests.
     ReduceParallelism,
 }
 
 impl ResponseVerdict {
-    /// A stable name, for counts.
+    /// Returns the value of the metric label `verdict`.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -72,18 +73,18 @@ impl fmt::Display for ResponseVerdict {
             Self::CampaignUnavailable { reason }
             | Self::AuthRejected { reason, .. }
             | Self::Retry { reason } => f.write_str(reason),
-            Self::RateLimited { wait: None } => f.write_str("its limit is spent"),
+            Self::RateLimited { wait: None } => f.write_str("the rate limit is used up"),
             Self::RateLimited { wait: Some(wait) } => {
-                write!(f, "its limit is spent for {} ms", wait.as_millis())
+                write!(f, "the rate limit is used up for {} ms", wait.as_millis())
             }
             Self::Rejected { errors } => f.write_str(&error_text(errors)),
-            Self::SplitBatch => f.write_str("it is too large"),
-            Self::ReduceParallelism => f.write_str("too many requests at a time"),
+            Self::SplitBatch => f.write_str("the request is too large"),
+            Self::ReduceParallelism => f.write_str("too many parallel requests"),
         }
     }
 }
 
-/// Judges how a request ended. Sources: the limits and errors pages, 2026.
+/// Classifies the outcome of a request. Sources: the limits and errors pages, 2026.
 #[must_use]
 pub fn classify_response(outcome: &CallOutcome) -> ResponseVerdict {
     let response = match outcome {
@@ -120,11 +121,11 @@ pub fn classify_response(outcome: &CallOutcome) -> ResponseVerdict {
     }
 }
 
-/// Which SKUs of the batch the Market's words name.
+/// Returns the SKUs of the batch that the Market's error messages name.
 ///
-/// The Market names a SKU only inside a sentence, in single quotes, and a SKU may hold quotes
-/// itself or be called like a field. So the batch's own SKUs are looked for, not the quotes,
-/// and only in sentences that begin as the Market's sentences about one SKU do.
+/// The Market names a SKU only inside a sentence, in single quotes. A SKU may contain quotes, and
+/// it may be spelt like a field name. So the messages are searched for the SKUs of the batch, not
+/// for quotes, and only after the known openings of messages about one SKU.
 #[must_use]
 pub fn named_skus<'a>(errors: &[ApiError], batch: impl Iterator<Item = &'a Sku>) -> Vec<Sku> {
     const OPENINGS: [&str; 2] = ["Stock for '", "Duplicate shop-sku '"];
@@ -155,7 +156,7 @@ pub fn named_skus<'a>(errors: &[ApiError], batch: impl Iterator<Item = &'a Sku>)
     batch.filter(is_named).cloned().collect()
 }
 
-/// Whether the Market's words are about a date, not about a SKU. Source: the errors page, 2026.
+/// Returns true if the errors are about dates, not about SKUs. Source: the errors page, 2026.
 #[must_use]
 pub fn mention_dates(errors: &[ApiError]) -> bool {
     contains_text(errors, "should not be in the future")
@@ -174,8 +175,7 @@ fn parse_errors(response: &MarketResponse) -> Vec<ApiError> {
         .unwrap_or_default()
 }
 
-// More lenient than what we answer ourselves: unknown members are ignored, and either of the
-// two may be missing.
+// Lenient on purpose: unknown members are ignored, and either of the two may be missing.
 #[derive(Deserialize)]
 struct ResponseEnvelope {
     status: Option<String>,
@@ -186,7 +186,7 @@ fn contains_text(errors: &[ApiError], text: &str) -> bool {
     errors.iter().any(|error| error.message.contains(text))
 }
 
-/// One line for people: the Market's own words if it said any.
+/// Formats the status and the Market's messages, or the beginning of the body if there are none.
 fn reason(response: &MarketResponse, errors: &[ApiError]) -> String {
     let text = error_text(errors);
     let text = if text.is_empty() {
@@ -197,16 +197,16 @@ fn reason(response: &MarketResponse, errors: &[ApiError]) -> String {
     format!("status {}: {text}", response.status)
 }
 
-/// What the Market says, as far as a line of a log can take it.
+/// Joins the messages of at most 20 errors, cut to 500 characters to fit a log line.
 #[must_use]
 pub fn error_text(errors: &[ApiError]) -> String {
-    const MOST_CHARACTERS: usize = 500;
+    const MAX_CHARS: usize = 500;
     let messages: Vec<&str> = errors
         .iter()
         .take(20)
         .map(|error| error.message.as_str())
         .collect();
-    messages.join("; ").chars().take(MOST_CHARACTERS).collect()
+    messages.join("; ").chars().take(MAX_CHARS).collect()
 }
 
 fn excerpt(body: &[u8]) -> String {
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn success_is_200_and_json_and_ok() {
+    fn success_needs_200_and_status_ok() {
         assert_eq!(
             classify_response(&response(200, r#"{"status":"OK"}"#)),
             ResponseVerdict::Accepted
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn every_status_has_its_verdict() {
+    fn every_status_has_a_verdict() {
         for (status, message, verdict) in [
             (400, "'skus' size must be between 1 and 2000", "refuse"),
             (400, "The request is too big: 600000", "shrink"),
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_400_that_is_not_the_markets_is_not_taken_for_a_refusal() {
+    fn retries_a_400_without_market_errors() {
         assert_eq!(
             classify_response(&response(400, "<html>nginx</html>")).name(),
             "retry"
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn skus_are_found_in_the_markets_sentences_whatever_they_hold() {
+    fn finds_named_skus_with_quotes_and_field_names() {
         let batch: Vec<Sku> = ["A", "A' should", "it's", "skus", "AA"]
             .iter()
             .map(|s| Sku::parse(s).unwrap())

@@ -1,24 +1,24 @@
 //! Difference between our clock and the Market's. Pure.
 //!
-//! A response dates itself, in whole seconds, at some moment between the sending of the request
-//! and the arrival of its head. So one response gives a range, not a number, and a slow response
-//! gives a wide one that proves nothing. A difference is believed when several responses in a row
-//! agree on a range without zero, or when the Market also rejects a date.
+//! The `Date` of a response has whole seconds and lies between the sending of the request and the
+//! arrival of the response head. So one response gives a range, not a number, and a slow response
+//! gives a wide range that proves nothing. A difference is trusted when several consecutive
+//! responses agree on a range without zero, or when the Market also rejects a date.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::partner_api::client::MarketResponse;
 
-/// Number of responses in a row that must agree.
+/// Number of consecutive responses that must agree.
 const AGREEING_RESPONSES: u32 = 3;
 
 /// Largest difference that is corrected.
 const MAX_DIFFERENCE: TimeDelta = TimeDelta::hours(1);
 
-/// How long a believed difference widens the tolerance of the read-back.
+/// Time for which a trusted difference widens the tolerance of the read-back.
 const TOLERANCE_PERIOD: TimeDelta = TimeDelta::hours(24);
 
-/// The range in which one response puts our clock minus the Market's.
+/// Range of "our clock minus the Market's" that one response allows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct SkewRange {
     least: TimeDelta,
@@ -26,11 +26,11 @@ pub struct SkewRange {
 }
 
 impl SkewRange {
-    /// The range of a response dated `date`, to a request sent at `asked`, whose head came at
-    /// `head`.
+    /// Range of a response dated `date`, to a request sent at `sent_at`, whose head arrived at
+    /// `head_at`.
     #[must_use]
     pub fn new(date: DateTime<Utc>, sent_at: DateTime<Utc>, head_at: DateTime<Utc>) -> Self {
-        // The date is cut to its second.
+        // The date is truncated to a second.
         let least = sent_at - date - TimeDelta::seconds(1);
         Self {
             least,
@@ -38,13 +38,11 @@ impl SkewRange {
         }
     }
 
-    /// The range of a response, if it is dated.
+    /// Range of a response; `None` without a `Date` header.
     #[must_use]
     pub fn of(response: &MarketResponse) -> Option<Self> {
-        let MarketResponse {
-            date, times: way, ..
-        } = response;
-        date.map(|date| Self::new(date, way.sent_at, way.head_at))
+        let MarketResponse { date, times, .. } = response;
+        date.map(|date| Self::new(date, times.sent_at, times.head_at))
     }
 
     fn intersect(self, other: Self) -> Option<Self> {
@@ -55,7 +53,8 @@ impl SkewRange {
         (both.least <= both.most).then_some(both)
     }
 
-    /// The difference if it is not zero: the end of the range that dates nothing in the future.
+    /// Returns the difference; zero if the range contains zero. Of a range it takes the end that
+    /// puts no date into the Market's future.
     fn difference(self) -> TimeDelta {
         let has_zero = self.least <= TimeDelta::zero() && self.most >= TimeDelta::zero();
         if has_zero {
@@ -66,18 +65,18 @@ impl SkewRange {
     }
 }
 
-/// See the module.
+/// Estimate of "our clock minus the Market's" from many responses.
 #[derive(Debug, Default)]
 pub struct ClockSkew {
-    // What the last responses agree on, and how many they are.
+    // Range on which the last responses agree, and their number.
     agreed: Option<(SkewRange, u32)>,
-    believed: TimeDelta,
-    // The largest believed difference of late, and when it was believed last.
+    trusted: TimeDelta,
+    // Largest trusted difference of the last day, and the last time it was trusted.
     largest: Option<(TimeDelta, DateTime<Utc>)>,
 }
 
 impl ClockSkew {
-    /// Takes in the range of a response that came at `now`.
+    /// Records the range of a response that arrived at `now`.
     pub fn record(&mut self, range: SkewRange, now: DateTime<Utc>) {
         let both = self
             .agreed
@@ -85,28 +84,28 @@ impl ClockSkew {
         let (agreed, n) = both.unwrap_or((range, 1));
         self.agreed = Some((agreed, n));
         if n >= AGREEING_RESPONSES {
-            self.believe(agreed.difference(), now);
+            self.trust(agreed.difference(), now);
         }
     }
 
-    /// The Market has rejected a date: what the last response shows is believed. Returns whether
-    /// dates are now others by more than a second.
+    /// Trusts the range of the last response, because the Market has rejected a date. Returns true
+    /// if the estimate changed by more than a second.
     pub fn confirm(&mut self, now: DateTime<Utc>) -> bool {
-        let before = self.believed;
+        let before = self.trusted;
         if let Some((agreed, _)) = self.agreed {
-            self.believe(agreed.difference(), now);
+            self.trust(agreed.difference(), now);
         }
-        (self.believed - before).abs() > TimeDelta::seconds(1)
+        (self.trusted - before).abs() > TimeDelta::seconds(1)
     }
 
-    /// How far the Market's clock is behind ours.
+    /// Returns by how much the Market's clock is behind ours.
     #[must_use]
     pub fn estimate(&self) -> TimeDelta {
-        self.believed
+        self.trusted
     }
 
-    /// By how much dates may differ because of the clocks: the largest difference of a day, or
-    /// what the last responses suggest until others contradict them.
+    /// Returns by how much dates may differ because of the clocks: the largest trusted difference
+    /// of the last day, or the range of the last responses if it is larger.
     #[must_use]
     pub fn tolerance(&self) -> TimeDelta {
         let largest = self
@@ -118,8 +117,8 @@ impl ClockSkew {
         largest.max(agreed)
     }
 
-    fn believe(&mut self, difference: TimeDelta, now: DateTime<Utc>) {
-        self.believed = difference;
+    fn trust(&mut self, difference: TimeDelta, now: DateTime<Utc>) {
+        self.trusted = difference;
         let is_expired = |at: DateTime<Utc>| (now - at).abs() > TOLERANCE_PERIOD;
         let size = difference.abs();
         if self
@@ -139,8 +138,8 @@ mod tests {
         "2026-11-20T10:00:00Z".parse().unwrap()
     }
 
-    /// A response to a request of our 10:00:00, where our clock is `ahead` and the Market needs
-    /// `there` to date it, and `back` until its head is here, in milliseconds.
+    /// Response to a request sent at 10:00:00 by our clock, which is `ahead`. The Market dates it
+    /// after `there`, and its head arrives `back` later. All in milliseconds.
     fn response(ahead: i64, there: i64, back: i64) -> SkewRange {
         let ms = TimeDelta::milliseconds;
         let date = now() - ms(ahead) + ms(there);
@@ -157,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn differences_are_believed_when_three_responses_agree() {
+    fn trusts_a_difference_after_three_responses() {
         let quick = |ahead| response(ahead, 50, 50);
         let cases: [(&str, Vec<SkewRange>, i64); 8] = [
             ("equal clocks", vec![quick(0); 5], 0),
@@ -176,7 +175,7 @@ mod tests {
             ("ours is behind", vec![quick(-90_000); 3], -89),
             ("far ahead", vec![quick(9_000_000); 3], 3_600),
             (
-                "set right again",
+                "corrected again",
                 [vec![quick(90_000); 3], vec![quick(0); 3]].concat(),
                 0,
             ),
@@ -192,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_believed_difference_dates_nothing_in_the_future() {
+    fn estimate_puts_no_date_in_the_future() {
         for ahead in [-90_000, -3_000, 3_000, 90_000] {
             for (there, back) in [(0, 0), (50, 50), (700, 0), (0, 700)] {
                 let estimate = skew_after(&[response(ahead, there, back); 3]).estimate();
@@ -209,7 +208,7 @@ mod tests {
         let mut skew = skew_after(&[response(0, 50, 50); 3]);
         skew.record(response(0, 3_000, 20_000), now());
         assert_eq!(skew.tolerance(), TimeDelta::zero());
-        // A wrong date does until the next response contradicts it.
+        // A wrong date widens it until the next response contradicts it.
         skew.record(response(90_000, 50, 50), now());
         assert!(skew.tolerance() >= TimeDelta::seconds(90));
         skew.record(response(0, 50, 50), now());
@@ -217,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_believed_difference_is_tolerated_for_a_day() {
+    fn trusted_difference_is_tolerated_for_a_day() {
         let mut skew = skew_after(&[response(90_000, 50, 50); 3]);
         let right = response(0, 50, 50);
         (0..3).for_each(|_| skew.record(right, now()));
@@ -232,7 +231,7 @@ mod tests {
         assert!(skew.estimate().is_zero());
         assert!(skew.confirm(now()));
         assert!(skew.estimate() >= TimeDelta::seconds(90));
-        assert!(!skew.confirm(now()), "believed already");
+        assert!(!skew.confirm(now()), "trusted already");
         let mut skew = skew_after(&[response(0, 50, 50)]);
         assert!(!skew.confirm(now()), "the clocks agree");
     }

@@ -1,4 +1,6 @@
-//! What the Market has acknowledged, SKU by SKU.
+//! Ledger: the stock that the Market has acknowledged, per SKU.
+//!
+//! The difference between book and ledger is the stock to send. `is_dirty` and `is_due` decide it.
 
 use std::num::NonZeroI64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,22 +11,22 @@ use super::queue::clamp_to_window;
 use crate::stock::{Level, PerSku, ShopId, SkuId, StockBook, Timestamp};
 use crate::store::Acked;
 
-/// The other half of the comparison that tells what is to be sent.
+/// Acknowledged levels and sent dates of all shops.
 ///
-/// Written by the lane that sends, read by it, by the store's compaction and by the status.
+/// The shop's worker writes it. The worker, the store's compaction and the status read it.
 #[derive(Debug)]
 pub struct Ledger {
-    // A mutex a shop: its one writer records a batch at a time, and readers come rarely.
+    // One mutex per shop: its single writer records a whole batch at once, and reads are rare.
     shops: Vec<Mutex<PerSku<Acked>>>,
     sent_dates: Vec<Mutex<PerSku<SentDate>>>,
 }
 
-/// The date a SKU was sent with last, in this life of the program.
+/// `updatedAt` with which a SKU was last sent since this process started, in microseconds.
 #[derive(Clone, Copy, Debug, Default)]
 struct SentDate(Option<NonZeroI64>);
 
 impl Ledger {
-    /// The ledger as the store remembers it, a column a shop.
+    /// Creates the ledger from the acknowledgements in the store, one element per shop.
     #[must_use]
     pub fn new(acked_by_shop: Vec<PerSku<Acked>>) -> Self {
         let sent_dates = acked_by_shop.iter().map(|_| Mutex::default()).collect();
@@ -34,13 +36,13 @@ impl Ledger {
         }
     }
 
-    /// What the Market has of one SKU.
+    /// Returns the acknowledgement of one SKU.
     #[must_use]
     pub fn get(&self, shop: ShopId, id: SkuId) -> Acked {
         self.read(shop, |per_sku| per_sku.get(id))
     }
 
-    /// Looks at many SKUs of a shop under one lock.
+    /// Calls `visit` with the acknowledgements of a shop, under one lock.
     pub fn read<T>(&self, shop: ShopId, visit: impl FnOnce(&PerSku<Acked>) -> T) -> T {
         visit(
             &self.shops[shop.index()]
@@ -49,7 +51,7 @@ impl Ledger {
         )
     }
 
-    /// The Market has acknowledged these.
+    /// Records acknowledgements.
     pub fn record(&self, shop: ShopId, rows: impl Iterator<Item = (SkuId, Acked)>) {
         let mut per_sku = self.shops[shop.index()]
             .lock()
@@ -57,19 +59,19 @@ impl Ledger {
         rows.for_each(|(id, acked)| per_sku.set(id, acked));
     }
 
-    /// The Market has these with these dates, or may have them.
+    /// Records the dates of SKUs that the Market has or may have accepted.
     pub fn record_dates(&self, shop: ShopId, rows: impl Iterator<Item = (SkuId, Timestamp)>) {
         let mut dates = self.lock_dates(shop);
         rows.for_each(|(id, at)| dates.set(id, SentDate(NonZeroI64::new(at.as_micros()))));
     }
 
-    /// The Market does not take these dates: they say nothing any more.
+    /// Forgets the sent dates of these SKUs, because the Market rejects them.
     pub fn clear_dates(&self, shop: ShopId, ids: impl Iterator<Item = SkuId>) {
         let mut dates = self.lock_dates(shop);
         ids.for_each(|id| dates.set(id, SentDate::default()));
     }
 
-    /// The date a SKU was sent with last, if this life of the program sent it.
+    /// Returns the date with which a SKU was last sent; `None` if not since this process started.
     #[must_use]
     pub fn sent_date(&self, shop: ShopId, id: SkuId) -> Option<Timestamp> {
         self.lock_dates(shop)
@@ -78,12 +80,12 @@ impl Ledger {
             .and_then(|micros| Timestamp::from_micros(micros.get()))
     }
 
-    /// The latest date with which the Market can have taken a SKU from an earlier life of the
-    /// program, if the clocks agreed then.
+    /// Returns the latest date with which the Market can have accepted a SKU before this process
+    /// started, if the clocks agreed then.
     #[must_use]
     pub fn sent_date_before_restart(&self, shop: ShopId, id: SkuId) -> Option<Timestamp> {
         let acked = self.get(shop, id);
-        // Its time is cut to the second.
+        // The stored time is truncated to a second.
         let at = acked.acked_at()? + TimeDelta::seconds(1);
         Some(clamp_to_window(acked.level()?.updated_at, at))
     }
@@ -94,7 +96,7 @@ impl Ledger {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the Market said it took of these is to be said again, unless it is dirty anyway.
+    /// Marks acknowledged SKUs to be sent again.
     pub fn mark_for_resend(&self, shop: ShopId, ids: impl Iterator<Item = SkuId>) {
         let mut per_sku = self.shops[shop.index()]
             .lock()
@@ -107,8 +109,8 @@ impl Ledger {
         }
     }
 
-    /// The Market does not have what it said it took of this SKU, unless it has taken it again
-    /// since that was judged; whether it was forgotten.
+    /// Forgets the acknowledgement of a SKU that the Market has lost, unless a newer one than
+    /// `expected` was recorded meanwhile. Returns true if it was forgotten.
     pub fn clear_if_unchanged(&self, shop: ShopId, id: SkuId, expected: Acked) -> bool {
         let mut per_sku = self.shops[shop.index()]
             .lock()
@@ -120,9 +122,9 @@ impl Ledger {
         is_unchanged
     }
 
-    /// How many SKUs of the shop the Market does not have as the book has them.
+    /// Counts the SKUs of the shop whose acknowledged level differs from the book.
     ///
-    /// Looks at every SKU: some 10 ms a million.
+    /// Reads every SKU: about 10 ms per million.
     #[must_use]
     pub fn count_dirty(&self, shop: ShopId, book: &StockBook) -> usize {
         self.read(shop, |per_sku| {
@@ -135,16 +137,16 @@ impl Ledger {
     }
 }
 
-/// Whether this level should be sent: the Market lacks it, or should hear it again.
+/// Returns true if the level must be sent: it is dirty, or marked to be sent again.
 #[must_use]
 pub(super) fn is_due(ours: Level, acked: Acked) -> bool {
     is_dirty(ours, acked) || acked.needs_resend()
 }
 
-/// Whether the Market lacks this level.
+/// Returns true if the acknowledged level differs from ours.
 ///
-/// A later date alone makes a difference: "five as of now" must reach a Market that has sold
-/// one of the earlier five.
+/// A later date alone makes a difference: "five pieces as of now" must reach the Market even if it
+/// has "five pieces" of an earlier time, because it may have sold one of them since.
 #[must_use]
 pub(super) fn is_dirty(ours: Level, acked: Acked) -> bool {
     acked.level() != Some(ours)

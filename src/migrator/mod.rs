@@ -1,11 +1,12 @@
-//! Brings the Market's copy into line with ours.
+//! Keeps the Market's stock equal to the seller's.
 //!
-//! One lane a shop: a task that compares book and ledger, sends what differs, and judges the
-//! answers, by itself, so that one shop's trouble never delays another's. The deciding is apart
-//! from the doing: [`plan`] decides, out of [`batch`] what goes next, [`scan`] what there is to
-//! send, [`pace`] how much, [`verdict`] what an answer means, [`standing`] when to try again,
-//! [`quarantine`] what to leave out. [`reconcile`] reads back what the Market has made of it all,
-//! and [`selftest`] makes the Market's own check.
+//! Each shop has a task of its own, so that a failure of one shop never delays another. The task
+//! compares book and ledger, sends the differences and evaluates the responses. Decisions are
+//! separate from effects: `worker` sends and stores, [`planner`] decides. It uses [`rescan`] to
+//! find differences, [`queue`] for their order, [`rate_limit`] for the volume,
+//! [`classify_response`] for the meaning of a response, [`backoff`] for pauses and [`quarantine`]
+//! for rejected SKUs. [`readback`] compares the Market's copy with the ledger, and [`selftest`]
+//! runs the Market's own check of an integration.
 
 pub mod backoff;
 pub mod classify_response;
@@ -56,23 +57,23 @@ use crate::stock::{Activity, ShopId, Sku, StockBook};
 use crate::store::{QuarantineEntry, RecentSend, Store};
 use crate::telemetry::Alarms;
 
-/// Most requests at a time that the Market allows; it allowed two in 2025, and two, our
-/// default, are enough to spend the minute's volume. Source: the limits page, 2026.
+/// Largest number of parallel requests that the Market allows. It allowed two in 2025. Two, our
+/// default, are enough to use the whole rate limit. Source: the limits page, 2026.
 pub const MAX_PARALLEL_REQUESTS: usize = 4;
 
-/// What is done with what the Market lacks.
+/// Forwarding mode of a shop.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Mode {
-    /// Nothing, and the Market is not called.
+    /// The Market is not called.
     Off,
-    /// It is read back and compared, and nothing is sent.
+    /// The Market's stock is read back and compared. Nothing is sent.
     DryRun,
-    /// It is sent.
+    /// Differences are sent, and the Market's stock is read back.
     On,
 }
 
 impl Mode {
-    /// Reads its name in the configuration.
+    /// Parses the value of the setting `migrate`; `None` if it is unknown.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         [Self::Off, Self::DryRun, Self::On]
@@ -80,7 +81,7 @@ impl Mode {
             .find(|mode| mode.name() == text)
     }
 
-    /// Its name in the configuration.
+    /// Returns the value of the setting `migrate`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -97,85 +98,86 @@ impl fmt::Display for Mode {
     }
 }
 
-/// Where one shop's stock goes.
+/// Destination of one shop's stock.
 #[derive(Clone, Debug)]
 pub struct MarketTarget {
-    /// Its place in the book.
+    /// Index of the shop in the book.
     pub shop: ShopId,
-    /// Its name, in logs and metrics.
+    /// Shop name in logs and metrics.
     pub name: String,
-    /// By which method the Market is told.
+    /// API method, and the campaign or business it is called for.
     pub address: MarketAddress,
-    /// Its campaign, by which products are hidden and shown.
+    /// Campaign id. The self-test hides and shows products by campaign.
     pub campaign: u64,
-    /// Its warehouses, as a read-back by that method numbers them.
+    /// Warehouse ids as they appear in read-back pages of that method.
     pub warehouses: Vec<u64>,
-    /// Whether anything is sent, or only compared.
+    /// Forwarding mode.
     pub mode: Mode,
-    /// One key or two: the second is tried when the first is refused.
+    /// One or two Api-Keys. The second is used when the first is rejected.
     pub keys: Vec<Secret>,
-    /// Requests at a time, `1..=4`.
+    /// Largest number of parallel requests, `1..=4`.
     pub parallel: usize,
-    /// The part of the Market's limit that is ours, `0.0..=1.0`, where other programs send too.
+    /// Part of the Market's rate limit that this program may use, `0.0..=1.0`. Other programs may
+    /// use the rest.
     pub limit_share: f64,
 }
 
-/// What this room needs.
+/// Dependencies of all workers.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// What the seller has.
+    /// The seller's stock.
     pub book: Arc<StockBook>,
-    /// What the Market has.
+    /// Stock that the Market has acknowledged.
     pub ledger: Arc<Ledger>,
-    /// When the seller last asserted what.
+    /// Time at which the seller last stated each SKU.
     pub activity: Arc<Activity>,
-    /// What the Market showed of each SKU.
+    /// Result of the last read-back of each SKU.
     pub observations: Arc<Observations>,
-    /// What happened to each SKU lately.
+    /// Recent events of each SKU.
     pub history: Arc<History>,
-    /// How often the Market's copy is read back; `None` for only when asked.
+    /// Interval between scheduled read-back passes; `None` if passes run only on request.
     pub readback_every: Option<Duration>,
-    /// How long the Market may take to show what it took.
+    /// Time that the Market may take to show an accepted update.
     pub grace: TimeDelta,
-    /// Where acknowledgements and the quarantine survive.
+    /// Persistence of acknowledgements and the quarantine.
     pub store: Arc<Store>,
-    /// The Market.
+    /// Client of the Market's API.
     pub market: MarketClient,
-    /// For dates and pauses that outlive the process.
+    /// Wall clock, for dates and for pauses that survive a restart.
     pub clock: Clock,
-    /// Pauses, quarantine, silence.
+    /// Alarms for pauses, quarantine, drift and missing acknowledgements.
     pub alarms: Alarms,
-    /// Counts for the operator.
+    /// Counters of requests and SKUs.
     pub metrics: Metrics,
 }
 
-/// What the store remembers for one lane.
+/// State of one worker that survives a restart, as read from the store.
 #[derive(Clone, Debug, Default)]
 pub struct RestoredState {
-    /// SKUs set aside.
+    /// SKUs in quarantine.
     pub quarantined: Vec<QuarantineEntry>,
-    /// What was sent in the last minutes.
+    /// Requests of the last minutes, which still count against the rate limit.
     pub recent_sends: Vec<RecentSend>,
-    /// When the Market's copy was last explained whole.
+    /// End of the last read-back pass without unexplained SKUs.
     pub last_equal: Option<DateTime<Utc>>,
-    /// Until when the Market wants no stock, as it said with a refusal for volume.
+    /// End of the pause that the Market asked for when the rate limit was used up.
     pub limited_until: Option<DateTime<Utc>>,
-    /// Products that are hidden, at the target's own place, for a check that was cut off.
+    /// Products that an interrupted self-test has left hidden in the target's campaign.
     pub hidden_skus: Vec<Sku>,
 }
 
-/// Under which name a shop's [`Memory::last_equal`] is noted in the store; a blank and the target
-/// follow the time, as another target's copy says nothing of ours.
+/// Name of the store note with a shop's [`RestoredState::last_equal`]. The note holds the time, a
+/// space and the target, because a read-back of another target proves nothing for this one.
 pub const LAST_EQUAL_NOTE: &str = "last_equal";
 
-/// The same for [`Memory::limited_until`].
+/// Name of the store note with [`RestoredState::limited_until`], in the same format.
 pub const LIMITED_UNTIL_NOTE: &str = "limited_until";
 
-/// How the names begin under which [`Memory::hidden`] are noted; the SKU follows. The text is the
-/// [`selftest::place`].
+/// Prefix of the names of the store notes with [`RestoredState::hidden_skus`]. The SKU follows the
+/// prefix; the note holds the [`selftest::campaign_location`].
 pub const HIDDEN_NOTE_PREFIX: &str = "hidden:";
 
-/// All lanes, from outside.
+/// Handle to the workers and self-tests of all shops. Clones share them.
 #[derive(Clone, Default)]
 pub struct Migrator {
     handles: Arc<HashMap<ShopId, Arc<WorkerHandle>>>,
@@ -189,9 +191,9 @@ impl fmt::Debug for Migrator {
 }
 
 impl Migrator {
-    /// Starts a lane for each target, with what the store remembers for it.
+    /// Starts a worker for each target, with its restored state.
     ///
-    /// `seed` feeds the jitter of the pauses.
+    /// `seed` determines the jitter of the pauses.
     #[must_use]
     pub fn start(
         context: &Context,
@@ -226,8 +228,8 @@ impl Migrator {
                 (rng, limiter, rejected_keys.clone()),
             ));
         }
-        // Not before all of them exist: each has noted in the limit it may share what it sent in an
-        // earlier life.
+        // Started only when all exist: shops of one business share a rate limiter, and each worker
+        // has restored its requests before the restart into it.
         for worker in workers {
             tasks.spawn("migrator", worker.run(tasks.clone()));
         }
@@ -237,24 +239,24 @@ impl Migrator {
         }
     }
 
-    /// These SKUs of this shop have changed.
+    /// Notifies the shop's worker of changed SKUs; does nothing if the shop has no worker.
     pub fn notify_changed(&self, shop: ShopId, skus: &[Sku]) {
         if let Some(handle) = self.handles.get(&shop) {
             handle.notify_changed(skus);
         }
     }
 
-    /// Somebody wants this shop's copy on the Market read back now; whether it has a lane.
+    /// Requests a read-back pass now. Returns false if the shop has no worker.
     #[must_use]
     pub fn request_readback(&self, shop: ShopId) -> bool {
         let handle = self.handles.get(&shop);
         handle.inspect(|handle| handle.request_readback()).is_some()
     }
 
-    /// Begins the Market's own check of the integration with one product.
+    /// Starts the Market's own check of an integration with one product.
     ///
     /// # Errors
-    /// Says why it did not begin; nothing was touched.
+    /// The reason why the check did not start. Nothing was changed.
     pub fn start_selftest(&self, shop: ShopId, sku: &Sku) -> Result<(), SelftestStartError> {
         self.selftests
             .get(&shop)
@@ -262,13 +264,14 @@ impl Migrator {
             .start(sku)
     }
 
-    /// The check of a shop that runs, or ran last.
+    /// Returns the running or the latest self-test of a shop.
     #[must_use]
     pub fn latest_selftest(&self, shop: ShopId) -> Option<Selftest> {
         self.selftests.get(&shop)?.latest_selftest.get()
     }
 
-    /// What reading back has come to; `None` if the Market is not called for this shop.
+    /// Returns the report of the latest read-back pass; `None` if the Market is not called for
+    /// this shop.
     #[must_use]
     pub fn readback_report(&self, shop: ShopId) -> Option<ReadbackReport> {
         self.handles
@@ -276,14 +279,15 @@ impl Migrator {
             .map(|handle| handle.readback_report())
     }
 
-    /// What the lane of this shop says of itself; `None` if nothing is forwarded.
+    /// Returns the status of the shop's worker; `None` if the Market is not called for this shop.
     #[must_use]
     pub fn status(&self, shop: ShopId) -> Option<WorkerStatus> {
         self.handles.get(&shop).map(|handle| handle.status())
     }
 }
 
-/// A purse for each campaign, and one for each cabinet, of which the smallest share counts.
+/// Creates one rate limiter per campaign, and one per business for all its shops. A shared limiter
+/// uses the smallest `limit_share` of these shops.
 fn rate_limiters(targets: &[(MarketTarget, RestoredState)]) -> HashMap<ShopId, SharedRateLimiter> {
     let mut by_business: HashMap<u64, SharedRateLimiter> = HashMap::new();
     let mut limiters = HashMap::new();
@@ -314,7 +318,7 @@ struct ResponseLabels {
     verdict: &'static str,
 }
 
-/// Counts for the operator.
+/// Prometheus counters of requests and SKUs by shop and verdict.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     requests: Family<ResponseLabels, Counter>,
@@ -322,16 +326,16 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Makes the counts visible.
+    /// Registers the counters.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "market_requests",
-            "Batches sent to the Market, by what its answer meant",
+            "Batches sent to the Market, by verdict of the response",
             self.requests.clone(),
         );
         registry.register(
             "market_skus",
-            "SKUs in batches sent to the Market, by what its answer meant",
+            "SKUs in batches sent to the Market, by verdict of the response",
             self.skus.clone(),
         );
     }

@@ -1,4 +1,7 @@
-//! SKUs the Market refuses by themselves: set aside, with the reason, tried again rarely.
+//! Quarantine: SKUs that the Market rejects individually, with the reason and the next retry.
+//!
+//! Decides when a quarantined SKU is retried: after a pause that doubles with each rejection, or
+//! at once when its count changes.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,19 +10,19 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::stock::{Level, Sku};
 use crate::store::QuarantineEntry;
 
-/// The first pause before a refused SKU is tried again; doubles up to [`LAST_PAUSE`].
+/// First pause before a rejected SKU is retried; doubles up to [`MAX_PAUSE`].
 const FIRST_PAUSE: TimeDelta = TimeDelta::hours(1);
 
-/// The longest pause.
+/// Longest pause before a rejected SKU is retried.
 const MAX_PAUSE: TimeDelta = TimeDelta::hours(24);
 
-/// The same for a SKU that may be innocent, because nothing was accepted since its rejection.
+/// First pause of an unconfirmed SKU; doubles. Short, because the SKU may be valid.
 const FIRST_UNCONFIRMED_PAUSE: TimeDelta = TimeDelta::minutes(1);
 
-/// The longest such pause.
+/// Longest pause of an unconfirmed SKU.
 const MAX_UNCONFIRMED_PAUSE: TimeDelta = TimeDelta::minutes(10);
 
-/// Whether it is certain that the SKU is rejected by itself.
+/// Certainty that the SKU itself causes the rejection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Confirmation {
     /// The Market accepted another request after the rejection, or named the SKU.
@@ -28,16 +31,16 @@ pub enum Confirmation {
     Unconfirmed,
 }
 
-/// The SKUs of one shop that are set aside.
+/// Quarantined SKUs of one shop.
 #[derive(Debug, Default)]
 pub struct Quarantine {
     entries: HashMap<Sku, QuarantineEntry>,
-    // Of these, those without proof.
+    // Subset of `entries`.
     unconfirmed: HashSet<Sku>,
 }
 
 impl Quarantine {
-    /// As the store remembers it.
+    /// Creates the quarantine from the entries in the store. All count as confirmed.
     #[must_use]
     pub fn new(entries: Vec<QuarantineEntry>) -> Self {
         let entries = entries
@@ -50,10 +53,10 @@ impl Quarantine {
         }
     }
 
-    /// Sets a SKU aside, or sets it aside again for longer.
+    /// Adds a SKU, or extends its pause if it is in quarantine.
     ///
-    /// The pause doubles only while the same count is rejected: a changed count is another try,
-    /// and so is the first rejection with a proof.
+    /// The pause doubles only while the same count is rejected. It starts again with a changed
+    /// count, and when the certainty changes.
     pub fn add(
         &mut self,
         sku: &Sku,
@@ -94,7 +97,7 @@ impl Quarantine {
             .into_mut()
     }
 
-    /// Whether the SKU is set aside with this count.
+    /// Returns true if the SKU is in quarantine with this count.
     #[must_use]
     pub fn has_with_count(&self, sku: &Sku, level: Level) -> bool {
         self.entries
@@ -102,19 +105,20 @@ impl Quarantine {
             .is_some_and(|entry| entry.level.count == level.count)
     }
 
-    /// Whether the SKU is set aside with this count, and with a proof.
+    /// Returns true if the SKU is in quarantine with this count and the rejection is confirmed.
     #[must_use]
     pub fn is_confirmed(&self, sku: &Sku, level: Level) -> bool {
         self.has_with_count(sku, level) && !self.unconfirmed.contains(sku)
     }
 
-    /// How many SKUs are set aside without a proof.
+    /// Returns the number of unconfirmed SKUs.
     #[must_use]
     pub fn unconfirmed_count(&self) -> usize {
         self.unconfirmed.len()
     }
 
-    /// Makes the SKUs without a proof due: something was accepted, so they can be tried.
+    /// Makes the unconfirmed SKUs due and returns them. Called when the Market accepts a request,
+    /// because a retry can now confirm or clear them.
     pub fn make_unconfirmed_due(&mut self, now: DateTime<Utc>) -> Vec<Sku> {
         let skus: Vec<Sku> = self.unconfirmed.iter().cloned().collect();
         for sku in &skus {
@@ -125,32 +129,33 @@ impl Quarantine {
         skus
     }
 
-    /// Hands out the SKUs without a proof: no SKU is to blame.
+    /// Takes the unconfirmed SKUs when the rejections turn out to be systemic. The caller must
+    /// release them, because no SKU is at fault.
     #[must_use]
     pub fn take_unconfirmed(&mut self) -> Vec<Sku> {
         std::mem::take(&mut self.unconfirmed).into_iter().collect()
     }
 
-    /// The Market took it after all.
+    /// Removes a SKU that the Market has accepted. Returns false if it was not in quarantine.
     pub fn release(&mut self, sku: &Sku) -> bool {
         self.unconfirmed.remove(sku);
         self.entries.remove(sku).is_some()
     }
 
-    /// Whether the SKU is set aside, whatever its time.
+    /// Returns true if the SKU is in quarantine, due or not.
     #[must_use]
     pub fn contains(&self, sku: &Sku) -> bool {
         self.entries.contains_key(sku)
     }
 
-    /// What is known of a SKU set aside.
+    /// Returns the entry of a SKU.
     #[must_use]
     pub fn get(&self, sku: &Sku) -> Option<&QuarantineEntry> {
         self.entries.get(sku)
     }
 
-    /// Whether a SKU set aside should be tried now: its time has come, or the shop counts
-    /// another number than the one that was refused.
+    /// Returns true if a quarantined SKU should be retried now: its pause is over, or its count
+    /// differs from the rejected one.
     #[must_use]
     pub fn is_due(&self, sku: &Sku, level: Level, now: DateTime<Utc>) -> bool {
         self.entries
@@ -158,19 +163,19 @@ impl Quarantine {
             .is_some_and(|entry| entry.retry_at <= now || entry.level.count != level.count)
     }
 
-    /// The SKUs whose time has come.
+    /// Returns the SKUs whose pause is over.
     #[must_use]
     pub fn due_skus(&self, now: DateTime<Utc>) -> Vec<Sku> {
         let due = self.entries.values().filter(|entry| entry.retry_at <= now);
         due.map(|entry| entry.sku.clone()).collect()
     }
 
-    /// Every SKU that is set aside.
+    /// Iterates over all SKUs in quarantine.
     pub fn skus(&self) -> impl Iterator<Item = &Sku> {
         self.entries.keys()
     }
 
-    /// Everything set aside, the longest first.
+    /// Returns all entries, the oldest first.
     #[must_use]
     pub fn list(&self) -> Vec<QuarantineEntry> {
         let mut entries: Vec<_> = self.entries.values().cloned().collect();
@@ -178,7 +183,7 @@ impl Quarantine {
         entries
     }
 
-    /// The one that is set aside the longest.
+    /// Returns the oldest entry.
     #[must_use]
     pub fn oldest(&self) -> Option<&QuarantineEntry> {
         self.entries
@@ -186,13 +191,13 @@ impl Quarantine {
             .min_by_key(|entry| (entry.since, &entry.sku))
     }
 
-    /// How many SKUs are set aside.
+    /// Returns the number of SKUs in quarantine.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Nothing is set aside.
+    /// Returns true if no SKU is in quarantine.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -212,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pause_doubles_from_an_hour_to_a_day() {
+    fn pause_doubles_from_an_hour_to_a_day() {
         let now: DateTime<Utc> = "2026-11-20T10:00:00Z".parse().unwrap();
         let sku = Sku::parse("A").unwrap();
         let mut quarantine = Quarantine::default();
@@ -234,19 +239,19 @@ mod tests {
     }
 
     #[test]
-    fn a_sku_is_tried_again_when_its_time_comes_or_its_count_changes() {
+    fn retries_after_the_pause_or_a_changed_count() {
         let now: DateTime<Utc> = "2026-11-20T10:00:00Z".parse().unwrap();
         let sku = Sku::parse("A").unwrap();
         let mut quarantine = Quarantine::default();
         quarantine.add(
             &sku,
             level(1, 0),
-            "no".to_owned(),
+            "rejected".to_owned(),
             (now, Confirmation::Confirmed),
         );
         assert!(
             !quarantine.is_due(&sku, level(1, 5), now),
-            "a later date alone is no news"
+            "a later date alone is not a change"
         );
         assert!(quarantine.is_due(&sku, level(2, 5), now));
         assert!(quarantine.is_due(&sku, level(1, 0), now + TimeDelta::hours(1)));

@@ -1,4 +1,7 @@
-//! What goes into the next batch: the backlog and its order. Pure.
+//! Send queue of one shop: the order in which differing SKUs are sent. Pure.
+//!
+//! Decides the urgency of a SKU, its place in the queue, the mix of urgencies in a batch, and the
+//! date that is sent with a count.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,19 +9,19 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::stock::{Count, Level, Sku, Timestamp};
 
-/// How much it hurts to leave a SKU unsent. The most urgent first.
+/// Send priority, the most urgent first.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Urgency {
-    /// Sold out: every order from now on is one the shop must cancel.
+    /// Sold out: the shop must cancel every further order.
     Zero,
-    /// Fewer than the Market believes: some orders may have to be cancelled.
+    /// Fewer pieces than the Market shows: the shop may have to cancel orders.
     Decrease,
-    /// More, or as many since a later date, or never sent: sales are missed, none is broken.
+    /// More pieces, the same count with a later date, or never sent: at worst, sales are missed.
     Rest,
 }
 
 impl Urgency {
-    /// Compares what the shop has with what the Market acknowledged last.
+    /// Urgency of our level, compared with the level that the Market acknowledged last.
     #[must_use]
     pub fn of(ours: Level, acked: Option<Level>) -> Self {
         match acked {
@@ -30,9 +33,10 @@ impl Urgency {
     }
 }
 
-/// The date sent with a count: the stock's own, held inside what the Market takes.
+/// Returns the date to send: `updated_at`, clamped to the range that the Market accepts.
 ///
-/// It refuses dates in the future and those older than a day; `now` is the Market's.
+/// The Market rejects dates in the future and dates older than 24 hours. The range here is 60 s
+/// shorter at its start and 2 s at its end. `now` is the time by the Market's clock.
 #[must_use]
 pub fn clamp_to_window(updated_at: Timestamp, now: DateTime<Utc>) -> Timestamp {
     let earliest = now - TimeDelta::hours(24) + TimeDelta::seconds(60);
@@ -40,36 +44,34 @@ pub fn clamp_to_window(updated_at: Timestamp, now: DateTime<Utc>) -> Timestamp {
     updated_at.clamp(earliest.into(), latest.into())
 }
 
-/// Where a SKU stands within its urgency; the lowest goes first.
+/// Position of a SKU within its urgency, in microseconds since the epoch; the lowest goes first.
 ///
-/// Microseconds: when the change was noticed, or, for one found by a scan, when the Market last
-/// acknowledged the SKU. Either way a SKU that keeps changing does not fall back behind the
-/// others each time, so none waits for ever.
+/// The time of the change notification or, for a SKU found by a rescan, of the last
+/// acknowledgement. Further changes do not move a SKU back, so every SKU is sent in the end.
 pub type WaitingSince = i64;
 
-/// The SKUs known to differ, in the order they should go.
+/// SKUs whose book and ledger differ, in sending order.
 ///
-/// Bounded: it is a window onto the difference between book and ledger, which a scan can
-/// always find again, not the only memory of it. When full, the youngest of the least urgent
-/// make room and [`Backlog::has_more`] says that a scan is due.
+/// Holds at most [`MAX_QUEUED_SKUS`]. A full queue drops the youngest of the least urgent SKUs, and
+/// [`SendQueue::has_overflowed`] then asks for a rescan, which finds the dropped SKUs again.
 #[derive(Debug, Default)]
 pub struct SendQueue {
     queues: [BTreeMap<(WaitingSince, u64), Sku>; 3],
     positions: HashMap<Sku, (Urgency, WaitingSince, u64)>,
-    // Tells apart SKUs of one age; never repeated.
+    // Orders SKUs of the same age; never repeated.
     last_tie: u64,
     has_overflowed: bool,
 }
 
-/// Most SKUs in a backlog: half a minute of the Market's limit, about 6 MB.
+/// Largest number of queued SKUs: half a minute of the Market's rate limit, about 6 MB.
 pub const MAX_QUEUED_SKUS: usize = 50_000;
 
-/// Of each batch, this part is kept for each less urgent kind that is waiting: however many
-/// zeros keep coming, increases go out at a tenth of the limit at least.
+/// Part of a batch that is reserved for each less urgent kind that waits, as a divisor. So a flood
+/// of zeros leaves at least a tenth of the rate limit to increases.
 const RESERVE_DIVISOR: usize = 10;
 
 impl SendQueue {
-    /// Puts a SKU in its place. One that is in already keeps its age and takes the urgency.
+    /// Inserts a SKU. A queued SKU keeps its age and gets the new urgency.
     pub fn insert(&mut self, sku: &Sku, urgency: Urgency, since: WaitingSince) {
         let (since, tie) = if let Some((_, known_since, tie)) = self.remove(sku) {
             (known_since.min(since), tie)
@@ -84,15 +86,15 @@ impl SendQueue {
         }
     }
 
-    /// Takes a SKU out, wherever it is.
+    /// Removes a SKU, if it is queued.
     pub fn discard(&mut self, sku: &Sku) {
         self.remove(sku);
     }
 
-    /// Takes out up to `max` SKUs for the next batch, with their ages.
+    /// Removes up to `max` SKUs for the next batch and returns them with their ages.
     ///
-    /// Zeros first, then decreases, then the rest, the oldest of each first, but a tenth of the
-    /// batch stays open to each less urgent kind.
+    /// Zeros come first, then decreases, then the rest, the oldest of each first. A tenth of the
+    /// batch is reserved for each less urgent kind that waits.
     pub fn take(&mut self, max: usize) -> Vec<(Sku, WaitingSince)> {
         let reserved = max / RESERVE_DIVISOR;
         let rest = self.queue_len(Urgency::Rest).min(reserved);
@@ -106,14 +108,14 @@ impl SendQueue {
         taken
     }
 
-    /// Takes out up to `max` SKUs that fell to zero, the oldest first.
+    /// Removes and returns up to `max` SKUs that fell to zero, the oldest first.
     pub fn take_zeros(&mut self, max: usize) -> Vec<(Sku, WaitingSince)> {
         let mut taken = Vec::new();
         self.take_from(Urgency::Zero, max, &mut taken);
         taken
     }
 
-    /// Takes out up to `max` SKUs that did not fall to zero, as [`Backlog::take`] does.
+    /// Removes and returns up to `max` other SKUs, in the order of [`SendQueue::take`].
     pub fn take_others(&mut self, max: usize) -> Vec<(Sku, WaitingSince)> {
         let rest = self.queue_len(Urgency::Rest).min(max / RESERVE_DIVISOR);
         let mut taken = Vec::new();
@@ -123,9 +125,8 @@ impl SendQueue {
         taken
     }
 
-    /// Takes out up to `max` SKUs, those that changed last first.
-    ///
-    /// What changed last is least likely to have been rejected before.
+    /// Removes and returns up to `max` SKUs, the youngest first, because they are least likely to
+    /// have been rejected before.
     pub fn take_newest(&mut self, max: usize) -> Vec<(Sku, WaitingSince)> {
         let mut taken = Vec::new();
         while taken.len() < max {
@@ -142,32 +143,31 @@ impl SendQueue {
         taken
     }
 
-    /// How many SKUs fell to zero.
+    /// Returns the number of SKUs that fell to zero.
     #[must_use]
     pub fn zero_count(&self) -> usize {
         self.queue_len(Urgency::Zero)
     }
 
-    /// How many SKUs are in.
+    /// Returns the number of queued SKUs.
     #[must_use]
     pub fn len(&self) -> usize {
         self.positions.len()
     }
 
-    /// Nothing is waiting.
+    /// Returns true if no SKU is queued.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.positions.is_empty()
     }
 
-    /// Some SKUs did not fit: when these are sent, a scan finds more.
+    /// Returns true if SKUs were dropped since the last rescan began: a rescan will find more.
     #[must_use]
     pub fn has_overflowed(&self) -> bool {
         self.has_overflowed
     }
 
-    /// Inserts what a scan found, unless it would be dropped at once: a full backlog is spared
-    /// the work.
+    /// Inserts a SKU found by a rescan, unless a full queue would drop it at once.
     pub fn insert_if_fits(&mut self, sku: &Sku, urgency: Urgency, since: WaitingSince) {
         let is_last = |(last, (last_since, _))| (urgency, since) >= (last, last_since);
         if self.positions.len() >= MAX_QUEUED_SKUS && self.last().is_some_and(is_last) {
@@ -177,7 +177,7 @@ impl SendQueue {
         }
     }
 
-    /// A scan begins: it will find what does not fit.
+    /// Clears the overflow mark, because the rescan that begins now finds all dropped SKUs.
     pub fn begin_rescan(&mut self) {
         self.has_overflowed = false;
     }
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fall_to_zero_is_most_urgent_and_a_repeated_zero_is_not() {
+    fn fall_to_zero_is_most_urgent() {
         assert_eq!(Urgency::of(level(0), Some(level(5))), Urgency::Zero);
         assert_eq!(Urgency::of(level(0), None), Urgency::Zero);
         assert_eq!(Urgency::of(level(0), Some(level(0))), Urgency::Rest);
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn dates_are_held_between_a_day_ago_and_two_seconds_ago() {
+    fn dates_are_clamped_to_the_accepted_window() {
         let now: DateTime<Utc> = "2026-11-20T10:00:00Z".parse().unwrap();
         let clamped = |at: &str| {
             let at: DateTime<Utc> = at.parse().unwrap();
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn zeros_go_first_then_decreases_and_the_oldest_of_each_first() {
+    fn takes_zeros_then_decreases_oldest_first() {
         let mut queue = SendQueue::default();
         queue.insert(&sku(1), Urgency::Rest, 1);
         queue.insert(&sku(2), Urgency::Decrease, 9);
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_zeros_leaves_a_tenth_to_each_of_the_others() {
+    fn flood_of_zeros_leaves_a_tenth_to_each_kind() {
         let mut queue = SendQueue::default();
         (0..100).for_each(|n| queue.insert(&sku(n), Urgency::Zero, 0));
         (100..200).for_each(|n| queue.insert(&sku(n), Urgency::Decrease, 0));
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sku_that_keeps_changing_keeps_its_place() {
+    fn changing_sku_keeps_its_place() {
         let mut queue = SendQueue::default();
         queue.insert(&sku(1), Urgency::Rest, 1);
         queue.insert(&sku(2), Urgency::Rest, 2);
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_backlog_drops_the_least_urgent_and_remembers_that() {
+    fn full_queue_drops_the_least_urgent() {
         let mut queue = SendQueue::default();
         (0..MAX_QUEUED_SKUS).for_each(|n| queue.insert(&sku(n), Urgency::Rest, 5));
         assert!(!queue.has_overflowed());
@@ -321,7 +321,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_is_lost_or_doubled(
+        fn takes_every_sku_exactly_once(
             inserts in prop::collection::vec((0usize..40, 0usize..3, 0i64..9), 0..120),
             size in 1usize..20,
         ) {
@@ -338,7 +338,7 @@ mod tests {
                 let taken = sku_texts(queue.take(size));
                 prop_assert!(!taken.is_empty() && taken.len() <= size);
                 for text in taken {
-                    prop_assert!(seen.insert(text), "doubled");
+                    prop_assert!(seen.insert(text), "taken twice");
                 }
             }
             prop_assert_eq!(seen, expected);

@@ -1,4 +1,6 @@
-//! How many SKUs may go out, and when. Pure: told what time it is.
+//! Rate limiter for updates and read-backs of one campaign or business. Pure: time is an argument.
+//!
+//! Decides how many SKUs may be sent now, and when the next request may be.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,37 +11,36 @@ use tokio::time::Instant;
 use crate::partner_api::client::RateHeaders;
 use crate::partner_api::wire::{MarketAddress, SKUS_PER_MINUTE, UPDATES_PER_MINUTE};
 
-/// The Market counts SKUs in any period of this length. Source: the limits page, 2026.
+/// Length of the sliding period in which the Market counts. Source: the limits page, 2026.
 pub const WINDOW: Duration = Duration::from_secs(60);
 
-/// The longest wait we take from a header: a wrong date must not stop a shop for a day.
+/// Longest wait accepted from a header, so that a wrong date cannot stop a shop for a day.
 pub const MAX_SERVER_WAIT: Duration = Duration::from_mins(10);
 
-/// The sliding window over what one campaign sends.
+/// Sliding window over the units sent: SKUs or requests, see [`SharedRateLimiter`].
 ///
-/// The Market counts a request when it arrives, and all we know is that it arrived between
-/// being sent and being answered. So a request counts from the moment it is sent until a
-/// window after it *ended*: whatever the network did to it, the Market's own count is never
-/// higher than ours. A token bucket would not do: with a burst of a minute's worth, twice the
-/// limit fits into some 60 seconds.
+/// The Market counts a request when it arrives, at an unknown time between sending and response.
+/// So a request counts here from its sending until one [`WINDOW`] after its *end*, and the Market's
+/// count is never higher than ours. A token bucket would not do: after a burst of a minute's volume
+/// it lets twice the limit through within 60 seconds.
 #[derive(Debug)]
 pub struct SlidingWindow {
-    // What we allow ourselves; the Market's headers can lower the limit, and raise it again,
-    // but never above this.
+    // Configured limit. The Market's headers may lower `limit` and raise it again, but never above
+    // this.
     max_limit: u32,
     limit: u32,
-    // Requests that ended within the last window, oldest first.
+    // Requests that ended within the last window, the oldest first.
     completed: VecDeque<(Instant, u32)>,
     used: u32,
     in_flight: u32,
     max_in_flight: u32,
-    // Read-backs, which take a place and nothing of the limit.
+    // Read-backs count as parallel requests, but not against the limit of updates.
     readbacks_in_flight: u32,
     last_readback_at: Option<Instant>,
     server_limit: Option<ServerLimit>,
 }
 
-/// What the Market's headers said last.
+/// Rate limit of the Market's last headers.
 #[derive(Clone, Copy, Debug)]
 struct ServerLimit {
     remaining: u32,
@@ -47,7 +48,7 @@ struct ServerLimit {
 }
 
 impl SlidingWindow {
-    /// Nothing sent yet, at most `limit` SKUs in any minute.
+    /// Creates an empty window with at most `limit` units per [`WINDOW`].
     #[must_use]
     pub fn new(limit: u32) -> Self {
         Self {
@@ -63,7 +64,7 @@ impl SlidingWindow {
         }
     }
 
-    /// How many SKUs may be sent at this moment.
+    /// Returns the number of units that may be sent now.
     pub fn available(&mut self, now: Instant) -> u32 {
         self.evict_expired(now);
         if self.in_flight + self.readbacks_in_flight >= self.max_in_flight {
@@ -74,8 +75,8 @@ impl SlidingWindow {
             .map_or(own, |server| own.min(server.remaining))
     }
 
-    /// When there may be room for `skus`, if nothing else is sent until then. `None` while
-    /// only the end of a request in flight can make room.
+    /// Returns the time at which `skus` units may be sent, if nothing else is sent until then.
+    /// `None` while only the end of a request in flight can free capacity.
     #[must_use]
     pub fn next_available_at(&self, skus: u32, now: Instant) -> Option<Instant> {
         if self.in_flight + self.readbacks_in_flight >= self.max_in_flight {
@@ -100,7 +101,7 @@ impl SlidingWindow {
         }
     }
 
-    /// A request with so many SKUs goes out.
+    /// Reserves `skus` units for a request that is sent now.
     pub fn begin_request(&mut self, skus: u32) {
         self.in_flight += skus;
         if let Some(server) = &mut self.server_limit {
@@ -108,7 +109,7 @@ impl SlidingWindow {
         }
     }
 
-    /// So much of what was started was not needed.
+    /// Returns reserved units that were not used.
     fn refund(&mut self, skus: u32) {
         self.in_flight = self.in_flight.saturating_sub(skus);
         if let Some(server) = &mut self.server_limit {
@@ -116,28 +117,28 @@ impl SlidingWindow {
         }
     }
 
-    /// That request ended, however it ended.
+    /// Records the end of a request, with or without a response.
     pub fn end_request(&mut self, skus: u32, now: Instant) {
         self.in_flight = self.in_flight.saturating_sub(skus);
         self.used += skus;
         self.completed.push_back((now, skus));
     }
 
-    /// A request of an earlier life of this program, which ended at the latest at `ended`.
+    /// Adds a request from before a restart, which ended at `ended_at` or earlier.
     pub fn restore(&mut self, skus: u32, ended_at: Instant) {
         self.used += skus;
         self.completed.push_back((ended_at, skus));
     }
 
-    /// The Market's own count, from the headers of an answer.
+    /// Applies the rate-limit headers of a response.
     ///
-    /// `share` is the part of the Market's limit that is ours, `0.0..=1.0`.
+    /// `share` is the part of the Market's limit that this program may use, `0.0..=1.0`.
     pub fn apply_server_limit(&mut self, rate: &RateHeaders, share: f64, now: Instant) {
         if let Some(limit) = rate.limit.filter(|limit| *limit > 0) {
             self.limit = self.max_limit.min(scale(limit, share));
         }
         if let (Some(remaining), Some(wait)) = (rate.remaining, rate.resets_in) {
-            // What is in flight may not be in the Market's count yet.
+            // The Market may not have counted the requests in flight yet.
             let remaining = remaining.saturating_sub(self.in_flight);
             self.server_limit = Some(ServerLimit {
                 remaining,
@@ -146,7 +147,7 @@ impl SlidingWindow {
         }
     }
 
-    /// The limit in force, in SKUs a minute.
+    /// Returns the current limit, in units per [`WINDOW`].
     #[must_use]
     pub fn limit(&self) -> u32 {
         self.limit
@@ -163,17 +164,18 @@ impl SlidingWindow {
     }
 }
 
-/// What the Market counts of a request.
+/// Unit in which the Market counts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum LimitUnit {
-    /// Each SKU in it, by campaign.
+    /// SKUs, for updates by campaign.
     Skus,
-    /// The request itself, by cabinet, however many SKUs are in it.
+    /// Requests of any size, for updates by business.
     Requests,
 }
 
-/// The pace of one limit of the Market's, which several lanes may share: all shops of a cabinet
-/// do that are told by business.
+/// Rate limiter for one campaign or business.
+///
+/// Clones share one window: all shops updated by business share the limits of that business.
 #[derive(Clone, Debug)]
 pub struct SharedRateLimiter {
     unit: LimitUnit,
@@ -182,7 +184,7 @@ pub struct SharedRateLimiter {
 }
 
 impl SharedRateLimiter {
-    /// The full purse of an address, of whose limit this share is ours.
+    /// Creates a limiter for the address, using `share` of its limit.
     #[must_use]
     pub fn new(address: &MarketAddress, share: f64) -> Self {
         let (unit, window) = match address {
@@ -192,7 +194,7 @@ impl SharedRateLimiter {
             ),
             MarketAddress::Business { .. } => {
                 let mut window = SlidingWindow::new(scale(UPDATES_PER_MINUTE, share));
-                // The Market's limit of requests at a time is one for all lanes too.
+                // The limit of parallel requests is one for the whole business, too.
                 window.max_in_flight =
                     u32::try_from(super::MAX_PARALLEL_REQUESTS).unwrap_or(u32::MAX);
                 (LimitUnit::Requests, window)
@@ -205,7 +207,7 @@ impl SharedRateLimiter {
         }
     }
 
-    /// Most SKUs that the limit allows in one request.
+    /// Returns the largest number of SKUs that the limit allows in one request.
     #[must_use]
     pub fn max_skus(&self) -> usize {
         match self.unit {
@@ -214,7 +216,7 @@ impl SharedRateLimiter {
         }
     }
 
-    /// Takes what a request with so many SKUs costs, if it may go out now.
+    /// Reserves the cost of a request with `skus` SKUs. Returns false if it may not be sent now.
     #[must_use]
     pub fn try_begin_request(&self, skus: usize, now: Instant) -> bool {
         let cost = self.cost(skus);
@@ -226,13 +228,14 @@ impl SharedRateLimiter {
         is_available
     }
 
-    /// The request has only so many SKUs after all; with none, it is not made.
+    /// Corrects a reservation to the SKUs `needed`; without any, the request is not made.
     pub fn refund(&self, reserved: usize, needed: usize) {
         let used = if needed == 0 { 0 } else { self.cost(needed) };
         self.lock().refund(self.cost(reserved).saturating_sub(used));
     }
 
-    /// Takes a place for a read-back, so long after the last one, whoever made it.
+    /// Reserves a parallel request for a read-back. Returns false if the last one of any shop began
+    /// less than `gap` ago, or if too many requests are in flight.
     #[must_use]
     pub fn begin_readback(&self, gap: Duration, now: Instant) -> bool {
         let mut window = self.lock();
@@ -245,26 +248,26 @@ impl SharedRateLimiter {
         is_time && has_slot
     }
 
-    /// That read-back ended.
+    /// Records the end of a read-back.
     pub fn end_readback(&self) {
         let mut window = self.lock();
         window.readbacks_in_flight = window.readbacks_in_flight.saturating_sub(1);
     }
 
-    /// When there may be room for it; see [`Pace::next_room`].
+    /// Returns the time at which a request may be sent, see [`SlidingWindow::next_available_at`].
     #[must_use]
     pub fn next_available_at(&self, skus: usize, now: Instant) -> Option<Instant> {
         self.lock().next_available_at(self.cost(skus), now)
     }
 
-    /// That request ended, and this is what its headers said.
+    /// Records the end of a request and applies its rate-limit headers.
     pub fn end_request(&self, skus: usize, rate: &RateHeaders, now: Instant) {
         let mut window = self.lock();
         window.end_request(self.cost(skus), now);
         window.apply_server_limit(rate, self.share, now);
     }
 
-    /// See [`Pace::recall`].
+    /// Adds a request from before a restart, see [`SlidingWindow::restore`].
     pub fn restore(&self, skus: u32, ended_at: Instant) {
         self.lock().restore(self.cost(skus as usize), ended_at);
     }
@@ -281,13 +284,13 @@ impl SharedRateLimiter {
     }
 }
 
-/// A share of a limit, at least one.
+/// Returns `share` of a limit, rounded down, at least 1.
 #[must_use]
 pub fn scale(limit: u32, share: f64) -> u32 {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "a share of a u32 between 0 and 1 is a u32; `as` saturates besides"
+        reason = "a share between 0 and 1 of a u32 fits a u32, and `as` saturates"
     )]
     let scaled = (f64::from(limit) * share) as u32;
     scaled.max(1)
@@ -304,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_counts_until_a_window_after_its_end() {
+    fn request_counts_until_a_window_after_its_end() {
         let t = Instant::now();
         let mut window = SlidingWindow::new(100);
         window.begin_request(100);
@@ -312,7 +315,7 @@ mod tests {
         assert_eq!(
             window.next_available_at(1, t),
             None,
-            "only its end can make room"
+            "only its end can free capacity"
         );
         window.end_request(100, t + secs(10));
         assert_eq!(window.available(t + secs(69)), 0);
@@ -324,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_says_less_is_heeded_until_its_time() {
+    fn applies_the_remaining_header_until_its_reset() {
         let t = Instant::now();
         let mut window = SlidingWindow::new(100_000);
         let rate = RateHeaders {
@@ -341,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lower_limit_is_taken_over_and_a_higher_one_is_not() {
+    fn applies_a_lower_limit_but_not_a_higher_one() {
         let t = Instant::now();
         let mut window = SlidingWindow::new(100_000);
         let limit = |n| RateHeaders {
@@ -356,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_from_a_header_is_capped() {
+    fn caps_the_wait_from_a_header() {
         let t = Instant::now();
         let mut window = SlidingWindow::new(1000);
         let rate = RateHeaders {
@@ -369,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cabinet_counts_requests_whoever_makes_them() {
+    fn business_limit_is_shared_by_all_shops() {
         let t = Instant::now();
         let address = MarketAddress::Business {
             id: 9,
@@ -398,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_needed_after_all_can_be_spent() {
+    fn refunded_capacity_can_be_used() {
         let t = Instant::now();
         let limiter = SharedRateLimiter::new(&MarketAddress::Campaign { id: 1 }, 0.1);
         assert!(limiter.try_begin_request(10_000, t));
@@ -414,32 +417,32 @@ mod tests {
         by_business.refund(2_000, 0);
         assert!(
             by_business.try_begin_request(2_000, t),
-            "the one request was never made"
+            "the refunded request was not made"
         );
         by_business.refund(2_000, 5);
         assert!(!by_business.try_begin_request(1, t));
     }
 
     proptest! {
-        /// Whatever the network does between send and answer, in no 60 seconds do more SKUs
-        /// arrive than the limit, and the limit is used up.
+        /// For any delay between request and response, no period of 60 seconds has more SKUs than
+        /// the limit, and the whole limit can be used.
         #[test]
-        fn no_minute_sees_more_than_the_limit(
+        fn never_exceeds_the_limit_in_any_minute(
             requests in prop::collection::vec((1u32..60, 0u64..30, 0u64..30), 1..80),
         ) {
             let limit = 100;
             let start = Instant::now();
-            let (mut now, mut pace) = (start, SlidingWindow::new(limit));
+            let (mut now, mut window) = (start, SlidingWindow::new(limit));
             let mut arrivals: Vec<(Instant, u32)> = Vec::new();
-            for (skus, travel, rest) in requests {
-                if pace.available(now) < skus {
-                    now = pace.next_available_at(skus, now).expect("nothing is in flight");
+            for (skus, delay, rest) in requests {
+                if window.available(now) < skus {
+                    now = window.next_available_at(skus, now).expect("nothing is in flight");
                 }
-                prop_assert!(pace.available(now) >= skus, "next_room told the truth");
-                pace.begin_request(skus);
-                arrivals.push((now + secs(travel), skus));
-                now += secs(travel + rest);
-                pace.end_request(skus, now);
+                prop_assert!(window.available(now) >= skus, "available at the predicted time");
+                window.begin_request(skus);
+                arrivals.push((now + secs(delay), skus));
+                now += secs(delay + rest);
+                window.end_request(skus, now);
             }
             for (from, _) in &arrivals {
                 let seen: u32 = arrivals.iter()

@@ -1,5 +1,7 @@
-//! What all lanes know of Api-Keys the Market has refused: one of them probes, the others wait.
-//! Pure: the time is an argument.
+//! Api-Keys that the Market has rejected, shared by all workers. Pure: time is an argument.
+//!
+//! Decides which worker probes a rejected key. The others wait for the outcome, so that a wrong key
+//! causes one failing request per pause, not one per shop.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,37 +11,37 @@ use tokio::time::Instant;
 
 use crate::http::secret::Secret;
 
-/// First pause before a refused key is tried again; doubles up to [`LAST_PAUSE`]. An edit of a key
-/// acts within ten minutes. Source: the Market's page on keys.
+/// First pause before a rejected key is tried again; doubles up to [`MAX_PAUSE`]. A changed key
+/// takes effect within ten minutes. Source: the Market's page on keys.
 const FIRST_PAUSE: Duration = Duration::from_mins(1);
 
-/// The longest pause.
+/// Longest pause before a rejected key is tried again.
 const MAX_PAUSE: Duration = Duration::from_mins(10);
 
-/// How long other lanes wait for the outcome of a probe; the client's own time-out.
+/// Time that other workers wait for the outcome of a probe: the timeout of the client.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How soon a lane looks whether another one's probe succeeded.
+/// Interval at which a worker checks whether the probe of another worker succeeded.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The keys that are refused. Clones are one.
+/// Set of rejected keys. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct RejectedKeys {
     rejected: Arc<Mutex<HashMap<Secret, RejectedKey>>>,
 }
 
-/// A key the Market does not know, or knows no longer.
+/// Retry state of a rejected key.
 #[derive(Clone, Copy, Debug)]
 struct RejectedKey {
-    // Nobody tries it before.
+    // No worker uses the key before.
     until: Instant,
     pause_count: u32,
-    // A request with it was sent since.
+    // A request with it was sent since the last rejection.
     is_probed: bool,
 }
 
 impl RejectedKeys {
-    /// When a lane may look again whether it may use this key; `None` if it may use it now.
+    /// Returns the time at which a worker may ask again for this key; `None` if it may use it now.
     #[must_use]
     pub fn blocked_until(&self, key: &Secret, now: Instant) -> Option<Instant> {
         let rejected = self.lock().get(key).copied();
@@ -49,7 +51,7 @@ impl RejectedKeys {
         Some(until.min(now + RECHECK_INTERVAL))
     }
 
-    /// A request goes out with this key. If the key is refused, this is the probe for all lanes.
+    /// Records a request with this key. For a rejected key, it is the probe for all workers.
     pub fn on_request(&self, key: &Secret, now: Instant) {
         if let Some(rejected) = self.lock().get_mut(key) {
             rejected.until = rejected.until.max(now + PROBE_TIMEOUT);
@@ -57,12 +59,12 @@ impl RejectedKeys {
         }
     }
 
-    /// The Market has refused this key, for all that use it.
+    /// Records that the Market has rejected this key.
     pub fn on_rejected(&self, key: &Secret, now: Instant) {
         let mut all_rejected = self.lock();
         let previous = all_rejected.get(key).copied();
         if previous.is_some_and(|rejected| !rejected.is_probed) {
-            return; // It was under way beside the one that was refused first.
+            return; // Was in flight with the first request that was rejected.
         }
         let pause_count = previous.map_or(0, |rejected| rejected.pause_count);
         let pause = FIRST_PAUSE
@@ -76,7 +78,7 @@ impl RejectedKeys {
         all_rejected.insert(key.clone(), rejected);
     }
 
-    /// The Market knows this key.
+    /// Records that the Market accepts this key.
     pub fn on_accepted(&self, key: &Secret) {
         self.lock().remove(key);
     }
@@ -91,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_lane_probes_a_refused_key_and_the_others_wait_for_the_outcome() {
+    fn one_worker_probes_while_the_others_wait() {
         let now = Instant::now();
         let (keys, key) = (RejectedKeys::default(), Secret::new("key"));
         let other = keys.clone();
@@ -117,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_that_is_never_answered_is_followed_by_another() {
+    fn unanswered_probe_is_followed_by_another() {
         let now = Instant::now();
         let (keys, key) = (RejectedKeys::default(), Secret::new("key"));
         keys.on_rejected(&key, now);

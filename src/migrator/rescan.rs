@@ -1,5 +1,7 @@
-//! Looks through a whole shop for what is to be sent: what the Market lacks, and what it should
-//! hear again. Pure, and slow enough to be done where it disturbs nobody.
+//! Rescan: compares the book and the ledger of a whole shop. Pure, but slow: run it on a blocking
+//! thread.
+//!
+//! Finds SKUs that differ, and decides which unchanged SKUs are sent again to refresh their date.
 
 use std::collections::HashSet;
 
@@ -11,11 +13,11 @@ use super::queue::{SendQueue, Urgency};
 use crate::stock::{Activity, BookEntry, ShopId, Sku, SkuId};
 use crate::store::Acked;
 
-/// Most SKUs that one scan finds to be due again: at one each five minutes, fourteen million a
-/// day.
+/// Largest number of SKUs that one rescan finds due for a refresh. With a rescan every five minutes
+/// this allows fourteen million a day.
 const MAX_DUE_FOR_REFRESH: usize = 50_000;
 
-/// A comparison of the whole shop, to be made where it disturbs nobody.
+/// Comparison of a whole shop, with its inputs.
 pub struct Rescan {
     pub(super) queue: SendQueue,
     pub(super) skip: HashSet<Sku>,
@@ -24,15 +26,15 @@ pub struct Rescan {
     pub(super) now: DateTime<Utc>,
 }
 
-/// What a comparison found.
+/// Result of a rescan.
 pub struct RescanResult {
     pub(super) queue: SendQueue,
-    /// Sent long ago and asserted since.
+    /// Unchanged SKUs that were sent long ago and stated again since.
     pub(super) due_for_refresh: Vec<(Sku, SkuId)>,
 }
 
 impl Rescan {
-    /// Looks at every SKU: a million take some 50 ms.
+    /// Compares every SKU. A million take about 50 ms.
     #[must_use]
     pub fn run(self) -> RescanResult {
         let Self {
@@ -66,7 +68,7 @@ impl Rescan {
     }
 }
 
-/// Whether the Market took it long ago, and the seller has said the same since.
+/// Returns true if the last acknowledgement is old and the seller has stated the SKU since.
 fn is_refresh_due(
     activity: &Activity,
     shop: ShopId,
@@ -79,23 +81,24 @@ fn is_refresh_due(
     })
 }
 
-/// Whether it is time to say the same again: the Market wants to hear of each SKU daily.
+/// Returns true if an unchanged SKU should be sent again: the Market wants each SKU daily.
 ///
-/// Between 12 and 23 hours after the last time, each SKU at an hour of its own: so a shop that
-/// was sent in one go does not go in one go every day.
+/// The interval is between 12 and 23 hours, derived from the SKU, so that a shop that was sent all
+/// at once does not send all at once every day.
 #[must_use]
 pub fn is_due_for_refresh(sku: &Sku, acked_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
-    // The same in every life of the program, whatever the standard hasher becomes.
+    // CRC32 is stable across restarts and Rust versions, unlike the standard hasher.
     let hash = crc32fast::hash(sku.as_str().as_bytes());
     let interval = TimeDelta::hours(12) + TimeDelta::seconds(i64::from(hash % (11 * 3600)));
     now - acked_at >= interval
 }
 
-/// How lately the seller must have said a number that is sent although it is no news: orders
-/// that the Market has booked since would be undone.
+/// Largest age of a statement whose unchanged count is sent again. An older count would undo the
+/// orders that the Market has subtracted since.
 const RECENT: TimeDelta = TimeDelta::hours(24);
 
-/// Whether the seller has said it since, and of late: an hour that began before proves nothing.
+/// Returns true if the seller has stated the SKU since `acked_at` and within [`RECENT`]. Statements
+/// are recorded by the hour, and an hour that began before `acked_at` proves nothing.
 pub(super) fn is_stated_since(
     activity: &Activity,
     shop: ShopId,

@@ -1,4 +1,4 @@
-//! Where a lane and the rest of the house meet: nudges go in, the status comes out.
+//! Handle to one worker: change notifications and requests go in, status and report come out.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,10 +11,10 @@ use super::readback::ReadbackReport;
 use crate::stock::Sku;
 use crate::store::QuarantineEntry;
 
-/// Most changed SKUs remembered between two looks of the lane; beyond, it scans the shop.
+/// Largest number of changed SKUs kept until the worker takes them. With more, it rescans the shop.
 const MAX_CHANGED_SKUS: usize = 20_000;
 
-/// See the module.
+/// Shared state of a worker and its callers.
 #[derive(Debug, Default)]
 pub(super) struct WorkerHandle {
     changed: Mutex<ChangedSkus>,
@@ -24,55 +24,55 @@ pub(super) struct WorkerHandle {
     readback_requested: AtomicBool,
 }
 
-/// SKUs that changed since the lane looked last.
+/// SKUs that changed since the worker last took them.
 #[derive(Debug, Default)]
 pub(super) struct ChangedSkus {
     pub(super) skus: Vec<Sku>,
-    /// There were more than fit.
+    /// True if more SKUs changed than were kept.
     pub(super) is_incomplete: bool,
 }
 
-/// What a lane says of itself.
+/// Status of a worker, for the operator.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct WorkerStatus {
-    /// `idle`, `sending`, `waiting` (a pause that ends by itself), `paused` or `dry-run`.
+    /// `idle`, `sending`, `waiting` (a pause that needs no action), `paused` or `dry-run`.
     pub state: &'static str,
-    /// What the pause is for.
+    /// Reason of the pause.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// When the pause ends, and the next try is made.
+    /// End of the pause, when the next request is sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_try: Option<DateTime<Utc>>,
-    /// Requests made since the start.
+    /// Update requests since the start of the process.
     pub requests: u64,
-    /// SKUs acknowledged since the start, each as often as it was.
+    /// Acknowledged SKUs since the start of the process, counted once per acknowledgement.
     pub acknowledged: u64,
-    /// When the Market last took a batch.
+    /// Time at which the Market last accepted a batch.
     pub last_acknowledged: Option<DateTime<Utc>>,
-    /// SKUs known to differ and not under way.
+    /// SKUs that differ and are not in flight.
     pub waiting_skus: usize,
-    /// Requests under way.
+    /// Update requests in flight.
     pub in_flight_requests: usize,
-    /// SKUs in them.
+    /// SKUs in flight.
     pub in_flight_skus: usize,
-    /// SKUs set aside, with reasons.
+    /// SKUs in quarantine, with reasons.
     pub quarantined: Arc<[QuarantinedSku]>,
 }
 
-/// A SKU set aside, as the operator sees it.
+/// Quarantined SKU, for the operator.
 #[derive(Clone, Debug, Serialize)]
 pub struct QuarantinedSku {
-    /// Which SKU.
+    /// SKU as the book spells it.
     pub sku: String,
-    /// The count that was refused.
+    /// Rejected count.
     pub count: u32,
-    /// The Market's words.
+    /// The Market's error messages.
     pub reason: String,
-    /// Since when.
+    /// Time of the first rejection of this count.
     pub since: DateTime<Utc>,
-    /// How often it was refused.
+    /// Number of rejections with the current pause series.
     pub attempts: u32,
-    /// When it is tried again, at the latest.
+    /// Latest time of the next retry.
     pub retry_at: DateTime<Utc>,
 }
 
@@ -90,7 +90,7 @@ impl From<&QuarantineEntry> for QuarantinedSku {
 }
 
 impl WorkerHandle {
-    /// These SKUs changed.
+    /// Wakes the worker to look at changed SKUs.
     pub(super) fn notify_changed(&self, skus: &[Sku]) {
         let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
         if changed.skus.len() + skus.len() > MAX_CHANGED_SKUS {
@@ -102,7 +102,7 @@ impl WorkerHandle {
         self.wake.notify_one();
     }
 
-    /// Somebody wants the Market's copy read back now.
+    /// Wakes the worker to begin a read-back pass.
     pub(super) fn request_readback(&self) {
         self.readback_requested.store(true, Ordering::Relaxed);
         self.wake.notify_one();

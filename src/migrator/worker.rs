@@ -1,5 +1,8 @@
-//! The loop of one shop: it sends what the plan says and asks what the surveyor wants to know,
-//! and tells them what came of it.
+//! Worker of one shop: sends the batches of the planner and the queries of the read-back driver,
+//! and passes the responses back to them.
+//!
+//! All effects are here: requests, store writes, the wall clock and the wake-up timer. Decisions
+//! are in [`Planner`] and [`ReadbackDriver`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,13 +25,13 @@ use super::{Context, LAST_EQUAL_NOTE, LIMITED_UNTIL_NOTE, MarketTarget, Mode, Re
 use crate::lifecycle::{Tasks, run_blocking};
 use crate::store::{RecentSend, StoreChange, StoreError};
 
-/// How soon to try again when there is no place for a read-back.
+/// Delay before a read-back is tried again when the planner has no capacity for it.
 const READBACK_RETRY_DELAY: Duration = Duration::from_millis(250);
 
-/// For as long as nothing is to be read back.
+/// Longest sleep while no read-back is scheduled.
 const IDLE_WAIT: Duration = Duration::from_mins(1);
 
-/// One shop's sender.
+/// Task that sends and reads back the stock of one shop.
 pub(super) struct SyncWorker {
     target: MarketTarget,
     context: Context,
@@ -37,16 +40,16 @@ pub(super) struct SyncWorker {
     readback: ReadbackDriver,
 }
 
-/// A request that ended.
+/// Completed request.
 enum Completion {
     Batch(CompletedBatch),
     Readback(readback::CompletedReadback),
 }
 
-/// A request under way, in a task of its own; this is where it will be heard of.
+/// Receiver of the completion of a request, which runs in a task of its own.
 ///
-/// Not a future that the lane drives itself: while the lane awaits the store, nobody would
-/// drive it, and it may hold what the lane waits for.
+/// The worker does not poll the request itself. While it awaits the store it would not poll the
+/// request, which may hold the resource that the worker waits for.
 type InFlight = oneshot::Receiver<Completion>;
 
 impl SyncWorker {
@@ -95,7 +98,7 @@ impl SyncWorker {
         }
     }
 
-    /// Sends until told to stop, then waits for what is under way.
+    /// Runs until the tasks are stopping, then waits for the requests in flight.
     pub(super) async fn run(mut self, tasks: Tasks) {
         let mut in_flight: FuturesUnordered<InFlight> = FuturesUnordered::new();
         loop {
@@ -113,14 +116,14 @@ impl SyncWorker {
                 let changes = self.planner.take_changes();
                 self.persist_changes(changes).await;
             }
-            // By the time at which nothing more could be sent, or a pause that ended since
-            // would be overlooked.
+            // Computed from the same `now` as the sending above, so that a pause that ends in
+            // between is not missed.
             let wake = self.planner.wake_at(now).min(self.next_readback_at(now));
             self.handle.publish_status(self.planner.update_status(now));
             self.handle.publish_readback(self.readback.report());
             tokio::select! {
                 Some(completion) = in_flight.next() => {
-                    self.on_completion(completion.expect("a request under way does not panic")).await;
+                    self.on_completion(completion.expect("a request in flight does not panic")).await;
                 }
                 () = tasks.stopping(), if !is_stopping => {}
                 () = self.handle.woken(), if !is_stopping => {}
@@ -136,10 +139,10 @@ impl SyncWorker {
         }
     }
 
-    /// When the surveyor wants to be woken.
+    /// Returns the time at which the next read-back may be sent.
     fn next_readback_at(&self, now: Now) -> Instant {
         let soon = now.monotonic + READBACK_RETRY_DELAY;
-        // Due, and yet not under way: the plan has no place for it now.
+        // Due but not in flight: the planner has no capacity for it now.
         if self.readback.is_due(now) {
             soon
         } else {
@@ -152,18 +155,18 @@ impl SyncWorker {
         self.planner.on_changed(&changed.skus, self.now());
         if changed.is_incomplete || self.planner.wants_rescan(self.now()) {
             let rescan = self.planner.begin_rescan(self.now());
-            // A thread of its own: the ones that answer the Market stay free.
+            // On a blocking thread, so that the async threads stay free for requests.
             let result = run_blocking(move || rescan.run()).await;
             self.planner.end_rescan(result, self.now());
         }
     }
 
-    /// Sends what may be sent now.
+    /// Starts the read-back and the batches that may be sent now.
     fn start_requests(&mut self, now: Now, in_flight: &FuturesUnordered<InFlight>, tasks: &Tasks) {
         if self.handle.take_readback_request() {
             self.readback.request_pass(now);
         }
-        // The look first: it is rare, and batches would leave it no place.
+        // Read-backs first: they are rare, and batches would use all parallel requests.
         if self.readback.is_due(now) && self.planner.begin_readback(self.readback.gap(), now) {
             in_flight.push(self.send_readback(now, tasks));
         }
@@ -184,7 +187,8 @@ impl SyncWorker {
             let mut outcome = market
                 .read_back(&address, &keys[first_key], &query, clock.now())
                 .await;
-            // Which key is good, only what is sent finds out, and perhaps nothing is.
+            // Only updates switch the policy's key, and perhaps none is sent, so other keys are
+            // tried here.
             for key in keys
                 .iter()
                 .enumerate()
@@ -199,7 +203,7 @@ impl SyncWorker {
                 }
             }
             let completed = readback::CompletedReadback::new(&query, &outcome);
-            // The lane waits for it even when it stops; if it crashed, nobody does.
+            // Fails only if the worker has crashed: a stopping worker still waits for it.
             let _send_result = sender.send(Completion::Readback(completed));
         });
         in_flight
@@ -217,8 +221,8 @@ impl SyncWorker {
         let (shop, address) = (self.target.shop, self.target.address.clone());
         let key = self.target.keys[batch.key_index()].clone();
         tasks.spawn_short_lived(async move {
-            // Noted before it goes out: after a crash the minute's limit must still hold, and
-            // what was under way is on nobody else's record.
+            // Recorded before sending, so that the rate limit still holds after a crash with
+            // requests in flight.
             let skus = u32::try_from(batch.sku_count()).unwrap_or(u32::MAX);
             if let Err(error) = store
                 .record_send(
@@ -230,13 +234,13 @@ impl SyncWorker {
                 )
                 .await
             {
-                warn!(error = %error, "what is being sent is not noted on disk");
+                warn!(error = %error, "failed to persist rate-limit usage");
             }
             let sent_at = clock.now();
             let outcome = market
                 .update_stocks(&address, &key, body, clock.now())
                 .await;
-            // Before the commit: how long our disk takes is not the Market's clock.
+            // Taken before the store write, which must not count as the Market's time.
             let at = Now {
                 monotonic: Instant::now(),
                 wall: clock.now(),
@@ -244,20 +248,21 @@ impl SyncWorker {
             let completed = CompletedBatch::new(batch, outcome, at);
             if let Some(batch) = completed.accepted() {
                 let (ids, rows) = batch.to_acked(sent_at);
-                // A crash before this line re-sends one batch; a store that cannot write costs
-                // a re-send after the next start. The receipt is held until the ledger has it.
+                // A crash before this line, or a failing store, only costs sending the batch
+                // again after the next start. `stored` lives until the ledger has the rows: it
+                // keeps a compaction from dropping them from the log.
                 let stored = store
                     .append(&[StoreChange::Acked { shop, rows: &rows }])
                     .await;
                 if let Err(error) = &stored {
-                    warn!(error = %error, "the Market's acknowledgement is not on disk");
+                    warn!(error = %error, "failed to persist an acknowledgement");
                 }
                 ledger.record(
                     shop,
                     ids.into_iter().zip(rows.iter().map(|(_, acked)| *acked)),
                 );
             }
-            // The lane waits for its batches even when it stops; if it crashed, nobody does.
+            // Fails only if the worker has crashed: a stopping worker still waits for it.
             let _send_result = sender.send(Completion::Batch(completed));
         });
         in_flight
@@ -286,7 +291,7 @@ impl SyncWorker {
         }
     }
 
-    /// Does what a look at every SKU needs, on a thread of its own.
+    /// Runs the steps that read every SKU, on a blocking thread.
     async fn run_steps(&mut self, step: Option<ReadbackStep>) {
         let mut step = step;
         while let Some(next) = step {
@@ -307,7 +312,7 @@ impl SyncWorker {
         self.planner.update_readback_alarms(self.readback.report());
     }
 
-    /// A pass through the Market's copy has ended.
+    /// Applies and logs the result of a read-back pass.
     async fn finish_pass(&mut self, result: readback::PassResult) {
         let now = self.now();
         self.planner.on_changed(result.lost(), now);
@@ -316,16 +321,16 @@ impl SyncWorker {
         info!(
             shop = self.target.name,
             classes = ?report.classes,
-            "read the Market's copy back: {} SKUs leave a question, {} are sent again",
+            "read-back finished: {} unexplained, {} resent",
             report.unexplained_skus(),
             report.resent
         );
         if is_equal && let Err(error) = self.persist_timestamp(LAST_EQUAL_NOTE, now.wall).await {
-            warn!(error = %error, "that the Market's copy is equal is not on disk");
+            warn!(error = %error, "failed to persist last_equal");
         }
     }
 
-    /// Notes a moment that is about this target alone.
+    /// Persists a time that is valid for the current target only.
     async fn persist_timestamp(&self, name: &str, at: DateTime<Utc>) -> Result<(), StoreError> {
         let MarketTarget { address, shop, .. } = &self.target;
         let text = format!(
@@ -352,7 +357,7 @@ impl SyncWorker {
                 }
                 DurableChange::LimitedUntil(at) => {
                     if let Err(error) = self.persist_timestamp(LIMITED_UNTIL_NOTE, *at).await {
-                        warn!(error = %error, "failed to persist the pause the Market asked for");
+                        warn!(error = %error, "failed to persist the rate-limit pause");
                     }
                 }
             }
@@ -361,7 +366,7 @@ impl SyncWorker {
             return;
         }
         if let Err(error) = self.context.store.append(&store_changes).await {
-            warn!(error = %error, "a change of the quarantine is not on disk");
+            warn!(error = %error, "failed to persist a change of the quarantine");
         }
     }
 }

@@ -1,13 +1,13 @@
-//! Which requests the operator's listener serves.
+//! Access rules of the operator's listener.
 //!
-//! The listener has no tokens, so it must not take orders from a web page that happens to be open
-//! in a browser on the same machine or network. Two rules keep such pages out:
+//! The listener has no tokens, so it must not accept requests from a web page that is open in a
+//! browser on the same machine or network. Two rules reject such pages:
 //!
-//! 1. `Host` must name this listener. A page that binds a name of its own to our address (DNS
-//!    rebinding) sends that name.
-//! 2. A request that changes state (any method but GET and HEAD) must carry [`HEADER`], which a
-//!    page cannot send to another origin without our consent, and must not come from another
-//!    origin by its `Origin` and `Sec-Fetch-Site`.
+//! 1. `Host` must name this listener. A page whose host name resolves to this address (DNS
+//!    rebinding) sends its own name.
+//! 2. A request that changes state (any method but GET and HEAD) must carry [`CSRF_HEADER`], which
+//!    a page cannot send to another origin without permission. Its `Origin` and `Sec-Fetch-Site`
+//!    must not name another origin.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -21,18 +21,18 @@ use tracing::debug;
 
 use crate::http::{ErrorResponse, LocalAddr};
 
-/// The header every request that changes state must carry, with the value [`HEADER_VALUE`].
+/// Header of every request that changes state, with the value [`CSRF_HEADER_VALUE`].
 pub const CSRF_HEADER: HeaderName = HeaderName::from_static("x-stockbridge");
 
-/// See [`HEADER`].
+/// Required value of [`CSRF_HEADER`].
 pub const CSRF_HEADER_VALUE: &str = "1";
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Longest part of a header that an error message repeats, in characters.
+/// Most characters of a header that an error message repeats.
 const MAX_EXCERPT_CHARS: usize = 80;
 
-/// The hosts under which the operator's listener may be called.
+/// Host names and addresses under which the operator's listener is served.
 #[derive(Clone, Debug)]
 pub struct AllowedHosts {
     bound: SocketAddr,
@@ -40,8 +40,8 @@ pub struct AllowedHosts {
 }
 
 impl AllowedHosts {
-    /// Allows the bound address, this machine's own names, and `names`: host names or IP
-    /// addresses without a port.
+    /// Allows the bound address, `localhost`, loopback addresses, and `names`, which are host names
+    /// or IP addresses without a port.
     #[must_use]
     pub fn new(bound: SocketAddr, names: &[String]) -> Self {
         Self {
@@ -50,15 +50,15 @@ impl AllowedHosts {
         }
     }
 
-    /// Whether a `Host` names this listener. The port is not compared: a forwarded port is
-    /// another one.
+    /// Returns true if `host` names this listener. The port is ignored, because port forwarding
+    /// changes it.
     fn allows(&self, host: &str, local: Option<IpAddr>) -> bool {
         let Some(name) = without_port(host) else {
             return false;
         };
         if let Some(ip) = parse_ip(name) {
             let is_listed = self.names.iter().any(|listed| parse_ip(listed) == Some(ip));
-            // Bound to every address, the one the connection came in on is ours.
+            // A listener on all addresses has the local address of the connection.
             let is_ours = ip == self.bound.ip() || local == Some(ip);
             return ip.is_loopback() || is_ours || is_listed;
         }
@@ -69,19 +69,19 @@ impl AllowedHosts {
                 .any(|listed| name.eq_ignore_ascii_case(listed))
     }
 
-    /// Decides whether a request names this listener.
+    /// Checks that a request names this listener.
     fn check_host(&self, headers: &HeaderMap, local: Option<IpAddr>) -> Result<(), ErrorResponse> {
         let host = single_value(headers, &HOST).unwrap_or_default();
         if self.allows(host, local) {
             return Ok(());
         }
         let message = format!(
-            "Host is '{}': this listener is served as {}, as localhost and under the names in \
-             ops_hosts; add the name to ops_hosts if it is yours",
+            "Host is '{}': this listener accepts {}, localhost and the names in ops_hosts; if the \
+            name is yours, add it to ops_hosts",
             excerpt(host),
             self.bound
         );
-        // Not 403: that is what the Market's listener says, and doctor tells them apart.
+        // Not 403, because `doctor` recognises the public listener by a 403.
         Err(ErrorResponse::new(
             StatusCode::MISDIRECTED_REQUEST,
             "FOREIGN_HOST",
@@ -90,7 +90,7 @@ impl AllowedHosts {
     }
 }
 
-/// Decides whether a request may change state, if its method does.
+/// Checks that a request that changes state does not come from a web page.
 fn check_origin(method: &Method, headers: &HeaderMap) -> Result<(), ErrorResponse> {
     if matches!(*method, Method::GET | Method::HEAD) {
         return Ok(());
@@ -139,7 +139,7 @@ fn check_origin(method: &Method, headers: &HeaderMap) -> Result<(), ErrorRespons
     Ok(())
 }
 
-/// Serves only requests that name this listener. For every path, also unknown ones.
+/// Middleware that serves only requests whose `Host` names this listener, for all paths.
 pub(super) async fn require_host(
     State(hosts): State<Arc<AllowedHosts>>,
     request: Request,
@@ -155,7 +155,8 @@ pub(super) async fn require_host(
     }
 }
 
-/// Serves requests that change state only if no web page of another origin can have sent them.
+/// Middleware that serves requests that change state only if no web page of another origin can
+/// have sent them.
 pub(super) async fn require_header(request: Request, next: Next) -> Response {
     match check_origin(request.method(), request.headers()) {
         Ok(()) => next.run(request).await,
@@ -166,12 +167,12 @@ pub(super) async fn require_header(request: Request, next: Next) -> Response {
 fn log_and_respond(error: ErrorResponse) -> Response {
     debug!(
         code = error.code,
-        "refused an operator's request: {}", error.message
+        "rejected a request to the operator API: {}", error.message
     );
     error.into_response()
 }
 
-/// The value of a field that is given exactly once.
+/// Returns the value of a field that occurs exactly once.
 fn single_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
@@ -180,7 +181,7 @@ fn single_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str
     }
 }
 
-/// The host of `host`, `host:port`, `[ip]` or `[ip]:port`; `None` if it is none of these.
+/// Returns the host of `host`, `host:port`, `[ip]` or `[ip]:port`, and `None` for any other text.
 fn without_port(host: &str) -> Option<&str> {
     let is_port = |rest: &str| {
         rest.strip_prefix(':').map_or(rest.is_empty(), |port| {
@@ -195,7 +196,7 @@ fn without_port(host: &str) -> Option<&str> {
     (!name.is_empty() && is_port(rest)).then_some(name)
 }
 
-/// An IP address as a URL spells it, or plain.
+/// Parses an IP address, with or without the brackets of a URL.
 fn parse_ip(name: &str) -> Option<IpAddr> {
     let bare = name
         .strip_prefix('[')
@@ -204,7 +205,7 @@ fn parse_ip(name: &str) -> Option<IpAddr> {
     bare.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
 }
 
-/// Whether an `Origin` is that of pages served under this `Host`.
+/// Returns true if `origin` is that of pages served under `host`.
 fn is_origin_of(origin: &str, host: &str) -> bool {
     let [plain, secure] = ["http://", "https://"].map(|scheme| origin.strip_prefix(scheme));
     plain
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn only_hosts_that_name_the_listener_are_served() {
+    fn serves_only_allowed_hosts() {
         for host in [
             "192.168.1.5:9090",
             "192.168.1.5",
@@ -288,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_that_change_state_need_the_header_and_no_other_origin() {
+    fn changes_need_the_header_and_the_same_origin() {
         const HOST: (&str, &str) = ("host", "localhost:9090");
         const OURS: (&str, &str) = ("x-stockbridge", "1");
         for (fields, expected) in [
@@ -353,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_name_the_value_and_the_cure_and_stay_short() {
+    fn errors_name_the_value_and_stay_short() {
         let hosts = AllowedHosts::new("127.0.0.1:9090".parse().unwrap(), &[]);
         let host = format!("{}.example", "e".repeat(2_000));
         let mut headers = HeaderMap::new();

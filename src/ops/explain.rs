@@ -1,4 +1,7 @@
-//! Why a SKU's number is what it is: everything that is known of it, in one place.
+//! Endpoint `/explain`: everything that is known about one SKU, in one response.
+//!
+//! It collects book, ledger, sources, quarantine, read-back and events, and summarises them in one
+//! sentence.
 
 use std::sync::Arc;
 
@@ -19,7 +22,7 @@ use crate::migrator::QuarantinedSku;
 use crate::migrator::readback::MatchClass;
 use crate::stock::{BookEntry, ShopId, Sku};
 
-/// Events told of one SKU.
+/// Most events in the response.
 const MAX_EVENTS: usize = 20;
 
 #[derive(Deserialize)]
@@ -59,7 +62,7 @@ pub(super) async fn explain(
         source_steps.push((shop, ops_state.source_steps(shop, &sku).await));
     }
     let state = Arc::clone(&ops.state);
-    // Looks through all that happened lately: off the threads that answer the Market.
+    // The search visits all recent events, so it runs outside the threads that serve the Market.
     run_blocking(move || {
         let Some(ops_state) = state.get() else {
             return starting_error().into_response();
@@ -73,25 +76,25 @@ pub(super) async fn explain(
     .await
 }
 
-/// All that is known of a SKU in one shop.
+/// Everything that is known about a SKU in one shop.
 #[derive(Serialize)]
 struct SkuExplanation<'a> {
     shop: &'a str,
     sku: &'a str,
-    /// In a sentence.
+    /// Summary in one sentence.
     summary: String,
-    /// `null` if the seller never spoke of it.
+    /// Stock in the book; `null` if the seller never stated it.
     book: Option<BookEntryDto>,
-    /// What sources have stated of it, and what the rules make of that, step by step.
+    /// Statements of the sources and the effect of the rules, step by step.
     sources: Vec<String>,
     asked: Vec<MarketRequestDto>,
-    /// `null` if the Market never took it.
+    /// Acknowledged stock; `null` if the Market never accepted it.
     ledger: Option<LedgerEntryDto>,
-    /// `null` if a read-back never looked for it.
+    /// Stock on the Market; `null` if no read-back has covered it.
     market: Option<MarketStockDto>,
     quarantine: Option<QuarantinedSku>,
     events: Vec<HistoryEventDto>,
-    /// Since when the events are whole; `null` since the start.
+    /// Time from which the events are complete; `null` if they are complete since the start.
     events_since: Option<DateTime<Utc>>,
 }
 
@@ -99,8 +102,9 @@ struct SkuExplanation<'a> {
 struct BookEntryDto {
     count: u32,
     updated_at: DateTime<Utc>,
-    /// In which hour the seller last said so, and by which way.
+    /// Hour of the last statement.
     last_asserted_hour: Option<DateTime<Utc>>,
+    /// Origin of the last statement.
     origin: Option<&'static str>,
 }
 
@@ -114,15 +118,15 @@ struct MarketRequestDto {
 struct LedgerEntryDto {
     count: u32,
     updated_at: DateTime<Utc>,
-    /// When it was sent that the Market took.
+    /// Time at which the acknowledged value was sent.
     sent_at: Option<DateTime<Utc>>,
-    /// It is to be said once more.
+    /// True if the value will be sent again.
     due_again: bool,
 }
 
 #[derive(Serialize)]
 struct MarketStockDto {
-    /// `null` if the Market shows the SKU nowhere.
+    /// Pieces that can be ordered; `null` if the Market does not show the SKU.
     available: Option<u32>,
     looked_at: Option<DateTime<Utc>>,
     class: &'static str,
@@ -141,7 +145,7 @@ struct HistoryEventDto {
     request: Option<SentRequestDto>,
 }
 
-/// The request to the Market that a SKU was in.
+/// Request to the Market that contained the SKU.
 #[derive(Serialize)]
 struct SentRequestDto {
     skus: usize,
@@ -152,13 +156,17 @@ struct SentRequestDto {
 }
 
 impl OpsState {
-    /// What sources have stated of a SKU. What cannot be read is said in its place.
+    /// Returns the statements of the sources about a SKU, or one line with the read error.
     async fn source_steps(&self, shop: ShopId, sku: &Sku) -> Vec<String> {
         let Some(pipeline) = self.source_manager.pipeline(shop) else {
             return Vec::new();
         };
         let steps = pipeline.explain(sku).await;
-        steps.unwrap_or_else(|error| vec![format!("what was stated is not known: {error}")])
+        steps.unwrap_or_else(|error| {
+            vec![format!(
+                "the statements of the sources cannot be read: {error}"
+            )]
+        })
     }
 
     fn explain<'a>(&self, id: ShopId, shop: &'a OpsShop, sku: &'a Sku) -> SkuExplanation<'a> {
@@ -255,33 +263,33 @@ impl SkuExplanation<'_> {
         let Some(book) = &self.book else {
             return match self.asked.iter().map(|asked| asked.hour).max() {
                 Some(hour) => format!(
-                    "the seller never spoke of it, and the Market asked for it in the hour of {hour}"
+                    "the seller never stated its stock, and the Market last requested it in the hour of {hour}"
                 ),
-                None => "nobody ever spoke of it".to_owned(),
+                None => "unknown: neither the seller nor the Market has named this SKU".to_owned(),
             };
         };
         let sent = match &self.ledger {
-            _ if self.quarantine.is_some() => "the Market refuses it".to_owned(),
+            _ if self.quarantine.is_some() => "the Market rejects it".to_owned(),
             Some(ledger) if (ledger.count, ledger.updated_at) == (book.count, book.updated_at) => {
                 "the Market has acknowledged it".to_owned()
             }
-            Some(ledger) => format!("the Market has acknowledged {} so far", ledger.count),
+            Some(ledger) => format!("the Market has acknowledged only {}", ledger.count),
             None => "the Market has not acknowledged it".to_owned(),
         };
         let seen = match &self.market {
             Some(market) if market.class == MatchClass::Unknown.name() => {
-                ", and shows it nowhere".into()
+                ", but does not show it".into()
             }
             Some(market) => {
                 let available = market.available.unwrap_or_default();
                 let sent_at = self.ledger.as_ref().and_then(|ledger| ledger.sent_at);
-                // A look is kept to the minute.
+                // The time of a read-back is stored to the minute.
                 let minute = TimeDelta::minutes(1);
                 let times = market.looked_at.zip(sent_at);
                 let is_before =
                     times.is_some_and(|(looked_at, sent_at)| looked_at + minute <= sent_at);
                 let when = if is_before {
-                    ", before that was sent"
+                    ", before this value was sent"
                 } else {
                     ""
                 };
@@ -290,7 +298,7 @@ impl SkuExplanation<'_> {
             None => String::new(),
         };
         let mode = if is_held {
-            "held, nothing is sent"
+            "blocked because the store belongs to another installation"
         } else {
             shop.mode.name()
         };
@@ -308,7 +316,7 @@ impl From<(SkuEvent, Option<SentBatch>)> for HistoryEventDto {
             EventKind::Stated(origin) => ("stated", origin_name(origin), None),
             EventKind::Repeated(origin) => ("repeated", origin_name(origin), None),
             EventKind::Sent(_) => ("sent", None, None),
-            EventKind::Quarantined => ("set aside", None, None),
+            EventKind::Quarantined => ("quarantined", None, None),
             EventKind::Released => ("released", None, None),
             EventKind::ReadBack(class) => (
                 "seen",

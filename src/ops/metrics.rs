@@ -1,3 +1,5 @@
+//! Gauges of the operator's metrics that are computed when they are read.
+
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -12,7 +14,7 @@ use crate::migrator::Mode;
 use crate::migrator::readback::MatchClass;
 use crate::telemetry::AlarmKind;
 
-/// Gauges that are asked for when somebody looks, not kept up to date in between.
+/// Collector of gauges that are computed for each response of `/metrics`.
 #[derive(Debug)]
 pub(super) struct OpsStateCollector(pub(super) Arc<OnceLock<OpsState>>);
 
@@ -40,21 +42,29 @@ fn gauges(state: &OpsState) -> Vec<(&'static str, &'static str, GaugeRows)> {
     let is_failed = store.failed.is_some() || state.alarms.is_active(AlarmKind::StoreFailed);
     let plain = |value: f64| vec![(Vec::new(), value)];
     let mut gauges = vec![
-        ("build_info", "Which release this is", build),
-        ("alarm", "1 while this alarm is on", alarms(state)),
+        (
+            "build_info",
+            "Release of this service; the value is always 1",
+            build,
+        ),
+        (
+            "alarm",
+            "1 while the alarm is active; about names the shop, source or path",
+            alarms(state),
+        ),
         (
             "store_disk_bytes",
-            "What the store takes on disk",
+            "Size of the store on disk, including its write-ahead log",
             plain(as_f64(store.disk_bytes)),
         ),
         (
             "store_log_bytes",
-            "Changes not yet folded into the snapshot",
+            "Size of the changes that are not yet part of the store's snapshot",
             plain(as_f64(store.log_bytes)),
         ),
         (
             "store_failed",
-            "1 while the store cannot write",
+            "1 while the store cannot write to disk; updates then get status 503",
             plain(f64::from(u8::from(is_failed))),
         ),
     ];
@@ -67,7 +77,7 @@ fn alarms(state: &OpsState) -> GaugeRows {
     let on = active
         .iter()
         .map(|alarm| (alarm.alarm, alarm.about.clone(), 1.0));
-    // A kind that is not on shows 0, so that an alert can be written before the first time.
+    // An inactive kind has one series with 0, so that an alert rule works before the first alarm.
     let off = AlarmKind::ALL
         .iter()
         .filter(|kind| active.iter().all(|alarm| alarm.alarm != kind.name()))
@@ -109,40 +119,40 @@ fn per_shop(state: &OpsState) -> Vec<(&'static str, &'static str, GaugeRows)> {
         }
     }
     let mut gauges = vec![
-        ("skus", "SKUs whose stock is known", skus),
+        ("skus", "SKUs of the shop whose stock is known", skus),
         (
             "sending",
-            "1 if what changes is sent to the Market, 0 in a dry run, off or held",
+            "1 if changes are sent to the Market; 0 with migrate dry-run or off, or if another installation owns the store",
             sending,
         ),
         (
             "last_asserted_timestamp_seconds",
-            "When this origin last said anything of a shop's stock",
+            "Unix time of the last stock statement by this origin, changed or not",
             asserted,
         ),
         (
             "dirty_skus",
-            "SKUs the Market does not have as the book has them",
+            "SKUs whose current stock the Market has not acknowledged, quarantined ones included",
             dirty,
         ),
         (
             "in_flight_skus",
-            "SKUs in requests under way to the Market",
+            "SKUs in requests that wait for the Market's response",
             in_flight,
         ),
         (
             "quarantined_skus",
-            "SKUs set aside because the Market refuses them",
+            "SKUs in quarantine because the Market rejects them",
             quarantined,
         ),
         (
             "last_acknowledged_timestamp_seconds",
-            "When the Market last took a batch, 0 if not since the start",
+            "Unix time of the last batch that the Market accepted; 0 if none since the start",
             acknowledged,
         ),
         (
             "last_push_timestamp_seconds",
-            "When the Market last asked and was answered, 0 if not since the start",
+            "Unix time of the Market's last request that was answered with stock; 0 if none is known",
             pushed,
         ),
     ];
@@ -188,17 +198,17 @@ fn per_source(state: &OpsState) -> Vec<(&'static str, &'static str, GaugeRows)> 
     vec![
         (
             "source_last_delivery_timestamp_seconds",
-            "When a delivery of this source last came to its end, 0 if not since the start",
+            "Unix time at which the last delivery of this source ended; 0 if none since the start",
             taken_at,
         ),
         (
             "source_rows",
-            "Rows of this source since the start, by what became of them",
+            "Rows of this source since the start: taken, rejected or suspicious",
             rows,
         ),
         (
             "source_deliveries",
-            "Deliveries of this source since the start, by what became of them",
+            "Deliveries of this source since the start: taken, held for approval or failed",
             deliveries,
         ),
     ]
@@ -226,12 +236,12 @@ fn per_readback(state: &OpsState) -> Vec<(&'static str, &'static str, GaugeRows)
     vec![
         (
             "read_back_skus",
-            "SKUs by how the Market's copy stands to what was sent",
+            "SKUs of the last read-back, by class of the comparison with the sent stock",
             classes,
         ),
         (
             "last_equal_timestamp_seconds",
-            "When the Market's copy was last explained to the last SKU, 0 if never",
+            "Unix time of the last read-back in which every SKU was explained; 0 if never",
             equal,
         ),
     ]
@@ -247,8 +257,10 @@ fn count(n: usize) -> f64 {
     as_f64(n as u64)
 }
 
-/// Counts and bytes stay far below 2^53, up to which a double is exact.
-#[expect(clippy::cast_precision_loss, reason = "see above")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts and bytes stay far below 2^53, up to which a double is exact"
+)]
 fn as_f64(n: u64) -> f64 {
     n as f64
 }

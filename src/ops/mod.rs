@@ -1,13 +1,15 @@
-//! What the operator sees: health, status, metrics. On a listener of its own, loopback unless
-//! set otherwise, without tokens: [`access`] says which requests are served.
+//! Operator API: health, status, metrics, explanations, sources and imports.
 //!
-//! Asks the rooms how they are and renders what they say; no room knows this one.
+//! It has its own listener, on loopback by default, and no tokens: [`access`] decides which
+//! requests are served. It reads the status of the other modules; none of them depends on it.
 
 pub mod access;
 mod explain;
+mod import_endpoint;
 mod metrics;
 mod readiness;
 mod selftest_endpoint;
+mod source_dto;
 mod source_endpoints;
 
 use std::sync::{Arc, OnceLock};
@@ -25,7 +27,7 @@ use serde_json::json;
 use tracing::error;
 
 use self::access::AllowedHosts;
-pub use self::source_endpoints::DeliveryDto;
+pub use self::source_dto::DeliveryDto;
 use crate::clock::Clock;
 use crate::history::History;
 use crate::http::ErrorResponse;
@@ -39,69 +41,70 @@ use crate::stock::{Activity, ShopId, StockBook};
 use crate::store::{self, Store};
 use crate::telemetry::{ActiveAlarm, Alarms};
 
-/// The rooms, once they are all there.
+/// State of the whole service, available when the start is complete.
 #[derive(Debug)]
 pub struct OpsState {
-    /// Every shop, in the configuration's order.
+    /// All shops, in the order of the configuration.
     pub shops: Vec<OpsShop>,
-    /// What the seller has.
+    /// Stock of the seller.
     pub book: Arc<StockBook>,
-    /// What the Market has acknowledged.
+    /// Stock that the Market has acknowledged.
     pub ledger: Arc<Ledger>,
-    /// When SKUs were asserted and asked for.
+    /// Times at which SKUs were stated and requested.
     pub activity: Arc<Activity>,
-    /// What the Market showed when it was read back.
+    /// Stock that the Market showed in read-backs.
     pub observations: Arc<Observations>,
-    /// What happened lately.
+    /// Recent events by SKU.
     pub history: Arc<History>,
-    /// Who feeds us.
+    /// Time of the last statement by origin.
     pub sources: Arc<OriginTimes>,
-    /// What feeds us besides the drop-in.
+    /// Sources other than the partner API.
     pub source_manager: SourceManager,
-    /// What is being done about the difference.
+    /// Migrator, which sends changes to the Market.
     pub migrator: Migrator,
-    /// When the Market asked.
+    /// Times of the Market's last requests.
     pub last_requests: Arc<LastRequests>,
-    /// How the disk is.
+    /// Store on disk.
     pub store: Arc<Store>,
-    /// What is wrong.
+    /// Active alarms.
     pub alarms: Alarms,
-    /// Why nothing may be sent, if so.
+    /// Reason why nothing may be sent, if any.
     pub not_sending_reason: Option<String>,
-    /// For how long a source may be silent.
+    /// Time after which a shop without statements raises an alarm.
     pub stale_after: TimeDelta,
-    /// When the push API ends.
+    /// Date on which the push API ends.
     pub cutoff: NaiveDate,
-    /// What time it is.
+    /// Wall clock.
     pub clock: Clock,
-    /// When all this began.
+    /// Start time of the process.
     pub started: DateTime<Utc>,
 }
 
-/// One shop, as the configuration has it.
+/// Shop settings that the operator sees.
 #[derive(Clone, Debug)]
 pub struct OpsShop {
-    /// Its name.
+    /// Name of the shop.
     pub name: String,
-    /// Its campaign.
+    /// Campaign id.
     pub campaign: u64,
-    /// Where its stock is forwarded to, in words.
+    /// Forwarding target as a text.
     pub address: String,
-    /// Whether it is.
+    /// Forwarding mode.
     pub mode: Mode,
 }
 
-/// The operator's listener, which is up before the rooms are: until then it says so.
+/// Operator API. It serves before the start is complete, and then reports "starting".
 #[derive(Clone, Debug)]
 pub struct Ops {
     state: Arc<OnceLock<OpsState>>,
     registry: Arc<OnceLock<Registry>>,
-    // Stopping from the moment no new requests are taken.
+    // Is stopping as soon as no new requests are accepted.
     public_tasks: Tasks,
 }
 
 impl Ops {
-    /// Nothing is ready yet. `public` are the tasks that serve requests.
+    /// Creates the API in the state "starting". `public_tasks` are the tasks that serve the Market and
+    /// the seller.
     #[must_use]
     pub fn new(public_tasks: Tasks) -> Self {
         Self {
@@ -111,7 +114,7 @@ impl Ops {
         }
     }
 
-    /// Everything is there: the store is replayed and we can be fed and asked.
+    /// Ends the state "starting": the store is read, and all endpoints serve.
     pub fn set_ready(&self, state: OpsState, mut registry: Registry) {
         registry.register_collector(Box::new(metrics::OpsStateCollector(Arc::clone(
             &self.state,
@@ -120,8 +123,7 @@ impl Ops {
         let _first = self.registry.set(registry);
     }
 
-    /// Health, status, metrics, and the answers to an operator's questions, for requests that
-    /// name one of `hosts`.
+    /// Builds the router for requests whose `Host` is one of `hosts`.
     pub fn router(self, hosts: AllowedHosts) -> Router {
         Router::new()
             .route(
@@ -141,7 +143,7 @@ impl Ops {
             .merge(source_endpoints::routes())
             .route_layer(middleware::from_fn(access::require_header))
             .fallback(async || {
-                let message = "there are /healthz, /readyz, /status, /metrics, /explain, \
+                let message = "unknown path: the paths are /healthz, /readyz, /status, /metrics, /explain, \
                                /ready-report, /verify, /selftest, /sources, \
                                /sources/rejected.csv, /sources/read, /accept and /import";
                 ErrorResponse::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
@@ -154,14 +156,14 @@ impl Ops {
     }
 }
 
-/// Which shop an operator means; all of them if he does not say.
+/// Selection of a shop; all shops if `shop` is absent.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ShopFilter {
     shop: Option<String>,
 }
 
-/// Has the Market's copy read back now. What comes of it is in the status.
+/// Starts a read-back of the Market's copy. The status contains its result.
 async fn verify(State(ops): State<Ops>, Query(filter): Query<ShopFilter>) -> Response {
     let Some(ops_state) = ops.state.get() else {
         return starting_error().into_response();
@@ -176,8 +178,8 @@ async fn verify(State(ops): State<Ops>, Query(filter): Query<ShopFilter>) -> Res
         .map(|(_, shop)| shop.name.as_str())
         .collect();
     if started_shops.is_empty() {
-        let message = "the Market is called for none of these shops: migrate is off, or the store \
-                       is another installation's";
+        let message = "none of these shops is forwarded to the Market: migrate is off, or the store \
+                      belongs to another installation";
         return ErrorResponse::new(StatusCode::CONFLICT, "NOT_FORWARDED", message).into_response();
     }
     (
@@ -196,7 +198,7 @@ struct HealthResponse {
 struct ReadyzResponse<'a> {
     ready: bool,
     state: &'static str,
-    // They answer the Market 503 by themselves; the seller must be able to feed them.
+    // Shops without stock do not make the service unready: the seller must be able to send stock.
     cold_shops: Vec<&'a str>,
 }
 
@@ -228,7 +230,7 @@ async fn ready(State(ops): State<Ops>) -> Response {
 }
 
 async fn status(State(ops): State<Ops>) -> Response {
-    // Counting what differs looks at every SKU: off the threads that answer the Market.
+    // Counting dirty SKUs visits every SKU, so it runs outside the threads that serve the Market.
     run_blocking(move || match ops.state.get() {
         Some(ops_state) => Json(ops_state.status()).into_response(),
         None => starting_error().into_response(),
@@ -243,7 +245,7 @@ async fn metrics_text(State(ops): State<Ops>) -> Response {
         };
         let mut text = String::new();
         if let Err(error) = prometheus_client::encoding::text::encode(&mut text, registry) {
-            error!(error = %error, "cannot write the metrics");
+            error!(error = %error, "failed to encode the metrics");
             return ErrorResponse::internal().into_response();
         }
         let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -256,7 +258,7 @@ fn starting_error() -> ErrorResponse {
     ErrorResponse::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "STARTING",
-        "the store is being read",
+        "the service is starting and reads its store: retry in a second",
     )
     .with_retry_after(1)
 }
@@ -279,22 +281,22 @@ struct StatusResponse<'a> {
 struct ShopStatusDto<'a> {
     name: &'a str,
     campaign: u64,
-    /// Where the stock goes.
+    /// Forwarding target.
     address: &'a str,
     /// `on`, `dry-run` or `off`.
     migrate: &'static str,
     cold: bool,
     skus: usize,
-    /// SKUs the Market does not have as the book has them, those under way and those set aside
-    /// included. Absent if nothing is forwarded.
+    /// SKUs whose stock the Market has not acknowledged, including those in flight and in
+    /// quarantine. Absent if nothing is forwarded.
     #[serde(skip_serializing_if = "Option::is_none")]
     dirty: Option<usize>,
     last_push: Option<DateTime<Utc>>,
-    /// Who feeds the shop, and when he last did.
+    /// Origins of the shop's stock, with the time of the last statement.
     sources: Vec<OriginTime>,
     #[serde(skip_serializing_if = "Option::is_none")]
     migrator: Option<WorkerStatus>,
-    /// What reading the Market's copy back has come to.
+    /// Result of the last read-back.
     #[serde(skip_serializing_if = "Option::is_none")]
     survey: Option<ReadbackReport>,
 }
@@ -312,7 +314,7 @@ impl OpsState {
             .collect()
     }
 
-    /// The shop of this name, or all of them.
+    /// Returns the shop with this name, or all shops.
     fn select_shops(&self, name: Option<&str>) -> Result<Vec<(ShopId, &OpsShop)>, ErrorResponse> {
         let matches_name =
             |(_, shop): &(ShopId, &OpsShop)| name.is_none_or(|name| shop.name == name);
@@ -320,7 +322,10 @@ impl OpsState {
         if selected.is_empty() {
             let names: Vec<&str> = self.shops.iter().map(|shop| shop.name.as_str()).collect();
             let name = name.unwrap_or_default();
-            let message = format!("shop '{name}' is unknown, there are {}", names.join(", "));
+            let message = format!(
+                "shop '{name}' is unknown, the shops are {}",
+                names.join(", ")
+            );
             return Err(ErrorResponse::new(
                 StatusCode::NOT_FOUND,
                 "UNKNOWN_SHOP",

@@ -1,4 +1,7 @@
-//! Whether the push API can be switched off: shop by shop, with reasons.
+//! Endpoint `/ready-report`: decides for each shop if the push API can be switched off.
+//!
+//! A shop is ready if the Market's recent requests are covered, everything is sent and
+//! acknowledged, and a recent read-back explains the Market's whole copy.
 
 use axum::Json;
 use axum::extract::State;
@@ -13,17 +16,17 @@ use crate::migrator::readback::{MatchClass, ReadbackReport};
 use crate::migrator::{Mode, WorkerStatus};
 use crate::stock::{Hour, ShopId, SkuActivity};
 
-/// What the Market asked for within so long of its last question counts as asked for lately.
+/// Time before the Market's last request in which a requested SKU counts as recently requested.
 const RECENT_WINDOW: TimeDelta = TimeDelta::hours(72);
 
-/// The Market's copy must have been explained whole within this.
+/// Longest age of the last read-back with a full match.
 const MAX_FULL_MATCH_AGE: TimeDelta = TimeDelta::hours(24);
 
-/// SKUs named of those that are missing.
+/// Most missing SKUs in the report.
 const MAX_MISSING_NAMED: usize = 20;
 
 pub(super) async fn report(State(ops): State<Ops>) -> Response {
-    // Looks at every SKU: off the threads that answer the Market.
+    // The report visits every SKU, so it runs outside the threads that serve the Market.
     run_blocking(move || match ops.state.get() {
         Some(ops_state) => Json(ops_state.readiness()).into_response(),
         None => starting_error().into_response(),
@@ -36,7 +39,7 @@ struct ReadinessReport<'a> {
     now: DateTime<Utc>,
     cutoff: NaiveDate,
     days_to_cutoff: i64,
-    /// `GO` if it is so for every shop.
+    /// `GO` if every shop is ready, otherwise `NOT YET`.
     verdict: &'static str,
     shops: Vec<ShopReadiness<'a>>,
 }
@@ -48,9 +51,9 @@ struct ShopReadiness<'a> {
     migrate: &'static str,
     /// `GO` or `NOT YET`.
     verdict: &'static str,
-    /// What is in the way.
+    /// Reasons against switching off.
     reasons: Vec<String>,
-    /// What is worth knowing and not in the way.
+    /// Remarks that do not change the verdict.
     remarks: Vec<String>,
     coverage: PushCoverage,
     last_push: Option<DateTime<Utc>>,
@@ -63,18 +66,18 @@ struct ShopReadiness<'a> {
     sources: Vec<OriginTime>,
 }
 
-/// How much of what the Market asks for is on the new way.
+/// Coverage of the Market's recent requests.
 #[derive(Debug, Default, Serialize)]
 struct PushCoverage {
-    /// SKUs the Market asked for lately.
+    /// SKUs that the Market requested recently.
     asked: usize,
-    /// Of which the seller has told us.
+    /// Those of `asked` whose stock is in the book.
     in_book: usize,
-    /// Of which the Market has acknowledged what the book says.
+    /// Those of `in_book` whose current stock the Market has acknowledged.
     acknowledged: usize,
-    /// Some of those the seller has not told us of.
+    /// The first SKUs of `asked` whose stock is not in the book.
     missing: Vec<String>,
-    /// There were more unknown SKUs than are remembered: `asked` is too low.
+    /// True if `asked` is too low because not all unknown SKUs are remembered.
     incomplete: bool,
     #[serde(skip)]
     last_asked: Option<DateTime<Utc>>,
@@ -105,7 +108,7 @@ impl OpsState {
         let dirty = report
             .is_some()
             .then(|| self.ledger.count_dirty(id, &self.book));
-        let last_equal = readback.as_ref().and_then(|survey| survey.last_equal);
+        let last_equal = readback.as_ref().and_then(|readback| readback.last_equal);
         let inputs = ReadinessInputs {
             now,
             cutoff: self.cutoff,
@@ -123,7 +126,7 @@ impl OpsState {
         let count = |class: MatchClass| {
             readback
                 .as_ref()
-                .map_or(0, |survey| count_in_class(survey, class))
+                .map_or(0, |readback| count_in_class(readback, class))
         };
         ShopReadiness {
             name: &shop.name,
@@ -195,7 +198,7 @@ fn count_in_class(readback: &ReadbackReport, class: MatchClass) -> u64 {
         .unwrap_or_default()
 }
 
-/// What a verdict is based on.
+/// Facts that a verdict is based on.
 struct ReadinessInputs<'a> {
     now: DateTime<Utc>,
     cutoff: NaiveDate,
@@ -211,7 +214,7 @@ struct ReadinessInputs<'a> {
 }
 
 impl ReadinessInputs<'_> {
-    /// What is in the way of switching the push API off, and what is worth knowing besides.
+    /// Returns the reasons against switching the push API off, and remarks.
     fn evaluate(&self) -> (Vec<String>, Vec<String>) {
         let mut reasons = Vec::new();
         let mut remarks = Vec::new();
@@ -221,14 +224,14 @@ impl ReadinessInputs<'_> {
             reasons.push(format!("migrate is \"{}\": nothing is sent", self.mode));
         }
         if self.has_no_stock {
-            reasons.push("no stock is known yet".to_owned());
+            reasons.push("no stock is known yet: send stock or add a source".to_owned());
         }
         self.check_coverage(&mut reasons, &mut remarks);
         self.check_sending(&mut reasons);
         self.check_market_copy(&mut reasons, &mut remarks);
         if self.silent_for >= self.stale_after {
             let hours = self.silent_for.num_hours();
-            reasons.push(format!("no source has said anything for {hours} h"));
+            reasons.push(format!("no source has stated any stock for {hours} h"));
         }
         (reasons, remarks)
     }
@@ -243,8 +246,8 @@ impl ReadinessInputs<'_> {
             ..
         } = self.coverage;
         if *asked == 0 {
-            let text = "the Market has asked for nothing yet: what it needs is not known";
-            // After the end nobody asks any more, and whoever starts then cannot wait for it.
+            let text = "the Market has requested nothing yet, so it is unknown which SKUs it needs";
+            // After the cutoff the Market sends no more requests, so a later start cannot wait for one.
             let is_over = self.now.date_naive() > self.cutoff;
             let list = if is_over {
                 &mut *remarks
@@ -260,7 +263,7 @@ impl ReadinessInputs<'_> {
                 .map(|sku| format!("'{sku}'"))
                 .collect::<Vec<_>>();
             reasons.push(format!(
-                "{} of {asked} SKUs the Market asked for lately are not in the book, such as {}",
+                "{} of {asked} SKUs that the Market requested recently have no known stock, such as {}",
                 asked - in_book,
                 named.join(", ")
             ));
@@ -268,11 +271,13 @@ impl ReadinessInputs<'_> {
         if acknowledged < in_book {
             let waiting = in_book - acknowledged;
             reasons.push(format!(
-                "{waiting} SKUs it asked for are not acknowledged as they are now"
+                "{waiting} of the requested SKUs have stock that the Market has not acknowledged yet"
             ));
         }
         if *incomplete {
-            remarks.push("it asked for more unknown SKUs than are remembered".to_owned());
+            remarks.push(
+                "the Market requested more SKUs without known stock than are remembered".to_owned(),
+            );
         }
     }
 
@@ -284,7 +289,7 @@ impl ReadinessInputs<'_> {
         }
         if let Some(first) = report.quarantined.first() {
             reasons.push(format!(
-                "the Market refuses {quarantined} SKUs, such as '{}': {}",
+                "the Market rejects {quarantined} SKUs, such as '{}': {}",
                 first.sku, first.reason
             ));
         }
@@ -301,15 +306,15 @@ impl ReadinessInputs<'_> {
         for (class, text) in [
             (
                 MatchClass::Drifted,
-                "SKUs differ on the Market, and nothing explains it",
+                "SKUs differ on the Market without an explanation",
             ),
             (
                 MatchClass::Unknown,
-                "SKUs were taken by the Market and are shown nowhere",
+                "SKUs were accepted by the Market, but it does not show them",
             ),
         ] {
             let count = count_in_class(readback, class);
-            // In a dry run nothing was sent, and that is said already.
+            // In a dry run nothing was sent, which is a reason already.
             if count > 0 && self.mode == Mode::On {
                 reasons.push(format!("{count} {text}"));
             }
@@ -320,18 +325,18 @@ impl ReadinessInputs<'_> {
             Some(at) => {
                 let hours = (self.now - at).num_hours();
                 reasons.push(format!(
-                    "the Market's copy was last explained whole {hours} h ago"
+                    "the last read-back with a full match was {hours} h ago: run `stockbridge verify`"
                 ));
             }
             None => reasons.push(
-                "the Market's copy was never read back and explained whole: `stockbridge verify`"
+                "the Market's copy was never read back with a full match: run `stockbridge verify`"
                     .to_owned(),
             ),
         }
         let not_ours = count_in_class(readback, MatchClass::NotOurs);
         if not_ours > 0 {
             remarks.push(format!(
-                "the Market shows {not_ours} SKUs of which the seller never spoke"
+                "the Market shows {not_ours} SKUs whose stock the seller never stated"
             ));
         }
     }
@@ -380,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn all_well_is_go() {
+    fn no_problems_is_go() {
         let (coverage, readback, report) = good_inputs();
         assert_eq!(
             inputs(&coverage, &readback, &report).evaluate().0,
@@ -389,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn every_trouble_alone_is_in_the_way_and_named() {
+    fn each_problem_alone_is_a_reason() {
         let (coverage, readback, report) = good_inputs();
         let reasons = |inputs: ReadinessInputs<'_>| inputs.evaluate().0.join("; ");
         let base = || inputs(&coverage, &readback, &report);
@@ -426,10 +431,10 @@ mod tests {
             ),
             (
                 ReadinessInputs {
-                    not_sending_reason: Some("another's"),
+                    not_sending_reason: Some("another installation"),
                     ..base()
                 },
-                "another's",
+                "another installation",
             ),
             (
                 ReadinessInputs {
@@ -486,14 +491,14 @@ mod tests {
                     coverage: &unacked,
                     ..base()
                 },
-                "1 SKUs it asked for",
+                "1 of the requested SKUs",
             ),
             (
                 ReadinessInputs {
                     coverage: &unasked,
                     ..base()
                 },
-                "asked for nothing yet",
+                "requested nothing yet",
             ),
         ] {
             let actual = reasons(inputs);
@@ -506,7 +511,7 @@ mod tests {
     }
 
     #[test]
-    fn after_the_end_nobody_asks_and_that_is_only_a_remark() {
+    fn missing_requests_after_cutoff_are_a_remark() {
         let (_, readback, report) = good_inputs();
         let unasked = PushCoverage::default();
         let after_cutoff = ReadinessInputs {

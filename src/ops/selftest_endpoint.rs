@@ -1,4 +1,4 @@
-//! The Market's own check of the integration, begun and watched.
+//! Endpoint `/selftest`: starts the Market's own check of the integration and shows its state.
 
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
@@ -12,7 +12,7 @@ use crate::http::ErrorResponse;
 use crate::migrator::selftest::SelftestStartError;
 use crate::stock::Sku;
 
-/// In a body of JSON, which a page in somebody's browser cannot send here unasked.
+/// Shop and SKU of the check.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SelftestRequest {

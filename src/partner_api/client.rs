@@ -1,4 +1,7 @@
-//! We call the Market.
+//! Client for the stock methods of the partner API: updates and read-back, with rate-limit headers.
+//!
+//! It only sends and reads; the migrator decides what a response means. The key is masked in
+//! response texts, because they are logged.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -11,63 +14,64 @@ use tokio::time::Instant;
 
 use super::readback_page::ReadbackQuery;
 use super::wire::{ApiResponse, MarketAddress};
-use crate::http::read_response;
 use crate::http::secret::Secret;
+use crate::http::{causes, read_response};
 
-/// Most bytes read of an answer: an update's answer is a line, an error page perhaps a screen.
+/// Most bytes read of a response. A response to an update is one line, and the largest page of a
+/// read-back has 100 offers.
 const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
 
-/// How a request ended.
+/// Outcome of a request.
 #[derive(Clone, Debug)]
 pub enum CallOutcome {
-    /// The Market, or something between, answered.
+    /// A complete response of the Market or of a proxy.
     Response(MarketResponse),
-    /// No answer, or half of one: nobody can know what the Market did.
+    /// No response, or an incomplete one. The effect on the Market is unknown.
     NoResponse(String),
 }
 
-/// What came back.
+/// Response of the Market.
 #[derive(Clone, Debug)]
 pub struct MarketResponse {
-    /// The HTTP status.
+    /// HTTP status.
     pub status: u16,
-    /// The whole body.
+    /// Whole body.
     pub body: Bytes,
-    /// What the headers say of the limit.
+    /// Rate-limit headers.
     pub rate: RateHeaders,
-    /// The Market's own clock.
+    /// Header `Date`: the Market's clock.
     pub date: Option<DateTime<Utc>>,
-    /// When it was on its way, by our clock.
+    /// Times of request and response by the local clock.
     pub times: RequestTimes,
-    /// The Market's name for this request, for its support.
+    /// Market's id of this request, for its support.
     pub trace_id: Option<String>,
 }
 
-/// When a request was sent, and when the head of its response came, by our clock.
+/// Times of a request and of its response head, by the local clock.
 ///
-/// The head, not the end of the body: the Market dates the head, and a body may take its time.
+/// The head counts, not the end of the body: the Market dates the head, and a body may be slow.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RequestTimes {
-    /// When the request was sent.
+    /// Time at which the request was sent.
     pub sent_at: DateTime<Utc>,
-    /// When the head of the response came.
+    /// Time at which the response head arrived.
     pub head_at: DateTime<Utc>,
 }
 
-/// The headers `X-RateLimit-Resource-…`. Source: the limits page, 2026.
+/// Headers `X-RateLimit-Resource-…`. Source: limits page of the documentation, 2026.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct RateHeaders {
-    /// SKUs a period.
+    /// SKUs per period.
     pub limit: Option<u32>,
-    /// SKUs left of it.
+    /// SKUs left in the current period.
     pub remaining: Option<u32>,
-    /// From the answer until a new period begins: `-Until`, reckoned against the answer's own
-    /// `Date`, so that a clock that is wrong on either side does no harm.
+    /// Time from the response to the next period: `-Until` minus the response's own `Date`, so
+    /// that a wrong clock on either side does not matter.
     pub resets_in: Option<Duration>,
 }
 
 impl MarketResponse {
-    /// Reads what came back; the arrival of the head stands in for a missing `Date`.
+    /// Builds a response. The arrival of the head replaces a missing `Date`.
     #[must_use]
     pub fn read(status: u16, headers: &HeaderMap, body: Bytes, times: RequestTimes) -> Self {
         let trace_id = ["traceparent", "x-request-id", "x-market-req-id"]
@@ -99,7 +103,7 @@ impl RateHeaders {
     }
 }
 
-/// Reads a date of HTTP, whose weekday may be wrong: the documentation's own example is.
+/// Parses an HTTP date without its weekday, which is wrong in the documentation's own example.
 fn parse_http_date(text: &str) -> Option<DateTime<Utc>> {
     let date = text
         .split_once(',')
@@ -114,7 +118,7 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// The Market at one address.
+/// Client for the Market at one base URL.
 #[derive(Clone, Debug)]
 pub struct MarketClient {
     pub(super) http: reqwest::Client,
@@ -122,8 +126,8 @@ pub struct MarketClient {
 }
 
 impl MarketClient {
-    /// Calls go to `base`, such as `https://api.partner.market.yandex.ru`, through a client
-    /// that follows no redirects.
+    /// Creates a client for `base`, such as `https://api.partner.market.yandex.ru`. `http` must
+    /// not follow redirects.
     #[must_use]
     pub fn new(http: reqwest::Client, base: &str) -> Self {
         Self {
@@ -132,15 +136,15 @@ impl MarketClient {
         }
     }
 
-    /// Where calls go to, without a slash at the end.
+    /// Returns the base URL without a trailing slash.
     #[must_use]
     pub fn base(&self) -> &str {
         &self.base
     }
 
-    /// Sends one batch of stock, by the method of this address.
+    /// Sends one batch of stock with the method of this address.
     ///
-    /// `now` stands in for the answer's `Date` where that is missing.
+    /// `now` is the time of sending. It replaces a missing `Date` of the response.
     pub async fn update_stocks(
         &self,
         address: &MarketAddress,
@@ -160,7 +164,7 @@ impl MarketClient {
         self.send(request, key, body, now).await
     }
 
-    /// Asks for a part of the Market's copy, by the method of this address.
+    /// Requests a part of the Market's copy with the method of this address.
     pub async fn read_back(
         &self,
         address: &MarketAddress,
@@ -196,19 +200,19 @@ impl MarketClient {
     }
 }
 
-/// Makes a request, sent at `now`.
+/// Sends a request at `now` and reads its response.
 pub(super) async fn call(
     request: reqwest::RequestBuilder,
     now: DateTime<Utc>,
 ) -> Result<MarketResponse, String> {
-    // Without the URL: the reason is shown in logs and in the status.
-    let describe_failure = |error: reqwest::Error| describe(&error.without_url());
+    // The URL is removed because logs and the status show the reason.
+    let describe_failure = |error: reqwest::Error| causes(&error.without_url());
     let started = Instant::now();
     let (client, request) = request.build_split();
     let request = request.map_err(describe_failure)?;
     let key = request.headers().get("Api-Key").cloned();
     let response = client.execute(request).await.map_err(describe_failure)?;
-    // By the clock that is never set: a clock set in between is not the Market's.
+    // By the monotonic clock: a change of the wall clock in between must not count as skew.
     let times = RequestTimes {
         sent_at: now,
         head_at: now + started.elapsed(),
@@ -216,7 +220,7 @@ pub(super) async fn call(
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let body = read_response(response, MAX_RESPONSE_BYTES)
         .await
-        .map_err(|error| describe(&error))?;
+        .map_err(|error| causes(&error))?;
     let key = key
         .as_ref()
         .and_then(|key| key.to_str().ok())
@@ -229,7 +233,7 @@ pub(super) async fn call(
     ))
 }
 
-/// Replaces the key in a response that is not a success: its text is shown in logs.
+/// Masks the key in a response that is not a success, because logs show its text.
 fn mask(body: Bytes, key: &str) -> Bytes {
     let Ok(text) = str::from_utf8(&body) else {
         return body;
@@ -249,12 +253,6 @@ fn mask(body: Bytes, key: &str) -> Bytes {
     masked.into_owned().into()
 }
 
-/// The chain of causes: reqwest's own sentence rarely says which of them it was.
-fn describe(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -267,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_is_reckoned_against_the_answers_own_date() {
+    fn computes_reset_from_the_response_date() {
         let now = "2026-11-20T10:00:00Z".parse().unwrap();
         let rate = RateHeaders::read(
             &headers(&[
@@ -287,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_the_market_repeats_is_masked_unless_the_request_succeeded() {
+    fn masks_the_key_in_failed_responses() {
         let masked = |body: &str| {
             let masked = mask(body.to_owned().into(), "ACMA:a/b+c=");
             String::from_utf8(masked.to_vec()).unwrap()
@@ -305,11 +303,11 @@ mod tests {
         }
         let good = r#"{"status":"OK","result":{"offers":[{"offerId":"ACMA:a/b+c="}]}}"#;
         assert_eq!(masked(good), good);
-        assert_eq!(masked("nothing of it"), "nothing of it");
+        assert_eq!(masked("without a key"), "without a key");
     }
 
     #[test]
-    fn a_missing_date_is_our_own_and_a_past_until_is_no_wait() {
+    fn missing_date_is_now_and_past_until_is_zero() {
         let now = "2018-07-10T00:42:40Z".parse().unwrap();
         let until =
             |text| RateHeaders::read(&headers(&[("X-RateLimit-Resource-Until", text)]), now);

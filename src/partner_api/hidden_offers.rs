@@ -1,5 +1,5 @@
-//! Hiding a product on the Market and showing it again, for the Market's own check of an
-//! integration.
+//! Client for hidden offers: hides a product on the Market and shows it again, as the Market's own
+//! check of an integration requires.
 //!
 //! Sources: `addHiddenOffers`, `deleteHiddenOffers` and `getHiddenOffers`, partner API OpenAPI,
 //! 2026-07-17; "Transfer of balances via API", "How to check the functionality".
@@ -14,7 +14,7 @@ use crate::http::secret::Secret;
 use crate::stock::Sku;
 
 impl MarketClient {
-    /// Asks the Market to hide a product; some minutes may pass until it is.
+    /// Hides a product. The Market may need some minutes.
     pub async fn hide_offer(
         &self,
         campaign: u64,
@@ -26,7 +26,7 @@ impl MarketClient {
             .await
     }
 
-    /// Asks the Market to show a product again.
+    /// Shows a hidden product again.
     pub async fn show_offer(
         &self,
         campaign: u64,
@@ -38,7 +38,7 @@ impl MarketClient {
             .await
     }
 
-    /// Asks whether a product is hidden; [`read_hidden`] reads the answer.
+    /// Requests the hidden state of a product; [`is_offer_hidden`] reads the response body.
     pub async fn get_hidden_offers(
         &self,
         campaign: u64,
@@ -84,10 +84,10 @@ struct HiddenOffer {
     offer_id: String,
 }
 
-/// Whether a list of hidden products names this one.
+/// Returns true if a list of hidden products contains this one.
 ///
 /// # Errors
-/// It is no such list.
+/// The body is not such a list.
 pub fn is_offer_hidden(body: &[u8], sku: &Sku) -> Result<bool, String> {
     let HiddenOffersResponse { result } =
         serde_json::from_slice(body).map_err(|e| e.to_string())?;
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_product_is_hidden_if_the_list_names_it() {
+    fn finds_hidden_products_in_the_list() {
         let sku = Sku::parse("A").unwrap();
         let list = |ids: &str| format!(r#"{{"status":"OK","result":{{"hiddenOffers":[{ids}]}}}}"#);
         let read = |ids: &str| is_offer_hidden(list(ids).as_bytes(), &sku);

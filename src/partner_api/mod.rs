@@ -1,5 +1,5 @@
-//! The partner API, in both directions: the seller calls us as if we were the Market, and we
-//! call the Market.
+//! Partner API in both directions: the server that the seller calls instead of the Market, and the
+//! client that calls the Market.
 
 pub mod account;
 pub mod client;

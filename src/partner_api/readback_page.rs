@@ -1,4 +1,4 @@
-//! What the Market shows of its copy, page by page, read leniently.
+//! Read-back of the Market's copy: query and lenient parsing of one page, for both methods.
 //!
 //! Sources: `getStocks` and `getStocksOnPartnerWarehouses`, partner API OpenAPI, 2026-07-17, and
 //! the change log of 2026-08-04.
@@ -9,65 +9,64 @@ use serde::Deserialize;
 use super::wire::{MAX_PAGE_SIZE, MarketAddress, OfferStock, parse_timestamp};
 use crate::stock::Timestamp;
 
-/// Which part of the Market's copy is asked for.
+/// Query for a part of the Market's copy.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ReadbackQuery {
-    /// The one it is about; of a campaign, all that are ours.
+    /// The requested warehouse; for a campaign, all warehouses of the shop.
     pub warehouses: Vec<u64>,
-    /// What of it.
+    /// Requested part.
     pub selection: ReadbackSelection,
 }
 
-/// A page of a list, or some SKUs by name.
+/// One page of a list, or SKUs by name.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ReadbackSelection {
-    /// A page.
+    /// One page.
     List {
-        /// Of which list.
+        /// Requested list.
         list: OfferList,
-        /// Where the page before ended.
+        /// Page token from the previous page.
         token: Option<String>,
     },
-    /// Exactly these, at most 500, wherever they are.
+    /// Exactly these SKUs, at most 500, from either list.
     Skus(Vec<String>),
 }
 
-/// The Market lists the offers of a warehouse apart.
+/// List of offers. The Market keeps active and archived offers in separate lists.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum OfferList {
-    /// Those that can be bought, or could if there were any.
+    /// Offers that are not archived, with or without stock.
     Active,
-    /// Those in the archive.
+    /// Archived offers.
     Archived,
 }
 
-/// What came back.
+/// One page of the Market's copy.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ReadbackPage {
-    /// The offers of our warehouses; those of others, such as the Market's own for returns, are
-    /// left out.
+    /// Offers of the shop's warehouses. Others, such as the Market's return warehouse, are skipped.
     pub offers: Vec<ReadbackOffer>,
-    /// Where the next page begins; `None` on the last one, however short the others were.
+    /// Token of the next page; `None` on the last page. The length of a page means nothing.
     pub next: Option<String>,
 }
 
-/// One offer as the Market shows it.
+/// Offer as the Market shows it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReadbackOffer {
-    /// The SKU, as the Market spells it.
+    /// SKU as the Market spells it.
     pub sku: String,
-    /// Pieces that can be ordered: what a count we sent is compared with.
+    /// Pieces that can be ordered. This is compared with the sent count.
     pub available: u64,
     /// Pieces reserved for orders.
     pub reserved: u64,
-    /// When this last changed, by the Market's own account.
+    /// Time of the last change according to the Market.
     pub updated_at: Option<Timestamp>,
-    /// On which list it stands; one asked for by name counts as on sale.
+    /// List of the offer. An offer requested by name counts as active.
     pub list: OfferList,
 }
 
 impl ReadbackQuery {
-    /// The query, with its question mark, and the body of the request.
+    /// Returns the query string, including `?`, and the request body.
     #[must_use]
     pub fn query_and_body(&self, address: &MarketAddress) -> (String, String) {
         let mut body = serde_json::Map::new();
@@ -108,7 +107,7 @@ struct ReadbackEnvelope {
     result: Option<ReadbackResult>,
 }
 
-// Both methods' results: one lists warehouses, the other is of one.
+// Results of both methods: by campaign it lists warehouses, by business it is about one.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ReadbackResult {
@@ -143,13 +142,13 @@ struct ListedOffer {
 }
 
 impl ReadbackPage {
-    /// Reads the body of a 200 that said OK.
+    /// Parses the body of a response with status 200 and `"status":"OK"`.
     ///
     /// # Errors
-    /// It is not what was asked for; says why.
+    /// A sentence with the reason why the body is not the requested page.
     pub fn read(body: &[u8], query: &ReadbackQuery) -> Result<Self, String> {
         let envelope: ReadbackEnvelope = serde_json::from_slice(body).map_err(|e| e.to_string())?;
-        let result = envelope.result.ok_or("there is no result")?;
+        let result = envelope.result.ok_or("the response has no result")?;
         let next = result.paging.unwrap_or_default().next_page_token;
         let is_ours = |id: u64| query.warehouses.contains(&id);
         let offers = match (result.warehouses, result.offers) {
@@ -158,10 +157,12 @@ impl ReadbackPage {
                 ours.flat_map(|warehouse| warehouse.offers).collect()
             }
             (None, Some(offers)) => match result.partner_warehouse_id {
-                Some(id) if !is_ours(id) => return Err(format!("it is of warehouse {id}")),
+                Some(id) if !is_ours(id) => {
+                    return Err(format!("the response is about warehouse {id}"));
+                }
                 Some(_) | None => offers,
             },
-            (None, None) => return Err("there are neither warehouses nor offers".to_owned()),
+            (None, None) => return Err("the response has neither warehouses nor offers".to_owned()),
         };
         let next = next.filter(|token| !token.is_empty());
         let list = query.offer_list();
@@ -182,7 +183,7 @@ impl ListedOffer {
             Some(u64::try_from(stock.count).unwrap_or(0))
         };
         let reserved = count("FREEZE").unwrap_or(0);
-        // An offer without the type can be ordered as far as it is fit and not reserved.
+        // Without the type `AVAILABLE`, fit pieces that are not reserved can be ordered.
         let fit_unreserved = || count("FIT").unwrap_or(0).saturating_sub(reserved);
         ReadbackOffer {
             available: count("AVAILABLE").unwrap_or_else(fit_unreserved),
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn the_return_warehouse_is_passed_over_wherever_it_stands() {
+    fn ignores_the_return_warehouse() {
         let body = br#"{"status":"OK","result":{"paging":{"nextPageToken":"x"},"warehouses":[
             {"warehouseId":1,"offers":[{"offerId":"A","stocks":[{"type":"AVAILABLE","count":9}]}]},
             {"warehouseId":7,"offers":[{"offerId":"A","updatedAt":"2026-11-20T13:00:00+03:00",
@@ -229,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_fit_and_not_reserved_stands_in_for_a_missing_type() {
+    fn computes_available_from_fit_and_freeze() {
         let body = br#"{"result":{"partnerWarehouseId":7,"offers":[
             {"offerId":"A","stocks":[{"type":"FIT","count":5},{"type":"FREEZE","count":2}]},
             {"offerId":"B","stocks":[]},{"offerId":"C","stocks":[{"type":"AVAILABLE","count":-1}]}]}}"#;
@@ -242,13 +243,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_page_of_ours_is_not_taken_for_an_empty_one() {
+    fn rejects_other_bodies_instead_of_an_empty_page() {
         for (body, why) in [
-            ("{}", "there is no result"),
+            ("{}", "the response has no result"),
             (r#"{"result":{}}"#, "neither warehouses nor offers"),
             (
                 r#"{"result":{"partnerWarehouseId":8,"offers":[]}}"#,
-                "it is of warehouse 8",
+                "about warehouse 8",
             ),
             ("<html>", "expected value"),
         ] {
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_by_name_asks_for_no_page() {
+    fn query_by_name_has_no_page() {
         let campaign = MarketAddress::Campaign { id: 1 };
         let business = MarketAddress::Business {
             id: 1,

@@ -1,9 +1,13 @@
-//! `POST {base}/stocks`: the Market asks, we answer from memory.
+//! Push API, `POST {base}/stocks`: the server for the Market's requests, and a client for a shop's
+//! old handler.
 //!
-//! And the other way round: where a shop has a handler of its own for that question, we can ask
-//! it as the Market did.
+//! The server answers from memory. The client sends the same requests as the Market, to take over
+//! the stock that an old handler knows.
 
+mod auth;
 pub mod client;
+mod last_requests;
+mod metrics;
 pub mod parse_lenient;
 pub mod server;
 pub mod wire;

@@ -1,6 +1,8 @@
-//! The shapes of `POST {base}/stocks`, with their limits and sources.
+//! Wire format of `POST {base}/stocks`: request parsing, response writing, and their limits.
 //!
-//! Source: the push API pages of the Market's documentation, state of November 2026.
+//! The response is written by hand because its cost decides the cost of the service.
+//!
+//! Source: push API pages of the Market's documentation, state of November 2026.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,46 +15,47 @@ use serde_json::value::RawValue;
 use crate::http::json::{JsonText, StrictObject, read_json};
 use crate::stock::{Level, Timestamp};
 
-/// The answers of shops' own handlers, which are not always as they should be.
+/// Lenient parser for the responses of old handlers.
 pub use super::parse_lenient;
 
-/// Most SKUs the Market says it puts in one question.
+/// Most SKUs in one request, according to the Market's documentation.
 pub const SKUS_PER_REQUEST: usize = 1_000;
 
-/// Most SKUs we answer in one go: a Market that asks for more than it said still gets an
-/// answer, and a body full of empty strings does not get a gigabyte.
+/// Most SKUs that one request may have. It is higher than documented, so that a larger request of
+/// the Market is still answered, and low enough that a body of empty strings cannot cause a
+/// response of a gigabyte.
 pub const MAX_SKUS_PER_REQUEST: usize = 10_000;
 
-/// Largest body of a question, in bytes. The largest legal one takes 1.53 MB: a thousand SKUs
-/// of 255 characters, each spelled `\uXXXX`.
+/// Largest request body, in bytes. The largest legal one has 1.53 MB: 1,000 SKUs of 255
+/// characters, each written as `\uXXXX`.
 pub const MAX_REQUEST_BYTES: usize = 2 * 1024 * 1024;
 
-/// Longest `warehouseId`, in characters. It is echoed as it was written; the Market's have six to
+/// Longest `warehouseId`, in characters. It is echoed as written. The Market's ids have six to
 /// eight digits.
 pub const MAX_WAREHOUSE_ID_CHARS: usize = 40;
 
-/// The field by which we know our own question: an old handler's address that leads back to us
-/// would have us confirm our own stock for ever.
+/// Header that marks requests of this service. It detects an old handler URL that leads back to
+/// this service, which would then confirm its own stock.
 pub const OUR_REQUEST_HEADER: HeaderName = HeaderName::from_static("x-stockbridge-question");
 
-/// What the Market asks: how many of these are in this warehouse?
+/// Stock request of the Market for one warehouse.
 ///
-/// Members may come in any order, unknown ones (`partnerWarehouseId`) are ignored, and a
-/// member given twice is an error.
+/// Members may have any order. Unknown members (`partnerWarehouseId`) are ignored. A duplicate
+/// member is an error.
 #[derive(Debug)]
 pub struct StocksRequest<'a> {
-    /// The number as the Market wrote it, to be echoed to the letter: a number of twenty
-    /// digits must not come back as a float.
+    /// Warehouse id exactly as the Market wrote it, because the response must repeat it: a number
+    /// of 20 digits must not become a float.
     pub warehouse_id: &'a str,
-    /// In the Market's order and spelling, blanks and duplicates included.
+    /// SKUs in the Market's order and spelling, outer spaces and duplicates included.
     pub skus: Vec<JsonText<'a>>,
 }
 
 impl<'a> StocksRequest<'a> {
-    /// Reads a body.
+    /// Parses a request body.
     ///
     /// # Errors
-    /// A sentence that says which rule the body breaks and where.
+    /// A sentence with the broken rule and its position.
     pub fn parse(body: &'a [u8]) -> Result<Self, String> {
         let StrictObject(wire) = read_json::<StrictObject<WireStocksRequest<'a>>>(body)?;
         let warehouse_id = wire.warehouse_id.get();
@@ -63,7 +66,7 @@ impl<'a> StocksRequest<'a> {
                 warehouse_id.len()
             ));
         }
-        // A JSON value that begins like a number is one, or would not have been read.
+        // A valid JSON value that starts like a number is a number.
         if !warehouse_id.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
             return Err(format!(
                 "warehouseId is {warehouse_id}, it must be a number"
@@ -75,7 +78,7 @@ impl<'a> StocksRequest<'a> {
         })
     }
 
-    /// The warehouse as a number, if it is a whole one. `1e2` and `100.0` are 100.
+    /// Returns the warehouse id if it is a whole number. `1e2` and `100.0` are 100.
     #[must_use]
     pub fn warehouse_number(&self) -> Option<u64> {
         parse_whole_number(self.warehouse_id)
@@ -86,7 +89,7 @@ pub(super) fn parse_whole_number(literal: &str) -> Option<u64> {
     if let Ok(number) = literal.parse() {
         return Some(number);
     }
-    // Up to 2^53 a double holds whole numbers exactly; beyond, two ids could look alike.
+    // Up to 2^53 a double is exact for whole numbers; above that, two ids could look equal.
     const EXACT: f64 = 9_007_199_254_740_992.0;
     let number: f64 = literal.parse().ok()?;
     let is_whole = number.fract() == 0.0 && (0.0..EXACT).contains(&number);
@@ -106,7 +109,7 @@ struct WireStocksRequest<'a> {
     skus: BoundedSkus<'a>,
 }
 
-/// At most [`MAX_SKUS_PER_QUESTION`] texts.
+/// At most [`MAX_SKUS_PER_REQUEST`] strings.
 struct BoundedSkus<'a>(Vec<JsonText<'a>>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for BoundedSkus<'a> {
@@ -138,24 +141,24 @@ impl<'de> Visitor<'de> for BoundedSkusVisitor {
     }
 }
 
-/// Builds an answer, byte by byte, into one buffer.
+/// Builder that writes a response into one buffer.
 ///
-/// By hand and not through serde: this is the one place where the cost of an item is the cost
-/// of the program (a sixth of the instructions, see the answer bench).
+/// It does not use serde, which needs six times as many instructions per item (see the benchmark
+/// of responses).
 #[derive(Debug)]
 pub struct StocksResponseBuilder {
     body: Vec<u8>,
-    /// What stands between a SKU and its count, the SKU's closing quote included.
+    /// Text between a SKU and its count, including the closing quote of the SKU.
     item_middle: Vec<u8>,
 }
 
 // `{"sku":"","warehouseId":,"items":[{"count":,"type":"FIT","updatedAt":"…"}]},` with a count
-// of up to ten digits and a date of up to 27 characters: what an item takes besides its SKU
-// and warehouse.
+// of up to ten digits and a date of up to 27 characters: the bytes of an item without its SKU
+// and warehouse id.
 const ITEM_BYTES: usize = 110;
 
 impl StocksResponseBuilder {
-    /// Begins an answer with room for what was asked.
+    /// Creates a builder with capacity for the response to `request`.
     #[must_use]
     pub fn for_request(request: &StocksRequest<'_>) -> Self {
         let sku_bytes: usize = request.skus.iter().map(|sku| sku.0.len()).sum();
@@ -169,10 +172,10 @@ impl StocksResponseBuilder {
         }
     }
 
-    /// Adds an item, the SKU spelled as it was asked.
+    /// Adds an item with the SKU spelled as in the request.
     pub fn push_verbatim(&mut self, sku: &JsonText<'_>, level: Level) {
         match &sku.0 {
-            // It stood in the question just so, hence nothing in it needs an escape.
+            // The request contained this text without escapes, so it needs none here either.
             Cow::Borrowed(verbatim) => {
                 self.push_separator();
                 self.body.extend_from_slice(br#"{"sku":""#);
@@ -183,17 +186,17 @@ impl StocksResponseBuilder {
         }
     }
 
-    /// Adds an item about any text.
+    /// Adds an item for any SKU text.
     pub fn push(&mut self, sku: &str, level: Level) {
         self.push_separator();
         self.body.extend_from_slice(br#"{"sku":"#);
         serde_json::to_writer(&mut self.body, sku).expect("a string written to memory cannot fail");
-        // Its closing quote is in the middle, too.
+        // `item_middle` starts with the closing quote.
         self.body.pop();
         self.push_stock(level);
     }
 
-    /// The finished body.
+    /// Returns the complete body.
     #[must_use]
     pub fn finish(mut self) -> Vec<u8> {
         self.body.extend_from_slice(b"]}");
@@ -212,7 +215,7 @@ impl StocksResponseBuilder {
         body.extend_from_slice(itoa::Buffer::new().format(level.count.get()).as_bytes());
         let at = level.updated_at;
         match format_to_second(at) {
-            // Most sellers' dates are of whole seconds: then the rest has a fixed length.
+            // Most dates have whole seconds: then the rest has a fixed length.
             Some(second) if at.as_micros() % 1_000_000 == 0 => {
                 let mut rest = *br#","type":"FIT","updatedAt":"0000-00-00T00:00:00Z"}]}"#;
                 rest[27..46].copy_from_slice(&second);
@@ -229,7 +232,7 @@ impl StocksResponseBuilder {
 
 fn write_timestamp(body: &mut Vec<u8>, at: Timestamp, second: Option<[u8; 19]>) {
     let Some(second) = second else {
-        // Before the year 0 or after 9999: rare enough to go the long way.
+        // Years before 0 or after 9999 are rare, so the slow way is used.
         body.extend_from_slice(at.to_string().as_bytes());
         return;
     };
@@ -240,9 +243,10 @@ fn write_timestamp(body: &mut Vec<u8>, at: Timestamp, second: Option<[u8; 19]>) 
 
 const SECONDS_PER_DAY: i64 = 86_400;
 
-/// A moment as RFC 3339 without fraction and zone, if the year has up to four digits.
+/// Formats a time as RFC 3339 without fraction and zone. Returns `None` if the year has more than
+/// four digits.
 ///
-/// As the calendar library writes it, in a tenth of the time.
+/// The result equals that of the calendar library, in a tenth of the time.
 fn format_to_second(at: Timestamp) -> Option<[u8; 19]> {
     let seconds = at.as_micros().div_euclid(1_000_000);
     let [year, month, day] = civil_date(seconds.div_euclid(SECONDS_PER_DAY))?;
@@ -258,10 +262,11 @@ fn format_to_second(at: Timestamp) -> Option<[u8; 19]> {
     Some(text)
 }
 
-/// Year, month and day of so many days since 1970, if the year has up to four digits.
+/// Returns year, month and day for a number of days since 1970-01-01, or `None` if the year is
+/// outside 0..=9999.
 ///
-/// Counts in years that begin in March, so that the leap day comes last, from the one in the
-/// year -400. Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
+/// The algorithm counts years from March, so that the leap day comes last, and starts in March of
+/// the year -400. Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
 fn civil_date(days: i64) -> Option<[u32; 3]> {
     let days = u32::try_from(days.checked_add(865_565)?).ok()?;
     let (era, day) = (days / 146_097, days % 146_097);
@@ -297,7 +302,7 @@ fn write_digits(digits: &mut [u8], mut number: i64) {
     }
 }
 
-/// The numbers up to 99 in two digits.
+/// Numbers 0 to 99 with two digits each.
 const TWO_DIGITS: [[u8; 2]; 100] = {
     let digits = b"0123456789";
     let mut pairs = [[0; 2]; 100];
@@ -326,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn members_come_in_any_order_and_strange_ones_are_ignored() {
+    fn accepts_any_member_order_and_unknown_members() {
         let body = r#"{"skus":["A"," Б "],"partnerWarehouseId":"b72e","warehouseId":569667}"#;
         let request = StocksRequest::parse(body.as_bytes()).unwrap();
         assert_eq!(request.warehouse_number(), Some(569_667));
@@ -334,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_no_question_is_refused_with_the_rule() {
+    fn invalid_bodies_name_the_broken_rule() {
         for (body, rule) in [
             (
                 r#"{"warehouseId":1,"warehouseId":1,"skus":[]}"#,
@@ -364,12 +369,12 @@ mod tests {
             assert!(error.contains(rule), "{body}: {error}");
         }
         assert!(StocksRequest::parse(b"{\"warehouseId\":1,\"skus\":[\"\xff\"]}").is_err());
-        // Wherever it stands: broken is broken.
+        // Invalid UTF-8 in an unknown member is an error too.
         assert!(StocksRequest::parse(b"{\"x\":\"\xff\",\"warehouseId\":1,\"skus\":[]}").is_err());
     }
 
     #[test]
-    fn ten_thousand_skus_are_taken_and_one_more_is_not() {
+    fn limits_skus_to_ten_thousand() {
         let body = |n: usize| {
             format!(
                 r#"{{"warehouseId":1,"skus":[{}]}}"#,
@@ -388,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_numbers_are_told_from_others() {
+    fn parses_whole_numbers_only() {
         for (literal, number) in [
             ("100", Some(100)),
             ("100.0", Some(100)),
@@ -404,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_echoes_the_number_and_the_spelling() {
+    fn response_echoes_number_and_spelling() {
         let body = r#"{"warehouseId":123456789012345678901,"skus":[" a\"b\\ ","Б\t"]}"#;
         let request = StocksRequest::parse(body.as_bytes()).unwrap();
         let mut response = StocksResponseBuilder::for_request(&request);
@@ -422,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_about_nothing_is_an_empty_list() {
+    fn response_without_skus_is_an_empty_list() {
         let request = StocksRequest::parse(br#"{"warehouseId":1,"skus":[]}"#).unwrap();
         assert_eq!(
             StocksResponseBuilder::for_request(&request).finish(),
@@ -431,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn every_day_of_ten_thousand_years_has_its_date() {
+    fn converts_every_day_of_ten_thousand_years() {
         let first: chrono::NaiveDate = "0000-01-01".parse().unwrap();
         let first_day = -719_528;
         for (day, expected) in (first_day..).zip(first.iter_days().take(3_652_425)) {
@@ -445,7 +450,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_moment_is_written_as_the_calendar_library_writes_it(
+        fn formats_times_like_the_calendar_library(
             micros in -100_000_000_000_000_000i64..400_000_000_000_000_000,
             whole in any::<bool>(),
         ) {
@@ -464,7 +469,7 @@ mod tests {
         }
 
         #[test]
-        fn any_sku_survives_the_answer(skus in prop::collection::vec(any::<String>(), 0..20)) {
+        fn response_echoes_any_sku(skus in prop::collection::vec(any::<String>(), 0..20)) {
             let body = serde_json::json!({ "warehouseId": 7, "skus": skus }).to_string();
             let request = StocksRequest::parse(body.as_bytes()).unwrap();
             let mut builder = StocksResponseBuilder::for_request(&request);

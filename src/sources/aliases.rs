@@ -1,16 +1,15 @@
-//! Names that sellers give to the fields of a stock list, in every format: table columns, JSON
-//! members and SQL columns are all looked up here.
+//! Well-known names for the fields of a stock list, in every format: table columns, JSON members
+//! and SQL columns are all looked up here.
 //!
-//! Within a field, names are grouped by rank. A higher rank wins over a lower one only where the
-//! pair is documented below; two names that are both present and have no documented order make
-//! the file ambiguous, and the settings must name one.
+//! If a file has several names of one field, the preferred one of a documented pair is used. Two
+//! names without a documented order make the file ambiguous, and the settings must name one.
 
 use super::quantity::trim_blanks;
 
 /// A field of a stock list.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum StockField {
-    /// The seller's SKU, as the Market knows it.
+    /// The seller's SKU, as the Market spells it.
     Sku,
     /// The number of pieces.
     Quantity,
@@ -18,15 +17,15 @@ pub(super) enum StockField {
     Warehouse,
     /// The reserved part of the quantity. Read only where a setting names it.
     Reserve,
-    /// The time of the statement.
+    /// The date of the statement.
     UpdatedAt,
 }
 
-/// The Market's own name for the quantity in its workbook; reserve is already subtracted.
+/// The Market's name for the quantity in its workbook. The reserve is already subtracted.
 pub(super) const AVAILABLE_FOR_ORDER: &str = "доступно для заказа";
-/// The Market's names in its CSV.
+/// The Market's name for the quantity in its CSV.
 pub(super) const COUNT: &str = "count";
-/// The Market's warehouse column in its CSV.
+/// The Market's name for the warehouse in its CSV.
 pub(super) const WAREHOUSE_AND_SHOP: &str = "warehouse and shop";
 
 /// Normalised names of the SKU.
@@ -76,17 +75,17 @@ const WAREHOUSE: &[&str] = &[
 /// Normalised names of the time. Tables read it only where a setting names it.
 const UPDATED_AT: &[&str] = &["updated at", "updatedat"];
 
-/// Pairs of which the first is meant where both are present: (preferred, other).
+/// Pairs of names, (preferred, other): if a file has both, the first one is used.
 ///
-/// - `Ваш SKU` and `shop-sku` are the Market's own names for the seller's SKU; whatever stands
-///   beside them is another number.
+/// - `Ваш SKU` and `shop-sku` are the Market's names for the seller's SKU. Any other column beside
+///   them is another number.
 /// - `offer_id` beside `sku`, and `Артикул` beside `SKU`: Ozon's exports, where `sku` is Ozon's
 ///   own number of the card. `Артикул продавца` is Wildberries' and Ozon's name for the same.
 /// - `Артикул` beside `Код`, and `article` beside `code`: 1C and MoySklad, where the code is the
 ///   record's own number.
 /// - `Доступно` beside `Остаток` or `Количество`, and `Свободный остаток` beside `Остаток`: 1C's
-///   reports, where it is the stock without the reserve, which is what the Market wants; `freeStock`
-///   beside `stock` is MoySklad's name for the same.
+///   reports, where it is the stock without the reserve, which is what the Market wants;
+///   `freeStock` beside `stock` is MoySklad's name for the same.
 const PREFERRED: &[(&str, &str)] = &[
     ("offer id", "sku"),
     ("offerid", "sku"),
@@ -109,11 +108,11 @@ const PREFERRED: &[(&str, &str)] = &[
     ("freestock", "stock"),
 ];
 
-/// Names that win over every other name of their field.
+/// Names that are preferred to every other name of their field.
 const ALWAYS_PREFERRED: &[&str] = &["ваш sku", "shop sku", "shopsku", AVAILABLE_FOR_ORDER];
 
 impl StockField {
-    /// The setting that names the field's column or member.
+    /// Returns the setting for the name of the field.
     pub(super) fn setting(self) -> &'static str {
         match self {
             Self::Sku => "sku",
@@ -124,7 +123,7 @@ impl StockField {
         }
     }
 
-    /// The field in a message.
+    /// Returns the field's name for messages.
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Sku => "the SKU",
@@ -135,7 +134,7 @@ impl StockField {
         }
     }
 
-    /// The names that are known for the field, normalised.
+    /// Returns the well-known names of the field, normalised.
     pub(super) fn names(self) -> &'static [&'static str] {
         match self {
             Self::Sku => SKU,
@@ -147,19 +146,19 @@ impl StockField {
     }
 }
 
-/// Which of several names states a field.
+/// Result of the search for a field.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum AliasMatch {
-    /// None of the names is the field's.
+    /// None of the names belongs to the field.
     None,
     /// The name at this position.
     Position(usize),
-    /// Several names are the field's and none is preferred: their positions.
+    /// Several names belong to the field and none is preferred. Their positions.
     Ambiguous(Vec<usize>),
 }
 
-/// Chooses among names as they are written in a file. `named` is the name a setting gives, which
-/// excludes every other.
+/// Chooses among names as they are written in a file. `configured` is the name in the settings; if
+/// it is set, the well-known names are not used.
 pub(super) fn choose<'a>(
     field: StockField,
     names: impl IntoIterator<Item = &'a str>,
@@ -198,7 +197,7 @@ pub(super) fn choose<'a>(
     }
 }
 
-/// Normalises a name: trims it, folds case and `ё`, and makes one blank of every kind of gap.
+/// Normalises a name: trims it, folds case and `ё`, and replaces gaps of any kind by one blank.
 pub(super) fn normalize(name: &str) -> String {
     let is_separator =
         |c: char| c.is_whitespace() || matches!(c, '_' | '-' | '\u{2010}'..='\u{2015}');
@@ -214,7 +213,7 @@ pub(super) fn normalize(name: &str) -> String {
     without_unit(&name).unwrap_or(&name).to_owned()
 }
 
-/// The name without the unit of pieces behind it: `остаток, шт.`, `остаток (шт)`.
+/// Returns the name without a trailing unit of pieces, as in `остаток, шт.` or `остаток (шт)`.
 fn without_unit(name: &str) -> Option<&str> {
     let bare = name.trim_end_matches(['.', ')']).strip_suffix("шт")?;
     let name = bare.trim_end_matches([' ', ',', '(', '/']);

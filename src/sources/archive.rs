@@ -1,7 +1,7 @@
 //! Bounded unpacking of zip and gzip, for files, workbooks and transfers of 1C.
 //!
-//! A zip states the length and the checksum of each file. [`Archive::unpack`] reads a file to its end
-//! and so verifies both; callers must use nothing of it until that has returned `Ok`.
+//! A zip states the length and the checksum of each file. [`Archive::unpack`] reads a file to its
+//! end and so verifies both. Callers must not use the output before it has returned `Ok`.
 
 use std::borrow::Cow;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -12,21 +12,22 @@ use zip::result::ZipError;
 
 use super::formats::FormatError;
 
-/// Most bytes that a file may become when it is unpacked.
+/// Limit for the unpacked size of one file, in bytes.
 ///
-/// A million products in 1C's most talkative form are about 1 GiB.
+/// A million products in the most verbose format of 1C are about 1 GiB.
 pub(super) const MAX_UNPACKED: u64 = 4 * 1024 * 1024 * 1024;
 
-/// How many times larger than packed a file may become. Deflate reaches 1032 with zeros alone.
+/// Limit for the ratio of unpacked to packed size. Deflate reaches 1032 only with zeros.
 pub(super) const MAX_RATIO: u64 = 1_000;
 
-/// What may be unpacked whatever its ratio: a small file is no bomb.
+/// Unpacked size in bytes below which the ratio is not checked: a small file cannot exhaust
+/// memory or disk.
 const RATIO_EXEMPT_BYTES: u64 = 10 * 1024 * 1024;
 
-/// Most files that an archive may list: pictures come by the ten thousand.
+/// Limit for the number of files in an archive. Exports with pictures have tens of thousands.
 const MAX_ENTRIES: usize = 200_000;
 
-/// Bytes unpacked from an archive so far, and their limit.
+/// Counter of the bytes unpacked from an archive, with their limits.
 #[derive(Debug)]
 pub(super) struct Budget {
     packed: u64,
@@ -35,7 +36,7 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// A budget of that many bytes, for an archive of the length `packed`.
+    /// Creates a budget of `limit` unpacked bytes for an archive of `packed` bytes.
     pub(super) fn new(packed: u64, limit: u64) -> Self {
         Self {
             packed,
@@ -65,10 +66,10 @@ impl Budget {
         Ok(())
     }
 
-    /// Unpacks a file to its end, and returns its length in bytes.
+    /// Copies a file to its end and returns its length in bytes.
     ///
     /// # Errors
-    /// It is damaged or exceeds the budget, or writing to `to` fails.
+    /// The file is damaged or exceeds the budget, or writing to `to` fails.
     pub(super) fn copy(
         &mut self,
         from: &mut dyn Read,
@@ -91,50 +92,50 @@ impl Budget {
     }
 }
 
-/// A zip archive.
+/// A zip archive that is unpacked within a [`Budget`].
 pub(super) struct Archive<R> {
     zip: ZipArchive<R>,
     name: String,
     budget: Budget,
 }
 
-/// What an entry of an archive is.
+/// Kind of an archive entry.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum MemberKind {
     File,
     Directory,
-    /// A symbolic link, whose content is a path.
+    /// A symbolic link. Its content is a path.
     Link,
 }
 
-/// An entry that an archive lists.
+/// An entry in the directory of an archive.
 #[derive(Debug)]
 pub(super) struct Member {
     index: usize,
-    /// Its name for people.
+    /// Name for messages, with control characters replaced.
     pub(super) name: String,
-    /// What it is.
+    /// Kind of the entry.
     pub(super) kind: MemberKind,
-    /// Its name as the archive spells it.
+    /// Name as the archive spells it.
     pub(super) raw_name: Vec<u8>,
-    /// Its length in bytes, as the archive states it.
+    /// Length in bytes, as the archive states it.
     pub(super) length: u64,
-    /// Where its header is in the archive.
+    /// Offset of the entry's header in the archive, in bytes.
     pub(super) header_start: u64,
 }
 
 impl<R: Read + Seek> Archive<R> {
-    /// Opens an archive of which at most that many bytes may be unpacked. `name` is for messages.
+    /// Opens an archive and allows `limit` bytes to be unpacked from it. `name` is for messages.
     ///
     /// # Errors
-    /// It is no archive, is damaged, or lists too many files.
+    /// The input is not a zip archive, is damaged, or lists too many files.
     pub(super) fn open(name: &str, mut input: R, limit: u64) -> Result<Self, FormatError> {
         let packed = input.seek(SeekFrom::End(0))?;
         input.rewind()?;
         let zip = ZipArchive::new(input).map_err(|e| zip_failure(name, e))?;
         if zip.len() > MAX_ENTRIES {
             return Err(FormatError::Unusable(format!(
-                "'{name}' lists {} files, an archive may list {MAX_ENTRIES}",
+                "'{name}' lists {} files, the limit is {MAX_ENTRIES}: pack fewer files",
                 zip.len()
             )));
         }
@@ -145,12 +146,12 @@ impl<R: Read + Seek> Archive<R> {
         })
     }
 
-    /// The names of all entries, as the archive spells them.
+    /// Returns the names of all entries, as the archive spells them.
     pub(super) fn raw_names(&self) -> impl Iterator<Item = &[u8]> {
         self.zip.file_names_raw()
     }
 
-    /// All entries that it lists, in its order.
+    /// Returns all entries in the order of the archive.
     ///
     /// # Errors
     /// The archive is damaged.
@@ -181,8 +182,8 @@ impl<R: Read + Seek> Archive<R> {
     /// Unpacks a file to its end.
     ///
     /// # Errors
-    /// It is damaged, has a password, is not as long as the archive states, or exceeds the budget;
-    /// or writing to `to` fails.
+    /// The file is damaged, has a password, differs in length from what the archive states, or
+    /// exceeds the budget; or writing to `to` fails.
     pub(super) fn unpack(
         &mut self,
         member: &Member,
@@ -193,7 +194,7 @@ impl<R: Read + Seek> Archive<R> {
             .zip
             .by_index(member.index)
             .map_err(|e| zip_failure(name, e))?;
-        // One byte more is enough to see that it is longer than stated.
+        // One more byte is enough to detect a file that is longer than stated.
         let mut bounded = (&mut file).take(member.length.saturating_add(1));
         if self.budget.copy(&mut bounded, to, name)? != member.length {
             return Err(broken_archive(
@@ -210,7 +211,7 @@ impl<R: Read + Seek> Archive<R> {
     }
 }
 
-/// A name as an archive of this century spells it, or one made by DOS or Windows in Russian.
+/// Decodes a file name: UTF-8, or else the code page of Russian DOS, which Windows writes too.
 fn decode_name(name: &[u8]) -> String {
     let text = match std::str::from_utf8(name) {
         Ok(text) => Cow::Borrowed(text),
@@ -219,9 +220,9 @@ fn decode_name(name: &[u8]) -> String {
     text.replace(char::is_control, "\u{fffd}")
 }
 
-/// What an unpacking reader says: that the archive is broken, or that the device is.
+/// Tells a damaged archive from a failing device.
 fn unpacking_failure(name: &str, error: io::Error) -> FormatError {
-    // A device's errors have a number; an archive's are made up by who unpacks it.
+    // Errors of the operating system have a number; those of the decompressor have none.
     if error.raw_os_error().is_some() {
         return FormatError::Io(error);
     }
@@ -238,7 +239,8 @@ fn zip_failure(name: &str, error: ZipError) -> FormatError {
             ))
         }
         ZipError::UnsupportedArchive(reason) => FormatError::Unusable(format!(
-            "'{name}' is packed in a way we do not know: {reason}"
+            "'{name}' uses a zip feature that is not supported ({reason}): pack it again with default \
+            options"
         )),
         other => broken_archive(name, &other.to_string()),
     }
@@ -256,7 +258,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_budget_ends_at_its_size_and_at_its_ratio() {
+    fn budget_limits_size_and_ratio() {
         let mut budget = Budget::new(u64::MAX, 2);
         budget.charge(2, "a").unwrap();
         budget.charge(1, "a").unwrap_err();
@@ -272,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_shown_as_dos_spelt_them() {
+    fn decodes_names_of_russian_dos() {
         assert_eq!(
             decode_name(b"\xae\xe1\xe2\xa0\xe2\xaa\xa8.csv"),
             "остатки.csv"

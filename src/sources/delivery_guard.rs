@@ -1,24 +1,23 @@
-//! Whether a delivery may be believed.
+//! Guard against broken deliveries.
 //!
-//! Pure. An export that broke on its way looks like a shop that has sold everything: empty,
-//! much shorter than the last one, or full of zeros. Such a delivery is held until somebody
-//! says that it is meant.
+//! A broken export looks like a shop that has sold everything: empty, much shorter than the last
+//! one, or full of zeros. The guard is pure. It returns the reason to hold such a delivery until
+//! an operator approves it.
 
 use std::fmt;
 
 use super::DeliveryScope;
 
-/// Where the guard's bounds are.
+/// Limits of the guard.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GuardLimits {
-    /// A snapshot may not be shorter than this part of the last one.
+    /// Smallest ratio of a snapshot's rows to those of the last snapshot.
     pub min_rows_ratio: f64,
-    /// Not more than this part of the SKUs in stock may turn to zero at once.
+    /// Largest share of the SKUs in stock that may become zero at once.
     pub max_zeroed_ratio: f64,
-    /// Not more than this part of the rows may be bad.
+    /// Largest share of rows that may be rejected or suspicious.
     pub max_rejected_ratio: f64,
-    /// After how many deliveries in a row that say exactly the same they are believed; `None`
-    /// for never.
+    /// Number of identical repeats after which a held delivery is accepted; `None` for never.
     pub accept_after_repeats: Option<u32>,
 }
 
@@ -33,38 +32,38 @@ impl Default for GuardLimits {
     }
 }
 
-/// What a delivery would do.
+/// Effect that a delivery would have.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct DeliveryImpact {
-    /// Rows that can be taken.
+    /// Rows that would be applied.
     pub rows: u64,
-    /// Rows of the last snapshot that was taken; 0 if there was none.
+    /// Rows of the last applied snapshot; 0 if there was none.
     pub rows_before: u64,
     /// Rows that are rejected or suspicious.
     pub rejected: u64,
-    /// SKUs this source speaks of that are in stock now.
+    /// SKUs in stock now: of those that a snapshot concerns, or of the whole shop for a delta.
     pub in_stock: u64,
-    /// Those of them that would turn to zero.
+    /// SKUs in stock that would become zero.
     pub zeroed: u64,
 }
 
-/// Why a delivery is held.
+/// Reason to hold a delivery.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum HoldReason {
-    /// A snapshot of nothing.
+    /// The snapshot has no rows.
     Empty,
-    /// A snapshot much shorter than the last one.
+    /// The snapshot is much shorter than the last one.
     TooFewRows(DeliveryImpact),
-    /// Too much of what is in stock would turn to zero.
+    /// Too many of the SKUs in stock would become zero.
     TooManyZeroed(DeliveryImpact),
-    /// Too many rows are bad.
+    /// Too many rows are rejected or suspicious.
     TooManyRejected(DeliveryImpact),
-    /// Its files are read otherwise than those of the last one: how.
+    /// The files are read differently from those of the last delivery. Describes the difference.
     ShapeChanged(String),
 }
 
 impl HoldReason {
-    /// Its name on pages and in metrics.
+    /// Returns the name on pages and in metrics.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -104,16 +103,16 @@ impl fmt::Display for HoldReason {
             Self::ShapeChanged(difference) => {
                 write!(
                     f,
-                    "it looks otherwise than the last one that was taken: {difference}"
+                    "it is read differently from the last one that was applied: {difference}"
                 )
             }
         }
     }
 }
 
-/// What speaks against taking a delivery; nothing, if it may be taken.
+/// Returns the reason to hold a delivery; `None` if it may be applied.
 ///
-/// A single SKU's zero and a single bad row never hold anything, however small the shop is.
+/// A single zero or a single bad row never holds a delivery, however small the shop is.
 #[must_use]
 pub fn check_delivery(
     scope: DeliveryScope,
@@ -145,7 +144,7 @@ pub fn check_delivery(
     exceeds(zeroed, in_stock, limits.max_zeroed_ratio).then_some(HoldReason::TooManyZeroed(impact))
 }
 
-/// Exact up to 2^53 rows, which no file has.
+/// Converts a number of rows, exactly up to 2^53.
 #[expect(clippy::cast_precision_loss, reason = "no file has 2^53 rows")]
 fn as_f64(n: u64) -> f64 {
     n as f64
@@ -172,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_a_short_and_a_zeroing_snapshot_are_held_and_their_neighbours_are_not() {
+    fn holds_empty_short_and_zeroing_snapshots() {
         for (impact, expected) in [
             (impact_of_snapshot(0, 0), Some("empty")),
             (impact_of_snapshot(499, 0), Some("short")),
@@ -190,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delta_may_be_short_or_empty_but_not_wipe_the_shop() {
+    fn delta_may_be_short_but_not_empty_the_shop() {
         assert_eq!(
             hold_reason(DeliveryScope::Delta, impact_of_snapshot(3, 3)),
             None
@@ -212,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn one_zero_and_one_bad_row_never_hold_anything() {
+    fn one_zero_or_one_bad_row_holds_nothing() {
         let single_sku = DeliveryImpact {
             rows: 1,
             rows_before: 1,
@@ -257,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_rows_hold_a_file_from_one_in_a_hundred_on() {
+    fn holds_more_than_one_bad_row_in_a_hundred() {
         let with_rejected = |rejected| DeliveryImpact {
             rejected,
             rows: 1_000 - rejected,
@@ -274,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_doubt_says_what_would_change() {
+    fn hold_reason_names_the_numbers() {
         let reason = check_delivery(
             DeliveryScope::Snapshot,
             impact_of_snapshot(1_000, 800),
@@ -296,13 +295,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn above_the_bound_it_is_held_and_below_it_is_taken(
+        fn holds_exactly_above_the_zeroed_limit(
             in_stock in 10_u64..100_000,
             thousandths in 0_u64..1_000,
         ) {
             let zeroed = (in_stock * thousandths / 1_000).max(2);
-            let effect = DeliveryImpact { rows: in_stock, rows_before: in_stock, rejected: 0, in_stock, zeroed };
-            let is_held = hold_reason(DeliveryScope::Snapshot, effect).is_some();
+            let impact = DeliveryImpact { rows: in_stock, rows_before: in_stock, rejected: 0, in_stock, zeroed };
+            let is_held = hold_reason(DeliveryScope::Snapshot, impact).is_some();
             prop_assert_eq!(is_held, as_f64(zeroed) > as_f64(in_stock) * 0.3);
         }
     }

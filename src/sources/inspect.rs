@@ -1,4 +1,5 @@
-//! Preview of a file: how it would be read and staged, without a service and without a store.
+//! Preview of a file: the rows that would be applied or rejected. It needs no running service and
+//! no store.
 
 use std::fs::File;
 use std::path::Path;
@@ -9,46 +10,46 @@ use super::statements::{PreviewRow, ResolveOptions, StatementError, StatementSto
 use super::{Completeness, Config, EntrySender, RejectedRow, SourceKind};
 use crate::stock::Timestamp;
 
-/// Rows that a preview shows of each kind.
+/// Limit for the rows that a preview shows of each kind.
 pub const MAX_SHOWN_ROWS: u32 = 10;
 
-/// How a file would be read.
+/// Result of reading and staging a file without applying it.
 #[derive(Clone, Debug)]
 pub struct Preview {
-    /// How each data file in it is read; one, unless it is an archive.
+    /// Summary of each data file; several only for an archive.
     pub files: Vec<FileSummary>,
     /// Rows that would be applied.
     pub rows: u64,
-    /// Rows that name a product and state no quantity of it.
+    /// Rows that name a product without a quantity.
     pub without_quantity: u64,
-    /// Rows that break a rule.
+    /// Rows that break a rule, and are not applied.
     pub rejected: u64,
-    /// Rows that can be read in two ways.
+    /// Rows that can be read in two ways, and are not applied.
     pub suspicious: u64,
     /// The first rows that would be applied.
     pub first_rows: Vec<PreviewRow>,
-    /// The first rows that would not.
+    /// The first rows that would not be applied, of both kinds.
     pub first_rejected: Vec<RejectedRow>,
-    /// The warehouses it names.
+    /// Warehouses that the file names.
     pub warehouses: Vec<String>,
 }
 
-/// Why a file has no preview.
+/// Reason why a file has no preview.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
     /// The file cannot be read to its verified end.
     #[error("{0}")]
     Read(String),
-    /// The preview cannot be staged.
+    /// The statements cannot be stored in the temporary directory.
     #[error(transparent)]
     Stage(#[from] StatementError),
-    /// The preview cannot be staged.
+    /// SQLite fails on the staging file.
     #[error("the file cannot be staged")]
     Sqlite(#[from] sqlx::Error),
 }
 
-/// Reads a file as the source would that is configured so. `spool` is an empty directory for
-/// temporary files; `now` bounds the dates of rows.
+/// Reads a file with the settings of a source. `spool` is an empty directory for temporary files;
+/// `now` is the upper bound for the dates of rows.
 ///
 /// # Errors
 /// The file cannot be read, or temporary files cannot be written.
@@ -81,7 +82,7 @@ pub async fn inspect(
     };
     let staged_rows = &mut stage;
     let staging = async move {
-        // Dropped on an error, so that the reader stops too.
+        // Moved here to be dropped on an error, so that the reader stops too.
         let mut entries = entries;
         while let Some(entries) = entries.recv().await {
             staged_rows.add_entries(entries, now).await?;

@@ -1,8 +1,8 @@
-//! Where stock comes from besides the drop-in: files, the shop's old handler, 1C, MoySklad, SQL.
+//! Sources of stock other than the partner API: files, the shop's old handler, 1C, MoySklad, SQL.
 //!
-//! A reader turns whatever a source is into [`Entry`]s. They are staged, judged by the
-//! [`guard`] and then taken whole: what was stated is kept as it was stated, the [`rules`] make
-//! stock of it, and that goes through the one front door, [`crate::ingest`].
+//! A connector turns its source into [`DeliveryEntry`]s. The [`DeliveryPipeline`] stages them, has
+//! the [`delivery_guard`] check them, and applies them completely or not at all: it stores the
+//! statements unchanged, evaluates the [`stock_rules`] and passes the result to [`crate::ingest`].
 
 mod aliases;
 mod archive;

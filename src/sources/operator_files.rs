@@ -1,8 +1,8 @@
-//! The operator's own lists beside the configuration: what words stand for, single SKUs'
-//! rules, and SKUs to ask for.
+//! Lists that the operator keeps beside the configuration: the mapping of SKUs, rules for single
+//! SKUs, and SKUs to request.
 //!
-//! Small files that people write: CSV with `;` or `,`, UTF-8 or windows-1251, columns by name.
-//! They are read whole, and one fault refuses the whole list.
+//! People write these files: CSV with `;` or `,`, UTF-8 or windows-1251, columns found by name.
+//! They are read completely, and one error rejects the whole list.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,16 +10,23 @@ use std::path::Path;
 use super::stock_rules::SkuOverride;
 use crate::stock::{Count, Sku};
 
-/// Bytes of a list; more is a mistake.
+/// Size limit of a list in bytes. A larger file is not a list.
 const MAX_FILE_BYTES: u64 = 256 * 1024 * 1024;
 
-/// Reads what a source's words stand for: columns `said`, `sku` and, if there, `pack`.
+/// Column of the mapping with the SKU as the source spells it.
+const SOURCE_SKU_COLUMN: &str = "source_sku";
+
+/// Reads the mapping of a source: a column with the SKU as the source spells it, `sku` and
+/// optionally `pack`, the units of the source in one piece.
 ///
 /// # Errors
-/// The file and the row, the value and the rule.
+/// Text that names the file, the line, the value and the rule.
 pub fn read_mapping(path: &Path) -> Result<Vec<(String, String, u32)>, String> {
     let table = OperatorTable::read(path)?;
-    let (source_sku, sku) = (table.require_column("said")?, table.require_column("sku")?);
+    let (source_sku, sku) = (
+        table.require_column(SOURCE_SKU_COLUMN)?,
+        table.require_column("sku")?,
+    );
     let pack = table.find_column("pack");
     let mut seen = HashMap::new();
     table.map_rows(|row| {
@@ -30,7 +37,7 @@ pub fn read_mapping(path: &Path) -> Result<Vec<(String, String, u32)>, String> {
         let pair = (source_sku.as_str().to_owned(), sku.as_str().to_owned());
         if let Some(line) = seen.insert(pair.clone(), row.line) {
             return Err(format!(
-                "'{}' stands for '{}' in line {line} already",
+                "'{}' is already mapped to '{}' in line {line}",
                 pair.0, pair.1
             ));
         }
@@ -38,11 +45,11 @@ pub fn read_mapping(path: &Path) -> Result<Vec<(String, String, u32)>, String> {
     })
 }
 
-/// Reads single SKUs' rules: columns `sku` and any of `count`, `buffer`, `zero_below`, `cap`;
-/// an empty cell leaves the shop's.
+/// Reads rules for single SKUs: columns `sku` and any of `count`, `buffer`, `zero_below`, `cap`.
+/// An empty cell keeps the shop's rule.
 ///
 /// # Errors
-/// The file and the row, the value and the rule.
+/// Text that names the file, the line, the value and the rule.
 pub fn read_overrides(path: &Path) -> Result<HashMap<Sku, SkuOverride>, String> {
     let table = OperatorTable::read(path)?;
     let sku = table.require_column("sku")?;
@@ -55,7 +62,7 @@ pub fn read_overrides(path: &Path) -> Result<HashMap<Sku, SkuOverride>, String> 
             parse_number(text, name, 0, crate::stock::MAX_COUNT)
         };
         if let Some(line) = seen.insert(sku.clone(), row.line) {
-            return Err(format!("'{sku}' stands in line {line} already"));
+            return Err(format!("'{sku}' is already in line {line}"));
         }
         let count = cell(0, "count")?;
         let count = count.map(|count| Count::try_from(i64::from(count)));
@@ -70,10 +77,10 @@ pub fn read_overrides(path: &Path) -> Result<HashMap<Sku, SkuOverride>, String> 
     Ok(rows.into_iter().collect())
 }
 
-/// Reads SKUs, one a line; blank lines do not count.
+/// Reads SKUs, one a line. Blank lines are skipped.
 ///
 /// # Errors
-/// The file and the line, the value and the rule.
+/// Text that names the file, the line, the value and the rule.
 pub fn read_skus(path: &Path) -> Result<Vec<Sku>, String> {
     let text = read_text(path)?;
     let mut skus = Vec::new();
@@ -101,7 +108,7 @@ fn read_text(path: &Path) -> Result<String, String> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     Ok(match std::str::from_utf8(bytes) {
         Ok(text) => text.to_owned(),
-        // Whatever is not UTF-8 was written by a Russian Windows.
+        // A file that is not UTF-8 was written by a program on Russian Windows.
         Err(_) => encoding_rs::WINDOWS_1251.decode(bytes).0.into_owned(),
     })
 }
@@ -120,6 +127,7 @@ fn parse_number(text: &str, name: &str, least: u32, most: u32) -> Result<Option<
     Ok(Some(number))
 }
 
+/// A CSV file with its header in lower case.
 struct OperatorTable<'a> {
     path: &'a Path,
     header: Vec<String>,
@@ -205,8 +213,8 @@ mod tests {
     }
 
     #[test]
-    fn a_mapping_is_read_in_either_encoding_with_either_delimiter() {
-        let text = "said;sku;pack\nболт;BOLT-1;\nболт;BOLT-10;10\n;;\n";
+    fn reads_both_encodings_and_delimiters() {
+        let text = "source_sku;sku;pack\nболт;BOLT-1;\nболт;BOLT-10;10\n;;\n";
         let cp1251 = encoding_rs::WINDOWS_1251.encode(text).0.into_owned();
         let commas = text.replace(';', ",");
         for bytes in [text.as_bytes(), &cp1251, commas.as_bytes()] {
@@ -219,23 +227,23 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_in_a_list_names_the_file_the_line_the_value_and_the_rule() {
+    fn errors_name_file_line_value_and_rule() {
         let error_of = |bytes: &str| {
             let file = temp_file(bytes.as_bytes());
             let text = read_mapping(file.path()).map(drop).unwrap_err();
             text.replace(&file.path().display().to_string(), "list.csv")
         };
         assert_eq!(
-            error_of("said;pack\n"),
-            "list.csv has no column sku, its columns are said, pack"
+            error_of("source_sku;pack\n"),
+            "list.csv has no column sku, its columns are source_sku, pack"
         );
         assert_eq!(
-            error_of("said;sku;pack\na;b;0\n"),
+            error_of("source_sku;sku;pack\na;b;0\n"),
             "list.csv, line 2: pack is '0', it must be a whole number between 1 and 1000000"
         );
         assert_eq!(
-            error_of("said;sku\na;b\na;b\n"),
-            "list.csv, line 3: 'a' stands for 'b' in line 2 already"
+            error_of("source_sku;sku\na;b\na;b\n"),
+            "list.csv, line 3: 'a' is already mapped to 'b' in line 2"
         );
         let overridden = temp_file(b"sku,count\nA,-1\n");
         let error = read_overrides(overridden.path()).unwrap_err();
@@ -245,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn single_skus_rules_leave_the_shops_where_a_cell_is_empty() {
+    fn empty_override_cells_keep_shop_rules() {
         let overrides_file = temp_file("sku;count;buffer;cap\nA;;0;\nB;7;;\n".as_bytes());
         let rules = read_overrides(overrides_file.path()).unwrap();
         let rules_of = |sku| rules[&Sku::parse(sku).unwrap()];
@@ -260,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn skus_stand_one_a_line() {
+    fn reads_one_sku_per_line() {
         let sku_file = temp_file(b"A-1\r\n\r\n 0557722 \n");
         let skus = read_skus(sku_file.path()).unwrap();
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Files and directories for their owner only, whatever the process's umask.
+//! Files and directories that only their owner can read, regardless of the process's umask.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
@@ -8,7 +8,7 @@ use std::path::Path;
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
 
-/// Creates a directory and those above it that are missing.
+/// Creates a directory and its missing parents.
 pub(super) fn create_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new()
         .recursive(true)
@@ -16,32 +16,33 @@ pub(super) fn create_directory(path: &Path) -> io::Result<()> {
         .create(path)
 }
 
-/// Options that create a file if it is missing.
+/// Returns options that create a file if it is missing.
 pub(super) fn create_options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.create(true).mode(FILE_MODE);
     options
 }
 
-/// Options that create a file, or empty it.
+/// Returns options that create a file, or truncate it.
 pub(super) fn truncate_options() -> OpenOptions {
     let mut options = create_options();
     options.write(true).truncate(true);
     options
 }
 
-/// Creates a file, or empties it.
+/// Creates a file, or truncates it.
 pub(super) fn create_file(path: &Path) -> io::Result<File> {
     truncate_options().open(path)
 }
 
-/// Creates a file unless it is there. SQLite gives its log the permissions of the database.
+/// Creates a file unless it exists. SQLite gives its WAL the permissions of the database file, so
+/// it is enough to create the latter.
 pub(super) fn ensure_file(path: &Path) -> io::Result<()> {
     create_options().append(true).open(path).map(drop)
 }
 
-/// Takes away from others what an earlier version or a copy may have given them, in a directory
-/// and all below it.
+/// Removes the permissions of group and others from a path and everything below it. An earlier
+/// version or a copy of the directory may have granted them. Symbolic links are not followed.
 pub(super) fn restrict_recursively(path: &Path) -> io::Result<()> {
     let metadata = fs::symlink_metadata(path)?;
     let is_directory = metadata.is_dir();
@@ -73,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_created_is_the_owners_only() {
+    fn created_files_are_private() {
         let root = tempfile::tempdir().unwrap();
         let nested = root.path().join("a/b");
         create_directory(&nested).unwrap();
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_could_read_is_restricted_and_links_are_not_followed() {
+    fn restricts_files_without_following_links() {
         let root = tempfile::tempdir().unwrap();
         let (nested, outside) = (root.path().join("a/b"), root.path().join("elsewhere"));
         fs::create_dir_all(&nested).unwrap();

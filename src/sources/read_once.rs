@@ -1,3 +1,5 @@
+//! One read of a source for the setup commands, without a store and without the pipeline.
+
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
@@ -8,13 +10,13 @@ use super::{Config, EntrySender, SourceKind, files, manager, old_handler, sql};
 use crate::http::{self, ClientConfig, causes};
 use crate::lifecycle::run_blocking;
 
-/// Reads a source once, whole, for somebody who wants to know what it says now.
+/// Reads a complete snapshot of a source and sends its entries to `rows`.
 ///
-/// Nothing is taken and nothing is remembered. An old handler is asked for the SKUs that its
-/// settings name, and for no other. `spool` is a directory for files on their way in.
+/// Nothing is applied or stored. An old handler is asked only for the SKUs in its settings.
+/// `spool` is a directory for temporary files.
 ///
 /// # Errors
-/// It cannot be read to its end, or comes by itself and cannot be asked.
+/// The source cannot be read to its end, or it pushes its data and cannot be polled.
 pub async fn read_once(
     config: &Config,
     outbound: &ClientConfig,
@@ -64,7 +66,7 @@ pub async fn read_once(
             read.map_err(|error| causes(&error))?;
         }
         SourceKind::Exchange(_) | SourceKind::Import => {
-            return Err("it comes by itself, and cannot be asked".to_owned());
+            return Err("this source pushes its data and cannot be polled".to_owned());
         }
     }
     rows.flush().await.map_err(|error| error.to_string())

@@ -1,65 +1,68 @@
+//! Entries of a delivery, the settings that decide how a connector reads them, and the bounded
+//! channel that carries them to the staging file.
+
 use tokio::sync::mpsc;
 
 use super::quantity::{DecimalMark, NumberStyle, Quantity, QuantityError};
 use crate::stock::Timestamp;
 
-/// Most characters of a row that are kept to show what was set aside.
+/// Limit for the characters of a rejected row that are kept for display.
 const MAX_TEXT_CHARS: usize = 200;
 
-/// Entries that travel together: one step of the stage, and one of the reader.
+/// Entries in one message of the channel.
 const BATCH_ENTRIES: usize = 1_000;
 
-/// How many batches may wait for the stage; the reader stands still meanwhile.
+/// Batches that may wait in the channel. When it is full, the reader waits.
 const MAX_QUEUED_BATCHES: usize = 4;
 
-/// By what a row names its product.
+/// Name of the product in a row.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum ProductKey {
-    /// By the SKU itself, as the source spells it.
+    /// The SKU, as the source spells it.
     Sku(String),
-    /// By an id of the source's own; which SKU that is, an [`Entry::Article`] tells, now or in
-    /// an earlier delivery.
+    /// An id of the source. A [`DeliveryEntry::Article`] of this or an earlier delivery maps it to
+    /// a SKU.
     Id(String),
 }
 
-/// What a source states of one product at one of its warehouses.
+/// Stock of one product at one warehouse of the source.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Row {
-    /// Where it stands: the line, the row of a sheet, or the number of the element, from 1.
+    /// Position in the file, from 1: the line, the row of the sheet, or the number of the element.
     pub line: u64,
-    /// Of which product.
+    /// Product.
     pub key: ProductKey,
-    /// At which warehouse, as the source names it; `None` if it names none.
+    /// Warehouse, as the source names it; `None` if it names none.
     pub warehouse: Option<String>,
-    /// How much there is; `None` if the row is there and says nothing, so that nothing changes.
+    /// Quantity; `None` if the row has none, so that the product is present and its stock does not
+    /// change.
     pub quantity: Option<Quantity>,
-    /// How much of it is reserved; `None` if the source does not say.
+    /// Reserved part of the quantity; `None` if the source does not state it.
     pub reserve: Option<Quantity>,
-    /// Since when, if the row itself says so.
+    /// Date of the statement, if the row has one.
     pub stated_at: Option<Timestamp>,
 }
 
-/// Something about one row that its owner must hear.
+/// A row that is not applied, with the reason for the operator.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RejectedRow {
-    /// Where it stands, as in [`Row::line`].
+    /// Position in the file, as in [`Row::line`].
     pub line: u64,
-    /// The beginning of the row, as it was read.
+    /// Beginning of the row, as it was read.
     pub text: String,
     /// The value and the rule it broke.
     pub reason: String,
-    /// Of which SKU the row speaks, if that much is clear. In a snapshot this SKU is there,
-    /// and not absent.
+    /// SKU of the row, if it is certain. A snapshot with this row does not make the SKU absent.
     pub sku: Option<String>,
-    /// Of which SKU the row may speak, if it is not clear: other rows of that SKU may be a part of its
-    /// stock.
+    /// SKU that the row may belong to, if it is not certain. Other rows of that SKU may be only a
+    /// part of its stock.
     pub possible_sku: Option<String>,
-    /// Whether the row can be read in two ways, as opposed to breaking a rule.
+    /// True if the row can be read in two ways; false if it breaks a rule.
     pub is_suspicious: bool,
 }
 
 impl RejectedRow {
-    /// A fault of the row whose text begins so.
+    /// Creates a rejected row without a SKU. `text` is cut to a length that fits a list.
     #[must_use]
     pub fn new(line: u64, text: &str, reason: impl Into<String>) -> Self {
         let text = text.chars().take(MAX_TEXT_CHARS).collect();
@@ -73,31 +76,32 @@ impl RejectedRow {
         }
     }
 
-    /// The same, of a row that says of which product it speaks.
+    /// Adds the product that the row names.
     #[must_use]
     pub fn with_key(mut self, key: &ProductKey) -> Self {
         match key {
             ProductKey::Sku(sku) => self.sku = Some(sku.clone()),
-            // Which SKU that is may not be known yet: it counts as one nobody can name.
+            // The SKU of the id may not be known yet, so the row counts as one without a SKU.
             ProductKey::Id(_) => {}
         }
         self
     }
 }
 
-/// One thing a source says.
+/// One entry of a delivery.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum DeliveryEntry {
-    /// Stock.
+    /// Stock of a product.
     Row(Row),
-    /// Which SKU an id of the source's own stands for.
+    /// SKU of a product that the source names by an id.
     Article {
-        /// The id.
+        /// Id of the source.
         id: String,
-        /// The SKU, as the source spells it.
+        /// SKU, as the source spells it.
         sku: String,
     },
-    /// What follows replaces what came before of the same product and warehouse.
+    /// Boundary between two parts. Later rows replace earlier ones of the same product and
+    /// warehouse.
     PartBoundary,
     /// A row that breaks a rule. It is not applied.
     Rejected(RejectedRow),
@@ -105,18 +109,18 @@ pub enum DeliveryEntry {
     Suspicious(RejectedRow),
 }
 
-/// Why a row is not applied.
+/// Reason why a row is not applied.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum RowProblem {
-    /// It breaks a rule: the value and the rule.
+    /// The row breaks a rule. The text names the value and the rule.
     Rejected(String),
-    /// It can be read in two ways: the value, and the setting that decides.
+    /// The row can be read in two ways. The text names the value and the setting that decides.
     Suspicious(String),
 }
 
 impl RowProblem {
-    /// The row as an entry that lists it; `text` is the beginning of the row, `sku` its SKU if
-    /// that much is certain.
+    /// Returns the entry that lists the row. `text` is the beginning of the row, `sku` its SKU if
+    /// that is certain.
     #[must_use]
     pub fn into_entry(self, line: u64, text: &str, sku: Option<String>) -> DeliveryEntry {
         let (Self::Rejected(reason) | Self::Suspicious(reason)) = &self;
@@ -132,7 +136,7 @@ impl RowProblem {
         }
     }
 
-    /// The same problem, said of a field.
+    /// Adds the name of the field to the reason.
     #[must_use]
     pub fn of_field(self, field: &str) -> Self {
         match self {
@@ -160,17 +164,17 @@ impl From<QuantityError> for RowProblem {
     }
 }
 
-/// Whether what was read is all there is, or some of it.
+/// Completeness of a delivery.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum DeliveryScope {
-    /// Everything the source has: what is absent is absent there.
+    /// The complete list of the source. A product that is missing is absent in the source.
     Snapshot,
-    /// What has changed: what is absent is as it was.
+    /// Some products. Those that are missing keep their stock.
     Delta,
 }
 
 impl DeliveryScope {
-    /// Its name in the settings and on pages.
+    /// Returns the name in settings and on pages.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -180,72 +184,73 @@ impl DeliveryScope {
     }
 }
 
-/// How the quantities of a source are read, and what it calls its fields.
+/// Settings for reading a source: the names of its fields and the syntax of its values.
 ///
-/// Fields are found by name, whatever their case and whatever stands around them; where none
-/// is given, by the names the field knows.
+/// Fields are found by name, regardless of case and surrounding blanks. A field without a name in
+/// the settings is found by its well-known names.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ReadSettings {
-    /// Which column, element or key holds the SKU.
+    /// Column, element or key with the SKU.
     pub sku: Option<String>,
-    /// Which one holds how much there is.
+    /// Column, element or key with the quantity.
     pub quantity: Option<String>,
-    /// Which one holds how much of it is reserved; only looked at if it is named.
+    /// Column, element or key with the reserved part. It is read only if it is named here.
     pub reserve: Option<String>,
-    /// Which one names the warehouse.
+    /// Column, element or key with the warehouse.
     pub warehouse: Option<String>,
-    /// Which one says since when.
+    /// Column, element or key with the date of the statement.
     pub updated_at: Option<String>,
-    /// Which sheet of a workbook; the first that has the columns if none is named.
+    /// Sheet of a workbook; by default the first one that has the columns.
     pub sheet: Option<String>,
-    /// What stands between the columns of a line; found out if not said.
+    /// Delimiter of a CSV file; detected by default.
     pub delimiter: Option<u8>,
-    /// In which encoding the text is; found out if not said.
+    /// Encoding of a text file; detected by default.
     pub encoding: Option<&'static encoding_rs::Encoding>,
-    /// What words stand for: `"нет" = 0`, `">10" = 10`. Compared without regard to case.
+    /// Quantities written as words: `"нет" = 0`, `">10" = 10`. Compared without regard to case.
     pub words: Vec<(String, Quantity)>,
-    /// Parts of pieces are cut off; otherwise such a row is set aside.
+    /// True if fractions of pieces are rounded down; otherwise such a row is rejected.
     pub floors_fractions: bool,
-    /// Less than nothing is nothing; otherwise such a row is set aside.
+    /// True if a negative quantity becomes zero; otherwise such a row is rejected.
     pub zeroes_negatives: bool,
-    /// Products marked as unavailable, disabled or deleted have none.
+    /// True if products marked as unavailable, disabled or deleted have zero stock.
     pub zeroes_unavailable: bool,
-    /// The last row of a text may end without a line end: the file cannot have been cut there.
+    /// True if the last row of a text file may lack its line end. Otherwise such a row is not
+    /// applied, because the file may have been cut there.
     pub accepts_unterminated_row: bool,
-    /// An empty quantity is zero; otherwise it states nothing. Setting `empty`.
+    /// True if an empty quantity is zero; otherwise it changes nothing. Setting `empty`.
     pub zeroes_empty_quantities: bool,
-    /// The decimal mark of every quantity; decided by each number and its column if not set.
+    /// Decimal mark of every quantity; by default it is decided by each number and its column.
     /// Setting `decimal`.
     pub decimal: Option<DecimalMark>,
-    /// SKUs that a spreadsheet seems to have spoilt are taken as they are written. Setting
+    /// True if SKUs that a spreadsheet seems to have altered are used as they are written. Setting
     /// `suspicious_sku`.
     pub accepts_suspicious_skus: bool,
-    /// A JSON list that is one page of several is taken. Setting `single_page`.
+    /// True if a JSON list that is one page of several is applied. Setting `single_page`.
     pub accepts_single_pages: bool,
-    /// The path of the list of products in a JSON document, as in `result.items`. Setting `list`.
+    /// Path of the list of products in a JSON document, as in `result.items`. Setting `list`.
     pub list_path: Option<String>,
-    /// How the variants of a product that share its article are read. Setting `variants`.
+    /// Policy for variants that share the article of their product. Setting `variants`.
     pub variants: VariantPolicy,
 }
 
-/// How variants that share the article of their product are read.
+/// Policy for variants that share the article of their product.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum VariantPolicy {
-    /// Their rows are suspicious: which variant the Market's SKU stands for is not known.
+    /// Their rows are suspicious: it is not known which variant the Market's SKU means.
     #[default]
     Reject,
-    /// The SKU has what all variants have together.
+    /// The stock of the SKU is the sum over its variants.
     Sum,
 }
 
-/// Which variants of its products a delivery lists.
+/// Set of variants that a delivery lists.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum VariantListing {
-    /// Those that have changed.
+    /// Changed variants only.
     Changes,
-    /// All of them, together with other deliveries.
+    /// All variants, spread over several deliveries.
     Partial,
-    /// All of them.
+    /// All variants.
     Complete,
 }
 
@@ -253,23 +258,23 @@ impl ReadSettings {
     /// Reads the SKU of a row.
     ///
     /// # Errors
-    /// The text is empty, or is not certainly a SKU.
+    /// The text is empty, or it is not certain that it is a SKU.
     pub fn parse_sku(&self, text: &str) -> Result<String, RowProblem> {
         super::sku_text::parse(text, self.accepts_suspicious_skus)
     }
 
-    /// Reads the quantity of a row; `None` states nothing.
+    /// Reads the quantity of a row; `None` if the text is empty.
     ///
-    /// What is read is what is kept, fraction and sign included where they are allowed: the rules
-    /// round and cut.
+    /// The value is kept exactly, with fraction and sign where the settings allow them. The rules
+    /// round it later.
     ///
     /// # Errors
-    /// The text is not a number, has two readings, or is one that this source may not give.
+    /// The text is not a number, can be read in two ways, or breaks a rule of this source.
     pub fn parse_quantity(&self, text: &str) -> Result<Option<Quantity>, QuantityError> {
         self.parse_column_quantity(text, NumberStyle::default())
     }
 
-    /// Reads a quantity like [`Reading::quantity`], in a column whose numbers have that style.
+    /// Reads a quantity like [`ReadSettings::parse_quantity`], in a column of that number style.
     pub(super) fn parse_column_quantity(
         &self,
         text: &str,
@@ -281,8 +286,7 @@ impl ReadSettings {
         })
     }
 
-    /// Reads a reserve. An empty one states nothing, whatever the setting `empty` says of
-    /// quantities.
+    /// Reads a reserve. An empty one is `None`: the setting `empty` applies to quantities only.
     pub(super) fn parse_reserve(
         &self,
         text: &str,
@@ -291,8 +295,7 @@ impl ReadSettings {
         self.parse_number(text, style)
     }
 
-    /// Reads a number or a word for one; what a spreadsheet writes around a text, as in `="5"`, is
-    /// no part of it.
+    /// Reads a number or a word for one, without the marks of a spreadsheet, as in `="5"`.
     fn parse_number(
         &self,
         text: &str,
@@ -318,10 +321,10 @@ impl ReadSettings {
         self.check_allowed(quantity, text).map(Some)
     }
 
-    /// Checks whether this source may give a quantity, read from that text.
+    /// Checks a quantity, read from `text`, against the settings.
     ///
     /// # Errors
-    /// It is a fraction or less than zero, and may not be.
+    /// The quantity is a fraction or negative, and the settings do not allow that.
     pub fn check_allowed(&self, quantity: Quantity, text: &str) -> Result<Quantity, QuantityError> {
         if quantity.is_fraction() && !self.floors_fractions {
             return Err(QuantityError::Fraction(text.to_owned()));
@@ -333,15 +336,15 @@ impl ReadSettings {
     }
 }
 
-/// The stage has gone: nobody wants the rest.
+/// Error of a reader whose delivery was cancelled: the staging task has ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("the delivery was given up")]
+#[error("the delivery was cancelled")]
 pub struct DeliveryCancelled;
 
-/// Where a reader puts what it reads. It waits while the stage is behind, so however long the
-/// source is, little of it is in memory.
+/// Sending half of the channel from a reader to the staging task.
 ///
-/// What has been put arrives in batches; the last one with [`Rows::flush`].
+/// Entries are sent in batches; [`EntrySender::flush`] sends the last one. A full channel makes the
+/// reader wait, so memory is bounded for a source of any length.
 #[derive(Debug)]
 pub struct EntrySender {
     sender: mpsc::Sender<Vec<DeliveryEntry>>,
@@ -349,7 +352,7 @@ pub struct EntrySender {
 }
 
 impl EntrySender {
-    /// Both ends.
+    /// Creates the channel.
     #[must_use]
     pub fn channel() -> (Self, mpsc::Receiver<Vec<DeliveryEntry>>) {
         let (sender, receiver) = mpsc::channel(MAX_QUEUED_BATCHES);
@@ -362,7 +365,7 @@ impl EntrySender {
         )
     }
 
-    /// A second hand for the same stage: what each puts arrives in its own order.
+    /// Creates another sender for the same channel. Order is kept only within one sender.
     #[must_use]
     pub fn new_sender(&self) -> Self {
         Self {
@@ -371,10 +374,10 @@ impl EntrySender {
         }
     }
 
-    /// Puts one entry, from a task.
+    /// Sends one entry from an async task.
     ///
     /// # Errors
-    /// Nobody wants the rest.
+    /// The delivery was cancelled.
     pub async fn send(&mut self, entry: DeliveryEntry) -> Result<(), DeliveryCancelled> {
         self.batch.push(entry);
         if self.batch.len() < BATCH_ENTRIES {
@@ -384,10 +387,10 @@ impl EntrySender {
         }
     }
 
-    /// Hands on what has been put so far.
+    /// Sends the current batch.
     ///
     /// # Errors
-    /// Nobody wants the rest.
+    /// The delivery was cancelled.
     pub async fn flush(&mut self) -> Result<(), DeliveryCancelled> {
         let batch = self.take_batch();
         if batch.is_empty() {
@@ -396,10 +399,10 @@ impl EntrySender {
         self.sender.send(batch).await.map_err(|_| DeliveryCancelled)
     }
 
-    /// Puts one entry, from a thread that may wait.
+    /// Sends one entry from a thread that may block.
     ///
     /// # Errors
-    /// Nobody wants the rest.
+    /// The delivery was cancelled.
     pub fn send_blocking(&mut self, entry: DeliveryEntry) -> Result<(), DeliveryCancelled> {
         self.batch.push(entry);
         if self.batch.len() < BATCH_ENTRIES {
@@ -409,10 +412,10 @@ impl EntrySender {
         }
     }
 
-    /// Hands on what has been put so far, from a thread that may wait.
+    /// Sends the current batch from a thread that may block.
     ///
     /// # Errors
-    /// Nobody wants the rest.
+    /// The delivery was cancelled.
     pub fn flush_blocking(&mut self) -> Result<(), DeliveryCancelled> {
         let batch = self.take_batch();
         if batch.is_empty() {

@@ -1,7 +1,7 @@
 //! Changes in how a source's files are read: another encoding, delimiter, column or sheet.
 //!
-//! Such a change is a warning sign, like a wipe: the numbers of a file whose columns have moved
-//! may be of something else. The decision is pure; the delivery pipeline holds what differs.
+//! Such a change is a warning sign: if columns have moved, the numbers may be those of another
+//! column. The comparison is pure. The pipeline holds a delivery that differs.
 
 use std::collections::BTreeMap;
 
@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use super::formats::FileShape;
 
-/// Properties of a file that explain how it is read, and do not decide it.
+/// Properties that explain how a file is read and do not decide it.
 const NOT_COMPARED: &[&str] = &["members", "header", "why", "sheets", "file"];
 
-/// Value of the property `numbers` that is compatible with every other: no number of the file
+/// Value of the property `numbers` that is compatible with every other one: no number of the file
 /// had a decimal mark.
 const WHOLE_NUMBERS: &str = "whole numbers";
 
-/// How one file was read, as it is kept: a value for each property.
+/// Shape of one file as it is stored: a value for each property.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct RecordedShape(BTreeMap<String, String>);
 
@@ -67,7 +67,7 @@ impl RecordedShape {
     }
 }
 
-/// The property in a message.
+/// Returns the property's name for messages.
 fn property_label(property: &str) -> &str {
     match property {
         "sku" => "the SKU column",
@@ -81,11 +81,11 @@ fn property_label(property: &str) -> &str {
     }
 }
 
-/// How the accepted deliveries of a source were read: for each format, the shapes of the files of
-/// the last delivery that had files of it.
+/// Shapes of the accepted deliveries of a source: for each format, those of the files in the last
+/// delivery of that format.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct AcceptedShapes {
-    /// The settings under which they were read, as they are written in the configuration.
+    /// Settings for reading at that time, as they are written in the configuration.
     #[serde(default)]
     settings: String,
     #[serde(default)]
@@ -93,8 +93,8 @@ pub(super) struct AcceptedShapes {
 }
 
 impl AcceptedShapes {
-    /// Describes how a delivery differs from the accepted ones; `None` if it does not, if it is
-    /// the first of its format, or if the settings have changed, so that a difference is expected.
+    /// Describes how a delivery differs from the accepted ones. `None` if it does not differ, if it
+    /// is the first of its format, or if the settings have changed and a difference is expected.
     pub(super) fn difference(&self, shapes: &[RecordedShape], settings: &str) -> Option<String> {
         if self.settings != settings {
             return None;
@@ -110,7 +110,7 @@ impl AcceptedShapes {
         different.or_else(|| self.other_format(shapes))
     }
 
-    /// A source of one format that sends another one.
+    /// Describes the change of a source with a single format to another format.
     fn other_format(&self, shapes: &[RecordedShape]) -> Option<String> {
         let [only] = shapes else { return None };
         let mut formats = self.formats.keys();
@@ -123,7 +123,7 @@ impl AcceptedShapes {
         }
     }
 
-    /// Returns what is accepted once a delivery of these shapes is.
+    /// Returns the accepted shapes after a delivery with these shapes.
     pub(super) fn accept(&self, shapes: &[RecordedShape], settings: &str) -> Self {
         let mut accepted = if self.settings == settings {
             self.clone()
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_names_both_values() {
+    fn difference_names_both_values() {
         for (now, expected) in [
             (shape(&[]), None),
             (
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_one_delivery_may_differ_among_themselves() {
+    fn files_of_one_delivery_may_differ() {
         let (one, two) = (shape(&[]), shape(&[("sku", "Код")]));
         let both = [one.clone(), two.clone()];
         assert_eq!(difference(&both, std::slice::from_ref(&two)), None);
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_delivery_and_changed_settings_explain_any_shape() {
+    fn first_delivery_and_new_settings_allow_any_shape() {
         assert_eq!(
             AcceptedShapes::default().difference(&[shape(&[])], "x"),
             None

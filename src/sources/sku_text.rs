@@ -1,31 +1,29 @@
-//! The text of a SKU as a file writes it, and the traces that a spreadsheet or a report leaves
-//! in it.
+//! Reading of a SKU, with detection of the changes that a spreadsheet or a report makes to it.
 //!
-//! Undone, because only one reading is possible: a formula that spells a text (`="0557722"`), a
+//! Removed, because only one reading is possible: a formula that spells a text (`="0557722"`), a
 //! leading apostrophe, and invisible characters at either end. Suspicious, because the original
-//! is lost or unclear: an exponent, decimals of zeros, a date, an error of a spreadsheet, a cell
-//! that was too narrow, digits in groups, invisible characters inside, letters that were decoded by
-//! another encoding than they were written in.
+//! is lost or unclear: an exponent, decimals of zeros, a date, a spreadsheet error, a cell that was
+//! too narrow, grouped digits, invisible characters inside, letters in the wrong encoding.
 
 use encoding_rs::{WINDOWS_1251, WINDOWS_1252};
 
 use super::row::RowProblem;
 
-/// Whether a character takes no room: programs add such ones when text is pasted, and no seller
-/// types them.
+/// Returns true for a character without width. Programs add such characters when text is pasted;
+/// people do not type them.
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
         | '\u{2060}'..='\u{2064}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-/// Months as spreadsheets shorten them.
+/// Month names as spreadsheets abbreviate them.
 const MONTHS: [&str; 29] = [
     "янв", "фев", "февр", "мар", "апр", "май", "мая", "июн", "июл", "авг", "сен", "сент", "окт",
     "ноя", "нояб", "дек", "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "sept",
     "oct", "nov", "dec",
 ];
 
-/// Months in full, alone as Excel writes `янв 2026` in some of its formats.
+/// Full month names, as in some date formats of Excel: `Январь 2026`.
 const FULL_MONTHS: [&str; 24] = [
     "январь",
     "февраль",
@@ -53,11 +51,11 @@ const FULL_MONTHS: [&str; 24] = [
     "december",
 ];
 
-/// Reads a SKU. `takes_suspicious` is the setting `suspicious_sku = "take"`: what is left when the
-/// additions of a spreadsheet are removed is then the SKU, whatever it looks like.
+/// Reads a SKU. `accepts_suspicious` is the setting `suspicious_sku = "take"`: any text that is
+/// left after the marks of a spreadsheet are removed is then a SKU.
 ///
 /// # Errors
-/// The text is empty, or is not certainly a SKU.
+/// The text is empty, or it is not certain that it is a SKU.
 pub(super) fn parse(text: &str, accepts_suspicious: bool) -> Result<String, RowProblem> {
     let sku = strip_artifacts(text);
     if accepts_suspicious || sku.is_empty() {
@@ -79,7 +77,7 @@ fn reject_empty(sku: &str) -> Result<String, RowProblem> {
     Ok(sku.to_owned())
 }
 
-/// Removes what a spreadsheet adds around a text.
+/// Removes the marks that a spreadsheet adds around a text.
 pub(super) fn strip_artifacts(text: &str) -> &str {
     let trimmed = text.trim_matches(|c: char| c.is_whitespace() || is_invisible(c));
     let formula = trimmed
@@ -96,56 +94,55 @@ pub(super) fn strip_artifacts(text: &str) -> &str {
     text.trim()
 }
 
-/// Names the trace of a spreadsheet or a report in a SKU, if there is one.
+/// Describes the change that a spreadsheet or a report has made to a SKU; `None` if there is none.
 fn find_artifact(sku: &str) -> Option<&'static str> {
     if sku.contains(is_invisible) {
         return Some("which has invisible characters inside");
     }
     if sku.contains('\u{fffd}') || sku.contains("??") {
-        return Some("some of whose letters are lost");
+        return Some("which has lost letters");
     }
     if sku.contains(|c| matches!(c, '\u{300}'..='\u{36f}')) {
-        return Some(
-            "which has an accent apart from its letter, as no other program would write it",
-        );
+        return Some("which has an accent as a character of its own");
     }
     if is_misdecoded(sku) {
-        return Some("letters that a program has decoded by another encoding than theirs");
+        return Some("which was decoded with the wrong encoding");
     }
     if is_spreadsheet_error(sku) {
-        return Some("the error of a spreadsheet");
+        return Some("which is a spreadsheet error");
     }
     if is_placeholder(sku) {
-        return Some("a program's word for a value, and no SKU");
+        return Some("which is a placeholder and not a SKU");
     }
     if is_quoted(sku) {
-        return Some("a text in quotes");
+        return Some("which is a text in quotes");
     }
     if sku.len() >= 2 && sku.bytes().all(|byte| byte == b'#') {
-        return Some("a cell that was too narrow to show its content");
+        return Some("which is a cell that was too narrow to show its content");
     }
     if sku.starts_with('=') {
-        return Some("a formula");
+        return Some("which is a formula");
     }
     if is_exponent(sku) {
-        return Some("a number in exponent notation, whose digits are lost");
+        return Some("which is a number in exponent notation that has lost digits");
     }
     if has_zero_decimals(sku) {
-        return Some("as a spreadsheet writes what it took for a number");
+        return Some("which a spreadsheet has turned into a number");
     }
     if is_date(sku) || is_time_of_day(sku) {
-        return Some("as a spreadsheet writes what it took for a date or a time");
+        return Some("which a spreadsheet has turned into a date or a time");
     }
     if is_total(sku) {
-        return Some("which reads as the total of a group");
+        return Some("which looks like the total of a group");
     }
     if is_grouped(sku) {
-        return Some("digits in groups, as a report writes a number");
+        return Some("which has grouped digits, as a number in a report");
     }
     None
 }
 
-/// `Р‘-1` and `Ð‘-1`, which are `Б-1` in UTF-8, and `Ñòîë-1`, which is `Стол-1` in windows-1251.
+/// Returns true for text in the wrong encoding: `Р‘-1` and `Ð‘-1` are `Б-1` in UTF-8, `Ñòîë-1` is
+/// `Стол-1` in windows-1251.
 fn is_misdecoded(sku: &str) -> bool {
     if sku.is_ascii() {
         return false;
@@ -159,7 +156,7 @@ fn is_misdecoded(sku: &str) -> bool {
             && decoded.contains(is_russian)
             && decoded.chars().all(|c| is_russian(c) || is_symbol(c))
     };
-    // A word of accented letters only is rare in SKUs, and a sign such as Ø stands alone.
+    // A word of accented letters only is rare in SKUs. A sign such as Ø is a single letter.
     let is_accented = |c: char| matches!(c, 'À'..='Ö' | 'Ø'..='ö' | 'ø'..='ÿ');
     let mut words = sku.split(|c: char| !c.is_alphabetic());
     is_utf_8(WINDOWS_1251)
@@ -167,7 +164,7 @@ fn is_misdecoded(sku: &str) -> bool {
         || words.any(|word| word.chars().count() > 1 && word.chars().all(is_accented))
 }
 
-/// `#Н/Д`, `#REF!`, `#DIV/0!`.
+/// Returns true for errors such as `#Н/Д`, `#REF!`, `#DIV/0!`.
 fn is_spreadsheet_error(sku: &str) -> bool {
     let Some(name) = sku.strip_prefix('#') else {
         return false;
@@ -200,7 +197,7 @@ fn is_spreadsheet_error(sku: &str) -> bool {
     known.contains(&name.trim_end_matches(['!', '?']))
 }
 
-/// `null`, `н/д`, `(пусто)`, `ИСТИНА`, `-`.
+/// Returns true for values such as `null`, `н/д`, `(пусто)`, `ИСТИНА`, `-`.
 fn is_placeholder(sku: &str) -> bool {
     const WORDS: [&str; 17] = [
         "null",
@@ -224,19 +221,20 @@ fn is_placeholder(sku: &str) -> bool {
     WORDS.contains(&sku.to_lowercase().as_str())
 }
 
-/// `'TEA-1'`, `"TEA-1"`, `‘0013`: quotes that a spreadsheet or a program has added.
+/// Returns true for quotes that a spreadsheet or a program has added: `'TEA-1'`, `"TEA-1"`,
+/// `‘0013`.
 fn is_quoted(sku: &str) -> bool {
     let is_quote = |c: char| matches!(c, '\'' | '"' | '`' | '‘' | '’' | '“' | '”');
     sku.starts_with(is_quote) && sku.chars().nth(1).is_some()
 }
 
-/// `10:30:00`.
+/// Returns true for a time such as `10:30:00`.
 fn is_time_of_day(sku: &str) -> bool {
     let parts: Vec<&str> = sku.split(':').collect();
     matches!(parts.len(), 2 | 3) && parts.iter().all(|part| are_digits(part) && part.len() <= 2)
 }
 
-/// `Итого: 1 позиция`, `Итого по группе Чай`, `A-1 Итог`.
+/// Returns true for a total such as `Итого: 1 позиция`, `Итого по группе Чай`, `A-1 Итог`.
 fn is_total(sku: &str) -> bool {
     let lower = sku.to_lowercase();
     let words: Vec<&str> = lower
@@ -250,8 +248,8 @@ fn is_total(sku: &str) -> bool {
     }
 }
 
-/// Whether a SKU is digits with zeros before them, which a spreadsheet drops where it takes a text
-/// for a number.
+/// Returns true if a SKU is digits with leading zeros. A spreadsheet drops the zeros when it turns
+/// the text into a number.
 pub(super) fn has_leading_zeros(sku: &str) -> bool {
     let sku = strip_artifacts(sku);
     sku.len() > 1 && sku.starts_with('0') && are_digits(sku)
@@ -261,7 +259,7 @@ fn are_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// `5.577E+05`, `5,6e+11`, `5E+05`.
+/// Returns true for an exponent such as `5.577E+05`, `5,6e+11`, `5E+05`.
 fn is_exponent(sku: &str) -> bool {
     let Some((number, power)) = sku.split_once(['E', 'e', 'Е', 'е']) else {
         return false;
@@ -272,19 +270,20 @@ fn is_exponent(sku: &str) -> bool {
             .strip_prefix(['+', '-'])
             .is_some_and(|power| power.len() >= 2 && are_digits(power))
     };
-    // Without a sign and a point it may be an article of its own: `1E5`.
+    // Without a sign and a point, it may be an ordinary article: `1E5`.
     let is_plain = are_digits(power) && number.contains([',', '.']);
     whole.len() == 1 && are_digits(whole) && are_digits(decimals) && (is_signed(power) || is_plain)
 }
 
-/// `557722.0`, `557722,00`.
+/// Returns true for digits with decimals of zeros: `557722.0`, `557722,00`.
 fn has_zero_decimals(sku: &str) -> bool {
     sku.split_once([',', '.']).is_some_and(|(whole, zeros)| {
         are_digits(whole) && !zeros.is_empty() && zeros.bytes().all(|byte| byte == b'0')
     })
 }
 
-/// `01.фев`, `фев.26`, `1-Feb`, `01.02.2026`, `2026-02-01`, with or without a time of day.
+/// Returns true for a date such as `01.фев`, `фев.26`, `1-Feb`, `01.02.2026`, `2026-02-01`, with or
+/// without a time of day.
 fn is_date(sku: &str) -> bool {
     let lower = sku.to_lowercase();
     let is_time = |text: &str| {
@@ -343,8 +342,8 @@ fn is_date(sku: &str) -> bool {
     }
 }
 
-/// `557 722`, `557,722`, `557'722`: groups of three digits, perhaps with decimals of zeros. Points
-/// between groups are common in articles.
+/// Returns true for groups of three digits, with or without decimals of zeros: `557 722`,
+/// `557,722`, `557'722`. Points between groups do not count: they are common in articles.
 fn is_grouped(sku: &str) -> bool {
     let is_group_separator = |c: char| c.is_whitespace() || matches!(c, ',' | '\'' | '’');
     let are_zeros =
@@ -366,7 +365,7 @@ fn is_grouped(sku: &str) -> bool {
         && others.all(|group| group.len() == 3 && are_digits(group))
 }
 
-/// The text with its invisible characters spelled out.
+/// Returns the text with invisible characters as `<U+…>`.
 fn escape_invisible(sku: &str) -> String {
     let mut escaped = String::new();
     for c in sku.chars() {
@@ -384,7 +383,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn undoes_what_has_one_reading() {
+    fn removes_unambiguous_artifacts() {
         for (text, sku) in [
             ("=\"0557722\"", "0557722"),
             ("=\"TEA 1\"", "TEA 1"),
@@ -400,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn suspects_what_has_two_readings() {
+    fn suspects_ambiguous_texts() {
         for text in [
             "5.577E+05",
             "5,577E+11",
@@ -491,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_ordinary_skus_as_they_are() {
+    fn keeps_ordinary_skus() {
         for text in [
             "557722",
             "0557722",
@@ -539,7 +538,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_what_is_empty() {
+    fn rejects_empty_texts() {
         for text in ["", " ", "=\"\"", "'", "\u{feff}"] {
             let empty = RowProblem::Rejected("sku is empty".to_owned());
             assert_eq!(parse(text, false), Err(empty), "{text:?}");

@@ -1,3 +1,5 @@
+//! Configuration of one source: its connector, its schedule, and how its data is read and applied.
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -6,45 +8,45 @@ use crate::http::secret::Secret;
 use crate::push_api::client::OldHandlerConfig;
 use crate::stock::Sku;
 
-/// One source of a shop, as the operator wants it.
+/// Configuration of one source of a shop.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// How its deliveries are taken.
+    /// Policy for its deliveries.
     pub policy: SourcePolicy,
-    /// How what it says is read.
+    /// Settings for reading its data.
     pub read_settings: ReadSettings,
-    /// How often it is looked at or asked.
+    /// Pause between two polls.
     pub poll_interval: Duration,
-    /// How it is reached.
+    /// Kind of source, with the settings of its connector.
     pub kind: SourceKind,
 }
 
-/// How a source is reached.
+/// Kind of source, with the settings of its connector.
 #[derive(Clone, Debug)]
 pub enum SourceKind {
-    /// Files of this machine.
+    /// Files on this machine.
     Files(files::Config),
-    /// A file of another machine.
+    /// A file on an HTTP or HTTPS server.
     RemoteFile(http_file::Config),
     /// The shop's own old handler.
     OldHandler {
-        /// How it is asked.
+        /// Address, credentials and limits of the handler.
         handler: OldHandlerConfig,
-        /// What it is asked for besides what is known.
+        /// SKUs to request in addition to the known ones.
         skus: Vec<Sku>,
     },
-    /// 1C comes by itself.
+    /// Uploads by 1C. The service does not poll it.
     Exchange(ExchangeConfig),
-    /// The service.
+    /// The cloud service MoySklad.
     MoySklad(moysklad::Config),
-    /// A database.
+    /// A PostgreSQL or MySQL database.
     Sql(sql::Config),
-    /// Nobody is asked: what is handed over by hand.
+    /// Files that an operator imports by hand. The service does not poll it.
     Import,
 }
 
 impl SourceKind {
-    /// Its name in the settings and on pages.
+    /// Returns the name in settings, pages and metrics.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -57,7 +59,7 @@ impl SourceKind {
         }
     }
 
-    /// The address it is reached at, if that is called from here.
+    /// Returns the base URL of the HTTP requests to the source; `None` if there are none.
     #[must_use]
     pub fn url(&self) -> Option<&str> {
         match self {
@@ -69,21 +71,22 @@ impl SourceKind {
     }
 }
 
-/// Where 1C comes in.
+/// Endpoint for uploads by 1C.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ExchangeConfig {
-    /// The path of its URL.
+    /// Path of the endpoint's URL.
     pub path: String,
-    /// Under which name it comes.
+    /// Login of 1C.
     pub login: String,
-    /// And with which password.
+    /// Password of 1C.
     pub password: Secret,
-    /// The most one transfer may bring, in bytes.
+    /// Size limit of one transfer, in bytes.
     pub max_bytes: u64,
 }
 
 impl ExchangeConfig {
-    /// The door of the source at that place, which keeps what arrives in that directory.
+    /// Creates the endpoint of a source. `source` is its index in configuration order; `spool` is
+    /// the directory for uploaded files.
     #[must_use]
     pub fn endpoint(
         &self,

@@ -1,7 +1,7 @@
-//! What is made of a source's own numbers before they are anybody's stock.
+//! Rules that turn the quantities of the sources into the stock of a SKU.
 //!
-//! Pure, and nothing unless something is set. Applied to what a source has stated each time it
-//! is needed, so a changed rule needs no new export.
+//! Pure. Without settings, the rules change nothing. They are evaluated from the stored statements
+//! each time, so a changed rule needs no new export.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -9,22 +9,22 @@ use std::fmt::Write as _;
 use super::Quantity;
 use crate::stock::{Count, MAX_COUNT, Sku, Timestamp};
 
-/// How several numbers become one.
+/// Function that makes one number of several.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Combine {
-    /// The one stated last.
+    /// The latest number.
     #[default]
     Latest,
-    /// All together.
+    /// The sum.
     Sum,
-    /// The smallest one.
+    /// The smallest number.
     Minimum,
-    /// That of the source that stands first in the configuration.
+    /// The number of the first source in configuration order.
     First,
 }
 
 impl Combine {
-    /// From its name in the settings.
+    /// Returns the function with that name in the settings.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         match name {
@@ -36,7 +36,7 @@ impl Combine {
         }
     }
 
-    /// Its name in the settings.
+    /// Returns the name in the settings.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -48,14 +48,14 @@ impl Combine {
     }
 }
 
-/// What is done to a number of pieces. In this order: buffer, below, cap.
+/// Adjustments of a number of pieces, applied in the order of the fields.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Adjustments {
-    /// Pieces kept back.
+    /// Pieces that are subtracted as a safety reserve.
     pub buffer: u32,
-    /// Fewer than this are none.
+    /// A smaller number becomes zero.
     pub zero_below: u32,
-    /// More than this are not told.
+    /// A larger number is reduced to this one.
     pub cap: Option<u32>,
 }
 
@@ -81,13 +81,13 @@ impl Adjustments {
 /// The rules of one source.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct SourceRules {
-    /// What is reserved is taken off.
+    /// True if the reserved part is subtracted.
     pub subtracts_reserve: bool,
-    /// How its warehouses become one number; [`Combine::Sum`] or [`Combine::Least`].
+    /// Function over its warehouses: [`Combine::Sum`] or [`Combine::Minimum`].
     pub combine_warehouses: Combine,
-    /// How many of its units are one piece of ours, at least 1.
+    /// Units of the source in one piece, at least 1.
     pub pack_size: u32,
-    /// What is done then.
+    /// Adjustments of the result.
     pub adjustments: Adjustments,
 }
 
@@ -102,72 +102,72 @@ impl Default for SourceRules {
     }
 }
 
-/// What one SKU's owner wants otherwise.
+/// Rules for a single SKU, which replace those of the shop.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct SkuOverride {
-    /// This many, whatever is stated.
+    /// Fixed count, regardless of all statements.
     pub count: Option<Count>,
-    /// Instead of the shop's.
+    /// Replaces [`Adjustments::buffer`].
     pub buffer: Option<u32>,
-    /// Instead of the shop's.
+    /// Replaces [`Adjustments::zero_below`].
     pub zero_below: Option<u32>,
-    /// Instead of the shop's.
+    /// Replaces [`Adjustments::cap`].
     pub cap: Option<u32>,
 }
 
-/// The rules of one shop, over all its sources.
+/// Rules of one shop, for all its sources.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ShopRules {
-    /// How several sources become one number.
+    /// Function over the sources.
     pub combine: Combine,
-    /// What is done then.
+    /// Adjustments of the result.
     pub adjustments: Adjustments,
-    /// For single SKUs.
+    /// Rules for single SKUs.
     pub overrides: HashMap<Sku, SkuOverride>,
 }
 
-/// What one source has stated of one product at one of its warehouses that count.
+/// Statement of one source about one product at one warehouse that feeds the shop.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SourceQuantity {
-    /// Which source, by its place in the configuration.
+    /// Index of the source in configuration order.
     pub source: usize,
-    /// Its name for the product, if it is not ours.
+    /// SKU as the source spells it, if it differs from ours.
     pub source_sku: Option<String>,
-    /// Which warehouse of it; empty if it names none.
+    /// Warehouse of the source; empty if it names none.
     pub warehouse: String,
-    /// How much there is.
+    /// Quantity in units of the source.
     pub quantity: Quantity,
-    /// How much of it is reserved.
+    /// Reserved part of the quantity.
     pub reserve: Option<Quantity>,
-    /// How many of its units are one piece of ours, by the mapping; at least 1.
+    /// Units of the source in one piece, by the mapping; at least 1.
     pub pack_size: u32,
-    /// Since when.
+    /// Date of the statement.
     pub stated_at: Timestamp,
 }
 
-/// What the rules make of it.
+/// Result of the rules for one SKU.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct EvaluatedStock {
-    /// How many there are to order.
+    /// Pieces available for order.
     pub count: Count,
-    /// Since when.
+    /// Date of the result: that of the latest statement.
     pub stated_at: Timestamp,
-    /// Which source's word it is; of several the latest.
+    /// Index of the source of the result; of several combined sources the latest.
     pub source: usize,
 }
 
-/// Writes down each step, if anybody wants to know.
+/// Recorder of the steps of an evaluation.
 #[derive(Debug)]
 pub struct RuleTrace<'a>(Option<&'a mut Vec<String>>);
 
 impl<'a> RuleTrace<'a> {
-    /// Nobody does.
+    /// Creates a trace that records nothing.
     #[must_use]
     pub fn disabled() -> Self {
         Self(None)
     }
 
-    /// They are written there.
+    /// Creates a trace that appends each step to `list`.
     #[must_use]
     pub fn recording_to(list: &'a mut Vec<String>) -> Self {
         Self(Some(list))
@@ -180,8 +180,8 @@ impl<'a> RuleTrace<'a> {
     }
 }
 
-/// What is to be said of a SKU, given what its sources have stated; `None` if they have stated
-/// nothing. `parts` are in the order of their sources.
+/// Returns the stock of a SKU; `None` if there are no statements. `quantities` are in the order of
+/// their sources, and `sources` are the rules of all sources of the shop.
 #[must_use]
 pub fn evaluate(
     sku: &Sku,
@@ -201,8 +201,8 @@ pub fn evaluate(
         Combine::Sum => per_source.iter().map(|stated| stated.pieces).sum(),
         Combine::Minimum => per_source.iter().map(|stated| stated.pieces).min()?,
     };
-    // The number stands since the last one of them spoke: an older date would be outdated by
-    // what was made of fewer of them before.
+    // The result has the date of the latest statement. With an older date, it would lose to the
+    // earlier result that was made of fewer sources.
     let source = if shop.combine == Combine::First {
         per_source[0].source
     } else {
@@ -233,7 +233,7 @@ pub fn evaluate(
         }
         None => adjusted.min(i64::from(MAX_COUNT)),
     };
-    let count = Count::try_from(pieces).expect("it was brought between its bounds above");
+    let count = Count::try_from(pieces).expect("pieces were limited to the bounds of a count");
     Some(EvaluatedStock {
         count,
         stated_at: latest.stated_at,
@@ -241,7 +241,7 @@ pub fn evaluate(
     })
 }
 
-/// What one source says, in pieces.
+/// Stock of one source in pieces.
 #[derive(Clone, Copy)]
 struct SourcePieces {
     source: usize,
@@ -279,7 +279,7 @@ fn evaluate_source(
     })
 }
 
-/// What one row says, in pieces: reserve off, then packs, rounded down.
+/// Returns the pieces of one row: the reserve is subtracted, then packs are divided, rounded down.
 fn pieces_of(row: &SourceQuantity, rules: &SourceRules, trace: &mut RuleTrace<'_>) -> i64 {
     let reserve = row.reserve.filter(|_| rules.subtracts_reserve);
     let free = row.quantity.thousandths() - reserve.map_or(0, Quantity::thousandths);
@@ -353,7 +353,7 @@ mod tests {
     };
 
     #[test]
-    fn nothing_is_done_to_a_number_unless_something_is_set() {
+    fn changes_nothing_without_settings() {
         let no_rules = ShopRules::default();
         assert_eq!(
             evaluated_count(
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_piece_and_less_than_nothing_are_none() {
+    fn rounds_down_and_zeroes_negatives() {
         let no_rules = ShopRules::default();
         assert_eq!(
             evaluated_count(
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_reserved_without_a_warehouse_lessens_the_sum_of_the_others() {
+    fn negative_row_reduces_sum_of_warehouses() {
         let quantities = [
             source_quantity(0, "", -5_000, 1),
             source_quantity(0, "a", 4_000, 1),
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn reserve_comes_off_before_packs_and_packs_are_rounded_down() {
+    fn subtracts_reserve_before_dividing_packs() {
         let mut with_reserve = source_quantity(0, "", 29_000, 1);
         with_reserve.reserve = Quantity::from_pieces(4);
         let packs = SourceRules {
@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn buffer_then_zero_below_then_cap() {
+    fn applies_buffer_then_zero_below_then_cap() {
         let adjustments = Adjustments {
             buffer: 2,
             zero_below: 3,
@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[test]
-    fn several_sources_become_one_number_as_the_shop_wants_it() {
+    fn combines_sources_by_the_shop_rule() {
         let quantities = [
             source_quantity(0, "", 5_000, 1),
             source_quantity(1, "", 9_000, 3),
@@ -496,7 +496,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_sku_may_be_treated_otherwise() {
+    fn override_replaces_shop_rules() {
         let mut shop = ShopRules {
             adjustments: Adjustments {
                 buffer: 2,
@@ -528,7 +528,7 @@ mod tests {
     }
 
     #[test]
-    fn every_step_can_be_told() {
+    fn trace_lists_every_step() {
         let shop = ShopRules {
             combine: Combine::Sum,
             adjustments: Adjustments {

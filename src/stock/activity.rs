@@ -1,97 +1,49 @@
-//! When each SKU was last asserted by the seller and last asked for by the Market.
+//! Activity per SKU: when the seller last stated its stock and when the Market last requested it.
+//!
+//! Kept to the hour, in six bytes per SKU.
+//! SKUs that the Market requests but the book does not have are kept by text, up to a limit.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{ShopId, Sku, SkuId, StockBook, Timestamp};
+use super::atomic_per_sku::AtomicPerSku;
+use super::packed_activity::{PackedHour, PackedStated};
+use super::{Hour, ShopId, Sku, SkuId, StockBook};
 
-/// Cells allocated at once, as in [`super::Column`].
-const CHUNK_LENGTH: usize = 4096;
-
-/// Most SKUs remembered of a shop that the Market asks for and nobody knows.
+/// Maximum unknown SKUs kept per shop: SKUs that the Market requested and the book does not have.
 const MAX_UNKNOWN_SKUS: usize = 100_000;
 
-/// A mark is written to disk again once it is in another such stretch than the one written:
-/// twice a day for a SKU that is asked for hourly.
-const SAVE_PERIOD_HOURS: u16 = 12;
-
-/// How many hours a mark may lie ahead: beyond, the clock was wrong that made it.
-const MAX_HOURS_AHEAD: u16 = 2;
-
-/// An hour of the calendar, from 2026 to September 2029, after which it stands still.
-///
-/// Marks are kept to the hour, because that is how often the Market asks.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct Hour(u16);
-
-impl Hour {
-    /// The last hour there is: fifteen bits, less one.
-    const LAST: u16 = 0x7ffe;
-    const MICROS_PER_HOUR: i64 = 3_600_000_000;
-    /// 2026-01-01T00:00:00Z.
-    const FIRST_MICROS: i64 = 1_767_225_600_000_000;
-
-    /// The hour of a moment; what was before the first is the first.
-    #[must_use]
-    pub fn containing(at: Timestamp) -> Self {
-        let hours = (at.as_micros() - Self::FIRST_MICROS).div_euclid(Self::MICROS_PER_HOUR);
-        Self(u16::try_from(hours.clamp(0, Self::LAST.into())).unwrap_or(Self::LAST))
-    }
-
-    /// When it begins.
-    #[must_use]
-    pub fn start(self) -> Timestamp {
-        let micros = Self::FIRST_MICROS + i64::from(self.0) * Self::MICROS_PER_HOUR;
-        Timestamp::from_micros(micros).expect("this century is in the calendar")
-    }
-
-    /// How many hours since the first.
-    #[must_use]
-    pub fn number(self) -> u16 {
-        self.0
-    }
-
-    /// The hour of that number, if there is one.
-    #[must_use]
-    pub fn from_number(number: u64) -> Option<Self> {
-        u16::try_from(number)
-            .ok()
-            .filter(|n| *n <= Self::LAST)
-            .map(Self)
-    }
-}
-
-/// That the seller said something of a SKU, whether it was new or not.
+/// The seller's last statement about a SKU, whether it changed the stock or not.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct LastStated {
-    /// When.
+    /// Hour of the statement.
     pub hour: Hour,
-    /// By which way, as the front door numbers them.
+    /// Number of the origin, assigned by `ingest`.
     pub origin: u8,
 }
 
-/// What is remembered of one SKU besides its stock.
+/// Activity of one SKU.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct SkuActivity {
-    /// The seller's last word on it.
+    /// Last statement of the seller.
     pub stated: Option<LastStated>,
-    /// When the Market last asked for it, by warehouse.
+    /// Hour of the Market's last request, by warehouse id.
     pub requested: Vec<(u64, Hour)>,
 }
 
 impl SkuActivity {
-    /// When the Market last asked for it, for whichever warehouse.
+    /// Returns the hour of the Market's last request for any warehouse.
     #[must_use]
     pub fn last_requested(&self) -> Option<Hour> {
         self.requested.iter().map(|(_, hour)| *hour).max()
     }
 }
 
-/// All shops' marks: six bytes a SKU that was asserted and asked for.
+/// Activity of all shops: six bytes per SKU that was stated and requested.
 ///
-/// Written while answers are given: a mark is one atomic store, and the only lock is taken for
-/// writing once in 4096 new SKUs, for as long as it takes to push a pointer.
+/// Updated while requests are answered, so an update is one atomic store. The only lock is taken
+/// for writing once per 4096 new SKUs, as long as it takes to push a pointer.
 #[derive(Debug)]
 pub struct Activity {
     shops: Vec<ShopActivity>,
@@ -103,89 +55,20 @@ struct ShopActivity {
     stated: AtomicPerSku<AtomicU32>,
     requested: Vec<AtomicPerSku<AtomicU16>>,
     unknown: Mutex<UnknownSkus>,
-    // Something was marked since it was looked for news last.
+    // Set by every update, cleared by `take_unsaved`.
     has_changes: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct UnknownSkus {
-    // The place of the warehouse in the list, and whether it is on disk.
+    // One hour per warehouse of the shop, in the shop's order.
     skus: HashMap<Sku, Vec<PackedHour>>,
+    // More SKUs were requested than MAX_UNKNOWN_SKUS.
     has_overflowed: bool,
 }
 
-/// An hour in the lower fifteen bits, from 1, and whether it is not on disk yet.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct PackedHour(u16);
-
-impl PackedHour {
-    const UNSAVED: u16 = 0x8000;
-
-    fn hour(self) -> Option<Hour> {
-        (self.0 & !Self::UNSAVED).checked_sub(1).map(Hour)
-    }
-
-    fn is_unsaved(self) -> bool {
-        self.0 & Self::UNSAVED != 0
-    }
-
-    fn as_saved(self) -> Self {
-        Self(self.0 & !Self::UNSAVED)
-    }
-
-    fn from_saved(hour: Hour) -> Self {
-        Self(hour.0 + 1)
-    }
-
-    fn advanced_to(self, hour: Hour) -> Self {
-        match self.hour() {
-            // One far ahead was marked by a clock that was wrong.
-            Some(known) if known >= hour && known.0 - hour.0 <= MAX_HOURS_AHEAD => self,
-            known => {
-                let must_save = is_other_save_period(known, hour) || self.is_unsaved();
-                Self((hour.0 + 1) | if must_save { Self::UNSAVED } else { 0 })
-            }
-        }
-    }
-}
-
-/// An [`Assertion`]: an [`Asked`] in the upper half, the origin in the lower.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct PackedStated(u32);
-
-impl PackedStated {
-    fn new(hour: PackedHour, origin: u8) -> Self {
-        Self(u32::from(hour.0) << 16 | u32::from(origin))
-    }
-
-    fn packed_hour(self) -> PackedHour {
-        PackedHour((self.0 >> 16) as u16)
-    }
-
-    fn get(self) -> Option<LastStated> {
-        let origin = self.0.to_le_bytes()[0];
-        self.packed_hour()
-            .hour()
-            .map(|hour| LastStated { hour, origin })
-    }
-
-    fn advanced_to(self, LastStated { hour, origin }: LastStated) -> Self {
-        let advanced = self.packed_hour().advanced_to(hour);
-        let is_older = advanced.hour() != Some(hour);
-        if is_older {
-            self
-        } else {
-            Self::new(advanced, origin)
-        }
-    }
-}
-
-fn is_other_save_period(known: Option<Hour>, hour: Hour) -> bool {
-    known.is_none_or(|known| known.0 / SAVE_PERIOD_HOURS != hour.0 / SAVE_PERIOD_HOURS)
-}
-
 impl Activity {
-    /// Nothing is marked yet; of each shop, the warehouses for which it is asked.
+    /// Creates an empty activity for shops with these warehouse ids.
     #[must_use]
     pub fn new(warehouses: Vec<Vec<u64>>) -> Self {
         let shop = |warehouses: Vec<u64>| ShopActivity {
@@ -200,7 +83,9 @@ impl Activity {
         }
     }
 
-    /// The Market has asked for these of the shop's warehouse at this place in its list.
+    /// Records a request of the Market for known SKUs.
+    ///
+    /// `warehouse` is the index in the shop's list of warehouses.
     pub fn record_requested(
         &self,
         shop: ShopId,
@@ -213,7 +98,7 @@ impl Activity {
             return;
         };
         shop_activity.has_changes.store(true, Ordering::Relaxed);
-        // This is done for every SKU of every question, and mostly there is nothing to do.
+        // Runs for every SKU of every request. Mostly the hour is recorded already.
         let same = PackedHour::from_saved(hour);
         cells.update(ids, |cell| {
             let known = PackedHour(cell.load(Ordering::Relaxed));
@@ -224,9 +109,10 @@ impl Activity {
         });
     }
 
-    /// The Market has asked for a SKU of which nothing is known.
+    /// Records a request of the Market for a SKU that the book does not have.
     ///
-    /// Left out if somebody else is writing one down: it will be asked for again.
+    /// Skipped if the list is locked, so that the response never waits. The Market requests the
+    /// SKU again.
     pub fn record_unknown(&self, shop: ShopId, warehouse: usize, sku: &str, hour: Hour) {
         let shop = &self.shops[shop.index()];
         let (Ok(mut unknown), Ok(sku)) = (shop.unknown.try_lock(), Sku::parse(sku)) else {
@@ -238,7 +124,7 @@ impl Activity {
         shop.has_changes.store(true, Ordering::Relaxed);
     }
 
-    /// The book has these now: what was asked of them while they were strangers is theirs.
+    /// Moves the request history of newly known SKUs out of the list of unknown SKUs.
     pub fn promote_known<'a>(&self, shop: ShopId, known: impl Iterator<Item = (&'a Sku, SkuId)>) {
         let shop_activity = &self.shops[shop.index()];
         let mut unknown = shop_activity.lock_unknown();
@@ -252,7 +138,7 @@ impl Activity {
         }
     }
 
-    /// The seller has said something of these, new or not.
+    /// Records a statement of the seller about SKUs, whether it changed their stock or not.
     pub fn record_stated(
         &self,
         shop: ShopId,
@@ -271,13 +157,13 @@ impl Activity {
         });
     }
 
-    /// The seller's last word on a SKU.
+    /// Returns the seller's last statement about a SKU.
     #[must_use]
     pub fn last_stated(&self, shop: ShopId, id: SkuId) -> Option<LastStated> {
         PackedStated(self.shops[shop.index()].stated.load(id)).get()
     }
 
-    /// When the Market last asked for a SKU, for whichever warehouse.
+    /// Returns the hour of the Market's last request for a SKU, for any warehouse.
     #[must_use]
     pub fn last_requested(&self, shop: ShopId, id: SkuId) -> Option<Hour> {
         let cells = &self.shops[shop.index()].requested;
@@ -287,7 +173,7 @@ impl Activity {
             .max()
     }
 
-    /// All that is remembered of a SKU.
+    /// Returns the activity of a SKU.
     #[must_use]
     pub fn get(&self, shop: ShopId, id: SkuId) -> SkuActivity {
         let shop = &self.shops[shop.index()];
@@ -301,8 +187,9 @@ impl Activity {
         }
     }
 
-    /// Shows the SKUs that the Market has asked for and that the book does not have, and says
-    /// whether there were more than could be remembered.
+    /// Visits the SKUs that the Market requested and the book does not have.
+    ///
+    /// Returns true if there were more than the limit of 100 000 per shop.
     pub fn for_each_unknown(
         &self,
         shop: ShopId,
@@ -311,7 +198,7 @@ impl Activity {
     ) -> bool {
         let shop_activity = &self.shops[shop.index()];
         let mut unknown = shop_activity.lock_unknown();
-        // Those who were asked for and introduced at the same moment.
+        // A SKU may have been requested as unknown while it was being added to the book.
         unknown.skus.retain(|sku, hours| {
             let known = book.get(shop, sku.as_str());
             known
@@ -325,10 +212,9 @@ impl Activity {
         unknown.has_overflowed
     }
 
-    /// Takes out what is not on disk yet.
+    /// Returns the activity that is not on disk yet, and counts it as saved.
     ///
-    /// From then on it counts as saved: if the disk does not take it, what is lost is half a
-    /// day of marks.
+    /// If the caller then fails to write it, up to half a day of activity is lost on a restart.
     #[must_use]
     pub fn take_unsaved(&self, shop: ShopId, book: &StockBook) -> Vec<(Sku, SkuActivity)> {
         let mut unsaved = Vec::new();
@@ -351,9 +237,9 @@ impl Activity {
         unsaved
     }
 
-    /// Takes in what the disk remembers; `id` is `None` for a SKU that the book does not have.
+    /// Restores the activity of a SKU from disk; `id` is `None` if the book does not have the SKU.
     ///
-    /// Warehouses that are not the shop's any more are passed over.
+    /// Warehouses that no longer belong to the shop are skipped.
     pub fn restore(&self, shop: ShopId, sku: &Sku, id: Option<SkuId>, activity: &SkuActivity) {
         let shop_activity = &self.shops[shop.index()];
         if let (Some(id), Some(LastStated { hour, origin })) = (id, activity.stated) {
@@ -394,7 +280,7 @@ impl ShopActivity {
         self.unknown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives a SKU the marks it has from another place, where they are later.
+    /// Raises the request hours of a SKU to `hours`, where those are later.
     fn adopt_history(&self, id: SkuId, hours: &[PackedHour]) {
         for (cells, hour) in self.requested.iter().zip(hours) {
             cells.update(std::iter::once(id), |cell| {
@@ -407,7 +293,7 @@ impl ShopActivity {
 
     fn clear_unsaved(&self, id: SkuId) -> bool {
         let mut was_unsaved = false;
-        // Only the bit is taken, so that a mark made at the same moment is not lost.
+        // Only the bit is cleared, so that a concurrent update is not lost.
         if PackedStated(self.stated.load(id))
             .packed_hour()
             .is_unsaved()
@@ -463,80 +349,10 @@ impl UnknownSkus {
     }
 }
 
-/// A column that is written through a shared reference.
-#[derive(Debug)]
-struct AtomicPerSku<T> {
-    // Arrays, not slices: of these the processor need not look up the length.
-    chunks: RwLock<Vec<Arc<[T; CHUNK_LENGTH]>>>,
-}
-
-impl<T> Default for AtomicPerSku<T> {
-    fn default() -> Self {
-        Self {
-            chunks: RwLock::default(),
-        }
-    }
-}
-
-impl<T: AtomicNumber> AtomicPerSku<T> {
-    fn load(&self, id: SkuId) -> T::Primitive {
-        let chunks = self.chunks.read().unwrap_or_else(PoisonError::into_inner);
-        chunks
-            .get(id.index() / CHUNK_LENGTH)
-            .map_or_else(T::Primitive::default, |cells| {
-                cells[id.index() % CHUNK_LENGTH].get()
-            })
-    }
-
-    fn update(&self, ids: impl Iterator<Item = SkuId>, mut change: impl FnMut(&T)) {
-        let mut chunks = self.chunks.read().unwrap_or_else(PoisonError::into_inner);
-        for id in ids {
-            let (chunk, cell) = (id.index() / CHUNK_LENGTH, id.index() % CHUNK_LENGTH);
-            if let Some(cells) = chunks.get(chunk) {
-                change(&cells[cell]);
-            } else {
-                drop(chunks);
-                self.grow(chunk + 1);
-                chunks = self.chunks.read().unwrap_or_else(PoisonError::into_inner);
-                change(&chunks[chunk][cell]);
-            }
-        }
-    }
-
-    fn grow(&self, length: usize) {
-        let mut chunks = self.chunks.write().unwrap_or_else(PoisonError::into_inner);
-        while chunks.len() < length {
-            chunks.push(Arc::new(std::array::from_fn(|_| T::default())));
-        }
-    }
-}
-
-/// An atomic number, of either width.
-trait AtomicNumber: Default {
-    type Primitive: Default;
-    fn get(&self) -> Self::Primitive;
-}
-
-impl AtomicNumber for AtomicU16 {
-    type Primitive = u16;
-
-    fn get(&self) -> u16 {
-        self.load(Ordering::Relaxed)
-    }
-}
-
-impl AtomicNumber for AtomicU32 {
-    type Primitive = u32;
-
-    fn get(&self) -> u32 {
-        self.load(Ordering::Relaxed)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stock::{Count, Level};
+    use crate::stock::{Count, Level, Timestamp};
 
     const SHOP: ShopId = ShopId(0);
 
@@ -562,27 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn hours_are_counted_from_2026_and_do_not_run_over() {
-        let at = |text: &str| {
-            Hour::containing(
-                text.parse::<chrono::DateTime<chrono::Utc>>()
-                    .unwrap()
-                    .into(),
-            )
-        };
-        assert_eq!(at("2026-01-01T00:59:59Z").number(), 0);
-        assert_eq!(at("2026-01-02T01:00:00Z").number(), 25);
-        assert_eq!(
-            at("2026-01-02T01:30:00Z").start().to_string(),
-            "2026-01-02T01:00:00Z"
-        );
-        assert_eq!(at("2020-01-01T00:00:00Z").number(), 0);
-        assert_eq!(at("2040-01-01T00:00:00Z").number(), Hour::LAST);
-        assert_eq!(Hour::from_number(u64::from(Hour::LAST) + 1), None);
-    }
-
-    #[test]
-    fn what_was_asked_for_is_kept_by_warehouse_and_the_latest_hour_counts() {
+    fn keeps_the_latest_request_per_warehouse() {
         let book = book_of(&["A", "B"]);
         let activity = Activity::new(vec![vec![70, 80]]);
         let a = sku_id(&book, "A");
@@ -598,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_assertion_counts_with_its_origin() {
+    fn keeps_the_latest_statement_with_its_origin() {
         let book = book_of(&["A"]);
         let activity = Activity::new(vec![vec![70]]);
         let a = sku_id(&book, "A");
@@ -619,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_wrong_for_an_hour_does_not_mark_for_years() {
+    fn hour_of_a_wrong_clock_is_replaced() {
         let book = book_of(&["A"]);
         let activity = Activity::new(vec![vec![70]]);
         let a = sku_id(&book, "A");
@@ -636,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_is_written_twice_a_day_however_often_it_is_renewed() {
+    fn hourly_requests_are_saved_twice_a_day() {
         let book = book_of(&["A"]);
         let activity = Activity::new(vec![vec![70]]);
         let mut written = 0;
@@ -648,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_out_can_be_taken_in_again() {
+    fn unsaved_activity_can_be_restored() {
         let book = book_of(&["A"]);
         let activity = Activity::new(vec![vec![70, 80]]);
         let a = sku_id(&book, "A");
@@ -665,7 +461,7 @@ mod tests {
         let unsaved = activity.take_unsaved(SHOP, &book);
         assert_eq!(unsaved.len(), 2);
         assert!(activity.take_unsaved(SHOP, &book).is_empty());
-        // The warehouses are listed otherwise now, and one is gone.
+        // After the restart the shop has another list of warehouses.
         let restored = Activity::new(vec![vec![80]]);
         for (sku, sku_activity) in &unsaved {
             restored.restore(
@@ -681,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_that_is_introduced_keeps_what_it_was_asked_for() {
+    fn promoted_sku_keeps_its_request_history() {
         let activity = Activity::new(vec![vec![70, 80]]);
         for sku in ["A", "B"] {
             activity.record_unknown(SHOP, 1, sku, hour(3));
@@ -690,19 +486,19 @@ mod tests {
         let (a, b) = (sku_id(&book, "A"), sku_id(&book, "B"));
         activity.promote_known(SHOP, std::iter::once((&Sku::parse("A").unwrap(), a)));
         assert_eq!(activity.get(SHOP, a).requested, [(80, hour(3))]);
-        // The other was introduced behind our back, and asked for since.
+        // B was added to the book without `promote_known`, and requested since.
         activity.record_requested(SHOP, 1, std::iter::once(b), hour(9));
-        activity.for_each_unknown(SHOP, &book, |sku, _| panic!("{sku} is no stranger"));
+        activity.for_each_unknown(SHOP, &book, |sku, _| panic!("{sku} is in the book"));
         assert_eq!(activity.get(SHOP, b).requested, [(80, hour(9))]);
         assert_eq!(
             activity.take_unsaved(SHOP, &book).len(),
             2,
-            "it is not on disk yet"
+            "both SKUs are not on disk yet"
         );
     }
 
     #[test]
-    fn strangers_are_few_at_most_and_leave_when_they_are_known() {
+    fn unknown_skus_are_bounded_and_removed_when_known() {
         let activity = Activity::new(vec![vec![70]]);
         let empty_book = StockBook::new([0]);
         for n in 0..=MAX_UNKNOWN_SKUS {

@@ -1,3 +1,6 @@
+//! Stock of all shops in memory. The newest `updated_at` wins; between equal times the level that
+//! arrived last wins.
+
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -6,31 +9,31 @@ use dashmap::mapref::entry::Entry as MapEntry;
 
 use super::{Count, Level, Sku, Timestamp};
 
-/// Locks per shop. Fixed, not taken from the number of cores, so that the memory a shop
-/// needs is the same on every machine.
+/// Locks per shop. Independent of the number of cores, so that a shop needs the same memory on
+/// every machine.
 const SHARDS_PER_SHOP: usize = 32;
 
-/// Which shop, by its place in the configuration.
+/// Number of a shop: its index in the configuration.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ShopId(pub u16);
 
 impl ShopId {
-    /// Its place in a list of all shops.
+    /// Returns the index in a list of all shops.
     #[must_use]
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
 }
 
-/// A SKU's number within its shop, dense from 0, given when the SKU is first heard of.
+/// Number of a SKU within its shop, dense from 0, assigned when the SKU is first stated.
 ///
-/// Lives as long as the process: on disk a SKU is known by its text. Used to keep
-/// [`super::Column`]s.
+/// Valid as long as the process runs; on disk a SKU is identified by its text. Index of a
+/// [`super::PerSku`].
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct SkuId(u32);
 
 impl SkuId {
-    /// Its place in a list of all SKUs of the shop.
+    /// Returns the index in a list of all SKUs of the shop.
     #[must_use]
     pub fn index(self) -> usize {
         self.0 as usize
@@ -42,7 +45,7 @@ impl SkuId {
     }
 }
 
-/// What the book holds of one SKU, in 16 bytes.
+/// Entry of one SKU in the book, in 16 bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct BookEntry {
     updated_at: Timestamp,
@@ -51,7 +54,7 @@ pub struct BookEntry {
 }
 
 impl BookEntry {
-    /// How many, since when.
+    /// Returns count and time.
     #[must_use]
     pub fn level(self) -> Level {
         Level {
@@ -60,29 +63,30 @@ impl BookEntry {
         }
     }
 
-    /// The SKU's number in its shop.
+    /// Returns the number of the SKU within its shop.
     #[must_use]
     pub fn id(self) -> SkuId {
         self.id
     }
 }
 
-/// What became of an update.
+/// Effect of a level on the book.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ApplyOutcome {
     /// The SKU was unknown until now.
     Added,
-    /// It replaced an older statement.
+    /// The level replaced an older one.
     Replaced,
-    /// It said what was known already, to the microsecond.
+    /// The level equals the known one, to the microsecond.
     Repeated,
-    /// It was older than what is known, and ignored.
+    /// The level is older than the known one and was ignored.
     Outdated,
 }
 
 impl ApplyOutcome {
-    /// What putting `new` over `old` amounts to: the newest `updated_at` wins, and between
-    /// equals the one that arrived last.
+    /// Returns the effect of applying `new` over `old`.
+    ///
+    /// The newest `updated_at` wins; between equal times, `new` wins.
     #[must_use]
     pub fn classify(old: Option<Level>, new: Level) -> Self {
         match old {
@@ -93,7 +97,7 @@ impl ApplyOutcome {
         }
     }
 
-    /// Whether the book is different afterwards.
+    /// Returns true if the book changes.
     #[must_use]
     pub fn is_change(self) -> bool {
         match self {
@@ -103,27 +107,27 @@ impl ApplyOutcome {
     }
 }
 
-/// All shops' stock in memory: one `DashMap` a shop.
+/// Stock of all shops in memory: one `DashMap` per shop.
 ///
-/// A map for each shop, not one for all, so that a look-up hashes the SKU alone and a shop's
-/// scan does not walk its neighbours. An entry takes 40 bytes of a slot: 24 for the SKU,
-/// inline, 16 for the [`Entry`].
+/// With one map per shop, a look-up hashes the SKU alone, and a scan of one shop does not visit the
+/// others. An entry takes 40 bytes of a map slot: 24 for the inline SKU and 16 for the
+/// [`BookEntry`].
 ///
-/// No method returns a guard: what is asked for is copied out under the shard's lock, which a
-/// writer holds only while it replaces one entry in place. That is why readers never wait
-/// noticeably, and why no lock can be held across an `.await`.
+/// No method returns a guard: the result is copied out under the shard's lock. A writer holds that
+/// lock only while it replaces one entry, so readers hardly wait, and no lock can be held across
+/// an `.await`.
 pub struct StockBook {
     shops: Vec<ShopStock>,
 }
 
 struct ShopStock {
     levels: DashMap<Sku, BookEntry, foldhash::fast::RandomState>,
-    // The next SkuId. Not `levels.len()`, which would lock every shard.
+    // Number of the next SKU. `levels.len()` would lock every shard.
     next_id: AtomicU32,
 }
 
 impl StockBook {
-    /// An empty book with a shelf for each shop, each with room for so many SKUs.
+    /// Creates an empty book with one shop per item, each with capacity for that many SKUs.
     #[must_use]
     pub fn new(capacities: impl IntoIterator<Item = usize>) -> Self {
         let shop_stock = |capacity| ShopStock {
@@ -139,34 +143,34 @@ impl StockBook {
         }
     }
 
-    /// Every shop, in the configuration's order.
+    /// Returns every shop, in configuration order.
     pub fn shops(&self) -> impl Iterator<Item = ShopId> {
         (0..u16::try_from(self.shops.len()).unwrap_or(u16::MAX)).map(ShopId)
     }
 
-    /// How many SKUs of this shop are known.
+    /// Returns the number of known SKUs of a shop.
     #[must_use]
     pub fn len(&self, shop: ShopId) -> usize {
         self.shop_stock(shop).next_id.load(Ordering::Relaxed) as usize
     }
 
-    /// Nothing is known of this shop: no answer can be given for it.
+    /// Returns true if no SKU of the shop is known, so that its stock cannot be served.
     #[must_use]
     pub fn is_empty(&self, shop: ShopId) -> bool {
         self.len(shop) == 0
     }
 
-    /// What is known of a SKU, which must be trimmed already.
+    /// Returns the entry of a SKU; `sku` must be trimmed.
     #[must_use]
     pub fn get(&self, shop: ShopId, sku: &str) -> Option<BookEntry> {
         self.shop_stock(shop).levels.get(sku).map(|entry| *entry)
     }
 
-    /// What is known of many SKUs, which must be trimmed already, in their order.
+    /// Returns the entries of many SKUs, in their order; each SKU must be trimmed.
     ///
-    /// A shard is locked once for all of its SKUs. Were it locked for each, the processor would
-    /// have to finish one look-up before it may begin the next; so it fetches them from memory
-    /// side by side. That halves the time of a thousand.
+    /// Each shard is locked once for all of its SKUs. A lock per SKU would make the processor finish
+    /// one look-up before it begins the next. Without it the memory accesses overlap, which
+    /// halves the time for a thousand SKUs.
     #[must_use]
     pub fn get_many<'a>(
         &self,
@@ -203,30 +207,32 @@ impl StockBook {
     /// Writes a level unless a newer one is known.
     #[expect(
         clippy::must_use_candidate,
-        reason = "the writing is the point, the answer is news"
+        reason = "callers that only write do not need the outcome"
     )]
     pub fn apply(&self, shop: ShopId, sku: &Sku, level: Level) -> ApplyOutcome {
         let shop_stock = self.shop_stock(shop);
-        // A known SKU, by far the usual case, is replaced without copying its text.
+        // The usual case: a known SKU is replaced without copying its text.
         if let Some(mut entry) = shop_stock.levels.get_mut(sku.as_str()) {
             return replace(&mut entry, level);
         }
         shop_stock.insert(sku.clone(), level).0
     }
 
-    /// As [`StockBook::apply`], where SKUs are mostly new, as when a store is read; tells the
-    /// SKU's number. Looks up once where `apply` and `get` would three times.
+    /// Writes a level like [`StockBook::apply`] and returns the number of the SKU.
+    ///
+    /// For mostly new SKUs, as when the store is loaded: one look-up instead of the three of
+    /// `apply` and `get`.
     #[expect(
         clippy::must_use_candidate,
-        reason = "the writing is the point, the number is news"
+        reason = "callers that only write do not need the number"
     )]
     pub fn restore(&self, shop: ShopId, sku: Sku, level: Level) -> SkuId {
         self.shop_stock(shop).insert(sku, level).1
     }
 
-    /// Shows every SKU of a shop, in no order, one shard's lock at a time.
+    /// Visits every SKU of a shop, in no particular order, with one shard locked at a time.
     ///
-    /// What is written meanwhile may or may not be shown; nothing is shown twice.
+    /// A SKU that is added meanwhile may or may not be visited. No SKU is visited twice.
     pub fn for_each(&self, shop: ShopId, mut visit: impl FnMut(&Sku, BookEntry)) {
         for slot in &self.shop_stock(shop).levels {
             visit(slot.key(), *slot.value());
@@ -255,14 +261,14 @@ impl ShopStock {
     }
 }
 
-/// One of many SKUs that are looked up, and the next in the same shard.
+/// One SKU of [`StockBook::get_many`], linked to the next one in the same shard.
 struct ShardLookup<'a> {
     sku: &'a str,
     hash: u64,
     next: u32,
 }
 
-/// The end of a list of [`Asked`].
+/// End of a list of [`ShardLookup`]s.
 const END_OF_LIST: u32 = u32::MAX;
 
 impl fmt::Debug for StockBook {
@@ -298,12 +304,12 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_and_its_key_take_forty_bytes() {
+    fn entry_and_key_take_forty_bytes() {
         assert_eq!(size_of::<(Sku, BookEntry)>(), 40);
     }
 
     #[test]
-    fn the_newest_statement_wins_and_between_equals_the_last_to_arrive() {
+    fn newest_level_wins_then_last_arrival() {
         let book = StockBook::new([0]);
         let sku = Sku::parse("A").unwrap();
         assert_eq!(book.apply(SHOP, &sku, level(5, 100)), ApplyOutcome::Added);
@@ -321,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn shops_do_not_see_each_other() {
+    fn shops_are_separate() {
         let book = StockBook::new([0, 0]);
         book.apply(ShopId(1), &Sku::parse("A").unwrap(), level(5, 100));
         assert!(book.is_empty(SHOP));
@@ -331,7 +337,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_order_of_arrival_ends_at_the_newest_statement(
+        fn any_order_ends_at_the_newest_level(
             updates in prop::collection::vec((0i64..100, 0i64..8), 1..40).prop_shuffle(),
         ) {
             let book = StockBook::new([0]);
@@ -348,21 +354,21 @@ mod tests {
         }
 
         #[test]
-        fn many_are_found_as_each_would_be(
+        fn get_many_equals_single_look_ups(
             known in prop::collection::vec("[a-d]{1,3}", 1..60),
-            asked in prop::collection::vec("[a-d]{0,3}", 0..200),
+            requested in prop::collection::vec("[a-d]{0,3}", 0..200),
         ) {
             let book = StockBook::new([0]);
             for (n, text) in (0..).zip(&known) {
                 book.restore(SHOP, Sku::parse(text).unwrap(), level(n, n));
             }
-            let one_by_one: Vec<_> = asked.iter().map(|sku| book.get(SHOP, sku)).collect();
-            let together = book.get_many(SHOP, asked.iter().map(String::as_str));
+            let one_by_one: Vec<_> = requested.iter().map(|sku| book.get(SHOP, sku)).collect();
+            let together = book.get_many(SHOP, requested.iter().map(String::as_str));
             prop_assert_eq!(together, one_by_one);
         }
 
         #[test]
-        fn numbers_are_dense_and_never_change(texts in prop::collection::vec("[a-z]{1,2}", 1..60)) {
+        fn sku_numbers_are_dense_and_stable(texts in prop::collection::vec("[a-z]{1,2}", 1..60)) {
             let book = StockBook::new([0]);
             for text in &texts {
                 let sku = Sku::parse(text).unwrap();

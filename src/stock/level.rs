@@ -1,3 +1,5 @@
+//! Count, timestamp and level of one SKU, with their bounds.
+
 use std::fmt;
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -7,7 +9,7 @@ use super::Sku;
 /// Largest count the Market takes. Source: `UpdateStockItemDTO.count`, partner API OpenAPI.
 pub const MAX_COUNT: u32 = 2_000_000_000;
 
-/// How many pieces can be ordered, `0..=2_000_000_000`, reserve already taken off.
+/// Number of pieces that can be ordered, `0..=2_000_000_000`, without the reserved ones.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Count(u32);
 
@@ -15,7 +17,7 @@ impl Count {
     /// Sold out.
     pub const ZERO: Self = Self(0);
 
-    /// The number itself.
+    /// Returns the number of pieces.
     #[must_use]
     pub fn get(self) -> u32 {
         self.0
@@ -39,41 +41,41 @@ impl fmt::Display for Count {
     }
 }
 
-/// A number that is no count.
+/// Error for a number outside the range of a [`Count`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("count is {0}, it must be between 0 and {MAX_COUNT}")]
 pub struct CountError(pub i64);
 
-/// A moment, to the microsecond, UTC.
+/// Wall-clock time in UTC, to the microsecond.
 ///
-/// Eight bytes and a plain order, where a `DateTime` takes twelve: a million are kept. Finer
-/// fractions are cut off, never rounded up, so that no value is moved into the future.
+/// Takes eight bytes, where a `DateTime` takes twelve; one is kept per SKU. Finer fractions are cut
+/// off, never rounded up, so that no value moves into the future.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// From microseconds since 1970-01-01T00:00:00Z.
+    /// Returns the timestamp of `micros` microseconds since 1970-01-01T00:00:00Z.
     ///
-    /// `None` outside the years a calendar can name (about ±262 000), so every `Instant` can
-    /// be shown as a date.
+    /// `None` outside the years that `chrono` supports (about ±262 000), so that every timestamp
+    /// can be shown as a date.
     #[must_use]
     pub fn from_micros(micros: i64) -> Option<Self> {
         DateTime::from_timestamp_micros(micros).map(|_| Self(micros))
     }
 
-    /// Microseconds since 1970-01-01T00:00:00Z.
+    /// Returns the microseconds since 1970-01-01T00:00:00Z.
     #[must_use]
     pub fn as_micros(self) -> i64 {
         self.0
     }
 
-    /// The calendar's name for this moment.
+    /// Converts to a calendar date and time.
     #[must_use]
     pub fn to_utc(self) -> DateTime<Utc> {
         DateTime::from_timestamp_micros(self.0).expect("bounds were checked in from_micros")
     }
 
-    /// The next moment that can be told from this one.
+    /// Returns the timestamp one microsecond later, or `self` if it is the last.
     #[must_use]
     pub fn successor(self) -> Self {
         Self::from_micros(self.0.saturating_add(1)).unwrap_or(self)
@@ -86,30 +88,30 @@ impl From<DateTime<Utc>> for Timestamp {
     }
 }
 
-/// RFC 3339 in UTC, with as many fraction digits as there are.
+/// Writes RFC 3339 in UTC, with 0, 3 or 6 fraction digits as needed.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.to_utc().to_rfc3339_opts(SecondsFormat::AutoSi, true))
     }
 }
 
-/// What is known of one SKU's stock: how many, and since when that is so.
+/// Stock of one SKU: a count and the time since which it is valid.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Level {
     /// Pieces that can be ordered.
     pub count: Count,
-    /// When the seller says this count became true (`updatedAt` on every wire).
+    /// Time since which the count is valid, as the seller states it (`updatedAt` in both APIs).
     pub updated_at: Timestamp,
 }
 
-/// One statement of a seller about one SKU.
+/// One statement of the seller about the stock of one SKU.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Update {
-    /// Which SKU.
+    /// SKU that the statement is about.
     pub sku: Sku,
-    /// How many there are.
+    /// Pieces that can be ordered.
     pub count: Count,
-    /// Since when. `None` means "as of now": such a statement is always the newest.
+    /// Time since which the count is valid. `None` means "as of now", which is always the newest.
     pub updated_at: Option<Timestamp>,
 }
 
@@ -118,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_stop_at_two_billion_and_never_wrap() {
+    fn rejects_counts_outside_the_bounds() {
         assert_eq!(Count::try_from(2_000_000_000).unwrap().get(), MAX_COUNT);
         for n in [-1, 2_000_000_001, i64::from(u32::MAX) + 1, i64::MIN] {
             assert_eq!(Count::try_from(n), Err(CountError(n)));
@@ -126,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_is_cut_to_microseconds_and_shown_as_it_is() {
+    fn cuts_to_microseconds_and_shows_them() {
         let at: DateTime<Utc> = "2019-09-09T13:01:18.1234567+03:00".parse().unwrap();
         assert_eq!(
             Timestamp::from(at).to_string(),
@@ -137,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_before_1970_are_cut_downwards_too() {
+    fn cuts_downwards_before_1970() {
         let at: DateTime<Utc> = "1969-12-31T23:59:59.9999999Z".parse().unwrap();
         assert_eq!(
             Timestamp::from(at).to_string(),
@@ -146,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_no_calendar_can_name_are_none() {
+    fn rejects_micros_outside_the_calendar() {
         assert_eq!(Timestamp::from_micros(i64::MAX), None);
         assert_eq!(Timestamp::from_micros(i64::MIN), None);
     }

@@ -1,21 +1,23 @@
+//! Array of one value per SKU of a shop, indexed by [`SkuId`].
+
 use super::book::SkuId;
 
-/// How many cells are allocated at once.
+/// Number of cells allocated at once.
 ///
-/// A chunk of 4096 sixteen-byte cells is 64 KiB: growing never copies what is there and
-/// wastes at most one chunk, where a doubling `Vec` may waste half of itself.
-const CHUNK_LENGTH: usize = 4096;
+/// A chunk of 4096 sixteen-byte cells is 64 KiB. Growing never copies existing cells and wastes at
+/// most one chunk, where a doubling `Vec` may waste half of its memory.
+pub(super) const CHUNK_LENGTH: usize = 4096;
 
-/// What one room remembers of each SKU of one shop, by the number the book gave the SKU.
+/// One value per SKU of a shop.
 ///
-/// So rooms keep facts about a million SKUs without keeping a million SKUs each.
+/// With it, other modules keep values for a million SKUs without a copy of the million SKU texts.
 #[derive(Debug, Default)]
 pub struct PerSku<T> {
     chunks: Vec<Box<[T]>>,
 }
 
 impl<T: Copy + Default> PerSku<T> {
-    /// The cell of this SKU, the default if it was never set.
+    /// Returns the value of this SKU, or the default if it was never set.
     #[must_use]
     pub fn get(&self, id: SkuId) -> T {
         let (chunk, cell) = position(id);
@@ -24,7 +26,7 @@ impl<T: Copy + Default> PerSku<T> {
             .map_or_else(T::default, |cells| cells[cell])
     }
 
-    /// Writes the cell of this SKU.
+    /// Sets the value of this SKU.
     pub fn set(&mut self, id: SkuId, value: T) {
         let (chunk, cell) = position(id);
         while self.chunks.len() <= chunk {
@@ -34,13 +36,14 @@ impl<T: Copy + Default> PerSku<T> {
         self.chunks[chunk][cell] = value;
     }
 
-    /// Forgets every cell.
+    /// Resets every value to the default.
     pub fn clear(&mut self) {
         self.chunks.clear();
     }
 }
 
-fn position(id: SkuId) -> (usize, usize) {
+/// Returns the chunk of a SKU and the cell in it.
+pub(super) fn position(id: SkuId) -> (usize, usize) {
     (id.index() / CHUNK_LENGTH, id.index() % CHUNK_LENGTH)
 }
 
@@ -49,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cells_keep_what_was_set_and_others_their_default() {
+    fn unset_cells_have_the_default() {
         let mut per_sku = PerSku::default();
         let distant_id = SkuId::from_index(3 * CHUNK_LENGTH + 7);
         per_sku.set(distant_id, 5u32);

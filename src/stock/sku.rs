@@ -1,53 +1,55 @@
+//! SKU text: trimming and validation by the Market's rules.
+
 use std::borrow::Borrow;
 use std::fmt;
 
 use compact_str::CompactString;
 
-/// Longest SKU, in characters and in UTF-16 units.
+/// Maximum length of a SKU, both in characters and in UTF-16 units.
 ///
-/// The Market's description says 255 characters and does not say of which kind, so both
-/// counts are held: such a SKU is legal whichever one it means. Source: `ShopSku.maxLength`
-/// and `pattern`, partner API OpenAPI, 2026-07-17.
+/// The Market documents 255 characters without naming the unit. A SKU within both limits is valid
+/// in either reading. Source: `ShopSku.maxLength` and `pattern`, partner API OpenAPI, 2026-07-17.
 pub const MAX_SKU_LENGTH: usize = 255;
 
-/// A stock-keeping unit, as the shop's catalogue spells it.
+/// Stock-keeping unit, spelled as in the shop's catalogue.
 ///
-/// Outer Unicode white space is trimmed because the Market trims it; nothing else is touched,
-/// so `557722` and `0557722` stay two SKUs, and so do `abc` and `ABC`.
+/// Outer Unicode white space is trimmed because the Market trims it. Nothing else is changed, so
+/// `557722` and `0557722` stay two SKUs, and so do `abc` and `ABC`.
 ///
-/// Kept inline up to 24 bytes, which holds nearly every real SKU: see [`super::StockBook`].
+/// Texts of up to 24 bytes, that is nearly every real SKU, are stored inline: see
+/// [`super::StockBook`].
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Sku(CompactString);
 
 impl Sku {
-    /// Trims and checks a SKU as it came over a wire or out of a file.
+    /// Trims and validates a SKU from a request or a file.
     ///
     /// # Errors
-    /// The text breaks the Market's pattern `^(?=.*\S.*)[^\x00-\x08\x0A-\x1f\x7f]{1,255}$`.
+    /// The text violates the Market's pattern `^(?=.*\S.*)[^\x00-\x08\x0A-\x1f\x7f]{1,255}$`.
     pub fn parse(text: &str) -> Result<Self, SkuError> {
         let text = Self::trim(text);
         validate(text)?;
         Ok(Self(CompactString::new(text)))
     }
 
-    /// The text without its outer white space, which is how the SKU in it is known.
+    /// Returns the text without outer white space.
     #[must_use]
     pub fn trim(text: &str) -> &str {
-        // Nearly every text needs nothing, and then a glance is enough.
+        // Nearly every text is trimmed already: then the first and last byte decide.
         match text.as_bytes() {
             [first, .., last] if first.is_ascii_graphic() && last.is_ascii_graphic() => text,
             _ => text.trim(),
         }
     }
 
-    /// The SKU without its outer white space.
+    /// Returns the trimmed text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-// Hashes as its text does, so that a map can be asked with a `&str`.
+// Equal to the hash of the text, so that a map of SKUs can be looked up with a `&str`.
 impl std::hash::Hash for Sku {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         self.as_str().hash(state);
@@ -66,16 +68,16 @@ impl fmt::Display for Sku {
     }
 }
 
-/// Why a text is not a SKU.
+/// Violation of the Market's rules for a SKU.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum SkuError {
-    /// Nothing but white space.
+    /// Text of white space only.
     #[error("sku is empty, at least one visible character is needed")]
     Empty,
-    /// A control character other than TAB.
-    #[error("sku holds the control character U+{0:04X}, only TAB is allowed")]
+    /// Control character other than TAB.
+    #[error("sku contains the control character U+{0:04X}, only TAB is allowed")]
     Control(u32),
-    /// Over [`MAX_SKU_LENGTH`].
+    /// Length above [`MAX_SKU_LENGTH`].
     #[error("sku is {0} characters long, the limit is {MAX_SKU_LENGTH}")]
     TooLong(usize),
 }
@@ -88,7 +90,7 @@ fn validate(trimmed: &str) -> Result<(), SkuError> {
     if let Some(c) = trimmed.chars().find(is_forbidden) {
         return Err(SkuError::Control(u32::from(c)));
     }
-    // A text has at most as many UTF-16 units as bytes: only the long ones need counting.
+    // A text never has more UTF-16 units than bytes, so shorter texts need no counting.
     if trimmed.len() > MAX_SKU_LENGTH {
         let units = trimmed.encode_utf16().count();
         if units > MAX_SKU_LENGTH {
@@ -105,20 +107,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn outer_white_space_goes_and_inner_stays() {
+    fn trims_outer_white_space_only() {
         let sku = Sku::parse("\u{a0}\t A \t B\u{3000}\n").unwrap();
         assert_eq!(sku.as_str(), "A \t B");
     }
 
     #[test]
-    fn leading_zeros_and_case_tell_skus_apart() {
+    fn leading_zeros_and_case_are_significant() {
         assert_ne!(Sku::parse("557722"), Sku::parse("0557722"));
         assert_ne!(Sku::parse("abc"), Sku::parse("ABC"));
         assert_ne!(Sku::parse("é"), Sku::parse("e\u{301}"));
     }
 
     #[test]
-    fn what_the_pattern_forbids_is_refused_by_name() {
+    fn rejects_text_outside_the_pattern() {
         assert_eq!(Sku::parse(" \u{2003}\t"), Err(SkuError::Empty));
         assert_eq!(Sku::parse("a\u{7f}b"), Err(SkuError::Control(0x7f)));
         assert_eq!(Sku::parse("a\nb"), Err(SkuError::Control(0x0a)));
@@ -129,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_holds_for_characters_and_for_utf16_units() {
+    fn limits_characters_and_utf16_units() {
         assert!(Sku::parse(&"я".repeat(255)).is_ok());
         assert!(Sku::parse(&"😀".repeat(127)).is_ok());
         assert_eq!(Sku::parse(&"😀".repeat(128)), Err(SkuError::TooLong(256)));
@@ -137,19 +139,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_glance_trims_as_a_look_does(text in "[ \tA~\u{a0}я]{0,4}") {
+        fn trim_equals_unicode_trim(text in "[ \tA~\u{a0}я]{0,4}") {
             prop_assert_eq!(Sku::trim(&text), text.trim());
         }
 
         #[test]
-        fn parsing_again_changes_nothing(text in any::<String>()) {
+        fn parsing_is_idempotent(text in any::<String>()) {
             if let Ok(sku) = Sku::parse(&text) {
                 prop_assert_eq!(Sku::parse(sku.as_str()), Ok(sku));
             }
         }
 
         #[test]
-        fn a_sku_is_accepted_exactly_if_the_pattern_matches(text in "[ -~\t\r\u{7f}\u{1f}я😀\u{a0}]{0,300}") {
+        fn accepts_exactly_the_pattern(text in "[ -~\t\r\u{7f}\u{1f}я😀\u{a0}]{0,300}") {
             let trimmed = text.trim();
             let units = trimmed.encode_utf16().count();
             let legal = trimmed.chars().all(|c| c == '\t' || (c >= ' ' && c != '\u{7f}'));

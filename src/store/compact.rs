@@ -1,25 +1,32 @@
+//! Compaction: writes a snapshot in small steps, and deletes records that are no longer valid.
+//!
+//! Each step is one short transaction, so that appends are never blocked for long.
+
 use futures_util::TryStreamExt;
 use sqlx::Row;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+use super::error::StoreInternalError;
 use super::record::{
     PackedRecord, RECORD_BYTES, RecordKey, RecordKind, RecordLocation, RecordPacker,
 };
 use super::sqlite::StoreGuard;
-use super::store_connection::{StoreConnection, StoreHeader, StoreInternalError, StoreWrite};
+use super::store_connection::StoreConnection;
+use super::store_header::StoreHeader;
+use super::store_write::StoreWrite;
 use super::{Acked, Store, StoreError};
 use crate::stock::{Activity, ShopId, SkuId, StockBook};
 
-/// Most chunks deleted in one transaction: 4 MiB, a few milliseconds.
+/// Maximum chunks deleted in one transaction: 4 MiB, a few milliseconds.
 const MAX_STALE_CHUNKS: i64 = 16;
 
-/// Most changes deleted or carried over in one transaction.
+/// Maximum changes deleted or copied in one transaction.
 const MAX_BATCH_CHANGES: i64 = 4096;
 
-/// Bytes of changes after which a transaction deletes no more.
+/// Size of the deleted changes at which a transaction ends, in bytes.
 const MAX_BATCH_BYTES: i64 = 4 * 1024 * 1024;
 
-/// A snapshot being written: nobody looks at it before [`Snapshot::finish`].
+/// Writer of a snapshot, which becomes valid with [`SnapshotWriter::finish`].
 pub(super) struct SnapshotWriter<'a> {
     store: &'a Store,
     generation: i64,
@@ -29,7 +36,7 @@ pub(super) struct SnapshotWriter<'a> {
 }
 
 impl<'a> SnapshotWriter<'a> {
-    /// Notes up to where the book has everything, and clears away an earlier attempt.
+    /// Notes the last change that the book surely has, and deletes the chunks of a failed attempt.
     pub(super) async fn begin(store: &'a Store) -> Result<Self, StoreError> {
         let (generation, seq) = {
             let mut guard = store.lock().await;
@@ -49,7 +56,7 @@ impl<'a> SnapshotWriter<'a> {
         })
     }
 
-    /// Writes what the book has of a shop.
+    /// Writes the stock, acknowledgements, activity and quarantine of a shop.
     pub(super) async fn write_shop(
         &mut self,
         book: &StockBook,
@@ -59,7 +66,8 @@ impl<'a> SnapshotWriter<'a> {
     ) -> Result<(), StoreError> {
         let id = self.store.disk_id(shop);
         let pack = || {
-            // First: those who have stock by now are introduced by it.
+            // The unknown SKUs come first: the call moves the history of SKUs that have stock by
+            // now to their entries, which are packed afterwards.
             let mut unknown = RecordPacker::new(RecordKind::Activity);
             activity.for_each_unknown(shop, book, |sku, sku_activity| {
                 unknown.push_activity(sku, sku_activity)
@@ -88,7 +96,7 @@ impl<'a> SnapshotWriter<'a> {
         Ok(())
     }
 
-    /// Carries over, as they are, the records of a shop that is not in the configuration.
+    /// Copies the records of a shop that is not in the configuration, unchanged.
     pub(super) async fn copy_absent_shop(&mut self, shop: i64) -> Result<(), StoreError> {
         let mut cursor = Some(AbsentShopCursor::Chunk(-1));
         while let Some(after) = cursor {
@@ -106,8 +114,10 @@ impl<'a> SnapshotWriter<'a> {
         Ok(())
     }
 
-    /// Makes the snapshot the valid one. A crash before this leaves the old one, and chunks
-    /// that the next start sweeps away; a crash after it leaves the new one, and the same.
+    /// Makes the snapshot valid and deletes the old one.
+    ///
+    /// A crash before the commit leaves the old snapshot, a crash after it the new one. In both
+    /// cases the next start deletes the garbage.
     pub(super) async fn finish(self) -> Result<(), StoreError> {
         {
             let mut guard = self.store.lock().await;
@@ -151,11 +161,10 @@ impl<'a> SnapshotWriter<'a> {
     }
 }
 
-/// Deletes what is not valid any more, or never was: chunks of other generations than the
-/// valid one and changes that are in its snapshot.
+/// Deletes chunks of other generations than the valid one, and changes that are in its snapshot.
 ///
-/// In small transactions, between which others get their turn. A crash leaves the rest to the
-/// next start.
+/// Each transaction is small, and appends can run in between. After a crash the next start deletes
+/// the rest.
 pub(super) async fn collect_garbage(store: &Store) -> Result<(), StoreError> {
     loop {
         let mut guard = store.lock().await;
@@ -176,7 +185,7 @@ async fn collect_some(connection: &mut StoreConnection) -> Result<bool, StoreErr
     Ok(true)
 }
 
-/// What is worth deleting at once.
+/// Returns the next deletion, or `None` without garbage.
 async fn find_garbage(
     connection: &mut StoreConnection,
 ) -> Result<Option<StoreWrite>, StoreInternalError> {
@@ -217,15 +226,16 @@ async fn find_garbage(
     Ok(last)
 }
 
-/// How far the records of an absent shop have been carried over.
+/// Position in the copy of an absent shop's records.
 #[derive(Clone, Copy)]
 enum AbsentShopCursor {
     Chunk(i64),
     Change(i64),
 }
 
-/// Some more records of a shop, in their order, from the valid snapshot or from the log, and
-/// where to go on.
+/// Reads the next records of a shop, in their order, from the valid snapshot or from the log.
+///
+/// Also returns the position after them, or `None` at the end.
 async fn read_batch(
     connection: &mut StoreConnection,
     shop: i64,
@@ -293,8 +303,8 @@ async fn read_batch(
     Ok((records, last))
 }
 
-/// Runs work that takes tens of milliseconds without keeping the runtime's other tasks waiting,
-/// where the runtime has threads to spare.
+/// Runs a computation of tens of milliseconds without delaying the runtime's other tasks, if the
+/// runtime has several threads.
 fn run_blocking_in_place<T>(computation: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|handle| handle.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(computation),

@@ -1,3 +1,5 @@
+//! Directory of the store: lock, owner-only permissions, and atomic creation of the database.
+
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -5,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use super::StoreError;
 
-/// The store's directory, held for this process alone as long as this value lives.
+/// Locked directory of the store. The lock excludes other processes as long as this value lives.
 #[derive(Debug)]
 pub(super) struct StoreDirectory {
     path: PathBuf,
-    // The system lets go of it when the process ends, however it ends.
+    // The system releases the lock when the process ends, even after a crash.
     lock: File,
 }
 
@@ -34,7 +36,7 @@ impl StoreDirectory {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut pid = String::new();
-                // Whoever holds the lock may not have written its number yet.
+                // The process with the lock may not have written its id yet.
                 let _partly = file.read_to_string(&mut pid);
                 return Err(StoreError::Locked {
                     path: path.to_owned(),
@@ -44,7 +46,8 @@ impl StoreDirectory {
             Err(TryLockError::Error(source)) => return Err(unwritable(&lock)(source)),
         }
         let pid = std::process::id();
-        // A courtesy to whoever comes second: a full disk must not keep us from serving.
+        // The id is only for the error message of a second process. A full disk must not prevent
+        // the start.
         let _best_effort = file.set_len(0).and_then(|()| writeln!(file, "{pid}"));
         Ok(Self {
             path: path.to_owned(),
@@ -52,23 +55,23 @@ impl StoreDirectory {
         })
     }
 
-    /// Lets another process have it.
+    /// Releases the lock.
     pub(super) fn unlock(&self) {
-        // If that fails, the end of this value or of the process does it.
+        // If that fails, the lock ends with this value or with the process.
         let _unlocked = self.lock.unlock();
     }
 
-    /// The database file.
+    /// Returns the path of the database file.
     pub(super) fn database(&self) -> PathBuf {
         self.path.join("stock.db")
     }
 
-    /// SQLite's log, which belongs to the database file.
+    /// Returns the path of SQLite's write-ahead log of the database.
     pub(super) fn wal(&self) -> PathBuf {
         self.path.join("stock.db-wal")
     }
 
-    /// A database under a name that is not yet the real one: empty, owner-only.
+    /// Creates an empty, owner-only database file under a temporary name.
     pub(super) fn create_draft(&self) -> Result<PathBuf, StoreError> {
         let draft = self.path.join("stock.db.new");
         for leftover in ["stock.db.new", "stock.db.new-wal", "stock.db.new-shm"] {
@@ -89,17 +92,18 @@ impl StoreDirectory {
         Ok(draft)
     }
 
-    /// Gives a draft the real name, durably.
+    /// Renames a draft to the real name, durably.
     pub(super) fn publish(&self, draft: &Path) -> Result<(), StoreError> {
         File::open(draft)
             .and_then(|file| file.sync_all())
             .and_then(|()| fs::rename(draft, self.database()))
-            // Without this a power cut could take the name away again.
+            // Without this sync a power cut could undo the rename.
             .and_then(|()| File::open(&self.path)?.sync_all())
             .map_err(unwritable(draft))
     }
 
-    /// Takes away from others what a careless copy may have given them.
+    /// Restricts the database to its owner, because a copied or restored file may be readable by
+    /// others.
     pub(super) fn restrict_permissions(&self) -> Result<(), StoreError> {
         let database = self.database();
         let metadata = fs::metadata(&database).map_err(unwritable(&database))?;
@@ -110,7 +114,7 @@ impl StoreDirectory {
             .map_err(unwritable(&database))
     }
 
-    /// The first `length` bytes of the database file, fewer if there are no more.
+    /// Reads the first `length` bytes of the database file, fewer if the file is shorter.
     pub(super) fn read_prefix(&self, length: u64) -> Result<Vec<u8>, StoreError> {
         let database = self.database();
         let mut bytes = Vec::new();
@@ -120,8 +124,9 @@ impl StoreDirectory {
         Ok(bytes)
     }
 
-    /// Whether a small write fails for want of space, which SQLite does not tell from other
-    /// failures if a quota is the reason.
+    /// Returns true if a small write fails because the disk or the quota is full.
+    ///
+    /// SQLite does not distinguish an exceeded quota from other write errors.
     pub(super) fn is_disk_full(&self) -> bool {
         let probe = self.path.join("probe");
         let outcome = File::create(&probe).and_then(|mut file| {
@@ -138,28 +143,28 @@ impl StoreDirectory {
         outcome.is_err_and(is_no_space)
     }
 
-    /// Bytes of the database and its log.
+    /// Returns the size of the database and its write-ahead log, in bytes.
     pub(super) fn disk_bytes(&self) -> u64 {
         let size = |path: PathBuf| fs::metadata(path).map_or(0, |metadata| metadata.len());
         size(self.database()) + size(self.wal())
     }
 }
 
-/// Who is at a store's directory.
+/// State of a store's directory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum DirectoryState {
-    /// There is no such directory.
+    /// The directory does not exist.
     Missing,
-    /// It is there, and no process has it open.
+    /// The directory exists, and no process uses it.
     Free,
-    /// A process has it open; its number, if it was written down.
+    /// A process uses the directory; its id, if the lock file has it.
     Locked(Option<u32>),
 }
 
-/// Looks who is at a store's directory, and creates, opens and changes nothing there.
+/// Returns the state of a store's directory, without a change on disk.
 ///
 /// # Errors
-/// The place cannot be looked at, or is no directory.
+/// The path cannot be read, or it is not a directory.
 pub fn directory_state(path: &Path) -> io::Result<DirectoryState> {
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => {}
@@ -172,8 +177,8 @@ pub fn directory_state(path: &Path) -> io::Result<DirectoryState> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(DirectoryState::Free),
         Err(error) => return Err(error),
     };
-    // Shared, and let go at once with the file: only a service that starts in this very
-    // instant could be turned away by it.
+    // A shared lock, released at the end of this function. Only a service that starts at the same
+    // moment could find the directory locked by it.
     match file.try_lock_shared() {
         Ok(()) => Ok(DirectoryState::Free),
         Err(TryLockError::WouldBlock) => {
@@ -197,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn looking_tells_a_held_directory_and_leaves_no_trace() {
+    fn reports_the_state_without_a_trace() {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("store");
         assert_eq!(directory_state(&path).unwrap(), DirectoryState::Missing);
@@ -209,11 +214,11 @@ mod tests {
         );
         drop(directory);
         assert_eq!(directory_state(&path).unwrap(), DirectoryState::Free);
-        // And it can be claimed after having been looked at.
+        // The check leaves no lock behind.
         StoreDirectory::acquire(&path).unwrap();
         assert!(
             directory_state(&path.join("lock")).is_err(),
-            "a file is no directory"
+            "a file is not a directory"
         );
     }
 }

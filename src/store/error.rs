@@ -1,68 +1,81 @@
+//! Errors of the store, and the classification of SQLite's errors into them.
+
 use std::io;
 use std::path::PathBuf;
 
-/// Why the store did not do what it was asked, as far as callers can tell it apart.
+use super::directory::StoreDirectory;
+use super::record::MalformedRecord;
+
+/// Error of the store, as far as callers treat it differently.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Another process works on this directory.
-    #[error("{} is in use by {}, only one may work on it", path.display(), holder(*pid))]
+    /// Another process uses the directory.
+    #[error(
+        "{} is in use by {}; stop that process, because a store has one process at a time",
+        path.display(),
+        holder(*pid)
+    )]
     Locked {
-        /// The store's directory.
+        /// Directory of the store.
         path: PathBuf,
-        /// Who holds it, if it has said so.
+        /// Id of the other process, if its lock file has it.
         pid: Option<u32>,
     },
-    /// Written by a release that knows more than this one.
-    #[error("{} has format {found}, this release knows {known}: run the newer one", path.display())]
+    /// The file was written by a newer release.
+    #[error(
+        "{} has format {found}, but this release only reads formats up to {known}: run the newer \
+         release",
+        path.display()
+    )]
     NewerFormat {
-        /// The database file.
+        /// Database file.
         path: PathBuf,
-        /// Its format.
+        /// Format of the file.
         found: u32,
-        /// The newest format known here.
+        /// Newest format that this release reads.
         known: u32,
     },
-    /// A file of somebody else lies where ours should.
-    #[error("{} is not a stock file: {what}; give the store another directory", path.display())]
+    /// The file was not written by this program.
+    #[error("{} is not a stock file: {what}; set 'store' to another directory", path.display())]
     ForeignFile {
-        /// The file.
+        /// Database file.
         path: PathBuf,
-        /// What it is instead.
+        /// Description of the file's content.
         what: &'static str,
     },
-    /// What is on disk is not what was written.
+    /// The content of the file is not what was written.
     #[error(
-        "{} is damaged: {what}; restore the backup, or move it aside together with its -wal file \
-         to start empty",
+        "{} is damaged: {what}; restore the backup, or move the file and its -wal file away to \
+         start with an empty store",
         path.display()
     )]
     Damaged {
-        /// The database file.
+        /// Database file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Description of the damage.
         what: String,
     },
     /// The directory or a file in it cannot be created or written.
     #[error("cannot write {}", path.display())]
     Unwritable {
-        /// Which one.
+        /// Directory or file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         #[source]
         source: io::Error,
     },
-    /// No space left. Nothing was changed; the next attempt may succeed.
+    /// No space is left. Nothing was changed; the next attempt may succeed.
     #[error("the disk is full")]
     DiskFull,
     /// Another program holds the database's write lock. Nothing was changed.
     #[error("another program is writing to the stock file")]
     Busy,
-    /// The disk failed, and whether the last change is on it is unknown.
+    /// The disk failed. It is unknown if the last change is on it.
     ///
-    /// From then on everything but [`super::Store::heal`] is refused with the same words.
+    /// From then on every call but [`super::Store::reopen_and_verify`] returns this error.
     #[error("the store has failed: {what}")]
     Failed {
-        /// What happened first.
+        /// Description of the first failure.
         what: String,
     },
     /// The store was closed.
@@ -71,7 +84,8 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether nothing can be believed until [`super::Store::heal`] has looked.
+    /// Returns true if the file must be verified with [`super::Store::reopen_and_verify`] before
+    /// the next change.
     pub(super) fn is_fatal(&self) -> bool {
         match self {
             Self::Failed { .. } | Self::Damaged { .. } | Self::Unwritable { .. } => true,
@@ -106,11 +120,11 @@ const SQLITE_IOERR_FSYNC: i32 = 10 | 4 << 8;
 const SQLITE_IOERR_DIR_FSYNC: i32 = 10 | 5 << 8;
 const SQLITE_READONLY_DBMOVED: i32 = 8 | 4 << 8;
 
-/// What a library error amounts to.
+/// Cause of an error of the SQLite library.
 pub(super) enum SqliteCause {
     DiskFull,
     Busy,
-    /// A write failed for want of space or for another reason: SQLite says which only for
+    /// A write failed, perhaps because of an exceeded quota: SQLite reports a full disk only for
     /// `ENOSPC`, not for `EDQUOT`.
     MaybeFull(String),
     NotWritable(String),
@@ -119,12 +133,12 @@ pub(super) enum SqliteCause {
 }
 
 impl SqliteCause {
-    /// Reads the extended result code.
+    /// Classifies an error by SQLite's extended result code.
     pub(super) fn classify(error: &sqlx::Error) -> Self {
         let what = error.to_string();
         let code = match error {
             sqlx::Error::Database(database) => database.code().and_then(|code| code.parse().ok()),
-            // Values of a type the schema does not allow.
+            // Values of a type that the schema does not allow.
             sqlx::Error::ColumnDecode { .. }
             | sqlx::Error::Decode(_)
             | sqlx::Error::RowNotFound
@@ -137,9 +151,9 @@ impl SqliteCause {
         match (code & 0xff, code) {
             (SQLITE_FULL, _) => Self::DiskFull,
             (SQLITE_BUSY | SQLITE_LOCKED, _) => Self::Busy,
-            // A plain error: a statement of ours is only wrong in a database that is not.
+            // A plain error means that our SQL does not fit the tables, so the tables were changed.
             (SQLITE_CORRUPT | SQLITE_NOTADB | SQLITE_ERROR, _) => Self::Damaged(what),
-            // An fsync that failed may have lost what was written before: only healing helps.
+            // A failed fsync may have lost earlier writes: only reopening and verifying helps.
             (_, SQLITE_IOERR_FSYNC | SQLITE_IOERR_DIR_FSYNC | SQLITE_READONLY_DBMOVED) => {
                 Self::Failed(what)
             }
@@ -149,8 +163,53 @@ impl SqliteCause {
         }
     }
 
-    /// Whether a statement was out of place, such as a rollback where nothing is open.
+    /// Returns true for the error of a rollback without an open transaction.
     pub(super) fn is_no_transaction(error: &sqlx::Error) -> bool {
         matches!(error, sqlx::Error::Database(e) if e.code().is_some_and(|code| code == "1"))
+    }
+}
+
+/// Error inside the store, before it is converted for callers.
+#[derive(Debug)]
+pub(super) enum StoreInternalError {
+    /// The connection was closed, or an attempt to reopen it was not finished.
+    Closed,
+    Sqlite(sqlx::Error),
+    Damaged(String),
+}
+
+impl From<sqlx::Error> for StoreInternalError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl From<MalformedRecord> for StoreInternalError {
+    fn from(malformed: MalformedRecord) -> Self {
+        Self::Damaged(malformed.to_string())
+    }
+}
+
+/// Converts an internal error of the store in `directory`.
+pub(super) fn to_store_error(
+    directory: &StoreDirectory,
+    internal: StoreInternalError,
+) -> StoreError {
+    let path = directory.database();
+    let cause = match internal {
+        StoreInternalError::Closed => return StoreError::Closed,
+        StoreInternalError::Sqlite(error) => SqliteCause::classify(&error),
+        StoreInternalError::Damaged(what) => SqliteCause::Damaged(what),
+    };
+    match cause {
+        SqliteCause::DiskFull => StoreError::DiskFull,
+        SqliteCause::Busy => StoreError::Busy,
+        SqliteCause::MaybeFull(_) if directory.is_disk_full() => StoreError::DiskFull,
+        SqliteCause::MaybeFull(what) | SqliteCause::Failed(what) => StoreError::Failed { what },
+        SqliteCause::Damaged(what) => StoreError::Damaged { path, what },
+        SqliteCause::NotWritable(what) => StoreError::Unwritable {
+            path,
+            source: std::io::Error::other(what),
+        },
     }
 }

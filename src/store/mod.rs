@@ -1,61 +1,64 @@
-//! What survives: every shop's stock, what the Market has acknowledged of it, and what it
-//! refuses.
+//! Persistence: every shop's stock, what the Market has acknowledged of it, and what it rejects.
 //!
-//! The room answers three questions. [`Store::open`] says what was known when the process last
-//! lived. [`Store::append`] makes a change durable: when it returns, the change is on the disk,
-//! not in a cache. [`Store::compact`] folds the log of changes into a snapshot, so that neither
-//! the file nor the next start grows without end. It never decides what is true (that is the
-//! book's rule), reads no clock, and never throws away what it cannot read.
+//! [`Store::open`] returns the persisted state. [`Store::append`] makes changes durable: when it
+//! returns, they are on disk, not in a cache. [`Store::compact`] replaces the log of changes by a
+//! snapshot, so that neither the file nor the time of a start grows without bound. The store does
+//! not decide which level is right (the book does), reads no clock, and never deletes data that it
+//! cannot read.
 //!
 //! # On disk
-//! A directory, owner-only, that one process holds at a time by a lock on its file `lock`, in
-//! which it writes its process id. In it `stock.db`, a SQLite database, with `stock.db-wal` and
-//! `-shm` beside it while it is open. SQLite is the container: it does the locking, drops a
-//! torn tail after a power cut, says when the disk is full, and lets an operator look and back
-//! up while we run. Looking up rows is not its work, that is done in memory; so rows are not
-//! stored one by one (20 times slower) but packed, each record with a checksum over its
-//! contents and its place:
+//! The store is a directory with owner-only permissions. One process uses it at a time: it locks
+//! the file `lock` and writes its process id into it. The data is in `stock.db`, a SQLite database,
+//! with `stock.db-wal` and `-shm` beside it while it is open.
 //!
-//! - `change` is the log: a record for each change appended, numbered without a gap. A record
-//!   is of one shop and one kind: levels, acknowledgements, marks, SKUs put under quarantine or
-//!   released, or "the shop's target is another one now".
-//! - `snapshot` is the whole of one moment in records of a quarter of a megabyte, numbered
-//!   within a generation.
-//! - `shop` gives each shop's name a number, for ever, and remembers the target of which its
-//!   acknowledgements speak.
-//! - `spent` notes what was sent to the Market in the last minutes, so that its limit holds
-//!   across a restart.
-//! - `note` holds short texts under names, such as the installation the store belongs to.
-//! - `state` is one row that says what is valid: the generation with its number of chunks and
-//!   rows, the last change that is in it, the last change of all. What it does not name is
-//!   waste; what it names and is missing is damage.
+//! SQLite is the container. It does the locking, drops a torn tail after a power cut, reports a
+//! full disk, and lets an operator read and back up the file while the service runs. Rows are
+//! looked up in memory, not in SQLite. So they are not stored one by one, which would be 20 times
+//! slower, but packed into records. Each record has a checksum over its content and its location:
 //!
-//! What is known is the valid generation's chunks, then the changes after it, in their order.
-//! A level replaces an older one, an acknowledgement the one before it.
+//! - `change` is the log: one record per appended change, numbered without gaps. A record belongs
+//!   to one shop and has one kind of rows: levels, acknowledgements, activity, SKUs that entered or
+//!   left quarantine, or "the shop's target has changed".
+//! - `snapshot` is the complete state in records of a quarter of a megabyte, numbered within a
+//!   generation.
+//! - `shop` gives each shop name a permanent number, and keeps the target of its
+//!   acknowledgements.
+//! - `spent` keeps the sends of the last minutes, so that the Market's rate limit holds across a
+//!   restart.
+//! - `note` keeps short named texts, such as the installation that the store belongs to.
+//! - `state` is one row that defines what is valid: the generation with its number of chunks and
+//!   rows, the last change in it, and the last change of all. Records that it does not cover are
+//!   garbage; a record that it covers and that is missing is damage.
 //!
-//! A file of format 1, which had neither marks nor notes, is made one of format 2 when it is
-//! opened; a newer one is refused.
+//! The persisted state is the valid generation, followed by the later changes in their order. A
+//! newer level replaces an older one; an acknowledgement replaces the one before it.
 //!
-//! # What a crash leaves
-//! - While the file is created: `stock.db.new`, which the next start deletes. Under its real
-//!   name there is never half a file, so an empty or missing one beside a log is damage.
-//! - While a change is appended: all of it or nothing; SQLite's recovery sees to it. A caller
-//!   that had no answer cannot know which.
-//! - While a snapshot is written: chunks of a generation that `state` does not name. The next
-//!   start, or the next compaction, deletes them.
-//! - Between the switch to the new generation, which is one small transaction, and the end of
-//!   the cleaning: old chunks and changes that are in the snapshot. The same.
-//! - While a changed target is noted: either the old target with its acknowledgements, and the
-//!   next start does it again, or the new one without them.
+//! A file of format 1, which had neither activity nor notes, is upgraded to format 2 when it is
+//! opened. A newer format is rejected.
 //!
-//! The snapshot is not of one instant: the book changes while it is scanned. That does no harm,
-//! because every change after the noted one stays in the log and is applied again on top.
-//! For the changes before it, the book must have had them when the scan began: that is what a
-//! [`Receipt`] is for.
+//! # After a crash
+//! - During creation: `stock.db.new` is left, which the next start deletes. The file gets its real
+//!   name only when it is complete, so an empty `stock.db`, or a missing one beside a log, is
+//!   damage.
+//! - During an append: all of it is there or nothing, through SQLite's recovery. A caller without
+//!   a result cannot know which.
+//! - During a snapshot: chunks of a generation that `state` does not cover are left. The next start
+//!   or the next compaction deletes them.
+//! - Between the switch to the new generation, which is one small transaction, and the end of the
+//!   cleaning: old chunks, and changes that are in the snapshot. They are deleted likewise.
+//! - While a changed target is recorded: either the old target with its acknowledgements, and the
+//!   next start records the change again, or the new target without them.
+//!
+//! The snapshot does not show one moment, because the book changes during the scan. That is
+//! correct: every change after the noted one stays in the log and is applied again on top. The
+//! changes before it must have been in the book when the scan began; an [`AppendGuard`] ensures
+//! that.
 
 mod compact;
+mod database_file;
 mod directory;
 mod error;
+mod loaded_store;
 mod notes;
 mod quarantine_table;
 mod recent_sends;
@@ -63,6 +66,8 @@ mod record;
 mod replay;
 mod sqlite;
 mod store_connection;
+mod store_header;
+mod store_write;
 #[cfg(test)]
 mod tests;
 
@@ -81,53 +86,55 @@ use crate::stock::{
     Activity, Count, Level, PerSku, ShopId, Sku, SkuActivity, StockBook, Timestamp,
 };
 
-/// The log is folded no sooner than at this size, two million rows: replaying it takes a second.
+/// Minimum size of the log before it is compacted, in bytes: two million rows, which take a second
+/// to replay.
 ///
-/// Above that, it is folded when it has become larger than the snapshot, so that rewriting the
-/// snapshot never costs more than what was appended, and the file stays under three times the
-/// live data and 64 MiB.
+/// Above that, the log is compacted once it is larger than the snapshot. So rewriting the snapshot
+/// never costs more than what was appended, and the file stays below three times the live data
+/// plus 64 MiB.
 pub const COMPACTION_BYTES: u64 = 32 * 1024 * 1024;
 
-/// Where the store lives.
+/// Settings of the store.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The directory, created if it is missing; it belongs to one process.
+    /// Directory of the store. It is created if it is missing, and belongs to one process.
     pub path: PathBuf,
 }
 
-/// A shop as the store knows it; its place in the list is its [`ShopId`].
+/// Identity of a configured shop; its index in the list is its [`ShopId`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ShopIdentity {
-    /// Its name in the configuration, by which its stock is found again. Unique.
+    /// Unique name in the configuration; the store finds the stock of the shop by it.
     pub name: String,
-    /// Where its stock is forwarded to, such as `https://api.… campaign 123`. If that changes,
-    /// what was acknowledged there says nothing any more and is forgotten.
+    /// Target of the shop's stock, such as `https://api.… campaign 123`. If the target changes,
+    /// the acknowledgements of the old one are dropped.
     pub target: String,
-    /// The Market's warehouses that share it: marks of others are not read.
+    /// Ids of the Market's warehouses that share the stock; activity of others is not loaded.
     pub warehouses: Vec<u64>,
 }
 
-/// What the Market has acknowledged of one SKU, in 16 bytes. Nothing, by default.
+/// Level of one SKU that the Market has acknowledged, in 16 bytes. The default is none.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Acked {
     updated_at: Timestamp,
     count: Count,
-    // Seconds since 1970; 0 is nothing. The highest bit, free until 2038, is doubt.
+    // Seconds since 1970; 0 means no acknowledgement. The highest bit, unused by times before
+    // 2038, is RESEND_FLAG.
     packed_second: u32,
 }
 
-/// Whether the Market should hear this again. Not kept on disk: who doubts finds it out again.
+/// Bit of a level to send again. It is not on disk: a read-back after a restart sets it again.
 const RESEND_FLAG: u32 = 1 << 31;
 
 impl Acked {
-    /// The Market has taken this level, sent at this time, which is cut to seconds.
+    /// Creates an acknowledgement of a level whose request began at `at`, cut to seconds.
     #[must_use]
     pub fn new(level: Level, at: DateTime<Utc>) -> Self {
         let second = at.timestamp().clamp(1, (RESEND_FLAG - 1).into());
         Self::from_second(level, u32::try_from(second).unwrap_or(RESEND_FLAG - 1))
     }
 
-    /// The level it has, if any.
+    /// Returns the acknowledged level, if any.
     #[must_use]
     pub fn level(&self) -> Option<Level> {
         let Self {
@@ -136,7 +143,7 @@ impl Acked {
         (self.second() > 0).then_some(Level { count, updated_at })
     }
 
-    /// When the request began that it took.
+    /// Returns the start of the acknowledged request, cut to seconds.
     #[must_use]
     pub fn acked_at(&self) -> Option<DateTime<Utc>> {
         let second = self.second();
@@ -145,7 +152,7 @@ impl Acked {
             .flatten()
     }
 
-    /// The same, to be sent once more although nothing has changed.
+    /// Returns a copy that is sent again although the level has not changed.
     #[must_use]
     pub fn marked_for_resend(self) -> Self {
         Self {
@@ -154,7 +161,7 @@ impl Acked {
         }
     }
 
-    /// Whether it is to be sent once more.
+    /// Returns true if the level is sent again although it has not changed.
     #[must_use]
     pub fn needs_resend(&self) -> bool {
         self.packed_second & RESEND_FLAG != 0
@@ -175,7 +182,7 @@ impl Acked {
 
 impl Default for Acked {
     fn default() -> Self {
-        let updated_at = Timestamp::from_micros(0).expect("1970 has a name in the calendar");
+        let updated_at = Timestamp::from_micros(0).expect("1970 is within the calendar");
         Self {
             updated_at,
             count: Count::ZERO,
@@ -184,116 +191,116 @@ impl Default for Acked {
     }
 }
 
-/// A SKU the Market does not take, and when to try again.
+/// SKU that the Market rejects, with the time of the next retry.
 ///
 /// Times are kept to the microsecond.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct QuarantineEntry {
-    /// Which SKU.
+    /// Rejected SKU.
     pub sku: Sku,
-    /// The level that was refused.
+    /// Rejected level.
     pub level: Level,
-    /// Why, in the Market's words or ours.
+    /// Reason, in the Market's words or in ours.
     pub reason: String,
-    /// Since when.
+    /// Time of the first rejection.
     pub since: DateTime<Utc>,
-    /// How often it was refused.
+    /// Number of rejections.
     pub attempts: u32,
-    /// When it is tried again.
+    /// Time of the next retry.
     pub retry_at: DateTime<Utc>,
 }
 
-/// One change to make durable.
+/// Change to make durable.
 #[derive(Clone, Copy, Debug)]
 pub enum StoreChange<'a> {
-    /// Levels as they were stated; of several for a SKU the newest wins.
+    /// Stated levels; of several levels of one SKU the newest wins.
     Stock {
-        /// Of which shop.
+        /// Shop of the SKUs.
         shop: ShopId,
-        /// What was stated.
+        /// Stated level per SKU.
         rows: &'a [(Sku, Level)],
     },
-    /// What the Market has acknowledged; of several for a SKU the last one holds. Those of SKUs
-    /// without stock are not kept.
+    /// Acknowledgements of the Market; of several for one SKU the last one wins.
+    /// Acknowledgements of SKUs without stock are not kept.
     Acked {
-        /// Of which shop.
+        /// Shop of the SKUs.
         shop: ShopId,
-        /// What it acknowledged.
+        /// Acknowledgement per SKU.
         rows: &'a [(Sku, Acked)],
     },
-    /// When SKUs were last asserted and asked for, known to the book or not.
+    /// Activity of SKUs, whether the book has them or not.
     Activity {
-        /// Of which shop.
+        /// Shop of the SKUs.
         shop: ShopId,
-        /// All that is remembered of each.
+        /// Complete activity per SKU.
         rows: &'a [(Sku, SkuActivity)],
     },
-    /// A SKU is under quarantine, in place of what was known of it there.
+    /// A SKU enters quarantine; the entry replaces an earlier one of the same SKU.
     Quarantined {
-        /// Of which shop.
+        /// Shop of the SKU.
         shop: ShopId,
-        /// The case.
+        /// Quarantine entry.
         row: &'a QuarantineEntry,
     },
-    /// A SKU is no longer under quarantine.
+    /// A SKU leaves quarantine.
     Released {
-        /// Of which shop.
+        /// Shop of the SKU.
         shop: ShopId,
-        /// Which one.
+        /// Released SKU.
         sku: &'a Sku,
     },
 }
 
-/// An open store and what was in it.
+/// Open store and its content.
 #[derive(Debug)]
 pub struct OpenedStore {
-    /// The store.
+    /// Open store.
     pub store: Store,
-    /// Every configured shop's stock.
+    /// Stock of every configured shop.
     pub book: StockBook,
-    /// What the Market has acknowledged, by shop.
+    /// Acknowledgements of the Market, per shop.
     pub acked: Vec<PerSku<Acked>>,
-    /// What it refuses, by shop, ordered by SKU.
+    /// Rejected SKUs, per shop, ordered by SKU.
     pub quarantine: Vec<Vec<QuarantineEntry>>,
-    /// What was sent in the last minutes of the process's last life, by shop.
+    /// Sends in the last minutes before the restart, per shop.
     pub recent_sends: Vec<Vec<RecentSend>>,
-    /// When SKUs were last asserted and asked for.
+    /// Activity of the SKUs of all configured shops.
     pub activity: Activity,
-    /// What else was noted.
+    /// Notes of the store and of the configured shops.
     pub notes: Notes,
-    /// Shops that the store has and the configuration does not.
+    /// Shops that are in the store but not in the configuration.
     pub absent_shops: Vec<AbsentShop>,
 }
 
-/// A shop that is in the store and not in the configuration: its stock is kept, unread.
+/// Shop that is in the store but not in the configuration. Its stock is kept without being loaded.
 #[derive(Clone, Debug)]
 pub struct AbsentShop {
-    /// Its name, by which it comes back if the configuration names it again.
+    /// Name of the shop. A shop that is configured under this name again gets its stock back.
     pub name: String,
-    /// What was noted of it: names and texts.
+    /// Notes of the shop: name and text.
     pub notes: Vec<(String, String)>,
 }
 
-/// How the store is, for those who watch.
+/// Status of the store for the operator.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct StoreStatus {
-    /// What the database and SQLite's log take on disk.
+    /// Size of the database and of SQLite's write-ahead log on disk.
     pub disk_bytes: u64,
-    /// Changes not yet folded into the snapshot.
+    /// Size of the changes after the snapshot.
     pub log_bytes: u64,
-    /// The snapshot.
+    /// Size of the snapshot.
     pub snapshot_bytes: u64,
-    /// The number of the last change.
+    /// Number of the last change.
     pub last_seq: i64,
-    /// How many snapshots there have been.
+    /// Number of the valid snapshot, counted from the creation of the store.
     pub generation: i64,
-    /// How long the last commit took, fsync included.
+    /// Duration of the last commit in microseconds, fsync included.
     pub last_commit_us: u64,
-    /// Why nothing is taken any more, if so.
+    /// Error because of which changes are rejected, if any.
     pub failed: Option<String>,
 }
 
-/// The part of the status that the connection's owner leaves for others to read.
+/// Part of the status that can be read without the lock of the connection.
 #[derive(Clone, Debug, Default)]
 struct StoreHealth {
     failed: Option<String>,

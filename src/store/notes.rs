@@ -1,35 +1,35 @@
-//! Short texts under names, of a shop or of the whole: what is remembered but is no stock.
+//! Named short texts of a shop or of the whole store.
 //!
-//! Beside the log, like what was spent: the last one holds, and none is worth a history.
+//! They are kept beside the log, because only the last text of each name matters.
 
 use std::collections::HashMap;
 
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
+use super::error::StoreInternalError;
 use super::record::MalformedRecord;
-use super::store_connection::StoreInternalError;
 use crate::stock::ShopId;
 
-/// The number under which notes of the whole are kept; shops are numbered from 1.
+/// Number under which notes of the whole store are kept; shops are numbered from 1.
 pub(super) const STORE_WIDE: i64 = 0;
 
-/// The notes there were when the store was opened.
+/// Notes that were in the store when it was opened.
 #[derive(Clone, Debug, Default)]
 pub struct Notes {
     texts: HashMap<(Option<ShopId>, String), String>,
-    // Of shops that are not configured, by their number on disk.
+    // Notes of shops that are not configured: number on disk, name and text.
     orphans: Vec<(i64, String, String)>,
 }
 
 impl Notes {
-    /// What was noted under this name, of this shop or of the whole.
+    /// Returns the note of this name; `None` as shop means the whole store.
     #[must_use]
     pub fn get(&self, shop: Option<ShopId>, name: &str) -> Option<&str> {
         self.texts.get(&(shop, name.to_owned())).map(String::as_str)
     }
 
-    /// Every note of a shop whose name begins so, with the rest of its name.
+    /// Returns every note of a shop whose name begins with `prefix`: rest of the name, and text.
     pub fn with_prefix<'a>(
         &'a self,
         shop: ShopId,
@@ -43,14 +43,14 @@ impl Notes {
 }
 
 impl Notes {
-    /// The notes of a shop that is not configured, taken out: name and text.
+    /// Removes and returns the notes of a shop that is not configured: name and text.
     pub(super) fn take_orphans(&mut self, shop: i64) -> Vec<(String, String)> {
         let matching = self.orphans.extract_if(.., |(owner, _, _)| *owner == shop);
         matching.map(|(_, name, text)| (name, text)).collect()
     }
 }
 
-/// Writes a note, or takes it away.
+/// Writes a note; `None` deletes it.
 pub(super) async fn write(
     conn: &mut SqliteConnection,
     shop: i64,
@@ -73,7 +73,7 @@ pub(super) async fn write(
     Ok(())
 }
 
-/// Reads the notes of the whole and of the shops with a home.
+/// Reads all notes. Those of shops that are not configured become orphans.
 pub(super) async fn read(
     conn: &mut SqliteConnection,
     shop_of_disk_id: impl Fn(i64) -> Option<ShopId>,
@@ -86,7 +86,7 @@ pub(super) async fn read(
         let (shop, name, text): (i64, String, String) =
             (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         if row.try_get::<i64, _>(3)? != crc(shop, &name, &text) {
-            return Err(MalformedRecord("a note whose checksum does not match").into());
+            return Err(MalformedRecord("checksum mismatch in a note").into());
         }
         let owner = shop_of_disk_id(shop);
         if shop == STORE_WIDE || owner.is_some() {
@@ -101,7 +101,7 @@ pub(super) async fn read(
 fn crc(shop: i64, name: &str, text: &str) -> i64 {
     let mut crc = crc32fast::Hasher::new();
     crc.update(&shop.to_le_bytes());
-    // The length keeps a letter from wandering between name and text.
+    // With the length, characters that move between name and text change the checksum.
     crc.update(&(name.len() as u64).to_le_bytes());
     crc.update(name.as_bytes());
     crc.update(text.as_bytes());

@@ -3,9 +3,9 @@ use std::collections::BTreeMap;
 use super::QuarantineEntry;
 use crate::stock::Sku;
 
-/// Who is under quarantine, by the shops' numbers on disk.
+/// Quarantined SKUs, by the shops' numbers on disk.
 ///
-/// Kept in memory too, few as they are, because nobody else can tell a compaction.
+/// The store keeps this copy in memory, because a compaction has no other source for the entries.
 #[derive(Debug, Default)]
 pub(super) struct QuarantineTable {
     shops: BTreeMap<i64, BTreeMap<Sku, QuarantineEntry>>,
@@ -29,7 +29,7 @@ impl QuarantineTable {
         self.shops.remove(&shop);
     }
 
-    /// A shop's, ordered by SKU.
+    /// Returns the entries of a shop, ordered by SKU.
     pub(super) fn entries(&self, shop: i64) -> impl Iterator<Item = &QuarantineEntry> {
         self.shops.get(&shop).into_iter().flat_map(BTreeMap::values)
     }

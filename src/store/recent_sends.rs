@@ -1,24 +1,24 @@
-//! What was sent to the Market in the last minutes, for a limit that a restart must not reset.
+//! Requests to the Market in the last minutes, for a rate limit that a restart must not reset.
 //!
-//! Beside the log, not in it: no record of it is worth keeping for longer than a few minutes.
+//! They are kept beside the log, because none is needed for longer than a few minutes.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
+use super::error::StoreInternalError;
 use super::record::MalformedRecord;
-use super::store_connection::StoreInternalError;
 
-/// How long what was sent is remembered: the Market's minute, the minute a request may take,
-/// and one for a clock that was set.
+/// Time for which a send is kept: one minute for the Market's window, one for the duration of a
+/// request, and one for a clock that was set.
 pub(super) const RETENTION: TimeDelta = TimeDelta::minutes(3);
 
-/// SKUs that went out in one request.
+/// Size of one request to the Market.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RecentSend {
-    /// When the request began.
+    /// Start of the request.
     pub at: DateTime<Utc>,
-    /// How many SKUs it had.
+    /// Number of SKUs in the request.
     pub skus: u32,
 }
 
@@ -53,7 +53,7 @@ pub(super) async fn read(
         .await?;
     let sends = rows.iter().map(|row| {
         let (at, skus): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-        let damaged = MalformedRecord("a note of what was sent whose checksum does not match");
+        let damaged = MalformedRecord("checksum mismatch in a recent send");
         if row.try_get::<i64, _>(2)? != crc(shop, at, skus) {
             return Err(damaged.into());
         }

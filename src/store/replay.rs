@@ -1,14 +1,18 @@
+//! Reading of all valid records in order, with a check for missing, moved and altered ones.
+
 use futures_util::TryStreamExt;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
+use super::error::StoreInternalError;
 use super::record::{MalformedRecord, RecordKey, RecordLocation, RecordReader, unseal};
-use super::store_connection::{StoreHeader, StoreInternalError};
+use super::store_header::StoreHeader;
 
-/// Shows every valid record in the order in which they have to be applied: the snapshot's
-/// chunks, then the changes since.
+/// Visits every valid record in the order of application: the chunks of the snapshot, then the
+/// changes after it.
 ///
-/// Errs if one is missing, out of place or altered, and says which.
+/// # Errors
+/// A record is missing, out of place or altered; the error names it.
 pub(super) async fn replay(
     conn: &mut SqliteConnection,
     header: StoreHeader,
@@ -37,7 +41,7 @@ pub(super) async fn replay(
     drop(records);
     if expected != chunks {
         return Err(StoreInternalError::Damaged(format!(
-            "the snapshot has {expected} chunks of {chunks}"
+            "the snapshot has only {expected} of {chunks} chunks"
         )));
     }
     let mut expected = snapshot_seq + 1;
@@ -59,7 +63,7 @@ pub(super) async fn replay(
     Ok(())
 }
 
-/// How many rows the snapshot has of each shop's number, checked against the total.
+/// Returns the rows in the snapshot per shop number, after a check against the total.
 pub(super) async fn snapshot_row_counts(
     conn: &mut SqliteConnection,
     header: StoreHeader,
@@ -74,10 +78,9 @@ pub(super) async fn snapshot_row_counts(
         .try_fold(0i64, |sum, (_, rows)| sum.checked_add(*rows))
         != Some(header.rows)
     {
-        return Err(MalformedRecord("not as many rows in the snapshot as there were").into());
+        return Err(MalformedRecord("wrong number of rows in the snapshot").into());
     }
-    let rows =
-        |rows| usize::try_from(rows).map_err(|_| MalformedRecord("a negative number of rows"));
+    let rows = |rows| usize::try_from(rows).map_err(|_| MalformedRecord("negative number of rows"));
     counts
         .into_iter()
         .map(|(shop, count)| Ok((shop, rows(count)?)))
@@ -94,7 +97,7 @@ fn visit_row(
     let found: i64 = row.try_get(0)?;
     if found != expected {
         return Err(StoreInternalError::Damaged(format!(
-            "{found} is there in its place"
+            "the next record has number {found}"
         )));
     }
     let location = RecordLocation {
@@ -103,7 +106,7 @@ fn visit_row(
         rows: row.try_get(2)?,
     };
     if !(1..=shops).contains(&location.shop) {
-        return Err(MalformedRecord("it is of an unknown shop").into());
+        return Err(MalformedRecord("unknown shop").into());
     }
     let body = unseal(&location, row.try_get(3)?)?;
     Ok(visit(

@@ -1,3 +1,5 @@
+//! SQLite implementation of the store: one connection, shared by appends and compaction steps.
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -5,43 +7,42 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::compact::{self, SnapshotWriter};
 use super::directory::StoreDirectory;
+use super::loaded_store::{LoadedStore, load, register_shops};
 use super::quarantine_table::QuarantineTable;
-use super::record::{
-    MalformedRecord, PackedRecord, RecordKind, RecordPacker, RecordReader, RecordRow,
-};
-use super::replay::{replay, snapshot_row_counts};
-use super::store_connection::{
-    DiskShop, StoreConnection, StoreHeader, StoreInternalError, StoreWrite,
-};
+use super::record::{PackedRecord, RecordKind, RecordPacker};
+use super::store_connection::StoreConnection;
+use super::store_header::StoreHeader;
+use super::store_write::{DiskShop, StoreWrite};
 use super::{
-    AbsentShop, Acked, COMPACTION_BYTES, Config, Notes, OpenedStore, RecentSend, ShopIdentity,
-    StoreChange, StoreError, StoreHealth, StoreStatus, notes, recent_sends,
+    AbsentShop, Acked, COMPACTION_BYTES, Config, OpenedStore, RecentSend, ShopIdentity,
+    StoreChange, StoreError, StoreHealth, StoreStatus, notes,
 };
-use crate::stock::{Activity, PerSku, ShopId, SkuActivity, SkuId, StockBook};
+use crate::stock::{Activity, ShopId, SkuId, StockBook};
 
-/// The store, in a SQLite database: see [`super`].
+/// Open store in a SQLite database; see the [module](super) for format and guarantees.
 ///
-/// There is one connection, and it is waited for in turn: appends and the small steps of a
-/// compaction alternate. What a writer needs to know before it appends, [`Store::is_failed`],
-/// [`Store::wants_compaction`] and [`Store::status`], never waits.
+/// There is one connection with a fair lock, so that appends and the small steps of a compaction
+/// alternate. [`Store::is_failed`], [`Store::wants_compaction`] and [`Store::status`] do not wait
+/// for it.
 pub struct Store {
     state: tokio::sync::Mutex<StoreState>,
     compaction_lock: tokio::sync::Mutex<()>,
-    /// The configured shops' numbers on disk, and those of all others.
+    /// Numbers on disk of the configured shops.
     configured_ids: Vec<i64>,
+    /// Numbers on disk of the shops that are not configured.
     absent_ids: Vec<i64>,
-    /// First change of every append whose receipt is still held.
+    /// First change of every append whose [`AppendGuard`] still lives.
     pending_appends: Mutex<BTreeSet<i64>>,
     health: Mutex<StoreHealth>,
     directory: Arc<StoreDirectory>,
 }
 
 impl Store {
-    /// Opens the store, or creates an empty one, and reads all that is in it.
+    /// Opens the store, or creates an empty one, and loads its content.
     ///
     /// # Errors
-    /// Everything [`StoreError`] knows except `Closed`. Nothing that cannot be read in full and
-    /// verified is served, and nothing is ever emptied to get going.
+    /// Every [`StoreError`] except `Closed`. A store that cannot be read and verified completely is
+    /// not opened, and it is never emptied.
     pub async fn open(config: &Config, shops: &[ShopIdentity]) -> Result<OpenedStore, StoreError> {
         let directory = Arc::new(StoreDirectory::acquire(&config.path)?);
         let mut connection = StoreConnection::open(Arc::clone(&directory)).await?;
@@ -82,7 +83,7 @@ impl Store {
             directory,
         };
         match compact::collect_garbage(&store).await {
-            // Waste can wait for the next compaction: a full disk must not keep us from serving.
+            // Garbage can wait for the next compaction: a full disk must not prevent the start.
             Err(error) if error.is_fatal() => return Err(error),
             Ok(()) | Err(_) => {}
         }
@@ -98,14 +99,14 @@ impl Store {
         })
     }
 
-    /// Makes changes durable, all together: one commit, one fsync.
+    /// Persists changes in one commit with one fsync.
     ///
-    /// `Ok` means that they are on the disk. If the future is dropped before that, they are
-    /// there whole or not at all, and the next call takes them back, since nobody was told.
+    /// `Ok` means that they are on disk. If the future is dropped before, either all or none of
+    /// them are on disk, and the next call deletes them, because they were not acknowledged.
     ///
     /// # Errors
-    /// `Full` and `Busy` change nothing and pass by themselves; after `Failed` only
-    /// [`Store::heal`] helps.
+    /// `DiskFull` and `Busy` change nothing, and a later call may succeed. After `Failed`, only
+    /// [`Store::reopen_and_verify`] helps.
     pub async fn append(&self, changes: &[StoreChange<'_>]) -> Result<AppendGuard<'_>, StoreError> {
         let records: Vec<_> = changes
             .iter()
@@ -120,7 +121,7 @@ impl Store {
         let mut guard = self.lock().await;
         guard.connection.ensure_ready().await?;
         let header = guard.connection.header();
-        // What a record costs beside its body is counted too: a log may be all of single rows.
+        // The overhead per record is counted too: a log may consist of records with a single row.
         let bytes = records
             .iter()
             .map(|(_, packed)| packed.body.len() as u64 + 20)
@@ -148,10 +149,10 @@ impl Store {
         })
     }
 
-    /// Notes durably that so many SKUs of a shop are about to be sent.
+    /// Persists that a batch of a shop is about to be sent.
     ///
     /// # Errors
-    /// As those of [`Store::append`].
+    /// The same as those of [`Store::append`].
     pub async fn record_send(&self, shop: ShopId, send: RecentSend) -> Result<(), StoreError> {
         let mut guard = self.lock().await;
         guard.connection.ensure_ready().await?;
@@ -163,10 +164,12 @@ impl Store {
         guard.connection.commit(vec![write], header).await
     }
 
-    /// Notes a text under a name, of a shop or of the whole; `None` takes the note away.
+    /// Persists a named note of a shop or, with `None`, of the whole store.
+    ///
+    /// `None` as text deletes the note.
     ///
     /// # Errors
-    /// As those of [`Store::append`].
+    /// The same as those of [`Store::append`].
     pub async fn put_note(
         &self,
         shop: Option<ShopId>,
@@ -185,10 +188,10 @@ impl Store {
         guard.connection.commit(vec![write], header).await
     }
 
-    /// Makes a durable commit that changes nothing, to learn whether one is possible.
+    /// Commits without a change, to test if a commit is possible.
     ///
     /// # Errors
-    /// As those of [`Store::append`].
+    /// The same as those of [`Store::append`].
     pub async fn test_write(&self) -> Result<(), StoreError> {
         let mut guard = self.lock().await;
         guard.connection.ensure_ready().await?;
@@ -196,22 +199,20 @@ impl Store {
         guard.connection.commit(Vec::new(), header).await
     }
 
-    /// Whether the log has grown enough to be folded.
+    /// Returns true if the log is large enough for a compaction.
     #[must_use]
     pub fn wants_compaction(&self) -> bool {
         let health = lock_mutex(&self.health);
         health.log_bytes > health.snapshot_bytes.max(COMPACTION_BYTES)
     }
 
-    /// Writes what `book`, `acked` and `marks` hold as the new snapshot, and drops the log before
-    /// it.
+    /// Writes `book`, `acked` and `activity` as the new snapshot, and deletes the log before it.
     ///
-    /// Appends go on meanwhile; none waits for more than one small step. On a runtime with
-    /// several threads, packing a shop keeps nobody waiting.
+    /// Appends may run meanwhile; each waits for at most one small step. On a runtime with several
+    /// threads, packing a shop does not block other tasks.
     ///
     /// # Errors
-    /// What the store held before is untouched. After `Full` and `Busy` another attempt may
-    /// succeed.
+    /// The content of the store is unchanged. After `DiskFull` and `Busy` a later call may succeed.
     pub async fn compact(
         &self,
         book: &StockBook,
@@ -221,19 +222,19 @@ impl Store {
         let _compaction_guard = self.compaction_lock.lock().await;
         let outcome = self.write_snapshot(book, acked, activity).await;
         if outcome.is_err() && !self.is_failed() {
-            // Gives the space back to the appends; the first error is the one that counts.
+            // Frees the space for appends. The first error is the one to return.
             let _retried_later = compact::collect_garbage(self).await;
         }
         outcome
     }
 
-    /// After a failure, closes the database, opens it again and verifies every record.
+    /// Reopens the database after a failure and verifies every record.
     ///
-    /// Changes that were not acknowledged are taken back, and all that is left is written and
-    /// synced once more. Returns whether there was anything to heal.
+    /// Changes that were not acknowledged are deleted, and the rest is written and synced once more.
+    /// Returns false, without doing anything, if the store had not failed.
     ///
     /// # Errors
-    /// The store has failed for good, or still does; it may be tried again.
+    /// The store cannot be recovered, or not yet; the call may be repeated.
     pub async fn reopen_and_verify(&self) -> Result<bool, StoreError> {
         let mut guard = self.lock().await;
         if !guard.connection.has_failed() {
@@ -243,13 +244,13 @@ impl Store {
         Ok(true)
     }
 
-    /// Whether appends are refused until [`Store::heal`] has succeeded.
+    /// Returns true if appends are rejected until [`Store::reopen_and_verify`] has succeeded.
     #[must_use]
     pub fn is_failed(&self) -> bool {
         lock_mutex(&self.health).failed.is_some()
     }
 
-    /// How the store is.
+    /// Returns the status for the operator.
     #[must_use]
     pub fn status(&self) -> StoreStatus {
         let health = lock_mutex(&self.health).clone();
@@ -264,10 +265,10 @@ impl Store {
         }
     }
 
-    /// Writes everything into the one file, closes it and lets go of the directory.
+    /// Writes everything into the database file, closes it and unlocks the directory.
     ///
     /// # Errors
-    /// Nothing acknowledged is lost, but it may still lie in SQLite's log.
+    /// No acknowledged change is lost, but some may still be in SQLite's write-ahead log.
     pub async fn close(&self) -> Result<(), StoreError> {
         self.lock().await.connection.close().await
     }
@@ -283,7 +284,7 @@ impl Store {
         self.configured_ids[shop.index()]
     }
 
-    /// The last change of which it is certain that memory has it too.
+    /// Returns the last change that is surely in memory too.
     pub(super) fn applied_seq(&self, guard: &StoreGuard<'_>) -> i64 {
         let last_seq = guard.connection.header().last_seq;
         lock_mutex(&self.pending_appends)
@@ -369,16 +370,16 @@ impl fmt::Debug for Store {
     }
 }
 
-/// Proof that changes are on the disk; to be held until memory has them too.
+/// Guard that keeps appended changes in the log; hold it until memory has them.
 ///
-/// A compaction writes what memory has and drops from the log what it takes for written: a
-/// change that is durable but not yet in the book would be lost with it. As long as a receipt
-/// is held, its changes stay in the log.
+/// A compaction writes the state in memory and then deletes the log up to a change. A change that
+/// is on disk but not yet in memory would be lost, so no compaction deletes it while its guard
+/// lives.
 #[derive(Debug)]
 #[must_use = "hold it until book or ledger have the change: a compaction may drop it from the log"]
 pub struct AppendGuard<'a> {
     store: &'a Store,
-    // None if nothing had to be written.
+    // None if there was no change to write.
     seq: Option<i64>,
 }
 
@@ -390,14 +391,14 @@ impl Drop for AppendGuard<'_> {
     }
 }
 
-/// What the one who holds the connection owns.
+/// State behind the lock of the connection.
 #[derive(Debug)]
 pub(super) struct StoreState {
     pub(super) connection: StoreConnection,
     pub(super) quarantine: QuarantineTable,
 }
 
-/// The connection's turn; says how things are when it ends, however it ends.
+/// Lock of the connection. It publishes the [`StoreHealth`] when it is dropped.
 pub(super) struct StoreGuard<'a> {
     state: tokio::sync::MutexGuard<'a, StoreState>,
     health: &'a Mutex<StoreHealth>,
@@ -423,157 +424,7 @@ impl Drop for StoreGuard<'_> {
     }
 }
 
-/// The shops' numbers on disk.
-struct ShopTable {
-    configured: Vec<i64>,
-    absent: Vec<DiskShop>,
-}
-
-/// Numbers the shops that are new and notes the targets that have changed, in one transaction.
-async fn register_shops(
-    connection: &mut StoreConnection,
-    known: Vec<DiskShop>,
-    shops: &[ShopIdentity],
-) -> Result<ShopTable, StoreError> {
-    let mut header = connection.header();
-    let mut writes = Vec::new();
-    let mut configured = Vec::new();
-    for ShopIdentity { name, target, .. } in shops {
-        let found = known.iter().find(|shop| shop.name == *name);
-        let id = found.map_or(header.shops + 1, |shop| shop.id);
-        configured.push(id);
-        if found.is_some_and(|shop| shop.target == *target) {
-            continue;
-        }
-        writes.push(StoreWrite::Shop(DiskShop {
-            id,
-            name: name.clone(),
-            target: target.clone(),
-        }));
-        if found.is_some() {
-            header.last_seq += 1;
-            let packed = RecordPacker::target_changed();
-            writes.push(StoreWrite::Change {
-                seq: header.last_seq,
-                shop: id,
-                packed,
-            });
-        } else {
-            header.shops = id;
-        }
-    }
-    if !writes.is_empty() {
-        connection.ensure_ready().await?;
-        connection.commit(writes, header).await?;
-    }
-    let absent = known
-        .into_iter()
-        .filter(|shop| !configured.contains(&shop.id))
-        .collect();
-    Ok(ShopTable { configured, absent })
-}
-
-/// The memory of the configured shops, while it is read.
-struct LoadedStore {
-    /// By number on disk, from 1.
-    shop_by_disk_id: Vec<Option<ShopId>>,
-    book: StockBook,
-    acked: Vec<PerSku<Acked>>,
-    quarantine: QuarantineTable,
-    recent_sends: Vec<Vec<RecentSend>>,
-    activity: Activity,
-    notes: Notes,
-}
-
-async fn load(
-    connection: &mut StoreConnection,
-    configured: &[i64],
-    shops: &[ShopIdentity],
-) -> Result<LoadedStore, StoreInternalError> {
-    let header = connection.header();
-    let conn = connection.conn()?;
-    let sizes = snapshot_row_counts(conn, header).await?;
-    let size_of_shop = |id: &i64| {
-        sizes
-            .iter()
-            .find(|(shop, _)| shop == id)
-            .map_or(0, |(_, rows)| *rows)
-    };
-    let shop_of_disk_id = |id: i64| {
-        let position = configured.iter().position(|known| *known == id)?;
-        u16::try_from(position).ok().map(ShopId)
-    };
-    let mut loaded = LoadedStore {
-        shop_by_disk_id: (1..=header.shops).map(shop_of_disk_id).collect(),
-        book: StockBook::new(configured.iter().map(size_of_shop)),
-        acked: configured.iter().map(|_| PerSku::default()).collect(),
-        quarantine: QuarantineTable::default(),
-        recent_sends: Vec::new(),
-        activity: Activity::new(shops.iter().map(|shop| shop.warehouses.clone()).collect()),
-        notes: notes::read(conn, shop_of_disk_id).await?,
-    };
-    replay(&mut *conn, header, |shop, reader| {
-        loaded.apply_record(shop, reader)
-    })
-    .await?;
-    for shop in configured {
-        loaded
-            .recent_sends
-            .push(recent_sends::read(conn, *shop).await?);
-    }
-    Ok(loaded)
-}
-
-impl LoadedStore {
-    fn apply_record(&mut self, id: i64, reader: RecordReader<'_>) -> Result<(), MalformedRecord> {
-        let position = usize::try_from(id - 1).ok();
-        let Some(shop) =
-            position.and_then(|position| self.shop_by_disk_id.get(position).copied().flatten())
-        else {
-            // The shop is not configured today: its checksums were right, that is all.
-            return Ok(());
-        };
-        for row in reader {
-            match row? {
-                RecordRow::Stock(sku, level) => {
-                    self.book.restore(shop, sku, level);
-                }
-                RecordRow::Acked(sku, acked) => self.set_acked(shop, sku.as_str(), acked),
-                RecordRow::Full(sku, level, acked, activity) => {
-                    let has_activity = activity != SkuActivity::default();
-                    // Restoring takes the SKU away: its marks are for the few that have some.
-                    let sku_copy = has_activity.then(|| sku.clone());
-                    let id = self.book.restore(shop, sku, level);
-                    if acked != Acked::default() {
-                        self.acked[shop.index()].set(id, acked);
-                    }
-                    if let Some(sku) = sku_copy {
-                        self.activity.restore(shop, &sku, Some(id), &activity);
-                    }
-                }
-                RecordRow::Activity(sku, activity) => {
-                    let id = self.book.get(shop, sku.as_str()).map(|entry| entry.id());
-                    self.activity.restore(shop, &sku, id, &activity);
-                }
-                RecordRow::Quarantined(row) => self.quarantine.insert(id, row),
-                RecordRow::Released(sku) => self.quarantine.remove(id, &sku),
-                RecordRow::TargetChanged => {
-                    self.acked[shop.index()].clear();
-                    self.quarantine.remove_shop(id);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn set_acked(&mut self, shop: ShopId, sku: &str, acked: Acked) {
-        if let Some(entry) = self.book.get(shop, sku) {
-            self.acked[shop.index()].set(entry.id(), acked);
-        }
-    }
-}
-
 fn lock_mutex<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that can panic is done under these locks.
+    // Code under these locks does not panic, so a poisoned value would still be consistent.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,5 +1,7 @@
-//! A kill is played by copying database and log of an open store, as they are at that moment,
-//! to another directory, and opening the copy.
+//! Tests of the store as a whole.
+//!
+//! A kill of the process is simulated by a copy of the database and its log while the store is
+//! open: opening the copy shows what a restart would find.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +21,7 @@ use crate::stock::{Hour, LastStated, SkuId};
 const SHOP_A: ShopId = ShopId(0);
 const SHOP_B: ShopId = ShopId(1);
 
-/// What is known, in a form that can be compared.
+/// Content of a store in comparable form.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct StoreContents {
     stock: BTreeMap<(usize, String), (Level, Acked, SkuActivity)>,
@@ -27,7 +29,7 @@ struct StoreContents {
     quarantine: Vec<Vec<QuarantineEntry>>,
 }
 
-/// A store with the memory that belongs to it.
+/// Store with its state in memory.
 struct TestStore {
     store: Store,
     book: StockBook,
@@ -65,7 +67,7 @@ impl TestStore {
         Self::new(open(path, &shops(["a", "b"])).await.unwrap())
     }
 
-    /// Store first, then memory.
+    /// Persists a change, then applies it to memory.
     async fn append(&mut self, change: StoreChange<'_>) -> Result<(), StoreError> {
         let _guard = self.store.append(&[change]).await?;
         match change {
@@ -111,7 +113,7 @@ impl TestStore {
     fn contents(&self) -> StoreContents {
         let mut contents = StoreContents::default();
         for shop in self.book.shops() {
-            // First: those who have stock by now are introduced by it.
+            // First, because the call moves the history of SKUs that have stock by now.
             self.activity
                 .for_each_unknown(shop, &self.book, |sku, activity| {
                     contents
@@ -133,7 +135,7 @@ impl TestStore {
         contents
     }
 
-    /// Fills both shops with a bit of everything.
+    /// Appends some changes of every kind to both shops.
     async fn fill(&mut self) {
         for shop in [SHOP_A, SHOP_B] {
             self.append_stock(shop, &rows(0..300, 1)).await;
@@ -154,7 +156,7 @@ impl TestStore {
             self.append(StoreChange::Released { shop, sku: &sku(3) })
                 .await
                 .unwrap();
-            // Of the last ones there is no stock.
+            // The last ten SKUs have no stock.
             self.append(StoreChange::Activity {
                 shop,
                 rows: &activity_rows(340..360, 5),
@@ -179,7 +181,7 @@ async fn open(path: &Path, shops: &[ShopIdentity]) -> Result<OpenedStore, StoreE
     .await
 }
 
-/// What somebody finds who opens this directory now.
+/// Opens the directory and returns its content.
 async fn contents_on_disk(path: &Path) -> Result<StoreContents, StoreError> {
     let test_store = TestStore::new(open(path, &shops(["a", "b"])).await?);
     let contents = test_store.contents();
@@ -187,7 +189,7 @@ async fn contents_on_disk(path: &Path) -> Result<StoreContents, StoreError> {
     Ok(contents)
 }
 
-/// A copy of what a killed process would leave.
+/// Copies the files that a killed process would leave.
 fn copy_as_killed(path: &Path) -> TempDir {
     let copy = TempDir::new().unwrap();
     for file in ["stock.db", "stock.db-wal"] {
@@ -227,7 +229,7 @@ fn rows(skus: std::ops::Range<i64>, micros: i64) -> Vec<(Sku, Level)> {
 fn activity_rows(skus: std::ops::Range<i64>, hour: u64) -> Vec<(Sku, SkuActivity)> {
     let hour = |more: i64| Hour::from_number(hour + more.cast_unsigned()).unwrap();
     let activity = |n: i64| SkuActivity {
-        // A SKU without stock was never asserted.
+        // A SKU without stock was never stated.
         stated: (n < 350).then(|| LastStated {
             hour: hour(n),
             origin: 3,
@@ -251,7 +253,7 @@ fn quarantined(n: i64, attempts: u32) -> QuarantineEntry {
 }
 
 #[tokio::test]
-async fn what_was_sent_is_remembered_for_some_minutes() {
+async fn keeps_recent_sends_for_minutes() {
     let dir = tempfile::tempdir().unwrap();
     let at = |minute: i64| DateTime::from_timestamp(1_800_000_000 + 60 * minute, 0).unwrap();
     let test_store = TestStore::open(dir.path()).await;
@@ -278,7 +280,7 @@ async fn what_was_sent_is_remembered_for_some_minutes() {
 }
 
 #[tokio::test]
-async fn notes_are_kept_by_shop_until_they_are_taken_away() {
+async fn keeps_notes_per_shop_until_deleted() {
     let dir = TempDir::new().unwrap();
     let test_store = TestStore::open(dir.path()).await;
     for (shop, name, text) in [
@@ -299,7 +301,7 @@ async fn notes_are_kept_by_shop_until_they_are_taken_away() {
 }
 
 #[tokio::test]
-async fn a_shop_that_is_not_configured_is_named_with_what_was_noted_of_it() {
+async fn reports_absent_shops_with_their_notes() {
     let dir = TempDir::new().unwrap();
     let test_store = TestStore::open(dir.path()).await;
     test_store
@@ -317,7 +319,7 @@ async fn a_shop_that_is_not_configured_is_named_with_what_was_noted_of_it() {
 }
 
 #[tokio::test]
-async fn a_store_of_the_first_format_is_taken_over_whole() {
+async fn upgrades_the_first_format() {
     let dir = TempDir::new().unwrap();
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/store/format-1.db");
     fs::copy(fixture, dir.path().join("stock.db")).unwrap();
@@ -360,7 +362,7 @@ async fn a_store_of_the_first_format_is_taken_over_whole() {
 }
 
 #[tokio::test]
-async fn a_restart_gives_back_book_acks_and_quarantine() {
+async fn restart_restores_book_acks_and_quarantine() {
     let dir = TempDir::new().unwrap();
     let mut test_store = TestStore::open(dir.path()).await;
     test_store.fill().await;
@@ -380,7 +382,7 @@ async fn a_restart_gives_back_book_acks_and_quarantine() {
 }
 
 #[tokio::test]
-async fn what_was_acknowledged_survives_a_kill() {
+async fn acknowledged_changes_survive_a_kill() {
     let dir = TempDir::new().unwrap();
     let mut test_store = TestStore::open(dir.path()).await;
     for n in 0..10 {
@@ -394,7 +396,7 @@ async fn what_was_acknowledged_survives_a_kill() {
 }
 
 #[tokio::test]
-async fn a_kill_after_any_step_of_a_compaction_loses_nothing_and_leaves_no_waste() {
+async fn kill_during_compaction_loses_nothing() {
     let dir = TempDir::new().unwrap();
     let mut test_store = TestStore::open(dir.path()).await;
     test_store.fill().await;
@@ -426,7 +428,7 @@ async fn a_kill_after_any_step_of_a_compaction_loses_nothing_and_leaves_no_waste
         if outcome.is_ok() {
             break;
         }
-        // The one that was not killed heals, and can do it again.
+        // The process that was not killed recovers, and can repeat the compaction.
         assert!(test_store.store.is_failed());
         assert!(test_store.store.reopen_and_verify().await.unwrap());
         test_store.compact().await.unwrap();
@@ -434,17 +436,17 @@ async fn a_kill_after_any_step_of_a_compaction_loses_nothing_and_leaves_no_waste
         assert_eq!(
             contents_on_disk(start.path()).await.unwrap(),
             known,
-            "healed after step {steps}"
+            "recovered after step {steps}"
         );
         steps += 1;
     }
     assert!(steps >= 6, "only {steps} steps were tried");
 }
 
-/// Nothing is on disk that is not valid.
+/// Asserts that every record on disk is valid.
 async fn assert_no_garbage(path: &Path) {
     let mut conn = connect_directly(path).await;
-    let waste: i64 = sqlx::query_scalar(
+    let garbage: i64 = sqlx::query_scalar(
         "SELECT (SELECT count(*) FROM change, state WHERE seq <= snapshot_seq) + \
          (SELECT count(*) FROM snapshot JOIN state WHERE snapshot.generation <> state.generation)",
     )
@@ -452,7 +454,7 @@ async fn assert_no_garbage(path: &Path) {
     .await
     .unwrap();
     conn.close().await.unwrap();
-    assert_eq!(waste, 0);
+    assert_eq!(garbage, 0);
 }
 
 async fn connect_directly(path: &Path) -> sqlx::SqliteConnection {
@@ -461,7 +463,7 @@ async fn connect_directly(path: &Path) -> sqlx::SqliteConnection {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_compaction_loses_nothing_while_appends_go_on() {
+async fn compaction_with_concurrent_appends_loses_nothing() {
     let dir = TempDir::new().unwrap();
     let mut test_store = TestStore::open(dir.path()).await;
     test_store.fill().await;
@@ -502,7 +504,7 @@ async fn a_compaction_loses_nothing_while_appends_go_on() {
 }
 
 #[tokio::test]
-async fn a_change_whose_receipt_is_held_stays_in_the_log() {
+async fn guarded_change_stays_in_the_log() {
     let dir = TempDir::new().unwrap();
     let test_store = TestStore::open(dir.path()).await;
     let rows = rows(0..5, 1);
@@ -514,7 +516,7 @@ async fn a_change_whose_receipt_is_held_stays_in_the_log() {
         }])
         .await
         .unwrap();
-    // The book does not have it yet: a snapshot of the book does not hold it.
+    // The book does not have the change yet, so the snapshot does not contain it.
     test_store.compact().await.unwrap();
     let copy = copy_as_killed(dir.path());
     assert_eq!(contents_on_disk(copy.path()).await.unwrap().stock.len(), 5);
@@ -522,7 +524,7 @@ async fn a_change_whose_receipt_is_held_stays_in_the_log() {
 }
 
 #[tokio::test]
-async fn a_compaction_folds_shops_of_many_records() {
+async fn compacts_shops_with_many_records() {
     let dir = TempDir::new().unwrap();
     let mut test_store = TestStore::open(dir.path()).await;
     test_store.append_stock(SHOP_A, &rows(0..20_000, 1)).await;
@@ -545,7 +547,7 @@ async fn a_compaction_folds_shops_of_many_records() {
 }
 
 #[tokio::test]
-async fn an_absent_shop_comes_back_with_all_it_had() {
+async fn absent_shop_returns_with_its_content() {
     let dir = TempDir::new().unwrap();
     let mut test_store = TestStore::open(dir.path()).await;
     test_store.fill().await;
@@ -554,7 +556,7 @@ async fn an_absent_shop_comes_back_with_all_it_had() {
     let known = test_store.contents();
     test_store.store.close().await.unwrap();
     for expected in [0, 10] {
-        // B is gone, C is new, and A has moved to another place in the list.
+        // B is missing, C is new, and A has another index.
         let opened = open(dir.path(), &shops(["c", "a"])).await.unwrap();
         let mut other = TestStore::new(opened);
         assert_eq!(
@@ -569,7 +571,7 @@ async fn an_absent_shop_comes_back_with_all_it_had() {
 }
 
 #[tokio::test]
-async fn a_changed_target_forgets_what_was_acknowledged_and_no_stock() {
+async fn changed_target_drops_acks_but_keeps_stock() {
     let dir = TempDir::new().unwrap();
     let mut test_store = TestStore::open(dir.path()).await;
     test_store.fill().await;
@@ -596,12 +598,12 @@ async fn a_changed_target_forgets_what_was_acknowledged_and_no_stock() {
         }
         test_store.store.close().await.unwrap();
     }
-    // Going back does not bring them back: meanwhile the first target may have changed too.
+    // The old target does not bring them back, because its stock may have changed meanwhile.
     assert_eq!(contents_on_disk(dir.path()).await.unwrap(), known);
 }
 
 #[tokio::test]
-async fn a_second_opener_is_refused_and_told_who_was_first() {
+async fn second_process_is_rejected_with_the_first_pid() {
     let dir = TempDir::new().unwrap();
     let test_store = TestStore::open(dir.path()).await;
     let error = open(dir.path(), &[]).await.unwrap_err();
@@ -618,17 +620,17 @@ async fn a_second_opener_is_refused_and_told_who_was_first() {
 }
 
 #[tokio::test]
-async fn after_closing_nothing_is_taken() {
+async fn closed_store_rejects_calls() {
     let dir = TempDir::new().unwrap();
     let mut test_store = TestStore::open(dir.path()).await;
     test_store.store.close().await.unwrap();
-    let refused = test_store
+    let rejected = test_store
         .append(StoreChange::Stock {
             shop: SHOP_A,
             rows: &rows(0..1, 1),
         })
         .await;
-    assert!(matches!(refused, Err(StoreError::Closed)));
+    assert!(matches!(rejected, Err(StoreError::Closed)));
     assert!(matches!(
         test_store.compact().await,
         Err(StoreError::Closed)
@@ -636,7 +638,7 @@ async fn after_closing_nothing_is_taken() {
 }
 
 #[tokio::test]
-async fn files_are_for_their_owner_only() {
+async fn files_are_readable_by_the_owner_only() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("deep/store");
     let mut test_store = TestStore::open(&path).await;
@@ -653,7 +655,7 @@ async fn files_are_for_their_owner_only() {
 }
 
 #[tokio::test]
-async fn a_place_that_cannot_be_written_is_named() {
+async fn unwritable_path_is_in_the_error() {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
@@ -662,7 +664,7 @@ async fn a_place_that_cannot_be_written_is_named() {
     assert!(error.to_string().contains("file/store"), "{error}");
 }
 
-/// A store of some size, closed: one file.
+/// Creates and closes a store with many records: one file.
 async fn sample_store() -> (TempDir, StoreContents) {
     let dir = TempDir::new().unwrap();
     let mut test_store = TestStore::open(dir.path()).await;
@@ -688,14 +690,14 @@ async fn contents_of_file(bytes: &[u8]) -> Result<StoreContents, StoreError> {
     if outcome.is_err() {
         assert!(
             dir.path().join("stock.db").exists(),
-            "what cannot be read must stay"
+            "an unreadable file must stay"
         );
     }
     outcome
 }
 
 #[tokio::test]
-async fn foreign_newer_and_broken_files_are_refused_by_name() {
+async fn rejects_foreign_newer_and_broken_files() {
     let (dir, _) = sample_store().await;
     let whole = fs::read(dir.path().join("stock.db")).unwrap();
 
@@ -707,43 +709,43 @@ async fn foreign_newer_and_broken_files_are_refused_by_name() {
 
     let foreign = TempDir::new().unwrap();
     let mut conn = connect_directly(foreign.path()).await;
-    sqlx::raw_sql("CREATE TABLE guest (name)")
+    sqlx::raw_sql("CREATE TABLE foreign_table (name)")
         .execute(&mut conn)
         .await
         .unwrap();
     conn.close().await.unwrap();
-    let refused = contents_on_disk(foreign.path()).await;
+    let rejected = contents_on_disk(foreign.path()).await;
     assert!(
-        matches!(refused, Err(StoreError::ForeignFile { .. })),
-        "{refused:?}"
+        matches!(rejected, Err(StoreError::ForeignFile { .. })),
+        "{rejected:?}"
     );
 
     let mut newer = whole.clone();
     newer[60..64].copy_from_slice(&3u32.to_be_bytes());
-    let refused = contents_of_file(&newer).await;
+    let rejected = contents_of_file(&newer).await;
     assert!(
         matches!(
-            refused,
+            rejected,
             Err(StoreError::NewerFormat {
                 found: 3,
                 known: 2,
                 ..
             })
         ),
-        "{refused:?}"
+        "{rejected:?}"
     );
 
     for length in [0, 20, 100, 4096, whole.len() / 2, whole.len() - 4096] {
-        let refused = contents_of_file(&whole[..length]).await;
+        let rejected = contents_of_file(&whole[..length]).await;
         assert!(
-            matches!(refused, Err(StoreError::Damaged { .. })),
-            "{length}: {refused:?}"
+            matches!(rejected, Err(StoreError::Damaged { .. })),
+            "{length}: {rejected:?}"
         );
     }
 }
 
 #[tokio::test]
-async fn a_log_without_its_database_is_not_taken_for_a_fresh_start() {
+async fn rejects_a_log_without_its_database() {
     let dir = TempDir::new().unwrap();
     fs::write(dir.path().join("stock.db-wal"), "something").unwrap();
     assert!(matches!(
@@ -753,7 +755,7 @@ async fn a_log_without_its_database_is_not_taken_for_a_fresh_start() {
 }
 
 #[tokio::test]
-async fn a_creation_that_was_cut_off_starts_over() {
+async fn interrupted_creation_starts_again() {
     let dir = TempDir::new().unwrap();
     for file in ["stock.db.new", "stock.db.new-wal"] {
         fs::write(dir.path().join(file), "half").unwrap();
@@ -763,7 +765,7 @@ async fn a_creation_that_was_cut_off_starts_over() {
 }
 
 #[tokio::test]
-async fn a_zeroed_page_is_found_out_or_was_waste() {
+async fn zeroed_page_is_detected_or_harmless() {
     let (dir, known) = sample_store().await;
     let whole = fs::read(dir.path().join("stock.db")).unwrap();
     let mut detected = 0;
@@ -779,7 +781,7 @@ async fn a_zeroed_page_is_found_out_or_was_waste() {
 }
 
 #[tokio::test]
-async fn a_flipped_bit_is_found_out_or_harmless() {
+async fn flipped_bit_is_detected_or_harmless() {
     let (dir, known) = sample_store().await;
     let whole = fs::read(dir.path().join("stock.db")).unwrap();
     let mut random = 0x5eed_u64;
@@ -789,7 +791,7 @@ async fn a_flipped_bit_is_found_out_or_harmless() {
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1);
         let high = usize::try_from(random >> 33).unwrap();
-        // Half of them where structure is: in the first page, and at the pages' beginnings.
+        // Half of the flips hit structure: the first page, and the beginnings of pages.
         let at = match n % 4 {
             0 => high % 4096,
             1 => high % (whole.len() / 4096) * 4096 + high % 64,
@@ -806,10 +808,10 @@ async fn a_flipped_bit_is_found_out_or_harmless() {
 }
 
 #[tokio::test]
-async fn missing_rows_are_found_out() {
+async fn missing_rows_are_detected() {
     let (dir, _) = sample_store().await;
     let whole = fs::read(dir.path().join("stock.db")).unwrap();
-    let thefts = [
+    let damages = [
         "DELETE FROM change WHERE seq = (SELECT max(seq) FROM change)",
         "DELETE FROM change",
         "DELETE FROM snapshot WHERE chunk = 0",
@@ -821,18 +823,18 @@ async fn missing_rows_are_found_out() {
         "UPDATE snapshot SET rows = 4611686018427387904",
         "UPDATE shop SET target = 'campaign 2'",
         "UPDATE change SET seq = seq + 1 WHERE seq = (SELECT max(seq) FROM change)",
-        "CREATE TRIGGER guest AFTER INSERT ON change BEGIN DELETE FROM change; END",
+        "CREATE TRIGGER foreign_trigger AFTER INSERT ON change BEGIN DELETE FROM change; END",
     ];
-    for theft in thefts {
+    for damage in damages {
         let dir = TempDir::new().unwrap();
         fs::write(dir.path().join("stock.db"), &whole).unwrap();
         let mut conn = connect_directly(dir.path()).await;
-        sqlx::raw_sql(theft).execute(&mut conn).await.unwrap();
+        sqlx::raw_sql(damage).execute(&mut conn).await.unwrap();
         conn.close().await.unwrap();
-        let refused = contents_on_disk(dir.path()).await;
+        let rejected = contents_on_disk(dir.path()).await;
         assert!(
-            matches!(refused, Err(StoreError::Damaged { .. })),
-            "{theft}: {refused:?}"
+            matches!(rejected, Err(StoreError::Damaged { .. })),
+            "{damage}: {rejected:?}"
         );
     }
 }
@@ -847,7 +849,7 @@ async fn limit_page_count(test_store: &TestStore, pages: u32) {
 }
 
 #[tokio::test]
-async fn a_full_disk_refuses_changes_whole_and_passes_by_itself() {
+async fn full_disk_rejects_changes_until_space_is_free() {
     let dir = TempDir::new().unwrap();
     let mut test_store = TestStore::open(dir.path()).await;
     test_store.fill().await;
@@ -855,15 +857,21 @@ async fn a_full_disk_refuses_changes_whole_and_passes_by_itself() {
     let known = test_store.contents();
     let many = rows(0..3000, 9);
     for _ in 0..3 {
-        let refused = test_store
+        let rejected = test_store
             .append(StoreChange::Stock {
                 shop: SHOP_A,
                 rows: &many,
             })
             .await;
-        assert!(matches!(refused, Err(StoreError::DiskFull)), "{refused:?}");
-        let refused = test_store.compact().await;
-        assert!(matches!(refused, Err(StoreError::DiskFull)), "{refused:?}");
+        assert!(
+            matches!(rejected, Err(StoreError::DiskFull)),
+            "{rejected:?}"
+        );
+        let rejected = test_store.compact().await;
+        assert!(
+            matches!(rejected, Err(StoreError::DiskFull)),
+            "{rejected:?}"
+        );
         assert!(!test_store.store.is_failed());
         assert_eq!(
             contents_on_disk(copy_as_killed(dir.path()).path())
@@ -884,7 +892,7 @@ async fn a_full_disk_refuses_changes_whole_and_passes_by_itself() {
 }
 
 #[tokio::test]
-async fn a_failed_store_refuses_until_healed_and_takes_back_what_it_did_not_acknowledge() {
+async fn failed_store_rejects_changes_until_reopened() {
     let dir = TempDir::new().unwrap();
     let mut test_store = TestStore::open(dir.path()).await;
     assert!(!test_store.store.reopen_and_verify().await.unwrap());
@@ -893,20 +901,20 @@ async fn a_failed_store_refuses_until_healed_and_takes_back_what_it_did_not_ackn
     test_store.fail_after_commits(0).await;
     let row = quarantined(8, 8);
     for _ in 0..2 {
-        let refused = test_store
+        let rejected = test_store
             .append(StoreChange::Quarantined {
                 shop: SHOP_A,
                 row: &row,
             })
             .await;
         assert!(
-            matches!(refused, Err(StoreError::Failed { .. })),
-            "{refused:?}"
+            matches!(rejected, Err(StoreError::Failed { .. })),
+            "{rejected:?}"
         );
     }
     assert!(test_store.store.is_failed());
     assert!(test_store.store.status().failed.is_some());
-    // The disk has it, nobody was told: whoever starts now finds either.
+    // The change is on disk but was not acknowledged: a restart may or may not find it.
     assert_ne!(
         contents_on_disk(copy_as_killed(dir.path()).path())
             .await
@@ -931,7 +939,7 @@ async fn a_failed_store_refuses_until_healed_and_takes_back_what_it_did_not_ackn
 }
 
 #[tokio::test]
-async fn healing_does_not_believe_a_file_that_was_damaged_meanwhile() {
+async fn reopening_detects_new_damage() {
     let dir = TempDir::new().unwrap();
     let mut test_store = TestStore::open(dir.path()).await;
     test_store.fill().await;
@@ -960,7 +968,7 @@ async fn healing_does_not_believe_a_file_that_was_damaged_meanwhile() {
 }
 
 #[tokio::test]
-async fn a_dropped_append_happens_not_at_all_and_the_store_stays_usable() {
+async fn dropped_append_is_undone() {
     let dir = TempDir::new().unwrap();
     let mut test_store = TestStore::open(dir.path()).await;
     test_store.fill().await;
@@ -974,7 +982,7 @@ async fn a_dropped_append_happens_not_at_all_and_the_store_stays_usable() {
         if poll_times(test_store.store.append(&changes), polls).await {
             test_store.append_stock(SHOP_A, &many).await;
         }
-        // The next one first clears away what the dropped one may have left.
+        // The next append first deletes what the dropped one may have left.
         test_store
             .append(StoreChange::Released {
                 shop: SHOP_A,
@@ -990,11 +998,11 @@ async fn a_dropped_append_happens_not_at_all_and_the_store_stays_usable() {
             return;
         }
     }
-    panic!("the append was never let finish");
+    panic!("the append was never polled to its end");
 }
 
 #[tokio::test]
-async fn a_dropped_compaction_loses_nothing_and_can_be_done_again() {
+async fn dropped_compaction_can_be_repeated() {
     let dir = TempDir::new().unwrap();
     let mut test_store = TestStore::open(dir.path()).await;
     test_store.fill().await;
@@ -1020,7 +1028,7 @@ async fn a_dropped_compaction_loses_nothing_and_can_be_done_again() {
 }
 
 #[tokio::test]
-async fn what_the_store_promises_may_move_between_threads() {
+async fn futures_of_the_store_are_send() {
     fn assert_send<F: Future + Send>(_: F) {}
     let dir = TempDir::new().unwrap();
     let config = Config {
@@ -1045,12 +1053,12 @@ async fn what_the_store_promises_may_move_between_threads() {
     assert_send(store.close());
 }
 
-/// Polls a future so often, and drops it. Returns whether it was done by then.
+/// Polls a future `polls` times and drops it. Returns true if it completed.
 async fn poll_times<T>(future: impl Future<Output = T>, polls: usize) -> bool {
     let mut future = pin!(future);
     let mut left = polls;
     std::future::poll_fn(|cx: &mut Context<'_>| {
-        // The last poll wakes nobody: what it started goes on alone.
+        // The last poll has no waker, so its work continues without the future.
         let mut silent = Context::from_waker(Waker::noop());
         left -= 1;
         match future
@@ -1066,7 +1074,7 @@ async fn poll_times<T>(future: impl Future<Output = T>, polls: usize) -> bool {
 }
 
 #[tokio::test]
-async fn the_file_stays_bounded_while_the_same_stock_changes_for_ever() {
+async fn file_stays_bounded_under_constant_changes() {
     let dir = TempDir::new().unwrap();
     let mut test_store = TestStore::open(dir.path()).await;
     let mut sizes = Vec::new();
@@ -1082,12 +1090,12 @@ async fn the_file_stays_bounded_while_the_same_stock_changes_for_ever() {
     let live = test_store.store.status().snapshot_bytes;
     let bound = 3 * live + 64 * 1024 * 1024;
     assert!(sizes.iter().all(|size| *size < bound));
-    // The space of the first rounds is used again by the later ones.
+    // Later rounds reuse the space of the first ones.
     assert!(sizes[11] < sizes[5] + sizes[5] / 10, "{sizes:?}");
 }
 
 #[tokio::test]
-async fn a_log_larger_than_the_snapshot_and_the_threshold_wants_compaction() {
+async fn large_log_wants_compaction() {
     let dir = TempDir::new().unwrap();
     let mut test_store = TestStore::open(dir.path()).await;
     test_store.fill().await;
@@ -1104,7 +1112,7 @@ async fn a_log_larger_than_the_snapshot_and_the_threshold_wants_compaction() {
 }
 
 #[test]
-fn an_acknowledgement_takes_sixteen_bytes_and_cuts_its_time_to_seconds() {
+fn ack_takes_16_bytes_and_keeps_seconds() {
     assert_eq!(size_of::<Acked>(), 16);
     assert_eq!(
         (Acked::default().level(), Acked::default().acked_at()),
@@ -1116,7 +1124,7 @@ fn an_acknowledgement_takes_sixteen_bytes_and_cuts_its_time_to_seconds() {
     assert_eq!(acked.acked_at(), "2026-11-21T20:00:00Z".parse().ok());
 }
 
-/// A step of a random life.
+/// Step of a random sequence.
 #[derive(Clone, Debug)]
 enum StoreStep {
     AppendStock {
@@ -1167,7 +1175,7 @@ fn steps() -> impl Strategy<Value = StoreStep> {
     ]
 }
 
-/// Lives through the steps, with the memory as the model of what the disk has to hold.
+/// Runs the steps, with the state in memory as the model of the content on disk.
 async fn run_steps(steps: Vec<StoreStep>) {
     let mut dir = TempDir::new().unwrap();
     let mut test_store = TestStore::open(dir.path()).await;
@@ -1214,7 +1222,7 @@ async fn run_steps(steps: Vec<StoreStep>) {
                 test_store.append(change).await.unwrap();
             }
             StoreStep::RecordActivity { shop, skus, hour } => {
-                // Only of SKUs with stock: who is without is a stranger, and has no assertion.
+                // Only for SKUs with stock: an unknown SKU has no statement.
                 let known =
                     |(sku, _): &(Sku, SkuActivity)| test_store.book.get(ShopId(shop), sku.as_str());
                 let rows: Vec<_> = activity_rows(skus, hour)
@@ -1269,7 +1277,7 @@ async fn run_steps(steps: Vec<StoreStep>) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
     #[test]
-    fn any_life_equals_the_model(steps in prop::collection::vec(steps(), 1..25)) {
+    fn random_steps_equal_the_model(steps in prop::collection::vec(steps(), 1..25)) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(run_steps(steps));
     }

@@ -1,4 +1,4 @@
-//! What holds for every database.
+//! Checks that every kind of database must pass.
 
 use std::time::Duration;
 
@@ -9,22 +9,22 @@ use stockbridge::sources::{
 
 use super::sql_shop::SqlShop;
 
-/// A database with a table of stock.
+/// Database with a table of stock.
 pub(crate) struct Database {
     url: String,
     is_postgresql: bool,
 }
 
-/// Holds every claim against a database.
+/// Runs every check against a database.
 pub(crate) async fn check_all(database: &Database) {
     rows_of_every_type_are_read(database).await;
-    rejected_rows_name_their_sku_and_the_deleted_one_is_absent(database).await;
-    null_states_nothing_unless_it_is_zero(database).await;
-    texts_with_two_readings_are_suspicious(database).await;
-    spoilt_skus_are_undone_or_suspicious(database).await;
-    unlike_duplicates_are_not_applied(database).await;
+    rejected_rows_keep_their_stock_deleted_rows_do_not(database).await;
+    null_is_unknown_unless_configured_as_zero(database).await;
+    ambiguous_texts_are_suspicious(database).await;
+    damaged_skus_are_repaired_or_suspicious(database).await;
+    contradictory_duplicates_are_not_applied(database).await;
     two_sku_columns_need_a_documented_order(database).await;
-    wrong_queries_are_refused(database).await;
+    wrong_queries_are_rejected(database).await;
 }
 
 impl Database {
@@ -56,7 +56,7 @@ impl Database {
         }
     }
 
-    /// Changes the table.
+    /// Runs a statement that changes the table.
     async fn run(&self, sql: &str) {
         let sql = AssertSqlSafe(sql.to_owned());
         if self.is_postgresql {
@@ -80,12 +80,12 @@ impl Database {
     async fn read(
         &self,
         query: &str,
-        reading: &ReadSettings,
+        settings: &ReadSettings,
     ) -> Result<Vec<DeliveryEntry>, String> {
         let (mut rows, mut entries) = EntrySender::channel();
         let config = self.config(query);
         let reading = async {
-            let read = sql::read(&config, reading, None, &mut rows).await;
+            let read = sql::read(&config, settings, None, &mut rows).await;
             drop(rows);
             read
         };
@@ -100,15 +100,15 @@ impl Database {
         read.map(|_| entries).map_err(|error| error.to_string())
     }
 
-    /// Each row in a few words.
-    async fn read_summaries(&self, query: &str, reading: &ReadSettings) -> Vec<String> {
-        let entries = self.read(query, reading).await.unwrap();
+    /// Returns a sorted short text for each row.
+    async fn read_summaries(&self, query: &str, settings: &ReadSettings) -> Vec<String> {
+        let entries = self.read(query, settings).await.unwrap();
         let mut summaries: Vec<_> = entries.iter().map(summary).collect();
         summaries.sort();
         summaries
     }
 
-    /// The same where fractions are cut.
+    /// Returns the same texts with fractions rounded down.
     pub(crate) async fn read_summaries_floored(&self, query: &str) -> Vec<String> {
         self.read_summaries(
             query,
@@ -138,17 +138,17 @@ fn summary(entry: &DeliveryEntry) -> String {
                 row.quantity.map_or("-".to_owned(), |it| it.to_string())
             )
         }
-        DeliveryEntry::Rejected(fault) => {
-            format!("{} rejected", fault.sku.as_deref().unwrap_or("?"))
+        DeliveryEntry::Rejected(rejected) => {
+            format!("{} rejected", rejected.sku.as_deref().unwrap_or("?"))
         }
-        DeliveryEntry::Suspicious(fault) => {
-            format!("{} suspicious", fault.sku.as_deref().unwrap_or("?"))
+        DeliveryEntry::Suspicious(rejected) => {
+            format!("{} suspicious", rejected.sku.as_deref().unwrap_or("?"))
         }
         other => panic!("{other:?}"),
     }
 }
 
-/// A query that gives these rows: each SKU and the expression of its stock.
+/// Returns a query for these rows: each SKU with the expression of its stock.
 fn rows_query(rows: &[(&str, &str)]) -> String {
     let select = |(sku, stock): &(&str, &str)| {
         format!(
@@ -196,7 +196,7 @@ async fn rows_of_every_type_are_read(database: &Database) {
             .await,
         ["557722 3"]
     );
-    // The setting is about texts: the mark of a number is the database's.
+    // The setting applies to texts only: the database itself defines the mark of a number.
     let comma = ReadSettings {
         decimal: Some(DecimalMark::Comma),
         ..ReadSettings::default()
@@ -205,14 +205,14 @@ async fn rows_of_every_type_are_read(database: &Database) {
     assert_eq!(database.read_summaries(&query, &comma).await, ["A 2"]);
 }
 
-async fn rejected_rows_name_their_sku_and_the_deleted_one_is_absent(database: &Database) {
+async fn rejected_rows_keep_their_stock_deleted_rows_do_not(database: &Database) {
     let shop = SqlShop::new().await;
     let query = "select article as sku, sum(free) as quantity from stock group by article";
     let config = database.config(query);
     database
         .run("insert into stock (article, free) values ('A', 5), ('B', 7), ('C', 9)")
         .await;
-    shop.take(&config, &ReadSettings::default()).await;
+    shop.import(&config, &ReadSettings::default()).await;
     let stock = |a, b, c| {
         [("A", a), ("B", b), ("C", c)]
             .map(|(sku, count)| (sku.to_owned(), count))
@@ -225,14 +225,14 @@ async fn rejected_rows_name_their_sku_and_the_deleted_one_is_absent(database: &D
     database
         .run("insert into stock (article, free) values ('B', -3), ('D', 1.5)")
         .await;
-    let receipt = shop.take(&config, &ReadSettings::default()).await;
-    assert_eq!((receipt.rows, receipt.rejected), (1, 2));
-    // C is deleted and sold out; B is there, with a number that breaks a rule.
+    let report = shop.import(&config, &ReadSettings::default()).await;
+    assert_eq!((report.rows, report.rejected), (1, 2));
+    // C is deleted, so its stock is 0; B still exists with an invalid quantity, so its stock stays.
     assert_eq!(shop.stock(), stock(5, 7, 0));
     database.run("delete from stock").await;
 }
 
-async fn null_states_nothing_unless_it_is_zero(database: &Database) {
+async fn null_is_unknown_unless_configured_as_zero(database: &Database) {
     let zeroes = ReadSettings {
         zeroes_empty_quantities: true,
         ..ReadSettings::default()
@@ -260,7 +260,7 @@ async fn null_states_nothing_unless_it_is_zero(database: &Database) {
     );
 }
 
-async fn texts_with_two_readings_are_suspicious(database: &Database) {
+async fn ambiguous_texts_are_suspicious(database: &Database) {
     let query = rows_query(&[("A", "'2,000'"), ("B", "'2.000'"), ("C", "'2,00'")]);
     let summaries = database
         .read_summaries(&query, &ReadSettings::default())
@@ -276,7 +276,7 @@ async fn texts_with_two_readings_are_suspicious(database: &Database) {
     );
 }
 
-async fn spoilt_skus_are_undone_or_suspicious(database: &Database) {
+async fn damaged_skus_are_repaired_or_suspicious(database: &Database) {
     for (sku, expected) in [
         ("=\"0557722\"", "0557722 3"),
         ("'TEA-1", "TEA-1 3"),
@@ -298,13 +298,13 @@ async fn spoilt_skus_are_undone_or_suspicious(database: &Database) {
     }
 }
 
-async fn unlike_duplicates_are_not_applied(database: &Database) {
+async fn contradictory_duplicates_are_not_applied(database: &Database) {
     let shop = SqlShop::new().await;
     let config = |rows: &[(&str, &str)]| database.config(&self::rows_query(rows));
-    shop.take(&config(&[("A", "4"), ("B", "6")]), &ReadSettings::default())
+    shop.import(&config(&[("A", "4"), ("B", "6")]), &ReadSettings::default())
         .await;
     let twice = [("A", "5"), ("A", "7"), ("B", "8")];
-    shop.take(&config(&twice), &ReadSettings::default()).await;
+    shop.import(&config(&twice), &ReadSettings::default()).await;
     let expected = [("A", 4), ("B", 8)]
         .map(|(sku, count)| (sku.to_owned(), count))
         .into();
@@ -340,7 +340,7 @@ async fn two_sku_columns_need_a_documented_order(database: &Database) {
     assert_eq!(database.read_summaries(known, &named).await, ["A 3"]);
 }
 
-async fn wrong_queries_are_refused(database: &Database) {
+async fn wrong_queries_are_rejected(database: &Database) {
     for (query, rule) in [
         ("select nothing from stock", "nothing"),
         (

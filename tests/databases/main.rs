@@ -1,7 +1,7 @@
-//! The SQL source against a real PostgreSQL and a real MariaDB.
+//! Tests of the SQL source against a real PostgreSQL and a real MariaDB.
 //!
-//! Each test starts a private server in a directory of its own, on a free port of 127.0.0.1, and
-//! stops it at its end. The servers must be installed; none that runs already is touched. Built
+//! Each test starts a private server in its own directory, on a free port of 127.0.0.1, and stops
+//! it at its end. The servers must be installed; servers that already run are not touched. Built
 //! only with `--features database-tests`.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -13,11 +13,11 @@ use self::database_tests::Database;
 use self::server::DatabaseServer;
 
 #[tokio::test]
-async fn postgresql_is_read_as_files_are() {
+async fn postgresql_passes_all_checks() {
     let server = DatabaseServer::postgresql();
     let database = Database::postgresql(server.url()).await;
     database_tests::check_all(&database).await;
-    // More digits than a decimal of 96 bits has, and a number that is none.
+    // More digits than a 96-bit decimal has, and `NaN`.
     let sql = "select 'A' as sku, 5.999999999999999999999999999999999999::numeric(60, 40) as stock \
                union all select 'B', 'NaN'::numeric union all select 'C', 1e40::numeric \
                union all select 'D', 1::numeric / 3";
@@ -26,7 +26,7 @@ async fn postgresql_is_read_as_files_are() {
 }
 
 #[tokio::test]
-async fn mariadb_is_read_as_files_are() {
+async fn mariadb_passes_all_checks() {
     let server = DatabaseServer::mariadb();
     let database = Database::mariadb(server.url()).await;
     database_tests::check_all(&database).await;

@@ -1,4 +1,4 @@
-//! Private database servers.
+//! Private database servers for tests: started on free ports and stopped on drop.
 
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt as _;
@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-/// A server that ends with this value.
+/// Running server, stopped on drop.
 pub(crate) struct DatabaseServer {
     url: String,
     directory: TempDir,
@@ -20,7 +20,7 @@ enum DatabaseKind {
 }
 
 impl DatabaseServer {
-    /// Starts a PostgreSQL.
+    /// Starts PostgreSQL.
     pub(crate) fn postgresql() -> Self {
         let programs = postgresql_programs();
         let (directory, port) = (owned_directory("postgres"), free_port());
@@ -39,7 +39,7 @@ impl DatabaseServer {
             "-c listen_addresses=127.0.0.1 -c fsync=off -p {port} -k {}",
             directory.path().display()
         );
-        // Returns when the server takes connections.
+        // Returns when the server accepts connections.
         run(as_user("postgres", &programs.join("pg_ctl"))
             .args(["start", "--wait", "--pgdata"])
             .arg(&data)
@@ -54,7 +54,7 @@ impl DatabaseServer {
         }
     }
 
-    /// Starts a MariaDB.
+    /// Starts MariaDB.
     pub(crate) fn mariadb() -> Self {
         let (directory, port) = (owned_directory("mysql"), free_port());
         let data = directory.path().join("data");
@@ -86,7 +86,7 @@ impl DatabaseServer {
             directory,
             kind: DatabaseKind::MariaDb(child),
         };
-        // Tries again every second until the server takes connections.
+        // Retries every second until the server accepts connections.
         run(Command::new("mariadb-admin")
             .args(["--no-defaults", "--user=root", "--wait=30"])
             .arg(format!("--socket={}", socket.display()))
@@ -94,7 +94,7 @@ impl DatabaseServer {
         server
     }
 
-    /// URL of the server, with its user.
+    /// Returns the URL of the server, with its user.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
@@ -112,7 +112,8 @@ impl Drop for DatabaseServer {
                 drop(stop);
             }
             DatabaseKind::MariaDb(child) => {
-                // Its own process, which has started no other: `runuser` passes the signal on.
+                // Only the child itself: it has no other children, and `runuser` forwards the
+                // signal.
                 let stop = Command::new("kill").arg(child.id().to_string()).status();
                 drop(stop);
                 drop(child.wait());
@@ -121,7 +122,7 @@ impl Drop for DatabaseServer {
     }
 }
 
-/// Where PostgreSQL's own programs are: Debian keeps them apart from the path.
+/// Returns the directory of PostgreSQL's programs, which Debian keeps out of `PATH`.
 fn postgresql_programs() -> PathBuf {
     let entries = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
@@ -144,13 +145,13 @@ fn mariadb_daemon() -> PathBuf {
     }
 }
 
-/// Returns whether this process runs as root, judged by the owner of a new file.
+/// Returns true if this process runs as root, judged by the owner of a new file.
 fn is_root() -> bool {
     let file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().metadata().unwrap().uid() == 0
 }
 
-/// A program run as that user by root, and as oneself by anybody else: the servers refuse root.
+/// Returns a command that runs as `user` if this process is root, because the servers refuse root.
 fn as_user(user: &str, program: &Path) -> Command {
     if !is_root() {
         return Command::new(program);
@@ -160,7 +161,7 @@ fn as_user(user: &str, program: &Path) -> Command {
     command
 }
 
-/// A directory that the server's user owns.
+/// Creates a directory that the server's user owns.
 fn owned_directory(user: &str) -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     if is_root() {
@@ -169,7 +170,7 @@ fn owned_directory(user: &str) -> TempDir {
     directory
 }
 
-/// A port that was free a moment ago: no server can be told to choose one itself.
+/// Returns a port that was free a moment ago, because the servers cannot choose one themselves.
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0")
         .unwrap()
@@ -178,10 +179,10 @@ fn free_port() -> u16 {
         .port()
 }
 
-/// Runs a program to its end.
+/// Runs a program to its end and requires success.
 fn run(command: &mut Command) {
     let name = format!("{command:?}");
-    // Without a pipe: a server that it leaves behind would keep it open.
+    // Not a pipe: a server that the program starts would keep it open.
     let log = tempfile::NamedTempFile::new().unwrap();
     let output = || log.reopen().unwrap();
     let status = command

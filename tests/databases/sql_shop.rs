@@ -1,4 +1,4 @@
-//! A shop whose one source is a query.
+//! A shop with one source, which is a query.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,13 +22,13 @@ const SHOP: ShopId = ShopId(0);
 
 pub(crate) struct SqlShop {
     book: Arc<StockBook>,
-    intake: DeliveryPipeline,
+    pipeline: DeliveryPipeline,
     _tasks: Tasks,
     _directory: TempDir,
 }
 
 impl SqlShop {
-    /// A shop in which what a snapshot lacks is sold out.
+    /// Creates a shop in which SKUs missing from a snapshot get stock 0.
     pub(crate) async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let key = ShopIdentity {
@@ -64,7 +64,7 @@ impl SqlShop {
             scope: Some(DeliveryScope::Snapshot),
             absent: AbsentPolicy::Zero,
             warehouses: SourceWarehouses::Unset,
-            // The tables are small: one row is much of them.
+            // The tables are small, so one row is a large share of them.
             limits: GuardLimits {
                 min_rows_ratio: 0.0,
                 max_rejected_ratio: 1.0,
@@ -79,7 +79,7 @@ impl SqlShop {
         };
         let directory_path = directory.path().join("sources");
         let rules = ShopRules::default();
-        let intake = DeliveryPipeline::open(
+        let pipeline = DeliveryPipeline::open(
             &directory_path,
             (SHOP, "moscow"),
             vec![policy],
@@ -87,38 +87,38 @@ impl SqlShop {
             context,
         )
         .await;
-        let intake = intake.unwrap();
-        intake.reapply_rules().await.unwrap();
+        let pipeline = pipeline.unwrap();
+        pipeline.reapply_rules().await.unwrap();
         Self {
             book,
-            intake,
+            pipeline,
             _tasks: tasks,
             _directory: directory,
         }
     }
 
-    /// Takes what a query says.
-    pub(crate) async fn take(
+    /// Imports the rows of a query.
+    pub(crate) async fn import(
         &self,
         config: &sql::Config,
-        reading: &ReadSettings,
+        settings: &ReadSettings,
     ) -> DeliveryReport {
         let read_query = async |rows: &mut EntrySender| {
-            let outcome = sql::read(config, reading, None, rows).await;
+            let outcome = sql::read(config, settings, None, rows).await;
             outcome
                 .map(|it| Completeness::Certain(it.scope))
                 .map_err(|error| error.to_string())
         };
-        let receipt = self
-            .intake
+        let report = self
+            .pipeline
             .ingest_delivery(0, None, true, read_query)
             .await
             .unwrap();
-        assert_eq!(receipt.outcome, DeliveryOutcome::Applied);
-        receipt
+        assert_eq!(report.outcome, DeliveryOutcome::Applied);
+        report
     }
 
-    /// What is in the book.
+    /// Returns the stock in the book.
     pub(crate) fn stock(&self) -> BTreeMap<String, u32> {
         let mut stock = BTreeMap::new();
         self.book.for_each(SHOP, |sku, entry| {

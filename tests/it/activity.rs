@@ -1,4 +1,4 @@
-//! What is remembered beside the stock: who said and asked what, and when.
+//! Activity of SKUs: when each was last stated and requested, and by which origin.
 
 use chrono::TimeDelta;
 use serde_json::Value;
@@ -7,7 +7,7 @@ use stockbridge::clock::Clock;
 use crate::harness::{TestService, TestShop, dated_update, market_for};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_asked_and_who_said_it_survives_a_restart_and_costs_no_log() {
+async fn activity_survives_a_restart_without_log_records() {
     let shops = [TestShop::moscow().set("migrate = \"off\"")];
     // In the middle of an hour and of the stretch in which a mark is written once.
     let clock = Clock::starting_at("2026-11-20T16:30:00Z".parse().unwrap());
@@ -69,7 +69,7 @@ async fn who_asked_and_who_said_it_survives_a_restart_and_costs_no_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_source_that_falls_silent_is_noticed_until_it_says_anything() {
+async fn a_silent_source_raises_an_alarm() {
     let shops = [TestShop::moscow(), TestShop::new("omsk", 2, 22)];
     let two_hours_ago = Clock::wall().now() - TimeDelta::hours(2);
     let clock = Clock::starting_at(two_hours_ago);
@@ -92,11 +92,11 @@ async fn a_source_that_falls_silent_is_noticed_until_it_says_anything() {
         let text = alarm["text"].as_str().unwrap_or_default();
         alarm["alarm"] == "source_silent"
             && alarm["about"] == "moscow"
-            && text.contains("for 2 h; the last was put /v2/campaigns")
+            && text.contains("for 2 h: the last statement came by put /v2/campaigns")
     };
     service
         .endpoints()
-        .wait_for_status("somebody notices", is_alarm_raised)
+        .wait_for_status("the alarm is raised", is_alarm_raised)
         .await;
     // The other was never fed, so it cannot have fallen silent.
     assert_eq!(service.endpoints().alarms().await.len(), 1);
@@ -106,7 +106,7 @@ async fn a_source_that_falls_silent_is_noticed_until_it_says_anything() {
         .await;
     let reasons = report["shops"][0]["reasons"].to_string();
     assert!(
-        reasons.contains("no source has said anything for 2 h"),
+        reasons.contains("no source has stated any stock for 2 h"),
         "{reasons}"
     );
     // It says nothing new, but it is alive.

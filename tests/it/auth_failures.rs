@@ -1,4 +1,4 @@
-//! Wrong tokens, keys and passwords from somebody who guesses.
+//! Delays and alarms after wrong tokens, keys and passwords.
 
 use crate::harness::{TestService, TestShop};
 use crate::program::ProcessFixture;
@@ -10,7 +10,7 @@ const JSON_TYPE: (&str, &str) = ("Content-Type", "application/json");
 const FREE_ATTEMPTS: usize = 10;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_push_tokens_wait_and_the_right_one_passes_them() {
+async fn wrong_push_tokens_are_delayed_right_ones_are_not() {
     let service = TestService::start(&[TestShop::moscow().set("migrate = \"off\"")]).await;
     let (endpoints, shop) = (service.endpoints(), service.shop());
     endpoints.feed(shop, &[("A", 5)]).await;

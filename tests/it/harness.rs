@@ -1,7 +1,7 @@
-//! A whole house on a port of its own, with a rehearsal Market across the street.
+//! A complete service on its own port, with a Market simulator.
 //!
-//! Dropping a [`House`] asserts order: nothing unsent that is not explained, no task left, the
-//! disk equal to memory, the Market equal to the book, no limit broken.
+//! The end of a [`TestService`] asserts that nothing is unsent without a reason, no task is left, the
+//! disk equals memory, the Market equals the book, and no limit was exceeded.
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
@@ -23,10 +23,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::wire::{RawResponse, send};
 
-/// How long a condition may take to come about before the test has failed.
+/// Maximum time to wait for a condition.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How often it is looked whether it has.
+/// Interval between checks of a condition.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A shop as a test wants it. Its secrets are named after it: `push-moscow`, `feed-moscow`,
@@ -80,7 +80,7 @@ impl TestShop {
         }
     }
 
-    /// Told to the Market by the method of this business.
+    /// Sends by the method of this business.
     pub(crate) fn by_business(self, business: u64) -> Self {
         let shop = Self {
             business: Some(business),
@@ -121,7 +121,7 @@ impl TestShop {
         format!("/v2/campaigns/{}/offers/stocks", self.campaign)
     }
 
-    /// Where its stock goes, as the store spells it.
+    /// Target of the stock, as the store writes it.
     fn target(&self) -> String {
         match self.business {
             Some(id) => format!("business {id} warehouses {:?}", self.warehouses),
@@ -163,7 +163,7 @@ pub(crate) fn market_for(shops: &[TestShop]) -> MarketSimulator {
     MarketSimulator::new(market_config(shops))
 }
 
-/// What that Market is like.
+/// Configuration of that simulator.
 pub(crate) fn market_config(shops: &[TestShop]) -> SimulatorConfig {
     let campaigns = shops.iter().map(|shop| {
         let keys = vec![
@@ -179,7 +179,7 @@ pub(crate) fn market_config(shops: &[TestShop]) -> SimulatorConfig {
     }
 }
 
-/// Where a running service is, whichever process it runs in.
+/// Addresses of a running service, in this process or another.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Endpoints {
     pub(crate) public: SocketAddr,
@@ -280,7 +280,7 @@ impl Endpoints {
         response.json()
     }
 
-    /// What the operator is answered, status and body.
+    /// Sends an operator's request and returns status and body.
     pub(crate) async fn ops_request(self, method: &str, target: &str, body: &str) -> (u16, Value) {
         let headers = [("Content-Type", "application/json"), ("X-Stockbridge", "1")];
         let response = send(self.ops, method, target, &headers, body.as_bytes()).await;
@@ -306,8 +306,8 @@ impl Endpoints {
             .collect()
     }
 
-    /// Waits until the status is as wanted. Polled, because a status is no event: what is
-    /// waited for comes about in the service's own tasks or in another process.
+    /// Waits until the status fulfils a condition. It is polled, because the service's tasks or another
+    /// process change it without an event.
     pub(crate) async fn wait_for_status(
         self,
         what: &str,

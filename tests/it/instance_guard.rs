@@ -53,7 +53,7 @@ async fn assert_held(endpoints: Endpoints, owner: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_answers_and_is_fed_and_sends_nothing_until_it_is_adopted() {
+async fn a_copied_store_sends_nothing_until_adopted() {
     let shop = TestShop::moscow();
     let fixture =
         ProcessFixture::for_shops(std::slice::from_ref(&shop), "instance = \"one\"\n").await;
@@ -81,7 +81,7 @@ async fn a_copy_answers_and_is_fed_and_sends_nothing_until_it_is_adopted() {
     let endpoints = process.endpoints;
     assert_held(
         endpoints,
-        "written by the installation 'one', and this one is 'two'",
+        "belongs to installation 'one', but this is installation 'two'",
     )
     .await;
     assert_eq!(endpoints.counts(&shop, &["A"]).await, [("A".to_owned(), 1)]);
@@ -90,7 +90,7 @@ async fn a_copy_answers_and_is_fed_and_sends_nothing_until_it_is_adopted() {
     let (code, stdout, _) = run_with_ops(endpoints, &["ready"]);
     assert_eq!(code, Some(1));
     assert!(
-        stdout.contains("NOT YET  this store was written by the installation 'one'"),
+        stdout.contains("NOT YET  the store belongs to installation 'one'"),
         "{stdout}"
     );
     for words in [
@@ -100,7 +100,7 @@ async fn a_copy_answers_and_is_fed_and_sends_nothing_until_it_is_adopted() {
         let (code, _, stderr) = run_with_ops(endpoints, &words);
         assert_eq!(code, Some(1));
         assert!(
-            stderr.contains("migrate is off, or the store is"),
+            stderr.contains("migrate is off, or the store belongs to another installation"),
             "{stderr}"
         );
     }
@@ -129,7 +129,7 @@ async fn a_copy_answers_and_is_fed_and_sends_nothing_until_it_is_adopted() {
     let mut process = serve_config(&fixture, &one, &[]);
     assert_held(
         process.endpoints,
-        "written by the installation 'two', and this one is 'one'",
+        "belongs to installation 'two', but this is installation 'one'",
     )
     .await;
     process.name("-TERM");
@@ -142,7 +142,7 @@ async fn a_copy_answers_and_is_fed_and_sends_nothing_until_it_is_adopted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_nobody_has_claimed_is_claimed_and_its_owner_restarts_freely() {
+async fn the_first_installation_owns_the_store() {
     let shops = [TestShop::moscow()];
     let mut service = TestService::start(&shops).await;
     service.endpoints().feed(&shops[0], &[("A", 1)]).await;
@@ -159,7 +159,7 @@ async fn a_store_nobody_has_claimed_is_claimed_and_its_owner_restarts_freely() {
         .await;
     assert_held(service.endpoints(), "'one'").await;
     assert!(shop_status(&service.endpoints().status().await, &shops[0])["migrator"].is_null());
-    // Back home nothing is lost of what was said in between.
+    // The original has lost none of the updates in between.
     service.endpoints().feed(&shops[0], &[("A", 3)]).await;
     service.allow_unsent(&shops[0], "it is held");
     service

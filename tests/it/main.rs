@@ -1,4 +1,4 @@
-//! The whole service, and the rules of the house. One binary, so that it is linked once.
+//! Tests of the whole service and rules for the tree. One binary, so that it is linked once.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod harness;
@@ -9,13 +9,14 @@ mod auth_failures;
 mod contract;
 mod convergence;
 mod dependency_rules;
+mod docs;
 mod instance_guard;
 mod operator_access;
 mod ops;
 mod partner_api;
+mod plain_words;
 mod program;
 mod push_api;
-mod readme;
 mod rehearse;
 mod replay;
 mod selftest;

@@ -151,7 +151,7 @@ async fn a_form_of_a_web_page_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_header_does_not_open_the_door_to_another_origin() {
+async fn the_header_does_not_allow_another_origin() {
     let service = start_service("").await;
     for field in [
         ("Origin", "https://evil.example"),

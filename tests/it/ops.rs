@@ -28,9 +28,9 @@ fn parse_json(text: &str) -> Value {
 // === Verify ===
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_that_is_equal_verifies_and_one_that_drifted_does_not() {
+async fn verify_passes_if_equal_and_fails_on_drift() {
     let shops = [TestShop::moscow()];
-    // What was acknowledged a moment ago may still be on its way to the shelf.
+    // The Market may show later what it has just acknowledged.
     let mut service =
         TestService::start_with(market_for(&shops), &shops, "", clock_hours_ago(1)).await;
     service
@@ -44,7 +44,7 @@ async fn a_copy_that_is_equal_verifies_and_one_that_drifted_does_not() {
     assert_eq!(code, Some(0), "{stdout}{stderr}");
     assert!(stdout.contains("ok    equal              2"), "{stdout}");
     assert!(
-        stdout.contains("moscow: the Market's copy is explained."),
+        stdout.contains("moscow: the Market's copy is correct"),
         "{stdout}"
     );
     let requests = service.market.report().updates;
@@ -54,7 +54,7 @@ async fn a_copy_that_is_equal_verifies_and_one_that_drifted_does_not() {
         .seed_stock(CAMPAIGN, "Плед", 9, Clock::wall().now());
     let (code, stdout, _) = run_with_ops(endpoints, &["verify", "--shop", "moscow"]);
     assert_eq!(code, Some(1), "{stdout}");
-    let drifted = "drifted 'Плед', ours 3, the Market's 9";
+    let drifted = "drifted 'Плед', in the service 3, on the Market 9";
     for expected_text in ["OPEN  drifted            1", drifted, "is NOT explained"] {
         assert!(
             stdout.contains(expected_text),
@@ -78,16 +78,16 @@ async fn a_copy_that_is_equal_verifies_and_one_that_drifted_does_not() {
             .await
             .contains(&("drift".to_owned(), "moscow".to_owned()))
     );
-    // The seller said nothing new: an old number said again would undo the Market's own.
+    // Without a new statement an old count would overwrite the Market's own changes.
     assert_eq!(service.market.report().updates, requests);
     service.allow_unsent(
         &shops[0],
-        "the Market was told another number behind our back",
+        "another program has changed the Market's stock",
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_market_shows_nowhere_is_said_once_more_and_named() {
+async fn resends_and_names_skus_the_market_lacks() {
     let shops = [TestShop::moscow()];
     let catalogue = Some(HashSet::from(["A".to_owned()]));
     let config = SimulatorConfig {
@@ -104,7 +104,7 @@ async fn what_the_market_shows_nowhere_is_said_once_more_and_named() {
     service.restart_with_clock(Clock::wall()).await;
     let (code, stdout, _) = run_with_ops(service.endpoints(), &["verify"]);
     assert_eq!(code, Some(1), "{stdout}");
-    for expected_text in ["unknown 'nowhere', ours 3", "1 SKUs are sent again"] {
+    for expected_text in ["unknown 'nowhere', in the service 3", "SKUs sent again: 1."] {
         assert!(
             stdout.contains(expected_text),
             "{expected_text} is not in\n{stdout}"
@@ -122,7 +122,7 @@ async fn what_the_market_shows_nowhere_is_said_once_more_and_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_verified_is_refused_clearly() {
+async fn rejects_a_verify_that_is_not_possible() {
     let shops = [
         TestShop::moscow(),
         TestShop::new("omsk", 2, 22).set("migrate = \"off\""),
@@ -132,7 +132,7 @@ async fn what_cannot_be_verified_is_refused_clearly() {
     for (shop, expected_text) in [
         (
             "nowhere",
-            "shop 'nowhere' is unknown, there are moscow, omsk",
+            "shop 'nowhere' is unknown, the shops are moscow, omsk",
         ),
         ("omsk", "migrate is off"),
     ] {
@@ -156,7 +156,7 @@ async fn what_cannot_be_verified_is_refused_clearly() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_read_back_takes_the_second_key_and_says_at_once_that_no_key_is_good() {
+async fn a_readback_tries_both_keys_and_reports_the_failure() {
     let service =
         TestService::start(&[TestShop::moscow().secret("API_KEY_2", "second-api-moscow")]).await;
     let (endpoints, shop) = (service.endpoints(), service.shop());
@@ -178,7 +178,7 @@ async fn a_dry_run_sends_nothing_and_says_what_it_would() {
     let forwarding_shop = TestShop::moscow();
     let dry_run_shops = [forwarding_shop.clone().set("migrate = \"dry-run\"")];
     let mut service = TestService::start(&dry_run_shops).await;
-    // It looks once by itself; whoever asks meanwhile is told what that comes to.
+    // The first pass starts by itself. A request during it gets the result of this pass.
     let has_read_back =
         |status: &Value| shop_status(status, &dry_run_shops[0])["survey"]["state"] == "done";
     service
@@ -319,7 +319,7 @@ async fn a_sku_is_explained_from_the_seller_to_the_shelf() {
         bad["summary"]
             .as_str()
             .unwrap()
-            .contains("the Market refuses it"),
+            .contains("the Market rejects it"),
         "{bad:#}"
     );
     assert!(
@@ -406,7 +406,7 @@ async fn whatever_a_sku_is_called_it_is_found_in_each_shop() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sku_that_could_mislead_a_terminal_is_printed_with_escapes() {
+async fn prints_control_characters_of_skus_escaped() {
     const MISLEADING: &str = "A\tB\u{85}\u{9b}31m\u{202e}\u{2066}\u{200b}C";
     let service = TestService::start(&[TestShop::moscow().set("migrate = \"off\"")]).await;
     service
@@ -434,22 +434,22 @@ async fn a_sku_that_only_the_market_knows_is_explained_too() {
     let (code, stdout, _) = run_with_ops(endpoints, &["explain", "stranger"]);
     assert_eq!(code, Some(1), "no shop has it");
     assert!(
-        stdout.contains("the seller never spoke of it, and the Market asked for it"),
+        stdout.contains("the seller never stated its stock, and the Market last requested it"),
         "{stdout}"
     );
     assert!(
-        stdout.contains("  asked    for warehouse 569667"),
+        stdout.contains("  asked    by the Market for warehouse 569667"),
         "{stdout}"
     );
-    let (code, stdout, _) = run_with_ops(endpoints, &["explain", "nobody's"]);
+    let (code, stdout, _) = run_with_ops(endpoints, &["explain", "unknown-sku"]);
     assert_eq!(code, Some(1));
-    assert!(stdout.contains("nobody ever spoke of it"), "{stdout}");
+    assert!(stdout.contains("neither the seller nor the Market has named this SKU"), "{stdout}");
 }
 
 // === Ready ===
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_time_when_nothing_is_in_the_way_and_a_restart_changes_nothing() {
+async fn ready_says_go_also_after_a_restart() {
     let mut service = TestService::start(&[TestShop::moscow()]).await;
     let shop = service.shop().clone();
     let ready = |service: &TestService| {
@@ -475,11 +475,11 @@ async fn it_is_time_when_nothing_is_in_the_way_and_a_restart_changes_nothing() {
     let unread = "never read back";
     assert_reasons(
         &ready(&service),
-        &["no stock is known", "asked for nothing yet", unread],
+        &["no stock is known", "requested nothing yet", unread],
     );
     service.endpoints().feed(&shop, &[("A", 1), ("B", 2)]).await;
     service.wait_settled().await;
-    assert_reasons(&ready(&service), &["asked for nothing yet", unread]);
+    assert_reasons(&ready(&service), &["requested nothing yet", unread]);
     service
         .endpoints()
         .counts(&shop, &["A", "B", "C", "D"])
@@ -488,7 +488,7 @@ async fn it_is_time_when_nothing_is_in_the_way_and_a_restart_changes_nothing() {
     assert_reasons(
         &shop_report,
         &[
-            "2 of 4 SKUs the Market asked for lately are not in the book",
+            "2 of 4 SKUs that the Market requested recently have no known stock",
             unread,
         ],
     );
@@ -513,7 +513,7 @@ async fn it_is_time_when_nothing_is_in_the_way_and_a_restart_changes_nothing() {
         .endpoints()
         .wait_for_status("it is paused", is_paused)
         .await;
-    let unsent = "2 SKUs it asked for are not acknowledged";
+    let unsent = "2 of the requested SKUs have stock that the Market has not acknowledged";
     let shop_report = ready(&service);
     assert_reasons(
         &shop_report,
@@ -554,7 +554,7 @@ async fn it_is_time_when_nothing_is_in_the_way_and_a_restart_changes_nothing() {
         .await;
     service
         .endpoints()
-        .wait_for_status("all is sent anew", |status| is_settled(status, &elsewhere))
+        .wait_for_status("all is sent again", |status| is_settled(status, &elsewhere))
         .await;
     assert_reasons(&ready(&service), &[unread]);
 }

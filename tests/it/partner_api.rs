@@ -131,7 +131,7 @@ async fn an_older_statement_is_accepted_ignored_and_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_statement_without_a_date_wins_over_a_clock_that_runs_ahead() {
+async fn an_update_without_a_date_beats_a_future_one() {
     let service = TestService::start(&[TestShop::moscow()]).await;
     let (endpoints, shop) = (service.endpoints(), service.shop());
     let ahead = in_minutes(4);
@@ -186,7 +186,7 @@ fn skus_sorted(skus: &[String]) -> Vec<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shop_is_fed_by_its_own_keys_and_under_all_its_campaigns() {
+async fn a_shop_accepts_its_keys_and_campaigns() {
     let shops = [
         TestShop::new("moscow", 1, 11)
             .secret("FEED_KEY_2", "newer-key")
@@ -312,7 +312,7 @@ fn counts(stock: &[(&str, u32)]) -> Vec<(String, u32)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_shops_of_a_business_are_fed_in_one_request_and_keep_it() {
+async fn one_request_updates_two_shops_of_a_business() {
     let shops = business_shops();
     let mut service = TestService::start(&shops).await;
     let items = [("A", 111, 1), ("A", 112, 1), ("B", 112, 2), ("A", 22, 3)];
@@ -333,7 +333,7 @@ async fn two_shops_of_a_business_are_fed_in_one_request_and_keep_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_refused_request_no_shop_of_the_business_takes_anything() {
+async fn a_rejected_business_request_changes_no_shop() {
     let shops = business_shops();
     let service = TestService::start(&shops).await;
     let endpoints = service.endpoints();
@@ -361,7 +361,7 @@ async fn of_a_refused_request_no_shop_of_the_business_takes_anything() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_must_open_every_shop_that_a_request_speaks_of() {
+async fn a_key_must_be_valid_for_every_shop_in_a_request() {
     let shops = business_shops();
     let service = TestService::start(&shops).await;
     let endpoints = service.endpoints();
@@ -379,7 +379,7 @@ async fn a_key_must_open_every_shop_that_a_request_speaks_of() {
         403
     );
     assert_eq!(
-        feed_business(endpoints, "feed-nobody", &mixed).await.status,
+        feed_business(endpoints, "feed-unknown", &mixed).await.status,
         401
     );
     assert_eq!(counts_of_both(endpoints, &shops).await, [vec![], vec![]]);
@@ -569,7 +569,7 @@ async fn hidden_offers_are_refused_with_a_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_oauth_header_of_older_clients_opens_the_drop_in() {
+async fn accepts_the_oauth_header_of_older_clients() {
     let service = TestService::start(&[TestShop::moscow()]).await;
     let (endpoints, shop) = (service.endpoints(), service.shop());
     let oauth = format!(

@@ -1,4 +1,4 @@
-//! The program as a process: exit codes, signals, sudden death, and what it never tells.
+//! The program as a process: exit codes, signals, `kill -9`, and secrets in its output.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -21,19 +21,19 @@ use crate::harness::{
 };
 use crate::wire::{RawConnection, request, send};
 
-/// How long a process may take to start or to end.
+/// Maximum time for a process to start or to end.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_stockbridge"));
-    // A developer's own settings are none of the test's.
+    // Settings of the developer's environment must not change the test.
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STOCKBRIDGE_")) {
         command.env_remove(name);
     }
     command
 }
 
-/// A question of the operator's to a running service.
+/// Runs an operator's command against a running service.
 pub(crate) fn run_with_ops(endpoints: Endpoints, args: &[&str]) -> (Option<i32>, String, String) {
     run(program()
         .args(args)
@@ -208,7 +208,7 @@ fn parse_endpoints(line: &str) -> Option<Endpoints> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_process_on_the_same_directory_is_refused_and_told_by_whom() {
+async fn a_second_process_names_the_first_one() {
     let service = TestService::start(&[TestShop::moscow()]).await;
     let (text, variables) = configuration("http://127.0.0.1:9", &service.shops);
     let file = service.directory.path().join("second.toml");
@@ -222,7 +222,7 @@ async fn a_second_process_on_the_same_directory_is_refused_and_told_by_whom() {
     let (code, _, stderr) = run(&mut second);
     assert_eq!(code, Some(1), "{stderr}");
     assert!(stderr.contains(&std::process::id().to_string()), "{stderr}");
-    // And the first one is none the worse for it.
+    // The first process still works.
     service.endpoints().feed(service.shop(), &[("A", 1)]).await;
 }
 
@@ -270,7 +270,7 @@ async fn a_bad_configuration_exits_78_with_every_fault() {
             "shops[0].push_token_file is missing",
             "STOCKBRIDGE_SHOPS_MOSCOW_PUSH_TOKEN",
             "shops[0].feed_key_file is missing",
-            "shops[0].api_key stands in the file in clear",
+            "shops[0].api_key must not be in the configuration file",
         ] {
             assert!(stderr.contains(fault), "{fault} is not in\n{stderr}");
         }
@@ -285,7 +285,7 @@ async fn a_bad_configuration_exits_78_with_every_fault() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn healthcheck_says_by_its_exit_code_whether_we_are_ready() {
+async fn healthcheck_reports_readiness_by_exit_code() {
     let service = TestService::start(&[TestShop::moscow()]).await;
     let check = |address: String| {
         let (code, stdout, _) = run(program().args(["healthcheck", "--ops", &address]));
@@ -293,7 +293,7 @@ async fn healthcheck_says_by_its_exit_code_whether_we_are_ready() {
     };
     let (code, stdout) = check(service.endpoints().ops.to_string());
     assert_eq!(code, Some(0));
-    // A shop without stock is no reason to be restarted.
+    // A shop without stock needs no restart of the service.
     assert!(
         stdout.contains("\"ready\":true") && stdout.contains("moscow"),
         "{stdout}"
@@ -309,7 +309,7 @@ async fn healthcheck_says_by_its_exit_code_whether_we_are_ready() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sigterm_in_the_middle_of_a_request_finishes_it_and_exits_0() {
+async fn sigterm_finishes_the_request_and_exits_0() {
     let shop = TestShop::moscow();
     let fixture = ProcessFixture::for_shops(std::slice::from_ref(&shop), "").await;
     let mut process = fixture.serve();
@@ -359,7 +359,7 @@ async fn a_second_signal_does_not_wait() {
     assert!(process.full_log().contains("second signal"));
 }
 
-/// What the seller said in the test below, and what of it was acknowledged.
+/// Updates of the test below: the counts that were sent and those that were acknowledged.
 #[derive(Default)]
 struct SentUpdates {
     acknowledged: BTreeMap<String, u32>,
@@ -367,7 +367,7 @@ struct SentUpdates {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_was_acknowledged_survives_kill_9_and_reaches_the_market() {
+async fn acknowledged_updates_survive_kill_9() {
     const LIVES: u32 = 4;
     let shop = TestShop::moscow();
     let fixture = ProcessFixture::for_shops(std::slice::from_ref(&shop), "").await;
@@ -389,11 +389,11 @@ async fn whatever_was_acknowledged_survives_kill_9_and_reaches_the_market() {
                 Arc::clone(&updates),
             ));
         }
-        // So many acknowledgements, and then at whatever moment that is.
+        // The kill comes after this many acknowledgements, at an arbitrary moment.
         let deadline = Instant::now() + TIMEOUT;
         let enough = usize::try_from(life).unwrap() * 120;
         while updates.lock().unwrap().acknowledged.len() < enough {
-            assert!(Instant::now() < deadline, "nobody is served");
+            assert!(Instant::now() < deadline, "the service does not respond");
             sleep(Duration::from_millis(1)).await;
         }
         process.kill();
@@ -420,7 +420,7 @@ async fn whatever_was_acknowledged_survives_kill_9_and_reaches_the_market() {
     fixture.market_tasks.stop();
 }
 
-/// Feeds SKUs of its own, new and old ones, with counts that only grow, until nobody answers.
+/// Updates its own SKUs, new and known ones, with growing counts, until the service is gone.
 async fn feed_until_closed(
     endpoints: Endpoints,
     shop: TestShop,
@@ -453,7 +453,7 @@ async fn feed_until_closed(
     }
 }
 
-/// Whether an update was answered 200. That the service dies meanwhile is expected.
+/// Returns true if an update got 200. The service may die in between.
 async fn is_accepted(endpoints: Endpoints, shop: &TestShop, body: &[u8]) -> bool {
     let bytes = request("PUT", &shop.path(), &[("Api-Key", shop.feed_key())], body);
     let Some(mut connection) = RawConnection::try_connect(endpoints.public).await else {
@@ -479,13 +479,13 @@ fn assert_kept(all: &ListedStock, updates: &SentUpdates, life: u32) {
     for sku in all.keys() {
         assert!(
             updates.attempted.contains_key(sku),
-            "nobody ever spoke of {sku}"
+            "{sku} was never sent"
         );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_secret_is_ever_told() {
+async fn no_secret_is_logged() {
     let shops = [
         TestShop::moscow()
             .secret("PUSH_TOKEN", "canary-push+1")
@@ -519,7 +519,7 @@ async fn no_secret_is_ever_told() {
     let log = process.full_log();
     assert!(
         log.lines().count() > 50,
-        "this is no log at trace level:\n{log}"
+        "the log is not at trace level:\n{log}"
     );
     assert!(log.contains("/moscow/stocks"), "requests are logged");
     for secret in ["canary", "api-moscow"] {
@@ -696,7 +696,7 @@ async fn send_all_requests(endpoints: Endpoints, shops: &[TestShop]) -> String {
 }
 
 #[test]
-fn usage_is_told_and_exits_2() {
+fn wrong_usage_exits_2() {
     let Output { status, stderr, .. } = program().output().unwrap();
     assert_eq!(status.code(), Some(2));
     assert!(String::from_utf8(stderr).unwrap().contains("serve"));

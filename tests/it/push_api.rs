@@ -30,7 +30,7 @@ async fn a_question_of_our_own_is_not_answered() {
     ];
     let public = service.endpoints().public;
     let response = send(public, "POST", "/moscow/stocks", &headers, body).await;
-    // An old handler's address that leads to us would confirm our own stock for ever.
+    // If the old handler's address leads to us, our own stock would be confirmed again and again.
     assert_eq!(response.status, 508);
     let wrong = [
         ("Authorization", "wrong"),
@@ -85,7 +85,7 @@ async fn a_wrong_token_is_403_whatever_else_is_wrong() {
                     response.text()
                 );
             }
-            // Nobody waits for a body that will not be looked at.
+            // A body that will be ignored is not read.
             let mut connection = RawConnection::connect(public).await;
             let head = format!(
                 "POST /moscow/stocks HTTP/1.1\r\nHost: a\r\nAuthorization: {wrong}\r\n\
@@ -100,7 +100,7 @@ async fn a_wrong_token_is_403_whatever_else_is_wrong() {
         }
         service.endpoints().feed(service.shop(), &[("A", 1)]).await;
     }
-    // A probe leaves no trace that would wake somebody.
+    // A probe raises no alarm.
     assert_eq!(service.endpoints().alarms().await, []);
 }
 
@@ -116,7 +116,7 @@ async fn a_wrong_token_is_403_while_we_stop() {
     );
     let (first, rest) = bytes.split_at(20);
     let mut connection = RawConnection::connect(endpoints.public).await;
-    // A request that has begun is one in hand.
+    // A request whose head has arrived counts as in progress.
     connection.write(first).await;
     service.start_stopping();
     endpoints.wait_for_stopping().await;
@@ -181,7 +181,7 @@ async fn needless_slashes_are_404_with_the_right_path() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cold_shop_says_so_and_raises_an_alarm_until_it_has_answered() {
+async fn a_shop_without_stock_gets_503_and_an_alarm() {
     let service = TestService::start(&[TestShop::moscow()]).await;
     let (endpoints, shop) = (service.endpoints(), service.shop());
     let line = "stockbridge_alarm{alarm=\"cold_shop_asked\",about=\"moscow\"}";
@@ -238,7 +238,7 @@ async fn one_cold_shop_leaves_its_neighbour_warm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn shops_share_a_path_and_are_told_apart_by_warehouse_and_token() {
+async fn warehouse_and_token_select_the_shop_of_a_path() {
     let shops = [
         TestShop::new("moscow", 1, 11).with_base_path("/api"),
         TestShop::new("omsk", 2, 22).with_base_path("/api"),
@@ -255,7 +255,7 @@ async fn shops_share_a_path_and_are_told_apart_by_warehouse_and_token() {
         endpoints.counts(&shops[1], &["A"]).await,
         [("A".to_owned(), 2)]
     );
-    // A good token, but not for that warehouse: as if nobody had it.
+    // A token of another warehouse is as wrong as an unknown one.
     let response = endpoints
         .query_stock_with_token(&shops[0], "push-moscow", 22, &["A"])
         .await;
@@ -320,7 +320,7 @@ async fn warehouses_of_a_group_have_one_stock() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_unknown_skus_is_said_what_the_operator_chose() {
+async fn unknown_skus_follow_the_setting() {
     let shops = [
         TestShop::new("omits", 1, 11),
         TestShop::new("vouches", 2, 22).set("unknown_sku = \"zero\""),
@@ -339,7 +339,7 @@ async fn of_unknown_skus_is_said_what_the_operator_chose() {
         endpoints.counts(&shops[0], &skus).await,
         [("A".to_owned(), 5)]
     );
-    // Not even the one who vouches says zero of what is no SKU.
+    // Also with `zero`, a text that breaks the rules of SKUs gets no number.
     let vouched_counts = endpoints.counts(&shops[1], &skus).await;
     assert_eq!(vouched_counts, [("B".to_owned(), 0), ("A".to_owned(), 5)]);
     for (shop, status) in [(&shops[2], 503), (&shops[3], 500)] {
@@ -351,7 +351,7 @@ async fn of_unknown_skus_is_said_what_the_operator_chose() {
         assert_eq!(response.json()["error"]["code"], "UNKNOWN_SKU");
         assert_eq!(endpoints.counts(shop, &["A"]).await, [("A".to_owned(), 5)]);
     }
-    // Said to the Market, but never written down.
+    // It is in the response to the Market, but never stored.
     assert_eq!(endpoints.status().await["shops"][1]["skus"], 1);
 }
 
@@ -393,7 +393,7 @@ async fn a_question_on_a_kept_connection_follows_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_warehouse_id_of_any_length_is_refused_and_kept_nowhere() {
+async fn rejects_a_long_warehouse_id_without_storing_it() {
     let service = TestService::start(&[TestShop::moscow()]).await;
     let shop = service.shop();
     let auth = [("Authorization", shop.push_token()), JSON_TYPE];
@@ -450,7 +450,7 @@ async fn a_warehouse_id_of_any_length_is_refused_and_kept_nowhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_before_a_body_that_is_not_there_closes_the_connection() {
+async fn a_rejection_before_the_body_closes_the_connection() {
     let service = TestService::start(&[TestShop::moscow()]).await;
     let mut connection = RawConnection::connect(service.endpoints().public).await;
     connection

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::harness::TestService;
 use crate::wire::{RawConnection, send};
 
-/// The secrets of `fixtures/house.toml`. The first is the documentation's own example.
+/// The secrets of `fixtures/service.toml`. The first is the documentation's own example.
 const SECRETS: [(&str, &str); 6] = [
     (
         "DOCUMENTATION_PUSH_TOKEN",
@@ -88,7 +88,7 @@ async fn start_service() -> TestService {
     let read = |name: &str| std::fs::read_to_string(fixtures().join(name)).unwrap();
     let variables =
         SECRETS.map(|(name, text)| (format!("STOCKBRIDGE_SHOPS_{name}"), text.to_owned()));
-    let service = TestService::from_config(&read("house.toml"), variables.to_vec()).await;
+    let service = TestService::from_config(&read("service.toml"), variables.to_vec()).await;
     let stock: Value = serde_json::from_str(&read("stock.json")).unwrap();
     for (campaign, shop) in [(12_345, "documentation"), (21_234_567, "moscow")] {
         let key = format!("feed-of-{shop}");
@@ -124,7 +124,7 @@ fn files(side: &str) -> Vec<PathBuf> {
     files
 }
 
-/// Reads a file; its form is told in `fixtures/README.md`.
+/// Reads a file in the format of `fixtures/README.md`.
 fn read(file: &Path) -> Vec<ReplayedExchange> {
     let bytes = std::fs::read(file).unwrap();
     let text = String::from_utf8(bytes).unwrap();

@@ -21,7 +21,7 @@ use crate::wire::send;
 
 const KEY: &str = "canary-api";
 
-/// What the Market answers to a path; anything else is 404, another key 401.
+/// Responses of the Market by path. Other paths get 404, another key 401.
 type ScriptedMarket = fn(&str) -> Option<String>;
 
 fn start_market(responses: ScriptedMarket, tasks: &Tasks) -> String {
@@ -84,7 +84,7 @@ fn discover(directory: &Path, key: &str, url: &str) -> Command {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_discover_prints_is_taken_by_check() {
+async fn check_accepts_the_output_of_discover() {
     let tasks = Tasks::new(CrashSignal::default());
     let url = start_market(sample_account, &tasks);
     let directory = tempfile::tempdir().unwrap();
@@ -93,7 +93,7 @@ async fn what_discover_prints_is_taken_by_check() {
     assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
     for expected_text in [
         "# 21234571 «Чайная лавка FBY» is a campaign id",
-        "# 48123456 is nothing this key",
+        "# 48123456 is unknown to this key",
     ] {
         assert!(
             stdout.contains(expected_text),
@@ -169,7 +169,7 @@ fn checks(report: &str, level: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn doctor_finds_a_house_in_order_and_keeps_its_secrets() {
+async fn doctor_passes_and_prints_no_secrets() {
     let tasks = Tasks::new(CrashSignal::default());
     let url = start_market(moscow_account, &tasks);
     let service = TestService::start(&[TestShop::moscow()]).await;
@@ -188,10 +188,10 @@ async fn doctor_finds_a_house_in_order_and_keeps_its_secrets() {
     for expected_text in [
         "a service is running, pid",
         "12345 of the cabinet 5 is open",
-        "as the Market lists them: 569667",
-        "a wrong token is refused with 403",
-        "the right token is answered",
-        "it serves, and answers on",
+        "equal to the Market's list: 569667",
+        "a wrong token is rejected with 403",
+        "the right token gets a valid response",
+        "ready, on ops_listen",
     ] {
         assert!(
             well.contains(expected_text),
@@ -201,7 +201,7 @@ async fn doctor_finds_a_house_in_order_and_keeps_its_secrets() {
     for secret in [KEY, "push-moscow", "feed-moscow"] {
         assert!(
             !lines.contains(secret) && !report.contains(secret),
-            "{secret} is told"
+            "{secret} is printed"
         );
     }
     tasks.stop();
@@ -219,7 +219,7 @@ async fn doctor_fails_but_looks_at_everything() {
     let bad = checks(&report, "FAIL").join("\n");
     for expected_text in [
         "does not see 12345",
-        "a wrong token must be 403, and 404 came",
+        "expected 403 for a wrong token, got 404",
     ] {
         assert!(
             bad.contains(expected_text),
@@ -229,7 +229,7 @@ async fn doctor_fails_but_looks_at_everything() {
     assert!(
         checks(&report, "WARN")
             .iter()
-            .any(|line| line.contains("has no stock of it yet"))
+            .any(|line| line.contains("has no stock of this shop yet"))
     );
     tasks.stop();
 }
@@ -282,14 +282,14 @@ fn two_accounts() -> Vec<CampaignConfig> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_discover_prints_is_checked_examined_and_served_as_it_is() {
+async fn the_output_of_discover_is_served_unchanged() {
     let tasks = Tasks::new(CrashSignal::default());
     let (market, url) = start_simulator(two_accounts(), &tasks).await;
     let directory = tempfile::tempdir().unwrap();
     let (code, stdout, stderr) = run(&mut discover(directory.path(), KEY, &url));
     assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
     for expected_text in [
-        "# Campaign 203 «shop-203.example» is skipped: the API is closed for it",
+        "# Campaign 203 «shop-203.example» is skipped: the API is disabled for it",
         "campaign = 101\nfeed_campaigns = [102]\nmethod = \"campaign\"\n",
         "campaign = 201\nmethod = \"business\"\nbusiness = 6\npartner_warehouses = [21]\n",
         "campaign = 202\nmethod = \"business\"\nbusiness = 6\npartner_warehouses = [22]\n",
@@ -334,7 +334,7 @@ async fn what_discover_prints_is_checked_examined_and_served_as_it_is() {
     for expected_text in [
         "the cabinet 5 has groups",
         "the cabinet 6 has no groups",
-        "as the Market lists them: 11, 12",
+        "equal to the Market's list: 11, 12",
     ] {
         assert!(
             good.contains(expected_text),
@@ -388,9 +388,9 @@ async fn discover_says_what_a_weak_key_may_not() {
     let (code, stdout, stderr) = run(&mut discover(directory.path(), "weak", &url));
     assert_eq!(code, Some(1), "{stdout}");
     for expected_text in [
-        "this key may not send stock, it has OFFERS_AND_CARDS_MANAGEMENT_READ_ONLY",
+        "this key may not send stock. It has OFFERS_AND_CARDS_MANAGEMENT_READ_ONLY",
         "this key may not list warehouses",
-        "no shop could be made",
+        "no shop can be configured",
     ] {
         assert!(
             stderr.contains(expected_text),
@@ -402,7 +402,7 @@ async fn discover_says_what_a_weak_key_may_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn doctor_tells_every_shop_what_is_wrong_with_it_on_the_market() {
+async fn doctor_reports_the_faults_of_each_shop() {
     let tasks = Tasks::new(CrashSignal::default());
     let (_, url) = start_simulator(two_accounts(), &tasks).await;
     let with_key = |shop: TestShop| shop.secret("API_KEY", KEY);
@@ -428,10 +428,10 @@ async fn doctor_tells_every_shop_what_is_wrong_with_it_on_the_market() {
     assert_eq!(code, Some(1), "{stderr}");
     let bad = checks(&report, "FAIL").join("\n");
     for expected_text in [
-        "method of grouped\": \"business, but the cabinet 5 has groups of warehouses",
-        "campaign of wrong\": \"201 «shop-201.example» belongs to the cabinet 6, business is 5",
-        "campaign of closed\": \"203 «shop-203.example»: the API is closed for it (MANUALLY_DISABLED)",
-        "does not see 22, which is the number of a warehouse",
+        "method of grouped\": \"business, but the cabinet 5 has warehouse groups",
+        "campaign of wrong\": \"201 «shop-201.example» belongs to the cabinet 6, but business is 5",
+        "campaign of closed\": \"203 «shop-203.example»: the API is disabled for it (MANUALLY_DISABLED)",
+        "does not see 22, which is the id of a warehouse",
         "api_key of weak\": \"the token «rehearsal» may not send stock",
     ] {
         assert!(

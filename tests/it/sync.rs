@@ -12,7 +12,7 @@ use crate::partner_api::feed_business;
 use crate::program::run_with_ops;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_seller_says_reaches_the_market() {
+async fn an_update_reaches_the_market() {
     let service = TestService::start(&[TestShop::moscow()]).await;
     let (endpoints, shop) = (service.endpoints(), service.shop());
     endpoints.feed(shop, &[("A", 5), ("Плед", 0)]).await;
@@ -22,7 +22,7 @@ async fn what_the_seller_says_reaches_the_market() {
     endpoints.feed(shop, &[("A", 4)]).await;
     service.wait_settled().await;
     assert_eq!(service.market.get(12_345, "A").unwrap().count, 4);
-    // The Market heard of the other one once: nothing is repeated without need.
+    // The other one was sent once: nothing is repeated without need.
     assert_eq!(
         service.market.get(12_345, "Плед").unwrap().updates_received,
         1
@@ -62,8 +62,8 @@ async fn a_campaign_that_hangs_does_not_delay_another() {
         FaultPlan::script([Some(MarketFault::Hang)]).with_hang_duration(Duration::from_secs(6));
     service.market.set_faults(hang);
     endpoints.feed(&shops[0], &[("A", 1)]).await;
-    // The first request is the one that hangs: nobody else may come before it. There is no
-    // event for it, so the Market is looked at.
+    // The first request hangs, so no other request may come before it. The simulator has no event for
+    // it and is polled.
     let deadline = Instant::now() + Duration::from_secs(30);
     while service.market.report().skus_received == 0 {
         assert!(Instant::now() < deadline, "nothing reached the Market");
@@ -133,7 +133,7 @@ async fn the_second_key_takes_over_from_a_revoked_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sku_the_market_refuses_is_set_aside_with_its_reason_and_stays_so() {
+async fn quarantines_a_rejected_sku_with_its_reason() {
     for named in [true, false] {
         let mut service = TestService::start(&[TestShop::moscow()]).await;
         let shop = service.shop().clone();
@@ -148,7 +148,7 @@ async fn a_sku_the_market_refuses_is_set_aside_with_its_reason_and_stays_so() {
         };
         service
             .endpoints()
-            .wait_for_status("the bad one is set aside", is_quarantined)
+            .wait_for_status("the rejected SKU is quarantined", is_quarantined)
             .await;
         let status = service.wait_settled().await;
         let reason = shop_status(&status, &shop)["migrator"]["quarantined"][0]["reason"].as_str();
@@ -193,10 +193,10 @@ async fn a_sku_the_market_refuses_is_set_aside_with_its_reason_and_stays_so() {
     }
 }
 
-/// The lane writes down whom it sets aside while batches of its own write down what was taken.
-/// Once, each waited for the other for ever, and the seller with them.
+/// The worker stores quarantined SKUs while its own batches store acknowledgements. Once, each
+/// waited for the other without end, and so did the seller's updates.
 #[tokio::test(flavor = "multi_thread")]
-async fn setting_aside_and_acknowledging_do_not_wait_for_each_other() {
+async fn quarantine_and_acknowledgement_do_not_deadlock() {
     let service = TestService::start(&[TestShop::moscow().set("parallel = 4")]).await;
     let (endpoints, shop) = (service.endpoints(), service.shop());
     let skus: Vec<String> = (0..2_000).map(|n| n.to_string()).collect();
@@ -267,7 +267,7 @@ async fn a_restart_goes_on_where_the_stop_cut_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shop_that_forwards_nothing_calls_nobody() {
+async fn a_shop_that_sends_nothing_makes_no_request() {
     let service = TestService::start(&[TestShop::moscow().set("migrate = \"off\"")]).await;
     let (endpoints, shop) = (service.endpoints(), service.shop());
     endpoints.feed(shop, &[("A", 1)]).await;
@@ -286,9 +286,9 @@ fn business_shops() -> [TestShop; 2] {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn by_business_it_arrives_however_it_was_fed_and_a_restart_repeats_nothing() {
+async fn sends_by_business_and_repeats_nothing() {
     let shops = business_shops();
-    // Told by campaign, this Market would refuse it.
+    // The simulator would reject an update by campaign.
     let strict = SimulatorConfig {
         campaign_method_needs_groups: true,
         ..market_config(&shops)
@@ -335,7 +335,7 @@ async fn by_business_it_arrives_however_it_was_fed_and_a_restart_repeats_nothing
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn shops_of_one_business_share_its_limit_and_a_restart_gives_none_back() {
+async fn shops_of_a_business_share_its_rate_limit() {
     // A tenth of 50 requests a minute, for both together.
     let shops = business_shops().map(|shop| shop.set("limit_share = 0.1"));
     let mut service = TestService::start(&shops).await;

@@ -1,4 +1,4 @@
-//! HTTP by hand, so that what goes over the socket is what a test says, to the byte.
+//! HTTP with raw sockets, so that a test controls every byte.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// No answer of ours takes longer, even on a machine that is busy with other things.
+/// No response of ours takes longer, even on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// An answer, as it came.
+/// A response as received.
 #[derive(Debug)]
 pub(crate) struct RawResponse {
     pub(crate) status: u16,
@@ -45,7 +45,7 @@ impl RawConnection {
         Self(TcpStream::connect(address).await.unwrap())
     }
 
-    /// The same to somebody who may be gone.
+    /// The same, but the peer may be gone.
     pub(crate) async fn try_connect(address: SocketAddr) -> Option<Self> {
         TcpStream::connect(address).await.ok().map(Self)
     }
@@ -54,7 +54,7 @@ impl RawConnection {
         self.0.write_all(bytes).await.unwrap();
     }
 
-    /// The same to somebody who may be gone.
+    /// The same, but the peer may be gone.
     pub(crate) async fn try_write(&mut self, bytes: &[u8]) -> bool {
         self.0.write_all(bytes).await.is_ok()
     }

@@ -1,11 +1,12 @@
-//! What a number is in a cabinet: three kinds of them look alike, and a fourth is in sight.
+//! Meaning of an id in a cabinet. Campaign, business, warehouse and group ids look alike, and the
+//! cabinet also shows a shop id that the API never accepts.
 
 use std::collections::BTreeMap;
 
 use crate::cli::account_probe::{AccountProbe, id_with_name, join_ids};
 use crate::partner_api::account::{MarketCampaign, MarketWarehouse};
 
-/// Says what `number` is, in a sentence for each thing that has it.
+/// Describes `number` in one sentence for each thing that has this id.
 pub(super) fn identify(
     number: u64,
     campaigns: &[MarketCampaign],
@@ -16,7 +17,7 @@ pub(super) fn identify(
         .filter(|campaign| campaign.id == number)
         .map(|campaign| {
             let name = id_with_name(number, campaign.name());
-            format!("{name} is a campaign id: for campaign, or for feed_campaigns.")
+            format!("{name} is a campaign id. Use it for campaign or feed_campaigns.")
         });
     let as_business = campaigns
         .iter()
@@ -27,7 +28,7 @@ pub(super) fn identify(
             .filter(|c| c.business_id() == Some(number))
             .map(|c| c.id);
         format!(
-            "{number} is a business id, of the whole cabinet: for business, never for campaign. \
+            "{number} is the business id of the cabinet. Use it for business, not for campaign. \
              Its campaigns are {}.",
             join_ids(own)
         )
@@ -39,8 +40,7 @@ pub(super) fn identify(
     let group: Vec<&MarketWarehouse> = warehouses().filter(|w| w.group() == Some(number)).collect();
     let as_group = (!group.is_empty()).then(|| {
         format!(
-            "{number} is the id of a group of warehouses, which no setting takes. In it are the \
-             warehouses {}.",
+            "{number} is the id of a warehouse group. No setting takes it. Its warehouses are {}.",
             join_ids(group.iter().map(|w| w.id))
         )
     });
@@ -50,7 +50,9 @@ pub(super) fn identify(
         .filter(|p| p.id == number);
     let as_partner = as_partner.map(|partner| {
         let name = id_with_name(number, partner.name.as_deref().unwrap_or_default());
-        format!("{name} is a warehouse id of the methods by business: for partner_warehouses.")
+        format!(
+            "{name} is a warehouse id of the methods by business. Use it for partner_warehouses."
+        )
     });
     let found: Vec<String> = as_campaign
         .chain(as_business)
@@ -68,10 +70,10 @@ pub(super) fn identify(
 fn describe_warehouse(warehouse: &MarketWarehouse) -> String {
     let name = id_with_name(warehouse.id, warehouse.name());
     let campaign = match warehouse.campaign_id {
-        Some(id) => format!("its campaign is {id}"),
-        None => "it is of no campaign".to_owned(),
+        Some(id) => format!("Its campaign is {id}."),
+        None => "It belongs to no campaign.".to_owned(),
     };
-    format!("{name} is a warehouse id: for warehouses; {campaign}.")
+    format!("{name} is a warehouse id. Use it for warehouses. {campaign}")
 }
 
 fn describe_unknown(number: u64, campaigns: &[MarketCampaign]) -> String {
@@ -80,12 +82,12 @@ fn describe_unknown(number: u64, campaigns: &[MarketCampaign]) -> String {
         .map(|c| id_with_name(c.id, c.name()))
         .collect();
     let instead = if names.is_empty() {
-        "this key sees no campaign".to_owned()
+        "This key sees no campaign.".to_owned()
     } else {
-        format!("the campaigns this key sees are {}", names.join(", "))
+        format!("The campaigns of this key are {}.", names.join(", "))
     };
     format!(
-        "{number} is nothing this key sees: perhaps the shop id shown beside the shop's name in \
-         the cabinet, which the API never takes; {instead}."
+        "{number} is unknown to this key. It may be the shop id that the cabinet shows beside the \
+         shop's name. The API does not accept that id. {instead}"
     )
 }

@@ -1,8 +1,9 @@
-//! Asks the Market what a cabinet holds, and writes the shops of the configuration from it.
+//! `discover`: lists the cabinets of an Api-Key and prints the shops of a configuration for them.
 
 mod identify;
 mod shop_name;
 mod shop_plan;
+mod stock_list;
 #[cfg(test)]
 mod tests;
 
@@ -23,19 +24,25 @@ use crate::http::{ClientConfig, Trust, client};
 use crate::partner_api::account::{ApiKeyInfo, MarketCampaign};
 use crate::partner_api::client::MarketClient;
 
-/// Whom to ask, and about what.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  stockbridge discover --api-key-file api_key
+  stockbridge discover --api-key-file api_key > config.toml
+  stockbridge discover --api-key-file api_key 21234567 569667";
+
+/// Arguments of `discover`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// A file that holds the Api-Key.
     #[arg(long, value_name = "FILE")]
     api_key_file: PathBuf,
-    /// The Market, if it is not the real one.
+    /// The address of the Market, if it is not the real one, for example of a simulator.
     #[arg(long, value_name = "URL", env = "STOCKBRIDGE_MARKET_URL", value_parser = market_url)]
     market_url: Option<String>,
-    /// Further certificate authorities to trust, in PEM.
+    /// A PEM file with additional certificate authorities to trust.
     #[arg(long, value_name = "FILE", env = "STOCKBRIDGE_CA_FILE")]
     ca_file: Option<PathBuf>,
-    /// Numbers of which to say what they are.
+    /// Ids to explain: campaign, business, warehouse or group.
     #[arg(value_name = "ID")]
     ids: Vec<u64>,
 }
@@ -45,7 +52,7 @@ fn market_url(text: &str) -> Result<String, String> {
         .iter()
         .find(|setting| setting.key == "market_url")
         .map(|s| s.rule);
-    parse_market_url(text).ok_or_else(|| format!("it must be {}", rule.unwrap_or_default()))
+    parse_market_url(text).ok_or_else(|| format!("must be {}", rule.unwrap_or_default()))
 }
 
 fn default_market() -> &'static str {
@@ -55,7 +62,7 @@ fn default_market() -> &'static str {
         .expect("the setting has a default")
 }
 
-/// Prints the tables, and fails unless there is one.
+/// Prints the tables. Fails if no shop could be planned.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let key = read_secret(&args.api_key_file)
         .map_err(|rule| anyhow!("{} {rule}", args.api_key_file.display()))?;
@@ -66,7 +73,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         ..ClientConfig::default()
     };
     let market = MarketClient::new(
-        client(&outbound).context("prepare to call the Market")?,
+        client(&outbound).context("create the HTTP client for the Market")?,
         url,
     );
     let header = header_settings(args)?;
@@ -91,7 +98,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         if plan.shops().next().is_some() {
             return Ok(ExitCode::SUCCESS);
         }
-        print_error("no shop could be made of what the Market lists");
+        print_error("no shop can be configured from this list: see the comments in the output");
         Ok(ExitCode::FAILURE)
     })
 }
@@ -106,12 +113,12 @@ async fn fetch_accounts(
         .filter_map(MarketCampaign::business_id)
         .collect();
     let mut accounts = BTreeMap::new();
-    // One after the other: the Market allows 100 such calls an hour and likes few at a time.
+    // One at a time: the Market allows only 100 of these requests an hour.
     for business in businesses {
         let account = AccountProbe::fetch(market, key, business).await;
         if let Err(error) = &account.warehouses {
             print_error(&format!(
-                "the warehouses of cabinet {business} are not known: {error}"
+                "the warehouses of the cabinet {business} cannot be listed: {error}"
             ));
         }
         accounts.insert(business, account);
@@ -119,43 +126,46 @@ async fn fetch_accounts(
     accounts
 }
 
-/// What stands in the way, and what to do about it.
+/// Returns a sentence for each problem of the key, with its remedy.
 fn key_problems(probe: &KeyProbe) -> Vec<String> {
     let mut lines = match &probe.key {
         Ok(info) => missing_scopes(info),
-        Err(error) => vec![format!("what the key may do is not known: {error}")],
+        Err(error) => vec![format!("the permissions of the key are unknown: {error}")],
     };
     match &probe.campaigns {
         Ok(campaigns) if campaigns.is_empty() => {
-            lines.push("the key sees no campaign: it belongs to another cabinet".to_owned());
+            lines.push(
+                "this key sees no campaign. Create the token in the cabinet that has the shop"
+                    .to_owned(),
+            );
         }
         Ok(_) => {}
-        Err(error) => lines.push(format!("the campaigns are not known: {error}")),
+        Err(error) => lines.push(format!("the campaigns cannot be listed: {error}")),
     }
     lines
 }
 
 fn missing_scopes(info: &ApiKeyInfo) -> Vec<String> {
     let has = if info.scopes.is_empty() {
-        "nothing".to_owned()
+        "no permissions".to_owned()
     } else {
         info.scopes.join(", ")
     };
     let mut lines = Vec::new();
     if !info.may_send() {
         lines.push(format!(
-            "this key may not send stock, it has {has}: {GRANT_SEND_HINT}"
+            "this key may not send stock. It has {has}. Remedy: {GRANT_SEND_HINT}"
         ));
     }
     if !info.may_list_warehouses() {
         lines.push(format!(
-            "this key may not list warehouses, it has {has}: {GRANT_LIST_HINT}"
+            "this key may not list warehouses. It has {has}. Remedy: {GRANT_LIST_HINT}"
         ));
     }
     lines
 }
 
-/// The settings above the tables that differ from the defaults.
+/// Returns the settings at the top of the file that differ from the defaults.
 fn header_settings(args: &Args) -> anyhow::Result<String> {
     let mut text = String::new();
     if let Some(url) = args
@@ -177,8 +187,10 @@ fn header_settings(args: &Args) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// The configuration takes relative paths from its own directory, which may be another one.
+/// Returns an absolute path. Relative paths in a configuration start at its own directory, which
+/// may be another one.
 fn absolute(file: &std::path::Path) -> anyhow::Result<String> {
-    let file = std::path::absolute(file).with_context(|| format!("find {}", file.display()))?;
+    let file = std::path::absolute(file)
+        .with_context(|| format!("find the absolute path of {}", file.display()))?;
     Ok(file.display().to_string())
 }

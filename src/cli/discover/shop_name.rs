@@ -1,20 +1,20 @@
-//! Names for shops, made of what the cabinet calls them.
+//! Shop names for the configuration, derived from the names in the cabinet.
 
 use std::collections::BTreeSet;
 
-/// Longest name the configuration takes.
+/// Maximum length of a shop name in the configuration.
 const MAX_CHARS: usize = 40;
 
-/// Names that could not be a `base_path` too: the drop-ins' own paths have them.
+/// Names that cannot also be a `base_path`, because the partner API has paths with these names.
 const RESERVED_PATHS: [&str; 2] = ["campaigns", "businesses"];
 
-/// The names given so far.
+/// Names used so far.
 #[derive(Debug, Default)]
 pub(super) struct ShopNames(BTreeSet<String>);
 
 impl ShopNames {
-    /// A name like the stock list's or else the shop's own, or of the campaign's number; never
-    /// one that was given before.
+    /// Returns an unused name, derived from the stock list's name, or the shop's name, or the
+    /// campaign id.
     pub(super) fn derive(&mut self, stock: &str, shop: &str, campaign: u64) -> String {
         let by_number = format!("campaign-{campaign}");
         let slug_name = [stock, shop]
@@ -22,7 +22,8 @@ impl ShopNames {
             .map(slug)
             .find(|name| !name.is_empty());
         let name = slug_name.unwrap_or_else(|| by_number.clone());
-        // A campaign stands in one table only, so the last one is free but for a joker's name.
+        // A campaign is in one table only, so the name with its id is free, unless a shop in the
+        // cabinet has exactly this name.
         let numbered = format!("{}-{campaign}", truncate(&name, MAX_CHARS - 21));
         let is_free =
             |name: &String| !RESERVED_PATHS.contains(&name.as_str()) && !self.0.contains(name);
@@ -33,7 +34,8 @@ impl ShopNames {
     }
 }
 
-/// In `a-z`, `0-9` and single hyphens between them; empty if nothing of it can be spelled so.
+/// Spells a text in `a-z`, `0-9` and single hyphens. Returns an empty text if no letter or digit
+/// can be spelled.
 fn slug(text: &str) -> String {
     let mut name = String::new();
     for c in text.chars().flat_map(char::to_lowercase) {
@@ -47,12 +49,12 @@ fn slug(text: &str) -> String {
     truncate(name.trim_matches('-'), MAX_CHARS).to_owned()
 }
 
-/// The beginning of a text of ASCII characters, without a hyphen at its end.
+/// Returns the first `chars` characters of an ASCII text, without a hyphen at the end.
 fn truncate(name: &str, chars: usize) -> &str {
     name.get(..chars).unwrap_or(name).trim_end_matches('-')
 }
 
-/// A Cyrillic letter in Latin ones, as passports are near enough to.
+/// Transliterates a Cyrillic letter, close to the rules for passports.
 fn transliterate(c: char) -> Option<&'static str> {
     const ALPHABET: [&str; 32] = [
         "a", "b", "v", "g", "d", "e", "zh", "z", "i", "y", "k", "l", "m", "n", "o", "p", "r", "s",
@@ -70,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cyrillic_is_spelled_in_latin_letters() {
+    fn transliterates_cyrillic() {
         for (text, name) in [
             ("Склад Москва FBS", "sklad-moskva-fbs"),
             ("Щёлково, подъезд № 2", "shchelkovo-podezd-2"),
@@ -82,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_short_and_never_given_twice() {
+    fn names_are_short_and_unique() {
         let mut names = ShopNames::default();
         let long = "я".repeat(100);
         let derived: BTreeSet<String> = (1..=20)

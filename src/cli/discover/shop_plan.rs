@@ -1,19 +1,23 @@
-//! Which shops a cabinet comes to: decided from what the Market listed, without asking it.
+//! Shops for the configuration, planned from the Market's lists without further requests.
+//!
+//! Decides which warehouses form one shop, the campaign that carries its stock, and the campaigns
+//! that are skipped. Each decision becomes a comment in the output.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::shop_name::ShopNames;
+use super::stock_list::{StockList, by_group, by_partner_warehouse};
 use crate::cli::account_probe::{AccountProbe, id_with_name, join_ids, one_line};
-use crate::partner_api::account::{MarketCampaign, MarketPartnerWarehouse, MarketWarehouse};
+use crate::partner_api::account::{MarketCampaign, MarketWarehouse};
 
-/// What was decided.
+/// The planned configuration, in the order of its output.
 #[derive(Debug, Default)]
 pub(super) struct ShopPlan {
     pub(super) sections: Vec<PlanSection>,
 }
 
-/// A piece of the configuration, or of an explanation why there is none.
+/// A table of the configuration, or comment lines that explain why there is none.
 #[derive(Debug)]
 pub(super) enum PlanSection {
     Note(Vec<String>),
@@ -23,7 +27,7 @@ pub(super) enum PlanSection {
 /// One `[[shops]]` table.
 #[derive(Debug)]
 pub(super) struct ShopConfigTable {
-    /// Why it is as it is.
+    /// Reasons of the decisions.
     comments: Vec<String>,
     name: String,
     pub(super) warehouses: Vec<u64>,
@@ -33,25 +37,18 @@ pub(super) struct ShopConfigTable {
     api_key_file: String,
 }
 
+/// Method by which the stock is sent.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum PlannedMethod {
     Campaign,
-    /// `partner_warehouses` are empty if nobody could tell them.
+    /// `partner_warehouses` is empty if the ids are unknown.
     Business {
         business: u64,
         partner_warehouses: Vec<u64>,
     },
 }
 
-/// Warehouses that share one stock.
-struct StockList<'a> {
-    comments: Vec<String>,
-    name: &'a str,
-    warehouses: Vec<&'a MarketWarehouse>,
-    method: PlannedMethod,
-}
-
-/// Plans the shops of every cabinet; `api_key_file` goes into each table.
+/// Plans the shops of all cabinets. `api_key_file` is a setting of each table.
 pub(super) fn plan_shops(
     campaigns: &[MarketCampaign],
     accounts: &BTreeMap<u64, AccountProbe>,
@@ -76,7 +73,7 @@ pub(super) fn plan_shops(
 
 struct ShopPlanner<'a> {
     campaigns: BTreeMap<u64, &'a MarketCampaign>,
-    /// Campaigns that stand in a table, and its name: none may stand in two.
+    /// Campaigns that are in a table, with the shop's name. A campaign may be in one table only.
     used_campaigns: BTreeMap<u64, String>,
     names: ShopNames,
     api_key_file: &'a str,
@@ -96,7 +93,8 @@ impl<'p> ShopPlanner<'p> {
         let warehouses = match &cabinet.warehouses {
             Ok(list) => list,
             Err(error) => {
-                let text = format!("Cabinet {account_name}: no list of warehouses. {error}");
+                let text =
+                    format!("Cabinet {account_name}: the warehouses cannot be listed: {error}.");
                 self.plan
                     .sections
                     .push(PlanSection::Note(vec![one_line(&text)]));
@@ -108,7 +106,7 @@ impl<'p> ShopPlanner<'p> {
             .filter_map(MarketWarehouse::group)
             .collect();
         self.plan.sections.push(PlanSection::Note(vec![format!(
-            "Cabinet {account_name}. Warehouses: {}, groups of warehouses: {}.",
+            "Cabinet {account_name}. Warehouses: {}, warehouse groups: {}.",
             warehouses.len(),
             groups.len()
         )]));
@@ -127,13 +125,13 @@ impl<'p> ShopPlanner<'p> {
         let switched_off = stock.warehouses.iter().filter(|w| w.is_disabled());
         comments.extend(switched_off.map(|warehouse| {
             format!(
-                "Warehouse {} is switched off in the cabinet.",
+                "Warehouse {} is disabled in the cabinet.",
                 id_with_name(warehouse.id, warehouse.name())
             )
         }));
         let (mut usable, skipped) = self.candidates(&stock.warehouses);
         comments.extend(skipped);
-        // Not one that may be gone tomorrow if there is another.
+        // A campaign whose warehouse is disabled, or for express delivery, is the last choice.
         usable.sort_by_key(|(warehouse, campaign)| {
             (
                 warehouse.is_disabled(),
@@ -143,7 +141,7 @@ impl<'p> ShopPlanner<'p> {
         });
         usable.dedup_by_key(|(_, campaign)| campaign.id);
         let Some(((_, picked), others)) = usable.split_first() else {
-            comments.push("So there is no table for it.".to_owned());
+            comments.push("No campaign remains, so this stock has no table.".to_owned());
             self.plan.sections.push(PlanSection::Note(comments));
             return;
         };
@@ -168,7 +166,7 @@ impl<'p> ShopPlanner<'p> {
         }));
     }
 
-    /// The campaigns that can carry this stock, and why the others cannot.
+    /// Returns the campaigns that can carry this stock, and a comment for each one that cannot.
     fn candidates<'w>(
         &self,
         warehouses: &[&'w MarketWarehouse],
@@ -177,14 +175,13 @@ impl<'p> ShopPlanner<'p> {
         for warehouse in warehouses {
             let Some(id) = warehouse.campaign_id else {
                 let name = id_with_name(warehouse.id, warehouse.name());
-                skipped.push(format!("Warehouse {name} is of no campaign."));
+                skipped.push(format!("Warehouse {name} belongs to no campaign."));
                 continue;
             };
             let obstacle = match (self.campaigns.get(&id), self.used_campaigns.get(&id)) {
                 (None, _) => Some("this key does not see it".to_owned()),
                 (Some(_), Some(table)) => Some(format!(
-                    "it stands in the table {table} already, and by a campaign the Market is \
-                     told of one stock only"
+                    "it is already in the table {table}, and a campaign has one stock only"
                 )),
                 (Some(campaign), None) => campaign.sending_obstacle(),
             };
@@ -200,14 +197,14 @@ impl<'p> ShopPlanner<'p> {
         (usable, skipped)
     }
 
-    /// Campaigns that no warehouse names: most often those whose goods the Market keeps.
+    /// Adds comments about campaigns without a warehouse. Most often the Market stores their goods.
     fn note_unlisted_campaigns(&mut self, accounts: &BTreeMap<u64, AccountProbe>) {
         let is_listed = |campaign: &MarketCampaign| {
             let account = campaign
                 .business_id()
                 .and_then(|business| accounts.get(&business));
             account.is_some_and(|account| {
-                // Without a list nothing can be said.
+                // Without the list of warehouses, this is unknown.
                 account.warehouses.is_err()
                     || account
                         .warehouses()
@@ -224,7 +221,7 @@ impl<'p> ShopPlanner<'p> {
                 let reason = campaign.sending_obstacle();
                 let reason = reason.unwrap_or_else(|| match campaign.business_id() {
                     Some(_) => "it has no warehouse".to_owned(),
-                    None => "the Market does not say of which cabinet it is".to_owned(),
+                    None => "the Market does not state its cabinet".to_owned(),
                 });
                 let name = id_with_name(campaign.id, campaign.name());
                 format!("Campaign {name} is skipped: {reason}.")
@@ -236,13 +233,10 @@ impl<'p> ShopPlanner<'p> {
     }
 }
 
-/// Why this campaign of several, and what is special about them.
+/// Explains the choice of the campaign, and names the warehouses for express delivery.
 fn choice_comments(usable: &[(&MarketWarehouse, &MarketCampaign)]) -> Vec<String> {
     let describe = |(_, campaign): &(&MarketWarehouse, &MarketCampaign)| {
-        let kind = campaign
-            .placement_type
-            .as_deref()
-            .unwrap_or("kind not told");
+        let kind = campaign.placement_type.as_deref().unwrap_or("unknown kind");
         format!(
             "{} ({})",
             id_with_name(campaign.id, campaign.name()),
@@ -254,8 +248,8 @@ fn choice_comments(usable: &[(&MarketWarehouse, &MarketCampaign)]) -> Vec<String
         [only] => lines.push(format!("Campaign {}.", describe(only))),
         [picked, others @ ..] => {
             lines.push(format!(
-                "Campaign {} was picked, the first that is open; the others share its stock, and \
-                 the seller's program may feed it under any of them: {}.",
+                "Campaign {} is used, the first one that is open. The others share its stock, and \
+                 the seller's program may send updates to any of them: {}.",
                 describe(picked),
                 others.iter().map(describe).collect::<Vec<_>>().join(", ")
             ));
@@ -269,150 +263,17 @@ fn choice_comments(usable: &[(&MarketWarehouse, &MarketCampaign)]) -> Vec<String
         .collect();
     if !express.is_empty() {
         lines.push(format!(
-            "Express delivery is possible from: {}.",
+            "Warehouses with express delivery: {}.",
             join_ids(express)
         ));
     }
     lines
 }
 
-/// A cabinet with groups: a list for each group, and one for each warehouse in none.
-fn by_group(warehouses: &[MarketWarehouse]) -> Vec<StockList<'_>> {
-    let mut groups: BTreeMap<u64, Vec<&MarketWarehouse>> = BTreeMap::new();
-    for warehouse in warehouses {
-        if let Some(group) = warehouse.group() {
-            groups.entry(group).or_default().push(warehouse);
-        }
-    }
-    let group_lists = groups.into_iter().map(|(id, members)| {
-        let name = members
-            .iter()
-            .find_map(|w| w.group_info.as_ref()?.name.as_deref())
-            .unwrap_or_default();
-        let text = format!(
-            "Group {} of warehouses: one stock, so one shop. The Market is told through one \
-             campaign of the group, the others follow by themselves.",
-            id_with_name(id, name)
-        );
-        let method = PlannedMethod::Campaign;
-        StockList {
-            comments: vec![text],
-            name,
-            warehouses: members,
-            method,
-        }
-    });
-    let ungrouped = warehouses.iter().filter(|w| w.group_info.is_none()).map(|warehouse| {
-        let text = format!(
-            "Warehouse {} is in no group, but others of this cabinet are: such cabinets are told \
-             by campaign.",
-            id_with_name(warehouse.id, warehouse.name())
-        );
-        let method = PlannedMethod::Campaign;
-        StockList { comments: vec![text], name: warehouse.name(), warehouses: vec![warehouse], method }
-    });
-    group_lists.chain(ungrouped).collect()
-}
-
-/// A cabinet without groups: a list for each warehouse as the methods by business number it.
-fn by_partner_warehouse<'a>(
-    business: u64,
-    account: &'a AccountProbe,
-    warehouses: &'a [MarketWarehouse],
-) -> Vec<StockList<'a>> {
-    let mut matched: BTreeMap<u64, Vec<&MarketWarehouse>> = BTreeMap::new();
-    let mut unmatched = Vec::new();
-    for warehouse in warehouses {
-        match partner_id(warehouse, warehouses, account.partner()) {
-            Some(partner) => matched.entry(partner).or_default().push(warehouse),
-            None => unmatched.push(warehouse),
-        }
-    }
-    let matched_lists = matched.into_iter().map(|(partner, members)| {
-        let names = members
-            .iter()
-            .map(|w| id_with_name(w.id, w.name()))
-            .collect::<Vec<_>>()
-            .join(", ");
-        let text = format!(
-            "Warehouse {names}: the cabinet has no groups of warehouses, and such a one is told \
-             by business. There it has the number {partner}."
-        );
-        let name = members.first().map_or("", |w| w.name());
-        let method = PlannedMethod::Business {
-            business,
-            partner_warehouses: vec![partner],
-        };
-        StockList {
-            comments: vec![text],
-            name,
-            warehouses: members,
-            method,
-        }
-    });
-    let unmatched_lists = unmatched.into_iter().map(|warehouse| StockList {
-        comments: unmatched_comments(warehouse, account),
-        name: warehouse.name(),
-        warehouses: vec![warehouse],
-        method: PlannedMethod::Business {
-            business,
-            partner_warehouses: Vec::new(),
-        },
-    });
-    matched_lists.chain(unmatched_lists).collect()
-}
-
-/// Its number in the methods by business: its own, or that of the only one of its name.
-///
-/// No description says how the two numberings meet, so nothing less than that is believed.
-fn partner_id(
-    warehouse: &MarketWarehouse,
-    all: &[MarketWarehouse],
-    partner: &[MarketPartnerWarehouse],
-) -> Option<u64> {
-    if partner.iter().any(|other| other.id == warehouse.id) {
-        return Some(warehouse.id);
-    }
-    if let ([_], [only]) = (all, partner) {
-        return Some(only.id);
-    }
-    let name = one_line(warehouse.name()).to_lowercase();
-    let is_namesake = |other: &&MarketPartnerWarehouse| {
-        one_line(other.name.as_deref().unwrap_or_default()).to_lowercase() == name
-    };
-    let mut namesakes = partner.iter().filter(is_namesake);
-    let first = namesakes.next().filter(|_| !name.is_empty())?;
-    namesakes.next().is_none().then_some(first.id)
-}
-
-fn unmatched_comments(warehouse: &MarketWarehouse, account: &AccountProbe) -> Vec<String> {
-    let known = match &account.partner {
-        Some(Err(error)) => format!("could not be asked: {error}"),
-        Some(Ok(partner)) => {
-            let each = partner
-                .iter()
-                .map(|p| id_with_name(p.id, p.name.as_deref().unwrap_or_default()));
-            format!("are: {}", each.collect::<Vec<_>>().join(", "))
-        }
-        None => "were not asked".to_owned(),
-    };
-    let name = id_with_name(warehouse.id, warehouse.name());
-    vec![
-        format!(
-            "Warehouse {name}: the cabinet has no groups of warehouses, and such a one is told by \
-             business."
-        ),
-        one_line(&format!(
-            "Which number it has there cannot be told; the numbers {known}. Put it into \
-             partner_warehouses and then take migrate = \"off\" away."
-        )),
-    ]
-}
-
-// === As text ===
+// === Text of the configuration ===
 
 impl ShopPlan {
-    /// The tables, without the notes.
+    /// Returns the tables without the comments between them.
     pub(super) fn shops(&self) -> impl Iterator<Item = &ShopConfigTable> {
         self.sections.iter().filter_map(|section| match section {
             PlanSection::Shop(table) => Some(table),
@@ -444,7 +305,7 @@ impl fmt::Display for ShopConfigTable {
         writeln!(f, "warehouses = {:?}", self.warehouses)?;
         writeln!(
             f,
-            "# What stands before /stocks in the address that the cabinet has for us."
+            "# The path before /stocks in the address that is set in the cabinet."
         )?;
         writeln!(f, "base_path = \"/{name}\"")?;
         writeln!(f, "campaign = {}", self.campaign)?;

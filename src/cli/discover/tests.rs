@@ -1,3 +1,5 @@
+//! Tests of the plan for a cabinet and of the explanation of ids.
+
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -42,7 +44,7 @@ fn only_table(plan: &ShopPlan) -> &ShopConfigTable {
     only
 }
 
-/// The configuration as `check` would read it, with a secret in every file.
+/// Parses the configuration as `check` does, with a secret for each file.
 fn parse_config(plan: &ShopPlan) -> Config {
     let text = plan.to_string();
     let names = text
@@ -60,7 +62,7 @@ fn parse_config(plan: &ShopPlan) -> Config {
 }
 
 #[test]
-fn a_group_is_one_shop_told_through_one_open_campaign() {
+fn group_is_one_shop_of_one_open_campaign() {
     let campaigns = json!([
         campaign(1, "closed", "FBS", "MANUALLY_DISABLED"),
         open_campaign(2),
@@ -80,9 +82,9 @@ fn a_group_is_one_shop_told_through_one_open_campaign() {
     );
     let text = plan.to_string();
     for expected in [
-        "Group 9 «Единый склад»",
-        "Campaign 1 «closed» is skipped: the API is closed for it (MANUALLY_DISABLED)",
-        "Campaign 2 «shop 2» (FBS) was picked",
+        "Warehouse group 9 «Единый склад»",
+        "Campaign 1 «closed» is skipped: the API is disabled for it (MANUALLY_DISABLED)",
+        "Campaign 2 «shop 2» (FBS) is used",
         "3 «other» (DBS).",
         "Campaign 4 «of the Market» is skipped: it sells by FBY",
         "name = \"edinyy-sklad\"",
@@ -93,7 +95,7 @@ fn a_group_is_one_shop_told_through_one_open_campaign() {
 }
 
 #[test]
-fn a_lone_warehouse_beside_groups_is_told_by_campaign() {
+fn warehouse_beside_groups_uses_campaign() {
     let list = json!([warehouse(10, 1, Some(9)), warehouse(20, 2, None)]);
     let plan = plan_of(
         json!([open_campaign(1), open_campaign(2)]),
@@ -105,13 +107,13 @@ fn a_lone_warehouse_beside_groups_is_told_by_campaign() {
 }
 
 #[test]
-fn a_cabinet_without_groups_is_told_by_business() {
+fn cabinet_without_groups_uses_business() {
     let list = json!([
         warehouse(10, 1, None),
         warehouse(20, 2, None),
         warehouse(30, 3, None)
     ]);
-    // By its number, by its name, and not at all.
+    // Matched by id, matched by name, and not matched.
     let partner = json!([{"id": 10, "name": "x"}, {"id": 77, "name": " склад  20"}]);
     let plan = plan_of(
         json!([open_campaign(1), open_campaign(2), open_campaign(3)]),
@@ -130,18 +132,18 @@ fn a_cabinet_without_groups_is_told_by_business() {
             .iter()
             .all(|s| s.address.method_name() == "business" && s.business == Some(5))
     );
-    // Nothing goes out under a number that nobody has confirmed.
+    // Nothing is sent to a warehouse id that is not confirmed.
     let modes: Vec<_> = config.shops.iter().map(|s| s.migrate.name()).collect();
     assert_eq!(modes, ["on", "on", "off"]);
     assert!(
         plan.to_string()
-            .contains("the numbers are: 10 «x», 77 «склад 20»"),
+            .contains("the known ids are: 10 «x», 77 «склад 20»"),
         "{plan}"
     );
 }
 
 #[test]
-fn warehouses_that_are_one_to_the_methods_by_business_are_one_shop() {
+fn warehouses_with_one_business_id_are_one_shop() {
     let mut express = warehouse(20, 2, None);
     (express["name"], express["express"]) = ("Склад 10".into(), true.into());
     let list = json!([express, warehouse(10, 1, None)]);
@@ -154,29 +156,29 @@ fn warehouses_that_are_one_to_the_methods_by_business_are_one_shop() {
     assert_eq!((&table.warehouses[..], table.campaign), (&[10, 20][..], 1));
     assert!(
         plan.to_string()
-            .contains("Express delivery is possible from: 20."),
+            .contains("Warehouses with express delivery: 20."),
         "{plan}"
     );
     parse_config(&plan);
 }
 
 #[test]
-fn a_campaign_never_stands_in_two_tables() {
+fn campaign_is_in_one_table_only() {
     let list = json!([warehouse(10, 1, Some(9)), warehouse(20, 1, None)]);
     let plan = plan_of(json!([open_campaign(1)]), &accounts(list, None));
     assert_eq!(only_table(&plan).warehouses, [10]);
     assert!(
         plan.to_string()
-            .contains("it stands in the table edinyy-sklad already"),
+            .contains("it is already in the table edinyy-sklad"),
         "{plan}"
     );
 }
 
 #[test]
-fn what_cannot_be_listed_is_said_and_is_no_shop() {
+fn failed_list_is_a_comment_without_shop() {
     let refused = || AccountError::Refused {
         status: 403,
-        words: "no\nscope".to_owned(),
+        message: "no\nscope".to_owned(),
     };
     let account = AccountProbe {
         warehouses: Err(refused()),
@@ -186,13 +188,13 @@ fn what_cannot_be_listed_is_said_and_is_no_shop() {
     assert!(plan.shops().next().is_none());
     assert!(
         plan.to_string()
-            .contains("no list of warehouses. the Market refuses"),
+            .contains("the warehouses cannot be listed: the Market rejected"),
         "{plan}"
     );
 }
 
 #[test]
-fn a_number_is_told_from_its_look_alikes() {
+fn identifies_ids_of_each_kind() {
     let campaigns: Vec<MarketCampaign> =
         serde_json::from_value(json!([open_campaign(1), open_campaign(2)])).unwrap();
     let accounts = accounts(
@@ -204,20 +206,21 @@ fn a_number_is_told_from_its_look_alikes() {
         (2, "2 «shop 2» is a campaign id"),
         (
             5,
-            "is a business id, of the whole cabinet: for business, never for campaign. Its campaigns are 1, 2",
+            "is the business id of the cabinet. Use it for business, not for campaign. Its \
+             campaigns are 1, 2",
         ),
         (
             10,
-            "10 «Склад 10» is a warehouse id: for warehouses; its campaign is 1",
+            "10 «Склад 10» is a warehouse id. Use it for warehouses. Its campaign is 1.",
         ),
         (
             9,
-            "the id of a group of warehouses, which no setting takes. In it are the warehouses 10",
+            "the id of a warehouse group. No setting takes it. Its warehouses are 10",
         ),
-        (77, "for partner_warehouses"),
+        (77, "Use it for partner_warehouses"),
         (
             404,
-            "perhaps the shop id shown beside the shop's name in the cabinet, which the API never takes",
+            "It may be the shop id that the cabinet shows beside the shop's name.",
         ),
     ] {
         assert!(
@@ -229,7 +232,7 @@ fn a_number_is_told_from_its_look_alikes() {
 }
 
 #[test]
-fn a_scope_that_is_missing_is_told_with_what_to_tick() {
+fn missing_scope_has_a_remedy() {
     let key_info = |scopes: &[&str]| ApiKeyInfo {
         name: String::new(),
         scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),

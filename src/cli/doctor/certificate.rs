@@ -1,7 +1,7 @@
 //! The expiry date of an X.509 certificate.
 //!
-//! Reads just enough DER to reach `validity.notAfter`. The signature and the chain are rustls's
-//! business: this code sees a certificate only after rustls has accepted it.
+//! Parses only as much DER as leads to `validity.notAfter`. The signature and the chain are not
+//! verified here, because rustls has already accepted the certificate.
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 
@@ -9,7 +9,7 @@ const INTEGER: u8 = 0x02;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 const SEQUENCE: u8 = 0x30;
-/// The explicit tag of `version`, which X.509 version 1 leaves out.
+/// Explicit tag of `version`, which X.509 version 1 omits.
 const VERSION: u8 = 0xa0;
 
 /// Returns the end of a certificate's validity, or `None` if the bytes are not a certificate.
@@ -30,7 +30,7 @@ pub(super) fn not_after(der: &[u8]) -> Option<DateTime<Utc>> {
     parse_time(tag, std::str::from_utf8(text).ok()?)
 }
 
-/// Parses a time; its two-digit years are those from 1950 to 2049.
+/// Parses a time. Two-digit years are from 1950 to 2049.
 fn parse_time(tag: u8, text: &str) -> Option<DateTime<Utc>> {
     let full = match tag {
         GENERALIZED_TIME => text.to_owned(),
@@ -45,18 +45,18 @@ fn parse_time(tag: u8, text: &str) -> Option<DateTime<Utc>> {
     )
 }
 
-/// A run of DER elements.
+/// Reader of consecutive DER elements.
 struct DerReader<'a>(&'a [u8]);
 
 impl<'a> DerReader<'a> {
-    /// Takes the next element: its tag and its contents.
+    /// Returns the tag and the contents of the next element.
     fn element(&mut self) -> Option<(u8, &'a [u8])> {
         let (&[tag, length], rest) = self.0.split_first_chunk()?;
         let (length, rest) = if length < 0x80 {
             (usize::from(length), rest)
         } else {
             let (bytes, rest) = rest.split_at_checked(usize::from(length & 0x7f))?;
-            // Three bytes are 16 MiB, more than any certificate.
+            // Three bytes of length allow 16 MiB, more than any certificate has.
             if bytes.is_empty() || bytes.len() > 3 {
                 return None;
             }

@@ -1,28 +1,30 @@
+//! Result of one check of the doctor, as a line of text and as JSON.
+
 use std::fmt;
 
 use serde::Serialize;
 
-/// How bad it is.
+/// Severity of a finding, in ascending order.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub(super) enum Severity {
-    /// As it should be.
+    /// Nothing to do.
     Ok,
-    /// It works, but somebody should look.
+    /// Works now, but needs attention.
     Warn,
-    /// It does not work, or will not.
+    /// Does not work, or will stop working.
     Fail,
 }
 
-/// One thing that was looked at.
+/// Result of one check.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub(super) struct Finding {
     pub(super) level: Severity,
-    /// What was looked at, and whose it is.
+    /// Subject of the check, such as `api_key of moscow`.
     pub(super) about: String,
-    /// What was found.
+    /// Result in a sentence.
     pub(super) what: String,
-    /// What to do about it.
+    /// Remedy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) todo: Option<String>,
 }
@@ -88,12 +90,12 @@ impl fmt::Display for Finding {
 
 #[derive(Serialize)]
 struct DoctorReport<'a> {
-    /// The worst of them.
+    /// Highest severity of all checks.
     level: Severity,
     checks: &'a [Finding],
 }
 
-/// All findings as one JSON object.
+/// Returns all findings as one JSON object.
 pub(super) fn to_json(findings: &[Finding]) -> String {
     let level = findings
         .iter()
@@ -104,7 +106,7 @@ pub(super) fn to_json(findings: &[Finding]) -> String {
         level,
         checks: findings,
     })
-    .expect("texts always make JSON")
+    .expect("strings always serialize")
 }
 
 #[cfg(test)]
@@ -112,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_finding_is_one_line_for_people_and_one_object_for_machines() {
+    fn finding_is_a_line_and_a_json_object() {
         let findings = [Finding::ok("a", "well"), Finding::warn("b", "odd", "look")];
         let lines = findings.each_ref().map(ToString::to_string);
         assert_eq!(lines, ["OK    a: well", "WARN  b: odd -> look"]);

@@ -1,4 +1,4 @@
-//! This machine's side: files, the disk, the calendar. Nothing is asked of anybody.
+//! Checks of this machine: secret files, store, disk space, instance name and cutoff. No requests.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,17 +9,16 @@ use chrono::{DateTime, NaiveDate, Utc};
 use super::finding::Finding;
 use crate::config::{Config, ShopConfig};
 use crate::http::secret::Secret;
-// Looked at, never opened.
-use crate::store::DirectoryState;
-use crate::store::directory_state;
+// Only the state of the directory: the doctor never opens the store.
+use crate::store::{DirectoryState, directory_state};
 
-/// The least free space that is no worry: the log is folded at half of it.
+/// Minimum free disk space.
 const MIN_FREE_BYTES: u64 = 64 * 1024 * 1024;
 
-/// How long before the end of the push API it is worth a warning.
+/// Days before the end of the push API from which a warning is given.
 const CUTOFF_WARNING_DAYS: i64 = 30;
 
-/// Looks at this machine.
+/// Runs all checks of this machine.
 pub(super) fn examine(config: &Config, now: DateTime<Utc>) -> Vec<Finding> {
     let files = config.shops.iter().flat_map(|shop| &shop.secret_files);
     let modes = files.filter_map(|file| {
@@ -34,7 +33,7 @@ pub(super) fn examine(config: &Config, now: DateTime<Utc>) -> Vec<Finding> {
     findings
 }
 
-/// Who may read the files of secrets.
+/// Warns about secret files that other users can read.
 fn check_file_modes(mut modes: Vec<(PathBuf, u32)>) -> Vec<Finding> {
     modes.sort();
     modes.dedup();
@@ -46,7 +45,7 @@ fn check_file_modes(mut modes: Vec<(PathBuf, u32)>) -> Vec<Finding> {
         .filter(|(_, mode)| mode & 0o077 != 0)
         .map(|(file, mode)| {
             let what = format!(
-                "{} has mode {:04o}: others can read it",
+                "{} has mode {:04o}, so other users can read it",
                 file.display(),
                 mode & 0o7777
             );
@@ -58,13 +57,13 @@ fn check_file_modes(mut modes: Vec<(PathBuf, u32)>) -> Vec<Finding> {
         })
         .collect();
     if readable.is_empty() {
-        let what = format!("only their owner can read them, files: {}", modes.len());
+        let what = format!("only the owner can read them, files: {}", modes.len());
         return vec![Finding::ok("secret files", what)];
     }
     readable
 }
 
-/// Secrets that are the same where they should not be.
+/// Warns about one secret that is used for two purposes.
 fn check_secrets(shops: &[ShopConfig]) -> Vec<Finding> {
     let overlap = |a: &[Secret], b: &[Secret]| a.iter().any(|secret| b.contains(secret));
     shops
@@ -91,29 +90,31 @@ fn check_secrets(shops: &[ShopConfig]) -> Vec<Finding> {
             .into_iter()
             .filter(|(_, _, is_shared)| *is_shared)
             .map(move |(one, other, _)| {
-                let what = format!("{one} and {other} are the same: who has one has both");
+                let what = format!(
+                    "{one} and {other} are the same secret, so a leak of one gives access to both"
+                );
                 Finding::warn(
                     about.clone(),
                     what,
-                    "make a feed_key of your own for each shop",
+                    "create a new random feed_key for each shop",
                 )
             })
         })
         .collect()
 }
 
-/// What is found at the store's directory.
+/// State of the store's directory.
 struct StoreFacts {
     presence: Result<DirectoryState, String>,
-    /// Whether we may write there or, if it is missing, where it would be created.
+    /// True if this user may write to the directory, or to its nearest existing parent.
     is_writable: bool,
-    /// Bytes, if they can be told.
+    /// Free bytes of the file system, if known.
     free_bytes: Option<u64>,
 }
 
 impl StoreFacts {
     fn of(store: &Path) -> Self {
-        // A relative path without a parent is here.
+        // A relative path without a parent belongs to the current directory.
         let current_dir = Path::new(".");
         let existing = store
             .ancestors()
@@ -136,7 +137,8 @@ fn check_store(store: &Path, facts: &StoreFacts) -> Vec<Finding> {
         Err(error) => Finding::fail(
             "store",
             format!("{directory} cannot be used: {error}"),
-            "name a directory of the service's own in store, as the user it runs as",
+            "set store to a directory that only the service uses, and run doctor as the service's \
+             user",
         ),
         Ok(DirectoryState::Locked(pid)) => {
             let pid = pid.map_or_else(|| "unknown".to_owned(), |pid| pid.to_string());
@@ -147,21 +149,21 @@ fn check_store(store: &Path, facts: &StoreFacts) -> Vec<Finding> {
         }
         Ok(DirectoryState::Missing | DirectoryState::Free) if !facts.is_writable => Finding::fail(
             "store",
-            format!("{directory} cannot be written by this user"),
-            "give the directory to the user the service runs as, and run doctor as that user",
+            format!("this user cannot write to {directory}"),
+            "make the service's user the owner of the directory, and run doctor as that user",
         ),
         Ok(DirectoryState::Missing) => Finding::ok(
             "store",
-            format!("{directory} is not there yet, serve will create it"),
+            format!("{directory} does not exist yet, serve creates it"),
         ),
         Ok(DirectoryState::Free) => {
-            Finding::ok("store", format!("{directory} is there, nobody uses it"))
+            Finding::ok("store", format!("{directory} exists and is not in use"))
         }
     };
     let disk_finding = facts.free_bytes.map(|free_bytes| {
-        let what = format!("{} MiB are free at {directory}", free_bytes / (1024 * 1024));
+        let what = format!("{} MiB free at {directory}", free_bytes / (1024 * 1024));
         if free_bytes < MIN_FREE_BYTES {
-            let todo = "make room: with a full disk updates are refused, though answers go on";
+            let todo = "free some space: with a full disk the service rejects updates of the stock";
             Finding::fail("disk", what, todo)
         } else {
             Finding::ok("disk", what)
@@ -174,11 +176,14 @@ fn check_instance(instance: &str) -> Finding {
     if instance.is_empty() {
         return Finding::warn(
             "instance",
-            "nothing names this installation: a copy of the store elsewhere could send too",
-            "set instance to a name that no other machine has",
+            "this installation has no name, so a copy of its store could also send stock",
+            "set instance to a name that no other installation has",
         );
     }
-    Finding::ok("instance", format!("this installation is {instance}"))
+    Finding::ok(
+        "instance",
+        format!("this installation has the name {instance}"),
+    )
 }
 
 fn check_cutoff(cutoff: NaiveDate, today: NaiveDate) -> Finding {
@@ -187,12 +192,13 @@ fn check_cutoff(cutoff: NaiveDate, today: NaiveDate) -> Finding {
         days if days < 0 => Finding::warn(
             about,
             format!("the push API ended on {cutoff}"),
-            "forward every shop (migrate = \"on\"); the push tokens can go when nobody asks",
+            "set migrate = \"on\" for every shop; remove the push tokens when the Market no longer \
+             asks",
         ),
         days if days <= CUTOFF_WARNING_DAYS => Finding::warn(
             about,
             format!("the push API ends on {cutoff}, days left: {days}"),
-            "forward every shop (migrate = \"on\") before that day",
+            "set migrate = \"on\" for every shop before that day",
         ),
         days => Finding::ok(
             about,
@@ -211,14 +217,14 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_others_can_read_is_told_by_its_file() {
+    fn warns_about_readable_secret_file() {
         let file = |name: &str, mode| (PathBuf::from(name), mode);
         let findings = check_file_modes(vec![file("b", 0o100_400), file("a", 0o100_640)]);
         assert_eq!(findings.len(), 1);
         let line = findings[0].to_string();
         assert_eq!(
             line,
-            "WARN  secret files: a has mode 0640: others can read it -> chmod 0400 a"
+            "WARN  secret files: a has mode 0640, so other users can read it -> chmod 0400 a"
         );
         assert_eq!(
             levels(&check_file_modes(vec![file("b", 0o100_600)])),
@@ -226,12 +232,12 @@ mod tests {
         );
         assert!(
             check_file_modes(Vec::new()).is_empty(),
-            "all from the environment"
+            "all secrets are in variables"
         );
     }
 
     #[test]
-    fn one_secret_for_two_doors_is_told_and_not_shown() {
+    fn warns_about_shared_secret_without_it() {
         let text = "[[shops]]\nname = \"a\"\nwarehouses = [1]\ncampaign = 1\n";
         let variables = [
             ("PUSH_TOKEN", "canary-1"),
@@ -253,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_is_well_if_it_can_be_written_or_is_in_use() {
+    fn store_is_ok_if_writable_or_in_use() {
         let judge = |presence, is_writable, free_bytes| {
             let facts = StoreFacts {
                 presence: Ok(presence),
@@ -276,7 +282,7 @@ mod tests {
             judge(DirectoryState::Free, true, Some(MIN_FREE_BYTES - 1)),
             [Severity::Ok, Severity::Fail]
         );
-        // Another user's service has it: that we may not write there says nothing.
+        // A service of another user has locked it, so it need not be writable for this user.
         assert_eq!(
             judge(DirectoryState::Locked(Some(7)), false, None),
             [Severity::Ok]
@@ -293,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn looking_at_a_store_that_is_missing_does_not_make_it() {
+    fn check_does_not_create_the_store() {
         let directory = tempfile::tempdir().unwrap();
         let store = directory.path().join("a/b");
         let facts = StoreFacts::of(&store);
@@ -304,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cutoff_is_counted_in_days() {
+    fn counts_days_to_the_cutoff() {
         let on = |day: &str| check_cutoff("2026-12-31".parse().unwrap(), day.parse().unwrap());
         assert_eq!(on("2026-11-21").level, Severity::Ok);
         assert!(on("2026-11-21").what.ends_with("days left: 40"));

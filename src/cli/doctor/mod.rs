@@ -1,7 +1,8 @@
-//! Checks everything a configuration depends on, and says what to do.
+//! `doctor`: checks everything that a configuration depends on, and names a remedy for each
+//! problem.
 //!
-//! Each file looks at one side of it and has two halves: what is asked, with a deadline, and
-//! what the answers mean, which is decided without asking. Nothing here stops at a fault.
+//! Each file checks one side. It collects facts with timeouts, and then evaluates them without I/O.
+//! No check stops the others.
 
 mod certificate;
 mod finding;
@@ -17,23 +18,28 @@ use super::{ConfigArgs, print_line, runtime};
 use crate::clock::Clock;
 use crate::config::Config;
 
-/// What to check.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  stockbridge doctor --config config.toml
+  stockbridge doctor --config config.toml --json";
+
+/// Arguments of `doctor`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Print one JSON object instead of lines.
+    /// Print the findings as one JSON object.
     #[arg(long)]
     json: bool,
 }
 
-/// Prints what was found, and fails if anything is wrong that will not mend itself.
+/// Prints all findings. Fails if one of them is FAIL.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = args.config.load()?;
     let mut findings = vec![Finding::ok(
         "configuration",
         format!(
-            "{} is read, shops: {}",
+            "{} is valid, shops: {}",
             args.config.config.display(),
             config.shops.len()
         ),
@@ -59,7 +65,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 async fn examine(config: &Config, clock: Clock) -> Vec<Finding> {
     let mut findings = machine::examine(config, clock.now());
     findings.extend(market::examine(config, clock).await);
-    // The service first: being asked, as below, changes what it says of itself.
+    // Before the reachability check, because its requests change the status of the service.
     let service = service::probe(config).await;
     findings.extend(service::evaluate(config, &service, clock.now()));
     findings.extend(reachability::examine(config, &service, clock.now()).await);

@@ -1,4 +1,7 @@
-//! The way by which the Market reaches us: name, certificate, proxy, path, token.
+//! Checks of the way from the Market to the service: DNS, certificate, proxy, path and token.
+//!
+//! Each shop is called at `public_url` as the Market would, once with a wrong token and once with
+//! the right one. A wrong token must get 403, the right one a response in the service's own format.
 
 use std::time::Duration;
 
@@ -15,35 +18,35 @@ use crate::cli::account_probe::one_line;
 use crate::config::{Config, ShopConfig};
 use crate::http::{ClientConfig, Trust, client, read_response};
 
-/// How long one call may take.
+/// Timeout of one request.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The Market connects within a second or not at all. Source: the push API pages.
+/// Timeout of the Market for a connection. Source: the push API pages.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A certificate that ends sooner is worth a warning.
+/// Remaining validity of a certificate below which a warning is given.
 const CERTIFICATE_WARNING: TimeDelta = TimeDelta::days(14);
 
-/// What no shop has for a token.
+/// Token that no shop has.
 const WRONG_TOKEN: &str = "stockbridge-doctor-knows-no-token";
 
-/// Shops asked for at a time.
+/// Maximum number of shops that are called in parallel.
 const PARALLEL: usize = 4;
 
-/// Most bytes read of an answer: ours is a line, a proxy's error page a screen.
+/// Maximum size of a response. The service's own is one line, a proxy's error page may be larger.
 const MAX_BYTES: usize = 256 * 1024;
 
-/// What came back.
+/// Response to one request.
 #[derive(Debug, Default)]
 struct ProbeResponse {
     status: u16,
     location: Option<String>,
     body: Vec<u8>,
-    /// Until when the certificate is good.
+    /// End of the certificate's validity, if the connection used TLS.
     certificate_expiry: Option<DateTime<Utc>>,
 }
 
-/// Calls every shop as the Market would.
+/// Calls every shop and evaluates the responses.
 pub(super) async fn examine(
     config: &Config,
     service: &ServiceProbe,
@@ -54,14 +57,14 @@ pub(super) async fn examine(
         if config.cutoff < now.date_naive() {
             return Vec::new();
         }
-        let what = "it is not set, so the way from the Market to us was not tried";
+        let what = "not set, so the way from the Market to the service was not checked";
         return vec![Finding::warn(
             about,
             what,
-            "set it to the address that the cabinet has for us",
+            "set public_url to the address that is set in the cabinet, without the path",
         )];
     };
-    // Without ca_file: the Market does not believe in it either.
+    // Without ca_file, because the Market does not trust these authorities either.
     let outbound = ClientConfig {
         connect_timeout: CONNECT_TIMEOUT,
         total_timeout: TIMEOUT,
@@ -73,7 +76,11 @@ pub(super) async fn examine(
         Ok(http) => http,
         Err(error) => {
             let what = format!("{:#}", anyhow::Error::from(error));
-            return vec![Finding::fail(about, what, "mend the system's certificates")];
+            return vec![Finding::fail(
+                about,
+                what,
+                "install the CA certificates of this system (package ca-certificates)",
+            )];
         }
     };
     let shops = config
@@ -86,27 +93,31 @@ pub(super) async fn examine(
         .await;
     let mut findings: Vec<Finding> = check_certificates(&probes, now).into_iter().collect();
     for (shop, probe) in config.shops.iter().zip(&probes) {
-        findings.extend(check_endpoint(&format!("door of {}", shop.name), probe));
+        findings.extend(check_endpoint(
+            &format!("push endpoint of {}", shop.name),
+            probe,
+        ));
     }
     findings
 }
 
-// === Asking ===
+// === Requests ===
 
-/// Why nothing came back, in words.
+/// Reason why there was no response.
 #[derive(Debug)]
 enum NoResponse {
-    /// The certificate is not believed.
+    /// The certificate is not trusted.
     Certificate(String),
-    /// Anything else between here and there.
+    /// Any other error of the connection.
     Other(String),
 }
 
-/// One shop's door, tried twice.
+/// Both requests to the push endpoint of one shop.
 struct EndpointProbe {
     wrong_token: Result<ProbeResponse, NoResponse>,
     right_token: Result<ProbeResponse, NoResponse>,
-    /// Whether the shop was known to have no stock, and so was asked nothing.
+    /// True if the shop was known to have no stock, so that the right token was sent with an
+    /// invalid request.
     has_no_stock: bool,
 }
 
@@ -120,8 +131,8 @@ async fn probe(
     let warehouse = shop.warehouses.first().copied().unwrap_or_default();
     let body_with_no_skus = format!(r#"{{"warehouseId":{warehouse},"skus":[]}}"#);
     let wrong_token = post(http, &url, WRONG_TOKEN, body_with_no_skus.clone()).await;
-    // A question that a shop without stock must refuse would raise its alarm: instead
-    // something that is refused for itself, after the token.
+    // A valid request to a shop without stock raises its alarm. An invalid one is rejected with 400
+    // after the token is checked, which is enough here.
     let body = if has_no_stock {
         "{}".to_owned()
     } else {
@@ -129,7 +140,7 @@ async fn probe(
     };
     let right_token = match shop.push_tokens.first() {
         Some(token) => post(http, &url, token.expose(), body).await,
-        None => Err(NoResponse::Other("the shop has no token".to_owned())),
+        None => Err(NoResponse::Other("the shop has no push token".to_owned())),
     };
     EndpointProbe {
         wrong_token,
@@ -179,7 +190,7 @@ async fn post(
         })
 }
 
-/// What is wrong with the certificate, if it is that.
+/// Returns the error of the certificate, if that is the cause.
 fn certificate_error(error: &anyhow::Error) -> Option<&rustls::Error> {
     let is_certificate_error =
         |error: &&rustls::Error| matches!(error, rustls::Error::InvalidCertificate(_));
@@ -189,7 +200,7 @@ fn certificate_error(error: &anyhow::Error) -> Option<&rustls::Error> {
         .filter(is_certificate_error)
 }
 
-/// An error of TLS travels inside one of input and output, and that in another one.
+/// Finds the TLS error, which is wrapped in I/O errors, possibly more than once.
 fn find_tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
     if let Some(error) = error.downcast_ref() {
         return Some(error);
@@ -197,9 +208,9 @@ fn find_tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'
     find_tls_error(error.downcast_ref::<std::io::Error>()?.get_ref()?)
 }
 
-// === Judging ===
+// === Evaluation ===
 
-/// One finding for all doors, which stand behind one name: the worst of what they showed.
+/// Returns one finding for all shops, because they have the same host name: the worst one.
 fn check_certificates(probes: &[EndpointProbe], now: DateTime<Utc>) -> Option<Finding> {
     let results = || {
         probes
@@ -211,8 +222,8 @@ fn check_certificates(probes: &[EndpointProbe], now: DateTime<Utc>) -> Option<Fi
         Err(NoResponse::Other(_)) | Ok(_) => None,
     });
     if let Some(reason) = rejected {
-        let todo = "have the proxy show a certificate in force for this very name, from a public \
-                    authority, with all certificates between (the full chain)";
+        let todo = "configure the proxy with a valid certificate for exactly this host name, from \
+                    a public authority, with all intermediate certificates (the full chain)";
         return Some(Finding::fail("certificate", reason.clone(), todo));
     }
     let expiry = results()
@@ -224,15 +235,15 @@ fn check_certificates(probes: &[EndpointProbe], now: DateTime<Utc>) -> Option<Fi
 fn check_certificate(expiry: DateTime<Utc>, now: DateTime<Utc>) -> Finding {
     let about = "certificate";
     let what = format!(
-        "believed, and good until {}, days left: {}",
+        "valid until {}, days left: {}",
         expiry.format("%Y-%m-%d"),
         (expiry - now).num_days()
     );
-    let todo = "renew it, and see why that does not happen by itself";
+    let todo = "renew the certificate and check the automatic renewal";
     if expiry < now {
         Finding::fail(
             about,
-            format!("it ended on {}", expiry.format("%Y-%m-%d")),
+            format!("expired on {}", expiry.format("%Y-%m-%d")),
             todo,
         )
     } else if expiry - now < CERTIFICATE_WARNING {
@@ -242,11 +253,11 @@ fn check_certificate(expiry: DateTime<Utc>, now: DateTime<Utc>) -> Finding {
     }
 }
 
-/// What is wrong with both is told once.
+/// Evaluates both responses. A problem that both have is reported once.
 fn check_endpoint(about: &str, probe: &EndpointProbe) -> Vec<Finding> {
     let wrong_token = match &probe.wrong_token {
         Ok(response) => response,
-        // Told for all doors.
+        // Already reported for all shops.
         Err(NoResponse::Certificate(_)) => return Vec::new(),
         Err(NoResponse::Other(reason)) => return vec![unreachable(about, reason)],
     };
@@ -267,108 +278,125 @@ fn check_endpoint(about: &str, probe: &EndpointProbe) -> Vec<Finding> {
     }
 }
 
-/// A wrong token must be refused with 403: the Market tries that on purpose.
+/// Checks that a wrong token is rejected with 403. The Market tests this on purpose.
 fn check_wrong_token(about: &str, response: &ProbeResponse) -> Finding {
     if response.status == 403 {
-        return Finding::ok(about, "a wrong token is refused with 403");
+        return Finding::ok(about, "a wrong token is rejected with 403");
     }
     let (meaning, todo) = explain_status(response);
     let status = response.status;
-    let what = format!("a wrong token must be 403, and {status} came: {meaning}");
+    let what = format!("expected 403 for a wrong token, got {status}: {meaning}");
     Finding::fail(about, what, todo)
 }
 
-/// With the right one we must be heard.
+/// Checks that the right token gets the service's own response.
 fn check_right_token(about: &str, response: &ProbeResponse, has_no_stock: bool) -> Finding {
     let code = error_code(&response.body);
     let no_stock_yet = || {
-        let what = "the right token is taken, but there is no stock yet";
-        Finding::warn(about, what, "feed the shop before the Market asks")
+        let what = "the right token is accepted, but the shop has no stock yet";
+        Finding::warn(
+            about,
+            what,
+            "feed the shop before the Market asks for stock",
+        )
     };
     match (response.status, code.as_deref()) {
         (200, _) if is_stocks_response(&response.body) => {
-            Finding::ok(about, "the right token is answered")
+            Finding::ok(about, "the right token gets a valid response")
         }
         (503 | 500, Some("NO_STOCK_YET")) => no_stock_yet(),
         (400, Some("BAD_REQUEST")) if has_no_stock => no_stock_yet(),
         (403, Some("FORBIDDEN")) => Finding::fail(
             about,
-            "our own token is refused: the running service has another one, or none reached it",
-            "restart the service after a change, and let the proxy pass Authorization on",
+            "the right token is rejected: the running service has another one, or it did not \
+             receive the token",
+            "restart the service after a change of the token, and let the proxy forward the \
+             Authorization header",
         ),
         (503 | 500, Some("UNKNOWN_WAREHOUSE")) => Finding::fail(
             about,
             "the running service does not know the shop's warehouse",
-            "restart the service: its configuration is an older one",
+            "restart the service, its configuration is older",
         ),
         (status, _) => {
             let (meaning, todo) = explain_status(response);
-            let what = format!("the right token must be 200, and {status} came: {meaning}");
+            let what = format!("expected 200 for the right token, got {status}: {meaning}");
             Finding::fail(about, what, todo)
         }
     }
 }
 
 fn unreachable(about: &str, reason: &str) -> Finding {
-    let todo = "see to the name in DNS, the proxy and its firewall; and whether this machine may \
-                call its own public address";
-    Finding::fail(about, format!("the Market cannot reach us: {reason}"), todo)
+    let todo = "check DNS, the proxy and its firewall, and that this machine can connect to its \
+                own public address";
+    Finding::fail(
+        about,
+        format!("the Market cannot reach the service: {reason}"),
+        todo,
+    )
 }
 
-/// What a status means that is not ours.
+/// Returns the meaning of an unexpected status, and the remedy.
 fn explain_status(response: &ProbeResponse) -> (String, &'static str) {
     let has_error_code = error_code(&response.body).is_some();
     let (meaning, todo) = match response.status {
         300..=399 => {
-            let location = response.location.as_deref().unwrap_or("nowhere");
-            let meaning = format!("a redirect to {location}, which the Market does not follow");
+            let location = response.location.as_deref().unwrap_or("an unknown address");
+            let meaning = format!("a redirect to {location}. The Market does not follow redirects");
             return (
                 meaning,
-                "put the final address into public_url and the cabinet",
+                "set the final address in public_url and in the cabinet",
             );
         }
         200 => (
-            "somebody else answers at this path",
-            "send POST of this very path to listen",
+            "another program responds at this path",
+            "forward POST of exactly this path to listen",
         ),
         401 => {
-            let meaning = "the proxy asks for a password of its own";
-            (meaning, "let POST of this very path through without one")
-        }
-        403 => {
-            let meaning = "something before us refuses, a firewall perhaps";
-            (meaning, "let POST of this very path through")
-        }
-        404 if has_error_code => {
-            let meaning = "it reaches us, but the running service has no shop at this path";
+            let meaning = "the proxy requires its own password";
             (
                 meaning,
-                "set base_path to what the cabinet has, and restart the service",
+                "allow POST for exactly this path without a password",
+            )
+        }
+        403 => {
+            let meaning =
+                "something in front of the service rejects the request, possibly a firewall";
+            (meaning, "allow POST for exactly this path")
+        }
+        404 if has_error_code => {
+            let meaning = "the request reaches the service, but no shop has this path";
+            (
+                meaning,
+                "set base_path to the path in the cabinet, and restart the service",
             )
         }
         404 => {
-            let meaning = "the proxy, or the shop's own program, has nothing at this path";
+            let meaning = "the proxy, or the shop's own program, does not know this path";
             (
                 meaning,
-                "send POST of base_path and /stocks to listen, the path unchanged",
+                "forward POST of base_path + /stocks to listen, with the path unchanged",
             )
         }
-        405 => ("the proxy lets no POST through", "allow POST for this path"),
+        405 => ("the proxy does not allow POST", "allow POST for this path"),
         413 => (
-            "the proxy takes no such body",
+            "the proxy rejects the size of the body",
             "allow bodies up to 2 MiB for this path",
         ),
         502 | 504 => (
-            "the proxy does not reach us",
-            "start the service, and let the proxy call listen",
+            "the proxy cannot reach the service",
+            "start the service, and forward the requests to its listen address",
         ),
         503 => {
-            let meaning = "the proxy, or a service that is starting, has nobody to answer";
-            (meaning, "start the service, and let the proxy call listen")
+            let meaning = "the service is starting, or the proxy has no server for this path";
+            (
+                meaning,
+                "start the service, and forward the requests to its listen address",
+            )
         }
         _ => (
-            "that is no answer of ours",
-            "send POST of this very path to listen",
+            "this is not a response of the service",
+            "forward POST of exactly this path to listen",
         ),
     };
     (meaning.to_owned(), todo)
@@ -384,7 +412,7 @@ struct PushErrorCode {
     code: String,
 }
 
-/// The code of our own way to refuse, if it is that.
+/// Returns the error code, if the body is an error of the service.
 fn error_code(body: &[u8]) -> Option<String> {
     serde_json::from_slice::<PushErrorBody>(body)
         .ok()
@@ -418,31 +446,31 @@ mod tests {
     }
 
     fn check_right(response: &ProbeResponse, has_no_stock: bool) -> Finding {
-        check_right_token("door", response, has_no_stock)
+        check_right_token("endpoint", response, has_no_stock)
     }
 
     #[test]
-    fn what_came_instead_of_403_tells_of_the_proxy() {
+    fn explains_each_status_of_a_proxy() {
         assert_eq!(
-            check_wrong_token("door", &response(403, "")).level,
+            check_wrong_token("endpoint", &response(403, "")).level,
             Severity::Ok
         );
         for (status, body, expected) in [
             (
                 404,
                 "<html>",
-                "the proxy, or the shop's own program, has nothing at this path",
+                "the proxy, or the shop's own program, does not know this path",
             ),
             (
                 404,
                 &*error_body("NOT_FOUND"),
-                "the running service has no shop at this path",
+                "reaches the service, but no shop has this path",
             ),
-            (502, "", "the proxy does not reach us"),
-            (200, "{}", "somebody else answers"),
-            (418, "", "no answer of ours"),
+            (502, "", "the proxy cannot reach the service"),
+            (200, "{}", "another program responds"),
+            (418, "", "not a response of the service"),
         ] {
-            let finding = check_wrong_token("door", &response(status, body));
+            let finding = check_wrong_token("endpoint", &response(status, body));
             assert!(
                 finding.level == Severity::Fail && finding.what.contains(expected),
                 "{finding}"
@@ -453,7 +481,7 @@ mod tests {
             location: Some("https://b/".into()),
             ..ProbeResponse::default()
         };
-        let finding = check_wrong_token("door", &redirect);
+        let finding = check_wrong_token("endpoint", &redirect);
         assert!(
             finding.what.contains("a redirect to https://b/"),
             "{finding}"
@@ -472,14 +500,18 @@ mod tests {
     }
 
     #[test]
-    fn one_cause_is_told_once() {
+    fn reports_one_cause_once() {
         let now = "2026-11-21T10:00:00Z".parse().unwrap();
         let both = |status| endpoint_probe(Ok(response(status, "")), Ok(response(status, "")));
-        assert_eq!(check_endpoint("door", &both(502)).len(), 1);
-        assert_eq!(check_endpoint("door", &both(403)).len(), 2);
+        assert_eq!(check_endpoint("endpoint", &both(502)).len(), 1);
+        assert_eq!(check_endpoint("endpoint", &both(403)).len(), 2);
         let no_connection = || Err(NoResponse::Other("refused".to_owned()));
         assert_eq!(
-            check_endpoint("door", &endpoint_probe(no_connection(), no_connection())).len(),
+            check_endpoint(
+                "endpoint",
+                &endpoint_probe(no_connection(), no_connection())
+            )
+            .len(),
             1
         );
         let bad_certificate = || Err(NoResponse::Certificate("expired".to_owned()));
@@ -491,14 +523,14 @@ mod tests {
         assert_eq!((finding.level, &*finding.what), (Severity::Fail, "expired"));
         assert!(
             all.iter()
-                .all(|probe| check_endpoint("door", probe).is_empty())
+                .all(|probe| check_endpoint("endpoint", probe).is_empty())
         );
-        // In clear, on this machine, there is none.
+        // Plain HTTP has no certificate.
         assert_eq!(check_certificates(&[both(403)], now), None);
     }
 
     #[test]
-    fn the_right_token_is_answered_in_our_shape_or_the_shop_is_cold() {
+    fn right_token_gets_stock_or_no_stock_yet() {
         assert_eq!(
             check_right(&response(200, r#"{"skus":[]}"#), false).level,
             Severity::Ok
@@ -527,18 +559,18 @@ mod tests {
         assert!(
             finding
                 .to_string()
-                .contains("let the proxy pass Authorization on"),
+                .contains("let the proxy forward the Authorization header"),
             "{finding}"
         );
         assert!(
             check_right(&response(403, "<html>"), false)
                 .what
-                .contains("a firewall perhaps")
+                .contains("possibly a firewall")
         );
     }
 
     #[test]
-    fn a_certificate_that_is_refused_is_told_from_a_line_that_is_cut() {
+    fn detects_rejected_certificate() {
         let expired = rustls::Error::InvalidCertificate(rustls::CertificateError::Expired);
         let inner = std::io::Error::new(std::io::ErrorKind::InvalidData, expired);
         let error = anyhow::Error::from(std::io::Error::other(inner)).context("connect");
@@ -553,16 +585,16 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_is_counted_in_days() {
+    fn counts_days_to_the_expiry() {
         let now = "2026-11-21T10:00:00Z".parse().unwrap();
-        let judge = |until: &str| check_certificate(until.parse().unwrap(), now);
-        assert_eq!(judge("2027-01-01T00:00:00Z").level, Severity::Ok);
-        assert_eq!(judge("2026-12-05T09:59:59Z").level, Severity::Warn);
+        let check = |until: &str| check_certificate(until.parse().unwrap(), now);
+        assert_eq!(check("2027-01-01T00:00:00Z").level, Severity::Ok);
+        assert_eq!(check("2026-12-05T09:59:59Z").level, Severity::Warn);
         assert!(
-            judge("2026-12-05T09:59:59Z")
+            check("2026-12-05T09:59:59Z")
                 .what
                 .ends_with("days left: 13")
         );
-        assert_eq!(judge("2026-11-21T09:59:59Z").level, Severity::Fail);
+        assert_eq!(check("2026-11-21T09:59:59Z").level, Severity::Fail);
     }
 }

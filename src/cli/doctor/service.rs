@@ -1,4 +1,4 @@
-//! What a running service says of itself.
+//! Checks of the running service, from `/readyz` and `/status` of its operator API.
 
 use std::time::Duration;
 
@@ -14,30 +14,30 @@ use crate::http::{ClientConfig, Trust, client, read_response};
 use crate::migrator::Mode;
 use crate::ops::access;
 
-/// How long an answer may take.
+/// Timeout of a request.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Most bytes read of an answer: thousands of SKUs set aside, each with its reason.
+/// Maximum size of a response. It may list thousands of quarantined SKUs, each with a reason.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
-/// SKUs set aside that are named.
+/// Maximum number of quarantined SKUs that are listed.
 const MAX_LISTED_SKUS: usize = 5;
 
-/// The Market asks about hourly: after this long it has missed its turn.
+/// Time without a push request that is worth a warning. The Market asks about hourly.
 const PUSH_OVERDUE: TimeDelta = TimeDelta::hours(2);
 
-/// What was answered on the operator's listener.
+/// State of the service on `ops_listen`.
 #[derive(Debug)]
 pub(super) enum ServiceProbe {
-    /// Nobody is there, or somebody else.
+    /// No response, or a response of another program.
     Unreachable(String),
-    /// It starts or stops.
+    /// The service starts or stops.
     NotReady(String),
-    /// It serves.
+    /// The service is ready.
     Running(OpsStatusBody),
 }
 
-/// The part of `/status` that is judged. A service of another version may leave things out.
+/// Members of `/status` that are evaluated. Another version of the service may omit some.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct OpsStatusBody {
     #[serde(default)]
@@ -94,7 +94,7 @@ struct ReadyzBody {
 }
 
 impl ServiceProbe {
-    /// Whether this shop is known to have no stock.
+    /// Returns true if the service reports that the shop has no stock.
     pub(super) fn has_no_stock(&self, name: &str) -> bool {
         match self {
             Self::Running(status) => status
@@ -106,7 +106,7 @@ impl ServiceProbe {
     }
 }
 
-/// Asks `/readyz` and `/status`.
+/// Requests `/readyz` and `/status`.
 pub(super) async fn probe(config: &Config) -> ServiceProbe {
     let outbound = ClientConfig {
         total_timeout: TIMEOUT,
@@ -138,7 +138,7 @@ async fn get<T: DeserializeOwned>(http: &reqwest::Client, url: &str) -> anyhow::
     Ok(serde_json::from_slice(&body)?)
 }
 
-/// What it means.
+/// Evaluates the status of the service and of each shop.
 pub(super) fn evaluate(
     config: &Config,
     service: &ServiceProbe,
@@ -148,8 +148,8 @@ pub(super) fn evaluate(
     let address = config.ops_listen;
     let status = match service {
         ServiceProbe::Unreachable(reason) => {
-            let what = format!("no service answers on {address}: {}", one_line(reason));
-            let todo = "start it, or set ops_listen as it was started with";
+            let what = format!("no response on ops_listen {address}: {}", one_line(reason));
+            let todo = "start the service, or set ops_listen to the value it was started with";
             return vec![Finding::warn(about, what, todo)];
         }
         ServiceProbe::NotReady(state) => {
@@ -160,7 +160,7 @@ pub(super) fn evaluate(
     };
     let mut findings = vec![Finding::ok(
         about,
-        format!("it serves, and answers on {address}"),
+        format!("ready, on ops_listen {address}"),
     )];
     findings.extend(status.alarms.iter().map(check_alarm));
     for shop in &config.shops {
@@ -168,7 +168,8 @@ pub(super) fn evaluate(
             Some(known) => findings.extend(check_shop(config, shop, known, now)),
             None => findings.push(Finding::warn(
                 format!("shop {}", shop.name),
-                "the running service does not have it: the configuration has changed since",
+                "the running service does not have this shop: the configuration was changed after \
+                 its start",
                 "restart the service",
             )),
         }
@@ -181,8 +182,8 @@ fn check_alarm(alarm: &StatusAlarm) -> Finding {
         "" => format!("alarm {}", alarm.alarm),
         subject => format!("alarm {} of {}", alarm.alarm, one_line(subject)),
     };
-    let advice = "see the table of alarms in the README";
-    // While these are on, nothing goes out, or a product is not for sale.
+    let advice = "see the table of alarms in docs/operations.md";
+    // During these alarms, no stock is sent, or a product is hidden.
     let is_severe = [
         "batch_refused",
         "campaign_paused",
@@ -206,8 +207,12 @@ fn check_shop(
     let name = &shop.name;
     let mut findings = Vec::new();
     if known.cold {
-        let what = "the service has no stock of it yet: the Market is answered 503";
-        findings.push(Finding::warn(format!("stock of {name}"), what, "feed it"));
+        let what = "the service has no stock of this shop yet, so the Market gets 503";
+        findings.push(Finding::warn(
+            format!("stock of {name}"),
+            what,
+            "feed the shop",
+        ));
     }
     findings.extend(
         known
@@ -219,7 +224,7 @@ fn check_shop(
     if !is_over && !known.cold {
         findings.push(check_push(name, known.last_push, now));
     } else if is_over && shop.migrate == Mode::Off {
-        let what = "the push API has ended and nothing is forwarded";
+        let what = "the push API has ended, and no stock is sent to the Market";
         findings.push(Finding::warn(
             format!("migrate of {name}"),
             what,
@@ -245,28 +250,31 @@ fn check_quarantine(name: &str, quarantined: &[StatusQuarantined]) -> Option<Fin
         .collect();
     let more = quarantined.len().saturating_sub(MAX_LISTED_SKUS);
     let more = if more > 0 {
-        format!(" and {more} more, see /status")
+        format!("; and {more} more, see /status")
     } else {
         String::new()
     };
     Some(Finding::fail(
-        format!("SKUs the Market refuses, of {name}"),
+        format!("rejected SKUs of {name}"),
         format!("{}{more}", named.join("; ")),
-        "mend them in the seller's program or in the Market's catalogue; they are tried again by \
-         themselves",
+        "correct them in the seller's program or in the Market's catalogue; the service retries \
+         them",
     ))
 }
 
 fn check_push(name: &str, last: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Finding {
-    let about = format!("questions about {name}");
-    let todo = "see in the cabinet whether the transfer of stock is on, and its address";
+    let about = format!("push requests for {name}");
+    let todo = "check in the cabinet that the stock transfer is enabled, and its address";
     match last {
         None => {
-            let what = "the Market has not asked, or not been answered, since the service started";
+            let what = "no push request of the Market was answered since the start of the service";
             Finding::warn(about, what, todo)
         }
         Some(last) if now - last > PUSH_OVERDUE => {
-            let what = format!("the Market last asked {} h ago", (now - last).num_hours());
+            let what = format!(
+                "the last push request was {} h ago",
+                (now - last).num_hours()
+            );
             Finding::warn(about, what, todo)
         }
         Some(last) => {
@@ -285,21 +293,20 @@ fn check_source(config: &Config, name: &str, source: &StatusSource, now: DateTim
     match source.last_asserted {
         Some(last) if now - last <= config.stale_after => Finding::ok(
             about,
-            format!("it spoke {} min ago", (now - last).num_minutes().max(0)),
+            format!(
+                "the last statement was {} min ago",
+                (now - last).num_minutes().max(0)
+            ),
         ),
         Some(last) => {
             let hours = (now - last).num_hours();
-            let what = format!("it has been silent for {hours} h, stale_hours is {limit}");
-            Finding::warn(
-                about,
-                what,
-                "see whether the program that feeds the stock still runs",
-            )
+            let what = format!("no statement for {hours} h, the limit stale_hours is {limit}");
+            Finding::warn(about, what, "check that the program of this source runs")
         }
         None => Finding::warn(
             about,
-            "it has never spoken",
-            "start the program that feeds it",
+            "no statement yet",
+            "start the program of this source",
         ),
     }
 }
@@ -324,7 +331,7 @@ mod tests {
     fn findings_of(status: Value, now: &str) -> Vec<(Severity, String)> {
         let service = ServiceProbe::Running(serde_json::from_value(status).unwrap());
         let findings = evaluate(&config(), &service, now.parse().unwrap());
-        // The first says that it serves.
+        // The first finding is that the service is ready.
         findings[1..]
             .iter()
             .map(|finding| (finding.level, finding.to_string()))
@@ -334,7 +341,7 @@ mod tests {
     const NOW: &str = "2026-11-21T10:00:00Z";
 
     #[test]
-    fn a_service_that_is_well_gives_no_cause_to_look() {
+    fn healthy_service_is_ok() {
         let shop = json!({"name": "a", "cold": false, "last_push": "2026-11-21T09:30:00Z",
             "sources": [{"origin": "api", "last_asserted": "2026-11-21T09:59:00Z"}],
             "migrator": {"quarantined": []}, "new": 1});
@@ -346,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_complains_of_is_passed_on() {
+    fn reports_alarms_quarantine_and_stale_source() {
         let row = |n: u32| json!({"sku": format!("S{n}"), "reason": "no\nsuch"});
         let rows: Vec<Value> = (1..=7).map(row).collect();
         let shop = json!({"name": "a", "cold": true, "last_push": "2026-11-21T07:00:00Z",
@@ -359,11 +366,11 @@ mod tests {
             (Severity::Warn, "stock of a: the service has no stock"),
             (
                 Severity::Fail,
-                "S1 (no such); S2 (no such); S3 (no such); S4 (no such); S5 (no such) and 2 more",
+                "S1 (no such); S2 (no such); S3 (no such); S4 (no such); S5 (no such); and 2 more",
             ),
             (
                 Severity::Warn,
-                "source file of a: it has been silent for 25 h, stale_hours is 24",
+                "source file of a: no statement for 25 h, the limit stale_hours is 24",
             ),
         ];
         assert_eq!(findings.len(), expected.len(), "{findings:?}");
@@ -376,30 +383,30 @@ mod tests {
     }
 
     #[test]
-    fn a_market_that_has_stopped_asking_is_noticed() {
+    fn warns_if_the_market_stopped_asking() {
         let shop = json!({"name": "a", "last_push": "2026-11-21T07:00:00Z"});
         let findings = findings_of(json!({"shops": [shop]}), NOW);
         assert!(
-            findings[0].1.contains("the Market last asked 3 h ago"),
+            findings[0].1.contains("the last push request was 3 h ago"),
             "{findings:?}"
         );
     }
 
     #[test]
-    fn after_the_cutoff_nobody_waits_for_questions() {
+    fn after_the_cutoff_no_push_is_expected() {
         let status = json!({"shops": [{"name": "a", "last_push": null}]});
         let findings = findings_of(status.clone(), "2027-01-01T00:00:00Z");
         assert!(
-            findings[0].1.contains("has ended and nothing is forwarded"),
+            findings[0].1.contains("has ended, and no stock is sent"),
             "{findings:?}"
         );
         assert_eq!(findings.len(), 1);
         let before = findings_of(status, NOW);
-        assert!(before[0].1.contains("has not asked"), "{before:?}");
+        assert!(before[0].1.contains("no push request"), "{before:?}");
     }
 
     #[test]
-    fn a_service_of_another_configuration_is_noticed() {
+    fn warns_about_another_configuration() {
         let findings = findings_of(json!({"shops": [{"name": "b"}]}), NOW);
         assert!(
             findings[0].1.contains("restart the service"),
@@ -408,7 +415,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_at_home_is_worth_a_warning() {
+    async fn missing_service_is_a_warning() {
         let mut config = config();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         config.ops_listen = listener.local_addr().unwrap();

@@ -1,4 +1,7 @@
-//! The service as a process of its own, killed again and again while it is fed.
+//! Kill test: the service as a separate process, killed repeatedly with `kill -9` while it is fed.
+//!
+//! Each acknowledged count must survive, and the simulator's copy must equal the seller's stock at
+//! the end.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -24,21 +27,21 @@ use crate::market_sim::{MarketSimulator, compare};
 /// SKUs in one update.
 const SKUS_PER_UPDATE: usize = 200;
 
-/// How long a life may last before it is cut, in milliseconds.
+/// Time from the first update to the kill, in milliseconds.
 const LIFETIME_MS: std::ops::Range<u64> = 5..300;
 
-/// How long a start may take.
+/// Timeout of a start.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long the last life may take until nothing is left to be sent: a minute of the Market's
-/// limit, and one in reserve.
+/// Timeout until all stock is sent after the last start: one minute for the Market's limit, and one
+/// in reserve.
 const CONVERGENCE_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// What the seller knows of a SKU.
+/// Counts of one SKU, as the seller knows them.
 #[derive(Clone, Copy, Debug, Default)]
 struct SellerCount {
     acknowledged: Option<u32>,
-    // Said after that, and not answered: it may hold or not.
+    // Sent after that without a response, so it may be applied or not.
     unanswered: Option<u32>,
 }
 
@@ -48,7 +51,7 @@ impl SellerCount {
     }
 }
 
-/// What came of it.
+/// Counters of the test.
 #[derive(Default)]
 struct KillStats {
     updates: usize,
@@ -66,15 +69,15 @@ struct KillTest {
     stats: KillStats,
 }
 
-/// Kills the service so many times and fails if anything acknowledged was lost.
+/// Kills the service `kills` times. Fails if an acknowledged count was lost.
 pub(super) async fn run(kills: u32, seed: u64) -> anyhow::Result<ExitCode> {
     let tasks = Tasks::new(CrashSignal::default());
     let market = MarketSimulator::new(market_config(false));
     let address = market
         .start(any_port(), &tasks)
         .await
-        .context("start the rehearsal Market")?;
-    let directory = tempfile::tempdir().context("make a directory for the service")?;
+        .context("start the Market simulator")?;
+    let directory = tempfile::tempdir().context("create a directory for the service")?;
     let (listen, ops) = (free_port()?, free_port()?);
     let text = service_config(
         listen,
@@ -82,7 +85,8 @@ pub(super) async fn run(kills: u32, seed: u64) -> anyhow::Result<ExitCode> {
         &format!("http://{address}"),
         RehearsalMethod::Campaign,
     );
-    std::fs::write(directory.path().join("config.toml"), text).context("write the settings")?;
+    std::fs::write(directory.path().join("config.toml"), text)
+        .context("write the configuration")?;
     let mut test = KillTest {
         market,
         service: ServiceClient::new(listen, ops)?,
@@ -105,8 +109,8 @@ pub(super) async fn run(kills: u32, seed: u64) -> anyhow::Result<ExitCode> {
 impl KillTest {
     async fn run(&mut self, kills: u32) -> anyhow::Result<bool> {
         print_line(&format!(
-            "A service that is killed with kill -9 {kills} times while it is fed, and a Market in \
-             miniature that goes on."
+            "Kill test: the service is fed and killed with kill -9 {kills} times, while the Market \
+             simulator runs on."
         ));
         let mut progress = ProgressReporter::start("killed", kills as usize, "times");
         for n in 1..=kills {
@@ -121,7 +125,7 @@ impl KillTest {
         let convergence = timeout(CONVERGENCE_TIMEOUT, self.wait_until_converged()).await;
         child.kill().context("end the service")?;
         child.wait().context("end the service")?;
-        convergence.context("the Market's copy does not converge")??;
+        convergence.context("the Market's copy does not converge in time")??;
         Ok(self.print_result())
     }
 
@@ -144,13 +148,14 @@ impl KillTest {
         while !self.service.is_ready().await {
             if let Some(status) = child.try_wait()? {
                 bail!(
-                    "the service ended at its start, {status}: {}",
+                    "the service exited during its start, {status}: {}",
                     log_tail(path)
                 );
             }
             ensure!(
                 started.elapsed() < START_TIMEOUT,
-                "the service does not start: {}",
+                "the service is not ready after {} s: {}",
+                START_TIMEOUT.as_secs(),
                 log_tail(path)
             );
             sleep(Duration::from_millis(2)).await;
@@ -158,7 +163,7 @@ impl KillTest {
         Ok(child)
     }
 
-    /// Updates without a pause, until the knife falls.
+    /// Sends updates without a pause, then kills the service after a random time.
     async fn feed_until_killed(&mut self, child: &mut Child) -> anyhow::Result<()> {
         let lifetime = Duration::from_millis(self.rng.random_range(LIFETIME_MS));
         let deadline = Instant::now() + lifetime;
@@ -194,7 +199,7 @@ impl KillTest {
         Ok(())
     }
 
-    /// Asks for everything that was ever said, and holds it against what was acknowledged.
+    /// Requests all SKUs that were ever sent, and compares them with the acknowledged counts.
     async fn check_acknowledged(&mut self) -> anyhow::Result<()> {
         if self
             .counts
@@ -207,7 +212,7 @@ impl KillTest {
         let report = self.service.ask_stock(&skus).await;
         ensure!(
             report.failures.is_empty(),
-            "not answered: {:?}",
+            "push requests without a valid response: {:?}",
             report.failures.examples
         );
         for (sku, known) in &mut self.counts {
@@ -215,9 +220,9 @@ impl KillTest {
             if !known.allows(count) {
                 self.stats
                     .lost
-                    .push(format!("'{sku}': {known:?}, answered {count:?}"));
+                    .push(format!("'{sku}': expected {known:?}, got {count:?}"));
             }
-            // What is answered now must be answered from now on.
+            // The count that is served now must be served from now on.
             *known = SellerCount {
                 acknowledged: count,
                 unanswered: None,
@@ -247,23 +252,27 @@ impl KillTest {
             lost,
         } = &self.stats;
         let differing = comparison.differing.count + comparison.missing.count;
-        print_line(&format!(
-            "\n  updates acknowledged    {updates}\n  values checked          {checked}\n  \
-             values lost             {}\n  requests to the Market  {}\n  limits broken           {}\n  \
-             SKUs that differ        {differing}\n",
-            lost.len(),
-            market_report.updates,
-            market_report.total_violations(),
-        ));
+        print_line("");
+        for (label, value) in [
+            ("updates acknowledged", updates.to_string()),
+            ("counts checked", checked.to_string()),
+            ("counts lost", lost.len().to_string()),
+            ("requests to the Market", market_report.updates.to_string()),
+            ("rules broken", market_report.total_violations().to_string()),
+            ("SKUs that differ", differing.to_string()),
+        ] {
+            print_line(&format!("  {label:<23} {value}"));
+        }
+        print_line("");
         lost.iter()
             .take(10)
             .chain(market_report.violation_examples.iter().take(10))
             .for_each(|line| print_line(line));
         let is_good = lost.is_empty() && market_report.total_violations() == 0 && differing == 0;
         print_line(if is_good {
-            "All is well: nothing that was acknowledged is lost."
+            "PASSED: no acknowledged stock was lost."
         } else {
-            "NOT well."
+            "FAILED: see the lines above."
         });
         is_good
     }
@@ -273,13 +282,14 @@ fn random_count(rng: &mut StdRng) -> u32 {
     rng.random_range(0..1_000)
 }
 
-/// A port nobody has now. Somebody could take it before the service does; then it says so.
+/// Returns a port that is free now. If another process takes it first, the start of the service
+/// fails.
 fn free_port() -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind(any_port()).context("find a free port")?;
     Ok(listener.local_addr()?)
 }
 
-/// The end of the service's log, for a start that failed.
+/// Returns the last lines of the service's log, for a failed start.
 fn log_tail(directory: &Path) -> String {
     let log = std::fs::read_to_string(directory.join("log")).unwrap_or_default();
     let lines: Vec<&str> = log.lines().rev().take(5).collect();

@@ -1,5 +1,7 @@
-//! The whole job on one machine: the real service, a Market in miniature, a verdict.
+//! `rehearse`: runs the real service against the Market simulator and reports if the result is
+//! correct.
 
+mod fault_run;
 mod kill_test;
 mod own_stock;
 mod rehearsal_report;
@@ -13,8 +15,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use self::fault_run::FaultRun;
 pub(super) use self::own_stock::file_source;
-use self::scenario::{FaultRun, Scenario};
+use self::scenario::Scenario;
 use self::service_client::ServiceClient;
 use super::{print_line, runtime};
 use crate::app::{App, Ownership};
@@ -27,7 +30,7 @@ use crate::market_sim::{
 };
 use crate::telemetry::{LogFormat, start_logging};
 
-/// The shop of the rehearsal.
+// The shop of the rehearsal and its secrets, which are valid in the simulator only.
 const CAMPAIGN: u64 = 12_345;
 const WAREHOUSE: u64 = 569_667;
 const PUSH_TOKEN: &str = "rehearsal-push-token";
@@ -35,34 +38,42 @@ const FEED_KEY: &str = "rehearsal-feed-key";
 const API_KEY: &str = "rehearsal-api-key";
 const SECOND_API_KEY: &str = "rehearsal-second-api-key";
 
-/// How long an odd Market takes to show what it took: minutes of the real one's.
+/// Delay until the simulator with faults shows accepted stock. The real Market takes minutes.
 const VISIBILITY_DELAY: Duration = Duration::from_secs(2);
 
-/// What to rehearse.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  stockbridge rehearse
+  stockbridge rehearse --from stock.csv --set quantity=Остаток
+  stockbridge rehearse --config config.toml --shop moscow
+  stockbridge rehearse --faults --seed 7";
+
+/// Arguments of `rehearse`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Invent a catalogue of so many SKUs instead of using the sample of 10 000.
+    /// Use a generated catalogue of N SKUs instead of the sample with 10 000.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     skus: Option<u32>,
-    /// Let the Market fail in every way it knows while the shop goes on selling.
+    /// Let the simulator produce every fault it knows while the shop continues to sell.
     #[arg(long)]
     faults: bool,
-    /// By which of the Market's two methods the stock is sent.
+    /// The method by which the stock is sent.
     #[arg(long, value_enum, default_value_t)]
     method: RehearsalMethod,
-    /// Chooses which requests fail; the same seed, the same faults.
+    /// The seed of the random choices. The same seed gives the same faults.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Stay up after the verdict, for calls by hand.
+    /// Keep the service and the simulator running after the report, and print curl commands for
+    /// them.
     #[arg(long)]
     keep: bool,
-    /// Run the service as a process of its own and kill it so many times while it is fed.
+    /// Run the service as a separate process and kill it N times with `kill -9` while it is fed.
     #[arg(long, value_name = "N", conflicts_with_all = ["skus", "faults", "keep", "market_only"])]
     kills: Option<u32>,
-    /// Run the Market in miniature alone, for a service that is started by itself.
+    /// Run only the Market simulator, for a service that is started separately.
     #[arg(long)]
     market_only: bool,
-    /// Where the Market in miniature listens.
+    /// The address on which the simulator listens.
     #[arg(
         long,
         value_name = "ADDR",
@@ -74,7 +85,7 @@ pub(super) struct Args {
     own: own_stock::OwnStockArgs,
 }
 
-/// One of the Market's two methods.
+/// Method of the Market's API.
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
 enum RehearsalMethod {
     /// `PUT /v2/campaigns/{campaignId}/offers/stocks`.
@@ -84,11 +95,11 @@ enum RehearsalMethod {
     Business,
 }
 
-/// Rehearses, and fails unless all went well.
+/// Runs the rehearsal. Fails unless every check passes.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    // The rehearsal speaks for itself; what the service logs is of interest if it is a fault.
+    // The report shows the result, so only errors of the service are logged.
     let filter = std::env::var_os("RUST_LOG").and_then(|filter| filter.into_string().ok());
-    // What becomes of a source of his own the seller is told in words of the rehearsal.
+    // The report covers the seller's own sources, so their alarms are not logged too.
     let default_filter = if args.own.is_given() {
         "error,stockbridge::telemetry=off"
     } else {
@@ -117,8 +128,8 @@ async fn rehearse(args: &Args) -> anyhow::Result<ExitCode> {
     let address = market
         .start(any_port(), &tasks)
         .await
-        .context("start the rehearsal Market")?;
-    let directory = tempfile::tempdir().context("make a directory for the store")?;
+        .context("start the Market simulator")?;
+    let directory = tempfile::tempdir().context("create a directory for the store")?;
     let text = service_config(
         any_port(),
         any_port(),
@@ -146,7 +157,7 @@ async fn rehearse(args: &Args) -> anyhow::Result<ExitCode> {
     run_with_service(app, &tasks, rehearsal).await
 }
 
-/// Stays up after the verdict, if that was asked for.
+/// Keeps the service running after the report until Ctrl-C, with `--keep`.
 async fn stay_up(args: &Args, scenario: &Scenario) -> anyhow::Result<()> {
     if args.keep {
         print_line(&scenario.curl_lines());
@@ -155,8 +166,7 @@ async fn stay_up(args: &Args, scenario: &Scenario) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs the service for as long as the play lasts, however that ends; then the Market's tasks
-/// stop too.
+/// Runs the service until the rehearsal ends, with success or not, and then stops the simulator.
 async fn run_with_service(
     app: App,
     tasks: &Tasks,
@@ -187,25 +197,25 @@ async fn market_only(args: &Args) -> anyhow::Result<ExitCode> {
     let address = market
         .start(args.listen, &tasks)
         .await
-        .context("start the rehearsal Market")?;
+        .context("start the Market simulator")?;
     if args.faults {
         market.set_faults(FaultPlan::all_faults(args.seed, 0.3));
     }
     print_line(&format!(
-        "A Market in miniature listens on {address}.\n\
-         Its one shop is campaign {CAMPAIGN} of the business {DEFAULT_BUSINESS_ID}, with warehouse \
-         {WAREHOUSE}; its keys are {API_KEY} and {SECOND_API_KEY}.\n\
-         Point a service at it with market_url = \"http://{address}\", and look at its copy with\n  \
+        "The Market simulator listens on {address}.\n\
+         It has one campaign, {CAMPAIGN}, of the business {DEFAULT_BUSINESS_ID}, with the \
+         warehouse {WAREHOUSE}. Its Api-Keys are {API_KEY} and {SECOND_API_KEY}.\n\
+         Set market_url = \"http://{address}\" in the service. Print the simulator's copy with\n  \
          curl -X POST -H 'Api-Key: {API_KEY}' \
          'http://{address}/v2/campaigns/{CAMPAIGN}/offers/stocks?limit=100'\n\
-         Ctrl-C ends it."
+         Stop it with Ctrl-C."
     ));
     tokio::signal::ctrl_c().await.context("wait for Ctrl-C")?;
     tasks.stop();
     tasks.ended().await;
     let report = market.report();
     print_line(&format!(
-        "{} requests with {} SKUs came, {} SKUs are known, {} rules were broken {:?}",
+        "received {} requests with {} SKUs; stored {} SKUs; rules broken: {} {:?}",
         report.updates,
         report.skus_received,
         market.len(CAMPAIGN),
@@ -223,7 +233,9 @@ fn any_port() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
 }
 
-/// A Market with one shop; one that fails has every oddity of the real one besides.
+/// Returns the configuration of a simulator with one campaign. `has_quirks` adds the special
+/// behaviour of the real Market: reserves, a warehouse for returns, short pages and a delay until
+/// stock is shown.
 fn market_config(has_quirks: bool) -> SimulatorConfig {
     let keys = vec![API_KEY.to_owned(), SECOND_API_KEY.to_owned()];
     let campaigns = vec![CampaignConfig::new(CAMPAIGN, WAREHOUSE, keys)];
@@ -243,7 +255,7 @@ fn market_config(has_quirks: bool) -> SimulatorConfig {
     }
 }
 
-/// The settings of the rehearsal's service.
+/// Returns the configuration file of the rehearsal's service.
 fn service_config(
     listen: SocketAddr,
     ops: SocketAddr,
@@ -258,12 +270,13 @@ fn service_config(
     format!(
         "listen = \"{listen}\"\nops_listen = \"{ops}\"\nstore = \"store\"\n\
          market_url = \"{market_url}\"\ngrace_seconds = {}\n[[shops]]\nname = \"rehearsal\"\n\
-         warehouses = [{WAREHOUSE}]\nbase_path = \"/market/api\"\ncampaign = {CAMPAIGN}\n{method_settings}",
+         warehouses = [{WAREHOUSE}]\nbase_path = \"/market/api\"\n\
+         campaign = {CAMPAIGN}\n{method_settings}",
         VISIBILITY_DELAY.as_secs() + 1
     )
 }
 
-/// And its secrets, as variables.
+/// Returns the secrets of the rehearsal's service, as variables.
 fn service_secrets() -> BTreeMap<String, String> {
     let secrets = [
         ("PUSH_TOKEN", PUSH_TOKEN),
@@ -278,5 +291,5 @@ fn service_secrets() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// A product and how many of it the seller has now.
+/// Products and their counts, as the seller has them now.
 type SellerStock = Vec<CatalogueProduct>;

@@ -1,30 +1,32 @@
+//! Report of a rehearsal: the checks, examples of problems, and the conclusion.
+
 use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
 use crate::market_sim::{PushReport, SimulatorReport, StockComparison};
 
-/// What a rehearsal came to.
+/// Result of a rehearsal.
 pub(super) struct RehearsalReport {
     pub(super) push_report: PushReport,
     pub(super) comparison: StockComparison,
     pub(super) invented_zeros: usize,
-    /// SKUs the Market was told to refuse.
+    /// SKUs that the simulator was configured to reject.
     pub(super) rejected_skus: HashSet<String>,
     pub(super) quarantined: Vec<String>,
-    /// SKUs of which a read-back cannot tell why they differ; `None` if there was none.
+    /// SKUs with an unexplained difference after the last read-back; `None` without a read-back.
     pub(super) unexplained: Option<u64>,
     pub(super) migrated: MigrationStats,
     pub(super) market_report: SimulatorReport,
 }
 
-/// What reached the Market.
+/// Stock that reached the simulator.
 pub(super) struct MigrationStats {
     pub(super) skus: usize,
     pub(super) took: Duration,
 }
 
-/// How long the Market waits for an answer.
+/// Timeout of the Market for a push request. Source: the push API pages.
 const MARKET_TIMEOUT: Duration = Duration::from_secs(27);
 
 impl RehearsalReport {
@@ -56,9 +58,9 @@ impl RehearsalReport {
                 push.valid_responses == push.requests && push.missing.is_empty(),
             ),
             RehearsalCheck::new(
-                "slowest answer",
+                "slowest response",
                 format!(
-                    "{} ms of {} s",
+                    "{} ms, limit {} s",
                     slowest.as_millis(),
                     MARKET_TIMEOUT.as_secs()
                 ),
@@ -72,7 +74,7 @@ impl RehearsalReport {
             RehearsalCheck::new(
                 "requests",
                 format!(
-                    "{}, {} refused, at most {} at a time",
+                    "{}, {} rejected, at most {} in parallel",
                     report.updates,
                     refused_requests(report),
                     report.peak_parallel
@@ -80,14 +82,14 @@ impl RehearsalReport {
                 true,
             ),
             RehearsalCheck::new(
-                "limits broken",
+                "rules broken",
                 report.total_violations().to_string(),
                 report.total_violations() == 0,
             ),
             RehearsalCheck::new(
-                "SKUs set aside",
+                "SKUs quarantined",
                 format!(
-                    "{} of {} the Market refuses",
+                    "{} of {} that the Market rejects",
                     quarantined.len(),
                     rejected.len()
                 ),
@@ -96,7 +98,7 @@ impl RehearsalReport {
             RehearsalCheck::new(
                 "read back",
                 match self.unexplained {
-                    None => "not tried".to_owned(),
+                    None => "skipped".to_owned(),
                     Some(count) => format!("{count} SKUs unexplained"),
                 },
                 self.unexplained.is_none_or(|open| open == 0),
@@ -110,7 +112,7 @@ impl RehearsalReport {
         ]
     }
 
-    /// What went wrong, by example.
+    /// Returns examples of the problems.
     fn examples(&self) -> impl Iterator<Item = String> {
         let StockComparison {
             differing,
@@ -120,14 +122,14 @@ impl RehearsalReport {
         } = &self.comparison;
         let differing = differing.examples.iter().map(|d| {
             format!(
-                "'{}': the shop has {}, the Market {}",
+                "'{}': the seller has {}, the Market {}",
                 d.sku, d.expected, d.actual
             )
         });
         let missing = missing
             .examples
             .iter()
-            .map(|sku| format!("'{sku}': not on the Market"));
+            .map(|sku| format!("'{sku}': missing on the Market"));
         let surplus = surplus
             .examples
             .iter()
@@ -137,7 +139,7 @@ impl RehearsalReport {
             .missing
             .examples
             .iter()
-            .map(|sku| format!("'{sku}': not answered"));
+            .map(|sku| format!("'{sku}': missing in the response to the Market"));
         let failures = self.push_report.failures.examples.iter().cloned();
         let broken = self.market_report.violation_examples.iter().cloned();
         differing
@@ -173,21 +175,21 @@ impl fmt::Display for RehearsalReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f)?;
         for RehearsalCheck {
-            label: what,
-            value: found,
+            label,
+            value,
             is_good,
         } in self.checks()
         {
             let mark = if is_good { "ok  " } else { "FAIL" };
-            writeln!(f, "  {mark}  {what:<17} {found}")?;
+            writeln!(f, "  {mark}  {label:<17} {value}")?;
         }
         for example in self.examples() {
             writeln!(f, "        {example}")?;
         }
         let conclusion = if self.is_good() {
-            "All is well: the Market's copy equals the seller's."
+            "PASSED: the Market's copy equals the seller's stock."
         } else {
-            "NOT well: see above."
+            "FAILED: see the lines marked FAIL and the examples below them."
         };
         write!(f, "\n{conclusion}")
     }

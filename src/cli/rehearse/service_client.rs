@@ -1,3 +1,6 @@
+//! HTTP client of the rehearsed service, for its three callers: the seller, the Market, the
+//! operator.
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -11,7 +14,7 @@ use crate::market_sim::catalogue::CatalogueProduct;
 use crate::market_sim::push_client::{MAX_SKUS_PER_REQUEST, PUSH_TIMEOUT};
 use crate::market_sim::{PushClient, PushProgress, PushReport, PushTokenLocation};
 
-/// The rehearsed service, as its seller, the Market and its operator see it.
+/// Client of the rehearsed service.
 pub(super) struct ServiceClient {
     pub(super) listen: SocketAddr,
     pub(super) ops: SocketAddr,
@@ -20,7 +23,7 @@ pub(super) struct ServiceClient {
 
 impl ServiceClient {
     pub(super) fn new(listen: SocketAddr, ops: SocketAddr) -> anyhow::Result<Self> {
-        // A connection kept from one life of the service is of no use in the next.
+        // After a restart of the service, its old connections are useless.
         let config = ClientConfig {
             pool_idle_timeout: Duration::from_secs(5),
             trust: Trust::PlainHttpOnly,
@@ -33,7 +36,7 @@ impl ServiceClient {
         })
     }
 
-    /// The seller's program tells what there is now.
+    /// Sends an update, as the seller's program does.
     pub(super) async fn put_stock(&self, products: &[CatalogueProduct]) -> anyhow::Result<()> {
         let now = Clock::wall().now().to_rfc3339();
         let skus: Vec<Value> = products
@@ -54,18 +57,19 @@ impl ServiceClient {
             .body(json!({ "skus": skus }).to_string())
             .send()
             .await
-            .context("feed the shop")?;
+            .context("send an update to the service")?;
         let status = response.status();
         if !status.is_success() {
             bail!(
-                "the shop answered {status} to its seller: {}",
+                "the service rejected an update with {status}: {}",
                 response.text().await?
             );
         }
         Ok(())
     }
 
-    /// The Market asks for all of these, a thousand a question, all at once.
+    /// Requests the stock of all `skus`, as the Market does: a thousand SKUs a request, all in
+    /// parallel.
     pub(super) async fn ask_stock(&self, skus: &[String]) -> PushReport {
         let push = PushClient {
             http_client: &self.client,
@@ -80,7 +84,7 @@ impl ServiceClient {
         push.request_all(&PushProgress::default()).await
     }
 
-    /// What the service says of itself.
+    /// Returns `/status` of the service.
     pub(super) async fn status(&self) -> anyhow::Result<Value> {
         let response = self
             .client
@@ -90,7 +94,7 @@ impl ServiceClient {
         Ok(serde_json::from_slice(&response.bytes().await?)?)
     }
 
-    /// Whether it can be fed and asked.
+    /// Returns true if the service is ready for requests.
     pub(super) async fn is_ready(&self) -> bool {
         let response = self
             .client

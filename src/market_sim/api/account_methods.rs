@@ -1,3 +1,5 @@
+//! Methods about a seller's account: scopes of the key, campaigns and warehouses.
+
 use std::collections::BTreeMap;
 
 use axum::extract::Request;
@@ -13,7 +15,7 @@ use crate::market_sim::registry::{SimBusiness, SimCampaign};
 use crate::market_sim::request_validation::{self, WarehouseFilter};
 use crate::market_sim::responses::{self, SimErrorResponse};
 
-/// Pages of the campaigns: all there are, unless fewer are asked for.
+/// Page sizes of the campaign list. Without `limit`, one page has all campaigns.
 /// Source: `PageLimit100WithoutDefault`.
 const CAMPAIGN_PAGES: PageSizes = PageSizes {
     default_size: usize::MAX,
@@ -21,31 +23,30 @@ const CAMPAIGN_PAGES: PageSizes = PageSizes {
     oversize: OversizePolicy::Reject,
 };
 
-/// Pages of the warehouses. Source: `PageLimit30`.
+/// Page sizes of the warehouse lists. Source: `PageLimit30`.
 const WAREHOUSE_PAGES: PageSizes = PageSizes {
     default_size: 15,
     max_size: 30,
     oversize: OversizePolicy::Reject,
 };
 
-/// Most campaigns that a list of warehouses is asked for.
+/// Most campaign ids in the filter of a warehouse list.
 /// Source: `GetPagedWarehousesRequest.campaignIds.maxItems`.
 const MAX_CAMPAIGN_IDS: usize = 25;
 
-/// The methods that show a cabinet: keys, campaigns and warehouses.
 impl MarketSimulator {
-    /// `POST /v2/auth/token`, for any key that is good.
+    /// Handles `POST /v2/auth/token` for any valid key.
     pub(super) fn show_key(&self, request: &Request) -> Result<Response, SimErrorResponse> {
         let key = self.authenticate(request.headers())?;
         let scopes = self.state.config.scopes_of(key);
         let scopes: Vec<String> = scopes.iter().map(ToString::to_string).collect();
-        // Not the key itself: what is answered may end up in a log.
+        // The response omits the key, because it may end up in a log.
         let api_key = json!({ "name": "rehearsal", "authScopes": scopes });
         let body = json!({ "status": "OK", "result": { "apiKey": api_key } });
         Ok(responses::json(200, &body))
     }
 
-    /// `GET /v2/campaigns`, for any key: those it may speak for, also if they are disabled.
+    /// Handles `GET /v2/campaigns`: the campaigns of the key, including disabled ones.
     pub(super) fn list_campaigns(&self, request: &Request) -> Result<Response, SimErrorResponse> {
         let key = self.authenticate(request.headers())?;
         let page = SimPageRequest::parse(request.uri(), CAMPAIGN_PAGES)?;
@@ -60,7 +61,7 @@ impl MarketSimulator {
         ))
     }
 
-    /// `GET /v2/campaigns/{campaignId}`, also of one that is disabled.
+    /// Handles `GET /v2/campaigns/{campaignId}`, also for a disabled campaign.
     pub(super) fn show_campaign(
         &self,
         id: &str,
@@ -71,7 +72,7 @@ impl MarketSimulator {
         Ok(responses::json(200, &json!({ "campaign": campaign })))
     }
 
-    /// `POST /v2/businesses/{businessId}/warehouses`: an entry for each campaign.
+    /// Handles `POST /v2/businesses/{businessId}/warehouses`: one entry per campaign.
     pub(super) async fn list_warehouses(
         &self,
         id: &str,
@@ -99,7 +100,7 @@ impl MarketSimulator {
             .await
     }
 
-    /// `POST /v3/businesses/{businessId}/warehouses`: an entry for each warehouse.
+    /// Handles `POST /v3/businesses/{businessId}/warehouses`: one entry per warehouse.
     pub(super) async fn list_partner_warehouses(
         &self,
         id: &str,
@@ -177,7 +178,7 @@ fn campaign_json(campaign: &SimCampaign) -> Value {
     })
 }
 
-/// As `WarehouseDetailsDTO`; an address is optional there, and never given here.
+/// Returns a `WarehouseDetailsDTO`. The optional address is always omitted.
 fn warehouse_json(campaign: &SimCampaign, with_status: bool) -> Value {
     let config = &campaign.config;
     let mut warehouse = json!({

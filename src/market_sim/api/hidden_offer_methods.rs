@@ -1,3 +1,5 @@
+//! Methods that hide offers from buyers, show them again, and list the hidden ones.
+
 use std::collections::HashSet;
 
 use axum::extract::Request;
@@ -13,23 +15,22 @@ use super::{MarketSimulator, as_u64, lock};
 use crate::market_sim::request_validation;
 use crate::market_sim::responses::{self, SimErrorResponse};
 
-/// Pages of the hidden offers. Source: `PageLimit500`.
+/// Page sizes of the hidden offers. Source: `PageLimit500`.
 const HIDDEN_OFFER_PAGES: PageSizes = PageSizes {
     default_size: 250,
     max_size: 500,
     oversize: OversizePolicy::Reject,
 };
 
-/// Whether offers are to be hidden or shown again.
+/// Direction of a visibility change.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum VisibilityChange {
     Hide,
     Show,
 }
 
-/// The methods that hide offers from buyers.
 impl MarketSimulator {
-    /// `POST /v2/campaigns/{campaignId}/hidden-offers`, and `…/hidden-offers/delete`
+    /// Handles `POST /v2/campaigns/{campaignId}/hidden-offers` and `…/hidden-offers/delete`.
     pub(super) async fn change_visibility(
         &self,
         id: &str,
@@ -63,7 +64,7 @@ impl MarketSimulator {
         Ok(responses::ok())
     }
 
-    /// `GET /v2/campaigns/{campaignId}/hidden-offers`
+    /// Handles `GET /v2/campaigns/{campaignId}/hidden-offers`.
     pub(super) fn list_hidden_offers(
         &self,
         id: &str,

@@ -1,3 +1,5 @@
+//! Pagination of the simulator: `limit` and `page_token` of a request, and pages of a list.
+
 use std::borrow::Cow;
 
 use axum::http::Uri;
@@ -6,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::market_sim::responses::SimErrorResponse;
 
-/// How long a method's pages are, and what a longer one that is asked for comes to.
+/// Page sizes of a method.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PageSizes {
     pub(super) default_size: usize,
@@ -14,16 +16,16 @@ pub(super) struct PageSizes {
     pub(super) oversize: OversizePolicy,
 }
 
-/// What is done with a `limit` that is too large.
+/// Treatment of a `limit` above the maximum.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum OversizePolicy {
-    /// It is cut, and nothing said. Source: the change log, 2026-08-04.
+    /// Reduces it to the maximum without an error. Source: the change log, 2026-08-04.
     Truncate,
-    /// It is refused, as the schema has a maximum.
+    /// Rejects it, because the schema has a maximum.
     Reject,
 }
 
-/// Which part of a list is asked for.
+/// Pagination parameters of a request.
 #[derive(Debug)]
 pub(super) struct SimPageRequest {
     pub(super) after: Option<String>,
@@ -57,7 +59,7 @@ impl SimPageRequest {
         Ok(Self { after, limit })
     }
 
-    /// Whoever names offers gets them all, on one page.
+    /// Rejects pagination parameters in a request with `offerIds`, whose response is one page.
     pub(super) fn reject_with_offer_ids(uri: &Uri) -> Result<(), SimErrorResponse> {
         if page_token(uri).is_none() && first_query_value(uri, &["limit"]).is_none() {
             return Ok(());
@@ -66,7 +68,7 @@ impl SimPageRequest {
         Err(SimErrorResponse::new(400, message))
     }
 
-    /// Cuts the page out of a list in order of its keys, and says where the next one begins.
+    /// Takes the page from a list sorted by key, and returns it with the `paging` member.
     pub(super) fn take_page<K: Ord, T>(
         &self,
         all: impl Iterator<Item = (K, T)>,
@@ -85,7 +87,7 @@ impl SimPageRequest {
         )
     }
 
-    /// The number after which the page begins, in a list of numbered things.
+    /// Returns the id before the page in a list sorted by id, or `None` for the first page.
     pub(super) fn after_id(&self) -> Result<Option<u64>, SimErrorResponse> {
         let id = self.after.as_ref().map(|after| after.parse());
         id.transpose()
@@ -93,12 +95,12 @@ impl SimPageRequest {
     }
 }
 
-/// `{}` or `{"nextPageToken":"…"}`
+/// Returns `{}` or `{"nextPageToken":"…"}`.
 pub(super) fn paging_json(next: Option<String>) -> Value {
     next.map_or_else(|| json!({}), |next| json!({ "nextPageToken": next }))
 }
 
-/// The values of a member of the query, in the order in which they came.
+/// Returns the decoded values of a query parameter in their order.
 pub(super) fn query_values<'a>(
     uri: &'a Uri,
     names: &'a [&str],
@@ -113,7 +115,7 @@ pub(super) fn query_values<'a>(
         .map(|(_, value)| decode_query_value(value))
 }
 
-/// The last SKU of a page in hexadecimal: opaque to the client, safe in a URL.
+/// Encodes the last SKU of a page in hexadecimal: opaque to the client and safe in a URL.
 pub(super) fn encode_page_token(sku: &str) -> String {
     sku.bytes().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,3 +1,5 @@
+//! Read-back methods: the Market's copy of the stock, page by page, for campaigns and businesses.
+
 use std::sync::Arc;
 
 use axum::extract::Request;
@@ -21,20 +23,19 @@ use crate::market_sim::seeded_random;
 use crate::market_sim::simulator_report::RequestOutcome;
 use crate::market_sim::warehouse_stock::{SimWarehouseStock, VisibleStock};
 
-/// Pages of a read-back, by campaign and by business. Source: `PageLimit100Truncate`, change log of
-/// 2026-08-04.
+/// Page sizes of a read-back, by campaign and by business. Source: `PageLimit100Truncate`, change
+/// log of 2026-08-04.
 const READ_BACK_PAGES: PageSizes = PageSizes {
     default_size: 50,
     max_size: 100,
     oversize: OversizePolicy::Truncate,
 };
 
-/// What a read-back shows: SKUs in order.
+/// Visible stock of a page, sorted by SKU unless the request has `offerIds`.
 type VisibleOffers = Vec<(CompactString, VisibleStock)>;
 
-/// The methods that show stock.
 impl MarketSimulator {
-    /// `POST /v2/campaigns/{campaignId}/offers/stocks`
+    /// Handles `POST /v2/campaigns/{campaignId}/offers/stocks`.
     pub(super) async fn read_back(
         &self,
         id: &str,
@@ -64,7 +65,7 @@ impl MarketSimulator {
             .await
     }
 
-    /// `POST /v3/businesses/{businessId}/offers/stocks`
+    /// Handles `POST /v3/businesses/{businessId}/offers/stocks`.
     pub(super) async fn read_back_business(
         &self,
         id: &str,
@@ -103,7 +104,7 @@ impl MarketSimulator {
             .await
     }
 
-    /// Charges so much to this limit, and answers if the plan lets it.
+    /// Charges `amount` to the quota, and returns the response or the fault of the plan.
     async fn charge_and_respond(
         &self,
         quota: &QuotaTracker,
@@ -199,7 +200,7 @@ impl MarketSimulator {
         json!({ "status": "OK", "result": result })
     }
 
-    /// The offers as both methods spell them.
+    /// Returns the offers in the JSON shape of both methods.
     fn offers_json(&self, offers: &[(CompactString, VisibleStock)]) -> Vec<Value> {
         let reserved = u64::from(self.state.config.reserved);
         let offer_json = |(sku, visible): &(CompactString, VisibleStock)| {

@@ -1,3 +1,6 @@
+//! Checks before a method runs: authentication, scopes, locked campaigns, parallel requests, body
+//! size and content type.
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +17,8 @@ use crate::market_sim::registry::{SimBusiness, SimCampaign};
 use crate::market_sim::responses::{self, RateLimitHeaders, SimErrorResponse};
 use crate::market_sim::simulator_report::MarketViolation;
 
-/// What every method asks of a request: who is it, may they, and is there room?
 impl MarketSimulator {
-    /// Who calls, if it is anybody this Market knows.
+    /// Returns the caller's key if it is known and not revoked, otherwise a 401.
     pub(super) fn authenticate<'a>(
         &self,
         headers: &'a HeaderMap,
@@ -31,7 +33,7 @@ impl MarketSimulator {
         Ok(key)
     }
 
-    /// The campaign that is meant, if the caller may see it.
+    /// Returns the campaign if the key has access to it, even if the campaign is disabled.
     pub(super) fn find_campaign(
         &self,
         id: &str,
@@ -49,7 +51,8 @@ impl MarketSimulator {
         Ok(Arc::clone(campaign))
     }
 
-    /// The campaign that is meant, if the caller may do this with it now.
+    /// Returns the campaign if the caller's key has one of the `needed` scopes for it, and the
+    /// campaign is neither disabled nor locked.
     pub(super) fn authorize_campaign(
         &self,
         id: &str,
@@ -69,7 +72,8 @@ impl MarketSimulator {
         Ok(campaign)
     }
 
-    /// The business that is meant, if the caller may do this with it now; and the caller's key.
+    /// Returns the business and the caller's key if the key has one of the `needed` scopes for it,
+    /// and the simulator is not locked.
     pub(super) fn authorize_business<'a>(
         &self,
         id: &str,
@@ -95,9 +99,10 @@ impl MarketSimulator {
         Ok((business, key))
     }
 
-    /// The campaign through which a caller may speak for a warehouse of a business.
+    /// Returns the campaign through which a key has access to a warehouse of a business, or an
+    /// error if there is none.
     ///
-    /// `None` is a warehouse the business does not have.
+    /// `None` means that the business has no such warehouse.
     pub(super) fn authorize_warehouse(
         business: &SimBusiness,
         warehouse: u64,
@@ -133,7 +138,7 @@ impl MarketSimulator {
         ))
     }
 
-    /// A place among the requests in flight, and the body.
+    /// Takes a slot for the request and reads its body.
     pub(super) async fn acquire_slot_and_read(
         &self,
         quota: &Arc<QuotaTracker>,
@@ -143,7 +148,7 @@ impl MarketSimulator {
         let limit = self.state.config.max_parallel;
         trace.slot = Some(quota.acquire_slot().ok_or_else(|| {
             let owner = quota.owner;
-            let describe = || format!("{owner}: more than {limit} requests at a time");
+            let describe = || format!("{owner}: more than {limit} parallel requests");
             self.record_violation(MarketViolation::Parallel, 1, describe);
             SimErrorResponse::parallel_limit(limit, owner)
         })?);
@@ -165,7 +170,7 @@ impl MarketSimulator {
             return Ok(bytes);
         }
         self.record_violation(MarketViolation::BodySize, 1, || {
-            format!("{owner}: a body of {length} bytes, the limit is {limit}")
+            format!("{owner}: the body has {length} bytes, the limit is {limit}")
         });
         Err(SimErrorResponse::new(
             400,
@@ -173,7 +178,7 @@ impl MarketSimulator {
         ))
     }
 
-    /// Updates in any 60 seconds: the SKUs of a campaign, the requests of a business.
+    /// Returns the limit of updates in any 60 seconds: SKUs of a campaign, requests of a business.
     pub(super) fn update_limit(&self, owner: QuotaOwner) -> usize {
         let config = &self.state.config;
         let configured = match owner {
@@ -185,7 +190,7 @@ impl MarketSimulator {
             .map_or(configured, |limit| limit.min(configured))
     }
 
-    /// A 420 that says how long to wait, the date rounded up to its whole seconds.
+    /// Creates a 420 with the time to wait, and records that the client must wait.
     pub(super) fn rate_limited(
         &self,
         quota: &QuotaTracker,
@@ -215,7 +220,7 @@ impl MarketSimulator {
     ) -> SimErrorResponse {
         self.record_violation(MarketViolation::Volume, 1, || {
             let owner = quota.owner;
-            format!("{owner}: {amount} more than {limit} within 60 s, {wait:?} too soon")
+            format!("{owner}: {amount} more exceeds {limit} within 60 s, {wait:?} too early")
         });
         self.rate_limited(quota, limit, wait, false)
     }
@@ -262,7 +267,7 @@ pub(super) fn require_json(headers: &HeaderMap) -> Result<(), SimErrorResponse> 
     }
 }
 
-/// As [`require_json`], of a body that may be left out.
+/// Same as [`require_json`] for an optional body.
 pub(super) fn require_json_unless_empty(
     headers: &HeaderMap,
     body: &[u8],
@@ -274,9 +279,10 @@ pub(super) fn require_json_unless_empty(
     }
 }
 
-/// Reads a body, of which it keeps no more than the limit, and says how long it was.
+/// Reads a body to the end and returns it with its length. A body above the limit is incomplete.
 ///
-/// To the end, even beyond the limit: a client still sending would not hear the refusal.
+/// The part beyond the limit is read too, because a client that is still sending would not see the
+/// error response.
 async fn read_body(mut body: Body, limit: usize) -> Result<(Vec<u8>, usize), axum::Error> {
     let (mut kept, mut length) = (Vec::new(), 0);
     while let Some(frame) = body.frame().await {

@@ -1,3 +1,5 @@
+//! Log entry, parallel slot and in-flight SKUs of a request, and the headers of its response.
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,15 +12,17 @@ use crate::market_sim::responses::{self, SimErrorResponse};
 use crate::market_sim::simulator_report::{LoggedRequest, RequestOutcome, SimCall};
 use crate::market_sim::warehouse_stock::InFlightGuard;
 
-/// One request from its arrival to its answer; logged when dropped, as it is if the client
-/// goes away in between.
+/// State of one request from its arrival to its response.
+///
+/// The log entry is written on drop, which also happens if the client disconnects before the
+/// response.
 pub(super) struct RequestTrace {
     market: MarketSimulator,
     pub(super) arrived: Instant,
     pub(super) entry: LoggedRequest,
-    /// Whose limits an update counts against, once that is known.
+    /// Quota that an update is charged to, once it is known.
     pub(super) quota: Option<Arc<QuotaTracker>>,
-    // Given up right after the log is written, before the answer goes out.
+    // Released directly after the log entry is written, before the response is sent.
     pub(super) slot: Option<ParallelSlot>,
     pub(super) in_flight: Vec<InFlightGuard>,
 }

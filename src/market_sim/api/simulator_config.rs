@@ -1,49 +1,51 @@
+//! Configuration of the simulator: limits, campaigns, keys with scopes, and optional behaviour.
+
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
 use crate::clock::Clock;
 
-/// The business of campaigns whose [`CampaignConfig::business`] is 0.
+/// Business id of campaigns whose [`CampaignConfig::business`] is 0.
 ///
-/// Far from the numbers that rehearsals give to campaigns: one taken for the other shows.
+/// It differs from the campaign ids of rehearsals, so that a mix-up of the two is noticed.
 pub const DEFAULT_BUSINESS_ID: u64 = 900_000;
 
-/// What a rehearsal Market is like.
+/// Configuration of a simulator.
 #[derive(Clone, Debug)]
 pub struct SimulatorConfig {
-    /// Tells the Market what time it is.
+    /// Clock of the simulator.
     pub clock: Clock,
-    /// The campaigns it knows.
+    /// Campaigns of all businesses.
     pub campaigns: Vec<CampaignConfig>,
-    /// What a key may do; one that is not here may do everything.
+    /// Scopes of a key. Keys without an entry have all scopes.
     pub key_scopes: BTreeMap<String, Vec<SimKeyScope>>,
-    /// SKUs a campaign may send in any 60 seconds.
+    /// Most SKUs of a campaign in updates or in read-backs within any 60 seconds.
     pub skus_per_minute: usize,
-    /// Updates a business may send in any 60 seconds.
+    /// Most updates of a business within any 60 seconds.
     pub business_updates_per_minute: usize,
-    /// Read-backs a business may ask for in any 60 seconds.
+    /// Most read-backs of a business within any 60 seconds.
     pub business_read_backs_per_minute: usize,
-    /// Requests a campaign, or a business, may have in flight.
+    /// Most parallel requests of a campaign, or of a business.
     pub max_parallel: usize,
-    /// Largest body of a request.
+    /// Largest request body in bytes.
     pub max_body_bytes: usize,
-    /// So many pieces of every SKU are reserved: they count as `FIT`, not as `AVAILABLE`.
+    /// Reserved pieces of every SKU. They count as `FIT`, not as `AVAILABLE`.
     pub reserved: u32,
-    /// A return warehouse of the Market's own, listed by read-backs before the seller's.
+    /// Return warehouse of the Market, which read-backs list before the seller's.
     pub return_warehouse: Option<u64>,
-    /// Pages of a read-back are at times shorter than asked for, though more follow.
+    /// Makes some pages of a read-back shorter than requested, although more pages follow.
     pub short_pages: bool,
-    /// So much later than it was taken does an update show in read-backs.
+    /// Delay until read-backs show an accepted update.
     pub visibility_delay: Duration,
-    /// What the shop sells; other SKUs are acknowledged all the same, and never shown.
+    /// SKUs that the shop sells; `None` means all. Other SKUs are acknowledged but never shown.
     pub catalogue: Option<HashSet<String>>,
-    /// `PUT …/offers/stocks` is refused to campaigns of businesses without warehouse groups.
+    /// Rejects `PUT …/offers/stocks` for campaigns of businesses without warehouse groups.
     pub campaign_method_needs_groups: bool,
 }
 
 impl SimulatorConfig {
-    /// A Market with the documented limits and no campaigns.
+    /// Creates a configuration with the documented limits and no campaigns.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         Self {
@@ -72,7 +74,7 @@ impl SimulatorConfig {
         self
     }
 
-    /// Sets what a key may do.
+    /// Sets the scopes of a key.
     #[must_use]
     pub fn with_key_scopes(mut self, key: &str, scopes: &[SimKeyScope]) -> Self {
         self.key_scopes.insert(key.to_owned(), scopes.to_vec());
@@ -92,32 +94,31 @@ impl SimulatorConfig {
     }
 }
 
-/// One campaign of a rehearsal Market.
+/// Configuration of a campaign.
 ///
-/// Campaigns of the same business and warehouse keep one stock between them, as do those of
-/// the same business and group.
+/// Campaigns of a business share one stock if they have the same warehouse or warehouse group.
 #[derive(Clone, Debug, Default)]
 pub struct CampaignConfig {
-    /// Its number, as in the path.
+    /// Campaign id, as in the path.
     pub id: u64,
-    /// The warehouse whose stock it keeps.
+    /// Warehouse id.
     pub warehouse: u64,
-    /// The keys that may speak for it.
+    /// Keys with access to the campaign.
     pub keys: Vec<String>,
-    /// The business it belongs to; 0 stands for [`HOME_BUSINESS`].
+    /// Business id; 0 means [`DEFAULT_BUSINESS_ID`].
     pub business: u64,
-    /// The shop's name.
+    /// Domain of the shop.
     pub domain: String,
-    /// How it delivers.
+    /// Placement type.
     pub placement: Placement,
-    /// Whether it may be spoken for at all.
+    /// API availability. Only an available campaign accepts stock methods.
     pub availability: Availability,
-    /// The group of its warehouse.
+    /// Warehouse group, if the warehouse has one.
     pub group: Option<SimWarehouseGroup>,
 }
 
 impl CampaignConfig {
-    /// A campaign of [`HOME_BUSINESS`] that delivers `FBS` from a warehouse of its own.
+    /// Creates an available `FBS` campaign of the business [`DEFAULT_BUSINESS_ID`] without a group.
     #[must_use]
     pub fn new(id: u64, warehouse: u64, keys: Vec<String>) -> Self {
         Self {
@@ -129,14 +130,14 @@ impl CampaignConfig {
         }
     }
 
-    /// The same in another business.
+    /// Moves the campaign to another business.
     #[must_use]
     pub fn in_business(mut self, business: u64) -> Self {
         self.business = business;
         self
     }
 
-    /// The same with its warehouse in a group.
+    /// Puts the campaign's warehouse into a group.
     #[must_use]
     pub fn in_group(mut self, id: u64, name: &str) -> Self {
         self.group = Some(SimWarehouseGroup {
@@ -147,32 +148,32 @@ impl CampaignConfig {
     }
 }
 
-/// A group of warehouses that share one stock.
+/// Group of warehouses that share one stock.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SimWarehouseGroup {
-    /// Its number.
+    /// Group id.
     pub id: u64,
-    /// Its name.
+    /// Name that warehouse lists show.
     pub name: String,
 }
 
-/// How a campaign delivers. Source: `PlacementType`.
+/// Placement type of a campaign. Source: `PlacementType`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Placement {
-    /// The seller stores, the Market delivers.
+    /// Seller stores, Market delivers.
     #[default]
     Fbs,
-    /// The Market stores and delivers.
+    /// Market stores and delivers.
     Fby,
-    /// The seller stores and delivers.
+    /// Seller stores and delivers.
     Dbs,
-    /// The Market delivers for other shops.
+    /// Market delivers for other shops.
     Laas,
 }
 
 impl Placement {
-    /// Whether the methods by business know the program: their `WarehouseProgramType` has only
-    /// programs in which the seller keeps the stock.
+    /// Returns true if the `/v3` warehouse list contains warehouses of this type. Its
+    /// `WarehouseProgramType` has only programs with a warehouse of the seller.
     pub(super) fn has_partner_warehouse(self) -> bool {
         match self {
             Self::Fbs | Self::Dbs => true,
@@ -192,19 +193,19 @@ impl fmt::Display for Placement {
     }
 }
 
-/// Whether a campaign may be spoken for. Source: `ApiAvailabilityStatusType`.
+/// API availability of a campaign. Source: `ApiAvailabilityStatusType`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Availability {
-    /// It may.
+    /// API is enabled.
     #[default]
     Available,
-    /// Nothing was on sale for 90 days.
+    /// Disabled after 90 days without offers on sale.
     DisabledByInactivity,
-    /// There is no contract in force.
+    /// Disabled without an active contract.
     DisabledByNoActiveContract,
-    /// Somebody switched it off.
+    /// Disabled by a person.
     ManuallyDisabled,
-    /// The shop takes part in no programme.
+    /// Disabled because the shop has no placement type.
     DisabledByNoPlacementType,
 }
 
@@ -220,12 +221,9 @@ impl fmt::Display for Availability {
     }
 }
 
-/// What a key may do. Source: `ApiKeyScopeType`.
+/// Scope of a key. Source: `ApiKeyScopeType`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[expect(
-    missing_docs,
-    reason = "the Market's own names, which say all there is to say"
-)]
+#[expect(missing_docs, reason = "the Market's own names describe the scopes")]
 pub enum SimKeyScope {
     AllMethods,
     AllMethodsReadOnly,
@@ -244,10 +242,10 @@ pub enum SimKeyScope {
 }
 
 impl SimKeyScope {
-    /// One of these is needed to change stock, or what is hidden.
+    /// Scopes that allow changes of stock and of hidden offers.
     pub(super) const WRITE: &[Self] = &[Self::AllMethods, Self::OffersAndCardsManagement];
 
-    /// One of these is needed to read it.
+    /// Scopes that allow reading stock and hidden offers.
     pub(super) const READ: &[Self] = &[
         Self::AllMethods,
         Self::AllMethodsReadOnly,
@@ -255,7 +253,7 @@ impl SimKeyScope {
         Self::OffersAndCardsManagementReadOnly,
     ];
 
-    /// One of these is needed to see the warehouses.
+    /// Scopes that allow reading the warehouse lists.
     pub(super) const WAREHOUSES: &[Self] = &[
         Self::AllMethods,
         Self::AllMethodsReadOnly,

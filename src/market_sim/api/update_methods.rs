@@ -1,3 +1,5 @@
+//! Update methods for campaigns and businesses: charging, storing, and the faults of the plan.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -17,15 +19,14 @@ use crate::market_sim::request_validation::{self, ParsedUpdate, SimUpdateLine};
 use crate::market_sim::responses::{self, SimErrorResponse};
 use crate::market_sim::simulator_report::{MarketViolation, RequestOutcome};
 
-/// The lines of an update that go to one warehouse, through one campaign.
+/// Lines of an update for one warehouse, sent through one campaign.
 struct SimCampaignUpdate {
     campaign: Arc<SimCampaign>,
     lines: Vec<SimUpdateLine>,
 }
 
-/// The methods that change stock.
 impl MarketSimulator {
-    /// `PUT /v2/campaigns/{campaignId}/offers/stocks`
+    /// Handles `PUT /v2/campaigns/{campaignId}/offers/stocks`.
     pub(super) async fn update(
         &self,
         id: &str,
@@ -49,7 +50,7 @@ impl MarketSimulator {
             .await
     }
 
-    /// `POST /v3/businesses/{businessId}/offers/stocks/update`
+    /// Handles `POST /v3/businesses/{businessId}/offers/stocks/update`.
     pub(super) async fn update_business(
         &self,
         id: &str,
@@ -59,7 +60,8 @@ impl MarketSimulator {
         let (head, body) = request.into_parts();
         let (business, key) = self.authorize_business(id, &head.headers, SimKeyScope::WRITE)?;
         if business.has_groups() {
-            // Ours to invent: that the method is not for them is documented, its answer is not.
+            // The documentation excludes these businesses but gives no message, so this one is
+            // made up.
             let message = "Method is not allowed for businesses with warehouse groups";
             return Err(SimErrorResponse::new(400, message));
         }
@@ -79,7 +81,7 @@ impl MarketSimulator {
         let mut updates = Vec::with_capacity(warehouses.len());
         for (warehouse, lines) in warehouses {
             let campaign = Self::authorize_warehouse(business, warehouse, key)
-                .expect("the reading took only warehouses that are known")?;
+                .expect("the parser accepts only known warehouses")?;
             updates.push(SimCampaignUpdate { campaign, lines });
         }
         self.apply_and_respond(&business.quota, &updates, now, trace)
@@ -103,7 +105,7 @@ impl MarketSimulator {
         }
     }
 
-    /// Charges what was read, and takes it if the rules do.
+    /// Charges the update to the quota and returns its lines if they are valid.
     fn charge_and_validate<L>(
         &self,
         quota: &QuotaTracker,
@@ -166,23 +168,23 @@ impl MarketSimulator {
         Ok(response)
     }
 
-    /// Notices SKUs that are on the way twice, or through a second campaign of a group.
+    /// Reports SKUs that are already in flight, or that came through another campaign of the group.
     fn record_in_flight(&self, update: &SimCampaignUpdate, trace: &mut RequestTrace) {
         let (id, stock) = (update.campaign.id(), &update.campaign.stock);
         let (guard, duplicates) = stock.mark_in_flight(&update.lines);
         trace.in_flight.push(guard);
         self.record_violation(MarketViolation::SkuTwiceInFlight, duplicates.count, || {
             let sku = duplicates.first_sku.unwrap_or_default();
-            format!("campaign {id}: {sku} in two requests at a time")
+            format!("campaign {id}: {sku} in two parallel requests")
         });
         let other_routes = stock.record_route(id, &update.lines);
         self.record_violation(MarketViolation::SecondOfGroup, other_routes.count, || {
             let sku = other_routes.first_sku.unwrap_or_default();
-            format!("campaign {id}: {sku} was told through another campaign of the group")
+            format!("campaign {id}: {sku} was first sent through another campaign of the group")
         });
     }
 
-    /// Writes the lines down, unless the fault keeps them from the shelf.
+    /// Stores the lines, unless the fault prevents it.
     fn write_lines(
         &self,
         updates: &[SimCampaignUpdate],
@@ -201,7 +203,7 @@ impl MarketSimulator {
                 .plan
                 .line_outcome(planned.number, offset + index)
             {
-                // Nobody can order what the shop does not sell.
+                // Buyers can only order what the shop sells.
                 LineOutcome::Sold if !self.state.config.sells(sku) => LineOutcome::Kept,
                 outcome @ (LineOutcome::Kept | LineOutcome::Sold | LineOutcome::Dropped) => outcome,
             };
@@ -217,12 +219,12 @@ impl MarketSimulator {
                     update.campaign.id(),
                     counts.first_outdated.unwrap_or_default(),
                 );
-                format!("campaign {id}: {sku} was sent older than acknowledged")
+                format!("campaign {id}: {sku} was sent with an older updatedAt than acknowledged")
             });
         }
     }
 
-    /// Answers as the fault will have it; `good` is what a Market in health would say.
+    /// Creates the response for a fault; `normal_response` is the one without it.
     pub(super) async fn respond_with_fault(
         &self,
         quota: &QuotaTracker,
@@ -271,7 +273,7 @@ impl MarketSimulator {
     ) -> SimErrorResponse {
         let variety = random % 3;
         let limit = self.update_limit(quota.owner);
-        // A plan that promised the headers keeps its word.
+        // A plan that announces the limit always sends its headers.
         if variety == 0 && planned.plan.announced_limit().is_none() {
             SimErrorResponse::volume_limit(limit, quota.owner, None)
         } else {
@@ -280,7 +282,7 @@ impl MarketSimulator {
     }
 }
 
-/// What an update of so many SKUs costs.
+/// Returns the quota cost of an update with this number of SKUs.
 fn cost(owner: QuotaOwner, skus: usize) -> usize {
     match owner {
         QuotaOwner::Campaign(_) => skus,

@@ -1,11 +1,11 @@
 //! Isolation of the SKUs that make the Market reject a batch without naming them. Pure.
 //!
 //! A rejected batch is split in halves until the rejected SKUs are alone. A SKU that is rejected
-//! alone is a suspect. Its rejection proves nothing by itself: perhaps the Market began to reject
-//! everything at that moment. So a suspect is tried a second time after the Market has accepted
+//! alone is a pending rejection. It proves nothing yet: perhaps the Market began to reject
+//! everything at that moment. So the SKU is sent a second time, after the Market has accepted
 //! another request that was sent after the first rejection, and only the second rejection counts.
-//! If suspect after suspect is rejected and nothing is accepted in between, the rejection is
-//! systemic: no SKU is to blame, and the suspects wait until something is accepted.
+//! If many SKUs are rejected and nothing is accepted in between, the rejection is systemic: no SKU
+//! is at fault, and the pending rejections wait until a request is accepted.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -16,68 +16,68 @@ use crate::stock::{Count, Level, Sku};
 /// rejects every batch.
 pub(super) const REJECTIONS_UNTIL_SYSTEMIC: usize = 8;
 
-/// Number of rejections in a row after which requests with one SKU are sent: they show with few
-/// requests whether the Market rejects every batch.
+/// Number of consecutive rejections after which requests have one SKU: few of them show whether the
+/// Market rejects every batch.
 const REJECTIONS_UNTIL_PROBE: usize = 8;
 
 /// Weight of a group of zeros against a group of other SKUs of the same size.
 const ZEROS_WEIGHT: usize = 4;
 
-/// Which group is sent next.
+/// Order in which groups are sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum GroupOrder {
-    /// The part that was split last, where SKUs are limited: finds a rejected SKU soonest.
+    /// The most recent split first, where SKUs are limited: finds a rejected SKU soonest.
     DepthFirst,
-    /// The largest, where requests are limited: most SKUs are accepted per request.
+    /// The largest group first, where requests are limited: most SKUs are accepted per request.
     LargestFirst,
 }
 
-/// Two halves of a batch that was rejected.
+/// Identifier that the two halves of a rejected batch share.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct SplitPair(u64);
 
-/// SKUs that go out together: a part of a rejected batch.
+/// Part of a rejected batch, sent as one request.
 #[derive(Debug)]
 struct RetryGroup {
     skus: Vec<(Sku, WaitingSince)>,
-    // Set while the whole of each half is to be sent: if one is accepted, the other is not.
+    // Set while each half is sent as a whole: if one half is accepted, the other is at fault.
     pair: Option<SplitPair>,
-    // Every count was zero.
+    // True if all counts were zero.
     is_zeros: bool,
 }
 
-/// Origin of a batch: a group, whose SKUs do not return to the backlog.
+/// Group from which a batch was taken. Its SKUs do not return to the send queue.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BatchOrigin {
     pub(super) pair: Option<SplitPair>,
     pub(super) is_zeros: bool,
 }
 
-/// A SKU rejected alone, whose rejection is not yet proven to be its own fault.
+/// SKU that was rejected alone. It is not proven yet that the SKU is at fault.
 #[derive(Debug)]
 pub(super) struct RejectedSku {
     pub(super) sku: Sku,
     pub(super) level: Level,
     pub(super) reason: String,
-    /// The first request that was sent after the rejection.
+    /// Number of the first request that was sent after the rejection.
     pub(super) next_request: u64,
-    /// The Market named it.
+    /// True if the Market's errors name the SKU.
     pub(super) is_named: bool,
-    /// It is in quarantine already, so its rejection says nothing new about the Market.
+    /// True if it was in quarantine already, so the rejection does not indicate a systemic one.
     pub(super) is_quarantined: bool,
 }
 
-/// An earlier rejection of one SKU alone, or by name.
+/// Earlier rejection of a SKU, alone or by name.
 #[derive(Debug)]
 struct RejectionEvidence {
     count: Count,
-    // The first request that was sent after it.
+    // Number of the first request that was sent after it.
     next_request: u64,
-    // Such a request was accepted.
+    // True if such a request was accepted.
     is_confirmed: bool,
 }
 
-/// See the module.
+/// State of the search for rejected SKUs.
 #[derive(Debug)]
 pub(super) struct Isolation {
     order: GroupOrder,
@@ -104,22 +104,22 @@ impl Isolation {
 
     // === Groups ===
 
-    /// The group that goes next: its place, and how many SKUs it has.
+    /// Returns the index of the group to send next, and its number of SKUs.
     pub(super) fn next_group(&self) -> Option<(usize, usize)> {
         let weight =
             |group: &RetryGroup| group.skus.len() * if group.is_zeros { ZEROS_WEIGHT } else { 1 };
         let index = match self.order {
             GroupOrder::DepthFirst => (!self.groups.is_empty()).then_some(0),
             GroupOrder::LargestFirst => {
-                // The first of several: the one that waits longest.
-                let places = (0..self.groups.len()).rev();
-                places.max_by_key(|index| weight(&self.groups[*index]))
+                // Of equal weights, the lowest index: `max_by_key` returns the last maximum.
+                let indices = (0..self.groups.len()).rev();
+                indices.max_by_key(|index| weight(&self.groups[*index]))
             }
         }?;
         Some((index, self.groups[index].skus.len()))
     }
 
-    /// Takes up to `most` SKUs of the group at this place.
+    /// Takes up to `max_skus` SKUs of the group with this index. The rest stays as a group.
     pub(super) fn take_group(
         &mut self,
         index: usize,
@@ -146,7 +146,7 @@ impl Isolation {
         ))
     }
 
-    /// Puts back what did not go out.
+    /// Returns SKUs that were taken but not sent.
     pub(super) fn return_group(&mut self, skus: Vec<(Sku, WaitingSince)>, origin: BatchOrigin) {
         let BatchOrigin { pair, is_zeros } = origin;
         self.groups.push_front(RetryGroup {
@@ -156,7 +156,7 @@ impl Isolation {
         });
     }
 
-    /// SKUs to be sent one by one, after the other groups.
+    /// Adds a SKU to be sent alone, after the other groups.
     pub(super) fn push_single(&mut self, sku: Sku, since: WaitingSince, count: Count) {
         let is_zeros = count == Count::ZERO;
         self.groups.push_back(RetryGroup {
@@ -166,7 +166,7 @@ impl Isolation {
         });
     }
 
-    /// The SKUs the Market named go out one by one, the others together and before them.
+    /// Splits a batch: the SKUs that the Market named are sent one by one, after the others.
     pub(super) fn separate_named(
         &mut self,
         named: Vec<(Sku, WaitingSince)>,
@@ -189,14 +189,14 @@ impl Isolation {
         }
     }
 
-    /// Splits a rejected batch in halves.
+    /// Splits a rejected batch in two paired halves.
     pub(super) fn split(&mut self, skus: Vec<(Sku, WaitingSince)>, is_zeros: bool) {
         self.last_pair += 1;
         let pair = Some(SplitPair(self.last_pair));
         self.push_halves(skus, pair, is_zeros);
     }
 
-    /// Splits a batch that was too large: the halves say nothing of each other.
+    /// Splits a batch that was too large. The halves are not paired: neither needs to be at fault.
     pub(super) fn split_large(&mut self, skus: Vec<(Sku, WaitingSince)>, is_zeros: bool) {
         self.push_halves(skus, None, is_zeros);
     }
@@ -228,13 +228,13 @@ impl Isolation {
         }
     }
 
-    /// SKUs in groups and suspects.
+    /// Returns the number of SKUs in groups and pending rejections.
     pub(super) fn waiting_skus(&self) -> usize {
         let grouped: usize = self.groups.iter().map(|group| group.skus.len()).sum();
         grouped + self.pending_rejections.len()
     }
 
-    /// No group is waiting.
+    /// Returns true if no group is waiting.
     pub(super) fn is_empty(&self) -> bool {
         self.groups.is_empty()
     }
@@ -243,23 +243,23 @@ impl Isolation {
         !self.pending_rejections.is_empty()
     }
 
-    /// Whether the next request should have one SKU: it is enough to show whether the Market
-    /// rejects everything.
+    /// Returns true if the next request should have one SKU, which is enough to show whether the
+    /// Market rejects everything.
     pub(super) fn wants_probe(&self) -> bool {
         self.is_systemic || self.consecutive_rejections >= REJECTIONS_UNTIL_PROBE
     }
 
-    /// The Market has rejected every batch until now.
+    /// Returns true while the Market rejects every batch.
     pub(super) fn is_systemic(&self) -> bool {
         self.is_systemic
     }
 
     // === Outcomes ===
 
-    /// A request was accepted. Returns the suspects that are proven to be rejected by themselves.
+    /// Records an accepted request. Returns the pending rejections that are now confirmed.
     ///
-    /// Proof is only a request that was sent after the rejection. A suspect without further
-    /// evidence is tried a second time.
+    /// Only a request sent after the rejection confirms it. A SKU that the Market did not name is
+    /// sent a second time instead.
     pub(super) fn on_accepted(
         &mut self,
         number: u64,
@@ -278,7 +278,7 @@ impl Isolation {
                 .position(|group| group.pair == Some(pair))
             && let Some(group) = self.groups.remove(index)
         {
-            // The half that was accepted is not at fault, so this one is.
+            // The accepted half is not at fault, so the other one is.
             if group.skus.len() > 1 {
                 self.split(group.skus, group.is_zeros);
             } else {
@@ -319,13 +319,14 @@ impl Isolation {
         confirmed
     }
 
-    /// A request was rejected.
+    /// Records a rejected request.
     pub(super) fn on_rejected(&mut self, origin: Option<BatchOrigin>) {
         self.consecutive_rejections += 1;
         self.unpair(origin.and_then(|origin| origin.pair));
     }
 
-    /// The Market named this SKU, or rejected it alone; `after` is the next request.
+    /// Records that the Market named this SKU or rejected it alone. `next_request` is the number of
+    /// the first request sent after that.
     pub(super) fn record_evidence(&mut self, sku: &Sku, count: Count, next_request: u64) {
         let evidence = RejectionEvidence {
             count,
@@ -335,7 +336,7 @@ impl Isolation {
         self.evidence.insert(sku.clone(), evidence);
     }
 
-    /// The same, of a rejection since which something was accepted.
+    /// Records a rejection after which a request was accepted.
     pub(super) fn record_confirmed(&mut self, sku: &Sku, count: Count) {
         let evidence = RejectionEvidence {
             count,
@@ -345,18 +346,19 @@ impl Isolation {
         self.evidence.insert(sku.clone(), evidence);
     }
 
-    /// Whether this SKU was rejected before with this count, and something was accepted since.
+    /// Returns true if this SKU was rejected before with this count, and a request was accepted
+    /// since.
     pub(super) fn is_confirmed(&self, sku: &Sku, count: Count) -> bool {
         let evidence = self.evidence.get(sku);
         evidence.is_some_and(|evidence| evidence.count == count && evidence.is_confirmed)
     }
 
-    /// A SKU was set aside: the evidence is in quarantine from now on.
+    /// Removes the evidence of a SKU. Called when it enters the quarantine, which keeps it then.
     pub(super) fn remove_evidence(&mut self, sku: &Sku) {
         self.evidence.remove(sku);
     }
 
-    /// Adds a suspect. Returns how many rejections say that the Market rejects everything.
+    /// Adds a pending rejection. Returns how many of them may be signs of a systemic rejection.
     pub(super) fn add_pending_rejection(&mut self, rejected: RejectedSku) -> usize {
         self.pending_rejections.push(rejected);
         self.pending_rejections
@@ -365,13 +367,13 @@ impl Isolation {
             .count()
     }
 
-    /// Hands out all suspects: nothing is left that could be accepted.
+    /// Takes all pending rejections, when no other SKU is left that could confirm them.
     pub(super) fn take_pending_rejections(&mut self) -> Vec<RejectedSku> {
         std::mem::take(&mut self.pending_rejections)
     }
 
-    /// The oldest suspect goes out again, because nothing else is left that could show whether
-    /// the Market still rejects everything.
+    /// Queues the oldest pending rejection as a probe, when no other SKU is left that could show
+    /// whether the Market still rejects everything.
     pub(super) fn probe_oldest_rejection(&mut self) {
         if !self.pending_rejections.is_empty() {
             let RejectedSku { sku, level, .. } = self.pending_rejections.remove(0);
@@ -379,8 +381,8 @@ impl Isolation {
         }
     }
 
-    /// The Market rejects everything: hands out the SKUs of groups. The suspects wait until
-    /// something is accepted.
+    /// Marks the rejection as systemic and takes the SKUs of all groups. The pending rejections
+    /// wait until a request is accepted.
     pub(super) fn abandon_groups(&mut self) -> Vec<Sku> {
         self.is_systemic = true;
         let groups = std::mem::take(&mut self.groups);

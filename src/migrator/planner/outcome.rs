@@ -1,15 +1,13 @@
-//! What the answer to a batch changes.
+//! Consequences of the response to a batch: backoff, splitting, quarantine and history.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::isolation::{REJECTIONS_UNTIL_SYSTEMIC, RejectedSku};
-use super::{
-    CompletedBatch, DurableChange, Now, Planner, REDUCED_SIZE_PERIOD, UpdateBatch,
-    max_skus_per_request,
-};
+use super::{CompletedBatch, DurableChange, Now, Planner, UpdateBatch, max_skus_per_request};
 use crate::history;
 use crate::history::EventKind;
 use crate::migrator::classify_response::{ResponseVerdict, error_text, mention_dates, named_skus};
@@ -18,13 +16,16 @@ use crate::partner_api::wire::ApiError;
 use crate::stock::Sku;
 use crate::telemetry::AlarmKind;
 
-/// Fewest SKUs of the backlog in one request, however many such requests are rejected.
+/// Time for which batches stay small after one was too large.
+const REDUCED_SIZE_PERIOD: Duration = Duration::from_hours(24);
+
+/// Lower bound of [`Planner`]'s `max_fresh_skus`, which shrinks with each rejection.
 const MIN_FRESH_SKUS: usize = 50;
 
 impl Planner {
-    /// A request ended. Returns what has to be made durable.
+    /// Applies the outcome of a request. Returns the changes to persist.
     ///
-    /// If the Market accepted it, the ledger has it already.
+    /// If the Market accepted the batch, the caller must have recorded it in the ledger before.
     pub fn on_response(&mut self, completed: CompletedBatch, now: Now) -> Vec<DurableChange> {
         let CompletedBatch {
             batch,
@@ -61,9 +62,12 @@ impl Planner {
         }
         match verdict {
             ResponseVerdict::SplitBatch if batch.items.len() == 1 => {
-                // Smaller it cannot be: whoever says so does not mean the batch.
-                self.policy
-                    .on_failure(ended_at, "a single SKU is too large", &mut self.rng);
+                // It cannot be smaller, so the size of the batch is not the cause.
+                self.policy.on_failure(
+                    ended_at,
+                    "a request with one SKU is too large",
+                    &mut self.rng,
+                );
                 self.return_batch(batch, now);
             }
             ResponseVerdict::Accepted => self.on_accepted(batch, now),
@@ -117,7 +121,7 @@ impl Planner {
         std::mem::take(&mut self.changes)
     }
 
-    /// Keeps the dates that the Market has, or may have.
+    /// Records the dates that the Market has or may have accepted.
     fn record_dates(&self, batch: &UpdateBatch, verdict: &ResponseVerdict) {
         match verdict {
             ResponseVerdict::Accepted | ResponseVerdict::Retry { .. } => {
@@ -159,7 +163,7 @@ impl Planner {
         self.status.acknowledged += batch.items.len() as u64;
         self.status.last_acknowledged = Some(now.wall);
         if self.policy.on_accepted() {
-            info!(shop = self.target.name, "the Market takes stock again");
+            info!(shop = self.target.name, "the Market accepts stock again");
         }
         for alarm in [
             AlarmKind::BatchRefused,
@@ -179,14 +183,14 @@ impl Planner {
         }
         for item in batch.items {
             self.release(&item.sku, now);
-            // Changed while it was under way? Then it goes again.
+            // It may have changed while it was in flight.
             self.requeue(&item.sku, now.micros(), now);
         }
-        // Set aside without a proof: whether they are at fault can be learned now.
+        // Now that the Market accepts requests, a retry shows whether these SKUs are at fault.
         for sku in self.quarantine.make_unconfirmed_due(now.wall) {
             if !self.busy.contains(&sku) {
-                let count_of_entry = self.quarantine.get(&sku).map(|row| row.level.count);
-                count_of_entry
+                let count = self.quarantine.get(&sku).map(|entry| entry.level.count);
+                count
                     .into_iter()
                     .for_each(|count| self.isolation.record_confirmed(&sku, count));
                 self.enqueue_if_due(&sku, now.micros(), now);
@@ -194,8 +198,8 @@ impl Planner {
         }
     }
 
-    /// Something in the batch is wrong. What the Market names is set apart; if it names
-    /// nothing, halves will tell.
+    /// Handles a rejected batch: isolates the SKUs that the Market names, or splits the batch in
+    /// halves if it names none.
     fn on_rejected(
         &mut self,
         batch: UpdateBatch,
@@ -238,7 +242,7 @@ impl Planner {
         }
         if named.is_empty() {
             if batch.origin.is_none() {
-                // Fewer SKUs at a time, until a request with as many is accepted.
+                // Fewer queued SKUs per request, until requests of that size are accepted.
                 self.max_fresh_skus = (batch.items.len() / 4).max(MIN_FRESH_SKUS);
             }
             return self.split(batch);
@@ -255,9 +259,10 @@ impl Planner {
         self.isolation.separate_named(named_items, others, is_zeros);
     }
 
-    /// Whether a batch whose dates were rejected would go out with others now.
+    /// Corrects the clock skew and forgets raised dates. Returns true if the batch would now be
+    /// sent with other dates.
     fn resolve_date_rejection(&mut self, batch: &UpdateBatch, now: Now) -> bool {
-        // What was sent before our clock was found wrong says nothing of the Market's.
+        // Dates sent before our clock was found wrong prove nothing about the Market's dates.
         self.trusts_earlier_dates = false;
         let raised_items = || batch.items.iter().filter(|item| item.is_date_raised);
         let is_raised = raised_items().next().is_some();
@@ -272,7 +277,7 @@ impl Planner {
         self.isolation.split(batch.into_skus(), is_zeros);
     }
 
-    /// One SKU was refused by itself. Is it the SKU, or is everything refused?
+    /// Records a SKU that was rejected alone, and decides whether the rejection is systemic.
     fn on_single_rejected(&mut self, rejected: RejectedSku, ended_at: Instant, now: Now) {
         let is_quarantined = rejected.is_quarantined;
         let reason = rejected.reason.clone();
@@ -285,7 +290,7 @@ impl Planner {
         }
     }
 
-    /// The Market refuses batch after batch: nothing is set aside, and everything waits.
+    /// Handles a systemic rejection: no SKU enters the quarantine, and sending pauses.
     fn treat_as_systemic(&mut self, reason: &str, ended_at: Instant, now: Now) {
         self.max_fresh_skus = max_skus_per_request(&self.target.address);
         let unconfirmed = self.quarantine.take_unconfirmed();
@@ -302,7 +307,7 @@ impl Planner {
         }
         self.policy.on_batches_rejected(ended_at, reason);
         let text = format!(
-            "the Market refuses every batch of {}, not single SKUs: {reason}",
+            "the Market rejects every batch of {}, not single SKUs: {reason}",
             self.target.name
         );
         self.deps
@@ -310,8 +315,8 @@ impl Planner {
             .raise(AlarmKind::BatchRefused, &self.target.name, text);
     }
 
-    /// Nothing else is left to be sent, so nothing else can show whether the Market rejects
-    /// everything. Returns whether there is something to send now.
+    /// Decides the pending rejections when no other SKU is left to send, so that none can show
+    /// whether the rejection is systemic. Returns true if there is a SKU to send now.
     pub(super) fn resolve_pending_rejections(&mut self, now: Now) -> bool {
         if self.in_flight > 0 || !self.isolation.is_empty() || !self.queue.is_empty() {
             return false;
@@ -351,18 +356,18 @@ impl Planner {
             warn!(
                 shop = self.target.name,
                 sku = sku.as_str(),
-                "the Market refuses this SKU, it is set aside: {}",
+                "SKU quarantined, because the Market rejects it: {}",
                 entry.reason
             );
             self.record_event(&sku, EventKind::Quarantined, now);
             self.changes.push(DurableChange::Quarantined(entry));
-            // Perhaps the shop has changed its count meanwhile.
+            // Its count may have changed meanwhile.
             self.requeue(&sku, now.micros(), now);
         }
         self.update_quarantine_alarm();
     }
 
-    /// What has to be made durable besides what [`Plan::land`] returned.
+    /// Takes the changes to persist that did not arise from a response.
     pub fn take_changes(&mut self) -> Vec<DurableChange> {
         std::mem::take(&mut self.changes)
     }

@@ -1,12 +1,12 @@
-//! What others get to see of a plan: when it wakes, its report, its alarms.
+//! Planner status: next wake-up, report, alarms.
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{MAX_SILENCE, Now, Planner, PlannerDeps, SHARED_LIMIT_RECHECK, UpdateBatch};
+use super::{Now, Planner, PlannerDeps, UpdateBatch};
 use crate::migrator::Mode;
 use crate::migrator::backoff::SendState;
 use crate::migrator::classify_response::ResponseVerdict;
@@ -15,20 +15,26 @@ use crate::migrator::status::{QuarantinedSku, WorkerStatus};
 use crate::stock::Sku;
 use crate::telemetry::AlarmKind;
 
+/// Time without an acknowledgement, while SKUs wait, after which an alarm is raised.
+const MAX_SILENCE: TimeDelta = TimeDelta::minutes(15);
+
+/// Delay before the next check when other workers have used up a shared rate limit.
+const SHARED_LIMIT_RECHECK: Duration = Duration::from_millis(250);
+
 impl Planner {
-    /// The SKUs that are set aside.
+    /// Returns the SKUs in quarantine.
     #[must_use]
     pub fn quarantined_skus(&self) -> Vec<Sku> {
         self.quarantine.skus().cloned().collect()
     }
 
-    /// Says aloud what a read-back left open, or that there is none.
+    /// Raises or clears alarms after a read-back.
     pub fn update_readback_alarms(&self, report: &ReadbackReport) {
         let PlannerDeps { alarms, .. } = &self.deps;
         let name = &self.target.name;
         if report.state == ReadbackProgress::Failed {
-            let reason = report.trouble.as_deref().unwrap_or("no reason is known");
-            let text = format!("the Market's copy of {name} cannot be read back: {reason}");
+            let reason = report.trouble.as_deref().unwrap_or("the reason is unknown");
+            let text = format!("cannot read the Market's stock of {name} back: {reason}");
             return alarms.raise(AlarmKind::ReadBackFailed, name, text);
         }
         if report.state != ReadbackProgress::Done {
@@ -47,15 +53,15 @@ impl Planner {
             return alarms.clear(AlarmKind::Drift, name);
         }
         let text = format!(
-            "the Market shows another number than {name} sent of {drifted} SKUs, and nothing \
-             explains it ({} are sent again; {unknown} more it does not know); `stockbridge \
-             verify` lists them",
+            "the Market shows another count than {name} has sent for {drifted} SKUs, and no order \
+             or delay explains it ({} SKUs are sent again; the Market does not know {unknown} \
+             more): run `stockbridge verify` to list them",
             report.resent
         );
         alarms.raise(AlarmKind::Drift, name, text);
     }
 
-    /// When to look again if nothing happens before.
+    /// Returns the time of the next wake-up if nothing happens before.
     #[must_use]
     pub fn wake_at(&self, now: Now) -> Instant {
         let now = now.monotonic;
@@ -73,15 +79,16 @@ impl Planner {
         ) {
             (Some(paused_until), Some(available_at)) => paused_until.max(available_at).min(tick),
             (Some(paused_until), None) => paused_until.min(tick),
-            // Room now, and yet nothing goes out: something in flight has to end first.
+            // Capacity is free but no batch was sent: a request in flight must end first, which
+            // wakes the worker.
             (None, Some(available_at)) if available_at > now => available_at.min(tick),
-            // It is another lane's, whose end nobody tells us.
+            // Another worker uses up the limit, and the end of its request wakes only itself.
             (None, None) if self.in_flight == 0 => tick.min(now + SHARED_LIMIT_RECHECK),
             (None, Some(_) | None) => tick,
         }
     }
 
-    /// What the operator may know.
+    /// Updates and returns the status, and raises or clears the alarm for missing acknowledgements.
     pub fn update_status(&mut self, now: Now) -> &WorkerStatus {
         let waiting = self.queue.len() + self.isolation.waiting_skus();
         self.check_progress(waiting + self.in_flight_skus, now.wall);
@@ -128,7 +135,7 @@ impl Planner {
             .map_or(since, |at| at.max(since));
         if now - since >= MAX_SILENCE {
             let text = format!(
-                "{waiting} SKUs of {} wait, and the Market has acknowledged nothing since {since}",
+                "{waiting} SKUs of {} wait, and the Market has acknowledged none since {since}",
                 self.target.name
             );
             self.deps
@@ -145,7 +152,7 @@ impl Planner {
             return;
         };
         let text = format!(
-            "{} SKUs of {name} are refused by the Market and set aside, the first is '{}': {}",
+            "the Market rejects {} SKUs of {name}, which are in quarantine; the oldest is '{}': {}",
             self.quarantine.len(),
             oldest.sku,
             oldest.reason
@@ -155,7 +162,7 @@ impl Planner {
 
     pub(super) fn raise_paused_alarm(&self, reason: &str) {
         let text = format!(
-            "nothing is sent to {} of {} until this is mended: {reason}",
+            "nothing is sent to {} of {} until this is fixed: {reason}",
             self.target.address, self.target.name
         );
         self.deps
@@ -174,7 +181,7 @@ impl Planner {
             address = %self.target.address,
             batch.skus = batch.items.len(),
             trace,
-            "the Market did not take a batch: {verdict}"
+            "the Market did not accept a batch: {verdict}"
         );
     }
 }

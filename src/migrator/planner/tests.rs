@@ -1,5 +1,5 @@
-//! The plan against a Market that rejects some SKUs, or everything for a while. No sockets, no
-//! clock.
+//! Tests of the planner against a Market that rejects some SKUs, or everything for a while. No
+//! sockets, no clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,14 +10,14 @@ use super::*;
 use crate::clock::Clock;
 use crate::http::secret::Secret;
 use crate::migrator::Mode;
-use crate::partner_api::client::{MarketResponse, RequestTimes};
-use crate::stock::{PerSku, ShopId};
+use crate::partner_api::client::{CallOutcome, MarketResponse, RateHeaders, RequestTimes};
+use crate::stock::{Count, Level, PerSku, ShopId};
 
 const SHOP: ShopId = ShopId(0);
 const REJECTED_BODY: &str =
     r#"{"status":"ERROR","errors":[{"code":"BAD_REQUEST","message":"Request is invalid"}]}"#;
 
-/// A plan, its book and ledger, and what it made durable.
+/// Planner with its book, its ledger and its persisted quarantine.
 struct PlannerHarness {
     planner: Planner,
     book: Arc<StockBook>,
@@ -25,11 +25,11 @@ struct PlannerHarness {
     quarantined: BTreeMap<String, QuarantineEntry>,
     now: Now,
     requests: usize,
-    /// Time that passes while nothing can be sent.
+    /// Time step while nothing can be sent.
     idle: Duration,
 }
 
-/// What the Market makes of a request: its number and its SKUs with their counts.
+/// Returns true if the Market accepts a request, given its number and its SKUs with their counts.
 type AcceptRule<'a> = &'a dyn Fn(usize, &[(String, u32)]) -> bool;
 
 fn campaign() -> MarketAddress {
@@ -119,7 +119,7 @@ impl PlannerHarness {
         }
     }
 
-    /// Sends one request, if one may go out.
+    /// Sends one request, if one may be sent now.
     fn send_one(&mut self, accepts: AcceptRule<'_>) -> bool {
         let Some((batch, _)) = self.planner.next_batch(self.now) else {
             return false;
@@ -161,7 +161,7 @@ impl PlannerHarness {
         true
     }
 
-    /// Lives for so long.
+    /// Runs the planner for this time.
     fn run_for(&mut self, time: Duration, accepts: AcceptRule<'_>) {
         let end = self.now.monotonic + time;
         while self.now.monotonic < end {
@@ -185,9 +185,9 @@ impl PlannerHarness {
     }
 }
 
-/// Some SKUs are always rejected, and a fault that begins at any request rejects everything.
+/// Some SKUs are always rejected, and from any request on a fault rejects everything for a while.
 #[test]
-fn a_fault_that_begins_at_any_step_of_the_isolation_puts_no_innocent_sku_aside() {
+fn fault_during_isolation_quarantines_no_valid_sku() {
     for address in [campaign(), business()] {
         for bad in [vec![], vec![13], vec![0, 1, 40]] {
             for start in 0..40 {
@@ -209,11 +209,11 @@ fn isolate_through_faults(address: &MarketAddress, bad: &BTreeSet<String>, start
         harness.idle = Duration::from_secs(10);
         (0..64).for_each(|n| harness.set_stock(&format!("sku-{n}"), n % 5));
         let hour = TimeDelta::hours(1);
-        // A fault of thirteen requests outlasts an hour where one goes every ten minutes.
+        // A fault of thirteen requests lasts over an hour if one is sent every ten minutes.
         for _ in 0..150 {
             harness.run_for(Duration::from_mins(1), &accepts);
             for (sku, entry) in &harness.quarantined {
-                // Without a proof it is tried again within minutes.
+                // An unconfirmed SKU is retried within minutes.
                 let is_short = entry.retry_at - harness.now.wall < hour / 2;
                 assert!(bad.contains(sku) || is_short, "{case}: {entry:?}");
             }
@@ -234,19 +234,19 @@ fn isolate_through_faults(address: &MarketAddress, bad: &BTreeSet<String>, start
     }
 }
 
-/// A part of the SKUs that were sent in a batch before the fault is not proof against others.
+/// A request that was accepted before the fault confirms no rejection.
 #[test]
-fn an_acceptance_older_than_the_rejection_is_no_proof() {
+fn earlier_acceptance_confirms_no_rejection() {
     let mut harness = PlannerHarness::new(&campaign());
     (0..16).for_each(|n| harness.set_stock(&format!("sku-{n}"), 1));
-    // The whole is rejected, the first half accepted, and from then on nothing.
+    // The whole batch is rejected, its first half is accepted, and then everything is rejected.
     harness.run_for(Duration::from_secs(40), &|request, _| request == 1);
     assert!(harness.quarantined.is_empty(), "{:?}", harness.quarantined);
     assert_eq!(harness.planner.update_status(harness.now).state, "paused");
 }
 
 #[test]
-fn a_block_of_rejected_skus_is_set_aside_once_something_else_is_accepted() {
+fn quarantines_a_block_after_another_acceptance() {
     for address in [campaign(), business()] {
         let accepts =
             |_, skus: &[(String, u32)]| !skus.iter().any(|(sku, _)| sku.starts_with("bad"));
@@ -268,7 +268,7 @@ fn a_block_of_rejected_skus_is_set_aside_once_something_else_is_accepted() {
 }
 
 #[test]
-fn a_systemic_rejection_is_probed_with_one_request_a_pause() {
+fn probes_a_systemic_rejection_once_per_pause() {
     for address in [campaign(), business()] {
         let mut harness = PlannerHarness::new(&address);
         (0..4_000).for_each(|n| harness.set_stock(&format!("sku-{n}"), 1));
@@ -291,7 +291,7 @@ fn a_systemic_rejection_is_probed_with_one_request_a_pause() {
 }
 
 #[test]
-fn by_business_most_skus_are_accepted_before_the_last_rejected_one_is_found() {
+fn business_isolation_accepts_most_skus_early() {
     let mut harness = PlannerHarness::new(&business());
     (0..20_000).for_each(|n| harness.set_stock(&format!("sku-{n}"), 1 + n % 7));
     let mut rng = StdRng::seed_from_u64(42);
@@ -323,7 +323,7 @@ fn by_business_most_skus_are_accepted_before_the_last_rejected_one_is_found() {
 }
 
 #[test]
-fn by_business_a_zero_does_not_wait_for_rejected_skus() {
+fn business_zero_does_not_wait_for_rejected_skus() {
     let mut harness = PlannerHarness::new(&business());
     harness.set_stock("falls", 3);
     harness.run_for(Duration::from_secs(1), &|_, _| true);
@@ -343,7 +343,7 @@ fn by_business_a_zero_does_not_wait_for_rejected_skus() {
 }
 
 #[test]
-fn a_changed_count_begins_the_pause_of_a_rejected_sku_anew() {
+fn changed_count_restarts_the_quarantine_pause() {
     let mut harness = PlannerHarness::new(&campaign());
     let accepts = |_, skus: &[(String, u32)]| !skus.iter().any(|(sku, _)| sku == "bad");
     for round in 0..6 {
@@ -365,7 +365,7 @@ fn a_changed_count_begins_the_pause_of_a_rejected_sku_anew() {
 }
 
 #[test]
-fn a_pause_told_with_a_refusal_for_volume_outlives_a_restart() {
+fn rate_limit_pause_survives_a_restart() {
     let mut harness = PlannerHarness::new(&campaign());
     harness.set_stock("A", 1);
     let (batch, _) = harness.planner.next_batch(harness.now).unwrap();

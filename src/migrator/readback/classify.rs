@@ -1,4 +1,7 @@
-//! How the Market's copy of one SKU stands to what it was told. Pure.
+//! Comparison of the Market's copy of one SKU with our book and ledger. Pure.
+//!
+//! Decides whether a difference is explained by orders, by delay or by unsent changes, and whether
+//! the Market's date proves that an update was lost.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -8,31 +11,31 @@ use crate::partner_api::readback_page::{OfferList, ReadbackOffer};
 use crate::stock::{Level, Timestamp};
 use crate::store::Acked;
 
-/// See the module.
+/// Result of the comparison of one SKU, ordered from the most harmless.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum MatchClass {
-    /// It shows what we sent.
+    /// The Market shows the count we sent.
     Equal,
-    /// It shows fewer, and the difference is reserved, or the Market has changed it since.
+    /// The Market shows fewer pieces, and reserves or a later change by the Market explain it.
     Explained,
-    /// It shows another number, or nothing, and took ours a short while ago.
+    /// The Market shows another count or none, but accepted ours less than the grace period ago.
     Pending,
-    /// It is in the Market's archive.
+    /// The offer is in the Market's archive.
     Archived,
-    /// The Market shows it, and the seller never spoke of it.
+    /// The Market shows the offer, but the book has no such SKU.
     NotOurs,
-    /// The book is ahead of what was sent.
+    /// The book has a change that the Market has not acknowledged yet.
     Unsent,
-    /// The Market refuses it.
+    /// The SKU is unsent because it is in quarantine.
     Rejected,
-    /// The Market took it and shows it nowhere: perhaps it is not in the catalogue.
+    /// The Market accepted the SKU but shows it nowhere: perhaps it is not in the catalogue.
     Unknown,
-    /// It shows another number, and nothing explains it.
+    /// The Market shows another count without an explanation.
     Drifted,
 }
 
 impl MatchClass {
-    /// All of them, the most harmless first.
+    /// All classes, the most harmless first.
     pub const ALL: [Self; 9] = [
         Self::Equal,
         Self::Explained,
@@ -45,7 +48,7 @@ impl MatchClass {
         Self::Drifted,
     ];
 
-    /// A stable name.
+    /// Returns the stable name used in JSON and metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -61,7 +64,7 @@ impl MatchClass {
         }
     }
 
-    /// Whether such a SKU leaves no question.
+    /// Returns true if the SKU needs no further attention.
     #[must_use]
     pub fn is_explained(self) -> bool {
         match self {
@@ -70,38 +73,38 @@ impl MatchClass {
         }
     }
 
-    /// Its number in a sighting and in the history.
+    /// Returns the stable number used in [`super::Observed`] and the history.
     #[must_use]
     pub fn number(self) -> u8 {
         self as u8
     }
 
-    /// The class of that number.
+    /// Returns the class with this number; `None` if there is none.
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.get(usize::from(number)).copied()
     }
 }
 
-/// What a comparison of one SKU starts from.
+/// Our side of the comparison of one SKU.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Expected {
     pub(super) level: Level,
     pub(super) acked: Acked,
-    /// The date it was sent with, if this life of the program sent it.
+    /// Date with which it was last sent; `None` if not since this process started.
     pub(super) sent_date: Option<Timestamp>,
-    /// Nothing is ever sent: the book itself is compared.
+    /// True in a dry run: nothing is sent, and the book itself is compared.
     pub(super) is_dry_run: bool,
-    /// How long the Market may take to show what it took.
+    /// Time that the Market may take to show an accepted update.
     pub(super) grace: TimeDelta,
-    /// How far apart the two clocks have been of late at most.
+    /// Largest recent difference between our clock and the Market's.
     pub(super) max_clock_skew: TimeDelta,
 }
 
 const SECOND: TimeDelta = TimeDelta::seconds(1);
 
 impl Expected {
-    /// Compares what the Market shows of a SKU with what it was told.
+    /// Classifies an offer that the Market shows.
     pub(super) fn classify(&self, offer: &ReadbackOffer, now: DateTime<Utc>) -> MatchClass {
         let count = u64::from(self.level.count.get());
         if offer.list == OfferList::Archived {
@@ -123,11 +126,11 @@ impl Expected {
         if now - sent_at < self.grace {
             return MatchClass::Pending;
         }
-        // Orders may explain the number, but not a date from before we spoke.
+        // Orders may explain the count, but not a date before our update.
         if self.is_provably_lost(offer) {
             return MatchClass::Drifted;
         }
-        // The Market's own bookkeeping is dated after what we said.
+        // Changes by the Market itself, such as orders, are dated after our update.
         let (_, latest) = self.sent_date_range(sent_at);
         let was_updated_later = offer.updated_at.is_some_and(|at| at.to_utc() > latest);
         let is_reserved = offer.available + offer.reserved >= count;
@@ -137,20 +140,20 @@ impl Expected {
         MatchClass::Drifted
     }
 
-    /// How a SKU stands that is shown nowhere, in a pass that began at this moment.
+    /// Classifies a SKU that was on no page of a pass that began at `pass_start`.
     pub(super) fn classify_missing(&self, pass_start: DateTime<Utc>) -> MatchClass {
         match self.acked.acked_at() {
             _ if self.is_dry_run => MatchClass::Unknown,
             None => MatchClass::Unsent,
             Some(_) if self.has_unsent_change() => MatchClass::Unsent,
-            // Perhaps its place was passed before it was there.
+            // It may have appeared on a page that the pass had read already.
             Some(at) if at >= pass_start - self.grace => MatchClass::Pending,
             Some(_) => MatchClass::Unknown,
         }
     }
 
-    /// Whether what the Market shows is dated before the earliest date that we can have sent:
-    /// then our update never arrived, whatever was answered.
+    /// Returns true if the Market's date is before the earliest date that we can have sent. Then
+    /// our update never arrived, although it was acknowledged.
     pub(super) fn is_provably_lost(&self, offer: &ReadbackOffer) -> bool {
         let (Some(sent_at), Some(shown_at)) = (self.acked.acked_at(), offer.updated_at) else {
             return false;
@@ -163,10 +166,10 @@ impl Expected {
         is_dirty(self.level, self.acked)
     }
 
-    /// Between which moments the date lies that was sent, by the Market's clock.
+    /// Returns the earliest and the latest date that we can have sent, by the Market's clock.
     fn sent_date_range(&self, sent_at: DateTime<Utc>) -> (DateTime<Utc>, DateTime<Utc>) {
-        // It was held inside what the Market takes, at a moment of which we keep the second; and
-        // what the Market shows may be cut to seconds again.
+        // The date was clamped at a time that we store in seconds, and the Market may show it
+        // truncated to seconds.
         let clamped = |now| clamp_to_window(self.level.updated_at, now).to_utc();
         let margin = self.max_clock_skew + SECOND;
         if let Some(sent_date) = self.sent_date {
@@ -188,7 +191,7 @@ mod tests {
         format!("2026-11-20T{text}Z").parse().unwrap()
     }
 
-    /// Ten pieces as of nine, sent at ten.
+    /// Ten pieces, dated 09:00 and sent at 10:00.
     fn ten_pieces() -> Expected {
         let level = Level {
             count: Count::try_from(10).unwrap(),
@@ -220,13 +223,13 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_differs_is_explained_by_reserves_and_by_later_orders_only() {
+    fn only_reserves_and_later_orders_explain_a_count() {
         assert_eq!(class_of(&offer(10, 0, "09:00:00")), MatchClass::Equal);
         assert_eq!(class_of(&offer(7, 3, "09:00:00")), MatchClass::Explained);
         assert_eq!(class_of(&offer(7, 0, "11:00:00")), MatchClass::Explained);
         assert_eq!(class_of(&offer(7, 2, "09:00:00")), MatchClass::Drifted);
         assert_eq!(class_of(&offer(7, 3, "08:00:00")), MatchClass::Drifted);
-        // More than we said is nobody's order.
+        // No order explains more pieces than we sent.
         assert_eq!(class_of(&offer(12, 0, "11:00:00")), MatchClass::Drifted);
         let archived = ReadbackOffer {
             list: OfferList::Archived,
@@ -236,14 +239,14 @@ mod tests {
     }
 
     #[test]
-    fn for_a_while_after_the_sending_another_number_is_pending() {
+    fn another_count_is_pending_within_the_grace_period() {
         let early = |now| ten_pieces().classify(&offer(3, 0, "08:00:00"), at(now));
         assert_eq!(early("10:14:59"), MatchClass::Pending);
         assert_eq!(early("10:15:00"), MatchClass::Drifted);
     }
 
     #[test]
-    fn what_the_book_says_beyond_the_ledger_is_unsent() {
+    fn unacknowledged_change_is_unsent() {
         let not_acked = Expected {
             acked: Acked::default(),
             ..ten_pieces()
@@ -260,7 +263,7 @@ mod tests {
             ten_pieces().classify_missing(at("12:00:00")),
             MatchClass::Unknown
         );
-        // It was sent while the pass was under way.
+        // Sent while the pass was running.
         assert_eq!(
             ten_pieces().classify_missing(at("09:50:00")),
             MatchClass::Pending
@@ -268,14 +271,14 @@ mod tests {
     }
 
     #[test]
-    fn an_update_is_proven_lost_only_by_a_date_before_any_that_can_have_been_sent() {
+    fn older_date_proves_a_lost_update() {
         assert!(ten_pieces().is_provably_lost(&offer(3, 0, "08:59:58")));
         assert!(!ten_pieces().is_provably_lost(&offer(3, 0, "08:59:59")));
         assert!(!ten_pieces().is_provably_lost(&ReadbackOffer {
             updated_at: None,
             ..offer(3, 0, "08:00:00")
         }));
-        // As of now: what went out was dated two seconds before it did.
+        // A current level is sent with a date two seconds before the sending.
         let now = Level {
             updated_at: at("10:00:00").into(),
             ..ten_pieces().level
@@ -287,7 +290,7 @@ mod tests {
         };
         assert!(expected.is_provably_lost(&offer(3, 0, "09:59:56")));
         assert!(!expected.is_provably_lost(&offer(3, 0, "09:59:57")));
-        // A stamp of last week went out as yesterday's.
+        // A level of last week is sent with the date of yesterday.
         let old = Level {
             updated_at: "2026-11-10T00:00:00Z"
                 .parse::<DateTime<Utc>>()
@@ -314,8 +317,8 @@ mod tests {
     }
 
     #[test]
-    fn the_date_that_was_sent_is_compared_where_it_is_known() {
-        // The clock was set back: it was sent with the date before, not with one of its own.
+    fn compares_the_sent_date_if_it_is_known() {
+        // The clock was set back, so the date of the request before was sent.
         let expected = Expected {
             sent_date: Some(at("11:00:00").into()),
             ..ten_pieces()
@@ -335,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn clocks_that_are_apart_prove_nothing_within_their_distance() {
+    fn clock_skew_widens_the_sent_date_range() {
         let expected = Expected {
             max_clock_skew: TimeDelta::minutes(5),
             ..ten_pieces()
@@ -349,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dry_run_compares_the_book_itself() {
+    fn dry_run_compares_the_book() {
         let dry_run = Expected {
             is_dry_run: true,
             acked: Acked::default(),
@@ -370,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn every_class_has_its_own_name_and_number() {
+    fn every_class_has_a_unique_name_and_number() {
         for class in MatchClass::ALL {
             assert_eq!(MatchClass::from_number(class.number()), Some(class));
         }

@@ -1,4 +1,6 @@
-//! What a pass finds: SKU by SKU as the pages come, and at its end those that were on none.
+//! Findings of a read-back pass: offers page by page, and at the end the SKUs that were on no page.
+//!
+//! Decides which SKUs are sent again, and collects counts, examples and the dry-run estimate.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -16,16 +18,16 @@ use crate::partner_api::wire::{MarketAddress, SKUS_PER_MINUTE, UPDATES_PER_MINUT
 use crate::stock::{BookEntry, Count, Sku, SkuId};
 use crate::store::Acked;
 
-/// So many examples are kept of each class that is worth some.
+/// Largest number of examples per class.
 const MAX_EXAMPLES: usize = 20;
 
-/// Most SKUs that one pass finds to be sent again, or asks for by name.
+/// Largest number of SKUs that one pass marks to be sent again or queries by SKU.
 const MAX_RESENT_SKUS: usize = 50_000;
 
-/// How long after the last time a SKU is sent again that the Market does not know.
+/// Interval at which a SKU that the Market does not know is sent again.
 const RESEND_INTERVAL: TimeDelta = TimeDelta::hours(24);
 
-/// What a pass has found so far.
+/// Findings of a pass so far.
 #[derive(Default)]
 pub(super) struct PassStats {
     pub(super) not_ours: u64,
@@ -33,11 +35,11 @@ pub(super) struct PassStats {
     examples: Vec<ReadbackExample>,
     examples_by_class: BTreeMap<MatchClass, usize>,
     lost: Vec<Sku>,
-    // So many of them were told of.
+    // Number of `lost` SKUs that `take_lost` has returned.
     taken_lost: usize,
 }
 
-/// Notes what the Market shows of one offer; whether it is one of the seller's.
+/// Classifies one offer and records the result. Returns false if the book has no such SKU.
 pub(super) fn record_offer(
     context: &ReadbackContext,
     stats: &mut PassStats,
@@ -63,7 +65,7 @@ pub(super) fn record_offer(
     let expected = context.expected(entry, acked, max_clock_skew);
     let class = expected.classify(offer, now);
     context.observations.with(context.shop, |per_sku| {
-        // Of several warehouses that share the stock, the worst counts.
+        // If several warehouses share the stock, the worst class counts.
         let previous = per_sku.get(entry.id()).class_in(pass);
         if previous.is_none_or(|previous| previous < class) {
             per_sku.set(entry.id(), Observed::new(offer.available, now, pass, class));
@@ -111,8 +113,8 @@ impl PassStats {
         self.examples.push(ReadbackExample {
             sku: sku.to_owned(),
             class: class.name(),
-            ours: expected.map(|ours| ours.level.count.get()),
-            sent_at: expected.and_then(|ours| ours.acked.acked_at()),
+            ours: expected.map(|expected| expected.level.count.get()),
+            sent_at: expected.and_then(|expected| expected.acked.acked_at()),
             markets: offer.map(|offer| offer.available),
             reserved: offer
                 .map(|offer| offer.reserved)
@@ -123,8 +125,8 @@ impl PassStats {
         });
     }
 
-    /// To be sent again, from now on: the end of the pass may be hours away, and by then the
-    /// Market may have taken, and sold, what was said since. Whether there was a place for it.
+    /// Marks a SKU as lost, to be sent again. This happens at once, because the pass may take hours
+    /// and newer updates may be accepted meanwhile. Returns false if too many SKUs are marked.
     fn mark_lost(
         &mut self,
         context: &ReadbackContext,
@@ -148,7 +150,7 @@ impl PassStats {
     }
 }
 
-/// Finds the SKUs that the Market has acknowledged and that were on no page.
+/// Step of a pass that finds acknowledged SKUs that were on no page.
 pub struct FindMissing {
     context: ReadbackContext,
     pass: PassId,
@@ -159,7 +161,7 @@ impl FindMissing {
         Self { context, pass }
     }
 
-    /// Looks at every SKU of the book.
+    /// Reads every SKU of the book.
     #[must_use]
     pub fn run(self) -> Vec<Sku> {
         let Self { context, pass } = self;
@@ -184,7 +186,7 @@ impl FindMissing {
     }
 }
 
-/// The last step of a pass.
+/// Last step of a pass.
 pub struct FinishPass {
     context: ReadbackContext,
     pass: PassId,
@@ -192,7 +194,7 @@ pub struct FinishPass {
     quarantined: HashSet<Sku>,
 }
 
-/// What a whole pass came to.
+/// Result of a complete pass.
 pub struct PassResult {
     stats: PassStats,
     counts: [u64; MatchClass::ALL.len()],
@@ -214,8 +216,8 @@ impl FinishPass {
         }
     }
 
-    /// Looks at every SKU of the book: counts the classes, and takes from the ledger what the
-    /// Market does not know.
+    /// Reads every SKU of the book, counts the classes, and forgets the acknowledgements of SKUs
+    /// that the Market does not know.
     #[must_use]
     pub fn run(self, now: DateTime<Utc>) -> PassResult {
         let Self {
@@ -255,7 +257,7 @@ impl FinishPass {
 }
 
 impl PassStats {
-    /// A SKU that was on no page, and that the Market does not know by name.
+    /// Classifies and records a SKU that was on no page, not even when it was queried by SKU.
     fn record_missing(
         &mut self,
         context: &ReadbackContext,
@@ -269,19 +271,20 @@ impl PassStats {
         let mut is_recorded = true;
         if class == MatchClass::Unknown {
             self.add_example(sku.as_str(), class, Some(expected), None);
-            // Said once more, in case it was lost, and then daily: not at each pass, in case it
-            // is nobody's.
+            // Sent again once, because the update may be lost, and then daily. Not at each pass,
+            // because the SKU may not be in the catalogue.
             let is_newly_unknown = previous.class() != Some(MatchClass::Unknown);
             let is_resend_due = acked
                 .acked_at()
                 .is_some_and(|at| now - at >= RESEND_INTERVAL);
             if (is_newly_unknown || is_resend_due) && !expected.is_dry_run {
-                // What does not fit now is a first time at the next pass again.
+                // A SKU that does not fit counts as newly unknown again at the next pass.
                 is_recorded = self.mark_lost(context, (sku, entry.id()), acked);
             }
         }
         if is_recorded {
-            // Said once more and not shown yet, it stays unknown, or it would be first again.
+            // A SKU that was sent again and is pending stays unknown. Otherwise the next pass
+            // would take it for newly unknown and send it again.
             let is_still_unknown =
                 class == MatchClass::Pending && previous.class() == Some(MatchClass::Unknown);
             let recorded_class = if is_still_unknown {
@@ -312,7 +315,7 @@ impl PassStats {
 }
 
 impl DryRunEstimate {
-    /// How many requests and minutes it would take.
+    /// Computes the number of requests and minutes.
     fn estimate(&mut self, address: &MarketAddress) {
         self.requests = self.skus.div_ceil(max_skus_per_request(address) as u64);
         self.minutes = match address {
@@ -323,13 +326,14 @@ impl DryRunEstimate {
 }
 
 impl PassResult {
-    /// SKUs to be sent again that were not told of before; the ledger has forgotten them already.
+    /// Returns the lost SKUs that were not taken before. Their acknowledgements are forgotten
+    /// already.
     #[must_use]
     pub fn lost(&self) -> &[Sku] {
         &self.stats.lost[self.stats.taken_lost..]
     }
 
-    /// Writes down what was found.
+    /// Writes the findings into the report.
     pub(super) fn write_to(self, report: &mut ReadbackReport) {
         let Self {
             stats,

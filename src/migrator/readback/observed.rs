@@ -1,3 +1,5 @@
+//! Observations: the result of the last read-back of each SKU, packed into 8 bytes.
+
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -6,19 +8,19 @@ use chrono::{DateTime, Utc};
 use super::MatchClass;
 use crate::stock::{PerSku, ShopId, Sku, SkuId};
 
-/// What the Market showed of a SKU last, in 8 bytes. Never, by default.
+/// Result of the last read-back of a SKU, in 8 bytes. The default means that there was none.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Observed {
     available: u32,
-    // Minutes since 2020 in the upper 24 bits, of which 0 is never; then the pass, modulo 16;
-    // then the class.
+    // Upper 24 bits: minutes since 2020, or 0 for never. Next 4 bits: number of the pass modulo
+    // 16. Lower 4 bits: class.
     packed: u32,
 }
 
-/// 2020-01-01T00:00:00Z, in seconds.
+/// 2020-01-01T00:00:00Z in Unix seconds.
 const EPOCH_2020: i64 = 1_577_836_800;
 
-/// Which pass: passes are numbered modulo 16, and their beginning tells apart those of a number.
+/// Identifies a pass. Passes are numbered modulo 16; the start time separates equal numbers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PassId {
     pub(super) number: u8,
@@ -35,13 +37,13 @@ impl Observed {
         }
     }
 
-    /// How many can be ordered, by the Market's account.
+    /// Returns the number of pieces that the Market offers.
     #[must_use]
     pub fn available(self) -> u32 {
         self.available
     }
 
-    /// When it was looked at, to the minute; `None` if never.
+    /// Returns the time of the read-back, in whole minutes; `None` if there was none.
     #[must_use]
     pub fn at(self) -> Option<DateTime<Utc>> {
         let minutes = i64::from(self.packed >> 8);
@@ -50,14 +52,14 @@ impl Observed {
             .flatten()
     }
 
-    /// How it stood to what the Market was told.
+    /// Returns the class; `None` if there was no read-back.
     #[must_use]
     pub fn class(self) -> Option<MatchClass> {
         self.at()
             .and_then(|_| MatchClass::from_number(self.packed.to_le_bytes()[0] & 0x0f))
     }
 
-    /// The class, if it was seen in this pass.
+    /// Returns the class if the SKU was recorded in this pass.
     pub(super) fn class_in(self, pass: PassId) -> Option<MatchClass> {
         let is_same_number = (self.packed >> 4) & 0x0f == u32::from(pass.number % 16);
         let is_after_start = self.packed >> 8 >= minutes(pass.began);
@@ -70,20 +72,19 @@ fn minutes(at: DateTime<Utc>) -> u32 {
     u32::try_from(minutes).unwrap_or(1)
 }
 
-/// What the Market showed last of each SKU of every shop.
+/// Results of the last read-back of every SKU of all shops.
 #[derive(Debug)]
 pub struct Observations {
     shops: Vec<Mutex<PerSku<Observed>>>,
-    // What the Market's catalogue has and we have not, shop by shop.
+    // SKUs of the Market's catalogue that the book does not have, per shop.
     unknown_skus: Vec<Mutex<HashSet<Sku>>>,
 }
 
-/// Most SKUs of the Market's catalogue that are remembered of a shop without knowing their
-/// stock: some 10 MB.
+/// Largest number of unknown SKUs kept per shop: about 10 MB.
 const MAX_UNKNOWN_SKUS: usize = 200_000;
 
 impl Observations {
-    /// Nothing was seen yet.
+    /// Creates empty observations for this number of shops.
     #[must_use]
     pub fn new(shops: usize) -> Self {
         Self {
@@ -92,7 +93,7 @@ impl Observations {
         }
     }
 
-    /// The SKUs the Market's catalogue has and we had not when it was read back.
+    /// Returns the SKUs of the Market's catalogue that the book did not have at the read-back.
     #[must_use]
     pub fn unknown_skus(&self, shop: ShopId) -> Vec<Sku> {
         self.lock_unknown(shop).iter().cloned().collect()
@@ -111,7 +112,7 @@ impl Observations {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was seen last of one SKU.
+    /// Returns the last observation of one SKU.
     #[must_use]
     pub fn get(&self, shop: ShopId, id: SkuId) -> Observed {
         self.with(shop, |per_sku| per_sku.get(id))
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sighting_tells_what_when_and_in_which_pass() {
+    fn observation_holds_count_time_pass_and_class() {
         let pass = PassId {
             number: 17,
             began: at(0),
@@ -148,7 +149,7 @@ mod tests {
         assert_eq!((observed.available(), observed.at()), (7, Some(at(3))));
         assert_eq!(observed.class_in(pass), Some(MatchClass::Drifted));
         assert_eq!(observed.class_in(PassId { number: 2, ..pass }), None);
-        // The next but fifteen has the same number, and began later.
+        // Sixteen passes later the number is the same, but the start is later.
         assert_eq!(
             observed.class_in(PassId {
                 number: 33,

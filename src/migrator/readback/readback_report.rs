@@ -1,3 +1,5 @@
+//! Report of the read-back, for the operator. It is part of the JSON status.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -6,52 +8,52 @@ use serde::Serialize;
 
 use super::MatchClass;
 
-/// How far reading back has come.
+/// State of the latest read-back pass.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReadbackProgress {
     /// No pass has begun yet.
     #[default]
     Never,
-    /// A pass is under way.
+    /// A pass is running.
     Running,
-    /// The latest pass was gone through whole.
+    /// The latest pass was completed.
     Done,
-    /// It was given up for now.
+    /// The latest pass was aborted.
     Failed,
 }
 
-/// What reading the Market's copy back has come to, for the operator.
+/// Result of the latest read-back passes.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct ReadbackReport {
-    /// How far the latest pass is.
+    /// State of the latest pass.
     pub state: ReadbackProgress,
-    /// When the latest pass began.
+    /// Start of the latest pass.
     pub began: Option<DateTime<Utc>>,
-    /// When the latest whole pass ended.
+    /// End of the latest complete pass.
     pub ended: Option<DateTime<Utc>>,
-    /// When the Market's copy was last explained to the last SKU.
+    /// End of the latest pass without unexplained SKUs.
     pub last_equal: Option<DateTime<Utc>>,
     /// Pages read in the latest pass.
     pub pages: u64,
-    /// Offers on them that are of our warehouses.
+    /// Offers of our warehouses on these pages.
     pub listed: u64,
-    /// SKUs by class, of the latest whole pass, as all that follows.
+    /// SKUs by class. This and the following fields are of the latest complete pass.
     pub classes: BTreeMap<&'static str, u64>,
-    /// SKUs the pass found to be sent again.
+    /// SKUs that the pass marked to be sent again.
     pub resent: u64,
-    /// What would be sent, if this were no dry run.
+    /// Estimate of the volume to send; only in a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub would_send: Option<DryRunEstimate>,
-    /// Some of those that are worth a look.
+    /// Examples of SKUs that are not equal.
     pub examples: Arc<[ReadbackExample]>,
-    /// Why there was no page, the last time there was none.
+    /// Reason of the last failed request; `None` after a page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
 }
 
 impl ReadbackReport {
-    /// How many SKUs of classes that leave a question.
+    /// Returns the number of SKUs in classes that need attention.
     #[must_use]
     pub fn unexplained_skus(&self) -> u64 {
         let unexplained = MatchClass::ALL.iter().filter(|class| !class.is_explained());
@@ -61,47 +63,47 @@ impl ReadbackReport {
     }
 }
 
-/// What a dry run would send, against what the Market shows.
+/// Volume that a dry run would send, compared with the Market's stock.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct DryRunEstimate {
-    /// SKUs to be sent in all.
+    /// Total number of SKUs.
     pub skus: u64,
-    /// Of which the Market shows the same number already.
+    /// SKUs for which the Market shows the same count.
     pub same: u64,
-    /// Which would be sold out.
+    /// SKUs that would be set to zero.
     pub to_zero: u64,
-    /// Of which there would be fewer.
+    /// SKUs that would be lowered, but not to zero.
     pub lower: u64,
-    /// Of which there would be more.
+    /// SKUs that would be raised.
     pub higher: u64,
-    /// Which the Market does not show.
+    /// SKUs that the Market does not show.
     pub unknown: u64,
-    /// Requests it would take.
+    /// Number of requests needed.
     pub requests: u64,
-    /// And minutes, by the Market's limit.
+    /// Minutes needed at the Market's full rate limit.
     pub minutes: u64,
 }
 
-/// One SKU worth a look.
+/// Example of a SKU that is not equal.
 #[derive(Clone, Debug, Serialize)]
 pub struct ReadbackExample {
-    /// Which SKU.
+    /// SKU as the Market or the book spells it.
     pub sku: String,
-    /// Its class.
+    /// Name of the [`MatchClass`].
     pub class: &'static str,
-    /// What the book says.
+    /// Count in the book.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ours: Option<u32>,
-    /// When it was sent that the Market took.
+    /// Sending time of the update that the Market acknowledged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent_at: Option<DateTime<Utc>>,
-    /// What the Market shows, if it does.
+    /// Count that the Market shows; `None` if it does not show the SKU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub markets: Option<u64>,
-    /// How many of it are reserved.
+    /// Reserved pieces; `None` if zero.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reserved: Option<u64>,
-    /// Since when, by the Market's account.
+    /// Date of the count, as the Market shows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub markets_updated_at: Option<DateTime<Utc>>,
 }

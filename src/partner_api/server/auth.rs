@@ -1,4 +1,6 @@
-//! Who may come in: the key, the campaign or business, and the kind of body.
+//! Authentication and authorisation of the partner API: key, campaign or business, and media type.
+//!
+//! An unknown key is 401, an unknown campaign or business is 404, and a key of another shop is 403.
 
 use axum::extract::Path;
 use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
@@ -11,7 +13,7 @@ use crate::auth_failures::Credential;
 use crate::http::is_json;
 
 impl PartnerApiState {
-    /// The shop of this campaign, if the key is one of its own.
+    /// Returns the shop of this campaign if the key belongs to it.
     pub(super) async fn authorize_campaign(
         &self,
         campaign: PathNumber,
@@ -22,7 +24,7 @@ impl PartnerApiState {
             .map(|(_, endpoint)| endpoint)
     }
 
-    /// Campaign id of the path and its shop, if the key is one of the shop's own.
+    /// Returns the campaign id of the path and its shop if the key belongs to the shop.
     pub(super) async fn authorize_campaign_with_id(
         &self,
         campaign: PathNumber,
@@ -47,7 +49,7 @@ impl PartnerApiState {
         }
     }
 
-    /// The shops of this business, if the key is one of any of them.
+    /// Returns the shops of this business if the key belongs to at least one of them.
     pub(super) async fn authorize_business(
         &self,
         business: PathNumber,
@@ -75,8 +77,8 @@ impl PartnerApiState {
         Ok(BusinessAccess(endpoints))
     }
 
-    /// Every shop, with whether the key opens it; it must open one. The response to a wrong key
-    /// may be delayed, a right one never is.
+    /// Returns every shop, with true if the key belongs to it. At least one is true. The response
+    /// to a wrong key may be delayed; the response to a right one never is.
     pub(super) async fn authenticate(
         &self,
         head: &Parts,
@@ -85,14 +87,14 @@ impl PartnerApiState {
         let unauthorized = |message| api_error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message);
         let key = extract_key(&head.headers)
             .ok_or_else(|| unauthorized("Api-Key token is not specified"))?;
-        // Every lock is tried, so that the time taken does not tell which shop a key is for.
+        // Every key set is tried, so that the duration does not reveal the shop of a key.
         let endpoints: Vec<_> = self
             .endpoints
             .iter()
             .map(|endpoint| (endpoint, endpoint.key_set.contains(key)))
             .collect();
         if endpoints.iter().all(|(_, is_authorized)| !is_authorized) {
-            // Only configured numbers are names: a caller can make up any other.
+            // Only configured ids appear in the name, because a caller can make up any other.
             let name = if is_known {
                 format!("{kind} {number}")
             } else {
@@ -108,11 +110,11 @@ impl PartnerApiState {
     }
 }
 
-/// The shops of one business, each with whether the caller's key opens it.
+/// Shops of one business, each with true if the caller's key belongs to it.
 pub(super) struct BusinessAccess<'a>(Vec<(&'a PartnerShopEndpoint, bool)>);
 
 impl<'a> BusinessAccess<'a> {
-    /// The shop of this warehouse.
+    /// Returns the shop of this warehouse.
     pub(super) fn endpoint(
         &self,
         partner_warehouse: u64,
@@ -131,11 +133,11 @@ impl<'a> BusinessAccess<'a> {
     }
 }
 
-/// Why a warehouse cannot be served.
+/// Error for a warehouse that cannot be served.
 pub(super) enum WarehouseError {
-    /// No shop of the business has it.
+    /// No shop of the business has this warehouse.
     Unknown(u64),
-    /// The key is not for its shop.
+    /// The key does not belong to the shop of the warehouse.
     Denied,
 }
 
@@ -154,13 +156,13 @@ fn access_denied() -> PartnerApiError {
     api_error(StatusCode::FORBIDDEN, "FORBIDDEN", "Access denied")
 }
 
-/// What is no number is no campaign or business of ours, and neither is 0.
+/// Parses a path id. Returns 0, which is never configured, for any other text.
 fn path_number(path: PathNumber) -> u64 {
     let parse = |Path(text): Path<String>| text.strip_suffix(".json").unwrap_or(&text).parse().ok();
     path.ok().and_then(parse).unwrap_or(0)
 }
 
-/// The key of a request: `Api-Key`, or the older `Authorization: Bearer` and
+/// Returns the key of a request: `Api-Key`, or the older `Authorization: Bearer` and
 /// `Authorization: OAuth oauth_token="…", oauth_client_id="…"`.
 fn extract_key(headers: &HeaderMap) -> Option<&str> {
     let api_key = headers.get("api-key").and_then(|value| value.to_str().ok());
@@ -181,7 +183,7 @@ fn extract_key(headers: &HeaderMap) -> Option<&str> {
         .filter(|key| !key.is_empty())
 }
 
-/// The token among the parameters of the scheme `OAuth`, quoted or not.
+/// Returns the token in the parameters of the scheme `OAuth`, quoted or not.
 fn oauth_token(parameters: &str) -> Option<&str> {
     let token = parameters.split(',').find_map(|parameter| {
         let (name, value) = parameter.trim().split_once('=')?;
@@ -218,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_found_in_either_header() {
+    fn reads_keys_from_either_header() {
         let key_of = |name: &'static str, value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(name, value.parse().unwrap());

@@ -1,4 +1,6 @@
-//! Campaigns and hidden offers: the methods that clients call before they send stock.
+//! Campaign and hidden-offer methods of the partner API, which clients call before they send stock.
+//!
+//! Campaigns are listed from the configuration. Hidden offers are rejected with a reason.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -136,7 +138,7 @@ impl CampaignDto {
     }
 }
 
-/// Part of the list that is requested: after a token, or by page number, as older clients do.
+/// Requested part of the list: after a token, or by page number, as older clients do.
 #[derive(Debug, Default)]
 struct CampaignsQuery {
     limit: Option<usize>,
@@ -234,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn campaigns_are_cut_by_token_and_by_page_number() {
+    fn pages_by_token_and_by_number() {
         for (query, ids, next, from_to) in [
             ("", &[2_u64, 5, 7][..], None, (1, 3)),
             ("limit=2", &[2, 5], Some("5"), (1, 2)),
@@ -253,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_page_parameters_are_refused() {
+    fn rejects_invalid_page_parameters() {
         for query in [
             "limit=0",
             "limit=101",

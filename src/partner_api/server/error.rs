@@ -1,4 +1,4 @@
-//! Refusals, in the Market's shape.
+//! Error responses of the partner API, in the Market's format.
 
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
@@ -42,7 +42,7 @@ pub(super) fn unavailable(message: impl Into<String>) -> PartnerApiError {
     )
 }
 
-/// The faults of a body.
+/// Errors of a request body.
 impl From<Vec<ApiError>> for PartnerApiError {
     fn from(errors: Vec<ApiError>) -> Self {
         Self {
@@ -73,10 +73,14 @@ impl From<BodyError> for PartnerApiError {
 impl From<IngestError> for PartnerApiError {
     fn from(error: IngestError) -> Self {
         match error {
-            IngestError::DiskFull => unavailable("the disk is full, nothing was applied"),
-            // The cause is in the log and in the alarm, not for callers.
-            IngestError::Failed(_) => unavailable("the store cannot write, nothing was applied"),
-            IngestError::Stopping => unavailable("stockbridge is stopping, repeat the call"),
+            IngestError::DiskFull => {
+                unavailable("the disk is full: nothing was applied, repeat the request later")
+            }
+            // The log and the alarm have the cause; callers do not get it.
+            IngestError::Failed(_) => {
+                unavailable("the store cannot write: nothing was applied, repeat the request later")
+            }
+            IngestError::Stopping => unavailable("stockbridge is stopping: repeat the request"),
         }
     }
 }

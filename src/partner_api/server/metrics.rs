@@ -1,4 +1,4 @@
-//! How often the seller calls, and what he gets.
+//! Metrics of the partner API server.
 
 use axum::http::StatusCode;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -12,18 +12,18 @@ struct CallLabels {
     status: u16,
 }
 
-/// Counts for the operator.
+/// Metrics of the partner API server.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     calls: Family<CallLabels, Counter>,
 }
 
 impl Metrics {
-    /// Makes the counts visible.
+    /// Registers the metrics in `registry`.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "feed_requests",
-            "Calls of the seller to the drop-in, by method and the status they got",
+            "Requests of the seller to the partner API, by method and response status",
             self.calls.clone(),
         );
     }

@@ -1,18 +1,15 @@
-//! The seller calls us, as if we were the Market.
+//! Server side of the partner API, which the seller calls instead of the Market.
 //!
-//! A client of the partner API feeds stockbridge by changing its base address, and goes back
-//! by changing it back. So requests, limits, errors and their wording are the Market's; only
-//! the promise is stronger: 200 means the stock is on disk.
+//! A client of the partner API sends its stock to stockbridge by changing its base URL, and returns
+//! to the Market by changing it back. Requests, limits, errors and their wording are therefore
+//! those of the Market. Only the guarantee is stronger: 200 means that the stock is on disk.
 
 mod auth;
 mod campaigns;
-mod update;
-
-mod read_back;
-
 mod error;
-
 mod metrics;
+mod read_back;
+mod update;
 
 use std::sync::{Arc, Mutex};
 
@@ -32,45 +29,45 @@ use crate::http::secret::{Secret, TokenSet};
 use crate::ingest::Ingest;
 use crate::stock::{ShopId, StockBook};
 
-/// How one shop is fed.
+/// Settings of one shop for the partner API.
 #[derive(Clone, Debug)]
 pub struct PartnerShop {
-    /// Its place in the book.
+    /// Index of the shop in the book.
     pub id: ShopId,
-    /// Its name in the configuration, shown as the campaign's domain.
+    /// Name in the configuration, shown as the domain of the campaign.
     pub name: String,
-    /// The campaigns under which the seller may call: all those that share this stock.
+    /// Campaign ids that the seller may use: all that share this stock.
     pub campaigns: Vec<u64>,
-    /// The keys with which the seller may feed this shop.
+    /// Keys with which the seller may update this shop.
     pub feed_keys: Vec<Secret>,
-    /// The warehouse a read-back shows, and the others that share the stock.
+    /// Warehouse that a read-back shows by default, then the others that share the stock.
     pub warehouses: Vec<u64>,
-    /// The business under which the seller may call as well.
+    /// Business id that the seller may use instead of a campaign.
     pub business: Option<u64>,
-    /// The numbers of its warehouses there.
+    /// Warehouse ids of the v3 methods.
     pub partner_warehouses: Vec<u64>,
 }
 
-/// What this room needs.
+/// Dependencies of the partner API server.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// Where updates go.
+    /// Writer of updates.
     pub ingest: Ingest,
-    /// Where the read-back comes from.
+    /// Stock for read-backs.
     pub book: Arc<StockBook>,
-    /// To tell dates that lie ahead.
+    /// Clock for the check of future dates.
     pub clock: Clock,
-    /// Counts for the operator.
+    /// Metrics of the partner API server.
     pub metrics: Metrics,
-    /// Wrong keys.
+    /// Delays and alarms after wrong keys.
     pub auth_failures: AuthFailures,
 }
 
-/// Routes of the drop-in.
+/// Builds the router of the partner API.
 ///
 /// The methods of `…/campaigns` and `…/campaigns/{campaignId}/offers/stocks` are served under every
-/// spelling of the path that clients in the field use, and those of `/v3/businesses/{businessId}/…`
-/// under one. Hidden offers are refused with a reason.
+/// spelling of the path that known clients use, and those of `/v3/businesses/{businessId}/…` under
+/// one. Requests for hidden offers are rejected with a reason.
 pub fn router(context: Context, shops: Vec<PartnerShop>) -> Router {
     let endpoints = shops
         .into_iter()
@@ -105,7 +102,7 @@ pub fn router(context: Context, shops: Vec<PartnerShop>) -> Router {
                 );
         }
     }
-    // A parameter is a whole segment: `.json` after the number is taken off where it is read.
+    // A path parameter is a whole segment, so the suffix `.json` is removed when the id is parsed.
     for version in ["", "/v2"] {
         router = router.route(&format!("{version}/campaigns/{{campaign}}"), show.clone());
     }
@@ -122,7 +119,7 @@ pub fn router(context: Context, shops: Vec<PartnerShop>) -> Router {
         .with_state(state)
 }
 
-/// The number in a path; a text that could not be read is no number of ours either.
+/// Id in a path. A path that cannot be decoded is an unknown id.
 type PathNumber = Result<Path<String>, PathRejection>;
 
 struct PartnerApiState {
@@ -163,7 +160,7 @@ fn method_name(request: &Request) -> &'static str {
     }
 }
 
-/// Whether a path belongs to the partner API, of which we serve a few methods.
+/// Returns true if a path belongs to the partner API, served or not.
 #[must_use]
 pub fn is_partner_path(path: &str) -> bool {
     ["/v2/", "/v3/", "/campaigns/", "/businesses/"]
@@ -171,7 +168,7 @@ pub fn is_partner_path(path: &str) -> bool {
         .any(|start| path.starts_with(start))
 }
 
-/// What is said to a client of the partner API that asks for something else.
+/// Returns the response to a method of the partner API that is not served.
 #[must_use]
 pub fn not_found() -> Response {
     let message = "Resource not found: stockbridge serves /v2/campaigns, /v2/campaigns/{campaignId}, \

@@ -1,4 +1,6 @@
-//! What the seller is told of what he told us.
+//! Read-back for the seller: the stock in the book, by name or page by page.
+//!
+//! Nothing is archived here, and the types `FIT` and `AVAILABLE` have the same count.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
@@ -26,10 +28,10 @@ use crate::partner_api::wire::{
 };
 use crate::stock::{Count, Level, Sku, StockBook};
 
-/// How long a sorted list of a shop's SKUs is kept for the next page.
+/// Time that a sorted list of a shop's SKUs is cached for the next page.
 const SKU_LISTING_TTL: Duration = Duration::from_secs(60);
 
-/// A shop's SKUs in order, so that pages neither skip nor repeat.
+/// Sorted SKUs of a shop, so that pages neither skip nor repeat a SKU.
 pub(super) struct SkuListing {
     skus: Arc<Vec<Sku>>,
     created: Instant,
@@ -88,7 +90,7 @@ pub(super) async fn by_business(
     Ok(json_response(StatusCode::OK, &response))
 }
 
-/// Reads a body of filters; none at all is an empty one.
+/// Parses a body of filters. An empty body means no filters.
 async fn read_filter<T: Default + DeserializeOwned>(
     head: &Parts,
     body: Body,
@@ -109,7 +111,7 @@ struct ReadbackPageQuery {
 }
 
 impl ReadbackPageQuery {
-    /// Reads `limit` and `page_token`, also spelled `pageToken`; an empty one is none.
+    /// Parses `limit` and `page_token`, also spelled `pageToken`. An empty value is ignored.
     fn parse(query: Option<&str>) -> Result<Self, PartnerApiError> {
         let mut page = Self {
             limit: DEFAULT_PAGE_SIZE,
@@ -138,8 +140,8 @@ fn parse_limit(value: &str) -> Result<usize, PartnerApiError> {
     }
 }
 
-/// A page token is the last SKU of the page before, in hexadecimal: it stays good whatever is
-/// added, and however long the client waits.
+/// Returns the page token after `last`: its text in hexadecimal. Such a token stays valid when SKUs
+/// are added, and never expires.
 fn page_token(last: &Sku) -> String {
     last.as_str()
         .bytes()
@@ -171,7 +173,7 @@ struct OfferPage {
 }
 
 impl PartnerShopEndpoint {
-    /// The SKUs asked for by name, or else the page asked for.
+    /// Returns the offers requested by name, or else the requested page.
     async fn find_offers(
         &self,
         ids: Option<&[String]>,
@@ -186,7 +188,7 @@ impl PartnerShopEndpoint {
         }
     }
 
-    /// Exactly the SKUs asked for, as far as they are known.
+    /// Returns the requested SKUs that the book has.
     fn offers_by_id(&self, ids: &[String], book: &StockBook) -> Result<OfferPage, PartnerApiError> {
         if ids.is_empty() || ids.len() > MAX_OFFER_IDS {
             return Err(bad_request(format!(
@@ -245,7 +247,8 @@ impl PartnerShopEndpoint {
             return skus;
         }
         let (book, shop) = (Arc::clone(book), self.shop.id);
-        // A million SKUs take half a second to sort: off the threads that answer the Market.
+        // Sorting a million SKUs takes half a second, so it runs outside the threads that serve the
+        // Market.
         let skus = run_blocking(move || {
             let mut skus = Vec::with_capacity(book.len(shop));
             book.for_each(shop, |sku, _| skus.push(sku.clone()));
@@ -279,7 +282,7 @@ impl PartnerShopEndpoint {
                     .is_none_or(|wanted| wanted == (level.count > Count::ZERO))
         });
         CampaignReadbackResult {
-            // Of somebody else's warehouse there is nothing on any page.
+            // A warehouse of another shop has no offers on any page.
             paging: ResponsePaging {
                 next_page_token: page.next.filter(|_| is_ours),
             },
@@ -291,7 +294,7 @@ impl PartnerShopEndpoint {
     }
 }
 
-/// Nothing is archived here: what is asked for by name is shown all the same.
+/// Returns true if the filters include offers that are not archived. Nothing is archived here.
 fn includes_unarchived(ids: Option<&[String]>, archived: Option<bool>) -> bool {
     ids.is_some() || archived != Some(true)
 }
@@ -319,7 +322,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_token_leads_back_to_its_sku() {
+    fn page_tokens_round_trip() {
         for text in ["A", "кв\"ад\\рат 😀"] {
             let sku = Sku::parse(text).unwrap();
             assert_eq!(parse_token(&page_token(&sku)).ok().as_deref(), Some(text));
@@ -330,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_token_is_none_and_a_large_limit_is_cut() {
+    fn ignores_empty_tokens_and_cuts_large_limits() {
         let page = |query| {
             ReadbackPageQuery::parse(Some(query))
                 .ok()

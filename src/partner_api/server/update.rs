@@ -1,4 +1,7 @@
-//! What the seller tells us.
+//! Stock updates of the seller, by campaign and by business.
+//!
+//! An update is applied completely or not at all, for all shops of the request. Warehouses of one
+//! shop share its stock, so their counts must be equal.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -20,7 +23,7 @@ use crate::partner_api::wire::business::{self, WarehouseUpdate};
 use crate::partner_api::wire::{ApiError, ApiResponse, MAX_ERRORS, MAX_UPDATE_BYTES, parse_update};
 use crate::stock::{ShopId, Sku, Update};
 
-/// How long a commit may take before the seller is told that nobody knows.
+/// Timeout of a commit. After it the seller gets a 503, and the effect of the update is unknown.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// `PUT …/campaigns/{campaignId}/offers/stocks`.
@@ -45,8 +48,8 @@ pub(super) async fn by_campaign(
         .await
 }
 
-/// `POST /v3/businesses/{businessId}/offers/stocks/update`: every item goes to the shop of its
-/// warehouse, and all shops take theirs or none does.
+/// `POST /v3/businesses/{businessId}/offers/stocks/update`. Every item goes to the shop of its
+/// warehouse, and all shops apply their items or none does.
 pub(super) async fn by_business(
     State(state): State<Arc<PartnerApiState>>,
     business: PathNumber,
@@ -71,19 +74,19 @@ impl PartnerApiState {
         let commit = self.context.ingest.accept_all(origin, statements);
         let accepted = timeout(COMMIT_TIMEOUT, commit).await.map_err(|_| {
             unavailable(
-                "the commit takes too long; whether it happened is unknown, repeat the call",
+                "the commit takes too long and may or may not have happened: repeat the request",
             )
         })??;
         debug!(
             ?accepted,
             origin = origin.name(),
-            "took an update of the seller"
+            "accepted an update of the seller"
         );
         Ok(json_response(StatusCode::OK, &ApiResponse::ok()))
     }
 }
 
-/// The shop of every warehouse that is named, or what is wrong with those that have none.
+/// Returns the shop of every warehouse in the request, or the errors of unknown warehouses.
 fn endpoints_of<'a>(
     items: &[WarehouseUpdate],
     access: &BusinessAccess<'a>,
@@ -105,8 +108,8 @@ fn endpoints_of<'a>(
     all_or_errors(endpoints, errors)
 }
 
-/// Sorts items by shop. A shop's warehouses share its stock, so what is said of one SKU for
-/// several of them is one statement, and must be the same.
+/// Groups items by shop. A shop's warehouses share its stock, so items of one SKU for several of
+/// them are merged and must have the same count.
 fn group_by_shop(
     items: Vec<WarehouseUpdate>,
     shop_of: impl Fn(u64) -> ShopId,
@@ -136,11 +139,11 @@ fn all_or_errors<T>(all: T, mut errors: Vec<ApiError>) -> Result<T, PartnerApiEr
     Err(errors.into())
 }
 
-/// What one request says of one shop.
+/// Updates of one request for one shop.
 #[derive(Default)]
 struct ShopUpdates {
     updates: Vec<Update>,
-    // Where in `updates` a SKU is, and for which warehouse it was said first.
+    // Index in `updates` and first warehouse of each SKU.
     positions: HashMap<Sku, (usize, u64)>,
 }
 
@@ -162,7 +165,7 @@ impl ShopUpdates {
                         update.sku, existing.count, update.count
                     ));
                 }
-                // The newest date holds, and none means now.
+                // The newest date counts, and a missing date means now.
                 existing.updated_at = existing
                     .updated_at
                     .zip(update.updated_at)
@@ -208,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn every_item_goes_to_the_shop_of_its_warehouse() {
+    fn groups_items_by_shop() {
         let items = [
             item("A", 1, 5, None),
             item("A", 3, 6, None),
@@ -228,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_counts_for_warehouses_that_share_stock_are_one_statement_as_of_the_newest_date() {
+    fn equal_counts_merge_with_the_newest_date() {
         let date_of = |first, second| {
             let sorted =
                 group_updates(vec![item("A", 1, 5, first), item("A", 2, 5, second)]).unwrap();
@@ -249,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn differing_counts_for_warehouses_that_share_stock_are_refused_with_the_reason() {
+    fn different_counts_for_shared_stock_are_rejected() {
         let errors = group_updates(vec![item("A", 1, 5, None), item("A", 2, 6, None)]).unwrap_err();
         let expected = "Stock for 'A' is 5 for warehouse '1' and 6 for warehouse '2', but they share \
                     one stock";

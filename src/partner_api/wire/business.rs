@@ -1,24 +1,19 @@
-//! The shapes of `…/v3/businesses/{businessId}/offers/stocks`, which names the warehouse of
-//! each item instead of taking it from a campaign.
+//! Wire format of `…/v3/businesses/{businessId}/offers/stocks`, where each item names its warehouse.
 //!
 //! Sources: the Market's OpenAPI description, state of 2026-07-17, and its change log of
-//! 2026-07-29 and 2026-08-04. A read-back has the pages of the method by campaign.
+//! 2026-07-29 and 2026-08-04. A read-back has the same pages as the method by campaign.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{
-    ApiError, ResponsePaging, UpdateStockItem, WarehouseOffer, parse_items, parse_sku,
-    read_request, shorten,
-};
+use super::update_request::{UpdateStockItem, parse_items, parse_sku, read_request, shorten};
+use super::{ApiError, ResponsePaging, WarehouseOffer};
 use crate::http::json::{JsonText, StrictObject};
 use crate::stock::Update;
 
-/// Read-back requests a minute for one business. Source: `getStocksOnPartnerWarehouses`.
+/// Read-back requests per minute for one business. Source: `getStocksOnPartnerWarehouses`.
 pub const READ_BACKS_PER_MINUTE: u32 = 500;
-
-// === The update, as we take it ===
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -32,7 +27,7 @@ struct BusinessUpdateRequest<'a> {
 struct BusinessUpdateItem<'a> {
     #[serde(borrow)]
     sku: Option<JsonText<'a>>,
-    // As written, like the count.
+    // Kept as written, like the count.
     #[serde(borrow)]
     partner_warehouse_id: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -41,19 +36,19 @@ struct BusinessUpdateItem<'a> {
     updated_at: Option<JsonText<'a>>,
 }
 
-/// One statement about one SKU in one warehouse.
+/// Update of one SKU in one warehouse.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct WarehouseUpdate {
-    /// The warehouse, by its number in the methods by business.
+    /// Warehouse id of the v3 methods.
     pub warehouse: u64,
-    /// What is stated.
+    /// SKU, count and date.
     pub update: Update,
 }
 
-/// Reads the body of an update, whole or not at all.
+/// Parses the body of an update. All items are valid, or none is returned.
 ///
 /// # Errors
-/// Every fault found, up to twenty, worded as the Market words them.
+/// All errors, up to twenty, worded like those of the Market.
 pub fn parse_update(
     body: &[u8],
     now: DateTime<Utc>,
@@ -88,41 +83,39 @@ impl BusinessUpdateItem<'_> {
     }
 }
 
-// === The read-back ===
-
-/// The filters of a read-back. Unknown members are ignored.
+/// Filters of a read-back. Unknown members are ignored.
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BusinessReadbackRequest {
-    /// Of which warehouse; must be there.
+    /// Warehouse; required.
     pub partner_warehouse_id: Option<u64>,
-    /// Only offers that are archived; without it, only those that are not.
+    /// True for archived offers only; otherwise only offers that are not archived.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archived: Option<bool>,
-    /// Exactly these, 1 to 500, on one page, archived or not.
+    /// Exactly these 1 to 500 SKUs, on one page, archived or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offer_ids: Option<Vec<String>>,
 }
 
-/// The answer of a read-back.
+/// Response to a read-back.
 #[derive(Debug, Deserialize, Serialize)]
 pub struct BusinessReadbackResponse {
     /// `OK` or `ERROR`.
     pub status: String,
-    /// Absent on errors.
+    /// Page; absent on errors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<BusinessReadbackResult>,
 }
 
-/// One page of a read-back.
+/// Page of a read-back.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BusinessReadbackResult {
-    /// Which warehouse.
+    /// Warehouse.
     pub partner_warehouse_id: u64,
-    /// Its offers on this page.
+    /// Offers on this page.
     pub offers: Vec<WarehouseOffer>,
-    /// Where the next page begins.
+    /// Token of the next page.
     #[serde(default)]
     pub paging: ResponsePaging,
 }
@@ -137,11 +130,11 @@ mod tests {
 
     fn parse(items: &str) -> Result<Vec<WarehouseUpdate>, Vec<String>> {
         parse_update(format!(r#"{{"skuItems":[{items}]}}"#).as_bytes(), now())
-            .map_err(|errors| errors.into_iter().map(|fault| fault.message).collect())
+            .map_err(|errors| errors.into_iter().map(|error| error.message).collect())
     }
 
     #[test]
-    fn the_described_body_is_taken_with_and_without_a_date() {
+    fn accepts_bodies_with_and_without_dates() {
         let items = parse(
             r#"{"sku":" A ","partnerWarehouseId":123,"count":3,"updatedAt":"2026-11-20T10:00:00Z"},
                {"count":0,"partnerWarehouseId":124,"sku":"A","comment":{}}"#,
@@ -160,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn one_sku_may_come_once_a_warehouse_and_not_twice() {
+    fn allows_a_sku_once_per_warehouse() {
         parse(
             r#"{"sku":"A","partnerWarehouseId":1,"count":1},
                {"sku":"A","partnerWarehouseId":2,"count":1}"#,
@@ -175,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_dates_and_skus_are_held_to_the_rules_of_the_campaigns_method() {
+    fn applies_the_rules_of_the_campaign_method() {
         let errors = parse(
             r#"{"partnerWarehouseId":1,"count":1},
                {"sku":" ","partnerWarehouseId":1,"count":1},
@@ -200,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_warehouse_that_is_no_number_is_named() {
+    fn invalid_warehouses_are_named() {
         for id in ["0", "-1", "1.0", "\"7\"", "99999999999999999999", "{}"] {
             let errors = parse(&format!(
                 r#"{{"sku":"A","partnerWarehouseId":{id},"count":1}}"#
@@ -224,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_held() {
+    fn limits_the_number_of_items() {
         let items = |n: usize| {
             let item = |i| format!(r#"{{"sku":"{i}","partnerWarehouseId":1,"count":1}}"#);
             (0..n).map(item).collect::<Vec<_>>().join(",")

@@ -1,82 +1,59 @@
-//! Files: looked for again and again, and taken when they stand still.
+//! Stock from files: polls for files and imports those that are unchanged since the last poll.
 //!
-//! A file that grows, or is put there piece by piece, looks the same twice in a row only when
-//! it is whole. What was taken is remembered by size, date and inode, so a restart takes
-//! nothing twice. No notification of the system's is relied on: there is none on network disks
-//! and on many of a container's.
+//! A file that is still being written changes between two polls, so it is imported only when it is
+//! complete. Processed files are recorded by size, time and inode, so a restart imports nothing
+//! twice. File system notifications are not used: network disks and many container volumes do not
+//! send them.
+
+mod found_file;
+mod read_files;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
-use std::fs::{File, Metadata, OpenOptions};
-use std::io::Seek as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use tracing::warn;
 
-use super::formats::{self, DataFile, FileSummary, Format, FormatError};
+use self::found_file::{FileStamp, FoundFile, MAX_FILES, find_files, sort_files};
+use self::read_files::read_delivery;
+pub use self::read_files::{combined_scope, read_file, read_on_blocking_thread};
+use super::formats::Format;
 use super::{
-    DeliveryEntry, DeliveryPipeline, DeliveryReport, DeliveryScope, EntrySender, PipelineError,
-    ReadReport, ReadSettings,
+    DeliveryEntry, DeliveryPipeline, DeliveryReport, EntrySender, PipelineError, ReadSettings,
 };
-use crate::http::causes;
 use crate::lifecycle::run_blocking;
 use crate::stock::Timestamp;
 
-/// Files of one source that are looked at; the rest is told of.
-const MAX_FILES: usize = 10_000;
-
-/// Where files are, and what they are.
+/// Settings of a source that reads files.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// A file, a directory, or a pattern such as `/exports/stock-*.csv`.
+    /// Path of a file or a directory, or a pattern such as `/exports/stock-*.csv`.
     pub path: PathBuf,
-    /// What they are; found out if not said.
+    /// Format of the files; detected if `None`.
     pub format: Option<Format>,
-    /// All files together are one delivery, otherwise each is one.
+    /// True if all files together are one delivery; otherwise each file is one.
     pub is_one_delivery: bool,
 }
 
-/// What a file looked like.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-struct FileStamp {
-    size: u64,
-    // Of the last change of its content, in nanoseconds since 1970.
-    changed: i128,
-    inode: u64,
-}
-
-impl FileStamp {
-    fn of_metadata(metadata: &Metadata) -> Self {
-        let changed =
-            i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
-        Self {
-            size: metadata.len(),
-            changed,
-            inode: metadata.ino(),
-        }
-    }
-}
-
-/// What is remembered between two looks, and over a restart.
+/// Files that were imported or rejected for good. Kept over restarts.
 #[derive(Debug, Default, Deserialize, Serialize)]
 struct ProcessedFiles {
     files: BTreeMap<PathBuf, FileStamp>,
 }
 
-/// A watch over one source's files.
+/// Watcher of one source's files.
 #[derive(Debug)]
 pub struct FileWatcher {
     config: Config,
     settings: ReadSettings,
-    // What they looked like the last time.
+    // Stamps at the last poll.
     last_seen: BTreeMap<PathBuf, FileStamp>,
     processed: Option<ProcessedFiles>,
 }
 
 impl FileWatcher {
-    /// A watch that has not looked yet.
+    /// Creates a watcher that has not polled yet.
     #[must_use]
     pub fn new(config: Config, settings: ReadSettings) -> Self {
         Self {
@@ -87,11 +64,12 @@ impl FileWatcher {
         }
     }
 
-    /// Looks once, and takes what stands still and was not taken yet.
+    /// Polls once and imports the files that are unchanged since the last poll and not processed
+    /// yet. A file with a permanent error is recorded in the status of the source and is not
+    /// retried until it changes.
     ///
     /// # Errors
-    /// The files cannot be looked for, or what was taken cannot be remembered. A file that
-    /// cannot be taken is told with the source, and not tried again until it changes.
+    /// The files cannot be listed, or the record of processed files cannot be saved.
     pub async fn poll(
         &mut self,
         pipeline: &DeliveryPipeline,
@@ -110,8 +88,8 @@ impl FileWatcher {
         let mut reports = Vec::new();
         for files in due_deliveries {
             let result = self.deliver(pipeline, source_index, &files).await;
-            // Whatever came of it: the same bytes would come to the same. What is ours to mend,
-            // or the disk's, is tried again.
+            // The same bytes would give the same result, so the files count as processed even if
+            // they were rejected. Only temporary errors, of this service or the disk, are retried.
             let (result, is_temporary) = result;
             if is_temporary {
                 break;
@@ -124,7 +102,8 @@ impl FileWatcher {
         }
         let processed = self.processed.get_or_insert_default();
         let before = processed.files.len();
-        // A disk that was taken away comes back with files that were taken long ago.
+        // Missing files stay recorded for long: an unmounted disk may return with already
+        // processed files.
         if before > 2 * MAX_FILES {
             processed
                 .files
@@ -141,12 +120,12 @@ impl FileWatcher {
         Ok(reports)
     }
 
-    /// The deliveries that stand still and are new, the oldest first.
+    /// Returns the deliveries that are unchanged since the last poll and new, oldest first.
     fn due_deliveries(&self, found: &[FoundFile]) -> Vec<Vec<FoundFile>> {
         let is_unchanged = |file: &&FoundFile| self.last_seen.get(&file.path) == Some(&file.stamp);
         let processed = self.processed.as_ref();
         let is_new = |file: &&FoundFile| {
-            processed.is_none_or(|taken| taken.files.get(&file.path) != Some(&file.stamp))
+            processed.is_none_or(|known| known.files.get(&file.path) != Some(&file.stamp))
         };
         if self.config.is_one_delivery {
             let is_due =
@@ -198,30 +177,7 @@ impl FileWatcher {
     }
 }
 
-/// Why files could not be read.
-struct FileReadError {
-    message: String,
-    // It is the disk's, or the moment's, and not the file's.
-    is_temporary: bool,
-}
-
-impl FileReadError {
-    fn of_format_error(path: &Path, error: &FormatError) -> Self {
-        Self {
-            message: format!("{}: {}", path.display(), causes(error)),
-            is_temporary: matches!(error, FormatError::Io(_)),
-        }
-    }
-
-    fn temporary(message: String) -> Self {
-        Self {
-            message,
-            is_temporary: true,
-        }
-    }
-}
-
-/// Whether what came of a delivery would come of the same files again.
+/// True if the same files would give the same result again.
 fn is_final(result: &Result<DeliveryReport, PipelineError>) -> bool {
     match result {
         Ok(_) | Err(PipelineError::Read(_) | PipelineError::Settings(_)) => true,
@@ -234,128 +190,13 @@ fn is_final(result: &Result<DeliveryReport, PipelineError>) -> bool {
     }
 }
 
-/// A file that is there.
-#[derive(Clone, Debug)]
-struct FoundFile {
-    path: PathBuf,
-    stamp: FileStamp,
-    // Named by the operator, so a link is followed; found in a directory, it is not.
-    is_named: bool,
-}
-
-/// In which order the files of 1C belong together.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum OneCFileRole {
-    /// Which article an id stands for.
-    Catalogue,
-    /// Stock, or none.
-    Offers,
-    /// Stock, and newer than that.
-    StockLevels,
-}
-
-impl OneCFileRole {
-    fn of_path(path: &Path) -> Self {
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .to_lowercase();
-        if name.starts_with("import") {
-            Self::Catalogue
-        } else if name.starts_with("rests") {
-            Self::StockLevels
-        } else {
-            Self::Offers
-        }
-    }
-}
-
-/// The files there are now, by their path.
-fn find_files(path: &Path) -> std::io::Result<Vec<FoundFile>> {
-    let text = path.to_string_lossy();
-    let is_pattern = text.contains(['*', '?', '[']) && !path.exists();
-    let (candidates, is_named) = if is_pattern {
-        let paths = glob::glob(&text).map_err(std::io::Error::other)?;
-        (paths.filter_map(Result::ok).collect(), false)
-    } else if path.is_dir() {
-        let mut paths = Vec::new();
-        for entry in std::fs::read_dir(path)? {
-            paths.push(entry?.path());
-        }
-        (paths, false)
-    } else {
-        (vec![path.to_owned()], true)
-    };
-    let mut found = Vec::new();
-    for path in candidates
-        .into_iter()
-        .filter(|path| is_named || !is_unfinished(path))
-    {
-        let metadata = if is_named {
-            path.metadata()
-        } else {
-            path.symlink_metadata()
-        };
-        match metadata {
-            Ok(metadata) if metadata.is_file() => {
-                found.push(FoundFile {
-                    path,
-                    stamp: FileStamp::of_metadata(&metadata),
-                    is_named,
-                });
-            }
-            // A directory, a link that leads who knows where, or gone since.
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !is_named => {}
-            Err(error) => return Err(error),
-        }
-    }
-    if found.len() > MAX_FILES {
-        warn!(
-            files = found.len(),
-            "there are too many files, the newest {MAX_FILES} are looked at"
-        );
-        found.sort_by_key(|file| std::cmp::Reverse(file.stamp.changed));
-        found.truncate(MAX_FILES);
-    }
-    found.sort_by(|one, other| one.path.cmp(&other.path));
-    Ok(found)
-}
-
-/// Into the order in which they are read: those of one delivery by what they are, others by age.
-fn sort_files(files: &mut [FoundFile], is_one_delivery: bool) {
-    files.sort_by(|one, other| {
-        let by_role = OneCFileRole::of_path(&one.path).cmp(&OneCFileRole::of_path(&other.path));
-        let first = if is_one_delivery {
-            by_role
-        } else {
-            one.stamp.changed.cmp(&other.stamp.changed)
-        };
-        first.then_with(|| one.path.cmp(&other.path))
-    });
-}
-
-/// What programs call a file while they write it, and what we write ourselves.
-fn is_unfinished(path: &Path) -> bool {
-    let name = path
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .to_lowercase();
-    name.starts_with(['.', '~'])
-        || [".tmp", ".part", ".filepart", ".crdownload", ".rejected.csv"]
-            .iter()
-            .any(|end| name.ends_with(end))
-}
-
-/// Reads all that is there now, and waits for nothing to stand still; nothing is remembered.
+/// Reads all present files at once, without waiting for a second poll. Nothing is recorded.
 ///
-/// Files that would be a delivery each are read as parts, each followed by an
-/// [`Entry::NextPart`]: what comes later replaces what came before.
+/// Files that are a delivery each are read as parts, each followed by a
+/// [`DeliveryEntry::PartBoundary`]: later parts replace earlier ones.
 ///
 /// # Errors
-/// There is no file, or one cannot be read to its verified end.
+/// No file was found, or a file is not readable to its verified end.
 pub fn read_all_now(
     config: &Config,
     settings: &ReadSettings,
@@ -365,7 +206,7 @@ pub fn read_all_now(
     let path = config.path.display();
     let mut found = find_files(&config.path).map_err(|error| format!("{path}: {error}"))?;
     if found.is_empty() {
-        return Err(format!("{path}: there is no file"));
+        return Err(format!("{path}: no file found"));
     }
     sort_files(&mut found, config.is_one_delivery);
     if config.is_one_delivery {
@@ -379,145 +220,4 @@ pub fn read_all_now(
             .map_err(|error| error.to_string())?;
     }
     rows.flush_blocking().map_err(|error| error.to_string())
-}
-
-/// Reads some files into one delivery. What they say of its completeness, together.
-fn read_delivery(
-    files: &[FoundFile],
-    format: Option<Format>,
-    settings: &ReadSettings,
-    spool: &Path,
-    rows: &mut EntrySender,
-) -> Result<ReadReport, FileReadError> {
-    let mut summaries = Vec::new();
-    let mut role = files.first().map(|file| OneCFileRole::of_path(&file.path));
-    let cancelled = |_| FileReadError::temporary("the delivery was given up".to_owned());
-    for FoundFile {
-        path,
-        stamp,
-        is_named,
-    } in files
-    {
-        if role.replace(OneCFileRole::of_path(path)) == Some(OneCFileRole::Offers)
-            && OneCFileRole::of_path(path) == OneCFileRole::StockLevels
-        {
-            rows.send_blocking(DeliveryEntry::PartBoundary)
-                .map_err(cancelled)?;
-        }
-        let mut file = open_file(path, *is_named)
-            .map_err(|e| FileReadError::of_format_error(path, &e.into()))?;
-        let is_unchanged = |file: &File| {
-            file.metadata()
-                .is_ok_and(|now| FileStamp::of_metadata(&now) == *stamp)
-        };
-        if !is_unchanged(&file) {
-            return Err(FileReadError::temporary(format!(
-                "{} was replaced just now",
-                path.display()
-            )));
-        }
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let result = read_file(&name, &mut file, format, settings, spool, rows);
-        summaries.extend(result.map_err(|error| FileReadError::of_format_error(path, &error))?);
-        if !is_unchanged(&file) {
-            return Err(FileReadError::temporary(format!(
-                "{} changed while it was read",
-                path.display()
-            )));
-        }
-    }
-    rows.flush_blocking().map_err(cancelled)?;
-    Ok(ReadReport::from_files(
-        combined_scope(&summaries).into(),
-        summaries,
-    ))
-}
-
-/// Reads one file, and what it holds if it is packed.
-///
-/// # Errors
-/// It cannot be read to its verified end.
-pub fn read_file(
-    name: &str,
-    file: &mut File,
-    format: Option<Format>,
-    settings: &ReadSettings,
-    spool: &Path,
-    rows: &mut EntrySender,
-) -> Result<Vec<FileSummary>, FormatError> {
-    file.rewind()?;
-    let mut summaries = Vec::new();
-    let hints = formats::FormatHints {
-        format,
-        encoding: settings.encoding,
-    };
-    let unpack = || {
-        formats::unpack(name, file, hints, spool, &mut |data: DataFile<'_>| {
-            let mut sink = |entry| rows.send_blocking(entry);
-            let result = formats::read(data.format, data.input, settings, &mut sink);
-            // A file in an archive is named; the archive itself is by whoever opened it.
-            let is_packed = data.name != name;
-            let mut summary =
-                result.map_err(|e| if is_packed { e.in_file(data.name) } else { e })?;
-            if is_packed {
-                summary.shape.set("file", data.name);
-            }
-            summaries.push(summary);
-            Ok(())
-        })
-    };
-    // A file that makes a library panic must not take down what answers the Market, at each
-    // start anew. What was read so far is dropped with the delivery.
-    std::panic::catch_unwind(AssertUnwindSafe(unpack)).unwrap_or_else(|_| {
-        let reason = "its reader broke down over it".to_owned();
-        Err(FormatError::Broken {
-            place: "some place".to_owned(),
-            reason,
-        })
-    })?;
-    Ok(summaries)
-}
-
-/// The same on a thread of its own, so that the threads that answer requests stay free.
-///
-/// # Errors
-/// It cannot be read to its verified end, in a sentence.
-pub async fn read_on_blocking_thread(
-    name: String,
-    mut file: File,
-    format: Option<Format>,
-    (settings, spool): (&ReadSettings, &Path),
-    rows: &EntrySender,
-) -> Result<Vec<FileSummary>, String> {
-    let (mut rows, settings, spool) = (rows.new_sender(), settings.clone(), spool.to_owned());
-    run_blocking(move || {
-        let result = read_file(&name, &mut file, format, &settings, &spool, &mut rows);
-        let summaries = result.map_err(|error| causes(&error))?;
-        rows.flush_blocking().map_err(|error| error.to_string())?;
-        Ok(summaries)
-    })
-    .await
-}
-
-/// Of several files one that holds changes only makes all of them changes.
-#[must_use]
-pub fn combined_scope(summaries: &[FileSummary]) -> Option<DeliveryScope> {
-    let scopes: Vec<DeliveryScope> = summaries.iter().filter_map(|ending| ending.scope).collect();
-    let is_delta = scopes.contains(&DeliveryScope::Delta);
-    if is_delta {
-        Some(DeliveryScope::Delta)
-    } else {
-        scopes.first().copied()
-    }
-}
-
-fn open_file(path: &Path, follows_links: bool) -> std::io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true);
-    if !follows_links {
-        // Between the look and now somebody may have put a link there.
-        let flags = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
-        options.custom_flags(flags);
-    }
-    options.open(path)
 }

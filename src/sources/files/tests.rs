@@ -1,6 +1,10 @@
+//! Tests of the file watcher: growing and replaced files, links, restarts, and exports of several
+//! files.
+
+use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::fs::symlink;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -8,261 +12,351 @@ use tempfile::TempDir;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
+use super::found_file::open_file;
 use super::*;
-use crate::sources::guard::Limits;
-use crate::sources::intake::tests::{House, stock, taking, zeroing};
-use crate::sources::rules::ShopRules;
-use crate::sources::{Outcome, Taking, Warehouses};
+use crate::sources::delivery_guard::GuardLimits;
+use crate::sources::formats::FileSummary;
+use crate::sources::pipeline::tests::{PipelineHarness, stock, test_policy, zero_absent_policy};
+use crate::sources::stock_rules::ShopRules;
+use crate::sources::{
+    DeliveryOutcome, DeliveryScope, SourcePolicy, SourceWarehouses, StatementError,
+};
 
-const HEAD: &str = "Артикул;Остаток\n";
+const HEADER: &str = "Артикул;Остаток\n";
 
-/// A shop with a source of files, and the directory they are put into.
-struct Shop {
-    house: House,
-    place: TempDir,
-    files: Files,
+/// Shop with a source of files, and the directory of these files.
+struct FileShop {
+    harness: PipelineHarness,
+    directory: TempDir,
+    watcher: FileWatcher,
 }
 
-impl Shop {
+impl FileShop {
     async fn new(pattern: &str) -> Self {
-        Self::with(pattern, Taking { scope: None, ..taking("erp") }, false).await
+        Self::with_policy(pattern, unset_scope_policy(), false).await
     }
 
-    async fn with(pattern: &str, taking: Taking, is_one: bool) -> Self {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join(pattern);
-        let config = Config { path, format: None, is_one };
-        let house = House::new(vec![taking], ShopRules::default()).await;
-        Self { house, place, files: Files::new(config, Reading::default()) }
+    async fn with_policy(pattern: &str, policy: SourcePolicy, is_one_delivery: bool) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let config = Config {
+            path: directory.path().join(pattern),
+            format: None,
+            is_one_delivery,
+        };
+        Self {
+            harness: PipelineHarness::new(vec![policy], ShopRules::default()).await,
+            directory,
+            watcher: FileWatcher::new(config, ReadSettings::default()),
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.place.path().join(name)
+        self.directory.path().join(name)
     }
 
-    fn put(&self, name: &str, bytes: impl AsRef<[u8]>) {
+    fn write(&self, name: &str, bytes: impl AsRef<[u8]>) {
         std::fs::write(self.path(name), bytes).unwrap();
     }
 
-    /// The same, as it would lie there since so long.
-    fn put_old(&self, name: &str, bytes: impl AsRef<[u8]>, minutes: u64) {
-        self.put(name, bytes);
+    /// Writes a file that was last changed that many minutes ago.
+    fn write_old(&self, name: &str, bytes: impl AsRef<[u8]>, minutes: u64) {
+        self.write(name, bytes);
         let file = File::options().write(true).open(self.path(name)).unwrap();
-        file.set_modified(SystemTime::now() - Duration::from_secs(minutes * 60)).unwrap();
+        let changed = SystemTime::now() - Duration::from_secs(minutes * 60);
+        file.set_modified(changed).unwrap();
     }
 
-    async fn look(&mut self) -> Vec<Receipt> {
-        self.files.look(&self.house.intake, 0).await.unwrap()
+    async fn poll(&mut self) -> Vec<DeliveryReport> {
+        self.watcher.poll(&self.harness.pipeline, 0).await.unwrap()
     }
 
-    /// Looks twice: what stands still is taken.
-    async fn take(&mut self) -> Vec<Receipt> {
-        let mut receipts = self.look().await;
-        receipts.extend(self.look().await);
-        receipts
+    /// Polls twice, which imports the files that do not change in between.
+    async fn poll_twice(&mut self) -> Vec<DeliveryReport> {
+        let mut reports = self.poll().await;
+        reports.extend(self.poll().await);
+        reports
     }
 
-    fn failure(&self) -> Option<String> {
-        self.house.intake.standing(0).failure.map(|(_, text)| text)
+    fn last_failure(&self) -> Option<String> {
+        let status = self.harness.pipeline.status(0);
+        status.last_failure.map(|(_, text)| text)
     }
 }
 
-fn rows(rows: &[(&str, u32)]) -> String {
-    rows.iter().fold(HEAD.to_owned(), |text, (sku, count)| format!("{text}{sku};{count}\n"))
+fn unset_scope_policy() -> SourcePolicy {
+    SourcePolicy {
+        scope: None,
+        ..test_policy("erp")
+    }
+}
+
+fn csv(rows: &[(&str, u32)]) -> String {
+    rows.iter().fold(HEADER.to_owned(), |text, (sku, count)| {
+        format!("{text}{sku};{count}\n")
+    })
 }
 
 #[tokio::test]
-async fn a_growing_file_is_taken_when_it_stands_still_and_then_never_again() {
-    let mut shop = Shop::new("stock.csv").await;
-    let growing = [rows(&[("A", 5)]), rows(&[("A", 5), ("B", 6)]), rows(&[("A", 5), ("B", 7)])];
+async fn imports_a_growing_file_once_when_it_is_complete() {
+    let mut shop = FileShop::new("stock.csv").await;
+    let growing = [
+        csv(&[("A", 5)]),
+        csv(&[("A", 5), ("B", 6)]),
+        csv(&[("A", 5), ("B", 7)]),
+    ];
     for (age, text) in (0..3).rev().zip(&growing) {
-        // Of the same length the last time: the date tells.
-        shop.put_old("stock.csv", text, age);
-        assert_eq!(shop.look().await.len(), 0);
-        assert!(shop.house.stock().is_empty());
+        // The last two have the same length, so only the time shows the change.
+        shop.write_old("stock.csv", text, age);
+        assert_eq!(shop.poll().await.len(), 0);
+        assert!(shop.harness.stock().is_empty());
     }
-    assert_eq!(shop.look().await.len(), 1);
-    assert_eq!(shop.house.stock(), stock([("A", 5), ("B", 7)]));
-    shop.house.put("A", 1).await;
-    assert_eq!(shop.take().await.len(), 0);
-    assert_eq!(shop.house.stock()["A"], 1);
+    assert_eq!(shop.poll().await.len(), 1);
+    assert_eq!(shop.harness.stock(), stock([("A", 5), ("B", 7)]));
+    shop.harness.put_stock("A", 1).await;
+    assert_eq!(shop.poll_twice().await.len(), 0);
+    assert_eq!(shop.harness.stock()["A"], 1);
 }
 
 #[tokio::test]
-async fn a_file_that_replaces_another_by_its_name_is_taken_and_so_is_one_that_comes_back() {
-    let mut shop = Shop::new("stock.csv").await;
-    assert!(shop.files.look(&shop.house.intake, 0).await.is_err(), "a file that is named is due");
-    shop.put("stock.csv", rows(&[("A", 5)]));
-    assert_eq!(shop.take().await.len(), 1);
-    shop.put("stock.csv.new", rows(&[("A", 6)]));
+async fn imports_replaced_files() {
+    let mut shop = FileShop::new("stock.csv").await;
+    let missing = shop.watcher.poll(&shop.harness.pipeline, 0).await;
+    assert!(missing.is_err(), "a file named in the settings must exist");
+    shop.write("stock.csv", csv(&[("A", 5)]));
+    assert_eq!(shop.poll_twice().await.len(), 1);
+    shop.write("stock.csv.new", csv(&[("A", 6)]));
     std::fs::rename(shop.path("stock.csv.new"), shop.path("stock.csv")).unwrap();
-    assert_eq!(shop.take().await.len(), 1);
-    assert_eq!(shop.house.stock(), stock([("A", 6)]));
-    // An empty one for a moment, as some programs leave it: two looks at it hold it, no more.
-    shop.put("stock.csv", "");
-    assert!(shop.look().await.is_empty());
-    shop.put("stock.csv", rows(&[("A", 7)]));
-    assert_eq!(shop.take().await.len(), 1);
-    assert_eq!(shop.house.stock(), stock([("A", 7)]));
+    assert_eq!(shop.poll_twice().await.len(), 1);
+    assert_eq!(shop.harness.stock(), stock([("A", 6)]));
+    // Some programs empty a file for a moment; one poll of the empty file does not import it.
+    shop.write("stock.csv", "");
+    assert!(shop.poll().await.is_empty());
+    shop.write("stock.csv", csv(&[("A", 7)]));
+    assert_eq!(shop.poll_twice().await.len(), 1);
+    assert_eq!(shop.harness.stock(), stock([("A", 7)]));
 }
 
 #[test]
-fn a_file_that_changes_while_it_is_read_is_not_taken() {
-    let place = tempfile::tempdir().unwrap();
-    let path = place.path().join("stock.csv");
-    // More rows than may wait for whoever takes them: the reader stands still in the middle.
+fn rejects_files_that_change_during_reading() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("stock.csv");
+    // More rows than the channel holds, so the reader blocks in the middle of the file.
     let many: Vec<String> = (0..20_000).map(|n| format!("S-{n};1\n")).collect();
-    std::fs::write(&path, format!("{HEAD}{}", many.concat())).unwrap();
-    let found = find(&path).unwrap();
-    let (mut rows, mut stage) = Rows::channel();
-    let read = std::thread::scope(|scope| {
-        let reader = scope.spawn(|| {
-            let read = read_all(&found, None, &Reading::default(), place.path(), &mut rows);
-            drop(rows);
-            read
-        });
-        assert!(stage.blocking_recv().is_some());
+    std::fs::write(&path, format!("{HEADER}{}", many.concat())).unwrap();
+    let found = find_files(&path).unwrap();
+    let settings = ReadSettings::default();
+    let read = |mut rows: EntrySender| {
+        let result = read_delivery(&found, None, &settings, directory.path(), &mut rows);
+        result.map(drop).map_err(|error| {
+            assert!(error.is_temporary);
+            error.message
+        })
+    };
+    let (rows, mut receiver) = EntrySender::channel();
+    let result = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| read(rows));
+        assert!(receiver.blocking_recv().is_some());
         let mut file = File::options().append(true).open(&path).unwrap();
         file.write_all(b"S-0;2\n").unwrap();
-        while stage.blocking_recv().is_some() {}
+        while receiver.blocking_recv().is_some() {}
         reader.join().unwrap()
     });
-    let told = read.unwrap_err();
-    assert!(told.ends_with("stock.csv changed while it was read"), "{told}");
-    let (mut rows, _stage) = Rows::channel();
-    let told = read_all(&found, None, &Reading::default(), place.path(), &mut rows).unwrap_err();
-    assert!(told.ends_with("stock.csv was replaced just now"), "{told}");
+    let error = result.unwrap_err();
+    assert!(
+        error.ends_with("stock.csv changed while it was read"),
+        "{error}"
+    );
+    let (rows, _receiver) = EntrySender::channel();
+    let error = read(rows).unwrap_err();
+    assert!(
+        error.ends_with("stock.csv was replaced just now"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
-async fn a_link_in_a_directory_leads_nowhere_and_one_that_is_named_is_followed() {
+async fn follows_only_links_named_in_the_settings() {
     let elsewhere = tempfile::tempdir().unwrap();
     let target = elsewhere.path().join("real.csv");
-    std::fs::write(&target, rows(&[("A", 5)])).unwrap();
-    for (pattern, taken) in [("", 0), ("*.csv", 0), ("stock.csv", 1)] {
-        let mut shop = Shop::new(pattern).await;
+    std::fs::write(&target, csv(&[("A", 5)])).unwrap();
+    for (pattern, imported) in [("", 0), ("*.csv", 0), ("stock.csv", 1)] {
+        let mut shop = FileShop::new(pattern).await;
         symlink(&target, shop.path("stock.csv")).unwrap();
-        assert_eq!(shop.take().await.len(), taken, "{pattern}");
+        assert_eq!(shop.poll_twice().await.len(), imported, "{pattern}");
     }
+    // A link that replaces the file after the listing.
     let link = elsewhere.path().join("link.csv");
     symlink(&target, &link).unwrap();
-    // Put there after it was looked for.
-    assert!(open(&link, false).is_err() && open(&link, true).is_ok());
+    assert!(open_file(&link, false).is_err());
+    assert!(open_file(&link, true).is_ok());
 }
 
 #[tokio::test]
-async fn files_of_a_directory_are_taken_oldest_first_and_unfinished_ones_left_alone() {
+async fn imports_a_directory_oldest_file_first() {
     for pattern in ["", "*.csv*"] {
-        let mut shop = Shop::new(pattern).await;
-        shop.put_old("a.csv", rows(&[("A", 3), ("C", 3)]), 1);
-        shop.put_old("b.csv", rows(&[("A", 2), ("B", 2), ("C", 2)]), 2);
-        shop.put_old("c.csv", rows(&[("A", 1), ("D", 1)]), 3);
-        for name in [".csv", "~$d.csv", "d.csv.tmp", "d.csv.part", "d.csv.filepart"] {
-            shop.put(name, rows(&[("UNFINISHED", 1)]));
+        let mut shop = FileShop::new(pattern).await;
+        shop.write_old("a.csv", csv(&[("A", 3), ("C", 3)]), 1);
+        shop.write_old("b.csv", csv(&[("A", 2), ("B", 2), ("C", 2)]), 2);
+        shop.write_old("c.csv", csv(&[("A", 1), ("D", 1)]), 3);
+        for name in [
+            ".csv",
+            "~$d.csv",
+            "d.csv.tmp",
+            "d.csv.part",
+            "d.csv.filepart",
+        ] {
+            shop.write(name, csv(&[("UNFINISHED", 1)]));
         }
         std::fs::create_dir(shop.path("old.csv")).unwrap();
-        assert_eq!(shop.take().await.len(), 3, "{pattern}");
-        assert_eq!(shop.house.stock(), stock([("A", 3), ("B", 2), ("C", 3), ("D", 1)]));
-        // One that arrives late and is older is what the shop said last, as of now.
-        shop.put_old("e.csv", rows(&[("B", 9)]), 4);
-        assert_eq!(shop.take().await.len(), 1);
-        assert_eq!(shop.house.stock()["B"], 9);
+        assert_eq!(shop.poll_twice().await.len(), 3, "{pattern}");
+        let expected = [("A", 3), ("B", 2), ("C", 3), ("D", 1)];
+        assert_eq!(shop.harness.stock(), stock(expected));
+        // An older file that arrives later is the newest delivery.
+        shop.write_old("e.csv", csv(&[("B", 9)]), 4);
+        assert_eq!(shop.poll_twice().await.len(), 1);
+        assert_eq!(shop.harness.stock()["B"], 9);
     }
 }
 
 #[tokio::test]
-async fn nothing_is_taken_twice_over_a_restart() {
-    let mut shop = Shop::new("").await;
-    shop.put("a.csv", rows(&[("A", 5)]));
-    shop.put("b.csv", "<html><title>Login</title></html>");
-    assert_eq!(shop.take().await.len(), 1);
-    let taking = Taking { scope: None, ..taking("erp") };
-    shop.house = shop.house.again(vec![taking], ShopRules::default()).await;
-    shop.files = Files::new(shop.files.config.clone(), Reading::default());
-    shop.house.put("A", 1).await;
-    shop.take().await;
-    assert_eq!(shop.house.stock(), stock([("A", 1)]));
+async fn imports_nothing_twice_over_a_restart() {
+    let mut shop = FileShop::new("").await;
+    shop.write("a.csv", csv(&[("A", 5)]));
+    shop.write("b.csv", "<html><title>Login</title></html>");
+    assert_eq!(shop.poll_twice().await.len(), 1);
+    let policies = vec![unset_scope_policy()];
+    shop.harness = shop.harness.restart(policies, ShopRules::default()).await;
+    shop.watcher = FileWatcher::new(shop.watcher.config.clone(), ReadSettings::default());
+    shop.harness.put_stock("A", 1).await;
+    shop.poll_twice().await;
+    assert_eq!(shop.harness.stock(), stock([("A", 1)]));
+    assert_eq!(shop.harness.pipeline.status(0).failed_total, 0);
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_told_once_and_tried_again_when_it_changes() {
-    let mut shop = Shop::new("stock.csv").await;
-    shop.put("stock.csv", "<!DOCTYPE html><html><body>Войдите</body></html>");
-    assert!(shop.take().await.is_empty());
-    assert!(shop.failure().unwrap().contains("stock.csv"), "{:?}", shop.failure());
-    assert!(shop.take().await.is_empty());
-    assert_eq!(shop.house.intake.standing(0).failed, 1);
-    assert_eq!(shop.house.alarms(), ["source_failed"]);
-    shop.put("stock.csv", rows(&[("A", 5)]));
-    assert_eq!(shop.take().await.len(), 1);
-    assert_eq!((shop.failure(), shop.house.alarms()), (None, Vec::new()));
+async fn retries_unreadable_files_only_when_they_change() {
+    let mut shop = FileShop::new("stock.csv").await;
+    shop.write(
+        "stock.csv",
+        "<!DOCTYPE html><html><body>Войдите</body></html>",
+    );
+    assert!(shop.poll_twice().await.is_empty());
+    let failure = shop.last_failure().unwrap();
+    assert!(failure.contains("stock.csv"), "{failure}");
+    assert!(shop.poll_twice().await.is_empty());
+    assert_eq!(shop.harness.pipeline.status(0).failed_total, 1);
+    assert_eq!(shop.harness.alarms(), ["source_failed"]);
+    shop.write("stock.csv", csv(&[("A", 5)]));
+    assert_eq!(shop.poll_twice().await.len(), 1);
+    assert_eq!(
+        (shop.last_failure(), shop.harness.alarms()),
+        (None, Vec::new())
+    );
 }
 
 #[test]
-fn only_what_lies_with_the_file_is_not_tried_again() {
-    let disk = || sqlx::Error::Io(std::io::ErrorKind::StorageFull.into());
-    assert!(lies_with_file(&Err(IntakeError::Unread("it is broken".to_owned()))));
-    assert!(lies_with_file(&Err(IntakeError::Unfit("two warehouses".to_owned()))));
-    assert!(!lies_with_file(&Err(IntakeError::Staging(disk()))));
-    let stated = crate::sources::StatedError::Database { path: PathBuf::new(), source: disk() };
-    assert!(!lies_with_file(&Err(IntakeError::Stated(stated))));
-}
-
-#[tokio::test]
-async fn a_file_that_would_wipe_the_shop_is_held_once_and_let_through_by_a_word() {
-    let mut shop = Shop::with("stock.csv", zeroing(), false).await;
-    shop.put("stock.csv", rows(&[("A", 5), ("B", 5), ("C", 5), ("D", 5)]));
-    shop.take().await;
-    shop.put("stock.csv", rows(&[("A", 0), ("B", 0), ("C", 5), ("D", 5)]));
-    let receipts = shop.take().await;
-    assert!(matches!(receipts[0].outcome, Outcome::Held(_)), "{receipts:?}");
-    assert!(shop.take().await.is_empty());
-    assert_eq!(shop.house.stock()["A"], 5);
-    shop.house.intake.accept("erp").await.unwrap();
-    assert_eq!(shop.house.stock(), stock([("A", 0), ("B", 0), ("C", 5), ("D", 5)]));
-}
-
-#[tokio::test]
-async fn the_files_of_one_export_of_1c_are_joined_and_the_rests_are_the_last_word() {
-    let limits = Limits { most_rejected: 1.0, ..Limits::default() };
-    let settings = Taking { scope: None, warehouses: Warehouses::All, limits, ..taking("1c") };
-    let mut shop = Shop::with("", settings, true).await;
-    let fixture = |name: &str| {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/sources").join(name);
-        std::fs::read(path).unwrap()
+fn only_errors_of_the_file_are_final() {
+    let disk_full = || sqlx::Error::Io(std::io::ErrorKind::StorageFull.into());
+    let persist = StatementError::Database {
+        path: PathBuf::new(),
+        source: disk_full(),
     };
-    // By their dates the stock would come first, and without the catalogue nobody knows it.
-    shop.put_old("import0_1.xml", fixture("import.xml"), 1);
-    shop.put_old("offers0_1.xml", fixture("offers.xml"), 3);
-    shop.look().await;
-    shop.put_old("rests0_1.xml", fixture("rests.xml"), 2);
-    assert_eq!(shop.look().await.len(), 0, "one of them is new");
-    let receipts = shop.look().await;
-    assert_eq!(receipts.len(), 1);
-    assert_eq!(shop.house.stock()["ART-9"], 210);
-    assert!(shop.take().await.is_empty());
-    // One new file is a new export, of all of them.
-    shop.put("rests0_1.xml", String::from_utf8(fixture("rests.xml")).unwrap().replace("201", "1"));
-    assert_eq!(shop.take().await.len(), 1);
-    assert_eq!(shop.house.stock()["ART-9"], 10);
+    assert!(is_final(&Err(PipelineError::Read("broken".to_owned()))));
+    assert!(is_final(&Err(PipelineError::Settings("two".to_owned()))));
+    assert!(!is_final(&Err(PipelineError::Stage(disk_full()))));
+    assert!(!is_final(&Err(PipelineError::Persist(persist))));
 }
 
 #[tokio::test]
-async fn packed_files_are_taken_as_what_is_in_them() {
+async fn held_files_are_held_once_and_can_be_accepted() {
+    let mut shop = FileShop::with_policy("stock.csv", zero_absent_policy(), false).await;
+    let full = csv(&[("A", 5), ("B", 5), ("C", 5), ("D", 5)]);
+    shop.write("stock.csv", full);
+    shop.poll_twice().await;
+    let half_sold_out = csv(&[("A", 0), ("B", 0), ("C", 5), ("D", 5)]);
+    shop.write("stock.csv", half_sold_out);
+    let reports = shop.poll_twice().await;
+    assert!(
+        matches!(reports[0].outcome, DeliveryOutcome::Held(_)),
+        "{reports:?}"
+    );
+    assert!(shop.poll_twice().await.is_empty());
+    assert_eq!(shop.harness.stock()["A"], 5);
+    shop.harness.pipeline.accept("erp").await.unwrap();
+    let expected = [("A", 0), ("B", 0), ("C", 5), ("D", 5)];
+    assert_eq!(shop.harness.stock(), stock(expected));
+}
+
+#[tokio::test]
+async fn joins_the_files_of_a_1c_export() {
+    let policy = SourcePolicy {
+        scope: None,
+        warehouses: SourceWarehouses::All,
+        limits: GuardLimits {
+            max_rejected_ratio: 1.0,
+            ..GuardLimits::default()
+        },
+        ..test_policy("1c")
+    };
+    let mut shop = FileShop::with_policy("", policy, true).await;
+    let fixture = |name: &str| {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/sources");
+        std::fs::read_to_string(directory.join(name)).unwrap()
+    };
+    // By time the offers would come first; the role puts the catalogue, which has the SKUs, first.
+    shop.write_old("import0_1.xml", fixture("import.xml"), 1);
+    shop.write_old("offers0_1.xml", fixture("offers.xml"), 3);
+    shop.poll().await;
+    shop.write_old("rests0_1.xml", fixture("rests.xml"), 2);
+    assert_eq!(shop.poll().await.len(), 0, "one of the files is new");
+    let reports = shop.poll().await;
+    assert_eq!(reports.len(), 1);
+    assert_eq!(shop.harness.stock()["ART-9"], 210);
+    assert!(shop.poll_twice().await.is_empty());
+    // One new file is a new export of all files.
+    let changed = fixture("rests.xml").replace(">201<", ">1<");
+    shop.write("rests0_1.xml", changed);
+    assert_eq!(shop.poll_twice().await.len(), 1);
+    assert_eq!(shop.harness.stock()["ART-9"], 10);
+}
+
+#[tokio::test]
+async fn imports_packed_files() {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
-    gzip.write_all(rows(&[("A", 5)]).as_bytes()).unwrap();
+    gzip.write_all(csv(&[("A", 5)]).as_bytes()).unwrap();
     let gzip = gzip.finish().unwrap();
     let mut zip = ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    zip.start_file("stock.csv", SimpleFileOptions::default()).unwrap();
-    zip.write_all(rows(&[("A", 5)]).as_bytes()).unwrap();
+    zip.start_file("stock.csv", SimpleFileOptions::default())
+        .unwrap();
+    zip.write_all(csv(&[("A", 5)]).as_bytes()).unwrap();
     let zip = zip.finish().unwrap().into_inner();
     for (name, bytes) in [("stock.csv.gz", gzip), ("stock.zip", zip)] {
-        let mut shop = Shop::new(name).await;
-        shop.put(name, &bytes[..bytes.len() - 3]);
-        assert!(shop.take().await.is_empty(), "{name} was cut and taken");
-        assert!(shop.failure().is_some());
-        shop.put(name, &bytes);
-        assert_eq!(shop.take().await.len(), 1, "{name}");
-        assert_eq!(shop.house.stock(), stock([("A", 5)]));
+        let mut shop = FileShop::new(name).await;
+        shop.write(name, &bytes[..bytes.len() - 3]);
+        assert!(
+            shop.poll_twice().await.is_empty(),
+            "{name} is truncated and was imported"
+        );
+        assert!(shop.last_failure().is_some());
+        shop.write(name, &bytes);
+        assert_eq!(shop.poll_twice().await.len(), 1, "{name}");
+        assert_eq!(shop.harness.stock(), stock([("A", 5)]));
+    }
+}
+
+#[test]
+fn one_delta_makes_the_delivery_a_delta() {
+    let (snapshot, delta) = (Some(DeliveryScope::Snapshot), Some(DeliveryScope::Delta));
+    for (scopes, combined) in [
+        (&[][..], None),
+        (&[None, snapshot], snapshot),
+        (&[snapshot, delta, snapshot], delta),
+    ] {
+        let summaries: Vec<_> = scopes
+            .iter()
+            .copied()
+            .map(FileSummary::with_scope)
+            .collect();
+        assert_eq!(combined_scope(&summaries), combined);
     }
 }

@@ -1,4 +1,5 @@
-//! What the readers of elements and of members have in common: names, texts and moments.
+//! Fields of XML elements and JSON members: comparison of names, values that may occur once, and
+//! their conversion to a row.
 
 use chrono::DateTime;
 
@@ -9,29 +10,31 @@ use crate::sources::{
 };
 use crate::stock::Timestamp;
 
-/// Why a row is rejected that has [`UNDECODABLE`] in a field that is read.
-const UNDECODABLE_REASON: &str = "it has bytes that are not characters of the file's encoding: set encoding \
-                         to the one it is in, such as windows-1251";
+/// Reason to reject a row that has [`UNDECODABLE`] in a field that is read.
+const UNDECODABLE_REASON: &str = "the row has bytes that are not characters of the file's \
+                                  encoding: set encoding to the file's encoding, such as \
+                                  windows-1251";
 
-/// A field's text; the error is why its row cannot be taken.
+/// Text of a field; the error is the reason to reject its row.
 pub(super) type FieldText = Result<String, String>;
 
-/// Whether a field is the one that is meant: whatever its case and the blanks around it.
+/// Returns true if two field names are equal, ignoring case and surrounding blanks.
 pub(super) fn same_name(name: &str, expected: &str) -> bool {
-    let (name, meant) = (name.trim(), expected.trim());
-    name == meant
+    let (name, expected) = (name.trim(), expected.trim());
+    name == expected
         || name
             .chars()
             .flat_map(char::to_lowercase)
-            .eq(meant.chars().flat_map(char::to_lowercase))
+            .eq(expected.chars().flat_map(char::to_lowercase))
 }
 
-/// Whether a field is the one the settings name, if they name one.
+/// Returns true if a setting names this field.
 pub(super) fn matches_setting(setting: Option<&String>, name: &str) -> bool {
     setting.is_some_and(|expected| same_name(name, expected))
 }
 
-/// A moment with its offset; a date without one could be meant anywhere on earth.
+/// Parses an RFC 3339 time. The offset is required, because a local time without its time zone is
+/// ambiguous.
 pub(super) fn parse_timestamp(text: &str) -> Result<Timestamp, String> {
     let timestamp = DateTime::parse_from_rfc3339(text.trim());
     timestamp.map(|at| at.to_utc().into()).map_err(|_| {
@@ -42,23 +45,23 @@ pub(super) fn parse_timestamp(text: &str) -> Result<Timestamp, String> {
     })
 }
 
-/// A field that a row states once, or twice alike.
+/// Value of a field that a row has once, or several times with the same text.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct SingleValue(Option<FieldText>);
 
 impl SingleValue {
-    /// Takes what the row states; a second text that differs from the first spoils both.
+    /// Stores a text. A second text that differs from the first makes the value an error.
     pub(super) fn set(&mut self, name: &str, text: FieldText) {
         self.0 = Some(match self.0.take() {
             Some(Ok(first)) if Ok(&first) != text.as_ref() => {
-                Err(format!("{name} is stated twice, and not alike"))
+                Err(format!("{name} is stated twice with different values"))
             }
             Some(first @ Err(_)) => first,
             Some(Ok(_)) | None => text,
         });
     }
 
-    /// What was stated, trimmed; `None` if nothing, or nothing but blanks, was.
+    /// Returns the trimmed text; `None` if the field is absent or blank.
     pub(super) fn value(&self) -> Result<Option<&str>, String> {
         let Some(text) = &self.0 else { return Ok(None) };
         let text = text.as_ref().map_err(Clone::clone)?.trim();
@@ -68,12 +71,13 @@ impl SingleValue {
         Ok((!text.is_empty()).then_some(text))
     }
 
-    /// Whether it was stated at all, if only as an empty text.
+    /// Returns true if the row has the field, even with an empty text.
     pub(super) fn is_present(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Reads it as a quantity; a field that is there and empty is an empty quantity.
+    /// Parses the value as a quantity. An empty field is an empty quantity, an absent one is
+    /// `None`.
     pub(super) fn quantity(
         &self,
         reading: &ReadSettings,
@@ -85,7 +89,6 @@ impl SingleValue {
         Ok(reading.parse_column_quantity(self.value()?.unwrap_or_default(), style)?)
     }
 
-    /// Reads it as a reserve.
     pub(super) fn reserve(
         &self,
         reading: &ReadSettings,
@@ -97,25 +100,24 @@ impl SingleValue {
             .map_err(|error| RowProblem::from(error).of_field("reserve"))
     }
 
-    /// Reads it as a moment.
     pub(super) fn timestamp(&self) -> Result<Option<Timestamp>, String> {
         self.value()?.map(parse_timestamp).transpose()
     }
 }
 
-/// Stock of one product at one place, as its elements state it.
+/// Raw fields of the stock of one product at one warehouse.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct StockFields {
     pub(super) warehouse: SingleValue,
     pub(super) quantity: SingleValue,
     pub(super) reserve: SingleValue,
     pub(super) updated_at: SingleValue,
-    /// What the format or its literals prove about the marks in its numbers.
+    /// Meaning of the marks in the numbers, as the format or its literals prove it.
     pub(super) style: NumberStyle,
 }
 
 impl StockFields {
-    /// As a row of that product, or as the reason why it is none.
+    /// Converts the fields to a row of the product, or to a rejected or suspicious entry.
     pub(super) fn into_entry(
         self,
         line: u64,
@@ -148,7 +150,7 @@ impl StockFields {
         Ok(row)
     }
 
-    /// As the row of a product that cannot be had: none of it, or nothing said.
+    /// Converts the fields to a row of an unavailable product with the given quantity.
     pub(super) fn into_unavailable(
         self,
         line: u64,
@@ -180,7 +182,7 @@ fn key_text(key: &ProductKey) -> &str {
     }
 }
 
-/// The SKU of a product, if its key is one; which SKU an id stands for may not be known yet.
+/// Returns the SKU of a key; `None` for an id, whose SKU may not be known yet.
 fn sku_of(key: &ProductKey) -> Option<String> {
     match key {
         ProductKey::Sku(sku) => Some(sku.clone()),

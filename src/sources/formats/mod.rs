@@ -1,7 +1,7 @@
-//! What sellers' files look like: bytes in, [`Entry`]s out, and a fault for each bad row.
+//! Readers of sellers' files: bytes in, [`DeliveryEntry`]s out, with a reason for each bad row.
 //!
-//! Pure: nothing here opens a file, reads a clock or keeps what it read. However long a file
-//! is, one row of it is in memory; the exceptions are told where they are.
+//! Pure: no reader opens a file or reads a clock. Each reader holds one row in memory, however
+//! long the file is; exceptions are documented in the reader's module.
 
 mod commerceml;
 mod container;
@@ -24,43 +24,42 @@ use std::io::{Read, Seek};
 
 use super::row::{DeliveryCancelled, DeliveryEntry, DeliveryScope, ReadSettings};
 
-/// What a file is.
+/// File format of a stock list.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Format {
-    /// Lines with delimiters; the Market's own stock sheet as CSV too.
+    /// Delimited lines, including the Market's own stock sheet as CSV.
     Csv,
-    /// A workbook, XLSX or XLS; the Market's own stock sheet too.
+    /// An XLSX or XLS workbook, including the Market's own stock sheet.
     Sheet,
     /// The Market's product feed.
     Yml,
-    /// 1C's exchange.
+    /// CommerceML 2, the exchange format of 1C.
     CommerceMl,
-    /// One JSON document, or one in each line.
+    /// One JSON document, or one per line (NDJSON).
     Json,
 }
 
-/// Where a reader puts what it finds, one entry at a time.
+/// Callback that receives the entries of a file one at a time.
 pub type Sink<'a> = &'a mut dyn FnMut(DeliveryEntry) -> Result<(), DeliveryCancelled>;
 
-/// A file that can be read and gone about in.
+/// A readable and seekable file.
 pub trait Input: Read + Seek {}
 
 impl<T: Read + Seek> Input for T {}
 
-/// What a file said of itself, once it was read to its verified end.
+/// Facts about a file that was read to its verified end.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct FileSummary {
-    /// Whether it is complete, if its format tells.
+    /// Scope that the file declares; `None` if its format cannot declare one.
     pub scope: Option<DeliveryScope>,
-    /// How it was read.
+    /// Properties of the file, such as its encoding and its columns.
     pub shape: FileShape,
-    /// Facts that the operator should know and that hold nothing up: a hidden sheet that was left
-    /// out, products without a SKU.
+    /// Messages for the operator that do not block the delivery, such as skipped hidden sheets.
     pub notices: Vec<String>,
 }
 
 impl FileSummary {
-    /// An ending that says only whether the file is complete.
+    /// Creates a summary that has nothing but a scope.
     #[must_use]
     pub fn with_scope(scope: Option<DeliveryScope>) -> Self {
         Self {
@@ -70,44 +69,44 @@ impl FileSummary {
     }
 }
 
-/// How a file was read: properties whose change is a warning sign.
+/// Properties of a file and of how it was read. A change between deliveries is a warning sign.
 ///
-/// Names are for people: `encoding`, `delimiter`, `columns`, `sku`, `sheet`,
-/// `numbers`; `header`, `why`, `sheets` and `file` only explain.
+/// The names are shown to users: `encoding`, `delimiter`, `columns`, `sku`, `sheet`, `numbers`.
+/// `header`, `why`, `sheets` and `file` only explain the others.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct FileShape(pub std::collections::BTreeMap<&'static str, String>);
 
 impl FileShape {
-    /// Notes a property.
+    /// Sets a property.
     pub fn set(&mut self, property: &'static str, value: impl Into<String>) {
         self.0.insert(property, value.into());
     }
 }
 
-/// Why a file cannot be taken, whatever its rows say.
+/// Error that makes a whole file unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum FormatError {
-    /// It ends before its end, or is no such file at all.
+    /// The file is truncated, damaged, or of another format.
     #[error("the file is broken at {place}: {reason}")]
     Broken {
-        /// Where, in words: `line 17`, `byte 4711`.
+        /// Position in words: `line 17`, `byte 4711`.
         place: String,
-        /// What is wrong there.
+        /// Description of the damage.
         reason: String,
     },
-    /// It is well, but what is needed is not in it.
+    /// The file is intact, but a stock list cannot be read from it.
     #[error("{0}")]
     Unusable(String),
-    /// It could not be read.
+    /// The device failed to read the file.
     #[error("the file cannot be read")]
     Io(#[from] std::io::Error),
-    /// Nobody wants the rest.
+    /// The caller cancelled the delivery.
     #[error(transparent)]
     Cancelled(#[from] DeliveryCancelled),
 }
 
 impl FormatError {
-    /// The same error, of a file in an archive.
+    /// Adds the name of the file in its archive to the error.
     #[must_use]
     pub fn in_file(self, name: &str) -> Self {
         match self {
@@ -124,11 +123,11 @@ impl FormatError {
     }
 }
 
-/// Reads a file from its beginning to its end, and puts all it says into the sink.
+/// Reads a whole file and passes its entries to the sink.
 ///
 /// # Errors
-/// The file cannot be taken, whatever has been put so far: it is broken, its columns or members
-/// cannot be told, or it has products and states no quantity of any; or the sink wants no more.
+/// The file is broken, its columns or members are ambiguous, or none of its products has a
+/// quantity; or the sink cancels. The caller must discard the entries received before the error.
 pub fn read(
     format: Format,
     input: &mut dyn Input,
@@ -140,7 +139,7 @@ pub fn read(
         counts.add(&entry);
         sink(entry)
     })?;
-    // A catalogue or a price list of 1C states no quantities, and should not.
+    // A catalogue or a price list of 1C has no quantities, which is not an error.
     if format != Format::CommerceMl && counts.rows > 0 && counts.quantities == 0 {
         return Err(FormatError::Unusable(
             counts.missing_quantity_reason(&summary.shape),
@@ -150,7 +149,7 @@ pub fn read(
     Ok(summary)
 }
 
-/// What was read of a file so far.
+/// Counts of the rows read so far.
 #[derive(Debug, Default)]
 struct FileRowCounts {
     rows: u64,
@@ -169,8 +168,8 @@ impl FileRowCounts {
         let names = shape.0.get("columns").or_else(|| shape.0.get("members"));
         let field_list = names.map(|names| format!("; the file has {names}"));
         format!(
-            "none of its {} products states a quantity: set quantity to the name of the field that \
-             holds it, or set empty = \"zero\" if an empty one is zero{}",
+            "none of the {} products has a quantity: set quantity to the name of the quantity \
+             field, or set empty = \"zero\" if an empty quantity means zero{}",
             self.rows,
             field_list.unwrap_or_default()
         )

@@ -1,4 +1,5 @@
-//! What no reader may do, whatever it is given: panic, hang, swell, or invent stock.
+//! Robustness of all readers: no input makes them panic, hang, use unbounded memory or invent
+//! stock.
 
 use std::collections::HashSet;
 use std::io::Cursor;
@@ -21,7 +22,7 @@ const SAMPLES: &[(&str, Format)] = &[
 ];
 
 #[test]
-fn a_document_cut_at_any_byte_is_broken() {
+fn document_truncated_at_any_byte_is_broken() {
     for (name, format) in SAMPLES {
         let bytes = sample(name);
         let (complete, result) = read_entries(*format, &bytes, &ReadSettings::default());
@@ -30,17 +31,17 @@ fn a_document_cut_at_any_byte_is_broken() {
         for length in 0..document.len() {
             let (truncated, result) =
                 read_entries(*format, &document[..length], &ReadSettings::default());
-            assert!(result.is_err(), "{name} cut at {length} is taken for whole");
+            assert!(result.is_err(), "{name} truncated at {length} is accepted");
             assert!(
                 complete.starts_with(&truncated),
-                "{name} cut at {length} says something else"
+                "{name} truncated at {length} has other entries"
             );
         }
     }
 }
 
 #[test]
-fn lines_cut_at_any_byte_are_a_prefix_of_them() {
+fn truncated_lines_yield_a_prefix() {
     let bytes = sample("stock.ndjson");
     let is_accepted = |entry: &DeliveryEntry| {
         !matches!(
@@ -61,13 +62,13 @@ fn lines_cut_at_any_byte_are_a_prefix_of_them() {
         let truncated = accepted(&bytes[..length]);
         assert!(
             complete.starts_with(&truncated),
-            "cut at {length}: {truncated:?}"
+            "truncated at {length}: {truncated:?}"
         );
     }
 }
 
 #[test]
-fn an_entity_is_not_expanded_however_it_is_declared() {
+fn declared_entities_are_not_expanded() {
     let document = r#"<!DOCTYPE yml_catalog [<!ENTITY a "1"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">
         <!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;"><!ENTITY f SYSTEM "file:///etc/passwd">]>
         <yml_catalog><offer id="1"><count>&c;</count></offer><offer id="&f;"><count>1</count></offer>
@@ -76,13 +77,13 @@ fn an_entity_is_not_expanded_however_it_is_declared() {
         read_entries(Format::Yml, document.as_bytes(), &ReadSettings::default());
     result.unwrap();
     let described: Vec<_> = entries.iter().map(describe).collect();
-    assert_eq!(described[0], "1 rejected: &c; stands for nothing");
+    assert_eq!(described[0], "1 rejected: &c; is an unknown entity");
     assert!(described[1].starts_with("2 rejected: "), "{described:?}");
     assert_eq!(described[2], "3 3 = 3");
 }
 
 #[test]
-fn depth_is_no_weapon() {
+fn limits_nesting_depth() {
     let deep = 100_000;
     let xml = format!("<yml_catalog>{}", "<a>".repeat(deep));
     let (_, result) = read_entries(Format::Yml, xml.as_bytes(), &ReadSettings::default());
@@ -119,7 +120,7 @@ fn depth_is_no_weapon() {
 }
 
 #[test]
-fn a_piece_without_an_end_is_refused_before_it_fills_the_memory() {
+fn rejects_an_element_without_an_end_early() {
     const MANY: u64 = 1 << 40;
     let filler = |_| "x".repeat(4096);
     let limit = 8 * 1024 * 1024;
@@ -153,7 +154,7 @@ fn a_piece_without_an_end_is_refused_before_it_fills_the_memory() {
 }
 
 #[test]
-fn the_first_row_is_out_before_64_kib_are_read_and_all_the_others_follow() {
+fn first_row_is_emitted_before_64_kib_are_read() {
     const ROWS: u64 = 1_000_000;
     assert_streaming(
         Format::Yml,
@@ -162,7 +163,7 @@ fn the_first_row_is_out_before_64_kib_are_read_and_all_the_others_follow() {
         |n| format!("<offer id=\"{n}\"><count>{}</count></offer>\n", n % 100),
         "</offers></shop></yml_catalog>",
     );
-    // JSON is read to its end before its first row, so more rows would prove nothing else.
+    // JSON is read to its end before its first row, so more rows would only take longer.
     assert_streaming(
         Format::Json,
         10_000,
@@ -193,7 +194,7 @@ fn assert_streaming(
     row: impl Fn(u64) -> String,
     tail: &'static str,
 ) {
-    // One row is enough to see how much was read before it.
+    // The sink cancels at the first row, so `bytes_read` is the input read before it.
     let mut input = GeneratedDocument::new(head, &row, tail, rows);
     let result: Result<FileSummary, FormatError> =
         read(format, &mut input, &ReadSettings::default(), &mut |_| {
@@ -203,14 +204,14 @@ fn assert_streaming(
         matches!(result, Err(FormatError::Cancelled(_))),
         "{result:?}"
     );
-    // JSON is gone through once before, to decide which member is which.
+    // JSON is read once before, to choose the members.
     let is_read_once = format != Format::Json;
     assert!(
         !is_read_once || input.bytes_read < 64 * 1024,
         "{format:?}: {} bytes",
         input.bytes_read
     );
-    // The others need not be as many to follow.
+    // Fewer rows are enough to check that the others follow.
     let rows = rows.min(10_000);
     let mut input: Box<dyn Input> = Box::new(GeneratedDocument::new(head, &row, tail, rows));
     let mut seen = 0;
@@ -227,7 +228,7 @@ fn assert_streaming(
     assert!(seen >= rows, "{format:?}: {seen} of {rows}");
 }
 
-/// What may be said of a mutated sample: SKUs and quantities that its bytes still spell.
+/// Returns true if the digits of a row's quantity occur in the bytes of a mutated sample.
 fn is_spelled_in(bytes: &[u8], entry: &DeliveryEntry) -> bool {
     let DeliveryEntry::Row(row) = entry else {
         return true;
@@ -251,7 +252,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn random_bytes_are_no_stock(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+    fn random_bytes_yield_no_stock(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         for format in [Format::Yml, Format::CommerceMl, Format::Json] {
             let (entries, _) = read_entries(format, &bytes, &ReadSettings::default());
             prop_assert!(entries.iter().all(|entry| !matches!(entry, DeliveryEntry::Row(_))));
@@ -261,7 +262,7 @@ proptest! {
     }
 
     #[test]
-    fn a_mutated_sample_says_nothing_that_it_does_not_spell(
+    fn mutated_sample_yields_no_invented_quantity(
         file in 0..SAMPLES.len(),
         at in any::<proptest::sample::Index>(),
         removed in 0..6_usize,

@@ -1,4 +1,4 @@
-//! What the tests of all formats share: reading from memory, and saying shortly what came.
+//! Test support for all formats: reading from memory, and short descriptions of entries.
 
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
 
@@ -6,7 +6,7 @@ use super::{FileSummary, Format, FormatError, read};
 use crate::sources::{DeliveryEntry, ProductKey, ReadSettings, Row};
 use crate::stock::Timestamp;
 
-/// Every entry, and how it ended.
+/// Returns all entries of a file and the result of reading it.
 pub(super) fn read_entries(
     format: Format,
     bytes: &[u8],
@@ -20,21 +20,21 @@ pub(super) fn read_entries(
     (entries, result)
 }
 
-/// What was read of a file that is well, one line each.
+/// Returns a one-line description of each entry of a valid file.
 pub(super) fn read_described(format: Format, bytes: &[u8], reading: &ReadSettings) -> Vec<String> {
     let (entries, result) = read_entries(format, bytes, reading);
     result.unwrap();
     entries.iter().map(describe).collect()
 }
 
-/// An entry in short: `1 sku@place = quantity`.
+/// Describes an entry on one line: `1 sku@warehouse = quantity`.
 pub(super) fn describe(entry: &DeliveryEntry) -> String {
     match entry {
         DeliveryEntry::Row(row) => describe_row(row),
         DeliveryEntry::Article { id, sku } => format!("{id} is {sku}"),
         DeliveryEntry::PartBoundary => "next part".to_owned(),
-        DeliveryEntry::Rejected(fault) => format!("{} rejected: {}", fault.line, fault.reason),
-        DeliveryEntry::Suspicious(fault) => format!("{} suspicious: {}", fault.line, fault.reason),
+        DeliveryEntry::Rejected(row) => format!("{} rejected: {}", row.line, row.reason),
+        DeliveryEntry::Suspicious(row) => format!("{} suspicious: {}", row.line, row.reason),
     }
 }
 
@@ -65,13 +65,13 @@ fn describe_row(row: &Row) -> String {
     )
 }
 
-/// A file from the samples of `fixtures/sources`.
+/// Returns the content of a file in `fixtures/sources`.
 pub(super) fn sample(name: &str) -> Vec<u8> {
     let path = format!("{}/fixtures/sources/{name}", env!("CARGO_MANIFEST_DIR"));
     std::fs::read(path).unwrap()
 }
 
-/// A text in UTF-16, with its mark.
+/// Encodes a text as UTF-16 with a byte order mark.
 pub(super) fn utf16(text: &str, unit: fn(u16) -> [u8; 2]) -> Vec<u8> {
     "\u{feff}"
         .encode_utf16()
@@ -80,9 +80,9 @@ pub(super) fn utf16(text: &str, unit: fn(u16) -> [u8; 2]) -> Vec<u8> {
         .collect()
 }
 
-/// A document that is made while it is read: a head, rows without end to count, and a tail.
+/// A document generated while it is read: a head, any number of rows, and a tail.
 pub(super) struct GeneratedDocument<F> {
-    /// How many bytes have been asked for so far.
+    /// Bytes read so far.
     pub(super) bytes_read: u64,
     head: &'static str,
     row: F,
@@ -124,10 +124,10 @@ impl<F: Fn(u64) -> String> Read for GeneratedDocument<F> {
     }
 }
 
-/// Only back to its beginning, which is all that a reader of a stream may want.
+/// Supports rewinding only, because the readers need no other position.
 impl<F: Fn(u64) -> String> Seek for GeneratedDocument<F> {
     fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
-        assert_eq!(position, SeekFrom::Start(0), "a reader goes nowhere else");
+        assert_eq!(position, SeekFrom::Start(0), "readers may only rewind");
         self.next = 0;
         self.pending = Cursor::default();
         Ok(0)

@@ -1,8 +1,7 @@
-//! XML as YML and CommerceML need it: element by element, in little memory, and no more trusted
-//! than the rest of a file.
+//! XML reader for YML and CommerceML. It reads one element at a time and limits depth and sizes.
 //!
-//! Nothing outside the document is ever fetched, and no entity is expanded but the five of XML
-//! and the numeric ones.
+//! It never fetches external resources, and resolves only the five predefined entities and numeric
+//! references.
 
 use std::cell::Cell;
 use std::io;
@@ -18,34 +17,32 @@ use super::decode::{self, DecodeStats, EncodingFallback, MalformedText, ReadBudg
 use super::fields::FieldText;
 use super::{FormatError, Input};
 
-/// Deepest nesting; what sellers send is ten deep.
+/// Deepest nesting of elements. Sellers' files have about ten levels.
 const MAX_DEPTH: usize = 100;
 
-/// Largest tag, comment or run of text, in bytes: descriptions and their HTML are in there.
+/// Largest tag, comment or text in bytes. Descriptions may contain long HTML.
 const MAX_EVENT_BYTES: usize = 4 * 1024 * 1024;
 
-/// Longest text of a field that we read, in bytes. A SKU of 255 characters has at most 1020.
+/// Longest text of a field in bytes. A SKU of 255 characters has at most 1020.
 const MAX_FIELD_BYTES: usize = 4 * 1024;
 
-/// Where in its first bytes a file may say in which encoding it is.
+/// Bytes at the beginning of a file that are searched for an encoding declaration.
 const MAX_DECLARATION_BYTES: usize = 1_024;
 
-/// What comes next.
+/// Next node of a document.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum XmlNode {
-    /// An element begins; [`Xml::name`] and [`Xml::attribute`] tell of it.
+    /// Start of an element; see [`XmlReader::name`] and [`XmlReader::attribute`].
     ElementStart,
-    /// An element ends.
     ElementEnd,
-    /// Text between them.
     Text,
-    /// A reference to something that is not in the file.
+    /// Reference to an entity that is not predefined.
     UnresolvedReference,
-    /// The document ends, well.
+    /// End of a well-formed document.
     DocumentEnd,
 }
 
-/// A document that is gone through once, from its beginning to its end.
+/// Pull parser that reads a document once.
 pub(super) struct XmlReader<'a> {
     reader: Reader<decode::DecodedText<'a>>,
     budget: ReadBudget,
@@ -60,11 +57,11 @@ pub(super) struct XmlReader<'a> {
 }
 
 impl<'a> XmlReader<'a> {
-    /// Begins with a document.
+    /// Opens a document.
     ///
     /// # Errors
-    /// It cannot be read, or says that it is in an encoding that is unknown, or is not the one its
-    /// bytes are in.
+    /// The file cannot be read, or it declares an encoding that is unknown or contradicts its
+    /// bytes.
     pub(super) fn new(
         input: &'a mut dyn Input,
         encoding: Option<&'static Encoding>,
@@ -92,13 +89,13 @@ impl<'a> XmlReader<'a> {
         })
     }
 
-    /// The name of the element that has just begun, without a prefix: the namespaces of 1C
-    /// change with its version, the names do not.
+    /// Returns the name of the current element without its prefix. The namespaces of 1C change with
+    /// its version, the local names do not.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
-    /// An attribute of the element that has just begun.
+    /// Returns an attribute of the current element.
     ///
     /// # Errors
     /// The tag is not well-formed.
@@ -106,7 +103,7 @@ impl<'a> XmlReader<'a> {
         self.attribute_where(|found| found == name)
     }
 
-    /// The first attribute of the element that has just begun whose name is such.
+    /// Returns the first attribute of the current element whose name matches.
     ///
     /// # Errors
     /// The tag is not well-formed.
@@ -115,7 +112,8 @@ impl<'a> XmlReader<'a> {
         is_match: impl Fn(&str) -> bool,
     ) -> Result<Option<FieldText>, FormatError> {
         let mut found = None;
-        // To the last one, because a name that comes twice is only found at its second place.
+        // Continues after a match, because a duplicate attribute is detected at its second
+        // occurrence.
         for attribute in Attributes::new(&self.attributes, 0) {
             let attribute = attribute.map_err(|e| self.broken(e.to_string()))?;
             if found.is_none() && is_match(attribute.key.local_name().as_ref()) {
@@ -126,10 +124,10 @@ impl<'a> XmlReader<'a> {
         Ok(found)
     }
 
-    /// Goes on to what comes next.
+    /// Moves to the next node.
     ///
     /// # Errors
-    /// The document is not well-formed, too deep, or ends before its end.
+    /// The document is not well-formed, too deep, or truncated.
     pub(super) fn next(&mut self) -> Result<XmlNode, FormatError> {
         loop {
             let node = self.next_event()?;
@@ -155,9 +153,9 @@ impl<'a> XmlReader<'a> {
                 ));
             }
             Event::Start(_) if self.depth == MAX_DEPTH => {
-                return Err(broken_here(
-                    "its elements are nested deeper than any feed's",
-                ));
+                return Err(broken_here(&format!(
+                    "its elements are nested deeper than {MAX_DEPTH} levels"
+                )));
             }
             Event::Start(tag) => {
                 store_tag(&tag, &mut self.name, &mut self.attributes);
@@ -173,13 +171,13 @@ impl<'a> XmlReader<'a> {
             Event::CData(text) => store_text(&mut self.text, &text.xml10_content(), XmlNode::Text),
             Event::GeneralRef(reference) => resolve_reference(&mut self.text, &reference),
             Event::Eof if self.depth > 0 || !self.has_root => {
-                return Err(broken_here("it ends before its last element does"));
+                return Err(broken_here("it ends before its last element is closed"));
             }
             Event::Eof => {
                 self.stats.get().check(self.encoding)?;
                 XmlNode::DocumentEnd
             }
-            // Empty elements are told as two events.
+            // `expand_empty_elements` turns empty elements into two events.
             Event::Empty(_)
             | Event::Comment(_)
             | Event::Decl(_)
@@ -188,18 +186,18 @@ impl<'a> XmlReader<'a> {
         };
         let is_text = matches!(node, XmlNode::Text | XmlNode::UnresolvedReference);
         if is_text && self.depth == 0 {
-            // Line ends around the root say nothing; anything else says that it is no XML.
+            // Only blanks may surround the root element.
             let is_blank = node == XmlNode::Text && self.text.trim().is_empty();
             return if is_blank {
                 Ok(None)
             } else {
-                Err(broken_here("text stands outside the root"))
+                Err(broken_here("text is outside the root element"))
             };
         }
         Ok(Some(node))
     }
 
-    /// Reads the text of the element that has just begun, to its end.
+    /// Reads the text of the current element up to its end.
     ///
     /// # Errors
     /// The document is broken.
@@ -216,19 +214,19 @@ impl<'a> XmlReader<'a> {
                     Ok(_) => format!("a field is longer than {MAX_FIELD_BYTES} bytes"),
                     Err(_) => continue,
                 },
-                XmlNode::UnresolvedReference => format!("&{}; stands for nothing", self.text),
+                XmlNode::UnresolvedReference => format!("&{}; is an unknown entity", self.text),
                 XmlNode::ElementStart => {
-                    let reason = format!("<{}> stands where a text is wanted", self.name);
+                    let reason = format!("<{}> is not allowed in a text field", self.name);
                     self.skip()?;
                     reason
                 }
             };
-            // The first fault is the one to tell.
+            // Keeps the first error.
             text = text.and(Err(reason));
         }
     }
 
-    /// Passes over the element that has just begun, to its end.
+    /// Skips the current element up to its end.
     ///
     /// # Errors
     /// The document is broken.
@@ -240,7 +238,8 @@ impl<'a> XmlReader<'a> {
         Ok(())
     }
 
-    /// Goes on to the next child of an element, past any text; `false` at the element's end.
+    /// Moves to the next child of an element, skipping text. Returns false at the end of the
+    /// element.
     ///
     /// # Errors
     /// The document is broken.
@@ -292,7 +291,7 @@ fn convert_error(position: u64, error: &quick_xml::Error) -> FormatError {
     }
 }
 
-/// The encoding an XML declaration names; UTF-8 if there is none.
+/// Returns the encoding of the XML declaration; UTF-8 without one.
 fn declared_encoding(head: &[u8]) -> Result<&'static Encoding, String> {
     match head {
         [b'<', 0, ..] => return Ok(UTF_16LE),
@@ -305,11 +304,12 @@ fn declared_encoding(head: &[u8]) -> Result<&'static Encoding, String> {
     };
     let encoding = encoding_by_name(&label).ok_or_else(|| {
         format!(
-            "it says that its encoding is '{label}', which is no name of an encoding: set encoding \
-             to the one it is in, such as windows-1251"
+            "its XML declaration names the unknown encoding '{label}': set encoding to the file's \
+             encoding, such as windows-1251"
         )
     })?;
-    // .NET writes "utf-16" into what it saves as UTF-8. In UTF-16, this could not have been read.
+    // .NET declares "utf-16" in files that it saves as UTF-8. In real UTF-16, the declaration could
+    // not have been read as UTF-8.
     Ok(if encoding == UTF_16LE || encoding == UTF_16BE {
         UTF_8
     } else {
@@ -317,7 +317,7 @@ fn declared_encoding(head: &[u8]) -> Result<&'static Encoding, String> {
     })
 }
 
-/// The encoding of that name; also by names that are no labels and have one meaning.
+/// Returns the encoding with this name. Also accepts common names that are not standard labels.
 fn encoding_by_name(label: &str) -> Option<&'static Encoding> {
     let normalized: String = label
         .chars()

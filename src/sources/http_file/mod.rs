@@ -1,8 +1,8 @@
-//! A file that somebody else's server hands out.
+//! Stock from a file on an HTTP server.
 //!
-//! Asked for with what the server said of it the last time, so that an unchanged file is not
-//! sent again. It goes to disk first and is read from there: a line that breaks in the middle
-//! leaves nothing half done.
+//! Requests are conditional (`ETag`, `Last-Modified`), so that an unchanged file is not downloaded
+//! again. A file is downloaded to disk completely before it is parsed, so an interrupted download
+//! changes nothing.
 //!
 //! Redirects are followed on the configured host, and from there to public addresses; to private
 //! addresses only if the configured host has a private address itself. So a public server cannot
@@ -31,38 +31,38 @@ use crate::http::secret::Secret;
 use crate::http::{AddressRule, ClientConfig, Trust, causes, is_public};
 use crate::stock::Timestamp;
 
-/// The most that is fetched, in bytes; unpacked it may be more.
+/// Largest download, in bytes; unpacked the file may be larger.
 const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 
-/// How long a file may take to come.
+/// Timeout of a whole download.
 const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(3_600);
 
-/// How often a server may send us elsewhere.
+/// Most redirects of one request.
 const MAX_REDIRECTS: usize = 5;
 
-/// Where a file is, and how we are let in.
+/// Settings of a source that downloads a file.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Its address.
+    /// Address of the file.
     pub url: Url,
-    /// Name and password, for that host alone.
+    /// Name and password; sent only to the origin of `url`.
     pub login: Option<(String, Secret)>,
-    /// What it is; found out if not said.
+    /// Format of the file; detected if `None`.
     pub format: Option<Format>,
 }
 
 impl Config {
-    /// Makes the clients, which wait for large files.
+    /// Builds the HTTP clients, with a timeout for large files.
     ///
     /// # Errors
-    /// Those of `make`.
+    /// `build_client` failed.
     pub fn clients<E>(
         &self,
         build_client: impl Fn(ClientConfig) -> Result<Client, E>,
     ) -> Result<HttpFileClients, E> {
         let base_config = ClientConfig {
             total_timeout: DOWNLOAD_TIMEOUT,
-            // It may send us on to an address of its own choice.
+            // Certificates are needed even for an http:// URL, which may redirect to https://.
             trust: Trust::System,
             ..ClientConfig::default()
         };
@@ -77,21 +77,21 @@ impl Config {
     }
 }
 
-/// What a server said of the file the last time.
+/// Validators of the last response, for conditional requests.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 struct HttpValidators {
     etag: Option<String>,
     modified: Option<String>,
 }
 
-/// A file of one source on a server.
+/// File of one source on an HTTP server.
 #[derive(Debug)]
 pub struct HttpFile {
     config: Config,
     settings: ReadSettings,
     clients: HttpFileClients,
     validators: Option<HttpValidators>,
-    // Tests have loopback addresses only.
+    // Replaced by tests, which have loopback addresses only.
     is_public: AddressRule,
 }
 
@@ -105,7 +105,7 @@ pub struct HttpFileClients {
 }
 
 impl HttpFile {
-    /// A file that was not asked for yet.
+    /// Creates a file that was not requested yet.
     #[must_use]
     pub fn new(config: Config, settings: ReadSettings, clients: HttpFileClients) -> Self {
         Self {
@@ -117,10 +117,11 @@ impl HttpFile {
         }
     }
 
-    /// Asks for it, and takes it if it has changed. What became of it stands with the source.
+    /// Requests the file and imports it if it has changed. The status of the source records the
+    /// result.
     ///
     /// # Errors
-    /// The server does not hand it out, or what was taken cannot be remembered.
+    /// The server does not return the file, or the validators cannot be saved.
     pub async fn poll(
         &mut self,
         pipeline: &DeliveryPipeline,
@@ -153,8 +154,8 @@ impl HttpFile {
         let result = self
             .ingest(pipeline, source_index, modified_at, response)
             .await;
-        // What cannot be taken is not asked for again until it changes, unless it is ours to
-        // mend, or the line's.
+        // A file that does not fit the settings is requested again only when it changes. After all
+        // other errors, such as a broken download or a full disk, the next poll retries.
         if matches!(&result, Ok(_) | Err(PipelineError::Settings(_))) {
             pipeline
                 .save_reader_state(
@@ -183,14 +184,14 @@ impl HttpFile {
             .await
     }
 
-    /// Asks for it and reads it, whatever is known of it; nothing is taken, nor remembered.
+    /// Requests the file unconditionally and sends its rows. Nothing is imported or saved.
     ///
     /// # Errors
-    /// The server does not hand it out, or it cannot be read to its verified end.
+    /// The server does not return the file, or the file is not readable to its verified end.
     pub async fn read_now(&self, spool: &Path, rows: &mut EntrySender) -> Result<(), String> {
         let response = self.request(&HttpValidators::default()).await?;
-        let response =
-            response.ok_or("the server says that it is as it was, and was not asked that")?;
+        let response = response
+            .ok_or("the server answered 304 Not Modified to a request without a condition")?;
         self.read(response, spool, rows).await.map(drop)
     }
 
@@ -213,7 +214,7 @@ impl HttpFile {
         ))
     }
 
-    /// The file, or `None` if it is what it was.
+    /// Returns the response with the file, or `None` if the file is unchanged.
     async fn request(&self, validators: &HttpValidators) -> Result<Option<Response>, String> {
         let mut url = self.config.url.clone();
         let mut redirect_scope = RedirectScope::Public;
@@ -235,7 +236,7 @@ impl HttpFile {
             if let Some(modified) = &validators.modified {
                 request = request.header(IF_MODIFIED_SINCE, modified);
             }
-            // The address may hold a token.
+            // Error messages name only the host, because the URL may contain a token.
             let host_name = url.host_str().unwrap_or_default().to_owned();
             let unreachable = |error: reqwest::Error| {
                 format!(
@@ -256,25 +257,25 @@ impl HttpFile {
                 status if status == StatusCode::OK => return Ok(Some(response)),
                 status => {
                     let host = url.host_str().unwrap_or_default();
-                    return Err(format!("{host} answers {status}, it must be 200"));
+                    return Err(format!("{host} answered {status}, it must be 200"));
                 }
             }
         }
-        Err(format!("more than {MAX_REDIRECTS} redirections"))
+        Err(format!("more than {MAX_REDIRECTS} redirects"))
     }
 }
 
-/// Addresses that redirects from the configured host may lead to.
+/// Allowed targets of redirects from the configured host.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum RedirectScope {
-    /// Public ones: the configured host is on the internet.
+    /// Public addresses only: the configured host is on the internet.
     Public,
-    /// All: the configured host is in a private network itself.
+    /// All addresses: the configured host is in a private network itself.
     Private,
 }
 
 impl HttpFile {
-    /// Reach of redirects, by the address under which the configured host responded.
+    /// Returns the scope of redirects for the address of the configured host.
     fn redirect_scope(&self, address: Option<IpAddr>) -> RedirectScope {
         match address {
             Some(address) if !(self.is_public)(address) => RedirectScope::Private,
@@ -282,7 +283,7 @@ impl HttpFile {
         }
     }
 
-    /// Checked target of a redirect.
+    /// Returns the checked target of a redirect.
     ///
     /// An address in the URL is checked here; a host name is checked when it is resolved, by the
     /// client for public addresses.
@@ -315,7 +316,7 @@ impl HttpFile {
     }
 }
 
-/// Where a server sends us; never from HTTPS to HTTP.
+/// Returns the target of a redirect; redirects from HTTPS to HTTP are an error.
 fn redirect_location(from: &Url, response: &Response) -> Result<Url, String> {
     let location = response
         .headers()
@@ -323,14 +324,14 @@ fn redirect_location(from: &Url, response: &Response) -> Result<Url, String> {
         .and_then(|value| value.to_str().ok());
     let host = from.host_str().unwrap_or_default();
     let location =
-        location.ok_or_else(|| format!("{host} sends us elsewhere without saying where"))?;
+        location.ok_or_else(|| format!("{host} redirects without a valid Location header"))?;
     let target = from
         .join(location)
-        .map_err(|_| format!("{host} sends us to no address"))?;
+        .map_err(|_| format!("{host} redirects to an invalid URL"))?;
     let is_web = matches!(target.scheme(), "http" | "https");
     if !is_web || (from.scheme() == "https" && target.scheme() == "http") {
         return Err(format!(
-            "{host} sends us from {} to {}",
+            "{host} redirects from {} to {}, which is not allowed",
             from.scheme(),
             target.scheme()
         ));
@@ -338,18 +339,19 @@ fn redirect_location(from: &Url, response: &Response) -> Result<Url, String> {
     Ok(target)
 }
 
-/// Puts an answer on disk, whole.
+/// Downloads a response body to a temporary file.
 async fn download(mut response: Response, spool: &Path) -> Result<File, String> {
-    let write_error = |error: std::io::Error| format!("cannot keep the file: {error}");
+    let write_error = |error: std::io::Error| format!("cannot store the file: {error}");
     let mut file = tempfile::tempfile_in(spool).map_err(write_error)?;
     let mut length = 0_u64;
-    let interrupted = |error: reqwest::Error| format!("the line broke: {}", error.without_url());
+    let interrupted =
+        |error: reqwest::Error| format!("the download was interrupted: {}", error.without_url());
     while let Some(chunk) = response.chunk().await.map_err(interrupted)? {
         length += chunk.len() as u64;
         if length > MAX_FILE_BYTES {
             return Err(format!("the file is longer than {MAX_FILE_BYTES} bytes"));
         }
-        // A piece is some kilobytes, which the system takes into its memory.
+        // Blocking is fine here: a chunk has some kilobytes and goes to the page cache.
         file.write_all(&chunk).map_err(write_error)?;
     }
     file.rewind().map_err(write_error)?;

@@ -1,3 +1,5 @@
+//! Tests of downloads: validators, redirects, credentials and interrupted responses.
+
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 
@@ -22,7 +24,7 @@ const DATE: &str = "Sun, 01 Nov 2026 10:00:00 GMT";
 
 type RecordedRequests = Arc<Mutex<Vec<(String, HeaderMap)>>>;
 
-/// A server that answers as it is told, and what it heard.
+/// Starts a server that responds with `respond`; returns it with the requests it received.
 async fn recording_server(
     respond: impl Fn(&str, &HeaderMap) -> Reply + Clone + Send + Sync + 'static,
 ) -> (TestServer, RecordedRequests) {
@@ -62,20 +64,20 @@ fn http_file(url: &str) -> HttpFile {
         login,
         format: None,
     };
-    let make = |wanted| {
+    let make = |base_config| {
         client(&ClientConfig {
             trust: Trust::PlainHttpOnly,
-            ..wanted
+            ..base_config
         })
     };
     let clients = config.clients(make).unwrap();
     HttpFile::new(config, ReadSettings::default(), clients)
 }
 
-/// Stands for the public host; every other address is private.
+/// Address that counts as public; every other address is private.
 const PUBLIC: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-/// A file on a host that counts as public, so that its redirects are limited.
+/// Creates a file on a host that counts as public, so that its redirects are limited.
 fn public_http_file(url: &str) -> HttpFile {
     let mut file = http_file(url);
     let is_public: AddressRule = |address| address == PUBLIC;
@@ -89,7 +91,7 @@ fn public_http_file(url: &str) -> HttpFile {
     file
 }
 
-/// A server on the public host that redirects every path to `to`.
+/// Starts a server on the public host that redirects every path to `to`.
 async fn redirecting_server(to: String) -> (TestServer, RecordedRequests) {
     let respond =
         move |_: &str, _: &HeaderMap| (StatusCode::FOUND, [(LOCATION, &to)]).into_response();
@@ -106,7 +108,7 @@ fn last_failure(fixture: &PipelineHarness) -> String {
 }
 
 #[tokio::test]
-async fn an_unchanged_file_is_not_sent_again_nor_after_a_restart() {
+async fn downloads_unchanged_files_only_once() {
     let (server, requests) = recording_server(|_, headers| {
         let is_known = headers
             .get(IF_NONE_MATCH)
@@ -138,7 +140,7 @@ async fn an_unchanged_file_is_not_sent_again_nor_after_a_restart() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_followed_and_nobody_else_is_told_the_password() {
+async fn redirects_do_not_leak_the_password() {
     let (elsewhere, elsewhere_requests) = recording_server(|_, _| STOCK.into_response()).await;
     let far = format!("{}/far.csv", elsewhere.url);
     let (server, requests) = recording_server(move |path, _| {
@@ -172,7 +174,7 @@ async fn a_redirect_is_followed_and_nobody_else_is_told_the_password() {
 }
 
 #[tokio::test]
-async fn a_public_host_cannot_redirect_to_a_private_address() {
+async fn public_hosts_cannot_redirect_to_private_addresses() {
     let (private, requests) = recording_server(|_, _| STOCK.into_response()).await;
     let port = private.url.rsplit(':').next().unwrap().to_owned();
     let fixture = pipeline_fixture().await;
@@ -212,7 +214,7 @@ async fn a_public_host_cannot_redirect_to_a_private_address() {
 }
 
 #[tokio::test]
-async fn a_public_host_may_redirect_to_itself_and_to_public_hosts() {
+async fn public_hosts_may_redirect_to_public_hosts() {
     let (last, requests) = recording_server_at(PUBLIC, |_, _| STOCK.into_response()).await;
     let (first, _) = redirecting_server(format!("{}/stock.csv", last.url)).await;
     let fixture = pipeline_fixture().await;
@@ -224,7 +226,7 @@ async fn a_public_host_may_redirect_to_itself_and_to_public_hosts() {
 }
 
 #[tokio::test]
-async fn redirects_without_end_and_other_answers_are_told_without_the_address() {
+async fn error_messages_do_not_contain_the_url() {
     let (server, requests) = recording_server(|path, _| match path {
         "/round" => (StatusCode::FOUND, [(LOCATION, "/round")]).into_response(),
         "/nowhere" => StatusCode::FOUND.into_response(),
@@ -239,11 +241,11 @@ async fn redirects_without_end_and_other_answers_are_told_without_the_address() 
             .unwrap_err()
             .to_string()
     };
-    assert_eq!(poll_error("/round").await, "more than 5 redirections");
+    assert_eq!(poll_error("/round").await, "more than 5 redirects");
     assert_eq!(requests.lock().unwrap().len(), 6);
     for (path, reason) in [
-        ("/nowhere", "without saying where"),
-        ("/x", "answers 403 Forbidden"),
+        ("/nowhere", "without a valid Location header"),
+        ("/x", "answered 403 Forbidden"),
     ] {
         let error = poll_error(path).await;
         assert!(
@@ -261,7 +263,7 @@ async fn redirects_without_end_and_other_answers_are_told_without_the_address() 
 }
 
 #[test]
-fn nobody_leads_us_from_https_to_http() {
+fn rejects_redirects_from_https_to_http() {
     let redirect = |from: &str, to: &str| {
         let response = axum::http::Response::builder()
             .header(LOCATION, to)
@@ -270,7 +272,10 @@ fn nobody_leads_us_from_https_to_http() {
         redirect_location(&from.parse().unwrap(), &Response::from(response))
     };
     let error = redirect("https://shop.example/a", "http://shop.example/b").unwrap_err();
-    assert_eq!(error, "shop.example sends us from https to http");
+    assert_eq!(
+        error,
+        "shop.example redirects from https to http, which is not allowed"
+    );
     redirect("https://shop.example/a", "//cdn.example/b").unwrap();
     redirect("http://shop.example/a", "https://shop.example/b").unwrap();
     redirect("http://shop.example/a", "file:///etc/passwd").unwrap_err();
@@ -278,12 +283,12 @@ fn nobody_leads_us_from_https_to_http() {
 }
 
 #[tokio::test]
-async fn a_login_page_is_refused_with_words_and_asked_for_again() {
+async fn login_pages_are_rejected_and_polled_again() {
     let (server, requests) = recording_server(|_, headers| {
         let page = "<!DOCTYPE html><html><title>Вход</title><body><form></form></body></html>";
         assert!(
             !headers.contains_key(IF_NONE_MATCH),
-            "a page that was refused is remembered"
+            "the validators of a rejected page were saved"
         );
         ([(CONTENT_TYPE, "text/html"), (ETAG, "\"login\"")], page).into_response()
     })
@@ -303,7 +308,7 @@ async fn a_login_page_is_refused_with_words_and_asked_for_again() {
     assert_eq!(fixture.alarms(), ["source_failed"]);
 }
 
-/// Answers once with these bytes, and hangs up.
+/// Starts a server that responds once with these bytes and closes the connection.
 async fn hang_up_after(bytes: String) -> (String, Tasks) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let url = format!("http://{}/stock.csv", listener.local_addr().unwrap());
@@ -318,14 +323,14 @@ async fn hang_up_after(bytes: String) -> (String, Tasks) {
 }
 
 #[tokio::test]
-async fn a_file_that_is_cut_on_its_way_leaves_the_stock_as_it_was() {
+async fn interrupted_downloads_do_not_change_stock() {
     let fixture = pipeline_fixture().await;
     fixture.put_stock("A", 9).await;
     let before = fixture.stock();
     let body = "sku;stock\nA;5\nB;7\n";
     let lengths = [
         format!("Content-Length: {}\r\n\r\n{body}", body.len() + 1),
-        // A chunk that says more than comes, and one without the end of all chunks.
+        // A chunk that is shorter than its length, and a body without its last chunk.
         format!(
             "Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}",
             body.len() + 9
@@ -341,7 +346,7 @@ async fn a_file_that_is_cut_on_its_way_leaves_the_stock_as_it_was() {
         let mut file = http_file(&url);
         file.poll(&fixture.pipeline, 0).await.unwrap();
         assert!(
-            last_failure(&fixture).starts_with("the line broke"),
+            last_failure(&fixture).starts_with("the download was interrupted"),
             "{rest:?}: {}",
             last_failure(&fixture)
         );
@@ -349,7 +354,7 @@ async fn a_file_that_is_cut_on_its_way_leaves_the_stock_as_it_was() {
         assert_eq!(
             file.validators,
             Some(HttpValidators::default()),
-            "what never came is not known"
+            "validators of an interrupted download were saved"
         );
     }
 }

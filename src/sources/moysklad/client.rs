@@ -1,4 +1,7 @@
-//! One request at a time, asked again where that makes sense, and what comes back unpacked.
+//! Requests to MoySklad: rate limit, retries with backoff, and decoding of bodies.
+//!
+//! [`decide`] is the pure decision after each attempt: temporary failures and rate limiting are
+//! retried, everything else fails at once.
 
 use std::io::{self, BufReader, Read};
 use std::time::Duration;
@@ -9,29 +12,30 @@ use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, RETR
 use serde::Deserialize;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{
-    MAX_RESPONSE_BYTES, MAX_TRIES, MoySklad, MoySkladCredentials, MoySkladError, REQUEST_TIMEOUT,
-};
+use super::{MAX_TRIES, MoySklad, MoySkladCredentials, MoySkladError, REQUEST_TIMEOUT};
 use crate::http::{ReadResponseError, causes, read_response};
 
-/// Most bytes of an error that are unpacked.
+/// Most bytes of a response as received, all of which are in memory.
+const MAX_RESPONSE_BYTES: usize = 64 * 1024 * 1024;
+
+/// Most bytes of an unpacked error response.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
 
-/// Between the beginnings of two requests: 11 in 3 seconds, which is all that users' tokens get
-/// from 2026-12-01 on; others get 45.
+/// Interval between the starts of two requests: at most 11 in 3 seconds, the limit of users'
+/// tokens from 2026-12-01 on. Other tokens have a limit of 45.
 const REQUEST_INTERVAL: Duration = Duration::from_millis(300);
 
-/// How long to wait when the service says that it is too much, but not for how long.
+/// Pause after a 429 without a usable header.
 const DEFAULT_RATE_LIMIT_PAUSE: Duration = Duration::from_secs(3);
 
-/// The longest wait that is obeyed.
+/// Longest pause, also if the service demands a longer one.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
-/// Most characters of what the service says of an error.
+/// Most characters of an error message of the service.
 const MAX_MESSAGE_CHARS: usize = 200;
 
 impl MoySklad {
-    /// Asks, and asks again where that makes sense, until there is an answer to be read.
+    /// Sends a request, with retries, and returns the body of the successful response.
     pub(super) async fn get(&mut self, path: &str) -> Result<EncodedBody, MoySkladError> {
         let url = format!("{}/{path}", self.config.base_url.trim_end_matches('/'));
         let mut attempt = 0;
@@ -58,7 +62,7 @@ impl MoySklad {
                 request.basic_auth(login, Some(password.expose()))
             }
         };
-        // The service refuses whoever does not take gzip.
+        // The service rejects requests that do not accept gzip.
         let request = request
             .header(ACCEPT, "application/json;charset=utf-8")
             .header(ACCEPT_ENCODING, "gzip");
@@ -81,7 +85,7 @@ impl MoySklad {
     }
 }
 
-/// How a request ended.
+/// Outcome of one attempt.
 enum MoySkladOutcome {
     Response {
         status: u16,
@@ -92,7 +96,7 @@ enum MoySkladOutcome {
     NoResponse(String),
 }
 
-/// What to do about it.
+/// Decision after one attempt.
 enum RetryDecision {
     Accept(EncodedBody),
     Retry(Duration),
@@ -106,9 +110,9 @@ fn decide(outcome: MoySkladOutcome, attempt: u32) -> RetryDecision {
     let (status, headers, body) = match outcome {
         MoySkladOutcome::Response {
             status,
-            headers: fields,
+            headers,
             body,
-        } => (status, fields, body),
+        } => (status, headers, body),
         MoySkladOutcome::TooLarge => return RetryDecision::Fail(MoySkladError::TooLarge),
         MoySkladOutcome::NoResponse(_) if may_retry => return RetryDecision::Retry(backoff),
         MoySkladOutcome::NoResponse(reason) => {
@@ -123,18 +127,18 @@ fn decide(outcome: MoySkladOutcome, attempt: u32) -> RetryDecision {
         429 => RetryDecision::Fail(MoySkladError::RateLimited),
         401 | 403 => RetryDecision::Fail(MoySkladError::Denied {
             status,
-            said: body.error_text(),
+            message: body.error_text(),
         }),
         500..=599 if may_retry => RetryDecision::Retry(backoff),
         _ => RetryDecision::Fail(MoySkladError::ErrorStatus {
             status,
-            said: body.error_text(),
+            message: body.error_text(),
         }),
     }
 }
 
-/// How long the service wants us to wait, at least a second: its own headers in milliseconds,
-/// the standard one in seconds.
+/// Returns the pause that the service demands, at least one second. Its own headers are in
+/// milliseconds, `Retry-After` is in seconds.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
     let millis = |name: &str| number(name).filter(|n| *n > 0).map(Duration::from_millis);
@@ -144,7 +148,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(wait.clamp(Duration::from_secs(1), MAX_PAUSE))
 }
 
-/// A body as it came. A clone shares its bytes.
+/// Response body as received, perhaps compressed. Clones share the bytes.
 #[derive(Clone)]
 pub(super) struct EncodedBody {
     bytes: Bytes,
@@ -164,14 +168,14 @@ impl EncodedBody {
         }
     }
 
-    /// The body, unpacked as it is read, no further than the limit.
+    /// Returns a reader of the decompressed body; it fails beyond `limit` bytes.
     pub(super) fn decode(self, limit: usize) -> Result<impl Read, MoySkladError> {
         let bytes = io::Cursor::new(self.bytes);
         let reader: Box<dyn Read + Send> = match self.encoding.as_deref() {
             None => Box::new(bytes),
             Some("gzip" | "x-gzip") => Box::new(MultiGzDecoder::new(bytes)),
             Some(other) => {
-                let reason = format!("it came in {other}, only gzip was asked for");
+                let reason = format!("its encoding is {other}, only gzip was requested");
                 return Err(MoySkladError::InvalidResponse(reason));
             }
         };
@@ -181,11 +185,11 @@ impl EncodedBody {
         }))
     }
 
-    /// What the service says of an error, shortly.
+    /// Returns the error message of the service, shortened to [`MAX_MESSAGE_CHARS`].
     fn error_text(self) -> String {
         let mut text = Vec::new();
         if let Ok(reader) = self.decode(MAX_ERROR_BYTES) {
-            // As far as it could be unpacked it may still say something.
+            // The part before a decompression error may still contain a message.
             let _incomplete = reader.take(MAX_ERROR_BYTES as u64).read_to_end(&mut text);
         }
         let message = serde_json::from_slice::<MoySkladErrors>(&text).map_or_else(
@@ -198,7 +202,7 @@ impl EncodedBody {
         let words: Vec<_> = message.split_whitespace().take(MAX_MESSAGE_CHARS).collect();
         let message: String = words.join(" ").chars().take(MAX_MESSAGE_CHARS).collect();
         if message.is_empty() {
-            "no more is said".to_owned()
+            "no message".to_owned()
         } else {
             message
         }
@@ -227,7 +231,7 @@ impl MoySkladErrorItem {
     }
 }
 
-/// Reads so far and no further: a small answer can be packed from a large one.
+/// Reader with a limit, because a small compressed response can have a very large body.
 struct LimitedReader<R> {
     inner: R,
     remaining: usize,
@@ -276,14 +280,14 @@ mod tests {
             },
             tries,
         ) {
-            RetryDecision::Accept(_) => "take".to_owned(),
+            RetryDecision::Accept(_) => "accept".to_owned(),
             RetryDecision::Retry(pause) => format!("wait {} ms", pause.as_millis()),
             RetryDecision::Fail(error) => error.to_string(),
         }
     }
 
     #[test]
-    fn a_limit_is_waited_out_as_long_as_asked_and_no_longer_than_a_minute() {
+    fn pauses_as_demanded_up_to_one_minute() {
         for (headers, wait) in [
             (
                 &[("x-lognex-retry-after", "2500"), ("retry-after", "9")][..],
@@ -303,19 +307,19 @@ mod tests {
         }
         assert_eq!(
             decision(429, &[], MAX_TRIES),
-            "moysklad limited a request 5 times"
+            "moysklad answered 429 Too Many Requests 5 times"
         );
     }
 
     #[test]
-    fn what_may_pass_is_asked_again_and_what_will_not_is_told() {
-        assert_eq!(decision(200, &[], 1), "take");
+    fn retries_temporary_errors_only() {
+        assert_eq!(decision(200, &[], 1), "accept");
         assert_eq!(decision(502, &[], 1), "wait 2000 ms");
         assert_eq!(decision(503, &[], 4), "wait 16000 ms");
         assert_eq!(decision(503, &[], 5), "moysklad answered 503: no json");
         assert_eq!(decision(404, &[], 1), "moysklad answered 404: no json");
         assert_eq!(decision(308, &[], 1), "moysklad answered 308: no json");
-        let denied = "moysklad answered 403, the token or the user may not do this: no json";
+        let denied = "moysklad answered 403: the token or the user lacks the permission: no json";
         assert_eq!(decision(403, &[], 1), denied);
         let no_response = |tries| decide(MoySkladOutcome::NoResponse("reset".to_owned()), tries);
         assert!(matches!(no_response(1), RetryDecision::Retry(_)));
@@ -326,24 +330,24 @@ mod tests {
     }
 
     #[test]
-    fn the_services_own_errors_are_told_shortly() {
+    fn shortens_error_messages_of_the_service() {
         let body = include_bytes!("../../../fixtures/sources/moysklad-denied.json");
-        let said = "Ошибка аутентификации: Неправильный пароль или имя пользователя или ключ \
+        let message = "Ошибка аутентификации: Неправильный пароль или имя пользователя или ключ \
                     авторизации (1056)";
         let plain = EncodedBody::new(Bytes::from_static(body), &header_map(&[]));
-        assert_eq!(plain.error_text(), said);
+        assert_eq!(plain.error_text(), message);
         let compressed = EncodedBody::new(gzip(body), &header_map(&[("content-encoding", "GZIP")]));
-        assert_eq!(compressed.error_text(), said);
+        assert_eq!(compressed.error_text(), message);
         let long = EncodedBody::new(vec![b'a'; 1_000_000].into(), &header_map(&[]));
         assert_eq!(long.error_text().len(), MAX_MESSAGE_CHARS);
         assert_eq!(
             EncodedBody::new(Bytes::new(), &header_map(&[])).error_text(),
-            "no more is said"
+            "no message"
         );
     }
 
     #[test]
-    fn a_small_answer_does_not_become_a_large_one() {
+    fn limits_the_decompressed_size() {
         let bomb = gzip(&vec![b'7'; 1_000_000]);
         assert!(bomb.len() < 2_000);
         let decode_with = |limit| {
@@ -358,9 +362,9 @@ mod tests {
     }
 
     #[test]
-    fn a_coding_nobody_asked_for_is_told() {
+    fn rejects_unrequested_encodings() {
         let body = EncodedBody::new(Bytes::new(), &header_map(&[("content-encoding", "br")]));
         let error = body.decode(10).map(|_| ()).unwrap_err().to_string();
-        assert!(error.contains("it came in br"), "{error}");
+        assert!(error.contains("its encoding is br"), "{error}");
     }
 }

@@ -1,34 +1,37 @@
-//! Fuzz entry point for the private parsers of MoySklad's responses; compiled with `--cfg fuzzing`
-//! only.
+//! Fuzz entry point for the private parsers of MoySklad's responses. Compiled only with
+//! `--cfg fuzzing`.
 
 use std::sync::Arc;
 
-use super::read::{Catalogue, Report, read_page};
-use super::stock::HiddenStock;
-use super::{SkuField, StockType, Stores};
-use crate::sources::row::{Entry, Reading};
+use super::parse::{AssortmentBuilder, ReportReader, parse_page};
+use super::products::StockWithoutSku;
+use super::{SkuField, StockType, StoreSelection};
+use crate::sources::row::{DeliveryEntry, ReadSettings};
 
-/// Reads a page of the assortment, then a report about the stock of what is on it.
-pub fn read(page: &[u8], report: &[u8], reading: &Reading) -> Vec<Entry> {
+/// Reads a page of the assortment, then a report about the stock of its products.
+#[must_use]
+pub fn read(page: &[u8], report: &[u8], settings: &ReadSettings) -> Vec<DeliveryEntry> {
     let field = SkuField::Article;
-    let Ok(page) = read_page(page, field, reading) else {
+    let Ok(page) = parse_page(page, field, settings) else {
         return Vec::new();
     };
-    let mut catalogue = Catalogue::default();
-    if catalogue.add(page).is_err() {
+    let mut builder = AssortmentBuilder::default();
+    if builder.add_page(page).is_err() {
         return Vec::new();
     }
-    let mut entries = catalogue.take_entries();
-    entries.extend(catalogue.archived());
-    let (mut articles, parts) = catalogue.finish();
-    let about = Report::new((StockType::Free, Stores::Total), Arc::new(parts), reading);
-    let mut hidden = HiddenStock::of_field(field);
-    let _may_be_broken = about.hidden(report, &mut hidden);
-    let about = Report {
-        hidden: Arc::new(hidden),
-        ..about
+    let mut entries = builder.take_entries();
+    entries.extend(builder.archived_entries());
+    let (mut products, without_sku) = builder.finish();
+    let stock = (StockType::Free, StoreSelection::Total);
+    let reader = ReportReader::new(stock, Arc::new(without_sku), settings);
+    let mut stock_without_sku = StockWithoutSku::new(field);
+    // The report may be broken.
+    let _result = reader.collect_stock_without_sku(report, &mut stock_without_sku);
+    let reader = ReportReader {
+        stock_without_sku: Arc::new(stock_without_sku),
+        ..reader
     };
-    let _may_be_broken = about.read(report, &mut articles, &mut |entry| {
+    let _result = reader.read(report, &mut products, &mut |entry| {
         entries.push(entry);
         Ok(())
     });

@@ -1,7 +1,8 @@
-//! Which products a report has not spoken of, and what hides behind them.
+//! Products of the assortment that a report leaves out, and stock of products without a SKU.
 //!
-//! Pure. A product that is in the assortment and not in the report is not sold out: the report
-//! leaves out what is being recalculated, and what was never in an operation.
+//! Pure. A product that is missing from the report is not sold out: the report leaves out products
+//! that are being recalculated or were never in an operation. A product whose variants hold stock
+//! without a SKU is suspicious.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,23 +10,23 @@ use super::SkuField;
 use crate::sources::Quantity;
 use crate::sources::row::{DeliveryEntry, ProductKey, RejectedRow, Row};
 
-/// What a row of the assortment is.
+/// Kind of a row of the assortment.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum ProductKind {
-    /// A product, or what is not known here.
+    /// A product, or an unknown kind.
     Product,
     /// A variant of a product.
     Variant,
-    /// A kit of products. The report states no stock of it.
+    /// A kit of products. The report contains no stock of kits.
     Kit,
     /// A batch of a product or variant.
     Batch,
-    /// A service, of which there is no stock.
+    /// A service, which has no stock.
     Service,
 }
 
 impl ProductKind {
-    /// The one of that name on the wire.
+    /// Returns the kind with this wire name.
     pub(super) fn from_wire(name: Option<&str>) -> Self {
         match name {
             Some("variant") => Self::Variant,
@@ -44,32 +45,32 @@ impl ProductKind {
     }
 }
 
-/// A product whose stock is put under a SKU.
+/// Product with a SKU.
 #[derive(Clone, Debug)]
 struct SkuProduct {
     sku: String,
-    /// Its number in the assortment.
+    /// Number in the assortment, from 1.
     line: u64,
     /// `None` if it is archived.
     kind: Option<ProductKind>,
-    /// The stores of which the report states a number, as bits.
+    /// Stores with a quantity in the report, as bits.
     reported_stores: u128,
 }
 
-/// The products of the assortment that have a SKU, by their ids.
+/// Products with a SKU, by id.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SkuProducts {
     by_id: HashMap<String, SkuProduct>,
-    /// All stores of which the report states a number.
+    /// All stores with a quantity in the report.
     reported_stores: u128,
 }
 
-/// What a report has not stated.
+/// Products that a report leaves out.
 #[derive(Debug, Default)]
 pub(super) struct MissingProducts {
-    /// Ids of products in use of which it states nothing, although they may have stock.
+    /// Ids of products in use that may have stock.
     pub(super) ids: Vec<String>,
-    /// Kits with a SKU.
+    /// Number of kits with a SKU.
     pub(super) kits: usize,
 }
 
@@ -85,12 +86,12 @@ impl SkuProducts {
         self.by_id.insert(id.to_owned(), product);
     }
 
-    /// The SKU of an id.
+    /// Returns the SKU of an id.
     pub(super) fn sku(&self, id: &str) -> Option<&str> {
         self.by_id.get(id).map(|product| product.sku.as_str())
     }
 
-    /// Notes that a product has a number at a store.
+    /// Records that the report has a quantity of a product at a store.
     pub(super) fn mark_reported(&mut self, id: &str, store: u128) {
         self.reported_stores |= store;
         if let Some(product) = self.by_id.get_mut(id) {
@@ -98,7 +99,7 @@ impl SkuProducts {
         }
     }
 
-    /// Takes back what was noted of these products: the response about them was not read to its end.
+    /// Marks these products as not reported, because the response about them was incomplete.
     pub(super) fn unmark(&mut self, ids: &[String]) {
         for id in ids {
             if let Some(product) = self.by_id.get_mut(id) {
@@ -107,12 +108,12 @@ impl SkuProducts {
         }
     }
 
-    /// Whether the report states a number of any product.
+    /// True if the report has a quantity of any product.
     pub(super) fn has_reported_stock(&self) -> bool {
         self.reported_stores != 0
     }
 
-    /// Products in use that the report states nothing of.
+    /// Returns the products in use that the report leaves out.
     pub(super) fn missing(&self) -> MissingProducts {
         let mut missing = MissingProducts::default();
         for (id, product) in &self.by_id {
@@ -128,7 +129,7 @@ impl SkuProducts {
         missing
     }
 
-    /// The products of these ids.
+    /// Returns the products with these ids, marked as not reported.
     pub(super) fn select(mut self, ids: &[String]) -> Self {
         let by_id = ids
             .iter()
@@ -140,7 +141,7 @@ impl SkuProducts {
         }
     }
 
-    /// The products without those of which a number was noted.
+    /// Returns the products that were not reported.
     pub(super) fn into_missing(mut self) -> Self {
         self.by_id.retain(|_, product| product.reported_stores == 0);
         Self {
@@ -149,15 +150,16 @@ impl SkuProducts {
         }
     }
 
-    /// Their ids.
+    /// Returns the ids, sorted.
     pub(super) fn ids(&self) -> Vec<String> {
         let mut ids: Vec<_> = self.by_id.keys().cloned().collect();
         ids.sort();
         ids
     }
 
-    /// Rows without a number: each product in use that has none at some store of the report. In a
-    /// snapshot they are there, and not absent. `stores` are the named ones.
+    /// Returns a row without a quantity for each product in use that lacks a quantity at some store
+    /// of the report, so that a snapshot does not treat it as absent. `stores` are the named
+    /// stores.
     pub(super) fn unreported_entries<'a>(
         &'a self,
         stores: &'a [String],
@@ -195,31 +197,31 @@ impl SkuProducts {
     }
 }
 
-/// A thing without a SKU.
+/// Row of the assortment in use without a SKU.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct ProductWithoutSku {
-    /// The id and SKU of the product that it is a part of, if that has one.
+    /// Id and SKU of the product that it is a part of, if that has a SKU.
     pub(super) parent: Option<(String, String)>,
     pub(super) kind: ProductKind,
 }
 
-/// What has no SKU.
+/// Rows of the assortment without a SKU.
 #[derive(Debug, Default)]
 pub(super) struct ProductsWithoutSku {
-    /// Ids whose stock belongs to no SKU.
+    /// Ids whose stock is ignored.
     pub(super) ids: HashSet<String>,
-    /// Those of them that are in use, and what they are.
+    /// Rows in use, by id.
     pub(super) in_use: HashMap<String, ProductWithoutSku>,
 }
 
 impl ProductsWithoutSku {
-    /// Whether some product with a SKU has parts without one.
+    /// True if a product with a SKU has parts without one.
     pub(super) fn has_parents(&self) -> bool {
         self.in_use.values().any(|product| product.parent.is_some())
     }
 }
 
-/// How many things hold how much.
+/// Number of parts of each kind, and their total stock.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 struct ProductTotals {
     variants: usize,
@@ -230,7 +232,7 @@ struct ProductTotals {
 }
 
 impl ProductTotals {
-    /// Adds stock, of one thing more if a kind is given.
+    /// Adds stock. A `kind` also counts one more part.
     fn add(&mut self, kind: Option<ProductKind>, quantity: Quantity) {
         match kind {
             Some(ProductKind::Variant) => self.variants += 1,
@@ -271,7 +273,7 @@ impl ProductTotals {
     }
 }
 
-/// A product whose parts without a SKU hold stock.
+/// Product with a SKU whose parts without a SKU hold stock.
 #[derive(Clone, Debug)]
 pub(super) struct ParentProduct {
     sku: String,
@@ -280,10 +282,10 @@ pub(super) struct ParentProduct {
 }
 
 impl ParentProduct {
-    /// Whether what is hidden makes the product's own row suspicious.
+    /// True if the stock of the parts makes the product's own row suspicious.
     ///
-    /// Variants have stock of their own, so the product's number is not that of the SKU. A batch is
-    /// a part of what its product has, so only a zero is not to be believed.
+    /// Variants have separate stock, so the product's quantity is not that of the SKU. A batch is
+    /// part of the product's stock, so only a zero is suspicious.
     pub(super) fn makes_suspicious(&self, entry: &DeliveryEntry) -> bool {
         match entry {
             DeliveryEntry::Row(row) => {
@@ -299,12 +301,12 @@ impl ParentProduct {
         }
     }
 
-    /// The row that is listed instead of the product's own.
+    /// Returns the suspicious entry that replaces the product's own row.
     pub(super) fn suspicious_entry(&self, line: u64) -> DeliveryEntry {
         let (field, products) = (self.field.name(), self.totals.describe());
         let reason = format!(
-            "{products} of sku '{}' {} no {field} of {} own and {} {} pieces: give each its {field}, \
-             or set sku to the field by which the Market knows them, such as code",
+            "{products} of sku '{}' {} no {field} of {} own but {} {} pieces: give each its own \
+             {field}, or set sku to the field that contains the SKU of the Market, such as code",
             self.sku,
             if self.totals.is_single() {
                 "has"
@@ -331,7 +333,7 @@ impl ParentProduct {
     }
 }
 
-/// Stock of things without a SKU.
+/// Stock of products, variants, kits and batches without a SKU.
 #[derive(Clone, Debug, Default)]
 pub(super) struct StockWithoutSku {
     field: SkuField,
@@ -348,7 +350,7 @@ impl StockWithoutSku {
         }
     }
 
-    /// Adds what a part holds at a store.
+    /// Adds the stock of a part at a store.
     pub(super) fn add(&mut self, id: &str, product: &ProductWithoutSku, quantity: Quantity) {
         let kind = self
             .counted_ids
@@ -369,19 +371,19 @@ impl StockWithoutSku {
         }
     }
 
-    /// Adds the products of which only a later report tells that something hides behind them.
+    /// Adds the parent products that only a later report revealed.
     pub(super) fn merge(&mut self, other: Self) {
         for (id, parent) in other.by_parent {
             self.by_parent.entry(id).or_insert(parent);
         }
     }
 
-    /// What hides behind a product.
+    /// Returns the product with this id if its parts without a SKU hold stock.
     pub(super) fn parent(&self, id: &str) -> Option<&ParentProduct> {
         self.by_parent.get(id)
     }
 
-    /// The suspicious products of which the report has no row of their own.
+    /// Returns the suspicious entries of products without a row in the report.
     pub(super) fn entries_without_row<'a>(
         &'a self,
         products: &'a SkuProducts,
@@ -395,12 +397,12 @@ impl StockWithoutSku {
         })
     }
 
-    /// What the operator should know of it.
+    /// Returns a notice for the operator if there is such stock.
     pub(super) fn notice(&self) -> Option<String> {
         (self.totals != ProductTotals::default()).then(|| {
             format!(
-                "{} without {} {} {} pieces, which are not offered: fill the field in, or set sku to \
-                 another one",
+                "{} without {} {} {} pieces, which are not offered: fill in the field, or set sku to \
+                 another field",
                 self.totals.describe(),
                 self.field.name(),
                 if self.totals.is_single() { "holds" } else { "hold" },

@@ -1,3 +1,6 @@
+//! File names from 1C's requests and archives, checked so that they stay below the spool
+//! directory.
+
 use std::path::PathBuf;
 
 use super::ExchangeError;
@@ -8,7 +11,7 @@ const MAX_SEGMENT_BYTES: usize = 200;
 /// Most parts of a name.
 const MAX_DEPTH: usize = 8;
 
-/// What 1C calls a file, fit to be a path below a directory of ours.
+/// Name of a file given by 1C; a safe relative path.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) struct FileName(String);
 
@@ -16,10 +19,11 @@ impl FileName {
     /// Reads `offers.xml`, `import_files/ab/abcd.jpg`, `goods\1\import.xml`.
     ///
     /// # Errors
-    /// It leads out of its directory, or is no name at all.
+    /// The name leads out of its directory, is empty, too long or too deep, or has control
+    /// characters.
     pub(super) fn parse(text: &str) -> Result<Self, ExchangeError> {
         let text = text.trim().replace('\\', "/");
-        // What 1C on Linux puts before a name is where the file was at its end.
+        // 1C on Linux puts its own temporary directory before the name.
         let text = text.strip_prefix("/tmp/").unwrap_or(&text);
         let segments: Vec<_> = text
             .split('/')
@@ -46,7 +50,7 @@ impl FileName {
         &self.0
     }
 
-    /// Below a directory.
+    /// Returns the path of the file below `directory`.
     pub(super) fn path_in(&self, directory: &std::path::Path) -> PathBuf {
         self.0
             .split('/')
@@ -61,7 +65,7 @@ impl FileName {
         self.ends_with(".zip")
     }
 
-    /// Whether it is of any use to us; the rest are pictures.
+    /// True if the file may contain stock. All others are pictures.
     pub(super) fn is_needed(&self) -> bool {
         self.is_xml() || self.is_zip()
     }
@@ -81,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_stays_below_its_directory() {
+    fn names_stay_below_their_directory() {
         for (text, path) in [
             ("offers.xml", "/s/offers.xml"),
             ("/offers.xml", "/s/offers.xml"),
@@ -112,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_may_speak_of_stock_is_kept() {
+    fn keeps_only_xml_and_zip_files() {
         let kept = |text| FileName::parse(text).unwrap().is_needed();
         assert!(kept("offers.xml") && kept("OFFERS.XML") && kept("x/y.Zip"));
         assert!(!kept("import_files/1.jpg") && !kept("xml") && !kept("x.xml.php") && !kept("ф"));

@@ -1,10 +1,10 @@
-//! 1C's own "exchange with a site": 1C calls, as if we were the shop's site, and hands over the
-//! files of its catalogue.
+//! Server side of 1C's "exchange with a site": 1C uploads the files of its catalogue as if this
+//! service were the shop's site.
 //!
-//! `mode=checkauth` lets it in, `mode=init` begins a transfer, `mode=file` brings a file in
-//! parts, and `mode=import` has the whole of it taken. Pictures are accepted and thrown away,
-//! orders are always none; so 1C's standard exchange works with a URL, a name and a password.
-//! What a file says is not this room's business: it is handed to whoever takes deliveries.
+//! `mode=checkauth` logs in, `mode=init` begins a transfer, `mode=file` uploads a part of a file,
+//! and `mode=import` delivers a whole file to the source. Pictures are accepted and discarded, and
+//! the list of orders is always empty; so 1C's standard exchange needs only a URL, a name and a
+//! password. This module does not parse the files.
 
 mod file_name;
 mod sessions;
@@ -36,72 +36,73 @@ use crate::clock::Clock;
 use crate::http::secret::Secret;
 use crate::lifecycle::Tasks;
 
-/// What 1C may send in one part, in bytes. A part has to arrive within the listener's deadline
-/// for bodies, over a shop's own line.
+/// Part size announced to 1C, in bytes. A part must arrive within the listener's deadline for
+/// bodies, over a shop's own line.
 pub const FILE_LIMIT: u64 = 512 * 1024;
 
-/// What is accepted in one part from a client that cuts its parts as it likes, in bytes.
+/// Largest accepted part, in bytes, for clients that ignore [`FILE_LIMIT`].
 const MAX_PART_BYTES: u64 = 16 * FILE_LIMIT;
 
-/// One URL that 1C is given.
+/// Configuration of one URL that 1C uploads to.
 #[derive(Clone, Debug)]
 pub struct ExchangeEndpoint {
-    /// The place of its source in the configuration.
+    /// Position of its source in the configuration.
     pub source_index: usize,
-    /// The name of the source, in logs.
+    /// Name of the source, for logs.
     pub name: String,
-    /// The whole path, such as `/shop/1c_exchange.php`.
+    /// Full path, such as `/shop/1c_exchange.php`.
     pub path: String,
-    /// Under which name 1C comes.
+    /// User name that 1C logs in with.
     pub login: String,
-    /// And with which password.
+    /// Password that 1C logs in with.
     pub password: Secret,
-    /// A directory of its own; what is in it may go at any time.
+    /// Directory for this endpoint alone; its content may be deleted at any time.
     pub spool: PathBuf,
-    /// The most that one transfer may bring, in bytes; unpacked it may be ten times that.
+    /// Limit of one transfer, in bytes; unpacked it may be ten times as large.
     pub max_bytes: u64,
-    /// Whether 1C may pack its files.
+    /// True if 1C may send ZIP archives.
     pub accepts_zip: bool,
 }
 
-/// A file that has arrived whole.
+/// A completely uploaded file.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Upload {
-    /// From which door: [`Door::source`].
+    /// Position of its source: [`ExchangeEndpoint::source_index`].
     pub source_index: usize,
-    /// Where it lies until it was taken.
+    /// Location of the file until it is imported.
     pub path: PathBuf,
-    /// What 1C calls it, such as `offers0_1.xml`.
+    /// Name given by 1C, such as `offers0_1.xml`.
     pub name: String,
 }
 
-/// A file that was taken.
+/// Result of a successful import.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ImportedFile {
-    /// One sentence for 1C's own log.
+    /// One sentence for 1C's log.
     pub message: String,
 }
 
-/// Takes a file, whole or not at all; the error is a sentence that 1C may show to its user.
+/// Function that imports a file completely or not at all. The error is a sentence that 1C may show
+/// to its user.
 ///
-/// The future is dropped when the program stops, and 1C then comes again.
+/// The future is dropped when the program stops; 1C then sends the file again.
 pub type DeliverUpload =
     Arc<dyn Fn(Upload) -> BoxFuture<'static, Result<ImportedFile, String>> + Send + Sync>;
 
-/// What this room needs.
+/// Dependencies of the endpoints.
 #[derive(Clone)]
 pub struct Context {
-    /// Who takes the files.
+    /// Imports uploaded files.
     pub deliver: DeliverUpload,
-    /// Own the imports that take longer than a request may.
+    /// Owner of the imports, which may take longer than a request.
     pub tasks: Tasks,
-    /// For the date on an empty list of orders.
+    /// Clock for the date of the empty list of orders.
     pub clock: Clock,
-    /// Wrong logins.
+    /// Counter of failed logins.
     pub auth_failures: AuthFailures,
 }
 
-/// One route for each door.
+/// Returns a router with one route for each endpoint.
 pub fn router(context: &Context, endpoints: Vec<ExchangeEndpoint>) -> Router {
     endpoints
         .into_iter()
@@ -118,7 +119,7 @@ pub fn router(context: &Context, endpoints: Vec<ExchangeEndpoint>) -> Router {
         })
 }
 
-/// One door, open.
+/// State of one endpoint.
 struct ExchangeHandler {
     endpoint: ExchangeEndpoint,
     sessions: ExchangeSessions,
@@ -127,18 +128,18 @@ struct ExchangeHandler {
     auth_failures: AuthFailures,
 }
 
-/// What 1C is told.
+/// Successful response to 1C.
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum ExchangeReply {
-    /// `success`, and what follows it line by line.
+    /// `success`, followed by these lines.
     Success(Vec<String>),
-    /// `success`, and the cookie to come with: in lines, as 1C wants it, and as a cookie.
+    /// `success` and the session cookie, both in lines, as 1C expects it, and as a header.
     LoggedIn { name: &'static str, value: String },
-    /// Come again for the same.
+    /// `progress`: 1C repeats the same request.
     InProgress,
-    /// Lines that begin with no verdict.
+    /// Lines without a leading `success`.
     Lines(Vec<String>),
-    /// A document.
+    /// An XML document.
     Xml(String),
 }
 
@@ -148,14 +149,14 @@ impl ExchangeReply {
     }
 }
 
-/// Why a request came to nothing, in words for 1C's user.
+/// Failure of a request, with a text for 1C's user.
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum ExchangeError {
-    /// Name and password are needed, and there were none.
+    /// The request has no name and password.
     NoCredentials,
     /// Name and password are wrong.
     WrongLogin,
-    /// The cookie is none of a session.
+    /// The cookie belongs to no active session.
     SessionEnded,
     /// Anything else. 1C shows the text only if the status is 200.
     Message(String),
@@ -176,7 +177,7 @@ async fn handle(State(handler): State<Arc<ExchangeHandler>>, request: Request) -
         let source = handler.endpoint.name.as_str();
         match error {
             ExchangeError::NoCredentials => {
-                debug!(source, "1C exchange {source}: a request without a login")
+                debug!(source, "1C exchange {source}: request without a login")
             }
             ExchangeError::WrongLogin | ExchangeError::SessionEnded => {
                 let name = format!("1C exchange {}", handler.endpoint.path);
@@ -187,11 +188,14 @@ async fn handle(State(handler): State<Arc<ExchangeHandler>>, request: Request) -
                     .await;
             }
             ExchangeError::Message(text) => {
-                warn!(source, mode, "told 1C in answer to {mode}: {text}")
+                warn!(source, mode, "1C exchange request {mode} failed: {text}")
             }
         }
     } else {
-        debug!(source = handler.endpoint.name, mode, "answered 1C");
+        debug!(
+            source = handler.endpoint.name,
+            mode, "answered a 1C exchange request"
+        );
     }
     reply.into_response()
 }
@@ -247,13 +251,13 @@ impl ExchangeHandler {
             ("sale" | "reference", "query") => Ok(ExchangeReply::Xml(self.empty_order_list())),
             ("sale", "info") => Ok(ExchangeReply::Xml(EMPTY_REFERENCE.to_owned())),
             (kind, mode) => Err(ExchangeError::new(format!(
-                "type={kind}&mode={mode} is unknown here, the exchange of a catalogue is served"
+                "type={kind}&mode={mode} is not supported: use type=catalog, the exchange of a catalogue"
             ))),
         }
     }
 
-    /// How files are to be sent. A client that tells its own version is told one of ours, and
-    /// then asks for nothing that this version does not have.
+    /// Returns the upload parameters. A client that sends its protocol version gets ours in return,
+    /// and then uses no mode that our version lacks.
     fn init_reply(&self, query: &ExchangeQuery) -> ExchangeReply {
         let zip = if self.endpoint.accepts_zip {
             "yes"
@@ -270,7 +274,9 @@ impl ExchangeHandler {
 
     fn file_name(&self, head: &Parts, query: &ExchangeQuery) -> Result<FileName, ExchangeError> {
         if !matches!(head.method, Method::POST | Method::PUT) {
-            return Err(ExchangeError::new("a file has to be sent by POST"));
+            return Err(ExchangeError::new(
+                "a file must be sent with the method POST",
+            ));
         }
         FileName::parse(&query.filename)
     }
@@ -287,7 +293,7 @@ impl ExchangeHandler {
 const EMPTY_REFERENCE: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
      <Справочник><Статусы/><ПлатежныеСистемы/><СлужбыДоставки/></Справочник>\n";
 
-/// What stands behind the path.
+/// Query parameters of a request.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 struct ExchangeQuery {
     kind: String,
@@ -334,7 +340,7 @@ impl IntoResponse for ExchangeReply {
                 response
             }
             Self::InProgress => {
-                text_response(StatusCode::OK, "progress\nthe file is still being taken")
+                text_response(StatusCode::OK, "progress\nthe file is still being imported")
             }
             Self::Lines(lines) => text_response(StatusCode::OK, &lines.join("\n")),
             Self::Xml(document) => {
@@ -363,7 +369,7 @@ impl IntoResponse for ExchangeError {
             }
             Self::Message(text) => {
                 let mut response = text_response(StatusCode::OK, &format!("failure\n{text}"));
-                // What is left of a part may still be on its way.
+                // The rest of a part may still be on its way.
                 response
                     .headers_mut()
                     .insert(CONNECTION, HeaderValue::from_static("close"));

@@ -1,3 +1,8 @@
+//! Authentication of 1C: Basic credentials, and a session cookie issued after them.
+//!
+//! Sessions are kept in memory only. After a restart 1C logs in again, or its Basic credentials
+//! authenticate each request.
+
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,25 +13,25 @@ use tokio::time::Instant;
 use super::ExchangeError;
 use crate::http::secret::{Secret, TokenSet};
 
-/// The name of our cookie.
+/// Name of the session cookie.
 const COOKIE_NAME: &str = "stockbridge_1c";
 
-/// How long a session lives unused.
+/// Lifetime of an unused session.
 const SESSION_IDLE_TIMEOUT: Duration = Duration::from_hours(24);
 
-/// Most sessions at a time; a newer one takes the place of that unused for longest.
+/// Most sessions at a time; a new one replaces the one that was unused for longest.
 const MAX_SESSIONS: usize = 32;
 
-/// Who has come.
+/// Identity of an authenticated client.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum ExchangeClient {
-    /// By a cookie of ours: one run of 1C's exchange.
+    /// By session cookie: one run of 1C's exchange.
     Session(u64),
-    /// By name and password with this very request.
+    /// By name and password in the request itself.
     Login,
 }
 
-/// Knows who may come in. Sessions are forgotten when the program stops.
+/// Credentials and active sessions of one endpoint.
 pub(super) struct ExchangeSessions {
     login: TokenSet,
     table: Mutex<SessionTable>,
@@ -46,7 +51,7 @@ struct ExchangeSession {
 
 impl ExchangeSessions {
     pub(super) fn new(login: &str, password: &Secret) -> Self {
-        // A name cannot hold a colon, so the two together are as good as each of them.
+        // A name cannot contain a colon, so comparing both as one text is exact.
         let credentials = Secret::new(format!("{login}:{}", password.expose()));
         Self {
             login: TokenSet::new([&credentials]),
@@ -54,10 +59,10 @@ impl ExchangeSessions {
         }
     }
 
-    /// Opens a session: the name and the value of its cookie.
+    /// Opens a session and returns the name and the value of its cookie.
     ///
     /// # Errors
-    /// Name or password is wrong, or there is none.
+    /// Name or password is wrong or missing.
     pub(super) fn log_in(&self, head: &Parts) -> Result<(&'static str, String), ExchangeError> {
         self.check_login(head)?;
         let value = format!("{:032x}", rand::random::<u128>());
@@ -87,10 +92,10 @@ impl ExchangeSessions {
         Ok((COOKIE_NAME, value))
     }
 
-    /// By cookie, or by name and password, which also serve when we have forgotten the cookie.
+    /// Authenticates by cookie, or by name and password, which work also if the session has ended.
     ///
     /// # Errors
-    /// Neither is right.
+    /// Neither is valid.
     pub(super) fn authenticate(&self, head: &Parts) -> Result<ExchangeClient, ExchangeError> {
         let cookie = session_cookie(head);
         if let Some(id) = cookie.as_ref().and_then(|value| self.find_session(value)) {
@@ -127,7 +132,7 @@ impl ExchangeSessions {
     }
 }
 
-/// What a request offers as credentials, right or wrong.
+/// Returns the credentials of a request, valid or not.
 pub(super) fn offered_credentials(head: &Parts) -> String {
     let exposed = |secret: Option<Secret>| secret.map(|secret| secret.expose().to_owned());
     let (credentials, cookie) = (
@@ -141,7 +146,7 @@ pub(super) fn offered_credentials(head: &Parts) -> String {
     )
 }
 
-/// `name:password` of a request.
+/// Returns `name:password` of a request.
 fn basic_credentials(head: &Parts) -> Option<Secret> {
     let field = head.headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, encoded) = field.split_once(' ')?;
@@ -151,7 +156,7 @@ fn basic_credentials(head: &Parts) -> Option<Secret> {
     decode_base64(encoded.trim()).map(|bytes| Secret::new(decode_text(bytes)))
 }
 
-/// Our cookie of a request.
+/// Returns the value of the session cookie of a request.
 fn session_cookie(head: &Parts) -> Option<Secret> {
     let fields = head
         .headers
@@ -166,7 +171,7 @@ fn session_cookie(head: &Parts) -> Option<Secret> {
         .map(|(_, v)| Secret::new(v))
 }
 
-/// Text of a client that may still think in windows-1251.
+/// Decodes UTF-8, or windows-1251, which some clients still send.
 pub(super) fn decode_text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap_or_else(|e| {
         let (text, _, _) = encoding_rs::WINDOWS_1251.decode(e.as_bytes());
@@ -174,7 +179,7 @@ pub(super) fn decode_text(bytes: Vec<u8>) -> String {
     })
 }
 
-/// Bytes in the alphabet of RFC 4648, with or without the padding at their end.
+/// Decodes base64 of RFC 4648, with or without padding.
 fn decode_base64(encoded: &str) -> Option<Vec<u8>> {
     let encoded = encoded.trim_end_matches('=');
     let mut bytes = Vec::with_capacity(encoded.len() * 3 / 4);
@@ -196,7 +201,7 @@ fn decode_base64(encoded: &str) -> Option<Vec<u8>> {
             bytes.push(u8::try_from((accumulator >> bits) & 0xff).ok()?);
         }
     }
-    // Six bits alone are no byte.
+    // A single last character has only six bits, which is not a byte.
     (bits < 6).then_some(bytes)
 }
 
@@ -205,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_coded_is_read_as_it_was() {
+    fn decodes_base64() {
         for (encoded, bytes) in [
             ("", "".as_bytes()),
             ("Zg==", b"f"),
@@ -228,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_in_windows_1251_is_read_too() {
+    fn decodes_utf_8_and_windows_1251() {
         assert_eq!(decode_text("админ".as_bytes().to_vec()), "админ");
         assert_eq!(decode_text(vec![0xe0, 0xe4, 0xec, 0xe8, 0xed]), "админ");
     }

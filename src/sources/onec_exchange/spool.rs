@@ -1,6 +1,6 @@
-//! Files of a transfer, on disk.
+//! Uploaded files of a transfer, on disk.
 //!
-//! Nothing here is synced: after a crash 1C begins anew, and what is left is wiped.
+//! Nothing is synced to disk: after a crash 1C starts a new transfer, and the remains are deleted.
 
 use std::fs::{self, File};
 use std::io;
@@ -18,20 +18,20 @@ use crate::sources::archive::{Archive, MemberKind};
 use crate::sources::formats::FormatError;
 use crate::sources::private_files;
 
-/// Most files of one transfer that are kept.
+/// Most files of one transfer.
 pub(super) const MAX_FILES: usize = 1_000;
 
-/// How many times its packed size an archive may fill.
+/// Limit of the unpacked size, as a multiple of the limit of a transfer.
 const MAX_UNPACK_RATIO: u64 = 10;
 
-/// A part that has arrived whole and is not yet part of anything.
+/// A complete part that is not yet appended to its file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct ReceivedPart {
     pub(super) bytes: u64,
     pub(super) digest: [u8; 32],
 }
 
-/// Where the files of one transfer lie.
+/// Directory for the files of one transfer.
 #[derive(Clone, Debug)]
 pub(super) struct Spool {
     files_directory: PathBuf,
@@ -40,14 +40,14 @@ pub(super) struct Spool {
 
 impl Spool {
     pub(super) fn new(directory: &Path) -> Self {
-        // Below a directory of its own, so that a spool set to the wrong place wipes nothing.
+        // A subdirectory, so that a wrongly configured spool directory does not lose other files.
         Self {
             files_directory: directory.join("transfer"),
             part_file: directory.join("part"),
         }
     }
 
-    /// Throws away what an earlier transfer has left.
+    /// Deletes the files of an earlier transfer.
     pub(super) async fn clear(&self) -> io::Result<()> {
         let files = self.files_directory.clone();
         run_blocking(move || {
@@ -64,7 +64,7 @@ impl Spool {
         name.path_in(&self.files_directory)
     }
 
-    /// Takes a part to disk, piece by piece.
+    /// Writes a part to disk, chunk by chunk.
     pub(super) async fn receive(
         &self,
         body: Body,
@@ -90,7 +90,7 @@ impl Spool {
         })
     }
 
-    /// Puts the part that was received last at the end of a file: all of it or nothing.
+    /// Appends the part that was received last to a file, completely or not at all.
     pub(super) async fn append(&self, name: &FileName) -> Result<(), ExchangeError> {
         let (part, target) = (self.part_file.clone(), self.path(name));
         run_blocking(move || append_file(&part, &target))
@@ -111,7 +111,7 @@ impl Spool {
             .is_ok_and(|found| found.is_file())
     }
 
-    /// Unpacks the XML files of an archive beside it, and returns their names.
+    /// Unpacks the XML files of an archive into the spool and returns their names.
     pub(super) async fn unpack(
         &self,
         archive: &FileName,
@@ -125,7 +125,7 @@ impl Spool {
     }
 }
 
-/// Reads a body that nobody wants, so that its sender hears the answer.
+/// Reads and discards a body, so that its sender reads the response.
 pub(super) async fn discard_body(mut body: Body, max_bytes: u64) -> Result<(), ExchangeError> {
     check_length(&body, max_bytes)?;
     let mut bytes = 0;
@@ -142,7 +142,7 @@ async fn next_chunk(
     max_bytes: u64,
 ) -> Result<Option<bytes::Bytes>, ExchangeError> {
     while let Some(frame) = body.frame().await {
-        let message = "the part did not arrive whole, it has to be sent again";
+        let message = "the part did not arrive completely, send it again";
         let frame = frame.map_err(|_| ExchangeError::new(message))?;
         let Ok(chunk) = frame.into_data() else {
             continue;
@@ -166,13 +166,13 @@ fn check_length(body: &Body, max_bytes: u64) -> Result<(), ExchangeError> {
 
 fn too_large(max_bytes: u64) -> ExchangeError {
     ExchangeError::new(format!(
-        "the part is too large, at most {max_bytes} bytes are taken"
+        "the part is too large, at most {max_bytes} bytes are accepted"
     ))
 }
 
-/// The cause goes to the log with the rest of the sentence; it names no more than our disk.
+/// 1C gets only the kind of the error, so the message does not contain paths of this machine.
 fn write_error(error: &io::Error) -> ExchangeError {
-    ExchangeError::new(format!("the file cannot be kept here: {}", error.kind()))
+    ExchangeError::new(format!("the file cannot be stored: {}", error.kind()))
 }
 
 fn append_file(part: &Path, target: &Path) -> io::Result<()> {
@@ -183,7 +183,8 @@ fn append_file(part: &Path, target: &Path) -> io::Result<()> {
     let length = file.metadata()?.len();
     let result = File::open(part).and_then(|mut part| io::copy(&mut part, &mut file));
     if let Err(error) = result {
-        // A disk that is full takes half of it; the part is sent again, so no half may stay.
+        // A full disk may have stored half of the part. 1C sends the part again, so the half must
+        // go.
         file.set_len(length)?;
         return Err(error);
     }
@@ -216,7 +217,7 @@ fn unpack_xml_files(
         }
         if unpacked.len() >= MAX_FILES {
             return Err(unpack_error(&format!(
-                "it holds more than {MAX_FILES} XML files"
+                "it contains more than {MAX_FILES} XML files"
             )));
         }
         let mut file =

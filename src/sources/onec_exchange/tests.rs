@@ -1,3 +1,5 @@
+//! Tests of the 1C exchange through its router: login, transfer, import, limits and restarts.
+
 use std::io::{Cursor, Write};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -15,11 +17,11 @@ use super::*;
 use crate::lifecycle::CrashSignal;
 use crate::telemetry::Alarms;
 
-/// `1c:secret`, and with another password.
+/// `1c:secret`, and the same name with another password.
 const VALID_LOGIN: (&str, &str) = ("authorization", "Basic MWM6c2VjcmV0");
 const WRONG_LOGIN: (&str, &str) = ("authorization", "Basic MWM6U2VjcmV0");
 
-/// A shop's site as 1C sees it, and what was handed over.
+/// Endpoint as 1C sees it, with the files it delivered.
 struct TestSite {
     router: Router,
     tasks: Tasks,
@@ -32,7 +34,7 @@ impl TestSite {
         Self::with_delivery(10_000, |_| async { Ok(()) }.boxed())
     }
 
-    /// One whose deliveries end as `judge` says.
+    /// Creates a site whose imports end as `check_text` returns.
     fn with_delivery(
         max_bytes: u64,
         check_text: impl Fn(&str) -> BoxFuture<'static, Result<(), String>> + Send + Sync + 'static,
@@ -48,7 +50,7 @@ impl TestSite {
                 result.await?;
                 recorded.lock().unwrap().push((upload.name, text));
                 Ok(ImportedFile {
-                    message: format!("taken from {}", upload.source_index),
+                    message: format!("imported from {}", upload.source_index),
                 })
             }
             .boxed()
@@ -99,7 +101,7 @@ impl TestSite {
         (status, String::from_utf8(body.to_vec()).unwrap())
     }
 
-    /// Logs in and returns the field 1C then sends with each request.
+    /// Logs in and returns the cookie that 1C then sends with each request.
     async fn log_in(&self) -> String {
         let (status, text) = self
             .send_request(
@@ -167,7 +169,7 @@ fn zip_archive(files: &[(&str, &str)]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_catalogue_comes_in_parts_and_is_taken_whole() {
+async fn imports_a_catalogue_sent_in_parts() {
     let site = TestSite::new();
     let cookie = site.begin().await;
     assert_eq!(
@@ -189,15 +191,15 @@ async fn a_catalogue_comes_in_parts_and_is_taken_whole() {
     );
     assert_eq!(
         site.import(&cookie, "import.xml").await,
-        "success\ntaken from 7"
+        "success\nimported from 7"
     );
     assert_eq!(
         site.import(&cookie, "offers.xml").await,
-        "success\ntaken from 7"
+        "success\nimported from 7"
     );
     assert_eq!(
         site.import(&cookie, "offers.xml").await,
-        "success\ntaken from 7"
+        "success\nimported from 7"
     );
     for mode in ["deactivate&timestamp=1", "complete", "query"] {
         assert_eq!(site.get(&cookie, mode).await, "success");
@@ -211,7 +213,7 @@ async fn a_catalogue_comes_in_parts_and_is_taken_whole() {
 }
 
 #[tokio::test]
-async fn a_catalogue_may_come_packed() {
+async fn imports_a_packed_catalogue() {
     let site = TestSite::new();
     let cookie = site.begin().await;
     let archive = zip_archive(&[
@@ -228,11 +230,11 @@ async fn a_catalogue_may_come_packed() {
     for _ in 0..2 {
         assert_eq!(
             site.import(&cookie, "import0_1.xml").await,
-            "success\ntaken from 7"
+            "success\nimported from 7"
         );
         assert_eq!(
             site.import(&cookie, "rests/0_1.xml").await,
-            "success\ntaken from 7"
+            "success\nimported from 7"
         );
     }
     assert_eq!(
@@ -243,7 +245,7 @@ async fn a_catalogue_may_come_packed() {
     assert_eq!(site.send(&cookie, "v8_1A.zip", other).await, "success");
     assert_eq!(
         site.import(&cookie, "import0_1.xml").await,
-        "success\ntaken from 7"
+        "success\nimported from 7"
     );
     let delivered = site.delivered();
     assert_eq!(
@@ -263,7 +265,7 @@ async fn a_catalogue_may_come_packed() {
 }
 
 #[tokio::test]
-async fn only_1c_is_let_in() {
+async fn rejects_wrong_credentials() {
     let site = TestSite::new();
     let checkauth = "type=catalog&mode=checkauth";
     let init = "type=catalog&mode=init";
@@ -306,7 +308,7 @@ async fn only_1c_is_let_in() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_session_ends_when_it_is_not_used_for_a_day() {
+async fn sessions_end_after_a_day_without_use() {
     let site = TestSite::new();
     let cookie = site.begin().await;
     tokio::time::advance(Duration::from_hours(23)).await;
@@ -330,7 +332,7 @@ async fn a_session_ends_when_it_is_not_used_for_a_day() {
 }
 
 #[tokio::test]
-async fn a_name_does_not_lead_out_of_the_spool() {
+async fn names_do_not_lead_out_of_the_spool() {
     let site = TestSite::new();
     let cookie = site.begin().await;
     for name in [
@@ -365,11 +367,14 @@ async fn a_name_does_not_lead_out_of_the_spool() {
     let (_, response) = site
         .send_request("GET", query, &[("cookie", &cookie)], Body::empty())
         .await;
-    assert_eq!(response, "failure\na file has to be sent by POST");
+    assert_eq!(
+        response,
+        "failure\na file must be sent with the method POST"
+    );
 }
 
 #[tokio::test]
-async fn a_part_counts_once_and_only_when_it_is_whole() {
+async fn parts_count_once_and_only_if_complete() {
     let site = TestSite::new();
     let cookie = site.begin().await;
     assert_eq!(site.send(&cookie, "offers.xml", "<a>").await, "success");
@@ -385,7 +390,7 @@ async fn a_part_counts_once_and_only_when_it_is_whole() {
         )
         .await;
     assert!(
-        response.starts_with("failure\nthe part did not arrive whole"),
+        response.starts_with("failure\nthe part did not arrive completely"),
         "{response}"
     );
     for _ in 0..2 {
@@ -394,13 +399,13 @@ async fn a_part_counts_once_and_only_when_it_is_whole() {
     assert_eq!(site.send(&cookie, "prices.xml", "<b>").await, "success");
     assert_eq!(
         site.import(&cookie, "offers.xml").await,
-        "success\ntaken from 7"
+        "success\nimported from 7"
     );
     assert_eq!(site.delivered(), [named_text("offers.xml", "<a><b>")]);
 }
 
 #[tokio::test]
-async fn what_a_stop_interrupted_begins_anew() {
+async fn transfers_start_over_after_a_restart() {
     let before = TestSite::new();
     let cookie = before.begin().await;
     assert_eq!(before.send(&cookie, "offers.xml", "<half").await, "success");
@@ -424,7 +429,7 @@ async fn what_a_stop_interrupted_begins_anew() {
         .await;
     assert_eq!(
         response,
-        "failure\nno transfer has begun, begin anew: mode=init"
+        "failure\nno transfer has begun, start with mode=init"
     );
     let cookie = after.begin().await;
     assert_eq!(
@@ -433,13 +438,13 @@ async fn what_a_stop_interrupted_begins_anew() {
     );
     assert_eq!(
         after.import(&cookie, "offers.xml").await,
-        "success\ntaken from 7"
+        "success\nimported from 7"
     );
     assert_eq!(after.delivered(), [named_text("offers.xml", "<whole/>")]);
 }
 
 #[tokio::test]
-async fn the_exchange_that_began_last_has_the_spool() {
+async fn a_new_exchange_replaces_the_earlier_one() {
     let site = TestSite::new();
     let first = site.begin().await;
     assert_eq!(site.send(&first, "offers.xml", "<first").await, "success");
@@ -447,7 +452,7 @@ async fn the_exchange_that_began_last_has_the_spool() {
     let response = site.send(&first, "offers.xml", "/>").await;
     assert_eq!(
         response,
-        "failure\nanother exchange has begun since, begin anew: mode=init"
+        "failure\nanother exchange has begun in the meantime, start again with mode=init"
     );
     assert_eq!(
         site.send(&second, "offers.xml", "<second/>").await,
@@ -455,13 +460,13 @@ async fn the_exchange_that_began_last_has_the_spool() {
     );
     assert_eq!(
         site.import(&second, "offers.xml").await,
-        "success\ntaken from 7"
+        "success\nimported from 7"
     );
     assert_eq!(site.delivered(), [named_text("offers.xml", "<second/>")]);
 }
 
 #[tokio::test]
-async fn a_file_that_is_refused_can_be_sent_again() {
+async fn rejected_files_can_be_sent_again() {
     let site = TestSite::with_delivery(10_000, |text| {
         let result = if text == "<good/>" {
             Ok(())
@@ -481,7 +486,7 @@ async fn a_file_that_is_refused_can_be_sent_again() {
     assert_eq!(site.send(&cookie, "offers.xml", "<good/>").await, "success");
     assert_eq!(
         site.import(&cookie, "offers.xml").await,
-        "success\ntaken from 7"
+        "success\nimported from 7"
     );
     assert_eq!(site.send(&cookie, "a.zip", "no archive").await, "success");
     let response = site.import(&cookie, "rests.xml").await;
@@ -496,12 +501,12 @@ async fn a_file_that_is_refused_can_be_sent_again() {
     );
     assert_eq!(
         site.import(&cookie, "rests.xml").await,
-        "success\ntaken from 7"
+        "success\nimported from 7"
     );
 }
 
 #[tokio::test]
-async fn more_than_agreed_is_not_taken() {
+async fn enforces_the_size_limits() {
     let site = TestSite::with_delivery(1_000, |_| async { Ok(()) }.boxed());
     let cookie = site.begin().await;
     assert_eq!(
@@ -511,7 +516,7 @@ async fn more_than_agreed_is_not_taken() {
     let response = site.send(&cookie, "offers.xml", "y".repeat(101)).await;
     assert_eq!(
         response,
-        "failure\nthe part is too large, at most 100 bytes are taken"
+        "failure\nthe part is too large, at most 100 bytes are accepted"
     );
     assert_eq!(
         site.send(&cookie, "offers.xml", "y".repeat(100)).await,
@@ -530,7 +535,7 @@ async fn more_than_agreed_is_not_taken() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_import_that_takes_long_is_told_of_and_goes_on() {
+async fn slow_imports_report_progress_and_continue() {
     let done = Arc::new(Notify::new());
     let release = Arc::clone(&done);
     let site = TestSite::with_delivery(10_000, move |_| {
@@ -546,24 +551,24 @@ async fn an_import_that_takes_long_is_told_of_and_goes_on() {
     for _ in 0..2 {
         assert_eq!(
             site.import(&cookie, "offers.xml").await,
-            "progress\nthe file is still being taken"
+            "progress\nthe file is still being imported"
         );
     }
     let response = site.send(&cookie, "prices.xml", "<x/>").await;
     assert!(
-        response.starts_with("failure\nthe request before this one is still"),
+        response.starts_with("failure\nthe previous request is still"),
         "{response}"
     );
     done.notify_one();
     assert_eq!(
         site.import(&cookie, "offers.xml").await,
-        "success\ntaken from 7"
+        "success\nimported from 7"
     );
     assert_eq!(site.delivered().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_does_not_wait_for_an_import() {
+async fn stop_does_not_wait_for_imports() {
     let site = TestSite::with_delivery(10_000, |_| std::future::pending().boxed());
     let cookie = site.begin().await;
     assert_eq!(site.send(&cookie, "offers.xml", "<x/>").await, "success");
@@ -577,13 +582,13 @@ async fn a_stop_does_not_wait_for_an_import() {
     let response = site.import(&cookie, "offers.xml").await;
     assert_eq!(
         response,
-        "failure\nthe file was not taken to its end, send it again"
+        "failure\nthe import was interrupted, send the file again"
     );
     assert!(site.delivered().is_empty());
 }
 
 #[tokio::test]
-async fn an_exchange_of_orders_finds_none() {
+async fn order_exchange_returns_no_orders() {
     let site = TestSite::new();
     let cookie = site.begin().await;
     assert_eq!(site.send(&cookie, "offers.xml", "<x/>").await, "success");
@@ -622,9 +627,9 @@ async fn an_exchange_of_orders_finds_none() {
             .await
             .starts_with("failure\ntype=catalog")
     );
-    // And the catalogue's own transfer goes on.
+    // The transfer of the catalogue continues.
     assert_eq!(
         site.import(&cookie, "offers.xml").await,
-        "success\ntaken from 7"
+        "success\nimported from 7"
     );
 }

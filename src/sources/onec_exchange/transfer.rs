@@ -1,3 +1,9 @@
+//! Transfers of one endpoint: receives parts of files and imports whole files.
+//!
+//! One transfer at a time; a new one replaces it. The state is in memory only: after a restart 1C
+//! gets an error and starts a new transfer. Imports run in tasks, because they may take longer than
+//! a request.
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,14 +21,14 @@ use super::{
 };
 use crate::lifecycle::Tasks;
 
-/// How long 1C waits for an answer before it is told to come again. Shorter than the listener's
-/// limit for handlers, and than what 1C and the proxies before us allow.
+/// Longest wait before 1C gets a response. Shorter than the listener's limit for handlers and the
+/// usual timeouts of 1C and proxies.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How long a part waits for the one before it.
+/// Longest wait of a part for the request before it.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How far an import has come.
+/// State of an import.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum ImportProgress {
     Done(ImportedFile),
@@ -31,8 +37,7 @@ pub(super) enum ImportProgress {
 
 type ImportOutcome = Option<Result<ImportedFile, String>>;
 
-/// The transfers of one door: one at a time. Where it stands is kept in memory only; 1C, told
-/// that nothing was begun, begins anew.
+/// Transfer state of one endpoint.
 pub(super) struct Transfers {
     source_index: usize,
     source_name: String,
@@ -40,16 +45,16 @@ pub(super) struct Transfers {
     spool: Spool,
     deliver: DeliverUpload,
     tasks: Tasks,
-    /// Held by whoever writes to the spool, and by an import to its end.
+    /// Held by each writer of the spool, and by an import until its end.
     write_lock: Arc<Semaphore>,
     transfer: Arc<Mutex<Option<Transfer>>>,
 }
 
-/// What has been sent since the last `mode=init`.
+/// Uploads since the last `mode=init`.
 struct Transfer {
     owner: ExchangeClient,
     received_bytes: u64,
-    /// The last part, and of which file.
+    /// The last part and the name of its file.
     last_part: Option<(FileName, ReceivedPart)>,
     files: HashMap<FileName, FileState>,
 }
@@ -57,21 +62,21 @@ struct Transfer {
 /// One file of a transfer.
 enum FileState {
     Receiving,
-    /// An archive whose files lie beside it. A part that comes now begins another.
+    /// An archive that is unpacked. The next part begins a new archive.
     Unpacked,
-    /// What could not be taken. It may be asked for again; a part that comes now replaces it.
+    /// A file whose import failed. The import may be repeated; the next part replaces the file.
     Failed,
-    /// Being taken, or taken.
+    /// A file whose import is running or has succeeded.
     Imported(watch::Receiver<ImportOutcome>),
 }
 
 impl Transfers {
-    pub(super) fn new(door: &ExchangeEndpoint, context: &Context) -> Self {
+    pub(super) fn new(endpoint: &ExchangeEndpoint, context: &Context) -> Self {
         Self {
-            source_index: door.source_index,
-            source_name: door.name.clone(),
-            max_bytes: door.max_bytes,
-            spool: Spool::new(&door.spool),
+            source_index: endpoint.source_index,
+            source_name: endpoint.name.clone(),
+            max_bytes: endpoint.max_bytes,
+            spool: Spool::new(&endpoint.spool),
             deliver: Arc::clone(&context.deliver),
             tasks: context.tasks.clone(),
             write_lock: Arc::new(Semaphore::new(1)),
@@ -79,13 +84,13 @@ impl Transfers {
         }
     }
 
-    /// Begins a transfer; what an earlier one left unfinished is gone.
+    /// Begins a transfer and discards the files of an earlier one.
     pub(super) async fn begin(&self, client: ExchangeClient) -> Result<(), ExchangeError> {
         let _permit = self.acquire_lock(RESPONSE_TIMEOUT).await?;
         *self.current_transfer() = None;
         self.spool.clear().await.map_err(|e| {
-            warn!(source = self.source_name, error = %e, "the spool of {} cannot be wiped: {e}", self.source_name);
-            ExchangeError::new("no transfer can begin: the directory for it cannot be written")
+            warn!(source = self.source_name, error = %e, "failed to clear the spool of {}: {e}", self.source_name);
+            ExchangeError::new("cannot begin a transfer: the spool directory is not writable")
         })?;
         *self.current_transfer() = Some(Transfer {
             owner: client,
@@ -95,18 +100,18 @@ impl Transfers {
         });
         info!(
             source = self.source_name,
-            "1C has begun a transfer to {}", self.source_name
+            "1C began a transfer to {}", self.source_name
         );
         Ok(())
     }
 
-    /// Takes one part of a file.
+    /// Receives one part of a file.
     ///
-    /// A part counts once it is whole. If its answer is lost 1C sends it again, without saying
-    /// so: a part that is the very same as the one before it in the same file is taken for
-    /// that. Two such parts in a row that were meant would be one too few; in XML, and in an
-    /// archive, no 512 KiB repeat. A part that comes twice with another between is not noticed
-    /// here; the file then ends up broken, and is refused when it is read.
+    /// Only a complete part counts. If the response is lost, 1C sends the part again without
+    /// marking it as a repeat. A part that equals the previous part of the same file is therefore
+    /// ignored. Two equal parts in a row that are both meant would lose one; but 512 KiB do not
+    /// repeat in XML or in an archive. A repeat with another part in between is not detected here;
+    /// the file is then broken and is rejected by its parser.
     pub(super) async fn receive(
         &self,
         client: ExchangeClient,
@@ -132,7 +137,7 @@ impl Transfers {
             info!(
                 source = self.source_name,
                 file = name.as_str(),
-                "a part came twice and counts once"
+                "repeated part ignored"
             );
             return Ok(());
         }
@@ -145,8 +150,8 @@ impl Transfers {
         Ok(())
     }
 
-    /// How many bytes may still come, and whether they are the first of a file that was taken
-    /// before: it is then another file under the same name.
+    /// Returns the number of bytes that the transfer may still receive, and true if the part begins
+    /// a new file under the name of a file that was imported before.
     fn remaining_bytes(
         &self,
         client: ExchangeClient,
@@ -156,7 +161,7 @@ impl Transfers {
         let transfer = check_owner(current.as_mut(), client)?;
         if transfer.files.len() >= MAX_FILES && !transfer.files.contains_key(name) {
             return Err(ExchangeError::new(format!(
-                "a transfer has at most {MAX_FILES} files"
+                "a transfer may contain at most {MAX_FILES} files"
             )));
         }
         let is_new_file = match transfer.files.get(name) {
@@ -173,7 +178,7 @@ impl Transfers {
         Ok((remaining, is_new_file))
     }
 
-    /// Has a file taken, or says how far that has come; a file that was taken stays so.
+    /// Imports a file, or returns the state of its import. An imported file is not imported again.
     pub(super) async fn import(
         &self,
         client: ExchangeClient,
@@ -192,7 +197,7 @@ impl Transfers {
                 Some(Err(text)) => text.clone(),
                 None => return Ok(ImportProgress::Running),
             },
-            Ok(Err(_gone)) => "the file was not taken to its end, send it again".to_owned(),
+            Ok(Err(_gone)) => "the import was interrupted, send the file again".to_owned(),
         };
         if let Some(transfer) = self.current_transfer().as_mut() {
             transfer.files.insert(name.clone(), FileState::Failed);
@@ -207,7 +212,7 @@ impl Transfers {
     ) -> Result<Option<watch::Receiver<ImportOutcome>>, ExchangeError> {
         let mut current = self.current_transfer();
         let files = &check_owner(current.as_mut(), client)?.files;
-        // An archive that came since may hold another file of that name.
+        // An archive that arrived later may contain another file of that name.
         let has_new_archive = files
             .iter()
             .any(|(name, file)| name.is_zip() && matches!(file, FileState::Receiving));
@@ -227,14 +232,14 @@ impl Transfers {
         }
     }
 
-    /// Starts a task that unpacks what has to be, and hands the file over.
+    /// Starts a task that unpacks the new archives and delivers the file.
     async fn start_import(
         &self,
         client: ExchangeClient,
         name: &FileName,
     ) -> Result<watch::Receiver<ImportOutcome>, ExchangeError> {
         let permit = self.acquire_lock(RESPONSE_TIMEOUT).await?;
-        // Somebody may have asked for the same while this one waited.
+        // Another request may have started the same import in the meantime.
         if let Some(outcome) = self.running_import(client, name)? {
             return Ok(outcome);
         }
@@ -262,9 +267,9 @@ impl Transfers {
             };
             if let Ok(imported) = &result {
                 let (file, message) = (job.name.as_str(), &imported.message);
-                info!(source, file, "took the file {file} from 1C: {message}");
+                info!(source, file, "imported file {file} from 1C: {message}");
             }
-            // Before anyone hears of the end, so that what they do next need not wait.
+            // Before the result is published, so that the client's next request need not wait.
             drop(permit);
             sender.send_replace(Some(result));
         });
@@ -279,7 +284,7 @@ impl Transfers {
         match timeout(max_wait, acquiring).await {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) | Err(_) => Err(ExchangeError::new(
-                "the request before this one is still being served, come later",
+                "the previous request is still being processed, try again later",
             )),
         }
     }
@@ -289,19 +294,19 @@ impl Transfers {
     }
 }
 
-/// The transfer, if it is this guest's.
+/// Returns the transfer if it belongs to this client.
 fn check_owner(
     transfer: Option<&mut Transfer>,
     client: ExchangeClient,
 ) -> Result<&mut Transfer, ExchangeError> {
     let transfer = transfer
-        .ok_or_else(|| ExchangeError::new("no transfer has begun, begin anew: mode=init"))?;
+        .ok_or_else(|| ExchangeError::new("no transfer has begun, start with mode=init"))?;
     match (transfer.owner, client) {
         (ExchangeClient::Session(owner_id), ExchangeClient::Session(client_id))
             if owner_id != client_id =>
         {
             Err(ExchangeError::new(
-                "another exchange has begun since, begin anew: mode=init",
+                "another exchange has begun in the meantime, start again with mode=init",
             ))
         }
         (
@@ -311,7 +316,7 @@ fn check_owner(
     }
 }
 
-/// One import.
+/// One import of a file.
 struct ImportJob {
     source_index: usize,
     max_bytes: u64,
@@ -327,7 +332,7 @@ impl ImportJob {
             ExchangeError::Message(text) => text,
             ExchangeError::NoCredentials
             | ExchangeError::WrongLogin
-            | ExchangeError::SessionEnded => "the file cannot be had".to_owned(),
+            | ExchangeError::SessionEnded => "the file is not available".to_owned(),
         };
         for archive in self.pending_archives() {
             match self.spool.unpack(&archive, self.max_bytes).await {
@@ -349,7 +354,7 @@ impl ImportJob {
         (self.deliver)(upload).await
     }
 
-    /// The archives that have arrived since the last import.
+    /// Returns the archives that have arrived since the last import.
     fn pending_archives(&self) -> Vec<FileName> {
         let current = self.transfer.lock().unwrap_or_else(PoisonError::into_inner);
         let files = current.iter().flat_map(|transfer| &transfer.files);
@@ -359,8 +364,7 @@ impl ImportJob {
         archives.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Notes what became of an archive; a file that came with it takes the place of an earlier
-    /// one of its name.
+    /// Records the state of an archive. Its files replace earlier files of the same names.
     fn record_archive(&self, archive: FileName, state: FileState, inner_names: &[FileName]) {
         let mut current = self.transfer.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(transfer) = current.as_mut() {

@@ -1,3 +1,8 @@
+//! Reports about deliveries and sources, and the completeness of a delivery.
+//!
+//! [`Completeness`] decides between the format, the settings and the kind of source whether a
+//! delivery is a snapshot.
+
 use chrono::{DateTime, Utc};
 
 use crate::sources::formats::FileSummary;
@@ -6,89 +11,89 @@ use crate::sources::statements::HeldDelivery;
 use crate::sources::{DeliveryScope, RejectedRow, VariantListing};
 use crate::stock::Timestamp;
 
-/// What a delivery comes to, SKU by SKU.
+/// Counts of SKUs by the effect of a delivery.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Serialize)]
 pub struct ChangeCounts {
-    /// SKUs heard of for the first time.
+    /// SKUs that were unknown.
     pub new: u64,
     /// SKUs whose stock changes.
     pub changed: u64,
-    /// SKUs whose stock is as it was.
+    /// SKUs whose stock stays the same.
     pub unchanged: u64,
-    /// SKUs of which something newer is known.
+    /// SKUs whose known stock is newer than the delivery.
     pub outdated: u64,
-    /// SKUs in stock that turn to zero; of those that change.
+    /// Changed SKUs that were in stock and become zero.
     pub zeroed: u64,
-    /// SKUs in stock before.
+    /// SKUs in stock before: of those concerned by a snapshot, or of the whole shop for a delta.
     pub in_stock: u64,
 }
 
-/// What became of a delivery.
+/// Outcome of a delivery that was read to its end.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum DeliveryOutcome {
-    /// It is in the book.
+    /// The delivery was applied.
     Applied,
-    /// It would have been taken, if it had been meant.
+    /// The delivery would be applied; it was a dry run.
     Previewed,
-    /// It waits for somebody's word.
+    /// The delivery is held for approval, or a dry run would be. The text is the reason.
     Held(String),
 }
 
-/// What is told of a delivery.
+/// Report about one delivery.
 #[derive(Clone, Debug)]
 pub struct DeliveryReport {
-    /// What became of it.
+    /// Outcome.
     pub outcome: DeliveryOutcome,
-    /// As of when it was stated.
+    /// Date of the delivery.
     pub stated_at: Timestamp,
-    /// Whether it was complete.
+    /// Completeness of the delivery.
     pub scope: DeliveryScope,
-    /// Rows that could be taken.
+    /// Rows that can be applied.
     pub rows: u64,
-    /// Rows that break a rule. They are not applied.
+    /// Rows that break a rule, and are not applied.
     pub rejected: u64,
-    /// Rows that can be read in two ways. They are not applied either.
+    /// Rows that can be read in two ways, and are not applied.
     pub suspicious: u64,
     /// The first rows that are not applied, of both kinds.
     pub first_rejected: Vec<RejectedRow>,
-    /// What it comes to.
+    /// Effect on the stock.
     pub changes: ChangeCounts,
-    /// Why absent SKUs keep their stock although the settings say `absent = "zero"`.
+    /// Reason why absent SKUs keep their stock although the setting is `absent = "zero"`.
     pub absence_not_applied: Option<String>,
-    /// What the reader wants the operator to know.
+    /// Notices of the connector for the operator.
     pub notices: Vec<String>,
-    /// How long it took, in milliseconds.
+    /// Time for reading and applying it, in milliseconds.
     pub duration_ms: i64,
 }
 
-/// How a source is doing.
+/// Status of a source.
 #[derive(Clone, Debug, Default)]
 pub struct SourceStatus {
-    /// The last delivery that came to its end.
+    /// Report about the last delivery that was applied or held.
     pub last_report: Option<DeliveryReport>,
-    /// When that was.
+    /// Time of that report.
     pub last_report_at: Option<DateTime<Utc>>,
-    /// What is held, the oldest first.
+    /// Held deliveries, the oldest first.
     pub held: Vec<HeldDelivery>,
-    /// The failure was that nobody answered.
+    /// True if the last failure happened before a delivery began: the source could not be reached.
     pub is_unreachable: bool,
-    /// Why the last attempt failed, if it did.
+    /// Time and reason of the last failure, if no delivery has ended since.
     pub last_failure: Option<(DateTime<Utc>, String)>,
-    /// Since when a delivery is on its way.
+    /// Start of the delivery that is being read.
     pub reading_since: Option<DateTime<Utc>>,
-    /// Rows that have come of it so far.
+    /// Rows of that delivery so far.
     pub rows_read: u64,
-    /// A snapshot of it was taken once, in this life or an earlier one.
+    /// True if a snapshot was ever applied, also before the last restart.
     pub had_snapshot: bool,
-    /// What it has stated is not all in the book yet.
+    /// True if some of its statements are not in the book yet.
     pub has_unapplied: bool,
-    /// Deliveries taken since the start.
+    /// Deliveries applied since the start.
     pub applied_total: u64,
     /// Deliveries held since the start.
     pub held_total: u64,
     /// Attempts that failed since the start.
     pub failed_total: u64,
-    /// Rows taken since the start.
+    /// Rows applied since the start.
     pub rows_total: u64,
     /// Rows rejected since the start.
     pub rejected_total: u64,
@@ -96,26 +101,27 @@ pub struct SourceStatus {
     pub suspicious_total: u64,
 }
 
-/// What a reader knows of the completeness of what it read.
+/// Completeness of a delivery, as far as the connector knows it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Completeness {
-    /// Nothing: the settings decide.
+    /// Unknown: the settings decide.
     Unknown,
-    /// The format says so; the settings may know better.
+    /// Declared by the format. The settings may override it.
     Declared(DeliveryScope),
-    /// It is so, whatever the settings say.
+    /// Certain. The settings cannot override it.
     Certain(DeliveryScope),
-    /// One file of an exchange: a delta, whatever it says of itself.
+    /// One file of an exchange with 1C. It is always a delta, because an export may have several
+    /// files.
     ExchangeFile {
-        /// What it says.
+        /// Completeness that the file declares.
         declared: Option<DeliveryScope>,
-        /// Its name has a number: it may be one of several that are one export.
+        /// True if its name has a number: it may be one of several files of an export.
         is_numbered: bool,
     },
 }
 
 impl Completeness {
-    /// What holds, given what the settings say.
+    /// Returns the scope; `configured` is the setting.
     pub(super) fn scope(self, configured: Option<DeliveryScope>) -> DeliveryScope {
         match self {
             Self::Certain(scope) => scope,
@@ -125,16 +131,16 @@ impl Completeness {
         }
     }
 
-    /// Which variants are listed, given what the settings say.
+    /// Returns the variants that the delivery lists; `configured` is the setting of the scope.
     pub(in crate::sources) fn listing(self, configured: Option<DeliveryScope>) -> VariantListing {
         let (declared, is_numbered) = match self {
             Self::Certain(_) | Self::Declared(_) | Self::Unknown => {
                 (Some(self.scope(configured)), false)
             }
             Self::ExchangeFile {
-                declared: says,
+                declared,
                 is_numbered,
-            } => (says, is_numbered),
+            } => (declared, is_numbered),
         };
         match declared {
             Some(DeliveryScope::Snapshot) if is_numbered => VariantListing::Partial,
@@ -150,19 +156,19 @@ impl From<Option<DeliveryScope>> for Completeness {
     }
 }
 
-/// What a reader knows of what it read, besides its rows.
+/// Report of a connector after it has sent all rows.
 #[derive(Clone, Debug)]
 pub struct ReadReport {
-    /// Whether it is complete.
+    /// Completeness of the delivery.
     pub completeness: Completeness,
-    /// How its files were read.
+    /// Shapes of its files.
     pub shapes: Vec<RecordedShape>,
-    /// What the operator should know of it.
+    /// Notices for the operator.
     pub notices: Vec<String>,
 }
 
 impl ReadReport {
-    /// A report of files, in the order in which they were read.
+    /// Creates a report about files, in the order in which they were read.
     #[must_use]
     pub fn from_files(completeness: Completeness, summaries: Vec<FileSummary>) -> Self {
         let shapes = summaries

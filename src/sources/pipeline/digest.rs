@@ -1,7 +1,7 @@
-//! Digest of the rules that make stock of what sources state.
+//! Digest of the rules that turn the statements of sources into stock.
 //!
-//! It is kept on disk: where it differs at the next start, all stock of the shop is calculated again
-//! under the guard. So it is made of bytes that are written out here, and not of names in the code.
+//! The digest is stored on disk. If it differs at the next start, all stock of the shop is
+//! evaluated again under the guard. So it is made of explicit bytes, and not of names in the code.
 
 use std::fmt::Write as _;
 
@@ -11,10 +11,10 @@ use super::super::stock_rules::{ShopRules, SkuOverride, SourceRules};
 use super::source_policy::{AbsentPolicy, SourcePolicy, SourceWarehouses};
 use crate::sources::stock_rules;
 
-/// Layout of the bytes. A change of it makes every shop calculate its stock again once.
+/// Version of the byte layout. A change makes every shop evaluate its stock again once.
 const VERSION: u64 = 1;
 
-/// Bytes of the digest that are kept.
+/// Length of the stored digest in bytes.
 const DIGEST_BYTES: usize = 16;
 
 /// Returns the digest of a shop's rules and of those of its sources, in the order of the
@@ -39,7 +39,7 @@ pub(super) fn rules_digest<'t>(
         })
 }
 
-/// Bytes in which no two lists of values are alike: texts and lists begin with their length.
+/// Hash over an unambiguous encoding: texts and lists begin with their length.
 struct DigestInput(Sha256);
 
 impl DigestInput {
@@ -71,7 +71,7 @@ impl DigestInput {
             SkuOverride {
                 count,
                 buffer,
-                zero_below: below,
+                zero_below,
                 cap,
             },
         ) in overrides
@@ -79,7 +79,7 @@ impl DigestInput {
             self.text(sku.as_str());
             self.optional(count.map(|count| count.get()));
             self.optional(*buffer);
-            self.optional(*below);
+            self.optional(*zero_below);
             self.optional(*cap);
         }
     }
@@ -88,12 +88,12 @@ impl DigestInput {
         &mut self,
         stock_rules::Adjustments {
             buffer,
-            zero_below: below,
+            zero_below,
             cap,
         }: stock_rules::Adjustments,
     ) {
         self.number(u64::from(buffer));
-        self.number(u64::from(below));
+        self.number(u64::from(zero_below));
         self.optional(cap);
     }
 
@@ -114,19 +114,19 @@ impl DigestInput {
         }
         let SourceRules {
             subtracts_reserve,
-            combine_warehouses: places,
-            pack_size: pack,
-            adjustments: shape,
+            combine_warehouses,
+            pack_size,
+            adjustments,
         } = source.rules;
         self.number(u64::from(subtracts_reserve));
-        self.text(places.name());
-        self.number(u64::from(pack));
-        self.adjustments(shape);
+        self.text(combine_warehouses.name());
+        self.number(u64::from(pack_size));
+        self.adjustments(adjustments);
         self.length(source.mapping.len());
-        for (source_sku, sku, units) in &source.mapping {
+        for (source_sku, sku, pack_size) in &source.mapping {
             self.text(source_sku);
             self.text(sku);
-            self.number(u64::from(*units));
+            self.number(u64::from(*pack_size));
         }
     }
 }
@@ -142,10 +142,10 @@ mod tests {
         rules_digest(shop, sources.iter())
     }
 
-    /// A release that computes another digest of the same rules makes every shop calculate its stock
-    /// again, which the guard may hold.
+    /// A release that computes another digest of the same rules makes every shop evaluate its stock
+    /// again, and the guard may hold the result.
     #[test]
-    fn digest_of_the_same_rules_never_changes() {
+    fn digest_is_stable_across_releases() {
         let source = SourcePolicy {
             warehouses: SourceWarehouses::Named(vec!["Юг".to_owned()]),
             mapping: vec![("box".to_owned(), "A-1".to_owned(), 10)],
@@ -185,8 +185,8 @@ mod tests {
             rules,
             ..test_policy("erp")
         };
-        let with_adjustments = |shape| ShopRules {
-            adjustments: shape,
+        let with_adjustments = |adjustments| ShopRules {
+            adjustments,
             ..ShopRules::default()
         };
         let mapped = |source_sku: &str, sku: &str, units: u32| SourcePolicy {
@@ -197,8 +197,10 @@ mod tests {
             warehouses: SourceWarehouses::Named(vec![name.to_owned()]),
             ..test_policy("erp")
         };
-        let overridden = |of_sku: SkuOverride| ShopRules {
-            overrides: [(Sku::parse("A-1").unwrap(), of_sku)].into_iter().collect(),
+        let overridden = |sku_override: SkuOverride| ShopRules {
+            overrides: [(Sku::parse("A-1").unwrap(), sku_override)]
+                .into_iter()
+                .collect(),
             ..ShopRules::default()
         };
         let none = SkuOverride::default();

@@ -1,5 +1,5 @@
-//! What is left when a delivery is cut off: by a kill, by a caller that goes away, by a file
-//! that ends too soon. The old stock or the new one, and never a third.
+//! Tests of interrupted deliveries: by a kill, by a cancelled caller, by a file that is cut. The
+//! result is the old stock or the new one, and never a mixture.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,17 +9,21 @@ use std::task::Poll;
 
 use super::tests::{PipelineHarness, now, numbered_rows, row, test_policy, zero_absent_policy};
 use super::*;
+use crate::http::causes;
 use crate::lifecycle::run_blocking;
 use crate::sources::formats::{self, Format, FormatError};
 use crate::sources::stock_rules::ShopRules;
-use crate::sources::{ProductKey, ReadSettings, Row, files};
+use crate::sources::{
+    DeliveryEntry, DeliveryScope, EntrySender, ProductKey, ReadSettings, Row, files,
+};
+use crate::stock::Sku;
 
-/// More steps than any delivery here takes.
+/// More polls than any delivery in these tests takes.
 const MANY_STEPS: u32 = 5_000;
 
 type StockBySku = BTreeMap<String, u32>;
 
-/// Lets a future take so many steps and drops it then, or tells what came of it before.
+/// Polls a future at most `steps` times and drops it then. Returns the output if it ended before.
 async fn drop_after<F: Future>(steps: u32, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut steps_taken = 0;
@@ -33,14 +37,13 @@ async fn drop_after<F: Future>(steps: u32, future: F) -> Option<F::Output> {
     .await
 }
 
-/// The n-th snapshot of eleven products, one of which is absent in the even ones and another
-/// one in the odd ones.
+/// The n-th snapshot of eleven products. Even snapshots lack one product, odd ones another.
 fn snapshot(n: u32) -> Vec<DeliveryEntry> {
     let first = i64::from(n % 2);
     numbered_rows(first..first + 10, i64::from(n) + 1)
 }
 
-/// What is in stock after it.
+/// Stock after the n-th snapshot.
 fn stock_of(n: u32) -> StockBySku {
     let absent = if n.is_multiple_of(2) { 10 } else { 0 };
     (0..11)
@@ -63,7 +66,7 @@ async fn new_harness() -> PipelineHarness {
 }
 
 impl PipelineHarness {
-    /// Delivers the n-th snapshot, which must arrive whatever was before it.
+    /// Delivers the n-th snapshot and asserts that it is applied.
     async fn deliver_snapshot(&self, n: u32) {
         assert_eq!(
             self.deliver(0, snapshot(n)).await.outcome,
@@ -72,7 +75,7 @@ impl PipelineHarness {
         assert_eq!(self.stock(), stock_of(n));
     }
 
-    /// Begins a delivery and drops it after so many steps; what came of it before.
+    /// Begins a delivery and drops it after so many steps. Returns the outcome if it ended before.
     async fn deliver_interrupted(
         &self,
         steps: u32,
@@ -89,12 +92,12 @@ impl PipelineHarness {
         assert_eq!(
             self.pipeline.status(0).reading_since,
             None,
-            "nobody reads it after {steps}"
+            "the source is still being read after {steps} steps"
         );
         delivered.map(|delivered| delivered.unwrap().outcome)
     }
 
-    /// What the source's next turn begins with.
+    /// Applies what the next poll of the source would apply first.
     async fn reapply_pending(&self) {
         if self.pipeline.needs_reapply(0) {
             self.pipeline.reapply_rules().await.unwrap();
@@ -107,16 +110,17 @@ impl PipelineHarness {
     }
 }
 
-/// The old and the new were both seen, so the cuts fell before and behind the swap.
+/// Asserts that old and new stock were both seen, so that the steps fall before and after the
+/// commit.
 fn assert_both_seen(seen: [u32; 2]) {
     assert!(
         seen[0] > 3 && seen[1] > 0,
-        "the cuts do not fall around the swap: {seen:?}"
+        "the steps do not fall around the commit: {seen:?}"
     );
 }
 
 #[tokio::test]
-async fn a_swap_that_is_killed_at_any_step_leaves_the_old_stock_or_the_new() {
+async fn killed_delivery_leaves_old_or_new_stock() {
     let mut harness = new_harness().await;
     let mut seen = [0, 0];
     for steps in 0..MANY_STEPS {
@@ -140,7 +144,7 @@ async fn a_swap_that_is_killed_at_any_step_leaves_the_old_stock_or_the_new() {
 }
 
 #[tokio::test]
-async fn a_caller_that_goes_away_at_any_step_leaves_the_old_stock_or_the_new() {
+async fn cancelled_delivery_leaves_old_or_new_stock() {
     let harness = new_harness().await;
     let mut seen = [0, 0];
     for steps in 0..MANY_STEPS {
@@ -163,7 +167,7 @@ async fn a_caller_that_goes_away_at_any_step_leaves_the_old_stock_or_the_new() {
 }
 
 #[tokio::test]
-async fn changes_that_come_after_a_swap_was_cut_off_do_not_make_half_of_it_stay() {
+async fn delta_after_cancelled_snapshot_leaves_no_half() {
     let policy = SourcePolicy {
         scope: None,
         ..zero_absent_policy()
@@ -204,7 +208,7 @@ async fn changes_that_come_after_a_swap_was_cut_off_do_not_make_half_of_it_stay(
         let found = harness.stock();
         let (old, new) = (with_delta(stock_of(n)), with_delta(stock_of(n + 1)));
         assert!(found == old || found == new, "{steps} steps: {found:?}");
-        // And what is explained is what is served: nothing that was stated is forgotten.
+        // The explanation agrees with the stock, so no statement is lost.
         let explanation = harness
             .pipeline
             .explain(&Sku::parse("S-3").unwrap())
@@ -225,7 +229,7 @@ async fn changes_that_come_after_a_swap_was_cut_off_do_not_make_half_of_it_stay(
 }
 
 #[tokio::test]
-async fn a_swap_in_several_batches_is_made_good_at_the_next_start() {
+async fn restart_completes_delivery_of_several_batches() {
     let policies = || vec![zero_absent_policy()];
     let mut harness = PipelineHarness::new(policies(), ShopRules::default()).await;
     let mut count = 1;
@@ -249,7 +253,7 @@ async fn a_swap_in_several_batches_is_made_good_at_the_next_start() {
 }
 
 #[tokio::test]
-async fn a_doubtful_delivery_that_is_killed_at_any_step_is_held_or_was_never_there() {
+async fn killed_wipe_is_held_or_leaves_no_trace() {
     let mut harness = new_harness().await;
     let mut seen = [0, 0];
     for steps in 0..MANY_STEPS {
@@ -277,8 +281,8 @@ async fn a_doubtful_delivery_that_is_killed_at_any_step_is_held_or_was_never_the
 }
 
 #[tokio::test]
-async fn a_word_that_is_cut_off_at_any_step_lets_all_through_or_nothing() {
-    // Starting anew takes longer than letting go.
+async fn interrupted_approval_applies_all_or_nothing() {
+    // A restart takes longer than a cancelled call, so fewer steps are tried.
     for (is_restarted, every) in [(false, 1), (true, 3)] {
         let mut harness = new_harness().await;
         let mut seen = [0, 0];
@@ -309,11 +313,11 @@ async fn a_word_that_is_cut_off_at_any_step_lets_all_through_or_nothing() {
     }
 }
 
-// === Files that end too soon ===
+// === Files that are cut ===
 
 const PRODUCTS: u32 = 200;
 
-/// The count of a product in the new file: no beginning of it is another one's.
+/// Count of a product in the new file. No beginning of it is the count of another product.
 fn new_count(product: u32) -> u32 {
     1_000 + product
 }
@@ -343,7 +347,7 @@ fn commerceml() -> Vec<u8> {
     text.into_bytes()
 }
 
-/// Reads a file and asserts that every row is one of the whole file's.
+/// Reads a file and asserts that each row is a row of the complete file.
 fn read_prefix(format: Format, bytes: &[u8]) -> Result<u32, FormatError> {
     let mut rows = 0;
     let ended = formats::read(
@@ -374,11 +378,11 @@ fn read_prefix(format: Format, bytes: &[u8]) -> Result<u32, FormatError> {
 }
 
 #[test]
-fn lines_cut_at_any_byte_are_rows_of_the_whole_and_a_document_cut_anywhere_is_refused() {
+fn cut_file_has_only_complete_rows() {
     const LINES: u32 = 60;
     let lines = csv(LINES);
     for length in 0..lines.len() {
-        // Whatever is said of such a file, no row of it is another one.
+        // A cut file may be rejected or not, but each row of it is correct.
         let _any = read_prefix(Format::Csv, &lines[..length]);
     }
     assert_eq!(read_prefix(Format::Csv, &lines).unwrap(), LINES);
@@ -397,7 +401,7 @@ fn lines_cut_at_any_byte_are_rows_of_the_whole_and_a_document_cut_anywhere_is_re
 }
 
 impl PipelineHarness {
-    /// Delivers a file as a watch over files does.
+    /// Delivers a file as the connector for files does.
     async fn deliver_file(
         &self,
         name: &str,
@@ -422,7 +426,7 @@ impl PipelineHarness {
 }
 
 #[tokio::test]
-async fn a_file_that_is_cut_makes_no_number_and_no_more_zeros_than_the_guard_allows() {
+async fn cut_file_changes_no_count_past_the_guard() {
     for (name, bytes, step) in [
         ("stock.csv", csv(PRODUCTS), 89),
         ("offers.xml", commerceml(), 3_001),
@@ -448,7 +452,7 @@ async fn a_file_that_is_cut_makes_no_number_and_no_more_zeros_than_the_guard_all
                 assert_eq!(found, old, "{name} cut at {length}: {report:?}");
                 continue;
             }
-            assert_eq!(name, "stock.csv", "a document cut at {length} was taken");
+            assert_eq!(name, "stock.csv", "a document cut at {length} was applied");
             let zeros = found.values().filter(|count| **count == 0).count();
             assert!(zeros <= 60, "{name} cut at {length}: {zeros} zeros");
             for (sku, count) in &found {
@@ -467,7 +471,7 @@ async fn a_file_that_is_cut_makes_no_number_and_no_more_zeros_than_the_guard_all
 }
 
 #[tokio::test]
-async fn a_delivery_whose_reader_gives_up_at_any_row_was_never_there() {
+async fn failed_reader_leaves_no_trace() {
     let harness = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
     harness.deliver(0, numbered_rows(0..20, 5)).await;
     let before = harness.stock();

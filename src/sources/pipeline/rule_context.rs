@@ -1,3 +1,8 @@
+//! Evaluation of the rules over stored statements.
+//!
+//! Decides which statements about a SKU count: by source, by warehouse and by absence. The
+//! arithmetic is in [`stock_rules`].
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
@@ -11,14 +16,14 @@ use crate::sources::stock_rules::{
 };
 use crate::stock::{Sku, Timestamp};
 
-/// All that decides what is made of statements, at one moment.
+/// Inputs of the rules, apart from the statements.
 pub(super) struct RuleContext<'a> {
     pub(super) sources: &'a [PipelineSource],
-    /// When each source's last snapshot was stated.
+    /// Date of each source's last snapshot.
     pub(super) last_snapshots: HashMap<SourceId, Option<Timestamp>>,
     pub(super) rules: Vec<SourceRules>,
     pub(super) shop_rules: &'a ShopRules,
-    /// The rules are other ones than those under which the book was reckoned last.
+    /// True if all stock is evaluated again, because the rules may have changed.
     pub(super) is_full_recalculation: bool,
 }
 
@@ -29,20 +34,22 @@ impl RuleContext<'_> {
             .position(|candidate| candidate.id == source)
     }
 
-    /// Since when a row holds: since its own date, or its source's last snapshot.
+    /// Returns the date of a row: its own, or that of its source's last snapshot.
     fn effective_at(&self, row: &StatementRow) -> Option<Timestamp> {
         let row_date = row.stated_at.and_then(Timestamp::from_micros);
         row_date.or_else(|| self.last_snapshots.get(&row.source).copied().flatten())
     }
 
-    /// What counts of what is stated, in the order of the sources.
+    /// Returns the quantities that count, in the order of the sources.
     ///
-    /// A product of which only other warehouses were ever heard has nothing that counts: that
-    /// it is not in ours is nobody's word. One that is still in some of ours is in no other.
+    /// A product known only from other warehouses is ignored: its absence from ours proves nothing.
+    /// While a product is present in one of our warehouses, its rows that are absent in others do
+    /// not count.
     pub(super) fn quantities(&self, group: &[StatementRow]) -> Vec<SourceQuantity> {
         let mut quantities: Vec<SourceQuantity> = Vec::with_capacity(group.len());
         for (source, configured) in self.sources.iter().enumerate() {
-            // By hand is a word of the moment, not one of several that make up a number.
+            // An import by hand replaces the current number. It is not one of the sources that
+            // make up a combined number.
             let is_ignored_import = configured.policy.origin == Origin::Import
                 && self.shop_rules.combine != Combine::Latest;
             let is_included = |row: &&StatementRow| {
@@ -60,7 +67,7 @@ impl RuleContext<'_> {
                 let Some(quantity) = self.quantity_of(source, row) else {
                     continue;
                 };
-                // Variants at one warehouse follow each other, and are one number there.
+                // The variants at one warehouse are adjacent rows, and are added up.
                 match quantities.last_mut() {
                     Some(last)
                         if !row.variant.is_empty()
@@ -104,8 +111,9 @@ impl RuleContext<'_> {
             &mut RuleTrace::disabled(),
         )?;
         if self.is_full_recalculation {
-            // What was made of a source that has no say any more must not outlive it: what the
-            // sources stated of the SKU last, all of them, is the date of what was made of it.
+            // The result may lack a source that was removed from the configuration, and would then
+            // be older than the stock in the book, which included it. So it gets the date of the
+            // latest statement of any source.
             let absent_at = |row: &StatementRow| row.absent_at.and_then(Timestamp::from_micros);
             let latest = group
                 .iter()
@@ -117,13 +125,14 @@ impl RuleContext<'_> {
         Some((sku, result))
     }
 
+    /// Describes a statement in one line, for `explain`.
     pub(super) fn describe(&self, row: &StatementRow) -> String {
         let Some(source) = self.source_index(row.source) else {
-            return "a source that is not configured any more has stated it".to_owned();
+            return "stated by a source that was removed from the configuration".to_owned();
         };
-        let PipelineSource { policy: taking, .. } = &self.sources[source];
+        let policy = &self.sources[source].policy;
         let at = self.effective_at(row);
-        let mut text = format!("{} '{}'", taking.name, row.source_sku);
+        let mut text = format!("{} '{}'", policy.name, row.source_sku);
         if !row.variant.is_empty() {
             let _infallible = write!(text, ", variant '{}'", row.variant);
         }
@@ -138,23 +147,23 @@ impl RuleContext<'_> {
         if row.absent_at.is_some() {
             text.push_str(", absent from its last snapshot");
         }
-        if !taking.warehouses.includes(&row.warehouse) {
+        if !policy.warehouses.includes(&row.warehouse) {
             text.push_str(", a warehouse that does not feed this shop");
         }
         text
     }
 }
 
-/// Whether two parts are of one word of a source at one warehouse.
+/// Returns true if both quantities are of one source, one spelling of the SKU and one warehouse.
 fn is_same_product_and_warehouse(one: &SourceQuantity, other: &SourceQuantity) -> bool {
     (one.source, &one.source_sku, &one.warehouse)
         == (other.source, &other.source_sku, &other.warehouse)
 }
 
-/// Adds a variant to the others of its SKU.
+/// Adds the quantity of a variant to the total of its SKU.
 fn add_variant(total: &mut SourceQuantity, variant: &SourceQuantity) {
     let sum = |one: Quantity, other: Quantity| {
-        // More than any count is capped there by the rules.
+        // A sum out of bounds is replaced by the larger part. The rules limit the count anyway.
         Quantity::from_thousandths(one.thousandths() + other.thousandths())
             .unwrap_or(one.max(other))
     };
@@ -166,7 +175,7 @@ fn add_variant(total: &mut SourceQuantity, variant: &SourceQuantity) {
     total.stated_at = total.stated_at.max(variant.stated_at);
 }
 
-/// The next SKU of which anything is to be said.
+/// Returns the next SKU with a result.
 pub(super) async fn next_evaluated(
     groups: &mut StatementGroups<'_>,
     context: &RuleContext<'_>,

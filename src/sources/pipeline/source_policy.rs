@@ -1,3 +1,8 @@
+//! Policy of one source: its settings for absence, warehouses, duplicates, guard and rules.
+//!
+//! Decides which warehouses feed the shop, and rejects deliveries whose warehouses do not fit the
+//! settings.
+
 use std::collections::BTreeSet;
 
 use crate::ingest::Origin;
@@ -5,25 +10,25 @@ use crate::sources::delivery_guard::GuardLimits;
 use crate::sources::stock_rules::SourceRules;
 use crate::sources::{DeliveryScope, VariantPolicy};
 
-/// What it means that a snapshot has a product no more.
+/// Treatment of products that are missing in a snapshot. Setting `absent`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum AbsentPolicy {
-    /// Nothing: its stock is as it was last stated.
+    /// Their stock stays as it was last stated.
     #[default]
     Keep,
-    /// There is none left.
+    /// Their stock becomes zero.
     Zero,
 }
 
-/// Which of a source's warehouses feed the shop.
+/// Warehouses of a source that feed the shop. Setting `warehouses`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum SourceWarehouses {
-    /// Nobody has said, so there may be one at most.
+    /// Not set: the source may name at most one.
     #[default]
     Unset,
-    /// All of them.
+    /// All warehouses.
     All,
-    /// These, by the names the source gives them.
+    /// These warehouses, as the source names them, without regard to case.
     Named(Vec<String>),
 }
 
@@ -37,7 +42,7 @@ impl SourceWarehouses {
         }
     }
 
-    /// What is wrong with a delivery that names these.
+    /// Returns the reason to refuse a delivery that names these warehouses; `None` if it is fine.
     pub(super) fn refusal_reason(
         &self,
         delivered: &BTreeSet<String>,
@@ -58,8 +63,8 @@ impl SourceWarehouses {
         };
         match self {
             Self::Unset if named.len() > 1 => Some(format!(
-                "it names {} warehouses, {}: say in warehouses which of them feed this shop, or \
-                 [\"*\"] for all",
+                "it names {} warehouses, {}: list those that feed this shop in the setting \
+                 warehouses, or set it to [\"*\"] for all",
                 named.len(),
                 listed()
             )),
@@ -67,7 +72,8 @@ impl SourceWarehouses {
                 let is_any_included = delivered.iter().any(|warehouse| self.includes(warehouse));
                 (!is_any_included).then(|| {
                     format!(
-                        "none of its warehouses, {}, is one of warehouses, {names:?}",
+                        "none of its warehouses, {}, is in the setting warehouses, {names:?}: correct the \
+                        setting",
                         listed()
                     )
                 })
@@ -77,49 +83,49 @@ impl SourceWarehouses {
     }
 }
 
-/// How the deliveries of one source are taken.
+/// Policy for the deliveries of one source.
 #[derive(Clone, Debug)]
 pub struct SourcePolicy {
-    /// Its name, unlike that of any other source of the shop.
+    /// Name of the source, unique within the shop.
     pub name: String,
-    /// Whose word it is.
+    /// Origin of the data.
     pub origin: Origin,
-    /// Whether it is complete; `None` if its format tells.
+    /// Completeness of its deliveries; `None` if the format decides.
     pub scope: Option<DeliveryScope>,
-    /// What absence means in a snapshot.
+    /// Treatment of products that are missing in a snapshot.
     pub absent: AbsentPolicy,
-    /// Which of its warehouses count.
+    /// Warehouses that feed the shop.
     pub warehouses: SourceWarehouses,
-    /// When it is not believed.
+    /// Limits of the guard.
     pub limits: GuardLimits,
-    /// What is made of its numbers.
+    /// Rules for its quantities.
     pub rules: SourceRules,
-    /// What its words stand for: (its word, our SKU, its units a piece).
+    /// Mapping of its SKUs: (its SKU, our SKU, its units in one piece).
     pub mapping: Vec<(String, String, u32)>,
-    /// How an SKU is read that stands several times at one warehouse.
+    /// Treatment of repeated SKUs.
     pub duplicates: DuplicatePolicy,
-    /// The settings by which it is read, as the configuration has them: where they change, its
-    /// files may look otherwise.
+    /// Settings for reading, as they are written in the configuration. If they change, the shape
+    /// of its files is expected to change.
     pub read_settings_text: String,
-    /// How variants are read that share the article of their product.
+    /// Treatment of variants that share the article of their product.
     pub variants: VariantPolicy,
 }
 
-/// How an SKU is read that stands several times in a delivery at one warehouse, without dates or
-/// parts that order its rows. Setting `duplicates`.
+/// Treatment of a SKU with several rows at one warehouse in a delivery, if neither dates nor parts
+/// order the rows. Setting `duplicates`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum DuplicatePolicy {
-    /// Its rows are suspicious, equal or not: a row may be a size, a batch or a cell of a shelf.
+    /// The rows are suspicious, equal or not: a row may be a size, a batch or a storage cell.
     #[default]
     Reject,
-    /// Equal rows are one row; unequal ones are suspicious.
+    /// Equal rows count once; unequal ones are suspicious.
     Same,
-    /// The SKU has what its rows have together.
+    /// The rows are added up.
     Sum,
 }
 
 impl DuplicatePolicy {
-    /// The name in the setting.
+    /// Returns the name in the setting.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -129,7 +135,7 @@ impl DuplicatePolicy {
         }
     }
 
-    /// The value that a setting names.
+    /// Returns the policy with that name in the setting.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Reject, Self::Same, Self::Sum]

@@ -1,3 +1,5 @@
+//! Tests of the pipeline: deliveries, the guard, rules, duplicates and restarts.
+
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta};
@@ -5,17 +7,20 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::ingest::{self, StatedSkus};
+use crate::ingest::{self, Origin, StatedSkus};
 use crate::lifecycle::{CrashSignal, Tasks};
 use crate::sources::delivery_guard::GuardLimits;
+use crate::sources::statements::GroupFilter;
 use crate::sources::stock_rules::{Adjustments, Combine, SkuOverride, SourceRules};
-use crate::sources::{ProductKey, Quantity, Row, VariantPolicy};
-use crate::stock::Count;
+use crate::sources::{
+    DeliveryEntry, DeliveryScope, EntrySender, ProductKey, Quantity, Row, VariantPolicy,
+};
+use crate::stock::{Count, Sku, Update};
 use crate::store::{self, ShopIdentity, Store};
 
 pub(in crate::sources) const SHOP: ShopId = ShopId(0);
 
-/// A shop with its store and its sources, and a way to start it anew.
+/// A shop with its store and its pipeline, which can be restarted.
 pub(in crate::sources) struct PipelineHarness {
     pub(in crate::sources) directory: TempDir,
     pub(in crate::sources) book: Arc<StockBook>,
@@ -95,7 +100,7 @@ impl PipelineHarness {
         }
     }
 
-    /// Ends it and starts it anew under these settings.
+    /// Stops the shop and starts it again with these settings.
     pub(in crate::sources) async fn restart(
         self,
         policies: Vec<SourcePolicy>,
@@ -104,7 +109,7 @@ impl PipelineHarness {
         drop((self.pipeline, self.ingest));
         self.tasks.stop();
         self.tasks.ended().await;
-        // One test has closed it before.
+        // One test has closed the store already.
         let _closed = self.store.close().await;
         Self::at(self.directory, policies, rules).await
     }
@@ -148,7 +153,7 @@ impl PipelineHarness {
         active.into_iter().map(|alarm| alarm.alarm).collect()
     }
 
-    /// The drop-in says something, now.
+    /// Puts stock through the partner API, now.
     pub(in crate::sources) async fn put_stock(&self, sku: &str, count: i64) {
         let update = Update {
             sku: Sku::parse(sku).unwrap(),
@@ -219,7 +224,7 @@ pub(in crate::sources) fn numbered_rows(
 }
 
 #[tokio::test]
-async fn a_snapshot_is_taken_whole_and_what_is_absent_stays_unless_it_is_said_to_be_gone() {
+async fn absent_products_follow_the_absent_setting() {
     for (policy, expected_absent) in [(test_policy("erp"), 7), (zero_absent_policy(), 0)] {
         let harness = PipelineHarness::new(vec![policy], ShopRules::default()).await;
         harness
@@ -233,7 +238,7 @@ async fn a_snapshot_is_taken_whole_and_what_is_absent_stays_unless_it_is_said_to
             harness.stock(),
             stock([("A", 4), ("B", expected_absent), ("C", 1), ("D", 1)])
         );
-        // Gone is gone until it is there again.
+        // A product that is present again has stock again.
         harness
             .deliver(0, vec![row("A", 4), row("B", 2), row("C", 1), row("D", 1)])
             .await;
@@ -245,7 +250,7 @@ async fn a_snapshot_is_taken_whole_and_what_is_absent_stays_unless_it_is_said_to
 }
 
 #[tokio::test]
-async fn absence_concerns_only_what_the_same_source_has_stated() {
+async fn absence_concerns_only_own_statements() {
     let harness = PipelineHarness::new(
         vec![zero_absent_policy(), test_policy("other")],
         ShopRules::default(),
@@ -264,7 +269,7 @@ async fn absence_concerns_only_what_the_same_source_has_stated() {
 }
 
 #[tokio::test]
-async fn an_unchanged_row_is_an_assertion_and_nothing_else() {
+async fn unchanged_rows_are_asserted_and_not_written() {
     let harness = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
     harness.deliver(0, numbered_rows(0..3_000, 5)).await;
     let dates = |harness: &PipelineHarness| {
@@ -285,7 +290,7 @@ async fn an_unchanged_row_is_an_assertion_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_delivery_that_breaks_off_at_any_row_changes_nothing() {
+async fn failed_read_changes_nothing() {
     let harness = PipelineHarness::new(vec![zero_absent_policy()], ShopRules::default()).await;
     harness.deliver(0, numbered_rows(0..20, 5)).await;
     let before = harness.stock();
@@ -310,7 +315,7 @@ async fn a_delivery_that_breaks_off_at_any_row_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_wipe_is_held_over_a_restart_until_somebody_accepts_it() {
+async fn wipe_stays_held_after_restart() {
     let harness = PipelineHarness::new(vec![zero_absent_policy()], ShopRules::default()).await;
     harness.deliver(0, numbered_rows(0..100, 5)).await;
     let before = harness.stock();
@@ -350,7 +355,7 @@ async fn a_wipe_is_held_over_a_restart_until_somebody_accepts_it() {
 }
 
 #[tokio::test]
-async fn what_is_held_gives_way_to_a_good_delivery() {
+async fn good_snapshot_supersedes_held_delivery() {
     let harness = PipelineHarness::new(vec![zero_absent_policy()], ShopRules::default()).await;
     harness.deliver(0, numbered_rows(0..10, 5)).await;
     harness.deliver(0, Vec::new()).await;
@@ -362,7 +367,7 @@ async fn what_is_held_gives_way_to_a_good_delivery() {
 }
 
 #[tokio::test]
-async fn a_wipe_said_often_enough_in_the_same_words_is_believed_if_that_is_set() {
+async fn accepts_wipe_after_configured_repeats() {
     let limits = GuardLimits {
         accept_after_repeats: Some(2),
         ..GuardLimits::default()
@@ -378,7 +383,7 @@ async fn a_wipe_said_often_enough_in_the_same_words_is_believed_if_that_is_set()
     harness.deliver(0, numbered_rows(0..10, 5)).await;
     let is_held = |report: DeliveryReport| report.outcome != DeliveryOutcome::Applied;
     assert!(is_held(harness.deliver(0, numbered_rows(0..10, 0)).await));
-    // Other words begin the count anew.
+    // A different delivery restarts the count.
     assert!(is_held(harness.deliver(0, numbered_rows(0..4, 0)).await));
     assert!(is_held(harness.deliver(0, numbered_rows(0..10, 0)).await));
     assert!(is_held(harness.deliver(0, numbered_rows(0..10, 0)).await));
@@ -389,14 +394,14 @@ async fn a_wipe_said_often_enough_in_the_same_words_is_believed_if_that_is_set()
 }
 
 #[tokio::test]
-async fn changes_that_are_held_lose_nothing_to_those_that_come_after() {
+async fn held_deltas_keep_later_deltas() {
     let delta_policy = SourcePolicy {
         scope: Some(DeliveryScope::Delta),
         ..zero_absent_policy()
     };
     let harness = PipelineHarness::new(vec![delta_policy.clone()], ShopRules::default()).await;
     harness.deliver(0, numbered_rows(0..10, 5)).await;
-    // Two of ten that sell out are no wipe; four are.
+    // Two of ten that sell out are within the limit; four are not.
     assert_eq!(
         harness
             .deliver(0, vec![row("S-0", 0), row("S-1", 0)])
@@ -420,7 +425,7 @@ async fn changes_that_are_held_lose_nothing_to_those_that_come_after() {
         .await;
     assert_eq!(harness.pipeline.status(0).held.len(), 2);
     harness.pipeline.accept("erp").await.unwrap();
-    // What was stated since it was held is newer.
+    // The delta that came after the hold is newer.
     let left: Vec<_> = harness
         .stock()
         .into_iter()
@@ -431,7 +436,7 @@ async fn changes_that_are_held_lose_nothing_to_those_that_come_after() {
 }
 
 #[tokio::test]
-async fn a_debt_is_paid_by_whatever_comes_next() {
+async fn next_delivery_applies_unapplied_statements() {
     let harness = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
     harness.deliver(0, numbered_rows(0..100, 5)).await;
     let entries = numbered_rows(0..100, 6);
@@ -441,7 +446,7 @@ async fn a_debt_is_paid_by_whatever_comes_next() {
         }
         Ok(None::<DeliveryScope>)
     };
-    // Cut off at every point it waits at, one later each time, until it comes to its end.
+    // Polled 40 times at most, and then dropped.
     let mut delivering = Box::pin(harness.pipeline.ingest_delivery(0, now(), true, read));
     for _ in 0..40 {
         if futures_util::poll!(delivering.as_mut()).is_ready() {
@@ -466,7 +471,7 @@ async fn a_debt_is_paid_by_whatever_comes_next() {
 }
 
 #[tokio::test]
-async fn changes_do_not_make_what_they_do_not_mention_any_newer() {
+async fn delta_does_not_refresh_other_products() {
     let policy = SourcePolicy {
         scope: None,
         ..test_policy("erp")
@@ -488,7 +493,7 @@ async fn changes_do_not_make_what_they_do_not_mention_any_newer() {
     deliver(vec![row("A", 5), row("B", 5)], DeliveryScope::Snapshot).await;
     harness.put_stock("A", 0).await;
     deliver(vec![row("B", 6)], DeliveryScope::Delta).await;
-    // Other rules, and everything is reckoned anew.
+    // Changed rules, so all stock is evaluated again.
     let limits = GuardLimits {
         max_zeroed_ratio: 1.0,
         ..GuardLimits::default()
@@ -508,7 +513,7 @@ async fn changes_do_not_make_what_they_do_not_mention_any_newer() {
 }
 
 #[tokio::test]
-async fn a_warehouse_that_is_gone_from_a_product_that_is_there_counts_no_more() {
+async fn absent_warehouse_of_present_product_is_ignored() {
     for policy in [test_policy("erp"), zero_absent_policy()] {
         let policy = SourcePolicy {
             warehouses: SourceWarehouses::All,
@@ -538,7 +543,7 @@ async fn a_warehouse_that_is_gone_from_a_product_that_is_there_counts_no_more() 
 }
 
 #[tokio::test]
-async fn what_was_gone_and_was_said_to_be_there_since_stays() {
+async fn absence_is_applied_only_once() {
     let harness = PipelineHarness::new(vec![zero_absent_policy()], ShopRules::default()).await;
     harness.deliver(0, numbered_rows(0..10, 5)).await;
     harness.deliver(0, numbered_rows(0..9, 5)).await;
@@ -549,7 +554,7 @@ async fn what_was_gone_and_was_said_to_be_there_since_stays() {
 }
 
 #[tokio::test]
-async fn only_looking_teaches_no_articles() {
+async fn dry_run_stores_no_articles() {
     let harness = PipelineHarness::new(vec![test_policy("1c")], ShopRules::default()).await;
     harness
         .deliver(0, vec![article("p1", "A-1"), row_by_id("p1", 3)])
@@ -568,7 +573,7 @@ async fn only_looking_teaches_no_articles() {
 }
 
 #[tokio::test]
-async fn a_single_genuine_zero_is_never_delayed() {
+async fn single_zero_is_applied_at_once() {
     let harness = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
     harness.deliver(0, vec![row("A", 5)]).await;
     assert_eq!(
@@ -579,7 +584,7 @@ async fn a_single_genuine_zero_is_never_delayed() {
 }
 
 #[tokio::test]
-async fn a_sku_twice_with_two_numbers_is_set_aside_and_with_one_it_is_one() {
+async fn repeated_sku_with_two_numbers_is_suspicious() {
     let harness = PipelineHarness::new(vec![zero_absent_policy()], ShopRules::default()).await;
     let mut rows = numbered_rows(0..300, 5);
     rows.extend([row("A", 1), row("B", 2), row(" A ", 1)]);
@@ -594,7 +599,7 @@ async fn a_sku_twice_with_two_numbers_is_set_aside_and_with_one_it_is_one() {
     assert_eq!((harness.stock()["A"], harness.stock()["B"]), (1, 2));
     let rejected = harness.pipeline.rejected_rows(0, 10).await.unwrap();
     let reason = &rejected[0].reason;
-    assert!(reason.starts_with("the SKU stands here and in row 1 with different numbers"));
+    assert!(reason.starts_with("the SKU is also in row 1 with different numbers"));
     assert!(
         reason.contains("duplicates = \"sum\"") && rejected[0].is_suspicious,
         "{reason}"
@@ -602,7 +607,7 @@ async fn a_sku_twice_with_two_numbers_is_set_aside_and_with_one_it_is_one() {
 }
 
 #[tokio::test]
-async fn duplicates_are_read_as_the_setting_says() {
+async fn duplicates_follow_the_setting() {
     use DuplicatePolicy::{Reject, Same, Sum};
     let rejected_row = || {
         DeliveryEntry::Rejected(RejectedRow {
@@ -611,9 +616,8 @@ async fn duplicates_are_read_as_the_setting_says() {
         })
     };
     let possible_row = || {
-        let may_be = Some("A".into());
         DeliveryEntry::Rejected(RejectedRow {
-            possible_sku: may_be.clone(),
+            possible_sku: Some("A".into()),
             ..RejectedRow::new(2, ";M;7", "sku is empty")
         })
     };
@@ -696,7 +700,7 @@ async fn duplicates_are_read_as_the_setting_says() {
 }
 
 #[tokio::test]
-async fn duplicates_in_any_order_come_to_the_same() {
+async fn order_of_duplicates_does_not_matter() {
     use DuplicatePolicy::{Reject, Same, Sum};
     for (duplicates, rows, expected) in [
         (Reject, [(Some(1), 5), (Some(2), 9), (Some(3), 7)], Some(7)),
@@ -777,7 +781,7 @@ async fn deliver_shaped(harness: &PipelineHarness, sku: &str, count: i64) -> Del
 }
 
 #[tokio::test]
-async fn a_changed_shape_is_held_until_it_is_accepted() {
+async fn changed_shape_is_held_until_accepted() {
     let harness = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
     assert_eq!(
         deliver_shaped(&harness, "Артикул", 5).await,
@@ -808,7 +812,7 @@ async fn a_changed_shape_is_held_until_it_is_accepted() {
 }
 
 #[tokio::test]
-async fn a_shape_changed_by_the_settings_is_not_held() {
+async fn shape_changed_by_settings_is_not_held() {
     let harness = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
     assert_eq!(
         deliver_shaped(&harness, "Артикул", 5).await,
@@ -828,7 +832,7 @@ async fn a_shape_changed_by_the_settings_is_not_held() {
 }
 
 #[tokio::test]
-async fn absence_that_cannot_be_applied_is_an_alarm() {
+async fn unapplied_absence_raises_an_alarm() {
     let harness = PipelineHarness::new(vec![zero_absent_policy()], ShopRules::default()).await;
     harness.deliver(0, numbered_rows(0..300, 5)).await;
     let unnamed = DeliveryEntry::Suspicious(RejectedRow::new(7, "5E+05;3", "sku is '5E+05'"));
@@ -844,7 +848,7 @@ async fn absence_that_cannot_be_applied_is_an_alarm() {
         .await;
     assert!(
         harness.alarms().contains(&"absence_not_applied"),
-        "it outlives a restart"
+        "the alarm is raised again after a restart"
     );
     harness.deliver(0, numbered_rows(0..299, 5)).await;
     assert_eq!(harness.stock()["S-299"], 0);
@@ -852,7 +856,7 @@ async fn absence_that_cannot_be_applied_is_an_alarm() {
 }
 
 #[tokio::test]
-async fn statements_of_the_second_format_are_brought_up_to_date() {
+async fn migrates_statements_of_format_2() {
     let directory = tempfile::tempdir().unwrap();
     let mut statements = StatementStore::open(directory.path()).await.unwrap();
     statements.register_source("erp").await.unwrap();
@@ -878,7 +882,7 @@ async fn statements_of_the_second_format_are_brought_up_to_date() {
 }
 
 #[tokio::test]
-async fn statements_of_the_first_format_are_brought_up_to_date() {
+async fn migrates_statements_of_format_1() {
     let directory = tempfile::tempdir().unwrap();
     let old = "CREATE TABLE source (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, \
                stated_at INTEGER, snapshot_at INTEGER, rows INTEGER NOT NULL DEFAULT 0, \
@@ -931,7 +935,7 @@ async fn statements_of_the_first_format_are_brought_up_to_date() {
 }
 
 #[tokio::test]
-async fn of_two_dated_rows_the_later_one_holds_whichever_comes_first() {
+async fn later_of_two_dated_rows_wins_in_any_order() {
     let dated = |count, minutes: i64| {
         let DeliveryEntry::Row(row) = row("A", count) else {
             unreachable!()
@@ -956,7 +960,7 @@ async fn of_two_dated_rows_the_later_one_holds_whichever_comes_first() {
 }
 
 #[tokio::test]
-async fn a_bad_row_does_not_make_its_product_absent_and_a_nameless_one_tells_no_absence() {
+async fn rejected_row_does_not_make_products_absent() {
     let harness = PipelineHarness::new(vec![zero_absent_policy()], ShopRules::default()).await;
     harness.deliver(0, numbered_rows(0..200, 5)).await;
     let mut rows = numbered_rows(0..199, 5);
@@ -980,7 +984,7 @@ async fn a_bad_row_does_not_make_its_product_absent_and_a_nameless_one_tells_no_
 }
 
 #[tokio::test]
-async fn ids_find_their_skus_in_this_delivery_or_an_earlier_one_and_variants_by_their_product() {
+async fn finds_skus_of_ids_in_earlier_deliveries() {
     let harness = PipelineHarness::new(vec![test_policy("1c")], ShopRules::default()).await;
     let catalogue = vec![
         article("p1", "A-1"),
@@ -1003,7 +1007,7 @@ async fn ids_find_their_skus_in_this_delivery_or_an_earlier_one_and_variants_by_
         stock([("A-1", 4), ("A-2", 6), ("A-2V", 5)])
     );
     assert_eq!((report.rejected, report.absence_not_applied), (1, None));
-    // Two variants of one product without articles of their own cannot be told apart.
+    // Two variants of one product without articles of their own are ambiguous.
     harness
         .deliver(
             0,
@@ -1018,7 +1022,7 @@ async fn ids_find_their_skus_in_this_delivery_or_an_earlier_one_and_variants_by_
 }
 
 #[tokio::test]
-async fn products_without_a_sku_do_not_hold_the_others_but_a_missing_catalogue_does() {
+async fn missing_catalogue_holds_and_lone_ids_do_not() {
     let harness = PipelineHarness::new(vec![zero_absent_policy()], ShopRules::default()).await;
     let rows_without_sku = || {
         (0..50)
@@ -1047,7 +1051,7 @@ async fn products_without_a_sku_do_not_hold_the_others_but_a_missing_catalogue_d
         (report.outcome, report.rejected),
         (DeliveryOutcome::Applied, 50)
     );
-    // What is not known by any name was never stated, so it cannot be what is absent.
+    // Products without a SKU were never stated, so they are not the absent ones.
     let fewer = vec![row_by_id("p1", 3), row_by_id("p2", 3)];
     harness
         .deliver(0, [fewer, rows_without_sku()].concat())
@@ -1056,7 +1060,7 @@ async fn products_without_a_sku_do_not_hold_the_others_but_a_missing_catalogue_d
 }
 
 #[tokio::test]
-async fn a_later_part_replaces_what_an_earlier_one_said() {
+async fn later_part_replaces_earlier_part() {
     let harness = PipelineHarness::new(vec![test_policy("1c")], ShopRules::default()).await;
     let report = harness
         .deliver(
@@ -1076,7 +1080,7 @@ async fn a_later_part_replaces_what_an_earlier_one_said() {
 }
 
 #[tokio::test]
-async fn several_warehouses_have_to_be_chosen_from() {
+async fn several_warehouses_need_a_setting() {
     let rows = || {
         vec![
             row_at_warehouse("A", Some("Msk"), 5),
@@ -1099,7 +1103,7 @@ async fn several_warehouses_have_to_be_chosen_from() {
     assert!(
         error
             .to_string()
-            .starts_with("it names 2 warehouses, 'Msk', 'Spb': say"),
+            .starts_with("it names 2 warehouses, 'Msk', 'Spb': list those"),
         "{error}"
     );
     assert!(unset.stock().is_empty());
@@ -1132,7 +1136,7 @@ async fn several_warehouses_have_to_be_chosen_from() {
 }
 
 #[tokio::test]
-async fn whoever_spoke_last_is_right_whether_source_or_program() {
+async fn latest_of_source_and_api_wins() {
     let harness = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
     let before = now();
     harness.put_stock("A", 9).await;
@@ -1141,7 +1145,7 @@ async fn whoever_spoke_last_is_right_whether_source_or_program() {
         .await;
     assert_eq!((report.changes.outdated, report.changes.new), (1, 1));
     assert_eq!(harness.stock(), stock([("A", 9), ("B", 5)]));
-    // The same file, restored from a backup with its old date, is a new delivery all the same.
+    // The same file, restored from a backup with its old date, is a new delivery nevertheless.
     harness
         .deliver_at(0, before, vec![row("A", 5), row("B", 5)])
         .await;
@@ -1149,7 +1153,7 @@ async fn whoever_spoke_last_is_right_whether_source_or_program() {
 }
 
 #[tokio::test]
-async fn other_rules_make_other_stock_of_the_same_statements() {
+async fn changed_rules_apply_to_stored_statements() {
     let harness = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
     harness
         .deliver(0, vec![row("A", 5), row("B", 9), row("C", 30)])
@@ -1186,7 +1190,7 @@ async fn other_rules_make_other_stock_of_the_same_statements() {
         .overrides
         .insert(Sku::parse("B").unwrap(), fixed);
     let harness = harness.restart(vec![policy], with_overrides).await;
-    // What the program said since is newer than what the file had stated.
+    // The later update through the partner API is newer than the file.
     assert_eq!(harness.stock(), stock([("A", 5), ("B", 100), ("C", 20)]));
     let steps = harness
         .pipeline
@@ -1201,7 +1205,7 @@ async fn other_rules_make_other_stock_of_the_same_statements() {
 }
 
 #[tokio::test]
-async fn a_source_that_is_not_configured_any_more_has_no_say() {
+async fn removed_source_is_ignored() {
     let both_policies = || vec![test_policy("erp"), test_policy("sheet")];
     let sum_rules = || ShopRules {
         combine: Combine::Sum,
@@ -1216,7 +1220,7 @@ async fn a_source_that_is_not_configured_any_more_has_no_say() {
 }
 
 #[tokio::test]
-async fn stock_of_other_warehouses_says_nothing_of_ours() {
+async fn other_warehouses_do_not_affect_ours() {
     let warehouses = SourceWarehouses::Named(vec!["Msk".to_owned()]);
     let policy = SourcePolicy {
         warehouses,
@@ -1232,7 +1236,7 @@ async fn stock_of_other_warehouses_says_nothing_of_ours() {
     ];
     harness.deliver(0, rows).await;
     assert_eq!(harness.stock(), stock([("A", 5), ("B", 5), ("C", 5)]));
-    // What was there and is only elsewhere now is gone from here.
+    // A product that is only in other warehouses now is absent from ours.
     harness
         .deliver(
             0,
@@ -1247,7 +1251,7 @@ async fn stock_of_other_warehouses_says_nothing_of_ours() {
 }
 
 #[tokio::test]
-async fn rules_that_would_empty_the_shop_wait_for_a_word_too() {
+async fn rules_that_empty_the_shop_are_held() {
     let harness = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
     harness.deliver(0, numbered_rows(0..10, 5)).await;
     let rules = ShopRules {
@@ -1266,7 +1270,7 @@ async fn rules_that_would_empty_the_shop_wait_for_a_word_too() {
 }
 
 #[tokio::test]
-async fn what_was_stated_and_did_not_reach_the_book_reaches_it_at_the_next_start() {
+async fn restart_applies_unapplied_statements() {
     let harness = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
     harness.deliver(0, numbered_rows(0..5_000, 5)).await;
     harness.store.close().await.unwrap();
@@ -1290,7 +1294,7 @@ async fn what_was_stated_and_did_not_reach_the_book_reaches_it_at_the_next_start
 }
 
 #[tokio::test]
-async fn several_sources_and_words_for_one_sku_come_together() {
+async fn combines_sources_and_mapped_skus() {
     let mapping = |rows: &[(&str, &str, u32)]| {
         rows.iter()
             .map(|(source_sku, sku, pack)| ((*source_sku).into(), (*sku).into(), *pack))
@@ -1338,7 +1342,7 @@ async fn several_sources_and_words_for_one_sku_come_together() {
 }
 
 #[tokio::test]
-async fn only_looking_changes_nothing_and_tells_everything() {
+async fn dry_run_reports_and_changes_nothing() {
     let harness = PipelineHarness::new(vec![zero_absent_policy()], ShopRules::default()).await;
     harness.deliver(0, numbered_rows(0..4, 5)).await;
     let before = harness.stock();
@@ -1372,7 +1376,7 @@ async fn only_looking_changes_nothing_and_tells_everything() {
     assert_eq!((new, changed, unchanged, zeroed), (1, 3, 1, 2));
     assert!(
         matches!(report.outcome, DeliveryOutcome::Held(_)),
-        "two of four would be a wipe"
+        "two zeros of four SKUs exceed the limit"
     );
     assert_eq!(
         dry_run(numbered_rows(0..4, 4)).await.outcome,
@@ -1381,7 +1385,7 @@ async fn only_looking_changes_nothing_and_tells_everything() {
     assert_eq!((harness.stock(), harness.alarms()), (before, Vec::new()));
 }
 
-/// What may happen to a source, for the property below.
+/// Action of the property test below.
 #[derive(Clone, Debug)]
 enum PipelineAction {
     Snapshot(Vec<(u8, u8)>),
@@ -1389,7 +1393,7 @@ enum PipelineAction {
     Restart,
 }
 
-fn acts() -> impl Strategy<Value = Vec<PipelineAction>> {
+fn pipeline_actions() -> impl Strategy<Value = Vec<PipelineAction>> {
     let rows = proptest::collection::vec((0_u8..12, 0_u8..5), 0..12);
     let action = prop_oneof![
         4 => rows.prop_map(PipelineAction::Snapshot),
@@ -1402,14 +1406,14 @@ fn acts() -> impl Strategy<Value = Vec<PipelineAction>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
-    fn the_book_is_what_was_said_last_about_each_sku(acts in acts()) {
+    fn book_has_the_latest_statement_of_each_sku(actions in pipeline_actions()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(run_actions(acts));
+        runtime.block_on(run_actions(actions));
     }
 }
 
 async fn run_actions(actions: Vec<PipelineAction>) {
-    // Nothing is ever held: what is asked here is whether everything arrives.
+    // Nothing is held, because the property is about what is applied.
     let limits = GuardLimits {
         min_rows_ratio: 0.0,
         max_zeroed_ratio: 1.0,
@@ -1435,7 +1439,7 @@ async fn run_actions(actions: Vec<PipelineAction>) {
                     .map(|(sku, count)| row(sku, i64::from(*count)))
                     .collect();
                 harness.deliver(0, entries).await;
-                // Gone is said once, of what was there the last time.
+                // Absence concerns only the products of the last snapshot.
                 for sku in last_snapshot {
                     model.insert(sku, 0);
                 }

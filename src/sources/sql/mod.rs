@@ -1,14 +1,15 @@
-//! Stock from the seller's own database: one query, row by row, in a transaction that cannot
-//! write.
+//! Stock from the seller's own database: the rows of one query in a read-only transaction.
 //!
-//! The query is the seller's and runs under the seller's grants; nothing is added to it but the
-//! value of its placeholder. One connection is opened for each run and closed after it, and
-//! every wait ends: the server is told when to give up, and whether or not it listens, so do we.
+//! The query is the seller's and runs under the seller's grants; only the value of its placeholder
+//! is added. Each run opens one connection and closes it at its end. Every wait has a timeout: one
+//! is set on the server, and a slightly longer one here applies even if the server ignores it.
 
+mod cell;
 mod columns;
 mod mysql;
 mod placeholder;
 mod postgres;
+mod row_reader;
 #[cfg(test)]
 mod tests;
 
@@ -23,25 +24,27 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions};
 use tokio::time::timeout;
 
-use self::columns::{ColumnKind, Dialect, SqlColumns, SqlReadSettings, SqlRow};
+use self::cell::{Dialect, SqlRow};
+use self::columns::SqlColumns;
 use self::placeholder::PreparedQuery;
+use self::row_reader::SqlReadSettings;
 use super::formats::FileShape;
 use super::row::{DeliveryCancelled, DeliveryScope, EntrySender, ReadSettings};
 use crate::http::secret::Secret;
 
-/// How long a server may take to let us in.
+/// Timeout of connecting and logging in.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bounds of [`Config::timeout`]: the servers take it as whole milliseconds, and 0 as no limit.
 const TIMEOUT_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(24);
 
-/// How much longer than the server we wait for it to give up.
+/// Extra wait after the server's own timeout, so that its error message arrives.
 const GRACE_PERIOD: Duration = Duration::from_secs(5);
 
-/// How long saying goodbye may take; what was read counts either way.
+/// Timeout of closing the connection. A close that fails does not affect the rows.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where a database is, and who we are there. Shown without name and password.
+/// Address of a database with user name and password, which `Display` and `Debug` omit.
 #[derive(Clone)]
 pub struct DatabaseUrl {
     server: DatabaseOptions,
@@ -60,14 +63,14 @@ impl DatabaseUrl {
     /// `mysql` and `ssl-mode`.
     ///
     /// # Errors
-    /// It is no such URL.
+    /// The text is not such a URL.
     pub fn parse(text: &str) -> Result<Self, SqlError> {
         let text = text.trim();
         let (scheme, rest) = text.split_once("://").unwrap_or_default();
         let password = find_password(rest);
         let invalid = |e: &sqlx::Error| {
             let reason = redact(&describe_error(e), password.as_ref());
-            SqlError::Config(format!("url cannot be read: {reason}"))
+            SqlError::Config(format!("url is invalid: {reason}"))
         };
         let (server, name, host, port, database) = match scheme {
             "postgres" | "postgresql" => {
@@ -87,7 +90,7 @@ impl DatabaseUrl {
             }
             "mysql" | "mariadb" => {
                 let options: MySqlConnectOptions = text.parse().map_err(|e| invalid(&e))?;
-                // What a query means is the server's setting, not ours.
+                // The server's own settings decide how a query is interpreted.
                 let options = options.pipes_as_concat(false).no_engine_substitution(false);
                 let options = options.disable_statement_logging();
                 let (host, port) = (options.get_host().to_owned(), options.get_port());
@@ -133,7 +136,7 @@ impl fmt::Debug for DatabaseUrl {
     }
 }
 
-/// The password in what follows `://`, as it is written there.
+/// Returns the password in the part of a URL after `://`, still percent-encoded.
 fn find_password(rest: &str) -> Option<Secret> {
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let user = authority.rsplit_once('@').map_or("", |(user, _host)| user);
@@ -148,32 +151,32 @@ fn find_password(rest: &str) -> Option<Secret> {
     (!password.is_empty()).then(|| Secret::new(password))
 }
 
-/// A database that is asked for stock.
+/// Settings of a source that queries a database.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where it is.
+    /// Address and credentials.
     pub url: DatabaseUrl,
     /// One `SELECT` with named columns.
     pub query: String,
-    /// How long it may take, from its start to its last row taken: 1 s to 24 h.
+    /// Timeout from the start of the query to its last row: 1 s to 24 h.
     pub timeout: Duration,
-    /// The column that tells what has changed since the last run, if the query asks for changes
-    /// only: its greatest value replaces `:since` in the next run. In the first run, and until
-    /// there was a row, that is `NULL`.
+    /// Column that orders the changes, if the query returns changes only: its greatest value
+    /// replaces `:since` in the next run. Until a run returns a row, `:since` is `NULL`.
     ///
-    /// `:since` is text, in the form in which the database writes such a value; the query says
-    /// what it is: `where :since::timestamptz is null or changed_at > :since::timestamptz`, and
-    /// in MySQL `cast(:since as datetime(6))`. Rows of a transaction that was still open when
-    /// the last run began are found only if the query looks back a little:
+    /// `:since` is text in the format of the database, and the query casts it:
+    /// `where :since::timestamptz is null or changed_at > :since::timestamptz`, in MySQL
+    /// `cast(:since as datetime(6))`. Rows of a transaction that was still open when the last run
+    /// began are found only if the query looks back a little:
     /// `:since::timestamptz - interval '5 minutes'`.
     pub watermark: Option<String>,
 }
 
 impl Config {
-    /// Whether the query can be run at all, as far as that is seen without the database.
+    /// Checks the settings without connecting to the database.
     ///
     /// # Errors
-    /// It is empty, or only one of placeholder and watermark is there.
+    /// The query is empty, the timeout is out of range, or only one of placeholder and watermark is
+    /// present.
     pub fn validate(&self) -> Result<(), SqlError> {
         let invalid = |text: &str| Err(SqlError::Config(text.to_owned()));
         if self.query.trim().is_empty() {
@@ -197,67 +200,68 @@ impl Config {
     }
 }
 
-/// What one run came to.
+/// Result of one run.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct QuerySummary {
-    /// A query with a watermark tells changes, one without tells everything.
+    /// `Delta` if the query has a watermark, otherwise `Snapshot`.
     pub scope: DeliveryScope,
-    /// For the next run, once this one is taken: the greatest value seen, or what it was before.
+    /// Watermark for the next run, to be stored once this run is applied: the greatest value read,
+    /// or the previous one if no row was read.
     pub watermark: Option<String>,
-    /// How many rows came.
+    /// Number of rows read.
     pub rows: u64,
-    /// The columns and their types; `None` of a result without rows.
+    /// Columns and their types; `None` for a result without rows.
     pub shape: Option<FileShape>,
 }
 
-/// Why a run came to nothing. No text names the user or the password.
+/// Failure of a run. No text contains the password.
 #[derive(Debug, thiserror::Error)]
 pub enum SqlError {
-    /// The settings contradict themselves.
+    /// The settings are invalid.
     #[error("{0}")]
     Config(String),
-    /// The server is not there, or does not let us in.
+    /// The server is not reachable, or rejects the login.
     #[error("cannot connect to {target}: {reason}")]
     Connect {
-        /// The server and its database.
+        /// Server and database.
         target: String,
-        /// Its words, or ours.
+        /// Message of the server, or ours.
         reason: String,
     },
-    /// The query failed, at its start or on the way.
+    /// The query failed, at its start or later.
     #[error("the query at {target} failed: {reason}")]
     Query {
-        /// The server and its database.
+        /// Server and database.
         target: String,
-        /// Its words, or ours.
+        /// Message of the server, or ours.
         reason: String,
     },
-    /// The columns are not those that were agreed.
+    /// A column is missing or has an unsuitable type.
     #[error("{0}")]
     InvalidColumns(String),
-    /// The server has stopped answering.
+    /// The run did not finish in time.
     #[error(
         "{target} has not finished within {} s: raise timeout_seconds, or make the query faster",
         after.as_secs()
     )]
     TimedOut {
-        /// The server and its database.
+        /// Server and database.
         target: String,
-        /// How long we waited.
+        /// Length of the wait.
         after: Duration,
     },
-    /// Nobody wants the rest.
+    /// The receiver of the rows is gone.
     #[error(transparent)]
     Cancelled(#[from] DeliveryCancelled),
 }
 
-/// Runs the query once and puts what it tells; a value that cannot be read costs its row only.
+/// Runs the query once and sends its rows. An unreadable value rejects only its row.
 ///
-/// The whole is to be taken only if this returns `Ok`.
+/// The delivery is complete only if this returns `Ok`.
 ///
 /// # Errors
-/// The server cannot be reached, the query fails or takes too long, or its columns have other
-/// names or types than they must.
+/// The server is not reachable, the query fails or takes too long, or a column is missing or has
+/// an unsuitable type.
 pub async fn read(
     config: &Config,
     settings: &ReadSettings,
@@ -295,12 +299,12 @@ struct QueryRun<'a> {
 }
 
 impl QueryRun<'_> {
-    /// The text that is sent.
+    /// Returns the SQL text to send.
     fn statement(&self) -> AssertSqlSafe<String> {
         AssertSqlSafe(self.prepared.query.clone())
     }
 
-    /// Opens the one connection of this run.
+    /// Opens the connection of this run.
     async fn connect<O>(&self, options: &O) -> Result<O::Connection, SqlError>
     where
         O: ConnectOptions<Connection: Sized>,
@@ -312,13 +316,13 @@ impl QueryRun<'_> {
         match timeout(CONNECT_TIMEOUT, options.connect()).await {
             Ok(connected) => connected.map_err(|e| connect_error(self.error_reason(&e))),
             Err(_elapsed) => Err(connect_error(format!(
-                "no answer within {} s",
+                "no response within {} s",
                 CONNECT_TIMEOUT.as_secs()
             ))),
         }
     }
 
-    /// Puts every row of a result, with one of them in memory.
+    /// Sends every row of a result, with one of them in memory at a time.
     async fn read_rows<R: SqlRow>(
         &self,
         mut fetched: impl Stream<Item = Result<R, sqlx::Error>> + Unpin,
@@ -347,7 +351,7 @@ impl QueryRun<'_> {
             columns.update_max_watermark(&row, &mut max_watermark);
         }
         rows.flush().await?;
-        // Of changes, a few rows without a number are possible; of everything they are a mistake.
+        // A few changed rows may all lack a quantity; in a snapshot that is a mistake.
         let is_snapshot = self.config.watermark.is_none() || self.since.is_none();
         if let Some(columns) = &columns
             && is_snapshot
@@ -384,7 +388,7 @@ impl QueryRun<'_> {
     }
 }
 
-/// What went wrong, and what can be done where that is known.
+/// Returns the error text, followed by advice if there is one.
 fn describe_error(error: &sqlx::Error) -> String {
     let text = match error {
         sqlx::Error::Database(database) => database.message().to_owned(),
@@ -401,18 +405,18 @@ fn describe_error(error: &sqlx::Error) -> String {
 fn advice(error: &sqlx::Error, text: &str) -> Option<&'static str> {
     if text.contains("RSA auth backend") {
         return Some(
-            "this user logs in by caching_sha2_password or sha256_password, which must not go over \
-             an open line: add ?ssl-mode=REQUIRED to the url, or give the user another plugin, \
-             such as mysql_native_password",
+            "this user logs in with caching_sha2_password or sha256_password, which needs an \
+             encrypted connection: add ?ssl-mode=REQUIRED to the url, or give the user another \
+             plugin, such as mysql_native_password",
         );
     }
     let code = error.as_database_error()?.code()?;
     match code.as_ref() {
         // undefined_function, datatype_mismatch
         "42883" | "42804" => {
-            Some("if this is about :since, say what it is: :since::timestamptz, :since::bigint")
+            Some("if this is about :since, cast it: :since::timestamptz, :since::bigint")
         }
-        // query_canceled; ER_QUERY_TIMEOUT and ER_STATEMENT_TIMEOUT come under several states.
+        // query_canceled; ER_QUERY_TIMEOUT and ER_STATEMENT_TIMEOUT have several states.
         "57014" | "70100" => {
             Some("raise timeout_seconds, which limits the query, or make the query faster")
         }
@@ -423,7 +427,7 @@ fn advice(error: &sqlx::Error, text: &str) -> Option<&'static str> {
     }
 }
 
-/// A text without the password, in whichever form it may have got there.
+/// Replaces the password in a text, percent-encoded or decoded.
 fn redact(text: &str, password: Option<&Secret>) -> String {
     let Some(password) = password else {
         return text.to_owned();

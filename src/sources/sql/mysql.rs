@@ -1,14 +1,17 @@
+//! Runs a query on MySQL or MariaDB in a read-only transaction with a server-side timeout, and
+//! reads its cells.
+
 use chrono::NaiveDateTime;
 use sqlx::mysql::{MySqlColumn, MySqlConnectOptions, MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, Column as _, Connection, Decode, Executor, MySql, Row, Type, TypeInfo};
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::columns::{SqlCell, SqlColumn, SqlRow};
-use super::{CLOSE_TIMEOUT, ColumnKind, QueryRun, QuerySummary, SqlError};
+use super::cell::{ColumnKind, SqlCell, SqlColumn, SqlRow};
+use super::{CLOSE_TIMEOUT, QueryRun, QuerySummary, SqlError};
 use crate::sources::EntrySender;
 
-/// Runs the query at a MySQL or MariaDB server.
+/// Runs the query on a MySQL or MariaDB server.
 pub(super) async fn run_query(
     run: &QueryRun<'_>,
     options: &MySqlConnectOptions,
@@ -17,7 +20,7 @@ pub(super) async fn run_query(
     let mut connection = run.connect(options).await?;
     let result = run_in_transaction(run, &mut connection, rows).await;
     match result {
-        // What is left of a failed run need not be read: the socket is closed on it.
+        // Closing the socket saves reading the rest of a failed run.
         Err(_) => drop(connection),
         Ok(_) => drop(timeout(CLOSE_TIMEOUT, connection.close()).await),
     }
@@ -30,7 +33,7 @@ async fn run_in_transaction(
     rows: &mut EntrySender,
 ) -> Result<QuerySummary, SqlError> {
     set_limits(run, connection).await?;
-    // For the session too: what ends the transaction early still cannot write.
+    // Also for the session: a statement after an early end of the transaction cannot write either.
     let session = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY";
     connection
         .execute(session)
@@ -41,7 +44,7 @@ async fn run_in_transaction(
         .begin_with(begin)
         .await
         .map_err(|e| run.query_error(&e))?;
-    // Prepared, and so one statement and no more.
+    // A prepared query cannot contain a second statement.
     let mut query = sqlx::query(run.statement()).persistent(false);
     for _ in 0..run.prepared.parameter_count {
         query = query.bind(run.since);
@@ -54,7 +57,7 @@ async fn run_in_transaction(
     Ok(summary)
 }
 
-/// Tells the server when to give up, in the words of its kind.
+/// Sets the server-side timeouts; the variables differ between MySQL and MariaDB.
 async fn set_limits(run: &QueryRun<'_>, connection: &mut MySqlConnection) -> Result<(), SqlError> {
     let version: String = sqlx::query_scalar("SELECT VERSION()")
         .fetch_one(&mut *connection)
@@ -66,20 +69,20 @@ async fn set_limits(run: &QueryRun<'_>, connection: &mut MySqlConnection) -> Res
     } else {
         format!("SET SESSION max_execution_time = {}", limit.as_millis())
     };
-    // While we are slow to take the rows, the server is not to hang up on its own default.
+    // The server's default could close the connection while we are slow to read the rows.
     let write_timeout = format!(
         "SET SESSION net_write_timeout = {}",
         limit.as_secs().max(60)
     );
     for statement in [statement, write_timeout] {
         if let Err(error) = connection.execute(AssertSqlSafe(statement)).await {
-            // A server from before 2015 knows no such limit; ours holds all the same.
+            // A server from before 2015 does not have such a limit; our own timeout still applies.
             let Some(_) = error.as_database_error() else {
                 return Err(run.query_error(&error));
             };
             debug!(
                 version,
-                "the server does not take a limit: {}",
+                "the server rejected a query timeout: {}",
                 run.error_reason(&error)
             );
         }
@@ -107,7 +110,7 @@ impl SqlRow for MySqlRow {
             ColumnKind::Unsigned => {
                 get_value::<u64>(self, index)?.map(|n| SqlCell::Integer(n.into()))
             }
-            // It travels as text, and a text keeps all of its digits.
+            // The protocol sends it as text, and a text keeps all digits.
             ColumnKind::Numeric => get_value::<String>(self, index)?.map(SqlCell::Numeric),
             ColumnKind::Float32 => {
                 get_value::<f32>(self, index)?.map(|n| SqlCell::Float(n.to_string()))
@@ -118,10 +121,10 @@ impl SqlRow for MySqlRow {
             ColumnKind::Text => {
                 let bytes = get_value::<Vec<u8>>(self, index)?;
                 let text = bytes.map(String::from_utf8).transpose();
-                text.map_err(|_| "it is not text in UTF-8".to_owned())?
+                text.map_err(|_| "it is not UTF-8 text".to_owned())?
                     .map(SqlCell::Text)
             }
-            // The session was put into UTC when it began.
+            // sqlx sets the time zone of the session to UTC.
             ColumnKind::TimestampTz => get_value::<NaiveDateTime>(self, index)?
                 .map(|at| SqlCell::TimestampTz(at.and_utc())),
             ColumnKind::LocalTimestamp => {

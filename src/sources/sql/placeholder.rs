@@ -1,21 +1,24 @@
-use super::Dialect;
+//! The placeholder `:since`: replaces it with a parameter of the server, outside of quoted text and
+//! comments.
 
-/// How a query names the value its last run ended with.
+use super::cell::Dialect;
+
+/// Placeholder of the watermark of the last run.
 const PLACEHOLDER: &str = ":since";
 
-/// A query as its server takes it.
+/// Query text in the form that the server expects.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct PreparedQuery {
-    /// With `$1` or `?` for each `:since`.
+    /// Text with `$1` or `?` for each `:since`.
     pub(super) query: String,
-    /// How often the value is used.
+    /// Number of replaced placeholders.
     pub(super) parameter_count: usize,
 }
 
-/// Puts the server's own parameter in the place of each `:since`.
+/// Replaces each `:since` with the server's own parameter.
 ///
-/// What is quoted or commented stays as it is, and so does a cast: in `x::since` the second
-/// colon begins no placeholder.
+/// Quoted text and comments stay as they are, and so do casts: in `x::since` the second colon does
+/// not begin a placeholder.
 pub(super) fn replace_placeholders(query: &str, dialect: Dialect) -> PreparedQuery {
     let mut prepared = PreparedQuery {
         query: String::with_capacity(query.len()),
@@ -42,12 +45,12 @@ pub(super) fn replace_placeholders(query: &str, dialect: Dialect) -> PreparedQue
     prepared
 }
 
-/// Whether a name goes on here: `:since_when` is somebody else's.
+/// True if `text` continues a name: `:since_when` is not the placeholder.
 fn continues_name(text: &str) -> bool {
     text.starts_with(|c: char| c.is_alphanumeric() || c == '_' || c == '$')
 }
 
-/// How many bytes are to be passed over as they are: a quoted text or a comment, or one step.
+/// Returns the length in bytes of the quoted text, comment, word or character at the start.
 fn opaque_length(rest: &str, dialect: Dialect) -> usize {
     let is_mysql = dialect == Dialect::MySql;
     let length_through = |from: &str, end: &str| {
@@ -83,8 +86,8 @@ fn opaque_length(rest: &str, dialect: Dialect) -> usize {
     if !is_mysql && rest.starts_with('$') {
         return dollar_tag(rest).map_or(first_char_length, |tag| length_through(tag, tag));
     }
-    // A word goes by whole: a letter e before a quote means something only where a word begins,
-    // and so does a dollar sign.
+    // A word is skipped as a whole, because a letter e before a quote and a dollar sign have a
+    // meaning only at the start of a word.
     let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
     if rest.starts_with(is_word) {
         return rest.find(|c| !is_word(c)).unwrap_or(rest.len());
@@ -92,7 +95,8 @@ fn opaque_length(rest: &str, dialect: Dialect) -> usize {
     first_char_length
 }
 
-/// A quoted text with its quotes; a doubled quote stands for itself, and so may `\'`.
+/// Returns the length of a quoted text with its quotes. A doubled quote does not end it; with
+/// `has_escapes`, `\'` does not either.
 fn quoted_length(rest: &str, quote: char, has_escapes: bool) -> usize {
     let mut chars = rest.char_indices().skip(1).peekable();
     while let Some((at, character)) = chars.next() {
@@ -105,7 +109,7 @@ fn quoted_length(rest: &str, quote: char, has_escapes: bool) -> usize {
     rest.len()
 }
 
-/// `$$` or `$tag$` at the beginning; a `$1` is none.
+/// Returns `$$` or `$tag$` at the start; `$1` is not a tag.
 fn dollar_tag(rest: &str) -> Option<&str> {
     let inner = rest.get(1..)?;
     let name = inner.get(..inner.find('$')?)?;
@@ -114,7 +118,7 @@ fn dollar_tag(rest: &str) -> Option<&str> {
     is_tag.then(|| rest.get(..name.len() + 2)).flatten()
 }
 
-/// A comment with those inside it.
+/// Returns the length of a comment including nested comments.
 fn nested_comment_length(rest: &str) -> usize {
     let mut depth = 0_usize;
     let mut at = 0;
@@ -142,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_placeholder_is_found_where_it_stands_for_a_value() {
+    fn replaces_only_real_placeholders() {
         for (query, expected) in [
             ("select 1", "select 1"),
             ("where at > :since", "where at > $1"),
@@ -194,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn mysql_quotes_and_comments_in_its_own_ways() {
+    fn follows_mysql_quotes_and_comments() {
         for (query, expected, count) in [
             ("at > :since or :since is null", "at > ? or ? is null", 2),
             (r"'it\'s :since' :since", r"'it\'s :since' ?", 1),
@@ -215,7 +219,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_else_of_a_query_is_changed(query in "[a:since'\"$`/*\\-#\n\\\\ ф]{0,40}") {
+        fn keeps_the_rest_of_the_query(query in "[a:since'\"$`/*\\-#\n\\\\ ф]{0,40}") {
             for (dialect, parameter) in [(Dialect::Postgres, "$1"), (Dialect::MySql, "?")] {
                 let prepared = replace_placeholders(&query, dialect);
                 let original_length = prepared.query.len() + prepared.parameter_count * (PLACEHOLDER.len() - parameter.len());

@@ -1,3 +1,6 @@
+//! Runs a query on PostgreSQL in a read-only transaction with a server-side timeout, and reads its
+//! cells without losing digits.
+
 use chrono::DateTime;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{
@@ -6,14 +9,14 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
-use super::columns::{SqlCell, SqlColumn, SqlRow};
-use super::{CLOSE_TIMEOUT, ColumnKind, QueryRun, QuerySummary, SqlError};
+use super::cell::{ColumnKind, SqlCell, SqlColumn, SqlRow};
+use super::{CLOSE_TIMEOUT, QueryRun, QuerySummary, SqlError};
 use crate::sources::EntrySender;
 
-/// Seconds from 1970 to 2000, from where PostgreSQL counts.
+/// Microseconds from 1970 to 2000, the epoch of PostgreSQL.
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
 
-/// Runs the query at a PostgreSQL server, or at what speaks like one.
+/// Runs the query on a PostgreSQL server, or on one with the same protocol.
 pub(super) async fn run_query(
     run: &QueryRun<'_>,
     options: &PgConnectOptions,
@@ -22,7 +25,7 @@ pub(super) async fn run_query(
     let mut connection = run.connect(options).await?;
     let result = run_in_transaction(run, &mut connection, rows).await;
     match result {
-        // What is left of a failed run need not be read: the socket is closed on it.
+        // Closing the socket saves reading the rest of a failed run.
         Err(_) => drop(connection),
         Ok(_) => drop(timeout(CLOSE_TIMEOUT, connection.close()).await),
     }
@@ -39,8 +42,8 @@ async fn run_in_transaction(
         .begin_with(begin)
         .await
         .map_err(|e| run.query_error(&e))?;
-    // Of this transaction only, so that a pooler in between keeps nothing of ours. The server
-    // counts a wait for a lock, and for us to take the rows, as time of the statement.
+    // Local to this transaction, so that a pooler in between does not keep our limits. The server
+    // counts waits for locks, and for our reading of the rows, as time of the statement.
     let ms = run.config.timeout.as_millis();
     let limits = format!(
         "SET LOCAL statement_timeout = {ms}; \
@@ -48,8 +51,8 @@ async fn run_in_transaction(
     );
     let limiting = transaction.execute(sqlx::raw_sql(AssertSqlSafe(limits)));
     limiting.await.map_err(|e| run.query_error(&e))?;
-    // Prepared, and so one statement and no more; unnamed, because a pooler may know a name
-    // already.
+    // A prepared query cannot contain a second statement. It is unnamed, because a pooler may
+    // already have a statement of that name.
     let mut query = sqlx::query(run.statement()).persistent(false);
     if run.prepared.parameter_count > 0 {
         query = query.bind(run.since);
@@ -89,7 +92,7 @@ impl SqlRow for PgRow {
             ColumnKind::LocalTimestamp => {
                 read_timestamp(self, index)?.map(|at| SqlCell::LocalTimestamp(at.naive_utc()))
             }
-            ColumnKind::Unsigned => return Err("there is no such type".to_owned()),
+            ColumnKind::Unsigned => return Err("PostgreSQL has no unsigned integers".to_owned()),
         })
     }
 }
@@ -103,7 +106,7 @@ fn get_value<'r, T: Decode<'r, Postgres> + Type<Postgres>>(
 }
 
 fn read_integer(row: &PgRow, index: usize) -> Result<Option<i64>, String> {
-    // The width is the type's, and a type is fixed for a result.
+    // The type decides the width, and is the same for all rows of a result.
     match row.column(index).type_info().name() {
         "INT2" => Ok(get_value::<i16>(row, index)?.map(i64::from)),
         "INT4" => Ok(get_value::<i32>(row, index)?.map(i64::from)),
@@ -111,7 +114,7 @@ fn read_integer(row: &PgRow, index: usize) -> Result<Option<i64>, String> {
     }
 }
 
-/// A moment as it travels; `infinity` is none that a calendar has.
+/// Reads a timestamp from its binary form. `infinity` is an error.
 fn read_timestamp(row: &PgRow, index: usize) -> Result<Option<DateTime<chrono::Utc>>, String> {
     let Some(micros) = get_value::<i64>(row, index)? else {
         return Ok(None);
@@ -120,10 +123,10 @@ fn read_timestamp(row: &PgRow, index: usize) -> Result<Option<DateTime<chrono::U
         .checked_add(POSTGRES_EPOCH_MICROS)
         .and_then(DateTime::from_timestamp_micros);
     at.map(Some)
-        .ok_or_else(|| "it is no date of any calendar".to_owned())
+        .ok_or_else(|| "the timestamp is out of range".to_owned())
 }
 
-/// A `numeric` in plain digits, all of them.
+/// Reads a `numeric` as plain digits, all of them.
 fn read_numeric(row: &PgRow, index: usize) -> Result<Option<String>, String> {
     let value = row
         .try_get_raw(index)
@@ -134,15 +137,15 @@ fn read_numeric(row: &PgRow, index: usize) -> Result<Option<String>, String> {
     let bytes = value.as_bytes().map_err(|e| e.to_string())?;
     decode_numeric(bytes)
         .map(Some)
-        .ok_or_else(|| "it is no number of PostgreSQL's form".to_owned())
+        .ok_or_else(|| "the number is not in PostgreSQL's format".to_owned())
 }
 
-/// Reads a `numeric` as it travels: how many digits to the base of 10 000, the weight of the first,
-/// the sign, how many decimals are shown, and the digits.
+/// Decodes the binary form of `numeric`: the number of base-10 000 digits, the weight of the first
+/// digit, the sign, the number of decimals shown, and the digits.
 ///
 /// Source: `numeric_send` of PostgreSQL.
 fn decode_numeric(bytes: &[u8]) -> Option<String> {
-    /// Most digits before the point that are written out: no count has more.
+    /// Highest weight whose digits are written out; larger numbers exceed any count anyway.
     const MAX_WEIGHT: i32 = 32;
     let mut numbers = bytes.chunks_exact(2).map(|pair| match pair {
         [high, low] => u16::from_be_bytes([*high, *low]),

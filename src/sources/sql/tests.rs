@@ -1,9 +1,12 @@
+//! Tests of the SQL source: settings, columns and cells, and whole runs against a scripted
+//! PostgreSQL server.
+
 use std::io;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::columns::SqlCell;
+use super::cell::{ColumnKind, SqlCell, SqlColumn};
 use super::*;
 use crate::sources::{DeliveryEntry, ProductKey, Quantity};
 
@@ -25,7 +28,7 @@ fn columns(names: &[(&str, &str)], settings: &ReadSettings) -> Result<SqlColumns
 }
 
 #[test]
-fn a_url_is_shown_without_who_we_are() {
+fn urls_are_shown_without_credentials() {
     for (url, shown) in [
         (
             "postgres://reader:c%40nary@db.shop:5433/stock?sslmode=require",
@@ -58,13 +61,13 @@ fn a_url_is_shown_without_who_we_are() {
         .unwrap_err()
         .to_string();
     assert!(
-        broken.starts_with("url cannot be read:") && !broken.contains("canary"),
+        broken.starts_with("url is invalid:") && !broken.contains("canary"),
         "{broken}"
     );
 }
 
 #[test]
-fn a_password_is_hidden_in_both_its_spellings() {
+fn hides_encoded_and_decoded_passwords() {
     for (rest, found) in [
         ("name:p%40ss@host/db", Some("p%40ss")),
         ("name:p@ss@host/db", Some("p@ss")),
@@ -83,7 +86,7 @@ fn a_password_is_hidden_in_both_its_spellings() {
 }
 
 #[test]
-fn a_placeholder_and_a_watermark_come_together() {
+fn placeholder_and_watermark_need_each_other() {
     let url = "postgres://h/d";
     let error_of = |query, watermark| {
         config(url, query, watermark)
@@ -117,7 +120,7 @@ fn a_placeholder_and_a_watermark_come_together() {
 }
 
 #[test]
-fn a_type_is_taken_for_what_it_is_or_not_at_all() {
+fn maps_supported_column_types() {
     let of = |name| ColumnKind::from_type_name(name, Dialect::Postgres);
     assert_eq!(of("NUMERIC"), Some(ColumnKind::Numeric));
     assert_eq!(
@@ -156,7 +159,7 @@ fn a_type_is_taken_for_what_it_is_or_not_at_all() {
 }
 
 #[test]
-fn columns_are_found_by_name_and_judged_by_type() {
+fn finds_columns_by_name_and_checks_types() {
     let default_names = ReadSettings::default();
     let named = ReadSettings {
         sku: Some(" Nomenclature ".to_owned()),
@@ -181,7 +184,7 @@ fn columns_are_found_by_name_and_judged_by_type() {
         )
         .is_ok()
     );
-    for (given, reading, rule) in [
+    for (given, settings, rule) in [
         (
             &[("sku", "TEXT"), ("qty", "INT4")],
             &default_names,
@@ -205,10 +208,10 @@ fn columns_are_found_by_name_and_judged_by_type() {
         (
             &[("sku", "TEXT"), ("stock", "INT4")],
             &named,
-            "no column for the sku:  Nomenclature  is wanted",
+            "no column for the sku: it must be named  Nomenclature , but the columns",
         ),
     ] {
-        let error = columns(given, reading).unwrap_err();
+        let error = columns(given, settings).unwrap_err();
         assert!(error.contains(rule), "{error}");
     }
     let twice = [("sku", "TEXT"), ("stock", "INT4"), ("Count", "INT4")];
@@ -223,7 +226,7 @@ fn columns_are_found_by_name_and_judged_by_type() {
         error.contains("sku and code could both be the SKU: set sku to the name"),
         "{error}"
     );
-    // In a documented pair the seller's own article wins.
+    // Ozon documents both columns; `offer_id` is the seller's own article.
     let ozon = [("sku", "INT8"), ("offer_id", "TEXT"), ("stock", "INT4")];
     assert!(columns(&ozon, &default_names).is_ok());
     let both = ReadSettings {
@@ -240,16 +243,16 @@ fn columns_are_found_by_name_and_judged_by_type() {
 }
 
 #[test]
-fn a_watermark_is_written_as_its_database_writes_it() {
-    let moment = SqlCell::TimestampTz("2026-11-22T10:00:00.5Z".parse().unwrap());
+fn watermarks_use_the_format_of_the_database() {
+    let absolute = SqlCell::TimestampTz("2026-11-22T10:00:00.5Z".parse().unwrap());
     let local = SqlCell::LocalTimestamp("2026-11-22T10:00:00".parse().unwrap());
     for (cell, dialect, text) in [
         (
-            &moment,
+            &absolute,
             Dialect::Postgres,
             "2026-11-22T10:00:00.500000+00:00",
         ),
-        (&moment, Dialect::MySql, "2026-11-22 10:00:00.500000"),
+        (&absolute, Dialect::MySql, "2026-11-22 10:00:00.500000"),
         (&local, Dialect::Postgres, "2026-11-22 10:00:00.000000"),
         (&SqlCell::Integer(-1), Dialect::MySql, "-1"),
         (
@@ -263,7 +266,7 @@ fn a_watermark_is_written_as_its_database_writes_it() {
 }
 
 #[test]
-fn a_login_that_needs_tls_is_said_to_need_it() {
+fn advises_tls_for_logins_that_need_it() {
     let error = sqlx::Error::Configuration("RSA auth backend disabled; enable feature".into());
     let text = describe_error(&error);
     assert!(
@@ -276,16 +279,16 @@ const TEXT_OID: i32 = 25;
 const INT8_OID: i32 = 20;
 const NUMERIC_OID: i32 = 1_700;
 
-/// As much of a PostgreSQL server as one run needs.
+/// Scripted PostgreSQL server for one run.
 struct PostgresScript {
     columns: Vec<(&'static str, i32)>,
     rows: Vec<Vec<Option<Vec<u8>>>>,
-    /// After the rows it says nothing any more.
+    /// Sends nothing after the rows if true.
     stalls: bool,
 }
 
 impl PostgresScript {
-    /// Serves one connection and returns the statements it was sent.
+    /// Serves one connection and returns the statements it received.
     async fn serve(&self, listener: TcpListener) -> io::Result<Vec<String>> {
         let (mut socket, _) = listener.accept().await?;
         let length = usize::try_from(socket.read_i32().await?).unwrap();
@@ -334,8 +337,8 @@ impl PostgresScript {
                     send_message(socket, b'D', &data_row(row)).await?;
                 }
                 if self.stalls {
-                    // Only now, when nobody sends any more: a paused clock would jump while a
-                    // packet is on its way.
+                    // Only after the last packet: a paused clock would jump while a packet is on
+                    // its way.
                     tokio::time::pause();
                     std::future::pending::<()>().await;
                 }
@@ -381,7 +384,7 @@ fn data_row(row: &[Option<Vec<u8>>]) -> Vec<u8> {
     body
 }
 
-/// A number as PostgreSQL sends it: digits to the base of 10 000, and how many decimals show.
+/// Encodes a number as PostgreSQL does: base-10 000 digits and the number of decimals shown.
 fn encode_numeric(digits: &[i16], decimals: i16) -> Vec<u8> {
     let header = [i16::try_from(digits.len()).unwrap(), 0, 0, decimals];
     header
@@ -391,7 +394,8 @@ fn encode_numeric(digits: &[i16], decimals: i16) -> Vec<u8> {
         .collect()
 }
 
-/// Runs a query against a script, and returns what it came to and what the server heard.
+/// Runs a query against a script and returns the result, the entries and the statements that the
+/// server received.
 async fn run_script(
     script: &PostgresScript,
     query: &str,
@@ -424,7 +428,7 @@ async fn run_script(
         }
         all
     };
-    // A client that leaves in the middle is no failure of the server's.
+    // The server does not fail if the client disconnects early.
     let serving = async { script.serve(listener).await.unwrap_or_default() };
     let mut serving = std::pin::pin!(serving);
     let mut working = std::pin::pin!(async { tokio::join!(running, collecting) });
@@ -436,7 +440,7 @@ async fn run_script(
 }
 
 #[tokio::test]
-async fn rows_are_read_exactly_in_a_transaction_that_cannot_write() {
+async fn reads_rows_in_a_read_only_transaction() {
     let script = PostgresScript {
         columns: vec![
             ("sku", TEXT_OID),
@@ -503,7 +507,7 @@ async fn rows_are_read_exactly_in_a_transaction_that_cannot_write() {
     assert_eq!(rollback, "ROLLBACK");
 }
 
-/// A result's row, and how its columns are read.
+/// Row with the given names and cells.
 struct TestRow(Vec<(&'static str, Option<SqlCell>)>);
 
 impl SqlRow for TestRow {
@@ -522,12 +526,12 @@ impl SqlRow for TestRow {
         self.0.iter().map(column).collect()
     }
 
-    fn cell(&self, column: &super::columns::SqlColumn) -> Result<Option<SqlCell>, String> {
+    fn cell(&self, column: &SqlColumn) -> Result<Option<SqlCell>, String> {
         Ok(self.0[column.index].1.clone())
     }
 }
 
-/// What a row of these two cells says.
+/// Reads a row of these two cells.
 fn read_entry_of(sku: &str, stock: Option<SqlCell>, settings: &ReadSettings) -> DeliveryEntry {
     let row = TestRow(vec![
         ("sku", Some(SqlCell::Text(sku.to_owned()))),
@@ -540,19 +544,19 @@ fn read_entry_of(sku: &str, stock: Option<SqlCell>, settings: &ReadSettings) -> 
 
 fn describe(entry: &DeliveryEntry) -> String {
     let sku_of =
-        |fault: &crate::sources::RejectedRow| fault.sku.clone().unwrap_or("nobody".to_owned());
+        |row: &crate::sources::RejectedRow| row.sku.clone().unwrap_or("an unknown sku".to_owned());
     match entry {
         DeliveryEntry::Row(row) => row
             .quantity
             .map_or("-".to_owned(), |quantity| quantity.to_string()),
-        DeliveryEntry::Rejected(fault) => format!("rejected, of {}", sku_of(fault)),
-        DeliveryEntry::Suspicious(fault) => format!("suspicious, of {}", sku_of(fault)),
+        DeliveryEntry::Rejected(row) => format!("rejected, of {}", sku_of(row)),
+        DeliveryEntry::Suspicious(row) => format!("suspicious, of {}", sku_of(row)),
         DeliveryEntry::Article { .. } | DeliveryEntry::PartBoundary => panic!("{entry:?}"),
     }
 }
 
 #[test]
-fn a_rejected_row_names_its_sku() {
+fn rejected_rows_name_their_sku() {
     let whole = |number| Some(SqlCell::Integer(number));
     let text = |text: &str| Some(SqlCell::Text(text.to_owned()));
     for (sku, stock, expected) in [
@@ -570,8 +574,8 @@ fn a_rejected_row_names_its_sku() {
         ),
         ("A", text("2,000"), "suspicious, of A"),
         ("'TEA-1", whole(-3), "rejected, of TEA-1"),
-        ("", whole(3), "rejected, of nobody"),
-        ("5.577E+05", whole(3), "suspicious, of nobody"),
+        ("", whole(3), "rejected, of an unknown sku"),
+        ("5.577E+05", whole(3), "suspicious, of an unknown sku"),
         ("=\"0557722\"", whole(3), "3"),
     ] {
         assert_eq!(
@@ -583,7 +587,7 @@ fn a_rejected_row_names_its_sku() {
 }
 
 #[test]
-fn numbers_are_certain_and_texts_are_not() {
+fn ambiguous_texts_are_suspicious_numbers_are_not() {
     use crate::sources::DecimalMark::Comma;
     let exact = |text: &str| Some(SqlCell::Numeric(text.to_owned()));
     let text = |text: &str| Some(SqlCell::Text(text.to_owned()));
@@ -591,9 +595,9 @@ fn numbers_are_certain_and_texts_are_not() {
         decimal: Some(Comma),
         ..ReadSettings::default()
     };
-    for (stock, reading, expected) in [
+    for (stock, settings, expected) in [
         (exact("2.000"), &ReadSettings::default(), "2"),
-        // The setting is about texts.
+        // The setting applies to texts only.
         (exact("2.000"), &comma, "2"),
         (text("2,000"), &comma, "2"),
         (text("2.000"), &ReadSettings::default(), "suspicious, of A"),
@@ -604,7 +608,7 @@ fn numbers_are_certain_and_texts_are_not() {
         ),
     ] {
         assert_eq!(
-            describe(&read_entry_of("A", stock.clone(), reading)),
+            describe(&read_entry_of("A", stock.clone(), settings)),
             expected,
             "{stock:?}"
         );
@@ -612,7 +616,7 @@ fn numbers_are_certain_and_texts_are_not() {
 }
 
 #[test]
-fn decimals_of_any_length_are_cut_where_that_is_set() {
+fn floors_decimals_of_any_length_if_configured() {
     let floors = ReadSettings {
         floors_fractions: true,
         ..ReadSettings::default()
@@ -643,7 +647,7 @@ fn decimals_of_any_length_are_cut_where_that_is_set() {
 }
 
 #[test]
-fn null_is_zero_only_where_that_is_set() {
+fn null_is_zero_only_if_configured() {
     let zeroes = ReadSettings {
         zeroes_empty_quantities: true,
         ..ReadSettings::default()
@@ -658,7 +662,7 @@ fn null_is_zero_only_where_that_is_set() {
 }
 
 #[tokio::test]
-async fn a_result_without_any_quantity_is_refused() {
+async fn rejects_results_without_any_quantity() {
     let columns = vec![
         ("sku", TEXT_OID),
         ("stock", NUMERIC_OID),
@@ -683,7 +687,7 @@ async fn a_result_without_any_quantity_is_refused() {
 }
 
 #[tokio::test]
-async fn a_server_that_falls_silent_is_not_waited_for_longer_than_agreed() {
+async fn silent_servers_time_out() {
     let row = vec![Some(b"ART-1".to_vec()), Some(encode_numeric(&[1], 0))];
     let columns = vec![("sku", TEXT_OID), ("stock", NUMERIC_OID)];
     let script = PostgresScript {
@@ -705,7 +709,7 @@ async fn a_server_that_falls_silent_is_not_waited_for_longer_than_agreed() {
 }
 
 #[tokio::test]
-async fn a_column_of_another_type_ends_the_run_at_its_first_row() {
+async fn rejects_unsuitable_types_at_the_first_row() {
     let columns = vec![("sku", TEXT_OID), ("stock", 16)];
     let row = vec![Some(b"ART-1".to_vec()), Some(vec![1])];
     let script = PostgresScript {
@@ -717,7 +721,7 @@ async fn a_column_of_another_type_ends_the_run_at_its_first_row() {
     let error = outcome.unwrap_err().to_string();
     assert_eq!(
         error,
-        "column stock is of type BOOL, it must be a number or text, so cast it in the query"
+        "column stock is of type BOOL, it must be a number or text: cast it in the query"
     );
     assert!(entries.is_empty());
 }

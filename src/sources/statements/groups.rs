@@ -1,3 +1,7 @@
+//! Query of statements grouped by SKU.
+//!
+//! Decides which groups a filter selects, and applies the mapping from a source's SKUs to ours.
+
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use sqlx::Row as _;
@@ -6,47 +10,47 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use super::SourceId;
 use crate::sources::DeliveryScope;
 
-/// Which SKUs are looked at.
+/// Filter for the SKUs of a query.
 #[derive(Clone, Debug)]
 pub(in crate::sources) enum GroupFilter {
-    /// All there are.
+    /// All SKUs.
     All,
-    /// Those of which this source speaks.
+    /// SKUs with statements of this source.
     Source(SourceId),
-    /// Those of which the delivery of this source under way speaks.
+    /// SKUs that the attached delivery of this source concerns.
     Delivery(SourceId, DeliveryScope),
-    /// This one.
+    /// A single SKU.
     Sku(String),
 }
 
-/// One row of what is stated.
+/// Statement of a source about one SKU at one warehouse.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(in crate::sources) struct StatementRow {
-    /// The SKU it speaks of, as we call it.
+    /// SKU after the mapping.
     pub(in crate::sources) sku: String,
-    /// As the source calls it.
+    /// SKU as the source spells it.
     pub(in crate::sources) source_sku: String,
-    /// Who says it.
+    /// Source of the statement.
     pub(in crate::sources) source: SourceId,
-    /// At which of its warehouses; empty if it names none.
+    /// Warehouse of the source; empty if it names none.
     pub(in crate::sources) warehouse: String,
-    /// Of which variant of the product; empty if the row is not one of several variants'.
+    /// Id of the variant; empty if the row is not one of several variants.
     pub(in crate::sources) variant: String,
-    /// How much, in thousandths.
+    /// Quantity in thousandths.
     pub(in crate::sources) quantity: i64,
-    /// How much of it is reserved, in thousandths.
+    /// Reserved part in thousandths.
     pub(in crate::sources) reserve: Option<i64>,
-    /// Since when, in microseconds since 1970; `None`: since the source's last snapshot.
+    /// Date in microseconds since 1970; `None` for the date of the source's last snapshot.
     pub(in crate::sources) stated_at: Option<i64>,
-    /// Since when the source's snapshots have it no more, in microseconds since 1970.
+    /// Date of the first snapshot that lacks it, in microseconds since 1970.
     pub(in crate::sources) absent_at: Option<i64>,
-    /// Units of the source a piece.
+    /// Units of the source in one piece.
     pub(in crate::sources) pack_size: u32,
-    /// Whether it was asked for, rather than something else of the same SKU.
+    /// True if the filter selects this row, and not only another row of the same SKU.
     is_selected: bool,
 }
 
-/// What is stated, SKU by SKU; one SKU's rows are in memory at a time.
+/// Cursor over statements, SKU by SKU. Only the rows of one SKU are in memory at a time.
 pub(in crate::sources) struct StatementGroups<'a> {
     rows: BoxStream<'a, Result<SqliteRow, sqlx::Error>>,
     next: Option<StatementRow>,
@@ -58,7 +62,7 @@ impl<'a> StatementGroups<'a> {
         filter: GroupFilter,
         has_mapping: bool,
     ) -> Self {
-        let meant = match &filter {
+        let is_selected = match &filter {
             GroupFilter::All | GroupFilter::Sku(_) => "1",
             GroupFilter::Source(_) | GroupFilter::Delivery(_, DeliveryScope::Snapshot) => {
                 "s.source = ?1"
@@ -67,11 +71,11 @@ impl<'a> StatementGroups<'a> {
                 "s.source = ?1 AND EXISTS (SELECT 1 FROM delivery.row r WHERE r.said = s.said)"
             }
         };
-        let only = match &filter {
+        let condition = match &filter {
             GroupFilter::All
             | GroupFilter::Source(_)
             | GroupFilter::Delivery(_, DeliveryScope::Snapshot) => "1",
-            // Something else may stand for the same SKU by the mapping: all are looked at.
+            // The mapping may give other spellings of the same SKU, so all rows are read.
             GroupFilter::Delivery(_, DeliveryScope::Delta) if has_mapping => "1",
             GroupFilter::Delivery(_, DeliveryScope::Delta) => {
                 "s.said IN (SELECT said FROM delivery.row)"
@@ -79,8 +83,8 @@ impl<'a> StatementGroups<'a> {
             GroupFilter::Sku(_) if has_mapping => "s.said = ?1 OR m.sku = ?1",
             GroupFilter::Sku(_) => "s.said = ?1",
         };
-        // A word that is mapped stands for its SKUs, and no more for itself. Without a mapping
-        // the order is that of the primary key, and nothing has to be sorted.
+        // A mapped spelling means only the SKUs of the mapping, and not itself. Without a mapping,
+        // the order is that of the primary key, and SQLite does not sort.
         let (sku, pack, join, order) = if has_mapping {
             let join = "LEFT JOIN mapping m ON m.source = s.source AND m.said = s.said";
             (
@@ -94,7 +98,7 @@ impl<'a> StatementGroups<'a> {
         };
         let statement = format!(
             "SELECT {sku}, s.said, s.source, s.place, s.quantity, s.reserve, s.at, s.absent_at, \
-             {pack}, {meant}, s.variant FROM stated s {join} WHERE {only} ORDER BY {order}"
+             {pack}, {is_selected}, s.variant FROM stated s {join} WHERE {condition} ORDER BY {order}"
         );
         let query = sqlx::query(sqlx::AssertSqlSafe(statement));
         let query = match filter {
@@ -108,7 +112,7 @@ impl<'a> StatementGroups<'a> {
         }
     }
 
-    /// All that is stated of the next SKU; `None` at the end.
+    /// Returns the statements about the next SKU; `None` at the end.
     pub(in crate::sources) async fn next(
         &mut self,
     ) -> Result<Option<Vec<StatementRow>>, sqlx::Error> {

@@ -1,13 +1,13 @@
-//! Files of earlier versions, brought to the format of this one where they are.
+//! Migration of statements and staging files of earlier formats, in place.
 
 use sqlx::sqlite::SqliteConnection;
 
-/// Statements from format 2 to 3, run in a transaction: they add `source.absence`, the reason why
-/// the last snapshot's absences were not applied.
+/// SQL that migrates format 2 to 3 within a transaction: adds `source.absence`, the reason why the
+/// last snapshot's absences were not applied.
 pub(super) const FROM_2: &str = "ALTER TABLE source ADD COLUMN absence TEXT NOT NULL DEFAULT '';";
 
-/// From format 1 to 3, within a transaction. Format 1 knew no variants: a row of a SKU was that of
-/// all its variants. Nor did it know suspicious rows, and the shapes of accepted deliveries.
+/// SQL that migrates format 1 to 3 within a transaction. Format 1 had no variants (a SKU had one
+/// row for all of them), no suspicious rows and no shapes of accepted deliveries.
 pub(super) const FROM_1: &str = "\
 ALTER TABLE rejected ADD COLUMN suspicious INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE source ADD COLUMN shapes TEXT NOT NULL DEFAULT '{}';
@@ -24,9 +24,9 @@ is_alone INTEGER NOT NULL, PRIMARY KEY (source, product, id)) STRICT, WITHOUT RO
 INSERT INTO variant (source, product, id, is_alone) \
 SELECT source, substr(id, 1, instr(id, '#') - 1), id, 0 FROM article WHERE instr(id, '#') > 1;";
 
-/// Brings a delivery that an earlier version held to the format of this one.
+/// Migrates a delivery that an earlier version held.
 ///
-/// It was settled before it was held: its rows are those of SKUs, and none came by id.
+/// The delivery was resolved before it was held, so all its rows name SKUs and none an id.
 pub(super) async fn migrate_staged(conn: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     let is_current = sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM pragma_table_info('row') WHERE name = 'variant')",

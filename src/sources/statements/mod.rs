@@ -1,16 +1,20 @@
-//! What each source of a shop has stated, kept as it was stated.
+//! Statements of the sources of a shop, stored unchanged: one SQLite file a shop.
 //!
-//! One SQLite file a shop, beside the store. What is served to the Market never comes from
-//! here: the rules turn it into stock, and the front door takes that. So the file may be lost
-//! without a loss of stock; the next snapshot fills it again.
+//! The Market is never served from here: the rules turn statements into stock, and ingest stores
+//! that. So the file may be lost without a loss of stock; the next snapshot fills it again.
 //!
-//! A delivery is staged in a file of its own, which no crash has to survive, and then taken in
-//! one transaction: whoever looks sees the old statements or the new ones. What has to follow,
-//! the updates of the book, is noted as owed in the same transaction and made good after a
-//! restart.
+//! A delivery is staged in a file of its own, which need not survive a crash, and is committed in
+//! one transaction: a reader sees the old statements or the new ones. The same transaction marks
+//! the source as unapplied (column `owes`) until the book is updated, also after a restart.
 
+mod attached_delivery;
+mod commit;
+mod duplicates;
 mod groups;
+mod held;
 mod migrate;
+mod rejected;
+mod resolve;
 mod staging;
 #[cfg(test)]
 mod tests;
@@ -19,24 +23,24 @@ mod variants;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use serde::{Deserialize, Serialize};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, Row as _};
 
+pub(super) use attached_delivery::DeliveryContents;
+pub use attached_delivery::PreviewRow;
+pub(super) use commit::CommitOptions;
 pub(super) use groups::{GroupFilter, StatementGroups, StatementRow};
+pub use held::HeldDelivery;
 pub use staging::StageCounts;
-pub(super) use staging::{CommitOptions, StagedDelivery, StagingFile};
+pub(super) use staging::{StagedDelivery, StagingFile};
 pub(super) use variants::ResolveOptions;
 
-use super::shape_change::{AcceptedShapes, RecordedShape};
+use super::shape_change::AcceptedShapes;
 use super::{DuplicatePolicy, RejectedRow, private_files};
 use crate::stock::Timestamp;
 
-/// The format written and read here. Earlier ones are brought up to it when they are opened.
+/// Current format of the file. Files of earlier formats are migrated when they are opened.
 const FORMAT: u32 = 3;
-
-/// Most rows that are kept of those set aside in a source's last delivery.
-const MAX_REJECTED: i64 = 100_000;
 
 const SCHEMA: &str = "\
 CREATE TABLE source (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, stated_at INTEGER, \
@@ -57,131 +61,78 @@ reason TEXT NOT NULL, suspicious INTEGER NOT NULL DEFAULT 0) STRICT;
 CREATE INDEX rejected_by_source ON rejected (source);
 CREATE TABLE rules (id INTEGER PRIMARY KEY CHECK (id = 1), digest TEXT NOT NULL) STRICT;";
 
-/// Why statements cannot be kept.
+/// Error of the statement store.
 #[derive(Debug, thiserror::Error)]
 pub enum StatementError {
-    /// SQLite says so.
-    #[error("the statements of sources cannot be kept in {path}")]
+    /// SQLite failed.
+    #[error("cannot store the statements of sources in {path}")]
     Database {
-        /// Where they are.
+        /// Database or staging file.
         path: PathBuf,
-        /// What it says.
+        /// Error of SQLite.
         #[source]
         source: sqlx::Error,
     },
-    /// The directory cannot be used.
-    #[error("the statements of sources cannot be kept in {path}")]
+    /// The directory or a file in it cannot be used.
+    #[error("cannot store the statements of sources in {path}")]
     Directory {
-        /// Where they should be.
+        /// Directory or file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the operating system.
         #[source]
         source: std::io::Error,
     },
-    /// A later version has written them.
-    #[error("{path} has format {found}, this version reads {FORMAT}: it is from a later version")]
+    /// A later version of the service has written the file.
+    #[error(
+        "{path} has format {found}, but this version reads formats up to {FORMAT}: install the \
+             version that wrote it, or a later one"
+    )]
     Format {
-        /// Where they are.
+        /// Database.
         path: PathBuf,
-        /// Its format.
+        /// Format of the file.
         found: u32,
     },
 }
 
-/// A source as it is known here.
+/// Id of a source in the statement store.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(super) struct SourceId(i64);
 
-/// What is remembered of a source.
+/// Stored state of a source.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SourceRecord {
-    /// When its last delivery was stated.
+    /// Date of its latest delivery.
     pub(super) stated_at: Option<Timestamp>,
     /// Rows of its last snapshot.
     pub(super) snapshot_rows: u64,
-    /// What it stated is not all in the book yet.
+    /// True if some of its statements are not in the book yet.
     pub(super) has_unapplied: bool,
-    /// What its reader wants to know next time, in words of its own.
+    /// State of its connector, in a format of the connector.
     pub(super) reader_state: String,
-    /// What is held of it, the oldest first.
+    /// Held deliveries, the oldest first.
     pub(super) held: Vec<HeldDelivery>,
-    /// How its accepted deliveries were read.
+    /// Shapes of its accepted deliveries.
     pub(super) accepted_shapes: AcceptedShapes,
-    /// Why the last snapshot's absences were not applied; empty if they were.
+    /// Reason why the last snapshot's absences were not applied; empty if they were.
     pub(super) absence_not_applied: String,
 }
 
-/// A delivery that waits for somebody's word.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct HeldDelivery {
-    /// In which file it waits.
-    pub file: String,
-    /// Since when the first such one waits, in microseconds since 1970.
-    pub since: i64,
-    /// As of when it was stated, in microseconds since 1970.
-    pub at: i64,
-    /// Whether it is a snapshot.
-    pub is_snapshot: bool,
-    /// Whether what it does not name is absent.
-    pub tells_absence: bool,
-    /// What speaks against it.
-    pub doubt: String,
-    /// What it says, as one number.
-    pub digest: u64,
-    /// How often in a row it was said.
-    pub times: u32,
-    /// How its files were read.
-    #[serde(default)]
-    pub shapes: Vec<RecordedShape>,
-}
-
-/// What is in a delivery.
-#[derive(Clone, Debug)]
-pub(super) struct DeliveryContents {
-    /// Rows to be taken.
-    pub(super) rows: u64,
-    /// Rows that are not applied.
-    pub(super) rejected: u64,
-    /// Those of them that can be read in two ways.
-    pub(super) suspicious: u64,
-    /// Those of them whose SKU variants share.
-    pub(super) shared_by_variants: u64,
-    /// Those of them whose product only a catalogue could tell that has not come.
-    pub(super) without_known_sku: u64,
-    /// The first of them.
-    pub(super) first_rejected: Vec<RejectedRow>,
-}
-
-/// A row of a delivery as it would be applied.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct PreviewRow {
-    /// Where it stands.
-    pub line: u64,
-    /// The SKU, as the source spells it.
-    pub sku: String,
-    /// The warehouse, if the source names one.
-    pub warehouse: Option<String>,
-    /// The quantity; `None` states nothing.
-    pub quantity: Option<crate::sources::Quantity>,
-    /// The reserve, if the source states one.
-    pub reserve: Option<crate::sources::Quantity>,
-}
-
-/// One shop's statements.
+/// Store of one shop's statements.
 #[derive(Debug)]
 pub(super) struct StatementStore {
     directory: PathBuf,
     conn: SqliteConnection,
-    // Whether any source's words stand for other SKUs.
+    // True if any source has a mapping of SKUs.
     has_mapping: bool,
-    // A delivery is attached, and a transaction may be open.
+    // True if a delivery is attached; a transaction may be open then.
     is_delivery_attached: bool,
-    // Deliveries that were staged since the start.
+    // Deliveries staged since the start; part of the names of staging files.
     staged_count: AtomicU64,
 }
 
 impl StatementStore {
-    /// Opens them, or begins them.
+    /// Opens the store in a directory, creates it if it is missing, and migrates an earlier format.
     pub(super) async fn open(directory: &Path) -> Result<Self, StatementError> {
         let directory_error = |source| StatementError::Directory {
             path: directory.to_owned(),
@@ -226,7 +177,7 @@ impl StatementStore {
                 .await;
             changed.map_err(database_error)?;
         }
-        // What an interrupted delivery left; it was never taken.
+        // Staging files of interrupted deliveries, which were never committed.
         for entry in std::fs::read_dir(directory).map_err(directory_error)? {
             let entry = entry.map_err(directory_error)?;
             if entry.file_name().to_string_lossy().starts_with("staged-") {
@@ -254,7 +205,7 @@ impl StatementStore {
         }
     }
 
-    /// The source of that name; it becomes known if it is not.
+    /// Returns the id of a source; registers it if it is new.
     pub(super) async fn register_source(&mut self, name: &str) -> Result<SourceId, StatementError> {
         let registered = sqlx::query_scalar(
             "INSERT INTO source (name) VALUES (?1) ON CONFLICT (name) DO UPDATE SET name = name \
@@ -268,7 +219,7 @@ impl StatementStore {
             .map_err(|error| self.database_error(error))
     }
 
-    /// What is remembered of a source.
+    /// Returns the stored state of a source.
     pub(super) async fn source_record(
         &mut self,
         source: SourceId,
@@ -294,8 +245,8 @@ impl StatementStore {
         })
     }
 
-    /// When each source's last snapshot was stated, of those too that are not configured any
-    /// more.
+    /// Returns the date of each source's last snapshot, including sources that are no longer
+    /// configured.
     pub(super) async fn last_snapshots(
         &mut self,
     ) -> Result<Vec<(SourceId, Option<Timestamp>)>, StatementError> {
@@ -310,7 +261,7 @@ impl StatementStore {
         Ok(rows.iter().map(snapshot_of).collect())
     }
 
-    /// Remembers what a source's reader wants to know next time.
+    /// Saves the state of a source's connector.
     pub(super) async fn save_reader_state(
         &mut self,
         source: SourceId,
@@ -324,13 +275,13 @@ impl StatementStore {
         done.map(drop).map_err(|error| self.database_error(error))
     }
 
-    /// A place to stage a delivery of that source.
+    /// Creates a staging file for a delivery of a source.
     pub(super) async fn begin_staging(
         &self,
         source: SourceId,
         duplicates: DuplicatePolicy,
     ) -> Result<StagingFile, StatementError> {
-        // Two of one source may be under way: one that was asked for, and one that came.
+        // Two deliveries of one source may run at once, for example a poll and a manual import.
         let number = self.staged_count.fetch_add(1, Ordering::Relaxed);
         let path = self
             .directory
@@ -340,7 +291,7 @@ impl StatementStore {
             .map_err(|source| StatementError::Database { path, source })
     }
 
-    /// Replaces what the rows of a source stand for: (its word, our SKU, its units a piece).
+    /// Replaces the mapping of a source: (its SKU, our SKU, its units in one piece).
     pub(super) async fn set_mapping(
         &mut self,
         source: SourceId,
@@ -351,7 +302,7 @@ impl StatementStore {
         Ok(())
     }
 
-    /// The rules under which the book was last reckoned; empty if never.
+    /// Returns the digest of the rules under which all stock was last evaluated; empty if never.
     pub(super) async fn applied_rules_digest(&mut self) -> Result<String, StatementError> {
         let rules = sqlx::query_scalar("SELECT digest FROM rules");
         let rules = rules.fetch_optional(&mut self.conn).await;
@@ -360,7 +311,7 @@ impl StatementStore {
             .map_err(|error| self.database_error(error))
     }
 
-    /// Notes the rules under which the book was reckoned.
+    /// Saves the digest of the rules under which all stock was evaluated.
     pub(super) async fn save_rules_digest(&mut self, digest: &str) -> Result<(), StatementError> {
         let done = sqlx::query("INSERT OR REPLACE INTO rules (id, digest) VALUES (1, ?1)")
             .bind(digest)
@@ -369,262 +320,19 @@ impl StatementStore {
         done.map(drop).map_err(|error| self.database_error(error))
     }
 
-    /// Opens a delivery and finds out what is in it: the rows to be taken, and those set aside.
-    pub(super) async fn resolve_delivery(
-        &mut self,
-        source: SourceId,
-        staged: &StagedDelivery,
-        options: ResolveOptions,
-    ) -> Result<DeliveryContents, StatementError> {
-        let file = staged.path().display().to_string();
-        self.is_delivery_attached = true;
-        let resolved = async {
-            sqlx::query("ATTACH DATABASE ?1 AS delivery")
-                .bind(file)
-                .execute(&mut self.conn)
-                .await?;
-            sqlx::raw_sql("PRAGMA delivery.synchronous = OFF")
-                .execute(&mut self.conn)
-                .await?;
-            let without_known_sku = staging::resolve(&mut self.conn, source, options).await?;
-            let [rows, rejected, suspicious, shared_by_variants] =
-                staging::count_rows(&mut self.conn).await?;
-            let first_rejected = staging::first_rejected(&mut self.conn).await?;
-            Ok(DeliveryContents {
-                rows,
-                rejected,
-                suspicious,
-                without_known_sku,
-                shared_by_variants,
-                first_rejected,
-            })
-        };
-        match resolved.await {
-            Ok(counts) => Ok(counts),
-            Err(error) => {
-                self.roll_back().await?;
-                Err(self.database_error(error))
-            }
-        }
-    }
-
-    /// How many rows of a settled delivery state no quantity.
-    pub(super) async fn rows_without_quantity(&mut self) -> Result<u64, StatementError> {
-        let sql = "SELECT COUNT(*) FROM delivery.row WHERE quantity IS NULL";
-        let count = sqlx::query_scalar::<_, i64>(sql)
-            .fetch_one(&mut self.conn)
-            .await;
-        count
-            .map(i64::cast_unsigned)
-            .map_err(|error| self.database_error(error))
-    }
-
-    /// The first rows of a settled delivery that would be applied.
-    pub(super) async fn first_rows(
-        &mut self,
-        limit: u32,
-    ) -> Result<Vec<PreviewRow>, StatementError> {
-        let rows = sqlx::query(
-            "SELECT line, said, place, quantity, reserve FROM delivery.row WHERE quantity IS NOT \
-             NULL ORDER BY part, line LIMIT ?1",
-        )
-        .bind(limit)
-        .fetch_all(&mut self.conn)
-        .await;
-        let rows = rows.map_err(|error| self.database_error(error))?;
-        let quantity =
-            |number: Option<i64>| number.and_then(crate::sources::Quantity::from_thousandths);
-        let preview = |row: &sqlx::sqlite::SqliteRow| PreviewRow {
-            line: row.get::<i64, _>(0).cast_unsigned(),
-            sku: row.get(1),
-            warehouse: Some(row.get::<String, _>(2)).filter(|warehouse| !warehouse.is_empty()),
-            quantity: quantity(row.get(3)),
-            reserve: quantity(row.get(4)),
-        };
-        Ok(rows.iter().map(preview).collect())
-    }
-
-    /// Puts a settled delivery in the place of what its source stated before, in a transaction
-    /// that is left open: look at [`Statements::groups`], then [`Statements::commit`] or
-    /// [`Statements::abandon`].
-    pub(super) async fn write_delivery(
-        &mut self,
-        source: SourceId,
-        options: CommitOptions,
-    ) -> Result<(), StatementError> {
-        match staging::write_statements(&mut self.conn, source, options).await {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                self.roll_back().await?;
-                Err(self.database_error(error))
-            }
-        }
-    }
-
-    /// Notes how the files of the delivery under way were read, in its transaction.
-    pub(super) async fn save_shapes(
-        &mut self,
-        source: SourceId,
-        shapes: &AcceptedShapes,
-    ) -> Result<(), StatementError> {
-        let text = serde_json::to_string(shapes).unwrap_or_default();
-        let done = sqlx::query("UPDATE source SET shapes = ?2 WHERE id = ?1")
-            .bind(source.0)
-            .bind(text)
-            .execute(&mut self.conn)
-            .await;
-        done.map(drop).map_err(|error| self.database_error(error))
-    }
-
-    /// Notes why absences of the delivery under way are not applied, in its transaction.
-    pub(super) async fn save_absence_not_applied(
-        &mut self,
-        source: SourceId,
-        reason: &str,
-    ) -> Result<(), StatementError> {
-        let done = sqlx::query("UPDATE source SET absence = ?2 WHERE id = ?1")
-            .bind(source.0)
-            .bind(reason)
-            .execute(&mut self.conn)
-            .await;
-        done.map(drop).map_err(|error| self.database_error(error))
-    }
-
-    /// Makes what was taken durable.
-    pub(super) async fn commit(&mut self) -> Result<(), StatementError> {
-        let done = sqlx::query("COMMIT").execute(&mut self.conn).await;
-        done.map(drop).map_err(|error| self.database_error(error))
-    }
-
-    /// Lets go of a delivery whose statements are in the book.
-    pub(super) async fn close_delivery(&mut self) -> Result<(), StatementError> {
-        self.detach().await
-    }
-
-    /// Leaves everything as it was, and lets go of the delivery.
-    pub(super) async fn roll_back(&mut self) -> Result<(), StatementError> {
-        // A transaction that failed may have ended by itself.
-        let _ended = sqlx::query("ROLLBACK").execute(&mut self.conn).await;
-        self.detach().await
-    }
-
-    async fn detach(&mut self) -> Result<(), StatementError> {
-        let done = sqlx::query("DETACH DATABASE delivery")
-            .execute(&mut self.conn)
-            .await;
-        done.map_err(|error| self.database_error(error))?;
-        self.is_delivery_attached = false;
-        Ok(())
-    }
-
-    /// Leaves no trace of a delivery whose caller has gone in the middle.
-    pub(super) async fn clean_up(&mut self) {
-        if self.is_delivery_attached {
-            // Neither a transaction nor the delivery need be there.
-            let _ended = sqlx::query("ROLLBACK").execute(&mut self.conn).await;
-            let _gone = sqlx::query("DETACH DATABASE delivery")
-                .execute(&mut self.conn)
-                .await;
-            self.is_delivery_attached = false;
-        }
-    }
-
-    /// SKUs with all that is stated of each, in order.
+    /// Returns the statements that match the filter, grouped by SKU in order.
     pub(super) fn sku_groups(&mut self, filter: GroupFilter) -> StatementGroups<'_> {
         StatementGroups::query(&mut self.conn, filter, self.has_mapping)
     }
 
-    /// Everything a source has stated is in the book now.
+    /// Marks all statements of a source as applied to the book.
     pub(super) async fn mark_applied(&mut self, source: SourceId) -> Result<(), StatementError> {
         let done = sqlx::query("UPDATE source SET owes = 0 WHERE id = ?1").bind(source.0);
         let done = done.execute(&mut self.conn).await;
         done.map(drop).map_err(|error| self.database_error(error))
     }
 
-    /// Keeps a delivery for somebody's word, beside what is held already, or instead of it if it
-    /// is all there is.
-    pub(super) async fn hold_delivery(
-        &mut self,
-        source: SourceId,
-        staged: StagedDelivery,
-        held: HeldDelivery,
-    ) -> Result<Vec<HeldDelivery>, StatementError> {
-        let path = self.directory.join(&held.file);
-        let persisted = staged.persist(&path).and_then(|()| {
-            // The name must be there before it is told of.
-            std::fs::File::open(&self.directory)?.sync_all()
-        });
-        persisted.map_err(|source| StatementError::Directory { path, source })?;
-        let mut all_held = self.source_record(source).await?.held;
-        let superseded = if held.is_snapshot {
-            std::mem::take(&mut all_held)
-        } else {
-            Vec::new()
-        };
-        all_held.push(held);
-        self.save_held(source, &all_held).await?;
-        self.remove_held_files(&superseded)?;
-        Ok(all_held)
-    }
-
-    /// What is held, to be taken.
-    pub(super) async fn open_held(
-        &mut self,
-        held: &HeldDelivery,
-    ) -> Result<StagedDelivery, StatementError> {
-        let path = self.directory.join(&held.file);
-        StagedDelivery::open(&path)
-            .await
-            .map_err(|source| StatementError::Database { path, source })
-    }
-
-    /// These are not held any more.
-    pub(super) async fn release_held(
-        &mut self,
-        source: SourceId,
-        released: &[HeldDelivery],
-    ) -> Result<Vec<HeldDelivery>, StatementError> {
-        let mut all_held = self.source_record(source).await?.held;
-        all_held.retain(|held| !released.contains(held));
-        self.save_held(source, &all_held).await?;
-        self.remove_held_files(released)?;
-        Ok(all_held)
-    }
-
-    async fn save_held(
-        &mut self,
-        source: SourceId,
-        held: &[HeldDelivery],
-    ) -> Result<(), StatementError> {
-        let text = serde_json::to_string(held).unwrap_or_default();
-        let done = sqlx::query("UPDATE source SET held = ?2 WHERE id = ?1")
-            .bind(source.0)
-            .bind(text)
-            .execute(&mut self.conn)
-            .await;
-        done.map(drop).map_err(|error| self.database_error(error))
-    }
-
-    fn remove_held_files(&self, held: &[HeldDelivery]) -> Result<(), StatementError> {
-        for held in held {
-            let path = self.directory.join(&held.file);
-            match std::fs::remove_file(&path) {
-                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(StatementError::Directory { path, source });
-                }
-                Ok(()) | Err(_) => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Notes which rows of the delivery under way were set aside, instead of those before.
-    pub(super) async fn save_rejected(&mut self, source: SourceId) -> Result<(), StatementError> {
-        let noted = staging::save_rejected(&mut self.conn, source, MAX_REJECTED).await;
-        noted.map_err(|error| self.database_error(error))
-    }
-
-    /// The rows that were set aside in a source's last delivery, from one on.
+    /// Returns the first `limit` rejected and suspicious rows of a source's last delivery.
     pub(super) async fn rejected_rows(
         &mut self,
         source: SourceId,
@@ -639,7 +347,7 @@ impl StatementStore {
         .fetch_all(&mut self.conn)
         .await;
         let rows = rows.map_err(|error| self.database_error(error))?;
-        Ok(rows.iter().map(staging::rejected_row).collect())
+        Ok(rows.iter().map(rejected::rejected_row).collect())
     }
 }
 

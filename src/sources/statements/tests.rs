@@ -1,4 +1,4 @@
-//! Variants of CommerceML, from a file to the book.
+//! Tests of CommerceML variants, from a file to the book.
 
 use std::io::Cursor;
 
@@ -20,7 +20,7 @@ const CATALOGUE: &str = "<КоммерческаяИнформация Верс�
     <Товар><Ид>p2</Ид><Артикул>BAG-2</Артикул></Товар>\
     </Товары></Каталог></КоммерческаяИнформация>";
 
-/// Offers by their id, with an article if one is given behind a blank.
+/// Offers by id, with an article if one follows after a blank.
 fn offers(offers: &[(&str, &str)]) -> String {
     let offer = |(name, quantity): &(&str, &str)| {
         let (id, article) = name.split_once(' ').unwrap_or((name, ""));
@@ -108,7 +108,7 @@ async fn deliver_entries(
     report
 }
 
-/// The reason of the only suspicious row.
+/// Returns the reason of the only suspicious row.
 fn reason(report: &DeliveryReport) -> &str {
     let [row] = &report.first_rejected[..] else {
         panic!("{report:?}")
@@ -122,14 +122,17 @@ fn reason(report: &DeliveryReport) -> &str {
 }
 
 #[tokio::test]
-async fn one_variant_in_a_delta_leaves_its_article_as_it_was() {
+async fn single_variant_in_delta_is_suspicious() {
     for (variant, quantity) in [
         ("p1#size-42", "0"),
         ("p1#size-42", "3"),
         ("p1#size-42 SHOE-1", "0"),
     ] {
-        let rests = offers(&[(variant, quantity), ("p2", "4")]);
-        for deliveries in [&[&[CATALOGUE][..], &[&rests]][..], &[&[CATALOGUE, &rests]]] {
+        let stock_levels = offers(&[(variant, quantity), ("p2", "4")]);
+        for deliveries in [
+            &[&[CATALOGUE][..], &[&stock_levels]][..],
+            &[&[CATALOGUE, &stock_levels]],
+        ] {
             let harness = new_harness(VariantPolicy::Reject).await;
             let mut report = deliver_entries(&harness, vec![row("SHOE-1", 9)], DELTA).await;
             for files in deliveries {
@@ -148,7 +151,7 @@ async fn one_variant_in_a_delta_leaves_its_article_as_it_was() {
     }
 }
 
-/// Delivers two variants and the bag: the receipt, and the stock.
+/// Delivers two variants and another product. Returns the report and the stock.
 async fn two_variants(
     variants: VariantPolicy,
     (repeats, one, other): (&str, &str, &str),
@@ -162,7 +165,7 @@ async fn two_variants(
 }
 
 #[tokio::test]
-async fn variants_of_one_article_are_suspicious_or_summed_whatever_their_numbers() {
+async fn variants_of_one_article_follow_the_setting() {
     for (one, other, sum) in [("7", "7", 14), ("7", "0", 7), ("5", "8", 13)] {
         for repeats in ["", " SHOE-1"] {
             for completeness in [
@@ -191,7 +194,7 @@ async fn variants_of_one_article_are_suspicious_or_summed_whatever_their_numbers
 }
 
 #[tokio::test]
-async fn a_repeated_article_is_suspicious_without_a_catalogue_too() {
+async fn repeated_article_without_catalogue_is_suspicious() {
     let harness = new_harness(VariantPolicy::Reject).await;
     deliver_entries(&harness, vec![row("SHOE-1", 9)], DELTA).await;
     let report = deliver(&harness, &[&offers(&[("p1#42 SHOE-1", "0")])], DELTA).await;
@@ -206,7 +209,7 @@ async fn a_repeated_article_is_suspicious_without_a_catalogue_too() {
 }
 
 #[tokio::test]
-async fn variants_with_articles_of_their_own_are_skus_of_their_own() {
+async fn variants_with_own_articles_are_own_skus() {
     let own = offers(&[("p1#41 SHOE-41", "3"), ("p1#42 SHOE-42", "0"), ("p2", "4")]);
     for files in [vec![own.as_str()], vec![CATALOGUE, &own]] {
         for completeness in [DELTA, SNAPSHOT] {
@@ -215,7 +218,7 @@ async fn variants_with_articles_of_their_own_are_skus_of_their_own() {
             assert_eq!(report.suspicious, 0, "{report:?}");
             assert_eq!(harness.stock()["SHOE-41"], 3);
             assert_eq!(harness.stock()["SHOE-42"], 0);
-            // Known from then on, by their ids alone.
+            // From then on the ids are enough.
             let report = deliver(&harness, &[&offers(&[("p1#41", "2")])], DELTA).await;
             assert_eq!((report.suspicious, harness.stock()["SHOE-41"]), (0, 2));
         }
@@ -231,7 +234,7 @@ async fn variants_with_articles_of_their_own_are_skus_of_their_own() {
 }
 
 #[tokio::test]
-async fn a_delta_of_one_variant_replaces_only_its_own_number_over_a_restart_too() {
+async fn delta_of_a_variant_replaces_only_its_number() {
     let mut harness = new_harness(VariantPolicy::Sum).await;
     for (variant, quantity, sum) in [
         ("p1#41", "7", 7),
@@ -261,10 +264,10 @@ async fn a_delta_of_one_variant_replaces_only_its_own_number_over_a_restart_too(
 }
 
 #[tokio::test]
-async fn a_variant_known_from_an_earlier_delivery_makes_another_one_suspicious() {
+async fn second_variant_in_a_delta_is_suspicious() {
     let mut harness = new_harness(VariantPolicy::Reject).await;
     deliver(&harness, &[CATALOGUE, &offers(&[("p1#41", "7")])], SNAPSHOT).await;
-    // It was shown to be the only one, so its deltas are those of the article.
+    // The complete list has only this variant, so its deltas are applied to the article.
     assert_eq!(harness.stock(), stock([("SHOE-1", 7)]));
     harness = harness
         .restart(
@@ -282,7 +285,7 @@ async fn a_variant_known_from_an_earlier_delivery_makes_another_one_suspicious()
 }
 
 #[tokio::test]
-async fn parts_of_an_exchange_do_not_show_that_a_variant_is_the_only_one() {
+async fn exchange_parts_do_not_prove_a_single_variant() {
     let harness = new_harness(VariantPolicy::Reject).await;
     deliver(
         &harness,
@@ -304,7 +307,7 @@ async fn parts_of_an_exchange_do_not_show_that_a_variant_is_the_only_one() {
 }
 
 #[tokio::test]
-async fn a_suspicious_sku_is_not_absent_and_a_variant_that_is_gone_counts_no_more() {
+async fn suspicious_sku_is_not_absent() {
     let zeroing_policy = |variants| SourcePolicy {
         absent: AbsentPolicy::Zero,
         ..variant_policy(variants)
@@ -351,8 +354,8 @@ async fn a_suspicious_sku_is_not_absent_and_a_variant_that_is_gone_counts_no_mor
 }
 
 #[tokio::test]
-async fn numbers_of_a_product_and_of_its_variants_are_never_added() {
-    // The only variant: the later word replaces the earlier one.
+async fn product_and_variant_numbers_are_never_added() {
+    // The only variant: the later number replaces the earlier one.
     for variants in [VariantPolicy::Reject, VariantPolicy::Sum] {
         let harness = new_harness(variants).await;
         deliver(&harness, &[CATALOGUE, &offers(&[("p1#41", "7")])], SNAPSHOT).await;
@@ -360,7 +363,7 @@ async fn numbers_of_a_product_and_of_its_variants_are_never_added() {
         assert_eq!(harness.stock(), stock([("SHOE-1", 9)]));
         deliver(&harness, &[&offers(&[("p1#41", "6")])], DELTA).await;
         assert_eq!(harness.stock(), stock([("SHOE-1", 6)]));
-        // Both at once, or one of several: it is not known whether one includes the other.
+        // Both at once, or one of several: it is unknown whether one includes the other.
         let report = deliver(&harness, &[&offers(&[("p1", "9"), ("p1#41", "5")])], DELTA).await;
         assert!(reason(&report).contains("the product itself"), "{report:?}");
         deliver(&harness, &[&offers(&[("p1#42", "")])], DELTA).await;
@@ -368,7 +371,7 @@ async fn numbers_of_a_product_and_of_its_variants_are_never_added() {
         assert!(reason(&report).contains("the product itself"), "{report:?}");
         assert_eq!(harness.stock(), stock([("SHOE-1", 6)]));
     }
-    // None of the product itself beside its variants adds nothing.
+    // A zero of the product itself adds nothing to its variants.
     let harness = new_harness(VariantPolicy::Sum).await;
     let package = offers(&[("p1", "0"), ("p1#41", "5"), ("p1#42", "6")]);
     deliver(&harness, &[CATALOGUE, &package], SNAPSHOT).await;
@@ -376,11 +379,11 @@ async fn numbers_of_a_product_and_of_its_variants_are_never_added() {
 }
 
 #[tokio::test]
-async fn the_first_zero_of_some_variants_empties_no_article() {
+async fn first_zero_of_some_variants_is_suspicious() {
     let harness = new_harness(VariantPolicy::Sum).await;
     deliver_entries(&harness, vec![row("SHOE-1", 9)], DELTA).await;
-    let rests = offers(&[("p1#size-42", "0"), ("p2", "4")]);
-    let report = deliver(&harness, &[CATALOGUE, &rests], DELTA).await;
+    let stock_levels = offers(&[("p1#size-42", "0"), ("p2", "4")]);
+    let report = deliver(&harness, &[CATALOGUE, &stock_levels], DELTA).await;
     assert!(
         reason(&report).contains("others may have some"),
         "{report:?}"
@@ -388,7 +391,7 @@ async fn the_first_zero_of_some_variants_empties_no_article() {
     assert_eq!(harness.stock(), stock([("BAG-2", 4), ("SHOE-1", 9)]));
     deliver(
         &harness,
-        &[&rests],
+        &[&stock_levels],
         exchange_file(DeliveryScope::Snapshot, true),
     )
     .await;
@@ -396,7 +399,7 @@ async fn the_first_zero_of_some_variants_empties_no_article() {
 }
 
 #[tokio::test]
-async fn one_article_of_variants_of_two_products_is_suspicious() {
+async fn article_of_two_products_is_suspicious() {
     for variants in [VariantPolicy::Reject, VariantPolicy::Sum] {
         let harness = new_harness(variants).await;
         let package = offers(&[("p7#a SHOE-1", "5"), ("p8#b SHOE-1", "6")]);
@@ -414,7 +417,7 @@ async fn one_article_of_variants_of_two_products_is_suspicious() {
 }
 
 #[tokio::test]
-async fn an_empty_variant_is_the_product_itself() {
+async fn empty_variant_id_means_the_product() {
     let harness = new_harness(VariantPolicy::Reject).await;
     let package = offers(&[
         ("p1#00000000-0000-0000-0000-000000000000", "5"),
@@ -425,7 +428,7 @@ async fn an_empty_variant_is_the_product_itself() {
 }
 
 #[tokio::test]
-async fn variants_are_summed_at_each_warehouse() {
+async fn sums_variants_per_warehouse() {
     let at = |id: &str, one: u8, other: u8| {
         format!(
             "<Предложение><Ид>{id}</Ид><Склад ИдСклада=\"w\" КоличествоНаСкладе=\"{one}\"/>\
@@ -451,7 +454,7 @@ async fn variants_are_summed_at_each_warehouse() {
 }
 
 #[tokio::test]
-async fn a_file_of_format_1_is_brought_to_the_current_one_with_all_it_states() {
+async fn migration_of_format_1_keeps_all_statements() {
     const FORMAT_1: &str = "\
         CREATE TABLE source (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, stated_at INTEGER, \
         snapshot_at INTEGER, rows INTEGER NOT NULL DEFAULT 0, owes INTEGER NOT NULL DEFAULT 0, \

@@ -1,31 +1,30 @@
 //! Variants of a product that share one SKU.
 //!
-//! CommerceML calls a variant `product#variant`. Often only its product has an article, in the
-//! catalogue, or repeated in each offer: one SKU then stands for several things.
+//! The id of a variant in CommerceML is `product#variant`. Often only the product has an article,
+//! in the catalogue or repeated in each offer. Then several variants share one SKU.
 //!
 //! - A variant whose article is neither its product's nor that of another variant is a SKU of its
-//!   own. Where the product's article is not known, another variant with an article of its own
-//!   must prove that articles are not repeated.
+//!   own. If the product's article is unknown, another variant with an article of its own must
+//!   prove that articles are not repeated.
 //! - Other variants share their SKU. The setting `variants` decides: `"reject"` lists the SKU as
-//!   suspicious and leaves its stock as it was; `"sum"` adds them up. Each variant's number is
-//!   kept by itself, so a delta of one variant replaces only its own.
-//! - A SKU that exactly one variant has ever shared is taken as that variant's once a complete
-//!   delivery has shown that there is no other. It stays so in deltas until another variant
-//!   appears.
-//! - Under `"sum"`, the first word of a SKU must not be a zero that a delta states of some of its
-//!   variants: the others may be in stock. It is suspicious until a complete delivery, or a number
-//!   above zero, has come.
-//! - A number of the product itself replaces that of its only variant, and the other way round;
-//!   in one file, or with several variants, the two are suspicious: whether the product's number
-//!   includes those of its variants is not known.
+//!   suspicious and leaves its stock unchanged; `"sum"` adds the variants up. The number of each
+//!   variant is stored separately, so a delta of one variant replaces only its own number.
+//! - If a SKU has only ever had one variant, a complete delivery proves that it is the only one.
+//!   From then on the SKU is that variant's, until another variant appears.
+//! - Under `"sum"`, the first number of a SKU must not be a zero from a delta of some variants: the
+//!   others may be in stock. The SKU is suspicious until a complete delivery or a number above zero
+//!   arrives.
+//! - A number of the product itself replaces that of its only variant, and vice versa. In one file,
+//!   or with several variants, both are suspicious: it is unknown whether the product's number
+//!   includes those of its variants.
 
 use sqlx::sqlite::SqliteConnection;
 
 use super::SourceId;
-use super::staging::conflict_clause;
+use super::duplicates::conflict_clause;
 use crate::sources::{DuplicatePolicy, VariantListing, VariantPolicy};
 
-/// What a delivery adds to the schema of the staging file.
+/// Tables for variants in the staging file.
 pub(super) const STAGING_SCHEMA: &str = "\
 CREATE TABLE variant (id TEXT NOT NULL PRIMARY KEY, product TEXT NOT NULL, \
 is_offered INTEGER NOT NULL, is_alone INTEGER NOT NULL DEFAULT 0, own TEXT, base TEXT, \
@@ -37,18 +36,18 @@ products INTEGER NOT NULL, variants INTEGER NOT NULL, is_alone INTEGER NOT NULL)
 CREATE TABLE unclear (said TEXT NOT NULL PRIMARY KEY, line INTEGER NOT NULL, \
 why TEXT NOT NULL) WITHOUT ROWID;";
 
-/// How the variants of a delivery are taken.
+/// Settings for the resolution of a delivery.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::sources) struct ResolveOptions {
-    /// The setting `duplicates`.
+    /// Setting `duplicates`.
     pub(in crate::sources) duplicates: DuplicatePolicy,
-    /// The setting `variants`.
+    /// Setting `variants`.
     pub(in crate::sources) variants: VariantPolicy,
-    /// Whether it lists all variants of its products.
+    /// Set of variants that the delivery lists.
     pub(in crate::sources) listing: VariantListing,
 }
 
-/// Whether a delivery has variants, or may speak of a product that had some.
+/// Returns true if the delivery has variants, or may concern a product that had some.
 pub(super) async fn has_variants(
     conn: &mut SqliteConnection,
     source: SourceId,
@@ -64,8 +63,8 @@ pub(super) async fn has_variants(
     .await
 }
 
-/// Finds out which SKU each variant has, and which SKUs several share. The rows of the variants
-/// that share one become rows of that variant.
+/// Finds the SKU of each variant, and the SKUs that several variants share. A row of a variant that
+/// shares its SKU keeps the id of the variant.
 pub(super) async fn resolve_variants(
     conn: &mut SqliteConnection,
     source: SourceId,
@@ -127,7 +126,7 @@ pub(super) async fn resolve_variants(
         query.bind(source.0).execute(&mut *conn).await?;
     }
     if options.listing == VariantListing::Complete {
-        // Seen alone where every variant is listed: there is no other.
+        // A single variant in a complete list is the only one.
         sqlx::raw_sql(
             "UPDATE delivery.variant SET is_alone = 1 WHERE is_shared AND is_offered AND said IN \
              (SELECT said FROM delivery.shared WHERE variants = 1); \
@@ -140,7 +139,7 @@ pub(super) async fn resolve_variants(
     Ok(())
 }
 
-/// Lists the SKUs whose number is not clear as suspicious, and takes their rows out.
+/// Lists SKUs whose number is unclear as suspicious, and removes their rows.
 pub(super) async fn reject_unclear(
     conn: &mut SqliteConnection,
     source: SourceId,
@@ -149,11 +148,11 @@ pub(super) async fn reject_unclear(
     let ResolveOptions {
         variants, listing, ..
     } = options;
-    // Rows of a SKU with a number: those of its variants, and those of its product itself.
+    // Rows with a number: those of the SKU's variants, and those of the product itself.
     let of_variants = "r.said = s.said AND r.variant <> '' AND r.quantity IS NOT NULL";
     let of_product = "r.said = s.said AND r.variant = '' AND r.quantity IS NOT NULL";
-    // What a later part of the delivery says replaces what an earlier one said; beside numbers
-    // of its variants, none of the product itself adds nothing.
+    // A later part of the delivery replaces an earlier one. A zero of the product itself adds
+    // nothing to the numbers of its variants.
     let delete_if_earlier = |one: &str, other: &str| {
         format!(
             "DELETE FROM delivery.row WHERE said IN (SELECT said FROM delivery.shared s WHERE \
@@ -176,7 +175,7 @@ pub(super) async fn reject_unclear(
             .await?;
     }
     let is_alone = "(variants = 1 AND is_alone)";
-    let of_their_own = match (variants, listing) {
+    let policy_case = match (variants, listing) {
         (VariantPolicy::Reject, _) => {
             format!("WHEN has_variants AND NOT {is_alone} THEN 'several' ")
         }
@@ -192,7 +191,7 @@ pub(super) async fn reject_unclear(
          (SELECT said, (SELECT min(line) FROM delivery.row r WHERE r.said = s.said) AS line, CASE \
          WHEN NOT has_variants AND NOT has_product THEN NULL \
          WHEN products > 1 THEN 'products' \
-         WHEN has_product AND (has_variants OR variants > 1) THEN 'product' {of_their_own}END AS \
+         WHEN has_product AND (has_variants OR variants > 1) THEN 'product' {policy_case}END AS \
          why FROM (SELECT *, EXISTS (SELECT 1 FROM delivery.row r WHERE {of_variants}) AS \
          has_variants, EXISTS (SELECT 1 FROM delivery.row r WHERE {of_product}) AS has_product \
          FROM delivery.shared s) s) WHERE why IS NOT NULL"
@@ -201,7 +200,7 @@ pub(super) async fn reject_unclear(
         .bind(source.0)
         .execute(&mut *conn)
         .await?;
-    // Listed without a number, a variant is there: its SKU is not absent.
+    // A variant without a number is present, so its SKU is not absent.
     if variants == VariantPolicy::Reject {
         sqlx::raw_sql(
             "INSERT OR IGNORE INTO delivery.present (said) \
@@ -216,7 +215,7 @@ pub(super) async fn reject_unclear(
     Ok(())
 }
 
-/// Lists the SKUs that are not clear as suspicious, and takes their rows out.
+/// Writes the reason for each unclear SKU, and removes its rows.
 async fn list_unclear(conn: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     let ids = "(SELECT group_concat(id, ', ') FROM (SELECT id FROM delivery.variant v WHERE \
                v.said = u.said AND v.is_shared ORDER BY id LIMIT 10)) || \
@@ -226,18 +225,18 @@ async fn list_unclear(conn: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     let reasons = format!(
         "INSERT INTO delivery.rejected (suspicious, line, text, reason) SELECT 1, line, said, \
          said || ' is the article of ' || CASE WHEN products > 1 THEN variants || ' variants of ' \
-         || products || ' products, ' || {ids} || ': which of them it stands for is not known; \
+         || products || ' products, ' || {ids} || ': it is not known which of them it means; \
          {cure}' \
          WHEN variants > 1 THEN variants || ' variants of the product ' || product || ', ' || {ids} \
-         ELSE 'the product ' || product || ', of which the variant ' || {ids} || ' is known' END \
+         ELSE 'the product ' || product || ', whose variant ' || {ids} || ' is known' END \
          || CASE WHEN products > 1 THEN '' WHEN why = 'several' THEN \
-         CASE WHEN variants > 1 THEN ': which of them it stands for is not known; ' \
+         CASE WHEN variants > 1 THEN ': it is not known which of them it means; ' \
          ELSE ': it may have other variants; ' END || '{cure}, or set variants = \"sum\" if the \
-         SKU has what all of them have together' \
-         WHEN why = 'zero' THEN ': those that have come so far have none, and others may have \
-         some; have everything exported once' \
-         ELSE ', and a number stands for the product itself too: whether it includes those of the \
-         variants is not known; {cure}' END \
+         stock of the SKU is the sum over its variants' \
+         WHEN why = 'zero' THEN ': the variants received so far have no stock, and others may have \
+         some; export all variants once' \
+         ELSE ', and the product itself has a number too: it is not known whether that includes \
+         its variants; {cure}' END \
          FROM delivery.unclear u JOIN delivery.shared s USING (said)"
     );
     sqlx::query(sqlx::AssertSqlSafe(reasons))
@@ -252,9 +251,8 @@ async fn list_unclear(conn: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// Remembers the variants of a delivery, in the transaction that takes it, and removes what its
-/// rows replace: numbers of variants where the product itself has one now, and the other way
-/// round.
+/// Stores the variants of a delivery in its transaction, and deletes the statements that its rows
+/// replace: those of variants if the product itself has a number now, and vice versa.
 pub(super) async fn write_variants(
     conn: &mut SqliteConnection,
     source: SourceId,
@@ -284,7 +282,7 @@ pub(super) async fn write_variants(
         .execute(&mut *conn)
         .await?;
     if is_out_of_order {
-        // What was stated since of the other kind is newer.
+        // Statements of the other kind that came after the hold are newer.
         let outdated = format!(
             "DELETE FROM delivery.row WHERE (said, place, variant) IN (SELECT r.said, r.place, \
              r.variant FROM delivery.row r CROSS JOIN main.stated t ON {other})"

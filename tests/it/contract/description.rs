@@ -55,7 +55,7 @@ impl OpenApiDescription {
         }
     }
 
-    /// What a pointer such as `/paths` leads to.
+    /// Returns the value at a pointer such as `/paths`.
     pub(crate) fn at(&self, pointer: &str) -> &Value {
         self.root
             .pointer(pointer)
@@ -112,7 +112,7 @@ impl OpenApiDescription {
             .find_map(|(_, operations)| operations.get(&method))
     }
 
-    /// What in the request is not as described.
+    /// Returns the differences between a request and its description.
     pub(crate) fn check_request(&self, exchange: &RecordedExchange) -> Vec<String> {
         let Some(operation) = self.operation(exchange) else {
             return vec![format!(
@@ -171,8 +171,8 @@ impl OpenApiDescription {
         }
     }
 
-    /// What in the response is not as described. A status that no operation describes, such as
-    /// 405, must have the shape of every error.
+    /// Returns the differences between a response and its description. A status without a description,
+    /// such as 405, must have the shape of every error.
     pub(crate) fn check_response(&self, exchange: &RecordedExchange) -> Vec<String> {
         let mut faults = Vec::new();
         let described = self
@@ -208,7 +208,7 @@ impl OpenApiDescription {
     /// A value against a schema; members that the schema does not list are faults too.
     fn check(&self, schema: &Value, value: &Value, at: &str, faults: &mut Vec<String>) {
         if schema.is_null() {
-            return faults.push(format!("{at}: there is no schema"));
+            return faults.push(format!("{at}: the schema is missing"));
         }
         lint(schema, at, faults);
         self.check_part(schema, value, at, faults);

@@ -1,5 +1,5 @@
-//! What we send, and what the simulator and the drop-in serve, against the Market's OpenAPI
-//! description.
+//! Our requests, and the responses of the simulator and of our partner API, compared with the
+//! Market's OpenAPI description.
 
 mod description;
 
@@ -101,7 +101,7 @@ fn simulator() -> RecordingServer {
     RecordingServer::start(market_for(&[shop]).router())
 }
 
-/// Whether both halves are as described.
+/// Asserts that request and response match the description.
 fn assert_as_described(description: &OpenApiDescription, exchange: &RecordedExchange) {
     let about = format!(
         "{} {} {}",
@@ -217,7 +217,7 @@ fn the_description_has_no_unknown_keyword() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn our_requests_and_the_simulators_responses_are_as_described() {
+async fn requests_and_responses_match_the_openapi() {
     let description = OpenApiDescription::of_the_market();
     let exchanges = our_exchanges().await;
     for exchange in &exchanges {
@@ -427,7 +427,7 @@ fn with_ids(path: &str) -> String {
     path.replace("{businessId}", &BUSINESS.to_string())
 }
 
-/// The simulator and a drop-in for the same shop, and whatever must live as long.
+/// The simulator and our partner API for the same shop, with what both need to run.
 async fn servers() -> (RecordingServer, TestService, [MarketApiServer; 2]) {
     let simulator = simulator();
     let shop = TestShop::moscow()
@@ -459,7 +459,7 @@ const NOT_SERVED_BY_PARTNER_API: &[&str] = &[
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_described_operation_is_served_or_refused_in_the_described_shape() {
+async fn serves_or_rejects_every_described_operation() {
     let description = OpenApiDescription::of_the_market();
     let (_simulator, _house, servers) = servers().await;
     for server in &servers {
@@ -483,7 +483,7 @@ async fn every_described_operation_is_served_or_refused_in_the_described_shape()
             assert_eq!(description.check_response(&good), [""; 0], "{about}");
             assert_eq!(good.status == 200, !is_left_out, "{about}: {}", good.status);
             assert_changes_are_found(&description, &good);
-            // Refusals have the shape of errors, whatever is wrong.
+            // Every rejection has the shape of an error.
             let elsewhere = target.replace("12345", "99").replace("/7/", "/99/");
             for (what, bad) in [
                 (

@@ -26,7 +26,7 @@ fn set_all_stock(simulation: &mut MigratorSimulation, skus: usize, more: i64) {
 }
 
 #[test]
-fn two_shops_of_a_cabinet_use_up_its_fifty_requests_a_minute_and_no_more_across_restarts() {
+fn two_shops_share_the_rate_limit_of_a_cabinet() {
     with_paused_clock(async {
         let mut simulation = SimulationSetup {
             parallel: 4,
@@ -57,7 +57,7 @@ fn two_shops_of_a_cabinet_use_up_its_fifty_requests_a_minute_and_no_more_across_
 }
 
 #[test]
-fn updates_and_read_backs_of_a_cabinet_are_four_at_a_time() {
+fn a_cabinet_has_four_parallel_requests() {
     with_paused_clock(async {
         let mut simulation = SimulationSetup {
             parallel: 4,
@@ -82,7 +82,7 @@ fn updates_and_read_backs_of_a_cabinet_are_four_at_a_time() {
 }
 
 #[test]
-fn all_shops_of_a_cabinet_together_read_back_within_a_tenth_of_its_limit() {
+fn readbacks_of_a_cabinet_use_a_tenth_of_its_limit() {
     with_paused_clock(async {
         let lanes: [&[u64]; 4] = [&[7], &[8], &[9], &[10]];
         let setup = SimulationSetup::new(ApiMethod::Business).lanes(&lanes);
@@ -124,7 +124,7 @@ fn all_shops_of_a_cabinet_together_read_back_within_a_tenth_of_its_limit() {
 }
 
 #[test]
-fn a_zero_of_one_shop_does_not_wait_for_the_backlog_of_the_other() {
+fn a_zero_does_not_wait_for_another_shops_queue() {
     with_paused_clock(async {
         let mut simulation = account_setup().build();
         simulation.set_stock_in(1, "sku-1", 5, TimeDelta::zero());
@@ -188,7 +188,7 @@ fn a_limit_that_the_market_lowers_is_obeyed() {
 }
 
 #[test]
-fn answers_that_are_long_on_their_way_are_not_a_clock_that_goes_wrong() {
+fn slow_responses_are_not_clock_skew() {
     for method in API_METHODS {
         with_paused_clock(async {
             let mut simulation = SimulationSetup::new(method).build();
@@ -206,7 +206,7 @@ fn answers_that_are_long_on_their_way_are_not_a_clock_that_goes_wrong() {
 }
 
 #[test]
-fn a_sku_refused_by_one_shop_of_a_cabinet_is_no_trouble_to_the_other() {
+fn a_rejected_sku_of_one_shop_spares_the_other() {
     with_paused_clock(async {
         let mut simulation = account_setup().build();
         simulation
@@ -228,7 +228,7 @@ fn a_sku_refused_by_one_shop_of_a_cabinet_is_no_trouble_to_the_other() {
 }
 
 #[test]
-fn a_fault_of_three_minutes_is_made_up_for_in_two_while_stock_keeps_changing() {
+fn catches_up_two_minutes_after_an_outage() {
     with_paused_clock(async {
         let mut simulation = SimulationSetup::new(ApiMethod::Business).build();
         let skus = 20_000;
@@ -259,7 +259,7 @@ fn a_fault_of_three_minutes_is_made_up_for_in_two_while_stock_keeps_changing() {
 }
 
 #[test]
-fn a_few_skus_refused_by_business_delay_the_others_by_minutes_and_zeros_not_at_all() {
+fn skus_rejected_by_business_delay_no_zeros() {
     with_paused_clock(async {
         let mut simulation = SimulationSetup::new(ApiMethod::Business).build();
         for n in 0..300 {
@@ -298,7 +298,7 @@ fn a_few_skus_refused_by_business_delay_the_others_by_minutes_and_zeros_not_at_a
 }
 
 #[test]
-fn a_refused_key_is_probed_by_one_shop_of_a_cabinet_and_the_mended_one_is_found_at_once() {
+fn one_shop_probes_a_rejected_key_for_all() {
     with_paused_clock(async {
         let mut simulation = account_setup().build();
         KEYS.iter()
@@ -320,7 +320,7 @@ fn a_refused_key_is_probed_by_one_shop_of_a_cabinet_and_the_mended_one_is_found_
                 "one for each key after {minutes} minutes"
             );
         }
-        // Of two keys it may be the second that is mended.
+        // The repaired key may be the second of two.
         simulation.market.restore_key(KEYS[1]);
         simulation.advance(Duration::from_secs(35)).await;
         simulation.check_converged().unwrap();

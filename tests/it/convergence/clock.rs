@@ -13,7 +13,7 @@ use super::simulation::{
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn a_body_that_takes_its_time_does_not_date_other_skus_back() {
+fn a_slow_body_does_not_change_dates_of_other_skus() {
     for method in API_METHODS {
         with_paused_clock(async {
             let mut simulation = SimulationSetup::new(method).build();
@@ -36,7 +36,7 @@ fn a_body_that_takes_its_time_does_not_date_other_skus_back() {
 }
 
 #[test]
-fn a_clock_that_is_set_back_dates_nothing_before_what_was_sent() {
+fn a_clock_set_back_sends_no_earlier_dates() {
     for method in API_METHODS {
         for back in [TimeDelta::seconds(30), TimeDelta::hours(2)] {
             for is_restarted in [false, true] {
@@ -58,7 +58,7 @@ async fn check_clock_set_back(method: ApiMethod, back: TimeDelta, is_restarted: 
     }
     for round in 1..4 {
         for (sku, count) in sample_stock(100) {
-            // As of now is newer than what is known, whatever the clock says.
+            // An update without a date is newer than all known ones, also if our clock is wrong.
             simulation.set_stock_dated(&sku, count + round, back + TimeDelta::seconds(10));
         }
         simulation.advance(Duration::from_secs(3)).await;
@@ -69,7 +69,7 @@ async fn check_clock_set_back(method: ApiMethod, back: TimeDelta, is_restarted: 
 }
 
 #[test]
-fn a_clock_that_runs_ahead_costs_one_request_and_sets_no_sku_aside() {
+fn a_fast_clock_costs_one_request_and_no_quarantine() {
     for method in API_METHODS {
         with_paused_clock(async {
             let mut setup = SimulationSetup::new(method);
@@ -112,7 +112,7 @@ fn a_clock_that_runs_ahead_costs_one_request_and_sets_no_sku_aside() {
 }
 
 #[test]
-fn one_slow_response_does_not_hide_an_update_that_was_lost() {
+fn a_slow_response_does_not_hide_a_lost_update() {
     with_paused_clock(async {
         let mut simulation = SimulationSetup::new(ApiMethod::Campaign).build();
         simulation.set_stock("A", 5);

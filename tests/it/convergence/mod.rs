@@ -1,9 +1,8 @@
-//! The sentence that is the product: for any order of updates, faults and restarts, once the
-//! faults stop the Market's stock equals the book, no limit was ever broken, and no zero
-//! appeared that nobody said.
+//! The promise of the product: after any order of updates, faults and restarts, once the faults
+//! stop, the Market's stock equals the book, no rate limit was exceeded, and no zero was invented.
 //!
-//! The real plan against the real rehearsal Market, without sockets and on a clock that jumps:
-//! hours pass in milliseconds.
+//! The planner runs against the Market simulator without sockets and on a paused clock, so hours
+//! pass in milliseconds.
 
 use std::time::Duration;
 
@@ -116,7 +115,7 @@ proptest! {
 }
 
 #[test]
-fn a_limit_that_is_met_is_used_up_and_never_broken_across_restarts() {
+fn uses_the_whole_rate_limit_across_restarts() {
     with_paused_clock(async {
         let mut simulation = MigratorSimulation::with_tenth_of_limit();
         for (sku, count) in sample_stock(25_000) {
@@ -169,7 +168,7 @@ fn a_backlog_goes_in_the_time_the_limit_allows() {
 }
 
 #[test]
-fn a_poison_sku_costs_a_few_requests_and_the_others_go_in_the_same_cycle() {
+fn a_rejected_sku_does_not_stop_the_others() {
     with_paused_clock(async {
         let mut simulation = MigratorSimulation::with_tenth_of_limit();
         let rejected_sku = "sku-1234".to_owned();
@@ -255,7 +254,7 @@ fn zeros_and_decreases_overtake_a_long_backlog() {
 }
 
 #[test]
-fn a_closed_campaign_is_looked_at_hourly_and_then_goes_on() {
+fn retries_a_closed_campaign_hourly() {
     with_paused_clock(async {
         let mut simulation = MigratorSimulation::with_tenth_of_limit();
         let until: DateTime<Utc> = simulation.clock.now() + TimeDelta::minutes(90);
@@ -272,7 +271,7 @@ fn a_closed_campaign_is_looked_at_hourly_and_then_goes_on() {
 }
 
 #[test]
-fn what_does_not_fit_the_backlog_is_found_again() {
+fn a_rescan_finds_what_the_queue_could_not_hold() {
     with_paused_clock(async {
         let mut simulation = MigratorSimulation::with_real_limit();
         for (sku, count) in sample_stock(60_000) {

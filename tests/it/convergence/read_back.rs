@@ -1,4 +1,4 @@
-//! What the Market shows of its copy, what is found out by it, and what is sent again.
+//! Read-backs: classes of differences and the updates that are sent again.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -45,7 +45,7 @@ async fn set_stock_dropped(simulation: &mut MigratorSimulation, sku: &str, count
 }
 
 #[test]
-fn updates_the_market_drops_are_found_out_and_sent_until_the_copies_are_equal() {
+fn resends_dropped_updates_until_equal() {
     for method in API_METHODS {
         with_paused_clock(async {
             let setup = SimulationSetup::new(method).with_readback_every(Duration::from_hours(1));
@@ -76,7 +76,7 @@ fn updates_the_market_drops_are_found_out_and_sent_until_the_copies_are_equal() 
 }
 
 #[test]
-fn a_dropped_number_is_sent_again_although_orders_would_explain_the_difference() {
+fn resends_a_dropped_count_despite_orders() {
     with_paused_clock(async {
         let mut simulation = SimulationSetup::new(ApiMethod::Campaign).build();
         simulation.set_stock("A", 5);
@@ -132,7 +132,7 @@ fn a_dropped_zero_is_sent_again_before_the_pass_ends() {
 }
 
 #[test]
-fn orders_and_shipments_explain_what_is_missing_and_nothing_is_sent_again() {
+fn orders_and_shipments_cause_no_resend() {
     for method in API_METHODS {
         with_paused_clock(async {
             let setup = SimulationSetup::new(method).with_readback_every(Duration::from_hours(1));
@@ -167,7 +167,7 @@ fn orders_and_shipments_explain_what_is_missing_and_nothing_is_sent_again() {
 }
 
 #[test]
-fn what_the_market_shows_late_is_pending_and_not_sent_again() {
+fn stock_shown_late_is_pending() {
     for method in API_METHODS {
         with_paused_clock(async {
             let mut setup = SimulationSetup::new(method);
@@ -205,7 +205,7 @@ fn what_the_market_shows_late_is_pending_and_not_sent_again() {
 }
 
 #[test]
-fn thin_pages_a_return_warehouse_and_reserved_pieces_are_no_drift() {
+fn short_pages_returns_and_reserves_are_not_drift() {
     for method in API_METHODS {
         with_paused_clock(async {
             let mut setup = SimulationSetup::new(method);
@@ -223,7 +223,7 @@ fn thin_pages_a_return_warehouse_and_reserved_pieces_are_no_drift() {
 }
 
 #[test]
-fn a_read_back_that_is_answered_with_nonsense_is_asked_again_and_then_goes_on() {
+fn retries_a_readback_after_an_invalid_response() {
     for method in API_METHODS {
         for fault in [
             MarketFault::ErrorInOk,
@@ -247,7 +247,7 @@ fn a_read_back_that_is_answered_with_nonsense_is_asked_again_and_then_goes_on() 
 }
 
 #[test]
-fn an_update_that_is_answered_with_nonsense_is_not_acknowledged() {
+fn an_invalid_response_acknowledges_nothing() {
     for method in API_METHODS {
         for fault in [
             MarketFault::ErrorInOk,
@@ -286,7 +286,7 @@ fn an_update_that_is_answered_with_nonsense_is_not_acknowledged() {
 }
 
 #[test]
-fn a_pass_through_a_storm_ends_in_truth_once_it_is_over() {
+fn a_pass_during_faults_ends_with_the_right_result() {
     for (method, seed) in API_METHODS.into_iter().zip(40..) {
         with_paused_clock(async {
             let setup = SimulationSetup::new(method).with_readback_every(Duration::from_hours(1));
@@ -314,7 +314,7 @@ fn a_pass_through_a_storm_ends_in_truth_once_it_is_over() {
 }
 
 #[test]
-fn what_is_not_in_the_catalogue_is_sent_once_more_and_not_at_each_pass() {
+fn resends_skus_missing_in_the_catalogue_once() {
     for method in API_METHODS {
         with_paused_clock(async {
             let mut setup = SimulationSetup::new(method);
@@ -322,7 +322,7 @@ fn what_is_not_in_the_catalogue_is_sent_once_more_and_not_at_each_pass() {
                 sample_stock(50).into_iter().map(|(sku, _)| sku).collect();
             setup.market.catalogue = Some(catalogue);
             let mut simulation = settled_simulation(setup, 60).await;
-            // As often as somebody likes to ask, within the Market's delay and after it.
+            // Several passes, within the Market's delay and after it.
             for wait in [0, 1, 1, 16, 1, 16, 16, 60] {
                 simulation.advance(MINUTE * wait).await;
                 simulation.read_back().await;
@@ -340,7 +340,7 @@ fn what_is_not_in_the_catalogue_is_sent_once_more_and_not_at_each_pass() {
 }
 
 #[test]
-fn an_update_that_is_dropped_twice_is_sent_a_third_time_after_a_day() {
+fn resends_a_twice_dropped_update_after_a_day() {
     for method in API_METHODS {
         with_paused_clock(async {
             let mut setup =
@@ -365,7 +365,7 @@ fn an_update_that_is_dropped_twice_is_sent_a_third_time_after_a_day() {
 }
 
 #[test]
-fn a_request_without_a_response_brings_the_next_read_back_forward() {
+fn a_lost_response_advances_the_next_readback() {
     with_paused_clock(async {
         let setup =
             SimulationSetup::new(ApiMethod::Campaign).with_readback_every(Duration::from_hours(6));
@@ -389,7 +389,7 @@ fn a_request_without_a_response_brings_the_next_read_back_forward() {
 }
 
 #[test]
-fn a_campaign_that_answers_read_backs_again_is_sent_to_before_the_hour_is_over() {
+fn a_working_readback_ends_a_campaign_pause() {
     with_paused_clock(async {
         let mut setup = SimulationSetup::new(ApiMethod::Campaign);
         setup.verify_every = Some(Duration::from_mins(5));
@@ -408,7 +408,7 @@ fn a_campaign_that_answers_read_backs_again_is_sent_to_before_the_hour_is_over()
 }
 
 #[test]
-fn the_archive_and_offers_of_others_have_classes_of_their_own() {
+fn archived_and_foreign_offers_have_own_classes() {
     for method in API_METHODS {
         with_paused_clock(async {
             let mut simulation = settled_simulation(SimulationSetup::new(method), 10).await;
@@ -430,7 +430,7 @@ fn the_archive_and_offers_of_others_have_classes_of_their_own() {
 }
 
 #[test]
-fn drift_is_reported_and_sent_again_only_once_the_seller_has_said_the_same_anew() {
+fn resends_drift_after_a_new_statement_only() {
     for method in API_METHODS {
         with_paused_clock(async {
             let mut simulation = settled_simulation(SimulationSetup::new(method), 10).await;
@@ -456,7 +456,7 @@ fn drift_is_reported_and_sent_again_only_once_the_seller_has_said_the_same_anew(
             );
             assert!(!simulation.has_drift_alarm());
             assert_eq!(simulation.market.report().skus_received, 11);
-            // Whoever planted it had a later date; ours is still the seller's.
+            // The planted stock has a later date. Ours is still what the seller stated.
             assert_eq!(
                 simulation.market_record("sku-3").map(|held| held.count),
                 Some(4)
@@ -498,7 +498,7 @@ fn of_several_warehouses_the_worst_counts() {
 }
 
 #[test]
-fn a_pass_by_the_clock_takes_a_tenth_of_the_limit_and_a_hurried_one_half() {
+fn a_requested_pass_uses_half_of_the_limit() {
     for (method, skus, pages) in [
         (ApiMethod::Campaign, 14_000, 100),
         (ApiMethod::Business, 14_000, 50),
@@ -583,7 +583,7 @@ fn a_read_back_is_one_of_the_requests_at_a_time() {
 }
 
 #[test]
-fn a_zero_does_not_wait_for_the_end_of_a_pass_where_one_request_goes_at_a_time() {
+fn a_zero_interrupts_a_pass_with_one_request() {
     for method in API_METHODS {
         with_paused_clock(async {
             let mut simulation = settled_simulation(
@@ -621,7 +621,7 @@ fn a_zero_does_not_wait_for_the_end_of_a_pass_where_one_request_goes_at_a_time()
 }
 
 #[test]
-fn a_key_that_is_refused_keeps_nobody_from_reading_back_with_the_other() {
+fn reads_back_with_the_second_key() {
     for mode in [Mode::On, Mode::DryRun] {
         with_paused_clock(async {
             let mut simulation = settled_simulation(
@@ -641,7 +641,7 @@ fn a_key_that_is_refused_keeps_nobody_from_reading_back_with_the_other() {
 }
 
 #[test]
-fn a_number_said_during_the_pass_is_not_taken_for_one_the_market_lost() {
+fn an_update_during_a_pass_is_not_a_lost_one() {
     with_paused_clock(async {
         let every = Some(Duration::from_mins(20));
         let mut simulation = settled_simulation(
@@ -689,7 +689,8 @@ fn an_acknowledgement_younger_than_the_doubt_is_kept() {
         while simulation.readback_report().pages < 2 {
             simulation.advance(Duration::from_millis(50)).await;
         }
-        // Judged already, and the pass goes on: the seller counts anew, and buyers take some.
+        // The SKU is already classified while the pass continues: the seller states it again, and buyers
+        // order some.
         simulation.set_stock("sku-0", 8);
         simulation.advance(Duration::from_secs(1)).await;
         simulation.market.order(CAMPAIGN, "sku-0", 3);
@@ -702,7 +703,7 @@ fn an_acknowledgement_younger_than_the_doubt_is_kept() {
 }
 
 #[test]
-fn what_was_seen_sixteen_passes_ago_is_not_taken_for_seen_now() {
+fn an_observation_expires_after_sixteen_passes() {
     with_paused_clock(async {
         let mut simulation =
             settled_simulation(SimulationSetup::new(ApiMethod::Campaign), 10).await;
@@ -732,7 +733,7 @@ fn what_was_seen_sixteen_passes_ago_is_not_taken_for_seen_now() {
 }
 
 #[test]
-fn a_dry_run_sends_nothing_and_says_what_it_would_send() {
+fn a_dry_run_reports_what_it_would_send() {
     for (method, warehouses, requests, minutes) in [
         (ApiMethod::Campaign, [7].as_slice(), 2, 1),
         (ApiMethod::Business, &[7], 2, 1),
@@ -783,9 +784,9 @@ fn a_dry_run_sends_nothing_and_says_what_it_would_send() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
-    /// What the seller says, what buyers take and what the Market loses, in any order.
+    /// Updates, orders and lost updates in any order.
     #[test]
-    fn what_the_market_loses_comes_back_and_what_buyers_take_stays_taken(
+    fn restores_losses_and_keeps_sales(
         events in prop::collection::vec((0usize..20, 0i64..5, 0u8..8, 0u64..1_500), 1..40),
         is_business in any::<bool>(),
     ) {
@@ -793,14 +794,13 @@ proptest! {
             let method = API_METHODS[usize::from(is_business)];
             let mut simulation = SimulationSetup::new(method).with_readback_every(Duration::from_mins(5)).build();
             for (n, count, what, wait) in events {
-                // A loss that buyers hide at once cannot be told from what they took: the ones
-                // lose, of the others buyers take.
+                // A loss that orders hide at once looks like an order. So some SKUs get losses, the others orders.
                 let (sku, other) = (format!("sku-{}", n / 2), format!("sku-{}", 10 + n / 2));
                 match what {
                     0 | 1 => simulation.set_stock(&other, count),
                     2 | 3 => simulation.set_stock(&sku, count),
                     4 => {
-                        // What is dated a minute apart the Market can be told to have missed.
+                        // Updates with dates a minute apart are recognised as missed by the Market.
                         simulation.advance(Duration::from_secs(70)).await;
                         set_stock_dropped(&mut simulation, &sku, count).await;
                     }

@@ -1,4 +1,4 @@
-//! What is said again although nothing has changed: the Market wants to hear of each SKU daily.
+//! The daily refresh: stock that the seller goes on stating is sent again although it is unchanged.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ fn skus_received(simulation: &MigratorSimulation) -> u64 {
 }
 
 #[test]
-fn what_is_asserted_anew_is_sent_again_within_a_day_and_not_all_at_once() {
+fn a_new_statement_is_refreshed_within_a_day() {
     for method in API_METHODS {
         with_paused_clock(async {
             let mut simulation = SimulationSetup::new(method).build();
@@ -48,7 +48,7 @@ fn what_is_asserted_anew_is_sent_again_within_a_day_and_not_all_at_once() {
                     "sku-{n}"
                 );
             }
-            // Nobody has said them again since.
+            // They were not stated again since.
             simulation.advance(HOUR * 24).await;
             assert_eq!(skus_received(&simulation), 5_000);
             simulation.check_converged().unwrap();
@@ -57,7 +57,7 @@ fn what_is_asserted_anew_is_sent_again_within_a_day_and_not_all_at_once() {
 }
 
 #[test]
-fn what_is_asserted_every_hour_is_sent_about_daily() {
+fn hourly_statements_are_refreshed_daily() {
     with_paused_clock(async {
         let mut simulation = SimulationSetup::new(API_METHODS[0]).build();
         for (sku, count) in sample_stock(100) {
@@ -119,7 +119,7 @@ fn a_change_overtakes_what_is_due_again() {
 }
 
 #[test]
-fn a_refresh_ends_what_buyers_have_taken_only_where_the_seller_has_counted_since() {
+fn a_refresh_needs_a_statement_after_the_sale() {
     for method in API_METHODS {
         with_paused_clock(async {
             let mut simulation = SimulationSetup::new(method)
@@ -148,7 +148,7 @@ fn a_refresh_ends_what_buyers_have_taken_only_where_the_seller_has_counted_since
 }
 
 #[test]
-fn a_refresh_through_a_storm_and_restarts_goes_never_backwards() {
+fn a_refresh_never_sends_older_stock() {
     for (method, seed) in API_METHODS.into_iter().zip(7..) {
         with_paused_clock(async {
             let mut simulation = SimulationSetup::new(method)

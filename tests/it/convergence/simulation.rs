@@ -53,10 +53,10 @@ pub(super) const KEYS: [&str; 2] = ["first", "second"];
 /// The client's own time-out.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How soon a lane tries again when there is no place for a read-back.
+/// Time after which a worker retries if a read-back has no free slot.
 const READBACK_RETRY: Duration = Duration::from_millis(250);
 
-/// By which method the Market is told.
+/// API method with which stock is sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum ApiMethod {
     Campaign,
@@ -65,7 +65,7 @@ pub(super) enum ApiMethod {
 
 pub(super) const API_METHODS: [ApiMethod; 2] = [ApiMethod::Campaign, ApiMethod::Business];
 
-/// What a stage is built from.
+/// Setup of a simulation.
 #[derive(Clone)]
 pub(super) struct SimulationSetup {
     pub(super) method: ApiMethod,
@@ -80,8 +80,8 @@ pub(super) struct SimulationSetup {
 }
 
 impl SimulationSetup {
-    /// One lane and one warehouse, by this method, with the Market's real limits, read back
-    /// only when somebody asks.
+    /// One worker and one warehouse, by this method, with the Market's real limits. Read-backs run
+    /// only on request.
     pub(super) fn new(method: ApiMethod) -> Self {
         let clock = Clock::starting_at("2026-11-20T10:00:00Z".parse().unwrap());
         Self {
@@ -135,7 +135,7 @@ impl SimulationSetup {
         }
     }
 
-    /// A purse each, or one for all of a cabinet.
+    /// A rate limiter for each worker, or one for all of a cabinet.
     fn rate_limiters(&self) -> Vec<SharedRateLimiter> {
         let limiter = |lane| SharedRateLimiter::new(&self.target(lane).address, self.limit_share);
         match self.method {
@@ -153,7 +153,7 @@ pub(super) fn shop_id(lane: usize) -> ShopId {
     ShopId(u16::try_from(lane).unwrap())
 }
 
-/// What the store would hold of one shop: written when the store would have written it.
+/// Contents of the store for one shop, changed at the same moments as in the service.
 #[derive(Default)]
 pub(super) struct SimulatedStore {
     pub(super) acked: HashMap<Sku, Acked>,
@@ -168,7 +168,7 @@ pub(super) struct SimulatedLane {
     pub(super) planner: Planner,
     pub(super) readback: ReadbackDriver,
     pub(super) store: SimulatedStore,
-    /// How it ended, pass by pass.
+    /// Results of the passes.
     pub(super) passes: Vec<BTreeMap<&'static str, u64>>,
     stated_zero: HashSet<String>,
 }
@@ -382,8 +382,8 @@ impl MigratorSimulation {
 
     // === Lives ===
 
-    /// `kill -9`, and a start from what is on disk. What was under way is cut: the Market may
-    /// have taken it or not, and its answer reaches nobody.
+    /// `kill -9`, and a start from what is on disk. Requests in flight are cut: the Market may or may
+    /// not have accepted them, and their responses are lost.
     pub(super) fn restart(&mut self) {
         self.in_flight.clear();
         let lanes = std::mem::take(&mut self.lanes);
@@ -556,7 +556,7 @@ impl MigratorSimulation {
 
     // === The operator ===
 
-    /// Somebody wants to know how the Market's copy stands, and waits for it: SKUs by class.
+    /// Requests a read-back, waits for it and returns the number of SKUs by class.
     pub(super) async fn read_back(&mut self) -> BTreeMap<&'static str, u64> {
         let now = self.now();
         let passes = self.lanes[0].passes.len();
@@ -577,17 +577,17 @@ impl MigratorSimulation {
         self.lanes[0].readback.report()
     }
 
-    /// How a SKU of the first lane stood when it was last looked at.
+    /// Class of a SKU of the first worker in its last read-back.
     pub(super) fn class(&self, sku: &str) -> Option<MatchClass> {
         self.observations.get(SHOP, self.id(0, sku)).class()
     }
 
-    /// What the Market's first campaign was told of a SKU.
+    /// Last count that was sent of a SKU to the first campaign.
     pub(super) fn market_record(&self, sku: &str) -> Option<StockRecord> {
         self.market.get(CAMPAIGN, sku)
     }
 
-    /// How often the Market's first campaign was told of a SKU.
+    /// Number of updates of a SKU that were sent to the first campaign.
     pub(super) fn received(&self, sku: &str) -> u32 {
         self.market_record(sku)
             .map_or(0, |held| held.updates_received)
@@ -597,8 +597,8 @@ impl MigratorSimulation {
         self.alarms.is_active(AlarmKind::Drift)
     }
 
-    /// The Market has what the seller has, without what the Market refuses, at each warehouse;
-    /// no limit was broken, and there was no zero that nobody said.
+    /// Asserts that the Market's stock equals the seller's at each warehouse, without the SKUs that the
+    /// Market rejects, that no limit was exceeded, and that no zero was invented.
     pub(super) fn check_converged(&self) -> Result<(), TestCaseError> {
         self.check_limits()?;
         for lane in &self.lanes {
@@ -620,7 +620,7 @@ impl MigratorSimulation {
                 for sku in self.market.skus_ever_zero(campaign) {
                     prop_assert!(
                         lane.stated_zero.contains(&sku),
-                        "a zero nobody said: {}",
+                        "an invented zero: {}",
                         sku
                     );
                 }
@@ -661,9 +661,9 @@ impl SimulatedStore {
 struct MarketTransport {
     market: MarketSimulator,
     clock: Clock,
-    /// How long an answer is on its way, after the Market has dated it.
+    /// Delay of a response after the Market has dated it.
     response_delay: Duration,
-    /// How long its body takes after its head.
+    /// Delay of a body after its head.
     body_delay: Duration,
 }
 

@@ -44,7 +44,7 @@ fn minutes_ago(minutes: i64) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_put_into_place_reaches_the_market_and_a_restart_takes_it_once() {
+async fn a_file_is_ingested_once_across_restarts() {
     let directory = StockDirectory::new();
     directory.write_stock("A;5\nB;7\n", 1);
     let mut service = TestService::start(&[directory.shop(TestShop::moscow(), &[])]).await;
@@ -73,7 +73,7 @@ async fn a_file_put_into_place_reaches_the_market_and_a_restart_takes_it_once() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn verify_names_the_source_whose_absent_skus_keep_their_stock() {
+async fn verify_names_the_source_of_unapplied_absence() {
     let rows = |count: u32| {
         (0..count)
             .map(|at| format!("S-{at};5\n"))
@@ -114,7 +114,7 @@ async fn verify_names_the_source_whose_absent_skus_keep_their_stock() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_file_and_the_sellers_program_the_later_word_holds() {
+async fn the_newest_of_file_and_program_wins() {
     let directory = StockDirectory::new();
     let service = TestService::start(&[directory.shop(TestShop::moscow(), &[])]).await;
     let (endpoints, shop) = (service.endpoints(), service.shop());
@@ -155,10 +155,10 @@ async fn of_a_file_and_the_sellers_program_the_later_word_holds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_rules_make_other_stock_at_the_next_start_and_no_file_is_read_again() {
+async fn changed_rules_apply_without_reading_files_again() {
     let directory = StockDirectory::new();
     directory.write_stock("A;50\nB;9\nbolt;35\n", 1);
-    let mapping = directory.write("mapping.csv", "said;sku;pack\nbolt;BOLT-10;10\n");
+    let mapping = directory.write("mapping.csv", "source_sku;sku;pack\nbolt;BOLT-10;10\n");
     let overrides = directory.write(
         "overrides.csv",
         "sku;count;buffer;zero_below;cap\nB;;0;;\nC;4;;;\n",

@@ -18,12 +18,12 @@ use tokio::time::{Instant, sleep};
 use crate::harness::{Endpoints, TestShop};
 use crate::wire::send;
 
-/// How long a source may take before the test has failed.
+/// Maximum time to wait for a source.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Adds a source that is looked at only when it is told to.
+/// Adds a source that is polled only on request.
 fn with_source(shop: TestShop, name: &str, kind: &str, lines: &[&str]) -> TestShop {
     let table =
         format!("[[shops.sources]]\nname = {name:?}\nkind = {kind:?}\nevery_seconds = 86400");
@@ -33,7 +33,7 @@ fn with_source(shop: TestShop, name: &str, kind: &str, lines: &[&str]) -> TestSh
 }
 
 impl Endpoints {
-    /// What the operator is shown of a source, if anything.
+    /// Status of a source, if it has one.
     async fn source(self, name: &str) -> Option<Value> {
         let (status, body) = self.ops_request("GET", "/sources", "").await;
         assert_eq!(status, 200);
@@ -100,7 +100,7 @@ impl Endpoints {
             .any(|(alarm, subject)| alarm == name && subject == about)
     }
 
-    /// The rows that were set aside, as a table.
+    /// Rejected rows in CSV.
     async fn rejected(self, query: &str) -> (u16, String) {
         let target = format!("/sources/rejected.csv?{query}");
         let response = send(self.ops, "GET", &target, &[], b"").await;

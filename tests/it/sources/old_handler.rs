@@ -33,7 +33,7 @@ fn stock_response(request: &SellerRequest, count: impl Fn(&str) -> Option<u32>) 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cold_shop_is_answered_for_by_its_old_handler_until_everything_was_told() {
+async fn asks_the_old_handler_until_its_first_snapshot() {
     let server = SellerServer::new(|request| {
         stock_response(request, |sku| match sku {
             "A" => Some(7),
@@ -80,7 +80,7 @@ async fn a_cold_shop_is_answered_for_by_its_old_handler_until_everything_was_tol
         .collect();
     requested.sort();
     assert_eq!(requested, ["A", "B", "LATER", "UNKNOWN"]);
-    // From now on nobody waits for it, after a restart neither: a silent handler is not noticed.
+    // From now on requests do not wait for it, also after a restart, so its failure has no effect.
     service.restart().await;
     server.set_response(|_| panic!("the Market's question went to the old handler"));
     let stock = service.endpoints().counts(&shop, &["A", "NEW"]).await;
@@ -88,7 +88,7 @@ async fn a_cold_shop_is_answered_for_by_its_old_handler_until_everything_was_tol
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wipe_by_zeros_is_held_until_somebody_lets_it_through() {
+async fn holds_a_delivery_of_zeros_for_approval() {
     let server = SellerServer::new(|request| stock_response(request, |_| Some(5))).await;
     let service = TestService::start(&[shop(&server)]).await;
     let (endpoints, shop) = (service.endpoints(), service.shop());
@@ -132,7 +132,7 @@ async fn a_wipe_by_zeros_is_held_until_somebody_lets_it_through() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_page_with_status_200_is_a_failure_and_the_stock_stays() {
+async fn a_login_page_with_status_200_is_a_failure() {
     let server = SellerServer::new(|request| stock_response(request, |_| Some(5))).await;
     let service = TestService::start(&[shop(&server)]).await;
     let (endpoints, shop) = (service.endpoints(), service.shop());

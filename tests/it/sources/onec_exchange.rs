@@ -66,7 +66,7 @@ fn assert_owner_only(path: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stock_arrives_by_the_whole_conversation_with_1c_and_is_answered_to_the_market() {
+async fn a_1c_exchange_reaches_the_market() {
     let mut service = TestService::start(&[shop()]).await;
     let endpoints = service.endpoints();
     let wrong_login = ("Authorization", "Basic MWM6d3Jvbmc=");
@@ -138,7 +138,7 @@ async fn stock_arrives_by_the_whole_conversation_with_1c_and_is_answered_to_the_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_of_1c_that_is_cut_is_a_failure_in_words_and_the_stock_stays() {
+async fn a_truncated_1c_file_changes_nothing() {
     let service = TestService::start(&[shop()]).await;
     let endpoints = service.endpoints();
     let (_, text) = send_1c(
@@ -178,7 +178,7 @@ async fn a_file_of_1c_that_is_cut_is_a_failure_in_words_and_the_stock_stays() {
     assert!(endpoints.all_stock(service.shop(), 100).await.is_empty());
 }
 
-/// Lets 1C in and has it hand over a file; what is told of it.
+/// Runs an exchange of 1C with one file and returns the response.
 async fn upload_file(endpoints: Endpoints, name: &str, file: &str) -> String {
     let (_, text) = send_1c(
         endpoints,
@@ -212,7 +212,7 @@ async fn upload_file(endpoints: Endpoints, name: &str, file: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn variants_that_share_an_article_are_listed_or_summed_part_by_part() {
+async fn variants_with_one_article_are_listed_or_summed() {
     let catalogue = "<КоммерческаяИнформация><Каталог><Товары>\
         <Товар><Ид>p1</Ид><Артикул>SHOE-1</Артикул></Товар>\
         </Товары></Каталог></КоммерческаяИнформация>";

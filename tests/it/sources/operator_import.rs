@@ -1,4 +1,4 @@
-//! What the operator hands over, sees and lets through.
+//! The operator's import, dry run, list of rejected rows, and approval.
 
 use serde_json::{Value, json};
 
@@ -13,11 +13,11 @@ fn error_code(body: &Value) -> &str {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_is_looked_at_first_and_taken_when_it_is_meant() {
+async fn a_dry_run_changes_nothing_and_an_import_does() {
     let service = TestService::start(&[TestShop::moscow()]).await;
     let (endpoints, shop) = (service.endpoints(), service.shop());
     let (_, sources) = endpoints.ops_request("GET", "/sources", "").await;
-    assert_eq!(sources, json!([]), "a door nobody has used");
+    assert_eq!(sources, json!([]), "no import has happened yet");
     let target = "/import?shop=moscow&name=stock.csv";
     let (status, body) = endpoints
         .ops_request("POST", &format!("{target}&dry_run=true"), FILE)
@@ -67,7 +67,7 @@ async fn misspelt_parameter_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_would_wipe_the_shop_says_so_when_looked_at_and_waits_when_meant() {
+async fn an_import_that_empties_the_shop_is_held() {
     let service = TestService::start(&[TestShop::moscow()]).await;
     let (endpoints, shop) = (service.endpoints(), service.shop());
     endpoints
@@ -105,7 +105,7 @@ async fn a_file_that_would_wipe_the_shop_says_so_when_looked_at_and_waits_when_m
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_that_were_set_aside_are_shown_with_their_lines_and_reasons() {
+async fn lists_rejected_rows_with_line_and_reason() {
     let service = TestService::start(&[TestShop::moscow()]).await;
     let endpoints = service.endpoints();
     let mut file = FILE.to_owned();
@@ -147,7 +147,7 @@ async fn rows_that_were_set_aside_are_shown_with_their_lines_and_reasons() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_there_and_what_is_no_stock_is_refused_in_words() {
+async fn rejects_missing_files_and_files_without_stock() {
     let directory = tempfile::tempdir().unwrap();
     let path = format!("path = {:?}", directory.path().join("stock.csv"));
     let shops = [TestShop::moscow(), TestShop::new("omsk", 2, 22)]
@@ -159,7 +159,7 @@ async fn what_is_not_there_and_what_is_no_stock_is_refused_in_words() {
             "/import?shop=perm",
             404,
             "NOT_FOUND",
-            "there is no shop 'perm': there are moscow, omsk",
+            "shop 'perm' is unknown, the shops are moscow, omsk",
         ),
         (
             "/import?shop=moscow&source=x",
@@ -189,13 +189,13 @@ async fn what_is_not_there_and_what_is_no_stock_is_refused_in_words() {
             "/accept?shop=omsk&source=erp",
             404,
             "NOTHING_HELD",
-            "nothing of erp is held",
+            "no delivery of erp is held for approval",
         ),
         (
             "/sources/read?source=x",
             404,
             "NOT_FOUND",
-            "there is no source 'x'",
+            "source 'x' is unknown",
         ),
     ] {
         let (found_status, response) = endpoints.ops_request("POST", target, FILE).await;

@@ -1,3 +1,7 @@
+//! Sources of a rehearsal with own stock: from the command line or from a configuration.
+//!
+//! Decides which source a file belongs to, and which SKUs are requested from an old handler.
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,13 +18,13 @@ use crate::sources::stock_rules::ShopRules;
 use crate::sources::{self, SourceKind, files, operator_files};
 use crate::stock::Sku;
 
-/// How often files are looked at here: they are taken when they look the same twice.
+/// Poll interval of files. A file is read when two polls see the same size and time.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Settings of a handler; any other is one of a file.
+/// Settings of an old handler. With `--from` and `--from-handler`, all others belong to the file.
 const HANDLER_SETTINGS: [&str; 4] = ["token_in", "ask_warehouse", "part_skus", "parallel"];
 
-/// The sources that were given, and what is made of what they say.
+/// Sources and rules of one rehearsal.
 pub(super) struct RehearsalInputs {
     pub(super) sources: Vec<sources::Config>,
     pub(super) rules: ShopRules,
@@ -28,7 +32,7 @@ pub(super) struct RehearsalInputs {
 }
 
 impl RehearsalInputs {
-    /// Reads what was given. `spool` is a directory for files on their way in.
+    /// Loads the sources. `spool` is a directory for temporary files.
     pub(super) async fn load(args: &OwnStockArgs, spool: &Path) -> anyhow::Result<Self> {
         let mut inputs = match &args.config {
             Some(path) => Self::from_config(args, path)?,
@@ -43,7 +47,7 @@ impl RehearsalInputs {
         Ok(inputs)
     }
 
-    /// How servers are called.
+    /// Returns the configuration of the HTTP client for sources.
     pub(super) fn outbound(&self) -> ClientConfig {
         ClientConfig {
             extra_ca_file: self.ca_file.clone(),
@@ -51,14 +55,14 @@ impl RehearsalInputs {
         }
     }
 
-    /// Whether all of it says the same however often it is read.
+    /// Returns true if all sources are files, which do not change during the rehearsal.
     pub(super) fn is_static(&self) -> bool {
         self.sources
             .iter()
             .all(|source| matches!(source.kind, SourceKind::Files(_)))
     }
 
-    /// How many SKUs an old handler is asked for, if nobody else is asked.
+    /// Returns the number of SKUs requested from an old handler, if it is the only source.
     pub(super) fn handler_sku_count(&self) -> Option<usize> {
         match self.sources.as_slice() {
             [
@@ -71,10 +75,13 @@ impl RehearsalInputs {
         }
     }
 
-    /// The file or the handler on the command line, read as settings of a source are.
+    /// Builds the source from `--from` or `--from-handler`, parsed as settings of a configuration.
     fn from_args(args: &OwnStockArgs) -> anyhow::Result<Self> {
         if args.from.is_none() && args.from_handler.is_none() {
-            bail!("whose stock is it? Name a file with --from, or a handler with --from-handler");
+            bail!(
+                "no stock to rehearse with: give a file with --from, or a handler with \
+                 --from-handler"
+            );
         }
         let pairs = parse_pairs(&args.set)?;
         let is_handler_setting = |key: &str| {
@@ -109,7 +116,7 @@ impl RehearsalInputs {
                 .filter(|(key, _)| is_handler_setting(key));
             text.push_str(&source_table(own.chain(set))?);
         }
-        // What is named on the command line is named from where the command is given.
+        // Paths on the command line are relative to the current directory.
         let current_dir = std::env::current_dir().context("find the current directory")?;
         let config = Config::parse(&text, service_secrets(), &current_dir)?;
         let shop = config.shops.into_iter().next().context("find the shop")?;
@@ -120,7 +127,7 @@ impl RehearsalInputs {
         })
     }
 
-    /// The sources of a shop that is configured.
+    /// Loads the sources of a shop of the configuration.
     fn from_config(args: &OwnStockArgs, path: &Path) -> anyhow::Result<Self> {
         let config = Config::load(path)?;
         let ca_file = config.ca_file.clone();
@@ -138,19 +145,22 @@ impl RehearsalInputs {
             }
         }
         match (sources.as_mut_slice(), &args.from) {
-            ([], _) => bail!("the shop {name} has no sources: name a file with --from alone"),
+            ([], _) => bail!("the shop {name} has no sources: use --from without --config"),
             ([source], Some(file)) => read_file_instead(source, file)?,
             (several, Some(_)) => {
                 let known = join_names(several.iter().map(|source| &source.policy.name));
-                bail!("which source is the file of? Say it with --source, there are: {known}");
+                bail!(
+                    "the shop has several sources, name the source of the file with --source: \
+                     {known}"
+                );
             }
             (sources, None) => {
                 for source in sources {
                     let source_name = &source.policy.name;
                     if let SourceKind::Exchange(_) = source.kind {
                         bail!(
-                            "1C comes to the source {source_name} by itself: name a file that it \
-                             sends with --from, and --source {source_name}"
+                            "the source {source_name} cannot be polled, because 1C connects to it: \
+                             give a file of 1C with --from, and --source {source_name}"
                         );
                     }
                 }
@@ -163,7 +173,7 @@ impl RehearsalInputs {
         })
     }
 
-    /// Finds out which SKUs an old handler is to be asked for.
+    /// Sets the SKUs to request from an old handler.
     async fn resolve_skus(&mut self, args: &OwnStockArgs, spool: &Path) -> anyhow::Result<()> {
         let is_handler =
             |source: &sources::Config| matches!(source.kind, SourceKind::OldHandler { .. });
@@ -183,7 +193,7 @@ impl RehearsalInputs {
             skus_to_ask.extend(model.skus().filter_map(|sku| Sku::parse(&sku).ok()));
         }
         if args.from_handler.is_some() {
-            // The file says which SKUs there are, and the handler how many of each.
+            // The file is only the list of SKUs. Their counts come from the handler.
             self.sources.clear();
         }
         for mut source in handlers {
@@ -193,8 +203,8 @@ impl RehearsalInputs {
                 skus.dedup();
                 if skus.is_empty() {
                     bail!(
-                        "for which SKUs is the handler to be asked? Name a file of them with \
-                           --skus-file, or with --from a file of yours that has them"
+                        "there are no SKUs to request from the handler: give a list with \
+                         --skus-file, or a file that has them with --from"
                     );
                 }
             }
@@ -204,7 +214,7 @@ impl RehearsalInputs {
     }
 }
 
-/// Reads the settings of a file source as they are given by `--set`.
+/// Builds a file source from a path and the settings of `--set`.
 pub(in crate::cli) fn file_source(path: &Path, set: &[String]) -> anyhow::Result<sources::Config> {
     let mut text = service_config(
         any_port(),
@@ -223,20 +233,21 @@ pub(in crate::cli) fn file_source(path: &Path, set: &[String]) -> anyhow::Result
 
 fn parse_pairs(set: &[String]) -> anyhow::Result<Vec<(&str, &str)>> {
     let check_pair = |pair: &'_ String| -> anyhow::Result<()> {
-        pair.split_once('=').map(drop).ok_or_else(|| {
-            anyhow!("--set {pair}: it must be a setting and its value, such as quantity=Rest")
-        })
+        pair.split_once('=')
+            .map(drop)
+            .ok_or_else(|| anyhow!("--set {pair}: must be KEY=VALUE, such as quantity=Остаток"))
     };
     set.iter().try_for_each(check_pair)?;
     Ok(set.iter().filter_map(|pair| pair.split_once('=')).collect())
 }
 
-/// A table of the configuration; a value is a text, unless it is a list or a table.
+/// Returns a `[[shops.sources]]` table. Values are strings, unless they start like a list or a
+/// table.
 fn source_table<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> anyhow::Result<String> {
     let mut text = String::from("[[shops.sources]]\n");
     for (key, value) in pairs {
         if key.is_empty() || !key.bytes().all(|c| c.is_ascii_lowercase() || c == b'_') {
-            bail!("--set {key}={value}: a setting is of a-z and _");
+            bail!("--set {key}={value}: the key must consist of a-z and _");
         }
         let value = if value.starts_with(['[', '{']) {
             let parsed = format!("value = {value}").parse::<toml::Table>();
@@ -244,7 +255,7 @@ fn source_table<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> anyhow::
         } else {
             toml::Value::String(value.to_owned())
         };
-        // Shown by itself, a table stands on one line.
+        // `Display` of a TOML value never contains a line break.
         let _infallible = writeln!(text, "{key} = {value}");
     }
     Ok(text)
@@ -257,8 +268,8 @@ fn choose_shop(mut shops: Vec<ShopConfig>, args: &OwnStockArgs) -> anyhow::Resul
     }
     match (shops.len(), shops.pop()) {
         (1, Some(shop)) => Ok(shop),
-        (0, _) => bail!("there is no such shop, there are: {known}"),
-        (_, _) => bail!("which shop? Say it with --shop, there are: {known}"),
+        (0, _) => bail!("the configuration has no shop with this name, its shops are: {known}"),
+        (_, _) => bail!("the configuration has several shops, select one with --shop: {known}"),
     }
 }
 
@@ -266,7 +277,7 @@ fn join_names<'a>(names: impl Iterator<Item = &'a String>) -> String {
     names.map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
-/// Has a source read this file instead of what it reads otherwise.
+/// Replaces the input of a source by this file. Its other settings stay.
 fn read_file_instead(source: &mut sources::Config, file: &Path) -> anyhow::Result<()> {
     let format = match &source.kind {
         SourceKind::Files(config) => config.format,
@@ -275,7 +286,10 @@ fn read_file_instead(source: &mut sources::Config, file: &Path) -> anyhow::Resul
         SourceKind::Import => None,
         SourceKind::OldHandler { .. } | SourceKind::MoySklad(_) | SourceKind::Sql(_) => {
             let (name, kind) = (&source.policy.name, source.kind.name());
-            bail!("the source {name} is of the kind {kind}, which reads no file");
+            bail!(
+                "the source {name} has the kind {kind}, which does not read files: use --from \
+                 without --config"
+            );
         }
     };
     let is_single_delivery = matches!(format, Some(Format::CommerceMl));

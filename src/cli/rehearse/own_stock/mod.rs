@@ -1,7 +1,7 @@
-//! A rehearsal with the seller's own stock: his sources, as they are, into the whole service.
+//! Rehearsal with the seller's own stock, from a file, an old handler or the configured sources.
 //!
-//! What they say is read a second time beside the service, and the Market's copy must equal
-//! that. Nothing is sent anywhere but to the Market in miniature; a source is only read.
+//! A reference model reads the same sources, and the simulator's copy must equal its result. Stock
+//! is sent to the Market simulator only, and sources are only read.
 
 mod inputs;
 mod reference_model;
@@ -30,19 +30,18 @@ use crate::lifecycle::{CrashSignal, Tasks};
 use crate::market_sim::catalogue::CatalogueProduct;
 use crate::market_sim::{MarketSimulator, PushReport, SimulatorConfig};
 
-/// SKUs a minute that the Market takes of a campaign.
+/// Rate limit of a campaign, in SKUs a minute. Source: limits page, 2026.
 const MARKET_SKUS_PER_MINUTE: usize = 100_000;
 
-/// Whose stock it is.
+/// Arguments for the seller's own stock.
 #[derive(Debug, clap::Args)]
 pub(super) struct OwnStockArgs {
-    /// Rehearse with the stock in this file of yours: CSV, XLSX, XLS, YML, CommerceML or JSON,
-    /// as it is or packed.
+    /// Rehearse with the stock in this file: CSV, XLSX, XLS, YML, CommerceML, JSON or NDJSON, also
+    /// packed as gzip or zip.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["skus", "faults", "kills", "market_only"])]
     from: Option<PathBuf>,
-    /// Rehearse with the stock that your handler of today answers at this address; it is asked
-    /// for the SKUs in --skus-file, or in --from, and about the warehouse in
-    /// `--set ask_warehouse=ID`.
+    /// Rehearse with the stock of your present handler at this address. The SKUs to request are in
+    /// --skus-file or in --from. `--set ask_warehouse=ID` sets the warehouse in the requests.
     #[arg(
         long,
         value_name = "URL",
@@ -50,30 +49,31 @@ pub(super) struct OwnStockArgs {
         conflicts_with_all = ["skus", "faults", "kills", "market_only", "config"]
     )]
     from_handler: Option<String>,
-    /// A file that holds the token your handler lets the Market in by.
+    /// A file with the token that your handler expects from the Market.
     #[arg(long, value_name = "FILE", requires = "from_handler")]
     token_file: Option<PathBuf>,
-    /// A text file with the SKUs to ask a handler for, one a line.
+    /// A text file with the SKUs to request from the handler, one per line.
     #[arg(long, value_name = "FILE")]
     skus_file: Option<PathBuf>,
-    /// A setting of [[shops.sources]] for the file or the handler, such as `quantity=Остаток`,
-    /// `warehouses=*` or `token_in=query`; lists and tables as in the configuration.
+    /// A setting of `[[shops.sources]]` for the file or the handler, such as `quantity=Остаток`,
+    /// `warehouses=*` or `token_in=query`. May be repeated. Lists and tables are written as in
+    /// TOML.
     #[arg(long = "set", value_name = "KEY=VALUE", conflicts_with = "config")]
     set: Vec<String>,
-    /// Rehearse with the sources of this configuration, as they are set there; with --from, that
-    /// file is read as its source would.
+    /// Rehearse with the sources of this configuration. With --from, the file is read with the
+    /// settings of the source.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["skus", "faults", "kills", "market_only"])]
     config: Option<PathBuf>,
-    /// Which shop of the configuration, if it has several.
+    /// The shop of the configuration. Needed if it has several.
     #[arg(long, value_name = "NAME", requires = "config")]
     shop: Option<String>,
-    /// This source of the shop alone.
+    /// Only this source of the shop.
     #[arg(long, value_name = "NAME", requires = "config")]
     source: Option<String>,
 }
 
 impl OwnStockArgs {
-    /// Whether any stock was named.
+    /// Returns true if an argument names stock.
     pub(super) fn is_given(&self) -> bool {
         let Self {
             from,
@@ -88,19 +88,17 @@ impl OwnStockArgs {
     }
 }
 
-/// Rehearses with it.
+/// Runs the rehearsal. Fails unless every source is applied and every check passes.
 pub(super) async fn rehearse(args: &super::Args) -> anyhow::Result<ExitCode> {
-    let directory = tempfile::tempdir().context("make a directory for the store")?;
+    let directory = tempfile::tempdir().context("create a directory for the store")?;
     let inputs = RehearsalInputs::load(&args.own, directory.path()).await?;
-    print_line(
-        "Your own stock, the whole service, and a Market in miniature with the real one's limits.",
-    );
+    print_line("Your own stock, the whole service, and the Market simulator with the real limits.");
     let started = Instant::now();
     let model = ReferenceModel::read(&inputs, directory.path()).await?;
 
     let tasks = Tasks::new(CrashSignal::default());
-    // The Market sells what the seller has, and shows nothing else. What is not a file may have
-    // something new a moment later, which the Market would know too.
+    // The simulator shows only the seller's SKUs. Sources other than files may get new SKUs during
+    // the rehearsal, so for them every SKU is in the catalogue.
     let catalogue = inputs.is_static().then(|| model.skus().collect());
     let market = MarketSimulator::new(SimulatorConfig {
         catalogue,
@@ -109,7 +107,7 @@ pub(super) async fn rehearse(args: &super::Args) -> anyhow::Result<ExitCode> {
     let address = market
         .start(any_port(), &tasks)
         .await
-        .context("start the rehearsal Market")?;
+        .context("start the Market simulator")?;
     let text = service_config(
         any_port(),
         any_port(),
@@ -129,9 +127,7 @@ pub(super) async fn rehearse(args: &super::Args) -> anyhow::Result<ExitCode> {
             .iter()
             .for_each(|report| print_line(&report.to_string()));
         if !reports.iter().all(|report| report.is_applied()) {
-            print_line(
-                "\nNOT well: nothing of this was sent, not even to the Market in miniature.",
-            );
+            print_line("\nFAILED: a source was not applied, see above. Nothing was sent.");
             return Ok(false);
         }
         let dates: Vec<_> = reports.iter().map(|report| report.stated_at).collect();
@@ -149,35 +145,36 @@ pub(super) async fn rehearse(args: &super::Args) -> anyhow::Result<ExitCode> {
     run_with_service(app, &tasks, rehearsal).await
 }
 
-/// What the shop has, and how long the Market will take to take it.
+/// Prints the size of the stock, and the expected time if it exceeds the limit of one minute.
 fn print_summary(stock: &[CatalogueProduct], requested: Option<usize>) {
     if let Some(requested) = requested {
         let unanswered = requested.saturating_sub(stock.len());
         print_line(&format!(
-            "{:<12} {requested} SKUs were asked for, and of {unanswered} the handler says nothing that \
-             can be taken",
+            "{:<12} {requested} SKUs were requested, and for {unanswered} of them the handler \
+             returned no valid count",
             ""
         ));
     }
     let zeros = stock.iter().filter(|product| product.count == 0).count();
     print_line(&format!(
-        "{:<12} {} SKUs to answer for, {zeros} of them sold out",
+        "{:<12} {} SKUs, {zeros} of them with count 0",
         "stock",
         stock.len()
     ));
     if stock.len() > MARKET_SKUS_PER_MINUTE {
         print_line(&format!(
-            "{:<12} {} min or a little more: the Market takes {MARKET_SKUS_PER_MINUTE} SKUs a minute",
+            "{:<12} at least {} min: the Market's limit is {MARKET_SKUS_PER_MINUTE} SKUs a minute",
             "expected",
             stock.len() / MARKET_SKUS_PER_MINUTE
         ));
     }
 }
 
-/// Takes out of the reckoning what has changed in the source while it was read.
+/// Returns the expected stock, with the counts that changed in a source during the rehearsal.
 ///
-/// What is answered differs from what was read first, either because of us, or because
-/// something was sold in between: then it reads otherwise now.
+/// A served count may differ from the model because of a defect, or because the source changed in
+/// between. In the second case a new read of the source also differs from the first one, and the
+/// served count is expected.
 async fn adopt_source_changes(
     inputs: &RehearsalInputs,
     spool: &std::path::Path,
@@ -210,7 +207,7 @@ async fn adopt_source_changes(
     });
     let settled = settled.collect();
     print_line(&format!(
-        "{:<12} {changed} SKUs in the source while it was read",
+        "{:<12} {changed} SKUs in the source during the rehearsal",
         "changed"
     ));
     Ok(settled)

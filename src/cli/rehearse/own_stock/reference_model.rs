@@ -1,3 +1,8 @@
+//! Reference model: computes the stock of the sources in memory, independently of the service.
+//!
+//! It shares the readers and the arithmetic of the rules with the service, but not the code that
+//! stages, stores, merges and applies statements. The simulator's copy must equal its result.
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
@@ -15,22 +20,19 @@ use crate::sources::{
 };
 use crate::stock::{Sku, Timestamp};
 
-/// How far in the future a row may be; later ones are set aside.
+/// Maximum time by which a row may be ahead of the clock. Later rows are ignored.
 const MAX_AHEAD: TimeDelta = TimeDelta::minutes(5);
 
-/// Somebody who has read the sources too, and reckons in memory what they come to.
-///
-/// It shares the readers and the arithmetic with the service, and nothing of how statements are
-/// staged, kept, joined and brought into the book.
+/// Statements of all sources, with the rules that turn them into stock.
 pub(super) struct ReferenceModel {
-    // SKU by SKU, in the order of the sources.
+    // By SKU, in the order of the sources.
     statements: BTreeMap<String, Vec<ModelStatement>>,
     policies: Vec<SourcePolicy>,
     rules: ShopRules,
     rows: usize,
 }
 
-/// What is stated of a SKU at one place.
+/// Statement of one source about a SKU in one warehouse.
 struct ModelStatement {
     source: usize,
     source_sku: String,
@@ -42,7 +44,7 @@ struct ModelStatement {
 }
 
 impl ReferenceModel {
-    /// Has every source tell all it has. `spool` is a directory for files on their way in.
+    /// Reads every source completely. `spool` is a directory for temporary files.
     pub(super) async fn read(inputs: &RehearsalInputs, spool: &Path) -> anyhow::Result<Self> {
         let mut statements: BTreeMap<String, Vec<ModelStatement>> = BTreeMap::new();
         let mut rows = 0;
@@ -90,18 +92,19 @@ impl ReferenceModel {
         })
     }
 
-    /// How many rows there are, about.
+    /// Returns the approximate number of rows.
     pub(super) fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Every SKU of which there is stock, or none.
+    /// Returns every SKU with a known count, including 0.
     pub(super) fn skus(&self) -> impl Iterator<Item = String> {
         let epoch = vec![Timestamp::from(chrono::DateTime::UNIX_EPOCH); self.policies.len()];
         self.stock(&epoch).into_iter().map(|product| product.sku)
     }
 
-    /// What the shop has, if the sources have stated it on these dates.
+    /// Computes the shop's stock. `dates` has the time of each source's statement, for rows without
+    /// one.
     pub(super) fn stock(&self, dates: &[Timestamp]) -> Vec<CatalogueProduct> {
         let rules: Vec<SourceRules> = self.policies.iter().map(|taking| taking.rules).collect();
         let product = |(sku, statements): (&String, &Vec<ModelStatement>)| {
@@ -122,7 +125,7 @@ impl ReferenceModel {
         self.statements.iter().filter_map(product).collect()
     }
 
-    /// What counts of what is stated of a SKU.
+    /// Returns the statements of a SKU from the warehouses that count for this shop.
     fn source_quantities(
         &self,
         statements: &[ModelStatement],
@@ -144,7 +147,7 @@ impl ReferenceModel {
                 pack_size: it.pack,
                 stated_at: it.stated_at.unwrap_or(dates[source]),
             };
-            // Of what lies elsewhere only, nobody has said how much is here.
+            // A SKU that is only in other warehouses stays unknown here. It is not zero.
             parts.extend(chosen.map(|it| to_quantity(it)));
         }
         parts
@@ -160,17 +163,17 @@ fn is_chosen_warehouse(warehouses: &SourceWarehouses, warehouse: &str) -> bool {
     }
 }
 
-/// A row, until another one says something else of the same product at the same place.
+/// Merged rows of one product in one warehouse.
 struct ModelRow {
     part: u32,
     quantity: Option<Quantity>,
     reserve: Option<Quantity>,
     stated_at: Option<Timestamp>,
-    // Two rows that cannot be told apart say different things.
+    // Two rows of equal rank state different counts.
     is_conflicting: bool,
 }
 
-/// What one source says, by its own word for the product and by the place.
+/// Rows of one source, by its own spelling of the SKU and the warehouse.
 type ModelRows = HashMap<(String, String), ModelRow>;
 
 async fn read_source(
@@ -189,21 +192,21 @@ async fn read_source(
     let (read, (model_rows, parts)) = tokio::join!(reading, collect_rows(entries, config));
     read.map_err(|reason| anyhow!(reason))
         .with_context(|| format!("the source {name}"))?;
-    // Each of them is a delivery by itself, and what the last one lacks is absent: which that
-    // is depends on more than their rows.
+    // Each file is a delivery of its own, and SKUs that the last one lacks become zero. The order
+    // of the files depends on more than their rows, so the model cannot compute it.
     if matches!(&config.kind, SourceKind::Files(files) if !files.is_one_delivery)
         && config.policy.absent == AbsentPolicy::Zero
         && parts > 1
     {
         bail!(
-            "the source {name} has several files, each of them for itself, and absent = \"zero\": \
-             rehearse with the last one alone, --from FILE"
+            "the source {name} has several separate files and absent = \"zero\", which a rehearsal \
+             cannot compare: give only the last file with --from FILE"
         );
     }
     Ok(model_rows)
 }
 
-/// All that is said, and how many parts follow the first.
+/// Collects the rows of one source, and returns them with the number of parts after the first.
 async fn collect_rows(
     mut entries: mpsc::Receiver<Vec<DeliveryEntry>>,
     config: &Config,
@@ -228,7 +231,7 @@ async fn collect_rows(
         ..
     } = collector;
     let shared_variants = SharedSkuVariants::find(by_id.iter().map(|(id, ..)| id), &articles);
-    // Where variants share a SKU, each of them has a number of its own.
+    // Variants that share a SKU are kept apart until `variants` decides about them.
     let mut variants: HashMap<String, ModelRows> = HashMap::new();
     for (id, warehouse, row) in by_id {
         let Some(source_sku) = sku_of_id(&id, &articles) else {
@@ -250,14 +253,14 @@ async fn collect_rows(
         let own_rows = rows_by_sku
             .extract_if(|(known, _), _| *known == source_sku)
             .count();
-        // Which of them is meant, only the setting tells; beside a number of the product, nothing.
+        // Variants are added only with `variants = "sum"`, and not if the product has its own row.
         if config.read_settings.variants == VariantPolicy::Sum && own_rows == 0 {
             for ((_, warehouse), row) in of_variants {
                 add_variant(&mut rows_by_sku, (source_sku.clone(), warehouse), row);
             }
         }
     }
-    // Beside a row that is not applied another one of the SKU may be a part of its stock only.
+    // If one row of a SKU was rejected, the other rows may be only a part of its stock.
     let warehouses: BTreeSet<&String> =
         rows_by_sku.keys().map(|(_, warehouse)| warehouse).collect();
     if duplicates == DuplicatePolicy::Sum || warehouses.len() <= 1 {
@@ -268,7 +271,7 @@ async fn collect_rows(
     (rows_by_sku, part)
 }
 
-/// The SKU of an id: its own, or that of its product.
+/// Returns the SKU of an id: its own, or else its product's.
 fn sku_of_id<'a>(id: &str, articles: &'a HashMap<String, String>) -> Option<&'a str> {
     let product = id.split_once('#').map_or(id, |(product, _)| product);
     articles
@@ -277,7 +280,7 @@ fn sku_of_id<'a>(id: &str, articles: &'a HashMap<String, String>) -> Option<&'a 
         .map(String::as_str)
 }
 
-/// Variants whose SKU is their product's too, or that of another variant.
+/// Variants that share their SKU with their product or with another variant.
 struct SharedSkuVariants(HashSet<String>);
 
 impl SharedSkuVariants {
@@ -308,7 +311,7 @@ impl SharedSkuVariants {
     }
 }
 
-/// Adds a variant to the others of its SKU.
+/// Adds the quantities of a variant to those of its SKU.
 fn add_variant(rows: &mut ModelRows, key: (String, String), new: ModelRow) {
     let Some(old) = rows.get_mut(&key) else {
         rows.insert(key, new);
@@ -326,14 +329,14 @@ fn add_variant(rows: &mut ModelRows, key: (String, String), new: ModelRow) {
     old.is_conflicting |= new.is_conflicting;
 }
 
-/// What was said so far.
+/// Rows read so far.
 #[derive(Default)]
 struct RowCollector {
     rows: ModelRows,
-    // Id, place and row: which products they speak of is known at the end.
+    // Id, warehouse and row. The SKUs of the ids are known only at the end.
     by_id: Vec<(String, String, ModelRow)>,
     articles: HashMap<String, String>,
-    // SKUs with a row that is not applied, and the last part that has one.
+    // SKUs with a rejected or suspicious row, and the last part that has one.
     rejected_skus: HashMap<String, u32>,
     duplicates: DuplicatePolicy,
     part: u32,
@@ -349,7 +352,7 @@ impl RowCollector {
                 }
             }
             DeliveryEntry::Row(row) => self.record_row(row, now),
-            // Neither changes any stock.
+            // Neither kind of row changes the stock.
             DeliveryEntry::Rejected(fault) | DeliveryEntry::Suspicious(fault) => {
                 if let Some(Ok(sku)) = fault.sku.as_deref().map(Sku::parse) {
                     self.rejected_skus
@@ -396,7 +399,7 @@ impl RowCollector {
     }
 }
 
-/// Of two rows the later part holds, then the later date; otherwise the setting decides.
+/// Merges a row. The later part wins, then the later date; otherwise `duplicates` decides.
 fn merge_row(
     rows: &mut ModelRows,
     key: (String, String),
@@ -452,7 +455,7 @@ mod tests {
         }
     }
 
-    /// What holds of one product at one place; nothing if it cannot be told.
+    /// Merges rows of one product, and returns the pieces; `None` for a conflict.
     fn resolved(rows: impl IntoIterator<Item = ModelRow>) -> Option<i64> {
         resolved_with(DuplicatePolicy::Same, rows)
     }
@@ -472,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn two_rows_that_differ_hold_nothing_unless_a_part_or_a_date_tells_them_apart() {
+    fn later_part_or_date_resolves_a_conflict() {
         assert_eq!(resolved([row(0, 1, None), row(0, 1, None)]), Some(1));
         assert_eq!(resolved([row(0, 1, None), row(0, 2, None)]), None);
         assert_eq!(
@@ -495,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn duplicates_are_read_as_the_setting_says() {
+    fn duplicates_setting_decides() {
         let twice = || [row(0, 5, None), row(0, 5, None)];
         assert_eq!(resolved_with(DuplicatePolicy::Reject, twice()), None);
         assert_eq!(resolved_with(DuplicatePolicy::Same, twice()), Some(5));

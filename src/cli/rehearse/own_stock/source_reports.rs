@@ -1,3 +1,5 @@
+//! Waits for the sources of a rehearsal, and reports what the service read from each.
+
 use std::fmt;
 use std::time::Duration;
 
@@ -9,20 +11,20 @@ use tokio::time::{Instant, sleep};
 use crate::cli::ops_client::OpsClient;
 use crate::cli::progress::ProgressReporter;
 
-/// How often it is looked how far the sources are.
+/// Interval at which the sources' progress is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(400);
 
-/// How long nothing may come of a source before it is given up: longer than a handler may take
-/// for its first answers, and to be asked for them once more.
+/// Time without progress after which the rehearsal gives up. It is longer than a handler may take
+/// for its first response and one retry.
 const STALL_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// How long a source may be silent from the start: it is looked at four times a second.
+/// Timeout until a source starts to deliver. It is polled four times a second.
 const FIRST_DELIVERY_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Rows shown of those somebody should look at.
+/// Maximum number of rejected or suspicious rows that are printed.
 const MAX_ROWS_PRINTED: usize = 10;
 
-/// What the service says of a source.
+/// Members of `/sources` that are used here.
 #[derive(Clone, Debug, Deserialize)]
 struct PolledSource {
     source: String,
@@ -38,7 +40,7 @@ struct PolledSource {
     rejected: Vec<PolledRejection>,
 }
 
-/// What it says of its last delivery.
+/// Report about the last delivery of a source.
 #[derive(Clone, Debug, Deserialize)]
 struct LastDelivery {
     scope: String,
@@ -61,16 +63,16 @@ struct PolledRejection {
     kind: String,
 }
 
-/// What became of a source, for people.
+/// Result of one source, for printing.
 pub(super) struct SourceReport {
-    /// As of when it was stated, if it was taken.
+    /// Time of the statement, if a delivery was applied.
     pub(super) stated_at: crate::stock::Timestamp,
     source: PolledSource,
 }
 
-/// Waits until every source is taken, or one is not, and tells what became of each.
+/// Waits until every source is applied, or one fails or is held, and returns a report of each.
 ///
-/// `rows` is how many there will be of them, about.
+/// `rows` is the approximate total number of rows, for the progress bar.
 pub(super) async fn wait_for_sources(
     client: &OpsClient,
     rows: usize,
@@ -85,7 +87,7 @@ pub(super) async fn wait_for_sources(
         let is_applied =
             |source: &PolledSource| matches!(source.state.as_str(), "ok" | "incomplete");
         let is_refused = |source: &PolledSource| source.state == "failed" || source.state == "held";
-        // One of several files of a source may be taken, and the next one be next: twice alike.
+        // A source with several files is done when two polls see the same deliveries.
         let is_done =
             !sources.is_empty() && sources.iter().all(is_applied) && dates == previous_dates;
         if is_done || sources.iter().any(is_refused) {
@@ -102,7 +104,10 @@ pub(super) async fn wait_for_sources(
         if is_overdue || last_change.1.elapsed() > STALL_TIMEOUT {
             let pending = sources.iter().find(|source| !is_applied(source));
             let name = pending.map_or("", |source| source.source.as_str());
-            bail!("nothing comes of the source {name}");
+            bail!(
+                "the source {name} delivers nothing: check that its file or server exists, and its \
+                 settings"
+            );
         }
         previous_dates = dates;
         sleep(POLL_INTERVAL).await;
@@ -122,7 +127,7 @@ impl SourceReport {
         }
     }
 
-    /// Whether it is in the book, whole.
+    /// Returns true if the delivery is applied completely.
     pub(super) fn is_applied(&self) -> bool {
         matches!(self.source.state.as_str(), "ok" | "incomplete")
     }
@@ -154,7 +159,11 @@ impl fmt::Display for SourceReport {
                     took_ms,
                     ..
                 } = last;
-                let verb = if self.is_applied() { "taken" } else { "good" };
+                let verb = if self.is_applied() {
+                    "applied"
+                } else {
+                    "valid"
+                };
                 let all = rows + rejected + suspicious;
                 write!(
                     f,
@@ -168,7 +177,7 @@ impl fmt::Display for SourceReport {
         if let Some(hold_reason) = held {
             write!(
                 f,
-                "\n{:<12} HELD, as it would be in earnest: {hold_reason}",
+                "\n{:<12} HELD for approval, as the real service would do: {hold_reason}",
                 ""
             )?;
         }

@@ -1,23 +1,23 @@
-//! 1C's exchange, CommerceML 2: catalogues (`import*.xml`), and offers with their stock
-//! (`offers*.xml`, `rests*.xml`), with or without namespaces.
+//! Reader of CommerceML 2, the exchange format of 1C: catalogues (`import*.xml`) and offers with
+//! stock (`offers*.xml`, `rests*.xml`), with or without namespaces.
 //!
-//! How much there is is told in one of three ways, in this order of preference: `<Остатки>`
-//! (2.08 and later), `<Склад ИдСклада КоличествоНаСкладе>` (2.04 to 2.07), and `<Количество>`,
-//! the sum of all warehouses. A quantity the settings name is the only one looked at. A
-//! warehouse is named by its `Ид`: the list of warehouses is in another file often enough.
+//! The stock is, in this order of preference: `<Остатки>` (2.08 and later), `<Склад ИдСклада
+//! КоличествоНаСкладе>` (2.04 to 2.07), or `<Количество>`, the sum of all warehouses. A quantity
+//! named by a setting replaces all of them. The key of a warehouse is its `Ид`, because the list of
+//! warehouses is often in another file.
 //!
-//! The article often stands in the catalogue only. A product with both tells which SKU its `Ид`
-//! stands for, an offer without an article goes by its `Ид`, and who has both joins them.
+//! The article is often only in the catalogue. A product with both links its `Ид` to the SKU, and
+//! an offer without an article has its `Ид` as its key; [`crate::sources::statements`] joins them.
 //!
-//! A variant has the `Ид` `product#variant`, and often its product's article. It always goes by
-//! its `Ид`: only with all of them, those of earlier deliveries included, is it known whether its
-//! article is its own (`crate::sources::stated`). An `Ид` whose part behind `#` is empty, or a
-//! UUID of zeros, is that of the product itself.
+//! A variant has the `Ид` `product#variant` and often the article of its product. Its key is always
+//! the `Ид`, because only all variants together, including those of earlier deliveries, show
+//! whether the article is unique. An `Ид` with an empty part or a UUID of zeros after `#` is the
+//! product.
 //!
-//! Numbers are decimals of XML Schema: `3.000` is three, and `2,000` has two readings.
+//! Numbers are decimals of XML Schema: `3.000` is 3, and `2,000` is ambiguous.
 //!
-//! A product is deleted if `Статус`, as attribute or element, is `Удален`, or `ПометкаУдаления`
-//! (2.09 and later) is true.
+//! A product is deleted if `Статус`, an attribute or an element, is `Удален`, or if
+//! `ПометкаУдаления` (2.09 and later) is true.
 
 #[cfg(test)]
 mod tests;
@@ -30,19 +30,19 @@ use crate::sources::{
     DeliveryEntry, DeliveryScope, ProductKey, Quantity, ReadSettings, RejectedRow, RowProblem,
 };
 
-/// What holds the SKU if the settings do not say.
+/// Default element of the SKU.
 const ARTICLE: &str = "Артикул";
 
-/// The mark of deletion, an element or an attribute.
+/// Deletion mark, an element or an attribute.
 const DELETION_MARK: &str = "ПометкаУдаления";
 
-/// The variant of a product that has none.
+/// Variant id of a product without variants.
 const NO_VARIANT: &str = "00000000-0000-0000-0000-000000000000";
 
-/// Reads a document of either kind to its end.
+/// Reads a catalogue or an offers document.
 ///
 /// # Errors
-/// It is broken, no exchange, or nobody wants the rest.
+/// The file is broken or not CommerceML, or the sink cancels.
 pub(super) fn read(
     input: &mut dyn Input,
     reading: &ReadSettings,
@@ -50,8 +50,11 @@ pub(super) fn read(
 ) -> Result<FileSummary, FormatError> {
     let mut xml = XmlReader::new(input, reading.encoding)?;
     if !xml.next_child()? || xml.name() != "КоммерческаяИнформация" {
-        let reason = "an exchange begins with <КоммерческаяИнформация>, this with";
-        return Err(FormatError::Unusable(format!("{reason} <{}>", xml.name())));
+        return Err(FormatError::Unusable(format!(
+            "a CommerceML file must begin with <КоммерческаяИнформация>, but this file begins with \
+             <{}>",
+            xml.name()
+        )));
     }
     let mut line = 0;
     let mut packages = OfferPackages::default();
@@ -64,7 +67,7 @@ pub(super) fn read(
             continue;
         }
         match xml.name() {
-            // Orders have products too, with how many of them were bought.
+            // Products of orders have the quantity bought, not the stock.
             "Документ" => xml.skip()?,
             "ПакетПредложений" => packages.start(&xml)?,
             "ИзмененияПакетаПредложений" => {
@@ -83,7 +86,7 @@ pub(super) fn read(
     }
 }
 
-/// What each package of offers says of itself; a catalogue is none.
+/// Declared scopes of the packages of offers. A catalogue is not a package.
 #[derive(Default)]
 struct OfferPackages {
     scopes: Vec<Option<DeliveryScope>>,
@@ -102,7 +105,7 @@ impl OfferPackages {
         self.is_inside = true;
     }
 
-    /// Takes it from an element of the package instead of its tag.
+    /// Sets the scope of the current package from an element, if its tag has none.
     fn set_scope(&mut self, text: &FieldText) {
         match self.scopes.last_mut() {
             Some(last @ None) if self.is_inside => *last = parse_scope(text),
@@ -110,7 +113,7 @@ impl OfferPackages {
         }
     }
 
-    /// Of all of them: complete only if each of them says so.
+    /// Returns the scope of the document. It is a snapshot only if all packages are snapshots.
     fn scope(&self) -> Option<DeliveryScope> {
         if self.scopes.contains(&Some(DeliveryScope::Delta)) {
             return Some(DeliveryScope::Delta);
@@ -129,7 +132,7 @@ fn parse_scope(has_changes_only: &FieldText) -> Option<DeliveryScope> {
     })
 }
 
-/// A yes or no of XML Schema, or of 1C.
+/// Parses a boolean of XML Schema or of 1C.
 fn parse_bool(text: &str) -> Option<bool> {
     match text.trim().to_lowercase().as_str() {
         "true" | "1" | "истина" | "да" => Some(true),
@@ -138,7 +141,7 @@ fn parse_bool(text: &str) -> Option<bool> {
     }
 }
 
-/// A product of a catalogue, or an offer of it with its stock.
+/// A product of a catalogue, or an offer with its stock.
 #[derive(Default)]
 struct CommerceMlProduct {
     is_offer: bool,
@@ -146,12 +149,13 @@ struct CommerceMlProduct {
     sku: SingleValue,
     status: SingleValue,
     deletion: SingleValue,
-    /// `<Остатки>` by warehouse, and without one.
+    /// `<Остатки>` by warehouse.
     balances: Vec<StockFields>,
+    /// `<Остатки>` without a warehouse.
     total_balance: StockFields,
     /// `<Склад ИдСклада КоличествоНаСкладе>`.
     warehouse_stock: Vec<StockFields>,
-    /// `<Количество>`, or what the settings name.
+    /// `<Количество>`, or the elements named by settings.
     total_stock: StockFields,
 }
 
@@ -192,7 +196,7 @@ fn read_product(
         })?;
     }
     let unavailable_quantity = reading.zeroes_unavailable.then_some(Quantity::ZERO);
-    // A catalogue states no stock, but that a product is gone.
+    // A catalogue has no stock, except that a deleted product has none.
     let is_gone = is_deleted && unavailable_quantity.is_some();
     if !(product.is_offer || is_gone) {
         return Ok(());
@@ -212,30 +216,30 @@ fn read_product(
     Ok(())
 }
 
-/// Names the SKU of a row that is not applied, if its own article is known.
+/// Adds the SKU to an entry that is not applied, if the product has an article.
 fn with_article_sku(entry: DeliveryEntry, article: Option<&(String, String)>) -> DeliveryEntry {
-    let add_sku = |fault: RejectedRow| {
-        let sku = fault.sku.or_else(|| article.map(|(_, sku)| sku.clone()));
-        RejectedRow { sku, ..fault }
+    let add_sku = |row: RejectedRow| {
+        let sku = row.sku.or_else(|| article.map(|(_, sku)| sku.clone()));
+        RejectedRow { sku, ..row }
     };
     match entry {
-        DeliveryEntry::Rejected(fault) => DeliveryEntry::Rejected(add_sku(fault)),
-        DeliveryEntry::Suspicious(fault) => DeliveryEntry::Suspicious(add_sku(fault)),
+        DeliveryEntry::Rejected(row) => DeliveryEntry::Rejected(add_sku(row)),
+        DeliveryEntry::Suspicious(row) => DeliveryEntry::Suspicious(add_sku(row)),
         entry @ (DeliveryEntry::Row(_)
         | DeliveryEntry::Article { .. }
         | DeliveryEntry::PartBoundary) => entry,
     }
 }
 
-/// What a product is called.
+/// Identifiers of a product.
 struct ProductKeys {
-    /// Its `Ид`, and the SKU that stands for it.
+    /// The `Ид` and its SKU, if the product has both.
     article: Option<(String, String)>,
-    /// By what it goes.
+    /// Key of the rows of the product.
     key: ProductKey,
 }
 
-/// An `Ид`, without the variant if there is none.
+/// Returns an `Ид` without an empty variant.
 fn without_empty_variant(id: &str) -> &str {
     match id.split_once('#') {
         Some((product, variant)) if variant.is_empty() || variant == NO_VARIANT => product,
@@ -284,7 +288,7 @@ impl CommerceMlProduct {
         Ok(())
     }
 
-    /// `<Остатки>`: one `<Остаток>` or several, each with a quantity or with warehouses.
+    /// Reads `<Остатки>`: one or several `<Остаток>`, each with a quantity or with warehouses.
     fn read_balances(
         &mut self,
         xml: &mut XmlReader<'_>,
@@ -310,10 +314,10 @@ impl CommerceMlProduct {
         Ok(())
     }
 
-    /// What it is called.
     fn keys(&self, reading: &ReadSettings) -> Result<ProductKeys, RowProblem> {
         let id = self.id.value()?;
-        let missing = || RowProblem::Rejected("it has neither an article nor an Ид".to_owned());
+        let missing =
+            || RowProblem::Rejected("the product has neither an article nor an Ид".to_owned());
         if matches_setting(reading.sku.as_ref(), "Ид") {
             let sku = reading.parse_sku(id.ok_or_else(missing)?)?;
             return Ok(ProductKeys {
@@ -355,7 +359,7 @@ impl CommerceMlProduct {
         })
     }
 
-    /// One for each place, by the first way of telling that is there.
+    /// Returns the stock of each warehouse, from the preferred elements that are present.
     fn into_stock(self) -> Vec<StockFields> {
         if !self.balances.is_empty() {
             self.balances
@@ -372,7 +376,8 @@ impl CommerceMlProduct {
     }
 }
 
-/// A warehouse that has just begun, and those inside it: `<Склады>` is one and a list of some.
+/// Reads the current warehouse and those inside it: `<Склады>` may be a warehouse or a list of
+/// them.
 fn read_warehouses(
     xml: &mut XmlReader<'_>,
     reading: &ReadSettings,
@@ -383,7 +388,7 @@ fn read_warehouses(
         stock.warehouse.set("ИдСклада", id);
     }
     if let Some(count) = xml.attribute("КоличествоНаСкладе")? {
-        // 1C writes nothing where there is none.
+        // 1C writes an empty text for zero.
         let is_blank = matches!(&count, Ok(text) if text.trim().is_empty());
         let count = if is_blank { Ok("0".to_owned()) } else { count };
         stock.quantity.set("КоличествоНаСкладе", count);

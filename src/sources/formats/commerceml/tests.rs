@@ -1,3 +1,5 @@
+//! Tests of the CommerceML reader: versions of 1C, keys, deletion marks and declared scopes.
+
 use super::super::Format;
 use super::super::testing::{read_described, read_entries, sample};
 use crate::sources::{DeliveryScope, ReadSettings};
@@ -40,7 +42,7 @@ fn scope_of(text: &str) -> Option<DeliveryScope> {
 }
 
 #[test]
-fn a_catalogue_tells_which_article_an_id_stands_for() {
+fn catalogue_links_ids_to_articles() {
     let read = |sku: Option<&str>| {
         let reading = ReadSettings {
             sku: sku.map(str::to_owned),
@@ -72,7 +74,7 @@ fn a_catalogue_tells_which_article_an_id_stands_for() {
 }
 
 #[test]
-fn offers_of_2_07_are_read_by_warehouse() {
+fn reads_offers_of_2_07_by_warehouse() {
     let variant = "816d6099-55bc-11d9-848a-00112f43529a";
     let mut expected = vec![
         format!("{PRODUCT_1}#{variant} is ART-9"),
@@ -103,7 +105,7 @@ fn offers_of_2_07_are_read_by_warehouse() {
 }
 
 #[test]
-fn rests_of_2_10_are_read_by_warehouse_and_not_as_their_sum() {
+fn reads_rests_of_2_10_by_warehouse() {
     let expected = [
         format!("1 #{PRODUCT_1}@{WAREHOUSE_1} = 201"),
         format!("1 #{PRODUCT_1}@{WAREHOUSE_2} = 9"),
@@ -121,7 +123,7 @@ fn rests_of_2_10_are_read_by_warehouse_and_not_as_their_sum() {
 }
 
 #[test]
-fn namespaces_prefixes_and_encodings_change_nothing() {
+fn ignores_namespaces_prefixes_and_encodings() {
     let text = std::str::from_utf8(&sample("offers.xml"))
         .unwrap()
         .to_owned();
@@ -146,7 +148,7 @@ fn namespaces_prefixes_and_encodings_change_nothing() {
 }
 
 #[test]
-fn stock_is_read_by_the_first_way_of_telling_it_that_is_there() {
+fn reads_stock_from_the_preferred_element() {
     let rest = "<Остатки><Остаток><Количество>1</Количество></Остаток></Остатки>";
     let rests = "<Остатки><Остаток><Склад><Ид>w</Ид><Количество>2</Количество></Склад>\
         <Склад><Ид>v</Ид><Количество/></Склад></Остаток></Остатки>";
@@ -177,7 +179,7 @@ fn stock_is_read_by_the_first_way_of_telling_it_that_is_there() {
 }
 
 #[test]
-fn the_quantity_that_the_settings_name_is_the_only_one_looked_at() {
+fn setting_replaces_the_default_quantity() {
     let inside = r#"<Склад ИдСклада="w" КоличествоНаСкладе="3"/><Количество>6</Количество>
         <Свободно>2</Свободно><Резерв>1</Резерв>"#;
     let reading = |quantity: &str| ReadSettings {
@@ -197,7 +199,7 @@ fn the_quantity_that_the_settings_name_is_the_only_one_looked_at() {
 }
 
 #[test]
-fn an_offer_goes_by_its_article_or_else_by_its_id() {
+fn offer_key_is_its_article_or_its_id() {
     let sku = |sku: &str| ReadSettings {
         sku: Some(sku.to_owned()),
         ..ReadSettings::default()
@@ -215,12 +217,12 @@ fn an_offer_goes_by_its_article_or_else_by_its_id() {
     );
     assert_eq!(
         nameless,
-        ["1 rejected: it has neither an article nor an Ид"]
+        ["1 rejected: the product has neither an article nor an Ид"]
     );
 }
 
 #[test]
-fn bad_warehouses_are_set_aside_and_the_others_apply() {
+fn bad_warehouse_does_not_affect_the_others() {
     let inside = r#"<Склад ИдСклада="w" КоличествоНаСкладе="1.5"/><Склад КоличествоНаСкладе="3"/>
         <Склад ИдСклада="v" КоличествоНаСкладе="4"/>"#;
     let described = read_offer(inside);
@@ -235,7 +237,7 @@ fn bad_warehouses_are_set_aside_and_the_others_apply() {
 }
 
 #[test]
-fn what_is_deleted_is_told_by_attribute_and_by_element() {
+fn reads_deletion_from_attribute_and_element() {
     let reading = ReadSettings {
         zeroes_unavailable: true,
         ..ReadSettings::default()
@@ -250,7 +252,7 @@ fn what_is_deleted_is_told_by_attribute_and_by_element() {
 }
 
 #[test]
-fn a_package_says_whether_it_is_complete() {
+fn package_declares_its_scope() {
     for (says, scope) in [
         (
             r#" СодержитТолькоИзменения="true""#,
@@ -304,7 +306,7 @@ fn a_package_says_whether_it_is_complete() {
 }
 
 #[test]
-fn products_of_orders_are_no_stock() {
+fn ignores_products_of_orders() {
     let text = "<КоммерческаяИнформация><Документ><Товары><Товар Статус=\"Удален\"><Ид>p</Ид>\
         <Артикул>A</Артикул><Количество>2</Количество></Товар></Товары></Документ>\
         </КоммерческаяИнформация>";
@@ -319,7 +321,7 @@ fn products_of_orders_are_no_stock() {
 }
 
 #[test]
-fn a_mark_of_deletion_is_an_element_or_an_attribute() {
+fn reads_deletion_mark_from_element_or_attribute() {
     let zeroing = ReadSettings {
         zeroes_unavailable: true,
         ..ReadSettings::default()
@@ -377,13 +379,13 @@ fn a_mark_of_deletion_is_an_element_or_an_attribute() {
     let unclear = format!("<ПометкаУдаления>может</ПометкаУдаления>{rest}");
     let reason = "1 rejected: ПометкаУдаления is 'может', it must be true or false";
     assert_eq!(read_offer_with(&unclear, &zeroing), [reason]);
-    // That of a part of the product is not its own.
+    // The deletion mark of a nested element does not apply to the product.
     let inner = format!("<Значение><ПометкаУдаления>true</ПометкаУдаления></Значение>{rest}");
     assert_eq!(read_offer_with(&inner, &zeroing), ["1 #p = 5"]);
 }
 
 #[test]
-fn a_point_is_decimal_and_a_comma_before_three_digits_is_suspicious() {
+fn point_is_decimal_and_comma_is_suspicious() {
     for (quantity, described) in [
         ("3.000", "1 #p = 3"),
         ("2000.000", "1 #p = 2000"),
@@ -405,7 +407,7 @@ fn a_point_is_decimal_and_a_comma_before_three_digits_is_suspicious() {
 }
 
 #[test]
-fn an_empty_quantity_is_zero_if_set_and_an_absent_one_states_nothing() {
+fn empty_quantity_is_zero_if_set() {
     let empty = ReadSettings {
         zeroes_empty_quantities: true,
         ..ReadSettings::default()
@@ -421,7 +423,7 @@ fn an_empty_quantity_is_zero_if_set_and_an_absent_one_states_nothing() {
 }
 
 #[test]
-fn a_spoilt_article_is_undone_or_suspicious_in_catalogue_and_offers() {
+fn spoiled_articles_are_restored_or_suspicious() {
     for (text, sku) in [
         ("=&quot;0557722&quot;", Some("0557722")),
         ("'TEA-1", Some("TEA-1")),
@@ -480,7 +482,7 @@ fn a_spoilt_article_is_undone_or_suspicious_in_catalogue_and_offers() {
 }
 
 #[test]
-fn a_cut_letter_costs_only_a_row_whose_fields_have_it() {
+fn truncated_letter_affects_only_its_row() {
     assert_eq!(
         read_offer("<Наименование>\u{ffff}</Наименование><Количество>1</Количество>"),
         ["1 #p = 1"]
@@ -491,7 +493,8 @@ fn a_cut_letter_costs_only_a_row_whose_fields_have_it() {
         "<Склад ИдСклада=\"\u{ffff}\" КоличествоНаСкладе=\"1\"/>",
     ] {
         let read = read_offer(inside);
-        let is_rejected = read[0].starts_with("1 rejected: it has bytes that are not characters");
+        let is_rejected =
+            read[0].starts_with("1 rejected: the row has bytes that are not characters");
         assert!(read.len() == 1 && is_rejected, "{read:?}");
     }
 }

@@ -1,8 +1,8 @@
-//! What a file is, told from what is in it, and what it is packed in.
+//! Detection of a file's format by its content, and unpacking of archives.
 //!
-//! Names inside an archive are shown, and tell which files are data; nothing is ever written
-//! under them. What is unpacked goes to a file without a name, which is gone when it is closed,
-//! whatever becomes of the program.
+//! Names inside an archive select the data files and appear in messages; no file is created with
+//! such a name. Unpacked content goes to an anonymous temporary file, which the operating system
+//! deletes when it is closed, even after a crash.
 
 #[cfg(test)]
 mod tests;
@@ -25,19 +25,19 @@ use crate::sources::archive::{Archive, Budget, MAX_UNPACKED, MemberKind};
 /// Most data files in one archive.
 const MAX_DATA_FILES: usize = 1_000;
 
-/// By how much of its beginning a file is known.
+/// Bytes at the beginning of a file that are inspected to recognise it.
 const HEAD_LENGTH: u64 = 4 * 1024;
 
-/// What data files in an archive are called; 1C packs its pictures with them.
+/// Extensions of data files in an archive. Other files are skipped, such as the pictures of 1C.
 const DATA_EXTENSIONS: &[&str] = &[
     "xml", "yml", "csv", "tsv", "txt", "xls", "xlsx", "json", "ndjson", "jsonl",
 ];
 
-/// What archives in an archive are called.
+/// Extensions of nested archives.
 const ARCHIVE_EXTENSIONS: &[&str] = &["zip", "gz", "tgz", "rar", "7z", "tar", "bz2", "xz", "zst"];
 
 impl Format {
-    /// Its name in the settings.
+    /// Returns the name of the format in the settings.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -49,7 +49,7 @@ impl Format {
         }
     }
 
-    /// The format a setting names.
+    /// Returns the format with this name in the settings. `xlsx` and `xls` are accepted too.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         if matches!(name, "xlsx" | "xls") {
@@ -67,11 +67,11 @@ impl Format {
             .find(|format| format.name().eq_ignore_ascii_case(name))
     }
 
-    /// Tells the format from the content of a file that is not packed, and rewinds it. `encoding`
-    /// is that of its text, if the settings name it.
+    /// Detects the format of an unpacked file by its content, and rewinds the file. `encoding` is
+    /// the one in the settings.
     ///
     /// # Errors
-    /// It cannot be read, or is nothing that could hold stock.
+    /// The file cannot be read, or its format is not supported.
     pub fn detect(
         input: &mut dyn Input,
         encoding: Option<&'static Encoding>,
@@ -85,7 +85,7 @@ impl Format {
         unsupported::reject_text_document(&text)?;
         let is_control = |c: char| c.is_ascii_control() && !"\0\t\r\n\u{c}\u{1a}".contains(c);
         match text.trim_start().chars().next() {
-            None => Err(broken(0, "there is nothing in it")),
+            None => Err(broken(0, "it is empty")),
             Some('<') => detect_xml_format(input, encoding),
             Some('{' | '[') => Ok(Self::Json),
             Some(_) if text.contains(is_control) => Err(FormatError::Unusable(
@@ -101,7 +101,7 @@ const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
 const EMPTY_ZIP_MAGIC: &[u8] = b"PK\x05\x06";
 const XLS_MAGIC: &[u8] = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1";
 
-/// The first bytes; the input is rewound.
+/// Returns the first bytes and rewinds the input.
 fn read_head(input: &mut dyn Input) -> Result<Vec<u8>, FormatError> {
     let mut head = Vec::new();
     input.rewind()?;
@@ -110,7 +110,7 @@ fn read_head(input: &mut dyn Input) -> Result<Vec<u8>, FormatError> {
     Ok(head)
 }
 
-/// An encoding in which at least the first sign can be told.
+/// Returns an encoding that is good enough to recognise the first character.
 fn guess_encoding(head: &[u8]) -> &'static Encoding {
     match head {
         [0, _, ..] => encoding_rs::UTF_16BE,
@@ -119,7 +119,7 @@ fn guess_encoding(head: &[u8]) -> &'static Encoding {
     }
 }
 
-/// Which XML it is.
+/// Detects the format of an XML document by its root element.
 fn detect_xml_format(
     input: &mut dyn Input,
     encoding: Option<&'static Encoding>,
@@ -139,25 +139,25 @@ fn detect_xml_format(
     }
 }
 
-/// A file with data in it, unpacked.
+/// An unpacked data file.
 pub struct DataFile<'a> {
-    /// Its name, for people.
+    /// Name for messages.
     pub name: &'a str,
-    /// What it is.
+    /// Format of the file.
     pub format: Format,
-    /// Its content, from the beginning.
+    /// Content, positioned at its beginning.
     pub input: &'a mut dyn Input,
 }
 
-/// Who takes the data files, one after the other.
+/// Callback that receives the data files one after the other.
 pub type VisitDataFile<'a> = &'a mut dyn FnMut(DataFile<'_>) -> Result<(), FormatError>;
 
-/// What the settings say of files before they are opened.
+/// Settings that replace detection.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FormatHints {
-    /// What they are; detected if not said.
+    /// Format of all files; detected if `None`.
     pub format: Option<Format>,
-    /// In which encoding their text is; found out if not said.
+    /// Encoding of text files; detected if `None`.
     pub encoding: Option<&'static Encoding>,
 }
 
@@ -170,13 +170,13 @@ impl From<Option<Format>> for FormatHints {
     }
 }
 
-/// Hands out the data files that a file is or holds, in the archive's order.
+/// Passes the data files of a file or archive to the callback, in the archive's order.
 ///
-/// `told` is what the settings say of the files; `spool` is the directory for what is unpacked. An archive is checked as a whole only at its end: what was
-/// handed out before an error must not be taken.
+/// `spool` is the directory for unpacked files. An archive is verified only at its end, so the caller
+/// must discard data received before an error.
 ///
 /// # Errors
-/// It cannot be unpacked, it is unpacked too large, or taking a data file failed.
+/// The archive is broken, too large when unpacked, or without a data file; or the callback fails.
 pub fn unpack(
     name: &str,
     input: &mut dyn Input,
@@ -244,7 +244,7 @@ fn visit_file(
     })
 }
 
-/// Hands out what came out of an archive, unless it is one itself.
+/// Passes an unpacked file to the callback. A nested archive is an error.
 fn visit_unpacked(
     name: &str,
     mut file: File,
@@ -259,7 +259,7 @@ fn visit_unpacked(
 
 fn nested_archive_error(name: &str) -> FormatError {
     FormatError::Unusable(format!(
-        "'{name}' is an archive within an archive, pack it once only"
+        "'{name}' is an archive within an archive: pack it only once"
     ))
 }
 
@@ -290,7 +290,7 @@ fn unpack_zip(
         file_count += 1;
         if file_count > MAX_DATA_FILES {
             return Err(FormatError::Unusable(format!(
-                "'{name}' holds over {MAX_DATA_FILES} files"
+                "'{name}' contains more than {MAX_DATA_FILES} data files"
             )));
         }
         let mut file = tempfile::tempfile_in(spool)?;
@@ -300,7 +300,7 @@ fn unpack_zip(
     }
     if file_count == 0 {
         return Err(FormatError::Unusable(format!(
-            "no file in the archive '{name}' has the name of a data file ({}); it holds {}",
+            "the archive '{name}' contains no data file ({}); it contains {}",
             DATA_EXTENSIONS.join(", "),
             list_names(&other_names)
         )));
@@ -308,8 +308,8 @@ fn unpack_zip(
     Ok(())
 }
 
-/// Refuses an archive with exports of several days: the stock of the latest may not be mixed with that
-/// of another.
+/// Rejects an archive with exports of several days, because stock of different days must not be
+/// mixed.
 fn reject_several_dates<'n>(names: impl Iterator<Item = &'n str>) -> Result<(), FormatError> {
     let mut seen: HashMap<String, &str> = HashMap::new();
     for name in names {
@@ -318,16 +318,16 @@ fn reject_several_dates<'n>(names: impl Iterator<Item = &'n str>) -> Result<(), 
         };
         if let Some(other) = seen.insert(undated, name) {
             return Err(FormatError::Unusable(format!(
-                "'{other}' and '{name}' in the archive differ in nothing but a date: leave the export \
-                 that is meant"
+                "'{other}' and '{name}' in the archive differ only in a date: leave one export in the \
+                 archive"
             )));
         }
     }
     Ok(())
 }
 
-/// The name with its dates, such as `2026-11-28`, `28.11.2026` or `20261128_1000`, replaced; `None` if
-/// it has none.
+/// Returns a name with its dates replaced, such as `2026-11-28`, `28.11.2026` or `20261128_1000`;
+/// `None` if it has no date.
 fn without_date(name: &str) -> Option<String> {
     let is_date_char = |c: char| c.is_ascii_digit() || matches!(c, '-' | '.' | '_' | ' ');
     let mut undated = String::new();
@@ -356,7 +356,8 @@ fn without_date(name: &str) -> Option<String> {
     has_date.then_some(undated)
 }
 
-/// How many bytes of a run of digits and marks are a date, with the time behind it if there is one.
+/// Returns the length in bytes of a date, and of a time after it, at the start of a run of digits
+/// and marks.
 fn date_length(run: &str) -> Option<usize> {
     let digits = |count: usize| -> Option<(String, usize)> {
         let mut found = run
@@ -396,22 +397,26 @@ fn date_length(run: &str) -> Option<usize> {
     (is_end_of_digits(8) && NaiveDate::parse_from_str(short, "%d.%m.%y").is_ok()).then_some(8)
 }
 
-/// Names in a message, the first few of them.
+/// Lists the first few names for a message.
 fn list_names(names: &[String]) -> String {
     const MAX_SHOWN: usize = 10;
     if names.is_empty() {
         return "no file".to_owned();
     }
-    let shown: Vec<_> = names
+    let listed: Vec<_> = names
         .iter()
         .take(MAX_SHOWN)
         .map(|name| format!("'{name}'"))
         .collect();
     let more = if names.len() > MAX_SHOWN { ", …" } else { "" };
-    format!("{}{more}", shown.join(", "))
+    format!("{}{more}", listed.join(", "))
 }
 
-/// Whether a file of that name is data, rather than a picture or a trace of somebody's desktop.
+/// Returns true if a file name is that of a data file, not of a picture or of a desktop's own
+/// files.
+///
+/// # Errors
+/// The file is a nested archive.
 fn is_data_file(path: &str) -> Result<bool, FormatError> {
     let name = path.rsplit(['/', '\\']).next().unwrap_or(path);
     if name.starts_with(['.', '~']) || path.split(['/', '\\']).any(|folder| folder == "__MACOSX") {

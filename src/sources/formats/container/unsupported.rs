@@ -1,18 +1,19 @@
-//! Files that spreadsheets open and that are not read here: named for what they are, with the cure.
+//! Recognition of files in formats that are not supported. The error names the format and how to
+//! export the stock instead.
 
 use super::super::FormatError;
 
-/// The cure of every such file.
+/// Advice for documents of spreadsheet programs.
 const SAVE_AS_ADVICE: &str = "open it in Excel or LibreOffice and save it as XLSX or CSV";
 
-/// The error of a file of that kind.
+/// Creates the error of a spreadsheet document in an unsupported format.
 fn unsupported_error(description: &str) -> FormatError {
     FormatError::Unusable(format!(
-        "the file is {description}, which is not read: {SAVE_AS_ADVICE}"
+        "the file is {description}, which is not supported: {SAVE_AS_ADVICE}"
     ))
 }
 
-/// First bytes of archives and documents that are not read, with their names and cures.
+/// First bytes of unsupported archives and documents, with their names and advice.
 const UNSUPPORTED_SIGNATURES: &[(&[u8], &str, &str)] = &[
     (b"Rar!\x1a\x07", "a RAR archive", PACK_AS_ADVICE),
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", PACK_AS_ADVICE),
@@ -36,18 +37,18 @@ const UNSUPPORTED_SIGNATURES: &[(&[u8], &str, &str)] = &[
     ),
 ];
 
-/// The cure of archives.
+/// Advice for archives.
 const PACK_AS_ADVICE: &str = "pack it as ZIP or gzip";
 
-/// Refuses a file that is an archive or a document of another program, told by its first bytes.
+/// Rejects an unsupported archive or document by its first bytes.
 ///
 /// # Errors
-/// It is one.
+/// The file has such a format.
 pub(super) fn reject_binary_document(head: &[u8]) -> Result<(), FormatError> {
     let is_match = |(bytes, ..): &&(&[u8], &str, &str)| head.starts_with(bytes);
-    if let Some((_, what, cure)) = UNSUPPORTED_SIGNATURES.iter().find(is_match) {
+    if let Some((_, description, advice)) = UNSUPPORTED_SIGNATURES.iter().find(is_match) {
         return Err(FormatError::Unusable(format!(
-            "the file is {what}, which is not read: {cure}"
+            "the file is {description}, which is not supported: {advice}"
         )));
     }
     if is_dbf(head) {
@@ -57,7 +58,7 @@ pub(super) fn reject_binary_document(head: &[u8]) -> Result<(), FormatError> {
     }
 }
 
-/// Whether a file begins as a DBF does: a version, and the date of the last change.
+/// Returns true if a file begins with a DBF header: a version and the date of the last change.
 fn is_dbf(head: &[u8]) -> bool {
     const FIELD_END: u8 = 0x0d;
     let [version, _, month, day, ..] = head else {
@@ -75,10 +76,10 @@ fn is_dbf(head: &[u8]) -> bool {
         && is_ended
 }
 
-/// Refuses a zip archive that is a document of another program, told by the names in it.
+/// Rejects a zip archive that is an unsupported document, by the names in it.
 ///
 /// # Errors
-/// It is one.
+/// The archive is such a document.
 pub(super) fn reject_archive_document<'n>(
     names: impl Iterator<Item = &'n [u8]>,
 ) -> Result<(), FormatError> {
@@ -106,10 +107,10 @@ pub(super) fn reject_archive_document<'n>(
     Ok(())
 }
 
-/// Refuses a text that is a document of another program, told by its beginning.
+/// Rejects a text that is an unsupported document, by its beginning.
 ///
 /// # Errors
-/// It is one.
+/// The text is such a document.
 pub(super) fn reject_text_document(head: &str) -> Result<(), FormatError> {
     let start = head.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
     let lower = start.to_lowercase();
@@ -153,13 +154,13 @@ pub(super) fn reject_text_document(head: &str) -> Result<(), FormatError> {
         ));
     }
     Err(FormatError::Unusable(
-        "the file is a web page, such as one to log in: check the address and the password that it \
-         is fetched with"
+        "the file is a web page, such as a login page: check the address and the password of the \
+         source"
             .to_owned(),
     ))
 }
 
-/// Names the document whose XML has that root, if it is one of a spreadsheet.
+/// Returns the error of an unsupported spreadsheet document with this root element.
 pub(super) fn unsupported_root(root: &str) -> Option<FormatError> {
     match root {
         "document-content" | "document" => {
@@ -180,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn documents_of_other_programs_are_named_with_the_cure() {
+    fn recognises_unsupported_documents() {
         for (head, name) in [
             ("<html><body><table><tr><td>a", Some("an HTML table")),
             ("\u{feff}<!DOCTYPE html><table>", Some("an HTML table")),
@@ -191,7 +192,7 @@ mod tests {
             ),
             (
                 "<html><table><form><input type=password>",
-                Some("one to log in"),
+                Some("a login page"),
             ),
             ("<html><h1>502 Bad Gateway</h1>", Some("a web page")),
             ("<div>Сессия истекла</div>", Some("a web page")),
@@ -219,7 +220,7 @@ mod tests {
         for (head, name) in [
             (
                 &b"Rar!\x1a\x07\x01\x00"[..],
-                Some("a RAR archive, which is not read: pack it as ZIP"),
+                Some("a RAR archive, which is not supported: pack it as ZIP"),
             ),
             (b"7z\xbc\xaf\x27\x1c\x00\x04", Some("7-Zip")),
             (b"BZh91AY&SY", Some("bzip2")),

@@ -1,5 +1,7 @@
+//! Tests of the CSV reader: columns, delimiters, quotes, encodings, truncation and streaming.
+
 use std::cell::Cell;
-use std::io::{Seek, SeekFrom};
+use std::io::{self, Seek, SeekFrom};
 use std::rc::Rc;
 
 use encoding_rs::{UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1251};
@@ -30,7 +32,8 @@ fn sku(row: &Row) -> &str {
     }
 }
 
-/// `SKU=quantity` of each row, `!line` of each that is set aside, `?line` of the suspicious.
+/// Describes entries: `SKU=quantity` of a row, `!line` of a rejected one, `?line` of a suspicious
+/// one.
 fn described(entries: &[DeliveryEntry]) -> Vec<String> {
     entries
         .iter()
@@ -82,7 +85,7 @@ fn in_utf_16(text: &str, to_bytes: fn(u16) -> [u8; 2]) -> Vec<u8> {
 }
 
 #[test]
-fn columns_go_by_every_name_the_field_knows() {
+fn finds_columns_by_every_known_name() {
     for sku in [
         "Артикул",
         "Код",
@@ -118,7 +121,7 @@ fn columns_go_by_every_name_the_field_knows() {
     }
     for warehouse in ["Склад", "Склад *", "warehouse", "WAREHOUSE_AND_SHOP"] {
         let file = format!("sku;{warehouse};stock\nA-1; Юг ;5\nA-2;;6\n");
-        let places: Vec<_> = default_entries(file.as_bytes())
+        let results: Vec<_> = default_entries(file.as_bytes())
             .into_iter()
             .map(|entry| match entry {
                 DeliveryEntry::Row(row) => row.warehouse.unwrap_or_default(),
@@ -126,16 +129,16 @@ fn columns_go_by_every_name_the_field_knows() {
                 other => panic!("{other:?}"),
             })
             .collect();
-        assert_eq!(places[0], "Юг", "{warehouse}");
+        assert_eq!(results[0], "Юг", "{warehouse}");
         assert!(
-            places[1].starts_with("warehouse is empty"),
-            "{warehouse}: {places:?}"
+            results[1].starts_with("warehouse is empty"),
+            "{warehouse}: {results:?}"
         );
     }
 }
 
 #[test]
-fn of_several_columns_that_fit_the_one_that_is_meant_is_taken() {
+fn prefers_the_documented_one_of_two_columns() {
     assert_eq!(rows("Код;Артикул;Остаток;Доступно\n1;A;9;5\n"), ["A=5"]);
     assert_eq!(
         rows("Артикул;Ваш SKU;Количество;Доступно для заказа\n1;A;9;5\n"),
@@ -152,7 +155,7 @@ fn of_several_columns_that_fit_the_one_that_is_meant_is_taken() {
 }
 
 #[test]
-fn of_columns_that_fit_alike_none_is_chosen() {
+fn rejects_ambiguous_columns() {
     for (header, names) in [
         ("Код;SKU;Остаток", ["'Код'", "'SKU'"]),
         ("offer_id;Артикул;Остаток", ["'offer_id'", "'Артикул'"]),
@@ -173,7 +176,7 @@ fn of_columns_that_fit_alike_none_is_chosen() {
 }
 
 #[test]
-fn two_columns_of_one_name_are_for_the_owner_to_choose() {
+fn rejects_two_columns_with_one_name() {
     let file = "SKU;Остаток;ОСТАТОК;Юг\nA;1;2;3\n".as_bytes();
     let message = error_message(file, &ReadSettings::default());
     assert!(
@@ -188,20 +191,20 @@ fn two_columns_of_one_name_are_for_the_owner_to_choose() {
 }
 
 #[test]
-fn what_the_settings_name_comes_before_what_the_field_knows() {
+fn settings_win_over_known_names() {
     let file = "Артикул;Остаток;Номер;На полке\nA;1;N;2\n".as_bytes();
     let rows_read = described(&entries(file, &reading_of_columns("номер *", "НА_ПОЛКЕ")).unwrap());
     assert_eq!(rows_read, ["N=2"]);
     let message = error_message(file, &reading_of_columns("Номер", "Полка"));
     assert!(
-        message.contains("the quantity ('Полка', by the setting quantity)"),
+        message.contains("the quantity ('Полка' in the setting quantity)"),
         "{message}"
     );
     assert!(message.contains("'На полке'"), "{message}");
 }
 
 #[test]
-fn a_file_without_the_columns_says_what_it_has_and_what_is_missing() {
+fn lists_found_and_missing_columns() {
     let message = error_message("Товар;Цена\nБолт;5\n".as_bytes(), &ReadSettings::default());
     assert!(
         message.contains("no column for the SKU ('ваш sku', 'shop sku',"),
@@ -214,7 +217,7 @@ fn a_file_without_the_columns_says_what_it_has_and_what_is_missing() {
 }
 
 #[test]
-fn above_the_header_there_may_be_a_title() {
+fn skips_title_rows_above_the_header() {
     let title = "Остатки на складах;;\nООО \"Ромашка\"; на 22.11.2026;\n;;\n";
     assert_eq!(
         rows(&format!("{title}Артикул;Товар;Остаток\nA;Болт;5\n")),
@@ -230,7 +233,7 @@ fn above_the_header_there_may_be_a_title() {
     ));
 }
 
-/// The reason why a file is refused.
+/// Returns the reason why a file is unusable.
 fn unusable_reason(file: &str) -> String {
     match entries(file.as_bytes(), &ReadSettings::default()) {
         Err(FormatError::Unusable(reason)) => reason,
@@ -239,13 +242,10 @@ fn unusable_reason(file: &str) -> String {
 }
 
 #[test]
-fn header_of_two_rows_is_refused() {
+fn rejects_header_of_two_rows() {
     let reason = unusable_reason("Артикул;Название;Остаток\n;;Москва\nA-1;x;0\nA-2;x;5\n");
-    assert!(
-        reason.starts_with("row 2 goes on with the header"),
-        "{reason}"
-    );
-    // A first row with a word for its quantity is a row.
+    assert!(reason.starts_with("row 2 continues the header"), "{reason}");
+    // A first row with a word as its quantity is a product.
     let word = "Артикул;Название;Остаток\nA-1;x;нет\nA-2;x;5\n";
     assert_eq!(
         entries(word.as_bytes(), &ReadSettings::default())
@@ -256,16 +256,16 @@ fn header_of_two_rows_is_refused() {
 }
 
 #[test]
-fn second_table_of_something_else_is_refused() {
+fn rejects_second_table() {
     for header in ["Артикул;Цена", "Артикул;В пути", "артикул ;Ожидается"]
     {
         let reason = unusable_reason(&format!("Артикул;Остаток\nA-1;5\n\n{header}\nA-2;500\n"));
-        assert!(reason.starts_with("row 4 is a header too"), "{reason}");
+        assert!(reason.starts_with("row 4 is a second header"), "{reason}");
     }
 }
 
 #[test]
-fn numbers_of_columns_are_no_product() {
+fn column_numbers_are_not_a_product() {
     let found = entries(
         "№;Артикул;Остаток\n1;2;3\n1;A-1;5\n".as_bytes(),
         &ReadSettings::default(),
@@ -278,11 +278,11 @@ fn numbers_of_columns_are_no_product() {
 }
 
 #[test]
-fn row_without_a_warehouse_beside_rows_with_one_is_suspicious() {
+fn missing_warehouse_is_suspicious_beside_others() {
     let file =
         "Артикул;Склад;Остаток\nA-1;Москва;5\nA-1;;8\nA-2;;\nA-1;Все склады;13\nA-1;Итого;13\n";
     let found = entries(file.as_bytes(), &ReadSettings::default()).unwrap();
-    assert_eq!(found.len(), 3, "totals are left out: {found:?}");
+    assert_eq!(found.len(), 3, "totals are skipped: {found:?}");
     assert!(
         matches!(&found[1], DeliveryEntry::Suspicious(fault) if fault.reason.contains("warehouse is"))
     );
@@ -291,18 +291,15 @@ fn row_without_a_warehouse_beside_rows_with_one_is_suspicious() {
 }
 
 #[test]
-fn flag_in_the_preferred_column_is_refused() {
+fn rejects_flags_in_the_preferred_column() {
     let reason = unusable_reason("Артикул;Доступно;Остаток\nA-1;1;15\nA-2;0;4\n");
-    assert!(
-        reason.contains("'Доступно' has nothing but 0 and 1"),
-        "{reason}"
-    );
+    assert!(reason.contains("'Доступно' has only 0 and 1"), "{reason}");
     let free = "Артикул;Доступно;Остаток\nA-1;1;15\nA-2;2;4\n";
     assert_eq!(rows(free), ["A-1=1", "A-2=2"]);
 }
 
 #[test]
-fn row_without_a_sku_may_be_of_the_product_above() {
+fn row_without_sku_may_belong_to_previous_one() {
     let file = "sku;size;stock\n;S;1\nA-1;S;5\n;M;7\n;L;8\nB-1;S;2\n01.фев;S;2\n;M;3\nC-1;S;4\n\n\
                 ;M;3\nD-1;S;4\nD-1;S;4;x\n;M;3\nE-1;S;1\nE-2;S;2\n;;3\nF-1;S;1\n;;19\n";
     let found = entries(file.as_bytes(), &ReadSettings::default()).unwrap();
@@ -316,13 +313,13 @@ fn row_without_a_sku_may_be_of_the_product_above() {
             other => panic!("{other:?}"),
         })
         .collect();
-    let above = r#"Some("A-1")"#;
+    let previous = r#"Some("A-1")"#;
     let (row, other) = (r#"Sku("A-1")"#, r#"Sku("B-1")"#);
     assert_eq!(
         products[..7],
-        ["None", row, above, above, other, "None", "None"]
+        ["None", row, previous, previous, other, "None", "None"]
     );
-    // A blank row, or one that is not read, stands between; and the sums of a group and of all rows.
+    // A blank or shifted row comes between, and rows with the sums of a group and of all rows.
     let (fourth, shifted) = (r#"Sku("D-1")"#, r#"Some("D-1")"#);
     assert_eq!(
         products[7..12],
@@ -341,7 +338,7 @@ fn row_without_a_sku_may_be_of_the_product_above() {
 }
 
 #[test]
-fn every_delimiter_is_found_and_a_declared_one_wins() {
+fn detects_delimiters_and_prefers_a_declared_one() {
     for delimiter in [";", ",", "\t", "|"] {
         let file =
             format!("\"Имя; с, всем\"{delimiter}sku{delimiter}stock\nx{delimiter}A{delimiter}5\n");
@@ -374,13 +371,13 @@ fn quotes_enclose_delimiters_quotes_and_lines() {
 }
 
 #[test]
-fn a_quote_too_many_costs_its_own_line_only() {
+fn extra_quote_affects_only_its_own_line() {
     let file = "sku;name;stock\nA;\"Болт;5\nB;Гайка;6\nC;\"Винт\";7\nD;Шуруп;8\n";
     assert_eq!(rows(file), ["!2", "B=6", "C=7", "D=8"]);
 }
 
 #[test]
-fn a_quote_that_is_never_closed_breaks_the_file() {
+fn unclosed_quote_breaks_the_file() {
     let file = "sku;name;stock\nA;\"Болт;5\nB;Гайка;6\n";
     assert!(error_message(file.as_bytes(), &ReadSettings::default()).contains("line 2"));
     let long = format!("{file}{}", "C;Винт;7\n".repeat(20_000));
@@ -390,26 +387,26 @@ fn a_quote_that_is_never_closed_breaks_the_file() {
 }
 
 #[test]
-fn rows_that_do_not_fit_the_header_are_set_aside() {
+fn rejects_rows_with_extra_fields() {
     let file = "sku;name;stock;\nA;x;5;\nB;x;6\nC;x\nD;x;7;8\nE;x;9;;;\n;;;\n\n  \n";
     let found = default_entries(file.as_bytes());
-    // A field too many shows that a delimiter is inside a field, even if the last fields are empty.
+    // An extra field shows an unquoted delimiter, even if the last fields are empty.
     assert_eq!(described(&found), ["A=5", "B=6", "C=", "!5", "!6"]);
     let expected = [
-        "it has 4 fields, and the header 3",
-        "it has 6 fields, and the header 3",
+        "the row has 4 fields, the header has 3",
+        "the row has 6 fields, the header has 3",
     ];
     assert_eq!(reasons(&found), expected);
     assert_eq!(
         rows("sku,stock,a,b\nA-1,5,,\nA-2,1,000,,\n"),
         ["A-1=5", "!3"]
     );
-    // Unless every row has them.
+    // Extra empty fields are valid if every row has them.
     assert_eq!(rows("sku;stock\nA;5;;\nB;6;;\n"), ["A=5", "B=6"]);
 }
 
 #[test]
-fn a_second_header_of_other_columns_refuses_the_file() {
+fn rejects_second_header_with_other_columns() {
     for file in [
         "sku;stock\n557722;3\n\nstock;sku\n9;557723\n",
         "Показатели:;Артикул;Остаток\nСклад;;\nАртикул;Номенклатура;Остаток\nTEA-1;Чай;5\n",
@@ -417,7 +414,7 @@ fn a_second_header_of_other_columns_refuses_the_file() {
     ] {
         let reason = error_message(file.as_bytes(), &ReadSettings::default());
         assert!(
-            reason.contains("is a header too, of other columns"),
+            reason.contains("is a second header with other columns"),
             "{reason}"
         );
     }
@@ -425,7 +422,7 @@ fn a_second_header_of_other_columns_refuses_the_file() {
 }
 
 #[test]
-fn a_total_is_left_out_and_named() {
+fn skips_and_reports_totals() {
     let mut file = Cursor::new("Артикул;Остаток\nA;3\nОбщий итог;3\n".as_bytes());
     let mut found = Vec::new();
     let summary = read(&mut file, &ReadSettings::default(), &mut |entry| {
@@ -433,11 +430,11 @@ fn a_total_is_left_out_and_named() {
         Ok(())
     });
     assert_eq!(described(&found), ["A=3"]);
-    assert!(summary.unwrap().notices[0].ends_with("the first of them is row 3"));
+    assert!(summary.unwrap().notices[0].ends_with("the first is row 3"));
 }
 
 #[test]
-fn a_sku_in_an_encoding_that_nothing_proves_is_suspicious() {
+fn sku_in_unproven_encoding_is_suspicious() {
     let in_koi8 = |text: &str| encoding_rs::KOI8_R.encode(text).0.into_owned();
     for file in [
         in_koi8("sku;stock\nБОЛТ-5;3\nB;4\n"),
@@ -465,7 +462,7 @@ fn a_sku_in_an_encoding_that_nothing_proves_is_suspicious() {
 }
 
 #[test]
-fn a_decimal_comma_between_commas_is_no_column() {
+fn decimal_comma_between_commas_is_rejected() {
     assert_eq!(
         rows("sku,stock\nA,46,5\nB,\"46,5\"\nC,3\n"),
         ["!2", "!3", "C=3"]
@@ -473,9 +470,9 @@ fn a_decimal_comma_between_commas_is_no_column() {
 }
 
 #[test]
-fn numbers_and_words_are_read_by_the_rules_of_the_source() {
+fn reads_numbers_and_words_by_source_rules() {
     let file = "sku;stock\nA;3.000\nB;1\u{a0}234,000\nC;46,5\nD;-2\nE;>10\nF;НЕТ\nG;\nH;-\n";
-    // The comma is decimal in this column, and so the point may group thousands.
+    // The comma is decimal in this column, so the point groups thousands.
     assert_eq!(
         rows(file),
         ["?2", "B=1234", "!4", "!5", "!6", "!7", "G=", "!9"]
@@ -498,7 +495,7 @@ fn numbers_and_words_are_read_by_the_rules_of_the_source() {
 }
 
 #[test]
-fn groups_and_totals_are_passed_over_and_a_row_without_sku_is_not() {
+fn skips_groups_and_totals() {
     let file = "Артикул;Товар;Остаток\n;Крепёж;\nA;Болт;5\n;Гайка;6\n;Итого:;11\nИтого;;11\n";
     let found = default_entries(file.as_bytes());
     assert_eq!(described(&found), ["A=5", "!4"]);
@@ -506,7 +503,7 @@ fn groups_and_totals_are_passed_over_and_a_row_without_sku_is_not() {
 }
 
 #[test]
-fn a_sku_stays_text_and_one_that_a_spreadsheet_changed_is_suspicious() {
+fn sku_changed_by_a_spreadsheet_is_suspicious() {
     let file = "sku;stock\n0557722;1\n557722;2\n5.577E+05;3\n5,577e+05;4\n557722.0;5\n1E5;6\n\
                 1.5;7\n a b ;8\nE+05;9\n12E+05;1\n";
     assert_eq!(
@@ -527,7 +524,7 @@ fn a_sku_stays_text_and_one_that_a_spreadsheet_changed_is_suspicious() {
 }
 
 #[test]
-fn a_reserve_and_a_time_are_read_where_the_settings_name_them() {
+fn reads_reserve_and_time_named_by_settings() {
     let file = "sku;stock;Резерв;Когда\nA;5;2;2026-11-22T10:00:00+03:00\nB;5;;\nC;5;x;\n\
                 D;5;1;22.11.2026\n";
     let reading = ReadSettings {
@@ -555,7 +552,7 @@ fn a_reserve_and_a_time_are_read_where_the_settings_name_them() {
 }
 
 #[test]
-fn what_the_market_calls_available_is_without_the_reserve_already() {
+fn market_quantity_already_excludes_reserve() {
     let reading = ReadSettings {
         reserve: Some("RESERVE".into()),
         ..ReadSettings::default()
@@ -578,7 +575,7 @@ fn what_the_market_calls_available_is_without_the_reserve_already() {
 const CYRILLIC: &str = "Артикул;Склад;Остаток\r\nБОЛТ-№5;Юг;5\r\nA-2;Ёлка;6\r\n";
 
 #[test]
-fn text_is_read_in_whatever_encoding_it_is() {
+fn reads_text_in_any_encoding() {
     let expected = default_entries(CYRILLIC.as_bytes());
     assert_eq!(described(&expected), ["БОЛТ-№5=5", "A-2=6"]);
     let marked = |mark: &[u8], text: Vec<u8>| [mark, &text].concat();
@@ -613,9 +610,9 @@ fn text_is_read_in_whatever_encoding_it_is() {
 }
 
 #[test]
-fn an_encoding_that_is_declared_wrongly_is_told_by_the_columns_it_gives() {
+fn wrong_encoding_setting_is_visible_in_columns() {
     let cyrillic = WINDOWS_1251.encode(CYRILLIC).0.into_owned();
-    for (file, declared, shown) in [
+    for (file, declared, column) in [
         (cyrillic.as_slice(), UTF_8, "\u{fffd}"),
         (CYRILLIC.as_bytes(), UTF_16LE, "'"),
     ] {
@@ -625,7 +622,7 @@ fn an_encoding_that_is_declared_wrongly_is_told_by_the_columns_it_gives() {
         };
         let message = error_message(file, &reading);
         assert!(
-            message.contains(shown) && message.contains("no column for"),
+            message.contains(column) && message.contains("no column for"),
             "{message}"
         );
     }
@@ -638,7 +635,7 @@ fn an_encoding_that_is_declared_wrongly_is_told_by_the_columns_it_gives() {
 }
 
 #[test]
-fn a_letter_between_two_pieces_of_the_file_is_one_letter() {
+fn reads_a_letter_split_between_two_chunks() {
     for pad in 0..4 {
         let mut file = format!("sku;stock;{}\n", "x".repeat(pad));
         for row in 0..9_000 {
@@ -658,7 +655,7 @@ fn a_letter_between_two_pieces_of_the_file_is_one_letter() {
 }
 
 #[test]
-fn bytes_that_mean_nothing_cost_their_row_and_not_the_file() {
+fn undecodable_bytes_affect_only_their_row() {
     let mut file = b"sku;stock\nA;1\n\xff\xfe;2\nC;3\nD\xd0;4\nE;5\n".to_vec();
     let reading = ReadSettings {
         encoding: Some(UTF_8),
@@ -668,23 +665,20 @@ fn bytes_that_mean_nothing_cost_their_row_and_not_the_file() {
         described(&entries(&file, &reading).unwrap()),
         ["A=1", "!3", "C=3", "!5", "E=5"]
     );
-    // Nobody declared it, but so many letters are no accident.
+    // Without a declaration, this many valid letters prove UTF-8.
     file.extend("Ёлочная игрушка «Шар»;6\n".repeat(4).bytes());
     let rows_read = described(&default_entries(&file));
     assert_eq!(
-        rows_read
-            .iter()
-            .filter(|told| told.starts_with('!'))
-            .count(),
+        rows_read.iter().filter(|row| row.starts_with('!')).count(),
         2,
         "{rows_read:?}"
     );
-    // A replacement character that stood in the file is nobody's fault.
+    // A replacement character in the file itself is valid.
     assert_eq!(rows("sku;name;stock\nA;\u{fffd};5\n"), ["A=5"]);
 }
 
 #[test]
-fn what_is_no_text_is_called_by_its_name() {
+fn names_the_format_of_binary_files() {
     for (file, name) in [
         (&b"PK\x03\x04rest"[..], "workbook"),
         (b"\xd0\xcf\x11\xe0rest", "XLS"),
@@ -699,7 +693,7 @@ fn what_is_no_text_is_called_by_its_name() {
 }
 
 #[test]
-fn the_last_row_is_taken_only_if_its_line_is_ended_or_the_owner_says_so() {
+fn last_row_needs_a_line_end_or_the_setting() {
     let file = b"sku;stock\nA;5\nB;15";
     let found = default_entries(file);
     assert_eq!(described(&found), ["A=5", "!3"]);
@@ -717,7 +711,7 @@ fn the_last_row_is_taken_only_if_its_line_is_ended_or_the_owner_says_so() {
 }
 
 #[test]
-fn a_file_cut_at_any_byte_gives_no_value_that_the_whole_does_not_hold() {
+fn truncated_file_yields_no_new_value() {
     let line = |number: u64| match number % 6 {
         0 => format!("\"Ёж-{number}\";\"д;\n\"\"\";{};Ю", number * 37),
         1 => format!("A-{number};;\"{}\";\"Ю\"", number * 11),
@@ -740,19 +734,19 @@ fn a_file_cut_at_any_byte_gives_no_value_that_the_whole_does_not_hold() {
             let known = default_entries(&file);
             assert_eq!(known.len(), 30, "{line_end:?}");
             for cut in 0..file.len() {
-                assert_cut_adds_nothing(&file[..cut], &known);
+                assert_truncated_is_prefix(&file[..cut], &known);
             }
         }
     }
 }
 
-fn assert_cut_adds_nothing(file: &[u8], known: &[DeliveryEntry]) {
+fn assert_truncated_is_prefix(file: &[u8], known: &[DeliveryEntry]) {
     let mut found = Vec::new();
     let mut sink = |entry| {
         found.push(entry);
         Ok(())
     };
-    // Whatever becomes of the file, what was put before counts.
+    // The entries before an error must be correct too.
     let _any = read(&mut Cursor::new(file), &ReadSettings::default(), &mut sink);
     let rows: Vec<_> = found
         .into_iter()
@@ -761,15 +755,15 @@ fn assert_cut_adds_nothing(file: &[u8], known: &[DeliveryEntry]) {
     assert_eq!(
         rows.as_slice(),
         &known[..rows.len()],
-        "cut at {}",
+        "truncated at {}",
         file.len()
     );
 }
 
-/// Rows that are made while they are read, and how many bytes of them were.
+/// A file generated while it is read, with a count of the bytes read.
 struct GeneratedCsv {
     position: u64,
-    /// Counted anew after each going back.
+    /// Bytes read since the latest seek.
     bytes_read: Rc<Cell<u64>>,
 }
 
@@ -811,7 +805,7 @@ impl Seek for GeneratedCsv {
 }
 
 #[test]
-fn rows_pass_without_being_held_however_many_there_are() {
+fn streams_rows_without_buffering_the_file() {
     assert_eq!(
         (GeneratedCsv::HEADER.len(), GeneratedCsv::ROW.len()),
         (22, 22)
@@ -824,7 +818,7 @@ fn rows_pass_without_being_held_however_many_there_are() {
     let mut rows = 0_u64;
     let mut sink = |_| {
         rows += 1;
-        // What has been read beyond this row: pieces, never the file.
+        // The reader is at most a few chunks ahead of this row.
         assert!(
             bytes.get() <= rows * 22 + 4 * 64 * 1024,
             "{} at {rows}",
@@ -837,7 +831,7 @@ fn rows_pass_without_being_held_however_many_there_are() {
 }
 
 #[test]
-fn when_nobody_wants_the_rest_it_stops() {
+fn stops_when_the_sink_cancels() {
     let mut seen = 0;
     let mut sink = |_| {
         seen += 1;
@@ -853,7 +847,7 @@ fn when_nobody_wants_the_rest_it_stops() {
 }
 
 #[test]
-fn an_export_of_1c_and_the_sheet_of_the_market_are_read() {
+fn reads_exports_of_1c_and_the_market() {
     let export = include_bytes!("../../../../fixtures/sources/1c-export-windows-1251.csv");
     let rows_read = described(&default_entries(export));
     assert_eq!(
@@ -869,12 +863,12 @@ fn an_export_of_1c_and_the_sheet_of_the_market_are_read() {
 
 proptest! {
     #[test]
-    fn no_bytes_make_it_panic(file in proptest::collection::vec(any::<u8>(), 0..400)) {
+    fn random_bytes_do_not_panic(file in proptest::collection::vec(any::<u8>(), 0..400)) {
         let _any = entries(&file, &ReadSettings::default());
     }
 
     #[test]
-    fn no_rows_make_it_panic(rest in "[A0;,\t|\"\r\n =Ё\u{ffff}5.E+-]{0,120}") {
+    fn random_rows_do_not_panic(rest in "[A0;,\t|\"\r\n =Ё\u{ffff}5.E+-]{0,120}") {
         for takes_unended_row in [false, true] {
             let reading = ReadSettings { accepts_unterminated_row: takes_unended_row, ..ReadSettings::default() };
             let _any = entries(format!("sku;stock;Склад\n{rest}").as_bytes(), &reading);
@@ -883,7 +877,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_quoted_well_is_read_as_it_was(
+    fn quoted_fields_are_read_unchanged(
         fields in proptest::collection::vec("[a-zЁ;,\"\n5]{0,6}", 1..20),
     ) {
         let quoted = |field: &String| format!("\"{}\"", field.replace('"', "\"\""));
@@ -905,7 +899,7 @@ proptest! {
 }
 
 #[test]
-fn rows_without_their_empty_last_fields_are_whole() {
+fn rows_may_omit_empty_last_fields() {
     for delimiter in [";", ",", "\t", "|"] {
         let file = "Артикул;Остаток;Комментарий;Поставщик\nA-1;5;срочно;Завод\nA-2;7\nA-3;0;;\n\
                     A-4;3;\nA-5\n"
@@ -919,7 +913,7 @@ fn rows_without_their_empty_last_fields_are_whole() {
 }
 
 #[test]
-fn a_number_with_two_readings_is_read_by_its_column_or_not_at_all() {
+fn ambiguous_number_is_read_by_its_column() {
     for (numbers, rows_read) in [
         (
             &["\"2,000\"", "\"10,000\"", "15"][..],
@@ -950,7 +944,7 @@ fn a_number_with_two_readings_is_read_by_its_column_or_not_at_all() {
 }
 
 #[test]
-fn an_empty_quantity_is_zero_where_the_setting_says_so() {
+fn empty_quantity_is_zero_if_set() {
     let file = "sku;stock\nA;5\nB;\nC;  \nD\n".as_bytes();
     let reading = ReadSettings {
         zeroes_empty_quantities: true,
@@ -970,13 +964,13 @@ fn an_empty_quantity_is_zero_where_the_setting_says_so() {
     );
     let none = none.unwrap_err().to_string();
     assert!(
-        none.contains("none of its 2 products states a quantity"),
+        none.contains("none of the 2 products has a quantity"),
         "{none}"
     );
 }
 
 #[test]
-fn any_number_of_decimals_is_cut_off_where_the_setting_says_so() {
+fn truncates_decimals_if_set() {
     let file = b"sku;stock\nA;12.3456\nB;7.5\nC;0,33333\n";
     let reading = ReadSettings {
         floors_fractions: true,
@@ -994,13 +988,13 @@ fn any_number_of_decimals_is_cut_off_where_the_setting_says_so() {
 }
 
 #[test]
-fn spoilt_skus_are_undone_where_that_is_certain() {
+fn restores_spoiled_skus_where_certain() {
     let file = "Артикул;Остаток\n=\"0557722\";5\n\"=\"\"0012\"\"\";7\n'TEA-1;3\n#Н/Д;1\n";
     assert_eq!(rows(file), ["0557722=5", "0012=7", "TEA-1=3", "?5"]);
 }
 
 #[test]
-fn a_letter_cut_in_a_column_that_is_not_read_costs_nothing() {
+fn ignores_truncated_letters_in_unread_columns() {
     let mut file = b"sku;name;stock\n".to_vec();
     for row in 1..=5 {
         file.extend_from_slice(format!("Б-{row};Смеситель ").as_bytes());

@@ -1,4 +1,4 @@
-//! Which of the shapes a document has, found out without taking a row from it.
+//! Detection of the layout of a JSON document, before its products are read.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,29 +10,29 @@ use serde::de::{
 
 use serde_json::value::RawValue;
 
-use super::product::{is_quantity_name, is_sku_name};
+use super::member_map::{is_quantity_name, is_sku_name};
 use super::{MAX_SKIPPED_BYTES, ReadBudget, next_line, open, parse};
 use crate::sources::ReadSettings;
 use crate::sources::formats::fields::same_name;
 use crate::sources::formats::{FormatError, Input};
 
-/// How a document is built.
+/// Layout of a JSON document.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum JsonLayout {
     /// A list of products.
     List,
-    /// An object with such a list at that path of members.
+    /// An object with a list of products at this path of members.
     NestedList(Vec<String>),
     /// A map from SKU to stock.
     Map,
     /// A single product.
     SingleProduct,
-    /// A product in each line.
+    /// One product per line.
     Lines,
 }
 
 impl JsonLayout {
-    /// Describes the shape for people; a path is written as the setting `list` has it.
+    /// Describes the layout for users; a path has the syntax of the setting `list`.
     pub(super) fn describe(&self) -> String {
         match self {
             Self::List => "the document".to_owned(),
@@ -44,17 +44,17 @@ impl JsonLayout {
     }
 }
 
-/// The members that may hold the list of products. Sources: `UpdateStocksRequest.skus` of the
-/// Market's campaigns and `skuItems` of its businesses; the others are what shops call theirs.
+/// Members that may hold the list of products. Sources: `UpdateStocksRequest.skus` of the Market's
+/// campaigns and `skuItems` of its businesses; the others are common names in shops' own documents.
 const LIST_NAMES: &[&str] = &[
     "skus", "skuItems", "items", "stocks", "offers", "products", "data", "rows", "result",
 ];
 
-/// Lists that a product has of its own: its stock by warehouse.
+/// Lists inside a product: its stock by warehouse.
 const PRODUCT_LIST_NAMES: &[&str] = &["items", "stocks"];
 
-/// Members by which a document describes itself, or an error; `code` is a SKU's name too, but not
-/// certainly one here.
+/// Members that describe the document, or an error. `code` is also a name of the SKU, but at this
+/// level it may be an error code.
 const ENVELOPE_NAMES: &[&str] = &[
     "code",
     "status",
@@ -104,15 +104,15 @@ fn is_envelope_name(name: &str) -> bool {
     ENVELOPE_NAMES.iter().any(|known| same_name(name, known))
 }
 
-/// Whether a member of that name may be the list of products.
+/// Returns true if a member of this name may be the list of products.
 pub(super) fn is_list_name(name: &str) -> bool {
     LIST_NAMES.iter().any(|list| same_name(name, list))
 }
 
-/// Levels of objects in which a list of products is looked for.
+/// Most levels of objects that are searched for a list of products.
 const MAX_LEVELS: usize = 5;
 
-/// Finds out the shape, and leaves the input where it stopped.
+/// Detects the layout. Leaves the input at an unspecified position.
 pub(super) fn detect_layout(
     input: &mut dyn Input,
     reading: &ReadSettings,
@@ -140,7 +140,7 @@ pub(super) fn detect_layout(
     inspect_document(input, reading)
 }
 
-/// The first byte that is no blank.
+/// Returns the first byte that is not whitespace.
 fn first_non_blank(
     input: &mut dyn Input,
     reading: &ReadSettings,
@@ -158,10 +158,10 @@ fn first_non_blank(
     }
 }
 
-/// Whether each line is a document: the first one is, and is not the only one; or it is wrong in
-/// itself rather than unended, and the second one is.
+/// Returns true if each line is a document: either the first line is valid JSON and another line
+/// follows, or the first line is invalid but not incomplete, and the second one is a valid object.
 ///
-/// A fault on the way says no: whoever reads the document then tells it better.
+/// Read errors count as false, because reading the document reports them with more detail.
 fn is_ndjson(input: &mut dyn Input, reading: &ReadSettings) -> bool {
     let Ok(mut utf8) = open(input, reading) else {
         return false;
@@ -203,7 +203,7 @@ fn inspect_document(
     };
     let result = parse(utf8, inspection);
     match found {
-        // Looking stops where the list begins, as if that were an error.
+        // The inspection stops at the list with an error that is not reported.
         Some(layout) => Ok(layout),
         None if result
             .as_ref()
@@ -213,15 +213,15 @@ fn inspect_document(
             let paths: Vec<_> = list_paths.iter().map(|path| format!("'{path}'")).collect();
             Err(FormatError::Unusable(format!(
                 "the document is neither a list of products nor a map from SKU to stock; lists of \
-                 objects are at {}: set list to the path of the one that is meant",
+                 objects are at {}: set list to the path of the right one",
                 paths.join(", ")
             )))
         }
         None => match non_map_member {
             Some(name) if result.is_ok() => Err(FormatError::Unusable(format!(
-                "the document has no list of products, and with the member '{name}' it is not a map \
-                 from SKU to stock: set list to the path of the list, or sku and quantity to the names \
-                 of the members if it is a single product"
+                "the document has no list of products, and because of its member '{name}' it is not a \
+                 map from SKU to stock: set list to the path of the list, or set sku and quantity to \
+                 the names of the members if it is a single product"
             ))),
             Some(_) | None => result,
         },
@@ -232,9 +232,9 @@ struct LayoutInspection<'a> {
     reading: &'a ReadSettings,
     budget: &'a ReadBudget,
     found: &'a mut Option<JsonLayout>,
-    /// A member that no map from SKU to stock has.
+    /// A member that does not occur in a map from SKU to stock.
     non_map_member: &'a mut Option<String>,
-    /// Paths of lists that are not members of the document itself.
+    /// Paths of nested lists of objects.
     list_paths: &'a mut Vec<String>,
 }
 
@@ -263,7 +263,7 @@ impl<'de> Visitor<'de> for LayoutInspection<'_> {
                     path: &name,
                     list_paths: self.list_paths,
                 });
-                // `items` next to a SKU are those of this one product.
+                // `items` beside a SKU belong to this single product.
                 let is_product_list =
                     has_sku && PRODUCT_LIST_NAMES.iter().any(|list| same_name(&name, list));
                 let layout = if is_product_list {
@@ -289,7 +289,7 @@ impl<'de> Visitor<'de> for LayoutInspection<'_> {
         }
         match non_map_member {
             Some(_) if has_sku && has_quantity => Ok(JsonLayout::SingleProduct),
-            // A document that describes itself, or an error, is not a map from SKU to stock.
+            // A document with members such as `status` or `error` is not a map from SKU to stock.
             non_map_member => {
                 *self.non_map_member = non_map_member;
                 Ok(JsonLayout::Map)
@@ -298,7 +298,7 @@ impl<'de> Visitor<'de> for LayoutInspection<'_> {
     }
 }
 
-/// Passes over anything but a list, and notes the lists within.
+/// Skips any value except a list, which is an error, and collects the paths of nested lists.
 pub(super) struct RejectList<'a> {
     pub(super) path: &'a str,
     pub(super) list_paths: &'a mut Vec<String>,
@@ -351,16 +351,14 @@ impl<'de> Visitor<'de> for RejectList<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<(), A::Error> {
-        Err(A::Error::custom(
-            "there are two lists of products, and only one can be meant",
-        ))
+        Err(A::Error::custom("the document has two lists of products"))
     }
 }
 
-/// Paths that a message lists.
+/// Most paths that a message lists.
 const MAX_LISTED_PATHS: usize = 5;
 
-/// Notes the paths of the lists of objects within a value.
+/// Collects the paths of the lists of objects in a value.
 fn collect_list_paths(value: &RawValue, path: &str, level: usize, list_paths: &mut Vec<String>) {
     let literal = value.get();
     if literal.starts_with('[') {

@@ -1,17 +1,17 @@
-//! JSON: a list of products, a map from SKU to stock, or one product a line (NDJSON).
+//! Reader of JSON: a list of products, a map from SKU to stock, or one product per line (NDJSON).
 //!
-//! A list may be the document itself or a member of it; its elements are read one by one, so
-//! that a million of them are never in memory. The Market's own bodies, `updateStocks` and the
-//! answer of the old push API, are lists with `items` in their elements. A map or a list member
-//! is only known for one once the document was looked through.
+//! A list may be the document itself or one of its members. Its elements are read one by one, so
+//! the whole list is never in memory. The Market's own bodies, those of `updateStocks` and of the
+//! push API, are lists whose elements have `items`. The layout is detected in a pass of its own.
 //!
-//! JSON is UTF-8, or UTF-16 with its mark; a file in windows-1251 is no JSON, unless the
-//! settings say that it is one.
+//! The encoding is UTF-8, or UTF-16 with a byte order mark; others need the setting `encoding`.
 //!
-//! A truncated document never reads as a shorter one. Of a truncated NDJSON the whole lines are
-//! taken: a line that was cut lacks its closing brace, and is set aside.
+//! A truncated document is an error. In truncated NDJSON the complete lines are valid, and the last
+//! line is rejected because it is not valid JSON.
 
 mod layout;
+mod member_map;
+mod members;
 mod product;
 mod sibling_members;
 #[cfg(test)]
@@ -26,23 +26,23 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 use serde_json::value::RawValue;
 
 use self::layout::JsonLayout;
-use self::product::JsonMemberStats;
+use self::member_map::JsonMemberStats;
 use self::sibling_members::SiblingMembers;
 use super::decode::{self, DecodedText, EncodingFallback, MalformedText, ReadBudget};
 use super::{FileSummary, FormatError, Input, Sink};
 use crate::sources::{DeliveryCancelled, ReadSettings};
 
-/// Largest element, and longest line, in bytes.
+/// Largest element and longest line, in bytes.
 const MAX_ELEMENT_BYTES: usize = 1024 * 1024;
 
-/// Largest member that is passed over, in bytes.
+/// Largest skipped member, in bytes.
 const MAX_SKIPPED_BYTES: usize = 64 * 1024 * 1024;
 
-/// Reads a document, or its lines, to its end: twice, because which member holds the SKU is
-/// decided for the whole file.
+/// Reads a document or its lines. Reads the file twice, because the members for the SKU and the
+/// quantity are chosen once for the whole file.
 ///
 /// # Errors
-/// It is broken, of no known shape, two members may each be the SKU, or the sink wants no more.
+/// The file is broken, its layout is unknown, two members may each be the SKU, or the sink cancels.
 pub(super) fn read(
     input: &mut dyn Input,
     reading: &ReadSettings,
@@ -74,19 +74,19 @@ pub(super) fn read(
     Ok(summary)
 }
 
-/// A part of a document that states the stock of one product.
+/// Part of a document with the stock of one product.
 enum JsonPart<'p> {
     Element(&'p RawValue),
     /// A SKU and its stock.
     Pair(&'p str, &'p RawValue),
-    /// A line that is not JSON, and why.
+    /// A line that is not JSON, and the reason.
     Broken(&'p str, String),
 }
 
-/// Takes the parts of a document, with their number from 1.
+/// Callback that receives the parts of a document and their number, from 1.
 type JsonPartCallback<'c> = &'c mut dyn FnMut(JsonPart<'_>, u64) -> Result<(), DeliveryCancelled>;
 
-/// Goes through a document once.
+/// Reads a document once and passes its parts to the callback.
 fn for_each_part(
     input: &mut dyn Input,
     layout: &JsonLayout,
@@ -124,12 +124,12 @@ fn open<'a>(
     )
 }
 
-/// Where the parts go, from inside serde, which has no error for ours.
+/// Output of the parts. Keeps errors of the callback, because serde cannot carry them.
 struct JsonPartOutput<'t> {
     callback: JsonPartCallback<'t>,
-    /// The number of the element, or the line.
+    /// Number of the current element or line.
     line: u64,
-    /// Why no more parts are taken.
+    /// Error that stopped the output.
     error: Option<FormatError>,
 }
 
@@ -142,16 +142,16 @@ impl JsonPartOutput<'_> {
     }
 }
 
-/// Nothing more is read; why, [`Out::failure`] tells.
+/// Marker that reading has stopped; [`JsonPartOutput::error`] has the reason.
 struct JsonReadStopped;
 
 impl fmt::Display for JsonReadStopped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("nobody wants the rest")
+        f.write_str("reading was stopped")
     }
 }
 
-// === One in each line ===
+// === Lines ===
 
 fn read_lines(
     mut utf8: DecodedText<'_>,
@@ -164,16 +164,19 @@ fn read_lines(
         }
         let part = match serde_json::from_str::<&RawValue>(&line) {
             Ok(element) => JsonPart::Element(element),
-            Err(e) => JsonPart::Broken(&line, format!("it is no JSON: {e}")),
+            Err(e) => JsonPart::Broken(&line, format!("the line is not JSON: {e}")),
         };
         if let Err(JsonReadStopped) = output.emit(part) {
-            return Err(output.error.take().expect("put says why it has stopped"));
+            return Err(output
+                .error
+                .take()
+                .expect("emit sets the error when it stops"));
         }
     }
     Ok(())
 }
 
-/// A line without its end; `None` after the last one.
+/// Returns the next line with its line end; `None` after the last one.
 fn next_line(utf8: &mut DecodedText<'_>, number: u64) -> Result<Option<String>, FormatError> {
     let mut line = Vec::new();
     let limit = MAX_ELEMENT_BYTES as u64 + 1;
@@ -188,11 +191,11 @@ fn next_line(utf8: &mut DecodedText<'_>, number: u64) -> Result<Option<String>, 
         })
     };
     if read as u64 == limit {
-        return broken_line("the line is longer than any product");
+        return broken_line("the line is longer than 1 MiB");
     }
     match String::from_utf8(line) {
         Ok(line) => Ok((read > 0).then_some(line)),
-        Err(_) => broken_line("it is not UTF-8"),
+        Err(_) => broken_line("the line is not UTF-8"),
     }
 }
 
@@ -206,7 +209,7 @@ fn line_error(error: std::io::Error, line: u64) -> FormatError {
     }
 }
 
-// === A document ===
+// === Documents ===
 
 fn read_document(
     utf8: DecodedText<'_>,
@@ -226,7 +229,7 @@ fn read_document(
     read.map_err(|e| output.error.take().unwrap_or(e))
 }
 
-/// Parses a whole document, with nothing after it.
+/// Parses a whole document. Other text after it is an error.
 fn parse<S: DeserializeSeed<'static>>(
     utf8: DecodedText<'_>,
     seed: S,
@@ -284,7 +287,7 @@ impl<'de> Visitor<'de> for JsonDocument<'_, '_> {
         f.write_str("a list of products, or a map from SKU to stock")
     }
 
-    /// A list, element by element.
+    /// Reads a list, element by element.
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
         self.budget.set(MAX_ELEMENT_BYTES);
         while let Some(element) = elements.next_element::<Box<RawValue>>()? {
@@ -298,7 +301,7 @@ impl<'de> Visitor<'de> for JsonDocument<'_, '_> {
         Ok(())
     }
 
-    /// A map from SKU to stock, or a document with a list among its members.
+    /// Reads a map from SKU to stock, or an object with a list among its members.
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
         let Self {
             layout,
@@ -344,7 +347,7 @@ impl<'de> Visitor<'de> for JsonDocument<'_, '_> {
             JsonLayout::NestedList(path) if !has_list => {
                 let path = path.join(".");
                 Err(A::Error::custom(format_args!(
-                    "there is no list at '{path}', see the setting list"
+                    "the document has no list at '{path}': correct the setting list"
                 )))
             }
             JsonLayout::NestedList(path) => {

@@ -1,5 +1,5 @@
-//! Members beside the list of products: a second list, and signs that the list is one page of
-//! several.
+//! Members beside the list of products. They show a second list of products, or that the list is
+//! one page of several; both make the document unusable unless a setting allows it.
 
 use std::fmt;
 
@@ -7,11 +7,11 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use serde_json::value::RawValue;
 
 use super::layout::is_list_name;
-use super::product::is_product;
+use super::member_map::is_product;
 use crate::sources::ReadSettings;
 
-/// Objects in which a document tells about its pages, without marks and in lower case like all names
-/// below.
+/// Objects that describe pagination. Like all names below, they are in lower case and without
+/// marks.
 const PAGINATION_OBJECTS: &[&str] = &[
     "meta",
     "pagination",
@@ -22,7 +22,7 @@ const PAGINATION_OBJECTS: &[&str] = &[
     "links",
     "next",
 ];
-/// Members that state how many products there are on all pages.
+/// Members with the number of products on all pages.
 const TOTAL_NAMES: &[&str] = &[
     "total",
     "totalcount",
@@ -30,9 +30,11 @@ const TOTAL_NAMES: &[&str] = &[
     "totalelements",
     "totalrecords",
 ];
-/// The same, where there is a limit too; elsewhere it is the size of a page.
+/// Members with the number of products on all pages if the document also has a limit. Without one,
+/// they are the page size.
 const TOTAL_NAMES_WITH_LIMIT: &[&str] = &["size"];
-/// Members that count products, and nothing else: of all pages, if more than there are here.
+/// Members that count products, never pages. A count above the length of the list shows that more
+/// pages exist.
 const COUNT_NAMES: &[&str] = &[
     "count",
     "totalcount",
@@ -40,7 +42,7 @@ const COUNT_NAMES: &[&str] = &[
     "totalelements",
     "totalrecords",
 ];
-/// Members that only a page has.
+/// Members that occur only in a page.
 const PAGE_NAMES: &[&str] = &[
     "limit",
     "perpage",
@@ -51,11 +53,11 @@ const PAGE_NAMES: &[&str] = &[
     "currentpage",
     "pagenumber",
 ];
-/// Members that begin the next page, if it is not known how many products there are.
+/// Members with the position of the next page. They count only if the total is unknown.
 const CURSOR_NAMES: &[&str] = &["cursor", "lastid"];
-/// Members that state how many pages there are.
+/// Members with the number of pages.
 const PAGE_COUNT_NAMES: &[&str] = &["pages", "totalpages", "pagecount", "pagescount", "lastpage"];
-/// Members that say that there is a next page, or where.
+/// Members that announce or link the next page.
 const NEXT_PAGE_NAMES: &[&str] = &[
     "next",
     "nextpage",
@@ -70,10 +72,10 @@ const NEXT_PAGE_NAMES: &[&str] = &[
     "hasnextpage",
 ];
 
-/// Levels of objects about pages: `meta.pagination`, `links.next`.
+/// Most levels of pagination objects: `meta.pagination`, `links.next`.
 const MAX_LEVELS: usize = 2;
 
-/// Name without marks between its words, in lower case.
+/// Returns a name in lower case, without the marks between its words.
 fn normalize_name(name: &str) -> String {
     name.chars()
         .filter(|c| c.is_alphanumeric())
@@ -84,21 +86,21 @@ fn normalize_name(name: &str) -> String {
 /// Value of a member beside the list.
 #[derive(Debug, PartialEq)]
 enum SiblingValue {
-    /// Null, `false`, 0 or a text that says so.
+    /// Null, `false`, a number that is not positive, or a text that means one of them.
     Falsy,
     Number(u64),
-    /// `true`, or another text.
+    /// `true` or another text.
     Truthy,
-    /// Members of an object about pages.
+    /// Members of a pagination object; empty for other objects.
     Object(Vec<(String, Self)>),
-    /// A list, and whether its first element is a product.
+    /// A list; true if its first element is a product.
     List(bool),
 }
 
-/// What a document's members tell about its list.
+/// Facts about the list of products, learned from the members beside it.
 #[derive(Debug, Default)]
 pub(super) struct SiblingMembers {
-    /// The first member that may be a list of products too.
+    /// The first other member that may be a list of products.
     second_list: Option<String>,
     total: Option<(String, u64)>,
     size: Option<(String, u64)>,
@@ -106,18 +108,18 @@ pub(super) struct SiblingMembers {
     next: Option<String>,
     count: Option<(String, u64)>,
     cursor: Option<String>,
-    /// Some member is one that only a page has.
+    /// Some member occurs only in a page.
     is_page: bool,
     limit: Option<(String, u64)>,
-    /// The list begins behind the first product.
+    /// Positive offset: the list does not begin with the first product.
     offset: Option<(String, u64)>,
 }
 
 impl SiblingMembers {
-    /// Reads the value of a member, and learns from it.
+    /// Reads the value of a member and learns from it.
     ///
     /// # Errors
-    /// Its text is no JSON.
+    /// The value is not valid JSON.
     pub(super) fn read<'de, A: MapAccess<'de>>(
         &mut self,
         name: &str,
@@ -193,10 +195,11 @@ impl SiblingMembers {
         }
     }
 
-    /// Checks that the list, which has so many products, is the only one and has all of them.
+    /// Checks that the list with `products` elements is the only one and has all products.
     ///
     /// # Errors
-    /// There is a second list although no setting names one, or the list is one page of several.
+    /// The document has a second list and no setting names the right one, or the list is one page
+    /// of several and the setting `single_page` does not allow that.
     pub(super) fn check(
         &self,
         list: &str,
@@ -209,8 +212,8 @@ impl SiblingMembers {
             .filter(|_| reading.list_path.is_none())
         {
             return Err(format!(
-                "there are two lists of products, '{list}' and '{name}': set list to the one that is \
-                 meant"
+                "the document has two lists of products, '{list}' and '{name}': set list to the right \
+                 one"
             ));
         }
         match self
@@ -225,7 +228,7 @@ impl SiblingMembers {
         }
     }
 
-    /// The sign that a list of so many products is one page of several.
+    /// Returns the evidence that a list of `products` elements is one page of several.
     fn partial_page_sign(&self, products: u64) -> Option<String> {
         let is_page = self.is_page || self.pages.is_some() || self.next.is_some();
         let has_limit = self.limit.is_some();
@@ -242,7 +245,7 @@ impl SiblingMembers {
         let is_full = |limit: &&(String, u64)| limit.1 == products && total.is_none();
         if let Some((name, limit)) = self.limit.as_ref().filter(is_full) {
             return Some(format!(
-                "its '{name}' is {limit} too, so that more may follow"
+                "its '{name}' is {limit} too, so more products may follow"
             ));
         }
         match (
@@ -256,15 +259,15 @@ impl SiblingMembers {
             (None, Some((name, pages)), _) if *pages > 1 => {
                 Some(format!("its '{name}' is {pages}"))
             }
-            (None, _, Some(name)) => Some(format!("its '{name}' says that there is a next one")),
+            (None, _, Some(name)) => Some(format!("its '{name}' announces a next page")),
             (None, _, None) => None,
         }
     }
 }
 
-/// Reads a value without keeping its lists, or members that are not about pages.
+/// Reads a value without keeping lists or members that do not concern pagination.
 struct SiblingValueSeed {
-    /// Whether the members of an object are kept.
+    /// True if the members of an object are kept.
     keeps_members: bool,
     level: usize,
 }
@@ -358,7 +361,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn list_is_a_page_where_the_members_beside_it_say_so() {
+    fn recognises_pages_by_their_sibling_members() {
         for (document, is_page) in [
             (r#"{"total":3}"#, false),
             (r#"{"total":250}"#, false),

@@ -1,3 +1,5 @@
+//! Tests of the JSON reader: layouts, members, encodings and ambiguous documents.
+
 use super::super::Format;
 use super::super::testing::{read_described, read_entries, sample, utf16};
 use crate::sources::ReadSettings;
@@ -18,7 +20,7 @@ fn error_message(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn the_markets_own_bodies_are_read() {
+fn reads_the_markets_own_bodies() {
     let update = ["1 A = 15 since 2026-11-22T07:00:00Z", "2 B = 0"];
     assert_eq!(
         read_described(
@@ -34,12 +36,12 @@ fn the_markets_own_bodies_are_read() {
         &ReadSettings::default(),
     );
     assert_eq!(legacy[0], "1 A@123 = 7 since 2026-11-22T07:00:00Z");
-    // A time without an offset, in a member that no setting names, says nothing.
+    // A time without an offset is ignored in a member that no setting names.
     assert_eq!(legacy[1..], ["2 B@123 = 3", "3 C@123 = ?"]);
 }
 
 #[test]
-fn lists_are_found_under_any_of_their_names() {
+fn finds_lists_by_every_known_name() {
     let list = r#"[{"sku":"a","count":1},{"sku":"b","count":null},{"sku":"c"}]"#;
     let expected = ["1 a = 1", "2 b = ?", "3 c = ?"];
     assert_eq!(read_default(list), expected);
@@ -58,7 +60,7 @@ fn lists_are_found_under_any_of_their_names() {
 }
 
 #[test]
-fn a_map_from_sku_to_stock_is_read() {
+fn reads_a_map_from_sku_to_stock() {
     let expected = ["1 SKU-1 = 5", "2 SKU-2 = 7", "3 SKU-3 = ?"];
     assert_eq!(
         read_described(Format::Json, &sample("map.json"), &ReadSettings::default()),
@@ -69,18 +71,18 @@ fn a_map_from_sku_to_stock_is_read() {
     );
     assert_eq!(
         described[0],
-        "1 rejected: stock: true stands where a number or a text is wanted"
+        "1 rejected: stock: true must be a number or a string"
     );
     assert_eq!(
         described[1],
-        r#"2 rejected: stock: {"count":1} stands where a number or a text is wanted"#
+        r#"2 rejected: stock: {"count":1} must be a number or a string"#
     );
     assert_eq!(described[2], "3 rejected: sku is empty");
     assert!(described[3].starts_with("4 rejected: quantity is '1e999'"));
 }
 
 #[test]
-fn an_envelope_is_no_product_and_no_map() {
+fn envelope_is_neither_product_nor_map() {
     for document in [
         r#"{"code":404,"message":"Not found"}"#,
         r#"{"timestamp":"2026-11-29T00:00:00Z","status":500,"error":"Internal","path":"/stock"}"#,
@@ -102,7 +104,7 @@ fn an_envelope_is_no_product_and_no_map() {
 }
 
 #[test]
-fn lines_are_read_one_by_one() {
+fn reads_ndjson_line_by_line() {
     let described = read_described(
         Format::Json,
         &sample("stock.ndjson"),
@@ -125,7 +127,7 @@ fn lines_are_read_one_by_one() {
 }
 
 #[test]
-fn a_bad_line_is_set_aside_and_the_others_apply() {
+fn bad_line_does_not_affect_the_others() {
     let good = r#"{"sku":"a","count":1}"#;
     let lines = |bad: &str| read_default(&format!("{good}\n{bad}\n{good}"));
     for bad in [
@@ -147,13 +149,13 @@ fn a_bad_line_is_set_aside_and_the_others_apply() {
     assert!(first[0].starts_with("1 rejected: "));
     let cut = read_default(&format!("{good}\n{{\"sku\":\"b\",\"count\":1"));
     assert!(
-        cut[1].starts_with("2 rejected: it is no JSON: EOF"),
+        cut[1].starts_with("2 rejected: the line is not JSON: EOF"),
         "{cut:?}"
     );
 }
 
 #[test]
-fn a_number_for_a_sku_is_its_digits_unless_some_may_be_lost() {
+fn numeric_sku_is_suspicious_if_digits_may_be_lost() {
     assert_eq!(
         read_default(r#"[{"sku":557722,"count":1}]"#),
         ["1 557722 = 1"]
@@ -183,7 +185,7 @@ fn a_number_for_a_sku_is_its_digits_unless_some_may_be_lost() {
 }
 
 #[test]
-fn quantities_are_read_by_their_own_text() {
+fn reads_quantities_from_their_literals() {
     for (literal, message) in [
         ("3", "1 a = 3"),
         ("3.0", "1 a = 3"),
@@ -216,7 +218,7 @@ fn quantities_are_read_by_their_own_text() {
 }
 
 #[test]
-fn members_are_known_by_many_names_and_by_the_one_that_is_set() {
+fn finds_members_by_known_names_and_settings() {
     for sku in [
         "sku",
         "offer_id",
@@ -265,7 +267,7 @@ fn members_are_known_by_many_names_and_by_the_one_that_is_set() {
 }
 
 #[test]
-fn who_says_two_things_is_not_guessed_at() {
+fn contradicting_members_are_not_applied() {
     for product in [
         r#"{"sku":"a","sku":"b","count":1}"#,
         r#"{"sku":"a","count":1,"count":1}"#,
@@ -287,14 +289,14 @@ fn who_says_two_things_is_not_guessed_at() {
         read_default(r#"[{"sku":"a","stock":7,"count":7,"available":true}]"#),
         ["1 a = 7"]
     );
-    let places =
+    let by_warehouse =
         r#"[{"sku":"a","items":[{"warehouse":"x","count":1},{"warehouse":"y","count":2}]}]"#;
-    assert_eq!(read_default(places), ["1 a@x = 1", "1 a@y = 2"]);
+    assert_eq!(read_default(by_warehouse), ["1 a@x = 1", "1 a@y = 2"]);
     assert!(error_message(br#"{"items":[{"sku":"a","count":1}],"data":[]}"#).contains("two lists"));
 }
 
 #[test]
-fn json_is_utf8_or_marked_utf16_and_nothing_else() {
+fn accepts_only_utf_8_and_marked_utf_16() {
     let text = r#"[{"sku":"Ящик","count":1}]"#;
     let reading = ReadSettings::default();
     for bytes in [
@@ -318,7 +320,7 @@ fn json_is_utf8_or_marked_utf16_and_nothing_else() {
 }
 
 #[test]
-fn what_is_no_json_is_said_to_be_none() {
+fn rejects_invalid_json() {
     for (text, reason) in [
         ("", "JSON begins with { or ["),
         ("  \n", "JSON begins with { or ["),
@@ -336,7 +338,7 @@ fn what_is_no_json_is_said_to_be_none() {
 }
 
 #[test]
-fn which_member_is_the_sku_is_decided_once_for_the_file() {
+fn chooses_the_sku_member_once_per_file() {
     let ids = r#"[{"article":"A-1","code":"00001","stock":5},{"code":"00002","stock":9},
         {"article":null,"code":"00003","stock":4}]"#;
     let described = read_default(ids);
@@ -344,13 +346,13 @@ fn which_member_is_the_sku_is_decided_once_for_the_file() {
     assert!(
         described[1..]
             .iter()
-            .all(|row| row.contains("rejected: it has no article")),
+            .all(|row| row.contains("rejected: the product has no article")),
         "{described:?}"
     );
     let late = r#"[{"sku":"900","stock":5},{"offer_id":"A-2","sku":"901","stock":9}]"#;
     let described = read_default(late);
     assert!(
-        described[0].contains("rejected: it has no offer_id"),
+        described[0].contains("rejected: the product has no offer_id"),
         "{described:?}"
     );
     assert_eq!(described[1], "2 A-2 = 9");
@@ -384,7 +386,7 @@ fn members_that_differ_in_case_must_agree() {
         read_default(r#"[{"sku":"a","SKU":"a","stock":5}]"#),
         ["1 a = 5"]
     );
-    // What is not read may be stated twice; of a quantity the SKU is still known.
+    // A member that is not read may occur twice. If it is the quantity, the SKU is still known.
     assert_eq!(
         read_default(r#"[{"sku":"a","note":1,"note":2,"stock":5}]"#),
         ["1 a = 5"]
@@ -409,12 +411,12 @@ fn members_that_differ_in_case_must_agree() {
 }
 
 #[test]
-fn product_without_the_quantity_that_others_have_is_suspicious() {
+fn missing_quantity_member_is_suspicious() {
     let rows = r#"[{"sku":"a","stock":9,"freeStock":5},{"sku":"b","stock":7},{"sku":"c"}]"#;
     let described = read_default(rows);
     assert_eq!(described[0], "1 a = 5");
     assert!(
-        described[1].starts_with("2 suspicious: it has 'stock' and no 'freeStock'"),
+        described[1].starts_with("2 suspicious: the product has 'stock' but no 'freeStock'"),
         "{described:?}"
     );
     assert_eq!(described[2], "3 c = ?");
@@ -428,23 +430,24 @@ fn product_without_the_quantity_that_others_have_is_suspicious() {
         {"sku":"c","stock":3,"quantity":3},{"sku":"d"},{"sku":"e","stock":null}]"#;
     let described = read_default(either);
     assert!(
-        described[0].starts_with("1 suspicious: stock is 5 and quantity is not stated"),
+        described[0].starts_with("1 suspicious: stock is 5 but quantity is missing"),
         "{described:?}"
     );
     assert!(
-        described[1].starts_with("2 suspicious: quantity is 100 and stock is not"),
+        described[1].starts_with("2 suspicious: quantity is 100 but stock is missing"),
         "{described:?}"
     );
     assert_eq!(described[2..], ["3 c = 3", "4 d = ?", "5 e = ?"]);
 }
 
 #[test]
-fn product_with_a_list_of_products_is_suspicious_until_its_quantity_is_set() {
+fn nested_products_are_suspicious_unless_set() {
     let rows = r#"[{"sku":"SHOE","stock":0,"variants":[{"sku":"SHOE-42","stock":3}]},
         {"sku":"HAT","stock":2,"packs":[{"quantity":12}],"variants":[]}]"#;
     let described = read_default(rows);
     assert!(
-        described[0].starts_with("1 suspicious: its list 'variants' has products"),
+        described[0]
+            .starts_with("1 suspicious: the list 'variants' inside the product has products"),
         "{described:?}"
     );
     assert_eq!(described[1], "2 HAT = 2");
@@ -453,7 +456,7 @@ fn product_with_a_list_of_products_is_suspicious_until_its_quantity_is_set() {
         ..ReadSettings::default()
     };
     assert_eq!(read_with(rows, &set), ["1 SHOE = 0", "2 HAT = 2"]);
-    // Parts and packs are not products with stock of their own.
+    // Parts and packs are not products with their own stock.
     let kit = r#"[{"sku":"KIT","stock":3,"components":[{"sku":"B","quantity":2}],
         "packs":[{"code":"BOX","quantity":12}]}]"#;
     assert_eq!(read_default(kit), ["1 KIT = 3"]);
@@ -462,7 +465,7 @@ fn product_with_a_list_of_products_is_suspicious_until_its_quantity_is_set() {
 }
 
 #[test]
-fn second_list_of_products_is_refused_whatever_its_name() {
+fn rejects_a_second_list_of_products() {
     let text =
         r#"{"items":[{"sku":"a","count":1}],"archive":[{"sku":"b","count":2}],"tags":["x"]}"#;
     let message = error_message(text.as_bytes());
@@ -479,7 +482,7 @@ fn second_list_of_products_is_refused_whatever_its_name() {
 }
 
 #[test]
-fn page_of_a_longer_list_is_refused() {
+fn rejects_a_page_of_a_longer_list() {
     let list = r#"[{"sku":"a","count":1},{"sku":"b","count":2}]"#;
     for (envelope, is_page) in [
         (r#""total":5,"limit":2"#, true),
@@ -516,7 +519,7 @@ fn page_of_a_longer_list_is_refused() {
 }
 
 #[test]
-fn number_for_a_sku_is_suspicious_beside_texts_with_leading_zeros() {
+fn numeric_sku_is_suspicious_beside_leading_zeros() {
     let described = read_default(
         r#"[{"sku":"0557722","stock":1},{"sku":557723,"stock":2},{"sku":"9","stock":3}]"#,
     );
@@ -530,7 +533,7 @@ fn number_for_a_sku_is_suspicious_beside_texts_with_leading_zeros() {
 }
 
 #[test]
-fn a_nested_list_is_named_with_the_setting_that_reads_it() {
+fn names_nested_lists_and_the_setting_for_them() {
     let nested = r#"{"result":{"items":[{"offer_id":"A-1","stock":5}]}}"#;
     let message = error_message(nested.as_bytes());
     assert!(
@@ -559,7 +562,7 @@ fn a_nested_list_is_named_with_the_setting_that_reads_it() {
 }
 
 #[test]
-fn a_text_with_thousands_or_decimals_is_read_by_its_column() {
+fn ambiguous_text_is_read_by_its_member() {
     let described = read_default(r#"[{"sku":"a","count":"2,000"},{"sku":"b","count":"7"}]"#);
     assert!(
         described[0].starts_with("1 suspicious: quantity is '2,000'"),
@@ -571,7 +574,7 @@ fn a_text_with_thousands_or_decimals_is_read_by_its_column() {
 }
 
 #[test]
-fn products_without_a_quantity_are_refused_with_the_names_there_are() {
+fn lists_members_if_no_product_has_a_quantity() {
     let message = error_message(br#"[{"sku":"A-1","qty":5},{"sku":"A-2","qty":0}]"#);
     assert!(
         message.contains("'sku', 'qty'") && message.contains("set quantity"),
@@ -580,7 +583,7 @@ fn products_without_a_quantity_are_refused_with_the_names_there_are() {
 }
 
 #[test]
-fn spoilt_skus_are_undone_or_suspicious() {
+fn spoiled_skus_are_restored_or_suspicious() {
     let described = read_default(
         r#"[{"sku":"=\"0557722\"","count":1},{"sku":"'TEA-1","count":2},
         {"sku":"01.фев","count":3}]"#,
@@ -593,7 +596,7 @@ fn spoilt_skus_are_undone_or_suspicious() {
 }
 
 #[test]
-fn a_cut_letter_in_a_member_that_is_not_read_costs_nothing() {
+fn ignores_truncated_letters_in_unread_members() {
     let mut bytes = r#"[{"sku":"Б-1","name":"Смеситель"#.as_bytes().to_vec();
     bytes.push(0xd0);
     bytes.extend_from_slice("\",\"count\":1}]".as_bytes());
@@ -604,7 +607,7 @@ fn a_cut_letter_in_a_member_that_is_not_read_costs_nothing() {
 }
 
 #[test]
-fn the_decimal_mark_of_texts_is_not_that_of_literals() {
+fn decimal_setting_applies_only_to_strings() {
     let reading = ReadSettings {
         decimal: Some(crate::sources::DecimalMark::Comma),
         ..ReadSettings::default()

@@ -1,28 +1,29 @@
-//! Merged cells: a sheet shows several cells as one, and only the first of them has a value.
+//! Merged cells: a sheet displays several cells as one, and only the first has a value.
 //!
-//! A SKU or a warehouse that is merged over rows is that of each row. A quantity that is merged over
-//! rows of one SKU and one warehouse is that of one row, however many the sheet shows. Over rows of
-//! several it belongs to none of them for certain.
+//! A merged SKU or warehouse applies to each of its rows. A quantity merged over rows of one SKU
+//! and one warehouse counts once. A quantity merged over rows of several SKUs or warehouses is
+//! ambiguous, so its rows become [`TableCell::Merged`].
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::super::table::{TableCell, TableColumns, is_blank_at};
 
-/// A merged range that begins in a column: its first and its last row, from 1.
+/// A merged range. Rows are counted from 1, columns from 0.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct MergedRange {
+    /// First column of the range.
     pub(super) column: usize,
     pub(super) first_row: u64,
     pub(super) last_row: u64,
 }
 
-/// What the rows of a merged quantity or reserve have.
+/// Contents of the rows of a merged quantity or reserve.
 #[derive(Clone, Copy, Debug, Default)]
 struct MergedRows {
-    /// Whether its first cell has a value.
+    /// True if the first cell has a value.
     has_value: bool,
-    /// Whether its first row has a SKU, of its own or by a merged range.
+    /// True if the first row has a SKU, directly or from a merged range.
     starts_with_sku: bool,
     skus: u64,
     warehouses: u64,
@@ -30,20 +31,20 @@ struct MergedRows {
 }
 
 impl MergedRows {
-    /// Whether the rows are those of one SKU at one warehouse.
+    /// Returns true if the rows belong to one SKU at one warehouse.
     fn is_single_product(self) -> bool {
         self.starts_with_sku && self.skus <= 1 && self.warehouses <= 1 && self.reserves <= 1
     }
 }
 
-/// Merged ranges of a sheet, asked for row by row.
+/// Merged ranges of a sheet, applied row by row.
 pub(super) struct MergedCells {
     columns: TableColumns,
-    /// By column and first row: the last row.
+    /// Last row by column and first row.
     ranges: BTreeMap<(usize, u64), u64>,
-    /// By column and first row of merged quantities and reserves.
+    /// Contents of merged quantities and reserves, by column and first row.
     merged_rows: BTreeMap<(usize, u64), MergedRows>,
-    /// By column: the first row of the latest range of SKUs or warehouses, and its first cell.
+    /// First row and first cell of the latest range of SKUs or warehouses, by column.
     first_cells: BTreeMap<usize, (u64, TableCell<'static>)>,
 }
 
@@ -72,8 +73,8 @@ impl MergedCells {
         }
     }
 
-    /// Whether a quantity or a reserve is merged: all rows must then be learnt before the first one is
-    /// resolved.
+    /// Returns true if a quantity or a reserve is merged. Then all rows must be learned before the
+    /// first one is resolved.
     pub(super) fn requires_learning(&self) -> bool {
         let is_amount = |column: usize| self.amount_columns().any(|amount| amount == column);
         self.ranges.keys().any(|(column, _)| is_amount(*column))
@@ -85,7 +86,7 @@ impl MergedCells {
             .flatten()
     }
 
-    /// Learns what the rows of merged quantities have.
+    /// Learns the contents of the rows of merged quantities.
     pub(super) fn learn(&mut self, line: u64, cells: &[TableCell<'_>]) {
         let has = |column: Option<usize>| column.is_some_and(|at| !is_blank_at(cells, at));
         let TableColumns {
@@ -112,7 +113,7 @@ impl MergedCells {
         }
     }
 
-    /// The first and last row of the merged range of a cell, if it is in one.
+    /// Returns the first and last row of the merged range that contains a cell.
     fn range_at(&self, line: u64, column: usize) -> Option<(u64, u64)> {
         let ((_, first), last) = self
             .ranges
@@ -121,7 +122,7 @@ impl MergedCells {
         (line <= *last).then_some((*first, *last))
     }
 
-    /// Returns a row with the values that its merged cells show. Rows come in order.
+    /// Returns a row with the displayed values of its merged cells. Rows must come in order.
     pub(super) fn resolve<'c, 'a: 'c>(
         &mut self,
         line: u64,
@@ -174,7 +175,7 @@ impl MergedCells {
             if !rows.is_single_product() {
                 set_cell(&mut row, column, TableCell::Merged);
             } else if first < line && column == quantity {
-                // The rest of a row that the sheet shows as several.
+                // The first row of the range already has the quantity.
                 set_cell(&mut row, sku, TableCell::Empty);
                 set_cell(&mut row, quantity, TableCell::Empty);
             }
@@ -196,8 +197,7 @@ fn set_cell<'a>(row: &mut Vec<TableCell<'a>>, column: usize, cell: TableCell<'a>
 mod tests {
     use super::*;
 
-    /// Rows of columns A, B and C after the merged cells of A (SKU), B (warehouse) and C (quantity)
-    /// were resolved.
+    /// Returns rows after their merged cells are resolved. Columns: SKU, warehouse, quantity.
     fn resolve_rows(merges: &[(usize, u64, u64)], rows: &[[&'static str; 3]]) -> Vec<String> {
         let columns = TableColumns {
             sku: 0,
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn merged_cells_have_the_value_shown() {
+    fn merged_cells_have_the_displayed_value() {
         let one_sku = [["A", "x", "5"], ["", "y", "7"], ["B", "x", "1"]];
         assert_eq!(resolve_rows(&[], &one_sku), ["A|x|5", "|y|7", "B|x|1"]);
         assert_eq!(
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn quantity_of_one_sku_and_warehouse_is_one_row() {
+    fn quantity_of_one_sku_and_warehouse_counts_once() {
         let high = [["A", "x", "5"], ["", "", ""], ["B", "x", "1"]];
         for merges in [
             &[(0, 1, 2), (1, 1, 2), (2, 1, 2)][..],
@@ -262,17 +262,17 @@ mod tests {
                 "{rows:?}"
             );
         }
-        // Nothing is stated.
+        // No quantity at all.
         let blank = [["A", "x", ""], ["B", "x", ""]];
         assert_eq!(resolve_rows(&[(2, 1, 2)], &blank), ["A|x|", "B|x|"]);
-        // Each half of a product that is merged over four rows.
+        // A product merged over four rows, with one quantity for each half.
         let halves = [["A", "x", "5"], ["", "", ""], ["", "y", "7"], ["", "", ""]];
         let rows = resolve_rows(&[(0, 1, 4), (2, 1, 2), (2, 3, 4)], &halves);
         assert_eq!(rows, ["A|x|5", "||", "A|y|7", "||"]);
     }
 
     #[test]
-    fn quantity_of_several_is_that_of_none() {
+    fn quantity_of_several_skus_is_ambiguous() {
         let shared = [["A", "x", "5"], ["B", "x", ""]];
         assert_eq!(
             resolve_rows(&[(2, 1, 2)], &shared),
@@ -284,15 +284,15 @@ mod tests {
         let crossed = [["A", "x", "5"], ["", "y", ""], ["B", "z", ""]];
         let rows = resolve_rows(&[(0, 1, 2), (2, 1, 3)], &crossed);
         assert_eq!(rows, ["A|x|(merged)", "A|y|(merged)", "B|z|(merged)"]);
-        let late = [["", "x", "5"], ["B", "x", ""]];
+        let without_first_sku = [["", "x", "5"], ["B", "x", ""]];
         assert_eq!(
-            resolve_rows(&[(2, 1, 2)], &late),
+            resolve_rows(&[(2, 1, 2)], &without_first_sku),
             ["|x|(merged)", "B|x|(merged)"]
         );
     }
 
     #[test]
-    fn sku_of_an_earlier_range_is_not_used() {
+    fn ignores_the_sku_of_an_earlier_range() {
         let columns = TableColumns {
             sku: 0,
             warehouse: None,
@@ -307,7 +307,7 @@ mod tests {
         let mut merges = MergedCells::new([range(1, 2), range(4, 5)], columns);
         let text = |text: &'static str| TableCell::Text(text.into());
         merges.resolve(1, &[text("A-1"), text("5")]);
-        // Row 4 is not in the file.
+        // Row 4 is absent from the file.
         let row = merges
             .resolve(5, &[TableCell::Empty, text("7")])
             .into_owned();

@@ -1,16 +1,14 @@
-//! Workbooks: XLSX row by row, XLS from memory.
+//! Reader of workbooks: XLSX row by row, XLS from memory. This module chooses the sheet.
 //!
-//! Of several sheets the one is read that has the columns and rows below them: the Market's own
-//! workbook begins with a sheet of instructions. Where several visible sheets have them, the
-//! setting `sheet` must name one, or `*` for all. Hidden sheets are read only if no visible one
-//! has the columns, and are mentioned otherwise.
+//! The chosen sheet has the columns and rows below them, because the Market's own workbook begins
+//! with a sheet of instructions. If several visible sheets have them, the setting `sheet` must name
+//! one, or `*` for all. Hidden sheets are read only if no visible sheet has the columns.
 //!
-//! Merged cells have the values that [`merges`] states.
+//! Merged cells are resolved in [`merged_cells`].
 //!
-//! Formulas are read by the value they had when the workbook was saved. A program that writes
-//! formulas without calculating them stores nothing, or 0 and a request to calculate when the
-//! workbook is opened: neither is a quantity. Another stored value under such a request was put
-//! there by the program that wrote it, and counts.
+//! A formula has the value that was stored when the workbook was saved. A program that does not
+//! calculate stores no value, or 0 and a request to calculate on opening: neither is a quantity.
+//! Any other stored value with such a request was written on purpose and is used.
 
 mod merged_cells;
 mod xls;
@@ -24,15 +22,15 @@ use super::super::row::ReadSettings;
 use super::table::{HeaderSearch, MAX_HEADER_ROWS, StockTable, TableCell, used_width};
 use super::{FileSummary, FormatError, Input, Sink};
 
-/// Columns of the widest sheet there is.
+/// Most columns of an XLSX sheet.
 const MAX_COLUMNS: usize = 16_384;
 
-/// Reads a workbook, whichever of the two kinds it is. It never says whether it is complete.
+/// Reads an XLSX or XLS workbook. Workbooks do not declare a scope.
 ///
-/// A workbook that is cut short or damaged is found out before its first row is put.
+/// A truncated or damaged workbook is detected before its first row is emitted.
 ///
 /// # Errors
-/// It is no workbook, a broken one, one without the columns; or nobody wants the rest.
+/// The file is not a workbook, is broken, or has no sheet with the columns; or the sink cancels.
 pub(super) fn read(
     input: &mut dyn Input,
     reading: &ReadSettings,
@@ -56,33 +54,33 @@ fn broken(reason: impl Into<String>) -> FormatError {
 }
 
 fn password_error() -> FormatError {
-    broken("it is protected by a password: save it without one")
+    broken("it is protected by a password: save it without a password")
 }
 
-/// The name that stands for all visible sheets in the setting `sheet`.
+/// Value of the setting `sheet` for all visible sheets.
 const ALL_SHEETS: &str = "*";
 
-/// Takes a row with its number from 1, and says whether more are wanted.
+/// Callback that receives a row and its number, from 1.
 type SheetRowCallback<'c> =
     &'c mut dyn FnMut(u64, &[TableCell<'_>]) -> Result<RowFlow, FormatError>;
 
-/// A workbook whose sheets can be gone through, each more than once.
+/// A workbook whose sheets can be read several times.
 trait Workbook {
-    /// Names of the sheets with cells, and whether each is hidden.
+    /// Returns the names of the sheets with cells; the flag is true for a hidden sheet.
     fn sheets(&self) -> Vec<(String, bool)>;
 
-    /// Gives the rows of a sheet in order, with their numbers from 1, until no more are wanted.
+    /// Passes the rows of a sheet to the callback, in order, until it stops.
     fn for_each_row(
         &mut self,
         sheet: &str,
         callback: SheetRowCallback<'_>,
     ) -> Result<(), FormatError>;
 
-    /// The merged cells of a sheet, by the column in which they begin.
+    /// Returns the merged ranges of a sheet.
     fn merged_ranges(&mut self, sheet: &str) -> Result<Vec<MergedRange>, FormatError>;
 }
 
-/// Reads the sheet that is meant.
+/// Chooses the sheets and reads them.
 fn read_workbook(
     workbook: &mut dyn Workbook,
     reading: &ReadSettings,
@@ -108,7 +106,7 @@ fn read_workbook(
         && !sheets.iter().any(|(name, _)| is_wanted(name))
     {
         return Err(FormatError::Unusable(format!(
-            "there is no sheet '{wanted}', as the setting sheet has it; there are {}",
+            "the workbook does not have the sheet '{wanted}' of the setting sheet; it has {}",
             list_names(sheets.iter().map(|(name, _)| name).collect())
         )));
     }
@@ -119,7 +117,7 @@ fn read_workbook(
         workbook.for_each_row(name, &mut |line, cells| scan.learn(line, cells))?;
         match scan.into_sheet_table() {
             Ok(table) => found.push((name, *is_hidden && !has_sheet_name, table)),
-            Err(why) => unmatched.push((name.clone(), why)),
+            Err(error) => unmatched.push((name.clone(), error)),
         }
     }
     let has_rows = |sheet: &&MatchedSheet<'_, '_>| sheet.2.row_count > 0;
@@ -139,14 +137,14 @@ fn read_workbook(
     let non_empty: Vec<_> = candidates.iter().copied().filter(has_rows).collect();
     let chosen: Vec<_> = match (non_empty.as_slice(), candidates.as_slice()) {
         ([], []) => return Err(no_sheet_error(unmatched)),
-        // Nothing but headers: the first is as good as the others.
+        // All candidates have only a header, so the choice does not matter.
         ([], [first, ..]) => vec![*first],
         ([_], _) => non_empty,
         (_, _) if reading.sheet.as_deref() == Some(ALL_SHEETS) => non_empty,
         (several, _) => {
             return Err(FormatError::Unusable(format!(
-                "several sheets have the columns, {}: set sheet to the name of the one that is \
-                 meant, or to \"*\" for all of them",
+                "several sheets have the columns, {}: set sheet to the name of the right one, or to \
+                 \"*\" for all of them",
                 list_names(several.iter().map(|(name, ..)| *name).collect())
             )));
         }
@@ -157,7 +155,7 @@ fn read_workbook(
         .is_none_or(|name| name == ALL_SHEETS)
     {
         for (name, _) in sheets.iter().filter(|(name, is_hidden)| {
-            !is_hidden && unmatched.iter().any(|(refused, _)| refused == name)
+            !is_hidden && unmatched.iter().any(|(unmatched, _)| unmatched == name)
         }) {
             check_continuation(workbook, name, &chosen)?;
         }
@@ -182,17 +180,17 @@ fn read_workbook(
         .collect();
     if !skipped.is_empty() {
         summary.notices.push(format!(
-            "hidden sheets that have the columns are left out: {}; set sheet to read one",
+            "hidden sheets with the columns are skipped: {}; set sheet to read one",
             list_names(skipped)
         ));
     }
     Ok(summary)
 }
 
-/// A sheet that has the columns: its name, whether it is hidden, and its table.
+/// A sheet with the columns: its name, a flag that is true if it is hidden, and its table.
 type MatchedSheet<'s, 'r> = (&'s String, bool, SheetTable<'r>);
 
-/// Reads the rows of the sheets that are meant.
+/// Reads the rows of the chosen sheets.
 fn read_sheets(
     workbook: &mut dyn Workbook,
     chosen: &[&MatchedSheet<'_, '_>],
@@ -248,8 +246,8 @@ fn read_sheets(
     Ok(summary)
 }
 
-/// Refuses a sheet without a header whose first rows have a SKU and a number in the columns of a sheet
-/// that is read: a program continues there after the last row of a full sheet.
+/// Rejects a sheet without a header whose first rows have a SKU and a number in the columns of a
+/// chosen sheet: some programs continue a full sheet on the next one.
 fn check_continuation(
     workbook: &mut dyn Workbook,
     name: &str,
@@ -271,7 +269,7 @@ fn check_continuation(
             RowFlow::Continue
         })
     })?;
-    // One row alone may be a note that happens to have a number.
+    // A single row may be a note with a number.
     let continues = |count: u64| count > 1 && 2 * count >= rows;
     let continued = chosen
         .iter()
@@ -279,49 +277,49 @@ fn check_continuation(
         .find(|(_, count)| continues(*count));
     continued.map_or(Ok(()), |((other, ..), _)| {
         Err(FormatError::Unusable(format!(
-            "sheet '{name}' has no header, and its first rows look like those of '{other}': give it the \
-             header, or set sheet to the name of the one that is meant"
+            "sheet '{name}' has no header, and its first rows look like those of '{other}': add the \
+             header, or set sheet to the name of the right sheet"
         )))
     })
 }
 
-/// Why no sheet will do: the words for the only one, or for all of them.
+/// Returns the error of the only sheet, or an error that lists those of all sheets.
 fn no_sheet_error(mut unmatched: Vec<(String, FormatError)>) -> FormatError {
     match unmatched.pop() {
-        None => FormatError::Unusable("there is no sheet in the workbook".to_owned()),
+        None => FormatError::Unusable("the workbook has no sheet".to_owned()),
         Some((_, only)) if unmatched.is_empty() => only,
         Some(last) => {
             unmatched.push(last);
             let all: Vec<_> = unmatched
                 .iter()
-                .map(|(name, why)| format!("sheet '{name}': {why}"))
+                .map(|(name, error)| format!("sheet '{name}': {error}"))
                 .collect();
             FormatError::Unusable(all.join("; "))
         }
     }
 }
 
-/// Whether more rows are wanted.
+/// Decision of a callback: read more rows, or stop.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum RowFlow {
     Continue,
     Stop,
 }
 
-/// A sheet that has the columns.
+/// Table of a sheet with the columns.
 struct SheetTable<'r> {
     table: StockTable<'r>,
-    /// The row of the header.
+    /// Row number of the header, from 1.
     header_row: u64,
-    /// Rows below it that are not blank.
+    /// Number of rows below the header that are not blank.
     row_count: u64,
 }
 
-/// The rows of one sheet as they come, to find its header and learn from its columns.
+/// First pass over a sheet: finds its header and learns from its columns.
 struct SheetScan<'r> {
     search: HeaderSearch<'r>,
     found: Option<SheetTable<'r>>,
-    /// Rows in which the header was looked for.
+    /// Number of rows searched for the header.
     rows_searched: u64,
 }
 

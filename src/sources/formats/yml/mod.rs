@@ -1,12 +1,12 @@
-//! The Market's product feed, `yml_catalog`.
+//! Reader of the Market's product feed, `yml_catalog`.
 //!
-//! The SKU is `<shop-sku>`, which old feeds have, or else the offer's `id`; the stock is
-//! `<count>`, or else what its outlets have, each a warehouse of its own. An empty `<count/>`
-//! leaves the word to outlets that state a number, whatever the setting `empty` is. A field the
-//! settings name is the only one looked at: a child of the offer, or an attribute of it.
+//! The SKU is `<shop-sku>` of old feeds, otherwise the offer's `id`. The stock is `<count>`,
+//! otherwise that of its outlets, each of which is a warehouse. If `<count/>` is empty and an
+//! outlet has a number, the outlets count, regardless of the setting `empty`. A field named by a
+//! setting replaces the default one; it may be a child or an attribute of the offer.
 //!
-//! A feed does not say whether it is complete: the Market leaves an offer that is absent as it
-//! was, and so do we, unless the settings declare the source a snapshot.
+//! A feed does not declare a scope. As in the Market, an absent offer keeps its stock unless the
+//! settings declare the source a snapshot.
 
 #[cfg(test)]
 mod tests;
@@ -18,13 +18,13 @@ use super::xml::{XmlNode, XmlReader};
 use super::{FileSummary, FormatError, Input, Sink};
 use crate::sources::{ProductKey, Quantity, ReadSettings, RowProblem};
 
-/// Elements of offers that are named in a message.
+/// Most elements of offers that a message lists.
 const MAX_LISTED_ELEMENTS: usize = 40;
 
-/// Reads a feed to its end.
+/// Reads a feed.
 ///
 /// # Errors
-/// It is broken, no feed, or nobody wants the rest.
+/// The file is broken or not a feed, or the sink cancels.
 pub(super) fn read(
     input: &mut dyn Input,
     reading: &ReadSettings,
@@ -58,7 +58,7 @@ pub(super) fn read(
 
 fn wrong_root_error(xml: &XmlReader<'_>) -> FormatError {
     FormatError::Unusable(format!(
-        "a feed begins with <yml_catalog>, this with <{}>",
+        "a feed must begin with <yml_catalog>, but this file begins with <{}>",
         xml.name()
     ))
 }
@@ -107,7 +107,7 @@ fn read_offer(
 }
 
 impl YmlOffer {
-    /// With what the tag itself says.
+    /// Creates an offer with the attributes of its tag.
     fn from_tag(xml: &XmlReader<'_>, reading: &ReadSettings) -> Result<Self, FormatError> {
         let mut offer = Self::default();
         if let Some(id) = xml.attribute("id")? {
@@ -197,10 +197,10 @@ impl YmlOffer {
         has_text(&self.available, "false") || has_text(&self.disabled, "true")
     }
 
-    /// One for each place; the offer's own if it states how much, or if no outlet does.
+    /// Returns the stock of each warehouse. The offer's own stock counts if it has a quantity, or
+    /// if no outlet has one.
     fn into_stock(self) -> Vec<StockFields> {
-        let has_quantity =
-            |statement: &StockFields| !matches!(statement.quantity.value(), Ok(None));
+        let has_quantity = |stock: &StockFields| !matches!(stock.quantity.value(), Ok(None));
         let uses_own_stock = if self.own_stock.quantity.is_present() {
             has_quantity(&self.own_stock) || !self.outlets.iter().any(has_quantity)
         } else {
@@ -214,7 +214,7 @@ impl YmlOffer {
     }
 }
 
-/// What an outlet states; its name, if it has one, is what sellers know it by.
+/// Reads an outlet. Its name is preferred over its id because sellers know warehouses by name.
 fn read_outlet(xml: &XmlReader<'_>, reading: &ReadSettings) -> Result<StockFields, FormatError> {
     let mut stock = StockFields::default();
     let name_attribute = match &reading.warehouse {

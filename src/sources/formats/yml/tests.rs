@@ -1,3 +1,5 @@
+//! Tests of the YML reader: documented and old feeds, encodings, outlets and rejected offers.
+
 use super::super::Format;
 use super::super::testing::{describe, read_described, read_entries, sample, utf16};
 use crate::sources::{DeliveryEntry, DeliveryScope, ReadSettings};
@@ -19,7 +21,7 @@ fn read_with(offers: &str, reading: &ReadSettings) -> Vec<String> {
 }
 
 #[test]
-fn the_documented_feed_is_read_offer_by_offer() {
+fn reads_the_documented_feed() {
     let expected = [
         "1 123456 = 15",
         "2 0557722 = 3",
@@ -35,7 +37,7 @@ fn the_documented_feed_is_read_offer_by_offer() {
 }
 
 #[test]
-fn what_cannot_be_had_is_none_where_the_settings_say_so() {
+fn unavailable_offers_are_zero_if_set() {
     let reading = ReadSettings {
         zeroes_unavailable: true,
         ..ReadSettings::default()
@@ -51,7 +53,7 @@ fn what_cannot_be_had_is_none_where_the_settings_say_so() {
 }
 
 #[test]
-fn an_old_feed_is_read_in_its_encoding_and_by_its_shop_sku() {
+fn reads_an_old_feed_by_shop_sku() {
     let expected = ["1 АРТ-1 = 1234", "2 АРТ-2@Склад на Мира = 2"];
     let bytes = sample("feed-windows-1251.xml");
     assert!(std::str::from_utf8(&bytes).is_err());
@@ -62,7 +64,7 @@ fn an_old_feed_is_read_in_its_encoding_and_by_its_shop_sku() {
 }
 
 #[test]
-fn a_feed_is_the_same_in_every_encoding() {
+fn feed_is_the_same_in_every_encoding() {
     let text = feed(r#"<offer id="Ящик-1"><count>3</count></offer>"#);
     let reading = ReadSettings::default();
     let cp1251 = |head: &str| {
@@ -107,7 +109,10 @@ fn a_feed_is_the_same_in_every_encoding() {
             "{rows:?}"
         );
         let error = result.unwrap_err().to_string();
-        assert!(error.contains("set encoding to the one"), "{error}");
+        assert!(
+            error.contains("set encoding to the file's encoding"),
+            "{error}"
+        );
         assert_eq!(read_described(Format::Yml, &bytes, &set), ["1 Ящик-1 = 3"]);
         let detect = |encoding| Format::detect(&mut std::io::Cursor::new(&bytes[..]), encoding);
         assert_eq!(detect(set.encoding).unwrap(), Format::Yml);
@@ -123,7 +128,7 @@ fn a_feed_is_the_same_in_every_encoding() {
 }
 
 #[test]
-fn a_declaration_that_the_bytes_contradict_is_refused_unless_the_settings_decide() {
+fn rejects_a_false_encoding_declaration() {
     let feed = feed(r#"<offer id="Ящик-1"><count>3</count></offer>"#);
     for label in ["windows-1251", "win-1251", "koi8-r", "ibm866"] {
         let text = format!("<?xml version=\"1.0\" encoding=\"{label}\"?>{feed}");
@@ -148,7 +153,7 @@ fn a_declaration_that_the_bytes_contradict_is_refused_unless_the_settings_decide
             ["1 Box-1 = 3"]
         );
     }
-    // A letter that two pieces of the file share.
+    // A letter split between two chunks.
     for gap in 65_400..65_500 {
         let gap = " ".repeat(gap);
         let text = format!("<?xml version=\"1.0\" encoding=\"windows-1251\"?>{gap}{feed}");
@@ -163,7 +168,7 @@ fn a_declaration_that_the_bytes_contradict_is_refused_unless_the_settings_decide
 }
 
 #[test]
-fn a_cut_letter_costs_only_a_row_whose_fields_have_it() {
+fn truncated_letter_affects_only_its_row() {
     let offers = "<offer id=\"1\"><name>\u{ffff}</name><count>1</count></offer>\
         <offer id=\"2\" note=\"\u{ffff}\"><count>2</count></offer>\
         <offer id=\"\u{ffff}3\"><count>3</count></offer>\
@@ -173,13 +178,14 @@ fn a_cut_letter_costs_only_a_row_whose_fields_have_it() {
     assert_eq!(described[..2], ["1 1 = 1", "2 2 = 2"]);
     assert_eq!(described.len(), 5);
     for (rejected, line) in described[2..].iter().zip(3..) {
-        let reason = format!("{line} rejected: it has bytes that are not characters of the file's");
+        let reason =
+            format!("{line} rejected: the row has bytes that are not characters of the file's");
         assert!(rejected.starts_with(&reason), "{rejected}");
     }
 }
 
 #[test]
-fn a_number_of_thousands_is_suspicious_unless_the_settings_name_the_decimal_mark() {
+fn thousands_are_suspicious_without_decimal_mark() {
     use crate::sources::DecimalMark::{Comma, Point};
     let offers = |text: &str| {
         format!(
@@ -214,7 +220,7 @@ fn a_number_of_thousands_is_suspicious_unless_the_settings_name_the_decimal_mark
 }
 
 #[test]
-fn an_empty_count_is_zero_if_set_and_an_absent_one_states_nothing() {
+fn empty_count_is_zero_if_set() {
     let offers = r#"<offer id="1"><count/></offer><offer id="2"><count> </count></offer>
         <offer id="3"></offer><offer id="4"><count>4</count></offer>
         <offer id="5"><outlets><outlet id="a" instock=""/><outlet id="b"/></outlets></offer>"#;
@@ -243,7 +249,7 @@ fn an_empty_count_is_zero_if_set_and_an_absent_one_states_nothing() {
 }
 
 #[test]
-fn an_empty_count_leaves_the_word_to_the_outlets() {
+fn outlets_count_if_count_is_empty() {
     let offers = r#"<offer id="1"><count/><outlets><outlet id="a" instock="3"/>
         <outlet id="b" instock="0"/></outlets></offer>
         <offer id="2"><count/><outlets><outlet id="a" instock=""/></outlets></offer>
@@ -259,7 +265,7 @@ fn an_empty_count_leaves_the_word_to_the_outlets() {
 }
 
 #[test]
-fn a_feed_without_any_quantity_is_refused_with_the_names_there_are() {
+fn lists_elements_if_no_offer_has_a_quantity() {
     let offers = r#"<offer id="A-1"><price>1</price><quantity>5</quantity></offer>
         <offer id="A-2" available="false"><price>1</price><stock>0</stock></offer>"#;
     let refused = |offers: &str, reading: &ReadSettings| {
@@ -268,7 +274,7 @@ fn a_feed_without_any_quantity_is_refused_with_the_names_there_are() {
     };
     let error = refused(offers, &ReadSettings::default());
     for part in [
-        "none of its 2 products",
+        "none of the 2 products",
         "set quantity",
         "<price>, <quantity>, <stock>",
     ] {
@@ -289,7 +295,7 @@ fn a_feed_without_any_quantity_is_refused_with_the_names_there_are() {
 }
 
 #[test]
-fn a_spoilt_sku_is_undone_or_suspicious_in_every_field_that_holds_it() {
+fn spoiled_skus_are_restored_or_suspicious() {
     let vendor = ReadSettings {
         sku: Some("vendorCode".to_owned()),
         ..ReadSettings::default()
@@ -326,7 +332,7 @@ fn a_spoilt_sku_is_undone_or_suspicious_in_every_field_that_holds_it() {
 }
 
 #[test]
-fn the_field_that_the_settings_name_is_the_only_one_looked_at() {
+fn setting_replaces_the_default_field() {
     let offers = r#"<offer id="1" group="g"><vendorCode> V-1 </vendorCode><count>5</count>
         <outlets><outlet id="x" instock="2"/></outlets><stock>8</stock><held>3</held>
         <seen>2026-11-22T10:00:00+03:00</seen><store>Мира</store></offer>
@@ -351,7 +357,7 @@ fn the_field_that_the_settings_name_is_the_only_one_looked_at() {
 }
 
 #[test]
-fn quantities_are_taken_or_set_aside_by_the_rules_of_the_source() {
+fn reads_quantities_by_source_rules() {
     for (text, described) in [
         ("3.0", "1 1 = 3"),
         (
@@ -371,11 +377,11 @@ fn quantities_are_taken_or_set_aside_by_the_rules_of_the_source() {
             "-2",
             "1 rejected: quantity is '-2', it must not be negative, or set negative = \"zero\"",
         ),
-        ("&nbsp;5", "1 rejected: &nbsp; stands for nothing"),
-        ("1<b/>5", "1 rejected: <b> stands where a text is wanted"),
+        ("&nbsp;5", "1 rejected: &nbsp; is an unknown entity"),
+        ("1<b/>5", "1 rejected: <b> is not allowed in a text field"),
         (
             "5</count><count>6",
-            "1 rejected: <count> is stated twice, and not alike",
+            "1 rejected: <count> is stated twice with different values",
         ),
         ("5</count><count>5", "1 1 = 5"),
     ] {
@@ -387,7 +393,7 @@ fn quantities_are_taken_or_set_aside_by_the_rules_of_the_source() {
 }
 
 #[test]
-fn an_offer_without_an_id_is_set_aside_and_the_others_apply() {
+fn rejects_only_offers_without_an_id() {
     let offers =
         r#"<offer><count>1</count></offer><offer id=" "/><offer id="3"><count>3</count></offer>"#;
     let expected = [
@@ -399,7 +405,7 @@ fn an_offer_without_an_id_is_set_aside_and_the_others_apply() {
 }
 
 #[test]
-fn offers_are_found_wherever_they_are_and_under_any_namespace() {
+fn finds_offers_at_any_depth_and_namespace() {
     let text = r#"<y:yml_catalog xmlns:y="urn:x"><y:shop><y:offers><y:offer id="1"><y:count>1</y:count>
         <y:param name="count">9</y:param></y:offer></y:offers><y:offers>
         <y:offer id="2"><y:count>2</y:count></y:offer></y:offers></y:shop></y:yml_catalog>"#;
@@ -408,25 +414,25 @@ fn offers_are_found_wherever_they_are_and_under_any_namespace() {
 }
 
 #[test]
-fn a_feed_does_not_say_whether_it_is_complete() {
+fn feed_declares_no_scope() {
     let (_, result) = read_entries(Format::Yml, &sample("feed.xml"), &ReadSettings::default());
     assert_eq!(result.unwrap().scope, None::<DeliveryScope>);
 }
 
 #[test]
-fn what_is_no_feed_is_said_to_be_none() {
+fn rejects_files_that_are_not_feeds() {
     for (text, reason) in [
         (
             "<html><body/></html>",
-            "a feed begins with <yml_catalog>, this with <html>",
+            "a feed must begin with <yml_catalog>, but this file begins with <html>",
         ),
         (
             "",
-            "the file is broken at byte 0: it ends before its last element does",
+            "the file is broken at byte 0: it ends before its last element is closed",
         ),
         (
             "offer",
-            "the file is broken at byte 0: text stands outside the root",
+            "the file is broken at byte 0: text is outside the root element",
         ),
         (
             "<yml_catalog/><yml_catalog/>",
@@ -445,7 +451,7 @@ fn what_is_no_feed_is_said_to_be_none() {
 }
 
 #[test]
-fn a_name_that_comes_twice_in_a_tag_breaks_the_file() {
+fn rejects_a_duplicate_attribute() {
     let text = feed(r#"<offer id="1" id="2"><count>1</count></offer>"#);
     let (rows, result) = read_entries(Format::Yml, text.as_bytes(), &ReadSettings::default());
     assert_eq!(rows.iter().map(describe).collect::<Vec<_>>(), [""; 0]);

@@ -1,0 +1,357 @@
+//! Single writer task: compares updates with the book, persists changes, and updates the book.
+//!
+//! Decides which level an update without a date or against a wrong date gets, and when a failed
+//! store is tried again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::sync::mpsc;
+use tokio::time::{self, MissedTickBehavior, interval};
+
+use super::clock_watch::ClockWatch;
+use super::{
+    Accepted, Ingest, IngestError, IngestRequest, Metrics, OnStated, Origin, RepeatPolicy,
+    StatedSkus,
+};
+use crate::clock::Clock;
+use crate::lifecycle::Tasks;
+use crate::stock::{ApplyOutcome, Level, ShopId, Sku, StockBook, Timestamp, Update};
+use crate::store::{Store, StoreChange, StoreError};
+use crate::telemetry::{AlarmKind, Alarms};
+
+/// Capacity of the worker's queue, in calls; a further caller waits for a free place. A call has
+/// at most the SKUs of one request, so a full queue takes about 10 MB.
+const QUEUE_CAPACITY: usize = 64;
+
+/// Maximum calls that share one commit.
+const MAX_REQUESTS_PER_COMMIT: usize = 32;
+
+/// Time between two checks of the store, and so between two attempts to recover a failed one.
+const STORE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Time after which the alarm about a wrong clock clears unless it is raised again.
+const CLOCK_ALARM_DURATION: TimeDelta = TimeDelta::hours(24);
+
+/// Maximum SKUs whose true date is kept because the stored date comes from a wrong clock.
+const MAX_TRUE_DATES: usize = 200_000;
+
+/// Single writer task.
+pub struct IngestWorker {
+    requests: mpsc::Receiver<IngestRequest>,
+    book: Arc<StockBook>,
+    store: Arc<Store>,
+    clock: Clock,
+    alarms: Alarms,
+    metrics: Metrics,
+    on_stated: OnStated,
+    is_store_down: bool,
+    clock_watch: ClockWatch,
+    // True dates of updates that replaced stock with a date from a wrong clock. The stored date of
+    // such an update is later than its true one, because stored dates must rise.
+    true_dates: HashMap<(ShopId, Sku), Timestamp>,
+}
+
+/// Creates the handle and its worker; the caller runs the worker.
+#[must_use]
+pub fn create(
+    book: Arc<StockBook>,
+    store: Arc<Store>,
+    clock: Clock,
+    alarms: Alarms,
+    metrics: Metrics,
+    on_stated: OnStated,
+) -> (Ingest, IngestWorker) {
+    let (queue, requests) = mpsc::channel(QUEUE_CAPACITY);
+    let worker = IngestWorker {
+        requests,
+        book,
+        store,
+        clock,
+        alarms,
+        metrics,
+        on_stated,
+        is_store_down: false,
+        clock_watch: ClockWatch::default(),
+        true_dates: HashMap::new(),
+    };
+    (Ingest { queue }, worker)
+}
+
+impl IngestWorker {
+    /// Runs until the stop is requested, then applies the calls that are queued.
+    pub async fn run(mut self, tasks: Tasks) {
+        self.alarm_stored_wrong_dates();
+        let mut batch = Vec::with_capacity(MAX_REQUESTS_PER_COMMIT);
+        let mut checks = interval(STORE_CHECK_INTERVAL);
+        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                // The check comes first: a constant flow of calls must not delay the recovery of
+                // the store.
+                biased;
+                _ = checks.tick() => {
+                    self.check_clock();
+                    self.try_recover_store().await;
+                }
+                count = self.requests.recv_many(&mut batch, MAX_REQUESTS_PER_COMMIT) => {
+                    if count == 0 {
+                        // All handles were dropped, or the queue was closed below.
+                        return tasks.stopping().await;
+                    }
+                    self.process(std::mem::take(&mut batch)).await;
+                }
+                () = tasks.stopping(), if !self.requests.is_closed() => self.requests.close(),
+            }
+        }
+    }
+
+    async fn process(&mut self, requests: Vec<IngestRequest>) {
+        let now = self.clock.now();
+        let resolved = self.resolve(&requests, now);
+        let changes: Vec<StoreChange<'_>> = resolved
+            .iter()
+            .flatten()
+            .filter(|resolved| !resolved.rows.is_empty())
+            .map(|resolved| StoreChange::Stock {
+                shop: resolved.shop,
+                rows: &resolved.rows,
+            })
+            .collect();
+        // Calls without a change need no commit: their levels are on disk already.
+        // The guard is held until the book has the changes. Otherwise a compaction could write a
+        // snapshot of the book without them and drop them from the log.
+        let store = Arc::clone(&self.store);
+        let stored = if changes.is_empty() {
+            Ok(None)
+        } else {
+            store.append(&changes).await.map(Some)
+        };
+        if !changes.is_empty() {
+            self.update_store_alarm(stored.as_ref().err());
+        }
+        let error = stored.as_ref().err().map(IngestError::from);
+        for (request, resolved) in requests.into_iter().zip(resolved) {
+            let outcome = match &error {
+                Some(error) => Err(error.clone()),
+                None => Ok(self.apply(resolved, request.origin, now)),
+            };
+            // The caller may have stopped waiting.
+            let _caller_gone = request.response.send(outcome);
+        }
+    }
+
+    /// Converts the statements of each call to the levels to write, per shop, in order of arrival.
+    fn resolve(
+        &mut self,
+        requests: &[IngestRequest],
+        now: DateTime<Utc>,
+    ) -> Vec<Vec<ResolvedUpdates>> {
+        let mut pending = PendingLevels::new();
+        requests
+            .iter()
+            .map(|request| {
+                let statements = request.statements.iter();
+                statements
+                    .map(|(shop, updates)| {
+                        self.resolve_shop(
+                            *shop,
+                            updates,
+                            (request.repeat_policy, now),
+                            &mut pending,
+                        )
+                    })
+                    .collect()
+            })
+            .collect()
+    }
+
+    fn resolve_shop<'a>(
+        &mut self,
+        shop: ShopId,
+        updates: &'a [Update],
+        (repeat_policy, now): (RepeatPolicy, DateTime<Utc>),
+        pending: &mut PendingLevels<'a>,
+    ) -> ResolvedUpdates {
+        let mut resolved = ResolvedUpdates {
+            shop,
+            rows: Vec::with_capacity(updates.len()),
+            repeated: Vec::new(),
+            accepted: Accepted::default(),
+        };
+        for update in updates {
+            let known = pending.get(&(shop, &update.sku)).copied().or_else(|| {
+                self.book
+                    .get(shop, update.sku.as_str())
+                    .map(|entry| entry.level())
+            });
+            let mut level = level_of(update, known, now.into());
+            if let (Some(known), Some(date)) = (known, update.updated_at)
+                && self.clock_watch.is_wrong_date(known.updated_at, now)
+                && self.replaces_wrong_date((shop, &update.sku), date, now)
+            {
+                self.raise_wrong_dates(&update.sku, known.updated_at, now);
+                // Later than the stored date, because the newest date wins in the store too.
+                level.updated_at = known.updated_at.successor();
+            }
+            if let Some(known) = known.filter(|known| {
+                repeat_policy == RepeatPolicy::KeepTimestamp
+                    && known.count == level.count
+                    && known.updated_at <= level.updated_at
+            }) {
+                level = known;
+            }
+            let applied = ApplyOutcome::classify(known, level);
+            resolved.accepted.count(applied);
+            match applied {
+                ApplyOutcome::Added | ApplyOutcome::Replaced => {
+                    resolved.rows.push((update.sku.clone(), level));
+                    pending.insert((shop, &update.sku), level);
+                }
+                ApplyOutcome::Repeated => resolved.repeated.push(update.sku.clone()),
+                ApplyOutcome::Outdated => {}
+            }
+        }
+        resolved
+    }
+
+    /// Returns true if an update replaces stock whose stored date comes from a wrong clock.
+    fn replaces_wrong_date(
+        &mut self,
+        (shop, sku): (ShopId, &Sku),
+        date: Timestamp,
+        now: DateTime<Utc>,
+    ) -> bool {
+        let key = (shop, sku.clone());
+        let replaces = match self.true_dates.get(&key) {
+            Some(known) => date >= *known,
+            None => ClockWatch::replaces_wrong_date(date, now),
+        };
+        if replaces
+            && (self.true_dates.len() < MAX_TRUE_DATES || self.true_dates.contains_key(&key))
+        {
+            self.true_dates.insert(key, date);
+        }
+        replaces
+    }
+
+    fn check_clock(&mut self) {
+        let now = self.clock.now();
+        let Some(jump) = self.clock_watch.observe(time::Instant::now(), now) else {
+            return;
+        };
+        let seconds = jump.num_seconds();
+        let text = format!(
+            "the clock of this machine was set by {seconds:+} s, to {now}. Updates up to 5 minutes \
+             old now replace stock with a date from the wrong clock. Check the time service"
+        );
+        self.alarms
+            .raise_for(AlarmKind::ClockJumped, "", text, CLOCK_ALARM_DURATION);
+    }
+
+    /// Raises the alarm if the store has dates from a clock that ran ahead.
+    fn alarm_stored_wrong_dates(&self) {
+        let now = self.clock.now();
+        let mut latest: Option<(Sku, Timestamp)> = None;
+        for shop in self.book.shops() {
+            self.book.for_each(shop, |sku, entry| {
+                let at = entry.level().updated_at;
+                let is_latest = latest.as_ref().is_none_or(|(_, latest)| at > *latest);
+                if is_latest && self.clock_watch.is_wrong_date(at, now) {
+                    latest = Some((sku.clone(), at));
+                }
+            });
+        }
+        if let Some((sku, at)) = latest {
+            self.raise_wrong_dates(&sku, at, now);
+        }
+    }
+
+    fn raise_wrong_dates(&self, sku: &Sku, at: Timestamp, now: DateTime<Utc>) {
+        let text = format!(
+            "SKU '{sku}' is dated {at}, but the clock of this machine shows {now}: the clock ran \
+             ahead when the stock was stored, or it is behind now. Updates up to 5 minutes old \
+             replace such stock. Check the time service"
+        );
+        self.alarms
+            .raise_for(AlarmKind::ClockJumped, "", text, CLOCK_ALARM_DURATION);
+    }
+
+    /// Writes the levels of one call to the book and runs the callback.
+    fn apply(&self, resolved: Vec<ResolvedUpdates>, origin: Origin, at: DateTime<Utc>) -> Accepted {
+        let mut accepted = Accepted::default();
+        for ResolvedUpdates {
+            shop,
+            rows,
+            repeated,
+            accepted: shop_accepted,
+        } in resolved
+        {
+            for (sku, level) in &rows {
+                self.book.apply(shop, sku, *level);
+            }
+            accepted.add(shop_accepted);
+            let changed: Vec<Sku> = rows.into_iter().map(|(sku, _)| sku).collect();
+            (self.on_stated)(&StatedSkus {
+                shop,
+                origin,
+                at,
+                changed: &changed,
+                repeated: &repeated,
+            });
+        }
+        self.metrics.count(accepted);
+        accepted
+    }
+
+    /// Recovers a failed store, and checks by a test write if a full disk has free space again.
+    ///
+    /// The failure may have occurred in another caller of the store.
+    async fn try_recover_store(&mut self) {
+        if !self.is_store_down && !self.store.is_failed() {
+            return;
+        }
+        let recovered = match self.store.reopen_and_verify().await {
+            Ok(_) => self.store.test_write().await,
+            Err(error) => Err(error),
+        };
+        self.update_store_alarm(recovered.as_ref().err());
+    }
+
+    fn update_store_alarm(&mut self, error: Option<&StoreError>) {
+        self.is_store_down = error.is_some();
+        match error {
+            None => self.alarms.clear(AlarmKind::StoreFailed, ""),
+            Some(error) => self.alarms.raise(
+                AlarmKind::StoreFailed,
+                "",
+                format!("updates are rejected because the store cannot write: {error}"),
+            ),
+        }
+    }
+}
+
+/// Levels that earlier statements of the same commit will write.
+type PendingLevels<'a> = HashMap<(ShopId, &'a Sku), Level>;
+
+/// Statements of one call about one shop, compared with the known levels.
+struct ResolvedUpdates {
+    shop: ShopId,
+    rows: Vec<(Sku, Level)>,
+    repeated: Vec<Sku>,
+    accepted: Accepted,
+}
+
+/// Returns the level of an update.
+///
+/// An update without a date is dated now, and later than the known level: if that has a date from
+/// a clock that runs ahead, the update must still win.
+fn level_of(update: &Update, known: Option<Level>, now: Timestamp) -> Level {
+    let as_of_now = || known.map_or(now, |known| now.max(known.updated_at.successor()));
+    Level {
+        count: update.count,
+        updated_at: update.updated_at.unwrap_or_else(as_of_now),
+    }
+}

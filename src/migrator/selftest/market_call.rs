@@ -1,0 +1,116 @@
+//! Calls of the self-test to the Market's API, with retries and both keys.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::runner::{FailureText, SelftestRunner};
+use crate::http::secret::Secret;
+use crate::migrator::classify_response::{ResponseVerdict, classify_response};
+use crate::migrator::{Context, MarketTarget};
+use crate::partner_api::client::{CallOutcome, MarketResponse};
+use crate::partner_api::readback_page::ReadbackQuery;
+use crate::stock::Sku;
+
+/// Largest number of attempts of one call.
+const MAX_ATTEMPTS: u32 = 4;
+
+/// Delay between two attempts of a call.
+const RETRY_DELAY: Duration = Duration::from_secs(2);
+
+/// Call of the Market's API.
+pub(super) enum MarketCall {
+    GetHidden,
+    Hide,
+    ReadBack(ReadbackQuery),
+    Send(Vec<u8>),
+    Show,
+}
+
+impl MarketCall {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::GetHidden => "check whether the product is hidden",
+            Self::Hide => "hide the product",
+            Self::ReadBack(_) => "read the stock back",
+            Self::Send(_) => "send the stock",
+            Self::Show => "show the product",
+        }
+    }
+}
+
+impl SelftestRunner {
+    /// Calls the Market, with up to [`MAX_ATTEMPTS`] attempts.
+    pub(super) async fn call_with_retries(
+        &self,
+        call: &MarketCall,
+        sku: &Sku,
+    ) -> Result<MarketResponse, FailureText> {
+        let mut attempts = 1;
+        loop {
+            let verdict = match self.call_with_any_key(call, sku).await {
+                Ok(response) => return Ok(response),
+                Err(verdict) => verdict,
+            };
+            // In a stopping process, only showing the product is worth a retry.
+            let is_over = self.tasks.is_stopping() && !matches!(call, MarketCall::Show);
+            if is_over || attempts == MAX_ATTEMPTS || is_permanent(&verdict) {
+                return Err(format!("{}: {verdict}", call.name()));
+            }
+            attempts += 1;
+            sleep(RETRY_DELAY).await;
+        }
+    }
+
+    /// Calls the Market with one key after the other until one is not rejected.
+    async fn call_with_any_key(
+        &self,
+        call: &MarketCall,
+        sku: &Sku,
+    ) -> Result<MarketResponse, ResponseVerdict> {
+        let mut last_rejection = ResponseVerdict::AuthRejected {
+            reason: "no Api-Key is configured".to_owned(),
+            is_unknown_key: false,
+        };
+        for key in &self.target.keys {
+            let outcome = self.send_request(call, sku, key).await;
+            match (classify_response(&outcome), outcome) {
+                (ResponseVerdict::Accepted, CallOutcome::Response(response)) => {
+                    return Ok(response);
+                }
+                (rejection @ ResponseVerdict::AuthRejected { .. }, _) => last_rejection = rejection,
+                (verdict, _) => return Err(verdict),
+            }
+        }
+        Err(last_rejection)
+    }
+
+    async fn send_request(&self, call: &MarketCall, sku: &Sku, key: &Secret) -> CallOutcome {
+        let MarketTarget {
+            address, campaign, ..
+        } = &*self.target;
+        let Context { market, clock, .. } = &self.context;
+        let now = clock.now();
+        match call {
+            MarketCall::GetHidden => market.get_hidden_offers(*campaign, key, sku, now).await,
+            MarketCall::Hide => market.hide_offer(*campaign, key, sku, now).await,
+            MarketCall::ReadBack(query) => market.read_back(address, key, query, now).await,
+            MarketCall::Send(body) => market.update_stocks(address, key, body.clone(), now).await,
+            MarketCall::Show => market.show_offer(*campaign, key, sku, now).await,
+        }
+    }
+}
+
+/// Returns true if a retry of the same call would end the same way.
+fn is_permanent(verdict: &ResponseVerdict) -> bool {
+    match verdict {
+        ResponseVerdict::Accepted
+        | ResponseVerdict::RateLimited { .. }
+        | ResponseVerdict::Retry { .. }
+        | ResponseVerdict::ReduceParallelism => false,
+        ResponseVerdict::CampaignUnavailable { .. }
+        | ResponseVerdict::AuthRejected { .. }
+        | ResponseVerdict::Rejected { .. }
+        | ResponseVerdict::SplitBatch => true,
+    }
+}

@@ -1,0 +1,430 @@
+//! Runner of self-tests: the steps, the note of the hidden product, and showing it again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep};
+use tracing::{info, warn};
+
+use super::market_call::MarketCall;
+use super::{
+    LatestSelftest, SelftestStartError, SelftestStatus, SelftestStep, campaign_location,
+    quoted_list,
+};
+use crate::lifecycle::Tasks;
+use crate::migrator::status::{QuarantinedSku, WorkerHandle};
+use crate::migrator::{Context, HIDDEN_NOTE_PREFIX, MarketTarget, Mode};
+use crate::partner_api::hidden_offers::is_offer_hidden;
+use crate::partner_api::readback_page::{ReadbackPage, ReadbackQuery, ReadbackSelection};
+use crate::partner_api::wire::UpdateBody;
+use crate::stock::{BookEntry, Level, Sku};
+use crate::telemetry::AlarmKind;
+
+/// Longest wait for the acknowledgement of the stock.
+const ACK_TIMEOUT: Duration = Duration::from_mins(2);
+
+/// Longest wait until a change is visible on the Market. Sources: `updateStocks` and
+/// `deleteHiddenOffers`, "several minutes".
+const VISIBILITY_TIMEOUT: Duration = Duration::from_mins(15);
+
+/// Interval between two checks of an awaited state.
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
+
+/// First delay between attempts to show the product; doubles up to [`MAX_SHOW_DELAY`].
+const FIRST_SHOW_DELAY: Duration = Duration::from_secs(2);
+
+/// Longest delay between attempts to show the product.
+const MAX_SHOW_DELAY: Duration = Duration::from_mins(5);
+
+/// Time that a self-test may continue after the process begins to stop. Then it shows the product.
+const FINISH_GRACE: Duration = Duration::from_secs(5);
+
+/// Time after the process begins to stop at which showing is left to the next start. It ends before
+/// the process is killed.
+const SHOW_DEADLINE: Duration = Duration::from_secs(15);
+
+/// Reason of a step that the end of the process prevents.
+const STOPPING: &str = "the process is stopping";
+
+/// Reason of a failed step, for the operator.
+pub(super) type FailureText = String;
+
+/// Runs self-tests of one shop. Clones share the latest self-test.
+#[derive(Clone)]
+pub(in crate::migrator) struct SelftestRunner {
+    pub(in crate::migrator) target: Arc<MarketTarget>,
+    pub(in crate::migrator) context: Context,
+    pub(in crate::migrator) worker: Arc<WorkerHandle>,
+    pub(in crate::migrator) latest_selftest: Arc<LatestSelftest>,
+    pub(in crate::migrator) tasks: Tasks,
+}
+
+/// Condition that a self-test waits for.
+enum AwaitedState {
+    /// The Market has acknowledged the stock at or after this Unix time, in seconds.
+    Acknowledged { since: i64 },
+    /// The Market shows the count of the book.
+    StockVisible,
+    /// The product is hidden.
+    OfferHidden,
+    /// The product is not hidden.
+    OfferVisible,
+}
+
+impl AwaitedState {
+    fn poll_interval(&self) -> Duration {
+        match self {
+            Self::Acknowledged { .. } => Duration::from_millis(100),
+            Self::OfferHidden | Self::StockVisible | Self::OfferVisible => POLL_INTERVAL,
+        }
+    }
+}
+
+impl SelftestRunner {
+    /// Starts a self-test in a task of its own.
+    pub(in crate::migrator) fn start(&self, sku: &Sku) -> Result<(), SelftestStartError> {
+        let entry = self.context.book.get(self.target.shop, sku.as_str());
+        let entry = entry.ok_or_else(|| SelftestStartError::UnknownSku(sku.clone()))?;
+        if self.tasks.is_stopping() {
+            return Err(SelftestStartError::Stopping);
+        }
+        if let Some(reason) = self.send_obstacle(sku) {
+            return Err(SelftestStartError::NotSendable(reason));
+        }
+        if !self
+            .latest_selftest
+            .try_begin(sku, self.context.clock.now())
+        {
+            return Err(SelftestStartError::Running);
+        }
+        let (runner, sku) = (self.clone(), sku.clone());
+        self.tasks
+            .spawn_short_lived(async move { runner.run(&sku, entry).await });
+        Ok(())
+    }
+
+    /// Shows products that were hidden before a restart. No other self-test starts meanwhile,
+    /// because its note would be deleted.
+    pub(in crate::migrator) fn resume_interrupted(&self, skus: Vec<Sku>) {
+        let Some(first_sku) = skus.first() else {
+            return;
+        };
+        self.latest_selftest
+            .try_begin(first_sku, self.context.clock.now());
+        self.latest_selftest.update(|test| test.is_shown = false);
+        self.add_step(
+            false,
+            "the self-test was interrupted by the end of the process".to_owned(),
+        );
+        let runner = self.clone();
+        self.tasks.spawn_short_lived(async move {
+            let shop_name = &runner.target.name;
+            let text = format!(
+                "an interrupted self-test has left products of {shop_name} hidden on the Market: \
+                 {}; they are being shown again",
+                quoted_list(&skus)
+            );
+            runner
+                .context
+                .alarms
+                .raise(AlarmKind::SelftestHidden, shop_name, text);
+            let all_shown = join_all(skus.iter().map(|sku| runner.show_with_retries(sku))).await;
+            let is_shown = all_shown.into_iter().all(|is_shown| is_shown);
+            runner
+                .latest_selftest
+                .update(|test| (test.state, test.is_shown) = (SelftestStatus::Failed, is_shown));
+        });
+    }
+
+    /// Returns the reason why the worker would not send this SKU, if there is one.
+    fn send_obstacle(&self, sku: &Sku) -> Option<String> {
+        if self.target.mode != Mode::On {
+            return None;
+        }
+        let status = self.worker.status();
+        let is_this_sku = |quarantined: &&QuarantinedSku| quarantined.sku == sku.as_str();
+        if let Some(quarantined) = status.quarantined.iter().find(is_this_sku) {
+            return Some(format!("the Market rejects it: {}", quarantined.reason));
+        }
+        let reason = || {
+            status
+                .reason
+                .unwrap_or_else(|| "the reason is unknown".to_owned())
+        };
+        (status.state == "paused").then(|| format!("the campaign is paused: {}", reason()))
+    }
+
+    async fn run(&self, sku: &Sku, entry: BookEntry) {
+        let outcome = tokio::select! {
+            outcome = self.run_steps(sku, entry) => outcome,
+            () = self.sleep_after_stop(FINISH_GRACE) => Err(STOPPING.to_owned()),
+        };
+        if let Err(reason) = &outcome {
+            self.add_step(false, reason.clone());
+        }
+        let is_shown = self.latest_selftest.get().is_some_and(|test| test.is_shown)
+            || self.show_with_retries(sku).await;
+        let state = if outcome.is_ok() && is_shown {
+            SelftestStatus::Passed
+        } else {
+            SelftestStatus::Failed
+        };
+        self.latest_selftest
+            .update(|test| (test.state, test.is_shown) = (state, is_shown));
+        info!(
+            shop = self.target.name,
+            sku = sku.as_str(),
+            "self-test {state}"
+        );
+    }
+
+    async fn run_steps(&self, sku: &Sku, entry: BookEntry) -> Result<(), FailureText> {
+        if self.is_hidden(sku).await? {
+            return Err(
+                "the product is hidden already, and the self-test would show it: choose a \
+                 product that is on sale"
+                    .to_owned(),
+            );
+        }
+        self.hide_offer(sku).await?;
+        let count = entry.level().count;
+        let sent_at = Instant::now();
+        self.send_stock(sku).await?;
+        let elapsed = sent_at.elapsed().as_millis();
+        self.add_step(
+            true,
+            format!("sent {count}, the Market acknowledged it after {elapsed} ms"),
+        );
+        let read_at = Instant::now();
+        self.wait_until_shown(sku).await?;
+        let elapsed = read_at.elapsed().as_secs();
+        self.add_step(
+            true,
+            format!("read it back: the Market shows it, {elapsed} s later"),
+        );
+        Ok(())
+    }
+
+    async fn hide_offer(&self, sku: &Sku) -> Result<(), FailureText> {
+        if self.tasks.is_stopping() {
+            return Err(STOPPING.to_owned());
+        }
+        let name = format!("{HIDDEN_NOTE_PREFIX}{sku}");
+        let location = campaign_location(self.context.market.base(), self.target.campaign);
+        // Before the call: after a crash in between, showing a product that is not hidden does no
+        // harm.
+        self.context
+            .store
+            .put_note(Some(self.target.shop), &name, Some(&location))
+            .await
+            .map_err(|error| {
+                format!("the product was not hidden, because the store cannot write: {error}")
+            })?;
+        self.latest_selftest.update(|test| test.is_shown = false);
+        self.call_with_retries(&MarketCall::Hide, sku).await?;
+        self.add_step(true, "asked the Market to hide the product".to_owned());
+        // A delayed hiding could otherwise take effect after the showing.
+        self.wait_until(VISIBILITY_TIMEOUT, &AwaitedState::OfferHidden, sku)
+            .await
+            .map_err(|reason| format!("the product was not hidden: {reason}"))?;
+        self.add_step(true, "the Market hides it".to_owned());
+        Ok(())
+    }
+
+    /// Has the worker send the stock, so that a SKU is never in two requests at the same time. In a
+    /// dry run the worker sends nothing, so the self-test sends the stock itself.
+    async fn send_stock(&self, sku: &Sku) -> Result<(), FailureText> {
+        let Context {
+            book,
+            ledger,
+            clock,
+            ..
+        } = &self.context;
+        let shop = self.target.shop;
+        let entry = book
+            .get(shop, sku.as_str())
+            .ok_or("the SKU was removed from the stock")?;
+        if self.target.mode == Mode::DryRun {
+            let mut body = UpdateBody::new(usize::MAX, &self.target.address);
+            let at = clock.now() - TimeDelta::seconds(2);
+            body.push(
+                sku,
+                Level {
+                    updated_at: at.into(),
+                    ..entry.level()
+                },
+            );
+            return self
+                .call_with_retries(&MarketCall::Send(body.finish()), sku)
+                .await
+                .map(drop);
+        }
+        // In seconds, because acknowledgements are stored in seconds.
+        let since = clock.now().timestamp();
+        ledger.mark_for_resend(shop, std::iter::once(entry.id()));
+        self.worker.notify_changed(std::slice::from_ref(sku));
+        self.wait_until(ACK_TIMEOUT, &AwaitedState::Acknowledged { since }, sku)
+            .await
+            .map_err(|reason| format!("the stock was not acknowledged: {reason}"))
+    }
+
+    async fn wait_until_shown(&self, sku: &Sku) -> Result<(), FailureText> {
+        let outcome = self
+            .wait_until(VISIBILITY_TIMEOUT, &AwaitedState::StockVisible, sku)
+            .await;
+        let Err(reason) = outcome else { return Ok(()) };
+        Err(match self.read_count(sku).await {
+            Ok(Some(available)) => format!("the Market shows {available}: {reason}"),
+            Ok(None) => format!("the Market does not show the SKU: {reason}"),
+            Err(_) => reason,
+        })
+    }
+
+    async fn read_count(&self, sku: &Sku) -> Result<Option<u64>, FailureText> {
+        let query = ReadbackQuery {
+            warehouses: self.target.warehouses.clone(),
+            selection: ReadbackSelection::Skus(vec![sku.to_string()]),
+        };
+        let response = self
+            .call_with_retries(&MarketCall::ReadBack(query.clone()), sku)
+            .await?;
+        let page = ReadbackPage::read(&response.body, &query)?;
+        let offer = page
+            .offers
+            .iter()
+            .find(|listed| listed.sku.trim() == sku.as_str());
+        Ok(offer.map(|listed| listed.available))
+    }
+
+    async fn is_hidden(&self, sku: &Sku) -> Result<bool, FailureText> {
+        is_offer_hidden(
+            &self
+                .call_with_retries(&MarketCall::GetHidden, sku)
+                .await?
+                .body,
+            sku,
+        )
+    }
+
+    /// Shows the product and retries without a limit. Returns false if the process stops first.
+    async fn show_with_retries(&self, sku: &Sku) -> bool {
+        let shop_name = &self.target.name;
+        let alarms = &self.context.alarms;
+        let mut pause = FIRST_SHOW_DELAY;
+        loop {
+            let shown = tokio::select! {
+                shown = self.show_once(sku) => shown,
+                () = self.sleep_after_stop(SHOW_DEADLINE) => Err(STOPPING.to_owned()),
+            };
+            match shown {
+                Ok(()) => break,
+                Err(reason) => {
+                    let text = format!(
+                        "the self-test has hidden the product '{sku}' of {shop_name} on the Market \
+                         and cannot show it again yet: {reason}; it will retry, or show the \
+                         product in the cabinet"
+                    );
+                    alarms.raise(AlarmKind::SelftestHidden, shop_name, text);
+                    if self.tasks.is_stopping() {
+                        // The note stays, so the next start continues.
+                        return false;
+                    }
+                }
+            }
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.tasks.stopping() => {}
+            }
+            pause = (pause * 2).min(MAX_SHOW_DELAY);
+        }
+        alarms.clear(AlarmKind::SelftestHidden, shop_name);
+        self.add_step(true, "the Market shows the product again".to_owned());
+        self.clear_hidden_note(sku).await;
+        true
+    }
+
+    /// Deletes the note and retries without a limit. With the note, the next start would show the
+    /// product, which the seller may have hidden by then.
+    async fn clear_hidden_note(&self, sku: &Sku) {
+        let name = format!("{HIDDEN_NOTE_PREFIX}{sku}");
+        while let Err(error) = self
+            .context
+            .store
+            .put_note(Some(self.target.shop), &name, None)
+            .await
+        {
+            warn!(error = %error, "failed to delete the note of a hidden product");
+            tokio::select! {
+                () = sleep(POLL_INTERVAL) => {}
+                () = self.tasks.stopping() => return,
+            }
+        }
+    }
+
+    /// Waits until the process is stopping, and then for `time`.
+    async fn sleep_after_stop(&self, time: Duration) {
+        self.tasks.stopping().await;
+        sleep(time).await;
+    }
+
+    async fn show_once(&self, sku: &Sku) -> Result<(), FailureText> {
+        self.call_with_retries(&MarketCall::Show, sku).await?;
+        // A stopping process does not wait until the product is visible. The note stays, and the
+        // next start checks it.
+        self.wait_until(VISIBILITY_TIMEOUT, &AwaitedState::OfferVisible, sku)
+            .await
+    }
+
+    /// Waits for a condition. Fails after `timeout`, or when the process is stopping.
+    async fn wait_until(
+        &self,
+        timeout: Duration,
+        awaited: &AwaitedState,
+        sku: &Sku,
+    ) -> Result<(), FailureText> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let reached = self.is_reached(awaited, sku).await;
+            if reached == Ok(true) {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                reached?;
+                return Err(format!("not within {} minutes", timeout.as_secs() / 60));
+            }
+            tokio::select! {
+                () = sleep(awaited.poll_interval()) => {}
+                () = self.tasks.stopping() => return Err(STOPPING.to_owned()),
+            }
+        }
+    }
+
+    async fn is_reached(&self, awaited: &AwaitedState, sku: &Sku) -> Result<bool, FailureText> {
+        let Context { book, ledger, .. } = &self.context;
+        let entry = book.get(self.target.shop, sku.as_str());
+        match awaited {
+            AwaitedState::Acknowledged { since } => {
+                let acked = entry.map(|entry| ledger.get(self.target.shop, entry.id()));
+                let acked = acked.filter(|acked| !acked.needs_resend());
+                Ok(acked
+                    .and_then(|acked| acked.acked_at())
+                    .is_some_and(|at| at.timestamp() >= *since))
+            }
+            AwaitedState::StockVisible => {
+                let available = self.read_count(sku).await?;
+                let count = entry.map(|entry| u64::from(entry.level().count.get()));
+                Ok(available.is_some() && available == count)
+            }
+            AwaitedState::OfferHidden => self.is_hidden(sku).await,
+            AwaitedState::OfferVisible => Ok(!self.is_hidden(sku).await?),
+        }
+    }
+
+    fn add_step(&self, is_good: bool, what: String) {
+        let at = self.context.clock.now();
+        self.latest_selftest
+            .update(|test| test.steps.push(SelftestStep { at, what, is_good }));
+    }
+}

@@ -1,0 +1,120 @@
+//! Endpoint `/import`: applies a file that the operator uploads, or previews it.
+
+use std::fs::File;
+use std::io::{Seek as _, Write as _};
+use std::path::Path;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt as _;
+use serde::Deserialize;
+
+use super::source_dto::DeliveryDto;
+use super::source_endpoints::{SourceFilter, pipeline_error};
+use super::{Ops, OpsState, starting_error};
+use crate::http::ErrorResponse;
+use crate::sources::formats::Format;
+use crate::sources::{DeliveryReport, DeliveryScope, ImportRequest};
+
+/// Largest imported file, in bytes.
+const MAX_IMPORT_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+
+/// Parameters of an import.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ImportParams {
+    shop: String,
+    source: Option<String>,
+    name: Option<String>,
+    format: Option<String>,
+    scope: Option<String>,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// Imports the file in the request body.
+pub(super) async fn import(
+    State(ops): State<Ops>,
+    Query(params): Query<ImportParams>,
+    body: Body,
+) -> Response {
+    let Some(ops_state) = ops.state.get() else {
+        return starting_error().into_response();
+    };
+    match run_import(ops_state, params, body).await {
+        Ok(report) => Json(DeliveryDto::from(&report)).into_response(),
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn run_import(
+    state: &OpsState,
+    params: ImportParams,
+    body: Body,
+) -> Result<DeliveryReport, ErrorResponse> {
+    let bad_request =
+        |message: String| ErrorResponse::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", message);
+    let source = params.source.unwrap_or_else(|| "import".to_owned());
+    let filter = SourceFilter {
+        shop: Some(params.shop),
+        source: Some(source),
+    };
+    let (shop, pipeline, index) = state.find_source(&filter)?;
+    let format = params.format.map(|name| {
+        let rule = "it must be csv, sheet, yml, commerceml or json";
+        Format::from_name(&name).ok_or_else(|| bad_request(format!("format is '{name}', {rule}")))
+    });
+    let scope = params.scope.map(|name| match name.as_str() {
+        "snapshot" => Ok(DeliveryScope::Snapshot),
+        "delta" => Ok(DeliveryScope::Delta),
+        _ => Err(bad_request(format!(
+            "scope is '{name}', it must be snapshot or delta"
+        ))),
+    });
+    let (format, scope) = (format.transpose()?, scope.transpose()?);
+    let file = save_body(body, pipeline.directory())
+        .await
+        .map_err(bad_request)?;
+    let name = params.name.unwrap_or_else(|| "import".to_owned());
+    let import = ImportRequest {
+        shop,
+        source: index,
+        file,
+        name,
+        format,
+        scope,
+        should_apply: !params.dry_run,
+    };
+    state
+        .source_manager
+        .import(import)
+        .await
+        .map_err(|error| pipeline_error(&error))
+}
+
+/// Writes a request body to a temporary file.
+async fn save_body(mut body: Body, directory: &Path) -> Result<File, String> {
+    let unwritable = |error: std::io::Error| {
+        format!("the file cannot be written to the disk of the service: {error}")
+    };
+    let mut file = tempfile::tempfile_in(directory).map_err(unwritable)?;
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        let frame =
+            frame.map_err(|error| format!("the file was not received completely: {error}"))?;
+        let Some(piece) = frame.data_ref() else {
+            continue;
+        };
+        length += piece.len() as u64;
+        if length > MAX_IMPORT_BYTES {
+            return Err(format!("the file is longer than {MAX_IMPORT_BYTES} bytes"));
+        }
+        // A few kilobytes go to the page cache, so this does not block for long.
+        file.write_all(piece).map_err(unwritable)?;
+    }
+    file.rewind().map_err(unwritable)?;
+    Ok(file)
+}

@@ -1,0 +1,140 @@
+//! JSON shapes of sources, deliveries and rows, shared with the command line.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::sources::{ChangeCounts, DeliveryOutcome, DeliveryReport, RejectedRow};
+
+/// Status of one source.
+#[derive(Serialize)]
+pub(super) struct SourceStatusDto {
+    pub(super) shop: String,
+    pub(super) source: String,
+    pub(super) kind: &'static str,
+    /// `waiting` for its first delivery, `reading`, `ok`, `held`, `failed`, or `incomplete`: the
+    /// snapshot was applied, but SKUs that it lacks keep their stock although `absent` is `zero`.
+    pub(super) state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) rows_so_far: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) last: Option<DeliveryDto>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) last_at: Option<DateTime<Utc>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) held: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) failure: Option<String>,
+    /// First rows that are not applied, rejected and suspicious.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) rejected: Vec<RowDto>,
+}
+
+/// Row that was not applied.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct RowDto {
+    /// Line number in the file.
+    pub line: u64,
+    /// Beginning of the row.
+    pub text: String,
+    /// Value and broken rule.
+    pub reason: String,
+    /// `rejected`, or `suspicious` if the row has two possible meanings.
+    #[serde(default)]
+    pub kind: String,
+}
+
+impl From<&RejectedRow> for RowDto {
+    fn from(row: &RejectedRow) -> Self {
+        Self {
+            line: row.line,
+            text: row.text.clone(),
+            reason: row.reason.clone(),
+            kind: row_kind(row).to_owned(),
+        }
+    }
+}
+
+pub(super) fn row_kind(row: &RejectedRow) -> &'static str {
+    if row.is_suspicious {
+        "suspicious"
+    } else {
+        "rejected"
+    }
+}
+
+/// Result of a delivery, as JSON.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct DeliveryDto {
+    /// `taken`, `looked` (a dry run) or `held` (for approval).
+    pub outcome: String,
+    /// Reason why the delivery is held for approval.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub doubt: Option<String>,
+    /// `snapshot` or `delta`.
+    pub scope: String,
+    /// Date of the stock.
+    pub stated_at: DateTime<Utc>,
+    /// Number of valid rows.
+    pub rows: u64,
+    /// Number of rows that break a rule. They are not applied.
+    pub rejected: u64,
+    /// Number of rows with two possible meanings. They are not applied.
+    pub suspicious: u64,
+    /// Number of SKUs that are new.
+    pub new: u64,
+    /// Number of SKUs whose stock changes, or would change in a dry run.
+    pub changed: u64,
+    /// Number of SKUs whose stock does not change.
+    pub unchanged: u64,
+    /// Number of SKUs whose known stock is newer.
+    pub outdated: u64,
+    /// Number of changed SKUs whose count becomes zero.
+    pub zeroed: u64,
+    /// Reason why SKUs that the snapshot lacks keep their stock although `absent` is `zero`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub absence_untold: Option<String>,
+    /// Notices for the operator.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
+    /// Duration in milliseconds.
+    pub took_ms: i64,
+    /// First rows that are not applied.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub first_rejected: Vec<RowDto>,
+}
+
+impl From<&DeliveryReport> for DeliveryDto {
+    fn from(report: &DeliveryReport) -> Self {
+        let ChangeCounts {
+            new,
+            changed,
+            unchanged,
+            outdated,
+            zeroed,
+            in_stock: _,
+        } = report.changes;
+        let (outcome, doubt) = match &report.outcome {
+            DeliveryOutcome::Applied => ("taken", None),
+            DeliveryOutcome::Previewed => ("looked", None),
+            DeliveryOutcome::Held(doubt) => ("held", Some(doubt.clone())),
+        };
+        Self {
+            outcome: outcome.to_owned(),
+            doubt,
+            scope: report.scope.name().to_owned(),
+            stated_at: report.stated_at.to_utc(),
+            rows: report.rows,
+            rejected: report.rejected,
+            suspicious: report.suspicious,
+            new,
+            changed,
+            unchanged,
+            outdated,
+            zeroed,
+            absence_untold: report.absence_not_applied.clone(),
+            notices: report.notices.clone(),
+            took_ms: report.duration_ms,
+            first_rejected: report.first_rejected.iter().map(RowDto::from).collect(),
+        }
+    }
+}

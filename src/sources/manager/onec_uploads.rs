@@ -1,0 +1,111 @@
+//! Endpoints for uploads by 1C, and the delivery of uploaded files.
+
+use std::sync::Arc;
+
+use axum::Router;
+
+use super::SourceManager;
+use crate::auth_failures::AuthFailures;
+use crate::http::causes;
+use crate::lifecycle::Tasks;
+use crate::sources::files::{self, combined_scope};
+use crate::sources::formats::Format;
+use crate::sources::onec_exchange::{self, ImportedFile, Upload};
+use crate::sources::{
+    Completeness, DeliveryOutcome, DeliveryReport, EntrySender, ReadReport, SourceKind,
+};
+use crate::stock::{ShopId, Timestamp};
+
+impl SourceManager {
+    /// Returns the endpoints for uploads by 1C.
+    pub fn router(&self, tasks: &Tasks, auth_failures: &AuthFailures) -> Router {
+        let mut router = Router::new();
+        for shop in &self.0.shops {
+            let manager = self.clone();
+            let id = shop.id;
+            let context = onec_exchange::Context {
+                deliver: Arc::new(move |upload: Upload| {
+                    let manager = manager.clone();
+                    Box::pin(async move { manager.receive_upload(id, upload).await })
+                }),
+                tasks: tasks.clone(),
+                clock: self.0.clock,
+                auth_failures: auth_failures.clone(),
+            };
+            let endpoints = shop
+                .sources
+                .iter()
+                .enumerate()
+                .filter_map(|(index, source)| {
+                    let SourceKind::Exchange(exchange) = &source.config.kind else {
+                        return None;
+                    };
+                    let name = &source.config.policy.name;
+                    let spool = shop.pipeline.directory().join(format!("exchange-{name}"));
+                    Some(exchange.endpoint(index, name, spool))
+                });
+            router = router.merge(onec_exchange::router(&context, endpoints.collect()));
+        }
+        router
+    }
+
+    /// Delivers a file that 1C has uploaded.
+    async fn receive_upload(&self, shop: ShopId, upload: Upload) -> Result<ImportedFile, String> {
+        let Some(shop) = self.shop(shop) else {
+            return Err("this shop is not configured".to_owned());
+        };
+        let read_settings = &shop.sources[upload.source_index].config.read_settings;
+        let now = Timestamp::from(self.0.clock.now());
+        let (pipeline, name) = (&shop.pipeline, upload.name.clone());
+        let is_numbered = name.contains(|c: char| c.is_ascii_digit());
+        let delivered = pipeline.ingest_delivery(
+            upload.source_index,
+            now,
+            true,
+            async |rows: &mut EntrySender| {
+                let file = std::fs::File::open(&upload.path).map_err(|e| e.to_string())?;
+                let settings_and_directory = (read_settings, pipeline.directory());
+                let format = Some(Format::CommerceMl);
+                let summaries = files::read_on_blocking_thread(
+                    name,
+                    file,
+                    format,
+                    settings_and_directory,
+                    rows,
+                )
+                .await?;
+                // An exchange may have several files, so a single file is not certainly complete.
+                let declared = combined_scope(&summaries);
+                Ok(ReadReport::from_files(
+                    Completeness::ExchangeFile {
+                        declared,
+                        is_numbered,
+                    },
+                    summaries,
+                ))
+            },
+        );
+        match delivered.await {
+            Ok(DeliveryReport {
+                outcome: DeliveryOutcome::Held(reason),
+                ..
+            }) => Err(format!(
+                "{} is held, the stock stays as it was: {reason}",
+                upload.name
+            )),
+            Ok(DeliveryReport {
+                rows,
+                rejected,
+                suspicious,
+                changes,
+                ..
+            }) => Ok(ImportedFile {
+                message: format!(
+                    "{rows} rows taken, {} changed, {rejected} rejected, {suspicious} suspicious",
+                    changes.new + changes.changed
+                ),
+            }),
+            Err(error) => Err(causes(&error)),
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Application of stored statements to the book, by the rules of the shop.
+//!
+//! Decides whether changed rules may be used, and counts the changes that a delivery would make.
+
+use std::sync::atomic::Ordering;
+
+use super::outcome::raise_held_alarm;
+use super::rule_context::{RuleContext, next_evaluated};
+use super::{ChangeCounts, DeliveryPipeline, PipelineError, RULES_NAME, digest};
+use crate::ingest::Origin;
+use crate::sources::DeliveryScope;
+use crate::sources::delivery_guard::{DeliveryImpact, check_delivery};
+use crate::sources::statements::{GroupFilter, StatementStore};
+use crate::sources::stock_rules::{RuleTrace, evaluate};
+use crate::stock::{Sku, Update};
+use crate::telemetry::AlarmKind;
+
+/// Updates in one call of [`Ingest::accept_unchanged`](crate::ingest::Ingest::accept_unchanged).
+const INGEST_BATCH: usize = 2_000;
+
+impl DeliveryPipeline {
+    /// Commits the written statements, and applies them to the book.
+    pub(super) async fn commit_and_apply(
+        &self,
+        statements: &mut StatementStore,
+        source: usize,
+        filter: GroupFilter,
+    ) -> Result<(), PipelineError> {
+        let id = self.0.sources[source].id;
+        // After the commit, the statements hold. A crash here leaves the mark "unapplied" on disk,
+        // and the book follows at the next start.
+        self.statuses()[source].has_unapplied = true;
+        statements.commit().await?;
+        if self.0.has_new_rules.load(Ordering::Relaxed) {
+            // `reapply_rules` first decides whether the new rules may be used.
+            return Ok(statements.close_delivery().await?);
+        }
+        let applied = self.apply(statements, filter).await;
+        statements.close_delivery().await?;
+        applied?;
+        statements.mark_applied(id).await?;
+        self.statuses()[source].has_unapplied = false;
+        Ok(())
+    }
+
+    /// Applies statements that an interrupted delivery left unapplied; if the rules have changed,
+    /// all statements. New rules that would zero too much stock are held instead.
+    ///
+    /// # Errors
+    /// The statements cannot be read or applied.
+    pub async fn reapply_rules(&self) -> Result<(), PipelineError> {
+        let mut statements = self.statements().await;
+        let digest = self.rules_digest();
+        let is_unchanged = statements.applied_rules_digest().await? == digest;
+        self.0.has_new_rules.store(!is_unchanged, Ordering::Relaxed);
+        for source in &self.0.sources {
+            if is_unchanged && statements.source_record(source.id).await?.has_unapplied {
+                self.apply(&mut statements, GroupFilter::Source(source.id))
+                    .await?;
+                statements.mark_applied(source.id).await?;
+            }
+        }
+        if is_unchanged {
+            self.statuses()
+                .iter_mut()
+                .for_each(|status| status.has_unapplied = false);
+        }
+        if is_unchanged {
+            return Ok(());
+        }
+        let changes = self
+            .count_changes(&mut statements, GroupFilter::All, DeliveryScope::Delta)
+            .await?;
+        let limits = self
+            .0
+            .sources
+            .first()
+            .map(|source| source.policy.limits)
+            .unwrap_or_default();
+        let ChangeCounts {
+            in_stock, zeroed, ..
+        } = changes;
+        let impact = DeliveryImpact {
+            in_stock,
+            zeroed,
+            ..DeliveryImpact::default()
+        };
+        if let Some(reason) = check_delivery(DeliveryScope::Delta, impact, &limits) {
+            // Rules may contain a typo, so they pass the guard too.
+            self.0.are_new_rules_held.store(true, Ordering::Relaxed);
+            raise_held_alarm(
+                &self.0.context.alarms,
+                &self.0.name,
+                RULES_NAME,
+                &reason.to_string(),
+            );
+            return Ok(());
+        }
+        self.apply_rules(&mut statements, &digest).await
+    }
+
+    /// Applies the held rules, without the guard.
+    ///
+    /// # Errors
+    /// The rules have not changed, or the statements cannot be read or applied.
+    pub async fn accept_rules(&self) -> Result<(), PipelineError> {
+        let mut statements = self.statements().await;
+        let digest = self.rules_digest();
+        if statements.applied_rules_digest().await? == digest {
+            return Err(PipelineError::NothingToAccept(RULES_NAME.to_owned()));
+        }
+        self.apply_rules(&mut statements, &digest).await
+    }
+
+    async fn apply_rules(
+        &self,
+        statements: &mut StatementStore,
+        digest: &str,
+    ) -> Result<(), PipelineError> {
+        self.apply(statements, GroupFilter::All).await?;
+        statements.save_rules_digest(digest).await?;
+        self.0.has_new_rules.store(false, Ordering::Relaxed);
+        self.0.are_new_rules_held.store(false, Ordering::Relaxed);
+        for source in &self.0.sources {
+            statements.mark_applied(source.id).await?;
+        }
+        self.statuses()
+            .iter_mut()
+            .for_each(|status| status.has_unapplied = false);
+        let about = format!("{}/{RULES_NAME}", self.0.name);
+        self.0.context.alarms.clear(AlarmKind::SourceHeld, &about);
+        Ok(())
+    }
+
+    /// Returns the digest of all rules that turn statements into stock.
+    fn rules_digest(&self) -> String {
+        digest::rules_digest(
+            &self.0.rules,
+            self.0.sources.iter().map(|source| &source.policy),
+        )
+    }
+
+    async fn rule_context(
+        &self,
+        statements: &mut StatementStore,
+    ) -> Result<RuleContext<'_>, PipelineError> {
+        let snapshots = statements.last_snapshots().await?.into_iter().collect();
+        let rules = self
+            .0
+            .sources
+            .iter()
+            .map(|source| source.policy.rules)
+            .collect();
+        Ok(RuleContext {
+            sources: &self.0.sources,
+            last_snapshots: snapshots,
+            rules,
+            shop_rules: &self.0.rules,
+            is_full_recalculation: false,
+        })
+    }
+
+    /// Counts the changes that applying the statements would make to the book.
+    pub(super) async fn count_changes(
+        &self,
+        statements: &mut StatementStore,
+        filter: GroupFilter,
+        scope: DeliveryScope,
+    ) -> Result<ChangeCounts, PipelineError> {
+        let mut context = self.rule_context(statements).await?;
+        context.is_full_recalculation = matches!(filter, GroupFilter::All);
+        let mut changes = ChangeCounts::default();
+        let mut groups = statements.sku_groups(filter);
+        while let Some((sku, result)) = next_evaluated(&mut groups, &context).await? {
+            let known = self.0.context.book.get(self.0.shop, sku.as_str());
+            let known = known.map(|entry| entry.level());
+            let is_in_stock = known.is_some_and(|level| level.count.get() > 0);
+            changes.in_stock += u64::from(is_in_stock);
+            match known {
+                None => changes.new += 1,
+                Some(known) if known.updated_at > result.stated_at => changes.outdated += 1,
+                Some(known) if known.count == result.count => changes.unchanged += 1,
+                Some(_) => {
+                    changes.changed += 1;
+                    changes.zeroed += u64::from(is_in_stock && result.count.get() == 0);
+                }
+            }
+        }
+        if scope == DeliveryScope::Delta {
+            // A delta names only some SKUs, so its zeros are compared with the whole shop.
+            changes.in_stock = 0;
+            self.0.context.book.for_each(self.0.shop, |_, entry| {
+                changes.in_stock += u64::from(entry.level().count.get() > 0);
+            });
+        }
+        Ok(changes)
+    }
+
+    /// Evaluates the rules and passes the results to ingest.
+    async fn apply(
+        &self,
+        statements: &mut StatementStore,
+        filter: GroupFilter,
+    ) -> Result<(), PipelineError> {
+        let mut context = self.rule_context(statements).await?;
+        context.is_full_recalculation = matches!(filter, GroupFilter::All);
+        let mut batches: Vec<(Origin, Vec<Update>)> = Vec::new();
+        let mut groups = statements.sku_groups(filter);
+        while let Some((sku, result)) = next_evaluated(&mut groups, &context).await? {
+            let origin = self.0.sources[result.source].policy.origin;
+            let update = Update {
+                sku,
+                count: result.count,
+                updated_at: Some(result.stated_at),
+            };
+            let known = batches.iter().position(|(known, _)| *known == origin);
+            let index = known.unwrap_or(batches.len());
+            if known.is_none() {
+                batches.push((origin, Vec::with_capacity(INGEST_BATCH)));
+            }
+            batches[index].1.push(update);
+            if batches[index].1.len() == INGEST_BATCH {
+                let updates =
+                    std::mem::replace(&mut batches[index].1, Vec::with_capacity(INGEST_BATCH));
+                self.0
+                    .context
+                    .ingest
+                    .accept_unchanged(origin, self.0.shop, updates)
+                    .await?;
+            }
+        }
+        drop(groups);
+        for (origin, updates) in batches
+            .into_iter()
+            .filter(|(_, updates)| !updates.is_empty())
+        {
+            self.0
+                .context
+                .ingest
+                .accept_unchanged(origin, self.0.shop, updates)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Explains the stock of a SKU step by step; empty if no source has stated any.
+    ///
+    /// # Errors
+    /// The statements cannot be read.
+    pub async fn explain(&self, sku: &Sku) -> Result<Vec<String>, PipelineError> {
+        let mut statements = self.statements().await;
+        let context = self.rule_context(&mut statements).await?;
+        let mut groups = statements.sku_groups(GroupFilter::Sku(sku.as_str().to_owned()));
+        let mut lines = Vec::new();
+        while let Some(group) = groups.next().await? {
+            if group[0].sku != sku.as_str() {
+                continue;
+            }
+            let quantities = context.quantities(&group);
+            for row in &group {
+                lines.push(context.describe(row));
+            }
+            let mut trace = Vec::new();
+            let result = evaluate(
+                sku,
+                &quantities,
+                &context.rules,
+                context.shop_rules,
+                &mut RuleTrace::recording_to(&mut trace),
+            );
+            lines.append(&mut trace);
+            if let Some(result) = result {
+                lines.push(format!(
+                    "result: {} as of {}",
+                    result.count, result.stated_at
+                ));
+            }
+        }
+        Ok(lines)
+    }
+}

@@ -1,0 +1,175 @@
+//! Reading and staging of a delivery, and the approval of held ones.
+
+use tokio::sync::mpsc;
+
+use super::decision::Approval;
+use super::{DeliveryPipeline, DeliveryReport, PipelineError, ReadReport};
+use crate::sources::shape_change::RecordedShape;
+use crate::sources::statements::{HeldDelivery, StagedDelivery, StagingFile};
+use crate::sources::{DeliveryEntry, DeliveryScope, EntrySender, VariantListing};
+use crate::stock::Timestamp;
+
+/// A delivery that was read to its end.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    pub(super) staged: StagedDelivery,
+    pub(super) scope: DeliveryScope,
+    /// Variants that it lists.
+    pub(super) listing: VariantListing,
+    /// Date that the source states.
+    pub(super) stated_at: Option<Timestamp>,
+    /// Products that it lacks are absent. False if a row without a SKU may be one of them.
+    pub(super) implies_absence: bool,
+    pub(super) shapes: Vec<RecordedShape>,
+    pub(super) notices: Vec<String>,
+}
+
+impl DeliveryPipeline {
+    /// Processes one delivery: reads and stages it, checks it, and applies or holds it.
+    ///
+    /// `at` is the date of the delivery as the source states it. The current time is used instead
+    /// if there is none, or if `at` is not later than the last delivery. `read` sends the entries
+    /// and returns the connector's report. If `should_apply` is false, it is a dry run.
+    ///
+    /// # Errors
+    /// The delivery could not be read, stored or applied. The stock is unchanged, unless ingest
+    /// failed half-way; then the rest is applied later.
+    pub async fn ingest_delivery<R: Into<ReadReport>>(
+        &self,
+        source: usize,
+        at: impl Into<Option<Timestamp>>,
+        should_apply: bool,
+        read: impl AsyncFnOnce(&mut EntrySender) -> Result<R, String>,
+    ) -> Result<DeliveryReport, PipelineError> {
+        let started_at = self.0.context.clock.now();
+        let delivered = self
+            .run_delivery(source, at.into(), should_apply, read)
+            .await;
+        self.record_outcome(source, started_at, should_apply, delivered)
+    }
+
+    async fn run_delivery<R: Into<ReadReport>>(
+        &self,
+        source: usize,
+        at: Option<Timestamp>,
+        should_apply: bool,
+        read: impl AsyncFnOnce(&mut EntrySender) -> Result<R, String>,
+    ) -> Result<DeliveryReport, PipelineError> {
+        let target = &self.0.sources[source];
+        let _reading = ReadingGuard::start(self, source);
+        let stage = self
+            .statements()
+            .await
+            .begin_staging(target.id, target.policy.duplicates)
+            .await?;
+        let (mut rows, entries) = EntrySender::channel();
+        let reading = async {
+            let read = read(&mut rows).await;
+            // The receiver is gone only if staging has failed. That error is reported below.
+            let _cancelled = rows.flush().await;
+            drop(rows);
+            read
+        };
+        let (read, staged) = tokio::join!(reading, self.stage_entries(source, stage, entries));
+        // If staging failed, the reader was cancelled for it, so the error of staging is the cause.
+        let stage = staged?;
+        let ReadReport {
+            completeness,
+            shapes,
+            notices,
+        } = read.map_err(PipelineError::Read)?.into();
+        let staged = stage.finish().await?;
+        let approval = if should_apply {
+            Approval::NotGiven
+        } else {
+            Approval::DryRun
+        };
+        let delivery = Delivery {
+            scope: completeness.scope(target.policy.scope),
+            listing: completeness.listing(target.policy.scope),
+            stated_at: at,
+            implies_absence: staged.counts.without_sku == 0,
+            staged,
+            shapes,
+            notices,
+        };
+        self.decide(source, delivery, approval).await
+    }
+
+    async fn stage_entries(
+        &self,
+        source: usize,
+        mut stage: StagingFile,
+        mut entries: mpsc::Receiver<Vec<DeliveryEntry>>,
+    ) -> Result<StagingFile, PipelineError> {
+        while let Some(entries) = entries.recv().await {
+            stage.add_entries(entries, self.now()).await?;
+            self.statuses()[source].rows_read = stage.counts().rows;
+        }
+        Ok(stage)
+    }
+
+    /// Applies all held deliveries of a source, the oldest first. Later statements of the source
+    /// are newer and stay.
+    ///
+    /// # Errors
+    /// No delivery is held, or it cannot be applied now.
+    pub async fn accept(&self, name: &str) -> Result<DeliveryReport, PipelineError> {
+        let nothing_held = || PipelineError::NothingToAccept(name.to_owned());
+        let source = self.source_index(name).ok_or_else(nothing_held)?;
+        let id = self.0.sources[source].id;
+        let held = self.statements().await.source_record(id).await?.held;
+        let mut report = Err(nothing_held());
+        for held in held {
+            let started_at = self.0.context.clock.now();
+            let accepted = self.accept_held(source, &held).await;
+            report = Ok(self.record_outcome(source, started_at, true, accepted)?);
+        }
+        report
+    }
+
+    async fn accept_held(
+        &self,
+        source: usize,
+        held: &HeldDelivery,
+    ) -> Result<DeliveryReport, PipelineError> {
+        let staged = self.statements().await.open_held(held).await?;
+        let delivery = Delivery {
+            scope: if held.is_snapshot {
+                DeliveryScope::Snapshot
+            } else {
+                DeliveryScope::Delta
+            },
+            // Its variants were resolved before it was held.
+            listing: VariantListing::Changes,
+            stated_at: Timestamp::from_micros(held.at),
+            implies_absence: held.tells_absence,
+            staged,
+            shapes: held.shapes.clone(),
+            notices: Vec::new(),
+        };
+        self.decide(source, delivery, Approval::Approved(held.clone()))
+            .await
+    }
+}
+
+/// Marks a source as being read until it is dropped, also if the caller is cancelled.
+struct ReadingGuard<'a> {
+    pipeline: &'a DeliveryPipeline,
+    source: usize,
+}
+
+impl<'a> ReadingGuard<'a> {
+    fn start(pipeline: &'a DeliveryPipeline, source: usize) -> Self {
+        let now = pipeline.0.context.clock.now();
+        let status = &mut pipeline.statuses()[source];
+        (status.reading_since, status.rows_read) = (Some(now), 0);
+        Self { pipeline, source }
+    }
+}
+
+impl Drop for ReadingGuard<'_> {
+    fn drop(&mut self) {
+        self.pipeline.statuses()[self.source].reading_since = None;
+    }
+}

@@ -1,0 +1,109 @@
+//! Deliveries that are held for approval: their files, and their list in the record of the source.
+
+use serde::{Deserialize, Serialize};
+
+use super::{SourceId, StagedDelivery, StatementError, StatementStore};
+use crate::sources::shape_change::RecordedShape;
+
+/// A delivery that is held for approval. Stored as JSON.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct HeldDelivery {
+    /// Name of its staging file.
+    pub file: String,
+    /// Time since which deliveries of the source are held, in microseconds since 1970.
+    pub since: i64,
+    /// Date of the delivery, in microseconds since 1970.
+    pub at: i64,
+    /// True for a snapshot.
+    pub is_snapshot: bool,
+    /// True if products that it lacks are absent.
+    pub tells_absence: bool,
+    /// Reason for the hold.
+    pub doubt: String,
+    /// Digest of its rows, independent of their order.
+    pub digest: u64,
+    /// Number of identical deliveries in a row.
+    pub times: u32,
+    /// Shapes of its files.
+    #[serde(default)]
+    pub shapes: Vec<RecordedShape>,
+}
+
+impl StatementStore {
+    /// Holds a delivery for approval. A snapshot replaces the deliveries held before; a delta is
+    /// added to them. Returns all held deliveries.
+    pub(in crate::sources) async fn hold_delivery(
+        &mut self,
+        source: SourceId,
+        staged: StagedDelivery,
+        held: HeldDelivery,
+    ) -> Result<Vec<HeldDelivery>, StatementError> {
+        let path = self.directory.join(&held.file);
+        let persisted = staged.persist(&path).and_then(|()| {
+            // The directory entry must be on disk before the database refers to it.
+            std::fs::File::open(&self.directory)?.sync_all()
+        });
+        persisted.map_err(|source| StatementError::Directory { path, source })?;
+        let mut all_held = self.source_record(source).await?.held;
+        let superseded = if held.is_snapshot {
+            std::mem::take(&mut all_held)
+        } else {
+            Vec::new()
+        };
+        all_held.push(held);
+        self.save_held(source, &all_held).await?;
+        self.remove_held_files(&superseded)?;
+        Ok(all_held)
+    }
+
+    /// Opens a held delivery to apply it.
+    pub(in crate::sources) async fn open_held(
+        &mut self,
+        held: &HeldDelivery,
+    ) -> Result<StagedDelivery, StatementError> {
+        let path = self.directory.join(&held.file);
+        StagedDelivery::open(&path)
+            .await
+            .map_err(|source| StatementError::Database { path, source })
+    }
+
+    /// Removes held deliveries and their files. Returns the rest.
+    pub(in crate::sources) async fn release_held(
+        &mut self,
+        source: SourceId,
+        released: &[HeldDelivery],
+    ) -> Result<Vec<HeldDelivery>, StatementError> {
+        let mut all_held = self.source_record(source).await?.held;
+        all_held.retain(|held| !released.contains(held));
+        self.save_held(source, &all_held).await?;
+        self.remove_held_files(released)?;
+        Ok(all_held)
+    }
+
+    async fn save_held(
+        &mut self,
+        source: SourceId,
+        held: &[HeldDelivery],
+    ) -> Result<(), StatementError> {
+        let text = serde_json::to_string(held).unwrap_or_default();
+        let done = sqlx::query("UPDATE source SET held = ?2 WHERE id = ?1")
+            .bind(source.0)
+            .bind(text)
+            .execute(&mut self.conn)
+            .await;
+        done.map(drop).map_err(|error| self.database_error(error))
+    }
+
+    fn remove_held_files(&self, held: &[HeldDelivery]) -> Result<(), StatementError> {
+        for held in held {
+            let path = self.directory.join(&held.file);
+            match std::fs::remove_file(&path) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(StatementError::Directory { path, source });
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+}

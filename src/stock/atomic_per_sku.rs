@@ -1,0 +1,78 @@
+//! Array of one atomic number per SKU of a shop, written without a lock in the usual case.
+
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::SkuId;
+use super::per_sku::{CHUNK_LENGTH, position};
+
+/// Array like [`super::PerSku`] that is written through a shared reference.
+#[derive(Debug)]
+pub(super) struct AtomicPerSku<T> {
+    // Arrays, not slices: their length is known at compile time.
+    chunks: RwLock<Vec<Arc<[T; CHUNK_LENGTH]>>>,
+}
+
+impl<T> Default for AtomicPerSku<T> {
+    fn default() -> Self {
+        Self {
+            chunks: RwLock::default(),
+        }
+    }
+}
+
+impl<T: AtomicNumber> AtomicPerSku<T> {
+    /// Returns the number of this SKU, or the default if it was never set.
+    pub(super) fn load(&self, id: SkuId) -> T::Primitive {
+        let (chunk, cell) = position(id);
+        let chunks = self.chunks.read().unwrap_or_else(PoisonError::into_inner);
+        chunks
+            .get(chunk)
+            .map_or_else(T::Primitive::default, |cells| cells[cell].get())
+    }
+
+    /// Applies `change` to the cell of each SKU.
+    pub(super) fn update(&self, ids: impl Iterator<Item = SkuId>, mut change: impl FnMut(&T)) {
+        let mut chunks = self.chunks.read().unwrap_or_else(PoisonError::into_inner);
+        for id in ids {
+            let (chunk, cell) = position(id);
+            if let Some(cells) = chunks.get(chunk) {
+                change(&cells[cell]);
+            } else {
+                drop(chunks);
+                self.grow(chunk + 1);
+                chunks = self.chunks.read().unwrap_or_else(PoisonError::into_inner);
+                change(&chunks[chunk][cell]);
+            }
+        }
+    }
+
+    fn grow(&self, length: usize) {
+        let mut chunks = self.chunks.write().unwrap_or_else(PoisonError::into_inner);
+        while chunks.len() < length {
+            chunks.push(Arc::new(std::array::from_fn(|_| T::default())));
+        }
+    }
+}
+
+/// Atomic unsigned number of 16 or 32 bits.
+pub(super) trait AtomicNumber: Default {
+    type Primitive: Default;
+    fn get(&self) -> Self::Primitive;
+}
+
+impl AtomicNumber for AtomicU16 {
+    type Primitive = u16;
+
+    fn get(&self) -> u16 {
+        self.load(Ordering::Relaxed)
+    }
+}
+
+impl AtomicNumber for AtomicU32 {
+    type Primitive = u32;
+
+    fn get(&self) -> u32 {
+        self.load(Ordering::Relaxed)
+    }
+}
