@@ -140,7 +140,7 @@ impl History {
             .collect()
     }
 
-    /// Returns the time since which no event was evicted; `None` if none was evicted at all.
+    /// Returns the time from which the events are complete; `None` if no event was evicted.
     #[must_use]
     pub fn complete_since(&self) -> Option<DateTime<Utc>> {
         let buffers = self.lock();

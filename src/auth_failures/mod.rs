@@ -1,4 +1,5 @@
-//! Delay, log and alarm for requests with wrong tokens, keys and passwords.
+//! Throttling of brute force: delay, log and alarm for requests with wrong tokens, keys and
+//! passwords.
 //!
 //! A correct credential is never delayed or rejected here: callers compare it first and call this
 //! module only for wrong ones. So an attacker cannot lock out the Market or the seller, even from

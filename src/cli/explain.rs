@@ -35,7 +35,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             .iter()
             .any(|shop| !shop["book"].is_null());
         args.report.print_report(&response, is_known, |response| {
-            json_list(response).iter().for_each(print)
+            json_list(response).iter().for_each(print);
         })
     })
 }

@@ -190,6 +190,15 @@ pub(super) fn json_text(value: &Value) -> String {
     }
 }
 
+/// Returns a time as text, without fractions of a second; a dash for `null`.
+pub(super) fn json_time(value: &Value) -> String {
+    let text = json_text(value);
+    match text.split_once('.') {
+        Some((seconds, _)) => format!("{seconds}Z"),
+        None => text,
+    }
+}
+
 /// Returns the elements of a JSON array; empty for any other value.
 pub(super) fn json_list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::ops_client::{ReportArgs, json_list, json_text};
+use super::ops_client::{ReportArgs, json_list, json_text, json_time};
 use super::{print_line, runtime};
 
 pub(super) const EXAMPLES: &str = "\
@@ -40,13 +40,13 @@ fn print(report: &serde_json::Value) {
         ));
         print_line(&format!(
             "  last push request {}, last full match {}",
-            json_text(&shop["last_push"]),
-            json_text(&shop["last_equal"])
+            json_time(&shop["last_push"]),
+            json_time(&shop["last_equal"])
         ));
         for source in json_list(&shop["sources"]) {
             let (origin, at) = (
                 json_text(&source["origin"]),
-                json_text(&source["last_asserted"]),
+                json_time(&source["last_asserted"]),
             );
             print_line(&format!("  source {origin}, last statement {at}"));
         }

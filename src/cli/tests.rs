@@ -4,7 +4,8 @@ use clap::{Arg, Command, CommandFactory as _, Parser as _};
 
 use super::Cli;
 
-/// Words of an example, as a shell splits them. Quotes are single ones, and redirections end it.
+/// Words of an example, as a shell splits them. Quotes are single ones; a redirection or a pipe
+/// ends the command.
 fn words(example: &str) -> Vec<String> {
     let command = example.split(['>', '|']).next().unwrap_or_default();
     let parts = command.split('\'').enumerate();
@@ -26,7 +27,10 @@ fn examples(command: &Command) -> Vec<String> {
     assert_eq!(lines.next(), Some("Examples:"), "{}", command.get_name());
     lines
         .map(|line| line.strip_prefix("  ").unwrap())
-        .map(|line| line[line.find("stockbridge ").unwrap()..].to_owned())
+        .map(|line| {
+            let (_, arguments) = line.split_once("stockbridge ").unwrap();
+            format!("stockbridge {arguments}")
+        })
         .collect()
 }
 

@@ -29,9 +29,10 @@ const STALL_TIMEOUT: Duration = Duration::from_mins(11);
 /// Maximum number of examples printed for each class.
 const MAX_EXAMPLES: usize = 5;
 
-/// Member of the report with the sources whose latest snapshot lacks SKUs that keep their stock.
+/// Name of the member of the report that lists sources: the latest snapshot of each lacks SKUs, but
+/// these SKUs keep their stock.
 ///
-/// It has the name of the alarm. The Market then shows the stock of the service, which is not the
+/// It is the name of the alarm. The Market then shows the stock of the service, which is not the
 /// stock of the source.
 const ABSENCE_KEY: &str = AlarmKind::AbsenceNotApplied.name();
 
@@ -53,7 +54,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let is_success = shops.iter().all(is_explained);
         let shops = Value::Array(shops);
         args.report.print_report(&shops, is_success, |shops| {
-            json_list(shops).iter().for_each(print)
+            json_list(shops).iter().for_each(print);
         })
     })
 }

@@ -206,7 +206,7 @@ fn write_source(f: &mut fmt::Formatter<'_>, source: &sources::Config) -> fmt::Re
             writeln!(f, "stock = \"{}\"", config.stock_type.name())?;
             match &config.credentials {
                 moysklad::MoySkladCredentials::Token(token) => {
-                    writeln!(f, "token = \"{token:?}\"")?
+                    writeln!(f, "token = \"{token:?}\"")?;
                 }
                 moysklad::MoySkladCredentials::Password { login, password } => {
                     writeln!(f, "login = {}\npassword = \"{password:?}\"", quoted(login))?;

@@ -49,17 +49,25 @@ pub fn template() -> String {
 
 fn add_setting(text: &mut String, setting: &Setting, is_on: bool) {
     let default = setting.default_in_toml();
-    let mut comment = setting.effect.to_owned();
-    let _infallible = write!(comment, " Must be: {}.", setting.rule);
+    let mut facts = Vec::new();
     if let Some(default) = &default {
-        let _infallible = write!(comment, " Default: {default}.");
+        facts.push(format!("Default: {default}."));
     }
     if !setting.kinds.is_empty() {
-        let _infallible = write!(comment, " Kinds: {}.", setting.kinds.join(", "));
+        facts.push(format!("Kinds: {}.", setting.kinds.join(", ")));
     }
     text.push('\n');
-    for line in wrap(&comment, WIDTH) {
-        let _infallible = writeln!(text, "# {line}");
+    for paragraph in [
+        setting.effect,
+        &format!("Must be: {}.", setting.rule),
+        &facts.join(" "),
+    ] {
+        for line in wrap(paragraph, WIDTH)
+            .iter()
+            .filter(|line| !line.is_empty())
+        {
+            let _infallible = writeln!(text, "# {line}");
+        }
     }
     let value = match default {
         Some(default) if !is_on => default,

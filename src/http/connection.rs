@@ -171,8 +171,8 @@ pub(super) enum ConnectionOutcome {
 
 /// One request and its response, shown to hyper as a connection that ends after the request.
 ///
-/// hyper must allow half-close. It then reads only for a head or a body, and a read beyond the
-/// request means that it has finished this one. See [`ConnectionOutcome::KeepAlive`].
+/// hyper must allow half-close. It then reads only when it needs bytes of a head or a body. So a
+/// read beyond the request means that hyper has finished it: [`ConnectionOutcome::KeepAlive`].
 #[derive(Debug)]
 pub(super) struct RequestIo<'a, IO> {
     connection: &'a mut BufferedIo<IO>,

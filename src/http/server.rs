@@ -248,7 +248,7 @@ impl ServerState {
                 .await
             {
                 ConnectionOutcome::KeepAlive => {
-                    wait_limits = (self.limits.idle_timeout, Duration::ZERO)
+                    wait_limits = (self.limits.idle_timeout, Duration::ZERO);
                 }
                 ConnectionOutcome::Close => return connection.close(&self.limits).await,
                 ConnectionOutcome::BodyTimedOut => {

@@ -3,6 +3,9 @@
 //! The partner API and the sources call [`Ingest::accept`] or, for several shops at once,
 //! [`Ingest::accept_all`]. `Ok` means that the updates are on disk and in the book.
 //!
+//! Updates with a date are idempotent: the same update again changes nothing, see
+//! [`ApplyOutcome::Repeated`]. For the same count with a later date, see [`RepeatPolicy`].
+//!
 //! One worker applies all updates, one batch of calls at a time. So the order on disk equals the
 //! order in memory, and calls that arrive during a commit share the next one. A disk that needs
 //! 5 ms per commit still takes thousands of small updates per second.

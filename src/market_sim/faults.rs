@@ -192,7 +192,7 @@ impl FaultPlan {
         match &mut self.selection {
             FaultSelection::Rates(rates) => rates.push((fault, rate)),
             FaultSelection::Script(_) => {
-                self.selection = FaultSelection::Rates(vec![(fault, rate)])
+                self.selection = FaultSelection::Rates(vec![(fault, rate)]);
             }
         }
         self

@@ -162,7 +162,7 @@ impl RequestLog {
         match entry.outcome {
             RequestOutcome::Accepted => {}
             RequestOutcome::Rejected(status) => {
-                *self.report.rejected.entry(status).or_default() += 1
+                *self.report.rejected.entry(status).or_default() += 1;
             }
             RequestOutcome::Faulted(fault) => *self.report.faults.entry(fault).or_default() += 1,
             RequestOutcome::Abandoned => self.report.abandoned += 1,

@@ -12,14 +12,16 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// growing pauses with jitter; the numbers are ours.
 const MAX_PAUSE: Duration = Duration::from_mins(5);
 
-/// Pause after the Market reports too many parallel requests. Jitter adds up to the same again.
+/// Shortest pause after the Market reports too many parallel requests. With jitter, it is up to
+/// twice as long.
 const PARALLELISM_PAUSE: Duration = Duration::from_secs(1);
 /// Time at reduced parallelism before one more parallel request is tried.
 const REDUCED_PARALLELISM_PERIOD: Duration = Duration::from_mins(1);
 
 /// First pause after the rate limit is used up and the response gives no usable wait; doubles.
 const RATE_LIMIT_PAUSE: Duration = Duration::from_mins(1);
-/// Shortest wait from a response that is trusted twice in a row.
+/// Shortest usable wait from a response. A shorter one is replaced by this wait; if the rate limit
+/// is still used up after it, the pause grows as without a wait.
 const MIN_SERVER_WAIT: Duration = Duration::from_secs(1);
 /// Longest pause after the rate limit is used up.
 const MAX_RATE_LIMIT_PAUSE: Duration = Duration::from_mins(10);
@@ -33,7 +35,8 @@ const MAX_AUTH_REJECTED_PAUSE: Duration = Duration::from_mins(10);
 /// Pause between requests to a campaign that is unavailable.
 const UNAVAILABLE_PAUSE: Duration = Duration::from_hours(1);
 
-/// Delay before an unavailable campaign is tried because a read-back of it succeeded; doubles.
+/// Delay from the error of an unavailable campaign to its first probe, once a read-back of it
+/// succeeds. The delay doubles with each failed probe.
 const FIRST_PROBE_DELAY: Duration = Duration::from_mins(1);
 
 /// Reason of a pause after the rate limit is used up.

@@ -53,8 +53,8 @@ impl SkewRange {
         (both.least <= both.most).then_some(both)
     }
 
-    /// Returns the difference; zero if the range contains zero. Of a range it takes the end that
-    /// puts no date into the Market's future.
+    /// Returns the difference: zero if the range contains zero, otherwise the end of the range with
+    /// which no sent date can be in the Market's future.
     fn difference(self) -> TimeDelta {
         let has_zero = self.least <= TimeDelta::zero() && self.most >= TimeDelta::zero();
         if has_zero {

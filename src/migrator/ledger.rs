@@ -80,8 +80,8 @@ impl Ledger {
             .and_then(|micros| Timestamp::from_micros(micros.get()))
     }
 
-    /// Returns the latest date with which the Market can have accepted a SKU before this process
-    /// started, if the clocks agreed then.
+    /// Returns an upper bound of the date with which a SKU was sent before this process started;
+    /// `None` without an acknowledgement. Assumes that the clocks agreed then.
     #[must_use]
     pub fn sent_date_before_restart(&self, shop: ShopId, id: SkuId) -> Option<Timestamp> {
         let acked = self.get(shop, id);

@@ -35,8 +35,8 @@ impl Urgency {
 
 /// Returns the date to send: `updated_at`, clamped to the range that the Market accepts.
 ///
-/// The Market rejects dates in the future and dates older than 24 hours. The range here is 60 s
-/// shorter at its start and 2 s at its end. `now` is the time by the Market's clock.
+/// The Market rejects dates in the future and dates older than 24 hours. The range here is
+/// narrower: from 23 h 59 min ago to 2 s ago. `now` is the time by the Market's clock.
 #[must_use]
 pub fn clamp_to_window(updated_at: Timestamp, now: DateTime<Utc>) -> Timestamp {
     let earliest = now - TimeDelta::hours(24) + TimeDelta::seconds(60);

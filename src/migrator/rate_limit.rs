@@ -21,8 +21,8 @@ pub const MAX_SERVER_WAIT: Duration = Duration::from_mins(10);
 ///
 /// The Market counts a request when it arrives, at an unknown time between sending and response.
 /// So a request counts here from its sending until one [`WINDOW`] after its *end*, and the Market's
-/// count is never higher than ours. A token bucket would not do: after a burst of a minute's volume
-/// it lets twice the limit through within 60 seconds.
+/// count is never higher than ours. A token bucket is not enough: a full bucket and a minute's
+/// refill allow twice the limit within 60 seconds.
 #[derive(Debug)]
 pub struct SlidingWindow {
     // Configured limit. The Market's headers may lower `limit` and raise it again, but never above
@@ -228,7 +228,8 @@ impl SharedRateLimiter {
         is_available
     }
 
-    /// Corrects a reservation to the SKUs `needed`; without any, the request is not made.
+    /// Returns the part of a reservation that the SKUs `needed` do not use. Without any, no request
+    /// is sent and the whole reservation is returned.
     pub fn refund(&self, reserved: usize, needed: usize) {
         let used = if needed == 0 { 0 } else { self.cost(needed) };
         self.lock().refund(self.cost(reserved).saturating_sub(used));

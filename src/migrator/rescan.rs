@@ -83,8 +83,8 @@ fn is_refresh_due(
 
 /// Returns true if an unchanged SKU should be sent again: the Market wants each SKU daily.
 ///
-/// The interval is between 12 and 23 hours, derived from the SKU, so that a shop that was sent all
-/// at once does not send all at once every day.
+/// The interval is between 12 and 23 hours, derived from the SKU. So the refreshes of a shop are
+/// spread over hours, even if all its SKUs were first sent together.
 #[must_use]
 pub fn is_due_for_refresh(sku: &Sku, acked_at: DateTime<Utc>, now: DateTime<Utc>) -> bool {
     // CRC32 is stable across restarts and Rust versions, unlike the standard hasher.

@@ -70,9 +70,9 @@ pub struct QuarantinedSku {
     pub reason: String,
     /// Time of the first rejection of this count.
     pub since: DateTime<Utc>,
-    /// Number of rejections with the current pause series.
+    /// Number of rejections since the pause was last reset.
     pub attempts: u32,
-    /// Latest time of the next retry.
+    /// Time of the next retry. A changed count or an accepted request may bring it forward.
     pub retry_at: DateTime<Utc>,
 }
 

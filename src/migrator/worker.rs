@@ -350,10 +350,10 @@ impl SyncWorker {
         for change in &changes {
             match change {
                 DurableChange::Quarantined(entry) => {
-                    store_changes.push(StoreChange::Quarantined { shop, row: entry })
+                    store_changes.push(StoreChange::Quarantined { shop, row: entry });
                 }
                 DurableChange::Released(sku) => {
-                    store_changes.push(StoreChange::Released { shop, sku })
+                    store_changes.push(StoreChange::Released { shop, sku });
                 }
                 DurableChange::LimitedUntil(at) => {
                     if let Err(error) = self.persist_timestamp(LIMITED_UNTIL_NOTE, *at).await {

@@ -16,7 +16,8 @@ use crate::migrator::readback::{MatchClass, ReadbackReport};
 use crate::migrator::{Mode, WorkerStatus};
 use crate::stock::{Hour, ShopId, SkuActivity};
 
-/// Time before the Market's last request in which a requested SKU counts as recently requested.
+/// Time before the Market's last request of all. A SKU whose own last request is within this time
+/// counts as recently requested.
 const RECENT_WINDOW: TimeDelta = TimeDelta::hours(72);
 
 /// Longest age of the last read-back with a full match.
@@ -394,6 +395,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one table of cases")]
     fn each_problem_alone_is_a_reason() {
         let (coverage, readback, report) = good_inputs();
         let reasons = |inputs: ReadinessInputs<'_>| inputs.evaluate().0.join("; ");

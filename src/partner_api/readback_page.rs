@@ -1,5 +1,7 @@
 //! Read-back of the Market's copy: query and lenient parsing of one page, for both methods.
 //!
+//! The pagination, which follows the page tokens, is in `migrator/readback/page_cursor.rs`.
+//!
 //! Sources: `getStocks` and `getStocksOnPartnerWarehouses`, partner API OpenAPI, 2026-07-17, and
 //! the change log of 2026-08-04.
 
@@ -78,7 +80,7 @@ impl ReadbackQuery {
         let mut query = String::new();
         match &self.selection {
             ReadbackSelection::Skus(skus) => {
-                drop(body.insert("offerIds".to_owned(), skus.clone().into()))
+                drop(body.insert("offerIds".to_owned(), skus.clone().into()));
             }
             ReadbackSelection::List { list, token } => {
                 if *list == OfferList::Archived {

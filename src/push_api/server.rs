@@ -1,5 +1,7 @@
 //! Server side of the push API: answers the Market's stock requests from memory.
 //!
+//! The only method is `POST /stocks` below the base path of a shop; its handler is `handle_stocks`.
+//!
 //! A request waits for no disk, no writer's lock and no other server. One exception: until the old
 //! handler has delivered a full snapshot, unknown SKUs are requested from it. No zero is invented:
 //! unknown SKUs are skipped or the request is rejected, unless the operator chose `zero`.

@@ -21,9 +21,10 @@ pub use super::parse_lenient;
 /// Most SKUs in one request, according to the Market's documentation.
 pub const SKUS_PER_REQUEST: usize = 1_000;
 
-/// Most SKUs that one request may have. It is higher than documented, so that a larger request of
-/// the Market is still answered, and low enough that a body of empty strings cannot cause a
-/// response of a gigabyte.
+/// Most SKUs that one request may have.
+///
+/// It is higher than documented, so that a larger request of the Market is still answered, and low
+/// enough that a body of empty strings cannot cause a response of a gigabyte.
 pub const MAX_SKUS_PER_REQUEST: usize = 10_000;
 
 /// Largest request body, in bytes. The largest legal one has 1.53 MB: 1,000 SKUs of 255

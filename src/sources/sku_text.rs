@@ -79,7 +79,8 @@ fn reject_empty(sku: &str) -> Result<String, RowProblem> {
 
 /// Removes the marks that a spreadsheet adds around a text.
 pub(super) fn strip_artifacts(text: &str) -> &str {
-    let trimmed = text.trim_matches(|c: char| c.is_whitespace() || is_invisible(c));
+    let is_outer = |c: char| c.is_whitespace() || is_invisible(c);
+    let trimmed = text.trim_matches(is_outer);
     let formula = trimmed
         .strip_prefix("=\"")
         .and_then(|rest| rest.strip_suffix('"'));
@@ -91,7 +92,7 @@ pub(super) fn strip_artifacts(text: &str) -> &str {
                 .filter(|rest| !rest.ends_with('\''))
         })
         .unwrap_or(trimmed);
-    text.trim()
+    text.trim_matches(is_outer)
 }
 
 /// Describes the change that a spreadsheet or a report has made to a SKU; `None` if there is none.
@@ -389,6 +390,8 @@ mod tests {
             ("=\"TEA 1\"", "TEA 1"),
             ("'TEA-1", "TEA-1"),
             ("'0557722", "0557722"),
+            ("'\u{ad}v", "v"),
+            ("=\"\u{200b}A 1\"", "A 1"),
             ("\u{feff}TEA-1", "TEA-1"),
             ("TEA-1\u{200b}", "TEA-1"),
             ("\u{2068}TEA-1\u{2069}", "TEA-1"),

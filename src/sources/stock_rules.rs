@@ -201,8 +201,8 @@ pub fn evaluate(
         Combine::Sum => per_source.iter().map(|stated| stated.pieces).sum(),
         Combine::Minimum => per_source.iter().map(|stated| stated.pieces).min()?,
     };
-    // The result has the date of the latest statement. With an older date, it would lose to the
-    // earlier result that was made of fewer sources.
+    // The result has the date of the latest statement. With an older date, ingest would ignore it
+    // in favour of the previous result, which was computed from fewer sources.
     let source = if shop.combine == Combine::First {
         per_source[0].source
     } else {

@@ -260,7 +260,7 @@ impl Activity {
             let saved = PackedHour::from_saved(*hour);
             match id {
                 Some(id) => shop_activity.requested[position].update(std::iter::once(id), |cell| {
-                    cell.store(saved.0, Ordering::Relaxed)
+                    cell.store(saved.0, Ordering::Relaxed);
                 }),
                 None => {
                     shop_activity.lock_unknown().record(
@@ -513,7 +513,7 @@ mod tests {
         let book = book_of(&["7"]);
         let mut is_still_unknown = false;
         activity.for_each_unknown(SHOP, &book, |sku, _| {
-            is_still_unknown |= sku.as_str() == "7"
+            is_still_unknown |= sku.as_str() == "7";
         });
         assert!(!is_still_unknown);
     }

@@ -5,8 +5,8 @@
 
 use super::{Hour, LastStated};
 
-/// Length of a save period. An hour is written to disk again once it lies in another period than
-/// the saved one: twice a day for a SKU that is requested hourly.
+/// Length of a save period. A new hour is written to disk only if the known hour is in another
+/// period: twice a day for a SKU that is requested hourly.
 const SAVE_PERIOD_HOURS: u16 = 12;
 
 /// Maximum hours that a known hour may lie ahead of a new one. A larger distance means that the

@@ -66,11 +66,11 @@ impl<'a> SnapshotWriter<'a> {
     ) -> Result<(), StoreError> {
         let id = self.store.disk_id(shop);
         let pack = || {
-            // The unknown SKUs come first: the call moves the history of SKUs that have stock by
-            // now to their entries, which are packed afterwards.
+            // The unknown SKUs come first. If one of them is in the book by now, the call moves its
+            // history to its entry in the book, and the entries are packed afterwards.
             let mut unknown = RecordPacker::new(RecordKind::Activity);
             activity.for_each_unknown(shop, book, |sku, sku_activity| {
-                unknown.push_activity(sku, sku_activity)
+                unknown.push_activity(sku, sku_activity);
             });
             let mut packer = RecordPacker::new(RecordKind::Full);
             book.for_each(shop, |sku, entry| {

@@ -27,8 +27,8 @@
 //!   restart.
 //! - `note` keeps short named texts, such as the installation that the store belongs to.
 //! - `state` is one row that defines what is valid: the generation with its number of chunks and
-//!   rows, the last change in it, and the last change of all. Records that it does not cover are
-//!   garbage; a record that it covers and that is missing is damage.
+//!   rows, the last change in it, and the last change of all. Other records
+//!   are ignored and deleted. If a record that it covers is missing, the store is damaged.
 //!
 //! The persisted state is the valid generation, followed by the later changes in their order. A
 //! newer level replaces an older one; an acknowledgement replaces the one before it.

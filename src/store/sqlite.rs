@@ -355,7 +355,7 @@ impl Store {
             | StoreChange::Acked { .. }
             | StoreChange::Activity { .. } => {}
             StoreChange::Quarantined { shop, row } => {
-                quarantine.insert(self.disk_id(shop), row.clone())
+                quarantine.insert(self.disk_id(shop), row.clone());
             }
             StoreChange::Released { shop, sku } => quarantine.remove(self.disk_id(shop), sku),
         }

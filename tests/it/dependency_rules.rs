@@ -201,25 +201,31 @@ fn files() -> Vec<(String, PathBuf, String)> {
     found
 }
 
-/// `(a, b)` of every `crate::a::b` in a text. `b` is empty after `crate::a`.
+/// `(a, b)` of every `crate::a::b` in a text, and of every entry of `crate::a::{b, c}`. `b` is empty
+/// after `crate::a`.
 fn crate_paths(code: &str) -> Vec<(String, String)> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    code.split("crate::")
-        .skip(1)
-        .map(|rest| {
-            let mut parts = rest.split("::");
-            let mut part = || {
-                parts
-                    .next()
-                    .unwrap_or_default()
-                    .split(|c| !is_name(c))
-                    .next()
-                    .unwrap_or_default()
-            };
-            (part().to_owned(), part().to_owned())
-        })
-        .filter(|(module, _)| !module.is_empty())
-        .collect()
+    let name = |text: &str| -> String { text.chars().take_while(|c| is_name(*c)).collect() };
+    let mut paths = Vec::new();
+    for rest in code.split("crate::").skip(1) {
+        let module = name(rest);
+        let items = rest
+            .strip_prefix(&module)
+            .and_then(|rest| rest.strip_prefix("::"));
+        match items.and_then(|items| items.strip_prefix('{')) {
+            Some(group) => {
+                let group = group.split('}').next().unwrap_or_default();
+                let entries = group
+                    .split(',')
+                    .map(str::trim)
+                    .filter(|entry| !entry.is_empty());
+                paths.extend(entries.map(|entry| (module.clone(), name(entry))));
+            }
+            None => paths.push((module, name(items.unwrap_or_default()))),
+        }
+    }
+    paths.retain(|(module, _)| !module.is_empty());
+    paths
 }
 
 #[test]

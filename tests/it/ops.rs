@@ -80,10 +80,7 @@ async fn verify_passes_if_equal_and_fails_on_drift() {
     );
     // Without a new statement an old count would overwrite the Market's own changes.
     assert_eq!(service.market.report().updates, requests);
-    service.allow_unsent(
-        &shops[0],
-        "another program has changed the Market's stock",
-    );
+    service.allow_unsent(&shops[0], "another program has changed the Market's stock");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -443,12 +440,16 @@ async fn a_sku_that_only_the_market_knows_is_explained_too() {
     );
     let (code, stdout, _) = run_with_ops(endpoints, &["explain", "unknown-sku"]);
     assert_eq!(code, Some(1));
-    assert!(stdout.contains("neither the seller nor the Market has named this SKU"), "{stdout}");
+    assert!(
+        stdout.contains("neither the seller nor the Market has named this SKU"),
+        "{stdout}"
+    );
 }
 
 // === Ready ===
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "one sequence of steps")]
 async fn ready_says_go_also_after_a_restart() {
     let mut service = TestService::start(&[TestShop::moscow()]).await;
     let shop = service.shop().clone();

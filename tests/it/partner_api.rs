@@ -379,7 +379,9 @@ async fn a_key_must_be_valid_for_every_shop_in_a_request() {
         403
     );
     assert_eq!(
-        feed_business(endpoints, "feed-unknown", &mixed).await.status,
+        feed_business(endpoints, "feed-unknown", &mixed)
+            .await
+            .status,
         401
     );
     assert_eq!(counts_of_both(endpoints, &shops).await, [vec![], vec![]]);

@@ -477,10 +477,7 @@ fn assert_kept(all: &ListedStock, updates: &SentUpdates, life: u32) {
         );
     }
     for sku in all.keys() {
-        assert!(
-            updates.attempted.contains_key(sku),
-            "{sku} was never sent"
-        );
+        assert!(updates.attempted.contains_key(sku), "{sku} was never sent");
     }
 }
 
@@ -587,6 +584,7 @@ async fn run_all_commands(fixture: &ProcessFixture, endpoints: Endpoints) -> Str
 
 /// Calls everything with secrets in every slot, good ones and wrong ones, and returns all that
 /// was answered.
+#[expect(clippy::too_many_lines, reason = "one list of requests")]
 async fn send_all_requests(endpoints: Endpoints, shops: &[TestShop]) -> String {
     let mut output = String::new();
     let stocks_request = br#"{"warehouseId":569667,"skus":["A"]}"#.as_slice();

@@ -133,7 +133,11 @@ async fn changes_nothing_without_consent_or_preconditions() {
         .wait_for_status("the last is paused", is_paused)
         .await;
     for (shop, sku, expected_text) in [
-        ("moscow", "unknown-sku", "the stock of 'unknown-sku' is unknown"),
+        (
+            "moscow",
+            "unknown-sku",
+            "the stock of 'unknown-sku' is unknown",
+        ),
         (
             "moscow",
             "bad",

@@ -156,8 +156,10 @@ impl Scenario {
                 .filter(|c| !c.is_explained() && **c != MatchClass::Rejected);
             unexplained = unexplained_classes.map(|class| count(*class)).sum();
             print_line(&format!(
-                "{:<12} {classes}, sent again: {}",
-                "", read_back["resent"]
+                "{:<12} {}, sent again: {}",
+                "",
+                class_counts(classes),
+                read_back["resent"]
             ));
             if unexplained == 0 {
                 break;
@@ -284,7 +286,11 @@ impl Scenario {
             progress.set_position(all.saturating_sub(dirty));
             if dirty == quarantined.len() {
                 let seconds = started.elapsed().as_secs_f64();
-                progress.finish(&format!("everything, {seconds:.1} s after {since},"));
+                progress.clear();
+                print_line(&format!(
+                    "{:<12} all stock is sent, {seconds:.1} s after {since}",
+                    "migrated"
+                ));
                 return Ok(quarantined);
             }
             if dirty != last_change.0 {
@@ -347,6 +353,15 @@ impl Scenario {
             market_report: self.market.report(),
         }
     }
+}
+
+/// Formats the counts of a read-back's classes: `equal 10001, pending 2`.
+fn class_counts(classes: &serde_json::Value) -> String {
+    let counts = classes.as_object().into_iter().flatten();
+    counts
+        .map(|(class, count)| format!("{class} {count}"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Requests the stock of all SKUs, a thousand a request, all in parallel.

@@ -90,7 +90,7 @@ pub const SHOP_SETTINGS: &[Setting] = &[
     )
     .effect(
         "Second token that is also accepted. Set it while the token changes in the cabinet, so \
-         that there is no moment without a valid one.",
+         that one of both is always valid.",
     )
     .example("\"secrets/push_token_2\""),
     Setting::new(

@@ -40,7 +40,8 @@ pub(super) struct SplitPair(u64);
 #[derive(Debug)]
 struct RetryGroup {
     skus: Vec<(Sku, WaitingSince)>,
-    // Set while each half is sent as a whole: if one half is accepted, the other is at fault.
+    // Present while neither half was rejected or divided. Then the acceptance of one half proves
+    // that the other half contains a rejected SKU.
     pair: Option<SplitPair>,
     // True if all counts were zero.
     is_zeros: bool,
@@ -63,7 +64,8 @@ pub(super) struct RejectedSku {
     pub(super) next_request: u64,
     /// True if the Market's errors name the SKU.
     pub(super) is_named: bool,
-    /// True if it was in quarantine already, so the rejection does not indicate a systemic one.
+    /// True if the SKU was in quarantine with this count. Its rejection was expected and does not
+    /// count towards a systemic rejection.
     pub(super) is_quarantined: bool,
 }
 

@@ -114,8 +114,8 @@ pub struct Planner {
     max_skus: usize,
     restore_size_at: Option<Instant>,
     clock_skew: ClockSkew,
-    // True until the Market rejects a date: then acknowledgements from before the start may have
-    // been dated by a wrong clock.
+    // True until the Market rejects a date. After that, the times of acknowledgements from before
+    // the start are not used, because they may come from a wrong clock.
     trusts_earlier_dates: bool,
     waiting_since: Option<DateTime<Utc>>,
     in_flight: usize,

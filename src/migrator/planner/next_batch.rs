@@ -216,7 +216,8 @@ impl Planner {
         remaining.extend(candidates);
         let bytes = body.finish();
         if let Some(origin) = origin.as_mut().filter(|_| !remaining.is_empty()) {
-            // A part of a half proves nothing about the other half.
+            // Only part of the half is sent, so its acceptance would not prove that the other half
+            // is at fault.
             origin.pair = None;
         }
         self.return_to_queue(remaining, origin, now);

@@ -111,7 +111,7 @@ impl PlannerHarness {
         for change in changes {
             match change {
                 DurableChange::Quarantined(entry) => {
-                    drop(self.quarantined.insert(entry.sku.to_string(), entry))
+                    drop(self.quarantined.insert(entry.sku.to_string(), entry));
                 }
                 DurableChange::Released(sku) => drop(self.quarantined.remove(sku.as_str())),
                 DurableChange::LimitedUntil(_) => {}

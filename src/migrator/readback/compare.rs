@@ -283,8 +283,8 @@ impl PassStats {
             }
         }
         if is_recorded {
-            // A SKU that was sent again and is pending stays unknown. Otherwise the next pass
-            // would take it for newly unknown and send it again.
+            // A SKU that was sent again and is still pending stays `Unknown`. As `Pending`, it
+            // would count as newly unknown in the next pass and be sent once more.
             let is_still_unknown =
                 class == MatchClass::Pending && previous.class() == Some(MatchClass::Unknown);
             let recorded_class = if is_still_unknown {

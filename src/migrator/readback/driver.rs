@@ -19,12 +19,12 @@ use crate::partner_api::wire::business::READ_BACKS_PER_MINUTE;
 use crate::partner_api::wire::{MAX_OFFER_IDS, MAX_PAGE_SIZE, MarketAddress, SKUS_PER_MINUTE};
 use crate::stock::Sku;
 
-/// Part of the read-back limit that scheduled passes use, as a divisor. The Market counts
+/// Divisor of the read-back limit for scheduled passes: they use one tenth of it. The Market counts
 /// read-backs separately from updates: [`SKUS_PER_MINUTE`] by campaign, [`READ_BACKS_PER_MINUTE`]
 /// by business.
 const SCHEDULED_SHARE: u32 = 10;
 
-/// Part of the read-back limit that a requested pass uses, as a divisor. It is larger because an
+/// Divisor of the read-back limit for a requested pass: it uses half of the limit, because an
 /// operator waits for the result.
 const REQUESTED_SHARE: u32 = 2;
 
@@ -35,7 +35,7 @@ const MAX_FIRST_PASS_DELAY: Duration = Duration::from_mins(15);
 /// have arrived.
 const FOLLOW_UP_DELAY: Duration = Duration::from_mins(1);
 
-/// Shortest interval at which requests without a response bring a pass forward.
+/// Shortest interval between two requests without a response that bring the next pass forward.
 const MIN_BRING_FORWARD_INTERVAL: Duration = Duration::from_hours(1);
 
 /// Longest delay of the next pass after an aborted one.

@@ -1,4 +1,4 @@
-//! Read-back for the seller: the stock in the book, by name or page by page.
+//! Read-back for the seller, with pagination: the stock in the book, by name or page by page.
 //!
 //! Nothing is archived here, and the types `FIT` and `AVAILABLE` have the same count.
 

@@ -1,7 +1,8 @@
 //! Stock updates of the seller, by campaign and by business.
 //!
 //! An update is applied completely or not at all, for all shops of the request. Warehouses of one
-//! shop share its stock, so their counts must be equal.
+//! shop share its stock, so their counts must be equal. Parsing and validation of the body:
+//! [`parse_update`] and [`business::parse_update`].
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -101,7 +102,7 @@ fn endpoints_of<'a>(
             }
             Err(WarehouseError::Denied) => return Err(WarehouseError::Denied.into()),
             Err(unknown @ WarehouseError::Unknown(_)) => {
-                errors.extend(PartnerApiError::from(unknown).errors)
+                errors.extend(PartnerApiError::from(unknown).errors);
             }
         }
     }

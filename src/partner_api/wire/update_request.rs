@@ -1,4 +1,5 @@
-//! Parsing of a seller's update by campaign, with the rules and messages of the Market.
+//! Parsing and validation of a seller's update by campaign, with the rules and messages of the
+//! Market.
 
 use std::collections::HashSet;
 use std::fmt;

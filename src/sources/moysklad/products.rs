@@ -157,9 +157,9 @@ impl SkuProducts {
         ids
     }
 
-    /// Returns a row without a quantity for each product in use that lacks a quantity at some store
-    /// of the report, so that a snapshot does not treat it as absent. `stores` are the named
-    /// stores.
+    /// Returns a row without a quantity for each product in use that the report does not list at
+    /// every store. Without this row, a snapshot would treat the product as absent. `stores` are
+    /// the named stores.
     pub(super) fn unreported_entries<'a>(
         &'a self,
         stores: &'a [String],
@@ -304,26 +304,16 @@ impl ParentProduct {
     /// Returns the suspicious entry that replaces the product's own row.
     pub(super) fn suspicious_entry(&self, line: u64) -> DeliveryEntry {
         let (field, products) = (self.field.name(), self.totals.describe());
+        let (sku, pieces) = (&self.sku, self.totals.total_pieces());
+        let (have, their, hold) = if self.totals.is_single() {
+            ("has", "its", "holds")
+        } else {
+            ("have", "their", "hold")
+        };
         let reason = format!(
-            "{products} of sku '{}' {} no {field} of {} own but {} {} pieces: give each its own \
-             {field}, or set sku to the field that contains the SKU of the Market, such as code",
-            self.sku,
-            if self.totals.is_single() {
-                "has"
-            } else {
-                "have"
-            },
-            if self.totals.is_single() {
-                "its"
-            } else {
-                "their"
-            },
-            if self.totals.is_single() {
-                "holds"
-            } else {
-                "hold"
-            },
-            self.totals.total_pieces()
+            "{products} of sku '{sku}' {have} no {field} of {their} own but {hold} {pieces} pieces: \
+             give each its own {field}, or set sku to the field that contains the SKU of the \
+             Market, such as code"
         );
         let rejected_row = RejectedRow::new(line, &self.sku, reason);
         DeliveryEntry::Suspicious(RejectedRow {

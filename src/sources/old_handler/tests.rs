@@ -177,8 +177,8 @@ async fn bad_items_do_not_affect_other_items() {
         .iter()
         .map(|(line, text, result)| (*line, text.as_str(), result.as_str()))
         .collect();
-    let reason = "sku 'S-2': quantity is 'много', it must be a number, or a word that the \
-                 setting words knows";
+    let reason = "sku 'S-2': quantity is 'много', it must be a number, or a word listed in \
+                 the setting words";
     assert_eq!(
         described,
         [

@@ -177,7 +177,7 @@ async fn handle(State(handler): State<Arc<ExchangeHandler>>, request: Request) -
         let source = handler.endpoint.name.as_str();
         match error {
             ExchangeError::NoCredentials => {
-                debug!(source, "1C exchange {source}: request without a login")
+                debug!(source, "1C exchange {source}: request without a login");
             }
             ExchangeError::WrongLogin | ExchangeError::SessionEnded => {
                 let name = format!("1C exchange {}", handler.endpoint.path);
@@ -188,7 +188,7 @@ async fn handle(State(handler): State<Arc<ExchangeHandler>>, request: Request) -
                     .await;
             }
             ExchangeError::Message(text) => {
-                warn!(source, mode, "1C exchange request {mode} failed: {text}")
+                warn!(source, mode, "1C exchange request {mode} failed: {text}");
             }
         }
     } else {

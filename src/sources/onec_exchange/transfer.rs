@@ -109,9 +109,9 @@ impl Transfers {
     ///
     /// Only a complete part counts. If the response is lost, 1C sends the part again without
     /// marking it as a repeat. A part that equals the previous part of the same file is therefore
-    /// ignored. Two equal parts in a row that are both meant would lose one; but 512 KiB do not
-    /// repeat in XML or in an archive. A repeat with another part in between is not detected here;
-    /// the file is then broken and is rejected by its parser.
+    /// ignored. If a file really contained the same part twice in a row, the second would be lost.
+    /// That does not happen: XML and archives do not repeat 512 KiB. A repeat with another part in
+    /// between is not detected here; the file is then broken and is rejected by its parser.
     pub(super) async fn receive(
         &self,
         client: ExchangeClient,

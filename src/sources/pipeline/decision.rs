@@ -12,6 +12,7 @@ use crate::ingest::Origin;
 use crate::sources::delivery_guard::{DeliveryImpact, HoldReason, check_delivery};
 use crate::sources::statements::{
     CommitOptions, DeliveryContents, GroupFilter, HeldDelivery, ResolveOptions, SourceRecord,
+    StatementStore,
 };
 use crate::sources::{DeliveryScope, RejectedRow};
 
@@ -111,18 +112,8 @@ impl DeliveryPipeline {
             self.statuses()[source].held = all_held;
             return Ok(report);
         }
-        if !delivery.shapes.is_empty() {
-            let accepted = record
-                .accepted_shapes
-                .accept(&delivery.shapes, &target.policy.read_settings_text);
-            statements.save_shapes(target.id, &accepted).await?;
-        }
-        if report.absence_not_applied.is_some() || *scope == DeliveryScope::Snapshot {
-            let absence_reason = report.absence_not_applied.as_deref().unwrap_or_default();
-            statements
-                .save_absence_not_applied(target.id, absence_reason)
-                .await?;
-        }
+        self.save_facts(&mut statements, source, &delivery, &record, &report)
+            .await?;
         self.commit_and_apply(&mut statements, source, filter)
             .await?;
         // An accepted snapshot supersedes all held deliveries. An approved delivery is itself no
@@ -139,6 +130,32 @@ impl DeliveryPipeline {
         status.had_snapshot |= *scope == DeliveryScope::Snapshot;
         status.held = all_held;
         Ok(report)
+    }
+
+    /// Saves what later deliveries are compared with: the accepted shapes, and the reason why
+    /// absence was not applied.
+    async fn save_facts(
+        &self,
+        statements: &mut StatementStore,
+        source: usize,
+        delivery: &Delivery,
+        record: &SourceRecord,
+        report: &DeliveryReport,
+    ) -> Result<(), PipelineError> {
+        let target = &self.0.sources[source];
+        if !delivery.shapes.is_empty() {
+            let accepted = record
+                .accepted_shapes
+                .accept(&delivery.shapes, &target.policy.read_settings_text);
+            statements.save_shapes(target.id, &accepted).await?;
+        }
+        if report.absence_not_applied.is_some() || delivery.scope == DeliveryScope::Snapshot {
+            let absence_reason = report.absence_not_applied.as_deref().unwrap_or_default();
+            statements
+                .save_absence_not_applied(target.id, absence_reason)
+                .await?;
+        }
+        Ok(())
     }
 
     /// Returns the reasons to hold a delivery.
@@ -178,7 +195,8 @@ impl DeliveryPipeline {
         let was_held = matches!(approval, Approval::Approved(_));
         CommitOptions {
             scope: delivery.scope,
-            // A later delivery of a source is never older, unless it was held in between.
+            // A delivery that is not dated after the previous one of its source is dated now. An
+            // approved one keeps its own date, because others may have come while it was held.
             stated_at: if is_later || was_held { at } else { now },
             implies_absence: delivery.implies_absence,
             is_out_of_order: was_held && !is_later,

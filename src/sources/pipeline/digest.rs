@@ -177,6 +177,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one table of cases")]
     fn every_rule_changes_the_digest() {
         let shop = ShopRules::default();
         let source = test_policy("erp");

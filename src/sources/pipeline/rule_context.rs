@@ -163,7 +163,7 @@ fn is_same_product_and_warehouse(one: &SourceQuantity, other: &SourceQuantity) -
 /// Adds the quantity of a variant to the total of its SKU.
 fn add_variant(total: &mut SourceQuantity, variant: &SourceQuantity) {
     let sum = |one: Quantity, other: Quantity| {
-        // A sum out of bounds is replaced by the larger part. The rules limit the count anyway.
+        // If the sum is out of bounds, the larger quantity is used: no real stock is that large.
         Quantity::from_thousandths(one.thousandths() + other.thousandths())
             .unwrap_or(one.max(other))
     };

@@ -329,7 +329,7 @@ impl fmt::Display for Quantity {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum QuantityError {
     /// The text is not a number: it has letters, two signs or an exponent.
-    #[error("quantity is '{0}', it must be a number, or a word that the setting words knows")]
+    #[error("quantity is '{0}', it must be a number, or a word listed in the setting words")]
     NotANumber(String),
     /// The mark groups thousands, or three decimals follow it.
     #[error(

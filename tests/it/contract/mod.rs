@@ -597,6 +597,7 @@ async fn page_limits_are_the_described_ones() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "one sequence of steps")]
 async fn sizes_of_bodies_are_the_described_ones() {
     let description = OpenApiDescription::of_the_market();
     let (_simulator, _house, servers) = servers().await;

@@ -221,7 +221,10 @@ fn a_rejected_sku_of_one_shop_spares_the_other() {
         }
         simulation.advance(Duration::from_mins(15)).await;
         assert_eq!(
-            simulation.read_back().await.get(MatchClass::Rejected.name()),
+            simulation
+                .read_back()
+                .await
+                .get(MatchClass::Rejected.name()),
             Some(&1)
         );
     });

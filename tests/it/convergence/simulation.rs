@@ -618,11 +618,7 @@ impl MigratorSimulation {
                 );
                 prop_assert!(comparison.missing.is_empty(), "{:?}", comparison.missing);
                 for sku in self.market.skus_ever_zero(campaign) {
-                    prop_assert!(
-                        lane.stated_zero.contains(&sku),
-                        "an invented zero: {}",
-                        sku
-                    );
+                    prop_assert!(lane.stated_zero.contains(&sku), "an invented zero: {}", sku);
                 }
             }
         }
@@ -647,7 +643,7 @@ impl SimulatedStore {
         for change in keep {
             match change {
                 DurableChange::Quarantined(row) => {
-                    drop(self.quarantined.insert(row.sku.clone(), row))
+                    drop(self.quarantined.insert(row.sku.clone(), row));
                 }
                 DurableChange::Released(sku) => drop(self.quarantined.remove(&sku)),
                 DurableChange::LimitedUntil(at) => self.limited_until = Some(at),

@@ -95,7 +95,10 @@ async fn verify_names_the_source_of_unapplied_absence() {
     service.wait_settled().await;
     let (code, stdout, _) = run_with_ops(endpoints, &["verify"]);
     assert_eq!(code, Some(1), "{stdout}");
-    assert!(stdout.contains("OPEN  absence of moscow/erp: "), "{stdout}");
+    assert!(
+        stdout.contains("OPEN  absence not applied, source moscow/erp: "),
+        "{stdout}"
+    );
     assert!(
         stdout.contains("01.фев"),
         "the row that prevents it: {stdout}"

@@ -165,7 +165,7 @@ async fn rejects_missing_files_and_files_without_stock() {
             "/import?shop=moscow&source=x",
             404,
             "NOT_FOUND",
-            "there are moscow/erp, moscow/import",
+            "the sources are moscow/erp, moscow/import",
         ),
         (
             "/import?shop=moscow&format=doc",

@@ -75,7 +75,7 @@ pub(super) fn read(
             }
             "Каталог" => packages.is_inside = false,
             "СодержитТолькоИзменения" => {
-                packages.set_scope(&xml.read_text()?)
+                packages.set_scope(&xml.read_text()?);
             }
             "Предложение" | "Товар" => {
                 line += 1;
@@ -305,7 +305,7 @@ impl CommerceMlProduct {
                         read_warehouses(xml, reading, &mut self.balances)?;
                     }
                     "Количество" => {
-                        self.total_balance.quantity.set("Остаток", xml.read_text()?)
+                        self.total_balance.quantity.set("Остаток", xml.read_text()?);
                     }
                     _ => xml.skip()?,
                 }
@@ -396,7 +396,7 @@ fn read_warehouses(
     while xml.next_child()? {
         match xml.name() {
             "Ид" | "ИдСклада" => {
-                stock.warehouse.set("Ид of a warehouse", xml.read_text()?)
+                stock.warehouse.set("Ид of a warehouse", xml.read_text()?);
             }
             "Количество" | "КоличествоНаСкладе" => {
                 stock

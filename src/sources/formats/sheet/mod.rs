@@ -213,7 +213,7 @@ fn read_sheets(
         },
     ) in chosen
     {
-        let is_only_sheet = chosen.len() == 1;
+        let sheet_name = (chosen.len() > 1).then_some(name.as_str());
         let ranges_below = workbook
             .merged_ranges(name)?
             .into_iter()
@@ -228,13 +228,7 @@ fn read_sheets(
         workbook.for_each_row(name, &mut |line, cells| {
             if line > *header_row {
                 let cells = merges.resolve(line, cells);
-                let row_description = || {
-                    if is_only_sheet {
-                        row_text(&cells)
-                    } else {
-                        format!("{name}: {}", row_text(&cells))
-                    }
-                };
+                let row_description = || describe_row(sheet_name, &cells);
                 table.emit_row(line, &cells, &row_description, &mut *sink)?;
             }
             Ok(RowFlow::Continue)
@@ -356,6 +350,15 @@ impl<'r> SheetScan<'r> {
         let found = found.ok_or_else(|| search.no_header_error())?;
         found.table.check()?;
         Ok(found)
+    }
+}
+
+/// Text of a row, with the name of its sheet if several sheets are read.
+fn describe_row(sheet: Option<&str>, cells: &[TableCell<'_>]) -> String {
+    let row = row_text(cells);
+    match sheet {
+        None => row,
+        Some(sheet) => format!("{sheet}: {row}"),
     }
 }
 

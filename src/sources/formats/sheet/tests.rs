@@ -104,7 +104,7 @@ fn expected_cells() -> Vec<String> {
          the cell as text",
         "10! quantity is '46.5', it must be whole, or set fraction = \"floor\"",
         "11: A-8=3",
-        "12! quantity is 'нет', it must be a number, or a word that the setting words knows",
+        "12! quantity is 'нет', it must be a number, or a word listed in the setting words",
         "13: A-10=1234",
         "14: A-11=",
         "16! sku is empty, and quantity is '3'",

@@ -158,7 +158,7 @@ impl<'r> HeaderSearch<'r> {
             ));
         }
         FormatError::Unusable(format!(
-            "none of the first {MAX_HEADER_ROWS} rows is a header: there is no column for {}; \
+            "none of the first {MAX_HEADER_ROWS} rows is a header: a column for {} is missing; \
              the most similar row has {}",
             missing.join(", nor for "),
             list_names(found),

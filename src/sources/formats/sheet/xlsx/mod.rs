@@ -223,10 +223,10 @@ fn mark_formulas(
         match cell {
             TableCell::Empty => *cell = TableCell::FormulaWithoutValue,
             TableCell::Number(value, _) if stale.formulas && *value == 0.0 => {
-                *cell = TableCell::UncalculatedFormula
+                *cell = TableCell::UncalculatedFormula;
             }
             TableCell::Text(text) if stale.formulas && text.is_empty() => {
-                *cell = TableCell::UncalculatedFormula
+                *cell = TableCell::UncalculatedFormula;
             }
             TableCell::Number(..)
             | TableCell::Text(_)
