@@ -370,7 +370,7 @@ fn reports_all_errors_of_a_source() {
          [[shops.sources]]\n{file}\n[[shops.sources]]\n{}",
         "name = \"Erp\"\nkind = \"file\"\nscope = \"all\"\nabsent = \"gone\"\nplaces = \"most\"\n\
          pack = 0\nevery_seconds = 0\nformat = \"doc\"\ndelimiter = \";\"\nencoding = \"latin-99\"\n\
-         fraction = \"round\"\nguard_zeros = 1.5\nguard_repeats = 1001\nwords = { \"нет\" = \"no\" }\n\
+         fraction = \"round\"\nguard_zeros = 1.5\nguard_repeats = 1001\nwords = { \"нет\" = \"none\" }\n\
          mapping_file = \"none.csv\"\nquantety = \"Остаток\"\n",
     );
     let errors = parse(&text, &[]).unwrap_err().join("\n");
@@ -390,7 +390,7 @@ fn reports_all_errors_of_a_source() {
         "shops[0].sources[1].fraction is \"round\": it must be reject or floor",
         "shops[0].sources[1].guard_zeros is 1.5: it must be a number between 0 and 1",
         "shops[0].sources[1].guard_repeats is 1001: it must be a whole number up to 1000",
-        "shops[0].sources[1].words.\"нет\" is \"no\": it must be a table of words",
+        "shops[0].sources[1].words.\"нет\" is \"none\": it must be a table of words",
         "shops[0].sources[1].mapping_file: /etc/stockbridge/none.csv cannot be read",
         "shops[0].sources[1].path is missing",
         "shops[0].sources[1].quantety is unknown: no setting has this name",
@@ -424,7 +424,7 @@ fn rejects_a_source_without_its_required_settings() {
         ),
         (
             "name = \"erp\"\nkind = \"file\"\npath = \"a\"\nurl = \"https://a.example\"",
-            "sources[0].path and url are both there: a source has one of them",
+            "sources[0].path and url are both set: a source has one of them",
         ),
         (
             "name = \"erp\"\nkind = \"legacy\"",
@@ -494,7 +494,7 @@ fn a_setting_of_another_kind_is_refused() {
     let text = with_source(&format!("{}\n{watched}", KINDS[5].0));
     let errors = parse(&text, &[DATABASE]).unwrap_err().join("\n");
     assert!(
-        errors.contains("sources[0].scope is snapshot: with watermark"),
+        errors.contains("sources[0].scope is snapshot: a query with watermark reads only changes"),
         "{errors}"
     );
 }
@@ -647,7 +647,7 @@ fn secrets_of_sources_are_never_printed() {
     let url = KINDS[2].0.replace("/api", "/api?key=1");
     let errors = parse(&with_source(&url), &[TOKEN]).unwrap_err().join("\n");
     assert!(
-        errors.contains("url has a query: a token goes into token_file"),
+        errors.contains("url has a query: remove it, and put a token into token_file"),
         "{errors}"
     );
     let broken = (

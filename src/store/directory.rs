@@ -134,13 +134,13 @@ impl StoreDirectory {
                 .and_then(|()| file.sync_all())
         });
         let _removed = fs::remove_file(&probe);
-        let is_no_space = |error: io::Error| {
+        let lacks_space = |error: io::Error| {
             matches!(
                 error.kind(),
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded
             )
         };
-        outcome.is_err_and(is_no_space)
+        outcome.is_err_and(lacks_space)
     }
 
     /// Returns the size of the database and its write-ahead log, in bytes.

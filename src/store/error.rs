@@ -164,7 +164,7 @@ impl SqliteCause {
     }
 
     /// Returns true for the error of a rollback without an open transaction.
-    pub(super) fn is_no_transaction(error: &sqlx::Error) -> bool {
+    pub(super) fn lacks_transaction(error: &sqlx::Error) -> bool {
         matches!(error, sqlx::Error::Database(e) if e.code().is_some_and(|code| code == "1"))
     }
 }

@@ -184,7 +184,7 @@ pub(super) async fn rollback(conn: &mut SqliteConnection) -> Result<(), StoreInt
     match sqlx::raw_sql("ROLLBACK").execute(conn).await {
         Ok(_) => Ok(()),
         // No transaction was open.
-        Err(error) if SqliteCause::is_no_transaction(&error) => Ok(()),
+        Err(error) if SqliteCause::lacks_transaction(&error) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

@@ -116,8 +116,8 @@ impl LatestSelftest {
 pub enum SelftestStartError {
     /// The Market is not called for this shop.
     #[error(
-        "the Market is not called for this shop: migrate is off, or the store is another \
-         installation's"
+        "the Market is not called for this shop: migrate is off, or the store belongs to \
+         another installation"
     )]
     NotForwarded,
     /// The book has no stock of the SKU.

@@ -198,7 +198,7 @@ fn a_rejected_sku_does_not_stop_the_others() {
 }
 
 #[test]
-fn when_every_batch_is_refused_nothing_is_set_aside() {
+fn quarantines_nothing_if_every_batch_is_rejected() {
     with_paused_clock(async {
         let mut simulation = MigratorSimulation::with_tenth_of_limit();
         let all = sample_stock(500).into_iter().map(|(sku, _)| sku);

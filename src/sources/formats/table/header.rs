@@ -158,8 +158,8 @@ impl<'r> HeaderSearch<'r> {
             ));
         }
         FormatError::Unusable(format!(
-            "none of the first {MAX_HEADER_ROWS} rows is a header: a column for {} is missing; \
-             the most similar row has {}",
+            "none of the first {MAX_HEADER_ROWS} rows is a header: no column for {}; the \
+             most similar row has {}",
             missing.join(", nor for "),
             list_names(found),
         ))
