@@ -1,6 +1,6 @@
 //! Validation of request bodies in the simulator, by the Market's documented rules.
 //!
-//! Independent of the service's own validation in `partner_api/wire/update_request.rs`, and shares
+//! Independent of the service's own validation in `partner_api/wire/validate_update.rs`, and shares
 //! no code with it.
 //!
 //! An update is accepted or rejected as a whole. The messages are the Market's own where they are

@@ -1,6 +1,7 @@
 //! Authentication of push API requests, and the checks of their heads.
 //!
 //! A wrong or missing token is always 403. The token may be in the header or in the query.
+//! `http::secret` holds credentials and compares them in constant time.
 
 use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::request::Parts;

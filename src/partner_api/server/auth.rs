@@ -1,6 +1,7 @@
 //! Authentication and authorisation of the partner API: key, campaign or business, and media type.
 //!
 //! An unknown key is 401, an unknown campaign or business is 404, and a key of another shop is 403.
+//! `http::secret` holds credentials and compares them in constant time.
 
 use axum::extract::Path;
 use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};

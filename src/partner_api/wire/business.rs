@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::update_request::{UpdateStockItem, parse_items, parse_sku, read_request, shorten};
+use super::validate_update::{UpdateStockItem, parse_items, parse_sku, read_request, shorten};
 use super::{ApiError, ResponsePaging, WarehouseOffer};
 use crate::http::json::{JsonText, StrictObject};
 use crate::stock::Update;

@@ -6,7 +6,7 @@
 pub mod business;
 mod readback;
 mod update_body;
-mod update_request;
+mod validate_update;
 
 use std::fmt;
 
@@ -18,8 +18,8 @@ pub use self::readback::{
     ResponsePaging, WarehouseOffer, WarehouseOffers,
 };
 pub use self::update_body::UpdateBody;
-pub use self::update_request::parse_update;
-pub(super) use self::update_request::{MAX_ERRORS, parse_timestamp};
+pub use self::validate_update::parse_update;
+pub(super) use self::validate_update::{MAX_ERRORS, parse_timestamp};
 
 /// Most SKUs in one update. Source: `UpdateStocksRequest.skus.maxItems`.
 pub const MAX_SKUS_PER_UPDATE: usize = 2_000;
