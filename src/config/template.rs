@@ -28,14 +28,14 @@ pub fn template() -> String {
     let mut text = HEAD.to_owned();
     SETTINGS
         .iter()
-        .for_each(|setting| add_setting(&mut text, setting, setting.is_required));
+        .for_each(|setting| add_setting(&mut text, setting));
     text.push_str(
         "\n# === A shop: one stock list of the seller. Repeat the table for each. ===\n\n\
          [[shops]]\n",
     );
     SHOP_SETTINGS
         .iter()
-        .for_each(|setting| add_setting(&mut text, setting, setting.is_required));
+        .for_each(|setting| add_setting(&mut text, setting));
     text.push_str(
         "\n# === A source of the shop above. Repeat the table for each. ===\n\
          # A source accepts only the settings of its kind.\n\n\
@@ -43,11 +43,11 @@ pub fn template() -> String {
     );
     SOURCE_SETTINGS
         .iter()
-        .for_each(|setting| add_setting(&mut text, setting, false));
+        .for_each(|setting| add_setting(&mut text, setting));
     text
 }
 
-fn add_setting(text: &mut String, setting: &Setting, is_on: bool) {
+fn add_setting(text: &mut String, setting: &Setting) {
     let default = setting.default_in_toml();
     let mut facts = Vec::new();
     if let Some(default) = &default {
@@ -70,10 +70,10 @@ fn add_setting(text: &mut String, setting: &Setting, is_on: bool) {
         }
     }
     let value = match default {
-        Some(default) if !is_on => default,
+        Some(default) if !setting.is_required => default,
         Some(_) | None => setting.example.to_owned(),
     };
-    let switch = if is_on { "" } else { "#" };
+    let switch = if setting.is_required { "" } else { "#" };
     let _infallible = writeln!(text, "{switch}{} = {value}", setting.key);
 }
 
@@ -274,22 +274,17 @@ mod tests {
         {
             let mut kinds: Vec<&str> = Vec::new();
             for (kind, lines) in tables {
-                // The path of an exchange is one of a URL.
-                let example = match (kind, setting.key) {
-                    ("1c", "path") => "path = \"/exchange\"\n".to_owned(),
-                    _ => with_example("", setting),
+                // The path of an exchange is one of a URL, so the table's own path is kept.
+                let lines = match (kind, setting.key) {
+                    ("1c", "path") => lines.to_owned(),
+                    _ => with_example(lines, setting),
                 };
-                let kept = lines
-                    .lines()
-                    .filter(|line| line.split(" = ").next() != Some(setting.key));
-                let kept = kept.collect::<Vec<_>>().join("\n");
                 let name = if setting.key == "name" {
                     ""
                 } else {
                     "name = \"erp\"\n"
                 };
-                let text =
-                    format!("{SHOP}[[shops.sources]]\n{name}kind = \"{kind}\"\n{kept}\n{example}");
+                let text = format!("{SHOP}[[shops.sources]]\n{name}kind = \"{kind}\"\n{lines}");
                 if parse(&text, directory.path()).is_ok() && !kinds.contains(&kind) {
                     kinds.push(kind);
                 }

@@ -199,7 +199,7 @@ impl PushClient<'_> {
         match result {
             Ok(Ok(response)) => Ok(response),
             // The URL may contain the token.
-            Ok(Err(e)) => Err(error_chain(&e.without_url())),
+            Ok(Err(e)) => Err(crate::http::causes(&e.without_url())),
             Err(_) => Err(format!("no response within {:?}", self.timeout)),
         }
     }
@@ -293,17 +293,6 @@ impl PushClient<'_> {
         }
         Ok(())
     }
-}
-
-/// Formats an error with its causes. Without them, reqwest only reports "error sending request".
-fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut message = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        message = format!("{message}: {error}");
-        cause = error.source();
-    }
-    message
 }
 
 #[derive(Deserialize)]

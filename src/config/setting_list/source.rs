@@ -10,7 +10,6 @@ pub const SOURCE_SETTINGS: &[Setting] = &[
         "name",
         "1 to 40 of a-z, 0-9, - and _, not rules and not import",
     )
-    .required()
     .effect(
         "Name of the source in logs, metrics, commands and the store. Under a new name it \
              is a new source: what the old one stated is dropped.",
@@ -18,7 +17,6 @@ pub const SOURCE_SETTINGS: &[Setting] = &[
     .example("\"erp\"")
     .kinds(ALL_KINDS),
     Setting::new("kind", "file, legacy, 1c, moysklad or sql")
-        .required()
         .effect(
             "Kind of the source: exports on a disk or web server (file), the handler that the \
              Market calls today (legacy), an exchange that 1C starts (1c), MoySklad (moysklad) \
