@@ -32,7 +32,7 @@ pub enum EventKind {
     /// The SKU left quarantine.
     Released,
     /// A read-back showed the Market's count; the number is that of the match state.
-    ReadBack(u8),
+    Readback(u8),
 }
 
 /// One event of one SKU, in 24 bytes.

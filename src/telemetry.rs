@@ -210,7 +210,7 @@ pub enum AlarmKind {
     /// The Market rejects some SKUs, which are quarantined.
     Quarantine,
     /// The Market's copy cannot be read back.
-    ReadBackFailed,
+    ReadbackFailed,
     /// A product is still hidden after an integration check and could not be made visible yet.
     SelftestHidden,
     /// A source cannot be read, or its data cannot be applied.
@@ -238,7 +238,7 @@ impl AlarmKind {
         Self::Drift,
         Self::NothingAcknowledged,
         Self::Quarantine,
-        Self::ReadBackFailed,
+        Self::ReadbackFailed,
         Self::SelftestHidden,
         Self::SourceFailed,
         Self::SourceHeld,
@@ -261,7 +261,7 @@ impl AlarmKind {
             Self::Drift => "drift",
             Self::NothingAcknowledged => "nothing_acknowledged",
             Self::Quarantine => "quarantine",
-            Self::ReadBackFailed => "read_back_failed",
+            Self::ReadbackFailed => "read_back_failed",
             Self::SelftestHidden => "selftest_hidden",
             Self::SourceFailed => "source_failed",
             Self::SourceHeld => "source_held",

@@ -31,9 +31,12 @@ const SOURCES_CHECK_INTERVAL: Duration = Duration::from_mins(1);
 /// Starts the periodic background tasks.
 pub(super) fn start(services: &Services, config: &Config, tasks: &Tasks) {
     tasks.spawn("compaction", compact(services.clone(), tasks.clone()));
-    tasks.spawn("marks", save_activity(services.clone(), tasks.clone()));
     tasks.spawn(
-        "sources",
+        "activity_saver",
+        save_activity(services.clone(), tasks.clone()),
+    );
+    tasks.spawn(
+        "silent_source_check",
         watch_sources(services.clone(), config.stale_after, tasks.clone()),
     );
 }

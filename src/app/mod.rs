@@ -31,7 +31,7 @@ use crate::http::{HttpServer, ServerLimits};
 use crate::lifecycle::{CrashSignal, Tasks};
 use crate::ops::Ops;
 use crate::ops::access::AllowedHosts;
-use crate::push_api::server::LastRequests;
+use crate::push_api::stocks_handler::LastRequests;
 use crate::store::Store;
 
 /// Timeout of a stop. It is shorter than the 30 s after which Docker and Kubernetes kill.

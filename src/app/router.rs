@@ -25,7 +25,7 @@ use crate::http::ErrorResponse;
 use crate::ingest::Ingest;
 use crate::lifecycle::Tasks;
 use crate::partner_api::server as partner_api;
-use crate::push_api::server::{self as push_api, LastRequests, ReadThrough};
+use crate::push_api::stocks_handler::{self as push_api, LastRequests, ReadThrough};
 use crate::sources::{self, SourceManager};
 
 impl Services {

@@ -18,7 +18,7 @@ use crate::migrator::readback::Observations;
 use crate::migrator::{self, Ledger, Migrator, Mode, RestoredState, selftest};
 use crate::ops::OpsState;
 use crate::partner_api::client::MarketClient;
-use crate::push_api::server::LastRequests;
+use crate::push_api::stocks_handler::LastRequests;
 use crate::sources::{self, SourceManager};
 use crate::stock::{Activity, Hour, LastStated, ShopId, Sku, StockBook};
 use crate::store::{self, AbsentShop, Notes, OpenedStore, ShopIdentity, Store};
@@ -201,7 +201,7 @@ impl Services {
             self.alarms.clone(),
             metrics,
             Box::new(move |asserted| {
-                services.record_assertion(asserted);
+                services.record_statements(asserted);
                 if !asserted.changed.is_empty() {
                     migrator.notify_changed(asserted.shop, asserted.changed);
                 }
@@ -214,7 +214,7 @@ impl Services {
     }
 
     /// Records a statement of stock, changed or not.
-    fn record_assertion(&self, asserted: &StatedSkus<'_>) {
+    fn record_statements(&self, asserted: &StatedSkus<'_>) {
         let StatedSkus {
             shop,
             origin,

@@ -6,7 +6,7 @@ use crate::migrator::{MarketTarget, Mode, RestoredState};
 use crate::ops;
 use crate::partner_api::server as partner_api;
 use crate::partner_api::wire::MarketAddress;
-use crate::push_api::server as push_api;
+use crate::push_api::stocks_handler as push_api;
 use crate::sources::delivery_guard::GuardLimits;
 use crate::sources::stock_rules::SourceRules;
 use crate::sources::{

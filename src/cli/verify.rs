@@ -50,7 +50,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
         let ReportArgs { json, ops } = &args.report;
-        let shops = read_back(&ops.client()?, args.shop.as_deref(), "", *json).await?;
+        let shops = readback(&ops.client()?, args.shop.as_deref(), "", *json).await?;
         let is_success = shops.iter().all(is_explained);
         let shops = Value::Array(shops);
         args.report.print_report(&shops, is_success, |shops| {
@@ -60,7 +60,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// Starts a read-back, waits for its end, and returns each shop's part of `/status` after it.
-pub(super) async fn read_back(
+pub(super) async fn readback(
     client: &OpsClient,
     shop: Option<&str>,
     title: &str,
@@ -88,44 +88,44 @@ async fn wait_for_pass(
     status_before: &Value,
     is_quiet: bool,
 ) -> anyhow::Result<Value> {
-    let read_back = &shop_of(status_before, name)?["survey"];
+    let readback = &shop_of(status_before, name)?["survey"];
     // A pass that already ran keeps its `began`. Its failure must be reported all the same.
-    let was_running = read_back["state"] == "running";
+    let was_running = readback["state"] == "running";
     let began = if was_running {
         Value::Null
     } else {
-        read_back["began"].clone()
+        readback["began"].clone()
     };
-    let ended = read_back["ended"].clone();
+    let ended = readback["ended"].clone();
     let mut progress: Option<ProgressReporter> = None;
     let mut last_change = (Value::Null, Instant::now());
     loop {
         let status = client.get("/status").await?;
         let shop = shop_of(&status, name)?;
-        let read_back = &shop["survey"];
+        let readback = &shop["survey"];
         let count = |value: &Value| usize::try_from(value.as_u64().unwrap_or(0)).unwrap_or(0);
         if !is_quiet {
             let total = count(&shop["skus"]);
             let progress = progress
                 .get_or_insert_with(|| ProgressReporter::start(title, total, "SKUs read back"));
-            progress.set_position(count(&read_back["listed"]));
+            progress.set_position(count(&readback["listed"]));
         }
-        if read_back["state"] == "done" && read_back["ended"] != ended {
+        if readback["state"] == "done" && readback["ended"] != ended {
             if let Some(progress) = progress {
                 progress.finish(&format!(
                     "{} offers on {} pages",
-                    read_back["listed"], read_back["pages"]
+                    readback["listed"], readback["pages"]
                 ));
             }
             let mut shop = shop.clone();
             shop[ABSENCE_KEY] = absence_not_applied(&status, name);
             return Ok(shop);
         }
-        if read_back["state"] == "failed" && read_back["began"] != began {
+        if readback["state"] == "failed" && readback["began"] != began {
             bail!(
                 "{name}: the Market's copy cannot be read: {}. Run stockbridge doctor to find the \
                  cause",
-                json_text(&read_back["trouble"])
+                json_text(&readback["trouble"])
             );
         }
         let migrator = &shop["migrator"];
@@ -136,12 +136,11 @@ async fn wait_for_pass(
                 json_text(&migrator["reason"])
             );
         }
-        let current = json!([read_back["pages"], read_back["state"], read_back["trouble"]]);
-        if !is_quiet && read_back["trouble"] != last_change.0[2] && !read_back["trouble"].is_null()
-        {
+        let current = json!([readback["pages"], readback["state"], readback["trouble"]]);
+        if !is_quiet && readback["trouble"] != last_change.0[2] && !readback["trouble"].is_null() {
             print_error(&format!(
                 "{name}: {}; retrying",
-                json_text(&read_back["trouble"])
+                json_text(&readback["trouble"])
             ));
         }
         if current != last_change.0 {
@@ -150,7 +149,7 @@ async fn wait_for_pass(
             bail!(
                 "{name}: no progress for {} minutes, last problem: {}. Read the log of the service",
                 STALL_TIMEOUT.as_secs() / 60,
-                json_text(&read_back["trouble"])
+                json_text(&readback["trouble"])
             );
         }
         sleep(POLL_INTERVAL).await;
@@ -217,7 +216,7 @@ fn would_send_label(key: &str) -> &str {
 }
 
 fn print(shop: &Value) {
-    let read_back = &shop["survey"];
+    let readback = &shop["survey"];
     let is_dry = shop["migrate"] == "dry-run";
     print_line("");
     if is_dry {
@@ -227,7 +226,7 @@ fn print(shop: &Value) {
         );
     }
     for class in MatchClass::ALL {
-        let count = &read_back["classes"][class.name()];
+        let count = &readback["classes"][class.name()];
         if !count.is_null() {
             let mark = if class.is_explained() { "ok  " } else { "OPEN" };
             let count = count.to_string();
@@ -239,7 +238,7 @@ fn print(shop: &Value) {
         }
     }
     for class in MatchClass::ALL {
-        let examples = json_list(&read_back["examples"])
+        let examples = json_list(&readback["examples"])
             .iter()
             .filter(|e| e["class"] == class.name());
         examples.take(MAX_EXAMPLES).for_each(print_example);
@@ -251,14 +250,14 @@ fn print(shop: &Value) {
             json_text(&alarm["text"])
         ));
     }
-    if let Some(would_send) = read_back["would_send"].as_object() {
+    if let Some(would_send) = readback["would_send"].as_object() {
         let counts: Vec<String> = would_send
             .iter()
             .map(|(key, count)| format!("{} {count}", would_send_label(key)))
             .collect();
         print_line(&format!("  with migrate = \"on\": {}", counts.join(", ")));
     }
-    let resent = read_back["resent"].as_u64().unwrap_or(0);
+    let resent = readback["resent"].as_u64().unwrap_or(0);
     if resent > 0 {
         print_line(&format!(
             "  SKUs sent again: {resent}. The Market acknowledged them, but the stock did not \

@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use super::{Config, ShopConfig};
 use crate::auth_failures::Network;
 use crate::push_api::client::TokenLocation;
-use crate::push_api::server::UnknownSku;
+use crate::push_api::stocks_handler::UnknownSku;
 use crate::sources::formats::Format;
 use crate::sources::stock_rules::{Adjustments, ShopRules};
 use crate::sources::{
@@ -131,16 +131,16 @@ fn write_source(f: &mut fmt::Formatter<'_>, source: &sources::Config) -> fmt::Re
         policy,
         read_settings: reading,
         poll_interval: every,
-        kind: feed,
+        kind: source_kind,
     } = source;
     writeln!(
         f,
         "\n[[shops.sources]]\nname = {}\nkind = \"{}\"",
         quoted(&policy.name),
-        feed.name()
+        source_kind.name()
     )?;
     writeln!(f, "every_seconds = {}", every.as_secs())?;
-    match feed {
+    match source_kind {
         SourceKind::Files(config) => {
             writeln!(f, "path = {}", quoted(&config.path.display().to_string()))?;
             writeln!(

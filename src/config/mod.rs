@@ -34,7 +34,7 @@ use crate::http::secret::Secret;
 use crate::http::{ClientConfig, Trust};
 use crate::migrator::Mode;
 use crate::partner_api::wire::MarketAddress;
-use crate::push_api::server::UnknownSku;
+use crate::push_api::stocks_handler::UnknownSku;
 use crate::sources::stock_rules::ShopRules;
 use crate::telemetry::LogFormat;
 

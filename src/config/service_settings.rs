@@ -13,7 +13,7 @@ use super::{Config, ShopConfig, source_settings};
 use crate::auth_failures::Network;
 use crate::migrator::Mode;
 use crate::partner_api::wire::MarketAddress;
-use crate::push_api::server::UnknownSku;
+use crate::push_api::stocks_handler::UnknownSku;
 use crate::telemetry::{LogFormat, parse_filter};
 
 /// Reads the whole file. Returns `None` after an error, which is then in `reader`.

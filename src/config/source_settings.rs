@@ -80,7 +80,7 @@ pub(super) fn read_source(reader: &mut SettingsReader<'_>, warehouse: u64) -> Op
     };
     let policy = read_policy(reader, name, origin, kind);
     let reading = read_reading(reader, kind);
-    let feed = match kind {
+    let source_kind = match kind {
         "file" => read_file(reader),
         "legacy" => read_handler(reader, warehouse),
         "1c" => read_exchange(reader),
@@ -91,10 +91,10 @@ pub(super) fn read_source(reader: &mut SettingsReader<'_>, warehouse: u64) -> Op
         ),
         _ => read_database(reader, policy.as_ref().and_then(|policy| policy.scope)),
     };
-    if let (Some(policy), Some(feed)) = (&policy, &feed)
+    if let (Some(policy), Some(source_kind)) = (&policy, &source_kind)
         && policy.absent == AbsentPolicy::Zero
         && policy.scope != Some(DeliveryScope::Snapshot)
-        && !states_scope(feed)
+        && !states_scope(source_kind)
     {
         reader.add_error(
             "absent is \"zero\": only a snapshot tells what is absent, so scope must be \
@@ -102,7 +102,7 @@ pub(super) fn read_source(reader: &mut SettingsReader<'_>, warehouse: u64) -> Op
         );
         return None;
     }
-    let default = match &feed {
+    let default = match &source_kind {
         Some(SourceKind::Files(_)) => 5,
         Some(SourceKind::OldHandler { .. }) => 900,
         _ => 300,
@@ -113,7 +113,7 @@ pub(super) fn read_source(reader: &mut SettingsReader<'_>, warehouse: u64) -> Op
     let every = Duration::from_secs(every as u64);
     let (mut policy, reading) = (policy?, reading?);
     policy.read_settings_text = reading_text(&reading);
-    if let Some(SourceKind::Sql(sql)) = &feed {
+    if let Some(SourceKind::Sql(sql)) = &source_kind {
         // Another query may return other columns.
         policy.read_settings_text.push_str(&sql.query);
     }
@@ -122,7 +122,7 @@ pub(super) fn read_source(reader: &mut SettingsReader<'_>, warehouse: u64) -> Op
         policy,
         read_settings: reading,
         poll_interval: every,
-        kind: feed?,
+        kind: source_kind?,
     })
 }
 
@@ -138,8 +138,8 @@ fn reading_text(reading: &ReadSettings) -> String {
 }
 
 /// Returns true if each delivery of this kind declares itself a snapshot or a delta.
-fn states_scope(feed: &SourceKind) -> bool {
-    match feed {
+fn states_scope(source_kind: &SourceKind) -> bool {
+    match source_kind {
         SourceKind::Files(files::Config { format, .. })
         | SourceKind::RemoteFile(http_file::Config { format, .. }) => {
             *format == Some(Format::CommerceMl)

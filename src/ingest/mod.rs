@@ -133,7 +133,7 @@ impl Ingest {
     ///
     /// # Errors
     /// The store cannot write or the process is stopping; nothing was applied.
-    pub async fn accept_unchanged(
+    pub async fn accept_keeping_dates(
         &self,
         origin: Origin,
         shop: ShopId,

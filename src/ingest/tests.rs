@@ -144,7 +144,7 @@ async fn repeated_count_keeps_its_date_and_is_reported() {
     ];
     test_ingest
         .ingest
-        .accept_unchanged(Origin::File, MOSCOW, first)
+        .accept_keeping_dates(Origin::File, MOSCOW, first)
         .await
         .unwrap();
     let again = vec![
@@ -154,7 +154,7 @@ async fn repeated_count_keeps_its_date_and_is_reported() {
     ];
     let accepted = test_ingest
         .ingest
-        .accept_unchanged(Origin::File, MOSCOW, again)
+        .accept_keeping_dates(Origin::File, MOSCOW, again)
         .await
         .unwrap();
     let expected = Accepted {
@@ -221,7 +221,7 @@ async fn date_from_a_fast_clock_does_not_win() {
     // A complete export with the same count changes nothing.
     let again = test_ingest
         .ingest
-        .accept_unchanged(Origin::File, MOSCOW, vec![dated(5, -1)])
+        .accept_keeping_dates(Origin::File, MOSCOW, vec![dated(5, -1)])
         .await
         .unwrap();
     assert_eq!(again.repeated, 1);

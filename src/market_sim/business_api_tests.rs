@@ -47,7 +47,7 @@ fn grouped_market() -> MarketSimulator {
 }
 
 const BUSINESS_UPDATE_PATH: &str = "/v3/businesses/700/offers/stocks/update";
-const BUSINESS_READ_BACK_PATH: &str = "/v3/businesses/700/offers/stocks";
+const BUSINESS_READBACK_PATH: &str = "/v3/businesses/700/offers/stocks";
 
 fn post(path: &str, body: &Value) -> Request<Body> {
     request("POST", path, body.to_string())
@@ -65,10 +65,10 @@ fn business_update_request(items: &[Value]) -> Request<Body> {
     post(BUSINESS_UPDATE_PATH, &json!({ "skuItems": items }))
 }
 
-async fn read_back_business(market: &MarketSimulator, query: &str, body: Value) -> SimTestResponse {
+async fn readback_business(market: &MarketSimulator, query: &str, body: Value) -> SimTestResponse {
     send(
         market,
-        post(&format!("{BUSINESS_READ_BACK_PATH}{query}"), &body),
+        post(&format!("{BUSINESS_READBACK_PATH}{query}"), &body),
     )
     .await
 }
@@ -361,7 +361,7 @@ async fn a_business_reads_back_one_warehouse() {
         business_update_request(&[update_item("A", 70, 5), update_item("B", 80, 6)]),
     )
     .await;
-    let response = read_back_business(&market, "", json!({ "partnerWarehouseId": 80 })).await;
+    let response = readback_business(&market, "", json!({ "partnerWarehouseId": 80 })).await;
     assert_eq!(
         response.json(),
         json!({ "status": "OK", "result": {
@@ -376,10 +376,10 @@ async fn a_business_reads_back_one_warehouse() {
     );
     let by_id = json!({ "partnerWarehouseId": 70, "offerIds": ["A", "B"] });
     assert_eq!(
-        offer_ids(&read_back_business(&market, "", by_id).await),
+        offer_ids(&readback_business(&market, "", by_id).await),
         ["A"]
     );
-    assert_eq!(market.report().read_backs, 2);
+    assert_eq!(market.report().readbacks, 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -395,7 +395,7 @@ async fn business_pages_default_to_50_and_stop_at_100() {
     let whole_warehouse = json!({ "partnerWarehouseId": 70 });
     let (mut token, mut seen, mut short_pages) = (String::new(), Vec::new(), 0);
     loop {
-        let response = read_back_business(
+        let response = readback_business(
             &market,
             &format!("?limit=201&page_token={token}"),
             whole_warehouse.clone(),
@@ -419,17 +419,17 @@ async fn business_pages_default_to_50_and_stop_at_100() {
     let market = MarketSimulator::new(config());
     send(&market, business_update_request(&items)).await;
     assert_eq!(
-        offer_ids(&read_back_business(&market, "", whole_warehouse.clone()).await).len(),
+        offer_ids(&readback_business(&market, "", whole_warehouse.clone()).await).len(),
         50
     );
     assert_eq!(
-        offer_ids(&read_back_business(&market, "?limit=201", whole_warehouse).await).len(),
+        offer_ids(&readback_business(&market, "?limit=201", whole_warehouse).await).len(),
         100
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn rejects_invalid_business_read_backs() {
+async fn rejects_invalid_business_readbacks() {
     let market = MarketSimulator::new(config());
     for (query, body) in [
         ("", json!({})),
@@ -450,9 +450,7 @@ async fn rejects_invalid_business_read_backs() {
         ("", json!({ "partnerWarehouseId": 70, "offerIds": [] })),
     ] {
         assert_eq!(
-            read_back_business(&market, query, body.clone())
-                .await
-                .status,
+            readback_business(&market, query, body.clone()).await.status,
             400,
             "{query} {body}"
         );
@@ -460,18 +458,18 @@ async fn rejects_invalid_business_read_backs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn business_may_read_back_500_times_a_minute() {
+async fn business_may_readback_500_times_a_minute() {
     let market = MarketSimulator::new(config());
     let whole_warehouse = json!({ "partnerWarehouseId": 70 });
     for _ in 0..500 {
         assert_eq!(
-            read_back_business(&market, "", whole_warehouse.clone())
+            readback_business(&market, "", whole_warehouse.clone())
                 .await
                 .status,
             200
         );
     }
-    let limited = read_back_business(&market, "", whole_warehouse).await;
+    let limited = readback_business(&market, "", whole_warehouse).await;
     assert_eq!(limited.header("x-ratelimit-resource-limit"), Some("500"));
     assert_eq!(violation_count(&market, MarketViolation::Volume), 1);
 }
@@ -495,7 +493,7 @@ async fn group_campaigns_share_one_stock() {
     );
     let body = json!({ "partnerWarehouseId": 80 });
     assert_eq!(
-        offer_ids(&read_back_business(&market, "", body).await),
+        offer_ids(&readback_business(&market, "", body).await),
         ["A"]
     );
     assert_eq!(market.report().total_violations(), 0);
@@ -588,7 +586,7 @@ async fn key_scopes_limit_methods() {
                 business_update_request(&[update_item("A", 70, 1)]),
             ),
             ("read", post(STOCKS_PATH, &json!({}))),
-            ("read", post(BUSINESS_READ_BACK_PATH, &business)),
+            ("read", post(BUSINESS_READBACK_PATH, &business)),
             (
                 "warehouses",
                 post("/v2/businesses/700/warehouses", &json!({})),
@@ -711,10 +709,7 @@ async fn disabled_campaign_rejects_stock_methods() {
         update_request(&[("A", 1)], now()),
         post(STOCKS_PATH, &json!({})),
         business_update_request(&[update_item("A", 70, 1), update_item("A", 80, 1)]),
-        post(
-            BUSINESS_READ_BACK_PATH,
-            &json!({ "partnerWarehouseId": 70 }),
-        ),
+        post(BUSINESS_READBACK_PATH, &json!({ "partnerWarehouseId": 70 })),
     ] {
         let response = send(&market, request).await;
         assert_eq!(response.status, 403);

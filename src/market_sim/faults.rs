@@ -103,7 +103,7 @@ impl MarketFault {
 #[derive(Clone, Debug)]
 pub struct FaultPlan {
     selection: FaultSelection,
-    spares_read_backs: bool,
+    spares_readbacks: bool,
     rejected_skus: HashSet<String>,
     names_rejected_skus: bool,
     locked_until: Option<DateTime<Utc>>,
@@ -149,7 +149,7 @@ impl FaultPlan {
     pub fn seeded(seed: u64) -> Self {
         Self {
             selection: FaultSelection::Rates(Vec::new()),
-            spares_read_backs: false,
+            spares_readbacks: false,
             rejected_skus: HashSet::new(),
             names_rejected_skus: true,
             locked_until: None,
@@ -200,8 +200,8 @@ impl FaultPlan {
 
     /// Exempts read-backs from faults.
     #[must_use]
-    pub fn without_read_back_faults(mut self) -> Self {
-        self.spares_read_backs = true;
+    pub fn without_readback_faults(mut self) -> Self {
+        self.spares_readbacks = true;
         self
     }
 
@@ -283,8 +283,8 @@ impl FaultPlan {
         self
     }
 
-    pub(super) fn draw(&self, number: u64, is_read_back: bool) -> Option<DrawnFault> {
-        if is_read_back && self.spares_read_backs {
+    pub(super) fn draw(&self, number: u64, is_readback: bool) -> Option<DrawnFault> {
+        if is_readback && self.spares_readbacks {
             return None;
         }
         let random = seeded_random::number(self.seed, number);
@@ -427,10 +427,10 @@ mod tests {
     }
 
     #[test]
-    fn plan_can_exempt_read_backs() {
+    fn plan_can_exempt_readbacks() {
         let plan = FaultPlan::seeded(1)
             .with_fault(MarketFault::Hang, 1.0)
-            .without_read_back_faults();
+            .without_readback_faults();
         assert!(plan.draw(0, false).is_some());
         assert!(plan.draw(0, true).is_none());
     }

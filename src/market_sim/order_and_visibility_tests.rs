@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::simulator_report::MarketViolation;
 use super::tests::{
-    NOW, SimTestResponse, batch_request, now, offers, read_back_campaign, request, send,
+    NOW, SimTestResponse, batch_request, now, offers, readback_campaign, request, send,
     update_request, violation_count,
 };
 use super::{CampaignConfig, FaultPlan, MarketFault, MarketSimulator, SimulatorConfig};
@@ -26,7 +26,7 @@ fn market() -> MarketSimulator {
 
 /// Returns the id, the types with counts, and `updatedAt` of each visible offer.
 async fn visible_offers(market: &MarketSimulator) -> Vec<(String, String, String)> {
-    let response = read_back_campaign(market, "", json!({})).await;
+    let response = readback_campaign(market, "", json!({})).await;
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let stock = |stock: &Value| format!("{} {}", text(&stock["type"]), stock["count"]);
     let offer = |offer: &Value| {
@@ -202,19 +202,19 @@ async fn archived_offer_shows_in_archive_and_by_id() {
             .collect()
     };
     assert_eq!(
-        offer_ids(read_back_campaign(&market, "", json!({})).await),
+        offer_ids(readback_campaign(&market, "", json!({})).await),
         ["B"]
     );
     assert_eq!(
-        offer_ids(read_back_campaign(&market, "", json!({ "archived": false })).await),
+        offer_ids(readback_campaign(&market, "", json!({ "archived": false })).await),
         ["B"]
     );
     assert_eq!(
-        offer_ids(read_back_campaign(&market, "", json!({ "archived": true })).await),
+        offer_ids(readback_campaign(&market, "", json!({ "archived": true })).await),
         ["A"]
     );
     assert_eq!(
-        offer_ids(read_back_campaign(&market, "", json!({ "offerIds": ["A"] })).await),
+        offer_ids(readback_campaign(&market, "", json!({ "offerIds": ["A"] })).await),
         ["A"]
     );
     assert_eq!(market.get(7, "A").unwrap().count, 5);
@@ -238,7 +238,7 @@ async fn unsold_sku_is_acknowledged_but_not_shown() {
         visible_offers(&market).await,
         [offer("A", "FIT 5, FREEZE 1, AVAILABLE 4", NOW)]
     );
-    let by_id = read_back_campaign(&market, "", json!({ "offerIds": ["B"] })).await;
+    let by_id = readback_campaign(&market, "", json!({ "offerIds": ["B"] })).await;
     assert!(offers(&by_id, 70).is_empty());
     assert_eq!(
         (market.available(7, "B"), market.order(7, "B", 1)),
@@ -289,7 +289,7 @@ async fn announced_limit_is_enforced() {
     assert_eq!(violation_count(&market, MarketViolation::Volume), 1);
     assert_eq!(send(&market, batch_request(2, 5)).await.status, 200);
     assert_eq!(
-        header(&read_back_campaign(&market, "", json!({})).await, "limit"),
+        header(&readback_campaign(&market, "", json!({})).await, "limit"),
         None
     );
     market.clear_faults();

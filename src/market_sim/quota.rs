@@ -44,7 +44,7 @@ pub(super) struct QuotaTracker {
 #[derive(Debug, Default)]
 struct QuotaUsage {
     updates: MinuteWindow,
-    read_backs: MinuteWindow,
+    readbacks: MinuteWindow,
     in_flight: usize,
     peak_in_flight: usize,
     requested_wait: Option<RequestedWait>,
@@ -107,13 +107,13 @@ impl QuotaTracker {
     ///
     /// # Errors
     /// Returns the time to wait if the charge would exceed `limit`.
-    pub(super) fn charge_read_back(
+    pub(super) fn charge_readback(
         &self,
         at: Instant,
         amount: usize,
         limit: usize,
     ) -> Result<(), Duration> {
-        self.lock().read_backs.charge(at, amount, limit)
+        self.lock().readbacks.charge(at, amount, limit)
     }
 
     /// Returns the remaining quota for updates.

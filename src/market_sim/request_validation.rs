@@ -274,7 +274,7 @@ fn parse_timestamp(text: &str) -> Option<DateTime<Utc>> {
 
 /// Filters of a read-back.
 #[derive(Debug, Default, Eq, PartialEq)]
-pub(super) struct SimReadBackFilter {
+pub(super) struct SimReadbackFilter {
     pub(super) archived: bool,
     pub(super) has_stocks: Option<bool>,
     pub(super) offer_ids: Option<Vec<String>>,
@@ -282,13 +282,13 @@ pub(super) struct SimReadBackFilter {
 }
 
 /// Parses the body of a campaign's read-back. An empty body selects everything.
-pub(super) fn parse_read_back_filter(body: &[u8]) -> Result<SimReadBackFilter, String> {
+pub(super) fn parse_readback_filter(body: &[u8]) -> Result<SimReadbackFilter, String> {
     if body.is_empty() {
-        return Ok(SimReadBackFilter::default());
+        return Ok(SimReadbackFilter::default());
     }
     let value = BorrowedJson::parse(body)?;
     let members = require_object(&value)?;
-    Ok(SimReadBackFilter {
+    Ok(SimReadbackFilter {
         archived: parse_flag(members, "archived")?.unwrap_or(false),
         has_stocks: parse_flag(members, "hasStocks")?,
         offer_ids: parse_offer_ids(members)?,
@@ -297,14 +297,14 @@ pub(super) fn parse_read_back_filter(body: &[u8]) -> Result<SimReadBackFilter, S
 }
 
 /// Parses the body of a business's read-back and returns its required warehouse id and the filter.
-pub(super) fn parse_business_read_back_filter(
+pub(super) fn parse_business_readback_filter(
     body: &[u8],
-) -> Result<(u64, SimReadBackFilter), String> {
+) -> Result<(u64, SimReadbackFilter), String> {
     let value = BorrowedJson::parse(body)?;
     let members = require_object(&value)?;
     let warehouse =
         parse_id(members, "partnerWarehouseId")?.ok_or("'partnerWarehouseId' must not be null")?;
-    let filter = SimReadBackFilter {
+    let filter = SimReadbackFilter {
         archived: parse_flag(members, "archived")?.unwrap_or(false),
         has_stocks: None,
         offer_ids: parse_offer_ids(members)?,
@@ -575,15 +575,15 @@ mod tests {
     #[test]
     fn reads_filters_and_rejects_invalid_ones() {
         assert_eq!(
-            parse_read_back_filter(b"").unwrap(),
-            SimReadBackFilter::default()
+            parse_readback_filter(b"").unwrap(),
+            SimReadbackFilter::default()
         );
         assert_eq!(
-            parse_read_back_filter(b"{}").unwrap(),
-            SimReadBackFilter::default()
+            parse_readback_filter(b"{}").unwrap(),
+            SimReadbackFilter::default()
         );
         let filter =
-            parse_read_back_filter(br#"{"offerIds":["A"," B "],"stocksWarehouseId":5}"#).unwrap();
+            parse_readback_filter(br#"{"offerIds":["A"," B "],"stocksWarehouseId":5}"#).unwrap();
         assert_eq!(filter.offer_ids.unwrap(), ["A", "B"]);
         assert_eq!(filter.warehouse, Some(5));
         for body in [
@@ -594,12 +594,12 @@ mod tests {
             r#"{"offerIds":["A"],"archived":false}"#,
             r#"{"stocksWarehouseId":0}"#,
         ] {
-            assert!(parse_read_back_filter(body.as_bytes()).is_err(), "{body}");
+            assert!(parse_readback_filter(body.as_bytes()).is_err(), "{body}");
         }
         let ids: Vec<String> = (0..501).map(|n| n.to_string()).collect();
         let body = serde_json::json!({ "offerIds": ids }).to_string();
         assert!(
-            parse_read_back_filter(body.as_bytes())
+            parse_readback_filter(body.as_bytes())
                 .unwrap_err()
                 .contains("between 1 and 500")
         );

@@ -35,7 +35,7 @@ pub enum SimCall {
     /// `PUT …/offers/stocks` of a campaign, `POST …/offers/stocks/update` of a business.
     Update,
     /// `POST …/offers/stocks` of either.
-    ReadBack,
+    Readback,
     /// Other method: key, campaigns, warehouses or hidden offers.
     Other,
 }
@@ -80,7 +80,7 @@ pub struct SimulatorReport {
     /// Update requests, with any outcome.
     pub updates: u64,
     /// Read-back requests, with any outcome.
-    pub read_backs: u64,
+    pub readbacks: u64,
     /// Requests to other methods.
     pub other_calls: u64,
     /// SKUs in readable updates, including duplicates and rejected ones.
@@ -156,7 +156,7 @@ impl RequestLog {
     pub(super) fn record(&mut self, entry: LoggedRequest) {
         match entry.call {
             SimCall::Update => self.report.updates += 1,
-            SimCall::ReadBack => self.report.read_backs += 1,
+            SimCall::Readback => self.report.readbacks += 1,
             SimCall::Other => self.report.other_calls += 1,
         }
         match entry.outcome {

@@ -542,7 +542,7 @@ async fn dropped_skus_are_acknowledged() {
 
 // === Read-backs ===
 
-pub(super) async fn read_back_campaign(
+pub(super) async fn readback_campaign(
     market: &MarketSimulator,
     query: &str,
     body: Value,
@@ -577,7 +577,7 @@ async fn pagination_ends_when_token_is_absent() {
     send(&market, batch_request(0, 1_000)).await;
     let (mut token, mut seen, mut short_pages) = (String::new(), Vec::new(), 0);
     loop {
-        let response = read_back_campaign(
+        let response = readback_campaign(
             &market,
             &format!("?limit=200&page_token={token}"),
             json!({}),
@@ -607,13 +607,13 @@ async fn pagination_ends_when_token_is_absent() {
 async fn full_last_page_has_no_token() {
     let market = market();
     send(&market, batch_request(0, 100)).await;
-    let first = read_back_campaign(&market, "?pageToken=", Value::Null).await;
+    let first = readback_campaign(&market, "?pageToken=", Value::Null).await;
     assert_eq!(offers(&first, 70).len(), 50);
     let token = first.json()["result"]["paging"]["nextPageToken"]
         .as_str()
         .unwrap()
         .to_owned();
-    let last = read_back_campaign(&market, &format!("?pageToken={token}"), Value::Null).await;
+    let last = readback_campaign(&market, &format!("?pageToken={token}"), Value::Null).await;
     assert_eq!(offers(&last, 70).len(), 50);
     assert_eq!(last.json()["result"]["paging"], json!({}));
 }
@@ -626,7 +626,7 @@ async fn offer_shows_fit_available_and_return_warehouse() {
         ..config()
     });
     send(&market, update_request(&[("A", 5)], now())).await;
-    let response = read_back_campaign(&market, "", json!({ "offerIds": ["A", "unknown"] })).await;
+    let response = readback_campaign(&market, "", json!({ "offerIds": ["A", "unknown"] })).await;
     assert_eq!(
         offers(&response, 70),
         [json!({
@@ -636,23 +636,23 @@ async fn offer_shows_fit_available_and_return_warehouse() {
         })]
     );
     assert_eq!(offers(&response, 99).len(), 1);
-    let response = read_back_campaign(&market, "", json!({ "stocksWarehouseId": 70 })).await;
+    let response = readback_campaign(&market, "", json!({ "stocksWarehouseId": 70 })).await;
     assert_eq!(
         (offers(&response, 70).len(), offers(&response, 99).len()),
         (1, 0)
     );
-    assert_eq!(market.requests()[1].call, SimCall::ReadBack);
+    assert_eq!(market.requests()[1].call, SimCall::Readback);
 }
 
 #[tokio::test(start_paused = true)]
 async fn applies_filters_and_rejects_invalid_ones() {
     let market = market();
     send(&market, update_request(&[("A", 5), ("B", 0)], now())).await;
-    let in_stock = read_back_campaign(&market, "", json!({ "hasStocks": true })).await;
+    let in_stock = readback_campaign(&market, "", json!({ "hasStocks": true })).await;
     assert_eq!(offers(&in_stock, 70)[0]["offerId"], "A");
     assert!(
         offers(
-            &read_back_campaign(&market, "", json!({ "archived": true })).await,
+            &readback_campaign(&market, "", json!({ "archived": true })).await,
             70
         )
         .is_empty()
@@ -665,7 +665,7 @@ async fn applies_filters_and_rejects_invalid_ones() {
         ("", json!([])),
     ] {
         assert_eq!(
-            read_back_campaign(&market, query, body).await.status,
+            readback_campaign(&market, query, body).await.status,
             400,
             "{query}"
         );

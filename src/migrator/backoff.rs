@@ -180,7 +180,7 @@ impl SendPolicy {
             Some(wait) if wait >= MIN_SERVER_WAIT => wait + Duration::from_millis(100),
             // The wait is over already but the limit is not: once may be chance.
             Some(_) if failures == 0 => MIN_SERVER_WAIT,
-            Some(_) | None => exponential(RATE_LIMIT_PAUSE, failures, MAX_RATE_LIMIT_PAUSE),
+            Some(_) | None => exponential_backoff(RATE_LIMIT_PAUSE, failures, MAX_RATE_LIMIT_PAUSE),
         };
         self.consecutive_failures += u32::from(!self.is_paused(now));
         self.probing = true;
@@ -192,7 +192,7 @@ impl SendPolicy {
         if self.is_paused(now) {
             return; // Was in flight with the request that started the pause: counts only once.
         }
-        let max_pause = exponential(
+        let max_pause = exponential_backoff(
             FIRST_PAUSE,
             self.consecutive_failures(FailureKind::RequestFailed),
             MAX_PAUSE,
@@ -222,7 +222,7 @@ impl SendPolicy {
             return true;
         }
         self.consecutive_auth_rejections = 0;
-        let pause = exponential(
+        let pause = exponential_backoff(
             AUTH_REJECTED_PAUSE,
             self.consecutive_failures(FailureKind::AuthRejected),
             MAX_AUTH_REJECTED_PAUSE,
@@ -261,7 +261,7 @@ impl SendPolicy {
     /// with each probe that fails.
     pub fn on_readback_response(&mut self, now: Instant) {
         if let Some((since, probes)) = self.unavailable {
-            let probe = since + exponential(FIRST_PROBE_DELAY, probes, UNAVAILABLE_PAUSE);
+            let probe = since + exponential_backoff(FIRST_PROBE_DELAY, probes, UNAVAILABLE_PAUSE);
             let paused_until = self.paused_until.map(|current| current.min(probe.max(now)));
             self.paused_until = paused_until;
         }
@@ -284,7 +284,8 @@ impl SendPolicy {
             return; // Was in flight with the request that started the pause.
         }
         let failures = self.consecutive_failures(FailureKind::BatchesRejected);
-        let pause = exponential(BATCHES_REJECTED_PAUSE, failures, MAX_BATCHES_REJECTED_PAUSE);
+        let pause =
+            exponential_backoff(BATCHES_REJECTED_PAUSE, failures, MAX_BATCHES_REJECTED_PAUSE);
         self.consecutive_failures += 1;
         self.probing = true;
         self.pause(now, pause, SendState::Paused, reason);
@@ -314,7 +315,7 @@ impl SendPolicy {
     }
 }
 
-fn exponential(first: Duration, times: u32, last: Duration) -> Duration {
+fn exponential_backoff(first: Duration, times: u32, last: Duration) -> Duration {
     first
         .saturating_mul(2u32.saturating_pow(times.min(20)))
         .min(last)
@@ -460,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn probes_a_closed_campaign_after_a_read_back() {
+    fn probes_a_closed_campaign_after_a_readback() {
         let now = Instant::now();
         let minute = Duration::from_mins(1);
         let mut policy = SendPolicy::new(2, 1);

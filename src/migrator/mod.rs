@@ -228,8 +228,8 @@ impl Migrator {
                 (rng, limiter, rejected_keys.clone()),
             ));
         }
-        // Started only when all exist: shops of one business share a rate limiter, and each worker
-        // has restored its requests before the restart into it.
+        // No worker starts before all are created: the shops of one business share a rate limiter,
+        // and the creation of a worker adds to it the requests that its shop sent before the restart.
         for worker in workers {
             tasks.spawn("migrator", worker.run(tasks.clone()));
         }

@@ -185,7 +185,7 @@ impl SyncWorker {
         let Context { market, clock, .. } = self.context.clone();
         tasks.spawn_short_lived(async move {
             let mut outcome = market
-                .read_back(&address, &keys[first_key], &query, clock.now())
+                .readback(&address, &keys[first_key], &query, clock.now())
                 .await;
             // Only updates switch the policy's key, and perhaps none is sent, so other keys are
             // tried here.
@@ -199,7 +199,7 @@ impl SyncWorker {
                     classify_response(&outcome),
                     ResponseVerdict::AuthRejected { .. }
                 ) {
-                    outcome = market.read_back(&address, key, &query, clock.now()).await;
+                    outcome = market.readback(&address, key, &query, clock.now()).await;
                 }
             }
             let completed = readback::CompletedReadback::new(&query, &outcome);

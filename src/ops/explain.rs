@@ -318,7 +318,7 @@ impl From<(SkuEvent, Option<SentBatch>)> for HistoryEventDto {
             EventKind::Sent(_) => ("sent", None, None),
             EventKind::Quarantined => ("quarantined", None, None),
             EventKind::Released => ("released", None, None),
-            EventKind::ReadBack(class) => (
+            EventKind::Readback(class) => (
                 "seen",
                 None,
                 MatchClass::from_number(class).map(MatchClass::name),

@@ -35,7 +35,7 @@ use crate::ingest::{OriginTime, OriginTimes};
 use crate::lifecycle::{Tasks, run_blocking};
 use crate::migrator::readback::{Observations, ReadbackReport};
 use crate::migrator::{Ledger, Migrator, Mode, WorkerStatus};
-use crate::push_api::server::LastRequests;
+use crate::push_api::stocks_handler::LastRequests;
 use crate::sources::SourceManager;
 use crate::stock::{Activity, ShopId, StockBook};
 use crate::store::{self, Store};

@@ -79,7 +79,7 @@ async fn source_status(
         rows_so_far: status.reading_since.map(|_| status.rows_read),
         last: status.last_report.as_ref().map(DeliveryDto::from),
         last_at: status.last_report_at,
-        held: status.held.last().map(|held| held.doubt.clone()),
+        held: status.held.last().map(|held| held.reason.clone()),
         failure: status
             .last_failure
             .as_ref()
@@ -197,7 +197,7 @@ async fn read(State(ops): State<Ops>, Query(filter): Query<SourceFilter>) -> Res
     };
     match ops_state.find_source(&filter) {
         Ok((shop, _, index)) => {
-            ops_state.source_manager.nudge(shop, index);
+            ops_state.source_manager.request_poll(shop, index);
             StatusCode::ACCEPTED.into_response()
         }
         Err(error) => error.into_response(),

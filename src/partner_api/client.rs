@@ -165,7 +165,7 @@ impl MarketClient {
     }
 
     /// Requests a part of the Market's copy with the method of this address.
-    pub async fn read_back(
+    pub async fn readback(
         &self,
         address: &MarketAddress,
         key: &Secret,

@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
 
-use super::server::{PushRoute, PushShopEndpoint};
+use super::stocks_handler::{PushRoute, PushShopEndpoint};
 use crate::auth_failures::Credential;
 use crate::http::{ErrorResponse, is_json};
 

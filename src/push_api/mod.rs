@@ -9,5 +9,5 @@ pub mod client;
 mod last_requests;
 mod metrics;
 pub mod parse_lenient;
-pub mod server;
+pub mod stocks_handler;
 pub mod wire;

@@ -1,4 +1,5 @@
 //! Configuration of one source: its connector, its schedule, and how its data is read and applied.
+//! The loop that follows the schedule is `manager::poll_loop`.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -9,9 +9,6 @@ use serde_json::Value;
 use stockbridge::cli::Cli;
 use stockbridge::config::{self, SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS};
 
-use crate::program::{ServiceProcess, program, run};
-use crate::wire::send;
-
 /// Secrets that the samples name, and content that each accepts.
 const FILES: &[(&str, &str)] = &[
     (
@@ -36,25 +33,25 @@ const SHOP: &str = "[[shops]]\nname = \"sample\"\nwarehouses = [569667]\ncampaig
                     push_token_file = \"push_token\"\nfeed_key_file = \"feed_key\"\n\
                     api_key_file = \"api_key\"\n";
 
-fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// A file of the documentation.
-struct Document {
+pub(crate) struct Document {
     /// Path from the root of the tree.
-    name: String,
+    pub(crate) name: String,
     text: String,
 }
 
 /// A fenced block of a document.
-struct Block {
-    place: String,
-    info: String,
-    text: String,
+pub(crate) struct Block {
+    pub(crate) place: String,
+    pub(crate) info: String,
+    pub(crate) text: String,
 }
 
-fn documents() -> Vec<Document> {
+pub(crate) fn documents() -> Vec<Document> {
     let mut paths: Vec<PathBuf> = ["README.md", "README.ru.md", "README.zh.md"]
         .iter()
         .map(|name| root().join(name))
@@ -74,7 +71,12 @@ fn documents() -> Vec<Document> {
 }
 
 impl Document {
-    fn blocks(&self) -> Vec<Block> {
+    pub(crate) fn is_translation(&self) -> bool {
+        let name = &self.name;
+        name.starts_with("docs/ru/") || name == "README.ru.md" || name == "README.zh.md"
+    }
+
+    pub(crate) fn blocks(&self) -> Vec<Block> {
         let mut blocks: Vec<Block> = Vec::new();
         let mut is_open = false;
         for (index, line) in self.text.lines().enumerate() {
@@ -127,7 +129,7 @@ fn blocks() -> Vec<Block> {
 }
 
 /// Directory with the files that samples name.
-fn sample_directory() -> tempfile::TempDir {
+pub(crate) fn sample_directory() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     for (name, text) in FILES {
         std::fs::write(directory.path().join(name), text).unwrap();
@@ -179,7 +181,7 @@ fn configuration_samples_pass_check() {
 }
 
 /// Commands of a shell block, without comments and with continued lines joined.
-fn shell_lines(text: &str) -> Vec<String> {
+pub(crate) fn shell_lines(text: &str) -> Vec<String> {
     let joined = text.replace("\\\n", " ");
     let lines = joined.lines().map(str::trim);
     lines
@@ -189,7 +191,7 @@ fn shell_lines(text: &str) -> Vec<String> {
 }
 
 /// Words of the first command of a line, with quotes removed; it ends at `|`, `>`, `&` or `;`.
-fn shell_words(line: &str) -> Vec<String> {
+pub(crate) fn shell_words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote = None;
@@ -387,77 +389,6 @@ fn settings_fit_into_markdown_tables() {
         let text = format!("{}{}", setting.rule, setting.default.unwrap_or_default());
         assert!(!text.contains(['|', '`', '\n']), "{}", setting.key);
     }
-}
-
-/// A `curl` command of the README: method, target, headers and body.
-fn curl(line: &str) -> (String, String, Vec<(String, String)>, String) {
-    let words = shell_words(line);
-    let mut request = ("GET".to_owned(), String::new(), Vec::new(), String::new());
-    let mut words = words.into_iter().skip(1);
-    while let Some(word) = words.next() {
-        match word.as_str() {
-            "-X" => request.0 = words.next().unwrap(),
-            "-H" => {
-                let header = words.next().unwrap();
-                let (name, value) = header.split_once(": ").unwrap();
-                request.2.push((name.to_owned(), value.to_owned()));
-            }
-            "-d" => request.3 = words.next().unwrap(),
-            url => url.clone_into(&mut request.1),
-        }
-    }
-    if !request.3.is_empty() && request.0 == "GET" {
-        "POST".clone_into(&mut request.0);
-    }
-    request
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_first_service_of_the_readme_works() {
-    let readme = documents()
-        .into_iter()
-        .find(|document| document.name == "README.md")
-        .unwrap();
-    let blocks = readme.blocks();
-    let block = |info: &str| &blocks.iter().find(|block| block.info == info).unwrap().text;
-    let directory = sample_directory();
-    let file = directory.path().join("config.toml");
-    std::fs::write(&file, block("toml config")).unwrap();
-
-    let (code, _, stderr) = run(program().arg("check").arg("--config").arg(&file));
-    assert_eq!(code, Some(0), "{stderr}");
-
-    let mut command = program();
-    command
-        .arg("serve")
-        .arg("--config")
-        .arg(&file)
-        .env("STOCKBRIDGE_LISTEN", "127.0.0.1:0")
-        .env("STOCKBRIDGE_OPS_LISTEN", "127.0.0.1:0");
-    let service = ServiceProcess::start(&mut command);
-    let commands = blocks
-        .iter()
-        .filter(|block| block.info == "sh")
-        .flat_map(|block| shell_lines(&block.text));
-    let mut responses = Vec::new();
-    for line in commands.filter(|line| line.starts_with("curl ")) {
-        let (method, url, headers, body) = curl(&line);
-        let (address, path) = if let Some(path) = url.strip_prefix("http://127.0.0.1:8080") {
-            (service.endpoints.public, path)
-        } else {
-            let path = url.strip_prefix("http://127.0.0.1:9090").unwrap();
-            (service.endpoints.ops, path)
-        };
-        let headers: Vec<(&str, &str)> = headers
-            .iter()
-            .map(|(name, value)| (&**name, &**value))
-            .collect();
-        let response = send(address, &method, path, &headers, body.as_bytes()).await;
-        assert_eq!(response.status, 200, "{line}: {}", response.text());
-        responses.push(response.text());
-    }
-    assert_eq!(responses.len(), 3, "update, request and status");
-    assert_eq!(responses[1].trim(), block("json").trim());
 }
 
 #[test]

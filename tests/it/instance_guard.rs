@@ -108,7 +108,7 @@ async fn a_copied_store_sends_nothing_until_adopted() {
     assert_eq!(process.wait_for_exit().await.code(), Some(0));
     let report = fixture.market.report();
     assert_eq!(
-        (report.updates, report.other_calls, report.read_backs),
+        (report.updates, report.other_calls, report.readbacks),
         (requests, hidden_offer_calls, 0)
     );
 

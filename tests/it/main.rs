@@ -10,6 +10,7 @@ mod contract;
 mod convergence;
 mod dependency_rules;
 mod docs;
+mod docs_commands;
 mod instance_guard;
 mod operator_access;
 mod ops;

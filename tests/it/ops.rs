@@ -63,15 +63,15 @@ async fn verify_passes_if_equal_and_fails_on_drift() {
     }
     let (code, stdout, _) = run_with_ops(endpoints, &["verify", "--json"]);
     assert_eq!(code, Some(1), "{stdout}");
-    let read_back = parse_json(&stdout)[0]["survey"].take();
+    let readback = parse_json(&stdout)[0]["survey"].take();
     assert_eq!(
         (
-            &read_back["classes"]["drifted"],
-            &read_back["classes"]["equal"]
+            &readback["classes"]["drifted"],
+            &readback["classes"]["equal"]
         ),
         (&1.into(), &1.into())
     );
-    assert_eq!(read_back["examples"][0]["sku"], "Плед");
+    assert_eq!(readback["examples"][0]["sku"], "Плед");
     assert!(
         endpoints
             .alarms()
@@ -176,11 +176,11 @@ async fn a_dry_run_sends_nothing_and_says_what_it_would() {
     let dry_run_shops = [forwarding_shop.clone().set("migrate = \"dry-run\"")];
     let mut service = TestService::start(&dry_run_shops).await;
     // The first pass starts by itself. A request during it gets the result of this pass.
-    let has_read_back =
+    let has_readback =
         |status: &Value| shop_status(status, &dry_run_shops[0])["survey"]["state"] == "done";
     service
         .endpoints()
-        .wait_for_status("it has looked", has_read_back)
+        .wait_for_status("it has looked", has_readback)
         .await;
     let earlier = Clock::wall().now() - TimeDelta::hours(1);
     for (sku, count) in [("same", 5), ("sold", 4), ("fewer", 7), ("more", 1)] {

@@ -395,16 +395,16 @@ async fn a_key_must_be_valid_for_every_shop_in_a_request() {
         counts_of_both(endpoints, &shops).await,
         [counts(&[("A", 1)]), vec![]]
     );
-    let read_back = "/v3/businesses/7/offers/stocks";
+    let readback = "/v3/businesses/7/offers/stocks";
     let omsk_warehouse = json!({ "partnerWarehouseId": 22 });
     assert_eq!(
-        post(endpoints, moscow_key, read_back, &omsk_warehouse)
+        post(endpoints, moscow_key, readback, &omsk_warehouse)
             .await
             .status,
         403
     );
     assert_eq!(
-        post(endpoints, SHARED_KEY, read_back, &omsk_warehouse)
+        post(endpoints, SHARED_KEY, readback, &omsk_warehouse)
             .await
             .status,
         200

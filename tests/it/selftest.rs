@@ -60,14 +60,14 @@ async fn hides_sends_reads_back_and_shows_in_this_order() {
         assert!(!service.market.is_hidden(campaign, "Плед 1"));
         // Is it hidden? Hide it. Is it hidden? Send, read back. Show it. Is it hidden?
         let mut calls = [SimCall::Other; 7];
-        (calls[3], calls[4]) = (SimCall::Update, SimCall::ReadBack);
+        (calls[3], calls[4]) = (SimCall::Update, SimCall::Readback);
         let all_requests = service.market.requests();
         let own_campaign = all_requests[before..]
             .iter()
             .filter(|logged| logged.campaign == campaign);
         // A dry run reads the Market's copy back by itself.
         let selftest_requests =
-            own_campaign.filter(|logged| logged.call != SimCall::ReadBack || logged.bytes > 20);
+            own_campaign.filter(|logged| logged.call != SimCall::Readback || logged.bytes > 20);
         let selftest_calls: Vec<SimCall> = selftest_requests.map(|logged| logged.call).collect();
         assert_eq!(selftest_calls, calls, "{}", shop.name);
     }
@@ -208,7 +208,7 @@ async fn interrupted_selftest(shop: &TestShop) -> (ProcessFixture, ServiceProces
         start_selftest(process.endpoints, "A").await,
         (202, Value::Null)
     );
-    wait_until("it is read back", || fixture.market.report().read_backs > 0).await;
+    wait_until("it is read back", || fixture.market.report().readbacks > 0).await;
     assert!(fixture.market.is_hidden(CAMPAIGN, "A"));
     assert_eq!(
         fixture.market.get(CAMPAIGN, "A").unwrap().updates_received,

@@ -15,7 +15,7 @@ use super::{CAMPAIGN, FEED_KEY, PUSH_TOKEN, SellerStock, WAREHOUSE};
 use crate::cli::ops_client::OpsClient;
 use crate::cli::print_line;
 use crate::cli::progress::ProgressReporter;
-use crate::cli::verify::read_back;
+use crate::cli::verify::readback;
 use crate::market_sim::catalogue::CatalogueProduct;
 use crate::market_sim::sample_day::{SAMPLE_DAY, SAMPLE_SKU};
 use crate::market_sim::{MarketSimulator, PushReport, compare};
@@ -35,7 +35,7 @@ pub(super) const STALL_TIMEOUT: Duration = Duration::from_mins(3);
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Maximum number of SKUs for a read-back. More would take longer than the rest of the rehearsal.
-const MAX_READ_BACK: usize = 20_000;
+const MAX_READBACK: usize = 20_000;
 
 /// Maximum number of read-backs until each difference must be explained.
 const MAX_PASSES: usize = 4;
@@ -110,7 +110,7 @@ impl Scenario {
         };
         let quarantined = self.wait_until_migrated(started).await?;
         let took = started.elapsed();
-        let unexplained = self.verify_read_back(&stock, started).await?;
+        let unexplained = self.verify_readback(&stock, started).await?;
         Ok(self.build_report(push_report, &stock, quarantined, (took, unexplained)))
     }
 
@@ -122,20 +122,20 @@ impl Scenario {
     ) -> anyhow::Result<RehearsalReport> {
         let quarantined = self.wait_until_migrated(started).await?;
         let took = started.elapsed();
-        let unexplained = self.verify_read_back(&self.stock, started).await?;
+        let unexplained = self.verify_readback(&self.stock, started).await?;
         Ok(self.build_report(push_report, &self.stock, quarantined, (took, unexplained)))
     }
 
     /// Runs read-backs until each difference is explained, apart from rejected SKUs. Returns the
     /// number of SKUs with an unexplained difference.
-    async fn verify_read_back(
+    async fn verify_readback(
         &self,
         stock: &[CatalogueProduct],
         started: Instant,
     ) -> anyhow::Result<Option<u64>> {
-        if self.stock.len() > MAX_READ_BACK {
+        if self.stock.len() > MAX_READBACK {
             print_line(&format!(
-                "{:<12} skipped: with more than {MAX_READ_BACK} SKUs it takes minutes",
+                "{:<12} skipped: with more than {MAX_READBACK} SKUs it takes minutes",
                 "read back"
             ));
             return Ok(None);
@@ -147,9 +147,9 @@ impl Scenario {
                 // The simulator shows accepted stock after a delay.
                 sleep(super::VISIBILITY_DELAY * 2).await;
             }
-            let shops = read_back(&client, None, "read back", false).await?;
-            let read_back = &shops[0]["survey"];
-            let classes = &read_back["classes"];
+            let shops = readback(&client, None, "read back", false).await?;
+            let readback = &shops[0]["survey"];
+            let classes = &readback["classes"];
             let count = |class: MatchClass| classes[class.name()].as_u64().unwrap_or(0);
             let unexplained_classes = MatchClass::ALL
                 .iter()
@@ -159,7 +159,7 @@ impl Scenario {
                 "{:<12} {}, sent again: {}",
                 "",
                 class_counts(classes),
-                read_back["resent"]
+                readback["resent"]
             ));
             if unexplained == 0 {
                 break;

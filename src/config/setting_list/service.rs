@@ -27,7 +27,7 @@ pub const SETTINGS: &[Setting] = &[
     .default("")
     .effect(
         "Names by which the operator listener may be called. A request with another name in its \
-         Host header gets 403, which stops web pages that attack local services. Add the name of \
+         Host header gets 421, which stops web pages that attack local services. Add the name of \
          the container or service if Prometheus calls it by that name.",
     )
     .example("[\"stockbridge\"]"),
@@ -94,8 +94,8 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new("stale_hours", "a whole number between 1 and 720")
         .default("24")
         .effect(
-            "Hours without any statement of stock after which a shop or a source raises the alarm \
-             source_silent. Lower it to notice a stopped export sooner. Raise it for an export \
+            "Hours after which the alarm source_silent is raised for a shop, if no program and no \
+             source has stated any of its stock. Lower it to notice a stopped export sooner. Raise it for an export \
              that pauses at weekends.",
         )
         .example("72"),

@@ -11,7 +11,8 @@ pub const SHOP_SETTINGS: &[Setting] = &[
     .required()
     .effect(
         "Name of the shop in logs, metrics, commands and the store. Choose it once: under a new \
-         name it is a new shop without stock, and two names must never be exchanged.",
+         name it is a new shop without stock. Never swap the names of two shops: each would get \
+         the stock of the other.",
     )
     .example("\"moscow\""),
     Setting::new(

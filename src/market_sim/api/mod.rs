@@ -18,7 +18,7 @@ use super::warehouse_stock::{SkuStocks, StockRecord};
 mod account_methods;
 mod hidden_offer_methods;
 mod page_request;
-mod read_back_methods;
+mod readback_methods;
 mod request_checks;
 mod request_trace;
 mod routes;
@@ -251,11 +251,11 @@ impl MarketSimulator {
         lock(&self.state.request_log).record_violation(violation, count, describe);
     }
 
-    fn next_outcome(&self, is_read_back: bool) -> PlannedOutcome {
+    fn next_outcome(&self, is_readback: bool) -> PlannedOutcome {
         let mut active = lock(&self.state.active_plan);
         let number = active.next_number;
         active.next_number += 1;
-        let fault = active.plan.draw(number, is_read_back);
+        let fault = active.plan.draw(number, is_readback);
         PlannedOutcome {
             plan: Arc::clone(&active.plan),
             number,

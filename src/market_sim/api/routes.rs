@@ -34,7 +34,7 @@ impl MarketSimulator {
         let routes = [
             (
                 format!("{campaign}/offers/stocks"),
-                stocks.post(handler_for(SimMethod::ReadBack)),
+                stocks.post(handler_for(SimMethod::Readback)),
             ),
             (
                 format!("{business}/offers/stocks/update"),
@@ -42,7 +42,7 @@ impl MarketSimulator {
             ),
             (
                 format!("{business}/offers/stocks"),
-                post(handler_for(SimMethod::ReadBackBusiness)),
+                post(handler_for(SimMethod::ReadbackBusiness)),
             ),
             (
                 "/v2/auth/token".to_owned(),
@@ -89,8 +89,8 @@ impl MarketSimulator {
 enum SimMethod {
     Update,
     UpdateBusiness,
-    ReadBack,
-    ReadBackBusiness,
+    Readback,
+    ReadbackBusiness,
     ShowKey,
     ListCampaigns,
     ShowCampaign,
@@ -105,7 +105,7 @@ impl SimMethod {
     fn call_kind(self) -> SimCall {
         match self {
             Self::Update | Self::UpdateBusiness => SimCall::Update,
-            Self::ReadBack | Self::ReadBackBusiness => SimCall::ReadBack,
+            Self::Readback | Self::ReadbackBusiness => SimCall::Readback,
             Self::ShowKey
             | Self::ListCampaigns
             | Self::ShowCampaign
@@ -121,11 +121,11 @@ impl SimMethod {
     fn quota_owner(self, id: u64) -> QuotaOwner {
         match self {
             Self::UpdateBusiness
-            | Self::ReadBackBusiness
+            | Self::ReadbackBusiness
             | Self::ListWarehouses
             | Self::ListPartnerWarehouses => QuotaOwner::Business(id),
             Self::Update
-            | Self::ReadBack
+            | Self::Readback
             | Self::ShowKey
             | Self::ListCampaigns
             | Self::ShowCampaign
@@ -148,8 +148,8 @@ async fn dispatch(
     let result = match method {
         SimMethod::Update => market.update(&id, request, &mut trace).await,
         SimMethod::UpdateBusiness => market.update_business(&id, request, &mut trace).await,
-        SimMethod::ReadBack => market.read_back(&id, request, &mut trace).await,
-        SimMethod::ReadBackBusiness => market.read_back_business(&id, request, &mut trace).await,
+        SimMethod::Readback => market.readback(&id, request, &mut trace).await,
+        SimMethod::ReadbackBusiness => market.readback_business(&id, request, &mut trace).await,
         SimMethod::ShowKey => market.show_key(&request),
         SimMethod::ListCampaigns => market.list_campaigns(&request),
         SimMethod::ShowCampaign => market.show_campaign(&id, &request),

@@ -1,4 +1,5 @@
-//! Configuration of the simulator: limits, campaigns, keys with scopes, and optional behaviour.
+//! Configuration of the simulator (`MarketSimulator` in `market_sim::api`): limits, campaigns, keys
+//! with scopes, and optional behaviour.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -25,7 +26,7 @@ pub struct SimulatorConfig {
     /// Most updates of a business within any 60 seconds.
     pub business_updates_per_minute: usize,
     /// Most read-backs of a business within any 60 seconds.
-    pub business_read_backs_per_minute: usize,
+    pub business_readbacks_per_minute: usize,
     /// Most parallel requests of a campaign, or of a business.
     pub max_parallel: usize,
     /// Largest request body in bytes.
@@ -54,7 +55,7 @@ impl SimulatorConfig {
             key_scopes: BTreeMap::new(),
             skus_per_minute: 100_000,
             business_updates_per_minute: 50,
-            business_read_backs_per_minute: 500,
+            business_readbacks_per_minute: 500,
             max_parallel: 4,
             max_body_bytes: 512 * 1024,
             reserved: 0,

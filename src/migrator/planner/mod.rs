@@ -7,10 +7,10 @@
 //! from the book when it is sent. So a retry never carries an older value, and a crash or a lost
 //! notification costs time, never data.
 
-mod isolation;
 mod next_batch;
 mod outcome;
 mod planner_status;
+mod rejection_search;
 #[cfg(test)]
 mod tests;
 mod update_batch;
@@ -26,7 +26,7 @@ use tokio::time::Instant;
 pub(super) use self::update_batch::max_skus_per_request;
 pub use self::update_batch::{CompletedBatch, UpdateBatch};
 
-use self::isolation::{GroupOrder, Isolation};
+use self::rejection_search::{GroupOrder, RejectionSearch};
 use super::backoff::{SendPolicy, SendState};
 use super::clock_skew::ClockSkew;
 use super::ledger::{Ledger, is_due};
@@ -93,16 +93,16 @@ pub struct Planner {
     // SKUs in flight, in a group or with a pending rejection. They are not queued, so a SKU is
     // never in two requests at the same time.
     busy: HashSet<Sku>,
-    isolation: Isolation,
-    // True if a group is next when both groups and the queue wait.
+    rejection_search: RejectionSearch,
+    // True if the next batch is taken from a group, in case SKUs wait in groups and in the queue.
     is_groups_turn: bool,
     // True if the last batch had only zeros from the queue.
     last_was_zeros: bool,
     // True if a batch from the queue was sent since the last single rejection. Its outcome shows
     // whether everything is rejected.
-    control_batch_sent: bool,
+    queue_batch_sent_since_rejection: bool,
     // Largest number of queued SKUs in one request; lower while such requests are rejected.
-    max_fresh_skus: usize,
+    max_queued_skus: usize,
     // Number of requests so far, which orders them.
     requests_sent: u64,
     quarantine: Quarantine,
@@ -166,14 +166,14 @@ impl Planner {
             policy,
             queue: SendQueue::default(),
             busy: HashSet::new(),
-            isolation: Isolation::new(match target.address {
+            rejection_search: RejectionSearch::new(match target.address {
                 MarketAddress::Campaign { .. } => GroupOrder::DepthFirst,
                 MarketAddress::Business { .. } => GroupOrder::LargestFirst,
             }),
             is_groups_turn: true,
             last_was_zeros: false,
-            control_batch_sent: false,
-            max_fresh_skus: max_skus_per_request(&target.address),
+            queue_batch_sent_since_rejection: false,
+            max_queued_skus: max_skus_per_request(&target.address),
             requests_sent: 0,
             quarantine: Quarantine::new(quarantined),
             is_quarantine_published: false,
@@ -273,7 +273,7 @@ impl Planner {
         } else if self.quarantine.is_due(sku, entry.level(), now.wall) {
             // Sent alone, because it was rejected alone.
             self.busy.insert(sku.clone());
-            self.isolation
+            self.rejection_search
                 .push_single(sku.clone(), since, entry.level().count);
         }
     }

@@ -1,6 +1,6 @@
 //! Choice of the next batch: source, key, size, dates and body.
 
-use super::isolation::BatchOrigin;
+use super::rejection_search::BatchOrigin;
 use super::update_batch::{BatchItem, UpdateBatch, max_skus_per_request};
 use super::{Now, Planner, PlannerDeps};
 use crate::migrator::ledger::is_due;
@@ -97,20 +97,20 @@ impl Planner {
         let skus = match source {
             BatchSource::Group(index) => {
                 self.is_groups_turn = false;
-                let (skus, origin) = self.isolation.take_group(index, wanted)?;
+                let (skus, origin) = self.rejection_search.take_group(index, wanted)?;
                 return Some(Candidates {
                     skus,
                     origin: Some(origin),
                     reserved: wanted,
                 });
             }
-            _ if self.isolation.is_systemic() => self.queue.take_newest(wanted),
+            _ if self.rejection_search.is_systemic() => self.queue.take_newest(wanted),
             BatchSource::Zeros => self.queue.take_zeros(wanted),
             BatchSource::Queue if self.sends_zeros_apart() => self.queue.take_others(wanted),
             BatchSource::Queue => self.queue.take(wanted),
         };
         self.is_groups_turn = true;
-        self.control_batch_sent = true;
+        self.queue_batch_sent_since_rejection = true;
         self.busy.extend(skus.iter().map(|(sku, _)| sku.clone()));
         Some(Candidates {
             skus,
@@ -131,7 +131,7 @@ impl Planner {
     /// a new zero. Batches of zeros come before both, but never twice in a row if others wait.
     pub(super) fn next_source(&self) -> (BatchSource, usize) {
         let max_skus = self.max_skus.min(self.deps.limiter.max_skus());
-        let max_skus = if self.isolation.wants_probe() {
+        let max_skus = if self.rejection_search.wants_probe() {
             1
         } else {
             max_skus
@@ -142,23 +142,25 @@ impl Planner {
             0
         };
         let others = self.queue.len() - zeros;
-        let group = self.isolation.next_group();
+        let group = self.rejection_search.next_group();
         let has_others = others > 0 || group.is_some();
         if zeros > 0 && !(self.last_was_zeros && has_others) {
             return (
                 BatchSource::Zeros,
-                zeros.min(max_skus).min(self.max_fresh_skus),
+                zeros.min(max_skus).min(self.max_queued_skus),
             );
         }
-        let wants_evidence = self.isolation.has_pending_rejections() && !self.control_batch_sent;
-        let is_queue_turn = wants_evidence || self.isolation.is_systemic() || !self.is_groups_turn;
+        let wants_evidence = self.rejection_search.has_pending_rejections()
+            && !self.queue_batch_sent_since_rejection;
+        let is_queue_turn =
+            wants_evidence || self.rejection_search.is_systemic() || !self.is_groups_turn;
         match group {
             Some((index, skus)) if others == 0 || !is_queue_turn => {
                 (BatchSource::Group(index), skus.min(max_skus))
             }
             Some(_) | None => (
                 BatchSource::Queue,
-                others.min(max_skus).min(self.max_fresh_skus),
+                others.min(max_skus).min(self.max_queued_skus),
             ),
         }
     }
@@ -253,7 +255,7 @@ impl Planner {
     ) {
         match origin {
             _ if skus.is_empty() => {}
-            Some(origin) => self.isolation.return_group(skus, origin),
+            Some(origin) => self.rejection_search.return_group(skus, origin),
             None => skus
                 .iter()
                 .for_each(|(sku, since)| self.requeue(sku, *since, now)),

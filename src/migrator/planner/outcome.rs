@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::isolation::{REJECTIONS_UNTIL_SYSTEMIC, RejectedSku};
+use super::rejection_search::{REJECTIONS_UNTIL_SYSTEMIC, RejectedSku};
 use super::{CompletedBatch, DurableChange, Now, Planner, UpdateBatch, max_skus_per_request};
 use crate::history;
 use crate::history::EventKind;
@@ -19,8 +19,8 @@ use crate::telemetry::AlarmKind;
 /// Time for which batches stay small after one was too large.
 const REDUCED_SIZE_PERIOD: Duration = Duration::from_hours(24);
 
-/// Lower bound of [`Planner`]'s `max_fresh_skus`, which shrinks with each rejection.
-const MIN_FRESH_SKUS: usize = 50;
+/// Lower bound of [`Planner`]'s `max_queued_skus`, which shrinks with each rejection.
+const MIN_QUEUED_SKUS: usize = 50;
 
 impl Planner {
     /// Applies the outcome of a request. Returns the changes to persist.
@@ -77,7 +77,8 @@ impl Planner {
                 self.max_skus = (batch.items.len() / 2).max(1);
                 self.restore_size_at = Some(ended_at + REDUCED_SIZE_PERIOD);
                 let is_zeros = batch.has_only_zeros();
-                self.isolation.split_large(batch.into_skus(), is_zeros);
+                self.rejection_search
+                    .split_large(batch.into_skus(), is_zeros);
             }
             ResponseVerdict::ReduceParallelism => {
                 self.policy.reduce_parallelism(ended_at, &mut self.rng);
@@ -174,12 +175,12 @@ impl Planner {
         }
         let skus: Vec<Sku> = batch.items.iter().map(|item| item.sku.clone()).collect();
         let confirmed = self
-            .isolation
+            .rejection_search
             .on_accepted(batch.number, batch.origin, &skus);
         self.quarantine_rejected(confirmed, Confirmation::Confirmed, now);
-        if batch.origin.is_none() && skus.len() * 2 >= self.max_fresh_skus {
-            self.max_fresh_skus =
-                (self.max_fresh_skus * 2).min(max_skus_per_request(&self.target.address));
+        if batch.origin.is_none() && skus.len() * 2 >= self.max_queued_skus {
+            self.max_queued_skus =
+                (self.max_queued_skus * 2).min(max_skus_per_request(&self.target.address));
         }
         for item in batch.items {
             self.release(&item.sku, now);
@@ -192,7 +193,7 @@ impl Planner {
                 let count = self.quarantine.get(&sku).map(|entry| entry.level.count);
                 count
                     .into_iter()
-                    .for_each(|count| self.isolation.record_confirmed(&sku, count));
+                    .for_each(|count| self.rejection_search.record_confirmed(&sku, count));
                 self.enqueue_if_due(&sku, now.micros(), now);
             }
         }
@@ -211,14 +212,14 @@ impl Planner {
         if mention_dates(errors) && self.resolve_date_rejection(&batch, now) {
             return self.return_batch(batch, now);
         }
-        self.isolation.on_rejected(batch.origin);
+        self.rejection_search.on_rejected(batch.origin);
         let named: HashSet<Sku> = named_skus(errors, batch.items.iter().map(|item| &item.sku))
             .into_iter()
             .collect();
         if let [item] = batch.items.as_slice() {
             let (sku, level) = (item.sku.clone(), item.level);
             let is_confirmed = self.quarantine.is_confirmed(&sku, level)
-                || self.isolation.is_confirmed(&sku, level.count);
+                || self.rejection_search.is_confirmed(&sku, level.count);
             let is_named = named.contains(&sku);
             let is_quarantined = self.quarantine.has_with_count(&sku, level);
             let (reason, next_request) = (error_text(errors), self.requests_sent + 1);
@@ -235,7 +236,7 @@ impl Planner {
             }
             return self.on_single_rejected(rejected, ended_at, now);
         }
-        if self.isolation.is_systemic() {
+        if self.rejection_search.is_systemic() {
             let reason = error_text(errors);
             self.return_batch(batch, now);
             return self.treat_as_systemic(&reason, ended_at, now);
@@ -243,20 +244,24 @@ impl Planner {
         if named.is_empty() {
             if batch.origin.is_none() {
                 // Fewer queued SKUs per request, until requests of that size are accepted.
-                self.max_fresh_skus = (batch.items.len() / 4).max(MIN_FRESH_SKUS);
+                self.max_queued_skus = (batch.items.len() / 4).max(MIN_QUEUED_SKUS);
             }
             return self.split(batch);
         }
         let is_zeros = batch.has_only_zeros();
         for item in batch.items.iter().filter(|item| named.contains(&item.sku)) {
-            self.isolation
-                .record_evidence(&item.sku, item.level.count, self.requests_sent + 1);
+            self.rejection_search.record_evidence(
+                &item.sku,
+                item.level.count,
+                self.requests_sent + 1,
+            );
         }
         let (named_items, others) = batch
             .into_skus()
             .into_iter()
             .partition(|(sku, _)| named.contains(sku));
-        self.isolation.separate_named(named_items, others, is_zeros);
+        self.rejection_search
+            .separate_named(named_items, others, is_zeros);
     }
 
     /// Corrects the clock skew and forgets raised dates. Returns true if the batch would now be
@@ -274,17 +279,18 @@ impl Planner {
 
     fn split(&mut self, batch: UpdateBatch) {
         let is_zeros = batch.has_only_zeros();
-        self.isolation.split(batch.into_skus(), is_zeros);
+        self.rejection_search.split(batch.into_skus(), is_zeros);
     }
 
     /// Records a SKU that was rejected alone, and decides whether the rejection is systemic.
     fn on_single_rejected(&mut self, rejected: RejectedSku, ended_at: Instant, now: Now) {
         let is_quarantined = rejected.is_quarantined;
         let reason = rejected.reason.clone();
-        let pending =
-            self.isolation.add_pending_rejection(rejected) + self.quarantine.unconfirmed_count();
-        self.control_batch_sent = false;
-        let is_systemic = self.isolation.is_systemic() || pending >= REJECTIONS_UNTIL_SYSTEMIC;
+        let pending = self.rejection_search.add_pending_rejection(rejected)
+            + self.quarantine.unconfirmed_count();
+        self.queue_batch_sent_since_rejection = false;
+        let is_systemic =
+            self.rejection_search.is_systemic() || pending >= REJECTIONS_UNTIL_SYSTEMIC;
         if is_systemic && !is_quarantined {
             self.treat_as_systemic(&reason, ended_at, now);
         }
@@ -292,13 +298,13 @@ impl Planner {
 
     /// Handles a systemic rejection: no SKU enters the quarantine, and sending pauses.
     fn treat_as_systemic(&mut self, reason: &str, ended_at: Instant, now: Now) {
-        self.max_fresh_skus = max_skus_per_request(&self.target.address);
+        self.max_queued_skus = max_skus_per_request(&self.target.address);
         let unconfirmed = self.quarantine.take_unconfirmed();
         for sku in &unconfirmed {
             self.release(sku, now);
         }
         for sku in self
-            .isolation
+            .rejection_search
             .abandon_groups()
             .into_iter()
             .chain(unconfirmed)
@@ -318,15 +324,15 @@ impl Planner {
     /// Decides the pending rejections when no other SKU is left to send, so that none can show
     /// whether the rejection is systemic. Returns true if there is a SKU to send now.
     pub(super) fn resolve_pending_rejections(&mut self, now: Now) -> bool {
-        if self.in_flight > 0 || !self.isolation.is_empty() || !self.queue.is_empty() {
+        if self.in_flight > 0 || !self.rejection_search.is_empty() || !self.queue.is_empty() {
             return false;
         }
-        if self.isolation.is_systemic() {
-            self.isolation.probe_oldest_rejection();
-            return !self.isolation.is_empty();
+        if self.rejection_search.is_systemic() {
+            self.rejection_search.probe_oldest_rejection();
+            return !self.rejection_search.is_empty();
         }
         let (named, others) = self
-            .isolation
+            .rejection_search
             .take_pending_rejections()
             .into_iter()
             .partition(|rejected| rejected.is_named);
@@ -348,7 +354,7 @@ impl Planner {
             sku, level, reason, ..
         } in rejected
         {
-            self.isolation.remove_evidence(&sku);
+            self.rejection_search.remove_evidence(&sku);
             let entry = self
                 .quarantine
                 .add(&sku, level, reason, (now.wall, confirmation))

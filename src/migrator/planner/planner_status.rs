@@ -35,12 +35,12 @@ impl Planner {
         if report.state == ReadbackProgress::Failed {
             let reason = report.trouble.as_deref().unwrap_or("the reason is unknown");
             let text = format!("cannot read the Market's stock of {name} back: {reason}");
-            return alarms.raise(AlarmKind::ReadBackFailed, name, text);
+            return alarms.raise(AlarmKind::ReadbackFailed, name, text);
         }
         if report.state != ReadbackProgress::Done {
             return;
         }
-        alarms.clear(AlarmKind::ReadBackFailed, name);
+        alarms.clear(AlarmKind::ReadbackFailed, name);
         let count = |class: MatchClass| {
             report
                 .classes
@@ -90,7 +90,7 @@ impl Planner {
 
     /// Updates and returns the status, and raises or clears the alarm for missing acknowledgements.
     pub fn update_status(&mut self, now: Now) -> &WorkerStatus {
-        let waiting = self.queue.len() + self.isolation.waiting_skus();
+        let waiting = self.queue.len() + self.rejection_search.waiting_skus();
         self.check_progress(waiting + self.in_flight_skus, now.wall);
         let (state, reason) = self.policy.state();
         self.status.state = match (state, waiting, self.in_flight) {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rand::SeedableRng;
 
-use super::isolation::REJECTIONS_UNTIL_SYSTEMIC;
+use super::rejection_search::REJECTIONS_UNTIL_SYSTEMIC;
 use super::*;
 use crate::clock::Clock;
 use crate::http::secret::Secret;

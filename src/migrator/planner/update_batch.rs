@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
 use super::Now;
-use super::isolation::BatchOrigin;
+use super::rejection_search::BatchOrigin;
 use crate::migrator::classify_response::{ResponseVerdict, classify_response};
 use crate::migrator::clock_skew::SkewRange;
 use crate::migrator::queue::WaitingSince;

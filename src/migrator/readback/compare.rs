@@ -78,7 +78,7 @@ pub(super) fn record_offer(
         .ok()
         .and_then(|n| Count::try_from(n).ok());
     let count = count.unwrap_or(entry.level().count);
-    let kind = EventKind::ReadBack(class.number());
+    let kind = EventKind::Readback(class.number());
     context.history.record(
         context.shop,
         now,
@@ -278,7 +278,8 @@ impl PassStats {
                 .acked_at()
                 .is_some_and(|at| now - at >= RESEND_INTERVAL);
             if (is_newly_unknown || is_resend_due) && !expected.is_dry_run {
-                // A SKU that does not fit counts as newly unknown again at the next pass.
+                // If too many SKUs are marked already, this SKU is not recorded, so it counts as
+                // newly unknown again at the next pass.
                 is_recorded = self.mark_lost(context, (sku, entry.id()), acked);
             }
         }

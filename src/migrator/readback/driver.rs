@@ -15,12 +15,12 @@ use crate::migrator::planner::Now;
 use crate::partner_api::readback_page::{
     OfferList, ReadbackPage, ReadbackQuery, ReadbackSelection,
 };
-use crate::partner_api::wire::business::READ_BACKS_PER_MINUTE;
+use crate::partner_api::wire::business::READBACKS_PER_MINUTE;
 use crate::partner_api::wire::{MAX_OFFER_IDS, MAX_PAGE_SIZE, MarketAddress, SKUS_PER_MINUTE};
 use crate::stock::Sku;
 
 /// Divisor of the read-back limit for scheduled passes: they use one tenth of it. The Market counts
-/// read-backs separately from updates: [`SKUS_PER_MINUTE`] by campaign, [`READ_BACKS_PER_MINUTE`]
+/// read-backs separately from updates: [`SKUS_PER_MINUTE`] by campaign, [`READBACKS_PER_MINUTE`]
 /// by business.
 const SCHEDULED_SHARE: u32 = 10;
 
@@ -431,7 +431,7 @@ fn gap_after(address: &MarketAddress, skus: usize, share: u32) -> Duration {
         MarketAddress::Campaign { .. } => {
             (u32::try_from(skus).unwrap_or(u32::MAX), SKUS_PER_MINUTE)
         }
-        MarketAddress::Business { .. } => (1, READ_BACKS_PER_MINUTE),
+        MarketAddress::Business { .. } => (1, READBACKS_PER_MINUTE),
     };
     Duration::from_mins(1) * cost / (limit / share)
 }

@@ -22,7 +22,7 @@ const RETRY_DELAY: Duration = Duration::from_secs(2);
 pub(super) enum MarketCall {
     GetHidden,
     Hide,
-    ReadBack(ReadbackQuery),
+    Readback(ReadbackQuery),
     Send(Vec<u8>),
     Show,
 }
@@ -32,7 +32,7 @@ impl MarketCall {
         match self {
             Self::GetHidden => "check whether the product is hidden",
             Self::Hide => "hide the product",
-            Self::ReadBack(_) => "read the stock back",
+            Self::Readback(_) => "read the stock back",
             Self::Send(_) => "send the stock",
             Self::Show => "show the product",
         }
@@ -94,7 +94,7 @@ impl SelftestRunner {
         match call {
             MarketCall::GetHidden => market.get_hidden_offers(*campaign, key, sku, now).await,
             MarketCall::Hide => market.hide_offer(*campaign, key, sku, now).await,
-            MarketCall::ReadBack(query) => market.read_back(address, key, query, now).await,
+            MarketCall::Readback(query) => market.readback(address, key, query, now).await,
             MarketCall::Send(body) => market.update_stocks(address, key, body.clone(), now).await,
             MarketCall::Show => market.show_offer(*campaign, key, sku, now).await,
         }

@@ -288,7 +288,7 @@ impl SelftestRunner {
             selection: ReadbackSelection::Skus(vec![sku.to_string()]),
         };
         let response = self
-            .call_with_retries(&MarketCall::ReadBack(query.clone()), sku)
+            .call_with_retries(&MarketCall::Readback(query.clone()), sku)
             .await?;
         let page = ReadbackPage::read(&response.body, &query)?;
         let offer = page

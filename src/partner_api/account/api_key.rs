@@ -18,7 +18,7 @@ impl ApiKeyInfo {
 
     /// Returns true if the key may read stock back. Source: `getStocks`, `x-auth-scopes`.
     #[must_use]
-    pub fn may_read_back(&self) -> bool {
+    pub fn may_readback(&self) -> bool {
         self.may_send()
             || self.has_any(&[
                 "ALL_METHODS_READ_ONLY",

@@ -74,9 +74,9 @@ fn scopes_decide_the_rights_of_a_key() {
     let sends_only = key_with("OFFERS_AND_CARDS_MANAGEMENT");
     assert!(sends_only.may_send() && !sends_only.may_list_warehouses());
     let reads_only = key_with("all-methods:read-only");
-    assert!(!reads_only.may_send() && reads_only.may_read_back());
+    assert!(!reads_only.may_send() && reads_only.may_readback());
     assert!(reads_only.may_list_warehouses());
-    assert!(!key_with("PRICING").may_read_back());
+    assert!(!key_with("PRICING").may_readback());
 }
 
 #[test]

@@ -8,7 +8,7 @@ mod auth;
 mod campaigns;
 mod error;
 mod metrics;
-mod read_back;
+mod readback;
 mod update;
 
 use std::sync::{Arc, Mutex};
@@ -22,7 +22,7 @@ use axum::{Router, middleware};
 
 use self::error::{PartnerApiError, api_error};
 pub use self::metrics::Metrics;
-use self::read_back::SkuListing;
+use self::readback::SkuListing;
 use crate::auth_failures::AuthFailures;
 use crate::clock::Clock;
 use crate::http::secret::{Secret, TokenSet};
@@ -79,7 +79,7 @@ pub fn router(context: Context, shops: Vec<PartnerShop>) -> Router {
         .collect();
     let state = Arc::new(PartnerApiState { context, endpoints });
     let methods: MethodRouter<Arc<PartnerApiState>> = put(update::by_campaign)
-        .post(read_back::by_campaign)
+        .post(readback::by_campaign)
         .fallback(method_not_allowed);
     let list = get(campaigns::list).fallback(method_not_allowed);
     let show = get(campaigns::show).fallback(method_not_allowed);
@@ -107,10 +107,10 @@ pub fn router(context: Context, shops: Vec<PartnerShop>) -> Router {
         router = router.route(&format!("{version}/campaigns/{{campaign}}"), show.clone());
     }
     let update = post(update::by_business).fallback(method_not_allowed);
-    let read_back = post(read_back::by_business).fallback(method_not_allowed);
+    let readback = post(readback::by_business).fallback(method_not_allowed);
     router = router
         .route("/v3/businesses/{business}/offers/stocks/update", update)
-        .route("/v3/businesses/{business}/offers/stocks", read_back);
+        .route("/v3/businesses/{business}/offers/stocks", readback);
     router
         .layer(middleware::from_fn_with_state(
             Arc::clone(&state),

@@ -13,7 +13,7 @@ use crate::http::json::{JsonText, StrictObject};
 use crate::stock::Update;
 
 /// Read-back requests per minute for one business. Source: `getStocksOnPartnerWarehouses`.
-pub const READ_BACKS_PER_MINUTE: u32 = 500;
+pub const READBACKS_PER_MINUTE: u32 = 500;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

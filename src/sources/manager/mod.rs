@@ -199,7 +199,7 @@ impl SourceManager {
     }
 
     /// Triggers an immediate poll of a source.
-    pub fn nudge(&self, shop: ShopId, source: usize) {
+    pub fn request_poll(&self, shop: ShopId, source: usize) {
         if let Some(source) = self.shop(shop).and_then(|shop| shop.sources.get(source)) {
             source.poll_now.notify_one();
         }

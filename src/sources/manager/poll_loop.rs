@@ -1,4 +1,4 @@
-//! Poll loop of one source: connects, reads, delivers and waits.
+//! Schedule and poll loop of one source: connects, reads, delivers and waits.
 //!
 //! Decides between snapshots and deltas of MoySklad, and when the state of a connector is saved:
 //! only after its delivery was applied.

@@ -1,5 +1,7 @@
 //! Stock from a shop's old handler: requests every SKU that the shop is known to have.
 //!
+//! The service's own handler of `POST /stocks` is `push_api::stocks_handler`.
+//!
 //! SKUs are requested in batches, because old handlers were written for the Market's requests of
 //! at most a thousand SKUs. Some query their database with a limit of 500 and respond with 0 for
 //! all SKUs beyond it.

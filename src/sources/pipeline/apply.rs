@@ -15,7 +15,7 @@ use crate::sources::stock_rules::{RuleTrace, evaluate};
 use crate::stock::{Sku, Update};
 use crate::telemetry::AlarmKind;
 
-/// Updates in one call of [`Ingest::accept_unchanged`](crate::ingest::Ingest::accept_unchanged).
+/// Updates in one call of [`Ingest::accept_keeping_dates`](crate::ingest::Ingest::accept_keeping_dates).
 const INGEST_BATCH: usize = 2_000;
 
 impl DeliveryPipeline {
@@ -225,7 +225,7 @@ impl DeliveryPipeline {
                 self.0
                     .context
                     .ingest
-                    .accept_unchanged(origin, self.0.shop, updates)
+                    .accept_keeping_dates(origin, self.0.shop, updates)
                     .await?;
             }
         }
@@ -237,7 +237,7 @@ impl DeliveryPipeline {
             self.0
                 .context
                 .ingest
-                .accept_unchanged(origin, self.0.shop, updates)
+                .accept_keeping_dates(origin, self.0.shop, updates)
                 .await?;
         }
         Ok(())

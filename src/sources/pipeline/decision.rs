@@ -91,7 +91,7 @@ impl DeliveryPipeline {
         if approval == Approval::DryRun {
             statements.roll_back().await?;
             report.outcome = held.map_or(DeliveryOutcome::Previewed, |held| {
-                DeliveryOutcome::Held(held.doubt)
+                DeliveryOutcome::Held(held.reason)
             });
             return Ok(report);
         }
@@ -105,7 +105,7 @@ impl DeliveryPipeline {
         if let Some(held) = held.filter(|held| approval == Approval::NotGiven && !is_repeated(held))
         {
             statements.roll_back().await?;
-            report.outcome = DeliveryOutcome::Held(held.doubt.clone());
+            report.outcome = DeliveryOutcome::Held(held.reason.clone());
             let all_held = statements
                 .hold_delivery(target.id, delivery.staged, held)
                 .await?;
@@ -217,8 +217,8 @@ impl DeliveryPipeline {
             since: previous.first().map_or(now, |held| held.since),
             at: options.stated_at.as_micros(),
             is_snapshot: delivery.scope == DeliveryScope::Snapshot,
-            tells_absence: delivery.implies_absence,
-            doubt: reason,
+            implies_absence: delivery.implies_absence,
+            reason,
             digest,
             shapes: delivery.shapes.clone(),
             times: repeated.map_or(1, |held| held.times.saturating_add(1)),

@@ -143,7 +143,7 @@ impl DeliveryPipeline {
             // Its variants were resolved before it was held.
             listing: VariantListing::Changes,
             stated_at: Timestamp::from_micros(held.at),
-            implies_absence: held.tells_absence,
+            implies_absence: held.implies_absence,
             staged,
             shapes: held.shapes.clone(),
             notices: Vec::new(),

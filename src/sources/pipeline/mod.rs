@@ -123,7 +123,7 @@ impl DeliveryPipeline {
             let record = statements.source_record(id).await?;
             let (held, had_snapshot) = (record.held, record.snapshot_rows > 0);
             if let Some(held) = held.last() {
-                raise_held_alarm(&context.alarms, name, &policy.name, &held.doubt);
+                raise_held_alarm(&context.alarms, name, &policy.name, &held.reason);
             }
             if policy.absent == AbsentPolicy::Zero && !record.absence_not_applied.is_empty() {
                 raise_absence_alarm(

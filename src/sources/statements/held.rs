@@ -17,9 +17,11 @@ pub struct HeldDelivery {
     /// True for a snapshot.
     pub is_snapshot: bool,
     /// True if products that it lacks are absent.
-    pub tells_absence: bool,
+    #[serde(rename = "tells_absence")]
+    pub implies_absence: bool,
     /// Reason for the hold.
-    pub doubt: String,
+    #[serde(rename = "doubt")]
+    pub reason: String,
     /// Digest of its rows, independent of their order.
     pub digest: u64,
     /// Number of identical deliveries in a row.

@@ -150,7 +150,7 @@ async fn call_everything(url: &str) {
                 warehouses: vec![WAREHOUSE],
                 selection: part,
             };
-            ok(market.read_back(&address, &key, &query, now).await);
+            ok(market.readback(&address, &key, &query, now).await);
         }
     }
     ok(market.hide_offer(CAMPAIGN, &key, &sku, now).await);
@@ -770,12 +770,12 @@ fn described_constants() -> Vec<(&'static str, Value)> {
         (
             "/paths/~1v3~1businesses~1{businessId}~1offers~1stocks/post\
              /x-resource-limit-config/none/amount",
-            business::READ_BACKS_PER_MINUTE.into(),
+            business::READBACKS_PER_MINUTE.into(),
         ),
         (
             "/paths/~1v3~1businesses~1{businessId}~1offers~1stocks/post\
              /x-resource-limit-config/medium/amount",
-            market.business_read_backs_per_minute.into(),
+            market.business_readbacks_per_minute.into(),
         ),
         (
             "/components/schemas/PlacementType/enum",

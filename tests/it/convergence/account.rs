@@ -97,7 +97,7 @@ fn readbacks_of_a_cabinet_use_a_tenth_of_its_limit() {
             .collect();
         let readback_times: Vec<_> = readbacks
             .into_iter()
-            .filter(|(call, _)| *call == SimCall::ReadBack)
+            .filter(|(call, _)| *call == SimCall::Readback)
             .map(|(_, at)| at)
             .collect();
         let minute = TimeDelta::minutes(1);
@@ -221,10 +221,7 @@ fn a_rejected_sku_of_one_shop_spares_the_other() {
         }
         simulation.advance(Duration::from_mins(15)).await;
         assert_eq!(
-            simulation
-                .read_back()
-                .await
-                .get(MatchClass::Rejected.name()),
+            simulation.readback().await.get(MatchClass::Rejected.name()),
             Some(&1)
         );
     });

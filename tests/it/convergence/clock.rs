@@ -127,7 +127,7 @@ fn a_slow_response_does_not_hide_a_lost_update() {
         simulation.set_stock("B", 1);
         simulation.advance(Duration::from_mins(16)).await;
         simulation.set_response_delay(Duration::ZERO);
-        simulation.read_back().await;
+        simulation.readback().await;
         simulation.advance(SECOND).await;
         assert_eq!(
             simulation.market_record("A").map(|held| held.count),
@@ -141,7 +141,7 @@ fn a_slow_response_does_not_hide_a_lost_update() {
                 .is_some()
         );
         simulation.advance(Duration::from_mins(16)).await;
-        let classes = simulation.read_back().await;
+        let classes = simulation.readback().await;
         assert_eq!(classes, [(MatchClass::Equal.name(), 2)].into());
     });
 }

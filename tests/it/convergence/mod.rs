@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 mod account;
 mod clock;
-mod read_back;
+mod readback;
 mod refresh;
 mod simulation;
 

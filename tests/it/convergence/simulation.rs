@@ -333,7 +333,7 @@ impl MigratorSimulation {
         self.set_stock_in(0, sku, count, ahead);
     }
 
-    /// One shop says something. Store first, then book and mark, then nudge, as ingest does.
+    /// One shop says something. Store first, then book and mark, then wake the migrator, as ingest does.
     pub(super) fn set_stock_in(&mut self, lane: usize, sku: &str, count: i64, ahead: TimeDelta) {
         let sku = Sku::parse(sku).unwrap();
         let now = self.now();
@@ -557,7 +557,7 @@ impl MigratorSimulation {
     // === The operator ===
 
     /// Requests a read-back, waits for it and returns the number of SKUs by class.
-    pub(super) async fn read_back(&mut self) -> BTreeMap<&'static str, u64> {
+    pub(super) async fn readback(&mut self) -> BTreeMap<&'static str, u64> {
         let now = self.now();
         let passes = self.lanes[0].passes.len();
         self.lanes[0].readback.request_pass(now);

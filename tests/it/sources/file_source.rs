@@ -63,7 +63,7 @@ async fn a_file_is_ingested_once_across_restarts() {
     service.restart().await;
     let endpoints = service.endpoints();
     for _ in 0..3 {
-        endpoints.nudge("erp").await;
+        endpoints.request_poll("erp").await;
         assert_eq!(endpoints.source("erp").await.unwrap()["state"], "waiting");
     }
     assert_eq!(

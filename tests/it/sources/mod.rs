@@ -52,7 +52,7 @@ impl Endpoints {
         let deadline = Instant::now() + TIMEOUT;
         for attempt in 0_u32.. {
             if attempt.is_multiple_of(5) {
-                self.nudge(name).await;
+                self.request_poll(name).await;
             }
             let source = self.source(name).await.unwrap();
             if is_reached(&source) {
@@ -88,7 +88,7 @@ impl Endpoints {
         }
     }
 
-    async fn nudge(self, name: &str) {
+    async fn request_poll(self, name: &str) {
         let target = format!("/sources/read?source={name}");
         assert_eq!(self.ops_request("POST", &target, "").await.0, 202);
     }

@@ -138,7 +138,7 @@ async fn a_login_page_with_status_200_is_a_failure() {
     let (endpoints, shop) = (service.endpoints(), service.shop());
     let stock = endpoints.counts(shop, &["A", "B"]).await;
     server.set_response(|_| http_response("text/html", PAGE));
-    endpoints.nudge("site").await;
+    endpoints.request_poll("site").await;
     let source = endpoints
         .wait_for_source("site", "it fails", |it| it["state"] == "failed")
         .await;

@@ -25,7 +25,7 @@ pub(super) fn check_key(facts: &KeyFacts) -> Vec<Finding> {
     if facts.sends && !info.may_send() {
         let what = format!("the token «{name}» may not send stock. It has {has}");
         findings.push(Finding::fail(about.clone(), what, GRANT_SEND_HINT));
-    } else if !info.may_read_back() {
+    } else if !info.may_readback() {
         let what = format!("the token «{name}» may not read stock back. It has {has}");
         findings.push(Finding::fail(about.clone(), what, GRANT_SEND_HINT));
     } else if !info.may_send() {

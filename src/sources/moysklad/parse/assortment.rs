@@ -1,7 +1,8 @@
 //! Pages of the assortment: the SKU of each product, and the parent of each row without a SKU.
 //!
 //! Pagination ends at the total that the service states. SKUs of two products in use are
-//! suspicious; an archived product gives its SKU up to a product in use.
+//! suspicious. If an archived product and a product in use have the same SKU, the SKU belongs to
+//! the product in use.
 
 use std::collections::{HashMap, HashSet};
 use std::io;

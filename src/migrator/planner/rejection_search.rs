@@ -1,4 +1,4 @@
-//! Isolation of the SKUs that make the Market reject a batch without naming them. Pure.
+//! Search, by bisection, for the SKUs that make the Market reject a batch without naming them. Pure.
 //!
 //! A rejected batch is split in halves until the rejected SKUs are alone. A SKU that is rejected
 //! alone is a pending rejection. It proves nothing yet: perhaps the Market began to reject
@@ -81,7 +81,7 @@ struct RejectionEvidence {
 
 /// State of the search for rejected SKUs.
 #[derive(Debug)]
-pub(super) struct Isolation {
+pub(super) struct RejectionSearch {
     order: GroupOrder,
     groups: VecDeque<RetryGroup>,
     pending_rejections: Vec<RejectedSku>,
@@ -91,7 +91,7 @@ pub(super) struct Isolation {
     is_systemic: bool,
 }
 
-impl Isolation {
+impl RejectionSearch {
     pub(super) fn new(order: GroupOrder) -> Self {
         Self {
             order,

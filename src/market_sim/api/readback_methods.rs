@@ -17,7 +17,7 @@ use super::simulator_config::SimKeyScope;
 use super::{MarketSimulator, as_u64};
 use crate::market_sim::quota::QuotaTracker;
 use crate::market_sim::registry::SimCampaign;
-use crate::market_sim::request_validation::{self, SimReadBackFilter};
+use crate::market_sim::request_validation::{self, SimReadbackFilter};
 use crate::market_sim::responses::{self, SimErrorResponse};
 use crate::market_sim::seeded_random;
 use crate::market_sim::simulator_report::RequestOutcome;
@@ -25,7 +25,7 @@ use crate::market_sim::warehouse_stock::{SimWarehouseStock, VisibleStock};
 
 /// Page sizes of a read-back, by campaign and by business. Source: `PageLimit100Truncate`, change
 /// log of 2026-08-04.
-const READ_BACK_PAGES: PageSizes = PageSizes {
+const READBACK_PAGES: PageSizes = PageSizes {
     default_size: 50,
     max_size: 100,
     oversize: OversizePolicy::Truncate,
@@ -36,7 +36,7 @@ type VisibleOffers = Vec<(CompactString, VisibleStock)>;
 
 impl MarketSimulator {
     /// Handles `POST /v2/campaigns/{campaignId}/offers/stocks`.
-    pub(super) async fn read_back(
+    pub(super) async fn readback(
         &self,
         id: &str,
         request: Request,
@@ -48,25 +48,25 @@ impl MarketSimulator {
             .acquire_slot_and_read(&campaign.quota, body, trace)
             .await?;
         require_json_unless_empty(&head.headers, &body)?;
-        let filter = request_validation::parse_read_back_filter(&body)
+        let filter = request_validation::parse_readback_filter(&body)
             .map_err(|message| SimErrorResponse::new(400, message))?;
         if filter.offer_ids.is_some() {
             SimPageRequest::reject_with_offer_ids(&head.uri)?;
         }
-        let page = SimPageRequest::parse(&head.uri, READ_BACK_PAGES)?;
+        let page = SimPageRequest::parse(&head.uri, READBACK_PAGES)?;
         let (offers, next) = self.select_page(&campaign.stock, &filter, &page);
         trace.entry.skus = offers.len();
         let limit = self.state.config.skus_per_minute;
         let response = responses::json(
             200,
-            &self.campaign_read_back_json(&campaign, &filter, &offers, next),
+            &self.campaign_readback_json(&campaign, &filter, &offers, next),
         );
         self.charge_and_respond(&campaign.quota, (offers.len(), limit), response, trace)
             .await
     }
 
     /// Handles `POST /v3/businesses/{businessId}/offers/stocks`.
-    pub(super) async fn read_back_business(
+    pub(super) async fn readback_business(
         &self,
         id: &str,
         request: Request,
@@ -78,12 +78,12 @@ impl MarketSimulator {
             .acquire_slot_and_read(&business.quota, body, trace)
             .await?;
         require_json(&head.headers)?;
-        let (warehouse, filter) = request_validation::parse_business_read_back_filter(&body)
+        let (warehouse, filter) = request_validation::parse_business_readback_filter(&body)
             .map_err(|message| SimErrorResponse::new(400, message))?;
         if filter.offer_ids.is_some() {
             SimPageRequest::reject_with_offer_ids(&head.uri)?;
         }
-        let page = SimPageRequest::parse(&head.uri, READ_BACK_PAGES)?;
+        let page = SimPageRequest::parse(&head.uri, READBACK_PAGES)?;
         let campaign =
             Self::authorize_warehouse(business, warehouse, key).unwrap_or_else(|| {
                 let message = "'partnerWarehouseId' must be a warehouse of the business";
@@ -91,7 +91,7 @@ impl MarketSimulator {
             })?;
         let (offers, next) = self.select_page(&campaign.stock, &filter, &page);
         trace.entry.skus = offers.len();
-        let limit = self.state.config.business_read_backs_per_minute;
+        let limit = self.state.config.business_readbacks_per_minute;
         let response = responses::json(
             200,
             &json!({ "status": "OK", "result": {
@@ -113,7 +113,7 @@ impl MarketSimulator {
         trace: &mut RequestTrace,
     ) -> Result<Response, SimErrorResponse> {
         quota
-            .charge_read_back(trace.arrived, amount, limit)
+            .charge_readback(trace.arrived, amount, limit)
             .map_err(|wait| self.reject_over_limit(quota, amount, limit, wait))?;
         let planned = self.next_outcome(true);
         match planned.fault {
@@ -130,7 +130,7 @@ impl MarketSimulator {
     fn select_page(
         &self,
         stock: &SimWarehouseStock,
-        filter: &SimReadBackFilter,
+        filter: &SimReadbackFilter,
         page: &SimPageRequest,
     ) -> (VisibleOffers, Option<String>) {
         let now = self.now();
@@ -168,10 +168,10 @@ impl MarketSimulator {
         (offers, next)
     }
 
-    fn campaign_read_back_json(
+    fn campaign_readback_json(
         &self,
         campaign: &SimCampaign,
-        filter: &SimReadBackFilter,
+        filter: &SimReadbackFilter,
         offers: &[(CompactString, VisibleStock)],
         next: Option<String>,
     ) -> Value {

@@ -85,7 +85,7 @@ fn resends_a_dropped_count_despite_orders() {
         simulation.advance(MINUTE * 2).await;
         set_stock_dropped(&mut simulation, "A", 5).await;
         simulation.advance(VISIBILITY_DELAY).await;
-        simulation.read_back().await;
+        simulation.readback().await;
         simulation.advance(MINUTE).await;
         assert_eq!(simulation.market.available(CAMPAIGN, "A"), Some(5));
     });
@@ -104,7 +104,7 @@ fn a_dropped_number_with_an_old_date_is_sent_again() {
         simulation.advance(Duration::from_secs(1)).await;
         simulation.market.clear_faults();
         simulation.advance(VISIBILITY_DELAY).await;
-        simulation.read_back().await;
+        simulation.readback().await;
         simulation.advance(MINUTE).await;
         assert_eq!(simulation.market.available(CAMPAIGN, "A"), Some(5));
     });
@@ -179,7 +179,7 @@ fn stock_shown_late_is_pending() {
             simulation.set_stock("new", 1);
             simulation.advance(Duration::from_secs(1)).await;
             assert_eq!(
-                simulation.read_back().await,
+                simulation.readback().await,
                 all_in_class(MatchClass::Pending, 91)
             );
             let stated_at = Instant::now();
@@ -189,14 +189,14 @@ fn stock_shown_late_is_pending() {
                 .market
                 .set_faults(FaultPlan::none().with_fault(MarketFault::Slow, 1.0));
             assert_eq!(
-                simulation.read_back().await,
+                simulation.readback().await,
                 all_in_class(MatchClass::Pending, 91)
             );
             assert!(stated_at.elapsed() > Duration::from_mins(15));
             simulation.market.clear_faults();
             simulation.advance(MINUTE).await;
             assert_eq!(
-                simulation.read_back().await,
+                simulation.readback().await,
                 all_in_class(MatchClass::Equal, 91)
             );
             assert_eq!(simulation.market.report().skus_received, 181);
@@ -214,7 +214,7 @@ fn short_pages_returns_and_reserves_are_not_drift() {
             setup.market.reserved = 3;
             let mut simulation = settled_simulation(setup, 1_000).await;
             assert_eq!(
-                simulation.read_back().await,
+                simulation.readback().await,
                 all_in_class(MatchClass::Equal, 1_000)
             );
             simulation.check_converged().unwrap();
@@ -236,7 +236,7 @@ fn retries_a_readback_after_an_invalid_response() {
                 let script = [None, Some(fault), Some(fault), None, Some(fault)];
                 simulation.market.set_faults(FaultPlan::script(script));
                 assert_eq!(
-                    simulation.read_back().await,
+                    simulation.readback().await,
                     all_in_class(MatchClass::Equal, 500),
                     "{fault:?}"
                 );
@@ -259,7 +259,7 @@ fn an_invalid_response_acknowledges_nothing() {
                 simulation.market.set_faults(
                     FaultPlan::none()
                         .with_fault(fault, 1.0)
-                        .without_read_back_faults(),
+                        .without_readback_faults(),
                 );
                 simulation.set_stock("A", 5);
                 simulation.advance(VISIBILITY_DELAY).await;
@@ -268,14 +268,14 @@ fn an_invalid_response_acknowledges_nothing() {
                     None
                 );
                 assert_eq!(
-                    simulation.read_back().await,
+                    simulation.readback().await,
                     all_in_class(MatchClass::Unsent, 1),
                     "{fault:?}"
                 );
                 simulation.market.clear_faults();
                 simulation.advance(VISIBILITY_DELAY).await;
                 assert_eq!(
-                    simulation.read_back().await,
+                    simulation.readback().await,
                     all_in_class(MatchClass::Equal, 1),
                     "{fault:?}"
                 );
@@ -325,7 +325,7 @@ fn resends_skus_missing_in_the_catalogue_once() {
             // Several passes, within the Market's delay and after it.
             for wait in [0, 1, 1, 16, 1, 16, 16, 60] {
                 simulation.advance(MINUTE * wait).await;
-                simulation.read_back().await;
+                simulation.readback().await;
             }
             assert_eq!(
                 simulation.readback_report().classes.get("unknown"),
@@ -416,7 +416,7 @@ fn archived_and_foreign_offers_have_own_classes() {
             simulation
                 .market
                 .seed_stock(CAMPAIGN, "theirs", 4, simulation.clock.now());
-            let classes = simulation.read_back().await;
+            let classes = simulation.readback().await;
             let expected = [
                 (MatchClass::Equal, 9),
                 (MatchClass::Archived, 1),
@@ -439,7 +439,7 @@ fn resends_drift_after_a_new_statement_only() {
                 .seed_stock(CAMPAIGN, "sku-3", 90, simulation.clock.now());
             for _ in 0..3 {
                 simulation.advance(Duration::from_mins(30)).await;
-                assert_eq!(simulation.read_back().await.get("drifted"), Some(&1));
+                assert_eq!(simulation.readback().await.get("drifted"), Some(&1));
                 assert!(simulation.has_drift_alarm());
             }
             assert_eq!(
@@ -447,11 +447,11 @@ fn resends_drift_after_a_new_statement_only() {
                 Some(90)
             );
             simulation.restate(0, "sku-3");
-            assert_eq!(simulation.read_back().await.get("drifted"), Some(&1));
+            assert_eq!(simulation.readback().await.get("drifted"), Some(&1));
             assert_eq!(simulation.readback_report().resent, 1);
             simulation.advance(VISIBILITY_DELAY).await;
             assert_eq!(
-                simulation.read_back().await,
+                simulation.readback().await,
                 all_in_class(MatchClass::Equal, 10)
             );
             assert!(!simulation.has_drift_alarm());
@@ -478,7 +478,7 @@ fn of_several_warehouses_the_worst_counts() {
             .market
             .seed_stock(campaign_of(8), "sku-5", 90, simulation.clock.now());
         simulation.advance(MINUTE).await;
-        let classes = simulation.read_back().await;
+        let classes = simulation.readback().await;
         let expected = [
             (MatchClass::Equal, 8),
             (MatchClass::Explained, 1),
@@ -492,7 +492,7 @@ fn of_several_warehouses_the_worst_counts() {
         );
         simulation.advance(Duration::from_hours(1)).await;
         simulation.restate(0, "sku-5");
-        simulation.read_back().await;
+        simulation.readback().await;
         assert_eq!(simulation.readback_report().resent, 1);
     });
 }
@@ -516,7 +516,7 @@ fn a_requested_pass_uses_half_of_the_limit() {
                 simulation.advance(MINUTE).await;
             }
             simulation.advance(MINUTE).await;
-            simulation.read_back().await;
+            simulation.readback().await;
             let requested = max_readbacks_per_minute(&simulation);
             assert!(
                 requested <= pages * 5 && requested > pages,
@@ -531,7 +531,7 @@ fn max_readbacks_per_minute(simulation: &MigratorSimulation) -> usize {
     let requests = simulation.market.requests();
     let readbacks: Vec<_> = requests
         .iter()
-        .filter(|r| r.call == SimCall::ReadBack)
+        .filter(|r| r.call == SimCall::Readback)
         .map(|r| r.arrived_at)
         .collect();
     let minute = TimeDelta::minutes(1);
@@ -549,7 +549,7 @@ fn max_readbacks_per_minute(simulation: &MigratorSimulation) -> usize {
 }
 
 #[test]
-fn a_read_back_is_one_of_the_requests_at_a_time() {
+fn a_readback_is_one_of_the_requests_at_a_time() {
     for method in API_METHODS {
         for parallel in [1, 4] {
             with_paused_clock(async {
@@ -574,7 +574,7 @@ fn a_read_back_is_one_of_the_requests_at_a_time() {
                     simulation.advance(Duration::from_secs(1)).await;
                 }
                 simulation.advance(Duration::from_mins(30)).await;
-                assert!(simulation.market.report().read_backs >= 30);
+                assert!(simulation.market.report().readbacks >= 30);
                 assert!(simulation.market.report().peak_parallel <= parallel);
                 simulation.check_converged().unwrap();
             });
@@ -634,7 +634,7 @@ fn reads_back_with_the_second_key() {
             .await;
             simulation.market.revoke_key(KEYS[0]);
             let started = Instant::now();
-            simulation.read_back().await;
+            simulation.readback().await;
             assert!(started.elapsed() < MINUTE, "{:?}", started.elapsed());
         });
     }
@@ -707,7 +707,7 @@ fn an_observation_expires_after_sixteen_passes() {
     with_paused_clock(async {
         let mut simulation =
             settled_simulation(SimulationSetup::new(ApiMethod::Campaign), 10).await;
-        simulation.read_back().await;
+        simulation.readback().await;
         // A key that may not read: every pass is given up.
         KEYS.iter()
             .for_each(|key| simulation.market.revoke_key(key));
@@ -727,7 +727,7 @@ fn an_observation_expires_after_sixteen_passes() {
             (MatchClass::Archived, 1),
             (MatchClass::Unknown, 1),
         ];
-        let classes = simulation.read_back().await;
+        let classes = simulation.readback().await;
         assert_eq!(classes, expected.map(|(class, n)| (class.name(), n)).into());
     });
 }
@@ -761,7 +761,7 @@ fn a_dry_run_reports_what_it_would_send() {
                 }
             }
             simulation.advance(VISIBILITY_DELAY).await;
-            simulation.read_back().await;
+            simulation.readback().await;
             assert_eq!(simulation.market.report().updates, 0);
             let would_send = simulation.readback_report().would_send.unwrap();
             assert_eq!((would_send.skus, would_send.unknown), (2_001, 2_001 - 31));
