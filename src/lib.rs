@@ -49,6 +49,7 @@
 //! | [`clock`] | the only reader of the wall clock |
 //! | [`lifecycle`] | tasks: start, crash detection, shutdown |
 //! | [`telemetry`] | logging and alarms |
+//! | [`i18n`] | languages of the texts for operators, texts of the alarms |
 //! | [`http`] | HTTP/1.1 server with timeouts and limits; outbound client |
 //! | [`store`] | persistence in one SQLite file |
 //! | [`auth_failures`] | delay, log and alarm for wrong credentials |
@@ -91,6 +92,8 @@ pub mod telemetry;
 
 pub mod http;
 pub mod store;
+
+pub mod i18n;
 
 pub mod auth_failures;
 pub mod history;

@@ -12,6 +12,7 @@ const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
     ("telemetry", &["clock"]),
     ("auth_failures", &["clock", "http", "telemetry"]),
     ("history", &["stock"]),
+    ("i18n", &["telemetry"]),
     ("http", &["lifecycle"]),
     ("store", &["stock"]),
     (
@@ -128,6 +129,7 @@ const OPS: &[&str] = &[
 
 const EVERYTHING: &[&str] = &[
     "stock",
+    "i18n",
     "auth_failures",
     "clock",
     "lifecycle",
