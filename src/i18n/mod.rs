@@ -91,7 +91,7 @@ impl Language {
     ///
     /// English uses the first and the last form, Chinese only the last.
     #[must_use]
-    pub fn plural<'a>(self, n: u64, [one, few, many]: [&'a str; 3]) -> &'a str {
+    pub fn plural(self, n: u64, [one, few, many]: [&str; 3]) -> &str {
         match self {
             Self::English if n == 1 => one,
             Self::English | Self::Chinese => many,
@@ -115,7 +115,7 @@ impl Language {
         let digits = n.to_string();
         let mut text = String::with_capacity(digits.len() + digits.len() / 3);
         for (index, digit) in digits.chars().enumerate() {
-            if index > 0 && (digits.len() - index) % 3 == 0 {
+            if index > 0 && (digits.len() - index).is_multiple_of(3) {
                 text.push(separator);
             }
             text.push(digit);
