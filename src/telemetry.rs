@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
+use tokio::sync::watch;
 use tracing::field::Field;
 use tracing::{error, info};
 use tracing_subscriber::Layer as _;
@@ -275,6 +276,9 @@ impl AlarmKind {
 /// Alarm that has not cleared yet.
 #[derive(Clone, Debug, Serialize)]
 pub struct ActiveAlarm {
+    /// Kind of the fault.
+    #[serde(skip)]
+    pub kind: AlarmKind,
     /// See [`AlarmKind::name`].
     pub alarm: &'static str,
     /// Shop that the alarm is about; empty for the whole process.
@@ -289,11 +293,42 @@ pub struct ActiveAlarm {
     until: Option<DateTime<Utc>>,
 }
 
+/// Change between two lists of active alarms.
+#[derive(Clone, Debug)]
+pub enum AlarmChange {
+    /// The alarm is active now.
+    Raised(ActiveAlarm),
+    /// The alarm was active.
+    Cleared(ActiveAlarm),
+}
+
+/// Returns the changes that lead from one result of [`Alarms::active`] to a later one, the
+/// cleared alarms first.
+///
+/// An alarm that was cleared and raised again between the two counts as both. A new text is not a
+/// change.
+#[must_use]
+pub fn alarm_changes(old: &[ActiveAlarm], new: &[ActiveAlarm]) -> Vec<AlarmChange> {
+    let is_in = |alarm: &ActiveAlarm, list: &[ActiveAlarm]| {
+        let is_same = |other: &ActiveAlarm| {
+            (other.kind, other.since) == (alarm.kind, alarm.since) && other.about == alarm.about
+        };
+        list.iter().any(is_same)
+    };
+    let cleared = old.iter().filter(|alarm| !is_in(alarm, new)).cloned();
+    let raised = new.iter().filter(|alarm| !is_in(alarm, old)).cloned();
+    cleared
+        .map(AlarmChange::Cleared)
+        .chain(raised.map(AlarmChange::Raised))
+        .collect()
+}
+
 /// Alarms of the process. Cheap to clone: all clones share one state.
 #[derive(Clone, Debug)]
 pub struct Alarms {
     clock: Clock,
     active: Arc<Mutex<BTreeMap<(AlarmKind, String), ActiveAlarm>>>,
+    version: watch::Sender<u64>,
 }
 
 impl Alarms {
@@ -303,6 +338,7 @@ impl Alarms {
         Self {
             clock,
             active: Arc::default(),
+            version: watch::Sender::new(0),
         }
     }
 
@@ -328,8 +364,19 @@ impl Alarms {
     pub fn clear(&self, kind: AlarmKind, about: &str) {
         let cleared = self.lock_active().remove(&(kind, about.to_owned()));
         if cleared.is_some() {
+            self.publish_change();
             info!(alarm = kind.name(), about, "alarm cleared: {}", kind.name());
         }
+    }
+
+    /// Returns a version that increases each time an alarm begins or ends.
+    ///
+    /// A subscriber compares results of [`Alarms::active`] with [`alarm_changes`]. An alarm that
+    /// expires is noticed only when the alarms are used, so a subscriber also looks every few
+    /// seconds.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
     }
 
     /// Returns true if any alarm of this kind is active.
@@ -353,6 +400,7 @@ impl Alarms {
             return;
         }
         let alarm = ActiveAlarm {
+            kind,
             alarm: name,
             about: about.to_owned(),
             since,
@@ -363,6 +411,7 @@ impl Alarms {
         // Logged after the lock is released: the log's reader may be slow, and handlers that
         // answer requests take this lock.
         drop(active);
+        self.publish_change();
         error!(alarm = name, about, "{text}");
     }
 
@@ -371,9 +420,17 @@ impl Alarms {
         let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
         if !active.is_empty() {
             let now = self.clock.now();
+            let count = active.len();
             active.retain(|_, alarm| alarm.until.is_none_or(|until| now < until));
+            if active.len() < count {
+                self.publish_change();
+            }
         }
         active
+    }
+
+    fn publish_change(&self) {
+        self.version.send_modify(|version| *version += 1);
     }
 }
 
@@ -516,6 +573,52 @@ mod tests {
         assert_eq!(alarms.active().len(), 1);
         hours(1).await;
         assert!(alarms.active().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn subscribers_see_begin_end_and_expiry() {
+        let alarms = Alarms::new(Clock::starting_at(DateTime::UNIX_EPOCH));
+        let versions = alarms.subscribe();
+        let version = || *versions.borrow();
+        alarms.raise(AlarmKind::Drift, "moscow", "1 SKU");
+        assert_eq!(version(), 1);
+        alarms.raise(AlarmKind::Drift, "moscow", "2 SKUs");
+        assert_eq!(version(), 1, "a new text is not a change");
+        alarms.clear(AlarmKind::Drift, "kazan");
+        assert_eq!(version(), 1, "it was not active");
+        alarms.clear(AlarmKind::Drift, "moscow");
+        assert_eq!(version(), 2);
+        alarms.raise_for(AlarmKind::AuthFailures, "", "7", TimeDelta::hours(1));
+        tokio::time::advance(std::time::Duration::from_hours(1)).await;
+        assert!(alarms.active().is_empty());
+        assert_eq!(version(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changes_between_two_lists_of_alarms() {
+        let alarms = Alarms::new(Clock::starting_at(DateTime::UNIX_EPOCH));
+        let described = |old: &[ActiveAlarm], new: &[ActiveAlarm]| -> Vec<String> {
+            let changes = alarm_changes(old, new).into_iter();
+            let describe = |change| match change {
+                AlarmChange::Raised(alarm) => format!("+{} {}", alarm.alarm, alarm.about),
+                AlarmChange::Cleared(alarm) => format!("-{} {}", alarm.alarm, alarm.about),
+            };
+            changes.map(describe).collect()
+        };
+        alarms.raise(AlarmKind::Drift, "moscow", "1 SKU");
+        alarms.raise(AlarmKind::Drift, "kazan", "1 SKU");
+        let first = alarms.active();
+        assert_eq!(described(&[], &first), ["+drift kazan", "+drift moscow"]);
+        alarms.raise(AlarmKind::Drift, "kazan", "2 SKUs");
+        assert!(described(&first, &alarms.active()).is_empty());
+        alarms.clear(AlarmKind::Drift, "moscow");
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        alarms.raise(AlarmKind::Drift, "moscow", "again");
+        alarms.clear(AlarmKind::Drift, "kazan");
+        assert_eq!(
+            described(&first, &alarms.active()),
+            ["-drift kazan", "-drift moscow", "+drift moscow"]
+        );
     }
 
     #[test]
