@@ -60,6 +60,7 @@
 //! | [`migrator`] | sends dirty SKUs to the Market and reads the Market's copy back |
 //! | [`sources`] | files, 1C, MoySklad, SQL, old handler: from bytes to stock updates |
 //! | [`ops`] | operator's listener: health, status, metrics, explanations |
+//! | [`web`] | pages for the operator on the operator's listener |
 //! | [`app`] | composition root: builds and runs the service |
 //! | [`config`] | settings from file and environment |
 //! | [`market_sim`] | stateful Market simulator for rehearsals and tests |
@@ -105,6 +106,7 @@ pub mod migrator;
 pub mod sources;
 
 pub mod ops;
+pub mod web;
 
 pub mod app;
 pub mod config;

@@ -33,6 +33,7 @@ use crate::ops::Ops;
 use crate::ops::access::AllowedHosts;
 use crate::push_api::stocks_handler::LastRequests;
 use crate::store::Store;
+use crate::web;
 
 /// Timeout of a stop. It is shorter than the 30 s after which Docker and Kubernetes kill.
 const STOP_TIMEOUT: Duration = Duration::from_secs(25);
@@ -83,6 +84,8 @@ impl App {
         let ops_limits = ServerLimits {
             body_timeout: OPS_TIMEOUT,
             handler_timeout: OPS_TIMEOUT,
+            // The stream that keeps a page current is one long response.
+            write_total_timeout: OPS_TIMEOUT,
             ..ServerLimits::default()
         };
         let ops_server = bind(config.ops_listen, ops_limits, "ops_listen")?;
@@ -91,9 +94,10 @@ impl App {
         // The operator's listener starts before the store is read, so that "starting" differs from
         // "dead".
         let ops = Ops::new(tasks.public.clone());
-        let ops_router = ops
-            .clone()
-            .router(AllowedHosts::new(ops_addr, &config.ops_hosts));
+        let ops_router = ops.clone().router(
+            AllowedHosts::new(ops_addr, &config.ops_hosts),
+            web::routes(wiring::web_config(&config), ops.clone()),
+        );
         tasks
             .ops
             .spawn("ops", ops_server.run(ops_router, tasks.ops.clone()));

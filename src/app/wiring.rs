@@ -15,6 +15,7 @@ use crate::sources::{
 };
 use crate::stock::ShopId;
 use crate::store::ShopIdentity;
+use crate::web;
 
 /// Returns the identity of a shop. Its target text changes exactly if the stock goes to another
 /// place on the Market.
@@ -122,5 +123,12 @@ pub(super) fn ops_shop(shop: &ShopConfig) -> ops::OpsShop {
         campaign: shop.campaign,
         address: shop.address.to_string(),
         mode: shop.migrate,
+    }
+}
+
+/// Returns the settings of the operator's pages.
+pub(super) fn web_config(config: &Config) -> web::Config {
+    web::Config {
+        time_zone: config.time_zone,
     }
 }

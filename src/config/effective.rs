@@ -36,6 +36,7 @@ impl fmt::Display for Config {
         writeln!(f, "grace_seconds = {}", self.grace.num_seconds())?;
         writeln!(f, "stale_hours = {}", self.stale_after.num_hours())?;
         writeln!(f, "cutoff = \"{}\"", self.cutoff)?;
+        writeln!(f, "time_zone = \"{}\"", self.time_zone)?;
         writeln!(f, "max_connections = {}", self.max_connections)?;
         let per_address = self.max_connections_per_address.unwrap_or(0);
         writeln!(f, "max_connections_per_address = {per_address}")?;

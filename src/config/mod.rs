@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use chrono::{NaiveDate, TimeDelta};
+use chrono::{FixedOffset, NaiveDate, TimeDelta};
 
 use self::reader::SettingsReader;
 pub use self::secret_file::read_secret;
@@ -66,6 +66,8 @@ pub struct Config {
     pub stale_after: TimeDelta,
     /// Date on which the push API ends, for reports.
     pub cutoff: NaiveDate,
+    /// Zone of the times on the operator's pages.
+    pub time_zone: FixedOffset,
     /// Maximum number of open connections of the public listener.
     pub max_connections: usize,
     /// Maximum number of open connections of the public listener from one client address. `None`

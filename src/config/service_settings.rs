@@ -38,6 +38,7 @@ pub(super) fn read_config(reader: &mut SettingsReader<'_>) -> Option<Config> {
     let grace = reader.take("grace_seconds", in_range(0, 86_400));
     let stale_after = reader.take("stale_hours", in_range(1, 720));
     let cutoff = reader.take("cutoff", |text| text.parse().ok());
+    let time_zone = reader.take("time_zone", |text| text.parse().ok());
     let max_connections = reader.take("max_connections", in_range(1, 100_000));
     let max_per_address = reader.take("max_connections_per_address", in_range(0, 100_000));
     let trusted_proxies = reader.list("trusted_proxies", Network::parse);
@@ -63,6 +64,7 @@ pub(super) fn read_config(reader: &mut SettingsReader<'_>) -> Option<Config> {
         grace: TimeDelta::seconds(grace?.try_into().ok()?),
         stale_after: TimeDelta::hours(stale_after?.try_into().ok()?),
         cutoff: cutoff?,
+        time_zone: time_zone?,
         max_connections: max_connections?,
         max_connections_per_address: max_per_address.map(|max| (max > 0).then_some(max))?,
         trusted_proxies: trusted_proxies?,

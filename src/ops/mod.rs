@@ -123,8 +123,19 @@ impl Ops {
         let _first = self.registry.set(registry);
     }
 
-    /// Builds the router for requests whose `Host` is one of `hosts`.
-    pub fn router(self, hosts: AllowedHosts) -> Router {
+    /// Returns the state of the service; `None` while it is starting.
+    #[must_use]
+    pub fn state(&self) -> Option<&OpsState> {
+        self.state.get()
+    }
+
+    /// Waits until the service stops.
+    pub async fn stopping(&self) {
+        self.public_tasks.stopping().await;
+    }
+
+    /// Builds the router for requests whose `Host` is one of `hosts`. `pages` are further routes.
+    pub fn router(self, hosts: AllowedHosts, pages: Router<Self>) -> Router {
         Router::new()
             .route(
                 "/healthz",
@@ -142,6 +153,7 @@ impl Ops {
             )
             .merge(source_endpoints::routes())
             .route_layer(middleware::from_fn(access::require_header))
+            .merge(pages)
             .fallback(async || {
                 let message = "unknown path: the paths are /healthz, /readyz, /status, /metrics, /explain, \
                                /ready-report, /verify, /selftest, /sources, \
@@ -302,7 +314,8 @@ struct ShopStatusDto<'a> {
 }
 
 impl OpsState {
-    fn shops_with_ids(&self) -> impl Iterator<Item = (ShopId, &OpsShop)> {
+    /// Returns the shops with their indexes in the book.
+    pub fn shops_with_ids(&self) -> impl Iterator<Item = (ShopId, &OpsShop)> {
         self.book.shops().zip(&self.shops)
     }
 

@@ -56,6 +56,10 @@ const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
         ],
     ),
     ("ops", OPS),
+    (
+        "web",
+        &["ops", "i18n", "migrator", "stock", "telemetry", "lifecycle"],
+    ),
     ("config", CONFIG),
     ("app", EVERYTHING),
     (
@@ -143,6 +147,7 @@ const EVERYTHING: &[&str] = &[
     "migrator",
     "sources",
     "ops",
+    "web",
     "config",
 ];
 

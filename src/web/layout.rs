@@ -1,0 +1,160 @@
+//! Frame of every page: header, navigation, language switch, search and clock.
+
+use askama::Template;
+use axum::http::StatusCode;
+use axum::response::{Html, IntoResponse, Response};
+use chrono::{DateTime, FixedOffset, Utc};
+use tracing::error;
+
+use super::Config;
+use super::assets::{Asset, ICON, SCRIPT, STYLESHEET};
+use super::format;
+use super::language_choice::LanguageChoice;
+use super::shop_health::Severity;
+use super::texts::{Text, text};
+use crate::i18n::{Language, zone_name};
+
+/// Screen that the navigation leads to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Screen {
+    Overview,
+}
+
+impl Screen {
+    const ALL: [Self; 1] = [Self::Overview];
+
+    const fn path(self) -> &'static str {
+        match self {
+            Self::Overview => "/",
+        }
+    }
+
+    const fn title(self) -> Text {
+        match self {
+            Self::Overview => Text::Overview,
+        }
+    }
+}
+
+/// Entry of the navigation.
+pub(super) struct NavigationEntry {
+    pub(super) path: &'static str,
+    pub(super) title: &'static str,
+    pub(super) is_current: bool,
+    /// Worst severity of the facts on that screen, if it is not good.
+    pub(super) mark: Option<Severity>,
+}
+
+/// Entry of the language switch.
+pub(super) struct LanguageLink {
+    pub(super) language: Language,
+    pub(super) address: String,
+    pub(super) is_current: bool,
+}
+
+/// Values that the frame of a page shows.
+pub(super) struct Layout {
+    pub(super) language: Language,
+    pub(super) zone: FixedOffset,
+    pub(super) now: DateTime<Utc>,
+    pub(super) title: String,
+    pub(super) navigation: Vec<NavigationEntry>,
+    pub(super) languages: Vec<LanguageLink>,
+    /// Path of the stream that keeps the page current; empty if it has none.
+    pub(super) live_path: String,
+}
+
+impl Layout {
+    /// Creates the frame of a screen. `marks` names screens with facts that need attention.
+    pub(super) fn new(
+        (config, choice): (Config, &LanguageChoice),
+        now: DateTime<Utc>,
+        (screen, title): (Screen, String),
+        live_path: &str,
+        marks: &[(Screen, Severity)],
+    ) -> Self {
+        let language = choice.language;
+        let entry = |other: Screen| NavigationEntry {
+            path: other.path(),
+            title: text(other.title(), language),
+            is_current: other == screen,
+            mark: marks
+                .iter()
+                .find(|(marked, severity)| *marked == other && *severity > Severity::Waiting)
+                .map(|(_, severity)| *severity),
+        };
+        let separator = if choice.address.contains('?') {
+            '&'
+        } else {
+            '?'
+        };
+        let link = |other: Language| LanguageLink {
+            language: other,
+            address: format!("{}{separator}lang={}", choice.address, other.code()),
+            is_current: other == language,
+        };
+        Self {
+            language,
+            zone: config.time_zone,
+            now,
+            title,
+            navigation: Screen::ALL.into_iter().map(entry).collect(),
+            languages: Language::ALL.into_iter().map(link).collect(),
+            live_path: live_path.to_owned(),
+        }
+    }
+
+    /// Returns a fixed text.
+    pub(super) fn t(&self, name: Text) -> &'static str {
+        text(name, self.language)
+    }
+
+    pub(super) fn clock(&self) -> String {
+        format::clock(self.now, self.zone)
+    }
+
+    pub(super) fn zone_name(&self) -> String {
+        zone_name(self.zone)
+    }
+
+    pub(super) fn style(&self) -> &str {
+        &STYLESHEET.path
+    }
+
+    pub(super) fn script(&self) -> &str {
+        &SCRIPT.path
+    }
+
+    pub(super) fn icon(&self) -> &str {
+        let icon: &Asset = &ICON;
+        &icon.path
+    }
+}
+
+/// Renders a page. Rendering fails only by an error in a template.
+pub(super) fn render(page: &impl Template) -> Response {
+    match page.render() {
+        Ok(text) => Html(text).into_response(),
+        Err(error) => {
+            error!(error = %error, "failed to render a page: {error}");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+/// Page while the store is read. It reloads itself.
+#[derive(Template)]
+#[template(path = "starting.html")]
+struct StartingPage {
+    language: Language,
+}
+
+impl StartingPage {
+    fn t(&self, name: Text) -> &'static str {
+        text(name, self.language)
+    }
+}
+
+pub(super) fn starting(language: Language) -> Response {
+    render(&StartingPage { language })
+}

@@ -1,0 +1,303 @@
+//! Overview: the verdict, the alarms, and one row for each shop.
+
+use askama::Template;
+use axum::Extension;
+use axum::extract::State;
+use axum::response::Response;
+use chrono::{DateTime, FixedOffset, Utc};
+
+use super::Config;
+use super::format;
+use super::language_choice::LanguageChoice;
+use super::layout::{Layout, Screen, render};
+use super::live::{LiveValues, stream_values};
+use super::shop_health::{Severity, ShopCondition, ShopFacts};
+use super::texts::{self, Text, text};
+use super::visible::visible;
+use crate::i18n::{AlarmText, Language, alarm_text};
+use crate::ops::{Ops, OpsShop, OpsState};
+use crate::stock::ShopId;
+use crate::telemetry::ActiveAlarm;
+
+/// Value of the page that changes while the page is open.
+pub(super) struct Cell {
+    pub(super) id: String,
+    pub(super) text: String,
+    pub(super) severity: Option<Severity>,
+    /// Exact form of a rounded value, for the title of the element.
+    pub(super) title: String,
+}
+
+impl Cell {
+    fn new(id: String, text: String) -> Self {
+        Self {
+            id,
+            text,
+            severity: None,
+            title: String::new(),
+        }
+    }
+
+    pub(super) fn severity_name(&self) -> &'static str {
+        self.severity.map_or("", Severity::name)
+    }
+}
+
+/// Value in one column of the table.
+struct ColumnCell {
+    heading: &'static str,
+    /// Numbers are aligned at their end.
+    is_number: bool,
+    cell: Cell,
+}
+
+/// One shop in the table.
+struct ShopRow {
+    name: String,
+    link: String,
+    state: Cell,
+    cells: Vec<ColumnCell>,
+    has_stock: bool,
+    condition: ShopCondition,
+}
+
+/// One alarm, as a card.
+struct AlarmCard {
+    about: String,
+    since: String,
+    since_title: String,
+    text: AlarmText,
+    /// Description by the service, in English.
+    detail: String,
+}
+
+/// Values of the page.
+struct Overview {
+    verdict: Cell,
+    push_end: Cell,
+    alarms: Vec<AlarmCard>,
+    shops: Vec<ShopRow>,
+}
+
+#[derive(Template)]
+#[template(path = "overview.html")]
+struct OverviewPage {
+    layout: Layout,
+    overview: Overview,
+    structure: String,
+}
+
+impl OverviewPage {
+    fn first_shop_without_stock(&self) -> Option<&str> {
+        let mut rows = self.overview.shops.iter();
+        rows.find(|row| !row.has_stock).map(|row| row.name.as_str())
+    }
+}
+
+/// Serves the page.
+pub(super) async fn page(
+    State(ops): State<Ops>,
+    Extension(config): Extension<Config>,
+    Extension(choice): Extension<LanguageChoice>,
+) -> Response {
+    let Some(state) = ops.state() else {
+        return super::layout::starting(choice.language);
+    };
+    let overview = Overview::collect(state, choice.language, config.time_zone);
+    let layout = Layout::new(
+        (config, &choice),
+        state.clock.now(),
+        (
+            Screen::Overview,
+            text(Text::Overview, choice.language).to_owned(),
+        ),
+        "/live/overview",
+        &[],
+    );
+    let structure = overview.live_values().structure_mark();
+    render(&OverviewPage {
+        layout,
+        overview,
+        structure,
+    })
+}
+
+/// Serves the stream of changed values.
+pub(super) async fn live(
+    State(ops): State<Ops>,
+    Extension(config): Extension<Config>,
+    Extension(choice): Extension<LanguageChoice>,
+) -> Response {
+    let source = ops.clone();
+    stream_values(&ops, move || {
+        let Some(state) = source.state() else {
+            return LiveValues::default();
+        };
+        let overview = Overview::collect(state, choice.language, config.time_zone);
+        let mut values = overview.live_values();
+        let clock = format::clock(state.clock.now(), config.time_zone);
+        values.set("clock", &clock, None);
+        values
+    })
+}
+
+impl Overview {
+    fn collect(state: &OpsState, language: Language, zone: FixedOffset) -> Self {
+        let now = state.clock.now();
+        let shops: Vec<ShopRow> = state
+            .shops_with_ids()
+            .map(|(id, shop)| ShopRow::collect(state, (id, shop), (now, language, zone)))
+            .collect();
+        let in_sync = shops
+            .iter()
+            .filter(|row| row.condition == ShopCondition::InSync)
+            .count();
+        let worst = shops.iter().map(|row| row.condition.severity()).max();
+        let mut verdict = Cell::new(
+            "verdict".to_owned(),
+            texts::sync_verdict(in_sync as u64, shops.len() as u64, language),
+        );
+        verdict.severity = worst;
+        let days = (state.cutoff - now.date_naive()).num_days();
+        let push_end = Cell::new(
+            "push-end".to_owned(),
+            texts::days_left(days, &language.date(state.cutoff), language),
+        );
+        let alarms = state.alarms.active();
+        let alarm = |alarm: &ActiveAlarm| AlarmCard::new(alarm, now, language, zone);
+        Self {
+            verdict,
+            push_end,
+            alarms: alarms.iter().map(alarm).collect(),
+            shops,
+        }
+    }
+
+    fn live_values(&self) -> LiveValues {
+        let mut values = LiveValues::default();
+        let rows = self.shops.iter();
+        let cells = rows.flat_map(|row| {
+            std::iter::once(&row.state).chain(row.cells.iter().map(|column| &column.cell))
+        });
+        for cell in [&self.verdict, &self.push_end].into_iter().chain(cells) {
+            values.set(&cell.id, &cell.text, cell.severity);
+        }
+        for alarm in &self.alarms {
+            values.add_structure(&format!("{} {}", alarm.text.title, alarm.about));
+        }
+        for row in &self.shops {
+            values.add_structure(&format!("{} {}", row.name, row.has_stock));
+        }
+        values
+    }
+}
+
+impl ShopRow {
+    fn collect(
+        state: &OpsState,
+        (id, shop): (ShopId, &OpsShop),
+        (now, language, zone): (DateTime<Utc>, Language, FixedOffset),
+    ) -> Self {
+        let worker = state.migrator.status(id);
+        let readback = state.migrator.readback_report(id);
+        let waiting = worker
+            .as_ref()
+            .map_or(0, |worker| worker.waiting_skus + worker.in_flight_skus);
+        let rejected = worker.as_ref().map_or(0, |worker| worker.quarantined.len());
+        let differing = readback
+            .as_ref()
+            .map_or(0, |report| report.unexplained_skus());
+        let last_equal = readback.as_ref().and_then(|report| report.last_equal);
+        let facts = ShopFacts {
+            mode: shop.mode,
+            has_stock: !state.book.is_empty(id),
+            is_foreign_store: state.not_sending_reason.is_some(),
+            is_paused: worker
+                .as_ref()
+                .is_some_and(|worker| worker.state == "paused"),
+            rejected: rejected as u64,
+            differing,
+            waiting: waiting as u64,
+            was_equal: last_equal.is_some(),
+        };
+        let condition = facts.condition();
+        let cell = |part: &str, text: String| Cell::new(format!("{}-{part}", shop.name), text);
+        let number = |part, n: u64, severity| Cell {
+            severity: Some(severity).filter(|_| n > 0),
+            ..cell(part, language.number(n))
+        };
+        let time = |part, at: Option<DateTime<Utc>>| match at {
+            Some(at) => Cell {
+                title: format::full(at, zone, language),
+                ..cell(part, format::ago(at, now, language))
+            },
+            None => cell(part, text(Text::Never, language).to_owned()),
+        };
+        let acknowledged = worker.as_ref().and_then(|worker| worker.last_acknowledged);
+        let numbers = [
+            (
+                Text::SkusColumn,
+                "skus",
+                state.book.len(id) as u64,
+                Severity::Good,
+            ),
+            (
+                Text::WaitingColumn,
+                "waiting",
+                facts.waiting,
+                Severity::Waiting,
+            ),
+            (
+                Text::RejectedColumn,
+                "rejected",
+                facts.rejected,
+                Severity::Attention,
+            ),
+            (
+                Text::DifferingColumn,
+                "differing",
+                differing,
+                Severity::Attention,
+            ),
+        ]
+        .map(|(column, part, n, severity)| ColumnCell {
+            heading: text(column, language),
+            is_number: true,
+            cell: number(part, n, severity),
+        });
+        let others = [
+            (Text::PushColumn, time("push", state.last_requests.last(id))),
+            (Text::AcknowledgedColumn, time("acknowledged", acknowledged)),
+            (Text::MatchColumn, time("match", last_equal)),
+            (Text::ModeColumn, cell("mode", shop.mode.name().to_owned())),
+        ]
+        .map(|(column, cell)| ColumnCell {
+            heading: text(column, language),
+            is_number: false,
+            cell,
+        });
+        let cells = numbers.into_iter().chain(others).collect();
+        let mut state_cell = cell("state", texts::condition(condition, language));
+        state_cell.severity = Some(condition.severity());
+        Self {
+            name: shop.name.clone(),
+            link: format!("/shops/{}", shop.name),
+            state: state_cell,
+            cells,
+            has_stock: facts.has_stock,
+            condition,
+        }
+    }
+}
+
+impl AlarmCard {
+    fn new(alarm: &ActiveAlarm, now: DateTime<Utc>, language: Language, zone: FixedOffset) -> Self {
+        Self {
+            about: visible(&alarm.about),
+            since: format::ago(alarm.since, now, language),
+            since_title: format::full(alarm.since, zone, language),
+            text: alarm_text(alarm.kind, language),
+            detail: visible(&alarm.text),
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! State of one shop in a word: the first fact that keeps it from being in sync. Pure.
+
+use crate::migrator::Mode;
+
+/// Meaning of a value, shown by a colour and a symbol.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Severity {
+    /// Everything is as it should be.
+    Good,
+    /// The service works on it; no action is needed.
+    Waiting,
+    /// A person should look at it.
+    Attention,
+    /// The stock on the Market is wrong or soon will be.
+    Trouble,
+}
+
+impl Severity {
+    /// Returns the name that the stylesheet uses.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Waiting => "waiting",
+            Self::Attention => "attention",
+            Self::Trouble => "trouble",
+        }
+    }
+
+    /// Returns the symbol beside the colour.
+    pub(super) const fn symbol(self) -> &'static str {
+        match self {
+            Self::Good => "✓",
+            Self::Waiting => "…",
+            Self::Attention => "!",
+            Self::Trouble => "✕",
+        }
+    }
+}
+
+/// First fact that keeps a shop from being in sync.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum ShopCondition {
+    /// The Market's copy equals the seller's stock.
+    InSync,
+    /// No stock of the shop is known.
+    NoStock,
+    /// The store belongs to another installation, so nothing is sent.
+    NotSending,
+    /// Sending is paused until a person removes the cause.
+    Paused,
+    /// `migrate` is `off`.
+    Off,
+    /// `migrate` is `dry-run`.
+    DryRun,
+    /// The Market rejects this many SKUs.
+    Rejected(u64),
+    /// The Market shows other stock for this many SKUs.
+    Differing(u64),
+    /// This many SKUs are on their way.
+    Sending(u64),
+    /// Everything is sent, but the Market's copy was never read back with a full match.
+    NotVerified,
+}
+
+impl ShopCondition {
+    pub(super) const fn severity(self) -> Severity {
+        match self {
+            Self::InSync => Severity::Good,
+            Self::Sending(_) | Self::NotVerified => Severity::Waiting,
+            Self::Off | Self::DryRun | Self::Rejected(_) | Self::Differing(_) => {
+                Severity::Attention
+            }
+            Self::NoStock | Self::NotSending | Self::Paused => Severity::Trouble,
+        }
+    }
+}
+
+/// Facts about a shop.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ShopFacts {
+    pub(super) mode: Mode,
+    pub(super) has_stock: bool,
+    /// The store belongs to another installation.
+    pub(super) is_foreign_store: bool,
+    pub(super) is_paused: bool,
+    pub(super) rejected: u64,
+    /// SKUs whose difference the last read-back could not explain.
+    pub(super) differing: u64,
+    /// SKUs in the queue or in flight.
+    pub(super) waiting: u64,
+    /// A read-back pass has found the Market's copy equal.
+    pub(super) was_equal: bool,
+}
+
+impl ShopFacts {
+    /// Returns the worst condition.
+    pub(super) fn condition(self) -> ShopCondition {
+        match self {
+            Self {
+                has_stock: false, ..
+            } => ShopCondition::NoStock,
+            Self {
+                is_foreign_store: true,
+                ..
+            } => ShopCondition::NotSending,
+            Self {
+                mode: Mode::Off, ..
+            } => ShopCondition::Off,
+            Self {
+                is_paused: true, ..
+            } => ShopCondition::Paused,
+            Self {
+                mode: Mode::DryRun, ..
+            } => ShopCondition::DryRun,
+            Self { rejected: 1.., .. } => ShopCondition::Rejected(self.rejected),
+            // A SKU that is on its way still counts as different in the last read-back.
+            Self { waiting: 1.., .. } => ShopCondition::Sending(self.waiting),
+            Self { differing: 1.., .. } => ShopCondition::Differing(self.differing),
+            Self {
+                was_equal: false, ..
+            } => ShopCondition::NotVerified,
+            Self { .. } => ShopCondition::InSync,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: ShopFacts = ShopFacts {
+        mode: Mode::On,
+        has_stock: true,
+        is_foreign_store: false,
+        is_paused: false,
+        rejected: 0,
+        differing: 0,
+        waiting: 0,
+        was_equal: true,
+    };
+
+    #[test]
+    fn the_worst_fact_is_the_condition() {
+        let broken = ShopFacts {
+            mode: Mode::On,
+            has_stock: false,
+            is_foreign_store: true,
+            is_paused: true,
+            rejected: 3,
+            differing: 4,
+            waiting: 5,
+            was_equal: false,
+        };
+        let mut facts = broken;
+        let mut expect = |condition: ShopCondition, repair: fn(&mut ShopFacts)| {
+            assert_eq!(facts.condition(), condition);
+            repair(&mut facts);
+        };
+        expect(ShopCondition::NoStock, |facts| facts.has_stock = true);
+        expect(ShopCondition::NotSending, |facts| {
+            facts.is_foreign_store = false
+        });
+        expect(ShopCondition::Paused, |facts| facts.is_paused = false);
+        expect(ShopCondition::Rejected(3), |facts| facts.rejected = 0);
+        expect(ShopCondition::Sending(5), |facts| facts.waiting = 0);
+        expect(ShopCondition::Differing(4), |facts| facts.differing = 0);
+        expect(ShopCondition::NotVerified, |facts| facts.was_equal = true);
+        expect(ShopCondition::InSync, |_| {});
+    }
+
+    #[test]
+    fn a_mode_that_does_not_send_is_never_in_sync() {
+        for (mode, condition) in [
+            (Mode::Off, ShopCondition::Off),
+            (Mode::DryRun, ShopCondition::DryRun),
+        ] {
+            assert_eq!(ShopFacts { mode, ..GOOD }.condition(), condition);
+            assert_eq!(condition.severity(), Severity::Attention);
+        }
+    }
+}

@@ -1,0 +1,54 @@
+// Keeps the values of a page current. The server sends changed texts by element id; the script
+// sets texts and attributes only, so that no value can become markup.
+"use strict";
+
+(() => {
+  const body = document.body;
+  const connection = document.getElementById("connection");
+  const clock = document.getElementById("clock");
+  let asOf = clock ? clock.textContent : "";
+
+  function show(severity, text) {
+    if (!connection || connection.textContent === text) return;
+    connection.dataset.severity = severity;
+    connection.textContent = text;
+  }
+
+  // A page with a changed structure is loaded again, unless its reader is busy with it.
+  function isBusy() {
+    const active = document.activeElement;
+    const isEditing = active && ["INPUT", "SELECT", "TEXTAREA"].includes(active.tagName);
+    const selection = document.getSelection();
+    return isEditing || Boolean(selection && selection.toString());
+  }
+
+  function update(frame) {
+    for (const [id, value] of Object.entries(frame.values)) {
+      const element = document.getElementById(id);
+      if (!element) continue;
+      if (element.textContent !== value.text) element.textContent = value.text;
+      if (value.severity) element.dataset.severity = value.severity;
+      else delete element.dataset.severity;
+    }
+    if (frame.structure === body.dataset.structure) return;
+    if (isBusy()) document.getElementById("reload").hidden = false;
+    else location.reload();
+  }
+
+  function connect() {
+    const stream = new EventSource(body.dataset.live);
+    stream.onmessage = (event) => {
+      update(JSON.parse(event.data));
+      asOf = clock.textContent;
+      show("good", connection.dataset.liveText);
+    };
+    // The browser connects again by itself, unless the server has refused.
+    stream.onerror = () => {
+      show("attention", `${connection.dataset.lostText} ${asOf}`);
+      if (stream.readyState === EventSource.CLOSED) setTimeout(connect, 5000);
+    };
+    addEventListener("pagehide", () => stream.close(), { once: true });
+  }
+
+  if (body.dataset.live) connect();
+})();

@@ -1,0 +1,45 @@
+//! English texts of the pages.
+
+use super::Text;
+
+/// Returns a text in English.
+pub(super) const fn text(name: Text) -> &'static str {
+    match name {
+        Text::AcknowledgedColumn => "Last acknowledgement",
+        Text::Alarms => "Alarms",
+        Text::CommandByApi => "Your program calls the partner API",
+        Text::CommandByFile => "Send a file once",
+        Text::CommandBySource => "A source in the configuration",
+        Text::ConnectionLost => "reconnecting; as of",
+        Text::ConnectionLive => "live",
+        Text::Consequence => "What it means",
+        Text::Detail => "Detail",
+        Text::DifferingColumn => "Differing",
+        Text::FeedShop => "How to feed a shop",
+        Text::FeedShopLead => {
+            "These shops have no stock yet, so the Market gets 503 for them. There are three ways to state it:"
+        }
+        Text::LanguageSwitch => "Language",
+        Text::MatchColumn => "Last full match",
+        Text::ModeColumn => "Sending",
+        Text::NewData => "The page has new parts.",
+        Text::Never => "never",
+        Text::NoAlarms => {
+            "No alarm is active. If something goes wrong, this place says what it means and what to do."
+        }
+        Text::Overview => "Overview",
+        Text::PushColumn => "Last request of the Market",
+        Text::RejectedColumn => "Rejected",
+        Text::Reload => "Reload",
+        Text::Remedy => "What to do",
+        Text::Shop => "Shop",
+        Text::Shops => "Shops",
+        Text::SkipToContent => "Skip to the content",
+        Text::SkusColumn => "SKUs",
+        Text::StartingLead => "The service reads its store. This page reloads by itself.",
+        Text::StartingTitle => "The service is starting",
+        Text::StateColumn => "State",
+        Text::WaitingColumn => "Waiting to be sent",
+        Text::WholeService => "whole service",
+    }
+}

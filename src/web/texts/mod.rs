@@ -1,0 +1,55 @@
+//! Texts of the pages. Each language has an exhaustive `match`, so none can be forgotten.
+
+mod chinese;
+mod english;
+mod russian;
+mod sentences;
+
+pub(super) use self::sentences::{condition, days_left, sync_verdict};
+use crate::i18n::Language;
+
+/// Text without parameters.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Text {
+    AcknowledgedColumn,
+    Alarms,
+    CommandByApi,
+    CommandByFile,
+    CommandBySource,
+    ConnectionLost,
+    ConnectionLive,
+    Consequence,
+    Detail,
+    DifferingColumn,
+    FeedShop,
+    FeedShopLead,
+    LanguageSwitch,
+    MatchColumn,
+    ModeColumn,
+    NewData,
+    Never,
+    NoAlarms,
+    Overview,
+    PushColumn,
+    RejectedColumn,
+    Reload,
+    Remedy,
+    Shop,
+    Shops,
+    SkipToContent,
+    SkusColumn,
+    StartingLead,
+    StartingTitle,
+    StateColumn,
+    WaitingColumn,
+    WholeService,
+}
+
+/// Returns a text in a language.
+pub(super) const fn text(name: Text, language: Language) -> &'static str {
+    match language {
+        Language::English => english::text(name),
+        Language::Russian => russian::text(name),
+        Language::Chinese => chinese::text(name),
+    }
+}

@@ -1,0 +1,45 @@
+//! Russian texts of the pages.
+
+use super::Text;
+
+/// Returns a text in Russian.
+pub(super) const fn text(name: Text) -> &'static str {
+    match name {
+        Text::AcknowledgedColumn => "Последний приём",
+        Text::Alarms => "Тревоги",
+        Text::CommandByApi => "Ваша программа вызывает партнёрский API",
+        Text::CommandByFile => "Загрузить файл один раз",
+        Text::CommandBySource => "Источник в конфигурации",
+        Text::ConnectionLost => "нет связи; данные на",
+        Text::ConnectionLive => "обновляется",
+        Text::Consequence => "Что это значит",
+        Text::Detail => "Подробности",
+        Text::DifferingColumn => "Расходятся",
+        Text::FeedShop => "Как передать остатки",
+        Text::FeedShopLead => {
+            "У этих магазинов ещё нет остатков, поэтому Маркет получает ответ 503. Передать остатки можно тремя способами:"
+        }
+        Text::LanguageSwitch => "Язык",
+        Text::MatchColumn => "Полное совпадение",
+        Text::ModeColumn => "Отправка",
+        Text::NewData => "На странице есть изменения.",
+        Text::Never => "не было",
+        Text::NoAlarms => {
+            "Тревог нет. Если что-то пойдёт не так, здесь появится, что это значит и что делать."
+        }
+        Text::Overview => "Обзор",
+        Text::PushColumn => "Последний запрос Маркета",
+        Text::RejectedColumn => "Отклонены",
+        Text::Reload => "Обновить",
+        Text::Remedy => "Что делать",
+        Text::Shop => "Магазин",
+        Text::Shops => "Магазины",
+        Text::SkipToContent => "К содержанию",
+        Text::SkusColumn => "SKU",
+        Text::StartingLead => "Сервис читает хранилище. Страница обновится сама.",
+        Text::StartingTitle => "Сервис запускается",
+        Text::StateColumn => "Состояние",
+        Text::WaitingColumn => "Ждут отправки",
+        Text::WholeService => "весь сервис",
+    }
+}
