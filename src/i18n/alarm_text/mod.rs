@@ -94,21 +94,20 @@ mod tests {
         }
     }
 
+    fn is_in(language: Language, text: &str) -> bool {
+        match language {
+            Language::English => text.is_ascii(),
+            Language::Russian => text.contains(is_cyrillic) && !text.contains(is_chinese),
+            Language::Chinese => text.contains(is_chinese) && !text.contains(is_cyrillic),
+        }
+    }
+
     #[test]
     fn texts_are_in_their_language() {
         for language in Language::ALL {
             for (kind, parts) in texts(language) {
                 for text in parts {
-                    let is_right = match language {
-                        Language::English => text.is_ascii(),
-                        Language::Russian => {
-                            text.contains(is_cyrillic) && !text.contains(is_chinese)
-                        }
-                        Language::Chinese => {
-                            text.contains(is_chinese) && !text.contains(is_cyrillic)
-                        }
-                    };
-                    assert!(is_right, "{language:?} {kind}: {text}");
+                    assert!(is_in(language, text), "{language:?} {kind}: {text}");
                 }
             }
         }
