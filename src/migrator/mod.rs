@@ -12,6 +12,7 @@ pub mod backoff;
 pub mod classify_response;
 pub mod clock_skew;
 mod ledger;
+mod metrics;
 pub mod planner;
 pub mod quarantine;
 pub mod queue;
@@ -29,18 +30,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::registry::Registry;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 pub use ledger::Ledger;
+pub use metrics::Metrics;
 pub use status::{QuarantinedSku, WorkerStatus};
 
-use self::classify_response::ResponseVerdict;
 use self::rate_limit::SharedRateLimiter;
 use self::readback::{Observations, ReadbackReport};
 use self::rejected_keys::RejectedKeys;
@@ -310,42 +306,4 @@ fn rate_limiters(targets: &[(MarketTarget, RestoredState)]) -> HashMap<ShopId, S
         limiters.insert(target.shop, limiter);
     }
     limiters
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct ResponseLabels {
-    shop: String,
-    verdict: &'static str,
-}
-
-/// Prometheus counters of requests and SKUs by shop and verdict.
-#[derive(Clone, Debug, Default)]
-pub struct Metrics {
-    requests: Family<ResponseLabels, Counter>,
-    skus: Family<ResponseLabels, Counter>,
-}
-
-impl Metrics {
-    /// Registers the counters.
-    pub fn register(&self, registry: &mut Registry) {
-        registry.register(
-            "market_requests",
-            "Batches sent to the Market, by verdict of the response",
-            self.requests.clone(),
-        );
-        registry.register(
-            "market_skus",
-            "SKUs in batches sent to the Market, by verdict of the response",
-            self.skus.clone(),
-        );
-    }
-
-    fn record(&self, shop: &str, verdict: &ResponseVerdict, skus: usize) {
-        let labels = ResponseLabels {
-            shop: shop.to_owned(),
-            verdict: verdict.name(),
-        };
-        self.requests.get_or_create(&labels).inc();
-        self.skus.get_or_create(&labels).inc_by(skus as u64);
-    }
 }

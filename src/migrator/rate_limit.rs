@@ -166,11 +166,31 @@ impl SlidingWindow {
 
 /// Unit in which the Market counts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum LimitUnit {
+pub enum LimitUnit {
     /// SKUs, for updates by campaign.
     Skus,
     /// Requests of any size, for updates by business.
     Requests,
+}
+
+impl LimitUnit {
+    /// Returns the name in the metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Skus => "skus",
+            Self::Requests => "requests",
+        }
+    }
+}
+
+/// Volume that may be sent in one [`WINDOW`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RateLimit {
+    /// Unit in which the Market counts.
+    pub unit: LimitUnit,
+    /// Units in one minute, after `limit_share` and the Market's headers.
+    pub per_minute: u32,
 }
 
 /// Rate limiter for one campaign or business.
@@ -204,6 +224,15 @@ impl SharedRateLimiter {
             unit,
             share,
             window: Arc::new(Mutex::new(window)),
+        }
+    }
+
+    /// Returns the current limit.
+    #[must_use]
+    pub fn current_limit(&self) -> RateLimit {
+        RateLimit {
+            unit: self.unit,
+            per_minute: self.lock().limit(),
         }
     }
 

@@ -53,9 +53,10 @@ impl Planner {
                 .rejected_keys
                 .on_accepted(&self.target.keys[batch.key_index]);
         }
+        let duration = ended_at - batch.sent_at;
         self.deps
             .metrics
-            .record(&self.target.name, &verdict, batch.items.len());
+            .record(&self.target.name, &verdict, batch.items.len(), duration);
         self.status.requests += 1;
         if verdict != ResponseVerdict::Accepted {
             self.log_failure(&batch, &verdict, trace_id.as_deref());

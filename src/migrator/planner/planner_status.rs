@@ -88,10 +88,14 @@ impl Planner {
         }
     }
 
-    /// Updates and returns the status, and raises or clears the alarm for missing acknowledgements.
+    /// Updates and returns the status and the limit in the metrics, and raises or clears the alarm
+    /// for missing acknowledgements.
     pub fn update_status(&mut self, now: Now) -> &WorkerStatus {
         let waiting = self.queue.len() + self.rejection_search.waiting_skus();
         self.check_progress(waiting + self.in_flight_skus, now.wall);
+        self.deps
+            .metrics
+            .record_limit(&self.target.name, self.deps.limiter.current_limit());
         let (state, reason) = self.policy.state();
         self.status.state = match (state, waiting, self.in_flight) {
             _ if self.target.mode == Mode::DryRun => "dry-run",
