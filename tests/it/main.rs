@@ -8,6 +8,7 @@ mod activity;
 mod auth_failures;
 mod contract;
 mod convergence;
+mod dashboards;
 mod dependency_rules;
 mod docs;
 mod docs_commands;
