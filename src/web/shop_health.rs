@@ -152,20 +152,21 @@ mod tests {
             was_equal: false,
         };
         let mut facts = broken;
-        let mut expect = |condition: ShopCondition, repair: fn(&mut ShopFacts)| {
-            assert_eq!(facts.condition(), condition);
-            repair(&mut facts);
-        };
-        expect(ShopCondition::NoStock, |facts| facts.has_stock = true);
-        expect(ShopCondition::NotSending, |facts| {
-            facts.is_foreign_store = false
-        });
-        expect(ShopCondition::Paused, |facts| facts.is_paused = false);
-        expect(ShopCondition::Rejected(3), |facts| facts.rejected = 0);
-        expect(ShopCondition::Sending(5), |facts| facts.waiting = 0);
-        expect(ShopCondition::Differing(4), |facts| facts.differing = 0);
-        expect(ShopCondition::NotVerified, |facts| facts.was_equal = true);
-        expect(ShopCondition::InSync, |_| {});
+        assert_eq!(facts.condition(), ShopCondition::NoStock);
+        facts.has_stock = true;
+        assert_eq!(facts.condition(), ShopCondition::NotSending);
+        facts.is_foreign_store = false;
+        assert_eq!(facts.condition(), ShopCondition::Paused);
+        facts.is_paused = false;
+        assert_eq!(facts.condition(), ShopCondition::Rejected(3));
+        facts.rejected = 0;
+        assert_eq!(facts.condition(), ShopCondition::Sending(5));
+        facts.waiting = 0;
+        assert_eq!(facts.condition(), ShopCondition::Differing(4));
+        facts.differing = 0;
+        assert_eq!(facts.condition(), ShopCondition::NotVerified);
+        facts.was_equal = true;
+        assert_eq!(facts.condition(), ShopCondition::InSync);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Each test starts a private server in its own directory, on a free port of 127.0.0.1, and stops
 //! it at its end. The servers must be installed; servers that already run are not touched. Built
-//! only with `--features database-tests`.
+//! only with `--test databases`.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod database_tests;

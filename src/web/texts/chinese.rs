@@ -29,7 +29,7 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::Reload => "刷新",
         Text::Remedy => "处理办法",
         Text::Shop => "店铺",
-        Text::Shops => "店铺",
+        Text::Shops => "所有店铺",
         Text::SkipToContent => "跳到正文",
         Text::SkusColumn => "SKU 数",
         Text::StartingLead => "服务正在读取存储。本页会自动刷新。",
