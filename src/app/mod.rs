@@ -29,10 +29,11 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::http::{HttpServer, ServerLimits};
 use crate::lifecycle::{CrashSignal, Tasks};
-use crate::ops::Ops;
 use crate::ops::access::AllowedHosts;
+use crate::ops::{Login, Ops};
 use crate::push_api::stocks_handler::LastRequests;
 use crate::store::Store;
+use crate::telemetry::Alarms;
 use crate::web;
 
 /// Timeout of a stop. It is shorter than the 30 s after which Docker and Kubernetes kill.
@@ -93,7 +94,23 @@ impl App {
 
         // The operator's listener starts before the store is read, so that "starting" differs from
         // "dead".
-        let ops = Ops::new(tasks.public.clone());
+        let alarms = Alarms::new(clock);
+        let auth_failures = AuthFailures::new(
+            clock,
+            alarms.clone(),
+            config.trusted_proxies.clone(),
+            config.max_connections,
+        );
+        let login = match &config.ops_password {
+            Some(password) => Login::with_password(
+                password,
+                config.ops_protect_metrics,
+                clock,
+                auth_failures.clone(),
+            ),
+            None => Login::not_needed(),
+        };
+        let ops = Ops::new(tasks.public.clone(), login);
         let ops_router = ops.clone().router(
             AllowedHosts::new(ops_addr, &config.ops_hosts),
             web::routes(wiring::web_config(&config), ops.clone()),
@@ -104,7 +121,7 @@ impl App {
 
         let mut registry = Registry::with_prefix("stockbridge");
         public_server.metrics().register(&mut registry);
-        let services = Services::open(&config, clock, ownership).await?;
+        let services = Services::open(&config, (clock, alarms), ownership).await?;
         let migrator = services.start_migrator(&config, &tasks, &mut registry)?;
         let ingest = services.start_ingest(migrator.clone(), &tasks, &mut registry);
         background::start(&services, &config, &tasks.background);
@@ -114,12 +131,6 @@ impl App {
         source_manager
             .start(&config.outbound(), &tasks.sources)
             .context("start the sources")?;
-        let auth_failures = AuthFailures::new(
-            clock,
-            services.alarms.clone(),
-            config.trusted_proxies.clone(),
-            config.max_connections,
-        );
         auth_failures.register(&mut registry);
         let exchange = source_manager.router(&tasks.sources, &auth_failures);
         let endpoints = (

@@ -48,7 +48,7 @@ pub(super) struct Services {
 impl Services {
     pub(super) async fn open(
         config: &Config,
-        clock: Clock,
+        (clock, alarms): (Clock, Alarms),
         ownership: Ownership,
     ) -> anyhow::Result<Self> {
         let keys: Vec<ShopIdentity> = config
@@ -78,7 +78,6 @@ impl Services {
             shops = keys.len(),
             "the store is open: {skus} SKUs are known"
         );
-        let alarms = Alarms::new(clock);
         absent_shops
             .iter()
             .for_each(|shop| report_absent_shop(shop, &alarms));

@@ -49,10 +49,17 @@ pub enum Credential {
     FeedKey,
     /// Login and password, or session, of 1C's exchange.
     ExchangeLogin,
+    /// Password of the operator's pages.
+    OperatorPassword,
 }
 
 impl Credential {
-    const ALL: [Self; 3] = [Self::PushToken, Self::FeedKey, Self::ExchangeLogin];
+    const ALL: [Self; 4] = [
+        Self::PushToken,
+        Self::FeedKey,
+        Self::ExchangeLogin,
+        Self::OperatorPassword,
+    ];
 
     /// Returns the label in metrics.
     fn label(self) -> &'static str {
@@ -60,6 +67,7 @@ impl Credential {
             Self::PushToken => "push_token",
             Self::FeedKey => "feed_key",
             Self::ExchangeLogin => "exchange_login",
+            Self::OperatorPassword => "operator_password",
         }
     }
 
@@ -69,6 +77,7 @@ impl Credential {
             Self::PushToken => "push token",
             Self::FeedKey => "feed key",
             Self::ExchangeLogin => "1C login",
+            Self::OperatorPassword => "operator password",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Client of a running service's operator API, and the arguments that its commands share.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use serde_json::Value;
 
 use super::healthcheck::ops_url;
 use super::print_line;
+use crate::config::read_secret;
+use crate::http::secret::Secret;
 use crate::http::{ClientConfig, Trust, client, read_response};
 use crate::ops::access;
 use crate::telemetry::printable;
@@ -34,6 +37,9 @@ pub(super) struct OpsArgs {
         default_value = "127.0.0.1:9090"
     )]
     ops: SocketAddr,
+    /// A file with the operator's password, if the service has an `ops_password_file`.
+    #[arg(long, env = "STOCKBRIDGE_OPS_PASSWORD_FILE", value_name = "FILE")]
+    ops_password_file: Option<PathBuf>,
 }
 
 /// Arguments of commands that print a response of the service.
@@ -72,25 +78,41 @@ impl ReportArgs {
 pub(super) struct OpsClient {
     client: reqwest::Client,
     address: SocketAddr,
+    password: Option<Secret>,
 }
 
 impl OpsArgs {
     pub(super) fn client(&self) -> anyhow::Result<OpsClient> {
-        OpsClient::new(self.ops)
+        self.client_with_timeout(TIMEOUT)
     }
 
     /// Returns a client with the long timeout for uploads.
     pub(super) fn upload_client(&self) -> anyhow::Result<OpsClient> {
-        OpsClient::with_timeout(self.ops, UPLOAD_TIMEOUT)
+        self.client_with_timeout(UPLOAD_TIMEOUT)
+    }
+
+    fn client_with_timeout(&self, timeout: Duration) -> anyhow::Result<OpsClient> {
+        let password = match &self.ops_password_file {
+            Some(path) => Some(
+                read_secret(path)
+                    .map_err(|rule| anyhow!("--ops-password-file, {}, {rule}", path.display()))?,
+            ),
+            None => None,
+        };
+        OpsClient::with_timeout(self.ops, timeout, password)
     }
 }
 
 impl OpsClient {
     pub(super) fn new(address: SocketAddr) -> anyhow::Result<Self> {
-        Self::with_timeout(address, TIMEOUT)
+        Self::with_timeout(address, TIMEOUT, None)
     }
 
-    fn with_timeout(address: SocketAddr, timeout: Duration) -> anyhow::Result<Self> {
+    fn with_timeout(
+        address: SocketAddr,
+        timeout: Duration,
+        password: Option<Secret>,
+    ) -> anyhow::Result<Self> {
         let config = ClientConfig {
             read_timeout: timeout,
             total_timeout: timeout,
@@ -100,6 +122,7 @@ impl OpsClient {
         Ok(Self {
             client: client(&config)?,
             address,
+            password,
         })
     }
 
@@ -132,7 +155,10 @@ impl OpsClient {
     }
 
     async fn execute(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
-        let request = request.header(access::CSRF_HEADER, access::CSRF_HEADER_VALUE);
+        let mut request = request.header(access::CSRF_HEADER, access::CSRF_HEADER_VALUE);
+        if let Some(password) = &self.password {
+            request = request.bearer_auth(password.expose());
+        }
         let response = request.send().await.with_context(|| {
             format!(
                 "no response from {}: is it running, and is --ops its ops_listen?",

@@ -14,6 +14,14 @@ pub(super) fn service_conflicts(config: &Config) -> Vec<String> {
             config.ops_listen
         ));
     }
+    if !config.ops_listen.ip().is_loopback() && config.ops_password.is_none() {
+        errors.push(format!(
+            "ops_listen is \"{}\", which others can reach: an address other than loopback needs a \
+             password; set ops_password_file, or ops_listen = \"127.0.0.1:{}\"",
+            config.ops_listen,
+            config.ops_listen.port()
+        ));
+    }
     if let Some(file) = &config.ca_file
         && let Err(error) = std::fs::File::open(file)
     {

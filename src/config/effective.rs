@@ -19,6 +19,10 @@ impl fmt::Display for Config {
         writeln!(f, "listen = \"{}\"", self.listen)?;
         writeln!(f, "ops_listen = \"{}\"", self.ops_listen)?;
         writeln!(f, "ops_hosts = {:?}", self.ops_hosts)?;
+        if let Some(password) = &self.ops_password {
+            writeln!(f, "ops_password = \"{password:?}\"")?;
+        }
+        writeln!(f, "ops_protect_metrics = {}", self.ops_protect_metrics)?;
         writeln!(f, "store = {:?}", self.store.display().to_string())?;
         writeln!(f, "market_url = {:?}", self.market_url)?;
         if let Some(file) = &self.ca_file {

@@ -66,6 +66,10 @@ pub struct Config {
     pub stale_after: TimeDelta,
     /// Date on which the push API ends, for reports.
     pub cutoff: NaiveDate,
+    /// Password of the operator listener.
+    pub ops_password: Option<Secret>,
+    /// The password is also needed for metrics and health.
+    pub ops_protect_metrics: bool,
     /// Zone of the times on the operator's pages.
     pub time_zone: FixedOffset,
     /// Maximum number of open connections of the public listener.

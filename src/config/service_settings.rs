@@ -28,6 +28,8 @@ pub(super) fn read_config(reader: &mut SettingsReader<'_>) -> Option<Config> {
     }
     let listen = reader.take("listen", |text| text.parse().ok());
     let ops_listen = reader.take("ops_listen", |text| text.parse().ok());
+    let ops_password = reader.chosen_secrets(["ops_password"], false).pop();
+    let ops_protect_metrics = reader.take("ops_protect_metrics", |text| text.parse().ok());
     let ops_hosts = reader.list("ops_hosts", parse_host);
     let store = reader.path("store");
     let market_url = reader.take("market_url", parse_market_url);
@@ -55,6 +57,8 @@ pub(super) fn read_config(reader: &mut SettingsReader<'_>) -> Option<Config> {
         listen: listen?,
         ops_listen: ops_listen?,
         ops_hosts: ops_hosts?,
+        ops_password,
+        ops_protect_metrics: ops_protect_metrics?,
         store: store?,
         market_url: market_url?,
         ca_file,

@@ -164,6 +164,45 @@ pub(super) async fn require_header(request: Request, next: Next) -> Response {
     }
 }
 
+/// Middleware for the forms of pages: a request that changes state must come from a page of this
+/// listener. The browser says so in `Sec-Fetch-Site` or in `Origin`; one of them is required.
+pub async fn require_same_origin(request: Request, next: Next) -> Response {
+    match check_same_origin(request.method(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(error) => log_and_respond(error),
+    }
+}
+
+fn check_same_origin(method: &Method, headers: &HeaderMap) -> Result<(), ErrorResponse> {
+    if matches!(*method, Method::GET | Method::HEAD) {
+        return Ok(());
+    }
+    let host = single_value(headers, &HOST).unwrap_or_default();
+    let is_same_site = |value: &str| value == "same-origin";
+    let is_our_origin = |value: &str| is_origin_of(value, host);
+    // A field that is repeated or not a text counts as foreign.
+    let agrees = |name: &HeaderName, is_ours: &dyn Fn(&str) -> bool| {
+        let is_present = headers.contains_key(name);
+        is_present.then(|| single_value(headers, name).is_some_and(is_ours))
+    };
+    let site = agrees(&SEC_FETCH_SITE, &is_same_site);
+    // Behind a proxy that changes the host the origin differs, but the site is checked.
+    let origin = agrees(&ORIGIN, &is_our_origin);
+    if site.unwrap_or(false) || (site.is_none() && origin.unwrap_or(false)) {
+        return Ok(());
+    }
+    let message = format!(
+        "a {method} request of a page must have Sec-Fetch-Site 'same-origin' or the Origin of its \
+         Host '{}': use a page of this listener, or the JSON endpoint with the header X-Stockbridge",
+        excerpt(host)
+    );
+    Err(ErrorResponse::new(
+        StatusCode::FORBIDDEN,
+        "FOREIGN_ORIGIN",
+        message,
+    ))
+}
+
 fn log_and_respond(error: ErrorResponse) -> Response {
     debug!(
         code = error.code,
@@ -350,6 +389,44 @@ mod tests {
                     "{method} {fields:?}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn forms_need_evidence_of_the_same_origin() {
+        for (fields, expected) in [
+            (vec![], false),
+            (vec![("sec-fetch-site", "same-origin")], true),
+            (vec![("sec-fetch-site", "same-site")], false),
+            (vec![("sec-fetch-site", "none")], false),
+            (vec![("origin", "http://localhost:9090")], true),
+            (vec![("origin", "http://evil.example")], false),
+            (vec![("origin", "null")], false),
+            (vec![("x-stockbridge", "1")], false),
+            (
+                vec![
+                    ("sec-fetch-site", "cross-site"),
+                    ("origin", "http://localhost:9090"),
+                ],
+                false,
+            ),
+            (
+                vec![
+                    ("sec-fetch-site", "same-origin"),
+                    ("sec-fetch-site", "cross-site"),
+                ],
+                false,
+            ),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, "localhost:9090".parse().unwrap());
+            for (name, value) in &fields {
+                let name: HeaderName = name.parse().unwrap();
+                headers.append(name, value.parse().unwrap());
+            }
+            let is_served = |method: &Method| check_same_origin(method, &headers).is_ok();
+            assert_eq!(is_served(&Method::POST), expected, "{fields:?}");
+            assert!(is_served(&Method::GET));
         }
     }
 

@@ -1,11 +1,12 @@
 //! Operator API: health, status, metrics, explanations, sources and imports.
 //!
-//! It has its own listener, on loopback by default, and no tokens: [`access`] decides which
-//! requests are served. It reads the status of the other modules; none of them depends on it.
+//! It has its own listener, on loopback by default. [`access`] decides which requests are served,
+//! [`Login`] asks for the password if one is set. It reads the status of the other modules; none of them depends on it.
 
 pub mod access;
 mod explain;
 mod import_endpoint;
+mod login;
 mod metrics;
 mod readiness;
 mod selftest_endpoint;
@@ -27,6 +28,7 @@ use serde_json::json;
 use tracing::error;
 
 use self::access::AllowedHosts;
+pub use self::login::{LOGIN_PATH, Login, SESSION_COOKIE};
 pub use self::source_dto::DeliveryDto;
 use crate::clock::Clock;
 use crate::history::History;
@@ -100,17 +102,19 @@ pub struct Ops {
     registry: Arc<OnceLock<Registry>>,
     // Is stopping as soon as no new requests are accepted.
     public_tasks: Tasks,
+    login: Login,
 }
 
 impl Ops {
     /// Creates the API in the state "starting". `public_tasks` are the tasks that serve the Market and
     /// the seller.
     #[must_use]
-    pub fn new(public_tasks: Tasks) -> Self {
+    pub fn new(public_tasks: Tasks, login: Login) -> Self {
         Self {
             state: Arc::default(),
             registry: Arc::default(),
             public_tasks,
+            login,
         }
     }
 
@@ -129,6 +133,12 @@ impl Ops {
         self.state.get()
     }
 
+    /// Returns the login.
+    #[must_use]
+    pub fn login(&self) -> &Login {
+        &self.login
+    }
+
     /// Waits until the service stops.
     pub async fn stopping(&self) {
         self.public_tasks.stopping().await;
@@ -136,6 +146,7 @@ impl Ops {
 
     /// Builds the router for requests whose `Host` is one of `hosts`. `pages` are further routes.
     pub fn router(self, hosts: AllowedHosts, pages: Router<Self>) -> Router {
+        let login = self.login.clone();
         Router::new()
             .route(
                 "/healthz",
@@ -161,6 +172,7 @@ impl Ops {
                 ErrorResponse::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
             })
             .with_state(self)
+            .layer(middleware::from_fn_with_state(login, login::require_login))
             .layer(middleware::from_fn_with_state(
                 Arc::new(hosts),
                 access::require_host,

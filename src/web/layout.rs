@@ -56,6 +56,7 @@ pub(super) struct LanguageLink {
 pub(super) struct Layout {
     pub(super) language: Language,
     pub(super) zone: FixedOffset,
+    pub(super) has_login: bool,
     pub(super) now: DateTime<Utc>,
     pub(super) title: String,
     pub(super) navigation: Vec<NavigationEntry>,
@@ -96,6 +97,7 @@ impl Layout {
         Self {
             language,
             zone: config.time_zone,
+            has_login: config.has_login,
             now,
             title,
             navigation: Screen::ALL.into_iter().map(entry).collect(),

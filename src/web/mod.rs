@@ -12,6 +12,7 @@ mod headers;
 mod language_choice;
 mod layout;
 mod live;
+mod login;
 mod overview;
 mod shop_health;
 mod texts;
@@ -21,18 +22,20 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Extension, Router};
 use chrono::FixedOffset;
 
 use self::language_choice::LanguageChoice;
-use crate::ops::Ops;
+use crate::ops::{Ops, access};
 
 /// Settings of the pages.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// Zone of all times on the pages.
     pub time_zone: FixedOffset,
+    /// The pages have a button that ends the session.
+    pub has_login: bool,
 }
 
 /// Builds the routes of the pages.
@@ -41,6 +44,9 @@ pub fn routes(config: Config, ops: Ops) -> Router<Ops> {
         .route("/", get(overview::page))
         .route("/live/overview", get(overview::live))
         .layer(from_fn_with_state(ops, require_start))
+        .route("/login", get(login::page).post(login::begin))
+        .route("/logout", post(login::end))
+        .layer(from_fn(access::require_same_origin))
         .merge(assets::routes())
         .layer(from_fn(headers::add))
         .layer(from_fn(language_choice::choose))

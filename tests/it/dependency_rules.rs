@@ -119,6 +119,7 @@ const CONFIG: &[&str] = &[
 
 const OPS: &[&str] = &[
     "stock",
+    "auth_failures",
     "store",
     "history",
     "http",

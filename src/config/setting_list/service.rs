@@ -16,7 +16,8 @@ pub const SETTINGS: &[Setting] = &[
         .default("127.0.0.1:9090")
         .effect(
             "Address of the operator listener: health, status, metrics and the commands that act \
-             on the running service. It has no login. Never make it reachable from the internet.",
+             on the running service, and the pages. An address other than loopback needs \
+             ops_password_file. Never make it reachable from the internet without TLS.",
         )
         .example("\"127.0.0.1:9090\""),
     Setting::new(
@@ -31,6 +32,23 @@ pub const SETTINGS: &[Setting] = &[
          the container or service if Prometheus calls it by that name.",
     )
     .example("[\"stockbridge\"]"),
+    Setting::new(
+        "ops_password_file",
+        "a file that holds the operator's password, at least 8 characters",
+    )
+    .effect(
+        "Password for the pages and the commands. It is required if ops_listen is not a loopback \
+         address. A browser asks for it once; programs send it as `Authorization: Bearer \
+         PASSWORD`, and the commands read STOCKBRIDGE_OPS_PASSWORD_FILE.",
+    )
+    .example("\"secrets/ops_password\""),
+    Setting::new("ops_protect_metrics", "true or false")
+        .default("false")
+        .effect(
+            "The password is also needed for /metrics, /healthz and /readyz. Set it if others can \
+             reach the listener. Prometheus then sends the password as its credentials.",
+        )
+        .example("true"),
     Setting::new("store", "a directory")
         .default("stockbridge-data")
         .effect(

@@ -10,8 +10,8 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::CommandByApi => "Your program calls the partner API",
         Text::CommandByFile => "Send a file once",
         Text::CommandBySource => "A source in the configuration",
-        Text::ConnectionLost => "reconnecting; as of",
         Text::ConnectionLive => "live",
+        Text::ConnectionLost => "reconnecting; as of",
         Text::Consequence => "What it means",
         Text::Detail => "Detail",
         Text::DifferingColumn => "Differing",
@@ -20,14 +20,20 @@ pub(super) const fn text(name: Text) -> &'static str {
             "These shops have no stock yet, so the Market gets 503 for them. There are three ways to state it:"
         }
         Text::LanguageSwitch => "Language",
+        Text::Login => "Log in",
+        Text::LoginLead => {
+            "This page shows the stock of your shops and needs the operator password (ops_password_file)."
+        }
+        Text::Logout => "Log out",
         Text::MatchColumn => "Last full match",
         Text::ModeColumn => "Sending",
-        Text::NewData => "The page has new parts.",
         Text::Never => "never",
+        Text::NewData => "The page has new parts.",
         Text::NoAlarms => {
             "No alarm is active. If something goes wrong, this place says what it means and what to do."
         }
         Text::Overview => "Overview",
+        Text::Password => "Password",
         Text::PushColumn => "Last request of the Market",
         Text::RejectedColumn => "Rejected",
         Text::Reload => "Reload",
@@ -41,5 +47,6 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::StateColumn => "State",
         Text::WaitingColumn => "Waiting to be sent",
         Text::WholeService => "whole service",
+        Text::WrongPassword => "This password is wrong.",
     }
 }

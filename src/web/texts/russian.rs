@@ -10,8 +10,8 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::CommandByApi => "Ваша программа вызывает партнёрский API",
         Text::CommandByFile => "Загрузить файл один раз",
         Text::CommandBySource => "Источник в конфигурации",
-        Text::ConnectionLost => "нет связи; данные на",
         Text::ConnectionLive => "обновляется",
+        Text::ConnectionLost => "нет связи; данные на",
         Text::Consequence => "Что это значит",
         Text::Detail => "Подробности",
         Text::DifferingColumn => "Расходятся",
@@ -20,14 +20,20 @@ pub(super) const fn text(name: Text) -> &'static str {
             "У этих магазинов ещё нет остатков, поэтому Маркет получает ответ 503. Передать остатки можно тремя способами:"
         }
         Text::LanguageSwitch => "Язык",
+        Text::Login => "Войти",
+        Text::LoginLead => {
+            "Здесь остатки ваших магазинов. Нужен пароль оператора (ops_password_file)."
+        }
+        Text::Logout => "Выйти",
         Text::MatchColumn => "Полное совпадение",
         Text::ModeColumn => "Отправка",
-        Text::NewData => "На странице есть изменения.",
         Text::Never => "не было",
+        Text::NewData => "На странице есть изменения.",
         Text::NoAlarms => {
             "Тревог нет. Если что-то пойдёт не так, здесь появится, что это значит и что делать."
         }
         Text::Overview => "Обзор",
+        Text::Password => "Пароль",
         Text::PushColumn => "Последний запрос Маркета",
         Text::RejectedColumn => "Отклонены",
         Text::Reload => "Обновить",
@@ -41,5 +47,6 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::StateColumn => "Состояние",
         Text::WaitingColumn => "Ждут отправки",
         Text::WholeService => "весь сервис",
+        Text::WrongPassword => "Пароль неверный.",
     }
 }

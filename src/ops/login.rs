@@ -1,0 +1,328 @@
+//! Login of the operator: one password, sessions in a cookie, and the rule for each path.
+//!
+//! Programs send the password with each request, as `Authorization: Bearer PASSWORD`. A browser
+//! logs in once and gets a session. Sessions are kept in memory, so a restart ends them. Wrong
+//! passwords are delayed, counted and reported by [`AuthFailures`].
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::extract::{Request, State};
+use axum::http::header::{ACCEPT, AUTHORIZATION, COOKIE, LOCATION};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, TimeDelta, Utc};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use sha2::{Digest, Sha256};
+
+use crate::auth_failures::{AuthFailures, Credential};
+use crate::clock::Clock;
+use crate::http::ErrorResponse;
+use crate::http::secret::{Secret, TokenSet};
+
+/// Name of the cookie with the session.
+pub const SESSION_COOKIE: &str = "stockbridge_session";
+
+/// Path of the page that asks for the password.
+pub const LOGIN_PATH: &str = "/login";
+
+/// Time without a request after which a session ends.
+const IDLE_TIMEOUT: TimeDelta = TimeDelta::hours(12);
+
+/// Most sessions. One more ends the one that was idle for longest.
+const MAX_SESSIONS: usize = 1000;
+
+/// Login of the operator's listener. Cheap to clone: all clones share the sessions.
+#[derive(Clone, Debug)]
+pub struct Login(Option<Arc<LoginInner>>);
+
+#[derive(Debug)]
+struct LoginInner {
+    password: TokenSet,
+    protects_metrics: bool,
+    auth_failures: AuthFailures,
+    clock: Clock,
+    sessions: Mutex<Sessions>,
+}
+
+impl Login {
+    /// Creates a login that lets everybody in, for a listener on loopback.
+    #[must_use]
+    pub fn not_needed() -> Self {
+        Self(None)
+    }
+
+    /// Creates a login with a password. `protects_metrics` extends it to `/metrics`, `/healthz`
+    /// and `/readyz`.
+    #[must_use]
+    pub fn with_password(
+        password: &Secret,
+        protects_metrics: bool,
+        clock: Clock,
+        auth_failures: AuthFailures,
+    ) -> Self {
+        Self(Some(Arc::new(LoginInner {
+            password: TokenSet::new([password]),
+            protects_metrics,
+            auth_failures,
+            clock,
+            sessions: Mutex::default(),
+        })))
+    }
+
+    /// Returns true if a password is set.
+    #[must_use]
+    pub fn is_needed(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Begins a session and returns its token; `None` after a wrong password, whose response is
+    /// delayed.
+    pub async fn begin(&self, password: &str, head: &Parts) -> Option<String> {
+        let inner = self.0.as_ref()?;
+        if !inner.password.contains(password) {
+            inner.penalize(password, head).await;
+            return None;
+        }
+        let token = format!(
+            "{:032x}{:032x}",
+            rand::random::<u128>(),
+            rand::random::<u128>()
+        );
+        let now = inner.clock.now();
+        inner.sessions().begin(&token, now);
+        Some(token)
+    }
+
+    /// Ends the session of a request, if it has one.
+    pub fn end(&self, headers: &HeaderMap) {
+        if let (Some(inner), Some(token)) = (&self.0, session_token(headers)) {
+            inner.sessions().end(token);
+        }
+    }
+}
+
+impl LoginInner {
+    fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn penalize(&self, offered: &str, head: &Parts) {
+        self.auth_failures
+            .penalize(Credential::OperatorPassword, "ops_listen", offered, head)
+            .await;
+    }
+
+    fn has_session(&self, headers: &HeaderMap) -> bool {
+        session_token(headers)
+            .is_some_and(|token| self.sessions().is_valid(token, self.clock.now()))
+    }
+}
+
+/// Middleware that serves only requests with a session or the password.
+pub(super) async fn require_login(
+    State(login): State<Login>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Some(inner) = &login.0 else {
+        return next.run(request).await;
+    };
+    if is_open(request.uri().path(), inner.protects_metrics) || inner.has_session(request.headers())
+    {
+        return next.run(request).await;
+    }
+    let offered = bearer_password(request.headers()).map(ToOwned::to_owned);
+    if let Some(password) = offered {
+        if inner.password.contains(&password) {
+            return next.run(request).await;
+        }
+        let (head, _body) = request.into_parts();
+        inner.penalize(&password, &head).await;
+        return unauthorized("the password in the header Authorization is wrong").into_response();
+    }
+    if is_page_request(request.method(), request.headers()) {
+        return (
+            StatusCode::SEE_OTHER,
+            [(LOCATION, login_address(request.uri()))],
+        )
+            .into_response();
+    }
+    unauthorized(
+        "a password is set: send it as 'Authorization: Bearer PASSWORD', or log in at /login",
+    )
+    .into_response()
+}
+
+fn unauthorized(message: &str) -> ErrorResponse {
+    ErrorResponse::new(StatusCode::UNAUTHORIZED, "LOGIN_NEEDED", message)
+}
+
+/// Returns true for paths without a login.
+fn is_open(path: &str, protects_metrics: bool) -> bool {
+    let is_probe = matches!(path, "/metrics" | "/healthz" | "/readyz");
+    path == LOGIN_PATH || path.starts_with("/assets/") || (is_probe && !protects_metrics)
+}
+
+/// Returns true for a request of a browser for a page.
+pub(super) fn is_page_request(method: &Method, headers: &HeaderMap) -> bool {
+    let accepts = |value: &str| {
+        value
+            .split(',')
+            .any(|kind| kind.trim().starts_with("text/html"))
+    };
+    matches!(*method, Method::GET | Method::HEAD)
+        && headers
+            .get(ACCEPT)
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(accepts)
+}
+
+/// Address of the login page that leads back to `uri`.
+fn login_address(uri: &Uri) -> String {
+    let target = uri.path_and_query().map_or("/", |target| target.as_str());
+    format!(
+        "{LOGIN_PATH}?next={}",
+        utf8_percent_encode(target, NON_ALPHANUMERIC)
+    )
+}
+
+fn bearer_password(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, password) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then_some(password.trim())
+}
+
+fn session_token(headers: &HeaderMap) -> Option<&str> {
+    let cookies = headers.get_all(COOKIE).iter();
+    cookies
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|cookies| cookies.split(';'))
+        .filter_map(|cookie| cookie.trim().split_once('='))
+        .find_map(|(name, token)| (name == SESSION_COOKIE).then_some(token))
+}
+
+/// Sessions by the digest of their token, so that a copy of the memory opens none.
+#[derive(Debug, Default)]
+struct Sessions(HashMap<[u8; 32], DateTime<Utc>>);
+
+impl Sessions {
+    fn begin(&mut self, token: &str, now: DateTime<Utc>) {
+        self.0.retain(|_, used_at| now - *used_at < IDLE_TIMEOUT);
+        if self.0.len() >= MAX_SESSIONS
+            && let Some(oldest) = self.0.iter().min_by_key(|(_, used_at)| **used_at)
+        {
+            let oldest = *oldest.0;
+            self.0.remove(&oldest);
+        }
+        self.0.insert(digest(token), now);
+    }
+
+    fn is_valid(&mut self, token: &str, now: DateTime<Utc>) -> bool {
+        match self.0.get_mut(&digest(token)) {
+            Some(used_at) if now - *used_at < IDLE_TIMEOUT => {
+                *used_at = now;
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    fn end(&mut self, token: &str) {
+        self.0.remove(&digest(token));
+    }
+}
+
+fn digest(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(hour: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::hours(hour)
+    }
+
+    #[test]
+    fn sessions_end_when_idle_or_ended() {
+        let mut sessions = Sessions::default();
+        sessions.begin("a", at(0));
+        assert!(!sessions.is_valid("b", at(0)));
+        assert!(sessions.is_valid("a", at(11)));
+        assert!(sessions.is_valid("a", at(22)), "each use extends it");
+        assert!(!sessions.is_valid("a", at(34)));
+        sessions.begin("c", at(40));
+        sessions.end("c");
+        assert!(!sessions.is_valid("c", at(40)));
+    }
+
+    #[test]
+    fn sessions_are_bounded() {
+        let mut sessions = Sessions::default();
+        for n in 0..=MAX_SESSIONS {
+            sessions.begin(&n.to_string(), at(0) + TimeDelta::seconds(n as i64));
+        }
+        assert_eq!(sessions.0.len(), MAX_SESSIONS);
+        assert!(!sessions.is_valid("0", at(1)));
+        assert!(sessions.is_valid("1", at(1)));
+    }
+
+    #[test]
+    fn only_probes_and_the_login_are_open() {
+        for (path, protects_metrics, expected) in [
+            ("/metrics", false, true),
+            ("/metrics", true, false),
+            ("/healthz", false, true),
+            ("/readyz", true, false),
+            ("/login", true, true),
+            ("/login/x", true, false),
+            ("/assets/app-1.js", true, true),
+            ("/", false, false),
+            ("/status", false, false),
+            ("/metricsx", false, false),
+        ] {
+            assert_eq!(is_open(path, protects_metrics), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn credentials_are_read_from_their_headers() {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, "bearer  secret ".parse().unwrap());
+        headers.append(COOKIE, "lang=ru".parse().unwrap());
+        headers.append(COOKIE, "a=b; stockbridge_session=t".parse().unwrap());
+        assert_eq!(bearer_password(&headers), Some("secret"));
+        assert_eq!(session_token(&headers), Some("t"));
+        headers.insert(AUTHORIZATION, "Basic c2VjcmV0".parse().unwrap());
+        assert_eq!(bearer_password(&headers), None);
+        assert_eq!(session_token(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn only_browsers_are_sent_to_the_login() {
+        let mut headers = HeaderMap::new();
+        for (accept, expected) in [
+            ("text/html,application/xhtml+xml,*/*;q=0.8", true),
+            ("*/*", false),
+            ("application/json", false),
+            ("text/event-stream", false),
+        ] {
+            headers.insert(ACCEPT, accept.parse().unwrap());
+            assert_eq!(
+                is_page_request(&Method::GET, &headers),
+                expected,
+                "{accept}"
+            );
+            assert!(!is_page_request(&Method::POST, &headers));
+        }
+        assert_eq!(
+            login_address(&"/events?shop=a".parse().unwrap()),
+            "/login?next=%2Fevents%3Fshop%3Da"
+        );
+    }
+}
