@@ -54,6 +54,9 @@
 //! | [`store`] | persistence in one SQLite file |
 //! | [`auth_failures`] | delay, log and alarm for wrong credentials |
 //! | [`history`] | recent events per SKU, for the operator |
+//! | [`operator_database`] | SQLite files that the service can work without |
+//! | [`event_log`] | durable log of what happened, for the operator |
+//! | [`chart_history`] | durable history of numbers, for the operator's charts |
 //! | [`ingest`] | the only writer of the book |
 //! | [`partner_api`] | partner API: server for the seller, client of the Market |
 //! | [`push_api`] | push API: server for the Market, client of an old handler |
@@ -96,7 +99,11 @@ pub mod store;
 
 pub mod i18n;
 
+pub mod operator_database;
+
 pub mod auth_failures;
+pub mod chart_history;
+pub mod event_log;
 pub mod history;
 pub mod ingest;
 pub mod partner_api;
