@@ -140,6 +140,7 @@ async fn measure_deliveries(scratch: &Path, rows: u64) -> anyhow::Result<()> {
         ingest,
         clock: Clock::wall(),
         alarms,
+        events: stockbridge::event_log::EventLog::default(),
     };
     let manager = open_sources(&scratch.join("sources"), &context).await?;
     let read_time = time_reading(&scratch.join("csv"))?;

@@ -5,6 +5,7 @@
 //! `wiring` converts the configuration for each module.
 
 mod background;
+mod chart_sampler;
 mod instance_guard;
 mod router;
 mod services;
@@ -21,12 +22,14 @@ use prometheus_client::registry::Registry;
 use tokio::time::timeout;
 use tracing::info;
 
+use self::chart_sampler::ChartSampler;
 pub use self::instance_guard::Ownership;
 use self::router::read_through;
 use self::services::Services;
 use crate::auth_failures::AuthFailures;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::event_log::{EventLog, ServiceEvent};
 use crate::http::{HttpServer, ServerLimits};
 use crate::lifecycle::{CrashSignal, Tasks};
 use crate::ops::access::AllowedHosts;
@@ -39,6 +42,9 @@ use crate::web;
 /// Timeout of a stop. It is shorter than the 30 s after which Docker and Kubernetes kill.
 const STOP_TIMEOUT: Duration = Duration::from_secs(25);
 
+/// Timeout for closing the store and the event log after that.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(4);
+
 /// Timeout for an operator's request, both for receiving its body and for handling it.
 const OPS_TIMEOUT: Duration = Duration::from_secs(3_600);
 
@@ -49,6 +55,7 @@ pub struct App {
     ops_addr: SocketAddr,
     router: Router,
     store: Arc<Store>,
+    events: EventLog,
     tasks: TaskGroups,
 }
 
@@ -64,6 +71,8 @@ struct TaskGroups {
     migrator: Tasks,
     background: Tasks,
     ops: Tasks,
+    // Writer of the event log. It stops after everything that records events.
+    event_log: Tasks,
 }
 
 impl App {
@@ -121,8 +130,10 @@ impl App {
 
         let mut registry = Registry::with_prefix("stockbridge");
         public_server.metrics().register(&mut registry);
-        let services = Services::open(&config, (clock, alarms), ownership).await?;
-        let migrator = services.start_migrator(&config, &tasks, &mut registry)?;
+        let (services, chart_file) =
+            Services::open(&config, (clock, alarms), ownership, &tasks).await?;
+        let (migrator, migrator_metrics) =
+            services.start_migrator(&config, &tasks, &mut registry)?;
         let ingest = services.start_ingest(migrator.clone(), &tasks, &mut registry);
         background::start(&services, &config, &tasks.background);
         let last_requests = LastRequests::new(config.shops.len());
@@ -138,7 +149,7 @@ impl App {
             exchange,
             auth_failures,
         );
-        let router = services.routes(
+        let (router, push_metrics) = services.routes(
             &config,
             ingest,
             endpoints,
@@ -146,7 +157,16 @@ impl App {
             &mut registry,
         );
 
-        let store = Arc::clone(&services.store);
+        let sampler = ChartSampler {
+            services: services.clone(),
+            migrator: migrator.clone(),
+            migrator_metrics,
+            push_metrics,
+            last_counts: Vec::new(),
+        };
+        let background = &tasks.background;
+        background.spawn("chart_sampler", sampler.run(chart_file, background.clone()));
+        let (store, events) = (Arc::clone(&services.store), services.events.clone());
         ops.set_ready(
             services.into_ops_state(&config, migrator, (last_requests, source_manager)),
             registry,
@@ -157,6 +177,7 @@ impl App {
             ops_addr,
             router,
             store,
+            events,
             tasks,
         })
     }
@@ -184,6 +205,7 @@ impl App {
             ops_addr,
             router,
             store,
+            events,
             tasks,
         } = self;
         tasks
@@ -196,8 +218,19 @@ impl App {
         };
         info!("stopping");
         let stopped = timeout(STOP_TIMEOUT, tasks.stop()).await;
+        let failure = match (crashed, &stopped) {
+            (Some(task), _) => Some(format!("task {task} exited unexpectedly")),
+            (None, Err(_)) => Some("it did not end in time".to_owned()),
+            (None, Ok(())) => None,
+        };
+        events.record(ServiceEvent::ServiceStopped {
+            failure: failure.map(Into::into),
+        });
         // Even after a timeout, everything acknowledged is on disk already.
-        let closed = timeout(Duration::from_secs(4), store.close()).await;
+        let (closed, _flushed) = tokio::join!(
+            timeout(CLOSE_TIMEOUT, store.close()),
+            timeout(CLOSE_TIMEOUT, tasks.stop_event_log())
+        );
         if let Some(task) = crashed {
             bail!("task {task} exited unexpectedly");
         }
@@ -226,6 +259,7 @@ impl TaskGroups {
             migrator: tasks(),
             background: tasks(),
             ops: tasks(),
+            event_log: tasks(),
             crash_signal,
         }
     }
@@ -237,6 +271,11 @@ impl TaskGroups {
             tasks.stop();
             tasks.ended().await;
         }
+    }
+
+    async fn stop_event_log(&self) {
+        self.event_log.stop();
+        self.event_log.ended().await;
     }
 
     fn all(&self) -> [&Tasks; 6] {
@@ -264,6 +303,7 @@ impl TaskGroups {
 impl Drop for TaskGroups {
     fn drop(&mut self) {
         self.all().into_iter().for_each(Tasks::stop);
+        self.event_log.stop();
     }
 }
 

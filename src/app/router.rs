@@ -29,7 +29,7 @@ use crate::push_api::stocks_handler::{self as push_api, LastRequests, ReadThroug
 use crate::sources::{self, SourceManager};
 
 impl Services {
-    /// Builds the router for the Market and the seller.
+    /// Builds the router for the Market and the seller. Returns the metrics of the push API too.
     pub(super) fn routes(
         &self,
         config: &Config,
@@ -37,7 +37,7 @@ impl Services {
         (read_through, exchange, auth_failures): (ReadThrough, Router, AuthFailures),
         last_requests: Arc<LastRequests>,
         registry: &mut Registry,
-    ) -> Router {
+    ) -> (Router, push_api::Metrics) {
         let push_context = push_api::Context {
             book: Arc::clone(&self.book),
             activity: Arc::clone(&self.activity),
@@ -89,14 +89,15 @@ impl Services {
                     .on_failure(()),
             )
             .layer(PropagateRequestIdLayer::x_request_id());
-        push_api::router(&push_context, wiring::push_shops(config))
+        let router = push_api::router(&push_context, wiring::push_shops(config))
             .merge(partner_api::router(
                 partner_context,
                 wiring::partner_shops(config),
             ))
             .merge(exchange)
             .fallback(not_found)
-            .layer(layers)
+            .layer(layers);
+        (router, push_context.metrics)
     }
 }
 

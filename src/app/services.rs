@@ -9,8 +9,10 @@ use tracing::{info, warn};
 
 use super::instance_guard::{self, Ownership};
 use super::{TaskGroups, wiring};
+use crate::chart_history::{ChartFile, ChartHistory};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::event_log::{self, EventLog};
 use crate::history::{EventKind, History};
 use crate::http;
 use crate::ingest::{self, Ingest, Origin, OriginTimes, StatedSkus};
@@ -33,6 +35,8 @@ pub(super) struct Services {
     pub(super) activity: Arc<Activity>,
     pub(super) observations: Arc<Observations>,
     pub(super) history: Arc<History>,
+    pub(super) events: EventLog,
+    pub(super) charts: ChartHistory,
     pub(super) sources: Arc<OriginTimes>,
     // State of each shop's migrator worker, restored from the store.
     restored_states: Vec<RestoredState>,
@@ -50,7 +54,8 @@ impl Services {
         config: &Config,
         (clock, alarms): (Clock, Alarms),
         ownership: Ownership,
-    ) -> anyhow::Result<Self> {
+        tasks: &TaskGroups,
+    ) -> anyhow::Result<(Self, ChartFile)> {
         let keys: Vec<ShopIdentity> = config
             .shops
             .iter()
@@ -78,6 +83,9 @@ impl Services {
             shops = keys.len(),
             "the store is open: {skus} SKUs are known"
         );
+        let names: Vec<String> = config.shops.iter().map(|shop| shop.name.clone()).collect();
+        let events = start_event_log(config, clock, (&alarms, &names), tasks).await;
+        let (charts, chart_file) = ChartHistory::open(&config.store, names, clock).await;
         absent_shops
             .iter()
             .for_each(|shop| report_absent_shop(shop, &alarms));
@@ -108,7 +116,7 @@ impl Services {
                 }
             })
             .collect();
-        Ok(Self {
+        let services = Self {
             sources: Arc::new(restore_origin_times(&notes, &book)),
             store: Arc::new(store),
             book: Arc::new(book),
@@ -116,13 +124,16 @@ impl Services {
             activity: Arc::new(activity),
             observations: Arc::new(Observations::new(keys.len())),
             history: Arc::default(),
+            events,
+            charts,
             restored_states,
             not_sending_reason,
             alarms,
             clock,
             names: config.shops.iter().map(|shop| shop.name.clone()).collect(),
             started: clock.now(),
-        })
+        };
+        Ok((services, chart_file))
     }
 
     /// Restores the time of the Market's last request from the saved activity.
@@ -143,7 +154,7 @@ impl Services {
         config: &Config,
         tasks: &TaskGroups,
         registry: &mut Registry,
-    ) -> anyhow::Result<Migrator> {
+    ) -> anyhow::Result<(Migrator, migrator::Metrics)> {
         let client = http::client(&config.outbound()).context("prepare to call the Market")?;
         let metrics = migrator::Metrics::default();
         metrics.register(registry);
@@ -159,7 +170,8 @@ impl Services {
             market: MarketClient::new(client, &config.market_url),
             clock: self.clock,
             alarms: self.alarms.clone(),
-            metrics,
+            events: self.events.clone(),
+            metrics: metrics.clone(),
         };
         // With a foreign store the Market is not called at all, not even for a read-back.
         let targets = match self.not_sending_reason {
@@ -176,12 +188,8 @@ impl Services {
                 "DRY RUN: stock of {name} is compared with the Market, but not sent"
             );
         }
-        Ok(Migrator::start(
-            &context,
-            targets,
-            rand::random(),
-            &tasks.migrator,
-        ))
+        let migrator = Migrator::start(&context, targets, rand::random(), &tasks.migrator);
+        Ok((migrator, metrics))
     }
 
     pub(super) fn start_ingest(
@@ -260,6 +268,7 @@ impl Services {
             ingest,
             clock: self.clock,
             alarms: self.alarms.clone(),
+            events: self.events.clone(),
         };
         let services = self.clone();
         let list_known_skus = Arc::new(move |shop| services.known_skus(shop));
@@ -300,6 +309,8 @@ impl Services {
             activity: self.activity,
             observations: self.observations,
             history: self.history,
+            events: self.events,
+            charts: self.charts,
             sources: self.sources,
             source_manager,
             migrator,
@@ -313,6 +324,24 @@ impl Services {
             clock: self.clock,
         }
     }
+}
+
+/// Opens the event log and starts its writer and the recorder of alarms.
+async fn start_event_log(
+    config: &Config,
+    clock: Clock,
+    (alarms, shops): (&Alarms, &[String]),
+    tasks: &TaskGroups,
+) -> EventLog {
+    let (events, writer) = EventLog::open(&config.store, clock).await;
+    let writer_tasks = &tasks.event_log;
+    writer_tasks.spawn("event_log", writer.run(writer_tasks.clone()));
+    // Ends after the modules that raise alarms, and before the writer.
+    let background = &tasks.background;
+    let (log, alarms, shops) = (events.clone(), alarms.clone(), shops.to_vec());
+    let recorder = event_log::record_alarms(log, alarms, shops, background.clone());
+    background.spawn("alarm_events", recorder);
+    events
 }
 
 /// Reports a shop that was renamed, or removed from the configuration.

@@ -10,7 +10,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::classify_response::ResponseVerdict;
-use super::rate_limit::RateLimit;
+use super::market_response_times::{ResponseTimes, ResponseTimesByShop};
+use super::status::RateLimitStatus;
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct ResponseLabels {
@@ -36,6 +37,7 @@ pub struct Metrics {
     skus: Family<ResponseLabels, Counter>,
     durations: Family<DurationLabel, Histogram, fn() -> Histogram>,
     limits: Family<LimitLabels, Gauge>,
+    response_times: ResponseTimesByShop,
 }
 
 impl Default for Metrics {
@@ -45,6 +47,7 @@ impl Default for Metrics {
             skus: Family::default(),
             durations: Family::new_with_constructor(new_histogram),
             limits: Family::default(),
+            response_times: ResponseTimesByShop::default(),
         }
     }
 }
@@ -99,20 +102,31 @@ impl Metrics {
             .observe(duration.as_secs_f64());
     }
 
-    pub(super) fn record_limit(&self, shop: &str, limit: RateLimit) {
+    /// Records the time of a request that the Market answered.
+    pub(super) fn record_response_time(&self, shop: &str, duration: Duration) {
+        self.response_times.record(shop, duration);
+    }
+
+    pub(super) fn record_limit(&self, shop: &str, limit: RateLimitStatus) {
         let labels = LimitLabels {
             shop: shop.to_owned(),
-            unit: limit.unit.name(),
+            unit: limit.unit,
         };
         let per_minute = i64::from(limit.per_minute);
         self.limits.get_or_create(&labels).set(per_minute);
+    }
+
+    /// Takes the times in which the Market answered the updates of a shop since the last call. For
+    /// one caller, the history for the charts.
+    #[must_use]
+    pub fn take_response_times(&self, shop: &str) -> ResponseTimes {
+        self.response_times.take(shop)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::migrator::rate_limit::LimitUnit;
 
     #[test]
     fn records_responses_and_the_limit() {
@@ -120,9 +134,9 @@ mod tests {
         metrics.register(&mut registry);
         let verdict = ResponseVerdict::Accepted;
         metrics.record("moscow", &verdict, 40, Duration::from_millis(300));
-        let unit = LimitUnit::Requests;
+        let unit = "requests";
         for per_minute in [50, 25] {
-            metrics.record_limit("moscow", RateLimit { unit, per_minute });
+            metrics.record_limit("moscow", RateLimitStatus { per_minute, unit });
         }
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();

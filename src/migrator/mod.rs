@@ -12,6 +12,7 @@ pub mod backoff;
 pub mod classify_response;
 pub mod clock_skew;
 mod ledger;
+mod market_response_times;
 mod metrics;
 pub mod planner;
 pub mod quarantine;
@@ -21,6 +22,7 @@ pub mod readback;
 pub mod rejected_keys;
 pub mod rescan;
 pub mod selftest;
+mod sending_events;
 mod status;
 mod worker;
 
@@ -34,8 +36,9 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 pub use ledger::Ledger;
+pub use market_response_times::ResponseTimes;
 pub use metrics::Metrics;
-pub use status::{QuarantinedSku, WorkerStatus};
+pub use status::{QuarantinedSku, RateLimitStatus, WorkerStatus};
 
 use self::rate_limit::SharedRateLimiter;
 use self::readback::{Observations, ReadbackReport};
@@ -44,6 +47,7 @@ use self::selftest::{Selftest, SelftestRunner, SelftestStartError};
 use self::status::WorkerHandle;
 use self::worker::SyncWorker;
 use crate::clock::Clock;
+use crate::event_log::EventLog;
 use crate::history::History;
 use crate::http::secret::Secret;
 use crate::lifecycle::Tasks;
@@ -143,6 +147,8 @@ pub struct Context {
     pub clock: Clock,
     /// Alarms for pauses, quarantine, drift and missing acknowledgements.
     pub alarms: Alarms,
+    /// Log of pauses, read-backs, quarantined SKUs and self-tests.
+    pub events: EventLog,
     /// Counters of requests and SKUs.
     pub metrics: Metrics,
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::RateLimitStatus;
 use crate::partner_api::client::RateHeaders;
 use crate::partner_api::wire::{MarketAddress, SKUS_PER_MINUTE, UPDATES_PER_MINUTE};
 
@@ -174,7 +175,7 @@ pub enum LimitUnit {
 }
 
 impl LimitUnit {
-    /// Returns the name in the metrics.
+    /// Returns the name in metrics and in the status.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -182,15 +183,6 @@ impl LimitUnit {
             Self::Requests => "requests",
         }
     }
-}
-
-/// Volume that may be sent in one [`WINDOW`].
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct RateLimit {
-    /// Unit in which the Market counts.
-    pub unit: LimitUnit,
-    /// Units in one minute, after `limit_share` and the Market's headers.
-    pub per_minute: u32,
 }
 
 /// Rate limiter for one campaign or business.
@@ -227,12 +219,12 @@ impl SharedRateLimiter {
         }
     }
 
-    /// Returns the current limit.
+    /// Returns the current limit, for the operator.
     #[must_use]
-    pub fn current_limit(&self) -> RateLimit {
-        RateLimit {
-            unit: self.unit,
+    pub fn status(&self) -> RateLimitStatus {
+        RateLimitStatus {
             per_minute: self.lock().limit(),
+            unit: self.unit.name(),
         }
     }
 

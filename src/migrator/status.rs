@@ -57,6 +57,17 @@ pub struct WorkerStatus {
     pub in_flight_skus: usize,
     /// SKUs in quarantine, with reasons.
     pub quarantined: Arc<[QuarantinedSku]>,
+    /// Current rate limit for updates.
+    pub rate_limit: RateLimitStatus,
+}
+
+/// Rate limit of a campaign or business, for the operator.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct RateLimitStatus {
+    /// Units that may be sent in a minute.
+    pub per_minute: u32,
+    /// `skus`, or `requests` for a business, whose shops share the limit.
+    pub unit: &'static str,
 }
 
 /// Quarantined SKU, for the operator.

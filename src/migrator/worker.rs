@@ -20,6 +20,7 @@ use super::planner::{CompletedBatch, DurableChange, Now, Planner, PlannerDeps, U
 use super::rate_limit::SharedRateLimiter;
 use super::readback::{self, ReadbackContext, ReadbackDriver, ReadbackStep};
 use super::rejected_keys::RejectedKeys;
+use super::sending_events::{SendingEvents, readback_finished};
 use super::status::WorkerHandle;
 use super::{Context, LAST_EQUAL_NOTE, LIMITED_UNTIL_NOTE, MarketTarget, Mode, RestoredState};
 use crate::lifecycle::{Tasks, run_blocking};
@@ -38,6 +39,7 @@ pub(super) struct SyncWorker {
     handle: Arc<WorkerHandle>,
     planner: Planner,
     readback: ReadbackDriver,
+    events: SendingEvents,
 }
 
 /// Completed request.
@@ -95,6 +97,7 @@ impl SyncWorker {
             handle,
             planner,
             readback,
+            events: SendingEvents::default(),
         }
     }
 
@@ -119,8 +122,7 @@ impl SyncWorker {
             // Computed from the same `now` as the sending above, so that a pause that ends in
             // between is not missed.
             let wake = self.planner.wake_at(now).min(self.next_readback_at(now));
-            self.handle.publish_status(self.planner.update_status(now));
-            self.handle.publish_readback(self.readback.report());
+            self.publish(now);
             tokio::select! {
                 Some(completion) = in_flight.next() => {
                     self.on_completion(completion.expect("a request in flight does not panic")).await;
@@ -130,6 +132,18 @@ impl SyncWorker {
                 () = sleep_until(wake), if !is_stopping => {}
             }
         }
+    }
+
+    /// Publishes the status and records its changes.
+    fn publish(&mut self, now: Now) {
+        let (status, report) = (self.planner.update_status(now), self.readback.report());
+        let events = self.events.on_status(status);
+        for event in events.into_iter().chain(self.events.on_readback(report)) {
+            let (log, shop) = (&self.context.events, &self.target.name);
+            log.record_for_shop(shop, "", event);
+        }
+        self.handle.publish_status(status);
+        self.handle.publish_readback(report);
     }
 
     fn now(&self) -> Now {
@@ -325,6 +339,9 @@ impl SyncWorker {
             report.unexplained_skus(),
             report.resent
         );
+        let event = readback_finished(report, is_equal);
+        let events = &self.context.events;
+        events.record_for_shop(&self.target.name, "", event);
         if is_equal && let Err(error) = self.persist_timestamp(LAST_EQUAL_NOTE, now.wall).await {
             warn!(error = %error, "failed to persist last_equal");
         }

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use super::source_dto::DeliveryDto;
 use super::source_endpoints::{SourceFilter, pipeline_error};
 use super::{Ops, OpsState, starting_error};
+use crate::event_log::OperatorAction;
 use crate::http::ErrorResponse;
 use crate::sources::formats::Format;
 use crate::sources::{DeliveryReport, DeliveryScope, ImportRequest};
@@ -79,6 +80,13 @@ async fn run_import(
         .await
         .map_err(bad_request)?;
     let name = params.name.unwrap_or_else(|| "import".to_owned());
+    let action = if params.dry_run {
+        OperatorAction::ImportPreview
+    } else {
+        OperatorAction::Import
+    };
+    let source_name = &pipeline.policy(index).name;
+    state.record_action(pipeline.shop_name(), source_name, action, &name);
     let import = ImportRequest {
         shop,
         source: index,

@@ -5,6 +5,7 @@
 
 pub mod access;
 mod explain;
+mod history_endpoints;
 mod import_endpoint;
 mod login;
 mod metrics;
@@ -30,7 +31,9 @@ use tracing::error;
 use self::access::AllowedHosts;
 pub use self::login::{LOGIN_PATH, Login, SESSION_COOKIE};
 pub use self::source_dto::DeliveryDto;
+use crate::chart_history::ChartHistory;
 use crate::clock::Clock;
+use crate::event_log::{EventLog, OperatorAction, ServiceEvent};
 use crate::history::History;
 use crate::http::ErrorResponse;
 use crate::ingest::{OriginTime, OriginTimes};
@@ -58,6 +61,10 @@ pub struct OpsState {
     pub observations: Arc<Observations>,
     /// Recent events by SKU.
     pub history: Arc<History>,
+    /// Durable log of what happened.
+    pub events: EventLog,
+    /// Durable history of numbers, for charts.
+    pub charts: ChartHistory,
     /// Time of the last statement by origin.
     pub sources: Arc<OriginTimes>,
     /// Sources other than the partner API.
@@ -163,12 +170,14 @@ impl Ops {
                 get(selftest_endpoint::latest).post(selftest_endpoint::start),
             )
             .merge(source_endpoints::routes())
+            .merge(history_endpoints::routes())
             .route_layer(middleware::from_fn(access::require_header))
             .merge(pages)
             .fallback(async || {
                 let message = "unknown path: the paths are /healthz, /readyz, /status, /metrics, /explain, \
                                /ready-report, /verify, /selftest, /sources, \
-                               /sources/rejected.csv, /sources/read, /accept and /import";
+                               /sources/rejected.csv, /sources/read, /accept, /import, /api/events and \
+                               /api/charts";
                 ErrorResponse::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
             })
             .with_state(self)
@@ -201,6 +210,9 @@ async fn verify(State(ops): State<Ops>, Query(filter): Query<ShopFilter>) -> Res
         .filter(|(id, _)| ops_state.migrator.request_readback(*id))
         .map(|(_, shop)| shop.name.as_str())
         .collect();
+    for shop in &started_shops {
+        ops_state.record_action(shop, "", OperatorAction::Verify, "");
+    }
     if started_shops.is_empty() {
         let message = "none of these shops is forwarded to the Market: migrate is off, or the store \
                       belongs to another installation";
@@ -329,6 +341,14 @@ impl OpsState {
     /// Returns the shops with their indexes in the book.
     pub fn shops_with_ids(&self) -> impl Iterator<Item = (ShopId, &OpsShop)> {
         self.book.shops().zip(&self.shops)
+    }
+
+    /// Records an action of the operator about a shop. `subject` is a source or empty; `object` is the
+    /// file or the SKU of the action, or empty.
+    fn record_action(&self, shop: &str, subject: &str, action: OperatorAction, object: &str) {
+        let object = object.into();
+        let event = ServiceEvent::OperatorAction { action, object };
+        self.events.record_for_shop(shop, subject, event);
     }
 
     fn shops_without_stock(&self) -> Vec<&str> {

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
 use super::{Ops, ShopFilter, starting_error};
+use crate::event_log::OperatorAction;
 use crate::http::ErrorResponse;
 use crate::migrator::selftest::SelftestStartError;
 use crate::stock::Sku;
@@ -41,7 +42,9 @@ pub(super) async fn start(
         Ok(shops) => shops,
         Err(error) => return error.into_response(),
     };
-    for (id, _) in shops {
+    for (id, shop) in shops {
+        let (name, action) = (&shop.name, OperatorAction::Selftest);
+        ops_state.record_action(name, "", action, sku.as_str());
         if let Err(error) = ops_state.migrator.start_selftest(id, &sku) {
             let code = match error {
                 SelftestStartError::NotForwarded => "NOT_FORWARDED",

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::import_endpoint::import;
 use super::source_dto::{DeliveryDto, RowDto, SourceStatusDto, row_kind};
 use super::{Ops, OpsState, starting_error};
+use crate::event_log::OperatorAction;
 use crate::http::{ErrorResponse, causes};
 use crate::sources::{DeliveryPipeline, PipelineError, RULES_NAME};
 use crate::stock::ShopId;
@@ -196,8 +197,10 @@ async fn read(State(ops): State<Ops>, Query(filter): Query<SourceFilter>) -> Res
         return starting_error().into_response();
     };
     match ops_state.find_source(&filter) {
-        Ok((shop, _, index)) => {
+        Ok((shop, pipeline, index)) => {
             ops_state.source_manager.request_poll(shop, index);
+            let name = &pipeline.policy(index).name;
+            ops_state.record_action(pipeline.shop_name(), name, OperatorAction::Poll, "");
             StatusCode::ACCEPTED.into_response()
         }
         Err(error) => error.into_response(),
@@ -217,6 +220,7 @@ async fn accept(State(ops): State<Ops>, Query(filter): Query<SourceFilter>) -> R
         Err(error) => return error.into_response(),
     };
     let name = pipeline.policy(index).name.clone();
+    ops_state.record_action(pipeline.shop_name(), &name, OperatorAction::Approve, "");
     match pipeline.accept(&name).await {
         Ok(report) => Json(DeliveryDto::from(&report)).into_response(),
         Err(error) => pipeline_error_response(&error),
@@ -233,7 +237,11 @@ async fn accept_rules(state: &OpsState, filter: &SourceFilter) -> Response {
     let mut accepted = Vec::new();
     for (_, pipeline) in pipelines {
         match pipeline.accept_rules().await {
-            Ok(()) => accepted.push(pipeline.shop_name().to_owned()),
+            Ok(()) => {
+                let name = pipeline.shop_name();
+                state.record_action(name, RULES_NAME, OperatorAction::Approve, "");
+                accepted.push(name.to_owned());
+            }
             Err(PipelineError::NothingToAccept(_)) => {}
             Err(error) => return pipeline_error_response(&error),
         }

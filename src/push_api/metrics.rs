@@ -16,6 +16,11 @@ struct SkuLabels {
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ShopLabel {
+    shop: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct StatusLabel {
     status: u16,
 }
@@ -24,8 +29,20 @@ struct StatusLabel {
 #[derive(Clone, Debug)]
 pub struct Metrics {
     skus: Family<SkuLabels, Counter>,
+    requests: Family<ShopLabel, Counter>,
     responses: Family<StatusLabel, Counter>,
     duration: Histogram,
+}
+
+/// Counts of the Market's requests of one shop that were answered with stock.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct PushCounts {
+    /// Requests.
+    pub requests: u64,
+    /// SKUs in these requests.
+    pub skus: u64,
+    /// SKUs whose stock is unknown.
+    pub unknown_skus: u64,
 }
 
 impl Default for Metrics {
@@ -36,6 +53,7 @@ impl Default for Metrics {
         ];
         Self {
             skus: Family::default(),
+            requests: Family::default(),
             responses: Family::default(),
             duration: Histogram::new(buckets),
         }
@@ -49,6 +67,11 @@ impl Metrics {
             "push_skus",
             "SKUs requested by the Market; known is \"known\" if their stock is known",
             self.skus.clone(),
+        );
+        registry.register(
+            "push_requests",
+            "Stock requests of the Market that were answered with stock",
+            self.requests.clone(),
         );
         registry.register(
             "push_answers",
@@ -70,6 +93,24 @@ impl Metrics {
                 known,
             })
             .clone()
+    }
+
+    pub(super) fn request_counter(&self, shop: &str) -> Counter {
+        let label = ShopLabel {
+            shop: shop.to_owned(),
+        };
+        self.requests.get_or_create(&label).clone()
+    }
+
+    /// Returns the counts of a shop since the start of the process.
+    #[must_use]
+    pub fn counts(&self, shop: &str) -> PushCounts {
+        let unknown_skus = self.sku_counter(shop, "unknown").get();
+        PushCounts {
+            requests: self.request_counter(shop).get(),
+            skus: unknown_skus + self.sku_counter(shop, "known").get(),
+            unknown_skus,
+        }
     }
 
     pub(super) fn record(&self, status: StatusCode, duration: Duration) {

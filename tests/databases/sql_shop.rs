@@ -57,6 +57,7 @@ impl SqlShop {
             ingest,
             clock: Clock::wall(),
             alarms,
+            events: stockbridge::event_log::EventLog::default(),
         };
         let policy = SourcePolicy {
             name: "database".to_owned(),

@@ -57,6 +57,11 @@ impl Planner {
         self.deps
             .metrics
             .record(&self.target.name, &verdict, batch.items.len(), duration);
+        if is_answered {
+            self.deps
+                .metrics
+                .record_response_time(&self.target.name, duration);
+        }
         self.status.requests += 1;
         if verdict != ResponseVerdict::Accepted {
             self.log_failure(&batch, &verdict, trace_id.as_deref());

@@ -93,9 +93,8 @@ impl Planner {
     pub fn update_status(&mut self, now: Now) -> &WorkerStatus {
         let waiting = self.queue.len() + self.rejection_search.waiting_skus();
         self.check_progress(waiting + self.in_flight_skus, now.wall);
-        self.deps
-            .metrics
-            .record_limit(&self.target.name, self.deps.limiter.current_limit());
+        let limit = self.deps.limiter.status();
+        self.deps.metrics.record_limit(&self.target.name, limit);
         let (state, reason) = self.policy.state();
         self.status.state = match (state, waiting, self.in_flight) {
             _ if self.target.mode == Mode::DryRun => "dry-run",
@@ -121,6 +120,7 @@ impl Planner {
         self.status.in_flight_requests = self.in_flight;
         self.status.in_flight_skus = self.in_flight_skus;
         self.status.waiting_skus = waiting;
+        self.status.rate_limit = limit;
         &self.status
     }
 

@@ -13,6 +13,7 @@ use super::{
     LatestSelftest, SelftestStartError, SelftestStatus, SelftestStep, campaign_location,
     quoted_list,
 };
+use crate::event_log::ServiceEvent;
 use crate::lifecycle::Tasks;
 use crate::migrator::status::{QuarantinedSku, WorkerHandle};
 use crate::migrator::{Context, HIDDEN_NOTE_PREFIX, MarketTarget, Mode};
@@ -99,6 +100,11 @@ impl SelftestRunner {
         {
             return Err(SelftestStartError::Running);
         }
+        let started = ServiceEvent::SelftestStarted {
+            sku: sku.as_str().into(),
+        };
+        let events = &self.context.events;
+        events.record_for_shop(&self.target.name, "", started);
         let (runner, sku) = (self.clone(), sku.clone());
         self.tasks
             .spawn_short_lived(async move { runner.run(&sku, entry).await });
@@ -135,6 +141,9 @@ impl SelftestRunner {
             runner
                 .latest_selftest
                 .update(|test| (test.state, test.is_shown) = (SelftestStatus::Failed, is_shown));
+            if let Some(sku) = skus.first() {
+                runner.record_end(sku, SelftestStatus::Failed);
+            }
         });
     }
 
@@ -178,6 +187,16 @@ impl SelftestRunner {
             sku = sku.as_str(),
             "self-test {state}"
         );
+        self.record_end(sku, state);
+    }
+
+    fn record_end(&self, sku: &Sku, state: SelftestStatus) {
+        let ended = ServiceEvent::SelftestEnded {
+            sku: sku.as_str().into(),
+            passed: state == SelftestStatus::Passed,
+        };
+        let events = &self.context.events;
+        events.record_for_shop(&self.target.name, "", ended);
     }
 
     async fn run_steps(&self, sku: &Sku, entry: BookEntry) -> Result<(), FailureText> {

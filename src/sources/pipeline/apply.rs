@@ -88,6 +88,7 @@ impl DeliveryPipeline {
         if let Some(reason) = check_delivery(DeliveryScope::Delta, impact, &limits) {
             // Rules may contain a typo, so they pass the guard too.
             self.0.are_new_rules_held.store(true, Ordering::Relaxed);
+            self.record_held_rules(&reason.to_string());
             raise_held_alarm(
                 &self.0.context.alarms,
                 &self.0.name,
@@ -109,7 +110,9 @@ impl DeliveryPipeline {
         if statements.applied_rules_digest().await? == digest {
             return Err(PipelineError::NothingToAccept(RULES_NAME.to_owned()));
         }
-        self.apply_rules(&mut statements, &digest).await
+        self.apply_rules(&mut statements, &digest).await?;
+        self.record_approved_rules();
+        Ok(())
     }
 
     async fn apply_rules(

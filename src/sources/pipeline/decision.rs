@@ -106,10 +106,13 @@ impl DeliveryPipeline {
         {
             statements.roll_back().await?;
             report.outcome = DeliveryOutcome::Held(held.reason.clone());
+            let is_other = |last: &&HeldDelivery| held.is_snapshot && last.digest != held.digest;
+            let replaced = record.held.iter().filter(is_other).count();
             let all_held = statements
                 .hold_delivery(target.id, delivery.staged, held)
                 .await?;
             self.statuses()[source].held = all_held;
+            self.record_replaced(source, replaced);
             return Ok(report);
         }
         self.save_facts(&mut statements, source, &delivery, &record, &report)
@@ -121,6 +124,7 @@ impl DeliveryPipeline {
         let released = match approval {
             Approval::Approved(held) => vec![held],
             Approval::NotGiven | Approval::DryRun if *scope == DeliveryScope::Snapshot => {
+                self.record_replaced(source, record.held.len());
                 record.held
             }
             Approval::NotGiven | Approval::DryRun => Vec::new(),

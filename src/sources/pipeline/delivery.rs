@@ -45,6 +45,9 @@ impl DeliveryPipeline {
         let delivered = self
             .run_delivery(source, at.into(), should_apply, read)
             .await;
+        if should_apply {
+            self.record_delivery(source, false, &delivered);
+        }
         self.record_outcome(source, started_at, should_apply, delivered)
     }
 
@@ -123,6 +126,7 @@ impl DeliveryPipeline {
         for held in held {
             let started_at = self.0.context.clock.now();
             let accepted = self.accept_held(source, &held).await;
+            self.record_delivery(source, true, &accepted);
             report = Ok(self.record_outcome(source, started_at, true, accepted)?);
         }
         report

@@ -8,6 +8,7 @@
 mod apply;
 mod decision;
 mod delivery;
+mod delivery_events;
 mod delivery_report;
 mod digest;
 #[cfg(test)]
@@ -33,6 +34,7 @@ use super::RejectedRow;
 use super::statements::{SourceId, StatementError, StatementStore};
 use super::stock_rules::{Combine, ShopRules};
 use crate::clock::Clock;
+use crate::event_log::EventLog;
 use crate::ingest::{Ingest, IngestError};
 use crate::stock::{ShopId, StockBook, Timestamp};
 use crate::telemetry::Alarms;
@@ -74,6 +76,8 @@ pub struct Context {
     pub clock: Clock,
     /// Alarms for the operator.
     pub alarms: Alarms,
+    /// Log of deliveries and approvals.
+    pub events: EventLog,
 }
 
 /// Delivery pipeline for all sources of one shop. Cheap to clone.

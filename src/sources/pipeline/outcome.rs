@@ -109,6 +109,7 @@ impl DeliveryPipeline {
     /// Records that a source could not be polled at all.
     pub fn record_failure(&self, source: usize, text: &str) {
         let now = self.0.context.clock.now();
+        self.record_poll_failure(source, text);
         let about = format!("{}/{}", self.0.name, self.0.sources[source].policy.name);
         {
             let status = &mut self.statuses()[source];

@@ -83,6 +83,7 @@ impl PipelineHarness {
             ingest: ingest.clone(),
             clock: Clock::wall(),
             alarms,
+            events: crate::event_log::EventLog::default(),
         };
         let sources = directory.path().join("sources");
         let pipeline = DeliveryPipeline::open(&sources, (SHOP, "moscow"), policies, rules, context)

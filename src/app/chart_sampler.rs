@@ -1,0 +1,170 @@
+//! Sampler of the history for the charts: reads the numbers of every shop once a minute.
+//!
+//! It only reads statuses and counters that exist anyway. The count of dirty SKUs visits every SKU,
+//! so it runs on a blocking thread.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::time::sleep;
+
+use super::services::Services;
+use crate::chart_history::{ChartFile, ChartSample, Series};
+use crate::event_log::ServiceEvent;
+use crate::lifecycle::{Tasks, run_blocking};
+use crate::migrator::{self, Migrator};
+use crate::push_api::stocks_handler as push_api;
+use crate::stock::ShopId;
+use crate::telemetry::ActiveAlarm;
+
+/// Shortest time until the next sample. A timer that fires a little early does not sample the same
+/// minute twice.
+const MIN_WAIT: TimeDelta = TimeDelta::seconds(5);
+
+/// Reads the numbers of every shop.
+pub(super) struct ChartSampler {
+    pub(super) services: Services,
+    pub(super) migrator: Migrator,
+    pub(super) migrator_metrics: migrator::Metrics,
+    pub(super) push_metrics: push_api::Metrics,
+    // Counters at the last sample, one element per shop.
+    pub(super) last_counts: Vec<Counts>,
+}
+
+/// Counters of a shop since the start of the process.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    acknowledged: u64,
+    updates: u64,
+    push: push_api::PushCounts,
+}
+
+impl ChartSampler {
+    /// Samples at the end of each minute until the tasks are stopping, and then once more.
+    pub(super) async fn run(mut self, mut file: ChartFile, tasks: Tasks) {
+        loop {
+            let is_last = tokio::select! {
+                () = tasks.stopping() => true,
+                () = sleep(until_next_minute(self.services.clock.now())) => false,
+            };
+            let now = self.services.clock.now();
+            // The minute that has just ended, also if the timer is a little early or late.
+            let at = if is_last {
+                now
+            } else {
+                now - TimeDelta::seconds(30)
+            };
+            let samples = self.samples().await;
+            let charts = &self.services.charts;
+            charts.record(at, samples);
+            file.save(charts).await;
+            if let Some((name, reason)) = file.take_damage() {
+                self.services.events.record(ServiceEvent::FileReplaced {
+                    file: name.to_owned(),
+                    reason: reason.into(),
+                });
+            }
+            if is_last {
+                return file.close().await;
+            }
+        }
+    }
+
+    async fn samples(&mut self) -> Vec<ChartSample> {
+        let alarms = self.services.alarms.active();
+        let names = Arc::clone(&self.services.names);
+        self.last_counts.resize(names.len(), Counts::default());
+        let mut samples = Vec::with_capacity(names.len());
+        let book = Arc::clone(&self.services.book);
+        for (shop, name) in book.shops().zip(&*names) {
+            samples.push(self.sample(shop, name, &alarms).await);
+        }
+        samples
+    }
+
+    async fn sample(&mut self, shop: ShopId, name: &str, alarms: &[ActiveAlarm]) -> ChartSample {
+        let mut sample = ChartSample::default();
+        let push = self.push_metrics.counts(name);
+        let mut counts = Counts {
+            push,
+            ..Counts::default()
+        };
+        let last = self.last_counts[shop.index()];
+        if let Some(status) = self.migrator.status(shop) {
+            let (book, ledger) = (&self.services.book, &self.services.ledger);
+            let (book, ledger) = (Arc::clone(book), Arc::clone(ledger));
+            let dirty = run_blocking(move || ledger.count_dirty(shop, &book)).await;
+            counts.acknowledged = status.acknowledged;
+            counts.updates = status.requests;
+            let limit = status.rate_limit.per_minute;
+            let times = self.migrator_metrics.take_response_times(name);
+            sample.set(Series::DirtySkus, as_f64(dirty as u64));
+            sample.set(Series::WaitingSkus, as_f64(status.waiting_skus as u64));
+            let acknowledged = counts.acknowledged.saturating_sub(last.acknowledged);
+            sample.set(Series::AcknowledgedSkus, as_f64(acknowledged));
+            let updates = counts.updates.saturating_sub(last.updates);
+            sample.set(Series::UpdateRequests, as_f64(updates));
+            sample.set(Series::RateLimit, f64::from(limit));
+            if let (Some(mean), Some(max)) = (times.mean(), times.max()) {
+                sample.set(Series::ResponseMean, mean.as_secs_f64());
+                sample.set(Series::ResponseMax, max.as_secs_f64());
+            }
+        }
+        let since = |now: u64, last: u64| as_f64(now.saturating_sub(last));
+        let requests = since(push.requests, last.push.requests);
+        sample.set(Series::MarketRequests, requests);
+        sample.set(Series::RequestedSkus, since(push.skus, last.push.skus));
+        let unknown = since(push.unknown_skus, last.push.unknown_skus);
+        sample.set(Series::UnknownSkus, unknown);
+        let about_shop = alarms.iter().filter(|alarm| is_about(alarm, name));
+        sample.set(Series::ActiveAlarms, as_f64(about_shop.count() as u64));
+        self.last_counts[shop.index()] = counts;
+        sample
+    }
+}
+
+/// Returns true if an alarm is about the shop or a part of it, such as a source.
+fn is_about(alarm: &ActiveAlarm, shop: &str) -> bool {
+    let rest = alarm.about.strip_prefix(shop);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Returns the time until the next minute begins.
+fn until_next_minute(now: DateTime<Utc>) -> Duration {
+    let millis = 60_000 - now.timestamp_millis().rem_euclid(60_000);
+    let wait = TimeDelta::milliseconds(millis);
+    let wait = if wait < MIN_WAIT {
+        wait + TimeDelta::minutes(1)
+    } else {
+        wait
+    };
+    wait.to_std().unwrap_or(Duration::from_mins(1))
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a chart needs fewer digits than a float has"
+)]
+fn as_f64(value: u64) -> f64 {
+    value as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_for_the_next_minute() {
+        for (now, seconds) in [
+            ("2026-11-20T10:00:00Z", 60),
+            ("2026-11-20T10:00:20Z", 40),
+            ("2026-11-20T10:00:55Z", 5),
+            ("2026-11-20T10:00:56Z", 64),
+            ("1969-12-31T23:59:30Z", 30),
+        ] {
+            let wait = until_next_minute(now.parse().unwrap());
+            assert_eq!(wait, Duration::from_secs(seconds), "{now}");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Events of a worker: compares each status with the one before it. Pure.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::readback::{ReadbackProgress, ReadbackReport};
+use super::status::{QuarantinedSku, WorkerStatus};
+use crate::event_log::ServiceEvent;
+
+/// Last seen status of a worker.
+#[derive(Debug, Default)]
+pub(super) struct SendingEvents {
+    delay: Delay,
+    quarantined: Option<Arc<[QuarantinedSku]>>,
+    was_readback_running: bool,
+}
+
+/// Obstacle to sending.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Delay {
+    #[default]
+    None,
+    Waiting,
+    Paused,
+}
+
+impl SendingEvents {
+    /// Returns the events that lead from the last status to this one.
+    ///
+    /// The quarantine of the first status is from before the start.
+    pub(super) fn on_status(&mut self, status: &WorkerStatus) -> Vec<ServiceEvent> {
+        let delay = match status.state {
+            "paused" => Delay::Paused,
+            "waiting" => Delay::Waiting,
+            _ => Delay::None,
+        };
+        let mut events = Vec::new();
+        if std::mem::replace(&mut self.delay, delay) != delay {
+            let reason = status.reason.as_deref().unwrap_or_default().into();
+            events.push(match delay {
+                Delay::None => ServiceEvent::SendingResumed,
+                Delay::Waiting => ServiceEvent::SendingDelayed { reason },
+                Delay::Paused => ServiceEvent::SendingPaused { reason },
+            });
+        }
+        // The list is replaced only when the quarantine changes.
+        let list = Arc::clone(&status.quarantined);
+        match self.quarantined.replace(Arc::clone(&list)) {
+            Some(last) if !Arc::ptr_eq(&last, &list) => {
+                events.extend(quarantine_events(&last, &list));
+            }
+            Some(_) | None => {}
+        }
+        events
+    }
+
+    /// Returns the event of a read-back pass that was aborted since the last report.
+    pub(super) fn on_readback(&mut self, report: &ReadbackReport) -> Option<ServiceEvent> {
+        let is_running = report.state == ReadbackProgress::Running;
+        let was_running = std::mem::replace(&mut self.was_readback_running, is_running);
+        let reason = report.trouble.as_deref().unwrap_or_default();
+        (was_running && report.state == ReadbackProgress::Failed).then(|| {
+            ServiceEvent::ReadbackFailed {
+                reason: reason.into(),
+            }
+        })
+    }
+}
+
+fn quarantine_events(last: &[QuarantinedSku], new: &[QuarantinedSku]) -> Vec<ServiceEvent> {
+    let skus = |list: &[QuarantinedSku]| -> HashSet<String> {
+        list.iter().map(|entry| entry.sku.clone()).collect()
+    };
+    let (last, remaining) = (skus(last), skus(new));
+    let mut entered = new.iter().filter(|entry| !last.contains(&entry.sku));
+    let mut events = Vec::new();
+    if let Some(example) = entered.next() {
+        events.push(ServiceEvent::QuarantineEntered {
+            skus: 1 + entered.count() as u64,
+            example: example.sku.as_str().into(),
+            reason: example.reason.as_str().into(),
+        });
+    }
+    let left = last.difference(&remaining).count() as u64;
+    if left > 0 {
+        events.push(ServiceEvent::QuarantineLeft { skus: left });
+    }
+    events
+}
+
+/// Returns the event of a read-back pass that was completed. `is_equal` is false for a dry run,
+/// which proves nothing: it states the SKUs that would be sent.
+pub(super) fn readback_finished(report: &ReadbackReport, is_equal: bool) -> ServiceEvent {
+    if is_equal {
+        return ServiceEvent::ReadbackEqual {
+            listed: report.listed,
+        };
+    }
+    let unsent = report.would_send.map(|it| it.skus.saturating_sub(it.same));
+    ServiceEvent::ReadbackDifferent {
+        listed: report.listed,
+        different: unsent.unwrap_or_else(|| report.unexplained_skus()),
+        resent: report.resent,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::super::readback::DryRunEstimate;
+    use super::*;
+
+    fn status(state: &'static str, reason: &str, quarantined: &[&str]) -> WorkerStatus {
+        let quarantined = quarantined.iter().map(|sku| QuarantinedSku {
+            sku: (*sku).to_owned(),
+            count: 1,
+            reason: format!("no {sku}"),
+            since: DateTime::UNIX_EPOCH,
+            attempts: 1,
+            retry_at: DateTime::UNIX_EPOCH,
+        });
+        WorkerStatus {
+            state,
+            reason: Some(reason.to_owned()).filter(|it| !it.is_empty()),
+            quarantined: quarantined.collect(),
+            ..WorkerStatus::default()
+        }
+    }
+
+    #[test]
+    fn only_changes_of_the_status_are_events() {
+        let mut events = SendingEvents::default();
+        let paused = |reason: &str| ServiceEvent::SendingPaused {
+            reason: reason.into(),
+        };
+        let delayed = ServiceEvent::SendingDelayed {
+            reason: "limit".into(),
+        };
+        let entered = |skus, example: &str| ServiceEvent::QuarantineEntered {
+            skus,
+            example: example.into(),
+            reason: format!("no {example}").into(),
+        };
+        let left = |skus| ServiceEvent::QuarantineLeft { skus };
+        for (status, expected) in [
+            (status("idle", "", &["A"]), vec![]),
+            (status("sending", "", &["A"]), vec![]),
+            (status("waiting", "limit", &["A"]), vec![delayed]),
+            (status("waiting", "timeout", &["A"]), vec![]),
+            (status("paused", "key", &["A"]), vec![paused("key")]),
+            (
+                status("sending", "", &["A", "C", "B"]),
+                vec![ServiceEvent::SendingResumed, entered(2, "C")],
+            ),
+            (status("idle", "", &["B"]), vec![left(2)]),
+            (status("idle", "", &["D"]), vec![entered(1, "D"), left(1)]),
+            (status("dry-run", "", &["D"]), vec![]),
+        ] {
+            assert_eq!(events.on_status(&status), expected, "{status:?}");
+        }
+        let paused_at_start = SendingEvents::default().on_status(&status("paused", "key", &["A"]));
+        assert_eq!(paused_at_start, [paused("key")]);
+    }
+
+    #[test]
+    fn aborted_pass_is_one_event() {
+        let mut events = SendingEvents::default();
+        let report = |state, trouble: &str| ReadbackReport {
+            state,
+            trouble: Some(trouble.to_owned()),
+            ..ReadbackReport::default()
+        };
+        let failed = ServiceEvent::ReadbackFailed { reason: "b".into() };
+        for (report, expected) in [
+            (report(ReadbackProgress::Running, "a"), None),
+            (report(ReadbackProgress::Failed, "b"), Some(failed)),
+            (report(ReadbackProgress::Failed, "b"), None),
+            (report(ReadbackProgress::Running, ""), None),
+            (report(ReadbackProgress::Done, ""), None),
+        ] {
+            assert_eq!(events.on_readback(&report), expected, "{report:?}");
+        }
+    }
+
+    #[test]
+    fn completed_pass_states_its_differences() {
+        let report = ReadbackReport {
+            listed: 9,
+            resent: 1,
+            classes: [("drifted", 2), ("equal", 7)].into(),
+            ..ReadbackReport::default()
+        };
+        let equal = ServiceEvent::ReadbackEqual { listed: 9 };
+        assert_eq!(readback_finished(&report, true), equal);
+        let different = |different, resent| ServiceEvent::ReadbackDifferent {
+            listed: 9,
+            different,
+            resent,
+        };
+        assert_eq!(readback_finished(&report, false), different(2, 1));
+        let dry_run = ReadbackReport {
+            would_send: Some(DryRunEstimate {
+                skus: 10,
+                same: 4,
+                ..DryRunEstimate::default()
+            }),
+            ..report
+        };
+        assert_eq!(readback_finished(&dry_run, false), different(6, 1));
+    }
+}
