@@ -12,6 +12,7 @@ mod dashboards;
 mod dependency_rules;
 mod docs;
 mod docs_commands;
+mod event_log;
 mod instance_guard;
 mod operator_access;
 mod ops;

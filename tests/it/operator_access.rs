@@ -16,6 +16,8 @@ const GET_TARGETS: &[&str] = &[
     "/selftest",
     "/sources",
     "/sources/rejected.csv?source=import",
+    "/api/events",
+    "/api/charts?shop=moscow",
     "/nothing-here",
 ];
 
