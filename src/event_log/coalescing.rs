@@ -117,7 +117,7 @@ fn entered(skus: u64, example: &EventText, reason: &EventText) -> ServiceEvent {
 
 #[cfg(test)]
 mod tests {
-    use super::super::service_event::tests::examples;
+    use super::super::example_events::examples;
     use super::*;
 
     fn applied(changed: u64, rejected: u64) -> ServiceEvent {

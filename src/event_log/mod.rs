@@ -14,6 +14,8 @@ mod coalescing;
 mod event_query;
 mod event_table;
 mod event_writer;
+#[cfg(test)]
+mod example_events;
 mod service_event;
 #[cfg(test)]
 mod tests;

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 /// Response times of one shop.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct ResponseTimes {
+pub struct UpdateResponseTimes {
     responses: u32,
     total: Duration,
     max: Duration,
 }
 
-impl ResponseTimes {
+impl UpdateResponseTimes {
     /// Returns the mean; `None` without a response.
     #[must_use]
     pub fn mean(&self) -> Option<Duration> {
@@ -28,13 +28,13 @@ impl ResponseTimes {
 
 /// Response times by the name of the shop. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct ResponseTimesByShop(Arc<Mutex<HashMap<String, ResponseTimes>>>);
+pub(super) struct ResponseTimesByShop(Arc<Mutex<HashMap<String, UpdateResponseTimes>>>);
 
 impl ResponseTimesByShop {
     pub(super) fn record(&self, shop: &str, duration: Duration) {
         let mut by_shop = self.lock();
         if !by_shop.contains_key(shop) {
-            by_shop.insert(shop.to_owned(), ResponseTimes::default());
+            by_shop.insert(shop.to_owned(), UpdateResponseTimes::default());
         }
         if let Some(times) = by_shop.get_mut(shop) {
             times.responses = times.responses.saturating_add(1);
@@ -43,14 +43,14 @@ impl ResponseTimesByShop {
         }
     }
 
-    pub(super) fn take(&self, shop: &str) -> ResponseTimes {
+    pub(super) fn take(&self, shop: &str) -> UpdateResponseTimes {
         self.lock()
             .get_mut(shop)
             .map(std::mem::take)
             .unwrap_or_default()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, ResponseTimes>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, UpdateResponseTimes>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -10,7 +10,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::classify_response::ResponseVerdict;
-use super::market_response_times::{ResponseTimes, ResponseTimesByShop};
+use super::market_response_times::{ResponseTimesByShop, UpdateResponseTimes};
 use super::status::RateLimitStatus;
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -119,7 +119,7 @@ impl Metrics {
     /// Takes the times in which the Market answered the updates of a shop since the last call. For
     /// one caller, the history for the charts.
     #[must_use]
-    pub fn take_response_times(&self, shop: &str) -> ResponseTimes {
+    pub fn take_response_times(&self, shop: &str) -> UpdateResponseTimes {
         self.response_times.take(shop)
     }
 }

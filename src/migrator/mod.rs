@@ -36,7 +36,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 pub use ledger::Ledger;
-pub use market_response_times::ResponseTimes;
+pub use market_response_times::UpdateResponseTimes;
 pub use metrics::Metrics;
 pub use status::{QuarantinedSku, RateLimitStatus, WorkerStatus};
 

@@ -17,18 +17,23 @@ impl Endpoints {
         body["events"].as_array().unwrap().clone()
     }
 
-    /// Waits for an event of a kind. Events are written in the background.
-    async fn wait_for_event(self, kind: &str) -> Value {
+    /// Waits for an event of a kind after another event. Events are written in the background.
+    async fn wait_for_event(self, kind: &str, after: i64) -> Value {
         let deadline = Instant::now() + TIMEOUT;
         loop {
-            let mut events = self.events(&format!("kind={kind}")).await;
-            if !events.is_empty() {
-                return events.remove(0);
+            let events = self.events(&format!("kind={kind}")).await;
+            let mut later = events.into_iter().filter(|it| id(it) > after);
+            if let Some(event) = later.next() {
+                return event;
             }
             assert!(Instant::now() < deadline, "no event {kind}");
             sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+fn id(event: &Value) -> i64 {
+    event["id"].as_i64().unwrap()
 }
 
 fn kinds(events: &[Value]) -> Vec<&str> {
@@ -46,17 +51,17 @@ async fn events_outlive_a_restart() {
     let zeros = "sku;quantity\nA;0\nB;0\nC;0\n";
     let (status, body) = endpoints.ops_request("POST", target, zeros).await;
     assert_eq!((status, &body["outcome"]), (200, &"held".into()), "{body}");
-    let alarm = endpoints.wait_for_event("alarm_raised").await;
+    let alarm = endpoints.wait_for_event("alarm_raised", 0).await;
     assert_eq!(alarm["alarm"], "source_held", "{alarm}");
     assert_eq!(
         (&alarm["shop"], &alarm["subject"]),
         (&"moscow".into(), &"import".into())
     );
-    let held = endpoints.wait_for_event("delivery_held").await;
+    let held = endpoints.wait_for_event("delivery_held", 0).await;
     assert_eq!(held["counts"]["zeroed"], 3, "{held}");
     service.restart().await;
     let endpoints = service.endpoints();
-    let started = endpoints.wait_for_event("service_started").await;
+    let started = endpoints.wait_for_event("service_started", id(&held)).await;
     assert_eq!(started["previous"], "stopped", "{started}");
     let before = format!("before={}", started["id"]);
     let events = endpoints.events(&before).await;
@@ -74,12 +79,12 @@ async fn events_outlive_a_restart() {
         .ops_request("POST", "/accept?source=import", "")
         .await;
     assert_eq!(status, 200);
-    let approved = endpoints.wait_for_event("delivery_approved").await;
+    let approved = endpoints.wait_for_event("delivery_approved", 0).await;
     assert_eq!(
         (&approved["changed"], &approved["zeroed"]),
         (&3.into(), &3.into())
     );
-    let cleared = endpoints.wait_for_event("alarm_cleared").await;
+    let cleared = endpoints.wait_for_event("alarm_cleared", 0).await;
     assert_eq!(cleared["alarm"], "source_held");
 }
 
