@@ -1,7 +1,8 @@
 //! Sampler of the history for the charts: reads the numbers of every shop once a minute.
 //!
-//! It only reads statuses and counters that exist anyway. The count of dirty SKUs visits every SKU,
-//! so it runs on a blocking thread.
+//! It only reads statuses and counters that exist anyway. The dirty SKUs are those that the worker
+//! knows: an exact count visits every SKU, which takes a fifth of a second per million SKUs and
+//! holds the ledger meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use tokio::time::sleep;
 use super::services::Services;
 use crate::chart_history::{ChartFile, ChartSample, Series};
 use crate::event_log::ServiceEvent;
-use crate::lifecycle::{Tasks, run_blocking};
+use crate::lifecycle::Tasks;
 use crate::migrator::{self, Migrator};
 use crate::push_api::stocks_handler as push_api;
 use crate::stock::ShopId;
@@ -55,7 +56,7 @@ impl ChartSampler {
             } else {
                 now - TimeDelta::seconds(30)
             };
-            let samples = self.samples().await;
+            let samples = self.samples();
             let charts = &self.services.charts;
             charts.record(at, samples);
             file.save(charts).await;
@@ -71,19 +72,19 @@ impl ChartSampler {
         }
     }
 
-    async fn samples(&mut self) -> Vec<ChartSample> {
+    fn samples(&mut self) -> Vec<ChartSample> {
         let alarms = self.services.alarms.active();
         let names = Arc::clone(&self.services.names);
         self.last_counts.resize(names.len(), Counts::default());
         let mut samples = Vec::with_capacity(names.len());
         let book = Arc::clone(&self.services.book);
         for (shop, name) in book.shops().zip(&*names) {
-            samples.push(self.sample(shop, name, &alarms).await);
+            samples.push(self.sample(shop, name, &alarms));
         }
         samples
     }
 
-    async fn sample(&mut self, shop: ShopId, name: &str, alarms: &[ActiveAlarm]) -> ChartSample {
+    fn sample(&mut self, shop: ShopId, name: &str, alarms: &[ActiveAlarm]) -> ChartSample {
         let mut sample = ChartSample::default();
         let push = self.push_metrics.counts(name);
         let mut counts = Counts {
@@ -92,9 +93,7 @@ impl ChartSampler {
         };
         let last = self.last_counts[shop.index()];
         if let Some(status) = self.migrator.status(shop) {
-            let (book, ledger) = (&self.services.book, &self.services.ledger);
-            let (book, ledger) = (Arc::clone(book), Arc::clone(ledger));
-            let dirty = run_blocking(move || ledger.count_dirty(shop, &book)).await;
+            let dirty = status.waiting_skus + status.in_flight_skus + status.quarantined.len();
             counts.acknowledged = status.acknowledged;
             counts.updates = status.requests;
             let limit = status.rate_limit.per_minute;

@@ -7,7 +7,8 @@ pub(super) const SERIES_COUNT: usize = Series::ALL.len();
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(usize)]
 pub enum Series {
-    /// SKUs whose acknowledged stock differs from ours.
+    /// SKUs whose acknowledged stock differs from ours, as far as the worker knows: those that wait,
+    /// are in flight or in quarantine. A queue has at most 50 000 SKUs.
     DirtySkus,
     /// SKUs that wait to be sent.
     WaitingSkus,
