@@ -62,6 +62,7 @@
 //! | [`push_api`] | push API: server for the Market, client of an old handler |
 //! | [`migrator`] | sends dirty SKUs to the Market and reads the Market's copy back |
 //! | [`sources`] | files, 1C, MoySklad, SQL, old handler: from bytes to stock updates |
+//! | [`notify`] | sends alarms to people: webhook, Telegram, email |
 //! | [`ops`] | operator's listener: health, status, metrics, explanations |
 //! | [`web`] | pages for the operator on the operator's listener |
 //! | [`app`] | composition root: builds and runs the service |
@@ -112,6 +113,7 @@ pub mod push_api;
 pub mod migrator;
 pub mod sources;
 
+pub mod notify;
 pub mod ops;
 pub mod web;
 

@@ -209,6 +209,8 @@ pub enum AlarmKind {
     Drift,
     /// SKUs are waiting and the Market has acknowledged nothing for too long.
     NothingAcknowledged,
+    /// A channel cannot deliver notifications about alarms.
+    NotifyFailed,
     /// The Market rejects some SKUs, which are quarantined.
     Quarantine,
     /// The Market's copy cannot be read back.
@@ -229,7 +231,7 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// Every kind, so that the gauge of one that was never raised shows 0.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::AbsenceNotApplied,
         Self::AuthFailures,
         Self::BatchRefused,
@@ -239,6 +241,7 @@ impl AlarmKind {
         Self::ColdShopAsked,
         Self::Drift,
         Self::NothingAcknowledged,
+        Self::NotifyFailed,
         Self::Quarantine,
         Self::ReadbackFailed,
         Self::SelftestHidden,
@@ -262,6 +265,7 @@ impl AlarmKind {
             Self::ColdShopAsked => "cold_shop_asked",
             Self::Drift => "drift",
             Self::NothingAcknowledged => "nothing_acknowledged",
+            Self::NotifyFailed => "notify_failed",
             Self::Quarantine => "quarantine",
             Self::ReadbackFailed => "read_back_failed",
             Self::SelftestHidden => "selftest_hidden",
@@ -271,6 +275,12 @@ impl AlarmKind {
             Self::StoreFailed => "store_failed",
             Self::UnmappedWarehouse => "unmapped_warehouse",
         }
+    }
+
+    /// Returns the kind with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 }
 

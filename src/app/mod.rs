@@ -136,6 +136,9 @@ impl App {
             services.start_migrator(&config, &tasks, &mut registry)?;
         let ingest = services.start_ingest(migrator.clone(), &tasks, &mut registry);
         background::start(&services, &config, &tasks.background);
+        services
+            .start_notifications(&config, &tasks.background)
+            .await;
         let last_requests = LastRequests::new(config.shops.len());
         services.restore_last_requests(&last_requests);
         let source_manager = services.open_sources(&config, ingest.clone()).await?;

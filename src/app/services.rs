@@ -1,5 +1,6 @@
 //! State shared by several modules, and the start of the modules that use it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -16,8 +17,10 @@ use crate::event_log::{self, EventLog};
 use crate::history::{EventKind, History};
 use crate::http;
 use crate::ingest::{self, Ingest, Origin, OriginTimes, StatedSkus};
+use crate::lifecycle::Tasks;
 use crate::migrator::readback::Observations;
 use crate::migrator::{self, Ledger, Migrator, Mode, RestoredState, selftest};
+use crate::notify;
 use crate::ops::OpsState;
 use crate::partner_api::client::MarketClient;
 use crate::push_api::stocks_handler::LastRequests;
@@ -42,6 +45,8 @@ pub(super) struct Services {
     restored_states: Vec<RestoredState>,
     // Reason why nothing may be sent, if any.
     not_sending_reason: Option<String>,
+    // Alarms that each channel sent before the start, by its name.
+    sent_alarms: BTreeMap<String, String>,
     pub(super) alarms: Alarms,
     pub(super) clock: Clock,
     // Names of the shops, in the order of the book.
@@ -116,6 +121,9 @@ impl Services {
                 }
             })
             .collect();
+        let sent_alarms = notes.with_prefix(None, notify::NOTE_PREFIX);
+        let sent_alarms = sent_alarms.map(|(name, text)| (name.to_owned(), text.to_owned()));
+        let sent_alarms = sent_alarms.collect();
         let services = Self {
             sources: Arc::new(restore_origin_times(&notes, &book)),
             store: Arc::new(store),
@@ -128,6 +136,7 @@ impl Services {
             charts,
             restored_states,
             not_sending_reason,
+            sent_alarms,
             alarms,
             clock,
             names: config.shops.iter().map(|shop| shop.name.clone()).collect(),
@@ -190,6 +199,19 @@ impl Services {
         }
         let migrator = Migrator::start(&context, targets, rand::random(), &tasks.migrator);
         Ok((migrator, metrics))
+    }
+
+    /// Starts the channels that send alarms to people.
+    pub(super) async fn start_notifications(&self, config: &Config, tasks: &Tasks) {
+        let context = notify::Context {
+            alarms: self.alarms.clone(),
+            clock: self.clock,
+            outbound: config.outbound(),
+            page_url: config.page_url.clone(),
+            shops: self.names.to_vec(),
+        };
+        let store = (&self.store, tasks);
+        notify::start(&config.notify, &context, &self.sent_alarms, store).await;
     }
 
     pub(super) fn start_ingest(

@@ -11,6 +11,7 @@ mod explain;
 mod healthcheck;
 mod import;
 mod inspect;
+mod notify;
 mod ops_client;
 mod progress;
 mod ready;
@@ -99,6 +100,11 @@ enum Command {
     /// The product is hidden, its stock is sent and read back, and the product is shown again.
     #[command(after_help = selftest::EXAMPLES)]
     Selftest(selftest::Args),
+    /// Send a test message over each channel that sends alarms to people.
+    ///
+    /// Needs no running service. The exit code is 1 if a message was not delivered.
+    #[command(after_help = notify::EXAMPLES)]
+    Notify(notify::Args),
     /// Exit with 0 if the running service is ready; for a container's health check.
     #[command(after_help = healthcheck::EXAMPLES)]
     Healthcheck(healthcheck::Args),
@@ -152,6 +158,7 @@ impl Cli {
             Command::Inspect(args) => inspect::run(&args),
             Command::Accept(args) => accept::run(&args),
             Command::Selftest(args) => selftest::run(&args),
+            Command::Notify(args) => notify::run(&args),
             Command::Healthcheck(args) => healthcheck::run(&args),
             Command::Completions(args) => completions::run(&args),
         };

@@ -83,6 +83,28 @@ pub(super) fn shop_conflicts(shops: &[ShopConfig]) -> Vec<String> {
     errors
 }
 
+/// Returns the conflicts between channels, and between channels and shops.
+pub(super) fn channel_conflicts(config: &Config) -> Vec<String> {
+    let mut errors = Vec::new();
+    let mut names = BTreeMap::new();
+    for (index, channel) in config.notify.iter().enumerate() {
+        if let Some(other) = names.insert(&channel.name, index) {
+            errors.push(format!(
+                "notify[{index}].name is '{}': notify[{other}] has that name already",
+                channel.name
+            ));
+        }
+        for shop in &channel.policy.shops {
+            if !config.shops.iter().any(|known| known.name == *shop) {
+                errors.push(format!(
+                    "notify[{index}].shops holds {shop}: no [[shops]] table has that name"
+                ));
+            }
+        }
+    }
+    errors
+}
+
 /// Returns the conflicts between the sources of one shop.
 fn source_conflicts(shop: usize, sources: &[sources::Config]) -> Vec<String> {
     let mut errors = Vec::new();

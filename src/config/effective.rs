@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
+use super::notify_settings::write_channel;
 use super::{Config, ShopConfig};
 use crate::auth_failures::Network;
 use crate::push_api::client::TokenLocation;
@@ -32,6 +33,9 @@ impl fmt::Display for Config {
         if let Some(url) = &self.public_url {
             writeln!(f, "public_url = {url:?}")?;
         }
+        if let Some(url) = &self.page_url {
+            writeln!(f, "page_url = {url:?}")?;
+        }
         writeln!(
             f,
             "verify_hours = {}",
@@ -57,7 +61,12 @@ impl fmt::Display for Config {
         };
         writeln!(f, "log_format = \"{format}\"")?;
         writeln!(f, "log_filter = {:?}", self.log_filter)?;
-        self.shops.iter().try_for_each(|shop| write!(f, "\n{shop}"))
+        self.shops
+            .iter()
+            .try_for_each(|shop| write!(f, "\n{shop}"))?;
+        self.notify
+            .iter()
+            .try_for_each(|channel| write_channel(f, channel))
     }
 }
 
@@ -105,7 +114,7 @@ impl fmt::Display for ShopConfig {
 }
 
 /// Quoted text. TOML reads JSON's escapes, but not those of Rust, for example of a no-break space.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 

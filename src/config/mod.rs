@@ -5,6 +5,7 @@
 
 mod conflicts;
 mod effective;
+mod notify_settings;
 mod reader;
 mod secret_file;
 mod service_settings;
@@ -25,7 +26,7 @@ use chrono::{FixedOffset, NaiveDate, TimeDelta};
 
 use self::reader::SettingsReader;
 pub use self::secret_file::read_secret;
-pub use self::setting_list::{SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS, Setting};
+pub use self::setting_list::{NOTIFY_SETTINGS, SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS, Setting};
 pub use self::source_settings::IMPORT_SOURCE;
 pub use self::template::{settings_reference, template};
 pub use self::values::parse_market_url;
@@ -33,6 +34,7 @@ use crate::auth_failures::Network;
 use crate::http::secret::Secret;
 use crate::http::{ClientConfig, Trust};
 use crate::migrator::Mode;
+use crate::notify::ChannelConfig;
 use crate::partner_api::wire::MarketAddress;
 use crate::push_api::stocks_handler::UnknownSku;
 use crate::sources::stock_rules::ShopRules;
@@ -58,6 +60,8 @@ pub struct Config {
     pub instance: String,
     /// Public base URL, which `doctor` calls.
     pub public_url: Option<String>,
+    /// Base URL of the operator's pages, for links in notifications.
+    pub page_url: Option<String>,
     /// Interval of read-backs. `None` if they are switched off.
     pub verify_every: Option<Duration>,
     /// Time that the Market may take to show a stock that it has accepted.
@@ -85,6 +89,8 @@ pub struct Config {
     pub log_filter: String,
     /// Shops, at least one.
     pub shops: Vec<ShopConfig>,
+    /// Channels that send alarms to people.
+    pub notify: Vec<ChannelConfig>,
 }
 
 /// One shop: one stock list of the seller.
@@ -183,6 +189,7 @@ impl Config {
         if let Some(config) = &config {
             errors.extend(conflicts::service_conflicts(config));
             errors.extend(conflicts::shop_conflicts(&config.shops));
+            errors.extend(conflicts::channel_conflicts(config));
         }
         match config {
             Some(config) if errors.is_empty() => Ok(config),

@@ -76,6 +76,7 @@ impl<'a> SettingsReader<'a> {
                 Vec::new()
             }
         };
+        let first = self.tables.len();
         for (index, table) in tables.into_iter().enumerate() {
             let key_prefix = format!("{}{key}[{index}].", self.key_prefix);
             let Value::Table(table) = table else {
@@ -106,7 +107,7 @@ impl<'a> SettingsReader<'a> {
             });
         }
         self.assign_env_vars();
-        &mut self.tables
+        &mut self.tables[first..]
     }
 
     /// Moves each environment variable to the table that it names. The others stay.

@@ -4,14 +4,15 @@ use axum::http::StatusCode;
 use chrono::TimeDelta;
 
 use super::reader::SettingsReader;
-use super::setting_list::{SHOP_SETTINGS, SOURCE_SETTINGS};
+use super::setting_list::{NOTIFY_SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS};
 use super::values::{
     hours_to_duration, in_range, parse_base_path, parse_host, parse_instance, parse_market_url,
     parse_name, parse_positive,
 };
-use super::{Config, ShopConfig, source_settings};
+use super::{Config, ShopConfig, notify_settings, source_settings};
 use crate::auth_failures::Network;
 use crate::migrator::Mode;
+use crate::notify::ChannelConfig;
 use crate::partner_api::wire::MarketAddress;
 use crate::push_api::stocks_handler::UnknownSku;
 use crate::telemetry::{LogFormat, parse_filter};
@@ -26,6 +27,11 @@ pub(super) fn read_config(reader: &mut SettingsReader<'_>) -> Option<Config> {
     if shops.is_empty() {
         reader.add_error("shops: there is none, at least one [[shops]] table is needed");
     }
+    let notify: Vec<Option<ChannelConfig>> = reader
+        .tables("notify", "name", NOTIFY_SETTINGS)
+        .iter_mut()
+        .map(notify_settings::read_channel)
+        .collect();
     let listen = reader.take("listen", |text| text.parse().ok());
     let ops_listen = reader.take("ops_listen", |text| text.parse().ok());
     let ops_password = reader.chosen_secrets(["ops_password"], false).pop();
@@ -36,6 +42,7 @@ pub(super) fn read_config(reader: &mut SettingsReader<'_>) -> Option<Config> {
     let ca_file = reader.optional_path("ca_file");
     let instance = reader.take("instance", parse_instance);
     let public_url = reader.optional("public_url", parse_market_url);
+    let page_url = reader.optional("page_url", parse_market_url);
     let verify_every = reader.take("verify_hours", in_range(0, 168));
     let grace = reader.take("grace_seconds", in_range(0, 86_400));
     let stale_after = reader.take("stale_hours", in_range(1, 720));
@@ -64,6 +71,7 @@ pub(super) fn read_config(reader: &mut SettingsReader<'_>) -> Option<Config> {
         ca_file,
         instance: instance?,
         public_url,
+        page_url,
         verify_every: verify_every.map(|hours| (hours > 0).then(|| hours_to_duration(hours)))?,
         grace: TimeDelta::seconds(grace?.try_into().ok()?),
         stale_after: TimeDelta::hours(stale_after?.try_into().ok()?),
@@ -75,6 +83,7 @@ pub(super) fn read_config(reader: &mut SettingsReader<'_>) -> Option<Config> {
         log_format: log_format?,
         log_filter: log_filter?,
         shops: shops.into_iter().collect::<Option<_>>()?,
+        notify: notify.into_iter().collect::<Option<_>>()?,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::setting_list::{SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS, Setting};
+use super::setting_list::{NOTIFY_SETTINGS, SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS, Setting};
 
 /// Columns of a comment line without its `# `.
 const WIDTH: usize = 90;
@@ -42,6 +42,14 @@ pub fn template() -> String {
          #[[shops.sources]]\n",
     );
     SOURCE_SETTINGS
+        .iter()
+        .for_each(|setting| add_setting(&mut text, setting));
+    text.push_str(
+        "\n# === A channel that sends alarms to people. Repeat the table for each. ===\n\
+         # A channel accepts only the settings of its kind.\n\n\
+         #[[notify]]\n",
+    );
+    NOTIFY_SETTINGS
         .iter()
         .for_each(|setting| add_setting(&mut text, setting));
     text
@@ -143,12 +151,13 @@ mod tests {
     fn directory() -> tempfile::TempDir {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir(directory.path().join("secrets")).unwrap();
-        for list in [SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS] {
+        for list in [SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS, NOTIFY_SETTINGS] {
             for setting in list.iter().filter(|setting| setting.key.ends_with("_file")) {
                 let text = match setting.key {
                     "overrides_file" => "sku,count,buffer,zero_below,cap\nA,0,,,\n",
                     "mapping_file" => "source_sku,sku,pack\nTEA,TEA-1,1\n",
                     "skus_file" => "A\n",
+                    "token_file" if setting.example.contains("telegram") => "123456:canary",
                     "database_file" => "postgres://reader:secret@localhost/shop",
                     _ => "canary-canary",
                 };
@@ -188,7 +197,11 @@ mod tests {
             .filter(|line| !line.starts_with("# "))
             .filter_map(|line| Some(line.trim_start_matches('#').split_once(" = ")?.0))
             .collect();
-        let settings = SETTINGS.iter().chain(SHOP_SETTINGS).chain(SOURCE_SETTINGS);
+        let tables = SHOP_SETTINGS
+            .iter()
+            .chain(SOURCE_SETTINGS)
+            .chain(NOTIFY_SETTINGS);
+        let settings = SETTINGS.iter().chain(tables);
         assert_eq!(
             keys,
             settings.map(|setting| setting.key).collect::<Vec<_>>()
@@ -294,8 +307,47 @@ mod tests {
     }
 
     #[test]
+    fn a_channel_accepts_exactly_the_settings_of_its_kind() {
+        let directory = directory();
+        let tables = [
+            ("webhook", "url = \"https://a.example\"\n"),
+            (
+                "telegram",
+                "token_file = \"secrets/telegram_token\"\nchat = -100\n",
+            ),
+            (
+                "email",
+                "server = \"smtp.example\"\nfrom = \"a@a.example\"\nto = [\"b@a.example\"]\n\
+                 login = \"a\"\npassword_file = \"secrets/mail_password\"\n",
+            ),
+        ];
+        for setting in NOTIFY_SETTINGS
+            .iter()
+            .filter(|setting| setting.key != "kind")
+        {
+            let accepts = |(kind, lines): &(&str, &str)| {
+                let lines = with_example(lines, setting);
+                let name = if setting.key == "name" {
+                    ""
+                } else {
+                    "name = \"ops\"\n"
+                };
+                let text = format!("{SHOP}[[notify]]\n{name}kind = \"{kind}\"\n{lines}");
+                parse(&text, directory.path()).is_ok()
+            };
+            let kinds = tables.iter().filter(|table| accepts(table));
+            let kinds: Vec<&str> = kinds.map(|(kind, _)| *kind).collect();
+            assert_eq!(kinds, setting.kinds, "{}", setting.key);
+        }
+    }
+
+    #[test]
     fn every_setting_has_an_effect_in_sentences() {
-        for setting in SETTINGS.iter().chain(SHOP_SETTINGS).chain(SOURCE_SETTINGS) {
+        let tables = SHOP_SETTINGS
+            .iter()
+            .chain(SOURCE_SETTINGS)
+            .chain(NOTIFY_SETTINGS);
+        for setting in SETTINGS.iter().chain(tables) {
             assert!(setting.effect.ends_with('.'), "{}", setting.key);
             assert!(!setting.effect.contains(['|', '\n']), "{}", setting.key);
         }

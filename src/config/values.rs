@@ -64,12 +64,17 @@ pub fn parse_market_url(text: &str) -> Option<String> {
         && url.password().is_none()
         && url.query().is_none()
         && url.fragment().is_none();
-    let is_loopback = match url.host_str()?.trim_matches(['[', ']']) {
+    let is_loopback = is_loopback_host(url.host_str()?);
+    let is_safe = url.scheme() == "https" || (url.scheme() == "http" && is_loopback);
+    (is_bare && is_safe).then(|| text.trim_end_matches('/').to_owned())
+}
+
+/// Returns true for a name or an address of this machine.
+pub(super) fn is_loopback_host(host: &str) -> bool {
+    match host.trim_matches(['[', ']']) {
         "localhost" => true,
         host => host
             .parse::<std::net::IpAddr>()
             .is_ok_and(|ip| ip.is_loopback()),
-    };
-    let is_safe = url.scheme() == "https" || (url.scheme() == "http" && is_loopback);
-    (is_bare && is_safe).then(|| text.trim_end_matches('/').to_owned())
+    }
 }

@@ -4,10 +4,12 @@
 //! them. A text is found by an exhaustive `match`, so the compiler reports a missing translation.
 
 mod alarm_text;
+mod notification_text;
 
 use chrono::{DateTime, FixedOffset, NaiveDate, Utc};
 
 pub use self::alarm_text::{AlarmText, alarm_text};
+pub use self::notification_text::{NotificationText, notification_text};
 
 /// Language of pages and notifications.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]

@@ -30,14 +30,16 @@ impl Notes {
     }
 
     /// Returns every note of a shop whose name begins with `prefix`: rest of the name, and text.
+    /// `None` as shop means the whole store.
     pub fn with_prefix<'a>(
         &'a self,
-        shop: ShopId,
+        shop: impl Into<Option<ShopId>>,
         prefix: &'a str,
     ) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let shop = shop.into();
         self.texts.iter().filter_map(move |((owner, name), text)| {
             let rest = name.strip_prefix(prefix)?;
-            (*owner == Some(shop)).then_some((rest, text.as_str()))
+            (*owner == shop).then_some((rest, text.as_str()))
         })
     }
 }

@@ -20,7 +20,12 @@ const CUTOFF_WARNING_DAYS: i64 = 30;
 
 /// Runs all checks of this machine.
 pub(super) fn examine(config: &Config, now: DateTime<Utc>) -> Vec<Finding> {
-    let files = config.shops.iter().flat_map(|shop| &shop.secret_files);
+    let channel_files = config
+        .notify
+        .iter()
+        .flat_map(|channel| &channel.secret_files);
+    let shop_files = config.shops.iter().flat_map(|shop| &shop.secret_files);
+    let files = shop_files.chain(channel_files);
     let modes = files.filter_map(|file| {
         let mode = fs::metadata(file).ok()?.permissions().mode();
         Some((file.clone(), mode))

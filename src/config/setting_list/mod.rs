@@ -3,10 +3,12 @@
 //! Error texts, the template of `stockbridge config template` and the reference in
 //! `docs/configuration.md` are made from these lists, so they cannot disagree.
 
+mod notify;
 mod service;
 mod shop;
 mod source;
 
+pub use self::notify::NOTIFY_SETTINGS;
 pub use self::service::SETTINGS;
 pub use self::shop::SHOP_SETTINGS;
 pub use self::source::SOURCE_SETTINGS;
@@ -17,7 +19,7 @@ pub struct Setting {
     /// Key in the file. In upper case it is the end of the environment variable's name.
     pub key: &'static str,
     /// Default, without TOML quotes. `None` if the setting is required, if it is optional
-    /// without a default, or if its default depends on the kind of source.
+    /// without a default, or if its default depends on the kind of source or channel.
     pub default: Option<&'static str>,
     /// Values that are accepted, as in "it must be …".
     pub rule: &'static str,
@@ -25,7 +27,8 @@ pub struct Setting {
     pub effect: &'static str,
     /// Value in TOML syntax that keeps the rule.
     pub example: &'static str,
-    /// Kinds of source that accept the setting. Empty outside `[[shops.sources]]`.
+    /// Kinds of source or channel that accept the setting. Empty outside `[[shops.sources]]` and
+    /// `[[notify]]`.
     pub kinds: &'static [&'static str],
     /// True if the template sets the key: it is required in an ordinary configuration.
     pub is_required: bool,

@@ -93,6 +93,16 @@ pub const SETTINGS: &[Setting] = &[
          soon as the name exists in DNS.",
     )
     .example("\"https://shop.example\""),
+    Setting::new(
+        "page_url",
+        "an https:// address without user, query or fragment; http:// only to this machine",
+    )
+    .effect(
+        "Address under which operators open the pages of ops_listen in their browser. \
+         Notifications contain a link to it. Set it if operators reach the pages through a proxy \
+         or a tunnel.",
+    )
+    .example("\"https://stock.internal.example\""),
     Setting::new("verify_hours", "a whole number between 0, never, and 168")
         .default("6")
         .effect(

@@ -70,6 +70,11 @@ pub(super) const fn alarm_text(kind: AlarmKind) -> AlarmText {
                 新库存已保存，稍后会发送，对 Market 的查询仍然正常应答。",
             remedy: "请运行 stockbridge doctor：它会检查与 Market 的连接、API 密钥和店铺。",
         },
+        AlarmKind::NotifyFailed => AlarmText {
+            title: "通知无法送达",
+            consequence: "该渠道无法发送告警，故障可能无人察觉；其他渠道和库存传输不受影响。",
+            remedy: "请查看下方原因，修正该渠道的设置，然后运行 stockbridge notify --test。",
+        },
         AlarmKind::Quarantine => AlarmText {
             title: "Market 拒绝部分 SKU",
             consequence: "这些 SKU 已被隔离，在 Market 上保留旧数量；其他 SKU 的库存照常发送。",

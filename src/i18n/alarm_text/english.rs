@@ -75,6 +75,11 @@ pub(super) const fn alarm_text(kind: AlarmKind) -> AlarmText {
             remedy: "Run stockbridge doctor: it checks the connection to the Market, the API key and \
                 the shop.",
         },
+        AlarmKind::NotifyFailed => AlarmText {
+            title: "Notifications are not delivered",
+            consequence: "This channel cannot send alarms, so a fault may go unnoticed; other channels and the stock are not affected.",
+            remedy: "Read the reason below, correct the channel's settings, and run stockbridge notify --test.",
+        },
         AlarmKind::Quarantine => AlarmText {
             title: "The Market rejects some SKUs",
             consequence: "The Market keeps its old counts of these SKUs; the stock of all other SKUs is \

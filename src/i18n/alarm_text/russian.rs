@@ -78,6 +78,11 @@ pub(super) const fn alarm_text(kind: AlarmKind) -> AlarmText {
             remedy: "Запустите stockbridge doctor: команда проверит связь с Маркетом, API-Key-токен и \
                 магазин.",
         },
+        AlarmKind::NotifyFailed => AlarmText {
+            title: "Уведомления не доставляются",
+            consequence: "Этот канал не может отправлять тревоги, и сбой могут не заметить; остальные каналы и передача остатков работают.",
+            remedy: "Прочитайте причину ниже, исправьте настройки канала и запустите stockbridge notify --test.",
+        },
         AlarmKind::Quarantine => AlarmText {
             title: "Маркет отклоняет отдельные SKU",
             consequence: "У этих SKU, которые теперь в карантине, на Маркете прежние остатки; остатки \
