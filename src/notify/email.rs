@@ -114,7 +114,7 @@ impl EmailSender {
 
     fn failure(&self, error: &SmtpError) -> SendFailure {
         let server = format!("{}:{}", self.config.server, self.config.port);
-        let status = error.status().map(|code| u16::from(code));
+        let status = error.status().map(u16::from);
         let remedy = match status {
             Some(530 | 534 | 535 | 538) => {
                 "Check login and password_file: most providers need a password for programs"

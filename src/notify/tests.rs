@@ -546,7 +546,7 @@ async fn an_email_goes_through_smtp_with_tls() {
 async fn unknown_certificates_are_refused() {
     let (port, server) = start_smtp(true);
     let config = email(SmtpTls::Implicit, "localhost", port);
-    // The trusted certificate is another one: that of the server itself is no authority.
+    // The trusted certificate is another one: that of the server itself, which cannot sign.
     let error = send_email(config, Some(fixture("server.pem")))
         .await
         .unwrap_err();

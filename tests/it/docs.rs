@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser as _;
 use serde_json::Value;
 use stockbridge::cli::Cli;
-use stockbridge::config::{self, SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS};
+use stockbridge::config::{self, NOTIFY_SETTINGS, SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS};
 
 /// Secrets that the samples name, and content that each accepts.
 const FILES: &[(&str, &str)] = &[
@@ -21,6 +21,9 @@ const FILES: &[(&str, &str)] = &[
     ("site_password", "a-long-password"),
     ("moysklad_token", "token"),
     ("handler_token", "token"),
+    ("webhook_secret", "any-secret-of-your-own"),
+    ("telegram_token", "123456:token"),
+    ("mail_password", "a-long-password"),
     ("database_url", "postgres://reader:secret@db/shop"),
     ("overrides.csv", "sku,count,buffer,zero_below,cap\nA,0,,,\n"),
     ("mapping.csv", "source_sku,sku,pack\nTEA,TEA-1,1\n"),
@@ -168,6 +171,7 @@ fn configuration_samples_pass_check() {
                     .filter(|line| !keys.contains(&line.split(" = ").next().unwrap_or_default()));
                 format!("{}\n{text}", kept.collect::<Vec<_>>().join("\n"))
             }
+            "toml notify" => format!("{SHOP}\n[[notify]]\n{text}"),
             "toml source" => format!("{SHOP}\n[[shops.sources]]\n{text}"),
             _ => continue,
         };
@@ -368,6 +372,7 @@ fn the_settings_reference_is_generated() {
         ("service", SETTINGS),
         ("shop", SHOP_SETTINGS),
         ("source", SOURCE_SETTINGS),
+        ("notify", NOTIFY_SETTINGS),
     ] {
         let mark = format!("<!-- settings: {group} -->\n");
         let (before, rest) = expected.split_once(&mark).unwrap();
@@ -385,7 +390,11 @@ fn the_example_configuration_is_the_template() {
 
 #[test]
 fn settings_fit_into_markdown_tables() {
-    for setting in SETTINGS.iter().chain(SHOP_SETTINGS).chain(SOURCE_SETTINGS) {
+    let tables = SHOP_SETTINGS
+        .iter()
+        .chain(SOURCE_SETTINGS)
+        .chain(NOTIFY_SETTINGS);
+    for setting in SETTINGS.iter().chain(tables) {
         let text = format!("{}{}", setting.rule, setting.default.unwrap_or_default());
         assert!(!text.contains(['|', '`', '\n']), "{}", setting.key);
     }

@@ -14,6 +14,7 @@ mod docs;
 mod docs_commands;
 mod event_log;
 mod instance_guard;
+mod notify;
 mod operator_access;
 mod ops;
 mod partner_api;
