@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
+use super::ops_client::OpsArgs;
 use super::{print_line, runtime};
 use crate::http::{ClientConfig, Trust, client};
 
@@ -20,14 +21,8 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// Arguments of `healthcheck`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The address of the running service's `ops_listen`.
-    #[arg(
-        long,
-        env = "STOCKBRIDGE_OPS_LISTEN",
-        value_name = "ADDR",
-        default_value = "127.0.0.1:9090"
-    )]
-    ops: SocketAddr,
+    #[command(flatten)]
+    ops: OpsArgs,
 }
 
 /// Requests `/readyz` and fails unless the status is 200.
@@ -37,10 +32,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         trust: Trust::PlainHttpOnly,
         ..ClientConfig::default()
     };
-    let url = format!("{}/readyz", ops_url(args.ops));
+    let url = format!("{}/readyz", ops_url(args.ops.address()));
+    let password = args.ops.password()?;
     runtime()?.block_on(async {
-        let response = client(&config)?
-            .get(&url)
+        let mut request = client(&config)?.get(&url);
+        if let Some(password) = &password {
+            request = request.bearer_auth(password.expose());
+        }
+        let response = request
             .send()
             .await
             .with_context(|| format!("no response from {url}: is the service running?"))?;

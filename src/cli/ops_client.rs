@@ -91,15 +91,24 @@ impl OpsArgs {
         self.client_with_timeout(UPLOAD_TIMEOUT)
     }
 
-    fn client_with_timeout(&self, timeout: Duration) -> anyhow::Result<OpsClient> {
-        let password = match &self.ops_password_file {
-            Some(path) => Some(
-                read_secret(path)
-                    .map_err(|rule| anyhow!("--ops-password-file, {}, {rule}", path.display()))?,
-            ),
-            None => None,
+    /// Address of the listener.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.ops
+    }
+
+    /// Reads the password of the listener, if a file is named.
+    pub(super) fn password(&self) -> anyhow::Result<Option<Secret>> {
+        let Some(path) = &self.ops_password_file else {
+            return Ok(None);
         };
-        OpsClient::with_timeout(self.ops, timeout, password)
+        let secret = read_secret(path);
+        secret
+            .map(Some)
+            .map_err(|rule| anyhow!("--ops-password-file, {}, {rule}", path.display()))
+    }
+
+    fn client_with_timeout(&self, timeout: Duration) -> anyhow::Result<OpsClient> {
+        OpsClient::with_timeout(self.ops, timeout, self.password()?)
     }
 }
 

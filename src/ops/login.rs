@@ -151,7 +151,8 @@ pub(super) async fn require_login(
             .into_response();
     }
     unauthorized(
-        "a password is set: send it as 'Authorization: Bearer PASSWORD', or log in at /login",
+        "the operator's password is needed: send it as 'Authorization: Bearer PASSWORD', give a \
+         command --ops-password-file FILE, or log in at /login",
     )
     .into_response()
 }

@@ -18,20 +18,23 @@ use crate::i18n::{Language, zone_name};
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Screen {
     Overview,
+    Events,
 }
 
 impl Screen {
-    const ALL: [Self; 1] = [Self::Overview];
+    const ALL: [Self; 2] = [Self::Overview, Self::Events];
 
     const fn path(self) -> &'static str {
         match self {
             Self::Overview => "/",
+            Self::Events => "/events",
         }
     }
 
     const fn title(self) -> Text {
         match self {
             Self::Overview => Text::Overview,
+            Self::Events => Text::Events,
         }
     }
 }

@@ -7,6 +7,7 @@
 //! Non-goals: pages for the public listener, and settings that a page could change.
 
 mod assets;
+mod events;
 mod format;
 mod headers;
 mod language_choice;
@@ -43,6 +44,8 @@ pub fn routes(config: Config, ops: Ops) -> Router<Ops> {
     Router::new()
         .route("/", get(overview::page))
         .route("/live/overview", get(overview::live))
+        .route("/events", get(events::page))
+        .route("/live/events", get(events::live))
         .layer(from_fn_with_state(ops, require_start))
         .route("/login", get(login::page).post(login::begin))
         .route("/logout", post(login::end))

@@ -71,7 +71,15 @@ const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
     ("ops", OPS),
     (
         "web",
-        &["ops", "i18n", "migrator", "stock", "telemetry", "lifecycle"],
+        &[
+            "ops",
+            "event_log",
+            "i18n",
+            "migrator",
+            "stock",
+            "telemetry",
+            "lifecycle",
+        ],
     ),
     ("config", CONFIG),
     ("app", EVERYTHING),

@@ -17,6 +17,7 @@ const FILES: &[(&str, &str)] = &[
     ),
     ("feed_key", "any-secret-of-your-own"),
     ("api_key", "ACMA:key"),
+    ("ops_password", "a-long-password"),
     ("1c_password", "a-long-password"),
     ("site_password", "a-long-password"),
     ("moysklad_token", "token"),

@@ -16,6 +16,7 @@ mod event_log;
 mod instance_guard;
 mod notify;
 mod operator_access;
+mod operator_login;
 mod ops;
 mod partner_api;
 mod plain_words;

@@ -77,8 +77,10 @@ pub(super) const fn alarm_text(kind: AlarmKind) -> AlarmText {
         },
         AlarmKind::NotifyFailed => AlarmText {
             title: "Notifications are not delivered",
-            consequence: "This channel cannot send alarms, so a fault may go unnoticed; other channels and the stock are not affected.",
-            remedy: "Read the reason below, correct the channel's settings, and run stockbridge notify --test.",
+            consequence: "This channel cannot send alarms, so a fault may go unnoticed; other channels \
+                and the stock are not affected.",
+            remedy: "Read the reason in the alarm, correct the channel's settings, and run \
+                stockbridge notify --test.",
         },
         AlarmKind::Quarantine => AlarmText {
             title: "The Market rejects some SKUs",

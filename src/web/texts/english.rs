@@ -7,6 +7,7 @@ pub(super) const fn text(name: Text) -> &'static str {
     match name {
         Text::AcknowledgedColumn => "Last acknowledgement",
         Text::Alarms => "Alarms",
+        Text::All => "all",
         Text::CommandByApi => "Your program calls the partner API",
         Text::CommandByFile => "Send a file once",
         Text::CommandBySource => "A source in the configuration",
@@ -15,10 +16,15 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::Consequence => "What it means",
         Text::Detail => "Detail",
         Text::DifferingColumn => "Differing",
+        Text::EventColumn => "Event",
+        Text::EventKind => "Kind",
+        Text::Events => "Events",
+        Text::EventsUnreadable => "The events cannot be read: see the log of the service.",
         Text::FeedShop => "How to feed a shop",
         Text::FeedShopLead => {
             "These shops have no stock yet, so the Market gets 503 for them. There are three ways to state it:"
         }
+        Text::Filter => "Show",
         Text::LanguageSwitch => "Language",
         Text::Login => "Log in",
         Text::LoginLead => {
@@ -29,9 +35,14 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::ModeColumn => "Sending",
         Text::Never => "never",
         Text::NewData => "The page has new parts.",
+        Text::Newest => "newest",
         Text::NoAlarms => {
             "No alarm is active. If something goes wrong, this place says what it means and what to do."
         }
+        Text::NoEvents => {
+            "No events yet. Starts, alarms, deliveries, pauses and actions appear here as they happen."
+        }
+        Text::Older => "older",
         Text::Overview => "Overview",
         Text::Password => "Password",
         Text::PushColumn => "Last request of the Market",
@@ -45,6 +56,7 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::StartingLead => "The service reads its store. This page reloads by itself.",
         Text::StartingTitle => "The service is starting",
         Text::StateColumn => "State",
+        Text::Time => "Time",
         Text::WaitingColumn => "Waiting to be sent",
         Text::WholeService => "whole service",
         Text::WrongPassword => "This password is wrong.",

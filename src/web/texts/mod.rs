@@ -2,9 +2,11 @@
 
 mod chinese;
 mod english;
+mod events;
 mod russian;
 mod sentences;
 
+pub(super) use self::events::{EventGroup, event_group, event_sentence};
 pub(super) use self::sentences::{condition, days_left, sync_verdict};
 use crate::i18n::Language;
 
@@ -13,6 +15,7 @@ use crate::i18n::Language;
 pub(super) enum Text {
     AcknowledgedColumn,
     Alarms,
+    All,
     CommandByApi,
     CommandByFile,
     CommandBySource,
@@ -21,8 +24,13 @@ pub(super) enum Text {
     Consequence,
     Detail,
     DifferingColumn,
+    EventColumn,
+    EventKind,
+    Events,
+    EventsUnreadable,
     FeedShop,
     FeedShopLead,
+    Filter,
     LanguageSwitch,
     Login,
     LoginLead,
@@ -31,7 +39,10 @@ pub(super) enum Text {
     ModeColumn,
     Never,
     NewData,
+    Newest,
     NoAlarms,
+    NoEvents,
+    Older,
     Overview,
     Password,
     PushColumn,
@@ -45,6 +56,7 @@ pub(super) enum Text {
     StartingLead,
     StartingTitle,
     StateColumn,
+    Time,
     WaitingColumn,
     WholeService,
     WrongPassword,

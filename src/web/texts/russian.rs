@@ -7,6 +7,7 @@ pub(super) const fn text(name: Text) -> &'static str {
     match name {
         Text::AcknowledgedColumn => "Последний приём",
         Text::Alarms => "Тревоги",
+        Text::All => "все",
         Text::CommandByApi => "Ваша программа вызывает партнёрский API",
         Text::CommandByFile => "Загрузить файл один раз",
         Text::CommandBySource => "Источник в конфигурации",
@@ -15,10 +16,15 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::Consequence => "Что это значит",
         Text::Detail => "Подробности",
         Text::DifferingColumn => "Расходятся",
+        Text::EventColumn => "Событие",
+        Text::EventKind => "Вид",
+        Text::Events => "События",
+        Text::EventsUnreadable => "События не удалось прочитать: см. журнал сервиса.",
         Text::FeedShop => "Как передать остатки",
         Text::FeedShopLead => {
             "У этих магазинов ещё нет остатков, поэтому Маркет получает ответ 503. Передать остатки можно тремя способами:"
         }
+        Text::Filter => "Показать",
         Text::LanguageSwitch => "Язык",
         Text::Login => "Войти",
         Text::LoginLead => {
@@ -29,9 +35,14 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::ModeColumn => "Отправка",
         Text::Never => "не было",
         Text::NewData => "На странице есть изменения.",
+        Text::Newest => "самые новые",
         Text::NoAlarms => {
             "Тревог нет. Если что-то пойдёт не так, здесь появится, что это значит и что делать."
         }
+        Text::NoEvents => {
+            "Событий пока нет. Здесь появляются запуски, тревоги, выгрузки, паузы и действия."
+        }
+        Text::Older => "более старые",
         Text::Overview => "Обзор",
         Text::Password => "Пароль",
         Text::PushColumn => "Последний запрос Маркета",
@@ -45,6 +56,7 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::StartingLead => "Сервис читает хранилище. Страница обновится сама.",
         Text::StartingTitle => "Сервис запускается",
         Text::StateColumn => "Состояние",
+        Text::Time => "Время",
         Text::WaitingColumn => "Ждут отправки",
         Text::WholeService => "весь сервис",
         Text::WrongPassword => "Пароль неверный.",

@@ -1,0 +1,358 @@
+//! Sentences of the events, and names of the groups in the filter.
+
+use crate::event_log::{EVENT_KINDS, EventCounts, OperatorAction, PreviousRun, ServiceEvent};
+use crate::i18n::{Language, alarm_text};
+use crate::telemetry::AlarmKind;
+
+/// Group of kinds in the filter.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::web) enum EventGroup {
+    Alarms,
+    Sources,
+    Sending,
+    Readback,
+    Quarantine,
+    Operator,
+    Service,
+}
+
+impl EventGroup {
+    pub(in crate::web) const ALL: [Self; 7] = [
+        Self::Alarms,
+        Self::Sources,
+        Self::Sending,
+        Self::Readback,
+        Self::Quarantine,
+        Self::Operator,
+        Self::Service,
+    ];
+
+    /// Name in the address.
+    pub(in crate::web) const fn name(self) -> &'static str {
+        match self {
+            Self::Alarms => "alarms",
+            Self::Sources => "sources",
+            Self::Sending => "sending",
+            Self::Readback => "readback",
+            Self::Quarantine => "quarantine",
+            Self::Operator => "operator",
+            Self::Service => "service",
+        }
+    }
+
+    pub(in crate::web) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|group| group.name() == name)
+    }
+
+    /// Kinds of the group, out of [`EVENT_KINDS`].
+    pub(in crate::web) fn kinds(self) -> Vec<&'static str> {
+        let kinds = EVENT_KINDS.into_iter();
+        kinds.filter(|kind| Self::of(kind) == self).collect()
+    }
+
+    fn of(kind: &str) -> Self {
+        match kind.split('_').next().unwrap_or_default() {
+            "alarm" => Self::Alarms,
+            "delivery" | "rules" => Self::Sources,
+            "sending" => Self::Sending,
+            "readback" => Self::Readback,
+            "quarantine" => Self::Quarantine,
+            "operator" | "selftest" => Self::Operator,
+            _ => Self::Service,
+        }
+    }
+}
+
+/// Name of a group.
+pub(in crate::web) const fn event_group(group: EventGroup, language: Language) -> &'static str {
+    let [english, russian, chinese] = match group {
+        EventGroup::Alarms => ["Alarms", "Тревоги", "告警"],
+        EventGroup::Sources => ["Sources", "Источники", "数据源"],
+        EventGroup::Sending => ["Sending", "Отправка", "发送"],
+        EventGroup::Readback => ["Read-back", "Сверка", "回读"],
+        EventGroup::Quarantine => ["Quarantine", "Карантин", "隔离"],
+        EventGroup::Operator => ["Actions", "Действия", "操作"],
+        EventGroup::Service => ["Service", "Сервис", "服务"],
+    };
+    match language {
+        Language::English => english,
+        Language::Russian => russian,
+        Language::Chinese => chinese,
+    }
+}
+
+/// Sentence about an event. Reasons are the service's own words, in English.
+pub(in crate::web) fn event_sentence(event: &ServiceEvent, language: Language) -> String {
+    match language {
+        Language::English => english(event),
+        Language::Russian => russian(event),
+        Language::Chinese => chinese(event),
+    }
+}
+
+fn alarm_title(name: &str, language: Language) -> String {
+    AlarmKind::from_name(name).map_or_else(
+        || name.to_owned(),
+        |kind| alarm_text(kind, language).title.to_owned(),
+    )
+}
+
+fn english(event: &ServiceEvent) -> String {
+    match event {
+        ServiceEvent::AlarmRaised { alarm, reason } => {
+            format!("{}: {reason}", alarm_title(alarm, Language::English))
+        }
+        ServiceEvent::AlarmCleared { alarm, .. } => {
+            format!("alarm cleared: {}", alarm_title(alarm, Language::English))
+        }
+        other => other.to_string(),
+    }
+}
+
+#[expect(clippy::too_many_lines, reason = "one sentence for each kind")]
+fn russian(event: &ServiceEvent) -> String {
+    let number = |n: u64| Language::Russian.number(n);
+    let counts = |counts: &EventCounts| {
+        format!(
+            "строк {}: новых {}, изменено {} (стало нулём {}), отклонено {}, сомнительных {}",
+            number(counts.rows),
+            number(counts.new),
+            number(counts.changed),
+            number(counts.zeroed),
+            number(counts.rejected),
+            number(counts.suspicious)
+        )
+    };
+    match event {
+        ServiceEvent::ServiceStarted { version, previous } => match previous {
+            PreviousRun::None => format!("сервис запущен, версия {version}"),
+            PreviousRun::Stopped => format!("сервис снова запущен, версия {version}"),
+            PreviousRun::Crashed => format!(
+                "сервис снова запущен, версия {version}; прошлый запуск завершился аварийно"
+            ),
+        },
+        ServiceEvent::ServiceStopped { failure: None } => "сервис остановлен".to_owned(),
+        ServiceEvent::ServiceStopped { failure: Some(it) } => format!("сервис остановлен: {it}"),
+        ServiceEvent::AlarmRaised { alarm, reason } => {
+            format!("{}: {reason}", alarm_title(alarm, Language::Russian))
+        }
+        ServiceEvent::AlarmCleared { alarm, .. } => {
+            format!("тревога снята: {}", alarm_title(alarm, Language::Russian))
+        }
+        ServiceEvent::DeliveryApplied(it) => format!("выгрузка применена, {}", counts(it)),
+        ServiceEvent::DeliveryHeld { counts: it, reason } => {
+            format!(
+                "выгрузка отложена до подтверждения: {reason}; {}",
+                counts(it)
+            )
+        }
+        ServiceEvent::DeliveryFailed { reason } => format!("остатки не изменились: {reason}"),
+        ServiceEvent::DeliveryApproved(it) => {
+            format!("отложенная выгрузка подтверждена, {}", counts(it))
+        }
+        ServiceEvent::DeliveryReplaced { deliveries } => format!(
+            "следующая выгрузка заменила отложенные: {}",
+            number(*deliveries)
+        ),
+        ServiceEvent::RulesApproved => "отложенные правила подтверждены".to_owned(),
+        ServiceEvent::SendingPaused { reason } => {
+            format!("отправка приостановлена до устранения причины: {reason}")
+        }
+        ServiceEvent::SendingDelayed { reason } => format!("отправка ждёт: {reason}"),
+        ServiceEvent::SendingResumed => "отправка возобновлена".to_owned(),
+        ServiceEvent::ReadbackEqual { listed } => format!(
+            "сверка завершена: расхождений без объяснения нет, прочитано {}",
+            number(*listed)
+        ),
+        ServiceEvent::ReadbackDifferent {
+            listed,
+            different,
+            resent,
+        } => format!(
+            "сверка завершена: расходится {} SKU, отправляется снова {}, прочитано {}",
+            number(*different),
+            number(*resent),
+            number(*listed)
+        ),
+        ServiceEvent::ReadbackFailed { reason } => format!("сверка не удалась: {reason}"),
+        ServiceEvent::QuarantineEntered {
+            skus,
+            example,
+            reason,
+        } => format!(
+            "в карантин попало {} SKU, например '{example}': {reason}",
+            number(*skus)
+        ),
+        ServiceEvent::QuarantineLeft { skus } => {
+            format!("из карантина вышло {} SKU", number(*skus))
+        }
+        ServiceEvent::SelftestStarted { sku } => format!("самопроверка товара '{sku}' начата"),
+        ServiceEvent::SelftestEnded { sku, passed: true } => {
+            format!("самопроверка товара '{sku}' пройдена")
+        }
+        ServiceEvent::SelftestEnded { sku, passed: false } => {
+            format!("самопроверка товара '{sku}' не пройдена")
+        }
+        ServiceEvent::OperatorAction { action, object } => {
+            let what = match action {
+                OperatorAction::Verify => "оператор запустил сверку",
+                OperatorAction::Poll => "оператор запустил чтение источника",
+                OperatorAction::Import => "оператор загрузил файл",
+                OperatorAction::ImportPreview => "оператор проверил файл без применения",
+                OperatorAction::Approve => "оператор подтвердил отложенное",
+                OperatorAction::Selftest => "оператор запустил самопроверку",
+                OperatorAction::Pause => "оператор приостановил отправку",
+                OperatorAction::Resume => "оператор возобновил отправку",
+            };
+            with_object(what, object.as_str())
+        }
+        ServiceEvent::EventsLost { events } => format!(
+            "не записано событий: {}, потому что диск был заполнен или не успевал",
+            number(*events)
+        ),
+        ServiceEvent::FileReplaced { file, reason } => format!(
+            "файл {file} повреждён ({reason}): он переименован в {file}.damaged, начат новый"
+        ),
+        ServiceEvent::Unknown => "событие более новой версии".to_owned(),
+    }
+}
+
+#[expect(clippy::too_many_lines, reason = "one sentence for each kind")]
+fn chinese(event: &ServiceEvent) -> String {
+    let number = |n: u64| Language::Chinese.number(n);
+    let counts = |counts: &EventCounts| {
+        format!(
+            "共 {} 行：新增 {}，变更 {}（变为零 {}），拒绝 {}，可疑 {}",
+            number(counts.rows),
+            number(counts.new),
+            number(counts.changed),
+            number(counts.zeroed),
+            number(counts.rejected),
+            number(counts.suspicious)
+        )
+    };
+    match event {
+        ServiceEvent::ServiceStarted { version, previous } => match previous {
+            PreviousRun::None => format!("服务已启动，版本 {version}"),
+            PreviousRun::Stopped => format!("服务已再次启动，版本 {version}"),
+            PreviousRun::Crashed => {
+                format!("服务已再次启动，版本 {version}；上一次运行未正常停止")
+            }
+        },
+        ServiceEvent::ServiceStopped { failure: None } => "服务已停止".to_owned(),
+        ServiceEvent::ServiceStopped { failure: Some(it) } => format!("服务已停止：{it}"),
+        ServiceEvent::AlarmRaised { alarm, reason } => {
+            format!("{}：{reason}", alarm_title(alarm, Language::Chinese))
+        }
+        ServiceEvent::AlarmCleared { alarm, .. } => {
+            format!("告警解除：{}", alarm_title(alarm, Language::Chinese))
+        }
+        ServiceEvent::DeliveryApplied(it) => format!("数据已应用，{}", counts(it)),
+        ServiceEvent::DeliveryHeld { counts: it, reason } => {
+            format!("数据挂起待批准：{reason}；{}", counts(it))
+        }
+        ServiceEvent::DeliveryFailed { reason } => format!("库存未变：{reason}"),
+        ServiceEvent::DeliveryApproved(it) => format!("挂起的数据已批准，{}", counts(it)),
+        ServiceEvent::DeliveryReplaced { deliveries } => {
+            format!("较新的数据取代了 {} 批挂起的数据", number(*deliveries))
+        }
+        ServiceEvent::RulesApproved => "挂起的规则已批准".to_owned(),
+        ServiceEvent::SendingPaused { reason } => format!("发送已暂停，直到原因消除：{reason}"),
+        ServiceEvent::SendingDelayed { reason } => format!("发送等待中：{reason}"),
+        ServiceEvent::SendingResumed => "发送已恢复".to_owned(),
+        ServiceEvent::ReadbackEqual { listed } => {
+            format!(
+                "核对完成：没有无法解释的差异，已读取 {} 项",
+                number(*listed)
+            )
+        }
+        ServiceEvent::ReadbackDifferent {
+            listed,
+            different,
+            resent,
+        } => format!(
+            "核对完成：{} 个 SKU 不一致，重新发送 {} 个，已读取 {} 项",
+            number(*different),
+            number(*resent),
+            number(*listed)
+        ),
+        ServiceEvent::ReadbackFailed { reason } => format!("核对失败：{reason}"),
+        ServiceEvent::QuarantineEntered {
+            skus,
+            example,
+            reason,
+        } => format!(
+            "{} 个 SKU 被隔离，例如 '{example}'：{reason}",
+            number(*skus)
+        ),
+        ServiceEvent::QuarantineLeft { skus } => format!("{} 个 SKU 解除隔离", number(*skus)),
+        ServiceEvent::SelftestStarted { sku } => format!("商品 '{sku}' 的自检开始"),
+        ServiceEvent::SelftestEnded { sku, passed: true } => format!("商品 '{sku}' 的自检通过"),
+        ServiceEvent::SelftestEnded { sku, passed: false } => {
+            format!("商品 '{sku}' 的自检未通过")
+        }
+        ServiceEvent::OperatorAction { action, object } => {
+            let what = match action {
+                OperatorAction::Verify => "运维人员请求核对",
+                OperatorAction::Poll => "运维人员请求读取数据源",
+                OperatorAction::Import => "运维人员导入了文件",
+                OperatorAction::ImportPreview => "运维人员检查了文件但未应用",
+                OperatorAction::Approve => "运维人员批准了挂起内容",
+                OperatorAction::Selftest => "运维人员请求自检",
+                OperatorAction::Pause => "运维人员暂停了发送",
+                OperatorAction::Resume => "运维人员恢复了发送",
+            };
+            with_object(what, object.as_str())
+        }
+        ServiceEvent::EventsLost { events } => {
+            format!("有 {} 个事件因磁盘已满或过慢而未记录", number(*events))
+        }
+        ServiceEvent::FileReplaced { file, reason } => {
+            format!("文件 {file} 已损坏（{reason}）：已重命名为 {file}.damaged，并新建文件")
+        }
+        ServiceEvent::Unknown => "较新版本的事件".to_owned(),
+    }
+}
+
+fn with_object(what: &str, object: &str) -> String {
+    if object.is_empty() {
+        what.to_owned()
+    } else {
+        format!("{what}: {object}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_in_one_group() {
+        let grouped: Vec<&str> = EventGroup::ALL
+            .into_iter()
+            .flat_map(EventGroup::kinds)
+            .collect();
+        assert_eq!(grouped.len(), EVENT_KINDS.len());
+        for group in EventGroup::ALL {
+            assert!(!group.kinds().is_empty(), "{group:?}");
+            assert_eq!(EventGroup::from_name(group.name()), Some(group));
+        }
+    }
+
+    #[test]
+    fn sentences_name_the_alarm_in_the_language() {
+        let event = ServiceEvent::AlarmCleared {
+            alarm: "source_held".to_owned(),
+            since: chrono::DateTime::UNIX_EPOCH,
+        };
+        for language in Language::ALL {
+            let title = alarm_text(AlarmKind::SourceHeld, language).title;
+            assert!(event_sentence(&event, language).contains(title));
+        }
+        let event = ServiceEvent::QuarantineLeft { skus: 1_200 };
+        assert_eq!(
+            event_sentence(&event, Language::Russian),
+            "из карантина вышло 1\u{a0}200 SKU"
+        );
+    }
+}
