@@ -24,6 +24,7 @@ RUN mkdir -p src benches tests fuzz/src \
 # The program does not need the other targets, so they stay empty. It embeds some fixtures.
 COPY fixtures fixtures
 COPY src src
+COPY templates templates
 RUN cargo build --profile dist --locked --bin stockbridge \
  && install -D -m 0755 target/dist/stockbridge /out/stockbridge \
  && install -d -m 0700 /out/data

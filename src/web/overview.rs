@@ -15,6 +15,7 @@ use super::shop_health::{Severity, ShopCondition, ShopFacts};
 use super::texts::{self, Text, text};
 use super::visible::visible;
 use crate::i18n::{AlarmText, Language, alarm_text};
+use crate::migrator::Mode;
 use crate::ops::{Ops, OpsShop, OpsState};
 use crate::stock::ShopId;
 use crate::telemetry::ActiveAlarm;
@@ -269,7 +270,10 @@ impl ShopRow {
             (Text::PushColumn, time("push", state.last_requests.last(id))),
             (Text::AcknowledgedColumn, time("acknowledged", acknowledged)),
             (Text::MatchColumn, time("match", last_equal)),
-            (Text::ModeColumn, cell("mode", shop.mode.name().to_owned())),
+            (
+                Text::ModeColumn,
+                cell("mode", text(mode_text(shop.mode), language).to_owned()),
+            ),
         ]
         .map(|(column, cell)| ColumnCell {
             heading: text(column, language),
@@ -287,6 +291,14 @@ impl ShopRow {
             has_stock: facts.has_stock,
             condition,
         }
+    }
+}
+
+const fn mode_text(mode: Mode) -> Text {
+    match mode {
+        Mode::On => Text::ModeOn,
+        Mode::DryRun => Text::ModeDryRun,
+        Mode::Off => Text::ModeOff,
     }
 }
 

@@ -19,7 +19,8 @@
     const active = document.activeElement;
     const isEditing = active && ["INPUT", "SELECT", "TEXTAREA"].includes(active.tagName);
     const selection = document.getSelection();
-    return isEditing || Boolean(selection && selection.toString());
+    const isReading = document.querySelector("main details[open]") || (selection && selection.toString());
+    return isEditing || Boolean(isReading);
   }
 
   function update(frame) {

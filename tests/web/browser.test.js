@@ -1,0 +1,28 @@
+// Tests of the operator's pages in Chromium. One browser and one service for each state serve
+// all tests, one after the other, because that is fastest on a machine with two cores.
+
+import { after, before, test } from "node:test";
+
+import { keyboard, live, privacy, withoutScript } from "./lib/behaviour.js";
+import { launch } from "./lib/browser.js";
+import { pages } from "./lib/pages.js";
+import { States } from "./lib/states.js";
+
+const context = {};
+
+before(async () => {
+  context.browser = await launch();
+  context.states = await States.start();
+});
+
+after(async () => {
+  await context.states?.stop();
+  await context.browser?.close();
+});
+
+// Two pages at a time, one for each core.
+test("pages", { concurrency: 2 }, (t) => pages(t, { ...context, names: ["calm", "empty", "alarms"] }));
+test("without a script", (t) => withoutScript(t, context));
+test("keyboard", (t) => keyboard(t, context));
+test("live", (t) => live(t, context));
+test("privacy", (t) => privacy(t, context));

@@ -1,0 +1,44 @@
+// Makes the pictures of docs/page.md: `npm run docs`. Each is a WebP file of at most 60 kB.
+
+import assert from "node:assert/strict";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { launch, open } from "./lib/browser.js";
+import { States } from "./lib/states.js";
+import { SCREENS, pathOf } from "./screens.js";
+
+const FOLDER = join(import.meta.dirname ?? new URL(".", import.meta.url).pathname, "../../docs/screenshots");
+const MAX_BYTES = 60_000;
+
+// `height` cuts the picture off.
+const PICTURES = [
+  { file: "overview", screen: "overview", state: "calm", language: "en", theme: "light", width: 1200, height: 330 },
+  { file: "overview-alarms", screen: "overview", state: "alarms", language: "en", theme: "light", width: 1200, height: 1000 },
+  { file: "overview-narrow", screen: "overview", state: "alarms", language: "ru", theme: "dark", width: 360, height: 740 },
+];
+
+mkdirSync(FOLDER, { recursive: true });
+const browser = await launch();
+const states = await States.start();
+try {
+  for (const { file, screen, state, language, theme, width, height } of PICTURES) {
+    const { service, values } = await states.get(state);
+    const { page, close } = await open(browser, service, language, {
+      colorScheme: theme,
+      viewport: { width, height },
+    });
+    await page.goto(pathOf(SCREENS.find(({ name }) => name === screen), values));
+    await page.waitForFunction(() => !document.body.dataset.live || document.getElementById("connection").textContent);
+    const session = await page.context().newCDPSession(page);
+    const { data } = await session.send("Page.captureScreenshot", { format: "webp", quality: 80 });
+    const bytes = Buffer.from(data, "base64");
+    assert.ok(bytes.length <= MAX_BYTES, `${file} has ${bytes.length} bytes: make it smaller`);
+    writeFileSync(join(FOLDER, `${file}.webp`), bytes);
+    console.log(`docs/screenshots/${file}.webp: ${bytes.length} bytes`);
+    await close();
+  }
+} finally {
+  await states.stop();
+  await browser.close();
+}

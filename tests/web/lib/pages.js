@@ -1,0 +1,60 @@
+// Every screen in every state, language, theme and width: rules of accessibility, policy,
+// layout and language, and a screenshot for the eye.
+
+import assert from "node:assert/strict";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+
+import { open } from "./browser.js";
+import * as checks from "./checks.js";
+import { BUILT, pathOf } from "../screens.js";
+
+export const LANGUAGES = ["ru", "en", "zh"];
+const WIDTHS = [1440, 360];
+
+const FOLDER = join(import.meta.dirname ?? new URL(".", import.meta.url).pathname, "../screenshots");
+
+/** Tests of the screens in these states. */
+export async function pages(t, { browser, states, names }) {
+  mkdirSync(FOLDER, { recursive: true });
+  const running = [];
+  for (const name of names) {
+    const state = await states.get(name);
+    for (const screen of BUILT.filter(({ states }) => !states || states.includes(name))) {
+      for (const language of LANGUAGES) {
+        running.push(t.test(`${screen.name}, ${name}, ${language}`, () => look(browser, state, name, screen, language)));
+      }
+    }
+  }
+  await Promise.all(running);
+}
+
+async function look(browser, { service, values }, name, screen, language) {
+  const { page, problems, close } = await open(browser, service, language);
+  try {
+    const response = await page.goto(pathOf(screen, values), { waitUntil: "load" });
+    assert.equal(response.status(), 200, `${screen.name} is not served`);
+    await page.waitForFunction(() => !document.body.dataset.live || document.getElementById("connection").textContent);
+    await checks.prepareAxe(page);
+    const names = [...service.shops.map((shop) => shop.name), ...Object.values(values), "erp", "broken"];
+    problems.push(...(await checks.language(page, language, names)));
+    // A theme changes only colours, which are the same in every language.
+    const themes = language === "ru" ? ["light", "dark"] : ["light"];
+    for (const theme of themes) {
+      await page.emulateMedia({ colorScheme: theme });
+      for (const width of WIDTHS) {
+        await page.setViewportSize({ width, height: width === 360 ? 740 : 900 });
+        const at = (problem) => `${theme}, ${width} px: ${problem}`;
+        const rules = theme === "dark" ? ["color-contrast"] : undefined;
+        problems.push(...(await checks.axe(page, rules)).map(at));
+        problems.push(...(await checks.layout(page)).map(at));
+        const path = join(FOLDER, `${screen.name}-${name}-${language}-${theme}-${width}.png`);
+        await page.screenshot({ path, fullPage: true, animations: "disabled" });
+      }
+    }
+    problems.push(...(await checks.cspReports(page)));
+  } finally {
+    await close();
+  }
+  assert.equal(problems.length, 0, `\n${problems.join("\n")}`);
+}

@@ -1,0 +1,31 @@
+// The screens that are tested. `path` may name values of a state in braces. A screen whose `states`
+// are not given is tested in all of them. Take `since` out as soon as a screen is built: then its
+// first response must be 200, and links to it are followed.
+
+export const SCREENS = [
+  { name: "overview", path: "/" },
+  { name: "shop", path: "/shops/{shop}", since: "not built" },
+  { name: "sku", path: "/shops/{shop}/skus/{sku}", since: "not built" },
+  { name: "hostile-sku", path: "/shops/{shop}/skus/{hostileSku}", states: ["calm"], since: "not built" },
+  { name: "sources", path: "/sources", since: "not built" },
+  { name: "held", path: "/sources/{shop}/{source}/held", states: ["alarms"], since: "not built" },
+  { name: "events", path: "/events", since: "not built" },
+  { name: "ready", path: "/ready", since: "not built" },
+  { name: "login", path: "/login", states: ["empty"], since: "not built" },
+];
+
+export const BUILT = SCREENS.filter((screen) => !screen.since);
+
+/** Path of a screen with the values of a state. */
+export function pathOf(screen, values) {
+  return screen.path.replace(/\{(\w+)\}/g, (_, name) => {
+    if (values[name] === undefined) throw new Error(`the state has no ${name} for ${screen.path}`);
+    return encodeURIComponent(values[name]);
+  });
+}
+
+/** True for links to a screen that is not built yet. */
+export function isNotBuilt(path) {
+  const pattern = (screen) => new RegExp(`^${screen.path.replace(/\{\w+\}/g, "[^/]+")}$`);
+  return SCREENS.some((screen) => screen.since && pattern(screen).test(path.split(/[?#]/)[0]));
+}
