@@ -3,18 +3,19 @@
 import assert from "node:assert/strict";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 
 import { launch, open } from "./lib/browser.js";
 import { States } from "./lib/states.js";
 import { SCREENS, pathOf } from "./screens.js";
 
-const FOLDER = join(import.meta.dirname ?? new URL(".", import.meta.url).pathname, "../../docs/screenshots");
+const FOLDER = fileURLToPath(new URL("../../docs/screenshots", import.meta.url));
 const MAX_BYTES = 60_000;
 
 // `height` cuts the picture off.
 const PICTURES = [
-  { file: "overview", screen: "overview", state: "calm", language: "en", theme: "light", width: 1200, height: 330 },
-  { file: "overview-alarms", screen: "overview", state: "alarms", language: "en", theme: "light", width: 1200, height: 1000 },
+  { file: "overview", screen: "overview", state: "calm", language: "en", theme: "light", width: 1280, height: 400 },
+  { file: "overview-alarms", screen: "overview", state: "alarms", language: "en", theme: "light", width: 1100, height: 640 },
   { file: "overview-narrow", screen: "overview", state: "alarms", language: "ru", theme: "dark", width: 360, height: 740 },
 ];
 
@@ -31,7 +32,7 @@ try {
     await page.goto(pathOf(SCREENS.find(({ name }) => name === screen), values));
     await page.waitForFunction(() => !document.body.dataset.live || document.getElementById("connection").textContent);
     const session = await page.context().newCDPSession(page);
-    const { data } = await session.send("Page.captureScreenshot", { format: "webp", quality: 80 });
+    const { data } = await session.send("Page.captureScreenshot", { format: "webp", quality: 70 });
     const bytes = Buffer.from(data, "base64");
     assert.ok(bytes.length <= MAX_BYTES, `${file} has ${bytes.length} bytes: make it smaller`);
     writeFileSync(join(FOLDER, `${file}.webp`), bytes);

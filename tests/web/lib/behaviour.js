@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 
 import { open } from "./browser.js";
+import { jumps } from "./checks.js";
 import { FEED_KEY, Service } from "./service.js";
 import { BUILT, isNotBuilt, pathOf } from "../screens.js";
 
@@ -138,16 +139,24 @@ export async function live(t, { browser, states }) {
 
   await t.test("the page says when it is not current", async () => {
     assert.deepEqual(problems, []);
+    const narrow = await open(browser, service, "ru", { viewport: { width: 360, height: 740 } });
+    await narrow.page.goto("/");
+    await narrow.page.waitForSelector('#connection[data-severity="good"]');
     await service.kill();
     await connected("attention");
     const lost = await text("connection");
     assert.match(lost, /^reconnecting/);
     assert.match(lost, /\d\d:\d\d:\d\d$/, "it says of which time the values are");
+    const narrowLost = await narrow.page.waitForSelector('#connection[data-severity="attention"]');
+    assert.ok(await narrowLost.isVisible());
     const start = performance.now();
     await service.run();
     await connected("good");
     t.diagnostic(`the page is current ${Math.round(performance.now() - start)} ms after the start`);
     assert.equal(await text("connection"), "live");
+    await narrow.page.waitForSelector('#connection[data-severity="good"]');
+    assert.deepEqual(await jumps(narrow.page), []);
+    await narrow.close();
     await service.feed("moscow", [["after the restart", 1]]);
     await page.waitForFunction(() => document.getElementById("moscow-skus").textContent === "6", undefined, { timeout: 2_000 });
   });

@@ -2,6 +2,7 @@
 
 import { accessSync, constants } from "node:fs";
 import { delimiter, join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
 function executable() {
@@ -26,9 +27,17 @@ export function launch() {
   return chromium.launch({ executablePath: executable(), args });
 }
 
-// Runs in the page before its own scripts. CSP reports are kept for the test.
+// Runs in the page before its own scripts. CSP reports and jumps of the layout are kept for the test.
 function keepReports() {
   globalThis.cspReports = [];
+  globalThis.layoutShifts = [];
+  const shifts = new PerformanceObserver((list) => {
+    for (const { hadRecentInput, value, sources } of list.getEntries()) {
+      const moved = sources.map(({ node }) => node?.outerHTML?.slice(0, 80));
+      if (!hadRecentInput) globalThis.layoutShifts.push({ value, moved });
+    }
+  });
+  shifts.observe({ type: "layout-shift", buffered: true });
   document.addEventListener("securitypolicyviolation", (event) => {
     globalThis.cspReports.push(`${event.violatedDirective}: ${event.blockedURI || event.sample}`);
   });
@@ -41,7 +50,7 @@ async function serveStatic(context) {
     ["**/assets/style-*.css", "style.css", "text/css"],
     ["**/assets/app-*.js", "app.js", "text/javascript"],
   ]) {
-    const path = new URL(`../../../src/web/static/${file}`, import.meta.url).pathname;
+    const path = fileURLToPath(new URL(`../../../src/web/static/${file}`, import.meta.url));
     await context.route(pattern, (route) => route.fulfill({ path, contentType }));
   }
 }

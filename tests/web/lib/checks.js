@@ -30,6 +30,17 @@ export async function axe(page, rules) {
   return violations.map(({ id, help, nodes }) => `axe ${id}: ${help}: ${nodes.join("; ")}`);
 }
 
+/** Numbers with a contrast below 7 : 1. */
+export async function numbers(page) {
+  const found = await page.evaluate(async () => {
+    const numbers = [...document.querySelectorAll("td.number, .clock")];
+    const options = { runOnly: { type: "rule", values: ["color-contrast-enhanced"] }, preload: false };
+    const { violations } = await globalThis.axe.run({ include: numbers }, options);
+    return violations.flatMap(({ nodes }) => nodes.map((node) => `${node.html}: ${node.any[0].message}`));
+  });
+  return found.map((problem) => `number: ${problem}`);
+}
+
 /** Parts that do not fit: the page scrolls sideways, or text is cut off without a title. */
 export function layout(page) {
   return page.evaluate(() => {
@@ -119,4 +130,11 @@ export async function language(page, code, names) {
 /** Reports of the content security policy since the page was loaded. */
 export async function cspReports(page) {
   return (await page.evaluate(() => globalThis.cspReports)).map((report) => `policy: ${report}`);
+}
+
+/** Jumps of the layout since the page was loaded; 0.01 is a tenth of what counts as good on the web. */
+export async function jumps(page) {
+  const shifts = await page.evaluate(() => globalThis.layoutShifts);
+  const sum = shifts.reduce((sum, { value }) => sum + value, 0);
+  return sum > 0.01 ? [`the layout jumps: ${JSON.stringify(shifts)}`] : [];
 }

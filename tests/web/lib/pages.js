@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 
 import { open } from "./browser.js";
 import * as checks from "./checks.js";
@@ -12,7 +13,7 @@ import { BUILT, pathOf } from "../screens.js";
 export const LANGUAGES = ["ru", "en", "zh"];
 const WIDTHS = [1440, 360];
 
-const FOLDER = join(import.meta.dirname ?? new URL(".", import.meta.url).pathname, "../screenshots");
+const FOLDER = fileURLToPath(new URL("../screenshots", import.meta.url));
 
 /** Tests of the screens in these states. */
 export async function pages(t, { browser, states, names }) {
@@ -35,6 +36,7 @@ async function look(browser, { service, values }, name, screen, language) {
     const response = await page.goto(pathOf(screen, values), { waitUntil: "load" });
     assert.equal(response.status(), 200, `${screen.name} is not served`);
     await page.waitForFunction(() => !document.body.dataset.live || document.getElementById("connection").textContent);
+    problems.push(...(await checks.jumps(page)));
     await checks.prepareAxe(page);
     const names = [...service.shops.map((shop) => shop.name), ...Object.values(values), "erp", "broken"];
     problems.push(...(await checks.language(page, language, names)));
@@ -47,11 +49,16 @@ async function look(browser, { service, values }, name, screen, language) {
         const at = (problem) => `${theme}, ${width} px: ${problem}`;
         const rules = theme === "dark" ? ["color-contrast"] : undefined;
         problems.push(...(await checks.axe(page, rules)).map(at));
+        problems.push(...(await checks.numbers(page)).map(at));
         problems.push(...(await checks.layout(page)).map(at));
         const path = join(FOLDER, `${screen.name}-${name}-${language}-${theme}-${width}.png`);
         await page.screenshot({ path, fullPage: true, animations: "disabled" });
       }
     }
+    // A4 at 96 dots an inch, without margins of 10 mm.
+    await page.setViewportSize({ width: 718, height: 1047 });
+    await page.emulateMedia({ colorScheme: "light", media: "print" });
+    problems.push(...(await checks.layout(page)).map((problem) => `printed: ${problem}`));
     problems.push(...(await checks.cspReports(page)));
   } finally {
     await close();

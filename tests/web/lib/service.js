@@ -5,8 +5,9 @@ import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
 
-const ROOT = resolve(import.meta.dirname ?? new URL("..", import.meta.url).pathname, "../../..");
+const ROOT = fileURLToPath(new URL("../../..", import.meta.url));
 const BINARY = resolve(ROOT, process.env.STOCKBRIDGE_BIN ?? "target/debug/stockbridge");
 
 // Longest time for a start, a delivery, an alarm or a read-back.
