@@ -21,47 +21,52 @@ export async function pages(t, { browser, states, names }) {
   const running = [];
   for (const name of names) {
     const state = await states.get(name);
-    for (const screen of BUILT.filter(({ states }) => !states || states.includes(name))) {
-      for (const language of LANGUAGES) {
-        running.push(t.test(`${screen.name}, ${name}, ${language}`, () => look(browser, state, name, screen, language)));
-      }
+    for (const language of LANGUAGES) {
+      running.push(t.test(`${name}, ${language}`, (t) => lookAtAll(t, browser, state, name, language)));
     }
   }
   await Promise.all(running);
 }
 
-async function look(browser, { service, values }, name, screen, language) {
-  const { page, problems, close } = await open(browser, service, language);
-  try {
-    const response = await page.goto(pathOf(screen, values), { waitUntil: "load" });
-    assert.equal(response.status(), 200, `${screen.name} is not served`);
-    await page.waitForFunction(() => !document.body.dataset.live || document.getElementById("connection").textContent);
-    problems.push(...(await checks.jumps(page)));
-    await checks.prepareAxe(page);
-    const names = [...service.shops.map((shop) => shop.name), ...Object.values(values), "erp", "broken"];
-    problems.push(...(await checks.language(page, language, names)));
-    // A theme changes only colours, which are the same in every language.
-    const themes = language === "ru" ? ["light", "dark"] : ["light"];
-    for (const theme of themes) {
-      await page.emulateMedia({ colorScheme: theme });
-      for (const width of WIDTHS) {
-        await page.setViewportSize({ width, height: width === 360 ? 740 : 900 });
-        const at = (problem) => `${theme}, ${width} px: ${problem}`;
-        const rules = theme === "dark" ? ["color-contrast"] : undefined;
-        problems.push(...(await checks.axe(page, rules)).map(at));
-        problems.push(...(await checks.numbers(page)).map(at));
-        problems.push(...(await checks.layout(page)).map(at));
-        const path = join(FOLDER, `${screen.name}-${name}-${language}-${theme}-${width}.png`);
-        await page.screenshot({ path, fullPage: true, animations: "disabled" });
-      }
-    }
-    // A4 at 96 dots an inch, without margins of 10 mm.
-    await page.setViewportSize({ width: 718, height: 1047 });
-    await page.emulateMedia({ colorScheme: "light", media: "print" });
-    problems.push(...(await checks.layout(page)).map((problem) => `printed: ${problem}`));
-    problems.push(...(await checks.cspReports(page)));
-  } finally {
-    await close();
+async function lookAtAll(t, browser, state, name, language) {
+  // One window for all screens, because opening one takes as long as a check.
+  const view = await open(browser, state.service, language);
+  for (const screen of BUILT.filter(({ states }) => !states || states.includes(name))) {
+    await t.test(screen.name, () => look(view, state, name, screen, language));
   }
+  await view.close();
+}
+
+async function look({ page, problems }, { service, values }, name, screen, language) {
+  problems.length = 0;
+  await page.emulateMedia({ colorScheme: "light", media: "screen" });
+  await page.setViewportSize({ width: WIDTHS[0], height: 900 });
+  const response = await page.goto(pathOf(screen, values), { waitUntil: "load" });
+  assert.equal(response.status(), 200, `${screen.name} is not served`);
+  await page.waitForFunction(() => !document.body.dataset.live || document.getElementById("connection").textContent);
+  problems.push(...(await checks.jumps(page)));
+  await checks.prepareAxe(page);
+  const names = [...service.shops.map((shop) => shop.name), ...Object.values(values), "erp", "broken"];
+  problems.push(...(await checks.language(page, language, names)));
+  // A theme changes only colours, which are the same in every language.
+  const themes = language === "ru" ? ["light", "dark"] : ["light"];
+  for (const theme of themes) {
+    await page.emulateMedia({ colorScheme: theme });
+    for (const width of WIDTHS) {
+      await page.setViewportSize({ width, height: width === 360 ? 740 : 900 });
+      const at = (problem) => `${theme}, ${width} px: ${problem}`;
+      const rules = theme === "dark" ? ["color-contrast"] : undefined;
+      problems.push(...(await checks.axe(page, rules)).map(at));
+      problems.push(...(await checks.numbers(page)).map(at));
+      problems.push(...(await checks.layout(page)).map(at));
+      const path = join(FOLDER, `${screen.name}-${name}-${language}-${theme}-${width}.png`);
+      await page.screenshot({ path, fullPage: true, animations: "disabled" });
+    }
+  }
+  // A4 at 96 dots an inch, without margins of 10 mm.
+  await page.setViewportSize({ width: 718, height: 1047 });
+  await page.emulateMedia({ colorScheme: "light", media: "print" });
+  problems.push(...(await checks.layout(page)).map((problem) => `printed: ${problem}`));
+  problems.push(...(await checks.cspReports(page)));
   assert.equal(problems.length, 0, `\n${problems.join("\n")}`);
 }
