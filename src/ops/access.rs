@@ -164,8 +164,8 @@ pub(super) async fn require_header(request: Request, next: Next) -> Response {
     }
 }
 
-/// Middleware for the forms of pages: a request that changes state must come from a page of this
-/// listener. The browser says so in `Sec-Fetch-Site` or in `Origin`; one of them is required.
+/// Middleware for the forms of the pages: serves requests that change state only if a page of this
+/// listener has sent them.
 pub async fn require_same_origin(request: Request, next: Next) -> Response {
     match check_same_origin(request.method(), request.headers()) {
         Ok(()) => next.run(request).await,
@@ -173,27 +173,27 @@ pub async fn require_same_origin(request: Request, next: Next) -> Response {
     }
 }
 
+/// Checks that a form that changes state is on a page of this listener.
+///
+/// `Sec-Fetch-Site` decides where a browser sends it, because no page can set it; `Origin` decides
+/// for the others. A request without both is refused: every browser sends one of them with a form.
 fn check_same_origin(method: &Method, headers: &HeaderMap) -> Result<(), ErrorResponse> {
     if matches!(*method, Method::GET | Method::HEAD) {
         return Ok(());
     }
     let host = single_value(headers, &HOST).unwrap_or_default();
-    let is_same_site = |value: &str| value == "same-origin";
-    let is_our_origin = |value: &str| is_origin_of(value, host);
-    // A field that is repeated or not a text counts as foreign.
-    let agrees = |name: &HeaderName, is_ours: &dyn Fn(&str) -> bool| {
-        let is_present = headers.contains_key(name);
-        is_present.then(|| single_value(headers, name).is_some_and(is_ours))
+    let is_same_origin = if headers.contains_key(SEC_FETCH_SITE) {
+        single_value(headers, &SEC_FETCH_SITE) == Some("same-origin")
+    } else {
+        single_value(headers, &ORIGIN).is_some_and(|origin| is_origin_of(origin, host))
     };
-    let site = agrees(&SEC_FETCH_SITE, &is_same_site);
-    // Behind a proxy that changes the host the origin differs, but the site is checked.
-    let origin = agrees(&ORIGIN, &is_our_origin);
-    if site.unwrap_or(false) || (site.is_none() && origin.unwrap_or(false)) {
+    if is_same_origin {
         return Ok(());
     }
     let message = format!(
-        "a {method} request of a page must have Sec-Fetch-Site 'same-origin' or the Origin of its \
-         Host '{}': use a page of this listener, or the JSON endpoint with the header X-Stockbridge",
+        "neither Sec-Fetch-Site is 'same-origin' nor Origin is that of the Host '{}': a {method} \
+         request to a page must come from a page of this listener; for programs there are /accept \
+         and /sources/read",
         excerpt(host)
     );
     Err(ErrorResponse::new(
@@ -393,40 +393,45 @@ mod tests {
     }
 
     #[test]
-    fn forms_need_evidence_of_the_same_origin() {
-        for (fields, expected) in [
-            (vec![], false),
-            (vec![("sec-fetch-site", "same-origin")], true),
-            (vec![("sec-fetch-site", "same-site")], false),
-            (vec![("sec-fetch-site", "none")], false),
-            (vec![("origin", "http://localhost:9090")], true),
-            (vec![("origin", "http://evil.example")], false),
-            (vec![("origin", "null")], false),
-            (vec![("x-stockbridge", "1")], false),
-            (
-                vec![
-                    ("sec-fetch-site", "cross-site"),
-                    ("origin", "http://localhost:9090"),
-                ],
-                false,
-            ),
-            (
-                vec![
-                    ("sec-fetch-site", "same-origin"),
-                    ("sec-fetch-site", "cross-site"),
-                ],
-                false,
-            ),
-        ] {
+    fn forms_need_a_page_of_this_listener() {
+        let check = |fields: &[(&str, &str)]| {
             let mut headers = HeaderMap::new();
             headers.insert(HOST, "localhost:9090".parse().unwrap());
-            for (name, value) in &fields {
+            for (name, value) in fields {
                 let name: HeaderName = name.parse().unwrap();
                 headers.append(name, value.parse().unwrap());
             }
-            let is_served = |method: &Method| check_same_origin(method, &headers).is_ok();
-            assert_eq!(is_served(&Method::POST), expected, "{fields:?}");
-            assert!(is_served(&Method::GET));
+            assert!(check_same_origin(&Method::GET, &headers).is_ok());
+            check_same_origin(&Method::POST, &headers).is_ok()
+        };
+        let same = ("sec-fetch-site", "same-origin");
+        for served in [
+            vec![same],
+            vec![same, ("origin", "http://localhost:9090")],
+            vec![("origin", "http://localhost:9090")],
+            vec![("origin", "https://LOCALHOST:9090")],
+        ] {
+            assert!(check(&served), "{served:?}");
+        }
+        for refused in [
+            vec![],
+            vec![("x-stockbridge", "1")],
+            vec![("sec-fetch-site", "none")],
+            vec![("sec-fetch-site", "same-site")],
+            vec![("sec-fetch-site", "cross-site")],
+            vec![same, ("sec-fetch-site", "cross-site")],
+            vec![
+                ("sec-fetch-site", "cross-site"),
+                ("origin", "http://localhost:9090"),
+            ],
+            vec![("origin", "http://localhost:3000")],
+            vec![("origin", "null")],
+            vec![
+                ("origin", "http://localhost:9090"),
+                ("origin", "http://evil.example"),
+            ],
+        ] {
+            assert!(!check(&refused), "{refused:?}");
         }
     }
 

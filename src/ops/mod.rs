@@ -30,7 +30,12 @@ use tracing::error;
 
 use self::access::AllowedHosts;
 pub use self::login::{LOGIN_PATH, Login, SESSION_COOKIE};
+use self::readiness::ReadinessCache;
+pub use self::readiness::{
+    CachedReadiness, CheckResult, ReadinessCheck, ReadinessReason, ReadinessReport, ShopReadiness,
+};
 pub use self::source_dto::DeliveryDto;
+pub use self::source_endpoints::list_sources;
 use crate::chart_history::ChartHistory;
 use crate::clock::Clock;
 use crate::event_log::{EventLog, OperatorAction, ServiceEvent};
@@ -107,6 +112,7 @@ pub struct OpsShop {
 pub struct Ops {
     state: Arc<OnceLock<OpsState>>,
     registry: Arc<OnceLock<Registry>>,
+    readiness: Arc<ReadinessCache>,
     // Is stopping as soon as no new requests are accepted.
     public_tasks: Tasks,
     login: Login,
@@ -120,6 +126,7 @@ impl Ops {
         Self {
             state: Arc::default(),
             registry: Arc::default(),
+            readiness: Arc::default(),
             public_tasks,
             login,
         }

@@ -22,17 +22,18 @@ const MAX_STATUS_ROWS: u32 = 20;
 /// Most rejected and suspicious rows in the CSV.
 const MAX_CSV_ROWS: u32 = 100_000;
 
-/// Builds the routes about sources.
+/// Builds the routes about sources, apart from `/sources`: the pages serve that path, and call
+/// [`list_sources`] for JSON.
 pub(super) fn routes() -> Router<Ops> {
     Router::new()
-        .route("/sources", get(list))
         .route("/sources/rejected.csv", get(rejected))
         .route("/sources/read", post(read))
         .route("/accept", post(accept))
         .route("/import", post(import))
 }
 
-async fn list(State(ops): State<Ops>) -> Response {
+/// Responds with the status of all sources as JSON.
+pub async fn list_sources(ops: &Ops) -> Response {
     let Some(ops_state) = ops.state.get() else {
         return starting_error().into_response();
     };
@@ -53,20 +54,7 @@ async fn source_status(
     kind: &'static str,
 ) -> SourceStatusDto {
     let status = pipeline.status(index);
-    let state = match &status {
-        it if it.reading_since.is_some() => "reading",
-        it if it.last_failure.is_some() => "failed",
-        it if !it.held.is_empty() => "held",
-        it if it
-            .last_report
-            .as_ref()
-            .is_some_and(|last| last.absence_not_applied.is_some()) =>
-        {
-            "incomplete"
-        }
-        it if it.last_report.is_some() => "ok",
-        _ => "waiting",
-    };
+    let state = status.state().name();
     // An error is ignored: the failure and the log report it.
     let rejected = pipeline
         .rejected_rows(index, MAX_STATUS_ROWS)
@@ -207,13 +195,29 @@ async fn read(State(ops): State<Ops>, Query(filter): Query<SourceFilter>) -> Res
     }
 }
 
+/// Selection of what is approved.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AcceptParams {
+    shop: Option<String>,
+    source: Option<String>,
+    /// Mark of the held delivery that was looked at. If another one is held, nothing is applied.
+    delivery: Option<String>,
+}
+
 /// Approves the held delivery of a source, or the held rules.
-async fn accept(State(ops): State<Ops>, Query(filter): Query<SourceFilter>) -> Response {
+async fn accept(State(ops): State<Ops>, Query(params): Query<AcceptParams>) -> Response {
     let Some(ops_state) = ops.state.get() else {
         return starting_error().into_response();
     };
+    let AcceptParams {
+        shop,
+        source,
+        delivery,
+    } = params;
+    let filter = SourceFilter { shop, source };
     if filter.source.as_deref() == Some(RULES_NAME) {
-        return accept_rules(ops_state, &filter).await;
+        return accept_rules(ops_state, &filter, delivery.as_deref()).await;
     }
     let (_, pipeline, index) = match ops_state.find_source(&filter) {
         Ok(source) => source,
@@ -221,13 +225,13 @@ async fn accept(State(ops): State<Ops>, Query(filter): Query<SourceFilter>) -> R
     };
     let name = pipeline.policy(index).name.clone();
     ops_state.record_action(pipeline.shop_name(), &name, OperatorAction::Approve, "");
-    match pipeline.accept(&name).await {
+    match pipeline.accept(&name, delivery.as_deref()).await {
         Ok(report) => Json(DeliveryDto::from(&report)).into_response(),
         Err(error) => pipeline_error_response(&error),
     }
 }
 
-async fn accept_rules(state: &OpsState, filter: &SourceFilter) -> Response {
+async fn accept_rules(state: &OpsState, filter: &SourceFilter, expected: Option<&str>) -> Response {
     let pipelines = state.source_manager.pipelines().filter(|(_, pipeline)| {
         filter
             .shop
@@ -235,19 +239,23 @@ async fn accept_rules(state: &OpsState, filter: &SourceFilter) -> Response {
             .is_none_or(|shop| shop == pipeline.shop_name())
     });
     let mut accepted = Vec::new();
+    let mut changed = None;
     for (_, pipeline) in pipelines {
-        match pipeline.accept_rules().await {
+        match pipeline.accept_rules(expected).await {
             Ok(()) => {
                 let name = pipeline.shop_name();
                 state.record_action(name, RULES_NAME, OperatorAction::Approve, "");
                 accepted.push(name.to_owned());
             }
             Err(PipelineError::NothingToAccept(_)) => {}
+            // Each shop has rules of its own, so a mark fits only one of them.
+            Err(error @ PipelineError::DeliveryChanged(_)) => changed = Some(error),
             Err(error) => return pipeline_error_response(&error),
         }
     }
     if accepted.is_empty() {
-        return pipeline_error_response(&PipelineError::NothingToAccept(RULES_NAME.to_owned()));
+        let nothing = || PipelineError::NothingToAccept(RULES_NAME.to_owned());
+        return pipeline_error_response(&changed.unwrap_or_else(nothing));
     }
     Json(accepted).into_response()
 }
@@ -262,6 +270,7 @@ pub(super) fn pipeline_error(error: &PipelineError) -> ErrorResponse {
             (StatusCode::UNPROCESSABLE_ENTITY, "CANNOT_TAKE")
         }
         PipelineError::NothingToAccept(_) => (StatusCode::NOT_FOUND, "NOTHING_HELD"),
+        PipelineError::DeliveryChanged(_) => (StatusCode::CONFLICT, "DELIVERY_CHANGED"),
         PipelineError::Persist(_) | PipelineError::Stage(_) | PipelineError::Ingest(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, "CANNOT_KEEP")
         }

@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::DeliveryScope;
 
 /// Limits of the guard.
@@ -33,7 +35,7 @@ impl Default for GuardLimits {
 }
 
 /// Effect that a delivery would have.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct DeliveryImpact {
     /// Rows that would be applied.
     pub rows: u64,
@@ -47,8 +49,9 @@ pub struct DeliveryImpact {
     pub zeroed: u64,
 }
 
-/// Reason to hold a delivery.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// Reason to hold a delivery. Stored as JSON with the delivery.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum HoldReason {
     /// The snapshot has no rows.
     Empty,

@@ -34,8 +34,8 @@ pub use manager::{
 };
 pub use pipeline::{
     AbsentPolicy, ChangeCounts, Completeness, Context, DeliveryOutcome, DeliveryPipeline,
-    DeliveryReport, DuplicatePolicy, PipelineError, RULES_NAME, ReadReport, SourcePolicy,
-    SourceStatus, SourceWarehouses,
+    DeliveryReport, DuplicatePolicy, HeldPreview, HeldRules, PipelineError, RULES_NAME, ReadReport,
+    SourcePolicy, SourceState, SourceStatus, SourceWarehouses,
 };
 pub use quantity::{DecimalMark, Quantity, QuantityError};
 pub use read_once::read_once;
@@ -44,4 +44,7 @@ pub use row::{
     RejectedRow, Row, RowProblem, VariantListing, VariantPolicy,
 };
 pub use source_config::{Config, ExchangeConfig, SourceKind};
-pub use statements::{HeldDelivery, PreviewRow, StageCounts, StatementError};
+pub use statements::{
+    HeldDelivery, PreviewRow, StageCounts, StatementError, StockChange, StockChangeKind,
+    StockChangeTotals,
+};

@@ -38,6 +38,43 @@ pub(super) fn ago(at: DateTime<Utc>, now: DateTime<Utc>, language: Language) -> 
     }
 }
 
+/// Time until a moment in one unit, such as `in 5 min`; empty if it has come.
+pub(super) fn until(at: DateTime<Utc>, now: DateTime<Utc>, language: Language) -> String {
+    let left = at - now;
+    let (number, [english, russian, chinese]) = if left <= TimeDelta::zero() {
+        return String::new();
+    } else if left < TimeDelta::minutes(2) {
+        (left.num_seconds().max(1), ["s", "с", "秒"])
+    } else if left < TimeDelta::hours(2) {
+        (left.num_minutes(), ["min", "мин", "分钟"])
+    } else {
+        (left.num_hours(), ["h", "ч", "小时"])
+    };
+    match language {
+        Language::English => format!("in {number}\u{a0}{english}"),
+        Language::Russian => format!("через {number}\u{a0}{russian}"),
+        Language::Chinese => format!("{number}{chinese}后"),
+    }
+}
+
+/// Duration in milliseconds or seconds.
+pub(super) fn duration(milliseconds: i64, language: Language) -> String {
+    let is_short = milliseconds < 1_000;
+    let number = if is_short {
+        milliseconds.max(0).to_string()
+    } else {
+        format!("{}.{}", milliseconds / 1_000, milliseconds % 1_000 / 100)
+    };
+    match language {
+        Language::English if is_short => format!("{number}\u{a0}ms"),
+        Language::English => format!("{number}\u{a0}s"),
+        Language::Russian if is_short => format!("{number}\u{a0}мс"),
+        Language::Russian => format!("{}\u{a0}с", number.replace('.', ",")),
+        Language::Chinese if is_short => format!("{number}毫秒"),
+        Language::Chinese => format!("{number}秒"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,5 +115,22 @@ mod tests {
             assert_eq!(ago(at, now, Language::Russian), russian);
             assert_eq!(ago(at, now, Language::Chinese), chinese);
         }
+    }
+
+    #[test]
+    fn times_to_come_have_one_unit() {
+        let now: DateTime<Utc> = "2026-11-29T12:00:00Z".parse().unwrap();
+        for (at, english, russian) in [
+            ("2026-11-29T12:00:00Z", "", ""),
+            ("2026-11-29T12:00:12Z", "in 12\u{a0}s", "через 12\u{a0}с"),
+            ("2026-11-29T12:05:00Z", "in 5\u{a0}min", "через 5\u{a0}мин"),
+            ("2026-11-30T12:00:00Z", "in 24\u{a0}h", "через 24\u{a0}ч"),
+        ] {
+            let at = at.parse().unwrap();
+            assert_eq!(until(at, now, Language::English), english);
+            assert_eq!(until(at, now, Language::Russian), russian);
+        }
+        assert_eq!(duration(12_345, Language::Russian), "12,3\u{a0}с");
+        assert_eq!(duration(999, Language::English), "999\u{a0}ms");
     }
 }

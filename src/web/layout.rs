@@ -18,16 +18,25 @@ use crate::i18n::{Language, zone_name};
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Screen {
     Overview,
+    Sources,
     Events,
+    SwitchOver,
 }
 
 impl Screen {
-    const ALL: [Self; 2] = [Self::Overview, Self::Events];
+    const ALL: [Self; 4] = [
+        Self::Overview,
+        Self::Sources,
+        Self::Events,
+        Self::SwitchOver,
+    ];
 
     const fn path(self) -> &'static str {
         match self {
             Self::Overview => "/",
             Self::Events => "/events",
+            Self::Sources => "/sources",
+            Self::SwitchOver => "/ready",
         }
     }
 
@@ -35,6 +44,8 @@ impl Screen {
         match self {
             Self::Overview => Text::Overview,
             Self::Events => Text::Events,
+            Self::Sources => Text::Sources,
+            Self::SwitchOver => Text::SwitchOver,
         }
     }
 }

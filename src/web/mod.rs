@@ -10,12 +10,17 @@ mod assets;
 mod events;
 mod format;
 mod headers;
+mod held_page;
 mod language_choice;
 mod layout;
+mod links;
 mod live;
 mod login;
 mod overview;
+mod ready_page;
+mod screen_marks;
 mod shop_health;
+mod sources_page;
 mod texts;
 mod visible;
 
@@ -28,7 +33,8 @@ use axum::{Extension, Router};
 use chrono::FixedOffset;
 
 use self::language_choice::LanguageChoice;
-use crate::ops::{Ops, access};
+use crate::ops::Ops;
+use crate::ops::access::require_same_origin;
 
 /// Settings of the pages.
 #[derive(Clone, Copy, Debug)]
@@ -41,19 +47,40 @@ pub struct Config {
 
 /// Builds the routes of the pages.
 pub fn routes(config: Config, ops: Ops) -> Router<Ops> {
+    // This path has JSON too, to which the layers of the pages do not apply.
+    let sources = Router::new()
+        .route("/sources", get(sources_page::page))
+        .layer(from_fn_with_state(ops.clone(), require_start))
+        .layer(from_fn(headers::add))
+        .layer(from_fn(language_choice::choose))
+        .layer(Extension(config));
     Router::new()
         .route("/", get(overview::page))
         .route("/live/overview", get(overview::live))
         .route("/events", get(events::page))
         .route("/live/events", get(events::live))
+        .route("/live/ready", get(ready_page::live))
+        .route("/live/sources", get(sources_page::live))
+        .route("/ready", get(ready_page::page))
+        .route(
+            "/sources/{shop}/{source}/held",
+            get(held_page::page).post(held_page::accept),
+        )
+        .route("/sources/{shop}/{source}/read", post(sources_page::read))
         .layer(from_fn_with_state(ops, require_start))
         .route("/login", get(login::page).post(login::begin))
         .route("/logout", post(login::end))
-        .layer(from_fn(access::require_same_origin))
         .merge(assets::routes())
+        .layer(from_fn(require_same_origin))
         .layer(from_fn(headers::add))
         .layer(from_fn(language_choice::choose))
         .layer(Extension(config))
+        .route(
+            "/sources",
+            get(async move |State(ops): State<Ops>, request: Request| {
+                sources_page::negotiate(ops, sources, request).await
+            }),
+        )
 }
 
 /// Middleware that serves a page about the start until the store is read.

@@ -11,6 +11,8 @@ use super::format;
 use super::language_choice::LanguageChoice;
 use super::layout::{Layout, Screen, render};
 use super::live::{LiveValues, stream_values};
+use super::ready_page;
+use super::screen_marks::screen_marks;
 use super::shop_health::{Severity, ShopCondition, ShopFacts};
 use super::texts::{self, Text, text};
 use super::visible::visible;
@@ -30,7 +32,7 @@ pub(super) struct Cell {
 }
 
 impl Cell {
-    fn new(id: String, text: String) -> Self {
+    pub(super) fn new(id: String, text: String) -> Self {
         Self {
             id,
             text,
@@ -76,6 +78,8 @@ struct AlarmCard {
 struct Overview {
     verdict: Cell,
     push_end: Cell,
+    /// Verdict about the switch-over.
+    readiness: Cell,
     alarms: Vec<AlarmCard>,
     shops: Vec<ShopRow>,
 }
@@ -104,7 +108,7 @@ pub(super) async fn page(
     let Some(state) = ops.state() else {
         return super::layout::starting(choice.language);
     };
-    let overview = Overview::collect(state, choice.language, config.time_zone);
+    let overview = Overview::collect(&ops, state, choice.language, config.time_zone);
     let layout = Layout::new(
         (config, &choice),
         state.clock.now(),
@@ -113,7 +117,7 @@ pub(super) async fn page(
             text(Text::Overview, choice.language).to_owned(),
         ),
         "/live/overview",
-        &[],
+        &screen_marks(&ops),
     );
     let structure = overview.live_values().structure_mark();
     render(&OverviewPage {
@@ -134,7 +138,7 @@ pub(super) async fn live(
         let Some(state) = source.state() else {
             return LiveValues::default();
         };
-        let overview = Overview::collect(state, choice.language, config.time_zone);
+        let overview = Overview::collect(&source, state, choice.language, config.time_zone);
         let mut values = overview.live_values();
         let clock = format::clock(state.clock.now(), config.time_zone);
         values.set("clock", &clock, None);
@@ -143,7 +147,7 @@ pub(super) async fn live(
 }
 
 impl Overview {
-    fn collect(state: &OpsState, language: Language, zone: FixedOffset) -> Self {
+    fn collect(ops: &Ops, state: &OpsState, language: Language, zone: FixedOffset) -> Self {
         let now = state.clock.now();
         let shops: Vec<ShopRow> = state
             .shops_with_ids()
@@ -169,6 +173,7 @@ impl Overview {
         Self {
             verdict,
             push_end,
+            readiness: ready_page::verdict_cell(ops.recent_readiness().as_ref(), language),
             alarms: alarms.iter().map(alarm).collect(),
             shops,
         }
@@ -180,7 +185,10 @@ impl Overview {
         let cells = rows.flat_map(|row| {
             std::iter::once(&row.state).chain(row.cells.iter().map(|column| &column.cell))
         });
-        for cell in [&self.verdict, &self.push_end].into_iter().chain(cells) {
+        for cell in [&self.verdict, &self.push_end, &self.readiness]
+            .into_iter()
+            .chain(cells)
+        {
             values.set(&cell.id, &cell.text, cell.severity);
         }
         for alarm in &self.alarms {

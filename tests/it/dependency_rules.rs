@@ -76,6 +76,7 @@ const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
             "event_log",
             "i18n",
             "migrator",
+            "sources",
             "stock",
             "telemetry",
             "lifecycle",

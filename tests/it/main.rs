@@ -28,3 +28,5 @@ mod selftest;
 mod setup;
 mod sources;
 mod sync;
+mod web_ready;
+mod web_sources;

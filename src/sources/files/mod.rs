@@ -185,7 +185,8 @@ fn is_final(result: &Result<DeliveryReport, PipelineError>) -> bool {
             PipelineError::Persist(_)
             | PipelineError::Stage(_)
             | PipelineError::Ingest(_)
-            | PipelineError::NothingToAccept(_),
+            | PipelineError::NothingToAccept(_)
+            | PipelineError::DeliveryChanged(_),
         ) => false,
     }
 }

@@ -282,7 +282,7 @@ async fn held_files_are_held_once_and_can_be_accepted() {
     );
     assert!(shop.poll_twice().await.is_empty());
     assert_eq!(shop.harness.stock()["A"], 5);
-    shop.harness.pipeline.accept("erp").await.unwrap();
+    shop.harness.pipeline.accept("erp", None).await.unwrap();
     let expected = [("A", 0), ("B", 0), ("C", 5), ("D", 5)];
     assert_eq!(shop.harness.stock(), stock(expected));
 }

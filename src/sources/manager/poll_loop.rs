@@ -89,10 +89,18 @@ impl PollLoop {
                 let source = self.source();
                 (source.config.poll_interval, Arc::clone(&source.poll_now))
             };
+            let pipeline = self.shop().pipeline.clone();
+            let is_polled = !matches!(self.reader, SourceReader::Passive);
+            if is_polled {
+                pipeline.record_poll_started(self.source_index);
+            }
             tokio::select! {
                 // A delivery that is not complete is cancelled. The next start reads it again.
                 () = tasks.stopping() => return,
                 () = self.poll_once() => {}
+            }
+            if is_polled {
+                pipeline.record_poll_ended(self.source_index, poll_interval);
             }
             tokio::select! {
                 () = tasks.stopping() => return,

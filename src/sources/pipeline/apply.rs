@@ -5,14 +5,15 @@
 use std::sync::atomic::Ordering;
 
 use super::outcome::raise_held_alarm;
+use super::preview::{HeldRules, rules_mark};
 use super::rule_context::{RuleContext, next_evaluated};
 use super::{ChangeCounts, DeliveryPipeline, PipelineError, RULES_NAME, digest};
 use crate::ingest::Origin;
 use crate::sources::DeliveryScope;
 use crate::sources::delivery_guard::{DeliveryImpact, check_delivery};
-use crate::sources::statements::{GroupFilter, StatementStore};
+use crate::sources::statements::{ChangeListWriter, GroupFilter, StatementStore};
 use crate::sources::stock_rules::{RuleTrace, evaluate};
-use crate::stock::{Sku, Update};
+use crate::stock::{Level, Sku, Update};
 use crate::telemetry::AlarmKind;
 
 /// Updates in one call of [`Ingest::accept_keeping_dates`](crate::ingest::Ingest::accept_keeping_dates).
@@ -87,28 +88,34 @@ impl DeliveryPipeline {
         };
         if let Some(reason) = check_delivery(DeliveryScope::Delta, impact, &limits) {
             // Rules may contain a typo, so they pass the guard too.
+            let text = reason.to_string();
+            raise_held_alarm(&self.0.context.alarms, &self.0.name, RULES_NAME, &text);
             self.0.are_new_rules_held.store(true, Ordering::Relaxed);
-            self.record_held_rules(&reason.to_string());
-            raise_held_alarm(
-                &self.0.context.alarms,
-                &self.0.name,
-                RULES_NAME,
-                &reason.to_string(),
-            );
+            self.record_held_rules(&text);
+            *self.held_rules_state() = Some(HeldRules {
+                since: self.0.context.clock.now(),
+                mark: rules_mark(&digest, &text),
+                reason,
+            });
             return Ok(());
         }
         self.apply_rules(&mut statements, &digest).await
     }
 
-    /// Applies the held rules, without the guard.
+    /// Applies the held rules, without the guard. `expected` is the mark of the rules that were
+    /// looked at.
     ///
     /// # Errors
-    /// The rules have not changed, or the statements cannot be read or applied.
-    pub async fn accept_rules(&self) -> Result<(), PipelineError> {
+    /// The rules have not changed, others are held, or the statements cannot be read or applied.
+    pub async fn accept_rules(&self, expected: Option<&str>) -> Result<(), PipelineError> {
         let mut statements = self.statements().await;
         let digest = self.rules_digest();
         if statements.applied_rules_digest().await? == digest {
             return Err(PipelineError::NothingToAccept(RULES_NAME.to_owned()));
+        }
+        let mark = self.held_rules().map(|held| held.mark);
+        if expected.is_some_and(|expected| mark.as_deref() != Some(expected)) {
+            return Err(PipelineError::DeliveryChanged(RULES_NAME.to_owned()));
         }
         self.apply_rules(&mut statements, &digest).await?;
         self.record_approved_rules();
@@ -123,7 +130,7 @@ impl DeliveryPipeline {
         self.apply(statements, GroupFilter::All).await?;
         statements.save_rules_digest(digest).await?;
         self.0.has_new_rules.store(false, Ordering::Relaxed);
-        self.0.are_new_rules_held.store(false, Ordering::Relaxed);
+        *self.held_rules_state() = None;
         for source in &self.0.sources {
             statements.mark_applied(source.id).await?;
         }
@@ -170,25 +177,56 @@ impl DeliveryPipeline {
         filter: GroupFilter,
         scope: DeliveryScope,
     ) -> Result<ChangeCounts, PipelineError> {
+        self.evaluate_changes(statements, filter, scope, None).await
+    }
+
+    /// Counts the changes that applying the statements would make to the book, and adds them to a
+    /// list.
+    pub(super) async fn evaluate_changes(
+        &self,
+        statements: &mut StatementStore,
+        filter: GroupFilter,
+        scope: DeliveryScope,
+        mut list: Option<&mut ChangeListWriter>,
+    ) -> Result<ChangeCounts, PipelineError> {
         let mut context = self.rule_context(statements).await?;
         context.is_full_recalculation = matches!(filter, GroupFilter::All);
         let mut changes = ChangeCounts::default();
         let mut groups = statements.sku_groups(filter);
         while let Some((sku, result)) = next_evaluated(&mut groups, &context).await? {
-            let known = self.0.context.book.get(self.0.shop, sku.as_str());
-            let known = known.map(|entry| entry.level());
+            let in_book = self.0.context.book.get(self.0.shop, sku.as_str());
+            let in_book = in_book.map(|entry| entry.level());
+            let known = match list.as_mut() {
+                Some(list) => list.level(sku.as_str()).await?.or(in_book),
+                None => in_book,
+            };
             let is_in_stock = known.is_some_and(|level| level.count.get() > 0);
             changes.in_stock += u64::from(is_in_stock);
             match known {
                 None => changes.new += 1,
-                Some(known) if known.updated_at > result.stated_at => changes.outdated += 1,
-                Some(known) if known.count == result.count => changes.unchanged += 1,
+                Some(known) if known.updated_at > result.stated_at => {
+                    changes.outdated += 1;
+                    continue;
+                }
+                Some(known) if known.count == result.count => {
+                    changes.unchanged += 1;
+                    continue;
+                }
                 Some(_) => {
                     changes.changed += 1;
                     changes.zeroed += u64::from(is_in_stock && result.count.get() == 0);
                 }
             }
+            if let Some(list) = list.as_mut() {
+                let level = Level {
+                    count: result.count,
+                    updated_at: result.stated_at,
+                };
+                let old = in_book.map(|level| level.count.get());
+                list.add(sku.as_str(), old, level).await?;
+            }
         }
+        drop(groups);
         if scope == DeliveryScope::Delta {
             // A delta names only some SKUs, so its zeros are compared with the whole shop.
             changes.in_stock = 0;

@@ -27,6 +27,16 @@ pub(super) enum Approval {
     DryRun,
 }
 
+/// Delivery that is written in an open transaction.
+pub(super) struct WrittenDelivery {
+    /// Record of its source before.
+    record: SourceRecord,
+    options: CommitOptions,
+    contents: DeliveryContents,
+    /// SKUs that it concerns.
+    pub(super) filter: GroupFilter,
+}
+
 impl DeliveryPipeline {
     pub(super) async fn decide(
         &self,
@@ -35,44 +45,21 @@ impl DeliveryPipeline {
         approval: Approval,
     ) -> Result<DeliveryReport, PipelineError> {
         let target = &self.0.sources[source];
-        let Delivery { scope, staged, .. } = &delivery;
-        if let Some(reason) = target
-            .policy
-            .warehouses
-            .refusal_reason(&staged.warehouses, *scope)
-        {
-            return Err(PipelineError::Settings(reason));
-        }
         let mut statements = self.statements().await;
-        let record = statements.source_record(target.id).await?;
-        let options = self.commit_options(&delivery, &record, &approval);
-        let SourcePolicy {
-            duplicates,
-            variants,
-            ..
-        } = target.policy;
-        let resolve_options = ResolveOptions {
-            duplicates,
-            variants,
-            listing: delivery.listing,
-        };
-        let contents = statements
-            .resolve_delivery(target.id, staged, resolve_options)
+        let written = self
+            .write_delivery(&mut statements, source, &delivery, &approval)
             .await?;
-        if approval != Approval::DryRun {
-            statements.save_rejected(target.id).await?;
-        }
-        statements.write_delivery(target.id, options).await?;
-        // Also apply an earlier delivery that was not fully applied.
-        let filter = if record.has_unapplied {
-            GroupFilter::Source(target.id)
-        } else {
-            GroupFilter::Delivery(target.id, *scope)
-        };
-        let changes = match self
+        let WrittenDelivery {
+            record,
+            options,
+            contents,
+            filter,
+        } = written;
+        let scope = &delivery.scope;
+        let counted = self
             .count_changes(&mut statements, filter.clone(), *scope)
-            .await
-        {
+            .await;
+        let changes = match counted {
             Ok(changes) => changes,
             Err(error) => {
                 statements.roll_back().await?;
@@ -87,7 +74,7 @@ impl DeliveryPipeline {
             delivery_impact(&record, &contents, changes),
         );
         let held = (!reasons.is_empty())
-            .then(|| self.held_delivery(&record.held, (&delivery, options), reasons.join("; ")));
+            .then(|| self.held_delivery(&record.held, (&delivery, options), reasons));
         if approval == Approval::DryRun {
             statements.roll_back().await?;
             report.outcome = held.map_or(DeliveryOutcome::Previewed, |held| {
@@ -136,6 +123,58 @@ impl DeliveryPipeline {
         Ok(report)
     }
 
+    /// Writes a delivery into the statements, in a transaction that stays open.
+    pub(super) async fn write_delivery(
+        &self,
+        statements: &mut StatementStore,
+        source: usize,
+        delivery: &Delivery,
+        approval: &Approval,
+    ) -> Result<WrittenDelivery, PipelineError> {
+        let target = &self.0.sources[source];
+        let Delivery { scope, staged, .. } = delivery;
+        let SourcePolicy {
+            duplicates,
+            variants,
+            warehouses,
+            ..
+        } = &target.policy;
+        if let Some(reason) = warehouses.refusal_reason(&staged.warehouses, *scope) {
+            return Err(PipelineError::Settings(reason));
+        }
+        let record = statements.source_record(target.id).await?;
+        if let Approval::Approved(held) = approval
+            && !record.held.contains(held)
+        {
+            return Err(PipelineError::DeliveryChanged(target.policy.name.clone()));
+        }
+        let options = self.commit_options(delivery, &record, approval);
+        let resolve_options = ResolveOptions {
+            duplicates: *duplicates,
+            variants: *variants,
+            listing: delivery.listing,
+        };
+        let contents = statements
+            .resolve_delivery(target.id, staged, resolve_options)
+            .await?;
+        if *approval != Approval::DryRun {
+            statements.save_rejected(target.id).await?;
+        }
+        statements.write_delivery(target.id, options).await?;
+        // Also apply an earlier delivery that was not fully applied.
+        let filter = if record.has_unapplied {
+            GroupFilter::Source(target.id)
+        } else {
+            GroupFilter::Delivery(target.id, *scope)
+        };
+        Ok(WrittenDelivery {
+            record,
+            options,
+            contents,
+            filter,
+        })
+    }
+
     /// Saves what later deliveries are compared with: the accepted shapes, and the reason why
     /// absence was not applied.
     async fn save_facts(
@@ -169,7 +208,7 @@ impl DeliveryPipeline {
         record: &SourceRecord,
         delivery: &Delivery,
         impact: DeliveryImpact,
-    ) -> Vec<String> {
+    ) -> Vec<HoldReason> {
         // A file that is imported by hand may have any shape.
         let is_import = source.policy.origin == Origin::Import;
         let difference = record
@@ -179,11 +218,7 @@ impl DeliveryPipeline {
             .filter(|_| !is_import)
             .map(HoldReason::ShapeChanged);
         let impact_reason = check_delivery(delivery.scope, impact, &source.policy.limits);
-        shape_change
-            .into_iter()
-            .chain(impact_reason)
-            .map(|reason| reason.to_string())
-            .collect()
+        shape_change.into_iter().chain(impact_reason).collect()
     }
 
     /// Returns the date and the completeness under which a delivery is stored.
@@ -211,7 +246,7 @@ impl DeliveryPipeline {
         &self,
         previous: &[HeldDelivery],
         (delivery, options): (&Delivery, CommitOptions),
-        reason: String,
+        reasons: Vec<HoldReason>,
     ) -> HeldDelivery {
         let digest = delivery.staged.digest;
         let repeated = previous.last().filter(|held| held.digest == digest);
@@ -222,12 +257,18 @@ impl DeliveryPipeline {
             at: options.stated_at.as_micros(),
             is_snapshot: delivery.scope == DeliveryScope::Snapshot,
             implies_absence: delivery.implies_absence,
-            reason,
+            reason: joined_reasons(&reasons),
+            reasons,
             digest,
             shapes: delivery.shapes.clone(),
             times: repeated.map_or(1, |held| held.times.saturating_add(1)),
         }
     }
+}
+
+fn joined_reasons(reasons: &[HoldReason]) -> String {
+    let texts: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+    texts.join("; ")
 }
 
 fn build_report(

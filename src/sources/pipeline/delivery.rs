@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 use super::decision::Approval;
 use super::{DeliveryPipeline, DeliveryReport, PipelineError, ReadReport};
 use crate::sources::shape_change::RecordedShape;
-use crate::sources::statements::{HeldDelivery, StagedDelivery, StagingFile};
+use crate::sources::statements::{HeldDelivery, StagedDelivery, StagingFile, delivery_mark};
 use crate::sources::{DeliveryEntry, DeliveryScope, EntrySender, VariantListing};
 use crate::stock::Timestamp;
 
@@ -115,17 +115,34 @@ impl DeliveryPipeline {
     /// Applies all held deliveries of a source, the oldest first. Later statements of the source
     /// are newer and stay.
     ///
+    /// `expected` is the mark of the deliveries that were looked at, as in
+    /// [`HeldPreview::mark`](super::HeldPreview::mark); if others are held by now, none is applied.
+    ///
     /// # Errors
-    /// No delivery is held, or it cannot be applied now.
-    pub async fn accept(&self, name: &str) -> Result<DeliveryReport, PipelineError> {
+    /// No delivery is held, another one is held, or it cannot be applied now.
+    pub async fn accept(
+        &self,
+        name: &str,
+        expected: Option<&str>,
+    ) -> Result<DeliveryReport, PipelineError> {
         let nothing_held = || PipelineError::NothingToAccept(name.to_owned());
         let source = self.source_index(name).ok_or_else(nothing_held)?;
         let id = self.0.sources[source].id;
         let held = self.statements().await.source_record(id).await?.held;
+        if held.is_empty() {
+            return Err(nothing_held());
+        }
+        if expected.is_some_and(|expected| expected != delivery_mark(&held)) {
+            return Err(PipelineError::DeliveryChanged(name.to_owned()));
+        }
         let mut report = Err(nothing_held());
         for held in held {
             let started_at = self.0.context.clock.now();
             let accepted = self.accept_held(source, &held).await;
+            if let Err(PipelineError::DeliveryChanged(_)) = accepted {
+                // Another delivery has replaced it a moment ago. That is not a failure of the source.
+                return accepted;
+            }
             self.record_delivery(source, true, &accepted);
             report = Ok(self.record_outcome(source, started_at, true, accepted)?);
         }
@@ -137,8 +154,25 @@ impl DeliveryPipeline {
         source: usize,
         held: &HeldDelivery,
     ) -> Result<DeliveryReport, PipelineError> {
-        let staged = self.statements().await.open_held(held).await?;
-        let delivery = Delivery {
+        let staged = {
+            let mut statements = self.statements().await;
+            let record = statements.source_record(self.0.sources[source].id).await?;
+            if !record.held.contains(held) {
+                let name = self.0.sources[source].policy.name.clone();
+                return Err(PipelineError::DeliveryChanged(name));
+            }
+            statements.open_held(held).await?
+        };
+        let delivery = Delivery::of_held(staged, held);
+        self.decide(source, delivery, Approval::Approved(held.clone()))
+            .await
+    }
+}
+
+impl Delivery {
+    /// Returns the delivery that was held.
+    pub(super) fn of_held(staged: StagedDelivery, held: &HeldDelivery) -> Self {
+        Self {
             scope: if held.is_snapshot {
                 DeliveryScope::Snapshot
             } else {
@@ -151,9 +185,7 @@ impl DeliveryPipeline {
             staged,
             shapes: held.shapes.clone(),
             notices: Vec::new(),
-        };
-        self.decide(source, delivery, Approval::Approved(held.clone()))
-            .await
+        }
     }
 }
 

@@ -66,9 +66,45 @@ pub struct DeliveryReport {
     pub duration_ms: i64,
 }
 
+/// State of a source, from the first fact that applies.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SourceState {
+    /// A delivery is being read.
+    Reading,
+    /// The source could not be read, or its delivery not applied.
+    Failed,
+    /// A delivery is held for approval.
+    Held,
+    /// The last snapshot was applied, but SKUs that it lacks keep their stock.
+    Incomplete,
+    /// The last delivery was applied.
+    Ok,
+    /// No delivery has ended since the start of the process.
+    Waiting,
+}
+
+impl SourceState {
+    /// Returns the name in JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reading => "reading",
+            Self::Failed => "failed",
+            Self::Held => "held",
+            Self::Incomplete => "incomplete",
+            Self::Ok => "ok",
+            Self::Waiting => "waiting",
+        }
+    }
+}
+
 /// Status of a source.
 #[derive(Clone, Debug, Default)]
 pub struct SourceStatus {
+    /// Time at which the last poll began.
+    pub last_poll_at: Option<DateTime<Utc>>,
+    /// Time of the next poll; `None` during a poll, and for a source that is not polled.
+    pub next_poll_at: Option<DateTime<Utc>>,
     /// Report about the last delivery that was applied or held.
     pub last_report: Option<DeliveryReport>,
     /// Time of that report.
@@ -99,6 +135,22 @@ pub struct SourceStatus {
     pub rejected_total: u64,
     /// Suspicious rows since the start.
     pub suspicious_total: u64,
+}
+
+impl SourceStatus {
+    /// Returns the state.
+    #[must_use]
+    pub fn state(&self) -> SourceState {
+        let is_incomplete = |report: &DeliveryReport| report.absence_not_applied.is_some();
+        match &self.last_report {
+            _ if self.reading_since.is_some() => SourceState::Reading,
+            _ if self.last_failure.is_some() => SourceState::Failed,
+            _ if !self.held.is_empty() => SourceState::Held,
+            Some(report) if is_incomplete(report) => SourceState::Incomplete,
+            Some(_) => SourceState::Ok,
+            None => SourceState::Waiting,
+        }
+    }
 }
 
 /// Completeness of a delivery, as far as the connector knows it.

@@ -262,7 +262,7 @@ async fn killed_wipe_is_held_or_leaves_no_trace() {
         let ended = harness.deliver_interrupted(steps, sold_out_rows()).await;
         harness = harness.restarted().await;
         assert_eq!(harness.stock(), stock_of(n), "{steps} steps");
-        let is_held = match harness.pipeline.accept("erp").await {
+        let is_held = match harness.pipeline.accept("erp", None).await {
             Ok(_) => true,
             Err(PipelineError::NothingToAccept(_)) => false,
             Err(error) => panic!("{steps} steps: {error}"),
@@ -291,7 +291,7 @@ async fn interrupted_approval_applies_all_or_nothing() {
             harness.deliver_snapshot(n).await;
             let outcome = harness.deliver(0, sold_out_rows()).await.outcome;
             assert!(matches!(outcome, DeliveryOutcome::Held(_)), "{outcome:?}");
-            let ended = drop_after(steps, harness.pipeline.accept("erp")).await;
+            let ended = drop_after(steps, harness.pipeline.accept("erp", None)).await;
             if is_restarted {
                 harness = harness.restarted().await;
             } else {

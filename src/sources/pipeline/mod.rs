@@ -14,6 +14,7 @@ mod digest;
 #[cfg(test)]
 mod interruption_tests;
 mod outcome;
+mod preview;
 mod rule_context;
 mod source_policy;
 #[cfg(test)]
@@ -26,9 +27,12 @@ use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use tokio::sync::{Mutex, MutexGuard};
 
 pub use self::delivery_report::{
-    ChangeCounts, Completeness, DeliveryOutcome, DeliveryReport, ReadReport, SourceStatus,
+    ChangeCounts, Completeness, DeliveryOutcome, DeliveryReport, ReadReport, SourceState,
+    SourceStatus,
 };
 use self::outcome::{raise_absence_alarm, raise_held_alarm};
+use self::preview::PreviewCache;
+pub use self::preview::{HeldPreview, HeldRules};
 pub use self::source_policy::{AbsentPolicy, DuplicatePolicy, SourcePolicy, SourceWarehouses};
 use super::RejectedRow;
 use super::statements::{SourceId, StatementError, StatementStore};
@@ -63,6 +67,12 @@ pub enum PipelineError {
     /// The source is unknown, or no delivery of it is held.
     #[error("no delivery of {0} is held for approval")]
     NothingToAccept(String),
+    /// The delivery that is held is not the one that was looked at.
+    #[error(
+        "the delivery of {0} that is held for approval has changed since it was looked at: look at \
+         the new one, and approve that"
+    )]
+    DeliveryChanged(String),
 }
 
 /// Dependencies of a pipeline.
@@ -95,8 +105,9 @@ struct PipelineState {
     statuses: StdMutex<Vec<SourceStatus>>,
     // The rules differ from those under which all stock was last evaluated.
     has_new_rules: AtomicBool,
-    // The new rules would zero too much stock, and wait for approval.
-    are_new_rules_held: AtomicBool,
+    // The new rules, if they would zero too much stock and wait for approval.
+    held_rules: StdMutex<Option<HeldRules>>,
+    previews: PreviewCache,
     context: Context,
 }
 
@@ -154,7 +165,8 @@ impl DeliveryPipeline {
             statements: Mutex::new(statements),
             statuses: StdMutex::new(statuses),
             has_new_rules: AtomicBool::new(true),
-            are_new_rules_held: AtomicBool::new(false),
+            held_rules: StdMutex::default(),
+            previews: PreviewCache::default(),
             context,
         })))
     }
@@ -216,8 +228,7 @@ impl DeliveryPipeline {
     #[must_use]
     pub fn needs_reapply(&self, source: usize) -> bool {
         let is_pending = self.0.has_new_rules.load(Ordering::Relaxed);
-        (is_pending || self.statuses()[source].has_unapplied)
-            && !self.0.are_new_rules_held.load(Ordering::Relaxed)
+        (is_pending || self.statuses()[source].has_unapplied) && self.held_rules_state().is_none()
     }
 
     /// Returns the saved state of a source's connector; empty if there is none.

@@ -1,5 +1,7 @@
 //! Record of what happened to deliveries and polls: status, alarms and log.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use tracing::{info, warn};
 
@@ -122,6 +124,18 @@ impl DeliveryPipeline {
             .context
             .alarms
             .raise(AlarmKind::SourceFailed, &about, text);
+    }
+
+    /// Records the beginning of a poll.
+    pub fn record_poll_started(&self, source: usize) {
+        let status = &mut self.statuses()[source];
+        status.last_poll_at = Some(self.0.context.clock.now());
+        status.next_poll_at = None;
+    }
+
+    /// Records the end of a poll, and the pause before the next one.
+    pub fn record_poll_ended(&self, source: usize, pause: Duration) {
+        self.statuses()[source].next_poll_at = Some(self.0.context.clock.now() + pause);
     }
 
     /// Records that a source was polled and has nothing new.

@@ -341,7 +341,7 @@ async fn wipe_stays_held_after_restart() {
         (harness.stock(), harness.alarms()),
         (before, vec!["source_held"])
     );
-    let report = harness.pipeline.accept("erp").await.unwrap();
+    let report = harness.pipeline.accept("erp", None).await.unwrap();
     assert_eq!(
         (report.outcome, report.changes.zeroed),
         (DeliveryOutcome::Applied, 40)
@@ -352,7 +352,7 @@ async fn wipe_stays_held_after_restart() {
         .filter(|count| **count == 5)
         .count();
     assert_eq!((left, harness.alarms()), (60, Vec::new()));
-    harness.pipeline.accept("erp").await.unwrap_err();
+    harness.pipeline.accept("erp", None).await.unwrap_err();
 }
 
 #[tokio::test]
@@ -364,7 +364,7 @@ async fn good_snapshot_supersedes_held_delivery() {
     harness.deliver(0, numbered_rows(0..10, 6)).await;
     assert_eq!(harness.alarms(), [""; 0]);
     assert!(harness.pipeline.status(0).held.is_empty());
-    harness.pipeline.accept("erp").await.unwrap_err();
+    harness.pipeline.accept("erp", None).await.unwrap_err();
 }
 
 #[tokio::test]
@@ -425,7 +425,7 @@ async fn held_deltas_keep_later_deltas() {
         .restart(vec![delta_policy], ShopRules::default())
         .await;
     assert_eq!(harness.pipeline.status(0).held.len(), 2);
-    harness.pipeline.accept("erp").await.unwrap();
+    harness.pipeline.accept("erp", None).await.unwrap();
     // The delta that came after the hold is newer.
     let left: Vec<_> = harness
         .stock()
@@ -800,7 +800,7 @@ async fn changed_shape_is_held_until_accepted() {
         "{why}"
     );
     assert_eq!(harness.stock()["A"], 6);
-    harness.pipeline.accept("erp").await.unwrap();
+    harness.pipeline.accept("erp", None).await.unwrap();
     assert_eq!(harness.stock()["A"], 7);
     assert_eq!(
         deliver_shaped(&harness, "Код", 8).await,
@@ -1265,7 +1265,7 @@ async fn rules_that_empty_the_shop_are_held() {
     let harness = harness.restart(vec![test_policy("erp")], rules).await;
     assert!(harness.stock().values().all(|count| *count == 5));
     assert_eq!(harness.alarms(), ["source_held"]);
-    harness.pipeline.accept_rules().await.unwrap();
+    harness.pipeline.accept_rules(None).await.unwrap();
     assert!(harness.stock().values().all(|count| *count == 0));
     assert_eq!(harness.alarms(), [""; 0]);
 }

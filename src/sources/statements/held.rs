@@ -1,8 +1,10 @@
 //! Deliveries that are held for approval: their files, and their list in the record of the source.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::{SourceId, StagedDelivery, StatementError, StatementStore};
+use crate::sources::delivery_guard::HoldReason;
 use crate::sources::shape_change::RecordedShape;
 
 /// A delivery that is held for approval. Stored as JSON.
@@ -29,6 +31,33 @@ pub struct HeldDelivery {
     /// Shapes of its files.
     #[serde(default)]
     pub shapes: Vec<RecordedShape>,
+    /// Reasons for the hold, for other languages. Empty if an earlier version held it.
+    #[serde(default)]
+    pub reasons: Vec<HoldReason>,
+}
+
+/// Returns the mark of held deliveries, by which an approval names what it approves.
+///
+/// It depends on the rows, the completeness and the reasons, but not on the time: a repetition of
+/// the same delivery has the same mark.
+pub(in crate::sources) fn delivery_mark(all_held: &[HeldDelivery]) -> String {
+    let mut digest = Sha256::new();
+    for held in all_held {
+        digest.update(held.digest.to_le_bytes());
+        digest.update([u8::from(held.is_snapshot), u8::from(held.implies_absence)]);
+        digest.update(held.reason.as_bytes());
+        digest.update([0xff]);
+    }
+    short_mark(digest)
+}
+
+/// Returns 16 hexadecimal digits of a digest.
+pub(in crate::sources) fn short_mark(digest: Sha256) -> String {
+    let bytes = digest.finalize();
+    bytes[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 impl StatementStore {

@@ -8,6 +8,7 @@
 //! the source as unapplied (column `owes`) until the book is updated, also after a restart.
 
 mod attached_delivery;
+mod change_list;
 mod commit;
 mod duplicates;
 mod groups;
@@ -19,6 +20,7 @@ mod staging;
 #[cfg(test)]
 mod tests;
 mod variants;
+mod working_copy;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,12 +30,16 @@ use sqlx::{ConnectOptions, Connection, Row as _};
 
 pub(super) use attached_delivery::DeliveryContents;
 pub use attached_delivery::PreviewRow;
+pub(super) use change_list::{ChangeList, ChangeListWriter};
+pub use change_list::{StockChange, StockChangeKind, StockChangeTotals};
 pub(super) use commit::CommitOptions;
 pub(super) use groups::{GroupFilter, StatementGroups, StatementRow};
 pub use held::HeldDelivery;
+pub(super) use held::{delivery_mark, short_mark};
 pub use staging::StageCounts;
 pub(super) use staging::{StagedDelivery, StagingFile};
 pub(super) use variants::ResolveOptions;
+pub(super) use working_copy::{DIRECTORY_PREFIX, copy_held, copy_statements};
 
 use super::shape_change::AcceptedShapes;
 use super::{DuplicatePolicy, RejectedRow, private_files};
@@ -41,6 +47,9 @@ use crate::stock::Timestamp;
 
 /// Current format of the file. Files of earlier formats are migrated when they are opened.
 const FORMAT: u32 = 3;
+
+/// Name of the file in the directory of the shop.
+const FILE_NAME: &str = "stated.db";
 
 const SCHEMA: &str = "\
 CREATE TABLE source (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, stated_at INTEGER, \
@@ -138,7 +147,7 @@ impl StatementStore {
             path: directory.to_owned(),
             source,
         };
-        let path = directory.join("stated.db");
+        let path = directory.join(FILE_NAME);
         private_files::create_directory(directory)
             .and_then(|()| private_files::ensure_file(&path))
             .and_then(|()| private_files::restrict_recursively(directory))
@@ -177,13 +186,7 @@ impl StatementStore {
                 .await;
             changed.map_err(database_error)?;
         }
-        // Staging files of interrupted deliveries, which were never committed.
-        for entry in std::fs::read_dir(directory).map_err(directory_error)? {
-            let entry = entry.map_err(directory_error)?;
-            if entry.file_name().to_string_lossy().starts_with("staged-") {
-                std::fs::remove_file(entry.path()).map_err(directory_error)?;
-            }
-        }
+        remove_leftovers(directory).map_err(directory_error)?;
         let has_mapping = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM mapping)");
         let has_mapping = has_mapping
             .fetch_one(&mut conn)
@@ -200,7 +203,7 @@ impl StatementStore {
 
     fn database_error(&self, source: sqlx::Error) -> StatementError {
         StatementError::Database {
-            path: self.directory.join("stated.db"),
+            path: self.directory.join(FILE_NAME),
             source,
         }
     }
@@ -349,6 +352,20 @@ impl StatementStore {
         let rows = rows.map_err(|error| self.database_error(error))?;
         Ok(rows.iter().map(rejected::rejected_row).collect())
     }
+}
+
+/// Removes staging files of interrupted deliveries, which were never committed, and working copies.
+fn remove_leftovers(directory: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.to_string_lossy().starts_with("staged-") {
+            std::fs::remove_file(entry.path())?;
+        } else if name.to_string_lossy().starts_with(DIRECTORY_PREFIX) {
+            std::fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 async fn replace_mapping(

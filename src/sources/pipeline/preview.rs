@@ -1,0 +1,401 @@
+//! Preview of what is held for approval: the stock that an approval would change.
+//!
+//! The held deliveries are applied to a working copy of the statements by the code that applies
+//! them in earnest, and the changes are written to a list on disk. So memory stays constant, and no
+//! delivery of the shop waits. A preview is kept for a while, so that its pages are read from one
+//! list.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
+use tokio::sync::Mutex;
+
+use super::decision::Approval;
+use super::delivery::Delivery;
+use super::{DeliveryPipeline, PipelineError, RULES_NAME};
+use crate::sources::DeliveryScope;
+use crate::sources::delivery_guard::HoldReason;
+use crate::sources::statements::{
+    ChangeList, ChangeListWriter, DIRECTORY_PREFIX, GroupFilter, HeldDelivery, StatementError,
+    StatementStore, StockChange, StockChangeKind, StockChangeTotals, copy_held, copy_statements,
+    delivery_mark, short_mark,
+};
+
+/// Age at which a preview is made again. The stock and the statements change meanwhile.
+const MAX_AGE: TimeDelta = TimeDelta::minutes(2);
+
+/// Attempts to copy held deliveries while others replace them.
+const MAX_COPY_ATTEMPTS: u32 = 3;
+
+/// Rules that are held for approval.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HeldRules {
+    /// Time since which they are held.
+    pub since: DateTime<Utc>,
+    /// Reason for the hold.
+    pub reason: HoldReason,
+    /// Mark of the rules and the reason, by which an approval names them.
+    pub mark: String,
+}
+
+/// Preview of an approval.
+#[derive(Debug)]
+pub struct HeldPreview {
+    /// Mark of what is held. An approval with this mark applies nothing else.
+    pub mark: String,
+    /// Held deliveries, the oldest first; empty for held rules.
+    pub held: Vec<HeldDelivery>,
+    /// Numbers of changes.
+    pub totals: StockChangeTotals,
+    /// SKUs that the deliveries concern and whose stock stays the same.
+    pub unchanged: u64,
+    /// SKUs whose known stock is newer than the deliveries.
+    pub outdated: u64,
+    /// Time at which it was compared.
+    pub compared_at: DateTime<Utc>,
+    /// Time that the comparison took, in milliseconds.
+    pub duration_ms: i64,
+    list: ChangeList,
+    // Deletes the list when the preview is dropped.
+    _directory: TempDir,
+}
+
+impl HeldPreview {
+    /// Returns the changes of one kind, or of all kinds, after the first `offset`.
+    ///
+    /// # Errors
+    /// The list cannot be read.
+    pub async fn changes(
+        &self,
+        kind: Option<StockChangeKind>,
+        offset: u64,
+        limit: u32,
+    ) -> Result<Vec<StockChange>, PipelineError> {
+        Ok(self.list.page(kind, (offset, limit)).await?)
+    }
+}
+
+/// Last preview of each source and of the rules, by name.
+pub(super) type PreviewCache = Mutex<Vec<(String, Arc<HeldPreview>)>>;
+
+/// Changes of a working copy.
+struct ComparedChanges {
+    held: Vec<HeldDelivery>,
+    list: ChangeList,
+    unchanged: u64,
+    outdated: u64,
+}
+
+impl DeliveryPipeline {
+    /// Returns the rules that are held for approval.
+    #[must_use]
+    pub fn held_rules(&self) -> Option<HeldRules> {
+        self.held_rules_state().clone()
+    }
+
+    pub(super) fn held_rules_state(&self) -> std::sync::MutexGuard<'_, Option<HeldRules>> {
+        self.0
+            .held_rules
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Returns the mark of what is held under a name: of a source, or [`RULES_NAME`].
+    #[must_use]
+    pub fn held_mark(&self, name: &str) -> Option<String> {
+        if name == RULES_NAME {
+            return self.held_rules().map(|held| held.mark);
+        }
+        let held = self.status(self.source_index(name)?).held;
+        (!held.is_empty()).then(|| delivery_mark(&held))
+    }
+
+    /// Compares what is held under a name, a source or [`RULES_NAME`], with the stock.
+    ///
+    /// # Errors
+    /// Nothing is held, or it cannot be compared.
+    pub async fn preview_held(&self, name: &str) -> Result<Arc<HeldPreview>, PipelineError> {
+        let nothing_held = || PipelineError::NothingToAccept(name.to_owned());
+        // One comparison at a time: two of a million SKUs would take the disk twice.
+        let mut previews = self.0.previews.lock().await;
+        let now = self.0.context.clock.now();
+        // Previews that are too old are deleted here too.
+        previews.retain(|(known, preview)| {
+            now - preview.compared_at < MAX_AGE
+                && self.held_mark(known).as_ref() == Some(&preview.mark)
+        });
+        if let Some((_, preview)) = previews.iter().find(|(known, _)| known == name) {
+            return Ok(Arc::clone(preview));
+        }
+        let directory = self.preview_directory()?;
+        let (mark, compared) = if name == RULES_NAME {
+            let rules = self.held_rules().ok_or_else(nothing_held)?;
+            (rules.mark, self.compare_rules(&directory).await?)
+        } else {
+            let source = self.source_index(name).ok_or_else(nothing_held)?;
+            let compared = self.compare_held(source, &directory).await?;
+            (delivery_mark(&compared.held), compared)
+        };
+        let preview = Arc::new(HeldPreview {
+            mark,
+            held: compared.held,
+            totals: compared.list.totals,
+            unchanged: compared.unchanged,
+            outdated: compared.outdated,
+            compared_at: now,
+            duration_ms: (self.0.context.clock.now() - now).num_milliseconds(),
+            list: compared.list,
+            _directory: directory,
+        });
+        previews.push((name.to_owned(), Arc::clone(&preview)));
+        Ok(preview)
+    }
+
+    fn preview_directory(&self) -> Result<TempDir, PipelineError> {
+        // A temporary directory is private.
+        let created = tempfile::Builder::new()
+            .prefix(DIRECTORY_PREFIX)
+            .tempdir_in(&self.0.directory);
+        created.map_err(|source| {
+            PipelineError::Persist(StatementError::Directory {
+                path: self.0.directory.clone(),
+                source,
+            })
+        })
+    }
+
+    /// Copies the statements and the held deliveries of a source.
+    async fn copy_with_held(
+        &self,
+        source: usize,
+        directory: &TempDir,
+    ) -> Result<(TempDir, StatementStore, Vec<HeldDelivery>), PipelineError> {
+        let id = self.0.sources[source].id;
+        for _ in 0..MAX_COPY_ATTEMPTS {
+            let copy_directory = tempfile::tempdir_in(directory.path()).map_err(|source| {
+                PipelineError::Persist(StatementError::Directory {
+                    path: directory.path().to_owned(),
+                    source,
+                })
+            })?;
+            let path = copy_directory.path();
+            let mut copy = copy_statements(&self.0.directory, path).await?;
+            let held = copy.source_record(id).await?.held;
+            let mut is_complete = true;
+            for delivery in &held {
+                is_complete &= copy_held(&self.0.directory, path, delivery).await?;
+            }
+            if is_complete && !held.is_empty() {
+                return Ok((copy_directory, copy, held));
+            }
+            if held.is_empty() {
+                break;
+            }
+        }
+        let name = self.0.sources[source].policy.name.clone();
+        Err(PipelineError::NothingToAccept(name))
+    }
+
+    /// Applies the held deliveries of a source to a working copy, as
+    /// [`accept`](DeliveryPipeline::accept) applies them to the statements.
+    async fn compare_held(
+        &self,
+        source: usize,
+        directory: &TempDir,
+    ) -> Result<ComparedChanges, PipelineError> {
+        let (_copy_directory, mut copy, held) = self.copy_with_held(source, directory).await?;
+        let mut list = ChangeListWriter::create(&directory.path().join("changes.db")).await?;
+        let (mut unchanged, mut outdated) = (0, 0);
+        for held in &held {
+            let delivery = Delivery::of_held(copy.open_held(held).await?, held);
+            let approval = Approval::Approved(held.clone());
+            let written = self
+                .write_delivery(&mut copy, source, &delivery, &approval)
+                .await?;
+            let changes = self
+                .evaluate_changes(&mut copy, written.filter, delivery.scope, Some(&mut list))
+                .await?;
+            (unchanged, outdated) = (changes.unchanged, changes.outdated);
+            copy.commit().await?;
+            copy.close_delivery().await?;
+            copy.mark_applied(self.0.sources[source].id).await?;
+            list.end_delivery().await?;
+        }
+        Ok(ComparedChanges {
+            held,
+            list: list.finish().await?,
+            unchanged,
+            outdated,
+        })
+    }
+
+    /// Evaluates the held rules over a working copy.
+    async fn compare_rules(&self, directory: &TempDir) -> Result<ComparedChanges, PipelineError> {
+        let mut list = ChangeListWriter::create(&directory.path().join("changes.db")).await?;
+        let copy_directory = tempfile::tempdir_in(directory.path()).map_err(|source| {
+            PipelineError::Persist(StatementError::Directory {
+                path: directory.path().to_owned(),
+                source,
+            })
+        })?;
+        let mut copy = copy_statements(&self.0.directory, copy_directory.path()).await?;
+        let scope = DeliveryScope::Delta;
+        let changes = self
+            .evaluate_changes(&mut copy, GroupFilter::All, scope, Some(&mut list))
+            .await?;
+        Ok(ComparedChanges {
+            held: Vec::new(),
+            list: list.finish().await?,
+            unchanged: changes.unchanged,
+            outdated: changes.outdated,
+        })
+    }
+}
+
+/// Returns the mark of held rules.
+pub(super) fn rules_mark(digest: &str, reason: &str) -> String {
+    short_mark(
+        Sha256::new()
+            .chain_update(digest)
+            .chain_update([0xff])
+            .chain_update(reason),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use crate::sources::pipeline::tests::{
+        PipelineHarness, numbered_rows, row, test_policy, zero_absent_policy,
+    };
+    use crate::sources::stock_rules::{Adjustments, ShopRules};
+    use crate::sources::{DeliveryOutcome, DeliveryScope, PipelineError, RULES_NAME, SourcePolicy};
+
+    /// Checks that a preview lists exactly the changes that the approval makes.
+    async fn assert_preview_is_exact(harness: &PipelineHarness, name: &str) {
+        let before = harness.stock();
+        let preview = harness.pipeline.preview_held(name).await.unwrap();
+        assert_eq!(harness.stock(), before, "a preview changes nothing");
+        let changes = preview.changes(None, 0, 10_000).await.unwrap();
+        let mut expected: BTreeMap<String, u32> = before.clone();
+        for change in &changes {
+            assert_eq!(before.get(&change.sku).copied(), change.old);
+            assert_ne!(change.old, Some(change.new), "{}", change.sku);
+            expected.insert(change.sku.clone(), change.new);
+        }
+        assert_eq!(changes.len() as u64, preview.totals.all());
+        let wrong = harness.pipeline.accept(name, Some("0123")).await;
+        if name == RULES_NAME {
+            harness
+                .pipeline
+                .accept_rules(Some("0123"))
+                .await
+                .unwrap_err();
+            let accepted = harness.pipeline.accept_rules(Some(&preview.mark)).await;
+            accepted.unwrap();
+        } else {
+            assert!(matches!(wrong, Err(PipelineError::DeliveryChanged(_))));
+            let report = harness.pipeline.accept(name, Some(&preview.mark)).await;
+            assert_eq!(report.unwrap().outcome, DeliveryOutcome::Applied);
+        }
+        assert_eq!(harness.stock(), expected);
+        harness.pipeline.preview_held(name).await.unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn a_held_snapshot_changes_what_it_shows() {
+        let harness = PipelineHarness::new(vec![zero_absent_policy()], ShopRules::default()).await;
+        harness.deliver(0, numbered_rows(0..100, 5)).await;
+        let mut half = numbered_rows(0..40, 5);
+        half.extend([row("S-40", 2), row("S-41", 9), row("NEW", 1)]);
+        let report = harness.deliver(0, half).await;
+        assert!(matches!(report.outcome, DeliveryOutcome::Held(_)));
+        // Stock of others that is newer than the held delivery stays.
+        harness.put_stock("S-90", 7).await;
+        harness.put_stock("S-0", 8).await;
+        let preview = harness.pipeline.preview_held("erp").await.unwrap();
+        assert_eq!(preview.outdated, 2);
+        assert_preview_is_exact(&harness, "erp").await;
+    }
+
+    #[tokio::test]
+    async fn held_deltas_are_shown_together() {
+        let policy = SourcePolicy {
+            scope: Some(DeliveryScope::Delta),
+            ..test_policy("erp")
+        };
+        let harness = PipelineHarness::new(vec![policy], ShopRules::default()).await;
+        harness.deliver(0, numbered_rows(0..10, 5)).await;
+        for zeros in [0..6, 4..8] {
+            let report = harness.deliver(0, numbered_rows(zeros, 0)).await;
+            assert!(matches!(report.outcome, DeliveryOutcome::Held(_)));
+        }
+        let mut third = numbered_rows(0..4, 0);
+        third.extend([row("S-5", 5), row("S-7", 3), row("NEW", 2)]);
+        let report = harness.deliver(0, third).await;
+        assert!(matches!(report.outcome, DeliveryOutcome::Held(_)));
+        assert_preview_is_exact(&harness, "erp").await;
+        assert_eq!(harness.stock().values().filter(|n| **n == 0).count(), 6);
+    }
+
+    #[tokio::test]
+    async fn held_rules_change_what_they_show() {
+        let harness = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
+        harness.deliver(0, numbered_rows(0..20, 5)).await;
+        harness.deliver(0, numbered_rows(0..20, 6)).await;
+        harness.put_stock("P", 3).await;
+        let rules = ShopRules {
+            adjustments: Adjustments {
+                buffer: 6,
+                ..Adjustments::default()
+            },
+            ..ShopRules::default()
+        };
+        let harness = harness.restart(vec![test_policy("erp")], rules).await;
+        assert!(harness.pipeline.held_rules().is_some());
+        assert_preview_is_exact(&harness, RULES_NAME).await;
+        assert_eq!(harness.stock().values().sum::<u32>(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_replaced_delivery_is_not_accepted() {
+        let harness = PipelineHarness::new(vec![zero_absent_policy()], ShopRules::default()).await;
+        harness.deliver(0, numbered_rows(0..100, 5)).await;
+        let before = harness.stock();
+        harness.deliver(0, numbered_rows(0..40, 5)).await;
+        let seen = harness.pipeline.preview_held("erp").await.unwrap();
+        // A repetition of the same delivery is what was looked at.
+        harness.deliver(0, numbered_rows(0..40, 5)).await;
+        assert_eq!(harness.pipeline.held_mark("erp"), Some(seen.mark.clone()));
+        harness.deliver(0, numbered_rows(0..30, 5)).await;
+        let error = harness.pipeline.accept("erp", Some(&seen.mark)).await;
+        assert!(matches!(error, Err(PipelineError::DeliveryChanged(_))));
+        assert_eq!(harness.stock(), before);
+        assert_eq!(harness.alarms(), ["source_held"]);
+        let new = harness.pipeline.preview_held("erp").await.unwrap();
+        assert_eq!((seen.totals.all(), new.totals.all()), (60, 70));
+        assert_preview_is_exact(&harness, "erp").await;
+    }
+
+    #[tokio::test]
+    async fn previews_leave_no_files() {
+        let harness = PipelineHarness::new(vec![zero_absent_policy()], ShopRules::default()).await;
+        harness.deliver(0, numbered_rows(0..100, 5)).await;
+        harness.deliver(0, numbered_rows(0..40, 5)).await;
+        let previews = || {
+            let entries = std::fs::read_dir(harness.pipeline.directory()).unwrap();
+            let names = entries.map(|entry| entry.unwrap().file_name());
+            let names = names.filter(|name| name.to_string_lossy().starts_with("preview-"));
+            names.count()
+        };
+        let preview = harness.pipeline.preview_held("erp").await.unwrap();
+        assert_eq!(previews(), 1);
+        harness.pipeline.accept("erp", None).await.unwrap();
+        drop(preview);
+        harness.pipeline.preview_held("erp").await.unwrap_err();
+        assert_eq!(previews(), 0);
+    }
+}

@@ -1,0 +1,348 @@
+//! Switch-over: the readiness report as a check list, with links to the causes.
+
+use askama::Template;
+use axum::Extension;
+use axum::extract::{Query, State};
+use axum::response::Response;
+use chrono::FixedOffset;
+use serde::Deserialize;
+
+use super::Config;
+use super::format;
+use super::language_choice::LanguageChoice;
+use super::layout::{Layout, Screen, render};
+use super::links::{shop_page, sku_page};
+use super::live::{LiveValues, stream_values};
+use super::overview::Cell;
+use super::screen_marks::screen_marks;
+use super::shop_health::Severity;
+use super::texts::{self, Text, text};
+use super::visible::visible;
+use crate::i18n::{Language, zone_name};
+use crate::ops::{
+    CachedReadiness, CheckResult, Ops, ReadinessCheck, ReadinessReason, ShopReadiness,
+};
+
+/// Most SKUs that a check links to.
+const MAX_LINKED_SKUS: usize = 5;
+
+/// Link to a cause.
+struct CauseLink {
+    text: String,
+    address: String,
+    is_sku: bool,
+}
+
+/// One check of a shop.
+struct CheckLine {
+    title: &'static str,
+    /// Reason, or empty if the check has passed.
+    detail: Cell,
+    severity_name: &'static str,
+    links: Vec<CauseLink>,
+}
+
+/// One shop with its checks.
+struct ShopChecks {
+    name: String,
+    heading_id: String,
+    link: String,
+    verdict: Cell,
+    coverage: [(&'static str, String); 3],
+    last_push: String,
+    last_match: String,
+    checks: Vec<CheckLine>,
+    remarks: Vec<String>,
+}
+
+/// Values of the page.
+struct CheckList {
+    verdict: Cell,
+    as_of: Cell,
+    push_end: String,
+    shops: Vec<ShopChecks>,
+}
+
+#[derive(Template)]
+#[template(path = "ready.html")]
+struct ReadyPage {
+    layout: Layout,
+    list: CheckList,
+    structure: String,
+}
+
+/// Request for a new report.
+#[derive(Deserialize)]
+pub(super) struct ReadyParams {
+    again: Option<String>,
+}
+
+/// Serves the page.
+pub(super) async fn page(
+    State(ops): State<Ops>,
+    Extension(config): Extension<Config>,
+    Extension(choice): Extension<LanguageChoice>,
+    Query(params): Query<ReadyParams>,
+) -> Response {
+    let language = choice.language;
+    let readiness = ops.readiness(params.again.is_some()).await;
+    let (Some(state), Some(readiness)) = (ops.state(), readiness) else {
+        return super::layout::starting(language);
+    };
+    let list = CheckList::new(&readiness, language, config.time_zone);
+    let title = text(Text::SwitchOver, language).to_owned();
+    let layout = Layout::new(
+        (config, &choice),
+        state.clock.now(),
+        (Screen::SwitchOver, title),
+        "/live/ready",
+        &screen_marks(&ops),
+    );
+    let structure = list.live_values().structure_mark();
+    render(&ReadyPage {
+        layout,
+        list,
+        structure,
+    })
+}
+
+/// Serves the stream of changed values.
+pub(super) async fn live(
+    State(ops): State<Ops>,
+    Extension(config): Extension<Config>,
+    Extension(choice): Extension<LanguageChoice>,
+) -> Response {
+    let source = ops.clone();
+    // While a new report is computed, the last one stays.
+    let last = std::sync::Mutex::new(None);
+    stream_values(&ops, move || {
+        let mut last = last
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(recent) = source.recent_readiness() {
+            *last = Some(recent);
+        }
+        let Some(readiness) = last.as_ref() else {
+            return LiveValues::default();
+        };
+        let list = CheckList::new(readiness, choice.language, config.time_zone);
+        let mut values = list.live_values();
+        if let Some(state) = source.state() {
+            let clock = format::clock(state.clock.now(), config.time_zone);
+            values.set("clock", &clock, None);
+        }
+        values
+    })
+}
+
+/// Verdict about all shops, for this page and the overview.
+pub(super) fn verdict_cell(readiness: Option<&CachedReadiness>, language: Language) -> Cell {
+    let id = "readiness".to_owned();
+    let Some(readiness) = readiness else {
+        let pending = text(Text::ReadinessPending, language).to_owned();
+        return Cell {
+            severity: Some(Severity::Waiting),
+            ..Cell::new(id, pending)
+        };
+    };
+    let report = &readiness.report;
+    let mut reasons = report.shops.iter().flat_map(|shop| {
+        let reasons = shop.reasons.iter();
+        reasons.map(move |reason| (shop.name.as_str(), reason))
+    });
+    let first = reasons.next().map(|(shop, reason)| {
+        let reason = texts::readiness_reason(reason, language);
+        if report.shops.len() > 1 {
+            format!("{shop}: {reason}")
+        } else {
+            reason
+        }
+    });
+    let others = reasons.count() as u64;
+    let severity = if first.is_none() {
+        Severity::Good
+    } else {
+        Severity::Attention
+    };
+    Cell {
+        severity: Some(severity),
+        ..Cell::new(
+            id,
+            texts::readiness_verdict(first.as_deref(), others, language),
+        )
+    }
+}
+
+impl CheckList {
+    fn new(readiness: &CachedReadiness, language: Language, zone: FixedOffset) -> Self {
+        let report = &readiness.report;
+        let date = language.date(report.cutoff);
+        let time = format!(
+            "{} {}",
+            language.date_time(report.now, zone),
+            zone_name(zone)
+        );
+        Self {
+            verdict: verdict_cell(Some(readiness), language),
+            as_of: Cell::new("as-of".to_owned(), texts::as_of(&time, language)),
+            push_end: texts::days_left(report.days_to_cutoff, &date, language),
+            shops: report
+                .shops
+                .iter()
+                .map(|shop| ShopChecks::new(shop, language, zone))
+                .collect(),
+        }
+    }
+
+    fn live_values(&self) -> LiveValues {
+        let mut values = LiveValues::default();
+        let shops = self.shops.iter();
+        let cells = shops.flat_map(|shop| {
+            let details = shop.checks.iter().map(|check| &check.detail);
+            std::iter::once(&shop.verdict).chain(details)
+        });
+        for cell in [&self.verdict, &self.as_of].into_iter().chain(cells) {
+            values.set(&cell.id, &cell.text, cell.severity);
+        }
+        // Links and remarks change with the reasons, so the page is loaded again for those.
+        for shop in &self.shops {
+            let links = shop.checks.iter().flat_map(|check| &check.links);
+            let links: Vec<&str> = links.map(|link| link.address.as_str()).collect();
+            let severities = shop.checks.iter().map(|check| check.severity_name);
+            let severities: Vec<&str> = severities.collect();
+            values.add_structure(&format!(
+                "{} {links:?} {severities:?} {:?}",
+                shop.name, shop.remarks
+            ));
+        }
+        values
+    }
+}
+
+impl ShopChecks {
+    fn new(shop: &ShopReadiness, language: Language, zone: FixedOffset) -> Self {
+        let is_ready = shop.reasons.is_empty();
+        let severity = if is_ready {
+            Severity::Good
+        } else {
+            Severity::Attention
+        };
+        let id = |part: &str| format!("{}-{part}", shop.name);
+        let verdict = Cell {
+            severity: Some(severity),
+            ..Cell::new(
+                id("verdict"),
+                texts::shop_verdict(is_ready, language).to_owned(),
+            )
+        };
+        let number = |n: usize| language.number(n as u64);
+        let time = |at: Option<_>| {
+            at.map_or_else(
+                || text(Text::Never, language).to_owned(),
+                |at| format::full(at, zone, language),
+            )
+        };
+        let checks = shop.checks.iter().enumerate();
+        Self {
+            heading_id: id("checks"),
+            link: shop_page(&shop.name),
+            verdict,
+            coverage: [
+                (text(Text::Coverage, language), number(shop.coverage.asked)),
+                (
+                    text(Text::CoverageKnown, language),
+                    number(shop.coverage.in_book),
+                ),
+                (
+                    text(Text::CoverageAcknowledged, language),
+                    number(shop.coverage.acknowledged),
+                ),
+            ],
+            last_push: time(shop.last_push),
+            last_match: time(shop.last_equal),
+            checks: checks
+                .map(|(index, (check, result))| {
+                    CheckLine::new(&shop.name, index, (*check, result), language)
+                })
+                .collect(),
+            remarks: shop
+                .remarks
+                .iter()
+                .map(|remark| texts::readiness_reason(remark, language))
+                .collect(),
+            name: shop.name.clone(),
+        }
+    }
+}
+
+impl CheckLine {
+    fn new(
+        shop: &str,
+        index: usize,
+        (check, result): (ReadinessCheck, &CheckResult),
+        language: Language,
+    ) -> Self {
+        let (severity, detail, links) = match result {
+            CheckResult::Passed => (Severity::Good, String::new(), Vec::new()),
+            CheckResult::Failed(reason) => (
+                Severity::Trouble,
+                texts::readiness_reason(reason, language),
+                cause_links(shop, reason, language),
+            ),
+            CheckResult::NotNeeded(reason) => (
+                Severity::Good,
+                texts::readiness_reason(reason, language),
+                Vec::new(),
+            ),
+            CheckResult::NotChecked => {
+                let detail = text(Text::CheckNotChecked, language).to_owned();
+                (Severity::Waiting, detail, Vec::new())
+            }
+        };
+        Self {
+            title: texts::readiness_check(check, language),
+            detail: Cell::new(format!("{shop}-check-{index}"), detail),
+            severity_name: severity.name(),
+            links,
+        }
+    }
+}
+
+/// Returns the pages on which the cause of a reason is seen.
+fn cause_links(shop: &str, reason: &ReadinessReason, language: Language) -> Vec<CauseLink> {
+    let to_sku = |sku: &String| CauseLink {
+        text: visible(sku),
+        address: sku_page(shop, sku),
+        is_sku: true,
+    };
+    let to_shop = || {
+        vec![CauseLink {
+            text: format!("{}: {shop}", text(Text::Shop, language)),
+            address: shop_page(shop),
+            is_sku: false,
+        }]
+    };
+    match reason {
+        ReadinessReason::MissingStock { examples, .. } => {
+            examples.iter().take(MAX_LINKED_SKUS).map(to_sku).collect()
+        }
+        ReadinessReason::Rejected { sku, .. } => vec![to_sku(sku)],
+        ReadinessReason::NoStock | ReadinessReason::SourcesSilent(_) => vec![CauseLink {
+            text: text(Text::Sources, language).to_owned(),
+            address: "/sources".to_owned(),
+            is_sku: false,
+        }],
+        ReadinessReason::NotSending(_)
+        | ReadinessReason::ModeNotOn(_)
+        | ReadinessReason::NothingRequested
+        | ReadinessReason::NotAcknowledged(_)
+        | ReadinessReason::RequestsForgotten
+        | ReadinessReason::WaitingToSend(_)
+        | ReadinessReason::Paused(_)
+        | ReadinessReason::Drifted(_)
+        | ReadinessReason::NotShown(_)
+        | ReadinessReason::FullMatchTooOld(_)
+        | ReadinessReason::NeverFullMatch
+        | ReadinessReason::NotOurs(_) => to_shop(),
+    }
+}

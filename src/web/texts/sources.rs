@@ -1,0 +1,259 @@
+//! Words and sentences about sources and held deliveries, in every language.
+
+use crate::i18n::Language;
+use crate::sources::SourceState;
+use crate::sources::delivery_guard::HoldReason;
+use crate::web::visible::visible;
+
+/// State of a source in words; `rows_so_far` of the delivery that is read.
+pub(in crate::web) fn source_state(
+    state: SourceState,
+    rows_so_far: Option<u64>,
+    language: Language,
+) -> String {
+    let rows = language.number(rows_so_far.unwrap_or_default());
+    match language {
+        Language::English => match state {
+            SourceState::Reading => format!("reading, {rows} rows so far"),
+            SourceState::Failed => "failed".to_owned(),
+            SourceState::Held => "waits for approval".to_owned(),
+            SourceState::Incomplete => "applied, but absent SKUs keep their stock".to_owned(),
+            SourceState::Ok => "applied".to_owned(),
+            SourceState::Waiting => "waits for the first delivery".to_owned(),
+        },
+        Language::Russian => match state {
+            SourceState::Reading => format!("читается, строк: {rows}"),
+            SourceState::Failed => "ошибка".to_owned(),
+            SourceState::Held => "ждёт подтверждения".to_owned(),
+            SourceState::Incomplete => "применена, но отсутствующие SKU не обнулены".to_owned(),
+            SourceState::Ok => "применена".to_owned(),
+            SourceState::Waiting => "ждёт первой выгрузки".to_owned(),
+        },
+        Language::Chinese => match state {
+            SourceState::Reading => format!("正在读取，已读 {rows} 行"),
+            SourceState::Failed => "失败".to_owned(),
+            SourceState::Held => "等待批准".to_owned(),
+            SourceState::Incomplete => "已应用，但缺少的 SKU 未归零".to_owned(),
+            SourceState::Ok => "已应用".to_owned(),
+            SourceState::Waiting => "等待第一批数据".to_owned(),
+        },
+    }
+}
+
+/// Kind of a source, by its name in the setting `kind`.
+pub(in crate::web) fn source_kind(kind: &'static str, language: Language) -> &'static str {
+    match (kind, language) {
+        ("file", Language::English) => "file",
+        ("file", Language::Russian) => "файл",
+        ("file", Language::Chinese) => "文件",
+        ("legacy", Language::English) => "old handler",
+        ("legacy", Language::Russian) => "прежний обработчик",
+        ("legacy", Language::Chinese) => "旧处理程序",
+        ("1c", Language::English | Language::Chinese) => "1C",
+        ("1c", Language::Russian) => "1С",
+        ("moysklad", Language::English | Language::Chinese) => "MoySklad",
+        ("moysklad", Language::Russian) => "МойСклад",
+        ("sql", Language::English) => "SQL database",
+        ("sql", Language::Russian) => "база данных SQL",
+        ("sql", Language::Chinese) => "SQL 数据库",
+        ("import", Language::English) => "import by hand",
+        ("import", Language::Russian) => "загрузка вручную",
+        ("import", Language::Chinese) => "手动导入",
+        (other, _) => other,
+    }
+}
+
+/// Reasons why a delivery is held. `text` is used if an earlier version held it.
+pub(in crate::web) fn hold_reasons(
+    reasons: &[HoldReason],
+    text: &str,
+    language: Language,
+) -> Vec<String> {
+    if reasons.is_empty() {
+        return vec![visible(text)];
+    }
+    let reasons = reasons.iter();
+    reasons
+        .map(|reason| hold_reason(reason, language))
+        .collect()
+}
+
+fn hold_reason(reason: &HoldReason, language: Language) -> String {
+    let number = |n: u64| language.number(n);
+    match language {
+        Language::English => match reason {
+            HoldReason::Empty => "The complete list is empty.".to_owned(),
+            HoldReason::TooFewRows(impact) => format!(
+                "It has {} rows, the last complete list had {}.",
+                number(impact.rows),
+                number(impact.rows_before)
+            ),
+            HoldReason::TooManyZeroed(impact) => format!(
+                "It would turn {} of {} SKUs in stock to zero.",
+                number(impact.zeroed),
+                number(impact.in_stock)
+            ),
+            HoldReason::TooManyRejected(impact) => format!(
+                "{} of {} rows are rejected or suspicious.",
+                number(impact.rejected),
+                number(impact.rejected + impact.rows)
+            ),
+            HoldReason::ShapeChanged(difference) => format!(
+                "It is read differently from the last accepted one: {}",
+                visible(difference)
+            ),
+        },
+        Language::Russian => match reason {
+            HoldReason::Empty => "Снимок пустой.".to_owned(),
+            HoldReason::TooFewRows(impact) => format!(
+                "Строк: {}, а в прошлом снимке было {}.",
+                number(impact.rows),
+                number(impact.rows_before)
+            ),
+            HoldReason::TooManyZeroed(impact) => format!(
+                "Обнулились бы {} из {} SKU с остатком.",
+                number(impact.zeroed),
+                number(impact.in_stock)
+            ),
+            HoldReason::TooManyRejected(impact) => format!(
+                "Отклонены или сомнительны {} из {} строк.",
+                number(impact.rejected),
+                number(impact.rejected + impact.rows)
+            ),
+            HoldReason::ShapeChanged(difference) => format!(
+                "Читается не так, как последняя принятая выгрузка: {}",
+                visible(difference)
+            ),
+        },
+        Language::Chinese => match reason {
+            HoldReason::Empty => "完整快照是空的。".to_owned(),
+            HoldReason::TooFewRows(impact) => format!(
+                "只有 {} 行，上一次快照有 {} 行。",
+                number(impact.rows),
+                number(impact.rows_before)
+            ),
+            HoldReason::TooManyZeroed(impact) => format!(
+                "{} 个有库存的 SKU 中有 {} 个会归零。",
+                number(impact.in_stock),
+                number(impact.zeroed)
+            ),
+            HoldReason::TooManyRejected(impact) => format!(
+                "{} 行中有 {} 行被拒绝或可疑。",
+                number(impact.rejected + impact.rows),
+                number(impact.rejected)
+            ),
+            HoldReason::ShapeChanged(difference) => {
+                format!("读取方式与上一批已接受的数据不同：{}", visible(difference))
+            }
+        },
+    }
+}
+
+/// Time and duration of a comparison.
+pub(in crate::web) fn compared(at: &str, duration: &str, language: Language) -> String {
+    match language {
+        Language::English => format!("Compared with the stock of {at}, in {duration}."),
+        Language::Russian => format!("Сравнение с остатками на {at}, заняло {duration}."),
+        Language::Chinese => format!("与 {at} 的库存比较，用时 {duration}。"),
+    }
+}
+
+/// Number of SKUs that a held delivery would change.
+pub(in crate::web) fn stock_changes(n: u64, language: Language) -> String {
+    let number = language.number(n);
+    match language {
+        Language::English => format!(
+            "{number} {} would change",
+            language.plural(n, ["SKU", "SKUs", "SKUs"])
+        ),
+        Language::Russian => format!(
+            "{} {number} SKU",
+            language.plural(n, ["Изменится", "Изменятся", "Изменятся"])
+        ),
+        Language::Chinese => format!("{number} 个 SKU 将发生变化"),
+    }
+}
+
+/// Name of the list with all kinds of changes.
+pub(in crate::web) const fn all_kinds(language: Language) -> &'static str {
+    match language {
+        Language::English => "all",
+        Language::Russian => "все",
+        Language::Chinese => "全部",
+    }
+}
+
+/// Position of a page among all.
+pub(in crate::web) fn page_of(page: u64, pages: u64, language: Language) -> String {
+    let (page, pages) = (language.number(page), language.number(pages));
+    match language {
+        Language::English => format!("Page {page} of {pages}"),
+        Language::Russian => format!("Страница {page} из {pages}"),
+        Language::Chinese => format!("第 {page} 页，共 {pages} 页"),
+    }
+}
+
+/// Failure of a comparison or an approval.
+pub(in crate::web) fn held_failure(error: &str, language: Language) -> String {
+    let error = visible(error);
+    match language {
+        Language::English => format!("This did not succeed: {error}"),
+        Language::Russian => format!("Не удалось: {error}"),
+        Language::Chinese => format!("操作未成功：{error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::delivery_guard::DeliveryImpact;
+
+    #[test]
+    fn reasons_name_their_numbers() {
+        let impact = DeliveryImpact {
+            rows: 1_000,
+            rows_before: 4_000,
+            rejected: 50,
+            in_stock: 300,
+            zeroed: 299,
+        };
+        let reasons = [
+            HoldReason::Empty,
+            HoldReason::TooFewRows(impact),
+            HoldReason::TooManyZeroed(impact),
+            HoldReason::TooManyRejected(impact),
+            HoldReason::ShapeChanged("\u{202e}<b>".to_owned()),
+        ];
+        let english = hold_reasons(&reasons, "", Language::English);
+        assert_eq!(
+            english,
+            [
+                "The complete list is empty.",
+                "It has 1,000 rows, the last complete list had 4,000.",
+                "It would turn 299 of 300 SKUs in stock to zero.",
+                "50 of 1,050 rows are rejected or suspicious.",
+                "It is read differently from the last accepted one: ⟨U+202E⟩<b>",
+            ]
+        );
+        for language in Language::ALL {
+            let texts = hold_reasons(&reasons, "", language);
+            assert!(texts[2].contains("299") && texts[2].contains("300"));
+            assert!(texts[4].ends_with("⟨U+202E⟩<b>"));
+        }
+        assert_eq!(
+            hold_reasons(&[], "old\n", Language::Russian),
+            ["old⟨U+000A⟩"]
+        );
+    }
+
+    #[test]
+    fn every_state_and_kind_has_words() {
+        for language in Language::ALL {
+            for kind in ["file", "legacy", "1c", "moysklad", "sql", "import"] {
+                assert!(!source_kind(kind, language).is_empty());
+            }
+        }
+        let reading = source_state(SourceState::Reading, Some(1_240), Language::Russian);
+        assert_eq!(reading, "читается, строк: 1\u{a0}240");
+    }
+}
