@@ -191,7 +191,9 @@ impl Scenario {
         let skus: Vec<&str> = sample_sku.into_iter().chain(own_skus.take(2)).collect();
         let (sku, skus) = (skus.first().unwrap_or(&SAMPLE_SKU), skus.join("\",\""));
         format!(
-            "\nThe service runs until Ctrl-C. Request stock as the Market does:\n  \
+            "\nThe service runs until Ctrl-C. Open the operator's pages in a browser:\n  \
+             http://{ops}/\n\
+             Request stock as the Market does:\n  \
              curl -H 'Authorization: {PUSH_TOKEN}' -H 'Content-Type: application/json' \
              -d '{{\"warehouseId\":{WAREHOUSE},\"skus\":[\"{skus}\"]}}' \
              http://{address}/market/api/stocks\n\

@@ -90,7 +90,6 @@ impl DeliveryPipeline {
             // Rules may contain a typo, so they pass the guard too.
             let text = reason.to_string();
             raise_held_alarm(&self.0.context.alarms, &self.0.name, RULES_NAME, &text);
-            self.0.are_new_rules_held.store(true, Ordering::Relaxed);
             self.record_held_rules(&text);
             *self.held_rules_state() = Some(HeldRules {
                 since: self.0.context.clock.now(),
