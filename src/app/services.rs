@@ -112,12 +112,14 @@ impl Services {
                 let location = Some(location).filter(|_| may_call_market);
                 let hidden_skus =
                     hidden_products(&notes, (id, &shop.name), location.as_deref(), &alarms);
+                let paused_since = operator_pause(&notes, id, clock.now());
                 RestoredState {
                     quarantined,
                     recent_sends,
                     last_equal,
                     limited_until,
                     hidden_skus,
+                    paused_since,
                 }
             })
             .collect();
@@ -413,6 +415,13 @@ fn hidden_products(
         alarms.raise(AlarmKind::SelftestHidden, &about, text);
     }
     ours.into_iter().map(|(sku, _)| sku).collect()
+}
+
+/// Restores the operator's pause of a shop. A note that is not a time still pauses: sending against
+/// the operator's will is worse than a wrong time.
+fn operator_pause(notes: &Notes, id: ShopId, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let text = notes.get(Some(id), migrator::OPERATOR_PAUSE_NOTE)?;
+    Some(text.parse().unwrap_or(now))
 }
 
 /// Restores the time of the last statement by each origin from the notes.

@@ -14,6 +14,7 @@ pub mod clock_skew;
 mod ledger;
 mod market_response_times;
 mod metrics;
+mod operator_pause;
 pub mod planner;
 pub mod quarantine;
 pub mod queue;
@@ -38,8 +39,10 @@ use rand::rngs::StdRng;
 pub use ledger::Ledger;
 pub use market_response_times::UpdateResponseTimes;
 pub use metrics::Metrics;
+pub use operator_pause::{OPERATOR_PAUSE_NOTE, OPERATOR_PAUSE_REASON, OperatorPauseError};
 pub use status::{QuarantinedSku, RateLimitStatus, WorkerStatus};
 
+use self::operator_pause::PauseSwitch;
 use self::rate_limit::SharedRateLimiter;
 use self::readback::{Observations, ReadbackReport};
 use self::rejected_keys::RejectedKeys;
@@ -166,6 +169,8 @@ pub struct RestoredState {
     pub limited_until: Option<DateTime<Utc>>,
     /// Products that an interrupted self-test has left hidden in the target's campaign.
     pub hidden_skus: Vec<Sku>,
+    /// Time at which the operator paused sending; `None` if it is not paused.
+    pub paused_since: Option<DateTime<Utc>>,
 }
 
 /// Name of the store note with a shop's [`RestoredState::last_equal`]. The note holds the time, a
@@ -183,6 +188,7 @@ pub const HIDDEN_NOTE_PREFIX: &str = "hidden:";
 #[derive(Clone, Default)]
 pub struct Migrator {
     handles: Arc<HashMap<ShopId, Arc<WorkerHandle>>>,
+    pause_switches: Arc<HashMap<ShopId, PauseSwitch>>,
     selftests: Arc<HashMap<ShopId, SelftestRunner>>,
 }
 
@@ -206,11 +212,19 @@ impl Migrator {
         let limiters = rate_limiters(&targets);
         let rejected_keys = RejectedKeys::default();
         let mut handles = HashMap::new();
+        let mut pause_switches = HashMap::new();
         let mut selftests = HashMap::new();
         let mut workers = Vec::new();
         for (target, restored) in targets {
             let handle = Arc::new(WorkerHandle::default());
+            handle.set_paused_since(restored.paused_since);
             handles.insert(target.shop, Arc::clone(&handle));
+            let pause_switch = PauseSwitch::new(
+                (target.shop, target.mode),
+                (Arc::clone(&context.store), context.clock),
+                Arc::clone(&handle),
+            );
+            pause_switches.insert(target.shop, pause_switch);
             let rng = StdRng::seed_from_u64(seed.wrapping_add(u64::from(target.shop.0)));
             let limiter = limiters[&target.shop].clone();
             let runner = SelftestRunner {
@@ -237,6 +251,7 @@ impl Migrator {
         }
         Self {
             handles: Arc::new(handles),
+            pause_switches: Arc::new(pause_switches),
             selftests: Arc::new(selftests),
         }
     }

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tokio::sync::Notify;
 
+use super::operator_pause::PausedSince;
 use super::readback::ReadbackReport;
 use crate::stock::Sku;
 use crate::store::QuarantineEntry;
@@ -22,6 +23,7 @@ pub(super) struct WorkerHandle {
     status: Mutex<WorkerStatus>,
     readback: Mutex<ReadbackReport>,
     readback_requested: AtomicBool,
+    paused_since: PausedSince,
 }
 
 /// SKUs that changed since the worker last took them.
@@ -40,6 +42,9 @@ pub struct WorkerStatus {
     /// Reason of the pause.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Time at which the operator paused sending. The state is then `paused`, or `dry-run`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused_since: Option<DateTime<Utc>>,
     /// End of the pause, when the next request is sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_try: Option<DateTime<Utc>>,
@@ -121,6 +126,17 @@ impl WorkerHandle {
 
     pub(super) fn take_readback_request(&self) -> bool {
         self.readback_requested.swap(false, Ordering::Relaxed)
+    }
+
+    /// Returns the time at which the operator paused sending.
+    pub(super) fn paused_since(&self) -> Option<DateTime<Utc>> {
+        self.paused_since.get()
+    }
+
+    /// Sets or ends the operator's pause and wakes the worker.
+    pub(super) fn set_paused_since(&self, since: Option<DateTime<Utc>>) {
+        self.paused_since.set(since);
+        self.wake.notify_one();
     }
 
     pub(super) fn take_changed(&self) -> ChangedSkus {

@@ -177,6 +177,7 @@ impl SyncWorker {
 
     /// Starts the read-back and the batches that may be sent now.
     fn start_requests(&mut self, now: Now, in_flight: &FuturesUnordered<InFlight>, tasks: &Tasks) {
+        self.planner.set_operator_pause(self.handle.paused_since());
         if self.handle.take_readback_request() {
             self.readback.request_pass(now);
         }

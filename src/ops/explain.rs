@@ -10,9 +10,10 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use chrono::{DateTime, TimeDelta, Utc};
-use serde::{Deserialize, Serialize};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize, Serializer};
 
+use super::sku_summary::{SendingMode, SkuSummary};
 use super::{Ops, OpsShop, OpsState, starting_error};
 use crate::history::{EventKind, SentBatch, SkuEvent};
 use crate::http::ErrorResponse;
@@ -57,102 +58,158 @@ pub(super) async fn explain(
         Ok(shops) => shops.into_iter().map(|(id, _)| id).collect(),
         Err(error) => return error.into_response(),
     };
-    let mut source_steps = Vec::new();
+    let mut explanations = Vec::new();
     for shop in shop_ids {
-        source_steps.push((shop, ops_state.source_steps(shop, &sku).await));
+        explanations.extend(ops.explain_sku(shop, &sku).await);
     }
-    let state = Arc::clone(&ops.state);
-    // The search visits all recent events, so it runs outside the threads that serve the Market.
-    run_blocking(move || {
-        let Some(ops_state) = state.get() else {
-            return starting_error().into_response();
-        };
-        let explain = |(id, steps): (ShopId, Vec<String>)| SkuExplanation {
-            sources: steps,
-            ..ops_state.explain(id, &ops_state.shops[id.index()], &sku)
-        };
-        Json(source_steps.into_iter().map(explain).collect::<Vec<_>>()).into_response()
-    })
-    .await
+    Json(explanations).into_response()
+}
+
+impl Ops {
+    /// Collects everything that is known about a SKU; `None` while the service is starting.
+    pub(crate) async fn explain_sku(&self, shop: ShopId, sku: &Sku) -> Option<SkuExplanation> {
+        let steps = self.state.get()?.source_steps(shop, sku).await;
+        let (state, sku) = (Arc::clone(&self.state), sku.clone());
+        // The search visits all recent events, so it runs outside the threads that serve the Market.
+        run_blocking(move || {
+            let ops_state = state.get()?;
+            let explanation = ops_state.explain(shop, &ops_state.shops[shop.index()], &sku);
+            Some(SkuExplanation {
+                sources: steps,
+                ..explanation
+            })
+        })
+        .await
+    }
 }
 
 /// Everything that is known about a SKU in one shop.
-#[derive(Serialize)]
-struct SkuExplanation<'a> {
-    shop: &'a str,
-    sku: &'a str,
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct SkuExplanation {
+    pub(crate) shop: String,
+    pub(crate) sku: String,
     /// Summary in one sentence.
-    summary: String,
+    pub(crate) summary: SkuSummary,
     /// Stock in the book; `null` if the seller never stated it.
-    book: Option<BookEntryDto>,
+    pub(crate) book: Option<BookEntryDto>,
     /// Statements of the sources and the effect of the rules, step by step.
-    sources: Vec<String>,
-    asked: Vec<MarketRequestDto>,
+    pub(crate) sources: Vec<String>,
+    pub(crate) asked: Vec<MarketRequestDto>,
     /// Acknowledged stock; `null` if the Market never accepted it.
-    ledger: Option<LedgerEntryDto>,
+    pub(crate) ledger: Option<LedgerEntryDto>,
     /// Stock on the Market; `null` if no read-back has covered it.
-    market: Option<MarketStockDto>,
-    quarantine: Option<QuarantinedSku>,
-    events: Vec<HistoryEventDto>,
+    pub(crate) market: Option<MarketStockDto>,
+    pub(crate) quarantine: Option<QuarantinedSku>,
+    pub(crate) events: Vec<HistoryEventDto>,
     /// Time from which the events are complete; `null` if they are complete since the start.
-    events_since: Option<DateTime<Utc>>,
+    pub(crate) events_since: Option<DateTime<Utc>>,
 }
 
-#[derive(Serialize)]
-struct BookEntryDto {
-    count: u32,
-    updated_at: DateTime<Utc>,
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct BookEntryDto {
+    pub(crate) count: u32,
+    pub(crate) updated_at: DateTime<Utc>,
     /// Hour of the last statement.
-    last_asserted_hour: Option<DateTime<Utc>>,
+    pub(crate) last_asserted_hour: Option<DateTime<Utc>>,
     /// Origin of the last statement.
-    origin: Option<&'static str>,
+    #[serde(serialize_with = "serialize_origin")]
+    pub(crate) origin: Option<Origin>,
 }
 
-#[derive(Serialize)]
-struct MarketRequestDto {
-    warehouse: u64,
-    hour: DateTime<Utc>,
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct MarketRequestDto {
+    pub(crate) warehouse: u64,
+    pub(crate) hour: DateTime<Utc>,
 }
 
-#[derive(Serialize)]
-struct LedgerEntryDto {
-    count: u32,
-    updated_at: DateTime<Utc>,
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct LedgerEntryDto {
+    pub(crate) count: u32,
+    pub(crate) updated_at: DateTime<Utc>,
     /// Time at which the acknowledged value was sent.
-    sent_at: Option<DateTime<Utc>>,
+    pub(crate) sent_at: Option<DateTime<Utc>>,
     /// True if the value will be sent again.
-    due_again: bool,
+    pub(crate) due_again: bool,
 }
 
-#[derive(Serialize)]
-struct MarketStockDto {
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct MarketStockDto {
     /// Pieces that can be ordered; `null` if the Market does not show the SKU.
-    available: Option<u32>,
-    looked_at: Option<DateTime<Utc>>,
-    class: &'static str,
+    pub(crate) available: Option<u32>,
+    pub(crate) looked_at: Option<DateTime<Utc>>,
+    #[serde(serialize_with = "serialize_class")]
+    pub(crate) class: MatchClass,
 }
 
-#[derive(Serialize)]
-struct HistoryEventDto {
-    at: DateTime<Utc>,
-    what: &'static str,
-    count: u32,
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct HistoryEventDto {
+    pub(crate) at: DateTime<Utc>,
+    pub(crate) what: SkuEventKind,
+    pub(crate) count: u32,
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "serialize_origin"
+    )]
+    pub(crate) origin: Option<Origin>,
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "serialize_some_class"
+    )]
+    pub(crate) class: Option<MatchClass>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    origin: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    class: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    request: Option<SentRequestDto>,
+    pub(crate) request: Option<SentRequestDto>,
+}
+
+/// Kind of an event in the history of a SKU.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum SkuEventKind {
+    /// The seller stated a new level.
+    Stated,
+    /// The seller repeated the known level.
+    Repeated,
+    /// A request to the Market contained the SKU.
+    Sent,
+    /// The Market rejected the SKU, and it entered quarantine.
+    Quarantined,
+    /// The SKU left quarantine.
+    Released,
+    /// A read-back showed the Market's count.
+    Seen,
 }
 
 /// Request to the Market that contained the SKU.
-#[derive(Serialize)]
-struct SentRequestDto {
-    skus: usize,
-    took_ms: u128,
-    verdict: &'static str,
-    answer: String,
-    trace: Option<String>,
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct SentRequestDto {
+    pub(crate) skus: usize,
+    pub(crate) took_ms: u128,
+    pub(crate) verdict: &'static str,
+    pub(crate) answer: String,
+    pub(crate) trace: Option<String>,
+}
+
+#[expect(clippy::ref_option, reason = "the signature that serde requires")]
+fn serialize_origin<S: Serializer>(
+    origin: &Option<Origin>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    origin.map(Origin::name).serialize(serializer)
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde requires"
+)]
+fn serialize_class<S: Serializer>(class: &MatchClass, serializer: S) -> Result<S::Ok, S::Error> {
+    class.name().serialize(serializer)
+}
+
+#[expect(clippy::ref_option, reason = "the signature that serde requires")]
+fn serialize_some_class<S: Serializer>(
+    class: &Option<MatchClass>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    class.map(MatchClass::name).serialize(serializer)
 }
 
 impl OpsState {
@@ -169,16 +226,17 @@ impl OpsState {
         })
     }
 
-    fn explain<'a>(&self, id: ShopId, shop: &'a OpsShop, sku: &'a Sku) -> SkuExplanation<'a> {
+    fn explain(&self, id: ShopId, shop: &OpsShop, sku: &Sku) -> SkuExplanation {
         let entry = self.book.get(id, sku.as_str());
         let report = self.migrator.status(id);
         let has_sku = |row: &&QuarantinedSku| row.sku == sku.as_str();
+        let is_paused = report.as_ref().is_some_and(|r| r.paused_since.is_some());
         let quarantine = report.and_then(|r| r.quarantined.iter().find(has_sku).cloned());
         let events = entry.map(|entry| self.history.events(id, entry.id(), MAX_EVENTS));
         let mut explanation = SkuExplanation {
-            shop: &shop.name,
-            sku: sku.as_str(),
-            summary: String::new(),
+            shop: shop.name.clone(),
+            sku: sku.to_string(),
+            summary: SkuSummary::Unknown,
             book: entry.map(|entry| self.book_entry(id, entry)),
             sources: Vec::new(),
             asked: self.market_requests(id, sku, entry),
@@ -192,7 +250,11 @@ impl OpsState {
                 .collect(),
             events_since: self.history.complete_since(),
         };
-        explanation.summary = explanation.summarize(shop, self.not_sending_reason.is_some());
+        let sending = match self.not_sending_reason {
+            Some(_) => SendingMode::ForeignStore,
+            None => SendingMode::Mode(shop.mode),
+        };
+        explanation.summary = SkuSummary::of(&explanation, sending, is_paused);
         explanation
     }
 
@@ -203,9 +265,7 @@ impl OpsState {
             count: level.count.get(),
             updated_at: level.updated_at.to_utc(),
             last_asserted_hour: asserted.map(|asserted| asserted.hour.start().to_utc()),
-            origin: asserted
-                .and_then(|a| Origin::from_number(a.origin))
-                .map(Origin::name),
+            origin: asserted.and_then(|a| Origin::from_number(a.origin)),
         }
     }
 
@@ -253,76 +313,24 @@ impl OpsState {
         Some(MarketStockDto {
             available,
             looked_at: observed.at(),
-            class: class.name(),
+            class,
         })
-    }
-}
-
-impl SkuExplanation<'_> {
-    fn summarize(&self, shop: &OpsShop, is_held: bool) -> String {
-        let Some(book) = &self.book else {
-            return match self.asked.iter().map(|asked| asked.hour).max() {
-                Some(hour) => format!(
-                    "the seller never stated its stock, and the Market last requested it in the hour of {hour}"
-                ),
-                None => "unknown: neither the seller nor the Market has named this SKU".to_owned(),
-            };
-        };
-        let sent = match &self.ledger {
-            _ if self.quarantine.is_some() => "the Market rejects it".to_owned(),
-            Some(ledger) if (ledger.count, ledger.updated_at) == (book.count, book.updated_at) => {
-                "the Market has acknowledged it".to_owned()
-            }
-            Some(ledger) => format!("the Market has acknowledged only {}", ledger.count),
-            None => "the Market has not acknowledged it".to_owned(),
-        };
-        let seen = match &self.market {
-            Some(market) if market.class == MatchClass::Unknown.name() => {
-                ", but does not show it".into()
-            }
-            Some(market) => {
-                let available = market.available.unwrap_or_default();
-                let sent_at = self.ledger.as_ref().and_then(|ledger| ledger.sent_at);
-                // The time of a read-back is stored to the minute.
-                let minute = TimeDelta::minutes(1);
-                let times = market.looked_at.zip(sent_at);
-                let is_before =
-                    times.is_some_and(|(looked_at, sent_at)| looked_at + minute <= sent_at);
-                let when = if is_before {
-                    ", before this value was sent"
-                } else {
-                    ""
-                };
-                format!(", and showed {available} ({}{when})", market.class)
-            }
-            None => String::new(),
-        };
-        let mode = if is_held {
-            "blocked because the store belongs to another installation"
-        } else {
-            shop.mode.name()
-        };
-        format!(
-            "the seller has {} as of {}; {sent}{seen}; migrate is {mode}",
-            book.count, book.updated_at
-        )
     }
 }
 
 impl From<(SkuEvent, Option<SentBatch>)> for HistoryEventDto {
     fn from((event, batch): (SkuEvent, Option<SentBatch>)) -> Self {
-        let origin_name = |number: u8| Origin::from_number(number).map(Origin::name);
         let (what, origin, class) = match event.kind {
-            EventKind::Stated(origin) => ("stated", origin_name(origin), None),
-            EventKind::Repeated(origin) => ("repeated", origin_name(origin), None),
-            EventKind::Sent(_) => ("sent", None, None),
-            EventKind::Quarantined => ("quarantined", None, None),
-            EventKind::Released => ("released", None, None),
-            EventKind::Readback(class) => (
-                "seen",
-                None,
-                MatchClass::from_number(class).map(MatchClass::name),
-            ),
+            EventKind::Stated(origin) => (SkuEventKind::Stated, Origin::from_number(origin), None),
+            EventKind::Repeated(origin) => {
+                (SkuEventKind::Repeated, Origin::from_number(origin), None)
+            }
+            EventKind::Sent(_) => (SkuEventKind::Sent, None, None),
+            EventKind::Quarantined => (SkuEventKind::Quarantined, None, None),
+            EventKind::Released => (SkuEventKind::Released, None, None),
+            EventKind::Readback(class) => {
+                (SkuEventKind::Seen, None, MatchClass::from_number(class))
+            }
         };
         let request = batch.map(|batch| SentRequestDto {
             skus: batch.sku_count,

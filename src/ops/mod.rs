@@ -11,29 +11,32 @@ mod login;
 mod metrics;
 mod readiness;
 mod selftest_endpoint;
+mod sending_endpoints;
+mod sku_summary;
 mod source_dto;
 mod source_endpoints;
 
 use std::sync::{Arc, OnceLock};
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
 use axum::{Json, Router, middleware};
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use tracing::error;
 
 use self::access::AllowedHosts;
+pub(crate) use self::explain::{HistoryEventDto, SkuEventKind, SkuExplanation};
 pub use self::login::{LOGIN_PATH, Login, SESSION_COOKIE};
 use self::readiness::ReadinessCache;
 pub use self::readiness::{
     CachedReadiness, CheckResult, ReadinessCheck, ReadinessReason, ReadinessReport, ShopReadiness,
 };
+pub(crate) use self::sku_summary::{SendingMode, SentState, ShownState, SkuSummary};
 pub use self::source_dto::DeliveryDto;
 pub use self::source_endpoints::list_sources;
 use crate::chart_history::ChartHistory;
@@ -171,18 +174,18 @@ impl Ops {
             .route("/metrics", get(metrics_text))
             .route("/explain", get(explain::explain))
             .route("/ready-report", get(readiness::report))
-            .route("/verify", post(verify))
             .route(
                 "/selftest",
                 get(selftest_endpoint::latest).post(selftest_endpoint::start),
             )
+            .merge(sending_endpoints::routes())
             .merge(source_endpoints::routes())
             .merge(history_endpoints::routes())
             .route_layer(middleware::from_fn(access::require_header))
             .merge(pages)
             .fallback(async || {
                 let message = "unknown path: the paths are /healthz, /readyz, /status, /metrics, /explain, \
-                               /ready-report, /verify, /selftest, /sources, \
+                               /ready-report, /verify, /pause, /resume, /selftest, /sources, \
                                /sources/rejected.csv, /sources/read, /accept, /import, /api/events and \
                                /api/charts";
                 ErrorResponse::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
@@ -201,35 +204,6 @@ impl Ops {
 #[serde(deny_unknown_fields)]
 struct ShopFilter {
     shop: Option<String>,
-}
-
-/// Starts a read-back of the Market's copy. The status contains its result.
-async fn verify(State(ops): State<Ops>, Query(filter): Query<ShopFilter>) -> Response {
-    let Some(ops_state) = ops.state.get() else {
-        return starting_error().into_response();
-    };
-    let shops = match ops_state.select_shops(filter.shop.as_deref()) {
-        Ok(shops) => shops,
-        Err(error) => return error.into_response(),
-    };
-    let started_shops: Vec<&str> = shops
-        .into_iter()
-        .filter(|(id, _)| ops_state.migrator.request_readback(*id))
-        .map(|(_, shop)| shop.name.as_str())
-        .collect();
-    for shop in &started_shops {
-        ops_state.record_action(shop, "", OperatorAction::Verify, "");
-    }
-    if started_shops.is_empty() {
-        let message = "none of these shops is forwarded to the Market: migrate is off, or the store \
-                      belongs to another installation";
-        return ErrorResponse::new(StatusCode::CONFLICT, "NOT_FORWARDED", message).into_response();
-    }
-    (
-        StatusCode::ACCEPTED,
-        Json(json!({ "shops": started_shops })),
-    )
-        .into_response()
 }
 
 #[derive(Serialize)]

@@ -186,9 +186,8 @@ async fn read(State(ops): State<Ops>, Query(filter): Query<SourceFilter>) -> Res
     };
     match ops_state.find_source(&filter) {
         Ok((shop, pipeline, index)) => {
-            ops_state.source_manager.request_poll(shop, index);
             let name = &pipeline.policy(index).name;
-            ops_state.record_action(pipeline.shop_name(), name, OperatorAction::Poll, "");
+            ops_state.request_poll(shop, pipeline.shop_name(), (index, name));
             StatusCode::ACCEPTED.into_response()
         }
         Err(error) => error.into_response(),

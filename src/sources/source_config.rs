@@ -60,6 +60,19 @@ impl SourceKind {
         }
     }
 
+    /// Returns true if the source sends its data by itself, so that it is not polled.
+    #[must_use]
+    pub fn is_passive(&self) -> bool {
+        match self {
+            Self::Exchange(_) | Self::Import => true,
+            Self::Files(_)
+            | Self::RemoteFile(_)
+            | Self::OldHandler { .. }
+            | Self::MoySklad(_)
+            | Self::Sql(_) => false,
+        }
+    }
+
     /// Returns the base URL of the HTTP requests to the source; `None` if there are none.
     #[must_use]
     pub fn url(&self) -> Option<&str> {

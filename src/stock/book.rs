@@ -2,6 +2,7 @@
 //! arrived last wins.
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dashmap::DashMap;
@@ -237,6 +238,18 @@ impl StockBook {
         for slot in &self.shop_stock(shop).levels {
             visit(slot.key(), *slot.value());
         }
+    }
+
+    /// Visits SKUs like [`StockBook::for_each`] until `visit` breaks.
+    pub fn try_for_each<B>(
+        &self,
+        shop: ShopId,
+        mut visit: impl FnMut(&Sku, BookEntry) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        for slot in &self.shop_stock(shop).levels {
+            visit(slot.key(), *slot.value())?;
+        }
+        ControlFlow::Continue(())
     }
 
     fn shop_stock(&self, shop: ShopId) -> &ShopStock {

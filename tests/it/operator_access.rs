@@ -25,6 +25,8 @@ const POST_TARGETS: &[&str] = &[
     "/import?shop=moscow",
     "/accept?source=import",
     "/verify",
+    "/pause",
+    "/resume",
     "/sources/read?source=import",
     "/selftest",
 ];

@@ -126,6 +126,8 @@ pub struct Planner {
     readback_was_last: bool,
     // True if a request ended without a response: the Market may still apply it.
     has_unanswered: bool,
+    // Time at which the operator paused sending.
+    paused_since: Option<DateTime<Utc>>,
     status: WorkerStatus,
     changes: Vec<DurableChange>,
 }
@@ -155,6 +157,7 @@ impl Planner {
             quarantined,
             recent_sends,
             limited_until,
+            paused_since,
             ..
         } = restored;
         let mut policy = SendPolicy::new(target.parallel, target.keys.len());
@@ -189,6 +192,7 @@ impl Planner {
             readbacks_in_flight: 0,
             readback_was_last: false,
             has_unanswered: false,
+            paused_since,
             status: WorkerStatus::default(),
             changes: Vec::new(),
             target,
@@ -196,6 +200,11 @@ impl Planner {
         };
         planner.update_quarantine_alarm();
         planner
+    }
+
+    /// Sets or ends the operator's pause, during which no batch is returned.
+    pub fn set_operator_pause(&mut self, since: Option<DateTime<Utc>>) {
+        self.paused_since = since;
     }
 
     // === Finding what to send ===
@@ -318,6 +327,7 @@ impl Planner {
         let free = max_parallel.saturating_sub(self.in_flight + self.readbacks_in_flight);
         let limiter = &self.deps.limiter;
         let is_batch_turn = self.readback_was_last
+            && self.paused_since.is_none()
             && waiting > 0
             && free == 1
             && limiter

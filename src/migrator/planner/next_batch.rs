@@ -35,6 +35,9 @@ impl Planner {
     ///
     /// The caller must pass its outcome to [`Planner::on_response`] in every case.
     pub fn next_batch(&mut self, now: Now) -> Option<(UpdateBatch, Vec<u8>)> {
+        if self.paused_since.is_some() {
+            return None;
+        }
         if self.restore_size_at.is_some_and(|at| at <= now.monotonic) {
             (self.max_skus, self.restore_size_at) =
                 (max_skus_per_request(&self.target.address), None);

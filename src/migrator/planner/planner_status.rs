@@ -7,11 +7,11 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::{Now, Planner, PlannerDeps, UpdateBatch};
-use crate::migrator::Mode;
 use crate::migrator::backoff::SendState;
 use crate::migrator::classify_response::ResponseVerdict;
 use crate::migrator::readback::{MatchClass, ReadbackProgress, ReadbackReport};
 use crate::migrator::status::{QuarantinedSku, WorkerStatus};
+use crate::migrator::{Mode, OPERATOR_PAUSE_REASON};
 use crate::stock::Sku;
 use crate::telemetry::AlarmKind;
 
@@ -70,7 +70,7 @@ impl Planner {
             tick = tick.min(self.next_rescan_at.max(now));
         }
         let (_, wanted) = self.next_source();
-        if wanted == 0 {
+        if wanted == 0 || self.paused_since.is_some() {
             return tick;
         }
         match (
@@ -92,22 +92,33 @@ impl Planner {
     /// for missing acknowledgements.
     pub fn update_status(&mut self, now: Now) -> &WorkerStatus {
         let waiting = self.queue.len() + self.rejection_search.waiting_skus();
-        self.check_progress(waiting + self.in_flight_skus, now.wall);
+        // During the operator's pause, missing acknowledgements are intended.
+        let overdue = if self.paused_since.is_some() {
+            0
+        } else {
+            waiting + self.in_flight_skus
+        };
+        self.check_progress(overdue, now.wall);
         let limit = self.deps.limiter.status();
         self.deps.metrics.record_limit(&self.target.name, limit);
         let (state, reason) = self.policy.state();
         self.status.state = match (state, waiting, self.in_flight) {
             _ if self.target.mode == Mode::DryRun => "dry-run",
+            _ if self.paused_since.is_some() => "paused",
             (SendState::Paused, _, _) => "paused",
             (SendState::Waiting, _, _) => "waiting",
             (SendState::Open, 0, 0) => "idle",
             (SendState::Open, _, _) => "sending",
         };
-        self.status.reason = (!reason.is_empty()).then(|| reason.to_owned());
+        self.status.paused_since = self.paused_since;
+        self.status.reason = match self.paused_since {
+            Some(_) => Some(OPERATOR_PAUSE_REASON.to_owned()),
+            None => (!reason.is_empty()).then(|| reason.to_owned()),
+        };
         let paused_until = self
             .policy
             .paused_until()
-            .filter(|until| *until > now.monotonic);
+            .filter(|until| *until > now.monotonic && self.paused_since.is_none());
         self.status.next_try = paused_until.map(|until| now.wall + (until - now.monotonic));
         if !std::mem::replace(&mut self.is_quarantine_published, true) {
             self.status.quarantined = self

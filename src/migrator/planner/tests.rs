@@ -401,3 +401,42 @@ fn rate_limit_pause_survives_a_restart() {
     harness.run_for(Duration::from_secs(3), &|_, _| true);
     assert_eq!(harness.requests, 1);
 }
+
+#[test]
+fn operator_pause_keeps_batches_back() {
+    let mut harness = PlannerHarness::new(&campaign());
+    let since = harness.now.wall;
+    harness.planner.set_operator_pause(Some(since));
+    harness.set_stock("A", 1);
+    harness.run_for(Duration::from_hours(1), &|_, _| true);
+    assert_eq!(harness.requests, 0);
+    let now = harness.now;
+    let status = harness.planner.update_status(now);
+    assert_eq!((status.state, status.waiting_skus), ("paused", 1));
+    assert_eq!(status.reason.as_deref(), Some("paused by the operator"));
+    assert_eq!(status.paused_since, Some(since));
+    assert!(harness.planner.deps.alarms.active().is_empty());
+    // A worker that is paused sleeps, and read-backs do not take turns with waiting batches.
+    assert!(harness.planner.wake_at(now) > now.monotonic);
+    harness.planner.readback_was_last = true;
+    assert!(harness.planner.begin_readback(Duration::ZERO, now));
+    harness.planner.readbacks_in_flight = 0;
+    harness.planner.deps.limiter.end_readback();
+    harness.planner.set_operator_pause(None);
+    harness.run_for(Duration::from_secs(2), &|_, _| true);
+    assert_eq!(harness.requests, 1);
+    let status = harness.planner.update_status(harness.now);
+    assert_eq!((status.state, status.paused_since), ("idle", None));
+}
+
+#[test]
+fn a_restored_pause_holds_from_the_start() {
+    let restored = RestoredState {
+        paused_since: Some(DateTime::UNIX_EPOCH),
+        ..RestoredState::default()
+    };
+    let mut harness = PlannerHarness::with_restored(&campaign(), restored);
+    harness.set_stock("A", 1);
+    harness.run_for(Duration::from_mins(5), &|_, _| true);
+    assert_eq!(harness.requests, 0);
+}

@@ -16,7 +16,7 @@ use super::{
 use crate::event_log::ServiceEvent;
 use crate::lifecycle::Tasks;
 use crate::migrator::status::{QuarantinedSku, WorkerHandle};
-use crate::migrator::{Context, HIDDEN_NOTE_PREFIX, MarketTarget, Mode};
+use crate::migrator::{Context, HIDDEN_NOTE_PREFIX, MarketTarget, Mode, OPERATOR_PAUSE_REASON};
 use crate::partner_api::hidden_offers::is_offer_hidden;
 use crate::partner_api::readback_page::{ReadbackPage, ReadbackQuery, ReadbackSelection};
 use crate::partner_api::wire::UpdateBody;
@@ -149,6 +149,9 @@ impl SelftestRunner {
 
     /// Returns the reason why the worker would not send this SKU, if there is one.
     fn send_obstacle(&self, sku: &Sku) -> Option<String> {
+        if self.worker.paused_since().is_some() {
+            return Some(OPERATOR_PAUSE_REASON.to_owned());
+        }
         if self.target.mode != Mode::On {
             return None;
         }

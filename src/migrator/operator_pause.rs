@@ -1,0 +1,133 @@
+//! Pause of one shop's sending by the operator. It is on disk, so it survives a restart.
+//!
+//! While it is active nothing is sent, and read-backs continue. Changes wait as the difference
+//! between book and ledger, so a long pause needs no memory.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chrono::{DateTime, Utc};
+
+use super::status::WorkerHandle;
+use super::{Migrator, Mode};
+use crate::clock::Clock;
+use crate::stock::ShopId;
+use crate::store::{Store, StoreError};
+
+/// Name of the store note with the time at which the operator paused sending. The pause holds for
+/// the shop, also after a change of its target.
+pub const OPERATOR_PAUSE_NOTE: &str = "paused_by_operator";
+
+/// Reason of the pause in the status of the worker.
+pub const OPERATOR_PAUSE_REASON: &str = "paused by the operator";
+
+/// Reason why sending could not be paused or resumed. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorPauseError {
+    /// The Market is not called for this shop.
+    #[error(
+        "nothing is sent for this shop: migrate is off, or the store belongs to another installation"
+    )]
+    NotForwarded,
+    /// The shop is in a dry run, which sends nothing.
+    #[error("nothing is sent for this shop: migrate is dry-run, so there is nothing to pause")]
+    DryRun,
+    /// The store cannot persist the change.
+    #[error("the change cannot be written to disk, so it was not made")]
+    Persist(#[source] StoreError),
+}
+
+/// Switch of one shop's pause.
+#[derive(Debug)]
+pub(super) struct PauseSwitch {
+    shop: ShopId,
+    mode: Mode,
+    store: Arc<Store>,
+    clock: Clock,
+    worker: Arc<WorkerHandle>,
+    // Orders the changes, so that disk and memory end with the same one.
+    order: tokio::sync::Mutex<()>,
+}
+
+/// Start of a pause, shared with the worker.
+#[derive(Debug, Default)]
+pub(super) struct PausedSince(Mutex<Option<DateTime<Utc>>>);
+
+impl PausedSince {
+    pub(super) fn get(&self) -> Option<DateTime<Utc>> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set(&self, since: Option<DateTime<Utc>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+}
+
+impl PauseSwitch {
+    pub(super) fn new(
+        (shop, mode): (ShopId, Mode),
+        (store, clock): (Arc<Store>, Clock),
+        worker: Arc<WorkerHandle>,
+    ) -> Self {
+        Self {
+            shop,
+            mode,
+            store,
+            clock,
+            worker,
+            order: tokio::sync::Mutex::default(),
+        }
+    }
+
+    async fn pause(&self) -> Result<DateTime<Utc>, OperatorPauseError> {
+        let _guard = self.order.lock().await;
+        if let Some(since) = self.worker.paused_since() {
+            return Ok(since);
+        }
+        if self.mode != Mode::On {
+            return Err(OperatorPauseError::DryRun);
+        }
+        let now = self.clock.now();
+        // On disk first: after a crash in between, the shop is paused although the operator saw no
+        // success. The other order could send after a confirmed pause.
+        self.persist(Some(&now.to_rfc3339())).await?;
+        self.worker.set_paused_since(Some(now));
+        Ok(now)
+    }
+
+    async fn resume(&self) -> Result<(), OperatorPauseError> {
+        let _guard = self.order.lock().await;
+        self.persist(None).await?;
+        self.worker.set_paused_since(None);
+        Ok(())
+    }
+
+    async fn persist(&self, text: Option<&str>) -> Result<(), OperatorPauseError> {
+        let note = OPERATOR_PAUSE_NOTE;
+        let written = self.store.put_note(Some(self.shop), note, text).await;
+        written.map_err(OperatorPauseError::Persist)
+    }
+}
+
+impl Migrator {
+    /// Pauses sending for a shop until [`Migrator::resume`], also across restarts. Requests in
+    /// flight end. Returns the time since which it is paused; a repeated pause changes nothing.
+    ///
+    /// # Errors
+    /// Nothing is sent for the shop anyway, or the store cannot persist the pause.
+    pub async fn pause(&self, shop: ShopId) -> Result<DateTime<Utc>, OperatorPauseError> {
+        self.pause_switch(shop)?.pause().await
+    }
+
+    /// Ends the operator's pause of a shop; does nothing if there is none.
+    ///
+    /// # Errors
+    /// The Market is not called for the shop, or the store cannot persist the change.
+    pub async fn resume(&self, shop: ShopId) -> Result<(), OperatorPauseError> {
+        self.pause_switch(shop)?.resume().await
+    }
+
+    fn pause_switch(&self, shop: ShopId) -> Result<&PauseSwitch, OperatorPauseError> {
+        let switch = self.pause_switches.get(&shop);
+        switch.ok_or(OperatorPauseError::NotForwarded)
+    }
+}
