@@ -38,17 +38,22 @@ pub(super) fn ago(at: DateTime<Utc>, now: DateTime<Utc>, language: Language) -> 
     }
 }
 
-/// Time until a moment in one unit, such as `in 5 min`; empty if it has come.
-pub(super) fn until(at: DateTime<Utc>, now: DateTime<Utc>, language: Language) -> String {
-    let left = at - now;
-    let (number, [english, russian, chinese]) = if left <= TimeDelta::zero() {
-        return String::new();
-    } else if left < TimeDelta::minutes(2) {
-        (left.num_seconds().max(1), ["s", "с", "秒"])
-    } else if left < TimeDelta::hours(2) {
-        (left.num_minutes(), ["min", "мин", "分钟"])
+/// Time until a moment in one unit, such as `in 5 min`.
+pub(super) fn ahead(at: DateTime<Utc>, now: DateTime<Utc>, language: Language) -> String {
+    let rest = at - now;
+    let (number, [english, russian, chinese]) = if rest < TimeDelta::minutes(1) {
+        return match language {
+            Language::English => "in less than a minute",
+            Language::Russian => "меньше чем через минуту",
+            Language::Chinese => "不到 1 分钟后",
+        }
+        .to_owned();
+    } else if rest < TimeDelta::hours(2) {
+        (rest.num_minutes(), ["min", "мин", "分钟"])
+    } else if rest < TimeDelta::days(2) {
+        (rest.num_hours(), ["h", "ч", "小时"])
     } else {
-        (left.num_hours(), ["h", "ч", "小时"])
+        (rest.num_days(), ["d", "дн.", "天"])
     };
     match language {
         Language::English => format!("in {number}\u{a0}{english}"),
@@ -118,19 +123,29 @@ mod tests {
     }
 
     #[test]
-    fn times_to_come_have_one_unit() {
+    fn times_ahead_have_one_unit() {
         let now: DateTime<Utc> = "2026-11-29T12:00:00Z".parse().unwrap();
-        for (at, english, russian) in [
-            ("2026-11-29T12:00:00Z", "", ""),
-            ("2026-11-29T12:00:12Z", "in 12\u{a0}s", "через 12\u{a0}с"),
-            ("2026-11-29T12:05:00Z", "in 5\u{a0}min", "через 5\u{a0}мин"),
-            ("2026-11-30T12:00:00Z", "in 24\u{a0}h", "через 24\u{a0}ч"),
+        for (seconds, english, russian, chinese) in [
+            (
+                -5,
+                "in less than a minute",
+                "меньше чем через минуту",
+                "不到 1 分钟后",
+            ),
+            (
+                59,
+                "in less than a minute",
+                "меньше чем через минуту",
+                "不到 1 分钟后",
+            ),
+            (60, "in 1\u{a0}min", "через 1\u{a0}мин", "1分钟后"),
+            (7_200, "in 2\u{a0}h", "через 2\u{a0}ч", "2小时后"),
+            (172_800, "in 2\u{a0}d", "через 2\u{a0}дн.", "2天后"),
         ] {
-            let at = at.parse().unwrap();
-            assert_eq!(until(at, now, Language::English), english);
-            assert_eq!(until(at, now, Language::Russian), russian);
+            let at = now + TimeDelta::seconds(seconds);
+            assert_eq!(ahead(at, now, Language::English), english);
+            assert_eq!(ahead(at, now, Language::Russian), russian);
+            assert_eq!(ahead(at, now, Language::Chinese), chinese);
         }
-        assert_eq!(duration(12_345, Language::Russian), "12,3\u{a0}с");
-        assert_eq!(duration(999, Language::English), "999\u{a0}ms");
     }
 }

@@ -16,7 +16,7 @@ use super::Config;
 use super::format;
 use super::language_choice::LanguageChoice;
 use super::layout::{Layout, Screen, render};
-use super::links::sku_page;
+use super::links::sku_path;
 use super::overview::Cell;
 use super::screen_marks::screen_marks;
 use super::shop_health::Severity;
@@ -416,7 +416,7 @@ impl<'a> HeldPlace<'a> {
                 .iter()
                 .map(|change| ChangeRow {
                     sku: visible(&change.sku),
-                    link: sku_page(shop, &change.sku),
+                    link: sku_path(shop, &change.sku),
                     old: change
                         .old
                         .map_or_else(|| "–".to_owned(), |old| language.number(u64::from(old))),

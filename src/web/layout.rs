@@ -54,7 +54,8 @@ impl Screen {
 pub(super) struct NavigationEntry {
     pub(super) path: &'static str,
     pub(super) title: &'static str,
-    pub(super) is_current: bool,
+    /// Value of `aria-current`: `page`, or `true` for the screen above this page; empty for others.
+    pub(super) current: &'static str,
     /// Worst severity of the facts on that screen, if it is not good.
     pub(super) mark: Option<Severity>,
 }
@@ -77,6 +78,10 @@ pub(super) struct Layout {
     pub(super) languages: Vec<LanguageLink>,
     /// Path of the stream that keeps the page current; empty if it has none.
     pub(super) live_path: String,
+    /// SKU in the search field.
+    pub(super) searched_sku: String,
+    /// Shop that the search field prefers; empty for all.
+    pub(super) searched_shop: String,
 }
 
 impl Layout {
@@ -92,7 +97,7 @@ impl Layout {
         let entry = |other: Screen| NavigationEntry {
             path: other.path(),
             title: text(other.title(), language),
-            is_current: other == screen,
+            current: if other == screen { "page" } else { "" },
             mark: marks
                 .iter()
                 .find(|(marked, severity)| *marked == other && *severity > Severity::Waiting)
@@ -117,7 +122,24 @@ impl Layout {
             navigation: Screen::ALL.into_iter().map(entry).collect(),
             languages: Language::ALL.into_iter().map(link).collect(),
             live_path: live_path.to_owned(),
+            searched_sku: String::new(),
+            searched_shop: String::new(),
         }
+    }
+
+    /// Marks the page as a part of its screen.
+    pub(super) fn as_subpage(mut self) -> Self {
+        let entries = self.navigation.iter_mut();
+        let of_screen = entries.filter(|entry| !entry.current.is_empty());
+        of_screen.for_each(|entry| entry.current = "true");
+        self
+    }
+
+    /// Fills the search field. The shop is preferred among those that have the SKU.
+    pub(super) fn with_search(mut self, sku: &str, shop: &str) -> Self {
+        sku.clone_into(&mut self.searched_sku);
+        shop.clone_into(&mut self.searched_shop);
+        self
     }
 
     /// Returns a fixed text.

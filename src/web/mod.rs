@@ -7,6 +7,7 @@
 //! Non-goals: pages for the public listener, and settings that a page could change.
 
 mod assets;
+mod chart;
 mod events;
 mod format;
 mod headers;
@@ -16,10 +17,24 @@ mod layout;
 mod links;
 mod live;
 mod login;
+mod not_found;
 mod overview;
+mod page_context;
 mod ready_page;
 mod screen_marks;
+mod search;
+mod shop;
+mod shop_actions;
+mod shop_charts;
 mod shop_health;
+mod shop_readback;
+mod shop_row;
+mod shop_sending;
+mod shop_sources;
+mod similar_skus;
+mod sku;
+mod sku_facts;
+mod sku_timeline;
 mod sources_page;
 mod texts;
 mod visible;
@@ -67,6 +82,13 @@ pub fn routes(config: Config, ops: Ops) -> Router<Ops> {
             get(held_page::page).post(held_page::accept),
         )
         .route("/sources/{shop}/{source}/read", post(sources_page::read))
+        .route("/search", get(search::page))
+        .route("/shops/{name}", get(shop::page))
+        .route("/live/shops/{name}", get(shop::live))
+        .route("/shops/{name}/skus", get(sku::page_by_query))
+        .route("/shops/{name}/skus/{*sku}", get(sku::page))
+        .route("/live/shops/{name}/sku", get(sku::live))
+        .merge(actions())
         .layer(from_fn_with_state(ops, require_start))
         .route("/login", get(login::page).post(login::begin))
         .route("/logout", post(login::end))
@@ -80,6 +102,18 @@ pub fn routes(config: Config, ops: Ops) -> Router<Ops> {
             get(async move |State(ops): State<Ops>, request: Request| {
                 sources_page::negotiate(ops, sources, request).await
             }),
+        )
+}
+
+/// Builds the routes of the forms.
+fn actions() -> Router<Ops> {
+    Router::new()
+        .route("/shops/{name}/verify", post(shop_actions::verify))
+        .route("/shops/{name}/pause", post(shop_actions::pause))
+        .route("/shops/{name}/resume", post(shop_actions::resume))
+        .route(
+            "/shops/{name}/sources/{source}/read",
+            post(shop_actions::read_source),
         )
 }
 

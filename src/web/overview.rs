@@ -11,14 +11,15 @@ use super::format;
 use super::language_choice::LanguageChoice;
 use super::layout::{Layout, Screen, render};
 use super::live::{LiveValues, stream_values};
+use super::page_context::PageContext;
 use super::ready_page;
 use super::screen_marks::screen_marks;
-use super::shop_health::{Severity, ShopCondition, ShopFacts};
+use super::shop_health::{Severity, ShopCondition};
+use super::shop_row::ShopRow;
 use super::texts::{self, Text, text};
 use super::visible::visible;
 use crate::i18n::{AlarmText, Language, alarm_text};
-use crate::migrator::Mode;
-use crate::ops::{Ops, OpsShop, OpsState};
+use crate::ops::{Ops, OpsState};
 use crate::stock::ShopId;
 use crate::telemetry::ActiveAlarm;
 
@@ -44,24 +45,6 @@ impl Cell {
     pub(super) fn severity_name(&self) -> &'static str {
         self.severity.map_or("", Severity::name)
     }
-}
-
-/// Value in one column of the table.
-struct ColumnCell {
-    heading: &'static str,
-    /// Numbers are aligned at their end.
-    is_number: bool,
-    cell: Cell,
-}
-
-/// One shop in the table.
-struct ShopRow {
-    name: String,
-    link: String,
-    state: Cell,
-    cells: Vec<ColumnCell>,
-    has_stock: bool,
-    condition: ShopCondition,
 }
 
 /// One alarm, as a card.
@@ -108,7 +91,8 @@ pub(super) async fn page(
     let Some(state) = ops.state() else {
         return super::layout::starting(choice.language);
     };
-    let overview = Overview::collect(&ops, state, choice.language, config.time_zone);
+    let mut overview = Overview::collect(&ops, state, choice.language, config.time_zone);
+    overview.add_sparklines(state, choice.language, config.time_zone);
     let layout = Layout::new(
         (config, &choice),
         state.clock.now(),
@@ -148,10 +132,11 @@ pub(super) async fn live(
 
 impl Overview {
     fn collect(ops: &Ops, state: &OpsState, language: Language, zone: FixedOffset) -> Self {
-        let now = state.clock.now();
+        let context = PageContext::new(state, language, zone);
+        let now = context.now;
         let shops: Vec<ShopRow> = state
             .shops_with_ids()
-            .map(|(id, shop)| ShopRow::collect(state, (id, shop), (now, language, zone)))
+            .map(|shop| ShopRow::collect(state, shop, context))
             .collect();
         let in_sync = shops
             .iter()
@@ -179,6 +164,16 @@ impl Overview {
         }
     }
 
+    /// Adds the charts of the last day, which the stream does not need.
+    fn add_sparklines(&mut self, state: &OpsState, language: Language, zone: FixedOffset) {
+        let context = PageContext::new(state, language, zone);
+        let rows = std::mem::take(&mut self.shops).into_iter();
+        let rows = rows.zip(state.book.shops());
+        let with_sparklines =
+            |(row, id): (ShopRow, ShopId)| row.with_sparklines(state, id, context);
+        self.shops = rows.map(with_sparklines).collect();
+    }
+
     fn live_values(&self) -> LiveValues {
         let mut values = LiveValues::default();
         let rows = self.shops.iter();
@@ -198,115 +193,6 @@ impl Overview {
             values.add_structure(&format!("{} {}", row.name, row.has_stock));
         }
         values
-    }
-}
-
-impl ShopRow {
-    fn collect(
-        state: &OpsState,
-        (id, shop): (ShopId, &OpsShop),
-        (now, language, zone): (DateTime<Utc>, Language, FixedOffset),
-    ) -> Self {
-        let worker = state.migrator.status(id);
-        let readback = state.migrator.readback_report(id);
-        let waiting = worker
-            .as_ref()
-            .map_or(0, |worker| worker.waiting_skus + worker.in_flight_skus);
-        let rejected = worker.as_ref().map_or(0, |worker| worker.quarantined.len());
-        let differing = readback
-            .as_ref()
-            .map_or(0, |report| report.unexplained_skus());
-        let last_equal = readback.as_ref().and_then(|report| report.last_equal);
-        let facts = ShopFacts {
-            mode: shop.mode,
-            has_stock: !state.book.is_empty(id),
-            is_foreign_store: state.not_sending_reason.is_some(),
-            is_paused: worker
-                .as_ref()
-                .is_some_and(|worker| worker.state == "paused"),
-            rejected: rejected as u64,
-            differing,
-            waiting: waiting as u64,
-            was_equal: last_equal.is_some(),
-        };
-        let condition = facts.condition();
-        let cell = |part: &str, text: String| Cell::new(format!("{}-{part}", shop.name), text);
-        let number = |part, n: u64, severity| Cell {
-            severity: Some(severity).filter(|_| n > 0),
-            ..cell(part, language.number(n))
-        };
-        let time = |part, at: Option<DateTime<Utc>>| match at {
-            Some(at) => Cell {
-                title: format::full(at, zone, language),
-                ..cell(part, format::ago(at, now, language))
-            },
-            None => cell(part, text(Text::Never, language).to_owned()),
-        };
-        let acknowledged = worker.as_ref().and_then(|worker| worker.last_acknowledged);
-        let numbers = [
-            (
-                Text::SkusColumn,
-                "skus",
-                state.book.len(id) as u64,
-                Severity::Good,
-            ),
-            (
-                Text::WaitingColumn,
-                "waiting",
-                facts.waiting,
-                Severity::Waiting,
-            ),
-            (
-                Text::RejectedColumn,
-                "rejected",
-                facts.rejected,
-                Severity::Attention,
-            ),
-            (
-                Text::DifferingColumn,
-                "differing",
-                differing,
-                Severity::Attention,
-            ),
-        ]
-        .map(|(column, part, n, severity)| ColumnCell {
-            heading: text(column, language),
-            is_number: true,
-            cell: number(part, n, severity),
-        });
-        let others = [
-            (Text::PushColumn, time("push", state.last_requests.last(id))),
-            (Text::AcknowledgedColumn, time("acknowledged", acknowledged)),
-            (Text::MatchColumn, time("match", last_equal)),
-            (
-                Text::ModeColumn,
-                cell("mode", text(mode_text(shop.mode), language).to_owned()),
-            ),
-        ]
-        .map(|(column, cell)| ColumnCell {
-            heading: text(column, language),
-            is_number: false,
-            cell,
-        });
-        let cells = numbers.into_iter().chain(others).collect();
-        let mut state_cell = cell("state", texts::condition(condition, language));
-        state_cell.severity = Some(condition.severity());
-        Self {
-            name: shop.name.clone(),
-            link: format!("/shops/{}", shop.name),
-            state: state_cell,
-            cells,
-            has_stock: facts.has_stock,
-            condition,
-        }
-    }
-}
-
-const fn mode_text(mode: Mode) -> Text {
-    match mode {
-        Mode::On => Text::ModeOn,
-        Mode::DryRun => Text::ModeDryRun,
-        Mode::Off => Text::ModeOff,
     }
 }
 

@@ -11,7 +11,7 @@ use super::Config;
 use super::format;
 use super::language_choice::LanguageChoice;
 use super::layout::{Layout, Screen, render};
-use super::links::{shop_page, sku_page};
+use super::links::{shop_path, sku_path};
 use super::live::{LiveValues, stream_values};
 use super::overview::Cell;
 use super::screen_marks::screen_marks;
@@ -245,7 +245,7 @@ impl ShopChecks {
         let checks = shop.checks.iter().enumerate();
         Self {
             heading_id: id("checks"),
-            link: shop_page(&shop.name),
+            link: shop_path(&shop.name),
             verdict,
             coverage: [
                 (text(Text::Coverage, language), number(shop.coverage.asked)),
@@ -312,13 +312,13 @@ impl CheckLine {
 fn cause_links(shop: &str, reason: &ReadinessReason, language: Language) -> Vec<CauseLink> {
     let to_sku = |sku: &String| CauseLink {
         text: visible(sku),
-        address: sku_page(shop, sku),
+        address: sku_path(shop, sku),
         is_sku: true,
     };
     let to_shop = || {
         vec![CauseLink {
             text: format!("{}: {shop}", text(Text::Shop, language)),
-            address: shop_page(shop),
+            address: shop_path(shop),
             is_sku: false,
         }]
     };

@@ -48,6 +48,8 @@ pub(super) enum ShopCondition {
     NotSending,
     /// Sending is paused until a person removes the cause.
     Paused,
+    /// The operator has paused sending.
+    PausedByOperator,
     /// `migrate` is `off`.
     Off,
     /// `migrate` is `dry-run`.
@@ -67,9 +69,11 @@ impl ShopCondition {
         match self {
             Self::InSync => Severity::Good,
             Self::Sending(_) | Self::NotVerified => Severity::Waiting,
-            Self::Off | Self::DryRun | Self::Rejected(_) | Self::Differing(_) => {
-                Severity::Attention
-            }
+            Self::Off
+            | Self::DryRun
+            | Self::PausedByOperator
+            | Self::Rejected(_)
+            | Self::Differing(_) => Severity::Attention,
             Self::NoStock | Self::NotSending | Self::Paused => Severity::Trouble,
         }
     }
@@ -82,6 +86,8 @@ pub(super) struct ShopFacts {
     pub(super) has_stock: bool,
     /// The store belongs to another installation.
     pub(super) is_foreign_store: bool,
+    /// The operator has paused sending.
+    pub(super) is_paused_by_operator: bool,
     pub(super) is_paused: bool,
     pub(super) rejected: u64,
     /// SKUs whose difference the last read-back could not explain.
@@ -107,11 +113,15 @@ impl ShopFacts {
                 mode: Mode::Off, ..
             } => ShopCondition::Off,
             Self {
-                is_paused: true, ..
-            } => ShopCondition::Paused,
-            Self {
                 mode: Mode::DryRun, ..
             } => ShopCondition::DryRun,
+            Self {
+                is_paused_by_operator: true,
+                ..
+            } => ShopCondition::PausedByOperator,
+            Self {
+                is_paused: true, ..
+            } => ShopCondition::Paused,
             Self { rejected: 1.., .. } => ShopCondition::Rejected(self.rejected),
             // A SKU that is on its way still counts as different in the last read-back.
             Self { waiting: 1.., .. } => ShopCondition::Sending(self.waiting),
@@ -132,6 +142,7 @@ mod tests {
         mode: Mode::On,
         has_stock: true,
         is_foreign_store: false,
+        is_paused_by_operator: false,
         is_paused: false,
         rejected: 0,
         differing: 0,
@@ -145,6 +156,7 @@ mod tests {
             mode: Mode::On,
             has_stock: false,
             is_foreign_store: true,
+            is_paused_by_operator: true,
             is_paused: true,
             rejected: 3,
             differing: 4,
@@ -156,6 +168,8 @@ mod tests {
         facts.has_stock = true;
         assert_eq!(facts.condition(), ShopCondition::NotSending);
         facts.is_foreign_store = false;
+        assert_eq!(facts.condition(), ShopCondition::PausedByOperator);
+        facts.is_paused_by_operator = false;
         assert_eq!(facts.condition(), ShopCondition::Paused);
         facts.is_paused = false;
         assert_eq!(facts.condition(), ShopCondition::Rejected(3));

@@ -377,7 +377,7 @@ fn facts(
         };
         let next = status
             .next_poll_at
-            .map(|at| format::until(at, reader.now, language))
+            .map(|at| format::ahead(at, reader.now, language))
             .filter(|next| !next.is_empty())
             .unwrap_or_else(|| text(Text::PollRuns, language).to_owned());
         facts.push(fact(Text::LastPoll, last));

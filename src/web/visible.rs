@@ -23,6 +23,14 @@ pub(super) fn visible(text: &str) -> String {
     shown
 }
 
+/// Cuts a text to so many characters; a cut one ends with `…`.
+pub(super) fn cut(text: &str, max_chars: usize) -> String {
+    match text.char_indices().nth(max_chars) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
 /// Returns true for characters that have no shape or change the order of others.
 fn is_invisible(c: char) -> bool {
     crate::telemetry::is_unprintable(c)
@@ -36,6 +44,18 @@ fn is_invisible(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cuts_between_characters() {
+        for (text, expected) in [
+            ("", ""),
+            ("абв", "абв"),
+            ("абвг", "абв…"),
+            ("😀😀😀😀", "😀😀😀…"),
+        ] {
+            assert_eq!(cut(text, 3), expected);
+        }
+    }
 
     #[test]
     fn shows_characters_without_a_shape() {

@@ -73,8 +73,10 @@ const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
         "web",
         &[
             "ops",
+            "chart_history",
             "event_log",
             "i18n",
+            "ingest",
             "migrator",
             "sources",
             "stock",
@@ -200,6 +202,7 @@ const ALLOWED_ITEMS: &[(&str, &str, &[&str])] = &[
     ("market_sim", "partner_api", &["wire"]),
     ("market_sim", "push_api", &["wire"]),
     ("sources", "push_api", &["client", "wire"]),
+    ("web", "ingest", &["Origin"]),
 ];
 
 fn source_directory() -> PathBuf {

@@ -14,6 +14,7 @@ pub(in crate::web) fn condition(condition: ShopCondition, language: Language) ->
             ShopCondition::NoStock => "no stock yet".to_owned(),
             ShopCondition::NotSending => "not sending: foreign store".to_owned(),
             ShopCondition::Paused => "sending is paused".to_owned(),
+            ShopCondition::PausedByOperator => "sending is paused by the operator".to_owned(),
             ShopCondition::Off => "not sending: migrate is off".to_owned(),
             ShopCondition::DryRun => "not sending: dry run".to_owned(),
             ShopCondition::Rejected(n) => {
@@ -33,6 +34,7 @@ pub(in crate::web) fn condition(condition: ShopCondition, language: Language) ->
             ShopCondition::NoStock => "остатков ещё нет".to_owned(),
             ShopCondition::NotSending => "отправки нет: чужое хранилище".to_owned(),
             ShopCondition::Paused => "отправка приостановлена".to_owned(),
+            ShopCondition::PausedByOperator => "отправку приостановил оператор".to_owned(),
             ShopCondition::Off => "отправка выключена".to_owned(),
             ShopCondition::DryRun => "пробный режим, отправки нет".to_owned(),
             ShopCondition::Rejected(n) => format!("Маркет отклоняет {} SKU", number(n)),
@@ -53,6 +55,7 @@ pub(in crate::web) fn condition(condition: ShopCondition, language: Language) ->
             ShopCondition::NoStock => "尚无库存".to_owned(),
             ShopCondition::NotSending => "未发送：存储属于其他安装".to_owned(),
             ShopCondition::Paused => "发送已暂停".to_owned(),
+            ShopCondition::PausedByOperator => "发送已由操作员暂停".to_owned(),
             ShopCondition::Off => "未发送：migrate 为 off".to_owned(),
             ShopCondition::DryRun => "试运行，不发送".to_owned(),
             ShopCondition::Rejected(n) => format!("Market 拒绝 {} 个 SKU", number(n)),

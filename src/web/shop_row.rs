@@ -1,0 +1,182 @@
+//! Numbers of one shop: the row of the overview, and the head of the shop's page.
+
+use chrono::{DateTime, Utc};
+
+use super::chart::{Sparkline, sparkline};
+use super::links::shop_path;
+use super::overview::Cell;
+use super::page_context::PageContext;
+use super::shop_health::{Severity, ShopCondition, ShopFacts};
+use super::texts::{self, Text};
+use crate::chart_history::{Resolution, Series};
+use crate::migrator::Mode;
+use crate::ops::{OpsShop, OpsState};
+use crate::stock::ShopId;
+
+/// Value in one column of the table.
+pub(super) struct ColumnCell {
+    pub(super) heading: &'static str,
+    /// Numbers are aligned at their end.
+    pub(super) is_number: bool,
+    pub(super) cell: Cell,
+    /// Last 24 hours of the value; empty without a chart.
+    pub(super) sparkline: Sparkline,
+}
+
+/// One shop in the table.
+pub(super) struct ShopRow {
+    pub(super) name: String,
+    pub(super) link: String,
+    pub(super) state: Cell,
+    pub(super) cells: Vec<ColumnCell>,
+    pub(super) has_stock: bool,
+    pub(super) condition: ShopCondition,
+}
+
+impl ShopRow {
+    /// Reads the numbers of a shop.
+    pub(super) fn collect(
+        state: &OpsState,
+        (id, shop): (ShopId, &OpsShop),
+        context: PageContext,
+    ) -> Self {
+        let worker = state.migrator.status(id);
+        let readback = state.migrator.readback_report(id);
+        let waiting = worker
+            .as_ref()
+            .map_or(0, |worker| worker.waiting_skus + worker.in_flight_skus);
+        let rejected = worker.as_ref().map_or(0, |worker| worker.quarantined.len());
+        let differing = readback
+            .as_ref()
+            .map_or(0, |report| report.unexplained_skus());
+        let last_equal = readback.as_ref().and_then(|report| report.last_equal);
+        let facts = ShopFacts {
+            mode: shop.mode,
+            has_stock: !state.book.is_empty(id),
+            is_foreign_store: state.not_sending_reason.is_some(),
+            is_paused_by_operator: worker
+                .as_ref()
+                .is_some_and(|worker| worker.paused_since.is_some()),
+            is_paused: worker
+                .as_ref()
+                .is_some_and(|worker| worker.state == "paused"),
+            rejected: rejected as u64,
+            differing,
+            waiting: waiting as u64,
+            was_equal: last_equal.is_some(),
+        };
+        let condition = facts.condition();
+        let cell = |part: &str, text: String| Cell::new(format!("{}-{part}", shop.name), text);
+        let number = |heading, part, n: u64, severity| ColumnCell {
+            heading: context.text(heading),
+            is_number: true,
+            cell: Cell {
+                severity: Some(severity).filter(|_| n > 0),
+                ..cell(part, context.number(n))
+            },
+            sparkline: Sparkline::default(),
+        };
+        let other = |heading, cell| ColumnCell {
+            heading: context.text(heading),
+            is_number: false,
+            cell,
+            sparkline: Sparkline::default(),
+        };
+        let time = |heading, part, at: Option<DateTime<Utc>>| {
+            let moment = context.past(at);
+            let time = Cell {
+                title: moment.title,
+                ..cell(part, moment.text)
+            };
+            other(heading, time)
+        };
+        let skus = state.book.len(id) as u64;
+        let acknowledged = worker.as_ref().and_then(|worker| worker.last_acknowledged);
+        let cells = vec![
+            number(Text::SkusColumn, "skus", skus, Severity::Good),
+            number(
+                Text::WaitingColumn,
+                "waiting",
+                facts.waiting,
+                Severity::Waiting,
+            ),
+            number(
+                Text::RejectedColumn,
+                "rejected",
+                facts.rejected,
+                Severity::Attention,
+            ),
+            number(
+                Text::DifferingColumn,
+                "differing",
+                differing,
+                Severity::Attention,
+            ),
+            time(Text::PushColumn, "push", state.last_requests.last(id)),
+            time(Text::AcknowledgedColumn, "acknowledged", acknowledged),
+            time(Text::MatchColumn, "match", last_equal),
+            other(
+                Text::ModeColumn,
+                cell("mode", context.text(mode_text(shop.mode)).to_owned()),
+            ),
+        ];
+        let mut state_cell = cell("state", texts::condition(condition, context.language));
+        state_cell.severity = Some(condition.severity());
+        Self {
+            name: shop.name.clone(),
+            link: shop_path(&shop.name),
+            state: state_cell,
+            cells,
+            has_stock: facts.has_stock,
+            condition,
+        }
+    }
+
+    /// Adds the charts of the last 24 hours: waiting SKUs and requests of the Market.
+    pub(super) fn with_sparklines(
+        mut self,
+        state: &OpsState,
+        id: ShopId,
+        context: PageContext,
+    ) -> Self {
+        for (part, series) in [
+            ("waiting", Series::WaitingSkus),
+            ("push", Series::MarketRequests),
+        ] {
+            let element = format!("{}-{part}", self.name);
+            let points = state.charts.series(id, series, Resolution::Minute);
+            let mut cells = self.cells.iter_mut();
+            if let Some(column) = cells.find(|column| column.cell.id == element) {
+                let title = match series {
+                    Series::MarketRequests => context.text(Text::ChartMarketRequests),
+                    _ => column.heading,
+                };
+                column.sparkline = sparkline(&points, title, context.language);
+            }
+        }
+        self
+    }
+}
+
+/// Returns the latest count of SKUs whose acknowledged stock differs, with the time of the count.
+/// Counting visits every SKU, so the history for the charts does it once a minute.
+pub(super) fn latest_dirty_count(state: &OpsState, id: ShopId) -> Option<(DateTime<Utc>, f64)> {
+    let points = state
+        .charts
+        .series(id, Series::DirtySkus, Resolution::Minute);
+    let mut latest = points.into_iter().rev();
+    latest.find_map(|(at, value)| Some((at, value?)))
+}
+
+/// Returns true if the operator can pause or resume sending for the shop.
+pub(super) fn can_be_paused(state: &OpsState, shop: &OpsShop) -> bool {
+    shop.mode == Mode::On && state.not_sending_reason.is_none()
+}
+
+const fn mode_text(mode: Mode) -> Text {
+    match mode {
+        Mode::On => Text::ModeOn,
+        Mode::DryRun => Text::ModeDryRun,
+        Mode::Off => Text::ModeOff,
+    }
+}

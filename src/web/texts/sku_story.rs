@@ -1,0 +1,485 @@
+//! Sentences about one SKU and about the search, in every language.
+
+use chrono::{DateTime, Utc};
+
+use super::match_class::class_name;
+use crate::i18n::Language;
+use crate::ingest::Origin;
+use crate::migrator::Mode;
+use crate::migrator::readback::MatchClass;
+use crate::ops::{SendingMode, SentState, ShownState, SkuSummary};
+use crate::stock::SkuError;
+use crate::web::page_context::PageContext;
+use crate::web::shop_health::Severity;
+
+/// Name of an origin.
+pub(in crate::web) const fn origin_name(origin: Origin, language: Language) -> &'static str {
+    match language {
+        Language::English => match origin {
+            Origin::CampaignPut | Origin::BusinessPost => "partner API",
+            Origin::File => "file",
+            Origin::OldHandler => "old handler",
+            Origin::Exchange => "1C exchange",
+            Origin::MoySklad => "MoySklad",
+            Origin::Sql => "database",
+            Origin::Import => "import by hand",
+        },
+        Language::Russian => match origin {
+            Origin::CampaignPut | Origin::BusinessPost => "партнёрский API",
+            Origin::File => "файл",
+            Origin::OldHandler => "старый обработчик",
+            Origin::Exchange => "обмен с 1С",
+            Origin::MoySklad => "МойСклад",
+            Origin::Sql => "база данных",
+            Origin::Import => "загрузка вручную",
+        },
+        Language::Chinese => match origin {
+            Origin::CampaignPut | Origin::BusinessPost => "合作伙伴 API",
+            Origin::File => "文件",
+            Origin::OldHandler => "旧处理程序",
+            Origin::Exchange => "1C 数据交换",
+            Origin::MoySklad => "MoySklad",
+            Origin::Sql => "数据库",
+            Origin::Import => "手动导入",
+        },
+    }
+}
+
+/// Severity of the summary.
+pub(in crate::web) const fn sku_severity(summary: &SkuSummary) -> Severity {
+    match summary {
+        SkuSummary::Unknown => Severity::Attention,
+        SkuSummary::OnlyRequested { .. } => Severity::Trouble,
+        SkuSummary::Stated {
+            sent,
+            shown,
+            sending,
+            is_paused,
+            ..
+        } => match (sent, shown) {
+            (SentState::Rejected, _) => Severity::Trouble,
+            (
+                _,
+                Some(ShownState::Shown {
+                    class: MatchClass::Drifted,
+                    is_before_sending: false,
+                    ..
+                }),
+            ) => Severity::Trouble,
+            (_, Some(ShownState::Missing)) => Severity::Attention,
+            (SentState::Acknowledged, _) => Severity::Good,
+            (SentState::AcknowledgedOnly(_) | SentState::NotAcknowledged, _) => match sending {
+                SendingMode::Mode(Mode::On) if !*is_paused => Severity::Waiting,
+                SendingMode::Mode(_) | SendingMode::ForeignStore => Severity::Attention,
+            },
+        },
+    }
+}
+
+/// Summary of a SKU in one or two sentences.
+pub(in crate::web) fn sku_summary(summary: &SkuSummary, context: PageContext) -> String {
+    let language = context.language;
+    match summary {
+        SkuSummary::Unknown => match language {
+            Language::English => "Neither the seller nor the Market has named this SKU.",
+            Language::Russian => "Ни продавец, ни Маркет не называли этот SKU.",
+            Language::Chinese => "卖家和 Market 都没有提到过该 SKU。",
+        }
+        .to_owned(),
+        SkuSummary::OnlyRequested { hour } => {
+            let hour = context.short_time(*hour);
+            match language {
+                Language::English => format!(
+                    "The Market requests this SKU (last in the hour of {hour}), but the seller \
+                     never stated its stock."
+                ),
+                Language::Russian => format!(
+                    "Маркет запрашивает этот SKU (последний раз в течение часа с {hour}), но \
+                     продавец не передавал его остаток."
+                ),
+                Language::Chinese => {
+                    format!(
+                        "Market 请求该 SKU（最近一次在 {hour} 起的一小时内），但卖家从未声明其库存。"
+                    )
+                }
+            }
+        }
+        SkuSummary::Stated {
+            count,
+            updated_at,
+            sent,
+            shown,
+            sending,
+            is_paused,
+        } => {
+            let (number, at) = (context.number((*count).into()), context.full(*updated_at));
+            let first = match language {
+                Language::English => format!("The seller has {number} as of {at}; "),
+                Language::Russian => format!("У продавца {number} на {at}; "),
+                Language::Chinese => format!("截至 {at}，卖家有 {number} 件；"),
+            };
+            let sent = sent_state(*sent, context);
+            let shown = shown.map_or(String::new(), |shown| shown_state(shown, context));
+            let end = if language == Language::Chinese {
+                "。"
+            } else {
+                "."
+            };
+            let obstacle = obstacle(*sending, *is_paused, language);
+            format!("{first}{sent}{shown}{end}{obstacle}")
+        }
+    }
+}
+
+fn sent_state(sent: SentState, context: PageContext) -> String {
+    match (context.language, sent) {
+        (Language::English, SentState::Rejected) => "the Market rejects it".to_owned(),
+        (Language::English, SentState::Acknowledged) => "the Market has acknowledged it".to_owned(),
+        (Language::English, SentState::AcknowledgedOnly(count)) => format!(
+            "the Market has acknowledged only {}",
+            context.number(count.into())
+        ),
+        (Language::English, SentState::NotAcknowledged) => {
+            "the Market has not acknowledged it".to_owned()
+        }
+        (Language::Russian, SentState::Rejected) => "Маркет его отклоняет".to_owned(),
+        (Language::Russian, SentState::Acknowledged) => "Маркет его принял".to_owned(),
+        (Language::Russian, SentState::AcknowledgedOnly(count)) => {
+            format!("Маркет принял только {}", context.number(count.into()))
+        }
+        (Language::Russian, SentState::NotAcknowledged) => "Маркет его ещё не принял".to_owned(),
+        (Language::Chinese, SentState::Rejected) => "Market 拒绝该数量".to_owned(),
+        (Language::Chinese, SentState::Acknowledged) => "Market 已确认".to_owned(),
+        (Language::Chinese, SentState::AcknowledgedOnly(count)) => {
+            format!("Market 只确认了 {} 件", context.number(count.into()))
+        }
+        (Language::Chinese, SentState::NotAcknowledged) => "Market 尚未确认".to_owned(),
+    }
+}
+
+fn shown_state(shown: ShownState, context: PageContext) -> String {
+    match shown {
+        ShownState::Missing => match context.language {
+            Language::English => ", but does not show it",
+            Language::Russian => ", но не показывает",
+            Language::Chinese => "，但不显示",
+        }
+        .to_owned(),
+        ShownState::Shown {
+            available,
+            class,
+            is_before_sending,
+        } => {
+            let number = context.number(available.into());
+            let class = class_name(class, context.language);
+            let (text, before) = match context.language {
+                Language::English => (
+                    format!(", and showed {number} ({class}"),
+                    ", before this value was sent",
+                ),
+                Language::Russian => (
+                    format!(" и показывал {number} ({class}"),
+                    ", до отправки этого значения",
+                ),
+                Language::Chinese => (format!("，显示 {number} 件（{class}"), "，在发送该值之前"),
+            };
+            let before = if is_before_sending { before } else { "" };
+            let close = match context.language {
+                Language::Chinese => "）",
+                Language::English | Language::Russian => ")",
+            };
+            format!("{text}{before}{close}")
+        }
+    }
+}
+
+/// Sentence about the reason why nothing is sent; empty if sending is on.
+const fn obstacle(sending: SendingMode, is_paused: bool, language: Language) -> &'static str {
+    match language {
+        Language::English => match sending {
+            SendingMode::Mode(Mode::On) if is_paused => " Sending is paused by the operator.",
+            SendingMode::Mode(Mode::On) => "",
+            SendingMode::Mode(Mode::DryRun) => " Nothing is sent: migrate is dry-run.",
+            SendingMode::Mode(Mode::Off) => " Nothing is sent: migrate is off.",
+            SendingMode::ForeignStore => {
+                " Nothing is sent: the store belongs to another installation."
+            }
+        },
+        Language::Russian => match sending {
+            SendingMode::Mode(Mode::On) if is_paused => " Отправку приостановил оператор.",
+            SendingMode::Mode(Mode::On) => "",
+            SendingMode::Mode(Mode::DryRun) => " Пробный режим: ничего не отправляется.",
+            SendingMode::Mode(Mode::Off) => " Отправка выключена: migrate = off.",
+            SendingMode::ForeignStore => {
+                " Ничего не отправляется: хранилище принадлежит другой установке."
+            }
+        },
+        Language::Chinese => match sending {
+            SendingMode::Mode(Mode::On) if is_paused => "发送已由操作员暂停。",
+            SendingMode::Mode(Mode::On) => "",
+            SendingMode::Mode(Mode::DryRun) => "不发送：migrate 为 dry-run。",
+            SendingMode::Mode(Mode::Off) => "不发送：migrate 为 off。",
+            SendingMode::ForeignStore => "不发送：存储属于其他安装。",
+        },
+    }
+}
+
+/// Event: the seller stated a new count.
+pub(in crate::web) fn stated(count: u32, origin: Option<&str>, language: Language) -> String {
+    let number = language.number(count.into());
+    match language {
+        Language::English => format!("Stated: {number}{}", by(origin, language)),
+        Language::Russian => format!("Передано: {number}{}", by(origin, language)),
+        Language::Chinese => format!("声明：{number} 件{}", by(origin, language)),
+    }
+}
+
+/// Event: the seller repeated the known count.
+pub(in crate::web) fn repeated(count: u32, origin: Option<&str>, language: Language) -> String {
+    let number = language.number(count.into());
+    match language {
+        Language::English => format!("Stated again: {number}{}", by(origin, language)),
+        Language::Russian => format!("Передано ещё раз: {number}{}", by(origin, language)),
+        Language::Chinese => format!("再次声明：{number} 件{}", by(origin, language)),
+    }
+}
+
+fn by(origin: Option<&str>, language: Language) -> String {
+    match (origin, language) {
+        (None, _) => String::new(),
+        (Some(origin), Language::English | Language::Russian) => format!(" ({origin})"),
+        (Some(origin), Language::Chinese) => format!("（{origin}）"),
+    }
+}
+
+/// Event: a request with the SKU ended. `request` has its number of SKUs and its milliseconds.
+pub(in crate::web) fn sent(
+    count: u32,
+    request: Option<(u64, u128)>,
+    is_accepted: bool,
+    language: Language,
+) -> String {
+    let number = language.number(count.into());
+    let outcome = match (language, is_accepted) {
+        (Language::English, true) => format!("Sent: {number}. The Market acknowledged it"),
+        (Language::English, false) => format!("Sent: {number}. The Market did not accept it"),
+        (Language::Russian, true) => format!("Отправлено: {number}. Маркет принял"),
+        (Language::Russian, false) => format!("Отправлено: {number}. Маркет не принял"),
+        (Language::Chinese, true) => format!("已发送：{number} 件，Market 已确认"),
+        (Language::Chinese, false) => format!("已发送：{number} 件，Market 未接受"),
+    };
+    let Some((skus, milliseconds)) = request else {
+        return outcome;
+    };
+    let skus_number = language.number(skus);
+    match language {
+        Language::English => {
+            let word = language.plural(skus, ["SKU", "", "SKUs"]);
+            format!("{outcome} ({skus_number} {word} in the request, {milliseconds} ms)")
+        }
+        Language::Russian => {
+            format!("{outcome} ({skus_number} SKU в запросе, {milliseconds} мс)")
+        }
+        Language::Chinese => {
+            format!("{outcome}（请求中有 {skus_number} 个 SKU，{milliseconds} 毫秒）")
+        }
+    }
+}
+
+/// Fact: the Market acknowledged a count.
+pub(in crate::web) fn acknowledged(count: u32, language: Language) -> String {
+    sent(count, None, true, language)
+}
+
+/// Event: a read-back showed the SKU.
+pub(in crate::web) fn shown(count: Option<u32>, class: &str, language: Language) -> String {
+    match count {
+        Some(count) => {
+            let number = language.number(count.into());
+            match language {
+                Language::English => format!("The Market showed {number} ({class})"),
+                Language::Russian => format!("Маркет показал {number} ({class})"),
+                Language::Chinese => format!("Market 显示 {number} 件（{class}）"),
+            }
+        }
+        None => match language {
+            Language::English => format!("The Market did not show it ({class})"),
+            Language::Russian => format!("Маркет его не показал ({class})"),
+            Language::Chinese => format!("Market 未显示（{class}）"),
+        },
+    }
+}
+
+/// Fact: the Market requested the SKU for a warehouse, in the hour that begins then.
+pub(in crate::web) fn requested(warehouse: u64, language: Language) -> String {
+    match language {
+        Language::English => format!("The Market requested it in this hour, warehouse {warehouse}"),
+        Language::Russian => format!("В этот час Маркет запросил остаток, склад {warehouse}"),
+        Language::Chinese => format!("Market 在这一小时内请求了库存，仓库 {warehouse}"),
+    }
+}
+
+/// Sentence about the time from which the events are complete.
+pub(in crate::web) fn events_since(since: Option<DateTime<Utc>>, context: PageContext) -> String {
+    match (since, context.language) {
+        (None, Language::English) => {
+            "Events since the start of the service; of earlier ones, the last fact of each kind."
+                .to_owned()
+        }
+        (None, Language::Russian) => {
+            "События с запуска сервиса; из более ранних — последний факт каждого вида.".to_owned()
+        }
+        (None, Language::Chinese) => "服务启动以来的事件；更早的只显示每类的最后一项。".to_owned(),
+        (Some(since), language) => {
+            let since = context.full(since);
+            match language {
+                Language::English => format!("Events are complete since {since}."),
+                Language::Russian => format!("События сохранены полностью с {since}."),
+                Language::Chinese => format!("自 {since} 起的事件是完整的。"),
+            }
+        }
+    }
+}
+
+/// Rule that a text in the search field breaks.
+pub(in crate::web) fn sku_error(error: &SkuError, language: Language) -> String {
+    let limit = crate::stock::MAX_SKU_LENGTH;
+    match (language, error) {
+        (Language::English, SkuError::Empty) => "Enter a SKU.".to_owned(),
+        (Language::Russian, SkuError::Empty) => "Введите SKU.".to_owned(),
+        (Language::Chinese, SkuError::Empty) => "请输入 SKU。".to_owned(),
+        (Language::English, SkuError::Control(code)) => {
+            format!("A SKU has no control characters; this text has U+{code:04X}.")
+        }
+        (Language::Russian, SkuError::Control(code)) => {
+            format!("В SKU нет управляющих символов, а в этом тексте есть U+{code:04X}.")
+        }
+        (Language::Chinese, SkuError::Control(code)) => {
+            format!("SKU 不含控制字符，而该文本含有 U+{code:04X}。")
+        }
+        (Language::English, SkuError::TooLong(length)) => {
+            format!("A SKU has at most {limit} characters; this text has {length}.")
+        }
+        (Language::Russian, SkuError::TooLong(length)) => {
+            format!("В SKU не больше {limit} символов, а в этом тексте {length}.")
+        }
+        (Language::Chinese, SkuError::TooLong(length)) => {
+            format!("SKU 最多 {limit} 个字符，而该文本有 {length} 个。")
+        }
+    }
+}
+
+/// Heading of the search.
+pub(in crate::web) fn search_heading(text: &str, language: Language) -> String {
+    match language {
+        Language::English => format!("SKUs that begin with “{text}”"),
+        Language::Russian => format!("SKU, которые начинаются с «{text}»"),
+        Language::Chinese => format!("以“{text}”开头的 SKU"),
+    }
+}
+
+/// Result of the search.
+pub(in crate::web) fn search_result(count: u64, is_cut: bool, language: Language) -> String {
+    let number = language.number(count);
+    match language {
+        Language::English if is_cut => {
+            format!(
+                "More than {number} SKUs begin so; {number} of them are shown. Enter more characters."
+            )
+        }
+        Language::Russian if is_cut => {
+            format!("Таких SKU больше {number}, показаны {number} из них. Введите больше символов.")
+        }
+        Language::Chinese if is_cut => {
+            format!("超过 {number} 个 SKU，仅显示其中 {number} 个。请输入更多字符。")
+        }
+        Language::English if count == 0 => "No SKU is spelled so, and none begins so.".to_owned(),
+        Language::Russian if count == 0 => {
+            "Такого SKU нет, и ни один SKU так не начинается.".to_owned()
+        }
+        Language::Chinese if count == 0 => "没有这样的 SKU，也没有以此开头的 SKU。".to_owned(),
+        Language::English => format!(
+            "No SKU is spelled exactly so. {number} {} so.",
+            language.plural(count, ["SKU begins", "", "SKUs begin"])
+        ),
+        Language::Russian => format!("Точно такого SKU нет. Так начинаются SKU: {number}."),
+        Language::Chinese => format!("没有完全相同的 SKU。有 {number} 个以此开头。"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::FixedOffset;
+
+    use super::*;
+
+    fn context(language: Language) -> PageContext {
+        PageContext {
+            now: "2026-11-29T12:00:00Z".parse().unwrap(),
+            language,
+            zone: FixedOffset::east_opt(3 * 3_600).unwrap(),
+        }
+    }
+
+    fn summary(sent: SentState, shown: Option<ShownState>) -> SkuSummary {
+        SkuSummary::Stated {
+            count: 5,
+            updated_at: "2026-11-29T09:00:00Z".parse().unwrap(),
+            sent,
+            shown,
+            sending: SendingMode::Mode(Mode::On),
+            is_paused: false,
+        }
+    }
+
+    #[test]
+    fn facts_become_a_sentence_of_each_language() {
+        let shown = Some(ShownState::Shown {
+            available: 3,
+            class: MatchClass::Explained,
+            is_before_sending: true,
+        });
+        let facts = summary(SentState::AcknowledgedOnly(2), shown);
+        for (language, expected) in [
+            (
+                Language::English,
+                "The seller has 5 as of 29 Nov 2026 12:00:00 UTC+3; the Market has acknowledged \
+                 only 2, and showed 3 (explained, before this value was sent).",
+            ),
+            (
+                Language::Russian,
+                "У продавца 5 на 29.11.2026 12:00:00 UTC+3; Маркет принял только 2 и показывал 3 \
+                 (объяснено, до отправки этого значения).",
+            ),
+            (
+                Language::Chinese,
+                "截至 2026-11-29 12:00:00 UTC+3，卖家有 5 件；Market 只确认了 2 件，显示 3 件\
+                 （可解释，在发送该值之前）。",
+            ),
+        ] {
+            assert_eq!(sku_summary(&facts, context(language)), expected);
+        }
+    }
+
+    #[test]
+    fn the_worst_fact_gives_the_severity() {
+        let drifted = Some(ShownState::Shown {
+            available: 3,
+            class: MatchClass::Drifted,
+            is_before_sending: false,
+        });
+        for (facts, severity) in [
+            (SkuSummary::Unknown, Severity::Attention),
+            (summary(SentState::Rejected, None), Severity::Trouble),
+            (summary(SentState::Acknowledged, drifted), Severity::Trouble),
+            (
+                summary(SentState::Acknowledged, Some(ShownState::Missing)),
+                Severity::Attention,
+            ),
+            (summary(SentState::Acknowledged, None), Severity::Good),
+            (summary(SentState::NotAcknowledged, None), Severity::Waiting),
+        ] {
+            assert_eq!(sku_severity(&facts), severity, "{facts:?}");
+        }
+    }
+}
