@@ -1,9 +1,7 @@
 //! The password of the operator's listener: who is served, and how a session begins and ends.
 
-use stockbridge::clock::Clock;
-
-use crate::harness::{TestService, TestShop, market_for};
-use crate::program::run_with_ops;
+use crate::harness::TestShop;
+use crate::program::{ProcessFixture, ServiceProcess, run_with_ops};
 use crate::wire::{RawResponse, send};
 
 const PASSWORD: &str = "a-long-password";
@@ -11,45 +9,49 @@ const BROWSER: (&str, &str) = ("Accept", "text/html,application/xhtml+xml");
 const OUR_PAGE: (&str, &str) = ("Sec-Fetch-Site", "same-origin");
 const FORM: (&str, &str) = ("Content-Type", "application/x-www-form-urlencoded");
 
-async fn start_service(extra_settings: &str) -> (TestService, tempfile::TempDir) {
+/// A service with a password, and the directory of its configuration, which has the file of the
+/// password.
+struct ProtectedService {
+    process: ServiceProcess,
+    fixture: ProcessFixture,
+}
+
+async fn start_service(extra_settings: &str) -> ProtectedService {
     let shops = [TestShop::moscow().set("migrate = \"off\"")];
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("ops_password");
-    std::fs::write(&file, PASSWORD).unwrap();
-    let settings = format!(
-        "ops_password_file = \"{}\"\n{extra_settings}",
-        file.display()
-    );
-    let service =
-        TestService::start_with(market_for(&shops), &shops, &settings, Clock::wall()).await;
-    (service, directory)
+    let settings = format!("ops_password_file = \"ops_password\"\n{extra_settings}");
+    let fixture = ProcessFixture::for_shops(&shops, &settings).await;
+    std::fs::write(fixture.directory.path().join("ops_password"), PASSWORD).unwrap();
+    let process = fixture.serve();
+    ProtectedService { process, fixture }
 }
 
 async fn request(
-    service: &TestService,
+    service: &ProtectedService,
     method: &str,
     target: &str,
     fields: &[(&str, &str)],
     body: &str,
 ) -> RawResponse {
-    send(
-        service.endpoints().ops,
-        method,
-        target,
-        fields,
-        body.as_bytes(),
-    )
-    .await
+    let address = service.process.endpoints.ops;
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+    loop {
+        let response = send(address, method, target, fields, body.as_bytes()).await;
+        // The store is read first.
+        if response.status != 503 || tokio::time::Instant::now() > deadline {
+            return response;
+        }
+        tokio::task::yield_now().await;
+    }
 }
 
-async fn log_in(service: &TestService, body: &str, fields: &[(&str, &str)]) -> RawResponse {
+async fn log_in(service: &ProtectedService, body: &str, fields: &[(&str, &str)]) -> RawResponse {
     let fields = [&[FORM], fields].concat();
     request(service, "POST", "/login?next=%2Fevents", &fields, body).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_but_probes_is_served_without_login() {
-    let (service, _directory) = start_service("").await;
+    let service = start_service("").await;
     for target in ["/metrics", "/healthz", "/readyz", "/login"] {
         let response = request(&service, "GET", target, &[], "").await;
         assert_eq!(response.status, 200, "{target}");
@@ -75,7 +77,7 @@ async fn nothing_but_probes_is_served_without_login() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn metrics_can_need_the_password_too() {
-    let (service, _directory) = start_service("ops_protect_metrics = true\n").await;
+    let service = start_service("ops_protect_metrics = true\n").await;
     for target in ["/metrics", "/healthz"] {
         assert_eq!(request(&service, "GET", target, &[], "").await.status, 401);
         let bearer = format!("Bearer {PASSWORD}");
@@ -89,7 +91,7 @@ async fn metrics_can_need_the_password_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_serves_until_its_end() {
-    let (service, _directory) = start_service("").await;
+    let service = start_service("").await;
     let right = format!("password={PASSWORD}");
     assert_eq!(log_in(&service, &right, &[]).await.status, 403, "no origin");
     let foreign = [("Origin", "https://evil.example")];
@@ -130,7 +132,7 @@ async fn a_session_serves_until_its_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_cookie_is_secure_behind_tls() {
-    let (service, _directory) = start_service("").await;
+    let service = start_service("").await;
     let tls = [OUR_PAGE, ("X-Forwarded-Proto", "https")];
     let response = log_in(&service, &format!("password={PASSWORD}"), &tls).await;
     assert!(response.header("set-cookie").unwrap().contains("; Secure"));
@@ -138,16 +140,17 @@ async fn the_cookie_is_secure_behind_tls() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_send_the_password() {
-    let (service, directory) = start_service("").await;
-    let (code, _, stderr) = run_with_ops(service.endpoints(), &["ready"]);
+    let service = start_service("").await;
+    let (code, _, stderr) = run_with_ops(service.process.endpoints, &["ready"]);
     assert_eq!(code, Some(1));
     assert!(stderr.contains("--ops-password-file"), "{stderr}");
-    let file = directory.path().join("ops_password").display().to_string();
+    let path = service.fixture.directory.path().join("ops_password");
+    let file = path.display().to_string();
     let args = ["ready", "--ops-password-file", &file];
-    let (_, stdout, stderr) = run_with_ops(service.endpoints(), &args);
+    let (_, stdout, stderr) = run_with_ops(service.process.endpoints, &args);
     assert!(stdout.contains("NOT YET"), "{stdout}{stderr}");
-    std::fs::write(directory.path().join("ops_password"), "another-password").unwrap();
-    let (_, _, stderr) = run_with_ops(service.endpoints(), &args);
+    std::fs::write(&path, "another-password").unwrap();
+    let (_, _, stderr) = run_with_ops(service.process.endpoints, &args);
     assert!(
         stderr.contains("wrong") && !stderr.contains("another-password"),
         "{stderr}"
