@@ -14,7 +14,7 @@ use super::language_choice::LanguageChoice;
 use super::layout::{Layout, Screen, render};
 use super::live::{LiveValues, stream_values};
 use super::shop_health::Severity;
-use super::texts::{EventGroup, Text, event_group, event_sentence, text};
+use super::texts::{EventGroup, Text, event_group, event_reason, event_sentence, text};
 use super::visible::visible;
 use crate::event_log::{EventFilter, ServiceEvent, StoredEvent};
 use crate::ops::Ops;
@@ -50,6 +50,8 @@ struct EventRow {
     subject: String,
     severity: Severity,
     sentence: String,
+    /// The service's own words, in English.
+    reason: String,
     /// Number of equal events that share the row, if more than one.
     times: Option<String>,
 }
@@ -125,6 +127,7 @@ pub(super) async fn page(
         subject: visible(&event.subject),
         severity: severity(&event.event),
         sentence: visible(&event_sentence(&event.event, language)),
+        reason: visible(event_reason(&event.event)),
         times: (event.times > 1)
             .then(|| language.number(u64::try_from(event.times).unwrap_or_default())),
     };

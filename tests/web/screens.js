@@ -4,14 +4,14 @@
 
 export const SCREENS = [
   { name: "overview", path: "/" },
-  { name: "shop", path: "/shops/{shop}", since: "not built" },
-  { name: "sku", path: "/shops/{shop}/skus/{sku}", since: "not built" },
-  { name: "hostile-sku", path: "/shops/{shop}/skus/{hostileSku}", states: ["calm"], since: "not built" },
-  { name: "sources", path: "/sources", since: "not built" },
-  { name: "held", path: "/sources/{shop}/{source}/held", states: ["alarms"], since: "not built" },
-  { name: "events", path: "/events", since: "not built" },
-  { name: "ready", path: "/ready", since: "not built" },
-  { name: "login", path: "/login", states: ["empty"], since: "not built" },
+  { name: "shop", path: "/shops/{shop}" },
+  { name: "sku", path: "/shops/{shop}/skus/{sku}" },
+  { name: "hostile-sku", path: "/shops/{shop}/skus/{hostileSku}", states: ["calm"] },
+  { name: "sources", path: "/sources" },
+  { name: "held", path: "/sources/{shop}/{source}/held", states: ["alarms"] },
+  { name: "events", path: "/events" },
+  { name: "ready", path: "/ready" },
+  { name: "login", path: "/login", states: ["empty"] },
 ];
 
 export const BUILT = SCREENS.filter((screen) => !screen.since);

@@ -81,7 +81,25 @@ pub(in crate::web) const fn event_group(group: EventGroup, language: Language) -
     }
 }
 
-/// Sentence about an event. Reasons are the service's own words, in English.
+/// Reason of an event in the service's own words, which are English; empty if there is none.
+pub(in crate::web) fn event_reason(event: &ServiceEvent) -> &str {
+    match event {
+        ServiceEvent::AlarmRaised { reason, .. }
+        | ServiceEvent::DeliveryHeld { reason, .. }
+        | ServiceEvent::DeliveryFailed { reason }
+        | ServiceEvent::SendingPaused { reason }
+        | ServiceEvent::SendingDelayed { reason }
+        | ServiceEvent::ReadbackFailed { reason }
+        | ServiceEvent::QuarantineEntered { reason, .. }
+        | ServiceEvent::FileReplaced { reason, .. }
+        | ServiceEvent::ServiceStopped {
+            failure: Some(reason),
+        } => reason.as_str(),
+        _ => "",
+    }
+}
+
+/// Sentence about an event, without its [`event_reason`].
 pub(in crate::web) fn event_sentence(event: &ServiceEvent, language: Language) -> String {
     match language {
         Language::English => english(event),
@@ -99,12 +117,26 @@ fn alarm_title(name: &str, language: Language) -> String {
 
 fn english(event: &ServiceEvent) -> String {
     match event {
-        ServiceEvent::AlarmRaised { alarm, reason } => {
-            format!("{}: {reason}", alarm_title(alarm, Language::English))
-        }
+        ServiceEvent::ServiceStopped { .. } => "stopped".to_owned(),
+        ServiceEvent::AlarmRaised { alarm, .. } => alarm_title(alarm, Language::English),
         ServiceEvent::AlarmCleared { alarm, .. } => {
             format!("alarm cleared: {}", alarm_title(alarm, Language::English))
         }
+        ServiceEvent::DeliveryHeld { counts, .. } => format!("held for approval, {counts}"),
+        ServiceEvent::DeliveryFailed { .. } => "the stock is unchanged".to_owned(),
+        ServiceEvent::SendingPaused { .. } => {
+            "sending is paused until its cause is removed".to_owned()
+        }
+        ServiceEvent::SendingDelayed { .. } => "sending waits".to_owned(),
+        ServiceEvent::ReadbackFailed { .. } => "read-back failed".to_owned(),
+        ServiceEvent::QuarantineEntered { skus, example, .. } => {
+            let noun = Language::English.plural(*skus, ["SKU", "SKUs", "SKUs"]);
+            let number = Language::English.number(*skus);
+            format!("{number} {noun} entered the quarantine, such as '{example}'")
+        }
+        ServiceEvent::FileReplaced { file, .. } => format!(
+            "{file} was damaged: it was renamed to {file}.damaged, and a new file was begun"
+        ),
         other => other.to_string(),
     }
 }
@@ -131,22 +163,16 @@ fn russian(event: &ServiceEvent) -> String {
                 "сервис снова запущен, версия {version}; прошлый запуск завершился аварийно"
             ),
         },
-        ServiceEvent::ServiceStopped { failure: None } => "сервис остановлен".to_owned(),
-        ServiceEvent::ServiceStopped { failure: Some(it) } => format!("сервис остановлен: {it}"),
-        ServiceEvent::AlarmRaised { alarm, reason } => {
-            format!("{}: {reason}", alarm_title(alarm, Language::Russian))
-        }
+        ServiceEvent::ServiceStopped { .. } => "сервис остановлен".to_owned(),
+        ServiceEvent::AlarmRaised { alarm, .. } => alarm_title(alarm, Language::Russian),
         ServiceEvent::AlarmCleared { alarm, .. } => {
             format!("тревога снята: {}", alarm_title(alarm, Language::Russian))
         }
         ServiceEvent::DeliveryApplied(it) => format!("выгрузка применена, {}", counts(it)),
-        ServiceEvent::DeliveryHeld { counts: it, reason } => {
-            format!(
-                "выгрузка отложена до подтверждения: {reason}; {}",
-                counts(it)
-            )
+        ServiceEvent::DeliveryHeld { counts: it, .. } => {
+            format!("выгрузка отложена до подтверждения, {}", counts(it))
         }
-        ServiceEvent::DeliveryFailed { reason } => format!("остатки не изменились: {reason}"),
+        ServiceEvent::DeliveryFailed { .. } => "остатки не изменились".to_owned(),
         ServiceEvent::DeliveryApproved(it) => {
             format!("отложенная выгрузка подтверждена, {}", counts(it))
         }
@@ -155,10 +181,10 @@ fn russian(event: &ServiceEvent) -> String {
             number(*deliveries)
         ),
         ServiceEvent::RulesApproved => "отложенные правила подтверждены".to_owned(),
-        ServiceEvent::SendingPaused { reason } => {
-            format!("отправка приостановлена до устранения причины: {reason}")
+        ServiceEvent::SendingPaused { .. } => {
+            "отправка приостановлена до устранения причины".to_owned()
         }
-        ServiceEvent::SendingDelayed { reason } => format!("отправка ждёт: {reason}"),
+        ServiceEvent::SendingDelayed { .. } => "отправка ждёт".to_owned(),
         ServiceEvent::SendingResumed => "отправка возобновлена".to_owned(),
         ServiceEvent::ReadbackEqual { listed } => format!(
             "сверка завершена: расхождений без объяснения нет, прочитано {}",
@@ -174,13 +200,9 @@ fn russian(event: &ServiceEvent) -> String {
             number(*resent),
             number(*listed)
         ),
-        ServiceEvent::ReadbackFailed { reason } => format!("сверка не удалась: {reason}"),
-        ServiceEvent::QuarantineEntered {
-            skus,
-            example,
-            reason,
-        } => format!(
-            "в карантин попало {} SKU, например '{example}': {reason}",
+        ServiceEvent::ReadbackFailed { .. } => "сверка не удалась".to_owned(),
+        ServiceEvent::QuarantineEntered { skus, example, .. } => format!(
+            "в карантин попало {} SKU, например '{example}'",
             number(*skus)
         ),
         ServiceEvent::QuarantineLeft { skus } => {
@@ -210,9 +232,9 @@ fn russian(event: &ServiceEvent) -> String {
             "не записано событий: {}, потому что диск был заполнен или не успевал",
             number(*events)
         ),
-        ServiceEvent::FileReplaced { file, reason } => format!(
-            "файл {file} повреждён ({reason}): он переименован в {file}.damaged, начат новый"
-        ),
+        ServiceEvent::FileReplaced { file, .. } => {
+            format!("файл {file} повреждён: он переименован в {file}.damaged, начат новый")
+        }
         ServiceEvent::Unknown => "событие более новой версии".to_owned(),
     }
 }
@@ -239,26 +261,23 @@ fn chinese(event: &ServiceEvent) -> String {
                 format!("服务已再次启动，版本 {version}；上一次运行未正常停止")
             }
         },
-        ServiceEvent::ServiceStopped { failure: None } => "服务已停止".to_owned(),
-        ServiceEvent::ServiceStopped { failure: Some(it) } => format!("服务已停止：{it}"),
-        ServiceEvent::AlarmRaised { alarm, reason } => {
-            format!("{}：{reason}", alarm_title(alarm, Language::Chinese))
-        }
+        ServiceEvent::ServiceStopped { .. } => "服务已停止".to_owned(),
+        ServiceEvent::AlarmRaised { alarm, .. } => alarm_title(alarm, Language::Chinese),
         ServiceEvent::AlarmCleared { alarm, .. } => {
             format!("告警解除：{}", alarm_title(alarm, Language::Chinese))
         }
         ServiceEvent::DeliveryApplied(it) => format!("数据已应用，{}", counts(it)),
-        ServiceEvent::DeliveryHeld { counts: it, reason } => {
-            format!("数据挂起待批准：{reason}；{}", counts(it))
+        ServiceEvent::DeliveryHeld { counts: it, .. } => {
+            format!("数据挂起待批准，{}", counts(it))
         }
-        ServiceEvent::DeliveryFailed { reason } => format!("库存未变：{reason}"),
+        ServiceEvent::DeliveryFailed { .. } => "库存未变".to_owned(),
         ServiceEvent::DeliveryApproved(it) => format!("挂起的数据已批准，{}", counts(it)),
         ServiceEvent::DeliveryReplaced { deliveries } => {
             format!("较新的数据取代了 {} 批挂起的数据", number(*deliveries))
         }
         ServiceEvent::RulesApproved => "挂起的规则已批准".to_owned(),
-        ServiceEvent::SendingPaused { reason } => format!("发送已暂停，直到原因消除：{reason}"),
-        ServiceEvent::SendingDelayed { reason } => format!("发送等待中：{reason}"),
+        ServiceEvent::SendingPaused { .. } => "发送已暂停，直到原因消除".to_owned(),
+        ServiceEvent::SendingDelayed { .. } => "发送等待中".to_owned(),
         ServiceEvent::SendingResumed => "发送已恢复".to_owned(),
         ServiceEvent::ReadbackEqual { listed } => {
             format!(
@@ -276,15 +295,10 @@ fn chinese(event: &ServiceEvent) -> String {
             number(*resent),
             number(*listed)
         ),
-        ServiceEvent::ReadbackFailed { reason } => format!("核对失败：{reason}"),
-        ServiceEvent::QuarantineEntered {
-            skus,
-            example,
-            reason,
-        } => format!(
-            "{} 个 SKU 被隔离，例如 '{example}'：{reason}",
-            number(*skus)
-        ),
+        ServiceEvent::ReadbackFailed { .. } => "核对失败".to_owned(),
+        ServiceEvent::QuarantineEntered { skus, example, .. } => {
+            format!("{} 个 SKU 被隔离，例如 '{example}'", number(*skus))
+        }
         ServiceEvent::QuarantineLeft { skus } => format!("{} 个 SKU 解除隔离", number(*skus)),
         ServiceEvent::SelftestStarted { sku } => format!("商品 '{sku}' 的自检开始"),
         ServiceEvent::SelftestEnded { sku, passed: true } => format!("商品 '{sku}' 的自检通过"),
@@ -307,8 +321,8 @@ fn chinese(event: &ServiceEvent) -> String {
         ServiceEvent::EventsLost { events } => {
             format!("有 {} 个事件因磁盘已满或过慢而未记录", number(*events))
         }
-        ServiceEvent::FileReplaced { file, reason } => {
-            format!("文件 {file} 已损坏（{reason}）：已重命名为 {file}.damaged，并新建文件")
+        ServiceEvent::FileReplaced { file, .. } => {
+            format!("文件 {file} 已损坏：已重命名为 {file}.damaged，并新建文件")
         }
         ServiceEvent::Unknown => "较新版本的事件".to_owned(),
     }

@@ -11,7 +11,7 @@ mod shop_sentences;
 mod sku_story;
 mod sources;
 
-pub(super) use self::events::{EventGroup, event_group, event_sentence};
+pub(super) use self::events::{EventGroup, event_group, event_reason, event_sentence};
 pub(super) use self::match_class::{class_name, match_class_text};
 pub(super) use self::readiness::{
     as_of, readiness_check, readiness_reason, readiness_verdict, shop_verdict,
