@@ -128,7 +128,7 @@ async fn sku_page(
         &[],
     );
     let page = SkuPage {
-        layout: layout.as_subpage().with_search(sku.as_str(), &shop.name),
+        layout: layout.as_subpage().with_search("", &shop.name),
         structure: live_values(state, (id, &sku), context).structure_mark(),
         sku: shown,
         shop: shop.name.clone(),

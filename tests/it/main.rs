@@ -29,4 +29,5 @@ mod setup;
 mod sources;
 mod sync;
 mod web_ready;
+mod web_shop;
 mod web_sources;

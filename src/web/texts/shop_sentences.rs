@@ -6,7 +6,7 @@ use crate::web::shop_actions::ActionResult;
 /// Heading of the page about a shop that does not exist.
 pub(in crate::web) fn unknown_shop(name: &str, language: Language) -> String {
     match language {
-        Language::English => format!("There is no shop “{name}”"),
+        Language::English => format!("The shop “{name}” does not exist"),
         Language::Russian => format!("Магазина «{name}» нет"),
         Language::Chinese => format!("没有名为“{name}”的店铺"),
     }
