@@ -10,7 +10,7 @@ use super::Config;
 use super::assets::{Asset, ICON, SCRIPT, STYLESHEET};
 use super::format;
 use super::language_choice::LanguageChoice;
-use super::shop_health::Severity;
+use super::shop_health::Urgency;
 use super::texts::{Text, text};
 use crate::i18n::{Language, zone_name};
 
@@ -57,7 +57,7 @@ pub(super) struct NavigationEntry {
     /// Value of `aria-current`: `page`, or `true` for the screen above this page; empty for others.
     pub(super) current: &'static str,
     /// Worst severity of the facts on that screen, if it is not good.
-    pub(super) mark: Option<Severity>,
+    pub(super) mark: Option<Urgency>,
 }
 
 /// Entry of the language switch.
@@ -91,7 +91,7 @@ impl Layout {
         now: DateTime<Utc>,
         (screen, title): (Screen, String),
         live_path: &str,
-        marks: &[(Screen, Severity)],
+        marks: &[(Screen, Urgency)],
     ) -> Self {
         let language = choice.language;
         let entry = |other: Screen| NavigationEntry {
@@ -100,7 +100,7 @@ impl Layout {
             current: if other == screen { "page" } else { "" },
             mark: marks
                 .iter()
-                .find(|(marked, severity)| *marked == other && *severity > Severity::Waiting)
+                .find(|(marked, severity)| *marked == other && *severity > Urgency::Waiting)
                 .map(|(_, severity)| *severity),
         };
         let separator = if choice.address.contains('?') {

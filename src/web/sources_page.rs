@@ -1,16 +1,12 @@
 //! Sources: state, schedule and last delivery of each source, and the rows that are not applied.
 
-use std::time::Duration;
-
 use askama::Template;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{ACCEPT, LOCATION, VARY};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
-use chrono::{DateTime, FixedOffset, Utc};
 use serde::Deserialize;
-use tokio::time::timeout;
 use tower::ServiceExt as _;
 
 use super::Config;
@@ -18,71 +14,11 @@ use super::format;
 use super::language_choice::LanguageChoice;
 use super::layout::{Layout, Screen, render};
 use super::live::{LiveValues, stream_values};
-use super::overview::Cell;
 use super::screen_marks::screen_marks;
-use super::shop_health::Severity;
+use super::source_card::{HeldNote, Reader, SourceCard, stored_rows};
 use super::texts::{self, Text, text};
-use super::visible::visible;
-use crate::i18n::Language;
 use crate::ops::{self, Ops, OpsState};
-use crate::sources::{
-    DeliveryOutcome, DeliveryPipeline, DeliveryReport, DeliveryScope, RULES_NAME, RejectedRow,
-    SourceState, SourceStatus,
-};
-
-/// Most rows that are not applied on the page; the CSV has all.
-const MAX_ROWS: u32 = 20;
-
-/// Longest wait for rows on disk. While a delivery is applied, the page is shown without them.
-const ROWS_TIMEOUT: Duration = Duration::from_millis(300);
-
-/// Value with its name.
-pub(super) struct Fact {
-    pub(super) label: &'static str,
-    pub(super) cell: Cell,
-}
-
-/// Number with its heading.
-pub(super) struct CountCell {
-    pub(super) heading: &'static str,
-    pub(super) text: String,
-    pub(super) severity_name: &'static str,
-}
-
-/// Row that is not applied.
-struct RejectedLine {
-    line: String,
-    kind: &'static str,
-    severity_name: &'static str,
-    text: String,
-    reason: String,
-}
-
-/// Delivery or rules that wait for approval.
-struct HeldNote {
-    reasons: Vec<String>,
-    link: String,
-}
-
-/// One source.
-struct SourceCard {
-    id: String,
-    name: String,
-    state: Cell,
-    facts: Vec<Fact>,
-    /// Counts of the last delivery.
-    counts: Vec<CountCell>,
-    failure: Option<String>,
-    absence: Option<String>,
-    held: Option<HeldNote>,
-    notices: Vec<String>,
-    rows: Vec<RejectedLine>,
-    csv_link: String,
-    /// Address of the form that starts a poll, for a source that is polled.
-    read_action: Option<String>,
-    /// Text that differs for another delivery, so that the page is loaded again.
-    version: String,
-}
+use crate::sources::{DeliveryPipeline, RULES_NAME, SourceState};
 
 /// One shop with its sources.
 struct ShopSection {
@@ -106,24 +42,6 @@ struct SourcesPage {
 #[derive(Deserialize)]
 pub(super) struct PageParams {
     done: Option<String>,
-}
-
-/// Language and time of a page.
-#[derive(Clone, Copy)]
-pub(super) struct Reader {
-    pub(super) language: Language,
-    pub(super) zone: FixedOffset,
-    pub(super) now: DateTime<Utc>,
-}
-
-impl Reader {
-    /// Returns the age of a time, with the exact time as title.
-    pub(super) fn time_cell(self, id: String, at: DateTime<Utc>) -> Cell {
-        Cell {
-            title: format::full(at, self.zone, self.language),
-            ..Cell::new(id, format::ago(at, self.now, self.language))
-        }
-    }
 }
 
 /// Returns true if the client is a browser, which lists `text/html`.
@@ -245,16 +163,6 @@ pub(super) async fn read(
     (StatusCode::SEE_OTHER, [(LOCATION, address)]).into_response()
 }
 
-/// Meaning of a state.
-pub(super) fn source_severity(state: SourceState) -> Severity {
-    match state {
-        SourceState::Ok => Severity::Good,
-        SourceState::Reading | SourceState::Waiting => Severity::Waiting,
-        SourceState::Held | SourceState::Incomplete => Severity::Attention,
-        SourceState::Failed => Severity::Trouble,
-    }
-}
-
 fn collect(state: &OpsState, reader: Reader) -> Vec<ShopSection> {
     let pipelines = state.source_manager.pipelines();
     let section = |(shop, pipeline): (_, &DeliveryPipeline)| {
@@ -294,196 +202,6 @@ fn live_values(shops: &[ShopSection]) -> LiveValues {
         }
     }
     values
-}
-
-impl SourceCard {
-    fn collect(
-        pipeline: &DeliveryPipeline,
-        (index, kind): (usize, &'static str),
-        status: &SourceStatus,
-        reader: Reader,
-    ) -> Self {
-        let language = reader.language;
-        let name = pipeline.policy(index).name.clone();
-        let shop = pipeline.shop_name();
-        let id = format!("{shop}-{name}");
-        let state = status.state();
-        let rows_so_far = status.reading_since.map(|_| status.rows_read);
-        let state_text = texts::source_state(state, rows_so_far, language);
-        let is_polled = !matches!(kind, "1c" | "import");
-        let report = status.last_report.as_ref();
-        let failure = status.last_failure.as_ref().map(|(at, reason)| {
-            let at = format::full(*at, reader.zone, language);
-            format!("{at}: {}", visible(reason))
-        });
-        let held = status.held.last().map(|held| HeldNote {
-            reasons: texts::hold_reasons(&held.reasons, &held.reason, language),
-            link: format!("/sources/{shop}/{name}/held"),
-        });
-        let version = format!(
-            "{:?} {failure:?} {} {:?}",
-            status.last_report_at,
-            status.held.len(),
-            held.as_ref().map(|held| &held.reasons),
-        );
-        let notices = report.map(|report| report.notices.as_slice());
-        let first_rows = report.map(|report| report.first_rejected.as_slice());
-        Self {
-            state: Cell {
-                severity: Some(source_severity(state)),
-                ..Cell::new(format!("{id}-state"), state_text)
-            },
-            facts: facts(&id, (kind, is_polled), status, reader),
-            counts: report.map_or_else(Vec::new, |report| counts(report, language)),
-            failure,
-            absence: report
-                .and_then(|report| report.absence_not_applied.as_deref())
-                .map(visible),
-            held,
-            notices: notices
-                .unwrap_or_default()
-                .iter()
-                .map(|notice| visible(notice))
-                .collect(),
-            rows: rejected_lines(first_rows.unwrap_or_default(), language),
-            csv_link: format!("/sources/rejected.csv?shop={shop}&source={name}"),
-            read_action: is_polled.then(|| format!("/sources/{shop}/{name}/read")),
-            version,
-            id,
-            name,
-        }
-    }
-}
-
-/// Facts about the schedule and the last delivery.
-fn facts(
-    id: &str,
-    (kind, is_polled): (&'static str, bool),
-    status: &SourceStatus,
-    reader: Reader,
-) -> Vec<Fact> {
-    let language = reader.language;
-    let cell = |part: &str, text: String| Cell::new(format!("{id}-{part}"), text);
-    let fact = |label: Text, cell: Cell| Fact {
-        label: text(label, language),
-        cell,
-    };
-    let kind_text = texts::source_kind(kind, language).to_owned();
-    let mut facts = vec![fact(Text::SourceKind, cell("kind", kind_text))];
-    if is_polled {
-        let last = match status.last_poll_at {
-            Some(at) => reader.time_cell(format!("{id}-last-poll"), at),
-            None => cell("last-poll", text(Text::Never, language).to_owned()),
-        };
-        let next = status
-            .next_poll_at
-            .map(|at| format::ahead(at, reader.now, language))
-            .filter(|next| !next.is_empty())
-            .unwrap_or_else(|| text(Text::PollRuns, language).to_owned());
-        facts.push(fact(Text::LastPoll, last));
-        facts.push(fact(Text::NextPoll, cell("next-poll", next)));
-    } else {
-        let not_polled = text(Text::NotPolled, language).to_owned();
-        facts.push(fact(Text::NextPoll, cell("next-poll", not_polled)));
-    }
-    let (Some(report), Some(at)) = (&status.last_report, status.last_report_at) else {
-        let none = text(Text::NoDelivery, language).to_owned();
-        facts.push(fact(Text::LastDelivery, cell("delivery", none)));
-        return facts;
-    };
-    let outcome = match report.outcome {
-        DeliveryOutcome::Held(_) => Text::OutcomeHeld,
-        DeliveryOutcome::Applied | DeliveryOutcome::Previewed => Text::OutcomeApplied,
-    };
-    let age = reader.time_cell(format!("{id}-delivery"), at);
-    let delivery = Cell {
-        text: format!("{}, {}", age.text, text(outcome, language)),
-        ..age
-    };
-    facts.push(fact(Text::LastDelivery, delivery));
-    for (label, part, value) in report_facts(report, reader) {
-        facts.push(fact(label, cell(part, value)));
-    }
-    facts
-}
-
-/// Facts about a delivery that a report has.
-pub(super) fn report_facts(
-    report: &DeliveryReport,
-    reader: Reader,
-) -> [(Text, &'static str, String); 3] {
-    let language = reader.language;
-    let scope = match report.scope {
-        DeliveryScope::Snapshot => Text::ScopeSnapshot,
-        DeliveryScope::Delta => Text::ScopeDelta,
-    };
-    let stated_at = format::full(report.stated_at.to_utc(), reader.zone, language);
-    let duration = format::duration(report.duration_ms, language);
-    [
-        (Text::Scope, "scope", text(scope, language).to_owned()),
-        (Text::StockDate, "date", stated_at),
-        (Text::Duration, "duration", duration),
-    ]
-}
-
-/// Counts of a delivery.
-pub(super) fn counts(report: &DeliveryReport, language: Language) -> Vec<CountCell> {
-    let changes = report.changes;
-    [
-        (Text::RowsColumn, report.rows, Severity::Good),
-        (Text::NewColumn, changes.new, Severity::Good),
-        (Text::ChangedColumn, changes.changed, Severity::Good),
-        (Text::ZeroedColumn, changes.zeroed, Severity::Attention),
-        (Text::UnchangedColumn, changes.unchanged, Severity::Good),
-        (Text::OutdatedColumn, changes.outdated, Severity::Good),
-        (Text::RejectedColumn, report.rejected, Severity::Attention),
-        (
-            Text::SuspiciousColumn,
-            report.suspicious,
-            Severity::Attention,
-        ),
-    ]
-    .map(|(heading, number, severity)| CountCell {
-        heading: text(heading, language),
-        text: language.number(number),
-        severity_name: if number > 0 { severity.name() } else { "" },
-    })
-    .into()
-}
-
-/// Rows of the last delivery before a restart, which only the disk has.
-async fn stored_rows(
-    pipeline: &DeliveryPipeline,
-    source: &str,
-    language: Language,
-) -> Vec<RejectedLine> {
-    let Some(index) = pipeline.source_index(source) else {
-        return Vec::new();
-    };
-    if pipeline.status(index).last_report.is_some() {
-        return Vec::new();
-    }
-    let stored = timeout(ROWS_TIMEOUT, pipeline.rejected_rows(index, MAX_ROWS)).await;
-    let rows = stored.ok().and_then(Result::ok).unwrap_or_default();
-    rejected_lines(&rows, language)
-}
-
-fn rejected_lines(rows: &[RejectedRow], language: Language) -> Vec<RejectedLine> {
-    let line = |row: &RejectedRow| {
-        let (kind, severity) = if row.is_suspicious {
-            (Text::RowSuspicious, Severity::Attention)
-        } else {
-            (Text::RowRejected, Severity::Trouble)
-        };
-        RejectedLine {
-            line: language.number(row.line),
-            kind: text(kind, language),
-            severity_name: severity.name(),
-            text: visible(&row.text),
-            reason: visible(&row.reason),
-        }
-    };
-    rows.iter().map(line).collect()
 }
 
 #[cfg(test)]

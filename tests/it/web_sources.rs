@@ -89,14 +89,12 @@ fn listed_changes(page: &str) -> Vec<(String, String, String)> {
         inner
     };
     rows.map(|row| {
-        let mut cells = row.split("</t").map(inner);
-        let mut cell = || {
-            let text = cells.next().unwrap();
-            text.trim_start_matches("h>")
-                .trim_start_matches("d>")
-                .trim()
-                .to_owned()
-        };
+        let mut cells = row.split("</t").map(|cell| {
+            // The rest of the closing tag of the cell before.
+            let cell = cell.trim_start_matches("h>").trim_start_matches("d>");
+            inner(cell).trim().to_owned()
+        });
+        let mut cell = || cells.next().unwrap();
         (cell(), cell(), cell())
     })
     .collect()

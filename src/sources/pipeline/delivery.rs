@@ -146,6 +146,7 @@ impl DeliveryPipeline {
             self.record_delivery(source, true, &accepted);
             report = Ok(self.record_outcome(source, started_at, true, accepted)?);
         }
+        self.forget_preview(name);
         report
     }
 

@@ -153,6 +153,14 @@ impl DeliveryPipeline {
         Ok(preview)
     }
 
+    /// Deletes the preview of what was approved.
+    pub(super) fn forget_preview(&self, name: &str) {
+        // While another comparison runs, the list stays until the next look.
+        if let Ok(mut previews) = self.0.previews.try_lock() {
+            previews.retain(|(known, _)| known != name);
+        }
+    }
+
     fn preview_directory(&self) -> Result<TempDir, PipelineError> {
         // A temporary directory is private.
         let created = tempfile::Builder::new()

@@ -16,10 +16,13 @@ use crate::stock::{Count, Level, Timestamp};
 const ROWS_PER_INSERT: usize = 500;
 
 /// Table of the changes. `old` is the count in the book, before the first delivery of the list.
+///
+/// The index exists from the beginning: to sort a million rows at the end would take memory.
 const SCHEMA: &str = "\
 CREATE TABLE change (sku TEXT NOT NULL PRIMARY KEY, old INTEGER, new INTEGER NOT NULL, \
 at INTEGER NOT NULL, kind INTEGER NOT NULL AS (CASE WHEN old IS NULL THEN 3 WHEN new = 0 THEN 0 \
-WHEN new < old THEN 1 ELSE 2 END) VIRTUAL) STRICT, WITHOUT ROWID;";
+WHEN new < old THEN 1 ELSE 2 END) VIRTUAL) STRICT, WITHOUT ROWID;
+CREATE INDEX change_by_kind ON change (kind, sku);";
 
 /// Kind of a change of stock, the most dangerous first.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -198,8 +201,7 @@ impl ChangeListWriter {
         let Self { path, mut conn, .. } = self;
         let finished = async {
             // A later delivery may undo the change of an earlier one.
-            let complete = "DELETE FROM change WHERE new IS old; \
-                            CREATE INDEX change_by_kind ON change (kind, sku); COMMIT;";
+            let complete = "DELETE FROM change WHERE new IS old; COMMIT;";
             sqlx::raw_sql(complete).execute(&mut conn).await?;
             let rows = sqlx::query("SELECT kind, count(*) FROM change GROUP BY kind")
                 .fetch_all(&mut conn)

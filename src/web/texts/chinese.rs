@@ -15,6 +15,7 @@ pub(super) const fn text(name: Text) -> &'static str {
         }
         Text::AcknowledgedColumn => "最近确认",
         Text::AcknowledgedSkus => "启动以来已确认",
+        Text::AddSource => "如何添加数据源",
         Text::AfterColumn => "批准后",
         Text::Alarms => "告警",
         Text::All => "全部",

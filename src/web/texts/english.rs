@@ -8,13 +8,14 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::AbsenceNotApplied => "Absent SKUs keep their stock",
         Text::AcceptDelivery => "Accept and apply",
         Text::AcceptLead => {
-            "Accepting applies this list. Stock that was stated later stays. There is no undo: a wrong list is corrected by the next delivery. If the list is wrong, accept nothing: the next correct delivery replaces it."
+            "Accepting applies this list. Stock that was stated later stays. This cannot be undone: a wrong list is corrected by the next delivery. If the list is wrong, accept nothing: the next correct delivery replaces it."
         }
         Text::AcceptRulesLead => {
             "Accepting applies the changed rules to all stock of the sources. If the rules are wrong, correct them in the configuration and restart."
         }
         Text::AcknowledgedColumn => "Last acknowledgement",
         Text::AcknowledgedSkus => "Acknowledged since the start",
+        Text::AddSource => "How to add a source",
         Text::AfterColumn => "After",
         Text::Alarms => "Alarms",
         Text::All => "all",

@@ -40,6 +40,7 @@ pub(super) enum Text {
     AcceptRulesLead,
     AcknowledgedColumn,
     AcknowledgedSkus,
+    AddSource,
     AfterColumn,
     Alarms,
     All,

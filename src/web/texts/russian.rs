@@ -15,6 +15,7 @@ pub(super) const fn text(name: Text) -> &'static str {
         }
         Text::AcknowledgedColumn => "Последний приём",
         Text::AcknowledgedSkus => "Принято с запуска",
+        Text::AddSource => "Как добавить источник",
         Text::AfterColumn => "Станет",
         Text::Alarms => "Тревоги",
         Text::All => "все",

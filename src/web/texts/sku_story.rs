@@ -10,7 +10,7 @@ use crate::migrator::readback::MatchClass;
 use crate::ops::{SendingMode, SentState, ShownState, SkuSummary};
 use crate::stock::SkuError;
 use crate::web::page_context::PageContext;
-use crate::web::shop_health::Severity;
+use crate::web::shop_health::Urgency;
 
 /// Name of an origin.
 pub(in crate::web) const fn origin_name(origin: Origin, language: Language) -> &'static str {
@@ -45,11 +45,11 @@ pub(in crate::web) const fn origin_name(origin: Origin, language: Language) -> &
     }
 }
 
-/// Severity of the summary.
-pub(in crate::web) const fn sku_severity(summary: &SkuSummary) -> Severity {
+/// Urgency of the summary.
+pub(in crate::web) const fn sku_severity(summary: &SkuSummary) -> Urgency {
     match summary {
-        SkuSummary::Unknown => Severity::Attention,
-        SkuSummary::OnlyRequested { .. } => Severity::Trouble,
+        SkuSummary::Unknown => Urgency::Attention,
+        SkuSummary::OnlyRequested { .. } => Urgency::Trouble,
         SkuSummary::Stated {
             sent,
             shown,
@@ -57,7 +57,7 @@ pub(in crate::web) const fn sku_severity(summary: &SkuSummary) -> Severity {
             is_paused,
             ..
         } => match (sent, shown) {
-            (SentState::Rejected, _) => Severity::Trouble,
+            (SentState::Rejected, _) => Urgency::Trouble,
             (
                 _,
                 Some(ShownState::Shown {
@@ -65,12 +65,12 @@ pub(in crate::web) const fn sku_severity(summary: &SkuSummary) -> Severity {
                     is_before_sending: false,
                     ..
                 }),
-            ) => Severity::Trouble,
-            (_, Some(ShownState::Missing)) => Severity::Attention,
-            (SentState::Acknowledged, _) => Severity::Good,
+            ) => Urgency::Trouble,
+            (_, Some(ShownState::Missing)) => Urgency::Attention,
+            (SentState::Acknowledged, _) => Urgency::Good,
             (SentState::AcknowledgedOnly(_) | SentState::NotAcknowledged, _) => match sending {
-                SendingMode::Mode(Mode::On) if !*is_paused => Severity::Waiting,
-                SendingMode::Mode(_) | SendingMode::ForeignStore => Severity::Attention,
+                SendingMode::Mode(Mode::On) if !*is_paused => Urgency::Waiting,
+                SendingMode::Mode(_) | SendingMode::ForeignStore => Urgency::Attention,
             },
         },
     }
@@ -469,15 +469,15 @@ mod tests {
             is_before_sending: false,
         });
         for (facts, severity) in [
-            (SkuSummary::Unknown, Severity::Attention),
-            (summary(SentState::Rejected, None), Severity::Trouble),
-            (summary(SentState::Acknowledged, drifted), Severity::Trouble),
+            (SkuSummary::Unknown, Urgency::Attention),
+            (summary(SentState::Rejected, None), Urgency::Trouble),
+            (summary(SentState::Acknowledged, drifted), Urgency::Trouble),
             (
                 summary(SentState::Acknowledged, Some(ShownState::Missing)),
-                Severity::Attention,
+                Urgency::Attention,
             ),
-            (summary(SentState::Acknowledged, None), Severity::Good),
-            (summary(SentState::NotAcknowledged, None), Severity::Waiting),
+            (summary(SentState::Acknowledged, None), Urgency::Good),
+            (summary(SentState::NotAcknowledged, None), Urgency::Waiting),
         ] {
             assert_eq!(sku_severity(&facts), severity, "{facts:?}");
         }

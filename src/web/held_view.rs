@@ -1,0 +1,252 @@
+//! List of the stock that an approval would change, as a page shows it.
+
+use chrono::DateTime;
+use serde::Deserialize;
+
+use super::format;
+use super::links::sku_path;
+use super::overview::Cell;
+use super::shop_health::Urgency;
+use super::source_card::{CountCell, Fact, Reader, counts, report_facts};
+use super::texts::{self, Text, text};
+use super::visible::visible;
+use crate::i18n::Language;
+use crate::sources::{
+    DeliveryOutcome, DeliveryPipeline, HeldDelivery, HeldPreview, PipelineError, RULES_NAME,
+    StockChangeKind,
+};
+
+/// Changes on one page.
+pub(super) const PAGE_SIZE: u32 = 100;
+
+/// Link to the list of one kind of changes.
+pub(super) struct KindTab {
+    pub(super) label: &'static str,
+    pub(super) count: String,
+    pub(super) link: String,
+    pub(super) is_current: bool,
+    pub(super) severity_name: &'static str,
+}
+
+/// Change of one SKU.
+pub(super) struct ChangeRow {
+    pub(super) sku: String,
+    pub(super) link: String,
+    pub(super) old: String,
+    pub(super) new: String,
+    pub(super) is_zero: bool,
+}
+
+/// What is held, and what it would change.
+pub(super) struct HeldView {
+    pub(super) accept_action: String,
+    pub(super) reasons: Vec<String>,
+    pub(super) facts: Vec<Fact>,
+    pub(super) compared: String,
+    pub(super) changes: String,
+    pub(super) tabs: Vec<KindTab>,
+    pub(super) rows: Vec<ChangeRow>,
+    pub(super) page_text: String,
+    pub(super) previous: Option<String>,
+    pub(super) next: Option<String>,
+}
+
+/// Result of an approval.
+pub(super) struct AcceptedView {
+    pub(super) facts: Vec<Fact>,
+    pub(super) counts: Vec<CountCell>,
+}
+
+/// Part of the list, and the result of a form as the redirect after it names it.
+#[derive(Default, Deserialize)]
+pub(super) struct HeldParams {
+    kind: Option<String>,
+    page: Option<u64>,
+    pub(super) done: Option<String>,
+}
+
+impl HeldParams {
+    pub(super) fn kind(&self) -> Option<StockChangeKind> {
+        StockChangeKind::from_name(self.kind.as_deref()?)
+    }
+
+    /// Returns the number of the page, from 1.
+    pub(super) fn page(&self) -> u64 {
+        self.page.unwrap_or(1).max(1)
+    }
+}
+
+/// What is held under a name, for a reader.
+pub(super) struct HeldSubject<'a> {
+    pub(super) pipeline: &'a DeliveryPipeline,
+    /// Name of a source, or [`RULES_NAME`].
+    pub(super) source: String,
+    pub(super) reader: Reader,
+}
+
+impl HeldSubject<'_> {
+    pub(super) fn is_rules(&self) -> bool {
+        self.source == RULES_NAME
+    }
+
+    /// Returns the last delivery, if it was applied.
+    pub(super) fn accepted(&self) -> Option<AcceptedView> {
+        let language = self.reader.language;
+        let status = self
+            .pipeline
+            .status(self.pipeline.source_index(&self.source)?);
+        let report = status
+            .last_report
+            .filter(|report| report.outcome == DeliveryOutcome::Applied)?;
+        let at = format::full(status.last_report_at?, self.reader.zone, language);
+        let fact = |label: Text, value: String| Fact {
+            label: text(label, language),
+            cell: Cell::new(String::new(), value),
+        };
+        let mut facts = vec![fact(Text::LastDelivery, at)];
+        let others = report_facts(&report, self.reader);
+        facts.extend(others.map(|(label, _, value)| fact(label, value)));
+        Some(AcceptedView {
+            facts,
+            counts: counts(&report, language),
+        })
+    }
+
+    pub(super) async fn view(
+        &self,
+        preview: &HeldPreview,
+        params: &HeldParams,
+    ) -> Result<HeldView, PipelineError> {
+        let language = self.reader.language;
+        let shop = self.pipeline.shop_name();
+        let address = format!("/sources/{shop}/{}/held", self.source);
+        let kind = params.kind();
+        let total = kind.map_or(preview.totals.all(), |kind| preview.totals.of(kind));
+        let pages = total.div_ceil(u64::from(PAGE_SIZE)).max(1);
+        let page = params.page().min(pages);
+        let offset = (page - 1) * u64::from(PAGE_SIZE);
+        let changes = preview.changes(kind, offset, PAGE_SIZE).await?;
+        let of_kind = kind.map_or_else(String::new, |kind| format!("kind={}&", kind.name()));
+        let link = |page: u64| format!("{address}?{of_kind}page={page}");
+        let at = format::full(preview.compared_at, self.reader.zone, language);
+        let took = format::duration(preview.duration_ms, language);
+        Ok(HeldView {
+            accept_action: format!("{address}?delivery={}", preview.mark),
+            reasons: self.reasons(&preview.held),
+            facts: self.facts(preview),
+            compared: texts::compared(&at, &took, language),
+            changes: texts::stock_changes(preview.totals.all(), language),
+            tabs: tabs(&address, preview, kind, language),
+            rows: changes
+                .iter()
+                .map(|change| ChangeRow {
+                    sku: visible(&change.sku),
+                    link: sku_path(shop, &change.sku),
+                    old: change
+                        .old
+                        .map_or_else(|| "–".to_owned(), |old| language.number(u64::from(old))),
+                    new: language.number(u64::from(change.new)),
+                    is_zero: change.kind == StockChangeKind::BecomesZero,
+                })
+                .collect(),
+            page_text: texts::page_of(page, pages, language),
+            previous: (page > 1).then(|| link(page - 1)),
+            next: (page < pages).then(|| link(page + 1)),
+        })
+    }
+
+    fn reasons(&self, held: &[HeldDelivery]) -> Vec<String> {
+        let language = self.reader.language;
+        if self.is_rules() {
+            let rules = self.pipeline.held_rules();
+            let reason = rules.map(|rules| rules.reason);
+            return texts::hold_reasons(reason.as_slice(), "", language);
+        }
+        let mut reasons = Vec::new();
+        for held in held {
+            for reason in texts::hold_reasons(&held.reasons, &held.reason, language) {
+                if !reasons.contains(&reason) {
+                    reasons.push(reason);
+                }
+            }
+        }
+        reasons
+    }
+
+    fn facts(&self, preview: &HeldPreview) -> Vec<Fact> {
+        let language = self.reader.language;
+        let fact = |label: Text, value: String| Fact {
+            label: text(label, language),
+            cell: Cell::new(String::new(), value),
+        };
+        let time = |micros: i64| {
+            let at = DateTime::from_timestamp_micros(micros);
+            at.map_or_else(String::new, |at| {
+                format::full(at, self.reader.zone, language)
+            })
+        };
+        let mut facts = Vec::new();
+        if let Some(rules) = self.pipeline.held_rules().filter(|_| self.is_rules()) {
+            let since = format::full(rules.since, self.reader.zone, language);
+            facts.push(fact(Text::HeldSince, since));
+        }
+        if let Some(first) = preview.held.first() {
+            facts.push(fact(Text::HeldSince, time(first.since)));
+        }
+        for held in &preview.held {
+            let scope = if held.is_snapshot {
+                Text::ScopeSnapshot
+            } else {
+                Text::ScopeDelta
+            };
+            facts.push(fact(Text::StockDate, time(held.at)));
+            facts.push(fact(Text::Scope, text(scope, language).to_owned()));
+            let times = language.number(u64::from(held.times.saturating_sub(1)));
+            facts.push(fact(Text::HeldTimes, times));
+            facts.push(fact(Text::HeldFile, held.file.clone()));
+        }
+        let unchanged = language.number(preview.unchanged);
+        facts.push(fact(Text::UnchangedColumn, unchanged));
+        let outdated = language.number(preview.outdated);
+        facts.push(fact(Text::OutdatedColumn, outdated));
+        facts
+    }
+}
+
+/// Links to all changes and to those of each kind.
+fn tabs(
+    address: &str,
+    preview: &HeldPreview,
+    current: Option<StockChangeKind>,
+    language: Language,
+) -> Vec<KindTab> {
+    let all = KindTab {
+        label: texts::all_kinds(language),
+        count: language.number(preview.totals.all()),
+        link: address.to_owned(),
+        is_current: current.is_none(),
+        severity_name: "",
+    };
+    let of_kind = StockChangeKind::ALL.map(|kind| {
+        let count = preview.totals.of(kind);
+        let label = match kind {
+            StockChangeKind::BecomesZero => Text::ZeroKind,
+            StockChangeKind::Lower => Text::LowerKind,
+            StockChangeKind::Higher => Text::HigherKind,
+            StockChangeKind::New => Text::NewKind,
+        };
+        let is_dangerous = kind == StockChangeKind::BecomesZero && count > 0;
+        KindTab {
+            label: text(label, language),
+            count: language.number(count),
+            link: format!("{address}?kind={}", kind.name()),
+            is_current: current == Some(kind),
+            severity_name: if is_dangerous {
+                Urgency::Attention.name()
+            } else {
+                ""
+            },
+        }
+    });
+    std::iter::once(all).chain(of_kind).collect()
+}
