@@ -265,8 +265,9 @@ mod tests {
     #[test]
     fn sessions_are_bounded() {
         let mut sessions = Sessions::default();
-        for n in 0..=MAX_SESSIONS {
-            sessions.begin(&n.to_string(), at(0) + TimeDelta::seconds(n as i64));
+        let times = (0..).map(|second| at(0) + TimeDelta::seconds(second));
+        for (n, time) in (0..=MAX_SESSIONS).zip(times) {
+            sessions.begin(&n.to_string(), time);
         }
         assert_eq!(sessions.0.len(), MAX_SESSIONS);
         assert!(!sessions.is_valid("0", at(1)));

@@ -13,7 +13,7 @@ use super::format;
 use super::language_choice::LanguageChoice;
 use super::layout::{Layout, Screen, render};
 use super::live::{LiveValues, stream_values};
-use super::shop_health::Urgency;
+use super::shop_health::HealthLevel;
 use super::texts::{EventGroup, Text, event_group, event_reason, event_sentence, text};
 use super::visible::visible;
 use crate::event_log::{EventFilter, ServiceEvent, StoredEvent};
@@ -48,7 +48,7 @@ struct EventRow {
     datetime: String,
     shop: String,
     subject: String,
-    severity: Urgency,
+    severity: HealthLevel,
     sentence: String,
     /// The service's own words, in English.
     reason: String,
@@ -193,19 +193,19 @@ impl EventsQuery {
 }
 
 /// Returns the meaning of an event for the reader.
-const fn severity(event: &ServiceEvent) -> Urgency {
+const fn severity(event: &ServiceEvent) -> HealthLevel {
     match event {
         ServiceEvent::AlarmRaised { .. }
         | ServiceEvent::DeliveryFailed { .. }
         | ServiceEvent::SendingPaused { .. }
         | ServiceEvent::ReadbackFailed { .. }
-        | ServiceEvent::ServiceStopped { failure: Some(_) } => Urgency::Trouble,
+        | ServiceEvent::ServiceStopped { failure: Some(_) } => HealthLevel::Trouble,
         ServiceEvent::DeliveryHeld { .. }
         | ServiceEvent::ReadbackDifferent { .. }
         | ServiceEvent::QuarantineEntered { .. }
         | ServiceEvent::SelftestEnded { passed: false, .. }
         | ServiceEvent::EventsLost { .. }
-        | ServiceEvent::FileReplaced { .. } => Urgency::Attention,
+        | ServiceEvent::FileReplaced { .. } => HealthLevel::Attention,
         ServiceEvent::AlarmCleared { .. }
         | ServiceEvent::DeliveryApplied(_)
         | ServiceEvent::DeliveryApproved(_)
@@ -213,13 +213,13 @@ const fn severity(event: &ServiceEvent) -> Urgency {
         | ServiceEvent::SendingResumed
         | ServiceEvent::ReadbackEqual { .. }
         | ServiceEvent::QuarantineLeft { .. }
-        | ServiceEvent::SelftestEnded { passed: true, .. } => Urgency::Good,
+        | ServiceEvent::SelftestEnded { passed: true, .. } => HealthLevel::Good,
         ServiceEvent::ServiceStarted { .. }
         | ServiceEvent::ServiceStopped { failure: None }
         | ServiceEvent::DeliveryReplaced { .. }
         | ServiceEvent::SendingDelayed { .. }
         | ServiceEvent::SelftestStarted { .. }
         | ServiceEvent::OperatorAction { .. }
-        | ServiceEvent::Unknown => Urgency::Waiting,
+        | ServiceEvent::Unknown => HealthLevel::Waiting,
     }
 }

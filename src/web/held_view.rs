@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::format;
 use super::links::sku_path;
 use super::overview::Cell;
-use super::shop_health::Urgency;
+use super::shop_health::HealthLevel;
 use super::source_card::{CountCell, Fact, Reader, counts, report_facts};
 use super::texts::{self, Text, text};
 use super::visible::visible;
@@ -242,7 +242,7 @@ fn tabs(
             link: format!("{address}?kind={}", kind.name()),
             is_current: current == Some(kind),
             severity_name: if is_dangerous {
-                Urgency::Attention.name()
+                HealthLevel::Attention.name()
             } else {
                 ""
             },

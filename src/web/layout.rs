@@ -10,7 +10,7 @@ use super::Config;
 use super::assets::{Asset, ICON, SCRIPT, STYLESHEET};
 use super::format;
 use super::language_choice::LanguageChoice;
-use super::shop_health::Urgency;
+use super::shop_health::HealthLevel;
 use super::texts::{Text, text};
 use crate::i18n::{Language, zone_name};
 
@@ -57,7 +57,7 @@ pub(super) struct NavigationEntry {
     /// Value of `aria-current`: `page`, or `true` for the screen above this page; empty for others.
     pub(super) current: &'static str,
     /// Worst severity of the facts on that screen, if it is not good.
-    pub(super) mark: Option<Urgency>,
+    pub(super) mark: Option<HealthLevel>,
 }
 
 /// Entry of the language switch.
@@ -91,7 +91,7 @@ impl Layout {
         now: DateTime<Utc>,
         (screen, title): (Screen, String),
         live_path: &str,
-        marks: &[(Screen, Urgency)],
+        marks: &[(Screen, HealthLevel)],
     ) -> Self {
         let language = choice.language;
         let entry = |other: Screen| NavigationEntry {
@@ -100,7 +100,7 @@ impl Layout {
             current: if other == screen { "page" } else { "" },
             mark: marks
                 .iter()
-                .find(|(marked, severity)| *marked == other && *severity > Urgency::Waiting)
+                .find(|(marked, severity)| *marked == other && *severity > HealthLevel::Waiting)
                 .map(|(_, severity)| *severity),
         };
         let separator = if choice.address.contains('?') {
@@ -128,7 +128,7 @@ impl Layout {
     }
 
     /// Marks the page as a part of its screen.
-    pub(super) fn as_subpage(mut self) -> Self {
+    pub(super) fn into_subpage(mut self) -> Self {
         let entries = self.navigation.iter_mut();
         let of_screen = entries.filter(|entry| !entry.current.is_empty());
         of_screen.for_each(|entry| entry.current = "true");

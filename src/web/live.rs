@@ -14,7 +14,7 @@ use futures_util::stream;
 use serde::Serialize;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
-use super::shop_health::Urgency;
+use super::shop_health::HealthLevel;
 use crate::ops::Ops;
 
 /// Time between two looks at the values; at most one event is sent in this time.
@@ -45,8 +45,8 @@ pub(super) struct LiveValues {
 
 impl LiveValues {
     /// Adds the text of an element, and its severity if the stylesheet shows one.
-    pub(super) fn set(&mut self, id: &str, text: &str, severity: Option<Urgency>) {
-        let severity = severity.map(Urgency::name);
+    pub(super) fn set(&mut self, id: &str, text: &str, severity: Option<HealthLevel>) {
+        let severity = severity.map(HealthLevel::name);
         let text = text.to_owned();
         self.values
             .insert(id.to_owned(), LiveValue { text, severity });
@@ -176,8 +176,8 @@ mod tests {
     #[test]
     fn a_severity_alone_is_a_change() {
         let (mut old, mut new) = (LiveValues::default(), LiveValues::default());
-        old.set("a", "1", Some(Urgency::Good));
-        new.set("a", "1", Some(Urgency::Trouble));
+        old.set("a", "1", Some(HealthLevel::Good));
+        new.set("a", "1", Some(HealthLevel::Trouble));
         let frame = LiveFrame::between(&old, &new).unwrap();
         let text = serde_json::to_string(&frame).unwrap();
         let expected =

@@ -38,7 +38,7 @@ pub(super) fn unknown_shop(
             "",
             &[],
         )
-        .as_subpage(),
+        .into_subpage(),
         heading,
         lead: text(Text::UnknownShopLead, choice.language),
         links: state.shops.iter().map(|shop| link(&shop.name)).collect(),

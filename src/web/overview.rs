@@ -14,7 +14,7 @@ use super::live::{LiveValues, stream_values};
 use super::page_context::PageContext;
 use super::ready_page;
 use super::screen_marks::screen_marks;
-use super::shop_health::{ShopCondition, Urgency};
+use super::shop_health::{HealthLevel, ShopCondition};
 use super::shop_row::ShopRow;
 use super::texts::{self, Text, text};
 use super::visible::visible;
@@ -27,7 +27,7 @@ use crate::telemetry::ActiveAlarm;
 pub(super) struct Cell {
     pub(super) id: String,
     pub(super) text: String,
-    pub(super) severity: Option<Urgency>,
+    pub(super) severity: Option<HealthLevel>,
     /// Exact form of a rounded value, for the title of the element.
     pub(super) title: String,
 }
@@ -43,7 +43,7 @@ impl Cell {
     }
 
     pub(super) fn severity_name(&self) -> &'static str {
-        self.severity.map_or("", Urgency::name)
+        self.severity.map_or("", HealthLevel::name)
     }
 }
 

@@ -15,7 +15,7 @@ use super::links::{shop_path, sku_path};
 use super::live::{LiveValues, stream_values};
 use super::overview::Cell;
 use super::screen_marks::screen_marks;
-use super::shop_health::Urgency;
+use super::shop_health::HealthLevel;
 use super::texts::{self, Text, text};
 use super::visible::visible;
 use crate::i18n::{Language, zone_name};
@@ -141,7 +141,7 @@ pub(super) fn verdict_cell(readiness: Option<&CachedReadiness>, language: Langua
     let Some(readiness) = readiness else {
         let pending = text(Text::ReadinessPending, language).to_owned();
         return Cell {
-            severity: Some(Urgency::Waiting),
+            severity: Some(HealthLevel::Waiting),
             ..Cell::new(id, pending)
         };
     };
@@ -160,9 +160,9 @@ pub(super) fn verdict_cell(readiness: Option<&CachedReadiness>, language: Langua
     });
     let others = reasons.count() as u64;
     let severity = if first.is_none() {
-        Urgency::Good
+        HealthLevel::Good
     } else {
-        Urgency::Attention
+        HealthLevel::Attention
     };
     Cell {
         severity: Some(severity),
@@ -223,9 +223,9 @@ impl ShopChecks {
     fn new(shop: &ShopReadiness, language: Language, zone: FixedOffset) -> Self {
         let is_ready = shop.reasons.is_empty();
         let severity = if is_ready {
-            Urgency::Good
+            HealthLevel::Good
         } else {
-            Urgency::Attention
+            HealthLevel::Attention
         };
         let id = |part: &str| format!("{}-{part}", shop.name);
         let verdict = Cell {
@@ -283,20 +283,20 @@ impl CheckLine {
         language: Language,
     ) -> Self {
         let (severity, detail, links) = match result {
-            CheckResult::Passed => (Urgency::Good, String::new(), Vec::new()),
+            CheckResult::Passed => (HealthLevel::Good, String::new(), Vec::new()),
             CheckResult::Failed(reason) => (
-                Urgency::Trouble,
+                HealthLevel::Trouble,
                 texts::readiness_reason(reason, language),
                 cause_links(shop, reason, language),
             ),
             CheckResult::NotNeeded(reason) => (
-                Urgency::Good,
+                HealthLevel::Good,
                 texts::readiness_reason(reason, language),
                 Vec::new(),
             ),
             CheckResult::NotChecked => {
                 let detail = text(Text::CheckNotChecked, language).to_owned();
-                (Urgency::Waiting, detail, Vec::new())
+                (HealthLevel::Waiting, detail, Vec::new())
             }
         };
         Self {

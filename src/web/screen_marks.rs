@@ -1,12 +1,12 @@
 //! Marks in the navigation: screens with facts that need attention.
 
 use super::layout::Screen;
-use super::shop_health::Urgency;
+use super::shop_health::HealthLevel;
 use super::source_card::source_severity;
 use crate::ops::Ops;
 
 /// Returns the worst severity of the facts on each screen, from values in memory.
-pub(super) fn screen_marks(ops: &Ops) -> Vec<(Screen, Urgency)> {
+pub(super) fn screen_marks(ops: &Ops) -> Vec<(Screen, HealthLevel)> {
     let Some(state) = ops.state() else {
         return Vec::new();
     };
@@ -15,16 +15,16 @@ pub(super) fn screen_marks(ops: &Ops) -> Vec<(Screen, Urgency)> {
     let severities = pipelines.flat_map(|(_, pipeline)| {
         let names = pipeline.source_names().enumerate();
         let of_sources = names.map(|(index, _)| source_severity(pipeline.status(index).state()));
-        let of_rules = pipeline.held_rules().map(|_| Urgency::Attention);
+        let of_rules = pipeline.held_rules().map(|_| HealthLevel::Attention);
         of_sources.chain(of_rules)
     });
     marks.extend(severities.max().map(|worst| (Screen::Sources, worst)));
     if let Some(readiness) = ops.recent_readiness() {
         let is_ready = readiness.report.is_go();
         let severity = if is_ready {
-            Urgency::Good
+            HealthLevel::Good
         } else {
-            Urgency::Attention
+            HealthLevel::Attention
         };
         marks.push((Screen::SwitchOver, severity));
     }

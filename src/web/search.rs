@@ -75,7 +75,7 @@ pub(super) async fn page(
             "",
             &[],
         )
-        .as_subpage()
+        .into_subpage()
         .with_search(&query.sku, &query.shop)
     };
     let sku = match Sku::parse(&query.sku) {

@@ -20,7 +20,7 @@ use super::overview::Cell;
 use super::page_context::PageContext;
 use super::shop_actions::{ActionNotice, ActionQuery};
 use super::shop_charts::{ChartPeriod, shop_charts};
-use super::shop_health::Urgency;
+use super::shop_health::HealthLevel;
 use super::shop_readback::ReadbackPanel;
 use super::shop_row::{ShopRow, can_be_paused, latest_dirty_count};
 use super::shop_sending::{QuarantinePanel, SendingPanel};
@@ -104,7 +104,7 @@ pub(super) async fn page(
         &[],
     );
     render(&ShopPage {
-        layout: layout.as_subpage().with_search("", &shop.name),
+        layout: layout.into_subpage().with_search("", &shop.name),
         structure: panels.live_values().structure_mark(),
         name: shop.name.clone(),
         address: shop.address.clone(),
@@ -210,7 +210,7 @@ fn more_numbers(state: &OpsState, id: ShopId, context: PageContext) -> Vec<Named
         let count = count as u64;
         let mut number = named(Text::DirtySkus, "dirty", context.number(count));
         number.cell.title = context.full(at);
-        number.cell.severity = Some(Urgency::Waiting).filter(|_| count > 0);
+        number.cell.severity = Some(HealthLevel::Waiting).filter(|_| count > 0);
         numbers.push(number);
     }
     if let Some(worker) = state.migrator.status(id) {

@@ -13,7 +13,7 @@ use super::language_choice::LanguageChoice;
 use super::links::{find_shop, shop_path};
 use super::not_found;
 use super::page_context::PageContext;
-use super::shop_health::Urgency;
+use super::shop_health::HealthLevel;
 use super::texts;
 use crate::migrator::OperatorPauseError;
 use crate::ops::{Ops, OpsState};
@@ -59,13 +59,13 @@ impl ActionResult {
         }
     }
 
-    const fn severity(self) -> Urgency {
+    const fn severity(self) -> HealthLevel {
         match self {
             Self::ReadbackRequested | Self::Paused | Self::Resumed | Self::PollRequested => {
-                Urgency::Good
+                HealthLevel::Good
             }
-            Self::NotForwarded | Self::UnknownSource => Urgency::Attention,
-            Self::NotPersisted => Urgency::Trouble,
+            Self::NotForwarded | Self::UnknownSource => HealthLevel::Attention,
+            Self::NotPersisted => HealthLevel::Trouble,
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::migrator::Mode;
 
 /// Meaning of a value, shown by a colour and a symbol.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) enum Urgency {
+pub(super) enum HealthLevel {
     /// Everything is as it should be.
     Good,
     /// The service works on it; no action is needed.
@@ -15,7 +15,7 @@ pub(super) enum Urgency {
     Trouble,
 }
 
-impl Urgency {
+impl HealthLevel {
     /// Returns the name that the stylesheet uses.
     pub(super) const fn name(self) -> &'static str {
         match self {
@@ -65,16 +65,16 @@ pub(super) enum ShopCondition {
 }
 
 impl ShopCondition {
-    pub(super) const fn severity(self) -> Urgency {
+    pub(super) const fn severity(self) -> HealthLevel {
         match self {
-            Self::InSync => Urgency::Good,
-            Self::Sending(_) | Self::NotVerified => Urgency::Waiting,
+            Self::InSync => HealthLevel::Good,
+            Self::Sending(_) | Self::NotVerified => HealthLevel::Waiting,
             Self::Off
             | Self::DryRun
             | Self::PausedByOperator
             | Self::Rejected(_)
-            | Self::Differing(_) => Urgency::Attention,
-            Self::NoStock | Self::NotSending | Self::Paused => Urgency::Trouble,
+            | Self::Differing(_) => HealthLevel::Attention,
+            Self::NoStock | Self::NotSending | Self::Paused => HealthLevel::Trouble,
         }
     }
 }
@@ -190,7 +190,7 @@ mod tests {
             (Mode::DryRun, ShopCondition::DryRun),
         ] {
             assert_eq!(ShopFacts { mode, ..GOOD }.condition(), condition);
-            assert_eq!(condition.severity(), Urgency::Attention);
+            assert_eq!(condition.severity(), HealthLevel::Attention);
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::links::sku_path;
 use super::overview::Cell;
 use super::page_context::PageContext;
-use super::shop_health::Urgency;
+use super::shop_health::HealthLevel;
 use super::texts::{self, Text, match_class_text};
 use super::visible::{cut, visible};
 use crate::migrator::readback::{MatchClass, ReadbackExample, ReadbackProgress, ReadbackReport};
@@ -52,14 +52,14 @@ impl ReadbackPanel {
         let is_possible = report.is_some();
         let report = report.unwrap_or_default();
         let (state, severity) = match report.state {
-            _ if !is_possible => (Text::ReadbackImpossible, Urgency::Attention),
-            ReadbackProgress::Never => (Text::ReadbackNever, Urgency::Waiting),
-            ReadbackProgress::Running => (Text::ReadbackRunning, Urgency::Waiting),
+            _ if !is_possible => (Text::ReadbackImpossible, HealthLevel::Attention),
+            ReadbackProgress::Never => (Text::ReadbackNever, HealthLevel::Waiting),
+            ReadbackProgress::Running => (Text::ReadbackRunning, HealthLevel::Waiting),
             ReadbackProgress::Done if report.unexplained_skus() > 0 => {
-                (Text::ReadbackDiffers, Urgency::Attention)
+                (Text::ReadbackDiffers, HealthLevel::Attention)
             }
-            ReadbackProgress::Done => (Text::ReadbackMatches, Urgency::Good),
-            ReadbackProgress::Failed => (Text::ReadbackFailed, Urgency::Trouble),
+            ReadbackProgress::Done => (Text::ReadbackMatches, HealthLevel::Good),
+            ReadbackProgress::Failed => (Text::ReadbackFailed, HealthLevel::Trouble),
         };
         let mut state = Cell::new("readback-state".to_owned(), context.text(state).to_owned());
         state.severity = Some(severity);
@@ -130,13 +130,13 @@ impl ExampleRow {
 }
 
 /// Returns the severity of SKUs in a class.
-pub(super) const fn class_severity(class: MatchClass) -> Urgency {
+pub(super) const fn class_severity(class: MatchClass) -> HealthLevel {
     match class {
         MatchClass::Equal | MatchClass::Explained | MatchClass::Archived | MatchClass::NotOurs => {
-            Urgency::Good
+            HealthLevel::Good
         }
-        MatchClass::Pending | MatchClass::Unsent => Urgency::Waiting,
-        MatchClass::Rejected | MatchClass::Unknown => Urgency::Attention,
-        MatchClass::Drifted => Urgency::Trouble,
+        MatchClass::Pending | MatchClass::Unsent => HealthLevel::Waiting,
+        MatchClass::Rejected | MatchClass::Unknown => HealthLevel::Attention,
+        MatchClass::Drifted => HealthLevel::Trouble,
     }
 }

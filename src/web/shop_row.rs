@@ -6,7 +6,7 @@ use super::chart::{Sparkline, sparkline};
 use super::links::shop_path;
 use super::overview::Cell;
 use super::page_context::PageContext;
-use super::shop_health::{ShopCondition, ShopFacts, Urgency};
+use super::shop_health::{HealthLevel, ShopCondition, ShopFacts};
 use super::texts::{self, Text};
 use crate::chart_history::{Resolution, Series};
 use crate::migrator::Mode;
@@ -93,24 +93,24 @@ impl ShopRow {
         let skus = state.book.len(id) as u64;
         let acknowledged = worker.as_ref().and_then(|worker| worker.last_acknowledged);
         let cells = vec![
-            number(Text::SkusColumn, "skus", skus, Urgency::Good),
+            number(Text::SkusColumn, "skus", skus, HealthLevel::Good),
             number(
                 Text::WaitingColumn,
                 "waiting",
                 facts.waiting,
-                Urgency::Waiting,
+                HealthLevel::Waiting,
             ),
             number(
                 Text::RejectedColumn,
                 "rejected",
                 facts.rejected,
-                Urgency::Attention,
+                HealthLevel::Attention,
             ),
             number(
                 Text::DifferingColumn,
                 "differing",
                 differing,
-                Urgency::Attention,
+                HealthLevel::Attention,
             ),
             time(Text::PushColumn, "push", state.last_requests.last(id)),
             time(Text::AcknowledgedColumn, "acknowledged", acknowledged),

@@ -3,7 +3,7 @@
 use super::links::sku_path;
 use super::overview::Cell;
 use super::page_context::{Moment, PageContext};
-use super::shop_health::Urgency;
+use super::shop_health::HealthLevel;
 use super::texts::{self, Text};
 use super::visible::{cut, visible};
 use crate::migrator::{Mode, OPERATOR_PAUSE_REASON, QuarantinedSku, WorkerStatus};
@@ -40,7 +40,7 @@ impl SendingPanel {
                 "sending-state".to_owned(),
                 context.text(Text::WorkerOff).to_owned(),
             );
-            state.severity = Some(Urgency::Attention);
+            state.severity = Some(HealthLevel::Attention);
             return Self {
                 state,
                 next_try: Cell::new("next-try".to_owned(), String::new()),
@@ -54,22 +54,22 @@ impl SendingPanel {
         let (text, severity) = match (worker.paused_since, worker.state) {
             (Some(since), _) if mode == Mode::On => (
                 texts::paused_since(&context.full(since), language),
-                Urgency::Attention,
+                HealthLevel::Attention,
             ),
-            (_, "sending") => (texts::sending_now(waiting, language), Urgency::Waiting),
+            (_, "sending") => (texts::sending_now(waiting, language), HealthLevel::Waiting),
             (_, "waiting") => (
                 context.text(Text::WorkerWaiting).to_owned(),
-                Urgency::Waiting,
+                HealthLevel::Waiting,
             ),
             (_, "paused") => (
                 context.text(Text::WorkerPaused).to_owned(),
-                Urgency::Trouble,
+                HealthLevel::Trouble,
             ),
             (_, "dry-run") => (
                 context.text(Text::WorkerDryRun).to_owned(),
-                Urgency::Attention,
+                HealthLevel::Attention,
             ),
-            (_, _) => (context.text(Text::WorkerIdle).to_owned(), Urgency::Good),
+            (_, _) => (context.text(Text::WorkerIdle).to_owned(), HealthLevel::Good),
         };
         let mut state = Cell::new("sending-state".to_owned(), text);
         state.severity = Some(severity);
@@ -151,7 +151,7 @@ impl QuarantinePanel {
         };
         let rest = all.len().saturating_sub(MAX_QUARANTINE_ROWS) as u64;
         let mut count = Cell::new("quarantined".to_owned(), context.number(all.len() as u64));
-        count.severity = Some(Urgency::Attention).filter(|_| !all.is_empty());
+        count.severity = Some(HealthLevel::Attention).filter(|_| !all.is_empty());
         Self {
             count,
             rows: all.iter().take(MAX_QUARANTINE_ROWS).map(row).collect(),

@@ -2,7 +2,7 @@
 
 use super::overview::Cell;
 use super::page_context::{Moment, PageContext};
-use super::shop_health::Urgency;
+use super::shop_health::HealthLevel;
 use super::texts::{self, Text};
 use super::visible::{cut, visible};
 use crate::ops::OpsState;
@@ -111,10 +111,10 @@ const fn state_text(state: SourceState) -> Text {
     }
 }
 
-const fn severity(state: SourceState) -> Urgency {
+const fn severity(state: SourceState) -> HealthLevel {
     match state {
-        SourceState::Waiting | SourceState::Reading => Urgency::Waiting,
-        SourceState::Failed | SourceState::Held | SourceState::Incomplete => Urgency::Attention,
-        SourceState::Ok => Urgency::Good,
+        SourceState::Waiting | SourceState::Reading => HealthLevel::Waiting,
+        SourceState::Failed | SourceState::Held | SourceState::Incomplete => HealthLevel::Attention,
+        SourceState::Ok => HealthLevel::Good,
     }
 }

@@ -87,13 +87,11 @@ pub(super) async fn page_by_query(
     Path(name): Path<String>,
     Query(query): Query<SkuInQuery>,
 ) -> Response {
-    match query.sku {
-        Some(sku) => sku_page(&ops, (config, &choice), &name, &sku).await,
-        None => {
-            let address = shop_path(&encode(&name));
-            (StatusCode::SEE_OTHER, [(LOCATION, address)]).into_response()
-        }
+    if let Some(sku) = query.sku {
+        return sku_page(&ops, (config, &choice), &name, &sku).await;
     }
+    let address = shop_path(&encode(&name));
+    (StatusCode::SEE_OTHER, [(LOCATION, address)]).into_response()
 }
 
 async fn sku_page(
@@ -128,7 +126,7 @@ async fn sku_page(
         &[],
     );
     let page = SkuPage {
-        layout: layout.as_subpage().with_search("", &shop.name),
+        layout: layout.into_subpage().with_search("", &shop.name),
         structure: live_values(state, (id, &sku), context).structure_mark(),
         sku: shown,
         shop: shop.name.clone(),

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::page_context::{Moment, PageContext};
-use super::shop_health::Urgency;
+use super::shop_health::HealthLevel;
 use super::shop_readback::class_severity;
 use super::texts::{self, Text, class_name, origin_name};
 use super::visible::visible;
@@ -25,7 +25,7 @@ pub(super) struct TimelineEntry {
 pub(super) fn timeline(explanation: &SkuExplanation, context: PageContext) -> Vec<TimelineEntry> {
     let events = explanation.events.iter();
     let mut entries: Vec<TimelineEntry> = events.map(|event| of_event(event, context)).collect();
-    let entry = |at: DateTime<Utc>, text: String, severity: Urgency| TimelineEntry {
+    let entry = |at: DateTime<Utc>, text: String, severity: HealthLevel| TimelineEntry {
         at,
         moment: exact_moment(at, context),
         text,
@@ -44,7 +44,7 @@ pub(super) fn timeline(explanation: &SkuExplanation, context: PageContext) -> Ve
             .origin
             .map(|origin| origin_name(origin, context.language));
         let text = texts::stated(book.count, origin, context.language);
-        entries.push(entry(book.updated_at, text, Urgency::Good));
+        entries.push(entry(book.updated_at, text, HealthLevel::Good));
     }
     if let Some((count, at)) = explanation
         .ledger
@@ -53,7 +53,7 @@ pub(super) fn timeline(explanation: &SkuExplanation, context: PageContext) -> Ve
         && !has(&[SkuEventKind::Sent])
     {
         let text = texts::acknowledged(count, context.language);
-        entries.push(entry(at, text, Urgency::Good));
+        entries.push(entry(at, text, HealthLevel::Good));
     }
     if let Some((market, at)) = explanation
         .market
@@ -67,7 +67,7 @@ pub(super) fn timeline(explanation: &SkuExplanation, context: PageContext) -> Ve
     }
     for asked in &explanation.asked {
         let text = texts::requested(asked.warehouse, context.language);
-        entries.push(entry(asked.hour, text, Urgency::Good));
+        entries.push(entry(asked.hour, text, HealthLevel::Good));
     }
     entries.sort_by_key(|entry| std::cmp::Reverse(entry.at));
     entries
@@ -78,18 +78,21 @@ fn of_event(event: &HistoryEventDto, context: PageContext) -> TimelineEntry {
     let origin = event.origin.map(|origin| origin_name(origin, language));
     let request = event.request.as_ref();
     let (text, severity) = match event.what {
-        SkuEventKind::Stated => (texts::stated(event.count, origin, language), Urgency::Good),
+        SkuEventKind::Stated => (
+            texts::stated(event.count, origin, language),
+            HealthLevel::Good,
+        ),
         SkuEventKind::Repeated => (
             texts::repeated(event.count, origin, language),
-            Urgency::Good,
+            HealthLevel::Good,
         ),
         SkuEventKind::Sent => {
             let is_accepted =
                 request.is_none_or(|request| request.verdict == ResponseVerdict::Accepted.name());
             let severity = if is_accepted {
-                Urgency::Good
+                HealthLevel::Good
             } else {
-                Urgency::Attention
+                HealthLevel::Attention
             };
             let facts = request.map(|request| (request.skus as u64, request.took_ms));
             (
@@ -99,12 +102,15 @@ fn of_event(event: &HistoryEventDto, context: PageContext) -> TimelineEntry {
         }
         SkuEventKind::Quarantined => (
             context.text(Text::EventQuarantined).to_owned(),
-            Urgency::Attention,
+            HealthLevel::Attention,
         ),
-        SkuEventKind::Released => (context.text(Text::EventReleased).to_owned(), Urgency::Good),
+        SkuEventKind::Released => (
+            context.text(Text::EventReleased).to_owned(),
+            HealthLevel::Good,
+        ),
         SkuEventKind::Seen => {
             let class = event.class.map_or("", |class| class_name(class, language));
-            let severity = event.class.map_or(Urgency::Good, class_severity);
+            let severity = event.class.map_or(HealthLevel::Good, class_severity);
             (texts::shown(Some(event.count), class, language), severity)
         }
     };

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::format;
 use super::overview::Cell;
-use super::shop_health::Urgency;
+use super::shop_health::HealthLevel;
 use super::texts::{self, Text, text};
 use super::visible::visible;
 use crate::i18n::Language;
@@ -89,12 +89,12 @@ impl Reader {
 }
 
 /// Meaning of a state.
-pub(super) fn source_severity(state: SourceState) -> Urgency {
+pub(super) fn source_severity(state: SourceState) -> HealthLevel {
     match state {
-        SourceState::Ok => Urgency::Good,
-        SourceState::Reading | SourceState::Waiting => Urgency::Waiting,
-        SourceState::Held | SourceState::Incomplete => Urgency::Attention,
-        SourceState::Failed => Urgency::Trouble,
+        SourceState::Ok => HealthLevel::Good,
+        SourceState::Reading | SourceState::Waiting => HealthLevel::Waiting,
+        SourceState::Held | SourceState::Incomplete => HealthLevel::Attention,
+        SourceState::Failed => HealthLevel::Trouble,
     }
 }
 
@@ -234,17 +234,21 @@ pub(super) fn report_facts(
 pub(super) fn counts(report: &DeliveryReport, language: Language) -> Vec<CountCell> {
     let changes = report.changes;
     [
-        (Text::RowsColumn, report.rows, Urgency::Good),
-        (Text::NewColumn, changes.new, Urgency::Good),
-        (Text::ChangedColumn, changes.changed, Urgency::Good),
-        (Text::ZeroedColumn, changes.zeroed, Urgency::Attention),
-        (Text::UnchangedColumn, changes.unchanged, Urgency::Good),
-        (Text::OutdatedColumn, changes.outdated, Urgency::Good),
-        (Text::RejectedColumn, report.rejected, Urgency::Attention),
+        (Text::RowsColumn, report.rows, HealthLevel::Good),
+        (Text::NewColumn, changes.new, HealthLevel::Good),
+        (Text::ChangedColumn, changes.changed, HealthLevel::Good),
+        (Text::ZeroedColumn, changes.zeroed, HealthLevel::Attention),
+        (Text::UnchangedColumn, changes.unchanged, HealthLevel::Good),
+        (Text::OutdatedColumn, changes.outdated, HealthLevel::Good),
+        (
+            Text::RejectedColumn,
+            report.rejected,
+            HealthLevel::Attention,
+        ),
         (
             Text::SuspiciousColumn,
             report.suspicious,
-            Urgency::Attention,
+            HealthLevel::Attention,
         ),
     ]
     .map(|(heading, number, severity)| CountCell {
@@ -275,9 +279,9 @@ pub(super) async fn stored_rows(
 fn rejected_lines(rows: &[RejectedRow], language: Language) -> Vec<RejectedLine> {
     let line = |row: &RejectedRow| {
         let (kind, severity) = if row.is_suspicious {
-            (Text::RowSuspicious, Urgency::Attention)
+            (Text::RowSuspicious, HealthLevel::Attention)
         } else {
-            (Text::RowRejected, Urgency::Trouble)
+            (Text::RowRejected, HealthLevel::Trouble)
         };
         RejectedLine {
             line: language.number(row.line),

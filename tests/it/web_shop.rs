@@ -298,7 +298,7 @@ async fn the_shop_page_polls_a_source() {
         "[[shops.sources]]\nname = \"erp\"\nkind = \"file\"\nevery_seconds = 86400\n\
          path = \"erp.csv\"\nscope = \"snapshot\"",
     );
-    let mut service = TestService::start(&[shop.clone()]).await;
+    let mut service = TestService::start(std::slice::from_ref(&shop)).await;
     let endpoints = service.endpoints();
     service.allow_unsent(&shop, "the file comes during the test");
     let page = endpoints.get_page("/shops/moscow", "en").await.text();

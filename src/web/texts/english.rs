@@ -3,6 +3,11 @@
 use super::Text;
 
 /// Returns a text in English.
+#[expect(
+    clippy::match_same_arms,
+    clippy::too_many_lines,
+    reason = "one arm for each text, in the order of the names"
+)]
 pub(super) const fn text(name: Text) -> &'static str {
     match name {
         Text::AbsenceNotApplied => "Absent SKUs keep their stock",

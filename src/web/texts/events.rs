@@ -141,7 +141,6 @@ fn english(event: &ServiceEvent) -> String {
     }
 }
 
-#[expect(clippy::too_many_lines, reason = "one sentence for each kind")]
 fn russian(event: &ServiceEvent) -> String {
     let number = |n: u64| Language::Russian.number(n);
     let counts = |counts: &EventCounts| {
@@ -239,7 +238,6 @@ fn russian(event: &ServiceEvent) -> String {
     }
 }
 
-#[expect(clippy::too_many_lines, reason = "one sentence for each kind")]
 fn chinese(event: &ServiceEvent) -> String {
     let number = |n: u64| Language::Chinese.number(n);
     let counts = |counts: &EventCounts| {

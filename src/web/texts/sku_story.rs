@@ -10,7 +10,7 @@ use crate::migrator::readback::MatchClass;
 use crate::ops::{SendingMode, SentState, ShownState, SkuSummary};
 use crate::stock::SkuError;
 use crate::web::page_context::PageContext;
-use crate::web::shop_health::Urgency;
+use crate::web::shop_health::HealthLevel;
 
 /// Name of an origin.
 pub(in crate::web) const fn origin_name(origin: Origin, language: Language) -> &'static str {
@@ -45,11 +45,11 @@ pub(in crate::web) const fn origin_name(origin: Origin, language: Language) -> &
     }
 }
 
-/// Urgency of the summary.
-pub(in crate::web) const fn sku_severity(summary: &SkuSummary) -> Urgency {
+/// Level of the summary.
+pub(in crate::web) const fn sku_severity(summary: &SkuSummary) -> HealthLevel {
     match summary {
-        SkuSummary::Unknown => Urgency::Attention,
-        SkuSummary::OnlyRequested { .. } => Urgency::Trouble,
+        SkuSummary::Unknown => HealthLevel::Attention,
+        SkuSummary::OnlyRequested { .. } => HealthLevel::Trouble,
         SkuSummary::Stated {
             sent,
             shown,
@@ -57,20 +57,20 @@ pub(in crate::web) const fn sku_severity(summary: &SkuSummary) -> Urgency {
             is_paused,
             ..
         } => match (sent, shown) {
-            (SentState::Rejected, _) => Urgency::Trouble,
-            (
+            (SentState::Rejected, _)
+            | (
                 _,
                 Some(ShownState::Shown {
                     class: MatchClass::Drifted,
                     is_before_sending: false,
                     ..
                 }),
-            ) => Urgency::Trouble,
-            (_, Some(ShownState::Missing)) => Urgency::Attention,
-            (SentState::Acknowledged, _) => Urgency::Good,
+            ) => HealthLevel::Trouble,
+            (_, Some(ShownState::Missing)) => HealthLevel::Attention,
+            (SentState::Acknowledged, _) => HealthLevel::Good,
             (SentState::AcknowledgedOnly(_) | SentState::NotAcknowledged, _) => match sending {
-                SendingMode::Mode(Mode::On) if !*is_paused => Urgency::Waiting,
-                SendingMode::Mode(_) | SendingMode::ForeignStore => Urgency::Attention,
+                SendingMode::Mode(Mode::On) if !*is_paused => HealthLevel::Waiting,
+                SendingMode::Mode(_) | SendingMode::ForeignStore => HealthLevel::Attention,
             },
         },
     }
@@ -469,15 +469,21 @@ mod tests {
             is_before_sending: false,
         });
         for (facts, severity) in [
-            (SkuSummary::Unknown, Urgency::Attention),
-            (summary(SentState::Rejected, None), Urgency::Trouble),
-            (summary(SentState::Acknowledged, drifted), Urgency::Trouble),
+            (SkuSummary::Unknown, HealthLevel::Attention),
+            (summary(SentState::Rejected, None), HealthLevel::Trouble),
+            (
+                summary(SentState::Acknowledged, drifted),
+                HealthLevel::Trouble,
+            ),
             (
                 summary(SentState::Acknowledged, Some(ShownState::Missing)),
-                Urgency::Attention,
+                HealthLevel::Attention,
             ),
-            (summary(SentState::Acknowledged, None), Urgency::Good),
-            (summary(SentState::NotAcknowledged, None), Urgency::Waiting),
+            (summary(SentState::Acknowledged, None), HealthLevel::Good),
+            (
+                summary(SentState::NotAcknowledged, None),
+                HealthLevel::Waiting,
+            ),
         ] {
             assert_eq!(sku_severity(&facts), severity, "{facts:?}");
         }
