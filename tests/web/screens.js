@@ -5,7 +5,7 @@
 export const SCREENS = [
   { name: "overview", path: "/" },
   { name: "shop", path: "/shops/{shop}" },
-  { name: "sku", path: "/shops/{shop}/skus/{sku}" },
+  { name: "sku", path: "/shops/{shop}/skus/{sku}", states: ["calm", "alarms"] },
   { name: "hostile-sku", path: "/shops/{shop}/skus/{hostileSku}", states: ["calm"] },
   { name: "sources", path: "/sources" },
   { name: "held", path: "/sources/{shop}/{source}/held", states: ["alarms"] },

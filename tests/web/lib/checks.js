@@ -53,7 +53,7 @@ export function layout(page) {
     }
     for (const element of document.querySelectorAll("body *")) {
       const style = getComputedStyle(element);
-      const hides = style.overflowX === "hidden" || style.overflowX === "clip";
+      const hides = element.tagName !== "INPUT" && ["hidden", "clip"].includes(style.overflowX);
       if (hides && element.scrollWidth > element.clientWidth && !element.title && element.clientWidth > 1) {
         problems.push(`text is cut off without a title: ${element.outerHTML.slice(0, 120)}`);
       }
@@ -115,14 +115,17 @@ export async function language(page, code, names) {
   const problems = found.lang === tag ? [] : [`lang is ${found.lang}, not ${tag}`];
   const isKept = (word) =>
     KEPT_WORDS.has(word) || names.includes(word) || (code === "zh" && KEPT_IN_CHINESE.has(word));
-  for (const text of found.texts) {
+  // A name may have several words or none: a SKU is any text.
+  const byLength = [...names].sort((one, other) => other.length - one.length);
+  for (const whole of found.texts) {
+    const text = byLength.reduce((rest, name) => rest.replaceAll(name, " "), whole);
     const foreign = code === "en"
       ? text.match(/[\p{Script=Cyrillic}\p{Script=Han}]+/gu) ?? []
       : (text.replace(COMMAND, "").match(/[A-Za-z]([A-Za-z0-9_-]*[A-Za-z0-9])/g) ?? []).filter((word) => !isKept(word));
     const other = code === "zh" ? text.match(/\p{Script=Cyrillic}+/gu) ?? []
       : code === "ru" ? text.match(/\p{Script=Han}+/gu) ?? [] : [];
     const words = [...foreign, ...other].filter((word) => !names.includes(word));
-    if (words.length) problems.push(`not in ${code}: "${words.join(" ")}" in "${text}"`);
+    if (words.length) problems.push(`not in ${code}: "${words.join(" ")}" in "${whole}"`);
   }
   return problems;
 }
