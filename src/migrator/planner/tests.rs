@@ -417,6 +417,7 @@ fn operator_pause_keeps_batches_back() {
     assert_eq!(status.paused_since, Some(since));
     assert!(harness.planner.deps.alarms.active().is_empty());
     // A worker that is paused sleeps, and read-backs do not take turns with waiting batches.
+    harness.planner.next_rescan_at = now.monotonic + Duration::from_mins(5);
     assert!(harness.planner.wake_at(now) > now.monotonic);
     harness.planner.readback_was_last = true;
     assert!(harness.planner.begin_readback(Duration::ZERO, now));
