@@ -47,6 +47,14 @@ impl ChartPeriod {
         }
     }
 
+    /// Returns the fewest values that are shown, for a service that has just started.
+    const fn fewest_periods(self) -> usize {
+        match self {
+            Self::Day => 60,
+            Self::Week => 24,
+        }
+    }
+
     /// Returns the number of values that are shown.
     const fn periods(self) -> usize {
         match self {
@@ -70,9 +78,17 @@ pub(super) fn shop_charts(
     period: ChartPeriod,
     context: PageContext,
 ) -> Vec<AreaChart> {
+    // Every minute has the count of the Market's requests, so this series shows since when there
+    // are values. The time before is not a gap and would only make the chart small.
+    let known = state
+        .charts
+        .series(shop, Series::MarketRequests, period.resolution());
+    let first = known.iter().position(|(_, value)| value.is_some());
+    let shown = (known.len() - first.unwrap_or(known.len()))
+        .clamp(period.fewest_periods(), period.periods());
     let points = |series: Series| -> Vec<ChartPoint> {
         let all = state.charts.series(shop, series, period.resolution());
-        let skipped = all.len().saturating_sub(period.periods());
+        let skipped = all.len().saturating_sub(shown);
         all.into_iter().skip(skipped).collect()
     };
     let rates = |series: Series| per_minute(points(series), period.minutes_per_value());

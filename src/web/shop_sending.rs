@@ -3,7 +3,7 @@
 use super::links::sku_path;
 use super::overview::Cell;
 use super::page_context::{Moment, PageContext};
-use super::shop_health::HealthLevel;
+use super::shop_health::{HealthLevel, ShopCondition};
 use super::texts::{self, Text};
 use super::visible::{cut, visible};
 use crate::migrator::{Mode, OPERATOR_PAUSE_REASON, QuarantinedSku, WorkerStatus};
@@ -36,11 +36,14 @@ impl SendingPanel {
     ) -> Self {
         let language = context.language;
         let Some(worker) = worker else {
-            let mut state = Cell::new(
-                "sending-state".to_owned(),
-                context.text(Text::WorkerOff).to_owned(),
-            );
-            state.severity = Some(HealthLevel::Attention);
+            // The Market is not called: by the setting, or because the store is foreign.
+            let condition = match mode {
+                Mode::Off => ShopCondition::Off,
+                Mode::DryRun | Mode::On => ShopCondition::NotSending,
+            };
+            let text = texts::condition(condition, language);
+            let mut state = Cell::new("sending-state".to_owned(), text);
+            state.severity = Some(condition.severity());
             return Self {
                 state,
                 next_try: Cell::new("next-try".to_owned(), String::new()),

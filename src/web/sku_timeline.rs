@@ -119,7 +119,10 @@ fn of_event(event: &HistoryEventDto, context: PageContext) -> TimelineEntry {
             .trace
             .as_deref()
             .map(|trace| format!("trace {trace}"));
-        let parts = [Some(request.answer.clone()), trace].into_iter().flatten();
+        // "Accepted" is in the sentence already.
+        let is_accepted = request.verdict == ResponseVerdict::Accepted.name();
+        let answer = Some(request.answer.clone()).filter(|_| !is_accepted);
+        let parts = [answer, trace].into_iter().flatten();
         let parts: Vec<String> = parts.filter(|part| !part.is_empty()).collect();
         visible(&parts.join(" · "))
     });
@@ -132,10 +135,10 @@ fn of_event(event: &HistoryEventDto, context: PageContext) -> TimelineEntry {
     }
 }
 
-/// Returns the time with its date; the age is the title.
+/// Returns the time with its date; the age and the zone are the title.
 fn exact_moment(at: DateTime<Utc>, context: PageContext) -> Moment {
     Moment {
-        text: context.full(at),
-        title: context.past(Some(at)).text,
+        text: context.language.date_time(at, context.zone),
+        title: format!("{} ({})", context.past(Some(at)).text, context.zone_name()),
     }
 }

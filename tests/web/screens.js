@@ -1,11 +1,15 @@
 // The screens that are tested. `path` may name values of a state in braces. A screen whose `states`
-// are not given is tested in all of them. Take `since` out as soon as a screen is built: then its
+// are not given is tested in all of them. A screen with a `status` is a page about an error; `names`
+// are words of its path that every language shows. Take `since` out as soon as a screen is built: then its
 // first response must be 200, and links to it are followed.
 
 export const SCREENS = [
   { name: "overview", path: "/" },
   { name: "shop", path: "/shops/{shop}" },
-  { name: "sku", path: "/shops/{shop}/skus/{sku}", states: ["calm", "alarms"] },
+  { name: "sku", path: "/shops/{shop}/skus/{sku}", states: ["calm", "alarms", "large"] },
+  { name: "unknown-sku", path: "/shops/{shop}/skus/tea-0001", states: ["calm"], status: 404, names: ["tea-0001"] },
+  { name: "search", path: "/search?sku=T", states: ["calm", "large"] },
+  { name: "unknown-shop", path: "/shops/nowhere", states: ["calm"], status: 404, names: ["nowhere"] },
   { name: "hostile-sku", path: "/shops/{shop}/skus/{hostileSku}", states: ["calm"] },
   { name: "sources", path: "/sources" },
   { name: "held", path: "/sources/{shop}/{source}/held", states: ["alarms"] },
@@ -14,7 +18,9 @@ export const SCREENS = [
   { name: "login", path: "/login", states: ["empty"] },
 ];
 
-export const BUILT = SCREENS.filter((screen) => !screen.since);
+export const BUILT = SCREENS.filter((screen) => !screen.since && !screen.status);
+
+export const ERRORS = SCREENS.filter((screen) => screen.status);
 
 /** Path of a screen with the values of a state. */
 export function pathOf(screen, values) {

@@ -212,6 +212,7 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::SkuNotStated => "never stated",
         Text::SkuOnMarket => "Shown by the Market",
         Text::SkuRequested => "Last requested by the Market",
+        Text::SkusAlike => "SKUs that are easily confused with it",
         Text::SkusColumn => "SKUs",
         Text::SourceApplied => "applied",
         Text::SourceColumn => "Source",
@@ -257,9 +258,6 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::WholeService => "whole service",
         Text::WorkerDryRun => "dry run: nothing is sent",
         Text::WorkerIdle => "everything is sent",
-        Text::WorkerOff => {
-            "nothing is sent for this shop: migrate is off, or the store belongs to another installation"
-        }
         Text::WorkerPaused => "paused until the cause is fixed",
         Text::WorkerWaiting => "waiting; no action is needed",
         Text::WrongPassword => "This password is wrong.",

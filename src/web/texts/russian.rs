@@ -212,6 +212,7 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::SkuNotStated => "не передавалось",
         Text::SkuOnMarket => "Показывает Маркет",
         Text::SkuRequested => "Последний запрос Маркета",
+        Text::SkusAlike => "SKU, с которыми его легко перепутать",
         Text::SkusColumn => "SKU",
         Text::SourceApplied => "применена",
         Text::SourceColumn => "Источник",
@@ -255,9 +256,6 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::WholeService => "весь сервис",
         Text::WorkerDryRun => "пробный режим: ничего не отправляется",
         Text::WorkerIdle => "всё отправлено",
-        Text::WorkerOff => {
-            "остатки магазина не отправляются: migrate выключен или хранилище принадлежит другой установке"
-        }
         Text::WorkerPaused => "приостановлена, пока причина не устранена",
         Text::WorkerWaiting => "ожидание, действий не требуется",
         Text::WrongPassword => "Пароль неверный.",

@@ -115,10 +115,10 @@ export async function language(page, code, names) {
   const problems = found.lang === tag ? [] : [`lang is ${found.lang}, not ${tag}`];
   const isKept = (word) =>
     KEPT_WORDS.has(word) || names.includes(word) || (code === "zh" && KEPT_IN_CHINESE.has(word));
-  // A name may have several words or none: a SKU is any text.
-  const byLength = [...names].sort((one, other) => other.length - one.length);
+  // Longer names first: a SKU may contain the name of a shop.
+  const byLength = names.filter(Boolean).sort((a, b) => b.length - a.length);
   for (const whole of found.texts) {
-    const text = byLength.reduce((rest, name) => rest.replaceAll(name, " "), whole);
+    const text = byLength.reduce((text, name) => text.replaceAll(name, ""), whole);
     const foreign = code === "en"
       ? text.match(/[\p{Script=Cyrillic}\p{Script=Han}]+/gu) ?? []
       : (text.replace(COMMAND, "").match(/[A-Za-z]([A-Za-z0-9_-]*[A-Za-z0-9])/g) ?? []).filter((word) => !isKept(word));

@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 
 import { open } from "./browser.js";
 import * as checks from "./checks.js";
-import { BUILT, pathOf } from "../screens.js";
+import { BUILT, ERRORS, pathOf } from "../screens.js";
 
 export const LANGUAGES = ["ru", "en", "zh"];
 const WIDTHS = [1440, 360];
@@ -31,7 +31,7 @@ export async function pages(t, { browser, states, names }) {
 async function lookAtAll(t, browser, state, name, language) {
   // One window for all screens, because opening one takes as long as a check.
   const view = await open(browser, state.service, language);
-  for (const screen of BUILT.filter(({ states }) => !states || states.includes(name))) {
+  for (const screen of [...BUILT, ...ERRORS].filter(({ states }) => !states || states.includes(name))) {
     await t.test(screen.name, () => look(view, state, name, screen, language));
   }
   await view.close();
@@ -42,11 +42,15 @@ async function look({ page, problems }, { service, values }, name, screen, langu
   await page.emulateMedia({ colorScheme: "light", media: "screen" });
   await page.setViewportSize({ width: WIDTHS[0], height: 900 });
   const response = await page.goto(pathOf(screen, values), { waitUntil: "load" });
-  assert.equal(response.status(), 200, `${screen.name} is not served`);
+  const status = screen.status ?? 200;
+  assert.equal(response.status(), status, `${screen.name} is not served`);
+  // The browser reports a page about an error as one.
+  const isExpected = (problem) => status !== 200 && problem.includes(`${status}`) && /^(response|console):/.test(problem);
+  problems.splice(0, problems.length, ...problems.filter((problem) => !isExpected(problem)));
   await page.waitForFunction(() => !document.body.dataset.live || document.getElementById("connection").textContent);
   problems.push(...(await checks.jumps(page)));
   await checks.prepareAxe(page);
-  const names = [...service.shops.map((shop) => shop.name), ...Object.values(values), "erp", "broken"];
+  const names = [...service.shops.map((shop) => shop.name), ...Object.values(values), "erp", "broken", ...(screen.names ?? [])];
   problems.push(...(await checks.language(page, language, names)));
   // A theme changes only colours, which are the same in every language.
   const themes = language === "ru" ? ["light", "dark"] : ["light"];
