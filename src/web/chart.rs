@@ -315,7 +315,7 @@ pub(super) fn sparkline(points: &[ChartPoint], title: &str, language: Language) 
     }
 }
 
-/// Draws an area chart; `None` if there is no value yet.
+/// Draws an area chart; `None` before the first value.
 pub(super) fn area_chart(spec: &AreaChartSpec<'_>, context: PageContext) -> Option<AreaChart> {
     let PageContext { language, .. } = context;
     let range = ValueRange::of(spec.points)?;

@@ -419,12 +419,7 @@ async fn the_search_finds_exact_skus_then_prefixes() {
     assert_eq!(some.matches("class=\"sku\"").count(), 12, "{some}");
     let none = endpoints.get_page("/search?sku=coffee", "en").await.text();
     assert!(none.contains("No SKU is spelled so"), "{none}");
-    for target in [
-        "/search",
-        "/search?sku=",
-        "/search?sku=%00",
-        "/search?sku=%FF",
-    ] {
+    for target in ["/search", "/search?sku=", "/search?sku=%00"] {
         let response = endpoints.get_page(target, "en").await;
         assert_eq!(response.status, 400, "{target}");
         assert!(

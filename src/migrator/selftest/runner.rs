@@ -42,8 +42,7 @@ const MAX_SHOW_DELAY: Duration = Duration::from_mins(5);
 /// Time that a self-test may continue after the process begins to stop. Then it shows the product.
 const FINISH_GRACE: Duration = Duration::from_secs(5);
 
-/// Time after the process begins to stop at which showing is left to the next start. It ends before
-/// the process is killed.
+/// Time from the begin of a stop until showing is left to the next start, before a kill.
 const SHOW_DEADLINE: Duration = Duration::from_secs(15);
 
 /// Reason of a step that the end of the process prevents.
@@ -430,9 +429,8 @@ impl SelftestRunner {
             AwaitedState::Acknowledged { since } => {
                 let acked = entry.map(|entry| ledger.get(self.target.shop, entry.id()));
                 let acked = acked.filter(|acked| !acked.needs_resend());
-                Ok(acked
-                    .and_then(|acked| acked.acked_at())
-                    .is_some_and(|at| at.timestamp() >= *since))
+                let at = acked.and_then(|acked| acked.acked_at());
+                Ok(at.is_some_and(|at| at.timestamp() >= *since))
             }
             AwaitedState::StockVisible => {
                 let available = self.read_count(sku).await?;
