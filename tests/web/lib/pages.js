@@ -59,10 +59,12 @@ async function look({ page, problems }, { service, values }, name, screen, langu
     for (const width of WIDTHS) {
       await page.setViewportSize({ width, height: width === 360 ? 740 : 900 });
       const at = (problem) => `${theme}, ${width} px: ${problem}`;
+      problems.push(...(await checks.layout(page)).map(at));
+      // A narrow page has the same elements and colours, so axe looks at it in one language only.
+      if (width === 360 && language !== "ru") continue;
       const rules = theme === "dark" ? ["color-contrast"] : undefined;
       problems.push(...(await checks.axe(page, rules)).map(at));
       problems.push(...(await checks.numbers(page)).map(at));
-      problems.push(...(await checks.layout(page)).map(at));
       const path = join(FOLDER, `${screen.name}-${name}-${language}-${theme}-${width}.png`);
       await page.screenshot({ path, fullPage: true, animations: "disabled" });
     }
