@@ -118,7 +118,9 @@ export async function language(page, code, names) {
   // Longer names first: a SKU may contain the name of a shop.
   const byLength = names.filter(Boolean).sort((a, b) => b.length - a.length);
   for (const whole of found.texts) {
-    const text = byLength.reduce((text, name) => text.replaceAll(name, ""), whole);
+    // Reasons are the service's own words, and files have generated names.
+    const plain = whole.replace(/held-[0-9a-f-]+\.db|status 401: Api-Key token is invalid/g, "");
+    const text = byLength.reduce((text, name) => text.replaceAll(name, ""), plain);
     const foreign = code === "en"
       ? text.match(/[\p{Script=Cyrillic}\p{Script=Han}]+/gu) ?? []
       : (text.replace(COMMAND, "").match(/[A-Za-z]([A-Za-z0-9_-]*[A-Za-z0-9])/g) ?? []).filter((word) => !isKept(word));
