@@ -4,7 +4,7 @@
 //! [`Ingest::accept_all`]. `Ok` means that the updates are on disk and in the book.
 //!
 //! Updates with a date are idempotent: the same update again changes nothing, see
-//! [`ApplyOutcome::Repeated`]. For the same count with a later date, see [`RepeatPolicy`].
+//! [`ApplyOutcome::Repeated`] in `stock/book.rs`. For the same count with a later date, see [`RepeatPolicy`].
 //!
 //! One worker applies all updates, one batch of calls at a time. So the order on disk equals the
 //! order in memory, and calls that arrive during a commit share the next one. A disk that needs

@@ -1,4 +1,4 @@
-//! Configuration of the simulator (`MarketSimulator` in `market_sim::api`): limits, campaigns, keys
+//! Configuration of the simulator (`MarketSimulator` in `market_sim/api/mod.rs`): limits, campaigns, keys
 //! with scopes, and optional behaviour.
 
 use std::collections::{BTreeMap, HashSet};
