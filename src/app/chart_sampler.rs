@@ -93,7 +93,7 @@ impl ChartSampler {
         };
         let last = self.last_counts[shop.index()];
         if let Some(status) = self.migrator.status(shop) {
-            let dirty = status.waiting_skus + status.in_flight_skus + status.quarantined.len();
+            let dirty = status.dirty_skus();
             counts.acknowledged = status.acknowledged;
             counts.updates = status.requests;
             let limit = status.rate_limit.per_minute;

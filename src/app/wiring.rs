@@ -130,6 +130,5 @@ pub(super) fn ops_shop(shop: &ShopConfig) -> ops::OpsShop {
 pub(super) fn web_config(config: &Config) -> web::Config {
     web::Config {
         time_zone: config.time_zone,
-        has_login: config.ops_password.is_some(),
     }
 }

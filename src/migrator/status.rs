@@ -75,6 +75,15 @@ pub struct RateLimitStatus {
     pub unit: &'static str,
 }
 
+impl WorkerStatus {
+    /// Returns the SKUs whose stock the Market has not acknowledged, as far as the worker knows: its
+    /// queue has a limit. An exact count visits every SKU.
+    #[must_use]
+    pub fn dirty_skus(&self) -> usize {
+        self.waiting_skus + self.in_flight_skus + self.quarantined.len()
+    }
+}
+
 /// Quarantined SKU, for the operator.
 #[derive(Clone, Debug, Serialize)]
 pub struct QuarantinedSku {

@@ -168,17 +168,27 @@ fn is_open(path: &str, protects_metrics: bool) -> bool {
 }
 
 /// Returns true for a request of a browser for a page.
-pub(super) fn is_page_request(method: &Method, headers: &HeaderMap) -> bool {
-    let accepts = |value: &str| {
-        value
-            .split(',')
-            .any(|kind| kind.trim().starts_with("text/html"))
-    };
-    matches!(*method, Method::GET | Method::HEAD)
-        && headers
-            .get(ACCEPT)
-            .and_then(|value| value.to_str().ok())
-            .is_some_and(accepts)
+fn is_page_request(method: &Method, headers: &HeaderMap) -> bool {
+    matches!(*method, Method::GET | Method::HEAD) && wants_html(headers)
+}
+
+/// Returns true if the client is a browser, which lists `text/html`.
+pub(crate) fn wants_html(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(ACCEPT).iter();
+    let mut ranges = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    ranges.any(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let is_html = parts
+            .next()
+            .is_some_and(|kind| kind.eq_ignore_ascii_case("text/html"));
+        let is_refused = parts.any(|parameter| {
+            let weight = parameter.strip_prefix("q=").and_then(|q| q.parse().ok());
+            weight.is_some_and(|weight: f32| weight <= 0.0)
+        });
+        is_html && !is_refused
+    })
 }
 
 /// Address of the login page that leads back to `uri`.
@@ -198,12 +208,18 @@ fn bearer_password(headers: &HeaderMap) -> Option<&str> {
 }
 
 fn session_token(headers: &HeaderMap) -> Option<&str> {
-    let cookies = headers.get_all(COOKIE).iter();
-    cookies
+    cookies(headers, SESSION_COOKIE).next()
+}
+
+/// Returns the values of the cookies with this name.
+pub(crate) fn cookies<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> {
+    let fields = headers.get_all(COOKIE).iter();
+    fields
         .filter_map(|value| value.to_str().ok())
         .flat_map(|cookies| cookies.split(';'))
         .filter_map(|cookie| cookie.trim().split_once('='))
-        .find_map(|(name, token)| (name == SESSION_COOKIE).then_some(token))
+        .filter(move |(known, _)| *known == name)
+        .map(|(_, value)| value)
 }
 
 /// Sessions by the digest of their token, so that a copy of the memory opens none.
@@ -310,7 +326,11 @@ mod tests {
         let mut headers = HeaderMap::new();
         for (accept, expected) in [
             ("text/html,application/xhtml+xml,*/*;q=0.8", true),
+            ("application/json, TEXT/HTML;q=0.5", true),
             ("*/*", false),
+            ("text/*", false),
+            ("text/html;q=0", false),
+            ("", false),
             ("application/json", false),
             ("text/event-stream", false),
         ] {

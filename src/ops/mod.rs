@@ -32,6 +32,7 @@ use tracing::error;
 use self::access::AllowedHosts;
 pub(crate) use self::explain::{HistoryEventDto, SkuEventKind, SkuExplanation};
 pub use self::login::{LOGIN_PATH, Login, SESSION_COOKIE};
+pub(crate) use self::login::{cookies, wants_html};
 use self::readiness::ReadinessCache;
 pub use self::readiness::{
     CachedReadiness, CheckResult, ReadinessCheck, ReadinessReason, ReadinessReport, ShopReadiness,
@@ -39,6 +40,7 @@ pub use self::readiness::{
 pub(crate) use self::sku_summary::{SendingMode, SentState, ShownState, SkuSummary};
 pub use self::source_dto::DeliveryDto;
 pub use self::source_endpoints::list_sources;
+pub(crate) use self::source_endpoints::pipeline_error;
 use crate::chart_history::ChartHistory;
 use crate::clock::Clock;
 use crate::event_log::{EventLog, OperatorAction, ServiceEvent};

@@ -13,7 +13,7 @@ use super::source_dto::{DeliveryDto, RowDto, SourceStatusDto, row_kind};
 use super::{Ops, OpsState, starting_error};
 use crate::event_log::OperatorAction;
 use crate::http::{ErrorResponse, causes};
-use crate::sources::{DeliveryPipeline, PipelineError, RULES_NAME};
+use crate::sources::{DeliveryPipeline, DeliveryReport, PipelineError, RULES_NAME};
 use crate::stock::ShopId;
 
 /// Most rejected and suspicious rows in the status of a source.
@@ -86,6 +86,34 @@ pub(super) struct SourceFilter {
 }
 
 impl OpsState {
+    /// Approves the held deliveries of a source. With `expected`, only the delivery with this mark.
+    pub(crate) async fn approve(
+        &self,
+        pipeline: &DeliveryPipeline,
+        source: &str,
+        expected: Option<&str>,
+    ) -> Result<DeliveryReport, PipelineError> {
+        let report = pipeline.accept(source, expected).await?;
+        self.record_action(pipeline.shop_name(), source, OperatorAction::Approve, "");
+        Ok(report)
+    }
+
+    /// Approves the held rules of a shop. With `expected`, only the rules with this mark.
+    pub(crate) async fn approve_rules(
+        &self,
+        pipeline: &DeliveryPipeline,
+        expected: Option<&str>,
+    ) -> Result<(), PipelineError> {
+        pipeline.accept_rules(expected).await?;
+        self.record_action(
+            pipeline.shop_name(),
+            RULES_NAME,
+            OperatorAction::Approve,
+            "",
+        );
+        Ok(())
+    }
+
     /// Returns the selected source. The shop may be omitted if only one has a source of this name.
     pub(super) fn find_source(
         &self,
@@ -223,8 +251,10 @@ async fn accept(State(ops): State<Ops>, Query(params): Query<AcceptParams>) -> R
         Err(error) => return error.into_response(),
     };
     let name = pipeline.policy(index).name.clone();
-    ops_state.record_action(pipeline.shop_name(), &name, OperatorAction::Approve, "");
-    match pipeline.accept(&name, delivery.as_deref()).await {
+    match ops_state
+        .approve(pipeline, &name, delivery.as_deref())
+        .await
+    {
         Ok(report) => Json(DeliveryDto::from(&report)).into_response(),
         Err(error) => pipeline_error_response(&error),
     }
@@ -240,12 +270,8 @@ async fn accept_rules(state: &OpsState, filter: &SourceFilter, expected: Option<
     let mut accepted = Vec::new();
     let mut changed = None;
     for (_, pipeline) in pipelines {
-        match pipeline.accept_rules(expected).await {
-            Ok(()) => {
-                let name = pipeline.shop_name();
-                state.record_action(name, RULES_NAME, OperatorAction::Approve, "");
-                accepted.push(name.to_owned());
-            }
+        match state.approve_rules(pipeline, expected).await {
+            Ok(()) => accepted.push(pipeline.shop_name().to_owned()),
             Err(PipelineError::NothingToAccept(_)) => {}
             // Each shop has rules of its own, so a mark fits only one of them.
             Err(error @ PipelineError::DeliveryChanged(_)) => changed = Some(error),
@@ -263,7 +289,7 @@ fn pipeline_error_response(error: &PipelineError) -> Response {
     pipeline_error(error).into_response()
 }
 
-pub(super) fn pipeline_error(error: &PipelineError) -> ErrorResponse {
+pub(crate) fn pipeline_error(error: &PipelineError) -> ErrorResponse {
     let (status, code) = match error {
         PipelineError::Read(_) | PipelineError::Settings(_) => {
             (StatusCode::UNPROCESSABLE_ENTITY, "CANNOT_TAKE")

@@ -4,7 +4,6 @@ use askama::Template;
 use axum::Extension;
 use axum::extract::{Query, State};
 use axum::response::Response;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use tracing::warn;
 
@@ -12,12 +11,13 @@ use super::Config;
 use super::format;
 use super::language_choice::LanguageChoice;
 use super::layout::{Layout, Screen, render};
+use super::links::encode;
 use super::live::{LiveValues, stream_values};
 use super::shop_health::HealthLevel;
 use super::texts::{EventGroup, Text, event_group, event_reason, event_sentence, text};
 use super::visible::visible;
 use crate::event_log::{EventFilter, ServiceEvent, StoredEvent};
-use crate::ops::Ops;
+use crate::ops::{Ops, OpsState};
 
 /// Events of one page.
 const EVENTS_PER_PAGE: u32 = 100;
@@ -92,7 +92,7 @@ pub(super) async fn page(
         limit: EVENTS_PER_PAGE,
     };
     // Read before the events, so that an event in between makes the page load again.
-    let structure = structure(&ops).structure_mark();
+    let structure = structure(state).structure_mark();
     let found = state.events.query(&filter).await;
     if let Err(error) = &found {
         warn!(error = %error, "failed to read the events: {error}");
@@ -132,6 +132,7 @@ pub(super) async fn page(
             .then(|| language.number(u64::try_from(event.times).unwrap_or_default())),
     };
     let layout = Layout::new(
+        &ops,
         (config, &choice),
         now,
         (Screen::Events, text(Text::Events, language).to_owned()),
@@ -140,7 +141,6 @@ pub(super) async fn page(
         } else {
             "/live/events"
         },
-        &[],
     );
     render(&EventsPage {
         layout,
@@ -155,23 +155,17 @@ pub(super) async fn page(
 }
 
 /// Serves the stream: a new event makes the browser load the page again.
-pub(super) async fn live(State(ops): State<Ops>, Extension(config): Extension<Config>) -> Response {
-    let source = ops.clone();
-    stream_values(&ops, move || {
-        let mut values = structure(&source);
-        if let Some(state) = source.state() {
-            let clock = format::clock(state.clock.now(), config.time_zone);
-            values.set("clock", &clock, None);
-        }
-        values
-    })
+pub(super) async fn live(
+    State(ops): State<Ops>,
+    Extension(config): Extension<Config>,
+    Extension(choice): Extension<LanguageChoice>,
+) -> Response {
+    stream_values(&ops, (config, &choice), |state, _| structure(state))
 }
 
-fn structure(ops: &Ops) -> LiveValues {
+fn structure(state: &OpsState) -> LiveValues {
     let mut values = LiveValues::default();
-    if let Some(state) = ops.state() {
-        values.add_structure(&state.events.subscribe().borrow().to_string());
-    }
+    values.add_structure(&state.events.subscribe().borrow().to_string());
     values
 }
 
@@ -181,10 +175,7 @@ impl EventsQuery {
         let mut pairs = Vec::new();
         for (name, value) in [("shop", &self.shop), ("group", &self.group)] {
             if !value.is_empty() {
-                pairs.push(format!(
-                    "{name}={}",
-                    utf8_percent_encode(value, NON_ALPHANUMERIC)
-                ));
+                pairs.push(format!("{name}={}", encode(value)));
             }
         }
         pairs.extend(before.map(|before| format!("before={before}")));

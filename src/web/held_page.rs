@@ -15,12 +15,10 @@ use super::Config;
 use super::held_view::{AcceptedView, HeldParams, HeldSubject, HeldView, PAGE_SIZE};
 use super::language_choice::LanguageChoice;
 use super::layout::{Layout, Screen, render};
-use super::screen_marks::screen_marks;
-use super::source_card::Reader;
-use super::sources_page::wants_html;
+use super::page_context::PageContext;
 use super::texts::{self, Text, text};
 use crate::i18n::Language;
-use crate::ops::{Ops, OpsState};
+use crate::ops::{Ops, OpsState, pipeline_error, wants_html};
 use crate::sources::{
     DeliveryPipeline, HeldPreview, PipelineError, RULES_NAME, StockChange, StockChangeKind,
 };
@@ -99,9 +97,9 @@ pub(super) async fn accept(
     };
     let expected = Some(mark.delivery.as_str());
     let accepted = if source == RULES_NAME {
-        pipeline.accept_rules(expected).await
+        state.approve_rules(pipeline, expected).await
     } else {
-        pipeline.accept(&source, expected).await.map(drop)
+        state.approve(pipeline, &source, expected).await.map(drop)
     };
     let address = format!("/sources/{shop}/{source}/held");
     let error = match accepted {
@@ -123,7 +121,7 @@ pub(super) async fn accept(
             .respond(status, preview, &params, (true, failure))
             .await;
     }
-    let failure = Some(error_text(&error, place.subject.reader.language));
+    let failure = Some(error_text(&error, place.subject.context.language));
     let status = StatusCode::SERVICE_UNAVAILABLE;
     place
         .respond(status, preview, &params, (false, failure))
@@ -144,39 +142,19 @@ fn find<'a>(
 }
 
 fn error_text(error: &PipelineError, language: Language) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    texts::held_failure(&text, language)
+    texts::held_failure(&pipeline_error(error).message, language)
 }
 
 /// Responds with one page of the changes as JSON. `delivery` is the mark for `/accept`.
 async fn json_preview(pipeline: &DeliveryPipeline, source: &str, params: &HeldParams) -> Response {
-    let refuse = |status: StatusCode, code: &str, message: String| {
-        let body = json!({ "error": { "code": code, "message": message } });
-        (status, Json(body)).into_response()
-    };
     let preview = match pipeline.preview_held(source).await {
         Ok(preview) => preview,
-        Err(error @ PipelineError::NothingToAccept(_)) => {
-            return refuse(StatusCode::NOT_FOUND, "NOTHING_HELD", error.to_string());
-        }
-        Err(error) => {
-            let message = error_text(&error, Language::English);
-            return refuse(StatusCode::SERVICE_UNAVAILABLE, "CANNOT_KEEP", message);
-        }
+        Err(error) => return pipeline_error(&error).into_response(),
     };
     let offset = (params.page() - 1).saturating_mul(u64::from(PAGE_SIZE));
     let changes = match preview.changes(params.kind(), offset, PAGE_SIZE).await {
         Ok(changes) => changes,
-        Err(error) => {
-            let message = error_text(&error, Language::English);
-            return refuse(StatusCode::SERVICE_UNAVAILABLE, "CANNOT_KEEP", message);
-        }
+        Err(error) => return pipeline_error(&error).into_response(),
     };
     let totals = StockChangeKind::ALL.map(|kind| (kind.name(), preview.totals.of(kind)));
     let totals: std::collections::BTreeMap<_, _> = totals.into();
@@ -216,17 +194,13 @@ impl<'a> HeldPlace<'a> {
         source: String,
         (config, choice): (Config, LanguageChoice),
     ) -> Self {
-        let reader = Reader {
-            language: choice.language,
-            zone: config.time_zone,
-            now: state.clock.now(),
-        };
+        let context = PageContext::new(state, choice.language, config.time_zone);
         Self {
             ops,
             subject: HeldSubject {
                 pipeline,
                 source,
-                reader,
+                context,
             },
             config,
             choice,
@@ -243,7 +217,10 @@ impl<'a> HeldPlace<'a> {
         {
             Ok(preview) => (Some(preview), None),
             Err(PipelineError::NothingToAccept(_)) => (None, None),
-            Err(error) => (None, Some(error_text(&error, self.subject.reader.language))),
+            Err(error) => (
+                None,
+                Some(error_text(&error, self.subject.context.language)),
+            ),
         }
     }
 
@@ -254,7 +231,7 @@ impl<'a> HeldPlace<'a> {
         params: &HeldParams,
         (is_changed, mut failure): (bool, Option<String>),
     ) -> Response {
-        let language = self.subject.reader.language;
+        let language = self.subject.context.language;
         let held = match &preview {
             Some(preview) => match self.subject.view(preview, params).await {
                 Ok(view) => Some(view),
@@ -272,11 +249,11 @@ impl<'a> HeldPlace<'a> {
             text(Text::HeldTitle, language)
         );
         let layout = Layout::new(
+            self.ops,
             (self.config, &self.choice),
-            self.subject.reader.now,
+            self.subject.context.now,
             (Screen::Sources, title),
             "",
-            &screen_marks(self.ops),
         );
         let shop = self.subject.pipeline.shop_name().to_owned();
         let source = if self.subject.is_rules() {

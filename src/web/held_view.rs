@@ -6,8 +6,9 @@ use serde::Deserialize;
 use super::format;
 use super::links::sku_path;
 use super::overview::Cell;
+use super::page_context::PageContext;
 use super::shop_health::HealthLevel;
-use super::source_card::{CountCell, Fact, Reader, counts, report_facts};
+use super::source_card::{CountCell, Fact, counts, report_facts};
 use super::texts::{self, Text, text};
 use super::visible::visible;
 use crate::i18n::Language;
@@ -76,12 +77,12 @@ impl HeldParams {
     }
 }
 
-/// What is held under a name, for a reader.
+/// What is held under a name, for a context.
 pub(super) struct HeldSubject<'a> {
     pub(super) pipeline: &'a DeliveryPipeline,
     /// Name of a source, or [`RULES_NAME`].
     pub(super) source: String,
-    pub(super) reader: Reader,
+    pub(super) context: PageContext,
 }
 
 impl HeldSubject<'_> {
@@ -91,20 +92,20 @@ impl HeldSubject<'_> {
 
     /// Returns the last delivery, if it was applied.
     pub(super) fn accepted(&self) -> Option<AcceptedView> {
-        let language = self.reader.language;
+        let language = self.context.language;
         let status = self
             .pipeline
             .status(self.pipeline.source_index(&self.source)?);
         let report = status
             .last_report
             .filter(|report| report.outcome == DeliveryOutcome::Applied)?;
-        let at = format::full(status.last_report_at?, self.reader.zone, language);
+        let at = self.context.full(status.last_report_at?);
         let fact = |label: Text, value: String| Fact {
             label: text(label, language),
             cell: Cell::new(String::new(), value),
         };
         let mut facts = vec![fact(Text::LastDelivery, at)];
-        let others = report_facts(&report, self.reader);
+        let others = report_facts(&report, self.context);
         facts.extend(others.map(|(label, _, value)| fact(label, value)));
         Some(AcceptedView {
             facts,
@@ -117,7 +118,7 @@ impl HeldSubject<'_> {
         preview: &HeldPreview,
         params: &HeldParams,
     ) -> Result<HeldView, PipelineError> {
-        let language = self.reader.language;
+        let language = self.context.language;
         let shop = self.pipeline.shop_name();
         let address = format!("/sources/{shop}/{}/held", self.source);
         let kind = params.kind();
@@ -128,7 +129,7 @@ impl HeldSubject<'_> {
         let changes = preview.changes(kind, offset, PAGE_SIZE).await?;
         let of_kind = kind.map_or_else(String::new, |kind| format!("kind={}&", kind.name()));
         let link = |page: u64| format!("{address}?{of_kind}page={page}");
-        let at = format::full(preview.compared_at, self.reader.zone, language);
+        let at = self.context.full(preview.compared_at);
         let took = format::duration(preview.duration_ms, language);
         Ok(HeldView {
             accept_action: format!("{address}?delivery={}", preview.mark),
@@ -156,7 +157,7 @@ impl HeldSubject<'_> {
     }
 
     fn reasons(&self, held: &[HeldDelivery]) -> Vec<String> {
-        let language = self.reader.language;
+        let language = self.context.language;
         if self.is_rules() {
             let rules = self.pipeline.held_rules();
             let reason = rules.map(|rules| rules.reason);
@@ -174,20 +175,18 @@ impl HeldSubject<'_> {
     }
 
     fn facts(&self, preview: &HeldPreview) -> Vec<Fact> {
-        let language = self.reader.language;
+        let language = self.context.language;
         let fact = |label: Text, value: String| Fact {
             label: text(label, language),
             cell: Cell::new(String::new(), value),
         };
         let time = |micros: i64| {
             let at = DateTime::from_timestamp_micros(micros);
-            at.map_or_else(String::new, |at| {
-                format::full(at, self.reader.zone, language)
-            })
+            at.map_or_else(String::new, |at| self.context.full(at))
         };
         let mut facts = Vec::new();
         if let Some(rules) = self.pipeline.held_rules().filter(|_| self.is_rules()) {
-            let since = format::full(rules.since, self.reader.zone, language);
+            let since = self.context.full(rules.since);
             facts.push(fact(Text::HeldSince, since));
         }
         if let Some(first) = preview.held.first() {

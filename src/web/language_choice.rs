@@ -1,12 +1,13 @@
 //! Language of a request: the link of the switch, then the cookie, then `Accept-Language`.
 
 use axum::extract::Request;
-use axum::http::header::{ACCEPT_LANGUAGE, COOKIE, LOCATION, SET_COOKIE};
+use axum::http::header::{ACCEPT_LANGUAGE, LOCATION, SET_COOKIE};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::i18n::Language;
+use crate::ops::cookies;
 
 /// Name of the cookie and of the query parameter.
 const NAME: &str = "lang";
@@ -63,15 +64,7 @@ fn split_query(uri: &Uri) -> (Option<Language>, String) {
 }
 
 fn language_of(headers: &HeaderMap) -> Language {
-    let cookies = headers
-        .get_all(COOKIE)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    let from_cookie = cookies
-        .flat_map(|cookies| cookies.split(';'))
-        .filter_map(|cookie| cookie.trim().split_once('='))
-        .filter(|(name, _)| *name == NAME)
-        .find_map(|(_, code)| Language::from_code(code));
+    let from_cookie = cookies(headers, NAME).find_map(Language::from_code);
     from_cookie.unwrap_or_else(|| {
         let accepted = headers
             .get(ACCEPT_LANGUAGE)
@@ -82,6 +75,8 @@ fn language_of(headers: &HeaderMap) -> Language {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::header::COOKIE;
+
     use super::*;
 
     #[test]

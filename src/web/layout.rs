@@ -10,9 +10,11 @@ use super::Config;
 use super::assets::{Asset, ICON, SCRIPT, STYLESHEET};
 use super::format;
 use super::language_choice::LanguageChoice;
+use super::screen_marks::screen_marks;
 use super::shop_health::HealthLevel;
 use super::texts::{Text, text};
 use crate::i18n::{Language, zone_name};
+use crate::ops::Ops;
 
 /// Screen that the navigation leads to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -85,15 +87,16 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// Creates the frame of a screen. `marks` names screens with facts that need attention.
+    /// Creates the frame of a screen. The navigation marks the screens with facts that need attention.
     pub(super) fn new(
+        ops: &Ops,
         (config, choice): (Config, &LanguageChoice),
         now: DateTime<Utc>,
         (screen, title): (Screen, String),
         live_path: &str,
-        marks: &[(Screen, HealthLevel)],
     ) -> Self {
         let language = choice.language;
+        let marks = screen_marks(ops);
         let entry = |other: Screen| NavigationEntry {
             path: other.path(),
             title: text(other.title(), language),
@@ -116,7 +119,7 @@ impl Layout {
         Self {
             language,
             zone: config.time_zone,
-            has_login: config.has_login,
+            has_login: ops.login().is_needed(),
             now,
             title,
             navigation: Screen::ALL.into_iter().map(entry).collect(),

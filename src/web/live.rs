@@ -14,8 +14,12 @@ use futures_util::stream;
 use serde::Serialize;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
+use super::language_choice::LanguageChoice;
+use super::page_context::PageContext;
 use super::shop_health::HealthLevel;
-use crate::ops::Ops;
+use super::{Config, format};
+use crate::i18n::Language;
+use crate::ops::{Ops, OpsState};
 
 /// Time between two looks at the values; at most one event is sent in this time.
 const FRAME_INTERVAL: Duration = Duration::from_secs(1);
@@ -91,13 +95,15 @@ impl<'a> LiveFrame<'a> {
 struct LiveStream<F> {
     collect: F,
     ops: Ops,
+    config: Config,
+    language: Language,
     ticks: Interval,
     started: Instant,
     last: LiveValues,
     last_sent: Instant,
 }
 
-impl<F: Fn() -> LiveValues> LiveStream<F> {
+impl<F: FnMut(&OpsState, PageContext) -> LiveValues> LiveStream<F> {
     /// Waits for the next event; `None` at the end of the stream.
     async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
         loop {
@@ -108,7 +114,12 @@ impl<F: Fn() -> LiveValues> LiveStream<F> {
             if self.started.elapsed() > MAX_DURATION {
                 return None;
             }
-            let values = (self.collect)();
+            let Some(state) = self.ops.state() else {
+                continue;
+            };
+            let context = PageContext::new(state, self.language, self.config.time_zone);
+            let mut values = (self.collect)(state, context);
+            values.set("clock", &format::clock(context.now, context.zone), None);
             let event = match LiveFrame::between(&self.last, &values) {
                 Some(frame) => Event::default().json_data(&frame).ok(),
                 None if self.last_sent.elapsed() >= KEEP_ALIVE => {
@@ -125,12 +136,13 @@ impl<F: Fn() -> LiveValues> LiveStream<F> {
     }
 }
 
-/// Serves the stream of a page whose values `collect` returns.
+/// Serves the stream of a page whose values `collect` returns; the clock is added.
 ///
 /// The first event has all values, because they may have changed since the page was made.
 pub(super) fn stream_values(
     ops: &Ops,
-    collect: impl Fn() -> LiveValues + Send + 'static,
+    (config, choice): (Config, &LanguageChoice),
+    collect: impl FnMut(&OpsState, PageContext) -> LiveValues + Send + 'static,
 ) -> Response {
     let mut ticks = interval(FRAME_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -138,6 +150,8 @@ pub(super) fn stream_values(
     let page = LiveStream {
         collect,
         ops: ops.clone(),
+        config,
+        language: choice.language,
         ticks,
         started: now,
         last: LiveValues::default(),

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::assets;
 use super::language_choice::LanguageChoice;
 use super::layout::render;
+use super::links::encode;
 use super::texts::{Text, text};
 use crate::i18n::Language;
 use crate::ops::{LOGIN_PATH, Ops, SESSION_COOKIE};
@@ -97,7 +98,7 @@ pub(super) async fn end(State(ops): State<Ops>, headers: HeaderMap) -> Response 
 
 fn form(language: Language, next: Option<&str>, is_wrong: bool) -> Response {
     let next = local_address(next);
-    let query = percent_encoding::utf8_percent_encode(next, percent_encoding::NON_ALPHANUMERIC);
+    let query = encode(next);
     let page = render(&LoginPage {
         language,
         action: format!("{LOGIN_PATH}?next={query}"),

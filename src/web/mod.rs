@@ -58,8 +58,6 @@ use crate::ops::access::require_same_origin;
 pub struct Config {
     /// Zone of all times on the pages.
     pub time_zone: FixedOffset,
-    /// The pages have a button that ends the session.
-    pub has_login: bool,
 }
 
 /// Builds the routes of the pages.

@@ -10,7 +10,7 @@ use super::layout::{Layout, Screen, render};
 use super::links::shop_path;
 use super::texts::{self, Text, text};
 use super::visible::visible;
-use crate::ops::OpsState;
+use crate::ops::{Ops, OpsState};
 
 #[derive(Template)]
 #[template(path = "not_found.html")]
@@ -24,6 +24,7 @@ struct NotFoundPage {
 
 /// Responds that no shop has this name, with the shops that exist.
 pub(super) fn unknown_shop(
+    ops: &Ops,
     (config, choice): (Config, &LanguageChoice),
     state: &OpsState,
     name: &str,
@@ -32,11 +33,11 @@ pub(super) fn unknown_shop(
     let link = |shop: &str| (shop_path(shop), shop.to_owned());
     let page = NotFoundPage {
         layout: Layout::new(
+            ops,
             (config, choice),
             state.clock.now(),
             (Screen::Overview, heading.clone()),
             "",
-            &[],
         )
         .into_subpage(),
         heading,

@@ -4,21 +4,18 @@ use askama::Template;
 use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
-use chrono::{DateTime, FixedOffset, Utc};
 
 use super::Config;
-use super::format;
 use super::language_choice::LanguageChoice;
 use super::layout::{Layout, Screen, render};
 use super::live::{LiveValues, stream_values};
 use super::page_context::PageContext;
 use super::ready_page;
-use super::screen_marks::screen_marks;
 use super::shop_health::{HealthLevel, ShopCondition};
 use super::shop_row::ShopRow;
 use super::texts::{self, Text, text};
 use super::visible::visible;
-use crate::i18n::{AlarmText, Language, alarm_text};
+use crate::i18n::{AlarmText, alarm_text};
 use crate::ops::{Ops, OpsState};
 use crate::stock::ShopId;
 use crate::telemetry::ActiveAlarm;
@@ -91,9 +88,11 @@ pub(super) async fn page(
     let Some(state) = ops.state() else {
         return super::layout::starting(choice.language);
     };
-    let mut overview = Overview::collect(&ops, state, choice.language, config.time_zone);
-    overview.add_sparklines(state, choice.language, config.time_zone);
+    let context = PageContext::new(state, choice.language, config.time_zone);
+    let mut overview = Overview::collect(&ops, state, context);
+    overview.add_sparklines(state, context);
     let layout = Layout::new(
+        &ops,
         (config, &choice),
         state.clock.now(),
         (
@@ -101,7 +100,6 @@ pub(super) async fn page(
             text(Text::Overview, choice.language).to_owned(),
         ),
         "/live/overview",
-        &screen_marks(&ops),
     );
     let structure = overview.live_values().structure_mark();
     render(&OverviewPage {
@@ -118,22 +116,14 @@ pub(super) async fn live(
     Extension(choice): Extension<LanguageChoice>,
 ) -> Response {
     let source = ops.clone();
-    stream_values(&ops, move || {
-        let Some(state) = source.state() else {
-            return LiveValues::default();
-        };
-        let overview = Overview::collect(&source, state, choice.language, config.time_zone);
-        let mut values = overview.live_values();
-        let clock = format::clock(state.clock.now(), config.time_zone);
-        values.set("clock", &clock, None);
-        values
+    stream_values(&ops, (config, &choice), move |state, context| {
+        Overview::collect(&source, state, context).live_values()
     })
 }
 
 impl Overview {
-    fn collect(ops: &Ops, state: &OpsState, language: Language, zone: FixedOffset) -> Self {
-        let context = PageContext::new(state, language, zone);
-        let now = context.now;
+    fn collect(ops: &Ops, state: &OpsState, context: PageContext) -> Self {
+        let (now, language) = (context.now, context.language);
         let shops: Vec<ShopRow> = state
             .shops_with_ids()
             .map(|shop| ShopRow::collect(state, shop, context))
@@ -154,7 +144,7 @@ impl Overview {
             texts::days_left(days, &language.date(state.cutoff), language),
         );
         let alarms = state.alarms.active();
-        let alarm = |alarm: &ActiveAlarm| AlarmCard::new(alarm, now, language, zone);
+        let alarm = |alarm: &ActiveAlarm| AlarmCard::new(alarm, context);
         Self {
             verdict,
             push_end,
@@ -165,8 +155,7 @@ impl Overview {
     }
 
     /// Adds the charts of the last day, which the stream does not need.
-    fn add_sparklines(&mut self, state: &OpsState, language: Language, zone: FixedOffset) {
-        let context = PageContext::new(state, language, zone);
+    fn add_sparklines(&mut self, state: &OpsState, context: PageContext) {
         let rows = std::mem::take(&mut self.shops).into_iter();
         let rows = rows.zip(state.book.shops());
         let with_sparklines =
@@ -197,12 +186,13 @@ impl Overview {
 }
 
 impl AlarmCard {
-    fn new(alarm: &ActiveAlarm, now: DateTime<Utc>, language: Language, zone: FixedOffset) -> Self {
+    fn new(alarm: &ActiveAlarm, context: PageContext) -> Self {
+        let since = context.past(Some(alarm.since));
         Self {
             about: visible(&alarm.about),
-            since: format::ago(alarm.since, now, language),
-            since_title: format::full(alarm.since, zone, language),
-            text: alarm_text(alarm.kind, language),
+            since: since.text,
+            since_title: since.title,
+            text: alarm_text(alarm.kind, context.language),
             detail: visible(&alarm.text),
         }
     }

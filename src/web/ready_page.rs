@@ -14,7 +14,6 @@ use super::layout::{Layout, Screen, render};
 use super::links::{shop_path, sku_path};
 use super::live::{LiveValues, stream_values};
 use super::overview::Cell;
-use super::screen_marks::screen_marks;
 use super::shop_health::HealthLevel;
 use super::texts::{self, Text, text};
 use super::visible::visible;
@@ -92,11 +91,11 @@ pub(super) async fn page(
     let list = CheckList::new(&readiness, language, config.time_zone);
     let title = text(Text::SwitchOver, language).to_owned();
     let layout = Layout::new(
+        &ops,
         (config, &choice),
         state.clock.now(),
         (Screen::SwitchOver, title),
         "/live/ready",
-        &screen_marks(&ops),
     );
     let structure = list.live_values().structure_mark();
     render(&ReadyPage {
@@ -114,24 +113,14 @@ pub(super) async fn live(
 ) -> Response {
     let source = ops.clone();
     // While a new report is computed, the last one stays.
-    let last = std::sync::Mutex::new(None);
-    stream_values(&ops, move || {
-        let mut last = last
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut last = None;
+    stream_values(&ops, (config, &choice), move |_, context| {
         if let Some(recent) = source.recent_readiness() {
-            *last = Some(recent);
+            last = Some(recent);
         }
-        let Some(readiness) = last.as_ref() else {
-            return LiveValues::default();
-        };
-        let list = CheckList::new(readiness, choice.language, config.time_zone);
-        let mut values = list.live_values();
-        if let Some(state) = source.state() {
-            let clock = format::clock(state.clock.now(), config.time_zone);
-            values.set("clock", &clock, None);
-        }
-        values
+        last.as_ref().map_or_else(LiveValues::default, |readiness| {
+            CheckList::new(readiness, context.language, context.zone).live_values()
+        })
     })
 }
 

@@ -69,11 +69,11 @@ pub(super) async fn page(
     let context = PageContext::new(state, choice.language, config.time_zone);
     let layout = |title: String| {
         Layout::new(
+            &ops,
             (config, &choice),
             context.now,
             (Screen::Overview, title),
             "",
-            &[],
         )
         .into_subpage()
         .with_search(&query.sku, &query.shop)

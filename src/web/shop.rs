@@ -10,7 +10,6 @@ use serde::Deserialize;
 
 use super::Config;
 use super::chart::AreaChart;
-use super::format;
 use super::language_choice::LanguageChoice;
 use super::layout::{Layout, Screen, render};
 use super::links::{find_shop, shop_path};
@@ -22,7 +21,7 @@ use super::shop_actions::{ActionNotice, ActionQuery};
 use super::shop_charts::{ChartPeriod, shop_charts};
 use super::shop_health::HealthLevel;
 use super::shop_readback::ReadbackPanel;
-use super::shop_row::{ShopRow, can_be_paused, latest_dirty_count};
+use super::shop_row::{ShopRow, can_be_paused};
 use super::shop_sending::{QuarantinePanel, SendingPanel};
 use super::shop_sources::SourceRow;
 use super::texts::{Text, text};
@@ -84,7 +83,7 @@ pub(super) async fn page(
         return super::layout::starting(choice.language);
     };
     let Some((id, shop)) = find_shop(state, &name) else {
-        return not_found::unknown_shop((config, &choice), state, &name);
+        return not_found::unknown_shop(&ops, (config, &choice), state, &name);
     };
     // An address that a person has changed is shown without these values.
     let (Query(chart), Query(action)) = (chart.unwrap_or_default(), action.unwrap_or_default());
@@ -97,11 +96,11 @@ pub(super) async fn page(
         is_current: other == period,
     };
     let layout = Layout::new(
+        &ops,
         (config, &choice),
         context.now,
         (Screen::Overview, shop.name.clone()),
         &format!("/live/shops/{}", shop.name),
-        &[],
     );
     render(&ShopPage {
         layout: layout.into_subpage().with_search("", &shop.name),
@@ -126,19 +125,10 @@ pub(super) async fn live(
         return super::layout::starting(choice.language);
     };
     let Some((id, _)) = find_shop(state, &name) else {
-        return not_found::unknown_shop((config, &choice), state, &name);
+        return not_found::unknown_shop(&ops, (config, &choice), state, &name);
     };
-    let source = ops.clone();
-    stream_values(&ops, move || {
-        let Some(state) = source.state() else {
-            return LiveValues::default();
-        };
-        let context = PageContext::new(state, choice.language, config.time_zone);
-        let panels = ShopPanels::collect(state, (id, &state.shops[id.index()]), context);
-        let mut values = panels.live_values();
-        let clock = format::clock(context.now, context.zone);
-        values.set("clock", &clock, None);
-        values
+    stream_values(&ops, (config, &choice), move |state, context| {
+        ShopPanels::collect(state, (id, &state.shops[id.index()]), context).live_values()
     })
 }
 
@@ -201,19 +191,11 @@ fn more_numbers(state: &OpsState, id: ShopId, context: PageContext) -> Vec<Named
         cell: Cell::new(id.to_owned(), text),
     };
     let mut numbers = Vec::new();
-    if let Some((at, count)) = latest_dirty_count(state, id) {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a count of SKUs is neither negative nor large"
-        )]
-        let count = count as u64;
-        let mut number = named(Text::DirtySkus, "dirty", context.number(count));
-        number.cell.title = context.full(at);
-        number.cell.severity = Some(HealthLevel::Waiting).filter(|_| count > 0);
-        numbers.push(number);
-    }
     if let Some(worker) = state.migrator.status(id) {
+        let dirty = worker.dirty_skus() as u64;
+        let mut number = named(Text::DirtySkus, "dirty", context.number(dirty));
+        number.cell.severity = Some(HealthLevel::Waiting).filter(|_| dirty > 0);
+        numbers.push(number);
         let in_flight = context.number(worker.in_flight_skus as u64);
         let acknowledged = context.number(worker.acknowledged);
         let limit = context.number(worker.rate_limit.per_minute.into());

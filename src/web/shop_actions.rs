@@ -16,7 +16,7 @@ use super::page_context::PageContext;
 use super::shop_health::HealthLevel;
 use super::texts;
 use crate::migrator::OperatorPauseError;
-use crate::ops::{Ops, OpsState};
+use crate::ops::Ops;
 
 /// Time in which the page repeats the result of an action.
 const SHOWN_FOR: TimeDelta = TimeDelta::minutes(5);
@@ -120,7 +120,7 @@ pub(super) async fn verify(
         return super::layout::starting(choice.language);
     };
     let Some((id, shop)) = find_shop(state, &name) else {
-        return not_found::unknown_shop((config, &choice), state, &name);
+        return not_found::unknown_shop(&ops, (config, &choice), state, &name);
     };
     let result = if state.request_readback(id, shop) {
         ActionResult::ReadbackRequested
@@ -137,10 +137,7 @@ pub(super) async fn pause(
     Extension(choice): Extension<LanguageChoice>,
     Path(name): Path<String>,
 ) -> Response {
-    match ops.state() {
-        Some(state) => set_paused(state, (config, &choice), &name, true).await,
-        None => super::layout::starting(choice.language),
-    }
+    set_paused(&ops, (config, &choice), &name, true).await
 }
 
 /// Resumes sending.
@@ -150,20 +147,20 @@ pub(super) async fn resume(
     Extension(choice): Extension<LanguageChoice>,
     Path(name): Path<String>,
 ) -> Response {
-    match ops.state() {
-        Some(state) => set_paused(state, (config, &choice), &name, false).await,
-        None => super::layout::starting(choice.language),
-    }
+    set_paused(&ops, (config, &choice), &name, false).await
 }
 
 async fn set_paused(
-    state: &OpsState,
+    ops: &Ops,
     (config, choice): (Config, &LanguageChoice),
     name: &str,
     is_paused: bool,
 ) -> Response {
+    let Some(state) = ops.state() else {
+        return super::layout::starting(choice.language);
+    };
     let Some((id, shop)) = find_shop(state, name) else {
-        return not_found::unknown_shop((config, choice), state, name);
+        return not_found::unknown_shop(ops, (config, choice), state, name);
     };
     let result = match state.set_sending_paused(id, shop, is_paused).await {
         Ok(Some(_)) => ActionResult::Paused,
@@ -187,7 +184,7 @@ pub(super) async fn read_source(
         return super::layout::starting(choice.language);
     };
     let Some((id, shop)) = find_shop(state, &name) else {
-        return not_found::unknown_shop((config, &choice), state, &name);
+        return not_found::unknown_shop(&ops, (config, &choice), state, &name);
     };
     let pipeline = state.source_manager.pipeline(id);
     let result = match pipeline.and_then(|pipeline| pipeline.source_index(&source)) {

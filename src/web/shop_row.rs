@@ -158,16 +158,6 @@ impl ShopRow {
     }
 }
 
-/// Returns the latest count of SKUs whose acknowledged stock differs, with the time of the count.
-/// Counting visits every SKU, so the history for the charts does it once a minute.
-pub(super) fn latest_dirty_count(state: &OpsState, id: ShopId) -> Option<(DateTime<Utc>, f64)> {
-    let points = state
-        .charts
-        .series(id, Series::DirtySkus, Resolution::Minute);
-    let mut latest = points.into_iter().rev();
-    latest.find_map(|(at, value)| Some((at, value?)))
-}
-
 /// Returns true if the operator can pause or resume sending for the shop.
 pub(super) fn can_be_paused(state: &OpsState, shop: &OpsShop) -> bool {
     shop.mode == Mode::On && state.not_sending_reason.is_none()

@@ -2,7 +2,7 @@
 
 use super::overview::Cell;
 use super::page_context::{Moment, PageContext};
-use super::shop_health::HealthLevel;
+use super::source_card::{is_unused, source_severity};
 use super::texts::{self, Text};
 use super::visible::{cut, visible};
 use crate::ops::OpsState;
@@ -42,10 +42,10 @@ impl SourceRow {
         for (index, config) in state.source_manager.configs(id).enumerate() {
             let status = pipeline.status(index);
             let source_state = status.state();
-            let kind = config.kind.name();
-            if kind == "import" && source_state == SourceState::Waiting {
+            if is_unused(&config.kind, &status) {
                 continue;
             }
+            let rows_so_far = status.reading_since.map(|_| status.rows_read);
             let name = &config.policy.name;
             let next_poll = status.next_poll_at;
             let sends_itself = config.kind.is_passive();
@@ -56,9 +56,9 @@ impl SourceRow {
             };
             let mut state_cell = Cell::new(
                 format!("source-{name}-state"),
-                context.text(state_text(source_state)).to_owned(),
+                texts::source_state(source_state, rows_so_far, context.language),
             );
-            state_cell.severity = Some(severity(source_state));
+            state_cell.severity = Some(source_severity(source_state));
             let failure = status.last_failure.as_ref().map(|(_, text)| text.as_str());
             let held = status.held.last().map(|held| held.reason.as_str());
             let reason = visible(failure.or(held).unwrap_or_default());
@@ -66,7 +66,7 @@ impl SourceRow {
             let changes = status.last_report.as_ref().map(|report| report.changes);
             rows.push(Self {
                 name: name.clone(),
-                kind,
+                kind: config.kind.name(),
                 link: format!("/sources#{shop}-{name}"),
                 state: state_cell,
                 last: context.past(status.last_report_at),
@@ -97,24 +97,5 @@ impl SourceRow {
 
     pub(super) fn structure(&self) -> String {
         format!("{} {} {}", self.name, self.reason, self.last.title)
-    }
-}
-
-const fn state_text(state: SourceState) -> Text {
-    match state {
-        SourceState::Waiting => Text::SourceWaiting,
-        SourceState::Reading => Text::SourceReading,
-        SourceState::Failed => Text::SourceFailed,
-        SourceState::Held => Text::SourceHeld,
-        SourceState::Incomplete => Text::SourceIncomplete,
-        SourceState::Ok => Text::SourceApplied,
-    }
-}
-
-const fn severity(state: SourceState) -> HealthLevel {
-    match state {
-        SourceState::Waiting | SourceState::Reading => HealthLevel::Waiting,
-        SourceState::Failed | SourceState::Held | SourceState::Incomplete => HealthLevel::Attention,
-        SourceState::Ok => HealthLevel::Good,
     }
 }

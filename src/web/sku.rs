@@ -10,7 +10,6 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
 use super::Config;
-use super::format;
 use super::language_choice::LanguageChoice;
 use super::layout::{Layout, Screen, render};
 use super::links::{encode, find_shop, shop_path, sku_path};
@@ -104,7 +103,7 @@ async fn sku_page(
         return super::layout::starting(choice.language);
     };
     let Some((id, shop)) = find_shop(state, name) else {
-        return not_found::unknown_shop((config, choice), state, name);
+        return not_found::unknown_shop(ops, (config, choice), state, name);
     };
     let Ok(sku) = Sku::parse(text) else {
         // The search says which rule the text breaks.
@@ -119,15 +118,15 @@ async fn sku_page(
     let shown = visible(sku.as_str());
     let live_path = format!("/live/shops/{}/sku?sku={}", shop.name, encode(sku.as_str()));
     let layout = Layout::new(
+        ops,
         (config, choice),
         context.now,
         (Screen::Overview, format!("{shown} · {}", shop.name)),
         &live_path,
-        &[],
     );
     let page = SkuPage {
         layout: layout.into_subpage().with_search("", &shop.name),
-        structure: live_values(state, (id, &sku), context).structure_mark(),
+        structure: live_values(state, id, &sku).structure_mark(),
         sku: shown,
         shop: shop.name.clone(),
         shop_link: shop_path(&shop.name),
@@ -167,21 +166,15 @@ pub(super) async fn live(
     };
     let sku = Sku::parse(&query.sku.unwrap_or_default());
     let (Some((id, _)), Ok(sku)) = (find_shop(state, &name), sku) else {
-        return not_found::unknown_shop((config, &choice), state, &name);
+        return not_found::unknown_shop(&ops, (config, &choice), state, &name);
     };
-    let source = ops.clone();
-    stream_values(&ops, move || {
-        let Some(state) = source.state() else {
-            return LiveValues::default();
-        };
-        let context = PageContext::new(state, choice.language, config.time_zone);
-        live_values(state, (id, &sku), context)
+    stream_values(&ops, (config, &choice), move |state, _| {
+        live_values(state, id, &sku)
     })
 }
 
-fn live_values(state: &OpsState, (id, sku): (ShopId, &Sku), context: PageContext) -> LiveValues {
+fn live_values(state: &OpsState, id: ShopId, sku: &Sku) -> LiveValues {
     let mut values = LiveValues::default();
-    values.set("clock", &format::clock(context.now, context.zone), None);
     values.add_structure(&quick_mark(state, id, sku));
     values
 }

@@ -2,18 +2,19 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, FixedOffset, Utc};
+use chrono::{DateTime, Utc};
 use tokio::time::timeout;
 
 use super::format;
 use super::overview::Cell;
+use super::page_context::PageContext;
 use super::shop_health::HealthLevel;
 use super::texts::{self, Text, text};
 use super::visible::visible;
 use crate::i18n::Language;
 use crate::sources::{
-    DeliveryOutcome, DeliveryPipeline, DeliveryReport, DeliveryScope, RejectedRow, SourceState,
-    SourceStatus,
+    DeliveryOutcome, DeliveryPipeline, DeliveryReport, DeliveryScope, RejectedRow, SourceKind,
+    SourceState, SourceStatus,
 };
 
 /// Most rows that are not applied on the page; the CSV has all.
@@ -70,21 +71,17 @@ pub(super) struct SourceCard {
     pub(super) version: String,
 }
 
-/// Language and time of a page.
-#[derive(Clone, Copy)]
-pub(super) struct Reader {
-    pub(super) language: Language,
-    pub(super) zone: FixedOffset,
-    pub(super) now: DateTime<Utc>,
+/// Returns true for the source of imports before its first import. It is not shown.
+pub(super) fn is_unused(source: &SourceKind, status: &SourceStatus) -> bool {
+    matches!(source, SourceKind::Import) && status.state() == SourceState::Waiting
 }
 
-impl Reader {
-    /// Returns the age of a time, with the exact time as title.
-    pub(super) fn time_cell(self, id: String, at: DateTime<Utc>) -> Cell {
-        Cell {
-            title: format::full(at, self.zone, self.language),
-            ..Cell::new(id, format::ago(at, self.now, self.language))
-        }
+/// Age of a time, with the exact time as title.
+fn time_cell(id: String, at: DateTime<Utc>, context: PageContext) -> Cell {
+    let moment = context.past(Some(at));
+    Cell {
+        title: moment.title,
+        ..Cell::new(id, moment.text)
     }
 }
 
@@ -101,21 +98,21 @@ pub(super) fn source_severity(state: SourceState) -> HealthLevel {
 impl SourceCard {
     pub(super) fn collect(
         pipeline: &DeliveryPipeline,
-        (index, kind): (usize, &'static str),
+        (index, source): (usize, &SourceKind),
         status: &SourceStatus,
-        reader: Reader,
+        context: PageContext,
     ) -> Self {
-        let language = reader.language;
+        let language = context.language;
         let name = pipeline.policy(index).name.clone();
         let shop = pipeline.shop_name();
         let id = format!("{shop}-{name}");
         let state = status.state();
         let rows_so_far = status.reading_since.map(|_| status.rows_read);
         let state_text = texts::source_state(state, rows_so_far, language);
-        let is_polled = !matches!(kind, "1c" | "import");
+        let (kind, is_polled) = (source.name(), !source.is_passive());
         let report = status.last_report.as_ref();
         let failure = status.last_failure.as_ref().map(|(at, reason)| {
-            let at = format::full(*at, reader.zone, language);
+            let at = context.full(*at);
             format!("{at}: {}", visible(reason))
         });
         let held = status.held.last().map(|held| HeldNote {
@@ -135,7 +132,7 @@ impl SourceCard {
                 severity: Some(source_severity(state)),
                 ..Cell::new(format!("{id}-state"), state_text)
             },
-            facts: facts(&id, (kind, is_polled), status, reader),
+            facts: facts(&id, (kind, is_polled), status, context),
             counts: report.map_or_else(Vec::new, |report| counts(report, language)),
             failure,
             // Of a held delivery nothing is applied.
@@ -164,9 +161,9 @@ fn facts(
     id: &str,
     (kind, is_polled): (&'static str, bool),
     status: &SourceStatus,
-    reader: Reader,
+    context: PageContext,
 ) -> Vec<Fact> {
-    let language = reader.language;
+    let language = context.language;
     let cell = |part: &str, text: String| Cell::new(format!("{id}-{part}"), text);
     let fact = |label: Text, cell: Cell| Fact {
         label: text(label, language),
@@ -176,12 +173,12 @@ fn facts(
     let mut facts = vec![fact(Text::SourceKind, cell("kind", kind_text))];
     if is_polled {
         let last = match status.last_poll_at {
-            Some(at) => reader.time_cell(format!("{id}-last-poll"), at),
+            Some(at) => time_cell(format!("{id}-last-poll"), at, context),
             None => cell("last-poll", text(Text::Never, language).to_owned()),
         };
         let next = status
             .next_poll_at
-            .map(|at| format::ahead(at, reader.now, language))
+            .map(|at| format::ahead(at, context.now, language))
             .filter(|next| !next.is_empty())
             .unwrap_or_else(|| text(Text::PollRuns, language).to_owned());
         facts.push(fact(Text::LastPoll, last));
@@ -199,13 +196,13 @@ fn facts(
         DeliveryOutcome::Held(_) => Text::OutcomeHeld,
         DeliveryOutcome::Applied | DeliveryOutcome::Previewed => Text::OutcomeApplied,
     };
-    let age = reader.time_cell(format!("{id}-delivery"), at);
+    let age = time_cell(format!("{id}-delivery"), at, context);
     let delivery = Cell {
         text: format!("{}, {}", age.text, text(outcome, language)),
         ..age
     };
     facts.push(fact(Text::LastDelivery, delivery));
-    for (label, part, value) in report_facts(report, reader) {
+    for (label, part, value) in report_facts(report, context) {
         facts.push(fact(label, cell(part, value)));
     }
     facts
@@ -214,14 +211,14 @@ fn facts(
 /// Facts about a delivery that a report has.
 pub(super) fn report_facts(
     report: &DeliveryReport,
-    reader: Reader,
+    context: PageContext,
 ) -> [(Text, &'static str, String); 3] {
-    let language = reader.language;
+    let language = context.language;
     let scope = match report.scope {
         DeliveryScope::Snapshot => Text::ScopeSnapshot,
         DeliveryScope::Delta => Text::ScopeDelta,
     };
-    let stated_at = format::full(report.stated_at.to_utc(), reader.zone, language);
+    let stated_at = context.full(report.stated_at.to_utc());
     let duration = format::duration(report.duration_ms, language);
     [
         (Text::Scope, "scope", text(scope, language).to_owned()),

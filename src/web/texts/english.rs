@@ -95,7 +95,7 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::LineColumn => "Line",
         Text::Login => "Log in",
         Text::LoginLead => {
-            "This page shows the stock of your shops and needs the operator password (ops_password_file)."
+            "This page shows the stock of your shops and needs the operator password."
         }
         Text::Logout => "Log out",
         Text::LowerKind => "lower",
@@ -214,16 +214,10 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::SkuRequested => "Last requested by the Market",
         Text::SkusAlike => "SKUs that are easily confused with it",
         Text::SkusColumn => "SKUs",
-        Text::SourceApplied => "applied",
         Text::SourceColumn => "Source",
-        Text::SourceFailed => "cannot be read",
-        Text::SourceHeld => "held for approval",
-        Text::SourceIncomplete => "applied, but absent SKUs keep their stock",
         Text::SourceKind => "Kind",
         Text::SourcePolledNow => "now",
-        Text::SourceReading => "is being read",
         Text::SourceSendsItself => "sends by itself",
-        Text::SourceWaiting => "no delivery yet",
         Text::Sources => "Sources",
         Text::SourcesEmpty => {
             "This shop has no source. Its stock comes through the partner API. A source in the configuration appears here with its deliveries."

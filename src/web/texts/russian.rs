@@ -94,9 +94,7 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::LimitSkus => "Лимит, SKU в минуту",
         Text::LineColumn => "Строка",
         Text::Login => "Войти",
-        Text::LoginLead => {
-            "Здесь остатки ваших магазинов. Нужен пароль оператора (ops_password_file)."
-        }
+        Text::LoginLead => "Здесь остатки ваших магазинов. Нужен пароль оператора.",
         Text::Logout => "Выйти",
         Text::LowerKind => "меньше",
         Text::MarketsColumn => "На Маркете",
@@ -214,16 +212,10 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::SkuRequested => "Последний запрос Маркета",
         Text::SkusAlike => "SKU, с которыми его легко перепутать",
         Text::SkusColumn => "SKU",
-        Text::SourceApplied => "применена",
         Text::SourceColumn => "Источник",
-        Text::SourceFailed => "не читается",
-        Text::SourceHeld => "ждёт подтверждения",
-        Text::SourceIncomplete => "применена, но отсутствующие SKU сохраняют остатки",
         Text::SourceKind => "Тип",
         Text::SourcePolledNow => "сейчас",
-        Text::SourceReading => "читается",
         Text::SourceSendsItself => "присылает сам",
-        Text::SourceWaiting => "выгрузок ещё не было",
         Text::Sources => "Источники",
         Text::SourcesEmpty => {
             "У магазина нет источников. Остатки передаются через партнёрский API. Здесь появится источник из конфигурации и его выгрузки."
