@@ -7,7 +7,9 @@ use reqwest::Url;
 
 use super::effective::quoted;
 use super::reader::SettingsReader;
-use super::values::{in_range, is_loopback_host, parse_host, parse_market_url, parse_name};
+use super::values::{
+    in_range, is_loopback_host, parse_host, parse_market_url, parse_name, parse_time_zone,
+};
 use crate::http::secret::Secret;
 use crate::i18n::Language;
 use crate::notify::{
@@ -16,8 +18,12 @@ use crate::notify::{
 };
 use crate::telemetry::AlarmKind;
 
-/// Reads one channel. Returns `None` after an error, which is then in `reader`.
-pub(super) fn read_channel(reader: &mut SettingsReader<'_>) -> Option<ChannelConfig> {
+/// Reads one channel, whose times are in the zone of the service unless it has its own. Returns
+/// `None` after an error, which is then in `reader`.
+pub(super) fn read_channel(
+    reader: &mut SettingsReader<'_>,
+    service_time_zone: Option<FixedOffset>,
+) -> Option<ChannelConfig> {
     let name = reader.take("name", parse_name);
     let kind = reader.take("kind", |text| {
         ["webhook", "telegram", "email"]
@@ -30,7 +36,7 @@ pub(super) fn read_channel(reader: &mut SettingsReader<'_>) -> Option<ChannelCon
         return None;
     };
     let language = reader.take("language", Language::from_code);
-    let policy = read_policy(reader);
+    let policy = read_policy(reader, service_time_zone);
     let receiver = match kind {
         "webhook" => read_webhook(reader).map(ChannelKind::Webhook),
         "telegram" => read_telegram(reader).map(ChannelKind::Telegram),
@@ -46,8 +52,11 @@ pub(super) fn read_channel(reader: &mut SettingsReader<'_>) -> Option<ChannelCon
     })
 }
 
-fn read_policy(reader: &mut SettingsReader<'_>) -> Option<ChannelPolicy> {
-    let time_zone = reader.take("time_zone", parse_time_zone);
+fn read_policy(
+    reader: &mut SettingsReader<'_>,
+    service_time_zone: Option<FixedOffset>,
+) -> Option<ChannelPolicy> {
+    let time_zone = reader.optional("time_zone", parse_time_zone);
     let alarms = reader.list("alarms", AlarmKind::from_name);
     let shops = reader.list("shops", parse_name);
     let quiet_hours = reader.optional("quiet_hours", QuietHours::parse);
@@ -64,7 +73,7 @@ fn read_policy(reader: &mut SettingsReader<'_>) -> Option<ChannelPolicy> {
         alarms: alarms?,
         shops: shops?,
         quiet_hours,
-        time_zone: time_zone?,
+        time_zone: time_zone.or(service_time_zone)?,
         urgent: urgent?,
         repeat: (repeat > 0).then(|| TimeDelta::hours(repeat)),
         reports_end: reports_end?,
@@ -137,11 +146,6 @@ fn read_email(reader: &mut SettingsReader<'_>) -> Option<EmailConfig> {
         from: from?,
         to: to?,
     })
-}
-
-fn parse_time_zone(text: &str) -> Option<FixedOffset> {
-    // Without the length, chrono also takes other spellings.
-    text.parse().ok().filter(|_| text.len() == "+03:00".len())
 }
 
 fn parse_webhook_url(text: &str) -> Option<Url> {

@@ -7,7 +7,7 @@ use super::reader::SettingsReader;
 use super::setting_list::{NOTIFY_SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS};
 use super::values::{
     hours_to_duration, in_range, parse_base_path, parse_host, parse_instance, parse_market_url,
-    parse_name, parse_positive,
+    parse_name, parse_positive, parse_time_zone,
 };
 use super::{Config, ShopConfig, notify_settings, source_settings};
 use crate::auth_failures::Network;
@@ -27,10 +27,11 @@ pub(super) fn read_config(reader: &mut SettingsReader<'_>) -> Option<Config> {
     if shops.is_empty() {
         reader.add_error("shops: there is none, at least one [[shops]] table is needed");
     }
+    let time_zone = reader.take("time_zone", parse_time_zone);
     let notify: Vec<Option<ChannelConfig>> = reader
         .tables("notify", "name", NOTIFY_SETTINGS)
         .iter_mut()
-        .map(notify_settings::read_channel)
+        .map(|reader| notify_settings::read_channel(reader, time_zone))
         .collect();
     let listen = reader.take("listen", |text| text.parse().ok());
     let ops_listen = reader.take("ops_listen", |text| text.parse().ok());
@@ -47,7 +48,6 @@ pub(super) fn read_config(reader: &mut SettingsReader<'_>) -> Option<Config> {
     let grace = reader.take("grace_seconds", in_range(0, 86_400));
     let stale_after = reader.take("stale_hours", in_range(1, 720));
     let cutoff = reader.take("cutoff", |text| text.parse().ok());
-    let time_zone = reader.take("time_zone", |text| text.parse().ok());
     let max_connections = reader.take("max_connections", in_range(1, 100_000));
     let max_per_address = reader.take("max_connections_per_address", in_range(0, 100_000));
     let trusted_proxies = reader.list("trusted_proxies", Network::parse);

@@ -2,6 +2,14 @@
 
 use std::time::Duration;
 
+use chrono::FixedOffset;
+
+/// Reads an offset from UTC, such as `+03:00`.
+pub(super) fn parse_time_zone(text: &str) -> Option<FixedOffset> {
+    // Without the length, chrono also takes other spellings.
+    text.parse().ok().filter(|_| text.len() == "+03:00".len())
+}
+
 pub(super) fn parse_positive(text: &str) -> Option<u64> {
     text.parse().ok().filter(|n| *n > 0)
 }

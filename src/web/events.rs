@@ -11,7 +11,7 @@ use super::Config;
 use super::format;
 use super::language_choice::LanguageChoice;
 use super::layout::{Layout, Screen, render};
-use super::links::encode;
+use super::links::{encode, find_shop, shop_path};
 use super::live::{LiveValues, stream_values};
 use super::shop_health::HealthLevel;
 use super::texts::{EventGroup, Text, event_group, event_reason, event_sentence, text};
@@ -47,6 +47,8 @@ struct EventRow {
     time_title: String,
     datetime: String,
     shop: String,
+    /// Path of the shop, if it still exists.
+    shop_link: Option<String>,
     subject: String,
     severity: HealthLevel,
     sentence: String,
@@ -124,6 +126,11 @@ pub(super) async fn page(
         time_title: format::full(event.at, config.time_zone, language),
         datetime: event.at.to_rfc3339(),
         shop: visible(event.shop.as_deref().unwrap_or_default()),
+        shop_link: event
+            .shop
+            .as_deref()
+            .filter(|name| find_shop(state, name).is_some())
+            .map(shop_path),
         subject: visible(&event.subject),
         severity: severity(&event.event),
         sentence: visible(&event_sentence(&event.event, language)),

@@ -43,6 +43,8 @@ pub(super) struct HeldView {
     pub(super) accept_action: String,
     pub(super) reasons: Vec<String>,
     pub(super) facts: Vec<Fact>,
+    /// Names of the files that keep what is held.
+    pub(super) files: Vec<String>,
     pub(super) compared: String,
     pub(super) changes: String,
     pub(super) tabs: Vec<KindTab>,
@@ -135,6 +137,7 @@ impl HeldSubject<'_> {
             accept_action: format!("{address}?delivery={}", preview.mark),
             reasons: self.reasons(&preview.held),
             facts: self.facts(preview),
+            files: preview.held.iter().map(|held| held.file.clone()).collect(),
             compared: texts::compared(&at, &took, language),
             changes: texts::stock_changes(preview.totals.all(), language),
             tabs: tabs(&address, preview, kind, language),
@@ -202,7 +205,6 @@ impl HeldSubject<'_> {
             facts.push(fact(Text::Scope, text(scope, language).to_owned()));
             let times = language.number(u64::from(held.times.saturating_sub(1)));
             facts.push(fact(Text::HeldTimes, times));
-            facts.push(fact(Text::HeldFile, held.file.clone()));
         }
         let unchanged = language.number(preview.unchanged);
         facts.push(fact(Text::UnchangedColumn, unchanged));

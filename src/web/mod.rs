@@ -6,6 +6,7 @@
 //!
 //! Non-goals: pages for the public listener, and settings that a page could change.
 
+mod alarm_card;
 mod assets;
 mod chart;
 mod events;

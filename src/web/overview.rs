@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::response::Response;
 
 use super::Config;
+use super::alarm_card::AlarmCard;
 use super::language_choice::LanguageChoice;
 use super::layout::{Layout, Screen, render};
 use super::live::{LiveValues, stream_values};
@@ -14,11 +15,8 @@ use super::ready_page;
 use super::shop_health::{HealthLevel, ShopCondition};
 use super::shop_row::ShopRow;
 use super::texts::{self, Text, text};
-use super::visible::visible;
-use crate::i18n::{AlarmText, alarm_text};
 use crate::ops::{Ops, OpsState};
 use crate::stock::ShopId;
-use crate::telemetry::ActiveAlarm;
 
 /// Value of the page that changes while the page is open.
 pub(super) struct Cell {
@@ -42,16 +40,6 @@ impl Cell {
     pub(super) fn severity_name(&self) -> &'static str {
         self.severity.map_or("", HealthLevel::name)
     }
-}
-
-/// One alarm, as a card.
-struct AlarmCard {
-    about: String,
-    since: String,
-    since_title: String,
-    text: AlarmText,
-    /// Description by the service, in English.
-    detail: String,
 }
 
 /// Values of the page.
@@ -89,6 +77,8 @@ pub(super) async fn page(
         return super::layout::starting(choice.language);
     };
     let context = PageContext::new(state, choice.language, config.time_zone);
+    // The report is then known before the page is made, unless the shops are large.
+    ops.readiness_soon().await;
     let mut overview = Overview::collect(&ops, state, context);
     overview.add_sparklines(state, context);
     let layout = Layout::new(
@@ -132,24 +122,30 @@ impl Overview {
             .iter()
             .filter(|row| row.condition == ShopCondition::InSync)
             .count();
-        let worst = shops.iter().map(|row| row.condition.severity()).max();
-        let mut verdict = Cell::new(
-            "verdict".to_owned(),
+        let alarms = state.alarms.active();
+        let severities = shops.iter().map(|row| row.condition.severity());
+        let of_alarms = (!alarms.is_empty()).then_some(HealthLevel::Trouble);
+        let sentences = [
             texts::sync_verdict(in_sync as u64, shops.len() as u64, language),
-        );
-        verdict.severity = worst;
+            texts::alarm_count(alarms.len() as u64, language),
+        ];
+        let verdict = Cell {
+            severity: severities.chain(of_alarms).max(),
+            ..Cell::new("verdict".to_owned(), texts::join(&sentences, language))
+        };
         let days = (state.cutoff - now.date_naive()).num_days();
         let push_end = Cell::new(
             "push-end".to_owned(),
             texts::days_left(days, &language.date(state.cutoff), language),
         );
-        let alarms = state.alarms.active();
-        let alarm = |alarm: &ActiveAlarm| AlarmCard::new(alarm, context);
+        let alarms = alarms.iter();
         Self {
             verdict,
             push_end,
             readiness: ready_page::verdict_cell(ops.recent_readiness().as_ref(), language),
-            alarms: alarms.iter().map(alarm).collect(),
+            alarms: alarms
+                .map(|alarm| AlarmCard::new(alarm, state, context))
+                .collect(),
             shops,
         }
     }
@@ -182,18 +178,5 @@ impl Overview {
             values.add_structure(&format!("{} {}", row.name, row.has_stock));
         }
         values
-    }
-}
-
-impl AlarmCard {
-    fn new(alarm: &ActiveAlarm, context: PageContext) -> Self {
-        let since = context.past(Some(alarm.since));
-        Self {
-            about: visible(&alarm.about),
-            since: since.text,
-            since_title: since.title,
-            text: alarm_text(alarm.kind, context.language),
-            detail: visible(&alarm.text),
-        }
     }
 }

@@ -36,7 +36,11 @@ struct CauseLink {
 struct CheckLine {
     title: &'static str,
     /// Reason, or empty if the check has passed.
-    detail: Cell,
+    reason: Cell,
+    /// The service's or the Market's own words, in English.
+    detail: String,
+    /// Element that a person ticks.
+    tick_id: String,
     severity_name: &'static str,
     links: Vec<CauseLink>,
 }
@@ -187,22 +191,21 @@ impl CheckList {
         let mut values = LiveValues::default();
         let shops = self.shops.iter();
         let cells = shops.flat_map(|shop| {
-            let details = shop.checks.iter().map(|check| &check.detail);
-            std::iter::once(&shop.verdict).chain(details)
+            let reasons = shop.checks.iter().map(|check| &check.reason);
+            std::iter::once(&shop.verdict).chain(reasons)
         });
         for cell in [&self.verdict, &self.as_of].into_iter().chain(cells) {
             values.set(&cell.id, &cell.text, cell.severity);
         }
         // Links and remarks change with the reasons, so the page is loaded again for those.
         for shop in &self.shops {
-            let links = shop.checks.iter().flat_map(|check| &check.links);
-            let links: Vec<&str> = links.map(|link| link.address.as_str()).collect();
-            let severities = shop.checks.iter().map(|check| check.severity_name);
-            let severities: Vec<&str> = severities.collect();
-            values.add_structure(&format!(
-                "{} {links:?} {severities:?} {:?}",
-                shop.name, shop.remarks
-            ));
+            values.add_structure(&format!("{} {:?}", shop.name, shop.remarks));
+            for check in &shop.checks {
+                let links = check.links.iter().map(|link| link.address.as_str());
+                let links: Vec<&str> = links.collect();
+                let (severity, detail) = (check.severity_name, &check.detail);
+                values.add_structure(&format!("{severity} {detail} {links:?}"));
+            }
         }
         values
     }
@@ -271,28 +274,29 @@ impl CheckLine {
         (check, result): (ReadinessCheck, &CheckResult),
         language: Language,
     ) -> Self {
-        let (severity, detail, links) = match result {
-            CheckResult::Passed => (HealthLevel::Good, String::new(), Vec::new()),
-            CheckResult::Failed(reason) => (
-                HealthLevel::Trouble,
-                texts::readiness_reason(reason, language),
-                cause_links(shop, reason, language),
-            ),
-            CheckResult::NotNeeded(reason) => (
-                HealthLevel::Good,
-                texts::readiness_reason(reason, language),
-                Vec::new(),
-            ),
-            CheckResult::NotChecked => {
-                let detail = text(Text::CheckNotChecked, language).to_owned();
-                (HealthLevel::Waiting, detail, Vec::new())
-            }
+        let (severity, reason) = match result {
+            CheckResult::Passed => (HealthLevel::Good, None),
+            CheckResult::Failed(reason) => (HealthLevel::Trouble, Some(reason)),
+            CheckResult::NotNeeded(reason) => (HealthLevel::Good, Some(reason)),
+            CheckResult::NotChecked => (HealthLevel::Waiting, None),
         };
+        let sentence = match reason {
+            Some(reason) => texts::readiness_reason(reason, language),
+            None if severity == HealthLevel::Waiting => {
+                text(Text::CheckNotChecked, language).to_owned()
+            }
+            None => String::new(),
+        };
+        let detail = reason.and_then(ReadinessReason::detail);
+        let causes = reason.filter(|_| severity == HealthLevel::Trouble);
+        let id = format!("{shop}-check-{index}");
         Self {
             title: texts::readiness_check(check, language),
-            detail: Cell::new(format!("{shop}-check-{index}"), detail),
+            tick_id: format!("{id}-tick"),
+            reason: Cell::new(id, sentence),
+            detail: visible(detail.unwrap_or_default()),
             severity_name: severity.name(),
-            links,
+            links: causes.map_or_else(Vec::new, |reason| cause_links(shop, reason, language)),
         }
     }
 }

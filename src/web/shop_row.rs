@@ -13,6 +13,9 @@ use crate::migrator::Mode;
 use crate::ops::{OpsShop, OpsState};
 use crate::stock::ShopId;
 
+/// Fewest minutes of a sparkline.
+const FEWEST_MINUTES: usize = 60;
+
 /// Value in one column of the table.
 pub(super) struct ColumnCell {
     pub(super) heading: &'static str,
@@ -145,13 +148,19 @@ impl ShopRow {
         ] {
             let element = format!("{}-{part}", self.name);
             let points = state.charts.series(id, series, Resolution::Minute);
+            // A service that has just started has no values of the day; its line would be a dot.
+            let first = points.iter().position(|(_, value)| value.is_some());
+            let skipped = points.len().saturating_sub(FEWEST_MINUTES);
+            let points = points
+                .get(first.unwrap_or_default().min(skipped)..)
+                .unwrap_or_default();
             let mut cells = self.cells.iter_mut();
             if let Some(column) = cells.find(|column| column.cell.id == element) {
                 let title = match series {
                     Series::MarketRequests => context.text(Text::ChartMarketRequests),
                     _ => column.heading,
                 };
-                column.sparkline = sparkline(&points, title, context.language);
+                column.sparkline = sparkline(points, title, context.language);
             }
         }
         self

@@ -3,6 +3,7 @@
 
 import { after, before, test } from "node:test";
 
+import { actions } from "./lib/actions.js";
 import { keyboard, live, privacy, withoutScript } from "./lib/behaviour.js";
 import { launch } from "./lib/browser.js";
 import { pages } from "./lib/pages.js";
@@ -26,3 +27,4 @@ test("without a script", (t) => withoutScript(t, context));
 test("keyboard", (t) => keyboard(t, context));
 test("live", (t) => live(t, context));
 test("privacy", (t) => privacy(t, context));
+test("actions", (t) => actions(t, context));

@@ -103,8 +103,10 @@ pub const NOTIFY_SETTINGS: &[Setting] = &[
         .example("\"en\"")
         .kinds(ALL_KINDS),
     Setting::new("time_zone", "an offset from UTC, such as +03:00")
-        .default("+03:00")
-        .effect("Time zone of quiet_hours and of the times in messages. The default is Moscow's.")
+        .effect(
+            "Time zone of quiet_hours and of the times in messages. Without it the service's \
+             time_zone applies.",
+        )
         .example("\"+05:00\"")
         .kinds(ALL_KINDS),
     Setting::new("alarms", "a list of names of alarms")

@@ -137,8 +137,8 @@ pub const SETTINGS: &[Setting] = &[
     Setting::new("time_zone", "an offset from UTC, such as +03:00")
         .default("+03:00")
         .effect(
-            "Zone of the times on the operator's pages. The default is Moscow, whose time the \
-             Market's cabinet shows.",
+            "Zone of the times on the operator's pages and in notifications. The default is Moscow, \
+             whose time the Market's cabinet shows.",
         )
         .example("\"+05:00\""),
     Setting::new("max_connections", "a whole number between 1 and 100000")

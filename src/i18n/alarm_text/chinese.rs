@@ -101,8 +101,8 @@ pub(super) const fn alarm_text(kind: AlarmKind) -> AlarmText {
         AlarmKind::SourceHeld => AlarmText {
             title: "一批数据等待您批准",
             consequence: "一批数据或改动过的规则看起来有误，会清空店铺，因此没有应用，库存保持不变。",
-            remedy: "请查看文件。如果文件有误，请提供正确的文件；如果无误，\
-                请运行 stockbridge accept SOURCE --shop NAME（规则：\
+            remedy: "请在“数据源”页面查看会有哪些变化。如果文件有误，请提供正确的文件；如果无误，\
+                请在该页面批准，或运行 stockbridge accept SOURCE --shop NAME（规则：\
                 stockbridge accept rules --shop NAME）。",
         },
         AlarmKind::SourceSilent => AlarmText {

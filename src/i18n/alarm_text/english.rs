@@ -116,9 +116,9 @@ pub(super) const fn alarm_text(kind: AlarmKind) -> AlarmText {
             title: "A delivery waits for your approval",
             consequence: "A delivery or a changed rule looks like a mistake that would empty the shop, so \
                 it is not applied and the stock stays as it was.",
-            remedy: "Look at the file. If it is wrong, deliver a correct one; if it is right, run \
-                stockbridge accept SOURCE --shop NAME (for a rule: stockbridge accept rules \
-                --shop NAME).",
+            remedy: "Look at what would change, on the page Sources. If the file is wrong, deliver a \
+                correct one. If it is right, accept it on that page or by stockbridge accept \
+                SOURCE --shop NAME (for a rule: stockbridge accept rules --shop NAME).",
         },
         AlarmKind::SourceSilent => AlarmText {
             title: "The shop gets no stock from you",

@@ -3,10 +3,11 @@
 //! The report visits every SKU. So the pages share one, which is computed again at most once a
 //! minute, and only while a page is looked at.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
 
 use super::ReadinessReport;
 use crate::lifecycle::run_blocking;
@@ -21,6 +22,10 @@ const MIN_AGE: Duration = Duration::from_secs(5);
 /// Age at which a report is too old for a verdict without a word about its age.
 const OUTDATED_AGE: Duration = Duration::from_secs(150);
 
+/// Longest time that a page waits for its first report. A larger shop takes longer; its page then
+/// says that the report is being made.
+const MAX_PAGE_WAIT: Duration = Duration::from_millis(20);
+
 /// Report with the time at which it was computed.
 #[derive(Clone, Debug)]
 pub struct CachedReadiness {
@@ -32,15 +37,14 @@ pub struct CachedReadiness {
 /// Last report, and the computation that runs.
 #[derive(Debug, Default)]
 pub(in crate::ops) struct ReadinessCache {
-    latest: Mutex<Option<CachedReadiness>>,
+    latest: watch::Sender<Option<CachedReadiness>>,
     /// Held while a report is computed.
     computing: tokio::sync::Mutex<()>,
 }
 
 impl ReadinessCache {
     fn latest(&self) -> Option<CachedReadiness> {
-        let latest = self.latest.lock();
-        latest.unwrap_or_else(PoisonError::into_inner).clone()
+        self.latest.borrow().clone()
     }
 }
 
@@ -75,6 +79,22 @@ impl Ops {
         latest.filter(|latest| latest.age() < OUTDATED_AGE)
     }
 
+    /// Returns the last report like [`Self::recent_readiness`]; without one it waits a moment for the
+    /// first, so that a page need not change as soon as it is shown.
+    pub async fn readiness_soon(&self) -> Option<CachedReadiness> {
+        let mut latest = self.readiness.latest.subscribe();
+        let recent = self.recent_readiness();
+        if recent.is_some() {
+            return recent;
+        }
+        let is_recent = |latest: &Option<CachedReadiness>| {
+            let latest = latest.as_ref();
+            latest.is_some_and(|latest| latest.age() < OUTDATED_AGE)
+        };
+        let first = latest.wait_for(is_recent);
+        timeout(MAX_PAGE_WAIT, first).await.ok()?.ok()?.clone()
+    }
+
     /// Returns a report that is at most a minute old, or, if a person asks for it, a few seconds.
     /// `None` while the service is starting.
     pub async fn readiness(&self, is_requested: bool) -> Option<CachedReadiness> {
@@ -90,8 +110,7 @@ impl Ops {
             report: Arc::new(report),
             computed_at: Instant::now(),
         };
-        let latest = self.readiness.latest.lock();
-        *latest.unwrap_or_else(PoisonError::into_inner) = Some(computed.clone());
+        self.readiness.latest.send_replace(Some(computed.clone()));
         Some(computed)
     }
 }

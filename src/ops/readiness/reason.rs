@@ -62,6 +62,21 @@ pub enum ReadinessReason {
     SourcesSilent(i64),
 }
 
+impl ReadinessReason {
+    /// Returns the words of the service or of the Market that belong to the reason, in English.
+    #[must_use]
+    pub fn detail(&self) -> Option<&str> {
+        match self {
+            Self::NotSending(detail)
+            | Self::Rejected {
+                message: detail, ..
+            } => Some(detail),
+            Self::Paused(detail) => detail.as_deref(),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for ReadinessReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

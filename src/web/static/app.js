@@ -17,7 +17,7 @@
   // A page with a changed structure is loaded again, unless its reader is busy with it.
   function isBusy() {
     const active = document.activeElement;
-    const isEditing = active && ["INPUT", "SELECT", "TEXTAREA"].includes(active.tagName);
+    const isEditing = active && active.matches("input:not([data-kept]), select, textarea");
     const selection = document.getSelection();
     const isReading = document.querySelector("main details[open]") || (selection && selection.toString());
     return isEditing || Boolean(isReading);
@@ -34,6 +34,15 @@
     if (frame.structure === body.dataset.structure) return;
     if (isBusy()) document.getElementById("reload").hidden = false;
     else location.reload();
+  }
+
+  // Ticks are notes of the person at this browser, so they are kept here and nowhere else.
+  for (const box of document.querySelectorAll("input[data-kept]")) {
+    box.checked = localStorage.getItem(box.id) !== null;
+    box.addEventListener("change", () => {
+      if (box.checked) localStorage.setItem(box.id, "1");
+      else localStorage.removeItem(box.id);
+    });
   }
 
   function connect() {

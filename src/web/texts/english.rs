@@ -64,7 +64,6 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::DifferingColumn => "Differing",
         Text::DirtySkus => "Not acknowledged",
         Text::Duration => "Duration",
-        Text::EventColumn => "Event",
         Text::EventKind => "Kind",
         Text::EventQuarantined => "The Market rejected the SKU. It is in quarantine.",
         Text::EventReleased => "The SKU left quarantine.",
@@ -133,6 +132,9 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::NowColumn => "Now",
         Text::Numbers => "Numbers",
         Text::Older => "older",
+        Text::OpenEvents => "Open the events",
+        Text::OpenShop => "Open the shop",
+        Text::OpenSource => "Open the source",
         Text::OtherShops => "The same SKU in other shops",
         Text::OursColumn => "In the service",
         Text::OutcomeApplied => "applied",
@@ -228,7 +230,9 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::StockDate => "Date of the stock",
         Text::SuspiciousColumn => "Suspicious",
         Text::SwitchOver => "Switch-over",
-        Text::Time => "Time",
+        Text::TickLead => {
+            "Tick what a person has checked. The ticks are kept in this browser and are printed with the page."
+        }
         Text::TimeColumn => "Time",
         Text::TimeLine => "What happened",
         Text::UnchangedColumn => "Unchanged",

@@ -16,7 +16,7 @@ pub(super) use self::match_class::{class_name, match_class_text};
 pub(super) use self::readiness::{
     as_of, readiness_check, readiness_reason, readiness_verdict, shop_verdict,
 };
-pub(super) use self::sentences::{condition, days_left, sync_verdict};
+pub(super) use self::sentences::{alarm_count, condition, days_left, join, sync_verdict};
 pub(super) use self::shop_sentences::{
     action_result, delivery_counts, effect_of_pausing, effect_of_resuming, more_rows, next_try,
     paused_since, readback_ended, sending_now, unknown_shop,
@@ -82,7 +82,6 @@ pub(super) enum Text {
     DifferingColumn,
     DirtySkus,
     Duration,
-    EventColumn,
     EventKind,
     EventQuarantined,
     EventReleased,
@@ -141,6 +140,9 @@ pub(super) enum Text {
     NowColumn,
     Numbers,
     Older,
+    OpenEvents,
+    OpenShop,
+    OpenSource,
     OtherShops,
     OursColumn,
     OutcomeApplied,
@@ -220,7 +222,7 @@ pub(super) enum Text {
     StockDate,
     SuspiciousColumn,
     SwitchOver,
-    Time,
+    TickLead,
     TimeColumn,
     TimeLine,
     UnchangedColumn,

@@ -57,7 +57,8 @@ pub(in crate::web) const fn readiness_check(
     }
 }
 
-/// Reason against switching off, or a remark, as a sentence.
+/// Reason against switching off, or a remark, as a sentence without
+/// [its detail](ReadinessReason::detail).
 pub(in crate::web) fn readiness_reason(reason: &ReadinessReason, language: Language) -> String {
     match language {
         Language::English => english(reason),
@@ -83,7 +84,7 @@ fn english(reason: &ReadinessReason) -> String {
     };
     let skus_of = |n: u64| skus(usize::try_from(n).unwrap_or(usize::MAX));
     match reason {
-        ReadinessReason::NotSending(reason) => format!("Nothing is sent: {}", visible(reason)),
+        ReadinessReason::NotSending(_) => "Nothing is sent.".to_owned(),
         ReadinessReason::ModeNotOn(mode) => {
             format!("Nothing is sent: migrate is \"{mode}\".")
         }
@@ -103,18 +104,10 @@ fn english(reason: &ReadinessReason) -> String {
             "The Market requested more unknown SKUs than are remembered.".to_owned()
         }
         ReadinessReason::WaitingToSend(n) => format!("Still to be sent: {}.", skus(*n)),
-        ReadinessReason::Rejected {
-            count: n,
-            sku,
-            message,
-        } => format!(
-            "The Market rejects {}, such as {}: {}",
-            skus(*n),
-            visible(sku),
-            visible(message)
-        ),
-        ReadinessReason::Paused(Some(reason)) => format!("Sending is paused: {}", visible(reason)),
-        ReadinessReason::Paused(None) => "Sending is paused.".to_owned(),
+        ReadinessReason::Rejected { count: n, sku, .. } => {
+            format!("The Market rejects {}, such as {}.", skus(*n), visible(sku))
+        }
+        ReadinessReason::Paused(_) => "Sending is paused.".to_owned(),
         ReadinessReason::Drifted(n) => format!("Different on the Market: {}.", skus_of(*n)),
         ReadinessReason::NotShown(n) => {
             format!("Accepted, but not shown by the Market: {}.", skus_of(*n))
@@ -140,9 +133,7 @@ fn russian(reason: &ReadinessReason) -> String {
     let language = Language::Russian;
     let number = |n: usize| count(n, language);
     match reason {
-        ReadinessReason::NotSending(reason) => {
-            format!("Остатки не отправляются: {}", visible(reason))
-        }
+        ReadinessReason::NotSending(_) => "Остатки не отправляются.".to_owned(),
         ReadinessReason::ModeNotOn(mode) => {
             format!("Остатки не отправляются: migrate = \"{mode}\".")
         }
@@ -165,20 +156,12 @@ fn russian(reason: &ReadinessReason) -> String {
             let verb = language.plural(*n as u64, ["Ждёт", "Ждут", "Ждут"]);
             format!("{verb} отправки {} SKU.", number(*n))
         }
-        ReadinessReason::Rejected {
-            count: n,
-            sku,
-            message,
-        } => format!(
-            "Маркет отклоняет {} SKU, например {}: {}",
+        ReadinessReason::Rejected { count: n, sku, .. } => format!(
+            "Маркет отклоняет {} SKU, например {}.",
             number(*n),
-            visible(sku),
-            visible(message)
+            visible(sku)
         ),
-        ReadinessReason::Paused(Some(reason)) => {
-            format!("Отправка приостановлена: {}", visible(reason))
-        }
-        ReadinessReason::Paused(None) => "Отправка приостановлена.".to_owned(),
+        ReadinessReason::Paused(_) => "Отправка приостановлена.".to_owned(),
         ReadinessReason::Drifted(n) => format!(
             "На Маркете {} {} SKU.",
             language.plural(*n, ["расходится", "расходятся", "расходятся"]),
@@ -211,7 +194,7 @@ fn chinese(reason: &ReadinessReason) -> String {
     let language = Language::Chinese;
     let number = |n: usize| count(n, language);
     match reason {
-        ReadinessReason::NotSending(reason) => format!("未发送：{}", visible(reason)),
+        ReadinessReason::NotSending(_) => "未发送。".to_owned(),
         ReadinessReason::ModeNotOn(mode) => format!("未发送：migrate 为 {mode}。"),
         ReadinessReason::NoStock => "尚无库存。".to_owned(),
         ReadinessReason::NothingRequested => {
@@ -229,18 +212,10 @@ fn chinese(reason: &ReadinessReason) -> String {
             "Market 查询的未知 SKU 超过了服务能记住的数量。".to_owned()
         }
         ReadinessReason::WaitingToSend(n) => format!("{} 个 SKU 待发送。", number(*n)),
-        ReadinessReason::Rejected {
-            count: n,
-            sku,
-            message,
-        } => format!(
-            "Market 拒绝 {} 个 SKU，例如 {}：{}",
-            number(*n),
-            visible(sku),
-            visible(message)
-        ),
-        ReadinessReason::Paused(Some(reason)) => format!("发送已暂停：{}", visible(reason)),
-        ReadinessReason::Paused(None) => "发送已暂停。".to_owned(),
+        ReadinessReason::Rejected { count: n, sku, .. } => {
+            format!("Market 拒绝 {} 个 SKU，例如 {}。", number(*n), visible(sku))
+        }
+        ReadinessReason::Paused(_) => "发送已暂停。".to_owned(),
         ReadinessReason::Drifted(n) => {
             format!("Market 上有 {} 个 SKU 不一致。", language.number(*n))
         }

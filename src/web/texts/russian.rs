@@ -64,7 +64,6 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::DifferingColumn => "Расходятся",
         Text::DirtySkus => "Не принято",
         Text::Duration => "Длительность",
-        Text::EventColumn => "Событие",
         Text::EventKind => "Вид",
         Text::EventQuarantined => "Маркет отклонил SKU. Он в карантине.",
         Text::EventReleased => "SKU вышел из карантина.",
@@ -131,6 +130,9 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::NowColumn => "Сейчас",
         Text::Numbers => "Показатели",
         Text::Older => "более старые",
+        Text::OpenEvents => "Открыть события",
+        Text::OpenShop => "Открыть магазин",
+        Text::OpenSource => "Открыть источник",
         Text::OtherShops => "Этот же SKU в других магазинах",
         Text::OursColumn => "В сервисе",
         Text::OutcomeApplied => "применена",
@@ -226,7 +228,9 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::StockDate => "Дата остатков",
         Text::SuspiciousColumn => "Сомнительные",
         Text::SwitchOver => "Переход",
-        Text::Time => "Время",
+        Text::TickLead => {
+            "Отмечайте то, что проверил человек. Отметки хранятся в этом браузере и печатаются вместе со страницей."
+        }
         Text::TimeColumn => "Время",
         Text::TimeLine => "Что произошло",
         Text::UnchangedColumn => "Без изменений",

@@ -111,6 +111,35 @@ pub(in crate::web) fn sync_verdict(in_sync: u64, all: u64, language: Language) -
     }
 }
 
+/// Number of active alarms; empty without any.
+pub(in crate::web) fn alarm_count(alarms: u64, language: Language) -> String {
+    let number = language.number(alarms);
+    match language {
+        _ if alarms == 0 => String::new(),
+        Language::English => format!(
+            "{number} {}.",
+            language.plural(alarms, ["alarm", "", "alarms"])
+        ),
+        Language::Russian => format!("Тревог: {number}."),
+        Language::Chinese => format!("{number} 个告警。"),
+    }
+}
+
+/// Joins sentences as the language does; empty ones are left out.
+pub(in crate::web) fn join(sentences: &[String], language: Language) -> String {
+    let sentences: Vec<&str> = sentences
+        .iter()
+        .map(String::as_str)
+        .filter(|sentence| !sentence.is_empty())
+        .collect();
+    let space = if language == Language::Chinese {
+        ""
+    } else {
+        " "
+    };
+    sentences.join(space)
+}
+
 /// Days until the push API ends, or a sentence that it has ended.
 pub(in crate::web) fn days_left(days: i64, date: &str, language: Language) -> String {
     let count = u64::try_from(days).unwrap_or(0);
@@ -150,6 +179,18 @@ mod tests {
             (
                 sync_verdict(0, 1, Language::English),
                 "The shop is not in sync.",
+            ),
+            (alarm_count(1, Language::English), "1 alarm."),
+            (alarm_count(0, Language::Russian), ""),
+            (
+                join(
+                    &[
+                        sync_verdict(1, 1, Language::English),
+                        alarm_count(2, Language::English),
+                    ],
+                    Language::English,
+                ),
+                "The shop is in sync. 2 alarms.",
             ),
             (
                 days_left(1, "31 Dec 2026", Language::English),

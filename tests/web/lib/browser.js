@@ -81,9 +81,9 @@ export async function open(browser, service, language, options = {}) {
     dialog.dismiss();
   });
   page.on("requestfailed", (request) => {
-    // A page that is left closes its stream.
-    const isStream = new URL(request.url()).pathname.startsWith("/live/");
-    if (!isStream) problems.push(`request: ${request.url()} ${request.failure()?.errorText}`);
+    // A page that is left closes its stream, and no longer needs its icon.
+    const isLeft = /^\/(live\/|assets\/icon-)/.test(new URL(request.url()).pathname);
+    if (!isLeft) problems.push(`request: ${request.url()} ${request.failure()?.errorText}`);
   });
   page.on("response", (response) => {
     if (response.status() >= 400) problems.push(`response: ${response.status()} ${response.url()}`);

@@ -101,14 +101,16 @@ ${settings}
 /** The service with a temporary store. */
 export class Service {
   /** `shops` are objects for `shopToml`, the first with the campaign of the simulator. */
-  static async start({ market, shops }) {
+  static async start({ market, shops, password }) {
     const service = new Service();
     service.directory = mkdtempSync(join(tmpdir(), "stockbridge-web-"));
     service.shops = shops;
     service.market = market;
+    service.password = password;
     service.write("push_token", PUSH_TOKEN);
     service.write("feed_key", FEED_KEY);
     service.write("api_key", API_KEY);
+    if (password) service.write("ops_password", password);
     service.write("wrong_api_key", "a-key-that-the-market-rejects");
     service.configure("127.0.0.1:0", "127.0.0.1:0");
     await service.run();
@@ -128,6 +130,7 @@ market_url = "${this.market?.url ?? "http://127.0.0.1:9"}"
 instance = "browser-tests"
 log_format = "json"
 time_zone = "+03:00"
+${this.password ? 'ops_password_file = "ops_password"' : ""}
 `;
     this.write("config.toml", top + this.shops.map(shopToml).join(""));
   }
@@ -144,7 +147,11 @@ time_zone = "+03:00"
 
   // A service without stock is ready too; the pages are served as soon as the store is read.
   async isCold() {
-    return (await fetch(`${this.ops}/`)).status === 200;
+    return (await fetch(`${this.ops}/`, { headers: this.credentials() })).status === 200;
+  }
+
+  credentials() {
+    return this.password ? { Authorization: `Bearer ${this.password}` } : {};
   }
 
   kill() {

@@ -86,6 +86,7 @@ kind = "file"
 path = "stock.csv"
 every_seconds = 1
 scope = "snapshot"
+absent = "zero"
 [[shops.sources]]
 name = "broken"
 kind = "file"
