@@ -21,10 +21,15 @@ after(async () => {
   await context.browser?.close();
 });
 
-// Two pages at a time, one for each core.
-test("pages", { concurrency: 2 }, (t) => pages(t, { ...context, names: ["calm", "empty", "alarms"] }));
-test("without a script", (t) => withoutScript(t, context));
-test("keyboard", (t) => keyboard(t, context));
+// These only look at pages, so they run side by side: two pages at a time, one for each core.
+test("looking", { concurrency: true }, async (t) => {
+  const { browser, states } = context;
+  await Promise.all([
+    t.test("pages", { concurrency: 2 }, (t) => pages(t, { browser, states, names: ["calm", "empty", "alarms"] })),
+    t.test("without a script", (t) => withoutScript(t, context)),
+    t.test("keyboard", (t) => keyboard(t, context)),
+  ]);
+});
 test("live", (t) => live(t, context));
 test("privacy", (t) => privacy(t, context));
 test("actions", (t) => actions(t, context));
