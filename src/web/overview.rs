@@ -13,7 +13,7 @@ use super::live::{LiveValues, stream_values};
 use super::page_context::PageContext;
 use super::ready_page;
 use super::shop_health::{HealthLevel, ShopCondition};
-use super::shop_row::ShopRow;
+use super::shop_row::{FeedWays, ShopRow};
 use super::texts::{self, Text, text};
 use crate::ops::{Ops, OpsState};
 use crate::stock::ShopId;
@@ -61,9 +61,10 @@ struct OverviewPage {
 }
 
 impl OverviewPage {
-    fn first_shop_without_stock(&self) -> Option<&str> {
+    /// Returns how to feed the first shop without stock.
+    fn first_feed(&self) -> Option<&FeedWays> {
         let mut rows = self.overview.shops.iter();
-        rows.find(|row| !row.has_stock).map(|row| row.name.as_str())
+        rows.find_map(|row| row.feed.as_ref())
     }
 }
 
@@ -175,7 +176,7 @@ impl Overview {
             values.add_structure(&format!("{} {}", alarm.text.title, alarm.about));
         }
         for row in &self.shops {
-            values.add_structure(&format!("{} {}", row.name, row.has_stock));
+            values.add_structure(&format!("{} {}", row.name, row.feed.is_some()));
         }
         values
     }

@@ -21,7 +21,7 @@ use super::shop_actions::{ActionNotice, ActionQuery};
 use super::shop_charts::{ChartPeriod, shop_charts};
 use super::shop_health::HealthLevel;
 use super::shop_readback::ReadbackPanel;
-use super::shop_row::{ShopRow, can_be_paused};
+use super::shop_row::{FeedWays, ShopRow, can_be_paused};
 use super::shop_sending::{QuarantinePanel, SendingPanel};
 use super::shop_sources::SourceRow;
 use super::texts::{Text, text};
@@ -37,6 +37,7 @@ pub(super) struct NamedCell {
 /// Values of the page that the stream keeps current.
 struct ShopPanels {
     state: Cell,
+    feed: Option<FeedWays>,
     numbers: Vec<NamedCell>,
     sending: SendingPanel,
     sources: Vec<SourceRow>,
@@ -143,6 +144,7 @@ impl ShopPanels {
         let numbers = columns.chain(more_numbers(state, id, context)).collect();
         Self {
             state: row.state,
+            feed: row.feed,
             numbers,
             sending: SendingPanel::collect(
                 worker.as_ref(),
@@ -174,6 +176,7 @@ impl ShopPanels {
         for cell in cells {
             values.set(&cell.id, &cell.text, cell.severity);
         }
+        values.add_structure(&self.feed.is_some().to_string());
         values.add_structure(&self.sending.structure());
         values.add_structure(&self.readback.structure());
         values.add_structure(&self.quarantine.structure());

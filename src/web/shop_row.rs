@@ -26,13 +26,20 @@ pub(super) struct ColumnCell {
     pub(super) sparkline: Sparkline,
 }
 
+/// What the commands that feed a shop name.
+pub(super) struct FeedWays {
+    pub(super) shop: String,
+    pub(super) campaign: u64,
+}
+
 /// One shop in the table.
 pub(super) struct ShopRow {
     pub(super) name: String,
     pub(super) link: String,
     pub(super) state: Cell,
     pub(super) cells: Vec<ColumnCell>,
-    pub(super) has_stock: bool,
+    /// Set if the shop has no stock yet.
+    pub(super) feed: Option<FeedWays>,
     pub(super) condition: ShopCondition,
 }
 
@@ -130,7 +137,10 @@ impl ShopRow {
             link: shop_path(&shop.name),
             state: state_cell,
             cells,
-            has_stock: facts.has_stock,
+            feed: (!facts.has_stock).then(|| FeedWays {
+                shop: shop.name.clone(),
+                campaign: shop.campaign,
+            }),
             condition,
         }
     }

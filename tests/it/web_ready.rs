@@ -20,7 +20,7 @@ async fn page_text(endpoints: Endpoints, target: &str, language: &str) -> String
 /// Severity of each check, in the order of the page.
 fn check_severities(page: &str) -> Vec<String> {
     let checks = page
-        .split("<span class=\"state check\" data-severity=\"")
+        .split("-tick\" class=\"state\" data-severity=\"")
         .skip(1);
     let severity = |check: &str| check.split('"').next().unwrap().to_owned();
     checks.map(severity).collect()

@@ -72,7 +72,7 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::Examples => "不一致的 SKU",
         Text::Failure => "失败原因",
         Text::FeedShop => "如何录入库存",
-        Text::FeedShopLead => "这些店铺还没有库存，因此 Market 会收到 503。录入库存有三种方式：",
+        Text::FeedShopLead => "店铺没有库存时，Market 会收到 503。录入库存有三种方式：",
         Text::Filter => "显示",
         Text::Find => "查找",
         Text::HeldFile => "暂存文件",

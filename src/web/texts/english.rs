@@ -73,7 +73,7 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::Failure => "Failure",
         Text::FeedShop => "How to feed a shop",
         Text::FeedShopLead => {
-            "These shops have no stock yet, so the Market gets 503 for them. There are three ways to state it:"
+            "As long as a shop has no stock, the Market gets 503. There are three ways to state its stock:"
         }
         Text::Filter => "Show",
         Text::Find => "Find",
