@@ -7,6 +7,13 @@ const axeSource = readFileSync(createRequire(import.meta.url).resolve("axe-core/
 
 const STANDARDS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
 
+/** Rules that depend on the texts of a language: a name may be missing or empty. */
+export const RULES_OF_TEXTS = [
+  "aria-command-name", "aria-input-field-name", "button-name", "document-title", "empty-heading",
+  "empty-table-header", "html-has-lang", "html-lang-valid", "image-alt", "label", "link-name",
+  "page-has-heading-one", "select-name", "summary-name", "svg-img-alt", "valid-lang",
+];
+
 /** Loads axe into the page, whose policy forbids scripts: the debugger may. */
 export async function prepareAxe(page) {
   await page.evaluate(axeSource);
