@@ -11,18 +11,20 @@ WORKDIR /src
 # Builds the dependencies first, in a layer that is reused until a manifest or Cargo.lock changes. Every
 # target in the manifests gets an empty source file; their build results are removed afterwards.
 COPY Cargo.toml Cargo.lock ./
+COPY crates/stock/Cargo.toml crates/stock/Cargo.toml
 COPY fuzz/Cargo.toml fuzz/Cargo.toml
 # hadolint ignore=SC2046
-RUN mkdir -p src benches tests fuzz/src \
+RUN mkdir -p src benches tests fuzz/src $(printf '%s/src ' crates/*) \
  && echo 'fn main() {}' > src/main.rs \
- && touch src/lib.rs fuzz/src/main.rs \
+ && touch src/lib.rs fuzz/src/main.rs $(printf '%s/src/lib.rs ' crates/*) \
     $(sed -n '/^\[\[bench\]\]/,/^name/s|^name *= *"\(.*\)"|benches/\1.rs|p' Cargo.toml) \
     $(sed -n '/^\[\[test\]\]/,/^name/s|^name *= *"\(.*\)"|tests/\1.rs|p' Cargo.toml) \
  && cargo build --profile dist --locked --bin stockbridge \
- && cargo clean --profile dist --locked -p stockbridge
+ && cargo clean --profile dist --locked -p stockbridge $(printf -- '-p %s ' $(ls crates))
 
 # The program does not need the other targets, so they stay empty. It embeds some fixtures.
 COPY fixtures fixtures
+COPY crates crates
 COPY src src
 COPY templates templates
 RUN cargo build --profile dist --locked --bin stockbridge \

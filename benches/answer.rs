@@ -22,17 +22,16 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::StatusCode;
 use bytes::Bytes;
+use figure::{FigureLimits, argument, median, millis};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use stockbridge::lifecycle::{CrashSignal, Tasks};
-use stockbridge::stock::{ShopId, StockBook};
-use tokio::net::TcpListener;
-use tower::ServiceExt as _;
-
-use figure::{FigureLimits, argument, median, millis};
 use market::{BlockingClient, SHOPS, SKUS_PER_REQUEST};
 use serving::ServerThread;
+use stock::{ShopId, StockBook};
+use stockbridge::lifecycle::{CrashSignal, Tasks};
+use tokio::net::TcpListener;
+use tower::ServiceExt as _;
 
 /// Parallel requests, each on its own connection.
 const CONNECTIONS: usize = 8;

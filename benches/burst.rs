@@ -23,6 +23,10 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use axum::http::Request;
 use bytes::Bytes;
+use figure::{FigureLimits, argument, median, millis};
+use market::{BlockingClient, SHOPS};
+use serving::ServerThread;
+use stock::{Activity, ShopId, StockBook, Update};
 use stockbridge::auth_failures::AuthFailures;
 use stockbridge::clock::Clock;
 use stockbridge::http::secret::Secret;
@@ -30,15 +34,10 @@ use stockbridge::http::{HttpServer, ServerLimits};
 use stockbridge::ingest::{self, Ingest, Origin};
 use stockbridge::lifecycle::{CrashSignal, Tasks};
 use stockbridge::partner_api::server as partner_api;
-use stockbridge::stock::{Activity, ShopId, StockBook, Update};
 use stockbridge::store::{self, Acked, ShopIdentity, Store};
 use stockbridge::telemetry::Alarms;
 use tokio::runtime::Runtime;
 use tokio::time::{Instant, MissedTickBehavior, interval};
-
-use figure::{FigureLimits, argument, median, millis};
-use market::{BlockingClient, SHOPS};
-use serving::ServerThread;
 
 const BURST: usize = 1000;
 

@@ -13,6 +13,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use figure::{FigureLimits, argument, median, millis};
+use stock::ShopId;
 use stockbridge::clock::Clock;
 use stockbridge::ingest::{self, Origin};
 use stockbridge::lifecycle::{CrashSignal, Tasks};
@@ -23,12 +25,9 @@ use stockbridge::sources::{
     self, AbsentPolicy, Config, DeliveryReport, DeliveryScope, ImportRequest, ReadSettings,
     ShopSources, SourceKind, SourceManager, SourcePolicy, SourceWarehouses, formats,
 };
-use stockbridge::stock::ShopId;
 use stockbridge::store::{self, ShopIdentity, Store};
 use stockbridge::telemetry::Alarms;
 use tokio::time::Instant;
-
-use figure::{FigureLimits, argument, median, millis};
 
 const SHOP: ShopId = ShopId(0);
 

@@ -16,11 +16,10 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
-use stockbridge::stock::{Level, ShopId, Sku};
+use figure::{FigureLimits, argument, median, millis};
+use stock::{Level, ShopId, Sku};
 use stockbridge::store::{Acked, Config, OpenedStore, ShopIdentity, Store, StoreChange};
 use tokio::time::Instant;
-
-use figure::{FigureLimits, argument, median, millis};
 
 const BATCH: u64 = 2000;
 
@@ -88,7 +87,7 @@ impl StoreSize {
         }
         // Acknowledged levels equal the SKU's own, as they usually do. Different ones take more
         // bytes.
-        let acked = |shop: ShopId, id: stockbridge::stock::SkuId| {
+        let acked = |shop: ShopId, id: stock::SkuId| {
             let number = shop.index() as u64 * self.skus_per_shop + id.index() as u64;
             let level = goods::level(number);
             Acked::new(level, level.updated_at.to_utc())

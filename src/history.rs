@@ -9,8 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-
-use crate::stock::{Count, Level, ShopId, SkuId};
+use stock::{Count, Level, ShopId, SkuId};
 
 /// Maximum events kept of all shops together.
 const MAX_EVENTS: usize = 262_144;
@@ -184,8 +183,9 @@ impl HistoryBuffers {
 
 #[cfg(test)]
 mod tests {
+    use stock::{Sku, StockBook, Timestamp};
+
     use super::*;
-    use crate::stock::{Sku, StockBook, Timestamp};
 
     const SHOP: ShopId = ShopId(0);
 

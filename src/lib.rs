@@ -41,11 +41,11 @@
 //! - **Source**: any supplier of stock except the partner API. One **delivery** of a source is
 //!   either its complete list (a **snapshot**) or some of its rows (a **delta**).
 //!
-//! # Modules, in reading order
+//! # Crates and modules, in reading order
 //!
-//! | module | job |
+//! | crate or module | job |
 //! |---|---|
-//! | [`stock`] | domain types and the book; no I/O |
+//! | crate [`stock`] | domain types and the book; no I/O |
 //! | [`clock`] | the only reader of the wall clock |
 //! | [`lifecycle`] | tasks: start, crash detection, shutdown |
 //! | [`telemetry`] | logging and alarms |
@@ -88,8 +88,6 @@
 //!    0, an accepted snapshot lacks the SKU, or the operator set `unknown_sku = "zero"`.
 //! 8. A delivery of [`sources`] is persisted completely or not at all. The book has it within
 //!    seconds, at the latest before the first request after a restart.
-
-pub mod stock;
 
 pub mod clock;
 pub mod lifecycle;

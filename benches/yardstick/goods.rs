@@ -1,7 +1,7 @@
 //! SKUs and levels of the benchmarked shops, the same on every machine.
 
 use chrono::DateTime;
-use stockbridge::stock::{Count, Level, Sku, Timestamp};
+use stock::{Count, Level, Sku, Timestamp};
 
 const LATIN: [char; 32] = [
     'A', 'B', 'C', 'D', 'E', 'F', 'G', 'H', 'I', 'J', 'K', 'L', 'M', 'N', 'O', 'P', 'Q', 'R', 'S',

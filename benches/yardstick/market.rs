@@ -12,13 +12,13 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
+use stock::{Activity, ShopId, StockBook};
 use stockbridge::auth_failures::AuthFailures;
 use stockbridge::clock::Clock;
 use stockbridge::http::read_body;
 use stockbridge::http::secret::Secret;
 use stockbridge::push_api::stocks_handler::{self as push_api, LastRequests, UnknownSku};
 use stockbridge::push_api::wire::MAX_REQUEST_BYTES;
-use stockbridge::stock::{Activity, ShopId, StockBook};
 use stockbridge::telemetry::Alarms;
 
 use crate::goods;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use stock::ShopId;
 use tokio::time::sleep;
 
 use super::services::Services;
@@ -16,7 +17,6 @@ use crate::event_log::ServiceEvent;
 use crate::lifecycle::Tasks;
 use crate::migrator::{self, Migrator};
 use crate::push_api::stocks_handler as push_api;
-use crate::stock::ShopId;
 use crate::telemetry::ActiveAlarm;
 
 /// Shortest time until the next sample. A timer that fires a little early does not sample the same

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use prometheus_client::registry::Registry;
+use stock::{Activity, Hour, LastStated, ShopId, Sku, StockBook};
 use tracing::{info, warn};
 
 use super::instance_guard::{self, Ownership};
@@ -25,7 +26,6 @@ use crate::ops::OpsState;
 use crate::partner_api::client::MarketClient;
 use crate::push_api::stocks_handler::LastRequests;
 use crate::sources::{self, SourceManager};
-use crate::stock::{Activity, Hour, LastStated, ShopId, Sku, StockBook};
 use crate::store::{self, AbsentShop, Notes, OpenedStore, ShopIdentity, Store};
 use crate::telemetry::{AlarmKind, Alarms};
 

@@ -1,5 +1,7 @@
 //! Conversion of the configuration into the settings of each module.
 
+use stock::ShopId;
+
 use crate::config::{Config, IMPORT_SOURCE, ShopConfig};
 use crate::ingest::Origin;
 use crate::migrator::{MarketTarget, Mode, RestoredState};
@@ -13,7 +15,6 @@ use crate::sources::{
     AbsentPolicy, DuplicatePolicy, ShopSources, SourcePolicy, SourceWarehouses, VariantPolicy,
     import_source,
 };
-use crate::stock::ShopId;
 use crate::store::ShopIdentity;
 use crate::web;
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use stock::MAX_COUNT;
+
 use super::effective::write_reading;
 use super::reader::SettingsReader;
 use super::source_kinds::{read_database, read_exchange, read_file, read_handler, read_moysklad};
@@ -16,7 +18,6 @@ use crate::sources::{
     ReadSettings, SourceKind, SourcePolicy, SourceWarehouses, VariantPolicy, files, http_file,
     operator_files,
 };
-use crate::stock::MAX_COUNT;
 
 /// Name of the source of files that are imported by hand.
 pub const IMPORT_SOURCE: &str = "import";

@@ -6,9 +6,8 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use stock::Timestamp;
 use tokio::time;
-
-use crate::stock::Timestamp;
 
 /// Maximum time that a date may lie ahead of the clock. The partner API rejects later dates.
 const MAX_AHEAD: TimeDelta = TimeDelta::minutes(5);

@@ -26,7 +26,8 @@ pub use origin::Origin;
 pub use origin_times::{OriginTime, OriginTimes};
 pub use worker::{IngestWorker, create};
 
-use crate::stock::{ApplyOutcome, ShopId, Sku, Update};
+use stock::{ApplyOutcome, ShopId, Sku, Update};
+
 use crate::store::StoreError;
 
 /// Prefix of the notes that keep [`OriginTimes`] in the store; the name of the origin follows.

@@ -5,9 +5,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use stock::ShopId;
 
 use super::Origin;
-use crate::stock::ShopId;
 
 /// Time of the last statement of each origin about each shop, whether it changed stock or not.
 #[derive(Debug, Default)]

@@ -315,8 +315,9 @@ mod tests {
     use std::collections::HashSet;
     use std::fs;
 
+    use stock::Sku;
+
     use super::*;
-    use crate::stock::Sku;
 
     #[test]
     fn fixture_matches_generator() {

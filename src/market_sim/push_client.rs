@@ -360,13 +360,13 @@ mod tests {
     use hyper::body::Incoming;
     use hyper::service::service_fn;
     use hyper_util::rt::TokioIo;
+    use stock::{Count, Level, Timestamp};
     use tokio::net::TcpListener;
     use tower::ServiceExt as _;
 
     use super::*;
     use crate::lifecycle::{CrashSignal, Tasks};
     use crate::push_api::wire::{StocksRequest, StocksResponseBuilder};
-    use crate::stock::{Count, Level, Timestamp};
 
     fn level(count: i64) -> Level {
         let updated_at = Timestamp::from_micros(1_000_000).unwrap();

@@ -8,10 +8,11 @@
 
 use std::collections::HashSet;
 
-use super::borrowed_json::{BorrowedJson, BorrowedObject};
-use crate::stock::Timestamp;
 use chrono::{DateTime, TimeDelta, Utc};
 use compact_str::CompactString;
+use stock::Timestamp;
+
+use super::borrowed_json::{BorrowedJson, BorrowedObject};
 
 /// Most SKUs in one update. Source: `UpdateStocksRequest.skus.maxItems`.
 const MAX_SKUS: usize = 2_000;

@@ -5,10 +5,10 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
+use stock::Sku;
 
 use crate::partner_api::client::{CallOutcome, MarketResponse};
 use crate::partner_api::wire::ApiError;
-use crate::stock::Sku;
 
 /// Consequence of a response, or of a missing one.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -215,9 +215,9 @@ fn excerpt(body: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use chrono::DateTime;
 
+    use super::*;
     use crate::partner_api::client::{RateHeaders, RequestTimes};
 
     fn response(status: u16, body: &str) -> CallOutcome {

@@ -6,9 +6,9 @@ use std::num::NonZeroI64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::TimeDelta;
+use stock::{Level, PerSku, ShopId, SkuId, StockBook, Timestamp};
 
 use super::queue::clamp_to_window;
-use crate::stock::{Level, PerSku, ShopId, SkuId, StockBook, Timestamp};
 use crate::store::Acked;
 
 /// Acknowledged levels and sent dates of all shops.

@@ -42,6 +42,8 @@ pub use metrics::Metrics;
 pub use operator_pause::{OPERATOR_PAUSE_NOTE, OPERATOR_PAUSE_REASON, OperatorPauseError};
 pub use status::{QuarantinedSku, RateLimitStatus, WorkerStatus};
 
+use stock::{Activity, ShopId, Sku, StockBook};
+
 use self::operator_pause::PauseSwitch;
 use self::rate_limit::SharedRateLimiter;
 use self::readback::{Observations, ReadbackReport};
@@ -56,7 +58,6 @@ use crate::http::secret::Secret;
 use crate::lifecycle::Tasks;
 use crate::partner_api::client::MarketClient;
 use crate::partner_api::wire::MarketAddress;
-use crate::stock::{Activity, ShopId, Sku, StockBook};
 use crate::store::{QuarantineEntry, RecentSend, Store};
 use crate::telemetry::Alarms;
 

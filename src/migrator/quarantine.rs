@@ -6,8 +6,8 @@
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use stock::{Level, Sku};
 
-use crate::stock::{Level, Sku};
 use crate::store::QuarantineEntry;
 
 /// First pause before a rejected SKU is retried; doubles up to [`MAX_PAUSE`].
@@ -206,8 +206,9 @@ impl Quarantine {
 
 #[cfg(test)]
 mod tests {
+    use stock::{Count, Timestamp};
+
     use super::*;
-    use crate::stock::{Count, Timestamp};
 
     fn level(count: i64, micros: i64) -> Level {
         Level {

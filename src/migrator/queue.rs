@@ -6,8 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, TimeDelta, Utc};
-
-use crate::stock::{Count, Level, Sku, Timestamp};
+use stock::{Count, Level, Sku, Timestamp};
 
 /// Send priority, the most urgent first.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]

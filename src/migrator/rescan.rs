@@ -6,11 +6,11 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use stock::{Activity, BookEntry, ShopId, Sku, SkuId};
 
 use super::ledger::is_due;
 use super::planner::PlannerDeps;
 use super::queue::{SendQueue, Urgency};
-use crate::stock::{Activity, BookEntry, ShopId, Sku, SkuId};
 use crate::store::Acked;
 
 /// Largest number of SKUs that one rescan finds due for a refresh. With a rescan every five minutes

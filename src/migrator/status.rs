@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use stock::Sku;
 use tokio::sync::Notify;
 
 use super::operator_pause::PausedSince;
 use super::readback::ReadbackReport;
-use crate::stock::Sku;
 use crate::store::QuarantineEntry;
 
 /// Largest number of changed SKUs kept until the worker takes them. With more, it rescans the shop.

@@ -12,6 +12,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize, Serializer};
+use stock::{BookEntry, ShopId, Sku};
 
 use super::sku_summary::{SendingMode, SkuSummary};
 use super::{Ops, OpsShop, OpsState, starting_error};
@@ -21,7 +22,6 @@ use crate::ingest::Origin;
 use crate::lifecycle::run_blocking;
 use crate::migrator::QuarantinedSku;
 use crate::migrator::readback::MatchClass;
-use crate::stock::{BookEntry, ShopId, Sku};
 
 /// Most events in the response.
 const MAX_EVENTS: usize = 20;

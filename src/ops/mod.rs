@@ -41,6 +41,8 @@ pub(crate) use self::sku_summary::{SendingMode, SentState, ShownState, SkuSummar
 pub use self::source_dto::DeliveryDto;
 pub use self::source_endpoints::list_sources;
 pub(crate) use self::source_endpoints::pipeline_error;
+use stock::{Activity, ShopId, StockBook};
+
 use crate::chart_history::ChartHistory;
 use crate::clock::Clock;
 use crate::event_log::{EventLog, OperatorAction, ServiceEvent};
@@ -52,7 +54,6 @@ use crate::migrator::readback::{Observations, ReadbackReport};
 use crate::migrator::{Ledger, Migrator, Mode, WorkerStatus};
 use crate::push_api::stocks_handler::LastRequests;
 use crate::sources::SourceManager;
-use crate::stock::{Activity, ShopId, StockBook};
 use crate::store::{self, Store};
 use crate::telemetry::{ActiveAlarm, Alarms};
 

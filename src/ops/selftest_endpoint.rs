@@ -6,12 +6,12 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
+use stock::Sku;
 
 use super::{Ops, ShopFilter, starting_error};
 use crate::event_log::OperatorAction;
 use crate::http::ErrorResponse;
 use crate::migrator::selftest::SelftestStartError;
-use crate::stock::Sku;
 
 /// Shop and SKU of the check.
 #[derive(Deserialize)]

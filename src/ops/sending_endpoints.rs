@@ -8,13 +8,13 @@ use axum::{Json, Router};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::json;
+use stock::ShopId;
 use tracing::warn;
 
 use super::{Ops, OpsShop, OpsState, ShopFilter, starting_error};
 use crate::event_log::OperatorAction;
 use crate::http::{ErrorResponse, causes};
 use crate::migrator::OperatorPauseError;
-use crate::stock::ShopId;
 
 /// Builds the routes.
 pub(super) fn routes() -> Router<Ops> {

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
+use stock::ShopId;
 
 use super::import_endpoint::import;
 use super::source_dto::{DeliveryDto, RowDto, SourceStatusDto, row_kind};
@@ -14,7 +15,6 @@ use super::{Ops, OpsState, starting_error};
 use crate::event_log::OperatorAction;
 use crate::http::{ErrorResponse, causes};
 use crate::sources::{DeliveryPipeline, DeliveryReport, PipelineError, RULES_NAME};
-use crate::stock::ShopId;
 
 /// Most rejected and suspicious rows in the status of a source.
 const MAX_STATUS_ROWS: u32 = 20;

@@ -8,10 +8,10 @@ use chrono::{DateTime, Utc};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::json;
+use stock::Sku;
 
 use super::client::{CallOutcome, MarketClient};
 use crate::http::secret::Secret;
-use crate::stock::Sku;
 
 impl MarketClient {
     /// Hides a product. The Market may need some minutes.

@@ -7,9 +7,9 @@
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
+use stock::Timestamp;
 
 use super::wire::{MAX_PAGE_SIZE, MarketAddress, OfferStock, parse_timestamp};
-use crate::stock::Timestamp;
 
 /// Query for a part of the Market's copy.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use chrono::{DateTime, Utc};
-
-use crate::stock::ShopId;
+use stock::ShopId;
 
 /// Time of the Market's last request for each shop.
 #[derive(Debug)]

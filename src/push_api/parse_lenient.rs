@@ -11,10 +11,10 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use stock::{Sku, Timestamp};
 
 use super::wire::parse_whole_number;
 use crate::http::json::{JsonText, StrictObject, expand_exponent, read_json};
-use crate::stock::{Sku, Timestamp};
 
 /// Most characters of an item that an error repeats.
 const MAX_EXCERPT_CHARS: usize = 200;

@@ -24,12 +24,13 @@ use tracing::{debug, warn};
 use super::auth::check_head;
 pub use super::last_requests::LastRequests;
 pub use super::metrics::{Metrics, PushCounts};
+use stock::{Activity, Count, Hour, Level, ShopId, Sku, StockBook};
+
 use super::wire::{MAX_REQUEST_BYTES, OUR_REQUEST_HEADER, StocksRequest, StocksResponseBuilder};
 use crate::auth_failures::AuthFailures;
 use crate::clock::Clock;
 use crate::http::secret::{Secret, TokenSet};
 use crate::http::{ErrorResponse, read_body};
-use crate::stock::{Activity, Count, Hour, Level, ShopId, Sku, StockBook};
 use crate::telemetry::{AlarmKind, Alarms};
 
 /// Response for a SKU whose stock is unknown.

@@ -11,9 +11,9 @@ use axum::http::HeaderName;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
+use stock::{Level, Timestamp};
 
 use crate::http::json::{JsonText, StrictObject, read_json};
-use crate::stock::{Level, Timestamp};
 
 /// Lenient parser for the responses of old handlers.
 pub use super::parse_lenient;
@@ -319,9 +319,9 @@ const TWO_DIGITS: [[u8; 2]; 100] = {
 mod tests {
     use chrono::{DateTime, Datelike as _};
     use proptest::prelude::*;
+    use stock::Count;
 
     use super::*;
-    use crate::stock::Count;
 
     fn level(count: i64, at: &str) -> Level {
         let at: DateTime<chrono::Utc> = at.parse().unwrap();

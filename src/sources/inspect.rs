@@ -4,11 +4,12 @@
 use std::fs::File;
 use std::path::Path;
 
+use stock::Timestamp;
+
 use super::files;
 use super::formats::FileSummary;
 use super::statements::{PreviewRow, ResolveOptions, StatementError, StatementStore};
 use super::{Completeness, Config, EntrySender, RejectedRow, SourceKind};
-use crate::stock::Timestamp;
 
 /// Limit for the rows that a preview shows of each kind.
 pub const MAX_SHOWN_ROWS: u32 = 10;

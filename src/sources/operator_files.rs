@@ -7,8 +7,9 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use stock::{Count, Sku};
+
 use super::stock_rules::SkuOverride;
-use crate::stock::{Count, Sku};
 
 /// Size limit of a list in bytes. A larger file is not a list.
 const MAX_FILE_BYTES: u64 = 256 * 1024 * 1024;
@@ -59,7 +60,7 @@ pub fn read_overrides(path: &Path) -> Result<HashMap<Sku, SkuOverride>, String> 
         let sku = Sku::parse(row.cell(sku)).map_err(|error| error.to_string())?;
         let cell = |column: usize, name: &str| {
             let text = columns[column].map_or("", |column| row.cell(column));
-            parse_number(text, name, 0, crate::stock::MAX_COUNT)
+            parse_number(text, name, 0, stock::MAX_COUNT)
         };
         if let Some(line) = seen.insert(sku.clone(), row.line) {
             return Err(format!("'{sku}' is already in line {line}"));

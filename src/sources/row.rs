@@ -1,10 +1,10 @@
 //! Entries of a delivery, the settings that decide how a connector reads them, and the bounded
 //! channel that carries them to the staging file.
 
+use stock::Timestamp;
 use tokio::sync::mpsc;
 
 use super::quantity::{DecimalMark, NumberStyle, Quantity, QuantityError};
-use crate::stock::Timestamp;
 
 /// Limit for the characters of a rejected row that are kept for display.
 const MAX_TEXT_CHARS: usize = 200;

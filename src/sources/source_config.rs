@@ -4,10 +4,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use stock::Sku;
+
 use super::{ReadSettings, SourcePolicy, files, http_file, moysklad, onec_exchange, sql};
 use crate::http::secret::Secret;
 use crate::push_api::client::OldHandlerConfig;
-use crate::stock::Sku;
 
 /// Configuration of one source of a shop.
 #[derive(Clone, Debug)]

@@ -6,8 +6,9 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
+use stock::{Count, MAX_COUNT, Sku, Timestamp};
+
 use super::Quantity;
-use crate::stock::{Count, MAX_COUNT, Sku, Timestamp};
 
 /// Function that makes one number of several.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

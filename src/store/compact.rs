@@ -4,6 +4,7 @@
 
 use futures_util::TryStreamExt;
 use sqlx::Row;
+use stock::{Activity, ShopId, SkuId, StockBook};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::error::StoreInternalError;
@@ -15,7 +16,6 @@ use super::store_connection::StoreConnection;
 use super::store_header::StoreHeader;
 use super::store_write::StoreWrite;
 use super::{Acked, Store, StoreError};
-use crate::stock::{Activity, ShopId, SkuId, StockBook};
 
 /// Maximum chunks deleted in one transaction: 4 MiB, a few milliseconds.
 const MAX_STALE_CHUNKS: i64 = 16;

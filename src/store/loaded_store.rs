@@ -1,5 +1,7 @@
 //! Start of the store: registration of the configured shops, and loading of their state.
 
+use stock::{Activity, PerSku, ShopId, SkuActivity, StockBook};
+
 use super::error::StoreInternalError;
 use super::quarantine_table::QuarantineTable;
 use super::record::{MalformedRecord, RecordPacker, RecordReader, RecordRow};
@@ -7,7 +9,6 @@ use super::replay::{replay, snapshot_row_counts};
 use super::store_connection::StoreConnection;
 use super::store_write::{DiskShop, StoreWrite};
 use super::{Acked, Notes, RecentSend, ShopIdentity, StoreError, notes, recent_sends};
-use crate::stock::{Activity, PerSku, ShopId, SkuActivity, StockBook};
 
 /// Numbers of the shops on disk.
 pub(super) struct ShopTable {

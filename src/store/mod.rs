@@ -82,9 +82,7 @@ pub use notes::Notes;
 pub use recent_sends::RecentSend;
 pub use sqlite::{AppendGuard, Store};
 
-use crate::stock::{
-    Activity, Count, Level, PerSku, ShopId, Sku, SkuActivity, StockBook, Timestamp,
-};
+use stock::{Activity, Count, Level, PerSku, ShopId, Sku, SkuActivity, StockBook, Timestamp};
 
 /// Minimum size of the log before it is compacted, in bytes: two million rows, which take a second
 /// to replay.

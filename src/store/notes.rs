@@ -6,10 +6,10 @@ use std::collections::HashMap;
 
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
+use stock::ShopId;
 
 use super::error::StoreInternalError;
 use super::record::MalformedRecord;
-use crate::stock::ShopId;
 
 /// Number under which notes of the whole store are kept; shops are numbered from 1.
 pub(super) const STORE_WIDE: i64 = 0;

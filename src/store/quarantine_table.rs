@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 
+use stock::Sku;
+
 use super::QuarantineEntry;
-use crate::stock::Sku;
 
 /// Quarantined SKUs, by the shops' numbers on disk.
 ///

@@ -5,6 +5,8 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use stock::{Activity, ShopId, SkuId, StockBook};
+
 use super::compact::{self, SnapshotWriter};
 use super::directory::StoreDirectory;
 use super::loaded_store::{LoadedStore, load, register_shops};
@@ -17,7 +19,6 @@ use super::{
     AbsentShop, Acked, COMPACTION_BYTES, Config, OpenedStore, RecentSend, ShopIdentity,
     StoreChange, StoreError, StoreHealth, StoreStatus, notes,
 };
-use crate::stock::{Activity, ShopId, SkuId, StockBook};
 
 /// Open store in a SQLite database; see the [module](super) for format and guarantees.
 ///

@@ -13,10 +13,10 @@ use std::task::{Context, Poll, Waker};
 
 use proptest::prelude::*;
 use sqlx::{ConnectOptions, Connection};
+use stock::{Hour, LastStated, SkuId};
 use tempfile::TempDir;
 
 use super::*;
-use crate::stock::{Hour, LastStated, SkuId};
 
 const SHOP_A: ShopId = ShopId(0);
 const SHOP_B: ShopId = ShopId(1);

@@ -1,9 +1,9 @@
 //! Addresses of shops and SKUs. A SKU may contain any character but control characters.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use stock::ShopId;
 
 use crate::ops::{OpsShop, OpsState};
-use crate::stock::ShopId;
 
 /// Characters that are encoded in an address: all but the unreserved ones of RFC 3986.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
@@ -50,10 +50,10 @@ mod tests {
     use http_body_util::BodyExt as _;
     use proptest::prelude::*;
     use reqwest::Url;
+    use stock::Sku;
     use tower::ServiceExt as _;
 
     use super::*;
-    use crate::stock::Sku;
     use crate::web::sku::{SkuInPath, SkuInQuery};
 
     /// Follows a link as a browser does, and returns the SKU that the handlers see.

@@ -4,6 +4,7 @@ use askama::Template;
 use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
+use stock::ShopId;
 
 use super::Config;
 use super::alarm_card::AlarmCard;
@@ -16,7 +17,6 @@ use super::shop_health::{HealthLevel, ShopCondition};
 use super::shop_row::{FeedWays, ShopRow};
 use super::texts::{self, Text, text};
 use crate::ops::{Ops, OpsState};
-use crate::stock::ShopId;
 
 /// Value of the page that changes while the page is open.
 pub(super) struct Cell {

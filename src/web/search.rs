@@ -10,6 +10,7 @@ use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
+use stock::{ShopId, Sku};
 
 use super::Config;
 use super::language_choice::LanguageChoice;
@@ -22,7 +23,6 @@ use super::texts::{self, Text};
 use super::visible::visible;
 use crate::lifecycle::run_blocking;
 use crate::ops::{Ops, OpsState};
-use crate::stock::{ShopId, Sku};
 
 /// Most SKUs in the list.
 const MAX_MATCHES: usize = 50;

@@ -7,6 +7,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use serde::Deserialize;
+use stock::ShopId;
 
 use super::Config;
 use super::chart::AreaChart;
@@ -26,7 +27,6 @@ use super::shop_sending::{QuarantinePanel, SendingPanel};
 use super::shop_sources::SourceRow;
 use super::texts::{Text, text};
 use crate::ops::{Ops, OpsShop, OpsState};
-use crate::stock::ShopId;
 
 /// Number with its name.
 pub(super) struct NamedCell {

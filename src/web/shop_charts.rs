@@ -1,12 +1,13 @@
 //! Charts of a shop's page: 24 hours by minute, or 7 days by hour.
 
+use stock::ShopId;
+
 use super::chart::{AreaChart, AreaChartSpec, ChartPoint, ChartUnit, area_chart};
 use super::page_context::PageContext;
 use super::texts::Text;
 use crate::chart_history::{Resolution, Series};
 use crate::migrator::RateLimitStatus;
 use crate::ops::OpsState;
-use crate::stock::ShopId;
 
 /// Length of the charts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

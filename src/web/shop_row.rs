@@ -1,6 +1,7 @@
 //! Numbers of one shop: the row of the overview, and the head of the shop's page.
 
 use chrono::{DateTime, Utc};
+use stock::ShopId;
 
 use super::chart::{Sparkline, sparkline};
 use super::links::shop_path;
@@ -11,7 +12,6 @@ use super::texts::{self, Text};
 use crate::chart_history::{Resolution, Series};
 use crate::migrator::Mode;
 use crate::ops::{OpsShop, OpsState};
-use crate::stock::ShopId;
 
 /// Fewest minutes of a sparkline.
 const FEWEST_MINUTES: usize = 60;

@@ -1,5 +1,7 @@
 //! Sources of one shop: state, last delivery and next poll.
 
+use stock::ShopId;
+
 use super::overview::Cell;
 use super::page_context::{Moment, PageContext};
 use super::source_card::{is_unused, source_severity};
@@ -7,7 +9,6 @@ use super::texts::{self, Text};
 use super::visible::{cut, visible};
 use crate::ops::OpsState;
 use crate::sources::SourceState;
-use crate::stock::ShopId;
 
 /// Most characters of a reason in the table.
 const MAX_REASON_CHARS: usize = 160;

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use stock::Sku;
+
 use super::page_context::PageContext;
 use super::sku::SkuLink;
 use crate::ops::OpsState;
-use crate::stock::Sku;
 
 /// Longest SKU of digits that gets leading zeros: the length of a long article number.
 const MAX_PADDED_CHARS: usize = 18;

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
+use stock::{ShopId, Sku};
 
 use super::Config;
 use super::language_choice::LanguageChoice;
@@ -22,7 +23,6 @@ use super::sku_timeline::{TimelineEntry, timeline};
 use super::texts::{self, Text};
 use super::visible::visible;
 use crate::ops::{Ops, OpsState, SkuSummary};
-use crate::stock::{ShopId, Sku};
 
 /// Shop and SKU in the path.
 #[derive(Debug, Deserialize)]

@@ -1,10 +1,11 @@
 //! Numbers of one SKU: book, acknowledgement, read-back, requests and quarantine.
 
+use stock::{ShopId, Sku};
+
 use super::page_context::{Moment, PageContext};
 use super::texts::{Text, class_name, origin_name};
 use super::visible::visible;
 use crate::ops::{OpsState, SkuExplanation};
-use crate::stock::{ShopId, Sku};
 
 /// Fact with its name.
 pub(super) struct SkuFact {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use stock::{ShopId, StockBook};
 use stockbridge::clock::Clock;
 use stockbridge::ingest::{self, Origin, StatedSkus};
 use stockbridge::lifecycle::{CrashSignal, Tasks};
@@ -13,7 +14,6 @@ use stockbridge::sources::{
     DeliveryScope, DuplicatePolicy, EntrySender, ReadSettings, SourcePolicy, SourceWarehouses,
     VariantPolicy, sql,
 };
-use stockbridge::stock::{ShopId, StockBook};
 use stockbridge::store::{self, ShopIdentity, Store};
 use stockbridge::telemetry::Alarms;
 use tempfile::TempDir;

@@ -1,17 +1,15 @@
-//! Dependencies between the modules of the service.
+//! Dependencies between the modules of the service. The compiler checks those of the crates.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Modules that each module may use. `clock`, `lifecycle` and `telemetry` are open to all modules
-/// but `stock`.
+/// Modules that each module may use.
 const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
-    ("stock", &[]),
     ("clock", &[]),
     ("lifecycle", &[]),
     ("telemetry", &["clock"]),
     ("auth_failures", &["clock", "http", "telemetry"]),
-    ("history", &["stock"]),
+    ("history", &[]),
     ("operator_database", &[]),
     (
         "event_log",
@@ -19,30 +17,19 @@ const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
     ),
     (
         "chart_history",
-        &["stock", "operator_database", "clock", "lifecycle"],
+        &["operator_database", "clock", "lifecycle"],
     ),
     ("i18n", &["telemetry"]),
     ("http", &["lifecycle"]),
-    ("store", &["stock"]),
-    (
-        "ingest",
-        &["stock", "store", "clock", "lifecycle", "telemetry"],
-    ),
+    ("store", &[]),
+    ("ingest", &["store", "clock", "lifecycle", "telemetry"]),
     (
         "push_api",
-        &[
-            "stock",
-            "auth_failures",
-            "http",
-            "clock",
-            "lifecycle",
-            "telemetry",
-        ],
+        &["auth_failures", "http", "clock", "lifecycle", "telemetry"],
     ),
     (
         "partner_api",
         &[
-            "stock",
             "auth_failures",
             "http",
             "ingest",
@@ -55,14 +42,7 @@ const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
     ("sources", SOURCES),
     (
         "market_sim",
-        &[
-            "stock",
-            "push_api",
-            "partner_api",
-            "http",
-            "clock",
-            "lifecycle",
-        ],
+        &["push_api", "partner_api", "http", "clock", "lifecycle"],
     ),
     (
         "notify",
@@ -79,7 +59,6 @@ const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
             "ingest",
             "migrator",
             "sources",
-            "stock",
             "telemetry",
             "lifecycle",
         ],
@@ -100,7 +79,6 @@ const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
             "partner_api",
             "market_sim",
             "sources",
-            "stock",
             "store",
             "telemetry",
         ],
@@ -108,7 +86,6 @@ const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
 ];
 
 const MIGRATOR: &[&str] = &[
-    "stock",
     "store",
     "event_log",
     "history",
@@ -120,7 +97,6 @@ const MIGRATOR: &[&str] = &[
 ];
 
 const SOURCES: &[&str] = &[
-    "stock",
     "store",
     "event_log",
     "auth_failures",
@@ -133,7 +109,6 @@ const SOURCES: &[&str] = &[
 ];
 
 const CONFIG: &[&str] = &[
-    "stock",
     "auth_failures",
     "http",
     "i18n",
@@ -147,7 +122,6 @@ const CONFIG: &[&str] = &[
 ];
 
 const OPS: &[&str] = &[
-    "stock",
     "auth_failures",
     "store",
     "chart_history",
@@ -164,7 +138,6 @@ const OPS: &[&str] = &[
 ];
 
 const EVERYTHING: &[&str] = &[
-    "stock",
     "i18n",
     "auth_failures",
     "clock",
@@ -209,39 +182,41 @@ fn source_directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-/// Every source file: its module, its path, and its code without comments.
-fn files() -> Vec<(String, PathBuf, String)> {
+/// Every source file below a directory: its path, and its code without comments and tests.
+fn code_below(directory: &Path) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
-    let mut folders = vec![source_directory()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-                continue;
-            }
-            let relative = path.strip_prefix(source_directory()).unwrap();
-            let first = relative
-                .components()
-                .next()
-                .unwrap()
-                .as_os_str()
-                .to_str()
-                .unwrap();
-            let module = first.trim_end_matches(".rs").to_owned();
-            let text = std::fs::read_to_string(&path).unwrap();
-            let production = text
-                .split("\n#[cfg(test)]\nmod ")
-                .next()
-                .unwrap_or_default();
-            let code = production
-                .lines()
-                .filter(|line| !line.trim_start().starts_with("//"));
-            found.push((module, path.clone(), code.collect::<Vec<_>>().join("\n")));
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(code_below(&path));
+            continue;
         }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let production = text.split("\n#[cfg(test)]\nmod ").next();
+        let code = production
+            .unwrap_or_default()
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"));
+        let code: Vec<&str> = code.collect();
+        found.push((path, code.join("\n")));
     }
-    found.retain(|(module, _, _)| module != "main" && module != "lib");
     found
+}
+
+/// Every source file of the service: its module, its path, and its code.
+fn files() -> Vec<(String, PathBuf, String)> {
+    let root = source_directory();
+    let module = |path: &Path| {
+        let relative = path.strip_prefix(&root).unwrap();
+        let first = relative.components().next().unwrap();
+        let name = first.as_os_str().to_str().unwrap();
+        name.trim_end_matches(".rs").to_owned()
+    };
+    let files = code_below(&root).into_iter();
+    files
+        .map(|(path, code)| (module(&path), path, code))
+        .filter(|(module, _, _)| module != "main" && module != "lib")
+        .collect()
 }
 
 /// `(a, b)` of every `crate::a::b` in a text, and of every entry of `crate::a::{b, c}`. `b` is empty
@@ -303,18 +278,23 @@ fn only_the_partner_api_server_uses_ingest() {
     }
 }
 
+/// Crates without an async runtime and without I/O.
+const PURE_CRATES: &[&str] = &["stock"];
+
 #[test]
-fn stock_needs_no_runtime_and_no_files() {
-    for (module, path, code) in files() {
-        if module == "stock" {
-            for runtime in [
+fn pure_crates_need_no_runtime_and_no_files() {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates");
+    for name in PURE_CRATES {
+        let manifest = std::fs::read_to_string(crates.join(name).join("Cargo.toml")).unwrap();
+        let code = code_below(&crates.join(name).join("src"));
+        let texts = code
+            .iter()
+            .map(|(path, code)| (path.clone(), code.as_str()));
+        for (path, text) in texts.chain([(PathBuf::from("Cargo.toml"), manifest.as_str())]) {
+            for other in [
                 "tokio", "axum", "hyper", "tower", "reqwest", "std::fs", "std::net",
             ] {
-                assert!(
-                    !code.contains(runtime),
-                    "{} names {runtime}",
-                    path.display()
-                );
+                assert!(!text.contains(other), "{name}, {}: {other}", path.display());
             }
         }
     }
@@ -331,7 +311,7 @@ fn only_ingest_and_replay_write_the_book() {
     };
     let writers: Vec<_> = files()
         .into_iter()
-        .filter(|(module, _, code)| module != "stock" && writes(code))
+        .filter(|(_, _, code)| writes(code))
         .map(|(module, _, _)| module)
         .collect();
     assert!(

@@ -70,7 +70,7 @@ fn files(folders: &[&str], ends: &[&str]) -> Vec<Source> {
 }
 
 fn rust_files() -> Vec<Source> {
-    files(&["src", "tests", "benches", "fuzz/src"], &["rs"])
+    files(&["src", "crates", "tests", "benches", "fuzz/src"], &["rs"])
 }
 
 /// Code before the module with in-file tests. `mod tests;` declares a file and ends nothing.
@@ -195,7 +195,7 @@ fn no_source_file_is_too_long() {
             || file.ends_with("_tests.rs")
             || name.contains("/tests/")
     };
-    let too_long: Vec<String> = files(&["src", "benches", "fuzz/src"], &["rs"])
+    let too_long: Vec<String> = files(&["src", "crates", "benches", "fuzz/src"], &["rs"])
         .iter()
         .filter(|source| !is_test_file(&source.name))
         .filter_map(|source| {

@@ -9,9 +9,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use compact_str::CompactString;
 use foldhash::fast::RandomState;
+use stock::Timestamp;
 
 use crate::market_sim::request_validation::SimUpdateLine;
-use crate::stock::Timestamp;
 
 /// Record of the seller's updates of one SKU. It takes 40 bytes, because a rehearsal may keep a
 /// million of them.

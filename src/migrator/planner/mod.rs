@@ -26,6 +26,8 @@ use tokio::time::Instant;
 pub(super) use self::update_batch::max_skus_per_request;
 pub use self::update_batch::{CompletedBatch, UpdateBatch};
 
+use stock::{Activity, Sku, StockBook};
+
 use self::rejection_search::{GroupOrder, RejectionSearch};
 use super::backoff::{SendPolicy, SendState};
 use super::clock_skew::ClockSkew;
@@ -39,7 +41,6 @@ use super::status::WorkerStatus;
 use super::{MarketTarget, Metrics, RestoredState, readback};
 use crate::history::{EventKind, History};
 use crate::partner_api::wire::MarketAddress;
-use crate::stock::{Activity, Sku, StockBook};
 use crate::store::{QuarantineEntry, RecentSend};
 use crate::telemetry::Alarms;
 

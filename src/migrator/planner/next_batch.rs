@@ -1,12 +1,13 @@
 //! Choice of the next batch: source, key, size, dates and body.
 
+use stock::{Level, Sku};
+
 use super::rejection_search::BatchOrigin;
 use super::update_batch::{BatchItem, UpdateBatch, max_skus_per_request};
 use super::{Now, Planner, PlannerDeps};
 use crate::migrator::ledger::is_due;
 use crate::migrator::queue::{WaitingSince, clamp_to_window};
 use crate::partner_api::wire::{MarketAddress, UpdateBody};
-use crate::stock::{Level, Sku};
 
 /// Largest request body, in bytes. Below the Market's limit of 512 KB for either meaning of KB.
 const MAX_BODY_BYTES: usize = 500_000;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use stock::Sku;
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -12,7 +13,6 @@ use crate::migrator::classify_response::ResponseVerdict;
 use crate::migrator::readback::{MatchClass, ReadbackProgress, ReadbackReport};
 use crate::migrator::status::{QuarantinedSku, WorkerStatus};
 use crate::migrator::{Mode, OPERATOR_PAUSE_REASON};
-use crate::stock::Sku;
 use crate::telemetry::AlarmKind;
 
 /// Time without an acknowledgement, while SKUs wait, after which an alarm is raised.

@@ -9,8 +9,9 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use stock::{Count, Level, Sku};
+
 use crate::migrator::queue::WaitingSince;
-use crate::stock::{Count, Level, Sku};
 
 /// Number of SKUs rejected alone, with nothing accepted in between, that shows that the Market
 /// rejects every batch.

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rand::SeedableRng;
+use stock::{Count, Level, PerSku, ShopId};
 
 use super::rejection_search::REJECTIONS_UNTIL_SYSTEMIC;
 use super::*;
@@ -11,7 +12,6 @@ use crate::clock::Clock;
 use crate::http::secret::Secret;
 use crate::migrator::Mode;
 use crate::partner_api::client::{CallOutcome, MarketResponse, RateHeaders, RequestTimes};
-use crate::stock::{Count, Level, PerSku, ShopId};
 
 const SHOP: ShopId = ShopId(0);
 const REJECTED_BODY: &str =

@@ -1,6 +1,7 @@
 //! Update batches: the SKUs of one request, and the completed request with its verdict.
 
 use chrono::{DateTime, Utc};
+use stock::{Count, Level, Sku, SkuId, Timestamp};
 use tokio::time::Instant;
 
 use super::Now;
@@ -10,7 +11,6 @@ use crate::migrator::clock_skew::SkewRange;
 use crate::migrator::queue::WaitingSince;
 use crate::partner_api::client::{CallOutcome, RateHeaders};
 use crate::partner_api::wire::{MAX_SKUS_PER_UPDATE, MarketAddress};
-use crate::stock::{Count, Level, Sku, SkuId, Timestamp};
 use crate::store::Acked;
 
 /// One SKU of a batch.

@@ -4,11 +4,11 @@
 //! the Market's date proves that an update was lost.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use stock::{Level, Timestamp};
 
 use crate::migrator::ledger::is_dirty;
 use crate::migrator::queue::clamp_to_window;
 use crate::partner_api::readback_page::{OfferList, ReadbackOffer};
-use crate::stock::{Level, Timestamp};
 use crate::store::Acked;
 
 /// Result of the comparison of one SKU, ordered from the most harmless.
@@ -184,8 +184,9 @@ impl Expected {
 
 #[cfg(test)]
 mod tests {
+    use stock::Count;
+
     use super::*;
-    use crate::stock::Count;
 
     fn at(text: &str) -> DateTime<Utc> {
         format!("2026-11-20T{text}Z").parse().unwrap()

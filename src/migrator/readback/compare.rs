@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use stock::{BookEntry, Count, Sku, SkuId};
 
 use super::classify::Expected;
 use super::observed::{Observed, PassId};
@@ -15,7 +16,6 @@ use crate::migrator::planner::max_skus_per_request;
 use crate::migrator::rescan::is_stated_since;
 use crate::partner_api::readback_page::ReadbackOffer;
 use crate::partner_api::wire::{MarketAddress, SKUS_PER_MINUTE, UPDATES_PER_MINUTE};
-use crate::stock::{BookEntry, Count, Sku, SkuId};
 use crate::store::Acked;
 
 /// Largest number of examples per class.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use stock::Sku;
 use tokio::time::Instant;
 
 use super::compare::{FindMissing, FinishPass, PassResult, PassStats, record_offer};
@@ -17,7 +18,6 @@ use crate::partner_api::readback_page::{
 };
 use crate::partner_api::wire::business::READBACKS_PER_MINUTE;
 use crate::partner_api::wire::{MAX_OFFER_IDS, MAX_PAGE_SIZE, MarketAddress, SKUS_PER_MINUTE};
-use crate::stock::Sku;
 
 /// Divisor of the read-back limit for scheduled passes: they use one tenth of it. The Market counts
 /// read-backs separately from updates: [`SKUS_PER_MINUTE`] by campaign, [`READBACKS_PER_MINUTE`]

@@ -25,6 +25,8 @@ pub use driver::{ReadbackDriver, ReadbackStep};
 pub use observed::{Observations, Observed};
 pub use readback_report::{DryRunEstimate, ReadbackExample, ReadbackProgress, ReadbackReport};
 
+use stock::{Activity, BookEntry, ShopId, StockBook};
+
 use self::classify::Expected;
 use super::Mode;
 use super::classify_response::{ResponseVerdict, classify_response};
@@ -34,7 +36,6 @@ use crate::history::History;
 use crate::partner_api::client::CallOutcome;
 use crate::partner_api::readback_page::{ReadbackPage, ReadbackQuery};
 use crate::partner_api::wire::MarketAddress;
-use crate::stock::{Activity, BookEntry, ShopId, StockBook};
 use crate::store::Acked;
 
 /// Dependencies and settings of a read-back driver.

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
+use stock::{PerSku, ShopId, Sku, SkuId};
 
 use super::MatchClass;
-use crate::stock::{PerSku, ShopId, Sku, SkuId};
 
 /// Result of the last read-back of a SKU, in 8 bytes. The default means that there was none.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

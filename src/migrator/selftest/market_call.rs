@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use stock::Sku;
 use tokio::time::sleep;
 
 use super::runner::{FailureText, SelftestRunner};
@@ -10,7 +11,6 @@ use crate::migrator::classify_response::{ResponseVerdict, classify_response};
 use crate::migrator::{Context, MarketTarget};
 use crate::partner_api::client::{CallOutcome, MarketResponse};
 use crate::partner_api::readback_page::ReadbackQuery;
-use crate::stock::Sku;
 
 /// Largest number of attempts of one call.
 const MAX_ATTEMPTS: u32 = 4;

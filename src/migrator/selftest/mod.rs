@@ -16,7 +16,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 pub(super) use self::runner::SelftestRunner;
-use crate::stock::Sku;
+use stock::Sku;
 
 /// Progress of a self-test.
 #[derive(Clone, Debug, Serialize)]

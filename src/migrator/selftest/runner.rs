@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use futures_util::future::join_all;
+use stock::{BookEntry, Level, Sku};
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
@@ -20,7 +21,6 @@ use crate::migrator::{Context, HIDDEN_NOTE_PREFIX, MarketTarget, Mode, OPERATOR_
 use crate::partner_api::hidden_offers::is_offer_hidden;
 use crate::partner_api::readback_page::{ReadbackPage, ReadbackQuery, ReadbackSelection};
 use crate::partner_api::wire::UpdateBody;
-use crate::stock::{BookEntry, Level, Sku};
 use crate::telemetry::AlarmKind;
 
 /// Longest wait for the acknowledgement of the stock.

@@ -22,12 +22,13 @@ use axum::{Router, middleware};
 
 use self::error::{PartnerApiError, api_error};
 pub use self::metrics::Metrics;
+use stock::{ShopId, StockBook};
+
 use self::readback::SkuListing;
 use crate::auth_failures::AuthFailures;
 use crate::clock::Clock;
 use crate::http::secret::{Secret, TokenSet};
 use crate::ingest::Ingest;
-use crate::stock::{ShopId, StockBook};
 
 /// Settings of one shop for the partner API.
 #[derive(Clone, Debug)]

@@ -13,6 +13,7 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
+use stock::{Count, Level, Sku, StockBook};
 use tokio::time::Instant;
 
 use super::auth::check_content;
@@ -26,7 +27,6 @@ use crate::partner_api::wire::{
     MAX_OFFER_IDS, MAX_PAGE_SIZE, MAX_UPDATE_BYTES, OfferStock, ResponsePaging, WarehouseOffer,
     WarehouseOffers, business,
 };
-use crate::stock::{Count, Level, Sku, StockBook};
 
 /// Time that a sorted list of a shop's SKUs is cached for the next page.
 const SKU_LISTING_TTL: Duration = Duration::from_secs(60);

@@ -12,6 +12,7 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use stock::{ShopId, Sku, Update};
 use tokio::time::timeout;
 use tracing::debug;
 
@@ -22,7 +23,6 @@ use crate::http::read_body;
 use crate::ingest::Origin;
 use crate::partner_api::wire::business::{self, WarehouseUpdate};
 use crate::partner_api::wire::{ApiError, ApiResponse, MAX_ERRORS, MAX_UPDATE_BYTES, parse_update};
-use crate::stock::{ShopId, Sku, Update};
 
 /// Timeout of a commit. After it the seller gets a 503, and the effect of the update is unknown.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -179,8 +179,9 @@ impl ShopUpdates {
 
 #[cfg(test)]
 mod tests {
+    use stock::Count;
+
     use super::*;
-    use crate::stock::Count;
 
     const MOSCOW: ShopId = ShopId(0);
     const OMSK: ShopId = ShopId(1);

@@ -1,7 +1,8 @@
 //! Writing of an update to the Market, by campaign or by business.
 
+use stock::{Level, Sku};
+
 use super::MarketAddress;
-use crate::stock::{Level, Sku};
 
 /// Body of an update to the Market, built SKU by SKU up to a size.
 ///
@@ -91,10 +92,10 @@ impl<'a> UpdateBody<'a> {
 #[cfg(test)]
 mod tests {
     use chrono::{DateTime, Utc};
+    use stock::Count;
 
     use super::super::parse_update;
     use super::*;
-    use crate::stock::Count;
 
     const CAMPAIGN: MarketAddress = MarketAddress::Campaign { id: 1 };
 

@@ -2,13 +2,13 @@
 //! their conversion to a row.
 
 use chrono::DateTime;
+use stock::Timestamp;
 
 use super::decode::UNDECODABLE;
 use crate::sources::quantity::NumberStyle;
 use crate::sources::{
     DeliveryEntry, ProductKey, Quantity, ReadSettings, RejectedRow, Row, RowProblem,
 };
-use crate::stock::Timestamp;
 
 /// Reason to reject a row that has [`UNDECODABLE`] in a field that is read.
 const UNDECODABLE_REASON: &str = "the row has bytes that are not characters of the file's \

@@ -2,9 +2,10 @@
 
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
 
+use stock::Timestamp;
+
 use super::{FileSummary, Format, FormatError, read};
 use crate::sources::{DeliveryEntry, ProductKey, ReadSettings, Row};
-use crate::stock::Timestamp;
 
 /// Returns all entries of a file and the result of reading it.
 pub(super) fn read_entries(

@@ -21,6 +21,7 @@ use axum::http::header::{
 use chrono::{DateTime, Utc};
 use reqwest::{Client, Response, Url};
 use serde::{Deserialize, Serialize};
+use stock::Timestamp;
 
 use super::files::{self, combined_scope};
 use super::formats::Format;
@@ -29,7 +30,6 @@ use super::{
 };
 use crate::http::secret::Secret;
 use crate::http::{AddressRule, ClientConfig, Trust, causes, is_public};
-use crate::stock::Timestamp;
 
 /// Largest download, in bytes; unpacked the file may be larger.
 const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024 * 1024;

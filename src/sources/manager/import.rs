@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use stock::{ShopId, Timestamp};
+
 use super::SourceManager;
 use crate::sources::files::{self, combined_scope};
 use crate::sources::formats::Format;
@@ -9,7 +11,6 @@ use crate::sources::{
     Completeness, Config, DeliveryReport, DeliveryScope, EntrySender, PipelineError, ReadReport,
     ReadSettings, SourceKind, SourcePolicy,
 };
-use crate::stock::{ShopId, Timestamp};
 
 /// Request to import a file by hand.
 #[derive(Debug)]

@@ -17,13 +17,14 @@ use tracing::warn;
 pub use self::import::{ImportRequest, import_source};
 use self::poll_loop::{PollLoop, source_reader};
 pub use self::read_through::READ_THROUGH_TIMEOUT;
+use stock::{ShopId, Sku};
+
 use super::stock_rules::ShopRules;
 use super::{Config, Context, DeliveryPipeline, PipelineError, SourceKind};
 use crate::clock::Clock;
 use crate::http::{self, ClientConfig, ClientError};
 use crate::lifecycle::Tasks;
 use crate::push_api::client::{OldHandlerClient, OldHandlerConfigError};
-use crate::stock::{ShopId, Sku};
 
 /// Function that returns all known SKUs of a shop, from any origin.
 pub type KnownSkus = Arc<dyn Fn(ShopId) -> Vec<Sku> + Send + Sync>;

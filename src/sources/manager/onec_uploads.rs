@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
+use stock::{ShopId, Timestamp};
 
 use super::SourceManager;
 use crate::auth_failures::AuthFailures;
@@ -14,7 +15,6 @@ use crate::sources::onec_exchange::{self, ImportedFile, Upload};
 use crate::sources::{
     Completeness, DeliveryOutcome, DeliveryReport, EntrySender, ReadReport, SourceKind,
 };
-use crate::stock::{ShopId, Timestamp};
 
 impl SourceManager {
     /// Returns the endpoints for uploads by 1C.

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use stock::{Sku, Timestamp};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
@@ -21,7 +22,6 @@ use crate::sources::{
     Completeness, DeliveryOutcome, DeliveryPipeline, DeliveryScope, EntrySender, PipelineError,
     ReadReport, ReadSettings, SourceKind, old_handler, sql,
 };
-use crate::stock::{Sku, Timestamp};
 
 /// Interval between two snapshots of MoySklad; deltas are read in between.
 const FULL_READ_INTERVAL: TimeDelta = TimeDelta::hours(24);

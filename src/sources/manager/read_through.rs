@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use stock::{ShopId, Sku, Timestamp};
+
 use super::SourceManager;
 use crate::http::causes;
 use crate::sources::{Completeness, DeliveryScope, EntrySender, old_handler};
-use crate::stock::{ShopId, Sku, Timestamp};
 
 /// Timeout for the old handler while a request of the Market waits.
 const HANDLER_TIMEOUT: Duration = Duration::from_secs(8);

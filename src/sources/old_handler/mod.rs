@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
+use stock::Sku;
 use tokio::time::{Instant, sleep};
 
 use super::quantity::{DecimalMark, NumberStyle};
@@ -25,7 +26,6 @@ use crate::push_api::client::{OldHandlerClient, OldHandlerError};
 use crate::push_api::wire::parse_lenient::{
     InvalidHandlerItem, OldHandlerItem, OldHandlerResponse, StatedCount,
 };
-use crate::stock::Sku;
 
 /// Pause before the only retry of a failed batch.
 const RETRY_DELAY: Duration = Duration::from_secs(2);

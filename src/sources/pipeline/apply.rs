@@ -4,6 +4,8 @@
 
 use std::sync::atomic::Ordering;
 
+use stock::{Level, Sku, Update};
+
 use super::outcome::raise_held_alarm;
 use super::preview::{HeldRules, rules_mark};
 use super::rule_context::{RuleContext, next_evaluated};
@@ -13,7 +15,6 @@ use crate::sources::DeliveryScope;
 use crate::sources::delivery_guard::{DeliveryImpact, check_delivery};
 use crate::sources::statements::{ChangeListWriter, GroupFilter, StatementStore};
 use crate::sources::stock_rules::{RuleTrace, evaluate};
-use crate::stock::{Level, Sku, Update};
 use crate::telemetry::AlarmKind;
 
 /// Updates in one call of [`Ingest::accept_keeping_dates`](crate::ingest::Ingest::accept_keeping_dates).

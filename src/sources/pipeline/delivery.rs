@@ -1,5 +1,6 @@
 //! Reading and staging of a delivery, and the approval of held ones.
 
+use stock::Timestamp;
 use tokio::sync::mpsc;
 
 use super::decision::Approval;
@@ -7,7 +8,6 @@ use super::{DeliveryPipeline, DeliveryReport, PipelineError, ReadReport};
 use crate::sources::shape_change::RecordedShape;
 use crate::sources::statements::{HeldDelivery, StagedDelivery, StagingFile, delivery_mark};
 use crate::sources::{DeliveryEntry, DeliveryScope, EntrySender, VariantListing};
-use crate::stock::Timestamp;
 
 /// A delivery that was read to its end.
 #[derive(Debug)]

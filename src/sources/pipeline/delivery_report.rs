@@ -4,12 +4,12 @@
 //! delivery is a snapshot.
 
 use chrono::{DateTime, Utc};
+use stock::Timestamp;
 
 use crate::sources::formats::FileSummary;
 use crate::sources::shape_change::RecordedShape;
 use crate::sources::statements::HeldDelivery;
 use crate::sources::{DeliveryScope, RejectedRow, VariantListing};
-use crate::stock::Timestamp;
 
 /// Counts of SKUs by the effect of a delivery.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Serialize)]

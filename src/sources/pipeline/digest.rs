@@ -133,10 +133,11 @@ impl DigestInput {
 
 #[cfg(test)]
 mod tests {
+    use stock::{Count, Sku};
+
     use super::*;
     use crate::sources::pipeline::tests::test_policy;
     use crate::sources::stock_rules::{Adjustments, Combine};
-    use crate::stock::{Count, Sku};
 
     fn digest_of(shop: &ShopRules, sources: &[SourcePolicy]) -> String {
         rules_digest(shop, sources.iter())

@@ -7,6 +7,8 @@ use std::io::{Cursor, Write as _};
 use std::pin::pin;
 use std::task::Poll;
 
+use stock::Sku;
+
 use super::tests::{PipelineHarness, now, numbered_rows, row, test_policy, zero_absent_policy};
 use super::*;
 use crate::http::causes;
@@ -16,7 +18,6 @@ use crate::sources::stock_rules::ShopRules;
 use crate::sources::{
     DeliveryEntry, DeliveryScope, EntrySender, ProductKey, ReadSettings, Row, files,
 };
-use crate::stock::Sku;
 
 /// More polls than any delivery in these tests takes.
 const MANY_STEPS: u32 = 5_000;

@@ -34,13 +34,14 @@ use self::outcome::{raise_absence_alarm, raise_held_alarm};
 use self::preview::PreviewCache;
 pub use self::preview::{HeldPreview, HeldRules};
 pub use self::source_policy::{AbsentPolicy, DuplicatePolicy, SourcePolicy, SourceWarehouses};
+use stock::{ShopId, StockBook, Timestamp};
+
 use super::RejectedRow;
 use super::statements::{SourceId, StatementError, StatementStore};
 use super::stock_rules::{Combine, ShopRules};
 use crate::clock::Clock;
 use crate::event_log::EventLog;
 use crate::ingest::{Ingest, IngestError};
-use crate::stock::{ShopId, StockBook, Timestamp};
 use crate::telemetry::Alarms;
 
 /// Name under which a change of the rules is held and accepted, in place of a source.

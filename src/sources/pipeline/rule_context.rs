@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
+use stock::{Sku, Timestamp};
+
 use super::source_policy::AbsentPolicy;
 use super::{PipelineError, PipelineSource};
 use crate::ingest::Origin;
@@ -14,7 +16,6 @@ use crate::sources::statements::{SourceId, StatementGroups, StatementRow};
 use crate::sources::stock_rules::{
     self, Combine, RuleTrace, ShopRules, SourceQuantity, SourceRules,
 };
-use crate::stock::{Sku, Timestamp};
 
 /// Inputs of the rules, apart from the statements.
 pub(super) struct RuleContext<'a> {

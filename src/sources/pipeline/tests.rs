@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta};
 use proptest::prelude::*;
+use stock::{Count, Sku, Update};
 use tempfile::TempDir;
 
 use super::*;
@@ -15,7 +16,6 @@ use crate::sources::stock_rules::{Adjustments, Combine, SkuOverride, SourceRules
 use crate::sources::{
     DeliveryEntry, DeliveryScope, EntrySender, ProductKey, Quantity, Row, VariantPolicy,
 };
-use crate::stock::{Count, Sku, Update};
 use crate::store::{self, ShopIdentity, Store};
 
 pub(in crate::sources) const SHOP: ShopId = ShopId(0);

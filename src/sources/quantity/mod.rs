@@ -8,7 +8,7 @@ mod number_style;
 use std::fmt;
 
 pub(super) use self::number_style::NumberStyle;
-use crate::stock::MAX_COUNT;
+use stock::MAX_COUNT;
 
 /// A quantity as a source states it, in thousandths of a piece: 1C writes three decimals.
 ///

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, QueryBuilder, Row as _, Sqlite};
+use stock::{Count, Level, Timestamp};
 
 use super::StatementError;
 use crate::sources::private_files;
-use crate::stock::{Count, Level, Timestamp};
 
 /// Changes in one `INSERT` statement.
 const ROWS_PER_INSERT: usize = 500;

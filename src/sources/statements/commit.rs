@@ -3,10 +3,10 @@
 //! Decides which statements are replaced, which become absent, and which date each one has.
 
 use sqlx::sqlite::SqliteConnection;
+use stock::Timestamp;
 
 use super::{SourceId, variants};
 use crate::sources::DeliveryScope;
-use crate::stock::Timestamp;
 
 /// Options for the commit of a resolved delivery.
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,8 @@
 //! SQL for repeated rows of a SKU at one warehouse, by the setting `duplicates`.
 
+use stock::MAX_COUNT;
+
 use crate::sources::{DuplicatePolicy, Quantity};
-use crate::stock::MAX_COUNT;
 
 /// SQL that orders two rows of one SKU and warehouse: by their part of the delivery, then by date.
 const IS_LATER: &str = "(excluded.part > part OR (excluded.part = part AND excluded.at > at))";

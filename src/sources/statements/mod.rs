@@ -41,9 +41,10 @@ pub(super) use staging::{StagedDelivery, StagingFile};
 pub(super) use variants::ResolveOptions;
 pub(super) use working_copy::{DIRECTORY_PREFIX, copy_held, copy_statements};
 
+use stock::Timestamp;
+
 use super::shape_change::AcceptedShapes;
 use super::{DuplicatePolicy, RejectedRow, private_files};
-use crate::stock::Timestamp;
 
 /// Current format of the file. Files of earlier formats are migrated when they are opened.
 const FORMAT: u32 = 3;

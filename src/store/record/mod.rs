@@ -12,8 +12,9 @@ mod tests;
 
 pub(super) use self::packer::RecordPacker;
 pub(super) use self::reader::RecordReader;
+use stock::{Level, Sku, SkuActivity};
+
 use super::{Acked, QuarantineEntry};
-use crate::stock::{Level, Sku, SkuActivity};
 
 /// Size in bytes at which a record is closed and the next one begins.
 ///

@@ -1,10 +1,11 @@
 //! Packing of rows into records.
 
+use stock::{LastStated, Timestamp};
+
 use super::{
     Acked, FORM_NONE, FORM_OTHER, FORM_SAME, Level, PackedRecord, PreviousTimes, QuarantineEntry,
     RECORD_BYTES, RecordKind, Sku, SkuActivity,
 };
-use crate::stock::{LastStated, Timestamp};
 
 /// Packs rows of one kind into as many records as they need.
 #[derive(Debug)]

@@ -1,12 +1,12 @@
 //! Reading of the rows of a record. Arbitrary bytes give an error, never a panic.
 
 use chrono::{DateTime, Utc};
+use stock::{Count, Hour, LastStated, Timestamp};
 
 use super::{
     Acked, FORM_NONE, FORM_OTHER, FORM_SAME, Level, MalformedRecord, PreviousTimes,
     QuarantineEntry, RecordKind, RecordRow, Sku, SkuActivity,
 };
-use crate::stock::{Count, Hour, LastStated, Timestamp};
 
 /// Latest time of an acknowledgement, in 2038.
 pub(super) const MAX_SECOND: u32 = u32::MAX >> 1;

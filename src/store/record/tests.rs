@@ -1,10 +1,10 @@
 //! Tests of the binary format: round trips, and rejection of altered and arbitrary bytes.
 
 use proptest::prelude::*;
+use stock::{Count, Hour, LastStated, Timestamp};
 
 use super::reader::MAX_SECOND;
 use super::*;
-use crate::stock::{Count, Hour, LastStated, Timestamp};
 
 const KEY: RecordKey = RecordKey::Change { seq: 7 };
 const LOCATION: RecordLocation = RecordLocation {

@@ -1,6 +1,7 @@
 //! Sentences about one SKU and about the search, in every language.
 
 use chrono::{DateTime, Utc};
+use stock::SkuError;
 
 use super::match_class::class_name;
 use crate::i18n::Language;
@@ -8,7 +9,6 @@ use crate::ingest::Origin;
 use crate::migrator::Mode;
 use crate::migrator::readback::MatchClass;
 use crate::ops::{SendingMode, SentState, ShownState, SkuSummary};
-use crate::stock::SkuError;
 use crate::web::page_context::PageContext;
 use crate::web::shop_health::HealthLevel;
 
@@ -343,7 +343,7 @@ pub(in crate::web) fn events_since(since: Option<DateTime<Utc>>, context: PageCo
 
 /// Rule that a text in the search field breaks.
 pub(in crate::web) fn sku_error(error: &SkuError, language: Language) -> String {
-    let limit = crate::stock::MAX_SKU_LENGTH;
+    let limit = stock::MAX_SKU_LENGTH;
     match (language, error) {
         (Language::English, SkuError::Empty) => "Enter a SKU.".to_owned(),
         (Language::Russian, SkuError::Empty) => "Введите SKU.".to_owned(),

@@ -13,6 +13,7 @@ use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use serde_json::{Value, json};
+use stock::Sku;
 use stockbridge::clock::Clock;
 use stockbridge::http::secret::Secret;
 use stockbridge::http::{ClientConfig, HttpServer, ServerLimits, Trust, client};
@@ -21,7 +22,6 @@ use stockbridge::market_sim::{Availability, Placement, SimulatorConfig};
 use stockbridge::partner_api::client::{CallOutcome, MarketClient};
 use stockbridge::partner_api::readback_page::{OfferList, ReadbackQuery, ReadbackSelection};
 use stockbridge::partner_api::wire::{self, MarketAddress, business};
-use stockbridge::stock::Sku;
 
 use self::description::{OpenApiDescription, RecordedExchange};
 use crate::harness::{TestService, TestShop, configuration, is_settled, market_for, shop_status};

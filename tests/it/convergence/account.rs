@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use stock::Sku;
 use stockbridge::market_sim::{FaultPlan, MarketFault, SimCall};
 use stockbridge::migrator::readback::MatchClass;
-use stockbridge::stock::Sku;
 use tokio::time::Instant;
 
 use super::simulation::{

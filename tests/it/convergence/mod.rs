@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
+use stock::Sku;
 use stockbridge::market_sim::{FaultPlan, MarketFault};
-use stockbridge::stock::Sku;
 use tokio::time::Instant;
 
 mod account;

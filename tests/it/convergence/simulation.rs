@@ -15,6 +15,7 @@ use http_body_util::BodyExt;
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use stock::{Activity, Count, Hour, LastStated, Level, PerSku, ShopId, Sku, SkuId, StockBook};
 use stockbridge::clock::Clock;
 use stockbridge::history::History;
 use stockbridge::http::secret::Secret;
@@ -34,9 +35,6 @@ use stockbridge::migrator::{Ledger, MarketTarget, Metrics, Mode, RestoredState};
 use stockbridge::partner_api::client::{CallOutcome, MarketResponse, RequestTimes};
 use stockbridge::partner_api::readback_page::ReadbackQuery;
 use stockbridge::partner_api::wire::MarketAddress;
-use stockbridge::stock::{
-    Activity, Count, Hour, LastStated, Level, PerSku, ShopId, Sku, SkuId, StockBook,
-};
 use stockbridge::store::{Acked, QuarantineEntry, RecentSend};
 use stockbridge::telemetry::{AlarmKind, Alarms};
 use tokio::time::{Instant, sleep, sleep_until, timeout};

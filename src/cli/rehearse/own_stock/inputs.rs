@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use stock::Sku;
 
 use super::OwnStockArgs;
 use super::reference_model::ReferenceModel;
@@ -16,7 +17,6 @@ use crate::http::ClientConfig;
 use crate::sources::formats::Format;
 use crate::sources::stock_rules::ShopRules;
 use crate::sources::{self, SourceKind, files, operator_files};
-use crate::stock::Sku;
 
 /// Poll interval of files. A file is read when two polls see the same size and time.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);

@@ -179,7 +179,7 @@ async fn adopt_source_changes(
     inputs: &RehearsalInputs,
     spool: &std::path::Path,
     stock: Vec<CatalogueProduct>,
-    dates: &[crate::stock::Timestamp],
+    dates: &[stock::Timestamp],
     push: &PushReport,
 ) -> anyhow::Result<Vec<CatalogueProduct>> {
     let answered_count = |sku: &str| push.stocks.get(sku).map(|(count, _)| *count);

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
 use chrono::{DateTime, TimeDelta, Utc};
+use stock::{Sku, Timestamp};
 use tokio::sync::mpsc;
 
 use super::inputs::RehearsalInputs;
@@ -18,7 +19,6 @@ use crate::sources::{
     AbsentPolicy, Config, DeliveryEntry, DuplicatePolicy, EntrySender, ProductKey, Quantity, Row,
     SourceKind, SourcePolicy, SourceWarehouses, VariantPolicy, read_once,
 };
-use crate::stock::{Sku, Timestamp};
 
 /// Maximum time by which a row may be ahead of the clock. Later rows are ignored.
 const MAX_AHEAD: TimeDelta = TimeDelta::minutes(5);

@@ -66,7 +66,7 @@ struct PolledRejection {
 /// Result of one source, for printing.
 pub(super) struct SourceReport {
     /// Time of the statement, if a delivery was applied.
-    pub(super) stated_at: crate::stock::Timestamp,
+    pub(super) stated_at: stock::Timestamp,
     source: PolledSource,
 }
 

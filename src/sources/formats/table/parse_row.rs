@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
+use stock::Timestamp;
 
 use super::StockTable;
 use super::cell::{NumberFormat, TableCell, is_blank_at, used_width};
@@ -12,7 +13,6 @@ use crate::sources::formats::Sink;
 use crate::sources::formats::decode::UNDECODABLE;
 use crate::sources::quantity::{NumberStyle, Quantity, trim_blanks};
 use crate::sources::{DeliveryCancelled, DeliveryEntry, ProductKey, Row, RowProblem};
-use crate::stock::Timestamp;
 
 /// Numbers from here on lose digits as `f64`.
 const MAX_EXACT_NUMBER: f64 = 1e15;

@@ -352,7 +352,7 @@ impl UnknownSkus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stock::{Count, Level, Timestamp};
+    use crate::{Count, Level, Timestamp};
 
     const SHOP: ShopId = ShopId(0);
 
