@@ -11,7 +11,9 @@ WORKDIR /src
 # Builds the dependencies first, in a layer that is reused until a manifest or Cargo.lock changes. Every
 # target in the manifests gets an empty source file; their build results are removed afterwards.
 COPY Cargo.toml Cargo.lock ./
+COPY crates/lifecycle/Cargo.toml crates/lifecycle/Cargo.toml
 COPY crates/stock/Cargo.toml crates/stock/Cargo.toml
+COPY crates/strict-http/Cargo.toml crates/strict-http/Cargo.toml
 COPY fuzz/Cargo.toml fuzz/Cargo.toml
 # hadolint ignore=SC2046
 RUN mkdir -p src benches tests fuzz/src $(printf '%s/src ' crates/*) \

@@ -26,10 +26,10 @@ use figure::{FigureLimits, argument, median, millis};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use lifecycle::{CrashSignal, Tasks};
 use market::{BlockingClient, SHOPS, SKUS_PER_REQUEST};
 use serving::ServerThread;
 use stock::{ShopId, StockBook};
-use stockbridge::lifecycle::{CrashSignal, Tasks};
 use tokio::net::TcpListener;
 use tower::ServiceExt as _;
 

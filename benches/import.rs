@@ -14,10 +14,10 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use figure::{FigureLimits, argument, median, millis};
+use lifecycle::{CrashSignal, Tasks};
 use stock::ShopId;
 use stockbridge::clock::Clock;
 use stockbridge::ingest::{self, Origin};
-use stockbridge::lifecycle::{CrashSignal, Tasks};
 use stockbridge::sources::delivery_guard;
 use stockbridge::sources::formats::Format;
 use stockbridge::sources::stock_rules::{ShopRules, SourceRules};
@@ -196,7 +196,7 @@ async fn open_sources(
         rules: ShopRules::default(),
     };
     let no_skus = Arc::new(|_| Vec::new());
-    let outbound = stockbridge::http::ClientConfig::default();
+    let outbound = strict_http::ClientConfig::default();
     Ok(SourceManager::open(directory, vec![plan], &outbound, no_skus, context).await?)
 }
 

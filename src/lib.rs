@@ -13,7 +13,7 @@
 //!                 the seller                                  Yandex Market
 //!                     │ …/offers/stocks                       POST {base}/stocks │
 //!                     ▼                                                          ▼
-//!  http ─► partner_api (server)                 http ─► push_api (server) ─── responses
+//!  strict_http ─► partner_api (server)   strict_http ─► push_api (server) ─── responses
 //!                     │                                          ▲
 //!  sources ──────────►│                                          │ from memory alone
 //!  files, 1C, SQL …   ▼                                          │
@@ -46,11 +46,11 @@
 //! | crate or module | job |
 //! |---|---|
 //! | crate [`stock`] | domain types and the book; no I/O |
+//! | crate [`lifecycle`] | tasks: start, crash detection, shutdown |
+//! | crate [`strict_http`] | HTTP/1.1 server with timeouts and limits; outbound client |
 //! | [`clock`] | the only reader of the wall clock |
-//! | [`lifecycle`] | tasks: start, crash detection, shutdown |
 //! | [`telemetry`] | logging and alarms |
 //! | [`i18n`] | languages of the texts for operators, texts of the alarms |
-//! | [`http`] | HTTP/1.1 server with timeouts and limits; outbound client |
 //! | [`store`] | persistence in one SQLite file |
 //! | [`auth_failures`] | delay, log and alarm for wrong credentials |
 //! | [`history`] | recent events per SKU, for the operator |
@@ -90,10 +90,8 @@
 //!    seconds, at the latest before the first request after a restart.
 
 pub mod clock;
-pub mod lifecycle;
 pub mod telemetry;
 
-pub mod http;
 pub mod store;
 
 pub mod i18n;

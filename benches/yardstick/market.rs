@@ -15,11 +15,11 @@ use bytes::Bytes;
 use stock::{Activity, ShopId, StockBook};
 use stockbridge::auth_failures::AuthFailures;
 use stockbridge::clock::Clock;
-use stockbridge::http::read_body;
-use stockbridge::http::secret::Secret;
 use stockbridge::push_api::stocks_handler::{self as push_api, LastRequests, UnknownSku};
 use stockbridge::push_api::wire::MAX_REQUEST_BYTES;
 use stockbridge::telemetry::Alarms;
+use strict_http::read_body;
+use strict_http::secret::Secret;
 
 use crate::goods;
 

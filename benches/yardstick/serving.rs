@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
-use stockbridge::http::{HttpServer, ServerLimits};
-use stockbridge::lifecycle::{CrashSignal, Tasks};
+use lifecycle::{CrashSignal, Tasks};
+use strict_http::{HttpServer, ServerLimits};
 
 /// Server thread that runs until the process ends.
 pub(crate) struct ServerThread {

@@ -1,9 +1,9 @@
 //! Fuzz targets for requests that the service receives.
 
 use chrono::{DateTime, Utc};
-use stockbridge::http::fuzzing;
 use stockbridge::partner_api::wire::{business, parse_update};
 use stockbridge::push_api::wire::StocksRequest;
+use strict_http::fuzzing;
 
 /// Checks that hyper's parser reads every accepted request head in the same way.
 pub(crate) fn http_head(bytes: &[u8]) {

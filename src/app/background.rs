@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use lifecycle::{Tasks, run_blocking};
 use stock::ShopId;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
@@ -12,7 +13,6 @@ use tracing::warn;
 use super::services::Services;
 use crate::config::Config;
 use crate::ingest;
-use crate::lifecycle::{Tasks, run_blocking};
 use crate::store::{StoreChange, StoreError};
 use crate::telemetry::AlarmKind;
 

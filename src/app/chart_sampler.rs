@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use lifecycle::Tasks;
 use stock::ShopId;
 use tokio::time::sleep;
 
 use super::services::Services;
 use crate::chart_history::{ChartFile, ChartSample, Series};
 use crate::event_log::ServiceEvent;
-use crate::lifecycle::Tasks;
 use crate::migrator::{self, Migrator};
 use crate::push_api::stocks_handler as push_api;
 use crate::telemetry::ActiveAlarm;

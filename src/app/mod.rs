@@ -24,14 +24,15 @@ use tracing::info;
 
 use self::chart_sampler::ChartSampler;
 pub use self::instance_guard::Ownership;
+use lifecycle::{CrashSignal, Tasks};
+use strict_http::{HttpServer, ServerLimits};
+
 use self::router::read_through;
 use self::services::Services;
 use crate::auth_failures::AuthFailures;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::event_log::{EventLog, ServiceEvent};
-use crate::http::{HttpServer, ServerLimits};
-use crate::lifecycle::{CrashSignal, Tasks};
 use crate::ops::access::AllowedHosts;
 use crate::ops::{Login, Ops};
 use crate::push_api::stocks_handler::LastRequests;

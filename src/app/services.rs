@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
+use lifecycle::Tasks;
 use prometheus_client::registry::Registry;
 use stock::{Activity, Hour, LastStated, ShopId, Sku, StockBook};
 use tracing::{info, warn};
@@ -16,9 +17,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::event_log::{self, EventLog};
 use crate::history::{EventKind, History};
-use crate::http;
 use crate::ingest::{self, Ingest, Origin, OriginTimes, StatedSkus};
-use crate::lifecycle::Tasks;
 use crate::migrator::readback::Observations;
 use crate::migrator::{self, Ledger, Migrator, Mode, RestoredState, selftest};
 use crate::notify;
@@ -166,7 +165,8 @@ impl Services {
         tasks: &TaskGroups,
         registry: &mut Registry,
     ) -> anyhow::Result<(Migrator, migrator::Metrics)> {
-        let client = http::client(&config.outbound()).context("prepare to call the Market")?;
+        let client =
+            strict_http::client(&config.outbound()).context("prepare to call the Market")?;
         let metrics = migrator::Metrics::default();
         metrics.register(registry);
         let context = migrator::Context {

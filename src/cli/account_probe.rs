@@ -4,10 +4,10 @@ use std::future::Future;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use strict_http::secret::Secret;
 use tokio::time::timeout;
 
 use crate::clock::Clock;
-use crate::http::secret::Secret;
 use crate::partner_api::account::{
     AccountError, ApiKeyInfo, DatedResponse, MarketCampaign, MarketPartnerWarehouse,
     MarketWarehouse,

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use strict_http::{ClientConfig, Trust, client};
 
 use super::ops_client::OpsArgs;
 use super::{print_line, runtime};
-use crate::http::{ClientConfig, Trust, client};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:

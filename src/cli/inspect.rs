@@ -51,7 +51,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
-            print_error(&labelled("not read", &crate::http::causes(&error)));
+            print_error(&labelled("not read", &strict_http::causes(&error)));
             Ok(ExitCode::FAILURE)
         }
     }

@@ -8,12 +8,12 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
+use strict_http::secret::Secret;
+use strict_http::{ClientConfig, Trust, client, read_response};
 
 use super::healthcheck::ops_url;
 use super::print_line;
 use crate::config::read_secret;
-use crate::http::secret::Secret;
-use crate::http::{ClientConfig, Trust, client, read_response};
 use crate::ops::access;
 use crate::telemetry::printable;
 

@@ -30,9 +30,10 @@ pub use self::setting_list::{NOTIFY_SETTINGS, SETTINGS, SHOP_SETTINGS, SOURCE_SE
 pub use self::source_settings::IMPORT_SOURCE;
 pub use self::template::{settings_reference, template};
 pub use self::values::parse_market_url;
+use strict_http::secret::Secret;
+use strict_http::{ClientConfig, Trust};
+
 use crate::auth_failures::Network;
-use crate::http::secret::Secret;
-use crate::http::{ClientConfig, Trust};
 use crate::migrator::Mode;
 use crate::notify::ChannelConfig;
 use crate::partner_api::wire::MarketAddress;

@@ -4,13 +4,13 @@ use std::fmt;
 
 use chrono::{FixedOffset, TimeDelta};
 use reqwest::Url;
+use strict_http::secret::Secret;
 
 use super::effective::quoted;
 use super::reader::SettingsReader;
 use super::values::{
     in_range, is_loopback_host, parse_host, parse_market_url, parse_name, parse_time_zone,
 };
-use crate::http::secret::Secret;
 use crate::i18n::Language;
 use crate::notify::{
     ChannelConfig, ChannelKind, ChannelPolicy, DEFAULT_URGENT, EmailConfig, QuietHours, SmtpTls,

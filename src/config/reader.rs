@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use strict_http::secret::Secret;
 use toml::{Table, Value};
 
 use super::secret_file::{parse_secret, read_secret};
 use super::setting_list::{Setting, find_setting};
-use crate::http::secret::Secret;
 
 /// Prefix of our environment variables.
 const PREFIX: &str = "STOCKBRIDGE_";

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::http::secret::Secret;
+use strict_http::secret::Secret;
 
 /// Reads a file that holds one token or key.
 ///

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use reqwest::Url;
+use strict_http::secret::Secret;
 
 use super::reader::SettingsReader;
 use super::source_settings::is_second_choice;
 use super::values::{in_range, parse_base_path, parse_positive};
-use crate::http::secret::Secret;
 use crate::push_api::client::{OldHandlerConfig, TokenLocation};
 use crate::sources::formats::Format;
 use crate::sources::{

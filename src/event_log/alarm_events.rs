@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use lifecycle::Tasks;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{EventLog, ServiceEvent};
-use crate::lifecycle::Tasks;
 use crate::telemetry::{ActiveAlarm, AlarmChange, Alarms, alarm_changes};
 
 /// Time between two looks at the alarms without a notification: an expiry has none.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use lifecycle::Tasks;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
@@ -11,7 +12,6 @@ use tracing::warn;
 use super::event_table::{EventTable, LAYOUT};
 use super::service_event::{PreviousRun, ServiceEvent};
 use super::{EventLog, QueuedEvent};
-use crate::lifecycle::Tasks;
 use crate::operator_database::{DatabaseError, open_database};
 
 /// Most events in one commit.

@@ -1,10 +1,10 @@
 //! Tests of the event log with files on disk.
 
 use chrono::TimeDelta;
+use lifecycle::CrashSignal;
+use lifecycle::Tasks;
 
 use super::*;
-use crate::lifecycle::CrashSignal;
-use crate::lifecycle::Tasks;
 use crate::telemetry::{AlarmKind, Alarms};
 
 fn clock() -> Clock {

@@ -5,8 +5,7 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
-
-use crate::http::json::JsonText;
+use strict_http::json::JsonText;
 
 /// Any JSON value. Strings without escapes borrow from the body.
 ///

@@ -199,7 +199,7 @@ impl PushClient<'_> {
         match result {
             Ok(Ok(response)) => Ok(response),
             // The URL may contain the token.
-            Ok(Err(e)) => Err(crate::http::causes(&e.without_url())),
+            Ok(Err(e)) => Err(strict_http::causes(&e.without_url())),
             Err(_) => Err(format!("no response within {:?}", self.timeout)),
         }
     }
@@ -360,12 +360,12 @@ mod tests {
     use hyper::body::Incoming;
     use hyper::service::service_fn;
     use hyper_util::rt::TokioIo;
+    use lifecycle::{CrashSignal, Tasks};
     use stock::{Count, Level, Timestamp};
     use tokio::net::TcpListener;
     use tower::ServiceExt as _;
 
     use super::*;
-    use crate::lifecycle::{CrashSignal, Tasks};
     use crate::push_api::wire::{StocksRequest, StocksResponseBuilder};
 
     fn level(count: i64) -> Level {

@@ -16,13 +16,13 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use lifecycle::Tasks;
 use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt as _;
 use tracing::warn;
 
 use super::api::MarketSimulator;
 use super::responses::CloseConnection;
-use crate::lifecycle::Tasks;
 
 impl MarketSimulator {
     /// Serves the simulator at `address` until `tasks` stop, and returns the bound address.

@@ -7,13 +7,13 @@ use axum::http::Request;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
+use lifecycle::{CrashSignal, Tasks};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::simulator_report::{MarketViolation, RequestOutcome, SimCall};
 use super::{FaultPlan, MarketFault, MarketSimulator, SimulatorConfig};
 use crate::clock::Clock;
-use crate::lifecycle::{CrashSignal, Tasks};
 
 pub(super) const NOW: &str = "2026-11-20T10:00:00Z";
 

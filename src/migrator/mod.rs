@@ -42,7 +42,9 @@ pub use metrics::Metrics;
 pub use operator_pause::{OPERATOR_PAUSE_NOTE, OPERATOR_PAUSE_REASON, OperatorPauseError};
 pub use status::{QuarantinedSku, RateLimitStatus, WorkerStatus};
 
+use lifecycle::Tasks;
 use stock::{Activity, ShopId, Sku, StockBook};
+use strict_http::secret::Secret;
 
 use self::operator_pause::PauseSwitch;
 use self::rate_limit::SharedRateLimiter;
@@ -54,8 +56,6 @@ use self::worker::SyncWorker;
 use crate::clock::Clock;
 use crate::event_log::EventLog;
 use crate::history::History;
-use crate::http::secret::Secret;
-use crate::lifecycle::Tasks;
 use crate::partner_api::client::MarketClient;
 use crate::partner_api::wire::MarketAddress;
 use crate::store::{QuarantineEntry, RecentSend, Store};

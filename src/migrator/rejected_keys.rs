@@ -7,9 +7,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use strict_http::secret::Secret;
 use tokio::time::Instant;
-
-use crate::http::secret::Secret;
 
 /// First pause before a rejected key is tried again; doubles up to [`MAX_PAUSE`]. A changed key
 /// takes effect within ten minutes. Source: the Market's page on keys.

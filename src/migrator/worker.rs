@@ -10,6 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use lifecycle::{Tasks, run_blocking};
 use rand::rngs::StdRng;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
@@ -23,7 +24,6 @@ use super::rejected_keys::RejectedKeys;
 use super::sending_events::{SendingEvents, readback_finished};
 use super::status::WorkerHandle;
 use super::{Context, LAST_EQUAL_NOTE, LIMITED_UNTIL_NOTE, MarketTarget, Mode, RestoredState};
-use crate::lifecycle::{Tasks, run_blocking};
 use crate::store::{RecentSend, StoreChange, StoreError};
 
 /// Delay before a read-back is tried again when the planner has no capacity for it.

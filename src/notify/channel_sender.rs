@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use strict_http::{ClientConfig, Trust};
+use strict_http::{causes, client};
 use tokio::time::timeout;
 
 use super::email::EmailSender;
@@ -11,8 +13,6 @@ use super::send_failure::SendFailure;
 use super::telegram::{self, TelegramConfig};
 use super::webhook::{self, WebhookConfig};
 use super::{ChannelConfig, ChannelKind};
-use crate::http::{ClientConfig, Trust};
-use crate::http::{causes, client};
 
 /// Timeout of an HTTP request.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(10);

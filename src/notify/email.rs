@@ -10,10 +10,10 @@ use lettre::transport::smtp::Error as SmtpError;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
+use strict_http::secret::Secret;
 
 use super::message::Notification;
 use super::send_failure::SendFailure;
-use crate::http::secret::Secret;
 
 /// Timeout for the connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -38,11 +38,12 @@ pub use self::planner::ChannelPolicy;
 pub use self::quiet_hours::QuietHours;
 pub use self::telegram::TelegramConfig;
 pub use self::webhook::WebhookConfig;
+use lifecycle::Tasks;
+use strict_http::ClientConfig;
+
 use self::worker::ChannelWorker;
 use crate::clock::Clock;
-use crate::http::ClientConfig;
 use crate::i18n::Language;
-use crate::lifecycle::Tasks;
 use crate::store::Store;
 use crate::telemetry::{AlarmKind, Alarms};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::http::secret::Secret;
+use strict_http::secret::Secret;
 
 /// Pause after the first failure; doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);

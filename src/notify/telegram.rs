@@ -8,11 +8,11 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
+use strict_http::secret::Secret;
+use strict_http::{causes, read_response};
 
 use super::message::Notification;
 use super::send_failure::{SendFailure, response_excerpt};
-use crate::http::secret::Secret;
-use crate::http::{causes, read_response};
 
 /// Most UTF-16 code units of a message. Source: `sendMessage`, Telegram Bot API.
 const MAX_MESSAGE_UNITS: usize = 4_096;

@@ -10,17 +10,17 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use chrono::{DateTime, FixedOffset, TimeDelta};
+use lifecycle::CrashSignal;
 use ring::hmac;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
+use strict_http::Trust;
+use strict_http::secret::Secret;
+use strict_http::test_server::{TestServer, serve};
 use tokio::time::sleep;
 
 use super::*;
-use crate::http::Trust;
-use crate::http::secret::Secret;
-use crate::http::test_server::{TestServer, serve};
-use crate::lifecycle::CrashSignal;
 
 const TOKEN: &str = "123456:canary-token";
 

@@ -6,12 +6,12 @@ use chrono::{DateTime, Utc};
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{StatusCode, Url};
 use ring::hmac;
+use strict_http::secret::Secret;
+use strict_http::{causes, read_response};
 
 use super::message::Notification;
 use super::planner::hex;
 use super::send_failure::{SendFailure, response_excerpt};
-use crate::http::secret::Secret;
-use crate::http::{causes, read_response};
 
 /// Header with the time and the signature.
 const SIGNATURE_HEADER: &str = "X-Stockbridge-Signature";

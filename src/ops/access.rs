@@ -17,9 +17,8 @@ use axum::http::header::{HOST, ORIGIN};
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use strict_http::{ErrorResponse, LocalAddr};
 use tracing::debug;
-
-use crate::http::{ErrorResponse, LocalAddr};
 
 /// Header of every request that changes state, with the value [`CSRF_HEADER_VALUE`].
 pub const CSRF_HEADER: HeaderName = HeaderName::from_static("x-stockbridge");

@@ -11,15 +11,15 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
+use lifecycle::run_blocking;
 use serde::{Deserialize, Serialize, Serializer};
 use stock::{BookEntry, ShopId, Sku};
+use strict_http::ErrorResponse;
 
 use super::sku_summary::{SendingMode, SkuSummary};
 use super::{Ops, OpsShop, OpsState, starting_error};
 use crate::history::{EventKind, SentBatch, SkuEvent};
-use crate::http::ErrorResponse;
 use crate::ingest::Origin;
-use crate::lifecycle::run_blocking;
 use crate::migrator::QuarantinedSku;
 use crate::migrator::readback::MatchClass;
 

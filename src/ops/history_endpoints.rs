@@ -9,12 +9,12 @@ use axum::routing::get;
 use axum::{Json, Router};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use strict_http::ErrorResponse;
 use tracing::warn;
 
 use super::{Ops, OpsState, starting_error};
 use crate::chart_history::{Resolution, Series};
 use crate::event_log::{EVENT_KINDS, EventFilter, MAX_QUERIED_EVENTS, StoredEvent};
-use crate::http::ErrorResponse;
 
 /// Events in one response without the parameter `limit`.
 const DEFAULT_EVENTS: u32 = 100;

@@ -11,12 +11,12 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt as _;
 use serde::Deserialize;
+use strict_http::ErrorResponse;
 
 use super::source_dto::DeliveryDto;
 use super::source_endpoints::{SourceFilter, pipeline_error};
 use super::{Ops, OpsState, starting_error};
 use crate::event_log::OperatorAction;
-use crate::http::ErrorResponse;
 use crate::sources::formats::Format;
 use crate::sources::{DeliveryReport, DeliveryScope, ImportRequest};
 

@@ -16,11 +16,11 @@ use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, TimeDelta, Utc};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest, Sha256};
+use strict_http::ErrorResponse;
+use strict_http::secret::{Secret, TokenSet};
 
 use crate::auth_failures::{AuthFailures, Credential};
 use crate::clock::Clock;
-use crate::http::ErrorResponse;
-use crate::http::secret::{Secret, TokenSet};
 
 /// Name of the cookie with the session.
 pub const SESSION_COOKIE: &str = "stockbridge_session";

@@ -41,15 +41,15 @@ pub(crate) use self::sku_summary::{SendingMode, SentState, ShownState, SkuSummar
 pub use self::source_dto::DeliveryDto;
 pub use self::source_endpoints::list_sources;
 pub(crate) use self::source_endpoints::pipeline_error;
+use lifecycle::{Tasks, run_blocking};
 use stock::{Activity, ShopId, StockBook};
+use strict_http::ErrorResponse;
 
 use crate::chart_history::ChartHistory;
 use crate::clock::Clock;
 use crate::event_log::{EventLog, OperatorAction, ServiceEvent};
 use crate::history::History;
-use crate::http::ErrorResponse;
 use crate::ingest::{OriginTime, OriginTimes};
-use crate::lifecycle::{Tasks, run_blocking};
 use crate::migrator::readback::{Observations, ReadbackReport};
 use crate::migrator::{Ledger, Migrator, Mode, WorkerStatus};
 use crate::push_api::stocks_handler::LastRequests;

@@ -7,10 +7,10 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use stock::Sku;
+use strict_http::ErrorResponse;
 
 use super::{Ops, ShopFilter, starting_error};
 use crate::event_log::OperatorAction;
-use crate::http::ErrorResponse;
 use crate::migrator::selftest::SelftestStartError;
 
 /// Shop and SKU of the check.

@@ -9,11 +9,11 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::json;
 use stock::ShopId;
+use strict_http::{ErrorResponse, causes};
 use tracing::warn;
 
 use super::{Ops, OpsShop, OpsState, ShopFilter, starting_error};
 use crate::event_log::OperatorAction;
-use crate::http::{ErrorResponse, causes};
 use crate::migrator::OperatorPauseError;
 
 /// Builds the routes.

@@ -8,12 +8,12 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use stock::ShopId;
+use strict_http::{ErrorResponse, causes};
 
 use super::import_endpoint::import;
 use super::source_dto::{DeliveryDto, RowDto, SourceStatusDto, row_kind};
 use super::{Ops, OpsState, starting_error};
 use crate::event_log::OperatorAction;
-use crate::http::{ErrorResponse, causes};
 use crate::sources::{DeliveryPipeline, DeliveryReport, PipelineError, RULES_NAME};
 
 /// Most rejected and suspicious rows in the status of a source.

@@ -10,12 +10,12 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap};
+use strict_http::secret::Secret;
+use strict_http::{causes, read_response};
 use tokio::time::Instant;
 
 use super::readback_page::ReadbackQuery;
 use super::wire::{ApiResponse, MarketAddress};
-use crate::http::secret::Secret;
-use crate::http::{causes, read_response};
 
 /// Most bytes read of a response. A response to an update is one line, and the largest page of a
 /// read-back has 100 offers.

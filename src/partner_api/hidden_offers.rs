@@ -9,9 +9,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::json;
 use stock::Sku;
+use strict_http::secret::Secret;
 
 use super::client::{CallOutcome, MarketClient};
-use crate::http::secret::Secret;
 
 impl MarketClient {
     /// Hides a product. The Market may need some minutes.

@@ -1,16 +1,16 @@
 //! Authentication of push API requests, and the checks of their heads.
 //!
 //! A wrong or missing token is always 403. The token may be in the header or in the query.
-//! `http::secret` holds credentials and compares them in constant time.
+//! `strict_http::secret` holds credentials and compares them in constant time.
 
 use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
+use strict_http::{ErrorResponse, is_json};
 
 use super::stocks_handler::{PushRoute, PushShopEndpoint};
 use crate::auth_failures::Credential;
-use crate::http::{ErrorResponse, is_json};
 
 impl PushRoute {
     /// Returns the shops that the token of this request gives access to. The response to a wrong

@@ -12,9 +12,9 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use stock::{Sku, Timestamp};
+use strict_http::json::{JsonText, StrictObject, expand_exponent, read_json};
 
 use super::wire::parse_whole_number;
-use crate::http::json::{JsonText, StrictObject, expand_exponent, read_json};
 
 /// Most characters of an item that an error repeats.
 const MAX_EXCERPT_CHARS: usize = 200;

@@ -12,8 +12,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use stock::{Level, Timestamp};
-
-use crate::http::json::{JsonText, StrictObject, read_json};
+use strict_http::json::{JsonText, StrictObject, read_json};
 
 /// Lenient parser for the responses of old handlers.
 pub use super::parse_lenient;

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
+use lifecycle::run_blocking;
+use strict_http::{ClientConfig, causes};
 
 use super::http_file::HttpFile;
 use super::moysklad::MoySklad;
 use super::{Config, EntrySender, SourceKind, files, manager, old_handler, sql};
-use crate::http::{self, ClientConfig, causes};
-use crate::lifecycle::run_blocking;
 
 /// Reads a complete snapshot of a source and sends its entries to `rows`.
 ///
@@ -30,7 +30,7 @@ pub async fn read_once(
             extra_ca_file: outbound.extra_ca_file.clone(),
             ..wanted
         };
-        http::client(&client_config).map_err(|error| causes(&error))
+        strict_http::client(&client_config).map_err(|error| causes(&error))
     };
     match &config.kind {
         SourceKind::Files(files) => {

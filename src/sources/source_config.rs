@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use stock::Sku;
+use strict_http::secret::Secret;
 
 use super::{ReadSettings, SourcePolicy, files, http_file, moysklad, onec_exchange, sql};
-use crate::http::secret::Secret;
 use crate::push_api::client::OldHandlerConfig;
 
 /// Configuration of one source of a shop.

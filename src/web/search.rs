@@ -9,6 +9,7 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
+use lifecycle::run_blocking;
 use serde::Deserialize;
 use stock::{ShopId, Sku};
 
@@ -21,7 +22,6 @@ use super::similar_skus::similar_skus;
 use super::sku::SkuLink;
 use super::texts::{self, Text};
 use super::visible::visible;
-use crate::lifecycle::run_blocking;
 use crate::ops::{Ops, OpsState};
 
 /// Most SKUs in the list.

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use lifecycle::{CrashSignal, Tasks};
 use stock::{ShopId, StockBook};
 use stockbridge::clock::Clock;
 use stockbridge::ingest::{self, Origin, StatedSkus};
-use stockbridge::lifecycle::{CrashSignal, Tasks};
 use stockbridge::sources::delivery_guard::GuardLimits;
 use stockbridge::sources::stock_rules::{ShopRules, SourceRules};
 use stockbridge::sources::{

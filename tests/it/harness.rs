@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use lifecycle::{CrashSignal, Tasks};
 use serde_json::{Value, json};
 use stockbridge::app::{App, Ownership};
 use stockbridge::clock::Clock;
 use stockbridge::config::Config;
-use stockbridge::lifecycle::{CrashSignal, Tasks};
 use stockbridge::market_sim::{CampaignConfig, MarketSimulator, SimulatorConfig, compare};
 use stockbridge::migrator::Mode;
 use stockbridge::store::{self, ShopIdentity, Store};

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
+use lifecycle::{CrashSignal, Tasks};
 use serde_json::Value;
-use stockbridge::http::{HttpServer, ServerLimits};
-use stockbridge::lifecycle::{CrashSignal, Tasks};
+use strict_http::{HttpServer, ServerLimits};
 use tokio::time::{Instant, sleep};
 
 use crate::harness::{TestService, TestShop};

@@ -8,8 +8,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use lifecycle::{CrashSignal, Tasks};
 use serde_json::Value;
-use stockbridge::lifecycle::{CrashSignal, Tasks};
 use stockbridge::market_sim::{MarketSimulator, compare};
 use tempfile::TempDir;
 use tokio::task::block_in_place;

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::http::HeaderMap;
 use axum::response::Html;
+use lifecycle::{CrashSignal, Tasks};
 use serde_json::{Value, json};
-use stockbridge::http::{HttpServer, ServerLimits};
-use stockbridge::lifecycle::{CrashSignal, Tasks};
+use strict_http::{HttpServer, ServerLimits};
 
 use crate::harness::{TestShop, configuration};
 use crate::program::{program, run};

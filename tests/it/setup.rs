@@ -7,13 +7,13 @@ use std::process::Command;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
+use lifecycle::{CrashSignal, Tasks};
 use serde_json::{Value, json};
 use stockbridge::clock::Clock;
-use stockbridge::http::{HttpServer, ServerLimits};
-use stockbridge::lifecycle::{CrashSignal, Tasks};
 use stockbridge::market_sim::{
     Availability, CampaignConfig, MarketSimulator, SimKeyScope, SimulatorConfig,
 };
+use strict_http::{HttpServer, ServerLimits};
 
 use crate::harness::{TestService, TestShop, configuration, update};
 use crate::program::{ServiceProcess, program, run};

@@ -12,6 +12,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
+use strict_http::secret::Secret;
+use strict_http::{ClientConfig, Trust, client};
 
 use self::identify::identify;
 use self::shop_plan::plan_shops;
@@ -19,8 +21,6 @@ use super::account_probe::{AccountProbe, GRANT_LIST_HINT, GRANT_SEND_HINT, KeyPr
 use super::{print_error, print_line, runtime};
 use crate::clock::Clock;
 use crate::config::{SETTINGS, parse_market_url, read_secret};
-use crate::http::secret::Secret;
-use crate::http::{ClientConfig, Trust, client};
 use crate::partner_api::account::{ApiKeyInfo, MarketCampaign};
 use crate::partner_api::client::MarketClient;
 

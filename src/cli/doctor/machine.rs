@@ -5,10 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, NaiveDate, Utc};
+use strict_http::secret::Secret;
 
 use super::finding::Finding;
 use crate::config::{Config, ShopConfig};
-use crate::http::secret::Secret;
 // Only the state of the directory: the doctor never opens the store.
 use crate::store::{DirectoryState, directory_state};
 

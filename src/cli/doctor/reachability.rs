@@ -10,13 +10,13 @@ use futures_util::StreamExt as _;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION};
 use reqwest::tls::TlsInfo;
 use serde::Deserialize;
+use strict_http::{ClientConfig, Trust, client, read_response};
 
 use super::certificate;
 use super::finding::Finding;
 use super::service::ServiceProbe;
 use crate::cli::account_probe::one_line;
 use crate::config::{Config, ShopConfig};
-use crate::http::{ClientConfig, Trust, client, read_response};
 
 /// Timeout of one request.
 const TIMEOUT: Duration = Duration::from_secs(10);

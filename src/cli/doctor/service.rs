@@ -5,12 +5,12 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use strict_http::{ClientConfig, Trust, client, read_response};
 
 use super::finding::Finding;
 use crate::cli::account_probe::one_line;
 use crate::cli::healthcheck::ops_url;
 use crate::config::{Config, ShopConfig};
-use crate::http::{ClientConfig, Trust, client, read_response};
 use crate::migrator::Mode;
 use crate::ops::access;
 

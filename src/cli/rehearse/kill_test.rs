@@ -11,6 +11,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use lifecycle::{CrashSignal, Tasks};
 use rand::rngs::StdRng;
 use rand::seq::index::sample;
 use rand::{RngExt, SeedableRng};
@@ -20,7 +21,6 @@ use super::service_client::ServiceClient;
 use super::{CAMPAIGN, RehearsalMethod, any_port, market_config, service_config, service_secrets};
 use crate::cli::print_line;
 use crate::cli::progress::ProgressReporter;
-use crate::lifecycle::{CrashSignal, Tasks};
 use crate::market_sim::catalogue::{self, CatalogueProduct};
 use crate::market_sim::{MarketSimulator, compare};
 

@@ -17,13 +17,14 @@ use anyhow::Context;
 
 use self::fault_run::FaultRun;
 pub(super) use self::own_stock::file_source;
+use lifecycle::{CrashSignal, Tasks};
+
 use self::scenario::Scenario;
 use self::service_client::ServiceClient;
 use super::{print_line, runtime};
 use crate::app::{App, Ownership};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::lifecycle::{CrashSignal, Tasks};
 use crate::market_sim::catalogue::{self, CatalogueProduct};
 use crate::market_sim::{
     CampaignConfig, DEFAULT_BUSINESS_ID, FaultPlan, MarketSimulator, SimulatorConfig,

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
+use strict_http::{ClientConfig, Trust, client};
 
 use super::{CAMPAIGN, FEED_KEY, PUSH_TOKEN, WAREHOUSE};
 use crate::clock::Clock;
-use crate::http::{ClientConfig, Trust, client};
 use crate::market_sim::catalogue::CatalogueProduct;
 use crate::market_sim::push_client::{MAX_SKUS_PER_REQUEST, PUSH_TIMEOUT};
 use crate::market_sim::{PushClient, PushProgress, PushReport, PushTokenLocation};

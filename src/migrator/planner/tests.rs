@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rand::SeedableRng;
 use stock::{Count, Level, PerSku, ShopId};
+use strict_http::secret::Secret;
 
 use super::rejection_search::REJECTIONS_UNTIL_SYSTEMIC;
 use super::*;
 use crate::clock::Clock;
-use crate::http::secret::Secret;
 use crate::migrator::Mode;
 use crate::partner_api::client::{CallOutcome, MarketResponse, RateHeaders, RequestTimes};
 

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use stock::Sku;
+use strict_http::secret::Secret;
 use tokio::time::sleep;
 
 use super::runner::{FailureText, SelftestRunner};
-use crate::http::secret::Secret;
 use crate::migrator::classify_response::{ResponseVerdict, classify_response};
 use crate::migrator::{Context, MarketTarget};
 use crate::partner_api::client::{CallOutcome, MarketResponse};

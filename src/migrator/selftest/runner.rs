@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use futures_util::future::join_all;
+use lifecycle::Tasks;
 use stock::{BookEntry, Level, Sku};
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
@@ -15,7 +16,6 @@ use super::{
     quoted_list,
 };
 use crate::event_log::ServiceEvent;
-use crate::lifecycle::Tasks;
 use crate::migrator::status::{QuarantinedSku, WorkerHandle};
 use crate::migrator::{Context, HIDDEN_NOTE_PREFIX, MarketTarget, Mode, OPERATOR_PAUSE_REASON};
 use crate::partner_api::hidden_offers::is_offer_hidden;

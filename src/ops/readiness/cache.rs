@@ -6,11 +6,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use lifecycle::run_blocking;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::ReadinessReport;
-use crate::lifecycle::run_blocking;
 use crate::ops::Ops;
 
 /// Age at which a report is computed again.

@@ -18,11 +18,11 @@ pub(super) use self::cache::ReadinessCache;
 use self::checks::ReadinessInputs;
 pub use self::checks::{CheckResult, ReadinessCheck};
 pub use self::reason::ReadinessReason;
+use lifecycle::run_blocking;
 use stock::{Hour, ShopId, SkuActivity};
 
 use super::{Ops, OpsShop, OpsState, starting_error};
 use crate::ingest::OriginTime;
-use crate::lifecycle::run_blocking;
 use crate::migrator::readback::{MatchClass, ReadbackReport};
 
 /// Time before the Market's last request of all. A SKU whose own last request is within this time

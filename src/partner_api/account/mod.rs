@@ -26,10 +26,11 @@ pub use self::warehouse::{
     MarketPartnerWarehouse, MarketWarehouse, MarketWarehouseStatus, PartnerSalesModel,
     WarehouseGroup,
 };
+use strict_http::json::read_json;
+use strict_http::secret::Secret;
+
 use super::client::{MarketClient, MarketResponse, call};
 use super::wire::{ApiResponse, ResponsePaging};
-use crate::http::json::read_json;
-use crate::http::secret::Secret;
 
 /// Most campaigns on one page. Source: `getCampaigns`, `limit`.
 const MAX_CAMPAIGNS_PER_PAGE: usize = 100;

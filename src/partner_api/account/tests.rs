@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
+use lifecycle::{CrashSignal, Tasks};
+use strict_http::{ClientConfig, HttpServer, ServerLimits, Trust, client};
 
 use super::*;
-use crate::http::{ClientConfig, HttpServer, ServerLimits, Trust, client};
-use crate::lifecycle::{CrashSignal, Tasks};
 use crate::partner_api::client::RequestTimes;
 
 const TOKEN: &str = include_str!("../../../fixtures/partner/auth-token.json");

@@ -1,17 +1,17 @@
 //! Authentication and authorisation of the partner API: key, campaign or business, and media type.
 //!
 //! An unknown key is 401, an unknown campaign or business is 404, and a key of another shop is 403.
-//! `http::secret` holds credentials and compares them in constant time.
+//! `strict_http::secret` holds credentials and compares them in constant time.
 
 use axum::extract::Path;
 use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
+use strict_http::is_json;
 
 use super::error::{PartnerApiError, api_error, bad_request};
 use super::{PartnerApiState, PartnerShopEndpoint, PathNumber};
 use crate::auth_failures::Credential;
-use crate::http::is_json;
 
 impl PartnerApiState {
     /// Returns the shop of this campaign if the key belongs to it.

@@ -5,8 +5,8 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use strict_http::BodyError;
 
-use crate::http::BodyError;
 use crate::ingest::IngestError;
 use crate::partner_api::wire::{ApiError, ApiResponse};
 

@@ -23,11 +23,11 @@ use axum::{Router, middleware};
 use self::error::{PartnerApiError, api_error};
 pub use self::metrics::Metrics;
 use stock::{ShopId, StockBook};
+use strict_http::secret::{Secret, TokenSet};
 
 use self::readback::SkuListing;
 use crate::auth_failures::AuthFailures;
 use crate::clock::Clock;
-use crate::http::secret::{Secret, TokenSet};
 use crate::ingest::Ingest;
 
 /// Settings of one shop for the partner API.

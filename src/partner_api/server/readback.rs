@@ -11,17 +11,17 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
+use lifecycle::run_blocking;
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use stock::{Count, Level, Sku, StockBook};
+use strict_http::json::{StrictObject, read_json};
+use strict_http::read_body;
 use tokio::time::Instant;
 
 use super::auth::check_content;
 use super::error::{PartnerApiError, bad_request, json_response};
 use super::{PartnerApiState, PartnerShopEndpoint, PathNumber};
-use crate::http::json::{StrictObject, read_json};
-use crate::http::read_body;
-use crate::lifecycle::run_blocking;
 use crate::partner_api::wire::{
     CampaignReadbackRequest, CampaignReadbackResponse, CampaignReadbackResult, DEFAULT_PAGE_SIZE,
     MAX_OFFER_IDS, MAX_PAGE_SIZE, MAX_UPDATE_BYTES, OfferStock, ResponsePaging, WarehouseOffer,

@@ -13,13 +13,13 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use stock::{ShopId, Sku, Update};
+use strict_http::read_body;
 use tokio::time::timeout;
 use tracing::debug;
 
 use super::auth::{BusinessAccess, WarehouseError, check_content};
 use super::error::{PartnerApiError, json_response, unavailable};
 use super::{PartnerApiState, PartnerShopEndpoint, PathNumber};
-use crate::http::read_body;
 use crate::ingest::Origin;
 use crate::partner_api::wire::business::{self, WarehouseUpdate};
 use crate::partner_api::wire::{ApiError, ApiResponse, MAX_ERRORS, MAX_UPDATE_BYTES, parse_update};

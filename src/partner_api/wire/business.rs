@@ -7,10 +7,10 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use stock::Update;
+use strict_http::json::{JsonText, StrictObject};
 
 use super::validate_update::{UpdateStockItem, parse_items, parse_sku, read_request, shorten};
 use super::{ApiError, ResponsePaging, WarehouseOffer};
-use crate::http::json::{JsonText, StrictObject};
 
 /// Read-back requests per minute for one business. Source: `getStocksOnPartnerWarehouses`.
 pub const READBACKS_PER_MINUTE: u32 = 500;

@@ -8,9 +8,9 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use stock::{Count, Sku, Timestamp, Update};
+use strict_http::json::{JsonText, StrictObject, read_json};
 
 use super::{ApiError, MAX_FUTURE_SKEW, MAX_SKUS_PER_UPDATE};
-use crate::http::json::{JsonText, StrictObject, read_json};
 
 /// Most errors reported for one body: enough to fix it, too few to flood a log.
 pub(in crate::partner_api) const MAX_ERRORS: usize = 20;

@@ -20,11 +20,11 @@ use tokio::time::timeout;
 
 pub use self::error::{OldHandlerConfigError, OldHandlerError};
 use stock::Sku;
+use strict_http::secret::Secret;
+use strict_http::{ClientConfig, ReadResponseError, Trust, causes, read_response};
 
 use super::parse_lenient::{self, OldHandlerResponse};
 use super::wire::{OUR_REQUEST_HEADER, SKUS_PER_REQUEST};
-use crate::http::secret::Secret;
-use crate::http::{ClientConfig, ReadResponseError, Trust, causes, read_response};
 
 /// Time that the Market waits for a response. Source: push API pages of the documentation.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(27);

@@ -6,9 +6,9 @@ use axum::Router;
 use axum::body::to_bytes;
 use axum::extract::Request;
 use axum::response::IntoResponse;
+use strict_http::test_server::{plain_client, serve};
 
 use super::*;
-use crate::http::test_server::{plain_client, serve};
 use crate::push_api::parse_lenient::StatedCount;
 
 const GOOD: &str = r#"{"skus":[{"sku":"A","warehouseId":7,"items":[{"count":5}]}]}"#;

@@ -18,13 +18,13 @@ use serde::{Deserialize, Serialize};
 use self::found_file::{FileStamp, FoundFile, MAX_FILES, find_files, sort_files};
 use self::read_files::read_delivery;
 pub use self::read_files::{combined_scope, read_file, read_on_blocking_thread};
+use lifecycle::run_blocking;
 use stock::Timestamp;
 
 use super::formats::Format;
 use super::{
     DeliveryEntry, DeliveryPipeline, DeliveryReport, EntrySender, PipelineError, ReadSettings,
 };
-use crate::lifecycle::run_blocking;
 
 /// Settings of a source that reads files.
 #[derive(Clone, Debug)]

@@ -5,9 +5,10 @@ use std::io::Seek as _;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 
+use lifecycle::run_blocking;
+use strict_http::causes;
+
 use super::found_file::{FileStamp, FoundFile, OneCFileRole, open_file};
-use crate::http::causes;
-use crate::lifecycle::run_blocking;
 use crate::sources::formats::{self, DataFile, FileSummary, Format, FormatError};
 use crate::sources::{DeliveryEntry, DeliveryScope, EntrySender, ReadReport, ReadSettings};
 

@@ -8,13 +8,13 @@ use axum::extract::Request;
 use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::response::{IntoResponse as _, Response as Reply};
+use lifecycle::{CrashSignal, Tasks};
+use strict_http::client;
+use strict_http::test_server::{TestServer, serve_at};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::http::client;
-use crate::http::test_server::{TestServer, serve_at};
-use crate::lifecycle::{CrashSignal, Tasks};
 use crate::sources::SourcePolicy;
 use crate::sources::pipeline::tests::{PipelineHarness, stock, test_policy};
 use crate::sources::stock_rules::ShopRules;

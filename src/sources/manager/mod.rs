@@ -17,13 +17,13 @@ use tracing::warn;
 pub use self::import::{ImportRequest, import_source};
 use self::poll_loop::{PollLoop, source_reader};
 pub use self::read_through::READ_THROUGH_TIMEOUT;
+use lifecycle::Tasks;
 use stock::{ShopId, Sku};
+use strict_http::{ClientConfig, ClientError};
 
 use super::stock_rules::ShopRules;
 use super::{Config, Context, DeliveryPipeline, PipelineError, SourceKind};
 use crate::clock::Clock;
-use crate::http::{self, ClientConfig, ClientError};
-use crate::lifecycle::Tasks;
 use crate::push_api::client::{OldHandlerClient, OldHandlerConfigError};
 
 /// Function that returns all known SKUs of a shop, from any origin.
@@ -247,10 +247,11 @@ pub(in crate::sources) fn old_handler_client(
         extra_ca_file: outbound.extra_ca_file.clone(),
         ..handler.client_config()
     };
-    let client = http::client(&client_config).map_err(|source| SourceStartError::Client {
-        about: about(),
-        source,
-    })?;
+    let client =
+        strict_http::client(&client_config).map_err(|source| SourceStartError::Client {
+            about: about(),
+            source,
+        })?;
     let client = OldHandlerClient::new(client, handler.clone());
     let client = client.map_err(|source| SourceStartError::Handler {
         about: about(),

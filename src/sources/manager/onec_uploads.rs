@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use axum::Router;
+use lifecycle::Tasks;
 use stock::{ShopId, Timestamp};
+use strict_http::causes;
 
 use super::SourceManager;
 use crate::auth_failures::AuthFailures;
-use crate::http::causes;
-use crate::lifecycle::Tasks;
 use crate::sources::files::{self, combined_scope};
 use crate::sources::formats::Format;
 use crate::sources::onec_exchange::{self, ImportedFile, Upload};

@@ -6,13 +6,13 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use lifecycle::{Tasks, run_blocking};
 use stock::{Sku, Timestamp};
+use strict_http::{ClientConfig, causes};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::{ManagedShop, ManagedSource, SourceManager, SourceStartError};
-use crate::http::{self, ClientConfig, causes};
-use crate::lifecycle::{Tasks, run_blocking};
 use crate::push_api::client::OldHandlerClient;
 use crate::sources::files::FileWatcher;
 use crate::sources::http_file::HttpFile;
@@ -49,7 +49,8 @@ pub(super) fn source_reader(
             ..wanted
         };
         let about = about.to_owned();
-        http::client(&client_config).map_err(|source| SourceStartError::Client { about, source })
+        strict_http::client(&client_config)
+            .map_err(|source| SourceStartError::Client { about, source })
     };
     Ok(match &config.kind {
         SourceKind::Files(files) => SourceReader::Files(FileWatcher::new(

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use stock::{ShopId, Sku, Timestamp};
+use strict_http::causes;
 
 use super::SourceManager;
-use crate::http::causes;
 use crate::sources::{Completeness, DeliveryScope, EntrySender, old_handler};
 
 /// Timeout for the old handler while a request of the Market waits.
@@ -69,11 +69,10 @@ impl SourceManager {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http;
 
     #[test]
     fn read_through_ends_before_listener_timeout() {
         assert!(HANDLER_TIMEOUT < READ_THROUGH_TIMEOUT);
-        assert!(READ_THROUGH_TIMEOUT < http::ServerLimits::default().handler_timeout);
+        assert!(READ_THROUGH_TIMEOUT < strict_http::ServerLimits::default().handler_timeout);
     }
 }

@@ -10,10 +10,10 @@ use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, RETRY_AFTER};
 use serde::Deserialize;
+use strict_http::{ReadResponseError, causes, read_response};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{MAX_TRIES, MoySklad, MoySkladCredentials, MoySkladError, REQUEST_TIMEOUT};
-use crate::http::{ReadResponseError, causes, read_response};
 
 /// Most bytes of a response as received, all of which are in memory.
 const MAX_RESPONSE_BYTES: usize = 64 * 1024 * 1024;

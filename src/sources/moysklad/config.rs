@@ -1,8 +1,9 @@
 //! Settings of a MoySklad source.
 
+use strict_http::secret::Secret;
+use strict_http::{ClientConfig, Trust};
+
 use super::REQUEST_TIMEOUT;
-use crate::http::secret::Secret;
-use crate::http::{ClientConfig, Trust};
 
 /// Base URL of the service.
 pub const BASE_URL: &str = "https://api.moysklad.ru/api/remap/1.2";

@@ -33,9 +33,10 @@ use self::parse::{AssortmentBuilder, ReportReader, parse_page};
 use self::products::{ProductsWithoutSku, SkuProducts, StockWithoutSku};
 use self::report_requests::{changed_since_query, forward_report};
 pub use self::summary::MoySkladSummary;
+use lifecycle::run_blocking;
+
 use self::summary::{kits_notice, missing_notice};
 use super::row::{DeliveryEntry, EntrySender, ReadSettings};
-use crate::lifecycle::run_blocking;
 
 /// Most bytes of a decompressed page of the assortment: 64 kB for each product.
 const MAX_PAGE_BYTES: usize = 64 * 1024 * 1024;

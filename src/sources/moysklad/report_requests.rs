@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future;
+use lifecycle::run_blocking;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::client::EncodedBody;
 use super::parse::ReportReader;
 use super::products::{SkuProducts, StockWithoutSku};
 use super::{MoySklad, MoySkladError, MoySkladSummary, StoreSelection};
-use crate::lifecycle::run_blocking;
 use crate::sources::row::{DeliveryCancelled, DeliveryEntry, EntrySender, ReadSettings};
 
 /// Most bytes of a decompressed report, about two million rows by store. Rows are parsed while

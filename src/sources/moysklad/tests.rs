@@ -12,10 +12,10 @@ use flate2::write::GzEncoder;
 use futures_util::future;
 use percent_encoding::percent_decode_str;
 use serde_json::json;
+use strict_http::secret::Secret;
+use strict_http::test_server::{TestServer, plain_client, serve};
 
 use super::*;
-use crate::http::secret::Secret;
-use crate::http::test_server::{TestServer, plain_client, serve};
 use crate::sources::row::{DeliveryCancelled, ProductKey, Row};
 
 const ASSORTMENT: &str = include_str!("../../../fixtures/sources/moysklad-assortment.json");

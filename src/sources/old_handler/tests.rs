@@ -6,11 +6,11 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
+use strict_http::secret::Secret;
+use strict_http::test_server::{TestServer, plain_client, serve};
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::http::secret::Secret;
-use crate::http::test_server::{TestServer, plain_client, serve};
 use crate::push_api::client::OldHandlerConfig;
 
 fn skus(n: usize) -> Vec<Sku> {

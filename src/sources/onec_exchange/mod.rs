@@ -25,7 +25,9 @@ use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use futures_util::future::BoxFuture;
+use lifecycle::Tasks;
 use percent_encoding::percent_decode_str;
+use strict_http::secret::Secret;
 use tracing::{debug, warn};
 
 use self::file_name::FileName;
@@ -33,8 +35,6 @@ use self::sessions::ExchangeSessions;
 use self::transfer::{ImportProgress, Transfers};
 use crate::auth_failures::{AuthFailures, Credential};
 use crate::clock::Clock;
-use crate::http::secret::Secret;
-use crate::lifecycle::Tasks;
 
 /// Part size announced to 1C, in bytes. A part must arrive within the listener's deadline for
 /// bodies, over a shop's own line.

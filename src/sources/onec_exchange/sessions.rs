@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use axum::http::header::{AUTHORIZATION, COOKIE};
 use axum::http::request::Parts;
+use strict_http::secret::{Secret, TokenSet};
 use tokio::time::Instant;
 
 use super::ExchangeError;
-use crate::http::secret::{Secret, TokenSet};
 
 /// Name of the session cookie.
 const COOKIE_NAME: &str = "stockbridge_1c";

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 
 use axum::body::{Body, HttpBody};
 use http_body_util::BodyExt;
+use lifecycle::run_blocking;
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
 use super::ExchangeError;
 use super::file_name::FileName;
-use crate::lifecycle::run_blocking;
 use crate::sources::archive::{Archive, MemberKind};
 use crate::sources::formats::FormatError;
 use crate::sources::private_files;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{FutureExt, stream};
 use http_body_util::BodyExt;
+use lifecycle::CrashSignal;
 use tempfile::TempDir;
 use tokio::sync::Notify;
 use tower::ServiceExt;
@@ -14,7 +15,6 @@ use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
 use super::*;
-use crate::lifecycle::CrashSignal;
 use crate::telemetry::Alarms;
 
 /// `1c:secret`, and the same name with another password.

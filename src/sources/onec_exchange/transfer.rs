@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
+use lifecycle::Tasks;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -19,7 +20,6 @@ use super::spool::{MAX_FILES, ReceivedPart, Spool};
 use super::{
     Context, DeliverUpload, ExchangeEndpoint, ExchangeError, ImportedFile, MAX_PART_BYTES, Upload,
 };
-use crate::lifecycle::Tasks;
 
 /// Longest wait before 1C gets a response. Shorter than the listener's limit for handlers and the
 /// usual timeouts of 1C and proxies.

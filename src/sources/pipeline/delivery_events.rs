@@ -1,8 +1,9 @@
 //! Events of deliveries: applied, held, failed, approved, replaced.
 
+use strict_http::causes;
+
 use super::{DeliveryOutcome, DeliveryPipeline, DeliveryReport, PipelineError, RULES_NAME};
 use crate::event_log::{EventCounts, ServiceEvent};
-use crate::http::causes;
 
 impl DeliveryPipeline {
     /// Records the outcome of a delivery. `was_held` is true for one that an operator approved.

@@ -7,12 +7,12 @@ use std::io::{Cursor, Write as _};
 use std::pin::pin;
 use std::task::Poll;
 
+use lifecycle::run_blocking;
 use stock::Sku;
+use strict_http::causes;
 
 use super::tests::{PipelineHarness, now, numbered_rows, row, test_policy, zero_absent_policy};
 use super::*;
-use crate::http::causes;
-use crate::lifecycle::run_blocking;
 use crate::sources::formats::{self, Format, FormatError};
 use crate::sources::stock_rules::ShopRules;
 use crate::sources::{

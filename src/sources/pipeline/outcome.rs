@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use strict_http::causes;
 use tracing::{info, warn};
 
 use super::{ChangeCounts, DeliveryOutcome, DeliveryPipeline, DeliveryReport, PipelineError};
-use crate::http::causes;
 use crate::sources::{DeliveryScope, RejectedRow};
 use crate::telemetry::{AlarmKind, Alarms};
 

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta};
+use lifecycle::{CrashSignal, Tasks};
 use proptest::prelude::*;
 use stock::{Count, Sku, Update};
 use tempfile::TempDir;
 
 use super::*;
 use crate::ingest::{self, Origin, StatedSkus};
-use crate::lifecycle::{CrashSignal, Tasks};
 use crate::sources::delivery_guard::GuardLimits;
 use crate::sources::statements::GroupFilter;
 use crate::sources::stock_rules::{Adjustments, Combine, SkuOverride, SourceRules};

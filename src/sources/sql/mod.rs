@@ -22,6 +22,7 @@ use percent_encoding::percent_decode_str;
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions};
+use strict_http::secret::Secret;
 use tokio::time::timeout;
 
 use self::cell::{Dialect, SqlRow};
@@ -30,7 +31,6 @@ use self::placeholder::PreparedQuery;
 use self::row_reader::SqlReadSettings;
 use super::formats::FileShape;
 use super::row::{DeliveryCancelled, DeliveryScope, EntrySender, ReadSettings};
-use crate::http::secret::Secret;
 
 /// Timeout of connecting and logging in.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -18,7 +18,6 @@ use rand::rngs::StdRng;
 use stock::{Activity, Count, Hour, LastStated, Level, PerSku, ShopId, Sku, SkuId, StockBook};
 use stockbridge::clock::Clock;
 use stockbridge::history::History;
-use stockbridge::http::secret::Secret;
 use stockbridge::market_sim::{
     CampaignConfig, DEFAULT_BUSINESS_ID, MarketSimulator, SimulatorConfig, StockRecord, compare,
 };
@@ -37,6 +36,7 @@ use stockbridge::partner_api::readback_page::ReadbackQuery;
 use stockbridge::partner_api::wire::MarketAddress;
 use stockbridge::store::{Acked, QuarantineEntry, RecentSend};
 use stockbridge::telemetry::{AlarmKind, Alarms};
+use strict_http::secret::Secret;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tower::ServiceExt;
 

@@ -9,8 +9,8 @@ mod operator_import;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use lifecycle::{CrashSignal, Tasks};
 use serde_json::Value;
-use stockbridge::lifecycle::{CrashSignal, Tasks};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep};

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::StreamExt as _;
+use strict_http::secret::Secret;
 
 use crate::cli::account_probe::{AccountProbe, KeyProbe};
 use crate::clock::Clock;
 use crate::config::ShopConfig;
-use crate::http::secret::Secret;
 use crate::migrator::Mode;
 use crate::partner_api::account::MarketCampaign;
 use crate::partner_api::client::MarketClient;

@@ -8,6 +8,7 @@ mod tests;
 mod warehouse_checks;
 
 use chrono::TimeDelta;
+use strict_http::client;
 
 use self::campaign_checks::{check_campaign, check_feed_campaigns};
 use self::key_checks::check_key;
@@ -19,7 +20,6 @@ use super::finding::Finding;
 use crate::cli::account_probe::{GRANT_LIST_HINT, one_line};
 use crate::clock::Clock;
 use crate::config::{Config, ShopConfig};
-use crate::http::client;
 use crate::migrator::Mode;
 use crate::partner_api::account::AccountError;
 use crate::partner_api::client::MarketClient;

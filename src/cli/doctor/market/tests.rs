@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use strict_http::secret::Secret;
 
 use super::market_facts::{KeyFacts, distinct_keys};
 use super::*;
 use crate::cli::account_probe::{AccountProbe, KeyProbe};
 use crate::cli::doctor::finding::Severity;
-use crate::http::secret::Secret;
 use crate::partner_api::account::{ApiKeyInfo, MarketWarehouse};
 
 fn shop(name: &str, campaign: u64, warehouses: &[u64], extra: &str) -> ShopConfig {

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use stock::Sku;
+use strict_http::ClientConfig;
 
 use super::OwnStockArgs;
 use super::reference_model::ReferenceModel;
 use crate::cli::rehearse::{RehearsalMethod, any_port, service_config, service_secrets};
 use crate::config::{Config, ShopConfig};
-use crate::http::ClientConfig;
 use crate::sources::formats::Format;
 use crate::sources::stock_rules::ShopRules;
 use crate::sources::{self, SourceKind, files, operator_files};

@@ -16,6 +16,8 @@ use tokio::time::Instant;
 
 use self::inputs::RehearsalInputs;
 pub(in crate::cli) use self::inputs::file_source;
+use lifecycle::{CrashSignal, Tasks};
+
 use self::reference_model::ReferenceModel;
 use self::source_reports::wait_for_sources;
 use super::scenario::{Scenario, ask_everything};
@@ -26,7 +28,6 @@ use crate::cli::ops_client::OpsClient;
 use crate::cli::print_line;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::lifecycle::{CrashSignal, Tasks};
 use crate::market_sim::catalogue::CatalogueProduct;
 use crate::market_sim::{MarketSimulator, PushReport, SimulatorConfig};
 

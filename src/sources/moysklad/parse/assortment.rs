@@ -9,9 +9,9 @@ use std::io;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use strict_http::json::{JsonText, StrictObject};
 
 use super::json_error;
-use crate::http::json::{JsonText, StrictObject};
 use crate::sources::moysklad::products::{
     ProductKind, ProductWithoutSku, ProductsWithoutSku, SkuProducts,
 };

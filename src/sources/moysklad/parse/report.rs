@@ -11,9 +11,9 @@ use std::sync::Arc;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+use strict_http::json::{JsonText, StrictObject, expand_exponent};
 
 use super::json_error;
-use crate::http::json::{JsonText, StrictObject, expand_exponent};
 use crate::sources::moysklad::products::{ProductsWithoutSku, SkuProducts, StockWithoutSku};
 use crate::sources::moysklad::{MoySkladError, StockType, StoreSelection};
 use crate::sources::quantity::DecimalMark;

@@ -1,4 +1,6 @@
-//! Server for tests of outbound calls: serves a router on a free loopback port.
+//! Server for tests of outbound calls, in this crate and its users: serves a router on a free
+//! loopback port.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first error")]
 
 use std::net::Ipv4Addr;
 
@@ -8,16 +10,16 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use lifecycle::{CrashSignal, Tasks};
 use tokio::net::TcpListener;
 use tower::ServiceExt as _;
 
 use super::client::{ClientConfig, Trust, client};
-use crate::lifecycle::{CrashSignal, Tasks};
 
 /// Test server that runs until it is dropped.
-pub(crate) struct TestServer {
+pub struct TestServer {
     /// `http://127.0.0.1:port`.
-    pub(crate) url: String,
+    pub url: String,
     tasks: Tasks,
 }
 
@@ -28,12 +30,12 @@ impl Drop for TestServer {
 }
 
 /// Serves a router on `127.0.0.1`.
-pub(crate) async fn serve(router: Router) -> TestServer {
+pub async fn serve(router: Router) -> TestServer {
     serve_at(Ipv4Addr::LOCALHOST, router).await
 }
 
 /// Serves a router on the given loopback address.
-pub(crate) async fn serve_at(address: Ipv4Addr, router: Router) -> TestServer {
+pub async fn serve_at(address: Ipv4Addr, router: Router) -> TestServer {
     let tasks = Tasks::new(CrashSignal::default());
     let listener = TcpListener::bind((address, 0)).await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -63,7 +65,8 @@ pub(crate) async fn serve_at(address: Ipv4Addr, router: Router) -> TestServer {
 }
 
 /// Client with the default configuration that needs no certificates.
-pub(crate) fn plain_client() -> reqwest::Client {
+#[must_use]
+pub fn plain_client() -> reqwest::Client {
     client(&ClientConfig {
         trust: Trust::PlainHttpOnly,
         ..ClientConfig::default()

@@ -3,6 +3,8 @@
 //! A [`Tasks`] owns every task: it requests the stop and waits for the end. A task that ends
 //! before the stop was requested counts as crashed. The process then stops, because a service
 //! without one of its tasks would look healthy and do half of its work.
+//!
+//! Not here: restarts of tasks, and signals of the operating system.
 
 use std::future::Future;
 use std::sync::{Arc, OnceLock};

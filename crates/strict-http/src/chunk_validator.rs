@@ -132,8 +132,9 @@ fn next_state(state: ChunkState, byte: u8) -> Result<ChunkState, ChunkError> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn check_body(body: &[u8]) -> Result<ChunkState, ChunkError> {
         let mut validator = ChunkValidator::after_head(4);

@@ -304,8 +304,9 @@ fn is_token(name: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn validate_bytes(head: &[u8]) -> Result<Option<Framing>, HeadError> {
         let limits = ServerLimits::default();

@@ -223,9 +223,10 @@ fn classify_body_error(error: &(dyn Error + 'static)) -> BodyError {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use axum::body::Body;
     use futures_util::stream;
+
+    use super::*;
 
     fn body_of_pieces(texts: &[&'static str]) -> Body {
         let pieces: Vec<_> = texts

@@ -13,6 +13,7 @@ use axum::extract::Extension;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Router, http::StatusCode};
+use lifecycle::{CrashSignal, Tasks};
 use proptest::prelude::*;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpSocket, TcpStream};
@@ -21,7 +22,6 @@ use tokio::time::{Instant, sleep};
 
 use super::server::ServerState;
 use super::*;
-use crate::lifecycle::{CrashSignal, Tasks};
 
 const HOST: &str = "Host: shop.example\r\n";
 const MAX_BODY: usize = 50_000;

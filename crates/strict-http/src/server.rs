@@ -23,6 +23,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use lifecycle::Tasks;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
@@ -36,7 +37,6 @@ use super::error_response::ErrorResponse;
 use super::metrics::Metrics;
 use super::request_head::Framing;
 use super::server_limits::ServerLimits;
-use crate::lifecycle::Tasks;
 
 /// Connections that the system completes before they are accepted. Linux caps it at `somaxconn`.
 const BACKLOG: u32 = 4096;
