@@ -34,7 +34,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::event_log::{EventLog, ServiceEvent};
 use crate::ops::access::AllowedHosts;
-use crate::ops::{Login, Ops};
+use crate::ops::{ListenerAddresses, Login, Ops};
 use crate::push_api::stocks_handler::LastRequests;
 use crate::store::Store;
 use crate::telemetry::Alarms;
@@ -124,6 +124,7 @@ impl App {
         let ops_router = ops.clone().router(
             AllowedHosts::new(ops_addr, &config.ops_hosts),
             web::routes(wiring::web_config(&config), ops.clone()),
+            web::unknown_page(wiring::web_config(&config)),
         );
         tasks
             .ops
@@ -172,7 +173,11 @@ impl App {
         background.spawn("chart_sampler", sampler.run(chart_file, background.clone()));
         let (store, events) = (Arc::clone(&services.store), services.events.clone());
         ops.set_ready(
-            services.into_ops_state(&config, migrator, (last_requests, source_manager)),
+            services.into_ops_state(
+                (&config, ListenerAddresses::new(public_addr, ops_addr)),
+                migrator,
+                (last_requests, source_manager),
+            ),
             registry,
         );
         Ok(Self {

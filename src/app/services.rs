@@ -21,7 +21,7 @@ use crate::ingest::{self, Ingest, Origin, OriginTimes, StatedSkus};
 use crate::migrator::readback::Observations;
 use crate::migrator::{self, Ledger, Migrator, Mode, RestoredState, selftest};
 use crate::notify;
-use crate::ops::OpsState;
+use crate::ops::{ListenerAddresses, OpsState};
 use crate::partner_api::client::MarketClient;
 use crate::push_api::stocks_handler::LastRequests;
 use crate::sources::{self, SourceManager};
@@ -322,7 +322,7 @@ impl Services {
 
     pub(super) fn into_ops_state(
         self,
-        config: &Config,
+        (config, listeners): (&Config, ListenerAddresses),
         migrator: Migrator,
         (last_requests, source_manager): (Arc<LastRequests>, SourceManager),
     ) -> OpsState {
@@ -346,6 +346,7 @@ impl Services {
             cutoff: config.cutoff,
             started: self.started,
             clock: self.clock,
+            listeners,
         }
     }
 }

@@ -22,6 +22,8 @@ enum Delay {
     None,
     Waiting,
     Paused,
+    /// The action of the operator is an event already.
+    PausedByOperator,
 }
 
 impl SendingEvents {
@@ -30,17 +32,21 @@ impl SendingEvents {
     /// The quarantine of the first status is from before the start.
     pub(super) fn on_status(&mut self, status: &WorkerStatus) -> Vec<ServiceEvent> {
         let delay = match status.state {
+            "paused" if status.paused_since.is_some() => Delay::PausedByOperator,
             "paused" => Delay::Paused,
             "waiting" => Delay::Waiting,
             _ => Delay::None,
         };
         let mut events = Vec::new();
-        if std::mem::replace(&mut self.delay, delay) != delay {
+        let last = std::mem::replace(&mut self.delay, delay);
+        if last != delay {
             let reason = status.reason.as_deref().unwrap_or_default().into();
-            events.push(match delay {
-                Delay::None => ServiceEvent::SendingResumed,
-                Delay::Waiting => ServiceEvent::SendingDelayed { reason },
-                Delay::Paused => ServiceEvent::SendingPaused { reason },
+            events.extend(match delay {
+                Delay::PausedByOperator => None,
+                Delay::None if last == Delay::PausedByOperator => None,
+                Delay::None => Some(ServiceEvent::SendingResumed),
+                Delay::Waiting => Some(ServiceEvent::SendingDelayed { reason }),
+                Delay::Paused => Some(ServiceEvent::SendingPaused { reason }),
             });
         }
         // The list is replaced only when the quarantine changes.
@@ -143,6 +149,10 @@ mod tests {
             reason: format!("no {example}").into(),
         };
         let left = |skus| ServiceEvent::QuarantineLeft { skus };
+        let by_operator = WorkerStatus {
+            paused_since: Some(DateTime::UNIX_EPOCH),
+            ..status("paused", "paused by the operator", &["D"])
+        };
         for (status, expected) in [
             (status("idle", "", &["A"]), vec![]),
             (status("sending", "", &["A"]), vec![]),
@@ -155,6 +165,8 @@ mod tests {
             ),
             (status("idle", "", &["B"]), vec![left(2)]),
             (status("idle", "", &["D"]), vec![entered(1, "D"), left(1)]),
+            (by_operator, vec![]),
+            (status("idle", "", &["D"]), vec![]),
             (status("dry-run", "", &["D"]), vec![]),
         ] {
             assert_eq!(events.on_status(&status), expected, "{status:?}");

@@ -136,7 +136,8 @@ pub(super) struct AlarmPlanner {
     // Shops whose alarms are not sent.
     excluded_shops: BTreeSet<String>,
     tracked: BTreeMap<AlarmKey, TrackedAlarm>,
-    // Alarms of the previous run that were not active yet in this one.
+    // Alarms of earlier runs that were not active yet in this one. One that an earlier run did not see
+    // either may still be raised, because that run may have been short.
     unseen: BTreeSet<AlarmKey>,
     started: DateTime<Utc>,
     collect_until: Option<DateTime<Utc>>,
@@ -167,9 +168,7 @@ impl AlarmPlanner {
         };
         for (key, tracked) in restored {
             if planner.selects(&key) {
-                if tracked.inactive_since.is_none() {
-                    planner.unseen.insert(key.clone());
-                }
+                planner.unseen.insert(key.clone());
                 planner.tracked.insert(key, tracked);
             }
         }
@@ -673,6 +672,19 @@ mod tests {
             [one(1_000 + 900 + 10, "cleared drift kazan")],
             "it has ended while the service was down"
         );
+    }
+
+    #[test]
+    fn each_of_two_restarts_waits_for_alarms() {
+        let mut first = Timeline::new(policy());
+        first.raise(0, DRIFT, "moscow");
+        assert_eq!(first.run(0, 100).len(), 1);
+        let mut second = Timeline::restored(policy(), first.planner.tracked().clone(), 1_000);
+        assert!(second.run(1_000, 1_100).is_empty());
+        let mut third = Timeline::restored(policy(), second.planner.tracked().clone(), 1_200);
+        assert!(third.run(1_200, 1_200 + 890).is_empty());
+        third.raise(1_200 + 890, DRIFT, "moscow");
+        assert!(third.run(1_200 + 890, 7_200).is_empty(), "it never ended");
     }
 
     #[test]

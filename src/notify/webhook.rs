@@ -62,9 +62,14 @@ pub(super) async fn send(
     let wait = wait.and_then(|wait| wait.to_str().ok()?.trim().parse().ok());
     let answer = read_response(response, MAX_RESPONSE_BYTES).await;
     let answer = answer.map_or(String::new(), |body| response_excerpt(&body));
+    let answer = if answer.is_empty() {
+        answer
+    } else {
+        format!(": {answer}")
+    };
     let failure = SendFailure {
         text: format!(
-            "the webhook responded with {status}: {answer}. A response between 200 and 299 \
+            "the webhook responded with {status}{answer}. A response between 200 and 299 \
              confirms the message; {}",
             remedy(status)
         ),

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use axum::extract::{Request, State};
 use axum::http::header::{ACCEPT, AUTHORIZATION, COOKIE, LOCATION};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -143,7 +143,8 @@ pub(super) async fn require_login(
         inner.penalize(&password, &head).await;
         return unauthorized("the password in the header Authorization is wrong").into_response();
     }
-    if is_page_request(request.method(), request.headers()) {
+    // A form is not repeated after the login: the page of its path shows that nothing was done.
+    if wants_html(request.headers()) {
         return (
             StatusCode::SEE_OTHER,
             [(LOCATION, login_address(request.uri()))],
@@ -165,11 +166,6 @@ fn unauthorized(message: &str) -> ErrorResponse {
 fn is_open(path: &str, protects_metrics: bool) -> bool {
     let is_probe = matches!(path, "/metrics" | "/healthz" | "/readyz");
     path == LOGIN_PATH || path.starts_with("/assets/") || (is_probe && !protects_metrics)
-}
-
-/// Returns true for a request of a browser for a page.
-fn is_page_request(method: &Method, headers: &HeaderMap) -> bool {
-    matches!(*method, Method::GET | Method::HEAD) && wants_html(headers)
 }
 
 /// Returns true if the client is a browser, which lists `text/html`.
@@ -335,12 +331,7 @@ mod tests {
             ("text/event-stream", false),
         ] {
             headers.insert(ACCEPT, accept.parse().unwrap());
-            assert_eq!(
-                is_page_request(&Method::GET, &headers),
-                expected,
-                "{accept}"
-            );
-            assert!(!is_page_request(&Method::POST, &headers));
+            assert_eq!(wants_html(&headers), expected, "{accept}");
         }
         assert_eq!(
             login_address(&"/events?shop=a".parse().unwrap()),

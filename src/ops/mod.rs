@@ -16,9 +16,10 @@ mod sku_summary;
 mod source_dto;
 mod source_endpoints;
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
@@ -27,6 +28,7 @@ use axum::{Json, Router, middleware};
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
+use tower::ServiceExt as _;
 use tracing::error;
 
 use self::access::AllowedHosts;
@@ -98,6 +100,38 @@ pub struct OpsState {
     pub clock: Clock,
     /// Start time of the process.
     pub started: DateTime<Utc>,
+    /// Addresses of the two listeners, as programs on this machine reach them.
+    pub listeners: ListenerAddresses,
+}
+
+/// Addresses of the listeners.
+#[derive(Clone, Copy, Debug)]
+pub struct ListenerAddresses {
+    /// Address for the Market and for programs of the seller.
+    pub public: SocketAddr,
+    /// Address for the operator.
+    pub ops: SocketAddr,
+}
+
+impl ListenerAddresses {
+    /// Creates the addresses from those that the listeners are bound to.
+    #[must_use]
+    pub fn new(public: SocketAddr, ops: SocketAddr) -> Self {
+        Self {
+            public: local(public),
+            ops: local(ops),
+        }
+    }
+}
+
+/// Returns the loopback address for a listener on all addresses.
+fn local(address: SocketAddr) -> SocketAddr {
+    let host = match address.ip() {
+        IpAddr::V4(host) if host.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(host) if host.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        host => host,
+    };
+    SocketAddr::new(host, address.port())
 }
 
 /// Shop settings that the operator sees.
@@ -164,8 +198,14 @@ impl Ops {
         self.public_tasks.stopping().await;
     }
 
-    /// Builds the router for requests whose `Host` is one of `hosts`. `pages` are further routes.
-    pub fn router(self, hosts: AllowedHosts, pages: Router<Self>) -> Router {
+    /// Builds the router for requests whose `Host` is one of `hosts`. `pages` are further routes;
+    /// `unknown_page` responds to a browser that asks for any other path.
+    pub fn router(
+        self,
+        hosts: AllowedHosts,
+        pages: Router<Self>,
+        unknown_page: Router<Self>,
+    ) -> Router {
         let login = self.login.clone();
         Router::new()
             .route(
@@ -186,12 +226,18 @@ impl Ops {
             .merge(history_endpoints::routes())
             .route_layer(middleware::from_fn(access::require_header))
             .merge(pages)
-            .fallback(async || {
+            .fallback(async |State(ops): State<Self>, request: Request| {
+                if wants_html(request.headers()) {
+                    return match unknown_page.with_state(ops).oneshot(request).await {
+                        Ok(response) => response,
+                        Err(never) => match never {},
+                    };
+                }
                 let message = "unknown path: the paths are /healthz, /readyz, /status, /metrics, /explain, \
                                /ready-report, /verify, /pause, /resume, /selftest, /sources, \
                                /sources/rejected.csv, /sources/read, /accept, /import, /api/events and \
                                /api/charts";
-                ErrorResponse::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
+                ErrorResponse::new(StatusCode::NOT_FOUND, "NOT_FOUND", message).into_response()
             })
             .with_state(self)
             .layer(middleware::from_fn_with_state(login, login::require_login))

@@ -1,5 +1,7 @@
 //! Endpoints about sources: status, rejected rows, immediate poll, approval and import.
 
+use std::borrow::Cow;
+
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
@@ -193,7 +195,8 @@ async fn rejected(State(ops): State<Ops>, Query(filter): Query<SourceFilter>) ->
     let _infallible = csv.write_record(["line", "kind", "row", "reason"]);
     for row in rows {
         let line = row.line.to_string();
-        let _infallible = csv.write_record([&line, row_kind(&row), &row.text, &row.reason]);
+        let text = without_formula(&row.text);
+        let _infallible = csv.write_record([&line, row_kind(&row), &text, &row.reason]);
     }
     let body = csv.into_inner().unwrap_or_default();
     let name = format!(
@@ -205,6 +208,15 @@ async fn rejected(State(ops): State<Ops>, Query(filter): Query<SourceFilter>) ->
         (CONTENT_DISPOSITION, name),
     ];
     (headers, body).into_response()
+}
+
+/// Returns a text that a spreadsheet does not execute: an apostrophe makes a formula a text.
+fn without_formula(text: &str) -> Cow<'_, str> {
+    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        Cow::Owned(format!("'{text}"))
+    } else {
+        Cow::Borrowed(text)
+    }
 }
 
 /// Triggers an immediate poll of a source.

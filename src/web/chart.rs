@@ -31,6 +31,9 @@ const AXIS_TIMES: i32 = 5;
 /// Distance of the line from the upper and lower edge, so that its whole width is drawn.
 const MARGIN: f64 = 1.5;
 
+/// Fewest values of a sparkline. Fewer would look like a stray dot.
+const FEWEST_VALUES: usize = 5;
+
 /// Unit of a series.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum ChartUnit {
@@ -158,11 +161,11 @@ impl ValueRange {
         let [lowest, highest, last] =
             [self.lowest, self.highest, self.last].map(|value| unit.format(value, language));
         match language {
-            Language::English => format!("now {last} · lowest {lowest} · highest {highest}"),
+            Language::English => format!("last {last} · lowest {lowest} · highest {highest}"),
             Language::Russian => {
-                format!("сейчас {last} · минимум {lowest} · максимум {highest}")
+                format!("последнее {last} · минимум {lowest} · максимум {highest}")
             }
-            Language::Chinese => format!("当前 {last} · 最低 {lowest} · 最高 {highest}"),
+            Language::Chinese => format!("最近 {last} · 最低 {lowest} · 最高 {highest}"),
         }
     }
 }
@@ -303,7 +306,8 @@ fn as_f64(seconds: i64) -> f64 {
 
 /// Draws a sparkline.
 pub(super) fn sparkline(points: &[ChartPoint], title: &str, language: Language) -> Sparkline {
-    let Some(range) = ValueRange::of(points) else {
+    let known = points.iter().filter(|(_, value)| value.is_some()).count();
+    let Some(range) = ValueRange::of(points).filter(|_| known >= FEWEST_VALUES) else {
         return Sparkline::default();
     };
     let thinned = thin_out(points, 120);
@@ -490,7 +494,7 @@ mod tests {
             limit: Some(("limit", 100.0)),
         };
         let chart = area_chart(&spec, context()).unwrap();
-        assert_eq!(chart.summary, "now 3 · lowest 3 · highest 40");
+        assert_eq!(chart.summary, "last 3 · lowest 3 · highest 40");
         assert_eq!(
             (chart.top.as_str(), chart.limit_text.as_str()),
             ("100", "limit 100")
@@ -512,13 +516,12 @@ mod tests {
 
     #[test]
     fn a_sparkline_describes_itself() {
-        let line = sparkline(
-            &points(&[Some(0.0), None, Some(8.0)]),
-            "Waiting",
-            Language::English,
-        );
-        assert_eq!(line.title, "Waiting: now 8 · lowest 0 · highest 8");
-        assert_eq!(line.path, "M0 22.5h0M120 1.5h0");
+        let values = [Some(0.0), None, Some(4.0), Some(4.0), Some(0.0), Some(8.0)];
+        let line = sparkline(&points(&values), "Waiting", Language::English);
+        assert_eq!(line.title, "Waiting: last 8 · lowest 0 · highest 8");
+        assert!(line.path.starts_with("M0 22.5h0M"), "{}", line.path);
+        let few = sparkline(&points(&values[..4]), "Waiting", Language::English);
+        assert_eq!(few.path, "");
         assert_eq!(
             sparkline(&points(&[None]), "", Language::English),
             Sparkline::default()

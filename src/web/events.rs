@@ -2,6 +2,7 @@
 
 use askama::Template;
 use axum::Extension;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::Response;
 use serde::Deserialize;
@@ -78,12 +79,13 @@ pub(super) async fn page(
     State(ops): State<Ops>,
     Extension(config): Extension<Config>,
     Extension(choice): Extension<LanguageChoice>,
-    Query(query): Query<EventsQuery>,
+    query: Result<Query<EventsQuery>, QueryRejection>,
 ) -> Response {
     let language = choice.language;
     let Some(state) = ops.state() else {
         return super::layout::starting(language);
     };
+    let Query(query) = query.unwrap_or_default();
     let group = EventGroup::from_name(&query.group);
     let filter = EventFilter {
         shop: Some(query.shop.clone()).filter(|shop| !shop.is_empty()),

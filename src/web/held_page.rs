@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use askama::Template;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::header::{LOCATION, VARY};
 use axum::http::{HeaderMap, StatusCode};
@@ -15,6 +16,7 @@ use super::Config;
 use super::held_view::{AcceptedView, HeldParams, HeldSubject, HeldView, PAGE_SIZE};
 use super::language_choice::LanguageChoice;
 use super::layout::{Layout, Screen, render};
+use super::not_found;
 use super::page_context::PageContext;
 use super::texts::{self, Text, text};
 use crate::i18n::Language;
@@ -58,14 +60,15 @@ struct HeldPlace<'a> {
 pub(super) async fn page(
     State(ops): State<Ops>,
     Path((shop, source)): Path<(String, String)>,
-    Query(params): Query<HeldParams>,
+    params: Result<Query<HeldParams>, QueryRejection>,
     Extension(config): Extension<Config>,
     Extension(choice): Extension<LanguageChoice>,
     headers: HeaderMap,
 ) -> Response {
     let Some((state, pipeline)) = find(&ops, &shop, &source) else {
-        return StatusCode::NOT_FOUND.into_response();
+        return not_found::unknown_path(State(ops), Extension(config), Extension(choice)).await;
     };
+    let Query(params) = params.unwrap_or_default();
     let response = if wants_html(&headers) {
         let place = HeldPlace::new(&ops, (state, pipeline), source, (config, choice));
         let (preview, failure) = place.preview().await;
@@ -93,7 +96,7 @@ pub(super) async fn accept(
     Extension(choice): Extension<LanguageChoice>,
 ) -> Response {
     let Some((state, pipeline)) = find(&ops, &shop, &source) else {
-        return StatusCode::NOT_FOUND.into_response();
+        return not_found::unknown_path(State(ops), Extension(config), Extension(choice)).await;
     };
     let expected = Some(mark.delivery.as_str());
     let accepted = if source == RULES_NAME {

@@ -43,6 +43,8 @@ pub(super) struct HeldView {
     pub(super) accept_action: String,
     pub(super) reasons: Vec<String>,
     pub(super) facts: Vec<Fact>,
+    /// Counts of the delivery, as its report has them.
+    pub(super) counts: Vec<CountCell>,
     /// Names of the files that keep what is held.
     pub(super) files: Vec<String>,
     pub(super) compared: String,
@@ -137,6 +139,7 @@ impl HeldSubject<'_> {
             accept_action: format!("{address}?delivery={}", preview.mark),
             reasons: self.reasons(&preview.held),
             facts: self.facts(preview),
+            counts: self.held_counts(),
             files: preview.held.iter().map(|held| held.file.clone()).collect(),
             compared: texts::compared(&at, &took, language),
             changes: texts::stock_changes(preview.totals.all(), language),
@@ -157,6 +160,13 @@ impl HeldSubject<'_> {
             previous: (page > 1).then(|| link(page - 1)),
             next: (page < pages).then(|| link(page + 1)),
         })
+    }
+
+    fn held_counts(&self) -> Vec<CountCell> {
+        let index = self.pipeline.source_index(&self.source);
+        let report = index.and_then(|index| self.pipeline.status(index).last_report);
+        let held = report.filter(|report| matches!(report.outcome, DeliveryOutcome::Held(_)));
+        held.map_or_else(Vec::new, |report| counts(&report, self.context.language))
     }
 
     fn reasons(&self, held: &[HeldDelivery]) -> Vec<String> {

@@ -140,7 +140,8 @@ impl Layout {
 
     /// Fills the search field. The shop is preferred among those that have the SKU.
     pub(super) fn with_search(mut self, sku: &str, shop: &str) -> Self {
-        sku.clone_into(&mut self.searched_sku);
+        // A browser cannot show or send these, and no SKU has one.
+        self.searched_sku = sku.replace(char::is_control, "");
         shop.clone_into(&mut self.searched_shop);
         self
     }
@@ -196,6 +197,8 @@ impl StartingPage {
     }
 }
 
+/// Responds that the store is still being read.
 pub(super) fn starting(language: Language) -> Response {
-    render(&StartingPage { language })
+    let page = render(&StartingPage { language });
+    (StatusCode::SERVICE_UNAVAILABLE, page).into_response()
 }

@@ -116,9 +116,17 @@ fn form(language: Language, next: Option<&str>, is_wrong: bool) -> Response {
 
 /// Returns an address on this listener. Another one would send the operator elsewhere.
 fn local_address(next: Option<&str>) -> &str {
-    next.filter(|next| next.starts_with('/') && !next.starts_with("//"))
+    next.filter(|next| next.starts_with('/') && is_plain_path(next))
         .filter(|next| !next.contains(|c: char| c == '\\' || c.is_control() || !c.is_ascii()))
         .unwrap_or("/")
+}
+
+/// Returns true for a path without empty segments and without those that lead upwards.
+fn is_plain_path(address: &str) -> bool {
+    let path = address.split(['?', '#']).next().unwrap_or_default();
+    let mut segments = path.to_ascii_lowercase().replace("%2e", ".");
+    segments.remove(0);
+    segments.is_empty() || !segments.split('/').any(|it| matches!(it, "" | "." | ".."))
 }
 
 #[cfg(test)]
@@ -130,7 +138,12 @@ mod tests {
         for (next, expected) in [
             (None, "/"),
             (Some("/events?shop=a"), "/events?shop=a"),
+            (Some("/"), "/"),
+            (Some("/?lang=ru"), "/?lang=ru"),
             (Some("//evil.example/"), "/"),
+            (Some("/..//evil.example/"), "/"),
+            (Some("/%2E%2e/x"), "/"),
+            (Some("/shops//x"), "/"),
             (Some("/\\evil.example/"), "/"),
             (Some("https://evil.example/"), "/"),
             (Some("/a\r\nset-cookie: x"), "/"),

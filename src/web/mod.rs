@@ -43,9 +43,8 @@ mod texts;
 mod visible;
 
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::response::{Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use chrono::FixedOffset;
@@ -82,7 +81,10 @@ pub fn routes(config: Config, ops: Ops) -> Router<Ops> {
             "/sources/{shop}/{source}/held",
             get(held_page::page).post(held_page::accept),
         )
-        .route("/sources/{shop}/{source}/read", post(sources_page::read))
+        .route(
+            "/sources/{shop}/{source}/read",
+            post(sources_page::read).get(async || Redirect::to("/sources")),
+        )
         .route("/search", get(search::page))
         .route("/shops/{name}", get(shop::page))
         .route("/live/shops/{name}", get(shop::live))
@@ -92,7 +94,7 @@ pub fn routes(config: Config, ops: Ops) -> Router<Ops> {
         .merge(actions())
         .layer(from_fn_with_state(ops, require_start))
         .route("/login", get(login::page).post(login::begin))
-        .route("/logout", post(login::end))
+        .route("/logout", post(login::end).get(async || Redirect::to("/")))
         .merge(assets::routes())
         .layer(from_fn(require_same_origin))
         .layer(from_fn(headers::add))
@@ -106,15 +108,26 @@ pub fn routes(config: Config, ops: Ops) -> Router<Ops> {
         )
 }
 
-/// Builds the routes of the forms.
-fn actions() -> Router<Ops> {
+/// Builds the page for paths that lead nowhere.
+pub fn unknown_page(config: Config) -> Router<Ops> {
     Router::new()
-        .route("/shops/{name}/verify", post(shop_actions::verify))
-        .route("/shops/{name}/pause", post(shop_actions::pause))
-        .route("/shops/{name}/resume", post(shop_actions::resume))
+        .fallback(not_found::unknown_path)
+        .layer(from_fn(headers::add))
+        .layer(from_fn(language_choice::choose))
+        .layer(Extension(config))
+}
+
+/// Builds the routes of the forms. After a login, a browser gets the path of the form that it sent
+/// before, so each leads to its page.
+fn actions() -> Router<Ops> {
+    let page = || get(shop_actions::page_of_form);
+    Router::new()
+        .route("/shops/{name}/verify", page().post(shop_actions::verify))
+        .route("/shops/{name}/pause", page().post(shop_actions::pause))
+        .route("/shops/{name}/resume", page().post(shop_actions::resume))
         .route(
             "/shops/{name}/sources/{source}/read",
-            post(shop_actions::read_source),
+            page().post(shop_actions::read_source),
         )
 }
 
@@ -128,9 +141,5 @@ async fn require_start(
     if ops.state().is_some() {
         return next.run(request).await;
     }
-    (
-        StatusCode::SERVICE_UNAVAILABLE,
-        layout::starting(language.language),
-    )
-        .into_response()
+    layout::starting(language.language)
 }

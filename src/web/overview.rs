@@ -14,7 +14,7 @@ use super::live::{LiveValues, stream_values};
 use super::page_context::PageContext;
 use super::ready_page;
 use super::shop_health::{HealthLevel, ShopCondition};
-use super::shop_row::{FeedWays, ShopRow};
+use super::shop_row::{FeedExample, ShopRow};
 use super::texts::{self, Text, text};
 use crate::ops::{Ops, OpsState};
 
@@ -61,8 +61,8 @@ struct OverviewPage {
 }
 
 impl OverviewPage {
-    /// Returns how to feed the first shop without stock.
-    fn first_feed(&self) -> Option<&FeedWays> {
+    /// Returns the example for the first shop without stock.
+    fn first_feed(&self) -> Option<&FeedExample> {
         let mut rows = self.overview.shops.iter();
         rows.find_map(|row| row.feed.as_ref())
     }
@@ -78,8 +78,7 @@ pub(super) async fn page(
         return super::layout::starting(choice.language);
     };
     let context = PageContext::new(state, choice.language, config.time_zone);
-    // The report is then known before the page is made, unless the shops are large.
-    ops.readiness_soon().await;
+    ops.wait_for_readiness().await;
     let mut overview = Overview::collect(&ops, state, context);
     overview.add_sparklines(state, context);
     let layout = Layout::new(
@@ -106,9 +105,9 @@ pub(super) async fn live(
     Extension(config): Extension<Config>,
     Extension(choice): Extension<LanguageChoice>,
 ) -> Response {
-    let source = ops.clone();
+    let shared_ops = ops.clone();
     stream_values(&ops, (config, &choice), move |state, context| {
-        Overview::collect(&source, state, context).live_values()
+        Overview::collect(&shared_ops, state, context).live_values()
     })
 }
 

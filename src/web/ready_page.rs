@@ -2,6 +2,7 @@
 
 use askama::Template;
 use axum::Extension;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::Response;
 use chrono::FixedOffset;
@@ -75,7 +76,7 @@ struct ReadyPage {
 }
 
 /// Request for a new report.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 pub(super) struct ReadyParams {
     again: Option<String>,
 }
@@ -85,9 +86,10 @@ pub(super) async fn page(
     State(ops): State<Ops>,
     Extension(config): Extension<Config>,
     Extension(choice): Extension<LanguageChoice>,
-    Query(params): Query<ReadyParams>,
+    params: Result<Query<ReadyParams>, QueryRejection>,
 ) -> Response {
     let language = choice.language;
+    let Query(params) = params.unwrap_or_default();
     let readiness = ops.readiness(params.again.is_some()).await;
     let (Some(state), Some(readiness)) = (ops.state(), readiness) else {
         return super::layout::starting(language);
@@ -115,11 +117,11 @@ pub(super) async fn live(
     Extension(config): Extension<Config>,
     Extension(choice): Extension<LanguageChoice>,
 ) -> Response {
-    let source = ops.clone();
+    let shared_ops = ops.clone();
     // While a new report is computed, the last one stays.
     let mut last = None;
     stream_values(&ops, (config, &choice), move |_, context| {
-        if let Some(recent) = source.recent_readiness() {
+        if let Some(recent) = shared_ops.recent_readiness() {
             last = Some(recent);
         }
         last.as_ref().map_or_else(LiveValues::default, |readiness| {
@@ -234,7 +236,6 @@ impl ShopChecks {
                 |at| format::full(at, zone, language),
             )
         };
-        let checks = shop.checks.iter().enumerate();
         Self {
             heading_id: id("checks"),
             link: shop_path(&shop.name),
@@ -252,10 +253,10 @@ impl ShopChecks {
             ],
             last_push: time(shop.last_push),
             last_match: time(shop.last_equal),
-            checks: checks
-                .map(|(index, (check, result))| {
-                    CheckLine::new(&shop.name, index, (*check, result), language)
-                })
+            checks: shop
+                .checks
+                .iter()
+                .map(|(check, result)| CheckLine::new(&shop.name, (*check, result), language))
                 .collect(),
             remarks: shop
                 .remarks
@@ -270,33 +271,34 @@ impl ShopChecks {
 impl CheckLine {
     fn new(
         shop: &str,
-        index: usize,
         (check, result): (ReadinessCheck, &CheckResult),
         language: Language,
     ) -> Self {
-        let (severity, reason) = match result {
-            CheckResult::Passed => (HealthLevel::Good, None),
-            CheckResult::Failed(reason) => (HealthLevel::Trouble, Some(reason)),
-            CheckResult::NotNeeded(reason) => (HealthLevel::Good, Some(reason)),
-            CheckResult::NotChecked => (HealthLevel::Waiting, None),
-        };
-        let sentence = match reason {
-            Some(reason) => texts::readiness_reason(reason, language),
-            None if severity == HealthLevel::Waiting => {
-                text(Text::CheckNotChecked, language).to_owned()
+        let sentence = |reason| texts::readiness_reason(reason, language);
+        let (severity, sentence, links) = match result {
+            CheckResult::Passed => (HealthLevel::Good, String::new(), Vec::new()),
+            CheckResult::Failed(reason) => {
+                let links = cause_links(shop, reason, language);
+                (HealthLevel::Trouble, sentence(reason), links)
             }
-            None => String::new(),
+            CheckResult::NotNeeded(reason) => (HealthLevel::Good, sentence(reason), Vec::new()),
+            CheckResult::NotChecked => {
+                let sentence = text(Text::CheckNotChecked, language).to_owned();
+                (HealthLevel::Waiting, sentence, Vec::new())
+            }
         };
-        let detail = reason.and_then(ReadinessReason::detail);
-        let causes = reason.filter(|_| severity == HealthLevel::Trouble);
-        let id = format!("{shop}-check-{index}");
+        let detail = match result {
+            CheckResult::Failed(reason) | CheckResult::NotNeeded(reason) => reason.detail(),
+            CheckResult::Passed | CheckResult::NotChecked => None,
+        };
+        let id = format!("{shop}-check-{}", check.name());
         Self {
             title: texts::readiness_check(check, language),
             tick_id: format!("{id}-tick"),
             reason: Cell::new(id, sentence),
             detail: visible(detail.unwrap_or_default()),
             severity_name: severity.name(),
-            links: causes.map_or_else(Vec::new, |reason| cause_links(shop, reason, language)),
+            links,
         }
     }
 }

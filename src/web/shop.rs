@@ -22,7 +22,7 @@ use super::shop_actions::{ActionNotice, ActionQuery};
 use super::shop_charts::{ChartPeriod, shop_charts};
 use super::shop_health::HealthLevel;
 use super::shop_readback::ReadbackPanel;
-use super::shop_row::{FeedWays, ShopRow, can_be_paused};
+use super::shop_row::{FeedExample, ShopRow, can_be_paused};
 use super::shop_sending::{QuarantinePanel, SendingPanel};
 use super::shop_sources::SourceRow;
 use super::texts::{Text, text};
@@ -37,7 +37,7 @@ pub(super) struct NamedCell {
 /// Values of the page that the stream keeps current.
 struct ShopPanels {
     state: Cell,
-    feed: Option<FeedWays>,
+    feed: Option<FeedExample>,
     numbers: Vec<NamedCell>,
     sending: SendingPanel,
     sources: Vec<SourceRow>,

@@ -4,13 +4,13 @@ use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 
 use super::Config;
 use super::language_choice::LanguageChoice;
-use super::links::{find_shop, shop_path};
+use super::links::{encode, find_shop, shop_path};
 use super::not_found;
 use super::page_context::PageContext;
 use super::shop_health::HealthLevel;
@@ -107,6 +107,12 @@ fn redirect(shop: &str, result: ActionResult, now: DateTime<Utc>) -> Response {
     let (path, name, at) = (shop_path(shop), result.name(), now.timestamp());
     let address = format!("{path}?done={name}&at={at}");
     (StatusCode::SEE_OTHER, [(LOCATION, address)]).into_response()
+}
+
+/// Leads from the path of a form to the page of its shop.
+pub(super) async fn page_of_form(Path(names): Path<Vec<String>>) -> Redirect {
+    let shop = names.first().map_or("", String::as_str);
+    Redirect::to(&shop_path(&encode(shop)))
 }
 
 /// Requests a read-back.

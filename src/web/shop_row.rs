@@ -1,5 +1,7 @@
 //! Numbers of one shop: the row of the overview, and the head of the shop's page.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
 use chrono::{DateTime, Utc};
 use stock::ShopId;
 
@@ -13,8 +15,11 @@ use crate::chart_history::{Resolution, Series};
 use crate::migrator::Mode;
 use crate::ops::{OpsShop, OpsState};
 
-/// Fewest minutes of a sparkline.
+/// Shortest time that a sparkline covers, in minutes.
 const FEWEST_MINUTES: usize = 60;
+
+/// Operator's listener that commands use without the option `--ops`.
+const DEFAULT_OPS_LISTENER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
 
 /// Value in one column of the table.
 pub(super) struct ColumnCell {
@@ -26,10 +31,13 @@ pub(super) struct ColumnCell {
     pub(super) sparkline: Sparkline,
 }
 
-/// What the commands that feed a shop name.
-pub(super) struct FeedWays {
+/// Names and addresses in the example commands of `feed.html`.
+pub(super) struct FeedExample {
     pub(super) shop: String,
     pub(super) campaign: u64,
+    pub(super) listener: SocketAddr,
+    /// Option of the commands, if the operator's listener is not at the default address.
+    pub(super) ops_option: String,
 }
 
 /// One shop in the table.
@@ -38,8 +46,8 @@ pub(super) struct ShopRow {
     pub(super) link: String,
     pub(super) state: Cell,
     pub(super) cells: Vec<ColumnCell>,
-    /// Set if the shop has no stock yet.
-    pub(super) feed: Option<FeedWays>,
+    /// Set if the shop has no stock yet, and no source that the service polls.
+    pub(super) feed: Option<FeedExample>,
     pub(super) condition: ShopCondition,
 }
 
@@ -130,6 +138,8 @@ impl ShopRow {
                 cell("mode", context.text(mode_text(shop.mode)).to_owned()),
             ),
         ];
+        let mut sources = state.source_manager.configs(id);
+        let has_source = sources.any(|source| !source.kind.is_passive());
         let mut state_cell = cell("state", texts::condition(condition, context.language));
         state_cell.severity = Some(condition.severity());
         Self {
@@ -137,9 +147,14 @@ impl ShopRow {
             link: shop_path(&shop.name),
             state: state_cell,
             cells,
-            feed: (!facts.has_stock).then(|| FeedWays {
+            feed: (!facts.has_stock && !has_source).then(|| FeedExample {
                 shop: shop.name.clone(),
                 campaign: shop.campaign,
+                listener: state.listeners.public,
+                ops_option: match state.listeners.ops {
+                    DEFAULT_OPS_LISTENER => String::new(),
+                    address => format!(" --ops {address}"),
+                },
             }),
             condition,
         }

@@ -3,7 +3,7 @@
 use stock::{ShopId, Sku};
 
 use super::page_context::{Moment, PageContext};
-use super::texts::{Text, class_name, origin_name};
+use super::texts::{self, Text, class_name, origin_name};
 use super::visible::visible;
 use crate::ops::{OpsState, SkuExplanation};
 
@@ -114,7 +114,7 @@ fn numbers(explanation: &SkuExplanation, context: PageContext) -> Vec<SkuFact> {
             let name = context.text(Text::Warehouses);
             fact(
                 Text::SkuRequested,
-                context.past(Some(hour)).text,
+                texts::in_hour(&context.full(hour), context.language),
                 Moment {
                     text: String::new(),
                     title: context.full(hour),

@@ -67,7 +67,14 @@ pub(super) fn timeline(explanation: &SkuExplanation, context: PageContext) -> Ve
     }
     for asked in &explanation.asked {
         let text = texts::requested(asked.warehouse, context.language);
-        entries.push(entry(asked.hour, text, HealthLevel::Good));
+        let hour = entry(asked.hour, text, HealthLevel::Good);
+        entries.push(TimelineEntry {
+            moment: Moment {
+                text: texts::in_hour(&hour.moment.text, context.language),
+                ..hour.moment
+            },
+            ..hour
+        });
     }
     entries.sort_by_key(|entry| std::cmp::Reverse(entry.at));
     entries

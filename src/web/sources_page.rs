@@ -1,6 +1,7 @@
 //! Sources: state, schedule and last delivery of each source, and the rows that are not applied.
 
 use askama::Template;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{LOCATION, VARY};
 use axum::http::{HeaderValue, StatusCode};
@@ -38,7 +39,7 @@ struct SourcesPage {
 }
 
 /// Result of a form, as the redirect after it names it.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 pub(super) struct PageParams {
     done: Option<String>,
 }
@@ -63,11 +64,12 @@ pub(super) async fn page(
     State(ops): State<Ops>,
     Extension(config): Extension<Config>,
     Extension(choice): Extension<LanguageChoice>,
-    Query(params): Query<PageParams>,
+    params: Result<Query<PageParams>, QueryRejection>,
 ) -> Response {
     let Some(state) = ops.state() else {
         return super::layout::starting(choice.language);
     };
+    let Query(params) = params.unwrap_or_default();
     let language = choice.language;
     let context = PageContext::new(state, choice.language, config.time_zone);
     let mut shops = collect(state, context);

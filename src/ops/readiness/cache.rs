@@ -19,11 +19,10 @@ const MAX_AGE: Duration = Duration::from_secs(60);
 /// Age at which a report is computed again if a person asks for it.
 const MIN_AGE: Duration = Duration::from_secs(5);
 
-/// Age at which a report is too old for a verdict without a word about its age.
+/// Age from which only the check list shows a report, because it states the age.
 const OUTDATED_AGE: Duration = Duration::from_secs(150);
 
-/// Longest time that a page waits for its first report. A larger shop takes longer; its page then
-/// says that the report is being made.
+/// Longest time that a page waits for the first report.
 const MAX_PAGE_WAIT: Duration = Duration::from_millis(20);
 
 /// Report with the time at which it was computed.
@@ -52,6 +51,10 @@ impl CachedReadiness {
     fn age(&self) -> Duration {
         self.computed_at.elapsed()
     }
+
+    fn is_recent(&self) -> bool {
+        self.age() < OUTDATED_AGE
+    }
 }
 
 /// Returns true if a report of this age must be computed again.
@@ -76,23 +79,19 @@ impl Ops {
                 }
             });
         }
-        latest.filter(|latest| latest.age() < OUTDATED_AGE)
+        latest.filter(CachedReadiness::is_recent)
     }
 
-    /// Returns the last report like [`Self::recent_readiness`]; without one it waits a moment for the
-    /// first, so that a page need not change as soon as it is shown.
-    pub async fn readiness_soon(&self) -> Option<CachedReadiness> {
+    /// Waits for the first report, up to 20 ms, so that a page need not change as soon as it is shown.
+    pub async fn wait_for_readiness(&self) {
         let mut latest = self.readiness.latest.subscribe();
-        let recent = self.recent_readiness();
-        if recent.is_some() {
-            return recent;
+        if self.recent_readiness().is_none() {
+            let is_recent = |latest: &Option<CachedReadiness>| {
+                latest.as_ref().is_some_and(CachedReadiness::is_recent)
+            };
+            // A larger shop takes longer; its page then says that the report is being made.
+            let _recent = timeout(MAX_PAGE_WAIT, latest.wait_for(is_recent)).await;
         }
-        let is_recent = |latest: &Option<CachedReadiness>| {
-            let latest = latest.as_ref();
-            latest.is_some_and(|latest| latest.age() < OUTDATED_AGE)
-        };
-        let first = latest.wait_for(is_recent);
-        timeout(MAX_PAGE_WAIT, first).await.ok()?.ok()?.clone()
     }
 
     /// Returns a report that is at most a minute old, or, if a person asks for it, a few seconds.

@@ -39,6 +39,27 @@ pub enum ReadinessCheck {
     SourcesActive,
 }
 
+impl ReadinessCheck {
+    /// Returns the name in the addresses of elements.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SendingOn => "sending-on",
+            Self::StockKnown => "stock-known",
+            Self::RequestsSeen => "requests-seen",
+            Self::RequestsCovered => "requests-covered",
+            Self::RequestsAcknowledged => "requests-acknowledged",
+            Self::EverythingSent => "everything-sent",
+            Self::NothingRejected => "nothing-rejected",
+            Self::NotPaused => "not-paused",
+            Self::NoDifference => "no-difference",
+            Self::AllShown => "all-shown",
+            Self::RecentFullMatch => "recent-full-match",
+            Self::SourcesActive => "sources-active",
+        }
+    }
+}
+
 /// Result of a check.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum CheckResult {
@@ -100,11 +121,14 @@ impl ReadinessInputs<'_> {
         self.check_coverage(&mut shop);
         self.check_sending(&mut shop);
         self.check_market_copy(&mut shop);
-        let silent = self.silent_for >= self.stale_after;
-        shop.add(
-            ReadinessCheck::SourcesActive,
-            silent.then(|| ReadinessReason::SourcesSilent(self.silent_for.num_hours())),
-        );
+        if self.has_no_stock {
+            shop.skip(ReadinessCheck::SourcesActive);
+        } else {
+            let silent = self.silent_for >= self.stale_after;
+            let reason =
+                silent.then(|| ReadinessReason::SourcesSilent(self.silent_for.num_hours()));
+            shop.add(ReadinessCheck::SourcesActive, reason);
+        }
         shop
     }
 

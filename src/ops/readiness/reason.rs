@@ -72,7 +72,19 @@ impl ReadinessReason {
                 message: detail, ..
             } => Some(detail),
             Self::Paused(detail) => detail.as_deref(),
-            _ => None,
+            Self::ModeNotOn(_)
+            | Self::NoStock
+            | Self::NothingRequested
+            | Self::MissingStock { .. }
+            | Self::NotAcknowledged(_)
+            | Self::RequestsForgotten
+            | Self::WaitingToSend(_)
+            | Self::Drifted(_)
+            | Self::NotShown(_)
+            | Self::FullMatchTooOld(_)
+            | Self::NeverFullMatch
+            | Self::NotOurs(_)
+            | Self::SourcesSilent(_) => None,
         }
     }
 }

@@ -37,12 +37,26 @@
   }
 
   // Ticks are notes of the person at this browser, so they are kept here and nowhere else.
-  for (const box of document.querySelectorAll("input[data-kept]")) {
-    box.checked = localStorage.getItem(box.id) !== null;
-    box.addEventListener("change", () => {
-      if (box.checked) localStorage.setItem(box.id, "1");
-      else localStorage.removeItem(box.id);
-    });
+  function keepTicks() {
+    for (const box of document.querySelectorAll("input[data-kept]")) {
+      const key = `stockbridge-tick:${box.id}`;
+      box.checked = localStorage.getItem(key) !== null;
+      box.addEventListener("change", () => {
+        if (box.checked) localStorage.setItem(key, "1");
+        else localStorage.removeItem(key);
+      });
+    }
+  }
+
+  // The server has refused the stream. If it asks for the password now, the page does too.
+  async function reconnect() {
+    try {
+      const page = await fetch(location.href, { redirect: "manual", headers: { Accept: "text/html" } });
+      if (page.type === "opaqueredirect") return location.reload();
+    } catch {
+      // The server is away.
+    }
+    connect();
   }
 
   function connect() {
@@ -55,10 +69,15 @@
     // The browser connects again by itself, unless the server has refused.
     stream.onerror = () => {
       show("attention", `${connection.dataset.lostText} ${asOf}`);
-      if (stream.readyState === EventSource.CLOSED) setTimeout(connect, 5000);
+      if (stream.readyState === EventSource.CLOSED) setTimeout(reconnect, 5000);
     };
     addEventListener("pagehide", () => stream.close(), { once: true });
   }
 
   if (body.dataset.live) connect();
+  try {
+    keepTicks();
+  } catch {
+    // The browser keeps no data of this page, so ticks last as long as the page.
+  }
 })();

@@ -216,6 +216,7 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::TimeColumn => "时间",
         Text::TimeLine => "时间线",
         Text::UnchangedColumn => "无变化",
+        Text::UnknownPath => "此地址没有页面。",
         Text::UnknownShopLead => "配置中有以下店铺：",
         Text::UnknownSkuAdvice => "怎么办",
         Text::UnknownSkuCheck => "请与商品目录核对写法：大小写和前导零都有区别。",

@@ -22,8 +22,8 @@ pub(super) use self::shop_sentences::{
     paused_since, readback_ended, sending_now, unknown_shop,
 };
 pub(super) use self::sku_story::{
-    acknowledged, events_since, origin_name, repeated, requested, search_heading, search_result,
-    sent, shown, sku_error, sku_severity, sku_summary, stated,
+    acknowledged, events_since, in_hour, origin_name, repeated, requested, search_heading,
+    search_result, sent, shown, sku_error, sku_severity, sku_summary, stated,
 };
 pub(super) use self::sources::{
     all_kinds, compared, held_failure, hold_reasons, page_of, source_kind, source_state,
@@ -226,6 +226,7 @@ pub(super) enum Text {
     TimeColumn,
     TimeLine,
     UnchangedColumn,
+    UnknownPath,
     UnknownShopLead,
     UnknownSkuAdvice,
     UnknownSkuCheck,

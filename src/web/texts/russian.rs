@@ -234,6 +234,7 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::TimeColumn => "Время",
         Text::TimeLine => "Что произошло",
         Text::UnchangedColumn => "Без изменений",
+        Text::UnknownPath => "По этому адресу страницы нет.",
         Text::UnknownShopLead => "В конфигурации есть такие магазины:",
         Text::UnknownSkuAdvice => "Что делать",
         Text::UnknownSkuCheck => "Сравните написание с каталогом: регистр и нули в начале важны.",

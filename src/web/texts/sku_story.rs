@@ -407,6 +407,15 @@ pub(in crate::web) fn search_result(count: u64, is_cut: bool, language: Language
     }
 }
 
+/// Time that is known to the hour. `start` is the beginning of the hour.
+pub(in crate::web) fn in_hour(start: &str, language: Language) -> String {
+    match language {
+        Language::English => format!("in the hour from {start}"),
+        Language::Russian => format!("в течение часа с {start}"),
+        Language::Chinese => format!("{start} 起一小时内"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use chrono::FixedOffset;
