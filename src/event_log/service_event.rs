@@ -334,8 +334,8 @@ impl fmt::Display for ServiceEvent {
                     "started again, release {version}; the previous run did not stop cleanly"
                 ),
             },
-            Self::ServiceStopped { failure: None } => f.write_str("stopped"),
-            Self::ServiceStopped { failure: Some(it) } => write!(f, "stopped: {it}"),
+            Self::ServiceStopped { failure: None } => f.write_str("the service stopped"),
+            Self::ServiceStopped { failure: Some(it) } => write!(f, "the service stopped: {it}"),
             Self::AlarmRaised { reason, .. } => write!(f, "{reason}"),
             Self::AlarmCleared { alarm, since } => {
                 write!(f, "alarm cleared: {alarm}, raised at {since}")
@@ -344,7 +344,9 @@ impl fmt::Display for ServiceEvent {
             Self::DeliveryHeld { counts, reason } => {
                 write!(f, "held for approval, because {reason}; {counts}")
             }
-            Self::DeliveryFailed { reason } => write!(f, "the stock is unchanged: {reason}"),
+            Self::DeliveryFailed { reason } => {
+                write!(f, "the delivery failed; the stock is unchanged: {reason}")
+            }
             Self::DeliveryApproved(counts) => {
                 write!(f, "the held delivery was approved, {counts}")
             }
@@ -355,7 +357,7 @@ impl fmt::Display for ServiceEvent {
             Self::SendingPaused { reason } => {
                 write!(f, "sending is paused until this is fixed: {reason}")
             }
-            Self::SendingDelayed { reason } => write!(f, "sending waits: {reason}"),
+            Self::SendingDelayed { reason } => write!(f, "sending is delayed: {reason}"),
             Self::SendingResumed => f.write_str("sending continues"),
             Self::ReadbackEqual { listed } => {
                 write!(

@@ -356,7 +356,7 @@ async fn what_does_not_exist_is_a_page_with_advice() {
         ),
         (
             "/shops/moscow/skus/0557722",
-            ["What to do", "Что делать", "怎么办"],
+            ["What to do", "Что делать", "处理办法"],
         ),
     ] {
         for ((language, _), words) in LANGUAGES.into_iter().zip(words) {
@@ -410,7 +410,7 @@ async fn the_search_finds_exact_skus_then_prefixes() {
     }
     let many = endpoints.get_page("/search?sku=tea", "en").await.text();
     assert!(
-        many.contains("More than 50 SKUs begin so; 50 of them are shown."),
+        many.contains("More than 50 SKUs begin with this text; 50 of them are shown."),
         "{many}"
     );
     assert_eq!(many.matches("class=\"sku\"").count(), 50, "{many}");
@@ -418,7 +418,7 @@ async fn the_search_finds_exact_skus_then_prefixes() {
     assert!(some.contains("Did you mean"), "{some}");
     assert_eq!(some.matches("class=\"sku\"").count(), 12, "{some}");
     let none = endpoints.get_page("/search?sku=coffee", "en").await.text();
-    assert!(none.contains("No SKU is spelled so"), "{none}");
+    assert!(none.contains("No SKU has this spelling"), "{none}");
     for target in ["/search", "/search?sku=", "/search?sku=%00"] {
         let response = endpoints.get_page(target, "en").await;
         assert_eq!(response.status, 400, "{target}");

@@ -13,7 +13,7 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::AbsenceNotApplied => "缺少的 SKU 未归零",
         Text::AcceptDelivery => "批准并应用",
         Text::AcceptLead => {
-            "批准后将应用此列表。之后录入的库存保持不变。批准无法撤销：错误只能由下一批数据更正。如果列表有误，请不要批准：下一批正确的数据会取代它。"
+            "批准后将应用此列表。之后提供的库存保持不变。批准无法撤销：错误只能由下一批数据更正。如果列表有误，请不要批准：下一批正确的数据会取代它。"
         }
         Text::AcceptRulesLead => {
             "批准后，改动过的规则将应用于数据源的全部库存。如果规则有误，请修正配置并重启服务。"
@@ -43,7 +43,7 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::ChartsEmpty => "启动一分钟后显示首批数值。",
         Text::ChartsOfDay => "24 小时",
         Text::ChartsOfWeek => "7 天",
-        Text::CheckNotChecked => "尚未检查：需先满足前面的条件",
+        Text::CheckNotChecked => "尚未检查：前面的检查未通过",
         Text::ClassColumn => "分类",
         Text::CommandByApi => "您的程序调用合作伙伴 API",
         Text::CommandByFile => "一次性导入文件",
@@ -53,12 +53,12 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::ConnectionLost => "正在重新连接；数据截至",
         Text::Consequence => "影响",
         Text::CountColumn => "数量",
-        Text::Coverage => "Market 查询",
+        Text::Coverage => "Market 请求的 SKU",
         Text::CoverageAcknowledged => "其中已确认",
         Text::CoverageKnown => "其中已知",
         Text::DeliveryAccepted => "已批准，这批数据已应用。",
         Text::DeliveryChanged => {
-            "现在等待批准的是另一批数据，因此没有应用任何内容。本页显示新的一批。"
+            "现在待批准的是另一批数据，因此没有应用任何内容。本页显示新的一批。"
         }
         Text::Detail => "详情",
         Text::DifferingColumn => "不一致",
@@ -71,27 +71,27 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::EventsUnreadable => "无法读取事件：请查看服务日志。",
         Text::Examples => "不一致的 SKU",
         Text::Failure => "失败原因",
-        Text::FeedShop => "如何录入库存",
-        Text::FeedShopLead => "店铺没有库存时，Market 会收到 503。录入库存有三种方式：",
+        Text::FeedShop => "如何提供库存",
+        Text::FeedShopLead => "店铺没有库存时，Market 会收到状态 503。提供库存有三种方式：",
         Text::Filter => "显示",
         Text::Find => "查找",
-        Text::HeldFile => "暂存文件",
-        Text::HeldLink => "查看待批准的交付",
-        Text::HeldSince => "等待批准自",
+        Text::HeldFile => "待批准数据的文件",
+        Text::HeldLink => "查看待批准的数据",
+        Text::HeldSince => "数据源待批准自",
         Text::HeldTimes => "重复次数",
-        Text::HeldTitle => "等待批准",
+        Text::HeldTitle => "待批准",
         Text::HigherKind => "增加",
         Text::InFlightSkus => "发送中",
         Text::KindColumn => "类型",
         Text::LanguageSwitch => "语言",
         Text::LastDelivery => "最近一批数据",
-        Text::LastDeliveryColumn => "最近交付",
+        Text::LastDeliveryColumn => "最近一批数据",
         Text::LastPoll => "最近轮询",
         Text::LimitRequests => "限额（请求/分钟）",
         Text::LimitSkus => "限额（SKU/分钟）",
         Text::LineColumn => "行号",
         Text::Login => "登录",
-        Text::LoginLead => "本页显示您店铺的库存，需要运维密码。",
+        Text::LoginLead => "本页显示您店铺的库存，需要操作员密码。",
         Text::Logout => "退出",
         Text::LowerKind => "减少",
         Text::MarketsColumn => "Market 上",
@@ -119,7 +119,7 @@ pub(super) const fn text(name: Text) -> &'static str {
         }
         Text::NoStockChanges => "库存不会有变化。",
         Text::NotPolled => "不轮询：由其主动发送数据",
-        Text::NothingHeld => "没有等待批准的数据。",
+        Text::NothingHeld => "没有待批准的数据。",
         Text::Notices => "提示",
         Text::NowColumn => "当前",
         Text::Numbers => "指标",
@@ -130,7 +130,7 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::OtherShops => "其他店铺中的同一 SKU",
         Text::OursColumn => "服务中",
         Text::OutcomeApplied => "已应用",
-        Text::OutcomeHeld => "等待批准",
+        Text::OutcomeHeld => "待批准",
         Text::OutdatedColumn => "早于已知",
         Text::Overview => "概览",
         Text::Password => "密码",
@@ -144,15 +144,17 @@ pub(super) const fn text(name: Text) -> &'static str {
             "Market 拒绝这些 SKU，因此它们单独发送且间隔更长。请在 Market 卖家后台或商品目录中排除原因；数量变化后会立即发送。"
         }
         Text::ReadNow => "立即读取",
-        Text::ReadNowEffect => "“立即读取”会马上轮询该数据源。新的交付与定时轮询后一样检查并应用。",
+        Text::ReadNowEffect => {
+            "“立即读取”会马上轮询该数据源。新的一批数据与定时轮询后一样检查并应用。"
+        }
         Text::ReadRequested => "正在读取该数据源，结果会显示在这里。",
-        Text::Readback => "回读核对",
-        Text::ReadbackDiffers => "最近一次回读发现差异",
-        Text::ReadbackFailed => "最近一次回读失败",
+        Text::Readback => "核对",
+        Text::ReadbackDiffers => "最近一次核对发现差异",
+        Text::ReadbackFailed => "最近一次核对失败",
         Text::ReadbackImpossible => "不为该店铺调用 Market",
         Text::ReadbackMatches => "Market 上的库存正确",
-        Text::ReadbackNever => "尚未回读",
-        Text::ReadbackRunning => "正在回读",
+        Text::ReadbackNever => "尚未核对",
+        Text::ReadbackRunning => "正在核对",
         Text::ReadinessPending => "正在检查是否可以切换。",
         Text::ReasonColumn => "原因",
         Text::RejectedColumn => "被拒绝",
@@ -167,11 +169,13 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::RowsColumn => "行数",
         Text::RowsNotApplied => "未应用的行",
         Text::RuleSteps => "数量如何由数据源得出",
-        Text::RuleStepsEmpty => "没有数据源声明过该 SKU。其库存来自合作伙伴 API，或尚不可知。",
+        Text::RuleStepsEmpty => {
+            "没有数据源提供过该 SKU 的库存。其库存来自合作伙伴 API，或尚不可知。"
+        }
         Text::RulesAccepted => "已批准，改动过的规则已应用。",
         Text::RulesHeld => "改动过的规则",
         Text::RulesHeldFirst => {
-            "该店铺改动过的规则也在等待批准。请先处理规则：这批数据会与规则一起应用。"
+            "该店铺改动过的规则也待批准。请先处理规则：这批数据会与规则一起应用。"
         }
         Text::RulesHeldLead => "配置中的规则已改动，会使过多库存归零。在您批准之前，库存保持不变。",
         Text::Scope => "完整性",
@@ -189,11 +193,11 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::SkuAcknowledged => "Market 已确认",
         Text::SkuColumn => "SKU",
         Text::SkuDueAgain => "将再次发送",
-        Text::SkuInBook => "卖家声明",
+        Text::SkuInBook => "卖家提供",
         Text::SkuNotAcknowledged => "未确认",
-        Text::SkuNotReadBack => "尚未回读",
+        Text::SkuNotReadBack => "尚未核对",
         Text::SkuNotShown => "未显示",
-        Text::SkuNotStated => "从未声明",
+        Text::SkuNotStated => "从未提供",
         Text::SkuOnMarket => "Market 显示",
         Text::SkuRequested => "Market 最近请求",
         Text::SkusAlike => "容易混淆的 SKU",
@@ -204,7 +208,7 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::SourceSendsItself => "自行推送",
         Text::Sources => "数据源",
         Text::SourcesEmpty => {
-            "该店铺没有数据源，库存通过合作伙伴 API 传入。配置中的数据源及其交付会显示在这里。"
+            "该店铺没有数据源，库存通过合作伙伴 API 提供。配置中的数据源及其各批数据会显示在这里。"
         }
         Text::StartingLead => "服务正在读取存储。本页会自动刷新。",
         Text::StartingTitle => "服务正在启动",
@@ -212,15 +216,15 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::StockDate => "库存日期",
         Text::SuspiciousColumn => "可疑",
         Text::SwitchOver => "切换",
-        Text::TickLead => "请勾选已由人工核对的项目。勾选保存在此浏览器中，并随页面一起打印。",
+        Text::TickLead => "请勾选您亲自检查过的项目。勾选保存在此浏览器中，并随页面一起打印。",
         Text::TimeColumn => "时间",
         Text::TimeLine => "时间线",
         Text::UnchangedColumn => "无变化",
         Text::UnknownPath => "此地址没有页面。",
         Text::UnknownShopLead => "配置中有以下店铺：",
-        Text::UnknownSkuAdvice => "怎么办",
-        Text::UnknownSkuCheck => "请与商品目录核对写法：大小写和前导零都有区别。",
-        Text::UnknownSkuFeed => "通过数据源或合作伙伴 API 传入库存，几秒后即会显示在这里。",
+        Text::UnknownSkuAdvice => "处理办法",
+        Text::UnknownSkuCheck => "请与商品目录对照写法：大小写和前导零都有区别。",
+        Text::UnknownSkuFeed => "通过数据源或合作伙伴 API 提供库存，几秒后即会显示在这里。",
         Text::UnknownSkuSource => "如果 SKU 正确，请查看数据源中未能应用的行。",
         Text::VerifyEffect => {
             "将读取 Market 上的库存并与已发送的数据比对。更新丢失的 SKU 会再次发送，其他内容不变。"

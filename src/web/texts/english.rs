@@ -43,7 +43,7 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::ChartsEmpty => "The first values appear a minute after the start.",
         Text::ChartsOfDay => "24 hours",
         Text::ChartsOfWeek => "7 days",
-        Text::CheckNotChecked => "not checked yet: an earlier condition is open",
+        Text::CheckNotChecked => "not checked yet: an earlier check has not passed",
         Text::ClassColumn => "Class",
         Text::CommandByApi => "Your program calls the partner API",
         Text::CommandByFile => "Send a file once",
@@ -73,17 +73,17 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::Failure => "Failure",
         Text::FeedShop => "How to feed a shop",
         Text::FeedShopLead => {
-            "As long as a shop has no stock, the Market gets 503. There are three ways to state its stock:"
+            "As long as a shop has no stock, the Market gets status 503. There are three ways to state its stock:"
         }
         Text::Filter => "Show",
         Text::Find => "Find",
         Text::HeldFile => "Held file",
         Text::HeldLink => "look at the held delivery",
-        Text::HeldSince => "Held since",
+        Text::HeldSince => "Source on hold since",
         Text::HeldTimes => "Repeated",
         Text::HeldTitle => "Held for approval",
         Text::HigherKind => "higher",
-        Text::InFlightSkus => "On their way",
+        Text::InFlightSkus => "In flight",
         Text::KindColumn => "Kind",
         Text::LanguageSwitch => "Language",
         Text::LastDelivery => "Last delivery",
@@ -231,7 +231,7 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::SuspiciousColumn => "Suspicious",
         Text::SwitchOver => "Switch-over",
         Text::TickLead => {
-            "Tick what a person has checked. The ticks are kept in this browser and are printed with the page."
+            "Tick what you have checked yourself. The ticks are kept in this browser and are printed with the page."
         }
         Text::TimeColumn => "Time",
         Text::TimeLine => "What happened",

@@ -69,7 +69,7 @@ pub(in crate::web) const fn event_group(group: EventGroup, language: Language) -
         EventGroup::Alarms => ["Alarms", "Тревоги", "告警"],
         EventGroup::Sources => ["Sources", "Источники", "数据源"],
         EventGroup::Sending => ["Sending", "Отправка", "发送"],
-        EventGroup::Readback => ["Read-back", "Сверка", "回读"],
+        EventGroup::Readback => ["Read-back", "Сверка", "核对"],
         EventGroup::Quarantine => ["Quarantine", "Карантин", "隔离"],
         EventGroup::Operator => ["Actions", "Действия", "操作"],
         EventGroup::Service => ["Service", "Сервис", "服务"],
@@ -95,7 +95,22 @@ pub(in crate::web) fn event_reason(event: &ServiceEvent) -> &str {
         | ServiceEvent::ServiceStopped {
             failure: Some(reason),
         } => reason.as_str(),
-        _ => "",
+        ServiceEvent::ServiceStarted { .. }
+        | ServiceEvent::ServiceStopped { failure: None }
+        | ServiceEvent::AlarmCleared { .. }
+        | ServiceEvent::DeliveryApplied(_)
+        | ServiceEvent::DeliveryApproved(_)
+        | ServiceEvent::DeliveryReplaced { .. }
+        | ServiceEvent::RulesApproved
+        | ServiceEvent::SendingResumed
+        | ServiceEvent::ReadbackEqual { .. }
+        | ServiceEvent::ReadbackDifferent { .. }
+        | ServiceEvent::QuarantineLeft { .. }
+        | ServiceEvent::SelftestStarted { .. }
+        | ServiceEvent::SelftestEnded { .. }
+        | ServiceEvent::OperatorAction { .. }
+        | ServiceEvent::EventsLost { .. }
+        | ServiceEvent::Unknown => "",
     }
 }
 
@@ -117,17 +132,19 @@ fn alarm_title(name: &str, language: Language) -> String {
 
 fn english(event: &ServiceEvent) -> String {
     match event {
-        ServiceEvent::ServiceStopped { .. } => "stopped".to_owned(),
+        ServiceEvent::ServiceStopped { .. } => "the service stopped".to_owned(),
         ServiceEvent::AlarmRaised { alarm, .. } => alarm_title(alarm, Language::English),
         ServiceEvent::AlarmCleared { alarm, .. } => {
             format!("alarm cleared: {}", alarm_title(alarm, Language::English))
         }
         ServiceEvent::DeliveryHeld { counts, .. } => format!("held for approval, {counts}"),
-        ServiceEvent::DeliveryFailed { .. } => "the stock is unchanged".to_owned(),
+        ServiceEvent::DeliveryFailed { .. } => {
+            "the delivery failed; the stock is unchanged".to_owned()
+        }
         ServiceEvent::SendingPaused { .. } => {
             "sending is paused until its cause is removed".to_owned()
         }
-        ServiceEvent::SendingDelayed { .. } => "sending waits".to_owned(),
+        ServiceEvent::SendingDelayed { .. } => "sending is delayed".to_owned(),
         ServiceEvent::ReadbackFailed { .. } => "read-back failed".to_owned(),
         ServiceEvent::QuarantineEntered { skus, example, .. } => {
             let noun = Language::English.plural(*skus, ["SKU", "SKUs", "SKUs"]);
@@ -171,7 +188,9 @@ fn russian(event: &ServiceEvent) -> String {
         ServiceEvent::DeliveryHeld { counts: it, .. } => {
             format!("выгрузка отложена до подтверждения, {}", counts(it))
         }
-        ServiceEvent::DeliveryFailed { .. } => "остатки не изменились".to_owned(),
+        ServiceEvent::DeliveryFailed { .. } => {
+            "выгрузка не удалась, остатки не изменились".to_owned()
+        }
         ServiceEvent::DeliveryApproved(it) => {
             format!("отложенная выгрузка подтверждена, {}", counts(it))
         }
@@ -183,7 +202,7 @@ fn russian(event: &ServiceEvent) -> String {
         ServiceEvent::SendingPaused { .. } => {
             "отправка приостановлена до устранения причины".to_owned()
         }
-        ServiceEvent::SendingDelayed { .. } => "отправка ждёт".to_owned(),
+        ServiceEvent::SendingDelayed { .. } => "отправка отложена".to_owned(),
         ServiceEvent::SendingResumed => "отправка возобновлена".to_owned(),
         ServiceEvent::ReadbackEqual { listed } => format!(
             "сверка завершена: расхождений без объяснения нет, прочитано {}",
@@ -201,11 +220,13 @@ fn russian(event: &ServiceEvent) -> String {
         ),
         ServiceEvent::ReadbackFailed { .. } => "сверка не удалась".to_owned(),
         ServiceEvent::QuarantineEntered { skus, example, .. } => format!(
-            "в карантин попало {} SKU, например '{example}'",
+            "в карантин {} {} SKU, например '{example}'",
+            Language::Russian.plural(*skus, ["попал", "попали", "попало"]),
             number(*skus)
         ),
         ServiceEvent::QuarantineLeft { skus } => {
-            format!("из карантина вышло {} SKU", number(*skus))
+            let verb = Language::Russian.plural(*skus, ["вышел", "вышли", "вышло"]);
+            format!("из карантина {verb} {} SKU", number(*skus))
         }
         ServiceEvent::SelftestStarted { sku } => format!("самопроверка товара '{sku}' начата"),
         ServiceEvent::SelftestEnded { sku, passed: true } => {
@@ -217,7 +238,7 @@ fn russian(event: &ServiceEvent) -> String {
         ServiceEvent::OperatorAction { action, object } => {
             let what = match action {
                 OperatorAction::Verify => "оператор запустил сверку",
-                OperatorAction::Poll => "оператор запустил чтение источника",
+                OperatorAction::Poll => "оператор запустил опрос источника",
                 OperatorAction::Import => "оператор загрузил файл",
                 OperatorAction::ImportPreview => "оператор проверил файл без применения",
                 OperatorAction::Approve => "оператор подтвердил отложенное",
@@ -266,16 +287,16 @@ fn chinese(event: &ServiceEvent) -> String {
         }
         ServiceEvent::DeliveryApplied(it) => format!("数据已应用，{}", counts(it)),
         ServiceEvent::DeliveryHeld { counts: it, .. } => {
-            format!("数据挂起待批准，{}", counts(it))
+            format!("数据待批准，{}", counts(it))
         }
-        ServiceEvent::DeliveryFailed { .. } => "库存未变".to_owned(),
-        ServiceEvent::DeliveryApproved(it) => format!("挂起的数据已批准，{}", counts(it)),
+        ServiceEvent::DeliveryFailed { .. } => "数据处理失败，库存未变".to_owned(),
+        ServiceEvent::DeliveryApproved(it) => format!("待批准的数据已批准，{}", counts(it)),
         ServiceEvent::DeliveryReplaced { deliveries } => {
-            format!("较新的数据取代了 {} 批挂起的数据", number(*deliveries))
+            format!("较新的数据取代了 {} 批待批准的数据", number(*deliveries))
         }
-        ServiceEvent::RulesApproved => "挂起的规则已批准".to_owned(),
+        ServiceEvent::RulesApproved => "待批准的规则已批准".to_owned(),
         ServiceEvent::SendingPaused { .. } => "发送已暂停，直到原因消除".to_owned(),
-        ServiceEvent::SendingDelayed { .. } => "发送等待中".to_owned(),
+        ServiceEvent::SendingDelayed { .. } => "发送已延后".to_owned(),
         ServiceEvent::SendingResumed => "发送已恢复".to_owned(),
         ServiceEvent::ReadbackEqual { listed } => {
             format!(
@@ -305,14 +326,14 @@ fn chinese(event: &ServiceEvent) -> String {
         }
         ServiceEvent::OperatorAction { action, object } => {
             let what = match action {
-                OperatorAction::Verify => "运维人员请求核对",
-                OperatorAction::Poll => "运维人员请求读取数据源",
-                OperatorAction::Import => "运维人员导入了文件",
-                OperatorAction::ImportPreview => "运维人员检查了文件但未应用",
-                OperatorAction::Approve => "运维人员批准了挂起内容",
-                OperatorAction::Selftest => "运维人员请求自检",
-                OperatorAction::Pause => "运维人员暂停了发送",
-                OperatorAction::Resume => "运维人员恢复了发送",
+                OperatorAction::Verify => "操作员请求核对",
+                OperatorAction::Poll => "操作员请求轮询数据源",
+                OperatorAction::Import => "操作员导入了文件",
+                OperatorAction::ImportPreview => "操作员检查了文件但未应用",
+                OperatorAction::Approve => "操作员批准了待批准的内容",
+                OperatorAction::Selftest => "操作员请求自检",
+                OperatorAction::Pause => "操作员暂停了发送",
+                OperatorAction::Resume => "操作员恢复了发送",
             };
             with_object(what, object.as_str())
         }
@@ -361,10 +382,25 @@ mod tests {
             let title = alarm_text(AlarmKind::SourceHeld, language).title;
             assert!(event_sentence(&event, language).contains(title));
         }
-        let event = ServiceEvent::QuarantineLeft { skus: 1_200 };
-        assert_eq!(
-            event_sentence(&event, Language::Russian),
-            "из карантина вышло 1\u{a0}200 SKU"
-        );
+    }
+
+    #[test]
+    fn russian_verbs_agree_with_the_number_of_skus() {
+        for (skus, entered, left) in [
+            (1, "попал 1 SKU", "вышел 1 SKU"),
+            (22, "попали 22 SKU", "вышли 22 SKU"),
+            (1_200, "попало 1\u{a0}200 SKU", "вышло 1\u{a0}200 SKU"),
+        ] {
+            let event = ServiceEvent::QuarantineEntered {
+                skus,
+                example: "A".into(),
+                reason: "x".into(),
+            };
+            let sentence = event_sentence(&event, Language::Russian);
+            assert_eq!(sentence, format!("в карантин {entered}, например 'A'"));
+            let event = ServiceEvent::QuarantineLeft { skus };
+            let sentence = event_sentence(&event, Language::Russian);
+            assert_eq!(sentence, format!("из карантина {left}"));
+        }
     }
 }

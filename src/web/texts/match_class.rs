@@ -95,7 +95,7 @@ const fn chinese(class: MatchClass) -> (&'static str, &'static str) {
         ),
         MatchClass::Pending => ("待显示", "刚刚发送，Market 可能尚未显示。"),
         MatchClass::Archived => ("已归档", "商品在 Market 的归档中。"),
-        MatchClass::NotOurs => ("非本店声明", "Market 显示该 SKU，但卖家从未声明其库存。"),
+        MatchClass::NotOurs => ("非本店提供", "Market 显示该 SKU，但卖家从未提供其库存。"),
         MatchClass::Unsent => ("未发送", "最近的更改尚未得到确认。"),
         MatchClass::Rejected => ("被拒绝", "Market 拒绝该 SKU，因此已隔离。"),
         MatchClass::Unknown => ("未知", "Market 已确认但不显示，可能不在商品目录中。"),

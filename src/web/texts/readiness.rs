@@ -43,16 +43,16 @@ pub(in crate::web) const fn readiness_check(
         Language::Chinese => match check {
             ReadinessCheck::SendingOn => "发送已开启",
             ReadinessCheck::StockKnown => "店铺库存已知",
-            ReadinessCheck::RequestsSeen => "Market 查询过库存",
-            ReadinessCheck::RequestsCovered => "最近查询的所有 SKU 库存均已知",
-            ReadinessCheck::RequestsAcknowledged => "Market 已接受所有被查询 SKU 的库存",
+            ReadinessCheck::RequestsSeen => "Market 请求过库存",
+            ReadinessCheck::RequestsCovered => "最近请求的所有 SKU 库存均已知",
+            ReadinessCheck::RequestsAcknowledged => "Market 已接受所有被请求 SKU 的库存",
             ReadinessCheck::EverythingSent => "全部已发送",
             ReadinessCheck::NothingRejected => "Market 没有拒绝任何 SKU",
             ReadinessCheck::NotPaused => "发送未暂停",
             ReadinessCheck::NoDifference => "Market 上没有无法解释的差异",
             ReadinessCheck::AllShown => "Market 显示所有已接受的 SKU",
-            ReadinessCheck::RecentFullMatch => "最近 24 小时内回读完全一致",
-            ReadinessCheck::SourcesActive => "最近录入过库存",
+            ReadinessCheck::RecentFullMatch => "最近 24 小时内核对完全一致",
+            ReadinessCheck::SourcesActive => "最近提供过库存",
         },
     }
 }
@@ -198,10 +198,10 @@ fn chinese(reason: &ReadinessReason) -> String {
         ReadinessReason::ModeNotOn(mode) => format!("未发送：migrate 为 {mode}。"),
         ReadinessReason::NoStock => "尚无库存。".to_owned(),
         ReadinessReason::NothingRequested => {
-            "Market 尚未查询，因此不知道它需要哪些 SKU。".to_owned()
+            "Market 尚未请求库存，因此不知道它需要哪些 SKU。".to_owned()
         }
         ReadinessReason::MissingStock { missing, asked, .. } => format!(
-            "被查询的 {} 个 SKU 中有 {} 个库存未知。",
+            "被请求的 {} 个 SKU 中有 {} 个库存未知。",
             number(*asked),
             number(*missing)
         ),
@@ -209,7 +209,7 @@ fn chinese(reason: &ReadinessReason) -> String {
             format!("Market 尚未接受 {} 个 SKU 的库存。", number(*n))
         }
         ReadinessReason::RequestsForgotten => {
-            "Market 查询的未知 SKU 超过了服务能记住的数量。".to_owned()
+            "Market 请求的未知 SKU 超过了服务能记住的数量。".to_owned()
         }
         ReadinessReason::WaitingToSend(n) => format!("{} 个 SKU 待发送。", number(*n)),
         ReadinessReason::Rejected { count: n, sku, .. } => {
@@ -230,11 +230,11 @@ fn chinese(reason: &ReadinessReason) -> String {
             "还没有完全一致过：请运行 stockbridge verify。".to_owned()
         }
         ReadinessReason::NotOurs(n) => format!(
-            "Market 显示了 {} 个您从未录入库存的 SKU。",
+            "Market 显示了 {} 个您从未提供库存的 SKU。",
             language.number(*n)
         ),
         ReadinessReason::SourcesSilent(n) => {
-            format!("已有 {} 小时没有录入库存。", hours(*n, language))
+            format!("已有 {} 小时没有提供库存。", hours(*n, language))
         }
     }
 }

@@ -43,7 +43,7 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::ChartsEmpty => "Первые значения появятся через минуту после запуска.",
         Text::ChartsOfDay => "24 часа",
         Text::ChartsOfWeek => "7 дней",
-        Text::CheckNotChecked => "ещё не проверено: сначала нужны предыдущие условия",
+        Text::CheckNotChecked => "ещё не проверено: не пройдена более ранняя проверка",
         Text::ClassColumn => "Класс",
         Text::CommandByApi => "Ваша программа вызывает партнёрский API",
         Text::CommandByFile => "Загрузить файл один раз",
@@ -53,9 +53,9 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::ConnectionLost => "нет связи; данные на",
         Text::Consequence => "Что это значит",
         Text::CountColumn => "Количество",
-        Text::Coverage => "Запросил Маркет",
-        Text::CoverageAcknowledged => "из них приняты",
-        Text::CoverageKnown => "из них известны",
+        Text::Coverage => "Запрошено Маркетом",
+        Text::CoverageAcknowledged => "из них принято",
+        Text::CoverageKnown => "из них известно",
         Text::DeliveryAccepted => "Подтверждено. Выгрузка применена.",
         Text::DeliveryChanged => {
             "Теперь подтверждения ждёт другая выгрузка, поэтому ничего не применено. Здесь показана новая."
@@ -73,13 +73,13 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::Failure => "Ошибка",
         Text::FeedShop => "Как передать остатки",
         Text::FeedShopLead => {
-            "Пока у магазина нет остатков, Маркет получает ответ 503. Передать остатки можно тремя способами:"
+            "Пока у магазина нет остатков, Маркет получает статус 503. Передать остатки можно тремя способами:"
         }
         Text::Filter => "Показать",
         Text::Find => "Найти",
         Text::HeldFile => "Файл",
         Text::HeldLink => "посмотреть отложенную выгрузку",
-        Text::HeldSince => "Отложена с",
+        Text::HeldSince => "Источник ждёт с",
         Text::HeldTimes => "Повторов",
         Text::HeldTitle => "Ждёт подтверждения",
         Text::HigherKind => "больше",
@@ -125,7 +125,7 @@ pub(super) const fn text(name: Text) -> &'static str {
         }
         Text::NoStockChanges => "Остатки не изменятся.",
         Text::NotPolled => "не опрашивается: передаёт данные сам",
-        Text::NothingHeld => "Подтверждения ничего не ждёт.",
+        Text::NothingHeld => "Ничего не ждёт подтверждения.",
         Text::Notices => "Примечания",
         Text::NowColumn => "Сейчас",
         Text::Numbers => "Показатели",
@@ -146,7 +146,7 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::PushColumn => "Последний запрос Маркета",
         Text::Quarantine => "Карантин",
         Text::QuarantineEmpty => {
-            "Карантин пуст. Здесь появятся SKU, которые отклонит Маркет, с его причиной."
+            "Карантин пуст. Здесь появятся SKU, которые отклонит Маркет, с указанием причины."
         }
         Text::QuarantineLead => {
             "Маркет отклоняет эти SKU, поэтому они отправляются отдельно и реже. Устраните причину в кабинете Маркета или в каталоге; изменённый остаток отправляется сразу."
@@ -159,7 +159,7 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::Readback => "Сверка",
         Text::ReadbackDiffers => "последняя сверка нашла расхождения",
         Text::ReadbackFailed => "последняя сверка не удалась",
-        Text::ReadbackImpossible => "сервис не обращается к Маркету за этот магазин",
+        Text::ReadbackImpossible => "сервис не обращается к Маркету по этому магазину",
         Text::ReadbackMatches => "остатки на Маркете такие, как нужно",
         Text::ReadbackNever => "сверки ещё не было",
         Text::ReadbackRunning => "идёт сверка",
@@ -178,12 +178,12 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::RowsNotApplied => "Строки, которые не применены",
         Text::RuleSteps => "Как из источников получается остаток",
         Text::RuleStepsEmpty => {
-            "Ни один источник не сообщал этот SKU. Его остаток передан через партнёрский API или неизвестен."
+            "Ни один источник не передавал этот SKU. Его остаток передан через партнёрский API или неизвестен."
         }
         Text::RulesAccepted => "Подтверждено. Изменённые правила применены.",
         Text::RulesHeld => "Изменённые правила",
         Text::RulesHeldFirst => {
-            "Изменённые правила этого магазина тоже ждут подтверждения. Сначала решите с ними: выгрузка применяется вместе с ними."
+            "Изменённые правила этого магазина тоже ждут подтверждения. Сначала примите решение по ним: выгрузка применяется вместе с ними."
         }
         Text::RulesHeldLead => {
             "Правила в конфигурации изменены и обнулили бы слишком много остатков. Пока вы их не подтвердите, остатки не меняются."
@@ -220,7 +220,7 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::SourceSendsItself => "присылает сам",
         Text::Sources => "Источники",
         Text::SourcesEmpty => {
-            "У магазина нет источников. Остатки передаются через партнёрский API. Здесь появится источник из конфигурации и его выгрузки."
+            "У магазина нет источников. Остатки передаются через партнёрский API. Здесь появятся источники из конфигурации и их выгрузки."
         }
         Text::StartingLead => "Сервис читает хранилище. Страница обновится сама.",
         Text::StartingTitle => "Сервис запускается",
@@ -229,7 +229,7 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::SuspiciousColumn => "Сомнительные",
         Text::SwitchOver => "Переход",
         Text::TickLead => {
-            "Отмечайте то, что проверил человек. Отметки хранятся в этом браузере и печатаются вместе со страницей."
+            "Отмечайте то, что проверили сами. Отметки хранятся в этом браузере и печатаются вместе со страницей."
         }
         Text::TimeColumn => "Время",
         Text::TimeLine => "Что произошло",

@@ -140,23 +140,26 @@ pub(in crate::web) fn join(sentences: &[String], language: Language) -> String {
     sentences.join(space)
 }
 
-/// Days until the push API ends, or a sentence that it has ended.
+/// Days until the push API ends, or a sentence that it ends today or has ended.
 pub(in crate::web) fn days_left(days: i64, date: &str, language: Language) -> String {
     let count = u64::try_from(days).unwrap_or(0);
     let number = language.number(count);
     match language {
         Language::English if days < 0 => format!("The push API ended on {date}."),
+        Language::English if days == 0 => format!("The push API ends today, on {date}."),
         Language::English => format!(
             "The push API ends in {number} {}, on {date}.",
             language.plural(count, ["day", "days", "days"])
         ),
         Language::Russian if days < 0 => format!("Push API отключён {date}."),
+        Language::Russian if days == 0 => format!("Push API отключается сегодня ({date})."),
         Language::Russian => format!(
             "До отключения push API {} {number} {} ({date}).",
             language.plural(count, ["остался", "осталось", "осталось"]),
             language.plural(count, ["день", "дня", "дней"])
         ),
         Language::Chinese if days < 0 => format!("推送 API 已于 {date} 停用。"),
+        Language::Chinese if days == 0 => format!("推送 API 今天（{date}）停用。"),
         Language::Chinese => format!("推送 API 将在 {number} 天后（{date}）停用。"),
     }
 }
@@ -195,6 +198,18 @@ mod tests {
             (
                 days_left(1, "31 Dec 2026", Language::English),
                 "The push API ends in 1 day, on 31 Dec 2026.",
+            ),
+            (
+                days_left(0, "31 Dec 2026", Language::English),
+                "The push API ends today, on 31 Dec 2026.",
+            ),
+            (
+                days_left(0, "31.12.2026", Language::Russian),
+                "Push API отключается сегодня (31.12.2026).",
+            ),
+            (
+                days_left(0, "2026-12-31", Language::Chinese),
+                "推送 API 今天（2026-12-31）停用。",
             ),
             (
                 days_left(33, "31.12.2026", Language::Russian),

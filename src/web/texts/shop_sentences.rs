@@ -46,7 +46,7 @@ pub(in crate::web) fn action_result(result: ActionResult, at: &str, language: La
             ActionResult::UnknownSource => "Ничего не изменилось: такого источника у магазина нет.",
         },
         Language::Chinese => match result {
-            ActionResult::ReadbackRequested => "已请求回读，结果将显示在下方。",
+            ActionResult::ReadbackRequested => "已请求核对，结果将显示在下方。",
             ActionResult::Paused => "发送已暂停，直到您恢复为止。",
             ActionResult::Resumed => "发送已恢复，正在发送等待中的 SKU。",
             ActionResult::PollRequested => "已请求轮询该数据源，结果将显示在下方。",
@@ -109,8 +109,8 @@ pub(in crate::web) fn effect_of_pausing(waiting: u64, language: Language) -> Str
             language.plural(waiting, ["ждёт", "ждут", "ждут"])
         ),
         Language::Chinese => format!(
-            "暂停后，在您恢复之前不会发送该店铺的任何库存，重启后也一样。现在有{count}在等待，之后的更改\
-             也会等待。Market 保留现有数量，回读继续进行。"
+            "暂停后，在您恢复之前不会发送该店铺的任何库存，重启后也一样。现在有 {count} 在等待，之后的更改\
+             也会等待。Market 保留现有数量，核对继续进行。"
         ),
     }
 }
@@ -130,7 +130,7 @@ pub(in crate::web) fn effect_of_resuming(waiting: u64, language: Language) -> St
             language.plural(waiting, ["ждёт", "ждут", "ждут"])
         ),
         Language::Chinese => {
-            format!("发送已暂停：有{count}在等待。恢复后会在 Market 的限额内立即发送。")
+            format!("发送已暂停：有 {count} 在等待。恢复后会在 Market 的限额内立即发送。")
         }
     }
 }
@@ -140,7 +140,7 @@ fn skus(n: u64, language: Language) -> String {
     match language {
         Language::English => format!("{number} {}", language.plural(n, ["SKU", "", "SKUs"])),
         Language::Russian => format!("{number} SKU"),
-        Language::Chinese => format!(" {number} 个 SKU "),
+        Language::Chinese => format!("{number} 个 SKU"),
     }
 }
 
@@ -186,7 +186,7 @@ pub(in crate::web) fn readback_ended(
             format!("Последняя полная сверка {ago} ({full}). Отправлено ещё раз: {number} SKU.")
         }
         Language::Chinese => {
-            format!("最近一次完整回读：{ago}（{full}）。再次发送 {number} 个 SKU。")
+            format!("最近一次完整核对：{ago}（{full}）。再次发送 {number} 个 SKU。")
         }
     }
 }
@@ -217,8 +217,13 @@ mod tests {
             ),
             (
                 effect_of_resuming(5, Language::Chinese),
-                "有 5 个 SKU 在等待",
+                "：有 5 个 SKU 在等待。",
             ),
+            (
+                effect_of_pausing(5, Language::Chinese),
+                "现在有 5 个 SKU 在等待，",
+            ),
+            (sending_now(5, Language::Chinese), "正在发送 5 个 SKU"),
             (delivery_counts(1, 0, Language::English), "1 row, 0 changed"),
             (
                 delivery_counts(22, 3, Language::Russian),

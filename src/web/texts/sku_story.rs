@@ -99,7 +99,7 @@ pub(in crate::web) fn sku_summary(summary: &SkuSummary, context: PageContext) ->
                 ),
                 Language::Chinese => {
                     format!(
-                        "Market 请求该 SKU（最近一次在 {hour} 起的一小时内），但卖家从未声明其库存。"
+                        "Market 请求该 SKU（最近一次在 {hour} 起的一小时内），但卖家从未提供其库存。"
                     )
                 }
             }
@@ -230,7 +230,7 @@ pub(in crate::web) fn stated(count: u32, origin: Option<&str>, language: Languag
     match language {
         Language::English => format!("Stated: {number}{}", by(origin, language)),
         Language::Russian => format!("Передано: {number}{}", by(origin, language)),
-        Language::Chinese => format!("声明：{number} 件{}", by(origin, language)),
+        Language::Chinese => format!("提供：{number} 件{}", by(origin, language)),
     }
 }
 
@@ -240,7 +240,7 @@ pub(in crate::web) fn repeated(count: u32, origin: Option<&str>, language: Langu
     match language {
         Language::English => format!("Stated again: {number}{}", by(origin, language)),
         Language::Russian => format!("Передано ещё раз: {number}{}", by(origin, language)),
-        Language::Chinese => format!("再次声明：{number} 件{}", by(origin, language)),
+        Language::Chinese => format!("再次提供：{number} 件{}", by(origin, language)),
     }
 }
 
@@ -384,7 +384,7 @@ pub(in crate::web) fn search_result(count: u64, is_cut: bool, language: Language
     match language {
         Language::English if is_cut => {
             format!(
-                "More than {number} SKUs begin so; {number} of them are shown. Enter more characters."
+                "More than {number} SKUs begin with this text; {number} of them are shown. Enter more characters."
             )
         }
         Language::Russian if is_cut => {
@@ -393,13 +393,15 @@ pub(in crate::web) fn search_result(count: u64, is_cut: bool, language: Language
         Language::Chinese if is_cut => {
             format!("超过 {number} 个 SKU，仅显示其中 {number} 个。请输入更多字符。")
         }
-        Language::English if count == 0 => "No SKU is spelled so, and none begins so.".to_owned(),
+        Language::English if count == 0 => {
+            "No SKU has this spelling, and none begins with it.".to_owned()
+        }
         Language::Russian if count == 0 => {
             "Такого SKU нет, и ни один SKU так не начинается.".to_owned()
         }
         Language::Chinese if count == 0 => "没有这样的 SKU，也没有以此开头的 SKU。".to_owned(),
         Language::English => format!(
-            "No SKU is spelled exactly so. {number} {} so.",
+            "No SKU has exactly this spelling. {number} {} with it.",
             language.plural(count, ["SKU begins", "", "SKUs begin"])
         ),
         Language::Russian => format!("Точно такого SKU нет. Так начинаются SKU: {number}."),

@@ -11,12 +11,16 @@ pub(in crate::web) fn source_state(
     rows_so_far: Option<u64>,
     language: Language,
 ) -> String {
-    let rows = language.number(rows_so_far.unwrap_or_default());
+    let count = rows_so_far.unwrap_or_default();
+    let rows = language.number(count);
     match language {
         Language::English => match state {
-            SourceState::Reading => format!("reading, {rows} rows so far"),
+            SourceState::Reading => format!(
+                "reading, {rows} {} so far",
+                language.plural(count, ["row", "rows", "rows"])
+            ),
             SourceState::Failed => "failed".to_owned(),
-            SourceState::Held => "waits for approval".to_owned(),
+            SourceState::Held => "held for approval".to_owned(),
             SourceState::Incomplete => "applied, but absent SKUs keep their stock".to_owned(),
             SourceState::Ok => "applied".to_owned(),
             SourceState::Waiting => "waits for the first delivery".to_owned(),
@@ -25,14 +29,16 @@ pub(in crate::web) fn source_state(
             SourceState::Reading => format!("читается, строк: {rows}"),
             SourceState::Failed => "ошибка".to_owned(),
             SourceState::Held => "ждёт подтверждения".to_owned(),
-            SourceState::Incomplete => "применена, но отсутствующие SKU не обнулены".to_owned(),
-            SourceState::Ok => "применена".to_owned(),
+            SourceState::Incomplete => {
+                "выгрузка применена, но отсутствующие SKU не обнулены".to_owned()
+            }
+            SourceState::Ok => "выгрузка применена".to_owned(),
             SourceState::Waiting => "ждёт первой выгрузки".to_owned(),
         },
         Language::Chinese => match state {
             SourceState::Reading => format!("正在读取，已读 {rows} 行"),
             SourceState::Failed => "失败".to_owned(),
-            SourceState::Held => "等待批准".to_owned(),
+            SourceState::Held => "待批准".to_owned(),
             SourceState::Incomplete => "已应用，但缺少的 SKU 未归零".to_owned(),
             SourceState::Ok => "已应用".to_owned(),
             SourceState::Waiting => "等待第一批数据".to_owned(),
@@ -47,7 +53,7 @@ pub(in crate::web) fn source_kind(kind: &'static str, language: Language) -> &'s
         ("file", Language::Russian) => "файл",
         ("file", Language::Chinese) => "文件",
         ("legacy", Language::English) => "old handler",
-        ("legacy", Language::Russian) => "прежний обработчик",
+        ("legacy", Language::Russian) => "старый обработчик",
         ("legacy", Language::Chinese) => "旧处理程序",
         ("1c", Language::English | Language::Chinese) => "1C",
         ("1c", Language::Russian) => "1С",
@@ -197,9 +203,9 @@ pub(in crate::web) fn page_of(page: u64, pages: u64, language: Language) -> Stri
 pub(in crate::web) fn held_failure(error: &str, language: Language) -> String {
     let error = visible(error);
     match language {
-        Language::English => format!("This did not succeed: {error}"),
-        Language::Russian => format!("Не удалось: {error}"),
-        Language::Chinese => format!("操作未成功：{error}"),
+        Language::English => format!("Failed to compare or approve: {error}"),
+        Language::Russian => format!("Не удалось сравнить или подтвердить: {error}"),
+        Language::Chinese => format!("比较或批准失败：{error}"),
     }
 }
 
@@ -255,5 +261,9 @@ mod tests {
         }
         let reading = source_state(SourceState::Reading, Some(1_240), Language::Russian);
         assert_eq!(reading, "читается, строк: 1\u{a0}240");
+        for (rows, expected) in [(1, "reading, 1 row so far"), (2, "reading, 2 rows so far")] {
+            let reading = source_state(SourceState::Reading, Some(rows), Language::English);
+            assert_eq!(reading, expected);
+        }
     }
 }
