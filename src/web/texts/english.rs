@@ -236,7 +236,7 @@ pub(super) const fn text(name: Text) -> &'static str {
         Text::TimeColumn => "Time",
         Text::TimeLine => "What happened",
         Text::UnchangedColumn => "Unchanged",
-        Text::UnknownPath => "There is no page at this address.",
+        Text::UnknownPath => "This address has no page.",
         Text::UnknownShopLead => "The configuration has these shops:",
         Text::UnknownSkuAdvice => "What to do",
         Text::UnknownSkuCheck => {
