@@ -1,5 +1,5 @@
 // Tests of the operator's pages in Chromium. One browser and one service for each state serve
-// all tests, one after the other, because that is fastest on a machine with two cores.
+// all tests. The tests that only read run side by side, the others one after the other.
 
 import { after, before, test } from "node:test";
 
@@ -21,8 +21,8 @@ after(async () => {
   await context.browser?.close();
 });
 
-// These only look at pages, so they run side by side: two pages at a time, one for each core.
-test("looking", { concurrency: true }, async (t) => {
+// Two pages at a time, one for each core of a machine with two.
+test("read-only checks", { concurrency: true }, async (t) => {
   const { browser, states } = context;
   await Promise.all([
     t.test("pages", { concurrency: 2 }, (t) => pages(t, { browser, states, names: ["calm", "empty", "alarms"] })),

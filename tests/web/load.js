@@ -88,6 +88,6 @@ for (const [name, times] of [["without pages", without], [`with ${PAGES} pages`,
 }
 console.log(`ratio of p99: ${ratio.toFixed(2)}, events to the pages: ${frames}`);
 if (!(ratio < MAX_RATIO)) {
-  console.error(`open pages slow the answers down: ${ratio.toFixed(2)} is not below ${MAX_RATIO}`);
+  console.error(`open pages slow the responses down: ${ratio.toFixed(2)} is not below ${MAX_RATIO}`);
   process.exitCode = 1;
 }

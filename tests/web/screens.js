@@ -19,9 +19,12 @@ export const SCREENS = [
   { name: "login", path: "/login", states: ["empty"] },
 ];
 
-export const BUILT = SCREENS.filter((screen) => !screen.status);
+const PAGES = SCREENS.filter((screen) => !screen.status);
 
-export const ERRORS = SCREENS.filter((screen) => screen.status);
+/** Screens that are tested in a state, without the pages about errors unless `screens` has them. */
+export function screensIn(name, screens = PAGES) {
+  return screens.filter(({ states }) => !states || states.includes(name));
+}
 
 /** Path of a screen with the values of a state. */
 export function pathOf(screen, values) {

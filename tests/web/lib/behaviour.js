@@ -6,15 +6,15 @@ import assert from "node:assert/strict";
 import { open } from "./browser.js";
 import { jumps } from "./checks.js";
 import { FEED_KEY, Service } from "./service.js";
-import { BUILT, pathOf } from "../screens.js";
+import { pathOf, screensIn } from "../screens.js";
 
 /** Tests without JavaScript. */
 export async function withoutScript(t, { browser, states }) {
   for (const name of ["calm", "empty", "alarms"]) {
     const { service, values } = await states.get(name);
-    // Most pages have the links of the frame, and one look at each is enough.
+    // Most pages have the links of the frame, and each is followed once.
     const followed = new Set();
-    for (const screen of BUILT.filter(({ states }) => !states || states.includes(name))) {
+    for (const screen of screensIn(name)) {
       await t.test(`${screen.name}, ${name}`, async () => {
         const { page, problems, close } = await open(browser, service, "ru", { javaScriptEnabled: false });
         await page.goto(pathOf(screen, values));
@@ -43,7 +43,7 @@ export async function withoutScript(t, { browser, states }) {
 /** Tests with the keyboard alone. */
 export async function keyboard(t, { browser, states }) {
   const { service, values } = await states.get("alarms");
-  for (const screen of BUILT.filter(({ states }) => !states || states.includes("alarms"))) {
+  for (const screen of screensIn("alarms")) {
     for (const width of [1440, 360]) {
       await t.test(`${screen.name}, ${width} px`, async () => {
         const viewport = { width, height: 900 };

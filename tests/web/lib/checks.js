@@ -67,7 +67,7 @@ export function layout(page) {
     }
     // Text over text cannot be read. Lines of one element may touch, elements may not.
     const leaves = [...document.querySelectorAll("main *, header *, .screens *")].filter(
-      (element) => element.checkVisibility() && !element.closest("svg, .skip, .visually-hidden")
+      (element) => element.checkVisibility() && !element.closest("svg, .skip")
         && [...element.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.data.trim()),
     );
     const boxes = leaves.flatMap((element) => [...element.getClientRects()].map((box) => ({ element, box })));

@@ -1,5 +1,5 @@
 // Every screen in every state, language, theme and width: rules of accessibility, policy,
-// layout and language. With PICTURES=1 (`npm run pictures`) a screenshot of each is kept for the eye.
+// layout and language. With PICTURES=1 (`npm run pictures`) a screenshot of each is kept.
 
 import assert from "node:assert/strict";
 import { mkdirSync } from "node:fs";
@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 
 import { open } from "./browser.js";
 import * as checks from "./checks.js";
-import { BUILT, ERRORS, pathOf } from "../screens.js";
+import { SCREENS, pathOf, screensIn } from "../screens.js";
 
 export const LANGUAGES = ["ru", "en", "zh"];
 const WIDTHS = [1440, 360];
@@ -22,17 +22,17 @@ export async function pages(t, { browser, states, names }) {
   for (const name of names) {
     const state = await states.get(name);
     for (const language of LANGUAGES) {
-      running.push(t.test(`${name}, ${language}`, (t) => lookAtAll(t, browser, state, name, language)));
+      running.push(t.test(`${name}, ${language}`, (t) => checkScreens(t, browser, state, name, language)));
     }
   }
   await Promise.all(running);
 }
 
-async function lookAtAll(t, browser, state, name, language) {
+async function checkScreens(t, browser, state, name, language) {
   // One window for all screens, because opening one takes as long as a check.
   const view = await open(browser, state.service, language);
-  for (const screen of [...BUILT, ...ERRORS].filter(({ states }) => !states || states.includes(name))) {
-    await t.test(screen.name, () => look(view, state, name, screen, language));
+  for (const screen of screensIn(name, SCREENS)) {
+    await t.test(screen.name, () => checkScreen(view, state, name, screen, language));
   }
   await view.close();
 }
@@ -45,7 +45,7 @@ function rulesFor(language, theme, width) {
   return width === 360 ? [] : ["color-contrast"];
 }
 
-async function look({ page, problems }, { service, values }, name, screen, language) {
+async function checkScreen({ page, problems }, { service, values }, name, screen, language) {
   problems.length = 0;
   await page.emulateMedia({ colorScheme: "light", media: "screen" });
   await page.setViewportSize({ width: WIDTHS[0], height: 900 });

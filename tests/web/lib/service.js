@@ -84,13 +84,18 @@ export class Market {
   }
 }
 
+/** Campaign of a shop. The shop with the warehouse of the simulator has its campaign. */
+function campaignOf({ id }) {
+  return id - 569667 + 12345;
+}
+
 /** One shop of a configuration, as TOML. */
 export function shopToml({ name, id, settings = "" }) {
   return `
 [[shops]]
 name = "${name}"
 warehouses = [${id}]
-campaign = ${id - 569667 + 12345}
+campaign = ${campaignOf({ id })}
 base_path = "/${name}"
 push_token_file = "push_token"
 feed_key_file = "feed_key"
@@ -142,11 +147,11 @@ ${this.password ? 'ops_password_file = "ops_password"' : ""}
     this.url = `http://${listen}`;
     this.ops = `http://${ops}`;
     this.configure(listen, ops);
-    await until("the store is read", async () => (await fetch(`${this.ops}/readyz`)).ok || this.isCold());
+    await until("the store is read", async () => (await fetch(`${this.ops}/readyz`)).ok || this.servesPages());
   }
 
   // A service without stock is ready too; the pages are served as soon as the store is read.
-  async isCold() {
+  async servesPages() {
     return (await fetch(`${this.ops}/`, { headers: this.credentials() })).status === 200;
   }
 
@@ -171,9 +176,8 @@ ${this.password ? 'ops_password_file = "ops_password"' : ""}
 
   /** Updates stock as a program of the seller does. `counts` are pairs of a SKU and a count. */
   async feed(name, counts) {
-    const campaign = this.shop(name).id - 569667 + 12345;
     const skus = counts.map(([sku, count]) => ({ sku, items: [{ count }] }));
-    const response = await fetch(`${this.url}/v2/campaigns/${campaign}/offers/stocks`, {
+    const response = await fetch(`${this.url}/v2/campaigns/${campaignOf(this.shop(name))}/offers/stocks`, {
       method: "PUT",
       headers: { "Api-Key": FEED_KEY, "Content-Type": "application/json" },
       body: JSON.stringify({ skus }),
@@ -199,7 +203,7 @@ ${this.password ? 'ops_password_file = "ops_password"' : ""}
   }
 
   async status() {
-    return (await fetch(`${this.ops}/status`)).json();
+    return (await fetch(`${this.ops}/status`, { headers: this.credentials() })).json();
   }
 
   /** Waits until an alarm of this kind is active. */

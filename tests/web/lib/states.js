@@ -1,4 +1,4 @@
-// States of the service in which every page is looked at.
+// States of the service in which every page is checked.
 
 import { Market, Service, until } from "./service.js";
 
