@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -54,7 +54,11 @@ pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), String> {
         LogFormat::Text => false,
     };
     let lines = if as_json {
-        lines.json().flatten_event(true).boxed()
+        lines
+            .with_writer(|| EscapingJsonWriter(std::io::stderr()))
+            .json()
+            .flatten_event(true)
+            .boxed()
     } else {
         lines.fmt_fields(escaped_fields()).boxed()
     };
@@ -110,7 +114,7 @@ pub fn parse_filter(filter: &str) -> Result<Targets, String> {
 /// Formatter of the fields of text lines.
 ///
 /// Messages and values may contain text from outside, so each character that could end a line,
-/// move the cursor or reorder text is escaped. The JSON format escapes without our help.
+/// move the cursor or reorder text is escaped.
 fn escaped_fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
     debug_fn(
         |writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug| {
@@ -129,6 +133,25 @@ struct EscapingWriter<'a, 'w>(&'a mut Writer<'w>);
 impl fmt::Write for EscapingWriter<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.0.write_str(&printable(text))
+    }
+}
+
+/// Writer of JSON lines, each in one call. The JSON format escapes control characters; this writer
+/// also escapes those that reorder or hide text.
+struct EscapingJsonWriter<W>(W);
+
+impl<W: io::Write> io::Write for EscapingJsonWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match std::str::from_utf8(bytes) {
+            // A JSON escape, because such a character occurs only within a string.
+            Ok(text) => self.0.write_all(printable_lines(text).as_bytes())?,
+            Err(_) => self.0.write_all(bytes)?,
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 
@@ -471,6 +494,17 @@ mod tests {
         tracing::subscriber::with_default(subscriber, log);
         let bytes = buffer.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn json_lines_have_no_unprintable_character() {
+        let mut written = Vec::new();
+        let line = "{\"message\":\"a\u{202e}b\u{200b}ж\"}\n";
+        io::Write::write_all(&mut EscapingJsonWriter(&mut written), line.as_bytes()).unwrap();
+        let written = String::from_utf8(written).unwrap();
+        assert_eq!(written, "{\"message\":\"a\\u202eb\\u200bж\"}\n");
+        let parsed: serde_json::Value = serde_json::from_str(&written).unwrap();
+        assert_eq!(parsed["message"], "a\u{202e}b\u{200b}ж");
     }
 
     #[test]
