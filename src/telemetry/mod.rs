@@ -4,10 +4,11 @@
 //! begins, as a gauge, and as an entry in the status until it clears. Other modules raise and
 //! clear alarms; this module only keeps them. Text from outside is escaped before it is logged.
 
-use std::borrow::Cow;
+mod printable;
+
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
-use std::io::{self, IsTerminal};
+use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -23,6 +24,8 @@ use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use self::printable::{EscapingJsonWriter, EscapingWriter};
+pub use self::printable::{is_unprintable, printable, printable_lines};
 use crate::clock::Clock;
 
 /// Format of log lines.
@@ -126,89 +129,6 @@ fn escaped_fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
         },
     )
     .delimited(" ")
-}
-
-struct EscapingWriter<'a, 'w>(&'a mut Writer<'w>);
-
-impl fmt::Write for EscapingWriter<'_, '_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0.write_str(&printable(text))
-    }
-}
-
-/// Writer of JSON lines, each in one call. The JSON format escapes control characters; this writer
-/// also escapes those that reorder or hide text.
-struct EscapingJsonWriter<W>(W);
-
-impl<W: io::Write> io::Write for EscapingJsonWriter<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match std::str::from_utf8(bytes) {
-            // A JSON escape, because such a character occurs only within a string.
-            Ok(text) => self.0.write_all(printable_lines(text).as_bytes())?,
-            Err(_) => self.0.write_all(bytes)?,
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
-}
-
-/// Escapes text from outside for a line that people read.
-///
-/// Each character that could end the line, move the cursor, reorder or hide text is replaced by
-/// its JSON escape, such as `\u001b`.
-#[must_use]
-pub fn printable(text: &str) -> Cow<'_, str> {
-    escape(text, is_unprintable)
-}
-
-/// Escapes like [`printable`], but keeps line feeds and tabs.
-#[must_use]
-pub fn printable_lines(text: &str) -> Cow<'_, str> {
-    escape(text, |c| is_unprintable(c) && !matches!(c, '\n' | '\t'))
-}
-
-fn escape(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
-    if !text.contains(&is_escaped) {
-        return Cow::Borrowed(text);
-    }
-    let mut escaped = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        match c {
-            _ if !is_escaped(c) => escaped.push(c),
-            '\n' => escaped.push_str("\\n"),
-            '\r' => escaped.push_str("\\r"),
-            '\t' => escaped.push_str("\\t"),
-            _ => {
-                let mut units = [0; 2];
-                for unit in c.encode_utf16(&mut units) {
-                    escaped.push_str(&format!("\\u{unit:04x}"));
-                }
-            }
-        }
-    }
-    Cow::Owned(escaped)
-}
-
-/// Returns true for control characters, line separators, and format characters without a width:
-/// bidirectional marks, joiners, tags.
-#[must_use]
-pub fn is_unprintable(c: char) -> bool {
-    c.is_control()
-        || matches!(
-            c,
-            '\u{ad}'
-                | '\u{61c}'
-                | '\u{180e}'
-                | '\u{200b}'..='\u{200f}'
-                | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}'
-                | '\u{feff}'
-                | '\u{fff9}'..='\u{fffb}'
-                | '\u{e0000}'..='\u{e007f}'
-        )
 }
 
 /// Kind of an alarm. The names are stable, because operators build alerts on them.
@@ -500,7 +420,7 @@ mod tests {
     fn json_lines_have_no_unprintable_character() {
         let mut written = Vec::new();
         let line = "{\"message\":\"a\u{202e}b\u{200b}ж\"}\n";
-        io::Write::write_all(&mut EscapingJsonWriter(&mut written), line.as_bytes()).unwrap();
+        std::io::Write::write_all(&mut EscapingJsonWriter(&mut written), line.as_bytes()).unwrap();
         let written = String::from_utf8(written).unwrap();
         assert_eq!(written, "{\"message\":\"a\\u202eb\\u200bж\"}\n");
         let parsed: serde_json::Value = serde_json::from_str(&written).unwrap();
