@@ -1,11 +1,11 @@
 //! `healthcheck`: reports the readiness of a running service by the exit code.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use strict_http::{ClientConfig, Trust, client};
+use strict_http::{ClientConfig, Trust, client, reachable_address};
 
 use super::ops_client::OpsArgs;
 use super::{print_line, runtime};
@@ -54,12 +54,6 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// Returns the base URL of an operators' listener.
-///
-/// A listener on all addresses (`0.0.0.0` or `::`) is called on the loopback address.
 pub(super) fn ops_url(ops: SocketAddr) -> String {
-    let ip = match ops.ip() {
-        ip if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    format!("http://{}", SocketAddr::new(ip, ops.port()))
+    format!("http://{}", reachable_address(ops))
 }

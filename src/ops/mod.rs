@@ -16,7 +16,7 @@ mod sku_summary;
 mod source_dto;
 mod source_endpoints;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use axum::extract::{Request, State};
@@ -45,7 +45,7 @@ pub use self::source_endpoints::list_sources;
 pub(crate) use self::source_endpoints::pipeline_error;
 use lifecycle::{Tasks, run_blocking};
 use stock::{Activity, ShopId, StockBook};
-use strict_http::ErrorResponse;
+use strict_http::{ErrorResponse, reachable_address};
 
 use crate::chart_history::ChartHistory;
 use crate::clock::Clock;
@@ -118,20 +118,10 @@ impl ListenerAddresses {
     #[must_use]
     pub fn new(public: SocketAddr, ops: SocketAddr) -> Self {
         Self {
-            public: local(public),
-            ops: local(ops),
+            public: reachable_address(public),
+            ops: reachable_address(ops),
         }
     }
-}
-
-/// Returns the loopback address for a listener on all addresses.
-fn local(address: SocketAddr) -> SocketAddr {
-    let host = match address.ip() {
-        IpAddr::V4(host) if host.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(host) if host.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        host => host,
-    };
-    SocketAddr::new(host, address.port())
 }
 
 /// Shop settings that the operator sees.

@@ -314,3 +314,21 @@ pub(crate) fn pipeline_error(error: &PipelineError) -> ErrorResponse {
     };
     ErrorResponse::new(status, code, causes(error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spreadsheet_executes_no_row() {
+        for (text, expected) in [
+            ("=HYPERLINK(1);x", "'=HYPERLINK(1);x"),
+            ("@x", "'@x"),
+            ("-1", "'-1"),
+            ("TEA-1;5", "TEA-1;5"),
+            ("", ""),
+        ] {
+            assert_eq!(without_formula(text), expected);
+        }
+    }
+}

@@ -11,11 +11,13 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::json;
+use strict_http::ErrorResponse;
 
 use super::Config;
 use super::held_view::{AcceptedView, HeldParams, HeldSubject, HeldView, PAGE_SIZE};
 use super::language_choice::LanguageChoice;
 use super::layout::{Layout, Screen, render};
+use super::links::find_source;
 use super::not_found;
 use super::page_context::PageContext;
 use super::texts::{self, Text, text};
@@ -66,7 +68,11 @@ pub(super) async fn page(
     headers: HeaderMap,
 ) -> Response {
     let Some((state, pipeline)) = find(&ops, &shop, &source) else {
-        return not_found::unknown_path(State(ops), Extension(config), Extension(choice)).await;
+        if wants_html(&headers) {
+            return not_found::unknown_path(State(ops), Extension(config), Extension(choice)).await;
+        }
+        let message = format!("no shop '{shop}' has a source '{source}': GET /sources lists them");
+        return ErrorResponse::new(StatusCode::NOT_FOUND, "NOT_FOUND", message).into_response();
     };
     let Query(params) = params.unwrap_or_default();
     let response = if wants_html(&headers) {
@@ -131,17 +137,15 @@ pub(super) async fn accept(
         .await
 }
 
-/// Returns the pipeline of a shop that has this source, or any for the rules.
+/// Returns the state and the pipeline of a source, or of the rules.
 fn find<'a>(
     ops: &'a Ops,
     shop: &str,
     source: &str,
 ) -> Option<(&'a OpsState, &'a DeliveryPipeline)> {
     let state = ops.state()?;
-    let mut pipelines = state.source_manager.pipelines();
-    let (_, pipeline) = pipelines.find(|(_, pipeline)| pipeline.shop_name() == shop)?;
-    let is_known = source == RULES_NAME || pipeline.source_index(source).is_some();
-    is_known.then_some((state, pipeline))
+    let (_, pipeline) = find_source(state, shop, source)?;
+    Some((state, pipeline))
 }
 
 fn error_text(error: &PipelineError, language: Language) -> String {

@@ -4,6 +4,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use stock::ShopId;
 
 use crate::ops::{OpsShop, OpsState};
+use crate::sources::{DeliveryPipeline, RULES_NAME};
 
 /// Characters that are encoded in an address: all but the unreserved ones of RFC 3986.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
@@ -15,6 +16,18 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
 /// Returns the shop with this name.
 pub(super) fn find_shop<'a>(state: &'a OpsState, name: &str) -> Option<(ShopId, &'a OpsShop)> {
     state.shops_with_ids().find(|(_, shop)| shop.name == name)
+}
+
+/// Returns the shop and its pipeline, if the shop has this source. Every shop has the one of the rules.
+pub(super) fn find_source<'a>(
+    state: &'a OpsState,
+    shop: &str,
+    source: &str,
+) -> Option<(ShopId, &'a DeliveryPipeline)> {
+    let mut pipelines = state.source_manager.pipelines();
+    let found = pipelines.find(|(_, pipeline)| pipeline.shop_name() == shop)?;
+    let is_known = source == RULES_NAME || found.1.source_index(source).is_some();
+    is_known.then_some(found)
 }
 
 /// Returns the path of a shop. Names of shops need no encoding.

@@ -13,7 +13,9 @@ use tower::ServiceExt as _;
 use super::Config;
 use super::language_choice::LanguageChoice;
 use super::layout::{Layout, Screen, render};
+use super::links::find_source;
 use super::live::{LiveValues, stream_values};
+use super::not_found;
 use super::page_context::PageContext;
 use super::source_card::{HeldNote, SourceCard, is_unused, stored_rows};
 use super::texts::{self, Text, text};
@@ -113,14 +115,15 @@ pub(super) async fn live(
 pub(super) async fn read(
     State(ops): State<Ops>,
     Path((shop, source)): Path<(String, String)>,
+    Extension(config): Extension<Config>,
+    Extension(choice): Extension<LanguageChoice>,
 ) -> Response {
     let found = ops.state().and_then(|state| {
-        let mut pipelines = state.source_manager.pipelines();
-        let (id, pipeline) = pipelines.find(|(_, pipeline)| pipeline.shop_name() == shop)?;
+        let (id, pipeline) = find_source(state, &shop, &source)?;
         Some((state, id, pipeline.source_index(&source)?))
     });
     let Some((state, id, index)) = found else {
-        return StatusCode::NOT_FOUND.into_response();
+        return not_found::unknown_path(State(ops), Extension(config), Extension(choice)).await;
     };
     state.request_poll(id, &shop, (index, &source));
     // Names of shops and sources need no encoding.

@@ -28,7 +28,7 @@ impl Endpoints {
             self.ops,
             "GET",
             target,
-            &[("Accept-Language", language)],
+            &[("Accept", "text/html"), ("Accept-Language", language)],
             b"",
         )
         .await
@@ -358,6 +358,14 @@ async fn what_does_not_exist_is_a_page_with_advice() {
             "/shops/moscow/skus/0557722",
             ["What to do", "Что делать", "处理办法"],
         ),
+        (
+            "/shops",
+            ["This address has no page", "страницы нет", "此地址没有页面"],
+        ),
+        (
+            "/sources/moscow/nothing/held",
+            ["This address has no page", "страницы нет", "此地址没有页面"],
+        ),
     ] {
         for ((language, _), words) in LANGUAGES.into_iter().zip(words) {
             let response = endpoints.get_page(target, language).await;
@@ -376,8 +384,53 @@ async fn what_does_not_exist_is_a_page_with_advice() {
         page.contains("href=\"/shops/moscow/skus/557722\""),
         "{page}"
     );
-    let response = endpoints.post_form("/shops/kazan/pause").await;
-    assert_eq!(response.status, 404);
+    for form in ["/shops/kazan/pause", "/sources/moscow/nothing/read"] {
+        let response = endpoints.post_form(form).await;
+        assert_eq!(response.status, 404, "{form}");
+        assert!(response.text().contains("<header class=\"top\">"), "{form}");
+    }
+    // An address that a person has changed is a page without these values.
+    for target in ["/events?before=x", "/ready?again=%FF", "/sources?done=%FF"] {
+        let response = endpoints.get_page(target, "en").await;
+        assert_eq!(response.status, 200, "{target}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_path_leads_to_its_page() {
+    let service = TestService::start(&[TestShop::moscow()]).await;
+    for (form, page) in [
+        ("/shops/moscow/pause", "/shops/moscow"),
+        ("/shops/moscow/resume", "/shops/moscow"),
+        ("/shops/moscow/verify", "/shops/moscow"),
+        ("/shops/moscow/sources/erp/read", "/shops/moscow"),
+        ("/sources/moscow/erp/read", "/sources"),
+        ("/logout", "/"),
+    ] {
+        let response = service.endpoints().get_page(form, "en").await;
+        let location = response.header("location");
+        assert_eq!((response.status, location), (303, Some(page)), "{form}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn examples_name_the_addresses_of_the_service() {
+    let service = TestService::start(&[TestShop::moscow()]).await;
+    let endpoints = service.endpoints();
+    for target in ["/", "/shops/moscow"] {
+        let page = endpoints.get_page(target, "en").await.text();
+        let update = format!(
+            "http://{}/v2/campaigns/{}/offers/stocks",
+            endpoints.public,
+            service.shop().campaign
+        );
+        assert!(page.contains(&update), "{update} is not in {page}");
+        let import = format!("--shop moscow --ops {}</code>", endpoints.ops);
+        assert!(page.contains(&import), "{import} is not in {page}");
+    }
+    endpoints.feed(service.shop(), &[("A", 1)]).await;
+    let page = endpoints.get_page("/", "en").await.text();
+    assert!(!page.contains("stockbridge import"), "{page}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -426,6 +479,7 @@ async fn the_search_finds_exact_skus_then_prefixes() {
             response.text().contains("<header class=\"top\">"),
             "{target}"
         );
+        assert!(!response.text().contains('\0'), "{target}");
     }
     // The other shop is one link away.
     let page = endpoints

@@ -22,6 +22,18 @@ pub fn is_public(address: IpAddr) -> bool {
     }
 }
 
+/// Returns the address at which programs on this machine reach a listener.
+///
+/// A listener on all addresses (`0.0.0.0` or `::`) is called on the loopback address.
+#[must_use]
+pub fn reachable_address(listener: SocketAddr) -> SocketAddr {
+    let ip = match listener.ip() {
+        ip if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listener.port())
+}
+
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
     let is_special = matches!(

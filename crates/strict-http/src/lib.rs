@@ -38,7 +38,7 @@ pub mod test_server;
 #[cfg(test)]
 mod tests;
 
-pub use address_rule::{AddressRule, is_public};
+pub use address_rule::{AddressRule, is_public, reachable_address};
 pub use body::{BodyError, read_body};
 pub use client::{
     ClientConfig, ClientError, ReadResponseError, Trust, causes, client, read_response,

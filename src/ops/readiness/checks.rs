@@ -256,6 +256,22 @@ impl CheckedShop {
 mod tests {
     use super::*;
 
+    #[test]
+    fn without_stock_its_age_is_not_checked() {
+        let (coverage, readback, report) = good_inputs();
+        for (has_no_stock, expected) in [
+            (true, CheckResult::NotChecked),
+            (false, CheckResult::Passed),
+        ] {
+            let inputs = ReadinessInputs {
+                has_no_stock,
+                ..inputs(&coverage, &readback, &report)
+            };
+            let checks = inputs.evaluate().checks;
+            assert!(checks.contains(&(ReadinessCheck::SourcesActive, expected)));
+        }
+    }
+
     fn inputs<'a>(
         coverage: &'a PushCoverage,
         readback: &'a ReadbackReport,
