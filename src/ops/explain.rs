@@ -22,6 +22,7 @@ use crate::history::{EventKind, SentBatch, SkuEvent};
 use crate::ingest::Origin;
 use crate::migrator::QuarantinedSku;
 use crate::migrator::readback::MatchClass;
+use crate::sources::StockStep;
 
 /// Most events in the response.
 const MAX_EVENTS: usize = 20;
@@ -93,7 +94,8 @@ pub(crate) struct SkuExplanation {
     /// Stock in the book; `null` if the seller never stated it.
     pub(crate) book: Option<BookEntryDto>,
     /// Statements of the sources and the effect of the rules, step by step.
-    pub(crate) sources: Vec<String>,
+    #[serde(serialize_with = "serialize_steps")]
+    pub(crate) sources: StockSteps,
     pub(crate) asked: Vec<MarketRequestDto>,
     /// Acknowledged stock; `null` if the Market never accepted it.
     pub(crate) ledger: Option<LedgerEntryDto>,
@@ -104,6 +106,9 @@ pub(crate) struct SkuExplanation {
     /// Time from which the events are complete; `null` if they are complete since the start.
     pub(crate) events_since: Option<DateTime<Utc>>,
 }
+
+/// Steps that explain a stock, or the reason why the statements of the sources cannot be read.
+pub(crate) type StockSteps = Result<Vec<StockStep>, String>;
 
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct BookEntryDto {
@@ -204,6 +209,16 @@ fn serialize_class<S: Serializer>(class: &MatchClass, serializer: S) -> Result<S
     class.name().serialize(serializer)
 }
 
+/// Writes each step as one sentence, or one sentence with the read error.
+fn serialize_steps<S: Serializer>(steps: &StockSteps, serializer: S) -> Result<S::Ok, S::Error> {
+    match steps {
+        Ok(steps) => serializer.collect_seq(steps.iter().map(ToString::to_string)),
+        Err(error) => serializer.collect_seq([format!(
+            "the statements of the sources cannot be read: {error}"
+        )]),
+    }
+}
+
 #[expect(clippy::ref_option, reason = "the signature that serde requires")]
 fn serialize_some_class<S: Serializer>(
     class: &Option<MatchClass>,
@@ -213,17 +228,14 @@ fn serialize_some_class<S: Serializer>(
 }
 
 impl OpsState {
-    /// Returns the statements of the sources about a SKU, or one line with the read error.
-    async fn source_steps(&self, shop: ShopId, sku: &Sku) -> Vec<String> {
+    async fn source_steps(&self, shop: ShopId, sku: &Sku) -> StockSteps {
         let Some(pipeline) = self.source_manager.pipeline(shop) else {
-            return Vec::new();
+            return Ok(Vec::new());
         };
-        let steps = pipeline.explain(sku).await;
-        steps.unwrap_or_else(|error| {
-            vec![format!(
-                "the statements of the sources cannot be read: {error}"
-            )]
-        })
+        pipeline
+            .explain(sku)
+            .await
+            .map_err(|error| error.to_string())
     }
 
     fn explain(&self, id: ShopId, shop: &OpsShop, sku: &Sku) -> SkuExplanation {
@@ -238,7 +250,7 @@ impl OpsState {
             sku: sku.to_string(),
             summary: SkuSummary::Unknown,
             book: entry.map(|entry| self.book_entry(id, entry)),
-            sources: Vec::new(),
+            sources: Ok(Vec::new()),
             asked: self.market_requests(id, sku, entry),
             ledger: entry.and_then(|entry| self.ledger_entry(id, entry)),
             market: entry.and_then(|entry| self.market_stock(id, entry)),

@@ -32,7 +32,7 @@ use tower::ServiceExt as _;
 use tracing::error;
 
 use self::access::AllowedHosts;
-pub(crate) use self::explain::{HistoryEventDto, SkuEventKind, SkuExplanation};
+pub(crate) use self::explain::{HistoryEventDto, SkuEventKind, SkuExplanation, StockSteps};
 pub use self::login::{LOGIN_PATH, Login, SESSION_COOKIE};
 pub(crate) use self::login::{cookies, wants_html};
 use self::readiness::ReadinessCache;

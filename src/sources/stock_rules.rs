@@ -4,7 +4,7 @@
 //! each time, so a changed rule needs no new export.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
+use std::fmt;
 
 use stock::{Count, MAX_COUNT, Sku, Timestamp};
 
@@ -65,15 +65,18 @@ impl Adjustments {
         let mut pieces = pieces;
         if self.buffer > 0 {
             pieces = (pieces - i64::from(self.buffer)).max(0);
-            trace.record(|| format!("safety buffer {}: {pieces}", self.buffer));
+            trace.record(|| RuleStep::Buffer {
+                buffer: self.buffer,
+                pieces,
+            });
         }
         if pieces < i64::from(self.zero_below) && pieces != 0 {
             pieces = 0;
-            trace.record(|| format!("zero below {}: 0", self.zero_below));
+            trace.record(|| RuleStep::ZeroBelow(self.zero_below));
         }
         if let Some(cap) = self.cap.map(i64::from).filter(|cap| pieces > *cap) {
             pieces = cap;
-            trace.record(|| format!("cap {cap}: {cap}"));
+            trace.record(|| RuleStep::Cap(cap));
         }
         pieces
     }
@@ -157,9 +160,106 @@ pub struct EvaluatedStock {
     pub source: usize,
 }
 
+/// Step of an evaluation, with the pieces that it leaves.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum RuleStep {
+    /// Statement of a source, converted to pieces.
+    Stated(StatedPieces),
+    /// Combination of the statements of one source.
+    Rows {
+        /// Function over the statements.
+        combine: Combine,
+        /// Number of statements.
+        rows: usize,
+        /// Pieces of the source.
+        pieces: i64,
+    },
+    /// Combination of the sources.
+    Sources {
+        /// Function over the sources.
+        combine: Combine,
+        /// Number of sources.
+        sources: usize,
+        /// Pieces of the shop.
+        pieces: i64,
+    },
+    /// Subtraction of [`Adjustments::buffer`].
+    Buffer {
+        /// Pieces of the reserve.
+        buffer: u32,
+        /// Pieces that remain.
+        pieces: i64,
+    },
+    /// Number below [`Adjustments::zero_below`], which became zero.
+    ZeroBelow(u32),
+    /// Number above [`Adjustments::cap`], which became the cap.
+    Cap(i64),
+    /// Count set by [`SkuOverride::count`].
+    Override(Count),
+}
+
+impl fmt::Display for RuleStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stated(stated) => stated.fmt(f),
+            Self::Rows {
+                combine,
+                rows,
+                pieces,
+            } => write!(f, "{} of {rows} rows: {pieces}", combine.name()),
+            Self::Sources {
+                combine,
+                sources,
+                pieces,
+            } => write!(f, "{} of {sources} sources: {pieces}", combine.name()),
+            Self::Buffer { buffer, pieces } => write!(f, "safety buffer {buffer}: {pieces}"),
+            Self::ZeroBelow(limit) => write!(f, "zero below {limit}: 0"),
+            Self::Cap(cap) => write!(f, "cap {cap}: {cap}"),
+            Self::Override(count) => write!(f, "set for this SKU: {count}"),
+        }
+    }
+}
+
+/// Statement of a source, converted to pieces.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StatedPieces {
+    /// SKU as the source spells it, if it differs from ours.
+    pub source_sku: Option<String>,
+    /// Warehouse of the source; empty if it names none.
+    pub warehouse: String,
+    /// Quantity in units of the source.
+    pub quantity: Quantity,
+    /// Reserved part that was subtracted.
+    pub reserve: Option<Quantity>,
+    /// Units of the source in one piece, at least 1.
+    pub pack_size: i64,
+    /// Pieces of the statement, which may be negative.
+    pub pieces: i64,
+}
+
+impl fmt::Display for StatedPieces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("stated")?;
+        if let Some(source_sku) = &self.source_sku {
+            write!(f, " of '{source_sku}'")?;
+        }
+        if !self.warehouse.is_empty() {
+            write!(f, " at '{}'", self.warehouse)?;
+        }
+        write!(f, ": {}", self.quantity)?;
+        if let Some(reserve) = self.reserve {
+            write!(f, ", reserve {reserve}")?;
+        }
+        if self.pack_size > 1 {
+            write!(f, ", packs of {}", self.pack_size)?;
+        }
+        write!(f, ": {}", self.pieces)
+    }
+}
+
 /// Recorder of the steps of an evaluation.
 #[derive(Debug)]
-pub struct RuleTrace<'a>(Option<&'a mut Vec<String>>);
+pub struct RuleTrace<'a>(Option<&'a mut Vec<RuleStep>>);
 
 impl<'a> RuleTrace<'a> {
     /// Creates a trace that records nothing.
@@ -170,11 +270,11 @@ impl<'a> RuleTrace<'a> {
 
     /// Creates a trace that appends each step to `list`.
     #[must_use]
-    pub fn recording_to(list: &'a mut Vec<String>) -> Self {
+    pub fn recording_to(list: &'a mut Vec<RuleStep>) -> Self {
         Self(Some(list))
     }
 
-    fn record(&mut self, step: impl FnOnce() -> String) {
+    fn record(&mut self, step: impl FnOnce() -> RuleStep) {
         if let Some(list) = &mut self.0 {
             list.push(step());
         }
@@ -210,12 +310,10 @@ pub fn evaluate(
         latest.source
     };
     if per_source.len() > 1 {
-        trace.record(|| {
-            format!(
-                "{} of {} sources: {chosen}",
-                shop.combine.name(),
-                per_source.len()
-            )
+        trace.record(|| RuleStep::Sources {
+            combine: shop.combine,
+            sources: per_source.len(),
+            pieces: chosen,
         });
     }
     let sku_override = shop.overrides.get(sku).copied().unwrap_or_default();
@@ -229,7 +327,7 @@ pub fn evaluate(
     let adjusted = adjustments.apply(chosen.max(0), trace);
     let pieces = match sku_override.count {
         Some(count) => {
-            trace.record(|| format!("set for this SKU: {count}"));
+            trace.record(|| RuleStep::Override(count));
             i64::from(count.get())
         }
         None => adjusted.min(i64::from(MAX_COUNT)),
@@ -263,12 +361,10 @@ fn evaluate_source(
         Combine::Latest | Combine::Sum | Combine::First => row_pieces.sum(),
     };
     if quantities.len() > 1 {
-        trace.record(|| {
-            format!(
-                "{} of {} rows: {pieces}",
-                rules.combine_warehouses.name(),
-                quantities.len()
-            )
+        trace.record(|| RuleStep::Rows {
+            combine: rules.combine_warehouses,
+            rows: quantities.len(),
+            pieces,
         });
     }
     let pieces = rules.adjustments.apply(pieces.max(0), trace);
@@ -287,22 +383,14 @@ fn pieces_of(row: &SourceQuantity, rules: &SourceRules, trace: &mut RuleTrace<'_
     let pack = i64::from(rules.pack_size.max(1)) * i64::from(row.pack_size.max(1));
     let pieces = free.div_euclid(1_000 * pack);
     trace.record(|| {
-        let mut text = String::from("stated");
-        if let Some(source_sku) = &row.source_sku {
-            let _infallible = write!(text, " of '{source_sku}'");
-        }
-        if !row.warehouse.is_empty() {
-            let _infallible = write!(text, " at '{}'", row.warehouse);
-        }
-        let _infallible = write!(text, ": {}", row.quantity);
-        if let Some(reserve) = reserve {
-            let _infallible = write!(text, ", reserve {reserve}");
-        }
-        if pack > 1 {
-            let _infallible = write!(text, ", packs of {pack}");
-        }
-        let _infallible = write!(text, ": {pieces}");
-        text
+        RuleStep::Stated(StatedPieces {
+            source_sku: row.source_sku.clone(),
+            warehouse: row.warehouse.clone(),
+            quantity: row.quantity,
+            reserve,
+            pack_size: pack,
+            pieces,
+        })
     });
     pieces
 }
@@ -564,6 +652,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(result.count.get(), 10);
+        let trace: Vec<String> = trace.iter().map(ToString::to_string).collect();
         assert_eq!(
             trace,
             [

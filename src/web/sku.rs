@@ -134,11 +134,7 @@ async fn sku_page(
         severity: texts::sku_severity(&explanation.summary).name(),
         is_unknown,
         facts: SkuFacts::new(&explanation, context),
-        steps: explanation
-            .sources
-            .iter()
-            .map(|step| visible(step))
-            .collect(),
+        steps: texts::stock_steps(&explanation.sources, context),
         timeline: timeline(&explanation, context),
         events_since: texts::events_since(explanation.events_since, context),
         others: other_shops(state, (id, &sku), context),

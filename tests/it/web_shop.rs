@@ -322,7 +322,7 @@ async fn the_shop_page_polls_a_source() {
         .await
         .text();
     assert!(
-        page.contains("(file)") && page.contains("result: 4"),
+        page.contains("(file)") && page.contains("Result: 4"),
         "{page}"
     );
     let response = endpoints

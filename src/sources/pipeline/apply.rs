@@ -9,6 +9,7 @@ use stock::{Level, Sku, Update};
 use super::outcome::raise_held_alarm;
 use super::preview::{HeldRules, rules_mark};
 use super::rule_context::{RuleContext, next_evaluated};
+use super::stock_step::StockStep;
 use super::{ChangeCounts, DeliveryPipeline, PipelineError, RULES_NAME, digest};
 use crate::ingest::Origin;
 use crate::sources::DeliveryScope;
@@ -288,35 +289,30 @@ impl DeliveryPipeline {
     ///
     /// # Errors
     /// The statements cannot be read.
-    pub async fn explain(&self, sku: &Sku) -> Result<Vec<String>, PipelineError> {
+    pub async fn explain(&self, sku: &Sku) -> Result<Vec<StockStep>, PipelineError> {
         let mut statements = self.statements().await;
         let context = self.rule_context(&mut statements).await?;
         let mut groups = statements.sku_groups(GroupFilter::Sku(sku.as_str().to_owned()));
-        let mut lines = Vec::new();
+        let mut steps = Vec::new();
         while let Some(group) = groups.next().await? {
             if group[0].sku != sku.as_str() {
                 continue;
             }
-            let quantities = context.quantities(&group);
-            for row in &group {
-                lines.push(context.describe(row));
-            }
+            steps.extend(group.iter().map(|row| context.describe(row)));
             let mut trace = Vec::new();
             let result = evaluate(
                 sku,
-                &quantities,
+                &context.quantities(&group),
                 &context.rules,
                 context.shop_rules,
                 &mut RuleTrace::recording_to(&mut trace),
             );
-            lines.append(&mut trace);
-            if let Some(result) = result {
-                lines.push(format!(
-                    "result: {} as of {}",
-                    result.count, result.stated_at
-                ));
-            }
+            steps.extend(trace.into_iter().map(StockStep::Rule));
+            steps.extend(result.map(|result| StockStep::Result {
+                count: result.count,
+                stated_at: result.stated_at,
+            }));
         }
-        Ok(lines)
+        Ok(steps)
     }
 }

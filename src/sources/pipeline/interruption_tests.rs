@@ -216,7 +216,7 @@ async fn delta_after_cancelled_snapshot_leaves_no_half() {
             .await
             .unwrap();
         let result = format!("result: {} as of", found["S-3"]);
-        let last = explanation.last().unwrap();
+        let last = explanation.last().unwrap().to_string();
         assert!(
             last.starts_with(&result),
             "{steps} steps: {} and {last}",

@@ -17,6 +17,7 @@ mod outcome;
 mod preview;
 mod rule_context;
 mod source_policy;
+mod stock_step;
 #[cfg(test)]
 pub(super) mod tests;
 
@@ -34,6 +35,7 @@ use self::outcome::{raise_absence_alarm, raise_held_alarm};
 use self::preview::PreviewCache;
 pub use self::preview::{HeldPreview, HeldRules};
 pub use self::source_policy::{AbsentPolicy, DuplicatePolicy, SourcePolicy, SourceWarehouses};
+pub use self::stock_step::{StatementStep, StockStep};
 use stock::{ShopId, StockBook, Timestamp};
 
 use super::RejectedRow;

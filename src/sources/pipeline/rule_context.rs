@@ -4,11 +4,11 @@
 //! arithmetic is in [`stock_rules`].
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 
 use stock::{Sku, Timestamp};
 
 use super::source_policy::AbsentPolicy;
+use super::stock_step::{StatementStep, StockStep};
 use super::{PipelineError, PipelineSource};
 use crate::ingest::Origin;
 use crate::sources::Quantity;
@@ -126,32 +126,22 @@ impl RuleContext<'_> {
         Some((sku, result))
     }
 
-    /// Describes a statement in one line, for `explain`.
-    pub(super) fn describe(&self, row: &StatementRow) -> String {
+    /// Returns a statement as a step of an explanation.
+    pub(super) fn describe(&self, row: &StatementRow) -> StockStep {
         let Some(source) = self.source_index(row.source) else {
-            return "stated by a source that was removed from the configuration".to_owned();
+            return StockStep::RemovedSource;
         };
         let policy = &self.sources[source].policy;
-        let at = self.effective_at(row);
-        let mut text = format!("{} '{}'", policy.name, row.source_sku);
-        if !row.variant.is_empty() {
-            let _infallible = write!(text, ", variant '{}'", row.variant);
-        }
-        if !row.warehouse.is_empty() {
-            let _infallible = write!(text, " at '{}'", row.warehouse);
-        }
-        let quantity = Quantity::from_thousandths(row.quantity).unwrap_or_default();
-        let _infallible = write!(text, ": {quantity}");
-        if let Some(at) = at {
-            let _infallible = write!(text, " as of {at}");
-        }
-        if row.absent_at.is_some() {
-            text.push_str(", absent from its last snapshot");
-        }
-        if !policy.warehouses.includes(&row.warehouse) {
-            text.push_str(", a warehouse that does not feed this shop");
-        }
-        text
+        StockStep::Statement(StatementStep {
+            source: policy.name.clone(),
+            source_sku: row.source_sku.clone(),
+            variant: row.variant.clone(),
+            warehouse: row.warehouse.clone(),
+            quantity: Quantity::from_thousandths(row.quantity).unwrap_or_default(),
+            stated_at: self.effective_at(row),
+            is_absent: row.absent_at.is_some(),
+            is_other_warehouse: !policy.warehouses.includes(&row.warehouse),
+        })
     }
 }
 

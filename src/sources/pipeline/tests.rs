@@ -1199,6 +1199,7 @@ async fn changed_rules_apply_to_stored_statements() {
         .await
         .unwrap();
     assert_eq!(steps.len(), 5, "{steps:?}");
+    let steps: Vec<String> = steps.iter().map(ToString::to_string).collect();
     assert_eq!(
         steps[1..4],
         ["stated: 30: 30", "safety buffer 2: 28", "cap 20: 20"]

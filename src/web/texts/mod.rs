@@ -10,6 +10,7 @@ mod sentences;
 mod shop_sentences;
 mod sku_story;
 mod sources;
+mod stock_steps;
 
 pub(super) use self::events::{EventGroup, event_group, event_reason, event_sentence};
 pub(super) use self::match_class::{class_name, match_class_text};
@@ -29,6 +30,7 @@ pub(super) use self::sources::{
     all_kinds, compared, held_failure, hold_reasons, page_of, source_kind, source_state,
     stock_changes,
 };
+pub(super) use self::stock_steps::stock_steps;
 use crate::i18n::Language;
 
 /// Text without parameters.
