@@ -183,6 +183,11 @@ impl Ops {
         &self.login
     }
 
+    /// Returns the tasks that end when the service stops.
+    pub(crate) fn public_tasks(&self) -> &Tasks {
+        &self.public_tasks
+    }
+
     /// Waits until the service stops.
     pub async fn stopping(&self) {
         self.public_tasks.stopping().await;

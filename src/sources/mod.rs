@@ -34,8 +34,9 @@ pub use manager::{
 };
 pub use pipeline::{
     AbsentPolicy, ChangeCounts, Completeness, Context, DeliveryOutcome, DeliveryPipeline,
-    DeliveryReport, DuplicatePolicy, HeldPreview, HeldRules, PipelineError, RULES_NAME, ReadReport,
-    SourcePolicy, SourceState, SourceStatus, SourceWarehouses, StatementStep, StockStep,
+    DeliveryReport, DuplicatePolicy, HeldPreview, HeldRules, PipelineError, PreviewProgress,
+    RULES_NAME, ReadReport, SourcePolicy, SourceState, SourceStatus, SourceWarehouses,
+    StatementStep, StockStep,
 };
 pub use quantity::{DecimalMark, Quantity, QuantityError};
 pub use read_once::read_once;

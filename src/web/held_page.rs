@@ -1,11 +1,12 @@
 //! What is held for approval: the stock that an approval would change, and the approval itself.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use askama::Template;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::header::{LOCATION, VARY};
+use axum::http::header::{LOCATION, REFRESH, VARY};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -24,7 +25,8 @@ use super::texts::{self, Text, text};
 use crate::i18n::Language;
 use crate::ops::{Ops, OpsState, pipeline_error, wants_html};
 use crate::sources::{
-    DeliveryPipeline, HeldPreview, PipelineError, RULES_NAME, StockChange, StockChangeKind,
+    DeliveryPipeline, HeldPreview, PipelineError, PreviewProgress, RULES_NAME, StockChange,
+    StockChangeKind,
 };
 
 #[derive(Template)]
@@ -39,6 +41,8 @@ struct HeldPage {
     rules_link: String,
     is_changed: bool,
     failure: Option<String>,
+    /// Progress of a comparison that takes long. The page loads itself again.
+    comparing: Option<String>,
     held: Option<HeldView>,
     accepted: Option<AcceptedView>,
     are_rules_accepted: bool,
@@ -48,6 +52,21 @@ struct HeldPage {
 #[derive(Deserialize)]
 pub(super) struct AcceptedMark {
     delivery: String,
+}
+
+/// Time that a page waits for a comparison. Then it shows the progress, because a proxy would close
+/// the connection, and the reader would not know what happens.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a page shows of the comparison.
+enum PreviewResult {
+    /// Nothing is held.
+    Nothing,
+    Compared(Arc<HeldPreview>),
+    /// SKUs that were compared so far.
+    Comparing(u64),
+    /// Sentence with the reason.
+    Failed(String),
 }
 
 /// Shop, source and language of a page.
@@ -77,17 +96,16 @@ pub(super) async fn page(
     let Query(params) = params.unwrap_or_default();
     let response = if wants_html(&headers) {
         let place = HeldPlace::new(&ops, (state, pipeline), source, (config, choice));
-        let (preview, failure) = place.preview().await;
-        let status = if failure.is_some() {
-            StatusCode::SERVICE_UNAVAILABLE
-        } else {
-            StatusCode::OK
+        let preview = place.preview().await;
+        let status = match &preview {
+            PreviewResult::Failed(_) => StatusCode::SERVICE_UNAVAILABLE,
+            PreviewResult::Nothing | PreviewResult::Compared(_) | PreviewResult::Comparing(_) => {
+                StatusCode::OK
+            }
         };
-        place
-            .respond(status, preview, &params, (false, failure))
-            .await
+        place.respond(status, preview, &params, false).await
     } else {
-        json_preview(pipeline, &source, &params).await
+        json_preview(&ops, pipeline, &source, &params).await
     };
     ([(VARY, "Accept")], response).into_response()
 }
@@ -122,19 +140,14 @@ pub(super) async fn accept(
         Err(error) => error,
     };
     let place = HeldPlace::new(&ops, (state, pipeline), source, (config, choice));
-    let (preview, failure) = place.preview().await;
     let params = HeldParams::default();
     if matches!(error, PipelineError::DeliveryChanged(_)) {
-        let status = StatusCode::CONFLICT;
-        return place
-            .respond(status, preview, &params, (true, failure))
-            .await;
+        let (status, preview) = (StatusCode::CONFLICT, place.preview().await);
+        return place.respond(status, preview, &params, true).await;
     }
-    let failure = Some(error_text(&error, place.subject.context.language));
     let status = StatusCode::SERVICE_UNAVAILABLE;
-    place
-        .respond(status, preview, &params, (false, failure))
-        .await
+    let failed = PreviewResult::Failed(error_text(&error, place.subject.context.language));
+    place.respond(status, failed, &params, false).await
 }
 
 /// Returns the state and the pipeline of a source, or of the rules.
@@ -153,8 +166,13 @@ fn error_text(error: &PipelineError, language: Language) -> String {
 }
 
 /// Responds with one page of the changes as JSON. `delivery` is the mark for `/accept`.
-async fn json_preview(pipeline: &DeliveryPipeline, source: &str, params: &HeldParams) -> Response {
-    let preview = match pipeline.preview_held(source).await {
+async fn json_preview(
+    ops: &Ops,
+    pipeline: &DeliveryPipeline,
+    source: &str,
+    params: &HeldParams,
+) -> Response {
+    let preview = match pipeline.preview_held(source, ops.public_tasks()).await {
         Ok(preview) => preview,
         Err(error) => return pipeline_error(&error).into_response(),
     };
@@ -214,42 +232,40 @@ impl<'a> HeldPlace<'a> {
         }
     }
 
-    /// Returns the preview, if anything is held, or the reason why there is none.
-    async fn preview(&self) -> (Option<Arc<HeldPreview>>, Option<String>) {
-        match self
-            .subject
-            .pipeline
-            .preview_held(&self.subject.source)
-            .await
-        {
-            Ok(preview) => (Some(preview), None),
-            Err(PipelineError::NothingToAccept(_)) => (None, None),
-            Err(error) => (
-                None,
-                Some(error_text(&error, self.subject.context.language)),
-            ),
+    async fn preview(&self) -> PreviewResult {
+        let HeldSubject {
+            pipeline, source, ..
+        } = &self.subject;
+        let tasks = self.ops.public_tasks();
+        match pipeline.preview_within(source, PATIENCE, tasks).await {
+            Ok(PreviewProgress::Compared(preview)) => PreviewResult::Compared(preview),
+            Ok(PreviewProgress::Comparing { skus }) => PreviewResult::Comparing(skus),
+            Err(PipelineError::NothingToAccept(_)) => PreviewResult::Nothing,
+            Err(error) => PreviewResult::Failed(error_text(&error, self.subject.context.language)),
         }
     }
 
     async fn respond(
         &self,
         status: StatusCode,
-        preview: Option<Arc<HeldPreview>>,
+        preview: PreviewResult,
         params: &HeldParams,
-        (is_changed, mut failure): (bool, Option<String>),
+        is_changed: bool,
     ) -> Response {
         let language = self.subject.context.language;
-        let held = match &preview {
-            Some(preview) => match self.subject.view(preview, params).await {
-                Ok(view) => Some(view),
-                Err(error) => {
-                    failure = Some(error_text(&error, language));
-                    None
-                }
+        let (mut held, mut failure, mut comparing) = (None, None, None);
+        match preview {
+            PreviewResult::Nothing => {}
+            PreviewResult::Compared(preview) => match self.subject.view(&preview, params).await {
+                Ok(view) => held = Some(view),
+                Err(error) => failure = Some(error_text(&error, language)),
             },
-            None => None,
-        };
-        let is_done = params.done.as_deref() == Some("accepted") && held.is_none();
+            PreviewResult::Comparing(skus) => comparing = Some(texts::comparing(skus, language)),
+            PreviewResult::Failed(text) => failure = Some(text),
+        }
+        let reload = comparing.is_some().then_some([(REFRESH, "2")]);
+        let is_done =
+            params.done.as_deref() == Some("accepted") && held.is_none() && comparing.is_none();
         let title = format!(
             "{}: {}",
             self.subject.pipeline.shop_name(),
@@ -278,10 +294,11 @@ impl<'a> HeldPlace<'a> {
                 && self.subject.pipeline.held_rules().is_some(),
             is_changed,
             failure,
+            comparing,
             held,
             accepted: is_done.then(|| self.subject.accepted()).flatten(),
             are_rules_accepted: is_done && self.subject.is_rules(),
         });
-        (status, page).into_response()
+        (status, reload, page).into_response()
     }
 }

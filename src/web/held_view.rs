@@ -13,8 +13,8 @@ use super::texts::{self, Text, text};
 use super::visible::visible;
 use crate::i18n::Language;
 use crate::sources::{
-    DeliveryOutcome, DeliveryPipeline, HeldDelivery, HeldPreview, PipelineError, RULES_NAME,
-    StockChangeKind,
+    AbsentPolicy, DeliveryOutcome, DeliveryPipeline, DeliveryReport, HeldDelivery, HeldPreview,
+    PipelineError, RULES_NAME, StockChangeKind,
 };
 
 /// Changes on one page.
@@ -42,6 +42,8 @@ pub(super) struct ChangeRow {
 pub(super) struct HeldView {
     pub(super) accept_action: String,
     pub(super) reasons: Vec<String>,
+    /// Reason why absent SKUs would keep their stock. Empty if only the fact is known.
+    pub(super) absence: Option<String>,
     pub(super) facts: Vec<Fact>,
     /// Counts of the delivery, as its report has them.
     pub(super) counts: Vec<CountCell>,
@@ -138,6 +140,7 @@ impl HeldSubject<'_> {
         Ok(HeldView {
             accept_action: format!("{address}?delivery={}", preview.mark),
             reasons: self.reasons(&preview.held),
+            absence: self.absence(&preview.held),
             facts: self.facts(preview),
             counts: self.held_counts(),
             files: preview.held.iter().map(|held| held.file.clone()).collect(),
@@ -162,11 +165,24 @@ impl HeldSubject<'_> {
         })
     }
 
+    /// Returns the report of the last delivery, if it is held. A restart deletes it.
+    fn held_report(&self) -> Option<DeliveryReport> {
+        let index = self.pipeline.source_index(&self.source)?;
+        let report = self.pipeline.status(index).last_report?;
+        matches!(report.outcome, DeliveryOutcome::Held(_)).then_some(report)
+    }
+
     fn held_counts(&self) -> Vec<CountCell> {
-        let index = self.pipeline.source_index(&self.source);
-        let report = index.and_then(|index| self.pipeline.status(index).last_report);
-        let held = report.filter(|report| matches!(report.outcome, DeliveryOutcome::Held(_)));
-        held.map_or_else(Vec::new, |report| counts(&report, self.context.language))
+        self.held_report()
+            .map_or_else(Vec::new, |report| counts(&report, self.context.language))
+    }
+
+    fn absence(&self, held: &[HeldDelivery]) -> Option<String> {
+        let index = self.pipeline.source_index(&self.source)?;
+        let is_expected = self.pipeline.policy(index).absent == AbsentPolicy::Zero;
+        let last = held.last().filter(|_| is_expected)?;
+        let reason = || Some(visible(&self.held_report()?.absence_not_applied?));
+        (last.is_snapshot && !last.implies_absence).then(|| reason().unwrap_or_default())
     }
 
     fn reasons(&self, held: &[HeldDelivery]) -> Vec<String> {

@@ -195,6 +195,10 @@ impl DeliveryPipeline {
         let mut changes = ChangeCounts::default();
         let mut groups = statements.sku_groups(filter);
         while let Some((sku, result)) = next_evaluated(&mut groups, &context).await? {
+            if list.is_some() {
+                let compared_skus = &self.0.previews.compared_skus;
+                compared_skus.fetch_add(1, Ordering::Relaxed);
+            }
             let in_book = self.0.context.book.get(self.0.shop, sku.as_str());
             let in_book = in_book.map(|entry| entry.level());
             let known = match list.as_mut() {

@@ -33,7 +33,7 @@ pub use self::delivery_report::{
 };
 use self::outcome::{raise_absence_alarm, raise_held_alarm};
 use self::preview::PreviewCache;
-pub use self::preview::{HeldPreview, HeldRules};
+pub use self::preview::{HeldPreview, HeldRules, PreviewProgress};
 pub use self::source_policy::{AbsentPolicy, DuplicatePolicy, SourcePolicy, SourceWarehouses};
 pub use self::stock_step::{StatementStep, StockStep};
 use stock::{ShopId, StockBook, Timestamp};

@@ -6,11 +6,15 @@
 //! list.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use lifecycle::Tasks;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, oneshot};
+use tokio::time::timeout;
 
 use super::decision::Approval;
 use super::delivery::Delivery;
@@ -77,8 +81,30 @@ impl HeldPreview {
     }
 }
 
-/// Last preview of each source and of the rules, by name.
-pub(super) type PreviewCache = Mutex<Vec<(String, Arc<HeldPreview>)>>;
+/// Result of a request for a preview that does not wait for its end.
+#[derive(Debug)]
+pub enum PreviewProgress {
+    /// The comparison has ended.
+    Compared(Arc<HeldPreview>),
+    /// A comparison runs in the background.
+    Comparing {
+        /// SKUs that it has compared so far.
+        skus: u64,
+    },
+}
+
+/// Last comparison of each source and of the rules, by name.
+#[derive(Debug, Default)]
+pub(super) struct PreviewCache {
+    // One comparison at a time: two of a million SKUs would take the disk twice.
+    by_name: Arc<Mutex<Vec<(String, CachedPreview)>>>,
+    /// SKUs that the running comparison has compared.
+    pub(super) compared_skus: AtomicU64,
+}
+
+/// Preview, or the error of a comparison whose caller has gone. The next caller gets the error, and
+/// the one after it compares again.
+type CachedPreview = Result<Arc<HeldPreview>, PipelineError>;
 
 /// Changes of a working copy.
 struct ComparedChanges {
@@ -112,23 +138,86 @@ impl DeliveryPipeline {
         (!held.is_empty()).then(|| delivery_mark(&held))
     }
 
-    /// Compares what is held under a name, a source or [`RULES_NAME`], with the stock.
+    /// Compares what is held under a name, a source or [`RULES_NAME`], with the stock. The comparison
+    /// is one of `tasks`.
     ///
     /// # Errors
     /// Nothing is held, or it cannot be compared.
-    pub async fn preview_held(&self, name: &str) -> Result<Arc<HeldPreview>, PipelineError> {
-        let nothing_held = || PipelineError::NothingToAccept(name.to_owned());
-        // One comparison at a time: two of a million SKUs would take the disk twice.
-        let mut previews = self.0.previews.lock().await;
+    pub async fn preview_held(
+        &self,
+        name: &str,
+        tasks: &Tasks,
+    ) -> Result<Arc<HeldPreview>, PipelineError> {
+        self.find_or_compare(name, tasks).await
+    }
+
+    /// Does the same, but waits at most for `patience`. The comparison goes on in the background,
+    /// even if the caller is cancelled, and a later call returns its result.
+    ///
+    /// # Errors
+    /// Nothing is held, or it cannot be compared.
+    pub async fn preview_within(
+        &self,
+        name: &str,
+        patience: Duration,
+        tasks: &Tasks,
+    ) -> Result<PreviewProgress, PipelineError> {
+        match timeout(patience, self.find_or_compare(name, tasks)).await {
+            Ok(preview) => preview.map(PreviewProgress::Compared),
+            Err(_) => Ok(PreviewProgress::Comparing {
+                skus: self.0.previews.compared_skus.load(Ordering::Relaxed),
+            }),
+        }
+    }
+
+    async fn find_or_compare(
+        &self,
+        name: &str,
+        tasks: &Tasks,
+    ) -> Result<Arc<HeldPreview>, PipelineError> {
+        let mut previews = Arc::clone(&self.0.previews.by_name).lock_owned().await;
         let now = self.0.context.clock.now();
         // Previews that are too old are deleted here too.
-        previews.retain(|(known, preview)| {
-            now - preview.compared_at < MAX_AGE
-                && self.held_mark(known).as_ref() == Some(&preview.mark)
+        previews.retain(|(known, cached)| match cached {
+            Ok(preview) => {
+                let ended_at = preview.compared_at + TimeDelta::milliseconds(preview.duration_ms);
+                now - ended_at < MAX_AGE && self.held_mark(known).as_ref() == Some(&preview.mark)
+            }
+            Err(_) => true,
         });
-        if let Some((_, preview)) = previews.iter().find(|(known, _)| known == name) {
-            return Ok(Arc::clone(preview));
+        let known = previews.iter().position(|(known, _)| known == name);
+        match known.map(|index| previews.swap_remove(index)) {
+            Some((name, Ok(preview))) => {
+                previews.push((name, Ok(Arc::clone(&preview))));
+                return Ok(preview);
+            }
+            Some((_, Err(error))) => return Err(error),
+            None => {}
         }
+        self.0.previews.compared_skus.store(0, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        let (pipeline, name, stop) = (self.clone(), name.to_owned(), tasks.clone());
+        tasks.spawn_short_lived(async move {
+            let compared = tokio::select! {
+                () = stop.stopping() => return,
+                compared = pipeline.compare(&name) => compared.map(Arc::new),
+            };
+            if let Ok(preview) = &compared {
+                previews.push((name.clone(), Ok(Arc::clone(preview))));
+            }
+            if let Err(Err(error)) = sender.send(compared) {
+                previews.push((name, Err(error)));
+            }
+        });
+        receiver.await.unwrap_or_else(|_| {
+            let message = "the comparison has ended, because the service is stopping";
+            Err(PipelineError::Read(message.to_owned()))
+        })
+    }
+
+    async fn compare(&self, name: &str) -> Result<HeldPreview, PipelineError> {
+        let nothing_held = || PipelineError::NothingToAccept(name.to_owned());
+        let started_at = self.0.context.clock.now();
         let directory = self.preview_directory()?;
         let (mark, compared) = if name == RULES_NAME {
             let rules = self.held_rules().ok_or_else(nothing_held)?;
@@ -138,25 +227,23 @@ impl DeliveryPipeline {
             let compared = self.compare_held(source, &directory).await?;
             (delivery_mark(&compared.held), compared)
         };
-        let preview = Arc::new(HeldPreview {
+        Ok(HeldPreview {
             mark,
             held: compared.held,
             totals: compared.list.totals,
             unchanged: compared.unchanged,
             outdated: compared.outdated,
-            compared_at: now,
-            duration_ms: (self.0.context.clock.now() - now).num_milliseconds(),
+            compared_at: started_at,
+            duration_ms: (self.0.context.clock.now() - started_at).num_milliseconds(),
             list: compared.list,
             _directory: directory,
-        });
-        previews.push((name.to_owned(), Arc::clone(&preview)));
-        Ok(preview)
+        })
     }
 
     /// Deletes the preview of what was approved.
     pub(super) fn forget_preview(&self, name: &str) {
         // While another comparison runs, the list stays until the next look.
-        if let Ok(mut previews) = self.0.previews.try_lock() {
+        if let Ok(mut previews) = self.0.previews.by_name.try_lock() {
             previews.retain(|(known, _)| known != name);
         }
     }
@@ -276,16 +363,23 @@ pub(super) fn rules_mark(digest: &str, reason: &str) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
+    use lifecycle::CrashSignal;
+
+    use super::*;
     use crate::sources::pipeline::tests::{
         PipelineHarness, numbered_rows, row, test_policy, zero_absent_policy,
     };
     use crate::sources::stock_rules::{Adjustments, ShopRules};
-    use crate::sources::{DeliveryOutcome, DeliveryScope, PipelineError, RULES_NAME, SourcePolicy};
+    use crate::sources::{DeliveryOutcome, SourcePolicy};
+
+    fn tasks() -> Tasks {
+        Tasks::new(CrashSignal::default())
+    }
 
     /// Checks that a preview lists exactly the changes that the approval makes.
     async fn assert_preview_is_exact(harness: &PipelineHarness, name: &str) {
         let before = harness.stock();
-        let preview = harness.pipeline.preview_held(name).await.unwrap();
+        let preview = harness.pipeline.preview_held(name, &tasks()).await.unwrap();
         assert_eq!(harness.stock(), before, "a preview changes nothing");
         let changes = preview.changes(None, 0, 10_000).await.unwrap();
         let mut expected: BTreeMap<String, u32> = before.clone();
@@ -310,7 +404,11 @@ mod tests {
             assert_eq!(report.unwrap().outcome, DeliveryOutcome::Applied);
         }
         assert_eq!(harness.stock(), expected);
-        harness.pipeline.preview_held(name).await.unwrap_err();
+        harness
+            .pipeline
+            .preview_held(name, &tasks())
+            .await
+            .unwrap_err();
     }
 
     #[tokio::test]
@@ -324,7 +422,11 @@ mod tests {
         // Stock of others that is newer than the held delivery stays.
         harness.put_stock("S-90", 7).await;
         harness.put_stock("S-0", 8).await;
-        let preview = harness.pipeline.preview_held("erp").await.unwrap();
+        let preview = harness
+            .pipeline
+            .preview_held("erp", &tasks())
+            .await
+            .unwrap();
         assert_eq!(preview.outdated, 2);
         assert_preview_is_exact(&harness, "erp").await;
     }
@@ -374,7 +476,11 @@ mod tests {
         harness.deliver(0, numbered_rows(0..100, 5)).await;
         let before = harness.stock();
         harness.deliver(0, numbered_rows(0..40, 5)).await;
-        let seen = harness.pipeline.preview_held("erp").await.unwrap();
+        let seen = harness
+            .pipeline
+            .preview_held("erp", &tasks())
+            .await
+            .unwrap();
         // A repetition of the same delivery is what was looked at.
         harness.deliver(0, numbered_rows(0..40, 5)).await;
         assert_eq!(harness.pipeline.held_mark("erp"), Some(seen.mark.clone()));
@@ -383,9 +489,51 @@ mod tests {
         assert!(matches!(error, Err(PipelineError::DeliveryChanged(_))));
         assert_eq!(harness.stock(), before);
         assert_eq!(harness.alarms(), ["source_held"]);
-        let new = harness.pipeline.preview_held("erp").await.unwrap();
+        let new = harness
+            .pipeline
+            .preview_held("erp", &tasks())
+            .await
+            .unwrap();
         assert_eq!((seen.totals.all(), new.totals.all()), (60, 70));
         assert_preview_is_exact(&harness, "erp").await;
+    }
+
+    #[tokio::test]
+    async fn a_comparison_outlives_its_caller() {
+        let harness = PipelineHarness::new(vec![zero_absent_policy()], ShopRules::default()).await;
+        harness.deliver(0, numbered_rows(0..100, 5)).await;
+        harness.deliver(0, numbered_rows(0..40, 5)).await;
+        let pipeline = &harness.pipeline;
+        let impatient = pipeline
+            .preview_within("erp", Duration::ZERO, &tasks())
+            .await;
+        assert!(matches!(impatient, Ok(PreviewProgress::Comparing { .. })));
+        let first = pipeline.preview_held("erp", &tasks()).await.unwrap();
+        // The result of the comparison is used again, so no page starts a second one.
+        let second = pipeline
+            .preview_within("erp", Duration::MAX, &tasks())
+            .await
+            .unwrap();
+        assert!(
+            matches!(second, PreviewProgress::Compared(second) if Arc::ptr_eq(&first, &second))
+        );
+        let compared = pipeline.0.previews.compared_skus.load(Ordering::Relaxed);
+        assert_eq!(compared, 100);
+    }
+
+    #[tokio::test]
+    async fn the_error_of_a_comparison_is_reported_once() {
+        let harness = PipelineHarness::new(vec![zero_absent_policy()], ShopRules::default()).await;
+        harness.deliver(0, numbered_rows(0..100, 5)).await;
+        harness.deliver(0, numbered_rows(0..40, 5)).await;
+        let pipeline = &harness.pipeline;
+        let error = PipelineError::Read("the disk is full".to_owned());
+        let mut previews = pipeline.0.previews.by_name.lock().await;
+        previews.push(("erp".to_owned(), Err(error)));
+        drop(previews);
+        let error = pipeline.preview_held("erp", &tasks()).await.unwrap_err();
+        assert_eq!(error.to_string(), "the disk is full");
+        pipeline.preview_held("erp", &tasks()).await.unwrap();
     }
 
     #[tokio::test]
@@ -399,11 +547,19 @@ mod tests {
             let names = names.filter(|name| name.to_string_lossy().starts_with("preview-"));
             names.count()
         };
-        let preview = harness.pipeline.preview_held("erp").await.unwrap();
+        let preview = harness
+            .pipeline
+            .preview_held("erp", &tasks())
+            .await
+            .unwrap();
         assert_eq!(previews(), 1);
         harness.pipeline.accept("erp", None).await.unwrap();
         drop(preview);
-        harness.pipeline.preview_held("erp").await.unwrap_err();
+        harness
+            .pipeline
+            .preview_held("erp", &tasks())
+            .await
+            .unwrap_err();
         assert_eq!(previews(), 0);
     }
 }

@@ -11,6 +11,7 @@ use super::Text;
 pub(super) const fn text(name: Text) -> &'static str {
     match name {
         Text::AbsenceNotApplied => "缺少的 SKU 未归零",
+        Text::AbsenceWouldNotApply => "批准后，缺少的 SKU 也不会归零",
         Text::AcceptDelivery => "批准并应用",
         Text::AcceptLead => {
             "批准后将应用此列表。之后提供的库存保持不变。批准无法撤销：错误只能由下一批数据更正。如果列表有误，请不要批准：下一批正确的数据会取代它。"

@@ -11,6 +11,7 @@ use super::Text;
 pub(super) const fn text(name: Text) -> &'static str {
     match name {
         Text::AbsenceNotApplied => "Absent SKUs keep their stock",
+        Text::AbsenceWouldNotApply => "An approval leaves the stock of absent SKUs unchanged",
         Text::AcceptDelivery => "Accept and apply",
         Text::AcceptLead => {
             "Accepting applies this list. Stock that was stated later stays. This cannot be undone: a wrong list is corrected by the next delivery. If the list is wrong, accept nothing: the next correct delivery replaces it."

@@ -27,7 +27,7 @@ pub(super) use self::sku_story::{
     search_result, sent, shown, sku_error, sku_severity, sku_summary, stated,
 };
 pub(super) use self::sources::{
-    all_kinds, compared, held_failure, hold_reasons, page_of, source_kind, source_state,
+    all_kinds, compared, comparing, held_failure, hold_reasons, page_of, source_kind, source_state,
     stock_changes,
 };
 pub(super) use self::stock_steps::stock_steps;
@@ -37,6 +37,7 @@ use crate::i18n::Language;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Text {
     AbsenceNotApplied,
+    AbsenceWouldNotApply,
     AcceptDelivery,
     AcceptLead,
     AcceptRulesLead,

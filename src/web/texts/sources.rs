@@ -46,6 +46,21 @@ pub(in crate::web) fn source_state(
     }
 }
 
+/// Progress of a comparison of a held delivery with the stock.
+pub(in crate::web) fn comparing(skus: u64, language: Language) -> String {
+    let number = language.number(skus);
+    match language {
+        Language::English => format!(
+            "Comparing with the stock: {number} {} so far. The page loads itself again.",
+            language.plural(skus, ["SKU", "SKUs", "SKUs"])
+        ),
+        Language::Russian => {
+            format!("Идёт сравнение с остатками, сравнено SKU: {number}. Страница обновится сама.")
+        }
+        Language::Chinese => format!("正在与库存比较，已比较 {number} 个 SKU。页面会自动刷新。"),
+    }
+}
+
 /// Kind of a source, by its name in the setting `kind`.
 pub(in crate::web) fn source_kind(kind: &'static str, language: Language) -> &'static str {
     match (kind, language) {

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use super::{counts, with_source};
 use crate::harness::{TestService, TestShop, dated_update};
 use crate::program::run_with_ops;
+use crate::wire::send;
 
 /// A directory with a file of stock, and the shop that it feeds.
 struct StockDirectory(TempDir);
@@ -114,6 +115,34 @@ async fn verify_names_the_source_of_unapplied_absence() {
         (Some(0), false),
         "{stdout}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_of_a_held_delivery_states_unapplied_absence() {
+    let directory = StockDirectory::new();
+    let rows = |count: u32, pieces: u32| -> String {
+        let rows = (0..count).map(|n| format!("S-{n};{pieces}\n"));
+        rows.collect()
+    };
+    directory.write_stock(&rows(300, 5), 20);
+    let settings = ["scope = \"snapshot\"", "absent = \"zero\""];
+    let service = TestService::start(&[directory.shop(TestShop::moscow(), &settings)]).await;
+    let endpoints = service.endpoints();
+    endpoints
+        .poll_source_until("erp", "it is applied", |it| it["last"]["rows"] == 300)
+        .await;
+    directory.write_stock(&format!("{}01.фев;3\n", rows(299, 0)), 10);
+    endpoints
+        .poll_source_until("erp", "it is held", |it| it["state"] == "held")
+        .await;
+    let headers = [("Accept", "text/html"), ("Accept-Language", "ru")];
+    let held = "/sources/moscow/erp/held";
+    let page = send(endpoints.ops, "GET", held, &headers, b"").await.text();
+    assert!(
+        page.contains("отсутствующие SKU не будут обнулены"),
+        "{page}"
+    );
+    assert!(page.contains("01.фев"), "the row that prevents it: {page}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
