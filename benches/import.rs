@@ -16,14 +16,15 @@ use anyhow::Context as _;
 use figure::{FigureLimits, argument, median, millis};
 use lifecycle::{CrashSignal, Tasks};
 use stock::ShopId;
+use stock_import::delivery_guard;
+use stock_import::formats::Format;
+use stock_import::stock_rules::{ShopRules, SourceRules};
+use stock_import::{DeliveryScope, ReadSettings, formats};
 use stockbridge::clock::Clock;
 use stockbridge::ingest::{self, Origin};
-use stockbridge::sources::delivery_guard;
-use stockbridge::sources::formats::Format;
-use stockbridge::sources::stock_rules::{ShopRules, SourceRules};
 use stockbridge::sources::{
-    self, AbsentPolicy, Config, DeliveryReport, DeliveryScope, ImportRequest, ReadSettings,
-    ShopSources, SourceKind, SourceManager, SourcePolicy, SourceWarehouses, formats,
+    self, AbsentPolicy, Config, DeliveryReport, ImportRequest, ShopSources, SourceKind,
+    SourceManager, SourcePolicy, SourceWarehouses,
 };
 use stockbridge::store::{self, ShopIdentity, Store};
 use stockbridge::telemetry::Alarms;
@@ -96,7 +97,7 @@ fn time_parsing(path: &Path, format: Format, rows: u64) -> anyhow::Result<f64> {
     let started = Instant::now();
     let mut file = File::open(path)?;
     formats::read(format, &mut file, &ReadSettings::default(), &mut |entry| {
-        found += u64::from(matches!(entry, sources::DeliveryEntry::Row(_)));
+        found += u64::from(matches!(entry, stock_import::DeliveryEntry::Row(_)));
         Ok(())
     })?;
     let took = millis(started.elapsed());

@@ -4,8 +4,8 @@ use std::io::{Cursor, Read as _, Write as _};
 use std::panic::catch_unwind;
 use std::sync::LazyLock;
 
-use stockbridge::sources::formats::{Format, read, unpack};
-use stockbridge::sources::{DeliveryEntry, Quantity, ReadSettings};
+use stock_import::formats::{Format, read, unpack};
+use stock_import::{DeliveryEntry, Quantity, ReadSettings};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 

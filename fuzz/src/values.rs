@@ -1,6 +1,6 @@
 //! Fuzz targets for values in rows of files, and settings for the file targets.
 
-use stockbridge::sources::{DecimalMark, Quantity, ReadSettings, VariantPolicy};
+use stock_import::{DecimalMark, Quantity, ReadSettings, VariantPolicy};
 
 /// Parses a quantity from a table cell.
 pub(crate) fn quantity(bytes: &[u8]) {

@@ -1,6 +1,9 @@
 //! Conversion of the configuration into the settings of each module.
 
 use stock::ShopId;
+use stock_import::VariantPolicy;
+use stock_import::delivery_guard::GuardLimits;
+use stock_import::stock_rules::SourceRules;
 
 use crate::config::{Config, IMPORT_SOURCE, ShopConfig};
 use crate::ingest::Origin;
@@ -9,11 +12,8 @@ use crate::ops;
 use crate::partner_api::server as partner_api;
 use crate::partner_api::wire::MarketAddress;
 use crate::push_api::stocks_handler as push_api;
-use crate::sources::delivery_guard::GuardLimits;
-use crate::sources::stock_rules::SourceRules;
 use crate::sources::{
-    AbsentPolicy, DuplicatePolicy, ShopSources, SourcePolicy, SourceWarehouses, VariantPolicy,
-    import_source,
+    AbsentPolicy, DuplicatePolicy, ShopSources, SourcePolicy, SourceWarehouses, import_source,
 };
 use crate::store::ShopIdentity;
 use crate::web;

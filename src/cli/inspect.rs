@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use stock_import::Quantity;
+use stock_import::formats::{FileShape, FileSummary};
 
 use super::rehearse::file_source;
 use super::{print_error, print_line, runtime};
 use crate::clock::Clock;
-use crate::sources::formats::{FileShape, FileSummary};
 use crate::sources::inspect::{Preview, inspect};
-use crate::sources::{Config, PreviewRow, Quantity};
+use crate::sources::{Config, PreviewRow};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:

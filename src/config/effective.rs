@@ -2,17 +2,16 @@
 
 use std::fmt::{self, Write as _};
 
+use stock_import::formats::Format;
+use stock_import::stock_rules::{Adjustments, ShopRules};
+use stock_import::{ReadSettings, VariantPolicy};
+
 use super::notify_settings::write_channel;
 use super::{Config, ShopConfig};
 use crate::auth_failures::Network;
 use crate::push_api::client::TokenLocation;
 use crate::push_api::stocks_handler::UnknownSku;
-use crate::sources::formats::Format;
-use crate::sources::stock_rules::{Adjustments, ShopRules};
-use crate::sources::{
-    self, AbsentPolicy, ReadSettings, SourceKind, SourcePolicy, SourceWarehouses, VariantPolicy,
-    moysklad,
-};
+use crate::sources::{self, AbsentPolicy, SourceKind, SourcePolicy, SourceWarehouses, moysklad};
 use crate::telemetry::LogFormat;
 
 impl fmt::Display for Config {

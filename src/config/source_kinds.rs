@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use reqwest::Url;
+use stock_import::formats::Format;
+use stock_import::{DeliveryScope, ReadSettings};
 use strict_http::secret::Secret;
 
 use super::reader::SettingsReader;
 use super::source_settings::is_second_choice;
 use super::values::{in_range, parse_base_path, parse_positive};
 use crate::push_api::client::{OldHandlerConfig, TokenLocation};
-use crate::sources::formats::Format;
 use crate::sources::{
-    DeliveryScope, ExchangeConfig, ReadSettings, SourceKind, SourceWarehouses, files, http_file,
-    moysklad, operator_files, sql,
+    ExchangeConfig, SourceKind, SourceWarehouses, files, http_file, moysklad, operator_files, sql,
 };
 
 pub(super) fn read_file(reader: &mut SettingsReader<'_>) -> Option<SourceKind> {

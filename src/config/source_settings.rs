@@ -4,19 +4,19 @@ use std::fmt;
 use std::time::Duration;
 
 use stock::MAX_COUNT;
+use stock_import::delivery_guard::GuardLimits;
+use stock_import::formats::Format;
+use stock_import::stock_rules::{Adjustments, Combine, ShopRules, SourceRules};
+use stock_import::{DecimalMark, DeliveryScope, Quantity, ReadSettings, VariantPolicy};
 
 use super::effective::write_reading;
 use super::reader::SettingsReader;
 use super::source_kinds::{read_database, read_exchange, read_file, read_handler, read_moysklad};
 use super::values::{in_range, parse_name};
 use crate::ingest::Origin;
-use crate::sources::delivery_guard::GuardLimits;
-use crate::sources::formats::Format;
-use crate::sources::stock_rules::{Adjustments, Combine, ShopRules, SourceRules};
 use crate::sources::{
-    AbsentPolicy, Config, DecimalMark, DeliveryScope, DuplicatePolicy, Quantity, RULES_NAME,
-    ReadSettings, SourceKind, SourcePolicy, SourceWarehouses, VariantPolicy, files, http_file,
-    operator_files,
+    AbsentPolicy, Config, DuplicatePolicy, RULES_NAME, SourceKind, SourcePolicy, SourceWarehouses,
+    files, http_file, operator_files,
 };
 
 /// Name of the source of files that are imported by hand.

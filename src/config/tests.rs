@@ -319,14 +319,11 @@ fn a_source_of_each_kind_gets_the_defaults() {
         assert_eq!((policy.name.as_str(), policy.rules.pack_size), ("erp", 1));
         assert_eq!(
             policy.limits,
-            crate::sources::delivery_guard::GuardLimits::default()
+            stock_import::delivery_guard::GuardLimits::default()
         );
         assert_eq!(policy.absent, crate::sources::AbsentPolicy::Keep);
         assert_eq!(policy.warehouses, crate::sources::SourceWarehouses::Unset);
-        assert_eq!(
-            source.read_settings,
-            crate::sources::ReadSettings::default()
-        );
+        assert_eq!(source.read_settings, stock_import::ReadSettings::default());
     }
     let config = parse(&with_source(KINDS[2].0), &[TOKEN]).unwrap();
     let crate::sources::SourceKind::OldHandler { handler, .. } = &config.shops[0].sources[0].kind

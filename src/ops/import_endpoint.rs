@@ -11,14 +11,15 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt as _;
 use serde::Deserialize;
+use stock_import::DeliveryScope;
+use stock_import::formats::Format;
 use strict_http::ErrorResponse;
 
 use super::source_dto::DeliveryDto;
 use super::source_endpoints::{SourceFilter, pipeline_error};
 use super::{Ops, OpsState, starting_error};
 use crate::event_log::OperatorAction;
-use crate::sources::formats::Format;
-use crate::sources::{DeliveryReport, DeliveryScope, ImportRequest};
+use crate::sources::{DeliveryReport, ImportRequest};
 
 /// Largest imported file, in bytes.
 const MAX_IMPORT_BYTES: u64 = 4 * 1024 * 1024 * 1024;

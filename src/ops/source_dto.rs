@@ -2,8 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use stock_import::RejectedRow;
 
-use crate::sources::{ChangeCounts, DeliveryOutcome, DeliveryReport, RejectedRow};
+use crate::sources::{ChangeCounts, DeliveryOutcome, DeliveryReport};
 
 /// Status of one source.
 #[derive(Serialize)]

@@ -5,11 +5,12 @@ use std::fs::File;
 use std::path::Path;
 
 use stock::Timestamp;
+use stock_import::RejectedRow;
+use stock_import::formats::FileSummary;
 
 use super::files;
-use super::formats::FileSummary;
 use super::statements::{PreviewRow, ResolveOptions, StatementError, StatementStore};
-use super::{Completeness, Config, EntrySender, RejectedRow, SourceKind};
+use super::{Completeness, Config, EntrySender, SourceKind};
 
 /// Limit for the rows that a preview shows of each kind.
 pub const MAX_SHOWN_ROWS: u32 = 10;

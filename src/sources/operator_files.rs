@@ -8,8 +8,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use stock::{Count, Sku};
-
-use super::stock_rules::SkuOverride;
+use stock_import::stock_rules::SkuOverride;
 
 /// Size limit of a list in bytes. A larger file is not a list.
 const MAX_FILE_BYTES: u64 = 256 * 1024 * 1024;

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use stock::Sku;
+use stock_import::ReadSettings;
 use strict_http::secret::Secret;
 
-use super::{ReadSettings, SourcePolicy, files, http_file, moysklad, onec_exchange, sql};
+use super::{SourcePolicy, files, http_file, moysklad, onec_exchange, sql};
 use crate::push_api::client::OldHandlerConfig;
 
 /// Configuration of one source of a shop.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use stock_import::{DeliveryScope, RejectedRow};
 use tokio::time::timeout;
 
 use super::format;
@@ -13,8 +14,7 @@ use super::texts::{self, Text, text};
 use super::visible::visible;
 use crate::i18n::Language;
 use crate::sources::{
-    DeliveryOutcome, DeliveryPipeline, DeliveryReport, DeliveryScope, RejectedRow, SourceKind,
-    SourceState, SourceStatus,
+    DeliveryOutcome, DeliveryPipeline, DeliveryReport, SourceKind, SourceState, SourceStatus,
 };
 
 /// Most rows that are not applied on the page; the CSV has all.

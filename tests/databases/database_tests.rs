@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection as _, MySqlConnection, PgConnection};
-use stockbridge::sources::{
-    DecimalMark, DeliveryEntry, EntrySender, ProductKey, ReadSettings, sql,
-};
+use stock_import::{DecimalMark, DeliveryEntry, ProductKey, ReadSettings};
+use stockbridge::sources::{EntrySender, sql};
 
 use super::sql_shop::SqlShop;
 

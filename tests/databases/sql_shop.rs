@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use lifecycle::{CrashSignal, Tasks};
 use stock::{ShopId, StockBook};
+use stock_import::delivery_guard::GuardLimits;
+use stock_import::stock_rules::{ShopRules, SourceRules};
+use stock_import::{DeliveryScope, ReadSettings, VariantPolicy};
 use stockbridge::clock::Clock;
 use stockbridge::ingest::{self, Origin, StatedSkus};
-use stockbridge::sources::delivery_guard::GuardLimits;
-use stockbridge::sources::stock_rules::{ShopRules, SourceRules};
 use stockbridge::sources::{
     AbsentPolicy, Completeness, Context, DeliveryOutcome, DeliveryPipeline, DeliveryReport,
-    DeliveryScope, DuplicatePolicy, EntrySender, ReadSettings, SourcePolicy, SourceWarehouses,
-    VariantPolicy, sql,
+    DuplicatePolicy, EntrySender, SourcePolicy, SourceWarehouses, sql,
 };
 use stockbridge::store::{self, ShopIdentity, Store};
 use stockbridge::telemetry::Alarms;

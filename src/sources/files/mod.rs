@@ -20,11 +20,10 @@ use self::read_files::read_delivery;
 pub use self::read_files::{combined_scope, read_file, read_on_blocking_thread};
 use lifecycle::run_blocking;
 use stock::Timestamp;
+use stock_import::formats::Format;
+use stock_import::{DeliveryEntry, ReadSettings};
 
-use super::formats::Format;
-use super::{
-    DeliveryEntry, DeliveryPipeline, DeliveryReport, EntrySender, PipelineError, ReadSettings,
-};
+use super::{DeliveryPipeline, DeliveryReport, EntrySender, PipelineError};
 
 /// Settings of a source that reads files.
 #[derive(Clone, Debug)]

@@ -6,11 +6,12 @@ use std::panic::AssertUnwindSafe;
 use std::path::Path;
 
 use lifecycle::run_blocking;
+use stock_import::formats::{self, DataFile, FileSummary, Format, FormatError};
+use stock_import::{DeliveryEntry, DeliveryScope, ReadSettings};
 use strict_http::causes;
 
 use super::found_file::{FileStamp, FoundFile, OneCFileRole, open_file};
-use crate::sources::formats::{self, DataFile, FileSummary, Format, FormatError};
-use crate::sources::{DeliveryEntry, DeliveryScope, EntrySender, ReadReport, ReadSettings};
+use crate::sources::{EntrySender, ReadReport};
 
 /// Failure to read the files of a delivery.
 pub(super) struct FileReadError {

@@ -8,19 +8,18 @@ use std::time::{Duration, SystemTime};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use stock_import::DeliveryScope;
+use stock_import::delivery_guard::GuardLimits;
+use stock_import::formats::FileSummary;
+use stock_import::stock_rules::ShopRules;
 use tempfile::TempDir;
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
 use super::found_file::open_file;
 use super::*;
-use crate::sources::delivery_guard::GuardLimits;
-use crate::sources::formats::FileSummary;
 use crate::sources::pipeline::tests::{PipelineHarness, stock, test_policy, zero_absent_policy};
-use crate::sources::stock_rules::ShopRules;
-use crate::sources::{
-    DeliveryOutcome, DeliveryScope, SourcePolicy, SourceWarehouses, StatementError,
-};
+use crate::sources::{DeliveryOutcome, SourcePolicy, SourceWarehouses, StatementError};
 
 const HEADER: &str = "Артикул;Остаток\n";
 

@@ -22,14 +22,13 @@ use chrono::{DateTime, Utc};
 use reqwest::{Client, Response, Url};
 use serde::{Deserialize, Serialize};
 use stock::Timestamp;
+use stock_import::ReadSettings;
+use stock_import::formats::Format;
 use strict_http::secret::Secret;
 use strict_http::{AddressRule, ClientConfig, Trust, causes, is_public};
 
 use super::files::{self, combined_scope};
-use super::formats::Format;
-use super::{
-    DeliveryPipeline, DeliveryReport, EntrySender, PipelineError, ReadReport, ReadSettings,
-};
+use super::{DeliveryPipeline, DeliveryReport, EntrySender, PipelineError, ReadReport};
 
 /// Largest download, in bytes; unpacked the file may be larger.
 const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024 * 1024;

@@ -9,6 +9,7 @@ use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::response::{IntoResponse as _, Response as Reply};
 use lifecycle::{CrashSignal, Tasks};
+use stock_import::stock_rules::ShopRules;
 use strict_http::client;
 use strict_http::test_server::{TestServer, serve_at};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -17,7 +18,6 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::sources::SourcePolicy;
 use crate::sources::pipeline::tests::{PipelineHarness, stock, test_policy};
-use crate::sources::stock_rules::ShopRules;
 
 const STOCK: &str = "sku;stock\nA;5\nB;7\n";
 const DATE: &str = "Sun, 01 Nov 2026 10:00:00 GMT";

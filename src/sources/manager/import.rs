@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use stock::{ShopId, Timestamp};
+use stock_import::formats::Format;
+use stock_import::{DeliveryScope, ReadSettings};
 
 use super::SourceManager;
 use crate::sources::files::{self, combined_scope};
-use crate::sources::formats::Format;
 use crate::sources::{
-    Completeness, Config, DeliveryReport, DeliveryScope, EntrySender, PipelineError, ReadReport,
-    ReadSettings, SourceKind, SourcePolicy,
+    Completeness, Config, DeliveryReport, EntrySender, PipelineError, ReadReport, SourceKind,
+    SourcePolicy,
 };
 
 /// Request to import a file by hand.

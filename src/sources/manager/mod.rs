@@ -19,9 +19,9 @@ use self::poll_loop::{PollLoop, source_reader};
 pub use self::read_through::READ_THROUGH_TIMEOUT;
 use lifecycle::Tasks;
 use stock::{ShopId, Sku};
+use stock_import::stock_rules::ShopRules;
 use strict_http::{ClientConfig, ClientError};
 
-use super::stock_rules::ShopRules;
 use super::{Config, Context, DeliveryPipeline, PipelineError, SourceKind};
 use crate::clock::Clock;
 use crate::push_api::client::{OldHandlerClient, OldHandlerConfigError};

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use axum::Router;
 use lifecycle::Tasks;
 use stock::{ShopId, Timestamp};
+use stock_import::formats::Format;
 use strict_http::causes;
 
 use super::SourceManager;
 use crate::auth_failures::AuthFailures;
 use crate::sources::files::{self, combined_scope};
-use crate::sources::formats::Format;
 use crate::sources::onec_exchange::{self, ImportedFile, Upload};
 use crate::sources::{
     Completeness, DeliveryOutcome, DeliveryReport, EntrySender, ReadReport, SourceKind,

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use lifecycle::{Tasks, run_blocking};
 use stock::{Sku, Timestamp};
+use stock_import::shape_change::RecordedShape;
+use stock_import::{DeliveryScope, ReadSettings};
 use strict_http::{ClientConfig, causes};
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -17,10 +19,9 @@ use crate::push_api::client::OldHandlerClient;
 use crate::sources::files::FileWatcher;
 use crate::sources::http_file::HttpFile;
 use crate::sources::moysklad::MoySklad;
-use crate::sources::shape_change::RecordedShape;
 use crate::sources::{
-    Completeness, DeliveryOutcome, DeliveryPipeline, DeliveryScope, EntrySender, PipelineError,
-    ReadReport, ReadSettings, SourceKind, old_handler, sql,
+    Completeness, DeliveryOutcome, DeliveryPipeline, EntrySender, PipelineError, ReadReport,
+    SourceKind, old_handler, sql,
 };
 
 /// Interval between two snapshots of MoySklad; deltas are read in between.

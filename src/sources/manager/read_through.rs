@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use stock::{ShopId, Sku, Timestamp};
+use stock_import::DeliveryScope;
 use strict_http::causes;
 
 use super::SourceManager;
-use crate::sources::{Completeness, DeliveryScope, EntrySender, old_handler};
+use crate::sources::{Completeness, EntrySender, old_handler};
 
 /// Timeout for the old handler while a request of the Market waits.
 const HANDLER_TIMEOUT: Duration = Duration::from_secs(8);

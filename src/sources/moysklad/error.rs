@@ -1,9 +1,9 @@
 //! Failures to read from MoySklad.
 
 use chrono::{DateTime, Utc};
+use stock_import::DeliveryCancelled;
 
 use super::{MAX_PAGES, MAX_TRIES};
-use crate::sources::row::DeliveryCancelled;
 
 /// Failure to read the service's stock.
 #[derive(Debug, thiserror::Error)]

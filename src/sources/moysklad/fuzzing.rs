@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
+use stock_import::{DeliveryEntry, ReadSettings};
+
 use super::parse::{AssortmentBuilder, ReportReader, parse_page};
 use super::products::StockWithoutSku;
 use super::{SkuField, StockType, StoreSelection};
-use crate::sources::row::{DeliveryEntry, ReadSettings};
 
 /// Reads a page of the assortment, then a report about the stock of its products.
 #[must_use]

@@ -34,9 +34,10 @@ use self::products::{ProductsWithoutSku, SkuProducts, StockWithoutSku};
 use self::report_requests::{changed_since_query, forward_report};
 pub use self::summary::MoySkladSummary;
 use lifecycle::run_blocking;
+use stock_import::{DeliveryEntry, ReadSettings};
 
 use self::summary::{kits_notice, missing_notice};
-use super::row::{DeliveryEntry, EntrySender, ReadSettings};
+use crate::sources::EntrySender;
 
 /// Most bytes of a decompressed page of the assortment: 64 kB for each product.
 const MAX_PAGE_BYTES: usize = 64 * 1024 * 1024;
@@ -97,7 +98,7 @@ impl MoySklad {
         self.missing = std::mem::take(&mut self.missing_once_accepted);
     }
 
-    /// Reads a [`DeliveryScope::Snapshot`](super::DeliveryScope::Snapshot): the assortment, then
+    /// Reads a [`DeliveryScope::Snapshot`](stock_import::DeliveryScope::Snapshot): the assortment, then
     /// all stock including zeros.
     ///
     /// Rows may have ids that no page contained, if the assortment changed during pagination. They
@@ -176,7 +177,7 @@ impl MoySklad {
         Ok(summary)
     }
 
-    /// Reads a [`DeliveryScope::Delta`](super::DeliveryScope::Delta): stock changed since `since`
+    /// Reads a [`DeliveryScope::Delta`](stock_import::DeliveryScope::Delta): stock changed since `since`
     /// or in the five minutes before, and the products that were missing from the last snapshot.
     ///
     /// The assortment is read first if it was not read yet, because it decides which rows count.

@@ -6,9 +6,10 @@
 
 use std::collections::{HashMap, HashSet};
 
+use stock_import::Quantity;
+use stock_import::{DeliveryEntry, ProductKey, RejectedRow, Row};
+
 use super::SkuField;
-use crate::sources::Quantity;
-use crate::sources::row::{DeliveryEntry, ProductKey, RejectedRow, Row};
 
 /// Kind of a row of the assortment.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -6,12 +6,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future;
 use lifecycle::run_blocking;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use stock_import::{DeliveryCancelled, DeliveryEntry, ReadSettings};
 
 use super::client::EncodedBody;
 use super::parse::ReportReader;
 use super::products::{SkuProducts, StockWithoutSku};
 use super::{MoySklad, MoySkladError, MoySkladSummary, StoreSelection};
-use crate::sources::row::{DeliveryCancelled, DeliveryEntry, EntrySender, ReadSettings};
+use crate::sources::EntrySender;
 
 /// Most bytes of a decompressed report, about two million rows by store. Rows are parsed while
 /// decompressing, so only one row is in memory at a time.

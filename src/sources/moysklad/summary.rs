@@ -1,6 +1,6 @@
 //! Counts and notices of one reading.
 
-use crate::sources::row::DeliveryEntry;
+use stock_import::DeliveryEntry;
 
 /// Counts and notices of one reading.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

@@ -12,11 +12,11 @@ use flate2::write::GzEncoder;
 use futures_util::future;
 use percent_encoding::percent_decode_str;
 use serde_json::json;
+use stock_import::{DeliveryCancelled, ProductKey, Row};
 use strict_http::secret::Secret;
 use strict_http::test_server::{TestServer, plain_client, serve};
 
 use super::*;
-use crate::sources::row::{DeliveryCancelled, ProductKey, Row};
 
 const ASSORTMENT: &str = include_str!("../../../fixtures/sources/moysklad-assortment.json");
 

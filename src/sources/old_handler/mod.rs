@@ -15,17 +15,17 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use stock::Sku;
+use stock_import::{DecimalMark, NumberStyle};
+use stock_import::{
+    DeliveryCancelled, DeliveryEntry, ProductKey, ReadSettings, RejectedRow, Row, RowProblem,
+};
 use tokio::time::{Instant, sleep};
 
-use super::quantity::{DecimalMark, NumberStyle};
-use super::row::{
-    DeliveryCancelled, DeliveryEntry, EntrySender, ProductKey, ReadSettings, RejectedRow, Row,
-    RowProblem,
-};
 use crate::push_api::client::{OldHandlerClient, OldHandlerError};
 use crate::push_api::wire::parse_lenient::{
     InvalidHandlerItem, OldHandlerItem, OldHandlerResponse, StatedCount,
 };
+use crate::sources::EntrySender;
 
 /// Pause before the only retry of a failed batch.
 const RETRY_DELAY: Duration = Duration::from_secs(2);
@@ -155,7 +155,7 @@ pub struct PartialPull {
 
 /// Requests the SKUs of one request of the Market while the Market waits. Nothing is retried.
 ///
-/// The result is a [`DeliveryScope::Delta`](super::DeliveryScope::Delta), so a failed batch does
+/// The result is a [`DeliveryScope::Delta`](stock_import::DeliveryScope::Delta), so a failed batch does
 /// not affect the others.
 pub async fn pull_once(
     client: &OldHandlerClient,

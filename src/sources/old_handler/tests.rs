@@ -202,7 +202,7 @@ async fn bad_items_do_not_affect_other_items() {
         zeroes_negatives: true,
         words: vec![(
             "много".to_owned(),
-            super::super::Quantity::from_pieces(10).unwrap(),
+            stock_import::Quantity::from_pieces(10).unwrap(),
         )],
         ..ReadSettings::default()
     };

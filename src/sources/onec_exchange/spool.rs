@@ -10,12 +10,12 @@ use axum::body::{Body, HttpBody};
 use http_body_util::BodyExt;
 use lifecycle::run_blocking;
 use sha2::{Digest, Sha256};
+use stock_import::archive::{Archive, MemberKind};
+use stock_import::formats::FormatError;
 use tokio::io::AsyncWriteExt;
 
 use super::ExchangeError;
 use super::file_name::FileName;
-use crate::sources::archive::{Archive, MemberKind};
-use crate::sources::formats::FormatError;
 use crate::sources::private_files;
 
 /// Most files of one transfer.

@@ -5,6 +5,9 @@
 use std::sync::atomic::Ordering;
 
 use stock::{Level, Sku, Update};
+use stock_import::DeliveryScope;
+use stock_import::delivery_guard::{DeliveryImpact, check_delivery};
+use stock_import::stock_rules::{RuleTrace, evaluate};
 
 use super::outcome::raise_held_alarm;
 use super::preview::{HeldRules, rules_mark};
@@ -12,10 +15,7 @@ use super::rule_context::{RuleContext, next_evaluated};
 use super::stock_step::StockStep;
 use super::{ChangeCounts, DeliveryPipeline, PipelineError, RULES_NAME, digest};
 use crate::ingest::Origin;
-use crate::sources::DeliveryScope;
-use crate::sources::delivery_guard::{DeliveryImpact, check_delivery};
 use crate::sources::statements::{ChangeListWriter, GroupFilter, StatementStore};
-use crate::sources::stock_rules::{RuleTrace, evaluate};
 use crate::telemetry::AlarmKind;
 
 /// Updates in one call of [`Ingest::accept_keeping_dates`](crate::ingest::Ingest::accept_keeping_dates).

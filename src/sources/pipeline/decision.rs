@@ -3,18 +3,19 @@
 //! Compares the delivery with the statements and the book within an open transaction, which is
 //! rolled back unless the delivery is applied.
 
+use stock_import::delivery_guard::{DeliveryImpact, HoldReason, check_delivery};
+use stock_import::{DeliveryScope, RejectedRow};
+
 use super::delivery::Delivery;
 use super::{
     AbsentPolicy, ChangeCounts, DeliveryOutcome, DeliveryPipeline, DeliveryReport, PipelineError,
     PipelineSource, SourcePolicy,
 };
 use crate::ingest::Origin;
-use crate::sources::delivery_guard::{DeliveryImpact, HoldReason, check_delivery};
 use crate::sources::statements::{
     CommitOptions, DeliveryContents, GroupFilter, HeldDelivery, ResolveOptions, SourceRecord,
     StatementStore,
 };
-use crate::sources::{DeliveryScope, RejectedRow};
 
 /// Approval of a delivery that the guard would hold.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -1,13 +1,14 @@
 //! Reading and staging of a delivery, and the approval of held ones.
 
 use stock::Timestamp;
+use stock_import::shape_change::RecordedShape;
+use stock_import::{DeliveryEntry, DeliveryScope, VariantListing};
 use tokio::sync::mpsc;
 
 use super::decision::Approval;
 use super::{DeliveryPipeline, DeliveryReport, PipelineError, ReadReport};
-use crate::sources::shape_change::RecordedShape;
+use crate::sources::EntrySender;
 use crate::sources::statements::{HeldDelivery, StagedDelivery, StagingFile, delivery_mark};
-use crate::sources::{DeliveryEntry, DeliveryScope, EntrySender, VariantListing};
 
 /// A delivery that was read to its end.
 #[derive(Debug)]

@@ -5,11 +5,11 @@
 
 use chrono::{DateTime, Utc};
 use stock::Timestamp;
+use stock_import::formats::FileSummary;
+use stock_import::shape_change::RecordedShape;
+use stock_import::{DeliveryScope, RejectedRow, VariantListing};
 
-use crate::sources::formats::FileSummary;
-use crate::sources::shape_change::RecordedShape;
 use crate::sources::statements::HeldDelivery;
-use crate::sources::{DeliveryScope, RejectedRow, VariantListing};
 
 /// Counts of SKUs by the effect of a delivery.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Serialize)]

@@ -6,10 +6,10 @@
 use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
+use stock_import::stock_rules;
+use stock_import::stock_rules::{ShopRules, SkuOverride, SourceRules};
 
-use super::super::stock_rules::{ShopRules, SkuOverride, SourceRules};
 use super::source_policy::{AbsentPolicy, SourcePolicy, SourceWarehouses};
-use crate::sources::stock_rules;
 
 /// Version of the byte layout. A change makes every shop evaluate its stock again once.
 const VERSION: u64 = 1;
@@ -134,10 +134,10 @@ impl DigestInput {
 #[cfg(test)]
 mod tests {
     use stock::{Count, Sku};
+    use stock_import::stock_rules::{Adjustments, Combine};
 
     use super::*;
     use crate::sources::pipeline::tests::test_policy;
-    use crate::sources::stock_rules::{Adjustments, Combine};
 
     fn digest_of(shop: &ShopRules, sources: &[SourcePolicy]) -> String {
         rules_digest(shop, sources.iter())

@@ -9,15 +9,14 @@ use std::task::Poll;
 
 use lifecycle::run_blocking;
 use stock::Sku;
+use stock_import::formats::{self, Format, FormatError};
+use stock_import::stock_rules::ShopRules;
+use stock_import::{DeliveryEntry, DeliveryScope, ProductKey, ReadSettings, Row};
 use strict_http::causes;
 
 use super::tests::{PipelineHarness, now, numbered_rows, row, test_policy, zero_absent_policy};
 use super::*;
-use crate::sources::formats::{self, Format, FormatError};
-use crate::sources::stock_rules::ShopRules;
-use crate::sources::{
-    DeliveryEntry, DeliveryScope, EntrySender, ProductKey, ReadSettings, Row, files,
-};
+use crate::sources::{EntrySender, files};
 
 /// More polls than any delivery in these tests takes.
 const MANY_STEPS: u32 = 5_000;

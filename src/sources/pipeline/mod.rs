@@ -37,10 +37,10 @@ pub use self::preview::{HeldPreview, HeldRules, PreviewProgress};
 pub use self::source_policy::{AbsentPolicy, DuplicatePolicy, SourcePolicy, SourceWarehouses};
 pub use self::stock_step::{StatementStep, StockStep};
 use stock::{ShopId, StockBook, Timestamp};
+use stock_import::RejectedRow;
+use stock_import::stock_rules::{Combine, ShopRules};
 
-use super::RejectedRow;
 use super::statements::{SourceId, StatementError, StatementStore};
-use super::stock_rules::{Combine, ShopRules};
 use crate::clock::Clock;
 use crate::event_log::EventLog;
 use crate::ingest::{Ingest, IngestError};

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use stock_import::{DeliveryScope, RejectedRow};
 use strict_http::causes;
 use tracing::{info, warn};
 
 use super::{ChangeCounts, DeliveryOutcome, DeliveryPipeline, DeliveryReport, PipelineError};
-use crate::sources::{DeliveryScope, RejectedRow};
 use crate::telemetry::{AlarmKind, Alarms};
 
 /// Limit for the rejected and suspicious rows of a delivery that are logged.

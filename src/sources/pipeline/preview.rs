@@ -12,6 +12,8 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use lifecycle::Tasks;
 use sha2::{Digest as _, Sha256};
+use stock_import::DeliveryScope;
+use stock_import::delivery_guard::HoldReason;
 use tempfile::TempDir;
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::timeout;
@@ -19,8 +21,6 @@ use tokio::time::timeout;
 use super::decision::Approval;
 use super::delivery::Delivery;
 use super::{DeliveryPipeline, PipelineError, RULES_NAME};
-use crate::sources::DeliveryScope;
-use crate::sources::delivery_guard::HoldReason;
 use crate::sources::statements::{
     ChangeList, ChangeListWriter, DIRECTORY_PREFIX, GroupFilter, HeldDelivery, StatementError,
     StatementStore, StockChange, StockChangeKind, StockChangeTotals, copy_held, copy_statements,
@@ -364,12 +364,12 @@ mod tests {
     use std::collections::BTreeMap;
 
     use lifecycle::CrashSignal;
+    use stock_import::stock_rules::{Adjustments, ShopRules};
 
     use super::*;
     use crate::sources::pipeline::tests::{
         PipelineHarness, numbered_rows, row, test_policy, zero_absent_policy,
     };
-    use crate::sources::stock_rules::{Adjustments, ShopRules};
     use crate::sources::{DeliveryOutcome, SourcePolicy};
 
     fn tasks() -> Tasks {

@@ -6,16 +6,14 @@
 use std::collections::HashMap;
 
 use stock::{Sku, Timestamp};
+use stock_import::Quantity;
+use stock_import::stock_rules::{self, Combine, RuleTrace, ShopRules, SourceQuantity, SourceRules};
 
 use super::source_policy::AbsentPolicy;
 use super::stock_step::{StatementStep, StockStep};
 use super::{PipelineError, PipelineSource};
 use crate::ingest::Origin;
-use crate::sources::Quantity;
 use crate::sources::statements::{SourceId, StatementGroups, StatementRow};
-use crate::sources::stock_rules::{
-    self, Combine, RuleTrace, ShopRules, SourceQuantity, SourceRules,
-};
 
 /// Inputs of the rules, apart from the statements.
 pub(super) struct RuleContext<'a> {

@@ -5,10 +5,11 @@
 
 use std::collections::BTreeSet;
 
+use stock_import::delivery_guard::GuardLimits;
+use stock_import::stock_rules::SourceRules;
+use stock_import::{DeliveryScope, VariantPolicy};
+
 use crate::ingest::Origin;
-use crate::sources::delivery_guard::GuardLimits;
-use crate::sources::stock_rules::SourceRules;
-use crate::sources::{DeliveryScope, VariantPolicy};
 
 /// Treatment of products that are missing in a snapshot. Setting `absent`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

@@ -3,9 +3,8 @@
 use std::fmt;
 
 use stock::{Count, Timestamp};
-
-use crate::sources::Quantity;
-use crate::sources::stock_rules::RuleStep;
+use stock_import::Quantity;
+use stock_import::stock_rules::RuleStep;
 
 /// Step that explains the stock of a SKU.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -6,16 +6,15 @@ use chrono::{DateTime, TimeDelta};
 use lifecycle::{CrashSignal, Tasks};
 use proptest::prelude::*;
 use stock::{Count, Sku, Update};
+use stock_import::delivery_guard::GuardLimits;
+use stock_import::stock_rules::{Adjustments, Combine, SkuOverride, SourceRules};
+use stock_import::{DeliveryEntry, DeliveryScope, ProductKey, Quantity, Row, VariantPolicy};
 use tempfile::TempDir;
 
 use super::*;
 use crate::ingest::{self, Origin, StatedSkus};
-use crate::sources::delivery_guard::GuardLimits;
+use crate::sources::EntrySender;
 use crate::sources::statements::GroupFilter;
-use crate::sources::stock_rules::{Adjustments, Combine, SkuOverride, SourceRules};
-use crate::sources::{
-    DeliveryEntry, DeliveryScope, EntrySender, ProductKey, Quantity, Row, VariantPolicy,
-};
 use crate::store::{self, ShopIdentity, Store};
 
 pub(in crate::sources) const SHOP: ShopId = ShopId(0);
@@ -758,8 +757,8 @@ fn row_of_minute((minute, pieces): (Option<i64>, i64)) -> DeliveryEntry {
     }
 }
 
-fn file_summaries(sku: &str) -> Vec<crate::sources::formats::FileSummary> {
-    let mut summary = crate::sources::formats::FileSummary::default();
+fn file_summaries(sku: &str) -> Vec<stock_import::formats::FileSummary> {
+    let mut summary = stock_import::formats::FileSummary::default();
     summary.shape.set("format", "csv");
     summary.shape.set("sku", sku);
     vec![summary]

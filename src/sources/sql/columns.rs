@@ -1,9 +1,10 @@
 //! Columns of a result: finds the column of each field by its name and checks its type.
 
+use stock_import::ReadSettings;
+use stock_import::formats::FileShape;
+use stock_import::{AliasMatch, StockField, choose, normalize};
+
 use super::cell::{ColumnKind, Dialect, SqlColumn};
-use crate::sources::aliases::{AliasMatch, StockField, choose, normalize};
-use crate::sources::formats::FileShape;
-use crate::sources::row::ReadSettings;
 
 /// Most column names in a message.
 const MAX_LISTED_COLUMNS: usize = 20;

@@ -22,6 +22,8 @@ use percent_encoding::percent_decode_str;
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions};
+use stock_import::formats::FileShape;
+use stock_import::{DeliveryCancelled, DeliveryScope, ReadSettings};
 use strict_http::secret::Secret;
 use tokio::time::timeout;
 
@@ -29,8 +31,7 @@ use self::cell::{Dialect, SqlRow};
 use self::columns::SqlColumns;
 use self::placeholder::PreparedQuery;
 use self::row_reader::SqlReadSettings;
-use super::formats::FileShape;
-use super::row::{DeliveryCancelled, DeliveryScope, EntrySender, ReadSettings};
+use crate::sources::EntrySender;
 
 /// Timeout of connecting and logging in.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -4,11 +4,11 @@ use std::cmp::Ordering;
 
 use chrono::DateTime;
 use stock::Timestamp;
+use stock_import::{DecimalMark, NumberStyle, Quantity, trim_blanks};
+use stock_import::{DeliveryEntry, ProductKey, ReadSettings, Row, RowProblem};
 
 use super::cell::{ColumnKind, SqlCell, SqlColumn, SqlRow};
 use super::columns::SqlColumns;
-use crate::sources::quantity::{DecimalMark, NumberStyle, Quantity, trim_blanks};
-use crate::sources::row::{DeliveryEntry, ProductKey, ReadSettings, Row, RowProblem};
 
 /// Decimals of an exact number that are read. The others cannot change a count of pieces.
 const MAX_DECIMALS: usize = 7;

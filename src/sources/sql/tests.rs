@@ -3,12 +3,12 @@
 
 use std::io;
 
+use stock_import::{DeliveryEntry, ProductKey, Quantity};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::cell::{ColumnKind, SqlCell, SqlColumn};
 use super::*;
-use crate::sources::{DeliveryEntry, ProductKey, Quantity};
 
 fn config(url: &str, query: &str, watermark: Option<&str>) -> Config {
     Config {
@@ -544,7 +544,7 @@ fn read_entry_of(sku: &str, stock: Option<SqlCell>, settings: &ReadSettings) -> 
 
 fn describe(entry: &DeliveryEntry) -> String {
     let sku_of =
-        |row: &crate::sources::RejectedRow| row.sku.clone().unwrap_or("an unknown sku".to_owned());
+        |row: &stock_import::RejectedRow| row.sku.clone().unwrap_or("an unknown sku".to_owned());
     match entry {
         DeliveryEntry::Row(row) => row
             .quantity
@@ -588,7 +588,7 @@ fn rejected_rows_name_their_sku() {
 
 #[test]
 fn ambiguous_texts_are_suspicious_numbers_are_not() {
-    use crate::sources::DecimalMark::Comma;
+    use stock_import::DecimalMark::Comma;
     let exact = |text: &str| Some(SqlCell::Numeric(text.to_owned()));
     let text = |text: &str| Some(SqlCell::Text(text.to_owned()));
     let comma = ReadSettings {

@@ -1,12 +1,12 @@
 //! Operations on the delivery that is attached to the statement store, within one transaction.
 
 use sqlx::Row as _;
+use stock_import::shape_change::AcceptedShapes;
+use stock_import::{Quantity, RejectedRow};
 
 use super::commit::{CommitOptions, write_statements};
 use super::variants::ResolveOptions;
 use super::{SourceId, StagedDelivery, StatementError, StatementStore, rejected, resolve};
-use crate::sources::shape_change::AcceptedShapes;
-use crate::sources::{Quantity, RejectedRow};
 
 /// Limit for the stored rejected and suspicious rows of a source's last delivery.
 const MAX_REJECTED: i64 = 100_000;
@@ -31,7 +31,7 @@ pub(in crate::sources) struct DeliveryContents {
 /// A row of a delivery as it would be applied.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PreviewRow {
-    /// Position in the file, as in [`Row::line`](crate::sources::Row::line).
+    /// Position in the file, as in [`Row::line`](stock_import::Row::line).
     pub line: u64,
     /// SKU, as the source spells it.
     pub sku: String,

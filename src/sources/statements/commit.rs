@@ -4,9 +4,9 @@
 
 use sqlx::sqlite::SqliteConnection;
 use stock::Timestamp;
+use stock_import::DeliveryScope;
 
 use super::{SourceId, variants};
-use crate::sources::DeliveryScope;
 
 /// Options for the commit of a resolved delivery.
 #[derive(Clone, Copy, Debug)]

@@ -1,8 +1,9 @@
 //! SQL for repeated rows of a SKU at one warehouse, by the setting `duplicates`.
 
 use stock::MAX_COUNT;
+use stock_import::Quantity;
 
-use crate::sources::{DuplicatePolicy, Quantity};
+use crate::sources::DuplicatePolicy;
 
 /// SQL that orders two rows of one SKU and warehouse: by their part of the delivery, then by date.
 const IS_LATER: &str = "(excluded.part > part OR (excluded.part = part AND excluded.at > at))";

@@ -6,9 +6,9 @@ use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use sqlx::Row as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use stock_import::DeliveryScope;
 
 use super::SourceId;
-use crate::sources::DeliveryScope;
 
 /// Filter for the SKUs of a query.
 #[derive(Clone, Debug)]

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use stock_import::delivery_guard::HoldReason;
+use stock_import::shape_change::RecordedShape;
 
 use super::{SourceId, StagedDelivery, StatementError, StatementStore};
-use crate::sources::delivery_guard::HoldReason;
-use crate::sources::shape_change::RecordedShape;
 
 /// A delivery that is held for approval. Stored as JSON.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

@@ -42,9 +42,10 @@ pub(super) use variants::ResolveOptions;
 pub(super) use working_copy::{DIRECTORY_PREFIX, copy_held, copy_statements};
 
 use stock::Timestamp;
+use stock_import::RejectedRow;
+use stock_import::shape_change::AcceptedShapes;
 
-use super::shape_change::AcceptedShapes;
-use super::{DuplicatePolicy, RejectedRow, private_files};
+use super::{DuplicatePolicy, private_files};
 
 /// Current format of the file. Files of earlier formats are migrated when they are opened.
 const FORMAT: u32 = 3;

@@ -2,9 +2,9 @@
 
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Connection as _, Row as _};
+use stock_import::RejectedRow;
 
 use super::SourceId;
-use crate::sources::RejectedRow;
 
 /// Counts the rows of a resolved delivery: those to apply, those rejected, the suspicious among the
 /// rejected, and those suspicious because variants share their SKU.

@@ -11,10 +11,11 @@ use sha2::{Digest as _, Sha256};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, QueryBuilder, Sqlite};
 use stock::{Sku, Timestamp};
+use stock_import::{DeliveryEntry, ProductKey, RejectedRow, Row};
 
 use super::duplicates::conflict_clause;
 use super::{migrate, variants};
-use crate::sources::{DeliveryEntry, DuplicatePolicy, ProductKey, RejectedRow, Row, private_files};
+use crate::sources::{DuplicatePolicy, private_files};
 
 /// Rows in one `INSERT` statement.
 const ROWS_PER_INSERT: usize = 500;

@@ -4,15 +4,16 @@ use std::io::Cursor;
 
 use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use stock_import::delivery_guard::GuardLimits;
+use stock_import::formats::{self, Format};
+use stock_import::stock_rules::ShopRules;
+use stock_import::{DeliveryEntry, DeliveryScope, ReadSettings, VariantPolicy};
 
 use super::{FORMAT, StatementStore};
-use crate::sources::delivery_guard::GuardLimits;
-use crate::sources::formats::{self, Format};
 use crate::sources::pipeline::tests::{PipelineHarness, now, row, stock, test_policy};
-use crate::sources::stock_rules::ShopRules;
 use crate::sources::{
-    AbsentPolicy, Completeness, DeliveryEntry, DeliveryOutcome, DeliveryReport, DeliveryScope,
-    EntrySender, ReadSettings, SourcePolicy, SourceWarehouses, VariantPolicy,
+    AbsentPolicy, Completeness, DeliveryOutcome, DeliveryReport, EntrySender, SourcePolicy,
+    SourceWarehouses,
 };
 
 const CATALOGUE: &str = "<КоммерческаяИнформация ВерсияСхемы=\"2.10\"><Каталог><Товары>\

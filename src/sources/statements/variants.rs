@@ -19,10 +19,11 @@
 //!   includes those of its variants.
 
 use sqlx::sqlite::SqliteConnection;
+use stock_import::{VariantListing, VariantPolicy};
 
 use super::SourceId;
 use super::duplicates::conflict_clause;
-use crate::sources::{DuplicatePolicy, VariantListing, VariantPolicy};
+use crate::sources::DuplicatePolicy;
 
 /// Tables for variants in the staging file.
 pub(super) const STAGING_SCHEMA: &str = "\

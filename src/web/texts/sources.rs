@@ -1,8 +1,9 @@
 //! Words and sentences about sources and held deliveries, in every language.
 
+use stock_import::delivery_guard::HoldReason;
+
 use crate::i18n::Language;
 use crate::sources::SourceState;
-use crate::sources::delivery_guard::HoldReason;
 use crate::web::visible::visible;
 
 /// State of a source in words; `rows_so_far` of the delivery that is read.
@@ -226,8 +227,9 @@ pub(in crate::web) fn held_failure(error: &str, language: Language) -> String {
 
 #[cfg(test)]
 mod tests {
+    use stock_import::delivery_guard::DeliveryImpact;
+
     use super::*;
-    use crate::sources::delivery_guard::DeliveryImpact;
 
     #[test]
     fn reasons_name_their_numbers() {

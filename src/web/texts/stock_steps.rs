@@ -1,10 +1,12 @@
 //! Sentences that explain how the sources and the rules lead to the stock of a SKU, in every
 //! language.
 
+use stock_import::Quantity;
+use stock_import::stock_rules::{Combine, RuleStep, StatedPieces};
+
 use crate::i18n::Language;
 use crate::ops::StockSteps;
-use crate::sources::stock_rules::{Combine, RuleStep, StatedPieces};
-use crate::sources::{Quantity, StatementStep, StockStep};
+use crate::sources::{StatementStep, StockStep};
 use crate::web::page_context::PageContext;
 use crate::web::visible::visible;
 

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use stock::Sku;
+use stock_import::formats::Format;
+use stock_import::stock_rules::ShopRules;
 use strict_http::ClientConfig;
 
 use super::OwnStockArgs;
 use super::reference_model::ReferenceModel;
 use crate::cli::rehearse::{RehearsalMethod, any_port, service_config, service_secrets};
 use crate::config::{Config, ShopConfig};
-use crate::sources::formats::Format;
-use crate::sources::stock_rules::ShopRules;
 use crate::sources::{self, SourceKind, files, operator_files};
 
 /// Poll interval of files. A file is read when two polls see the same size and time.

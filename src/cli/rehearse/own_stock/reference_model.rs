@@ -9,15 +9,16 @@ use std::path::Path;
 use anyhow::{Context, anyhow, bail};
 use chrono::{DateTime, TimeDelta, Utc};
 use stock::{Sku, Timestamp};
+use stock_import::stock_rules::{RuleTrace, ShopRules, SourceQuantity, SourceRules, evaluate};
+use stock_import::{DeliveryEntry, ProductKey, Quantity, Row, VariantPolicy};
 use tokio::sync::mpsc;
 
 use super::inputs::RehearsalInputs;
 use crate::clock::Clock;
 use crate::market_sim::catalogue::CatalogueProduct;
-use crate::sources::stock_rules::{RuleTrace, ShopRules, SourceQuantity, SourceRules, evaluate};
 use crate::sources::{
-    AbsentPolicy, Config, DeliveryEntry, DuplicatePolicy, EntrySender, ProductKey, Quantity, Row,
-    SourceKind, SourcePolicy, SourceWarehouses, VariantPolicy, read_once,
+    AbsentPolicy, Config, DuplicatePolicy, EntrySender, SourceKind, SourcePolicy, SourceWarehouses,
+    read_once,
 };
 
 /// Maximum time by which a row may be ahead of the clock. Later rows are ignored.

@@ -9,6 +9,7 @@ use std::io;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use stock_import::{DeliveryEntry, ReadSettings, RejectedRow, RowProblem};
 use strict_http::json::{JsonText, StrictObject};
 
 use super::json_error;
@@ -16,7 +17,6 @@ use crate::sources::moysklad::products::{
     ProductKind, ProductWithoutSku, ProductsWithoutSku, SkuProducts,
 };
 use crate::sources::moysklad::{MoySkladError, PAGE_SIZE, SkuField};
-use crate::sources::row::{DeliveryEntry, ReadSettings, RejectedRow, RowProblem};
 
 #[derive(Deserialize)]
 struct WireAssortmentPage {

@@ -11,15 +11,15 @@ use std::sync::Arc;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+use stock_import::DecimalMark;
+use stock_import::{
+    DeliveryCancelled, DeliveryEntry, ProductKey, ReadSettings, RejectedRow, Row, RowProblem,
+};
 use strict_http::json::{JsonText, StrictObject, expand_exponent};
 
 use super::json_error;
 use crate::sources::moysklad::products::{ProductsWithoutSku, SkuProducts, StockWithoutSku};
 use crate::sources::moysklad::{MoySkladError, StockType, StoreSelection};
-use crate::sources::quantity::DecimalMark;
-use crate::sources::row::{
-    DeliveryCancelled, DeliveryEntry, ProductKey, ReadSettings, RejectedRow, Row, RowProblem,
-};
 
 #[derive(Deserialize)]
 struct WireReportRow<'a> {

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use stock_import::DecimalMark;
+use stock_import::{DeliveryCancelled, DeliveryEntry, ProductKey, ReadSettings, Row};
 
 use super::assortment::{AssortmentPage, MoySkladProduct};
 use super::*;
@@ -10,8 +12,6 @@ use crate::sources::moysklad::products::{
     ProductKind, ProductsWithoutSku, SkuProducts, StockWithoutSku,
 };
 use crate::sources::moysklad::{SkuField, StockType, StoreSelection};
-use crate::sources::quantity::DecimalMark;
-use crate::sources::row::{DeliveryCancelled, DeliveryEntry, ProductKey, ReadSettings, Row};
 
 const ALL: &str = include_str!("../../../../fixtures/sources/moysklad-stock-all.json");
 const BY_STORE: &str = include_str!("../../../../fixtures/sources/moysklad-stock-by-store.json");
