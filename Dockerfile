@@ -12,6 +12,7 @@ WORKDIR /src
 # target in the manifests gets an empty source file; their build results are removed afterwards.
 COPY Cargo.toml Cargo.lock ./
 COPY crates/lifecycle/Cargo.toml crates/lifecycle/Cargo.toml
+COPY crates/market-api/Cargo.toml crates/market-api/Cargo.toml
 COPY crates/stock/Cargo.toml crates/stock/Cargo.toml
 COPY crates/stock-import/Cargo.toml crates/stock-import/Cargo.toml
 COPY crates/strict-http/Cargo.toml crates/strict-http/Cargo.toml

@@ -31,7 +31,7 @@ use stock::{Activity, ShopId, StockBook, Update};
 use stockbridge::auth_failures::AuthFailures;
 use stockbridge::clock::Clock;
 use stockbridge::ingest::{self, Ingest, Origin};
-use stockbridge::partner_api::server as partner_api;
+use stockbridge::partner_api;
 use stockbridge::store::{self, Acked, ShopIdentity, Store};
 use stockbridge::telemetry::Alarms;
 use strict_http::secret::Secret;

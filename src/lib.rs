@@ -13,7 +13,7 @@
 //!                 the seller                                  Yandex Market
 //!                     │ …/offers/stocks                       POST {base}/stocks │
 //!                     ▼                                                          ▼
-//!  strict_http ─► partner_api (server)   strict_http ─► push_api (server) ─── responses
+//!  strict_http ─► partner_api            strict_http ─► push_api ──────────── responses
 //!                     │                                          ▲
 //!  sources ──────────►│                                          │ from memory alone
 //!  files, 1C, SQL …   ▼                                          │
@@ -22,7 +22,7 @@
 //!                     ╰─ wakes ─► migrator ◄── compares ─────────╯
 //!                                    │   ledger: what the Market has acknowledged
 //!                                    ▼
-//!                       partner_api (client) ──► PUT …/offers/stocks ──► Yandex Market
+//!                       market_api (client) ───► PUT …/offers/stocks ──► Yandex Market
 //!                                    ▲                                       │
 //!                                    ╰──── read-back, page by page ◄─────────╯
 //! ```
@@ -47,6 +47,8 @@
 //! |---|---|
 //! | crate [`stock`] | domain types and the book; no I/O |
 //! | crate [`lifecycle`] | tasks: start, crash detection, shutdown |
+//! | crate [`market_api`] | push API and partner API: wire formats and clients |
+//! | crate [`stock_import`] | readers of files, rules of the sources, guard; no runtime |
 //! | crate [`strict_http`] | HTTP/1.1 server with timeouts and limits; outbound client |
 //! | [`clock`] | the only reader of the wall clock |
 //! | [`telemetry`] | logging and alarms |
@@ -58,8 +60,8 @@
 //! | [`event_log`] | durable log of what happened, for the operator |
 //! | [`chart_history`] | durable history of numbers, for the operator's charts |
 //! | [`ingest`] | the only writer of the book |
-//! | [`partner_api`] | partner API: server for the seller, client of the Market |
-//! | [`push_api`] | push API: server for the Market, client of an old handler |
+//! | [`partner_api`] | partner API: server for the seller |
+//! | [`push_api`] | push API: server for the Market |
 //! | [`migrator`] | sends dirty SKUs to the Market and reads the Market's copy back |
 //! | [`sources`] | files, 1C, MoySklad, SQL, old handler: from bytes to stock updates |
 //! | [`notify`] | sends alarms to people: webhook, Telegram, email |

@@ -1,8 +1,8 @@
 //! Fuzz targets for requests that the service receives.
 
 use chrono::{DateTime, Utc};
-use stockbridge::partner_api::wire::{business, parse_update};
-use stockbridge::push_api::wire::StocksRequest;
+use market_api::partner::wire::{business, parse_update};
+use market_api::push::wire::StocksRequest;
 use strict_http::fuzzing;
 
 /// Checks that hyper's parser reads every accepted request head in the same way.

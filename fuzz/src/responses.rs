@@ -1,9 +1,9 @@
 //! Fuzz targets for responses that the service receives.
 
-use stockbridge::partner_api::readback_page::{
+use market_api::partner::readback_page::{
     OfferList, ReadbackPage, ReadbackQuery, ReadbackSelection,
 };
-use stockbridge::push_api::parse_lenient;
+use market_api::push::parse_lenient;
 use stockbridge::sources::moysklad::fuzzing;
 
 use crate::files::check_row;

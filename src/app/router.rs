@@ -24,7 +24,7 @@ use super::wiring;
 use crate::auth_failures::AuthFailures;
 use crate::config::Config;
 use crate::ingest::Ingest;
-use crate::partner_api::server as partner_api;
+use crate::partner_api;
 use crate::push_api::stocks_handler::{self as push_api, LastRequests, ReadThrough};
 use crate::sources::{self, SourceManager};
 

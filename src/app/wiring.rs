@@ -1,5 +1,6 @@
 //! Conversion of the configuration into the settings of each module.
 
+use market_api::partner::wire::MarketAddress;
 use stock::ShopId;
 use stock_import::VariantPolicy;
 use stock_import::delivery_guard::GuardLimits;
@@ -9,8 +10,7 @@ use crate::config::{Config, IMPORT_SOURCE, ShopConfig};
 use crate::ingest::Origin;
 use crate::migrator::{MarketTarget, Mode, RestoredState};
 use crate::ops;
-use crate::partner_api::server as partner_api;
-use crate::partner_api::wire::MarketAddress;
+use crate::partner_api;
 use crate::push_api::stocks_handler as push_api;
 use crate::sources::{
     AbsentPolicy, DuplicatePolicy, ShopSources, SourcePolicy, SourceWarehouses, import_source,

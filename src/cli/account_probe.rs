@@ -4,15 +4,15 @@ use std::future::Future;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use market_api::partner::account::{
+    AccountError, ApiKeyInfo, DatedResponse, MarketCampaign, MarketPartnerWarehouse,
+    MarketWarehouse,
+};
+use market_api::partner::client::MarketClient;
 use strict_http::secret::Secret;
 use tokio::time::timeout;
 
 use crate::clock::Clock;
-use crate::partner_api::account::{
-    AccountError, ApiKeyInfo, DatedResponse, MarketCampaign, MarketPartnerWarehouse,
-    MarketWarehouse,
-};
-use crate::partner_api::client::MarketClient;
 
 /// Timeout of one list, including all its pages.
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
+use market_api::push::client::TokenLocation;
 use stock_import::formats::Format;
 use stock_import::stock_rules::{Adjustments, ShopRules};
 use stock_import::{ReadSettings, VariantPolicy};
@@ -9,7 +10,6 @@ use stock_import::{ReadSettings, VariantPolicy};
 use super::notify_settings::write_channel;
 use super::{Config, ShopConfig};
 use crate::auth_failures::Network;
-use crate::push_api::client::TokenLocation;
 use crate::push_api::stocks_handler::UnknownSku;
 use crate::sources::{self, AbsentPolicy, SourceKind, SourcePolicy, SourceWarehouses, moysklad};
 use crate::telemetry::LogFormat;

@@ -30,6 +30,7 @@ pub use self::setting_list::{NOTIFY_SETTINGS, SETTINGS, SHOP_SETTINGS, SOURCE_SE
 pub use self::source_settings::IMPORT_SOURCE;
 pub use self::template::{settings_reference, template};
 pub use self::values::parse_market_url;
+use market_api::partner::wire::MarketAddress;
 use stock_import::stock_rules::ShopRules;
 use strict_http::secret::Secret;
 use strict_http::{ClientConfig, Trust};
@@ -37,7 +38,6 @@ use strict_http::{ClientConfig, Trust};
 use crate::auth_failures::Network;
 use crate::migrator::Mode;
 use crate::notify::ChannelConfig;
-use crate::partner_api::wire::MarketAddress;
 use crate::push_api::stocks_handler::UnknownSku;
 use crate::telemetry::LogFormat;
 

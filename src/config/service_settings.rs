@@ -2,6 +2,7 @@
 
 use axum::http::StatusCode;
 use chrono::TimeDelta;
+use market_api::partner::wire::MarketAddress;
 
 use super::reader::SettingsReader;
 use super::setting_list::{NOTIFY_SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS};
@@ -13,7 +14,6 @@ use super::{Config, ShopConfig, notify_settings, source_settings};
 use crate::auth_failures::Network;
 use crate::migrator::Mode;
 use crate::notify::ChannelConfig;
-use crate::partner_api::wire::MarketAddress;
 use crate::push_api::stocks_handler::UnknownSku;
 use crate::telemetry::{LogFormat, parse_filter};
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use market_api::push::client::{OldHandlerConfig, TokenLocation};
 use reqwest::Url;
 use stock_import::formats::Format;
 use stock_import::{DeliveryScope, ReadSettings};
@@ -10,7 +11,6 @@ use strict_http::secret::Secret;
 use super::reader::SettingsReader;
 use super::source_settings::is_second_choice;
 use super::values::{in_range, parse_base_path, parse_positive};
-use crate::push_api::client::{OldHandlerConfig, TokenLocation};
 use crate::sources::{
     ExchangeConfig, SourceKind, SourceWarehouses, files, http_file, moysklad, operator_files, sql,
 };

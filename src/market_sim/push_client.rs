@@ -361,12 +361,12 @@ mod tests {
     use hyper::service::service_fn;
     use hyper_util::rt::TokioIo;
     use lifecycle::{CrashSignal, Tasks};
+    use market_api::push::wire::{StocksRequest, StocksResponseBuilder};
     use stock::{Count, Level, Timestamp};
     use tokio::net::TcpListener;
     use tower::ServiceExt as _;
 
     use super::*;
-    use crate::push_api::wire::{StocksRequest, StocksResponseBuilder};
 
     fn level(count: i64) -> Level {
         let updated_at = Timestamp::from_micros(1_000_000).unwrap();

@@ -4,11 +4,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use market_api::partner::client::{CallOutcome, MarketResponse};
+use market_api::partner::wire::ApiError;
 use serde::Deserialize;
 use stock::Sku;
-
-use crate::partner_api::client::{CallOutcome, MarketResponse};
-use crate::partner_api::wire::ApiError;
 
 /// Consequence of a response, or of a missing one.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -216,9 +215,9 @@ fn excerpt(body: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use chrono::DateTime;
+    use market_api::partner::client::{RateHeaders, RequestTimes};
 
     use super::*;
-    use crate::partner_api::client::{RateHeaders, RequestTimes};
 
     fn response(status: u16, body: &str) -> CallOutcome {
         CallOutcome::Response(MarketResponse {

@@ -6,8 +6,7 @@
 //! responses agree on a range without zero, or when the Market also rejects a date.
 
 use chrono::{DateTime, TimeDelta, Utc};
-
-use crate::partner_api::client::MarketResponse;
+use market_api::partner::client::MarketResponse;
 
 /// Number of consecutive responses that must agree.
 const AGREEING_RESPONSES: u32 = 3;

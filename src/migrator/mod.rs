@@ -43,6 +43,8 @@ pub use operator_pause::{OPERATOR_PAUSE_NOTE, OPERATOR_PAUSE_REASON, OperatorPau
 pub use status::{QuarantinedSku, RateLimitStatus, WorkerStatus};
 
 use lifecycle::Tasks;
+use market_api::partner::client::MarketClient;
+use market_api::partner::wire::MarketAddress;
 use stock::{Activity, ShopId, Sku, StockBook};
 use strict_http::secret::Secret;
 
@@ -56,8 +58,6 @@ use self::worker::SyncWorker;
 use crate::clock::Clock;
 use crate::event_log::EventLog;
 use crate::history::History;
-use crate::partner_api::client::MarketClient;
-use crate::partner_api::wire::MarketAddress;
 use crate::store::{QuarantineEntry, RecentSend, Store};
 use crate::telemetry::Alarms;
 

@@ -6,11 +6,11 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use market_api::partner::client::RateHeaders;
+use market_api::partner::wire::{MarketAddress, SKUS_PER_MINUTE, UPDATES_PER_MINUTE};
 use tokio::time::Instant;
 
 use super::RateLimitStatus;
-use crate::partner_api::client::RateHeaders;
-use crate::partner_api::wire::{MarketAddress, SKUS_PER_MINUTE, UPDATES_PER_MINUTE};
 
 /// Length of the sliding period in which the Market counts. Source: the limits page, 2026.
 pub const WINDOW: Duration = Duration::from_secs(60);

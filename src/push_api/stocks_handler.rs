@@ -24,11 +24,13 @@ use tracing::{debug, warn};
 use super::auth::check_head;
 pub use super::last_requests::LastRequests;
 pub use super::metrics::{Metrics, PushCounts};
+use market_api::push::wire::{
+    MAX_REQUEST_BYTES, OUR_REQUEST_HEADER, StocksRequest, StocksResponseBuilder,
+};
 use stock::{Activity, Count, Hour, Level, ShopId, Sku, StockBook};
 use strict_http::secret::{Secret, TokenSet};
 use strict_http::{ErrorResponse, read_body};
 
-use super::wire::{MAX_REQUEST_BYTES, OUR_REQUEST_HEADER, StocksRequest, StocksResponseBuilder};
 use crate::auth_failures::AuthFailures;
 use crate::clock::Clock;
 use crate::telemetry::{AlarmKind, Alarms};

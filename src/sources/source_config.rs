@@ -4,12 +4,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use market_api::push::client::OldHandlerConfig;
 use stock::Sku;
 use stock_import::ReadSettings;
 use strict_http::secret::Secret;
 
 use super::{SourcePolicy, files, http_file, moysklad, onec_exchange, sql};
-use crate::push_api::client::OldHandlerConfig;
 
 /// Configuration of one source of a shop.
 #[derive(Clone, Debug)]

@@ -22,7 +22,7 @@ const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
     ),
     ("migrator", MIGRATOR),
     ("sources", SOURCES),
-    ("market_sim", &["push_api", "partner_api", "clock"]),
+    ("market_sim", &["clock"]),
     ("notify", &["clock", "i18n", "store", "telemetry"]),
     ("ops", OPS),
     (
@@ -49,7 +49,6 @@ const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
             "migrator",
             "notify",
             "ops",
-            "partner_api",
             "market_sim",
             "sources",
             "store",
@@ -58,21 +57,13 @@ const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
     ),
 ];
 
-const MIGRATOR: &[&str] = &[
-    "store",
-    "event_log",
-    "history",
-    "partner_api",
-    "clock",
-    "telemetry",
-];
+const MIGRATOR: &[&str] = &["store", "event_log", "history", "clock", "telemetry"];
 
 const SOURCES: &[&str] = &[
     "store",
     "event_log",
     "auth_failures",
     "ingest",
-    "push_api",
     "clock",
     "telemetry",
 ];
@@ -82,7 +73,6 @@ const CONFIG: &[&str] = &[
     "i18n",
     "ingest",
     "push_api",
-    "partner_api",
     "migrator",
     "notify",
     "sources",
@@ -125,19 +115,9 @@ const EVERYTHING: &[&str] = &[
 
 /// Items to which a dependency is limited.
 const ALLOWED_ITEMS: &[(&str, &str, &[&str])] = &[
-    (
-        "migrator",
-        "partner_api",
-        &["client", "hidden_offers", "readback_page", "wire"],
-    ),
-    ("config", "partner_api", &["wire"]),
-    ("cli", "partner_api", &["account", "client", "wire"]),
     ("cli", "migrator", &["Mode", "readback"]),
     ("cli", "ops", &["access"]),
     ("cli", "store", &["DirectoryState", "directory_state"]),
-    ("market_sim", "partner_api", &["wire"]),
-    ("market_sim", "push_api", &["wire"]),
-    ("sources", "push_api", &["client", "wire"]),
     ("web", "ingest", &["Origin"]),
 ];
 
@@ -228,17 +208,6 @@ fn modules_use_only_allowed_modules() {
         }
     }
     assert!(violations.is_empty(), "{}", violations.join("\n"));
-}
-
-#[test]
-fn only_the_partner_api_server_uses_ingest() {
-    for (module, path, code) in files() {
-        if module == "partner_api"
-            && !path.starts_with(source_directory().join("partner_api/server"))
-        {
-            assert!(!code.contains("crate::ingest"), "{}", path.display());
-        }
-    }
 }
 
 /// Crates without an async runtime, and further code that they do not use.

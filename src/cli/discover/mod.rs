@@ -12,6 +12,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
+use market_api::partner::account::{ApiKeyInfo, MarketCampaign};
+use market_api::partner::client::MarketClient;
 use strict_http::secret::Secret;
 use strict_http::{ClientConfig, Trust, client};
 
@@ -21,8 +23,6 @@ use super::account_probe::{AccountProbe, GRANT_LIST_HINT, GRANT_SEND_HINT, KeyPr
 use super::{print_error, print_line, runtime};
 use crate::clock::Clock;
 use crate::config::{SETTINGS, parse_market_url, read_secret};
-use crate::partner_api::account::{ApiKeyInfo, MarketCampaign};
-use crate::partner_api::client::MarketClient;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:

@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use market_api::partner::account::{MarketCampaign, MarketWarehouse};
+
 use super::shop_name::ShopNames;
 use super::stock_list::{StockList, by_group, by_partner_warehouse};
 use crate::cli::account_probe::{AccountProbe, id_with_name, join_ids, one_line};
-use crate::partner_api::account::{MarketCampaign, MarketWarehouse};
 
 /// The planned configuration, in the order of its output.
 #[derive(Debug, Default)]

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use market_api::partner::account::{MarketPartnerWarehouse, MarketWarehouse};
+
 use super::shop_plan::PlannedMethod;
 use crate::cli::account_probe::{AccountProbe, id_with_name, one_line};
-use crate::partner_api::account::{MarketPartnerWarehouse, MarketWarehouse};
 
 /// Warehouses that share one stock.
 pub(super) struct StockList<'a> {

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
+use market_api::partner::account::AccountError;
 use serde_json::{Value, json};
 
 use super::shop_plan::{PlannedMethod, ShopConfigTable, ShopPlan};
 use super::*;
 use crate::config::Config;
-use crate::partner_api::account::AccountError;
 
 fn campaign(id: u64, name: &str, kind: &str, availability: &str) -> Value {
     json!({"id": id, "domain": name, "placementType": kind, "apiAvailability": availability,

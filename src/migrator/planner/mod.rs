@@ -26,6 +26,7 @@ use tokio::time::Instant;
 pub(super) use self::update_batch::max_skus_per_request;
 pub use self::update_batch::{CompletedBatch, UpdateBatch};
 
+use market_api::partner::wire::MarketAddress;
 use stock::{Activity, Sku, StockBook};
 
 use self::rejection_search::{GroupOrder, RejectionSearch};
@@ -40,7 +41,6 @@ use super::rescan::{Rescan, RescanResult};
 use super::status::WorkerStatus;
 use super::{MarketTarget, Metrics, RestoredState, readback};
 use crate::history::{EventKind, History};
-use crate::partner_api::wire::MarketAddress;
 use crate::store::{QuarantineEntry, RecentSend};
 use crate::telemetry::Alarms;
 

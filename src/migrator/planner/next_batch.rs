@@ -1,5 +1,6 @@
 //! Choice of the next batch: source, key, size, dates and body.
 
+use market_api::partner::wire::{MarketAddress, UpdateBody};
 use stock::{Level, Sku};
 
 use super::rejection_search::BatchOrigin;
@@ -7,7 +8,6 @@ use super::update_batch::{BatchItem, UpdateBatch, max_skus_per_request};
 use super::{Now, Planner, PlannerDeps};
 use crate::migrator::ledger::is_due;
 use crate::migrator::queue::{WaitingSince, clamp_to_window};
-use crate::partner_api::wire::{MarketAddress, UpdateBody};
 
 /// Largest request body, in bytes. Below the Market's limit of 512 KB for either meaning of KB.
 const MAX_BODY_BYTES: usize = 500_000;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use market_api::partner::wire::ApiError;
 use stock::Sku;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -13,7 +14,6 @@ use crate::history;
 use crate::history::EventKind;
 use crate::migrator::classify_response::{ResponseVerdict, error_text, mention_dates, named_skus};
 use crate::migrator::quarantine::Confirmation;
-use crate::partner_api::wire::ApiError;
 use crate::telemetry::AlarmKind;
 
 /// Time for which batches stay small after one was too large.

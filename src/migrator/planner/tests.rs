@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use market_api::partner::client::{CallOutcome, MarketResponse, RateHeaders, RequestTimes};
 use rand::SeedableRng;
 use stock::{Count, Level, PerSku, ShopId};
 use strict_http::secret::Secret;
@@ -11,7 +12,6 @@ use super::rejection_search::REJECTIONS_UNTIL_SYSTEMIC;
 use super::*;
 use crate::clock::Clock;
 use crate::migrator::Mode;
-use crate::partner_api::client::{CallOutcome, MarketResponse, RateHeaders, RequestTimes};
 
 const SHOP: ShopId = ShopId(0);
 const REJECTED_BODY: &str =

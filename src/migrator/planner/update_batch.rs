@@ -1,6 +1,8 @@
 //! Update batches: the SKUs of one request, and the completed request with its verdict.
 
 use chrono::{DateTime, Utc};
+use market_api::partner::client::{CallOutcome, RateHeaders};
+use market_api::partner::wire::{MAX_SKUS_PER_UPDATE, MarketAddress};
 use stock::{Count, Level, Sku, SkuId, Timestamp};
 use tokio::time::Instant;
 
@@ -9,8 +11,6 @@ use super::rejection_search::BatchOrigin;
 use crate::migrator::classify_response::{ResponseVerdict, classify_response};
 use crate::migrator::clock_skew::SkewRange;
 use crate::migrator::queue::WaitingSince;
-use crate::partner_api::client::{CallOutcome, RateHeaders};
-use crate::partner_api::wire::{MAX_SKUS_PER_UPDATE, MarketAddress};
 use crate::store::Acked;
 
 /// One SKU of a batch.

@@ -4,11 +4,11 @@
 //! the Market's date proves that an update was lost.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use market_api::partner::readback_page::{OfferList, ReadbackOffer};
 use stock::{Level, Timestamp};
 
 use crate::migrator::ledger::is_dirty;
 use crate::migrator::queue::clamp_to_window;
-use crate::partner_api::readback_page::{OfferList, ReadbackOffer};
 use crate::store::Acked;
 
 /// Result of the comparison of one SKU, ordered from the most harmless.

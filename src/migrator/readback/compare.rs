@@ -5,6 +5,8 @@
 use std::collections::{BTreeMap, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use market_api::partner::readback_page::ReadbackOffer;
+use market_api::partner::wire::{MarketAddress, SKUS_PER_MINUTE, UPDATES_PER_MINUTE};
 use stock::{BookEntry, Count, Sku, SkuId};
 
 use super::classify::Expected;
@@ -14,8 +16,6 @@ use crate::history::EventKind;
 use crate::migrator::Mode;
 use crate::migrator::planner::max_skus_per_request;
 use crate::migrator::rescan::is_stated_since;
-use crate::partner_api::readback_page::ReadbackOffer;
-use crate::partner_api::wire::{MarketAddress, SKUS_PER_MINUTE, UPDATES_PER_MINUTE};
 use crate::store::Acked;
 
 /// Largest number of examples per class.

@@ -3,6 +3,11 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use market_api::partner::readback_page::{
+    OfferList, ReadbackPage, ReadbackQuery, ReadbackSelection,
+};
+use market_api::partner::wire::business::READBACKS_PER_MINUTE;
+use market_api::partner::wire::{MAX_OFFER_IDS, MAX_PAGE_SIZE, MarketAddress, SKUS_PER_MINUTE};
 use stock::Sku;
 use tokio::time::Instant;
 
@@ -13,11 +18,6 @@ use super::{CompletedReadback, ReadbackContext, ReadbackProgress, ReadbackReport
 use crate::migrator::Mode;
 use crate::migrator::classify_response::ResponseVerdict;
 use crate::migrator::planner::Now;
-use crate::partner_api::readback_page::{
-    OfferList, ReadbackPage, ReadbackQuery, ReadbackSelection,
-};
-use crate::partner_api::wire::business::READBACKS_PER_MINUTE;
-use crate::partner_api::wire::{MAX_OFFER_IDS, MAX_PAGE_SIZE, MarketAddress, SKUS_PER_MINUTE};
 
 /// Divisor of the read-back limit for scheduled passes: they use one tenth of it. The Market counts
 /// read-backs separately from updates: [`SKUS_PER_MINUTE`] by campaign, [`READBACKS_PER_MINUTE`]

@@ -25,6 +25,9 @@ pub use driver::{ReadbackDriver, ReadbackStep};
 pub use observed::{Observations, Observed};
 pub use readback_report::{DryRunEstimate, ReadbackExample, ReadbackProgress, ReadbackReport};
 
+use market_api::partner::client::CallOutcome;
+use market_api::partner::readback_page::{ReadbackPage, ReadbackQuery};
+use market_api::partner::wire::MarketAddress;
 use stock::{Activity, BookEntry, ShopId, StockBook};
 
 use self::classify::Expected;
@@ -33,9 +36,6 @@ use super::classify_response::{ResponseVerdict, classify_response};
 use super::clock_skew::SkewRange;
 use super::ledger::Ledger;
 use crate::history::History;
-use crate::partner_api::client::CallOutcome;
-use crate::partner_api::readback_page::{ReadbackPage, ReadbackQuery};
-use crate::partner_api::wire::MarketAddress;
 use crate::store::Acked;
 
 /// Dependencies and settings of a read-back driver.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::partner_api::readback_page::{OfferList, ReadbackSelection};
+use market_api::partner::readback_page::{OfferList, ReadbackSelection};
 
 /// Number of restarts of one list after which the pass is aborted, because pagination makes no
 /// progress.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use market_api::partner::client::{CallOutcome, MarketResponse};
+use market_api::partner::readback_page::ReadbackQuery;
 use stock::Sku;
 use strict_http::secret::Secret;
 use tokio::time::sleep;
@@ -9,8 +11,6 @@ use tokio::time::sleep;
 use super::runner::{FailureText, SelftestRunner};
 use crate::migrator::classify_response::{ResponseVerdict, classify_response};
 use crate::migrator::{Context, MarketTarget};
-use crate::partner_api::client::{CallOutcome, MarketResponse};
-use crate::partner_api::readback_page::ReadbackQuery;
 
 /// Largest number of attempts of one call.
 const MAX_ATTEMPTS: u32 = 4;

@@ -6,6 +6,9 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use futures_util::future::join_all;
 use lifecycle::Tasks;
+use market_api::partner::hidden_offers::is_offer_hidden;
+use market_api::partner::readback_page::{ReadbackPage, ReadbackQuery, ReadbackSelection};
+use market_api::partner::wire::UpdateBody;
 use stock::{BookEntry, Level, Sku};
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
@@ -18,9 +21,6 @@ use super::{
 use crate::event_log::ServiceEvent;
 use crate::migrator::status::{QuarantinedSku, WorkerHandle};
 use crate::migrator::{Context, HIDDEN_NOTE_PREFIX, MarketTarget, Mode, OPERATOR_PAUSE_REASON};
-use crate::partner_api::hidden_offers::is_offer_hidden;
-use crate::partner_api::readback_page::{ReadbackPage, ReadbackQuery, ReadbackSelection};
-use crate::partner_api::wire::UpdateBody;
 use crate::telemetry::AlarmKind;
 
 /// Longest wait for the acknowledgement of the stock.

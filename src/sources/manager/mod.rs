@@ -18,13 +18,13 @@ pub use self::import::{ImportRequest, import_source};
 use self::poll_loop::{PollLoop, source_reader};
 pub use self::read_through::READ_THROUGH_TIMEOUT;
 use lifecycle::Tasks;
+use market_api::push::client::{OldHandlerClient, OldHandlerConfigError};
 use stock::{ShopId, Sku};
 use stock_import::stock_rules::ShopRules;
 use strict_http::{ClientConfig, ClientError};
 
 use super::{Config, Context, DeliveryPipeline, PipelineError, SourceKind};
 use crate::clock::Clock;
-use crate::push_api::client::{OldHandlerClient, OldHandlerConfigError};
 
 /// Function that returns all known SKUs of a shop, from any origin.
 pub type KnownSkus = Arc<dyn Fn(ShopId) -> Vec<Sku> + Send + Sync>;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use lifecycle::{Tasks, run_blocking};
+use market_api::push::client::OldHandlerClient;
 use stock::{Sku, Timestamp};
 use stock_import::shape_change::RecordedShape;
 use stock_import::{DeliveryScope, ReadSettings};
@@ -15,7 +16,6 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::{ManagedShop, ManagedSource, SourceManager, SourceStartError};
-use crate::push_api::client::OldHandlerClient;
 use crate::sources::files::FileWatcher;
 use crate::sources::http_file::HttpFile;
 use crate::sources::moysklad::MoySklad;

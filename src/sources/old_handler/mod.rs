@@ -14,6 +14,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
+use market_api::push::client::{OldHandlerClient, OldHandlerError};
+use market_api::push::wire::parse_lenient::{
+    InvalidHandlerItem, OldHandlerItem, OldHandlerResponse, StatedCount,
+};
 use stock::Sku;
 use stock_import::{DecimalMark, NumberStyle};
 use stock_import::{
@@ -21,10 +25,6 @@ use stock_import::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::push_api::client::{OldHandlerClient, OldHandlerError};
-use crate::push_api::wire::parse_lenient::{
-    InvalidHandlerItem, OldHandlerItem, OldHandlerResponse, StatedCount,
-};
 use crate::sources::EntrySender;
 
 /// Pause before the only retry of a failed batch.

@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
+use market_api::push::client::OldHandlerConfig;
 use serde_json::{Value, json};
 use strict_http::secret::Secret;
 use strict_http::test_server::{TestServer, plain_client, serve};
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::push_api::client::OldHandlerConfig;
 
 fn skus(n: usize) -> Vec<Sku> {
     (1..=n)

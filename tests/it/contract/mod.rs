@@ -13,13 +13,13 @@ use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use lifecycle::{CrashSignal, Tasks};
+use market_api::partner::client::{CallOutcome, MarketClient};
+use market_api::partner::readback_page::{OfferList, ReadbackQuery, ReadbackSelection};
+use market_api::partner::wire::{self, MarketAddress, business};
 use serde_json::{Value, json};
 use stock::Sku;
 use stockbridge::clock::Clock;
 use stockbridge::market_sim::{Availability, Placement, SimulatorConfig};
-use stockbridge::partner_api::client::{CallOutcome, MarketClient};
-use stockbridge::partner_api::readback_page::{OfferList, ReadbackQuery, ReadbackSelection};
-use stockbridge::partner_api::wire::{self, MarketAddress, business};
 use strict_http::secret::Secret;
 use strict_http::{ClientConfig, HttpServer, ServerLimits, Trust, client};
 

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::StreamExt as _;
+use market_api::partner::account::MarketCampaign;
+use market_api::partner::client::MarketClient;
 use strict_http::secret::Secret;
 
 use crate::cli::account_probe::{AccountProbe, KeyProbe};
 use crate::clock::Clock;
 use crate::config::ShopConfig;
 use crate::migrator::Mode;
-use crate::partner_api::account::MarketCampaign;
-use crate::partner_api::client::MarketClient;
 
 /// Maximum number of keys that are checked in parallel. Without a response, each key takes its full
 /// timeout.

@@ -8,6 +8,8 @@ mod tests;
 mod warehouse_checks;
 
 use chrono::TimeDelta;
+use market_api::partner::account::AccountError;
+use market_api::partner::client::MarketClient;
 use strict_http::client;
 
 use self::campaign_checks::{check_campaign, check_feed_campaigns};
@@ -21,8 +23,6 @@ use crate::cli::account_probe::{GRANT_LIST_HINT, one_line};
 use crate::clock::Clock;
 use crate::config::{Config, ShopConfig};
 use crate::migrator::Mode;
-use crate::partner_api::account::AccountError;
-use crate::partner_api::client::MarketClient;
 
 /// Clock skew from which a warning is given.
 const SKEW_WARNING: TimeDelta = TimeDelta::seconds(2);

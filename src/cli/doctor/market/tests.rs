@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use market_api::partner::account::{ApiKeyInfo, MarketWarehouse};
 use serde_json::{Value, json};
 use strict_http::secret::Secret;
 
@@ -10,7 +11,6 @@ use super::market_facts::{KeyFacts, distinct_keys};
 use super::*;
 use crate::cli::account_probe::{AccountProbe, KeyProbe};
 use crate::cli::doctor::finding::Severity;
-use crate::partner_api::account::{ApiKeyInfo, MarketWarehouse};
 
 fn shop(name: &str, campaign: u64, warehouses: &[u64], extra: &str) -> ShopConfig {
     let text = format!(

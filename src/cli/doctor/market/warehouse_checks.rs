@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use market_api::partner::account::MarketWarehouse;
+use market_api::partner::wire::MarketAddress;
+
 use super::error_text;
 use super::market_facts::MarketFacts;
 use crate::cli::account_probe::{AccountProbe, GRANT_LIST_HINT, id_with_name, join_ids};
 use crate::cli::doctor::finding::Finding;
 use crate::config::ShopConfig;
-use crate::partner_api::account::MarketWarehouse;
-use crate::partner_api::wire::MarketAddress;
 
 pub(super) fn check_method(shop: &ShopConfig, business: u64, account: &AccountProbe) -> Finding {
     let about = format!("method of {}", shop.name);

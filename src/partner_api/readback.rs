@@ -12,6 +12,11 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
 use lifecycle::run_blocking;
+use market_api::partner::wire::{
+    CampaignReadbackRequest, CampaignReadbackResponse, CampaignReadbackResult, DEFAULT_PAGE_SIZE,
+    MAX_OFFER_IDS, MAX_PAGE_SIZE, MAX_UPDATE_BYTES, OfferStock, ResponsePaging, WarehouseOffer,
+    WarehouseOffers, business,
+};
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use stock::{Count, Level, Sku, StockBook};
@@ -22,11 +27,6 @@ use tokio::time::Instant;
 use super::auth::check_content;
 use super::error::{PartnerApiError, bad_request, json_response};
 use super::{PartnerApiState, PartnerShopEndpoint, PathNumber};
-use crate::partner_api::wire::{
-    CampaignReadbackRequest, CampaignReadbackResponse, CampaignReadbackResult, DEFAULT_PAGE_SIZE,
-    MAX_OFFER_IDS, MAX_PAGE_SIZE, MAX_UPDATE_BYTES, OfferStock, ResponsePaging, WarehouseOffer,
-    WarehouseOffers, business,
-};
 
 /// Time that a sorted list of a shop's SKUs is cached for the next page.
 const SKU_LISTING_TTL: Duration = Duration::from_secs(60);

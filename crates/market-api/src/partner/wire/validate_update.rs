@@ -13,7 +13,7 @@ use strict_http::json::{JsonText, StrictObject, read_json};
 use super::{ApiError, MAX_FUTURE_SKEW, MAX_SKUS_PER_UPDATE};
 
 /// Most errors reported for one body: enough to fix it, too few to flood a log.
-pub(in crate::partner_api) const MAX_ERRORS: usize = 20;
+pub const MAX_ERRORS: usize = 20;
 
 #[derive(Deserialize)]
 struct UpdateStocksRequest<'a> {
@@ -167,7 +167,7 @@ fn parse_count(literal: &str) -> Option<Count> {
 }
 
 /// Parses RFC 3339, also with an offset without colon, as written by PHP's `DATE_ISO8601`.
-pub(in crate::partner_api) fn parse_timestamp(text: &str) -> Option<Timestamp> {
+pub(in crate::partner) fn parse_timestamp(text: &str) -> Option<Timestamp> {
     DateTime::parse_from_rfc3339(text)
         .or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%z"))
         .ok()

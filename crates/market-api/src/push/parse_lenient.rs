@@ -438,7 +438,7 @@ mod tests {
 
     use super::*;
 
-    const ODDITIES: &[u8] = include_bytes!("../../fixtures/legacy/own-handler-oddities.json");
+    const ODDITIES: &[u8] = include_bytes!("../../../../fixtures/legacy/own-handler-oddities.json");
     const WAREHOUSE: u64 = 569_667;
 
     fn skus(names: &[&str]) -> Vec<Sku> {

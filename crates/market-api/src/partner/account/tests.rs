@@ -9,12 +9,12 @@ use lifecycle::{CrashSignal, Tasks};
 use strict_http::{ClientConfig, HttpServer, ServerLimits, Trust, client};
 
 use super::*;
-use crate::partner_api::client::RequestTimes;
+use crate::partner::client::RequestTimes;
 
-const TOKEN: &str = include_str!("../../../fixtures/partner/auth-token.json");
-const CAMPAIGNS: &str = include_str!("../../../fixtures/partner/campaigns.json");
-const WAREHOUSES: &str = include_str!("../../../fixtures/partner/warehouses.json");
-const PARTNER: &str = include_str!("../../../fixtures/partner/partner-warehouses.json");
+const TOKEN: &str = include_str!("../../../../../fixtures/partner/auth-token.json");
+const CAMPAIGNS: &str = include_str!("../../../../../fixtures/partner/campaigns.json");
+const WAREHOUSES: &str = include_str!("../../../../../fixtures/partner/warehouses.json");
+const PARTNER: &str = include_str!("../../../../../fixtures/partner/partner-warehouses.json");
 
 fn response(status: u16, body: &str) -> MarketResponse {
     let headers = reqwest::header::HeaderMap::new();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::push_api::parse_lenient::OldHandlerBodyError;
+use crate::push::parse_lenient::OldHandlerBodyError;
 
 /// Error in the configuration of an old handler.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]

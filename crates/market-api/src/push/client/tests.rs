@@ -9,7 +9,7 @@ use axum::response::IntoResponse;
 use strict_http::test_server::{plain_client, serve};
 
 use super::*;
-use crate::push_api::parse_lenient::StatedCount;
+use crate::push::parse_lenient::StatedCount;
 
 const GOOD: &str = r#"{"skus":[{"sku":"A","warehouseId":7,"items":[{"count":5}]}]}"#;
 

@@ -12,6 +12,10 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use market_api::partner::wire::business::{self, WarehouseUpdate};
+use market_api::partner::wire::{
+    ApiError, ApiResponse, MAX_ERRORS, MAX_UPDATE_BYTES, parse_update,
+};
 use stock::{ShopId, Sku, Update};
 use strict_http::read_body;
 use tokio::time::timeout;
@@ -21,8 +25,6 @@ use super::auth::{BusinessAccess, WarehouseError, check_content};
 use super::error::{PartnerApiError, json_response, unavailable};
 use super::{PartnerApiState, PartnerShopEndpoint, PathNumber};
 use crate::ingest::Origin;
-use crate::partner_api::wire::business::{self, WarehouseUpdate};
-use crate::partner_api::wire::{ApiError, ApiResponse, MAX_ERRORS, MAX_UPDATE_BYTES, parse_update};
 
 /// Timeout of a commit. After it the seller gets a 503, and the effect of the update is unknown.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);

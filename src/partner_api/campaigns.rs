@@ -8,11 +8,11 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use market_api::partner::wire::ResponsePaging;
 use serde::Serialize;
 
 use super::error::{PartnerApiError, api_error, bad_request, json_response};
 use super::{PartnerApiState, PartnerShopEndpoint, PathNumber};
-use crate::partner_api::wire::ResponsePaging;
 
 /// Largest `limit` of the list of campaigns. Source: `PageLimit100WithoutDefault`.
 const MAX_CAMPAIGNS_PER_PAGE: usize = 100;

@@ -4,11 +4,11 @@ use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use market_api::partner::wire::{ApiError, ApiResponse};
 use serde::Serialize;
 use strict_http::BodyError;
 
 use crate::ingest::IngestError;
-use crate::partner_api::wire::{ApiError, ApiResponse};
 
 pub(super) struct PartnerApiError {
     status: StatusCode,

@@ -18,8 +18,9 @@ pub use self::readback::{
     ResponsePaging, WarehouseOffer, WarehouseOffers,
 };
 pub use self::update_body::UpdateBody;
+pub use self::validate_update::MAX_ERRORS;
+pub(super) use self::validate_update::parse_timestamp;
 pub use self::validate_update::parse_update;
-pub(super) use self::validate_update::{MAX_ERRORS, parse_timestamp};
 
 /// Most SKUs in one update. Source: `UpdateStocksRequest.skus.maxItems`.
 pub const MAX_SKUS_PER_UPDATE: usize = 2_000;

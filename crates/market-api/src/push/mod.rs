@@ -1,0 +1,5 @@
+//! Push API, `POST {base}/stocks`: the wire format, and a client for a shop's old handler.
+
+pub mod client;
+pub mod parse_lenient;
+pub mod wire;
