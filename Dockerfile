@@ -13,6 +13,7 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY crates/lifecycle/Cargo.toml crates/lifecycle/Cargo.toml
 COPY crates/market-api/Cargo.toml crates/market-api/Cargo.toml
+COPY crates/market-sim/Cargo.toml crates/market-sim/Cargo.toml
 COPY crates/stock/Cargo.toml crates/stock/Cargo.toml
 COPY crates/stock-import/Cargo.toml crates/stock-import/Cargo.toml
 COPY crates/strict-http/Cargo.toml crates/strict-http/Cargo.toml

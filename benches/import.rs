@@ -14,13 +14,13 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use figure::{FigureLimits, argument, median, millis};
+use lifecycle::Clock;
 use lifecycle::{CrashSignal, Tasks};
 use stock::ShopId;
 use stock_import::delivery_guard;
 use stock_import::formats::Format;
 use stock_import::stock_rules::{ShopRules, SourceRules};
 use stock_import::{DeliveryScope, ReadSettings, formats};
-use stockbridge::clock::Clock;
 use stockbridge::ingest::{self, Origin};
 use stockbridge::sources::{
     self, AbsentPolicy, Config, DeliveryReport, ImportRequest, ShopSources, SourceKind,

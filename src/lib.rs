@@ -46,11 +46,11 @@
 //! | crate or module | job |
 //! |---|---|
 //! | crate [`stock`] | domain types and the book; no I/O |
-//! | crate [`lifecycle`] | tasks: start, crash detection, shutdown |
+//! | crate [`lifecycle`] | tasks: start, crash detection, shutdown; the only reader of the wall clock |
 //! | crate [`market_api`] | push API and partner API: wire formats and clients |
 //! | crate [`stock_import`] | readers of files, rules of the sources, guard; no runtime |
 //! | crate [`strict_http`] | HTTP/1.1 server with timeouts and limits; outbound client |
-//! | [`clock`] | the only reader of the wall clock |
+//! | crate [`market_sim`] | stateful Market simulator for rehearsals and tests |
 //! | [`telemetry`] | logging and alarms |
 //! | [`i18n`] | languages of the texts for operators, texts of the alarms |
 //! | [`store`] | persistence in one SQLite file |
@@ -69,7 +69,6 @@
 //! | [`web`] | pages for the operator on the operator's listener |
 //! | [`app`] | composition root: builds and runs the service |
 //! | [`config`] | settings from file and environment |
-//! | [`market_sim`] | stateful Market simulator for rehearsals and tests |
 //! | [`cli`] | commands, one file each |
 //!
 //! A test, `tests/it/dependency_rules.rs`, lists the dependencies that each module may have.
@@ -78,7 +77,7 @@
 //!
 //! 1. [`stock`] does no I/O and fails only in parsing.
 //! 2. Only [`ingest`] writes the book, and only after the store has persisted the change.
-//! 3. Only [`config`] reads the environment and only [`clock`] the wall clock. No module keeps
+//! 3. Only [`config`] reads the environment and only [`lifecycle`] the wall clock. No module keeps
 //!    state in a static.
 //! 4. Every task is spawned through [`lifecycle`].
 //! 5. The [`migrator`] keeps no queue of payloads. Work to send is the difference between book and
@@ -91,7 +90,6 @@
 //! 8. A delivery of [`sources`] is persisted completely or not at all. The book has it within
 //!    seconds, at the latest before the first request after a restart.
 
-pub mod clock;
 pub mod telemetry;
 
 pub mod store;
@@ -117,7 +115,5 @@ pub mod web;
 
 pub mod app;
 pub mod config;
-
-pub mod market_sim;
 
 pub mod cli;

@@ -24,13 +24,13 @@ use tracing::info;
 
 use self::chart_sampler::ChartSampler;
 pub use self::instance_guard::Ownership;
+use lifecycle::Clock;
 use lifecycle::{CrashSignal, Tasks};
 use strict_http::{HttpServer, ServerLimits};
 
 use self::router::read_through;
 use self::services::Services;
 use crate::auth_failures::AuthFailures;
-use crate::clock::Clock;
 use crate::config::Config;
 use crate::event_log::{EventLog, ServiceEvent};
 use crate::ops::access::AllowedHosts;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
+use lifecycle::Clock;
 use lifecycle::Tasks;
 use market_api::partner::client::MarketClient;
 use prometheus_client::registry::Registry;
@@ -14,7 +15,6 @@ use tracing::{info, warn};
 use super::instance_guard::{self, Ownership};
 use super::{TaskGroups, wiring};
 use crate::chart_history::{ChartFile, ChartHistory};
-use crate::clock::Clock;
 use crate::config::Config;
 use crate::event_log::{self, EventLog};
 use crate::history::{EventKind, History};

@@ -30,11 +30,11 @@ use tracing::warn;
 
 pub use client_address::Network;
 
+use lifecycle::Clock;
 use strict_http::PeerAddr;
 
 use self::client_address::client_address;
 use self::failure_counts::{ALARM_WINDOW, AuthFailure, FailureCounts, FailureReport};
-use crate::clock::Clock;
 use crate::telemetry::{AlarmKind, Alarms};
 
 /// Maximum responses delayed at a time. A quarter of all connections is a second limit, because

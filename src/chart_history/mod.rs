@@ -22,10 +22,10 @@ use chrono::{DateTime, Utc};
 pub use chart_file::ChartFile;
 pub use series::{Aggregation, ChartSample, Series};
 
+use lifecycle::Clock;
 use stock::ShopId;
 
 use self::sample_ring::{PeriodSample, SampleRing};
-use crate::clock::Clock;
 
 /// Length of the periods of a chart.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use lifecycle::Clock;
 use market_api::partner::account::{
     AccountError, ApiKeyInfo, DatedResponse, MarketCampaign, MarketPartnerWarehouse,
     MarketWarehouse,
@@ -11,8 +12,6 @@ use market_api::partner::account::{
 use market_api::partner::client::MarketClient;
 use strict_http::secret::Secret;
 use tokio::time::timeout;
-
-use crate::clock::Clock;
 
 /// Timeout of one list, including all its pages.
 const TIMEOUT: Duration = Duration::from_secs(10);

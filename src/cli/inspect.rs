@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use lifecycle::Clock;
 use stock_import::Quantity;
 use stock_import::formats::{FileShape, FileSummary};
 
 use super::rehearse::file_source;
 use super::{print_error, print_line, runtime};
-use crate::clock::Clock;
 use crate::sources::inspect::{Preview, inspect};
 use crate::sources::{Config, PreviewRow};
 

@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use anyhow::bail;
+use lifecycle::Clock;
 
 use super::{ConfigArgs, print_line, runtime};
-use crate::clock::Clock;
 use crate::config::Config;
 use crate::notify::{ChannelConfig, Context, send_test};
 use crate::telemetry::Alarms;

@@ -3,12 +3,12 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
+use lifecycle::Clock;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, warn};
 
 use super::{ConfigArgs, runtime};
 use crate::app::{App, Ownership};
-use crate::clock::Clock;
 use crate::telemetry::start_logging;
 
 pub(super) const EXAMPLES: &str = "\

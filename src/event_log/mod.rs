@@ -34,8 +34,9 @@ pub use service_event::{
     EVENT_KINDS, EventCounts, EventText, MAX_TEXT_BYTES, OperatorAction, PreviousRun, ServiceEvent,
 };
 
+use lifecycle::Clock;
+
 use self::event_query::EventReader;
-use crate::clock::Clock;
 
 /// Most events on disk. The oldest are deleted.
 pub const MAX_EVENTS: u64 = 20_000;

@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::TimeDelta;
+use lifecycle::Clock;
 use lifecycle::{CrashSignal, Tasks};
 use stock::{Count, StockBook};
 
 use super::*;
-use crate::clock::Clock;
 use crate::store::{self, ShopIdentity, Store};
 use crate::telemetry::{AlarmKind, Alarms};
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use lifecycle::Clock;
 use lifecycle::Tasks;
 use stock::{ApplyOutcome, Level, ShopId, Sku, StockBook, Timestamp, Update};
 use tokio::sync::mpsc;
@@ -18,7 +19,6 @@ use super::{
     Accepted, Ingest, IngestError, IngestRequest, Metrics, OnStated, Origin, RepeatPolicy,
     StatedSkus,
 };
-use crate::clock::Clock;
 use crate::store::{Store, StoreChange, StoreError};
 use crate::telemetry::{AlarmKind, Alarms};
 

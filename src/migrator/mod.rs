@@ -42,6 +42,7 @@ pub use metrics::Metrics;
 pub use operator_pause::{OPERATOR_PAUSE_NOTE, OPERATOR_PAUSE_REASON, OperatorPauseError};
 pub use status::{QuarantinedSku, RateLimitStatus, WorkerStatus};
 
+use lifecycle::Clock;
 use lifecycle::Tasks;
 use market_api::partner::client::MarketClient;
 use market_api::partner::wire::MarketAddress;
@@ -55,7 +56,6 @@ use self::rejected_keys::RejectedKeys;
 use self::selftest::{Selftest, SelftestRunner, SelftestStartError};
 use self::status::WorkerHandle;
 use self::worker::SyncWorker;
-use crate::clock::Clock;
 use crate::event_log::EventLog;
 use crate::history::History;
 use crate::store::{QuarantineEntry, RecentSend, Store};

@@ -6,11 +6,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
+use lifecycle::Clock;
 use stock::ShopId;
 
 use super::status::WorkerHandle;
 use super::{Migrator, Mode};
-use crate::clock::Clock;
 use crate::store::{Store, StoreError};
 
 /// Name of the store note with the time at which the operator paused sending. The pause holds for

@@ -38,11 +38,11 @@ pub use self::planner::ChannelPolicy;
 pub use self::quiet_hours::QuietHours;
 pub use self::telegram::TelegramConfig;
 pub use self::webhook::WebhookConfig;
+use lifecycle::Clock;
 use lifecycle::Tasks;
 use strict_http::ClientConfig;
 
 use self::worker::ChannelWorker;
-use crate::clock::Clock;
 use crate::i18n::Language;
 use crate::store::Store;
 use crate::telemetry::{AlarmKind, Alarms};

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use lifecycle::Clock;
 use lifecycle::Tasks;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -13,7 +14,6 @@ use super::message::MessageStyle;
 use super::planner::{AlarmPlanner, ObservedAlarm};
 use super::send_failure::{FailureStreak, SendFailure};
 use super::sent_alarms;
-use crate::clock::Clock;
 use crate::telemetry::{ActiveAlarm, AlarmKind, Alarms};
 
 /// Longest time without a look at the alarms, because one that expires wakes no task, and the

@@ -14,13 +14,13 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, TimeDelta, Utc};
+use lifecycle::Clock;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 use strict_http::ErrorResponse;
 use strict_http::secret::{Secret, TokenSet};
 
 use crate::auth_failures::{AuthFailures, Credential};
-use crate::clock::Clock;
 
 /// Name of the cookie with the session.
 pub const SESSION_COOKIE: &str = "stockbridge_session";

@@ -43,12 +43,12 @@ pub(crate) use self::sku_summary::{SendingMode, SentState, ShownState, SkuSummar
 pub use self::source_dto::DeliveryDto;
 pub use self::source_endpoints::list_sources;
 pub(crate) use self::source_endpoints::pipeline_error;
+use lifecycle::Clock;
 use lifecycle::{Tasks, run_blocking};
 use stock::{Activity, ShopId, StockBook};
 use strict_http::{ErrorResponse, reachable_address};
 
 use crate::chart_history::ChartHistory;
-use crate::clock::Clock;
 use crate::event_log::{EventLog, OperatorAction, ServiceEvent};
 use crate::history::History;
 use crate::ingest::{OriginTime, OriginTimes};

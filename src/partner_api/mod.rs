@@ -22,12 +22,12 @@ use axum::{Router, middleware};
 
 use self::error::{PartnerApiError, api_error};
 pub use self::metrics::Metrics;
+use lifecycle::Clock;
 use stock::{ShopId, StockBook};
 use strict_http::secret::{Secret, TokenSet};
 
 use self::readback::SkuListing;
 use crate::auth_failures::AuthFailures;
-use crate::clock::Clock;
 use crate::ingest::Ingest;
 
 /// Settings of one shop for the partner API.

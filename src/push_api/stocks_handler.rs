@@ -24,6 +24,7 @@ use tracing::{debug, warn};
 use super::auth::check_head;
 pub use super::last_requests::LastRequests;
 pub use super::metrics::{Metrics, PushCounts};
+use lifecycle::Clock;
 use market_api::push::wire::{
     MAX_REQUEST_BYTES, OUR_REQUEST_HEADER, StocksRequest, StocksResponseBuilder,
 };
@@ -32,7 +33,6 @@ use strict_http::secret::{Secret, TokenSet};
 use strict_http::{ErrorResponse, read_body};
 
 use crate::auth_failures::AuthFailures;
-use crate::clock::Clock;
 use crate::telemetry::{AlarmKind, Alarms};
 
 /// Response for a SKU whose stock is unknown.

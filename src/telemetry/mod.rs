@@ -26,7 +26,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use self::printable::{EscapingJsonWriter, EscapingWriter};
 pub use self::printable::{is_unprintable, printable, printable_lines};
-use crate::clock::Clock;
+use lifecycle::Clock;
 
 /// Format of log lines.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

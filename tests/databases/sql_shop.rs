@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use lifecycle::Clock;
 use lifecycle::{CrashSignal, Tasks};
 use stock::{ShopId, StockBook};
 use stock_import::delivery_guard::GuardLimits;
 use stock_import::stock_rules::{ShopRules, SourceRules};
 use stock_import::{DeliveryScope, ReadSettings, VariantPolicy};
-use stockbridge::clock::Clock;
 use stockbridge::ingest::{self, Origin, StatedSkus};
 use stockbridge::sources::{
     AbsentPolicy, Completeness, Context, DeliveryOutcome, DeliveryPipeline, DeliveryReport,

@@ -1,8 +1,8 @@
 //! Activity of SKUs: when each was last stated and requested, and by which origin.
 
 use chrono::TimeDelta;
+use lifecycle::Clock;
 use serde_json::Value;
-use stockbridge::clock::Clock;
 
 use crate::harness::{TestService, TestShop, dated_update, market_for};
 

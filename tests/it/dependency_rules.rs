@@ -5,25 +5,20 @@ use std::path::{Path, PathBuf};
 
 /// Modules that each module may use.
 const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
-    ("clock", &[]),
-    ("telemetry", &["clock"]),
-    ("auth_failures", &["clock", "telemetry"]),
+    ("telemetry", &[]),
+    ("auth_failures", &["telemetry"]),
     ("history", &[]),
     ("operator_database", &[]),
-    ("event_log", &["operator_database", "clock", "telemetry"]),
-    ("chart_history", &["operator_database", "clock"]),
+    ("event_log", &["operator_database", "telemetry"]),
+    ("chart_history", &["operator_database"]),
     ("i18n", &["telemetry"]),
     ("store", &[]),
-    ("ingest", &["store", "clock", "telemetry"]),
-    ("push_api", &["auth_failures", "clock", "telemetry"]),
-    (
-        "partner_api",
-        &["auth_failures", "ingest", "clock", "telemetry"],
-    ),
+    ("ingest", &["store", "telemetry"]),
+    ("push_api", &["auth_failures", "telemetry"]),
+    ("partner_api", &["auth_failures", "ingest", "telemetry"]),
     ("migrator", MIGRATOR),
     ("sources", SOURCES),
-    ("market_sim", &["clock"]),
-    ("notify", &["clock", "i18n", "store", "telemetry"]),
+    ("notify", &["i18n", "store", "telemetry"]),
     ("ops", OPS),
     (
         "web",
@@ -44,12 +39,10 @@ const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
         "cli",
         &[
             "app",
-            "clock",
             "config",
             "migrator",
             "notify",
             "ops",
-            "market_sim",
             "sources",
             "store",
             "telemetry",
@@ -57,16 +50,9 @@ const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
     ),
 ];
 
-const MIGRATOR: &[&str] = &["store", "event_log", "history", "clock", "telemetry"];
+const MIGRATOR: &[&str] = &["store", "event_log", "history", "telemetry"];
 
-const SOURCES: &[&str] = &[
-    "store",
-    "event_log",
-    "auth_failures",
-    "ingest",
-    "clock",
-    "telemetry",
-];
+const SOURCES: &[&str] = &["store", "event_log", "auth_failures", "ingest", "telemetry"];
 
 const CONFIG: &[&str] = &[
     "auth_failures",
@@ -89,14 +75,12 @@ const OPS: &[&str] = &[
     "push_api",
     "migrator",
     "sources",
-    "clock",
     "telemetry",
 ];
 
 const EVERYTHING: &[&str] = &[
     "i18n",
     "auth_failures",
-    "clock",
     "telemetry",
     "chart_history",
     "event_log",

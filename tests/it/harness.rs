@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use lifecycle::Clock;
 use lifecycle::{CrashSignal, Tasks};
+use market_sim::{CampaignConfig, MarketSimulator, SimulatorConfig, compare};
 use serde_json::{Value, json};
 use stockbridge::app::{App, Ownership};
-use stockbridge::clock::Clock;
 use stockbridge::config::Config;
-use stockbridge::market_sim::{CampaignConfig, MarketSimulator, SimulatorConfig, compare};
 use stockbridge::migrator::Mode;
 use stockbridge::store::{self, ShopIdentity, Store};
 use tempfile::TempDir;

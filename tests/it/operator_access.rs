@@ -1,7 +1,7 @@
 //! The operator's listener and web pages: which requests it serves.
 
+use lifecycle::Clock;
 use serde_json::Value;
-use stockbridge::clock::Clock;
 
 use crate::harness::{TestService, TestShop, market_for};
 use crate::wire::send;

@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use chrono::TimeDelta;
+use lifecycle::Clock;
+use market_sim::{DEFAULT_BUSINESS_ID, FaultPlan, MarketSimulator, SimulatorConfig};
 use serde_json::Value;
-use stockbridge::clock::Clock;
-use stockbridge::market_sim::{DEFAULT_BUSINESS_ID, FaultPlan, MarketSimulator, SimulatorConfig};
 
 use crate::harness::{
     Endpoints, TestService, TestShop, dated_update, is_settled, market_config, market_for,

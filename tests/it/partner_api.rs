@@ -1,8 +1,8 @@
 //! The seller feeds us.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use lifecycle::Clock;
 use serde_json::{Value, json};
-use stockbridge::clock::Clock;
 
 use crate::harness::{Endpoints, ListedStock, TestService, TestShop, dated_update, update};
 use crate::wire::{RawResponse, send};

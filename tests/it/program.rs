@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lifecycle::{CrashSignal, Tasks};
+use market_sim::{MarketSimulator, compare};
 use serde_json::Value;
-use stockbridge::market_sim::{MarketSimulator, compare};
 use tempfile::TempDir;
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep};

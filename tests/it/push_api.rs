@@ -469,7 +469,7 @@ async fn a_rejection_before_the_body_closes_the_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_date_to_come_is_shown_to_the_market() {
     let service = TestService::start(&[TestShop::moscow()]).await;
-    let now = stockbridge::clock::Clock::wall().now();
+    let now = lifecycle::Clock::wall().now();
     let ahead = (now + chrono::TimeDelta::minutes(4)).to_rfc3339();
     let body = crate::harness::dated_update("A", 5, &ahead);
     assert_eq!(
@@ -491,7 +491,7 @@ async fn no_date_to_come_is_shown_to_the_market() {
         .to_owned();
     let shown_at: chrono::DateTime<chrono::Utc> = shown_at.parse().unwrap();
     assert!(
-        shown_at >= now && shown_at <= stockbridge::clock::Clock::wall().now(),
+        shown_at >= now && shown_at <= lifecycle::Clock::wall().now(),
         "{shown_at}"
     );
     service.wait_settled().await;

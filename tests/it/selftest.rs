@@ -4,8 +4,8 @@ use std::io::Write;
 use std::process::Stdio;
 use std::time::Duration;
 
+use market_sim::{FaultPlan, MarketSimulator, SimCall, SimulatorConfig};
 use serde_json::{Value, json};
-use stockbridge::market_sim::{FaultPlan, MarketSimulator, SimCall, SimulatorConfig};
 use tokio::task::block_in_place;
 use tokio::time::{Instant, sleep};
 

@@ -7,12 +7,10 @@ use std::process::Command;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode;
+use lifecycle::Clock;
 use lifecycle::{CrashSignal, Tasks};
+use market_sim::{Availability, CampaignConfig, MarketSimulator, SimKeyScope, SimulatorConfig};
 use serde_json::{Value, json};
-use stockbridge::clock::Clock;
-use stockbridge::market_sim::{
-    Availability, CampaignConfig, MarketSimulator, SimKeyScope, SimulatorConfig,
-};
 use strict_http::{HttpServer, ServerLimits};
 
 use crate::harness::{TestService, TestShop, configuration, update};

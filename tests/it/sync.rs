@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use stockbridge::clock::Clock;
-use stockbridge::market_sim::{FaultPlan, MarketFault, MarketSimulator, SimulatorConfig};
+use lifecycle::Clock;
+use market_sim::{FaultPlan, MarketFault, MarketSimulator, SimulatorConfig};
 use tokio::time::{Instant, sleep};
 
 use crate::harness::{TestService, TestShop, dated_update, is_settled, market_config, shop_status};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stockbridge::clock::Clock;
+use lifecycle::Clock;
 use tokio::time::{Instant, sleep};
 
 use crate::harness::{Endpoints, TestService, TestShop, market_for};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use lifecycle::Clock;
 use serde_json::Value;
-use stockbridge::clock::Clock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;

@@ -1,4 +1,4 @@
-//! Background tasks: start, crash detection and shutdown.
+//! Background tasks and the wall clock: start, crash detection, shutdown, and time as an argument.
 //!
 //! A [`Tasks`] owns every task: it requests the stop and waits for the end. A task that ends
 //! before the stop was requested counts as crashed. The process then stops, because a service
@@ -6,12 +6,16 @@
 //!
 //! Not here: restarts of tasks, and signals of the operating system.
 
+mod clock;
+
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::error;
+
+pub use self::clock::Clock;
 
 /// Signal of the process that is tripped by the first task that ends unexpectedly.
 #[derive(Clone, Debug, Default)]

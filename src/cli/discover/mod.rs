@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
+use lifecycle::Clock;
 use market_api::partner::account::{ApiKeyInfo, MarketCampaign};
 use market_api::partner::client::MarketClient;
 use strict_http::secret::Secret;
@@ -21,7 +22,6 @@ use self::identify::identify;
 use self::shop_plan::plan_shops;
 use super::account_probe::{AccountProbe, GRANT_LIST_HINT, GRANT_SEND_HINT, KeyProbe};
 use super::{print_error, print_line, runtime};
-use crate::clock::Clock;
 use crate::config::{SETTINGS, parse_market_url, read_secret};
 
 pub(super) const EXAMPLES: &str = "\

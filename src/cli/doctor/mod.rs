@@ -13,9 +13,10 @@ mod service;
 
 use std::process::ExitCode;
 
+use lifecycle::Clock;
+
 use self::finding::{Finding, Severity, to_json};
 use super::{ConfigArgs, print_line, runtime};
-use crate::clock::Clock;
 use crate::config::Config;
 
 pub(super) const EXAMPLES: &str = "\

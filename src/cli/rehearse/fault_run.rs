@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::bail;
+use market_sim::catalogue::CatalogueProduct;
+use market_sim::{FaultPlan, MarketFault, MarketSimulator};
 use rand::rngs::StdRng;
 use rand::seq::index::sample;
 use rand::{RngExt, SeedableRng};
@@ -13,8 +15,6 @@ use super::scenario::{POLL_INTERVAL, STALL_TIMEOUT};
 use super::service_client::ServiceClient;
 use super::{API_KEY, SellerStock};
 use crate::cli::progress::ProgressReporter;
-use crate::market_sim::catalogue::CatalogueProduct;
-use crate::market_sim::{FaultPlan, MarketFault, MarketSimulator};
 
 /// SKUs that are sold per poll while the Market has faults.
 const SALES_PER_POLL: usize = 200;

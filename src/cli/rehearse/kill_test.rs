@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use lifecycle::{CrashSignal, Tasks};
+use market_sim::catalogue::{self, CatalogueProduct};
+use market_sim::{MarketSimulator, compare};
 use rand::rngs::StdRng;
 use rand::seq::index::sample;
 use rand::{RngExt, SeedableRng};
@@ -21,8 +23,6 @@ use super::service_client::ServiceClient;
 use super::{CAMPAIGN, RehearsalMethod, any_port, market_config, service_config, service_secrets};
 use crate::cli::print_line;
 use crate::cli::progress::ProgressReporter;
-use crate::market_sim::catalogue::{self, CatalogueProduct};
-use crate::market_sim::{MarketSimulator, compare};
 
 /// SKUs in one update.
 const SKUS_PER_UPDATE: usize = 200;

@@ -17,18 +17,18 @@ use anyhow::Context;
 
 use self::fault_run::FaultRun;
 pub(super) use self::own_stock::file_source;
+use lifecycle::Clock;
 use lifecycle::{CrashSignal, Tasks};
+use market_sim::catalogue::{self, CatalogueProduct};
+use market_sim::{
+    CampaignConfig, DEFAULT_BUSINESS_ID, FaultPlan, MarketSimulator, SimulatorConfig,
+};
 
 use self::scenario::Scenario;
 use self::service_client::ServiceClient;
 use super::{print_line, runtime};
 use crate::app::{App, Ownership};
-use crate::clock::Clock;
 use crate::config::Config;
-use crate::market_sim::catalogue::{self, CatalogueProduct};
-use crate::market_sim::{
-    CampaignConfig, DEFAULT_BUSINESS_ID, FaultPlan, MarketSimulator, SimulatorConfig,
-};
 use crate::telemetry::{LogFormat, start_logging};
 
 // The shop of the rehearsal and its secrets, which are valid in the simulator only.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
-use crate::market_sim::{PushReport, SimulatorReport, StockComparison};
+use market_sim::{PushReport, SimulatorReport, StockComparison};
 
 /// Result of a rehearsal.
 pub(super) struct RehearsalReport {

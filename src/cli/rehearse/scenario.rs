@@ -6,6 +6,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::bail;
+use market_sim::catalogue::CatalogueProduct;
+use market_sim::sample_day::{SAMPLE_DAY, SAMPLE_SKU};
+use market_sim::{MarketSimulator, PushReport, compare};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::fault_run::{FaultRun, rejected_skus};
@@ -16,9 +19,6 @@ use crate::cli::ops_client::OpsClient;
 use crate::cli::print_line;
 use crate::cli::progress::ProgressReporter;
 use crate::cli::verify::readback;
-use crate::market_sim::catalogue::CatalogueProduct;
-use crate::market_sim::sample_day::{SAMPLE_DAY, SAMPLE_SKU};
-use crate::market_sim::{MarketSimulator, PushReport, compare};
 use crate::migrator::readback::MatchClass;
 
 /// SKUs in one update. Source: `UpdateStocksRequest.skus.maxItems`.

@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use lifecycle::Clock;
+use market_sim::catalogue::CatalogueProduct;
+use market_sim::push_client::{MAX_SKUS_PER_REQUEST, PUSH_TIMEOUT};
+use market_sim::{PushClient, PushProgress, PushReport, PushTokenLocation};
 use serde_json::{Value, json};
 use strict_http::{ClientConfig, Trust, client};
 
 use super::{CAMPAIGN, FEED_KEY, PUSH_TOKEN, WAREHOUSE};
-use crate::clock::Clock;
-use crate::market_sim::catalogue::CatalogueProduct;
-use crate::market_sim::push_client::{MAX_SKUS_PER_REQUEST, PUSH_TIMEOUT};
-use crate::market_sim::{PushClient, PushProgress, PushReport, PushTokenLocation};
 
 /// Client of the rehearsed service.
 pub(super) struct ServiceClient {

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lifecycle::Clock;
 use market_api::partner::client::{CallOutcome, MarketResponse, RateHeaders, RequestTimes};
 use rand::SeedableRng;
 use stock::{Count, Level, PerSku, ShopId};
@@ -10,7 +11,6 @@ use strict_http::secret::Secret;
 
 use super::rejection_search::REJECTIONS_UNTIL_SYSTEMIC;
 use super::*;
-use crate::clock::Clock;
 use crate::migrator::Mode;
 
 const SHOP: ShopId = ShopId(0);

@@ -17,6 +17,7 @@ use tracing::warn;
 pub use self::import::{ImportRequest, import_source};
 use self::poll_loop::{PollLoop, source_reader};
 pub use self::read_through::READ_THROUGH_TIMEOUT;
+use lifecycle::Clock;
 use lifecycle::Tasks;
 use market_api::push::client::{OldHandlerClient, OldHandlerConfigError};
 use stock::{ShopId, Sku};
@@ -24,7 +25,6 @@ use stock_import::stock_rules::ShopRules;
 use strict_http::{ClientConfig, ClientError};
 
 use super::{Config, Context, DeliveryPipeline, PipelineError, SourceKind};
-use crate::clock::Clock;
 
 /// Function that returns all known SKUs of a shop, from any origin.
 pub type KnownSkus = Arc<dyn Fn(ShopId) -> Vec<Sku> + Send + Sync>;

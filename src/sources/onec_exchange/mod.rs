@@ -25,6 +25,7 @@ use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use futures_util::future::BoxFuture;
+use lifecycle::Clock;
 use lifecycle::Tasks;
 use percent_encoding::percent_decode_str;
 use strict_http::secret::Secret;
@@ -34,7 +35,6 @@ use self::file_name::FileName;
 use self::sessions::ExchangeSessions;
 use self::transfer::{ImportProgress, Transfers};
 use crate::auth_failures::{AuthFailures, Credential};
-use crate::clock::Clock;
 
 /// Part size announced to 1C, in bytes. A part must arrive within the listener's deadline for
 /// bodies, over a shop's own line.

@@ -36,12 +36,12 @@ use self::preview::PreviewCache;
 pub use self::preview::{HeldPreview, HeldRules, PreviewProgress};
 pub use self::source_policy::{AbsentPolicy, DuplicatePolicy, SourcePolicy, SourceWarehouses};
 pub use self::stock_step::{StatementStep, StockStep};
+use lifecycle::Clock;
 use stock::{ShopId, StockBook, Timestamp};
 use stock_import::RejectedRow;
 use stock_import::stock_rules::{Combine, ShopRules};
 
 use super::statements::{SourceId, StatementError, StatementStore};
-use crate::clock::Clock;
 use crate::event_log::EventLog;
 use crate::ingest::{Ingest, IngestError};
 use crate::telemetry::Alarms;

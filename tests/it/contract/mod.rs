@@ -12,14 +12,14 @@ use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
+use lifecycle::Clock;
 use lifecycle::{CrashSignal, Tasks};
 use market_api::partner::client::{CallOutcome, MarketClient};
 use market_api::partner::readback_page::{OfferList, ReadbackQuery, ReadbackSelection};
 use market_api::partner::wire::{self, MarketAddress, business};
+use market_sim::{Availability, Placement, SimulatorConfig};
 use serde_json::{Value, json};
 use stock::Sku;
-use stockbridge::clock::Clock;
-use stockbridge::market_sim::{Availability, Placement, SimulatorConfig};
 use strict_http::secret::Secret;
 use strict_http::{ClientConfig, HttpServer, ServerLimits, Trust, client};
 

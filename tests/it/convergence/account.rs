@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use market_sim::{FaultPlan, MarketFault, SimCall};
 use stock::Sku;
-use stockbridge::market_sim::{FaultPlan, MarketFault, SimCall};
 use stockbridge::migrator::readback::MatchClass;
 use tokio::time::Instant;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use stockbridge::clock::Clock;
+use lifecycle::Clock;
 use stockbridge::migrator::readback::MatchClass;
 
 use super::simulation::{
@@ -119,7 +119,7 @@ fn a_slow_response_does_not_hide_a_lost_update() {
         simulation.advance(Duration::from_secs(20)).await;
         simulation
             .market
-            .set_faults(stockbridge::market_sim::FaultPlan::none().with_drop_rate(1.0));
+            .set_faults(market_sim::FaultPlan::none().with_drop_rate(1.0));
         simulation.set_stock("A", 3);
         simulation.advance(SECOND).await;
         simulation.market.clear_faults();

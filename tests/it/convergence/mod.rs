@@ -7,9 +7,9 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use market_sim::{FaultPlan, MarketFault};
 use proptest::prelude::*;
 use stock::Sku;
-use stockbridge::market_sim::{FaultPlan, MarketFault};
 use tokio::time::Instant;
 
 mod account;

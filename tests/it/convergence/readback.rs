@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use market_sim::{FaultPlan, MarketFault, SimCall};
 use proptest::prelude::*;
-use stockbridge::market_sim::{FaultPlan, MarketFault, SimCall};
 use stockbridge::migrator::Mode;
 use stockbridge::migrator::readback::{MatchClass, ReadbackProgress};
 use tokio::time::Instant;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use stockbridge::market_sim::{FaultPlan, RequestOutcome, SimCall};
+use market_sim::{FaultPlan, RequestOutcome, SimCall};
 use stockbridge::migrator::readback::MatchClass;
 
 use super::simulation::{

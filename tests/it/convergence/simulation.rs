@@ -12,18 +12,18 @@ use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use http_body_util::BodyExt;
+use lifecycle::Clock;
 use market_api::partner::client::{CallOutcome, MarketResponse, RequestTimes};
 use market_api::partner::readback_page::ReadbackQuery;
 use market_api::partner::wire::MarketAddress;
+use market_sim::{
+    CampaignConfig, DEFAULT_BUSINESS_ID, MarketSimulator, SimulatorConfig, StockRecord, compare,
+};
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use stock::{Activity, Count, Hour, LastStated, Level, PerSku, ShopId, Sku, SkuId, StockBook};
-use stockbridge::clock::Clock;
 use stockbridge::history::History;
-use stockbridge::market_sim::{
-    CampaignConfig, DEFAULT_BUSINESS_ID, MarketSimulator, SimulatorConfig, StockRecord, compare,
-};
 use stockbridge::migrator::classify_response::{ResponseVerdict, classify_response};
 use stockbridge::migrator::planner::{
     CompletedBatch, DurableChange, Now, Planner, PlannerDeps, UpdateBatch,

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::time::{Duration, SystemTime};
 
 use chrono::TimeDelta;
-use stockbridge::clock::Clock;
+use lifecycle::Clock;
 use tempfile::TempDir;
 
 use super::{counts, with_source};

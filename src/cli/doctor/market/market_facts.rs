@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::StreamExt as _;
+use lifecycle::Clock;
 use market_api::partner::account::MarketCampaign;
 use market_api::partner::client::MarketClient;
 use strict_http::secret::Secret;
 
 use crate::cli::account_probe::{AccountProbe, KeyProbe};
-use crate::clock::Clock;
 use crate::config::ShopConfig;
 use crate::migrator::Mode;
 

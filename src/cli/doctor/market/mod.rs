@@ -8,6 +8,7 @@ mod tests;
 mod warehouse_checks;
 
 use chrono::TimeDelta;
+use lifecycle::Clock;
 use market_api::partner::account::AccountError;
 use market_api::partner::client::MarketClient;
 use strict_http::client;
@@ -20,7 +21,6 @@ use self::warehouse_checks::{
 };
 use super::finding::Finding;
 use crate::cli::account_probe::{GRANT_LIST_HINT, one_line};
-use crate::clock::Clock;
 use crate::config::{Config, ShopConfig};
 use crate::migrator::Mode;
 

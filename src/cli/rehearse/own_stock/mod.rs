@@ -16,7 +16,10 @@ use tokio::time::Instant;
 
 use self::inputs::RehearsalInputs;
 pub(in crate::cli) use self::inputs::file_source;
+use lifecycle::Clock;
 use lifecycle::{CrashSignal, Tasks};
+use market_sim::catalogue::CatalogueProduct;
+use market_sim::{MarketSimulator, PushReport, SimulatorConfig};
 
 use self::reference_model::ReferenceModel;
 use self::source_reports::wait_for_sources;
@@ -26,10 +29,7 @@ use super::{any_port, market_config, run_with_service, service_config, service_s
 use crate::app::{App, Ownership};
 use crate::cli::ops_client::OpsClient;
 use crate::cli::print_line;
-use crate::clock::Clock;
 use crate::config::Config;
-use crate::market_sim::catalogue::CatalogueProduct;
-use crate::market_sim::{MarketSimulator, PushReport, SimulatorConfig};
 
 /// Rate limit of a campaign, in SKUs a minute. Source: limits page, 2026.
 const MARKET_SKUS_PER_MINUTE: usize = 100_000;

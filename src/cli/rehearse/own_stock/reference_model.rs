@@ -8,14 +8,14 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
 use chrono::{DateTime, TimeDelta, Utc};
+use lifecycle::Clock;
+use market_sim::catalogue::CatalogueProduct;
 use stock::{Sku, Timestamp};
 use stock_import::stock_rules::{RuleTrace, ShopRules, SourceQuantity, SourceRules, evaluate};
 use stock_import::{DeliveryEntry, ProductKey, Quantity, Row, VariantPolicy};
 use tokio::sync::mpsc;
 
 use super::inputs::RehearsalInputs;
-use crate::clock::Clock;
-use crate::market_sim::catalogue::CatalogueProduct;
 use crate::sources::{
     AbsentPolicy, Config, DuplicatePolicy, EntrySender, SourceKind, SourcePolicy, SourceWarehouses,
     read_once,

@@ -1,11 +1,11 @@
-//! Configuration of the simulator (`MarketSimulator` in `market_sim/api/mod.rs`): limits, campaigns, keys
+//! Configuration of the simulator (`MarketSimulator` in `api/mod.rs`): limits, campaigns, keys
 //! with scopes, and optional behaviour.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
-use crate::clock::Clock;
+use lifecycle::Clock;
 
 /// Business id of campaigns whose [`CampaignConfig::business`] is 0.
 ///

@@ -34,22 +34,22 @@ const MAX_ERRORS: usize = 20;
 
 /// Line of an update: one SKU with its count.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct SimUpdateLine {
-    pub(super) sku: CompactString,
-    pub(super) count: u32,
-    pub(super) updated_at: Timestamp,
+pub(crate) struct SimUpdateLine {
+    pub(crate) sku: CompactString,
+    pub(crate) count: u32,
+    pub(crate) updated_at: Timestamp,
 }
 
 /// Result of parsing an update.
 #[derive(Debug)]
-pub(super) struct ParsedUpdate<L> {
+pub(crate) struct ParsedUpdate<L> {
     /// Number of SKUs in the list, valid or not; 0 without a readable list.
-    pub(super) sku_count: usize,
-    pub(super) lines: Result<Vec<L>, Vec<String>>,
+    pub(crate) sku_count: usize,
+    pub(crate) lines: Result<Vec<L>, Vec<String>>,
 }
 
 /// Parses an update of a campaign. One invalid line rejects the whole update.
-pub(super) fn parse_update(
+pub(crate) fn parse_update(
     body: &[u8],
     warehouse: u64,
     now: DateTime<Utc>,
@@ -64,7 +64,7 @@ pub(super) fn parse_update(
 
 /// Parses an update of a business, each line with its warehouse id. One invalid line rejects the
 /// whole update.
-pub(super) fn parse_business_update(
+pub(crate) fn parse_business_update(
     body: &[u8],
     now: DateTime<Utc>,
     is_known: impl Fn(u64) -> bool,
@@ -275,15 +275,15 @@ fn parse_timestamp(text: &str) -> Option<DateTime<Utc>> {
 
 /// Filters of a read-back.
 #[derive(Debug, Default, Eq, PartialEq)]
-pub(super) struct SimReadbackFilter {
-    pub(super) archived: bool,
-    pub(super) has_stocks: Option<bool>,
-    pub(super) offer_ids: Option<Vec<String>>,
-    pub(super) warehouse: Option<u64>,
+pub(crate) struct SimReadbackFilter {
+    pub(crate) archived: bool,
+    pub(crate) has_stocks: Option<bool>,
+    pub(crate) offer_ids: Option<Vec<String>>,
+    pub(crate) warehouse: Option<u64>,
 }
 
 /// Parses the body of a campaign's read-back. An empty body selects everything.
-pub(super) fn parse_readback_filter(body: &[u8]) -> Result<SimReadbackFilter, String> {
+pub(crate) fn parse_readback_filter(body: &[u8]) -> Result<SimReadbackFilter, String> {
     if body.is_empty() {
         return Ok(SimReadbackFilter::default());
     }
@@ -298,7 +298,7 @@ pub(super) fn parse_readback_filter(body: &[u8]) -> Result<SimReadbackFilter, St
 }
 
 /// Parses the body of a business's read-back and returns its required warehouse id and the filter.
-pub(super) fn parse_business_readback_filter(
+pub(crate) fn parse_business_readback_filter(
     body: &[u8],
 ) -> Result<(u64, SimReadbackFilter), String> {
     let value = BorrowedJson::parse(body)?;
@@ -316,14 +316,14 @@ pub(super) fn parse_business_readback_filter(
 
 /// Filter of a warehouse list.
 #[derive(Debug, Default, Eq, PartialEq)]
-pub(super) struct WarehouseFilter {
+pub(crate) struct WarehouseFilter {
     /// Campaign ids or warehouse ids, depending on the method; `None` selects all.
-    pub(super) ids: Option<Vec<u64>>,
-    pub(super) with_status: bool,
+    pub(crate) ids: Option<Vec<u64>>,
+    pub(crate) with_status: bool,
 }
 
 /// Parses the filter of a warehouse list. `ids_member` is the member with the ids.
-pub(super) fn parse_warehouse_filter(
+pub(crate) fn parse_warehouse_filter(
     body: &[u8],
     ids_member: &str,
     max_ids: usize,
@@ -356,7 +356,7 @@ pub(super) fn parse_warehouse_filter(
 }
 
 /// Parses `hiddenOffers`. `is_unique` rejects duplicates, which are ignored otherwise.
-pub(super) fn parse_hidden_offers(
+pub(crate) fn parse_hidden_offers(
     body: &[u8],
     is_unique: bool,
 ) -> Result<Vec<CompactString>, String> {

@@ -32,7 +32,7 @@ impl<T> CountedExamples<T> {
         self.count == 0
     }
 
-    pub(super) fn record(&mut self, make_example: impl FnOnce() -> T) {
+    pub(crate) fn record(&mut self, make_example: impl FnOnce() -> T) {
         self.count += 1;
         if self.examples.len() < MAX_EXAMPLES {
             self.examples.push(make_example());

@@ -12,8 +12,8 @@ use super::request_checks::require_json;
 use super::request_trace::RequestTrace;
 use super::simulator_config::SimKeyScope;
 use super::{MarketSimulator, as_u64, lock};
-use crate::market_sim::request_validation;
-use crate::market_sim::responses::{self, SimErrorResponse};
+use crate::request_validation;
+use crate::responses::{self, SimErrorResponse};
 
 /// Page sizes of the hidden offers. Source: `PageLimit500`.
 const HIDDEN_OFFER_PAGES: PageSizes = PageSizes {

@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::http::Request;
 use chrono::TimeDelta;
 use futures_util::FutureExt as _;
+use lifecycle::Clock;
 use serde_json::{Value, json};
 
 use super::simulator_report::{MarketViolation, RequestOutcome, SimCall};
@@ -18,7 +19,6 @@ use super::{
     Availability, CampaignConfig, DEFAULT_BUSINESS_ID, FaultPlan, MarketFault, MarketSimulator,
     Placement, SimKeyScope, SimulatorConfig,
 };
-use crate::clock::Clock;
 
 /// Campaigns 7 and 8 of business 700 with the key "key", and 9 of another business with "other".
 fn config() -> SimulatorConfig {

@@ -9,9 +9,9 @@ use axum::routing::{any, get, post, put};
 use super::hidden_offer_methods::VisibilityChange;
 use super::request_trace::RequestTrace;
 use super::{MarketSimulator, request_checks};
-use crate::market_sim::quota::QuotaOwner;
-use crate::market_sim::responses::{self, SimErrorResponse};
-use crate::market_sim::simulator_report::{MarketViolation, SimCall};
+use crate::quota::QuotaOwner;
+use crate::responses::{self, SimErrorResponse};
+use crate::simulator_report::{MarketViolation, SimCall};
 
 impl MarketSimulator {
     /// Returns a router for the stock methods of campaigns and businesses, and for the methods of

@@ -7,10 +7,10 @@ use axum::response::Response;
 use tokio::time::Instant;
 
 use super::{MarketSimulator, lock};
-use crate::market_sim::quota::{ParallelSlot, QuotaOwner, QuotaTracker};
-use crate::market_sim::responses::{self, SimErrorResponse};
-use crate::market_sim::simulator_report::{LoggedRequest, RequestOutcome, SimCall};
-use crate::market_sim::warehouse_stock::InFlightGuard;
+use crate::quota::{ParallelSlot, QuotaOwner, QuotaTracker};
+use crate::responses::{self, SimErrorResponse};
+use crate::simulator_report::{LoggedRequest, RequestOutcome, SimCall};
+use crate::warehouse_stock::InFlightGuard;
 
 /// State of one request from its arrival to its response.
 ///

@@ -7,15 +7,15 @@ use axum::http::Request;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
+use lifecycle::Clock;
 use lifecycle::{CrashSignal, Tasks};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::simulator_report::{MarketViolation, RequestOutcome, SimCall};
 use super::{FaultPlan, MarketFault, MarketSimulator, SimulatorConfig};
-use crate::clock::Clock;
 
-pub(super) const NOW: &str = "2026-11-20T10:00:00Z";
+pub(crate) const NOW: &str = "2026-11-20T10:00:00Z";
 
 fn config() -> SimulatorConfig {
     let clock = Clock::starting_at(NOW.parse().unwrap());
@@ -28,35 +28,35 @@ fn market() -> MarketSimulator {
     MarketSimulator::new(config())
 }
 
-pub(super) fn now() -> DateTime<Utc> {
+pub(crate) fn now() -> DateTime<Utc> {
     NOW.parse().unwrap()
 }
 
 /// Response with its complete body, or the error while reading it.
-pub(super) struct SimTestResponse {
-    pub(super) status: u16,
+pub(crate) struct SimTestResponse {
+    pub(crate) status: u16,
     headers: axum::http::HeaderMap,
     body: Result<Vec<u8>, axum::Error>,
 }
 
 impl SimTestResponse {
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(self.body.as_ref().unwrap()).unwrap()
     }
 
-    pub(super) fn error_message(&self) -> String {
+    pub(crate) fn error_message(&self) -> String {
         self.json()["errors"][0]["message"]
             .as_str()
             .unwrap()
             .to_owned()
     }
 
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 }
 
-pub(super) async fn send(market: &MarketSimulator, request: Request<Body>) -> SimTestResponse {
+pub(crate) async fn send(market: &MarketSimulator, request: Request<Body>) -> SimTestResponse {
     let response = market.router().oneshot(request).await.unwrap();
     let (head, body) = response.into_parts();
     let body = body.collect().await.map(|body| body.to_bytes().to_vec());
@@ -67,7 +67,7 @@ pub(super) async fn send(market: &MarketSimulator, request: Request<Body>) -> Si
     }
 }
 
-pub(super) fn request(method: &str, path: &str, body: String) -> Request<Body> {
+pub(crate) fn request(method: &str, path: &str, body: String) -> Request<Body> {
     Request::builder()
         .method(method)
         .uri(path)
@@ -77,16 +77,16 @@ pub(super) fn request(method: &str, path: &str, body: String) -> Request<Body> {
         .unwrap()
 }
 
-pub(super) const STOCKS_PATH: &str = "/v2/campaigns/7/offers/stocks";
+pub(crate) const STOCKS_PATH: &str = "/v2/campaigns/7/offers/stocks";
 
-pub(super) fn update_request(skus: &[(&str, u32)], at: DateTime<Utc>) -> Request<Body> {
+pub(crate) fn update_request(skus: &[(&str, u32)], at: DateTime<Utc>) -> Request<Body> {
     let line = |&(sku, count): &(&str, u32)| json!({ "sku": sku, "items": [{ "count": count, "updatedAt": at }] });
     let lines: Vec<Value> = skus.iter().map(line).collect();
     request("PUT", STOCKS_PATH, json!({ "skus": lines }).to_string())
 }
 
 /// Creates an update of `skus` SKUs, which differ from those of other batch numbers.
-pub(super) fn batch_request(number: usize, skus: usize) -> Request<Body> {
+pub(crate) fn batch_request(number: usize, skus: usize) -> Request<Body> {
     let skus: Vec<String> = (0..skus).map(|n| format!("{number}-{n}")).collect();
     let lines: Vec<(&str, u32)> = skus.iter().map(|sku| (sku.as_str(), 1)).collect();
     update_request(&lines, now())
@@ -96,7 +96,7 @@ fn count(market: &MarketSimulator, sku: &str) -> Option<u32> {
     market.get(7, sku).map(|record| record.count)
 }
 
-pub(super) fn violation_count(market: &MarketSimulator, violation: MarketViolation) -> u64 {
+pub(crate) fn violation_count(market: &MarketSimulator, violation: MarketViolation) -> u64 {
     market
         .report()
         .violations
@@ -542,7 +542,7 @@ async fn dropped_skus_are_acknowledged() {
 
 // === Read-backs ===
 
-pub(super) async fn readback_campaign(
+pub(crate) async fn readback_campaign(
     market: &MarketSimulator,
     query: &str,
     body: Value,
@@ -559,7 +559,7 @@ pub(super) async fn readback_campaign(
     .await
 }
 
-pub(super) fn offers(response: &SimTestResponse, warehouse: u64) -> Vec<Value> {
+pub(crate) fn offers(response: &SimTestResponse, warehouse: u64) -> Vec<Value> {
     let json_body = response.json();
     let warehouses = json_body["result"]["warehouses"].as_array().unwrap();
     let warehouse_json = warehouses.iter().find(|w| w["warehouseId"] == warehouse);

@@ -16,7 +16,7 @@ const WAIT_GRACE: Duration = Duration::from_secs(1);
 
 /// Owner of a quota. `Display` names it as the Market's messages do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum QuotaOwner {
+pub(crate) enum QuotaOwner {
     Campaign(u64),
     Business(u64),
 }
@@ -35,8 +35,8 @@ impl fmt::Display for QuotaOwner {
 /// The caller chooses the unit: a campaign's updates cost one per SKU, a business's updates one
 /// per request.
 #[derive(Debug)]
-pub(super) struct QuotaTracker {
-    pub(super) owner: QuotaOwner,
+pub(crate) struct QuotaTracker {
+    pub(crate) owner: QuotaOwner,
     max_parallel: usize,
     usage: Mutex<QuotaUsage>,
 }
@@ -58,13 +58,13 @@ struct RequestedWait {
 
 /// Remaining quota, and the time until the oldest charge expires.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct RemainingQuota {
-    pub(super) remaining: usize,
-    pub(super) refills_in: Duration,
+pub(crate) struct RemainingQuota {
+    pub(crate) remaining: usize,
+    pub(crate) refills_in: Duration,
 }
 
 impl QuotaTracker {
-    pub(super) fn new(owner: QuotaOwner, max_parallel: usize) -> Self {
+    pub(crate) fn new(owner: QuotaOwner, max_parallel: usize) -> Self {
         Self {
             owner,
             max_parallel,
@@ -73,7 +73,7 @@ impl QuotaTracker {
     }
 
     /// Takes a slot for a request, or returns `None` at the parallel limit.
-    pub(super) fn acquire_slot(self: &Arc<Self>) -> Option<ParallelSlot> {
+    pub(crate) fn acquire_slot(self: &Arc<Self>) -> Option<ParallelSlot> {
         let mut usage = self.lock();
         usage.peak_in_flight = usage.peak_in_flight.max(usage.in_flight + 1);
         if usage.in_flight >= self.max_parallel {
@@ -89,7 +89,7 @@ impl QuotaTracker {
     ///
     /// # Errors
     /// Returns the time to wait if the charge would exceed `limit`.
-    pub(super) fn charge_update(
+    pub(crate) fn charge_update(
         &self,
         at: Instant,
         amount: usize,
@@ -99,7 +99,7 @@ impl QuotaTracker {
     }
 
     /// Refunds a charge for a request that costs nothing.
-    pub(super) fn refund_update(&self, at: Instant, amount: usize) {
+    pub(crate) fn refund_update(&self, at: Instant, amount: usize) {
         self.lock().updates.refund(at, amount);
     }
 
@@ -107,7 +107,7 @@ impl QuotaTracker {
     ///
     /// # Errors
     /// Returns the time to wait if the charge would exceed `limit`.
-    pub(super) fn charge_readback(
+    pub(crate) fn charge_readback(
         &self,
         at: Instant,
         amount: usize,
@@ -117,12 +117,12 @@ impl QuotaTracker {
     }
 
     /// Returns the remaining quota for updates.
-    pub(super) fn remaining_update_quota(&self, at: Instant, limit: usize) -> RemainingQuota {
+    pub(crate) fn remaining_update_quota(&self, at: Instant, limit: usize) -> RemainingQuota {
         self.lock().updates.remaining_quota(at, limit)
     }
 
     /// Records that a response asked the client to wait.
-    pub(super) fn request_wait(&self, requested_at: Instant, wait: Duration) {
+    pub(crate) fn request_wait(&self, requested_at: Instant, wait: Duration) {
         self.lock().requested_wait = Some(RequestedWait {
             requested_at,
             until: requested_at + wait,
@@ -130,7 +130,7 @@ impl QuotaTracker {
     }
 
     /// Returns true if a request arrives before the requested wait is over.
-    pub(super) fn is_too_soon(&self, at: Instant) -> bool {
+    pub(crate) fn is_too_soon(&self, at: Instant) -> bool {
         self.lock()
             .requested_wait
             .is_some_and(|wait| at > wait.requested_at + WAIT_GRACE && at < wait.until)
@@ -138,7 +138,7 @@ impl QuotaTracker {
 
     /// Returns the highest demand of updates within a minute and of parallel requests. Rejected
     /// requests count too.
-    pub(super) fn peaks(&self) -> (usize, usize) {
+    pub(crate) fn peaks(&self) -> (usize, usize) {
         let usage = self.lock();
         (usage.updates.peak, usage.peak_in_flight)
     }
@@ -150,7 +150,7 @@ impl QuotaTracker {
 
 /// Slot of a request in flight. Dropping it releases the slot.
 #[derive(Debug)]
-pub(super) struct ParallelSlot {
+pub(crate) struct ParallelSlot {
     quota: Arc<QuotaTracker>,
 }
 

@@ -11,9 +11,9 @@ use super::page_request::{OversizePolicy, PageSizes, SimPageRequest};
 use super::request_checks::require_json_unless_empty;
 use super::request_trace::RequestTrace;
 use super::simulator_config::SimKeyScope;
-use crate::market_sim::registry::{SimBusiness, SimCampaign};
-use crate::market_sim::request_validation::{self, WarehouseFilter};
-use crate::market_sim::responses::{self, SimErrorResponse};
+use crate::registry::{SimBusiness, SimCampaign};
+use crate::request_validation::{self, WarehouseFilter};
+use crate::responses::{self, SimErrorResponse};
 
 /// Page sizes of the campaign list. Without `limit`, one page has all campaigns.
 /// Source: `PageLimit100WithoutDefault`.

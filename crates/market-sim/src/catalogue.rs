@@ -16,7 +16,7 @@ pub struct CatalogueProduct {
 }
 
 /// Catalogue of ten thousand products from `fixtures/catalogue/`, one JSON object per line.
-pub const FIXTURE: &str = include_str!("../../fixtures/catalogue/catalogue.ndjson");
+pub const FIXTURE: &str = include_str!("../../../fixtures/catalogue/catalogue.ndjson");
 
 /// Largest count that the Market accepts. Source: `UpdateStockItemDTO.count.maximum`.
 const MAX_COUNT: u32 = 2_000_000_000;

@@ -1,9 +1,16 @@
-//! Stateful Market simulator with businesses, campaigns, warehouses and buyers.
+//! Stateful simulator of Yandex Market's stock methods, with businesses, campaigns, warehouses and
+//! buyers.
 //!
-//! [`MarketSimulator`] serves the Market's methods and enforces the Market's rules;
-//! [`PushClient`] requests stock from the shop as the Market does. Both read bodies strictly and
-//! share no parser with the code they check, so they cannot repeat its misreadings.
-//! `stockbridge rehearse` and the tests use them, never a process that serves a real shop.
+//! # Purpose
+//!
+//! [`MarketSimulator`] serves the Market's methods, enforces the Market's rules and limits, and has
+//! faults on request. [`PushClient`] requests stock from a shop as the Market does. Both read bodies
+//! strictly and share no parser with the code they check, so they cannot repeat its misreadings.
+//!
+//! # Not here
+//!
+//! No method that is not about stock, and no disk: a simulator forgets everything when it ends. The
+//! verdict about a service belongs to the caller, who gets a [`SimulatorReport`].
 
 mod api;
 mod borrowed_json;

@@ -18,8 +18,8 @@ const UNTIL_HEADER: HeaderName = HeaderName::from_static("x-ratelimit-resource-u
 
 /// Error response in the documented shape.
 #[derive(Debug)]
-pub(super) struct SimErrorResponse {
-    pub(super) status: u16,
+pub(crate) struct SimErrorResponse {
+    pub(crate) status: u16,
     code: &'static str,
     messages: Vec<String>,
     rate_limit: Option<RateLimitHeaders>,
@@ -27,15 +27,15 @@ pub(super) struct SimErrorResponse {
 
 /// Rate-limit headers of a 420 response.
 #[derive(Debug)]
-pub(super) struct RateLimitHeaders {
-    pub(super) limit: usize,
-    pub(super) until: DateTime<Utc>,
+pub(crate) struct RateLimitHeaders {
+    pub(crate) limit: usize,
+    pub(crate) until: DateTime<Utc>,
     /// Sends a wrong weekday in the date, as the documentation's example does.
-    pub(super) wrong_weekday: bool,
+    pub(crate) wrong_weekday: bool,
 }
 
 impl SimErrorResponse {
-    pub(super) fn new(status: u16, message: impl Into<String>) -> Self {
+    pub(crate) fn new(status: u16, message: impl Into<String>) -> Self {
         let code = match status {
             400 => "BAD_REQUEST",
             401 => "UNAUTHORIZED",
@@ -56,7 +56,7 @@ impl SimErrorResponse {
         }
     }
 
-    pub(super) fn bad_request(messages: Vec<String>) -> Self {
+    pub(crate) fn bad_request(messages: Vec<String>) -> Self {
         Self {
             messages,
             ..Self::new(400, "")
@@ -64,7 +64,7 @@ impl SimErrorResponse {
     }
 
     /// Creates a 420 for too many parallel requests.
-    pub(super) fn parallel_limit(limit: usize, owner: QuotaOwner) -> Self {
+    pub(crate) fn parallel_limit(limit: usize, owner: QuotaOwner) -> Self {
         Self::new(
             420,
             format!("Hit rate limit of {limit} parallel requests for {owner}"),
@@ -72,7 +72,7 @@ impl SimErrorResponse {
     }
 
     /// Creates a 420 for too many SKUs or requests per minute.
-    pub(super) fn volume_limit(
+    pub(crate) fn volume_limit(
         limit: usize,
         owner: QuotaOwner,
         rate_limit: Option<RateLimitHeaders>,
@@ -84,7 +84,7 @@ impl SimErrorResponse {
         }
     }
 
-    pub(super) fn into_response(self) -> Response {
+    pub(crate) fn into_response(self) -> Response {
         let error = |message| json!({ "code": self.code, "message": message });
         let errors: Vec<Value> = self.messages.into_iter().map(error).collect();
         let mut response = json(self.status, &json!({ "status": "ERROR", "errors": errors }));
@@ -101,11 +101,11 @@ impl SimErrorResponse {
 }
 
 /// Creates the response `{"status":"OK"}`.
-pub(super) fn ok() -> Response {
+pub(crate) fn ok() -> Response {
     json(200, &json!({ "status": "OK" }))
 }
 
-pub(super) fn json(status: u16, body: &Value) -> Response {
+pub(crate) fn json(status: u16, body: &Value) -> Response {
     (
         status_code(status),
         [(CONTENT_TYPE, "application/json")],
@@ -115,21 +115,21 @@ pub(super) fn json(status: u16, body: &Value) -> Response {
 }
 
 /// Creates an HTML page, as a proxy in front of the Market sends it.
-pub(super) fn html(status: u16) -> Response {
+pub(crate) fn html(status: u16) -> Response {
     let page = format!("<html><head><title>{status}</title></head><body>nginx</body></html>");
     (status_code(status), [(CONTENT_TYPE, "text/html")], page).into_response()
 }
 
-pub(super) fn empty(status: u16) -> Response {
+pub(crate) fn empty(status: u16) -> Response {
     status_code(status).into_response()
 }
 
-pub(super) fn redirect(location: &str) -> Response {
+pub(crate) fn redirect(location: &str) -> Response {
     (StatusCode::TEMPORARY_REDIRECT, [(LOCATION, location)]).into_response()
 }
 
 /// Replaces the body so that the connection breaks in the middle of it.
-pub(super) fn truncated(response: Response) -> Response {
+pub(crate) fn truncated(response: Response) -> Response {
     let (mut parts, _) = response.into_parts();
     parts
         .headers
@@ -153,23 +153,23 @@ pub(super) fn truncated(response: Response) -> Response {
 
 /// Marker for [`super::server`]: close the connection without a response.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct CloseConnection;
+pub(crate) struct CloseConnection;
 
-pub(super) fn close_without_response() -> Response {
+pub(crate) fn close_without_response() -> Response {
     let mut response = truncated(empty(200));
     response.extensions_mut().insert(CloseConnection);
     response
 }
 
 /// Sets `Date` from the simulator's clock.
-pub(super) fn with_date(mut response: Response, now: DateTime<Utc>) -> Response {
+pub(crate) fn with_date(mut response: Response, now: DateTime<Utc>) -> Response {
     response.headers_mut().insert(DATE, rfc_822(now, false));
     response
 }
 
 /// Sets `traceparent`, the request id that the Market's support asks for.
 /// Source: the best practices page, "log `traceparent`".
-pub(super) fn with_traceparent(mut response: Response, trace_id: u128) -> Response {
+pub(crate) fn with_traceparent(mut response: Response, trace_id: u128) -> Response {
     let traceparent = format!("00-{trace_id:032x}-{:016x}-01", trace_id >> 64);
     if let Ok(value) = HeaderValue::try_from(traceparent) {
         response.headers_mut().insert("traceparent", value);
@@ -178,7 +178,7 @@ pub(super) fn with_traceparent(mut response: Response, trace_id: u128) -> Respon
 }
 
 /// Adds the remaining quota and its refill time, unless the response has these headers already.
-pub(super) fn with_quota_headers(
+pub(crate) fn with_quota_headers(
     mut response: Response,
     limit: usize,
     quota: RemainingQuota,
@@ -193,7 +193,7 @@ pub(super) fn with_quota_headers(
 
 /// Adds a second to a time with a fraction, because an HTTP date drops fractions and a client must
 /// not retry too early.
-pub(super) fn round_up_to_seconds(at: DateTime<Utc>) -> DateTime<Utc> {
+pub(crate) fn round_up_to_seconds(at: DateTime<Utc>) -> DateTime<Utc> {
     if at.nanosecond() == 0 {
         at
     } else {

@@ -15,13 +15,13 @@ use super::request_checks::{require_json, require_json_unless_empty};
 use super::request_trace::RequestTrace;
 use super::simulator_config::SimKeyScope;
 use super::{MarketSimulator, as_u64};
-use crate::market_sim::quota::QuotaTracker;
-use crate::market_sim::registry::SimCampaign;
-use crate::market_sim::request_validation::{self, SimReadbackFilter};
-use crate::market_sim::responses::{self, SimErrorResponse};
-use crate::market_sim::seeded_random;
-use crate::market_sim::simulator_report::RequestOutcome;
-use crate::market_sim::warehouse_stock::{SimWarehouseStock, VisibleStock};
+use crate::quota::QuotaTracker;
+use crate::registry::SimCampaign;
+use crate::request_validation::{self, SimReadbackFilter};
+use crate::responses::{self, SimErrorResponse};
+use crate::seeded_random;
+use crate::simulator_report::RequestOutcome;
+use crate::warehouse_stock::{SimWarehouseStock, VisibleStock};
 
 /// Page sizes of a read-back, by campaign and by business. Source: `PageLimit100Truncate`, change
 /// log of 2026-08-04.

@@ -61,7 +61,7 @@ impl MarketFault {
 
     /// Returns true if the request costs quota. All do except those with a 5xx, and the Market's own
     /// 420 for volume.
-    pub(super) fn consumes_quota(self) -> bool {
+    pub(crate) fn consumes_quota(self) -> bool {
         match self {
             Self::ServerError | Self::ApplyThenError | Self::VolumeLimit => false,
             Self::ParallelLimit
@@ -78,7 +78,7 @@ impl MarketFault {
     }
 
     /// Returns true if the request is applied. `random` decides for [`Self::EmptyOk`].
-    pub(super) fn applies(self, random: u64) -> bool {
+    pub(crate) fn applies(self, random: u64) -> bool {
         match self {
             Self::ApplyThenHang | Self::TruncatedResponse | Self::ApplyThenError | Self::Slow => {
                 true
@@ -112,9 +112,9 @@ pub struct FaultPlan {
     order_rate: f64,
     announced_limit: Option<usize>,
     seed: u64,
-    pub(super) slow_delay: Duration,
-    pub(super) rate_limit_wait: Duration,
-    pub(super) hang_duration: Option<Duration>,
+    pub(crate) slow_delay: Duration,
+    pub(crate) rate_limit_wait: Duration,
+    pub(crate) hang_duration: Option<Duration>,
 }
 
 #[derive(Clone, Debug)]
@@ -125,7 +125,7 @@ enum FaultSelection {
 
 /// Outcome that a plan gives to one line of an applied update.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum LineOutcome {
+pub(crate) enum LineOutcome {
     /// Line is stored.
     Kept,
     /// Line is stored, and a buyer orders one piece at once.
@@ -135,7 +135,7 @@ pub(super) enum LineOutcome {
 }
 
 /// Fault and the random number that selects its variety.
-pub(super) type DrawnFault = (MarketFault, u64);
+pub(crate) type DrawnFault = (MarketFault, u64);
 
 impl FaultPlan {
     /// Creates a plan without faults.
@@ -219,7 +219,7 @@ impl FaultPlan {
     }
 
     /// Returns a plan with only the rejected SKUs of this one.
-    pub(super) fn rejected_skus_only(&self) -> Self {
+    pub(crate) fn rejected_skus_only(&self) -> Self {
         Self::none().with_rejected_skus(self.rejected_skus.clone(), self.names_rejected_skus)
     }
 
@@ -283,7 +283,7 @@ impl FaultPlan {
         self
     }
 
-    pub(super) fn draw(&self, number: u64, is_readback: bool) -> Option<DrawnFault> {
+    pub(crate) fn draw(&self, number: u64, is_readback: bool) -> Option<DrawnFault> {
         if is_readback && self.spares_readbacks {
             return None;
         }
@@ -299,20 +299,20 @@ impl FaultPlan {
         fault.map(|fault| (fault, seeded_random::number(random, 1)))
     }
 
-    pub(super) fn is_locked(&self, now: DateTime<Utc>) -> bool {
+    pub(crate) fn is_locked(&self, now: DateTime<Utc>) -> bool {
         self.locked_until.is_some_and(|until| now < until)
     }
 
-    pub(super) fn exceeds_max_skus(&self, skus: usize) -> bool {
+    pub(crate) fn exceeds_max_skus(&self, skus: usize) -> bool {
         self.max_skus.is_some_and(|max| skus > max)
     }
 
     /// Limit that responses announce and the simulator enforces.
-    pub(super) fn announced_limit(&self) -> Option<usize> {
+    pub(crate) fn announced_limit(&self) -> Option<usize> {
         self.announced_limit
     }
 
-    pub(super) fn line_outcome(&self, number: u64, index: usize) -> LineOutcome {
+    pub(crate) fn line_outcome(&self, number: u64, index: usize) -> LineOutcome {
         if Self::is_selected(self.drop_rate, !self.seed, number, index) {
             LineOutcome::Dropped
         } else if Self::is_selected(
@@ -338,7 +338,7 @@ impl FaultPlan {
     }
 
     /// Returns the messages of a 400 if some of `skus` are rejected, otherwise an empty list.
-    pub(super) fn rejection_messages<'a>(
+    pub(crate) fn rejection_messages<'a>(
         &self,
         skus: impl Iterator<Item = &'a str>,
     ) -> Vec<String> {

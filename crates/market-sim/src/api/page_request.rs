@@ -6,7 +6,7 @@ use axum::http::Uri;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
-use crate::market_sim::responses::SimErrorResponse;
+use crate::responses::SimErrorResponse;
 
 /// Page sizes of a method.
 #[derive(Clone, Copy, Debug)]

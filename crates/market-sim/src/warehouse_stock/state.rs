@@ -11,7 +11,7 @@ use compact_str::CompactString;
 use foldhash::fast::RandomState;
 use stock::Timestamp;
 
-use crate::market_sim::request_validation::SimUpdateLine;
+use crate::request_validation::SimUpdateLine;
 
 /// Record of the seller's updates of one SKU. It takes 40 bytes, because a rehearsal may keep a
 /// million of them.
@@ -60,10 +60,10 @@ pub(super) struct OrderState {
 
 /// Stock of one SKU as a read-back shows it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::market_sim) struct VisibleStock {
-    pub(in crate::market_sim) available: u32,
-    pub(in crate::market_sim) frozen: u32,
-    pub(in crate::market_sim) updated_at: Timestamp,
+pub(crate) struct VisibleStock {
+    pub(crate) available: u32,
+    pub(crate) frozen: u32,
+    pub(crate) updated_at: Timestamp,
 }
 
 /// Visible stock and upcoming changes of a SKU whose updates become visible with a delay.

@@ -132,13 +132,13 @@ const MAX_EXAMPLES: usize = 50;
 
 /// Report and log of the requests, updated when a request ends.
 #[derive(Debug, Default)]
-pub(super) struct RequestLog {
-    pub(super) report: SimulatorReport,
+pub(crate) struct RequestLog {
+    pub(crate) report: SimulatorReport,
     entries: VecDeque<LoggedRequest>,
 }
 
 impl RequestLog {
-    pub(super) fn record_violation(
+    pub(crate) fn record_violation(
         &mut self,
         violation: MarketViolation,
         count: u64,
@@ -153,7 +153,7 @@ impl RequestLog {
         }
     }
 
-    pub(super) fn record(&mut self, entry: LoggedRequest) {
+    pub(crate) fn record(&mut self, entry: LoggedRequest) {
         match entry.call {
             SimCall::Update => self.report.updates += 1,
             SimCall::Readback => self.report.readbacks += 1,
@@ -173,7 +173,7 @@ impl RequestLog {
         self.entries.push_back(entry);
     }
 
-    pub(super) fn entries(&self) -> Vec<LoggedRequest> {
+    pub(crate) fn entries(&self) -> Vec<LoggedRequest> {
         self.entries.iter().copied().collect()
     }
 }

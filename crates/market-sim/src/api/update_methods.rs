@@ -12,12 +12,12 @@ use super::request_checks::require_json;
 use super::request_trace::RequestTrace;
 use super::simulator_config::SimKeyScope;
 use super::{MarketSimulator, PlannedOutcome, as_u64, lock};
-use crate::market_sim::faults::{LineOutcome, MarketFault};
-use crate::market_sim::quota::{QuotaOwner, QuotaTracker};
-use crate::market_sim::registry::SimCampaign;
-use crate::market_sim::request_validation::{self, ParsedUpdate, SimUpdateLine};
-use crate::market_sim::responses::{self, SimErrorResponse};
-use crate::market_sim::simulator_report::{MarketViolation, RequestOutcome};
+use crate::faults::{LineOutcome, MarketFault};
+use crate::quota::{QuotaOwner, QuotaTracker};
+use crate::registry::SimCampaign;
+use crate::request_validation::{self, ParsedUpdate, SimUpdateLine};
+use crate::responses::{self, SimErrorResponse};
+use crate::simulator_report::{MarketViolation, RequestOutcome};
 
 /// Lines of an update for one warehouse, sent through one campaign.
 struct SimCampaignUpdate {

@@ -12,7 +12,7 @@ use strict_http::json::JsonText;
 /// `serde_json::Value` needs ten allocations for each SKU of an update. In a rehearsal with a
 /// million SKUs the simulator itself would then dominate the measurements.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum BorrowedJson<'a> {
+pub(crate) enum BorrowedJson<'a> {
     Null,
     Bool(bool),
     /// Whole number that fits into `u64`. Every other number is [`Self::OtherNumber`].
@@ -25,10 +25,10 @@ pub(super) enum BorrowedJson<'a> {
 
 /// Members of an object in their original order. Parsing rejects duplicate members.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct BorrowedObject<'a>(Vec<(Cow<'a, str>, BorrowedJson<'a>)>);
+pub(crate) struct BorrowedObject<'a>(Vec<(Cow<'a, str>, BorrowedJson<'a>)>);
 
 impl<'a> BorrowedObject<'a> {
-    pub(super) fn get(&self, name: &str) -> Option<&BorrowedJson<'a>> {
+    pub(crate) fn get(&self, name: &str) -> Option<&BorrowedJson<'a>> {
         self.0
             .iter()
             .find(|(member, _)| member == name)
@@ -37,11 +37,11 @@ impl<'a> BorrowedObject<'a> {
 }
 
 impl<'a> BorrowedJson<'a> {
-    pub(super) fn parse(body: &'a [u8]) -> Result<Self, String> {
+    pub(crate) fn parse(body: &'a [u8]) -> Result<Self, String> {
         serde_json::from_slice(body).map_err(|e| format!("Illegal input: {e}"))
     }
 
-    pub(super) fn as_str(&self) -> Option<&str> {
+    pub(crate) fn as_str(&self) -> Option<&str> {
         if let Self::Text(text) = self {
             Some(text)
         } else {
@@ -49,7 +49,7 @@ impl<'a> BorrowedJson<'a> {
         }
     }
 
-    pub(super) fn as_array(&self) -> Option<&[Self]> {
+    pub(crate) fn as_array(&self) -> Option<&[Self]> {
         if let Self::Array(items) = self {
             Some(items)
         } else {
@@ -57,7 +57,7 @@ impl<'a> BorrowedJson<'a> {
         }
     }
 
-    pub(super) fn as_object(&self) -> Option<&BorrowedObject<'a>> {
+    pub(crate) fn as_object(&self) -> Option<&BorrowedObject<'a>> {
         if let Self::Object(members) = self {
             Some(members)
         } else {

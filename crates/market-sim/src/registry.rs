@@ -13,29 +13,29 @@ use super::warehouse_stock::SimWarehouseStock;
 
 /// Campaign with its stock and its used quota.
 #[derive(Debug)]
-pub(super) struct SimCampaign {
-    pub(super) config: CampaignConfig,
-    pub(super) quota: Arc<QuotaTracker>,
+pub(crate) struct SimCampaign {
+    pub(crate) config: CampaignConfig,
+    pub(crate) quota: Arc<QuotaTracker>,
     /// Stock of the campaign's warehouse, or of its warehouse group.
-    pub(super) stock: Arc<SimWarehouseStock>,
+    pub(crate) stock: Arc<SimWarehouseStock>,
     hidden_offers: Mutex<BTreeSet<CompactString>>,
 }
 
 impl SimCampaign {
-    pub(super) fn id(&self) -> u64 {
+    pub(crate) fn id(&self) -> u64 {
         self.config.id
     }
 
-    pub(super) fn business_id(&self) -> u64 {
+    pub(crate) fn business_id(&self) -> u64 {
         business_id(&self.config)
     }
 
-    pub(super) fn accepts_key(&self, key: &str) -> bool {
+    pub(crate) fn accepts_key(&self, key: &str) -> bool {
         self.config.keys.iter().any(|accepted| accepted == key)
     }
 
     /// Locks and returns the hidden offers.
-    pub(super) fn hidden_offers(&self) -> MutexGuard<'_, BTreeSet<CompactString>> {
+    pub(crate) fn hidden_offers(&self) -> MutexGuard<'_, BTreeSet<CompactString>> {
         self.hidden_offers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -44,27 +44,27 @@ impl SimCampaign {
 
 /// Business of a seller, with its campaigns and the used quota of the business methods.
 #[derive(Debug)]
-pub(super) struct SimBusiness {
-    pub(super) quota: Arc<QuotaTracker>,
+pub(crate) struct SimBusiness {
+    pub(crate) quota: Arc<QuotaTracker>,
     /// Campaigns in ascending order of their ids.
-    pub(super) campaigns: Vec<Arc<SimCampaign>>,
+    pub(crate) campaigns: Vec<Arc<SimCampaign>>,
 }
 
 impl SimBusiness {
-    pub(super) fn accepts_key(&self, key: &str) -> bool {
+    pub(crate) fn accepts_key(&self, key: &str) -> bool {
         self.campaigns
             .iter()
             .any(|campaign| campaign.accepts_key(key))
     }
 
-    pub(super) fn has_groups(&self) -> bool {
+    pub(crate) fn has_groups(&self) -> bool {
         self.campaigns
             .iter()
             .any(|campaign| campaign.config.group.is_some())
     }
 
     /// Returns the campaigns that sell from a warehouse.
-    pub(super) fn selling_from(&self, warehouse: u64) -> impl Iterator<Item = &Arc<SimCampaign>> {
+    pub(crate) fn selling_from(&self, warehouse: u64) -> impl Iterator<Item = &Arc<SimCampaign>> {
         self.campaigns
             .iter()
             .filter(move |campaign| campaign.config.warehouse == warehouse)
@@ -73,9 +73,9 @@ impl SimBusiness {
 
 /// All campaigns and businesses by id.
 #[derive(Debug)]
-pub(super) struct AccountRegistry {
-    pub(super) campaigns: BTreeMap<u64, Arc<SimCampaign>>,
-    pub(super) businesses: BTreeMap<u64, SimBusiness>,
+pub(crate) struct AccountRegistry {
+    pub(crate) campaigns: BTreeMap<u64, Arc<SimCampaign>>,
+    pub(crate) businesses: BTreeMap<u64, SimBusiness>,
 }
 
 /// Location of a campaign's stock. Campaigns of one business with equal locations share the stock.
@@ -86,7 +86,7 @@ enum StockLocation {
 }
 
 impl AccountRegistry {
-    pub(super) fn new(config: &SimulatorConfig) -> Self {
+    pub(crate) fn new(config: &SimulatorConfig) -> Self {
         let mut stocks = BTreeMap::new();
         let mut campaigns = BTreeMap::new();
         for campaign_config in &config.campaigns {
@@ -133,13 +133,13 @@ impl AccountRegistry {
         }
     }
 
-    pub(super) fn knows_key(&self, key: &str) -> bool {
+    pub(crate) fn knows_key(&self, key: &str) -> bool {
         self.campaigns
             .values()
             .any(|campaign| campaign.accepts_key(key))
     }
 
-    pub(super) fn quotas(&self) -> impl Iterator<Item = &QuotaTracker> {
+    pub(crate) fn quotas(&self) -> impl Iterator<Item = &QuotaTracker> {
         let campaigns = self.campaigns.values().map(|campaign| &*campaign.quota);
         campaigns.chain(self.businesses.values().map(|business| &*business.quota))
     }

@@ -12,10 +12,10 @@ use tokio::time::Instant;
 use super::request_trace::RequestTrace;
 use super::simulator_config::{Availability, SimKeyScope};
 use super::{MarketSimulator, lock};
-use crate::market_sim::quota::{QuotaOwner, QuotaTracker};
-use crate::market_sim::registry::{SimBusiness, SimCampaign};
-use crate::market_sim::responses::{self, RateLimitHeaders, SimErrorResponse};
-use crate::market_sim::simulator_report::MarketViolation;
+use crate::quota::{QuotaOwner, QuotaTracker};
+use crate::registry::{SimBusiness, SimCampaign};
+use crate::responses::{self, RateLimitHeaders, SimErrorResponse};
+use crate::simulator_report::MarketViolation;
 
 impl MarketSimulator {
     /// Returns the caller's key if it is known and not revoked, otherwise a 401.

@@ -5,7 +5,7 @@
 /// The function does not use `rand`, which may change the numbers of a seed between releases. A
 /// rehearsal with a given seed must give the same result years later. Source: the finaliser of
 /// `SplitMix64`.
-pub(super) fn number(seed: u64, index: u64) -> u64 {
+pub(crate) fn number(seed: u64, index: u64) -> u64 {
     let mut z = seed
         ^ index
             .wrapping_mul(0x9e37_79b9_7f4a_7c15)
@@ -16,7 +16,7 @@ pub(super) fn number(seed: u64, index: u64) -> u64 {
 }
 
 /// Converts a random number into a fraction in `0.0..1.0`.
-pub(super) fn fraction(number: u64) -> f64 {
+pub(crate) fn fraction(number: u64) -> f64 {
     // 32 bits are precise enough for a probability and exact in an `f64`.
     f64::from(u32::try_from(number >> 32).unwrap_or_default()) / 4_294_967_296.0
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::Request;
 use chrono::TimeDelta;
+use lifecycle::Clock;
 use serde_json::{Value, json};
 
 use super::simulator_report::MarketViolation;
@@ -14,7 +15,6 @@ use super::tests::{
     update_request, violation_count,
 };
 use super::{CampaignConfig, FaultPlan, MarketFault, MarketSimulator, SimulatorConfig};
-use crate::clock::Clock;
 
 fn config() -> SimulatorConfig {
     SimulatorConfig::new(Clock::starting_at(NOW.parse().unwrap())).with_campaign(7, 70, "key")
