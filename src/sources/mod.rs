@@ -17,6 +17,7 @@ pub mod operator_files;
 mod pipeline;
 mod private_files;
 mod read_once;
+pub mod source;
 mod source_config;
 pub mod sql;
 mod statements;

@@ -1,14 +1,14 @@
 //! One read of a source for the setup commands, without a store and without the pipeline.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use lifecycle::run_blocking;
 use strict_http::{ClientConfig, causes};
 
-use super::http_file::HttpFile;
-use super::moysklad::MoySklad;
-use super::{Config, EntrySender, SourceKind, files, manager, old_handler, sql};
+use super::manager::{ConnectedSource, connect, old_handler_client};
+use super::source::{PollContext, Source as _};
+use super::{Config, EntrySender};
 
 /// Reads a complete snapshot of a source and sends its entries to `rows`.
 ///
@@ -24,48 +24,23 @@ pub async fn read_once(
     now: DateTime<Utc>,
     rows: &mut EntrySender,
 ) -> Result<(), String> {
-    let read_settings = &config.read_settings;
-    let build_client = |wanted: ClientConfig| {
-        let client_config = ClientConfig {
-            extra_ca_file: outbound.extra_ca_file.clone(),
-            ..wanted
-        };
-        strict_http::client(&client_config).map_err(|error| causes(&error))
+    let about = &config.policy.name;
+    let connected = old_handler_client(config, outbound, about)
+        .and_then(|old_handler| connect(config, old_handler, outbound, about));
+    let poll = PollContext {
+        shop: about,
+        state: "",
+        now,
+        spool,
+        known_skus: Arc::new(Vec::new),
     };
-    match &config.kind {
-        SourceKind::Files(files) => {
-            let (files, read_settings) = (files.clone(), read_settings.clone());
-            let (spool, mut rows) = (spool.to_owned(), rows.new_sender());
-            run_blocking(move || files::read_all_now(&files, &read_settings, &spool, &mut rows))
-                .await?;
-        }
-        SourceKind::RemoteFile(remote) => {
-            let clients = remote.clients(build_client)?;
-            HttpFile::new(remote.clone(), read_settings.clone(), clients)
-                .read_now(spool, rows)
-                .await?;
-        }
-        SourceKind::OldHandler { skus, .. } => {
-            let client = manager::old_handler_client(config, outbound, &config.policy.name);
-            let client = client.map_err(|error| causes(&error))?;
-            if let Some(client) = client {
-                let pulled = old_handler::pull(&client, skus, read_settings, now, rows).await;
-                pulled.map_err(|error| causes(&error))?;
-            }
-        }
-        SourceKind::MoySklad(moysklad) => {
-            let client = build_client(moysklad.client_config())?;
-            let read = MoySklad::new(client, moysklad.clone())
-                .read_snapshot(read_settings, rows)
-                .await
-                .map(drop);
-            read.map_err(|error| causes(&error))?;
-        }
-        SourceKind::Sql(sql) => {
-            let read = sql::read(sql, read_settings, None, rows).await;
-            read.map_err(|error| causes(&error))?;
-        }
-        SourceKind::Exchange(_) | SourceKind::Import => {
+    match connected.map_err(|error| causes(&error))? {
+        ConnectedSource::Files(mut source) => source.read_all(&poll, rows).await?,
+        ConnectedSource::RemoteFile(mut source) => source.read_all(&poll, rows).await?,
+        ConnectedSource::OldHandler(mut source) => source.read_all(&poll, rows).await?,
+        ConnectedSource::MoySklad(mut source) => source.read_all(&poll, rows).await?,
+        ConnectedSource::Sql(mut source) => source.read_all(&poll, rows).await?,
+        ConnectedSource::Passive => {
             return Err("this source pushes its data and cannot be polled".to_owned());
         }
     }

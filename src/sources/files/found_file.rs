@@ -36,7 +36,7 @@ impl FileStamp {
 
 /// File found by a poll.
 #[derive(Clone, Debug)]
-pub(super) struct FoundFile {
+pub struct FoundFile {
     pub(super) path: PathBuf,
     pub(super) stamp: FileStamp,
     // True if the operator named the file. Only then a symbolic link is followed.

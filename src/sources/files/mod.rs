@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use self::found_file::{FileStamp, FoundFile, MAX_FILES, find_files, sort_files};
+pub use self::found_file::FoundFile;
+use self::found_file::{FileStamp, MAX_FILES, find_files, sort_files};
 use self::read_files::read_delivery;
 pub use self::read_files::{combined_scope, read_file, read_on_blocking_thread};
 use lifecycle::run_blocking;
@@ -23,7 +24,8 @@ use stock::Timestamp;
 use stock_import::formats::Format;
 use stock_import::{DeliveryEntry, ReadSettings};
 
-use super::{DeliveryPipeline, DeliveryReport, EntrySender, PipelineError};
+use super::source::{DeliveryEnd, DueDelivery, PollContext, ReadFailure, Source};
+use super::{EntrySender, ReadReport};
 
 /// Settings of a source that reads files.
 #[derive(Clone, Debug)]
@@ -50,6 +52,8 @@ pub struct FileWatcher {
     // Stamps at the last poll.
     last_seen: BTreeMap<PathBuf, FileStamp>,
     processed: Option<ProcessedFiles>,
+    // A delivery of this poll was applied or held.
+    has_accepted: bool,
 }
 
 impl FileWatcher {
@@ -61,63 +65,19 @@ impl FileWatcher {
             settings,
             last_seen: BTreeMap::new(),
             processed: None,
+            has_accepted: false,
         }
     }
 
-    /// Polls once and imports the files that are unchanged since the last poll and not processed
-    /// yet. A file with a permanent error is recorded in the status of the source and is not
-    /// retried until it changes.
-    ///
-    /// # Errors
-    /// The files cannot be listed, or the record of processed files cannot be saved.
-    pub async fn poll(
-        &mut self,
-        pipeline: &DeliveryPipeline,
-        source_index: usize,
-    ) -> Result<Vec<DeliveryReport>, PipelineError> {
-        if self.processed.is_none() {
-            let saved = pipeline.reader_state(source_index).await?;
-            self.processed = Some(serde_json::from_str(&saved).unwrap_or_default());
+    /// Forgets processed files that are missing, if there are too many. Otherwise they stay recorded:
+    /// an unmounted disk may return with already processed files.
+    fn forget_missing_files(&mut self, found: &[FoundFile]) {
+        if let Some(processed) = &mut self.processed
+            && processed.files.len() > 2 * MAX_FILES
+        {
+            let known = &mut processed.files;
+            known.retain(|path, _| found.iter().any(|file| file.path == *path));
         }
-        let config = self.config.clone();
-        let found = run_blocking(move || find_files(&config.path)).await;
-        let found = found.map_err(|error| {
-            PipelineError::Read(format!("{}: {error}", self.config.path.display()))
-        })?;
-        let due_deliveries = self.due_deliveries(&found);
-        let mut reports = Vec::new();
-        for files in due_deliveries {
-            let result = self.deliver(pipeline, source_index, &files).await;
-            // The same bytes would give the same result, so the files count as processed even if
-            // they were rejected. Only temporary errors, of this service or the disk, are retried.
-            let (result, is_temporary) = result;
-            if is_temporary {
-                break;
-            }
-            let processed = self.processed.get_or_insert_default();
-            processed
-                .files
-                .extend(files.iter().map(|file| (file.path.clone(), file.stamp)));
-            reports.extend(result.ok());
-        }
-        let processed = self.processed.get_or_insert_default();
-        let before = processed.files.len();
-        // Missing files stay recorded for long: an unmounted disk may return with already
-        // processed files.
-        if before > 2 * MAX_FILES {
-            processed
-                .files
-                .retain(|path, _| found.iter().any(|file| file.path == *path));
-        }
-        if before != processed.files.len() || !reports.is_empty() || self.last_seen.is_empty() {
-            let text = serde_json::to_string(processed).unwrap_or_default();
-            pipeline.save_reader_state(source_index, &text).await?;
-        }
-        self.last_seen = found
-            .into_iter()
-            .map(|file| (file.path, file.stamp))
-            .collect();
-        Ok(reports)
     }
 
     /// Returns the deliveries that are unchanged since the last poll and new, oldest first.
@@ -139,56 +99,79 @@ impl FileWatcher {
         sort_files(&mut due, false);
         due.into_iter().map(|file| vec![file]).collect()
     }
+}
 
-    async fn deliver(
-        &self,
-        pipeline: &DeliveryPipeline,
-        source_index: usize,
-        files: &[FoundFile],
-    ) -> (Result<DeliveryReport, PipelineError>, bool) {
-        let newest = files
-            .iter()
-            .map(|file| file.stamp.changed)
-            .max()
-            .unwrap_or_default();
-        let modified_at = i64::try_from(newest / 1_000)
-            .ok()
-            .and_then(Timestamp::from_micros);
-        let (settings, format) = (&self.settings, self.config.format);
-        let spool = pipeline.directory().to_owned();
-        let files = files.to_vec();
-        let mut is_temporary = false;
-        let result = pipeline.ingest_delivery(
-            source_index,
-            modified_at,
-            true,
-            async |rows: &mut EntrySender| {
-                let (mut rows, settings) = (rows.new_sender(), settings.clone());
-                let read = move || read_delivery(&files, format, &settings, &spool, &mut rows);
-                run_blocking(read).await.map_err(|error| {
-                    is_temporary = error.is_temporary;
-                    error.message
-                })
-            },
-        );
-        let result = result.await;
-        let is_temporary = is_temporary || !is_final(&result);
-        (result, is_temporary)
+impl Source for FileWatcher {
+    type Target = Vec<FoundFile>;
+
+    async fn due(
+        &mut self,
+        poll: &PollContext<'_>,
+    ) -> Result<Vec<DueDelivery<Vec<FoundFile>>>, String> {
+        if self.processed.is_none() {
+            self.processed = Some(serde_json::from_str(poll.state).unwrap_or_default());
+        }
+        let config = self.config.clone();
+        let found = run_blocking(move || find_files(&config.path)).await;
+        let found = found.map_err(|error| format!("{}: {error}", self.config.path.display()))?;
+        let due_deliveries = self.due_deliveries(&found);
+        self.forget_missing_files(&found);
+        self.last_seen = found
+            .into_iter()
+            .map(|file| (file.path, file.stamp))
+            .collect();
+        self.has_accepted = false;
+        let due = due_deliveries.into_iter().map(|files| DueDelivery {
+            stated_at: modified_at(&files),
+            target: files,
+        });
+        Ok(due.collect())
+    }
+
+    async fn read(
+        &mut self,
+        files: &mut Vec<FoundFile>,
+        poll: &PollContext<'_>,
+        rows: &mut EntrySender,
+    ) -> Result<ReadReport, ReadFailure> {
+        let (mut rows, settings) = (rows.new_sender(), self.settings.clone());
+        let (files, format, spool) = (files.clone(), self.config.format, poll.spool.to_owned());
+        run_blocking(move || read_delivery(&files, format, &settings, &spool, &mut rows)).await
+    }
+
+    fn ended(&mut self, files: Vec<FoundFile>, end: DeliveryEnd) -> Option<String> {
+        match end {
+            // Only temporary errors, of this service or the disk, are retried.
+            DeliveryEnd::Interrupted => return None,
+            DeliveryEnd::Applied | DeliveryEnd::Held => self.has_accepted = true,
+            // The same bytes would give the same result, so the files count as processed.
+            DeliveryEnd::Rejected => {}
+        }
+        let processed = self.processed.get_or_insert_default();
+        let stamps = files.into_iter().map(|file| (file.path, file.stamp));
+        processed.files.extend(stamps);
+        // While only rejected files were found, a restart reads them again and so repeats the alarm.
+        self.has_accepted
+            .then(|| serde_json::to_string(processed).unwrap_or_default())
+    }
+
+    async fn read_all(
+        &mut self,
+        poll: &PollContext<'_>,
+        rows: &mut EntrySender,
+    ) -> Result<(), String> {
+        let (config, settings) = (self.config.clone(), self.settings.clone());
+        let (spool, mut rows) = (poll.spool.to_owned(), rows.new_sender());
+        run_blocking(move || read_present_files(&config, &settings, &spool, &mut rows)).await
     }
 }
 
-/// True if the same files would give the same result again.
-fn is_final(result: &Result<DeliveryReport, PipelineError>) -> bool {
-    match result {
-        Ok(_) | Err(PipelineError::Read(_) | PipelineError::Settings(_)) => true,
-        Err(
-            PipelineError::Persist(_)
-            | PipelineError::Stage(_)
-            | PipelineError::Ingest(_)
-            | PipelineError::NothingToAccept(_)
-            | PipelineError::DeliveryChanged(_),
-        ) => false,
-    }
+/// Returns the time at which the newest of the files was changed.
+fn modified_at(files: &[FoundFile]) -> Option<Timestamp> {
+    let newest = files.iter().map(|file| file.stamp.changed).max()?;
+    i64::try_from(newest / 1_000)
+        .ok()
+        .and_then(Timestamp::from_micros)
 }
 
 /// Reads all present files at once, without waiting for a second poll. Nothing is recorded.
@@ -198,7 +181,7 @@ fn is_final(result: &Result<DeliveryReport, PipelineError>) -> bool {
 ///
 /// # Errors
 /// No file was found, or a file is not readable to its verified end.
-pub fn read_all_now(
+fn read_present_files(
     config: &Config,
     settings: &ReadSettings,
     spool: &Path,

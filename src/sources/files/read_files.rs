@@ -11,28 +11,14 @@ use stock_import::{DeliveryEntry, DeliveryScope, ReadSettings};
 use strict_http::causes;
 
 use super::found_file::{FileStamp, FoundFile, OneCFileRole, open_file};
+use crate::sources::source::ReadFailure;
 use crate::sources::{EntrySender, ReadReport};
 
-/// Failure to read the files of a delivery.
-pub(super) struct FileReadError {
-    pub(super) message: String,
-    // True for an error of the disk or a file that just changed; false for bad content.
-    pub(super) is_temporary: bool,
-}
-
-impl FileReadError {
-    fn of_format_error(path: &Path, error: &FormatError) -> Self {
-        Self {
-            message: format!("{}: {}", path.display(), causes(error)),
-            is_temporary: matches!(error, FormatError::Io(_)),
-        }
-    }
-
-    fn temporary(message: String) -> Self {
-        Self {
-            message,
-            is_temporary: true,
-        }
+/// Creates the failure of a file. Only errors of the disk are temporary; bad content stays bad.
+fn format_failure(path: &Path, error: &FormatError) -> ReadFailure {
+    ReadFailure {
+        message: format!("{}: {}", path.display(), causes(error)),
+        is_temporary: matches!(error, FormatError::Io(_)),
     }
 }
 
@@ -43,10 +29,10 @@ pub(super) fn read_delivery(
     settings: &ReadSettings,
     spool: &Path,
     rows: &mut EntrySender,
-) -> Result<ReadReport, FileReadError> {
+) -> Result<ReadReport, ReadFailure> {
     let mut summaries = Vec::new();
     let mut role = files.first().map(|file| OneCFileRole::of_path(&file.path));
-    let cancelled = |_| FileReadError::temporary("the delivery was cancelled".to_owned());
+    let cancelled = |_| ReadFailure::temporary("the delivery was cancelled".to_owned());
     for FoundFile {
         path,
         stamp,
@@ -59,23 +45,22 @@ pub(super) fn read_delivery(
             rows.send_blocking(DeliveryEntry::PartBoundary)
                 .map_err(cancelled)?;
         }
-        let mut file = open_file(path, *is_named)
-            .map_err(|e| FileReadError::of_format_error(path, &e.into()))?;
+        let mut file = open_file(path, *is_named).map_err(|e| format_failure(path, &e.into()))?;
         let is_unchanged = |file: &File| {
             file.metadata()
                 .is_ok_and(|now| FileStamp::of_metadata(&now) == *stamp)
         };
         if !is_unchanged(&file) {
-            return Err(FileReadError::temporary(format!(
+            return Err(ReadFailure::temporary(format!(
                 "{} was replaced just now",
                 path.display()
             )));
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let result = read_file(&name, &mut file, format, settings, spool, rows);
-        summaries.extend(result.map_err(|error| FileReadError::of_format_error(path, &error))?);
+        summaries.extend(result.map_err(|error| format_failure(path, &error))?);
         if !is_unchanged(&file) {
-            return Err(FileReadError::temporary(format!(
+            return Err(ReadFailure::temporary(format!(
                 "{} changed while it was read",
                 path.display()
             )));

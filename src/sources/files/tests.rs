@@ -4,10 +4,12 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::fs::symlink;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use lifecycle::Clock;
 use stock_import::DeliveryScope;
 use stock_import::delivery_guard::GuardLimits;
 use stock_import::formats::FileSummary;
@@ -18,8 +20,9 @@ use zip::write::SimpleFileOptions;
 
 use super::found_file::open_file;
 use super::*;
+use crate::sources::manager::poll_loop::poll_source;
 use crate::sources::pipeline::tests::{PipelineHarness, stock, test_policy, zero_absent_policy};
-use crate::sources::{DeliveryOutcome, SourcePolicy, SourceWarehouses, StatementError};
+use crate::sources::{DeliveryOutcome, DeliveryReport, SourcePolicy, SourceWarehouses};
 
 const HEADER: &str = "Артикул;Остаток\n";
 
@@ -66,7 +69,12 @@ impl FileShop {
     }
 
     async fn poll(&mut self) -> Vec<DeliveryReport> {
-        self.watcher.poll(&self.harness.pipeline, 0).await.unwrap()
+        self.try_poll().await.unwrap()
+    }
+
+    async fn try_poll(&mut self) -> Result<Vec<DeliveryReport>, String> {
+        let facts = (Clock::wall().now(), Arc::new(Vec::new) as _);
+        poll_source(&mut self.watcher, &self.harness.pipeline, 0, facts).await
     }
 
     /// Polls twice, which imports the files that do not change in between.
@@ -119,7 +127,7 @@ async fn imports_a_growing_file_once_when_it_is_complete() {
 #[tokio::test]
 async fn imports_replaced_files() {
     let mut shop = FileShop::new("stock.csv").await;
-    let missing = shop.watcher.poll(&shop.harness.pipeline, 0).await;
+    let missing = shop.try_poll().await;
     assert!(missing.is_err(), "a file named in the settings must exist");
     shop.write("stock.csv", csv(&[("A", 5)]));
     assert_eq!(shop.poll_twice().await.len(), 1);
@@ -251,19 +259,6 @@ async fn retries_unreadable_files_only_when_they_change() {
         (shop.last_failure(), shop.harness.alarms()),
         (None, Vec::new())
     );
-}
-
-#[test]
-fn only_errors_of_the_file_are_final() {
-    let disk_full = || sqlx::Error::Io(std::io::ErrorKind::StorageFull.into());
-    let persist = StatementError::Database {
-        path: PathBuf::new(),
-        source: disk_full(),
-    };
-    assert!(is_final(&Err(PipelineError::Read("broken".to_owned()))));
-    assert!(is_final(&Err(PipelineError::Settings("two".to_owned()))));
-    assert!(!is_final(&Err(PipelineError::Stage(disk_full()))));
-    assert!(!is_final(&Err(PipelineError::Persist(persist))));
 }
 
 #[tokio::test]

@@ -28,7 +28,8 @@ use strict_http::secret::Secret;
 use strict_http::{AddressRule, ClientConfig, Trust, causes, is_public};
 
 use super::files::{self, combined_scope};
-use super::{DeliveryPipeline, DeliveryReport, EntrySender, PipelineError, ReadReport};
+use super::source::{DeliveryEnd, DueDelivery, PollContext, ReadFailure, Source};
+use super::{EntrySender, ReadReport};
 
 /// Largest download, in bytes; unpacked the file may be larger.
 const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024 * 1024;
@@ -116,85 +117,7 @@ impl HttpFile {
         }
     }
 
-    /// Requests the file and imports it if it has changed. The status of the source records the
-    /// result.
-    ///
-    /// # Errors
-    /// The server does not return the file, or the validators cannot be saved.
-    pub async fn poll(
-        &mut self,
-        pipeline: &DeliveryPipeline,
-        source_index: usize,
-    ) -> Result<(), PipelineError> {
-        let validators = match self.validators.take() {
-            Some(validators) => validators,
-            None => serde_json::from_str(&pipeline.reader_state(source_index).await?)
-                .unwrap_or_default(),
-        };
-        let result = self.request(&validators).await.map_err(PipelineError::Read);
-        let Some(response) = result.inspect_err(|_| self.validators = Some(validators.clone()))?
-        else {
-            self.validators = Some(validators);
-            return Ok(());
-        };
-        let header = |name| {
-            let value = response.headers().get(name)?;
-            value.to_str().ok().map(str::to_owned)
-        };
-        let new_validators = HttpValidators {
-            etag: header(ETAG),
-            modified: header(LAST_MODIFIED),
-        };
-        let modified_at = new_validators
-            .modified
-            .as_deref()
-            .and_then(|text| DateTime::parse_from_rfc2822(text).ok());
-        let modified_at = modified_at.map(|at| Timestamp::from(at.with_timezone(&Utc)));
-        let result = self
-            .ingest(pipeline, source_index, modified_at, response)
-            .await;
-        // A file that does not fit the settings is requested again only when it changes. After all
-        // other errors, such as a broken download or a full disk, the next poll retries.
-        if matches!(&result, Ok(_) | Err(PipelineError::Settings(_))) {
-            pipeline
-                .save_reader_state(
-                    source_index,
-                    &serde_json::to_string(&new_validators).unwrap_or_default(),
-                )
-                .await?;
-            self.validators = Some(new_validators);
-        } else {
-            self.validators = Some(validators);
-        }
-        Ok(())
-    }
-
-    async fn ingest(
-        &self,
-        pipeline: &DeliveryPipeline,
-        source_index: usize,
-        modified_at: Option<Timestamp>,
-        response: Response,
-    ) -> Result<DeliveryReport, PipelineError> {
-        let spool = pipeline.directory();
-        let read = async |rows: &mut EntrySender| self.read(response, spool, rows).await;
-        pipeline
-            .ingest_delivery(source_index, modified_at, true, read)
-            .await
-    }
-
-    /// Requests the file unconditionally and sends its rows. Nothing is imported or saved.
-    ///
-    /// # Errors
-    /// The server does not return the file, or the file is not readable to its verified end.
-    pub async fn read_now(&self, spool: &Path, rows: &mut EntrySender) -> Result<(), String> {
-        let response = self.request(&HttpValidators::default()).await?;
-        let response = response
-            .ok_or("the server answered 304 Not Modified to a request without a condition")?;
-        self.read(response, spool, rows).await.map(drop)
-    }
-
-    async fn read(
+    async fn read_response(
         &self,
         response: Response,
         spool: &Path,
@@ -261,6 +184,90 @@ impl HttpFile {
             }
         }
         Err(format!("more than {MAX_REDIRECTS} redirects"))
+    }
+}
+
+/// Response with a file that has changed.
+#[derive(Debug)]
+pub struct ChangedFile {
+    response: Option<Response>,
+    validators: HttpValidators,
+}
+
+impl Source for HttpFile {
+    type Target = ChangedFile;
+
+    async fn due(
+        &mut self,
+        poll: &PollContext<'_>,
+    ) -> Result<Vec<DueDelivery<ChangedFile>>, String> {
+        let validators = self
+            .validators
+            .get_or_insert_with(|| serde_json::from_str(poll.state).unwrap_or_default())
+            .clone();
+        let Some(response) = self.request(&validators).await? else {
+            return Ok(Vec::new());
+        };
+        let header = |name| {
+            let value = response.headers().get(name)?;
+            value.to_str().ok().map(str::to_owned)
+        };
+        let validators = HttpValidators {
+            etag: header(ETAG),
+            modified: header(LAST_MODIFIED),
+        };
+        let modified_at = validators
+            .modified
+            .as_deref()
+            .and_then(|text| DateTime::parse_from_rfc2822(text).ok());
+        Ok(vec![DueDelivery {
+            stated_at: modified_at.map(|at| Timestamp::from(at.with_timezone(&Utc))),
+            target: ChangedFile {
+                response: Some(response),
+                validators,
+            },
+        }])
+    }
+
+    async fn read(
+        &mut self,
+        file: &mut ChangedFile,
+        poll: &PollContext<'_>,
+        rows: &mut EntrySender,
+    ) -> Result<ReadReport, ReadFailure> {
+        // A broken download and a login page in place of the file may be gone at the next poll.
+        let response = file
+            .response
+            .take()
+            .ok_or_else(|| ReadFailure::temporary("the file was read already".to_owned()))?;
+        self.read_response(response, poll.spool, rows)
+            .await
+            .map_err(ReadFailure::temporary)
+    }
+
+    fn ended(&mut self, file: ChangedFile, end: DeliveryEnd) -> Option<String> {
+        match end {
+            DeliveryEnd::Interrupted => None,
+            // A file that does not fit the settings is requested again only when it changes.
+            DeliveryEnd::Applied | DeliveryEnd::Held | DeliveryEnd::Rejected => {
+                let state = serde_json::to_string(&file.validators).unwrap_or_default();
+                self.validators = Some(file.validators);
+                Some(state)
+            }
+        }
+    }
+
+    async fn read_all(
+        &mut self,
+        poll: &PollContext<'_>,
+        rows: &mut EntrySender,
+    ) -> Result<(), String> {
+        let response = self.request(&HttpValidators::default()).await?;
+        let response = response
+            .ok_or("the server answered 304 Not Modified to a request without a condition")?;
+        self.read_response(response, poll.spool, rows)
+            .await
+            .map(drop)
     }
 }
 

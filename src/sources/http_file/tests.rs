@@ -8,7 +8,7 @@ use axum::extract::Request;
 use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::response::{IntoResponse as _, Response as Reply};
-use lifecycle::{CrashSignal, Tasks};
+use lifecycle::{Clock, CrashSignal, Tasks};
 use stock_import::stock_rules::ShopRules;
 use strict_http::client;
 use strict_http::test_server::{TestServer, serve_at};
@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::sources::SourcePolicy;
+use crate::sources::manager::poll_loop::poll_source;
 use crate::sources::pipeline::tests::{PipelineHarness, stock, test_policy};
 
 const STOCK: &str = "sku;stock\nA;5\nB;7\n";
@@ -98,6 +99,12 @@ async fn redirecting_server(to: String) -> (TestServer, RecordedRequests) {
     recording_server_at(PUBLIC, respond).await
 }
 
+async fn poll(file: &mut HttpFile, fixture: &PipelineHarness) -> Result<(), String> {
+    let facts = (Clock::wall().now(), Arc::new(Vec::new) as _);
+    let reports = poll_source(file, &fixture.pipeline, 0, facts).await;
+    reports.map(drop)
+}
+
 fn last_failure(fixture: &PipelineHarness) -> String {
     fixture
         .pipeline
@@ -126,9 +133,7 @@ async fn downloads_unchanged_files_only_once() {
     let url = format!("{}/stock.csv", server.url);
     let mut first = http_file(&url);
     for mut file in [None, None, Some(http_file(&url))] {
-        file.as_mut()
-            .unwrap_or(&mut first)
-            .poll(&fixture.pipeline, 0)
+        poll(file.as_mut().unwrap_or(&mut first), &fixture)
             .await
             .unwrap();
         assert_eq!(fixture.pipeline.status(0).applied_total, 1);
@@ -153,10 +158,8 @@ async fn redirects_do_not_leak_the_password() {
     })
     .await;
     let fixture = pipeline_fixture().await;
-    http_file(&format!("{}/near", server.url))
-        .poll(&fixture.pipeline, 0)
-        .await
-        .unwrap();
+    let mut file = http_file(&format!("{}/near", server.url));
+    poll(&mut file, &fixture).await.unwrap();
     assert_eq!(fixture.stock(), stock([("A", 5), ("B", 7)]));
     assert!(
         requests
@@ -198,18 +201,14 @@ async fn public_hosts_cannot_redirect_to_private_addresses() {
     ] {
         let (public, _) = redirecting_server(format!("http://{host}:{port}/stock.csv")).await;
         let mut file = public_http_file(&format!("{}/stock.csv", public.url));
-        let error = file
-            .poll(&fixture.pipeline, 0)
-            .await
-            .unwrap_err()
-            .to_string();
+        let error = poll(&mut file, &fixture).await.unwrap_err();
         assert!(error.contains(reason), "{host}: {error}");
     }
     // Not even through another public host.
     let (second, _) = redirecting_server(format!("{}/stock.csv", private.url)).await;
     let (first, _) = redirecting_server(format!("{}/next", second.url)).await;
     let mut file = public_http_file(&format!("{}/stock.csv", first.url));
-    file.poll(&fixture.pipeline, 0).await.unwrap_err();
+    poll(&mut file, &fixture).await.unwrap_err();
     assert_eq!(requests.lock().unwrap().len(), 0);
 }
 
@@ -219,7 +218,7 @@ async fn public_hosts_may_redirect_to_public_hosts() {
     let (first, _) = redirecting_server(format!("{}/stock.csv", last.url)).await;
     let fixture = pipeline_fixture().await;
     let mut file = public_http_file(&format!("{}/stock.csv", first.url));
-    file.poll(&fixture.pipeline, 0).await.unwrap();
+    poll(&mut file, &fixture).await.unwrap();
     assert_eq!(fixture.stock(), stock([("A", 5), ("B", 7)]));
     // Another port is another server: it does not get the password.
     assert!(!requests.lock().unwrap()[0].1.contains_key(AUTHORIZATION));
@@ -236,10 +235,7 @@ async fn error_messages_do_not_contain_the_url() {
     let fixture = pipeline_fixture().await;
     let poll_error = async |path: &str| {
         let mut file = http_file(&format!("{}{path}?token=canary", server.url));
-        file.poll(&fixture.pipeline, 0)
-            .await
-            .unwrap_err()
-            .to_string()
+        poll(&mut file, &fixture).await.unwrap_err()
     };
     assert_eq!(poll_error("/round").await, "more than 5 redirects");
     assert_eq!(requests.lock().unwrap().len(), 6);
@@ -254,11 +250,7 @@ async fn error_messages_do_not_contain_the_url() {
         );
     }
     let mut unreachable = http_file("http://127.0.0.1:1/stock.csv?token=canary");
-    let error = unreachable
-        .poll(&fixture.pipeline, 0)
-        .await
-        .unwrap_err()
-        .to_string();
+    let error = poll(&mut unreachable, &fixture).await.unwrap_err();
     assert!(!error.contains("canary"), "{error}");
 }
 
@@ -296,7 +288,7 @@ async fn login_pages_are_rejected_and_polled_again() {
     let fixture = pipeline_fixture().await;
     let mut file = http_file(&format!("{}/stock.csv", server.url));
     for _ in 0..2 {
-        file.poll(&fixture.pipeline, 0).await.unwrap();
+        poll(&mut file, &fixture).await.unwrap();
         assert!(
             last_failure(&fixture).contains("page"),
             "{}",
@@ -344,7 +336,7 @@ async fn interrupted_downloads_do_not_change_stock() {
         let (url, _server) =
             hang_up_after(format!("HTTP/1.1 200 OK\r\nETag: \"new\"\r\n{rest}")).await;
         let mut file = http_file(&url);
-        file.poll(&fixture.pipeline, 0).await.unwrap();
+        poll(&mut file, &fixture).await.unwrap();
         assert!(
             last_failure(&fixture).starts_with("the download was interrupted"),
             "{rest:?}: {}",

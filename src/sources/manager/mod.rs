@@ -3,9 +3,10 @@
 //! Also passes pushed data on to the pipelines: uploads by 1C, files imported by hand, and
 //! responses of an old handler that is read through.
 
+mod connect;
 mod import;
 mod onec_uploads;
-mod poll_loop;
+pub(super) mod poll_loop;
 mod read_through;
 
 use std::path::Path;
@@ -14,8 +15,9 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tracing::warn;
 
+pub(super) use self::connect::{ConnectedSource, connect, old_handler_client};
 pub use self::import::{ImportRequest, import_source};
-use self::poll_loop::{PollLoop, source_reader};
+use self::poll_loop::{PollLoop, run_passive};
 pub use self::read_through::READ_THROUGH_TIMEOUT;
 use lifecycle::Clock;
 use lifecycle::Tasks;
@@ -24,7 +26,8 @@ use stock::{ShopId, Sku};
 use stock_import::stock_rules::ShopRules;
 use strict_http::{ClientConfig, ClientError};
 
-use super::{Config, Context, DeliveryPipeline, PipelineError, SourceKind};
+use super::source::Source;
+use super::{Config, Context, DeliveryPipeline, PipelineError};
 
 /// Function that returns all known SKUs of a shop, from any origin.
 pub type KnownSkus = Arc<dyn Fn(ShopId) -> Vec<Sku> + Send + Sync>;
@@ -213,49 +216,47 @@ impl SourceManager {
     pub fn start(&self, outbound: &ClientConfig, tasks: &Tasks) -> Result<(), SourceStartError> {
         for (shop_index, shop) in self.0.shops.iter().enumerate() {
             for (source_index, source) in shop.sources.iter().enumerate() {
+                let place = (shop_index, source_index);
                 let about = format!(
                     "{}/{}",
                     shop.pipeline.shop_name(),
                     source.config.policy.name
                 );
-                let reader = source_reader(source, outbound, &about)?;
-                let poll_loop = PollLoop {
-                    manager: self.clone(),
-                    shop_index,
-                    source_index,
-                    reader,
-                };
-                tasks.spawn("source", poll_loop.run(tasks.clone()));
+                let old_handler = source.old_handler.clone();
+                match connect(&source.config, old_handler, outbound, &about)? {
+                    ConnectedSource::Files(source) => self.spawn_poll_loop(place, source, tasks),
+                    ConnectedSource::RemoteFile(source) => {
+                        self.spawn_poll_loop(place, source, tasks);
+                    }
+                    ConnectedSource::OldHandler(source) => {
+                        self.spawn_poll_loop(place, source, tasks);
+                    }
+                    ConnectedSource::MoySklad(source) => {
+                        self.spawn_poll_loop(place, source, tasks);
+                    }
+                    ConnectedSource::Sql(source) => self.spawn_poll_loop(place, source, tasks),
+                    ConnectedSource::Passive => {
+                        let running = run_passive(self.clone(), place, tasks.clone());
+                        tasks.spawn("source", running);
+                    }
+                }
             }
         }
         Ok(())
     }
-}
 
-/// Builds the client of an old handler; `None` for sources of other kinds. `about` names the source
-/// in errors.
-pub(in crate::sources) fn old_handler_client(
-    config: &Config,
-    outbound: &ClientConfig,
-    about: &str,
-) -> Result<Option<OldHandlerClient>, SourceStartError> {
-    let SourceKind::OldHandler { handler, .. } = &config.kind else {
-        return Ok(None);
-    };
-    let about = || about.to_owned();
-    let client_config = ClientConfig {
-        extra_ca_file: outbound.extra_ca_file.clone(),
-        ..handler.client_config()
-    };
-    let client =
-        strict_http::client(&client_config).map_err(|source| SourceStartError::Client {
-            about: about(),
+    fn spawn_poll_loop<S: Source>(
+        &self,
+        (shop_index, source_index): (usize, usize),
+        source: S,
+        tasks: &Tasks,
+    ) {
+        let poll_loop = PollLoop {
+            manager: self.clone(),
+            shop_index,
+            source_index,
             source,
-        })?;
-    let client = OldHandlerClient::new(client, handler.clone());
-    let client = client.map_err(|source| SourceStartError::Handler {
-        about: about(),
-        source,
-    })?;
-    Ok(Some(client))
+        };
+        tasks.spawn("source", poll_loop.run(tasks.clone()));
+    }
 }

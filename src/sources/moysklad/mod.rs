@@ -15,10 +15,12 @@ pub mod fuzzing;
 mod parse;
 mod products;
 mod report_requests;
+mod source;
 mod summary;
 #[cfg(test)]
 mod tests;
 
+pub use self::source::{AccountRead, MoySkladSource};
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -6,9 +6,11 @@
 //! at most a thousand SKUs. Some query their database with a limit of 500 and respond with 0 for
 //! all SKUs beyond it.
 
+mod source;
 #[cfg(test)]
 mod tests;
 
+pub use self::source::{HandlerRequests, OldHandlerSource};
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
@@ -62,6 +64,16 @@ impl HandlerSummary {
         self.with_count += other.with_count;
         self.future_dated += other.future_dated;
     }
+}
+
+/// Returns the notice about SKUs with a date in the future, if there are any.
+fn future_dates_notice(skus: usize) -> Option<String> {
+    (skus > 0).then(|| {
+        format!(
+            "the old handler dates {skus} SKUs in the future: they are applied as of now, check its \
+             clock and time zone"
+        )
+    })
 }
 
 /// Failure of a whole pull.

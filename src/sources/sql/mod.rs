@@ -10,9 +10,11 @@ mod mysql;
 mod placeholder;
 mod postgres;
 mod row_reader;
+mod source;
 #[cfg(test)]
 mod tests;
 
+pub use self::source::{SqlSource, Watermarks};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;

@@ -1,0 +1,114 @@
+//! Poll of MoySklad: a snapshot once a day, and deltas in between.
+//!
+//! The state has the times of the last snapshot and of the last read.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use stock::Timestamp;
+use stock_import::{DeliveryScope, ReadSettings};
+use strict_http::causes;
+
+use super::MoySklad;
+use crate::sources::source::{DeliveryEnd, DueDelivery, PollContext, ReadFailure, Source};
+use crate::sources::{Completeness, EntrySender, ReadReport};
+
+/// Interval between two snapshots; deltas are read in between.
+const SNAPSHOT_INTERVAL: TimeDelta = TimeDelta::hours(24);
+
+/// Account at MoySklad as a source.
+#[derive(Debug)]
+pub struct MoySkladSource {
+    connector: MoySklad,
+    settings: ReadSettings,
+}
+
+impl MoySkladSource {
+    /// Creates a source that was not polled yet.
+    #[must_use]
+    pub fn new(connector: MoySklad, settings: ReadSettings) -> Self {
+        Self {
+            connector,
+            settings,
+        }
+    }
+}
+
+/// Snapshot or delta of one poll.
+#[derive(Clone, Copy, Debug)]
+pub struct AccountRead {
+    now: DateTime<Utc>,
+    last_snapshot: Option<DateTime<Utc>>,
+    /// Time from which a delta begins; `None` for a snapshot.
+    since: Option<DateTime<Utc>>,
+}
+
+impl Source for MoySkladSource {
+    type Target = AccountRead;
+
+    async fn due(
+        &mut self,
+        poll: &PollContext<'_>,
+    ) -> Result<Vec<DueDelivery<AccountRead>>, String> {
+        let mut times = poll.state.split_whitespace().map(|text| text.parse().ok());
+        let (last_snapshot, last_read): (Option<DateTime<Utc>>, Option<_>) =
+            (times.next().flatten(), times.next().flatten());
+        let now = poll.now;
+        let since =
+            last_read.filter(|_| last_snapshot.is_some_and(|at| now - at < SNAPSHOT_INTERVAL));
+        Ok(vec![DueDelivery {
+            stated_at: Some(Timestamp::from(now)),
+            target: AccountRead {
+                now,
+                last_snapshot,
+                since,
+            },
+        }])
+    }
+
+    async fn read(
+        &mut self,
+        read: &mut AccountRead,
+        _poll: &PollContext<'_>,
+        rows: &mut EntrySender,
+    ) -> Result<ReadReport, ReadFailure> {
+        let (connector, settings) = (&mut self.connector, &self.settings);
+        let (summary, scope) = if let Some(since) = read.since {
+            let changes = connector.read_changes(since, read.now, settings, rows);
+            (changes.await, DeliveryScope::Delta)
+        } else {
+            let snapshot = connector.read_snapshot(settings, rows);
+            (snapshot.await, DeliveryScope::Snapshot)
+        };
+        let summary = summary.map_err(|error| ReadFailure::temporary(causes(&error)))?;
+        let report = ReadReport::from(Completeness::Certain(scope));
+        Ok(ReadReport {
+            notices: summary.notices,
+            ..report
+        })
+    }
+
+    fn ended(&mut self, read: AccountRead, end: DeliveryEnd) -> Option<String> {
+        // A held delivery was not applied, so it is read again until the operator has decided.
+        if end != DeliveryEnd::Applied {
+            return None;
+        }
+        self.connector.mark_accepted();
+        let last_snapshot = match read.since {
+            Some(_) => read.last_snapshot.unwrap_or(read.now),
+            None => read.now,
+        };
+        Some(format!(
+            "{} {}",
+            last_snapshot.to_rfc3339(),
+            read.now.to_rfc3339()
+        ))
+    }
+
+    async fn read_all(
+        &mut self,
+        _poll: &PollContext<'_>,
+        rows: &mut EntrySender,
+    ) -> Result<(), String> {
+        let read = self.connector.read_snapshot(&self.settings, rows).await;
+        read.map(drop).map_err(|error| causes(&error))
+    }
+}

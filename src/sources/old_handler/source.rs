@@ -1,0 +1,112 @@
+//! Poll of a shop's old handler: a snapshot of all known SKUs.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use lifecycle::run_blocking;
+use market_api::push::client::OldHandlerClient;
+use stock::{Sku, Timestamp};
+use stock_import::{DeliveryScope, ReadSettings};
+use strict_http::causes;
+use tracing::info;
+
+use super::{future_dates_notice, pull};
+use crate::sources::source::{DeliveryEnd, DueDelivery, PollContext, ReadFailure, Source};
+use crate::sources::{Completeness, EntrySender, ReadReport};
+
+/// Old handler as a source.
+#[derive(Debug)]
+pub struct OldHandlerSource {
+    client: OldHandlerClient,
+    /// SKUs to request in addition to the known ones.
+    extra_skus: Vec<Sku>,
+    settings: ReadSettings,
+}
+
+impl OldHandlerSource {
+    /// Creates a source that was not polled yet.
+    #[must_use]
+    pub fn new(client: OldHandlerClient, extra_skus: Vec<Sku>, settings: ReadSettings) -> Self {
+        Self {
+            client,
+            extra_skus,
+            settings,
+        }
+    }
+}
+
+/// Requests of one poll.
+#[derive(Debug)]
+pub struct HandlerRequests {
+    skus: Vec<Sku>,
+    now: DateTime<Utc>,
+}
+
+impl Source for OldHandlerSource {
+    type Target = HandlerRequests;
+
+    async fn due(
+        &mut self,
+        poll: &PollContext<'_>,
+    ) -> Result<Vec<DueDelivery<HandlerRequests>>, String> {
+        let (known_skus, extra_skus) = (Arc::clone(&poll.known_skus), self.extra_skus.clone());
+        // A million SKUs take a moment to gather.
+        let skus = run_blocking(move || {
+            let mut skus = known_skus();
+            skus.extend(extra_skus);
+            skus.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+            skus.dedup();
+            skus
+        })
+        .await;
+        if skus.is_empty() {
+            let shop = poll.shop;
+            info!(shop, "old handler not polled: no SKU is known");
+            return Ok(Vec::new());
+        }
+        let now = poll.now;
+        Ok(vec![DueDelivery {
+            stated_at: Some(Timestamp::from(now)),
+            target: HandlerRequests { skus, now },
+        }])
+    }
+
+    async fn read(
+        &mut self,
+        requests: &mut HandlerRequests,
+        _poll: &PollContext<'_>,
+        rows: &mut EntrySender,
+    ) -> Result<ReadReport, ReadFailure> {
+        let HandlerRequests { skus, now } = requests;
+        let pulled = pull(&self.client, skus, &self.settings, *now, rows).await;
+        let pulled = pulled.map_err(|error| ReadFailure::temporary(causes(&error)))?;
+        let report = ReadReport::from(Completeness::Certain(DeliveryScope::Snapshot));
+        Ok(ReadReport {
+            notices: future_dates_notice(pulled.future_dated)
+                .into_iter()
+                .collect(),
+            ..report
+        })
+    }
+
+    fn ended(&mut self, _requests: HandlerRequests, _end: DeliveryEnd) -> Option<String> {
+        None
+    }
+
+    /// Requests the SKUs of the settings.
+    async fn read_all(
+        &mut self,
+        poll: &PollContext<'_>,
+        rows: &mut EntrySender,
+    ) -> Result<(), String> {
+        let pulled = pull(
+            &self.client,
+            &self.extra_skus,
+            &self.settings,
+            poll.now,
+            rows,
+        )
+        .await;
+        pulled.map(drop).map_err(|error| causes(&error))
+    }
+}

@@ -1,0 +1,82 @@
+//! Poll of a database: one run of the query.
+//!
+//! The state is the watermark of the last applied delivery.
+
+use stock::Timestamp;
+use stock_import::ReadSettings;
+use stock_import::shape_change::RecordedShape;
+use strict_http::causes;
+
+use super::{Config, read};
+use crate::sources::source::{DeliveryEnd, DueDelivery, PollContext, ReadFailure, Source};
+use crate::sources::{Completeness, EntrySender, ReadReport};
+
+/// Database as a source.
+#[derive(Debug)]
+pub struct SqlSource {
+    config: Config,
+    settings: ReadSettings,
+}
+
+impl SqlSource {
+    /// Creates a source that was not polled yet.
+    #[must_use]
+    pub fn new(config: Config, settings: ReadSettings) -> Self {
+        Self { config, settings }
+    }
+}
+
+/// Watermarks of one run.
+#[derive(Debug)]
+pub struct Watermarks {
+    since: Option<String>,
+    /// Watermark of the rows that were read, if the query has one.
+    reached: Option<String>,
+}
+
+impl Source for SqlSource {
+    type Target = Watermarks;
+
+    async fn due(
+        &mut self,
+        poll: &PollContext<'_>,
+    ) -> Result<Vec<DueDelivery<Watermarks>>, String> {
+        let since = Some(poll.state.to_owned()).filter(|state| !state.is_empty());
+        Ok(vec![DueDelivery {
+            stated_at: Some(Timestamp::from(poll.now)),
+            target: Watermarks {
+                since,
+                reached: None,
+            },
+        }])
+    }
+
+    async fn read(
+        &mut self,
+        watermarks: &mut Watermarks,
+        _poll: &PollContext<'_>,
+        rows: &mut EntrySender,
+    ) -> Result<ReadReport, ReadFailure> {
+        let since = watermarks.since.as_deref();
+        let summary = read(&self.config, &self.settings, since, rows).await;
+        let summary = summary.map_err(|error| ReadFailure::temporary(causes(&error)))?;
+        watermarks.reached = summary.watermark;
+        let report = ReadReport::from(Completeness::Certain(summary.scope));
+        let shapes = summary.shape.iter().map(RecordedShape::from).collect();
+        Ok(ReadReport { shapes, ..report })
+    }
+
+    fn ended(&mut self, watermarks: Watermarks, end: DeliveryEnd) -> Option<String> {
+        // A held delivery was not applied, so it is read again until the operator has decided.
+        watermarks.reached.filter(|_| end == DeliveryEnd::Applied)
+    }
+
+    async fn read_all(
+        &mut self,
+        _poll: &PollContext<'_>,
+        rows: &mut EntrySender,
+    ) -> Result<(), String> {
+        let summary = read(&self.config, &self.settings, None, rows).await;
+        summary.map(drop).map_err(|error| causes(&error))
+    }
+}
