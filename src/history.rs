@@ -5,10 +5,10 @@
 //! decision depends on the history.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 use stock::{Count, Level, ShopId, SkuId};
 
 /// Maximum events kept of all shops together.
@@ -95,7 +95,7 @@ impl History {
         kind: EventKind,
         skus: impl Iterator<Item = (SkuId, Count)>,
     ) {
-        let mut buffers = self.lock();
+        let mut buffers = self.buffers.lock();
         skus.for_each(|(id, count)| buffers.push(shop, at, id, count.get(), kind));
     }
 
@@ -106,7 +106,7 @@ impl History {
         batch: SentBatch,
         skus: impl Iterator<Item = (SkuId, Level)>,
     ) {
-        let mut buffers = self.lock();
+        let mut buffers = self.buffers.lock();
         let (number, at) = (buffers.next_number, batch.at);
         buffers.next_number = buffers.next_number.wrapping_add(1);
         if buffers.batches.len() == MAX_REQUESTS {
@@ -127,7 +127,7 @@ impl History {
         id: SkuId,
         limit: usize,
     ) -> Vec<(SkuEvent, Option<SentBatch>)> {
-        let buffers = self.lock();
+        let buffers = self.buffers.lock();
         let matching = buffers
             .events
             .iter()
@@ -142,16 +142,12 @@ impl History {
     /// Returns the time from which the events are complete; `None` if no event was evicted.
     #[must_use]
     pub fn complete_since(&self) -> Option<DateTime<Utc>> {
-        let buffers = self.lock();
+        let buffers = self.buffers.lock();
         buffers
             .events
             .front()
             .filter(|_| buffers.events.len() == MAX_EVENTS)
             .map(SkuEvent::at)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HistoryBuffers> {
-        self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

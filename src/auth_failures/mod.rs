@@ -17,9 +17,10 @@ mod failure_counts;
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use axum::http::request::Parts;
+use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -164,7 +165,7 @@ impl AuthFailures {
             client,
             guess,
         };
-        let (delay, report) = inner.state().record(failure, now);
+        let (delay, report) = inner.state.lock().record(failure, now);
         inner.report(credential, name, client, report);
         if delay.is_zero() {
             return;
@@ -178,10 +179,6 @@ impl AuthFailures {
 }
 
 impl AuthFailuresInner {
-    fn state(&self) -> MutexGuard<'_, FailureCounts> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn report(
         &self,
         credential: Credential,

@@ -84,7 +84,7 @@ impl ChartFile {
                 .fetch_all(&mut connection)
                 .await?;
         let now = history.0.clock.now();
-        let mut rings = history.lock();
+        let mut rings = history.0.rings.lock();
         for (shop, seconds, period, minutes, data) in rows {
             let mut names = history.0.names.iter();
             let mut resolutions = Resolution::ALL.into_iter();
@@ -200,7 +200,7 @@ struct UnsavedRow {
 
 impl ChartHistory {
     fn unsaved_rows(&self) -> Vec<UnsavedRow> {
-        let rings = self.lock();
+        let rings = self.0.rings.lock();
         let unsaved = rings.unsaved.iter();
         unsaved
             .filter_map(|(shop, resolution, slot)| {
@@ -217,7 +217,7 @@ impl ChartHistory {
 
     /// Marks rows as saved, unless they have changed meanwhile.
     fn mark_saved(&self, rows: &[UnsavedRow]) {
-        let mut rings = self.lock();
+        let mut rings = self.0.rings.lock();
         for row in rows {
             let ring = rings.shops[row.shop].ring(row.resolution);
             if ring.at_slot(row.slot) == Some(&row.content) {
@@ -227,7 +227,7 @@ impl ChartHistory {
     }
 
     fn mark_all_unsaved(&self) {
-        let mut rings = self.lock();
+        let mut rings = self.0.rings.lock();
         let Rings { shops, unsaved, .. } = &mut *rings;
         for (shop, shop_rings) in shops.iter().enumerate() {
             for resolution in Resolution::ALL {

@@ -15,9 +15,10 @@ mod tests;
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 
 pub use chart_file::ChartFile;
 pub use series::{Aggregation, ChartSample, Series};
@@ -180,7 +181,7 @@ impl ChartHistory {
     /// samples that it meets again.
     pub fn record(&self, at: DateTime<Utc>, samples: Vec<ChartSample>) {
         let minute = Resolution::Minute.period_of(at);
-        let mut rings = self.lock();
+        let mut rings = self.0.rings.lock();
         let is_merged = rings.last_minute == Some(minute);
         rings.last_minute = Some(minute);
         for (shop, sample) in samples.into_iter().enumerate() {
@@ -207,7 +208,7 @@ impl ChartHistory {
         resolution: Resolution,
     ) -> Vec<(DateTime<Utc>, Option<f64>)> {
         let current = resolution.period_of(self.0.clock.now());
-        let rings = self.lock();
+        let rings = self.0.rings.lock();
         let Some(shop_rings) = rings.shops.get(shop.index()) else {
             return Vec::new();
         };
@@ -221,9 +222,5 @@ impl ChartHistory {
                 (resolution.start_of(period), value)
             })
             .collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Rings> {
-        self.0.rings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

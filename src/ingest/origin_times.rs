@@ -1,9 +1,9 @@
 //! Time of the last statement per shop and origin, and which of these times are not on disk yet.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 use serde::Serialize;
 use stock::ShopId;
 
@@ -28,20 +28,17 @@ pub struct OriginTime {
 impl OriginTimes {
     /// Records a statement of an origin; an earlier time than the known one is ignored.
     pub fn record(&self, shop: ShopId, origin: Origin, at: DateTime<Utc>) {
-        let mut last = self.lock();
+        let mut last = self.last_stated.lock();
         let known = last.entry((shop.0, origin)).or_insert(at);
         *known = at.max(*known);
         drop(last);
-        self.unsaved
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert((shop.0, origin));
+        self.unsaved.lock().insert((shop.0, origin));
     }
 
     /// Returns the origins of a shop with a statement since the last call of this method.
     #[must_use]
     pub fn take_unsaved(&self, shop: ShopId) -> Vec<(Origin, DateTime<Utc>)> {
-        let mut unsaved = self.unsaved.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unsaved = self.unsaved.lock();
         let times = self.times(shop).into_iter();
         times
             .filter(|(origin, _)| unsaved.remove(&(shop.0, *origin)))
@@ -51,7 +48,7 @@ impl OriginTimes {
     /// Returns every origin of a shop with the time of its last statement.
     #[must_use]
     pub fn times(&self, shop: ShopId) -> Vec<(Origin, DateTime<Utc>)> {
-        let last = self.lock();
+        let last = self.last_stated.lock();
         let matching = last.iter().filter(|((owner, _), _)| *owner == shop.0);
         matching.map(|((_, origin), at)| (*origin, *at)).collect()
     }
@@ -70,12 +67,6 @@ impl OriginTimes {
     #[must_use]
     pub fn latest(&self, shop: ShopId) -> Option<(Origin, DateTime<Utc>)> {
         self.times(shop).into_iter().max_by_key(|(_, at)| *at)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(u16, Origin), DateTime<Utc>>> {
-        self.last_stated
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,10 +1,11 @@
 //! Tests of the worker with a real store.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use chrono::TimeDelta;
 use lifecycle::Clock;
 use lifecycle::{CrashSignal, Tasks};
+use parking_lot::Mutex;
 use stock::{Count, StockBook};
 
 use super::*;
@@ -60,7 +61,7 @@ async fn test_ingest() -> TestIngest {
                 repeated,
                 at: _,
             } = *stated;
-            let mut recorded = recorder.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut recorded = recorder.lock();
             recorded.push((shop, origin, names(changed), names(repeated)));
         }),
     );
@@ -124,7 +125,7 @@ async fn reports_changed_and_repeated_but_not_outdated() {
     let names = |text: &str| text.chars().map(String::from).collect::<Vec<_>>();
     let put = Origin::CampaignPut;
     assert_eq!(
-        *test_ingest.recorded.lock().unwrap(),
+        *test_ingest.recorded.lock(),
         [
             (MOSCOW, put, names("ABC"), names("")),
             (MOSCOW, put, names("BD"), names("A")),
@@ -169,7 +170,7 @@ async fn repeated_count_keeps_its_date_and_is_reported() {
         Some(known.updated_at),
         stated_update("A", 1, ten).updated_at
     );
-    let recorded = test_ingest.recorded.lock().unwrap().last().cloned();
+    let recorded = test_ingest.recorded.lock().last().cloned();
     let names = |text: &str| text.chars().map(String::from).collect::<Vec<_>>();
     assert_eq!(
         recorded,
@@ -276,7 +277,7 @@ async fn accepts_several_shops_and_reports_each() {
             ..Accepted::default()
         }
     );
-    let recorded = test_ingest.recorded.lock().unwrap().clone();
+    let recorded = test_ingest.recorded.lock().clone();
     assert_eq!(
         recorded.iter().map(|(shop, ..)| *shop).collect::<Vec<_>>(),
         [MOSCOW, OMSK]
@@ -316,5 +317,5 @@ async fn failed_write_changes_no_shop_and_reports_nothing() {
     assert!(
         test_ingest.book.get(MOSCOW, "A").is_none() && test_ingest.book.get(OMSK, "B").is_none()
     );
-    assert!(test_ingest.recorded.lock().unwrap().is_empty());
+    assert!(test_ingest.recorded.lock().is_empty());
 }

@@ -3,9 +3,9 @@
 //! The difference between book and ledger is the stock to send. `is_dirty` and `is_due` decide it.
 
 use std::num::NonZeroI64;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::TimeDelta;
+use parking_lot::Mutex;
 use stock::{Level, PerSku, ShopId, SkuId, StockBook, Timestamp};
 
 use super::queue::clamp_to_window;
@@ -44,37 +44,32 @@ impl Ledger {
 
     /// Calls `visit` with the acknowledgements of a shop, under one lock.
     pub fn read<T>(&self, shop: ShopId, visit: impl FnOnce(&PerSku<Acked>) -> T) -> T {
-        visit(
-            &self.shops[shop.index()]
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
+        visit(&self.shops[shop.index()].lock())
     }
 
     /// Records acknowledgements.
     pub fn record(&self, shop: ShopId, rows: impl Iterator<Item = (SkuId, Acked)>) {
-        let mut per_sku = self.shops[shop.index()]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut per_sku = self.shops[shop.index()].lock();
         rows.for_each(|(id, acked)| per_sku.set(id, acked));
     }
 
     /// Records the dates of SKUs that the Market has or may have accepted.
     pub fn record_dates(&self, shop: ShopId, rows: impl Iterator<Item = (SkuId, Timestamp)>) {
-        let mut dates = self.lock_dates(shop);
+        let mut dates = self.sent_dates[shop.index()].lock();
         rows.for_each(|(id, at)| dates.set(id, SentDate(NonZeroI64::new(at.as_micros()))));
     }
 
     /// Forgets the sent dates of these SKUs, because the Market rejects them.
     pub fn clear_dates(&self, shop: ShopId, ids: impl Iterator<Item = SkuId>) {
-        let mut dates = self.lock_dates(shop);
+        let mut dates = self.sent_dates[shop.index()].lock();
         ids.for_each(|id| dates.set(id, SentDate::default()));
     }
 
     /// Returns the date with which a SKU was last sent; `None` if not since this process started.
     #[must_use]
     pub fn sent_date(&self, shop: ShopId, id: SkuId) -> Option<Timestamp> {
-        self.lock_dates(shop)
+        self.sent_dates[shop.index()]
+            .lock()
             .get(id)
             .0
             .and_then(|micros| Timestamp::from_micros(micros.get()))
@@ -90,17 +85,9 @@ impl Ledger {
         Some(clamp_to_window(acked.level()?.updated_at, at))
     }
 
-    fn lock_dates(&self, shop: ShopId) -> MutexGuard<'_, PerSku<SentDate>> {
-        self.sent_dates[shop.index()]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Marks acknowledged SKUs to be sent again.
     pub fn mark_for_resend(&self, shop: ShopId, ids: impl Iterator<Item = SkuId>) {
-        let mut per_sku = self.shops[shop.index()]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut per_sku = self.shops[shop.index()].lock();
         for id in ids {
             let acked = per_sku.get(id);
             if acked.level().is_some() {
@@ -111,10 +98,9 @@ impl Ledger {
 
     /// Forgets the acknowledgement of a SKU that the Market has lost, unless a newer one than
     /// `expected` was recorded meanwhile. Returns true if it was forgotten.
+    #[must_use]
     pub fn clear_if_unchanged(&self, shop: ShopId, id: SkuId, expected: Acked) -> bool {
-        let mut per_sku = self.shops[shop.index()]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut per_sku = self.shops[shop.index()].lock();
         let is_unchanged = per_sku.get(id) == expected;
         if is_unchanged {
             per_sku.set(id, Acked::default());

@@ -1,8 +1,10 @@
 //! Times in which the Market answered update requests, collected until they are taken.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 /// Response times of one shop.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -32,7 +34,7 @@ pub(super) struct ResponseTimesByShop(Arc<Mutex<HashMap<String, UpdateResponseTi
 
 impl ResponseTimesByShop {
     pub(super) fn record(&self, shop: &str, duration: Duration) {
-        let mut by_shop = self.lock();
+        let mut by_shop = self.0.lock();
         if !by_shop.contains_key(shop) {
             by_shop.insert(shop.to_owned(), UpdateResponseTimes::default());
         }
@@ -44,14 +46,11 @@ impl ResponseTimesByShop {
     }
 
     pub(super) fn take(&self, shop: &str) -> UpdateResponseTimes {
-        self.lock()
+        self.0
+            .lock()
             .get_mut(shop)
             .map(std::mem::take)
             .unwrap_or_default()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, UpdateResponseTimes>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -3,7 +3,7 @@
 //! While it is active nothing is sent, and read-backs continue. Changes wait as the difference
 //! between book and ledger, so a long pause needs no memory.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use lifecycle::Clock;
@@ -46,20 +46,6 @@ pub(super) struct PauseSwitch {
     worker: Arc<WorkerHandle>,
     // Orders the changes, so that disk and memory end with the same one.
     order: tokio::sync::Mutex<()>,
-}
-
-/// Start of a pause, shared with the worker.
-#[derive(Debug, Default)]
-pub(super) struct PausedSince(Mutex<Option<DateTime<Utc>>>);
-
-impl PausedSince {
-    pub(super) fn get(&self) -> Option<DateTime<Utc>> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn set(&self, since: Option<DateTime<Utc>>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = since;
-    }
 }
 
 impl PauseSwitch {

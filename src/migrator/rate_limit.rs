@@ -3,11 +3,12 @@
 //! Decides how many SKUs may be sent now, and when the next request may be.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use market_api::partner::client::RateHeaders;
 use market_api::partner::wire::{MarketAddress, SKUS_PER_MINUTE, UPDATES_PER_MINUTE};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::RateLimitStatus;
@@ -223,7 +224,7 @@ impl SharedRateLimiter {
     #[must_use]
     pub fn status(&self) -> RateLimitStatus {
         RateLimitStatus {
-            per_minute: self.lock().limit(),
+            per_minute: self.window.lock().limit(),
             unit: self.unit.name(),
         }
     }
@@ -232,7 +233,7 @@ impl SharedRateLimiter {
     #[must_use]
     pub fn max_skus(&self) -> usize {
         match self.unit {
-            LimitUnit::Skus => self.lock().limit() as usize,
+            LimitUnit::Skus => self.window.lock().limit() as usize,
             LimitUnit::Requests => usize::MAX,
         }
     }
@@ -241,7 +242,7 @@ impl SharedRateLimiter {
     #[must_use]
     pub fn try_begin_request(&self, skus: usize, now: Instant) -> bool {
         let cost = self.cost(skus);
-        let mut window = self.lock();
+        let mut window = self.window.lock();
         let is_available = window.available(now) >= cost;
         if is_available {
             window.begin_request(cost);
@@ -253,14 +254,16 @@ impl SharedRateLimiter {
     /// is sent and the whole reservation is returned.
     pub fn refund(&self, reserved: usize, needed: usize) {
         let used = if needed == 0 { 0 } else { self.cost(needed) };
-        self.lock().refund(self.cost(reserved).saturating_sub(used));
+        self.window
+            .lock()
+            .refund(self.cost(reserved).saturating_sub(used));
     }
 
     /// Reserves a parallel request for a read-back. Returns false if the last one of any shop began
     /// less than `gap` ago, or if too many requests are in flight.
     #[must_use]
     pub fn begin_readback(&self, gap: Duration, now: Instant) -> bool {
-        let mut window = self.lock();
+        let mut window = self.window.lock();
         let is_time = window.last_readback_at.is_none_or(|at| at + gap <= now);
         let has_slot = window.in_flight + window.readbacks_in_flight < window.max_in_flight;
         if is_time && has_slot {
@@ -272,26 +275,28 @@ impl SharedRateLimiter {
 
     /// Records the end of a read-back.
     pub fn end_readback(&self) {
-        let mut window = self.lock();
+        let mut window = self.window.lock();
         window.readbacks_in_flight = window.readbacks_in_flight.saturating_sub(1);
     }
 
     /// Returns the time at which a request may be sent, see [`SlidingWindow::next_available_at`].
     #[must_use]
     pub fn next_available_at(&self, skus: usize, now: Instant) -> Option<Instant> {
-        self.lock().next_available_at(self.cost(skus), now)
+        self.window.lock().next_available_at(self.cost(skus), now)
     }
 
     /// Records the end of a request and applies its rate-limit headers.
     pub fn end_request(&self, skus: usize, rate: &RateHeaders, now: Instant) {
-        let mut window = self.lock();
+        let mut window = self.window.lock();
         window.end_request(self.cost(skus), now);
         window.apply_server_limit(rate, self.share, now);
     }
 
     /// Adds a request from before a restart, see [`SlidingWindow::restore`].
     pub fn restore(&self, skus: u32, ended_at: Instant) {
-        self.lock().restore(self.cost(skus as usize), ended_at);
+        self.window
+            .lock()
+            .restore(self.cost(skus as usize), ended_at);
     }
 
     fn cost(&self, skus: usize) -> u32 {
@@ -299,10 +304,6 @@ impl SharedRateLimiter {
             LimitUnit::Skus => u32::try_from(skus).unwrap_or(u32::MAX),
             LimitUnit::Requests => 1,
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, SlidingWindow> {
-        self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,9 +4,10 @@
 //! causes one failing request per pause, not one per shop.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use strict_http::secret::Secret;
 use tokio::time::Instant;
 
@@ -43,7 +44,7 @@ impl RejectedKeys {
     /// Returns the time at which a worker may ask again for this key; `None` if it may use it now.
     #[must_use]
     pub fn blocked_until(&self, key: &Secret, now: Instant) -> Option<Instant> {
-        let rejected = self.lock().get(key).copied();
+        let rejected = self.rejected.lock().get(key).copied();
         let until = rejected
             .map(|rejected| rejected.until)
             .filter(|until| now < *until)?;
@@ -52,7 +53,7 @@ impl RejectedKeys {
 
     /// Records a request with this key. For a rejected key, it is the probe for all workers.
     pub fn on_request(&self, key: &Secret, now: Instant) {
-        if let Some(rejected) = self.lock().get_mut(key) {
+        if let Some(rejected) = self.rejected.lock().get_mut(key) {
             rejected.until = rejected.until.max(now + PROBE_TIMEOUT);
             rejected.is_probed = true;
         }
@@ -60,7 +61,7 @@ impl RejectedKeys {
 
     /// Records that the Market has rejected this key.
     pub fn on_rejected(&self, key: &Secret, now: Instant) {
-        let mut all_rejected = self.lock();
+        let mut all_rejected = self.rejected.lock();
         let previous = all_rejected.get(key).copied();
         if previous.is_some_and(|rejected| !rejected.is_probed) {
             return; // Was in flight with the first request that was rejected.
@@ -79,11 +80,7 @@ impl RejectedKeys {
 
     /// Records that the Market accepts this key.
     pub fn on_accepted(&self, key: &Secret) {
-        self.lock().remove(key);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Secret, RejectedKey>> {
-        self.rejected.lock().unwrap_or_else(PoisonError::into_inner)
+        self.rejected.lock().remove(key);
     }
 }
 

@@ -1,14 +1,14 @@
 //! Handle to one worker: change notifications and requests go in, status and report come out.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 use serde::Serialize;
 use stock::Sku;
 use tokio::sync::Notify;
 
-use super::operator_pause::PausedSince;
 use super::readback::ReadbackReport;
 use crate::store::QuarantineEntry;
 
@@ -23,7 +23,7 @@ pub(super) struct WorkerHandle {
     status: Mutex<WorkerStatus>,
     readback: Mutex<ReadbackReport>,
     readback_requested: AtomicBool,
-    paused_since: PausedSince,
+    paused_since: Mutex<Option<DateTime<Utc>>>,
 }
 
 /// SKUs that changed since the worker last took them.
@@ -117,7 +117,7 @@ impl From<&QuarantineEntry> for QuarantinedSku {
 impl WorkerHandle {
     /// Wakes the worker to look at changed SKUs.
     pub(super) fn notify_changed(&self, skus: &[Sku]) {
-        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut changed = self.changed.lock();
         if changed.skus.len() + skus.len() > MAX_CHANGED_SKUS {
             changed.is_incomplete = true;
         } else {
@@ -139,17 +139,17 @@ impl WorkerHandle {
 
     /// Returns the time at which the operator paused sending.
     pub(super) fn paused_since(&self) -> Option<DateTime<Utc>> {
-        self.paused_since.get()
+        *self.paused_since.lock()
     }
 
     /// Sets or ends the operator's pause and wakes the worker.
     pub(super) fn set_paused_since(&self, since: Option<DateTime<Utc>>) {
-        self.paused_since.set(since);
+        *self.paused_since.lock() = since;
         self.wake.notify_one();
     }
 
     pub(super) fn take_changed(&self) -> ChangedSkus {
-        std::mem::take(&mut self.changed.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.changed.lock())
     }
 
     pub(super) async fn woken(&self) {
@@ -157,30 +157,18 @@ impl WorkerHandle {
     }
 
     pub(super) fn publish_status(&self, status: &WorkerStatus) {
-        self.status
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone_from(status);
+        self.status.lock().clone_from(status);
     }
 
     pub(super) fn publish_readback(&self, report: &ReadbackReport) {
-        self.readback
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone_from(report);
+        self.readback.lock().clone_from(report);
     }
 
     pub(super) fn readback_report(&self) -> ReadbackReport {
-        self.readback
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.readback.lock().clone()
     }
 
     pub(super) fn status(&self) -> WorkerStatus {
-        self.status
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.status.lock().clone()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use chrono::{DateTime, FixedOffset, TimeDelta};
 use lifecycle::CrashSignal;
+use parking_lot::Mutex;
 use ring::hmac;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -53,7 +54,7 @@ impl Recorder {
             async move {
                 let (parts, body) = request.into_parts();
                 let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
-                let mut recorded = recorded.lock().unwrap();
+                let mut recorded = recorded.lock();
                 recorded.push(ReceivedRequest {
                     path: parts.uri.path().to_owned(),
                     headers: parts.headers,
@@ -69,7 +70,7 @@ impl Recorder {
     }
 
     fn requests(&self) -> Vec<ReceivedRequest> {
-        self.requests.lock().unwrap().clone()
+        self.requests.lock().clone()
     }
 }
 
@@ -371,7 +372,7 @@ struct CapturedLog(Arc<Mutex<Vec<u8>>>);
 
 impl Write for CapturedLog {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut log = self.0.lock();
         log.write(bytes)
     }
 
@@ -409,7 +410,7 @@ async fn secrets_are_in_no_log_and_no_error() {
     pass(600).await;
     let texts = running.alarms.active().into_iter().map(|alarm| alarm.text);
     let texts = texts.collect::<Vec<_>>().join("\n");
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = String::from_utf8(log.0.lock().clone()).unwrap();
     assert!(log.matches("failed to deliver").count() > 9, "{log}");
     for text in [texts, log] {
         assert!(!text.contains("canary"), "{text}");

@@ -5,7 +5,7 @@
 //! passwords are delayed, counted and reported by [`AuthFailures`].
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::header::{ACCEPT, AUTHORIZATION, COOKIE, LOCATION};
@@ -15,6 +15,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, TimeDelta, Utc};
 use lifecycle::Clock;
+use parking_lot::Mutex;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 use strict_http::ErrorResponse;
@@ -92,23 +93,19 @@ impl Login {
             rand::random::<u128>()
         );
         let now = inner.clock.now();
-        inner.sessions().begin(&token, now);
+        inner.sessions.lock().begin(&token, now);
         Some(token)
     }
 
     /// Ends the session of a request, if it has one.
     pub fn end(&self, headers: &HeaderMap) {
         if let (Some(inner), Some(token)) = (&self.0, session_token(headers)) {
-            inner.sessions().end(token);
+            inner.sessions.lock().end(token);
         }
     }
 }
 
 impl LoginInner {
-    fn sessions(&self) -> MutexGuard<'_, Sessions> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     async fn penalize(&self, offered: &str, head: &Parts) {
         self.auth_failures
             .penalize(Credential::OperatorPassword, "ops_listen", offered, head)
@@ -117,7 +114,7 @@ impl LoginInner {
 
     fn has_session(&self, headers: &HeaderMap) -> bool {
         session_token(headers)
-            .is_some_and(|token| self.sessions().is_valid(token, self.clock.now()))
+            .is_some_and(|token| self.sessions.lock().is_valid(token, self.clock.now()))
     }
 }
 

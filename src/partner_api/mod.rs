@@ -11,7 +11,7 @@ mod metrics;
 mod readback;
 mod update;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
@@ -19,6 +19,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any, get, post, put};
 use axum::{Router, middleware};
+use parking_lot::Mutex;
 
 use self::error::{PartnerApiError, api_error};
 pub use self::metrics::Metrics;

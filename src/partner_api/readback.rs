@@ -3,7 +3,7 @@
 //! Nothing is archived here, and the types `FIT` and `AVAILABLE` have the same count.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -233,16 +233,11 @@ impl PartnerShopEndpoint {
     }
 
     async fn sorted_skus(&self, book: &Arc<StockBook>) -> Arc<Vec<Sku>> {
-        let cached = self
-            .sku_listing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .as_ref()
-            .and_then(|listing| {
-                let is_fresh = listing.created.elapsed() < SKU_LISTING_TTL
-                    && listing.skus.len() == book.len(self.shop.id);
-                is_fresh.then(|| Arc::clone(&listing.skus))
-            });
+        let cached = self.sku_listing.lock().as_ref().and_then(|listing| {
+            let is_fresh = listing.created.elapsed() < SKU_LISTING_TTL
+                && listing.skus.len() == book.len(self.shop.id);
+            is_fresh.then(|| Arc::clone(&listing.skus))
+        });
         if let Some(skus) = cached {
             return skus;
         }
@@ -256,10 +251,7 @@ impl PartnerShopEndpoint {
             Arc::new(skus)
         })
         .await;
-        *self
-            .sku_listing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(SkuListing {
+        *self.sku_listing.lock() = Some(SkuListing {
             skus: Arc::clone(&skus),
             created: Instant::now(),
         });

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use stock::{Activity, ShopId, SkuId, StockBook};
 
 use super::compact::{self, SnapshotWriter};
@@ -143,7 +144,7 @@ impl Store {
             self.update_quarantine(&mut guard.quarantine, change);
         }
         let seq = header.last_seq + 1;
-        lock_mutex(&self.pending_appends).insert(seq);
+        self.pending_appends.lock().insert(seq);
         Ok(AppendGuard {
             store: self,
             seq: Some(seq),
@@ -203,7 +204,7 @@ impl Store {
     /// Returns true if the log is large enough for a compaction.
     #[must_use]
     pub fn wants_compaction(&self) -> bool {
-        let health = lock_mutex(&self.health);
+        let health = self.health.lock();
         health.log_bytes > health.snapshot_bytes.max(COMPACTION_BYTES)
     }
 
@@ -248,13 +249,13 @@ impl Store {
     /// Returns true if appends are rejected until [`Store::reopen_and_verify`] has succeeded.
     #[must_use]
     pub fn is_failed(&self) -> bool {
-        lock_mutex(&self.health).failed.is_some()
+        self.health.lock().failed.is_some()
     }
 
     /// Returns the status for the operator.
     #[must_use]
     pub fn status(&self) -> StoreStatus {
-        let health = lock_mutex(&self.health).clone();
+        let health = self.health.lock().clone();
         StoreStatus {
             disk_bytes: self.directory.disk_bytes(),
             log_bytes: health.log_bytes,
@@ -288,7 +289,8 @@ impl Store {
     /// Returns the last change that is surely in memory too.
     pub(super) fn applied_seq(&self, guard: &StoreGuard<'_>) -> i64 {
         let last_seq = guard.connection.header().last_seq;
-        lock_mutex(&self.pending_appends)
+        self.pending_appends
+            .lock()
             .first()
             .map_or(last_seq, |first| first - 1)
     }
@@ -387,7 +389,7 @@ pub struct AppendGuard<'a> {
 impl Drop for AppendGuard<'_> {
     fn drop(&mut self) {
         if let Some(seq) = self.seq {
-            lock_mutex(&self.store.pending_appends).remove(&seq);
+            self.store.pending_appends.lock().remove(&seq);
         }
     }
 }
@@ -421,11 +423,6 @@ impl DerefMut for StoreGuard<'_> {
 
 impl Drop for StoreGuard<'_> {
     fn drop(&mut self) {
-        *lock_mutex(self.health) = self.state.connection.health();
+        *self.health.lock() = self.state.connection.health();
     }
-}
-
-fn lock_mutex<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Code under these locks does not panic, so a poisoned value would still be consistent.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// Sliding window of every limit per minute.
@@ -74,7 +75,7 @@ impl QuotaTracker {
 
     /// Takes a slot for a request, or returns `None` at the parallel limit.
     pub(crate) fn acquire_slot(self: &Arc<Self>) -> Option<ParallelSlot> {
-        let mut usage = self.lock();
+        let mut usage = self.usage.lock();
         usage.peak_in_flight = usage.peak_in_flight.max(usage.in_flight + 1);
         if usage.in_flight >= self.max_parallel {
             return None;
@@ -95,12 +96,12 @@ impl QuotaTracker {
         amount: usize,
         limit: usize,
     ) -> Result<(), Duration> {
-        self.lock().updates.charge(at, amount, limit)
+        self.usage.lock().updates.charge(at, amount, limit)
     }
 
     /// Refunds a charge for a request that costs nothing.
     pub(crate) fn refund_update(&self, at: Instant, amount: usize) {
-        self.lock().updates.refund(at, amount);
+        self.usage.lock().updates.refund(at, amount);
     }
 
     /// Charges `amount` to the read-backs' quota.
@@ -113,17 +114,17 @@ impl QuotaTracker {
         amount: usize,
         limit: usize,
     ) -> Result<(), Duration> {
-        self.lock().readbacks.charge(at, amount, limit)
+        self.usage.lock().readbacks.charge(at, amount, limit)
     }
 
     /// Returns the remaining quota for updates.
     pub(crate) fn remaining_update_quota(&self, at: Instant, limit: usize) -> RemainingQuota {
-        self.lock().updates.remaining_quota(at, limit)
+        self.usage.lock().updates.remaining_quota(at, limit)
     }
 
     /// Records that a response asked the client to wait.
     pub(crate) fn request_wait(&self, requested_at: Instant, wait: Duration) {
-        self.lock().requested_wait = Some(RequestedWait {
+        self.usage.lock().requested_wait = Some(RequestedWait {
             requested_at,
             until: requested_at + wait,
         });
@@ -131,7 +132,8 @@ impl QuotaTracker {
 
     /// Returns true if a request arrives before the requested wait is over.
     pub(crate) fn is_too_soon(&self, at: Instant) -> bool {
-        self.lock()
+        self.usage
+            .lock()
             .requested_wait
             .is_some_and(|wait| at > wait.requested_at + WAIT_GRACE && at < wait.until)
     }
@@ -139,12 +141,8 @@ impl QuotaTracker {
     /// Returns the highest demand of updates within a minute and of parallel requests. Rejected
     /// requests count too.
     pub(crate) fn peaks(&self) -> (usize, usize) {
-        let usage = self.lock();
+        let usage = self.usage.lock();
         (usage.updates.peak, usage.peak_in_flight)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, QuotaUsage> {
-        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -156,7 +154,7 @@ pub(crate) struct ParallelSlot {
 
 impl Drop for ParallelSlot {
     fn drop(&mut self) {
-        self.quota.lock().in_flight -= 1;
+        self.quota.usage.lock().in_flight -= 1;
     }
 }
 

@@ -3,9 +3,10 @@
 //! Campaigns of one business share a stock if they have the same warehouse or warehouse group.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use compact_str::CompactString;
+use parking_lot::Mutex;
 
 use super::api::{CampaignConfig, DEFAULT_BUSINESS_ID, SimulatorConfig};
 use super::quota::{QuotaOwner, QuotaTracker};
@@ -18,7 +19,7 @@ pub(crate) struct SimCampaign {
     pub(crate) quota: Arc<QuotaTracker>,
     /// Stock of the campaign's warehouse, or of its warehouse group.
     pub(crate) stock: Arc<SimWarehouseStock>,
-    hidden_offers: Mutex<BTreeSet<CompactString>>,
+    pub(crate) hidden_offers: Mutex<BTreeSet<CompactString>>,
 }
 
 impl SimCampaign {
@@ -32,13 +33,6 @@ impl SimCampaign {
 
     pub(crate) fn accepts_key(&self, key: &str) -> bool {
         self.config.keys.iter().any(|accepted| accepted == key)
-    }
-
-    /// Locks and returns the hidden offers.
-    pub(crate) fn hidden_offers(&self) -> MutexGuard<'_, BTreeSet<CompactString>> {
-        self.hidden_offers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,7 +5,8 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use parking_lot::Mutex;
 
 use super::atomic_per_sku::AtomicPerSku;
 use super::packed_activity::{PackedHour, PackedStated};
@@ -115,7 +116,7 @@ impl Activity {
     /// SKU again.
     pub fn record_unknown(&self, shop: ShopId, warehouse: usize, sku: &str, hour: Hour) {
         let shop = &self.shops[shop.index()];
-        let (Ok(mut unknown), Ok(sku)) = (shop.unknown.try_lock(), Sku::parse(sku)) else {
+        let (Some(mut unknown), Ok(sku)) = (shop.unknown.try_lock(), Sku::parse(sku)) else {
             return;
         };
         unknown.record(sku, warehouse, shop.warehouses.len(), |known| {
@@ -127,7 +128,7 @@ impl Activity {
     /// Moves the request history of newly known SKUs out of the list of unknown SKUs.
     pub fn promote_known<'a>(&self, shop: ShopId, known: impl Iterator<Item = (&'a Sku, SkuId)>) {
         let shop_activity = &self.shops[shop.index()];
-        let mut unknown = shop_activity.lock_unknown();
+        let mut unknown = shop_activity.unknown.lock();
         if unknown.skus.is_empty() {
             return;
         }
@@ -197,7 +198,7 @@ impl Activity {
         mut visit: impl FnMut(&Sku, &SkuActivity),
     ) -> bool {
         let shop_activity = &self.shops[shop.index()];
-        let mut unknown = shop_activity.lock_unknown();
+        let mut unknown = shop_activity.unknown.lock();
         // A SKU may have been requested as unknown while it was being added to the book.
         unknown.skus.retain(|sku, hours| {
             let known = book.get(shop, sku.as_str());
@@ -227,7 +228,7 @@ impl Activity {
                 unsaved.push((sku.clone(), self.get(shop, entry.id())));
             }
         });
-        let mut unknown = shop_activity.lock_unknown();
+        let mut unknown = shop_activity.unknown.lock();
         for (sku, hours) in &mut unknown.skus {
             if hours.iter().any(|hour| hour.is_unsaved()) {
                 hours.iter_mut().for_each(|hour| *hour = hour.as_saved());
@@ -263,7 +264,7 @@ impl Activity {
                     cell.store(saved.0, Ordering::Relaxed);
                 }),
                 None => {
-                    shop_activity.lock_unknown().record(
+                    shop_activity.unknown.lock().record(
                         sku.clone(),
                         position,
                         shop_activity.warehouses.len(),
@@ -276,10 +277,6 @@ impl Activity {
 }
 
 impl ShopActivity {
-    fn lock_unknown(&self) -> MutexGuard<'_, UnknownSkus> {
-        self.unknown.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Raises the request hours of a SKU to `hours`, where those are later.
     fn adopt_history(&self, id: SkuId, hours: &[PackedHour]) {
         for (cells, hour) in self.requested.iter().zip(hours) {

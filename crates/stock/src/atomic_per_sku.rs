@@ -1,7 +1,9 @@
 //! Array of one atomic number per SKU of a shop, written without a lock in the usual case.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+
+use parking_lot::RwLock;
 
 use super::SkuId;
 use super::per_sku::{CHUNK_LENGTH, position};
@@ -25,7 +27,7 @@ impl<T: AtomicNumber> AtomicPerSku<T> {
     /// Returns the number of this SKU, or the default if it was never set.
     pub(super) fn load(&self, id: SkuId) -> T::Primitive {
         let (chunk, cell) = position(id);
-        let chunks = self.chunks.read().unwrap_or_else(PoisonError::into_inner);
+        let chunks = self.chunks.read();
         chunks
             .get(chunk)
             .map_or_else(T::Primitive::default, |cells| cells[cell].get())
@@ -33,7 +35,7 @@ impl<T: AtomicNumber> AtomicPerSku<T> {
 
     /// Applies `change` to the cell of each SKU.
     pub(super) fn update(&self, ids: impl Iterator<Item = SkuId>, mut change: impl FnMut(&T)) {
-        let mut chunks = self.chunks.read().unwrap_or_else(PoisonError::into_inner);
+        let mut chunks = self.chunks.read();
         for id in ids {
             let (chunk, cell) = position(id);
             if let Some(cells) = chunks.get(chunk) {
@@ -41,14 +43,14 @@ impl<T: AtomicNumber> AtomicPerSku<T> {
             } else {
                 drop(chunks);
                 self.grow(chunk + 1);
-                chunks = self.chunks.read().unwrap_or_else(PoisonError::into_inner);
+                chunks = self.chunks.read();
                 change(&chunks[chunk][cell]);
             }
         }
     }
 
     fn grow(&self, length: usize) {
-        let mut chunks = self.chunks.write().unwrap_or_else(PoisonError::into_inner);
+        let mut chunks = self.chunks.write();
         while chunks.len() < length {
             chunks.push(Arc::new(std::array::from_fn(|_| T::default())));
         }

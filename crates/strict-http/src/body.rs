@@ -6,7 +6,7 @@
 use std::error::Error;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use axum::http::StatusCode;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Frame, SizeHint};
+use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::time::timeout;
 
@@ -90,10 +91,7 @@ impl<B: HttpBody> ReturnableBody<B> {
     }
 
     fn set_remainder(&self, remainder: BodyRemainder<B>) {
-        *self
-            .remainder
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = remainder;
+        *self.remainder.lock() = remainder;
     }
 }
 
@@ -135,10 +133,7 @@ impl<B: HttpBody + Unpin> HttpBody for ReturnableBody<B> {
 impl<B> Drop for ReturnableBody<B> {
     fn drop(&mut self) {
         if let Some(body) = self.body.take() {
-            *self
-                .remainder
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner) = BodyRemainder::Unconsumed(body);
+            *self.remainder.lock() = BodyRemainder::Unconsumed(body);
         }
     }
 }

@@ -4,9 +4,10 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use axum::http::StatusCode;
+use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -113,7 +114,7 @@ impl AddressSlots {
 
     fn acquire(&self, address: IpAddr) -> Option<AddressSlot> {
         let network = source_network(address);
-        let mut open = lock(&self.open);
+        let mut open = self.open.lock();
         let count = open.entry(network).or_default();
         if *count >= self.max_per_address {
             return None;
@@ -134,7 +135,7 @@ struct AddressSlot {
 
 impl Drop for AddressSlot {
     fn drop(&mut self) {
-        let mut open = lock(&self.open);
+        let mut open = self.open.lock();
         if let Some(count) = open.get_mut(&self.network) {
             *count -= 1;
             if *count == 0 {
@@ -142,10 +143,6 @@ impl Drop for AddressSlot {
             }
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns the network that counts as one source: an IPv4 address, or an IPv6 /64 network, which
@@ -190,6 +187,6 @@ mod tests {
         let third = slots.acquire(one).unwrap();
         assert!(slots.acquire(one).is_none());
         drop((second, third));
-        assert!(lock(&slots.open).is_empty());
+        assert!(slots.open.lock().is_empty());
     }
 }

@@ -9,7 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -341,8 +341,7 @@ impl ServerState {
         let mut response = self
             .call_router(Request::from_parts(head, Body::new(body)), addrs)
             .await?;
-        let remainder =
-            std::mem::take(&mut *remainder.lock().unwrap_or_else(PoisonError::into_inner));
+        let remainder = std::mem::take(&mut *remainder.lock());
         let is_consumed = match remainder {
             BodyRemainder::Consumed => true,
             BodyRemainder::Unconsumed(body) => !expects_continue && drain(body).await,

@@ -1,9 +1,9 @@
 //! Observations: the result of the last read-back of each SKU, packed into 8 bytes.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 use stock::{PerSku, ShopId, Sku, SkuId};
 
 use super::MatchClass;
@@ -96,20 +96,18 @@ impl Observations {
     /// Returns the SKUs of the Market's catalogue that the book did not have at the read-back.
     #[must_use]
     pub fn unknown_skus(&self, shop: ShopId) -> Vec<Sku> {
-        self.lock_unknown(shop).iter().cloned().collect()
+        self.unknown_skus[shop.index()]
+            .lock()
+            .iter()
+            .cloned()
+            .collect()
     }
 
     pub(super) fn record_unknown(&self, shop: ShopId, sku: Sku) {
-        let mut unknown = self.lock_unknown(shop);
+        let mut unknown = self.unknown_skus[shop.index()].lock();
         if unknown.len() < MAX_UNKNOWN_SKUS {
             unknown.insert(sku);
         }
-    }
-
-    fn lock_unknown(&self, shop: ShopId) -> MutexGuard<'_, HashSet<Sku>> {
-        self.unknown_skus[shop.index()]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the last observation of one SKU.
@@ -123,11 +121,7 @@ impl Observations {
         shop: ShopId,
         access: impl FnOnce(&mut PerSku<Observed>) -> T,
     ) -> T {
-        access(
-            &mut self.shops[shop.index()]
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
+        access(&mut self.shops[shop.index()].lock())
     }
 }
 

@@ -10,9 +10,9 @@ mod market_call;
 mod runner;
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 use serde::Serialize;
 
 pub(super) use self::runner::SelftestRunner;
@@ -74,15 +74,12 @@ pub(super) struct LatestSelftest {
 
 impl LatestSelftest {
     pub(super) fn get(&self) -> Option<Selftest> {
-        self.latest
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.latest.lock().clone()
     }
 
     /// Starts a new record. Returns false if a self-test is running.
     fn try_begin(&self, sku: &Sku, now: DateTime<Utc>) -> bool {
-        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut latest = self.latest.lock();
         if latest
             .as_ref()
             .is_some_and(|test| test.state == SelftestStatus::Running)
@@ -100,12 +97,7 @@ impl LatestSelftest {
     }
 
     fn update(&self, change: impl FnOnce(&mut Selftest)) {
-        if let Some(test) = self
-            .latest
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .as_mut()
-        {
+        if let Some(test) = self.latest.lock().as_mut() {
             change(test);
         }
     }

@@ -1,7 +1,7 @@
 //! Tests of downloads: validators, redirects, credentials and interrupted responses.
 
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
@@ -9,6 +9,7 @@ use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::response::{IntoResponse as _, Response as Reply};
 use lifecycle::{Clock, CrashSignal, Tasks};
+use parking_lot::Mutex;
 use stock_import::stock_rules::ShopRules;
 use strict_http::client;
 use strict_http::test_server::{TestServer, serve_at};
@@ -41,7 +42,7 @@ async fn recording_server_at(
     let router = Router::new().fallback(async move |request: Request| {
         let (path, headers) = (request.uri().path().to_owned(), request.headers().clone());
         let response = respond(&path, &headers);
-        recorded.lock().unwrap().push((path, headers));
+        recorded.lock().push((path, headers));
         response
     });
     (serve_at(address, router).await, requests)
@@ -138,7 +139,7 @@ async fn downloads_unchanged_files_only_once() {
             .unwrap();
         assert_eq!(fixture.pipeline.status(0).applied_total, 1);
     }
-    assert_eq!(requests.lock().unwrap().len(), 3);
+    assert_eq!(requests.lock().len(), 3);
     assert_eq!(fixture.stock(), stock([("A", 5), ("B", 7)]));
     let at = fixture.pipeline.status(0).last_report.unwrap().stated_at;
     assert_eq!(at.to_utc().to_rfc2822(), "Sun, 1 Nov 2026 10:00:00 +0000");
@@ -164,12 +165,11 @@ async fn redirects_do_not_leak_the_password() {
     assert!(
         requests
             .lock()
-            .unwrap()
             .iter()
             .all(|(_, headers)| headers.contains_key(AUTHORIZATION))
     );
-    assert_eq!(requests.lock().unwrap().len(), 2);
-    let elsewhere_requests = elsewhere_requests.lock().unwrap();
+    assert_eq!(requests.lock().len(), 2);
+    let elsewhere_requests = elsewhere_requests.lock();
     assert!(
         !elsewhere_requests[0].1.contains_key(AUTHORIZATION),
         "{elsewhere_requests:?}"
@@ -209,7 +209,7 @@ async fn public_hosts_cannot_redirect_to_private_addresses() {
     let (first, _) = redirecting_server(format!("{}/next", second.url)).await;
     let mut file = public_http_file(&format!("{}/stock.csv", first.url));
     poll(&mut file, &fixture).await.unwrap_err();
-    assert_eq!(requests.lock().unwrap().len(), 0);
+    assert_eq!(requests.lock().len(), 0);
 }
 
 #[tokio::test]
@@ -221,7 +221,7 @@ async fn public_hosts_may_redirect_to_public_hosts() {
     poll(&mut file, &fixture).await.unwrap();
     assert_eq!(fixture.stock(), stock([("A", 5), ("B", 7)]));
     // Another port is another server: it does not get the password.
-    assert!(!requests.lock().unwrap()[0].1.contains_key(AUTHORIZATION));
+    assert!(!requests.lock()[0].1.contains_key(AUTHORIZATION));
 }
 
 #[tokio::test]
@@ -238,7 +238,7 @@ async fn error_messages_do_not_contain_the_url() {
         poll(&mut file, &fixture).await.unwrap_err()
     };
     assert_eq!(poll_error("/round").await, "more than 5 redirects");
-    assert_eq!(requests.lock().unwrap().len(), 6);
+    assert_eq!(requests.lock().len(), 6);
     for (path, reason) in [
         ("/nowhere", "without a valid Location header"),
         ("/x", "answered 403 Forbidden"),
@@ -295,7 +295,7 @@ async fn login_pages_are_rejected_and_polled_again() {
             last_failure(&fixture)
         );
     }
-    assert_eq!(requests.lock().unwrap().len(), 2);
+    assert_eq!(requests.lock().len(), 2);
     assert!(fixture.stock().is_empty());
     assert_eq!(fixture.alarms(), ["source_failed"]);
 }

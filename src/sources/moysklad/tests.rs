@@ -1,7 +1,6 @@
 //! Tests of the connector against a scripted service.
 
 use std::io::Write as _;
-use std::sync::Mutex;
 
 use axum::Router;
 use axum::extract::Request;
@@ -10,6 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures_util::future;
+use parking_lot::Mutex;
 use percent_encoding::percent_decode_str;
 use serde_json::json;
 use stock_import::{DeliveryCancelled, ProductKey, Row};
@@ -37,7 +37,7 @@ async fn scripted_service(respond: ServiceResponder) -> (TestServer, RequestedUr
         let uri = request.uri().to_string();
         let uri = percent_decode_str(&uri).decode_utf8().unwrap().into_owned();
         let earlier = {
-            let mut requested = recorded.lock().unwrap();
+            let mut requested = recorded.lock();
             requested.push(uri.clone());
             requested.len() - 1
         };
@@ -126,7 +126,7 @@ async fn snapshot_reads_the_assortment_and_then_the_stock() {
     assert_eq!((key, four.pieces()), (&ProductKey::Id("a".to_owned()), 4));
     let archived = "filter=archived=false;archived=true";
     assert_eq!(
-        *requested.lock().unwrap(),
+        *requested.lock(),
         [
             format!("/api/entity/assortment?limit=1000&offset=0&{archived}"),
             format!("/api/entity/assortment?limit=1000&offset=1&{archived}"),
@@ -204,7 +204,7 @@ async fn requests_named_stores_and_ignores_rows_without_sku() {
         "12345678-5838-aaeb-0a80-003a003ef439",
     ];
     let rerequest = format!("{report};assortmentId={};assortmentId={}", ids[0], ids[1]);
-    assert_eq!(requested.lock().unwrap()[1..], [report, rerequest]);
+    assert_eq!(requested.lock()[1..], [report, rerequest]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -220,7 +220,7 @@ async fn continues_after_rate_limiting() {
     let before = Instant::now();
     let (summary, _) = read_snapshot_entries(&mut moysklad(&server, StoreSelection::Total)).await;
     assert_eq!(summary.unwrap().rows, 2);
-    assert_eq!(requested.lock().unwrap().len(), 5);
+    assert_eq!(requested.lock().len(), 5);
     assert_eq!(before.elapsed().as_secs(), 10);
 }
 
@@ -270,7 +270,7 @@ async fn errors_are_reported_without_the_credentials() {
             "{error}, not {reason}"
         );
         assert!(!format!("{error:?}").contains("canary"), "{error:?}");
-        assert_eq!(requested.lock().unwrap().len(), times, "{reason}");
+        assert_eq!(requested.lock().len(), times, "{reason}");
     }
 }
 
@@ -283,7 +283,7 @@ async fn requests_changes_with_overlap_in_moscow_time() {
     let (summary, entries) = read_changes_entries(&mut moysklad).await;
     assert_eq!((summary.unwrap().rows, entries.len()), (2, 2));
     let query = "stockType=freeStock&changedSince=2026-11-22 23:54:30";
-    let requested = requested.lock().unwrap();
+    let requested = requested.lock();
     assert_eq!(
         requested[3..],
         [format!("/api/report/stock/all/current?{query}")]
@@ -332,13 +332,7 @@ fn scripted_reports(products: &serde_json::Value, reports: &[&str]) -> ServiceRe
         if uri.contains("/entity/assortment") {
             return gzip(&page);
         }
-        gzip(
-            &reports
-                .lock()
-                .unwrap()
-                .pop()
-                .expect("no more reports were expected"),
-        )
+        gzip(&reports.lock().pop().expect("no more reports were expected"))
     })
 }
 
@@ -391,7 +385,7 @@ async fn unreported_products_are_sent_without_quantity() {
         summary.notices[0].starts_with("1 products of the assortment are missing"),
         "{summary:?}"
     );
-    let last = requested.lock().unwrap().pop().unwrap();
+    let last = requested.lock().pop().unwrap();
     let filter = "include=zeroLines&filter=assortmentId=b;assortmentId=c";
     assert!(last.ends_with(filter), "{last}");
 }
@@ -443,7 +437,7 @@ async fn requests_missing_products_until_accepted() {
         let (_, entries) = read_changes_entries(&mut moysklad).await;
         assert_eq!(stock_rows(&entries), [stock_row("b", Some("7"))]);
     }
-    assert_eq!(requested.lock().unwrap().len(), 7);
+    assert_eq!(requested.lock().len(), 7);
 }
 
 #[tokio::test(start_paused = true)]
@@ -469,7 +463,7 @@ async fn requests_missing_products_with_the_changes() {
     assert_eq!(rejected.sku.as_deref(), Some("B"));
     moysklad.mark_accepted();
     read_changes_entries(&mut moysklad).await.0.unwrap();
-    assert_eq!(requested.lock().unwrap().len(), 6);
+    assert_eq!(requested.lock().len(), 6);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,11 +1,12 @@
 //! Tests of pulls from scripted old handlers.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use market_api::push::client::OldHandlerConfig;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use strict_http::secret::Secret;
 use strict_http::test_server::{TestServer, plain_client, serve};
@@ -30,7 +31,7 @@ async fn scripted_handler(respond: HandlerResponder) -> (TestServer, Arc<Mutex<V
         assert_eq!(request["warehouseId"], 7);
         let skus: Vec<String> = serde_json::from_value(request["skus"].clone()).unwrap();
         let earlier = {
-            let mut sizes = recorded.lock().unwrap();
+            let mut sizes = recorded.lock();
             sizes.push(skus.len());
             sizes.len() - 1
         };
@@ -136,7 +137,7 @@ async fn small_batches_stay_below_the_handlers_limit() {
     assert!(rows.iter().zip(1..).all(|((line, sku, quantity), n)| {
         (*line, sku, quantity.as_str()) == (n, &format!("S-{n}"), "5")
     }));
-    let mut sizes = batch_sizes.lock().unwrap().clone();
+    let mut sizes = batch_sizes.lock().clone();
     sizes.sort_unstable();
     assert_eq!(sizes, [201, 500, 500]);
 }
@@ -224,7 +225,7 @@ async fn retries_a_failed_batch_once_after_a_pause() {
     let (summary, entries) =
         pull_with_entries(&client(&server, 2), &skus(3), &ReadSettings::default()).await;
     assert_eq!((summary.unwrap().answered, entries.len()), (3, 3));
-    assert_eq!(batch_sizes.lock().unwrap().len(), 3);
+    assert_eq!(batch_sizes.lock().len(), 3);
     assert_eq!(before.elapsed().as_secs(), RETRY_DELAY.as_secs());
 }
 
@@ -250,10 +251,7 @@ async fn permanent_or_second_error_fails_the_pull() {
         else {
             panic!("{error:?}")
         };
-        assert_eq!(
-            (actual, batch_sizes.lock().unwrap().len()),
-            (status.as_u16(), times)
-        );
+        assert_eq!((actual, batch_sizes.lock().len()), (status.as_u16(), times));
     }
 }
 
@@ -293,7 +291,7 @@ async fn pull_once_has_one_deadline_and_no_retry() {
         result.first_error,
         Some(OldHandlerError::Status { status: 502, .. })
     ));
-    assert_eq!(batch_sizes.lock().unwrap().len(), 3);
+    assert_eq!(batch_sizes.lock().len(), 3);
 
     let silent = serve(Router::new().fallback(async || std::future::pending::<()>().await));
     let silent = silent.await;
@@ -478,5 +476,5 @@ async fn sends_no_request_without_skus() {
         (summary.unwrap(), entries.len()),
         (HandlerSummary::default(), 0)
     );
-    assert!(batch_sizes.lock().unwrap().is_empty());
+    assert!(batch_sizes.lock().is_empty());
 }

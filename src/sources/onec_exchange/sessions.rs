@@ -3,11 +3,11 @@
 //! Sessions are kept in memory only. After a restart 1C logs in again, or its Basic credentials
 //! authenticate each request.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::http::header::{AUTHORIZATION, COOKIE};
 use axum::http::request::Parts;
+use parking_lot::Mutex;
 use strict_http::secret::{Secret, TokenSet};
 use tokio::time::Instant;
 
@@ -66,7 +66,7 @@ impl ExchangeSessions {
     pub(super) fn log_in(&self, head: &Parts) -> Result<(&'static str, String), ExchangeError> {
         self.check_login(head)?;
         let value = format!("{:032x}", rand::random::<u128>());
-        let mut sessions = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sessions = self.table.lock();
         let now = Instant::now();
         sessions
             .active
@@ -109,7 +109,7 @@ impl ExchangeSessions {
     }
 
     fn find_session(&self, value: &Secret) -> Option<u64> {
-        let mut sessions = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sessions = self.table.lock();
         let now = Instant::now();
         let found = sessions
             .active

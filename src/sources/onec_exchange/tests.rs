@@ -1,13 +1,13 @@
 //! Tests of the 1C exchange through its router: login, transfer, import, limits and restarts.
 
 use std::io::{Cursor, Write};
-use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, stream};
 use http_body_util::BodyExt;
 use lifecycle::CrashSignal;
+use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::sync::Notify;
 use tower::ServiceExt;
@@ -48,7 +48,7 @@ impl TestSite {
             let recorded = Arc::clone(&recorded);
             async move {
                 result.await?;
-                recorded.lock().unwrap().push((upload.name, text));
+                recorded.lock().push((upload.name, text));
                 Ok(ImportedFile {
                     message: format!("imported from {}", upload.source_index),
                 })
@@ -151,7 +151,7 @@ impl TestSite {
     }
 
     fn delivered(&self) -> Vec<(String, String)> {
-        self.delivered.lock().unwrap().clone()
+        self.delivered.lock().clone()
     }
 }
 

@@ -5,11 +5,12 @@
 //! a request.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use lifecycle::Tasks;
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -87,12 +88,12 @@ impl Transfers {
     /// Begins a transfer and discards the files of an earlier one.
     pub(super) async fn begin(&self, client: ExchangeClient) -> Result<(), ExchangeError> {
         let _permit = self.acquire_lock(RESPONSE_TIMEOUT).await?;
-        *self.current_transfer() = None;
+        *self.transfer.lock() = None;
         self.spool.clear().await.map_err(|e| {
             warn!(source = self.source_name, error = %e, "failed to clear the spool of {}: {e}", self.source_name);
             ExchangeError::new("cannot begin a transfer: the spool directory is not writable")
         })?;
-        *self.current_transfer() = Some(Transfer {
+        *self.transfer.lock() = Some(Transfer {
             owner: client,
             received_bytes: 0,
             last_part: None,
@@ -130,7 +131,8 @@ impl Transfers {
         let last_part = Some((name.clone(), part));
         if !is_new_file
             && self
-                .current_transfer()
+                .transfer
+                .lock()
                 .as_ref()
                 .is_some_and(|transfer| transfer.last_part == last_part)
         {
@@ -142,7 +144,7 @@ impl Transfers {
             return Ok(());
         }
         self.spool.append(name).await?;
-        if let Some(transfer) = self.current_transfer().as_mut() {
+        if let Some(transfer) = self.transfer.lock().as_mut() {
             transfer.received_bytes += part.bytes;
             transfer.last_part = last_part;
             transfer.files.insert(name.clone(), FileState::Receiving);
@@ -157,7 +159,7 @@ impl Transfers {
         client: ExchangeClient,
         name: &FileName,
     ) -> Result<(u64, bool), ExchangeError> {
-        let mut current = self.current_transfer();
+        let mut current = self.transfer.lock();
         let transfer = check_owner(current.as_mut(), client)?;
         if transfer.files.len() >= MAX_FILES && !transfer.files.contains_key(name) {
             return Err(ExchangeError::new(format!(
@@ -199,7 +201,7 @@ impl Transfers {
             },
             Ok(Err(_gone)) => "the import was interrupted, send the file again".to_owned(),
         };
-        if let Some(transfer) = self.current_transfer().as_mut() {
+        if let Some(transfer) = self.transfer.lock().as_mut() {
             transfer.files.insert(name.clone(), FileState::Failed);
         }
         Err(ExchangeError::new(message))
@@ -210,7 +212,7 @@ impl Transfers {
         client: ExchangeClient,
         name: &FileName,
     ) -> Result<Option<watch::Receiver<ImportOutcome>>, ExchangeError> {
-        let mut current = self.current_transfer();
+        let mut current = self.transfer.lock();
         let files = &check_owner(current.as_mut(), client)?.files;
         // An archive that arrived later may contain another file of that name.
         let has_new_archive = files
@@ -244,7 +246,7 @@ impl Transfers {
             return Ok(outcome);
         }
         let (sender, outcome) = watch::channel(None);
-        if let Some(transfer) = self.current_transfer().as_mut() {
+        if let Some(transfer) = self.transfer.lock().as_mut() {
             transfer.last_part = None;
             transfer
                 .files
@@ -287,10 +289,6 @@ impl Transfers {
                 "the previous request is still being processed, try again later",
             )),
         }
-    }
-
-    fn current_transfer(&self) -> MutexGuard<'_, Option<Transfer>> {
-        self.transfer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -356,7 +354,7 @@ impl ImportJob {
 
     /// Returns the archives that have arrived since the last import.
     fn pending_archives(&self) -> Vec<FileName> {
-        let current = self.transfer.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.transfer.lock();
         let files = current.iter().flat_map(|transfer| &transfer.files);
         let archives = files.filter(|(name, file)| {
             name.is_zip() && matches!(file, FileState::Receiving | FileState::Failed)
@@ -366,7 +364,7 @@ impl ImportJob {
 
     /// Records the state of an archive. Its files replace earlier files of the same names.
     fn record_archive(&self, archive: FileName, state: FileState, inner_names: &[FileName]) {
-        let mut current = self.transfer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.transfer.lock();
         if let Some(transfer) = current.as_mut() {
             transfer.files.insert(archive, state);
             transfer

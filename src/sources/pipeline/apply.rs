@@ -32,7 +32,7 @@ impl DeliveryPipeline {
         let id = self.0.sources[source].id;
         // After the commit, the statements hold. A crash here leaves the mark "unapplied" on disk,
         // and the book follows at the next start.
-        self.statuses()[source].has_unapplied = true;
+        self.0.statuses.lock()[source].has_unapplied = true;
         statements.commit().await?;
         if self.0.has_new_rules.load(Ordering::Relaxed) {
             // `reapply_rules` first decides whether the new rules may be used.
@@ -42,7 +42,7 @@ impl DeliveryPipeline {
         statements.close_delivery().await?;
         applied?;
         statements.mark_applied(id).await?;
-        self.statuses()[source].has_unapplied = false;
+        self.0.statuses.lock()[source].has_unapplied = false;
         Ok(())
     }
 
@@ -64,7 +64,9 @@ impl DeliveryPipeline {
             }
         }
         if is_unchanged {
-            self.statuses()
+            self.0
+                .statuses
+                .lock()
                 .iter_mut()
                 .for_each(|status| status.has_unapplied = false);
         }
@@ -93,7 +95,7 @@ impl DeliveryPipeline {
             let text = reason.to_string();
             raise_held_alarm(&self.0.context.alarms, &self.0.name, RULES_NAME, &text);
             self.record_held_rules(&text);
-            *self.held_rules_state() = Some(HeldRules {
+            *self.0.held_rules.lock() = Some(HeldRules {
                 since: self.0.context.clock.now(),
                 mark: rules_mark(&digest, &text),
                 reason,
@@ -131,11 +133,13 @@ impl DeliveryPipeline {
         self.apply(statements, GroupFilter::All).await?;
         statements.save_rules_digest(digest).await?;
         self.0.has_new_rules.store(false, Ordering::Relaxed);
-        *self.held_rules_state() = None;
+        *self.0.held_rules.lock() = None;
         for source in &self.0.sources {
             statements.mark_applied(source.id).await?;
         }
-        self.statuses()
+        self.0
+            .statuses
+            .lock()
             .iter_mut()
             .for_each(|status| status.has_unapplied = false);
         let about = format!("{}/{RULES_NAME}", self.0.name);

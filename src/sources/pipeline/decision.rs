@@ -99,7 +99,7 @@ impl DeliveryPipeline {
             let all_held = statements
                 .hold_delivery(target.id, delivery.staged, held)
                 .await?;
-            self.statuses()[source].held = all_held;
+            self.0.statuses.lock()[source].held = all_held;
             self.record_replaced(source, replaced);
             return Ok(report);
         }
@@ -118,7 +118,7 @@ impl DeliveryPipeline {
             Approval::NotGiven | Approval::DryRun => Vec::new(),
         };
         let all_held = statements.release_held(target.id, &released).await?;
-        let status = &mut self.statuses()[source];
+        let status = &mut self.0.statuses.lock()[source];
         status.had_snapshot |= *scope == DeliveryScope::Snapshot;
         status.held = all_held;
         Ok(report)

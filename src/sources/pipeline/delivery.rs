@@ -108,7 +108,7 @@ impl DeliveryPipeline {
     ) -> Result<StagingFile, PipelineError> {
         while let Some(entries) = entries.recv().await {
             stage.add_entries(entries, self.now()).await?;
-            self.statuses()[source].rows_read = stage.counts().rows;
+            self.0.statuses.lock()[source].rows_read = stage.counts().rows;
         }
         Ok(stage)
     }
@@ -200,7 +200,7 @@ struct ReadingGuard<'a> {
 impl<'a> ReadingGuard<'a> {
     fn start(pipeline: &'a DeliveryPipeline, source: usize) -> Self {
         let now = pipeline.0.context.clock.now();
-        let status = &mut pipeline.statuses()[source];
+        let status = &mut pipeline.0.statuses.lock()[source];
         (status.reading_since, status.rows_read) = (Some(now), 0);
         Self { pipeline, source }
     }
@@ -208,6 +208,6 @@ impl<'a> ReadingGuard<'a> {
 
 impl Drop for ReadingGuard<'_> {
     fn drop(&mut self) {
-        self.pipeline.statuses()[self.source].reading_since = None;
+        self.pipeline.0.statuses.lock()[self.source].reading_since = None;
     }
 }

@@ -22,10 +22,10 @@ mod stock_step;
 pub(super) mod tests;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 
-use tokio::sync::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 pub use self::delivery_report::{
     ChangeCounts, Completeness, DeliveryOutcome, DeliveryReport, ReadReport, SourceState,
@@ -104,12 +104,12 @@ struct PipelineState {
     directory: PathBuf,
     sources: Vec<PipelineSource>,
     rules: ShopRules,
-    statements: Mutex<StatementStore>,
-    statuses: StdMutex<Vec<SourceStatus>>,
+    statements: tokio::sync::Mutex<StatementStore>,
+    statuses: Mutex<Vec<SourceStatus>>,
     // The rules differ from those under which all stock was last evaluated.
     has_new_rules: AtomicBool,
     // The new rules, if they would zero too much stock and wait for approval.
-    held_rules: StdMutex<Option<HeldRules>>,
+    held_rules: Mutex<Option<HeldRules>>,
     previews: PreviewCache,
     context: Context,
 }
@@ -165,10 +165,10 @@ impl DeliveryPipeline {
             directory: directory.to_owned(),
             sources,
             rules,
-            statements: Mutex::new(statements),
-            statuses: StdMutex::new(statuses),
+            statements: tokio::sync::Mutex::new(statements),
+            statuses: Mutex::new(statuses),
             has_new_rules: AtomicBool::new(true),
-            held_rules: StdMutex::default(),
+            held_rules: Mutex::default(),
             previews: PreviewCache::default(),
             context,
         })))
@@ -212,7 +212,7 @@ impl DeliveryPipeline {
     /// Returns the status of a source.
     #[must_use]
     pub fn status(&self, source: usize) -> SourceStatus {
-        self.statuses()[source].clone()
+        self.0.statuses.lock()[source].clone()
     }
 
     /// Returns true if the latest statement of all sources decides.
@@ -224,14 +224,15 @@ impl DeliveryPipeline {
     /// Returns true if a snapshot of the source was ever applied.
     #[must_use]
     pub fn had_snapshot(&self, source: usize) -> bool {
-        self.statuses()[source].had_snapshot
+        self.0.statuses.lock()[source].had_snapshot
     }
 
     /// Returns true if the book lacks some statements, and applying them needs no approval.
     #[must_use]
     pub fn needs_reapply(&self, source: usize) -> bool {
         let is_pending = self.0.has_new_rules.load(Ordering::Relaxed);
-        (is_pending || self.statuses()[source].has_unapplied) && self.held_rules_state().is_none()
+        (is_pending || self.0.statuses.lock()[source].has_unapplied)
+            && self.0.held_rules.lock().is_none()
     }
 
     /// Returns the saved state of a source's connector; empty if there is none.
@@ -274,17 +275,10 @@ impl DeliveryPipeline {
 
     // A caller may have been cancelled in the middle of a delivery, so each user of the statements
     // first cleans up.
-    async fn statements(&self) -> MutexGuard<'_, StatementStore> {
+    async fn statements(&self) -> tokio::sync::MutexGuard<'_, StatementStore> {
         let mut statements = self.0.statements.lock().await;
         statements.clean_up().await;
         statements
-    }
-
-    fn statuses(&self) -> std::sync::MutexGuard<'_, Vec<SourceStatus>> {
-        self.0
-            .statuses
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn now(&self) -> Timestamp {

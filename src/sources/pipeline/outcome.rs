@@ -26,7 +26,7 @@ impl DeliveryPipeline {
         let (shop, name) = (&self.0.name, &self.0.sources[source].policy.name);
         let about = format!("{shop}/{name}");
         let alarms = &self.0.context.alarms;
-        let mut statuses = self.statuses();
+        let mut statuses = self.0.statuses.lock();
         let status = &mut statuses[source];
         let mut report = match delivered {
             Ok(report) => report,
@@ -114,7 +114,7 @@ impl DeliveryPipeline {
         self.record_poll_failure(source, text);
         let about = format!("{}/{}", self.0.name, self.0.sources[source].policy.name);
         {
-            let status = &mut self.statuses()[source];
+            let status = &mut self.0.statuses.lock()[source];
             status.failed_total += 1;
             status.is_unreachable = true;
             status.last_failure = Some((now, text.to_owned()));
@@ -128,19 +128,19 @@ impl DeliveryPipeline {
 
     /// Records the beginning of a poll.
     pub fn record_poll_started(&self, source: usize) {
-        let status = &mut self.statuses()[source];
+        let status = &mut self.0.statuses.lock()[source];
         status.last_poll_at = Some(self.0.context.clock.now());
         status.next_poll_at = None;
     }
 
     /// Records the end of a poll, and the pause before the next one.
     pub fn record_poll_ended(&self, source: usize, pause: Duration) {
-        self.statuses()[source].next_poll_at = Some(self.0.context.clock.now() + pause);
+        self.0.statuses.lock()[source].next_poll_at = Some(self.0.context.clock.now() + pause);
     }
 
     /// Records that a source was polled and has nothing new.
     pub fn record_reachable(&self, source: usize) {
-        let status = &mut self.statuses()[source];
+        let status = &mut self.0.statuses.lock()[source];
         if std::mem::take(&mut status.is_unreachable) {
             status.last_failure = None;
             let about = format!("{}/{}", self.0.name, self.0.sources[source].policy.name);

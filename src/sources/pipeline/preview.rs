@@ -118,14 +118,7 @@ impl DeliveryPipeline {
     /// Returns the rules that are held for approval.
     #[must_use]
     pub fn held_rules(&self) -> Option<HeldRules> {
-        self.held_rules_state().clone()
-    }
-
-    pub(super) fn held_rules_state(&self) -> std::sync::MutexGuard<'_, Option<HeldRules>> {
-        self.0
-            .held_rules
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0.held_rules.lock().clone()
     }
 
     /// Returns the mark of what is held under a name: of a source, or [`RULES_NAME`].

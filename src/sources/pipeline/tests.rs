@@ -27,7 +27,7 @@ pub(in crate::sources) struct PipelineHarness {
     ingest: Ingest,
     pub(in crate::sources) pipeline: DeliveryPipeline,
     tasks: Tasks,
-    asserted_count: Arc<StdMutex<u64>>,
+    asserted_count: Arc<Mutex<u64>>,
 }
 
 pub(in crate::sources) fn test_policy(name: &str) -> SourcePolicy {
@@ -62,7 +62,7 @@ impl PipelineHarness {
         };
         let opened = Store::open(&store_config, &[key]).await.unwrap();
         let (book, store) = (Arc::new(opened.book), Arc::new(opened.store));
-        let asserted_count = Arc::new(StdMutex::new(0));
+        let asserted_count = Arc::new(Mutex::new(0));
         let recorder = Arc::clone(&asserted_count);
         let alarms = Alarms::new(Clock::wall());
         let (ingest, worker) = ingest::create(
@@ -72,7 +72,7 @@ impl PipelineHarness {
             alarms.clone(),
             ingest::Metrics::default(),
             Box::new(move |event: &StatedSkus<'_>| {
-                *recorder.lock().unwrap() += (event.changed.len() + event.repeated.len()) as u64;
+                *recorder.lock() += (event.changed.len() + event.repeated.len()) as u64;
             }),
         );
         let tasks = Tasks::new(CrashSignal::default());
@@ -281,10 +281,10 @@ async fn unchanged_rows_are_asserted_and_not_written() {
         dates
     };
     let (before, written) = (dates(&harness), harness.store.status().last_seq);
-    *harness.asserted_count.lock().unwrap() = 0;
+    *harness.asserted_count.lock() = 0;
     let report = harness.deliver(0, numbered_rows(0..3_000, 5)).await;
     assert_eq!(report.changes.unchanged, 3_000);
-    assert_eq!(*harness.asserted_count.lock().unwrap(), 3_000);
+    assert_eq!(*harness.asserted_count.lock(), 3_000);
     assert_eq!(dates(&harness), before);
     assert_eq!(harness.store.status().last_seq, written);
 }

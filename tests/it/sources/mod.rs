@@ -6,10 +6,11 @@ mod old_handler;
 mod onec_exchange;
 mod operator_import;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lifecycle::{CrashSignal, Tasks};
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -167,11 +168,11 @@ impl SellerServer {
 
     /// From now on it answers so.
     fn set_response(&self, respond: impl Fn(&SellerRequest) -> Vec<u8> + Send + Sync + 'static) {
-        *self.respond.lock().unwrap() = Arc::new(respond);
+        *self.respond.lock() = Arc::new(respond);
     }
 
     fn requests(&self) -> Vec<SellerRequest> {
-        self.requests.lock().unwrap().clone()
+        self.requests.lock().clone()
     }
 }
 
@@ -214,12 +215,9 @@ async fn serve_one(
             };
         }
     };
-    let respond = Arc::clone(&respond.lock().unwrap_or_else(PoisonError::into_inner));
+    let respond = Arc::clone(&respond.lock());
     let reply = respond(&request);
-    requests
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .push(request);
+    requests.lock().push(request);
     let _ignored = stream.write_all(&reply).await;
 }
 

@@ -11,7 +11,7 @@ use super::page_request::{OversizePolicy, PageSizes, SimPageRequest, query_value
 use super::request_checks::require_json;
 use super::request_trace::RequestTrace;
 use super::simulator_config::SimKeyScope;
-use super::{MarketSimulator, as_u64, lock};
+use super::{MarketSimulator, as_u64};
 use crate::request_validation;
 use crate::responses::{self, SimErrorResponse};
 
@@ -48,7 +48,7 @@ impl MarketSimulator {
             request_validation::parse_hidden_offers(&body, change == VisibilityChange::Hide)
                 .map_err(|message| SimErrorResponse::new(400, message))?;
         trace.entry.skus = offers.len();
-        let mut hidden = campaign.hidden_offers();
+        let mut hidden = campaign.hidden_offers.lock();
         let mut changed = 0;
         for offer in offers {
             changed += usize::from(match change {
@@ -56,7 +56,7 @@ impl MarketSimulator {
                 VisibilityChange::Show => hidden.remove(&offer),
             });
         }
-        let mut log = lock(&self.state.request_log);
+        let mut log = self.state.request_log.lock();
         match change {
             VisibilityChange::Hide => log.report.offers_hidden += as_u64(changed),
             VisibilityChange::Show => log.report.offers_shown += as_u64(changed),
@@ -76,7 +76,7 @@ impl MarketSimulator {
         let requested: HashSet<CompactString> = query_values(request.uri(), &["offer_id"])
             .map(|offer| CompactString::new(offer.trim()))
             .collect();
-        let hidden = campaign.hidden_offers();
+        let hidden = campaign.hidden_offers.lock();
         let matching = hidden
             .iter()
             .filter(|sku| requested.is_empty() || requested.contains(*sku));

@@ -4,9 +4,10 @@
 //! (`request_trace`), and read or change the state.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 
 use super::faults::{DrawnFault, FaultPlan};
 use super::quota::QuotaOwner;
@@ -77,7 +78,7 @@ impl MarketSimulator {
 
     /// Activates a fault plan. Request numbers start at 0 again.
     pub fn set_faults(&self, plan: FaultPlan) {
-        *lock(&self.state.active_plan) = ActivePlan {
+        *self.state.active_plan.lock() = ActivePlan {
             plan: Arc::new(plan),
             next_number: 0,
         };
@@ -90,18 +91,18 @@ impl MarketSimulator {
 
     /// Removes the fault plan, except for its rejected SKUs.
     pub fn clear_faults_keep_rejected(&self) {
-        let plan = lock(&self.state.active_plan).plan.rejected_skus_only();
+        let plan = self.state.active_plan.lock().plan.rejected_skus_only();
         self.set_faults(plan);
     }
 
     /// Answers this key with 401 from now on.
     pub fn revoke_key(&self, key: &str) {
-        lock(&self.state.revoked_keys).insert(key.to_owned());
+        self.state.revoked_keys.lock().insert(key.to_owned());
     }
 
     /// Accepts a revoked key again.
     pub fn restore_key(&self, key: &str) {
-        lock(&self.state.revoked_keys).remove(key);
+        self.state.revoked_keys.lock().remove(key);
     }
 
     /// Stores a count as if the Market had received, acknowledged and published it already.
@@ -133,7 +134,7 @@ impl MarketSimulator {
             return 0;
         };
         let sold = campaign.stock.order(sku, pieces, self.now());
-        lock(&self.state.request_log).report.pieces_ordered += u64::from(sold);
+        self.state.request_log.lock().report.pieces_ordered += u64::from(sold);
         sold
     }
 
@@ -185,7 +186,7 @@ impl MarketSimulator {
     #[must_use]
     pub fn is_hidden(&self, campaign: u64, sku: &str) -> bool {
         self.campaign(campaign)
-            .is_some_and(|campaign| campaign.hidden_offers().contains(sku))
+            .is_some_and(|campaign| campaign.hidden_offers.lock().contains(sku))
     }
 
     /// Returns the number of SKUs received for a campaign's warehouse.
@@ -215,7 +216,7 @@ impl MarketSimulator {
     /// Returns the report of all requests so far.
     #[must_use]
     pub fn report(&self) -> SimulatorReport {
-        let mut report = lock(&self.state.request_log).report.clone();
+        let mut report = self.state.request_log.lock().report.clone();
         for quota in self.state.registry.quotas() {
             let (updates, parallel) = quota.peaks();
             let peak = match quota.owner {
@@ -231,7 +232,7 @@ impl MarketSimulator {
     /// Returns the last ten thousand requests, the oldest first.
     #[must_use]
     pub fn requests(&self) -> Vec<LoggedRequest> {
-        lock(&self.state.request_log).entries()
+        self.state.request_log.lock().entries()
     }
 
     fn now(&self) -> DateTime<Utc> {
@@ -248,11 +249,14 @@ impl MarketSimulator {
         count: u64,
         describe: impl FnOnce() -> String,
     ) {
-        lock(&self.state.request_log).record_violation(violation, count, describe);
+        self.state
+            .request_log
+            .lock()
+            .record_violation(violation, count, describe);
     }
 
     fn next_outcome(&self, is_readback: bool) -> PlannedOutcome {
-        let mut active = lock(&self.state.active_plan);
+        let mut active = self.state.active_plan.lock();
         let number = active.next_number;
         active.next_number += 1;
         let fault = active.plan.draw(number, is_readback);
@@ -264,12 +268,8 @@ impl MarketSimulator {
     }
 
     fn current_plan(&self) -> Arc<FaultPlan> {
-        Arc::clone(&lock(&self.state.active_plan).plan)
+        Arc::clone(&self.state.active_plan.lock().plan)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn as_u64(n: usize) -> u64 {

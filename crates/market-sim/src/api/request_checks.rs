@@ -9,9 +9,9 @@ use axum::http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
+use super::MarketSimulator;
 use super::request_trace::RequestTrace;
 use super::simulator_config::{Availability, SimKeyScope};
-use super::{MarketSimulator, lock};
 use crate::quota::{QuotaOwner, QuotaTracker};
 use crate::registry::{SimBusiness, SimCampaign};
 use crate::responses::{self, RateLimitHeaders, SimErrorResponse};
@@ -24,7 +24,7 @@ impl MarketSimulator {
         headers: &'a HeaderMap,
     ) -> Result<&'a str, SimErrorResponse> {
         let key = api_key(headers)?;
-        if lock(&self.state.revoked_keys).contains(key) {
+        if self.state.revoked_keys.lock().contains(key) {
             return Err(SimErrorResponse::new(401, "Api-Key token is revoked"));
         }
         if !self.state.registry.knows_key(key) {

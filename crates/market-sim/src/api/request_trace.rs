@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::response::Response;
 use tokio::time::Instant;
 
-use super::{MarketSimulator, lock};
+use super::MarketSimulator;
 use crate::quota::{ParallelSlot, QuotaOwner, QuotaTracker};
 use crate::responses::{self, SimErrorResponse};
 use crate::simulator_report::{LoggedRequest, RequestOutcome, SimCall};
@@ -89,6 +89,6 @@ impl RequestTrace {
 impl Drop for RequestTrace {
     fn drop(&mut self) {
         self.entry.duration = self.arrived.elapsed();
-        lock(&self.market.state.request_log).record(self.entry);
+        self.market.state.request_log.lock().record(self.entry);
     }
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::request_checks::require_json;
 use super::request_trace::RequestTrace;
 use super::simulator_config::SimKeyScope;
-use super::{MarketSimulator, PlannedOutcome, as_u64, lock};
+use super::{MarketSimulator, PlannedOutcome, as_u64};
 use crate::faults::{LineOutcome, MarketFault};
 use crate::quota::{QuotaOwner, QuotaTracker};
 use crate::registry::SimCampaign;
@@ -101,7 +101,7 @@ impl MarketSimulator {
     fn record_arrival(&self, quota: &Arc<QuotaTracker>, trace: &mut RequestTrace) {
         trace.quota = Some(Arc::clone(quota));
         if quota.is_too_soon(trace.arrived) {
-            lock(&self.state.request_log).report.early_retries += 1;
+            self.state.request_log.lock().report.early_retries += 1;
         }
     }
 
@@ -113,7 +113,7 @@ impl MarketSimulator {
         trace: &mut RequestTrace,
     ) -> Result<Vec<L>, SimErrorResponse> {
         trace.entry.skus = parsed.sku_count;
-        lock(&self.state.request_log).report.skus_received += as_u64(parsed.sku_count);
+        self.state.request_log.lock().report.skus_received += as_u64(parsed.sku_count);
         let limit = self.update_limit(quota.owner);
         let amount = cost(quota.owner, parsed.sku_count);
         quota
@@ -210,7 +210,7 @@ impl MarketSimulator {
             let stock = &update.campaign.stock;
             let counts = stock.write(&update.lines, now, planned.fault.is_none(), outcome_of);
             offset += update.lines.len();
-            let mut log = lock(&self.state.request_log);
+            let mut log = self.state.request_log.lock();
             log.report.skus_applied += counts.applied;
             log.report.skus_dropped += counts.dropped;
             log.report.pieces_ordered += counts.sold;

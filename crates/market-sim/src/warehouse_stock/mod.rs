@@ -6,12 +6,13 @@
 use std::collections::HashMap;
 use std::hash::BuildHasher as _;
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use compact_str::CompactString;
 use foldhash::fast::RandomState;
+use parking_lot::Mutex;
 
 mod state;
 
@@ -75,7 +76,7 @@ impl SimWarehouseStock {
         self: &Arc<Self>,
         lines: &[SimUpdateLine],
     ) -> (InFlightGuard, SkuViolations) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let mut duplicates = SkuViolations::default();
         let mut skus = Vec::with_capacity(lines.len());
         for line in lines {
@@ -103,7 +104,7 @@ impl SimWarehouseStock {
         if !self.is_grouped {
             return violations;
         }
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         for line in lines {
             if *state
                 .first_routes
@@ -125,7 +126,7 @@ impl SimWarehouseStock {
         acknowledged: bool,
         outcome_of: impl Fn(usize, &str) -> LineOutcome,
     ) -> StockWriteCounts {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let mut counts = StockWriteCounts::default();
         for (index, line) in lines.iter().enumerate() {
             let outcome = outcome_of(index, &line.sku);
@@ -149,14 +150,14 @@ impl SimWarehouseStock {
 
     /// Stores a line as acknowledged and visible at once.
     pub(super) fn seed(&self, line: &SimUpdateLine, now: DateTime<Utc>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.apply_line(line, now, true, Duration::ZERO);
         state.pending_visibility.remove(&line.sku);
     }
 
     /// Records that lines stored earlier have been acknowledged to the client.
     pub(super) fn acknowledge(&self, lines: &[SimUpdateLine]) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         for line in lines {
             if let Some(record) = state.records.get_mut(line.sku.as_str()) {
                 record.acknowledged_micros =
@@ -167,22 +168,22 @@ impl SimWarehouseStock {
 
     /// Orders up to `pieces` available pieces, and returns the ordered number.
     pub(super) fn order(&self, sku: &str, pieces: u32, now: DateTime<Utc>) -> u32 {
-        self.lock().order(sku, pieces, now)
+        self.state.lock().order(sku, pieces, now)
     }
 
     /// Ships up to `pieces` ordered pieces, and returns the shipped number.
     pub(super) fn ship(&self, sku: &str, pieces: u32, now: DateTime<Utc>) -> u32 {
-        self.lock().ship(sku, pieces, now)
+        self.state.lock().ship(sku, pieces, now)
     }
 
     /// Archives a SKU.
     pub(super) fn archive(&self, sku: &str) {
-        self.lock().archived.insert(sku.into());
+        self.state.lock().archived.insert(sku.into());
     }
 
     /// Returns the pieces that can be ordered, visible or not.
     pub(super) fn available(&self, sku: &str) -> Option<u32> {
-        let state = self.lock();
+        let state = self.state.lock();
         state
             .records
             .get(sku)
@@ -190,15 +191,15 @@ impl SimWarehouseStock {
     }
 
     pub(super) fn get(&self, sku: &str) -> Option<StockRecord> {
-        self.lock().records.get(sku).copied()
+        self.state.lock().records.get(sku).copied()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.lock().records.len()
+        self.state.lock().records.len()
     }
 
     pub(super) fn snapshot(&self) -> SkuStocks {
-        let state = self.lock();
+        let state = self.state.lock();
         let records = state.records.iter();
         records
             .map(|(sku, record)| (sku.clone(), (record.count, record.updated_at.to_utc())))
@@ -207,7 +208,7 @@ impl SimWarehouseStock {
 
     /// Returns the SKUs for which a zero was ever received.
     pub(super) fn skus_ever_zero(&self) -> Vec<String> {
-        let state = self.lock();
+        let state = self.state.lock();
         let sold_out = state
             .records
             .iter()
@@ -217,7 +218,7 @@ impl SimWarehouseStock {
 
     /// Returns the visible stock of a SKU, archived or not.
     pub(super) fn visible_stock(&self, sku: &str, now: DateTime<Utc>) -> Option<VisibleStock> {
-        let state = self.lock();
+        let state = self.state.lock();
         state.visible_stock(sku, state.records.get(sku)?, now)
     }
 
@@ -230,7 +231,7 @@ impl SimWarehouseStock {
         now: DateTime<Utc>,
         matches_filter: impl Fn(&str, &VisibleStock) -> bool,
     ) -> (Vec<(CompactString, VisibleStock)>, bool) {
-        let state = self.lock();
+        let state = self.state.lock();
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let rest = state.records.range::<str, _>((from, Bound::Unbounded));
         let mut rest = rest
@@ -244,10 +245,6 @@ impl SimWarehouseStock {
             .collect();
         (page, rest.next().is_some())
     }
-
-    fn lock(&self) -> MutexGuard<'_, WarehouseStockState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// SKUs of a request in flight. Dropping it ends their flight.
@@ -259,7 +256,7 @@ pub(super) struct InFlightGuard {
 
 impl Drop for InFlightGuard {
     fn drop(&mut self) {
-        let mut state = self.stock.lock();
+        let mut state = self.stock.state.lock();
         for hash in &self.sku_hashes {
             match state.skus_in_flight.get_mut(hash) {
                 Some(in_flight) if *in_flight > 1 => *in_flight -= 1,
@@ -289,7 +286,7 @@ mod tests {
         };
         stock.record_route(7, std::slice::from_ref(&line));
         stock.write(&[line], now, true, |_, _| LineOutcome::Kept);
-        let state = stock.lock();
+        let state = stock.state.lock();
         assert_eq!(state.records.len(), 1);
         assert_eq!(state.first_routes.capacity(), 0);
         assert_eq!(

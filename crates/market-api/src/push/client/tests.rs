@@ -1,11 +1,12 @@
 //! Tests of the old handler client against a local server.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::to_bytes;
 use axum::extract::Request;
 use axum::response::IntoResponse;
+use parking_lot::Mutex;
 use strict_http::test_server::{plain_client, serve};
 
 use super::*;
@@ -59,7 +60,7 @@ async fn sends_requests_like_the_market() {
                 .map_or("none", |value| value.to_str().unwrap())
                 .to_owned()
         };
-        recorded.lock().unwrap().push(format!(
+        recorded.lock().push(format!(
             "{} {} {:?} token {}, {}, {}: {}",
             head.method,
             head.uri,
@@ -87,7 +88,7 @@ async fn sends_requests_like_the_market() {
         .unwrap();
     let expected_tail = "application/json;charset=utf-8, identity:";
     assert_eq!(
-        *requests.lock().unwrap(),
+        *requests.lock(),
         [
             format!(
                 r#"POST /market/api/stocks HTTP/1.1 token to+ken&, {expected_tail} {{"warehouseId":7,"skus":["A","Б"]}}"#
@@ -179,7 +180,7 @@ async fn names_redirect_hosts_and_does_not_follow() {
     let redirected_calls: Arc<Mutex<u32>> = Arc::default();
     let counted_calls = Arc::clone(&redirected_calls);
     let elsewhere = serve(Router::new().fallback(async move || {
-        *counted_calls.lock().unwrap() += 1;
+        *counted_calls.lock() += 1;
         GOOD
     }))
     .await;
@@ -200,7 +201,7 @@ async fn names_redirect_hosts_and_does_not_follow() {
     }
     let error = describe_response(StatusCode::MOVED_PERMANENTLY).await;
     assert!(error.contains("301, a redirect to nowhere"), "{error}");
-    assert_eq!(*redirected_calls.lock().unwrap(), 0);
+    assert_eq!(*redirected_calls.lock(), 0);
 }
 
 #[tokio::test]
