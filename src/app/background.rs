@@ -120,7 +120,7 @@ async fn watch_sources(services: Services, stale_after: TimeDelta, tasks: Tasks)
                 continue;
             }
             let latest = services.sources.latest(shop);
-            // A store of an older release has no such notes, so only the time since the start counts.
+            // After a crash before the first of these notes, only the time since the start counts.
             let since = latest.map_or(services.started, |(_, at)| at);
             let age = services.clock.now() - since;
             if age < stale_after {

@@ -40,7 +40,6 @@ pub struct RowDto {
     /// Value and broken rule.
     pub reason: String,
     /// `rejected`, or `suspicious` if the row has two possible meanings.
-    #[serde(default)]
     pub kind: String,
 }
 

@@ -1,4 +1,4 @@
-//! Database file: creation, check of header and tables, and upgrade of the format.
+//! Database file: creation, and check of header and tables.
 
 use std::time::Duration;
 
@@ -17,9 +17,6 @@ const APPLICATION_ID: u32 = 0x5374_6272;
 /// Current format, kept in the header as `user_version`.
 pub(super) const FORMAT: u32 = 2;
 
-/// First format, without activity and notes. A file of it is upgraded when it is opened.
-const FIRST_FORMAT: u32 = 1;
-
 /// Size of a database page in bytes, chosen by measurement: a batch of 2000 rows fills a dozen
 /// pages, and a single row writes no more than two or three.
 pub(super) const PAGE_BYTES: u32 = 4096;
@@ -31,7 +28,7 @@ const WAL_KEPT_BYTES: &str = "8388608";
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 // The bodies of chunks and changes are packed: see `record`.
-const FIRST_SCHEMA: &str = "\
+const SCHEMA: &str = "\
 CREATE TABLE change (seq INTEGER PRIMARY KEY, shop INTEGER NOT NULL, rows INTEGER NOT NULL, \
 body BLOB NOT NULL) STRICT;
 CREATE TABLE snapshot (generation INTEGER NOT NULL, chunk INTEGER NOT NULL, shop INTEGER NOT NULL, \
@@ -42,16 +39,9 @@ CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 1), generation INTEGER NO
 chunks INTEGER NOT NULL, rows INTEGER NOT NULL, snapshot_seq INTEGER NOT NULL, \
 last_seq INTEGER NOT NULL, shops INTEGER NOT NULL, crc INTEGER NOT NULL) STRICT;
 CREATE TABLE spent (shop INTEGER NOT NULL, at INTEGER NOT NULL, skus INTEGER NOT NULL, \
-crc INTEGER NOT NULL) STRICT;";
-
-/// Table that format 2 adds.
-const SECOND_SCHEMA: &str = "\
+crc INTEGER NOT NULL) STRICT;
 CREATE TABLE note (shop INTEGER NOT NULL, name TEXT NOT NULL, text TEXT NOT NULL, \
 crc INTEGER NOT NULL, PRIMARY KEY (shop, name)) STRICT, WITHOUT ROWID;";
-
-fn schema() -> String {
-    format!("{FIRST_SCHEMA}\n{SECOND_SCHEMA}")
-}
 
 fn connect_options(path: &std::path::Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
@@ -84,11 +74,9 @@ pub(super) async fn create_database(directory: &StoreDirectory) -> Result<(), St
     let draft = directory.create_draft()?;
     let build = async || -> Result<(), sqlx::Error> {
         let mut conn = connect_options(&draft).connect().await?;
-        sqlx::raw_sql(sqlx::AssertSqlSafe(schema()))
-            .execute(&mut conn)
-            .await?;
+        sqlx::raw_sql(SCHEMA).execute(&mut conn).await?;
         sqlx::query("INSERT INTO state VALUES (1, 0, 0, 0, 0, 0, 0, ?1)")
-            .bind(StoreHeader::default().crc(FORMAT))
+            .bind(StoreHeader::default().crc())
             .execute(&mut conn)
             .await?;
         sqlx::query(sqlx::AssertSqlSafe(format!(
@@ -135,28 +123,24 @@ pub(super) fn check_header(directory: &StoreDirectory) -> Result<(), StoreError>
         });
     }
     match (number(60), number(68)) {
-        (Some(FIRST_FORMAT..=FORMAT), Some(APPLICATION_ID)) => Ok(()),
-        (Some(found), Some(APPLICATION_ID)) if found > FORMAT => Err(StoreError::NewerFormat {
+        (Some(FORMAT), Some(APPLICATION_ID)) => Ok(()),
+        (Some(found), Some(APPLICATION_ID)) => Err(StoreError::OtherFormat {
             path,
             found,
             known: FORMAT,
-        }),
-        (_, Some(APPLICATION_ID)) => Err(StoreError::Damaged {
-            path,
-            what: "its format version is unknown".to_owned(),
         }),
         (_, Some(_)) => Err(StoreError::ForeignFile {
             path,
             what: "it is a SQLite database of another program",
         }),
-        (_, None) => Err(StoreError::Damaged {
+        (None, _) | (_, None) => Err(StoreError::Damaged {
             path,
             what: "the file is shorter than the header of a SQLite database".to_owned(),
         }),
     }
 }
 
-/// Opens the database, checks its pages and tables, and upgrades the first format.
+/// Opens the database and checks its pages and tables.
 pub(super) async fn open_connection(
     directory: &StoreDirectory,
 ) -> Result<(SqliteConnection, StoreHeader), StoreInternalError> {
@@ -183,16 +167,7 @@ async fn check_database(conn: &mut SqliteConnection) -> Result<StoreHeader, Stor
     )
     .fetch_all(&mut *conn)
     .await?;
-    let format: u32 = sqlx::query_scalar("PRAGMA user_version")
-        .fetch_one(&mut *conn)
-        .await?;
-    let is_first_format = format == FIRST_FORMAT;
-    let expected = if is_first_format {
-        FIRST_SCHEMA.to_owned()
-    } else {
-        schema()
-    };
-    if tables.join("\n") != expected {
+    if tables.join("\n") != SCHEMA {
         return Err(MalformedRecord("the tables are not those of its format").into());
     }
     let mode: String = sqlx::query_scalar("PRAGMA journal_mode")
@@ -202,23 +177,5 @@ async fn check_database(conn: &mut SqliteConnection) -> Result<StoreHeader, Stor
         let error = std::io::Error::other("the file system does not support a write-ahead log");
         return Err(StoreInternalError::Sqlite(sqlx::Error::Io(error)));
     }
-    if is_first_format {
-        upgrade_format(conn).await?;
-    }
     StoreHeader::read(conn).await
-}
-
-/// Upgrades a file of the first format in one transaction, so that a crash leaves a valid file.
-async fn upgrade_format(conn: &mut SqliteConnection) -> Result<(), StoreInternalError> {
-    let header = StoreHeader::read_as(conn, FIRST_FORMAT).await?;
-    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *conn).await?;
-    sqlx::raw_sql(SECOND_SCHEMA).execute(&mut *conn).await?;
-    header.write(conn).await?;
-    sqlx::query(sqlx::AssertSqlSafe(format!(
-        "PRAGMA user_version = {FORMAT}"
-    )))
-    .execute(&mut *conn)
-    .await?;
-    sqlx::raw_sql("COMMIT").execute(conn).await?;
-    Ok(())
 }

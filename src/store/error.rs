@@ -21,18 +21,18 @@ pub enum StoreError {
         /// Id of the other process, if its lock file has it.
         pid: Option<u32>,
     },
-    /// The file was written by a newer release.
+    /// The file was written by another release.
     #[error(
-        "{} has format {found}, but this release only reads formats up to {known}: run the newer \
-         release",
+        "{} has format {found}, but this release only reads format {known}: run the release that \
+         wrote it, or move the file and its -wal file away to start with an empty store",
         path.display()
     )]
-    NewerFormat {
+    OtherFormat {
         /// Database file.
         path: PathBuf,
         /// Format of the file.
         found: u32,
-        /// Newest format that this release reads.
+        /// Format that this release reads.
         known: u32,
     },
     /// The file was not written by this program.
@@ -90,7 +90,7 @@ impl StoreError {
         match self {
             Self::Failed { .. } | Self::Damaged { .. } | Self::Unwritable { .. } => true,
             Self::Locked { .. }
-            | Self::NewerFormat { .. }
+            | Self::OtherFormat { .. }
             | Self::ForeignFile { .. }
             | Self::DiskFull
             | Self::Busy

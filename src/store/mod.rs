@@ -33,8 +33,7 @@
 //! The persisted state is the valid generation, followed by the later changes in their order. A
 //! newer level replaces an older one; an acknowledgement replaces the one before it.
 //!
-//! A file of format 1, which had neither activity nor notes, is upgraded to format 2 when it is
-//! opened. A newer format is rejected.
+//! A file of another format is rejected.
 //!
 //! # After a crash
 //! - During creation: `stock.db.new` is left, which the next start deletes. The file gets its real

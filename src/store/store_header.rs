@@ -26,13 +26,6 @@ pub(super) struct StoreHeader {
 
 impl StoreHeader {
     pub(super) async fn read(conn: &mut SqliteConnection) -> Result<Self, StoreInternalError> {
-        Self::read_as(conn, FORMAT).await
-    }
-
-    pub(super) async fn read_as(
-        conn: &mut SqliteConnection,
-        format: u32,
-    ) -> Result<Self, StoreInternalError> {
         let row = sqlx::query(
             "SELECT generation, chunks, rows, snapshot_seq, last_seq, shops, crc FROM state",
         )
@@ -46,7 +39,7 @@ impl StoreHeader {
             last_seq: row.try_get(4)?,
             shops: row.try_get(5)?,
         };
-        if row.try_get::<i64, _>(6)? == header.crc(format) {
+        if row.try_get::<i64, _>(6)? == header.crc() {
             Ok(header)
         } else {
             Err(MalformedRecord("checksum mismatch in the table state").into())
@@ -67,7 +60,7 @@ impl StoreHeader {
         .bind(self.snapshot_seq)
         .bind(self.last_seq)
         .bind(self.shops)
-        .bind(self.crc(FORMAT))
+        .bind(self.crc())
         .execute(conn)
         .await?;
         if result.rows_affected() == 1 {
@@ -77,7 +70,7 @@ impl StoreHeader {
         }
     }
 
-    pub(super) fn crc(&self, format: u32) -> i64 {
+    pub(super) fn crc(&self) -> i64 {
         let mut crc = crc32fast::Hasher::new();
         let Self {
             generation,
@@ -88,7 +81,7 @@ impl StoreHeader {
             shops,
         } = *self;
         for number in [
-            format.into(),
+            FORMAT.into(),
             generation,
             chunks,
             rows,

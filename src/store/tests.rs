@@ -319,49 +319,6 @@ async fn reports_absent_shops_with_their_notes() {
 }
 
 #[tokio::test]
-async fn upgrades_the_first_format() {
-    let dir = TempDir::new().unwrap();
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/store/format-1.db");
-    fs::copy(fixture, dir.path().join("stock.db")).unwrap();
-    let moscow = [ShopIdentity {
-        name: "moscow".to_owned(),
-        target: "http://127.0.0.1:18090 campaign 12345".to_owned(),
-        warehouses: vec![569_667],
-    }];
-    for _ in 0..2 {
-        let opened = open(dir.path(), &moscow).await.unwrap();
-        for (sku, count, at) in [
-            ("557722", 15, "2026-11-20T07:00:00Z"),
-            ("0557722", 0, "2026-11-20T07:00:01Z"),
-            ("кв-адрат", 7, "2026-11-21T07:00:00Z"),
-        ] {
-            let entry = opened.book.get(SHOP_A, sku).unwrap();
-            let level = entry.level();
-            assert_eq!(
-                (level.count.get(), level.updated_at.to_string().as_str()),
-                (count, at)
-            );
-            assert_eq!(opened.acked[0].get(entry.id()).level(), Some(level));
-        }
-        opened
-            .store
-            .put_note(None, "instance", Some("x"))
-            .await
-            .unwrap();
-        opened
-            .store
-            .compact(
-                &opened.book,
-                |_, id| opened.acked[0].get(id),
-                &opened.activity,
-            )
-            .await
-            .unwrap();
-        opened.store.close().await.unwrap();
-    }
-}
-
-#[tokio::test]
 async fn restart_restores_book_acks_and_quarantine() {
     let dir = TempDir::new().unwrap();
     let mut test_store = TestStore::open(dir.path()).await;
@@ -697,7 +654,7 @@ async fn contents_of_file(bytes: &[u8]) -> Result<StoreContents, StoreError> {
 }
 
 #[tokio::test]
-async fn rejects_foreign_newer_and_broken_files() {
+async fn rejects_foreign_broken_and_other_formats() {
     let (dir, _) = sample_store().await;
     let whole = fs::read(dir.path().join("stock.db")).unwrap();
 
@@ -720,20 +677,13 @@ async fn rejects_foreign_newer_and_broken_files() {
         "{rejected:?}"
     );
 
-    let mut newer = whole.clone();
-    newer[60..64].copy_from_slice(&3u32.to_be_bytes());
-    let rejected = contents_of_file(&newer).await;
-    assert!(
-        matches!(
-            rejected,
-            Err(StoreError::NewerFormat {
-                found: 3,
-                known: 2,
-                ..
-            })
-        ),
-        "{rejected:?}"
-    );
+    for format in [0, 1, 3] {
+        let mut other = whole.clone();
+        other[60..64].copy_from_slice(&u32::to_be_bytes(format));
+        let error = contents_of_file(&other).await.unwrap_err().to_string();
+        let expected = format!("has format {format}, but this release only reads format 2: run");
+        assert!(error.contains(&expected), "{error}");
+    }
 
     for length in [0, 20, 100, 4096, whole.len() / 2, whole.len() - 4096] {
         let rejected = contents_of_file(&whole[..length]).await;

@@ -190,11 +190,11 @@ impl HeldSubject<'_> {
         if self.is_rules() {
             let rules = self.pipeline.held_rules();
             let reason = rules.map(|rules| rules.reason);
-            return texts::hold_reasons(reason.as_slice(), "", language);
+            return texts::hold_reasons(reason.as_slice(), language);
         }
         let mut reasons = Vec::new();
         for held in held {
-            for reason in texts::hold_reasons(&held.reasons, &held.reason, language) {
+            for reason in texts::hold_reasons(&held.reasons, language) {
                 if !reasons.contains(&reason) {
                     reasons.push(reason);
                 }

@@ -116,7 +116,7 @@ impl SourceCard {
             format!("{at}: {}", visible(reason))
         });
         let held = status.held.last().map(|held| HeldNote {
-            reasons: texts::hold_reasons(&held.reasons, &held.reason, language),
+            reasons: texts::hold_reasons(&held.reasons, language),
             link: format!("/sources/{shop}/{name}/held"),
         });
         let version = format!(

@@ -145,7 +145,7 @@ fn collect(state: &OpsState, context: PageContext) -> Vec<ShopSection> {
         ShopSection {
             heading_id: format!("{name}-sources"),
             held_rules: pipeline.held_rules().map(|held| HeldNote {
-                reasons: texts::hold_reasons(&[held.reason], "", context.language),
+                reasons: texts::hold_reasons(&[held.reason], context.language),
                 link: format!("/sources/{name}/{RULES_NAME}/held"),
             }),
             sources: sources.collect(),

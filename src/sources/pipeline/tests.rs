@@ -14,7 +14,6 @@ use tempfile::TempDir;
 use super::*;
 use crate::ingest::{self, Origin, StatedSkus};
 use crate::sources::EntrySender;
-use crate::sources::statements::GroupFilter;
 use crate::store::{self, ShopIdentity, Store};
 
 pub(in crate::sources) const SHOP: ShopId = ShopId(0);
@@ -853,85 +852,6 @@ async fn unapplied_absence_raises_an_alarm() {
     harness.deliver(0, numbered_rows(0..299, 5)).await;
     assert_eq!(harness.stock()["S-299"], 0);
     assert!(!harness.alarms().contains(&"absence_not_applied"));
-}
-
-#[tokio::test]
-async fn migrates_statements_of_format_2() {
-    let directory = tempfile::tempdir().unwrap();
-    let mut statements = StatementStore::open(directory.path()).await.unwrap();
-    statements.register_source("erp").await.unwrap();
-    drop(statements);
-    use sqlx::ConnectOptions as _;
-    use sqlx::Connection as _;
-    let options =
-        sqlx::sqlite::SqliteConnectOptions::new().filename(directory.path().join("stated.db"));
-    let mut conn = options.connect().await.unwrap();
-    let downgrade = "ALTER TABLE source DROP COLUMN absence; PRAGMA user_version = 2;";
-    sqlx::raw_sql(downgrade).execute(&mut conn).await.unwrap();
-    conn.close().await.unwrap();
-    let mut statements = StatementStore::open(directory.path()).await.unwrap();
-    let source = statements.register_source("erp").await.unwrap();
-    assert_eq!(
-        statements
-            .source_record(source)
-            .await
-            .unwrap()
-            .absence_not_applied,
-        ""
-    );
-}
-
-#[tokio::test]
-async fn migrates_statements_of_format_1() {
-    let directory = tempfile::tempdir().unwrap();
-    let old = "CREATE TABLE source (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, \
-               stated_at INTEGER, snapshot_at INTEGER, rows INTEGER NOT NULL DEFAULT 0, \
-               owes INTEGER NOT NULL DEFAULT 0, reader TEXT NOT NULL DEFAULT '', \
-               held TEXT NOT NULL DEFAULT '[]') STRICT; \
-               CREATE TABLE stated (said TEXT NOT NULL, source INTEGER NOT NULL, place TEXT NOT NULL, \
-               quantity INTEGER NOT NULL, reserve INTEGER, at INTEGER, absent_at INTEGER, \
-               PRIMARY KEY (said, source, place)) STRICT, WITHOUT ROWID; \
-               CREATE TABLE article (source INTEGER NOT NULL, id TEXT NOT NULL, said TEXT NOT NULL, \
-               PRIMARY KEY (source, id)) STRICT, WITHOUT ROWID; \
-               CREATE TABLE mapping (source INTEGER NOT NULL, said TEXT NOT NULL, sku TEXT NOT NULL, \
-               pack INTEGER NOT NULL, PRIMARY KEY (source, said, sku)) STRICT, WITHOUT ROWID; \
-               CREATE TABLE rejected (source INTEGER NOT NULL, line INTEGER NOT NULL, text TEXT NOT NULL, \
-               reason TEXT NOT NULL) STRICT; \
-               CREATE INDEX rejected_by_source ON rejected (source); \
-               CREATE TABLE rules (id INTEGER PRIMARY KEY CHECK (id = 1), digest TEXT NOT NULL) STRICT; \
-               INSERT INTO source (id, name, rows) VALUES (1, 'erp', 1); \
-               INSERT INTO stated VALUES ('A', 1, '', 5000, NULL, 1000000, NULL); \
-               INSERT INTO rejected VALUES (1, 3, 'B', 'bad'); PRAGMA user_version = 1;";
-    let options = sqlx::sqlite::SqliteConnectOptions::new()
-        .filename(directory.path().join("stated.db"))
-        .create_if_missing(true);
-    use sqlx::ConnectOptions as _;
-    use sqlx::Connection as _;
-    let mut conn = options.connect().await.unwrap();
-    sqlx::raw_sql(old).execute(&mut conn).await.unwrap();
-    conn.close().await.unwrap();
-    let mut statements = StatementStore::open(directory.path()).await.unwrap();
-    let source = statements.register_source("erp").await.unwrap();
-    assert_eq!(
-        statements
-            .source_record(source)
-            .await
-            .unwrap()
-            .snapshot_rows,
-        1
-    );
-    let rejected = statements.rejected_rows(source, 10).await.unwrap();
-    assert_eq!((rejected.len(), rejected[0].is_suspicious), (1, false));
-    assert_eq!(
-        statements
-            .sku_groups(GroupFilter::All)
-            .next()
-            .await
-            .unwrap()
-            .unwrap()[0]
-            .quantity,
-        5000
-    );
 }
 
 #[tokio::test]

@@ -19,20 +19,16 @@ pub struct HeldDelivery {
     /// True for a snapshot.
     pub is_snapshot: bool,
     /// True if products that it lacks are absent.
-    #[serde(rename = "tells_absence")]
     pub implies_absence: bool,
     /// Reason for the hold.
-    #[serde(rename = "doubt")]
     pub reason: String,
     /// Digest of its rows, independent of their order.
     pub digest: u64,
     /// Number of identical deliveries in a row.
     pub times: u32,
     /// Shapes of its files.
-    #[serde(default)]
     pub shapes: Vec<RecordedShape>,
-    /// Reasons for the hold, for other languages. Empty if an earlier version held it.
-    #[serde(default)]
+    /// Reasons for the hold, for other languages.
     pub reasons: Vec<HoldReason>,
 }
 

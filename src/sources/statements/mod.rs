@@ -13,7 +13,6 @@ mod commit;
 mod duplicates;
 mod groups;
 mod held;
-mod migrate;
 mod rejected;
 mod resolve;
 mod staging;
@@ -47,8 +46,8 @@ use stock_import::shape_change::AcceptedShapes;
 
 use super::{DuplicatePolicy, private_files};
 
-/// Current format of the file. Files of earlier formats are migrated when they are opened.
-const FORMAT: u32 = 3;
+/// Format of the file. A file of another format is rejected.
+const FORMAT: u32 = 4;
 
 /// Name of the file in the directory of the shop.
 const FILE_NAME: &str = "stated.db";
@@ -93,10 +92,10 @@ pub enum StatementError {
         #[source]
         source: std::io::Error,
     },
-    /// A later version of the service has written the file.
+    /// Another release of the service has written the file.
     #[error(
-        "{path} has format {found}, but this version reads formats up to {FORMAT}: install the \
-             version that wrote it, or a later one"
+        "{path} has format {found}, but this release only reads format {FORMAT}: run the release \
+         that wrote it, or move the file away and deliver a snapshot of each source again"
     )]
     Format {
         /// Database.
@@ -143,7 +142,7 @@ pub(super) struct StatementStore {
 }
 
 impl StatementStore {
-    /// Opens the store in a directory, creates it if it is missing, and migrates an earlier format.
+    /// Opens the store in a directory, or creates it if it is missing.
     pub(super) async fn open(directory: &Path) -> Result<Self, StatementError> {
         let directory_error = |source| StatementError::Directory {
             path: directory.to_owned(),
@@ -174,19 +173,17 @@ impl StatementStore {
             source,
         };
         let (mut conn, format) = opened.await.map_err(database_error)?;
-        let change = match format {
-            FORMAT => None,
-            0 => Some(SCHEMA),
-            1 => Some(migrate::FROM_1),
-            2 => Some(migrate::FROM_2),
+        match format {
+            FORMAT => {}
+            // A new file.
+            0 => {
+                let create = format!("BEGIN; {SCHEMA} PRAGMA user_version = {FORMAT}; COMMIT;");
+                let created = sqlx::raw_sql(sqlx::AssertSqlSafe(create))
+                    .execute(&mut conn)
+                    .await;
+                created.map_err(database_error)?;
+            }
             found => return Err(StatementError::Format { path, found }),
-        };
-        if let Some(change) = change {
-            let change = format!("BEGIN; {change} PRAGMA user_version = {FORMAT}; COMMIT;");
-            let changed = sqlx::raw_sql(sqlx::AssertSqlSafe(change))
-                .execute(&mut conn)
-                .await;
-            changed.map_err(database_error)?;
         }
         remove_leftovers(directory).map_err(directory_error)?;
         let has_mapping = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM mapping)");

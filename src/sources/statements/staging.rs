@@ -14,7 +14,7 @@ use stock::{Sku, Timestamp};
 use stock_import::{DeliveryEntry, ProductKey, RejectedRow, Row};
 
 use super::duplicates::conflict_clause;
-use super::{migrate, variants};
+use super::variants;
 use crate::sources::{DuplicatePolicy, private_files};
 
 /// Rows in one `INSERT` statement.
@@ -347,7 +347,6 @@ impl StagedDelivery {
     /// Opens one that was kept.
     pub(super) async fn open(path: &Path) -> Result<Self, sqlx::Error> {
         let mut conn = connect_options(path).connect().await?;
-        migrate::migrate_staged(&mut conn).await?;
         let warehouses = sqlx::query_scalar("SELECT DISTINCT place FROM row LIMIT 1000");
         let warehouses: Vec<String> = warehouses.fetch_all(&mut conn).await?;
         let rejected: i64 = sqlx::query_scalar("SELECT count(*) FROM rejected")

@@ -2,8 +2,6 @@
 
 use std::io::Cursor;
 
-use sqlx::Connection as _;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use stock_import::delivery_guard::GuardLimits;
 use stock_import::formats::{self, Format};
 use stock_import::stock_rules::ShopRules;
@@ -455,67 +453,21 @@ async fn sums_variants_per_warehouse() {
 }
 
 #[tokio::test]
-async fn migration_of_format_1_keeps_all_statements() {
-    const FORMAT_1: &str = "\
-        CREATE TABLE source (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, stated_at INTEGER, \
-        snapshot_at INTEGER, rows INTEGER NOT NULL DEFAULT 0, owes INTEGER NOT NULL DEFAULT 0, \
-        reader TEXT NOT NULL DEFAULT '', held TEXT NOT NULL DEFAULT '[]') STRICT; \
-        CREATE TABLE stated (said TEXT NOT NULL, source INTEGER NOT NULL, place TEXT NOT NULL, \
-        quantity INTEGER NOT NULL, reserve INTEGER, at INTEGER, absent_at INTEGER, \
-        PRIMARY KEY (said, source, place)) STRICT, WITHOUT ROWID; \
-        CREATE TABLE article (source INTEGER NOT NULL, id TEXT NOT NULL, said TEXT NOT NULL, \
-        PRIMARY KEY (source, id)) STRICT, WITHOUT ROWID; \
-        CREATE TABLE mapping (source INTEGER NOT NULL, said TEXT NOT NULL, sku TEXT NOT NULL, \
-        pack INTEGER NOT NULL, PRIMARY KEY (source, said, sku)) STRICT, WITHOUT ROWID; \
-        CREATE TABLE rejected (source INTEGER NOT NULL, line INTEGER NOT NULL, \
-        text TEXT NOT NULL, reason TEXT NOT NULL) STRICT; \
-        CREATE INDEX rejected_by_source ON rejected (source); \
-        CREATE TABLE rules (id INTEGER PRIMARY KEY CHECK (id = 1), digest TEXT NOT NULL) STRICT; \
-        INSERT INTO source (id, name) VALUES (1, '1c'); \
-        INSERT INTO stated VALUES ('SHOE-1', 1, '', 9000, NULL, 1000000, NULL), \
-        ('BAG-2', 1, 'w', 4000, 1000, 2000000, 3000000); \
-        INSERT INTO article VALUES (1, 'p1', 'SHOE-1'), (1, 'p1#41', 'SHOE-1'); \
-        PRAGMA user_version = 1;";
+async fn rejects_statements_of_another_format() {
     let directory = tempfile::tempdir().unwrap();
-    let options = SqliteConnectOptions::new()
-        .filename(directory.path().join("stated.db"))
-        .create_if_missing(true);
-    let mut old = SqliteConnection::connect_with(&options).await.unwrap();
-    sqlx::raw_sql(FORMAT_1).execute(&mut old).await.unwrap();
-    old.close().await.unwrap();
-    for _opened in 0..2 {
-        let mut statements = StatementStore::open(directory.path()).await.unwrap();
-        let mut found = Vec::new();
-        let mut groups = statements.sku_groups(super::GroupFilter::All);
-        while let Some(group) = groups.next().await.unwrap() {
-            found.extend(group.iter().map(|row| {
-                format!(
-                    "{} {:?} {:?} {} {:?} {:?} {:?}",
-                    row.source_sku,
-                    row.warehouse,
-                    row.variant,
-                    row.quantity,
-                    row.reserve,
-                    row.stated_at,
-                    row.absent_at
-                )
-            }));
-        }
-        drop(groups);
-        let expected = [
-            r#"BAG-2 "w" "" 4000 Some(1000) Some(2000000) Some(3000000)"#,
-            r#"SHOE-1 "" "" 9000 None Some(1000000) None"#,
-        ];
-        assert_eq!(found, expected);
-        let format: u32 = sqlx::query_scalar("PRAGMA user_version")
-            .fetch_one(&mut statements.conn)
-            .await
-            .unwrap();
-        assert_eq!(format, FORMAT);
-        let known: Vec<String> = sqlx::query_scalar("SELECT id FROM variant")
-            .fetch_all(&mut statements.conn)
-            .await
-            .unwrap();
-        assert_eq!(known, ["p1#41"]);
+    let mut statements = StatementStore::open(directory.path()).await.unwrap();
+    for format in [FORMAT - 1, FORMAT + 1] {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
+            "PRAGMA user_version = {format}"
+        )))
+        .execute(&mut statements.conn)
+        .await
+        .unwrap();
+        let error = StatementStore::open(directory.path()).await.unwrap_err();
+        let expected = format!(
+            "stated.db has format {format}, but this release only reads format {FORMAT}: run the \
+             release that wrote it, or move the file away"
+        );
+        assert!(error.to_string().contains(&expected), "{error}");
     }
 }

@@ -31,8 +31,6 @@ pub(in crate::store) enum RecordKind {
     Stock = 1,
     /// Acknowledgements of the Market.
     Acked = 2,
-    /// Levels and acknowledgements, in a snapshot of format 1.
-    StockAndAcked = 3,
     /// SKUs that entered quarantine.
     Quarantined = 4,
     /// SKUs that left quarantine.
@@ -50,7 +48,6 @@ impl RecordKind {
         Ok(match byte {
             1 => Self::Stock,
             2 => Self::Acked,
-            3 => Self::StockAndAcked,
             4 => Self::Quarantined,
             5 => Self::Released,
             6 => Self::TargetChanged,

@@ -41,15 +41,6 @@ impl<'a> RecordReader<'a> {
         Ok(match self.kind {
             RecordKind::Stock => RecordRow::Stock(self.read_sku()?, self.read_level()?),
             RecordKind::Acked => RecordRow::Acked(self.read_sku()?, self.read_acked(None)?),
-            RecordKind::StockAndAcked => {
-                let (sku, level) = (self.read_sku()?, self.read_level()?);
-                RecordRow::Full(
-                    sku,
-                    level,
-                    self.read_acked(Some(level))?,
-                    SkuActivity::default(),
-                )
-            }
             RecordKind::Full => {
                 let (sku, level) = (self.read_sku()?, self.read_level()?);
                 RecordRow::Full(

@@ -116,7 +116,7 @@ proptest! {
                     }
                     RecordKind::Activity => { packer.push_activity(&sku, &sku_activity); RecordRow::Activity(sku, sku_activity) }
                     RecordKind::Released => { packer.push_released(&sku); RecordRow::Released(sku) }
-                    RecordKind::Quarantined | RecordKind::StockAndAcked | RecordKind::TargetChanged => {
+                    RecordKind::Quarantined | RecordKind::TargetChanged => {
                         let at = level.updated_at.to_utc();
                         let reason = format!("{attempts} ✗");
                         let row = QuarantineEntry { sku, level, reason, since: at, attempts, retry_at: at };

@@ -85,17 +85,10 @@ pub(in crate::web) fn source_kind(kind: &'static str, language: Language) -> &'s
     }
 }
 
-/// Reasons why a delivery is held. `text` is used if an earlier version held it.
-pub(in crate::web) fn hold_reasons(
-    reasons: &[HoldReason],
-    text: &str,
-    language: Language,
-) -> Vec<String> {
-    if reasons.is_empty() {
-        return vec![visible(text)];
-    }
-    let reasons = reasons.iter();
+/// Reasons why a delivery is held.
+pub(in crate::web) fn hold_reasons(reasons: &[HoldReason], language: Language) -> Vec<String> {
     reasons
+        .iter()
         .map(|reason| hold_reason(reason, language))
         .collect()
 }
@@ -247,7 +240,7 @@ mod tests {
             HoldReason::TooManyRejected(impact),
             HoldReason::ShapeChanged("\u{202e}<b>".to_owned()),
         ];
-        let english = hold_reasons(&reasons, "", Language::English);
+        let english = hold_reasons(&reasons, Language::English);
         assert_eq!(
             english,
             [
@@ -259,14 +252,10 @@ mod tests {
             ]
         );
         for language in Language::ALL {
-            let texts = hold_reasons(&reasons, "", language);
+            let texts = hold_reasons(&reasons, language);
             assert!(texts[2].contains("299") && texts[2].contains("300"));
             assert!(texts[4].ends_with("⟨U+202E⟩<b>"));
         }
-        assert_eq!(
-            hold_reasons(&[], "old\n", Language::Russian),
-            ["old⟨U+000A⟩"]
-        );
     }
 
     #[test]
