@@ -20,7 +20,9 @@ use rand::{RngExt, SeedableRng};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::service_client::ServiceClient;
-use super::{CAMPAIGN, RehearsalMethod, any_port, market_config, service_config, service_secrets};
+use super::{
+    CAMPAIGN, PRODUCTS, RehearsalMethod, any_port, market_config, service_config, service_secrets,
+};
 use crate::cli::print_line;
 use crate::cli::progress::ProgressReporter;
 
@@ -92,7 +94,7 @@ pub(super) async fn run(kills: u32, seed: u64) -> anyhow::Result<ExitCode> {
         service: ServiceClient::new(listen, ops)?,
         directory,
         counts: HashMap::new(),
-        catalogue: catalogue::parse(catalogue::FIXTURE).map_err(anyhow::Error::msg)?,
+        catalogue: catalogue::generate(PRODUCTS as usize),
         rng: StdRng::seed_from_u64(seed),
         stats: KillStats::default(),
     };

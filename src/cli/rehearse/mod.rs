@@ -39,6 +39,9 @@ const FEED_KEY: &str = "rehearsal-feed-key";
 const API_KEY: &str = "rehearsal-api-key";
 const SECOND_API_KEY: &str = "rehearsal-second-api-key";
 
+/// Products of the invented seller.
+const PRODUCTS: u32 = 10_000;
+
 /// Delay until the simulator with faults shows accepted stock. The real Market takes minutes.
 const VISIBILITY_DELAY: Duration = Duration::from_secs(2);
 
@@ -52,9 +55,10 @@ Examples:
 /// Arguments of `rehearse`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Use a generated catalogue of N SKUs instead of the sample with 10 000.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
-    skus: Option<u32>,
+    /// Use a catalogue of N SKUs.
+    #[arg(long, value_name = "N", default_value_t = PRODUCTS,
+        value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    skus: u32,
     /// Let the simulator produce every fault it knows while the shop continues to sell.
     #[arg(long)]
     faults: bool,
@@ -120,10 +124,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn rehearse(args: &Args) -> anyhow::Result<ExitCode> {
-    let products = match args.skus {
-        None => catalogue::parse(catalogue::FIXTURE).map_err(anyhow::Error::msg)?,
-        Some(n) => catalogue::generate(n as usize),
-    };
+    let products = catalogue::generate(args.skus as usize);
     let tasks = Tasks::new(CrashSignal::default());
     let market = MarketSimulator::new(market_config(args.faults));
     let address = market
