@@ -113,7 +113,6 @@ pub struct FaultPlan {
     announced_limit: Option<usize>,
     seed: u64,
     pub(crate) slow_delay: Duration,
-    pub(crate) rate_limit_wait: Duration,
     pub(crate) hang_duration: Option<Duration>,
 }
 
@@ -159,7 +158,6 @@ impl FaultPlan {
             announced_limit: None,
             seed,
             slow_delay: Duration::from_secs(3),
-            rate_limit_wait: Duration::from_secs(3),
             hang_duration: None,
         }
     }
@@ -265,13 +263,6 @@ impl FaultPlan {
     #[must_use]
     pub fn with_slow_delay(mut self, delay: Duration) -> Self {
         self.slow_delay = delay;
-        self
-    }
-
-    /// Sets the wait that [`MarketFault::VolumeLimit`] requests; the default is 3 s.
-    #[must_use]
-    pub fn with_rate_limit_wait(mut self, wait: Duration) -> Self {
-        self.rate_limit_wait = wait;
         self
     }
 

@@ -111,21 +111,6 @@ impl PushReport {
     pub fn slowest(&self) -> Duration {
         self.latencies.last().copied().unwrap_or_default()
     }
-
-    /// Returns the latency quantile for `fraction` in `0.0..=1.0`, or zero without responses.
-    #[must_use]
-    pub fn quantile(&self, fraction: f64) -> Duration {
-        let last = u32::try_from(self.latencies.len())
-            .unwrap_or(u32::MAX)
-            .saturating_sub(1);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a fraction of a u32, and the cast saturates"
-        )]
-        let rank = (f64::from(last) * fraction).ceil() as usize;
-        self.latencies.get(rank).copied().unwrap_or_default()
-    }
 }
 
 /// Unchecked response.
@@ -466,7 +451,7 @@ mod tests {
             );
             assert_eq!(report.stocks["024"].0, 5);
             assert_eq!(report.latencies.len(), 3);
-            assert_eq!(report.quantile(1.0), report.slowest());
+            assert_eq!(report.latencies.iter().max(), Some(&report.slowest()));
         }
     }
 

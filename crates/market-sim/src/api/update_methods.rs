@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::Request;
 use axum::response::Response;
@@ -18,6 +19,9 @@ use crate::registry::SimCampaign;
 use crate::request_validation::{self, ParsedUpdate, SimUpdateLine};
 use crate::responses::{self, SimErrorResponse};
 use crate::simulator_report::{MarketViolation, RequestOutcome};
+
+/// Wait that [`MarketFault::VolumeLimit`] requests.
+const RATE_LIMIT_WAIT: Duration = Duration::from_secs(3);
 
 /// Lines of an update for one warehouse, sent through one campaign.
 struct SimCampaignUpdate {
@@ -277,7 +281,7 @@ impl MarketSimulator {
         if variety == 0 && planned.plan.announced_limit().is_none() {
             SimErrorResponse::volume_limit(limit, quota.owner, None)
         } else {
-            self.rate_limited(quota, limit, planned.plan.rate_limit_wait, variety == 1)
+            self.rate_limited(quota, limit, RATE_LIMIT_WAIT, variety == 1)
         }
     }
 }
