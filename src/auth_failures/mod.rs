@@ -43,7 +43,8 @@ use crate::telemetry::{AlarmKind, Alarms};
 const MAX_DELAYED: usize = 1_000;
 
 /// Kind of a credential.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Credential {
     /// Token of the Market's push API.
     PushToken,
@@ -56,21 +57,11 @@ pub enum Credential {
 }
 
 impl Credential {
-    const ALL: [Self; 4] = [
-        Self::PushToken,
-        Self::FeedKey,
-        Self::ExchangeLogin,
-        Self::OperatorPassword,
-    ];
+    const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// Returns the label in metrics.
     fn label(self) -> &'static str {
-        match self {
-            Self::PushToken => "push_token",
-            Self::FeedKey => "feed_key",
-            Self::ExchangeLogin => "exchange_login",
-            Self::OperatorPassword => "operator_password",
-        }
+        self.into()
     }
 
     /// Returns the name in logs and alarms.
@@ -116,7 +107,7 @@ impl AuthFailures {
         max_connections: usize,
     ) -> Self {
         let counts = Family::default();
-        for credential in Credential::ALL {
+        for &credential in Credential::ALL {
             // Created now, so that the metric shows 0 before the first failure.
             drop(counts.get_or_create(&AuthFailureLabels {
                 credential: credential.label(),

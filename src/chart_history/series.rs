@@ -4,7 +4,8 @@
 pub(super) const SERIES_COUNT: usize = Series::ALL.len();
 
 /// Number that a chart shows over time.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
 #[repr(usize)]
 pub enum Series {
     /// SKUs whose acknowledged stock differs from ours, as far as the worker knows: those that wait,
@@ -20,8 +21,10 @@ pub enum Series {
     /// [`RateLimitStatus`](crate::migrator::RateLimitStatus).
     RateLimit,
     /// Mean time in which the Market answered an update, in seconds.
+    #[strum(serialize = "response_mean_seconds")]
     ResponseMean,
     /// Longest time in which the Market answered an update, in seconds.
+    #[strum(serialize = "response_max_seconds")]
     ResponseMax,
     /// Stock requests of the Market that were answered with stock in the period.
     MarketRequests,
@@ -48,36 +51,12 @@ pub enum Aggregation {
 
 impl Series {
     /// Every series. The order is that of the values on disk, so a new one is added at the end.
-    pub const ALL: [Self; 11] = [
-        Self::DirtySkus,
-        Self::WaitingSkus,
-        Self::AcknowledgedSkus,
-        Self::UpdateRequests,
-        Self::RateLimit,
-        Self::ResponseMean,
-        Self::ResponseMax,
-        Self::MarketRequests,
-        Self::RequestedSkus,
-        Self::UnknownSkus,
-        Self::ActiveAlarms,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// Returns the name in JSON.
     #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::DirtySkus => "dirty_skus",
-            Self::WaitingSkus => "waiting_skus",
-            Self::AcknowledgedSkus => "acknowledged_skus",
-            Self::UpdateRequests => "update_requests",
-            Self::RateLimit => "rate_limit",
-            Self::ResponseMean => "response_mean_seconds",
-            Self::ResponseMax => "response_max_seconds",
-            Self::MarketRequests => "market_requests",
-            Self::RequestedSkus => "requested_skus",
-            Self::UnknownSkus => "unknown_skus",
-            Self::ActiveAlarms => "active_alarms",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 
     /// Returns the rule by which minutes become an hour.
@@ -145,7 +124,7 @@ impl ChartSample {
     #[must_use]
     pub(super) fn aggregate(samples: &[Self]) -> Self {
         let mut total = Self::default();
-        for series in Series::ALL {
+        for &series in Series::ALL {
             let values = || samples.iter().filter_map(move |it| it.get(series));
             let value = match series.aggregation() {
                 Aggregation::Sum => values().reduce(|sum, it| sum + it),
@@ -208,7 +187,7 @@ mod tests {
     fn each_series_has_its_own_place_and_name() {
         let names: std::collections::BTreeSet<_> = Series::ALL.iter().map(|it| it.name()).collect();
         assert_eq!(names.len(), SERIES_COUNT);
-        for (index, series) in Series::ALL.into_iter().enumerate() {
+        for (index, series) in Series::ALL.iter().copied().enumerate() {
             assert_eq!(series as usize, index);
         }
     }

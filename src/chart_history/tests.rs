@@ -144,7 +144,7 @@ async fn file_restores_the_history() {
     let names = vec!["new".to_owned(), "moscow".to_owned()];
     let (restored, file) = ChartHistory::open(directory.path(), names, clock()).await;
     let moscow = |series, resolution| restored.series(ShopId(1), series, resolution);
-    for series in Series::ALL {
+    for &series in Series::ALL {
         let minutes = moscow(series, Resolution::Minute);
         let mut expected = history.series(SHOP, series, Resolution::Minute);
         if series == Series::DirtySkus {

@@ -34,7 +34,7 @@ const MAX_EXAMPLES: usize = 5;
 ///
 /// It is the name of the alarm. The Market then shows the stock of the service, which is not the
 /// stock of the source.
-const ABSENCE_KEY: &str = AlarmKind::AbsenceNotApplied.name();
+const ABSENCE_KEY: &str = "absence_not_applied";
 
 /// Arguments of `verify`.
 #[derive(Debug, clap::Args)]
@@ -168,7 +168,7 @@ fn absence_not_applied(status: &Value, shop: &str) -> Value {
     let is_of_shop = |about: &str| about.split('/').next() == Some(shop);
     let alarms = json_list(&status["alarms"])
         .iter()
-        .filter(|alarm| alarm["alarm"] == ABSENCE_KEY);
+        .filter(|alarm| alarm["alarm"] == AlarmKind::AbsenceNotApplied.name());
     let of_shop = alarms.filter(|alarm| is_of_shop(&json_text(&alarm["about"])));
     of_shop
         .map(|alarm| json!({"source": alarm["about"], "text": alarm["text"]}))
@@ -225,7 +225,7 @@ fn print(shop: &Value) {
              copy.",
         );
     }
-    for class in MatchClass::ALL {
+    for &class in MatchClass::ALL {
         let count = &readback["classes"][class.name()];
         if !count.is_null() {
             let mark = if class.is_explained() { "ok  " } else { "OPEN" };
@@ -237,7 +237,7 @@ fn print(shop: &Value) {
             ));
         }
     }
-    for class in MatchClass::ALL {
+    for &class in MatchClass::ALL {
         let examples = json_list(&readback["examples"])
             .iter()
             .filter(|e| e["class"] == class.name());

@@ -8,32 +8,11 @@ use serde::{Deserialize, Serialize};
 /// Longest text of an event in bytes. A longer one is cut at a character boundary.
 pub const MAX_TEXT_BYTES: usize = 1_000;
 
-/// Names of all kinds, for filters.
-pub const EVENT_KINDS: [&str; 23] = [
-    "service_started",
-    "service_stopped",
-    "alarm_raised",
-    "alarm_cleared",
-    "delivery_applied",
-    "delivery_held",
-    "delivery_failed",
-    "delivery_approved",
-    "delivery_replaced",
-    "rules_approved",
-    "sending_paused",
-    "sending_delayed",
-    "sending_resumed",
-    "readback_equal",
-    "readback_different",
-    "readback_failed",
-    "quarantine_entered",
-    "quarantine_left",
-    "selftest_started",
-    "selftest_ended",
-    "operator_action",
-    "events_lost",
-    "file_replaced",
-];
+/// Names of all kinds, for filters. The last variant has none.
+pub const EVENT_KINDS: &[&str] = match <ServiceEvent as strum::VariantNames>::VARIANTS {
+    [kinds @ .., _unknown] => kinds,
+    [] => &[],
+};
 
 /// Text of limited length, because it may come from outside.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -155,7 +134,10 @@ impl OperatorAction {
 }
 
 /// Event of the service, with the values that a sentence about it needs. Stored as JSON.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(
+    Clone, Debug, Deserialize, Eq, PartialEq, Serialize, strum::IntoStaticStr, strum::VariantNames,
+)]
+#[strum(serialize_all = "snake_case")]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ServiceEvent {
     /// The service started.
@@ -292,33 +274,8 @@ pub enum ServiceEvent {
 impl ServiceEvent {
     /// Returns the name of the kind, one of [`EVENT_KINDS`] or `unknown`.
     #[must_use]
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::ServiceStarted { .. } => "service_started",
-            Self::ServiceStopped { .. } => "service_stopped",
-            Self::AlarmRaised { .. } => "alarm_raised",
-            Self::AlarmCleared { .. } => "alarm_cleared",
-            Self::DeliveryApplied(_) => "delivery_applied",
-            Self::DeliveryHeld { .. } => "delivery_held",
-            Self::DeliveryFailed { .. } => "delivery_failed",
-            Self::DeliveryApproved(_) => "delivery_approved",
-            Self::DeliveryReplaced { .. } => "delivery_replaced",
-            Self::RulesApproved => "rules_approved",
-            Self::SendingPaused { .. } => "sending_paused",
-            Self::SendingDelayed { .. } => "sending_delayed",
-            Self::SendingResumed => "sending_resumed",
-            Self::ReadbackEqual { .. } => "readback_equal",
-            Self::ReadbackDifferent { .. } => "readback_different",
-            Self::ReadbackFailed { .. } => "readback_failed",
-            Self::QuarantineEntered { .. } => "quarantine_entered",
-            Self::QuarantineLeft { .. } => "quarantine_left",
-            Self::SelftestStarted { .. } => "selftest_started",
-            Self::SelftestEnded { .. } => "selftest_ended",
-            Self::OperatorAction { .. } => "operator_action",
-            Self::EventsLost { .. } => "events_lost",
-            Self::FileReplaced { .. } => "file_replaced",
-            Self::Unknown => "unknown",
-        }
+    pub fn kind(&self) -> &'static str {
+        self.into()
     }
 }
 

@@ -1,17 +1,33 @@
 //! Origin of a statement about stock, with its permanent number and name.
 
 /// Way by which a statement about stock arrived.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Ord,
+    PartialEq,
+    PartialOrd,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+    strum::EnumString,
+)]
+#[strum(serialize_all = "lowercase")]
 pub enum Origin {
     /// The seller's program, with a request to a campaign.
+    #[strum(serialize = "put /v2/campaigns")]
     CampaignPut,
     /// The seller's program, with a request to a business.
+    #[strum(serialize = "post /v3/businesses")]
     BusinessPost,
     /// File or HTTP file source.
     File,
     /// The shop's old handler of the push API.
+    #[strum(serialize = "old handler")]
     OldHandler,
     /// 1C, through its exchange with a site.
+    #[strum(serialize = "1c exchange")]
     Exchange,
     /// `MoySklad`.
     MoySklad,
@@ -23,16 +39,7 @@ pub enum Origin {
 
 impl Origin {
     /// All origins, each at the index of its number.
-    pub const ALL: [Self; 8] = [
-        Self::CampaignPut,
-        Self::BusinessPost,
-        Self::File,
-        Self::OldHandler,
-        Self::Exchange,
-        Self::MoySklad,
-        Self::Sql,
-        Self::Import,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// Returns the number in activity and history. It is on disk and never changes.
     #[must_use]
@@ -49,21 +56,12 @@ impl Origin {
     /// Returns the origin with that name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|origin| origin.name() == name)
+        name.parse().ok()
     }
 
     /// Returns the name in logs, in the status and in notes of the store. It never changes.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::CampaignPut => "put /v2/campaigns",
-            Self::BusinessPost => "post /v3/businesses",
-            Self::File => "file",
-            Self::OldHandler => "old handler",
-            Self::Exchange => "1c exchange",
-            Self::MoySklad => "moysklad",
-            Self::Sql => "sql",
-            Self::Import => "import",
-        }
+        self.into()
     }
 }

@@ -66,7 +66,8 @@ use crate::telemetry::Alarms;
 pub const MAX_PARALLEL_REQUESTS: usize = 4;
 
 /// Forwarding mode of a shop.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, strum::IntoStaticStr, strum::EnumString)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Mode {
     /// The Market is not called.
     Off,
@@ -80,19 +81,13 @@ impl Mode {
     /// Parses the value of the setting `migrate`; `None` if it is unknown.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Off, Self::DryRun, Self::On]
-            .into_iter()
-            .find(|mode| mode.name() == text)
+        text.parse().ok()
     }
 
     /// Returns the value of the setting `migrate`.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::DryRun => "dry-run",
-            Self::On => "on",
-        }
+        self.into()
     }
 }
 

@@ -77,7 +77,8 @@ pub struct ChannelConfig {
 }
 
 /// Receiver of messages.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum ChannelKind {
     /// A program, by HTTP.
     Webhook(WebhookConfig),
@@ -90,12 +91,8 @@ pub enum ChannelKind {
 impl ChannelKind {
     /// Returns the name in the configuration.
     #[must_use]
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Webhook(_) => "webhook",
-            Self::Telegram(_) => "telegram",
-            Self::Email(_) => "email",
-        }
+    pub fn name(&self) -> &'static str {
+        self.into()
     }
 }
 

@@ -80,7 +80,8 @@ pub(super) struct TrackedAlarm {
 }
 
 /// Event of an alarm that a message reports.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub(super) enum NoticeEvent {
     /// The alarm began.
     Raised,
@@ -94,13 +95,8 @@ pub(super) enum NoticeEvent {
 
 impl NoticeEvent {
     /// Returns the name in the JSON of a webhook.
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Raised => "raised",
-            Self::Repeated => "repeated",
-            Self::Passed => "passed",
-            Self::Cleared => "cleared",
-        }
+    pub(super) fn name(self) -> &'static str {
+        self.into()
     }
 }
 

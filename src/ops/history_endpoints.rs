@@ -141,7 +141,7 @@ fn chart_response(state: &OpsState, params: ChartParams) -> Result<ChartsRespons
         rate_limit_unit: state.migrator.status(shop).map(|it| it.rate_limit.unit),
         series: BTreeMap::new(),
     };
-    for series in Series::ALL {
+    for &series in Series::ALL {
         let points = state.charts.series(shop, series, resolution);
         response.start = points.first().map(|(at, _)| *at);
         #[expect(

@@ -223,7 +223,7 @@ fn per_readback(state: &OpsState) -> Vec<(&'static str, &'static str, GaugeRows)
         };
         let label = ("shop", shop.name.clone());
         equal.push((vec![label.clone()], seconds(readback.last_equal)));
-        for class in MatchClass::ALL {
+        for &class in MatchClass::ALL {
             let count = readback
                 .classes
                 .get(class.name())

@@ -133,7 +133,19 @@ fn escaped_fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
 }
 
 /// Kind of an alarm. The names are stable, because operators build alerts on them.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Eq,
+    Ord,
+    PartialEq,
+    PartialOrd,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+    strum::EnumString,
+)]
+#[strum(serialize_all = "snake_case")]
 pub enum AlarmKind {
     /// A snapshot was applied, but SKUs that it lacks keep their stock although they should not.
     AbsenceNotApplied,
@@ -143,12 +155,12 @@ pub enum AlarmKind {
     BatchRefused,
     /// Forwarding to a campaign is paused until its cause is fixed.
     CampaignPaused,
-    /// The Market requested a shop without any stock.
-    ColdShopAsked,
     /// The store belongs to another installation. Nothing is sent until the operator decides.
     CloneGuard,
     /// The clock of this machine was set, or stored dates come from a clock that ran ahead.
     ClockJumped,
+    /// The Market requested a shop without any stock.
+    ColdShopAsked,
     /// The Market shows counts that differ from the ledger for no known reason.
     Drift,
     /// SKUs are waiting and the Market has acknowledged nothing for too long.
@@ -158,6 +170,7 @@ pub enum AlarmKind {
     /// The Market rejects some SKUs, which are quarantined.
     Quarantine,
     /// The Market's copy cannot be read back.
+    #[strum(serialize = "read_back_failed")]
     ReadbackFailed,
     /// A product is still hidden after an integration check and could not be made visible yet.
     SelftestHidden,
@@ -175,56 +188,18 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// Every kind, so that the gauge of one that was never raised shows 0.
-    pub const ALL: [Self; 18] = [
-        Self::AbsenceNotApplied,
-        Self::AuthFailures,
-        Self::BatchRefused,
-        Self::CampaignPaused,
-        Self::CloneGuard,
-        Self::ClockJumped,
-        Self::ColdShopAsked,
-        Self::Drift,
-        Self::NothingAcknowledged,
-        Self::NotifyFailed,
-        Self::Quarantine,
-        Self::ReadbackFailed,
-        Self::SelftestHidden,
-        Self::SourceFailed,
-        Self::SourceHeld,
-        Self::SourceSilent,
-        Self::StoreFailed,
-        Self::UnmappedWarehouse,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// Returns the name in logs, metrics and the status.
     #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::AbsenceNotApplied => "absence_not_applied",
-            Self::AuthFailures => "auth_failures",
-            Self::BatchRefused => "batch_refused",
-            Self::CampaignPaused => "campaign_paused",
-            Self::CloneGuard => "clone_guard",
-            Self::ClockJumped => "clock_jumped",
-            Self::ColdShopAsked => "cold_shop_asked",
-            Self::Drift => "drift",
-            Self::NothingAcknowledged => "nothing_acknowledged",
-            Self::NotifyFailed => "notify_failed",
-            Self::Quarantine => "quarantine",
-            Self::ReadbackFailed => "read_back_failed",
-            Self::SelftestHidden => "selftest_hidden",
-            Self::SourceFailed => "source_failed",
-            Self::SourceHeld => "source_held",
-            Self::SourceSilent => "source_silent",
-            Self::StoreFailed => "store_failed",
-            Self::UnmappedWarehouse => "unmapped_warehouse",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 
     /// Returns the kind with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
+        name.parse().ok()
     }
 }
 

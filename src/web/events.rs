@@ -120,7 +120,8 @@ pub(super) async fn page(
         .map(|shop| option(&shop.name, &shop.name, &query.shop));
     let all_shops = option("", text(Text::All, language), "-");
     let group_options = EventGroup::ALL
-        .into_iter()
+        .iter()
+        .copied()
         .map(|group| option(group.name(), event_group(group, language), &query.group));
     let now = state.clock.now();
     let row = |event: &StoredEvent| EventRow {

@@ -17,7 +17,7 @@ use crate::i18n::{Language, zone_name};
 use crate::ops::Ops;
 
 /// Screen that the navigation leads to.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, strum::VariantArray)]
 pub(super) enum Screen {
     Overview,
     Sources,
@@ -26,12 +26,7 @@ pub(super) enum Screen {
 }
 
 impl Screen {
-    const ALL: [Self; 4] = [
-        Self::Overview,
-        Self::Sources,
-        Self::Events,
-        Self::SwitchOver,
-    ];
+    const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     const fn path(self) -> &'static str {
         match self {
@@ -122,7 +117,7 @@ impl Layout {
             has_login: ops.login().is_needed(),
             now,
             title,
-            navigation: Screen::ALL.into_iter().map(entry).collect(),
+            navigation: Screen::ALL.iter().copied().map(entry).collect(),
             languages: Language::ALL.into_iter().map(link).collect(),
             live_path: live_path.to_owned(),
             searched_sku: String::new(),

@@ -22,41 +22,28 @@ use crate::ops::Ops;
 const SHOWN_FOR: TimeDelta = TimeDelta::minutes(5);
 
 /// Result of an action. The page gets its name in the query and shows a fixed text.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, strum::IntoStaticStr, strum::EnumString)]
+#[cfg_attr(test, derive(strum::VariantArray))]
+#[strum(serialize_all = "kebab-case")]
 pub(super) enum ActionResult {
+    #[strum(serialize = "verify")]
     ReadbackRequested,
     Paused,
     Resumed,
+    #[strum(serialize = "read")]
     PollRequested,
     /// The Market is not called for this shop.
     NotForwarded,
     /// The store could not persist the change.
+    #[strum(serialize = "not-written")]
     NotPersisted,
     /// The shop has no such source.
     UnknownSource,
 }
 
 impl ActionResult {
-    const ALL: [Self; 7] = [
-        Self::ReadbackRequested,
-        Self::Paused,
-        Self::Resumed,
-        Self::PollRequested,
-        Self::NotForwarded,
-        Self::NotPersisted,
-        Self::UnknownSource,
-    ];
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::ReadbackRequested => "verify",
-            Self::Paused => "paused",
-            Self::Resumed => "resumed",
-            Self::PollRequested => "read",
-            Self::NotForwarded => "not-forwarded",
-            Self::NotPersisted => "not-written",
-            Self::UnknownSource => "unknown-source",
-        }
+    fn name(self) -> &'static str {
+        self.into()
     }
 
     const fn severity(self) -> HealthLevel {
@@ -89,7 +76,7 @@ impl ActionQuery {
     /// Returns the sentence, unless the action is long ago.
     pub(super) fn notice(&self, context: PageContext) -> Option<ActionNotice> {
         let name = self.done.as_deref()?;
-        let result = ActionResult::ALL.into_iter().find(|it| it.name() == name)?;
+        let result: ActionResult = name.parse().ok()?;
         let at = DateTime::from_timestamp(self.at?, 0)?;
         let age = context.now - at;
         if age > SHOWN_FOR || age < -SHOWN_FOR {
@@ -225,7 +212,7 @@ mod tests {
             };
             query.notice(context).is_some()
         };
-        for result in ActionResult::ALL {
+        for &result in <ActionResult as strum::VariantArray>::VARIANTS {
             assert!(shown(result.name(), 0), "{result:?}");
             assert!(shown(result.name(), 300), "{result:?}");
             assert!(!shown(result.name(), 301), "{result:?}");

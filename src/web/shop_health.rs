@@ -3,7 +3,8 @@
 use crate::migrator::Mode;
 
 /// Meaning of a value, shown by a colour and a symbol.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub(super) enum HealthLevel {
     /// Everything is as it should be.
     Good,
@@ -17,13 +18,8 @@ pub(super) enum HealthLevel {
 
 impl HealthLevel {
     /// Returns the name that the stylesheet uses.
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Good => "good",
-            Self::Waiting => "waiting",
-            Self::Attention => "attention",
-            Self::Trouble => "trouble",
-        }
+    pub(super) fn name(self) -> &'static str {
+        self.into()
     }
 
     /// Returns the symbol beside the colour.

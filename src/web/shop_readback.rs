@@ -90,7 +90,7 @@ impl ReadbackPanel {
             reason: report.trouble.as_deref().map_or(String::new(), |reason| {
                 cut(&visible(reason), MAX_REASON_CHARS)
             }),
-            classes: MatchClass::ALL.into_iter().map(class_row).collect(),
+            classes: MatchClass::ALL.iter().copied().map(class_row).collect(),
             examples: examples
                 .map(|example| ExampleRow::new(example, shop, context))
                 .collect(),
@@ -112,7 +112,8 @@ impl ReadbackPanel {
 impl ExampleRow {
     fn new(example: &ReadbackExample, shop: &str, context: PageContext) -> Self {
         let class = MatchClass::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .find(|class| class.name() == example.class);
         let number = |n: Option<u64>| n.map_or("–".to_owned(), |n| context.number(n));
         Self {

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use super::seeded_random;
 
 /// Fault of one request.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, strum::VariantArray)]
 pub enum MarketFault {
     /// 420 for too many parallel requests, even if the limit is not reached.
     ParallelLimit,
@@ -43,21 +43,7 @@ pub enum MarketFault {
 
 impl MarketFault {
     /// All faults.
-    pub const ALL: [Self; 13] = [
-        Self::ParallelLimit,
-        Self::VolumeLimit,
-        Self::ServerError,
-        Self::Hang,
-        Self::ApplyThenHang,
-        Self::CloseWithoutResponse,
-        Self::TruncatedResponse,
-        Self::ApplyThenError,
-        Self::ErrorInOk,
-        Self::HtmlInOk,
-        Self::EmptyOk,
-        Self::Redirect,
-        Self::Slow,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// Returns true if the request costs quota. All do except those with a 5xx, and the Market's own
     /// 420 for volume.
@@ -168,9 +154,9 @@ impl FaultPlan {
         let rate_per_fault =
             total_rate / f64::from(u32::try_from(MarketFault::ALL.len()).unwrap_or(u32::MAX));
         MarketFault::ALL
-            .into_iter()
+            .iter()
             .fold(Self::seeded(seed), |plan, fault| {
-                plan.with_fault(fault, rate_per_fault)
+                plan.with_fault(*fault, rate_per_fault)
             })
     }
 
@@ -386,7 +372,7 @@ mod tests {
     #[test]
     fn all_faults_plan_keeps_its_total_rate() {
         let faults = draw_all(&FaultPlan::all_faults(5, 0.5));
-        for fault in MarketFault::ALL {
+        for &fault in MarketFault::ALL {
             assert!(
                 faults.iter().flatten().any(|(f, _)| *f == fault),
                 "{fault:?}"

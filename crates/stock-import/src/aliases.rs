@@ -7,7 +7,8 @@
 use super::quantity::trim_blanks;
 
 /// A field of a stock list.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum StockField {
     /// The seller's SKU, as the Market spells it.
     Sku,
@@ -115,13 +116,7 @@ impl StockField {
     /// Returns the setting for the name of the field.
     #[must_use]
     pub fn setting(self) -> &'static str {
-        match self {
-            Self::Sku => "sku",
-            Self::Quantity => "quantity",
-            Self::Warehouse => "warehouse",
-            Self::Reserve => "reserve",
-            Self::UpdatedAt => "updated_at",
-        }
+        self.into()
     }
 
     /// Returns the field's name for messages.

@@ -11,7 +11,8 @@ use stock::{Count, MAX_COUNT, Sku, Timestamp};
 use super::Quantity;
 
 /// Function that makes one number of several.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, strum::IntoStaticStr, strum::EnumString)]
+#[strum(serialize_all = "snake_case")]
 pub enum Combine {
     /// The latest number.
     #[default]
@@ -28,24 +29,13 @@ impl Combine {
     /// Returns the function with that name in the settings.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        match name {
-            "latest" => Some(Self::Latest),
-            "sum" => Some(Self::Sum),
-            "minimum" => Some(Self::Minimum),
-            "first" => Some(Self::First),
-            _ => None,
-        }
+        name.parse().ok()
     }
 
     /// Returns the name in the settings.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Latest => "latest",
-            Self::Sum => "sum",
-            Self::Minimum => "minimum",
-            Self::First => "first",
-        }
+        self.into()
     }
 }
 

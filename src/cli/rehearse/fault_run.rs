@@ -40,11 +40,11 @@ impl FaultRun {
             seed,
             advertised_limit,
         } = self;
-        let mut faults = MarketFault::ALL;
+        let mut faults = MarketFault::ALL.to_vec();
         let offset = usize::try_from(seed % MarketFault::ALL.len() as u64).unwrap_or_default();
         faults.rotate_left(offset);
-        let sequence = faults.map(|fault| [Some(fault), None]).concat();
-        FaultPlan::script(sequence.repeat(10))
+        let sequence = faults.into_iter().flat_map(|fault| [Some(fault), None]);
+        FaultPlan::script(sequence.collect::<Vec<_>>().repeat(10))
             .with_drop_rate(0.01)
             .with_order_rate(0.02)
             .with_limit_headers(advertised_limit)

@@ -43,7 +43,7 @@ mod tests {
             let text = alarm_text(kind, language);
             (kind.name(), [text.title, text.consequence, text.remedy])
         };
-        AlarmKind::ALL.into_iter().map(parts).collect()
+        AlarmKind::ALL.iter().copied().map(parts).collect()
     }
 
     fn is_cyrillic(c: char) -> bool {

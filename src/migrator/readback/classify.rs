@@ -12,7 +12,10 @@ use crate::migrator::queue::clamp_to_window;
 use crate::store::Acked;
 
 /// Result of the comparison of one SKU, ordered from the most harmless.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(
+    Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, strum::IntoStaticStr, strum::VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
 pub enum MatchClass {
     /// The Market shows the count we sent.
     Equal,
@@ -27,6 +30,7 @@ pub enum MatchClass {
     /// The book has a change that the Market has not acknowledged yet.
     Unsent,
     /// The SKU is unsent because it is in quarantine.
+    #[strum(serialize = "refused")]
     Rejected,
     /// The Market accepted the SKU but shows it nowhere: perhaps it is not in the catalogue.
     Unknown,
@@ -36,32 +40,12 @@ pub enum MatchClass {
 
 impl MatchClass {
     /// All classes, the most harmless first.
-    pub const ALL: [Self; 9] = [
-        Self::Equal,
-        Self::Explained,
-        Self::Pending,
-        Self::Archived,
-        Self::NotOurs,
-        Self::Unsent,
-        Self::Rejected,
-        Self::Unknown,
-        Self::Drifted,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// Returns the stable name used in JSON and metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Equal => "equal",
-            Self::Explained => "explained",
-            Self::Pending => "pending",
-            Self::Archived => "archived",
-            Self::NotOurs => "not_ours",
-            Self::Unsent => "unsent",
-            Self::Rejected => "refused",
-            Self::Unknown => "unknown",
-            Self::Drifted => "drifted",
-        }
+        self.into()
     }
 
     /// Returns true if the SKU needs no further attention.
@@ -375,7 +359,7 @@ mod tests {
 
     #[test]
     fn every_class_has_a_unique_name_and_number() {
-        for class in MatchClass::ALL {
+        for &class in MatchClass::ALL {
             assert_eq!(MatchClass::from_number(class.number()), Some(class));
         }
         let names: std::collections::BTreeSet<_> =

@@ -11,7 +11,9 @@ use crate::migrator::{Mode, WorkerStatus};
 const MAX_FULL_MATCH_AGE: TimeDelta = TimeDelta::hours(24);
 
 /// Condition for switching the push API off.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, strum::IntoStaticStr)]
+#[cfg_attr(test, derive(strum::VariantArray))]
+#[strum(serialize_all = "kebab-case")]
 pub enum ReadinessCheck {
     /// The store belongs to this installation, and `migrate` is `on`.
     SendingOn,
@@ -42,21 +44,8 @@ pub enum ReadinessCheck {
 impl ReadinessCheck {
     /// Returns the name in the addresses of elements.
     #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::SendingOn => "sending-on",
-            Self::StockKnown => "stock-known",
-            Self::RequestsSeen => "requests-seen",
-            Self::RequestsCovered => "requests-covered",
-            Self::RequestsAcknowledged => "requests-acknowledged",
-            Self::EverythingSent => "everything-sent",
-            Self::NothingRejected => "nothing-rejected",
-            Self::NotPaused => "not-paused",
-            Self::NoDifference => "no-difference",
-            Self::AllShown => "all-shown",
-            Self::RecentFullMatch => "recent-full-match",
-            Self::SourcesActive => "sources-active",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -477,20 +466,7 @@ mod tests {
         }
     }
 
-    const ALL_CHECKS: [ReadinessCheck; 12] = [
-        ReadinessCheck::SendingOn,
-        ReadinessCheck::StockKnown,
-        ReadinessCheck::RequestsSeen,
-        ReadinessCheck::RequestsCovered,
-        ReadinessCheck::RequestsAcknowledged,
-        ReadinessCheck::EverythingSent,
-        ReadinessCheck::NothingRejected,
-        ReadinessCheck::NotPaused,
-        ReadinessCheck::NoDifference,
-        ReadinessCheck::AllShown,
-        ReadinessCheck::RecentFullMatch,
-        ReadinessCheck::SourcesActive,
-    ];
+    const ALL_CHECKS: &[ReadinessCheck] = <ReadinessCheck as strum::VariantArray>::VARIANTS;
 
     #[test]
     fn a_dry_run_passes_no_check_about_sent_stock() {

@@ -67,7 +67,8 @@ impl StockType {
 }
 
 /// Field of a product that contains the SKU.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, strum::IntoStaticStr, strum::EnumString)]
+#[strum(serialize_all = "camelCase")]
 pub enum SkuField {
     /// The article. Variants of a product have none.
     #[default]
@@ -84,19 +85,13 @@ impl SkuField {
     /// Returns the name on the wire.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Article => "article",
-            Self::Code => "code",
-            Self::ExternalCode => "externalCode",
-            Self::Name => "name",
-        }
+        self.into()
     }
 
     /// Returns the value with this wire name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        let fields = [Self::Article, Self::Code, Self::ExternalCode, Self::Name];
-        fields.into_iter().find(|it| it.name() == name)
+        name.parse().ok()
     }
 }
 

@@ -67,7 +67,8 @@ pub struct DeliveryReport {
 }
 
 /// State of a source, from the first fact that applies.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum SourceState {
     /// A delivery is being read.
     Reading,
@@ -86,15 +87,8 @@ pub enum SourceState {
 impl SourceState {
     /// Returns the name in JSON.
     #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Reading => "reading",
-            Self::Failed => "failed",
-            Self::Held => "held",
-            Self::Incomplete => "incomplete",
-            Self::Ok => "ok",
-            Self::Waiting => "waiting",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 

@@ -114,7 +114,8 @@ pub struct SourcePolicy {
 
 /// Treatment of a SKU with several rows at one warehouse in a delivery, if neither dates nor parts
 /// order the rows. Setting `duplicates`.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, strum::IntoStaticStr, strum::EnumString)]
+#[strum(serialize_all = "snake_case")]
 pub enum DuplicatePolicy {
     /// The rows are suspicious, equal or not: a row may be a size, a batch or a storage cell.
     #[default]
@@ -129,18 +130,12 @@ impl DuplicatePolicy {
     /// Returns the name in the setting.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Reject => "reject",
-            Self::Same => "same",
-            Self::Sum => "sum",
-        }
+        self.into()
     }
 
     /// Returns the policy with that name in the setting.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Reject, Self::Same, Self::Sum]
-            .into_iter()
-            .find(|it| it.name() == name)
+        name.parse().ok()
     }
 }

@@ -5,7 +5,10 @@ use crate::i18n::{Language, alarm_text};
 use crate::telemetry::AlarmKind;
 
 /// Group of kinds in the filter.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(
+    Clone, Copy, Debug, Eq, PartialEq, strum::IntoStaticStr, strum::VariantArray, strum::EnumString,
+)]
+#[strum(serialize_all = "snake_case")]
 pub(in crate::web) enum EventGroup {
     Alarms,
     Sources,
@@ -17,36 +20,20 @@ pub(in crate::web) enum EventGroup {
 }
 
 impl EventGroup {
-    pub(in crate::web) const ALL: [Self; 7] = [
-        Self::Alarms,
-        Self::Sources,
-        Self::Sending,
-        Self::Readback,
-        Self::Quarantine,
-        Self::Operator,
-        Self::Service,
-    ];
+    pub(in crate::web) const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// Name in the address.
-    pub(in crate::web) const fn name(self) -> &'static str {
-        match self {
-            Self::Alarms => "alarms",
-            Self::Sources => "sources",
-            Self::Sending => "sending",
-            Self::Readback => "readback",
-            Self::Quarantine => "quarantine",
-            Self::Operator => "operator",
-            Self::Service => "service",
-        }
+    pub(in crate::web) fn name(self) -> &'static str {
+        self.into()
     }
 
     pub(in crate::web) fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|group| group.name() == name)
+        name.parse().ok()
     }
 
     /// Kinds of the group, out of [`EVENT_KINDS`].
     pub(in crate::web) fn kinds(self) -> Vec<&'static str> {
-        let kinds = EVENT_KINDS.into_iter();
+        let kinds = EVENT_KINDS.iter().copied();
         kinds.filter(|kind| Self::of(kind) == self).collect()
     }
 
@@ -362,11 +349,12 @@ mod tests {
     #[test]
     fn every_kind_is_in_one_group() {
         let grouped: Vec<&str> = EventGroup::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .flat_map(EventGroup::kinds)
             .collect();
         assert_eq!(grouped.len(), EVENT_KINDS.len());
-        for group in EventGroup::ALL {
+        for &group in EventGroup::ALL {
             assert!(!group.kinds().is_empty(), "{group:?}");
             assert_eq!(EventGroup::from_name(group.name()), Some(group));
         }

@@ -223,7 +223,8 @@ impl fmt::Display for Availability {
 }
 
 /// Scope of a key. Source: `ApiKeyScopeType`.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, strum::Display)]
+#[strum(serialize_all = "SCREAMING_SNAKE_CASE")]
 #[expect(missing_docs, reason = "the Market's own names describe the scopes")]
 pub enum SimKeyScope {
     AllMethods,
@@ -261,25 +262,4 @@ impl SimKeyScope {
         Self::InventoryAndOrderProcessing,
         Self::InventoryAndOrderProcessingReadOnly,
     ];
-}
-
-impl fmt::Display for SimKeyScope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::AllMethods => "ALL_METHODS",
-            Self::AllMethodsReadOnly => "ALL_METHODS_READ_ONLY",
-            Self::InventoryAndOrderProcessing => "INVENTORY_AND_ORDER_PROCESSING",
-            Self::InventoryAndOrderProcessingReadOnly => "INVENTORY_AND_ORDER_PROCESSING_READ_ONLY",
-            Self::Pricing => "PRICING",
-            Self::PricingReadOnly => "PRICING_READ_ONLY",
-            Self::OffersAndCardsManagement => "OFFERS_AND_CARDS_MANAGEMENT",
-            Self::OffersAndCardsManagementReadOnly => "OFFERS_AND_CARDS_MANAGEMENT_READ_ONLY",
-            Self::Promotion => "PROMOTION",
-            Self::PromotionReadOnly => "PROMOTION_READ_ONLY",
-            Self::FinanceAndAccounting => "FINANCE_AND_ACCOUNTING",
-            Self::Communication => "COMMUNICATION",
-            Self::SettingsManagement => "SETTINGS_MANAGEMENT",
-            Self::SuppliesManagementReadOnly => "SUPPLIES_MANAGEMENT_READ_ONLY",
-        })
-    }
 }

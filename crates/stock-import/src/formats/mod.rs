@@ -25,7 +25,8 @@ use std::io::{Read, Seek};
 use super::row::{DeliveryCancelled, DeliveryEntry, DeliveryScope, ReadSettings};
 
 /// File format of a stock list.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, strum::EnumString, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum Format {
     /// Delimited lines, including the Market's own stock sheet as CSV.
     Csv,

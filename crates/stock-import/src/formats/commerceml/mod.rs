@@ -7,7 +7,7 @@
 //! warehouses is often in another file.
 //!
 //! The article is often only in the catalogue. A product with both links its `Ид` to the SKU, and
-//! an offer without an article has its `Ид` as its key; [`crate::statements`] joins them.
+//! an offer without an article has its `Ид` as its key; the receiver of the entries joins them.
 //!
 //! A variant has the `Ид` `product#variant` and often the article of its product. Its key is always
 //! the `Ид`, because only all variants together, including those of earlier deliveries, show

@@ -40,13 +40,7 @@ impl Format {
     /// Returns the name of the format in the settings.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Csv => "csv",
-            Self::Sheet => "sheet",
-            Self::Yml => "yml",
-            Self::CommerceMl => "commerceml",
-            Self::Json => "json",
-        }
+        self.into()
     }
 
     /// Returns the format with this name in the settings. `xlsx` and `xls` are accepted too.
@@ -55,16 +49,7 @@ impl Format {
         if matches!(name, "xlsx" | "xls") {
             return Some(Self::Sheet);
         }
-        let formats = [
-            Self::Csv,
-            Self::Sheet,
-            Self::Yml,
-            Self::CommerceMl,
-            Self::Json,
-        ];
-        formats
-            .into_iter()
-            .find(|format| format.name().eq_ignore_ascii_case(name))
+        name.parse().ok()
     }
 
     /// Detects the format of an unpacked file by its content, and rewinds the file. `encoding` is
