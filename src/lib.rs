@@ -69,7 +69,9 @@
 //! | [`web`] | pages for the operator on the operator's listener |
 //! | [`app`] | composition root: builds and runs the service |
 //! | [`config`] | settings from file and environment |
-//! | [`cli`] | commands, one file each |
+//! | `setup` | commands that prepare a shop: discover, doctor, rehearse |
+//! | `command` | what all commands share: printing, progress, client of a running service |
+//! | [`cli`] | the other commands, one file each |
 //!
 //! A test, `tests/it/dependency_rules.rs`, lists the dependencies that each module may have.
 //!
@@ -117,3 +119,5 @@ pub mod app;
 pub mod config;
 
 pub mod cli;
+mod command;
+mod setup;

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use super::import::print;
-use super::ops_client::{ReportArgs, query_string};
-use super::{print_line, runtime};
+use crate::command::ops_client::{ReportArgs, query_string};
+use crate::command::{print_line, runtime};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:

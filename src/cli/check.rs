@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{ConfigArgs, print_line};
+use crate::command::{ConfigArgs, print_line};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::ops_client::{ReportArgs, json_list, json_text, query_string};
-use super::{print_line, runtime};
+use crate::command::ops_client::{ReportArgs, json_list, json_text, query_string};
+use crate::command::{print_line, runtime};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:

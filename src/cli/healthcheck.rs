@@ -1,14 +1,13 @@
 //! `healthcheck`: reports the readiness of a running service by the exit code.
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use strict_http::{ClientConfig, Trust, client, reachable_address};
+use strict_http::{ClientConfig, Trust, client};
 
-use super::ops_client::OpsArgs;
-use super::{print_line, runtime};
+use crate::command::ops_client::{OpsArgs, ops_url};
+use crate::command::{print_line, runtime};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -51,9 +50,4 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         print_line(&body);
         Ok(ExitCode::SUCCESS)
     })
-}
-
-/// Returns the base URL of an operators' listener.
-pub(super) fn ops_url(ops: SocketAddr) -> String {
-    format!("http://{}", reachable_address(ops))
 }

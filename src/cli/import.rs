@@ -13,9 +13,9 @@ use futures_util::stream;
 use serde_json::Value;
 use tokio::time::interval;
 
-use super::ops_client::{OpsClient, ReportArgs, json_list, json_text, query_string};
-use super::progress::ProgressReporter;
-use super::{print_line, runtime};
+use crate::command::ops_client::{OpsClient, ReportArgs, json_list, json_text, query_string};
+use crate::command::progress::ProgressReporter;
+use crate::command::{print_line, runtime};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:

@@ -10,8 +10,8 @@ use lifecycle::Clock;
 use stock_import::Quantity;
 use stock_import::formats::{FileShape, FileSummary};
 
-use super::rehearse::file_source;
-use super::{print_error, print_line, runtime};
+use crate::command::{print_error, print_line, runtime};
+use crate::setup::rehearse::file_source;
 use crate::sources::inspect::{Preview, inspect};
 use crate::sources::{Config, PreviewRow};
 

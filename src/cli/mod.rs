@@ -1,36 +1,30 @@
-//! Command line: the arguments, one file per command, exit codes and printing.
+//! Command line: the arguments, one file per command, and exit codes. The commands that prepare a
+//! shop are in [`setup`](crate::setup).
 
 mod accept;
-mod account_probe;
 mod check;
 mod completions;
 mod config_command;
-mod discover;
-mod doctor;
 mod explain;
 mod healthcheck;
 mod import;
 mod inspect;
 mod notify;
-mod ops_client;
-mod progress;
 mod ready;
-mod rehearse;
 mod selftest;
 mod serve;
 #[cfg(test)]
 mod tests;
 mod verify;
 
-use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tracing::warn;
 
-use crate::config::{Config, ConfigError};
-use crate::telemetry::printable_lines;
+use crate::command::ops_client::ReportArgs;
+use crate::command::{ConfigArgs, print_error};
+use crate::config::ConfigError;
+use crate::setup::{discover, doctor, rehearse};
 
 /// Keeps a seller's stock on Yandex Market up to date: answers the push API, sends to the new API.
 #[derive(Debug, Parser)]
@@ -80,7 +74,7 @@ enum Command {
     ///
     /// The exit code is 0 only if the verdict is GO for every shop.
     #[command(after_help = ready::EXAMPLES)]
-    Ready(ops_client::ReportArgs),
+    Ready(ReportArgs),
     /// Explain one SKU: the source of its count, the rules applied, and what the Market has.
     #[command(after_help = explain::EXAMPLES)]
     Explain(explain::Args),
@@ -121,18 +115,6 @@ Examples:
   stockbridge serve --config config.toml
   stockbridge help doctor";
 
-/// Limit of open files that is requested: 100 000, the largest value of `max_connections`, and 1000
-/// for everything else.
-const OPEN_FILE_LIMIT: u64 = 101_000;
-
-/// Argument for the configuration file.
-#[derive(Debug, clap::Args)]
-struct ConfigArgs {
-    /// The configuration file, in TOML.
-    #[arg(long, env = "STOCKBRIDGE_CONFIG", value_name = "FILE")]
-    config: PathBuf,
-}
-
 /// Exit code for an invalid configuration, `EX_CONFIG` of `sysexits.h`. A supervisor must not
 /// restart the service: a restart does not repair the file.
 const EXIT_CONFIG: u8 = 78;
@@ -168,38 +150,4 @@ impl Cli {
             ExitCode::from(if is_config { EXIT_CONFIG } else { 1 })
         })
     }
-}
-
-impl ConfigArgs {
-    fn load(&self) -> Result<Config, ConfigError> {
-        Config::load(&self.config)
-    }
-}
-
-/// Prints a line on standard output.
-///
-/// Parts of the text come from sellers' files and from other servers, so characters that mislead a
-/// terminal are escaped. JSON keeps its meaning, because the escapes are those of JSON.
-fn print_line(text: &str) {
-    // The reader of a pipe, such as `head`, may have closed it. That is not an error of the
-    // command.
-    let _ignored = writeln!(std::io::stdout(), "{}", printable_lines(text));
-}
-
-/// Prints a line about a problem on standard error, with the escapes of [`print_line`].
-fn print_error(text: &str) {
-    let _ignored = writeln!(std::io::stderr(), "{}", printable_lines(text));
-}
-
-/// Builds the async runtime of every command that uses the network.
-///
-/// Each connection needs an open file, and the default limit of many systems is 1024, so the limit
-/// is raised first. If that fails, the accept loop waits until a connection closes.
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    if let Err(error) = rlimit::increase_nofile_limit(OPEN_FILE_LIMIT) {
-        warn!(error = %error, "failed to raise the limit of open files");
-    }
-    Ok(tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?)
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use lifecycle::Clock;
 
-use super::{ConfigArgs, print_line, runtime};
+use crate::command::{ConfigArgs, print_line, runtime};
 use crate::config::Config;
 use crate::notify::{ChannelConfig, Context, send_test};
 use crate::telemetry::Alarms;

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use super::ops_client::{ReportArgs, json_list, json_text, json_time};
-use super::{print_line, runtime};
+use crate::command::ops_client::{ReportArgs, json_list, json_text, json_time};
+use crate::command::{print_line, runtime};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:

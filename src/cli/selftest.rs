@@ -8,8 +8,8 @@ use anyhow::Context;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::ops_client::{OpsArgs, OpsClient, json_list, json_text, query_string};
-use super::{print_line, runtime};
+use crate::command::ops_client::{OpsArgs, OpsClient, json_list, json_text, query_string};
+use crate::command::{print_line, runtime};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:

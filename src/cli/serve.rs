@@ -7,8 +7,8 @@ use lifecycle::Clock;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, warn};
 
-use super::{ConfigArgs, runtime};
 use crate::app::{App, Ownership};
+use crate::command::{ConfigArgs, runtime};
 use crate::telemetry::start_logging;
 
 pub(super) const EXAMPLES: &str = "\

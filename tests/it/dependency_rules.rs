@@ -35,16 +35,30 @@ const ALLOWED_DEPENDENCIES: &[(&str, &[&str])] = &[
     ),
     ("config", CONFIG),
     ("app", EVERYTHING),
+    ("command", &["config", "ops", "telemetry"]),
+    (
+        "setup",
+        &[
+            "app",
+            "command",
+            "config",
+            "migrator",
+            "ops",
+            "sources",
+            "store",
+            "telemetry",
+        ],
+    ),
     (
         "cli",
         &[
             "app",
+            "command",
             "config",
             "migrator",
             "notify",
-            "ops",
+            "setup",
             "sources",
-            "store",
             "telemetry",
         ],
     ),
@@ -99,9 +113,10 @@ const EVERYTHING: &[&str] = &[
 
 /// Items to which a dependency is limited.
 const ALLOWED_ITEMS: &[(&str, &str, &[&str])] = &[
-    ("cli", "migrator", &["Mode", "readback"]),
-    ("cli", "ops", &["access"]),
-    ("cli", "store", &["DirectoryState", "directory_state"]),
+    ("cli", "migrator", &["readback"]),
+    ("setup", "migrator", &["Mode", "readback"]),
+    ("command", "ops", &["access"]),
+    ("setup", "store", &["DirectoryState", "directory_state"]),
     ("web", "ingest", &["Origin"]),
 ];
 

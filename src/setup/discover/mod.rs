@@ -21,10 +21,10 @@ use strict_http::{ClientConfig, Trust, client};
 use self::identify::identify;
 use self::shop_plan::plan_shops;
 use super::account_probe::{AccountProbe, GRANT_LIST_HINT, GRANT_SEND_HINT, KeyProbe};
-use super::{print_error, print_line, runtime};
+use crate::command::{print_error, print_line, runtime};
 use crate::config::{SETTINGS, parse_market_url, read_secret};
 
-pub(super) const EXAMPLES: &str = "\
+pub(crate) const EXAMPLES: &str = "\
 Examples:
   stockbridge discover --api-key-file api_key
   stockbridge discover --api-key-file api_key > config.toml
@@ -32,7 +32,7 @@ Examples:
 
 /// Arguments of `discover`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// A file that holds the Api-Key.
     #[arg(long, value_name = "FILE")]
     api_key_file: PathBuf,
@@ -63,7 +63,7 @@ fn default_market() -> &'static str {
 }
 
 /// Prints the tables. Fails if no shop could be planned.
-pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let key = read_secret(&args.api_key_file)
         .map_err(|rule| anyhow!("{} {rule}", args.api_key_file.display()))?;
     let url = args.market_url.as_deref().unwrap_or(default_market());

@@ -9,8 +9,8 @@ use strict_http::secret::Secret;
 
 use super::market_facts::{KeyFacts, distinct_keys};
 use super::*;
-use crate::cli::account_probe::{AccountProbe, KeyProbe};
-use crate::cli::doctor::finding::Severity;
+use crate::setup::account_probe::{AccountProbe, KeyProbe};
+use crate::setup::doctor::finding::Severity;
 
 fn shop(name: &str, campaign: u64, warehouses: &[u64], extra: &str) -> ShopConfig {
     let text = format!(

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use super::scenario::{POLL_INTERVAL, STALL_TIMEOUT};
 use super::service_client::ServiceClient;
 use super::{API_KEY, SellerStock};
-use crate::cli::progress::ProgressReporter;
+use crate::command::progress::ProgressReporter;
 
 /// SKUs that are sold per poll while the Market has faults.
 const SALES_PER_POLL: usize = 200;

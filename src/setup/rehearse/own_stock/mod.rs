@@ -15,7 +15,7 @@ use anyhow::Context;
 use tokio::time::Instant;
 
 use self::inputs::RehearsalInputs;
-pub(in crate::cli) use self::inputs::file_source;
+pub(crate) use self::inputs::file_source;
 use lifecycle::Clock;
 use lifecycle::{CrashSignal, Tasks};
 use market_sim::catalogue::CatalogueProduct;
@@ -27,8 +27,8 @@ use super::scenario::{Scenario, ask_everything};
 use super::service_client::ServiceClient;
 use super::{any_port, market_config, run_with_service, service_config, service_secrets, stay_up};
 use crate::app::{App, Ownership};
-use crate::cli::ops_client::OpsClient;
-use crate::cli::print_line;
+use crate::command::ops_client::OpsClient;
+use crate::command::print_line;
 use crate::config::Config;
 
 /// Rate limit of a campaign, in SKUs a minute. Source: limits page, 2026.

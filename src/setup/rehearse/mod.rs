@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use self::fault_run::FaultRun;
-pub(super) use self::own_stock::file_source;
+pub(crate) use self::own_stock::file_source;
 use lifecycle::Clock;
 use lifecycle::{CrashSignal, Tasks};
 use market_sim::catalogue::{self, CatalogueProduct};
@@ -26,8 +26,8 @@ use market_sim::{
 
 use self::scenario::Scenario;
 use self::service_client::ServiceClient;
-use super::{print_line, runtime};
 use crate::app::{App, Ownership};
+use crate::command::{print_line, runtime};
 use crate::config::Config;
 use crate::telemetry::{LogFormat, start_logging};
 
@@ -45,7 +45,7 @@ const PRODUCTS: u32 = 10_000;
 /// Delay until the simulator with faults shows accepted stock. The real Market takes minutes.
 const VISIBILITY_DELAY: Duration = Duration::from_secs(2);
 
-pub(super) const EXAMPLES: &str = "\
+pub(crate) const EXAMPLES: &str = "\
 Examples:
   stockbridge rehearse
   stockbridge rehearse --from stock.csv --set quantity=Остаток
@@ -54,7 +54,7 @@ Examples:
 
 /// Arguments of `rehearse`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// Use a catalogue of N SKUs.
     #[arg(long, value_name = "N", default_value_t = PRODUCTS,
         value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
@@ -101,7 +101,7 @@ enum RehearsalMethod {
 }
 
 /// Runs the rehearsal. Fails unless every check passes.
-pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     // The report shows the result, so only errors of the service are logged.
     let filter = std::env::var_os("RUST_LOG").and_then(|filter| filter.into_string().ok());
     // The report covers the seller's own sources, so their alarms are not logged too.

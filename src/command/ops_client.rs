@@ -9,9 +9,8 @@ use anyhow::{Context, anyhow, bail};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use strict_http::secret::Secret;
-use strict_http::{ClientConfig, Trust, client, read_response};
+use strict_http::{ClientConfig, Trust, client, reachable_address, read_response};
 
-use super::healthcheck::ops_url;
 use super::print_line;
 use crate::config::read_secret;
 use crate::ops::access;
@@ -28,7 +27,7 @@ const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// Argument for the address of the running service.
 #[derive(Debug, clap::Args)]
-pub(super) struct OpsArgs {
+pub(crate) struct OpsArgs {
     /// The address of the running service's `ops_listen`.
     #[arg(
         long,
@@ -44,18 +43,18 @@ pub(super) struct OpsArgs {
 
 /// Arguments of commands that print a response of the service.
 #[derive(Debug, clap::Args)]
-pub(super) struct ReportArgs {
+pub(crate) struct ReportArgs {
     /// Print the response of the service as JSON.
     #[arg(long)]
-    pub(super) json: bool,
+    pub(crate) json: bool,
     #[command(flatten)]
-    pub(super) ops: OpsArgs,
+    pub(crate) ops: OpsArgs,
 }
 
 impl ReportArgs {
     /// Prints the response as JSON with `--json`, or else with `print`. The exit code is 0 if
     /// `is_success`, or else 1.
-    pub(super) fn print_report(
+    pub(crate) fn print_report(
         &self,
         response: &Value,
         is_success: bool,
@@ -75,29 +74,29 @@ impl ReportArgs {
 }
 
 /// HTTP client of the operator API.
-pub(super) struct OpsClient {
+pub(crate) struct OpsClient {
     client: reqwest::Client,
     address: SocketAddr,
     password: Option<Secret>,
 }
 
 impl OpsArgs {
-    pub(super) fn client(&self) -> anyhow::Result<OpsClient> {
+    pub(crate) fn client(&self) -> anyhow::Result<OpsClient> {
         self.client_with_timeout(TIMEOUT)
     }
 
     /// Returns a client with the long timeout for uploads.
-    pub(super) fn upload_client(&self) -> anyhow::Result<OpsClient> {
+    pub(crate) fn upload_client(&self) -> anyhow::Result<OpsClient> {
         self.client_with_timeout(UPLOAD_TIMEOUT)
     }
 
     /// Address of the listener.
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.ops
     }
 
     /// Reads the password of the listener, if a file is named.
-    pub(super) fn password(&self) -> anyhow::Result<Option<Secret>> {
+    pub(crate) fn password(&self) -> anyhow::Result<Option<Secret>> {
         let Some(path) = &self.ops_password_file else {
             return Ok(None);
         };
@@ -113,7 +112,7 @@ impl OpsArgs {
 }
 
 impl OpsClient {
-    pub(super) fn new(address: SocketAddr) -> anyhow::Result<Self> {
+    pub(crate) fn new(address: SocketAddr) -> anyhow::Result<Self> {
         Self::with_timeout(address, TIMEOUT, None)
     }
 
@@ -136,13 +135,13 @@ impl OpsClient {
     }
 
     /// Sends a GET request and returns the JSON of the response.
-    pub(super) async fn get(&self, path: &str) -> anyhow::Result<Value> {
+    pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Value> {
         self.execute(self.client.get(format!("{}{path}", ops_url(self.address))))
             .await
     }
 
     /// Sends a POST request with an optional JSON body.
-    pub(super) async fn post(&self, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
+    pub(crate) async fn post(&self, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
         let mut request = self.client.post(format!("{}{path}", ops_url(self.address)));
         if let Some(body) = body {
             request = request
@@ -153,7 +152,7 @@ impl OpsClient {
     }
 
     /// Sends a POST request with a streamed body.
-    pub(super) async fn upload(&self, path: &str, body: reqwest::Body) -> anyhow::Result<Value> {
+    pub(crate) async fn upload(&self, path: &str, body: reqwest::Body) -> anyhow::Result<Value> {
         let request = self.client.post(format!("{}{path}", ops_url(self.address)));
         self.execute(
             request
@@ -201,7 +200,7 @@ impl OpsClient {
 }
 
 /// Returns the query string of the values present, with its `?`; empty without values.
-pub(super) fn query_string(pairs: &[(&str, Option<&str>)]) -> String {
+pub(crate) fn query_string(pairs: &[(&str, Option<&str>)]) -> String {
     let present = pairs
         .iter()
         .filter_map(|(key, value)| Some((key, (*value)?)));
@@ -217,7 +216,7 @@ pub(super) fn query_string(pairs: &[(&str, Option<&str>)]) -> String {
 }
 
 /// Returns a JSON value as text on one line: a string without quotes, `null` as a dash.
-pub(super) fn json_text(value: &Value) -> String {
+pub(crate) fn json_text(value: &Value) -> String {
     match value {
         Value::String(text) => printable(text).into_owned(),
         Value::Null => "—".to_owned(),
@@ -226,7 +225,7 @@ pub(super) fn json_text(value: &Value) -> String {
 }
 
 /// Returns a time as text, without fractions of a second; a dash for `null`.
-pub(super) fn json_time(value: &Value) -> String {
+pub(crate) fn json_time(value: &Value) -> String {
     let text = json_text(value);
     match text.split_once('.') {
         Some((seconds, _)) => format!("{seconds}Z"),
@@ -235,6 +234,11 @@ pub(super) fn json_time(value: &Value) -> String {
 }
 
 /// Returns the elements of a JSON array; empty for any other value.
-pub(super) fn json_list(value: &Value) -> &[Value] {
+pub(crate) fn json_list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// Returns the base URL of an operators' listener.
+pub(crate) fn ops_url(ops: SocketAddr) -> String {
+    format!("http://{}", reachable_address(ops))
 }

@@ -23,8 +23,8 @@ use super::service_client::ServiceClient;
 use super::{
     CAMPAIGN, PRODUCTS, RehearsalMethod, any_port, market_config, service_config, service_secrets,
 };
-use crate::cli::print_line;
-use crate::cli::progress::ProgressReporter;
+use crate::command::print_line;
+use crate::command::progress::ProgressReporter;
 
 /// SKUs in one update.
 const SKUS_PER_UPDATE: usize = 200;

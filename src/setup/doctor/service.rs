@@ -8,11 +8,11 @@ use serde::de::DeserializeOwned;
 use strict_http::{ClientConfig, Trust, client, read_response};
 
 use super::finding::Finding;
-use crate::cli::account_probe::one_line;
-use crate::cli::healthcheck::ops_url;
+use crate::command::ops_client::ops_url;
 use crate::config::{Config, ShopConfig};
 use crate::migrator::Mode;
 use crate::ops::access;
+use crate::setup::account_probe::one_line;
 
 /// Timeout of a request.
 const TIMEOUT: Duration = Duration::from_secs(10);

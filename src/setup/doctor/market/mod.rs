@@ -20,9 +20,9 @@ use self::warehouse_checks::{
     check_groups, check_method, check_partner_warehouses, check_warehouses,
 };
 use super::finding::Finding;
-use crate::cli::account_probe::{GRANT_LIST_HINT, one_line};
 use crate::config::{Config, ShopConfig};
 use crate::migrator::Mode;
+use crate::setup::account_probe::{GRANT_LIST_HINT, one_line};
 
 /// Clock skew from which a warning is given.
 const SKEW_WARNING: TimeDelta = TimeDelta::seconds(2);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use market_api::partner::account::{MarketCampaign, MarketWarehouse};
 
-use crate::cli::account_probe::{AccountProbe, id_with_name, join_ids};
+use crate::setup::account_probe::{AccountProbe, id_with_name, join_ids};
 
 /// Describes `number` in one sentence for each thing that has this id.
 pub(super) fn identify(

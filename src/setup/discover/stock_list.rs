@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use market_api::partner::account::{MarketPartnerWarehouse, MarketWarehouse};
 
 use super::shop_plan::PlannedMethod;
-use crate::cli::account_probe::{AccountProbe, id_with_name, one_line};
+use crate::setup::account_probe::{AccountProbe, id_with_name, one_line};
 
 /// Warehouses that share one stock.
 pub(super) struct StockList<'a> {

@@ -2,9 +2,9 @@
 //! cabinet.
 
 use super::market_facts::MarketFacts;
-use crate::cli::account_probe::{AccountProbe, id_with_name, join_ids};
-use crate::cli::doctor::finding::Finding;
 use crate::config::ShopConfig;
+use crate::setup::account_probe::{AccountProbe, id_with_name, join_ids};
+use crate::setup::doctor::finding::Finding;
 
 /// Remedy for an id of an unknown kind.
 const EXPLAIN_IDS_HINT: &str = "run stockbridge discover with the ids: it explains each id";

@@ -14,8 +14,8 @@ use strict_http::ClientConfig;
 
 use super::OwnStockArgs;
 use super::reference_model::ReferenceModel;
-use crate::cli::rehearse::{RehearsalMethod, any_port, service_config, service_secrets};
 use crate::config::{Config, ShopConfig};
+use crate::setup::rehearse::{RehearsalMethod, any_port, service_config, service_secrets};
 use crate::sources::{self, SourceKind, files, operator_files};
 
 /// Poll interval of files. A file is read when two polls see the same size and time.
@@ -215,7 +215,7 @@ impl RehearsalInputs {
 }
 
 /// Builds a file source from a path and the settings of `--set`.
-pub(in crate::cli) fn file_source(path: &Path, set: &[String]) -> anyhow::Result<sources::Config> {
+pub(crate) fn file_source(path: &Path, set: &[String]) -> anyhow::Result<sources::Config> {
     let mut text = service_config(
         any_port(),
         any_port(),

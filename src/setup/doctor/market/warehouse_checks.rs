@@ -7,9 +7,9 @@ use market_api::partner::wire::MarketAddress;
 
 use super::error_text;
 use super::market_facts::MarketFacts;
-use crate::cli::account_probe::{AccountProbe, GRANT_LIST_HINT, id_with_name, join_ids};
-use crate::cli::doctor::finding::Finding;
 use crate::config::ShopConfig;
+use crate::setup::account_probe::{AccountProbe, GRANT_LIST_HINT, id_with_name, join_ids};
+use crate::setup::doctor::finding::Finding;
 
 pub(super) fn check_method(shop: &ShopConfig, business: u64, account: &AccountProbe) -> Finding {
     let about = format!("method of {}", shop.name);

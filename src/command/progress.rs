@@ -6,13 +6,13 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::Instant;
 
-use crate::cli::print_line;
+use super::print_line;
 
 /// Interval of the lines that replace the bar if standard error is not a terminal.
 const PRINT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Progress of one step of a command.
-pub(super) struct ProgressReporter {
+pub(crate) struct ProgressReporter {
     title: String,
     unit: &'static str,
     total: u64,
@@ -23,7 +23,7 @@ pub(super) struct ProgressReporter {
 }
 
 impl ProgressReporter {
-    pub(super) fn start(title: &str, total: usize, unit: &'static str) -> Self {
+    pub(crate) fn start(title: &str, total: usize, unit: &'static str) -> Self {
         let is_terminal = std::io::stderr().is_terminal();
         let target = if is_terminal {
             ProgressDrawTarget::stderr()
@@ -48,7 +48,7 @@ impl ProgressReporter {
         }
     }
 
-    pub(super) fn set_position(&mut self, done: usize) {
+    pub(crate) fn set_position(&mut self, done: usize) {
         self.bar.set_position(done as u64);
         if !self.is_terminal && self.last_printed.elapsed() >= PRINT_INTERVAL {
             self.last_printed = Instant::now();
@@ -60,17 +60,17 @@ impl ProgressReporter {
     }
 
     /// Replaces the text beside the bar.
-    pub(super) fn set_message(&self, message: &str) {
+    pub(crate) fn set_message(&self, message: &str) {
         self.bar.set_message(message.to_owned());
     }
 
     /// Removes the bar without printing a line.
-    pub(super) fn clear(self) {
+    pub(crate) fn clear(self) {
         self.bar.finish_and_clear();
     }
 
     /// Removes the bar and prints the outcome and the duration in one line.
-    pub(super) fn finish(self, outcome: &str) {
+    pub(crate) fn finish(self, outcome: &str) {
         self.bar.finish_and_clear();
         print_line(&format!(
             "{:<12} {outcome} in {:.1} s",

@@ -15,8 +15,8 @@ use strict_http::{ClientConfig, Trust, client, read_response};
 use super::certificate;
 use super::finding::Finding;
 use super::service::ServiceProbe;
-use crate::cli::account_probe::one_line;
 use crate::config::{Config, ShopConfig};
+use crate::setup::account_probe::one_line;
 
 /// Timeout of one request.
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -8,9 +8,9 @@ use market_api::partner::account::MarketCampaign;
 use market_api::partner::client::MarketClient;
 use strict_http::secret::Secret;
 
-use crate::cli::account_probe::{AccountProbe, KeyProbe};
 use crate::config::ShopConfig;
 use crate::migrator::Mode;
+use crate::setup::account_probe::{AccountProbe, KeyProbe};
 
 /// Maximum number of keys that are checked in parallel. Without a response, each key takes its full
 /// timeout.

@@ -15,10 +15,10 @@ use super::fault_run::{FaultRun, rejected_skus};
 use super::rehearsal_report::{MigrationStats, RehearsalReport};
 use super::service_client::ServiceClient;
 use super::{CAMPAIGN, FEED_KEY, PUSH_TOKEN, SellerStock, WAREHOUSE};
-use crate::cli::ops_client::OpsClient;
-use crate::cli::print_line;
-use crate::cli::progress::ProgressReporter;
-use crate::cli::verify::readback;
+use crate::command::ops_client::OpsClient;
+use crate::command::print_line;
+use crate::command::progress::ProgressReporter;
+use crate::command::readback_pass::readback;
 use crate::migrator::readback::MatchClass;
 
 /// SKUs in one update. Source: `UpdateStocksRequest.skus.maxItems`.

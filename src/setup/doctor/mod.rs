@@ -16,17 +16,17 @@ use std::process::ExitCode;
 use lifecycle::Clock;
 
 use self::finding::{Finding, Severity, to_json};
-use super::{ConfigArgs, print_line, runtime};
+use crate::command::{ConfigArgs, print_line, runtime};
 use crate::config::Config;
 
-pub(super) const EXAMPLES: &str = "\
+pub(crate) const EXAMPLES: &str = "\
 Examples:
   stockbridge doctor --config config.toml
   stockbridge doctor --config config.toml --json";
 
 /// Arguments of `doctor`.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     config: ConfigArgs,
     /// Print the findings as one JSON object.
@@ -35,7 +35,7 @@ pub(super) struct Args {
 }
 
 /// Prints all findings. Fails if one of them is FAIL.
-pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = args.config.load()?;
     let mut findings = vec![Finding::ok(
         "configuration",

@@ -10,7 +10,7 @@ use market_api::partner::account::{MarketCampaign, MarketWarehouse};
 
 use super::shop_name::ShopNames;
 use super::stock_list::{StockList, by_group, by_partner_warehouse};
-use crate::cli::account_probe::{AccountProbe, id_with_name, join_ids, one_line};
+use crate::setup::account_probe::{AccountProbe, id_with_name, join_ids, one_line};
 
 /// The planned configuration, in the order of its output.
 #[derive(Debug, Default)]

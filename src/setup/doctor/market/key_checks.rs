@@ -4,8 +4,8 @@ use market_api::partner::account::AccountError;
 
 use super::error_text;
 use super::market_facts::KeyFacts;
-use crate::cli::account_probe::{GRANT_LIST_HINT, GRANT_SEND_HINT, one_line};
-use crate::cli::doctor::finding::Finding;
+use crate::setup::account_probe::{GRANT_LIST_HINT, GRANT_SEND_HINT, one_line};
+use crate::setup::doctor::finding::Finding;
 
 pub(super) fn check_key(facts: &KeyFacts) -> Vec<Finding> {
     let about = match &facts.users[..] {

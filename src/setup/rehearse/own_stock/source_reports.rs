@@ -8,8 +8,8 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
-use crate::cli::ops_client::OpsClient;
-use crate::cli::progress::ProgressReporter;
+use crate::command::ops_client::OpsClient;
+use crate::command::progress::ProgressReporter;
 
 /// Interval at which the sources' progress is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(400);
