@@ -1,12 +1,14 @@
 //! Configuration: the file over the defaults, environment variables over the file.
 //!
-//! All errors of a configuration are reported at once. Only this module reads the environment and
+//! All errors of a configuration are reported at once, each with its place in the file. Only this module reads the environment and
 //! the files of secrets. Secrets print as `***`.
 
 mod conflicts;
 mod effective;
+mod fault;
 mod notify_settings;
 mod reader;
+mod schema;
 mod secret_file;
 mod service_settings;
 mod setting_list;
@@ -24,7 +26,9 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use chrono::{FixedOffset, NaiveDate, TimeDelta};
 
+pub use self::fault::ConfigError;
 use self::reader::SettingsReader;
+pub use self::schema::schema;
 pub use self::secret_file::read_secret;
 pub use self::setting_list::{NOTIFY_SETTINGS, SETTINGS, SHOP_SETTINGS, SOURCE_SETTINGS, Setting};
 pub use self::source_settings::IMPORT_SOURCE;
@@ -137,19 +141,15 @@ pub struct ShopConfig {
     pub rules: ShopRules,
 }
 
-/// All errors of a configuration, each with key, value and rule.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", .0.join("\n"))]
-pub struct ConfigError(pub Vec<String>);
-
 impl Config {
     /// Reads a file and the environment of this process.
     ///
     /// # Errors
     /// All errors found, each with key, value and rule.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| ConfigError(vec![format!("cannot read {}: {e}", path.display())]))?;
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            ConfigError::without_place(format!("cannot read {}: {e}", path.display()))
+        })?;
         let base = path.parent().unwrap_or(Path::new(""));
         // Names and values of our variables are always Unicode.
         let unicode_pair = |(name, value): (OsString, OsString)| {
@@ -159,7 +159,8 @@ impl Config {
             &text,
             std::env::vars_os().filter_map(unicode_pair).collect(),
             base,
-        )?;
+        )
+        .map_err(|error| error.in_file(path))?;
         if config.instance.is_empty() {
             // Most containers have no such file. There only the setting names the installation.
             let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
@@ -183,7 +184,7 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let table: toml::Table = text
             .parse()
-            .map_err(|error| ConfigError(vec![describe_syntax(text, &error)]))?;
+            .map_err(|error| ConfigError::syntax(text, &error))?;
         let mut reader = SettingsReader::new(table, environment, base, SETTINGS);
         let config = service_settings::read_config(&mut reader);
         let mut errors = reader.finish();
@@ -194,7 +195,7 @@ impl Config {
         }
         match config {
             Some(config) if errors.is_empty() => Ok(config),
-            Some(_) | None => Err(ConfigError(errors)),
+            Some(_) | None => Err(ConfigError::new(text, errors)),
         }
     }
 }
@@ -217,19 +218,6 @@ impl Config {
             ..ClientConfig::default()
         }
     }
-}
-
-/// Line and reason of a TOML syntax error. The line itself is left out: it may contain a secret.
-fn describe_syntax(text: &str, error: &toml::de::Error) -> String {
-    let before = error
-        .span()
-        .and_then(|span| text.get(..span.start))
-        .unwrap_or_default();
-    format!(
-        "line {}: {}",
-        before.matches('\n').count() + 1,
-        error.message()
-    )
 }
 
 #[cfg(test)]

@@ -1,0 +1,297 @@
+//! Faults of a configuration, each with its place in the file.
+//!
+//! Each message begins with the key that it is about, so the place is that of the key. The excerpt
+//! never has more than the message: a value that the message leaves out may be a secret.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// All faults of a configuration, in the order of the settings.
+#[derive(Debug)]
+pub struct ConfigError {
+    file: String,
+    faults: Vec<ConfigFault>,
+}
+
+/// One fault: a message with key, value and rule, and its place.
+#[derive(Debug)]
+struct ConfigFault {
+    message: String,
+    place: Option<FilePlace>,
+}
+
+/// Place in the file.
+#[derive(Debug, Eq, PartialEq)]
+struct FilePlace {
+    /// Line, from 1.
+    line: usize,
+    /// Column in characters, from 1.
+    column: usize,
+    /// The setting as it is written, or a part of it.
+    excerpt: String,
+    /// Characters of the excerpt before the marked part.
+    indent: usize,
+    /// Characters of the marked part.
+    width: usize,
+}
+
+impl ConfigError {
+    /// Creates an error without a place, such as a file that cannot be read.
+    pub(super) fn without_place(message: String) -> Self {
+        let place = None;
+        Self {
+            file: String::new(),
+            faults: vec![ConfigFault { message, place }],
+        }
+    }
+
+    /// Creates the error of a text that is not TOML. The line itself is left out: it may contain a
+    /// secret.
+    pub(super) fn syntax(text: &str, error: &toml::de::Error) -> Self {
+        let place = error.span().map(|span| FilePlace::new(text, span.start));
+        Self {
+            file: String::new(),
+            faults: vec![ConfigFault {
+                message: error.message().to_owned(),
+                place,
+            }],
+        }
+    }
+
+    /// Creates the error of a text that is TOML.
+    pub(super) fn new(text: &str, messages: Vec<String>) -> Self {
+        let places = SettingPlaces::parse(text);
+        let faults = messages.into_iter().map(|message| ConfigFault {
+            place: places.find(&message),
+            message,
+        });
+        Self {
+            file: String::new(),
+            faults: faults.collect(),
+        }
+    }
+
+    /// Names the file in the output.
+    #[must_use]
+    pub(super) fn in_file(self, path: &Path) -> Self {
+        Self {
+            file: path.display().to_string(),
+            ..self
+        }
+    }
+
+    /// Returns the messages without their places.
+    #[must_use]
+    pub fn messages(&self) -> Vec<String> {
+        let messages = self.faults.iter().map(|fault| fault.message.clone());
+        messages.collect()
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, ConfigFault { message, place }) in self.faults.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            let Some(place) = place else {
+                f.write_str(message)?;
+                continue;
+            };
+            if !self.file.is_empty() {
+                write!(f, "{}:", self.file)?;
+            }
+            write!(f, "{}:{}: {message}", place.line, place.column)?;
+            if !place.excerpt.is_empty() {
+                let (indent, width) = (place.indent, place.width);
+                let marks = "^".repeat(width);
+                write!(f, "\n    {}\n    {:indent$}{marks}", place.excerpt, "")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FilePlace {
+    /// Returns the place of a byte, without an excerpt.
+    fn new(text: &str, offset: usize) -> Self {
+        let before = text.get(..offset).unwrap_or(text);
+        let line_start = before.rfind('\n').map_or(0, |end| end + 1);
+        Self {
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+            excerpt: String::new(),
+            indent: 0,
+            width: 0,
+        }
+    }
+}
+
+/// Places of all settings in a text, by key, such as `shops[0].warehouses`.
+struct SettingPlaces<'t> {
+    text: &'t str,
+    /// Bytes of the key and of the value.
+    spans: BTreeMap<String, (Range<usize>, Range<usize>)>,
+}
+
+impl<'t> SettingPlaces<'t> {
+    fn parse(text: &'t str) -> Self {
+        let mut places = Self {
+            text,
+            spans: BTreeMap::new(),
+        };
+        if let Ok(table) = DeTable::parse(text) {
+            places.add_table("", table.get_ref());
+        }
+        places
+    }
+
+    fn add_table(&mut self, prefix: &str, table: &DeTable<'_>) {
+        for (key, value) in table {
+            let path = format!("{prefix}{}", key.get_ref());
+            self.spans.insert(path.clone(), (key.span(), value.span()));
+            self.add_value(&path, value);
+        }
+    }
+
+    fn add_value(&mut self, path: &str, value: &Spanned<DeValue<'_>>) {
+        match value.get_ref() {
+            DeValue::Table(table) => self.add_table(&format!("{path}."), table),
+            DeValue::Array(values) => {
+                for (index, element) in values.iter().enumerate() {
+                    let path = format!("{path}[{index}]");
+                    self.spans
+                        .insert(path.clone(), (element.span(), element.span()));
+                    self.add_value(&path, element);
+                }
+            }
+            DeValue::String(_)
+            | DeValue::Integer(_)
+            | DeValue::Float(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_) => {}
+        }
+    }
+
+    /// Returns the place of the setting with which a message begins, or else of its table.
+    fn find(&self, message: &str) -> Option<FilePlace> {
+        let is_key = |c: char| c.is_ascii_alphanumeric() || "_-.[]".contains(c);
+        let end = message.find(|c| !is_key(c)).unwrap_or(message.len());
+        let path = &message[..end];
+        if let Some((key, value)) = self.spans.get(path) {
+            return Some(self.marked(key, value, message));
+        }
+        let (table, _) = path.rsplit_once('.')?;
+        let (header, _) = self.spans.get(table)?;
+        Some(FilePlace::new(self.text, header.start))
+    }
+
+    /// Marks the value, if the message has it and both are on one line, or else the key.
+    fn marked(&self, key: &Range<usize>, value: &Range<usize>, message: &str) -> FilePlace {
+        let slice = |range: Range<usize>| self.text.get(range).unwrap_or_default();
+        let (name, written) = (slice(key.clone()), slice(value.clone()));
+        let setting = slice(key.start..value.end.max(key.end));
+        let is_shown = !written.is_empty() && message.contains(written);
+        if is_shown && key.end <= value.start && !setting.contains('\n') {
+            return FilePlace {
+                excerpt: setting.to_owned(),
+                indent: slice(key.start..value.start).chars().count(),
+                width: written.chars().count(),
+                ..FilePlace::new(self.text, value.start)
+            };
+        }
+        let is_name = key.end <= value.start;
+        FilePlace {
+            excerpt: if is_name {
+                name.to_owned()
+            } else {
+                String::new()
+            },
+            width: name.chars().count(),
+            ..FilePlace::new(self.text, key.start)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "listen = \"nowhere\"\n\n[[shops]]\n  name = \"Ёж\" # one\n  warehouses = [\n    \
+                        1,\n    0,\n  ]\nlimit = { a = 1, push_token = \"canary\" }\n";
+
+    fn shown(messages: &[&str]) -> String {
+        let messages = messages.iter().map(|text| (*text).to_owned()).collect();
+        let error = ConfigError::new(TEXT, messages);
+        error.in_file(Path::new("shop.toml")).to_string()
+    }
+
+    #[test]
+    fn a_fault_has_line_column_and_a_caret_under_its_value() {
+        for (message, expected) in [
+            (
+                "listen is \"nowhere\": it must be an address",
+                "shop.toml:1:10: listen is \"nowhere\": it must be an address\n    \
+                 listen = \"nowhere\"\n             ^^^^^^^^^",
+            ),
+            (
+                "shops[0].name is \"Ёж\": it must be a-z",
+                "shop.toml:4:10: shops[0].name is \"Ёж\": it must be a-z\n    \
+                 name = \"Ёж\"\n           ^^^^",
+            ),
+            // A value on several lines.
+            (
+                "shops[0].warehouses is [1, 0]: it must be ids",
+                "shop.toml:5:3: shops[0].warehouses is [1, 0]: it must be ids\n    \
+                 warehouses\n    ^^^^^^^^^^",
+            ),
+            // A value that the message leaves out.
+            (
+                "shops[0].limit.push_token must not be in the file",
+                "shop.toml:9:18: shops[0].limit.push_token must not be in the file\n    \
+                 push_token\n    ^^^^^^^^^^",
+            ),
+            // A missing setting has the place of its table.
+            (
+                "shops[0].campaign is missing: it must be an id",
+                "shop.toml:3:1: shops[0].campaign is missing: it must be an id",
+            ),
+            (
+                "the variable STOCKBRIDGE_X is unknown",
+                "the variable STOCKBRIDGE_X is unknown",
+            ),
+        ] {
+            assert_eq!(shown(&[message]), expected);
+        }
+    }
+
+    #[test]
+    fn all_faults_are_shown_and_no_secret() {
+        let all = shown(&[
+            "listen is unknown",
+            "shops[0].limit.push_token must not be here",
+        ]);
+        assert_eq!(all.matches("shop.toml:").count(), 2);
+        assert!(!all.contains("canary"), "{all}");
+    }
+
+    #[test]
+    fn a_syntax_error_has_its_place_but_not_its_line() {
+        for text in [
+            "a = 1\nkey = \"canary\" \"\n",
+            "a = 1\napi_key = ACMA:canary\n",
+        ] {
+            let error = text.parse::<toml::Table>().unwrap_err();
+            let shown = ConfigError::syntax(text, &error).to_string();
+            assert!(shown.starts_with("2:"), "{shown}");
+            assert!(!shown.contains("canary"), "{shown}");
+        }
+    }
+}
