@@ -141,7 +141,9 @@ async fn the_first_service_of_the_readme_works() {
 /// does not end, or that needs the Market or other servers.
 fn expected_code(words: &[String]) -> Option<i32> {
     match words[1].as_str() {
-        "check" | "completions" | "config" | "explain" | "import" | "inspect" => Some(0),
+        "check" | "completions" | "config" | "explain" | "healthcheck" | "import" | "inspect" => {
+            Some(0)
+        }
         // Nothing is held, the shop does not send, and nothing was read back.
         "accept" | "ready" | "verify" => Some(1),
         "discover" | "doctor" | "notify" | "rehearse" | "selftest" | "serve" => None,
