@@ -18,6 +18,7 @@ mod notify;
 mod operator_access;
 mod operator_login;
 mod ops;
+mod packaging;
 mod partner_api;
 mod plain_words;
 mod program;
