@@ -311,6 +311,7 @@ pub(crate) fn pipeline_error(error: &PipelineError) -> ErrorResponse {
         PipelineError::Persist(_) | PipelineError::Stage(_) | PipelineError::Ingest(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, "CANNOT_KEEP")
         }
+        PipelineError::ComparisonInterrupted => (StatusCode::SERVICE_UNAVAILABLE, "INTERRUPTED"),
     };
     ErrorResponse::new(status, code, causes(error))
 }

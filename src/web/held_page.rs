@@ -54,11 +54,14 @@ pub(super) struct AcceptedMark {
     delivery: String,
 }
 
-/// Time that a page waits for a comparison. Then it shows the progress, because a proxy would close
-/// the connection, and the reader would not know what happens.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Time that a page waits for a comparison before it shows the progress: a proxy may close a longer
+/// request.
+const COMPARISON_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a page shows of the comparison.
+/// Seconds after which a page that shows the progress loads itself again.
+const RELOAD_SECONDS: u32 = 2;
+
+/// Comparison as a page shows it: the result, the progress or the error.
 enum PreviewResult {
     /// Nothing is held.
     Nothing,
@@ -103,7 +106,10 @@ pub(super) async fn page(
                 StatusCode::OK
             }
         };
-        place.respond(status, preview, &params, false).await
+        let is_changed = params.done.as_deref() == Some("changed");
+        place
+            .respond(status, preview, &params, (is_changed, None))
+            .await
     } else {
         json_preview(&ops, pipeline, &source, &params).await
     };
@@ -143,11 +149,13 @@ pub(super) async fn accept(
     let params = HeldParams::default();
     if matches!(error, PipelineError::DeliveryChanged(_)) {
         let (status, preview) = (StatusCode::CONFLICT, place.preview().await);
-        return place.respond(status, preview, &params, true).await;
+        return place.respond(status, preview, &params, (true, None)).await;
     }
-    let status = StatusCode::SERVICE_UNAVAILABLE;
-    let failed = PreviewResult::Failed(error_text(&error, place.subject.context.language));
-    place.respond(status, failed, &params, false).await
+    let (status, preview) = (StatusCode::SERVICE_UNAVAILABLE, place.preview().await);
+    let failure = Some(error_text(&error, place.subject.context.language));
+    place
+        .respond(status, preview, &params, (false, failure))
+        .await
 }
 
 /// Returns the state and the pipeline of a source, or of the rules.
@@ -237,7 +245,10 @@ impl<'a> HeldPlace<'a> {
             pipeline, source, ..
         } = &self.subject;
         let tasks = self.ops.public_tasks();
-        match pipeline.preview_within(source, PATIENCE, tasks).await {
+        match pipeline
+            .preview_within(source, COMPARISON_TIMEOUT, tasks)
+            .await
+        {
             Ok(PreviewProgress::Compared(preview)) => PreviewResult::Compared(preview),
             Ok(PreviewProgress::Comparing { skus }) => PreviewResult::Comparing(skus),
             Err(PipelineError::NothingToAccept(_)) => PreviewResult::Nothing,
@@ -250,10 +261,10 @@ impl<'a> HeldPlace<'a> {
         status: StatusCode,
         preview: PreviewResult,
         params: &HeldParams,
-        is_changed: bool,
+        (is_changed, mut failure): (bool, Option<String>),
     ) -> Response {
         let language = self.subject.context.language;
-        let (mut held, mut failure, mut comparing) = (None, None, None);
+        let (mut held, mut comparing) = (None, None);
         match preview {
             PreviewResult::Nothing => {}
             PreviewResult::Compared(preview) => match self.subject.view(&preview, params).await {
@@ -263,7 +274,13 @@ impl<'a> HeldPlace<'a> {
             PreviewResult::Comparing(skus) => comparing = Some(texts::comparing(skus, language)),
             PreviewResult::Failed(text) => failure = Some(text),
         }
-        let reload = comparing.is_some().then_some([(REFRESH, "2")]);
+        let reload = comparing.is_some().then(|| {
+            // The address keeps the notice that another delivery is held now.
+            let done = if is_changed { "?done=changed" } else { "" };
+            let (shop, source) = (self.subject.pipeline.shop_name(), &self.subject.source);
+            let address = format!("/sources/{shop}/{source}/held{done}");
+            [(REFRESH, format!("{RELOAD_SECONDS}; url={address}"))]
+        });
         let is_done =
             params.done.as_deref() == Some("accepted") && held.is_none() && comparing.is_none();
         let title = format!(

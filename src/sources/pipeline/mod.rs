@@ -76,6 +76,9 @@ pub enum PipelineError {
          the new one, and approve that"
     )]
     DeliveryChanged(String),
+    /// The comparison of a held delivery with the stock has ended without a result.
+    #[error("the comparison with the stock was interrupted: request it again")]
+    ComparisonInterrupted,
 }
 
 /// Dependencies of a pipeline.

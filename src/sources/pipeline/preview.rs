@@ -16,7 +16,6 @@ use stock_import::DeliveryScope;
 use stock_import::delivery_guard::HoldReason;
 use tempfile::TempDir;
 use tokio::sync::{Mutex, oneshot};
-use tokio::time::timeout;
 
 use super::decision::Approval;
 use super::delivery::Delivery;
@@ -98,13 +97,22 @@ pub enum PreviewProgress {
 pub(super) struct PreviewCache {
     // One comparison at a time: two of a million SKUs would take the disk twice.
     by_name: Arc<Mutex<Vec<(String, CachedPreview)>>>,
-    /// SKUs that the running comparison has compared.
+    /// SKUs that the running comparison has compared. One counts again for each held delivery that
+    /// names it.
     pub(super) compared_skus: AtomicU64,
 }
 
-/// Preview, or the error of a comparison whose caller has gone. The next caller gets the error, and
-/// the one after it compares again.
-type CachedPreview = Result<Arc<HeldPreview>, PipelineError>;
+/// Preview, or the failure of a comparison whose caller has gone. The next caller gets the error,
+/// and the one after it compares again.
+type CachedPreview = Result<Arc<HeldPreview>, FailedComparison>;
+
+#[derive(Debug)]
+struct FailedComparison {
+    error: PipelineError,
+    /// Mark of what was held.
+    mark: Option<String>,
+    ended_at: DateTime<Utc>,
+}
 
 /// Changes of a working copy.
 struct ComparedChanges {
@@ -131,8 +139,8 @@ impl DeliveryPipeline {
         (!held.is_empty()).then(|| delivery_mark(&held))
     }
 
-    /// Compares what is held under a name, a source or [`RULES_NAME`], with the stock. The comparison
-    /// is one of `tasks`.
+    /// Compares what is held under a name, a source or [`RULES_NAME`], with the stock. The
+    /// comparison is one of `tasks`.
     ///
     /// # Errors
     /// Nothing is held, or it cannot be compared.
@@ -144,18 +152,19 @@ impl DeliveryPipeline {
         self.find_or_compare(name, tasks).await
     }
 
-    /// Does the same, but waits at most for `patience`. The comparison goes on in the background,
-    /// even if the caller is cancelled, and a later call returns its result.
+    /// Compares like [`DeliveryPipeline::preview_held`], but returns the progress after `timeout`.
+    /// The comparison continues in the background, even if the caller is cancelled, and a later
+    /// call returns its result.
     ///
     /// # Errors
     /// Nothing is held, or it cannot be compared.
     pub async fn preview_within(
         &self,
         name: &str,
-        patience: Duration,
+        timeout: Duration,
         tasks: &Tasks,
     ) -> Result<PreviewProgress, PipelineError> {
-        match timeout(patience, self.find_or_compare(name, tasks)).await {
+        match tokio::time::timeout(timeout, self.find_or_compare(name, tasks)).await {
             Ok(preview) => preview.map(PreviewProgress::Compared),
             Err(_) => Ok(PreviewProgress::Comparing {
                 skus: self.0.previews.compared_skus.load(Ordering::Relaxed),
@@ -168,15 +177,21 @@ impl DeliveryPipeline {
         name: &str,
         tasks: &Tasks,
     ) -> Result<Arc<HeldPreview>, PipelineError> {
+        if self.held_mark(name).is_none() {
+            return Err(PipelineError::NothingToAccept(name.to_owned()));
+        }
         let mut previews = Arc::clone(&self.0.previews.by_name).lock_owned().await;
         let now = self.0.context.clock.now();
         // Previews that are too old are deleted here too.
-        previews.retain(|(known, cached)| match cached {
-            Ok(preview) => {
-                let ended_at = preview.compared_at + TimeDelta::milliseconds(preview.duration_ms);
-                now - ended_at < MAX_AGE && self.held_mark(known).as_ref() == Some(&preview.mark)
-            }
-            Err(_) => true,
+        previews.retain(|(known, cached)| {
+            let (ended_at, mark) = match cached {
+                Ok(preview) => {
+                    let duration = TimeDelta::milliseconds(preview.duration_ms);
+                    (preview.compared_at + duration, Some(&preview.mark))
+                }
+                Err(failed) => (failed.ended_at, failed.mark.as_ref()),
+            };
+            now - ended_at < MAX_AGE && self.held_mark(known).as_ref() == mark
         });
         let known = previews.iter().position(|(known, _)| known == name);
         match known.map(|index| previews.swap_remove(index)) {
@@ -184,7 +199,7 @@ impl DeliveryPipeline {
                 previews.push((name, Ok(Arc::clone(&preview))));
                 return Ok(preview);
             }
-            Some((_, Err(error))) => return Err(error),
+            Some((_, Err(failed))) => return Err(failed.error),
             None => {}
         }
         self.0.previews.compared_skus.store(0, Ordering::Relaxed);
@@ -199,13 +214,18 @@ impl DeliveryPipeline {
                 previews.push((name.clone(), Ok(Arc::clone(preview))));
             }
             if let Err(Err(error)) = sender.send(compared) {
-                previews.push((name, Err(error)));
+                let (mark, ended_at) = (pipeline.held_mark(&name), pipeline.0.context.clock.now());
+                let failed = FailedComparison {
+                    error,
+                    mark,
+                    ended_at,
+                };
+                previews.push((name, Err(failed)));
             }
         });
-        receiver.await.unwrap_or_else(|_| {
-            let message = "the comparison has ended, because the service is stopping";
-            Err(PipelineError::Read(message.to_owned()))
-        })
+        // The task has ended without a result if the service is stopping.
+        let compared = receiver.await;
+        compared.unwrap_or(Err(PipelineError::ComparisonInterrupted))
     }
 
     async fn compare(&self, name: &str) -> Result<HeldPreview, PipelineError> {
@@ -497,10 +517,10 @@ mod tests {
         harness.deliver(0, numbered_rows(0..100, 5)).await;
         harness.deliver(0, numbered_rows(0..40, 5)).await;
         let pipeline = &harness.pipeline;
-        let impatient = pipeline
+        let timed_out = pipeline
             .preview_within("erp", Duration::ZERO, &tasks())
             .await;
-        assert!(matches!(impatient, Ok(PreviewProgress::Comparing { .. })));
+        assert!(matches!(timed_out, Ok(PreviewProgress::Comparing { .. })));
         let first = pipeline.preview_held("erp", &tasks()).await.unwrap();
         // The result of the comparison is used again, so no page starts a second one.
         let second = pipeline
@@ -520,9 +540,13 @@ mod tests {
         harness.deliver(0, numbered_rows(0..100, 5)).await;
         harness.deliver(0, numbered_rows(0..40, 5)).await;
         let pipeline = &harness.pipeline;
-        let error = PipelineError::Read("the disk is full".to_owned());
+        let failed = FailedComparison {
+            error: PipelineError::Read("the disk is full".to_owned()),
+            mark: pipeline.held_mark("erp"),
+            ended_at: pipeline.0.context.clock.now(),
+        };
         let mut previews = pipeline.0.previews.by_name.lock().await;
-        previews.push(("erp".to_owned(), Err(error)));
+        previews.push(("erp".to_owned(), Err(failed)));
         drop(previews);
         let error = pipeline.preview_held("erp", &tasks()).await.unwrap_err();
         assert_eq!(error.to_string(), "the disk is full");

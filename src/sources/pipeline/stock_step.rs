@@ -1,4 +1,5 @@
-//! Steps that explain the stock of a SKU: what the sources stated, what the rules did, and the result.
+//! Steps that explain the stock of a SKU: what the sources stated, what the rules did, and the
+//! result.
 
 use std::fmt;
 
