@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use strict_http::{ClientConfig, causes};
 
-use super::manager::{ConnectedSource, connect, old_handler_client};
+use super::manager::{ReadySource, create_source, old_handler_client};
 use super::source::{PollContext, Source as _};
 use super::{Config, EntrySender};
 
@@ -25,22 +25,21 @@ pub async fn read_once(
     rows: &mut EntrySender,
 ) -> Result<(), String> {
     let about = &config.policy.name;
-    let connected = old_handler_client(config, outbound, about)
-        .and_then(|old_handler| connect(config, old_handler, outbound, about));
+    let created = old_handler_client(config, outbound, about)
+        .and_then(|old_handler| create_source(config, old_handler, outbound, about));
     let poll = PollContext {
         shop: about,
-        state: "",
         now,
         spool,
         known_skus: Arc::new(Vec::new),
     };
-    match connected.map_err(|error| causes(&error))? {
-        ConnectedSource::Files(mut source) => source.read_all(&poll, rows).await?,
-        ConnectedSource::RemoteFile(mut source) => source.read_all(&poll, rows).await?,
-        ConnectedSource::OldHandler(mut source) => source.read_all(&poll, rows).await?,
-        ConnectedSource::MoySklad(mut source) => source.read_all(&poll, rows).await?,
-        ConnectedSource::Sql(mut source) => source.read_all(&poll, rows).await?,
-        ConnectedSource::Passive => {
+    match created.map_err(|error| causes(&error))? {
+        ReadySource::Files(mut source) => source.read_all(&poll, rows).await?,
+        ReadySource::RemoteFile(mut source) => source.read_all(&poll, rows).await?,
+        ReadySource::OldHandler(mut source) => source.read_all(&poll, rows).await?,
+        ReadySource::MoySklad(mut source) => source.read_all(&poll, rows).await?,
+        ReadySource::Sql(mut source) => source.read_all(&poll, rows).await?,
+        ReadySource::Passive => {
             return Err("this source pushes its data and cannot be polled".to_owned());
         }
     }

@@ -1,9 +1,9 @@
 //! Source of stock that the service polls.
 //!
-//! A poll has three steps. [`Source::due`] finds out what has to be read, [`Source::read`] sends the
-//! entries of one delivery, and [`Source::ended`] learns what became of it. Between these steps the
-//! pipeline stages, checks and applies the delivery. So a source knows nothing of the pipeline, and
-//! its state is saved only after the delivery it belongs to.
+//! A poll has three steps. [`Source::due`] lists the deliveries to read, [`Source::read`] sends the
+//! entries of one of them, and [`Source::ended`] records its result. Between these steps the
+//! pipeline stages, checks and applies the delivery. So a source does not depend on the pipeline,
+//! and its state is saved after the delivery.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,12 +13,10 @@ use stock::{Sku, Timestamp};
 
 use super::{EntrySender, ReadReport};
 
-/// Facts that a source may need for one poll.
+/// Inputs of one poll.
 pub struct PollContext<'a> {
     /// Name of the shop, for the log.
     pub shop: &'a str,
-    /// State that the source returned last; empty if it never did.
-    pub state: &'a str,
     /// Time of the poll.
     pub now: DateTime<Utc>,
     /// Directory for temporary files.
@@ -46,7 +44,7 @@ pub struct ReadFailure {
 }
 
 impl ReadFailure {
-    /// Creates a failure that may be gone at the next poll.
+    /// Creates a temporary failure: the next poll reads the delivery again.
     #[must_use]
     pub fn temporary(message: String) -> Self {
         Self {
@@ -59,13 +57,13 @@ impl ReadFailure {
 /// End of a delivery.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum DeliveryEnd {
-    /// It was applied.
+    /// The delivery was applied.
     Applied,
-    /// It is held for approval, and not applied.
+    /// The delivery is held for approval, and not applied.
     Held,
-    /// It was rejected: the same data would be rejected again.
+    /// The delivery was rejected: the same data would be rejected again.
     Rejected,
-    /// It was interrupted, and the next poll repeats it.
+    /// The delivery was interrupted, and the next poll repeats it.
     Interrupted,
 }
 
@@ -73,6 +71,12 @@ pub enum DeliveryEnd {
 pub trait Source: Send + 'static {
     /// Part of the source that is read as one delivery.
     type Target: Send;
+
+    /// True if [`Source::due`] contacts the source, so that its success ends a failure to reach it.
+    const DUE_CONTACTS_SOURCE: bool;
+
+    /// Restores the state that [`Source::ended`] returned before a restart; empty if it never did.
+    fn restore(&mut self, state: &str);
 
     /// Returns the deliveries that are due, in the order in which they must be applied.
     ///

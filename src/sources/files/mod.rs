@@ -51,7 +51,7 @@ pub struct FileWatcher {
     settings: ReadSettings,
     // Stamps at the last poll.
     last_seen: BTreeMap<PathBuf, FileStamp>,
-    processed: Option<ProcessedFiles>,
+    processed: ProcessedFiles,
     // A delivery of this poll was applied or held.
     has_accepted: bool,
 }
@@ -64,7 +64,7 @@ impl FileWatcher {
             config,
             settings,
             last_seen: BTreeMap::new(),
-            processed: None,
+            processed: ProcessedFiles::default(),
             has_accepted: false,
         }
     }
@@ -72,10 +72,8 @@ impl FileWatcher {
     /// Forgets processed files that are missing, if there are too many. Otherwise they stay recorded:
     /// an unmounted disk may return with already processed files.
     fn forget_missing_files(&mut self, found: &[FoundFile]) {
-        if let Some(processed) = &mut self.processed
-            && processed.files.len() > 2 * MAX_FILES
-        {
-            let known = &mut processed.files;
+        let known = &mut self.processed.files;
+        if known.len() > 2 * MAX_FILES {
             known.retain(|path, _| found.iter().any(|file| file.path == *path));
         }
     }
@@ -83,10 +81,8 @@ impl FileWatcher {
     /// Returns the deliveries that are unchanged since the last poll and new, oldest first.
     fn due_deliveries(&self, found: &[FoundFile]) -> Vec<Vec<FoundFile>> {
         let is_unchanged = |file: &&FoundFile| self.last_seen.get(&file.path) == Some(&file.stamp);
-        let processed = self.processed.as_ref();
-        let is_new = |file: &&FoundFile| {
-            processed.is_none_or(|known| known.files.get(&file.path) != Some(&file.stamp))
-        };
+        let processed = &self.processed.files;
+        let is_new = |file: &&FoundFile| processed.get(&file.path) != Some(&file.stamp);
         if self.config.is_one_delivery {
             let is_due =
                 found.iter().all(|file| is_unchanged(&file)) && found.iter().any(|f| is_new(&f));
@@ -104,13 +100,16 @@ impl FileWatcher {
 impl Source for FileWatcher {
     type Target = Vec<FoundFile>;
 
+    const DUE_CONTACTS_SOURCE: bool = true;
+
+    fn restore(&mut self, state: &str) {
+        self.processed = serde_json::from_str(state).unwrap_or_default();
+    }
+
     async fn due(
         &mut self,
-        poll: &PollContext<'_>,
+        _poll: &PollContext<'_>,
     ) -> Result<Vec<DueDelivery<Vec<FoundFile>>>, String> {
-        if self.processed.is_none() {
-            self.processed = Some(serde_json::from_str(poll.state).unwrap_or_default());
-        }
         let config = self.config.clone();
         let found = run_blocking(move || find_files(&config.path)).await;
         let found = found.map_err(|error| format!("{}: {error}", self.config.path.display()))?;
@@ -147,12 +146,11 @@ impl Source for FileWatcher {
             // The same bytes would give the same result, so the files count as processed.
             DeliveryEnd::Rejected => {}
         }
-        let processed = self.processed.get_or_insert_default();
         let stamps = files.into_iter().map(|file| (file.path, file.stamp));
-        processed.files.extend(stamps);
+        self.processed.files.extend(stamps);
         // While only rejected files were found, a restart reads them again and so repeats the alarm.
         self.has_accepted
-            .then(|| serde_json::to_string(processed).unwrap_or_default())
+            .then(|| serde_json::to_string(&self.processed).unwrap_or_default())
     }
 
     async fn read_all(

@@ -20,7 +20,7 @@ use zip::write::SimpleFileOptions;
 
 use super::found_file::open_file;
 use super::*;
-use crate::sources::manager::poll_loop::poll_source;
+use crate::sources::manager::poll_loop::SourcePoller;
 use crate::sources::pipeline::tests::{PipelineHarness, stock, test_policy, zero_absent_policy};
 use crate::sources::{DeliveryOutcome, DeliveryReport, SourcePolicy, SourceWarehouses};
 
@@ -30,7 +30,8 @@ const HEADER: &str = "Артикул;Остаток\n";
 struct FileShop {
     harness: PipelineHarness,
     directory: TempDir,
-    watcher: FileWatcher,
+    watcher: SourcePoller<FileWatcher>,
+    config: Config,
 }
 
 impl FileShop {
@@ -48,7 +49,8 @@ impl FileShop {
         Self {
             harness: PipelineHarness::new(vec![policy], ShopRules::default()).await,
             directory,
-            watcher: FileWatcher::new(config, ReadSettings::default()),
+            watcher: poller(&config),
+            config,
         }
     }
 
@@ -74,7 +76,7 @@ impl FileShop {
 
     async fn try_poll(&mut self) -> Result<Vec<DeliveryReport>, String> {
         let facts = (Clock::wall().now(), Arc::new(Vec::new) as _);
-        poll_source(&mut self.watcher, &self.harness.pipeline, 0, facts).await
+        self.watcher.poll(&self.harness.pipeline, 0, facts).await
     }
 
     /// Polls twice, which imports the files that do not change in between.
@@ -88,6 +90,10 @@ impl FileShop {
         let status = self.harness.pipeline.status(0);
         status.last_failure.map(|(_, text)| text)
     }
+}
+
+fn poller(config: &Config) -> SourcePoller<FileWatcher> {
+    SourcePoller::new(FileWatcher::new(config.clone(), ReadSettings::default()))
 }
 
 fn unset_scope_policy() -> SourcePolicy {
@@ -233,7 +239,7 @@ async fn imports_nothing_twice_over_a_restart() {
     assert_eq!(shop.poll_twice().await.len(), 1);
     let policies = vec![unset_scope_policy()];
     shop.harness = shop.harness.restart(policies, ShopRules::default()).await;
-    shop.watcher = FileWatcher::new(shop.watcher.config.clone(), ReadSettings::default());
+    shop.watcher = poller(&shop.config);
     shop.harness.put_stock("A", 1).await;
     shop.poll_twice().await;
     assert_eq!(shop.harness.stock(), stock([("A", 1)]));

@@ -90,7 +90,7 @@ pub struct HttpFile {
     config: Config,
     settings: ReadSettings,
     clients: HttpFileClients,
-    validators: Option<HttpValidators>,
+    validators: HttpValidators,
     // Replaced by tests, which have loopback addresses only.
     is_public: AddressRule,
 }
@@ -112,7 +112,7 @@ impl HttpFile {
             config,
             settings,
             clients,
-            validators: None,
+            validators: HttpValidators::default(),
             is_public,
         }
     }
@@ -197,15 +197,17 @@ pub struct ChangedFile {
 impl Source for HttpFile {
     type Target = ChangedFile;
 
+    const DUE_CONTACTS_SOURCE: bool = true;
+
+    fn restore(&mut self, state: &str) {
+        self.validators = serde_json::from_str(state).unwrap_or_default();
+    }
+
     async fn due(
         &mut self,
-        poll: &PollContext<'_>,
+        _poll: &PollContext<'_>,
     ) -> Result<Vec<DueDelivery<ChangedFile>>, String> {
-        let validators = self
-            .validators
-            .get_or_insert_with(|| serde_json::from_str(poll.state).unwrap_or_default())
-            .clone();
-        let Some(response) = self.request(&validators).await? else {
+        let Some(response) = self.request(&self.validators).await? else {
             return Ok(Vec::new());
         };
         let header = |name| {
@@ -251,7 +253,7 @@ impl Source for HttpFile {
             // A file that does not fit the settings is requested again only when it changes.
             DeliveryEnd::Applied | DeliveryEnd::Held | DeliveryEnd::Rejected => {
                 let state = serde_json::to_string(&file.validators).unwrap_or_default();
-                self.validators = Some(file.validators);
+                self.validators = file.validators;
                 Some(state)
             }
         }

@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::sources::SourcePolicy;
-use crate::sources::manager::poll_loop::poll_source;
+use crate::sources::manager::poll_loop::SourcePoller;
 use crate::sources::pipeline::tests::{PipelineHarness, stock, test_policy};
 
 const STOCK: &str = "sku;stock\nA;5\nB;7\n";
@@ -59,7 +59,11 @@ async fn pipeline_fixture() -> PipelineHarness {
     .await
 }
 
-fn http_file(url: &str) -> HttpFile {
+fn http_file(url: &str) -> SourcePoller<HttpFile> {
+    SourcePoller::new(remote_file(url))
+}
+
+fn remote_file(url: &str) -> HttpFile {
     let login = Some(("anna".to_owned(), Secret::new("canary")));
     let config = Config {
         url: url.parse().unwrap(),
@@ -80,8 +84,8 @@ fn http_file(url: &str) -> HttpFile {
 const PUBLIC: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// Creates a file on a host that counts as public, so that its redirects are limited.
-fn public_http_file(url: &str) -> HttpFile {
-    let mut file = http_file(url);
+fn public_http_file(url: &str) -> SourcePoller<HttpFile> {
+    let mut file = remote_file(url);
     let is_public: AddressRule = |address| address == PUBLIC;
     let rule = ClientConfig {
         trust: Trust::PlainHttpOnly,
@@ -90,7 +94,7 @@ fn public_http_file(url: &str) -> HttpFile {
     };
     file.clients.public = client(&rule).unwrap();
     file.is_public = is_public;
-    file
+    SourcePoller::new(file)
 }
 
 /// Starts a server on the public host that redirects every path to `to`.
@@ -100,9 +104,9 @@ async fn redirecting_server(to: String) -> (TestServer, RecordedRequests) {
     recording_server_at(PUBLIC, respond).await
 }
 
-async fn poll(file: &mut HttpFile, fixture: &PipelineHarness) -> Result<(), String> {
+async fn poll(file: &mut SourcePoller<HttpFile>, fixture: &PipelineHarness) -> Result<(), String> {
     let facts = (Clock::wall().now(), Arc::new(Vec::new) as _);
-    let reports = poll_source(file, &fixture.pipeline, 0, facts).await;
+    let reports = file.poll(&fixture.pipeline, 0, facts).await;
     reports.map(drop)
 }
 
@@ -344,8 +348,8 @@ async fn interrupted_downloads_do_not_change_stock() {
         );
         assert_eq!(fixture.stock(), before);
         assert_eq!(
-            file.validators,
-            Some(HttpValidators::default()),
+            fixture.pipeline.reader_state(0).await.unwrap(),
+            "",
             "validators of an interrupted download were saved"
         );
     }

@@ -12,7 +12,7 @@ use crate::sources::sql::SqlSource;
 use crate::sources::{Config, SourceKind};
 
 /// Source that is ready to be polled.
-pub(in crate::sources) enum ConnectedSource {
+pub(in crate::sources) enum ReadySource {
     Files(FileWatcher),
     RemoteFile(HttpFile),
     OldHandler(OldHandlerSource),
@@ -24,35 +24,33 @@ pub(in crate::sources) enum ConnectedSource {
 
 /// Creates a source. `old_handler` is the result of [`old_handler_client`]; `about` names the source
 /// in errors.
-pub(in crate::sources) fn connect(
+pub(in crate::sources) fn create_source(
     config: &Config,
     old_handler: Option<OldHandlerClient>,
     outbound: &ClientConfig,
     about: &str,
-) -> Result<ConnectedSource, SourceStartError> {
+) -> Result<ReadySource, SourceStartError> {
     let settings = config.read_settings.clone();
     let build_client = |wanted: ClientConfig| build_client(&wanted, outbound, about);
     Ok(match &config.kind {
-        SourceKind::Files(files) => {
-            ConnectedSource::Files(FileWatcher::new(files.clone(), settings))
-        }
+        SourceKind::Files(files) => ReadySource::Files(FileWatcher::new(files.clone(), settings)),
         SourceKind::RemoteFile(remote) => {
             let clients = remote.clients(build_client)?;
-            ConnectedSource::RemoteFile(HttpFile::new(remote.clone(), settings, clients))
+            ReadySource::RemoteFile(HttpFile::new(remote.clone(), settings, clients))
         }
         SourceKind::OldHandler { skus, .. } => match old_handler {
             Some(client) => {
-                ConnectedSource::OldHandler(OldHandlerSource::new(client, skus.clone(), settings))
+                ReadySource::OldHandler(OldHandlerSource::new(client, skus.clone(), settings))
             }
-            None => ConnectedSource::Passive,
+            None => ReadySource::Passive,
         },
         SourceKind::MoySklad(moysklad) => {
             let client = build_client(moysklad.client_config())?;
             let connector = MoySklad::new(client, moysklad.clone());
-            ConnectedSource::MoySklad(MoySkladSource::new(connector, settings))
+            ReadySource::MoySklad(MoySkladSource::new(connector, settings))
         }
-        SourceKind::Sql(sql) => ConnectedSource::Sql(SqlSource::new(sql.clone(), settings)),
-        SourceKind::Exchange(_) | SourceKind::Import => ConnectedSource::Passive,
+        SourceKind::Sql(sql) => ReadySource::Sql(SqlSource::new(sql.clone(), settings)),
+        SourceKind::Exchange(_) | SourceKind::Import => ReadySource::Passive,
     })
 }
 

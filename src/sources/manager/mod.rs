@@ -3,7 +3,7 @@
 //! Also passes pushed data on to the pipelines: uploads by 1C, files imported by hand, and
 //! responses of an old handler that is read through.
 
-mod connect;
+mod create_source;
 mod import;
 mod onec_uploads;
 pub(super) mod poll_loop;
@@ -15,9 +15,9 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tracing::warn;
 
-pub(super) use self::connect::{ConnectedSource, connect, old_handler_client};
+pub(super) use self::create_source::{ReadySource, create_source, old_handler_client};
 pub use self::import::{ImportRequest, import_source};
-use self::poll_loop::{PollLoop, run_passive};
+use self::poll_loop::{PollLoop, SourcePoller, run_passive};
 pub use self::read_through::READ_THROUGH_TIMEOUT;
 use lifecycle::Clock;
 use lifecycle::Tasks;
@@ -216,27 +216,27 @@ impl SourceManager {
     pub fn start(&self, outbound: &ClientConfig, tasks: &Tasks) -> Result<(), SourceStartError> {
         for (shop_index, shop) in self.0.shops.iter().enumerate() {
             for (source_index, source) in shop.sources.iter().enumerate() {
-                let place = (shop_index, source_index);
+                let indexes = (shop_index, source_index);
                 let about = format!(
                     "{}/{}",
                     shop.pipeline.shop_name(),
                     source.config.policy.name
                 );
                 let old_handler = source.old_handler.clone();
-                match connect(&source.config, old_handler, outbound, &about)? {
-                    ConnectedSource::Files(source) => self.spawn_poll_loop(place, source, tasks),
-                    ConnectedSource::RemoteFile(source) => {
-                        self.spawn_poll_loop(place, source, tasks);
+                match create_source(&source.config, old_handler, outbound, &about)? {
+                    ReadySource::Files(source) => self.spawn_poll_loop(indexes, source, tasks),
+                    ReadySource::RemoteFile(source) => {
+                        self.spawn_poll_loop(indexes, source, tasks);
                     }
-                    ConnectedSource::OldHandler(source) => {
-                        self.spawn_poll_loop(place, source, tasks);
+                    ReadySource::OldHandler(source) => {
+                        self.spawn_poll_loop(indexes, source, tasks);
                     }
-                    ConnectedSource::MoySklad(source) => {
-                        self.spawn_poll_loop(place, source, tasks);
+                    ReadySource::MoySklad(source) => {
+                        self.spawn_poll_loop(indexes, source, tasks);
                     }
-                    ConnectedSource::Sql(source) => self.spawn_poll_loop(place, source, tasks),
-                    ConnectedSource::Passive => {
-                        let running = run_passive(self.clone(), place, tasks.clone());
+                    ReadySource::Sql(source) => self.spawn_poll_loop(indexes, source, tasks),
+                    ReadySource::Passive => {
+                        let running = run_passive(self.clone(), indexes, tasks.clone());
                         tasks.spawn("source", running);
                     }
                 }
@@ -255,7 +255,7 @@ impl SourceManager {
             manager: self.clone(),
             shop_index,
             source_index,
-            source,
+            source: SourcePoller::new(source),
         };
         tasks.spawn("source", poll_loop.run(tasks.clone()));
     }

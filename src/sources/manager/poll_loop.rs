@@ -19,7 +19,7 @@ pub(super) struct PollLoop<S> {
     pub(super) manager: SourceManager,
     pub(super) shop_index: usize,
     pub(super) source_index: usize,
-    pub(super) source: S,
+    pub(super) source: SourcePoller<S>,
 }
 
 impl<S: Source> PollLoop<S> {
@@ -65,7 +65,7 @@ impl<S: Source> PollLoop<S> {
                     .await
                     .map_err(|error| causes(&error))?;
             }
-            poll_source(&mut self.source, pipeline, index, (now, known_skus)).await
+            self.source.poll(pipeline, index, (now, known_skus)).await
         };
         let polled: Result<_, String> = polled.await;
         if let Err(reason) = polled {
@@ -83,10 +83,16 @@ pub(super) async fn run_passive(
     let shop = &manager.0.shops[shop_index];
     let (pipeline, source) = (&shop.pipeline, &shop.sources[source_index]);
     loop {
-        if pipeline.needs_reapply(source_index)
-            && let Err(error) = pipeline.reapply_rules().await
-        {
-            pipeline.record_failure(source_index, &causes(&error));
+        let reapplied = async {
+            if pipeline.needs_reapply(source_index)
+                && let Err(error) = pipeline.reapply_rules().await
+            {
+                pipeline.record_failure(source_index, &causes(&error));
+            }
+        };
+        tokio::select! {
+            () = tasks.stopping() => return,
+            () = reapplied => {}
         }
         tokio::select! {
             () = tasks.stopping() => return,
@@ -96,61 +102,96 @@ pub(super) async fn run_passive(
     }
 }
 
-/// Polls a source once, and passes each delivery that is due to the pipeline, which records its
-/// result in the status and the log. Returns the reports of those that were applied or held.
-///
-/// # Errors
-/// The source cannot be reached, or its state cannot be read or saved.
-pub(in crate::sources) async fn poll_source<S: Source>(
-    source: &mut S,
-    pipeline: &DeliveryPipeline,
-    index: usize,
-    (now, known_skus): (DateTime<Utc>, Arc<dyn Fn() -> Vec<Sku> + Send + Sync>),
-) -> Result<Vec<DeliveryReport>, String> {
-    let state = pipeline
-        .reader_state(index)
-        .await
-        .map_err(|error| causes(&error))?;
-    let poll = PollContext {
-        shop: pipeline.shop_name(),
-        state: &state,
-        now,
-        spool: pipeline.directory(),
-        known_skus,
-    };
-    let due = source.due(&poll).await?;
-    pipeline.record_reachable(index);
-    let mut reports = Vec::new();
-    for DueDelivery {
-        stated_at,
-        mut target,
-    } in due
-    {
-        let mut is_temporary = false;
-        let read = async |rows: &mut EntrySender| {
-            let read = source.read(&mut target, &poll, rows).await;
-            read.map_err(|failure| {
-                is_temporary = failure.is_temporary;
-                failure.message
-            })
-        };
-        let delivered = pipeline.ingest_delivery(index, stated_at, true, read).await;
-        let end = delivery_end(&delivered, is_temporary);
-        if let Some(state) = source.ended(target, end) {
-            pipeline
-                .save_reader_state(index, &state)
-                .await
-                .map_err(|error| causes(&error))?;
-        }
-        reports.extend(delivered.ok());
-        if end == DeliveryEnd::Interrupted {
-            break;
-        }
-    }
-    Ok(reports)
+/// Source with the state between its polls.
+pub(in crate::sources) struct SourcePoller<S> {
+    source: S,
+    is_restored: bool,
+    /// State that could not be saved yet.
+    unsaved_state: Option<String>,
 }
 
-/// Returns the end of a delivery. `is_temporary` is that of the source's failure to read it.
+impl<S: Source> SourcePoller<S> {
+    pub(in crate::sources) fn new(source: S) -> Self {
+        Self {
+            source,
+            is_restored: false,
+            unsaved_state: None,
+        }
+    }
+
+    /// Polls the source once, and passes each delivery that is due to the pipeline, which records its
+    /// result in the status and the log. Returns the reports of those that were applied or held.
+    ///
+    /// # Errors
+    /// The source cannot be reached, or its state cannot be read or saved.
+    pub(in crate::sources) async fn poll(
+        &mut self,
+        pipeline: &DeliveryPipeline,
+        index: usize,
+        (now, known_skus): (DateTime<Utc>, Arc<dyn Fn() -> Vec<Sku> + Send + Sync>),
+    ) -> Result<Vec<DeliveryReport>, String> {
+        if !self.is_restored {
+            let state = pipeline.reader_state(index).await;
+            self.source.restore(&state.map_err(|error| causes(&error))?);
+            self.is_restored = true;
+        }
+        self.save_state(pipeline, index).await?;
+        let poll = PollContext {
+            shop: pipeline.shop_name(),
+            now,
+            spool: pipeline.directory(),
+            known_skus,
+        };
+        let due = self.source.due(&poll).await?;
+        if S::DUE_CONTACTS_SOURCE {
+            pipeline.record_reachable(index);
+        }
+        let mut reports = Vec::new();
+        for DueDelivery {
+            stated_at,
+            mut target,
+        } in due
+        {
+            let mut is_temporary = false;
+            let source = &mut self.source;
+            let read = async |rows: &mut EntrySender| {
+                let read = source.read(&mut target, &poll, rows).await;
+                read.map_err(|failure| {
+                    is_temporary = failure.is_temporary;
+                    failure.message
+                })
+            };
+            let delivered = pipeline.ingest_delivery(index, stated_at, true, read).await;
+            let end = delivery_end(&delivered, is_temporary);
+            reports.extend(delivered.ok());
+            if let Some(state) = self.source.ended(target, end) {
+                self.unsaved_state = Some(state);
+                self.save_state(pipeline, index).await?;
+            }
+            if end == DeliveryEnd::Interrupted {
+                break;
+            }
+        }
+        Ok(reports)
+    }
+
+    /// Saves the state, if it is not saved yet. After an error, the next poll tries again.
+    async fn save_state(
+        &mut self,
+        pipeline: &DeliveryPipeline,
+        index: usize,
+    ) -> Result<(), String> {
+        if let Some(state) = &self.unsaved_state {
+            let saved = pipeline.save_reader_state(index, state).await;
+            saved.map_err(|error| causes(&error))?;
+            self.unsaved_state = None;
+        }
+        Ok(())
+    }
+}
+
+/// Returns the end of a delivery. `is_temporary` is [`ReadFailure::is_temporary`](crate::sources::source::ReadFailure),
+/// if the source could not be read.
 fn delivery_end(
     delivered: &Result<DeliveryReport, PipelineError>,
     is_temporary: bool,
@@ -167,7 +208,8 @@ fn delivery_end(
             | PipelineError::Stage(_)
             | PipelineError::Ingest(_)
             | PipelineError::NothingToAccept(_)
-            | PipelineError::DeliveryChanged(_),
+            | PipelineError::DeliveryChanged(_)
+            | PipelineError::ComparisonInterrupted,
         ) => DeliveryEnd::Interrupted,
     }
 }

@@ -20,7 +20,6 @@ mod summary;
 #[cfg(test)]
 mod tests;
 
-pub use self::source::{AccountRead, MoySkladSource};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +39,8 @@ use stock_import::{DeliveryEntry, ReadSettings};
 
 use self::summary::{kits_notice, missing_notice};
 use crate::sources::EntrySender;
+
+pub use self::source::{AccountRead, MoySkladSource};
 
 /// Most bytes of a decompressed page of the assortment: 64 kB for each product.
 const MAX_PAGE_BYTES: usize = 64 * 1024 * 1024;
@@ -100,8 +101,8 @@ impl MoySklad {
         self.missing = std::mem::take(&mut self.missing_once_accepted);
     }
 
-    /// Reads a [`DeliveryScope::Snapshot`](stock_import::DeliveryScope::Snapshot): the assortment, then
-    /// all stock including zeros.
+    /// Reads a [`DeliveryScope::Snapshot`](stock_import::DeliveryScope::Snapshot): the assortment,
+    /// then all stock including zeros.
     ///
     /// Rows may have ids that no page contained, if the assortment changed during pagination. They
     /// are kept, because an earlier delivery may have had their SKU, and without a row its stock
@@ -179,8 +180,9 @@ impl MoySklad {
         Ok(summary)
     }
 
-    /// Reads a [`DeliveryScope::Delta`](stock_import::DeliveryScope::Delta): stock changed since `since`
-    /// or in the five minutes before, and the products that were missing from the last snapshot.
+    /// Reads a [`DeliveryScope::Delta`](stock_import::DeliveryScope::Delta): stock changed since
+    /// `since` or in the five minutes before, and the products that were missing from the last
+    /// snapshot.
     ///
     /// The assortment is read first if it was not read yet, because it decides which rows count.
     /// Products that are new since the last [`MoySklad::read_snapshot`] have ids without a SKU.

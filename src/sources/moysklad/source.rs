@@ -19,6 +19,8 @@ const SNAPSHOT_INTERVAL: TimeDelta = TimeDelta::hours(24);
 pub struct MoySkladSource {
     connector: MoySklad,
     settings: ReadSettings,
+    last_snapshot: Option<DateTime<Utc>>,
+    last_read: Option<DateTime<Utc>>,
 }
 
 impl MoySkladSource {
@@ -28,6 +30,8 @@ impl MoySkladSource {
         Self {
             connector,
             settings,
+            last_snapshot: None,
+            last_read: None,
         }
     }
 }
@@ -36,7 +40,6 @@ impl MoySkladSource {
 #[derive(Clone, Copy, Debug)]
 pub struct AccountRead {
     now: DateTime<Utc>,
-    last_snapshot: Option<DateTime<Utc>>,
     /// Time from which a delta begins; `None` for a snapshot.
     since: Option<DateTime<Utc>>,
 }
@@ -44,23 +47,25 @@ pub struct AccountRead {
 impl Source for MoySkladSource {
     type Target = AccountRead;
 
+    const DUE_CONTACTS_SOURCE: bool = false;
+
+    fn restore(&mut self, state: &str) {
+        let mut times = state.split_whitespace().map(|text| text.parse().ok());
+        self.last_snapshot = times.next().flatten();
+        self.last_read = times.next().flatten();
+    }
+
     async fn due(
         &mut self,
         poll: &PollContext<'_>,
     ) -> Result<Vec<DueDelivery<AccountRead>>, String> {
-        let mut times = poll.state.split_whitespace().map(|text| text.parse().ok());
-        let (last_snapshot, last_read): (Option<DateTime<Utc>>, Option<_>) =
-            (times.next().flatten(), times.next().flatten());
         let now = poll.now;
-        let since =
-            last_read.filter(|_| last_snapshot.is_some_and(|at| now - at < SNAPSHOT_INTERVAL));
+        let is_recent = |at: DateTime<Utc>| now - at < SNAPSHOT_INTERVAL;
+        let needs_snapshot = !self.last_snapshot.is_some_and(is_recent);
+        let since = self.last_read.filter(|_| !needs_snapshot);
         Ok(vec![DueDelivery {
             stated_at: Some(Timestamp::from(now)),
-            target: AccountRead {
-                now,
-                last_snapshot,
-                since,
-            },
+            target: AccountRead { now, since },
         }])
     }
 
@@ -93,9 +98,11 @@ impl Source for MoySkladSource {
         }
         self.connector.mark_accepted();
         let last_snapshot = match read.since {
-            Some(_) => read.last_snapshot.unwrap_or(read.now),
+            Some(_) => self.last_snapshot.unwrap_or(read.now),
             None => read.now,
         };
+        self.last_snapshot = Some(last_snapshot);
+        self.last_read = Some(read.now);
         Some(format!(
             "{} {}",
             last_snapshot.to_rfc3339(),

@@ -10,7 +10,6 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-pub use self::source::{HandlerRequests, OldHandlerSource};
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
@@ -28,6 +27,8 @@ use stock_import::{
 use tokio::time::{Instant, sleep};
 
 use crate::sources::EntrySender;
+
+pub use self::source::{HandlerRequests, OldHandlerSource};
 
 /// Pause before the only retry of a failed batch.
 const RETRY_DELAY: Duration = Duration::from_secs(2);
@@ -64,16 +65,6 @@ impl HandlerSummary {
         self.with_count += other.with_count;
         self.future_dated += other.future_dated;
     }
-}
-
-/// Returns the notice about SKUs with a date in the future, if there are any.
-fn future_dates_notice(skus: usize) -> Option<String> {
-    (skus > 0).then(|| {
-        format!(
-            "the old handler dates {skus} SKUs in the future: they are applied as of now, check its \
-             clock and time zone"
-        )
-    })
 }
 
 /// Failure of a whole pull.
@@ -167,8 +158,8 @@ pub struct PartialPull {
 
 /// Requests the SKUs of one request of the Market while the Market waits. Nothing is retried.
 ///
-/// The result is a [`DeliveryScope::Delta`](stock_import::DeliveryScope::Delta), so a failed batch does
-/// not affect the others.
+/// The result is a [`DeliveryScope::Delta`](stock_import::DeliveryScope::Delta), so a failed batch
+/// does not affect the others.
 pub async fn pull_once(
     client: &OldHandlerClient,
     skus: &[Sku],

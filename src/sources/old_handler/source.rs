@@ -8,9 +8,9 @@ use market_api::push::client::OldHandlerClient;
 use stock::{Sku, Timestamp};
 use stock_import::{DeliveryScope, ReadSettings};
 use strict_http::causes;
-use tracing::info;
+use tracing::{info, warn};
 
-use super::{future_dates_notice, pull};
+use super::pull;
 use crate::sources::source::{DeliveryEnd, DueDelivery, PollContext, ReadFailure, Source};
 use crate::sources::{Completeness, EntrySender, ReadReport};
 
@@ -45,6 +45,10 @@ pub struct HandlerRequests {
 impl Source for OldHandlerSource {
     type Target = HandlerRequests;
 
+    const DUE_CONTACTS_SOURCE: bool = false;
+
+    fn restore(&mut self, _state: &str) {}
+
     async fn due(
         &mut self,
         poll: &PollContext<'_>,
@@ -74,19 +78,24 @@ impl Source for OldHandlerSource {
     async fn read(
         &mut self,
         requests: &mut HandlerRequests,
-        _poll: &PollContext<'_>,
+        poll: &PollContext<'_>,
         rows: &mut EntrySender,
     ) -> Result<ReadReport, ReadFailure> {
         let HandlerRequests { skus, now } = requests;
         let pulled = pull(&self.client, skus, &self.settings, *now, rows).await;
         let pulled = pulled.map_err(|error| ReadFailure::temporary(causes(&error)))?;
-        let report = ReadReport::from(Completeness::Certain(DeliveryScope::Snapshot));
-        Ok(ReadReport {
-            notices: future_dates_notice(pulled.future_dated)
-                .into_iter()
-                .collect(),
-            ..report
-        })
+        if pulled.future_dated > 0 {
+            warn!(
+                shop = poll.shop,
+                skus = pulled.future_dated,
+                "the old handler dates {} SKUs in the future: they are applied as of now, check its \
+                 clock and time zone",
+                pulled.future_dated
+            );
+        }
+        Ok(ReadReport::from(Completeness::Certain(
+            DeliveryScope::Snapshot,
+        )))
     }
 
     fn ended(&mut self, _requests: HandlerRequests, _end: DeliveryEnd) -> Option<String> {

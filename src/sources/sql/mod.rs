@@ -14,7 +14,6 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-pub use self::source::{SqlSource, Watermarks};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -34,6 +33,8 @@ use self::columns::SqlColumns;
 use self::placeholder::PreparedQuery;
 use self::row_reader::SqlReadSettings;
 use crate::sources::EntrySender;
+
+pub use self::source::{SqlSource, Watermarks};
 
 /// Timeout of connecting and logging in.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -16,13 +16,18 @@ use crate::sources::{Completeness, EntrySender, ReadReport};
 pub struct SqlSource {
     config: Config,
     settings: ReadSettings,
+    watermark: Option<String>,
 }
 
 impl SqlSource {
     /// Creates a source that was not polled yet.
     #[must_use]
     pub fn new(config: Config, settings: ReadSettings) -> Self {
-        Self { config, settings }
+        Self {
+            config,
+            settings,
+            watermark: None,
+        }
     }
 }
 
@@ -37,15 +42,20 @@ pub struct Watermarks {
 impl Source for SqlSource {
     type Target = Watermarks;
 
+    const DUE_CONTACTS_SOURCE: bool = false;
+
+    fn restore(&mut self, state: &str) {
+        self.watermark = Some(state.to_owned()).filter(|state| !state.is_empty());
+    }
+
     async fn due(
         &mut self,
         poll: &PollContext<'_>,
     ) -> Result<Vec<DueDelivery<Watermarks>>, String> {
-        let since = Some(poll.state.to_owned()).filter(|state| !state.is_empty());
         Ok(vec![DueDelivery {
             stated_at: Some(Timestamp::from(poll.now)),
             target: Watermarks {
-                since,
+                since: self.watermark.clone(),
                 reached: None,
             },
         }])
@@ -68,7 +78,9 @@ impl Source for SqlSource {
 
     fn ended(&mut self, watermarks: Watermarks, end: DeliveryEnd) -> Option<String> {
         // A held delivery was not applied, so it is read again until the operator has decided.
-        watermarks.reached.filter(|_| end == DeliveryEnd::Applied)
+        let reached = watermarks.reached.filter(|_| end == DeliveryEnd::Applied)?;
+        self.watermark = Some(reached.clone());
+        Some(reached)
     }
 
     async fn read_all(
