@@ -1,5 +1,5 @@
-//! What the commands of `cli` and `setup` share: printing, progress, the async runtime, and the client
-//! of a running service.
+//! What the commands of `cli` and `setup` share: printing, progress, the async runtime, and the
+//! client of a running service.
 
 pub(crate) mod ops_client;
 pub(crate) mod progress;

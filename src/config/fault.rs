@@ -123,10 +123,10 @@ impl FilePlace {
     /// Returns the place of a byte, without an excerpt.
     fn new(text: &str, offset: usize) -> Self {
         let before = text.get(..offset).unwrap_or(text);
-        let line_start = before.rfind('\n').map_or(0, |end| end + 1);
+        let line = before.rsplit('\n').next().unwrap_or_default();
         Self {
             line: before.matches('\n').count() + 1,
-            column: before[line_start..].chars().count() + 1,
+            column: line.chars().count() + 1,
             excerpt: String::new(),
             indent: 0,
             width: 0,
@@ -183,8 +183,7 @@ impl<'t> SettingPlaces<'t> {
     /// Returns the place of the setting with which a message begins, or else of its table.
     fn find(&self, message: &str) -> Option<FilePlace> {
         let is_key = |c: char| c.is_ascii_alphanumeric() || "_-.[]".contains(c);
-        let end = message.find(|c| !is_key(c)).unwrap_or(message.len());
-        let path = &message[..end];
+        let path = message.split(|c| !is_key(c)).next().unwrap_or_default();
         if let Some((key, value)) = self.spans.get(path) {
             return Some(self.marked(key, value, message));
         }

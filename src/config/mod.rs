@@ -1,7 +1,7 @@
 //! Configuration: the file over the defaults, environment variables over the file.
 //!
-//! All errors of a configuration are reported at once, each with its place in the file. Only this module reads the environment and
-//! the files of secrets. Secrets print as `***`.
+//! All errors of a configuration are reported at once, each with its place in the file. Only this
+//! module reads the environment and the files of secrets. Secrets print as `***`.
 
 mod conflicts;
 mod effective;

@@ -1,7 +1,7 @@
 //! JSON Schema of the configuration file, for editors that complete and check TOML.
 //!
-//! No setting is required in it: each may be in an environment variable instead. It has the types and
-//! the texts of the settings; `stockbridge check` has all rules.
+//! No setting is required in it: each may be in an environment variable instead. It has the types
+//! and the texts of the settings; `stockbridge check` has all rules.
 
 use serde_json::{Map, Value, json};
 
@@ -12,15 +12,15 @@ use super::setting_list::{NOTIFY_SETTINGS, SETTINGS, SHOP_SETTINGS, SOURCE_SETTI
 pub fn schema() -> Value {
     let mut shop = table(SHOP_SETTINGS);
     let mut root = table(SETTINGS);
-    add_tables(&mut shop, "sources", table(SOURCE_SETTINGS));
-    add_tables(&mut root, "shops", shop);
-    add_tables(&mut root, "notify", table(NOTIFY_SETTINGS));
+    add_tables(&mut shop, "sources", &table(SOURCE_SETTINGS));
+    add_tables(&mut root, "shops", &shop);
+    add_tables(&mut root, "notify", &table(NOTIFY_SETTINGS));
     root["$schema"] = "http://json-schema.org/draft-07/schema#".into();
     root["title"] = "Configuration of stockbridge".into();
     root
 }
 
-fn add_tables(parent: &mut Value, key: &str, table: Value) {
+fn add_tables(parent: &mut Value, key: &str, table: &Value) {
     parent["properties"][key] = json!({ "type": "array", "items": table });
 }
 

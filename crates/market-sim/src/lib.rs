@@ -4,8 +4,9 @@
 //! # Purpose
 //!
 //! [`MarketSimulator`] serves the Market's methods, enforces the Market's rules and limits, and has
-//! faults on request. [`PushClient`] requests stock from a shop as the Market does. Both read bodies
-//! strictly and share no parser with the code they check, so they cannot repeat its misreadings.
+//! faults on request. [`PushClient`] requests stock from a shop as the Market does. Both read
+//! bodies strictly and share no parser with the code they check, so they cannot repeat its
+//! misreadings.
 //!
 //! # Not here
 //!

@@ -13,8 +13,8 @@
 //! # Not here
 //!
 //! No clock, socket, database or async runtime. No file is opened: a reader gets a
-//! [`formats::Input`], and a directory for temporary files. The stored statements and their application to the stock belong to the
-//! service.
+//! [`formats::Input`], and a directory for temporary files. The stored statements and their
+//! application to the stock belong to the service.
 
 mod aliases;
 pub mod archive;

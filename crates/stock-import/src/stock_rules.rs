@@ -175,7 +175,7 @@ pub enum RuleStep {
     },
     /// Subtraction of [`Adjustments::buffer`].
     Buffer {
-        /// Pieces of the reserve.
+        /// Pieces of the safety buffer.
         buffer: u32,
         /// Pieces that remain.
         pieces: i64,

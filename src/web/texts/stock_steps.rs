@@ -21,7 +21,7 @@ pub(in crate::web) fn stock_steps(steps: &StockSteps, context: PageContext) -> V
                     format!("The statements of the sources cannot be read: {error}")
                 }
                 Language::Russian => format!("Не удаётся прочитать данные источников: {error}"),
-                Language::Chinese => format!("无法读取数据源的数据：{error}"),
+                Language::Chinese => format!("无法读取来自数据源的库存数据：{error}"),
             }]
         }
     }
@@ -43,7 +43,7 @@ fn sentence(step: &StockStep, context: PageContext) -> String {
             let at = context.full(stated_at.to_utc());
             match language {
                 Language::English => format!("Result: {count} as of {at}"),
-                Language::Russian => format!("Итог: {count} на {at}"),
+                Language::Russian => format!("Итог: {count} по состоянию на {at}"),
                 Language::Chinese => format!("结果：{count}，截至 {at}"),
             }
         }
@@ -57,15 +57,15 @@ fn statement_sentence(statement: &StatementStep, context: PageContext) -> String
     let count = quantity(statement.quantity, language);
     let mut text = match language {
         Language::English => format!("{source}: {count} of {sku}"),
-        Language::Russian => format!("{source}: {count} для {sku}"),
-        Language::Chinese => format!("{source}：{sku} 为 {count}"),
+        Language::Russian => format!("{source}: {sku} — {count}"),
+        Language::Chinese => format!("{source}：{sku}为 {count}"),
     };
     if !statement.variant.is_empty() {
         let variant = quoted(&statement.variant, language);
         text += &match language {
             Language::English => format!(", variant {variant}"),
             Language::Russian => format!(", вариант {variant}"),
-            Language::Chinese => format!("，变体{variant}"),
+            Language::Chinese => format!("，规格{variant}"),
         };
     }
     text += &warehouse_part(&statement.warehouse, language);
@@ -73,7 +73,7 @@ fn statement_sentence(statement: &StatementStep, context: PageContext) -> String
         let at = context.full(at.to_utc());
         text += &match language {
             Language::English => format!(", as of {at}"),
-            Language::Russian => format!(", на {at}"),
+            Language::Russian => format!(", по состоянию на {at}"),
             Language::Chinese => format!("，截至 {at}"),
         };
     }
@@ -87,7 +87,7 @@ fn statement_sentence(statement: &StatementStep, context: PageContext) -> String
     if statement.is_other_warehouse {
         text += match language {
             Language::English => "; this warehouse does not feed the shop",
-            Language::Russian => "; этот склад не относится к магазину",
+            Language::Russian => "; этот склад не учитывается в магазине",
             Language::Chinese => "；该仓库不向此店铺供货",
         };
     }
@@ -125,7 +125,7 @@ fn rule_sentence(step: &RuleStep, language: Language) -> String {
             let (buffer, pieces) = (language.number((*buffer).into()), signed(*pieces, language));
             match language {
                 Language::English => format!("Less the safety buffer {buffer}: {pieces}"),
-                Language::Russian => format!("Минус страховой запас {buffer}: {pieces}"),
+                Language::Russian => format!("За вычетом страхового запаса {buffer}: {pieces}"),
                 Language::Chinese => format!("减去安全库存 {buffer}：{pieces}"),
             }
         }
@@ -133,7 +133,7 @@ fn rule_sentence(step: &RuleStep, language: Language) -> String {
             let limit = language.number((*limit).into());
             match language {
                 Language::English => format!("Less than {limit} counts as 0: 0"),
-                Language::Russian => format!("Меньше {limit} считается 0: 0"),
+                Language::Russian => format!("Меньше {limit} считается нулём: 0"),
                 Language::Chinese => format!("少于 {limit} 视为 0：0"),
             }
         }
@@ -142,7 +142,7 @@ fn rule_sentence(step: &RuleStep, language: Language) -> String {
             match language {
                 Language::English => format!("At most {cap}: {cap}"),
                 Language::Russian => format!("Не больше {cap}: {cap}"),
-                Language::Chinese => format!("最多 {cap}：{cap}"),
+                Language::Chinese => format!("上限 {cap}：{cap}"),
             }
         }
         RuleStep::Override(count) => {
@@ -158,16 +158,12 @@ fn rule_sentence(step: &RuleStep, language: Language) -> String {
 
 /// Sentence about the conversion of a statement to pieces.
 fn pieces_sentence(stated: &StatedPieces, language: Language) -> String {
-    let mut text = match language {
-        Language::English => "In pieces",
-        Language::Russian => "В штуках",
-        Language::Chinese => "折合件数",
-    }
-    .to_owned();
-    if let Some(source_sku) = &stated.source_sku {
-        text.push(' ');
-        text += &quoted(source_sku, language);
-    }
+    let mut text = match (&stated.source_sku, language) {
+        (Some(source_sku), language) => quoted(source_sku, language),
+        (None, Language::English) => "In pieces".to_owned(),
+        (None, Language::Russian) => "В штуках".to_owned(),
+        (None, Language::Chinese) => "件数".to_owned(),
+    };
     text += &warehouse_part(&stated.warehouse, language);
     text += match language {
         Language::English | Language::Russian => ": ",
@@ -185,14 +181,18 @@ fn pieces_sentence(stated: &StatedPieces, language: Language) -> String {
     if stated.pack_size > 1 {
         let size = signed(stated.pack_size, language);
         text += &match language {
-            Language::English => format!(", in packs of {size}"),
-            Language::Russian => format!(", упаковками по {size}"),
+            Language::English => format!(", {size} per pack"),
+            Language::Russian => format!(", в упаковке {size}"),
             Language::Chinese => format!("，每包 {size} 件"),
         };
     }
     if stated.quantity.thousandths() != stated.pieces * 1_000 {
-        text += " = ";
-        text += &signed(stated.pieces, language);
+        let pieces = signed(stated.pieces, language);
+        text += &match language {
+            Language::English => format!("; in pieces: {pieces}"),
+            Language::Russian => format!("; итого штук: {pieces}"),
+            Language::Chinese => format!("，折合 {pieces} 件"),
+        };
     }
     text
 }
@@ -218,22 +218,19 @@ fn combined(
         }
         Language::Russian => {
             let function = match combine {
-                Combine::Latest => "Самое позднее",
+                Combine::Latest => "Последнее по дате",
                 Combine::Sum => "Сумма",
                 Combine::Minimum => "Наименьшее",
-                Combine::First => "Первое по порядку",
+                Combine::First => "Первое по порядку в конфигурации",
             };
             format!("{function} ({units}: {count}): {pieces}")
         }
-        Language::Chinese => {
-            let function = match combine {
-                Combine::Latest => "中的最新值",
-                Combine::Sum => "的合计",
-                Combine::Minimum => "中的最小值",
-                Combine::First => "中按配置顺序第一个",
-            };
-            format!("{count} {units}{function}：{pieces}")
-        }
+        Language::Chinese => match combine {
+            Combine::Latest => format!("{count} {units}中的最新值：{pieces}"),
+            Combine::Sum => format!("{count} {units}的合计：{pieces}"),
+            Combine::Minimum => format!("{count} {units}中的最小值：{pieces}"),
+            Combine::First => format!("按配置顺序取 {count} {units}中的第一个：{pieces}"),
+        },
     }
 }
 
@@ -368,29 +365,29 @@ mod tests {
             (
                 StockStep::Statement(statement()),
                 "erp: 5 of '0042', as of 1 Jan 1970 03:00:00 UTC+3",
-                "erp: 5 для «0042», на 01.01.1970 03:00:00 UTC+3",
-                "erp：“0042” 为 5，截至 1970-01-01 03:00:00 UTC+3",
+                "erp: «0042» — 5, по состоянию на 01.01.1970 03:00:00 UTC+3",
+                "erp：“0042”为 5，截至 1970-01-01 03:00:00 UTC+3",
             ),
             (
                 StockStep::Statement(full_statement),
                 "erp: −1,234.5 of '0042', variant 'red⟨U+202E⟩', warehouse 'Msk'; its last \
                  snapshot lacks the product; this warehouse does not feed the shop",
-                "erp: −1\u{a0}234,5 для «0042», вариант «red⟨U+202E⟩», склад «Msk»; в последнем \
-                 снимке товара нет; этот склад не относится к магазину",
-                "erp：“0042” 为 −1,234.5，变体“red⟨U+202E⟩”，仓库“Msk”；最近一次快照中没有该商品；\
+                "erp: «0042» — −1\u{a0}234,5, вариант «red⟨U+202E⟩», склад «Msk»; в последнем \
+                 снимке товара нет; этот склад не учитывается в магазине",
+                "erp：“0042”为 −1,234.5，规格“red⟨U+202E⟩”，仓库“Msk”；最近一次快照中没有该商品；\
                  该仓库不向此店铺供货",
             ),
             (
                 StockStep::Rule(pieces),
                 "In pieces: 5",
                 "В штуках: 5",
-                "折合件数：5",
+                "件数：5",
             ),
             (
                 StockStep::Rule(packs),
-                "In pieces '0042', warehouse 'Msk': 29.05 less the reserve 40, in packs of 10 = −2",
-                "В штуках «0042», склад «Msk»: 29,05 минус резерв 40, упаковками по 10 = −2",
-                "折合件数 “0042”，仓库“Msk”：29.05 减去预留 40，每包 10 件 = −2",
+                "'0042', warehouse 'Msk': 29.05 less the reserve 40, 10 per pack; in pieces: −2",
+                "«0042», склад «Msk»: 29,05 минус резерв 40, в упаковке 10; итого штук: −2",
+                "“0042”，仓库“Msk”：29.05 减去预留 40，每包 10 件，折合 −2 件",
             ),
             (
                 StockStep::Rule(rows),
@@ -401,37 +398,37 @@ mod tests {
             (
                 StockStep::Rule(sources(Combine::Latest)),
                 "Latest of 2 sources: 7",
-                "Самое позднее (источников: 2): 7",
+                "Последнее по дате (источников: 2): 7",
                 "2 个数据源中的最新值：7",
             ),
             (
                 StockStep::Rule(sources(Combine::First)),
                 "First of 2 sources: 7",
-                "Первое по порядку (источников: 2): 7",
-                "2 个数据源中按配置顺序第一个：7",
+                "Первое по порядку в конфигурации (источников: 2): 7",
+                "按配置顺序取 2 个数据源中的第一个：7",
             ),
             (
                 StockStep::Rule(buffer),
                 "Less the safety buffer 2: 28",
-                "Минус страховой запас 2: 28",
+                "За вычетом страхового запаса 2: 28",
                 "减去安全库存 2：28",
             ),
             (
                 StockStep::Rule(RuleStep::ZeroBelow(5)),
                 "Less than 5 counts as 0: 0",
-                "Меньше 5 считается 0: 0",
+                "Меньше 5 считается нулём: 0",
                 "少于 5 视为 0：0",
             ),
             (
                 StockStep::Rule(RuleStep::Cap(20)),
                 "At most 20: 20",
                 "Не больше 20: 20",
-                "最多 20：20",
+                "上限 20：20",
             ),
             (
                 result,
                 "Result: 5 as of 1 Jan 1970 03:00:00 UTC+3",
-                "Итог: 5 на 01.01.1970 03:00:00 UTC+3",
+                "Итог: 5 по состоянию на 01.01.1970 03:00:00 UTC+3",
                 "结果：5，截至 1970-01-01 03:00:00 UTC+3",
             ),
         ] {
