@@ -7,12 +7,15 @@
 //! from the book when it is sent. So a retry never carries an older value, and a crash or a lost
 //! notification costs time, never data.
 
+mod batch_size;
+mod in_flight;
 mod next_batch;
 mod outcome;
 mod planner_status;
 mod rejection_search;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod update_batch;
 
 use std::collections::HashSet;
@@ -29,7 +32,10 @@ pub use self::update_batch::{CompletedBatch, UpdateBatch};
 use market_api::partner::wire::MarketAddress;
 use stock::{Activity, Sku, StockBook};
 
+use self::batch_size::BatchSize;
+use self::in_flight::RequestsInFlight;
 use self::rejection_search::{GroupOrder, RejectionSearch};
+use self::turns::Turns;
 use super::backoff::{SendPolicy, SendState};
 use super::clock_skew::ClockSkew;
 use super::ledger::{Ledger, is_due};
@@ -95,15 +101,8 @@ pub struct Planner {
     // never in two requests at the same time.
     busy: HashSet<Sku>,
     rejection_search: RejectionSearch,
-    // True if the next batch is taken from a group, in case SKUs wait in groups and in the queue.
-    is_groups_turn: bool,
-    // True if the last batch had only zeros from the queue.
-    last_was_zeros: bool,
-    // True if a batch from the queue was sent since the last single rejection. Its outcome shows
-    // whether everything is rejected.
-    queue_batch_sent_since_rejection: bool,
-    // Largest number of queued SKUs in one request; lower while such requests are rejected.
-    max_queued_skus: usize,
+    turns: Turns,
+    batch_size: BatchSize,
     // Number of requests so far, which orders them.
     requests_sent: u64,
     quarantine: Quarantine,
@@ -112,19 +111,12 @@ pub struct Planner {
     policy: SendPolicy,
     rng: StdRng,
     next_rescan_at: Instant,
-    max_skus: usize,
-    restore_size_at: Option<Instant>,
     clock_skew: ClockSkew,
     // True until the Market rejects a date. After that, the times of acknowledgements from before
     // the start are not used, because they may come from a wrong clock.
     trusts_earlier_dates: bool,
     waiting_since: Option<DateTime<Utc>>,
-    in_flight: usize,
-    in_flight_skus: usize,
-    // Read-backs in flight. They count as parallel requests.
-    readbacks_in_flight: usize,
-    // True if the last request was a read-back.
-    readback_was_last: bool,
+    in_flight: RequestsInFlight,
     // True if a request ended without a response: the Market may still apply it.
     has_unanswered: bool,
     // Time at which the operator paused sending.
@@ -174,24 +166,17 @@ impl Planner {
                 MarketAddress::Campaign { .. } => GroupOrder::DepthFirst,
                 MarketAddress::Business { .. } => GroupOrder::LargestFirst,
             }),
-            is_groups_turn: true,
-            last_was_zeros: false,
-            queue_batch_sent_since_rejection: false,
-            max_queued_skus: max_skus_per_request(&target.address),
+            turns: Turns::new(),
+            batch_size: BatchSize::new(max_skus_per_request(&target.address)),
             requests_sent: 0,
             quarantine: Quarantine::new(quarantined),
             is_quarantine_published: false,
             rng,
             next_rescan_at: now.monotonic,
-            max_skus: max_skus_per_request(&target.address),
-            restore_size_at: None,
             clock_skew: ClockSkew::default(),
             trusts_earlier_dates: true,
             waiting_since: None,
-            in_flight: 0,
-            in_flight_skus: 0,
-            readbacks_in_flight: 0,
-            readback_was_last: false,
+            in_flight: RequestsInFlight::default(),
             has_unanswered: false,
             paused_since,
             status: WorkerStatus::default(),
@@ -325,9 +310,9 @@ impl Planner {
                 self.policy.allowed_parallel(now.monotonic)
             }
         };
-        let free = max_parallel.saturating_sub(self.in_flight + self.readbacks_in_flight);
+        let free = max_parallel.saturating_sub(self.in_flight.requests());
         let limiter = &self.deps.limiter;
-        let is_batch_turn = self.readback_was_last
+        let is_batch_turn = self.in_flight.last_was_readback()
             && self.paused_since.is_none()
             && waiting > 0
             && free == 1
@@ -335,15 +320,16 @@ impl Planner {
                 .next_available_at(waiting, now.monotonic)
                 .is_some_and(|at| at <= now.monotonic);
         let is_free = free > 0 && !is_batch_turn && limiter.begin_readback(gap, now.monotonic);
-        self.readbacks_in_flight += usize::from(is_free);
-        self.readback_was_last |= is_free;
+        if is_free {
+            self.in_flight.begin_readback();
+        }
         is_free
     }
 
     /// Records the end of a read-back and its clock skew. Returns by how much dates may differ
     /// because of the clocks.
     pub fn end_readback(&mut self, completed: &readback::CompletedReadback, now: Now) -> TimeDelta {
-        self.readbacks_in_flight -= 1;
+        self.in_flight.end_readback();
         self.deps.limiter.end_readback();
         completed
             .skew_range()

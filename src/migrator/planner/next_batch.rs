@@ -4,7 +4,8 @@ use market_api::partner::wire::{MarketAddress, UpdateBody};
 use stock::{Level, Sku};
 
 use super::rejection_search::BatchOrigin;
-use super::update_batch::{BatchItem, UpdateBatch, max_skus_per_request};
+use super::turns::{BatchSource, WaitingSources};
+use super::update_batch::{BatchItem, UpdateBatch};
 use super::{Now, Planner, PlannerDeps};
 use crate::migrator::ledger::is_due;
 use crate::migrator::queue::{WaitingSince, clamp_to_window};
@@ -20,17 +21,6 @@ struct Candidates {
     reserved: usize,
 }
 
-/// Source of the next batch.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum BatchSource {
-    /// Queued SKUs that fell to zero, and no others.
-    Zeros,
-    /// Queued SKUs, without the zeros where these are sent in batches of their own.
-    Queue,
-    /// The group with this index.
-    Group(usize),
-}
-
 impl Planner {
     /// Returns the next batch and its body, if a request may be sent now.
     ///
@@ -39,12 +29,8 @@ impl Planner {
         if self.paused_since.is_some() {
             return None;
         }
-        if self.restore_size_at.is_some_and(|at| at <= now.monotonic) {
-            (self.max_skus, self.restore_size_at) =
-                (max_skus_per_request(&self.target.address), None);
-        }
-        if self.in_flight + self.readbacks_in_flight >= self.policy.allowed_parallel(now.monotonic)
-        {
+        self.batch_size.restore(now.monotonic);
+        if self.in_flight.requests() >= self.policy.allowed_parallel(now.monotonic) {
             return None;
         }
         if self.next_source().1 > 0 && !self.has_usable_key(now) {
@@ -97,10 +83,9 @@ impl Planner {
         if wanted == 0 || !self.deps.limiter.try_begin_request(wanted, now.monotonic) {
             return None;
         }
-        self.last_was_zeros = source == BatchSource::Zeros;
+        self.turns.on_taken(source);
         let skus = match source {
             BatchSource::Group(index) => {
-                self.is_groups_turn = false;
                 let (skus, origin) = self.rejection_search.take_group(index, wanted)?;
                 return Some(Candidates {
                     skus,
@@ -113,8 +98,6 @@ impl Planner {
             BatchSource::Queue if self.sends_zeros_apart() => self.queue.take_others(wanted),
             BatchSource::Queue => self.queue.take(wanted),
         };
-        self.is_groups_turn = true;
-        self.queue_batch_sent_since_rejection = true;
         self.busy.extend(skus.iter().map(|(sku, _)| sku.clone()));
         Some(Candidates {
             skus,
@@ -130,43 +113,34 @@ impl Planner {
     }
 
     /// Returns the source of the next batch, and its number of SKUs.
-    ///
-    /// Groups and queue take turns, so that a thousand rejected SKUs, sent one by one, do not delay
-    /// a new zero. Batches of zeros come before both, but never twice in a row if others wait.
     pub(super) fn next_source(&self) -> (BatchSource, usize) {
-        let max_skus = self.max_skus.min(self.deps.limiter.max_skus());
-        let max_skus = if self.rejection_search.wants_probe() {
-            1
-        } else {
-            max_skus
-        };
+        let search = &self.rejection_search;
         let zeros = if self.sends_zeros_apart() {
             self.queue.zero_count()
         } else {
             0
         };
         let others = self.queue.len() - zeros;
-        let group = self.rejection_search.next_group();
-        let has_others = others > 0 || group.is_some();
-        if zeros > 0 && !(self.last_was_zeros && has_others) {
-            return (
-                BatchSource::Zeros,
-                zeros.min(max_skus).min(self.max_queued_skus),
-            );
-        }
-        let wants_evidence = self.rejection_search.has_pending_rejections()
-            && !self.queue_batch_sent_since_rejection;
-        let is_queue_turn =
-            wants_evidence || self.rejection_search.is_systemic() || !self.is_groups_turn;
-        match group {
-            Some((index, skus)) if others == 0 || !is_queue_turn => {
-                (BatchSource::Group(index), skus.min(max_skus))
-            }
-            Some(_) | None => (
-                BatchSource::Queue,
-                others.min(max_skus).min(self.max_queued_skus),
-            ),
-        }
+        let group = search.next_group();
+        let source = self.turns.next(WaitingSources {
+            zeros,
+            others,
+            group: group.map(|(index, _)| index),
+            has_pending_rejections: search.has_pending_rejections(),
+            is_systemic: search.is_systemic(),
+        });
+        let max_queued = self.batch_size.max_queued();
+        let skus = match source {
+            BatchSource::Zeros => zeros.min(max_queued),
+            BatchSource::Queue => others.min(max_queued),
+            BatchSource::Group(_) => group.map_or(0, |(_, skus)| skus),
+        };
+        let max_skus = if search.wants_probe() {
+            1
+        } else {
+            self.batch_size.max().min(self.deps.limiter.max_skus())
+        };
+        (source, skus.min(max_skus))
     }
 
     /// Builds a batch and its body from the current levels of the candidates that are still due.
@@ -231,9 +205,7 @@ impl Planner {
         if items.is_empty() {
             return None;
         }
-        self.readback_was_last = false;
-        self.in_flight += 1;
-        self.in_flight_skus += items.len();
+        self.in_flight.begin_batch(items.len());
         let key_index = self.policy.key_index();
         self.requests_sent += 1;
         self.deps

@@ -1,7 +1,6 @@
 //! Consequences of the response to a batch: backoff, splitting, quarantine and history.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use market_api::partner::wire::ApiError;
 use stock::Sku;
@@ -9,18 +8,12 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::rejection_search::{REJECTIONS_UNTIL_SYSTEMIC, RejectedSku};
-use super::{CompletedBatch, DurableChange, Now, Planner, UpdateBatch, max_skus_per_request};
+use super::{CompletedBatch, DurableChange, Now, Planner, UpdateBatch};
 use crate::history;
 use crate::history::EventKind;
 use crate::migrator::classify_response::{ResponseVerdict, error_text, mention_dates, named_skus};
 use crate::migrator::quarantine::Confirmation;
 use crate::telemetry::AlarmKind;
-
-/// Time for which batches stay small after one was too large.
-const REDUCED_SIZE_PERIOD: Duration = Duration::from_hours(24);
-
-/// Lower bound of [`Planner`]'s `max_queued_skus`, which shrinks with each rejection.
-const MIN_QUEUED_SKUS: usize = 50;
 
 impl Planner {
     /// Applies the outcome of a request. Returns the changes to persist.
@@ -43,8 +36,7 @@ impl Planner {
         self.record_dates(&batch, &verdict);
         self.record_history(&batch, &verdict, trace_id.as_deref(), completed_at);
         let ended_at = completed_at.monotonic;
-        self.in_flight -= 1;
-        self.in_flight_skus -= batch.items.len();
+        self.in_flight.end_batch(batch.items.len());
         self.deps
             .limiter
             .end_request(batch.items.len(), &rate, ended_at);
@@ -80,8 +72,7 @@ impl Planner {
             ResponseVerdict::Rejected { errors } => self.on_rejected(batch, &errors, ended_at, now),
             ResponseVerdict::SplitBatch => {
                 self.policy.on_response();
-                self.max_skus = (batch.items.len() / 2).max(1);
-                self.restore_size_at = Some(ended_at + REDUCED_SIZE_PERIOD);
+                self.batch_size.on_too_large(batch.items.len(), ended_at);
                 let is_zeros = batch.has_only_zeros();
                 self.rejection_search
                     .split_large(batch.into_skus(), is_zeros);
@@ -184,9 +175,8 @@ impl Planner {
             .rejection_search
             .on_accepted(batch.number, batch.origin, &skus);
         self.quarantine_rejected(confirmed, Confirmation::Confirmed, now);
-        if batch.origin.is_none() && skus.len() * 2 >= self.max_queued_skus {
-            self.max_queued_skus =
-                (self.max_queued_skus * 2).min(max_skus_per_request(&self.target.address));
+        if batch.origin.is_none() {
+            self.batch_size.on_queue_accepted(skus.len());
         }
         for item in batch.items {
             self.release(&item.sku, now);
@@ -250,7 +240,7 @@ impl Planner {
         if named.is_empty() {
             if batch.origin.is_none() {
                 // Fewer queued SKUs per request, until requests of that size are accepted.
-                self.max_queued_skus = (batch.items.len() / 4).max(MIN_QUEUED_SKUS);
+                self.batch_size.on_queue_rejected(batch.items.len());
             }
             return self.split(batch);
         }
@@ -294,7 +284,7 @@ impl Planner {
         let reason = rejected.reason.clone();
         let pending = self.rejection_search.add_pending_rejection(rejected)
             + self.quarantine.unconfirmed_count();
-        self.queue_batch_sent_since_rejection = false;
+        self.turns.on_single_rejected();
         let is_systemic =
             self.rejection_search.is_systemic() || pending >= REJECTIONS_UNTIL_SYSTEMIC;
         if is_systemic && !is_quarantined {
@@ -304,7 +294,7 @@ impl Planner {
 
     /// Handles a systemic rejection: no SKU enters the quarantine, and sending pauses.
     fn treat_as_systemic(&mut self, reason: &str, ended_at: Instant, now: Now) {
-        self.max_queued_skus = max_skus_per_request(&self.target.address);
+        self.batch_size.on_systemic_rejection();
         let unconfirmed = self.quarantine.take_unconfirmed();
         for sku in &unconfirmed {
             self.release(sku, now);
@@ -330,7 +320,10 @@ impl Planner {
     /// Decides the pending rejections when no other SKU is left to send, so that none can show
     /// whether the rejection is systemic. Returns true if there is a SKU to send now.
     pub(super) fn resolve_pending_rejections(&mut self, now: Now) -> bool {
-        if self.in_flight > 0 || !self.rejection_search.is_empty() || !self.queue.is_empty() {
+        if self.in_flight.batches() > 0
+            || !self.rejection_search.is_empty()
+            || !self.queue.is_empty()
+        {
             return false;
         }
         if self.rejection_search.is_systemic() {

@@ -83,7 +83,7 @@ impl Planner {
             // wakes the worker.
             (None, Some(available_at)) if available_at > now => available_at.min(tick),
             // Another worker uses up the limit, and the end of its request wakes only itself.
-            (None, None) if self.in_flight == 0 => tick.min(now + SHARED_LIMIT_RECHECK),
+            (None, None) if self.in_flight.batches() == 0 => tick.min(now + SHARED_LIMIT_RECHECK),
             (None, Some(_) | None) => tick,
         }
     }
@@ -96,13 +96,13 @@ impl Planner {
         let overdue = if self.paused_since.is_some() {
             0
         } else {
-            waiting + self.in_flight_skus
+            waiting + self.in_flight.skus()
         };
         self.check_progress(overdue, now.wall);
         let limit = self.deps.limiter.status();
         self.deps.metrics.record_limit(&self.target.name, limit);
         let (state, reason) = self.policy.state();
-        self.status.state = match (state, waiting, self.in_flight) {
+        self.status.state = match (state, waiting, self.in_flight.batches()) {
             _ if self.target.mode == Mode::DryRun => "dry-run",
             _ if self.paused_since.is_some() => "paused",
             (SendState::Paused, _, _) => "paused",
@@ -128,8 +128,8 @@ impl Planner {
                 .map(QuarantinedSku::from)
                 .collect();
         }
-        self.status.in_flight_requests = self.in_flight;
-        self.status.in_flight_skus = self.in_flight_skus;
+        self.status.in_flight_requests = self.in_flight.batches();
+        self.status.in_flight_skus = self.in_flight.skus();
         self.status.waiting_skus = waiting;
         self.status.rate_limit = limit;
         &self.status

@@ -419,9 +419,10 @@ fn operator_pause_keeps_batches_back() {
     // A worker that is paused sleeps, and read-backs do not take turns with waiting batches.
     harness.planner.next_rescan_at = now.monotonic + Duration::from_mins(5);
     assert!(harness.planner.wake_at(now) > now.monotonic);
-    harness.planner.readback_was_last = true;
+    harness.planner.in_flight.begin_readback();
+    harness.planner.in_flight.end_readback();
     assert!(harness.planner.begin_readback(Duration::ZERO, now));
-    harness.planner.readbacks_in_flight = 0;
+    harness.planner.in_flight.end_readback();
     harness.planner.deps.limiter.end_readback();
     harness.planner.set_operator_pause(None);
     harness.run_for(Duration::from_secs(2), &|_, _| true);

@@ -1,0 +1,51 @@
+//! Requests of one shop that have no response yet.
+
+/// Requests in flight. Batches and read-backs share the number of parallel requests.
+#[derive(Debug, Default)]
+pub(super) struct RequestsInFlight {
+    batches: usize,
+    skus: usize,
+    readbacks: usize,
+    last_was_readback: bool,
+}
+
+impl RequestsInFlight {
+    /// Returns the number of all requests.
+    pub(super) fn requests(&self) -> usize {
+        self.batches + self.readbacks
+    }
+
+    pub(super) fn batches(&self) -> usize {
+        self.batches
+    }
+
+    /// Returns the number of SKUs in the batches.
+    pub(super) fn skus(&self) -> usize {
+        self.skus
+    }
+
+    /// Returns true if the last request was a read-back.
+    pub(super) fn last_was_readback(&self) -> bool {
+        self.last_was_readback
+    }
+
+    pub(super) fn begin_batch(&mut self, skus: usize) {
+        self.batches += 1;
+        self.skus += skus;
+        self.last_was_readback = false;
+    }
+
+    pub(super) fn end_batch(&mut self, skus: usize) {
+        self.batches -= 1;
+        self.skus -= skus;
+    }
+
+    pub(super) fn begin_readback(&mut self) {
+        self.readbacks += 1;
+        self.last_was_readback = true;
+    }
+
+    pub(super) fn end_readback(&mut self) {
+        self.readbacks -= 1;
+    }
+}
