@@ -108,7 +108,7 @@ pub(super) async fn page(
         };
         let is_changed = params.done.as_deref() == Some("changed");
         place
-            .respond(status, preview, &params, (is_changed, None))
+            .respond(status, preview, &params, is_changed, None)
             .await
     } else {
         json_preview(&ops, pipeline, &source, &params).await
@@ -149,12 +149,12 @@ pub(super) async fn accept(
     let params = HeldParams::default();
     if matches!(error, PipelineError::DeliveryChanged(_)) {
         let (status, preview) = (StatusCode::CONFLICT, place.preview().await);
-        return place.respond(status, preview, &params, (true, None)).await;
+        return place.respond(status, preview, &params, true, None).await;
     }
     let (status, preview) = (StatusCode::SERVICE_UNAVAILABLE, place.preview().await);
     let failure = Some(error_text(&error, place.subject.context.language));
     place
-        .respond(status, preview, &params, (false, failure))
+        .respond(status, preview, &params, false, failure)
         .await
 }
 
@@ -261,7 +261,8 @@ impl<'a> HeldPlace<'a> {
         status: StatusCode,
         preview: PreviewResult,
         params: &HeldParams,
-        (is_changed, mut failure): (bool, Option<String>),
+        is_changed: bool,
+        mut failure: Option<String>,
     ) -> Response {
         let language = self.subject.context.language;
         let (mut held, mut comparing) = (None, None);
@@ -309,7 +310,8 @@ impl<'a> HeldPlace<'a> {
             is_rules: self.subject.is_rules(),
             are_rules_held_first: !self.subject.is_rules()
                 && self.subject.pipeline.held_rules().is_some(),
-            is_changed,
+            // The address may still have the notice when nothing is held any more.
+            is_changed: is_changed && (held.is_some() || comparing.is_some()),
             failure,
             comparing,
             held,

@@ -166,7 +166,7 @@ impl Planner {
                 MarketAddress::Campaign { .. } => GroupOrder::DepthFirst,
                 MarketAddress::Business { .. } => GroupOrder::LargestFirst,
             }),
-            turns: Turns::new(),
+            turns: Turns::default(),
             batch_size: BatchSize::new(max_skus_per_request(&target.address)),
             requests_sent: 0,
             quarantine: Quarantine::new(quarantined),

@@ -30,7 +30,7 @@ pub(super) struct WaitingSources {
 }
 
 /// Memory of the last batches.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Turns {
     last_was_zeros: bool,
     last_was_group: bool,
@@ -39,14 +39,6 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    pub(super) fn new() -> Self {
-        Self {
-            last_was_zeros: false,
-            last_was_group: false,
-            has_sent_queue_since_rejection: false,
-        }
-    }
-
     /// Returns the source of the next batch.
     pub(super) fn next(&self, waiting: WaitingSources) -> BatchSource {
         let has_others = waiting.others > 0 || waiting.group.is_some();
@@ -103,7 +95,7 @@ mod tests {
             (waiting(5, 0, Some(1)), [Zeros, Group(1), Zeros, Group(1)]),
             (waiting(5, 5, Some(1)), [Zeros, Group(1), Zeros, Group(1)]),
         ] {
-            let mut turns = Turns::new();
+            let mut turns = Turns::default();
             let taken = expected.map(|_| {
                 let source = turns.next(waiting);
                 turns.on_taken(source);
@@ -124,7 +116,7 @@ mod tests {
             is_systemic: true,
             ..both
         };
-        let mut turns = Turns::new();
+        let mut turns = Turns::default();
         assert_eq!(turns.next(pending), Queue);
         turns.on_taken(Queue);
         assert_eq!(

@@ -75,8 +75,10 @@ impl FileShop {
     }
 
     async fn try_poll(&mut self) -> Result<Vec<DeliveryReport>, String> {
-        let facts = (Clock::wall().now(), Arc::new(Vec::new) as _);
-        self.watcher.poll(&self.harness.pipeline, 0, facts).await
+        let (now, no_skus) = (Clock::wall().now(), Arc::new(Vec::new));
+        self.watcher
+            .poll(&self.harness.pipeline, 0, now, no_skus)
+            .await
     }
 
     /// Polls twice, which imports the files that do not change in between.

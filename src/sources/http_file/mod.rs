@@ -119,7 +119,7 @@ impl HttpFile {
 
     async fn read_response(
         &self,
-        response: Response,
+        response: &mut Response,
         spool: &Path,
         rows: &mut EntrySender,
     ) -> Result<ReadReport, String> {
@@ -190,7 +190,7 @@ impl HttpFile {
 /// Response with a file that has changed.
 #[derive(Debug)]
 pub struct ChangedFile {
-    response: Option<Response>,
+    response: Response,
     validators: HttpValidators,
 }
 
@@ -225,7 +225,7 @@ impl Source for HttpFile {
         Ok(vec![DueDelivery {
             stated_at: modified_at.map(|at| Timestamp::from(at.with_timezone(&Utc))),
             target: ChangedFile {
-                response: Some(response),
+                response,
                 validators,
             },
         }])
@@ -238,11 +238,7 @@ impl Source for HttpFile {
         rows: &mut EntrySender,
     ) -> Result<ReadReport, ReadFailure> {
         // A broken download and a login page in place of the file may be gone at the next poll.
-        let response = file
-            .response
-            .take()
-            .ok_or_else(|| ReadFailure::temporary("the file was read already".to_owned()))?;
-        self.read_response(response, poll.spool, rows)
+        self.read_response(&mut file.response, poll.spool, rows)
             .await
             .map_err(ReadFailure::temporary)
     }
@@ -265,9 +261,9 @@ impl Source for HttpFile {
         rows: &mut EntrySender,
     ) -> Result<(), String> {
         let response = self.request(&HttpValidators::default()).await?;
-        let response = response
+        let mut response = response
             .ok_or("the server answered 304 Not Modified to a request without a condition")?;
-        self.read_response(response, poll.spool, rows)
+        self.read_response(&mut response, poll.spool, rows)
             .await
             .map(drop)
     }
@@ -348,7 +344,7 @@ fn redirect_location(from: &Url, response: &Response) -> Result<Url, String> {
 }
 
 /// Downloads a response body to a temporary file.
-async fn download(mut response: Response, spool: &Path) -> Result<File, String> {
+async fn download(response: &mut Response, spool: &Path) -> Result<File, String> {
     let write_error = |error: std::io::Error| format!("cannot store the file: {error}");
     let mut file = tempfile::tempfile_in(spool).map_err(write_error)?;
     let mut length = 0_u64;

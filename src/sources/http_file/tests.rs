@@ -105,8 +105,8 @@ async fn redirecting_server(to: String) -> (TestServer, RecordedRequests) {
 }
 
 async fn poll(file: &mut SourcePoller<HttpFile>, fixture: &PipelineHarness) -> Result<(), String> {
-    let facts = (Clock::wall().now(), Arc::new(Vec::new) as _);
-    let reports = file.poll(&fixture.pipeline, 0, facts).await;
+    let (now, no_skus) = (Clock::wall().now(), Arc::new(Vec::new));
+    let reports = file.poll(&fixture.pipeline, 0, now, no_skus).await;
     reports.map(drop)
 }
 

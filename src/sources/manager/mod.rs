@@ -216,7 +216,6 @@ impl SourceManager {
     pub fn start(&self, outbound: &ClientConfig, tasks: &Tasks) -> Result<(), SourceStartError> {
         for (shop_index, shop) in self.0.shops.iter().enumerate() {
             for (source_index, source) in shop.sources.iter().enumerate() {
-                let indexes = (shop_index, source_index);
                 let about = format!(
                     "{}/{}",
                     shop.pipeline.shop_name(),
@@ -224,19 +223,24 @@ impl SourceManager {
                 );
                 let old_handler = source.old_handler.clone();
                 match create_source(&source.config, old_handler, outbound, &about)? {
-                    ReadySource::Files(source) => self.spawn_poll_loop(indexes, source, tasks),
+                    ReadySource::Files(source) => {
+                        self.spawn_poll_loop(shop_index, source_index, source, tasks);
+                    }
                     ReadySource::RemoteFile(source) => {
-                        self.spawn_poll_loop(indexes, source, tasks);
+                        self.spawn_poll_loop(shop_index, source_index, source, tasks);
                     }
                     ReadySource::OldHandler(source) => {
-                        self.spawn_poll_loop(indexes, source, tasks);
+                        self.spawn_poll_loop(shop_index, source_index, source, tasks);
                     }
                     ReadySource::MoySklad(source) => {
-                        self.spawn_poll_loop(indexes, source, tasks);
+                        self.spawn_poll_loop(shop_index, source_index, source, tasks);
                     }
-                    ReadySource::Sql(source) => self.spawn_poll_loop(indexes, source, tasks),
+                    ReadySource::Sql(source) => {
+                        self.spawn_poll_loop(shop_index, source_index, source, tasks);
+                    }
                     ReadySource::Passive => {
-                        let running = run_passive(self.clone(), indexes, tasks.clone());
+                        let running =
+                            run_passive(self.clone(), shop_index, source_index, tasks.clone());
                         tasks.spawn("source", running);
                     }
                 }
@@ -247,7 +251,8 @@ impl SourceManager {
 
     fn spawn_poll_loop<S: Source>(
         &self,
-        (shop_index, source_index): (usize, usize),
+        shop_index: usize,
+        source_index: usize,
         source: S,
         tasks: &Tasks,
     ) {

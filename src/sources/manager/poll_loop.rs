@@ -58,36 +58,39 @@ impl<S: Source> PollLoop<S> {
         let known_skus = Arc::new(move || known(shop));
         let now = self.manager.0.clock.now();
         let index = self.source_index;
-        let polled = async {
-            if pipeline.needs_reapply(index) {
-                pipeline
-                    .reapply_rules()
-                    .await
-                    .map_err(|error| causes(&error))?;
-            }
-            self.source.poll(pipeline, index, (now, known_skus)).await
-        };
-        let polled: Result<_, String> = polled.await;
+        let polled: Result<_, String> = async {
+            reapply_if_needed(pipeline, index).await?;
+            self.source.poll(pipeline, index, now, known_skus).await
+        }
+        .await;
         if let Err(reason) = polled {
             pipeline.record_failure(index, &reason);
         }
     }
 }
 
+/// Applies stored statements that did not reach the book.
+async fn reapply_if_needed(pipeline: &DeliveryPipeline, index: usize) -> Result<(), String> {
+    if pipeline.needs_reapply(index) {
+        let reapplied = pipeline.reapply_rules().await;
+        reapplied.map_err(|error| causes(&error))?;
+    }
+    Ok(())
+}
+
 /// Loop of a source that pushes its data: applies statements that did not reach the book.
 pub(super) async fn run_passive(
     manager: SourceManager,
-    (shop_index, source_index): (usize, usize),
+    shop_index: usize,
+    source_index: usize,
     tasks: Tasks,
 ) {
     let shop = &manager.0.shops[shop_index];
     let (pipeline, source) = (&shop.pipeline, &shop.sources[source_index]);
     loop {
         let reapplied = async {
-            if pipeline.needs_reapply(source_index)
-                && let Err(error) = pipeline.reapply_rules().await
-            {
-                pipeline.record_failure(source_index, &causes(&error));
+            if let Err(reason) = reapply_if_needed(pipeline, source_index).await {
+                pipeline.record_failure(source_index, &reason);
             }
         };
         tokio::select! {
@@ -128,7 +131,8 @@ impl<S: Source> SourcePoller<S> {
         &mut self,
         pipeline: &DeliveryPipeline,
         index: usize,
-        (now, known_skus): (DateTime<Utc>, Arc<dyn Fn() -> Vec<Sku> + Send + Sync>),
+        now: DateTime<Utc>,
+        known_skus: Arc<dyn Fn() -> Vec<Sku> + Send + Sync>,
     ) -> Result<Vec<DeliveryReport>, String> {
         if !self.is_restored {
             let state = pipeline.reader_state(index).await;
@@ -216,8 +220,65 @@ fn delivery_end(
 
 #[cfg(test)]
 mod tests {
+    use lifecycle::Clock;
+    use stock_import::stock_rules::ShopRules;
+
     use super::*;
-    use crate::sources::StatementError;
+    use crate::sources::pipeline::tests::{PipelineHarness, test_policy};
+    use crate::sources::source::ReadFailure;
+    use crate::sources::{ReadReport, StatementError};
+
+    /// Source that never has anything due.
+    struct IdleSource<const CONTACTS: bool>;
+
+    impl<const CONTACTS: bool> Source for IdleSource<CONTACTS> {
+        type Target = ();
+
+        const DUE_CONTACTS_SOURCE: bool = CONTACTS;
+
+        fn restore(&mut self, _state: &str) {}
+
+        async fn due(&mut self, _poll: &PollContext<'_>) -> Result<Vec<DueDelivery<()>>, String> {
+            Ok(Vec::new())
+        }
+
+        async fn read(
+            &mut self,
+            (): &mut (),
+            _poll: &PollContext<'_>,
+            _rows: &mut EntrySender,
+        ) -> Result<ReadReport, ReadFailure> {
+            Err(ReadFailure::temporary("nothing is due".to_owned()))
+        }
+
+        fn ended(&mut self, (): (), _end: DeliveryEnd) -> Option<String> {
+            None
+        }
+
+        async fn read_all(
+            &mut self,
+            _poll: &PollContext<'_>,
+            _rows: &mut EntrySender,
+        ) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    async fn alarms_after_poll<const CONTACTS: bool>() -> Vec<&'static str> {
+        let harness = PipelineHarness::new(vec![test_policy("erp")], ShopRules::default()).await;
+        harness.pipeline.record_failure(0, "no response");
+        let (now, no_skus) = (Clock::wall().now(), Arc::new(Vec::new));
+        let mut poller = SourcePoller::new(IdleSource::<CONTACTS>);
+        let polled = poller.poll(&harness.pipeline, 0, now, no_skus).await;
+        assert_eq!(polled.unwrap().len(), 0);
+        harness.alarms()
+    }
+
+    #[tokio::test]
+    async fn only_contact_ends_a_failure_to_reach_a_source() {
+        assert_eq!(alarms_after_poll::<false>().await, ["source_failed"]);
+        assert_eq!(alarms_after_poll::<true>().await, [""; 0]);
+    }
 
     #[test]
     fn only_errors_of_the_data_are_final() {

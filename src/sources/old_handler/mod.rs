@@ -28,7 +28,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::sources::EntrySender;
 
-pub use self::source::{HandlerRequests, OldHandlerSource};
+pub use self::source::OldHandlerSource;
 
 /// Pause before the only retry of a failed batch.
 const RETRY_DELAY: Duration = Duration::from_secs(2);

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
 use lifecycle::run_blocking;
 use market_api::push::client::OldHandlerClient;
 use stock::{Sku, Timestamp};
@@ -35,24 +34,15 @@ impl OldHandlerSource {
     }
 }
 
-/// Requests of one poll.
-#[derive(Debug)]
-pub struct HandlerRequests {
-    skus: Vec<Sku>,
-    now: DateTime<Utc>,
-}
-
 impl Source for OldHandlerSource {
-    type Target = HandlerRequests;
+    /// SKUs to request.
+    type Target = Vec<Sku>;
 
     const DUE_CONTACTS_SOURCE: bool = false;
 
     fn restore(&mut self, _state: &str) {}
 
-    async fn due(
-        &mut self,
-        poll: &PollContext<'_>,
-    ) -> Result<Vec<DueDelivery<HandlerRequests>>, String> {
+    async fn due(&mut self, poll: &PollContext<'_>) -> Result<Vec<DueDelivery<Vec<Sku>>>, String> {
         let (known_skus, extra_skus) = (Arc::clone(&poll.known_skus), self.extra_skus.clone());
         // A million SKUs take a moment to gather.
         let skus = run_blocking(move || {
@@ -68,21 +58,19 @@ impl Source for OldHandlerSource {
             info!(shop, "old handler not polled: no SKU is known");
             return Ok(Vec::new());
         }
-        let now = poll.now;
         Ok(vec![DueDelivery {
-            stated_at: Some(Timestamp::from(now)),
-            target: HandlerRequests { skus, now },
+            stated_at: Some(Timestamp::from(poll.now)),
+            target: skus,
         }])
     }
 
     async fn read(
         &mut self,
-        requests: &mut HandlerRequests,
+        skus: &mut Vec<Sku>,
         poll: &PollContext<'_>,
         rows: &mut EntrySender,
     ) -> Result<ReadReport, ReadFailure> {
-        let HandlerRequests { skus, now } = requests;
-        let pulled = pull(&self.client, skus, &self.settings, *now, rows).await;
+        let pulled = pull(&self.client, skus, &self.settings, poll.now, rows).await;
         let pulled = pulled.map_err(|error| ReadFailure::temporary(causes(&error)))?;
         if pulled.future_dated > 0 {
             warn!(
@@ -98,7 +86,7 @@ impl Source for OldHandlerSource {
         )))
     }
 
-    fn ended(&mut self, _requests: HandlerRequests, _end: DeliveryEnd) -> Option<String> {
+    fn ended(&mut self, _skus: Vec<Sku>, _end: DeliveryEnd) -> Option<String> {
         None
     }
 

@@ -149,34 +149,6 @@ impl DeliveryPipeline {
         name: &str,
         tasks: &Tasks,
     ) -> Result<Arc<HeldPreview>, PipelineError> {
-        self.find_or_compare(name, tasks).await
-    }
-
-    /// Compares like [`DeliveryPipeline::preview_held`], but returns the progress after `timeout`.
-    /// The comparison continues in the background, even if the caller is cancelled, and a later
-    /// call returns its result.
-    ///
-    /// # Errors
-    /// Nothing is held, or it cannot be compared.
-    pub async fn preview_within(
-        &self,
-        name: &str,
-        timeout: Duration,
-        tasks: &Tasks,
-    ) -> Result<PreviewProgress, PipelineError> {
-        match tokio::time::timeout(timeout, self.find_or_compare(name, tasks)).await {
-            Ok(preview) => preview.map(PreviewProgress::Compared),
-            Err(_) => Ok(PreviewProgress::Comparing {
-                skus: self.0.previews.compared_skus.load(Ordering::Relaxed),
-            }),
-        }
-    }
-
-    async fn find_or_compare(
-        &self,
-        name: &str,
-        tasks: &Tasks,
-    ) -> Result<Arc<HeldPreview>, PipelineError> {
         if self.held_mark(name).is_none() {
             return Err(PipelineError::NothingToAccept(name.to_owned()));
         }
@@ -226,6 +198,26 @@ impl DeliveryPipeline {
         // The task has ended without a result if the service is stopping.
         let compared = receiver.await;
         compared.unwrap_or(Err(PipelineError::ComparisonInterrupted))
+    }
+
+    /// Compares like [`DeliveryPipeline::preview_held`], but returns the progress after `timeout`.
+    /// The comparison continues in the background, even if the caller is cancelled, and a later
+    /// call returns its result.
+    ///
+    /// # Errors
+    /// Nothing is held, or it cannot be compared.
+    pub async fn preview_within(
+        &self,
+        name: &str,
+        timeout: Duration,
+        tasks: &Tasks,
+    ) -> Result<PreviewProgress, PipelineError> {
+        match tokio::time::timeout(timeout, self.preview_held(name, tasks)).await {
+            Ok(preview) => preview.map(PreviewProgress::Compared),
+            Err(_) => Ok(PreviewProgress::Comparing {
+                skus: self.0.previews.compared_skus.load(Ordering::Relaxed),
+            }),
+        }
     }
 
     async fn compare(&self, name: &str) -> Result<HeldPreview, PipelineError> {
@@ -540,16 +532,17 @@ mod tests {
         harness.deliver(0, numbered_rows(0..100, 5)).await;
         harness.deliver(0, numbered_rows(0..40, 5)).await;
         let pipeline = &harness.pipeline;
-        let failed = FailedComparison {
-            error: PipelineError::Read("the disk is full".to_owned()),
-            mark: pipeline.held_mark("erp"),
-            ended_at: pipeline.0.context.clock.now(),
-        };
-        let mut previews = pipeline.0.previews.by_name.lock().await;
-        previews.push(("erp".to_owned(), Err(failed)));
-        drop(previews);
-        let error = pipeline.preview_held("erp", &tasks()).await.unwrap_err();
-        assert_eq!(error.to_string(), "the disk is full");
+        let held = pipeline.directory().join(&pipeline.status(0).held[0].file);
+        let elsewhere = held.with_extension("away");
+        std::fs::rename(&held, &elsewhere).unwrap();
+        let timed_out = pipeline
+            .preview_within("erp", Duration::ZERO, &tasks())
+            .await;
+        assert!(matches!(timed_out, Ok(PreviewProgress::Comparing { .. })));
+        // The lock is free when the comparison in the background has failed.
+        drop(pipeline.0.previews.by_name.lock().await);
+        std::fs::rename(&elsewhere, &held).unwrap();
+        pipeline.preview_held("erp", &tasks()).await.unwrap_err();
         pipeline.preview_held("erp", &tasks()).await.unwrap();
     }
 

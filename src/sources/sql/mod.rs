@@ -34,7 +34,7 @@ use self::placeholder::PreparedQuery;
 use self::row_reader::SqlReadSettings;
 use crate::sources::EntrySender;
 
-pub use self::source::{SqlSource, Watermarks};
+pub use self::source::SqlSource;
 
 /// Timeout of connecting and logging in.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

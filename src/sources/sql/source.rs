@@ -31,16 +31,9 @@ impl SqlSource {
     }
 }
 
-/// Watermarks of one run.
-#[derive(Debug)]
-pub struct Watermarks {
-    since: Option<String>,
-    /// Watermark of the rows that were read, if the query has one.
-    reached: Option<String>,
-}
-
 impl Source for SqlSource {
-    type Target = Watermarks;
+    /// Watermark of the rows that were read, if the query has one.
+    type Target = Option<String>;
 
     const DUE_CONTACTS_SOURCE: bool = false;
 
@@ -51,34 +44,31 @@ impl Source for SqlSource {
     async fn due(
         &mut self,
         poll: &PollContext<'_>,
-    ) -> Result<Vec<DueDelivery<Watermarks>>, String> {
+    ) -> Result<Vec<DueDelivery<Option<String>>>, String> {
         Ok(vec![DueDelivery {
             stated_at: Some(Timestamp::from(poll.now)),
-            target: Watermarks {
-                since: self.watermark.clone(),
-                reached: None,
-            },
+            target: None,
         }])
     }
 
     async fn read(
         &mut self,
-        watermarks: &mut Watermarks,
+        reached: &mut Option<String>,
         _poll: &PollContext<'_>,
         rows: &mut EntrySender,
     ) -> Result<ReadReport, ReadFailure> {
-        let since = watermarks.since.as_deref();
+        let since = self.watermark.as_deref();
         let summary = read(&self.config, &self.settings, since, rows).await;
         let summary = summary.map_err(|error| ReadFailure::temporary(causes(&error)))?;
-        watermarks.reached = summary.watermark;
+        *reached = summary.watermark;
         let report = ReadReport::from(Completeness::Certain(summary.scope));
         let shapes = summary.shape.iter().map(RecordedShape::from).collect();
         Ok(ReadReport { shapes, ..report })
     }
 
-    fn ended(&mut self, watermarks: Watermarks, end: DeliveryEnd) -> Option<String> {
+    fn ended(&mut self, reached: Option<String>, end: DeliveryEnd) -> Option<String> {
         // A held delivery was not applied, so it is read again until the operator has decided.
-        let reached = watermarks.reached.filter(|_| end == DeliveryEnd::Applied)?;
+        let reached = reached.filter(|_| end == DeliveryEnd::Applied)?;
         self.watermark = Some(reached.clone());
         Some(reached)
     }
