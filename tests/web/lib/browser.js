@@ -83,7 +83,10 @@ export async function open(browser, service, language, options = {}) {
   page.on("requestfailed", (request) => {
     // A page that is left closes its stream, and no longer needs its icon.
     const isLeft = /^\/(live\/|assets\/icon-)/.test(new URL(request.url()).pathname);
-    if (!isLeft) problems.push(`request: ${request.url()} ${request.failure()?.errorText}`);
+    const error = request.failure()?.errorText;
+    // A page that loads itself again for a new event may be left before it has loaded.
+    const isReplaced = request.isNavigationRequest() && error === "net::ERR_ABORTED";
+    if (!isLeft && !isReplaced) problems.push(`request: ${request.url()} ${error}`);
   });
   page.on("response", (response) => {
     if (response.status() >= 400) problems.push(`response: ${response.status()} ${response.url()}`);
