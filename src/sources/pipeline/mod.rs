@@ -15,6 +15,8 @@ mod digest;
 mod interruption_tests;
 mod outcome;
 mod preview;
+#[cfg(test)]
+mod reference_model_tests;
 mod rule_context;
 mod source_policy;
 mod stock_step;
