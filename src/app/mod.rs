@@ -7,6 +7,7 @@
 mod background;
 mod chart_sampler;
 mod instance_guard;
+mod reload;
 mod router;
 mod services;
 mod wiring;
@@ -28,16 +29,17 @@ use lifecycle::Clock;
 use lifecycle::{CrashSignal, Tasks};
 use strict_http::{HttpServer, ServerLimits};
 
+use self::reload::{Reloader, ShopCredentials};
 use self::router::read_through;
 use self::services::Services;
 use crate::auth_failures::AuthFailures;
 use crate::config::Config;
 use crate::event_log::{EventLog, ServiceEvent};
 use crate::ops::access::AllowedHosts;
-use crate::ops::{ListenerAddresses, Login, Ops};
+use crate::ops::{ListenerAddresses, Login, Ops, ReloadHandle};
 use crate::push_api::stocks_handler::LastRequests;
 use crate::store::Store;
-use crate::telemetry::Alarms;
+use crate::telemetry::{Alarms, LogFilter};
 use crate::web;
 
 /// Timeout of a stop. It is shorter than the 30 s after which Docker and Kubernetes kill.
@@ -57,6 +59,8 @@ pub struct App {
     router: Router,
     store: Arc<Store>,
     events: EventLog,
+    reload: ReloadHandle,
+    reloader: Reloader,
     tasks: TaskGroups,
 }
 
@@ -91,15 +95,7 @@ impl App {
             ..ServerLimits::default()
         };
         let public_server = bind(config.listen, limits, "listen")?;
-        // An operator may import a large file and wait until it is applied.
-        let ops_limits = ServerLimits {
-            body_timeout: OPS_TIMEOUT,
-            handler_timeout: OPS_TIMEOUT,
-            // The stream that keeps a page current is one long response.
-            write_total_timeout: OPS_TIMEOUT,
-            ..ServerLimits::default()
-        };
-        let ops_server = bind(config.ops_listen, ops_limits, "ops_listen")?;
+        let ops_server = bind(config.ops_listen, ops_limits(), "ops_listen")?;
         let (public_addr, ops_addr) = (public_server.local_addr()?, ops_server.local_addr()?);
 
         // The operator's listener starts before the store is read, so that "starting" differs from
@@ -111,16 +107,9 @@ impl App {
             config.trusted_proxies.clone(),
             config.max_connections,
         );
-        let login = match &config.ops_password {
-            Some(password) => Login::with_password(
-                password,
-                config.ops_protect_metrics,
-                clock,
-                auth_failures.clone(),
-            ),
-            None => Login::not_needed(),
-        };
-        let ops = Ops::new(tasks.public.clone(), login);
+        let login = operator_login(&config, clock, &auth_failures);
+        let (reload, reload_requests) = ReloadHandle::new();
+        let ops = Ops::new(tasks.public.clone(), login.clone(), reload.clone());
         let ops_router = ops.clone().router(
             AllowedHosts::new(ops_addr, &config.ops_hosts),
             web::routes(wiring::web_config(&config), ops.clone()),
@@ -154,8 +143,9 @@ impl App {
             exchange,
             auth_failures,
         );
+        let credentials: Vec<_> = config.shops.iter().map(ShopCredentials::new).collect();
         let (router, push_metrics) = services.routes(
-            &config,
+            (&config, &credentials),
             ingest,
             endpoints,
             Arc::clone(&last_requests),
@@ -172,6 +162,16 @@ impl App {
         let background = &tasks.background;
         background.spawn("chart_sampler", sampler.run(chart_file, background.clone()));
         let (store, events) = (Arc::clone(&services.store), services.events.clone());
+        let reloader = Reloader {
+            at_start: config.clone(),
+            current: config.clone(),
+            requests: reload_requests,
+            credentials,
+            login,
+            source_manager: source_manager.clone(),
+            alarms: services.alarms.clone(),
+            log_filter: None,
+        };
         ops.set_ready(
             services.into_ops_state(
                 (&config, ListenerAddresses::new(public_addr, ops_addr)),
@@ -187,8 +187,23 @@ impl App {
             router,
             store,
             events,
+            reload,
+            reloader,
             tasks,
         })
+    }
+
+    /// Lets a reload of the configuration replace this filter of log lines.
+    #[must_use]
+    pub fn with_log_filter(mut self, log_filter: LogFilter) -> Self {
+        self.reloader.log_filter = Some(log_filter);
+        self
+    }
+
+    /// Returns the handle that requests reloads of the configuration.
+    #[must_use]
+    pub fn reload_handle(&self) -> ReloadHandle {
+        self.reload.clone()
     }
 
     /// Returns the address for the Market and the seller, with the real port if port 0 was configured.
@@ -215,8 +230,12 @@ impl App {
             router,
             store,
             events,
+            reload: _,
+            reloader,
             tasks,
         } = self;
+        let background = &tasks.background;
+        background.spawn("reload", reloader.run(background.clone()));
         tasks
             .public
             .spawn("listener", public_server.run(router, tasks.public.clone()));
@@ -313,6 +332,29 @@ impl Drop for TaskGroups {
     fn drop(&mut self) {
         self.all().into_iter().for_each(Tasks::stop);
         self.event_log.stop();
+    }
+}
+
+fn ops_limits() -> ServerLimits {
+    ServerLimits {
+        // An operator may import a large file and wait until it is applied.
+        body_timeout: OPS_TIMEOUT,
+        handler_timeout: OPS_TIMEOUT,
+        // The stream that keeps a page current is one long response.
+        write_total_timeout: OPS_TIMEOUT,
+        ..ServerLimits::default()
+    }
+}
+
+fn operator_login(config: &Config, clock: Clock, auth_failures: &AuthFailures) -> Login {
+    match &config.ops_password {
+        Some(password) => Login::with_password(
+            password,
+            config.ops_protect_metrics,
+            clock,
+            auth_failures.clone(),
+        ),
+        None => Login::not_needed(),
     }
 }
 

@@ -64,7 +64,7 @@ async fn source_status(
         .unwrap_or_default();
     SourceStatusDto {
         shop: pipeline.shop_name().to_owned(),
-        source: pipeline.policy(index).name.clone(),
+        source: pipeline.source_name(index).to_owned(),
         kind,
         state,
         rows_so_far: status.reading_since.map(|_| status.rows_read),
@@ -201,7 +201,7 @@ async fn rejected(State(ops): State<Ops>, Query(filter): Query<SourceFilter>) ->
     let body = csv.into_inner().unwrap_or_default();
     let name = format!(
         "attachment; filename=\"{}.rejected.csv\"",
-        pipeline.policy(index).name
+        pipeline.source_name(index)
     );
     let headers = [
         (CONTENT_TYPE, "text/csv; charset=utf-8".to_owned()),
@@ -226,7 +226,7 @@ async fn read(State(ops): State<Ops>, Query(filter): Query<SourceFilter>) -> Res
     };
     match ops_state.find_source(&filter) {
         Ok((shop, pipeline, index)) => {
-            let name = &pipeline.policy(index).name;
+            let name = pipeline.source_name(index);
             ops_state.request_poll(shop, pipeline.shop_name(), (index, name));
             StatusCode::ACCEPTED.into_response()
         }
@@ -262,7 +262,7 @@ async fn accept(State(ops): State<Ops>, Query(params): Query<AcceptParams>) -> R
         Ok(source) => source,
         Err(error) => return error.into_response(),
     };
-    let name = pipeline.policy(index).name.clone();
+    let name = pipeline.source_name(index).to_owned();
     match ops_state
         .approve(pipeline, &name, delivery.as_deref())
         .await

@@ -17,13 +17,13 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tracing::field::Field;
 use tracing::{error, info};
-use tracing_subscriber::Layer as _;
 use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer as _, Registry, reload};
 
 use self::printable::{EscapingJsonWriter, EscapingWriter};
 pub use self::printable::{is_unprintable, printable, printable_lines};
@@ -45,10 +45,12 @@ pub enum LogFormat {
 ///
 /// Standard output is reserved for the result of a command. [`parse_filter`] reads `filter`.
 ///
+/// Returns the handle that replaces the filter.
+///
 /// # Errors
 /// The filter is invalid, or logging was started before.
-pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), String> {
-    let filter = parse_filter(filter)?;
+pub fn start_logging(format: LogFormat, filter: &str) -> Result<LogFilter, String> {
+    let (filter, handle) = reload::Layer::new(parse_filter(filter)?);
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
@@ -66,7 +68,7 @@ pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), String> {
     } else {
         lines.fmt_fields(escaped_fields()).boxed()
     };
-    let subscriber = tracing_subscriber::registry().with(lines).with(filter);
+    let subscriber = tracing_subscriber::registry().with(filter).with(lines);
     subscriber.try_init().map_err(|e| e.to_string())?;
     // Only the location is logged: the panic message may contain data from a client.
     std::panic::set_hook(Box::new(|panic| {
@@ -76,7 +78,22 @@ pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), String> {
             .unwrap_or_default();
         error!(place, "thread panicked at {place}");
     }));
-    Ok(())
+    Ok(LogFilter(handle))
+}
+
+/// Filter of log lines, which can be replaced while the service runs.
+#[derive(Clone, Debug)]
+pub struct LogFilter(reload::Handle<Targets, Registry>);
+
+impl LogFilter {
+    /// Replaces the filter.
+    ///
+    /// # Errors
+    /// The filter is invalid.
+    pub fn replace(&self, filter: &str) -> Result<(), String> {
+        let filter = parse_filter(filter)?;
+        self.0.reload(filter).map_err(|error| error.to_string())
+    }
 }
 
 /// Parses a log filter: a level, and levels of modules, as in `info,stockbridge::migrator=debug`.
@@ -161,6 +178,8 @@ pub enum AlarmKind {
     ClockJumped,
     /// The Market requested a shop without any stock.
     ColdShopAsked,
+    /// A new configuration is invalid. The service keeps the old one.
+    ConfigRejected,
     /// The Market shows counts that differ from the ledger for no known reason.
     Drift,
     /// SKUs are waiting and the Market has acknowledged nothing for too long.

@@ -68,6 +68,7 @@ fn place_in_shop(kind: AlarmKind, about: &str) -> AlarmPlace {
         AlarmKind::AuthFailures
         | AlarmKind::ClockJumped
         | AlarmKind::CloneGuard
+        | AlarmKind::ConfigRejected
         | AlarmKind::NotifyFailed
         | AlarmKind::SelftestHidden
         | AlarmKind::StoreFailed

@@ -103,7 +103,7 @@ impl SourceCard {
         context: PageContext,
     ) -> Self {
         let language = context.language;
-        let name = pipeline.policy(index).name.clone();
+        let name = pipeline.source_name(index).to_owned();
         let shop = pipeline.shop_name();
         let id = format!("{shop}-{name}");
         let state = status.state();

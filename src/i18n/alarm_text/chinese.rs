@@ -56,6 +56,11 @@ pub(super) const fn alarm_text(kind: AlarmKind) -> AlarmText {
                 不会有任何数量变为 0。",
             remedy: "请通过您的程序、数据源或 stockbridge import 提供店铺的全部库存。",
         },
+        AlarmKind::ConfigRejected => AlarmText {
+            title: "新配置无效",
+            consequence: "服务仍使用旧配置，新的密钥、列表和规则尚未生效；接收、发送和应答仍在继续。",
+            remedy: "请更正告警中指出的错误，然后重新加载配置。请先运行 stockbridge check。",
+        },
         AlarmKind::Drift => AlarmText {
             title: "Market 上的数量不一致",
             consequence: "部分 SKU 在 Market 上显示的数量与已发送的不同，因此可能多卖或少卖；\

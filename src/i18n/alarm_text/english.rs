@@ -60,6 +60,12 @@ pub(super) const fn alarm_text(kind: AlarmKind) -> AlarmText {
             remedy: "Deliver the complete stock of the shop by your program, by a source or with \
                 stockbridge import.",
         },
+        AlarmKind::ConfigRejected => AlarmText {
+            title: "New configuration is invalid",
+            consequence: "The service works with the old configuration, so new secrets, lists and rules \
+                are not used yet; accepting, sending and answering continue.",
+            remedy: "Correct the fault that the alarm names, and reload. Run stockbridge check first.",
+        },
         AlarmKind::Drift => AlarmText {
             title: "Counts on the Market differ",
             consequence: "The Market shows other counts for some SKUs than were sent, so it may sell more \
