@@ -66,12 +66,14 @@ impl Reloader {
         let new = match self.at_start.read_again() {
             Ok(new) => new,
             Err(error) => {
+                let text = error.to_string();
+                // Without the excerpts of the file, because an alarm is one line.
+                let faults = text.lines().filter(|line| !line.starts_with(' '));
+                let faults = faults.collect::<Vec<_>>().join("; ");
                 let text = format!(
                     "the new configuration is invalid, so the service keeps the old one; correct \
-                     it and reload: {}",
-                    error.messages().join("; ")
+                     it and reload: {faults}"
                 );
-                warn!("{text}");
                 self.alarms
                     .raise(AlarmKind::ConfigRejected, "", text.clone());
                 return Err(ReloadRefused(text));
