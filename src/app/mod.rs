@@ -123,7 +123,7 @@ impl App {
         let ops = Ops::new(tasks.public.clone(), login);
         let ops_router = ops.clone().router(
             AllowedHosts::new(ops_addr, &config.ops_hosts),
-            web::routes(wiring::web_config(&config), ops.clone()),
+            web::routes(wiring::web_config(&config)),
             web::unknown_page(wiring::web_config(&config)),
         );
         tasks

@@ -1,7 +1,8 @@
 //! Active alarms as cards: what each means, since when, what to do, and the page that helps.
 
+use super::cell::TitledText;
 use super::links::{encode, find_shop, shop_path};
-use super::page_context::{Moment, PageContext};
+use super::page_context::PageContext;
 use super::texts::Text;
 use super::visible::visible;
 use crate::i18n::{AlarmText, alarm_text};
@@ -18,7 +19,7 @@ pub(super) struct AlarmPlace {
 /// One alarm.
 pub(super) struct AlarmCard {
     pub(super) about: String,
-    pub(super) since: Moment,
+    pub(super) since: TitledText,
     pub(super) text: AlarmText,
     /// Description by the service, in English.
     pub(super) detail: String,
@@ -47,16 +48,16 @@ impl AlarmCard {
 fn place_in_shop(kind: AlarmKind, about: &str) -> AlarmPlace {
     let (shop, source) = about.split_once('/').unwrap_or((about, ""));
     let in_shop = |section: &str| AlarmPlace {
-        label: Text::OpenShop,
+        label: Text::OPEN_SHOP,
         address: format!("{}#{section}", shop_path(shop)),
     };
     match kind {
         AlarmKind::SourceHeld => AlarmPlace {
-            label: Text::SeeChanges,
+            label: Text::SEE_CHANGES,
             address: format!("/sources/{shop}/{source}/held"),
         },
         AlarmKind::SourceFailed | AlarmKind::AbsenceNotApplied => AlarmPlace {
-            label: Text::OpenSource,
+            label: Text::OPEN_SOURCE,
             address: format!("/sources#{}", encode(&format!("{shop}-{source}"))),
         },
         AlarmKind::ColdShopAsked | AlarmKind::SourceSilent => in_shop("sources"),
@@ -77,7 +78,7 @@ fn place_in_shop(kind: AlarmKind, about: &str) -> AlarmPlace {
 
 fn events() -> AlarmPlace {
     AlarmPlace {
-        label: Text::OpenEvents,
+        label: Text::OPEN_EVENTS,
         address: "/events".to_owned(),
     }
 }
@@ -92,34 +93,34 @@ mod tests {
             (
                 AlarmKind::SourceHeld,
                 "moscow/erp",
-                Text::SeeChanges,
+                Text::SEE_CHANGES,
                 "/sources/moscow/erp/held",
             ),
             (
                 AlarmKind::SourceHeld,
                 "moscow/rules",
-                Text::SeeChanges,
+                Text::SEE_CHANGES,
                 "/sources/moscow/rules/held",
             ),
             (
                 AlarmKind::SourceFailed,
                 "moscow/erp",
-                Text::OpenSource,
+                Text::OPEN_SOURCE,
                 "/sources#moscow-erp",
             ),
             (
                 AlarmKind::Quarantine,
                 "moscow",
-                Text::OpenShop,
+                Text::OPEN_SHOP,
                 "/shops/moscow#quarantine",
             ),
             (
                 AlarmKind::CampaignPaused,
                 "moscow",
-                Text::OpenShop,
+                Text::OPEN_SHOP,
                 "/shops/moscow#sending",
             ),
-            (AlarmKind::StoreFailed, "", Text::OpenEvents, "/events"),
+            (AlarmKind::StoreFailed, "", Text::OPEN_EVENTS, "/events"),
         ] {
             let address = address.to_owned();
             assert_eq!(place_in_shop(kind, about), AlarmPlace { label, address });

@@ -13,7 +13,7 @@ use super::assets;
 use super::language_choice::LanguageChoice;
 use super::layout::render;
 use super::links::encode;
-use super::texts::{Text, text};
+use super::texts::Text;
 use crate::i18n::Language;
 use crate::ops::{LOGIN_PATH, Ops, SESSION_COOKIE};
 
@@ -39,12 +39,6 @@ struct LoginPage {
     is_wrong: bool,
     style: &'static str,
     icon: &'static str,
-}
-
-impl LoginPage {
-    fn t(&self, name: Text) -> &'static str {
-        text(name, self.language)
-    }
 }
 
 /// Serves the form.

@@ -36,8 +36,8 @@ impl ChartPeriod {
 
     pub(super) const fn title(self) -> Text {
         match self {
-            Self::Day => Text::ChartsOfDay,
-            Self::Week => Text::ChartsOfWeek,
+            Self::Day => Text::CHARTS_OF_DAY,
+            Self::Week => Text::CHARTS_OF_WEEK,
         }
     }
 
@@ -96,9 +96,9 @@ pub(super) fn shop_charts(
     let limit = state.migrator.status(shop).map(|worker| worker.rate_limit);
     let sent_by_request = limit.is_some_and(|limit| limit.unit == "requests");
     let (sent_title, sent_series) = if sent_by_request {
-        (Text::ChartRequestsSent, Series::UpdateRequests)
+        (Text::CHART_REQUESTS_SENT, Series::UpdateRequests)
     } else {
-        (Text::ChartSkusSent, Series::AcknowledgedSkus)
+        (Text::CHART_SKUS_SENT, Series::AcknowledgedSkus)
     };
     let dirty = points(Series::DirtySkus);
     let sent = rates(sent_series);
@@ -106,7 +106,7 @@ pub(super) fn shop_charts(
     let requests = rates(Series::MarketRequests);
     let limit_value = |limit: RateLimitStatus| {
         let per_minute = f64::from(limit.per_minute);
-        (per_minute > 0.0).then(|| (context.text(Text::ChartLimit), per_minute))
+        (per_minute > 0.0).then(|| (context.text(Text::CHART_LIMIT), per_minute))
     };
     let spec = |id, title, unit, points| AreaChartSpec {
         id,
@@ -119,7 +119,7 @@ pub(super) fn shop_charts(
     let specs = [
         spec(
             "chart-dirty",
-            Text::ChartDirtySkus,
+            Text::CHART_DIRTY_SKUS,
             ChartUnit::Count,
             &dirty,
         ),
@@ -128,17 +128,17 @@ pub(super) fn shop_charts(
             ..spec("chart-sent", sent_title, ChartUnit::PerMinute, &sent)
         },
         AreaChartSpec {
-            second: Some((context.text(Text::ChartResponseMean), &mean)),
+            second: Some((context.text(Text::CHART_RESPONSE_MEAN), &mean)),
             ..spec(
                 "chart-responses",
-                Text::ChartResponseMax,
+                Text::CHART_RESPONSE_MAX,
                 ChartUnit::Seconds,
                 &slowest,
             )
         },
         spec(
             "chart-requests",
-            Text::ChartMarketRequests,
+            Text::CHART_MARKET_REQUESTS,
             ChartUnit::PerMinute,
             &requests,
         ),

@@ -17,6 +17,11 @@ pub(super) enum HealthLevel {
 }
 
 impl HealthLevel {
+    /// Returns the level of a fact that is good, or else deserves a look.
+    pub(super) const fn attention_unless(is_good: bool) -> Self {
+        if is_good { Self::Good } else { Self::Attention }
+    }
+
     /// Returns the name that the stylesheet uses.
     pub(super) fn name(self) -> &'static str {
         self.into()

@@ -112,7 +112,7 @@ pub(in crate::web) fn sku_summary(summary: &SkuSummary, context: PageContext) ->
             sending,
             is_paused,
         } => {
-            let (number, at) = (context.number((*count).into()), context.full(*updated_at));
+            let (number, at) = (context.number(*count), context.full(*updated_at));
             let first = match language {
                 Language::English => format!("The seller has {number} as of {at}; "),
                 Language::Russian => format!("У продавца {number} на {at}; "),
@@ -135,23 +135,22 @@ fn sent_state(sent: SentState, context: PageContext) -> String {
     match (context.language, sent) {
         (Language::English, SentState::Rejected) => "the Market rejects it".to_owned(),
         (Language::English, SentState::Acknowledged) => "the Market has acknowledged it".to_owned(),
-        (Language::English, SentState::AcknowledgedOnly(count)) => format!(
-            "the Market has acknowledged only {}",
-            context.number(count.into())
-        ),
+        (Language::English, SentState::AcknowledgedOnly(count)) => {
+            format!("the Market has acknowledged only {}", context.number(count))
+        }
         (Language::English, SentState::NotAcknowledged) => {
             "the Market has not acknowledged it".to_owned()
         }
         (Language::Russian, SentState::Rejected) => "Маркет его отклоняет".to_owned(),
         (Language::Russian, SentState::Acknowledged) => "Маркет его принял".to_owned(),
         (Language::Russian, SentState::AcknowledgedOnly(count)) => {
-            format!("Маркет принял только {}", context.number(count.into()))
+            format!("Маркет принял только {}", context.number(count))
         }
         (Language::Russian, SentState::NotAcknowledged) => "Маркет его ещё не принял".to_owned(),
         (Language::Chinese, SentState::Rejected) => "Market 拒绝该数量".to_owned(),
         (Language::Chinese, SentState::Acknowledged) => "Market 已确认".to_owned(),
         (Language::Chinese, SentState::AcknowledgedOnly(count)) => {
-            format!("Market 只确认了 {} 件", context.number(count.into()))
+            format!("Market 只确认了 {} 件", context.number(count))
         }
         (Language::Chinese, SentState::NotAcknowledged) => "Market 尚未确认".to_owned(),
     }
@@ -170,7 +169,7 @@ fn shown_state(shown: ShownState, context: PageContext) -> String {
             class,
             is_before_sending,
         } => {
-            let number = context.number(available.into());
+            let number = context.number(available);
             let class = class_name(class, context.language);
             let (text, before) = match context.language {
                 Language::English => (
@@ -225,31 +224,25 @@ const fn obstacle(sending: SendingMode, is_paused: bool, language: Language) -> 
 }
 
 /// Event: the seller stated a new count.
-pub(in crate::web) fn stated(count: u32, origin: Option<&str>, language: Language) -> String {
-    let number = language.number(count.into());
-    match language {
-        Language::English => format!("Stated: {number}{}", by(origin, language)),
-        Language::Russian => format!("Передано: {number}{}", by(origin, language)),
-        Language::Chinese => format!("提供：{number} 件{}", by(origin, language)),
-    }
+pub(in crate::web) fn stated(count: u32, origin: Option<Origin>, language: Language) -> String {
+    let stated = language.choose(["Stated: ", "Передано: ", "提供："]);
+    stated_by(stated, count, origin, language)
 }
 
 /// Event: the seller repeated the known count.
-pub(in crate::web) fn repeated(count: u32, origin: Option<&str>, language: Language) -> String {
-    let number = language.number(count.into());
-    match language {
-        Language::English => format!("Stated again: {number}{}", by(origin, language)),
-        Language::Russian => format!("Передано ещё раз: {number}{}", by(origin, language)),
-        Language::Chinese => format!("再次提供：{number} 件{}", by(origin, language)),
-    }
+pub(in crate::web) fn repeated(count: u32, origin: Option<Origin>, language: Language) -> String {
+    let repeated = language.choose(["Stated again: ", "Передано ещё раз: ", "再次提供："]);
+    stated_by(repeated, count, origin, language)
 }
 
-fn by(origin: Option<&str>, language: Language) -> String {
-    match (origin, language) {
-        (None, _) => String::new(),
-        (Some(origin), Language::English | Language::Russian) => format!(" ({origin})"),
-        (Some(origin), Language::Chinese) => format!("（{origin}）"),
-    }
+fn stated_by(event: &str, count: u32, origin: Option<Origin>, language: Language) -> String {
+    let pieces = language.choose(["", "", " 件"]);
+    let number = language.number(count.into());
+    let by = origin.map_or_else(String::new, |origin| {
+        let [open, close] = language.choose([[" (", ")"], [" (", ")"], ["（", "）"]]);
+        format!("{open}{}{close}", origin_name(origin, language))
+    });
+    format!("{event}{number}{pieces}{by}")
 }
 
 /// Event: a request with the SKU ended. `request` has its number of SKUs and its milliseconds.

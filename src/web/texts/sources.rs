@@ -189,15 +189,6 @@ pub(in crate::web) fn stock_changes(n: u64, language: Language) -> String {
     }
 }
 
-/// Name of the list with all kinds of changes.
-pub(in crate::web) const fn all_kinds(language: Language) -> &'static str {
-    match language {
-        Language::English => "all",
-        Language::Russian => "все",
-        Language::Chinese => "全部",
-    }
-}
-
 /// Position of a page among all.
 pub(in crate::web) fn page_of(page: u64, pages: u64, language: Language) -> String {
     let (page, pages) = (language.number(page), language.number(pages));

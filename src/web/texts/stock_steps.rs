@@ -7,6 +7,7 @@ use stock_import::stock_rules::{Combine, RuleStep, StatedPieces};
 use crate::i18n::Language;
 use crate::ops::StockSteps;
 use crate::sources::{StatementStep, StockStep};
+use crate::web::format::decimal_mark;
 use crate::web::page_context::PageContext;
 use crate::web::visible::visible;
 
@@ -39,7 +40,7 @@ fn sentence(step: &StockStep, context: PageContext) -> String {
         .to_owned(),
         StockStep::Rule(step) => rule_sentence(step, language),
         StockStep::Result { count, stated_at } => {
-            let count = context.number(count.get().into());
+            let count = context.number(count.get());
             let at = context.full(stated_at.to_utc());
             match language {
                 Language::English => format!("Result: {count} as of {at}"),
@@ -275,10 +276,7 @@ fn quantity(quantity: Quantity, language: Language) -> String {
     if fraction == 0 {
         return format!("{sign}{whole}");
     }
-    let mark = match language {
-        Language::English | Language::Chinese => '.',
-        Language::Russian => ',',
-    };
+    let mark = decimal_mark(language);
     let digits = format!("{fraction:03}");
     format!("{sign}{whole}{mark}{}", digits.trim_end_matches('0'))
 }
