@@ -4,7 +4,7 @@ use super::cell::Cell;
 use super::links::sku_path;
 use super::page_context::PageContext;
 use super::shop_health::HealthLevel;
-use super::texts::{self, MatchClassText, Text, class_name, match_class_text};
+use super::texts::{self, Text, class_meaning, class_name};
 use super::visible::{cut, visible};
 use crate::migrator::readback::{MatchClass, ReadbackExample, ReadbackProgress, ReadbackReport};
 
@@ -13,7 +13,8 @@ const MAX_REASON_CHARS: usize = 300;
 
 /// Class in the table.
 pub(super) struct ClassRow {
-    pub(super) text: MatchClassText,
+    pub(super) name: &'static str,
+    pub(super) meaning: &'static str,
     pub(super) count: Cell,
 }
 
@@ -72,7 +73,8 @@ impl ReadbackPanel {
                 .unwrap_or_default();
             let severity = Some(class_severity(*class)).filter(|_| count > 0);
             ClassRow {
-                text: match_class_text(*class, context.language),
+                name: class_name(*class, context.language),
+                meaning: class_meaning(*class, context.language),
                 count: Cell::new(format!("class-{}", class.name()), context.number(count))
                     .with_severity(severity),
             }

@@ -12,7 +12,7 @@ mod sources;
 mod stock_steps;
 
 pub(super) use self::events::{EventGroup, event_group, event_reason, event_sentence};
-pub(super) use self::match_class::{MatchClassText, class_name, match_class_text};
+pub(super) use self::match_class::{class_meaning, class_name};
 pub(super) use self::readiness::{
     as_of, readiness_check, readiness_reason, readiness_verdict, shop_verdict,
 };
@@ -41,4 +41,18 @@ impl Text {
     pub(super) fn in_language(self, language: Language) -> &'static str {
         language.choose(self.0)
     }
+}
+/// Number of SKUs.
+fn skus(n: u64, language: Language) -> String {
+    let number = language.number(n);
+    match language {
+        Language::English => format!("{number} {}", language.plural(n, ["SKU", "", "SKUs"])),
+        Language::Russian => format!("{number} SKU"),
+        Language::Chinese => format!("{number} 个 SKU"),
+    }
+}
+
+/// Joins a label and a value.
+fn labelled(label: [&str; 3], value: &str, language: Language) -> String {
+    format!("{}{value}", language.choose(label))
 }

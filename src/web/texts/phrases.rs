@@ -105,6 +105,11 @@ impl Text {
         "Теперь подтверждения ждёт другая выгрузка, поэтому ничего не применено. Здесь показана новая.",
         "现在待批准的是另一批数据，因此没有应用任何内容。本页显示新的一批。",
     ]);
+    pub(crate) const EVENTS_SINCE_START: Self = Self([
+        "Events since the start of the service; of earlier ones, the last fact of each kind.",
+        "События с запуска сервиса; из более ранних — последний факт каждого вида.",
+        "服务启动以来的事件；更早的只显示每类的最后一项。",
+    ]);
     pub(crate) const EVENT_QUARANTINED: Self = Self([
         "The Market rejected the SKU. It is in quarantine.",
         "Маркет отклонил SKU. Он в карантине.",
@@ -199,6 +204,11 @@ impl Text {
         "Ничего не ждёт подтверждения.",
         "没有待批准的数据。",
     ]);
+    pub(crate) const NO_SUCH_SKU: Self = Self([
+        "No SKU has this spelling, and none begins with it.",
+        "Такого SKU нет, и ни один SKU так не начинается.",
+        "没有这样的 SKU，也没有以此开头的 SKU。",
+    ]);
     pub(crate) const OTHER_SHOPS: Self = Self([
         "The same SKU in other shops",
         "Этот же SKU в других магазинах",
@@ -253,6 +263,11 @@ impl Text {
         "The readiness is being computed.",
         "Готовность проверяется.",
         "正在检查是否可以切换。",
+    ]);
+    pub(crate) const REMOVED_SOURCE: Self = Self([
+        "A source that was removed from the configuration does not count",
+        "Источник удалён из конфигурации и не учитывается",
+        "已从配置中删除的数据源不计入",
     ]);
     pub(crate) const ROWS_NOT_APPLIED: Self = Self([
         "Rows that are not applied",
@@ -348,6 +363,11 @@ impl Text {
         "The configuration has these shops:",
         "В конфигурации есть такие магазины:",
         "配置中有以下店铺：",
+    ]);
+    pub(crate) const UNKNOWN_SKU: Self = Self([
+        "Neither the seller nor the Market has named this SKU.",
+        "Ни продавец, ни Маркет не называли этот SKU.",
+        "卖家和 Market 都没有提到过该 SKU。",
     ]);
     pub(crate) const UNKNOWN_SKU_CHECK: Self = Self([
         "Compare the spelling with the catalogue: case and leading zeros count.",
