@@ -4,10 +4,6 @@ use super::AlarmText;
 use crate::telemetry::AlarmKind;
 
 /// Returns the text of an alarm in Russian.
-#[expect(
-    clippy::too_many_lines,
-    reason = "one exhaustive match shows the compiler what is missing"
-)]
 pub(super) const fn alarm_text(kind: AlarmKind) -> AlarmText {
     match kind {
         AlarmKind::AbsenceNotApplied => AlarmText {
