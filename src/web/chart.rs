@@ -156,13 +156,11 @@ impl ValueRange {
     fn text(self, unit: ChartUnit, language: Language) -> String {
         let [lowest, highest, last] =
             [self.lowest, self.highest, self.last].map(|value| unit.format(value, language));
-        match language {
-            Language::English => format!("last {last} · lowest {lowest} · highest {highest}"),
-            Language::Russian => {
-                format!("последнее {last} · минимум {lowest} · максимум {highest}")
-            }
-            Language::Chinese => format!("最近 {last} · 最低 {lowest} · 最高 {highest}"),
-        }
+        language.choose([
+            format!("last {last} · lowest {lowest} · highest {highest}"),
+            format!("последнее {last} · минимум {lowest} · максимум {highest}"),
+            format!("最近 {last} · 最低 {lowest} · 最高 {highest}"),
+        ])
     }
 }
 

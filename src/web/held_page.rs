@@ -238,7 +238,7 @@ impl<'a> HeldRequest<'a> {
                 Err(error) => failure = Some(error_text(&error, page.language)),
             },
             PreviewResult::Comparing(skus) => {
-                comparing = Some(texts::comparing(skus, page.language))
+                comparing = Some(texts::comparing(skus, page.language));
             }
             PreviewResult::Failed(text) => failure = Some(text),
         }

@@ -74,9 +74,9 @@ pub(super) async fn page(
     let panels = ShopPanels::collect(&request, context);
     let period = ChartPeriod::from_name(chart.period.as_deref());
     let link = |other: ChartPeriod| PeriodLink {
-        address: format!("{}?period={}", shop_path(&shop.name), other.name()),
-        title: context.text(other.title()),
-        is_current: other == period,
+        address: format!("{}?period={}", shop_path(&shop.name), other.name),
+        title: context.text(other.title),
+        is_current: other.name == period.name,
     };
     let live_path = format!("/live/shops/{}", shop.name);
     let layout = Layout::new(page, Screen::Overview, &shop.name, live_path);

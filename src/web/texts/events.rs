@@ -83,6 +83,10 @@ pub(in crate::web) fn event_reason(event: &ServiceEvent) -> &str {
 }
 
 /// Sentence about an event, without its [`event_reason`].
+#[expect(
+    clippy::too_many_lines,
+    reason = "one exhaustive match shows the compiler what is missing"
+)]
 pub(in crate::web) fn event_sentence(event: &ServiceEvent, language: Language) -> String {
     let number = |n: u64| language.number(n);
     language.choose(match event {
@@ -120,7 +124,9 @@ pub(in crate::web) fn event_sentence(event: &ServiceEvent, language: Language) -
         ServiceEvent::ReadbackFailed { .. } => {
             ["read-back failed", "сверка не удалась", "核对失败"].map(str::to_owned)
         }
-        ServiceEvent::QuarantineEntered { skus: n, example, .. } => {
+        ServiceEvent::QuarantineEntered {
+            skus: n, example, ..
+        } => {
             let skus = skus(*n, language);
             let verb = language.plural(*n, ["попал", "попали", "попало"]);
             [
@@ -130,24 +136,29 @@ pub(in crate::web) fn event_sentence(event: &ServiceEvent, language: Language) -
             ]
         }
         ServiceEvent::FileReplaced { file, .. } => [
-            format!("{file} was damaged: it was renamed to {file}.damaged, and a new file was begun"),
+            format!(
+                "{file} was damaged: it was renamed to {file}.damaged, and a new file was begun"
+            ),
             format!("файл {file} повреждён: он переименован в {file}.damaged, начат новый"),
             format!("文件 {file} 已损坏：已重命名为 {file}.damaged，并新建文件"),
         ],
         // The other English sentences have no reason, so they are those of the event itself.
         ServiceEvent::ServiceStarted { version, previous } => {
-            let [russian, chinese] = match previous {
-                PreviousRun::None => ["сервис запущен", "服务已启动"],
-                PreviousRun::Stopped | PreviousRun::Crashed => ["сервис снова запущен", "服务已再次启动"],
+            let [russian, again] = match previous {
+                PreviousRun::None => ["", ""],
+                PreviousRun::Stopped | PreviousRun::Crashed => ["снова ", "再次"],
             };
-            let [after, chinese_after] = match previous {
-                PreviousRun::None | PreviousRun::Stopped => [""; 2],
-                PreviousRun::Crashed => ["; прошлый запуск завершился аварийно", "；上一次运行未正常停止"],
+            let [crash, chinese_crash] = match previous {
+                PreviousRun::None | PreviousRun::Stopped => ["", ""],
+                PreviousRun::Crashed => [
+                    "; прошлый запуск завершился аварийно",
+                    "；上一次运行未正常停止",
+                ],
             };
             [
                 event.to_string(),
-                format!("{russian}, версия {version}{after}"),
-                format!("{chinese}，版本 {version}{chinese_after}"),
+                format!("сервис {russian}запущен, версия {version}{crash}"),
+                format!("服务已{again}启动，版本 {version}{chinese_crash}"),
             ]
         }
         ServiceEvent::DeliveryApplied(counts) => {
@@ -201,7 +212,10 @@ pub(in crate::web) fn event_sentence(event: &ServiceEvent, language: Language) -
             let different = skus(*different, language);
             [
                 event.to_string(),
-                format!("сверка завершена: расходится {different}, отправляется снова {resent}, прочитано {listed}"),
+                format!(
+                    "сверка завершена: расходится {different}, отправляется снова {resent}, \
+                     прочитано {listed}"
+                ),
                 format!("核对完成：{different} 不一致，重新发送 {resent} 个，已读取 {listed} 项"),
             ]
         }
@@ -249,7 +263,9 @@ pub(in crate::web) fn event_sentence(event: &ServiceEvent, language: Language) -
             let events = number(*events);
             [
                 event.to_string(),
-                format!("не записано событий: {events}, потому что диск был заполнен или не успевал"),
+                format!(
+                    "не записано событий: {events}, потому что диск был заполнен или не успевал"
+                ),
                 format!("有 {events} 个事件因磁盘已满或过慢而未记录"),
             ]
         }
@@ -292,7 +308,8 @@ fn delivery_counts(counts: &EventCounts, language: Language) -> String {
              {rejected}, сомнительных {suspicious}"
         ),
         Language::Chinese => format!(
-            "共 {rows} 行：新增 {new}，变更 {changed}（变为零 {zeroed}），拒绝 {rejected}，可疑 {suspicious}"
+            "共 {rows} 行：新增 {new}，变更 {changed}（变为零 {zeroed}），拒绝 {rejected}，可疑 \
+             {suspicious}"
         ),
     }
 }

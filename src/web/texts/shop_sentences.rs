@@ -94,8 +94,8 @@ pub(in crate::web) fn effect_of_pausing(waiting: u64, language: Language) -> Str
              ждать. На Маркете останутся прежние остатки, сверка продолжается."
         ),
         Language::Chinese => format!(
-            "暂停后，在您恢复之前不会发送该店铺的任何库存，重启后也一样。现在有 {count} {verb}，之后的更改\
-             也会等待。Market 保留现有数量，核对继续进行。"
+            "暂停后，在您恢复之前不会发送该店铺的任何库存，重启后也一样。现在有 {count} {verb}，之后的\
+             更改也会等待。Market 保留现有数量，核对继续进行。"
         ),
     }
 }

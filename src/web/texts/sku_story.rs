@@ -325,8 +325,13 @@ pub(in crate::web) fn search_result(count: u64, is_cut: bool, language: Language
     let begin = language.plural(count, ["SKU begins", "", "SKUs begin"]);
     language.choose(if is_cut {
         [
-            format!("More than {number} SKUs begin with this text; {number} of them are shown. Enter more characters."),
-            format!("Таких SKU больше {number}, показаны {number} из них. Введите больше символов."),
+            format!(
+                "More than {number} SKUs begin with this text; {number} of them are shown. \
+                 Enter more characters."
+            ),
+            format!(
+                "Таких SKU больше {number}, показаны {number} из них. Введите больше символов."
+            ),
             format!("超过 {number} 个 SKU，仅显示其中 {number} 个。请输入更多字符。"),
         ]
     } else {
