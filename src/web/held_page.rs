@@ -70,12 +70,6 @@ enum PreviewResult {
     Failed(String),
 }
 
-/// Request for a page about what is held.
-struct HeldRequest<'a> {
-    page: &'a PageRequest,
-    subject: HeldSubject<'a>,
-}
-
 /// Serves the page, or JSON to a client that is not a browser.
 pub(super) async fn page(
     page: PageRequest,
@@ -92,8 +86,8 @@ pub(super) async fn page(
     };
     let Query(params) = params.unwrap_or_default();
     let response = if wants_html(&headers) {
-        let request = HeldRequest::new(&page, pipeline, source);
-        let preview = request.preview().await;
+        let subject = HeldSubject::new(&page, pipeline, source);
+        let preview = subject.preview().await;
         let status = match &preview {
             PreviewResult::Failed(_) => StatusCode::SERVICE_UNAVAILABLE,
             PreviewResult::Nothing | PreviewResult::Compared(_) | PreviewResult::Comparing(_) => {
@@ -101,7 +95,7 @@ pub(super) async fn page(
             }
         };
         let is_changed = params.done.as_deref() == Some("changed");
-        request
+        subject
             .respond(status, preview, &params, is_changed, None)
             .await
     } else {
@@ -133,8 +127,8 @@ pub(super) async fn accept(
         Err(PipelineError::NothingToAccept(_)) => return Redirect::to(&address).into_response(),
         Err(error) => error,
     };
-    let request = HeldRequest::new(&page, pipeline, source);
-    let preview = request.preview().await;
+    let subject = HeldSubject::new(&page, pipeline, source);
+    let preview = subject.preview().await;
     let is_changed = matches!(error, PipelineError::DeliveryChanged(_));
     let (status, failure) = if is_changed {
         (StatusCode::CONFLICT, None)
@@ -143,7 +137,7 @@ pub(super) async fn accept(
         (StatusCode::SERVICE_UNAVAILABLE, failure)
     };
     let params = HeldParams::default();
-    request
+    subject
         .respond(status, preview, &params, is_changed, failure)
         .await
 }
@@ -199,20 +193,21 @@ async fn json_preview(
     .into_response()
 }
 
-impl<'a> HeldRequest<'a> {
+impl<'a> HeldSubject<'a> {
     fn new(page: &'a PageRequest, pipeline: &'a DeliveryPipeline, source: String) -> Self {
-        let subject = HeldSubject {
+        Self {
+            page,
             pipeline,
             source,
             context: page.context(),
-        };
-        Self { page, subject }
+        }
     }
 
     async fn preview(&self) -> PreviewResult {
-        let (pipeline, source) = (self.subject.pipeline, &self.subject.source);
-        let tasks = self.page.ops.public_tasks();
-        let preview = pipeline.preview_within(source, COMPARISON_TIMEOUT, tasks);
+        let (source, tasks) = (&self.source, self.page.ops.public_tasks());
+        let preview = self
+            .pipeline
+            .preview_within(source, COMPARISON_TIMEOUT, tasks);
         match preview.await {
             Ok(PreviewProgress::Compared(preview)) => PreviewResult::Compared(preview),
             Ok(PreviewProgress::Comparing { skus }) => PreviewResult::Comparing(skus),
@@ -229,11 +224,11 @@ impl<'a> HeldRequest<'a> {
         is_changed: bool,
         mut failure: Option<String>,
     ) -> Response {
-        let (page, subject) = (self.page, &self.subject);
+        let page = self.page;
         let (mut held, mut comparing) = (None, None);
         match preview {
             PreviewResult::Nothing => {}
-            PreviewResult::Compared(preview) => match subject.view(&preview, params).await {
+            PreviewResult::Compared(preview) => match self.view(&preview, params).await {
                 Ok(view) => held = Some(view),
                 Err(error) => failure = Some(error_text(&error, page.language)),
             },
@@ -242,8 +237,8 @@ impl<'a> HeldRequest<'a> {
             }
             PreviewResult::Failed(text) => failure = Some(text),
         }
-        let (shop, source) = (subject.pipeline.shop_name(), &subject.source);
-        let is_rules = subject.is_rules();
+        let (shop, source) = (self.pipeline.shop_name(), &self.source);
+        let is_rules = self.is_rules();
         let reload = comparing.is_some().then(|| {
             // The address keeps the notice that another delivery is held now.
             let done = if is_changed { "?done=changed" } else { "" };
@@ -263,13 +258,13 @@ impl<'a> HeldRequest<'a> {
                 source.clone()
             },
             is_rules,
-            are_rules_held_first: !is_rules && subject.pipeline.held_rules().is_some(),
+            are_rules_held_first: !is_rules && self.pipeline.held_rules().is_some(),
             // The address may still have the notice when nothing is held any more.
             is_changed: is_changed && is_shown,
             failure,
             comparing,
             held,
-            accepted: is_done.then(|| subject.accepted()).flatten(),
+            accepted: is_done.then(|| self.accepted()).flatten(),
             are_rules_accepted: is_done && is_rules,
         });
         (status, reload, response).into_response()

@@ -7,6 +7,7 @@ use super::cell::{Cell, NamedCell};
 use super::format;
 use super::links::sku_path;
 use super::page_context::PageContext;
+use super::page_request::PageRequest;
 use super::shop_health::HealthLevel;
 use super::source_card::{counts, report_facts, scope_text};
 use super::texts::{self, Text};
@@ -82,8 +83,9 @@ impl HeldParams {
     }
 }
 
-/// What is held under a name, for a context.
+/// What is held under a name, for a request.
 pub(super) struct HeldSubject<'a> {
+    pub(super) page: &'a PageRequest,
     pub(super) pipeline: &'a DeliveryPipeline,
     /// Name of a source, or [`RULES_NAME`].
     pub(super) source: String,

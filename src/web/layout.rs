@@ -25,21 +25,12 @@ pub(super) enum Screen {
 impl Screen {
     const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
-    const fn path(self) -> &'static str {
+    const fn path_and_title(self) -> (&'static str, Text) {
         match self {
-            Self::Overview => "/",
-            Self::Events => "/events",
-            Self::Sources => "/sources",
-            Self::SwitchOver => "/ready",
-        }
-    }
-
-    const fn title(self) -> Text {
-        match self {
-            Self::Overview => Text::OVERVIEW,
-            Self::Events => Text::EVENTS,
-            Self::Sources => Text::SOURCES,
-            Self::SwitchOver => Text::SWITCH_OVER,
+            Self::Overview => ("/", Text::OVERVIEW),
+            Self::Events => ("/events", Text::EVENTS),
+            Self::Sources => ("/sources", Text::SOURCES),
+            Self::SwitchOver => ("/ready", Text::SWITCH_OVER),
         }
     }
 }
@@ -85,14 +76,17 @@ impl Layout {
         live_path: impl Into<String>,
     ) -> Self {
         let marks = screen_marks(&page.ops);
-        let entry = |other: Screen| NavigationEntry {
-            path: other.path(),
-            title: page.text(other.title()),
-            current: if other == screen { "page" } else { "" },
-            mark: marks
-                .iter()
-                .find(|(marked, severity)| *marked == other && *severity > HealthLevel::Waiting)
-                .map(|(_, severity)| *severity),
+        let entry = |other: Screen| {
+            let (path, title) = other.path_and_title();
+            let severities = marks.iter().filter(|(marked, _)| *marked == other);
+            NavigationEntry {
+                path,
+                title: page.text(title),
+                current: if other == screen { "page" } else { "" },
+                mark: severities
+                    .map(|(_, severity)| *severity)
+                    .find(|severity| *severity > HealthLevel::Waiting),
+            }
         };
         let separator = if page.address.contains('?') { '&' } else { '?' };
         let link = |other: Language| LanguageLink {

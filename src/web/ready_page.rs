@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::cell::Cell;
 use super::layout::{Layout, Screen, render, starting};
-use super::links::{shop_path, sku_path};
+use super::links::{PageLink, shop_path};
 use super::live::{LiveValues, stream_values};
 use super::page_context::PageContext;
 use super::page_request::PageRequest;
@@ -21,13 +21,6 @@ use crate::ops::{CachedReadiness, CheckResult, ReadinessCheck, ReadinessReason, 
 /// Most SKUs that a check links to.
 const MAX_LINKED_SKUS: usize = 5;
 
-/// Link to a cause.
-struct CauseLink {
-    text: String,
-    address: String,
-    is_sku: bool,
-}
-
 /// One check of a shop.
 struct CheckLine {
     title: &'static str,
@@ -38,7 +31,7 @@ struct CheckLine {
     /// Element that a person ticks.
     tick_id: String,
     severity: HealthLevel,
-    links: Vec<CauseLink>,
+    links: Vec<PageLink>,
 }
 
 /// One shop with its checks.
@@ -225,29 +218,21 @@ impl CheckLine {
 }
 
 /// Returns the pages on which the cause of a reason is seen.
-fn cause_links(shop: &str, reason: &ReadinessReason, language: Language) -> Vec<CauseLink> {
-    let to_sku = |sku: &String| CauseLink {
-        text: visible(sku),
-        address: sku_path(shop, sku),
-        is_sku: true,
-    };
+fn cause_links(shop: &str, reason: &ReadinessReason, language: Language) -> Vec<PageLink> {
+    let to_sku = |sku: &String| PageLink::to_sku(shop, sku);
     let to_shop = || {
-        vec![CauseLink {
-            text: format!("{}: {shop}", Text::SHOP.in_language(language)),
-            address: shop_path(shop),
-            is_sku: false,
-        }]
+        let text = format!("{}: {shop}", Text::SHOP.in_language(language));
+        vec![PageLink::new(text, shop_path(shop))]
     };
     match reason {
         ReadinessReason::MissingStock { examples, .. } => {
             examples.iter().take(MAX_LINKED_SKUS).map(to_sku).collect()
         }
         ReadinessReason::Rejected { sku, .. } => vec![to_sku(sku)],
-        ReadinessReason::NoStock | ReadinessReason::SourcesSilent(_) => vec![CauseLink {
-            text: Text::SOURCES.in_language(language).to_owned(),
-            address: "/sources".to_owned(),
-            is_sku: false,
-        }],
+        ReadinessReason::NoStock | ReadinessReason::SourcesSilent(_) => {
+            let text = Text::SOURCES.in_language(language);
+            vec![PageLink::new(text, "/sources")]
+        }
         ReadinessReason::NotSending(_)
         | ReadinessReason::ModeNotOn(_)
         | ReadinessReason::NothingRequested

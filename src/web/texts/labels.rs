@@ -50,8 +50,6 @@ impl Text {
     pub(crate) const LANGUAGE_SWITCH: Self = Self(["Language", "Язык", "语言"]);
     pub(crate) const LAST_DELIVERY: Self =
         Self(["Last delivery", "Последняя выгрузка", "最近一批数据"]);
-    pub(crate) const LAST_DELIVERY_COLUMN: Self =
-        Self(["Last delivery", "Последняя выгрузка", "最近一批数据"]);
     pub(crate) const LAST_POLL: Self = Self(["Last poll", "Последний опрос", "最近轮询"]);
     pub(crate) const LINE_COLUMN: Self = Self(["Line", "Строка", "行号"]);
     pub(crate) const LOGIN: Self = Self(["Log in", "Войти", "登录"]);
@@ -71,7 +69,6 @@ impl Text {
     pub(crate) const NEWEST: Self = Self(["newest", "самые новые", "最新"]);
     pub(crate) const NEXT_PAGE: Self = Self(["Next page", "Следующая страница", "下一页"]);
     pub(crate) const NEXT_POLL: Self = Self(["Next poll", "Следующий опрос", "下次轮询"]);
-    pub(crate) const NEXT_POLL_COLUMN: Self = Self(["Next poll", "Следующий опрос", "下次轮询"]);
     pub(crate) const NEXT_TRY_COLUMN: Self = Self(["Next try", "Следующая попытка", "下次尝试"]);
     pub(crate) const NOTICES: Self = Self(["Notices", "Примечания", "提示"]);
     pub(crate) const NOW_COLUMN: Self = Self(["Now", "Сейчас", "当前"]);
