@@ -55,6 +55,7 @@ pub(super) fn shop_charts(
     period: ChartPeriod,
     context: PageContext,
 ) -> Vec<AreaChart> {
+    use ChartUnit::{Count, PerMinute, Seconds};
     // Every minute has the count of the Market's requests, so this series shows since when there
     // are values. The time before is not a gap and would only make the chart small.
     let series = |series| state.charts.series(shop, series, period.resolution);
@@ -85,8 +86,8 @@ pub(super) fn shop_charts(
     };
     let dirty = points(Series::DirtySkus);
     let sent = rates(sent_series);
-    let (slowest, mean) = (points(Series::ResponseMax), points(Series::ResponseMean));
-    let requests = rates(Series::MarketRequests);
+    let (max, mean) = (points(Series::ResponseMax), points(Series::ResponseMean));
+    let asked = rates(Series::MarketRequests);
     let limit_value = |limit: RateLimitStatus| {
         let per_minute = f64::from(limit.per_minute);
         (per_minute > 0.0).then(|| (context.text(Text::CHART_LIMIT), per_minute))
@@ -100,30 +101,20 @@ pub(super) fn shop_charts(
         limit: None,
     };
     let specs = [
-        spec(
-            "chart-dirty",
-            Text::CHART_DIRTY_SKUS,
-            ChartUnit::Count,
-            &dirty,
-        ),
+        spec("chart-dirty", Text::CHART_DIRTY_SKUS, Count, &dirty),
         AreaChartSpec {
             limit: limit.and_then(limit_value),
-            ..spec("chart-sent", sent_title, ChartUnit::PerMinute, &sent)
+            ..spec("chart-sent", sent_title, PerMinute, &sent)
         },
         AreaChartSpec {
             second: Some((context.text(Text::CHART_RESPONSE_MEAN), &mean)),
-            ..spec(
-                "chart-responses",
-                Text::CHART_RESPONSE_MAX,
-                ChartUnit::Seconds,
-                &slowest,
-            )
+            ..spec("chart-responses", Text::CHART_RESPONSE_MAX, Seconds, &max)
         },
         spec(
             "chart-requests",
             Text::CHART_MARKET_REQUESTS,
-            ChartUnit::PerMinute,
-            &requests,
+            PerMinute,
+            &asked,
         ),
     ];
     let charts = specs.iter().filter_map(|spec| area_chart(spec, context));
