@@ -1,7 +1,7 @@
 //! Languages of the texts for operators: choice of a language, plural forms, numbers and dates.
 //!
 //! The languages are those in which the Market writes for sellers. Pages and notifications share
-//! them. A text is found by an exhaustive `match`, so the compiler reports a missing translation.
+//! them. A text has all languages, so the compiler reports a missing translation.
 
 mod alarm_text;
 mod notification_text;

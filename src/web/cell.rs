@@ -2,6 +2,7 @@
 
 use super::shop_health::HealthLevel;
 use super::visible::{cut, visible};
+use crate::i18n::Language;
 
 /// Value of a page that may change while the page is open.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -28,6 +29,16 @@ impl Cell {
             severity: severity.into(),
             ..self
         }
+    }
+
+    /// Creates a number, which has the severity unless it is 0.
+    pub(super) fn count(
+        id: impl Into<String>,
+        n: u64,
+        severity: HealthLevel,
+        language: Language,
+    ) -> Self {
+        Self::new(id, language.number(n)).with_severity(Some(severity).filter(|_| n > 0))
     }
 
     /// Creates a value with a title.

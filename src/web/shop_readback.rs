@@ -65,18 +65,13 @@ impl ReadbackPanel {
             let moment = context.past(Some(at));
             texts::readback_ended(&moment.text, &moment.title, report.resent, context.language)
         });
-        let class_row = |class: &MatchClass| {
-            let count = report
-                .classes
-                .get(class.name())
-                .copied()
-                .unwrap_or_default();
-            let severity = Some(class_severity(*class)).filter(|_| count > 0);
+        let class_row = |&class: &MatchClass| {
+            let count = report.classes.get(class.name()).copied();
+            let (id, severity) = (format!("class-{}", class.name()), class_severity(class));
             ClassRow {
-                name: class_name(*class, context.language),
-                meaning: class_meaning(*class, context.language),
-                count: Cell::new(format!("class-{}", class.name()), context.number(count))
-                    .with_severity(severity),
+                name: class_name(class, context.language),
+                meaning: class_meaning(class, context.language),
+                count: Cell::count(id, count.unwrap_or_default(), severity, context.language),
             }
         };
         let examples = report.examples.iter();

@@ -58,6 +58,7 @@ impl ShopRow {
         shop: &OpsShop,
         context: PageContext,
     ) -> Self {
+        use HealthLevel::{Attention, Good, Waiting};
         let worker = state.migrator.status(id).unwrap_or_default();
         let readback = state.migrator.readback_report(id).unwrap_or_default();
         let facts = ShopFacts {
@@ -79,49 +80,24 @@ impl ShopRow {
             cell,
             sparkline: Sparkline::default(),
         };
-        let number = |heading, part, n: u64, severity| {
-            let cell = Cell::new(element(part), context.number(n));
-            column(
-                heading,
-                true,
-                cell.with_severity(Some(severity).filter(|_| n > 0)),
-            )
+        let number = |heading, part, n, severity| {
+            let cell = Cell::count(element(part), n, severity, context.language);
+            column(heading, true, cell)
         };
         let time = |heading, part, at| {
-            column(
-                heading,
-                false,
-                Cell::titled(element(part), context.past(at)),
-            )
+            let cell = Cell::titled(element(part), context.past(at));
+            column(heading, false, cell)
         };
         let skus = state.book.len(id) as u64;
         let mode = Cell::new(element("mode"), context.text(mode_text(shop.mode)));
+        let (differing, sent) = (facts.differing, worker.last_acknowledged);
         let cells = vec![
-            number(Text::SKUS_COLUMN, "skus", skus, HealthLevel::Good),
-            number(
-                Text::WAITING_COLUMN,
-                "waiting",
-                facts.waiting,
-                HealthLevel::Waiting,
-            ),
-            number(
-                Text::REJECTED_COLUMN,
-                "rejected",
-                facts.rejected,
-                HealthLevel::Attention,
-            ),
-            number(
-                Text::DIFFERING_COLUMN,
-                "differing",
-                facts.differing,
-                HealthLevel::Attention,
-            ),
+            number(Text::SKUS_COLUMN, "skus", skus, Good),
+            number(Text::WAITING_COLUMN, "waiting", facts.waiting, Waiting),
+            number(Text::REJECTED_COLUMN, "rejected", facts.rejected, Attention),
+            number(Text::DIFFERING_COLUMN, "differing", differing, Attention),
             time(Text::PUSH_COLUMN, "push", state.last_requests.last(id)),
-            time(
-                Text::ACKNOWLEDGED_COLUMN,
-                "acknowledged",
-                worker.last_acknowledged,
-            ),
+            time(Text::ACKNOWLEDGED_COLUMN, "acknowledged", sent),
             time(Text::MATCH_COLUMN, "match", readback.last_equal),
             column(Text::MODE_COLUMN, false, mode),
         ];

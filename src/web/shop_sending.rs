@@ -140,10 +140,9 @@ impl QuarantinePanel {
         let all = worker.map_or(&[] as &[QuarantinedSku], |worker| &worker.quarantined);
         let shown = all.iter().take(MAX_QUARANTINE_ROWS);
         let rest = (all.len() - shown.len()) as u64;
-        let severity = Some(HealthLevel::Attention).filter(|_| !all.is_empty());
+        let (id, count) = ("quarantined", all.len() as u64);
         Self {
-            count: Cell::new("quarantined", context.number(all.len() as u64))
-                .with_severity(severity),
+            count: Cell::count(id, count, HealthLevel::Attention, context.language),
             rows: shown
                 .map(|entry| QuarantineRow::new(entry, shop, MAX_REASON_CHARS, context))
                 .collect(),

@@ -57,7 +57,7 @@ struct SkuPage {
     numbers: Vec<SkuFact>,
     /// Set if the Market rejects the SKU.
     rejection: Option<QuarantineRow>,
-    /// Statements of the sources and the effect of the rules, in English.
+    /// Statements of the sources and the effect of the rules.
     steps: Vec<String>,
     timeline: Vec<TimelineEntry>,
     /// Sentence about the time from which the events are complete.

@@ -221,8 +221,7 @@ pub(super) fn counts(report: &DeliveryReport, context: PageContext) -> Vec<Named
     ];
     let cell = |(heading, number, severity): (Text, u64, _)| NamedCell {
         name: context.text(heading),
-        cell: Cell::new("", context.number(number))
-            .with_severity(Some(severity).filter(|_| number > 0)),
+        cell: Cell::count("", number, severity, context.language),
     };
     counts.map(cell).into()
 }

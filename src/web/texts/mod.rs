@@ -1,4 +1,4 @@
-//! Texts of the pages. Each language has an exhaustive `match`, so none can be forgotten.
+//! Texts of the pages. The languages of a text stand side by side, so none can be forgotten.
 
 mod events;
 mod labels;
