@@ -112,7 +112,7 @@ impl App {
         let ops = Ops::new(tasks.public.clone(), login.clone(), reload.clone());
         let ops_router = ops.clone().router(
             AllowedHosts::new(ops_addr, &config.ops_hosts),
-            web::routes(wiring::web_config(&config), ops.clone()),
+            web::routes(wiring::web_config(&config)),
             web::unknown_page(wiring::web_config(&config)),
         );
         tasks

@@ -212,8 +212,8 @@ impl Services {
             page_url: config.page_url.clone(),
             shops: self.names.to_vec(),
         };
-        let store = (&self.store, tasks);
-        notify::start(&config.notify, &context, &self.sent_alarms, store).await;
+        let (saved, store) = (&self.sent_alarms, &self.store);
+        notify::start(&config.notify, &context, saved, store, tasks).await;
     }
 
     pub(super) fn start_ingest(

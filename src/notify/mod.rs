@@ -120,7 +120,8 @@ pub async fn start(
     channels: &[ChannelConfig],
     context: &Context,
     saved: &BTreeMap<String, String>,
-    (store, tasks): (&Arc<Store>, &Tasks),
+    store: &Arc<Store>,
+    tasks: &Tasks,
 ) {
     for name in saved.keys() {
         if !channels.iter().any(|channel| channel.name == *name) {

@@ -104,27 +104,21 @@ impl LogFilter {
 /// A part is neither a level nor a module with its level.
 pub fn parse_filter(filter: &str) -> Result<Targets, String> {
     let mut targets = Targets::new();
-    for part in filter
-        .split(',')
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
-    {
+    let parts = filter.split(',').map(str::trim);
+    for part in parts.filter(|part| !part.is_empty()) {
         let invalid = || {
             format!(
                 "log filter '{filter}': '{part}' must be a level (off, error, warn, info, debug, \
                  trace) or a module with a level, such as stockbridge::migrator=debug"
             )
         };
-        let is_module = |name: &str| {
-            !name.is_empty()
-                && name
-                    .chars()
-                    .all(|c| c.is_alphanumeric() || matches!(c, '_' | ':'))
-        };
+        let is_in_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | ':');
+        let is_module = |name: &str| !name.is_empty() && name.chars().all(is_in_name);
+        let parse = |level: &str| level.parse::<LevelFilter>().map_err(|_| invalid());
         targets = match part.split_once('=') {
-            None => targets.with_default(part.parse::<LevelFilter>().map_err(|_| invalid())?),
+            None => targets.with_default(parse(part)?),
             Some((module, level)) if is_module(module) => {
-                targets.with_target(module, level.parse::<LevelFilter>().map_err(|_| invalid())?)
+                targets.with_target(module, parse(level)?)
             }
             Some(_) => return Err(invalid()),
         };
@@ -137,16 +131,14 @@ pub fn parse_filter(filter: &str) -> Result<Targets, String> {
 /// Messages and values may contain text from outside, so each character that could end a line,
 /// move the cursor or reorder text is escaped.
 fn escaped_fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'static {
-    debug_fn(
-        |writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug| {
-            let mut writer = EscapingWriter(writer);
-            match field.name() {
-                "message" => write!(writer, "{value:?}"),
-                name => write!(writer, "{name}={value:?}"),
-            }
-        },
-    )
-    .delimited(" ")
+    let write_field = |writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug| {
+        let mut writer = EscapingWriter(writer);
+        match field.name() {
+            "message" => write!(writer, "{value:?}"),
+            name => write!(writer, "{name}={value:?}"),
+        }
+    };
+    debug_fn(write_field).delimited(" ")
 }
 
 /// Kind of an alarm. The names are stable, because operators build alerts on them.
