@@ -26,6 +26,11 @@ pub(super) fn same_name(name: &str, expected: &str) -> bool {
             .eq(expected.chars().flat_map(char::to_lowercase))
 }
 
+/// Returns true if a field has one of these names.
+pub(super) fn is_one_of(name: &str, known: &[&str]) -> bool {
+    known.iter().any(|known| same_name(name, known))
+}
+
 /// Returns true if a setting names this field.
 pub(super) fn matches_setting(setting: Option<&String>, name: &str) -> bool {
     setting.is_some_and(|expected| same_name(name, expected))
@@ -48,6 +53,10 @@ pub(super) fn parse_timestamp(text: &str) -> Result<Timestamp, String> {
 pub(super) struct SingleValue(Option<FieldText>);
 
 impl SingleValue {
+    pub(super) fn new(text: String) -> Self {
+        Self(Some(Ok(text)))
+    }
+
     /// Stores a text. A second text that differs from the first makes the value an error.
     pub(super) fn set(&mut self, name: &str, text: FieldText) {
         self.0 = Some(match self.0.take() {

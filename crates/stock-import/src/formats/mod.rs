@@ -20,6 +20,7 @@ mod xml;
 mod yml;
 
 pub use container::{DataFile, FormatHints, VisitDataFile, unpack};
+use std::fmt::Display;
 use std::io::{Read, Seek};
 
 use super::row::{DeliveryCancelled, DeliveryEntry, DeliveryScope, ReadSettings};
@@ -107,14 +108,18 @@ pub enum FormatError {
 }
 
 impl FormatError {
+    pub(crate) fn broken(place: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Broken {
+            place: place.into(),
+            reason: reason.into(),
+        }
+    }
+
     /// Adds the name of the file in its archive to the error.
     #[must_use]
     pub fn in_file(self, name: &str) -> Self {
         match self {
-            Self::Broken { place, reason } => Self::Broken {
-                place: format!("{place} of '{name}'"),
-                reason,
-            },
+            Self::Broken { place, reason } => Self::broken(format!("{place} of '{name}'"), reason),
             Self::Unusable(reason) => Self::Unusable(format!(
                 "'{name}' in the archive: {reason} (a file that is not a stock list must not be in \
                  the archive)"
@@ -190,4 +195,10 @@ fn read_rows(
         Format::CommerceMl => commerceml::read(input, reading, sink),
         Format::Json => json::read(input, reading, sink),
     }
+}
+
+/// Lists names in quotes for a message.
+fn quote_names<N: Display>(names: impl IntoIterator<Item = N>, separator: &str) -> String {
+    let quoted = names.into_iter().map(|name| format!("'{name}'"));
+    quoted.collect::<Vec<_>>().join(separator)
 }
