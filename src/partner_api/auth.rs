@@ -8,6 +8,7 @@ use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use strict_http::is_json;
+use strict_http::secret::TokenDigest;
 
 use super::error::{PartnerApiError, api_error, bad_request};
 use super::{PartnerApiState, PartnerShopEndpoint, PathNumber};
@@ -89,10 +90,11 @@ impl PartnerApiState {
         let key = extract_key(&head.headers)
             .ok_or_else(|| unauthorized("Api-Key token is not specified"))?;
         // Every key set is tried, so that the duration does not reveal the shop of a key.
+        let digest = TokenDigest::of(key);
         let endpoints: Vec<_> = self
             .endpoints
             .iter()
-            .map(|endpoint| (endpoint, endpoint.shop.feed_keys.contains(key)))
+            .map(|endpoint| (endpoint, endpoint.shop.feed_keys.contains_digest(&digest)))
             .collect();
         if endpoints.iter().all(|(_, is_authorized)| !is_authorized) {
             // Only configured ids appear in the name, because a caller can make up any other.

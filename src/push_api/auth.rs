@@ -7,6 +7,7 @@ use axum::http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
+use strict_http::secret::TokenDigest;
 use strict_http::{ErrorResponse, is_json};
 
 use super::stocks_handler::{PushRoute, PushShopEndpoint};
@@ -20,10 +21,11 @@ impl PushRoute {
         head: &Parts,
     ) -> Result<Vec<&PushShopEndpoint>, ErrorResponse> {
         let token = extract_token(head).ok_or_else(forbidden)?;
+        let digest = TokenDigest::of(&token);
         let authorized: Vec<_> = self
             .endpoints
             .iter()
-            .filter(|endpoint| endpoint.shop.tokens.contains(&token))
+            .filter(|endpoint| endpoint.shop.tokens.contains_digest(&digest))
             .collect();
         if !authorized.is_empty() {
             return Ok(authorized);

@@ -55,20 +55,33 @@ impl TokenSet {
     /// Returns true if the text is one of the tokens.
     #[must_use]
     pub fn contains(&self, text: &str) -> bool {
-        let candidate = digest(text);
-        self.0
-            .read()
-            .iter()
-            .fold(Choice::from(0), |found, stored| {
-                found | stored.ct_eq(&candidate)
-            })
-            .into()
+        self.contains_digest(&TokenDigest::of(text))
+    }
+
+    /// Returns true if it is the digest of one of the tokens.
+    #[must_use]
+    pub fn contains_digest(&self, candidate: &TokenDigest) -> bool {
+        let has_digest = |found, stored: &[u8; 32]| found | stored.ct_eq(&candidate.0);
+        let tokens = self.0.read();
+        tokens.iter().fold(Choice::from(0), has_digest).into()
     }
 }
 
 impl fmt::Debug for TokenSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} tokens", self.0.read().len())
+    }
+}
+
+/// Digest of a text that may be a token, to be compared with several sets.
+#[derive(Debug)]
+pub struct TokenDigest([u8; 32]);
+
+impl TokenDigest {
+    /// Computes the digest.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        Self(digest(text))
     }
 }
 
