@@ -3,4 +3,5 @@
 mod auth;
 mod last_requests;
 mod metrics;
+mod response_buffers;
 pub mod stocks_handler;

@@ -16,6 +16,7 @@ use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use bytes::Bytes;
 use chrono::TimeDelta;
 use futures_util::future::BoxFuture;
 use prometheus_client::metrics::counter::Counter;
@@ -24,6 +25,7 @@ use tracing::{debug, warn};
 use super::auth::check_head;
 pub use super::last_requests::LastRequests;
 pub use super::metrics::{Metrics, PushCounts};
+use super::response_buffers::ResponseBuffers;
 use lifecycle::Clock;
 use market_api::push::wire::{
     MAX_REQUEST_BYTES, OUR_REQUEST_HEADER, StocksRequest, StocksResponseBuilder,
@@ -107,6 +109,7 @@ pub struct Context {
 /// Builds the router of `POST {base}/stocks` for every base path.
 pub fn router(context: &Context, shops: Vec<PushShop>) -> Router {
     let mut routes: Vec<PushRoute> = Vec::new();
+    let buffers = ResponseBuffers::default();
     for shop in shops {
         let endpoint = PushShopEndpoint {
             known_skus: context.metrics.sku_counter(&shop.name, "known"),
@@ -122,6 +125,7 @@ pub fn router(context: &Context, shops: Vec<PushShop>) -> Router {
             None => routes.push(PushRoute {
                 base_path: endpoint.shop.base_path.clone(),
                 endpoints: vec![endpoint],
+                buffers: buffers.clone(),
                 context: context.clone(),
             }),
         }
@@ -155,6 +159,7 @@ pub(super) struct PushRoute {
     pub(super) base_path: String,
     pub(super) endpoints: Vec<PushShopEndpoint>,
     pub(super) context: Context,
+    buffers: ResponseBuffers,
 }
 
 /// One shop with its tokens and counters.
@@ -184,7 +189,7 @@ async fn handle_stocks(State(route): State<Arc<PushRoute>>, request: Request) ->
     response
 }
 
-fn json(body: Vec<u8>) -> Response {
+fn json(body: Bytes) -> Response {
     let mut response = Response::new(Body::from(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -193,7 +198,7 @@ fn json(body: Vec<u8>) -> Response {
 }
 
 impl PushRoute {
-    async fn serve(&self, request: Request) -> Result<Vec<u8>, ErrorResponse> {
+    async fn serve(&self, request: Request) -> Result<Bytes, ErrorResponse> {
         let (head, body) = request.into_parts();
         // Authentication comes first, so that a wrong token is always 403: the Market probes with
         // wrong tokens on purpose.
@@ -296,7 +301,7 @@ impl PushRoute {
         &self,
         endpoint: &PushShopEndpoint,
         request: &StocksRequest<'_>,
-    ) -> Result<Vec<u8>, ErrorResponse> {
+    ) -> Result<Bytes, ErrorResponse> {
         let Context {
             book,
             activity,
@@ -334,7 +339,8 @@ impl PushRoute {
         // Two loops instead of one: the first does only memory look-ups, so their cache misses
         // overlap. This halves the time of a request.
         let entries = book.get_many(shop.id, request.skus.iter().map(|sku| Sku::trim(&sku.0)));
-        let mut response = StocksResponseBuilder::for_request(request);
+        let buffer = self.buffers.take();
+        let mut response = StocksResponseBuilder::in_buffer(request, buffer);
         let mut unknown = 0;
         let known = entries
             .iter()
@@ -371,14 +377,14 @@ impl PushRoute {
         endpoint
             .known_skus
             .inc_by(request.skus.len() as u64 - unknown);
-        Ok(response.finish())
+        Ok(self.buffers.lend(response.finish_in_buffer()))
     }
 
     fn append_unknown(
         &self,
         shop: &PushShop,
         sku: &str,
-        response: &mut StocksResponseBuilder,
+        response: &mut StocksResponseBuilder<'_>,
         clock: &Clock,
     ) -> Result<(), ErrorResponse> {
         match shop.unknown_sku {

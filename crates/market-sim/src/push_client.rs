@@ -348,7 +348,7 @@ mod tests {
     /// Starts a shop whose responses come from `respond`.
     async fn start_shop(
         tasks: &Tasks,
-        respond: fn(&StocksRequest<'_>, StocksResponseBuilder) -> Response,
+        respond: fn(&StocksRequest<'_>, StocksResponseBuilder<'_>) -> Response,
     ) -> String {
         let router = Router::new().fallback(async move |request: Request| {
             let uri = request.uri().to_string();
@@ -384,7 +384,7 @@ mod tests {
 
     async fn run_push(
         token_location: PushTokenLocation,
-        respond: fn(&StocksRequest<'_>, StocksResponseBuilder) -> Response,
+        respond: fn(&StocksRequest<'_>, StocksResponseBuilder<'_>) -> Response,
     ) -> PushReport {
         let _already = rustls::crypto::ring::default_provider().install_default();
         let base_url = start_shop(&Tasks::new(CrashSignal::default()), respond).await;
@@ -415,7 +415,7 @@ mod tests {
 
     fn respond_to_all(
         request: &StocksRequest<'_>,
-        mut response: StocksResponseBuilder,
+        mut response: StocksResponseBuilder<'_>,
     ) -> Response {
         for sku in &request.skus {
             response.push(&sku.0, level(5));
@@ -459,7 +459,7 @@ mod tests {
             (
                 "status 201",
                 (|_, response| (StatusCode::CREATED, json(response.finish())).into_response())
-                    as fn(&StocksRequest<'_>, StocksResponseBuilder) -> Response,
+                    as fn(&StocksRequest<'_>, StocksResponseBuilder<'_>) -> Response,
             ),
             ("content type", |_, response| {
                 response.finish().into_response()
@@ -512,7 +512,7 @@ mod tests {
 
     fn respond_with_replacement(
         request: &StocksRequest<'_>,
-        mut response: StocksResponseBuilder,
+        mut response: StocksResponseBuilder<'_>,
         from: &str,
         to: &str,
     ) -> Response {

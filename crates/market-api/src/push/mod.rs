@@ -2,4 +2,6 @@
 
 pub mod client;
 pub mod parse_lenient;
+mod response;
+mod scan;
 pub mod wire;

@@ -1,21 +1,20 @@
-//! Wire format of `POST {base}/stocks`: request parsing, response writing, and their limits.
-//!
-//! The response is written by hand because its cost decides the cost of the service.
+//! Wire format of `POST {base}/stocks`: the request and its limits.
 //!
 //! Source: push API pages of the Market's documentation, state of November 2026.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use axum::http::HeaderName;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
-use stock::{Level, Timestamp};
 use strict_http::json::{JsonText, StrictObject, read_json};
 
 /// Lenient parser for the responses of old handlers.
 pub use super::parse_lenient;
+/// Writer of responses.
+pub use super::response::{FilledBuffer, StocksResponseBuilder};
+use super::scan::scan;
 
 /// Most SKUs in one request, according to the Market's documentation.
 pub const SKUS_PER_REQUEST: usize = 1_000;
@@ -49,6 +48,8 @@ pub struct StocksRequest<'a> {
     pub warehouse_id: &'a str,
     /// SKUs in the Market's order and spelling, outer spaces and duplicates included.
     pub skus: Vec<JsonText<'a>>,
+    // The whole body, from which unescaped SKUs are copied in steps of a fixed length.
+    pub(super) body: &'a [u8],
 }
 
 impl<'a> StocksRequest<'a> {
@@ -57,6 +58,11 @@ impl<'a> StocksRequest<'a> {
     /// # Errors
     /// A sentence with the broken rule and its position.
     pub fn parse(body: &'a [u8]) -> Result<Self, String> {
+        scan(body).map_or_else(|| Self::parse_any_spelling(body), Ok)
+    }
+
+    /// Parses every spelling that JSON allows.
+    fn parse_any_spelling(body: &'a [u8]) -> Result<Self, String> {
         let StrictObject(wire) = read_json::<StrictObject<WireStocksRequest<'a>>>(body)?;
         let warehouse_id = wire.warehouse_id.get();
         if warehouse_id.len() > MAX_WAREHOUSE_ID_CHARS {
@@ -75,6 +81,7 @@ impl<'a> StocksRequest<'a> {
         Ok(Self {
             warehouse_id,
             skus: wire.skus.0,
+            body,
         })
     }
 
@@ -141,194 +148,11 @@ impl<'de> Visitor<'de> for BoundedSkusVisitor {
     }
 }
 
-/// Builder that writes a response into one buffer.
-///
-/// It does not use serde, which needs six times as many instructions per item (see the benchmark
-/// of responses).
-#[derive(Debug)]
-pub struct StocksResponseBuilder {
-    body: Vec<u8>,
-    /// Text between a SKU and its count, including the closing quote of the SKU.
-    item_middle: Vec<u8>,
-}
-
-// `{"sku":"","warehouseId":,"items":[{"count":,"type":"FIT","updatedAt":"…"}]},` with a count
-// of up to ten digits and a date of up to 27 characters: the bytes of an item without its SKU
-// and warehouse id.
-const ITEM_BYTES: usize = 110;
-
-impl StocksResponseBuilder {
-    /// Creates a builder with capacity for the response to `request`.
-    #[must_use]
-    pub fn for_request(request: &StocksRequest<'_>) -> Self {
-        let sku_bytes: usize = request.skus.iter().map(|sku| sku.0.len()).sum();
-        let fixed_bytes = request.skus.len() * (ITEM_BYTES + request.warehouse_id.len());
-        let mut body = Vec::with_capacity(sku_bytes + fixed_bytes + 16);
-        body.extend_from_slice(br#"{"skus":["#);
-        let id = request.warehouse_id;
-        Self {
-            body,
-            item_middle: format!(r#"","warehouseId":{id},"items":[{{"count":"#).into_bytes(),
-        }
-    }
-
-    /// Adds an item with the SKU spelled as in the request.
-    pub fn push_verbatim(&mut self, sku: &JsonText<'_>, level: Level) {
-        match &sku.0 {
-            // The request contained this text without escapes, so it needs none here either.
-            Cow::Borrowed(verbatim) => {
-                self.push_separator();
-                self.body.extend_from_slice(br#"{"sku":""#);
-                self.body.extend_from_slice(verbatim.as_bytes());
-                self.push_stock(level);
-            }
-            Cow::Owned(text) => self.push(text, level),
-        }
-    }
-
-    /// Adds an item for any SKU text.
-    pub fn push(&mut self, sku: &str, level: Level) {
-        self.push_separator();
-        self.body.extend_from_slice(br#"{"sku":"#);
-        serde_json::to_writer(&mut self.body, sku).expect("a string written to memory cannot fail");
-        // `item_middle` starts with the closing quote.
-        self.body.pop();
-        self.push_stock(level);
-    }
-
-    /// Returns the complete body.
-    #[must_use]
-    pub fn finish(mut self) -> Vec<u8> {
-        self.body.extend_from_slice(b"]}");
-        self.body
-    }
-
-    fn push_separator(&mut self) {
-        if self.body.last() == Some(&b'}') {
-            self.body.push(b',');
-        }
-    }
-
-    fn push_stock(&mut self, level: Level) {
-        let body = &mut self.body;
-        body.extend_from_slice(&self.item_middle);
-        body.extend_from_slice(itoa::Buffer::new().format(level.count.get()).as_bytes());
-        let at = level.updated_at;
-        match format_to_second(at) {
-            // Most dates have whole seconds: then the rest has a fixed length.
-            Some(second) if at.as_micros() % 1_000_000 == 0 => {
-                let mut rest = *br#","type":"FIT","updatedAt":"0000-00-00T00:00:00Z"}]}"#;
-                rest[27..46].copy_from_slice(&second);
-                body.extend_from_slice(&rest);
-            }
-            second => {
-                body.extend_from_slice(br#","type":"FIT","updatedAt":""#);
-                write_timestamp(body, at, second);
-                body.extend_from_slice(br#""}]}"#);
-            }
-        }
-    }
-}
-
-fn write_timestamp(body: &mut Vec<u8>, at: Timestamp, second: Option<[u8; 19]>) {
-    let Some(second) = second else {
-        // Years before 0 or after 9999 are rare, so the slow way is used.
-        body.extend_from_slice(at.to_string().as_bytes());
-        return;
-    };
-    body.extend_from_slice(&second);
-    write_fraction(body, at.as_micros().rem_euclid(1_000_000));
-    body.push(b'Z');
-}
-
-const SECONDS_PER_DAY: i64 = 86_400;
-
-/// Formats a time as RFC 3339 without fraction and zone. Returns `None` if the year has more than
-/// four digits.
-///
-/// The result equals that of the calendar library, in a tenth of the time.
-fn format_to_second(at: Timestamp) -> Option<[u8; 19]> {
-    let seconds = at.as_micros().div_euclid(1_000_000);
-    let [year, month, day] = civil_date(seconds.div_euclid(SECONDS_PER_DAY))?;
-    let second = u32::try_from(seconds.rem_euclid(SECONDS_PER_DAY)).ok()?;
-    let mut text = *b"0000-00-00T00:00:00";
-    [text[0], text[1]] = TWO_DIGITS[(year / 100) as usize];
-    [text[2], text[3]] = TWO_DIGITS[(year % 100) as usize];
-    [text[5], text[6]] = TWO_DIGITS[month as usize];
-    [text[8], text[9]] = TWO_DIGITS[day as usize];
-    [text[11], text[12]] = TWO_DIGITS[(second / 3600) as usize];
-    [text[14], text[15]] = TWO_DIGITS[(second / 60 % 60) as usize];
-    [text[17], text[18]] = TWO_DIGITS[(second % 60) as usize];
-    Some(text)
-}
-
-/// Returns year, month and day for a number of days since 1970-01-01, or `None` if the year is
-/// outside 0..=9999.
-///
-/// The algorithm counts years from March, so that the leap day comes last, and starts in March of
-/// the year -400. Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
-fn civil_date(days: i64) -> Option<[u32; 3]> {
-    let days = u32::try_from(days.checked_add(865_565)?).ok()?;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, carry) = if month < 10 {
-        (month + 3, 0)
-    } else {
-        (month - 9, 1)
-    };
-    let year = (400 * era + year + carry).checked_sub(400)?;
-    (year < 10_000).then_some([year, month, day])
-}
-
-fn write_fraction(body: &mut Vec<u8>, micros: i64) {
-    if micros % 1000 != 0 {
-        let mut fraction = *b".000000";
-        write_digits(&mut fraction[1..], micros);
-        body.extend_from_slice(&fraction);
-    } else if micros != 0 {
-        let mut fraction = *b".000";
-        write_digits(&mut fraction[1..], micros / 1000);
-        body.extend_from_slice(&fraction);
-    }
-}
-
-fn write_digits(digits: &mut [u8], mut number: i64) {
-    for digit in digits.iter_mut().rev() {
-        *digit = b"0123456789"[usize::try_from(number % 10).unwrap_or_default()];
-        number /= 10;
-    }
-}
-
-/// Numbers 0 to 99 with two digits each.
-const TWO_DIGITS: [[u8; 2]; 100] = {
-    let digits = b"0123456789";
-    let mut pairs = [[0; 2]; 100];
-    let mut number = 0;
-    while number < 100 {
-        pairs[number] = [digits[number / 10], digits[number % 10]];
-        number += 1;
-    }
-    pairs
-};
-
 #[cfg(test)]
 mod tests {
-    use chrono::{DateTime, Datelike as _};
     use proptest::prelude::*;
-    use stock::Count;
 
     use super::*;
-
-    fn level(count: i64, at: &str) -> Level {
-        let at: DateTime<chrono::Utc> = at.parse().unwrap();
-        Level {
-            count: Count::try_from(count).unwrap(),
-            updated_at: at.into(),
-        }
-    }
 
     #[test]
     fn accepts_any_member_order_and_unknown_members() {
@@ -408,78 +232,51 @@ mod tests {
         }
     }
 
-    #[test]
-    fn response_echoes_number_and_spelling() {
-        let body = r#"{"warehouseId":123456789012345678901,"skus":[" a\"b\\ ","Б\t"]}"#;
-        let request = StocksRequest::parse(body.as_bytes()).unwrap();
-        let mut response = StocksResponseBuilder::for_request(&request);
-        response.push_verbatim(&request.skus[0], level(15, "2019-09-09T13:01:18+03:00"));
-        response.push_verbatim(&request.skus[1], level(0, "2019-09-09T10:01:18.5Z"));
-        assert_eq!(
-            String::from_utf8(response.finish()).unwrap(),
-            concat!(
-                r#"{"skus":[{"sku":" a\"b\\ ","warehouseId":123456789012345678901,"#,
-                r#""items":[{"count":15,"type":"FIT","updatedAt":"2019-09-09T10:01:18Z"}]},"#,
-                r#"{"sku":"Б\t","warehouseId":123456789012345678901,"#,
-                r#""items":[{"count":0,"type":"FIT","updatedAt":"2019-09-09T10:01:18.500Z"}]}]}"#,
-            )
-        );
-    }
-
-    #[test]
-    fn response_without_skus_is_an_empty_list() {
-        let request = StocksRequest::parse(br#"{"warehouseId":1,"skus":[]}"#).unwrap();
-        assert_eq!(
-            StocksResponseBuilder::for_request(&request).finish(),
-            br#"{"skus":[]}"#
-        );
-    }
-
-    #[test]
-    fn converts_every_day_of_ten_thousand_years() {
-        let first: chrono::NaiveDate = "0000-01-01".parse().unwrap();
-        let first_day = -719_528;
-        for (day, expected) in (first_day..).zip(first.iter_days().take(3_652_425)) {
-            let (year, month, day_of_month) = (expected.year(), expected.month(), expected.day());
-            let expected = [u32::try_from(year).unwrap(), month, day_of_month];
-            assert_eq!(civil_date(day), Some(expected));
-        }
-        assert_eq!(civil_date(first_day - 1), None);
-        assert_eq!(civil_date(first_day + 3_652_425), None);
-    }
-
     proptest! {
         #[test]
-        fn formats_times_like_the_calendar_library(
-            micros in -100_000_000_000_000_000i64..400_000_000_000_000_000,
-            whole in any::<bool>(),
+        fn the_usual_spelling_is_read_like_any_other(
+            id in "0|[1-9][0-9]{0,41}|0[0-9]|-1|1e2",
+            skus in prop::collection::vec("[A-Z0-9а-я ]{0,24}|[\"\\\\\\x00-\\x1f]{1,2}", 0..6),
+            gap in "|,| ",
+            tail in "|x| ",
         ) {
-            let micros = if whole { micros / 1_000_000 * 1_000_000 } else { micros };
-            let at = Timestamp::from_micros(micros).unwrap();
-            let mut written = Vec::new();
-            write_timestamp(&mut written, at, format_to_second(at));
-            prop_assert_eq!(String::from_utf8(written).unwrap(), at.to_string());
-            let request = StocksRequest::parse(br#"{"warehouseId":1,"skus":["A"]}"#).unwrap();
-            let mut response = StocksResponseBuilder::for_request(&request);
-            response.push_verbatim(&request.skus[0], Level { count: Count::ZERO, updated_at: at });
-            let expected = format!(
-                r#"{{"skus":[{{"sku":"A","warehouseId":1,"items":[{{"count":0,"type":"FIT","updatedAt":"{at}"}}]}}]}}"#
-            );
-            prop_assert_eq!(String::from_utf8(response.finish()).unwrap(), expected);
-        }
-
-        #[test]
-        fn response_echoes_any_sku(skus in prop::collection::vec(any::<String>(), 0..20)) {
-            let body = serde_json::json!({ "warehouseId": 7, "skus": skus }).to_string();
-            let request = StocksRequest::parse(body.as_bytes()).unwrap();
-            let mut builder = StocksResponseBuilder::for_request(&request);
-            for sku in &request.skus {
-                builder.push_verbatim(sku, level(1, "2026-01-01T00:00:00Z"));
+            let skus = skus.iter().map(|sku| format!("\"{sku}\"")).collect::<Vec<_>>().join(",");
+            let body = format!("{{\"warehouseId\":{id},\"skus\":[{skus}{gap}]}}{tail}");
+            if let Some(scanned) = scan(body.as_bytes()) {
+                let parsed = StocksRequest::parse_any_spelling(body.as_bytes()).unwrap();
+                prop_assert_eq!(scanned.warehouse_id, parsed.warehouse_id);
+                prop_assert_eq!(scanned.skus, parsed.skus);
             }
-            let response: serde_json::Value = serde_json::from_slice(&builder.finish()).unwrap();
-            let echoed: Vec<_> = response["skus"].as_array().unwrap().iter()
-                .map(|item| item["sku"].as_str().unwrap().to_owned()).collect();
-            prop_assert_eq!(echoed, skus);
         }
+    }
+
+    #[test]
+    fn the_scanner_takes_the_usual_spelling_only() {
+        for (body, is_scanned) in [
+            (
+                r#"{"warehouseId":569667,"skus":["A","БОЛТ-М5"," a "]}"#,
+                true,
+            ),
+            (r#"{"warehouseId":0,"skus":[]}"#, true),
+            (r#"{"warehouseId":569667, "skus":["A"]}"#, false),
+            (r#"{"warehouseId":007,"skus":["A"]}"#, false),
+            (r#"{"warehouseId":,"skus":["A"]}"#, false),
+            (r#"{"warehouseId":7,"skus":["A",]}"#, false),
+            (r#"{"warehouseId":7,"skus":["A"]"#, false),
+            (r#"{"warehouseId":7,"skus":["a\u0062"]}"#, false),
+            ("{\"warehouseId\":7,\"skus\":[\"a\tb\"]}", false),
+            (r#"{"skus":["A"],"warehouseId":7}"#, false),
+        ] {
+            assert_eq!(scan(body.as_bytes()).is_some(), is_scanned, "{body}");
+        }
+        assert!(scan(b"{\"warehouseId\":7,\"skus\":[\"\xff\"]}").is_none());
+        let body = |n: usize| {
+            format!(
+                r#"{{"warehouseId":1,"skus":[{}]}}"#,
+                vec![r#""A""#; n].join(",")
+            )
+        };
+        assert!(scan(body(MAX_SKUS_PER_REQUEST).as_bytes()).is_some());
+        assert!(scan(body(MAX_SKUS_PER_REQUEST + 1).as_bytes()).is_none());
     }
 }

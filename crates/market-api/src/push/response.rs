@@ -1,0 +1,446 @@
+//! Writer of the response to `POST {base}/stocks`.
+//!
+//! It is written by hand because its cost decides the cost of the service: serde needs six times as
+//! many instructions per item. An item is written into a window of a fixed length, by copies of
+//! fixed lengths. Each copy may write too much, and the next one overwrites the surplus.
+
+use std::borrow::Cow;
+
+use stock::{Level, Timestamp};
+use strict_http::json::JsonText;
+
+use super::wire::StocksRequest;
+
+/// Bytes of an item that is written by fixed copies, with the surplus of its last copy.
+const WINDOW_BYTES: usize = 256;
+
+/// Longest SKU in bytes that is written by fixed copies.
+const MAX_SHORT_SKU: usize = 48;
+
+/// Longest text between a SKU and its count that is written by one fixed copy.
+const MIDDLE_BYTES: usize = 64;
+
+// `{"sku":"","warehouseId":,"items":[{"count":,"type":"FIT","updatedAt":"…"}]},` with a count
+// of up to ten digits and a date of up to 27 characters: the bytes of an item without its SKU
+// and warehouse id.
+const ITEM_BYTES: usize = 110;
+
+const ITEM_START: &[u8; 8] = br#"{"sku":""#;
+
+/// Rest of an item after a count, with place for the surplus of a copy of 64 bytes.
+const ITEM_END: [u8; 64] = {
+    let text = br#","type":"FIT","updatedAt":"0000-00-00T00:00:00Z"}]},"#;
+    let mut padded = [0; 64];
+    let mut index = 0;
+    while index < text.len() {
+        padded[index] = text[index];
+        index += 1;
+    }
+    padded
+};
+
+/// Length of [`ITEM_END`] without padding.
+const ITEM_END_BYTES: usize = 52;
+
+/// Position of the date in [`ITEM_END`].
+const DATE_POSITION: usize = 27;
+
+/// Dates that are remembered, by their day modulo this number. Most stock was stated in the last
+/// days.
+const REMEMBERED_DATES: usize = 64;
+
+/// Buffer whose first `len` bytes are a response. The rest is kept, so that the buffer can be used
+/// again without being zeroed.
+#[derive(Debug)]
+pub struct FilledBuffer {
+    /// Whole buffer.
+    pub buffer: Vec<u8>,
+    /// Length of the response.
+    pub len: usize,
+}
+
+/// Builder that writes a response into one buffer.
+#[derive(Debug)]
+pub struct StocksResponseBuilder<'a> {
+    // Initialised bytes; the response is `..end`.
+    buffer: Vec<u8>,
+    end: usize,
+    // Text between a SKU and its count, including the closing quote of the SKU.
+    item_middle: Vec<u8>,
+    // The same, padded, if it is short enough.
+    short_middle: Option<[u8; MIDDLE_BYTES]>,
+    request_body: &'a [u8],
+    dates: Box<[(i64, [u8; 10]); REMEMBERED_DATES]>,
+}
+
+impl<'a> StocksResponseBuilder<'a> {
+    /// Creates a builder for the response to `request`.
+    #[must_use]
+    pub fn for_request(request: &StocksRequest<'a>) -> Self {
+        Self::in_buffer(request, Vec::new())
+    }
+
+    /// Creates a builder that writes into a used buffer, whose content it overwrites.
+    #[must_use]
+    pub fn in_buffer(request: &StocksRequest<'a>, mut buffer: Vec<u8>) -> Self {
+        let start = br#"{"skus":["#;
+        let sku_bytes: usize = request.skus.iter().map(|sku| sku.0.len()).sum();
+        let fixed_bytes = request.skus.len() * (ITEM_BYTES + request.warehouse_id.len());
+        let needed = start.len() + sku_bytes + fixed_bytes + WINDOW_BYTES;
+        if buffer.len() < needed {
+            buffer = vec![0; needed];
+        }
+        buffer[..start.len()].copy_from_slice(start);
+        let id = request.warehouse_id;
+        let item_middle = format!(r#"","warehouseId":{id},"items":[{{"count":"#).into_bytes();
+        let short_middle = (item_middle.len() <= MIDDLE_BYTES).then(|| {
+            let mut padded = [0; MIDDLE_BYTES];
+            padded[..item_middle.len()].copy_from_slice(&item_middle);
+            padded
+        });
+        Self {
+            buffer,
+            end: start.len(),
+            item_middle,
+            short_middle,
+            request_body: request.body,
+            // No day has this number.
+            dates: Box::new([(i64::MIN, [0; 10]); REMEMBERED_DATES]),
+        }
+    }
+
+    /// Adds an item with the SKU spelled as in the request.
+    pub fn push_verbatim(&mut self, sku: &JsonText<'_>, level: Level) {
+        match &sku.0 {
+            // The request contained this text without escapes, so it needs none here either.
+            Cow::Borrowed(verbatim) => {
+                if self.push_short(verbatim.as_bytes(), level).is_none() {
+                    self.push_slowly(verbatim.as_bytes(), level);
+                }
+            }
+            Cow::Owned(text) => self.push(text, level),
+        }
+    }
+
+    /// Adds an item for any SKU text.
+    pub fn push(&mut self, sku: &str, level: Level) {
+        let quoted = serde_json::to_string(sku).expect("a string written to memory cannot fail");
+        self.push_slowly(&quoted.as_bytes()[1..quoted.len() - 1], level);
+    }
+
+    /// Returns the complete body.
+    #[must_use]
+    pub fn finish(self) -> Vec<u8> {
+        let FilledBuffer { mut buffer, len } = self.finish_in_buffer();
+        buffer.truncate(len);
+        buffer
+    }
+
+    /// Returns the complete body in its buffer, which may be longer.
+    #[must_use]
+    pub fn finish_in_buffer(mut self) -> FilledBuffer {
+        // The last item ends with a comma.
+        let end = self.end - usize::from(self.buffer[self.end - 1] == b',');
+        self.end = end;
+        self.append(b"]}");
+        FilledBuffer {
+            buffer: self.buffer,
+            len: self.end,
+        }
+    }
+
+    /// Adds an item by copies of fixed lengths. Returns `None`, and adds nothing, if a part has
+    /// another form than usual.
+    fn push_short(&mut self, sku: &[u8], level: Level) -> Option<()> {
+        let middle = self.short_middle.as_ref()?;
+        let micros = level.updated_at.as_micros();
+        let (second, fraction) = (micros.div_euclid(1_000_000), micros.rem_euclid(1_000_000));
+        let (day, second) = (
+            second.div_euclid(SECONDS_PER_DAY),
+            second.rem_euclid(SECONDS_PER_DAY),
+        );
+        if sku.len() > MAX_SHORT_SKU || fraction != 0 {
+            return None;
+        }
+        let date = remembered_date(&mut self.dates, day)?;
+        // From the body of the request, which is longer than the SKU nearly always.
+        let from = (sku.as_ptr() as usize).checked_sub(self.request_body.as_ptr() as usize)?;
+        let source = self.request_body.get(from..)?;
+        let window: &mut [u8; WINDOW_BYTES] = match self.buffer[self.end..].first_chunk_mut() {
+            Some(window) => window,
+            None => {
+                self.buffer.resize(self.end + WINDOW_BYTES, 0);
+                self.buffer[self.end..].first_chunk_mut()?
+            }
+        };
+        window[..8].copy_from_slice(ITEM_START);
+        let at = &mut window[8..];
+        if sku.len() <= 16 {
+            at[..16].copy_from_slice(source.first_chunk::<16>()?);
+        } else {
+            at[..MAX_SHORT_SKU].copy_from_slice(source.first_chunk::<MAX_SHORT_SKU>()?);
+        }
+        let at = &mut at[sku.len()..];
+        at[..MIDDLE_BYTES].copy_from_slice(middle);
+        let at = &mut at[self.item_middle.len()..];
+        let count = level.count.get();
+        let digits = if count < 1000 {
+            let (text, digits) = THREE_DIGITS[count as usize];
+            at[..3].copy_from_slice(&text);
+            usize::from(digits)
+        } else {
+            let mut text = itoa::Buffer::new();
+            let text = text.format(count).as_bytes();
+            at[..text.len()].copy_from_slice(text);
+            text.len()
+        };
+        let at: &mut [u8; 64] = at[digits..].first_chunk_mut()?;
+        *at = ITEM_END;
+        at[DATE_POSITION..DATE_POSITION + 10].copy_from_slice(&date);
+        let second = u32::try_from(second).ok()?;
+        for (place, number) in [
+            (11, second / 3600),
+            (14, second / 60 % 60),
+            (17, second % 60),
+        ] {
+            let place = DATE_POSITION + place;
+            at[place..place + 2].copy_from_slice(&TWO_DIGITS[number as usize]);
+        }
+        self.end += 8 + sku.len() + self.item_middle.len() + digits + ITEM_END_BYTES;
+        Some(())
+    }
+
+    /// Adds any item. `sku` is escaped.
+    fn push_slowly(&mut self, sku: &[u8], level: Level) {
+        let mut item = Vec::with_capacity(sku.len() + self.item_middle.len() + ITEM_BYTES);
+        item.extend_from_slice(ITEM_START);
+        item.extend_from_slice(sku);
+        item.extend_from_slice(&self.item_middle);
+        item.extend_from_slice(itoa::Buffer::new().format(level.count.get()).as_bytes());
+        item.extend_from_slice(br#","type":"FIT","updatedAt":""#);
+        write_timestamp(&mut item, level.updated_at);
+        item.extend_from_slice(br#""}]},"#);
+        self.append(&item);
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        let end = self.end + bytes.len();
+        if self.buffer.len() < end {
+            self.buffer.resize(end + WINDOW_BYTES, 0);
+        }
+        self.buffer[self.end..end].copy_from_slice(bytes);
+        self.end = end;
+    }
+}
+
+/// Returns a day as `YYYY-MM-DD`; `None` if its year has not four digits.
+fn remembered_date(dates: &mut [(i64, [u8; 10]); REMEMBERED_DATES], day: i64) -> Option<[u8; 10]> {
+    let index = usize::try_from(day.rem_euclid(REMEMBERED_DATES as i64)).ok()?;
+    let (known, text) = &mut dates[index];
+    if *known != day {
+        (*known, *text) = (day, format_date(day)?);
+    }
+    Some(*text)
+}
+
+fn write_timestamp(body: &mut Vec<u8>, at: Timestamp) {
+    let Some(second) = format_to_second(at) else {
+        // Years before 0 or after 9999 are rare, so the slow way is used.
+        body.extend_from_slice(at.to_string().as_bytes());
+        return;
+    };
+    body.extend_from_slice(&second);
+    write_fraction(body, at.as_micros().rem_euclid(1_000_000));
+    body.push(b'Z');
+}
+
+const SECONDS_PER_DAY: i64 = 86_400;
+
+/// Formats a time as RFC 3339 without fraction and zone. Returns `None` if the year has more than
+/// four digits.
+///
+/// The result equals that of the calendar library, in a tenth of the time.
+fn format_to_second(at: Timestamp) -> Option<[u8; 19]> {
+    let seconds = at.as_micros().div_euclid(1_000_000);
+    let date = format_date(seconds.div_euclid(SECONDS_PER_DAY))?;
+    let second = u32::try_from(seconds.rem_euclid(SECONDS_PER_DAY)).ok()?;
+    let mut text = *b"0000-00-00T00:00:00";
+    text[..10].copy_from_slice(&date);
+    [text[11], text[12]] = TWO_DIGITS[(second / 3600) as usize];
+    [text[14], text[15]] = TWO_DIGITS[(second / 60 % 60) as usize];
+    [text[17], text[18]] = TWO_DIGITS[(second % 60) as usize];
+    Some(text)
+}
+
+fn format_date(day: i64) -> Option<[u8; 10]> {
+    let [year, month, day] = civil_date(day)?;
+    let mut text = *b"0000-00-00";
+    [text[0], text[1]] = TWO_DIGITS[(year / 100) as usize];
+    [text[2], text[3]] = TWO_DIGITS[(year % 100) as usize];
+    [text[5], text[6]] = TWO_DIGITS[month as usize];
+    [text[8], text[9]] = TWO_DIGITS[day as usize];
+    Some(text)
+}
+
+/// Returns year, month and day for a number of days since 1970-01-01, or `None` if the year is
+/// outside 0..=9999.
+///
+/// The algorithm counts years from March, so that the leap day comes last, and starts in March of
+/// the year -400. Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
+fn civil_date(days: i64) -> Option<[u32; 3]> {
+    let days = u32::try_from(days.checked_add(865_565)?).ok()?;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, carry) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    let year = (400 * era + year + carry).checked_sub(400)?;
+    (year < 10_000).then_some([year, month, day])
+}
+
+fn write_fraction(body: &mut Vec<u8>, micros: i64) {
+    if micros % 1000 != 0 {
+        let mut fraction = *b".000000";
+        write_digits(&mut fraction[1..], micros);
+        body.extend_from_slice(&fraction);
+    } else if micros != 0 {
+        let mut fraction = *b".000";
+        write_digits(&mut fraction[1..], micros / 1000);
+        body.extend_from_slice(&fraction);
+    }
+}
+
+fn write_digits(digits: &mut [u8], mut number: i64) {
+    for digit in digits.iter_mut().rev() {
+        *digit = b"0123456789"[usize::try_from(number % 10).unwrap_or_default()];
+        number /= 10;
+    }
+}
+
+/// Numbers 0 to 99 with two digits each.
+const TWO_DIGITS: [[u8; 2]; 100] = {
+    let digits = b"0123456789";
+    let mut pairs = [[0; 2]; 100];
+    let mut number = 0;
+    while number < 100 {
+        pairs[number] = [digits[number / 10], digits[number % 10]];
+        number += 1;
+    }
+    pairs
+};
+
+/// Numbers 0 to 999 without leading zeros, each with the number of its digits.
+const THREE_DIGITS: [([u8; 3], u8); 1000] = {
+    let digits = b"0123456789";
+    let mut numbers = [([b'0'; 3], 1); 1000];
+    let mut number = 0;
+    while number < 1000 {
+        let (hundreds, tens, ones) = (number / 100, number / 10 % 10, number % 10);
+        numbers[number] = if number < 10 {
+            ([digits[ones], 0, 0], 1)
+        } else if number < 100 {
+            ([digits[tens], digits[ones], 0], 2)
+        } else {
+            ([digits[hundreds], digits[tens], digits[ones]], 3)
+        };
+        number += 1;
+    }
+    numbers
+};
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, Datelike as _};
+    use proptest::prelude::*;
+    use stock::Count;
+
+    use super::*;
+
+    fn level(count: i64, at: &str) -> Level {
+        let at: DateTime<chrono::Utc> = at.parse().unwrap();
+        Level {
+            count: Count::try_from(count).unwrap(),
+            updated_at: at.into(),
+        }
+    }
+
+    #[test]
+    fn response_echoes_number_and_spelling() {
+        let body = r#"{"warehouseId":123456789012345678901,"skus":[" a\"b\\ ","Б\t"]}"#;
+        let request = StocksRequest::parse(body.as_bytes()).unwrap();
+        let mut response = StocksResponseBuilder::for_request(&request);
+        response.push_verbatim(&request.skus[0], level(15, "2019-09-09T13:01:18+03:00"));
+        response.push_verbatim(&request.skus[1], level(0, "2019-09-09T10:01:18.5Z"));
+        assert_eq!(
+            String::from_utf8(response.finish()).unwrap(),
+            concat!(
+                r#"{"skus":[{"sku":" a\"b\\ ","warehouseId":123456789012345678901,"#,
+                r#""items":[{"count":15,"type":"FIT","updatedAt":"2019-09-09T10:01:18Z"}]},"#,
+                r#"{"sku":"Б\t","warehouseId":123456789012345678901,"#,
+                r#""items":[{"count":0,"type":"FIT","updatedAt":"2019-09-09T10:01:18.500Z"}]}]}"#,
+            )
+        );
+    }
+
+    #[test]
+    fn response_without_skus_is_an_empty_list() {
+        let request = StocksRequest::parse(br#"{"warehouseId":1,"skus":[]}"#).unwrap();
+        assert_eq!(
+            StocksResponseBuilder::for_request(&request).finish(),
+            br#"{"skus":[]}"#
+        );
+    }
+
+    #[test]
+    fn converts_every_day_of_ten_thousand_years() {
+        let first: chrono::NaiveDate = "0000-01-01".parse().unwrap();
+        let first_day = -719_528;
+        for (day, expected) in (first_day..).zip(first.iter_days().take(3_652_425)) {
+            let (year, month, day_of_month) = (expected.year(), expected.month(), expected.day());
+            let expected = [u32::try_from(year).unwrap(), month, day_of_month];
+            assert_eq!(civil_date(day), Some(expected));
+        }
+        assert_eq!(civil_date(first_day - 1), None);
+        assert_eq!(civil_date(first_day + 3_652_425), None);
+    }
+
+    proptest! {
+        #[test]
+        fn formats_times_like_the_calendar_library(
+            micros in -100_000_000_000_000_000i64..400_000_000_000_000_000,
+            whole in any::<bool>(),
+        ) {
+            let micros = if whole { micros / 1_000_000 * 1_000_000 } else { micros };
+            let at = Timestamp::from_micros(micros).unwrap();
+            let mut written = Vec::new();
+            write_timestamp(&mut written, at);
+            prop_assert_eq!(String::from_utf8(written).unwrap(), at.to_string());
+            let request = StocksRequest::parse(br#"{"warehouseId":1,"skus":["A"]}"#).unwrap();
+            let mut response = StocksResponseBuilder::for_request(&request);
+            response.push_verbatim(&request.skus[0], Level { count: Count::ZERO, updated_at: at });
+            let expected = format!(
+                r#"{{"skus":[{{"sku":"A","warehouseId":1,"items":[{{"count":0,"type":"FIT","updatedAt":"{at}"}}]}}]}}"#
+            );
+            prop_assert_eq!(String::from_utf8(response.finish()).unwrap(), expected);
+        }
+
+        #[test]
+        fn response_echoes_any_sku(skus in prop::collection::vec(any::<String>(), 0..20)) {
+            let body = serde_json::json!({ "warehouseId": 7, "skus": skus }).to_string();
+            let request = StocksRequest::parse(body.as_bytes()).unwrap();
+            let mut builder = StocksResponseBuilder::for_request(&request);
+            for sku in &request.skus {
+                builder.push_verbatim(sku, level(1, "2026-01-01T00:00:00Z"));
+            }
+            let response: serde_json::Value = serde_json::from_slice(&builder.finish()).unwrap();
+            let echoed: Vec<_> = response["skus"].as_array().unwrap().iter()
+                .map(|item| item["sku"].as_str().unwrap().to_owned()).collect();
+            prop_assert_eq!(echoed, skus);
+        }
+    }
+}
