@@ -13,10 +13,9 @@ use super::effective::write_reading;
 use super::reader::SettingsReader;
 use super::source_kinds::{read_database, read_exchange, read_file, read_handler, read_moysklad};
 use super::values::{in_range, parse_name};
-use crate::ingest::Origin;
 use crate::sources::{
-    AbsentPolicy, Config, DuplicatePolicy, RULES_NAME, SourceKind, SourcePolicy, SourceWarehouses,
-    files, http_file, operator_files,
+    AbsentPolicy, Config, DuplicatePolicy, RULES_NAME, SourceKind, SourceKindName, SourcePolicy,
+    SourceWarehouses, files, http_file, operator_files,
 };
 
 /// Name of the source of files that are imported by hand.
@@ -63,34 +62,30 @@ pub(super) fn read_source(reader: &mut SettingsReader<'_>, warehouse: u64) -> Op
         parse_name(text).filter(|name| name != RULES_NAME && name != IMPORT_SOURCE)
     });
     let kind = reader.take("kind", |text| {
-        ["file", "legacy", "1c", "moysklad", "sql"]
-            .into_iter()
-            .find(|kind| *kind == text)
+        let kinds = <SourceKindName as strum::VariantArray>::VARIANTS.iter();
+        let mut settable = kinds.filter(|kind| **kind != SourceKindName::Import);
+        settable.find(|kind| kind.name() == text).copied()
     });
     let Some(kind) = kind else {
         // The other keys cannot be checked without a kind.
         reader.ignore_remaining();
         return None;
     };
-    let origin = match kind {
-        "file" => Origin::File,
-        "legacy" => Origin::OldHandler,
-        "1c" => Origin::Exchange,
-        "moysklad" => Origin::MoySklad,
-        _ => Origin::Sql,
-    };
-    let policy = read_policy(reader, name, origin, kind);
+    let policy = read_policy(reader, name, kind);
     let reading = read_reading(reader, kind);
     let source_kind = match kind {
-        "file" => read_file(reader),
-        "legacy" => read_handler(reader, warehouse),
-        "1c" => read_exchange(reader),
-        "moysklad" => read_moysklad(
+        SourceKindName::File => read_file(reader),
+        SourceKindName::Legacy => read_handler(reader, warehouse),
+        SourceKindName::Exchange => read_exchange(reader),
+        SourceKindName::MoySklad => read_moysklad(
             reader,
             policy.as_ref().map(|policy| &policy.warehouses),
             reading.as_ref(),
         ),
-        _ => read_database(reader, policy.as_ref().and_then(|policy| policy.scope)),
+        SourceKindName::Sql => {
+            read_database(reader, policy.as_ref().and_then(|policy| policy.scope))
+        }
+        SourceKindName::Import => None,
     };
     if let (Some(policy), Some(source_kind)) = (&policy, &source_kind)
         && policy.absent == AbsentPolicy::Zero
@@ -155,13 +150,15 @@ fn states_scope(source_kind: &SourceKind) -> bool {
 fn read_policy(
     reader: &mut SettingsReader<'_>,
     name: Option<String>,
-    origin: Origin,
-    kind: &str,
+    kind: SourceKindName,
 ) -> Option<SourcePolicy> {
     // For the other kinds the request determines whether the delivery is complete.
-    let scope = matches!(kind, "file" | "1c" | "sql")
-        .then(|| read_scope(reader))
-        .flatten();
+    let scope = matches!(
+        kind,
+        SourceKindName::File | SourceKindName::Exchange | SourceKindName::Sql
+    )
+    .then(|| read_scope(reader))
+    .flatten();
     let absent = reader.take("absent", |text| match text {
         "keep" => Some(AbsentPolicy::Keep),
         "zero" => Some(AbsentPolicy::Zero),
@@ -193,8 +190,12 @@ fn read_policy(
     // The old handler repeats rows if a batch is requested again. Files do not, and a MoySklad
     // product that is on two pages is read once.
     let duplicates = duplicates.unwrap_or(match kind {
-        "legacy" => DuplicatePolicy::Same,
-        _ => DuplicatePolicy::Reject,
+        SourceKindName::Legacy => DuplicatePolicy::Same,
+        SourceKindName::File
+        | SourceKindName::Exchange
+        | SourceKindName::MoySklad
+        | SourceKindName::Sql
+        | SourceKindName::Import => DuplicatePolicy::Reject,
     });
     let mapping = match reader
         .optional_path("mapping_file")
@@ -209,7 +210,7 @@ fn read_policy(
     };
     Some(SourcePolicy {
         name: name?,
-        origin,
+        origin: kind.origin(),
         scope,
         absent: absent?,
         warehouses: warehouses?,
@@ -240,20 +241,23 @@ fn read_scope(reader: &mut SettingsReader<'_>) -> Option<DeliveryScope> {
     })
 }
 
-fn read_reading(reader: &mut SettingsReader<'_>, kind: &str) -> Option<ReadSettings> {
+fn read_reading(reader: &mut SettingsReader<'_>, kind: SourceKindName) -> Option<ReadSettings> {
     let parse_field = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
     let sku = reader.optional("sku", parse_field);
     let mut reading = ReadSettings {
         sku,
         ..ReadSettings::default()
     };
-    if matches!(kind, "file" | "1c" | "sql") {
+    if matches!(
+        kind,
+        SourceKindName::File | SourceKindName::Exchange | SourceKindName::Sql
+    ) {
         reading.quantity = reader.optional("quantity", parse_field);
         reading.reserve = reader.optional("reserve", parse_field);
         reading.warehouse = reader.optional("warehouse", parse_field);
         reading.updated_at = reader.optional("updated_at", parse_field);
     }
-    if kind == "file" {
+    if kind == SourceKindName::File {
         reading.sheet = reader.optional("sheet", parse_field);
         reading.list_path = reader.optional("list", parse_field);
         reading.delimiter = reader.optional("delimiter", |text| match text {
@@ -267,7 +271,7 @@ fn read_reading(reader: &mut SettingsReader<'_>, kind: &str) -> Option<ReadSetti
             encoding_rs::Encoding::for_label(text.as_bytes())
         });
     }
-    let takes_unended_row = if kind == "file" {
+    let takes_unended_row = if kind == SourceKindName::File {
         is_second_choice(reader, "unended_row", ["reject", "take"])
     } else {
         Some(false)
@@ -292,7 +296,7 @@ fn read_reading(reader: &mut SettingsReader<'_>, kind: &str) -> Option<ReadSetti
     let suspicious_sku = is_second_choice(reader, "suspicious_sku", ["reject", "take"]);
     let single_page = is_second_choice(reader, "single_page", ["reject", "take"]);
     let decimal = reader.optional("decimal", DecimalMark::from_name);
-    let variants = if matches!(kind, "file" | "1c") {
+    let variants = if matches!(kind, SourceKindName::File | SourceKindName::Exchange) {
         is_second_choice(reader, "variants", ["reject", "sum"])
     } else {
         Some(false)

@@ -10,6 +10,7 @@ use stock_import::ReadSettings;
 use strict_http::secret::Secret;
 
 use super::{SourcePolicy, files, http_file, moysklad, onec_exchange, sql};
+use crate::ingest::Origin;
 
 /// Configuration of one source of a shop.
 #[derive(Clone, Debug)]
@@ -22,6 +23,56 @@ pub struct Config {
     pub poll_interval: Duration,
     /// Kind of source, with the settings of its connector.
     pub kind: SourceKind,
+}
+
+/// Name of a kind of source in settings, on pages and in metrics.
+#[derive(
+    Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize, strum::VariantArray,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceKindName {
+    /// Files of this machine or of a web server.
+    File,
+    /// The shop's own old handler.
+    Legacy,
+    /// Exchange that 1C starts.
+    #[serde(rename = "1c")]
+    Exchange,
+    /// The cloud service MoySklad.
+    MoySklad,
+    /// A PostgreSQL or MySQL database.
+    Sql,
+    /// Files that an operator imports by hand. No setting can have this kind.
+    #[serde(skip)]
+    Import,
+}
+
+impl SourceKindName {
+    /// Returns the name as it is written.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Legacy => "legacy",
+            Self::Exchange => "1c",
+            Self::MoySklad => "moysklad",
+            Self::Sql => "sql",
+            Self::Import => "import",
+        }
+    }
+
+    /// Returns the origin of the stock that such a source states.
+    #[must_use]
+    pub fn origin(self) -> Origin {
+        match self {
+            Self::File => Origin::File,
+            Self::Legacy => Origin::OldHandler,
+            Self::Exchange => Origin::Exchange,
+            Self::MoySklad => Origin::MoySklad,
+            Self::Sql => Origin::Sql,
+            Self::Import => Origin::Import,
+        }
+    }
 }
 
 /// Kind of source, with the settings of its connector.
@@ -52,13 +103,19 @@ impl SourceKind {
     /// Returns the name in settings, pages and metrics.
     #[must_use]
     pub fn name(&self) -> &'static str {
+        self.kind_name().name()
+    }
+
+    /// Returns the kind without its settings.
+    #[must_use]
+    pub fn kind_name(&self) -> SourceKindName {
         match self {
-            Self::Files(_) | Self::RemoteFile(_) => "file",
-            Self::OldHandler { .. } => "legacy",
-            Self::Exchange(_) => "1c",
-            Self::MoySklad(_) => "moysklad",
-            Self::Sql(_) => "sql",
-            Self::Import => "import",
+            Self::Files(_) | Self::RemoteFile(_) => SourceKindName::File,
+            Self::OldHandler { .. } => SourceKindName::Legacy,
+            Self::Exchange(_) => SourceKindName::Exchange,
+            Self::MoySklad(_) => SourceKindName::MoySklad,
+            Self::Sql(_) => SourceKindName::Sql,
+            Self::Import => SourceKindName::Import,
         }
     }
 

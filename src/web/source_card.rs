@@ -14,7 +14,8 @@ use super::texts::{self, Text, text};
 use super::visible::visible;
 use crate::i18n::Language;
 use crate::sources::{
-    DeliveryOutcome, DeliveryPipeline, DeliveryReport, SourceKind, SourceState, SourceStatus,
+    DeliveryOutcome, DeliveryPipeline, DeliveryReport, SourceKind, SourceKindName, SourceState,
+    SourceStatus,
 };
 
 /// Most rows that are not applied on the page; the CSV has all.
@@ -109,7 +110,7 @@ impl SourceCard {
         let state = status.state();
         let rows_so_far = status.reading_since.map(|_| status.rows_read);
         let state_text = texts::source_state(state, rows_so_far, language);
-        let (kind, is_polled) = (source.name(), !source.is_passive());
+        let (kind, is_polled) = (source.kind_name(), !source.is_passive());
         let report = status.last_report.as_ref();
         let failure = status.last_failure.as_ref().map(|(at, reason)| {
             let at = context.full(*at);
@@ -159,7 +160,7 @@ impl SourceCard {
 /// Facts about the schedule and the last delivery.
 fn facts(
     id: &str,
-    (kind, is_polled): (&'static str, bool),
+    (kind, is_polled): (SourceKindName, bool),
     status: &SourceStatus,
     context: PageContext,
 ) -> Vec<Fact> {

@@ -3,7 +3,7 @@
 use stock_import::delivery_guard::HoldReason;
 
 use crate::i18n::Language;
-use crate::sources::SourceState;
+use crate::sources::{SourceKindName, SourceState};
 use crate::web::visible::visible;
 
 /// State of a source in words; `rows_so_far` of the delivery that is read.
@@ -62,26 +62,26 @@ pub(in crate::web) fn comparing(skus: u64, language: Language) -> String {
     }
 }
 
-/// Kind of a source, by its name in the setting `kind`.
-pub(in crate::web) fn source_kind(kind: &'static str, language: Language) -> &'static str {
+/// Kind of a source.
+pub(in crate::web) fn source_kind(kind: SourceKindName, language: Language) -> &'static str {
+    use SourceKindName::{Exchange, File, Import, Legacy, MoySklad, Sql};
     match (kind, language) {
-        ("file", Language::English) => "file",
-        ("file", Language::Russian) => "файл",
-        ("file", Language::Chinese) => "文件",
-        ("legacy", Language::English) => "old handler",
-        ("legacy", Language::Russian) => "старый обработчик",
-        ("legacy", Language::Chinese) => "旧处理程序",
-        ("1c", Language::English | Language::Chinese) => "1C",
-        ("1c", Language::Russian) => "1С",
-        ("moysklad", Language::English | Language::Chinese) => "MoySklad",
-        ("moysklad", Language::Russian) => "МойСклад",
-        ("sql", Language::English) => "SQL database",
-        ("sql", Language::Russian) => "база данных SQL",
-        ("sql", Language::Chinese) => "SQL 数据库",
-        ("import", Language::English) => "import by hand",
-        ("import", Language::Russian) => "загрузка вручную",
-        ("import", Language::Chinese) => "手动导入",
-        (other, _) => other,
+        (File, Language::English) => "file",
+        (File, Language::Russian) => "файл",
+        (File, Language::Chinese) => "文件",
+        (Legacy, Language::English) => "old handler",
+        (Legacy, Language::Russian) => "старый обработчик",
+        (Legacy, Language::Chinese) => "旧处理程序",
+        (Exchange, Language::English | Language::Chinese) => "1C",
+        (Exchange, Language::Russian) => "1С",
+        (MoySklad, Language::English | Language::Chinese) => "MoySklad",
+        (MoySklad, Language::Russian) => "МойСклад",
+        (Sql, Language::English) => "SQL database",
+        (Sql, Language::Russian) => "база данных SQL",
+        (Sql, Language::Chinese) => "SQL 数据库",
+        (Import, Language::English) => "import by hand",
+        (Import, Language::Russian) => "загрузка вручную",
+        (Import, Language::Chinese) => "手动导入",
     }
 }
 
@@ -261,8 +261,8 @@ mod tests {
     #[test]
     fn every_state_and_kind_has_words() {
         for language in Language::ALL {
-            for kind in ["file", "legacy", "1c", "moysklad", "sql", "import"] {
-                assert!(!source_kind(kind, language).is_empty());
+            for kind in <SourceKindName as strum::VariantArray>::VARIANTS {
+                assert!(!source_kind(*kind, language).is_empty());
             }
         }
         let reading = source_state(SourceState::Reading, Some(1_240), Language::Russian);
