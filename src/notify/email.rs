@@ -22,7 +22,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_SUBJECT_CHARS: usize = 150;
 
 /// Encryption of an SMTP connection.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum SmtpTls {
     /// TLS from the first byte, usually on port 465.
     Implicit,
@@ -33,16 +34,6 @@ pub enum SmtpTls {
 }
 
 impl SmtpTls {
-    /// Returns the name in the configuration.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Implicit => "implicit",
-            Self::StartTls => "starttls",
-            Self::None => "none",
-        }
-    }
-
     /// Returns the usual port.
     #[must_use]
     pub const fn default_port(self) -> u16 {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use market_api::push::client::OldHandlerConfig;
+use serde::{Deserialize, Serialize};
 use stock::Sku;
 use stock_import::ReadSettings;
 use strict_http::secret::Secret;
@@ -26,9 +27,7 @@ pub struct Config {
 }
 
 /// Name of a kind of source in settings, on pages and in metrics.
-#[derive(
-    Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize, strum::VariantArray,
-)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, strum::VariantArray)]
 #[serde(rename_all = "lowercase")]
 pub enum SourceKindName {
     /// Files of this machine or of a web server.
@@ -176,6 +175,22 @@ impl ExchangeConfig {
             spool,
             max_bytes: self.max_bytes,
             accepts_zip: true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use strum::VariantArray as _;
+
+    use super::*;
+
+    #[test]
+    fn a_kind_has_one_name_and_imports_are_not_a_setting() {
+        for kind in SourceKindName::VARIANTS {
+            let read = serde_json::from_value::<SourceKindName>(kind.name().into()).ok();
+            let expected = Some(*kind).filter(|kind| *kind != SourceKindName::Import);
+            assert_eq!(read, expected, "{}", kind.name());
         }
     }
 }

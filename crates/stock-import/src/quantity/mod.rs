@@ -85,7 +85,8 @@ impl Quantity {
 }
 
 /// Sign between the whole part of a number and its decimals.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum DecimalMark {
     /// `46,5`, as in Russian.
     Comma,
@@ -94,23 +95,6 @@ pub enum DecimalMark {
 }
 
 impl DecimalMark {
-    /// Returns the name in the setting `decimal`.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Comma => "comma",
-            Self::Point => "point",
-        }
-    }
-
-    /// Returns the mark with that name in the setting.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Comma, Self::Point]
-            .into_iter()
-            .find(|mark| mark.name() == name)
-    }
-
     fn symbol(self) -> char {
         match self {
             Self::Comma => ',',
